@@ -1,0 +1,24 @@
+//! What a network is: a DAG of named ops ([`Graph`]), the shapes that flow through it ([`shape`]),
+//! the preprocessing of its input ([`Preprocessing`]) and its weights, dense or CSR ([`Weights`]).
+//!
+//! Everything here is plain data. Files are read and written by `sparsevd-format`, numbers are
+//! multiplied by `sparsevd-kernels`, and networks are run by `sparsevd-runtime`.
+#![forbid(unsafe_code)]
+
+pub mod bind;
+mod csr;
+mod error;
+mod network;
+mod op;
+mod preprocessing;
+pub mod presets;
+pub mod shape;
+mod weights;
+
+pub use csr::Csr;
+pub use error::ModelError;
+pub use network::{Graph, Input, Network, Node};
+pub use op::{Op, Window};
+pub use preprocessing::Preprocessing;
+pub use shape::Shape;
+pub use weights::{Dense, Weights};

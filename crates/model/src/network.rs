@@ -1,0 +1,221 @@
+//! A network: a DAG of named nodes, and the tensors its operators name.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelError, Op, Preprocessing, Shape, Weights, shape};
+
+/// A named input of a graph with its shape per sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// Name by which nodes refer to it.
+    pub name: String,
+    /// Shape of one sample, for instance `[1, 28, 28]`.
+    pub shape: Shape,
+}
+
+/// One operation: its name, what it computes and from which values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Unique name; also the name of the value it makes.
+    pub name: String,
+    /// Names of inputs or earlier nodes.
+    pub inputs: Vec<String>,
+    /// The operator.
+    #[serde(flatten)]
+    pub op: Op,
+}
+
+/// A DAG of named nodes in topological order, without the weights. Serialises as the graph JSON of `docs/format.md`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Graph {
+    /// Name of the network, for people.
+    pub name: String,
+    /// The inputs.
+    pub inputs: Vec<Input>,
+    /// The nodes in topological order.
+    pub nodes: Vec<Node>,
+    /// Names of the values that the network returns.
+    pub outputs: Vec<String>,
+    /// How raw pixels become the first input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocessing: Option<Preprocessing>,
+}
+
+impl Graph {
+    /// Checks names, order and number of inputs.
+    ///
+    /// # Errors
+    /// A name used twice, an input that is not an earlier value, a wrong number of inputs, an unknown output.
+    pub fn check(&self) -> Result<(), ModelError> {
+        let mut seen = HashSet::new();
+        for input in &self.inputs {
+            if !seen.insert(input.name.as_str()) {
+                return Err(ModelError::DuplicateName {
+                    name: input.name.clone(),
+                });
+            }
+        }
+        for node in &self.nodes {
+            let expected = if matches!(node.op, Op::Add) { 2 } else { 1 };
+            if node.inputs.len() != expected {
+                return Err(ModelError::InputCount {
+                    node: node.name.clone(),
+                    op: node.op.name(),
+                    expected: expected.to_string(),
+                    got: node.inputs.len(),
+                });
+            }
+            for input in &node.inputs {
+                if !seen.contains(input.as_str()) {
+                    return Err(ModelError::UnknownInput {
+                        node: node.name.clone(),
+                        input: input.clone(),
+                    });
+                }
+            }
+            if !seen.insert(node.name.as_str()) {
+                return Err(ModelError::DuplicateName {
+                    name: node.name.clone(),
+                });
+            }
+        }
+        if self.outputs.is_empty() {
+            return Err(ModelError::UnknownOutput {
+                name: "(none)".into(),
+            });
+        }
+        for output in &self.outputs {
+            if !seen.contains(output.as_str()) {
+                return Err(ModelError::UnknownOutput {
+                    name: output.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Nodes that have a weight, in order.
+    pub fn weighted_nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|n| n.op.weight().is_some())
+    }
+
+    /// Whether the nodes form one chain: each node reads only the value just before it, and the last is the output.
+    pub fn is_chain(&self) -> bool {
+        let mut before = match self.inputs.as_slice() {
+            [only] => only.name.as_str(),
+            _ => return false,
+        };
+        for node in &self.nodes {
+            if node.inputs != [before] {
+                return false;
+            }
+            before = &node.name;
+        }
+        self.outputs == [before]
+    }
+}
+
+/// A graph with its weights: what files hold and what runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    /// The graph.
+    pub graph: Graph,
+    /// Weights and biases by tensor name. Linear weights are `[out, in]`, filters `[out, in/groups, kh, kw]`.
+    pub tensors: BTreeMap<String, Weights>,
+    /// Shapes that weights had before dead units were removed, by tensor name. A tensor that is absent here
+    /// still has its first shape. Compression ratios count these.
+    pub original_shapes: BTreeMap<String, Shape>,
+}
+
+impl Network {
+    /// Puts a graph and its tensors together.
+    ///
+    /// # Errors
+    /// Anything [`Graph::check`] or [`shape::infer`] rejects, and values that are not finite.
+    pub fn new(graph: Graph, tensors: BTreeMap<String, Weights>) -> Result<Self, ModelError> {
+        let network = Self {
+            graph,
+            tensors,
+            original_shapes: BTreeMap::new(),
+        };
+        network.shapes()?;
+        for (name, tensor) in &network.tensors {
+            tensor.check_finite().map_err(|e| e.for_tensor(name))?;
+        }
+        if let Some(p) = &network.graph.preprocessing {
+            p.check(&network.graph.inputs[0].shape)?;
+        }
+        Ok(network)
+    }
+
+    /// Shape of every input and node by name, per sample.
+    ///
+    /// # Errors
+    /// As [`shape::infer`].
+    pub fn shapes(&self) -> Result<HashMap<&str, Shape>, ModelError> {
+        shape::infer(&self.graph, &|node, tensor| {
+            self.tensors
+                .get(tensor)
+                .map(Weights::shape)
+                .ok_or_else(|| ModelError::MissingTensor {
+                    tensor: tensor.into(),
+                    node: node.name.clone(),
+                    found: crate::bind::describe(
+                        self.tensors.iter().map(|(n, t)| (n.as_str(), t.shape())),
+                    ),
+                })
+        })
+    }
+
+    /// The weight of a node that has one.
+    pub fn weight(&self, node: &Node) -> Option<&Weights> {
+        self.tensors.get(node.op.weight()?)
+    }
+
+    /// The bias of a node that has one.
+    pub fn bias(&self, node: &Node) -> Option<&[f32]> {
+        match self.tensors.get(node.op.bias()?)? {
+            Weights::Dense(d) => Some(&d.values),
+            Weights::Csr(_) => None,
+        }
+    }
+
+    /// Number of weights of the original network in weight matrices and filters, biases apart, as the papers count.
+    pub fn original_weights(&self) -> usize {
+        self.graph
+            .weighted_nodes()
+            .filter_map(|n| n.op.weight())
+            .map(|name| self.original_shape(name).elements())
+            .sum()
+    }
+
+    /// Shape that a weight had in the original network.
+    pub fn original_shape(&self, tensor: &str) -> Shape {
+        self.original_shapes
+            .get(tensor)
+            .cloned()
+            .or_else(|| self.tensors.get(tensor).map(Weights::shape))
+            .unwrap_or_default()
+    }
+
+    /// Number of weights that are not zero, biases apart.
+    pub fn nonzeros(&self) -> usize {
+        self.graph
+            .weighted_nodes()
+            .filter_map(|n| self.weight(n))
+            .map(Weights::nonzeros)
+            .sum()
+    }
+
+    /// The same network with every weight dense.
+    #[must_use]
+    pub fn to_dense(&self) -> Self {
+        let mut dense = self.clone();
+        for tensor in dense.tensors.values_mut() {
+            *tensor = Weights::Dense(tensor.to_dense());
+        }
+        dense
+    }
+}

@@ -1,0 +1,199 @@
+//! Shapes, and how they flow through a graph.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Graph, ModelError, Node, Op};
+
+/// Dimensions of a tensor, or of a value per sample (the batch dimension is symbolic and left out).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Shape(pub Vec<usize>);
+
+impl Shape {
+    /// Number of elements; saturates instead of overflowing, so that a cap on it always catches.
+    pub fn elements(&self) -> usize {
+        self.0.iter().fold(1, |n, &d| n.saturating_mul(d))
+    }
+
+    /// The dimensions.
+    pub fn dims(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// Rows and columns of the matrix a weight of this shape flattens to: `[out, in/groups * kh * kw]`.
+    /// A scalar is one by one.
+    pub fn matrix(&self) -> (usize, usize) {
+        match self.0.split_first() {
+            None => (1, 1),
+            Some((&rows, rest)) => (rows, rest.iter().fold(1, |n, &d| n.saturating_mul(d))),
+        }
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(dims: [usize; N]) -> Self {
+        Self(dims.to_vec())
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<String> = self.0.iter().map(usize::to_string).collect();
+        write!(f, "[{}]", dims.join(", "))
+    }
+}
+
+/// Shape of every input and node of a checked graph, by name, per sample.
+///
+/// `weight_shape` gives the shape of a weight or bias tensor by name.
+///
+/// # Errors
+/// The first node whose inputs or weights do not fit its operator, or a tensor that is missing.
+pub fn infer<'g>(
+    graph: &'g Graph,
+    weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
+) -> Result<HashMap<&'g str, Shape>, ModelError> {
+    graph.check()?;
+    let mut shapes: HashMap<&str, Shape> = HashMap::new();
+    for input in &graph.inputs {
+        shapes.insert(&input.name, input.shape.clone());
+    }
+    for node in &graph.nodes {
+        let inputs: Vec<&Shape> = node.inputs.iter().map(|i| &shapes[i.as_str()]).collect();
+        let shape = output_shape(node, &inputs, weight_shape)?;
+        shapes.insert(&node.name, shape);
+    }
+    Ok(shapes)
+}
+
+fn output_shape(
+    node: &Node,
+    inputs: &[&Shape],
+    weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
+) -> Result<Shape, ModelError> {
+    let mismatch = |expected: String, got: String| ModelError::Shape {
+        node: node.name.clone(),
+        op: node.op.name(),
+        expected,
+        got,
+    };
+    let map = |shape: &Shape| match shape.dims() {
+        &[c, h, w] => Ok([c, h, w]),
+        _ => Err(mismatch(
+            "a feature map [channels, height, width]".into(),
+            shape.to_string(),
+        )),
+    };
+    let x = inputs[0];
+    let out = match &node.op {
+        Op::Linear { weight, bias } => {
+            let w = weight_shape(node, weight)?;
+            let &[out, inn] = w.dims() else {
+                return Err(mismatch("a weight [out, in]".into(), w.to_string()));
+            };
+            if x.dims() != [inn] {
+                return Err(mismatch(
+                    format!("an input of shape [{inn}] for the weight `{weight}` {w}"),
+                    x.to_string(),
+                ));
+            }
+            check_bias(node, bias.as_deref(), out, weight_shape)?;
+            Shape::from([out])
+        }
+        Op::Conv {
+            weight,
+            bias,
+            window,
+            groups,
+        } => {
+            let w = weight_shape(node, weight)?;
+            let &[out, inn, kh, kw] = w.dims() else {
+                return Err(mismatch(
+                    "a weight [out, in/groups, kh, kw]".into(),
+                    w.to_string(),
+                ));
+            };
+            if [kh, kw] != window.kernel_shape {
+                return Err(mismatch(
+                    format!("kernel_shape {:?} of the graph", window.kernel_shape),
+                    format!("weight `{weight}` {w}"),
+                ));
+            }
+            let [c, height, width] = map(x)?;
+            if *groups == 0 || inn.checked_mul(*groups) != Some(c) || !out.is_multiple_of(*groups) {
+                return Err(mismatch(
+                    format!(
+                        "{} input channels in {groups} group(s) for the weight `{weight}` {w}",
+                        inn.saturating_mul(*groups)
+                    ),
+                    format!("an input {x}"),
+                ));
+            }
+            check_bias(node, bias.as_deref(), out, weight_shape)?;
+            let [oh, ow] = window.output(height, width).ok_or_else(|| {
+                mismatch(
+                    "a window that fits the input".into(),
+                    format!("{window:?} over {x}"),
+                )
+            })?;
+            Shape::from([out, oh, ow])
+        }
+        Op::MaxPool { window } | Op::AveragePool { window } => {
+            let [c, height, width] = map(x)?;
+            let fits = window.output(height, width).filter(|_| {
+                // Every window must see at least one real pixel.
+                let [kh, kw] = window.kernel_shape;
+                let [top, left, bottom, right] = window.pads;
+                top.max(bottom) < kh && left.max(right) < kw
+            });
+            let [oh, ow] = fits.ok_or_else(|| {
+                mismatch(
+                    "a window that fits the input".into(),
+                    format!("{window:?} over {x}"),
+                )
+            })?;
+            Shape::from([c, oh, ow])
+        }
+        Op::GlobalAveragePool => {
+            let [c, _, _] = map(x)?;
+            Shape::from([c, 1, 1])
+        }
+        Op::Relu => x.clone(),
+        Op::Add => {
+            if inputs[0] != inputs[1] {
+                return Err(mismatch(
+                    format!("two inputs of one shape, {}", inputs[0]),
+                    inputs[1].to_string(),
+                ));
+            }
+            x.clone()
+        }
+        Op::Flatten => Shape::from([x.elements()]),
+        Op::Softmax => match x.dims() {
+            [_] => x.clone(),
+            _ => return Err(mismatch("a vector".into(), x.to_string())),
+        },
+    };
+    Ok(out)
+}
+
+fn check_bias(
+    node: &Node,
+    bias: Option<&str>,
+    out: usize,
+    weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
+) -> Result<(), ModelError> {
+    let Some(name) = bias else { return Ok(()) };
+    let got = weight_shape(node, name)?;
+    if got.dims() != [out] {
+        return Err(ModelError::TensorShape {
+            tensor: name.into(),
+            expected: Shape::from([out]),
+            got,
+        });
+    }
+    Ok(())
+}
