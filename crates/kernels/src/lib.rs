@@ -1,8 +1,41 @@
 //! How numbers are multiplied: sparse and dense CPU kernels, chosen once through a capability token ([`Isa`]).
 //!
-//! This is the only crate of the project with `unsafe`.
+//! A layer is packed once, by a constructor that takes the checked weights (`pack`), into a type whose `run` neither
+//! allocates, locks nor decides anything. Lengths are asserted at the entry of each `run`; a wrong one is a bug of the caller and panics.
+//! Every packed type has a `name()`, `{isa}-{format}-{dtype}-{tile}`, and `bytes()`, the packed weights it reads.
+//!
+//! | layer | sparse | dense |
+//! |---|---|---|
+//! | linear, batch 1 | [`spmv::Spmv`]; [`spmv::InputSparse`] where inputs are mostly zero | [`dense::Gemv`] |
+//! | linear, batched | [`spmm::Spmm`] over [`Layout::Tiled`] | [`dense::Linear`] over [`Layout::Single`] |
+//! | convolution | [`conv::SparseConv`] over either layout | [`dense::Conv`] over [`Layout::Single`] |
+//! | pooling | | [`pool::Pool`] over either layout |
+//! | the rest | | [`elementwise`] |
+//!
+//! **Layouts.** Activations are f32, either [`Layout::Single`], sample after sample, or [`Layout::Tiled`], sixteen samples innermost;
+//! [`pack_tiles`] and [`unpack_tiles`] go between them and belong at the edge of a network. Lanes past the last sample hold zeros
+//! at first; what later layers make of them is never read back. [`Activation`]s are fused into the stores.
+//!
+//! **Threads.** Kernels run on the calling thread. Samples and tiles are independent, so a batch splits by slices. One sample splits by rows:
+//! the `pack_rows` and `pack_channels` constructors pack a range of rows, which then writes its own part of the output.
+//!
+//! **NaN and infinity** stay local: an output only depends on the inputs under its own non-zeros.
+//!
+//! [`select`] holds every threshold. This is the only crate of the project with `unsafe`.
 
+mod activation;
+pub mod conv;
+pub mod dense;
+pub mod elementwise;
 pub mod gemm;
 mod isa;
+mod layout;
+pub mod peak;
+pub mod pool;
+pub mod select;
+pub mod spmm;
+pub mod spmv;
 
+pub use activation::Activation;
 pub use isa::{Isa, IsaError};
+pub use layout::{LANES, Layout, pack_tiles, tiles, unpack_tiles};

@@ -1,0 +1,65 @@
+//! Which kernel a layer gets: the only place with thresholds.
+
+use crate::{LANES, Layout};
+
+/// Kernel of a linear layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinearKernel {
+    /// [`crate::dense::Gemv`].
+    Gemv,
+    /// [`crate::dense::Linear`].
+    Gemm,
+    /// [`crate::spmv::Spmv`].
+    Spmv,
+    /// [`crate::spmm::Spmm`].
+    Spmm,
+}
+
+/// Whether a linear layer `[rows, cols]` of that density should run sparse at that batch size.
+pub fn prefer_sparse(density: f64, _rows: usize, _cols: usize, batch: usize) -> bool {
+    match batch_layout(batch) {
+        Layout::Single => density <= 0.5,
+        Layout::Tiled => density * tiled_slots(batch) <= 0.7 * batch as f64,
+    }
+}
+
+/// Whether a convolution of that density should run sparse.
+pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, batch: usize) -> bool {
+    let _ = batch;
+    per_group_inputs > 1 && density <= 0.5
+}
+
+/// The layout in which a batch of `n` is best run: tiles once lanes are mostly filled.
+pub fn batch_layout(n: usize) -> Layout {
+    if n < 6 { Layout::Single } else { Layout::Tiled }
+}
+
+/// The kernel of a linear layer `[rows, cols]` with that density at that batch size.
+pub fn linear(density: f64, rows: usize, cols: usize, batch: usize) -> LinearKernel {
+    match (
+        prefer_sparse(density, rows, cols, batch),
+        batch_layout(batch),
+    ) {
+        (true, Layout::Single) => LinearKernel::Spmv,
+        (true, Layout::Tiled) => LinearKernel::Spmm,
+        (false, _) if batch == 1 => LinearKernel::Gemv,
+        (false, _) => LinearKernel::Gemm,
+    }
+}
+
+/// Whether the columns of zero inputs should be skipped ([`crate::spmv::InputSparse`]), given the share of inputs that are not zero.
+pub fn prefer_input_sparse(density: f64, active_fraction: f64) -> bool {
+    // Cycles per non-zero of the two kernels: all inputs, and active ones only.
+    let all_inputs = match density {
+        d if d >= 0.2 => 0.28,
+        d if d >= 0.1 => 0.36,
+        d if d >= 0.05 => 0.47,
+        d if d >= 0.02 => 0.71,
+        _ => 1.0,
+    };
+    active_fraction * 1.45 < all_inputs
+}
+
+fn tiled_slots(batch: usize) -> f64 {
+    (crate::layout::tiles(batch) * LANES) as f64
+}
