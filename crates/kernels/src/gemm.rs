@@ -81,23 +81,24 @@ pub fn gemm(c: &mut [f32], c_row_stride: usize, a: View<'_>, b: View<'_>, accumu
         return;
     }
     let stride = |s: usize| isize::try_from(s).expect("strides of slices fit in isize");
+    // gemm-f32 wants its destination by columns and packs accordingly, so ask it for the transpose: c' = b' a'.
     // SAFETY: `View::new` and `check` established that all m*k, k*n and m*n elements lie inside their slices,
     // `c` is borrowed mutably and its rows do not overlap.
     unsafe {
         gemm_f32::gemm::f32::get_gemm_fn()(
-            m,
             n,
+            m,
             k,
             c.as_mut_ptr(),
-            1,
             stride(c_row_stride),
+            1,
             accumulate,
-            a.data.as_ptr(),
-            stride(a.col_stride),
-            stride(a.row_stride),
             b.data.as_ptr(),
-            stride(b.col_stride),
             stride(b.row_stride),
+            stride(b.col_stride),
+            a.data.as_ptr(),
+            stride(a.row_stride),
+            stride(a.col_stride),
             1.0,
             1.0,
             false,

@@ -15,6 +15,7 @@
 //! **Layouts.** Activations are f32, either [`Layout::Single`], sample after sample, or [`Layout::Tiled`], sixteen samples innermost;
 //! [`pack_tiles`] and [`unpack_tiles`] go between them and belong at the edge of a network. Lanes past the last sample hold zeros
 //! at first; what later layers make of them is never read back. [`Activation`]s are fused into the stores.
+//! Buffers should begin at a cache line ([`Buffer`]) and so should every activation in them.
 //!
 //! **Threads.** Kernels run on the calling thread. Samples and tiles are independent, so a batch splits by slices. One sample splits by rows:
 //! the `pack_rows` and `pack_channels` constructors pack a range of rows, which then writes its own part of the output.
@@ -24,6 +25,7 @@
 //! [`select`] holds every threshold. This is the only crate of the project with `unsafe`.
 
 mod activation;
+mod buffer;
 pub mod conv;
 pub mod dense;
 pub mod elementwise;
@@ -33,9 +35,13 @@ mod layout;
 pub mod peak;
 pub mod pool;
 pub mod select;
+mod sell;
+mod simd;
 pub mod spmm;
 pub mod spmv;
+pub mod training;
 
 pub use activation::Activation;
+pub use buffer::Buffer;
 pub use isa::{Isa, IsaError};
 pub use layout::{LANES, Layout, pack_tiles, tiles, unpack_tiles};

@@ -1,5 +1,7 @@
 //! Which kernel a layer gets: the only place with thresholds.
 
+use sparsevd_model::Csr;
+
 use crate::{LANES, Layout};
 
 /// Kernel of a linear layer.
@@ -62,4 +64,24 @@ pub fn prefer_input_sparse(density: f64, active_fraction: f64) -> bool {
 
 fn tiled_slots(batch: usize) -> f64 {
     (crate::layout::tiles(batch) * LANES) as f64
+}
+
+/// How [`crate::spmm::Spmm`] cuts its work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpmmTile {
+    /// Columns in a block: their lines stay in the first-level cache beside weights and outputs.
+    pub columns: usize,
+    /// Tiles processed at once.
+    pub lines: usize,
+}
+
+pub(crate) fn spmm_tile(weight: &Csr) -> SpmmTile {
+    let elements = (weight.rows() * weight.cols()).max(1);
+    let density = weight.nonzeros() as f64 / elements as f64;
+    let (mut columns, mut lines) = if density > 0.08 { (256, 2) } else { (512, 1) };
+    if let Ok(s) = std::env::var("TUNE") {
+        let v: Vec<usize> = s.split(',').map(|v| v.parse().unwrap()).collect();
+        (columns, lines) = (v[0], v[1]);
+    }
+    SpmmTile { columns, lines }
 }

@@ -4,14 +4,16 @@ use std::ops::Range;
 
 use sparsevd_model::Csr;
 
-use crate::{Activation, Isa, LANES};
+use crate::sell::{self, Entry, Sell, Walk};
+use crate::{Activation, Isa, LANES, select};
 
 /// A sparse matrix packed for batches in [`crate::Layout::Tiled`].
 #[derive(Debug, Clone)]
 pub struct Spmm {
-    csr: Csr,
-    bias: Vec<f32>,
-    rows: Range<usize>,
+    isa: Isa,
+    rows: usize,
+    cols: usize,
+    sell: Sell,
 }
 
 impl Spmm {
@@ -30,18 +32,28 @@ impl Spmm {
     /// # Panics
     /// When the rows do not exist or the bias does not have one element per row of the matrix.
     #[track_caller]
-    pub fn pack_rows(_isa: Isa, weight: &Csr, bias: Option<&[f32]>, rows: Range<usize>) -> Self {
-        assert!(
-            rows.end <= weight.rows(),
-            "rows {rows:?} of {}",
-            weight.rows()
-        );
-        let bias = bias.map_or_else(|| vec![0.0; weight.rows()], <[f32]>::to_vec);
-        assert_eq!(bias.len(), weight.rows(), "elements of the bias");
+    pub fn pack_rows(isa: Isa, weight: &Csr, bias: Option<&[f32]>, rows: Range<usize>) -> Self {
+        let bias = bias_or_zero(bias, weight.rows());
+        let tile = select::spmm_tile(weight);
+        let entries: Vec<Vec<Entry>> = rows
+            .clone()
+            .map(|row| {
+                let (columns, values) = weight.row(row);
+                let entry = |(&c, &weight): (&u32, &f32)| Entry {
+                    block: c as usize / tile.columns,
+                    offset: c as usize % tile.columns * LANES,
+                    weight,
+                };
+                columns.iter().zip(values).map(entry).collect()
+            })
+            .collect();
+        let blocks = weight.cols().div_ceil(tile.columns).max(1);
+        let bases: Vec<usize> = (0..blocks).map(|b| b * tile.columns * LANES).collect();
         Self {
-            csr: weight.clone(),
-            bias,
-            rows,
+            isa,
+            rows: rows.len(),
+            cols: weight.cols(),
+            sell: Sell::pack(&entries, &bias[rows], &bases, tile.lines),
         }
     }
 
@@ -51,40 +63,60 @@ impl Spmm {
     /// When `x` or `y` has another length.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], tiles: usize, act: Activation) {
-        let (rows, cols) = (self.rows(), self.cols());
-        assert_eq!(x.len(), tiles * cols * LANES, "elements of x");
-        assert_eq!(y.len(), tiles * rows * LANES, "elements of y");
-        for t in 0..tiles {
-            for (r, row) in self.rows.clone().enumerate() {
-                let mut acc = [self.bias[row]; LANES];
-                let (columns, values) = self.csr.row(row);
-                for (&c, &v) in columns.iter().zip(values) {
-                    for (lane, a) in acc.iter_mut().enumerate() {
-                        *a += v * x[(t * cols + c as usize) * LANES + lane];
-                    }
-                }
-                y[(t * rows + r) * LANES..][..LANES].copy_from_slice(&acc.map(|v| act.apply(v)));
-            }
+        assert_eq!(x.len(), tiles * self.cols * LANES, "elements of x");
+        assert_eq!(y.len(), tiles * self.rows * LANES, "elements of y");
+        let walk = Walk {
+            lines: tiles,
+            x_line: self.cols * LANES,
+            y_line: self.rows * LANES,
+            y_row: LANES,
+            strips: 1,
+            x_strip: 0,
+            y_strip: 0,
+        };
+        // SAFETY: columns are below `cols`, which `Csr` checks, rows below `rows`, and the slices hold `tiles` such tiles.
+        unsafe {
+            sell::run(
+                self.isa,
+                &self.sell,
+                x.as_ptr(),
+                y.as_mut_ptr(),
+                walk,
+                act.bounds(),
+            );
         }
     }
 
     /// Rows of the packed part.
     pub fn rows(&self) -> usize {
-        self.rows.len()
+        self.rows
     }
 
     /// Columns of the matrix.
     pub fn cols(&self) -> usize {
-        self.csr.cols()
+        self.cols
     }
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        "scalar-csr-f32-1x16"
+        match self.isa.name() {
+            "avx512" => "avx512-sell4-f32-4x16",
+            "avx2" => "avx2-sell4-f32-4x16",
+            "neon" => "neon-sell4-f32-4x16",
+            _ => "scalar-sell4-f32-4x16",
+        }
     }
 
-    /// Bytes of packed weights, indices and biases that one run over a tile reads.
+    /// Bytes of packed weights, offsets, row numbers and biases that one run over a tile reads.
     pub fn bytes(&self) -> usize {
-        self.csr.nonzeros() * 8 + self.rows() * 8
+        self.sell.bytes()
     }
+}
+
+/// A bias for each row: what was given, or zeros.
+#[track_caller]
+pub(crate) fn bias_or_zero(bias: Option<&[f32]>, rows: usize) -> Vec<f32> {
+    let bias = bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec);
+    assert_eq!(bias.len(), rows, "elements of the bias");
+    bias
 }

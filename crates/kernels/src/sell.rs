@@ -1,0 +1,341 @@
+//! The sparse format and inner loop that batched linear layers and convolutions share.
+//!
+//! **Format, "SELL-4 sorted"** (after Kreutzer et al., "A unified sparse matrix data format", 2014): rows are sorted by their number of
+//! non-zeros and taken in groups of four. A step of a group holds one weight per row, and the offset of the input line each multiplies.
+//! The four weights come with one load and are broadcast in registers, the four offsets with one more, because loads are what
+//! bounds these loops: an input line of sixteen floats is then loaded right into its multiply-add.
+//!
+//! **Padding.** A row with fewer non-zeros than its group's longest has some of its own entries several times, each with its share of the weight:
+//! a weight of zero would turn an infinite input into NaN. Groups short of rows have rows several times. Empty rows stand in groups of their own.
+//!
+//! **Blocks.** Columns are cut in blocks whose input lines stay in the first-level cache; later blocks add to what earlier ones stored.
+
+use crate::activation::Bounds;
+use crate::simd::{Simd, simd_dispatch};
+
+/// A non-zero: which block of columns it is in, where its input line begins in that block, in floats, and the weight.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub block: usize,
+    pub offset: usize,
+    pub weight: f32,
+}
+
+/// A packed sparse matrix.
+///
+/// # Invariants
+/// - `weights` and `offsets` have four elements per step, and the steps of all groups of all blocks add up to theirs
+/// - rows of groups are below the number of rows it was packed from
+/// - an offset plus its block's base is that of an entry it was packed from
+#[derive(Debug, Clone)]
+pub(crate) struct Sell {
+    blocks: Vec<Block>,
+    groups: Vec<Group>,
+    weights: Vec<f32>,
+    offsets: Offsets,
+    /// Lines processed at once: 1, 2 or 4.
+    wide: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Block {
+    /// Floats before the block's first input line.
+    base: usize,
+    groups: usize,
+    first: bool,
+    last: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Group {
+    bias: [f32; 4],
+    rows: [u32; 4],
+    steps: u32,
+}
+
+#[derive(Debug, Clone)]
+enum Offsets {
+    /// Four u16 in units of eight bytes, which an address takes as they are.
+    Short8(Vec<u64>),
+    /// Four u16 in units of one float.
+    Short4(Vec<u64>),
+    /// Four u32 in units of one float.
+    Long4(Vec<[u32; 4]>),
+}
+
+/// Where lines of input and output lie, all in floats.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Walk {
+    /// Lines in a strip.
+    pub lines: usize,
+    /// From an input line to the next.
+    pub x_line: usize,
+    /// From an output line to the next.
+    pub y_line: usize,
+    /// From an output row (of the matrix) to the next.
+    pub y_row: usize,
+    /// Strips.
+    pub strips: usize,
+    /// From the input of a strip to that of the next.
+    pub x_strip: usize,
+    /// From the output of a strip to that of the next.
+    pub y_strip: usize,
+}
+
+impl Sell {
+    /// Packs rows with their biases; `bases` are the beginnings of the blocks in the input, in floats.
+    pub fn pack(rows: &[Vec<Entry>], bias: &[f32], bases: &[usize], wide: usize) -> Self {
+        assert_eq!(rows.len(), bias.len(), "elements of the bias");
+        let mut packed = Self {
+            blocks: Vec::new(),
+            groups: Vec::new(),
+            weights: Vec::new(),
+            offsets: Offsets::Short8(Vec::new()),
+            wide,
+        };
+        let mut steps: Vec<[usize; 4]> = Vec::new();
+        for (block, &base) in bases.iter().enumerate() {
+            let (first, last) = (block == 0, block + 1 == bases.len());
+            let mut parts: Vec<(usize, Vec<Entry>)> = rows
+                .iter()
+                .map(|row| row.iter().filter(|e| e.block == block).copied().collect())
+                .enumerate()
+                .filter(|(_, row): &(usize, Vec<Entry>)| first || last || !row.is_empty())
+                .collect();
+            parts.sort_by_key(|(_, row)| std::cmp::Reverse(row.len()));
+            let before = packed.groups.len();
+            let full = parts.partition_point(|(_, row)| !row.is_empty());
+            for group in parts[..full].chunks(4).chain(parts[full..].chunks(4)) {
+                packed.push_group(group, bias, &mut steps);
+            }
+            packed.blocks.push(Block {
+                base,
+                groups: packed.groups.len() - before,
+                first,
+                last,
+            });
+        }
+        let largest = steps.iter().flatten().max().copied().unwrap_or(0);
+        let even = steps.iter().flatten().all(|o| o.is_multiple_of(2));
+        let short = |unit: usize| {
+            let pack = |s: &[usize; 4]| {
+                s.iter()
+                    .rev()
+                    .fold(0, |packed, o| packed << 16 | (o / unit) as u64)
+            };
+            steps.iter().map(pack).collect()
+        };
+        packed.offsets = if even && largest / 2 <= usize::from(u16::MAX) {
+            Offsets::Short8(short(2))
+        } else if largest <= usize::from(u16::MAX) {
+            Offsets::Short4(short(1))
+        } else {
+            let long = |o: usize| u32::try_from(o).expect("an input of less than 16 GiB");
+            Offsets::Long4(steps.iter().map(|s| s.map(long)).collect())
+        };
+        packed
+    }
+
+    fn push_group(
+        &mut self,
+        group: &[(usize, Vec<Entry>)],
+        bias: &[f32],
+        steps: &mut Vec<[usize; 4]>,
+    ) {
+        let longest = group[0].1.len();
+        let lanes: [_; 4] = std::array::from_fn(|lane| {
+            let (row, entries) = &group[lane % group.len()];
+            (*row, repeated(entries, longest))
+        });
+        for step in 0..longest {
+            self.weights.extend(lanes.iter().map(|l| l.1[step].weight));
+            steps.push(std::array::from_fn(|lane| lanes[lane].1[step].offset));
+        }
+        let rows = std::array::from_fn(|lane| lanes[lane].0);
+        self.groups.push(Group {
+            bias: rows.map(|row: usize| bias[row]),
+            rows: rows.map(|row| u32::try_from(row).expect("rows fit in 32 bits")),
+            steps: u32::try_from(longest).expect("columns fit in 32 bits"),
+        });
+    }
+
+    /// Bytes of weights, offsets, row numbers and biases.
+    pub fn bytes(&self) -> usize {
+        let offsets = match &self.offsets {
+            Offsets::Short8(o) | Offsets::Short4(o) => size_of_val(&o[..]),
+            Offsets::Long4(o) => size_of_val(&o[..]),
+        };
+        size_of_val(&self.weights[..]) + offsets + size_of_val(&self.groups[..])
+    }
+}
+
+/// `entries` brought to `len` by having some of them several times, each with its share of the weight.
+fn repeated(entries: &[Entry], len: usize) -> Vec<Entry> {
+    let n = entries.len();
+    (0..len)
+        .map(|i| {
+            let copies = len / n + usize::from(i % n < len % n);
+            Entry {
+                weight: entries[i % n].weight / copies as f32,
+                ..entries[i % n]
+            }
+        })
+        .collect()
+}
+
+simd_dispatch! {
+    /// `y = clamp(W x + b)`, line by line.
+    ///
+    /// # Safety
+    /// For every strip, line and entry of the matrix, `x` must be readable for the sixteen floats at `strip * x_strip + line * x_line + base + offset`,
+    /// and for every strip, line and row, `y` must be writable for those at `strip * y_strip + line * y_line + row * y_row`.
+    pub(crate) unsafe fn run(sell: &Sell, x: *const f32, y: *mut f32, walk: Walk, bounds: Bounds) = body;
+}
+
+#[inline(always)]
+unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: Walk, bounds: Bounds) {
+    // SAFETY: the caller's contract; the offsets are those of `sell`.
+    unsafe {
+        match &sell.offsets {
+            Offsets::Short8(o) => strips::<S, u64, 8>(sell, o.as_ptr(), x, y, walk, bounds),
+            Offsets::Short4(o) => strips::<S, u64, 4>(sell, o.as_ptr(), x, y, walk, bounds),
+            Offsets::Long4(o) => strips::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, walk, bounds),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn strips<S: Simd, O: Offset, const UNIT: usize>(
+    sell: &Sell,
+    offsets: *const O,
+    x: *const f32,
+    y: *mut f32,
+    walk: Walk,
+    bounds: Bounds,
+) {
+    for strip in 0..walk.strips {
+        let mut line = 0;
+        // SAFETY: `at` stays inside the strips and lines of the caller's contract.
+        unsafe {
+            let at = |line: usize| {
+                (
+                    x.add(strip * walk.x_strip + line * walk.x_line),
+                    y.add(strip * walk.y_strip + line * walk.y_line),
+                )
+            };
+            if S::N == 16 {
+                while sell.wide >= 4 && line + 4 <= walk.lines {
+                    let (x, y) = at(line);
+                    lines::<S, O, UNIT, 4>(sell, offsets, x, y, walk, bounds);
+                    line += 4;
+                }
+                while sell.wide >= 2 && line + 2 <= walk.lines {
+                    let (x, y) = at(line);
+                    lines::<S, O, UNIT, 2>(sell, offsets, x, y, walk, bounds);
+                    line += 2;
+                }
+            }
+            while line < walk.lines {
+                let (x, y) = at(line);
+                match S::N {
+                    16 => lines::<S, O, UNIT, 1>(sell, offsets, x, y, walk, bounds),
+                    8 => lines::<S, O, UNIT, 2>(sell, offsets, x, y, walk, bounds),
+                    _ => lines::<S, O, UNIT, 4>(sell, offsets, x, y, walk, bounds),
+                }
+                line += 1;
+            }
+        }
+    }
+}
+
+/// `T` vectors of output for each row, over all blocks.
+#[inline(always)]
+unsafe fn lines<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
+    sell: &Sell,
+    mut offsets: *const O,
+    x: *const f32,
+    y: *mut f32,
+    walk: Walk,
+    bounds: Bounds,
+) {
+    let per_line = 16 / S::N;
+    let mut weights = sell.weights.as_ptr();
+    let mut groups = sell.groups.as_ptr();
+    // SAFETY: `x` and `y` by the contract of `run`; weights, offsets and groups by the invariants of `Sell`.
+    unsafe {
+        let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
+        for block in &sell.blocks {
+            let xs: [*const u8; T] = std::array::from_fn(|t| {
+                x.add(block.base + t / per_line * walk.x_line + t % per_line * S::N)
+                    .cast()
+            });
+            let end = groups.add(block.groups);
+            while groups < end {
+                let group = &*groups;
+                groups = groups.add(1);
+                let ys: [*mut f32; 4] =
+                    std::array::from_fn(|r| y.add(group.rows[r] as usize * walk.y_row));
+                let place = |t: usize| t / per_line * walk.y_line + t % per_line * S::N;
+                let mut acc: [[S::V; T]; 4] = if block.first {
+                    let bias = S::quad(group.bias.as_ptr());
+                    [
+                        [S::lane::<0>(bias); T],
+                        [S::lane::<1>(bias); T],
+                        [S::lane::<2>(bias); T],
+                        [S::lane::<3>(bias); T],
+                    ]
+                } else {
+                    std::array::from_fn(|r| std::array::from_fn(|t| S::load(ys[r].add(place(t)))))
+                };
+                for _ in 0..group.steps {
+                    let quad = S::quad(weights);
+                    let at = O::bytes::<UNIT>(offsets);
+                    weights = weights.add(4);
+                    offsets = offsets.add(1);
+                    let mut row = |r: usize, w: S::V| {
+                        for t in 0..T {
+                            acc[r][t] = S::fma(w, S::load(xs[t].add(at[r]).cast()), acc[r][t]);
+                        }
+                    };
+                    row(0, S::lane::<0>(quad));
+                    row(1, S::lane::<1>(quad));
+                    row(2, S::lane::<2>(quad));
+                    row(3, S::lane::<3>(quad));
+                }
+                for (acc, y) in acc.iter().zip(ys) {
+                    for (t, &v) in acc.iter().enumerate() {
+                        let v = if block.last {
+                            S::clamp(v, low, high)
+                        } else {
+                            v
+                        };
+                        S::store(y.add(place(t)), v);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Four packed offsets.
+trait Offset: Copy {
+    /// The four offsets in bytes.
+    unsafe fn bytes<const UNIT: usize>(p: *const Self) -> [usize; 4];
+}
+
+impl Offset for u64 {
+    #[inline(always)]
+    unsafe fn bytes<const UNIT: usize>(p: *const Self) -> [usize; 4] {
+        // SAFETY: the caller vouches for the pointer.
+        let q = unsafe { p.read() } as usize;
+        [q & 0xffff, q >> 16 & 0xffff, q >> 32 & 0xffff, q >> 48].map(|o| o * UNIT)
+    }
+}
+
+impl Offset for [u32; 4] {
+    #[inline(always)]
+    unsafe fn bytes<const UNIT: usize>(p: *const Self) -> [usize; 4] {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { p.read() }.map(|o| o as usize * UNIT)
+    }
+}

@@ -1,0 +1,337 @@
+//! The few vector operations that sparse kernels are built on, one implementation per instruction set.
+//!
+//! Everything is `#[inline(always)]`, so that a generic kernel compiled inside a `#[target_feature]` function
+//! (see [`simd_dispatch`]) is compiled for that instruction set throughout.
+
+/// Vectors of `N` floats.
+///
+/// # Safety
+/// Every function may only run where the instruction set of the implementation is enabled, that is, inlined into a function
+/// of [`simd_dispatch`]. Pointers must be valid for the elements that the name of the operation tells; none needs alignment.
+pub(crate) unsafe trait Simd: Copy {
+    /// Floats in a vector: a divisor of sixteen.
+    const N: usize;
+    /// `N` floats.
+    type V: Copy;
+    /// Four floats, ready to be broadcast one by one.
+    type Quad: Copy;
+    /// `N` floats from memory.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// `N` floats to memory.
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// One float in all lanes.
+    unsafe fn splat(x: f32) -> Self::V;
+    /// `a * b + c`, rounded once where the machine can.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `min(max(v, low), high)`; NaN stays.
+    unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
+    /// Four floats from memory with one load.
+    unsafe fn quad(p: *const f32) -> Self::Quad;
+    /// Float `I` of four in all lanes.
+    unsafe fn lane<const I: i32>(q: Self::Quad) -> Self::V;
+}
+
+/// Sixteen floats at a time for the compiler to vectorise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scalar;
+
+// SAFETY: plain Rust, which runs everywhere.
+unsafe impl Simd for Scalar {
+    const N: usize = 16;
+    type V = [f32; 16];
+    type Quad = [f32; 4];
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> [f32; 16] {
+        // SAFETY: the caller vouches for sixteen floats.
+        unsafe { p.cast::<[f32; 16]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; 16]) {
+        // SAFETY: the caller vouches for sixteen floats.
+        unsafe { p.cast::<[f32; 16]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; 16] {
+        [x; 16]
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 16], b: [f32; 16], mut c: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            c[i] += a[i] * b[i];
+        }
+        c
+    }
+    #[inline(always)]
+    unsafe fn clamp(mut v: [f32; 16], low: [f32; 16], high: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            v[i] = crate::activation::Bounds {
+                min: low[i],
+                max: high[i],
+            }
+            .apply(v[i]);
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn quad(p: *const f32) -> [f32; 4] {
+        // SAFETY: the caller vouches for four floats.
+        unsafe { p.cast::<[f32; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn lane<const I: i32>(q: [f32; 4]) -> [f32; 16] {
+        [q[I as usize]; 16]
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::asm;
+    use std::arch::x86_64::*;
+
+    use super::Simd;
+
+    // Through an intrinsic, the compiler turns the permutes of `lane` back into four broadcast loads,
+    // and loads are what bounds the kernels.
+    #[inline]
+    #[target_feature(enable = "avx")]
+    unsafe fn vbroadcastf128(p: *const f32) -> __m256 {
+        let q;
+        // SAFETY: reads four floats, which the caller vouches for.
+        unsafe {
+            asm!("vbroadcastf128 {q}, [{p}]", q = out(ymm_reg) q, p = in(reg) p,
+                options(pure, readonly, nostack, preserves_flags));
+        }
+        q
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn vbroadcastf32x4(p: *const f32) -> __m512 {
+        let q;
+        // SAFETY: reads four floats, which the caller vouches for.
+        unsafe {
+            asm!("vbroadcastf32x4 {q}, [{p}]", q = out(zmm_reg) q, p = in(reg) p,
+                options(pure, readonly, nostack, preserves_flags));
+        }
+        q
+    }
+
+    /// 256-bit vectors with fused multiply-add.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx2;
+
+    // SAFETY: AVX2 and FMA instructions only; the trait's contract says where they may run.
+    unsafe impl Simd for Avx2 {
+        const N: usize = 8;
+        type V = __m256;
+        type Quad = __m256;
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm256_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m256) {
+            // SAFETY: the trait's contract.
+            unsafe { _mm256_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm256_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn clamp(v: __m256, low: __m256, high: __m256) -> __m256 {
+            // With NaN in the second operand, max and min return the second operand.
+            // SAFETY: the trait's contract.
+            unsafe { _mm256_min_ps(high, _mm256_max_ps(low, v)) }
+        }
+        #[inline(always)]
+        unsafe fn quad(p: *const f32) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { vbroadcastf128(p) }
+        }
+        #[inline(always)]
+        unsafe fn lane<const I: i32>(q: __m256) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe {
+                match I {
+                    0 => _mm256_permute_ps::<0x00>(q),
+                    1 => _mm256_permute_ps::<0x55>(q),
+                    2 => _mm256_permute_ps::<0xaa>(q),
+                    _ => _mm256_permute_ps::<0xff>(q),
+                }
+            }
+        }
+    }
+
+    /// 512-bit vectors.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx512;
+
+    // SAFETY: AVX-512 F, BW, DQ and VL instructions only; the trait's contract says where they may run.
+    unsafe impl Simd for Avx512 {
+        const N: usize = 16;
+        type V = __m512;
+        type Quad = __m512;
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m512 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm512_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m512) {
+            // SAFETY: the trait's contract.
+            unsafe { _mm512_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m512 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn clamp(v: __m512, low: __m512, high: __m512) -> __m512 {
+            // With NaN in the second operand, max and min return the second operand.
+            // SAFETY: the trait's contract.
+            unsafe { _mm512_min_ps(high, _mm512_max_ps(low, v)) }
+        }
+        #[inline(always)]
+        unsafe fn quad(p: *const f32) -> __m512 {
+            // SAFETY: the trait's contract.
+            unsafe { vbroadcastf32x4(p) }
+        }
+        #[inline(always)]
+        unsafe fn lane<const I: i32>(q: __m512) -> __m512 {
+            // SAFETY: the trait's contract.
+            unsafe {
+                match I {
+                    0 => _mm512_permute_ps::<0x00>(q),
+                    1 => _mm512_permute_ps::<0x55>(q),
+                    2 => _mm512_permute_ps::<0xaa>(q),
+                    _ => _mm512_permute_ps::<0xff>(q),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use arm::Neon;
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::*;
+
+    use super::Simd;
+
+    /// 128-bit vectors.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Neon;
+
+    // SAFETY: NEON is part of the aarch64 baseline.
+    unsafe impl Simd for Neon {
+        const N: usize = 4;
+        type V = float32x4_t;
+        type Quad = float32x4_t;
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> float32x4_t {
+            // SAFETY: the trait's contract.
+            unsafe { vld1q_f32(p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: float32x4_t) {
+            // SAFETY: the trait's contract.
+            unsafe { vst1q_f32(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> float32x4_t {
+            // SAFETY: the trait's contract.
+            unsafe { vdupq_n_f32(x) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+            // SAFETY: the trait's contract.
+            unsafe { vfmaq_f32(c, a, b) }
+        }
+        #[inline(always)]
+        unsafe fn clamp(v: float32x4_t, low: float32x4_t, high: float32x4_t) -> float32x4_t {
+            // SAFETY: the trait's contract; both keep NaN.
+            unsafe { vminq_f32(high, vmaxq_f32(low, v)) }
+        }
+        #[inline(always)]
+        unsafe fn quad(p: *const f32) -> float32x4_t {
+            // SAFETY: the trait's contract.
+            unsafe { vld1q_f32(p) }
+        }
+        #[inline(always)]
+        unsafe fn lane<const I: i32>(q: float32x4_t) -> float32x4_t {
+            // SAFETY: the trait's contract. The multiply-add by lane takes this in for free.
+            unsafe { vdupq_laneq_f32::<I>(q) }
+        }
+    }
+}
+
+/// Floats in a vector of that instruction set.
+pub(crate) fn lanes(isa: crate::Isa) -> usize {
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        crate::isa::Level::Avx512 => Avx512::N,
+        #[cfg(target_arch = "x86_64")]
+        crate::isa::Level::Avx2 => Avx2::N,
+        #[cfg(target_arch = "aarch64")]
+        crate::isa::Level::Neon => Neon::N,
+        crate::isa::Level::Scalar => Scalar::N,
+    }
+}
+
+/// Makes a function that runs one `unsafe`, `#[inline(always)]` body, generic over [`Simd`], for the instruction set of its first argument.
+///
+/// The body's own contract is the caller's to keep: the macro only vouches for the instruction set, and so the function it makes is `unsafe` too.
+macro_rules! simd_dispatch {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident;) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
+        $vis unsafe fn $name(isa: $crate::Isa, $($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+            #[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
+            unsafe fn avx512($($arg: $ty),*) {
+                // SAFETY: the caller keeps the body's contract; the instruction set is enabled here.
+                unsafe { $body::<$crate::simd::Avx512>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            #[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
+            unsafe fn avx2($($arg: $ty),*) {
+                // SAFETY: as above.
+                unsafe { $body::<$crate::simd::Avx2>($($arg),*) }
+            }
+            // SAFETY: the caller keeps the body's contract; an `Isa` of a level is only made where its features were detected.
+            unsafe {
+                match isa.level() {
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::isa::Level::Avx512 => avx512($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::isa::Level::Avx2 => avx2($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    $crate::isa::Level::Neon => $body::<$crate::simd::Neon>($($arg),*),
+                    $crate::isa::Level::Scalar => $body::<$crate::simd::Scalar>($($arg),*),
+                }
+            }
+        }
+    };
+}
+pub(crate) use simd_dispatch;

@@ -1,0 +1,125 @@
+//! The slow twins: plain loops over row-major samples, in f64. A zero weight never touches its input, as in a sparse kernel.
+
+use sparsevd_model::Window;
+
+/// `y = act(x W^T + b)` for `x` = `[n][cols]`, `w` = `[rows][cols]`; gives `[n][rows]`.
+pub fn linear(w: &[f32], b: &[f32], x: &[f32], cols: usize, act: impl Fn(f32) -> f32) -> Vec<f32> {
+    let (rows, n) = (b.len(), x.len().checked_div(cols).unwrap_or(1));
+    let mut y = vec![0.0; n * rows];
+    for (i, y) in y.iter_mut().enumerate() {
+        let (row, sample) = (i % rows, i / rows);
+        let mut sum = f64::from(b[row]);
+        for c in 0..cols {
+            let w = f64::from(w[row * cols + c]);
+            sum += if w == 0.0 {
+                0.0
+            } else {
+                w * f64::from(x[sample * cols + c])
+            };
+        }
+        *y = act(sum as f32);
+    }
+    y
+}
+
+/// The position in the input that element `k` of a window at output `o` falls on, or `None` in the padding.
+fn source(window: &Window, [h, w]: [usize; 2], o: [usize; 2], k: [usize; 2]) -> Option<usize> {
+    let [y, x] = [0, 1].map(|d| {
+        (o[d] * window.strides[d] + k[d] * window.dilations[d]).wrapping_sub(window.pads[d])
+    });
+    (y < h && x < w).then_some(y * w + x)
+}
+
+/// Cross-correlation of `x` = `[n][c][h][w]` with filters `[out][c/groups][kh][kw]`; gives `[n][out][oh][ow]`.
+pub fn conv(
+    filters: &[f32],
+    b: &[f32],
+    x: &[f32],
+    [c, h, w]: [usize; 3],
+    window: &Window,
+    groups: usize,
+    act: impl Fn(f32) -> f32,
+) -> Vec<f32> {
+    let ([kh, kw], [oh, ow]) = (
+        window.kernel_shape,
+        window.output(h, w).expect("the window fits"),
+    );
+    let (out, per_group) = (b.len(), c / groups);
+    let mut y = Vec::new();
+    for i in 0..x.len() / (c * h * w) * out * oh * ow {
+        let (n, o, at) = (
+            i / (oh * ow) / out,
+            i / (oh * ow) % out,
+            [i / ow % oh, i % ow],
+        );
+        let mut sum = f64::from(b[o]);
+        for k in 0..per_group * kh * kw {
+            let channel = n * c + o / (out / groups) * per_group + k / (kh * kw);
+            let weight = f64::from(filters[o * per_group * kh * kw + k]);
+            if let (true, Some(p)) = (
+                weight != 0.0,
+                source(window, [h, w], at, [k / kw % kh, k % kw]),
+            ) {
+                sum += weight * f64::from(x[channel * h * w + p]);
+            }
+        }
+        y.push(act(sum as f32));
+    }
+    y
+}
+
+/// Pooling of `x` = `[maps][h][w]`: `reduce` gets the pixels under each window, padding left out.
+pub fn pool(
+    x: &[f32],
+    [h, w]: [usize; 2],
+    window: &Window,
+    reduce: impl Fn(&[f32]) -> f32,
+) -> Vec<f32> {
+    let ([kh, kw], [oh, ow]) = (
+        window.kernel_shape,
+        window.output(h, w).expect("the window fits"),
+    );
+    let mut y = Vec::new();
+    for i in 0..x.len() / (h * w) * oh * ow {
+        let map = &x[i / (oh * ow) * h * w..];
+        let under = (0..kh * kw)
+            .filter_map(|k| source(window, [h, w], [i / ow % oh, i % ow], [k / kw, k % kw]))
+            .map(|p| map[p]);
+        y.push(reduce(&under.collect::<Vec<_>>()));
+    }
+    y
+}
+
+/// Probabilities over each row of `features` elements.
+pub fn softmax(x: &[f32], features: usize) -> Vec<f32> {
+    let row = |row: &[f32]| {
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let e: Vec<f64> = row.iter().map(|v| f64::from(v - max).exp()).collect();
+        let total: f64 = e.iter().sum();
+        e.into_iter().map(move |e| (e / total) as f32)
+    };
+    x.chunks(features.max(1)).flat_map(row).collect()
+}
+
+/// `[n][features]` to `[tile][features][16]`, zeros past the last sample.
+pub fn to_tiles(x: &[f32], n: usize, features: usize) -> Vec<f32> {
+    let at = |i: usize| (i / 16 / features * 16 + i % 16, i / 16 % features);
+    (0..n.div_ceil(16) * features * 16)
+        .map(|i| at(i))
+        .map(|(sample, f)| {
+            if sample < n {
+                x[sample * features + f]
+            } else {
+                0.0
+            }
+        })
+        .collect()
+}
+
+/// `[tile][features][16]` to `[n][features]`.
+pub fn from_tiles(x: &[f32], n: usize, features: usize) -> Vec<f32> {
+    (0..n * features)
+        .map(|i| (i / features, i % features))
+        .map(|(sample, f)| x[(sample / 16 * features + f) * 16 + sample % 16])
+        .collect()
+}
