@@ -1,1 +1,26 @@
-//! Not written yet.
+//! How a network is run: [`Plan`] chooses a kernel, a layout and a place for every value once, [`Session`] runs it,
+//! [`evaluate()`] counts its errors, [`bench`] and [`profile`] time it.
+//!
+//! From a network to numbers:
+//! 1. the graph becomes a list of steps over numbered values, and `passes/` rewrite it (identities go, ReLUs join the layers before them);
+//! 2. every step gets a kernel by the thresholds of `sparsevd_kernels::select`, and values get layouts; a sparse plan is dense where
+//!    sparse would lose, and layouts are converted only where they differ;
+//! 3. values get places in one arena, shared by those that are never needed together;
+//! 4. a run sends blocks of samples through all steps, without allocation, decision or lock.
+#![forbid(unsafe_code)]
+
+mod arena;
+mod buffers;
+mod error;
+mod evaluate;
+mod kernel;
+mod lower;
+mod passes;
+mod plan;
+mod program;
+mod session;
+
+pub use error::RuntimeError;
+pub use evaluate::{Evaluation, evaluate};
+pub use plan::{Plan, PlanNode, PlanOptions, WeightMode};
+pub use session::Session;

@@ -1,0 +1,173 @@
+//! Where each value of a lowered program lies: in the caller's slices or in one arena.
+
+use crate::arena::{self, Lifetime};
+use crate::kernel::Kernel;
+use crate::lower::{Lowered, Lowering, Part, Tensor};
+use crate::program::Value;
+
+/// Where a value lies during a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The caller's input.
+    Input,
+    /// The caller's output.
+    Output,
+    /// That many elements into the arena.
+    Arena(usize),
+}
+
+/// A value and its place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Operand {
+    pub place: Place,
+    pub tensor: Tensor,
+}
+
+/// A kernel with the places of what it reads and writes.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub step: Lowered,
+    /// First input; `None` where the step works in place.
+    pub x: Option<Operand>,
+    /// Second input, where there is one and it is not the first again.
+    pub x2: Option<Operand>,
+    pub y: Operand,
+    /// Offset of the scratch in the arena.
+    pub scratch: usize,
+}
+
+/// Gives every value its place; returns the bound steps and the elements of the arena.
+pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
+    let Lowering {
+        mut steps,
+        mut values,
+        input,
+        mut output,
+        block,
+        ..
+    } = lowering;
+    let mut sharing = share(&steps, values.len(), input, output);
+    if !sharing.may_be_output(&steps, input, output) {
+        // The caller's output cannot serve as the place of this value, so it is copied there at the end.
+        let tensor = values[output];
+        steps.push(copy(output, values.len(), tensor));
+        output = values.len();
+        values.push(tensor);
+        sharing = share(&steps, values.len(), input, output);
+    }
+    let buffers = &sharing.buffer_of;
+    let mut places = vec![Place::Input; values.len()];
+    let mut lifetimes: Vec<Lifetime> = Vec::new();
+    let mut arena_of: Vec<Option<usize>> = vec![None; values.len()];
+    for (i, step) in steps.iter().enumerate() {
+        let buffer = buffers[step.output];
+        if buffer == buffers[output] {
+            continue;
+        }
+        let end = sharing.last_use[step.output].max(i) + 1;
+        let len = values[step.output].len(block);
+        match arena_of[buffer] {
+            Some(at) => lifetimes[at].steps.end = lifetimes[at].steps.end.max(end),
+            None => {
+                arena_of[buffer] = Some(lifetimes.len());
+                lifetimes.push(Lifetime { steps: i..end, len });
+            }
+        }
+    }
+    let first_scratch = lifetimes.len();
+    lifetimes.extend(steps.iter().enumerate().map(|(i, s)| Lifetime {
+        steps: i..i + 1,
+        len: s.scratch_len(),
+    }));
+    let (offsets, size) = arena::place(&lifetimes);
+    for value in 0..values.len() {
+        let buffer = buffers[value];
+        places[value] = match arena_of[buffer] {
+            _ if buffer == buffers[input] => Place::Input,
+            _ if buffer == buffers[output] => Place::Output,
+            Some(at) => Place::Arena(offsets[at]),
+            None => Place::Input,
+        };
+    }
+    let operand = |v: Value| Operand {
+        place: places[v],
+        tensor: values[v],
+    };
+    let bound = steps
+        .into_iter()
+        .enumerate()
+        .map(|(i, step)| {
+            let aliased = step.in_place() && buffers[step.inputs[0]] == buffers[step.output];
+            Bound {
+                x: (!aliased).then(|| operand(step.inputs[0])),
+                x2: step
+                    .inputs
+                    .get(1)
+                    .filter(|&&v| v != step.inputs[0])
+                    .map(|&v| operand(v)),
+                y: operand(step.output),
+                scratch: offsets[first_scratch + i],
+                step,
+            }
+        })
+        .collect();
+    (bound, size)
+}
+
+/// Which values lie in one buffer because a step works in place.
+struct Sharing {
+    /// Number of each value's buffer: the first value in it.
+    buffer_of: Vec<Value>,
+    /// Last step that reads each value; one past the last step for the output.
+    last_use: Vec<usize>,
+}
+
+fn share(steps: &[Lowered], values: usize, input: Value, output: Value) -> Sharing {
+    let mut last_use = vec![0; values];
+    for (i, step) in steps.iter().enumerate() {
+        for &v in &step.inputs {
+            last_use[v] = i;
+        }
+    }
+    last_use[output] = steps.len();
+    let mut buffer_of: Vec<Value> = (0..values).collect();
+    for (i, step) in steps.iter().enumerate() {
+        let v = step.inputs[0];
+        if step.in_place() && buffer_of[v] != input && last_use[v] == i {
+            buffer_of[step.output] = buffer_of[v];
+        }
+    }
+    Sharing {
+        buffer_of,
+        last_use,
+    }
+}
+
+impl Sharing {
+    /// Whether the output's buffer can be the caller's: it is written by steps, and read by none but those in place.
+    fn may_be_output(&self, steps: &[Lowered], input: Value, output: Value) -> bool {
+        let buffer = self.buffer_of[output];
+        buffer != input
+            && steps.iter().all(|s| {
+                let reads = s.inputs.iter().any(|&v| self.buffer_of[v] == buffer);
+                let in_place = s.in_place() && self.buffer_of[s.output] == buffer;
+                !reads || in_place
+            })
+    }
+}
+
+fn copy(from: Value, to: Value, tensor: Tensor) -> Lowered {
+    Lowered {
+        name: String::new(),
+        op: "Copy".into(),
+        parts: vec![Part {
+            kernel: Kernel::Copy,
+            features: tensor.features,
+        }],
+        activation: sparsevd_kernels::Activation::None,
+        inputs: vec![from],
+        output: to,
+        output_shape: sparsevd_model::Shape::from([tensor.features]),
+        weight: None,
+    }
+}

@@ -1,0 +1,66 @@
+//! Accuracy of a session over labelled samples.
+
+use crate::Session;
+
+/// How a session did on labelled samples.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Evaluation {
+    /// Samples.
+    pub images: usize,
+    /// Samples whose largest output is not their label's.
+    pub wrong: usize,
+}
+
+impl Evaluation {
+    /// Share of samples whose largest output is their label's, 0 to 1.
+    pub fn top1(&self) -> f64 {
+        1.0 - self.wrong as f64 / self.images.max(1) as f64
+    }
+
+    /// Share of wrong samples in percent.
+    pub fn error_percent(&self) -> f64 {
+        100.0 * self.wrong as f64 / self.images.max(1) as f64
+    }
+}
+
+/// Counts how often the largest output is the label's; among equal outputs the first counts, and NaN never does.
+///
+/// `fill(i, x)` writes sample `i` as the network's input.
+pub fn evaluate(
+    session: &Session,
+    labels: &[u8],
+    mut fill: impl FnMut(usize, &mut [f32]),
+) -> Evaluation {
+    let inn = session.plan().input_shape().elements();
+    let out = session.plan().output_shape().elements();
+    let batch = session.plan().options().batch.clamp(1, labels.len().max(1));
+    let (mut x, mut y) = (vec![0.0; batch * inn], vec![0.0; batch * out]);
+    let mut wrong = 0;
+    for (chunk, labels) in labels.chunks(batch).enumerate() {
+        let n = labels.len();
+        for (i, x) in x.chunks_exact_mut(inn.max(1)).take(n).enumerate() {
+            fill(chunk * batch + i, x);
+        }
+        session.run(n, &x[..n * inn], &mut y[..n * out]);
+        wrong += labels
+            .iter()
+            .zip(y.chunks_exact(out.max(1)))
+            .filter(|(label, y)| top(y) != Some(usize::from(**label)))
+            .count();
+    }
+    Evaluation {
+        images: labels.len(),
+        wrong,
+    }
+}
+
+/// Index of the largest number, the first among equals; `None` where there is none.
+fn top(y: &[f32]) -> Option<usize> {
+    let mut best: Option<(usize, f32)> = None;
+    for (i, &v) in y.iter().enumerate() {
+        if !v.is_nan() && best.is_none_or(|(_, b)| v > b) {
+            best = Some((i, v));
+        }
+    }
+    best.map(|(i, _)| i)
+}

@@ -1,0 +1,152 @@
+//! The kernels of a plan behind one call.
+
+use sparsevd_kernels::dense::{Conv, Gemv, Linear};
+use sparsevd_kernels::{
+    Activation, Isa, LANES, Layout, conv::SparseConv, elementwise, pack_tiles, pool::Pool,
+    spmm::Spmm, spmv::InputSparse, spmv::Spmv, tiles, unpack_tiles,
+};
+
+/// A packed layer, or one of the operations without weights.
+#[derive(Debug, Clone)]
+pub(crate) enum Kernel {
+    Spmv(Spmv),
+    InputSparse(InputSparse),
+    Spmm(Spmm),
+    Gemv(Gemv),
+    Gemm(Linear),
+    SparseConv(SparseConv),
+    DenseConv(Conv),
+    Pool(Pool, Layout),
+    /// In place, as are the next.
+    Relu,
+    Softmax {
+        features: usize,
+    },
+    Add,
+    /// From row-major samples to tiles.
+    Pack {
+        features: usize,
+    },
+    /// From tiles to row-major samples.
+    Unpack {
+        features: usize,
+    },
+    Copy,
+}
+
+/// What a kernel reads and writes; `x` is empty where it works in place on `y`.
+pub(crate) struct Operands<'a> {
+    pub x: &'a [f32],
+    /// The second summand.
+    pub x2: &'a [f32],
+    pub y: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+    /// Samples.
+    pub n: usize,
+    pub activation: Activation,
+}
+
+impl Kernel {
+    /// Runs over `n` samples.
+    pub fn run(&self, isa: Isa, op: Operands<'_>) {
+        let Operands {
+            x,
+            x2,
+            y,
+            scratch,
+            n,
+            activation: act,
+        } = op;
+        match self {
+            Self::Spmv(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
+            Self::InputSparse(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
+            Self::Gemv(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
+            Self::Spmm(k) => k.run(x, y, tiles(n), act),
+            Self::Gemm(k) => k.run(x, y, n, act),
+            Self::SparseConv(k) => {
+                let count = n.div_ceil(k.layout().samples());
+                k.run(x, y, count, scratch, act);
+            }
+            Self::DenseConv(k) => k.run(x, y, n, scratch, act),
+            Self::Pool(k, layout) => k.run(x, y, n.div_ceil(layout.samples())),
+            Self::Relu => elementwise::activate(isa, y, Activation::Relu),
+            Self::Softmax { features } => {
+                elementwise::softmax(isa, Layout::Single, y, *features, n);
+            }
+            Self::Add => elementwise::add(isa, x, x2, y, act),
+            Self::Pack { features } => pack_tiles(isa, x, n, *features, y),
+            Self::Unpack { features } => unpack_tiles(isa, x, n, *features, y),
+            Self::Copy => y.copy_from_slice(x),
+        }
+    }
+
+    /// Name for people: `{isa}-{format}-{dtype}-{tile}`, or what the operation does.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Spmv(k) => k.name().into(),
+            Self::InputSparse(k) => k.name().into(),
+            Self::Spmm(k) => k.name().into(),
+            Self::Gemv(k) => k.name().into(),
+            Self::Gemm(k) => k.name().into(),
+            Self::SparseConv(k) => k.name().into(),
+            Self::DenseConv(k) => k.name().into(),
+            Self::Pool(..) => "pool-f32".into(),
+            Self::Relu => "relu-in-place".into(),
+            Self::Softmax { .. } => "softmax-in-place".into(),
+            Self::Add => "add-f32".into(),
+            Self::Pack { .. } => format!("pack-1x{LANES}"),
+            Self::Unpack { .. } => format!("unpack-{LANES}x1"),
+            Self::Copy => "copy".into(),
+        }
+    }
+
+    /// Bytes of weights, indices and biases.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Spmv(k) => k.bytes(),
+            Self::InputSparse(k) => k.bytes(),
+            Self::Spmm(k) => k.bytes(),
+            Self::Gemv(k) => k.bytes(),
+            Self::Gemm(k) => k.bytes(),
+            Self::SparseConv(k) => k.bytes(),
+            Self::DenseConv(k) => k.bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Whether it reads and writes one buffer.
+    pub fn in_place(&self) -> bool {
+        matches!(self, Self::Relu | Self::Softmax { .. })
+    }
+
+    /// Whether it multiplies by stored non-zeros alone.
+    pub fn is_sparse(&self) -> bool {
+        matches!(
+            self,
+            Self::Spmv(_) | Self::InputSparse(_) | Self::Spmm(_) | Self::SparseConv(_)
+        )
+    }
+
+    /// Elements of scratch that a run needs.
+    pub fn scratch_len(&self) -> usize {
+        match self {
+            Self::SparseConv(k) => k.scratch_len(),
+            Self::DenseConv(k) => k.scratch_len(),
+            _ => 0,
+        }
+    }
+}
+
+/// Runs a kernel for single samples over each sample of a batch.
+#[inline]
+fn each_sample(x: &[f32], y: &mut [f32], n: usize, run: impl Fn(&[f32], &mut [f32])) {
+    if n == 1 {
+        return run(x, y);
+    }
+    if n > 0 {
+        let (inn, out) = (x.len() / n, y.len() / n);
+        for s in 0..n {
+            run(&x[s * inn..][..inn], &mut y[s * out..][..out]);
+        }
+    }
+}

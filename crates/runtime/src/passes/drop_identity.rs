@@ -1,0 +1,67 @@
+//! Drops steps that change no number: flattening, pooling over single pixels, ReLU of a ReLU.
+
+use sparsevd_model::{Op, Window};
+
+use crate::program::Program;
+
+pub(super) fn run(program: &mut Program) {
+    let mut i = 0;
+    while i < program.steps.len() {
+        if is_identity(program, i) {
+            program.bypass(i);
+        } else {
+            i += 1;
+        }
+    }
+}
+
+fn is_identity(program: &Program, i: usize) -> bool {
+    let step = &program.steps[i];
+    match &step.op {
+        // Feature maps lie channel after channel in every layout, which is the order of the flat vector.
+        Op::Flatten => true,
+        Op::MaxPool { window } | Op::AveragePool { window } => *window == Window::square(1, 1),
+        Op::GlobalAveragePool => step.input_shape.dims()[1..] == [1, 1],
+        Op::Relu => program.maker(step.inputs[0]).is_some_and(|m| {
+            let before = &program.steps[m];
+            before.relu || matches!(before.op, Op::Relu | Op::Softmax)
+        }),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_model::{Op, Window};
+
+    use crate::passes::tests::{linear, program, steps};
+
+    #[test]
+    fn identities_go_and_their_readers_read_what_was_before() {
+        let one = Op::AveragePool {
+            window: Window::square(1, 1),
+        };
+        let mut p = program(
+            &[
+                ("pool", &["x"], one),
+                ("relu", &["pool"], Op::Relu),
+                ("again", &["relu"], Op::Relu),
+                ("flat", &["again"], Op::Flatten),
+                ("fc", &["flat"], linear()),
+            ],
+            "fc",
+        );
+        super::run(&mut p);
+        assert_eq!(steps(&p), ["relu", "fc"]);
+        assert_eq!(p.steps[0].inputs, [p.input]);
+        assert_eq!(p.steps[1].inputs, [p.steps[0].output]);
+    }
+
+    #[test]
+    fn a_network_of_identities_returns_its_input() {
+        let mut p = program(&[("flat", &["x"], Op::Flatten)], "flat");
+        super::run(&mut p);
+        assert_eq!(steps(&p), [""; 0]);
+        assert_eq!(p.output, p.input);
+    }
+}

@@ -1,0 +1,30 @@
+//! Drops steps whose result nobody reads.
+
+use crate::program::Program;
+
+pub(super) fn run(program: &mut Program) {
+    for i in (0..program.steps.len()).rev() {
+        if program.readers(program.steps[i].output) == 0 {
+            program.steps.remove(i);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::passes::tests::{conv, program, steps};
+
+    #[test]
+    fn a_branch_that_nobody_reads_goes_as_a_whole() {
+        let mut p = program(
+            &[
+                ("a", &["x"], conv()),
+                ("b", &["a"], conv()),
+                ("c", &["b"], conv()),
+            ],
+            "a",
+        );
+        super::run(&mut p);
+        assert_eq!(steps(&p), ["a"]);
+    }
+}

@@ -1,0 +1,92 @@
+//! Rewrites of a program that keep what it computes; each is a file of its own.
+
+mod drop_identity;
+mod drop_unread;
+mod fuse_relu;
+mod relu_before_pool;
+
+use sparsevd_model::Op;
+
+use crate::program::Program;
+
+/// Runs all passes, in the order in which each finds most to do.
+pub(crate) fn run(program: &mut Program) {
+    drop_unread::run(program);
+    drop_identity::run(program);
+    relu_before_pool::run(program);
+    fuse_relu::run(program);
+}
+
+/// Whether kernels of this operator can apply a ReLU while they store.
+fn takes_relu(op: &Op) -> bool {
+    op.weight().is_some() || *op == Op::Add
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights};
+
+    use crate::program::Program;
+
+    /// A network over `[2, 4, 4]` with a 1x1 convolution `w` and a matrix `m` at hand.
+    pub(crate) fn program(nodes: &[(&str, &[&str], Op)], output: &str) -> Program {
+        let tensors = BTreeMap::from([
+            (
+                "w".to_owned(),
+                Weights::Dense(Dense::zeros([2usize, 2, 1, 1])),
+            ),
+            ("m".to_owned(), Weights::Dense(Dense::zeros([32usize, 32]))),
+        ]);
+        let graph = Graph {
+            name: "test".into(),
+            inputs: vec![Input {
+                name: "x".into(),
+                shape: Shape::from([2, 4, 4]),
+            }],
+            nodes: nodes
+                .iter()
+                .map(|(name, inputs, op)| Node {
+                    name: (*name).into(),
+                    inputs: inputs.iter().map(ToString::to_string).collect(),
+                    op: op.clone(),
+                })
+                .collect(),
+            outputs: vec![output.into()],
+            preprocessing: None,
+        };
+        Program::new(&Network::new(graph, tensors).unwrap()).unwrap()
+    }
+
+    /// The steps as `name(relu)`, for comparison.
+    pub(crate) fn steps(program: &Program) -> Vec<String> {
+        program
+            .steps
+            .iter()
+            .map(|s| format!("{}{}", s.name, if s.relu { "+relu" } else { "" }))
+            .collect()
+    }
+
+    pub(crate) fn conv() -> Op {
+        Op::Conv {
+            weight: "w".into(),
+            bias: None,
+            window: sparsevd_model::Window::square(1, 1),
+            groups: 1,
+        }
+    }
+
+    pub(crate) fn linear() -> Op {
+        Op::Linear {
+            weight: "m".into(),
+            bias: None,
+        }
+    }
+
+    pub(crate) fn max_pool() -> Op {
+        Op::MaxPool {
+            window: sparsevd_model::Window::square(2, 2),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Moves a ReLU before the max-pooling it follows, so that it can join the layer before that.
+//!
+//! `max(max(a, b), 0) = max(max(a, 0), max(b, 0))`: the two commute. It pays only where the ReLU then costs
+//! nothing, that is, where a layer or sum with no other reader stands before the pooling.
+
+use sparsevd_model::Op;
+
+use super::takes_relu;
+use crate::program::Program;
+
+pub(super) fn run(program: &mut Program) {
+    for i in 0..program.steps.len() {
+        if program.steps[i].op != Op::Relu {
+            continue;
+        }
+        let Some(pool) = program.maker(program.steps[i].inputs[0]) else {
+            continue;
+        };
+        let is_max_pool = matches!(program.steps[pool].op, Op::MaxPool { .. });
+        if !is_max_pool || program.readers(program.steps[pool].output) != 1 {
+            continue;
+        }
+        let before = program.steps[pool].inputs[0];
+        let layer = program.maker(before);
+        if program.readers(before) == 1 && layer.is_some_and(|l| takes_relu(&program.steps[l].op)) {
+            // The layer takes the ReLU at once: between it and the pooling there is nobody else.
+            if let Some(l) = layer {
+                program.steps[l].relu = true;
+            }
+            program.bypass(i);
+            return run(program);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_model::Op;
+
+    use crate::passes::tests::{conv, max_pool, program, steps};
+
+    #[test]
+    fn conv_pool_relu_becomes_conv_relu_pool() {
+        let mut p = program(
+            &[
+                ("conv", &["x"], conv()),
+                ("pool", &["conv"], max_pool()),
+                ("relu", &["pool"], Op::Relu),
+            ],
+            "relu",
+        );
+        super::run(&mut p);
+        assert_eq!(steps(&p), ["conv+relu", "pool"]);
+        assert_eq!(p.output, p.steps[1].output);
+    }
+
+    #[test]
+    fn another_reader_of_the_map_or_of_the_pool_keeps_them_apart() {
+        let map_read_twice = program(
+            &[
+                ("conv", &["x"], conv()),
+                ("pool", &["conv"], max_pool()),
+                ("relu", &["pool"], Op::Relu),
+                ("other", &["conv"], max_pool()),
+                ("sum", &["relu", "other"], Op::Add),
+            ],
+            "sum",
+        );
+        let pool_read_twice = program(
+            &[
+                ("conv", &["x"], conv()),
+                ("pool", &["conv"], max_pool()),
+                ("relu", &["pool"], Op::Relu),
+                ("sum", &["relu", "pool"], Op::Add),
+            ],
+            "sum",
+        );
+        for before in [map_read_twice, pool_read_twice] {
+            let mut after = before.clone();
+            super::run(&mut after);
+            assert_eq!(after, before);
+        }
+    }
+}

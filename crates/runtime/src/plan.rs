@@ -1,0 +1,289 @@
+//! Plans: which kernel runs each node of a network, in which layout, and where its values lie.
+
+use std::fmt;
+
+use serde::Serialize;
+use sparsevd_kernels::{Isa, Layout};
+use sparsevd_model::{Network, Shape};
+
+use crate::buffers::{self, Bound};
+use crate::program::Program;
+use crate::{RuntimeError, lower, passes};
+
+/// Whether a plan may use the zeros of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightMode {
+    /// Sparse kernels where they win, dense ones elsewhere.
+    Sparse,
+    /// Dense kernels everywhere: the baseline.
+    Dense,
+}
+
+impl fmt::Display for WeightMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sparse => "sparse",
+            Self::Dense => "dense",
+        })
+    }
+}
+
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// Sparse or dense kernels.
+    pub weights: WeightMode,
+    /// Instruction set of the kernels.
+    pub isa: Isa,
+    /// Most threads that a run may use. A network too small to feed them gets fewer.
+    pub threads: usize,
+    /// Samples per run that the plan is made for; runs of any other number work too.
+    pub batch: usize,
+}
+
+impl Default for PlanOptions {
+    /// A sparse plan for single samples on one thread with the best instruction set.
+    fn default() -> Self {
+        Self {
+            weights: WeightMode::Sparse,
+            isa: Isa::best(),
+            threads: 1,
+            batch: 1,
+        }
+    }
+}
+
+/// One step of a plan, for people and programs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlanNode {
+    /// Name of the node; empty for a change of layout.
+    pub name: String,
+    /// Operator, with what was fused into it: `Linear+Relu`.
+    pub op: String,
+    /// Kernel, `{isa}-{format}-{dtype}-{tile}`.
+    pub kernel: String,
+    /// Whether the kernel multiplies by non-zeros alone.
+    pub sparse: bool,
+    /// Parts into which threads may split the layer.
+    pub parts: usize,
+    /// Layout of the output: `single` or `tiled`.
+    pub layout: &'static str,
+    /// Shape of the output, per sample.
+    pub shape: Shape,
+    /// Weights, zeros included.
+    pub weights: usize,
+    /// Weights that are not zero.
+    pub nonzeros: usize,
+    /// Multiply-adds per sample of the dense layer.
+    pub dense_multiply_adds: usize,
+    /// Multiply-adds per sample that the non-zeros need.
+    pub multiply_adds: usize,
+    /// Bytes of packed weights, indices and biases.
+    pub weight_bytes: usize,
+}
+
+impl PlanNode {
+    /// Share of weights that are not zero; `None` for a node without weights.
+    pub fn density(&self) -> Option<f64> {
+        (self.weights > 0).then(|| self.nonzeros as f64 / self.weights as f64)
+    }
+}
+
+/// A network ready to run: kernels with packed weights, layouts, and a place for every value.
+///
+/// A plan is plain data. It is made once; [`crate::Session`] runs it. `Display` prints it as a table.
+#[derive(Debug)]
+pub struct Plan {
+    network: String,
+    options: PlanOptions,
+    pub(crate) steps: Vec<Bound>,
+    pub(crate) nodes: Vec<PlanNode>,
+    pub(crate) block: usize,
+    pub(crate) threads: usize,
+    pub(crate) arena_len: usize,
+    input_shape: Shape,
+    output_shape: Shape,
+}
+
+impl Plan {
+    /// Plans a network: checks it, rewrites it (see `passes/`), chooses kernels and layouts, packs weights, places values.
+    ///
+    /// # Errors
+    /// A network that is not valid, has several inputs or outputs or an operator without a kernel; a batch or a number of
+    /// threads of zero.
+    pub fn new(network: &Network, options: &PlanOptions) -> Result<Self, RuntimeError> {
+        for (option, value) in [("batch", options.batch), ("threads", options.threads)] {
+            if value == 0 {
+                return Err(RuntimeError::Option {
+                    option,
+                    expected: "at least 1".into(),
+                    got: "0".into(),
+                });
+            }
+        }
+        let mut program = Program::new(network)?;
+        passes::run(&mut program);
+        let lowering = lower::lower(&program, network, options)?;
+        let (block, threads) = (lowering.block, lowering.threads);
+        let (steps, arena_len) = buffers::assign(lowering);
+        let nodes = steps.iter().map(describe).collect();
+        Ok(Self {
+            network: network.graph.name.clone(),
+            options: *options,
+            steps,
+            nodes,
+            block,
+            threads,
+            arena_len,
+            input_shape: program.input_shape,
+            output_shape: program.output_shape,
+        })
+    }
+
+    /// Name of the network.
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// What the plan was made for.
+    pub fn options(&self) -> &PlanOptions {
+        &self.options
+    }
+
+    /// The steps in the order in which they run.
+    pub fn nodes(&self) -> &[PlanNode] {
+        &self.nodes
+    }
+
+    /// Shape of one input sample.
+    pub fn input_shape(&self) -> &Shape {
+        &self.input_shape
+    }
+
+    /// Shape of one output.
+    pub fn output_shape(&self) -> &Shape {
+        &self.output_shape
+    }
+
+    /// Samples that go through the whole network together; activations of so many lie in the arena.
+    pub fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Threads that a run uses: at most those of the options, fewer for a network that could not feed them.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Bytes of packed weights, indices and biases.
+    pub fn weight_bytes(&self) -> usize {
+        self.nodes.iter().map(|n| n.weight_bytes).sum()
+    }
+
+    /// Bytes of activations and scratch of one thread.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena_len * size_of::<f32>()
+    }
+
+    /// Multiply-adds per sample of the dense network.
+    pub fn dense_multiply_adds(&self) -> usize {
+        self.nodes.iter().map(|n| n.dense_multiply_adds).sum()
+    }
+
+    /// Multiply-adds per sample that the non-zeros need.
+    pub fn multiply_adds(&self) -> usize {
+        self.nodes.iter().map(|n| n.multiply_adds).sum()
+    }
+}
+
+fn describe(bound: &Bound) -> PlanNode {
+    let step = &bound.step;
+    let first = &step.parts[0].kernel;
+    let (weights, nonzeros, pixels) = step
+        .weight
+        .map_or((0, 0, 0), |w| (w.elements, w.nonzeros, w.pixels));
+    PlanNode {
+        name: step.name.clone(),
+        op: step.op.clone(),
+        kernel: first.name(),
+        sparse: first.is_sparse(),
+        parts: step.parts.len(),
+        layout: match bound.y.tensor.layout {
+            Layout::Single => "single",
+            Layout::Tiled => "tiled",
+        },
+        shape: step.output_shape.clone(),
+        weights,
+        nonzeros,
+        dense_multiply_adds: weights * pixels,
+        multiply_adds: nonzeros * pixels,
+        weight_bytes: step.parts.iter().map(|p| p.kernel.bytes()).sum(),
+    }
+}
+
+impl Serialize for Plan {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut s = serializer.serialize_struct("Plan", 10)?;
+        s.serialize_field("network", &self.network)?;
+        s.serialize_field("plan", &self.options.weights)?;
+        s.serialize_field("isa", self.options.isa.name())?;
+        s.serialize_field("batch", &self.options.batch)?;
+        s.serialize_field("threads", &self.threads)?;
+        s.serialize_field("block", &self.block)?;
+        s.serialize_field("weight_bytes", &self.weight_bytes())?;
+        s.serialize_field("arena_bytes", &self.arena_bytes())?;
+        s.serialize_field("nodes", &self.nodes)?;
+        s.end()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} plan of {} for batch {} on {} thread(s), {} samples at a time",
+            self.options.weights, self.network, self.options.batch, self.threads, self.block
+        )?;
+        let widest = |get: fn(&PlanNode) -> usize, title: usize| {
+            self.nodes.iter().map(get).max().unwrap_or(0).max(title)
+        };
+        let (name, op, kernel) = (
+            widest(|n| n.name.len(), 4),
+            widest(|n| n.op.len(), 2),
+            widest(|n| n.kernel.len() + 4, 6),
+        );
+        writeln!(
+            f,
+            "{:name$}  {:op$}  {:kernel$}  {:6}  {:>14}  {:>10}  {:>8}  {:>10}",
+            "node", "op", "kernel", "layout", "output", "nonzeros", "density", "bytes"
+        )?;
+        for node in &self.nodes {
+            let kernel_name = match node.parts {
+                1 => node.kernel.clone(),
+                parts => format!("{} x{parts}", node.kernel),
+            };
+            let density = node
+                .density()
+                .map_or(String::new(), |d| format!("{:.2} %", d * 100.0));
+            let count = |n: usize| if n == 0 { String::new() } else { n.to_string() };
+            writeln!(
+                f,
+                "{:name$}  {:op$}  {kernel_name:kernel$}  {:6}  {:>14}  {:>10}  {density:>8}  {:>10}",
+                node.name,
+                node.op,
+                node.layout,
+                node.shape.to_string(),
+                count(node.nonzeros),
+                count(node.weight_bytes),
+            )?;
+        }
+        write!(
+            f,
+            "weights {} bytes, arena {} bytes per thread",
+            self.weight_bytes(),
+            self.arena_bytes()
+        )
+    }
+}

@@ -1,0 +1,313 @@
+//! Running a plan.
+
+use std::sync::{Mutex, TryLockError};
+use std::time::Duration;
+
+use rayon::ThreadPool;
+use sparsevd_kernels::{Isa, LANES};
+
+use crate::buffers::{Bound, Operand, Place};
+use crate::kernel::Operands;
+use crate::lower::{Part, scratch_of};
+use crate::{Plan, RuntimeError};
+
+/// Workspaces kept for callers that run one session at the same time; more callers get one made for the run.
+const WORKSPACES: usize = 16;
+
+/// A plan with the memory and threads to run it.
+///
+/// [`Session::run`] takes `&self`: many threads may run one session at once, each in a workspace of its own. Once a session
+/// has been run, running it again allocates nothing and waits for nobody.
+///
+/// ```
+/// use sparsevd_model::{presets, Dense, Network, Weights};
+/// use sparsevd_runtime::{Plan, PlanOptions, Session};
+///
+/// let (graph, tensors) = presets::by_name("lenet-300-100").unwrap();
+/// let tensors = tensors.into_iter().map(|(n, s)| (n, Weights::Dense(Dense::zeros(s)))).collect();
+/// let plan = Plan::new(&Network::new(graph, tensors)?, &PlanOptions::default())?;
+/// println!("{plan}");
+/// let session = Session::new(plan, 1)?;
+/// let mut scores = [1.0; 10];
+/// session.run(1, &[0.5; 784], &mut scores);
+/// assert_eq!(scores, [0.0; 10]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    plan: Plan,
+    pool: Option<ThreadPool>,
+    threads: usize,
+    workspaces: Vec<Mutex<Vec<Arena>>>,
+}
+
+/// Memory of one thread for activations and scratch.
+#[derive(Debug)]
+struct Arena {
+    memory: Vec<f32>,
+    /// First element on a cache line.
+    start: usize,
+}
+
+impl Arena {
+    fn new(len: usize) -> Self {
+        let memory = vec![0.0_f32; len + LANES];
+        // The kernels do not depend on the alignment, only their speed does.
+        let start = memory.as_ptr().align_offset(64).min(LANES);
+        Self { memory, start }
+    }
+
+    fn slice(&mut self) -> &mut [f32] {
+        let end = self.memory.len() - LANES + self.start;
+        &mut self.memory[self.start..end]
+    }
+}
+
+impl Session {
+    /// Takes a plan and starts the threads it can feed, at most `threads`.
+    ///
+    /// Threads are a pool of the session's own. A plan that is better off on the caller's thread alone starts none.
+    ///
+    /// # Errors
+    /// When the system refuses the threads.
+    pub fn new(plan: Plan, threads: usize) -> Result<Self, RuntimeError> {
+        let threads = threads.min(plan.threads()).max(1);
+        let pool = match threads {
+            1 => None,
+            _ => Some(
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .thread_name(|i| format!("sparsevd-{i}"))
+                    .build()
+                    .map_err(|e| RuntimeError::Threads {
+                        threads,
+                        reason: e.to_string(),
+                    })?,
+            ),
+        };
+        let workspaces: Vec<_> = (0..WORKSPACES).map(|_| Mutex::new(Vec::new())).collect();
+        let session = Self {
+            plan,
+            pool,
+            threads,
+            workspaces,
+        };
+        if let Ok(mut first) = session.workspaces[0].lock() {
+            session.furnish(&mut first);
+        }
+        Ok(session)
+    }
+
+    /// The plan that it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Threads that a run may use.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Bytes of activations and scratch of one run at a time.
+    pub fn arena_bytes(&self) -> usize {
+        self.plan.arena_bytes() * self.threads
+    }
+
+    /// Runs `batch` samples: `input` is `[batch][input_shape]` in C order, `output` becomes `[batch][output_shape]`.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    #[track_caller]
+    pub fn run(&self, batch: usize, input: &[f32], output: &mut [f32]) {
+        let (inn, out) = self.lengths();
+        assert_eq!(
+            input.len(),
+            batch * inn,
+            "elements of {batch} input samples"
+        );
+        assert_eq!(output.len(), batch * out, "elements of {batch} outputs");
+        self.in_workspace(|arenas| match &self.pool {
+            // One block cannot be split by samples; its large layers are split by rows instead.
+            Some(pool) if batch <= self.plan.block => {
+                pool.install(|| self.blocks(input, output, &mut arenas[0], true));
+            }
+            Some(pool) => pool.install(|| self.stripes(input, output, arenas)),
+            None => self.blocks(input, output, &mut arenas[0], false),
+        });
+    }
+
+    /// Runs as [`Session::run`] on the caller's thread alone and adds each step's time to `times`, one entry per node of the plan.
+    pub(crate) fn run_timed(
+        &self,
+        batch: usize,
+        input: &[f32],
+        output: &mut [f32],
+        times: &mut [Duration],
+    ) {
+        let (inn, out) = self.lengths();
+        self.in_workspace(|arenas| {
+            let arena = arenas[0].slice();
+            for first in (0..batch).step_by(self.plan.block) {
+                let n = self.plan.block.min(batch - first);
+                let x = &input[first * inn..][..n * inn];
+                let y = &mut output[first * out..][..n * out];
+                for (step, time) in self.plan.steps.iter().zip(&mut *times) {
+                    let start = std::time::Instant::now();
+                    step.run(self.plan.options().isa, n, x, y, arena, false);
+                    *time += start.elapsed();
+                }
+            }
+        });
+    }
+
+    fn lengths(&self) -> (usize, usize) {
+        (
+            self.plan.input_shape().elements(),
+            self.plan.output_shape().elements(),
+        )
+    }
+
+    /// Lends a workspace nobody else uses. Taking it is one compare-and-swap.
+    fn in_workspace(&self, run: impl FnOnce(&mut [Arena])) {
+        for workspace in &self.workspaces {
+            let mut arenas = match workspace.try_lock() {
+                Ok(guard) => guard,
+                // Whatever a panic left in an arena, each run writes before it reads.
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            self.furnish(&mut arenas);
+            return run(&mut arenas);
+        }
+        let mut arenas = Vec::new();
+        self.furnish(&mut arenas);
+        run(&mut arenas);
+    }
+
+    fn furnish(&self, arenas: &mut Vec<Arena>) {
+        while arenas.len() < self.threads {
+            arenas.push(Arena::new(self.plan.arena_len));
+        }
+    }
+
+    /// Splits blocks of samples between threads until each arena has its share.
+    fn stripes(&self, input: &[f32], output: &mut [f32], arenas: &mut [Arena]) {
+        let (inn, out) = self.lengths();
+        let batch = input.len() / inn.max(1);
+        let blocks = batch.div_ceil(self.plan.block);
+        if arenas.len() == 1 || blocks < 2 {
+            return self.blocks(input, output, &mut arenas[0], false);
+        }
+        let left_arenas = arenas.len() / 2;
+        let left = (blocks * left_arenas / arenas.len()).max(1) * self.plan.block;
+        let (a, b) = arenas.split_at_mut(left_arenas);
+        let (x, more_x) = input.split_at(left * inn);
+        let (y, more_y) = output.split_at_mut(left * out);
+        rayon::join(|| self.stripes(x, y, a), || self.stripes(more_x, more_y, b));
+    }
+
+    /// Runs blocks of samples one after the other, each through the whole network.
+    fn blocks(&self, input: &[f32], output: &mut [f32], arena: &mut Arena, join: bool) {
+        let (inn, out) = self.lengths();
+        let block = self.plan.block;
+        let isa = self.plan.options().isa;
+        let arena = arena.slice();
+        let mut first = 0;
+        let batch = output.len() / out.max(1);
+        while first < batch {
+            let n = block.min(batch - first);
+            let x = &input[first * inn..][..n * inn];
+            let y = &mut output[first * out..][..n * out];
+            for step in &self.plan.steps {
+                step.run(isa, n, x, y, arena, join);
+            }
+            first += n;
+        }
+    }
+}
+
+impl Bound {
+    /// Runs the step over `n` samples; with `join`, parts run on the threads of the current pool.
+    fn run(
+        &self,
+        isa: Isa,
+        n: usize,
+        input: &[f32],
+        output: &mut [f32],
+        arena: &mut [f32],
+        join: bool,
+    ) {
+        let range = |operand: Option<Operand>| match operand {
+            Some(Operand {
+                place: Place::Arena(at),
+                tensor,
+            }) => at..at + tensor.len(n),
+            _ => 0..0,
+        };
+        let scratch = self.scratch..self.scratch + self.step.scratch_len();
+        let scratch = if scratch.is_empty() { 0..0 } else { scratch };
+        let places = [range(self.x), range(self.x2), range(Some(self.y)), scratch];
+        let Ok([x, x2, y, scratch]) = arena.get_disjoint_mut(places) else {
+            unreachable!("buffers that are alive together do not overlap");
+        };
+        let pick = |operand: Option<Operand>, in_arena| match operand.map(|o| o.place) {
+            Some(Place::Input) => input,
+            _ => in_arena,
+        };
+        let x: &[f32] = pick(self.x, x);
+        let x2: &[f32] = match self.x2 {
+            None => x,
+            second => pick(second, x2),
+        };
+        let y = match self.y.place {
+            Place::Output => output,
+            _ => y,
+        };
+        if self.step.in_place() && self.x.is_some() {
+            y.copy_from_slice(x);
+        }
+        let operands = Operands {
+            x,
+            x2,
+            y,
+            scratch,
+            n,
+            activation: self.step.activation,
+        };
+        match self.step.parts.as_slice() {
+            [only] => only.kernel.run(isa, operands),
+            parts => run_parts(isa, parts, operands, self.y.tensor.layout.samples(), join),
+        }
+    }
+}
+
+/// Runs the parts of a layer, each into its own rows of the one sample or tile.
+fn run_parts(isa: Isa, parts: &[Part], op: Operands<'_>, lanes: usize, join: bool) {
+    let [part] = parts else {
+        let (left, right) = parts.split_at(parts.len() / 2);
+        let elements: usize = left.iter().map(|p| p.features * lanes).sum();
+        let scratch: usize = left.iter().map(|p| scratch_of(&p.kernel)).sum();
+        let (y, more_y) = op.y.split_at_mut(elements);
+        let (scratch, more_scratch) = op.scratch.split_at_mut(scratch);
+        let a = Operands { y, scratch, ..op };
+        let b = Operands {
+            y: more_y,
+            scratch: more_scratch,
+            x: a.x,
+            x2: a.x2,
+            n: a.n,
+            activation: a.activation,
+        };
+        if join {
+            rayon::join(
+                || run_parts(isa, left, a, lanes, join),
+                || run_parts(isa, right, b, lanes, join),
+            );
+        } else {
+            run_parts(isa, left, a, lanes, join);
+            run_parts(isa, right, b, lanes, join);
+        }
+        return;
+    };
+    part.kernel.run(isa, op);
+}
