@@ -14,7 +14,7 @@ use crate::program::{Program, Step, Value};
 use crate::{PlanOptions, RuntimeError, WeightMode};
 
 /// Multiply-adds that a thread must have to itself before waking it pays; a wake-up costs tens of microseconds.
-const MULTIPLY_ADDS_PER_THREAD: usize = 2_000_000;
+const MULTIPLY_ADDS_PER_THREAD: usize = 1_000_000;
 
 /// A value of a lowered program.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -135,8 +135,8 @@ pub(crate) fn lower(
         Layout::Tiled if has_gemm => share.next_multiple_of(LANES),
         Layout::Tiled => LANES,
     };
-    let one_unit = block == layout.samples();
-    let parts = if threads > 1 && one_unit && options.batch.div_ceil(block) < threads {
+    // Threads split a batch by blocks, which is free; where there are too few, large layers are split by rows.
+    let parts = if options.batch.div_ceil(block) < threads {
         threads
     } else {
         1
@@ -145,6 +145,7 @@ pub(crate) fn lower(
         network,
         options,
         choice,
+        block,
         parts,
         steps: Vec::new(),
         values: program
@@ -228,6 +229,7 @@ struct Builder<'a> {
     network: &'a Network,
     options: &'a PlanOptions,
     choice: Choice,
+    block: usize,
     /// Parts into which large layers are cut for threads.
     parts: usize,
     steps: Vec<Lowered>,
@@ -309,26 +311,27 @@ impl Builder<'_> {
         let weight = &self.network.tensors[weight];
         let bias = self.bias(bias);
         let bias = bias.as_deref();
-        let ranges = self.ranges(rows, used);
-        let parts = |pack: &dyn Fn(Range<usize>) -> Kernel| {
-            ranges
-                .iter()
+        let parts = |layout, pack: &dyn Fn(Range<usize>) -> Kernel| {
+            let parts = self
+                .ranges(rows, used, layout)
+                .into_iter()
                 .map(|r| Part {
-                    kernel: pack(r.clone()),
                     features: r.len(),
+                    kernel: pack(r),
                 })
-                .collect()
+                .collect();
+            (parts, layout)
         };
         Ok(match kernel {
             Some(LinearKernel::Spmv) => {
                 let csr = to_csr(weight);
                 let pack = |r| Kernel::Spmv(Spmv::pack_rows(isa, &csr, bias, r));
-                (parts(&pack), Layout::Single)
+                parts(Layout::Single, &pack)
             }
             Some(LinearKernel::Spmm) => {
                 let csr = to_csr(weight);
                 let pack = |r| Kernel::Spmm(Spmm::pack_rows(isa, &csr, bias, r));
-                (parts(&pack), Layout::Tiled)
+                parts(Layout::Tiled, &pack)
             }
             Some(LinearKernel::Gemv) => {
                 let dense = weight.to_dense();
@@ -336,7 +339,7 @@ impl Builder<'_> {
                     let bias = bias.map(|b| &b[r.clone()]);
                     Kernel::Gemv(Gemv::pack(isa, &rows_of(&dense, r), bias))
                 };
-                (parts(&pack), Layout::Single)
+                parts(Layout::Single, &pack)
             }
             _ => {
                 let dense = weight.to_dense();
@@ -373,7 +376,7 @@ impl Builder<'_> {
             let csr = to_csr(weight);
             let layout = self.choice.layout;
             let parts = self
-                .ranges(out, used)
+                .ranges(out, used, layout)
                 .into_iter()
                 .map(|r| Part {
                     features: r.len() * pixels,
@@ -387,7 +390,7 @@ impl Builder<'_> {
         let dense = weight.to_dense();
         // With groups a range of channels reads a range of the input; such layers are small and stay whole.
         let ranges = if groups == 1 {
-            self.ranges(out, used)
+            self.ranges(out, used, Layout::Single)
         } else {
             vec![0..out]
         };
@@ -442,14 +445,19 @@ impl Builder<'_> {
     }
 
     /// Rows of each part of a layer: one part, or one per thread where each has enough to do.
-    fn ranges(&self, rows: usize, used: Option<WeightUse>) -> Vec<Range<usize>> {
+    ///
+    /// Parts follow each other in memory only within one sample or tile, so a layer over several stays whole.
+    fn ranges(&self, rows: usize, used: Option<WeightUse>, layout: Layout) -> Vec<Range<usize>> {
+        if self.block > layout.samples() {
+            return std::iter::once(0..rows).collect();
+        }
         let work = used.map_or(0, |u| {
             let weights = if self.choice.sparse {
                 u.nonzeros
             } else {
                 u.elements
             };
-            weights * u.pixels * self.choice.layout.samples()
+            weights * u.pixels * layout.samples()
         });
         // Both halves of a join are awake by then, so a layer needs less than a whole run to be worth sharing.
         let parts = (work / (MULTIPLY_ADDS_PER_THREAD / 10)).clamp(1, self.parts.min(rows.max(1)));

@@ -17,7 +17,8 @@ const WORKSPACES: usize = 16;
 /// A plan with the memory and threads to run it.
 ///
 /// [`Session::run`] takes `&self`: many threads may run one session at once, each in a workspace of its own. Once a session
-/// has been run, running it again allocates nothing and waits for nobody.
+/// has been run, running it again on one thread allocates nothing and waits for nobody (but `gemm-f32`, under dense batched
+/// layers, takes its packing buffers from the allocator).
 ///
 /// ```
 /// use sparsevd_model::{presets, Dense, Network, Weights};

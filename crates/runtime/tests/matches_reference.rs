@@ -1,0 +1,558 @@
+//! Plans of random networks against a naive executor of the same DAG.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use sparsevd_kernels::Isa;
+use sparsevd_model::{Csr, Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
+
+/// Runs one sample through the graph as it stands: plain loops per operator, in f64.
+fn reference(network: &Network, input: &[f32]) -> Vec<f64> {
+    let shapes = network.shapes().unwrap();
+    let mut values: HashMap<&str, Vec<f64>> = HashMap::new();
+    let input = input.iter().map(|&v| f64::from(v)).collect();
+    values.insert(&network.graph.inputs[0].name, input);
+    for node in &network.graph.nodes {
+        let x = &values[node.inputs[0].as_str()];
+        let from = shapes[node.inputs[0].as_str()].dims();
+        let to = shapes[node.name.as_str()].dims();
+        let tensor = |name: &str| network.tensors[name].to_dense();
+        let bias = |name: &Option<String>, i: usize| {
+            name.as_ref()
+                .map_or(0.0, |n| f64::from(tensor(n).values[i]))
+        };
+        let y = match &node.op {
+            Op::Linear { weight, bias: b } => {
+                let w = tensor(weight);
+                (0..to[0])
+                    .map(|o| {
+                        let row = &w.values[o * from[0]..][..from[0]];
+                        bias(b, o)
+                            + row
+                                .iter()
+                                .zip(x)
+                                .map(|(w, x)| f64::from(*w) * x)
+                                .sum::<f64>()
+                    })
+                    .collect()
+            }
+            Op::Conv {
+                weight,
+                bias: b,
+                window,
+                groups,
+            } => {
+                let w = tensor(weight);
+                let [per_group, kh, kw] = [1, 2, 3].map(|d| w.shape.dims()[d]);
+                let mut y = Vec::new();
+                for o in 0..to[0] {
+                    let b = bias(b, o);
+                    let first = o / (to[0] / groups) * per_group;
+                    for (oy, ox) in pixels(to) {
+                        let mut sum = b;
+                        for (i, ky, kx) in (0..per_group).flat_map(|i| {
+                            (0..kh).flat_map(move |y| (0..kw).map(move |x| (i, y, x)))
+                        }) {
+                            if let Some(at) = seen(window, from, oy, ox, ky, kx) {
+                                let w = w.values[((o * per_group + i) * kh + ky) * kw + kx];
+                                sum += f64::from(w) * x[(first + i) * from[1] * from[2] + at];
+                            }
+                        }
+                        y.push(sum);
+                    }
+                }
+                y
+            }
+            Op::MaxPool { window } | Op::AveragePool { window } => {
+                let mut y = Vec::new();
+                for c in 0..to[0] {
+                    for (oy, ox) in pixels(to) {
+                        let [kh, kw] = window.kernel_shape;
+                        let inside: Vec<f64> = (0..kh)
+                            .flat_map(|ky| (0..kw).map(move |kx| (ky, kx)))
+                            .filter_map(|(ky, kx)| seen(window, from, oy, ox, ky, kx))
+                            .map(|at| x[c * from[1] * from[2] + at])
+                            .collect();
+                        y.push(match node.op {
+                            Op::MaxPool { .. } => {
+                                inside.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+                            }
+                            _ => inside.iter().sum::<f64>() / inside.len() as f64,
+                        });
+                    }
+                }
+                y
+            }
+            Op::GlobalAveragePool => x
+                .chunks(from[1] * from[2])
+                .map(|c| c.iter().sum::<f64>() / c.len() as f64)
+                .collect(),
+            Op::Relu => x.iter().map(|v| v.max(0.0)).collect(),
+            Op::Add => x
+                .iter()
+                .zip(&values[node.inputs[1].as_str()])
+                .map(|(a, b)| a + b)
+                .collect(),
+            Op::Flatten => x.clone(),
+            Op::Softmax => {
+                let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let total: f64 = x.iter().map(|v| (v - max).exp()).sum();
+                x.iter().map(|v| (v - max).exp() / total).collect()
+            }
+            other => panic!("the reference does not know {}", other.name()),
+        };
+        values.insert(&node.name, y);
+    }
+    values.remove(network.graph.outputs[0].as_str()).unwrap()
+}
+
+fn pixels(map: &[usize]) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let (h, w) = (map[1], map[2]);
+    (0..h).flat_map(move |y| (0..w).map(move |x| (y, x)))
+}
+
+/// Offset in the plane of the pixel under a window element, unless it is padding.
+fn seen(w: &Window, from: &[usize], oy: usize, ox: usize, ky: usize, kx: usize) -> Option<usize> {
+    let y = (oy * w.strides[0] + ky * w.dilations[0]).checked_sub(w.pads[0])?;
+    let x = (ox * w.strides[1] + kx * w.dilations[1]).checked_sub(w.pads[1])?;
+    (y < from[1] && x < from[2]).then_some(y * from[2] + x)
+}
+
+/// One more node of a random network.
+#[derive(Debug, Clone)]
+enum Recipe {
+    Conv {
+        out: usize,
+        kernel: [usize; 2],
+        strides: [usize; 2],
+        pads: [usize; 4],
+        dilations: [usize; 2],
+        grouped: bool,
+        bias: bool,
+    },
+    Pool {
+        max: bool,
+        kernel: [usize; 2],
+        strides: [usize; 2],
+        pads: [usize; 4],
+    },
+    Relu,
+    /// The sum with an earlier value of the same shape, chosen by this number.
+    Add(usize),
+    GlobalAveragePool,
+    Flatten,
+    Linear {
+        out: usize,
+        bias: bool,
+    },
+    Softmax,
+}
+
+fn recipe() -> impl Strategy<Value = Recipe> {
+    let two = |r: std::ops::RangeInclusive<usize>| [r.clone(), r];
+    prop_oneof![
+        4 => (1usize..6, two(1..=3), two(1..=2), [0usize..3, 0..3, 0..3, 0..3], two(1..=2), any::<[bool; 2]>()).prop_map(
+            |(out, kernel, strides, pads, dilations, [grouped, bias])| Recipe::Conv { out, kernel, strides, pads, dilations, grouped, bias }),
+        2 => (any::<bool>(), two(1..=3), two(1..=2), [0usize..2, 0..2, 0..2, 0..2]).prop_map(
+            |(max, kernel, strides, pads)| Recipe::Pool { max, kernel, strides, pads }),
+        3 => Just(Recipe::Relu),
+        2 => any::<usize>().prop_map(Recipe::Add),
+        1 => Just(Recipe::GlobalAveragePool),
+        2 => Just(Recipe::Flatten),
+        4 => (1usize..40, any::<bool>()).prop_map(|(out, bias)| Recipe::Linear { out, bias }),
+        1 => Just(Recipe::Softmax),
+    ]
+}
+
+/// Random numbers that need no state beyond a counter.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn tensor(&mut self, shape: Shape, density: f64) -> Dense {
+        let values = (0..shape.elements())
+            .map(|_| {
+                let keep = f64::from(self.next().abs()) < density;
+                let v = self.next();
+                if keep { v } else { 0.0 }
+            })
+            .collect();
+        Dense::new(shape, values)
+    }
+}
+
+/// Builds the network that the recipes describe; a recipe that does not fit where it stands is left out.
+fn build(input: Shape, recipes: &[Recipe], density: f64, seed: u64, csr: bool) -> Network {
+    let mut numbers = Numbers(seed);
+    let mut graph = Graph {
+        name: "random".into(),
+        inputs: vec![Input {
+            name: "x".into(),
+            shape: input.clone(),
+        }],
+        nodes: vec![],
+        outputs: vec!["x".into()],
+        preprocessing: None,
+    };
+    let mut tensors: BTreeMap<String, Weights> = BTreeMap::new();
+    let mut shapes: Vec<(String, Shape)> = vec![("x".into(), input)];
+    for (i, recipe) in recipes.iter().enumerate() {
+        let (last, shape) = shapes.last().unwrap().clone();
+        let dims = shape.dims().to_vec();
+        let mut weigh = |numbers: &mut Numbers, shape: Shape, with_bias: bool| {
+            let out = shape.dims()[0];
+            let dense = numbers.tensor(shape, density);
+            let weight = if csr {
+                Weights::Csr(Csr::from_dense(&dense))
+            } else {
+                Weights::Dense(dense)
+            };
+            tensors.insert(format!("w{i}"), weight);
+            let bias = with_bias.then(|| format!("b{i}"));
+            if let Some(bias) = &bias {
+                tensors.insert(
+                    bias.clone(),
+                    Weights::Dense(numbers.tensor(Shape::from([out]), 1.0)),
+                );
+            }
+            (format!("w{i}"), bias)
+        };
+        let mut inputs = vec![last];
+        let op = match (recipe, dims.as_slice()) {
+            (
+                &Recipe::Conv {
+                    out,
+                    kernel,
+                    strides,
+                    pads,
+                    dilations,
+                    grouped,
+                    bias,
+                },
+                &[c, ..],
+            ) => {
+                let groups = if grouped { c } else { 1 };
+                let (weight, bias) = weigh(
+                    &mut numbers,
+                    Shape::from([out * groups, c / groups, kernel[0], kernel[1]]),
+                    bias,
+                );
+                Op::Conv {
+                    weight,
+                    bias,
+                    groups,
+                    window: Window {
+                        kernel_shape: kernel,
+                        strides,
+                        pads,
+                        dilations,
+                    },
+                }
+            }
+            (
+                &Recipe::Pool {
+                    max,
+                    kernel,
+                    strides,
+                    pads,
+                },
+                &[_, _, _],
+            ) => {
+                let window = Window {
+                    kernel_shape: kernel,
+                    strides,
+                    pads,
+                    dilations: [1, 1],
+                };
+                if max {
+                    Op::MaxPool { window }
+                } else {
+                    Op::AveragePool { window }
+                }
+            }
+            (Recipe::GlobalAveragePool, &[_, _, _]) => Op::GlobalAveragePool,
+            (Recipe::Relu, _) => Op::Relu,
+            (Recipe::Flatten, _) => Op::Flatten,
+            (Recipe::Add(n), _) => {
+                let same: Vec<_> = shapes.iter().filter(|(_, s)| *s == shape).collect();
+                inputs.push(same[n % same.len()].0.clone());
+                Op::Add
+            }
+            (&Recipe::Linear { out, bias }, &[inn]) => {
+                let (weight, bias) = weigh(&mut numbers, Shape::from([out, inn]), bias);
+                Op::Linear { weight, bias }
+            }
+            (Recipe::Softmax, &[_]) => Op::Softmax,
+            _ => continue,
+        };
+        let name = format!("n{i}");
+        graph.nodes.push(Node {
+            name: name.clone(),
+            inputs,
+            op,
+        });
+        graph.outputs = vec![name.clone()];
+        match Network::new(graph.clone(), tensors.clone()) {
+            Ok(network) => {
+                let shape = network.shapes().unwrap()[name.as_str()].clone();
+                shapes.push((name, shape));
+            }
+            Err(_) => {
+                graph.nodes.pop();
+                graph.outputs = vec![shapes.last().unwrap().0.clone()];
+            }
+        }
+    }
+    Network::new(graph, tensors).unwrap()
+}
+
+/// Compares with the scale of the reference, since sums of large numbers may cancel.
+fn check(
+    network: &Network,
+    seed: u64,
+    options: &PlanOptions,
+    runs: &[usize],
+) -> Result<(), TestCaseError> {
+    let session = Session::new(Plan::new(network, options).unwrap(), options.threads).unwrap();
+    let (inn, out) = (
+        session.plan().input_shape().elements(),
+        session.plan().output_shape().elements(),
+    );
+    for &n in runs {
+        let mut numbers = Numbers(seed ^ n as u64);
+        let x: Vec<f32> = (0..n * inn).map(|_| numbers.next()).collect();
+        // What a run does not write would show.
+        let mut y = vec![f32::NAN; n * out];
+        session.run(n, &x, &mut y);
+        for (sample, (x, y)) in x.chunks(inn).zip(y.chunks(out)).enumerate() {
+            let expected = reference(network, x);
+            let scale = expected.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
+            for (i, (&got, want)) in y.iter().zip(&expected).enumerate() {
+                prop_assert!(
+                    (f64::from(got) - want).abs() <= 1e-4 * scale,
+                    "output {i} of sample {sample} of {n}: expected {want}, got {got}\n{}",
+                    session.plan()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_plan_computes_what_the_network_says(
+        channels in 1usize..5,
+        size in [3usize..9, 3..9],
+        recipes in proptest::collection::vec(recipe(), 0..9),
+        density in prop_oneof![Just(0.02), Just(0.2), Just(0.6), Just(1.0)],
+        csr in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let network = build(Shape::from([channels, size[0], size[1]]), &recipes, density, seed, csr);
+        for isa in Isa::available() {
+            for weights in [WeightMode::Sparse, WeightMode::Dense] {
+                for batch in [1, 3, 16, 17] {
+                    let options = PlanOptions { weights, isa, threads: 1, batch };
+                    check(&network, seed, &options, &[batch, 1, 5])?;
+                }
+            }
+        }
+    }
+}
+
+/// A network with enough work for threads: two convolutions, a residual sum, and a wide matrix, sparse and dense layers mixed.
+fn wide() -> Network {
+    let mut numbers = Numbers(7);
+    let mut graph = Graph {
+        name: "wide".into(),
+        inputs: vec![Input {
+            name: "x".into(),
+            shape: Shape::from([16, 14, 14]),
+        }],
+        nodes: vec![],
+        outputs: vec!["fc2".into()],
+        preprocessing: None,
+    };
+    let mut push = |name: &str, inputs: &[&str], op: Op| {
+        let inputs = inputs.iter().map(ToString::to_string).collect();
+        graph.nodes.push(Node {
+            name: name.into(),
+            inputs,
+            op,
+        });
+    };
+    let window = Window {
+        pads: [1; 4],
+        ..Window::square(3, 1)
+    };
+    let conv = |w: &str| Op::Conv {
+        weight: w.into(),
+        bias: Some("b16".into()),
+        window: window.clone(),
+        groups: 1,
+    };
+    let linear = |w: &str| Op::Linear {
+        weight: w.into(),
+        bias: None,
+    };
+    push("conv1", &["x"], conv("c1"));
+    push("relu1", &["conv1"], Op::Relu);
+    push("conv2", &["relu1"], conv("c2"));
+    push("sum", &["conv2", "x"], Op::Add);
+    push("relu2", &["sum"], Op::Relu);
+    push("flat", &["relu2"], Op::Flatten);
+    push("fc1", &["flat"], linear("f1"));
+    push("relu3", &["fc1"], Op::Relu);
+    push("fc2", &["relu3"], linear("f2"));
+    let tensors = [
+        ("c1", Shape::from([16, 16, 3, 3]), 0.9),
+        ("c2", Shape::from([16, 16, 3, 3]), 0.2),
+        ("f1", Shape::from([700, 3136]), 0.3),
+        ("f2", Shape::from([40, 700]), 0.95),
+        ("b16", Shape::from([16]), 1.0),
+    ];
+    let tensors = tensors
+        .into_iter()
+        .map(|(n, s, d)| (n.to_owned(), Weights::Dense(numbers.tensor(s, d))))
+        .collect();
+    Network::new(graph, tensors).unwrap()
+}
+
+#[test]
+fn threads_split_batches_and_single_samples_without_changing_them() {
+    let network = wide();
+    for weights in [WeightMode::Sparse, WeightMode::Dense] {
+        for batch in [1, 4, 16, 40] {
+            for threads in [1, 2, 3] {
+                let options = PlanOptions {
+                    weights,
+                    isa: Isa::best(),
+                    threads,
+                    batch,
+                };
+                check(&network, 3, &options, &[batch, 1, 9]).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sparse_plan_runs_dense_layers_dense() {
+    let plan = Plan::new(
+        &wide(),
+        &PlanOptions {
+            batch: 16,
+            ..PlanOptions::default()
+        },
+    )
+    .unwrap();
+    let sparse: Vec<_> = plan
+        .nodes()
+        .iter()
+        .filter(|n| n.weights > 0)
+        .map(|n| (n.name.as_str(), n.sparse))
+        .collect();
+    assert_eq!(
+        sparse,
+        [
+            ("conv1", false),
+            ("conv2", true),
+            ("fc1", true),
+            ("fc2", false)
+        ],
+        "{plan}"
+    );
+}
+
+#[test]
+fn large_layers_are_split_where_one_sample_must_feed_all_threads() {
+    let options = PlanOptions {
+        weights: WeightMode::Dense,
+        threads: 2,
+        ..PlanOptions::default()
+    };
+    let plan = Plan::new(&wide(), &options).unwrap();
+    assert_eq!(plan.threads(), 2);
+    assert!(plan.nodes().iter().any(|n| n.parts == 2), "{plan}");
+}
+
+#[test]
+fn callers_on_many_threads_share_one_session() {
+    let network = wide();
+    let plan = Plan::new(
+        &network,
+        &PlanOptions {
+            batch: 4,
+            ..PlanOptions::default()
+        },
+    )
+    .unwrap();
+    let session = Session::new(plan, 1).unwrap();
+    let x: Vec<f32> = (0..2 * 3136)
+        .map(|i| (i % 17) as f32 / 17.0 - 0.5)
+        .collect();
+    let mut expected = vec![0.0; 80];
+    session.run(2, &x, &mut expected);
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let mut y = vec![0.0; 80];
+                    session.run(2, &x, &mut y);
+                    assert_eq!(y, expected);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn networks_that_cannot_run_are_errors_that_say_what_and_why() {
+    let network = wide();
+    let plan = |batch, threads| {
+        Plan::new(
+            &network,
+            &PlanOptions {
+                batch,
+                threads,
+                ..PlanOptions::default()
+            },
+        )
+    };
+    assert_eq!(
+        plan(0, 1).unwrap_err().to_string(),
+        "batch: expected at least 1, got 0"
+    );
+    assert_eq!(
+        plan(1, 0).unwrap_err().to_string(),
+        "threads: expected at least 1, got 0"
+    );
+    let mut two = network.clone();
+    two.graph.outputs.push("fc1".into());
+    let error = Plan::new(&two, &PlanOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        "network `wide`: number of outputs: expected one, got 2 (fc2, fc1)"
+    );
+}
+
+#[test]
+#[should_panic(expected = "elements of 2 input samples")]
+fn a_slice_of_the_wrong_length_is_a_bug_of_the_caller() {
+    let session = Session::new(Plan::new(&wide(), &PlanOptions::default()).unwrap(), 1).unwrap();
+    session.run(2, &[0.0; 3136], &mut [0.0; 80]);
+}
