@@ -1,1 +1,27 @@
-//! Not written yet.
+//! Files of sparsevd: networks as safetensors with CSR weights, datasets, arrays and images.
+//!
+//! Every byte that is read is treated as hostile: arithmetic is checked, nothing is allocated on the word of a header,
+//! and an error names the file, the tensor, what was expected and what came. Every write goes to a temporary sibling
+//! that is synced and renamed. The interchange format is documented in `docs/format.md`.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod atomic;
+mod dataset;
+mod error;
+mod folder;
+mod idx;
+mod image;
+mod npy;
+mod safetensors;
+
+pub use atomic::{check_writable, write_atomically};
+pub use dataset::{DataSplits, Dataset, Pixels, load_data};
+pub use error::FormatError;
+pub use idx::read_idx;
+pub use image::read_png;
+pub use npy::{Array, ArrayData, read_array, read_npy, read_npz, write_npy, write_npz};
+pub use safetensors::{
+    GraphSource, LoadedNetwork, Profile, ValueType, WriteOptions, inspect_encodings, metadata_keys,
+    read_network, read_network_bytes, write_network, write_network_bytes,
+};

@@ -1,0 +1,174 @@
+//! Writes that happen wholly or not at all.
+
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use crate::FormatError;
+
+/// Writes a file by way of a temporary sibling that is synced and then renamed; returns the number of bytes.
+///
+/// A reader sees the old file or the new one, never a part. When `write` or the system fails, the old file is
+/// untouched and nothing is left behind.
+///
+/// # Errors
+/// [`FormatError::Io`] with what the system or `write` said.
+pub fn write_atomically(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<u64, FormatError> {
+    let path = path.as_ref();
+    let fail = |error| FormatError::io(path, "write", error);
+    let mut out = Counting {
+        inner: BufWriter::with_capacity(1 << 18, sibling(path).map_err(fail)?),
+        bytes: 0,
+    };
+    write(&mut out).map_err(fail)?;
+    let bytes = out.bytes;
+    let file = out.inner.into_inner().map_err(|e| fail(e.into_error()))?;
+    file.as_file().sync_all().map_err(fail)?;
+    file.persist(path).map_err(|e| fail(e.error))?;
+    // The rename itself survives a power cut only once the folder is synced. Some systems cannot sync a folder, and
+    // the file is complete either way, so a refusal is no error.
+    #[cfg(unix)]
+    if let Ok(folder) = fs::File::open(folder_of(path)) {
+        let _ = folder.sync_all();
+    }
+    Ok(bytes)
+}
+
+/// Checks that a file can be written, before the work that makes its content starts.
+///
+/// # Errors
+/// [`FormatError::Exists`] for an existing file unless `force`; [`FormatError::Io`] where the folder is missing or
+/// not writable; [`FormatError::Invalid`] where the path is a folder.
+pub fn check_writable(path: impl AsRef<Path>, force: bool) -> Result<(), FormatError> {
+    let path = path.as_ref();
+    if path.file_name().is_none() || path.is_dir() {
+        return Err(FormatError::invalid(
+            path,
+            "output",
+            "the name of a file",
+            "a folder",
+        ));
+    }
+    if !force && fs::symlink_metadata(path).is_ok() {
+        return Err(FormatError::Exists { path: path.into() });
+    }
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        return Err(FormatError::io(
+            path,
+            "write",
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("there is no folder {}", folder.display()),
+            ),
+        ));
+    }
+    // Only an attempt tells: permissions, read-only mounts and full disks all count.
+    sibling(path)
+        .map(drop)
+        .map_err(|error| FormatError::io(path, "write", error))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn sibling(path: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".sparsevd-").suffix(".tmp");
+    #[cfg(unix)]
+    let everyone = {
+        use std::os::unix::fs::PermissionsExt;
+        // As any new file: what the umask leaves of this.
+        fs::Permissions::from_mode(0o666)
+    };
+    #[cfg(unix)]
+    builder.permissions(everyone);
+    builder.tempfile_in(folder_of(path))
+}
+
+struct Counting<W> {
+    inner: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(buffer)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.bin");
+        assert_eq!(write_atomically(&path, |w| w.write_all(b"old")).unwrap(), 3);
+        let error = write_atomically(&path, |w| {
+            w.write_all(b"half of the new")?;
+            Err(io::Error::other("disk on fire"))
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.contains("out.bin") && error.contains("disk on fire"),
+            "{error}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // Renaming over a folder fails after everything was written: still nothing is left.
+        let taken = folder.path().join("taken");
+        fs::create_dir_all(taken.join("inside")).unwrap();
+        assert!(write_atomically(&taken, |w| w.write_all(b"x")).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn writable_is_checked_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.bin");
+        check_writable(&path, false).unwrap();
+        fs::write(&path, b"x").unwrap();
+        let text = |r: Result<(), FormatError>| r.unwrap_err().to_string();
+        assert!(text(check_writable(&path, false)).contains("exists already"));
+        check_writable(&path, true).unwrap();
+        assert!(
+            text(check_writable(folder.path().join("no/out.bin"), false)).contains("no folder")
+        );
+        assert!(text(check_writable(folder.path(), true)).contains("a folder"));
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no probe is left"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_new_file_has_the_usual_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
+        write_atomically(&ours, |w| w.write_all(b"x")).unwrap();
+        fs::write(&plain, b"x").unwrap();
+        let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+}

@@ -1,0 +1,445 @@
+//! Images with labels.
+
+use std::path::{Path, PathBuf};
+
+use sparsevd_model::{Preprocessing, Shape};
+
+use crate::npy::safetensors_arrays;
+use crate::{Array, ArrayData, FormatError, folder, read_idx, read_npz};
+
+/// The values of all images of a [`Dataset`], one after another in C order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pixels {
+    /// Pixels of 0 to 255, which the network's preprocessing turns into its input.
+    U8(Vec<u8>),
+    /// Numbers that are the network's input as they are; no preprocessing applies.
+    F32(Vec<f32>),
+}
+
+impl Pixels {
+    /// Number of values of all images.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::F32(v) => v.len(),
+        }
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Images of one shape, each with its class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// Values of all images.
+    pub pixels: Pixels,
+    /// Shape of one image, `[channels, height, width]` or `[features]`.
+    pub shape: Shape,
+    /// Class of each image.
+    pub labels: Vec<u16>,
+}
+
+impl Dataset {
+    /// Puts images and labels together.
+    ///
+    /// # Errors
+    /// [`FormatError::Dataset`] for an empty set, or where the number of values is not that of the labels.
+    pub fn new(pixels: Pixels, shape: Shape, labels: Vec<u16>) -> Result<Self, FormatError> {
+        if labels.is_empty() || shape.elements() == 0 {
+            return Err(mismatch(
+                "images",
+                "at least one image of at least one pixel",
+                format!("{} of shape {shape}", labels.len()),
+            ));
+        }
+        if labels.len().checked_mul(shape.elements()) != Some(pixels.len()) {
+            return Err(mismatch(
+                "images",
+                format!("{} of shape {shape}, one per label", labels.len()),
+                format!("{} values", pixels.len()),
+            ));
+        }
+        Ok(Self {
+            pixels,
+            shape,
+            labels,
+        })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Number of classes: the largest label and one.
+    pub fn classes(&self) -> usize {
+        self.labels.iter().max().map_or(0, |&m| usize::from(m) + 1)
+    }
+
+    /// Writes the network input of one image to `out`.
+    ///
+    /// U8 pixels go through `preprocessing`; F32 values are input already and are copied as they are.
+    ///
+    /// # Panics
+    /// When there is no such image or `out` is not of its size.
+    #[track_caller]
+    pub fn fill_input(&self, index: usize, preprocessing: &Preprocessing, out: &mut [f32]) {
+        let size = self.shape.elements();
+        let range = index * size..(index + 1) * size;
+        match &self.pixels {
+            Pixels::U8(pixels) => preprocessing.apply(&self.shape, &pixels[range], out),
+            Pixels::F32(values) => out.copy_from_slice(&values[range]),
+        }
+    }
+
+    /// The images at these places, in their order.
+    ///
+    /// # Panics
+    /// When there is no such image.
+    #[must_use]
+    #[track_caller]
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        let size = self.shape.elements();
+        fn pick<T: Copy>(values: &[T], indices: &[usize], size: usize) -> Vec<T> {
+            let mut out = Vec::with_capacity(indices.len() * size);
+            for &i in indices {
+                out.extend_from_slice(&values[i * size..(i + 1) * size]);
+            }
+            out
+        }
+        Self {
+            pixels: match &self.pixels {
+                Pixels::U8(v) => Pixels::U8(pick(v, indices, size)),
+                Pixels::F32(v) => Pixels::F32(pick(v, indices, size)),
+            },
+            shape: self.shape.clone(),
+            labels: indices.iter().map(|&i| self.labels[i]).collect(),
+        }
+    }
+
+    /// Checks that the images can be the input of a network and that their labels are among its classes.
+    ///
+    /// A vector fits where an image of the same size and order is meant: images flatten for a network that takes
+    /// `[features]`, and vectors fit a network that takes `[1, height, width]`.
+    ///
+    /// # Errors
+    /// [`FormatError::Dataset`] with the sizes, or with the first label that is out of range.
+    pub fn check_against(&self, input: &Shape, classes: usize) -> Result<(), FormatError> {
+        let same_size = self.shape.elements() == input.elements();
+        let flat = matches!(
+            (self.shape.dims(), input.dims()),
+            (_, [_]) | ([_], [1, _, _])
+        );
+        if self.shape != *input && !(same_size && flat) {
+            return Err(mismatch(
+                "image size",
+                format!("{input}, the network's input (channels, height, width)"),
+                self.shape.to_string(),
+            ));
+        }
+        match (self.labels.iter()).position(|&l| usize::from(l) >= classes) {
+            None => Ok(()),
+            Some(at) => Err(mismatch(
+                format!("label of image {at}"),
+                format!("0 to {}, the network's classes", classes.saturating_sub(1)),
+                self.labels[at].to_string(),
+            )),
+        }
+    }
+}
+
+/// The parts of a dataset that a path holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataSplits {
+    /// Images to train on.
+    pub train: Option<Dataset>,
+    /// Images to evaluate on. A set that is not split is here, so that nothing trains on it by accident.
+    pub test: Option<Dataset>,
+    /// What was found, in one line for the user.
+    pub describe: String,
+}
+
+/// Loads images with labels.
+///
+/// The path is one of
+/// - a folder of IDX files with MNIST's names, plain or `.gz`
+/// - a folder with one folder of PNG images per class (labels in the order of the sorted names), or with `train` and
+///   `test` folders of such
+/// - an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
+/// - a `.safetensors` file with `train_images`, `train_labels`, `test_images`, `test_labels`, or with `images`, `labels`
+///
+/// Images `[n, height, width]` become `[1, height, width]` each.
+///
+/// # Errors
+/// A path that is none of these, images and labels of different number, an empty set, labels that are no integers of
+/// 0 to 65535, and any broken file.
+pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
+    let path = path.as_ref();
+    let metadata = std::fs::metadata(path).map_err(|e| FormatError::io(path, "read", e))?;
+    let (kind, train, test) = if metadata.is_dir() {
+        load_folder(path)?
+    } else {
+        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+        match extension.to_str() {
+            Some("npz") => {
+                let arrays = read_npz(path)?;
+                let names = [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")];
+                let (train, test) = from_arrays(path, arrays, names)?;
+                ("npz arrays", train, test)
+            }
+            Some("safetensors") => {
+                let names = [
+                    ("train_images", "train_labels"),
+                    ("test_images", "test_labels"),
+                    ("images", "labels"),
+                ];
+                let (train, test) = from_arrays(path, safetensors_arrays(path)?, names)?;
+                ("safetensors arrays", train, test)
+            }
+            _ => {
+                return Err(FormatError::invalid(
+                    path,
+                    "dataset",
+                    "a folder, .npz or .safetensors",
+                    "another file",
+                ));
+            }
+        }
+    };
+    let part = |name: &str, set: &Option<Dataset>| {
+        set.as_ref().map(|set| {
+            let (n, shape, classes) = (set.len(), &set.shape, set.classes());
+            format!("{n} {name} images {shape} of {classes} classes")
+        })
+    };
+    let parts: Vec<String> = [part("training", &train), part("test", &test)]
+        .into_iter()
+        .flatten()
+        .collect();
+    Ok(DataSplits {
+        describe: format!("{}: {kind}, {}", path.display(), parts.join(", ")),
+        train,
+        test,
+    })
+}
+
+type Parts = (Option<Dataset>, Option<Dataset>);
+
+fn load_folder(
+    path: &Path,
+) -> Result<(&'static str, Option<Dataset>, Option<Dataset>), FormatError> {
+    let train = idx_pair(path, "train")?;
+    let test = idx_pair(path, "t10k")?;
+    if train.is_some() || test.is_some() {
+        return Ok(("IDX files", train, test));
+    }
+    let (train, test) = (path.join("train"), path.join("test"));
+    if !train.is_dir() && !test.is_dir() {
+        return Ok(("class folders", None, Some(folder::load(path)?)));
+    }
+    if train.is_dir() && test.is_dir() {
+        let (of_train, of_test) = (folder::classes(&train)?, folder::classes(&test)?);
+        if of_train != of_test {
+            return Err(FormatError::invalid(
+                &test,
+                "class folders",
+                format!("those of {}: {}", train.display(), of_train.join(", ")),
+                of_test.join(", "),
+            ));
+        }
+    }
+    let load = |path: &Path| path.is_dir().then(|| folder::load(path)).transpose();
+    Ok(("class folders", load(&train)?, load(&test)?))
+}
+
+/// The IDX files of one split, if they are there.
+fn idx_pair(folder: &Path, split: &str) -> Result<Option<Dataset>, FormatError> {
+    let find = |kind: &str, dims: u8| -> Option<PathBuf> {
+        ["-", "."]
+            .iter()
+            .flat_map(|sep| ["", ".gz"].map(|gz| format!("{split}-{kind}{sep}idx{dims}-ubyte{gz}")))
+            .map(|name| folder.join(name))
+            .find(|p| p.is_file())
+    };
+    let (images, labels) = match (find("images", 3), find("labels", 1)) {
+        (None, None) => return Ok(None),
+        (Some(images), Some(labels)) => (images, labels),
+        (images, labels) => {
+            let got = images.or(labels).unwrap_or_default();
+            return Err(FormatError::invalid(
+                folder,
+                format!("IDX files of `{split}`"),
+                "both images and labels",
+                format!("only {}", got.display()),
+            ));
+        }
+    };
+    let (of_images, of_labels) = (read_idx(&images)?, read_idx(&labels)?);
+    join(&images, "images", of_images, "labels", of_labels).map(Some)
+}
+
+/// Splits by the names of their arrays; the last pair of names is a set that is not split.
+fn from_arrays(
+    path: &Path,
+    mut arrays: Vec<(String, Array)>,
+    names: [(&str, &str); 3],
+) -> Result<Parts, FormatError> {
+    let found: Vec<String> = arrays
+        .iter()
+        .map(|(n, a)| format!("{n} {}", Shape(a.shape.clone())))
+        .collect();
+    let mut splits = Vec::new();
+    for (images, labels) in names {
+        let mut take = |name: &str| {
+            let at = arrays.iter().position(|(n, _)| n == name)?;
+            Some(arrays.swap_remove(at).1)
+        };
+        splits.push(match (take(images), take(labels)) {
+            (None, None) => None,
+            (Some(x), Some(y)) => Some(join(path, images, x, labels, y)?),
+            (x, _) => {
+                let (there, absent) = match x {
+                    Some(_) => (images, labels),
+                    None => (labels, images),
+                };
+                return Err(FormatError::tensor(
+                    path,
+                    absent,
+                    "dataset",
+                    format!("it beside `{there}`"),
+                    format!("only {}", found.join(", ")),
+                ));
+            }
+        });
+    }
+    let whole = splits.pop().flatten();
+    let test = splits.pop().flatten();
+    let train = splits.pop().flatten();
+    if train.is_none() && test.is_none() && whole.is_none() {
+        let wanted: Vec<String> = names.iter().map(|(x, y)| format!("{x} and {y}")).collect();
+        return Err(FormatError::invalid(
+            path,
+            "dataset",
+            format!("arrays named {}", wanted.join(", or ")),
+            found.join(", "),
+        ));
+    }
+    if test.is_some() && whole.is_some() {
+        return Err(FormatError::invalid(
+            path,
+            "dataset",
+            "one test set",
+            format!("`{}` beside `{}`", names[2].0, names[1].0),
+        ));
+    }
+    Ok((train, test.or(whole)))
+}
+
+/// Images and labels from arrays.
+fn join(
+    path: &Path,
+    images_name: &str,
+    images: Array,
+    labels_name: &str,
+    labels: Array,
+) -> Result<Dataset, FormatError> {
+    let shape = match images.shape.as_slice() {
+        &[_, h, w] => Shape::from([1, h, w]),
+        [_, rest @ ..] if matches!(rest.len(), 1 | 3) => Shape(rest.to_vec()),
+        other => {
+            return Err(FormatError::tensor(
+                path,
+                images_name,
+                "shape",
+                "[n, features], [n, height, width] or [n, channels, height, width]",
+                Shape(other.to_vec()).to_string(),
+            ));
+        }
+    };
+    let count = images.shape.first().copied().unwrap_or_default();
+    if !matches!(labels.shape.as_slice(), [_] | [_, 1]) || labels.shape[0] != count {
+        return Err(FormatError::tensor(
+            path,
+            labels_name,
+            "shape",
+            format!("[{count}], one label per image of `{images_name}`"),
+            Shape(labels.shape).to_string(),
+        ));
+    }
+    let classes: Vec<u16> = match labels.data {
+        ArrayData::U8(v) => v.into_iter().map(u16::from).collect(),
+        ArrayData::I64(v) => {
+            let label = |(at, v): (usize, i64)| {
+                u16::try_from(v).map_err(|_| {
+                    let what = format!("label {at}");
+                    FormatError::tensor(path, labels_name, what, "0 to 65535", v.to_string())
+                })
+            };
+            v.into_iter()
+                .enumerate()
+                .map(label)
+                .collect::<Result<_, _>>()?
+        }
+        ArrayData::F32(_) => {
+            return Err(FormatError::tensor(
+                path,
+                labels_name,
+                "element type",
+                "integers",
+                "floating-point numbers",
+            ));
+        }
+    };
+    let pixels = match images.data {
+        ArrayData::U8(v) => Pixels::U8(v),
+        ArrayData::F32(v) => match v.iter().position(|v| !v.is_finite()) {
+            None => Pixels::F32(v),
+            Some(at) => {
+                return Err(FormatError::tensor(
+                    path,
+                    images_name,
+                    format!("element {at}"),
+                    "a finite number",
+                    v[at].to_string(),
+                ));
+            }
+        },
+        ArrayData::I64(_) => {
+            return Err(FormatError::tensor(
+                path,
+                images_name,
+                "element type",
+                "u8 pixels, or floating-point numbers",
+                "integers of another width",
+            ));
+        }
+    };
+    Dataset::new(pixels, shape, classes).map_err(|e| match e {
+        FormatError::Dataset {
+            what,
+            expected,
+            got,
+        } => FormatError::tensor(path, images_name, what, expected, got),
+        other => other,
+    })
+}
+
+fn mismatch(
+    what: impl Into<String>,
+    expected: impl Into<String>,
+    got: impl Into<String>,
+) -> FormatError {
+    FormatError::Dataset {
+        what: what.into(),
+        expected: expected.into(),
+        got: got.into(),
+    }
+}

@@ -1,0 +1,119 @@
+//! Errors of files: each is one line that names the file, what was expected and what came.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sparsevd_model::ModelError;
+
+/// Why a file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {error}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, for instance `read`.
+        action: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file to be written is there already.
+    #[error("{}: exists already and overwriting was not asked for", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something in a file is not as its format has it.
+    #[error("{}: {what}: expected {expected}, got {got}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The part of the file at fault.
+        what: String,
+        /// What the format has there.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// A tensor or array is not as it must be.
+    #[error("{}: tensor `{tensor}`: {what}: expected {expected}, got {got}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor at fault.
+        tensor: String,
+        /// Its property at fault.
+        what: String,
+        /// What the property must be.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// The network in a file is not valid.
+    #[error("{}: {error}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with the network.
+        error: ModelError,
+    },
+    /// A dataset does not fit the network, or is no dataset.
+    #[error("dataset: {what}: expected {expected}, got {got}")]
+    Dataset {
+        /// The property at fault.
+        what: String,
+        /// What fits.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+}
+
+impl FormatError {
+    pub(crate) fn io(path: &Path, action: &'static str, error: io::Error) -> Self {
+        Self::Io {
+            path: path.into(),
+            action,
+            error,
+        }
+    }
+
+    pub(crate) fn invalid(
+        path: &Path,
+        what: impl Into<String>,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Self {
+        Self::Invalid {
+            path: path.into(),
+            what: what.into(),
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+
+    pub(crate) fn tensor(
+        path: &Path,
+        tensor: &str,
+        what: impl Into<String>,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Self {
+        Self::Tensor {
+            path: path.into(),
+            tensor: tensor.into(),
+            what: what.into(),
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+
+    pub(crate) fn model(path: &Path, error: ModelError) -> Self {
+        Self::Model {
+            path: path.into(),
+            error,
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Arrays of numbers: `.npy`, `.npz`, and whatever else can be the input of a network.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read, Seek, Write};
+use std::path::Path;
+
+use half::f16;
+use ndarray::{ArrayView, IxDyn};
+use ndarray_npy::npy::header::Header;
+use ndarray_npy::{NpzWriter, WriteNpyExt};
+use sparsevd_model::Shape;
+
+use crate::safetensors::Container;
+use crate::{FormatError, read_idx, read_png, write_atomically};
+
+/// Most bytes that one array may unpack to.
+pub(crate) const MAX_BYTES: u64 = 8 << 30;
+
+/// Longest `.npy` header that is parsed; numpy writes 128 bytes.
+const MAX_HEADER: usize = 1 << 13;
+
+/// Numbers of an [`Array`] in C order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ArrayData {
+    /// Unsigned bytes: pixels.
+    U8(Vec<u8>),
+    /// Every other integer type, widened.
+    I64(Vec<i64>),
+    /// Every floating-point type, as f32.
+    F32(Vec<f32>),
+}
+
+impl ArrayData {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::I64(v) => v.len(),
+            Self::F32(v) => v.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What kind of numbers these are, for messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::U8(_) => "u8",
+            Self::I64(_) => "integers",
+            Self::F32(_) => "f32",
+        }
+    }
+}
+
+/// An array with its shape; `data` has as many elements as `shape`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Array {
+    /// Dimensions, the first of which is usually the sample.
+    pub shape: Vec<usize>,
+    /// The numbers.
+    pub data: ArrayData,
+}
+
+/// Reads the arrays of an `.npy`, `.npz`, PNG, IDX (plain or gzip) or safetensors file, told apart by their first bytes.
+///
+/// Each comes with its name; a file that has no names in it gives its file stem. A PNG is `[channels, height, width]`.
+///
+/// # Errors
+/// A file of another kind, or one that is not as its format has it.
+pub fn read_array(path: impl AsRef<Path>) -> Result<Vec<(String, Array)>, FormatError> {
+    let path = path.as_ref();
+    let mut head = [0; 9];
+    let read = |head: &mut [u8]| -> io::Result<usize> {
+        let mut file = File::open(path)?;
+        let mut n = 0;
+        while n < head.len() {
+            match file.read(&mut head[n..])? {
+                0 => break,
+                more => n += more,
+            }
+        }
+        Ok(n)
+    };
+    let n = read(&mut head).map_err(|e| FormatError::io(path, "read", e))?;
+    let stem = || {
+        let name = path.file_stem().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    match &head[..n] {
+        [0x93, b'N', b'U', b'M', ..] => Ok(vec![(stem(), read_npy(path)?)]),
+        [b'P', b'K', ..] => read_npz(path),
+        [0x89, b'P', b'N', b'G', ..] => Ok(vec![(stem(), read_png(path)?)]),
+        [0x1f, 0x8b, ..] | [0, 0, 8..=14, ..] => Ok(vec![(stem(), read_idx(path)?)]),
+        [.., b'{'] if n == 9 => safetensors_arrays(path),
+        _ => Err(FormatError::invalid(
+            path,
+            "array file",
+            "npy, npz, PNG, IDX (plain or gzip) or safetensors",
+            "a file that begins like none of them",
+        )),
+    }
+}
+
+/// All arrays of a safetensors file.
+pub(crate) fn safetensors_arrays(path: &Path) -> Result<Vec<(String, Array)>, FormatError> {
+    let bytes = std::fs::read(path).map_err(|e| FormatError::io(path, "read", e))?;
+    let file = Container::parse(path, &bytes)?;
+    let names: Vec<(String, Shape)> = file.shapes().map(|(n, s)| (n.to_owned(), s)).collect();
+    names
+        .into_iter()
+        .map(|(name, shape)| {
+            let data = match file.dtype(&name)? {
+                safetensors::Dtype::U8 => ArrayData::U8(file.bytes(&name)?.to_vec()),
+                safetensors::Dtype::F32
+                | safetensors::Dtype::F16
+                | safetensors::Dtype::BF16
+                | safetensors::Dtype::F64 => ArrayData::F32(file.floats(&name)?),
+                _ => ArrayData::I64(file.integers(&name)?),
+            };
+            let shape = shape.0;
+            Ok((name, Array { shape, data }))
+        })
+        .collect()
+}
+
+/// Reads an `.npy` file of booleans, integers or floating-point numbers.
+///
+/// # Errors
+/// Another element type, a size that does not fit the shape, numbers that f32 or i64 cannot hold.
+pub fn read_npy(path: impl AsRef<Path>) -> Result<Array, FormatError> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|e| FormatError::io(path, "read", e))?;
+    parse_npy(path, "array", BufReader::new(file))
+}
+
+/// Reads all arrays of an `.npz` file, compressed or not, in the order of the file.
+///
+/// # Errors
+/// As [`read_npy`], and where the file is no zip archive.
+pub fn read_npz(path: impl AsRef<Path>) -> Result<Vec<(String, Array)>, FormatError> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|e| FormatError::io(path, "read", e))?;
+    parse_npz(path, BufReader::new(file))
+}
+
+fn parse_npz(path: &Path, reader: impl Read + Seek) -> Result<Vec<(String, Array)>, FormatError> {
+    let broken = |e: zip::result::ZipError| {
+        FormatError::invalid(path, "npz archive", "a zip archive", e.to_string())
+    };
+    let mut archive = zip::ZipArchive::new(reader).map_err(broken)?;
+    let mut arrays = Vec::new();
+    for index in 0..archive.len() {
+        let entry = archive.by_index(index).map_err(broken)?;
+        let name = entry.name().to_owned();
+        let name = name.strip_suffix(".npy").unwrap_or(&name).to_owned();
+        let array = parse_npy(path, &name, BufReader::new(entry))?;
+        arrays.push((name, array));
+    }
+    Ok(arrays)
+}
+
+/// One `.npy` stream. Its data is read up to the size that the header gives, and only then believed.
+fn parse_npy(path: &Path, name: &str, mut reader: impl Read) -> Result<Array, FormatError> {
+    let wrong = |what: &str, expected: &str, got: String| {
+        FormatError::tensor(path, name, what, expected, got)
+    };
+    let unreadable = |e: io::Error| wrong("npy data", "readable bytes", e.to_string());
+    let text = header_bytes(&mut reader).map_err(unreadable)?;
+    // The parser of the header is recursive, so nesting is refused before it.
+    let nesting = text.iter().filter(|c| b"([{".contains(c)).count();
+    if text.len() > MAX_HEADER || nesting > 8 {
+        return Err(wrong(
+            "npy header",
+            "a dictionary of descr, fortran_order and shape",
+            format!("{} bytes, {nesting} opening brackets", text.len()),
+        ));
+    }
+    let header = Header::from_reader(&mut Cursor::new(&text)).map_err(|e| {
+        wrong(
+            "npy header",
+            "a dictionary of descr, fortran_order and shape",
+            e.to_string(),
+        )
+    })?;
+    let described = header.type_descriptor.to_string();
+    let descr = header
+        .type_descriptor
+        .as_string()
+        .map(String::as_str)
+        .unwrap_or(&described);
+    let unsupported = || {
+        wrong(
+            "npy dtype",
+            "bool, an integer, or float16, float32 or float64",
+            descr.to_owned(),
+        )
+    };
+    let (order, kind) = match descr.split_at_checked(1) {
+        Some((order @ ("<" | ">" | "|" | "="), kind)) => (order, kind),
+        _ => ("|", descr),
+    };
+    let big = order == ">" || (order == "=" && cfg!(target_endian = "big"));
+    let size: usize = kind
+        .get(1..)
+        .and_then(|digits| digits.parse().ok())
+        .filter(|n| matches!(n, 1 | 2 | 4 | 8))
+        .ok_or_else(unsupported)?;
+    let elements = header
+        .shape
+        .iter()
+        .try_fold(1usize, |n, &d| n.checked_mul(d));
+    let length = elements
+        .and_then(|n| n.checked_mul(size))
+        .filter(|n| *n as u64 <= MAX_BYTES)
+        .ok_or_else(|| {
+            let expected = format!("an array of at most {MAX_BYTES} bytes");
+            wrong(
+                "npy shape",
+                &expected,
+                Shape(header.shape.clone()).to_string(),
+            )
+        })?;
+    let mut bytes = Vec::new();
+    reader
+        .take(length as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() != length {
+        let expected = format!("{length} for {}", Shape(header.shape.clone()));
+        let more = bytes.len() > length;
+        return Err(wrong(
+            "npy data bytes",
+            &expected,
+            if more {
+                "more".into()
+            } else {
+                bytes.len().to_string()
+            },
+        ));
+    }
+    let mut data = match (kind.as_bytes()[0], size) {
+        (b'u' | b'b', 1) => ArrayData::U8(bytes),
+        (b'i', 1) => ArrayData::I64(decode(&bytes, big, |b| i64::from(i8::from_le_bytes(b)))),
+        (b'i', 2) => ArrayData::I64(decode(&bytes, big, |b| i64::from(i16::from_le_bytes(b)))),
+        (b'i', 4) => ArrayData::I64(decode(&bytes, big, |b| i64::from(i32::from_le_bytes(b)))),
+        (b'i', 8) => ArrayData::I64(decode(&bytes, big, i64::from_le_bytes)),
+        (b'u', 2) => ArrayData::I64(decode(&bytes, big, |b| i64::from(u16::from_le_bytes(b)))),
+        (b'u', 4) => ArrayData::I64(decode(&bytes, big, |b| i64::from(u32::from_le_bytes(b)))),
+        (b'u', 8) => {
+            let wide = decode(&bytes, big, u64::from_le_bytes);
+            match wide.iter().find(|v| i64::try_from(**v).is_err()) {
+                Some(v) => return Err(wrong("element", "an integer below 2^63", v.to_string())),
+                None => ArrayData::I64(wide.into_iter().map(u64::cast_signed).collect()),
+            }
+        }
+        (b'f', 2) => ArrayData::F32(decode(&bytes, big, |b| f16::from_le_bytes(b).to_f32())),
+        (b'f', 4) => ArrayData::F32(decode(&bytes, big, f32::from_le_bytes)),
+        (b'f', 8) => {
+            let wide = decode(&bytes, big, f64::from_le_bytes);
+            match crate::safetensors::narrow(wide) {
+                Ok(values) => ArrayData::F32(values),
+                Err((at, v)) => {
+                    let what = format!("element {at}");
+                    return Err(wrong(&what, "a number that f32 can hold", v.to_string()));
+                }
+            }
+        }
+        _ => return Err(unsupported()),
+    };
+    if header.layout.is_fortran() && header.shape.len() > 1 {
+        data = match data {
+            ArrayData::U8(v) => ArrayData::U8(from_fortran(&header.shape, &v)),
+            ArrayData::I64(v) => ArrayData::I64(from_fortran(&header.shape, &v)),
+            ArrayData::F32(v) => ArrayData::F32(from_fortran(&header.shape, &v)),
+        };
+    }
+    Ok(Array {
+        shape: header.shape,
+        data,
+    })
+}
+
+/// The bytes of an `.npy` header, up to a little more than [`MAX_HEADER`].
+fn header_bytes(reader: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; 10];
+    reader.read_exact(&mut text)?;
+    let length = if text[6] == 1 {
+        usize::from(u16::from_le_bytes([text[8], text[9]]))
+    } else {
+        let mut high = [0; 2];
+        reader.read_exact(&mut high)?;
+        text.extend(high);
+        u32::from_le_bytes([text[8], text[9], high[0], high[1]]) as usize
+    };
+    reader
+        .take(length.min(MAX_HEADER + 1) as u64)
+        .read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Elements from bytes of the given byte order.
+pub(crate) fn decode<const N: usize, T>(
+    bytes: &[u8],
+    big_endian: bool,
+    from_le: impl Fn([u8; N]) -> T,
+) -> Vec<T> {
+    let chunks = bytes.as_chunks::<N>().0.iter();
+    chunks
+        .map(|b| {
+            let mut b = *b;
+            if big_endian {
+                b.reverse();
+            }
+            from_le(b)
+        })
+        .collect()
+}
+
+/// Column-major to row-major.
+fn from_fortran<T: Copy>(shape: &[usize], values: &[T]) -> Vec<T> {
+    let mut strides = Vec::with_capacity(shape.len());
+    let mut stride = 1;
+    for &d in shape {
+        strides.push(stride);
+        stride *= d;
+    }
+    let mut index = vec![0; shape.len()];
+    let mut at = 0;
+    let mut out = Vec::with_capacity(values.len());
+    for _ in 0..values.len() {
+        out.push(values[at]);
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            at += strides[axis];
+            if index[axis] < shape[axis] {
+                break;
+            }
+            at -= strides[axis] * shape[axis];
+            index[axis] = 0;
+        }
+    }
+    out
+}
+
+/// Writes one f32 array as `.npy`, atomically; returns the number of bytes.
+///
+/// # Errors
+/// The system refuses.
+///
+/// # Panics
+/// When the number of values is not that of the shape.
+#[track_caller]
+pub fn write_npy(
+    path: impl AsRef<Path>,
+    shape: &[usize],
+    values: &[f32],
+) -> Result<u64, FormatError> {
+    let array = view(shape, values);
+    write_atomically(path, |out| array.write_npy(out).map_err(io::Error::other))
+}
+
+/// Writes f32 arrays as `.npz`, uncompressed, atomically; returns the number of bytes.
+///
+/// The same arrays give the same bytes: no time is written.
+///
+/// # Errors
+/// The system refuses, or two arrays share a name.
+///
+/// # Panics
+/// When the number of values is not that of the shape.
+#[track_caller]
+pub fn write_npz(
+    path: impl AsRef<Path>,
+    arrays: &[(&str, &[usize], &[f32])],
+) -> Result<u64, FormatError> {
+    let views: Vec<_> = arrays.iter().map(|(n, s, v)| (*n, view(s, v))).collect();
+    write_atomically(path, |out: &mut dyn Write| {
+        // The archive needs to seek, so it is put together in memory.
+        let mut archive = NpzWriter::new(Cursor::new(Vec::new()));
+        for (name, array) in &views {
+            archive.add_array(*name, array).map_err(io::Error::other)?;
+        }
+        let bytes = archive.finish().map_err(io::Error::other)?;
+        out.write_all(bytes.get_ref())
+    })
+}
+
+#[track_caller]
+fn view<'a>(shape: &[usize], values: &'a [f32]) -> ArrayView<'a, f32, IxDyn> {
+    match ArrayView::from_shape(IxDyn(shape), values) {
+        Ok(view) => view,
+        Err(e) => panic!("{} values of shape {shape:?}: {e}", values.len()),
+    }
+}

@@ -1,0 +1,54 @@
+//! Networks as safetensors: dense tensors under their own names, CSR weights as three or four tensors each.
+//!
+//! The format is documented in `docs/format.md`.
+
+mod container;
+mod encodings;
+mod graph;
+mod read;
+mod write;
+
+pub(crate) use container::{Container, narrow};
+pub use encodings::inspect_encodings;
+pub use graph::GraphSource;
+pub use read::{LoadedNetwork, read_network, read_network_bytes};
+pub use write::{Profile, ValueType, WriteOptions, write_network, write_network_bytes};
+
+/// Keys of `__metadata__` that the format gives a meaning to.
+pub mod metadata_keys {
+    /// The graph as JSON.
+    pub const NETWORK: &str = "sparsevd.network";
+    /// Layout and dense shape of every CSR weight, as JSON.
+    pub const SPARSE: &str = "sparsevd.sparse";
+    /// Shapes that weights had before dead units were removed, as JSON.
+    pub const ORIGINAL: &str = "sparsevd.original";
+    /// `pt`, which other readers want.
+    pub const FORMAT: &str = "format";
+
+    /// All of them.
+    pub const ALL: [&str; 4] = [FORMAT, NETWORK, ORIGINAL, SPARSE];
+}
+
+/// Most elements that the dense shape of a tensor, or a value that flows through a graph, may have.
+///
+/// A few bytes of a file can claim any shape; this bounds what a reader may be made to allocate for it (16 GiB).
+pub(crate) const MAX_ELEMENTS: usize = 1 << 32;
+
+/// Names of the tensors that a CSR weight is stored as.
+pub(crate) struct CsrNames {
+    pub values: String,
+    pub scale: String,
+    pub col_indices: String,
+    pub crow_indices: String,
+}
+
+impl CsrNames {
+    pub fn new(weight: &str) -> Self {
+        Self {
+            values: format!("{weight}.values"),
+            scale: format!("{weight}.scale"),
+            col_indices: format!("{weight}.col_indices"),
+            crow_indices: format!("{weight}.crow_indices"),
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Networks out of safetensors.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use safetensors::tensor::Dtype;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sparsevd_model::{Csr, Dense, Network, Shape, Weights};
+
+use super::graph::{Found, GraphSource, find, unused};
+use super::{Container, CsrNames, MAX_ELEMENTS, metadata_keys};
+use crate::FormatError;
+
+/// A network from a file, and what is to be said about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedNetwork {
+    /// The network.
+    pub network: Network,
+    /// Sentences for the user: how the graph was found, which tensors were dropped.
+    pub notes: Vec<String>,
+    /// Entries of `__metadata__` that the format gives no meaning to.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Reads a network, dense or CSR, from a safetensors file.
+///
+/// The graph comes from `source` when it is named; otherwise from the file's metadata, from `network.json` or a
+/// `config.json` that holds a graph beside the file, or, for a pure chain of matrices, is taken to be an MLP with ReLU.
+///
+/// # Errors
+/// Anything that is not as `docs/format.md` has it, tensors that do not fit the graph, values that are not finite.
+pub fn read_network(
+    path: impl AsRef<Path>,
+    source: &GraphSource,
+) -> Result<LoadedNetwork, FormatError> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|e| FormatError::io(path, "read", e))?;
+    read_network_bytes(path, &bytes, source)
+}
+
+/// Reads a network from the bytes of a safetensors file; `path` is where a graph may lie beside, and names errors.
+///
+/// # Errors
+/// As [`read_network`].
+pub fn read_network_bytes(
+    path: impl AsRef<Path>,
+    bytes: &[u8],
+    source: &GraphSource,
+) -> Result<LoadedNetwork, FormatError> {
+    let path = path.as_ref();
+    let file = Container::parse(path, bytes)?;
+    let sparse = sparse_entries(path, &file)?;
+    let tensors = logical_tensors(path, &file, &sparse)?;
+    let (graph, mut notes) = find(
+        &Found {
+            path,
+            metadata: file
+                .metadata
+                .get(metadata_keys::NETWORK)
+                .map(String::as_str),
+            tensors: &tensors,
+        },
+        source,
+    )?;
+    let dropped: BTreeSet<&str> = unused(&graph, &tensors).into_iter().collect();
+    if !dropped.is_empty() {
+        let names: Vec<&str> = dropped.iter().copied().collect();
+        notes.push(format!(
+            "the graph does not use these tensors, they were dropped: {}",
+            names.join(", ")
+        ));
+    }
+    let mut weights = BTreeMap::new();
+    for (name, shape) in &tensors {
+        if dropped.contains(name.as_str()) {
+            continue;
+        }
+        let tensor = match sparse.get(name) {
+            Some(shape) => Weights::Csr(csr(path, &file, name, shape)?),
+            None => Weights::Dense(Dense {
+                shape: shape.clone(),
+                values: file.floats(name)?,
+            }),
+        };
+        weights.insert(name.clone(), tensor);
+    }
+    for node in graph.weighted_nodes() {
+        if let Some(bias) = node.op.bias()
+            && sparse.contains_key(bias)
+        {
+            return Err(FormatError::tensor(
+                path,
+                bias,
+                "layout",
+                format!("a dense bias for node `{}`", node.name),
+                "csr",
+            ));
+        }
+    }
+    let mut network = Network::new(graph, weights).map_err(|e| FormatError::model(path, e))?;
+    check_values(path, &network)?;
+    network.original_shapes = original_shapes(path, &file, &network)?;
+    let metadata = file
+        .metadata
+        .iter()
+        .filter(|(key, _)| !metadata_keys::ALL.contains(&key.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    Ok(LoadedNetwork {
+        network,
+        notes,
+        metadata,
+    })
+}
+
+/// The tensors as the graph names them: each CSR weight is one, with its dense shape.
+fn logical_tensors(
+    path: &Path,
+    file: &Container<'_>,
+    sparse: &BTreeMap<String, Shape>,
+) -> Result<Vec<(String, Shape)>, FormatError> {
+    let mut parts = BTreeSet::new();
+    for name in sparse.keys() {
+        let names = CsrNames::new(name);
+        if file.contains(name) {
+            return Err(FormatError::tensor(
+                path,
+                name,
+                "layout",
+                format!("only the CSR parts `{}` and its siblings", names.values),
+                "a dense tensor of that name too",
+            ));
+        }
+        parts.extend([
+            names.values,
+            names.scale,
+            names.col_indices,
+            names.crow_indices,
+        ]);
+    }
+    let mut tensors: Vec<(String, Shape)> =
+        sparse.iter().map(|(n, s)| (n.clone(), s.clone())).collect();
+    for (name, shape) in file.shapes() {
+        if parts.contains(name) {
+            continue;
+        }
+        if let Some(weight) = name.strip_suffix(".crow_indices") {
+            return Err(FormatError::tensor(
+                path,
+                weight,
+                "CSR weight",
+                format!(
+                    "its dense shape in __metadata__[\"{}\"]",
+                    metadata_keys::SPARSE
+                ),
+                "no entry there",
+            ));
+        }
+        tensors.push((name.to_owned(), shape));
+    }
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(tensors)
+}
+
+/// One CSR weight from its parts.
+fn csr(path: &Path, file: &Container<'_>, name: &str, shape: &Shape) -> Result<Csr, FormatError> {
+    let names = CsrNames::new(name);
+    let (rows, _) = shape.matrix();
+    for part in [&names.values, &names.col_indices, &names.crow_indices] {
+        let got = file.shape(part)?;
+        if got.dims().len() != 1 {
+            return Err(FormatError::tensor(
+                path,
+                part,
+                "shape",
+                "one dimension",
+                got.to_string(),
+            ));
+        }
+    }
+    let crow_indices = file.indices(&names.crow_indices, false)?;
+    let col_indices = file.indices(&names.col_indices, true)?;
+    let mut values = match file.dtype(&names.values)? {
+        Dtype::F32 | Dtype::F16 | Dtype::BF16 => file.floats(&names.values)?,
+        Dtype::I8 => (file.integers(&names.values)?.into_iter())
+            .map(|q| q as f32)
+            .collect(),
+        other => return Err(file.wrong_dtype(&names.values, "F32, F16, BF16 or I8", other)),
+    };
+    let quantised = file.dtype(&names.values)? == Dtype::I8;
+    if !quantised && file.contains(&names.scale) {
+        return Err(FormatError::tensor(
+            path,
+            &names.scale,
+            "scale",
+            "one only beside I8 values",
+            file.dtype(&names.values)?.to_string(),
+        ));
+    }
+    let scale = match quantised {
+        true => scale(path, file, &names.scale, rows)?,
+        false => vec![],
+    };
+    let csr = Csr::try_new(
+        shape.clone(),
+        crow_indices.clone(),
+        col_indices,
+        // The scales come after: what they apply to is only known once the rows are checked.
+        std::mem::take(&mut values),
+    )
+    .map_err(|e| FormatError::model(path, e.for_tensor(name)))?;
+    if !quantised {
+        return Ok(csr);
+    }
+    let mut scaled = csr.values().to_vec();
+    for row in 0..rows {
+        let factor = scale[row.min(scale.len() - 1)];
+        for v in &mut scaled[crow_indices[row] as usize..crow_indices[row + 1] as usize] {
+            *v *= factor;
+        }
+    }
+    Csr::try_new(
+        shape.clone(),
+        crow_indices,
+        csr.col_indices().to_vec(),
+        scaled,
+    )
+    .map_err(|e| FormatError::model(path, e.for_tensor(name)))
+}
+
+fn scale(
+    path: &Path,
+    file: &Container<'_>,
+    name: &str,
+    rows: usize,
+) -> Result<Vec<f32>, FormatError> {
+    let shape = file.shape(name)?;
+    if file.dtype(name)? != Dtype::F32 {
+        return Err(file.wrong_dtype(name, "F32", file.dtype(name)?));
+    }
+    if shape.dims() != [1] && (shape.dims() != [rows] || rows == 0) {
+        return Err(FormatError::tensor(
+            path,
+            name,
+            "shape",
+            format!("[1] or [{rows}], one per row"),
+            shape.to_string(),
+        ));
+    }
+    let scale = file.floats(name)?;
+    match scale.iter().position(|s| !s.is_finite()) {
+        None => Ok(scale),
+        Some(at) => Err(FormatError::tensor(
+            path,
+            name,
+            format!("element {at}"),
+            "a finite number",
+            scale[at].to_string(),
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SparseEntry {
+    layout: String,
+    shape: Shape,
+}
+
+/// Dense shapes of the CSR weights.
+fn sparse_entries(
+    path: &Path,
+    file: &Container<'_>,
+) -> Result<BTreeMap<String, Shape>, FormatError> {
+    let mut shapes = BTreeMap::new();
+    let what = format!("__metadata__[\"{}\"]", metadata_keys::SPARSE);
+    for (name, entry) in versioned::<SparseEntry>(path, file, metadata_keys::SPARSE)? {
+        if entry.layout != "csr" {
+            return Err(FormatError::tensor(
+                path,
+                &name,
+                format!("layout in {what}"),
+                "csr",
+                entry.layout,
+            ));
+        }
+        check_shape(path, &name, &what, &entry.shape)?;
+        shapes.insert(name, entry.shape);
+    }
+    Ok(shapes)
+}
+
+fn original_shapes(
+    path: &Path,
+    file: &Container<'_>,
+    network: &Network,
+) -> Result<BTreeMap<String, Shape>, FormatError> {
+    let what = format!("__metadata__[\"{}\"]", metadata_keys::ORIGINAL);
+    let shapes = versioned::<Shape>(path, file, metadata_keys::ORIGINAL)?;
+    for (name, shape) in &shapes {
+        check_shape(path, name, &what, shape)?;
+        let Some(now) = network.tensors.get(name).map(Weights::shape) else {
+            return Err(FormatError::tensor(
+                path,
+                name,
+                format!("original shape in {what}"),
+                "a tensor that the network has",
+                "none of that name",
+            ));
+        };
+        let shrunk = now.dims().len() == shape.dims().len()
+            && now.dims().iter().zip(shape.dims()).all(|(n, o)| n <= o);
+        if !shrunk {
+            return Err(FormatError::tensor(
+                path,
+                name,
+                format!("original shape in {what}"),
+                format!("a shape that holds the present one, {now}"),
+                shape.to_string(),
+            ));
+        }
+    }
+    Ok(shapes)
+}
+
+fn check_shape(path: &Path, name: &str, what: &str, shape: &Shape) -> Result<(), FormatError> {
+    if shape.dims().len() < 2 || shape.elements() > MAX_ELEMENTS {
+        return Err(FormatError::tensor(
+            path,
+            name,
+            format!("shape in {what}"),
+            format!("two dimensions or more and at most {MAX_ELEMENTS} elements"),
+            shape.to_string(),
+        ));
+    }
+    Ok(())
+}
+
+/// Entries of a metadata value of the form `{"v":1, TENSOR: entry, ...}`; empty where the key is absent.
+fn versioned<T: DeserializeOwned>(
+    path: &Path,
+    file: &Container<'_>,
+    key: &str,
+) -> Result<BTreeMap<String, T>, FormatError> {
+    let what = format!("__metadata__[\"{key}\"]");
+    let Some(text) = file.metadata.get(key) else {
+        return Ok(BTreeMap::new());
+    };
+    let mut object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)
+        .map_err(|e| {
+            FormatError::invalid(path, &what, "a JSON object of tensors", e.to_string())
+        })?;
+    match object.remove("v") {
+        Some(v) if v == 1 => {}
+        v => {
+            return Err(FormatError::invalid(
+                path,
+                format!("{what}: \"v\""),
+                "1",
+                v.map_or("none".into(), |v| v.to_string()),
+            ));
+        }
+    }
+    object
+        .into_iter()
+        .map(|(name, value)| match serde_json::from_value(value) {
+            Ok(entry) => Ok((name, entry)),
+            Err(e) => Err(FormatError::tensor(
+                path,
+                &name,
+                format!("entry in {what}"),
+                "an entry as in docs/format.md",
+                e.to_string(),
+            )),
+        })
+        .collect()
+}
+
+/// Bounds the values that flow through the graph: padding alone can make them as large as it says.
+fn check_values(path: &Path, network: &Network) -> Result<(), FormatError> {
+    let shapes = network.shapes().map_err(|e| FormatError::model(path, e))?;
+    for node in &network.graph.nodes {
+        if let Some(shape) = shapes.get(node.name.as_str())
+            && shape.elements() > MAX_ELEMENTS
+        {
+            return Err(FormatError::invalid(
+                path,
+                format!("node `{}`", node.name),
+                format!("a value of at most {MAX_ELEMENTS} elements"),
+                shape.to_string(),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,368 @@
+//! Networks into safetensors.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::Path;
+
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde_json::json;
+use sparsevd_model::{Csr, Network, Weights};
+
+use super::{CsrNames, metadata_keys};
+use crate::{FormatError, write_atomically};
+
+/// Element type that the values of weights are written as. Biases are always F32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ValueType {
+    /// 32 bits: lossless.
+    #[default]
+    F32,
+    /// IEEE half precision, rounded to nearest; a value that would become infinite is an error.
+    F16,
+    /// bfloat16, rounded to nearest; a value that would become infinite is an error.
+    Bf16,
+}
+
+/// Integer types of the CSR indices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// Smallest: columns U16 up to 65,536 columns and U32 past that, row starts U32.
+    #[default]
+    Compact,
+    /// Columns and row starts I32, which torch and scipy wrap without a copy.
+    Interop,
+}
+
+/// How a network is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WriteOptions {
+    /// Element type of the weights' values.
+    pub values: ValueType,
+    /// Integer types of the indices.
+    pub profile: Profile,
+    /// More entries for `__metadata__`; the keys in [`metadata_keys::ALL`] are taken.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Writes a network as safetensors, atomically; returns the number of bytes.
+///
+/// The same network and options give the same bytes.
+///
+/// # Errors
+/// A network that is not valid, a value that the value type cannot hold, names that collide, or the system refuses.
+pub fn write_network(
+    path: impl AsRef<Path>,
+    network: &Network,
+    options: &WriteOptions,
+) -> Result<u64, FormatError> {
+    let path = path.as_ref();
+    let plan = Plan::new(path, network, options)?;
+    plan.check_values(path)?;
+    write_atomically(path, |out| plan.write(out))
+}
+
+/// The bytes that [`write_network`] writes.
+///
+/// # Errors
+/// As [`write_network`]; the file is called `(memory)` in them.
+pub fn write_network_bytes(
+    network: &Network,
+    options: &WriteOptions,
+) -> Result<Vec<u8>, FormatError> {
+    let path = Path::new("(memory)");
+    let plan = Plan::new(path, network, options)?;
+    plan.check_values(path)?;
+    let mut bytes = Vec::with_capacity(plan.len());
+    plan.write(&mut bytes)
+        .map_err(|e| FormatError::io(path, "write", e))?;
+    Ok(bytes)
+}
+
+/// Numbers of one stored tensor.
+#[derive(Clone, Copy)]
+enum Source<'n> {
+    Floats(&'n [f32]),
+    Indices(&'n [u32]),
+}
+
+struct Stored<'n> {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    source: Source<'n>,
+}
+
+impl Stored<'_> {
+    fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+}
+
+/// Everything of a file but the encoded numbers: the header is whole, so the size is known.
+pub(super) struct Plan<'n> {
+    header: Vec<u8>,
+    tensors: Vec<Stored<'n>>,
+}
+
+impl<'n> Plan<'n> {
+    pub fn new(
+        path: &Path,
+        network: &'n Network,
+        options: &WriteOptions,
+    ) -> Result<Self, FormatError> {
+        network.shapes().map_err(|e| FormatError::model(path, e))?;
+        for (name, tensor) in &network.tensors {
+            tensor
+                .check_finite()
+                .map_err(|e| FormatError::model(path, e.for_tensor(name)))?;
+        }
+        let weights: BTreeSet<&str> = network
+            .graph
+            .weighted_nodes()
+            .filter_map(|n| n.op.weight())
+            .collect();
+        let values = |name: &str| match (weights.contains(name), options.values) {
+            (false, _) | (true, ValueType::F32) => Dtype::F32,
+            (true, ValueType::F16) => Dtype::F16,
+            (true, ValueType::Bf16) => Dtype::BF16,
+        };
+        let mut tensors = Vec::new();
+        let mut sparse = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
+        for (name, tensor) in &network.tensors {
+            match tensor {
+                Weights::Dense(dense) => tensors.push(Stored {
+                    name: name.clone(),
+                    dtype: values(name),
+                    shape: dense.shape.dims().to_vec(),
+                    source: Source::Floats(&dense.values),
+                }),
+                Weights::Csr(csr) => {
+                    if name == "v" {
+                        return Err(FormatError::tensor(
+                            path,
+                            name,
+                            "name",
+                            "another name: `v` is the version in the metadata",
+                            "v",
+                        ));
+                    }
+                    sparse.insert(name.clone(), json!({"layout": "csr", "shape": csr.shape()}));
+                    tensors.extend(csr_parts(path, name, csr, values(name), options.profile)?);
+                }
+                _ => {
+                    return Err(FormatError::tensor(
+                        path,
+                        name,
+                        "layout",
+                        "dense or CSR",
+                        "another",
+                    ));
+                }
+            }
+        }
+        // Larger element types first, then by name: every tensor is then aligned to its own element size.
+        tensors.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
+        let mut names = BTreeSet::from(["__metadata__"]);
+        if let Some(twice) = tensors.iter().find(|t| !names.insert(&t.name)) {
+            return Err(FormatError::tensor(
+                path,
+                &twice.name,
+                "name",
+                "a name of its own in the file",
+                "a name that another tensor or the format takes",
+            ));
+        }
+        let metadata = metadata(path, network, options, sparse)?;
+        let header = header(path, &tensors, &metadata)?;
+        Ok(Self { header, tensors })
+    }
+
+    /// Size of the file in bytes.
+    pub fn len(&self) -> usize {
+        8 + self.header.len() + self.tensors.iter().map(Stored::bytes).sum::<usize>()
+    }
+
+    /// Checks that every number can be held by the type it is written as.
+    fn check_values(&self, path: &Path) -> Result<(), FormatError> {
+        for tensor in &self.tensors {
+            let Source::Floats(values) = tensor.source else {
+                continue;
+            };
+            let fits = |v: &f32| match tensor.dtype {
+                Dtype::F16 => f16::from_f32(*v).is_finite(),
+                Dtype::BF16 => bf16::from_f32(*v).is_finite(),
+                _ => true,
+            };
+            if let Some(at) = values.iter().position(|v| !fits(v)) {
+                return Err(FormatError::tensor(
+                    path,
+                    &tensor.name,
+                    format!("element {at}"),
+                    format!("a number that {} can hold", tensor.dtype),
+                    values[at].to_string(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&(self.header.len() as u64).to_le_bytes())?;
+        out.write_all(&self.header)?;
+        for tensor in &self.tensors {
+            match (tensor.source, tensor.dtype) {
+                (Source::Floats(v), Dtype::F16) => {
+                    encode(out, v, |v| f16::from_f32(v).to_le_bytes())?;
+                }
+                (Source::Floats(v), Dtype::BF16) => {
+                    encode(out, v, |v| bf16::from_f32(v).to_le_bytes())?;
+                }
+                (Source::Floats(v), _) => encode(out, v, f32::to_le_bytes)?,
+                // Narrowing was checked when the plan was made; I32 has the bits of U32 below 2^31.
+                (Source::Indices(v), Dtype::U16) => encode(out, v, |v| (v as u16).to_le_bytes())?,
+                (Source::Indices(v), _) => encode(out, v, u32::to_le_bytes)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode<T: Copy, const N: usize>(
+    out: &mut dyn Write,
+    values: &[T],
+    bytes: impl Fn(T) -> [u8; N],
+) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(values.len().min(4096) * N);
+    for chunk in values.chunks(4096) {
+        buffer.clear();
+        buffer.extend(chunk.iter().flat_map(|v| bytes(*v)));
+        out.write_all(&buffer)?;
+    }
+    Ok(())
+}
+
+fn csr_parts<'n>(
+    path: &Path,
+    name: &str,
+    csr: &'n Csr,
+    values: Dtype,
+    profile: Profile,
+) -> Result<[Stored<'n>; 3], FormatError> {
+    let (columns, starts) = match profile {
+        Profile::Compact if csr.cols() <= 1 << 16 => (Dtype::U16, Dtype::U32),
+        Profile::Compact => (Dtype::U32, Dtype::U32),
+        Profile::Interop => (Dtype::I32, Dtype::I32),
+    };
+    let most = i32::MAX as usize;
+    if profile == Profile::Interop && (csr.cols() > most || csr.nonzeros() > most) {
+        return Err(FormatError::tensor(
+            path,
+            name,
+            "interop profile",
+            format!("at most {most} columns and non-zeros"),
+            format!("{} columns, {} non-zeros", csr.cols(), csr.nonzeros()),
+        ));
+    }
+    let names = CsrNames::new(name);
+    let stored = |name, dtype, source, len| Stored {
+        name,
+        dtype,
+        shape: vec![len],
+        source,
+    };
+    let nonzeros = csr.nonzeros();
+    Ok([
+        stored(names.values, values, Source::Floats(csr.values()), nonzeros),
+        stored(
+            names.col_indices,
+            columns,
+            Source::Indices(csr.col_indices()),
+            nonzeros,
+        ),
+        stored(
+            names.crow_indices,
+            starts,
+            Source::Indices(csr.crow_indices()),
+            csr.rows() + 1,
+        ),
+    ])
+}
+
+fn metadata(
+    path: &Path,
+    network: &Network,
+    options: &WriteOptions,
+    sparse: serde_json::Map<String, serde_json::Value>,
+) -> Result<BTreeMap<String, String>, FormatError> {
+    let mut metadata = options.metadata.clone();
+    if let Some(taken) = metadata_keys::ALL
+        .iter()
+        .find(|key| metadata.contains_key(**key))
+    {
+        return Err(FormatError::invalid(
+            path,
+            "metadata to write",
+            "keys that the format does not take",
+            format!("`{taken}`"),
+        ));
+    }
+    metadata.insert(metadata_keys::FORMAT.into(), "pt".into());
+    let graph = to_json(path, &network.graph)?;
+    metadata.insert(metadata_keys::NETWORK.into(), graph);
+    if sparse.len() > 1 {
+        metadata.insert(metadata_keys::SPARSE.into(), to_json(path, &sparse)?);
+    }
+    if !network.original_shapes.is_empty() {
+        let mut original = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
+        original.extend(
+            network
+                .original_shapes
+                .iter()
+                .map(|(name, shape)| (name.clone(), json!(shape))),
+        );
+        metadata.insert(metadata_keys::ORIGINAL.into(), to_json(path, &original)?);
+    }
+    Ok(metadata)
+}
+
+/// The header, padded with spaces so that the data begins at a multiple of 64 bytes.
+fn header(
+    path: &Path,
+    tensors: &[Stored<'_>],
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, FormatError> {
+    let mut offset = 0;
+    let infos = tensors.iter().map(|t| {
+        let start = offset;
+        offset += t.bytes();
+        let info = TensorInfo {
+            dtype: t.dtype,
+            shape: t.shape.clone(),
+            data_offsets: (start, offset),
+        };
+        (t.name.clone(), info)
+    });
+    let tensors = Metadata::new(None, infos.collect()).map_err(|e| {
+        FormatError::invalid(
+            path,
+            "network",
+            "tensors that safetensors can hold",
+            e.to_string(),
+        )
+    })?;
+    // The crate keeps `__metadata__` in a map without order; it is put in front here, sorted, for the same bytes
+    // every time.
+    let tensors = to_json(path, &tensors)?;
+    let tensors = tensors.strip_prefix('{').unwrap_or(&tensors);
+    let comma = if tensors == "}" { "" } else { "," };
+    let metadata = to_json(path, metadata)?;
+    let mut header = format!("{{\"__metadata__\":{metadata}{comma}{tensors}").into_bytes();
+    header.resize((8 + header.len()).next_multiple_of(64) - 8, b' ');
+    Ok(header)
+}
+
+fn to_json(path: &Path, value: &impl serde::Serialize) -> Result<String, FormatError> {
+    serde_json::to_string(value).map_err(|e| FormatError::io(path, "write", e.into()))
+}
