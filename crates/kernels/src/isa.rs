@@ -115,23 +115,27 @@ impl fmt::Display for Isa {
 
 /// Makes a function that runs one `#[inline(always)]` body compiled for the instruction set of its first argument.
 ///
-/// `multiversion!(pub fn scale(x: &mut [f32], by: f32) = scale_body;)` defines
-/// `pub fn scale(isa: Isa, x: &mut [f32], by: f32)`. The body is plain Rust that the compiler vectorises for each set.
+/// `multiversion!(pub fn scale[T: Real](x: &mut [T], by: T) = scale_body::<T>;)` defines
+/// `pub fn scale<T: Real>(isa: Isa, x: &mut [T], by: T)`. The body is plain Rust that the compiler vectorises for each
+/// set; the brackets are left out where there is no type parameter.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:path;) => {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident $([$generic:ident: $bound:path])? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:expr;
+    ) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
-        $vis fn $name(isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<$generic: $bound>)? (isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
                 #[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
-                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                fn avx512 $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
                     $body($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma,f16c")]
                 #[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
-                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                fn avx2 $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
                     $body($($arg),*)
                 }
                 match isa.level() {

@@ -1,0 +1,237 @@
+//! The trainable state of one weighted node.
+
+use sparsevd_kernels::training::Real;
+use sparsevd_model::{Network, Node, Op, Shape};
+
+use crate::error::CompressError;
+use crate::variational::{Granularity, Posterior};
+
+/// Weights, posterior, mask and Adam moments of a linear or convolution node.
+///
+/// Weights lie as `[units][patch]`: inputs of a linear layer; `[kh][kw][channel]`, channels last, of a convolution. As units
+/// die the arrays shrink; `kept_out` and `kept_in` tell which parts of the original tensor are still here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer<T> {
+    /// Name of the node.
+    pub node: String,
+    /// Tensor name of the weight.
+    pub weight: String,
+    /// Tensor name of the bias, where the node has one.
+    pub bias_name: Option<String>,
+    /// Shape of the weight tensor as it came: `[out, in]` or `[out, in, kh, kw]`.
+    pub original: Shape,
+    /// Original output units or channels that are here, ascending.
+    pub kept_out: Vec<u32>,
+    /// Original input features (linear) or channels (convolution) that are here, ascending.
+    pub kept_in: Vec<u32>,
+    /// Means.
+    pub theta: Vec<T>,
+    /// One per unit; zeros, and not trained, where the node has no bias.
+    pub bias: Vec<T>,
+    /// Log variances; empty while the layer trains without noise.
+    pub log_sigma2: Vec<T>,
+    /// exp(log_sigma2), zero where masked; empty while the layer trains without noise.
+    pub sigma2: Vec<T>,
+    /// 1 where a weight lives, 0 where it was removed for good.
+    pub mask: Vec<T>,
+    /// First and second moments of theta.
+    pub theta_moments: [Vec<T>; 2],
+    /// First and second moments of the bias.
+    pub bias_moments: [Vec<T>; 2],
+    /// First and second moments of log_sigma2, or of the shared rates.
+    pub log_sigma2_moments: [Vec<T>; 2],
+}
+
+impl<T: Real> Layer<T> {
+    /// The state of every weighted node of a network, in order, with its weights as means and no noise.
+    ///
+    /// # Errors
+    /// A convolution with groups, which the trainer does not support.
+    pub fn from_network(network: &Network) -> Result<Vec<Self>, CompressError> {
+        network
+            .graph
+            .weighted_nodes()
+            .map(|node| Self::from_node(network, node))
+            .collect()
+    }
+
+    fn from_node(network: &Network, node: &Node) -> Result<Self, CompressError> {
+        if let Op::Conv { groups, .. } = &node.op
+            && *groups != 1
+        {
+            return Err(CompressError::Unsupported {
+                node: node.name.clone(),
+                op: node.op.name(),
+                what: format!("{groups} groups, only 1"),
+            });
+        }
+        let weight = node.op.weight().unwrap_or_default().to_owned();
+        let dense = network.tensors[&weight].to_dense();
+        let (out, inn) = (dense.shape.dims()[0], dense.shape.dims()[1]);
+        let area: usize = dense.shape.dims()[2..].iter().product();
+        let mut theta = vec![T::default(); dense.values.len()];
+        for o in 0..out {
+            for i in 0..inn {
+                for a in 0..area {
+                    theta[(o * area + a) * inn + i] = T::of(f64::from(dense.values[(o * inn + i) * area + a]));
+                }
+            }
+        }
+        let bias = match network.bias(node) {
+            Some(b) => b.iter().map(|&b| T::of(f64::from(b))).collect(),
+            None => vec![T::default(); out],
+        };
+        // A weight that came as zero from a sparse file stays removed; a dense file may hold zeros by chance.
+        let sparse = matches!(network.tensors[&weight], sparsevd_model::Weights::Csr(_));
+        let alive = |t: &T| if sparse && *t == T::of(0.0) { T::of(0.0) } else { T::of(1.0) };
+        let n = theta.len();
+        Ok(Self {
+            node: node.name.clone(),
+            weight,
+            bias_name: node.op.bias().map(str::to_owned),
+            original: dense.shape.clone(),
+            kept_out: (0..out as u32).collect(),
+            kept_in: (0..inn as u32).collect(),
+            mask: theta.iter().map(alive).collect(),
+            theta,
+            bias,
+            log_sigma2: vec![],
+            sigma2: vec![],
+            theta_moments: [vec![T::default(); n], vec![T::default(); n]],
+            bias_moments: [vec![T::default(); out], vec![T::default(); out]],
+            log_sigma2_moments: [vec![], vec![]],
+        })
+    }
+
+    /// Number of units that are here.
+    pub fn units(&self) -> usize {
+        self.kept_out.len()
+    }
+
+    /// Weights per unit: inputs, or kernel area times channels.
+    pub fn patch(&self) -> usize {
+        self.area() * self.kept_in.len()
+    }
+
+    /// Kernel area; 1 for a linear layer.
+    pub fn area(&self) -> usize {
+        self.original.dims()[2..].iter().product()
+    }
+
+    /// Whether the layer has noise.
+    pub fn is_variational(&self) -> bool {
+        !self.log_sigma2.is_empty()
+    }
+
+    /// Gives every weight the noise `log_sigma2`; with shared rates, the rate that noise has at the group's mean square.
+    pub fn start_noise(&mut self, log_sigma2: f64, granularity: Granularity) {
+        let group = granularity.group(self.units(), self.patch());
+        self.log_sigma2 = vec![T::of(log_sigma2); self.theta.len()];
+        if granularity != Granularity::Weight {
+            for (l, t) in self.log_sigma2.chunks_mut(group).zip(self.theta.chunks(group)) {
+                let mean = t.iter().map(|t| t.to_f64() * t.to_f64()).sum::<f64>() / t.len() as f64;
+                let log_alpha = log_sigma2 - (mean + 1e-8).ln();
+                for (l, t) in l.iter_mut().zip(t) {
+                    *l = T::of(log_alpha + (t.to_f64() * t.to_f64() + 1e-8).ln());
+                }
+            }
+        }
+        let rates = self.theta.len().div_ceil(group.max(1));
+        self.log_sigma2_moments = [vec![T::default(); rates], vec![T::default(); rates]];
+        self.refresh_sigma2();
+    }
+
+    /// Takes the noise away.
+    pub fn stop_noise(&mut self) {
+        self.log_sigma2.clear();
+        self.sigma2.clear();
+        self.log_sigma2_moments = [vec![], vec![]];
+    }
+
+    /// Forgets the moments of Adam.
+    pub fn reset_moments(&mut self) {
+        for moments in [&mut self.theta_moments, &mut self.bias_moments, &mut self.log_sigma2_moments] {
+            for m in moments {
+                m.fill(T::default());
+            }
+        }
+    }
+
+    /// Recomputes `sigma2` from `log_sigma2` and the mask.
+    pub fn refresh_sigma2(&mut self) {
+        self.sigma2 = self.log_sigma2.iter().zip(&self.mask).map(|(&l, &m)| m * l.exp()).collect();
+    }
+
+    /// The posterior, for reading.
+    ///
+    /// # Panics
+    /// When the layer has no noise.
+    pub fn posterior(&self) -> Posterior<'_, T> {
+        assert!(self.is_variational(), "layer `{}` has no posterior", self.node);
+        Posterior {
+            theta: &self.theta,
+            log_sigma2: &self.log_sigma2,
+            mask: &self.mask,
+        }
+    }
+
+    /// Which weights live at a threshold on `log_alpha`; without noise, those that were not removed.
+    pub fn survivors(&self, threshold: f64) -> Vec<bool> {
+        if self.is_variational() {
+            self.posterior().survivors(threshold).collect()
+        } else {
+            let zero = T::default();
+            self.mask.iter().zip(&self.theta).map(|(&m, &t)| m > zero && t != zero).collect()
+        }
+    }
+
+    /// Removes for good every weight for which `keep` is false.
+    pub fn remove(&mut self, keep: &[bool]) {
+        let zero = T::default();
+        for (i, _) in keep.iter().enumerate().filter(|(_, keep)| !**keep) {
+            self.theta[i] = zero;
+            self.mask[i] = zero;
+            for m in &mut self.theta_moments {
+                m[i] = zero;
+            }
+            if !self.sigma2.is_empty() {
+                self.sigma2[i] = zero;
+            }
+        }
+    }
+
+    /// Number of weights that were not removed.
+    pub fn alive(&self) -> usize {
+        self.mask.iter().filter(|m| **m > T::default()).count()
+    }
+
+    /// Keeps the units `out` and the inputs `inn` (indices into what is here) and drops the rest.
+    pub fn keep(&mut self, out: &[usize], inn: &[usize]) {
+        let (area, old_in) = (self.area(), self.kept_in.len());
+        let whole = self.theta.len();
+        let pick = |v: &mut Vec<T>| {
+            // Empty without noise; fewer than the weights where rates are shared, and those are not compacted.
+            if v.len() == whole && whole > 0 {
+                let mut new = Vec::with_capacity(out.len() * area * inn.len());
+                for &o in out {
+                    for a in 0..area {
+                        let row = &v[(o * area + a) * old_in..][..old_in];
+                        new.extend(inn.iter().map(|&i| row[i]));
+                    }
+                }
+                *v = new;
+            }
+        };
+        pick(&mut self.log_sigma2);
+        pick(&mut self.sigma2);
+        pick(&mut self.mask);
+        self.theta_moments.iter_mut().for_each(pick);
+        self.log_sigma2_moments.iter_mut().for_each(pick);
+        pick(&mut self.theta);
+        let pick_units = |v: &mut Vec<T>| *v = out.iter().map(|&o| v[o]).collect();
+        pick_units(&mut self.bias);
+        self.bias_moments.iter_mut().for_each(pick_units);
+        self.kept_out = out.iter().map(|&o| self.kept_out[o]).collect();
+        self.kept_in = inn.iter().map(|&i| self.kept_in[i]).collect();
+    }
+}

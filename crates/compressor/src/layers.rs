@@ -1,0 +1,109 @@
+//! Forward and backward passes of the operators, on the samples of one shard.
+//!
+//! Activations are channels last. A forward pass leaves in [`Saved`] what its backward pass reads; backward passes add to
+//! gradients that start at zero.
+
+pub(crate) mod conv;
+#[cfg(test)]
+mod golden;
+pub(crate) mod linear;
+pub(crate) mod loss;
+pub(crate) mod pool;
+
+use sparsevd_kernels::Isa;
+use sparsevd_kernels::training::{NoiseKey, Real, normals};
+
+/// What a weighted layer computes with in one pass: its means, and its variances where there is noise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weights<'a, T> {
+    pub theta: &'a [T],
+    pub bias: &'a [T],
+    /// Empty without noise.
+    pub sigma2: &'a [T],
+    pub units: usize,
+    pub patch: usize,
+}
+
+impl<T> Weights<'_, T> {
+    pub fn has_noise(&self) -> bool {
+        !self.sigma2.is_empty()
+    }
+}
+
+/// What one pass of one shard knows besides data.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pass<'a> {
+    pub isa: Isa,
+    pub noise: Noise<'a>,
+    /// Samples of the shard in this pass.
+    pub samples: usize,
+}
+
+/// Where the noise of a pass comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Noise<'a> {
+    /// Philox at this address; `sample` is that of the shard's first sample, `layer` is set per layer.
+    Addressed(NoiseKey),
+    /// These normals, sample after sample, in the layer's own order: for golden vectors.
+    #[cfg_attr(not(test), allow(dead_code, reason = "only tests bring noise of their own"))]
+    Given(&'a [f64]),
+}
+
+impl Pass<'_> {
+    /// Fills `out` with the standard normals of one sample of one layer.
+    pub fn fill_noise<T: Real>(&self, layer: usize, sample: usize, out: &mut [T]) {
+        match self.noise {
+            Noise::Addressed(key) => {
+                let key = NoiseKey { layer: layer as u32, sample: key.sample + sample as u32, ..key };
+                normals(self.isa, key, out);
+            }
+            Noise::Given(all) => {
+                let given = &all[sample * out.len()..][..out.len()];
+                out.iter_mut().zip(given).for_each(|(o, &g)| *o = T::of(g));
+            }
+        }
+    }
+}
+
+/// Left by the forward pass of a stage for its backward pass.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Saved<T> {
+    /// Linear: gathered inputs.
+    pub x: Vec<T>,
+    /// Linear: their squares.
+    pub x2: Vec<T>,
+    /// Factor from the gradient of an output to that of its variance.
+    pub factor: Vec<T>,
+    /// Max-pooling: where each maximum was.
+    pub arg: Vec<u32>,
+    /// Linear: gradients by means and by variances, for the weight gradient.
+    pub mean_gradient: Vec<T>,
+    pub variance_gradient: Vec<T>,
+}
+
+/// Buffers that no pass reads from another.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scratch<T> {
+    pub rows: Vec<T>,
+    pub rows2: Vec<T>,
+    pub y: Vec<T>,
+    pub v: Vec<T>,
+    pub noise: Vec<T>,
+    pub events: Vec<sparsevd_kernels::training::Event<T>>,
+    pub sorted: Vec<sparsevd_kernels::training::Event<T>>,
+}
+
+/// The first `len` elements of a buffer that grows to hold them; what they hold is left from before.
+pub(crate) fn sized<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+    &mut buffer[..len]
+}
+
+/// Repeats the bias for every row of `y`.
+pub(crate) fn fill_rows<T: Real>(y: &mut [T], bias: &[T]) {
+    for row in y.chunks_exact_mut(bias.len()) {
+        row.copy_from_slice(bias);
+    }
+}

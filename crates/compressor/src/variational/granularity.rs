@@ -1,0 +1,27 @@
+//! How many weights share a dropout rate: the method and its two ancestors.
+
+use serde::{Deserialize, Serialize};
+
+/// Which weights share one dropout rate alpha.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Granularity {
+    /// Every weight has its own: Sparse Variational Dropout (Molchanov et al. 2017).
+    #[default]
+    Weight,
+    /// One per output unit or filter: variational dropout with a rate per neuron (Kingma et al. 2015, section 3.3).
+    Unit,
+    /// One per layer: Gaussian dropout with a learned rate (Srivastava et al. 2014; Kingma et al. 2015, section 3.1).
+    Layer,
+}
+
+impl Granularity {
+    /// Number of weights per rate in a matrix of `rows` by `cols`.
+    pub fn group(self, rows: usize, cols: usize) -> usize {
+        match self {
+            Self::Weight => 1,
+            Self::Unit => cols.max(1),
+            Self::Layer => (rows * cols).max(1),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The loops of training, each compiled for every instruction set: noise, the local reparametrization, the fused
+//! KL + Adam update, pooling and the convolution's gradients.
+//!
+//! Bodies are generic over [`Real`], so that the very code that trains in f32 is gradient-checked in f64.
+
+mod convolution;
+mod elementwise;
+mod philox;
+mod real;
+mod reparametrization;
+mod update;
+mod windows;
+
+pub use convolution::{Event, col2im_add, im2row, input_gradient, weight_gradient};
+pub use elementwise::{add, add_square_gradient, multiply, relu, relu_gradient};
+pub use philox::{NoiseKey, normals, philox4x32};
+pub use real::Real;
+pub use reparametrization::{VARIANCE_EPSILON, reparametrize, square};
+pub use update::{
+    Adam, K1, K2, K3, KlWeight, LOG_ALPHA_LIMIT, THETA_EPSILON, adam, exp, kl, kl_gradient,
+    log_alpha, variational_adam,
+};
+pub use windows::{PoolMaps, max_pool};
