@@ -78,10 +78,16 @@ pub(crate) struct SpmmTile {
 pub(crate) fn spmm_tile(weight: &Csr) -> SpmmTile {
     let elements = (weight.rows() * weight.cols()).max(1);
     let density = weight.nonzeros() as f64 / elements as f64;
-    let (mut columns, mut lines) = if density > 0.08 { (256, 2) } else { (512, 1) };
+    let (mut columns, mut lines) = if density > 0.08 { (256, 2) } else { (1024, 1) };
     if let Ok(s) = std::env::var("TUNE") {
         let v: Vec<usize> = s.split(',').map(|v| v.parse().unwrap()).collect();
         (columns, lines) = (v[0], v[1]);
     }
     SpmmTile { columns, lines }
+}
+
+/// Input channels in a block of a convolution, when the inputs of one strip of outputs take so many floats per channel.
+pub(crate) fn conv_block(floats_per_channel: usize) -> usize {
+    const CACHE: usize = 5 * 1024;
+    (CACHE / floats_per_channel).max(1)
 }

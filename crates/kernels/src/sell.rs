@@ -24,18 +24,23 @@ pub(crate) struct Entry {
 /// A packed sparse matrix.
 ///
 /// # Invariants
-/// - `weights` and `offsets` have four elements per step, and the steps of all groups of all blocks add up to theirs
-/// - rows of groups are below the number of rows it was packed from
+/// - `weights` and `offsets` have one element per step, and the steps of all groups of all blocks add up to theirs
+/// - rows of groups are multiples of the pitch it was packed with, for rows it was packed from
 /// - an offset plus its block's base is that of an entry it was packed from
 #[derive(Debug, Clone)]
 pub(crate) struct Sell {
     blocks: Vec<Block>,
     groups: Vec<Group>,
-    weights: Vec<f32>,
+    weights: Vec<Quad>,
     offsets: Offsets,
     /// Lines processed at once: 1, 2 or 4.
     wide: usize,
 }
+
+/// Four weights, aligned for one load.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(16))]
+struct Quad([f32; 4]);
 
 #[derive(Debug, Clone)]
 struct Block {
@@ -49,6 +54,7 @@ struct Block {
 #[derive(Debug, Clone)]
 struct Group {
     bias: [f32; 4],
+    /// Where the rows lie in the output, in floats.
     rows: [u32; 4],
     steps: u32,
 }
@@ -57,8 +63,8 @@ struct Group {
 enum Offsets {
     /// Four u16 in units of eight bytes, which an address takes as they are.
     Short8(Vec<u64>),
-    /// Four u16 in units of one float.
-    Short4(Vec<u64>),
+    /// Four u16 in units of a line.
+    Short64(Vec<u64>),
     /// Four u32 in units of one float.
     Long4(Vec<[u32; 4]>),
 }
@@ -72,8 +78,6 @@ pub(crate) struct Walk {
     pub x_line: usize,
     /// From an output line to the next.
     pub y_line: usize,
-    /// From an output row (of the matrix) to the next.
-    pub y_row: usize,
     /// Strips.
     pub strips: usize,
     /// From the input of a strip to that of the next.
@@ -83,8 +87,15 @@ pub(crate) struct Walk {
 }
 
 impl Sell {
-    /// Packs rows with their biases; `bases` are the beginnings of the blocks in the input, in floats.
-    pub fn pack(rows: &[Vec<Entry>], bias: &[f32], bases: &[usize], wide: usize) -> Self {
+    /// Packs rows with their biases; `bases` are the beginnings of the blocks in the input, and `pitch` lies from a row of
+    /// the output to the next, in floats.
+    pub fn pack(
+        rows: &[Vec<Entry>],
+        bias: &[f32],
+        bases: &[usize],
+        pitch: usize,
+        wide: usize,
+    ) -> Self {
         assert_eq!(rows.len(), bias.len(), "elements of the bias");
         let mut packed = Self {
             blocks: Vec::new(),
@@ -106,7 +117,7 @@ impl Sell {
             let before = packed.groups.len();
             let full = parts.partition_point(|(_, row)| !row.is_empty());
             for group in parts[..full].chunks(4).chain(parts[full..].chunks(4)) {
-                packed.push_group(group, bias, &mut steps);
+                packed.push_group(group, bias, pitch, &mut steps);
             }
             packed.blocks.push(Block {
                 base,
@@ -116,7 +127,10 @@ impl Sell {
             });
         }
         let largest = steps.iter().flatten().max().copied().unwrap_or(0);
-        let even = steps.iter().flatten().all(|o| o.is_multiple_of(2));
+        let fits = |unit: usize| {
+            steps.iter().flatten().all(|o| o.is_multiple_of(unit))
+                && largest / unit <= usize::from(u16::MAX)
+        };
         let short = |unit: usize| {
             let pack = |s: &[usize; 4]| {
                 s.iter()
@@ -125,10 +139,10 @@ impl Sell {
             };
             steps.iter().map(pack).collect()
         };
-        packed.offsets = if even && largest / 2 <= usize::from(u16::MAX) {
+        packed.offsets = if fits(2) {
             Offsets::Short8(short(2))
-        } else if largest <= usize::from(u16::MAX) {
-            Offsets::Short4(short(1))
+        } else if fits(16) {
+            Offsets::Short64(short(16))
         } else {
             let long = |o: usize| u32::try_from(o).expect("an input of less than 16 GiB");
             Offsets::Long4(steps.iter().map(|s| s.map(long)).collect())
@@ -140,6 +154,7 @@ impl Sell {
         &mut self,
         group: &[(usize, Vec<Entry>)],
         bias: &[f32],
+        pitch: usize,
         steps: &mut Vec<[usize; 4]>,
     ) {
         let longest = group[0].1.len();
@@ -148,13 +163,15 @@ impl Sell {
             (*row, repeated(entries, longest))
         });
         for step in 0..longest {
-            self.weights.extend(lanes.iter().map(|l| l.1[step].weight));
+            let quad = std::array::from_fn(|lane| lanes[lane].1[step].weight);
+            self.weights.push(Quad(quad));
             steps.push(std::array::from_fn(|lane| lanes[lane].1[step].offset));
         }
         let rows = std::array::from_fn(|lane| lanes[lane].0);
         self.groups.push(Group {
             bias: rows.map(|row: usize| bias[row]),
-            rows: rows.map(|row| u32::try_from(row).expect("rows fit in 32 bits")),
+            rows: rows
+                .map(|row| u32::try_from(row * pitch).expect("an output of less than 16 GiB")),
             steps: u32::try_from(longest).expect("columns fit in 32 bits"),
         });
     }
@@ -162,7 +179,7 @@ impl Sell {
     /// Bytes of weights, offsets, row numbers and biases.
     pub fn bytes(&self) -> usize {
         let offsets = match &self.offsets {
-            Offsets::Short8(o) | Offsets::Short4(o) => size_of_val(&o[..]),
+            Offsets::Short8(o) | Offsets::Short64(o) => size_of_val(&o[..]),
             Offsets::Long4(o) => size_of_val(&o[..]),
         };
         size_of_val(&self.weights[..]) + offsets + size_of_val(&self.groups[..])
@@ -188,7 +205,7 @@ simd_dispatch! {
     ///
     /// # Safety
     /// For every strip, line and entry of the matrix, `x` must be readable for the sixteen floats at `strip * x_strip + line * x_line + base + offset`,
-    /// and for every strip, line and row, `y` must be writable for those at `strip * y_strip + line * y_line + row * y_row`.
+    /// and for every strip, line and row, `y` must be writable for those at `strip * y_strip + line * y_line + row * pitch`.
     pub(crate) unsafe fn run(sell: &Sell, x: *const f32, y: *mut f32, walk: Walk, bounds: Bounds) = body;
 }
 
@@ -198,7 +215,7 @@ unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: Walk, bou
     unsafe {
         match &sell.offsets {
             Offsets::Short8(o) => strips::<S, u64, 8>(sell, o.as_ptr(), x, y, walk, bounds),
-            Offsets::Short4(o) => strips::<S, u64, 4>(sell, o.as_ptr(), x, y, walk, bounds),
+            Offsets::Short64(o) => strips::<S, u64, 64>(sell, o.as_ptr(), x, y, walk, bounds),
             Offsets::Long4(o) => strips::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, walk, bounds),
         }
     }
@@ -264,33 +281,29 @@ unsafe fn lines<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
     // SAFETY: `x` and `y` by the contract of `run`; weights, offsets and groups by the invariants of `Sell`.
     unsafe {
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
+        let bounded = bounds.min > f32::NEG_INFINITY || bounds.max < f32::INFINITY;
         for block in &sell.blocks {
             let xs: [*const u8; T] = std::array::from_fn(|t| {
                 x.add(block.base + t / per_line * walk.x_line + t % per_line * S::N)
                     .cast()
             });
             let end = groups.add(block.groups);
+            let (first, clamped) = (block.first, block.last && bounded);
             while groups < end {
                 let group = &*groups;
                 groups = groups.add(1);
-                let ys: [*mut f32; 4] =
-                    std::array::from_fn(|r| y.add(group.rows[r] as usize * walk.y_row));
+                let ys: [*mut f32; 4] = group.rows.map(|row| y.add(row as usize));
                 let place = |t: usize| t / per_line * walk.y_line + t % per_line * S::N;
-                let mut acc: [[S::V; T]; 4] = if block.first {
-                    let bias = S::quad(group.bias.as_ptr());
-                    [
-                        [S::lane::<0>(bias); T],
-                        [S::lane::<1>(bias); T],
-                        [S::lane::<2>(bias); T],
-                        [S::lane::<3>(bias); T],
-                    ]
+                let mut acc: [[S::V; T]; 4] = if first {
+                    group.bias.map(|bias| [S::splat(bias); T])
                 } else {
-                    std::array::from_fn(|r| std::array::from_fn(|t| S::load(ys[r].add(place(t)))))
+                    ys.map(|y| std::array::from_fn(|t| S::load(y.add(place(t)))))
                 };
-                for _ in 0..group.steps {
-                    let quad = S::quad(weights);
+                let last = offsets.add(group.steps as usize);
+                while offsets < last {
+                    let quad = S::quad(weights.cast());
                     let at = O::bytes::<UNIT>(offsets);
-                    weights = weights.add(4);
+                    weights = weights.add(1);
                     offsets = offsets.add(1);
                     let mut row = |r: usize, w: S::V| {
                         for t in 0..T {
@@ -302,13 +315,11 @@ unsafe fn lines<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
                     row(2, S::lane::<2>(quad));
                     row(3, S::lane::<3>(quad));
                 }
+                if clamped {
+                    acc = acc.map(|row| row.map(|v| S::clamp(v, low, high)));
+                }
                 for (acc, y) in acc.iter().zip(ys) {
                     for (t, &v) in acc.iter().enumerate() {
-                        let v = if block.last {
-                            S::clamp(v, low, high)
-                        } else {
-                            v
-                        };
                         S::store(y.add(place(t)), v);
                     }
                 }

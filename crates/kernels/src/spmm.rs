@@ -53,7 +53,7 @@ impl Spmm {
             isa,
             rows: rows.len(),
             cols: weight.cols(),
-            sell: Sell::pack(&entries, &bias[rows], &bases, tile.lines),
+            sell: Sell::pack(&entries, &bias[rows], &bases, LANES, tile.lines),
         }
     }
 
@@ -69,7 +69,6 @@ impl Spmm {
             lines: tiles,
             x_line: self.cols * LANES,
             y_line: self.rows * LANES,
-            y_row: LANES,
             strips: 1,
             x_strip: 0,
             y_strip: 0,

@@ -27,7 +27,7 @@ fn source(window: &Window, [h, w]: [usize; 2], o: [usize; 2], k: [usize; 2]) -> 
     let [y, x] = [0, 1].map(|d| {
         (o[d] * window.strides[d] + k[d] * window.dilations[d]).wrapping_sub(window.pads[d])
     });
-    (y < h && x < w).then_some(y * w + x)
+    (y < h && x < w).then(|| y * w + x)
 }
 
 /// Cross-correlation of `x` = `[n][c][h][w]` with filters `[out][c/groups][kh][kw]`; gives `[n][out][oh][ow]`.

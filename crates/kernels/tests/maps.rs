@@ -1,0 +1,214 @@
+//! Convolutions and pooling of every instruction set and layout against their slow twins.
+
+use proptest::prelude::*;
+use sparsevd_kernels::conv::SparseConv;
+use sparsevd_kernels::dense::Conv;
+use sparsevd_kernels::pool::{Pool, Reduction};
+use sparsevd_kernels::{Activation, Buffer, Isa, Layout, tiles};
+use sparsevd_model::{Csr, Window};
+use sparsevd_testing::arbitrary::{ConvCase, Stream, activations, convolution};
+use sparsevd_testing::close::assert_close;
+use sparsevd_testing::reference;
+
+/// Sums of up to a thousand products of numbers up to one.
+const TOLERANCE: f32 = 5e-5;
+
+fn case(wild: bool) -> impl Strategy<Value = (ConvCase, Vec<f32>, usize, Activation)> {
+    let act = prop_oneof![
+        Just(Activation::None),
+        Just(Activation::Clip {
+            min: -0.2,
+            max: 0.4
+        })
+    ];
+    (convolution(), 1..=3_usize, act).prop_flat_map(move |(case, n, act)| {
+        let x = activations(n * case.input.iter().product::<usize>(), wild);
+        (Just(case), x, Just(n), Just(act))
+    })
+}
+
+fn check_sparse(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation) {
+    let ConvCase {
+        filters,
+        bias,
+        window,
+        groups,
+        input,
+    } = case;
+    let want = reference::conv(&filters.values, bias, x, *input, window, *groups, |v| {
+        act.apply(v)
+    });
+    let &[out, inn, kh, kw] = filters.shape.dims() else {
+        unreachable!()
+    };
+    let csr = Csr::from_dense(filters);
+    for layout in [Layout::Single, Layout::Tiled] {
+        let conv = SparseConv::pack(
+            isa,
+            layout,
+            &csr,
+            [out, inn, kh, kw],
+            Some(bias),
+            window,
+            *groups,
+            *input,
+        );
+        let (x_len, y_len) = (input.iter().product(), conv.output().iter().product());
+        let mut scratch = Buffer::zeroed(conv.scratch_len());
+        scratch.fill(f32::NAN);
+        let got = match layout {
+            Layout::Single => {
+                let mut y = Buffer::zeroed(n * y_len);
+                conv.run(x, &mut y, n, &mut scratch, act);
+                y.to_vec()
+            }
+            Layout::Tiled => {
+                let x = Buffer::from(&reference::to_tiles(x, n, x_len)[..]);
+                let mut y = Buffer::zeroed(tiles(n) * y_len * 16);
+                conv.run(&x, &mut y, tiles(n), &mut scratch, act);
+                reference::from_tiles(&y, n, y_len)
+            }
+        };
+        assert_close(&got, &want, TOLERANCE);
+    }
+}
+
+proptest! {
+    #[test]
+    fn sparse_convolutions_agree_with_plain_loops((case, x, n, act) in case(false)) {
+        for isa in Isa::available() {
+            check_sparse(isa, &case, &x, n, act);
+        }
+    }
+
+    #[test]
+    fn nan_and_infinity_stay_in_the_pixels_that_read_them((case, x, n, act) in case(true)) {
+        for isa in Isa::available() {
+            check_sparse(isa, &case, &x, n, act);
+        }
+    }
+
+    #[test]
+    fn dense_convolutions_agree_with_plain_loops((case, x, n, act) in case(false)) {
+        let ConvCase { filters, bias, window, groups, input } = &case;
+        let want = reference::conv(&filters.values, bias, &x, *input, window, *groups, |v| act.apply(v));
+        for isa in Isa::available() {
+            let conv = Conv::pack(isa, filters, Some(bias), window, *groups, *input);
+            let mut scratch = vec![f32::NAN; conv.scratch_len()];
+            let mut y = vec![f32::NAN; want.len()];
+            conv.run(&x, &mut y, n, &mut scratch, act);
+            assert_close(&y, &want, TOLERANCE);
+        }
+    }
+
+    #[test]
+    fn parts_of_channels_make_up_the_whole((case, x, n, act) in case(false), cut in 0.0..1.0_f64) {
+        let ConvCase { filters, bias, window, groups, input } = &case;
+        let x = &x[..x.len() / n];
+        let want = reference::conv(&filters.values, bias, x, *input, window, *groups, |v| act.apply(v));
+        let &[out, inn, kh, kw] = filters.shape.dims() else { unreachable!() };
+        let (csr, cut) = (Csr::from_dense(filters), (cut * out as f64) as usize);
+        for isa in Isa::available() {
+            let mut y = vec![f32::NAN; want.len()];
+            for part in [0..cut, cut..out] {
+                let conv = SparseConv::pack_channels(
+                    isa, Layout::Single, &csr, [out, inn, kh, kw], Some(bias), window, *groups, *input, part.clone(),
+                );
+                let mut scratch = vec![f32::NAN; conv.scratch_len()];
+                let pixels = conv.output()[1] * conv.output()[2];
+                conv.run(x, &mut y[part.start * pixels..part.end * pixels], 1, &mut scratch, act);
+            }
+            assert_close(&y, &want, TOLERANCE);
+        }
+    }
+
+    #[test]
+    fn pooling_agrees_with_plain_loops(
+        (kernel, stride, pad) in (1..=4_usize, 1..=3_usize, 0..=1_usize),
+        (n, c, h, w) in (1..=18_usize, 1..=3_usize, 4..=19_usize, 4..=19_usize),
+        seed in any::<u64>(),
+    ) {
+        let pad = pad.min(kernel - 1);
+        let window = Window { pads: [pad; 4], ..Window::square(kernel, stride) };
+        let x = Stream(seed).floats(n * c * h * w);
+        let max = |p: &[f32]| p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mean = |p: &[f32]| p.iter().sum::<f32>() / p.len() as f32;
+        let global = Window { kernel_shape: [h, w], ..Window::square(1, 1) };
+        for isa in Isa::available() {
+            for layout in [Layout::Single, Layout::Tiled] {
+                let pools = [
+                    (Pool::new(isa, Reduction::Max, layout, &window, [c, h, w]), reference::pool(&x, [h, w], &window, max)),
+                    (Pool::new(isa, Reduction::Average, layout, &window, [c, h, w]), reference::pool(&x, [h, w], &window, mean)),
+                    (Pool::global_average(isa, layout, [c, h, w]), reference::pool(&x, [h, w], &global, mean)),
+                ];
+                for (pool, want) in pools {
+                    let y_len: usize = pool.output().iter().product();
+                    let got = match layout {
+                        Layout::Single => {
+                            let mut y = vec![f32::NAN; n * y_len];
+                            pool.run(&x, &mut y, n);
+                            y
+                        }
+                        Layout::Tiled => {
+                            let mut y = vec![f32::NAN; tiles(n) * y_len * 16];
+                            pool.run(&reference::to_tiles(&x, n, c * h * w), &mut y, tiles(n));
+                            reference::from_tiles(&y, n, y_len)
+                        }
+                    };
+                    assert_close(&got, &want, TOLERANCE);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn convolutions_of_real_networks_agree_with_plain_loops() {
+    let shapes = [
+        ([20, 1, 5, 5], 28, 1, 0, 1),
+        ([50, 20, 5, 5], 12, 1, 0, 1),
+        ([24, 16, 3, 3], 56, 1, 1, 1),
+        ([24, 70, 3, 3], 14, 1, 1, 1),
+        ([24, 16, 3, 3], 7, 1, 1, 1),
+        ([24, 16, 3, 3], 28, 2, 1, 1),
+        ([16, 1, 3, 3], 14, 1, 1, 16),
+        ([32, 24, 1, 1], 9, 1, 0, 1),
+    ];
+    for isa in Isa::available() {
+        for (shape, side, stride, pad, groups) in shapes {
+            for density in [0.03, 0.2, 1.0] {
+                let mut stream = Stream(11);
+                let case = ConvCase {
+                    filters: stream.bernoulli(shape, density),
+                    bias: stream.floats(shape[0]),
+                    window: Window {
+                        pads: [pad; 4],
+                        ..Window::square(shape[2], stride)
+                    },
+                    groups,
+                    input: [shape[1] * groups, side, side],
+                };
+                let x = stream.floats(2 * case.input.iter().product::<usize>());
+                check_sparse(isa, &case, &x, 2, Activation::Relu);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_pixel_is_nan_where_one_is() {
+    let mut x = vec![0.0; 16];
+    x[5] = f32::NAN;
+    for isa in Isa::available() {
+        let mut y = [0.0; 4];
+        let pool = Pool::new(
+            isa,
+            Reduction::Max,
+            Layout::Single,
+            &Window::square(2, 2),
+            [1, 4, 4],
+        );
+        pool.run(&x, &mut y, 1);
+        assert_close(&y, &[f32::NAN, 0.0, 0.0, 0.0], 0.0);
+    }
+}
