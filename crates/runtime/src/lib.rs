@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+pub mod bench;
 mod buffers;
 mod error;
 mod evaluate;
@@ -17,6 +18,7 @@ mod kernel;
 mod lower;
 mod passes;
 mod plan;
+pub mod profile;
 mod program;
 mod session;
 

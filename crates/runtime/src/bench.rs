@@ -1,0 +1,152 @@
+//! Latency, throughput and memory of sessions, measured so that sessions can be compared.
+//!
+//! All sessions are run in turns within one process, a few milliseconds each, so that a disturbance of the machine hits all of
+//! them; a latency is the time between two readings of the clock around one run, less what the clock itself takes.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::{Session, WeightMode};
+
+/// One session, measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measurement {
+    /// Sparse or dense plan.
+    pub plan: WeightMode,
+    /// Samples per run.
+    pub batch: usize,
+    /// Threads that the run used.
+    pub threads: usize,
+    /// Half of the runs took at most this, in microseconds.
+    pub p50_us: f64,
+    /// Nine in ten.
+    pub p90_us: f64,
+    /// Ninety-nine in a hundred.
+    pub p99_us: f64,
+    /// Samples per second over all runs.
+    pub items_per_s: f64,
+    /// Bytes of packed weights, indices and biases.
+    pub weight_bytes: usize,
+    /// Bytes of activations and scratch of all threads.
+    pub arena_bytes: usize,
+    /// Most memory that a process with this plan alone has held; `None` where it was not measured.
+    pub peak_rss_bytes: Option<u64>,
+    /// Runs that were timed.
+    pub runs: usize,
+}
+
+/// One session's turn before the next has its own.
+const TURN: Duration = Duration::from_millis(4);
+
+/// Most runs that are kept per session; enough for a steady 99th percentile.
+const MOST_RUNS: usize = 1 << 20;
+
+/// Times runs of `batch` samples of each session, in turns, for about `budget` per session.
+///
+/// `inputs` holds one or more batches in a row, `[k][batch][input_shape]`, which the runs take by turns.
+///
+/// # Panics
+/// When `inputs` is no whole number of batches, or none.
+#[track_caller]
+pub fn measure(
+    sessions: &[&Session],
+    batch: usize,
+    inputs: &[f32],
+    budget: Duration,
+) -> Vec<Measurement> {
+    let clock = clock_cost();
+    let mut samples: Vec<Vec<Duration>> = sessions.iter().map(|_| Vec::new()).collect();
+    let mut outputs: Vec<Vec<f32>> = Vec::new();
+    for session in sessions {
+        let len = batch * session.plan().input_shape().elements();
+        assert!(
+            len > 0 && !inputs.is_empty() && inputs.len().is_multiple_of(len),
+            "whole batches of input"
+        );
+        outputs.push(vec![0.0; batch * session.plan().output_shape().elements()]);
+    }
+    let rounds = (budget.as_nanos() / TURN.as_nanos()).max(3);
+    for round in 0..rounds {
+        let started = Instant::now();
+        for ((session, output), samples) in sessions.iter().zip(&mut outputs).zip(&mut samples) {
+            let len = batch * session.plan().input_shape().elements();
+            let mut batches = inputs.chunks_exact(len).cycle();
+            let turn = Instant::now();
+            let mut last = turn;
+            // The first run of a turn finds its weights pushed out of the caches by the others and is not counted.
+            let mut warm = false;
+            let mut timed = 0;
+            while timed == 0 || last - turn < TURN {
+                if let Some(input) = batches.next() {
+                    session.run(batch, input, output);
+                }
+                let now = Instant::now();
+                if warm {
+                    timed += 1;
+                    if samples.len() < MOST_RUNS {
+                        samples.push((now - last).saturating_sub(clock));
+                    }
+                }
+                warm = true;
+                last = now;
+            }
+        }
+        // Of a slow network a turn is two runs, whatever they take; rounds end with the budget.
+        if round >= 3
+            && started.elapsed() * u32::try_from(round).unwrap_or(u32::MAX)
+                > budget * 2 * sessions.len() as u32
+        {
+            break;
+        }
+    }
+    sessions
+        .iter()
+        .zip(&mut samples)
+        .map(|(session, samples)| summarise(session, batch, samples))
+        .collect()
+}
+
+fn summarise(session: &Session, batch: usize, samples: &mut [Duration]) -> Measurement {
+    samples.sort_unstable();
+    let at = |percent: usize| {
+        let index = (samples.len() * percent / 100).min(samples.len().saturating_sub(1));
+        samples.get(index).map_or(0.0, |d| d.as_secs_f64() * 1e6)
+    };
+    let total: f64 = samples.iter().map(Duration::as_secs_f64).sum();
+    Measurement {
+        plan: session.plan().options().weights,
+        batch,
+        threads: session.threads(),
+        p50_us: at(50),
+        p90_us: at(90),
+        p99_us: at(99),
+        items_per_s: (samples.len() * batch) as f64 / total.max(f64::MIN_POSITIVE),
+        weight_bytes: session.plan().weight_bytes(),
+        arena_bytes: session.arena_bytes(),
+        peak_rss_bytes: None,
+        runs: samples.len(),
+    }
+}
+
+/// What one reading of the clock takes.
+pub(crate) fn clock_cost() -> Duration {
+    let mut costs: Vec<Duration> = (0..1001)
+        .map(|_| {
+            let start = Instant::now();
+            start.elapsed()
+        })
+        .collect();
+    costs.sort_unstable();
+    costs[costs.len() / 2]
+}
+
+/// Most memory that this process has held so far, from `/proc/self/status`; `None` on systems without it.
+///
+/// It covers the whole life of the process, so a plan is measured in a process of its own.
+pub fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

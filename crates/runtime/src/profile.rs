@@ -1,0 +1,103 @@
+//! Time of each node of a plan.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::bench::clock_cost;
+use crate::{PlanNode, Session};
+
+/// One node, timed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeTime {
+    /// The node as the plan has it.
+    #[serde(flatten)]
+    pub node: PlanNode,
+    /// Microseconds per run.
+    pub us: f64,
+    /// Share of the time of all nodes, 0 to 1.
+    pub share: f64,
+    /// Arithmetic on non-zeros per time.
+    pub gflops: f64,
+    /// Arithmetic of the dense layer per time: what a dense kernel would have to reach.
+    pub dense_gflops: f64,
+}
+
+/// A plan, timed node by node on one thread.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Profile {
+    /// Samples per run.
+    pub batch: usize,
+    /// Microseconds of a whole run without a clock between its nodes.
+    pub run_us: f64,
+    /// The nodes in the order in which they run.
+    pub nodes: Vec<NodeTime>,
+}
+
+/// Times each node over runs of `batch` samples for about `budget`; of all rounds the median counts.
+///
+/// # Panics
+/// When `input` is not one batch.
+#[track_caller]
+pub fn profile(session: &Session, batch: usize, input: &[f32], budget: Duration) -> Profile {
+    const ROUNDS: u32 = 21;
+    let clock = clock_cost();
+    let plan = session.plan();
+    let mut output = vec![0.0; batch * plan.output_shape().elements()];
+    session.run(batch, input, &mut output);
+    let start = Instant::now();
+    session.run(batch, input, &mut output);
+    let once = start.elapsed().max(Duration::from_nanos(100));
+    let runs =
+        (budget.as_nanos() / 2 / u128::from(ROUNDS) / once.as_nanos()).clamp(1, 100_000) as u32;
+    let mut whole = Vec::new();
+    let mut nodes: Vec<Vec<f64>> = vec![Vec::new(); plan.nodes().len()];
+    let blocks = batch.div_ceil(plan.block()) as u32;
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        for _ in 0..runs {
+            session.run(batch, input, &mut output);
+        }
+        whole.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(runs));
+        let mut times = vec![Duration::ZERO; plan.nodes().len()];
+        for _ in 0..runs {
+            session.run_timed(batch, input, &mut output, &mut times);
+        }
+        for (all, time) in nodes.iter_mut().zip(&times) {
+            let time = time.saturating_sub(clock * blocks * runs);
+            all.push(time.as_secs_f64() * 1e6 / f64::from(runs));
+        }
+    }
+    let times: Vec<f64> = nodes.iter_mut().map(|t| median(t)).collect();
+    let total: f64 = times.iter().sum();
+    Profile {
+        batch,
+        run_us: median(&mut whole),
+        nodes: plan
+            .nodes()
+            .iter()
+            .zip(times)
+            .map(|(node, us)| {
+                let rate = |multiply_adds: usize| {
+                    if us > 0.0 {
+                        2.0 * (multiply_adds * batch) as f64 / us / 1e3
+                    } else {
+                        0.0
+                    }
+                };
+                NodeTime {
+                    us,
+                    share: if total > 0.0 { us / total } else { 0.0 },
+                    gflops: rate(node.multiply_adds),
+                    dense_gflops: rate(node.dense_multiply_adds),
+                    node: node.clone(),
+                }
+            })
+            .collect(),
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
