@@ -28,7 +28,7 @@ impl Evaluation {
 /// `fill(i, x)` writes sample `i` as the network's input.
 pub fn evaluate(
     session: &Session,
-    labels: &[u8],
+    labels: &[u16],
     mut fill: impl FnMut(usize, &mut [f32]),
 ) -> Evaluation {
     let inn = session.plan().input_shape().elements();

@@ -1,0 +1,267 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sparsevd_runtime::WeightMode;
+
+/// Runs sparse neural networks on CPUs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "run-sparse",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  run-sparse models/lenet-5/sparse.safetensors --input digit.png
+  run-sparse eval models/lenet-5/sparse.safetensors --data data/mnist
+  run-sparse bench models/lenet-5/sparse.safetensors --against dense
+  SPARSE_ISA=avx2 run-sparse plan models/lenet-5/sparse.safetensors
+
+Results go to stdout, the rest to stderr. Exit code 0: done; 1: a check failed; 2: the command line or a file is at fault.
+SPARSE_ISA=scalar|avx2|avx512|neon forces an instruction set; `run-sparse isa` lists what this machine has."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub infer: Option<InferArgs>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Error of a network on a labelled set of images
+    Eval(EvalArgs),
+    /// Latency, throughput and memory, beside the dense plan of the same network in the same run
+    Bench(BenchArgs),
+    /// Which kernel runs each node, in which layout, with how many bytes
+    Plan(PlanArgs),
+    /// Time and GFLOP/s of each node
+    Profile(ProfileArgs),
+    /// Compares outputs with expected ones; exit code 1 where they differ
+    Check(CheckArgs),
+    /// Instruction sets of this machine, with the arithmetic peak of one core
+    Isa(IsaArgs),
+    /// Memory of one plan in a process of its own, for `bench`
+    #[command(hide = true)]
+    PeakRss(PeakRssArgs),
+}
+
+/// A network's file and how to read it.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// The network: a safetensors file, sparse or dense
+    pub model: PathBuf,
+    /// Graph of a file that has none: a preset (lenet-300-100, lenet-5) or a graph as JSON
+    #[arg(long, value_name = "NAME|FILE")]
+    pub network: Option<String>,
+    /// Mean per channel, subtracted from scaled pixels; overrides what is stored with the network
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "M,..",
+        allow_negative_numbers = true
+    )]
+    pub mean: Option<Vec<f32>>,
+    /// Standard deviation per channel, divided by after that
+    #[arg(long, value_delimiter = ',', value_name = "S,..")]
+    pub std: Option<Vec<f32>>,
+    /// Factor on pixels of 0 to 255, before mean and deviation
+    #[arg(long, value_name = "F")]
+    pub scale: Option<f32>,
+    /// Say nothing on stderr but errors
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Kernels that a plan may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// Sparse where that is faster
+    Sparse,
+    /// Dense everywhere: the baseline
+    Dense,
+}
+
+impl From<Weights> for WeightMode {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::Sparse => Self::Sparse,
+            Weights::Dense => Self::Dense,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct InferArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What to run: .npy, .npz, PNG, IDX (plain or .gz) or safetensors. Bytes are pixels and are preprocessed;
+    /// floating-point numbers are the network's input as they are
+    #[arg(long, short, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Array to take from a file of several
+    #[arg(long, value_name = "NAME")]
+    pub array: Option<String>,
+    /// Classes to print per sample
+    #[arg(long, default_value_t = 5, value_name = "K")]
+    pub top: usize,
+    /// Also write all outputs, as array `y` of an .npz, or as an .npy
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite an existing output
+    #[arg(long, requires = "output")]
+    pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Kernels
+    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
+    pub weights: Weights,
+    /// Most threads; all cores by default, small networks use one
+    #[arg(long, short, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  run-sparse eval models/lenet-300-100/sparse.safetensors --data data/mnist --json
+  {\"schema\":1,\"images\":10000,\"error_percent\":1.7,\"top1\":0.983, ...}")]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Labelled images: a folder of IDX files (plain or .gz) or of class folders with PNGs, an .npz, a safetensors file
+    #[arg(long, short, value_name = "PATH")]
+    pub data: PathBuf,
+    /// Part of the set to use
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    pub split: Split,
+    /// Kernels
+    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
+    pub weights: Weights,
+    /// Most threads; all cores by default, small networks use one
+    #[arg(long, short, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Part of a labelled set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    /// Images to report on
+    Test,
+    /// Images to train on
+    Train,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  run-sparse bench models/lenet-300-100/sparse.safetensors --against dense -b 1,64
+
+Both plans are run by turns in one process. A latency is one whole run, input to output, clock excluded. The FMA peak of the
+core is measured before and after; where the two differ by more than 2 %, the machine was disturbed: run it again.
+Peak RSS is that of a process which loads the file, plans it and runs it, and does nothing else.")]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Also measure this plan of the same network
+    #[arg(long, value_enum, value_name = "PLAN")]
+    pub against: Option<Weights>,
+    /// Samples per run, one or more numbers
+    #[arg(
+        long,
+        short,
+        value_delimiter = ',',
+        default_value = "1,64",
+        value_name = "B,.."
+    )]
+    pub batch: Vec<usize>,
+    /// Most threads
+    #[arg(long, short, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// Run the test images of this labelled set instead of random input
+    #[arg(long, short, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Seconds per plan and batch
+    #[arg(long, default_value_t = 1.0, value_name = "S")]
+    pub seconds: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Kernels
+    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
+    pub weights: Weights,
+    /// Samples per run
+    #[arg(long, short, default_value_t = 1, value_name = "B")]
+    pub batch: usize,
+    /// Most threads
+    #[arg(long, short, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  run-sparse profile models/lenet-5/sparse.safetensors -b 64
+
+GFLOP/s counts the arithmetic on non-zeros; `dense` is the rate that a dense kernel would need to be as fast.")]
+pub struct ProfileArgs {
+    #[command(flatten)]
+    pub plan: PlanArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example, with outputs of another framework:
+  np.savez('expect.npz', x=x.numpy(), y=model(x).numpy())
+  run-sparse check model.safetensors --expect expect.npz")]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Arrays `x`, inputs, and `y`, the outputs expected of them: .npz or safetensors
+    #[arg(long, short, value_name = "FILE")]
+    pub expect: PathBuf,
+    /// Largest error allowed, as a share of the largest expected output
+    #[arg(long, default_value_t = 1e-4, value_name = "T")]
+    pub tolerance: f64,
+    /// Kernels
+    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
+    pub weights: Weights,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct IsaArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PeakRssArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[arg(long, value_enum)]
+    pub weights: Weights,
+    #[arg(long)]
+    pub batch: usize,
+    #[arg(long)]
+    pub threads: usize,
+}

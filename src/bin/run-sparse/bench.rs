@@ -1,0 +1,202 @@
+//! `run-sparse bench`.
+
+use std::fmt::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json, to_value};
+use sparsevd_kernels::{Isa, peak::fma_peak};
+use sparsevd_model::Network;
+use sparsevd_runtime::bench::{Measurement, measure, peak_rss_bytes};
+use sparsevd_runtime::{Session, WeightMode};
+
+use crate::args::{BenchArgs, ModelArgs, PeakRssArgs, Split};
+use crate::eval::load_split;
+use crate::load::{preprocessing, session};
+use crate::{Outcome, print};
+
+/// Batches of input that runs take by turns.
+const INPUTS: usize = 8;
+
+/// Samples of input at most.
+const MOST_SAMPLES: usize = 512;
+
+pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
+    if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
+        bail!(
+            "--seconds: expected more than 0 and at most 3600, got {}",
+            args.seconds
+        );
+    }
+    if let Some(0) = args.batch.iter().find(|&&b| b == 0) {
+        bail!("--batch: expected at least 1, got 0");
+    }
+    let network = args.model.network()?;
+    let isa = Isa::from_env()?;
+    let mut plans = vec![WeightMode::Sparse];
+    if let Some(other) = args.against {
+        plans.push(other.into());
+        plans.dedup();
+    }
+    let before = fma_peak(isa);
+    let mut runs: Vec<Measurement> = Vec::new();
+    for &batch in &args.batch {
+        let sessions = plans
+            .iter()
+            .map(|&weights| session(&network, weights, batch, args.threads))
+            .collect::<anyhow::Result<Vec<Session>>>()?;
+        let input = input(args, &network, batch)?;
+        let budget = Duration::from_secs_f64(args.seconds);
+        let all: Vec<&Session> = sessions.iter().collect();
+        for mut run in measure(&all, batch, &input, budget) {
+            run.peak_rss_bytes = child(&args.model, run.plan, batch, args.threads);
+            runs.push(run);
+        }
+        if args.model.talks() {
+            eprintln!("batch {batch} done");
+        }
+    }
+    let after = fma_peak(isa);
+    let machine = machine(isa);
+    if args.json {
+        print::json(json!({
+            "machine": machine,
+            "network": network.graph.name,
+            "fma_peak_gflops": {"before": before, "after": after},
+            "runs": to_value(&runs)?,
+        }))?;
+        return Ok(Outcome::Done);
+    }
+    let mut text = String::new();
+    writeln!(
+        text,
+        "{} on {} ({} cores), {isa}; FMA peak of one core {before:.1} GFLOP/s before, {after:.1} after",
+        network.graph.name,
+        machine["cpu"].as_str().unwrap_or("unknown CPU"),
+        machine["cores"],
+    )?;
+    writeln!(
+        text,
+        "{:6}  {:>5}  {:>7}  {:>10}  {:>10}  {:>10}  {:>12}  {:>10}  {:>10}  {:>12}",
+        "plan",
+        "batch",
+        "threads",
+        "p50 us",
+        "p90 us",
+        "p99 us",
+        "items/s",
+        "weights",
+        "arena",
+        "peak RSS"
+    )?;
+    for r in &runs {
+        let rss = r.peak_rss_bytes.map_or("not measured".into(), print::bytes);
+        writeln!(
+            text,
+            "{:6}  {:>5}  {:>7}  {:>10.3}  {:>10.3}  {:>10.3}  {:>12.0}  {:>10}  {:>10}  {rss:>12}",
+            r.plan.to_string(),
+            r.batch,
+            r.threads,
+            r.p50_us,
+            r.p90_us,
+            r.p99_us,
+            r.items_per_s,
+            print::bytes(r.weight_bytes as u64),
+            print::bytes(r.arena_bytes as u64),
+        )?;
+    }
+    for pair in runs.chunks_exact(plans.len()).filter(|p| p.len() == 2) {
+        writeln!(
+            text,
+            "batch {}: {} over {}: {:.1} times faster (p50), weights {:.1} times smaller",
+            pair[0].batch,
+            pair[0].plan,
+            pair[1].plan,
+            pair[1].p50_us / pair[0].p50_us,
+            pair[1].weight_bytes as f64 / pair[0].weight_bytes.max(1) as f64,
+        )?;
+    }
+    print::text(text.trim_end())?;
+    Ok(Outcome::Done)
+}
+
+/// The hidden subcommand: one plan in a process of its own.
+pub fn run_child(args: &PeakRssArgs) -> anyhow::Result<Outcome> {
+    let session = {
+        let network = args.model.network()?;
+        session(&network, args.weights.into(), args.batch, args.threads)?
+    };
+    let input = random_input(args.batch * session.plan().input_shape().elements());
+    let mut output = vec![0.0; args.batch * session.plan().output_shape().elements()];
+    for _ in 0..3 {
+        session.run(args.batch, &input, &mut output);
+    }
+    print::json(json!({"peak_rss_bytes": peak_rss_bytes()}))?;
+    Ok(Outcome::Done)
+}
+
+/// Peak RSS of a plan, measured in a child; `None` where that is not possible.
+fn child(model: &ModelArgs, plan: WeightMode, batch: usize, threads: usize) -> Option<u64> {
+    let mut command = Command::new(std::env::current_exe().ok()?);
+    command.arg("peak-rss").arg("--quiet");
+    command.args(["--weights", &plan.to_string()]);
+    command.args(["--batch", &batch.to_string()]);
+    command.args(["--threads", &threads.to_string()]);
+    if let Some(network) = &model.network {
+        command.arg(format!("--network={network}"));
+    }
+    command.arg("--").arg(&model.model);
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let answer: Value = serde_json::from_slice(&output.stdout).ok()?;
+    answer["peak_rss_bytes"].as_u64()
+}
+
+/// Test images where a set is given, else random numbers.
+fn input(args: &BenchArgs, network: &Network, batch: usize) -> anyhow::Result<Vec<f32>> {
+    let shape = &network.graph.inputs[0].shape;
+    let samples = batch * INPUTS.min(MOST_SAMPLES.div_ceil(batch));
+    let Some(path) = &args.data else {
+        return Ok(random_input(samples * shape.elements()));
+    };
+    let set = load_split(path, Split::Test, network).context("--data")?;
+    let preprocessing = preprocessing(network);
+    let mut input = vec![0.0; samples * shape.elements()];
+    for (i, x) in input.chunks_exact_mut(shape.elements()).enumerate() {
+        set.fill_input(i % set.len(), &preprocessing, x);
+    }
+    Ok(input)
+}
+
+/// Numbers from 0 to 1, the same in every run.
+pub fn random_input(len: usize) -> Vec<f32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    (0..len)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 24) as f32
+        })
+        .collect()
+}
+
+fn machine(isa: Isa) -> Value {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = info
+        .lines()
+        .find_map(|l| l.strip_prefix("model name"))
+        .and_then(|l| l.split_once(':'))
+        .map(|(_, name)| name.trim().to_owned());
+    json!({
+        "cpu": cpu,
+        "cores": std::thread::available_parallelism().map_or(1, usize::from),
+        "os": std::env::consts::OS,
+        "arch": std::env::consts::ARCH,
+        "isa": isa.name(),
+    })
+}

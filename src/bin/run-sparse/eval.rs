@@ -1,0 +1,79 @@
+//! `run-sparse eval`.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::bail;
+use serde_json::json;
+use sparsevd_format::{Dataset, load_data};
+use sparsevd_model::Network;
+use sparsevd_runtime::evaluate;
+
+use crate::args::{EvalArgs, Split};
+use crate::load::{all_threads, preprocessing, session};
+use crate::{Outcome, print};
+
+/// Samples per run.
+const BATCH: usize = 64;
+
+pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
+    let network = args.model.network()?;
+    let data = load_split(&args.data, args.split, &network)?;
+    let session = session(
+        &network,
+        args.weights.into(),
+        BATCH,
+        all_threads(args.threads),
+    )?;
+    let preprocessing = preprocessing(&network);
+    let start = Instant::now();
+    let result = evaluate(&session, &data.labels, |i, x| {
+        data.fill_input(i, &preprocessing, x);
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    let options = session.plan().options();
+    if args.json {
+        print::json(json!({
+            "images": result.images,
+            "error_percent": result.error_percent(),
+            "top1": result.top1(),
+            "wrong": result.wrong,
+            "network": network.graph.name,
+            "plan": options.weights,
+            "isa": options.isa.name(),
+            "seconds": seconds,
+        }))?;
+    } else {
+        print::text(format_args!(
+            "{}: {} of {} images wrong, error {:.2} %, top-1 {:.2} % ({} plan, {})",
+            network.graph.name,
+            result.wrong,
+            result.images,
+            result.error_percent(),
+            result.top1() * 100.0,
+            options.weights,
+            options.isa,
+        ))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// A labelled set that fits the network.
+pub fn load_split(path: &Path, split: Split, network: &Network) -> anyhow::Result<Dataset> {
+    let splits = load_data(path)?;
+    let (set, name) = match split {
+        Split::Test => (splits.test, "test"),
+        Split::Train => (splits.train, "training"),
+    };
+    let Some(set) = set else {
+        bail!(
+            "{}: expected {name} images, got {}",
+            path.display(),
+            splits.describe
+        );
+    };
+    let shapes = network.shapes()?;
+    let classes = shapes[network.graph.outputs[0].as_str()].elements();
+    set.check_against(&network.graph.inputs[0].shape, classes)?;
+    Ok(set)
+}

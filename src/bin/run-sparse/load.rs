@@ -1,0 +1,77 @@
+//! From a file to a session.
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use sparsevd_format::{GraphSource, read_network};
+use sparsevd_kernels::Isa;
+use sparsevd_model::{Network, Preprocessing};
+use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
+
+use crate::args::ModelArgs;
+
+impl ModelArgs {
+    /// Reads the network, with the preprocessing that the command line sets.
+    pub fn network(&self) -> anyhow::Result<Network> {
+        let source = match &self.network {
+            Some(name) => GraphSource::Named(name.clone()),
+            None => GraphSource::Auto,
+        };
+        let loaded = read_network(&self.model, &source)?;
+        if self.talks() {
+            for note in &loaded.notes {
+                eprintln!("{note}");
+            }
+        }
+        let mut network = loaded.network;
+        if self.mean.is_some() || self.std.is_some() || self.scale.is_some() {
+            let mut p = network.graph.preprocessing.unwrap_or_default();
+            if let Some(mean) = &self.mean {
+                p.mean.clone_from(mean);
+            }
+            if let Some(std) = &self.std {
+                p.std.clone_from(std);
+            }
+            if let Some(scale) = self.scale {
+                p.scale = scale;
+            }
+            if let Some(input) = network.graph.inputs.first() {
+                p.check(&input.shape)?;
+            }
+            network.graph.preprocessing = Some(p);
+        }
+        Ok(network)
+    }
+
+    /// Whether stderr is for a person.
+    pub fn talks(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+}
+
+/// How pixels become the input: as stored with the network, else 0 to 255 becomes 0 to 1.
+pub fn preprocessing(network: &Network) -> Preprocessing {
+    network.graph.preprocessing.clone().unwrap_or_default()
+}
+
+/// A session for that many samples at a time.
+pub fn session(
+    network: &Network,
+    weights: WeightMode,
+    batch: usize,
+    threads: usize,
+) -> anyhow::Result<Session> {
+    let options = PlanOptions {
+        weights,
+        isa: Isa::from_env()?,
+        threads,
+        batch,
+    };
+    let plan = Plan::new(network, &options)?;
+    Session::new(plan, threads).context("session")
+}
+
+/// Threads to use where the command line leaves it to us.
+pub fn all_threads(threads: Option<usize>) -> usize {
+    threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}

@@ -1,0 +1,70 @@
+//! `run-sparse profile`.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{json, to_value};
+use sparsevd_kernels::peak::fma_peak;
+use sparsevd_runtime::profile::profile;
+
+use crate::args::ProfileArgs;
+use crate::bench::random_input;
+use crate::load::session;
+use crate::{Outcome, print};
+
+const BUDGET: Duration = Duration::from_secs(1);
+
+pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
+    let args = &args.plan;
+    let network = args.model.network()?;
+    // Nodes are timed one after the other, so one thread it is.
+    let session = session(&network, args.weights.into(), args.batch, 1)?;
+    let isa = session.plan().options().isa;
+    let input = random_input(args.batch * session.plan().input_shape().elements());
+    let peak = fma_peak(isa);
+    let profile = profile(&session, args.batch, &input, BUDGET);
+    if args.json {
+        let mut value = to_value(&profile)?;
+        value["network"] = json!(network.graph.name);
+        value["plan"] = json!(session.plan().options().weights);
+        value["fma_peak_gflops"] = json!(peak);
+        print::json(value)?;
+        return Ok(Outcome::Done);
+    }
+    let mut text = String::new();
+    writeln!(
+        text,
+        "{} plan of {}, batch {}: {:.3} us per run; FMA peak {peak:.1} GFLOP/s",
+        session.plan().options().weights,
+        network.graph.name,
+        profile.batch,
+        profile.run_us
+    )?;
+    writeln!(
+        text,
+        "{:12}  {:14}  {:30}  {:>10}  {:>6}  {:>8}  {:>6}  {:>10}",
+        "node", "op", "kernel", "us", "share", "GFLOP/s", "peak", "dense"
+    )?;
+    for n in &profile.nodes {
+        write!(
+            text,
+            "{:12}  {:14}  {:30}  {:>10.3}  {:>4.1} %",
+            n.node.name,
+            n.node.op,
+            n.node.kernel,
+            n.us,
+            n.share * 100.0
+        )?;
+        if n.node.weights > 0 {
+            let share = n.gflops / peak * 100.0;
+            write!(
+                text,
+                "  {:>8.2}  {share:>4.1} %  {:>10.2}",
+                n.gflops, n.dense_gflops
+            )?;
+        }
+        writeln!(text)?;
+    }
+    print::text(text.trim_end())?;
+    Ok(Outcome::Done)
+}

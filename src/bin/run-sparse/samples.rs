@@ -1,0 +1,154 @@
+//! From arrays of a file to samples of a network.
+
+use std::path::Path;
+
+use anyhow::bail;
+use sparsevd_format::{Array, ArrayData, read_array};
+use sparsevd_model::{Network, Shape};
+
+use crate::load::preprocessing;
+
+/// Input samples, `[n][input_shape]` in C order.
+#[derive(Debug)]
+pub struct Samples {
+    pub count: usize,
+    pub values: Vec<f32>,
+}
+
+/// Reads input samples; `array` names one of several arrays.
+pub fn read_samples(
+    path: &Path,
+    array: Option<&str>,
+    network: &Network,
+) -> anyhow::Result<Samples> {
+    let arrays = read_array(path)?;
+    let input = &network.graph.inputs[0];
+    let chosen = match array {
+        Some(name) => arrays.iter().find(|(n, _)| n == name),
+        None if arrays.len() == 1 => arrays.first(),
+        None => ["x", &input.name]
+            .iter()
+            .find_map(|name| arrays.iter().find(|(n, _)| n == name)),
+    };
+    let Some((name, chosen)) = chosen else {
+        let expected = match array {
+            Some(name) => format!("an array `{name}`"),
+            None => format!("an array `x` or `{}` (or --array NAME)", input.name),
+        };
+        bail!(
+            "{}: expected {expected}, got {}",
+            path.display(),
+            describe(&arrays)
+        );
+    };
+    to_samples(path, name, chosen, network)
+}
+
+/// Names and shapes of arrays, for messages.
+pub fn describe(arrays: &[(String, Array)]) -> String {
+    let all: Vec<String> = arrays
+        .iter()
+        .map(|(n, a)| format!("`{n}` {}", Shape(a.shape.clone())))
+        .collect();
+    if all.is_empty() {
+        "no array".into()
+    } else {
+        all.join(", ")
+    }
+}
+
+/// Takes an array as one sample or several.
+pub fn to_samples(
+    path: &Path,
+    name: &str,
+    array: &Array,
+    network: &Network,
+) -> anyhow::Result<Samples> {
+    let input = &network.graph.inputs[0].shape;
+    let Some(count) = count(&array.shape, input) else {
+        let dims: Vec<String> = input.dims().iter().map(usize::to_string).collect();
+        bail!(
+            "{}: array `{name}`: expected shape {input} or [n, {}], got {}",
+            path.display(),
+            dims.join(", "),
+            Shape(array.shape.clone())
+        );
+    };
+    if count == 0 {
+        bail!(
+            "{}: array `{name}`: expected at least one sample, got none",
+            path.display()
+        );
+    }
+    let values = match &array.data {
+        ArrayData::F32(values) => values.clone(),
+        ArrayData::U8(pixels) => {
+            let mut values = vec![0.0; pixels.len()];
+            preprocessing(network).apply(input, pixels, &mut values);
+            values
+        }
+        other => bail!(
+            "{}: array `{name}`: expected u8 pixels or floating-point numbers, got {}",
+            path.display(),
+            other.kind()
+        ),
+    };
+    Ok(Samples { count, values })
+}
+
+/// Samples in an array of that shape; dimensions of one and the split of a vector into a map do not matter.
+fn count(array: &[usize], input: &Shape) -> Option<usize> {
+    let squeezed = |dims: &[usize]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
+    let fits = |dims: &[usize]| {
+        let same = squeezed(dims) == squeezed(input.dims());
+        let flat = dims.len() <= 1 || input.dims().len() <= 1;
+        same || (flat && dims.iter().product::<usize>() == input.elements())
+    };
+    match array.split_first() {
+        _ if array.len() <= input.dims().len() && fits(array) => Some(1),
+        Some((&n, rest)) if fits(rest) => Some(n),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_of_one_and_of_many_samples() {
+        let map = Shape::from([1, 28, 28]);
+        let vector = Shape::from([784]);
+        let color = Shape::from([3, 8, 8]);
+        let cases: &[(&[usize], &Shape, Option<usize>)] = &[
+            (&[28, 28], &map, Some(1)),
+            (&[1, 28, 28], &map, Some(1)),
+            (&[1, 1, 28, 28], &map, Some(1)),
+            (&[5, 28, 28], &map, Some(5)),
+            (&[5, 1, 28, 28], &map, Some(5)),
+            (&[5, 784], &map, Some(5)),
+            (&[784], &map, Some(1)),
+            (&[0, 784], &map, Some(0)),
+            (&[28, 27], &map, None),
+            (&[5, 785], &map, None),
+            (&[784], &vector, Some(1)),
+            (&[28, 28], &vector, None),
+            (&[2, 28, 28], &vector, Some(2)),
+            (&[3, 8, 8], &color, Some(1)),
+            (&[3, 3, 8, 8], &color, Some(3)),
+            (&[8, 8, 3], &color, None),
+            (&[], &vector, None),
+        ];
+        let wrong: Vec<String> = cases
+            .iter()
+            .filter(|(array, input, want)| count(array, input) != *want)
+            .map(|(array, input, want)| {
+                format!(
+                    "{array:?} for {input}: expected {want:?}, got {:?}",
+                    count(array, input)
+                )
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
