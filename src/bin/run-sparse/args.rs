@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_runtime::WeightMode;
 
 /// Runs sparse neural networks on CPUs.
@@ -23,15 +23,18 @@ Examples:
 Results go to stdout, the rest to stderr. Exit code 0: done; 1: a check failed; 2: the command line or a file is at fault.
 SPARSE_ISA=scalar|avx2|avx512|neon forces an instruction set; `run-sparse isa` lists what this machine has."
 )]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
-    pub command: Option<Command>,
+    command: Option<Command>,
     #[command(flatten)]
-    pub infer: Option<InferArgs>,
+    infer: Option<InferArgs>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Runs a network on an input: what happens when no subcommand is named
+    #[command(skip)]
+    Infer(InferArgs),
     /// Error of a network on a labelled set of images
     Eval(EvalArgs),
     /// Latency, throughput and memory, beside the dense plan of the same network in the same run
@@ -47,6 +50,16 @@ pub enum Command {
     /// Memory of one plan in a process of its own, for `bench`
     #[command(hide = true)]
     PeakRss(PeakRssArgs),
+}
+
+/// Reads the command line; prints help or what is wrong with it, and exits.
+pub fn parse() -> Command {
+    let matches = Cli::command().get_matches();
+    let parsed = Cli::from_arg_matches(&matches).and_then(|cli| match cli.command {
+        Some(command) => Ok(command),
+        None => InferArgs::from_arg_matches(&matches).map(Command::Infer),
+    });
+    parsed.unwrap_or_else(|error| error.exit())
 }
 
 /// A network's file and how to read it.

@@ -17,9 +17,7 @@ mod samples;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use args::{Cli, Command};
+use args::Command;
 
 /// What a command that went through has to say to the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,17 +27,15 @@ enum Outcome {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match (cli.command, cli.infer) {
-        (Some(Command::Eval(args)), _) => eval::run(&args),
-        (Some(Command::Bench(args)), _) => bench::run(&args),
-        (Some(Command::Plan(args)), _) => plan::run(&args),
-        (Some(Command::Profile(args)), _) => profile::run(&args),
-        (Some(Command::Check(args)), _) => check::run(&args),
-        (Some(Command::Isa(args)), _) => isa::run(&args),
-        (Some(Command::PeakRss(args)), _) => bench::run_child(&args),
-        (None, Some(args)) => infer::run(&args),
-        (None, None) => unreachable!("clap asks for a model or a subcommand"),
+    let result = match args::parse() {
+        Command::Infer(args) => infer::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Profile(args) => profile::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Isa(args) => isa::run(&args),
+        Command::PeakRss(args) => bench::run_child(&args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
