@@ -26,11 +26,11 @@ use lower::{Program, Stage, Work};
 pub use update::Hyper;
 
 /// A shard has at least this many samples, so that products keep their efficiency.
-const LEAST_SAMPLES: usize = 16;
+const LEAST_SAMPLES: usize = 25;
 /// A batch with less work than this, in multiply-adds, stays in one shard: waking a thread would cost more.
 const LEAST_WORK: usize = 4_000_000;
 /// Shards a batch is cut into at most.
-const MOST_SHARDS: usize = 8;
+const MOST_SHARDS: usize = 4;
 /// Weights per piece of work in the update.
 const PIECE: usize = 16 << 10;
 
@@ -121,9 +121,13 @@ impl<T: Real> Engine<T> {
         &self.layers
     }
 
-    /// Gives the state back.
-    pub fn into_layers(self) -> Vec<Layer<T>> {
-        self.layers
+    /// Removes for good every living weight that `unwanted` says so of, given theta and its second moment.
+    pub fn remove_where(&mut self, unwanted: impl Fn(T, T) -> bool) {
+        for layer in &mut self.layers {
+            let second = layer.theta.iter().zip(&layer.theta_moments[1]);
+            let keep: Vec<bool> = second.map(|(&t, &v)| !unwanted(t, v)).collect();
+            layer.remove(&keep);
+        }
     }
 
     /// Length of the network's input per sample.

@@ -11,7 +11,7 @@ pub enum CompressError {
     Model(#[from] sparsevd_model::ModelError),
     /// A file could not be read or written.
     #[error(transparent)]
-    Format(#[from] std::io::Error),
+    Format(#[from] sparsevd_format::FormatError),
     /// The trainer has no gradient for this.
     #[error("node `{node}` ({op}): the trainer does not support {what}")]
     Unsupported {

@@ -1,11 +1,21 @@
 //! How a network is made sparse: Sparse Variational Dropout training, pruning and fine-tuning.
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
+mod compact;
+mod data;
 pub mod engine;
 mod error;
+mod export;
+mod init;
 mod layer;
 mod layers;
+pub mod recipe;
+pub mod trainer;
 pub mod variational;
 
+pub use compact::compact;
+pub use data::{Images, TrainingData};
 pub use error::CompressError;
+pub use init::initialise;
 pub use layer::Layer;

@@ -151,23 +151,28 @@ impl<T: Real> Conv<'_, T> {
         let zero = T::default();
         let (units, per_out) = (self.weights.units, self.output.elements());
         let area = self.map().height * self.map().width;
-        events.clear();
+        let (pooled, noisy) = (self.pool.is_some(), self.weights.has_noise());
+        // Written without a branch per element: which ones carry gradient is random, and mispredictions would dominate.
+        events.resize(images.len() * per_out + 1, Event::default());
+        let mut n = 0;
         for (i, image) in images.enumerate() {
             let at = image * per_out..(image + 1) * per_out;
-            let pixels = y[at.clone()].chunks_exact(units).zip(gradient[at.clone()].chunks_exact(units));
+            let arg = if pooled { &saved.arg[at.clone()] } else { &[] };
+            let factor = if noisy { &saved.factor[at.clone()] } else { &[] };
+            let pixels = y[at.clone()].chunks_exact(units).zip(gradient[at].chunks_exact(units));
             for (pixel, (y, gradient)) in pixels.enumerate() {
-                for (channel, (&y, &g)) in y.iter().zip(gradient).enumerate() {
-                    if g == zero || (self.relu && y <= zero) {
-                        continue;
-                    }
-                    let element = at.start + pixel * units + channel;
-                    let position = if self.pool.is_some() { saved.arg[element] as usize } else { pixel };
-                    let variance = if self.weights.has_noise() { g * saved.factor[element] } else { zero };
-                    by_bias[channel] += g;
-                    events.push(Event { position: (i * area + position) as u32, channel: channel as u32, mean: g, variance });
+                for (channel, ((&y, &g), bias)) in y.iter().zip(gradient).zip(&mut *by_bias).enumerate() {
+                    let element = pixel * units + channel;
+                    let counts = (g != zero) & (!self.relu | (y > zero));
+                    let position = if pooled { arg[element] as usize } else { pixel };
+                    let variance = if noisy { g * factor[element] } else { zero };
+                    *bias += if counts { g } else { zero };
+                    events[n] = Event { position: (i * area + position) as u32, channel: channel as u32, mean: g, variance };
+                    n += usize::from(counts);
                 }
             }
         }
+        events.truncate(n);
     }
 }
 

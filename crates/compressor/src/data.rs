@@ -1,0 +1,201 @@
+//! Training data: the validation split, the order of an epoch, and shift augmentation.
+
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use sparsevd_format::{Dataset, Pixels};
+use sparsevd_model::{Preprocessing, Shape};
+
+use crate::error::CompressError;
+
+/// What a seeded stream of random numbers is for: streams of one seed are independent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stream {
+    Split,
+    Weights,
+    /// Order and shifts of an epoch, counted from the start of the run.
+    Epoch(u32),
+}
+
+pub(crate) fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(match stream {
+        Stream::Split => 0,
+        Stream::Weights => 1,
+        Stream::Epoch(epoch) => 2 + u64::from(epoch),
+    });
+    rng
+}
+
+/// The training set of a run, cut into what is trained on and what settings are chosen by.
+#[derive(Debug, Clone)]
+pub struct TrainingData {
+    train: Images,
+    validation: Images,
+}
+
+impl TrainingData {
+    /// Holds `validation` images back from a training set by a seeded draw: at most a sixth of it.
+    ///
+    /// # Errors
+    /// Images or labels that do not fit the network's `input` and `classes`.
+    pub fn split(dataset: &Dataset, validation: usize, seed: u64, input: &Shape, preprocessing: &Preprocessing, classes: usize) -> Result<Self, CompressError> {
+        dataset.check_against(input, classes)?;
+        let validation = validation.min(dataset.len() / 6);
+        let mut order: Vec<usize> = (0..dataset.len()).collect();
+        order.shuffle(&mut stream(seed, Stream::Split));
+        let (held, rest) = order.split_at_mut(validation);
+        held.sort_unstable();
+        rest.sort_unstable();
+        Ok(Self {
+            train: Images::new(dataset.subset(rest), input, preprocessing),
+            validation: Images::new(dataset.subset(held), input, preprocessing),
+        })
+    }
+
+    /// What is trained on.
+    pub fn train(&self) -> &Images {
+        &self.train
+    }
+
+    /// What settings are chosen by; empty for a training set of fewer than six images.
+    pub fn validation(&self) -> &Images {
+        &self.validation
+    }
+}
+
+/// Images that are filled into network inputs, channels last.
+#[derive(Debug, Clone)]
+pub struct Images {
+    dataset: Dataset,
+    size: [usize; 3],
+    /// Network input of each pixel value, per channel.
+    table: Vec<[f32; 256]>,
+}
+
+impl Images {
+    fn new(dataset: Dataset, input: &Shape, preprocessing: &Preprocessing) -> Self {
+        let size = match input.dims() {
+            &[c, h, w] => [c, h, w],
+            _ => [1, 1, input.elements()],
+        };
+        // Through `Preprocessing::apply` itself, so that training sees the very numbers that running does.
+        let one_pixel = if size[0] > 1 { Shape::from([size[0], 1, 1]) } else { Shape::from([1]) };
+        let mut table = vec![[0f32; 256]; size[0]];
+        for value in 0..=255u8 {
+            let mut out = vec![0f32; size[0]];
+            preprocessing.apply(&one_pixel, &vec![value; size[0]], &mut out);
+            for (table, &o) in table.iter_mut().zip(&out) {
+                table[usize::from(value)] = o;
+            }
+        }
+        Self { dataset, size, table }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.dataset.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.dataset.is_empty()
+    }
+
+    /// Class of each image.
+    pub fn labels(&self) -> &[u16] {
+        &self.dataset.labels
+    }
+
+    /// Fills `out` with an image, `[height][width][channels]`, moved `shift` pixels down and right; what comes in from
+    /// outside is a pixel of 0.
+    pub fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]) {
+        let [channels, height, width] = self.size;
+        let at = index * channels * height * width;
+        for c in 0..channels {
+            let table = &self.table[c];
+            for y in 0..height {
+                let from_y = y as i32 - shift[0];
+                for x in 0..width {
+                    let from_x = x as i32 - shift[1];
+                    let inside = (0..height as i32).contains(&from_y) && (0..width as i32).contains(&from_x);
+                    let source = at + (c * height + from_y as usize) * width + from_x as usize;
+                    out[(y * width + x) * channels + c] = match &self.dataset.pixels {
+                        Pixels::U8(p) => table[usize::from(if inside { p[source] } else { 0 })],
+                        Pixels::F32(p) => if inside { p[source] } else { 0.0 },
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// The order of one epoch, and how each of its samples is shifted.
+#[derive(Debug, Clone)]
+pub(crate) struct EpochOrder {
+    pub samples: Vec<u32>,
+    /// Per place in the order; empty without augmentation.
+    pub shifts: Vec<[i8; 2]>,
+}
+
+impl EpochOrder {
+    /// A seeded permutation of `len` samples, each shifted by up to `shift` pixels each way.
+    pub fn new(len: usize, shift: u8, seed: u64, epoch: u32) -> Self {
+        let mut rng = stream(seed, Stream::Epoch(epoch));
+        let mut samples: Vec<u32> = (0..len as u32).collect();
+        samples.shuffle(&mut rng);
+        let most = shift as i8;
+        let shifts = if shift == 0 { vec![] } else { (0..len).map(|_| [rng.random_range(-most..=most), rng.random_range(-most..=most)]).collect() };
+        Self { samples, shifts }
+    }
+
+    pub fn shift(&self, place: usize) -> [i8; 2] {
+        self.shifts.get(place).copied().unwrap_or([0, 0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images() -> Dataset {
+        let pixels: Vec<u8> = (0..60 * 2 * 3 * 3).map(|i| (i % 251) as u8).collect();
+        Dataset::new(Pixels::U8(pixels), Shape::from([2, 3, 3]), (0..60).map(|i| i % 4).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_split_is_seeded_and_loses_nothing() {
+        let split = |seed| TrainingData::split(&images(), 5000, seed, &Shape::from([2, 3, 3]), &Preprocessing::default(), 4).unwrap();
+        let (a, b) = (split(1), split(1));
+        assert_eq!((a.train().len(), a.validation().len()), (50, 10), "a sixth at most");
+        assert_eq!(a.train.dataset, b.train.dataset);
+        assert_ne!(a.train.dataset, split(2).train.dataset);
+        let Pixels::U8(p) = &a.train.dataset.pixels else { panic!("pixels") };
+        let Pixels::U8(q) = &a.validation.dataset.pixels else { panic!("pixels") };
+        let mut all: Vec<&[u8]> = p.chunks(18).chain(q.chunks(18)).collect();
+        let Pixels::U8(whole) = images().pixels else { panic!("pixels") };
+        let mut want: Vec<&[u8]> = whole.chunks(18).collect();
+        all.sort_unstable();
+        want.sort_unstable();
+        assert_eq!(all, want);
+    }
+
+    #[test]
+    fn an_image_is_what_running_sees_channels_last_and_shifted() {
+        let preprocessing = Preprocessing { scale: 0.5, mean: vec![1.0, 2.0], std: vec![2.0, 4.0] };
+        let shape = Shape::from([2, 3, 3]);
+        let images = Images::new(images(), &shape, &preprocessing);
+        let mut want = vec![0.0; 18];
+        images.dataset.fill_input(7, &preprocessing, &mut want);
+        let mut got = vec![0.0; 18];
+        images.fill(7, [1, -1], &mut got);
+        for c in 0..2 {
+            for y in 0..3 {
+                for x in 0..3 {
+                    let expected = if y == 0 || x == 2 { (0.0 - preprocessing.mean[c]) / preprocessing.std[c] } else { want[(c * 3 + y - 1) * 3 + x + 1] };
+                    assert_eq!(got[(y * 3 + x) * 2 + c], expected, "{c} {y} {x}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! From the trainable state back to a network: PyTorch layouts, sparse weights as CSR.
+
+use std::collections::BTreeMap;
+
+use sparsevd_model::{Csr, Dense, Graph, Network, Shape, Weights};
+
+use crate::compact::readers;
+use crate::error::CompressError;
+use crate::layer::Layer;
+
+/// The network that `layers` are the state of; units that left are gone from its shapes.
+///
+/// `original` gives the shapes from before that, and tensors that belong to no layer. Names stay as they came.
+pub(crate) fn network(graph: &Graph, layers: &[Layer<f32>], original: &Network, pixels: &dyn Fn(&str) -> usize) -> Result<Network, CompressError> {
+    // Which layer's units each layer reads, and how many features each unit is.
+    let mut sources: Vec<Option<(usize, usize)>> = vec![None; layers.len()];
+    for (producer, layer) in layers.iter().enumerate() {
+        for reader in readers(graph, layers, &layer.node, pixels).unwrap_or_default() {
+            sources[reader.layer] = Some((producer, reader.area));
+        }
+    }
+    let mut tensors: BTreeMap<String, Weights> = BTreeMap::new();
+    let mut original_shapes = BTreeMap::new();
+    for (layer, source) in layers.iter().zip(&sources) {
+        // Input features in the exported shape: those of the units that are left in front, else as they came.
+        let inputs: Vec<u32> = match source {
+            Some((producer, area)) => {
+                let units = &layers[*producer].kept_out;
+                units.iter().flat_map(|u| (0..*area as u32).map(move |p| u * *area as u32 + p)).collect()
+            }
+            None => (0..layer.original.dims()[1] as u32).collect(),
+        };
+        let dense = to_dense(layer, &inputs);
+        if dense.shape != layer.original || original.original_shapes.contains_key(&layer.weight) {
+            original_shapes.insert(layer.weight.clone(), original.original_shape(&layer.weight));
+        }
+        tensors.insert(layer.weight.clone(), smaller(dense));
+        if let Some(bias) = &layer.bias_name {
+            tensors.insert(bias.clone(), Weights::Dense(Dense::new([layer.bias.len()], layer.bias.clone())));
+        }
+    }
+    let mut network = Network::new(graph.clone(), tensors)?;
+    network.original_shapes = original_shapes;
+    Ok(network)
+}
+
+/// `[units][ky][kx][kept channel]` to `[units][input][ky][kx]`.
+fn to_dense(layer: &Layer<f32>, inputs: &[u32]) -> Dense {
+    let (area, kept) = (layer.area(), layer.kept_in.len());
+    let mut dims = vec![layer.units(), inputs.len()];
+    dims.extend_from_slice(&layer.original.dims()[2..]);
+    let mut dense = Dense::zeros(Shape(dims));
+    for (k, feature) in layer.kept_in.iter().enumerate() {
+        let Ok(i) = inputs.binary_search(feature) else { continue };
+        for unit in 0..layer.units() {
+            for a in 0..area {
+                dense.values[(unit * inputs.len() + i) * area + a] = layer.theta[(unit * area + a) * kept + k];
+            }
+        }
+    }
+    dense
+}
+
+/// CSR where it takes fewer bytes: six per non-zero (f32 and u16) and four per row, against four per element.
+fn smaller(dense: Dense) -> Weights {
+    let csr = Csr::from_dense(&dense);
+    if 6 * csr.nonzeros() + 4 * (csr.rows() + 1) < 4 * dense.values.len() { Weights::Csr(csr) } else { Weights::Dense(dense) }
+}

@@ -1,0 +1,309 @@
+//! Recipes: everything that decides a result besides the data, as TOML beside the model.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::CompressError;
+use crate::variational::Granularity;
+
+/// How a network is trained or compressed: settings, then phases in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Data set; a relative path counts from the recipe's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Seed of everything random.
+    #[serde(default)]
+    pub seed: u64,
+    /// Training images held back to choose settings by.
+    #[serde(default = "five_thousand")]
+    pub validation: usize,
+    /// Weights whose `log_alpha` is above this at the end of the sparse-vd phases are removed.
+    #[serde(default = "three")]
+    pub threshold: f64,
+    /// Which weights share a dropout rate.
+    #[serde(default)]
+    pub alpha: Granularity,
+    /// Points of validation error that the result may lose against the dense network.
+    #[serde(default = "half")]
+    pub max_accuracy_drop: f64,
+    /// The phases.
+    #[serde(rename = "phase")]
+    pub phases: Vec<Phase>,
+}
+
+/// What a phase does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Cross-entropy alone.
+    Dense,
+    /// Sparse Variational Dropout.
+    SparseVd,
+    /// Weights over the threshold go; the survivors train without noise and KL.
+    FineTune,
+}
+
+impl Method {
+    /// Its name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::SparseVd => "sparse-vd",
+            Self::FineTune => "fine-tune",
+        }
+    }
+}
+
+/// One phase of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// What it does.
+    pub method: Method,
+    /// Passes over the training data.
+    pub epochs: u32,
+    /// Samples per step.
+    #[serde(default = "hundred")]
+    pub batch: usize,
+    /// Learning rate of Adam for weights and biases.
+    #[serde(default = "thousandth")]
+    pub lr: f64,
+    /// Learning rate of Adam for log sigma^2; `lr` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_log_sigma2: Option<f64>,
+    /// Fraction of the phase before the learning rates fall linearly to zero.
+    #[serde(default)]
+    pub hold: f64,
+    /// Pixels by which images are shifted at random, each way.
+    #[serde(default)]
+    pub shift: u8,
+    /// log sigma^2 that weights without noise start from.
+    #[serde(default = "minus_eight")]
+    pub log_sigma2: f64,
+    /// Factor on the KL term; 1 is the evidence lower bound.
+    #[serde(default = "one")]
+    pub kl_scale: f64,
+    /// Epochs over which the KL term rises from zero.
+    #[serde(default)]
+    pub kl_warmup: f64,
+    /// From the end of this epoch on, weights over `prune_threshold` are removed for good after every epoch, and units that
+    /// die leave the computation; 0 removes nothing before the phase ends.
+    #[serde(default)]
+    pub prune_from: u32,
+    /// Threshold on `log_alpha` for that, at `prune_from`.
+    #[serde(default = "three")]
+    pub prune_threshold: f64,
+    /// Threshold on `log_alpha` for that, at the end of the phase; `prune_threshold` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune_threshold_end: Option<f64>,
+    /// Fine-tuning goes on pruning, by Fisher information, until this many weights are left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<usize>,
+    /// Fraction of the phase by which they are reached.
+    #[serde(default = "half")]
+    pub weights_by: f64,
+    /// Share of the loss that comes from the dense network's scores instead of the labels.
+    #[serde(default)]
+    pub distil: f64,
+    /// Temperature of distillation.
+    #[serde(default = "two")]
+    pub temperature: f64,
+}
+
+fn five_thousand() -> usize {
+    5000
+}
+fn hundred() -> usize {
+    100
+}
+fn three() -> f64 {
+    3.0
+}
+fn half() -> f64 {
+    0.5
+}
+fn thousandth() -> f64 {
+    1e-3
+}
+fn minus_eight() -> f64 {
+    -8.0
+}
+fn one() -> f64 {
+    1.0
+}
+fn two() -> f64 {
+    2.0
+}
+
+impl Phase {
+    /// A phase of that method with default settings.
+    pub fn new(method: Method, epochs: u32) -> Self {
+        Self {
+            method,
+            epochs,
+            batch: hundred(),
+            lr: thousandth(),
+            lr_log_sigma2: None,
+            hold: 0.0,
+            shift: 0,
+            log_sigma2: minus_eight(),
+            kl_scale: one(),
+            kl_warmup: 0.0,
+            prune_from: 0,
+            prune_threshold: three(),
+            prune_threshold_end: None,
+            weights: None,
+            weights_by: half(),
+            distil: 0.0,
+            temperature: two(),
+        }
+    }
+
+    /// Factor on the learning rates after the fraction `t` of the phase: one, then linear to zero.
+    pub(crate) fn rate_factor(&self, t: f64) -> f64 {
+        if t <= self.hold { 1.0 } else { ((1.0 - t) / (1.0 - self.hold)).clamp(0.0, 1.0) }
+    }
+
+    /// KL scale after `epoch` epochs (with fraction) of the phase.
+    pub(crate) fn kl_factor(&self, epoch: f64) -> f64 {
+        let warm = if self.kl_warmup > 0.0 { (epoch / self.kl_warmup).min(1.0) } else { 1.0 };
+        self.kl_scale * warm
+    }
+
+    /// Threshold by which weights are removed after `done` epochs, or `None` where none are.
+    pub(crate) fn prune_threshold_after(&self, done: u32) -> Option<f64> {
+        if self.method != Method::SparseVd || self.prune_from == 0 || done < self.prune_from || done >= self.epochs {
+            return None;
+        }
+        let end = self.prune_threshold_end.unwrap_or(self.prune_threshold);
+        let span = f64::from(self.epochs - self.prune_from).max(1.0);
+        let t = f64::from(done - self.prune_from) / span;
+        Some(self.prune_threshold + (end - self.prune_threshold) * t)
+    }
+}
+
+impl Recipe {
+    /// The recipe for a model that brings none: two rounds of Sparse VD, then fine-tuning.
+    pub fn default_for_compression() -> Self {
+        let search = Phase {
+            lr: 2e-3,
+            hold: 0.5,
+            kl_scale: 2.0,
+            kl_warmup: 4.0,
+            prune_from: 3,
+            ..Phase::new(Method::SparseVd, 16)
+        };
+        let settle = Phase {
+            lr: 1.5e-3,
+            lr_log_sigma2: Some(1e-2),
+            hold: 0.5,
+            prune_from: 1,
+            ..Phase::new(Method::SparseVd, 12)
+        };
+        let tune = Phase { lr: 1.5e-3, ..Phase::new(Method::FineTune, 10) };
+        Self::of(vec![search, settle, tune])
+    }
+
+    /// The recipe for training a dense network.
+    pub fn default_for_training() -> Self {
+        Self::of(vec![Phase { hold: 0.3, ..Phase::new(Method::Dense, 12) }])
+    }
+
+    fn of(phases: Vec<Phase>) -> Self {
+        Self {
+            data: None,
+            seed: 0,
+            validation: five_thousand(),
+            threshold: three(),
+            alpha: Granularity::Weight,
+            max_accuracy_drop: half(),
+            phases,
+        }
+    }
+
+    /// Reads and checks a recipe; its data path is resolved against its folder.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no TOML, has an unknown key or a value out of range.
+    pub fn read(path: &Path) -> Result<Self, CompressError> {
+        let fail = |what: String| CompressError::Recipe { path: path.into(), what };
+        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+        let mut recipe: Self = toml::from_str(&text).map_err(|e| fail(e.to_string().trim_end().replace('\n', " ")))?;
+        recipe.check().map_err(|e| fail(e.to_string()))?;
+        if let (Some(data), Some(folder)) = (&recipe.data, path.parent()) {
+            recipe.data = Some(folder.join(data));
+        }
+        Ok(recipe)
+    }
+
+    /// The recipe as TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// Checks every setting against its range.
+    ///
+    /// # Errors
+    /// The first setting out of range, with its name and range.
+    pub fn check(&self) -> Result<(), CompressError> {
+        if self.phases.is_empty() {
+            return Err(CompressError::setting("phase", "at least one [[phase]]", "none"));
+        }
+        range("threshold", self.threshold, -8.0, 8.0)?;
+        range("max_accuracy_drop", self.max_accuracy_drop, 0.0, 100.0)?;
+        for p in &self.phases {
+            range("epochs", f64::from(p.epochs), 1.0, 100_000.0)?;
+            range("batch", p.batch as f64, 1.0, 65_536.0)?;
+            range("lr", p.lr, 1e-9, 1.0)?;
+            range("lr_log_sigma2", p.lr_log_sigma2.unwrap_or(p.lr), 0.0, 1.0)?;
+            range("hold", p.hold, 0.0, 1.0)?;
+            range("shift", f64::from(p.shift), 0.0, 8.0)?;
+            range("log_sigma2", p.log_sigma2, -20.0, 5.0)?;
+            range("kl_scale", p.kl_scale, 0.0, 1000.0)?;
+            range("kl_warmup", p.kl_warmup, 0.0, 100_000.0)?;
+            range("prune_threshold", p.prune_threshold, -8.0, 8.0)?;
+            range("prune_threshold_end", p.prune_threshold_end.unwrap_or(0.0), -8.0, 8.0)?;
+            range("weights_by", p.weights_by, 0.0, 1.0)?;
+            range("distil", p.distil, 0.0, 1.0)?;
+            range("temperature", p.temperature, 0.1, 100.0)?;
+        }
+        Ok(())
+    }
+}
+
+fn range(name: &str, got: f64, least: f64, most: f64) -> Result<(), CompressError> {
+    // Not `contains` negated, so that NaN is out of range.
+    if got >= least && got <= most { Ok(()) } else { Err(CompressError::setting(name, format!("{least} to {most}"), got)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_survives_its_own_toml() {
+        let recipe = Recipe::default_for_compression();
+        assert_eq!(toml::from_str::<Recipe>(&recipe.to_toml()).unwrap(), recipe);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let mut recipe = Recipe::default_for_compression();
+        recipe.phases[0].kl_scale = f64::NAN;
+        assert!(recipe.check().unwrap_err().to_string().starts_with("kl_scale: expected 0 to 1000"));
+        let typo = "[[phase]]\nmethod = \"sparse-vd\"\nepochs = 3\nkl_scal = 2";
+        assert!(toml::from_str::<Recipe>(typo).unwrap_err().to_string().contains("kl_scal"));
+    }
+
+    #[test]
+    fn schedules_have_their_corners_where_they_say() {
+        let phase = Phase { hold: 0.5, kl_scale: 2.0, kl_warmup: 4.0, prune_from: 2, prune_threshold_end: Some(1.0), ..Phase::new(Method::SparseVd, 6) };
+        let factors: Vec<f64> = [0.0, 0.5, 0.75, 1.0].iter().map(|&t| phase.rate_factor(t)).collect();
+        assert_eq!(factors, [1.0, 1.0, 0.5, 0.0]);
+        assert_eq!([0.0, 1.0, 4.0, 9.0].map(|e| phase.kl_factor(e)), [0.0, 0.5, 2.0, 2.0]);
+        assert_eq!([1, 2, 4, 6].map(|e| phase.prune_threshold_after(e)), [None, Some(3.0), Some(2.0), None]);
+    }
+}
