@@ -1,7 +1,7 @@
 //! Errors of files: each is one line that names the file, what was expected and what came.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sparsevd_model::ModelError;
 
@@ -13,7 +13,7 @@ pub enum FormatError {
     #[error("{}: cannot {action}: {error}", path.display())]
     Io {
         /// The file or folder.
-        path: PathBuf,
+        path: Box<Path>,
         /// What was tried, for instance `read`.
         action: &'static str,
         /// What the system said.
@@ -23,13 +23,13 @@ pub enum FormatError {
     #[error("{}: exists already and overwriting was not asked for", path.display())]
     Exists {
         /// The file.
-        path: PathBuf,
+        path: Box<Path>,
     },
     /// Something in a file is not as its format has it.
     #[error("{}: {what}: expected {expected}, got {got}", path.display())]
     Invalid {
         /// The file.
-        path: PathBuf,
+        path: Box<Path>,
         /// The part of the file at fault.
         what: String,
         /// What the format has there.
@@ -41,7 +41,7 @@ pub enum FormatError {
     #[error("{}: tensor `{tensor}`: {what}: expected {expected}, got {got}", path.display())]
     Tensor {
         /// The file.
-        path: PathBuf,
+        path: Box<Path>,
         /// The tensor at fault.
         tensor: String,
         /// Its property at fault.
@@ -55,9 +55,9 @@ pub enum FormatError {
     #[error("{}: {error}", path.display())]
     Model {
         /// The file.
-        path: PathBuf,
+        path: Box<Path>,
         /// What is wrong with the network.
-        error: ModelError,
+        error: Box<ModelError>,
     },
     /// A dataset does not fit the network, or is no dataset.
     #[error("dataset: {what}: expected {expected}, got {got}")]
@@ -113,7 +113,7 @@ impl FormatError {
     pub(crate) fn model(path: &Path, error: ModelError) -> Self {
         Self::Model {
             path: path.into(),
-            error,
+            error: Box::new(error),
         }
     }
 }

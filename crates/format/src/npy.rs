@@ -19,6 +19,11 @@ pub(crate) const MAX_BYTES: u64 = 8 << 30;
 /// Longest `.npy` header that is parsed; numpy writes 128 bytes.
 const MAX_HEADER: usize = 1 << 13;
 
+/// Element types of `.npy` that are read, without their byte order.
+const KINDS: [&str; 12] = [
+    "b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8",
+];
+
 /// Numbers of an [`Array`] in C order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ArrayData {
@@ -182,7 +187,7 @@ fn parse_npy(path: &Path, name: &str, mut reader: impl Read) -> Result<Array, Fo
         wrong(
             "npy header",
             "a dictionary of descr, fortran_order and shape",
-            e.to_string(),
+            one_line(&e.to_string()),
         )
     })?;
     let described = header.type_descriptor.to_string();
@@ -206,7 +211,7 @@ fn parse_npy(path: &Path, name: &str, mut reader: impl Read) -> Result<Array, Fo
     let size: usize = kind
         .get(1..)
         .and_then(|digits| digits.parse().ok())
-        .filter(|n| matches!(n, 1 | 2 | 4 | 8))
+        .filter(|_| KINDS.contains(&kind))
         .ok_or_else(unsupported)?;
     let elements = header
         .shape
@@ -281,6 +286,11 @@ fn parse_npy(path: &Path, name: &str, mut reader: impl Read) -> Result<Array, Fo
         shape: header.shape,
         data,
     })
+}
+
+/// The parser draws pictures of its errors over several lines.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The bytes of an `.npy` header, up to a little more than [`MAX_HEADER`].

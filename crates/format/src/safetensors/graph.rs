@@ -197,7 +197,6 @@ fn parse(path: &Path, what: &str, json: &str) -> Result<Graph, FormatError> {
             e.to_string(),
         )
     })?;
-    graph.check().map_err(|e| FormatError::model(path, e))?;
     if graph.inputs.is_empty() {
         return Err(FormatError::invalid(
             path,
@@ -217,5 +216,6 @@ fn parse(path: &Path, what: &str, json: &str) -> Result<Graph, FormatError> {
             ));
         }
     }
+    graph.check().map_err(|e| FormatError::model(path, e))?;
     Ok(graph)
 }

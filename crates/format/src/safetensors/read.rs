@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sparsevd_model::{Csr, Dense, Network, Shape, Weights};
+use sparsevd_model::{Csr, Dense, ModelError, Network, Shape, Weights};
 
 use super::graph::{Found, GraphSource, find, unused};
 use super::{Container, CsrNames, MAX_ELEMENTS, metadata_keys};
@@ -181,52 +181,37 @@ fn csr(path: &Path, file: &Container<'_>, name: &str, shape: &Shape) -> Result<C
     }
     let crow_indices = file.indices(&names.crow_indices, false)?;
     let col_indices = file.indices(&names.col_indices, true)?;
-    let mut values = match file.dtype(&names.values)? {
+    let dtype = file.dtype(&names.values)?;
+    let quantised = dtype == Dtype::I8;
+    let values = match dtype {
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => file.floats(&names.values)?,
         Dtype::I8 => (file.integers(&names.values)?.into_iter())
             .map(|q| q as f32)
             .collect(),
         other => return Err(file.wrong_dtype(&names.values, "F32, F16, BF16 or I8", other)),
     };
-    let quantised = file.dtype(&names.values)? == Dtype::I8;
     if !quantised && file.contains(&names.scale) {
         return Err(FormatError::tensor(
             path,
             &names.scale,
             "scale",
             "one only beside I8 values",
-            file.dtype(&names.values)?.to_string(),
+            dtype.to_string(),
         ));
     }
-    let scale = match quantised {
-        true => scale(path, file, &names.scale, rows)?,
-        false => vec![],
-    };
-    let csr = Csr::try_new(
-        shape.clone(),
-        crow_indices.clone(),
-        col_indices,
-        // The scales come after: what they apply to is only known once the rows are checked.
-        std::mem::take(&mut values),
-    )
-    .map_err(|e| FormatError::model(path, e.for_tensor(name)))?;
+    let broken = |e: ModelError| FormatError::model(path, e.for_tensor(name));
+    let csr = Csr::try_new(shape.clone(), crow_indices, col_indices, values).map_err(broken)?;
     if !quantised {
         return Ok(csr);
     }
-    let mut scaled = csr.values().to_vec();
+    let scale = scale(path, file, &names.scale, rows)?;
+    let mut scaled = Vec::with_capacity(csr.nonzeros());
     for row in 0..rows {
-        let factor = scale[row.min(scale.len() - 1)];
-        for v in &mut scaled[crow_indices[row] as usize..crow_indices[row + 1] as usize] {
-            *v *= factor;
-        }
+        let factor = scale[if scale.len() == 1 { 0 } else { row }];
+        scaled.extend(csr.row(row).1.iter().map(|q| q * factor));
     }
-    Csr::try_new(
-        shape.clone(),
-        crow_indices,
-        csr.col_indices().to_vec(),
-        scaled,
-    )
-    .map_err(|e| FormatError::model(path, e.for_tensor(name)))
+    let (crow, col) = (csr.crow_indices().to_vec(), csr.col_indices().to_vec());
+    Csr::try_new(shape.clone(), crow, col, scaled).map_err(broken)
 }
 
 fn scale(

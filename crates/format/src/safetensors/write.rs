@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::json;
 use sparsevd_model::{Csr, Network, Weights};
 
-use super::{CsrNames, metadata_keys};
+use super::{CsrNames, MAX_ELEMENTS, metadata_keys};
 use crate::{FormatError, write_atomically};
 
 /// Element type that the values of weights are written as. Biases are always F32.
@@ -139,15 +139,7 @@ impl<'n> Plan<'n> {
                     source: Source::Floats(&dense.values),
                 }),
                 Weights::Csr(csr) => {
-                    if name == "v" {
-                        return Err(FormatError::tensor(
-                            path,
-                            name,
-                            "name",
-                            "another name: `v` is the version in the metadata",
-                            "v",
-                        ));
-                    }
+                    check_csr(path, name, csr, &weights)?;
                     sparse.insert(name.clone(), json!({"layout": "csr", "shape": csr.shape()}));
                     tensors.extend(csr_parts(path, name, csr, values(name), options.profile)?);
                 }
@@ -239,6 +231,30 @@ fn encode<T: Copy, const N: usize>(
         buffer.clear();
         buffer.extend(chunk.iter().flat_map(|v| bytes(*v)));
         out.write_all(&buffer)?;
+    }
+    Ok(())
+}
+
+/// What a reader checks of a CSR tensor before it looks at the numbers.
+fn check_csr(
+    path: &Path,
+    name: &str,
+    csr: &Csr,
+    weights: &BTreeSet<&str>,
+) -> Result<(), FormatError> {
+    let wrong = |what: &str, expected: &str, got: String| {
+        Err(FormatError::tensor(path, name, what, expected, got))
+    };
+    if name == "v" {
+        let expected = "another name: `v` is the version in the metadata";
+        return wrong("name of a CSR weight", expected, name.into());
+    }
+    if !weights.contains(name) {
+        return wrong("layout", "dense, as it is no node's weight", "csr".into());
+    }
+    if csr.shape().elements() > MAX_ELEMENTS {
+        let expected = format!("at most {MAX_ELEMENTS} elements");
+        return wrong("shape", &expected, csr.shape().to_string());
     }
     Ok(())
 }
