@@ -67,7 +67,7 @@ fn parse(path: &Path, mut reader: impl Read) -> Result<Array, FormatError> {
             FormatError::invalid(
                 path,
                 "IDX dimensions",
-                format!("an array of at most {MAX_BYTES} bytes"),
+                format!("at most {MAX_BYTES} bytes"),
                 Shape(shape.clone()).to_string(),
             )
         })?;

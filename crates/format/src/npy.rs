@@ -13,7 +13,7 @@ use sparsevd_model::Shape;
 use crate::safetensors::Container;
 use crate::{FormatError, read_idx, read_png, write_atomically};
 
-/// Most bytes that one array may unpack to.
+/// Most bytes that the arrays of one file may unpack to.
 pub(crate) const MAX_BYTES: u64 = 8 << 30;
 
 /// Longest `.npy` header that is parsed; numpy writes 128 bytes.
@@ -48,6 +48,16 @@ impl ArrayData {
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes in memory.
+    fn bytes(&self) -> u64 {
+        let size = match self {
+            Self::U8(_) => 1,
+            Self::I64(_) => 8,
+            Self::F32(_) => 4,
+        };
+        self.len() as u64 * size
     }
 
     /// What kind of numbers these are, for messages.
@@ -138,7 +148,7 @@ pub(crate) fn safetensors_arrays(path: &Path) -> Result<Vec<(String, Array)>, Fo
 pub fn read_npy(path: impl AsRef<Path>) -> Result<Array, FormatError> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|e| FormatError::io(path, "read", e))?;
-    parse_npy(path, "array", BufReader::new(file))
+    parse_npy(path, "array", BufReader::new(file), MAX_BYTES)
 }
 
 /// Reads all arrays of an `.npz` file, compressed or not, in the order of the file.
@@ -157,18 +167,26 @@ fn parse_npz(path: &Path, reader: impl Read + Seek) -> Result<Vec<(String, Array
     };
     let mut archive = zip::ZipArchive::new(reader).map_err(broken)?;
     let mut arrays = Vec::new();
+    // Entries may share their packed bytes, so what is bounded is the sum.
+    let mut left = MAX_BYTES;
     for index in 0..archive.len() {
         let entry = archive.by_index(index).map_err(broken)?;
         let name = entry.name().to_owned();
         let name = name.strip_suffix(".npy").unwrap_or(&name).to_owned();
-        let array = parse_npy(path, &name, BufReader::new(entry))?;
+        let array = parse_npy(path, &name, BufReader::new(entry), left)?;
+        left -= array.data.bytes().min(left);
         arrays.push((name, array));
     }
     Ok(arrays)
 }
 
 /// One `.npy` stream. Its data is read up to the size that the header gives, and only then believed.
-fn parse_npy(path: &Path, name: &str, mut reader: impl Read) -> Result<Array, FormatError> {
+fn parse_npy(
+    path: &Path,
+    name: &str,
+    mut reader: impl Read,
+    limit: u64,
+) -> Result<Array, FormatError> {
     let wrong = |what: &str, expected: &str, got: String| {
         FormatError::tensor(path, name, what, expected, got)
     };
@@ -219,9 +237,9 @@ fn parse_npy(path: &Path, name: &str, mut reader: impl Read) -> Result<Array, Fo
         .try_fold(1usize, |n, &d| n.checked_mul(d));
     let length = elements
         .and_then(|n| n.checked_mul(size))
-        .filter(|n| *n as u64 <= MAX_BYTES)
+        .filter(|n| *n as u64 <= limit)
         .ok_or_else(|| {
-            let expected = format!("an array of at most {MAX_BYTES} bytes");
+            let expected = format!("at most {limit} bytes, of {MAX_BYTES} a file");
             wrong(
                 "npy shape",
                 &expected,

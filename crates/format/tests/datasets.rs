@@ -7,6 +7,7 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use proptest::prelude::*;
 use sparsevd_format::*;
 use sparsevd_model::{Preprocessing, Shape};
 
@@ -500,4 +501,49 @@ fn a_safetensors_set_loads() {
         (set.labels.as_slice(), set.shape),
         ([1, 256].as_slice(), Shape::from([1, 1, 2]))
     );
+}
+
+/// One small valid file of each kind.
+fn every_kind(folder: &Path) -> Vec<Vec<u8>> {
+    let plain = npy("<f4", false, "(2, 3)", &[1; 24]);
+    let path = folder.join("x.png");
+    write_png(&path, 3, 2, png::ColorType::Rgb, &[7; 18]);
+    let images = idx(8, &[2, 2, 2], &[1; 8]);
+    vec![
+        npz(&[("a", plain.clone()), ("b", plain.clone())], true),
+        npz(&[("a", plain.clone())], false),
+        plain,
+        gzip(&images),
+        images,
+        fs::read(path).unwrap(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn flipped_and_cut_files_never_panic(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        static FILES: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flipped");
+        for mut bytes in FILES.get_or_init(|| every_kind(folder.path())).clone() {
+            for (at, flip) in &flips {
+                let at = at.index(bytes.len());
+                bytes[at] ^= flip;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            fs::write(&path, &bytes).unwrap();
+            if let Ok(arrays) = read_array(&path) {
+                for (_, array) in arrays {
+                    prop_assert_eq!(array.shape.iter().product::<usize>(), array.data.len());
+                }
+            }
+        }
+    }
 }

@@ -124,7 +124,8 @@ fn a_file_is_the_same_bytes_every_time_and_keeps_foreign_metadata() {
 
 #[test]
 fn original_shapes_come_back() {
-    let network = tiny();
+    let mut network = tiny();
+    (network.original_shapes).insert("fc1.bias".into(), Shape::from([5]));
     let loaded = read(&write_network_bytes(&network, &WriteOptions::default()).unwrap());
     assert_eq!(
         loaded.network.original_shapes["fc1.weight"],
@@ -255,6 +256,17 @@ fn what_could_not_be_read_is_not_written() {
     }
     let error = write_network_bytes(&nan, &WriteOptions::default()).unwrap_err();
     assert!(error.to_string().contains("`fc1.bias`"), "{error}");
+
+    let mut grown = tiny();
+    (grown.original_shapes).insert("fc2.weight".into(), Shape::from([1, 3]));
+    let error = write_network_bytes(&grown, &WriteOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("`fc2.weight`"), "{error}");
+
+    let mut sparse_bias = tiny();
+    let csr = sparsevd_model::Csr::from_dense(&tiny().tensors["fc2.bias"].to_dense());
+    (sparse_bias.tensors).insert("fc2.bias".into(), Weights::Csr(csr));
+    let error = write_network_bytes(&sparse_bias, &WriteOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("`fc2.bias`"), "{error}");
 
     let mut twice = tiny();
     let bias = twice.tensors["fc1.bias"].clone();

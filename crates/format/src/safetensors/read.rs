@@ -281,32 +281,44 @@ fn original_shapes(
     file: &Container<'_>,
     network: &Network,
 ) -> Result<BTreeMap<String, Shape>, FormatError> {
-    let what = format!("__metadata__[\"{}\"]", metadata_keys::ORIGINAL);
     let shapes = versioned::<Shape>(path, file, metadata_keys::ORIGINAL)?;
     for (name, shape) in &shapes {
-        check_shape(path, name, &what, shape)?;
-        let Some(now) = network.tensors.get(name).map(Weights::shape) else {
-            return Err(FormatError::tensor(
-                path,
-                name,
-                format!("original shape in {what}"),
-                "a tensor that the network has",
-                "none of that name",
-            ));
-        };
-        let shrunk = now.dims().len() == shape.dims().len()
-            && now.dims().iter().zip(shape.dims()).all(|(n, o)| n <= o);
-        if !shrunk {
-            return Err(FormatError::tensor(
-                path,
-                name,
-                format!("original shape in {what}"),
-                format!("a shape that holds the present one, {now}"),
-                shape.to_string(),
-            ));
-        }
+        check_original(path, name, shape, network)?;
     }
     Ok(shapes)
+}
+
+/// Checks that a shape can be what a tensor of the network had before dead units were removed.
+pub(super) fn check_original(
+    path: &Path,
+    name: &str,
+    shape: &Shape,
+    network: &Network,
+) -> Result<(), FormatError> {
+    let wrong = |expected: String, got: String| {
+        let what = format!(
+            "original shape in __metadata__[\"{}\"]",
+            metadata_keys::ORIGINAL
+        );
+        Err(FormatError::tensor(path, name, what, expected, got))
+    };
+    let Some(now) = network.tensors.get(name).map(Weights::shape) else {
+        return wrong(
+            "a tensor that the network has".into(),
+            "none of that name".into(),
+        );
+    };
+    let holds = now.dims().len() == shape.dims().len()
+        && now.dims().iter().zip(shape.dims()).all(|(n, o)| n <= o);
+    if !holds || shape.elements() > MAX_ELEMENTS {
+        return wrong(
+            format!(
+                "a shape that holds the present one, {now}, of at most {MAX_ELEMENTS} elements"
+            ),
+            shape.to_string(),
+        );
+    }
+    Ok(())
 }
 
 fn check_shape(path: &Path, name: &str, what: &str, shape: &Shape) -> Result<(), FormatError> {

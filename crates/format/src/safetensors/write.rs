@@ -9,6 +9,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::json;
 use sparsevd_model::{Csr, Network, Weights};
 
+use super::read::check_original;
 use super::{CsrNames, MAX_ELEMENTS, metadata_keys};
 use crate::{FormatError, write_atomically};
 
@@ -117,6 +118,9 @@ impl<'n> Plan<'n> {
             tensor
                 .check_finite()
                 .map_err(|e| FormatError::model(path, e.for_tensor(name)))?;
+        }
+        for (name, shape) in &network.original_shapes {
+            check_original(path, name, shape, network)?;
         }
         let weights: BTreeSet<&str> = network
             .graph
