@@ -68,11 +68,36 @@ struct Planes {
 }
 
 /// What one plane holds: at (row, column), input pixel (row * stride + y, column * stride + x) of a channel.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Plane {
     channel: usize,
     y: isize,
     x: isize,
+    /// Rows, then columns, whose input does not lie in the padding.
+    inside: [Range<usize>; 2],
+}
+
+impl Plane {
+    fn new(
+        channel: usize,
+        at: [isize; 2],
+        strides: [usize; 2],
+        size: [usize; 2],
+        input: [usize; 2],
+    ) -> Self {
+        let inside = [0, 1].map(|d| {
+            let first = at[d].min(0).unsigned_abs().div_ceil(strides[d]);
+            let end = input[d].saturating_add_signed(-at[d]).div_ceil(strides[d]);
+            let end = end.min(size[d]);
+            first.min(end)..end
+        });
+        Self {
+            channel,
+            y: at[0],
+            x: at[1],
+            inside,
+        }
+    }
 }
 
 impl SparseConv {
@@ -120,11 +145,23 @@ impl SparseConv {
         assert_eq!(weight.cols(), per_group * kh * kw, "columns of the weight");
         assert!(channels.end <= out, "channels {channels:?} of {out}");
         let bias = bias_or_zero(bias, out);
+        let nonzeros = channels
+            .clone()
+            .map(|row| weight.row(row).0.len())
+            .sum::<usize>();
+        let per_channel = nonzeros as f64 / (channels.len() * per_group).max(1) as f64;
         let plan = match layout {
-            Layout::Tiled => Plan::tiled(window, input, [oh, ow]),
-            Layout::Single => {
-                Plan::single(weight, shape, window, groups, &channels, input, [oh, ow])
-            }
+            Layout::Tiled => Plan::tiled(per_channel, window, input, [oh, ow]),
+            Layout::Single => Plan::single(
+                per_channel,
+                weight,
+                shape,
+                window,
+                groups,
+                &channels,
+                input,
+                [oh, ow],
+            ),
         };
         let out_per_group = out / groups;
         let per_block = plan.channels_per_block;
@@ -298,7 +335,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn tiled(window: &Window, [c, h, w]: [usize; 3], [oh, ow]: [usize; 2]) -> Self {
+    fn tiled(
+        per_channel: f64,
+        window: &Window,
+        [c, h, w]: [usize; 3],
+        [oh, ow]: [usize; 2],
+    ) -> Self {
         let [top, left, bottom, right] = window.pads;
         let size = [h + top + bottom, w + left + right];
         let map = size[0] * size[1] * LANES;
@@ -325,7 +367,10 @@ impl Plan {
             },
             pitch: oh * ow * LANES,
             direct: true,
-            channels_per_block: select::conv_block(reach(0) * (3 * sx + reach(1)) * LANES),
+            channels_per_block: select::conv_block(
+                reach(0) * (3 * sx + reach(1)) * LANES,
+                per_channel,
+            ),
             size,
             first_plane: Vec::new(),
         }
@@ -333,12 +378,13 @@ impl Plan {
 
     #[allow(clippy::too_many_arguments, reason = "what a convolution is")]
     fn single(
+        per_channel: f64,
         weight: &Csr,
         [out, per_group, kh, kw]: [usize; 4],
         window: &Window,
         groups: usize,
         channels: &Range<usize>,
-        [c, _, _]: [usize; 3],
+        [c, h, w]: [usize; 3],
         [oh, ow]: [usize; 2],
     ) -> Self {
         let ([sy, sx], [dy, dx]) = (window.strides, window.dilations);
@@ -351,20 +397,16 @@ impl Plan {
                 used[(channel * kw + k % kw) * sy + k / kw % kh * dy % sy] = true;
             }
         }
-        let all = (0..c * kw * sy).map(|i| Plane {
-            channel: i / sy / kw,
-            y: (i % sy) as isize - top as isize,
-            x: (i / sy % kw * dx) as isize - left as isize,
-        });
-        let planes: Vec<Plane> = all
-            .zip(&used)
-            .filter(|(_, used)| **used)
-            .map(|(p, _)| p)
-            .collect();
         // Eight, not sixteen: two rows of eight share a line, and a line at half a cache line costs nothing.
         let pitch = ow.next_multiple_of(8);
         let down = (kh - 1) * dy / sy;
         let rows = oh + down;
+        let plane = |i: usize| {
+            let y = (i % sy) as isize - top as isize;
+            let x = (i / sy % kw * dx) as isize - left as isize;
+            Plane::new(i / sy / kw, [y, x], [sy, sx], [rows, ow], [h, w])
+        };
+        let planes: Vec<Plane> = (0..c * kw * sy).filter(|i| used[*i]).map(plane).collect();
         let lines = (oh * pitch).div_ceil(LANES);
         // An odd number of cache lines, so that planes do not all fall on the same sets of the cache.
         let len = (down * pitch + lines * LANES).div_ceil(LANES) | 1;
@@ -373,7 +415,7 @@ impl Plan {
             .map(|ch| planes.partition_point(|p| p.channel < ch))
             .collect();
         let direct = pitch == ow && (oh * ow).is_multiple_of(LANES);
-        let per_channel = planes.len().div_ceil(c.max(1)).max(1);
+        let planes_per_channel = planes.len().div_ceil(c.max(1)).max(1);
         Self {
             copied: planes.len() * len,
             copy: Copy::Planes(Planes {
@@ -394,7 +436,10 @@ impl Plan {
             },
             pitch: lines * LANES,
             direct,
-            channels_per_block: select::conv_block(per_channel * (4 * LANES + down * pitch)),
+            channels_per_block: select::conv_block(
+                planes_per_channel * (4 * LANES + down * pitch),
+                per_channel,
+            ),
             size: [rows, pitch],
             first_plane,
         }
@@ -495,38 +540,55 @@ fn pad_body(
 /// One input into its planes.
 #[inline(always)]
 fn deal_body(planes: &Planes, x: &[f32], to: &mut [f32], [h, w]: [usize; 2]) {
+    const V: usize = 8;
     let [sy, sx] = planes.strides;
+    let (pitch, width, step) = (planes.pitch, planes.width, sy * w);
+    assert!(pitch.is_multiple_of(V));
     for (plane, to) in planes.planes.iter().zip(to.chunks_exact_mut(planes.len)) {
-        let map = &x[plane.channel * h * w..][..h * w];
-        // Outputs whose input lies inside the row.
-        let before = plane.x.min(0).unsigned_abs();
-        let first = before.div_ceil(sx).min(planes.width);
-        let inside = w
-            .saturating_add_signed(-plane.x)
-            .div_ceil(sx)
-            .min(planes.width);
-        let n = inside.saturating_sub(first);
-        let start = (first * sx).wrapping_add_signed(plane.x);
-        for (row, to) in to
-            .chunks_exact_mut(planes.pitch)
-            .take(planes.rows)
-            .enumerate()
-        {
-            let iy = (row * sy).wrapping_add_signed(plane.y);
-            if iy >= h || n == 0 {
-                to.fill(0.0);
-                continue;
-            }
-            let from = &map[iy * w + start..(iy + 1) * w];
-            if n < planes.width {
-                to.fill(0.0);
-            }
-            if sx == 1 {
-                copy_short(&from[..n], &mut to[first..first + n]);
-            } else {
-                for (i, to) in to[first..first + n].iter_mut().enumerate() {
-                    *to = from[i * sx];
+        let [rows, columns] = &plane.inside;
+        let to = &mut to[..planes.rows * pitch];
+        if columns.is_empty() || rows.is_empty() {
+            to.fill(0.0);
+            continue;
+        }
+        if rows.len() < planes.rows {
+            to[..rows.start * pitch].fill(0.0);
+            to[rows.end * pitch..].fill(0.0);
+        }
+        // Where the input of output 0 of a row would lie; before the row, where there is padding.
+        let origin = (plane.channel * h * w) as isize + plane.y * w as isize + plane.x;
+        let start = |row: usize| origin + (row * step) as isize;
+        // Rows that may be read in whole vectors: what lies past their ends is overwritten with zeros below, or read by nobody.
+        let mut whole = rows.clone();
+        if sx != 1 {
+            whole.end = whole.start;
+        }
+        while whole.start < whole.end && start(whole.start) < 0 {
+            whole.start += 1;
+        }
+        while whole.start < whole.end && start(whole.end - 1) + pitch as isize > x.len() as isize {
+            whole.end -= 1;
+        }
+        for v in 0..pitch / V {
+            // Down the columns, lest the compiler make each row a call to `memcpy`.
+            for row in whole.clone() {
+                // SAFETY: `start(row)..start(row) + pitch` lies in `x`, row `row` in `to`, and `pitch` is a multiple of `V`.
+                unsafe {
+                    let from = x.as_ptr().offset(start(row)).add(v * V);
+                    let to = to.as_mut_ptr().add(row * pitch + v * V);
+                    to.cast::<[f32; V]>()
+                        .write_unaligned(from.cast::<[f32; V]>().read_unaligned());
                 }
+            }
+        }
+        for row in rows.clone().filter(|row| !whole.contains(row)) {
+            for i in columns.clone() {
+                to[row * pitch + i] = x[(start(row) + (i * sx) as isize) as usize];
+            }
+        }
+        for i in (0..columns.start).chain(columns.end..width) {
+            for row in rows.clone() {
+                to[row * pitch + i] = 0.0;
             }
         }
     }

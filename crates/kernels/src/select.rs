@@ -86,8 +86,13 @@ pub(crate) fn spmm_tile(weight: &Csr) -> SpmmTile {
     SpmmTile { columns, lines }
 }
 
-/// Input channels in a block of a convolution, when the inputs of one strip of outputs take so many floats per channel.
-pub(crate) fn conv_block(floats_per_channel: usize) -> usize {
-    const CACHE: usize = 5 * 1024;
-    (CACHE / floats_per_channel).max(1)
+/// Input channels in a block of a convolution, when the inputs of one strip of outputs take so many floats per channel, and
+/// so many weights of one filter are not zero per channel.
+pub(crate) fn conv_block(floats: usize, weights: f64) -> usize {
+    /// Floats of the first-level cache that inputs may take.
+    const CACHE: usize = 6 * 1024;
+    /// Weights of a filter in a block that pay for loading and storing its sums.
+    const WORTH: f64 = 16.0;
+    let worth = (WORTH / weights.max(0.01)).ceil() as usize;
+    (CACHE / floats).max(worth).max(1)
 }

@@ -234,12 +234,8 @@ unsafe fn strips<S: Simd, O: Offset, const UNIT: usize>(
         let mut line = 0;
         // SAFETY: `at` stays inside the strips and lines of the caller's contract.
         unsafe {
-            let at = |line: usize| {
-                (
-                    x.add(strip * walk.x_strip + line * walk.x_line),
-                    y.add(strip * walk.y_strip + line * walk.y_line),
-                )
-            };
+            let (x, y) = (x.add(strip * walk.x_strip), y.add(strip * walk.y_strip));
+            let at = |line: usize| (x.add(line * walk.x_line), y.add(line * walk.y_line));
             if S::N == 16 {
                 while sell.wide >= 4 && line + 4 <= walk.lines {
                     let (x, y) = at(line);
@@ -283,44 +279,57 @@ unsafe fn lines<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
         let bounded = bounds.min > f32::NEG_INFINITY || bounds.max < f32::INFINITY;
         for block in &sell.blocks {
-            let xs: [*const u8; T] = std::array::from_fn(|t| {
-                x.add(block.base + t / per_line * walk.x_line + t % per_line * S::N)
-                    .cast()
-            });
+            let (mut xs, mut place) = ([x.cast::<u8>(); T], [0; T]);
+            for t in 0..T {
+                let (line, part) = (t / per_line, t % per_line * S::N);
+                xs[t] = x.add(block.base + line * walk.x_line + part).cast();
+                place[t] = line * walk.y_line + part;
+            }
             let end = groups.add(block.groups);
             let (first, clamped) = (block.first, block.last && bounded);
             while groups < end {
                 let group = &*groups;
                 groups = groups.add(1);
-                let ys: [*mut f32; 4] = group.rows.map(|row| y.add(row as usize));
-                let place = |t: usize| t / per_line * walk.y_line + t % per_line * S::N;
-                let mut acc: [[S::V; T]; 4] = if first {
-                    group.bias.map(|bias| [S::splat(bias); T])
-                } else {
-                    ys.map(|y| std::array::from_fn(|t| S::load(y.add(place(t)))))
-                };
+                // Plain loops: a closure given to `map` or `from_fn` may not be inlined, and then lacks the instruction set.
+                let mut acc = [[low; T]; 4];
+                for r in 0..4 {
+                    let bias = S::splat(group.bias[r]);
+                    let y = y.add(group.rows[r] as usize);
+                    for t in 0..T {
+                        acc[r][t] = if first {
+                            bias
+                        } else {
+                            S::load(y.add(place[t]))
+                        };
+                    }
+                }
                 let last = offsets.add(group.steps as usize);
                 while offsets < last {
                     let quad = S::quad(weights.cast());
                     let at = O::bytes::<UNIT>(offsets);
                     weights = weights.add(1);
                     offsets = offsets.add(1);
-                    let mut row = |r: usize, w: S::V| {
+                    let quad = [
+                        S::lane::<0>(quad),
+                        S::lane::<1>(quad),
+                        S::lane::<2>(quad),
+                        S::lane::<3>(quad),
+                    ];
+                    for r in 0..4 {
                         for t in 0..T {
-                            acc[r][t] = S::fma(w, S::load(xs[t].add(at[r]).cast()), acc[r][t]);
+                            acc[r][t] =
+                                S::fma(quad[r], S::load(xs[t].add(at[r]).cast()), acc[r][t]);
                         }
-                    };
-                    row(0, S::lane::<0>(quad));
-                    row(1, S::lane::<1>(quad));
-                    row(2, S::lane::<2>(quad));
-                    row(3, S::lane::<3>(quad));
+                    }
                 }
-                if clamped {
-                    acc = acc.map(|row| row.map(|v| S::clamp(v, low, high)));
-                }
-                for (acc, y) in acc.iter().zip(ys) {
-                    for (t, &v) in acc.iter().enumerate() {
-                        S::store(y.add(place(t)), v);
+                for r in 0..4 {
+                    let y = y.add(group.rows[r] as usize);
+                    for t in 0..T {
+                        let v = acc[r][t];
+                        S::store(
+                            y.add(place[t]),
+                            if clamped { S::clamp(v, low, high) } else { v },
+                        );
                     }
                 }
             }
@@ -339,7 +348,12 @@ impl Offset for u64 {
     unsafe fn bytes<const UNIT: usize>(p: *const Self) -> [usize; 4] {
         // SAFETY: the caller vouches for the pointer.
         let q = unsafe { p.read() } as usize;
-        [q & 0xffff, q >> 16 & 0xffff, q >> 32 & 0xffff, q >> 48].map(|o| o * UNIT)
+        [
+            (q & 0xffff) * UNIT,
+            (q >> 16 & 0xffff) * UNIT,
+            (q >> 32 & 0xffff) * UNIT,
+            (q >> 48) * UNIT,
+        ]
     }
 }
 
@@ -347,6 +361,12 @@ impl Offset for [u32; 4] {
     #[inline(always)]
     unsafe fn bytes<const UNIT: usize>(p: *const Self) -> [usize; 4] {
         // SAFETY: the caller vouches for the pointer.
-        unsafe { p.read() }.map(|o| o as usize * UNIT)
+        let [a, b, c, d] = unsafe { p.read() };
+        [
+            a as usize * UNIT,
+            b as usize * UNIT,
+            c as usize * UNIT,
+            d as usize * UNIT,
+        ]
     }
 }
