@@ -39,6 +39,7 @@ mod sell;
 mod simd;
 pub mod spmm;
 pub mod spmv;
+mod table;
 pub mod training;
 
 pub use activation::Activation;

@@ -1,0 +1,299 @@
+//! One vector through a sparse matrix with the vector held in registers as a lookup table (AVX-512).
+//!
+//! Sixteen rows of a group are the sixteen lanes. A unit of work is a window of [`Format::window`] columns, whose inputs sit in two or four
+//! registers, and [`Format::steps`] steps: in each, every lane picks one input of the window by a permutation with two tables, and multiplies it by its
+//! own weight. Rows are sorted by non-zeros, so that the rows of a group end together; windows begin wherever the slowest row of the group
+//! stands, so that rows rarely wait for each other. Slots without a non-zero have weight 0, which is only right for
+//! finite inputs; others take a slow loop that skips such slots.
+
+#![cfg(target_arch = "x86_64")]
+
+use std::arch::x86_64::*;
+
+use sparsevd_model::Csr;
+
+use crate::Isa;
+use crate::activation::Bounds;
+use crate::isa::Level;
+
+const LANES: usize = 16;
+
+/// Columns per window and steps per unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Format {
+    window: usize,
+    steps: usize,
+}
+
+/// Every format there is a kernel for.
+const FORMATS: [Format; 6] = {
+    const fn format(window: usize, steps: usize) -> Format {
+        Format { window, steps }
+    }
+    [
+        format(32, 1),
+        format(32, 2),
+        format(32, 4),
+        format(64, 1),
+        format(64, 2),
+        format(64, 4),
+    ]
+};
+
+impl Format {
+    /// Estimated cycles of a unit: loads and vector operations overlap.
+    fn cost(self) -> f64 {
+        let (window, steps) = ((self.window / LANES) as f64, self.steps as f64);
+        let loads = 1.3 * window + 1.4 * steps;
+        let operations = steps * if self.window == 32 { 2.0 } else { 4.0 };
+        loads.max(operations) + 1.0
+    }
+}
+
+/// A packed sparse matrix.
+///
+/// # Invariants
+/// - units of all groups add up to `bases`; `indices` and `weights` have `format.steps` elements per unit
+/// - a base plus the window is at most the number of columns, or base is 0 and columns are fewer than the window
+/// - a base plus an index is below the number of columns; rows of groups are below the number of rows
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    rows: usize,
+    cols: usize,
+    format: Format,
+    groups: Vec<Group>,
+    bases: Vec<u32>,
+    indices: Vec<[u8; LANES]>,
+    weights: Vec<Lanes>,
+}
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Lanes([f32; LANES]);
+
+#[derive(Debug, Clone)]
+struct Group {
+    bias: Lanes,
+    rows: [u32; LANES],
+    /// Rows that count, the others repeat.
+    lanes: usize,
+    units: usize,
+}
+
+impl Table {
+    /// Packs a range of rows, or says that this machine has no such kernel or that it would not pay.
+    pub fn pack(
+        isa: Isa,
+        weight: &Csr,
+        bias: &[f32],
+        rows: std::ops::Range<usize>,
+    ) -> Option<Self> {
+        if isa.level() != Level::Avx512 {
+            return None;
+        }
+        let pack = |format| Self::pack_as(format, weight, bias, rows.clone());
+        FORMATS
+            .into_iter()
+            .map(pack)
+            .min_by(|a, b| a.cost().total_cmp(&b.cost()))
+    }
+
+    /// Estimated cycles of a run.
+    pub fn cost(&self) -> f64 {
+        self.bases.len() as f64 * self.format.cost()
+    }
+
+    fn pack_as(format: Format, weight: &Csr, bias: &[f32], rows: std::ops::Range<usize>) -> Self {
+        let mut order: Vec<usize> = rows.clone().collect();
+        order.sort_by_key(|&row| std::cmp::Reverse(weight.row(row).0.len()));
+        let mut packed = Self {
+            rows: rows.len(),
+            cols: weight.cols(),
+            format,
+            groups: Vec::new(),
+            bases: Vec::new(),
+            indices: Vec::new(),
+            weights: Vec::new(),
+        };
+        for group in order.chunks(LANES) {
+            let mut left: Vec<_> = group.iter().map(|&row| weight.row(row)).collect();
+            let before = packed.bases.len();
+            while let Some(base) = left.iter().filter_map(|l| l.0.first()).min() {
+                let base = (*base as usize).min(weight.cols().saturating_sub(format.window));
+                packed.bases.push(base as u32);
+                for _ in 0..format.steps {
+                    let (mut indices, mut weights) = ([0; LANES], [0.0; LANES]);
+                    for (lane, (columns, values)) in left.iter_mut().enumerate() {
+                        if let Some(&c) = columns.first()
+                            && c as usize - base < format.window
+                        {
+                            indices[lane] = (c as usize - base) as u8;
+                            weights[lane] = values[0];
+                            (*columns, *values) = (&columns[1..], &values[1..]);
+                        }
+                    }
+                    packed.indices.push(indices);
+                    packed.weights.push(Lanes(weights));
+                }
+            }
+            let row = |lane: usize| group[lane % group.len()];
+            packed.groups.push(Group {
+                bias: Lanes(std::array::from_fn(|lane| bias[row(lane)])),
+                rows: std::array::from_fn(|lane| (row(lane) - rows.start) as u32),
+                lanes: group.len(),
+                units: packed.bases.len() - before,
+            });
+        }
+        packed
+    }
+
+    /// Bytes of weights, indices, bases, row numbers and biases.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.groups[..])
+            + size_of_val(&self.bases[..])
+            + size_of_val(&self.indices[..])
+            + size_of_val(&self.weights[..])
+    }
+
+    /// The kernel's name.
+    pub fn name(&self) -> &'static str {
+        match (self.format.window, self.format.steps) {
+            (32, 1) => "avx512-table32-f32-16x1",
+            (32, 2) => "avx512-table32-f32-16x2",
+            (32, _) => "avx512-table32-f32-16x4",
+            (_, 1) => "avx512-table64-f32-16x1",
+            (_, 2) => "avx512-table64-f32-16x2",
+            (_, _) => "avx512-table64-f32-16x4",
+        }
+    }
+
+    /// `y = clamp(W x + b)`; `x` has one element per column, `y` one per packed row.
+    pub fn run(&self, x: &[f32], y: &mut [f32], bounds: Bounds) {
+        assert!(x.len() == self.cols && y.len() == self.rows);
+        // SAFETY: `pack` only makes a table for an `Isa` with AVX-512; lengths were just checked, the rest are the type's invariants.
+        unsafe {
+            if !all_finite(x) {
+                return self.run_any(x, y, bounds);
+            }
+            let mut short = [0.0; 64];
+            let x = if x.len() < self.format.window {
+                short[..x.len()].copy_from_slice(x);
+                &short[..]
+            } else {
+                x
+            };
+            match (self.format.window, self.format.steps) {
+                (32, 1) => self.run_finite::<32, 1>(x, y, bounds),
+                (32, 2) => self.run_finite::<32, 2>(x, y, bounds),
+                (32, _) => self.run_finite::<32, 4>(x, y, bounds),
+                (_, 1) => self.run_finite::<64, 1>(x, y, bounds),
+                (_, 2) => self.run_finite::<64, 2>(x, y, bounds),
+                (_, _) => self.run_finite::<64, 4>(x, y, bounds),
+            }
+        }
+    }
+
+    /// # Safety
+    /// The CPU has the features, `WINDOW` and `STEPS` are those of the format, `x` has at least `WINDOW` elements and those of the columns,
+    /// and `y` has one per row.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn run_finite<const WINDOW: usize, const STEPS: usize>(
+        &self,
+        x: &[f32],
+        y: &mut [f32],
+        bounds: Bounds,
+    ) {
+        let (low, high) = (_mm512_set1_ps(bounds.min), _mm512_set1_ps(bounds.max));
+        let (mut bases, mut indices, mut weights) = (
+            self.bases.as_ptr(),
+            self.indices.as_ptr(),
+            self.weights.as_ptr(),
+        );
+        let x = x.as_ptr();
+        for group in &self.groups {
+            // SAFETY: the invariants of `Table` and this function's contract.
+            unsafe {
+                let mut acc = [_mm512_setzero_ps(); STEPS];
+                acc[0] = _mm512_load_ps(group.bias.0.as_ptr());
+                let end = bases.add(group.units);
+                while bases < end {
+                    let x = x.add(*bases as usize);
+                    bases = bases.add(1);
+                    let (a, b) = (_mm512_loadu_ps(x), _mm512_loadu_ps(x.add(16)));
+                    let (mut c, mut d) = (a, b);
+                    if WINDOW == 64 {
+                        (c, d) = (_mm512_loadu_ps(x.add(32)), _mm512_loadu_ps(x.add(48)));
+                    }
+                    for step in 0..STEPS {
+                        let index = _mm512_cvtepu8_epi32(_mm_loadu_si128(indices.add(step).cast()));
+                        let mut v = _mm512_permutex2var_ps(a, index, b);
+                        if WINDOW == 64 {
+                            let upper = _mm512_test_epi32_mask(index, _mm512_set1_epi32(32));
+                            let w = _mm512_permutex2var_ps(c, index, d);
+                            v = _mm512_mask_blend_ps(upper, v, w);
+                        }
+                        let weight = _mm512_load_ps(weights.add(step).cast());
+                        acc[step] = _mm512_fmadd_ps(v, weight, acc[step]);
+                    }
+                    indices = indices.add(STEPS);
+                    weights = weights.add(STEPS);
+                }
+                let mut sum = acc[0];
+                for &more in &acc[1..] {
+                    sum = _mm512_add_ps(sum, more);
+                }
+                let mut out = Lanes([0.0; LANES]);
+                let clamped = _mm512_min_ps(high, _mm512_max_ps(low, sum));
+                _mm512_store_ps(out.0.as_mut_ptr(), clamped);
+                // Lanes past the last row repeat rows that are there, with no entries: from the last, so that the row itself comes after.
+                for lane in (0..LANES).rev() {
+                    *y.get_unchecked_mut(group.rows[lane] as usize) = out.0[lane];
+                }
+            }
+        }
+    }
+
+    /// For inputs with NaN or infinities: slots without a non-zero are skipped.
+    #[cold]
+    fn run_any(&self, x: &[f32], y: &mut [f32], bounds: Bounds) {
+        let mut unit = 0;
+        for group in &self.groups {
+            let mut acc = group.bias.0;
+            for _ in 0..group.units {
+                for step in unit * self.format.steps..(unit + 1) * self.format.steps {
+                    for (lane, acc) in acc.iter_mut().enumerate() {
+                        let weight = self.weights[step].0[lane];
+                        if weight != 0.0 {
+                            let at =
+                                self.bases[unit] as usize + usize::from(self.indices[step][lane]);
+                            *acc += weight * x[at];
+                        }
+                    }
+                }
+                unit += 1;
+            }
+            for (row, acc) in group.rows.iter().zip(acc).take(group.lanes) {
+                y[*row as usize] = bounds.apply(acc);
+            }
+        }
+    }
+}
+
+/// Whether no element is NaN or infinite.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn all_finite(x: &[f32]) -> bool {
+    // Zero times a finite number is zero; four sums hide the latency.
+    let mut acc = [_mm512_setzero_ps(); 4];
+    let zero = _mm512_setzero_ps();
+    let blocks = x.chunks_exact(64);
+    let rest: f32 = blocks.remainder().iter().map(|v| v * 0.0).sum();
+    for block in blocks {
+        for i in 0..4 {
+            // SAFETY: a block has 64 elements.
+            let v = unsafe { _mm512_loadu_ps(block.as_ptr().add(16 * i)) };
+            acc[i] = _mm512_fmadd_ps(v, zero, acc[i]);
+        }
+    }
+    let sum = _mm512_add_ps(_mm512_add_ps(acc[0], acc[1]), _mm512_add_ps(acc[2], acc[3]));
+    _mm512_reduce_add_ps(sum) + rest == 0.0
+}
