@@ -6,7 +6,9 @@ use std::ops::Range;
 use sparsevd_kernels::dense::{Conv, Gemv, Linear};
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::select::{self, LinearKernel};
-use sparsevd_kernels::{Activation, LANES, Layout, conv::SparseConv, spmm::Spmm, spmv::Spmv};
+use sparsevd_kernels::{
+    Activation, LANES, Layout, conv::SparseConv, spmm::Spmm, spmv::InputSparse, spmv::Spmv,
+};
 use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights, Window};
 
 use crate::kernel::Kernel;
@@ -15,6 +17,9 @@ use crate::{PlanOptions, RuntimeError, WeightMode};
 
 /// Multiply-adds that a thread must have to itself before waking it pays; a wake-up costs tens of microseconds.
 const MULTIPLY_ADDS_PER_THREAD: usize = 1_000_000;
+
+/// Measured share of non-zero inputs of linear layers, by node.
+pub(crate) type Activity = HashMap<String, f64>;
 
 /// A value of a lowered program.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -99,6 +104,7 @@ pub(crate) fn lower(
     program: &Program,
     network: &Network,
     options: &PlanOptions,
+    activity: &Activity,
 ) -> Result<Lowering, RuntimeError> {
     let uses: Vec<Option<WeightUse>> = program
         .steps
@@ -144,6 +150,7 @@ pub(crate) fn lower(
     let mut build = Builder {
         network,
         options,
+        activity,
         choice,
         block,
         parts,
@@ -228,6 +235,7 @@ impl Choice {
 struct Builder<'a> {
     network: &'a Network,
     options: &'a PlanOptions,
+    activity: &'a Activity,
     choice: Choice,
     block: usize,
     /// Parts into which large layers are cut for threads.
@@ -325,6 +333,15 @@ impl Builder<'_> {
         Ok(match kernel {
             Some(LinearKernel::Spmv) => {
                 let csr = to_csr(weight);
+                let density = used.map_or(1.0, WeightUse::density);
+                let skips_zeros = self
+                    .activity
+                    .get(&step.name)
+                    .is_some_and(|&active| select::prefer_input_sparse(density, active));
+                if skips_zeros {
+                    let kernel = Kernel::InputSparse(InputSparse::pack(isa, &csr, bias));
+                    return Ok((vec![whole(kernel, step)], Layout::Single));
+                }
                 let pack = |r| Kernel::Spmv(Spmv::pack_rows(isa, &csr, bias, r));
                 parts(Layout::Single, &pack)
             }

@@ -7,8 +7,9 @@ use sparsevd_kernels::{Isa, Layout};
 use sparsevd_model::{Network, Shape};
 
 use crate::buffers::{self, Bound};
+use crate::lower::{self, Activity};
 use crate::program::Program;
-use crate::{RuntimeError, lower, passes};
+use crate::{RuntimeError, Session, passes};
 
 /// Whether a plan may use the zeros of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -113,6 +114,31 @@ impl Plan {
     /// A network that is not valid, has several inputs or outputs or an operator without a kernel; a batch or a number of
     /// threads of zero.
     pub fn new(network: &Network, options: &PlanOptions) -> Result<Self, RuntimeError> {
+        Self::with_activity(network, options, &Activity::new())
+    }
+
+    /// Plans a network for inputs like `samples`, `[n][input_shape]` in C order, of which a few dozen are enough.
+    ///
+    /// Where they show that many inputs of a layer are zero (blank pixels, silent units), single samples skip those zeros.
+    /// Any input still gives right results.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn calibrated(
+        network: &Network,
+        options: &PlanOptions,
+        samples: &[f32],
+    ) -> Result<Self, RuntimeError> {
+        let plan = Self::new(network, options)?;
+        let activity = Session::new(plan, 1)?.activity(samples);
+        Self::with_activity(network, options, &activity)
+    }
+
+    fn with_activity(
+        network: &Network,
+        options: &PlanOptions,
+        activity: &Activity,
+    ) -> Result<Self, RuntimeError> {
         for (option, value) in [("batch", options.batch), ("threads", options.threads)] {
             if value == 0 {
                 return Err(RuntimeError::Option {
@@ -124,7 +150,7 @@ impl Plan {
         }
         let mut program = Program::new(network)?;
         passes::run(&mut program);
-        let lowering = lower::lower(&program, network, options)?;
+        let lowering = lower::lower(&program, network, options, activity)?;
         let (block, threads) = (lowering.block, lowering.threads);
         let (steps, arena_len) = buffers::assign(lowering);
         let nodes = steps.iter().map(describe).collect();

@@ -4,11 +4,12 @@ use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 
 use rayon::ThreadPool;
+use sparsevd_kernels::spmv::active_fraction;
 use sparsevd_kernels::{Isa, LANES};
 
 use crate::buffers::{Bound, Operand, Place};
-use crate::kernel::Operands;
-use crate::lower::{Part, scratch_of};
+use crate::kernel::{Kernel, Operands};
+use crate::lower::{Activity, Part, scratch_of};
 use crate::{Plan, RuntimeError};
 
 /// Workspaces kept for callers that run one session at the same time; more callers get one made for the run.
@@ -161,6 +162,32 @@ impl Session {
         });
     }
 
+    /// Share of non-zero inputs of each layer that multiplies single vectors, by node, over samples run one at a time.
+    pub(crate) fn activity(&self, samples: &[f32]) -> Activity {
+        let (inn, out) = self.lengths();
+        let isa = self.plan.options().isa;
+        let mut sums: Vec<f64> = vec![0.0; self.plan.steps.len()];
+        let mut output = vec![0.0; out];
+        let mut count = 0.0;
+        self.in_workspace(|arenas| {
+            let arena = arenas[0].slice();
+            for x in samples.chunks_exact(inn.max(1)) {
+                count += 1.0;
+                for (step, sum) in self.plan.steps.iter().zip(&mut sums) {
+                    if step.is_spmv() {
+                        *sum += active_fraction(step.operands(1, x, &mut output, arena).x);
+                    }
+                    step.run(isa, 1, x, &mut output, arena, false);
+                }
+            }
+        });
+        let steps = self.plan.steps.iter().zip(sums);
+        steps
+            .filter(|(step, _)| step.is_spmv() && count > 0.0)
+            .map(|(step, sum)| (step.step.name.clone(), sum / count))
+            .collect()
+    }
+
     fn lengths(&self) -> (usize, usize) {
         (
             self.plan.input_shape().elements(),
@@ -228,6 +255,10 @@ impl Session {
 }
 
 impl Bound {
+    fn is_spmv(&self) -> bool {
+        matches!(self.step.parts[0].kernel, Kernel::Spmv(_))
+    }
+
     /// Runs the step over `n` samples; with `join`, parts run on the threads of the current pool.
     fn run(
         &self,
@@ -238,6 +269,24 @@ impl Bound {
         arena: &mut [f32],
         join: bool,
     ) {
+        let operands = self.operands(n, input, output, arena);
+        if self.step.in_place() && self.x.is_some() {
+            operands.y.copy_from_slice(operands.x);
+        }
+        match self.step.parts.as_slice() {
+            [only] => only.kernel.run(isa, operands),
+            parts => run_parts(isa, parts, operands, self.y.tensor.layout.samples(), join),
+        }
+    }
+
+    /// The slices that the step reads and writes for `n` samples.
+    fn operands<'a>(
+        &self,
+        n: usize,
+        input: &'a [f32],
+        output: &'a mut [f32],
+        arena: &'a mut [f32],
+    ) -> Operands<'a> {
         let range = |operand: Option<Operand>| match operand {
             Some(Operand {
                 place: Place::Arena(at),
@@ -245,8 +294,10 @@ impl Bound {
             }) => at..at + tensor.len(n),
             _ => 0..0,
         };
-        let scratch = self.scratch..self.scratch + self.step.scratch_len();
-        let scratch = if scratch.is_empty() { 0..0 } else { scratch };
+        let scratch = match self.step.scratch_len() {
+            0 => 0..0,
+            len => self.scratch..self.scratch + len,
+        };
         let places = [range(self.x), range(self.x2), range(Some(self.y)), scratch];
         let Ok([x, x2, y, scratch]) = arena.get_disjoint_mut(places) else {
             unreachable!("buffers that are alive together do not overlap");
@@ -256,28 +307,19 @@ impl Bound {
             _ => in_arena,
         };
         let x: &[f32] = pick(self.x, x);
-        let x2: &[f32] = match self.x2 {
-            None => x,
-            second => pick(second, x2),
-        };
-        let y = match self.y.place {
-            Place::Output => output,
-            _ => y,
-        };
-        if self.step.in_place() && self.x.is_some() {
-            y.copy_from_slice(x);
-        }
-        let operands = Operands {
+        Operands {
             x,
-            x2,
-            y,
+            x2: match self.x2 {
+                None => x,
+                second => pick(second, x2),
+            },
+            y: match self.y.place {
+                Place::Output => output,
+                _ => y,
+            },
             scratch,
             n,
             activation: self.step.activation,
-        };
-        match self.step.parts.as_slice() {
-            [only] => only.kernel.run(isa, operands),
-            parts => run_parts(isa, parts, operands, self.y.tensor.layout.samples(), join),
         }
     }
 }

@@ -489,6 +489,37 @@ fn large_layers_are_split_where_one_sample_must_feed_all_threads() {
 }
 
 #[test]
+fn a_plan_calibrated_on_blank_inputs_skips_zeros_and_is_right_on_any() {
+    let mut numbers = Numbers(5);
+    let graph = sparsevd_model::presets::mlp("mlp", Shape::from([400]), &[60, 10]).0;
+    let tensors = [
+        ("fc1.weight", Shape::from([60, 400]), 0.05),
+        ("fc1.bias", Shape::from([60]), 1.0),
+        ("fc2.weight", Shape::from([10, 60]), 0.3),
+        ("fc2.bias", Shape::from([10]), 1.0),
+    ];
+    let tensors = tensors
+        .into_iter()
+        .map(|(n, s, d)| (n.to_owned(), Weights::Dense(numbers.tensor(s, d))))
+        .collect();
+    let network = Network::new(graph, tensors).unwrap();
+    let options = PlanOptions::default();
+    let blank = numbers.tensor(Shape::from([8, 400]), 0.1).values;
+    let plan = Plan::calibrated(&network, &options, &blank).unwrap();
+    assert!(plan.nodes()[0].kernel.contains("csc"), "{plan}");
+    let session = Session::new(plan, 1).unwrap();
+    for x in [&blank[..400], &[0.7; 400]] {
+        let mut y = [0.0; 10];
+        session.run(1, x, &mut y);
+        for (got, want) in y.iter().zip(reference(&network, x)) {
+            assert!((f64::from(*got) - want).abs() < 1e-4, "{got} {want}");
+        }
+    }
+    let plan = Plan::calibrated(&network, &options, &[0.7; 800]).unwrap();
+    assert!(!plan.nodes()[0].kernel.contains("csc"), "{plan}");
+}
+
+#[test]
 fn callers_on_many_threads_share_one_session() {
     let network = wide();
     let plan = Plan::new(
