@@ -1,7 +1,8 @@
 //! Checkpoints, and what pictures of a run will need.
 //!
 //! A run folder holds `checkpoint.safetensors` (the state as named arrays, the position, history and recipe as metadata) and
-//! `epochs/NNNN.safetensors`. A run that goes on from a checkpoint gives the same bytes as one that never stopped.
+//! `epochs/NNNN.safetensors`; `posterior.safetensors` is the checkpoint at the end of the last sparse-vd phase so far, which
+//! thresholds can still be tried on. A run that goes on from a checkpoint gives the same bytes as one that never stopped.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::layer::Layer;
 use crate::trainer::{EpochRecord, Position, Trainer};
 
 const FILE: &str = "checkpoint.safetensors";
+const POSTERIOR: &str = "posterior.safetensors";
 const META: &str = "sparsevd.checkpoint";
 const VERSION: u32 = 1;
 /// Side of the fragment of each linear layer that is kept per epoch.
@@ -34,6 +36,39 @@ struct Meta {
 /// Path of the checkpoint in a run folder.
 pub fn path(folder: &Path) -> PathBuf {
     folder.join(FILE)
+}
+
+/// Path of the checkpoint from the end of the last sparse-vd phase in a run folder.
+pub fn posterior_path(folder: &Path) -> PathBuf {
+    folder.join(POSTERIOR)
+}
+
+/// Removes what a run left in its folder, so that another can begin there; other files stay.
+///
+/// # Errors
+/// A file that the system does not let go.
+pub fn clear(folder: &Path) -> Result<(), CompressError> {
+    let mut files = vec![path(folder), posterior_path(folder)];
+    if let Ok(epochs) = std::fs::read_dir(folder.join("epochs")) {
+        files.extend(epochs.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "safetensors")));
+    }
+    for file in files {
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(CompressError::Checkpoint { path: file, what: format!("cannot remove it: {e}") });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Copies the checkpoint to where the last posterior is kept.
+pub(crate) fn keep_posterior(folder: &Path) -> Result<(), CompressError> {
+    let from = path(folder);
+    let bytes = std::fs::read(&from).map_err(|e| CompressError::Checkpoint { path: from, what: e.to_string() })?;
+    write_atomically(posterior_path(folder), |out| out.write_all(&bytes))?;
+    Ok(())
 }
 
 pub(crate) fn make_folder(folder: &Path) -> Result<(), CompressError> {
@@ -110,9 +145,16 @@ pub(crate) fn save(folder: &Path, trainer: &Trainer) -> Result<(), CompressError
 /// # Errors
 /// A checkpoint that cannot be read, is torn, or belongs to another network or recipe.
 pub fn resume(folder: &Path, trainer: &mut Trainer) -> Result<(), CompressError> {
-    let file = path(folder);
-    let fail = |what: String| CompressError::Checkpoint { path: file.clone(), what };
-    let bytes = std::fs::read(&file).map_err(|e| fail(e.to_string()))?;
+    resume_from(&path(folder), trainer)
+}
+
+/// Puts a run where a checkpoint file left it.
+///
+/// # Errors
+/// As [`resume`].
+pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressError> {
+    let fail = |what: String| CompressError::Checkpoint { path: file.into(), what };
+    let bytes = std::fs::read(file).map_err(|e| fail(e.to_string()))?;
     let torn = |e: safetensors::SafeTensorError| fail(format!("expected a whole checkpoint, got a damaged file ({e})"));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(torn)?;
     let meta = header.metadata().as_ref().and_then(|m| m.get(META)).ok_or_else(|| fail("expected a checkpoint of a run, got another safetensors file".into()))?;

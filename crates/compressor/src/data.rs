@@ -102,6 +102,11 @@ impl Images {
         self.dataset.is_empty()
     }
 
+    /// The images as they were loaded.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
     /// Class of each image.
     pub fn labels(&self) -> &[u16] {
         &self.dataset.labels

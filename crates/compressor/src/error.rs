@@ -58,6 +58,14 @@ pub enum CompressError {
         /// What is wrong: expected and got.
         what: String,
     },
+    /// A record of a run, or a file to report on, could not be read or written.
+    #[error("{}: {what}", path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong: expected and got.
+        what: String,
+    },
     /// A recipe could not be understood.
     #[error("recipe {}: {what}", path.display())]
     Recipe {

@@ -11,11 +11,13 @@ mod init;
 mod layer;
 mod layers;
 pub mod recipe;
+pub mod report;
 pub mod trainer;
 pub mod variational;
 
 pub use compact::compact;
 pub use data::{Images, TrainingData};
 pub use error::CompressError;
+pub use export::smaller;
 pub use init::initialise;
 pub use layer::Layer;

@@ -34,6 +34,23 @@ pub struct Recipe {
     pub phases: Vec<Phase>,
 }
 
+/// Settings that take the place of a recipe's own; `None` leaves them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Overrides {
+    /// Seed.
+    pub seed: Option<u64>,
+    /// Threshold on `log_alpha`. Pruning on the way never removes what this threshold would keep.
+    pub threshold: Option<f64>,
+    /// Factor on the KL term of every sparse-vd phase.
+    pub kl_scale: Option<f64>,
+    /// Which weights share a dropout rate.
+    pub alpha: Option<Granularity>,
+    /// Points of validation error that the result may lose.
+    pub max_accuracy_drop: Option<f64>,
+    /// Epochs of every phase.
+    pub epochs: Option<u32>,
+}
+
 /// What a phase does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -224,6 +241,30 @@ impl Recipe {
         }
     }
 
+    /// The recipe with some settings replaced, checked.
+    ///
+    /// # Errors
+    /// The first setting out of range.
+    pub fn with(mut self, overrides: &Overrides) -> Result<Self, CompressError> {
+        let Overrides { seed, threshold, kl_scale, alpha, max_accuracy_drop, epochs } = *overrides;
+        self.seed = seed.unwrap_or(self.seed);
+        self.alpha = alpha.unwrap_or(self.alpha);
+        self.max_accuracy_drop = max_accuracy_drop.unwrap_or(self.max_accuracy_drop);
+        for phase in &mut self.phases {
+            phase.epochs = epochs.unwrap_or(phase.epochs);
+            if phase.method == Method::SparseVd {
+                phase.kl_scale = kl_scale.unwrap_or(phase.kl_scale);
+            }
+            if let Some(t) = threshold {
+                phase.prune_threshold = phase.prune_threshold.max(t);
+                phase.prune_threshold_end = phase.prune_threshold_end.map(|end| end.max(t));
+            }
+        }
+        self.threshold = threshold.unwrap_or(self.threshold);
+        self.check()?;
+        Ok(self)
+    }
+
     /// Reads and checks a recipe; its data path is resolved against its folder.
     ///
     /// # Errors
@@ -252,6 +293,7 @@ impl Recipe {
         if self.phases.is_empty() {
             return Err(CompressError::setting("phase", "at least one [[phase]]", "none"));
         }
+        range("validation", self.validation as f64, 1.0, 1e9)?;
         range("threshold", self.threshold, -8.0, 8.0)?;
         range("max_accuracy_drop", self.max_accuracy_drop, 0.0, 100.0)?;
         for p in &self.phases {
@@ -296,6 +338,19 @@ mod tests {
         assert!(recipe.check().unwrap_err().to_string().starts_with("kl_scale: expected 0 to 1000"));
         let typo = "[[phase]]\nmethod = \"sparse-vd\"\nepochs = 3\nkl_scal = 2";
         assert!(toml::from_str::<Recipe>(typo).unwrap_err().to_string().contains("kl_scal"));
+    }
+
+    #[test]
+    fn overrides_are_checked_and_pruning_on_the_way_respects_the_threshold() {
+        let recipe = Recipe::default_for_compression;
+        let changed = recipe().with(&Overrides { threshold: Some(4.0), kl_scale: Some(0.5), seed: Some(7), ..Overrides::default() }).unwrap();
+        assert_eq!((changed.threshold, changed.seed), (4.0, 7));
+        assert!(changed.phases.iter().all(|p| p.prune_threshold >= 4.0));
+        let scales: Vec<f64> = changed.phases.iter().map(|p| p.kl_scale).collect();
+        assert_eq!(scales, [0.5, 0.5, 1.0], "only where there is a KL term");
+        let bad = recipe().with(&Overrides { threshold: Some(99.0), ..Overrides::default() });
+        assert_eq!(bad.unwrap_err().to_string(), "threshold: expected -8 to 8, got 99");
+        assert_eq!(recipe().with(&Overrides::default()).unwrap(), recipe());
     }
 
     #[test]

@@ -236,6 +236,9 @@ impl Trainer {
                 }
                 self.save()?;
             }
+            if let (Method::SparseVd, Some(folder)) = (phase.method, &self.run_folder) {
+                checkpoint::keep_posterior(folder)?;
+            }
             self.position.phase += 1;
             (self.position.epoch, self.position.started) = (0, false);
         }

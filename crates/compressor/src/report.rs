@@ -1,0 +1,103 @@
+//! What is told of a run and of a network: the tables that people see and the JSON that programs read.
+
+mod accuracy;
+mod layers;
+mod run;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sparsevd_model::Preprocessing;
+
+pub use accuracy::{Accuracy, Promise, SplitError};
+pub use layers::{LayerSummary, Summary, stored_bytes};
+pub use run::{RunRecord, Task};
+
+use crate::recipe::Recipe;
+use crate::trainer::EpochRecord;
+
+/// Version of every JSON that is written here.
+pub const SCHEMA: u32 = 1;
+
+/// `report.json`: everything about one compression. Only timings differ between two runs of the same recipe and data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Version of this layout.
+    pub schema: u32,
+    /// Version of the program.
+    pub version: String,
+    /// Name of the network.
+    pub network: String,
+    /// File that was compressed.
+    pub model: PathBuf,
+    /// File that was written.
+    pub output: PathBuf,
+    /// The data set, in words.
+    pub data: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Where the recipe came from, in words.
+    pub recipe_source: String,
+    /// The recipe, as it was followed.
+    pub recipe: Recipe,
+    /// How pixels became the input.
+    pub preprocessing: Option<Preprocessing>,
+    /// Every epoch.
+    pub history: Vec<EpochRecord>,
+    /// The network that was written.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Kernels by layer and batch, as the runtime plans them.
+    pub kernels: Vec<KernelChoice>,
+    /// Errors of the runtime before and after.
+    pub accuracy: Accuracy,
+    /// Bytes in several encodings.
+    pub encodings: Vec<Encoding>,
+    /// Latency and memory of the sparse and the dense plan.
+    pub timings: Vec<Timing>,
+    /// Wall time of training in seconds, over all sittings.
+    pub training_seconds: f64,
+}
+
+/// The kernel of one layer at one batch size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelChoice {
+    /// Node.
+    pub layer: String,
+    /// Samples per run that the plan is made for.
+    pub batch: usize,
+    /// Kernel, `{isa}-{format}-{dtype}-{tile}`.
+    pub kernel: String,
+}
+
+/// The size of the network in one encoding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encoding {
+    /// The encoding, in words.
+    pub encoding: String,
+    /// Exact bytes, biases included.
+    pub bytes: u64,
+}
+
+/// Latency and memory of one plan at one batch size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// `sparse` or `dense`.
+    pub plan: String,
+    /// Samples per run.
+    pub batch: usize,
+    /// Threads that the run used.
+    pub threads: usize,
+    /// Half of the runs took at most this, in microseconds.
+    pub p50_us: f64,
+    /// Nine in ten.
+    pub p90_us: f64,
+    /// Ninety-nine in a hundred.
+    pub p99_us: f64,
+    /// Samples per second.
+    pub items_per_s: f64,
+    /// Bytes of packed weights, indices and biases.
+    pub weight_bytes: usize,
+    /// Bytes of activations and scratch.
+    pub arena_bytes: usize,
+}

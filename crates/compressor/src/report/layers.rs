@@ -1,0 +1,107 @@
+//! What a network is, layer by layer.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use sparsevd_model::{Network, Shape};
+
+use crate::error::CompressError;
+
+/// One weighted node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerSummary {
+    /// Node.
+    pub name: String,
+    /// Operator.
+    pub op: String,
+    /// Shape of the weight as it is stored.
+    pub shape: Shape,
+    /// Shape of the weight before dead units were removed.
+    pub original_shape: Shape,
+    /// Weights of the original tensor.
+    pub weights: usize,
+    /// Weights that are not zero.
+    pub nonzeros: usize,
+    /// Share of the original weights that are not zero.
+    pub density: f64,
+    /// Bytes in the file, indices and bias included.
+    pub bytes: u64,
+}
+
+/// A network, counted as in the papers: weights are those of matrices and filters of the original network, biases apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Weights of the original network.
+    pub weights: usize,
+    /// Weights that are not zero.
+    pub nonzeros: usize,
+    /// Weights over non-zeros.
+    pub ratio: f64,
+    /// Size of the file.
+    pub file_bytes: u64,
+    /// The weighted nodes.
+    pub layers: Vec<LayerSummary>,
+    /// Weights and biases of the original network.
+    pub parameters: usize,
+    /// Weights and biases that are not zero.
+    pub nonzero_parameters: usize,
+}
+
+impl Summary {
+    /// Summarises a network whose tensors take `bytes` in a file of `file_bytes`.
+    pub fn new(network: &Network, bytes: &BTreeMap<String, u64>, file_bytes: u64) -> Self {
+        let mut biases = [0, 0];
+        let mut layers = vec![];
+        for node in network.graph.weighted_nodes() {
+            let (Some(name), Some(weight)) = (node.op.weight(), network.weight(node)) else { continue };
+            let original_shape = network.original_shape(name);
+            let mut stored = stored(bytes, name);
+            if let (Some(bias), Some(values)) = (node.op.bias(), network.bias(node)) {
+                biases[0] += original_shape.matrix().0;
+                biases[1] += values.iter().filter(|v| **v != 0.0).count();
+                stored += bytes.get(bias).copied().unwrap_or(0);
+            }
+            let (weights, nonzeros) = (original_shape.elements(), weight.nonzeros());
+            layers.push(LayerSummary {
+                name: node.name.clone(),
+                op: node.op.name().into(),
+                shape: weight.shape(),
+                original_shape,
+                weights,
+                nonzeros,
+                density: nonzeros as f64 / weights.max(1) as f64,
+                bytes: stored,
+            });
+        }
+        let (weights, nonzeros) = (network.original_weights(), network.nonzeros());
+        Self {
+            weights,
+            nonzeros,
+            ratio: weights as f64 / nonzeros.max(1) as f64,
+            file_bytes,
+            layers,
+            parameters: weights + biases[0],
+            nonzero_parameters: nonzeros + biases[1],
+        }
+    }
+}
+
+/// Bytes of a weight: of its dense tensor or of its CSR parts.
+fn stored(bytes: &BTreeMap<String, u64>, weight: &str) -> u64 {
+    let parts = ["", ".values", ".scale", ".col_indices", ".crow_indices"];
+    parts.iter().filter_map(|part| bytes.get(&format!("{weight}{part}"))).sum()
+}
+
+/// Bytes of every tensor of a safetensors file by its name there, and the size of the file.
+///
+/// # Errors
+/// A file that cannot be read, or is no safetensors file.
+pub fn stored_bytes(path: &Path) -> Result<(BTreeMap<String, u64>, u64), CompressError> {
+    let fail = |what: String| CompressError::Report { path: path.into(), what };
+    let bytes = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| fail(e.to_string()))?;
+    let tensors = file.iter().map(|(name, view)| (name.to_owned(), view.data().len() as u64)).collect();
+    Ok((tensors, bytes.len() as u64))
+}
