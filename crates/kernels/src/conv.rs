@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
 
+use crate::copy::copy_short;
 use crate::isa::multiversion;
 use crate::sell::{self, Entry, Sell, Walk};
 use crate::spmm::bias_or_zero;
@@ -610,27 +611,5 @@ fn compact_body(
         for (from, y) in from.chunks_exact(pitch).zip(y.chunks_exact_mut(ow)) {
             copy_short(&from[..ow], y);
         }
-    }
-}
-
-/// A copy of a few dozen floats, without the call.
-#[inline(always)]
-fn copy_short(from: &[f32], to: &mut [f32]) {
-    const V: usize = 8;
-    let n = from.len().min(to.len());
-    if n < V {
-        for i in 0..n {
-            to[i] = from[i];
-        }
-        return;
-    }
-    let mut i = 0;
-    while i < n {
-        // The last vector overlaps the one before.
-        let at = i.min(n - V);
-        let mut v = [0.0; V];
-        v.copy_from_slice(&from[at..at + V]);
-        to[at..at + V].copy_from_slice(&v);
-        i += V;
     }
 }

@@ -1,24 +1,27 @@
-//! Dense twins of the sparse kernels: the honest baseline, and what runs where sparse loses.
+//! Dense twins of the sparse kernels for linear layers: the honest baseline, and what runs where sparse loses.
 
-use sparsevd_model::{Dense, Window};
+use sparsevd_model::Dense;
 
-use crate::conv::check_conv;
+use crate::activation::Bounds;
 use crate::gemm::{View, gemm};
-use crate::{Activation, Isa};
+use crate::isa::multiversion;
+use crate::simd::{Simd, simd_dispatch};
+use crate::spmm::bias_or_zero;
+use crate::{Activation, Buffer, Isa};
+
+pub use crate::dense_conv::Conv;
 
 /// A dense matrix for one vector at a time.
+///
+/// # Invariants
+/// - `weight` has `bias.len()` rows of `pitch` elements, `pitch` being `cols` rounded up to sixteen; the rest of a row is zero
 #[derive(Debug, Clone)]
 pub struct Gemv {
-    weight: Dense,
+    isa: Isa,
+    cols: usize,
+    pitch: usize,
+    weight: Buffer,
     bias: Vec<f32>,
-}
-
-#[track_caller]
-fn matrix(weight: &Dense, bias: Option<&[f32]>) -> (usize, usize, Vec<f32>) {
-    let (rows, cols) = weight.shape.matrix();
-    let bias = bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec);
-    assert_eq!(bias.len(), rows, "elements of the bias");
-    (rows, cols, bias)
 }
 
 impl Gemv {
@@ -27,11 +30,22 @@ impl Gemv {
     /// # Panics
     /// When the bias does not have one element per row.
     #[track_caller]
-    pub fn pack(_isa: Isa, weight: &Dense, bias: Option<&[f32]>) -> Self {
-        let (_, _, bias) = matrix(weight, bias);
+    pub fn pack(isa: Isa, weight: &Dense, bias: Option<&[f32]>) -> Self {
+        let (rows, cols) = weight.shape.matrix();
+        let pitch = cols.next_multiple_of(16);
+        let mut padded = Buffer::zeroed(rows * pitch);
+        if cols > 0 {
+            let from = weight.values.chunks_exact(cols);
+            for (to, from) in padded.chunks_exact_mut(pitch).zip(from) {
+                to[..cols].copy_from_slice(from);
+            }
+        }
         Self {
-            weight: weight.clone(),
-            bias,
+            isa,
+            cols,
+            pitch,
+            weight: padded,
+            bias: bias_or_zero(bias, rows),
         }
     }
 
@@ -41,23 +55,89 @@ impl Gemv {
     /// When `x` does not have one element per column or `y` one per row.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], act: Activation) {
-        let (rows, cols) = self.weight.shape.matrix();
-        assert_eq!(x.len(), cols, "elements of x");
-        assert_eq!(y.len(), rows, "elements of y");
-        for (r, y) in y.iter_mut().enumerate() {
-            let row = &self.weight.values[r * cols..(r + 1) * cols];
-            *y = act.apply(self.bias[r] + row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>());
-        }
+        assert_eq!(x.len(), self.cols, "elements of x");
+        assert_eq!(y.len(), self.bias.len(), "elements of y");
+        // SAFETY: lengths were just checked, the rest are the type's invariants.
+        unsafe { dot_rows(self.isa, self, x, y, act.bounds()) };
     }
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        "scalar-gemv-f32-1x1"
+        match self.isa.name() {
+            "avx512" => "avx512-gemv-f32-4x1",
+            "avx2" => "avx2-gemv-f32-4x1",
+            "neon" => "neon-gemv-f32-4x1",
+            _ => "scalar-gemv-f32-4x1",
+        }
     }
 
     /// Bytes of weights and biases that one run reads.
     pub fn bytes(&self) -> usize {
-        (self.weight.values.len() + self.bias.len()) * 4
+        (self.weight.len() + self.bias.len()) * 4
+    }
+}
+
+simd_dispatch! {
+    /// # Safety
+    /// `x` has one element per column, `y` one per row.
+    unsafe fn dot_rows(w: &Gemv, x: &[f32], y: &mut [f32], bounds: Bounds) = dot_rows_body;
+}
+
+/// Four rows at a time share each load of `x`.
+#[inline(always)]
+unsafe fn dot_rows_body<S: Simd>(w: &Gemv, x: &[f32], y: &mut [f32], bounds: Bounds) {
+    let whole = w.cols / 16 * 16;
+    let mut tail = [0.0; 16];
+    tail[..w.cols - whole].copy_from_slice(&x[whole..]);
+    let mut row = 0;
+    while row < y.len() {
+        let n = (y.len() - row).min(4);
+        // SAFETY: rows below `y.len()`, columns below `pitch`; `x` has `whole` elements, `tail` sixteen.
+        unsafe {
+            let mut rows = [w.weight.as_ptr(); 4];
+            for (i, start) in rows.iter_mut().enumerate() {
+                // Rows past the last repeat it.
+                *start = start.add((row + i.min(n - 1)) * w.pitch);
+            }
+            let zero = S::splat(0.0);
+            let (mut even, mut odd) = ([zero; 4], [zero; 4]);
+            let mut c = 0;
+            while c + 2 * S::N <= whole {
+                let (a, b) = (
+                    S::load(x.as_ptr().add(c)),
+                    S::load(x.as_ptr().add(c + S::N)),
+                );
+                for i in 0..4 {
+                    even[i] = S::fma(a, S::load(rows[i].add(c)), even[i]);
+                    odd[i] = S::fma(b, S::load(rows[i].add(c + S::N)), odd[i]);
+                }
+                c += 2 * S::N;
+            }
+            while c < w.pitch {
+                let from = if c < whole {
+                    x.as_ptr().add(c)
+                } else {
+                    tail.as_ptr().add(c - whole)
+                };
+                let a = S::load(from);
+                for i in 0..4 {
+                    even[i] = S::fma(a, S::load(rows[i].add(c)), even[i]);
+                }
+                c += S::N;
+            }
+            for i in 0..n {
+                let mut lanes = [0.0; 16];
+                S::store(lanes.as_mut_ptr(), S::fma(S::splat(1.0), even[i], odd[i]));
+                // Halves onto each other, which vectorises; lanes past `N` are zero.
+                for half in [8, 4, 2, 1] {
+                    for lane in 0..half {
+                        lanes[lane] += lanes[lane + half];
+                    }
+                }
+                y[row + i] = bounds.apply(w.bias[row + i] + lanes[0]);
+            }
+        }
+        row += n;
     }
 }
 
@@ -76,11 +156,11 @@ impl Linear {
     /// When the bias does not have one element per row.
     #[track_caller]
     pub fn pack(isa: Isa, weight: &Dense, bias: Option<&[f32]>) -> Self {
-        let (_, _, bias) = matrix(weight, bias);
+        let (rows, _) = weight.shape.matrix();
         Self {
             isa,
             weight: weight.clone(),
-            bias,
+            bias: bias_or_zero(bias, rows),
         }
     }
 
@@ -96,24 +176,14 @@ impl Linear {
         if rows == 0 {
             return;
         }
-        gemm(
-            y,
-            rows,
-            View::row_major(x, n, cols),
-            View::row_major(&self.weight.values, rows, cols).t(),
-            false,
-        );
-        let _ = self.isa;
-        for sample in y.chunks_exact_mut(rows) {
-            for (y, b) in sample.iter_mut().zip(&self.bias) {
-                *y = act.apply(*y + b);
-            }
-        }
+        let weight = View::row_major(&self.weight.values, rows, cols);
+        gemm(y, rows, View::row_major(x, n, cols), weight.t(), false);
+        finish_samples(self.isa, y, &self.bias, act.bounds());
     }
 
-    /// `{isa}-{format}-{dtype}-{tile}`.
+    /// `{isa}-{format}-{dtype}`, where the instruction set is the best that `gemm-f32` finds.
     pub fn name(&self) -> &'static str {
-        "gemm-dense-f32"
+        "best-gemm-f32"
     }
 
     /// Bytes of weights and biases that one run reads.
@@ -122,115 +192,13 @@ impl Linear {
     }
 }
 
-/// A dense convolution over `[n][c][h][w]`: im2col and `gemm-f32`.
-#[derive(Debug, Clone)]
-pub struct Conv {
-    weight: Dense,
-    shape: [usize; 4],
-    bias: Vec<f32>,
-    window: Window,
-    groups: usize,
-    input: [usize; 3],
-    output: [usize; 2],
-}
+multiversion!(fn finish_samples(y: &mut [f32], bias: &[f32], bounds: Bounds) = finish_samples_body;);
 
-impl Conv {
-    /// Takes filters `[out, in/groups, kh, kw]` for inputs `[c, h, w]`.
-    ///
-    /// # Panics
-    /// When the shapes, the groups, the window and the bias do not fit together.
-    #[track_caller]
-    pub fn pack(
-        _isa: Isa,
-        weight: &Dense,
-        bias: Option<&[f32]>,
-        window: &Window,
-        groups: usize,
-        input: [usize; 3],
-    ) -> Self {
-        let &[out, per_group, kh, kw] = weight.shape.dims() else {
-            panic!("filters [out, in/groups, kh, kw], got {}", weight.shape)
-        };
-        let shape = [out, per_group, kh, kw];
-        let output = check_conv(shape, window, groups, input);
-        let (_, _, bias) = matrix(weight, bias);
-        Self {
-            weight: weight.clone(),
-            shape,
-            bias,
-            window: window.clone(),
-            groups,
-            input,
-            output,
+#[inline(always)]
+fn finish_samples_body(y: &mut [f32], bias: &[f32], bounds: Bounds) {
+    for sample in y.chunks_exact_mut(bias.len()) {
+        for (y, b) in sample.iter_mut().zip(bias) {
+            *y = bounds.apply(*y + b);
         }
-    }
-
-    /// Elements of scratch that a run needs, whatever the count; zero for plain 1x1.
-    pub fn scratch_len(&self) -> usize {
-        let [_, per_group, kh, kw] = self.shape;
-        per_group * kh * kw * self.output[0] * self.output[1]
-    }
-
-    /// `y = act(W * x + b)` over `x` = `[n][c][h][w]`; `scratch` is overwritten. Threads may take samples each.
-    ///
-    /// # Panics
-    /// When `x` or `y` has another length or `scratch` fewer than [`Conv::scratch_len`] elements.
-    #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, scratch: &mut [f32], act: Activation) {
-        let [c, h, w] = self.input;
-        let [out, oh, ow] = self.output();
-        let pixels = oh * ow;
-        assert_eq!(x.len(), n * c * h * w, "elements of x");
-        assert_eq!(y.len(), n * out * pixels, "elements of y");
-        assert!(scratch.len() >= self.scratch_len(), "scratch too short");
-        let [_, per_group, kh, kw] = self.shape;
-        let (depth, out_per_group) = (per_group * kh * kw, out / self.groups);
-        let [top, left, ..] = self.window.pads;
-        let ([sy, sx], [dy, dx]) = (self.window.strides, self.window.dilations);
-        for s in 0..n {
-            for g in 0..self.groups {
-                for k in 0..depth {
-                    let plane = &x[(s * c + g * per_group + k / (kh * kw)) * h * w..][..h * w];
-                    for p in 0..pixels {
-                        let iy = (p / ow * sy + k / kw % kh * dy).wrapping_sub(top);
-                        let ix = (p % ow * sx + k % kw * dx).wrapping_sub(left);
-                        scratch[k * pixels + p] = if iy < h && ix < w {
-                            plane[iy * w + ix]
-                        } else {
-                            0.0
-                        };
-                    }
-                }
-                let first = g * out_per_group;
-                let y = &mut y[(s * out + first) * pixels..][..out_per_group * pixels];
-                let weight = &self.weight.values[first * depth..][..out_per_group * depth];
-                gemm(
-                    y,
-                    pixels,
-                    View::row_major(weight, out_per_group, depth),
-                    View::row_major(&scratch[..depth * pixels], depth, pixels),
-                    false,
-                );
-                for (o, y) in y.chunks_exact_mut(pixels.max(1)).enumerate() {
-                    let bias = self.bias[first + o];
-                    y.iter_mut().for_each(|y| *y = act.apply(*y + bias));
-                }
-            }
-        }
-    }
-
-    /// Output channels, height and width.
-    pub fn output(&self) -> [usize; 3] {
-        [self.shape[0], self.output[0], self.output[1]]
-    }
-
-    /// `{isa}-{format}-{dtype}-{tile}`.
-    pub fn name(&self) -> &'static str {
-        "gemm-im2col-f32"
-    }
-
-    /// Bytes of weights and biases.
-    pub fn bytes(&self) -> usize {
-        (self.weight.values.len() + self.bias.len()) * 4
     }
 }

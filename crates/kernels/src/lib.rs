@@ -27,7 +27,9 @@
 mod activation;
 mod buffer;
 pub mod conv;
+mod copy;
 pub mod dense;
+mod dense_conv;
 pub mod elementwise;
 pub mod gemm;
 mod isa;

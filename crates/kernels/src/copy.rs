@@ -1,0 +1,23 @@
+//! Short copies.
+
+/// A copy of a few dozen floats, without the call.
+#[inline(always)]
+pub(crate) fn copy_short(from: &[f32], to: &mut [f32]) {
+    const V: usize = 8;
+    let n = from.len().min(to.len());
+    if n < V {
+        for i in 0..n {
+            to[i] = from[i];
+        }
+        return;
+    }
+    let mut i = 0;
+    while i < n {
+        // The last vector overlaps the one before.
+        let at = i.min(n - V);
+        let mut v = [0.0; V];
+        v.copy_from_slice(&from[at..at + V]);
+        to[at..at + V].copy_from_slice(&v);
+        i += V;
+    }
+}
