@@ -222,6 +222,9 @@ pub struct PlanArgs {
     /// Most threads
     #[arg(long, short, default_value_t = 1, value_name = "N")]
     pub threads: usize,
+    /// Labelled images like those that will come: a layer whose inputs are mostly zero then skips zeros at batch 1
+    #[arg(long, short, value_name = "PATH")]
+    pub data: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -1,6 +1,7 @@
 //! `run-sparse bench`.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -16,11 +17,8 @@ use crate::eval::load_split;
 use crate::load::{preprocessing, session};
 use crate::{Outcome, print};
 
-/// Batches of input that runs take by turns.
-const INPUTS: usize = 8;
-
-/// Samples of input at most.
-const MOST_SAMPLES: usize = 512;
+/// Samples of input that runs take by turns, at least as many as one batch.
+const SAMPLES: usize = 256;
 
 pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
@@ -42,11 +40,11 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let before = fma_peak(isa);
     let mut runs: Vec<Measurement> = Vec::new();
     for &batch in &args.batch {
+        let input = samples(args.data.as_deref(), &network, batch)?;
         let sessions = plans
             .iter()
-            .map(|&weights| session(&network, weights, batch, args.threads))
+            .map(|&weights| session(&network, weights, batch, args.threads, &input))
             .collect::<anyhow::Result<Vec<Session>>>()?;
-        let input = input(args, &network, batch)?;
         let budget = Duration::from_secs_f64(args.seconds);
         let all: Vec<&Session> = sessions.iter().collect();
         for mut run in measure(&all, batch, &input, budget) {
@@ -63,6 +61,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
         print::json(json!({
             "machine": machine,
             "network": network.graph.name,
+            "input": args.data.as_ref().map_or("random".into(), |d| d.display().to_string()),
             "fma_peak_gflops": {"before": before, "after": after},
             "runs": to_value(&runs)?,
         }))?;
@@ -125,7 +124,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
 pub fn run_child(args: &PeakRssArgs) -> anyhow::Result<Outcome> {
     let session = {
         let network = args.model.network()?;
-        session(&network, args.weights.into(), args.batch, args.threads)?
+        session(&network, args.weights.into(), args.batch, args.threads, &[])?
     };
     let input = random_input(args.batch * session.plan().input_shape().elements());
     let mut output = vec![0.0; args.batch * session.plan().output_shape().elements()];
@@ -156,16 +155,16 @@ fn child(model: &ModelArgs, plan: WeightMode, batch: usize, threads: usize) -> O
     answer["peak_rss_bytes"].as_u64()
 }
 
-/// Test images where a set is given, else random numbers.
-fn input(args: &BenchArgs, network: &Network, batch: usize) -> anyhow::Result<Vec<f32>> {
+/// Whole batches of input: test images where a set is given, else random numbers.
+pub fn samples(data: Option<&Path>, network: &Network, batch: usize) -> anyhow::Result<Vec<f32>> {
     let shape = &network.graph.inputs[0].shape;
-    let samples = batch * INPUTS.min(MOST_SAMPLES.div_ceil(batch));
-    let Some(path) = &args.data else {
-        return Ok(random_input(samples * shape.elements()));
+    let count = batch * (SAMPLES / batch).max(1);
+    let Some(path) = data else {
+        return Ok(random_input(count * shape.elements()));
     };
     let set = load_split(path, Split::Test, network).context("--data")?;
     let preprocessing = preprocessing(network);
-    let mut input = vec![0.0; samples * shape.elements()];
+    let mut input = vec![0.0; count * shape.elements()];
     for (i, x) in input.chunks_exact_mut(shape.elements()).enumerate() {
         set.fill_input(i % set.len(), &preprocessing, x);
     }
@@ -173,7 +172,7 @@ fn input(args: &BenchArgs, network: &Network, batch: usize) -> anyhow::Result<Ve
 }
 
 /// Numbers from 0 to 1, the same in every run.
-pub fn random_input(len: usize) -> Vec<f32> {
+fn random_input(len: usize) -> Vec<f32> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     (0..len)
         .map(|_| {

@@ -24,6 +24,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
         args.weights.into(),
         BATCH,
         all_threads(args.threads),
+        &[],
     )?;
     let preprocessing = preprocessing(&network);
     let start = Instant::now();

@@ -26,6 +26,7 @@ pub fn run(args: &InferArgs) -> anyhow::Result<Outcome> {
         args.weights.into(),
         batch,
         all_threads(args.threads),
+        &[],
     )?;
     let out = session.plan().output_shape().clone();
     let mut y = vec![0.0; samples.count * out.elements()];

@@ -54,12 +54,13 @@ pub fn preprocessing(network: &Network) -> Preprocessing {
     network.graph.preprocessing.clone().unwrap_or_default()
 }
 
-/// A session for that many samples at a time.
+/// A session for that many samples at a time. `like` holds samples as they will come, `[n][input_shape]`, or nothing.
 pub fn session(
     network: &Network,
     weights: WeightMode,
     batch: usize,
     threads: usize,
+    like: &[f32],
 ) -> anyhow::Result<Session> {
     let options = PlanOptions {
         weights,
@@ -67,7 +68,10 @@ pub fn session(
         threads,
         batch,
     };
-    let plan = Plan::new(network, &options)?;
+    let plan = match like {
+        [] => Plan::new(network, &options)?,
+        _ => Plan::calibrated(network, &options, like)?,
+    };
     Session::new(plan, threads).context("session")
 }
 

@@ -3,12 +3,18 @@
 use serde_json::to_value;
 
 use crate::args::PlanArgs;
+use crate::bench::samples;
 use crate::load::session;
 use crate::{Outcome, print};
 
 pub fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
     let network = args.model.network()?;
-    let session = session(&network, args.weights.into(), args.batch, args.threads)?;
+    let like = match &args.data {
+        None => Vec::new(),
+        set => samples(set.as_deref(), &network, args.batch.max(1))?,
+    };
+    let weights = args.weights.into();
+    let session = session(&network, weights, args.batch, args.threads, &like)?;
     if args.json {
         print::json(to_value(session.plan())?)?;
     } else {

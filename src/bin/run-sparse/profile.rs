@@ -8,7 +8,7 @@ use sparsevd_kernels::peak::fma_peak;
 use sparsevd_runtime::profile::profile;
 
 use crate::args::ProfileArgs;
-use crate::bench::random_input;
+use crate::bench::samples;
 use crate::load::session;
 use crate::{Outcome, print};
 
@@ -17,12 +17,13 @@ const BUDGET: Duration = Duration::from_secs(1);
 pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
     let args = &args.plan;
     let network = args.model.network()?;
+    let input = samples(args.data.as_deref(), &network, args.batch.max(1))?;
     // Nodes are timed one after the other, so one thread it is.
-    let session = session(&network, args.weights.into(), args.batch, 1)?;
+    let session = session(&network, args.weights.into(), args.batch, 1, &input)?;
     let isa = session.plan().options().isa;
-    let input = random_input(args.batch * session.plan().input_shape().elements());
+    let input = &input[..args.batch * session.plan().input_shape().elements()];
     let peak = fma_peak(isa);
-    let profile = profile(&session, args.batch, &input, BUDGET);
+    let profile = profile(&session, args.batch, input, BUDGET);
     if args.json {
         let mut value = to_value(&profile)?;
         value["network"] = json!(network.graph.name);
