@@ -1,6 +1,7 @@
 //! How a network is made sparse: Sparse Variational Dropout training, pruning and fine-tuning.
 #![forbid(unsafe_code)]
 
+pub mod architecture;
 pub mod checkpoint;
 mod compact;
 mod data;

@@ -1,0 +1,63 @@
+//! Networks that are trained from scratch: a graph and the shapes of its tensors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use sparsevd_model::{Graph, Shape, presets, shape};
+
+use crate::error::CompressError;
+
+/// Most elements of one tensor.
+const MOST_ELEMENTS: usize = 1 << 32;
+
+/// A graph with the shapes of its tensors, in the order of the nodes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Architecture {
+    /// The graph.
+    pub graph: Graph,
+    /// Names and shapes of weights and biases.
+    pub tensors: Vec<(String, Shape)>,
+}
+
+/// The graph's JSON with the shapes beside it.
+#[derive(Deserialize)]
+struct File {
+    #[serde(flatten)]
+    graph: Graph,
+    #[serde(default)]
+    tensors: BTreeMap<String, Shape>,
+}
+
+/// A preset by its name, or the graph of a JSON file that has `tensors`, a map of names to shapes, beside its nodes.
+///
+/// # Errors
+/// A name that is neither, a file that is no graph, shapes that are missing or do not fit.
+pub fn by_name_or_file(name: &str) -> Result<Architecture, CompressError> {
+    if let Some((graph, tensors)) = presets::by_name(name) {
+        return Ok(Architecture { graph, tensors });
+    }
+    let path = Path::new(name);
+    let fail = |what: String| CompressError::Report { path: path.into(), what };
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let presets = presets::NAMES.join(", ");
+        fail(format!("expected one of the presets {presets}, or a graph as JSON: {e}"))
+    })?;
+    let File { graph, tensors } = serde_json::from_str(&text).map_err(|e| fail(format!("expected a graph as JSON, with `tensors`: {e}")))?;
+    graph.check()?;
+    let mut shapes: Vec<(String, Shape)> = vec![];
+    for name in graph.weighted_nodes().flat_map(|n| n.op.weight().into_iter().chain(n.op.bias())) {
+        let Some(shape) = tensors.get(name) else {
+            return Err(fail(format!("expected the shape of tensor `{name}` in `tensors`, got {} others", tensors.len())));
+        };
+        if shape.elements() == 0 || shape.elements() > MOST_ELEMENTS {
+            return Err(fail(format!("tensor `{name}`: expected 1 to {MOST_ELEMENTS} elements, got shape {shape}")));
+        }
+        if !shapes.iter().any(|(n, _)| n == name) {
+            shapes.push((name.to_owned(), shape.clone()));
+        }
+    }
+    // Before anything is allocated for them.
+    shape::infer(&graph, &|_, name| Ok(tensors.get(name).cloned().unwrap_or_default()))?;
+    Ok(Architecture { graph, tensors: shapes })
+}

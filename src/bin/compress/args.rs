@@ -1,0 +1,338 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use sparsevd_compressor::recipe::Overrides;
+use sparsevd_compressor::variational::Granularity;
+use sparsevd_format::{Profile, ValueType};
+
+/// Makes neural networks sparse by Sparse Variational Dropout.
+///
+/// Every weight gets a dropout rate of its own; weights whose rate diverges are removed, the rest is fine-tuned and written as
+/// a sparse safetensors file that `run-sparse` runs. The accuracy that is reported is that of the written file.
+#[derive(Debug, Parser)]
+#[command(
+    name = "compress",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  compress models/lenet-300-100/model.safetensors
+      recipe and data come from recipe.toml beside the model; writes lenet-300-100.sparse.safetensors
+  compress mine.safetensors --network lenet-5 --data path/to/idx/folder
+      a network saved by PyTorch under other names, without a recipe
+  compress mine.safetensors --data set.npz --mean 0.1307 --std 0.3081
+      pixels normalised as when the network was trained
+  compress models/lenet-5/model.safetensors --resume lenet-5.run
+      goes on after Ctrl-C
+  compress sweep lenet-5.run
+      what other thresholds would have given
+
+A file named like a subcommand is meant by ./train. Results go to stdout, progress to stderr where that is a terminal.
+Exit code 0: done; 1: the result loses more accuracy than promised (it is written all the same); 2: the command line or a
+file is at fault; 130: interrupted."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    compress: Option<CompressArgs>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compresses a network: what happens when no subcommand is named
+    #[command(skip)]
+    Compress(CompressArgs),
+    /// Trains a dense network from scratch
+    Train(TrainArgs),
+    /// Validation error and ratio of a run over thresholds
+    Sweep(SweepArgs),
+    /// Layers, shapes, density, and bytes by encoding of a file
+    Inspect(InspectArgs),
+    /// Rewrites a network: dense or sparse, other value and index types
+    Convert(ConvertArgs),
+}
+
+/// Reads the command line; prints help or what is wrong with it, and exits.
+pub fn parse() -> Command {
+    let matches = Cli::command().get_matches();
+    let parsed = Cli::from_arg_matches(&matches).and_then(|cli| match cli.command {
+        Some(command) => Ok(command),
+        None => CompressArgs::from_arg_matches(&matches).map(Command::Compress),
+    });
+    parsed.unwrap_or_else(|error| error.exit())
+}
+
+#[derive(Debug, Args)]
+pub struct CompressArgs {
+    /// The network to compress: a safetensors file
+    pub model: PathBuf,
+    /// Graph of a file that has none: a preset (lenet-300-100, lenet-5) or a graph as JSON
+    #[arg(long, value_name = "NAME|FILE")]
+    pub network: Option<String>,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
+    /// Weights whose log alpha is above this are removed; the recipe's, else 3
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub threshold: Option<f64>,
+    /// Factor on the KL term: above 1 sparser, below 1 more careful
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    pub kl_scale: Option<f64>,
+    /// Which weights share a dropout rate
+    #[arg(long, value_enum)]
+    pub alpha: Option<Alpha>,
+    /// Points of validation error that the result may lose; the recipe's, else 0.5
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub max_accuracy_drop: Option<f64>,
+    #[command(flatten)]
+    pub encoding: EncodingArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  compress train lenet-300-100 --data data/mnist --out models/lenet-300-100/model.safetensors
+  compress train lenet-5 --data data/mnist --recipe train.toml --epochs 20
+  compress train network.json --data set.npz
+
+A network.json is a graph as in docs/format.md with the shapes of its tensors beside it:
+  {\"name\": ..., \"inputs\": ..., \"nodes\": ..., \"outputs\": ..., \"tensors\": {\"fc1.weight\": [300, 784], \"fc1.bias\": [300]}}")]
+pub struct TrainArgs {
+    /// A preset (lenet-300-100, lenet-5) or a graph as JSON with the shapes of its tensors
+    pub network: String,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
+    /// Epochs of every phase; the recipe's, else 12
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u32>,
+}
+
+/// What training and compressing have in common.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Labelled images: a folder of IDX files (plain or .gz) or of train/ and test/ class folders with PNGs, an .npz, a
+    /// safetensors file; the recipe's where it names one
+    #[arg(long, short, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Recipe; recipe.toml beside the model where there is one, else a default that is printed
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Overwrite an existing output, and begin anew in a run folder that has a checkpoint
+    #[arg(long)]
+    pub force: bool,
+    /// Seed of everything random; the recipe's, else 0
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Threads; all cores by default. The result does not depend on it
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Folder for checkpoints and what pictures need
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub run: Option<PathBuf>,
+    /// Go on from the checkpoint of a run folder, with the recipe and data that the run began with
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+    /// Show no progress
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How pixels become the input of a network; overrides what is stored with it.
+#[derive(Debug, Clone, Args)]
+pub struct PixelArgs {
+    /// Mean per channel, subtracted from scaled pixels; overrides what is stored with the network
+    #[arg(long, value_delimiter = ',', value_name = "M,..", allow_negative_numbers = true)]
+    pub mean: Option<Vec<f32>>,
+    /// Standard deviation per channel, divided by after that
+    #[arg(long, value_delimiter = ',', value_name = "S,..")]
+    pub std: Option<Vec<f32>>,
+    /// Factor on pixels of 0 to 255, before mean and deviation
+    #[arg(long, value_name = "F")]
+    pub scale: Option<f32>,
+}
+
+/// How a network is written.
+#[derive(Debug, Clone, Args)]
+pub struct EncodingArgs {
+    /// Element type of the weights in the file
+    #[arg(long, value_enum, default_value_t = Values::F32)]
+    pub values: Values,
+    /// Index types: the smallest, or those that torch and scipy take as they are
+    #[arg(long, value_enum, default_value_t = Indices::Compact)]
+    pub profile: Indices,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  compress sweep lenet-5.run
+  compress sweep lenet-5.run --thresholds 0,1,2,3 --json
+
+Takes the state at the end of the last sparse-vd phase, before fine-tuning. Weights that were removed on the way stay removed.")]
+pub struct SweepArgs {
+    /// Run folder of `compress`
+    pub run: PathBuf,
+    /// Labelled images, where they are no longer where the run had them
+    #[arg(long, short, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Thresholds on log alpha
+    #[arg(long, value_delimiter = ',', value_name = "T,..", allow_hyphen_values = true, default_value = "-1,0,1,2,3,4")]
+    pub thresholds: Vec<f64>,
+    /// Threads; all cores by default
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  compress inspect lenet-5.sparse.safetensors --json
+
+Weights and ratio count the matrices and filters of the original network, biases apart, as papers do.")]
+pub struct InspectArgs {
+    /// A network: a safetensors file, sparse or dense
+    pub file: PathBuf,
+    /// Graph of a file that has none: a preset or a graph as JSON
+    #[arg(long, value_name = "NAME|FILE")]
+    pub network: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  compress convert lenet-5.sparse.safetensors lenet-5.f16.safetensors --values f16
+  compress convert lenet-5.sparse.safetensors for-torch.safetensors --profile interop
+  compress convert lenet-5.sparse.safetensors dense.safetensors --dense
+  compress convert pruned-elsewhere.safetensors sparse.safetensors --network lenet-5
+
+Without --dense, every weight that is smaller as CSR becomes CSR.")]
+pub struct ConvertArgs {
+    /// A network: a safetensors file, sparse or dense
+    pub input: PathBuf,
+    /// File to write, .safetensors
+    pub output: PathBuf,
+    /// Graph of a file that has none: a preset or a graph as JSON
+    #[arg(long, value_name = "NAME|FILE")]
+    pub network: Option<String>,
+    #[command(flatten)]
+    pub encoding: EncodingArgs,
+    /// Write every weight with its zeros
+    #[arg(long)]
+    pub dense: bool,
+    /// Overwrite an existing output
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Which weights share a dropout rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Alpha {
+    /// None: Sparse Variational Dropout
+    Weight,
+    /// Those of an output unit or filter
+    Unit,
+    /// Those of a layer: Gaussian dropout with a learned rate
+    Layer,
+}
+
+impl From<Alpha> for Granularity {
+    fn from(alpha: Alpha) -> Self {
+        match alpha {
+            Alpha::Weight => Self::Weight,
+            Alpha::Unit => Self::Unit,
+            Alpha::Layer => Self::Layer,
+        }
+    }
+}
+
+/// Element types of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Values {
+    /// 32 bits: lossless
+    F32,
+    /// Half precision
+    F16,
+    /// bfloat16
+    Bf16,
+}
+
+impl From<Values> for ValueType {
+    fn from(values: Values) -> Self {
+        match values {
+            Values::F32 => Self::F32,
+            Values::F16 => Self::F16,
+            Values::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// Index types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Indices {
+    /// u16 columns where they suffice
+    Compact,
+    /// i32
+    Interop,
+}
+
+impl From<Indices> for Profile {
+    fn from(profile: Indices) -> Self {
+        match profile {
+            Indices::Compact => Self::Compact,
+            Indices::Interop => Self::Interop,
+        }
+    }
+}
+
+impl CompressArgs {
+    /// The settings that take the place of the recipe's.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            seed: self.run.seed,
+            threshold: self.threshold,
+            kl_scale: self.kl_scale,
+            alpha: self.alpha.map(Granularity::from),
+            max_accuracy_drop: self.max_accuracy_drop,
+            epochs: None,
+        }
+    }
+}
+
+impl TrainArgs {
+    /// The settings that take the place of the recipe's.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            seed: self.run.seed,
+            epochs: self.epochs,
+            ..Overrides::default()
+        }
+    }
+}
+
+impl RunArgs {
+    /// Threads that the runtime may use.
+    pub fn threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(all, usize::from)
+    }
+}

@@ -1,0 +1,136 @@
+//! From the command line to a network, its recipe and its data.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use sparsevd_compressor::TrainingData;
+use sparsevd_compressor::recipe::Recipe;
+use sparsevd_format::{Dataset, GraphSource, LoadedNetwork, Pixels, load_data, read_network};
+use sparsevd_model::{Graph, Network, Preprocessing, presets};
+
+use crate::args::PixelArgs;
+
+/// Where a recipe came from that nobody gave.
+pub const DEFAULT_RECIPE: &str = "the default recipe";
+
+/// A recipe and where it came from, in words.
+#[derive(Debug, Clone)]
+pub struct FoundRecipe {
+    pub recipe: Recipe,
+    pub source: String,
+}
+
+/// The recipe that was named, else the one beside the model, else the default.
+pub fn recipe(named: Option<&Path>, beside: Option<&Path>, default: fn() -> Recipe) -> anyhow::Result<FoundRecipe> {
+    let beside = beside.map(|m| m.with_file_name("recipe.toml")).filter(|p| p.is_file());
+    Ok(match named.map(Path::to_owned).or(beside) {
+        Some(path) => FoundRecipe {
+            recipe: Recipe::read(&path)?,
+            source: path.display().to_string(),
+        },
+        None => FoundRecipe { recipe: default(), source: DEFAULT_RECIPE.into() },
+    })
+}
+
+/// Reads a network; `named` says where its graph is.
+pub fn network(path: &Path, named: Option<&str>) -> anyhow::Result<LoadedNetwork> {
+    let source = match named {
+        Some(name) => GraphSource::Named(name.to_owned()),
+        None => GraphSource::Auto,
+    };
+    Ok(read_network(path, &source)?)
+}
+
+/// Labelled images of a run.
+#[derive(Debug)]
+pub struct Images {
+    pub training: TrainingData,
+    pub test: Option<Dataset>,
+    pub describe: String,
+}
+
+/// The path of the data set: what the command line says, else what the recipe says.
+pub fn data_path(named: Option<&Path>, recipe: &Recipe) -> anyhow::Result<PathBuf> {
+    match named.map(Path::to_owned).or_else(|| recipe.data.clone()) {
+        Some(path) => Ok(path),
+        None => bail!("no data set: expected --data PATH, or `data` in a recipe, got neither"),
+    }
+}
+
+/// Loads a data set, sets how its pixels become the network's input, and holds validation images back.
+///
+/// Returns the images and sentences for the user.
+pub fn images(path: &Path, recipe: &Recipe, network: &mut Network, pixels: &PixelArgs) -> anyhow::Result<(Images, Vec<String>)> {
+    let splits = load_data(path)?;
+    let mut notes = vec![splits.describe.clone()];
+    let Some(train) = splits.train else {
+        bail!(
+            "{}: expected training images (train-* IDX files, arrays x_train and y_train, or a train/ folder), got {}",
+            path.display(),
+            splits.describe
+        );
+    };
+    notes.extend(preprocessing(&mut network.graph, pixels, &train.pixels)?);
+    let classes = network.shapes()?[network.graph.outputs[0].as_str()].elements();
+    let input = &network.graph.inputs[0].shape;
+    let preprocessing = network.graph.preprocessing.clone().unwrap_or_default();
+    if let Some(test) = &splits.test {
+        test.check_against(input, classes)?;
+    }
+    let training = TrainingData::split(&train, recipe.validation, recipe.seed, input, &preprocessing, classes)?;
+    if training.validation().is_empty() {
+        bail!("{}: expected at least 6 training images, of which one in six is held back for validation, got {}", path.display(), train.len());
+    }
+    notes.push(format!("{} images to train on, {} held back for validation", training.train().len(), training.validation().len()));
+    Ok((Images { training, test: splits.test, describe: splits.describe }, notes))
+}
+
+/// Sets the graph's preprocessing: what the command line says over what is stored over the default.
+fn preprocessing(graph: &mut Graph, args: &PixelArgs, pixels: &Pixels) -> anyhow::Result<Option<String>> {
+    let named = args.mean.is_some() || args.std.is_some() || args.scale.is_some();
+    if matches!(pixels, Pixels::F32(_)) {
+        if named {
+            bail!("--mean, --std, --scale: expected a data set of pixels from 0 to 255, got floating-point numbers, which are the input as they are");
+        }
+        return Ok(None);
+    }
+    let note = (graph.preprocessing.is_none() && !named)
+        .then(|| "the network has no preprocessing stored: pixels become 0 to 1 (--mean, --std, --scale set another)".to_owned());
+    let mut p = graph.preprocessing.take().unwrap_or_else(Preprocessing::default);
+    p.mean = args.mean.clone().unwrap_or(p.mean);
+    p.std = args.std.clone().unwrap_or(p.std);
+    p.scale = args.scale.unwrap_or(p.scale);
+    p.check(&graph.inputs[0].shape)?;
+    graph.preprocessing = Some(p);
+    Ok(note)
+}
+
+/// A source of a graph that holds in any working directory: a preset's name, or an absolute path.
+pub fn absolute_source(source: &str) -> anyhow::Result<String> {
+    if presets::NAMES.contains(&source) {
+        return Ok(source.to_owned());
+    }
+    Ok(std::path::absolute(source)?.to_string_lossy().into_owned())
+}
+
+/// What a model is called: the stem of its file, or the name of its folder where the file is just `model`.
+pub fn model_name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if stem != "model" {
+        return stem;
+    }
+    let absolute = std::path::absolute(path).unwrap_or_default();
+    let folder = absolute.parent().and_then(Path::file_name);
+    folder.map_or(stem, |f| f.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_called_by_its_file_or_its_folder() {
+        let names = ["models/lenet-5/model.safetensors", "a/mine.safetensors", "x.v2.safetensors"].map(|p| model_name(Path::new(p)));
+        assert_eq!(names, ["lenet-5", "mine", "x.v2"]);
+    }
+}

@@ -1,0 +1,140 @@
+//! The tables at the end of a compression.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use sparsevd_compressor::report::{Encoding, LayerSummary, Report, Summary, Timing};
+
+use crate::print::{bytes, count};
+use crate::table::{Align, Table};
+
+/// Everything a person wants to know of a compression.
+pub fn of(report: &Report, report_path: &Path, run: &Path) -> anyhow::Result<String> {
+    let mut out = String::new();
+    let s = &report.summary;
+    writeln!(out, "{}: {} of {} weights left, {:.1} times fewer", report.network, count(s.nonzeros), count(s.weights), s.ratio)?;
+    writeln!(out)?;
+    write!(out, "{}", layers(s, |layer| kernels_of(report, layer)))?;
+    writeln!(out)?;
+    write!(out, "{}", errors(report))?;
+    writeln!(out)?;
+    write!(out, "{}", encodings(&report.encodings))?;
+    writeln!(out)?;
+    write!(out, "{}", timings(&report.timings))?;
+    writeln!(out)?;
+    writeln!(out, "recipe: {}, seed {}; trained for {:.0} s", report.recipe_source, report.seed, report.training_seconds)?;
+    write!(
+        out,
+        "wrote {} ({}) and {}; the run is in {}",
+        report.output.display(),
+        bytes(s.file_bytes),
+        report_path.display(),
+        run.display()
+    )?;
+    Ok(out)
+}
+
+/// One line per layer and one for all, with more columns by `more`.
+pub fn layers(summary: &Summary, more: impl Fn(&LayerSummary) -> Vec<(String, String)>) -> Table {
+    let extra: Vec<String> = summary.layers.first().map_or(vec![], |l| more(l).into_iter().map(|(title, _)| title).collect());
+    let mut columns = vec![
+        ("layer", Align::Left),
+        ("op", Align::Left),
+        ("shape", Align::Left),
+        ("weights", Align::Right),
+        ("left", Align::Right),
+        ("density", Align::Right),
+        ("bytes", Align::Right),
+    ];
+    columns.extend(extra.iter().map(|title| (title.as_str(), Align::Left)));
+    let mut table = Table::new(&columns);
+    let percent = |left: usize, of: usize| format!("{:.2} %", 100.0 * left as f64 / of.max(1) as f64);
+    for layer in &summary.layers {
+        let shape = if layer.shape == layer.original_shape {
+            layer.shape.to_string()
+        } else {
+            format!("{} of {}", layer.shape, layer.original_shape)
+        };
+        let cells = [
+            layer.name.clone(),
+            layer.op.clone(),
+            shape,
+            count(layer.weights),
+            count(layer.nonzeros),
+            percent(layer.nonzeros, layer.weights),
+            bytes(layer.bytes),
+        ];
+        table.row(cells.into_iter().chain(more(layer).into_iter().map(|(_, cell)| cell)));
+    }
+    let stored: u64 = summary.layers.iter().map(|l| l.bytes).sum();
+    table.row([
+        "all".into(),
+        String::new(),
+        String::new(),
+        count(summary.weights),
+        count(summary.nonzeros),
+        percent(summary.nonzeros, summary.weights),
+        bytes(stored),
+    ]);
+    table
+}
+
+/// Kernels by batch, titled.
+fn kernels_of(report: &Report, layer: &LayerSummary) -> Vec<(String, String)> {
+    let of_layer = report.kernels.iter().filter(|k| k.layer == layer.name);
+    of_layer.map(|k| (format!("kernel, batch {}", k.batch), k.kernel.clone())).collect()
+}
+
+fn errors(report: &Report) -> Table {
+    let columns = [("error", Align::Left), ("images", Align::Right), ("before", Align::Right), ("after", Align::Right), ("points", Align::Right)];
+    let mut table = Table::new(&columns);
+    let sets = [("validation", Some(report.accuracy.validation)), ("test", report.accuracy.test)];
+    for (name, error) in sets.into_iter().filter_map(|(n, e)| Some((n, e?))) {
+        table.row([
+            name.into(),
+            count(error.images),
+            format!("{:.2} %", error.dense_percent),
+            format!("{:.2} %", error.sparse_percent),
+            format!("{:+.2}", error.drop()),
+        ]);
+    }
+    table
+}
+
+/// Bytes by encoding, against the first.
+pub fn encodings(encodings: &[Encoding]) -> Table {
+    let mut table = Table::new(&[("encoding", Align::Left), ("bytes", Align::Right), ("smaller", Align::Right)]);
+    let first = encodings.first().map_or(0, |e| e.bytes);
+    for e in encodings {
+        table.row([e.encoding.clone(), count(e.bytes as usize), format!("{:.1}x", first as f64 / e.bytes.max(1) as f64)]);
+    }
+    table
+}
+
+fn timings(timings: &[Timing]) -> Table {
+    let columns = [
+        ("plan", Align::Left),
+        ("batch", Align::Right),
+        ("p50 us", Align::Right),
+        ("p99 us", Align::Right),
+        ("items/s", Align::Right),
+        ("weights", Align::Right),
+        ("arena", Align::Right),
+        ("faster", Align::Right),
+    ];
+    let mut table = Table::new(&columns);
+    for t in timings {
+        let dense = timings.iter().find(|d| d.plan == "dense" && d.batch == t.batch);
+        table.row([
+            t.plan.clone(),
+            t.batch.to_string(),
+            format!("{:.2}", t.p50_us),
+            format!("{:.2}", t.p99_us),
+            format!("{:.0}", t.items_per_s),
+            bytes(t.weight_bytes as u64),
+            bytes(t.arena_bytes as u64),
+            dense.map_or(String::new(), |d| format!("{:.1}x", d.p50_us / t.p50_us)),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,81 @@
+//! `compress train NETWORK`: a dense network from scratch.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::json;
+use sparsevd_compressor::recipe::Recipe;
+use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
+use sparsevd_compressor::{architecture, initialise};
+use sparsevd_format::{GraphSource, read_network, write_network};
+use sparsevd_runtime::WeightMode;
+
+use crate::args::TrainArgs;
+use crate::inputs::{self, FoundRecipe};
+use crate::run_folder::{self, RunFolder};
+use crate::{Outcome, measure, output, print, training};
+
+pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
+    let architecture = architecture::by_name_or_file(&args.network)?;
+    let out = args.run.out.clone().unwrap_or_else(|| format!("{}.safetensors", architecture.graph.name).into());
+    output::check_network(&out, args.run.force)?;
+    let folder = RunFolder::find(&args.run, format!("{}.train.run", inputs::model_name(&out)))?;
+    let recipe = recipe(args, folder.record.as_ref())?;
+    let mut network = initialise(architecture.graph, &architecture.tensors, recipe.recipe.seed)?;
+    let mut data = inputs::data_path(args.run.data.as_deref(), &recipe.recipe)?;
+    if let Some(record) = &folder.record {
+        network.graph.preprocessing.clone_from(&record.preprocessing);
+        data = args.run.data.clone().unwrap_or_else(|| record.data.clone());
+    }
+    let (images, notes) = inputs::images(&data, &recipe.recipe, &mut network, &args.pixels)?;
+    if print::talks(args.run.quiet) {
+        for note in &notes {
+            eprintln!("{note}");
+        }
+        eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
+    }
+    let task = Task::Train { network: inputs::absolute_source(&args.network)? };
+    let record = run_folder::record(task, &data, &recipe, network.graph.preprocessing.clone())?;
+    let Some(trainer) = training::run(&network, &images, &folder, &record, &args.run)? else {
+        return Ok(Outcome::Interrupted);
+    };
+    let options = output::options(None, &recipe.recipe, BTreeMap::new());
+    write_network(&out, &trainer.network()?.to_dense(), &options)?;
+
+    let written = read_network(&out, &GraphSource::Auto)?.network;
+    let errors = |set| measure::errors(&written, WeightMode::Dense, set, args.run.threads());
+    let validation = errors(images.training.validation().dataset())?;
+    let test = images.test.as_ref().map(errors).transpose()?;
+    if args.run.json {
+        print::json(&json!({
+            "schema": SCHEMA,
+            "network": written.graph.name,
+            "output": out,
+            "seed": recipe.recipe.seed,
+            "recipe": recipe.recipe,
+            "weights": written.original_weights(),
+            "validation": {"images": validation.images, "error_percent": validation.error_percent()},
+            "test": test.map(|t| json!({"images": t.images, "error_percent": t.error_percent()})),
+            "history": trainer.history(),
+        }))?;
+    } else {
+        let test = test.map_or(String::new(), |t| format!(", test error {:.2} % of {}", t.error_percent(), t.images));
+        print::text(format_args!(
+            "{}: validation error {:.2} % of {} images{test}; wrote {}",
+            written.graph.name,
+            validation.error_percent(),
+            validation.images,
+            Path::new(&out).display()
+        ))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The recipe of the run that goes on, else the one that is named, else the default, with what the command line sets.
+fn recipe(args: &TrainArgs, record: Option<&RunRecord>) -> anyhow::Result<FoundRecipe> {
+    let found = match (&args.run.recipe, record) {
+        (None, Some(record)) => FoundRecipe { recipe: record.recipe.clone(), source: record.recipe_source.clone() },
+        (named, _) => inputs::recipe(named.as_deref(), None, Recipe::default_for_training)?,
+    };
+    Ok(FoundRecipe { recipe: found.recipe.with(&args.overrides())?, ..found })
+}

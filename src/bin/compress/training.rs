@@ -1,0 +1,40 @@
+//! One run of the trainer: folder, checkpoint, Ctrl-C, progress.
+
+use std::path::Path;
+
+use sparsevd_compressor::checkpoint;
+use sparsevd_compressor::report::RunRecord;
+use sparsevd_compressor::trainer::{self, RunOptions, Trainer};
+use sparsevd_model::Network;
+
+use crate::args::RunArgs;
+use crate::inputs::Images;
+use crate::run_folder::RunFolder;
+use crate::{interrupt, progress};
+
+/// Trains to the end, or until Ctrl-C, which leaves a checkpoint, says how to go on and gives `None`.
+pub fn run(network: &Network, images: &Images, folder: &RunFolder, record: &RunRecord, args: &RunArgs) -> anyhow::Result<Option<Trainer>> {
+    let stop = interrupt::flag()?;
+    folder.begin(record)?;
+    let options = RunOptions {
+        threads: args.threads.map_or(0, usize::from),
+        run_folder: Some(folder.path.clone()),
+    };
+    let mut trainer = Trainer::new(network, record.recipe.clone(), images.training.clone(), &options)?;
+    if folder.record.is_some() {
+        checkpoint::resume(&folder.path, &mut trainer)?;
+    }
+    let mut observer = progress::observer(args.quiet, &record.recipe, images.training.train().len(), trainer.position());
+    let outcome = trainer.run(&stop, observer.as_mut())?;
+    drop(observer);
+    if outcome == trainer::Outcome::Interrupted {
+        say_how_to_go_on(&folder.path);
+        return Ok(None);
+    }
+    Ok(Some(trainer))
+}
+
+fn say_how_to_go_on(folder: &Path) {
+    eprintln!("compress: interrupted; the checkpoint is in {}; go on with", folder.display());
+    eprintln!("  {}", interrupt::resume_command(folder));
+}
