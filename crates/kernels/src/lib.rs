@@ -43,6 +43,7 @@ pub mod spmm;
 pub mod spmv;
 mod table;
 pub mod training;
+mod transpose;
 
 pub use activation::Activation;
 pub use buffer::Buffer;

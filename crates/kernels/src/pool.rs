@@ -3,7 +3,7 @@
 use sparsevd_model::Window;
 
 use crate::isa::multiversion;
-use crate::{Isa, Layout};
+use crate::{Isa, LANES, Layout};
 
 /// How a window becomes one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,57 +92,154 @@ impl Pool {
     }
 }
 
-multiversion!(fn single(pool: &Pool, x: &[f32], y: &mut [f32]) = body::<1>;);
-multiversion!(fn tiled(pool: &Pool, x: &[f32], y: &mut [f32]) = body::<16>;);
+multiversion!(fn single(pool: &Pool, x: &[f32], y: &mut [f32]) = single_body;);
+multiversion!(fn tiled(pool: &Pool, x: &[f32], y: &mut [f32]) = tiled_body;);
+
+impl Pool {
+    /// For output `o` of dimension `d`: the elements of the window that do not lie in the padding, and where the first's input is.
+    #[inline(always)]
+    fn inside(&self, d: usize, o: usize) -> (std::ops::Range<usize>, usize) {
+        let dilation = self.window.dilations[d];
+        let start = (o * self.window.strides[d]) as isize - self.window.pads[d] as isize;
+        let first = start.min(0).unsigned_abs().div_ceil(dilation);
+        let end = self.input[d + 1]
+            .saturating_add_signed(-start)
+            .div_ceil(dilation);
+        let end = end.min(self.window.kernel_shape[d]);
+        (
+            first.min(end)..end,
+            (first * dilation).wrapping_add_signed(start),
+        )
+    }
+
+    /// For element `k` of the window's width: the outputs whose input is no padding, and where the first's input is.
+    #[inline(always)]
+    fn reach(&self, k: usize) -> (std::ops::Range<usize>, usize) {
+        let stride = self.window.strides[1];
+        let start = (k * self.window.dilations[1]) as isize - self.window.pads[1] as isize;
+        let first = start.min(0).unsigned_abs().div_ceil(stride);
+        let end = self.input[2].saturating_add_signed(-start).div_ceil(stride);
+        let end = end.min(self.output[1]);
+        (
+            first.min(end)..end,
+            (first * stride).wrapping_add_signed(start),
+        )
+    }
+}
+
+/// The larger, or NaN where one is.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
+}
 
 #[inline(always)]
-fn body<const L: usize>(pool: &Pool, x: &[f32], y: &mut [f32]) {
+fn single_body(pool: &Pool, x: &[f32], y: &mut [f32]) {
+    match (pool.reduction, pool.window.strides[1]) {
+        (Reduction::Max, 1) => rows::<1>(pool, x, y, f32::NEG_INFINITY, larger),
+        (Reduction::Max, 2) => rows::<2>(pool, x, y, f32::NEG_INFINITY, larger),
+        (Reduction::Max, _) => rows::<0>(pool, x, y, f32::NEG_INFINITY, larger),
+        (Reduction::Average, 1) => rows::<1>(pool, x, y, 0.0, |a, b| a + b),
+        (Reduction::Average, 2) => rows::<2>(pool, x, y, 0.0, |a, b| a + b),
+        (Reduction::Average, _) => rows::<0>(pool, x, y, 0.0, |a, b| a + b),
+    }
+}
+
+/// Whole output rows at a time, one element of the window after the other; `STRIDE` is that of the width, 0 if only known now.
+#[inline(always)]
+fn rows<const STRIDE: usize>(
+    pool: &Pool,
+    x: &[f32],
+    y: &mut [f32],
+    start: f32,
+    reduce: impl Fn(f32, f32) -> f32,
+) {
     let [_, h, w] = pool.input;
     let [oh, ow] = pool.output;
-    let [top, left, ..] = pool.window.pads;
-    let ([sy, sx], [dy, dx]) = (pool.window.strides, pool.window.dilations);
-    let [kh, kw] = pool.window.kernel_shape;
-    if oh * ow == 0 || h * w == 0 {
+    let stride = if STRIDE == 0 {
+        pool.window.strides[1]
+    } else {
+        STRIDE
+    };
+    if h * w == 0 || oh * ow == 0 {
+        return;
+    }
+    for (x, y) in x.chunks_exact(h * w).zip(y.chunks_exact_mut(oh * ow)) {
+        for (oy, y) in y.chunks_exact_mut(ow).enumerate() {
+            y.fill(start);
+            let (window_rows, first_row) = pool.inside(0, oy);
+            for row in 0..window_rows.len() {
+                let x = &x[(first_row + row * pool.window.dilations[0]) * w..][..w];
+                for k in 0..pool.window.kernel_shape[1] {
+                    let (outputs, from) = pool.reach(k);
+                    if outputs.is_empty() {
+                        continue;
+                    }
+                    let (y, x) = (&mut y[outputs], &x[from..]);
+                    // The last group may lack elements that no output reads.
+                    let n = (y.len() - 1) * stride;
+                    let last = y.len() - 1;
+                    for (y, x) in y[..last].iter_mut().zip(x[..n].chunks_exact(stride)) {
+                        *y = reduce(*y, x[0]);
+                    }
+                    y[last] = reduce(y[last], x[n]);
+                }
+            }
+            if pool.reduction == Reduction::Average {
+                for (ox, y) in y.iter_mut().enumerate() {
+                    *y /= (window_rows.len() * pool.inside(1, ox).0.len()) as f32;
+                }
+            }
+        }
+    }
+}
+
+/// One output at a time: a line of sixteen samples.
+#[inline(always)]
+fn tiled_body(pool: &Pool, x: &[f32], y: &mut [f32]) {
+    let [_, h, w] = pool.input;
+    let [oh, ow] = pool.output;
+    let [dy, dx] = pool.window.dilations;
+    if h * w == 0 || oh * ow == 0 {
         return;
     }
     for (x, y) in x
-        .chunks_exact(h * w * L)
-        .zip(y.chunks_exact_mut(oh * ow * L))
+        .chunks_exact(h * w * LANES)
+        .zip(y.chunks_exact_mut(oh * ow * LANES))
     {
-        for oy in 0..oh {
-            for ox in 0..ow {
+        for (oy, y) in y.chunks_exact_mut(ow * LANES).enumerate() {
+            let (window_rows, first_row) = pool.inside(0, oy);
+            for (ox, y) in y.chunks_exact_mut(LANES).enumerate() {
+                let (columns, first_column) = pool.inside(1, ox);
                 let mut acc = match pool.reduction {
-                    Reduction::Max => [f32::NEG_INFINITY; L],
-                    Reduction::Average => [0.0; L],
+                    Reduction::Max => [f32::NEG_INFINITY; LANES],
+                    Reduction::Average => [0.0; LANES],
                 };
-                let mut seen = 0;
-                for ky in 0..kh {
-                    let iy = (oy * sy + ky * dy).wrapping_sub(top);
-                    for kx in 0..kw {
-                        let ix = (ox * sx + kx * dx).wrapping_sub(left);
-                        if iy >= h || ix >= w {
-                            continue;
-                        }
-                        seen += 1;
-                        let values = &x[(iy * w + ix) * L..][..L];
+                for row in 0..window_rows.len() {
+                    let x = &x[((first_row + row * dy) * w + first_column) * LANES..];
+                    for column in 0..columns.len() {
+                        let line = &x[column * dx * LANES..][..LANES];
                         match pool.reduction {
                             Reduction::Max => {
-                                for (a, &v) in acc.iter_mut().zip(values) {
-                                    *a = if v > *a || v.is_nan() { v } else { *a };
+                                for lane in 0..LANES {
+                                    acc[lane] = larger(acc[lane], line[lane]);
                                 }
                             }
                             Reduction::Average => {
-                                for (a, v) in acc.iter_mut().zip(values) {
-                                    *a += v;
+                                for lane in 0..LANES {
+                                    acc[lane] += line[lane];
                                 }
                             }
                         }
                     }
                 }
                 if pool.reduction == Reduction::Average {
-                    acc.iter_mut().for_each(|a| *a /= seen as f32);
+                    let count = (window_rows.len() * columns.len()) as f32;
+                    for a in &mut acc {
+                        *a /= count;
+                    }
                 }
-                y[(oy * ow + ox) * L..][..L].copy_from_slice(&acc);
+                y.copy_from_slice(&acc);
             }
         }
     }
