@@ -7,13 +7,13 @@ use crate::{LANES, Layout};
 /// Kernel of a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LinearKernel {
-    /// [`crate::dense::Gemv`].
+    /// [`crate::dense::Gemv`], over [`Layout::Single`].
     Gemv,
-    /// [`crate::dense::Linear`].
+    /// [`crate::dense::Linear::run_tiled`], over [`Layout::Tiled`].
     Gemm,
-    /// [`crate::spmv::Spmv`].
+    /// [`crate::spmv::Spmv`], over [`Layout::Single`].
     Spmv,
-    /// [`crate::spmm::Spmm`].
+    /// [`crate::spmm::Spmm`], over [`Layout::Tiled`].
     Spmm,
 }
 
@@ -25,10 +25,16 @@ pub fn prefer_sparse(density: f64, _rows: usize, _cols: usize, batch: usize) -> 
     }
 }
 
-/// Whether a convolution of that density should run sparse.
-pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, batch: usize) -> bool {
+/// Whether a convolution of that density should run sparse; depthwise ones stay dense.
+pub fn prefer_sparse_conv(
+    density: f64,
+    per_group_inputs: usize,
+    groups: usize,
+    batch: usize,
+) -> bool {
     let _ = batch;
-    per_group_inputs > 1 && density <= 0.5
+    let depthwise = per_group_inputs == 1 && groups > 1;
+    !depthwise && density <= 0.5
 }
 
 /// The layout in which a batch of `n` is best run: tiles once lanes are mostly filled.
@@ -44,8 +50,8 @@ pub fn linear(density: f64, rows: usize, cols: usize, batch: usize) -> LinearKer
     ) {
         (true, Layout::Single) => LinearKernel::Spmv,
         (true, Layout::Tiled) => LinearKernel::Spmm,
-        (false, _) if batch == 1 => LinearKernel::Gemv,
-        (false, _) => LinearKernel::Gemm,
+        (false, Layout::Single) => LinearKernel::Gemv,
+        (false, Layout::Tiled) => LinearKernel::Gemm,
     }
 }
 

@@ -91,8 +91,13 @@ proptest! {
         let want = reference::linear(&w.values, &b, &x, cols, |v| act.apply(v));
         for isa in Isa::available() {
             let mut y = vec![f32::NAN; n * rows];
-            Linear::pack(isa, &w, Some(&b)).run(&x, &mut y, n, act);
+            let linear = Linear::pack(isa, &w, Some(&b));
+            linear.run(&x, &mut y, n, act);
             assert_close(&y, &want, TOLERANCE);
+            let tiles = n.div_ceil(16);
+            let mut y = vec![f32::NAN; tiles * rows * 16];
+            linear.run_tiled(&reference::to_tiles(&x, n, cols), &mut y, tiles, act);
+            assert_close(&reference::from_tiles(&y, n, rows), &want, TOLERANCE);
             let gemv = Gemv::pack(isa, &w, Some(&b));
             for (x, want) in x.chunks_exact(cols).zip(want.chunks_exact(rows.max(1))) {
                 let mut y = vec![f32::NAN; rows];

