@@ -38,26 +38,45 @@ pub fn by_name_or_file(name: &str) -> Result<Architecture, CompressError> {
         return Ok(Architecture { graph, tensors });
     }
     let path = Path::new(name);
-    let fail = |what: String| CompressError::Report { path: path.into(), what };
+    let fail = |what: String| CompressError::Report {
+        path: path.into(),
+        what,
+    };
     let text = std::fs::read_to_string(path).map_err(|e| {
         let presets = presets::NAMES.join(", ");
-        fail(format!("expected one of the presets {presets}, or a graph as JSON: {e}"))
+        fail(format!(
+            "expected one of the presets {presets}, or a graph as JSON: {e}"
+        ))
     })?;
-    let File { graph, tensors } = serde_json::from_str(&text).map_err(|e| fail(format!("expected a graph as JSON, with `tensors`: {e}")))?;
+    let File { graph, tensors } = serde_json::from_str(&text)
+        .map_err(|e| fail(format!("expected a graph as JSON, with `tensors`: {e}")))?;
     graph.check()?;
     let mut shapes: Vec<(String, Shape)> = vec![];
-    for name in graph.weighted_nodes().flat_map(|n| n.op.weight().into_iter().chain(n.op.bias())) {
+    for name in graph
+        .weighted_nodes()
+        .flat_map(|n| n.op.weight().into_iter().chain(n.op.bias()))
+    {
         let Some(shape) = tensors.get(name) else {
-            return Err(fail(format!("expected the shape of tensor `{name}` in `tensors`, got {} others", tensors.len())));
+            return Err(fail(format!(
+                "expected the shape of tensor `{name}` in `tensors`, got {} others",
+                tensors.len()
+            )));
         };
         if shape.elements() == 0 || shape.elements() > MOST_ELEMENTS {
-            return Err(fail(format!("tensor `{name}`: expected 1 to {MOST_ELEMENTS} elements, got shape {shape}")));
+            return Err(fail(format!(
+                "tensor `{name}`: expected 1 to {MOST_ELEMENTS} elements, got shape {shape}"
+            )));
         }
         if !shapes.iter().any(|(n, _)| n == name) {
             shapes.push((name.to_owned(), shape.clone()));
         }
     }
     // Before anything is allocated for them.
-    shape::infer(&graph, &|_, name| Ok(tensors.get(name).cloned().unwrap_or_default()))?;
-    Ok(Architecture { graph, tensors: shapes })
+    shape::infer(&graph, &|_, name| {
+        Ok(tensors.get(name).cloned().unwrap_or_default())
+    })?;
+    Ok(Architecture {
+        graph,
+        tensors: shapes,
+    })
 }

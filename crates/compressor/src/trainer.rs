@@ -377,7 +377,8 @@ impl Trainer {
                 phase: self.position.phase + 1,
                 epoch: self.position.epoch as usize + 1,
                 checkpoint: match &self.run_folder {
-                    Some(folder) => folder.display().to_string(),
+                    Some(folder) if checkpoint::path(folder).is_file() => checkpoint::path(folder).display().to_string(),
+                    Some(_) => "none, as no epoch was done".into(),
                     None => "none, as the run has no folder".into(),
                 },
             });
@@ -428,7 +429,7 @@ impl Trainer {
         let threshold = self.recipe.threshold;
         let validation_error = self.validation_error(threshold);
         let layers: Vec<LayerRecord> = self.engine.layers().iter().map(|l| layer_record(l, threshold)).collect();
-        let kl = self.engine.layers().iter().filter(|l| l.is_variational()).map(|l| l.posterior().kl()).sum();
+        let kl = self.engine.layers().iter().filter(|l| l.is_variational()).fold(0.0, |kl, l| kl + l.posterior().kl());
         EpochRecord {
             phase: self.position.phase + 1,
             method: phase.method,

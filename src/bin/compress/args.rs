@@ -155,7 +155,12 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Args)]
 pub struct PixelArgs {
     /// Mean per channel, subtracted from scaled pixels; overrides what is stored with the network
-    #[arg(long, value_delimiter = ',', value_name = "M,..", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "M,..",
+        allow_negative_numbers = true
+    )]
     pub mean: Option<Vec<f32>>,
     /// Standard deviation per channel, divided by after that
     #[arg(long, value_delimiter = ',', value_name = "S,..")]
@@ -190,7 +195,13 @@ pub struct SweepArgs {
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Thresholds on log alpha
-    #[arg(long, value_delimiter = ',', value_name = "T,..", allow_hyphen_values = true, default_value = "-1,0,1,2,3,4")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "T,..",
+        allow_hyphen_values = true,
+        default_value = "-1,0,1,2,3,4"
+    )]
     pub thresholds: Vec<f64>,
     /// Threads; all cores by default
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::{Accuracy, Encoding, Promise, Report, SCHEMA, Summary, Task, stored_bytes};
+use sparsevd_compressor::report::{
+    Accuracy, Encoding, Promise, Report, SCHEMA, Summary, Task, stored_bytes,
+};
 use sparsevd_compressor::trainer::Trainer;
-use sparsevd_format::{GraphSource, LoadedNetwork, inspect_encodings, read_network, write_atomically, write_network};
+use sparsevd_format::{
+    GraphSource, LoadedNetwork, inspect_encodings, read_network, write_atomically, write_network,
+};
 use sparsevd_model::Network;
 use sparsevd_runtime::{Evaluation, WeightMode};
 
@@ -34,7 +38,11 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let mut loaded = inputs::network(&args.model, args.network.as_deref())?;
     let mut data = inputs::data_path(args.run.data.as_deref(), &recipe.recipe)?;
     if let Some(record) = &folder.record {
-        loaded.network.graph.preprocessing.clone_from(&record.preprocessing);
+        loaded
+            .network
+            .graph
+            .preprocessing
+            .clone_from(&record.preprocessing);
         data = args.run.data.clone().unwrap_or_else(|| record.data.clone());
     }
     let (images, notes) = inputs::images(&data, &recipe.recipe, &mut loaded.network, &args.pixels)?;
@@ -44,15 +52,33 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
 
     let task = Task::Compress {
         model: std::path::absolute(&args.model)?,
-        network: args.network.as_deref().map(inputs::absolute_source).transpose()?,
+        network: args
+            .network
+            .as_deref()
+            .map(inputs::absolute_source)
+            .transpose()?,
     };
-    let record = run_folder::record(task, &data, &recipe, loaded.network.graph.preprocessing.clone())?;
-    let Some(trainer) = training::run(&loaded.network, &images, &folder, &record, &args.run)? else {
+    let record = run_folder::record(
+        task,
+        &data,
+        &recipe,
+        loaded.network.graph.preprocessing.clone(),
+    )?;
+    let Some(trainer) = training::run(&loaded.network, &images, &folder, &record, &args.run)?
+    else {
         return Ok(Outcome::Interrupted);
     };
     let options = output::options(Some(&args.encoding), &recipe.recipe, loaded.metadata);
     write_network(&outputs.network, &trainer.network()?, &options)?;
-    let report = report(args, &outputs, &recipe, &trainer, &loaded.network, &images, &before)?;
+    let report = report(
+        args,
+        &outputs,
+        &recipe,
+        &trainer,
+        &loaded.network,
+        &images,
+        &before,
+    )?;
     let json = serde_json::to_string_pretty(&report)?;
     write_atomically(&outputs.report, |out| writeln!(out, "{json}"))?;
 
@@ -78,7 +104,11 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
 
 /// Names the outputs and checks that they can be written.
 fn outputs(args: &CompressArgs, name: &str) -> anyhow::Result<Outputs> {
-    let network = args.run.out.clone().unwrap_or_else(|| format!("{name}.sparse.safetensors").into());
+    let network = args
+        .run
+        .out
+        .clone()
+        .unwrap_or_else(|| format!("{name}.sparse.safetensors").into());
     output::check_network(&network, args.run.force)?;
     let report = output::report_path(&network);
     output::check(&report, args.run.force)?;
@@ -88,10 +118,20 @@ fn outputs(args: &CompressArgs, name: &str) -> anyhow::Result<Outputs> {
 /// The recipe of the run that goes on, else the one that is found, with what the command line sets.
 fn recipe(args: &CompressArgs, folder: &RunFolder) -> anyhow::Result<FoundRecipe> {
     let found = match (&args.run.recipe, &folder.record) {
-        (None, Some(record)) => FoundRecipe { recipe: record.recipe.clone(), source: record.recipe_source.clone() },
-        (named, _) => inputs::recipe(named.as_deref(), Some(&args.model), Recipe::default_for_compression)?,
+        (None, Some(record)) => FoundRecipe {
+            recipe: record.recipe.clone(),
+            source: record.recipe_source.clone(),
+        },
+        (named, _) => inputs::recipe(
+            named.as_deref(),
+            Some(&args.model),
+            Recipe::default_for_compression,
+        )?,
     };
-    Ok(FoundRecipe { recipe: found.recipe.with(&args.overrides())?, ..found })
+    Ok(FoundRecipe {
+        recipe: found.recipe.with(&args.overrides())?,
+        ..found
+    })
 }
 
 fn errors_before(network: &Network, images: &Images, threads: usize) -> anyhow::Result<Before> {
@@ -103,7 +143,13 @@ fn errors_before(network: &Network, images: &Images, threads: usize) -> anyhow::
 }
 
 /// What a person wants to know before a long wait.
-fn tell(args: &CompressArgs, recipe: &FoundRecipe, loaded: &LoadedNetwork, notes: &[String], before: &Before) {
+fn tell(
+    args: &CompressArgs,
+    recipe: &FoundRecipe,
+    loaded: &LoadedNetwork,
+    notes: &[String],
+    before: &Before,
+) {
     if !print::talks(args.run.quiet) {
         return;
     }
@@ -111,13 +157,21 @@ fn tell(args: &CompressArgs, recipe: &FoundRecipe, loaded: &LoadedNetwork, notes
         eprintln!("{note}");
     }
     if recipe.source == inputs::DEFAULT_RECIPE {
-        eprintln!("no recipe.toml beside the model and no --recipe: the default recipe is followed and stored with the result:");
+        eprintln!(
+            "no recipe.toml beside the model and no --recipe: the default recipe is followed and stored with the result:"
+        );
         eprintln!("{}", recipe.recipe.to_toml());
     } else {
         eprintln!("recipe: {}", recipe.source);
     }
-    let test = before.test.map_or(String::new(), |t| format!(", test error {:.2} %", t.error_percent()));
-    eprintln!("{} as it came: validation error {:.2} %{test}", args.model.display(), before.validation.error_percent());
+    let test = before.test.map_or(String::new(), |t| {
+        format!(", test error {:.2} %", t.error_percent())
+    });
+    eprintln!(
+        "{} as it came: validation error {:.2} %{test}",
+        args.model.display(),
+        before.validation.error_percent()
+    );
 }
 
 /// Reads the written file back and measures it through the runtime.
@@ -134,12 +188,19 @@ fn report(
     let (bytes, file_bytes) = stored_bytes(&outputs.network)?;
     let threads = args.run.threads();
     let after = |set| measure::errors(&sparse, WeightMode::Sparse, set, threads);
-    let validation = measure::compare(before.validation, after(images.training.validation().dataset())?);
+    let validation = measure::compare(
+        before.validation,
+        after(images.training.validation().dataset())?,
+    );
     let test = match (before.test, &images.test) {
         (Some(before), Some(set)) => Some(measure::compare(before, after(set)?)),
         _ => None,
     };
-    let encodings = inspect_encodings(&sparse).into_iter().map(|(encoding, bytes)| Encoding { encoding, bytes });
+    let as_it_came = inspect_encodings(dense).into_iter().take(1);
+    let as_it_came = as_it_came.map(|(label, bytes)| (format!("as it came: {label}"), bytes));
+    let encodings = as_it_came
+        .chain(inspect_encodings(&sparse))
+        .map(|(encoding, bytes)| Encoding { encoding, bytes });
     Ok(Report {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").into(),
@@ -167,5 +228,8 @@ fn report(
 
 /// Images to measure latency with.
 fn sample_images(images: &Images) -> &sparsevd_format::Dataset {
-    images.test.as_ref().unwrap_or(images.training.validation().dataset())
+    images
+        .test
+        .as_ref()
+        .unwrap_or(images.training.validation().dataset())
 }

@@ -14,7 +14,12 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     if args.dense {
         network = network.to_dense();
     } else {
-        let weights: Vec<String> = network.graph.weighted_nodes().filter_map(|n| n.op.weight()).map(str::to_owned).collect();
+        let weights: Vec<String> = network
+            .graph
+            .weighted_nodes()
+            .filter_map(|n| n.op.weight())
+            .map(str::to_owned)
+            .collect();
         for name in weights {
             if let Some(tensor) = network.tensors.get_mut(&name)
                 && let Weights::Dense(dense) = tensor
@@ -29,6 +34,10 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
         metadata: loaded.metadata,
     };
     let bytes = write_network(&args.output, &network, &options)?;
-    print::text(format_args!("wrote {} ({} bytes)", args.output.display(), print::count(bytes as usize)))?;
+    print::text(format_args!(
+        "wrote {} ({} bytes)",
+        args.output.display(),
+        print::count(bytes as usize)
+    ))?;
     Ok(Outcome::Done)
 }

@@ -21,14 +21,23 @@ pub struct FoundRecipe {
 }
 
 /// The recipe that was named, else the one beside the model, else the default.
-pub fn recipe(named: Option<&Path>, beside: Option<&Path>, default: fn() -> Recipe) -> anyhow::Result<FoundRecipe> {
-    let beside = beside.map(|m| m.with_file_name("recipe.toml")).filter(|p| p.is_file());
+pub fn recipe(
+    named: Option<&Path>,
+    beside: Option<&Path>,
+    default: fn() -> Recipe,
+) -> anyhow::Result<FoundRecipe> {
+    let beside = beside
+        .map(|m| m.with_file_name("recipe.toml"))
+        .filter(|p| p.is_file());
     Ok(match named.map(Path::to_owned).or(beside) {
         Some(path) => FoundRecipe {
             recipe: Recipe::read(&path)?,
             source: path.display().to_string(),
         },
-        None => FoundRecipe { recipe: default(), source: DEFAULT_RECIPE.into() },
+        None => FoundRecipe {
+            recipe: default(),
+            source: DEFAULT_RECIPE.into(),
+        },
     })
 }
 
@@ -60,7 +69,12 @@ pub fn data_path(named: Option<&Path>, recipe: &Recipe) -> anyhow::Result<PathBu
 /// Loads a data set, sets how its pixels become the network's input, and holds validation images back.
 ///
 /// Returns the images and sentences for the user.
-pub fn images(path: &Path, recipe: &Recipe, network: &mut Network, pixels: &PixelArgs) -> anyhow::Result<(Images, Vec<String>)> {
+pub fn images(
+    path: &Path,
+    recipe: &Recipe,
+    network: &mut Network,
+    pixels: &PixelArgs,
+) -> anyhow::Result<(Images, Vec<String>)> {
     let splits = load_data(path)?;
     let mut notes = vec![splits.describe.clone()];
     let Some(train) = splits.train else {
@@ -77,26 +91,57 @@ pub fn images(path: &Path, recipe: &Recipe, network: &mut Network, pixels: &Pixe
     if let Some(test) = &splits.test {
         test.check_against(input, classes)?;
     }
-    let training = TrainingData::split(&train, recipe.validation, recipe.seed, input, &preprocessing, classes)?;
+    let training = TrainingData::split(
+        &train,
+        recipe.validation,
+        recipe.seed,
+        input,
+        &preprocessing,
+        classes,
+    )?;
     if training.validation().is_empty() {
-        bail!("{}: expected at least 6 training images, of which one in six is held back for validation, got {}", path.display(), train.len());
+        bail!(
+            "{}: expected at least 6 training images, of which one in six is held back for validation, got {}",
+            path.display(),
+            train.len()
+        );
     }
-    notes.push(format!("{} images to train on, {} held back for validation", training.train().len(), training.validation().len()));
-    Ok((Images { training, test: splits.test, describe: splits.describe }, notes))
+    notes.push(format!(
+        "{} images to train on, {} held back for validation",
+        training.train().len(),
+        training.validation().len()
+    ));
+    Ok((
+        Images {
+            training,
+            test: splits.test,
+            describe: splits.describe,
+        },
+        notes,
+    ))
 }
 
 /// Sets the graph's preprocessing: what the command line says over what is stored over the default.
-fn preprocessing(graph: &mut Graph, args: &PixelArgs, pixels: &Pixels) -> anyhow::Result<Option<String>> {
+fn preprocessing(
+    graph: &mut Graph,
+    args: &PixelArgs,
+    pixels: &Pixels,
+) -> anyhow::Result<Option<String>> {
     let named = args.mean.is_some() || args.std.is_some() || args.scale.is_some();
     if matches!(pixels, Pixels::F32(_)) {
         if named {
-            bail!("--mean, --std, --scale: expected a data set of pixels from 0 to 255, got floating-point numbers, which are the input as they are");
+            bail!(
+                "--mean, --std, --scale: expected a data set of pixels from 0 to 255, got floating-point numbers, which are the input as they are"
+            );
         }
         return Ok(None);
     }
     let note = (graph.preprocessing.is_none() && !named)
         .then(|| "the network has no preprocessing stored: pixels become 0 to 1 (--mean, --std, --scale set another)".to_owned());
-    let mut p = graph.preprocessing.take().unwrap_or_else(Preprocessing::default);
+    let mut p = graph
+        .preprocessing
+        .take()
+        .unwrap_or_else(Preprocessing::default);
     p.mean = args.mean.clone().unwrap_or(p.mean);
     p.std = args.std.clone().unwrap_or(p.std);
     p.scale = args.scale.unwrap_or(p.scale);
@@ -115,7 +160,11 @@ pub fn absolute_source(source: &str) -> anyhow::Result<String> {
 
 /// What a model is called: the stem of its file, or the name of its folder where the file is just `model`.
 pub fn model_name(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     if stem != "model" {
         return stem;
     }
@@ -130,7 +179,12 @@ mod tests {
 
     #[test]
     fn a_model_is_called_by_its_file_or_its_folder() {
-        let names = ["models/lenet-5/model.safetensors", "a/mine.safetensors", "x.v2.safetensors"].map(|p| model_name(Path::new(p)));
+        let names = [
+            "models/lenet-5/model.safetensors",
+            "a/mine.safetensors",
+            "x.v2.safetensors",
+        ]
+        .map(|p| model_name(Path::new(p)));
         assert_eq!(names, ["lenet-5", "mine", "x.v2"]);
     }
 }

@@ -26,7 +26,9 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     let loaded = inputs::network(&args.file, args.network.as_deref())?;
     let (bytes, file_bytes) = stored_bytes(&args.file)?;
     let network = &loaded.network;
-    let encodings = inspect_encodings(network).into_iter().map(|(encoding, bytes)| Encoding { encoding, bytes });
+    let encodings = inspect_encodings(network)
+        .into_iter()
+        .map(|(encoding, bytes)| Encoding { encoding, bytes });
     let inspection = Inspection {
         schema: SCHEMA,
         summary: Summary::new(network, &bytes, file_bytes),
@@ -55,7 +57,12 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         print::count(s.parameters),
         print::count(s.file_bytes as usize)
     )?;
-    write!(out, "\n{}\n{}", summary::layers(s, |_| vec![]), summary::encodings(&inspection.encodings))?;
+    write!(
+        out,
+        "\n{}\n{}",
+        summary::layers(s, |_| vec![]),
+        summary::encodings(&inspection.encodings)
+    )?;
     print::text(out.trim_end())?;
     Ok(Outcome::Done)
 }

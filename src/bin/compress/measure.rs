@@ -16,18 +16,35 @@ const BATCHES: [usize; 2] = [1, 64];
 const EVALUATION_BATCH: usize = 64;
 
 /// Time per plan and batch.
-const BUDGET: Duration = Duration::from_millis(300);
+const BUDGET: Duration = Duration::from_millis(200);
 
-fn session(network: &Network, weights: WeightMode, batch: usize, threads: usize) -> anyhow::Result<Session> {
-    let options = PlanOptions { weights, isa: Isa::from_env()?, threads, batch };
+fn session(
+    network: &Network,
+    weights: WeightMode,
+    batch: usize,
+    threads: usize,
+) -> anyhow::Result<Session> {
+    let options = PlanOptions {
+        weights,
+        isa: Isa::from_env()?,
+        threads,
+        batch,
+    };
     Ok(Session::new(Plan::new(network, &options)?, threads)?)
 }
 
 /// Errors of a network on labelled images.
-pub fn errors(network: &Network, weights: WeightMode, images: &Dataset, threads: usize) -> anyhow::Result<Evaluation> {
+pub fn errors(
+    network: &Network,
+    weights: WeightMode,
+    images: &Dataset,
+    threads: usize,
+) -> anyhow::Result<Evaluation> {
     let session = session(network, weights, EVALUATION_BATCH, threads)?;
     let preprocessing = network.graph.preprocessing.clone().unwrap_or_default();
-    Ok(evaluate(&session, &images.labels, |i, x| images.fill_input(i, &preprocessing, x)))
+    Ok(evaluate(&session, &images.labels, |i, x| {
+        images.fill_input(i, &preprocessing, x)
+    }))
 }
 
 /// Errors before and after on the same images.
@@ -43,10 +60,18 @@ pub fn compare(dense: Evaluation, sparse: Evaluation) -> SplitError {
 pub fn kernels(network: &Network) -> anyhow::Result<Vec<KernelChoice>> {
     let mut choices = vec![];
     for batch in BATCHES {
-        let options = PlanOptions { isa: Isa::from_env()?, batch, ..PlanOptions::default() };
+        let options = PlanOptions {
+            isa: Isa::from_env()?,
+            batch,
+            ..PlanOptions::default()
+        };
         let plan = Plan::new(network, &options)?;
         let weighted = plan.nodes().iter().filter(|n| n.weights > 0);
-        choices.extend(weighted.map(|n| KernelChoice { layer: n.name.clone(), batch, kernel: n.kernel.clone() }));
+        choices.extend(weighted.map(|n| KernelChoice {
+            layer: n.name.clone(),
+            batch,
+            kernel: n.kernel.clone(),
+        }));
     }
     Ok(choices)
 }
@@ -61,7 +86,10 @@ pub fn timings(sparse: &Network, dense: &Network, images: &Dataset) -> anyhow::R
         for (i, x) in input.chunks_exact_mut(size).enumerate() {
             images.fill_input(i % images.len(), &preprocessing, x);
         }
-        let sessions = [session(sparse, WeightMode::Sparse, batch, 1)?, session(dense, WeightMode::Dense, batch, 1)?];
+        let sessions = [
+            session(sparse, WeightMode::Sparse, batch, 1)?,
+            session(dense, WeightMode::Dense, batch, 1)?,
+        ];
         let measured = measure(&[&sessions[0], &sessions[1]], batch, &input, BUDGET);
         timings.extend(measured.into_iter().map(|m| Timing {
             plan: m.plan.to_string(),

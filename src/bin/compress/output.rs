@@ -11,9 +11,14 @@ use crate::args::EncodingArgs;
 
 /// Checks that a network can be written to `path`.
 pub fn check_network(path: &Path, force: bool) -> anyhow::Result<()> {
-    let is_safetensors = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+    let is_safetensors = path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
     if !is_safetensors {
-        bail!("{}: expected an output ending in .safetensors, the one format that is written, got another ending", path.display());
+        bail!(
+            "{}: expected an output ending in .safetensors, the one format that is written, got another ending",
+            path.display()
+        );
     }
     check(path, force)
 }
@@ -21,7 +26,10 @@ pub fn check_network(path: &Path, force: bool) -> anyhow::Result<()> {
 /// Checks that a file can be written to `path`.
 pub fn check(path: &Path, force: bool) -> anyhow::Result<()> {
     match check_writable(path, force) {
-        Err(sparsevd_format::FormatError::Exists { .. }) => bail!("{}: exists already; overwrite it by --force, or name another by --out", path.display()),
+        Err(sparsevd_format::FormatError::Exists { .. }) => bail!(
+            "{}: exists already; overwrite it by --force, or name another by --out",
+            path.display()
+        ),
         other => Ok(other?),
     }
 }
@@ -34,8 +42,15 @@ pub fn report_path(output: &Path) -> PathBuf {
 }
 
 /// How a result is written: with the recipe, but for the data's place on this machine, the seed and the version.
-pub fn options(encoding: Option<&EncodingArgs>, recipe: &Recipe, mut metadata: BTreeMap<String, String>) -> WriteOptions {
-    let recipe = Recipe { data: None, ..recipe.clone() };
+pub fn options(
+    encoding: Option<&EncodingArgs>,
+    recipe: &Recipe,
+    mut metadata: BTreeMap<String, String>,
+) -> WriteOptions {
+    let recipe = Recipe {
+        data: None,
+        ..recipe.clone()
+    };
     metadata.insert("sparsevd.recipe".into(), recipe.to_toml());
     metadata.insert("sparsevd.seed".into(), recipe.seed.to_string());
     metadata.insert("sparsevd.version".into(), env!("CARGO_PKG_VERSION").into());
@@ -52,7 +67,14 @@ mod tests {
 
     #[test]
     fn a_report_lies_beside_its_output() {
-        let paths = ["a/net.sparse.safetensors", "net.safetensors"].map(|p| report_path(Path::new(p)));
-        assert_eq!(paths, [PathBuf::from("a/net.report.json"), PathBuf::from("net.report.json")]);
+        let paths =
+            ["a/net.sparse.safetensors", "net.safetensors"].map(|p| report_path(Path::new(p)));
+        assert_eq!(
+            paths,
+            [
+                PathBuf::from("a/net.report.json"),
+                PathBuf::from("net.report.json")
+            ]
+        );
     }
 }

@@ -57,6 +57,9 @@ mod tests {
     fn thousands_and_units() {
         let counts = [0, 7, 999, 1000, 430_500, 1_234_567].map(super::count);
         assert_eq!(counts, ["0", "7", "999", "1,000", "430,500", "1,234,567"]);
-        assert_eq!([0, 1023, 1024, 3 << 20].map(super::bytes), ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]);
+        assert_eq!(
+            [0, 1023, 1024, 3 << 20].map(super::bytes),
+            ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]
+        );
     }
 }

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use sparsevd_compressor::recipe::{Phase, Recipe};
+use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{EpochRecord, Observer, Position, Silent};
 
 use crate::print;
 
 /// An observer that shows progress where stderr is for a person, else one that says nothing.
 pub fn observer(quiet: bool, recipe: &Recipe, images: usize, from: Position) -> Box<dyn Observer> {
-    if print::talks(quiet) { Box::new(Bars::new(recipe, images, from)) } else { Box::new(Silent) }
+    if print::talks(quiet) {
+        Box::new(Bars::new(recipe, images, from))
+    } else {
+        Box::new(Silent)
+    }
 }
 
 /// Bars on a terminal.
@@ -26,15 +30,36 @@ struct Bars {
 impl Bars {
     fn new(recipe: &Recipe, images: usize, from: Position) -> Self {
         let steps = |p: &Phase| (images / p.batch.min(images).max(1)) as u64;
-        let total: u64 = recipe.phases.iter().map(|p| u64::from(p.epochs) * steps(p)).sum();
-        let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let total: u64 = recipe
+            .phases
+            .iter()
+            .map(|p| u64::from(p.epochs) * steps(p))
+            .sum();
+        let style = |template: &str| {
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+        };
         let all = MultiProgress::new();
-        let epoch = all.add(ProgressBar::new(1).with_style(style("{prefix:>9} {bar:32} {msg}  ETA {eta}")).with_prefix("epoch"));
+        let epoch = all.add(
+            ProgressBar::new(1)
+                .with_style(style("{prefix:>9} {bar:32} {msg}  ETA {eta}"))
+                .with_prefix("epoch"),
+        );
         let run = ProgressBar::new(total).with_position(u64::from(from.total_steps));
-        let run = all.add(run.with_style(style("{prefix:>9} {bar:32} {percent} %  {elapsed} gone  ETA {eta}")).with_prefix("run"));
+        let run = all.add(
+            run.with_style(style(
+                "{prefix:>9} {bar:32} {percent} %  {elapsed} gone  ETA {eta}",
+            ))
+            .with_prefix("run"),
+        );
         run.reset_eta();
         run.enable_steady_tick(Duration::from_secs(1));
-        Self { all, run, epoch, phase: String::new(), epochs: 0 }
+        Self {
+            all,
+            run,
+            epoch,
+            phase: String::new(),
+            epochs: 0,
+        }
     }
 
     fn say(&self, text: &str) {
@@ -51,7 +76,10 @@ impl Observer for Bars {
             0 => String::new(),
             shift => format!(", shifts of {shift}"),
         };
-        self.say(&format!("phase {}: {} epochs, batch {}, learning rate {}{more}", self.phase, phase.epochs, phase.batch, phase.lr));
+        self.say(&format!(
+            "phase {}: {} epochs, batch {}, learning rate {}{more}",
+            self.phase, phase.epochs, phase.batch, phase.lr
+        ));
     }
 
     fn step(&mut self, epoch: u32, done: u32, of: u32, loss: f64) {
@@ -60,7 +88,10 @@ impl Observer for Bars {
             self.epoch.reset();
         }
         self.epoch.set_position(u64::from(done));
-        self.epoch.set_message(format!("{} {epoch}/{}  loss {loss:.4}", self.phase, self.epochs));
+        self.epoch.set_message(format!(
+            "{} {epoch}/{}  loss {loss:.4}",
+            self.phase, self.epochs
+        ));
         self.run.inc(1);
     }
 
@@ -68,15 +99,24 @@ impl Observer for Bars {
         let densities: Vec<String> = record
             .layers
             .iter()
-            .map(|l| format!("{} {:.2} %", l.node, 100.0 * l.left as f64 / l.weights.max(1) as f64))
+            .map(|l| {
+                format!(
+                    "{} {:.2} %",
+                    l.node,
+                    100.0 * l.left as f64 / l.weights.max(1) as f64
+                )
+            })
             .collect();
+        let kl = match record.method {
+            Method::SparseVd => format!("  KL {:.3e}", record.kl),
+            Method::Dense | Method::FineTune => String::new(),
+        };
         self.say(&format!(
-            "{} {:>3}/{}  loss {:.4}  KL {:.3e}  validation error {:.2} %  {:.1}x  {:.1} s  [{}]",
+            "{} {:>3}/{}  loss {:.4}{kl}  validation error {:.2} %  {:.1}x  {:.1} s  [{}]",
             self.phase,
             record.epoch,
             self.epochs,
             record.loss,
-            record.kl,
             record.validation_error,
             record.ratio(),
             record.seconds,

@@ -22,9 +22,16 @@ impl RunFolder {
         if let Some(path) = &args.resume {
             let checkpoint = checkpoint::path(path);
             if !checkpoint.is_file() {
-                bail!("--resume {}: expected a run folder with a checkpoint, got none at {}", path.display(), checkpoint.display());
+                bail!(
+                    "--resume {}: expected a run folder with a checkpoint, got none at {}",
+                    path.display(),
+                    checkpoint.display()
+                );
             }
-            return Ok(Self { path: path.clone(), record: Some(RunRecord::read(path)?) });
+            return Ok(Self {
+                path: path.clone(),
+                record: Some(RunRecord::read(path)?),
+            });
         }
         let path = args.run.clone().unwrap_or_else(|| default.into());
         if !args.force && checkpoint::path(&path).exists() {
@@ -48,7 +55,12 @@ impl RunFolder {
 }
 
 /// A record of a run that this program begins.
-pub fn record(task: sparsevd_compressor::report::Task, data: &Path, recipe: &crate::inputs::FoundRecipe, preprocessing: Option<sparsevd_model::Preprocessing>) -> anyhow::Result<RunRecord> {
+pub fn record(
+    task: sparsevd_compressor::report::Task,
+    data: &Path,
+    recipe: &crate::inputs::FoundRecipe,
+    preprocessing: Option<sparsevd_model::Preprocessing>,
+) -> anyhow::Result<RunRecord> {
     Ok(RunRecord {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").into(),

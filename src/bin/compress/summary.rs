@@ -12,7 +12,14 @@ use crate::table::{Align, Table};
 pub fn of(report: &Report, report_path: &Path, run: &Path) -> anyhow::Result<String> {
     let mut out = String::new();
     let s = &report.summary;
-    writeln!(out, "{}: {} of {} weights left, {:.1} times fewer", report.network, count(s.nonzeros), count(s.weights), s.ratio)?;
+    writeln!(
+        out,
+        "{}: {} of {} weights left, {:.1} times fewer",
+        report.network,
+        count(s.nonzeros),
+        count(s.weights),
+        s.ratio
+    )?;
     writeln!(out)?;
     write!(out, "{}", layers(s, |layer| kernels_of(report, layer)))?;
     writeln!(out)?;
@@ -22,7 +29,11 @@ pub fn of(report: &Report, report_path: &Path, run: &Path) -> anyhow::Result<Str
     writeln!(out)?;
     write!(out, "{}", timings(&report.timings))?;
     writeln!(out)?;
-    writeln!(out, "recipe: {}, seed {}; trained for {:.0} s", report.recipe_source, report.seed, report.training_seconds)?;
+    writeln!(
+        out,
+        "recipe: {}, seed {}; trained for {:.0} s",
+        report.recipe_source, report.seed, report.training_seconds
+    )?;
     write!(
         out,
         "wrote {} ({}) and {}; the run is in {}",
@@ -36,7 +47,9 @@ pub fn of(report: &Report, report_path: &Path, run: &Path) -> anyhow::Result<Str
 
 /// One line per layer and one for all, with more columns by `more`.
 pub fn layers(summary: &Summary, more: impl Fn(&LayerSummary) -> Vec<(String, String)>) -> Table {
-    let extra: Vec<String> = summary.layers.first().map_or(vec![], |l| more(l).into_iter().map(|(title, _)| title).collect());
+    let extra: Vec<String> = summary.layers.first().map_or(vec![], |l| {
+        more(l).into_iter().map(|(title, _)| title).collect()
+    });
     let mut columns = vec![
         ("layer", Align::Left),
         ("op", Align::Left),
@@ -48,7 +61,8 @@ pub fn layers(summary: &Summary, more: impl Fn(&LayerSummary) -> Vec<(String, St
     ];
     columns.extend(extra.iter().map(|title| (title.as_str(), Align::Left)));
     let mut table = Table::new(&columns);
-    let percent = |left: usize, of: usize| format!("{:.2} %", 100.0 * left as f64 / of.max(1) as f64);
+    let percent =
+        |left: usize, of: usize| format!("{:.2} %", 100.0 * left as f64 / of.max(1) as f64);
     for layer in &summary.layers {
         let shape = if layer.shape == layer.original_shape {
             layer.shape.to_string()
@@ -64,7 +78,11 @@ pub fn layers(summary: &Summary, more: impl Fn(&LayerSummary) -> Vec<(String, St
             percent(layer.nonzeros, layer.weights),
             bytes(layer.bytes),
         ];
-        table.row(cells.into_iter().chain(more(layer).into_iter().map(|(_, cell)| cell)));
+        table.row(
+            cells
+                .into_iter()
+                .chain(more(layer).into_iter().map(|(_, cell)| cell)),
+        );
     }
     let stored: u64 = summary.layers.iter().map(|l| l.bytes).sum();
     table.row([
@@ -82,13 +100,24 @@ pub fn layers(summary: &Summary, more: impl Fn(&LayerSummary) -> Vec<(String, St
 /// Kernels by batch, titled.
 fn kernels_of(report: &Report, layer: &LayerSummary) -> Vec<(String, String)> {
     let of_layer = report.kernels.iter().filter(|k| k.layer == layer.name);
-    of_layer.map(|k| (format!("kernel, batch {}", k.batch), k.kernel.clone())).collect()
+    of_layer
+        .map(|k| (format!("kernel, batch {}", k.batch), k.kernel.clone()))
+        .collect()
 }
 
 fn errors(report: &Report) -> Table {
-    let columns = [("error", Align::Left), ("images", Align::Right), ("before", Align::Right), ("after", Align::Right), ("points", Align::Right)];
+    let columns = [
+        ("error", Align::Left),
+        ("images", Align::Right),
+        ("before", Align::Right),
+        ("after", Align::Right),
+        ("points", Align::Right),
+    ];
     let mut table = Table::new(&columns);
-    let sets = [("validation", Some(report.accuracy.validation)), ("test", report.accuracy.test)];
+    let sets = [
+        ("validation", Some(report.accuracy.validation)),
+        ("test", report.accuracy.test),
+    ];
     for (name, error) in sets.into_iter().filter_map(|(n, e)| Some((n, e?))) {
         table.row([
             name.into(),
@@ -103,10 +132,18 @@ fn errors(report: &Report) -> Table {
 
 /// Bytes by encoding, against the first.
 pub fn encodings(encodings: &[Encoding]) -> Table {
-    let mut table = Table::new(&[("encoding", Align::Left), ("bytes", Align::Right), ("smaller", Align::Right)]);
+    let mut table = Table::new(&[
+        ("encoding", Align::Left),
+        ("bytes", Align::Right),
+        ("smaller", Align::Right),
+    ]);
     let first = encodings.first().map_or(0, |e| e.bytes);
     for e in encodings {
-        table.row([e.encoding.clone(), count(e.bytes as usize), format!("{:.1}x", first as f64 / e.bytes.max(1) as f64)]);
+        table.row([
+            e.encoding.clone(),
+            count(e.bytes as usize),
+            format!("{:.1}x", first as f64 / e.bytes.max(1) as f64),
+        ]);
     }
     table
 }
@@ -124,7 +161,9 @@ fn timings(timings: &[Timing]) -> Table {
     ];
     let mut table = Table::new(&columns);
     for t in timings {
-        let dense = timings.iter().find(|d| d.plan == "dense" && d.batch == t.batch);
+        let dense = timings
+            .iter()
+            .find(|d| d.plan == "dense" && d.batch == t.batch);
         table.row([
             t.plan.clone(),
             t.batch.to_string(),

@@ -16,16 +16,29 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     }
     let record = RunRecord::read(&args.run)?;
     let Task::Compress { model, network } = &record.task else {
-        bail!("{}: expected a run of `compress MODEL`, got one of `compress train`", args.run.display());
+        bail!(
+            "{}: expected a run of `compress MODEL`, got one of `compress train`",
+            args.run.display()
+        );
     };
     let mut network = inputs::network(model, network.as_deref())?.network;
-    network.graph.preprocessing.clone_from(&record.preprocessing);
+    network
+        .graph
+        .preprocessing
+        .clone_from(&record.preprocessing);
     let data = args.data.as_ref().unwrap_or(&record.data);
-    let none = PixelArgs { mean: None, std: None, scale: None };
+    let none = PixelArgs {
+        mean: None,
+        std: None,
+        scale: None,
+    };
     let (images, _) = inputs::images(data, &record.recipe, &mut network, &none)?;
     let weights = network.original_weights();
 
-    let options = RunOptions { threads: args.threads.map_or(0, usize::from), run_folder: None };
+    let options = RunOptions {
+        threads: args.threads.map_or(0, usize::from),
+        run_folder: None,
+    };
     let mut trainer = Trainer::new(&network, record.recipe.clone(), images.training, &options)?;
     checkpoint::resume(&args.run, &mut trainer)?;
     let posterior = checkpoint::posterior_path(&args.run);
@@ -33,7 +46,10 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
         checkpoint::resume_from(&posterior, &mut trainer)?;
     }
     if !trainer.layers().iter().any(Layer::is_variational) {
-        bail!("{}: expected a run that has done an epoch of sparse-vd, got one without dropout rates", args.run.display());
+        bail!(
+            "{}: expected a run that has done an epoch of sparse-vd, got one without dropout rates",
+            args.run.display()
+        );
     }
     let rows = trainer.sweep(&args.thresholds);
     let ratio = |left: usize| weights as f64 / left.max(1) as f64;
@@ -42,12 +58,24 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
             .iter()
             .map(|&(threshold, error, left)| json!({"threshold": threshold, "validation_error_percent": error, "ratio": ratio(left), "left": left}))
             .collect();
-        print::json(&json!({"schema": SCHEMA, "weights": weights, "recipe_threshold": record.recipe.threshold, "points": points}))?;
+        print::json(
+            &json!({"schema": SCHEMA, "weights": weights, "recipe_threshold": record.recipe.threshold, "points": points}),
+        )?;
         return Ok(Outcome::Done);
     }
-    let mut table = Table::new(&[("threshold", Align::Right), ("validation error", Align::Right), ("left", Align::Right), ("ratio", Align::Right)]);
+    let mut table = Table::new(&[
+        ("threshold", Align::Right),
+        ("validation error", Align::Right),
+        ("left", Align::Right),
+        ("ratio", Align::Right),
+    ]);
     for (threshold, error, left) in rows {
-        table.row([threshold.to_string(), format!("{error:.2} %"), print::count(left), format!("{:.1}x", ratio(left))]);
+        table.row([
+            threshold.to_string(),
+            format!("{error:.2} %"),
+            print::count(left),
+            format!("{:.1}x", ratio(left)),
+        ]);
     }
     print::text(table.to_string().trim_end())?;
     Ok(Outcome::Done)

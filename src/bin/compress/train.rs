@@ -17,14 +17,25 @@ use crate::{Outcome, measure, output, print, training};
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let architecture = architecture::by_name_or_file(&args.network)?;
-    let out = args.run.out.clone().unwrap_or_else(|| format!("{}.safetensors", architecture.graph.name).into());
+    let out = args
+        .run
+        .out
+        .clone()
+        .unwrap_or_else(|| format!("{}.safetensors", architecture.graph.name).into());
     output::check_network(&out, args.run.force)?;
     let folder = RunFolder::find(&args.run, format!("{}.train.run", inputs::model_name(&out)))?;
     let recipe = recipe(args, folder.record.as_ref())?;
-    let mut network = initialise(architecture.graph, &architecture.tensors, recipe.recipe.seed)?;
+    let mut network = initialise(
+        architecture.graph,
+        &architecture.tensors,
+        recipe.recipe.seed,
+    )?;
     let mut data = inputs::data_path(args.run.data.as_deref(), &recipe.recipe)?;
     if let Some(record) = &folder.record {
-        network.graph.preprocessing.clone_from(&record.preprocessing);
+        network
+            .graph
+            .preprocessing
+            .clone_from(&record.preprocessing);
         data = args.run.data.clone().unwrap_or_else(|| record.data.clone());
     }
     let (images, notes) = inputs::images(&data, &recipe.recipe, &mut network, &args.pixels)?;
@@ -34,7 +45,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         }
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
     }
-    let task = Task::Train { network: inputs::absolute_source(&args.network)? };
+    let task = Task::Train {
+        network: inputs::absolute_source(&args.network)?,
+    };
     let record = run_folder::record(task, &data, &recipe, network.graph.preprocessing.clone())?;
     let Some(trainer) = training::run(&network, &images, &folder, &record, &args.run)? else {
         return Ok(Outcome::Interrupted);
@@ -59,7 +72,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
             "history": trainer.history(),
         }))?;
     } else {
-        let test = test.map_or(String::new(), |t| format!(", test error {:.2} % of {}", t.error_percent(), t.images));
+        let test = test.map_or(String::new(), |t| {
+            format!(", test error {:.2} % of {}", t.error_percent(), t.images)
+        });
         print::text(format_args!(
             "{}: validation error {:.2} % of {} images{test}; wrote {}",
             written.graph.name,
@@ -74,8 +89,14 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
 /// The recipe of the run that goes on, else the one that is named, else the default, with what the command line sets.
 fn recipe(args: &TrainArgs, record: Option<&RunRecord>) -> anyhow::Result<FoundRecipe> {
     let found = match (&args.run.recipe, record) {
-        (None, Some(record)) => FoundRecipe { recipe: record.recipe.clone(), source: record.recipe_source.clone() },
+        (None, Some(record)) => FoundRecipe {
+            recipe: record.recipe.clone(),
+            source: record.recipe_source.clone(),
+        },
         (named, _) => inputs::recipe(named.as_deref(), None, Recipe::default_for_training)?,
     };
-    Ok(FoundRecipe { recipe: found.recipe.with(&args.overrides())?, ..found })
+    Ok(FoundRecipe {
+        recipe: found.recipe.with(&args.overrides())?,
+        ..found
+    })
 }

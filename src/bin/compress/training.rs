@@ -13,18 +13,34 @@ use crate::run_folder::RunFolder;
 use crate::{interrupt, progress};
 
 /// Trains to the end, or until Ctrl-C, which leaves a checkpoint, says how to go on and gives `None`.
-pub fn run(network: &Network, images: &Images, folder: &RunFolder, record: &RunRecord, args: &RunArgs) -> anyhow::Result<Option<Trainer>> {
+pub fn run(
+    network: &Network,
+    images: &Images,
+    folder: &RunFolder,
+    record: &RunRecord,
+    args: &RunArgs,
+) -> anyhow::Result<Option<Trainer>> {
     let stop = interrupt::flag()?;
     folder.begin(record)?;
     let options = RunOptions {
         threads: args.threads.map_or(0, usize::from),
         run_folder: Some(folder.path.clone()),
     };
-    let mut trainer = Trainer::new(network, record.recipe.clone(), images.training.clone(), &options)?;
+    let mut trainer = Trainer::new(
+        network,
+        record.recipe.clone(),
+        images.training.clone(),
+        &options,
+    )?;
     if folder.record.is_some() {
         checkpoint::resume(&folder.path, &mut trainer)?;
     }
-    let mut observer = progress::observer(args.quiet, &record.recipe, images.training.train().len(), trainer.position());
+    let mut observer = progress::observer(
+        args.quiet,
+        &record.recipe,
+        images.training.train().len(),
+        trainer.position(),
+    );
     let outcome = trainer.run(&stop, observer.as_mut())?;
     drop(observer);
     if outcome == trainer::Outcome::Interrupted {
@@ -35,6 +51,9 @@ pub fn run(network: &Network, images: &Images, folder: &RunFolder, record: &RunR
 }
 
 fn say_how_to_go_on(folder: &Path) {
-    eprintln!("compress: interrupted; the checkpoint is in {}; go on with", folder.display());
+    eprintln!(
+        "compress: interrupted; the checkpoint is in {}; go on with",
+        folder.display()
+    );
     eprintln!("  {}", interrupt::resume_command(folder));
 }

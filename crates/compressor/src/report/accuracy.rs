@@ -47,7 +47,11 @@ impl Promise {
     pub fn new(max_accuracy_drop: f64, validation: &SplitError) -> Self {
         let drop = validation.drop();
         // Percentages of whole images: a billionth is rounding.
-        Self { max_accuracy_drop, drop, kept: drop <= max_accuracy_drop + 1e-9 }
+        Self {
+            max_accuracy_drop,
+            drop,
+            kept: drop <= max_accuracy_drop + 1e-9,
+        }
     }
 }
 
@@ -57,7 +61,11 @@ mod tests {
 
     #[test]
     fn a_promise_holds_up_to_its_last_image() {
-        let error = |sparse_percent| SplitError { images: 1000, dense_percent: 1.8, sparse_percent };
+        let error = |sparse_percent| SplitError {
+            images: 1000,
+            dense_percent: 1.8,
+            sparse_percent,
+        };
         assert!(Promise::new(0.5, &error(2.3)).kept);
         assert!(!Promise::new(0.5, &error(2.4)).kept);
         assert!(Promise::new(0.0, &error(1.0)).kept, "better than before");

@@ -55,7 +55,9 @@ impl Summary {
         let mut biases = [0, 0];
         let mut layers = vec![];
         for node in network.graph.weighted_nodes() {
-            let (Some(name), Some(weight)) = (node.op.weight(), network.weight(node)) else { continue };
+            let (Some(name), Some(weight)) = (node.op.weight(), network.weight(node)) else {
+                continue;
+            };
             let original_shape = network.original_shape(name);
             let mut stored = stored(bytes, name);
             if let (Some(bias), Some(values)) = (node.op.bias(), network.bias(node)) {
@@ -91,7 +93,10 @@ impl Summary {
 /// Bytes of a weight: of its dense tensor or of its CSR parts.
 fn stored(bytes: &BTreeMap<String, u64>, weight: &str) -> u64 {
     let parts = ["", ".values", ".scale", ".col_indices", ".crow_indices"];
-    parts.iter().filter_map(|part| bytes.get(&format!("{weight}{part}"))).sum()
+    parts
+        .iter()
+        .filter_map(|part| bytes.get(&format!("{weight}{part}")))
+        .sum()
 }
 
 /// Bytes of every tensor of a safetensors file by its name there, and the size of the file.
@@ -99,9 +104,15 @@ fn stored(bytes: &BTreeMap<String, u64>, weight: &str) -> u64 {
 /// # Errors
 /// A file that cannot be read, or is no safetensors file.
 pub fn stored_bytes(path: &Path) -> Result<(BTreeMap<String, u64>, u64), CompressError> {
-    let fail = |what: String| CompressError::Report { path: path.into(), what };
+    let fail = |what: String| CompressError::Report {
+        path: path.into(),
+        what,
+    };
     let bytes = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| fail(e.to_string()))?;
-    let tensors = file.iter().map(|(name, view)| (name.to_owned(), view.data().len() as u64)).collect();
+    let tensors = file
+        .iter()
+        .map(|(name, view)| (name.to_owned(), view.data().len() as u64))
+        .collect();
     Ok((tensors, bytes.len() as u64))
 }

@@ -62,11 +62,22 @@ impl RunRecord {
     /// A folder without one, or one of another version.
     pub fn read(folder: &Path) -> Result<Self, CompressError> {
         let path = Self::path(folder);
-        let fail = |what: String| CompressError::Report { path: path.clone(), what };
-        let text = std::fs::read_to_string(&path).map_err(|e| fail(format!("expected the folder of a run, with {FILE} in it: {e}")))?;
-        let record: Self = serde_json::from_str(&text).map_err(|e| fail(format!("expected the record of a run: {e}")))?;
+        let fail = |what: String| CompressError::Report {
+            path: path.clone(),
+            what,
+        };
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            fail(format!(
+                "expected the folder of a run, with {FILE} in it: {e}"
+            ))
+        })?;
+        let record: Self = serde_json::from_str(&text)
+            .map_err(|e| fail(format!("expected the record of a run: {e}")))?;
         if record.schema != SCHEMA {
-            return Err(fail(format!("expected schema {SCHEMA}, got {}", record.schema)));
+            return Err(fail(format!(
+                "expected schema {SCHEMA}, got {}",
+                record.schema
+            )));
         }
         record.recipe.check()?;
         Ok(record)
@@ -78,8 +89,12 @@ impl RunRecord {
     /// When the system refuses.
     pub fn write(&self, folder: &Path) -> Result<(), CompressError> {
         let path = Self::path(folder);
-        let fail = |what: String| CompressError::Report { path: path.clone(), what };
-        std::fs::create_dir_all(folder).map_err(|e| fail(format!("cannot make the run folder: {e}")))?;
+        let fail = |what: String| CompressError::Report {
+            path: path.clone(),
+            what,
+        };
+        std::fs::create_dir_all(folder)
+            .map_err(|e| fail(format!("cannot make the run folder: {e}")))?;
         let json = serde_json::to_string_pretty(self).map_err(|e| fail(e.to_string()))?;
         write_atomically(&path, |out| writeln!(out, "{json}"))?;
         Ok(())
