@@ -6,6 +6,7 @@ pub(crate) fn copy_short(from: &[f32], to: &mut [f32]) {
     const V: usize = 8;
     let n = from.len().min(to.len());
     if n < V {
+        #[allow(clippy::manual_memcpy, reason = "the call is what this avoids")]
         for i in 0..n {
             to[i] = from[i];
         }

@@ -49,8 +49,8 @@ pub fn softmax(isa: Isa, layout: Layout, x: &mut [f32], features: usize, count: 
 multiversion!(fn clamp(x: &mut [f32], min: f32, max: f32) = clamp_body;);
 multiversion!(fn sum(a: &[f32], b: &[f32], y: &mut [f32], act: Activation) = sum_body;);
 multiversion!(fn sum_assign(x: &mut [f32], b: &[f32], act: Activation) = sum_assign_body;);
-multiversion!(fn softmax_single(x: &mut [f32], features: usize) = softmax_body::<1>;);
-multiversion!(fn softmax_tiled(x: &mut [f32], features: usize) = softmax_body::<LANES>;);
+multiversion!(fn softmax_single(x: &mut [f32], features: usize) = softmax_single_body;);
+multiversion!(fn softmax_tiled(x: &mut [f32], features: usize) = softmax_tiled_body;);
 
 #[inline(always)]
 fn clamp_body(x: &mut [f32], min: f32, max: f32) {
@@ -75,7 +75,27 @@ fn sum_assign_body(x: &mut [f32], b: &[f32], act: Activation) {
 }
 
 #[inline(always)]
-fn softmax_body<const L: usize>(x: &mut [f32], features: usize) {
+fn softmax_single_body(x: &mut [f32], features: usize) {
+    if features == 0 {
+        return;
+    }
+    for sample in x.chunks_exact_mut(features) {
+        let max = sample
+            .iter()
+            .fold(f32::NEG_INFINITY, |m, v| if *v > m { *v } else { m });
+        for v in &mut *sample {
+            *v = exp(*v - max);
+        }
+        let total: f32 = sample.iter().sum();
+        for v in sample {
+            *v /= total;
+        }
+    }
+}
+
+#[inline(always)]
+fn softmax_tiled_body(x: &mut [f32], features: usize) {
+    const L: usize = LANES;
     if features == 0 {
         return;
     }
@@ -83,13 +103,13 @@ fn softmax_body<const L: usize>(x: &mut [f32], features: usize) {
         let mut max = [f32::NEG_INFINITY; L];
         for v in sample.chunks_exact(L) {
             for (m, v) in max.iter_mut().zip(v) {
-                *m = m.max(*v);
+                *m = if *v > *m { *v } else { *m };
             }
         }
         let mut total = [0.0; L];
         for v in sample.chunks_exact_mut(L) {
             for ((v, m), t) in v.iter_mut().zip(&max).zip(&mut total) {
-                *v = (*v - m).exp();
+                *v = exp(*v - m);
                 *t += *v;
             }
         }
@@ -99,4 +119,32 @@ fn softmax_body<const L: usize>(x: &mut [f32], features: usize) {
             }
         }
     }
+}
+
+/// e^x for x up to 88, within about two units in the last place; 0 below -87, NaN for NaN. Without branches, so that it vectorises.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let low = x < -87.0;
+    let x = if low { -87.0 } else { x };
+    let t = x * std::f32::consts::LOG2_E + ROUND;
+    let n = t - ROUND;
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    let mut p = 1.0 / 5040.0;
+    for c in [
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
+        p = p * r + c;
+    }
+    let power = t.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    if low { 0.0 } else { p * f32::from_bits(power) }
 }

@@ -2,6 +2,8 @@
 
 use sparsevd_model::Window;
 
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Level;
 use crate::isa::multiversion;
 use crate::{Isa, LANES, Layout};
 
@@ -81,9 +83,19 @@ impl Pool {
         assert_eq!(x.len(), count * c * h * w * lanes, "elements of x");
         assert_eq!(y.len(), count * c * oh * ow * lanes, "elements of y");
         match self.layout {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Isa` of this level is only made where the features were detected; lengths were just checked.
+            Layout::Single if self.is_pairs() && self.isa.level() == Level::Avx512 => unsafe {
+                max_pairs(x, y, self.input, self.output);
+            },
             Layout::Single => single(self.isa, self, x, y),
             Layout::Tiled => tiled(self.isa, self, x, y),
         }
+    }
+
+    /// Whether it takes the largest of two by two pixels, the commonest pooling.
+    fn is_pairs(&self) -> bool {
+        self.reduction == Reduction::Max && self.window == Window::square(2, 2)
     }
 
     /// Channels, output height and width.
@@ -188,6 +200,55 @@ fn rows<const STRIDE: usize>(
             if pool.reduction == Reduction::Average {
                 for (ox, y) in y.iter_mut().enumerate() {
                     *y /= (window_rows.len() * pool.inside(1, ox).0.len()) as f32;
+                }
+            }
+        }
+    }
+}
+
+/// The largest of two by two pixels: pairs of rows against each other, then even columns against odd.
+///
+/// # Safety
+/// The CPU has AVX-512 F; `x` holds whole maps of `h` by `w`, `y` as many of `oh` by `ow`, half of them rounded down.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn max_pairs(x: &[f32], y: &mut [f32], [_, h, w]: [usize; 3], [oh, ow]: [usize; 2]) {
+    use std::arch::x86_64::*;
+    const LANE: usize = 16;
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn larger(a: __m512, b: __m512) -> __m512 {
+        // The instruction gives the second operand where either is NaN; their sum is NaN then.
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
+        _mm512_mask_add_ps(_mm512_max_ps(a, b), nan, a, b)
+    }
+    let mask = |n: usize| ((1_u32 << n.min(LANE)) - 1) as __mmask16;
+    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    for map in 0..y.len() / (oh * ow).max(1) {
+        for oy in 0..oh {
+            for ox in (0..ow).step_by(LANE) {
+                let left = 2 * (ow - ox).min(LANE);
+                let (first, second) = (mask(left), mask(left.saturating_sub(LANE)));
+                // SAFETY: the masks keep loads to two rows of this map, `left` pixels of each, and the store to this row of `y`.
+                unsafe {
+                    let top = x.as_ptr().add(map * h * w + 2 * oy * w + 2 * ox);
+                    let bottom = top.add(w);
+                    let a = larger(
+                        _mm512_maskz_loadu_ps(first, top),
+                        _mm512_maskz_loadu_ps(first, bottom),
+                    );
+                    let (top, bottom) = (top.wrapping_add(LANE), bottom.wrapping_add(LANE));
+                    let b = larger(
+                        _mm512_maskz_loadu_ps(second, top),
+                        _mm512_maskz_loadu_ps(second, bottom),
+                    );
+                    let out = larger(
+                        _mm512_permutex2var_ps(a, even, b),
+                        _mm512_permutex2var_ps(a, odd, b),
+                    );
+                    let to = y.as_mut_ptr().add(map * oh * ow + oy * ow + ox);
+                    _mm512_mask_storeu_ps(to, mask(left / 2), out);
                 }
             }
         }

@@ -2,7 +2,8 @@
 
 use sparsevd_model::Csr;
 
-use crate::{LANES, Layout};
+use crate::simd::lanes;
+use crate::{Isa, LANES, Layout};
 
 /// Kernel of a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,14 +82,19 @@ pub(crate) struct SpmmTile {
     pub lines: usize,
 }
 
-pub(crate) fn spmm_tile(weight: &Csr) -> SpmmTile {
+/// Fewer lines at once hold more columns in the cache; more lines share each load of weights and offsets; small blocks store sums
+/// more often. Which matters most depends on the density.
+pub(crate) fn spmm_tile(isa: Isa, weight: &Csr) -> SpmmTile {
     let elements = (weight.rows() * weight.cols()).max(1);
     let density = weight.nonzeros() as f64 / elements as f64;
-    let (mut columns, mut lines) = if density > 0.08 { (256, 2) } else { (1024, 1) };
-    if let Ok(s) = std::env::var("TUNE") {
-        let v: Vec<usize> = s.split(',').map(|v| v.parse().unwrap()).collect();
-        (columns, lines) = (v[0], v[1]);
-    }
+    let several_lines = lanes(isa) == LANES;
+    let (columns, lines) = match density {
+        d if d <= 0.03 => (1024, 1),
+        d if d <= 0.07 || !several_lines => (512, 1),
+        d if d <= 0.15 => (256, 2),
+        d if d <= 0.35 => (192, 2),
+        _ => (1024, 4),
+    };
     SpmmTile { columns, lines }
 }
 

@@ -9,6 +9,10 @@
 //! a weight of zero would turn an infinite input into NaN. Groups short of rows have rows several times. Empty rows stand in groups of their own.
 //!
 //! **Blocks.** Columns are cut in blocks whose input lines stay in the first-level cache; later blocks add to what earlier ones stored.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
 
 use crate::activation::Bounds;
 use crate::simd::{Simd, simd_dispatch};

@@ -34,7 +34,7 @@ impl Spmm {
     #[track_caller]
     pub fn pack_rows(isa: Isa, weight: &Csr, bias: Option<&[f32]>, rows: Range<usize>) -> Self {
         let bias = bias_or_zero(bias, weight.rows());
-        let tile = select::spmm_tile(weight);
+        let tile = select::spmm_tile(isa, weight);
         let entries: Vec<Vec<Entry>> = rows
             .clone()
             .map(|row| {

@@ -7,6 +7,10 @@
 //! finite inputs; others take a slow loop that skips such slots.
 
 #![cfg(target_arch = "x86_64")]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
 
 use std::arch::x86_64::*;
 

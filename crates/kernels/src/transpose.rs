@@ -1,6 +1,10 @@
 //! Sixteen by sixteen floats, turned in registers (AVX-512).
 
 #![cfg(target_arch = "x86_64")]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
 
 use std::arch::x86_64::*;
 

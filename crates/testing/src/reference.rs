@@ -105,7 +105,7 @@ pub fn softmax(x: &[f32], features: usize) -> Vec<f32> {
 pub fn to_tiles(x: &[f32], n: usize, features: usize) -> Vec<f32> {
     let at = |i: usize| (i / 16 / features * 16 + i % 16, i / 16 % features);
     (0..n.div_ceil(16) * features * 16)
-        .map(|i| at(i))
+        .map(at)
         .map(|(sample, f)| {
             if sample < n {
                 x[sample * features + f]
