@@ -1,10 +1,10 @@
 //! The real `run-sparse` on small files, good and malformed.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use assert_cmd::Command;
 use serde_json::Value;
 use sparsevd_format::{WriteOptions, write_network, write_npy, write_npz};
 use sparsevd_model::{Csr, Dense, Network, Shape, Weights, presets};
@@ -12,8 +12,7 @@ use sparsevd_testing::arbitrary::Stream;
 use tempfile::TempDir;
 
 fn run_sparse<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Output {
-    Command::cargo_bin("run-sparse")
-        .unwrap()
+    assert_cmd::cargo::cargo_bin_cmd!("run-sparse")
         .env_remove("SPARSE_ISA")
         .args(args)
         .output()
@@ -327,8 +326,7 @@ fn plan_profile_and_isa_name_kernels() {
     let isa = ok_json(&["isa", "--json"]);
     assert_eq!(isa["available"][0]["name"], "scalar");
     assert!(ok(&["isa"]).contains("* "));
-    let scalar = Command::cargo_bin("run-sparse")
-        .unwrap()
+    let scalar = assert_cmd::cargo::cargo_bin_cmd!("run-sparse")
         .env("SPARSE_ISA", "scalar")
         .args(["isa", "--json"])
         .output()
@@ -535,8 +533,7 @@ fn a_wrong_command_line_exits_2_and_help_exits_0_with_an_example() {
             "{help}"
         );
     }
-    let output = Command::cargo_bin("run-sparse")
-        .unwrap()
+    let output = assert_cmd::cargo::cargo_bin_cmd!("run-sparse")
         .env("SPARSE_ISA", "mmx")
         .arg("isa")
         .output()

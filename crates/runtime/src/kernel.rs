@@ -143,10 +143,8 @@ fn each_sample(x: &[f32], y: &mut [f32], n: usize, run: impl Fn(&[f32], &mut [f3
     if n == 1 {
         return run(x, y);
     }
-    if n > 0 {
-        let (inn, out) = (x.len() / n, y.len() / n);
-        for s in 0..n {
-            run(&x[s * inn..][..inn], &mut y[s * out..][..out]);
-        }
+    let (inn, out) = (x.len() / n.max(1), y.len() / n.max(1));
+    for s in 0..n {
+        run(&x[s * inn..][..inn], &mut y[s * out..][..out]);
     }
 }

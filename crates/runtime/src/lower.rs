@@ -405,7 +405,7 @@ impl Builder<'_> {
         let ranges = if groups == 1 {
             self.ranges(out, used, Layout::Single)
         } else {
-            vec![0..out]
+            std::iter::once(0..out).collect()
         };
         let parts = ranges
             .into_iter()

@@ -1,4 +1,5 @@
 //! Plans of random networks against a naive executor of the same DAG.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, HashMap};
 
