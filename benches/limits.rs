@@ -1,0 +1,343 @@
+//! How close the sparse kernels come to the machine's limits, and how far ahead of dense kernels and of sprs they are.
+//!
+//! The two or three contestants of a line take turns in one process, so that a busy neighbour slows all of them. The peak of the core is measured
+//! before and after, and a line whose peak moved by more than two per cent is run again. One thread; pin it:
+//!
+//! ```sh
+//! taskset -c 1 cargo bench --bench limits            # all
+//! taskset -c 1 cargo bench --bench limits -- spmm    # lines of one kind: spmm, spmv, conv
+//! ```
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use sparsevd_kernels::conv::SparseConv;
+use sparsevd_kernels::dense::{Conv, Gemv};
+use sparsevd_kernels::gemm::{View, gemm};
+use sparsevd_kernels::peak::fma_peak;
+use sparsevd_kernels::spmm::Spmm;
+use sparsevd_kernels::spmv::{InputSparse, Spmv};
+use sparsevd_kernels::{Activation, Buffer, Isa, Layout, pack_tiles, tiles};
+use sparsevd_model::{Csr, Window};
+use sparsevd_testing::arbitrary::Stream;
+
+const DENSITIES: [f64; 7] = [0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005];
+/// Samples of each contestant, and the least that one takes.
+const SAMPLES: usize = 11;
+const SAMPLE_SECONDS: f64 = 3e-4;
+
+fn main() {
+    // Cargo passes `--bench`.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let want = |kind: &str| wanted.is_empty() || wanted.iter().any(|w| w == kind);
+    let isa = match Isa::from_env() {
+        Ok(isa) => isa,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::exit(2);
+        }
+    };
+    println!(
+        "{isa}; times in microseconds, median of {SAMPLES} (spread); ratios are others / sparse"
+    );
+    if want("spmm") {
+        for_linear_shapes(&[16, 64], |rows, cols, density, n| {
+            spmm(isa, rows, cols, density, n)
+        });
+    }
+    if want("spmv") {
+        for_linear_shapes(&[1], |rows, cols, density, _| {
+            spmv(isa, rows, cols, density)
+        });
+    }
+    if want("conv") {
+        for line in shapes(include_str!("shapes/conv.txt")) {
+            for density in [0.2, 0.1, 0.05, 0.02] {
+                conv(isa, &line, density);
+            }
+        }
+    }
+}
+
+/// Lines of a shape file as words.
+fn shapes(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().filter(|l| !l.starts_with('#'));
+    lines
+        .map(|l| l.split_whitespace().map(str::to_owned).collect())
+        .collect()
+}
+
+fn number(word: &str) -> usize {
+    word.parse().expect("a number in the shape file")
+}
+
+fn for_linear_shapes(batches: &[usize], run: impl Fn(usize, usize, f64, usize)) {
+    for line in shapes(include_str!("shapes/linear.txt")) {
+        for &n in batches {
+            for density in DENSITIES {
+                run(number(&line[0]), number(&line[1]), density, n);
+            }
+        }
+    }
+}
+
+fn spmm(isa: Isa, rows: usize, cols: usize, density: f64, n: usize) {
+    let mut stream = Stream(7);
+    let dense = stream.bernoulli([rows, cols], density);
+    let csr = Csr::from_dense(&dense);
+    let sparse = Spmm::pack(isa, &csr, None);
+    let samples = stream.floats(n * cols);
+    let mut x = Buffer::zeroed(tiles(n) * cols * 16);
+    pack_tiles(isa, &samples, n, cols, &mut x);
+    let mut y = Buffer::zeroed(tiles(n) * rows * 16);
+    let (by_columns, mut c) = (
+        Buffer::from(&stream.floats(cols * n)[..]),
+        Buffer::zeroed(rows * n),
+    );
+    let mut c_t = Buffer::zeroed(rows * n);
+    let peer = csr.to_sprs();
+    let (peer_x, mut peer_y) = (
+        ndarray::Array2::<f32>::ones((cols, n)),
+        ndarray::Array2::<f32>::zeros((rows, n)),
+    );
+    let weight = View::row_major(&dense.values, rows, cols);
+    race(
+        isa,
+        &format!("{rows}x{cols} d={density} n={n} {}", sparse.name()),
+        2.0 * csr.nonzeros() as f64 * n as f64,
+        &mut [
+            ("sparse", &mut || {
+                sparse.run(black_box(&x), black_box(&mut y), tiles(n), Activation::None);
+            }),
+            // Both ways a caller may hold its batch: one column or one row per sample.
+            ("gemm", &mut || {
+                gemm(
+                    black_box(&mut c),
+                    n,
+                    weight,
+                    View::row_major(&by_columns, cols, n),
+                    false,
+                )
+            }),
+            ("gemm'", &mut || {
+                gemm(
+                    black_box(&mut c_t),
+                    rows,
+                    View::row_major(&samples, n, cols),
+                    weight.t(),
+                    false,
+                );
+            }),
+            ("sprs", &mut || {
+                sprs::prod::csr_mulacc_dense_rowmaj(
+                    peer.view(),
+                    black_box(peer_x.view()),
+                    peer_y.view_mut(),
+                );
+            }),
+        ],
+    );
+}
+
+fn spmv(isa: Isa, rows: usize, cols: usize, density: f64) {
+    let mut stream = Stream(7);
+    let dense = stream.bernoulli([rows, cols], density);
+    let csr = Csr::from_dense(&dense);
+    let (sparse, gemv) = (Spmv::pack(isa, &csr, None), Gemv::pack(isa, &dense, None));
+    let input_sparse = InputSparse::pack(isa, &csr, None);
+    let x = Buffer::from(&stream.floats(cols)[..]);
+    // Inputs of which a fifth is not zero; several, so that branches cannot be learnt by heart.
+    let mut active: Vec<Buffer> = (0..64)
+        .map(|_| Buffer::from(&stream.floats(cols)[..]))
+        .collect();
+    for v in active.iter_mut().flat_map(|x| x.iter_mut()) {
+        *v = if stream.unit() < 0.2 { *v } else { 0.0 };
+    }
+    let mut turn = 0;
+    let mut out = [(); 5].map(|()| Buffer::zeroed(rows));
+    let [y, y_active, y_gemv, y_gemm, y_peer] = &mut out;
+    let peer = csr.to_sprs();
+    let weight = View::row_major(&dense.values, rows, cols);
+    race(
+        isa,
+        &format!("{rows}x{cols} d={density} n=1 {}", sparse.name()),
+        2.0 * csr.nonzeros() as f64,
+        &mut [
+            ("sparse", &mut || {
+                sparse.run(black_box(&x), black_box(y), Activation::None)
+            }),
+            ("20 % active", &mut || {
+                turn = (turn + 1) % active.len();
+                input_sparse.run(
+                    black_box(&active[turn]),
+                    black_box(y_active),
+                    Activation::None,
+                );
+            }),
+            ("gemv", &mut || {
+                gemv.run(black_box(&x), black_box(y_gemv), Activation::None)
+            }),
+            ("gemm", &mut || {
+                gemm(
+                    black_box(y_gemm),
+                    1,
+                    weight,
+                    View::row_major(&x, cols, 1),
+                    false,
+                )
+            }),
+            ("sprs", &mut || {
+                sprs::prod::mul_acc_mat_vec_csr(peer.view(), black_box(&x[..]), &mut y_peer[..]);
+            }),
+        ],
+    );
+}
+
+fn conv(isa: Isa, line: &[String], density: f64) {
+    let [out, inn, kernel, side, stride, pad] = [1, 2, 3, 4, 5, 6].map(|i| number(&line[i]));
+    let mut stream = Stream(7);
+    let (shape, input) = ([out, inn, kernel, kernel], [inn, side, side]);
+    let window = Window {
+        pads: [pad; 4],
+        ..Window::square(kernel, stride)
+    };
+    let filters = stream.bernoulli(shape, density);
+    let csr = Csr::from_dense(&filters);
+    let pack = |layout| SparseConv::pack(isa, layout, &csr, shape, None, &window, 1, input);
+    let (single, tiled) = (pack(Layout::Single), pack(Layout::Tiled));
+    let dense = Conv::pack(isa, &filters, None, &window, 1, input);
+    let x = Buffer::from(&stream.floats(16 * inn * side * side)[..]);
+    let first = &x[..inn * side * side];
+    let [_, height, width] = single.output();
+    let pixels = height * width;
+    let [mut y, mut y_dense, mut c] = [(); 3].map(|()| Buffer::zeroed(out * pixels));
+    let mut y_tiled = Buffer::zeroed(16 * out * pixels);
+    let mut scratch = [
+        single.scratch_len(),
+        tiled.scratch_len(),
+        dense.scratch_len(),
+    ]
+    .map(Buffer::zeroed);
+    let [for_single, for_tiled, for_dense] = &mut scratch;
+    let depth = inn * kernel * kernel;
+    let columns = Buffer::from(&stream.floats(depth * pixels)[..]);
+    let weight = View::row_major(&filters.values, out, depth);
+    let flops = 2.0 * csr.nonzeros() as f64 * pixels as f64;
+    race(
+        isa,
+        &format!("{} d={density} {}", line[0], single.name()),
+        flops,
+        &mut [
+            ("sparse", &mut || {
+                single.run(
+                    black_box(first),
+                    black_box(&mut y),
+                    1,
+                    for_single,
+                    Activation::None,
+                )
+            }),
+            ("dense", &mut || {
+                dense.run(
+                    black_box(first),
+                    black_box(&mut y_dense),
+                    1,
+                    for_dense,
+                    Activation::None,
+                )
+            }),
+            ("gemm alone", &mut || {
+                gemm(
+                    black_box(&mut c),
+                    pixels,
+                    weight,
+                    View::row_major(&columns, depth, pixels),
+                    false,
+                );
+            }),
+        ],
+    );
+    race(
+        isa,
+        &format!("{} d={density} {} (16 images)", line[0], tiled.name()),
+        16.0 * flops,
+        &mut [("sparse", &mut || {
+            tiled.run(
+                black_box(&x),
+                black_box(&mut y_tiled),
+                1,
+                for_tiled,
+                Activation::None,
+            )
+        })],
+    );
+}
+
+/// Lets the contestants take turns and prints a line: times, ratios to the first, and its share of the peak.
+fn race(isa: Isa, title: &str, flops: f64, contestants: &mut [(&str, &mut dyn FnMut())]) {
+    const TRIES: usize = 4;
+    for attempt in 1..=TRIES {
+        let before = fma_peak(isa);
+        let times = turns(contestants);
+        let after = fma_peak(isa);
+        let moved = (before - after).abs() / before.max(after);
+        if moved > 0.02 && attempt < TRIES {
+            continue;
+        }
+        let median = |i: usize| times[i][SAMPLES / 2];
+        print!("{title}:");
+        for (i, (name, _)) in contestants.iter().enumerate() {
+            print!(
+                " {name} {:.2} ({:.2}-{:.2})",
+                median(i),
+                times[i][0],
+                times[i][SAMPLES - 1]
+            );
+            if i > 0 {
+                print!(" {:.2}x", median(i) / median(0));
+            }
+            print!(",");
+        }
+        let share = flops / median(0) / 1e3 / before.max(after);
+        print!(" {share:.3} of peak {before:.1} {after:.1}");
+        println!("{}", if moved > 0.02 { " UNSTEADY" } else { "" });
+        return;
+    }
+}
+
+/// Sorted times of each contestant in microseconds.
+fn turns(contestants: &mut [(&str, &mut dyn FnMut())]) -> Vec<Vec<f64>> {
+    let seconds = |run: &mut dyn FnMut(), times: usize| {
+        let start = Instant::now();
+        for _ in 0..times {
+            run();
+        }
+        start.elapsed().as_secs_f64()
+    };
+    let repeats: Vec<usize> = contestants
+        .iter_mut()
+        .map(|(_, run)| {
+            let mut times = 1;
+            while seconds(run, times) < SAMPLE_SECONDS {
+                times *= 2;
+            }
+            times
+        })
+        .collect();
+    let mut samples = vec![Vec::new(); contestants.len()];
+    for _ in 0..SAMPLES {
+        for (((_, run), &times), samples) in contestants.iter_mut().zip(&repeats).zip(&mut samples)
+        {
+            // Once untimed, so that each finds its own data in the cache, as after a run of its own.
+            run();
+            samples.push(seconds(run, times) * 1e6 / times as f64);
+        }
+    }
+    for s in &mut samples {
+        s.sort_by(f64::total_cmp);
+    }
+    samples
+}
