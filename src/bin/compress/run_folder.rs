@@ -47,8 +47,8 @@ impl RunFolder {
     /// Makes the folder ready for a run that begins, and notes what it begins with. A run that goes on has that.
     pub fn begin(&self, record: &RunRecord) -> anyhow::Result<()> {
         if self.record.is_none() {
-            checkpoint::clear(&self.path)?;
             record.write(&self.path)?;
+            checkpoint::clear(&self.path)?;
         }
         Ok(())
     }
