@@ -56,6 +56,21 @@ pub fn linear(density: f64, rows: usize, cols: usize, batch: usize) -> LinearKer
     }
 }
 
+/// Threads worth waking for a run of that many multiply-adds, at most `most`: a wake-up costs tens of microseconds.
+pub fn threads(multiply_adds: usize, most: usize) -> usize {
+    (multiply_adds / 1_000_000).clamp(1, most.max(1))
+}
+
+/// Parts into which a layer of that many multiply-adds is worth cutting, at most `most`, by threads that are awake already.
+pub fn parts(multiply_adds: usize, most: usize) -> usize {
+    (multiply_adds / 100_000).clamp(1, most.max(1))
+}
+
+/// Whether that many dense weights fall out of the caches between two tiles, so that tiles should share one pass over them.
+pub fn tiles_share_weights(elements: usize) -> bool {
+    elements > 2 << 20
+}
+
 /// Whether the columns of zero inputs should be skipped ([`crate::spmv::InputSparse`]), given the share of inputs that are not zero.
 pub fn prefer_input_sparse(density: f64, active_fraction: f64) -> bool {
     // Cycles per non-zero of the two kernels: all inputs, and active ones only.

@@ -64,3 +64,37 @@ fn top(y: &[f32]) -> Option<usize> {
     }
     best.map(|(i, _)| i)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_the_largest_counts_and_nan_never_does() {
+        const NAN: f32 = f32::NAN;
+        let cases: &[(&[f32], Option<usize>)] = &[
+            (&[1.0, 3.0, 3.0], Some(1)),
+            (&[NAN, -2.0, -1.0], Some(2)),
+            (&[f32::NEG_INFINITY], Some(0)),
+            (&[NAN, NAN], None),
+            (&[], None),
+        ];
+        for (y, want) in cases {
+            assert_eq!(top(y), *want, "{y:?}");
+        }
+    }
+
+    #[test]
+    fn error_and_top_1_add_up_even_over_nothing() {
+        let some = Evaluation {
+            images: 8,
+            wrong: 2,
+        };
+        assert_eq!((some.top1(), some.error_percent()), (0.75, 25.0));
+        let none = Evaluation {
+            images: 0,
+            wrong: 0,
+        };
+        assert_eq!((none.top1(), none.error_percent()), (1.0, 0.0));
+    }
+}

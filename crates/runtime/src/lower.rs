@@ -15,12 +15,6 @@ use crate::kernel::Kernel;
 use crate::program::{Program, Step, Value};
 use crate::{PlanOptions, RuntimeError, WeightMode};
 
-/// Multiply-adds that a thread must have to itself before waking it pays; a wake-up costs tens of microseconds.
-const MULTIPLY_ADDS_PER_THREAD: usize = 1_000_000;
-
-/// Dense weights that stay in a shared cache from one tile to the next.
-const CACHED_WEIGHTS: usize = 2 << 20;
-
 /// Measured share of non-zero inputs of linear layers, by node.
 pub(crate) type Activity = HashMap<String, f64>;
 
@@ -120,7 +114,7 @@ pub(crate) fn lower(
         .flatten()
         .map(|u| if sparse { u.nonzeros } else { u.elements } * u.pixels * options.batch)
         .sum();
-    let threads = (work / MULTIPLY_ADDS_PER_THREAD).clamp(1, options.threads);
+    let threads = select::threads(work, options.threads);
     let share = options.batch.div_ceil(threads);
     let layout = select::batch_layout(share);
     let choice = Choice {
@@ -139,7 +133,9 @@ pub(crate) fn lower(
     // fall out of all caches between two tiles do more samples share one pass over them.
     let block = match layout {
         Layout::Single => share,
-        Layout::Tiled if dense_weights > CACHED_WEIGHTS => share.next_multiple_of(LANES),
+        Layout::Tiled if select::tiles_share_weights(dense_weights) => {
+            share.next_multiple_of(LANES)
+        }
         Layout::Tiled => LANES,
     };
     // Threads split a batch by blocks, which is free; where there are too few, large layers are split by rows.
@@ -472,8 +468,7 @@ impl Builder<'_> {
             };
             weights * u.pixels * layout.samples()
         });
-        // Both halves of a join are awake by then, so a layer needs less than a whole run to be worth sharing.
-        let parts = (work / (MULTIPLY_ADDS_PER_THREAD / 10)).clamp(1, self.parts.min(rows.max(1)));
+        let parts = select::parts(work, self.parts.min(rows));
         (0..parts)
             .map(|i| rows * i / parts..rows * (i + 1) / parts)
             .collect()
