@@ -50,12 +50,20 @@ pub fn posterior_path(folder: &Path) -> PathBuf {
 pub fn clear(folder: &Path) -> Result<(), CompressError> {
     let mut files = vec![path(folder), posterior_path(folder)];
     if let Ok(epochs) = std::fs::read_dir(folder.join("epochs")) {
-        files.extend(epochs.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "safetensors")));
+        files.extend(
+            epochs
+                .flatten()
+                .map(|e| e.path())
+                .filter(|p| p.extension().is_some_and(|e| e == "safetensors")),
+        );
     }
     for file in files {
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(CompressError::Checkpoint { path: file, what: format!("cannot remove it: {e}") });
+                return Err(CompressError::Checkpoint {
+                    path: file,
+                    what: format!("cannot remove it: {e}"),
+                });
             }
             _ => {}
         }
@@ -66,13 +74,19 @@ pub fn clear(folder: &Path) -> Result<(), CompressError> {
 /// Copies the checkpoint to where the last posterior is kept.
 pub(crate) fn keep_posterior(folder: &Path) -> Result<(), CompressError> {
     let from = path(folder);
-    let bytes = std::fs::read(&from).map_err(|e| CompressError::Checkpoint { path: from, what: e.to_string() })?;
+    let bytes = std::fs::read(&from).map_err(|e| CompressError::Checkpoint {
+        path: from,
+        what: e.to_string(),
+    })?;
     write_atomically(posterior_path(folder), |out| out.write_all(&bytes))?;
     Ok(())
 }
 
 pub(crate) fn make_folder(folder: &Path) -> Result<(), CompressError> {
-    std::fs::create_dir_all(folder.join("epochs")).map_err(|e| CompressError::Checkpoint { path: folder.into(), what: format!("cannot create the run folder: {e}") })
+    std::fs::create_dir_all(folder.join("epochs")).map_err(|e| CompressError::Checkpoint {
+        path: folder.into(),
+        what: format!("cannot create the run folder: {e}"),
+    })
 }
 
 /// FNV-1a over names, shapes and weights of the network, and the recipe but for its data path.
@@ -88,14 +102,26 @@ fn fingerprint(network: &Network, recipe: &crate::recipe::Recipe) -> String {
         eat(tensor.shape().to_string().as_bytes());
         eat(bytemuck::cast_slice(tensor.values()));
     }
-    let recipe = crate::recipe::Recipe { data: None, ..recipe.clone() };
+    let recipe = crate::recipe::Recipe {
+        data: None,
+        ..recipe.clone()
+    };
     eat(recipe.to_toml().as_bytes());
     format!("{hash:016x}")
 }
 
 /// The arrays of one layer by name.
 fn arrays(layer: &Layer<f32>) -> [(&'static str, &Vec<f32>); 10] {
-    let Layer { theta, bias, log_sigma2, mask, theta_moments, bias_moments, log_sigma2_moments, .. } = layer;
+    let Layer {
+        theta,
+        bias,
+        log_sigma2,
+        mask,
+        theta_moments,
+        bias_moments,
+        log_sigma2_moments,
+        ..
+    } = layer;
     [
         ("theta", theta),
         ("bias", bias),
@@ -110,11 +136,21 @@ fn arrays(layer: &Layer<f32>) -> [(&'static str, &Vec<f32>); 10] {
     ]
 }
 
-fn write(file: &Path, tensors: Vec<(String, Dtype, Vec<usize>, &[u8])>, meta: (&str, String)) -> Result<(), CompressError> {
-    let fail = |e: safetensors::SafeTensorError| CompressError::Checkpoint { path: file.into(), what: e.to_string() };
-    let views = tensors.into_iter().map(|(n, d, s, b)| Ok((n, TensorView::new(d, s, b).map_err(fail)?)));
+fn write(
+    file: &Path,
+    tensors: Vec<(String, Dtype, Vec<usize>, &[u8])>,
+    meta: (&str, String),
+) -> Result<(), CompressError> {
+    let fail = |e: safetensors::SafeTensorError| CompressError::Checkpoint {
+        path: file.into(),
+        what: e.to_string(),
+    };
+    let views = tensors
+        .into_iter()
+        .map(|(n, d, s, b)| Ok((n, TensorView::new(d, s, b).map_err(fail)?)));
     let views: Vec<(String, TensorView<'_>)> = views.collect::<Result<_, CompressError>>()?;
-    let bytes = serialize(views, Some(HashMap::from([(meta.0.to_owned(), meta.1)]))).map_err(fail)?;
+    let bytes =
+        serialize(views, Some(HashMap::from([(meta.0.to_owned(), meta.1)]))).map_err(fail)?;
     write_atomically(file, |out| out.write_all(&bytes))?;
     Ok(())
 }
@@ -130,13 +166,26 @@ pub(crate) fn save(folder: &Path, trainer: &Trainer) -> Result<(), CompressError
     let mut tensors = vec![];
     for (i, layer) in trainer.layers().iter().enumerate() {
         for (name, data) in arrays(layer) {
-            tensors.push((format!("{i}.{name}"), Dtype::F32, vec![data.len()], bytemuck::cast_slice(data)));
+            tensors.push((
+                format!("{i}.{name}"),
+                Dtype::F32,
+                vec![data.len()],
+                bytemuck::cast_slice(data),
+            ));
         }
         for (name, data) in [("kept_out", &layer.kept_out), ("kept_in", &layer.kept_in)] {
-            tensors.push((format!("{i}.{name}"), Dtype::U32, vec![data.len()], bytemuck::cast_slice(data)));
+            tensors.push((
+                format!("{i}.{name}"),
+                Dtype::U32,
+                vec![data.len()],
+                bytemuck::cast_slice(data),
+            ));
         }
     }
-    let json = serde_json::to_string(&meta).map_err(|e| CompressError::Checkpoint { path: path(folder), what: e.to_string() })?;
+    let json = serde_json::to_string(&meta).map_err(|e| CompressError::Checkpoint {
+        path: path(folder),
+        what: e.to_string(),
+    })?;
     write(&path(folder), tensors, (META, json))
 }
 
@@ -153,24 +202,59 @@ pub fn resume(folder: &Path, trainer: &mut Trainer) -> Result<(), CompressError>
 /// # Errors
 /// As [`resume`].
 pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressError> {
-    let fail = |what: String| CompressError::Checkpoint { path: file.into(), what };
+    let fail = |what: String| CompressError::Checkpoint {
+        path: file.into(),
+        what,
+    };
     let bytes = std::fs::read(file).map_err(|e| fail(e.to_string()))?;
-    let torn = |e: safetensors::SafeTensorError| fail(format!("expected a whole checkpoint, got a damaged file ({e})"));
+    let torn = |e: safetensors::SafeTensorError| {
+        fail(format!(
+            "expected a whole checkpoint, got a damaged file ({e})"
+        ))
+    };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(torn)?;
-    let meta = header.metadata().as_ref().and_then(|m| m.get(META)).ok_or_else(|| fail("expected a checkpoint of a run, got another safetensors file".into()))?;
+    let meta = header
+        .metadata()
+        .as_ref()
+        .and_then(|m| m.get(META))
+        .ok_or_else(|| {
+            fail("expected a checkpoint of a run, got another safetensors file".into())
+        })?;
     let meta: Meta = serde_json::from_str(meta).map_err(|e| fail(e.to_string()))?;
     if meta.version != VERSION {
-        return Err(fail(format!("expected version {VERSION}, got {}", meta.version)));
+        return Err(fail(format!(
+            "expected version {VERSION}, got {}",
+            meta.version
+        )));
     }
     let here = fingerprint(trainer.original(), trainer.recipe());
     if meta.fingerprint != here {
-        return Err(fail(format!("expected a run of this network and recipe ({here}), got one of another ({})", meta.fingerprint)));
+        return Err(fail(format!(
+            "expected a run of this network and recipe ({here}), got one of another ({})",
+            meta.fingerprint
+        )));
     }
     let all = SafeTensors::deserialize(&bytes).map_err(torn)?;
     let mut layers = trainer.layers().to_vec();
     for (i, layer) in layers.iter_mut().enumerate() {
-        let floats = |name: &str| -> Result<Vec<f32>, CompressError> { Ok(all.tensor(&format!("{i}.{name}")).map_err(torn)?.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()) };
-        let integers = |name: &str| -> Result<Vec<u32>, CompressError> { Ok(all.tensor(&format!("{i}.{name}")).map_err(torn)?.data().chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()) };
+        let floats = |name: &str| -> Result<Vec<f32>, CompressError> {
+            Ok(all
+                .tensor(&format!("{i}.{name}"))
+                .map_err(torn)?
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect())
+        };
+        let integers = |name: &str| -> Result<Vec<u32>, CompressError> {
+            Ok(all
+                .tensor(&format!("{i}.{name}"))
+                .map_err(torn)?
+                .data()
+                .chunks_exact(4)
+                .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect())
+        };
         (layer.kept_out, layer.kept_in) = (integers("kept_out")?, integers("kept_in")?);
         layer.theta = floats("theta")?;
         layer.bias = floats("bias")?;
@@ -180,10 +264,23 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
         layer.bias_moments = [floats("bias.m")?, floats("bias.v")?];
         layer.log_sigma2_moments = [floats("log_sigma2.m")?, floats("log_sigma2.v")?];
         let n = layer.units() * layer.patch();
-        let whole = layer.theta.len() == n && layer.mask.len() == n && layer.bias.len() == layer.units() && (layer.log_sigma2.is_empty() || layer.log_sigma2.len() == n);
-        let inside = layer.kept_out.iter().all(|&o| (o as usize) < layer.original.dims()[0]) && layer.kept_in.iter().all(|&c| (c as usize) < layer.original.dims()[1]);
+        let whole = layer.theta.len() == n
+            && layer.mask.len() == n
+            && layer.bias.len() == layer.units()
+            && (layer.log_sigma2.is_empty() || layer.log_sigma2.len() == n);
+        let inside = layer
+            .kept_out
+            .iter()
+            .all(|&o| (o as usize) < layer.original.dims()[0])
+            && layer
+                .kept_in
+                .iter()
+                .all(|&c| (c as usize) < layer.original.dims()[1]);
         if !whole || !inside {
-            return Err(fail(format!("the arrays of layer `{}` do not fit together", layer.node)));
+            return Err(fail(format!(
+                "the arrays of layer `{}` do not fit together",
+                layer.node
+            )));
         }
         layer.refresh_sigma2();
     }
@@ -194,20 +291,52 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
 
 /// Keeps what pictures of the epoch need: all filters and a fixed 64x64 fragment of each linear layer, theta and log_alpha,
 /// in original coordinates.
-pub(crate) fn write_pictures(folder: &Path, epoch: u32, layers: &[Layer<f32>]) -> Result<(), CompressError> {
+pub(crate) fn write_pictures(
+    folder: &Path,
+    epoch: u32,
+    layers: &[Layer<f32>],
+) -> Result<(), CompressError> {
     let mut arrays: Vec<(String, Vec<usize>, Vec<f32>)> = vec![];
     for layer in layers {
         let dims = layer.original.dims();
-        let shape = if dims.len() == 2 { vec![dims[0].min(FRAGMENT), dims[1].min(FRAGMENT)] } else { dims.to_vec() };
-        let log_alpha: Vec<f32> = if layer.is_variational() { layer.posterior().log_alphas().collect() } else { vec![] };
-        arrays.push((format!("{}.theta", layer.node), shape.clone(), fragment(layer, &layer.theta, &shape, 0.0)));
+        let shape = if dims.len() == 2 {
+            vec![dims[0].min(FRAGMENT), dims[1].min(FRAGMENT)]
+        } else {
+            dims.to_vec()
+        };
+        let log_alpha: Vec<f32> = if layer.is_variational() {
+            layer.posterior().log_alphas().collect()
+        } else {
+            vec![]
+        };
+        arrays.push((
+            format!("{}.theta", layer.node),
+            shape.clone(),
+            fragment(layer, &layer.theta, &shape, 0.0),
+        ));
         if !log_alpha.is_empty() {
             // Weights that were removed show the largest rate.
-            arrays.push((format!("{}.log_alpha", layer.node), shape.clone(), fragment(layer, &log_alpha, &shape, 8.0)));
+            arrays.push((
+                format!("{}.log_alpha", layer.node),
+                shape.clone(),
+                fragment(layer, &log_alpha, &shape, 8.0),
+            ));
         }
     }
-    let tensors = arrays.iter().map(|(n, s, d)| (n.clone(), Dtype::F32, s.clone(), bytemuck::cast_slice(d.as_slice()))).collect();
-    let file = folder.join("epochs").join(format!("{epoch:04}.safetensors"));
+    let tensors = arrays
+        .iter()
+        .map(|(n, s, d)| {
+            (
+                n.clone(),
+                Dtype::F32,
+                s.clone(),
+                bytemuck::cast_slice(d.as_slice()),
+            )
+        })
+        .collect();
+    let file = folder
+        .join("epochs")
+        .join(format!("{epoch:04}.safetensors"));
     write(&file, tensors, ("sparsevd.epoch", epoch.to_string()))
 }
 
@@ -216,8 +345,18 @@ fn fragment(layer: &Layer<f32>, values: &[f32], shape: &[usize], gone: f32) -> V
     let (area, inputs) = (layer.area(), layer.kept_in.len());
     let (out, inn) = (shape[0], shape[1]);
     let mut corner = vec![gone; shape.iter().product()];
-    for (o, &unit) in layer.kept_out.iter().enumerate().filter(|(_, u)| (**u as usize) < out) {
-        for (i, &input) in layer.kept_in.iter().enumerate().filter(|(_, c)| (**c as usize) < inn) {
+    for (o, &unit) in layer
+        .kept_out
+        .iter()
+        .enumerate()
+        .filter(|(_, u)| (**u as usize) < out)
+    {
+        for (i, &input) in layer
+            .kept_in
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| (**c as usize) < inn)
+        {
             for a in 0..area {
                 let at = (o * area + a) * inputs + i;
                 if layer.mask[at] > 0.0 {

@@ -25,21 +25,53 @@ pub(crate) struct Reader {
 /// Readers of the value `name`, or `None` where something reads it whose units must stay: a sum, a softmax, the output.
 ///
 /// `pixels` is the number of pixels of each value by name.
-pub(crate) fn readers<T>(graph: &Graph, layers: &[Layer<T>], name: &str, pixels: &dyn Fn(&str) -> usize) -> Option<Vec<Reader>> {
+pub(crate) fn readers<T>(
+    graph: &Graph,
+    layers: &[Layer<T>],
+    name: &str,
+    pixels: &dyn Fn(&str) -> usize,
+) -> Option<Vec<Reader>> {
     if graph.outputs.iter().any(|o| o == name) {
         return None;
     }
     let mut all = vec![];
-    for node in graph.nodes.iter().filter(|n| n.inputs.iter().any(|i| i == name)) {
+    for node in graph
+        .nodes
+        .iter()
+        .filter(|n| n.inputs.iter().any(|i| i == name))
+    {
         let layer = layers.iter().position(|l| l.node == node.name);
         match (&node.op, layer) {
-            (Op::Linear { .. }, Some(layer)) => all.push(Reader { layer, area: 1, relu: false, padded: false }),
-            (Op::Conv { window, .. }, Some(layer)) => all.push(Reader { layer, area: 1, relu: false, padded: window.pads != [0; 4] }),
-            (Op::Relu, _) => all.extend(readers(graph, layers, &node.name, pixels)?.into_iter().map(|r| Reader { relu: true, ..r })),
-            (Op::MaxPool { .. } | Op::AveragePool { .. } | Op::GlobalAveragePool, _) => all.extend(readers(graph, layers, &node.name, pixels)?),
+            (Op::Linear { .. }, Some(layer)) => all.push(Reader {
+                layer,
+                area: 1,
+                relu: false,
+                padded: false,
+            }),
+            (Op::Conv { window, .. }, Some(layer)) => all.push(Reader {
+                layer,
+                area: 1,
+                relu: false,
+                padded: window.pads != [0; 4],
+            }),
+            (Op::Relu, _) => all.extend(
+                readers(graph, layers, &node.name, pixels)?
+                    .into_iter()
+                    .map(|r| Reader { relu: true, ..r }),
+            ),
+            (Op::MaxPool { .. } | Op::AveragePool { .. } | Op::GlobalAveragePool, _) => {
+                all.extend(readers(graph, layers, &node.name, pixels)?)
+            }
             (Op::Flatten, _) => {
                 let area = pixels(name);
-                all.extend(readers(graph, layers, &node.name, pixels)?.into_iter().map(|r| Reader { area: r.area * area, ..r }));
+                all.extend(
+                    readers(graph, layers, &node.name, pixels)?
+                        .into_iter()
+                        .map(|r| Reader {
+                            area: r.area * area,
+                            ..r
+                        }),
+                );
             }
             _ => return None,
         }
@@ -50,19 +82,35 @@ pub(crate) fn readers<T>(graph: &Graph, layers: &[Layer<T>], name: &str, pixels:
 /// Positions in `layer`'s weights of row 0 that read the producer's original unit `unit`.
 fn columns_of<T: Real>(layer: &Layer<T>, unit: u32, area: usize) -> Vec<usize> {
     let inputs = layer.kept_in.len();
-    let here = layer.kept_in.iter().enumerate().filter(|(_, f)| **f / area as u32 == unit);
-    here.flat_map(|(i, _)| (0..layer.area()).map(move |a| a * inputs + i)).collect()
+    let here = layer
+        .kept_in
+        .iter()
+        .enumerate()
+        .filter(|(_, f)| **f / area as u32 == unit);
+    here.flat_map(|(i, _)| (0..layer.area()).map(move |a| a * inputs + i))
+        .collect()
 }
 
 /// Removes every weight that cannot matter, folds constants, and shrinks the arrays to what is left.
 ///
 /// Outputs without noise stay the same up to rounding. Returns whether anything shrank.
-pub fn compact<T: Real>(graph: &Graph, layers: &mut [Layer<T>], pixels: &dyn Fn(&str) -> usize) -> bool {
-    let readers: Vec<Option<Vec<Reader>>> = layers.iter().map(|l| readers(graph, layers, &l.node, pixels)).collect();
+pub fn compact<T: Real>(
+    graph: &Graph,
+    layers: &mut [Layer<T>],
+    pixels: &dyn Fn(&str) -> usize,
+) -> bool {
+    let readers: Vec<Option<Vec<Reader>>> = layers
+        .iter()
+        .map(|l| readers(graph, layers, &l.node, pixels))
+        .collect();
     let zero = T::default();
     loop {
         let mut changed = false;
-        for (producer, readers) in readers.iter().enumerate().filter_map(|(i, r)| Some((i, r.as_ref()?))) {
+        for (producer, readers) in readers
+            .iter()
+            .enumerate()
+            .filter_map(|(i, r)| Some((i, r.as_ref()?)))
+        {
             for unit in 0..layers[producer].units() {
                 changed |= settle_unit(layers, producer, unit, readers);
             }
@@ -84,6 +132,12 @@ pub fn compact<T: Real>(graph: &Graph, layers: &mut [Layer<T>], pixels: &dyn Fn(
         }
         keep_out.push(kept);
     }
+    // Original units that stay, named before any array moves.
+    let stays: Vec<Vec<u32>> = layers
+        .iter()
+        .zip(&keep_out)
+        .map(|(l, kept)| kept.iter().map(|&u| l.kept_out[u]).collect())
+        .collect();
     let mut shrank = false;
     for consumer in 0..layers.len() {
         let producers = readers.iter().enumerate().filter_map(|(p, r)| {
@@ -103,14 +157,18 @@ pub fn compact<T: Real>(graph: &Graph, layers: &mut [Layer<T>], pixels: &dyn Fn(
             inn.retain(|&i| alive(i));
             if inn.is_empty() {
                 // Whatever stays must still be there in front of it.
-                let unit = from.map_or(0, |(p, _)| layers[p].kept_out[keep_out[p][0]] as usize);
+                let unit = from.map_or(0, |(p, _)| stays[p][0] as usize);
                 let area = from.map_or(1, |(_, a)| a);
-                inn = layer.kept_in.iter().position(|&f| f as usize / area == unit).into_iter().collect();
+                inn = layer
+                    .kept_in
+                    .iter()
+                    .position(|&f| f as usize / area == unit)
+                    .into_iter()
+                    .collect();
             }
         } else if let Some((p, _)) = from {
             // A convolution reads just the channels that its producer keeps.
-            let kept: Vec<u32> = keep_out[p].iter().map(|&u| layers[p].kept_out[u]).collect();
-            inn.retain(|&i| kept.contains(&layer.kept_in[i]));
+            inn.retain(|&i| stays[p].contains(&layer.kept_in[i]));
         }
         shrank |= inn.len() < layer.kept_in.len() || keep_out[consumer].len() < layer.units();
         layers[consumer].keep(&keep_out[consumer], &inn);
@@ -123,12 +181,20 @@ fn is_read<T: Real>(layers: &[Layer<T>], readers: &[Reader], unit: u32) -> bool 
     readers.iter().any(|r| {
         let layer = &layers[r.layer];
         let columns = columns_of(layer, unit, r.area);
-        layer.mask.chunks_exact(layer.patch().max(1)).any(|row| columns.iter().any(|&c| row[c] > T::default()))
+        layer
+            .mask
+            .chunks_exact(layer.patch().max(1))
+            .any(|row| columns.iter().any(|&c| row[c] > T::default()))
     })
 }
 
 /// Removes the weights around one unit that cannot matter; returns whether any was alive.
-fn settle_unit<T: Real>(layers: &mut [Layer<T>], producer: usize, unit: usize, readers: &[Reader]) -> bool {
+fn settle_unit<T: Real>(
+    layers: &mut [Layer<T>],
+    producer: usize,
+    unit: usize,
+    readers: &[Reader],
+) -> bool {
     let zero = T::default();
     let (patch, name) = (layers[producer].patch(), layers[producer].kept_out[unit]);
     let row = unit * patch..(unit + 1) * patch;
@@ -147,7 +213,9 @@ fn settle_unit<T: Real>(layers: &mut [Layer<T>], producer: usize, unit: usize, r
     let bias = layers[producer].bias[unit];
     let sent = |r: &Reader| if r.relu { bias.larger(zero) } else { bias };
     // Folding needs a bias that is stored, and under padding only zero is a constant everywhere.
-    let exact = readers.iter().all(|r| sent(r) == zero || (!r.padded && layers[r.layer].bias_name.is_some()));
+    let exact = readers
+        .iter()
+        .all(|r| sent(r) == zero || (!r.padded && layers[r.layer].bias_name.is_some()));
     if !exact {
         return false;
     }

@@ -39,7 +39,14 @@ impl TrainingData {
     ///
     /// # Errors
     /// Images or labels that do not fit the network's `input` and `classes`.
-    pub fn split(dataset: &Dataset, validation: usize, seed: u64, input: &Shape, preprocessing: &Preprocessing, classes: usize) -> Result<Self, CompressError> {
+    pub fn split(
+        dataset: &Dataset,
+        validation: usize,
+        seed: u64,
+        input: &Shape,
+        preprocessing: &Preprocessing,
+        classes: usize,
+    ) -> Result<Self, CompressError> {
         dataset.check_against(input, classes)?;
         let validation = validation.min(dataset.len() / 6);
         let mut order: Vec<usize> = (0..dataset.len()).collect();
@@ -80,7 +87,11 @@ impl Images {
             _ => [1, 1, input.elements()],
         };
         // Through `Preprocessing::apply` itself, so that training sees the very numbers that running does.
-        let one_pixel = if size[0] > 1 { Shape::from([size[0], 1, 1]) } else { Shape::from([1]) };
+        let one_pixel = if size[0] > 1 {
+            Shape::from([size[0], 1, 1])
+        } else {
+            Shape::from([1])
+        };
         let mut table = vec![[0f32; 256]; size[0]];
         for value in 0..=255u8 {
             let mut out = vec![0f32; size[0]];
@@ -89,7 +100,11 @@ impl Images {
                 table[usize::from(value)] = o;
             }
         }
-        Self { dataset, size, table }
+        Self {
+            dataset,
+            size,
+            table,
+        }
     }
 
     /// Number of images.
@@ -117,18 +132,47 @@ impl Images {
     pub fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]) {
         let [channels, height, width] = self.size;
         let at = index * channels * height * width;
+        // Columns of the output that come from inside, and how far they come.
+        let from_x = |x: usize| x as i32 - shift[1];
+        let inside =
+            (shift[1].max(0) as usize).min(width)..(width as i32 + shift[1].min(0)).max(0) as usize;
         for c in 0..channels {
             let table = &self.table[c];
-            for y in 0..height {
+            let outside = match &self.dataset.pixels {
+                Pixels::U8(_) => table[0],
+                Pixels::F32(_) => 0.0,
+            };
+            for (y, row) in out.chunks_exact_mut(width * channels).enumerate() {
                 let from_y = y as i32 - shift[0];
-                for x in 0..width {
-                    let from_x = x as i32 - shift[1];
-                    let inside = (0..height as i32).contains(&from_y) && (0..width as i32).contains(&from_x);
-                    let source = at + (c * height + from_y as usize) * width + from_x as usize;
-                    out[(y * width + x) * channels + c] = match &self.dataset.pixels {
-                        Pixels::U8(p) => table[usize::from(if inside { p[source] } else { 0 })],
-                        Pixels::F32(p) => if inside { p[source] } else { 0.0 },
-                    };
+                if !(0..height as i32).contains(&from_y) || inside.is_empty() {
+                    row.iter_mut()
+                        .skip(c)
+                        .step_by(channels)
+                        .for_each(|o| *o = outside);
+                    continue;
+                }
+                row.iter_mut()
+                    .skip(c)
+                    .step_by(channels)
+                    .take(inside.start)
+                    .for_each(|o| *o = outside);
+                row.iter_mut()
+                    .skip(c)
+                    .step_by(channels)
+                    .skip(inside.end)
+                    .for_each(|o| *o = outside);
+                let source =
+                    at + (c * height + from_y as usize) * width + from_x(inside.start) as usize;
+                let source = source..source + inside.len();
+                let row = row
+                    .iter_mut()
+                    .skip(inside.start * channels + c)
+                    .step_by(channels);
+                match &self.dataset.pixels {
+                    Pixels::U8(p) => row
+                        .zip(&p[source])
+                        .for_each(|(o, &p)| *o = table[usize::from(p)]),
+                    Pixels::F32(p) => row.zip(&p[source]).for_each(|(o, &p)| *o = p),
                 }
             }
         }
@@ -150,7 +194,18 @@ impl EpochOrder {
         let mut samples: Vec<u32> = (0..len as u32).collect();
         samples.shuffle(&mut rng);
         let most = shift as i8;
-        let shifts = if shift == 0 { vec![] } else { (0..len).map(|_| [rng.random_range(-most..=most), rng.random_range(-most..=most)]).collect() };
+        let shifts = if shift == 0 {
+            vec![]
+        } else {
+            (0..len)
+                .map(|_| {
+                    [
+                        rng.random_range(-most..=most),
+                        rng.random_range(-most..=most),
+                    ]
+                })
+                .collect()
+        };
         Self { samples, shifts }
     }
 
@@ -165,20 +220,45 @@ mod tests {
 
     fn images() -> Dataset {
         let pixels: Vec<u8> = (0..60 * 2 * 3 * 3).map(|i| (i % 251) as u8).collect();
-        Dataset::new(Pixels::U8(pixels), Shape::from([2, 3, 3]), (0..60).map(|i| i % 4).collect()).unwrap()
+        Dataset::new(
+            Pixels::U8(pixels),
+            Shape::from([2, 3, 3]),
+            (0..60).map(|i| i % 4).collect(),
+        )
+        .unwrap()
     }
 
     #[test]
     fn a_split_is_seeded_and_loses_nothing() {
-        let split = |seed| TrainingData::split(&images(), 5000, seed, &Shape::from([2, 3, 3]), &Preprocessing::default(), 4).unwrap();
+        let split = |seed| {
+            TrainingData::split(
+                &images(),
+                5000,
+                seed,
+                &Shape::from([2, 3, 3]),
+                &Preprocessing::default(),
+                4,
+            )
+            .unwrap()
+        };
         let (a, b) = (split(1), split(1));
-        assert_eq!((a.train().len(), a.validation().len()), (50, 10), "a sixth at most");
+        assert_eq!(
+            (a.train().len(), a.validation().len()),
+            (50, 10),
+            "a sixth at most"
+        );
         assert_eq!(a.train.dataset, b.train.dataset);
         assert_ne!(a.train.dataset, split(2).train.dataset);
-        let Pixels::U8(p) = &a.train.dataset.pixels else { panic!("pixels") };
-        let Pixels::U8(q) = &a.validation.dataset.pixels else { panic!("pixels") };
+        let Pixels::U8(p) = &a.train.dataset.pixels else {
+            panic!("pixels")
+        };
+        let Pixels::U8(q) = &a.validation.dataset.pixels else {
+            panic!("pixels")
+        };
         let mut all: Vec<&[u8]> = p.chunks(18).chain(q.chunks(18)).collect();
-        let Pixels::U8(whole) = images().pixels else { panic!("pixels") };
+        let Pixels::U8(whole) = images().pixels else {
+            panic!("pixels")
+        };
         let mut want: Vec<&[u8]> = whole.chunks(18).collect();
         all.sort_unstable();
         want.sort_unstable();
@@ -187,7 +267,11 @@ mod tests {
 
     #[test]
     fn an_image_is_what_running_sees_channels_last_and_shifted() {
-        let preprocessing = Preprocessing { scale: 0.5, mean: vec![1.0, 2.0], std: vec![2.0, 4.0] };
+        let preprocessing = Preprocessing {
+            scale: 0.5,
+            mean: vec![1.0, 2.0],
+            std: vec![2.0, 4.0],
+        };
         let shape = Shape::from([2, 3, 3]);
         let images = Images::new(images(), &shape, &preprocessing);
         let mut want = vec![0.0; 18];
@@ -197,7 +281,11 @@ mod tests {
         for c in 0..2 {
             for y in 0..3 {
                 for x in 0..3 {
-                    let expected = if y == 0 || x == 2 { (0.0 - preprocessing.mean[c]) / preprocessing.std[c] } else { want[(c * 3 + y - 1) * 3 + x + 1] };
+                    let expected = if y == 0 || x == 2 {
+                        (0.0 - preprocessing.mean[c]) / preprocessing.std[c]
+                    } else {
+                        want[(c * 3 + y - 1) * 3 + x + 1]
+                    };
                     assert_eq!(got[(y * 3 + x) * 2 + c], expected, "{c} {y} {x}");
                 }
             }

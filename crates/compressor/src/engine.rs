@@ -103,7 +103,10 @@ impl<T: Real> Engine<T> {
                 [vec![T::default(); l.theta.len()], vec![T::default(); noise]]
             })
             .collect();
-        let bias_gradients = layers.iter().map(|l| vec![T::default(); l.bias.len()]).collect();
+        let bias_gradients = layers
+            .iter()
+            .map(|l| vec![T::default(); l.bias.len()])
+            .collect();
         Ok(Self {
             isa,
             program,
@@ -171,7 +174,9 @@ impl<T: Real> Engine<T> {
 
     fn shard_count(&self, samples: usize) -> usize {
         let by_work = (self.work_per_sample() * samples).div_ceil(LEAST_WORK);
-        by_work.min(samples.div_ceil(LEAST_SAMPLES)).clamp(1, MOST_SHARDS)
+        by_work
+            .min(samples.div_ceil(LEAST_SAMPLES))
+            .clamp(1, MOST_SHARDS)
     }
 
     fn prepare_shards(&mut self, samples: usize) {
@@ -179,10 +184,16 @@ impl<T: Real> Engine<T> {
         self.shards.resize_with(count, || Shard {
             values: vec![vec![]; self.program.values.len()],
             gradients: vec![vec![]; self.program.values.len()],
-            saved: (0..self.program.stages.len()).map(|_| Saved::default()).collect(),
+            saved: (0..self.program.stages.len())
+                .map(|_| Saved::default())
+                .collect(),
             scratch: Scratch::default(),
             weight_gradients: vec![[vec![], vec![]]; self.layers.len()],
-            bias_gradients: self.layers.iter().map(|l| vec![T::default(); l.bias.len()]).collect(),
+            bias_gradients: self
+                .layers
+                .iter()
+                .map(|l| vec![T::default(); l.bias.len()])
+                .collect(),
             samples: 0,
             report: StepReport::default(),
         });
@@ -200,14 +211,27 @@ impl<T: Real> Engine<T> {
         let count = self.shards.len();
         let run = |(i, shard): (usize, &mut Shard<T>)| {
             let first = i * batch.samples / count;
-            let noise = Noise::Addressed(NoiseKey { seed, step, layer: 0, sample: first as u32 });
-            let pass = Pass { isa, noise, samples: shard.samples };
-            shard.forward(program, &weights, &pass, |sample, out| (batch.fill)(first + sample, out));
+            let noise = Noise::Addressed(NoiseKey {
+                seed,
+                step,
+                layer: 0,
+                sample: first as u32,
+            });
+            let pass = Pass {
+                isa,
+                noise,
+                samples: shard.samples,
+            };
+            shard.forward(program, &weights, &pass, |sample, out| {
+                (batch.fill)(first + sample, out)
+            });
             shard.loss(program, batch, first);
             shard.backward(program, &weights, &pass);
         };
         match &self.pool {
-            Some(pool) if count > 1 => pool.install(|| self.shards.par_iter_mut().enumerate().for_each(run)),
+            Some(pool) if count > 1 => {
+                pool.install(|| self.shards.par_iter_mut().enumerate().for_each(run))
+            }
             _ => self.shards.iter_mut().enumerate().for_each(run),
         }
         self.sum_gradients();
@@ -236,13 +260,25 @@ impl<T: Real> Engine<T> {
             let chunk = (rows_per_piece * patch).max(1);
             let [theta, sigma2] = &mut self.gradients[layer];
             let [theta, sigma2] = [std::mem::take(theta), std::mem::take(sigma2)];
-            pieces.push(Piece { stage, layer, linear, patch, chunk, theta, sigma2 });
+            pieces.push(Piece {
+                stage,
+                layer,
+                linear,
+                patch,
+                chunk,
+                theta,
+                sigma2,
+            });
         }
         let run = |piece: &mut Piece<T>| {
             let (layer, patch, chunk) = (piece.layer, piece.patch, piece.chunk);
             let units = layers[layer].units();
             let noisy = !piece.sigma2.is_empty();
-            let sigma2_chunks: Vec<&mut [T]> = if noisy { piece.sigma2.chunks_mut(chunk).collect() } else { vec![] };
+            let sigma2_chunks: Vec<&mut [T]> = if noisy {
+                piece.sigma2.chunks_mut(chunk).collect()
+            } else {
+                vec![]
+            };
             let mut sigma2_chunks = sigma2_chunks.into_iter();
             let work: Vec<(usize, &mut [T], &mut [T])> = piece
                 .theta
@@ -255,7 +291,15 @@ impl<T: Real> Engine<T> {
                     if piece.linear {
                         let rows = at / patch..(at + theta.len()) / patch;
                         let saved = &shard.saved[piece.stage];
-                        linear::weight_gradient(saved, shard.samples, [units, patch], rows, theta, sigma2, i > 0);
+                        linear::weight_gradient(
+                            saved,
+                            shard.samples,
+                            [units, patch],
+                            rows,
+                            theta,
+                            sigma2,
+                            i > 0,
+                        );
                     } else {
                         let [t, s] = &shard.weight_gradients[layer];
                         let here = at..at + theta.len();
@@ -273,7 +317,9 @@ impl<T: Real> Engine<T> {
                 }
             };
             match &self.pool {
-                Some(pool) if work.len() > 1 && shards.len() > 1 => pool.install(|| work.into_par_iter().for_each(one)),
+                Some(pool) if work.len() > 1 && shards.len() > 1 => {
+                    pool.install(|| work.into_par_iter().for_each(one))
+                }
                 _ => work.into_iter().for_each(one),
             }
         };
@@ -292,17 +338,32 @@ impl<T: Real> Engine<T> {
     /// Scores of `samples` samples without noise, from `theta` where `keep` says so (all of it where `keep` is empty).
     ///
     /// The result is `[samples][classes]`.
-    pub fn predict(&mut self, samples: usize, fill: &(dyn Fn(usize, &mut [T]) + Sync), keep: &[Vec<bool>]) -> Vec<T> {
+    pub fn predict(
+        &mut self,
+        samples: usize,
+        fill: &(dyn Fn(usize, &mut [T]) + Sync),
+        keep: &[Vec<bool>],
+    ) -> Vec<T> {
         let kept: Vec<Vec<T>> = self
             .layers
             .iter()
             .zip(keep)
-            .map(|(l, keep)| l.theta.iter().zip(keep).map(|(&t, &k)| if k { t } else { T::default() }).collect())
+            .map(|(l, keep)| {
+                l.theta
+                    .iter()
+                    .zip(keep)
+                    .map(|(&t, &k)| if k { t } else { T::default() })
+                    .collect()
+            })
             .collect();
         let weights: Vec<Weights<'_, T>> = weights(&self.layers)
             .into_iter()
             .enumerate()
-            .map(|(i, w)| Weights { theta: kept.get(i).map_or(w.theta, Vec::as_slice), sigma2: &[], ..w })
+            .map(|(i, w)| Weights {
+                theta: kept.get(i).map_or(w.theta, Vec::as_slice),
+                sigma2: &[],
+                ..w
+            })
             .collect();
         const CHUNK: usize = 100;
         let classes = self.classes();
@@ -312,7 +373,9 @@ impl<T: Real> Engine<T> {
             let mut shard = Shard {
                 values: vec![vec![]; program.values.len()],
                 gradients: vec![],
-                saved: (0..program.stages.len()).map(|_| Saved::default()).collect(),
+                saved: (0..program.stages.len())
+                    .map(|_| Saved::default())
+                    .collect(),
                 scratch: Scratch::default(),
                 weight_gradients: vec![],
                 bias_gradients: vec![],
@@ -320,12 +383,23 @@ impl<T: Real> Engine<T> {
                 report: StepReport::default(),
             };
             let noise = Noise::Given(&[]);
-            let pass = Pass { isa, noise, samples: shard.samples };
-            shard.forward(program, &weights, &pass, |sample, out| fill(chunk * CHUNK + sample, out));
+            let pass = Pass {
+                isa,
+                noise,
+                samples: shard.samples,
+            };
+            shard.forward(program, &weights, &pass, |sample, out| {
+                fill(chunk * CHUNK + sample, out)
+            });
             out.copy_from_slice(&shard.values[program.output][..out.len()]);
         };
         match &self.pool {
-            Some(pool) => pool.install(|| scores.par_chunks_mut(CHUNK * classes).enumerate().for_each(run)),
+            Some(pool) => pool.install(|| {
+                scores
+                    .par_chunks_mut(CHUNK * classes)
+                    .enumerate()
+                    .for_each(run)
+            }),
             None => scores.chunks_mut(CHUNK * classes).enumerate().for_each(run),
         }
         scores
@@ -346,18 +420,33 @@ struct Piece<T> {
 fn weights<T: Real>(layers: &[Layer<T>]) -> Vec<Weights<'_, T>> {
     layers
         .iter()
-        .map(|l| Weights { theta: &l.theta, bias: &l.bias, sigma2: &l.sigma2, units: l.units(), patch: l.patch() })
+        .map(|l| Weights {
+            theta: &l.theta,
+            bias: &l.bias,
+            sigma2: &l.sigma2,
+            units: l.units(),
+            patch: l.patch(),
+        })
         .collect()
 }
 
 impl<T: Real> Shard<T> {
-    fn forward(&mut self, program: &Program, weights: &[Weights<'_, T>], pass: &Pass<'_>, fill: impl Fn(usize, &mut [T])) {
+    fn forward(
+        &mut self,
+        program: &Program,
+        weights: &[Weights<'_, T>],
+        pass: &Pass<'_>,
+        fill: impl Fn(usize, &mut [T]),
+    ) {
         let samples = pass.samples;
         for (value, size) in self.values.iter_mut().zip(&program.values) {
             sized(value, samples * size.elements());
         }
         let input = program.values[0].elements();
-        for (sample, out) in self.values[0][..samples * input].chunks_exact_mut(input).enumerate() {
+        for (sample, out) in self.values[0][..samples * input]
+            .chunks_exact_mut(input)
+            .enumerate()
+        {
             fill(sample, out);
         }
         for (i, stage) in program.stages.iter().enumerate() {
@@ -368,21 +457,47 @@ impl<T: Real> Shard<T> {
             let x = &self.values[stage.inputs[0]][..samples * input_size.elements()];
             let saved = &mut self.saved[i];
             match &stage.work {
-                Work::Linear { layer, gather, relu } => {
-                    let linear = Linear { weights: weights[*layer], layer: *layer, gather, relu: *relu };
+                Work::Linear {
+                    layer,
+                    gather,
+                    relu,
+                } => {
+                    let linear = Linear {
+                        weights: weights[*layer],
+                        layer: *layer,
+                        gather,
+                        relu: *relu,
+                    };
                     linear.forward(pass, x, y, saved, &mut self.scratch);
                 }
-                Work::Conv { layer, window, pool, relu } => {
-                    let conv = Conv { weights: weights[*layer], layer: *layer, window, pool: pool.as_ref(), relu: *relu, input: input_size, output: size };
+                Work::Conv {
+                    layer,
+                    window,
+                    pool,
+                    relu,
+                } => {
+                    let conv = Conv {
+                        weights: weights[*layer],
+                        layer: *layer,
+                        window,
+                        pool: pool.as_ref(),
+                        relu: *relu,
+                        input: input_size,
+                        output: size,
+                    };
                     conv.forward(pass, x, y, saved, &mut self.scratch);
                 }
                 Work::Relu => {
                     y.copy_from_slice(x);
                     relu(pass.isa, y);
                 }
-                Work::MaxPool(window) => pool::max_forward(pass.isa, x, input_size, window, y, size, saved),
+                Work::MaxPool(window) => {
+                    pool::max_forward(pass.isa, x, input_size, window, y, size, saved)
+                }
                 Work::AveragePool(window) => pool::average_forward(x, input_size, window, y, size),
-                Work::GlobalAveragePool => pool::average_forward(x, input_size, &pool::global(input_size), y, size),
+                Work::GlobalAveragePool => {
+                    pool::average_forward(x, input_size, &pool::global(input_size), y, size)
+                }
                 Work::Add => {
                     y.copy_from_slice(x);
                     add(pass.isa, &self.values[stage.inputs[1]][..y.len()], y);
@@ -403,8 +518,11 @@ impl<T: Real> Shard<T> {
         for (i, (scores, gradient)) in scores.zip(gradients).take(self.samples).enumerate() {
             let sample = first + i;
             let label = usize::from(batch.labels[sample]);
-            let teacher = batch.teacher.map(|(t, d)| (&t[sample * classes..(sample + 1) * classes], d));
-            let [loss, objective] = cross_entropy(scores, label, teacher, 1.0 / batch.samples as f64, gradient);
+            let teacher = batch
+                .teacher
+                .map(|(t, d)| (&t[sample * classes..(sample + 1) * classes], d));
+            let [loss, objective] =
+                cross_entropy(scores, label, teacher, 1.0 / batch.samples as f64, gradient);
             self.report.loss += loss;
             self.report.objective += objective;
             self.report.errors += usize::from(arg_max(scores) != label);
@@ -413,7 +531,9 @@ impl<T: Real> Shard<T> {
 
     fn backward(&mut self, program: &Program, weights: &[Weights<'_, T>], pass: &Pass<'_>) {
         let samples = pass.samples;
-        self.bias_gradients.iter_mut().for_each(|b| b.fill(T::default()));
+        self.bias_gradients
+            .iter_mut()
+            .for_each(|b| b.fill(T::default()));
         for (i, stage) in program.stages.iter().enumerate().rev() {
             let (size, input) = (program.values[stage.output], stage.inputs[0]);
             let input_size = program.values[input];
@@ -425,15 +545,52 @@ impl<T: Real> Shard<T> {
             // Nobody asks for the gradient of the network's input.
             let dx = (input != 0).then(|| &mut self.gradients[input][..x.len()]);
             match (&stage.work, dx) {
-                (Work::Linear { layer, gather, relu }, dx) => {
-                    let linear = Linear { weights: weights[*layer], layer: *layer, gather, relu: *relu };
-                    linear.backward(pass, y, g, saved, dx, &mut self.bias_gradients[*layer], &mut self.scratch);
+                (
+                    Work::Linear {
+                        layer,
+                        gather,
+                        relu,
+                    },
+                    dx,
+                ) => {
+                    let linear = Linear {
+                        weights: weights[*layer],
+                        layer: *layer,
+                        gather,
+                        relu: *relu,
+                    };
+                    linear.backward(
+                        pass,
+                        y,
+                        g,
+                        saved,
+                        dx,
+                        &mut self.bias_gradients[*layer],
+                        &mut self.scratch,
+                    );
                 }
-                (Work::Conv { layer, window, pool, relu }, dx) => {
+                (
+                    Work::Conv {
+                        layer,
+                        window,
+                        pool,
+                        relu,
+                    },
+                    dx,
+                ) => {
                     let w = weights[*layer];
-                    let conv = Conv { weights: w, layer: *layer, window, pool: pool.as_ref(), relu: *relu, input: input_size, output: size };
+                    let conv = Conv {
+                        weights: w,
+                        layer: *layer,
+                        window,
+                        pool: pool.as_ref(),
+                        relu: *relu,
+                        input: input_size,
+                        output: size,
+                    };
                     let [theta, sigma2] = &mut self.weight_gradients[*layer];
-                    let (theta, sigma2) = (sized(theta, w.theta.len()), sized(sigma2, w.sigma2.len()));
+                    let (theta, sigma2) =
+                        (sized(theta, w.theta.len()), sized(sigma2, w.sigma2.len()));
                     theta.fill(T::default());
                     sigma2.fill(T::default());
                     let out = [theta, sigma2, &mut self.bias_gradients[*layer]];
@@ -450,8 +607,12 @@ impl<T: Real> Shard<T> {
                     add(pass.isa, g, dx);
                 }
                 (Work::MaxPool(_), Some(dx)) => pool::max_backward(g, input_size, dx, size, saved),
-                (Work::AveragePool(window), Some(dx)) => pool::average_backward(g, input_size, window, dx, size),
-                (Work::GlobalAveragePool, Some(dx)) => pool::average_backward(g, input_size, &pool::global(input_size), dx, size),
+                (Work::AveragePool(window), Some(dx)) => {
+                    pool::average_backward(g, input_size, window, dx, size)
+                }
+                (Work::GlobalAveragePool, Some(dx)) => {
+                    pool::average_backward(g, input_size, &pool::global(input_size), dx, size)
+                }
             }
             self.gradients[stage.output] = gradient;
         }

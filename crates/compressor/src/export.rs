@@ -11,7 +11,12 @@ use crate::layer::Layer;
 /// The network that `layers` are the state of; units that left are gone from its shapes.
 ///
 /// `original` gives the shapes from before that, and tensors that belong to no layer. Names stay as they came.
-pub(crate) fn network(graph: &Graph, layers: &[Layer<f32>], original: &Network, pixels: &dyn Fn(&str) -> usize) -> Result<Network, CompressError> {
+pub(crate) fn network(
+    graph: &Graph,
+    layers: &[Layer<f32>],
+    original: &Network,
+    pixels: &dyn Fn(&str) -> usize,
+) -> Result<Network, CompressError> {
     // Which layer's units each layer reads, and how many features each unit is.
     let mut sources: Vec<Option<(usize, usize)>> = vec![None; layers.len()];
     for (producer, layer) in layers.iter().enumerate() {
@@ -26,7 +31,10 @@ pub(crate) fn network(graph: &Graph, layers: &[Layer<f32>], original: &Network, 
         let inputs: Vec<u32> = match source {
             Some((producer, area)) => {
                 let units = &layers[*producer].kept_out;
-                units.iter().flat_map(|u| (0..*area as u32).map(move |p| u * *area as u32 + p)).collect()
+                units
+                    .iter()
+                    .flat_map(|u| (0..*area as u32).map(move |p| u * *area as u32 + p))
+                    .collect()
             }
             None => (0..layer.original.dims()[1] as u32).collect(),
         };
@@ -36,7 +44,10 @@ pub(crate) fn network(graph: &Graph, layers: &[Layer<f32>], original: &Network, 
         }
         tensors.insert(layer.weight.clone(), smaller(dense));
         if let Some(bias) = &layer.bias_name {
-            tensors.insert(bias.clone(), Weights::Dense(Dense::new([layer.bias.len()], layer.bias.clone())));
+            tensors.insert(
+                bias.clone(),
+                Weights::Dense(Dense::new([layer.bias.len()], layer.bias.clone())),
+            );
         }
     }
     let mut network = Network::new(graph.clone(), tensors)?;
@@ -51,10 +62,13 @@ fn to_dense(layer: &Layer<f32>, inputs: &[u32]) -> Dense {
     dims.extend_from_slice(&layer.original.dims()[2..]);
     let mut dense = Dense::zeros(Shape(dims));
     for (k, feature) in layer.kept_in.iter().enumerate() {
-        let Ok(i) = inputs.binary_search(feature) else { continue };
+        let Ok(i) = inputs.binary_search(feature) else {
+            continue;
+        };
         for unit in 0..layer.units() {
             for a in 0..area {
-                dense.values[(unit * inputs.len() + i) * area + a] = layer.theta[(unit * area + a) * kept + k];
+                dense.values[(unit * inputs.len() + i) * area + a] =
+                    layer.theta[(unit * area + a) * kept + k];
             }
         }
     }
@@ -64,5 +78,9 @@ fn to_dense(layer: &Layer<f32>, inputs: &[u32]) -> Dense {
 /// A weight as CSR where that takes fewer bytes: six per non-zero (f32 and u16) and four per row, against four per element.
 pub fn smaller(dense: Dense) -> Weights {
     let csr = Csr::from_dense(&dense);
-    if 6 * csr.nonzeros() + 4 * (csr.rows() + 1) < 4 * dense.values.len() { Weights::Csr(csr) } else { Weights::Dense(dense) }
+    if 6 * csr.nonzeros() + 4 * (csr.rows() + 1) < 4 * dense.values.len() {
+        Weights::Csr(csr)
+    } else {
+        Weights::Dense(dense)
+    }
 }

@@ -11,7 +11,11 @@ use crate::data::{Stream, stream};
 ///
 /// # Errors
 /// Shapes that do not fit the graph.
-pub fn initialise(graph: Graph, shapes: &[(String, Shape)], seed: u64) -> Result<Network, ModelError> {
+pub fn initialise(
+    graph: Graph,
+    shapes: &[(String, Shape)],
+    seed: u64,
+) -> Result<Network, ModelError> {
     let mut rng = stream(seed, Stream::Weights);
     let mut tensors = BTreeMap::new();
     for (name, shape) in shapes {

@@ -73,7 +73,8 @@ impl<T: Real> Layer<T> {
         for o in 0..out {
             for i in 0..inn {
                 for a in 0..area {
-                    theta[(o * area + a) * inn + i] = T::of(f64::from(dense.values[(o * inn + i) * area + a]));
+                    theta[(o * area + a) * inn + i] =
+                        T::of(f64::from(dense.values[(o * inn + i) * area + a]));
                 }
             }
         }
@@ -83,7 +84,13 @@ impl<T: Real> Layer<T> {
         };
         // A weight that came as zero from a sparse file stays removed; a dense file may hold zeros by chance.
         let sparse = matches!(network.tensors[&weight], sparsevd_model::Weights::Csr(_));
-        let alive = |t: &T| if sparse && *t == T::of(0.0) { T::of(0.0) } else { T::of(1.0) };
+        let alive = |t: &T| {
+            if sparse && *t == T::of(0.0) {
+                T::of(0.0)
+            } else {
+                T::of(1.0)
+            }
+        };
         let n = theta.len();
         Ok(Self {
             node: node.name.clone(),
@@ -128,7 +135,11 @@ impl<T: Real> Layer<T> {
         let group = granularity.group(self.units(), self.patch());
         self.log_sigma2 = vec![T::of(log_sigma2); self.theta.len()];
         if granularity != Granularity::Weight {
-            for (l, t) in self.log_sigma2.chunks_mut(group).zip(self.theta.chunks(group)) {
+            for (l, t) in self
+                .log_sigma2
+                .chunks_mut(group)
+                .zip(self.theta.chunks(group))
+            {
                 let mean = t.iter().map(|t| t.to_f64() * t.to_f64()).sum::<f64>() / t.len() as f64;
                 let log_alpha = log_sigma2 - (mean + 1e-8).ln();
                 for (l, t) in l.iter_mut().zip(t) {
@@ -150,7 +161,11 @@ impl<T: Real> Layer<T> {
 
     /// Forgets the moments of Adam.
     pub fn reset_moments(&mut self) {
-        for moments in [&mut self.theta_moments, &mut self.bias_moments, &mut self.log_sigma2_moments] {
+        for moments in [
+            &mut self.theta_moments,
+            &mut self.bias_moments,
+            &mut self.log_sigma2_moments,
+        ] {
             for m in moments {
                 m.fill(T::default());
             }
@@ -159,7 +174,12 @@ impl<T: Real> Layer<T> {
 
     /// Recomputes `sigma2` from `log_sigma2` and the mask.
     pub fn refresh_sigma2(&mut self) {
-        self.sigma2 = self.log_sigma2.iter().zip(&self.mask).map(|(&l, &m)| m * l.exp()).collect();
+        self.sigma2 = self
+            .log_sigma2
+            .iter()
+            .zip(&self.mask)
+            .map(|(&l, &m)| m * l.exp())
+            .collect();
     }
 
     /// The posterior, for reading.
@@ -167,7 +187,11 @@ impl<T: Real> Layer<T> {
     /// # Panics
     /// When the layer has no noise.
     pub fn posterior(&self) -> Posterior<'_, T> {
-        assert!(self.is_variational(), "layer `{}` has no posterior", self.node);
+        assert!(
+            self.is_variational(),
+            "layer `{}` has no posterior",
+            self.node
+        );
         Posterior {
             theta: &self.theta,
             log_sigma2: &self.log_sigma2,
@@ -181,7 +205,11 @@ impl<T: Real> Layer<T> {
             self.posterior().survivors(threshold).collect()
         } else {
             let zero = T::default();
-            self.mask.iter().zip(&self.theta).map(|(&m, &t)| m > zero && t != zero).collect()
+            self.mask
+                .iter()
+                .zip(&self.theta)
+                .map(|(&m, &t)| m > zero && t != zero)
+                .collect()
         }
     }
 

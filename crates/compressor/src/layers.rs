@@ -45,7 +45,10 @@ pub(crate) enum Noise<'a> {
     /// Philox at this address; `sample` is that of the shard's first sample, `layer` is set per layer.
     Addressed(NoiseKey),
     /// These normals, sample after sample, in the layer's own order: for golden vectors.
-    #[cfg_attr(not(test), allow(dead_code, reason = "only tests bring noise of their own"))]
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "only tests bring noise of their own")
+    )]
     Given(&'a [f64]),
 }
 
@@ -54,7 +57,11 @@ impl Pass<'_> {
     pub fn fill_noise<T: Real>(&self, layer: usize, sample: usize, out: &mut [T]) {
         match self.noise {
             Noise::Addressed(key) => {
-                let key = NoiseKey { layer: layer as u32, sample: key.sample + sample as u32, ..key };
+                let key = NoiseKey {
+                    layer: layer as u32,
+                    sample: key.sample + sample as u32,
+                    ..key
+                };
                 normals(self.isa, key, out);
             }
             Noise::Given(all) => {

@@ -181,18 +181,30 @@ impl Phase {
 
     /// Factor on the learning rates after the fraction `t` of the phase: one, then linear to zero.
     pub(crate) fn rate_factor(&self, t: f64) -> f64 {
-        if t <= self.hold { 1.0 } else { ((1.0 - t) / (1.0 - self.hold)).clamp(0.0, 1.0) }
+        if t <= self.hold {
+            1.0
+        } else {
+            ((1.0 - t) / (1.0 - self.hold)).clamp(0.0, 1.0)
+        }
     }
 
     /// KL scale after `epoch` epochs (with fraction) of the phase.
     pub(crate) fn kl_factor(&self, epoch: f64) -> f64 {
-        let warm = if self.kl_warmup > 0.0 { (epoch / self.kl_warmup).min(1.0) } else { 1.0 };
+        let warm = if self.kl_warmup > 0.0 {
+            (epoch / self.kl_warmup).min(1.0)
+        } else {
+            1.0
+        };
         self.kl_scale * warm
     }
 
     /// Threshold by which weights are removed after `done` epochs, or `None` where none are.
     pub(crate) fn prune_threshold_after(&self, done: u32) -> Option<f64> {
-        if self.method != Method::SparseVd || self.prune_from == 0 || done < self.prune_from || done >= self.epochs {
+        if self.method != Method::SparseVd
+            || self.prune_from == 0
+            || done < self.prune_from
+            || done >= self.epochs
+        {
             return None;
         }
         let end = self.prune_threshold_end.unwrap_or(self.prune_threshold);
@@ -220,13 +232,19 @@ impl Recipe {
             prune_from: 1,
             ..Phase::new(Method::SparseVd, 12)
         };
-        let tune = Phase { lr: 1.5e-3, ..Phase::new(Method::FineTune, 10) };
+        let tune = Phase {
+            lr: 1.5e-3,
+            ..Phase::new(Method::FineTune, 10)
+        };
         Self::of(vec![search, settle, tune])
     }
 
     /// The recipe for training a dense network.
     pub fn default_for_training() -> Self {
-        Self::of(vec![Phase { hold: 0.3, ..Phase::new(Method::Dense, 12) }])
+        Self::of(vec![Phase {
+            hold: 0.3,
+            ..Phase::new(Method::Dense, 12)
+        }])
     }
 
     fn of(phases: Vec<Phase>) -> Self {
@@ -246,7 +264,14 @@ impl Recipe {
     /// # Errors
     /// The first setting out of range.
     pub fn with(mut self, overrides: &Overrides) -> Result<Self, CompressError> {
-        let Overrides { seed, threshold, kl_scale, alpha, max_accuracy_drop, epochs } = *overrides;
+        let Overrides {
+            seed,
+            threshold,
+            kl_scale,
+            alpha,
+            max_accuracy_drop,
+            epochs,
+        } = *overrides;
         self.seed = seed.unwrap_or(self.seed);
         self.alpha = alpha.unwrap_or(self.alpha);
         self.max_accuracy_drop = max_accuracy_drop.unwrap_or(self.max_accuracy_drop);
@@ -270,9 +295,13 @@ impl Recipe {
     /// # Errors
     /// A file that cannot be read, is no TOML, has an unknown key or a value out of range.
     pub fn read(path: &Path) -> Result<Self, CompressError> {
-        let fail = |what: String| CompressError::Recipe { path: path.into(), what };
+        let fail = |what: String| CompressError::Recipe {
+            path: path.into(),
+            what,
+        };
         let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
-        let mut recipe: Self = toml::from_str(&text).map_err(|e| fail(e.to_string().trim_end().replace('\n', " ")))?;
+        let mut recipe: Self =
+            toml::from_str(&text).map_err(|e| fail(e.to_string().trim_end().replace('\n', " ")))?;
         recipe.check().map_err(|e| fail(e.to_string()))?;
         if let (Some(data), Some(folder)) = (&recipe.data, path.parent()) {
             recipe.data = Some(folder.join(data));
@@ -291,7 +320,11 @@ impl Recipe {
     /// The first setting out of range, with its name and range.
     pub fn check(&self) -> Result<(), CompressError> {
         if self.phases.is_empty() {
-            return Err(CompressError::setting("phase", "at least one [[phase]]", "none"));
+            return Err(CompressError::setting(
+                "phase",
+                "at least one [[phase]]",
+                "none",
+            ));
         }
         range("validation", self.validation as f64, 1.0, 1e9)?;
         range("threshold", self.threshold, -8.0, 8.0)?;
@@ -307,7 +340,12 @@ impl Recipe {
             range("kl_scale", p.kl_scale, 0.0, 1000.0)?;
             range("kl_warmup", p.kl_warmup, 0.0, 100_000.0)?;
             range("prune_threshold", p.prune_threshold, -8.0, 8.0)?;
-            range("prune_threshold_end", p.prune_threshold_end.unwrap_or(0.0), -8.0, 8.0)?;
+            range(
+                "prune_threshold_end",
+                p.prune_threshold_end.unwrap_or(0.0),
+                -8.0,
+                8.0,
+            )?;
             range("weights_by", p.weights_by, 0.0, 1.0)?;
             range("distil", p.distil, 0.0, 1.0)?;
             range("temperature", p.temperature, 0.1, 100.0)?;
@@ -318,7 +356,15 @@ impl Recipe {
 
 fn range(name: &str, got: f64, least: f64, most: f64) -> Result<(), CompressError> {
     // Not `contains` negated, so that NaN is out of range.
-    if got >= least && got <= most { Ok(()) } else { Err(CompressError::setting(name, format!("{least} to {most}"), got)) }
+    if got >= least && got <= most {
+        Ok(())
+    } else {
+        Err(CompressError::setting(
+            name,
+            format!("{least} to {most}"),
+            got,
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -335,30 +381,70 @@ mod tests {
     fn settings_out_of_range_are_named() {
         let mut recipe = Recipe::default_for_compression();
         recipe.phases[0].kl_scale = f64::NAN;
-        assert!(recipe.check().unwrap_err().to_string().starts_with("kl_scale: expected 0 to 1000"));
+        assert!(
+            recipe
+                .check()
+                .unwrap_err()
+                .to_string()
+                .starts_with("kl_scale: expected 0 to 1000")
+        );
         let typo = "[[phase]]\nmethod = \"sparse-vd\"\nepochs = 3\nkl_scal = 2";
-        assert!(toml::from_str::<Recipe>(typo).unwrap_err().to_string().contains("kl_scal"));
+        assert!(
+            toml::from_str::<Recipe>(typo)
+                .unwrap_err()
+                .to_string()
+                .contains("kl_scal")
+        );
     }
 
     #[test]
     fn overrides_are_checked_and_pruning_on_the_way_respects_the_threshold() {
         let recipe = Recipe::default_for_compression;
-        let changed = recipe().with(&Overrides { threshold: Some(4.0), kl_scale: Some(0.5), seed: Some(7), ..Overrides::default() }).unwrap();
+        let changed = recipe()
+            .with(&Overrides {
+                threshold: Some(4.0),
+                kl_scale: Some(0.5),
+                seed: Some(7),
+                ..Overrides::default()
+            })
+            .unwrap();
         assert_eq!((changed.threshold, changed.seed), (4.0, 7));
         assert!(changed.phases.iter().all(|p| p.prune_threshold >= 4.0));
         let scales: Vec<f64> = changed.phases.iter().map(|p| p.kl_scale).collect();
         assert_eq!(scales, [0.5, 0.5, 1.0], "only where there is a KL term");
-        let bad = recipe().with(&Overrides { threshold: Some(99.0), ..Overrides::default() });
-        assert_eq!(bad.unwrap_err().to_string(), "threshold: expected -8 to 8, got 99");
+        let bad = recipe().with(&Overrides {
+            threshold: Some(99.0),
+            ..Overrides::default()
+        });
+        assert_eq!(
+            bad.unwrap_err().to_string(),
+            "threshold: expected -8 to 8, got 99"
+        );
         assert_eq!(recipe().with(&Overrides::default()).unwrap(), recipe());
     }
 
     #[test]
     fn schedules_have_their_corners_where_they_say() {
-        let phase = Phase { hold: 0.5, kl_scale: 2.0, kl_warmup: 4.0, prune_from: 2, prune_threshold_end: Some(1.0), ..Phase::new(Method::SparseVd, 6) };
-        let factors: Vec<f64> = [0.0, 0.5, 0.75, 1.0].iter().map(|&t| phase.rate_factor(t)).collect();
+        let phase = Phase {
+            hold: 0.5,
+            kl_scale: 2.0,
+            kl_warmup: 4.0,
+            prune_from: 2,
+            prune_threshold_end: Some(1.0),
+            ..Phase::new(Method::SparseVd, 6)
+        };
+        let factors: Vec<f64> = [0.0, 0.5, 0.75, 1.0]
+            .iter()
+            .map(|&t| phase.rate_factor(t))
+            .collect();
         assert_eq!(factors, [1.0, 1.0, 0.5, 0.0]);
-        assert_eq!([0.0, 1.0, 4.0, 9.0].map(|e| phase.kl_factor(e)), [0.0, 0.5, 2.0, 2.0]);
-        assert_eq!([1, 2, 4, 6].map(|e| phase.prune_threshold_after(e)), [None, Some(3.0), Some(2.0), None]);
+        assert_eq!(
+            [0.0, 1.0, 4.0, 9.0].map(|e| phase.kl_factor(e)),
+            [0.0, 0.5, 2.0, 2.0]
+        );
+        assert_eq!(
+            [1, 2, 4, 6].map(|e| phase.prune_threshold_after(e)),
+            [None, Some(3.0), Some(2.0), None]
+        );
     }
 }

@@ -20,8 +20,8 @@ use crate::layer::Layer;
 use crate::recipe::{Method, Phase, Recipe};
 use crate::variational::{Granularity, histogram};
 
-/// Steps between two prunings by Fisher information.
-const PRUNE_EVERY: u32 = 50;
+/// Prunings by Fisher information in a phase.
+const PRUNINGS: u32 = 200;
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,7 +151,12 @@ impl Trainer {
     ///
     /// # Errors
     /// A recipe out of range, a network the trainer does not support, a run folder that cannot be made.
-    pub fn new(network: &Network, recipe: Recipe, data: TrainingData, options: &RunOptions) -> Result<Self, CompressError> {
+    pub fn new(
+        network: &Network,
+        recipe: Recipe,
+        data: TrainingData,
+        options: &RunOptions,
+    ) -> Result<Self, CompressError> {
         recipe.check()?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -159,14 +164,18 @@ impl Trainer {
         };
         let pool = if threads > 1 {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            Some(Arc::new(pool.map_err(|e| CompressError::setting("threads", "a number the system can start", e))?))
+            Some(Arc::new(pool.map_err(|e| {
+                CompressError::setting("threads", "a number the system can start", e)
+            })?))
         } else {
             None
         };
         if let Some(folder) = &options.run_folder {
             checkpoint::make_folder(folder)?;
         }
-        let isa = Isa::from_env().map_err(|e| CompressError::setting("SPARSE_ISA", "an instruction set of this machine", e))?;
+        let isa = Isa::from_env().map_err(|e| {
+            CompressError::setting("SPARSE_ISA", "an instruction set of this machine", e)
+        })?;
         let shapes = network.shapes()?;
         let pixels = shapes.iter().map(|(name, shape)| {
             let pixels = shape.dims().get(1..).map_or(1, |d| d.iter().product());
@@ -174,7 +183,13 @@ impl Trainer {
         });
         let pixels = pixels.collect();
         let layers = Layer::from_network(network)?;
-        let engine = Engine::new(&network.graph, layers.clone(), recipe.alpha, isa, pool.clone())?;
+        let engine = Engine::new(
+            &network.graph,
+            layers.clone(),
+            recipe.alpha,
+            isa,
+            pool.clone(),
+        )?;
         Ok(Self {
             graph: network.graph.clone(),
             recipe,
@@ -222,7 +237,11 @@ impl Trainer {
     ///
     /// # Errors
     /// A loss that diverges, a checkpoint that cannot be written.
-    pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome, CompressError> {
+    pub fn run(
+        &mut self,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, CompressError> {
         while let Some(phase) = self.recipe.phases.get(self.position.phase).cloned() {
             observer.phase(self.position.phase + 1, self.recipe.phases.len(), &phase);
             if !self.position.started {
@@ -248,10 +267,19 @@ impl Trainer {
     }
 
     /// Replaces the state and rebuilds what depends on it.
-    pub(crate) fn replace_layers(&mut self, change: impl FnOnce(&mut Vec<Layer<f32>>)) -> Result<(), CompressError> {
+    pub(crate) fn replace_layers(
+        &mut self,
+        change: impl FnOnce(&mut Vec<Layer<f32>>),
+    ) -> Result<(), CompressError> {
         let mut layers = self.engine.layers().to_vec();
         change(&mut layers);
-        self.engine = Engine::new(&self.graph, layers, self.recipe.alpha, self.isa, self.pool.clone())?;
+        self.engine = Engine::new(
+            &self.graph,
+            layers,
+            self.recipe.alpha,
+            self.isa,
+            self.pool.clone(),
+        )?;
         Ok(())
     }
 
@@ -263,7 +291,9 @@ impl Trainer {
         self.replace_layers(|layers| {
             for layer in layers {
                 match phase.method {
-                    Method::SparseVd if !layer.is_variational() => layer.start_noise(phase.log_sigma2, granularity),
+                    Method::SparseVd if !layer.is_variational() => {
+                        layer.start_noise(phase.log_sigma2, granularity)
+                    }
                     Method::SparseVd => {}
                     Method::Dense | Method::FineTune => layer.stop_noise(),
                 }
@@ -276,14 +306,20 @@ impl Trainer {
 
     /// Removes weights over the threshold for good and lets dead units leave.
     fn remove_over(&mut self, threshold: f64) -> Result<(), CompressError> {
-        let keep: Vec<Vec<bool>> = self.engine.layers().iter().map(|l| l.survivors(threshold)).collect();
+        let keep: Vec<Vec<bool>> = self
+            .engine
+            .layers()
+            .iter()
+            .map(|l| l.survivors(threshold))
+            .collect();
         self.remove(&keep)
     }
 
     fn remove(&mut self, keep: &[Vec<bool>]) -> Result<(), CompressError> {
         let (graph, pixels) = (self.graph.clone(), self.pixels.clone());
         // Shared rates belong to whole units or layers, whose arrays must stay whole.
-        let shrink = self.recipe.alpha == Granularity::Weight || !self.engine.layers().iter().any(Layer::is_variational);
+        let shrink = self.recipe.alpha == Granularity::Weight
+            || !self.engine.layers().iter().any(Layer::is_variational);
         self.replace_layers(|layers| {
             for (layer, keep) in layers.iter_mut().zip(keep) {
                 layer.remove(keep);
@@ -302,8 +338,17 @@ impl Trainer {
         }
         let images = self.data.train();
         let side = 2 * usize::from(phase.shift) + 1;
-        observer.note(&format!("computing the dense network's scores of {} images", images.len() * side * side));
-        let mut engine = Engine::new(&self.graph, self.dense.clone(), Granularity::Weight, self.isa, self.pool.clone())?;
+        observer.note(&format!(
+            "computing the dense network's scores of {} images",
+            images.len() * side * side
+        ));
+        let mut engine = Engine::new(
+            &self.graph,
+            self.dense.clone(),
+            Granularity::Weight,
+            self.isa,
+            self.pool.clone(),
+        )?;
         let fill = |i: usize, out: &mut [f32]| {
             let (variant, image) = (i / images.len(), i % images.len());
             let shift = [variant / side, variant % side].map(|v| v as i32 - i32::from(phase.shift));
@@ -313,7 +358,12 @@ impl Trainer {
         Ok(())
     }
 
-    fn epoch(&mut self, phase: &Phase, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome, CompressError> {
+    fn epoch(
+        &mut self,
+        phase: &Phase,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, CompressError> {
         let started = Instant::now();
         let seed = self.recipe.seed;
         let images = self.data.train().len();
@@ -326,9 +376,18 @@ impl Trainer {
             }
             self.step(phase, &order, batch, steps)?;
             let done = self.position.step;
-            observer.step(self.position.epoch + 1, done, steps, self.sums[0] / f64::from(done) / batch as f64);
+            observer.step(
+                self.position.epoch + 1,
+                done,
+                steps,
+                self.sums[0] / f64::from(done) / batch as f64,
+            );
         }
         let [loss, errors] = self.sums;
+        // Guessing costs ln(classes); far beyond that the run will not come back.
+        if loss / (f64::from(steps) * batch as f64) > 4.0 * (self.engine.classes() as f64).ln() {
+            return Err(self.diverged(loss / (f64::from(steps) * batch as f64)));
+        }
         let samples = f64::from(steps) * batch as f64;
         self.position.epoch += 1;
         self.position.total_epochs += 1;
@@ -337,10 +396,20 @@ impl Trainer {
         if let Some(threshold) = phase.prune_threshold_after(self.position.epoch) {
             self.remove_over(threshold)?;
         } else if phase.weights.is_some() {
-            let keep: Vec<Vec<bool>> = self.engine.layers().iter().map(|l| l.survivors(0.0)).collect();
+            let keep: Vec<Vec<bool>> = self
+                .engine
+                .layers()
+                .iter()
+                .map(|l| l.survivors(0.0))
+                .collect();
             self.remove(&keep)?;
         }
-        let record = self.record(phase, loss / samples, 100.0 * errors / samples, started.elapsed().as_secs_f64());
+        let record = self.record(
+            phase,
+            loss / samples,
+            100.0 * errors / samples,
+            started.elapsed().as_secs_f64(),
+        );
         if let Some(folder) = &self.run_folder {
             checkpoint::write_pictures(folder, self.position.total_epochs, self.engine.layers())?;
         }
@@ -349,11 +418,20 @@ impl Trainer {
         Ok(Outcome::Done)
     }
 
-    fn step(&mut self, phase: &Phase, order: &EpochOrder, batch: usize, steps: u32) -> Result<(), CompressError> {
+    fn step(
+        &mut self,
+        phase: &Phase,
+        order: &EpochOrder,
+        batch: usize,
+        steps: u32,
+    ) -> Result<(), CompressError> {
         let images = self.data.train();
         let first = self.position.step as usize * batch;
         let places = first..first + batch;
-        let labels: Vec<u16> = places.clone().map(|p| images.labels()[order.samples[p] as usize]).collect();
+        let labels: Vec<u16> = places
+            .clone()
+            .map(|p| images.labels()[order.samples[p] as usize])
+            .collect();
         let fill = |i: usize, out: &mut [f32]| {
             let shift = order.shift(first + i).map(i32::from);
             images.fill(order.samples[first + i] as usize, shift, out);
@@ -362,28 +440,32 @@ impl Trainer {
             let (classes, side) = (self.engine.classes(), 2 * usize::from(phase.shift) + 1);
             let mut scores = Vec::with_capacity(batch * classes);
             for place in places {
-                let [dy, dx] = order.shift(place).map(|s| (i32::from(s) + i32::from(phase.shift)) as usize);
+                let [dy, dx] = order
+                    .shift(place)
+                    .map(|s| (i32::from(s) + i32::from(phase.shift)) as usize);
                 let row = (dy * side + dx) * images.len() + order.samples[place] as usize;
                 scores.extend_from_slice(&table[row * classes..(row + 1) * classes]);
             }
             scores
         });
-        let distillation = Distillation { share: phase.distil, temperature: phase.temperature };
-        let data = Batch { samples: batch, fill: &fill, labels: &labels, teacher: scores.as_deref().map(|s| (s, distillation)) };
-        let report = self.engine.backward(&data, self.recipe.seed, self.position.total_steps);
+        let distillation = Distillation {
+            share: phase.distil,
+            temperature: phase.temperature,
+        };
+        let data = Batch {
+            samples: batch,
+            fill: &fill,
+            labels: &labels,
+            teacher: scores.as_deref().map(|s| (s, distillation)),
+        };
+        let report = self
+            .engine
+            .backward(&data, self.recipe.seed, self.position.total_steps);
         if !report.objective.is_finite() {
-            return Err(CompressError::Diverged {
-                loss: report.objective,
-                phase: self.position.phase + 1,
-                epoch: self.position.epoch as usize + 1,
-                checkpoint: match &self.run_folder {
-                    Some(folder) if checkpoint::path(folder).is_file() => checkpoint::path(folder).display().to_string(),
-                    Some(_) => "none, as no epoch was done".into(),
-                    None => "none, as the run has no folder".into(),
-                },
-            });
+            return Err(self.diverged(report.objective));
         }
-        let epoch = f64::from(self.position.epoch) + f64::from(self.position.step) / f64::from(steps);
+        let epoch =
+            f64::from(self.position.epoch) + f64::from(self.position.step) / f64::from(steps);
         let factor = phase.rate_factor(epoch / f64::from(phase.epochs));
         self.position.adam_step += 1;
         self.engine.update(&Hyper {
@@ -397,7 +479,10 @@ impl Trainer {
         self.position.step += 1;
         self.position.total_steps += 1;
         if let Some(target) = phase.weights
-            && self.position.adam_step.is_multiple_of(PRUNE_EVERY)
+            && self
+                .position
+                .adam_step
+                .is_multiple_of((steps * phase.epochs / PRUNINGS).max(1))
         {
             let t = epoch / f64::from(phase.epochs) / phase.weights_by.max(1e-9);
             self.prune_by_fisher(target, t.min(1.0));
@@ -405,12 +490,32 @@ impl Trainer {
         Ok(())
     }
 
+    fn diverged(&self, loss: f64) -> CompressError {
+        CompressError::Diverged {
+            loss,
+            phase: self.position.phase + 1,
+            epoch: self.position.epoch as usize + 1,
+            checkpoint: match &self.run_folder {
+                Some(folder) if checkpoint::path(folder).is_file() => {
+                    checkpoint::path(folder).display().to_string()
+                }
+                Some(_) => "none, as no epoch was done".into(),
+                None => "none, as the run has no folder".into(),
+            },
+        }
+    }
+
     /// Removes the weights whose loss costs least, `theta^2 E[g^2] / 2` with Adam's second moment for the expectation, so
     /// that the number left falls from what the phase began with to `target` as the cube of the time to go.
     fn prune_by_fisher(&mut self, target: usize, t: f64) {
         let layers = self.engine.layers();
         let alive: usize = layers.iter().map(Layer::alive).sum();
-        let begin = self.history.iter().rev().find(|r| r.phase != self.position.phase + 1).map_or(alive, EpochRecord::left);
+        let begin = self
+            .history
+            .iter()
+            .rev()
+            .find(|r| r.phase != self.position.phase + 1)
+            .map_or(alive, EpochRecord::left);
         let begin = begin.max(target) as f64;
         let want = (target as f64 + (begin - target as f64) * (1.0 - t).powi(3)).round() as usize;
         if want >= alive {
@@ -419,17 +524,34 @@ impl Trainer {
         let mut scores: Vec<f32> = vec![];
         for l in layers {
             let score = l.theta.iter().zip(&l.theta_moments[1]).zip(&l.mask);
-            scores.extend(score.filter(|(_, m)| **m > 0.0).map(|((t, v), _)| t * t * v));
+            scores.extend(
+                score
+                    .filter(|(_, m)| **m > 0.0)
+                    .map(|((t, v), _)| t * t * v),
+            );
         }
-        let cut = *scores.select_nth_unstable_by(alive - want, f32::total_cmp).1;
-        self.engine.remove_where(|theta, second| theta * theta * second < cut);
+        let cut = *scores
+            .select_nth_unstable_by(alive - want, f32::total_cmp)
+            .1;
+        self.engine
+            .remove_where(|theta, second| theta * theta * second < cut);
     }
 
     fn record(&mut self, phase: &Phase, loss: f64, train_error: f64, seconds: f64) -> EpochRecord {
         let threshold = self.recipe.threshold;
         let validation_error = self.validation_error(threshold);
-        let layers: Vec<LayerRecord> = self.engine.layers().iter().map(|l| layer_record(l, threshold)).collect();
-        let kl = self.engine.layers().iter().filter(|l| l.is_variational()).fold(0.0, |kl, l| kl + l.posterior().kl());
+        let layers: Vec<LayerRecord> = self
+            .engine
+            .layers()
+            .iter()
+            .map(|l| layer_record(l, threshold))
+            .collect();
+        let kl = self
+            .engine
+            .layers()
+            .iter()
+            .filter(|l| l.is_variational())
+            .fold(0.0, |kl, l| kl + l.posterior().kl());
         EpochRecord {
             phase: self.position.phase + 1,
             method: phase.method,
@@ -449,17 +571,33 @@ impl Trainer {
         if images.is_empty() {
             return f64::NAN;
         }
-        let keep: Vec<Vec<bool>> = self.engine.layers().iter().map(|l| l.survivors(threshold)).collect();
-        let scores = self.engine.predict(images.len(), &|i, out| images.fill(i, [0, 0], out), &keep);
+        let keep: Vec<Vec<bool>> = self
+            .engine
+            .layers()
+            .iter()
+            .map(|l| l.survivors(threshold))
+            .collect();
+        let scores =
+            self.engine
+                .predict(images.len(), &|i, out| images.fill(i, [0, 0], out), &keep);
         let classes = self.engine.classes();
-        let wrong = scores.chunks_exact(classes).zip(images.labels()).filter(|(s, l)| arg_max(s) != usize::from(**l)).count();
+        let wrong = scores
+            .chunks_exact(classes)
+            .zip(images.labels())
+            .filter(|(s, l)| arg_max(s) != usize::from(**l))
+            .count();
         100.0 * wrong as f64 / images.len() as f64
     }
 
     /// Validation error in percent and weights left for each threshold.
     pub fn sweep(&mut self, thresholds: &[f64]) -> Vec<(f64, f64, usize)> {
         let row = |&threshold: &f64| {
-            let left = self.engine.layers().iter().map(|l| l.survivors(threshold).iter().filter(|k| **k).count()).sum();
+            let left = self
+                .engine
+                .layers()
+                .iter()
+                .map(|l| l.survivors(threshold).iter().filter(|k| **k).count())
+                .sum();
             (threshold, self.validation_error(threshold), left)
         };
         thresholds.iter().map(row).collect()
@@ -470,7 +608,12 @@ impl Trainer {
     /// # Errors
     /// What is left does not make a valid network.
     pub fn network(&self) -> Result<Network, CompressError> {
-        export::network(&self.graph, self.engine.layers(), &self.original, &|value| self.pixels[value])
+        export::network(
+            &self.graph,
+            self.engine.layers(),
+            &self.original,
+            &|value| self.pixels[value],
+        )
     }
 
     fn save(&self) -> Result<(), CompressError> {
@@ -487,6 +630,10 @@ fn layer_record(layer: &Layer<f32>, threshold: f64) -> LayerRecord {
         weights: layer.original.elements(),
         left: layer.survivors(threshold).iter().filter(|k| **k).count(),
         units: layer.units(),
-        log_alpha_histogram: if layer.is_variational() { histogram(&layer.posterior()).to_vec() } else { vec![] },
+        log_alpha_histogram: if layer.is_variational() {
+            histogram(&layer.posterior()).to_vec()
+        } else {
+            vec![]
+        },
     }
 }

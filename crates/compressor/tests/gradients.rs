@@ -11,7 +11,16 @@ use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, Win
 
 fn random(len: usize, stream: u32, scale: f64) -> Vec<f64> {
     let mut out = vec![0.0; len];
-    normals(Isa::SCALAR, NoiseKey { seed: 99, step: 0, layer: 0, sample: stream }, &mut out);
+    normals(
+        Isa::SCALAR,
+        NoiseKey {
+            seed: 99,
+            step: 0,
+            layer: 0,
+            sample: stream,
+        },
+        &mut out,
+    );
     out.iter_mut().for_each(|x| *x *= scale);
     out
 }
@@ -26,29 +35,56 @@ fn network(input: Shape, nodes: Vec<(&str, Op, Vec<&str>)>, shapes: &[(&str, Sha
     });
     let graph = Graph {
         name: "test".into(),
-        inputs: vec![Input { name: "x".into(), shape: input }],
+        inputs: vec![Input {
+            name: "x".into(),
+            shape: input,
+        }],
         nodes: nodes.collect(),
         outputs: vec![output],
         preprocessing: None,
     };
     let mut tensors = BTreeMap::new();
     for (i, (name, shape)) in shapes.iter().enumerate() {
-        let values = random(shape.elements(), i as u32, 0.5).into_iter().map(|x| x as f32).collect();
-        tensors.insert((*name).to_owned(), Weights::Dense(Dense::new(shape.clone(), values)));
+        let values = random(shape.elements(), i as u32, 0.5)
+            .into_iter()
+            .map(|x| x as f32)
+            .collect();
+        tensors.insert(
+            (*name).to_owned(),
+            Weights::Dense(Dense::new(shape.clone(), values)),
+        );
     }
     Network::new(graph, tensors).unwrap()
 }
 
 fn conv(name: &str, window: Window) -> Op {
-    Op::Conv { weight: format!("{name}.weight"), bias: Some(format!("{name}.bias")), window, groups: 1 }
+    Op::Conv {
+        weight: format!("{name}.weight"),
+        bias: Some(format!("{name}.bias")),
+        window,
+        groups: 1,
+    }
 }
 
 fn linear(name: &str) -> Op {
-    Op::Linear { weight: format!("{name}.weight"), bias: Some(format!("{name}.bias")) }
+    Op::Linear {
+        weight: format!("{name}.weight"),
+        bias: Some(format!("{name}.bias")),
+    }
 }
 
-fn window(kernel: [usize; 2], strides: [usize; 2], pads: [usize; 4], dilations: [usize; 2]) -> Window {
-    Window { kernel_shape: kernel, strides, pads, dilations }
+fn window(
+    kernel: [usize; 2],
+    strides: [usize; 2],
+    pads: [usize; 4],
+    dilations: [usize; 2],
+) -> Window {
+    Window {
+        kernel_shape: kernel,
+        strides,
+        pads,
+        dilations,
+    }
 }
 
 const SAMPLES: usize = 5;
@@ -65,7 +101,10 @@ impl Case {
         for (i, layer) in layers.iter_mut().enumerate() {
             if noise {
                 layer.start_noise(-3.0, Granularity::Weight);
-                layer.log_sigma2 = random(layer.theta.len(), 50 + i as u32, 1.0).iter().map(|x| x - 3.0).collect();
+                layer.log_sigma2 = random(layer.theta.len(), 50 + i as u32, 1.0)
+                    .iter()
+                    .map(|x| x - 3.0)
+                    .collect();
                 layer.refresh_sigma2();
             }
         }
@@ -79,15 +118,32 @@ impl Case {
         let data = random(SAMPLES * input, 77, 1.0);
         let teacher = random(SAMPLES * self.classes, 78, 1.0);
         let labels: Vec<u16> = (0..SAMPLES).map(|i| (i % self.classes) as u16).collect();
-        let mut engine = Engine::new(&self.network.graph, layers, Granularity::Weight, Isa::best(), None).unwrap();
+        let mut engine = Engine::new(
+            &self.network.graph,
+            layers,
+            Granularity::Weight,
+            Isa::best(),
+            None,
+        )
+        .unwrap();
         let batch = Batch {
             samples: SAMPLES,
             fill: &|i, out| out.copy_from_slice(&data[i * input..(i + 1) * input]),
             labels: &labels,
-            teacher: self.distil.then_some((&teacher, Distillation { share: 0.4, temperature: 2.0 })),
+            teacher: self.distil.then_some((
+                &teacher,
+                Distillation {
+                    share: 0.4,
+                    temperature: 2.0,
+                },
+            )),
         };
         let report = engine.backward(&batch, 5, 9);
-        (report.objective / SAMPLES as f64, engine.gradients().to_vec(), engine.bias_gradients().to_vec())
+        (
+            report.objective / SAMPLES as f64,
+            engine.gradients().to_vec(),
+            engine.bias_gradients().to_vec(),
+        )
     }
 
     fn check(&self, noise: bool) {
@@ -103,18 +159,28 @@ impl Case {
                     self.loss(moved).0
                 };
                 let want = (at(h) - at(-h)) / (2.0 * h);
-                assert!((got - want).abs() <= 1e-6 + 1e-4 * want.abs(), "{} {what}: gradient {got}, difference {want}", layers[l].node);
+                assert!(
+                    (got - want).abs() <= 1e-6 + 1e-4 * want.abs(),
+                    "{} {what}: gradient {got}, difference {want}",
+                    layers[l].node
+                );
                 checked += usize::from(want.abs() > 1e-9);
             };
             let n = layers[l].theta.len();
             for i in (0..n).step_by((n / 25).max(1)) {
-                probe(&format!("theta[{i}]"), gradients[l][0][i], &|layer, d| layer.theta[i] += d);
+                probe(&format!("theta[{i}]"), gradients[l][0][i], &|layer, d| {
+                    layer.theta[i] += d
+                });
                 if noise {
-                    probe(&format!("sigma2[{i}]"), gradients[l][1][i], &|layer, d| layer.sigma2[i] += d);
+                    probe(&format!("sigma2[{i}]"), gradients[l][1][i], &|layer, d| {
+                        layer.sigma2[i] += d
+                    });
                 }
             }
             for i in 0..layers[l].bias.len() {
-                probe(&format!("bias[{i}]"), bias_gradients[l][i], &|layer, d| layer.bias[i] += d);
+                probe(&format!("bias[{i}]"), bias_gradients[l][i], &|layer, d| {
+                    layer.bias[i] += d
+                });
             }
         }
         assert!(checked > 20, "only {checked} gradients were not zero");
@@ -124,11 +190,31 @@ impl Case {
 fn chain() -> Case {
     // conv + relu + overlapping pool fused, conv + pool + relu with padding and stride, flatten, two linear layers.
     let nodes = vec![
-        ("c1", conv("c1", window([3, 3], [1, 1], [1, 1, 1, 1], [1, 1])), vec!["x"]),
+        (
+            "c1",
+            conv("c1", window([3, 3], [1, 1], [1, 1, 1, 1], [1, 1])),
+            vec!["x"],
+        ),
         ("r1", Op::Relu, vec!["c1"]),
-        ("p1", Op::MaxPool { window: window([3, 3], [2, 2], [0, 0, 1, 1], [1, 1]) }, vec!["r1"]),
-        ("c2", conv("c2", window([2, 3], [1, 2], [0, 1, 1, 0], [1, 1])), vec!["p1"]),
-        ("p2", Op::MaxPool { window: Window::square(2, 1) }, vec!["c2"]),
+        (
+            "p1",
+            Op::MaxPool {
+                window: window([3, 3], [2, 2], [0, 0, 1, 1], [1, 1]),
+            },
+            vec!["r1"],
+        ),
+        (
+            "c2",
+            conv("c2", window([2, 3], [1, 2], [0, 1, 1, 0], [1, 1])),
+            vec!["p1"],
+        ),
+        (
+            "p2",
+            Op::MaxPool {
+                window: Window::square(2, 1),
+            },
+            vec!["c2"],
+        ),
         ("r2", Op::Relu, vec!["p2"]),
         ("f", Op::Flatten, vec!["r2"]),
         ("l1", linear("l1"), vec!["f"]),
@@ -145,18 +231,42 @@ fn chain() -> Case {
         ("l2.weight", Shape::from([3, 6])),
         ("l2.bias", Shape::from([3])),
     ];
-    Case { network: network(Shape::from([2, 8, 9]), nodes, &shapes), classes: 3, distil: true }
+    Case {
+        network: network(Shape::from([2, 8, 9]), nodes, &shapes),
+        classes: 3,
+        distil: true,
+    }
 }
 
 fn residual() -> Case {
     // A skip connection, ops that are not fused, dilation, both average pools.
     let nodes = vec![
-        ("c1", conv("c1", window([3, 3], [1, 1], [1, 1, 1, 1], [1, 1])), vec!["x"]),
-        ("c2", conv("c2", window([3, 3], [1, 1], [2, 2, 2, 2], [2, 2])), vec!["c1"]),
+        (
+            "c1",
+            conv("c1", window([3, 3], [1, 1], [1, 1, 1, 1], [1, 1])),
+            vec!["x"],
+        ),
+        (
+            "c2",
+            conv("c2", window([3, 3], [1, 1], [2, 2, 2, 2], [2, 2])),
+            vec!["c1"],
+        ),
         ("sum", Op::Add, vec!["c1", "c2"]),
         ("relu", Op::Relu, vec!["sum"]),
-        ("max", Op::MaxPool { window: window([2, 2], [2, 2], [1, 0, 0, 0], [1, 1]) }, vec!["relu"]),
-        ("mean", Op::AveragePool { window: window([2, 2], [1, 1], [1, 1, 0, 0], [1, 1]) }, vec!["max"]),
+        (
+            "max",
+            Op::MaxPool {
+                window: window([2, 2], [2, 2], [1, 0, 0, 0], [1, 1]),
+            },
+            vec!["relu"],
+        ),
+        (
+            "mean",
+            Op::AveragePool {
+                window: window([2, 2], [1, 1], [1, 1, 0, 0], [1, 1]),
+            },
+            vec!["max"],
+        ),
         ("global", Op::GlobalAveragePool, vec!["mean"]),
         ("flat", Op::Flatten, vec!["global"]),
         ("out", linear("out"), vec!["flat"]),
@@ -169,7 +279,11 @@ fn residual() -> Case {
         ("out.weight", Shape::from([3, 4])),
         ("out.bias", Shape::from([3])),
     ];
-    Case { network: network(Shape::from([3, 6, 6]), nodes, &shapes), classes: 3, distil: false }
+    Case {
+        network: network(Shape::from([3, 6, 6]), nodes, &shapes),
+        classes: 3,
+        distil: false,
+    }
 }
 
 #[test]

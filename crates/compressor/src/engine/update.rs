@@ -1,7 +1,9 @@
 //! The update: KL gradient and Adam, piece by piece on all threads.
 
 use rayon::prelude::*;
-use sparsevd_kernels::training::{Adam, KlWeight, Real, adam, kl_gradient, log_alpha, variational_adam};
+use sparsevd_kernels::training::{
+    Adam, KlWeight, Real, adam, kl_gradient, log_alpha, variational_adam,
+};
 
 use super::{Engine, PIECE};
 use crate::layer::Layer;
@@ -31,18 +33,33 @@ impl<T: Real> Engine<T> {
         let rates = [rate, hyper.learning_rate_log_sigma2];
         let kl_weight = KlWeight(hyper.kl_weight);
         let mut tasks: Vec<Task<'_>> = vec![];
-        for ((layer, gradients), bias_gradient) in self.layers.iter_mut().zip(&self.gradients).zip(&self.bias_gradients) {
+        for ((layer, gradients), bias_gradient) in self
+            .layers
+            .iter_mut()
+            .zip(&self.gradients)
+            .zip(&self.bias_gradients)
+        {
             if layer.is_variational() && granularity != Granularity::Weight {
                 shared_rate_step(granularity, layer, gradients, hyper);
             }
             if layer.bias_name.is_some() {
                 let [m, v] = &mut layer.bias_moments;
                 let bias = &mut layer.bias;
-                tasks.push(Box::new(move || adam(isa, rule, rate, bias, bias_gradient, m, v)));
+                tasks.push(Box::new(move || {
+                    adam(isa, rule, rate, bias, bias_gradient, m, v)
+                }));
             }
             if layer.log_sigma2.is_empty() {
-                let Layer { theta, mask, theta_moments: [m, v], .. } = layer;
-                let chunks = theta.chunks_mut(PIECE).zip(m.chunks_mut(PIECE)).zip(v.chunks_mut(PIECE));
+                let Layer {
+                    theta,
+                    mask,
+                    theta_moments: [m, v],
+                    ..
+                } = layer;
+                let chunks = theta
+                    .chunks_mut(PIECE)
+                    .zip(m.chunks_mut(PIECE))
+                    .zip(v.chunks_mut(PIECE));
                 let read = gradients[0].chunks(PIECE).zip(mask.chunks(PIECE));
                 for (((theta, m), v), (gradient, mask)) in chunks.zip(read) {
                     tasks.push(Box::new(move || {
@@ -53,26 +70,63 @@ impl<T: Real> Engine<T> {
                     }));
                 }
             } else if granularity == Granularity::Weight {
-                let Layer { theta, log_sigma2, sigma2, mask, theta_moments: [mt, vt], log_sigma2_moments: [ml, vl], .. } = layer;
-                let values = theta.chunks_mut(PIECE).zip(log_sigma2.chunks_mut(PIECE)).zip(sigma2.chunks_mut(PIECE));
-                let moments = mt.chunks_mut(PIECE).zip(vt.chunks_mut(PIECE)).zip(ml.chunks_mut(PIECE).zip(vl.chunks_mut(PIECE)));
-                let read = gradients[0].chunks(PIECE).zip(gradients[1].chunks(PIECE)).zip(mask.chunks(PIECE));
-                for ((((theta, log_sigma2), sigma2), ((mt, vt), (ml, vl))), ((gt, gs), mask)) in values.zip(moments).zip(read) {
+                let Layer {
+                    theta,
+                    log_sigma2,
+                    sigma2,
+                    mask,
+                    theta_moments: [mt, vt],
+                    log_sigma2_moments: [ml, vl],
+                    ..
+                } = layer;
+                let values = theta
+                    .chunks_mut(PIECE)
+                    .zip(log_sigma2.chunks_mut(PIECE))
+                    .zip(sigma2.chunks_mut(PIECE));
+                let moments = mt
+                    .chunks_mut(PIECE)
+                    .zip(vt.chunks_mut(PIECE))
+                    .zip(ml.chunks_mut(PIECE).zip(vl.chunks_mut(PIECE)));
+                let read = gradients[0]
+                    .chunks(PIECE)
+                    .zip(gradients[1].chunks(PIECE))
+                    .zip(mask.chunks(PIECE));
+                for ((((theta, log_sigma2), sigma2), ((mt, vt), (ml, vl))), ((gt, gs), mask)) in
+                    values.zip(moments).zip(read)
+                {
                     tasks.push(Box::new(move || {
-                        variational_adam(isa, rule, rates, kl_weight, theta, log_sigma2, sigma2, mask, [gt, gs], [mt, vt, ml, vl]);
+                        variational_adam(
+                            isa,
+                            rule,
+                            rates,
+                            kl_weight,
+                            theta,
+                            log_sigma2,
+                            sigma2,
+                            mask,
+                            [gt, gs],
+                            [mt, vt, ml, vl],
+                        );
                     }));
                 }
             }
         }
         match &self.pool {
-            Some(pool) if self.shards.len() > 1 => pool.install(|| tasks.into_par_iter().for_each(|task| task())),
+            Some(pool) if self.shards.len() > 1 => {
+                pool.install(|| tasks.into_par_iter().for_each(|task| task()))
+            }
             _ => tasks.into_iter().for_each(|task| task()),
         }
     }
 }
 
 /// A step of the ancestors, where one rate alpha rules a unit or a layer: `sigma^2 = alpha (theta^2 + 1e-8)`.
-fn shared_rate_step<T: Real>(granularity: Granularity, layer: &mut Layer<T>, gradients: &[Vec<T>; 2], hyper: &Hyper) {
+fn shared_rate_step<T: Real>(
+    granularity: Granularity,
+    layer: &mut Layer<T>,
+    gradients: &[Vec<T>; 2],
+    hyper: &Hyper,
+) {
     let group = granularity.group(layer.units(), layer.patch());
     let rule = Adam::at(hyper.adam_step);
     let weight = hyper.kl_weight;
@@ -80,7 +134,8 @@ fn shared_rate_step<T: Real>(granularity: Granularity, layer: &mut Layer<T>, gra
     for (rate, start) in (0..layer.theta.len()).step_by(group.max(1)).enumerate() {
         let here = start..(start + group).min(layer.theta.len());
         // The first weight tells the group's rate, unclipped, as all agree.
-        let la = layer.log_sigma2[start] - (layer.theta[start] * layer.theta[start] + T::of(1e-8)).ln();
+        let la =
+            layer.log_sigma2[start] - (layer.theta[start] * layer.theta[start] + T::of(1e-8)).ln();
         let alpha = la.exp();
         let slope = weight * kl_gradient(log_alpha(T::of(1.0), la)).to_f64();
         let mut by_rate = T::default();
@@ -90,10 +145,26 @@ fn shared_rate_step<T: Real>(granularity: Granularity, layer: &mut Layer<T>, gra
             by_theta[k] += gradients[1][i] * alpha * T::of(2.0) * layer.theta[i];
         }
         let [m, v] = &mut layer.theta_moments;
-        adam(isa, rule, hyper.learning_rate, &mut layer.theta[here.clone()], &by_theta, &mut m[here.clone()], &mut v[here.clone()]);
+        adam(
+            isa,
+            rule,
+            hyper.learning_rate,
+            &mut layer.theta[here.clone()],
+            &by_theta,
+            &mut m[here.clone()],
+            &mut v[here.clone()],
+        );
         let mut la = [la];
         let [m, v] = &mut layer.log_sigma2_moments;
-        adam(isa, rule, hyper.learning_rate_log_sigma2, &mut la, &[by_rate], &mut m[rate..=rate], &mut v[rate..=rate]);
+        adam(
+            isa,
+            rule,
+            hyper.learning_rate_log_sigma2,
+            &mut la,
+            &[by_rate],
+            &mut m[rate..=rate],
+            &mut v[rate..=rate],
+        );
         // The clip of the published method keeps a rate that nothing holds from running away.
         let la = la[0].larger(T::of(-8.0)).smaller(T::of(8.0));
         for i in here {

@@ -1,6 +1,8 @@
 //! Linear layers: `y = x theta^T + b`, with noise of variance `x^2 (sigma^2)^T`.
 
-use sparsevd_kernels::training::{Real, add_square_gradient, multiply, relu, relu_gradient, reparametrize, square};
+use sparsevd_kernels::training::{
+    Real, add_square_gradient, multiply, relu, relu_gradient, reparametrize, square,
+};
 
 use super::{Pass, Saved, Scratch, Weights, fill_rows, sized};
 
@@ -13,22 +15,46 @@ pub(crate) struct Linear<'a, T> {
 
 impl<T: Real> Linear<'_, T> {
     /// `input` is `[samples][features]`, `y` is `[samples][units]`.
-    pub fn forward(&self, pass: &Pass<'_>, input: &[T], y: &mut [T], saved: &mut Saved<T>, scratch: &mut Scratch<T>) {
+    pub fn forward(
+        &self,
+        pass: &Pass<'_>,
+        input: &[T],
+        y: &mut [T],
+        saved: &mut Saved<T>,
+        scratch: &mut Scratch<T>,
+    ) {
         let (b, w) = (pass.samples, &self.weights);
         let features = input.len() / b;
         let x = sized(&mut saved.x, b * w.patch);
-        for (x, input) in x.chunks_exact_mut(w.patch.max(1)).zip(input.chunks_exact(features)) {
+        for (x, input) in x
+            .chunks_exact_mut(w.patch.max(1))
+            .zip(input.chunks_exact(features))
+        {
             for (x, &g) in x.iter_mut().zip(self.gather) {
                 *x = input[g as usize];
             }
         }
         fill_rows(y, w.bias);
-        T::gemm(y, w.units, (x, w.patch, 1), (w.theta, 1, w.patch), [b, w.units, w.patch], true);
+        T::gemm(
+            y,
+            w.units,
+            (x, w.patch, 1),
+            (w.theta, 1, w.patch),
+            [b, w.units, w.patch],
+            true,
+        );
         if w.has_noise() {
             let x2 = sized(&mut saved.x2, b * w.patch);
             square(pass.isa, x, x2);
             let v = sized(&mut saved.factor, b * w.units);
-            T::gemm(v, w.units, (x2, w.patch, 1), (w.sigma2, 1, w.patch), [b, w.units, w.patch], false);
+            T::gemm(
+                v,
+                w.units,
+                (x2, w.patch, 1),
+                (w.sigma2, 1, w.patch),
+                [b, w.units, w.patch],
+                false,
+            );
             let noise = sized(&mut scratch.noise, b * w.units);
             for (sample, noise) in noise.chunks_exact_mut(w.units).enumerate() {
                 pass.fill_noise(self.layer, sample, noise);
@@ -42,7 +68,16 @@ impl<T: Real> Linear<'_, T> {
 
     /// Adds to the gradients of the input (where wanted) and of the bias; leaves those of `y` in `saved`, from which
     /// [`Self::weight_gradient`] makes the weights'.
-    pub fn backward(&self, pass: &Pass<'_>, y: &[T], gradient: &mut [T], saved: &mut Saved<T>, input_gradient: Option<&mut [T]>, bias_gradient: &mut [T], scratch: &mut Scratch<T>) {
+    pub fn backward(
+        &self,
+        pass: &Pass<'_>,
+        y: &[T],
+        gradient: &mut [T],
+        saved: &mut Saved<T>,
+        input_gradient: Option<&mut [T]>,
+        bias_gradient: &mut [T],
+        scratch: &mut Scratch<T>,
+    ) {
         let (b, w) = (pass.samples, &self.weights);
         if self.relu {
             relu_gradient(pass.isa, y, gradient);
@@ -54,18 +89,40 @@ impl<T: Real> Linear<'_, T> {
         }
         if w.has_noise() {
             let factor = &saved.factor[..b * w.units];
-            multiply(pass.isa, gradient, factor, sized(&mut saved.variance_gradient, b * w.units));
+            multiply(
+                pass.isa,
+                gradient,
+                factor,
+                sized(&mut saved.variance_gradient, b * w.units),
+            );
         }
         if let Some(input_gradient) = input_gradient {
             let dx = sized(&mut scratch.y, b * w.patch);
-            T::gemm(dx, w.patch, (gradient, w.units, 1), (w.theta, w.patch, 1), [b, w.patch, w.units], false);
+            T::gemm(
+                dx,
+                w.patch,
+                (gradient, w.units, 1),
+                (w.theta, w.patch, 1),
+                [b, w.patch, w.units],
+                false,
+            );
             if w.has_noise() {
                 let d = sized(&mut scratch.v, b * w.patch);
-                T::gemm(d, w.patch, (&saved.variance_gradient, w.units, 1), (w.sigma2, w.patch, 1), [b, w.patch, w.units], false);
+                T::gemm(
+                    d,
+                    w.patch,
+                    (&saved.variance_gradient, w.units, 1),
+                    (w.sigma2, w.patch, 1),
+                    [b, w.patch, w.units],
+                    false,
+                );
                 add_square_gradient(pass.isa, &saved.x[..b * w.patch], d, dx);
             }
             let features = input_gradient.len() / b;
-            for (dx, input) in dx.chunks_exact(w.patch.max(1)).zip(input_gradient.chunks_exact_mut(features)) {
+            for (dx, input) in dx
+                .chunks_exact(w.patch.max(1))
+                .zip(input_gradient.chunks_exact_mut(features))
+            {
                 for (&d, &g) in dx.iter().zip(self.gather) {
                     input[g as usize] += d;
                 }
@@ -76,10 +133,32 @@ impl<T: Real> Linear<'_, T> {
 }
 
 /// Adds the gradient of the weight rows `rows` by theta, and by sigma^2 where `by_sigma2` is not empty, for one shard.
-pub(crate) fn weight_gradient<T: Real>(saved: &Saved<T>, samples: usize, [units, patch]: [usize; 2], rows: std::ops::Range<usize>, by_theta: &mut [T], by_sigma2: &mut [T], accumulate: bool) {
+pub(crate) fn weight_gradient<T: Real>(
+    saved: &Saved<T>,
+    samples: usize,
+    [units, patch]: [usize; 2],
+    rows: std::ops::Range<usize>,
+    by_theta: &mut [T],
+    by_sigma2: &mut [T],
+    accumulate: bool,
+) {
     let sizes = [rows.len(), patch, samples];
-    T::gemm(by_theta, patch, (&saved.mean_gradient[rows.start..], 1, units), (&saved.x, patch, 1), sizes, accumulate);
+    T::gemm(
+        by_theta,
+        patch,
+        (&saved.mean_gradient[rows.start..], 1, units),
+        (&saved.x, patch, 1),
+        sizes,
+        accumulate,
+    );
     if !by_sigma2.is_empty() {
-        T::gemm(by_sigma2, patch, (&saved.variance_gradient[rows.start..], 1, units), (&saved.x2, patch, 1), sizes, accumulate);
+        T::gemm(
+            by_sigma2,
+            patch,
+            (&saved.variance_gradient[rows.start..], 1, units),
+            (&saved.x2, patch, 1),
+            sizes,
+            accumulate,
+        );
     }
 }

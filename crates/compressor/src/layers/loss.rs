@@ -16,10 +16,20 @@ pub struct Distillation {
 ///
 /// Without a teacher the two are one; with one the objective is
 /// `(1 - share) CE(label) + share T^2 CE(softmax(teacher / T), softmax(scores / T))`.
-pub(crate) fn cross_entropy<T: Real>(scores: &[T], label: usize, teacher: Option<(&[T], Distillation)>, scale: f64, gradient: &mut [T]) -> [f64; 2] {
+pub(crate) fn cross_entropy<T: Real>(
+    scores: &[T],
+    label: usize,
+    teacher: Option<(&[T], Distillation)>,
+    scale: f64,
+    gradient: &mut [T],
+) -> [f64; 2] {
     let p = softmax(scores, 1.0);
     // Not `max`, which would hide a NaN.
-    let likelihood = if p[label] < f64::MIN_POSITIVE { f64::MIN_POSITIVE } else { p[label] };
+    let likelihood = if p[label] < f64::MIN_POSITIVE {
+        f64::MIN_POSITIVE
+    } else {
+        p[label]
+    };
     let loss = -likelihood.ln();
     let mut objective = loss;
     let share = teacher.map_or(0.0, |(_, d)| d.share);
@@ -28,11 +38,18 @@ pub(crate) fn cross_entropy<T: Real>(scores: &[T], label: usize, teacher: Option
         *g = T::of((1.0 - share) * (p - target) * scale);
     }
     if let Some((teacher, d)) = teacher {
-        let (p, q) = (softmax(scores, d.temperature), softmax(teacher, d.temperature));
+        let (p, q) = (
+            softmax(scores, d.temperature),
+            softmax(teacher, d.temperature),
+        );
         for (g, (p, q)) in gradient.iter_mut().zip(p.iter().zip(&q)) {
             *g += T::of(d.share * d.temperature * (p - q) * scale);
         }
-        let soft: f64 = p.iter().zip(&q).map(|(p, q)| -q * p.max(f64::MIN_POSITIVE).ln()).sum();
+        let soft: f64 = p
+            .iter()
+            .zip(&q)
+            .map(|(p, q)| -q * p.max(f64::MIN_POSITIVE).ln())
+            .sum();
         objective = (1.0 - d.share) * loss + d.share * d.temperature * d.temperature * soft;
     }
     [loss, objective]

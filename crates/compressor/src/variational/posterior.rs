@@ -16,7 +16,10 @@ pub struct Posterior<'a, T> {
 impl<T: Real> Posterior<'_, T> {
     /// `log_alpha` of every weight, in nats, clipped to plus and minus 8.
     pub fn log_alphas(&self) -> impl Iterator<Item = T> + '_ {
-        self.theta.iter().zip(self.log_sigma2).map(|(&t, &l)| log_alpha(t, l))
+        self.theta
+            .iter()
+            .zip(self.log_sigma2)
+            .map(|(&t, &l)| log_alpha(t, l))
     }
 
     /// Which weights survive: alive, not zero, and `log_alpha` not above the threshold.

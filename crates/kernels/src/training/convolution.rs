@@ -36,13 +36,26 @@ pub fn im2row<T: Real>(x: &[T], size: [usize; 3], window: &Window, rows: &mut [T
         .output(height, width)
         .expect("the window fits its map");
     assert_eq!(rows.len(), oh * ow * patch, "rows of patches");
-    for (o, row) in rows.chunks_exact_mut(patch).enumerate() {
-        for_each_run(window, [o / ow, o % ow], size, |k, run| match run {
-            Run::Real { at, len } => row[k..k + len].copy_from_slice(&x[at..at + len]),
-            Run::Padding { len } => row[k..k + len].fill(T::of(0.0)),
+    for o in 0..oh * ow {
+        for_each_run(window, [o / ow, o % ow], size, |k, run| {
+            let to = o * patch + k;
+            match run {
+                // Runs are often shorter than a call to memcpy is long. What a wide copy writes too much, the next run,
+                // or the next row, writes again.
+                Run::Real { at, len }
+                    if len <= WIDE && to + WIDE <= rows.len() && at + WIDE <= x.len() =>
+                {
+                    rows[to..to + WIDE].copy_from_slice(&x[at..at + WIDE]);
+                }
+                Run::Real { at, len } => rows[to..to + len].copy_from_slice(&x[at..at + len]),
+                Run::Padding { len } => rows[to..to + len].fill(T::of(0.0)),
+            }
         });
     }
 }
+
+/// Elements that are copied by one or two vector moves.
+const WIDE: usize = 8;
 
 /// Adds the gradient of patches back to the map they came from: the transpose of [`im2row`].
 ///

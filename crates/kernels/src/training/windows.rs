@@ -48,61 +48,55 @@ fn max_pool_body<T: Real>(
     for o in 0..oh * ow {
         let at = o * channels..(o + 1) * channels;
         let (y, arg) = (&mut y[at.clone()], &mut arg[at.clone()]);
-        let mut first = true;
-        for_each_tap(window, [o / ow, o % ow], [height, width], |position| {
-            let from = position * channels..(position + 1) * channels;
-            let x = &x[from.clone()];
-            let (y, arg) = (&mut y[..x.len()], &mut arg[..x.len()]);
-            if with_factor {
-                let f = &factor[from][..x.len()];
-                let g = &mut out_factor[at.clone()][..x.len()];
-                for c in 0..x.len() {
-                    let wins = first | (x[c] > y[c]);
-                    y[c] = if wins { x[c] } else { y[c] };
-                    arg[c] = if wins { position as u32 } else { arg[c] };
-                    g[c] = if wins { f[c] } else { g[c] };
-                }
-            } else {
-                for c in 0..x.len() {
-                    let wins = first | (x[c] > y[c]);
-                    y[c] = if wins { x[c] } else { y[c] };
-                    arg[c] = if wins { position as u32 } else { arg[c] };
-                }
-            }
-            first = false;
-        });
-    }
-}
-
-/// Calls `visit` with the position of every real pixel under the window at output `[row, col]`.
-#[inline(always)]
-pub(super) fn for_each_tap(
-    window: &Window,
-    [row, col]: [usize; 2],
-    [height, width]: [usize; 2],
-    mut visit: impl FnMut(usize),
-) {
-    for ky in 0..window.kernel_shape[0] {
-        let Some(iy) = tap(
-            row,
-            ky,
-            window.strides[0],
-            window.dilations[0],
-            window.pads[0],
-            height,
-        ) else {
-            continue;
+        let best_factor: &mut [T] = if with_factor {
+            &mut out_factor[at]
+        } else {
+            &mut []
         };
-        for kx in 0..window.kernel_shape[1] {
-            if let Some(ix) = tap(
-                col,
-                kx,
-                window.strides[1],
-                window.dilations[1],
-                window.pads[1],
-                width,
-            ) {
-                visit(iy * width + ix);
+        let mut first = true;
+        // No closure here: one that is not inlined would be compiled without the instruction set.
+        for ky in 0..window.kernel_shape[0] {
+            let Some(iy) = tap(
+                o / ow,
+                ky,
+                window.strides[0],
+                window.dilations[0],
+                window.pads[0],
+                height,
+            ) else {
+                continue;
+            };
+            for kx in 0..window.kernel_shape[1] {
+                let Some(ix) = tap(
+                    o % ow,
+                    kx,
+                    window.strides[1],
+                    window.dilations[1],
+                    window.pads[1],
+                    width,
+                ) else {
+                    continue;
+                };
+                let position = iy * width + ix;
+                let from = position * channels..(position + 1) * channels;
+                let x = &x[from.clone()];
+                let (y, arg) = (&mut y[..x.len()], &mut arg[..x.len()]);
+                if with_factor {
+                    let (f, best) = (&factor[from][..x.len()], &mut best_factor[..x.len()]);
+                    for c in 0..x.len() {
+                        let wins = first | (x[c] > y[c]);
+                        y[c] = if wins { x[c] } else { y[c] };
+                        arg[c] = if wins { position as u32 } else { arg[c] };
+                        best[c] = if wins { f[c] } else { best[c] };
+                    }
+                } else {
+                    for c in 0..x.len() {
+                        let wins = first | (x[c] > y[c]);
+                        y[c] = if wins { x[c] } else { y[c] };
+                        arg[c] = if wins { position as u32 } else { arg[c] };
+                    }
+                }
+                first = false;
             }
         }
     }

@@ -1,0 +1,269 @@
+//! Runs of the trainer: the same bytes on any number of threads and after an interruption.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sparsevd_compressor::recipe::{Method, Phase, Recipe};
+use sparsevd_compressor::trainer::{Observer, Outcome, RunOptions, Silent, Trainer};
+use sparsevd_compressor::variational::Granularity;
+use sparsevd_compressor::{CompressError, TrainingData, checkpoint, initialise};
+use sparsevd_format::{Dataset, Pixels, WriteOptions, write_network_bytes};
+use sparsevd_kernels::training::philox4x32;
+use sparsevd_model::{Graph, Network, Op, Preprocessing, Shape, presets};
+
+/// Images of 28x28: a bright bar whose place is the class, over noise.
+fn images() -> Dataset {
+    let (n, mut pixels, mut labels) = (720u32, vec![], vec![]);
+    for i in 0..n {
+        let class = i % 4;
+        labels.push(class as u16);
+        for y in 0..28u32 {
+            for x in 0..28u32 {
+                let noise = philox4x32([i, y, x, 0], [0; 2])[0] % 60;
+                let bar = if class < 2 { y } else { x };
+                let lit = (bar / 6) % 4 == 1 + 2 * (class % 2);
+                pixels.push((noise + if lit { 150 } else { 0 }) as u8);
+            }
+        }
+    }
+    Dataset::new(Pixels::U8(pixels), Shape::from([1, 28, 28]), labels).unwrap()
+}
+
+fn network() -> Network {
+    let (graph, mut shapes) = presets::by_name("lenet-5").unwrap();
+    // The same graph, much narrower.
+    for (name, shape) in &mut shapes {
+        let dims = match name.as_str() {
+            "conv1.weight" => vec![4, 1, 5, 5],
+            "conv2.weight" => vec![6, 4, 5, 5],
+            "fc1.weight" => vec![16, 96],
+            "fc2.weight" => vec![4, 16],
+            "conv1.bias" | "fc2.bias" => vec![4],
+            "conv2.bias" => vec![6],
+            _ => vec![16],
+        };
+        *shape = Shape(dims);
+    }
+    initialise(graph, &shapes, 1).unwrap()
+}
+
+fn recipe() -> Recipe {
+    let vd = Phase {
+        batch: 60,
+        shift: 1,
+        lr: 3e-3,
+        kl_scale: 3.0,
+        kl_warmup: 1.0,
+        prune_from: 1,
+        prune_threshold_end: Some(1.0),
+        ..Phase::new(Method::SparseVd, 4)
+    };
+    let tune = Phase {
+        batch: 60,
+        shift: 1,
+        lr: 2e-3,
+        weights: Some(150),
+        distil: 0.5,
+        ..Phase::new(Method::FineTune, 3)
+    };
+    let mut recipe = Recipe::default_for_compression();
+    recipe.seed = 5;
+    recipe.phases = vec![
+        Phase {
+            batch: 60,
+            ..Phase::new(Method::Dense, 2)
+        },
+        vd,
+        tune,
+    ];
+    recipe
+}
+
+fn trainer(recipe: Recipe, threads: usize, folder: Option<&Path>) -> Trainer {
+    let network = network();
+    let shape = network.graph.inputs[0].shape.clone();
+    let data = TrainingData::split(
+        &images(),
+        120,
+        recipe.seed,
+        &shape,
+        &Preprocessing::default(),
+        4,
+    )
+    .unwrap();
+    let options = RunOptions {
+        threads,
+        run_folder: folder.map(Path::to_owned),
+    };
+    Trainer::new(&network, recipe, data, &options).unwrap()
+}
+
+fn bytes(trainer: &Trainer) -> Vec<u8> {
+    write_network_bytes(&trainer.network().unwrap(), &WriteOptions::default()).unwrap()
+}
+
+/// Stops a run after so many steps.
+struct StopAfter<'a>(u32, &'a AtomicBool);
+
+impl Observer for StopAfter<'_> {
+    fn step(&mut self, _: u32, _: u32, _: u32, _: f64) {
+        self.0 -= 1;
+        if self.0 == 0 {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn one_thread_two_threads_and_an_interrupted_run_give_the_same_bytes() {
+    let never = AtomicBool::new(false);
+    let mut straight = trainer(recipe(), 1, None);
+    straight.run(&never, &mut Silent).unwrap();
+    let want = bytes(&straight);
+    let last = straight.history().last().unwrap();
+    assert!(
+        last.left() <= 160 && last.validation_error < 20.0,
+        "{last:?}"
+    );
+    assert!(straight.network().unwrap().original_weights() == 4 * 25 + 6 * 100 + 16 * 96 + 64);
+
+    let mut two = trainer(recipe(), 2, None);
+    two.run(&never, &mut Silent).unwrap();
+    assert!(bytes(&two) == want, "two threads");
+
+    // In the middle of an epoch of each phase, and at the end of an epoch.
+    for steps in [7, 20, 33, 45, 61, 80] {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(false);
+        let mut first = trainer(recipe(), 2, Some(folder.path()));
+        let outcome = first.run(&stop, &mut StopAfter(steps, &stop)).unwrap();
+        assert_eq!(outcome, Outcome::Interrupted);
+        let mut second = trainer(recipe(), 1, Some(folder.path()));
+        checkpoint::resume(folder.path(), &mut second).unwrap();
+        assert_eq!(second.position().total_steps, steps);
+        second.run(&never, &mut Silent).unwrap();
+        assert!(bytes(&second) == want, "stopped after {steps} steps");
+    }
+}
+
+#[test]
+fn the_ancestors_train_with_shared_rates() {
+    for granularity in [Granularity::Unit, Granularity::Layer] {
+        let mut recipe = recipe();
+        recipe.alpha = granularity;
+        recipe.phases = vec![
+            recipe.phases[0].clone(),
+            Phase {
+                batch: 60,
+                lr_log_sigma2: Some(2e-2),
+                ..Phase::new(Method::SparseVd, 6)
+            },
+        ];
+        let mut run = trainer(recipe, 1, None);
+        run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+        for layer in run.layers() {
+            let group = granularity.group(layer.units(), layer.patch());
+            let alphas: Vec<f32> = layer.posterior().log_alphas().collect();
+            for group in alphas.chunks(group) {
+                let [least, most] =
+                    [f32::min, f32::max].map(|f| group.iter().copied().reduce(f).unwrap());
+                assert!(
+                    most - least < 1e-3,
+                    "{granularity:?} {}: rates {least} to {most}",
+                    layer.node
+                );
+            }
+            let moved = alphas.iter().any(|a| (a - alphas[0]).abs() > 1e-3);
+            assert_eq!(
+                moved,
+                granularity == Granularity::Unit,
+                "{granularity:?} {}",
+                layer.node
+            );
+        }
+        assert!(run.history().last().unwrap().validation_error < 20.0);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_run_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut short = recipe();
+    short.phases.truncate(1);
+    trainer(short.clone(), 1, Some(folder.path()))
+        .run(&AtomicBool::new(false), &mut Silent)
+        .unwrap();
+
+    let mut other = trainer(
+        Recipe {
+            seed: 6,
+            ..short.clone()
+        },
+        1,
+        None,
+    );
+    let error = checkpoint::resume(folder.path(), &mut other)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("of another"), "{error}");
+
+    let file = checkpoint::path(folder.path());
+    let whole = std::fs::read(&file).unwrap();
+    for part in 1..8 {
+        std::fs::write(&file, &whole[..whole.len() * part / 8]).unwrap();
+        let error =
+            checkpoint::resume(folder.path(), &mut trainer(short.clone(), 1, None)).unwrap_err();
+        assert!(matches!(error, CompressError::Checkpoint { .. }), "{error}");
+    }
+
+    let mut bright = images();
+    bright.pixels = Pixels::F32(vec![1e6; bright.pixels.len()]);
+    let network = network();
+    let shape = network.graph.inputs[0].shape.clone();
+    let data = TrainingData::split(&bright, 120, 0, &shape, &Preprocessing::default(), 4).unwrap();
+    let options = RunOptions {
+        threads: 1,
+        run_folder: Some(folder.path().to_owned()),
+    };
+    let error = Trainer::new(&network, recipe(), data, &options)
+        .unwrap()
+        .run(&AtomicBool::new(false), &mut Silent)
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CompressError::Diverged {
+                phase: 1,
+                epoch: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("kl_scale")
+            && error.to_string().contains(folder.path().to_str().unwrap()),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_operator_without_gradient_is_refused_by_name() {
+    let mut network = network();
+    let mut graph: Graph = network.graph.clone();
+    graph.nodes.push(sparsevd_model::Node {
+        name: "p".into(),
+        op: Op::Softmax,
+        inputs: vec!["fc2".into()],
+    });
+    graph.outputs = vec!["p".into()];
+    network.graph = graph;
+    let shape = network.graph.inputs[0].shape.clone();
+    let data =
+        TrainingData::split(&images(), 120, 0, &shape, &Preprocessing::default(), 4).unwrap();
+    let error = Trainer::new(&network, recipe(), data, &RunOptions::default())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("`p` (Softmax)"), "{error}");
+}
