@@ -1,0 +1,97 @@
+//! One training step, forward, backward and update, of both LeNets: dense and Sparse VD, batch 100, on one thread and on two.
+//!
+//! `cargo bench --bench training`; under a minute.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use sparsevd_compressor::engine::{Batch, Engine, Hyper};
+use sparsevd_compressor::variational::Granularity;
+use sparsevd_compressor::{Layer, initialise};
+use sparsevd_kernels::Isa;
+use sparsevd_model::presets;
+use sparsevd_testing::arbitrary::Stream;
+
+const BATCH: usize = 100;
+const PIXELS: usize = 28 * 28;
+
+fn steps(c: &mut Criterion) {
+    // Four in five pixels are zero, as in MNIST.
+    let mut stream = Stream(1);
+    let pixel = |v: f32| if v.abs() > 0.8 { v.abs() } else { 0.0 };
+    let images: Vec<f32> = stream
+        .floats(BATCH * PIXELS)
+        .into_iter()
+        .map(pixel)
+        .collect();
+    let labels: Vec<u16> = (0..BATCH as u16).map(|i| i % 10).collect();
+    let fill =
+        |i: usize, out: &mut [f32]| out.copy_from_slice(&images[i * PIXELS..(i + 1) * PIXELS]);
+    let batch = Batch {
+        samples: BATCH,
+        fill: &fill,
+        labels: &labels,
+        teacher: None,
+    };
+    for name in presets::NAMES {
+        let mut group = c.benchmark_group(name);
+        group
+            .sample_size(20)
+            .warm_up_time(Duration::from_millis(500))
+            .measurement_time(Duration::from_secs(3));
+        group.throughput(Throughput::Elements(BATCH as u64));
+        for method in ["dense", "sparse-vd"] {
+            for threads in [1, 2] {
+                let mut engine = engine(name, method == "sparse-vd", threads);
+                let mut step = 0;
+                group.bench_function(
+                    BenchmarkId::new(method, format!("{threads} thread(s)")),
+                    |b| {
+                        b.iter(|| {
+                            black_box(engine.backward(&batch, 1, step));
+                            step += 1;
+                            engine.update(&Hyper {
+                                learning_rate: 1e-3,
+                                learning_rate_log_sigma2: 1e-3,
+                                kl_weight: 1.0 / 60_000.0,
+                                adam_step: step,
+                            });
+                        });
+                    },
+                );
+            }
+        }
+        group.finish();
+    }
+}
+
+fn engine(preset: &str, noise: bool, threads: usize) -> Engine<f32> {
+    let (graph, shapes) = presets::by_name(preset).expect("a preset");
+    let network = initialise(graph, &shapes, 1).expect("a preset is valid");
+    let mut layers = Layer::from_network(&network).expect("a preset can be trained");
+    if noise {
+        layers
+            .iter_mut()
+            .for_each(|l| l.start_noise(-8.0, Granularity::Weight));
+    }
+    let pool = || {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads")
+    };
+    let pool = (threads > 1).then(|| Arc::new(pool()));
+    Engine::new(
+        &network.graph,
+        layers,
+        Granularity::Weight,
+        Isa::best(),
+        pool,
+    )
+    .expect("a preset can be trained")
+}
+
+criterion_group!(benches, steps);
+criterion_main!(benches);

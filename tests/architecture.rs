@@ -1,0 +1,210 @@
+//! The direction of dependencies, and where `unsafe` may stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Packages that each package builds with, as `cargo metadata` resolves them for this machine; build scripts count, tests do not.
+struct Dependencies(BTreeMap<String, BTreeSet<String>>);
+
+impl Dependencies {
+    fn of_workspace() -> Self {
+        let output = |program: &str, args: &[&str]| {
+            let output = Command::new(program)
+                .args(args)
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .output()
+                .unwrap();
+            assert!(
+                output.status.success(),
+                "{program} {args:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let version = output("rustc", &["-vV"]);
+        let host = version
+            .lines()
+            .find_map(|l| l.strip_prefix("host: "))
+            .unwrap();
+        let metadata = output(
+            env!("CARGO"),
+            &[
+                "metadata",
+                "--format-version",
+                "1",
+                "--offline",
+                "--filter-platform",
+                host,
+            ],
+        );
+        let metadata: Value = serde_json::from_str(&metadata).unwrap();
+        let text = |v: &Value| v.as_str().unwrap().to_owned();
+        let names: BTreeMap<String, String> = metadata["packages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| (text(&p["id"]), text(&p["name"])))
+            .collect();
+        let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
+        Self(
+            nodes
+                .iter()
+                .map(|node| {
+                    let built = |dep: &&Value| {
+                        dep["dep_kinds"]
+                            .as_array()
+                            .unwrap()
+                            .iter()
+                            .any(|k| k["kind"] != "dev")
+                    };
+                    let deps = node["deps"].as_array().unwrap().iter().filter(built);
+                    (
+                        names[&text(&node["id"])].clone(),
+                        deps.map(|d| names[&text(&d["pkg"])].clone()).collect(),
+                    )
+                })
+                .collect(),
+        )
+    }
+
+    /// Everything that a package builds with, directly or not.
+    fn all<'d>(&'d self, package: &str) -> BTreeSet<&'d str> {
+        let mut found = BTreeSet::new();
+        let mut todo: Vec<&'d str> = self.0[package].iter().map(String::as_str).collect();
+        while let Some(next) = todo.pop() {
+            if found.insert(next) {
+                todo.extend(self.0[next].iter().map(String::as_str));
+            }
+        }
+        found
+    }
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let dependencies = Dependencies::of_workspace();
+    let ours = |package: &str| -> Vec<&str> {
+        let all = dependencies.all(package).into_iter();
+        all.filter_map(|d| d.strip_prefix("sparsevd-")).collect()
+    };
+    let allowed = [
+        ("sparsevd-model", &[][..]),
+        ("sparsevd-kernels", &["model"]),
+        ("sparsevd-format", &["model"]),
+        ("sparsevd-runtime", &["kernels", "model"]),
+        ("sparsevd-compressor", &["format", "kernels", "model"]),
+    ];
+    let wrong: Vec<String> = allowed
+        .iter()
+        .filter_map(|(package, allowed)| {
+            let more: Vec<&str> = ours(package)
+                .into_iter()
+                .filter(|d| !allowed.contains(d))
+                .collect();
+            (!more.is_empty())
+                .then(|| format!("{package} may depend on {allowed:?}, but does on {more:?}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let of_root: Vec<&String> = dependencies
+        .0
+        .iter()
+        .filter(|(_, d)| d.contains("sparsevd"))
+        .map(|(n, _)| n)
+        .collect();
+    assert!(
+        of_root.is_empty(),
+        "nobody depends on the binaries: {of_root:?}"
+    );
+}
+
+#[test]
+fn who_only_runs_models_builds_no_training_and_no_command_line() {
+    let dependencies = Dependencies::of_workspace();
+    let all = dependencies.all("sparsevd-runtime");
+    let strangers = [
+        "clap",
+        "indicatif",
+        "anyhow",
+        "sparsevd-compressor",
+        "sparsevd-testing",
+        "rand",
+        "toml",
+    ];
+    let found: Vec<&&str> = strangers.iter().filter(|s| all.contains(**s)).collect();
+    assert!(found.is_empty(), "{found:?}");
+    assert!(
+        all.contains("sparsevd-kernels") && all.len() < 60,
+        "{} packages: {all:?}",
+        all.len()
+    );
+}
+
+#[test]
+fn only_the_kernels_are_unsafe() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![];
+    collect(&root.join("src"), &mut files);
+    for folder in std::fs::read_dir(root.join("crates")).unwrap() {
+        let folder = folder.unwrap().path();
+        if !folder.ends_with("kernels") {
+            collect(&folder.join("src"), &mut files);
+        }
+    }
+    assert!(files.len() > 50, "{} files", files.len());
+    let mut found = vec![];
+    for file in &files {
+        let text = std::fs::read_to_string(file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap();
+            let words = [
+                "unsafe {",
+                "unsafe fn",
+                "unsafe impl",
+                "unsafe extern",
+                "unsafe trait",
+                "allow(unsafe_code)",
+            ];
+            if words.iter().any(|w| code.contains(w)) {
+                found.push(format!(
+                    "{}:{}: {}",
+                    file.display(),
+                    number + 1,
+                    line.trim()
+                ));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+    let roots = [
+        "src/lib.rs",
+        "src/bin/compress/main.rs",
+        "crates/model/src/lib.rs",
+        "crates/format/src/lib.rs",
+        "crates/runtime/src/lib.rs",
+        "crates/compressor/src/lib.rs",
+    ];
+    let open: Vec<&str> = roots
+        .into_iter()
+        .filter(|r| {
+            !std::fs::read_to_string(root.join(r))
+                .unwrap()
+                .contains("#![forbid(unsafe_code)]")
+        })
+        .collect();
+    assert!(open.is_empty(), "without #![forbid(unsafe_code)]: {open:?}");
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            files.push(path);
+        }
+    }
+}
