@@ -13,16 +13,22 @@ pub use crate::dense_conv::Conv;
 
 /// A dense matrix for one vector at a time.
 ///
+/// Four rows are interleaved in lines of sixteen, so that a run is one stream through memory.
+///
 /// # Invariants
-/// - `weight` has `bias.len()` rows of `pitch` elements, `pitch` being `cols` rounded up to sixteen; the rest of a row is zero
+/// - `weight` has, for each four rows, `lines` times four lines of sixteen; rows and columns past the last are zero
 #[derive(Debug, Clone)]
 pub struct Gemv {
     isa: Isa,
     cols: usize,
-    pitch: usize,
+    lines: usize,
     weight: Buffer,
     bias: Vec<f32>,
 }
+
+/// Rows that share each load of the input, and floats in a line.
+const ROWS: usize = 4;
+const LINE: usize = 16;
 
 impl Gemv {
     /// Takes `weight`, `[out, in]`, and its bias (zero where there is none).
@@ -32,19 +38,22 @@ impl Gemv {
     #[track_caller]
     pub fn pack(isa: Isa, weight: &Dense, bias: Option<&[f32]>) -> Self {
         let (rows, cols) = weight.shape.matrix();
-        let pitch = cols.next_multiple_of(16);
-        let mut padded = Buffer::zeroed(rows * pitch);
-        if cols > 0 {
-            let from = weight.values.chunks_exact(cols);
-            for (to, from) in padded.chunks_exact_mut(pitch).zip(from) {
-                to[..cols].copy_from_slice(from);
+        let lines = cols.div_ceil(LINE);
+        let mut packed = Buffer::zeroed(rows.div_ceil(ROWS) * lines * ROWS * LINE);
+        for row in 0..rows {
+            for (line, from) in weight.values[row * cols..(row + 1) * cols]
+                .chunks(LINE)
+                .enumerate()
+            {
+                let at = ((row / ROWS * lines + line) * ROWS + row % ROWS) * LINE;
+                packed[at..at + from.len()].copy_from_slice(from);
             }
         }
         Self {
             isa,
             cols,
-            pitch,
-            weight: padded,
+            lines,
+            weight: packed,
             bias: bias_or_zero(bias, rows),
         }
     }
@@ -83,84 +92,109 @@ simd_dispatch! {
     unsafe fn dot_rows(w: &Gemv, x: &[f32], y: &mut [f32], bounds: Bounds) = dot_rows_body;
 }
 
-/// Four rows at a time share each load of `x`.
 #[inline(always)]
 unsafe fn dot_rows_body<S: Simd>(w: &Gemv, x: &[f32], y: &mut [f32], bounds: Bounds) {
-    let whole = w.cols / 16 * 16;
-    let mut tail = [0.0; 16];
-    tail[..w.cols - whole].copy_from_slice(&x[whole..]);
-    let mut row = 0;
-    while row < y.len() {
-        let n = (y.len() - row).min(4);
-        // SAFETY: rows below `y.len()`, columns below `pitch`; `x` has `whole` elements, `tail` sixteen.
+    let whole = w.cols / LINE;
+    let mut tail = [0.0; LINE];
+    tail[..w.cols - whole * LINE].copy_from_slice(&x[whole * LINE..]);
+    let mut weight = w.weight.as_ptr();
+    for (y, bias) in y.chunks_mut(ROWS).zip(w.bias.chunks(ROWS)) {
+        // SAFETY: `weight` has `lines` times four lines for each four rows; `x` has `whole` lines, `tail` one.
         unsafe {
-            let mut rows = [w.weight.as_ptr(); 4];
-            for (i, start) in rows.iter_mut().enumerate() {
-                // Rows past the last repeat it.
-                *start = start.add((row + i.min(n - 1)) * w.pitch);
-            }
+            // Two sets of sums, because one would wait for each addition in turn.
             let zero = S::splat(0.0);
-            let (mut even, mut odd) = ([zero; 4], [zero; 4]);
-            let mut c = 0;
-            while c + 2 * S::N <= whole {
-                let (a, b) = (
-                    S::load(x.as_ptr().add(c)),
-                    S::load(x.as_ptr().add(c + S::N)),
-                );
-                for i in 0..4 {
-                    even[i] = S::fma(a, S::load(rows[i].add(c)), even[i]);
-                    odd[i] = S::fma(b, S::load(rows[i].add(c + S::N)), odd[i]);
-                }
-                c += 2 * S::N;
-            }
-            while c < w.pitch {
-                let from = if c < whole {
-                    x.as_ptr().add(c)
-                } else {
-                    tail.as_ptr().add(c - whole)
-                };
-                let a = S::load(from);
-                for i in 0..4 {
-                    even[i] = S::fma(a, S::load(rows[i].add(c)), even[i]);
-                }
-                c += S::N;
-            }
-            for i in 0..n {
-                let mut lanes = [0.0; 16];
-                S::store(lanes.as_mut_ptr(), S::fma(S::splat(1.0), even[i], odd[i]));
-                // Halves onto each other, which vectorises; lanes past `N` are zero.
-                for half in [8, 4, 2, 1] {
-                    for lane in 0..half {
-                        lanes[lane] += lanes[lane + half];
+            let (mut even, mut odd) = ([zero; ROWS], [zero; ROWS]);
+            let mut from = x.as_ptr();
+            for _ in 0..whole / 2 {
+                for part in 0..LINE / S::N {
+                    let (a, b) = (
+                        S::load(from.add(part * S::N)),
+                        S::load(from.add(LINE + part * S::N)),
+                    );
+                    for i in 0..ROWS {
+                        even[i] = S::fma(a, S::load(weight.add(i * LINE + part * S::N)), even[i]);
+                    }
+                    for i in 0..ROWS {
+                        odd[i] = S::fma(
+                            b,
+                            S::load(weight.add((ROWS + i) * LINE + part * S::N)),
+                            odd[i],
+                        );
                     }
                 }
-                y[row + i] = bounds.apply(w.bias[row + i] + lanes[0]);
+                weight = weight.add(2 * ROWS * LINE);
+                from = from.add(2 * LINE);
+            }
+            for line in whole / 2 * 2..w.lines {
+                let from = if line < whole { from } else { tail.as_ptr() };
+                for part in 0..LINE / S::N {
+                    let a = S::load(from.add(part * S::N));
+                    for i in 0..ROWS {
+                        even[i] = S::fma(a, S::load(weight.add(i * LINE + part * S::N)), even[i]);
+                    }
+                }
+                weight = weight.add(ROWS * LINE);
+            }
+            for i in 0..y.len() {
+                let sum = S::sum(S::fma(S::splat(1.0), even[i], odd[i]));
+                y[i] = bounds.apply(bias[i] + sum);
             }
         }
-        row += n;
     }
 }
 
-/// A dense matrix for batches of row-major samples, through `gemm-f32`.
+/// A dense matrix for batches, through `gemm-f32`.
+///
+/// The product reads the matrix in one order for samples in rows, [`Linear::run`], and in the other for tiles, [`Linear::run_tiled`]. Both
+/// work on either packing, but several times slower on the other's.
 #[derive(Debug, Clone)]
 pub struct Linear {
     isa: Isa,
-    weight: Dense,
+    cols: usize,
+    /// `[out][in]`, or `[in][out]` when packed for samples.
+    weight: Vec<f32>,
+    for_samples: bool,
     bias: Vec<f32>,
 }
 
 impl Linear {
-    /// Takes `weight`, `[out, in]`, and its bias (zero where there is none).
+    /// Takes `weight`, `[out, in]`, and its bias (zero where there is none), for [`Linear::run_tiled`].
     ///
     /// # Panics
     /// When the bias does not have one element per row.
     #[track_caller]
     pub fn pack(isa: Isa, weight: &Dense, bias: Option<&[f32]>) -> Self {
-        let (rows, _) = weight.shape.matrix();
+        let (rows, cols) = weight.shape.matrix();
         Self {
             isa,
-            weight: weight.clone(),
+            cols,
+            weight: weight.values.clone(),
+            for_samples: false,
             bias: bias_or_zero(bias, rows),
+        }
+    }
+
+    /// As [`Linear::pack`], for [`Linear::run`].
+    ///
+    /// # Panics
+    /// When the bias does not have one element per row.
+    #[track_caller]
+    pub fn pack_for_samples(isa: Isa, weight: &Dense, bias: Option<&[f32]>) -> Self {
+        let (rows, cols) = weight.shape.matrix();
+        let at = |i: usize| weight.values[i % rows * cols + i / rows];
+        Self {
+            weight: (0..rows * cols).map(at).collect(),
+            for_samples: true,
+            ..Self::pack(isa, weight, bias)
+        }
+    }
+
+    /// Rows `first..first + n` of the matrix.
+    fn part(&self, first: usize, n: usize) -> View<'_> {
+        if self.for_samples {
+            View::new(&self.weight[first..], n, self.cols, 1, self.bias.len())
+        } else {
+            View::row_major(&self.weight[first * self.cols..], n, self.cols)
         }
     }
 
@@ -170,14 +204,14 @@ impl Linear {
     /// When `x` or `y` has another length.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
-        let (rows, cols) = self.weight.shape.matrix();
+        let (rows, cols) = (self.bias.len(), self.cols);
         assert_eq!(x.len(), n * cols, "elements of x");
         assert_eq!(y.len(), n * rows, "elements of y");
         if rows == 0 {
             return;
         }
-        let weight = View::row_major(&self.weight.values, rows, cols);
-        gemm(y, rows, View::row_major(x, n, cols), weight.t(), false);
+        let weight = self.part(0, rows).t();
+        gemm(y, rows, View::row_major(x, n, cols), weight, false);
         finish_samples(self.isa, y, &self.bias, act.bounds());
     }
 
@@ -191,13 +225,13 @@ impl Linear {
     pub fn run_tiled(&self, x: &[f32], y: &mut [f32], tiles: usize, act: Activation) {
         /// Weights of a block of rows, which stays in the second-level cache while all tiles use it.
         const BLOCK: usize = 96 * 1024;
-        let (rows, cols) = self.weight.shape.matrix();
+        let (rows, cols) = (self.bias.len(), self.cols);
         assert_eq!(x.len(), tiles * cols * LANES, "elements of x");
         assert_eq!(y.len(), tiles * rows * LANES, "elements of y");
         let block = (BLOCK / cols.max(1)).next_multiple_of(LANES).max(LANES);
         for first in (0..rows).step_by(block) {
             let n = block.min(rows - first);
-            let weight = View::row_major(&self.weight.values[first * cols..][..n * cols], n, cols);
+            let weight = self.part(first, n);
             let bias = &self.bias[first..][..n];
             for t in 0..tiles {
                 let x = View::row_major(&x[t * cols * LANES..][..cols * LANES], cols, LANES);
@@ -215,7 +249,7 @@ impl Linear {
 
     /// Bytes of weights and biases that one run reads.
     pub fn bytes(&self) -> usize {
-        (self.weight.values.len() + self.bias.len()) * 4
+        (self.weight.len() + self.bias.len()) * 4
     }
 }
 

@@ -25,6 +25,14 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `min(max(v, low), high)`; NaN stays.
     unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
+    /// The sum of all lanes.
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        let mut lanes = [0.0; 16];
+        // SAFETY: `N` is at most sixteen.
+        unsafe { Self::store(lanes.as_mut_ptr(), v) };
+        lanes.iter().sum()
+    }
     /// Four floats from memory with one load.
     unsafe fn quad(p: *const f32) -> Self::Quad;
     /// Float `I` of four in all lanes.
@@ -155,6 +163,15 @@ mod x86 {
             unsafe { _mm256_min_ps(high, _mm256_max_ps(low, v)) }
         }
         #[inline(always)]
+        unsafe fn sum(v: __m256) -> f32 {
+            // SAFETY: the trait's contract.
+            unsafe {
+                let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+                _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+            }
+        }
+        #[inline(always)]
         unsafe fn quad(p: *const f32) -> __m256 {
             // SAFETY: the trait's contract.
             unsafe { vbroadcastf128(p) }
@@ -207,6 +224,11 @@ mod x86 {
             // With NaN in the second operand, max and min return the second operand.
             // SAFETY: the trait's contract.
             unsafe { _mm512_min_ps(high, _mm512_max_ps(low, v)) }
+        }
+        #[inline(always)]
+        unsafe fn sum(v: __m512) -> f32 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm512_reduce_add_ps(v) }
         }
         #[inline(always)]
         unsafe fn quad(p: *const f32) -> __m512 {
