@@ -92,6 +92,39 @@ pub enum ModelError {
         /// Where it is.
         index: usize,
     },
+    /// There is no tensor of that name.
+    #[error("tensor `{tensor}` is not there; the tensors found are: {found}")]
+    NoTensor {
+        /// The name asked for.
+        tensor: String,
+        /// All tensors there are.
+        found: String,
+    },
+    /// A number cannot be the step of a grid.
+    #[error(
+        "tensor `{tensor}`: step: expected a positive number from 2^-64 to below 2^64 of at most 16 significant \
+         bits, got {got}"
+    )]
+    Step {
+        /// The tensor at fault.
+        tensor: String,
+        /// What came.
+        got: f32,
+    },
+    /// A value is not an integer times the step of its tensor.
+    #[error(
+        "tensor `{tensor}`: expected an integer of at most 32767 times the step {step}, got {got} at element {index}"
+    )]
+    OffGrid {
+        /// The tensor at fault.
+        tensor: String,
+        /// The step of its grid.
+        step: f32,
+        /// The first bad value.
+        got: f32,
+        /// Where it is among the stored elements.
+        index: usize,
+    },
     /// The tensors cannot be matched with a graph.
     #[error("{reason}; the tensors found are: {found}")]
     Unbindable {
@@ -130,6 +163,18 @@ impl ModelError {
             },
             Self::NotFinite { got, index, .. } => Self::NotFinite {
                 tensor: name.into(),
+                got,
+                index,
+            },
+            Self::Step { got, .. } => Self::Step {
+                tensor: name.into(),
+                got,
+            },
+            Self::OffGrid {
+                step, got, index, ..
+            } => Self::OffGrid {
+                tensor: name.into(),
+                step,
                 got,
                 index,
             },

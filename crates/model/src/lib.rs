@@ -12,6 +12,7 @@ mod network;
 mod op;
 mod preprocessing;
 pub mod presets;
+pub mod quantised;
 pub mod shape;
 mod weights;
 

@@ -127,6 +127,8 @@ pub struct Network {
     /// Shapes that weights had before dead units were removed, by tensor name. A tensor that is absent here
     /// still has its first shape. Compression ratios count these.
     pub original_shapes: BTreeMap<String, Shape>,
+    /// Steps of the tensors that are on a grid (see [`crate::quantised`]), by tensor name.
+    pub steps: BTreeMap<String, f32>,
 }
 
 impl Network {
@@ -139,6 +141,7 @@ impl Network {
             graph,
             tensors,
             original_shapes: BTreeMap::new(),
+            steps: BTreeMap::new(),
         };
         network.shapes()?;
         for (name, tensor) in &network.tensors {
@@ -207,6 +210,33 @@ impl Network {
             .filter_map(|n| self.weight(n))
             .map(Weights::nonzeros)
             .sum()
+    }
+
+    /// Declares that a tensor is on the grid of a step, once that is checked.
+    ///
+    /// # Errors
+    /// A tensor that is not there, a number that is no step, or a value that is off its grid.
+    pub fn set_step(&mut self, tensor: &str, step: f32) -> Result<(), ModelError> {
+        self.grid(tensor, step)?;
+        self.steps.insert(tensor.into(), step);
+        Ok(())
+    }
+
+    /// The integers of the stored elements of a tensor on the grid of `step`.
+    ///
+    /// # Errors
+    /// As [`Network::set_step`].
+    pub fn grid(&self, tensor: &str, step: f32) -> Result<Vec<i32>, ModelError> {
+        let weights = self
+            .tensors
+            .get(tensor)
+            .ok_or_else(|| ModelError::NoTensor {
+                tensor: tensor.into(),
+                found: crate::bind::describe(
+                    self.tensors.iter().map(|(n, t)| (n.as_str(), t.shape())),
+                ),
+            })?;
+        crate::quantised::grid(weights.values(), step).map_err(|e| e.for_tensor(tensor))
     }
 
     /// The same network with every weight dense.

@@ -69,7 +69,14 @@ pub fn infer<'g>(
     Ok(shapes)
 }
 
-fn output_shape(
+/// Shape of the value of one node whose inputs have the given shapes, per sample.
+///
+/// # Errors
+/// As [`infer`], for this node.
+///
+/// # Panics
+/// When there are fewer inputs than the operator takes.
+pub fn output_shape(
     node: &Node,
     inputs: &[&Shape],
     weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
