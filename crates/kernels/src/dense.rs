@@ -1,4 +1,8 @@
 //! Dense twins of the sparse kernels for linear layers: the honest baseline, and what runs where sparse loses.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
 
 use sparsevd_model::Dense;
 

@@ -85,8 +85,11 @@ impl Pool {
         match self.layout {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Isa` of this level is only made where the features were detected; lengths were just checked.
-            Layout::Single if self.is_pairs() && self.isa.level() == Level::Avx512 => unsafe {
-                max_pairs(x, y, self.input, self.output);
+            layout if self.is_pairs() && self.isa.level() == Level::Avx512 => unsafe {
+                match layout {
+                    Layout::Single => max_pairs(x, y, self.input, self.output),
+                    Layout::Tiled => max_pairs_tiled(x, y, self.input, self.output),
+                }
             },
             Layout::Single => single(self.isa, self, x, y),
             Layout::Tiled => tiled(self.isa, self, x, y),
@@ -94,6 +97,7 @@ impl Pool {
     }
 
     /// Whether it takes the largest of two by two pixels, the commonest pooling.
+    #[cfg(target_arch = "x86_64")]
     fn is_pairs(&self) -> bool {
         self.reduction == Reduction::Max && self.window == Window::square(2, 2)
     }
@@ -111,6 +115,10 @@ impl Pool {
     /// For output `o` of dimension `d`: the elements of the window that do not lie in the padding, and where the first's input is.
     #[inline(always)]
     fn inside(&self, d: usize, o: usize) -> (std::ops::Range<usize>, usize) {
+        if self.window.pads == [0; 4] {
+            // Without the divisions below.
+            return (0..self.window.kernel_shape[d], o * self.window.strides[d]);
+        }
         let dilation = self.window.dilations[d];
         let start = (o * self.window.strides[d]) as isize - self.window.pads[d] as isize;
         let first = start.min(0).unsigned_abs().div_ceil(dilation);
@@ -206,6 +214,48 @@ fn rows<const STRIDE: usize>(
     }
 }
 
+/// The larger in each lane, or NaN where one is.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn larger_lanes(
+    a: std::arch::x86_64::__m512,
+    b: std::arch::x86_64::__m512,
+) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::*;
+    // The instruction gives the second operand where either is NaN; their sum is NaN then.
+    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
+    _mm512_mask_add_ps(_mm512_max_ps(a, b), nan, a, b)
+}
+
+/// The largest of two by two pixels of sixteen samples.
+///
+/// # Safety
+/// As [`max_pairs`], with lines of sixteen for pixels.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn max_pairs_tiled(x: &[f32], y: &mut [f32], [_, h, w]: [usize; 3], [oh, ow]: [usize; 2]) {
+    use std::arch::x86_64::*;
+    for row in 0..y.len() / (ow * LANES).max(1) {
+        let (map, oy) = (row / oh, row % oh);
+        // SAFETY: rows `2 * oy` and `2 * oy + 1` of the map are there, with two lines for each output.
+        unsafe {
+            let mut top = x.as_ptr().add((map * h + 2 * oy) * w * LANES);
+            let mut to = y.as_mut_ptr().add(row * ow * LANES);
+            for _ in 0..ow {
+                let bottom = top.add(w * LANES);
+                let left = larger_lanes(_mm512_loadu_ps(top), _mm512_loadu_ps(bottom));
+                let right = larger_lanes(
+                    _mm512_loadu_ps(top.add(LANES)),
+                    _mm512_loadu_ps(bottom.add(LANES)),
+                );
+                _mm512_storeu_ps(to, larger_lanes(left, right));
+                (top, to) = (top.add(2 * LANES), to.add(LANES));
+            }
+        }
+    }
+}
+
 /// The largest of two by two pixels: pairs of rows against each other, then even columns against odd.
 ///
 /// # Safety
@@ -215,13 +265,6 @@ fn rows<const STRIDE: usize>(
 unsafe fn max_pairs(x: &[f32], y: &mut [f32], [_, h, w]: [usize; 3], [oh, ow]: [usize; 2]) {
     use std::arch::x86_64::*;
     const LANE: usize = 16;
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn larger(a: __m512, b: __m512) -> __m512 {
-        // The instruction gives the second operand where either is NaN; their sum is NaN then.
-        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
-        _mm512_mask_add_ps(_mm512_max_ps(a, b), nan, a, b)
-    }
     let mask = |n: usize| ((1_u32 << n.min(LANE)) - 1) as __mmask16;
     let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
@@ -234,16 +277,16 @@ unsafe fn max_pairs(x: &[f32], y: &mut [f32], [_, h, w]: [usize; 3], [oh, ow]: [
                 unsafe {
                     let top = x.as_ptr().add(map * h * w + 2 * oy * w + 2 * ox);
                     let bottom = top.add(w);
-                    let a = larger(
+                    let a = larger_lanes(
                         _mm512_maskz_loadu_ps(first, top),
                         _mm512_maskz_loadu_ps(first, bottom),
                     );
                     let (top, bottom) = (top.wrapping_add(LANE), bottom.wrapping_add(LANE));
-                    let b = larger(
+                    let b = larger_lanes(
                         _mm512_maskz_loadu_ps(second, top),
                         _mm512_maskz_loadu_ps(second, bottom),
                     );
-                    let out = larger(
+                    let out = larger_lanes(
                         _mm512_permutex2var_ps(a, even, b),
                         _mm512_permutex2var_ps(a, odd, b),
                     );
