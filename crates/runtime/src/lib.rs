@@ -1,5 +1,5 @@
 //! How a network is run: [`Plan`] chooses a kernel, a layout and a place for every value once, [`Session`] runs it,
-//! [`evaluate()`] counts its errors, [`bench`] and [`profile`] time it.
+//! [`evaluate()`] counts its errors, [`mod@bench`] and [`mod@profile`] time it.
 //!
 //! From a network to numbers:
 //! 1. the graph becomes a list of steps over numbered values, and `passes/` rewrite it (identities go, ReLUs join the layers before them);
