@@ -1,4 +1,5 @@
 //! The direction of dependencies, and where `unsafe` may stand.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! The real `compress`, from training to a file that runs, interrupted, resumed, refused and misused.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod synthetic;
 
@@ -258,6 +259,27 @@ fn a_run_goes_on_only_from_its_own_whole_checkpoint() {
     .flatten()
     .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    // A run remembers its data and recipe, though neither lies beside the model.
+    w.write(
+        "elsewhere/r.toml",
+        RECIPE
+            .replace("data = \"data\"", "")
+            .replace("seed = 3", "seed = 4"),
+    );
+    w.ok(&[
+        "net.safetensors",
+        "--recipe",
+        "elsewhere/r.toml",
+        "--data",
+        "data",
+        "--out",
+        "a.safetensors",
+        "--run",
+        "a",
+    ]);
+    w.ok(&["net.safetensors", "--resume", "a", "--out", "b.safetensors"]);
+    assert!(w.read("a.safetensors") == w.read("b.safetensors"));
+    assert_eq!(w.json("b.report.json")["seed"], 4);
     // A run that is done goes on to the same end.
     w.ok(&resume("net.safetensors", "net.run"));
     assert!(w.read("net.sparse.safetensors") == w.read("x.safetensors"));

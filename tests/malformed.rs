@@ -1,4 +1,5 @@
 //! Hostile files before the real binaries: one line that names the file, exit code 2, nothing written.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod synthetic;
 

@@ -1,4 +1,5 @@
 //! `compress convert` there and back, with what `run-sparse` makes of each file.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod synthetic;
 

@@ -36,14 +36,17 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let folder = RunFolder::find(&args.run, format!("{name}.run"))?;
     let recipe = recipe(args, &folder)?;
     let mut loaded = inputs::network(&args.model, args.network.as_deref())?;
-    let mut data = inputs::data_path(args.run.data.as_deref(), &recipe.recipe)?;
+    let data = inputs::data_path(
+        args.run.data.as_deref(),
+        folder.record.as_ref(),
+        &recipe.recipe,
+    )?;
     if let Some(record) = &folder.record {
         loaded
             .network
             .graph
             .preprocessing
             .clone_from(&record.preprocessing);
-        data = args.run.data.clone().unwrap_or_else(|| record.data.clone());
     }
     let (images, notes) = inputs::images(&data, &recipe.recipe, &mut loaded.network, &args.pixels)?;
     let threads = args.run.threads();

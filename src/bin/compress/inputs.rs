@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::recipe::Recipe;
+use sparsevd_compressor::report::RunRecord;
 use sparsevd_format::{Dataset, GraphSource, LoadedNetwork, Pixels, load_data, read_network};
-use sparsevd_model::{Graph, Network, Preprocessing, presets};
+use sparsevd_model::{Graph, Network, presets};
 
 use crate::args::PixelArgs;
 
@@ -58,11 +59,18 @@ pub struct Images {
     pub describe: String,
 }
 
-/// The path of the data set: what the command line says, else what the recipe says.
-pub fn data_path(named: Option<&Path>, recipe: &Recipe) -> anyhow::Result<PathBuf> {
-    match named.map(Path::to_owned).or_else(|| recipe.data.clone()) {
-        Some(path) => Ok(path),
-        None => bail!("no data set: expected --data PATH, or `data` in a recipe, got neither"),
+/// The path of the data set: what the command line says, else what the run that goes on began with, else what the recipe says.
+pub fn data_path(
+    named: Option<&Path>,
+    record: Option<&RunRecord>,
+    recipe: &Recipe,
+) -> anyhow::Result<PathBuf> {
+    let recorded = record.map(|r| r.data.as_path());
+    match named.or(recorded).or(recipe.data.as_deref()) {
+        Some(path) => Ok(path.to_owned()),
+        None => {
+            bail!("no data set: expected --data PATH, or `data` in a recipe, got neither")
+        }
     }
 }
 
@@ -138,10 +146,7 @@ fn preprocessing(
     }
     let note = (graph.preprocessing.is_none() && !named)
         .then(|| "the network has no preprocessing stored: pixels become 0 to 1 (--mean, --std, --scale set another)".to_owned());
-    let mut p = graph
-        .preprocessing
-        .take()
-        .unwrap_or_else(Preprocessing::default);
+    let mut p = graph.preprocessing.take().unwrap_or_default();
     p.mean = args.mean.clone().unwrap_or(p.mean);
     p.std = args.std.clone().unwrap_or(p.std);
     p.scale = args.scale.unwrap_or(p.scale);

@@ -30,13 +30,16 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         &architecture.tensors,
         recipe.recipe.seed,
     )?;
-    let mut data = inputs::data_path(args.run.data.as_deref(), &recipe.recipe)?;
+    let data = inputs::data_path(
+        args.run.data.as_deref(),
+        folder.record.as_ref(),
+        &recipe.recipe,
+    )?;
     if let Some(record) = &folder.record {
         network
             .graph
             .preprocessing
             .clone_from(&record.preprocessing);
-        data = args.run.data.clone().unwrap_or_else(|| record.data.clone());
     }
     let (images, notes) = inputs::images(&data, &recipe.recipe, &mut network, &args.pixels)?;
     if print::talks(args.run.quiet) {
