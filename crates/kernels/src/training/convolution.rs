@@ -5,7 +5,7 @@
 
 use sparsevd_model::Window;
 
-use super::windows::tap;
+use super::windows::{lanes, tap};
 use crate::isa::multiversion;
 use crate::training::Real;
 
@@ -203,7 +203,7 @@ fn weight_gradient_columns<T: Real, const W: usize>(
     let mut a = [T::of(0.0); W];
     if sigma2.is_empty() {
         for e in events {
-            let row: &[T; W] = columns(rows, e.position as usize * patch + k);
+            let row: &[T; W] = lanes(rows, e.position as usize * patch + k);
             for i in 0..W {
                 a[i] += e.mean * row[i];
             }
@@ -211,7 +211,7 @@ fn weight_gradient_columns<T: Real, const W: usize>(
     } else {
         let mut b = [T::of(0.0); W];
         for e in events {
-            let row: &[T; W] = columns(rows, e.position as usize * patch + k);
+            let row: &[T; W] = lanes(rows, e.position as usize * patch + k);
             for i in 0..W {
                 a[i] += e.mean * row[i];
                 b[i] += e.variance * (row[i] * row[i]);
@@ -224,11 +224,6 @@ fn weight_gradient_columns<T: Real, const W: usize>(
     for (t, a) in theta[k..k + W].iter_mut().zip(a) {
         *t += a;
     }
-}
-
-#[inline(always)]
-fn columns<T, const W: usize>(data: &[T], at: usize) -> &[T; W] {
-    data[at..at + W].try_into().expect("a slice of W elements")
 }
 
 multiversion! {
@@ -249,31 +244,36 @@ fn input_gradient_body<T: Real>(
     sigma2: &[T],
     out: &mut [T],
 ) {
+    // Where each position's events begin.
+    let mut groups: Vec<(usize, &[Event<T>])> = Vec::with_capacity(rows.len() / patch.max(1));
     let mut next = 0;
     for same in events.chunk_by(|a, b| a.position == b.position) {
         let at = same[0].position as usize * patch;
         out[next..at].fill(T::of(0.0));
         next = at + patch;
-        let (row, out) = (&rows[at..next], &mut out[at..next]);
-        let mut k = 0;
-        while k + 64 <= patch {
-            input_gradient_columns::<T, 64>(row, patch, k, same, theta, sigma2, out);
-            k += 64;
-        }
-        while k + 16 <= patch {
-            input_gradient_columns::<T, 16>(row, patch, k, same, theta, sigma2, out);
-            k += 16;
-        }
-        while k + 4 <= patch {
-            input_gradient_columns::<T, 4>(row, patch, k, same, theta, sigma2, out);
-            k += 4;
-        }
-        while k < patch {
-            input_gradient_columns::<T, 1>(row, patch, k, same, theta, sigma2, out);
-            k += 1;
-        }
+        groups.push((at, same));
     }
     out[next..].fill(T::of(0.0));
+    // Columns outermost: those of all channels together stay in L1 while every position passes by.
+    let mut k = 0;
+    while k < patch {
+        let left = patch - k;
+        for &(at, same) in &groups {
+            let (row, out) = (&rows[at..at + patch], &mut out[at..at + patch]);
+            match left {
+                64.. => input_gradient_columns::<T, 64>(row, patch, k, same, theta, sigma2, out),
+                16.. => input_gradient_columns::<T, 16>(row, patch, k, same, theta, sigma2, out),
+                4.. => input_gradient_columns::<T, 4>(row, patch, k, same, theta, sigma2, out),
+                _ => input_gradient_columns::<T, 1>(row, patch, k, same, theta, sigma2, out),
+            }
+        }
+        k += match left {
+            64.. => 64,
+            16.. => 16,
+            4.. => 4,
+            _ => 1,
+        };
+    }
 }
 
 #[inline(always)]
@@ -289,7 +289,7 @@ fn input_gradient_columns<T: Real, const W: usize>(
     let mut a = [T::of(0.0); W];
     if sigma2.is_empty() {
         for e in events {
-            let t: &[T; W] = columns(theta, e.channel as usize * patch + k);
+            let t: &[T; W] = lanes(theta, e.channel as usize * patch + k);
             for i in 0..W {
                 a[i] += e.mean * t[i];
             }
@@ -297,8 +297,8 @@ fn input_gradient_columns<T: Real, const W: usize>(
     } else {
         let mut b = [T::of(0.0); W];
         for e in events {
-            let t: &[T; W] = columns(theta, e.channel as usize * patch + k);
-            let s: &[T; W] = columns(sigma2, e.channel as usize * patch + k);
+            let t: &[T; W] = lanes(theta, e.channel as usize * patch + k);
+            let s: &[T; W] = lanes(sigma2, e.channel as usize * patch + k);
             for i in 0..W {
                 a[i] += e.mean * t[i];
                 b[i] += e.variance * s[i];

@@ -37,24 +37,16 @@ fn max_pool_body<T: Real>(
     let [oh, ow] = window
         .output(height, width)
         .expect("the window fits its map");
+    assert_eq!(x.len(), height * width * channels, "input map");
+    assert_eq!(out.y.len(), oh * ow * channels, "pooled map");
     let PoolMaps {
         y,
         arg,
-        factor: out_factor,
+        factor: best_factor,
     } = out;
-    assert_eq!(x.len(), height * width * channels, "input map");
-    assert_eq!(y.len(), oh * ow * channels, "pooled map");
-    let with_factor = !factor.is_empty();
+    let mut taps = Vec::with_capacity(window.kernel_shape[0] * window.kernel_shape[1]);
     for o in 0..oh * ow {
-        let at = o * channels..(o + 1) * channels;
-        let (y, arg) = (&mut y[at.clone()], &mut arg[at.clone()]);
-        let best_factor: &mut [T] = if with_factor {
-            &mut out_factor[at]
-        } else {
-            &mut []
-        };
-        let mut first = true;
-        // No closure here: one that is not inlined would be compiled without the instruction set.
+        taps.clear();
         for ky in 0..window.kernel_shape[0] {
             let Some(iy) = tap(
                 o / ow,
@@ -67,39 +59,93 @@ fn max_pool_body<T: Real>(
                 continue;
             };
             for kx in 0..window.kernel_shape[1] {
-                let Some(ix) = tap(
+                if let Some(ix) = tap(
                     o % ow,
                     kx,
                     window.strides[1],
                     window.dilations[1],
                     window.pads[1],
                     width,
-                ) else {
-                    continue;
-                };
-                let position = iy * width + ix;
-                let from = position * channels..(position + 1) * channels;
-                let x = &x[from.clone()];
-                let (y, arg) = (&mut y[..x.len()], &mut arg[..x.len()]);
-                if with_factor {
-                    let (f, best) = (&factor[from][..x.len()], &mut best_factor[..x.len()]);
-                    for c in 0..x.len() {
-                        let wins = first | (x[c] > y[c]);
-                        y[c] = if wins { x[c] } else { y[c] };
-                        arg[c] = if wins { position as u32 } else { arg[c] };
-                        best[c] = if wins { f[c] } else { best[c] };
-                    }
-                } else {
-                    for c in 0..x.len() {
-                        let wins = first | (x[c] > y[c]);
-                        y[c] = if wins { x[c] } else { y[c] };
-                        arg[c] = if wins { position as u32 } else { arg[c] };
-                    }
+                ) {
+                    taps.push(iy * width + ix);
                 }
-                first = false;
             }
         }
+        let at = o * channels..(o + 1) * channels;
+        let (y, arg) = (&mut y[at.clone()], &mut arg[at.clone()]);
+        let best_factor: &mut [T] = if factor.is_empty() {
+            &mut []
+        } else {
+            &mut best_factor[at]
+        };
+        let mut c = 0;
+        // The last block of a width overlaps the one before instead of leaving a scalar tail.
+        while c < channels {
+            let left = channels - c;
+            if channels >= 16 {
+                let c = if left < 16 { channels - 16 } else { c };
+                max_of_channels::<T, 16>(x, factor, channels, c, &taps, y, arg, best_factor);
+            } else if channels >= 4 {
+                let c = if left < 4 { channels - 4 } else { c };
+                max_of_channels::<T, 4>(x, factor, channels, c, &taps, y, arg, best_factor);
+            } else {
+                max_of_channels::<T, 1>(x, factor, channels, c, &taps, y, arg, best_factor);
+            }
+            c += match channels {
+                16.. => 16,
+                4.. => 4,
+                _ => 1,
+            };
+        }
     }
+}
+
+/// The maximum over the taps of `W` channels from `c` on.
+#[allow(clippy::too_many_arguments, reason = "the inside of one loop")]
+#[inline(always)]
+fn max_of_channels<T: Real, const W: usize>(
+    x: &[T],
+    factor: &[T],
+    channels: usize,
+    c: usize,
+    taps: &[usize],
+    y: &mut [T],
+    arg: &mut [u32],
+    best_factor: &mut [T],
+) {
+    let mut best = [T::of(f64::NEG_INFINITY); W];
+    let mut place = [taps[0] as u32; W];
+    for &t in taps {
+        let x: &[T; W] = lanes(x, t * channels + c);
+        for i in 0..W {
+            // By masks: compilers turn two selects on one condition into a branch, and which tap wins is random.
+            let wins = u32::from(x[i] > best[i]).wrapping_neg();
+            place[i] = (t as u32 & wins) | (place[i] & !wins);
+            best[i] = x[i].larger(best[i]);
+        }
+    }
+    if !factor.is_empty() {
+        for i in 0..W {
+            best_factor[c + i] = factor[place[i] as usize * channels + c + i];
+        }
+    }
+    // Where nothing wins, all are NaN or minus infinity: the first tap stands, and NaN goes on.
+    let first: &[T; W] = lanes(x, taps[0] * channels + c);
+    for i in 0..W {
+        best[i] = if first[i] == first[i] {
+            best[i]
+        } else {
+            first[i]
+        };
+    }
+    y[c..c + W].copy_from_slice(&best);
+    arg[c..c + W].copy_from_slice(&place);
+}
+
+/// `W` elements from `at` on.
+#[inline(always)]
+pub(super) fn lanes<T, const W: usize>(data: &[T], at: usize) -> &[T; W] {
+    data[at..at + W].try_into().expect("a slice of W elements")
 }
 
 /// Input coordinate of window element `k` at output coordinate `o`, or `None` in the padding.
