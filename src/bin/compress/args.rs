@@ -125,7 +125,8 @@ pub struct RunArgs {
     /// Recipe; recipe.toml beside the model where there is one, else a default that is printed
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
-    /// File to write
+    /// File to write; ./NAME.sparse.safetensors for a compressed network and ./NAME.safetensors for a trained one where it
+    /// is not said
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Overwrite an existing output, and begin anew in a run folder that has a checkpoint
@@ -137,7 +138,7 @@ pub struct RunArgs {
     /// Threads; all cores by default. The result does not depend on it
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Folder for checkpoints and what pictures need
+    /// Folder for checkpoints and what pictures need; ./NAME.run, or ./NAME.train.run, where it is not said
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub run: Option<PathBuf>,
     /// Go on from the checkpoint of a run folder, with the recipe and data that the run began with
