@@ -13,6 +13,7 @@ mod folder;
 mod idx;
 mod image;
 mod npy;
+mod packed;
 mod safetensors;
 
 pub use atomic::{check_writable, write_atomically};
@@ -21,6 +22,10 @@ pub use error::FormatError;
 pub use idx::read_idx;
 pub use image::read_png;
 pub use npy::{Array, ArrayData, read_array, read_npy, read_npz, write_npy, write_npz};
+pub use packed::{
+    Limits, PackOptions, PackProfile, PackedBreakdown, pack, packed_breakdown, read_packed, unpack,
+    write_packed,
+};
 pub use safetensors::{
     GraphSource, LoadedNetwork, Profile, ValueType, WriteOptions, inspect_encodings, metadata_keys,
     read_network, read_network_bytes, write_network, write_network_bytes,

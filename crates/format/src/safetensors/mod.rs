@@ -22,11 +22,13 @@ pub mod metadata_keys {
     pub const SPARSE: &str = "sparsevd.sparse";
     /// Shapes that weights had before dead units were removed, as JSON.
     pub const ORIGINAL: &str = "sparsevd.original";
+    /// Steps of the grids that tensors stored as floating-point numbers are on, as JSON.
+    pub const STEPS: &str = "sparsevd.steps";
     /// `pt`, which other readers want.
     pub const FORMAT: &str = "format";
 
     /// All of them.
-    pub const ALL: [&str; 4] = [FORMAT, NETWORK, ORIGINAL, SPARSE];
+    pub const ALL: [&str; 5] = [FORMAT, NETWORK, ORIGINAL, SPARSE, STEPS];
 }
 
 /// Most elements that the dense shape of a tensor, or a value that flows through a graph, may have.

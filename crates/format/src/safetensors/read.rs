@@ -6,11 +6,12 @@ use std::path::Path;
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use sparsevd_model::quantised::is_step;
 use sparsevd_model::{Csr, Dense, ModelError, Network, Shape, Weights};
 
 use super::graph::{Found, GraphSource, find, unused};
 use super::{Container, CsrNames, MAX_ELEMENTS, metadata_keys};
-use crate::FormatError;
+use crate::{FormatError, packed};
 
 /// A network from a file, and what is to be said about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +24,7 @@ pub struct LoadedNetwork {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Reads a network, dense or CSR, from a safetensors file.
+/// Reads a network, dense or CSR, from a safetensors file, or from a packed one (told apart by its first bytes).
 ///
 /// The graph comes from `source` when it is named; otherwise from the file's metadata, from `network.json` or a
 /// `config.json` that holds a graph beside the file, or, for a pure chain of matrices, is taken to be an MLP with ReLU.
@@ -39,7 +40,7 @@ pub fn read_network(
     read_network_bytes(path, &bytes, source)
 }
 
-/// Reads a network from the bytes of a safetensors file; `path` is where a graph may lie beside, and names errors.
+/// Reads a network from the bytes of a safetensors or packed file; `path` is where a graph may lie beside, and names errors.
 ///
 /// # Errors
 /// As [`read_network`].
@@ -49,6 +50,17 @@ pub fn read_network_bytes(
     source: &GraphSource,
 ) -> Result<LoadedNetwork, FormatError> {
     let path = path.as_ref();
+    if bytes.starts_with(packed::MAGIC) {
+        if let GraphSource::Named(name) = source {
+            return Err(FormatError::invalid(
+                path,
+                "network",
+                "no graph to be named: a packed file has its own",
+                format!("`{name}`"),
+            ));
+        }
+        return packed::unpack_named(path, bytes, &packed::Limits::default());
+    }
     let file = Container::parse(path, bytes)?;
     let sparse = sparse_entries(path, &file)?;
     let tensors = logical_tensors(path, &file, &sparse)?;
@@ -101,6 +113,7 @@ pub fn read_network_bytes(
     let mut network = Network::new(graph, weights).map_err(|e| FormatError::model(path, e))?;
     check_values(path, &network)?;
     network.original_shapes = original_shapes(path, &file, &network)?;
+    read_steps(path, &file, &sparse, &mut network)?;
     let metadata = file
         .metadata
         .iter()
@@ -286,6 +299,36 @@ fn original_shapes(
         check_original(path, name, shape, network)?;
     }
     Ok(shapes)
+}
+
+/// Steps of the grids: the scale of I8 values, and what the metadata has of the other tensors.
+fn read_steps(
+    path: &Path,
+    file: &Container<'_>,
+    sparse: &BTreeMap<String, Shape>,
+    network: &mut Network,
+) -> Result<(), FormatError> {
+    let steps = versioned::<f32>(path, file, metadata_keys::STEPS)?;
+    for (name, step) in steps {
+        network
+            .set_step(&name, step)
+            .map_err(|e| FormatError::model(path, e))?;
+    }
+    for name in sparse.keys() {
+        let names = CsrNames::new(name);
+        if !network.tensors.contains_key(name) || file.dtype(&names.values)? != Dtype::I8 {
+            continue;
+        }
+        // Any scale is fine for values; only one of few bits, for the whole tensor, is a step.
+        if let [scale] = *file.floats(&names.scale)?
+            && is_step(scale)
+        {
+            network
+                .set_step(name, scale)
+                .map_err(|e| FormatError::model(path, e))?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a shape can be what a tensor of the network had before dead units were removed.

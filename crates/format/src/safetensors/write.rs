@@ -24,6 +24,9 @@ pub enum ValueType {
     F16,
     /// bfloat16, rounded to nearest; a value that would become infinite is an error.
     Bf16,
+    /// The integers of a grid, 8 bits each, beside its step as the scale: lossless. Every CSR weight must have a step
+    /// and no integer beyond 127; dense weights are written as F32.
+    I8,
 }
 
 /// Integer types of the CSR indices.
@@ -86,6 +89,8 @@ pub fn write_network_bytes(
 enum Source<'n> {
     Floats(&'n [f32]),
     Indices(&'n [u32]),
+    Levels(&'n [f32], f32),
+    Scale(f32),
 }
 
 struct Stored<'n> {
@@ -128,13 +133,26 @@ impl<'n> Plan<'n> {
             .filter_map(|n| n.op.weight())
             .collect();
         let values = |name: &str| match (weights.contains(name), options.values) {
-            (false, _) | (true, ValueType::F32) => Dtype::F32,
+            (false, _) | (true, ValueType::F32 | ValueType::I8) => Dtype::F32,
             (true, ValueType::F16) => Dtype::F16,
             (true, ValueType::Bf16) => Dtype::BF16,
         };
+        let mut steps = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
         let mut tensors = Vec::new();
         let mut sparse = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
         for (name, tensor) in &network.tensors {
+            let step = network.steps.get(name);
+            if let Some(&step) = step {
+                (network.grid(name, step)).map_err(|e| FormatError::model(path, e))?;
+            }
+            let as_levels = options.values == ValueType::I8 && matches!(tensor, Weights::Csr(_));
+            // Other types round: what is no longer on the grid has no step.
+            if let Some(step) = step
+                && !as_levels
+                && values(name) == Dtype::F32
+            {
+                steps.insert(name.clone(), json!(step));
+            }
             match tensor {
                 Weights::Dense(dense) => tensors.push(Stored {
                     name: name.clone(),
@@ -145,7 +163,19 @@ impl<'n> Plan<'n> {
                 Weights::Csr(csr) => {
                     check_csr(path, name, csr, &weights)?;
                     sparse.insert(name.clone(), json!({"layout": "csr", "shape": csr.shape()}));
-                    tensors.extend(csr_parts(path, name, csr, values(name), options.profile)?);
+                    let mut parts = csr_parts(path, name, csr, values(name), options.profile)?;
+                    if as_levels {
+                        let step = levels(path, name, csr, step.copied())?;
+                        parts[0].dtype = Dtype::I8;
+                        parts[0].source = Source::Levels(csr.values(), step);
+                        tensors.push(Stored {
+                            name: CsrNames::new(name).scale,
+                            dtype: Dtype::F32,
+                            shape: vec![1],
+                            source: Source::Scale(step),
+                        });
+                    }
+                    tensors.extend(parts);
                 }
                 _ => {
                     return Err(FormatError::tensor(
@@ -170,7 +200,7 @@ impl<'n> Plan<'n> {
                 "a name that another tensor or the format takes",
             ));
         }
-        let metadata = metadata(path, network, options, sparse)?;
+        let metadata = metadata(path, network, options, sparse, steps)?;
         let header = header(path, &tensors, &metadata)?;
         Ok(Self { header, tensors })
     }
@@ -219,6 +249,11 @@ impl<'n> Plan<'n> {
                 // Narrowing was checked when the plan was made; I32 has the bits of U32 below 2^31.
                 (Source::Indices(v), Dtype::U16) => encode(out, v, |v| (v as u16).to_le_bytes())?,
                 (Source::Indices(v), _) => encode(out, v, u32::to_le_bytes)?,
+                // The division gives back the integer that was checked when the plan was made.
+                (Source::Levels(v, step), _) => {
+                    encode(out, v, |v| ((v / step).round() as i8).to_le_bytes())?;
+                }
+                (Source::Scale(step), _) => out.write_all(&step.to_le_bytes())?,
             }
         }
         Ok(())
@@ -261,6 +296,26 @@ fn check_csr(
         return wrong("shape", &expected, csr.shape().to_string());
     }
     Ok(())
+}
+
+/// The step of a CSR weight whose integers fit in 8 bits.
+fn levels(path: &Path, name: &str, csr: &Csr, step: Option<f32>) -> Result<f32, FormatError> {
+    let wrong = |what: String, expected: &str, got: String| {
+        Err(FormatError::tensor(path, name, what, expected, got))
+    };
+    let Some(step) = step else {
+        let expected = "a step, as I8 values are those of a grid";
+        return wrong("grid".into(), expected, "none".into());
+    };
+    let fits = |v: &f32| (v / step).round().abs() <= 127.0;
+    match csr.values().iter().position(|v| !fits(v)) {
+        None => Ok(step),
+        Some(at) => wrong(
+            format!("element {at}"),
+            "an integer of at most 127 times the step",
+            format!("{}", (csr.values()[at] / step).round()),
+        ),
+    }
 }
 
 fn csr_parts<'n>(
@@ -315,6 +370,7 @@ fn metadata(
     network: &Network,
     options: &WriteOptions,
     sparse: serde_json::Map<String, serde_json::Value>,
+    steps: serde_json::Map<String, serde_json::Value>,
 ) -> Result<BTreeMap<String, String>, FormatError> {
     let mut metadata = options.metadata.clone();
     if let Some(taken) = metadata_keys::ALL
@@ -333,6 +389,9 @@ fn metadata(
     metadata.insert(metadata_keys::NETWORK.into(), graph);
     if sparse.len() > 1 {
         metadata.insert(metadata_keys::SPARSE.into(), to_json(path, &sparse)?);
+    }
+    if steps.len() > 1 {
+        metadata.insert(metadata_keys::STEPS.into(), to_json(path, &steps)?);
     }
     if !network.original_shapes.is_empty() {
         let mut original = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);

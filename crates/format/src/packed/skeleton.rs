@@ -1,0 +1,406 @@
+//! What a packed file says of its tensors before their numbers: rows, original rows, layouts, steps.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sparsevd_model::quantised::{STEP_BITS, STEP_EXPONENTS, is_step};
+use sparsevd_model::{Graph, ModelError, Network, Node, Op, Shape, Weights, presets, shape};
+
+use super::Limits;
+use super::fields::{Field, Fields};
+use super::flaw::Flaw;
+use super::range::Coder;
+
+/// A weight or a bias.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tensor {
+    pub name: String,
+    pub shape: Shape,
+    pub original: Shape,
+    pub step: f32,
+    /// Whether zeros are stored in memory.
+    pub dense: bool,
+    /// What its columns are; nothing for a bias.
+    pub columns: Option<Columns>,
+    /// The bias of the same node, where this is a weight and the bias is no other node's before.
+    pub bias: Option<usize>,
+}
+
+/// What the columns of a weight are: input units, each over a grid of positions (a kernel, or a feature map that was
+/// flattened; one by one between linear layers).
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Columns {
+    /// Input units.
+    pub units: usize,
+    /// Height and width of the grid.
+    pub grid: [usize; 2],
+    /// The weight whose rows are the input units, where there is one.
+    pub feeds: Option<usize>,
+}
+
+/// Codes what is known of the tensors; a reader passes `None`. Weights and biases come in the order of the nodes.
+pub(super) fn skeleton<C: Coder>(
+    coder: &mut C,
+    fields: &mut Fields,
+    graph: &Graph,
+    preset: Option<&str>,
+    have: Option<&Network>,
+    limits: &Limits,
+) -> Result<Vec<Tensor>, Flaw> {
+    graph.check()?;
+    let weights = unique(graph.nodes.iter().filter_map(|n| n.op.weight()));
+    let known: HashMap<String, Shape> = preset
+        .and_then(presets::by_name)
+        .map_or_else(HashMap::new, |(_, tensors)| tensors.into_iter().collect());
+    let (mut now, mut before) = (HashMap::new(), HashMap::new());
+    for &name in &weights {
+        let rows_of = |s: Shape| s.dims().first().copied().unwrap_or(0);
+        let rows =
+            have.map(|n| rows_of(n.tensors.get(name).map(Weights::shape).unwrap_or_default()));
+        let first = match known.get(name) {
+            Some(shape) => rows_of(shape.clone()),
+            None => {
+                let first = have.map_or(0, |n| rows_of(n.original_shape(name)));
+                fields.number(coder, first, Field::Rows)?
+            }
+        };
+        let rows = if fields.flag(coder, rows.is_some_and(|r| r < first), Field::Reduced) {
+            uniform(coder, rows.unwrap_or(0), first)?
+        } else {
+            if rows.is_some_and(|r| r != first) {
+                // Wider than the preset or than its own original: said in full.
+                return Err(Flaw::tensor(
+                    name,
+                    "rows",
+                    format!("at most {first}, those of the original network"),
+                    rows.unwrap_or(0).to_string(),
+                ));
+            }
+            first
+        };
+        now.insert(name, rows);
+        before.insert(name, first);
+    }
+    let shapes = propagate(graph, &now, limits)?;
+    let derived = |limits: &Limits| -> Result<BTreeMap<String, Shape>, Flaw> {
+        Ok(propagate(graph, &before, limits)?
+            .into_iter()
+            .map(|(n, p)| (n, p.0))
+            .collect())
+    };
+    let original_of = |name: &str| have.map(|n| n.original_shape(name));
+    // In a file that a writer can make, propagating the original rows either works or is not asked for.
+    let all_derived = have.is_some_and(|_| {
+        derived(limits).is_ok_and(|d| {
+            shapes
+                .keys()
+                .all(|name| d.get(name) == original_of(name).as_ref())
+        })
+    });
+    let originals = if fields.flag(coder, all_derived, Field::DerivedOriginal) {
+        derived(limits)?
+    } else {
+        let mut originals = BTreeMap::new();
+        for (name, (shape, _)) in &shapes {
+            let original = original_of(name).filter(|o| o != shape);
+            let mut got = shape.clone();
+            if fields.flag(coder, original.is_some(), Field::HasOriginal) {
+                for (d, dim) in got.0.iter_mut().enumerate() {
+                    let more = original
+                        .as_ref()
+                        .map_or(0, |o| o.dims()[d].saturating_sub(*dim));
+                    *dim = dim.saturating_add(fields.number(coder, more, Field::Dimension)?);
+                }
+            }
+            originals.insert(name.clone(), got);
+        }
+        originals
+    };
+    let mut tensors: Vec<Tensor> = Vec::new();
+    let mut exponents = [-4, -4];
+    for node in graph.weighted_nodes() {
+        let mut of_weight = None;
+        for (kind, name) in [node.op.weight(), node.op.bias()].into_iter().enumerate() {
+            let Some(name) = name else { continue };
+            if let Some(there) = tensors.iter().position(|t| t.name == name) {
+                if tensors[there].columns.is_some() != (kind == 0) {
+                    return Err(Flaw::tensor(name, "use", "a weight or a bias", "both"));
+                }
+                of_weight = of_weight.or((kind == 0).then_some(usize::MAX));
+                continue;
+            }
+            let (shape, columns) = shapes
+                .get(name)
+                .cloned()
+                .ok_or_else(|| Flaw::damaged("tensors"))?;
+            let tensor = have.and_then(|n| n.tensors.get(name));
+            let dense = kind == 1
+                || !fields.flag(coder, matches!(tensor, Some(Weights::Csr(_))), Field::Dense);
+            let step = have.and_then(|n| n.steps.get(name)).copied().unwrap_or(1.0);
+            let step = code_step(coder, fields, step, &mut exponents[kind])?;
+            let original = originals.get(name).cloned().unwrap_or_default();
+            if original.elements() > limits.elements {
+                return Err(Flaw::tensor(
+                    name,
+                    "original shape",
+                    format!("at most {} elements, the limit", limits.elements),
+                    original.to_string(),
+                ));
+            }
+            if kind == 0 {
+                of_weight = Some(tensors.len());
+            } else if let Some(weight) = of_weight.filter(|w| *w != usize::MAX) {
+                let this = tensors.len();
+                tensors[weight].bias = Some(this);
+            }
+            let columns = (kind == 0).then_some(columns).flatten();
+            tensors.push(Tensor {
+                name: name.into(),
+                shape,
+                original,
+                step,
+                dense,
+                columns,
+                bias: None,
+            });
+        }
+    }
+    // The order of `weights` is that of the weights among the tensors: give the feeds their places.
+    let places: HashMap<&str, usize> = tensors
+        .iter()
+        .enumerate()
+        .map(|(i, t)| (t.name.as_str(), i))
+        .collect();
+    let feeds: Vec<Option<usize>> = tensors
+        .iter()
+        .map(|t| {
+            places
+                .get(*weights.get(t.columns.as_ref()?.feeds?)?)
+                .copied()
+        })
+        .collect();
+    for (tensor, feeds) in tensors.iter_mut().zip(feeds) {
+        if let Some(columns) = &mut tensor.columns {
+            columns.feeds = feeds;
+        }
+    }
+    Ok(tensors)
+}
+
+/// Names in the order of their first use.
+fn unique<'g>(names: impl Iterator<Item = &'g str>) -> Vec<&'g str> {
+    let mut seen = std::collections::HashSet::new();
+    names.filter(|n| seen.insert(*n)).collect()
+}
+
+/// A number below `n` in as many bits as `n - 1` has.
+fn uniform<C: Coder>(coder: &mut C, value: usize, n: usize) -> Result<usize, Flaw> {
+    let Some(most) = n.checked_sub(1).and_then(|m| u32::try_from(m).ok()) else {
+        return Err(Flaw::damaged("rows"));
+    };
+    let value = coder.raw(value as u32, 32 - most.leading_zeros());
+    if value > most {
+        return Err(Flaw::damaged("rows"));
+    }
+    Ok(value as usize)
+}
+
+/// A step: its binary exponent against the one before, how many bits follow, and those.
+fn code_step<C: Coder>(
+    coder: &mut C,
+    fields: &mut Fields,
+    step: f32,
+    exponent: &mut i32,
+) -> Result<f32, Flaw> {
+    let bits = step.to_bits();
+    let e = (bits >> 23) as i32 - 127;
+    let change = e - *exponent;
+    let change = fields.number(
+        coder,
+        ((change << 1) ^ (change >> 31)) as u32 as usize,
+        Field::Exponent,
+    )?;
+    let e = exponent.saturating_add((change >> 1) as i32 ^ -((change & 1) as i32));
+    let fraction = bits & 0x7F_FFFF;
+    let length = 23 - fraction.trailing_zeros().min(23);
+    // Three bits, those of a step of four significant bits, are the rule.
+    let length = fields.number(coder, fold(length, 3), Field::Significand)? as u32;
+    let length = unfold(length, 3);
+    if !STEP_EXPONENTS.contains(&e) || length >= STEP_BITS {
+        return Err(Flaw::damaged("step"));
+    }
+    *exponent = e;
+    let fraction = coder.raw(fraction >> (23 - length), length) << (23 - length);
+    let step = f32::from_bits(((e + 127) as u32) << 23 | fraction);
+    if is_step(step) {
+        Ok(step)
+    } else {
+        Err(Flaw::damaged("step"))
+    }
+}
+
+/// Numbers by their distance from `around`: it, one more, one less, ...
+fn fold(n: u32, around: u32) -> usize {
+    if n >= 2 * around + 1 {
+        n as usize
+    } else if n > around {
+        (2 * (n - around) - 1) as usize
+    } else {
+        (2 * (around - n)) as usize
+    }
+}
+
+fn unfold(n: u32, around: u32) -> u32 {
+    if n > 2 * around {
+        n
+    } else if n % 2 == 1 {
+        around + n.div_ceil(2)
+    } else {
+        around - n / 2
+    }
+}
+
+/// What flows through the graph: its shape, and what a flattened value was.
+#[derive(Clone)]
+struct Value {
+    shape: Shape,
+    /// Channels, height and width before flattening.
+    map: Option<[usize; 3]>,
+    /// The weight whose rows are its channels, by its place among the weights.
+    producer: Option<usize>,
+}
+
+type Shapes = BTreeMap<String, (Shape, Option<Columns>)>;
+
+/// Shapes of all tensors of a graph whose weights have the given rows.
+fn propagate(graph: &Graph, rows: &HashMap<&str, usize>, limits: &Limits) -> Result<Shapes, Flaw> {
+    let mut shapes = Shapes::new();
+    let mut values: HashMap<&str, Value> = HashMap::new();
+    let map = |s: &Shape| match s.dims() {
+        &[c, h, w] => Some([c, h, w]),
+        _ => None,
+    };
+    for input in &graph.inputs {
+        let value = Value {
+            shape: input.shape.clone(),
+            map: map(&input.shape),
+            producer: None,
+        };
+        values.insert(&input.name, value);
+    }
+    let order: HashMap<&str, usize> = unique(graph.nodes.iter().filter_map(|n| n.op.weight()))
+        .into_iter()
+        .zip(0..)
+        .collect();
+    for node in &graph.nodes {
+        let inputs: Vec<&Value> = node
+            .inputs
+            .iter()
+            .filter_map(|i| values.get(i.as_str()))
+            .collect();
+        let Some(&x) = inputs.first() else {
+            return Err(Flaw::damaged("graph"));
+        };
+        let (weight, columns) = weight_of(node, x, rows);
+        let given = |_: &Node, tensor: &str| -> Result<Shape, ModelError> {
+            if Some(tensor) == node.op.weight() {
+                return Ok(weight.clone());
+            }
+            Ok(Shape(vec![weight.dims().first().copied().unwrap_or(0)]))
+        };
+        let dims: Vec<&Shape> = inputs.iter().map(|v| &v.shape).collect();
+        let out = shape::output_shape(node, &dims, &given)?;
+        for shape in [&out, &weight] {
+            if shape.elements() > limits.elements {
+                return Err(Flaw::part(
+                    format!("node `{}`", node.name),
+                    format!(
+                        "values and weights of at most {} elements, the limit",
+                        limits.elements
+                    ),
+                    shape.to_string(),
+                ));
+            }
+        }
+        let bias = Shape(weight.dims().first().copied().into_iter().collect());
+        for (tensor, shape, columns) in [
+            (node.op.weight(), weight, columns),
+            (node.op.bias(), bias, None),
+        ] {
+            let Some(name) = tensor else { continue };
+            if let Some((there, _)) = shapes.get(name) {
+                if *there != shape {
+                    return Err(ModelError::TensorShape {
+                        tensor: name.into(),
+                        expected: there.clone(),
+                        got: shape,
+                    }
+                    .into());
+                }
+                continue;
+            }
+            shapes.insert(name.to_owned(), (shape, columns));
+        }
+        let producer = match &node.op {
+            Op::Linear { weight, .. } | Op::Conv { weight, .. } => {
+                order.get(weight.as_str()).copied()
+            }
+            Op::Add => None,
+            _ => x.producer,
+        };
+        let map = if matches!(node.op, Op::Flatten) {
+            x.map
+        } else {
+            map(&out)
+        };
+        values.insert(
+            &node.name,
+            Value {
+                shape: out,
+                map,
+                producer,
+            },
+        );
+    }
+    Ok(shapes)
+}
+
+/// The shape of a node's weight, and what its columns are.
+fn weight_of(node: &Node, x: &Value, rows: &HashMap<&str, usize>) -> (Shape, Option<Columns>) {
+    let of = |weight: &str| rows.get(weight).copied().unwrap_or(0);
+    match &node.op {
+        Op::Linear { weight, .. } => {
+            let inn = x.shape.dims().first().copied().unwrap_or(0);
+            let [units, height, width] = match x.map {
+                Some(map) if map.iter().product::<usize>() == inn => map,
+                _ => [inn, 1, 1],
+            };
+            let columns = Columns {
+                units,
+                grid: [height, width],
+                feeds: x.producer,
+            };
+            (Shape::from([of(weight), inn]), Some(columns))
+        }
+        Op::Conv {
+            weight,
+            window,
+            groups,
+            ..
+        } => {
+            let channels = x.shape.dims().first().copied().unwrap_or(0);
+            let units = channels.checked_div(*groups).unwrap_or(0);
+            let [height, width] = window.kernel_shape;
+            let feeds = x.producer.filter(|_| *groups == 1);
+            let columns = Columns {
+                units,
+                grid: [height, width],
+                feeds,
+            };
+            (
+                Shape::from([of(weight), units, height, width]),
+                Some(columns),
+            )
+        }
+        _ => (Shape::default(), None),
+    }
+}
