@@ -217,7 +217,7 @@ impl Models {
                                 * (1 + (last_level as i32).signum() + i32::from(in_group > 0) * 3)
                                     as usize,
                         100 + (column_sign[column].clamp(-3, 3) + 3) as usize,
-                        200 + (sign_group as i32).clamp(-3, 3) as usize + 3,
+                        200 + (sign_group as i32).clamp(-3, 3).wrapping_add(3) as usize,
                     ];
                     let negative = self.signs[class].code(coder, level < 0, 0, sn);
                     let mut size = 1;
