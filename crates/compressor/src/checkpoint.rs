@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use sparsevd_format::write_atomically;
 use sparsevd_model::Network;
+use sparsevd_model::quantised::is_step;
 
 use crate::error::CompressError;
 use crate::layer::Layer;
@@ -111,7 +112,7 @@ fn fingerprint(network: &Network, recipe: &crate::recipe::Recipe) -> String {
 }
 
 /// The arrays of one layer by name.
-fn arrays(layer: &Layer<f32>) -> [(&'static str, &Vec<f32>); 10] {
+fn arrays(layer: &Layer<f32>) -> [(&'static str, &[f32]); 12] {
     let Layer {
         theta,
         bias,
@@ -120,6 +121,8 @@ fn arrays(layer: &Layer<f32>) -> [(&'static str, &Vec<f32>); 10] {
         theta_moments,
         bias_moments,
         log_sigma2_moments,
+        last_log_sigma2,
+        steps,
         ..
     } = layer;
     [
@@ -133,6 +136,8 @@ fn arrays(layer: &Layer<f32>) -> [(&'static str, &Vec<f32>); 10] {
         ("bias.v", &bias_moments[1]),
         ("log_sigma2.m", &log_sigma2_moments[0]),
         ("log_sigma2.v", &log_sigma2_moments[1]),
+        ("last_log_sigma2", last_log_sigma2),
+        ("steps", steps.as_ref().map_or(&[], |s| s.as_slice())),
     ]
 }
 
@@ -263,11 +268,15 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
         layer.theta_moments = [floats("theta.m")?, floats("theta.v")?];
         layer.bias_moments = [floats("bias.m")?, floats("bias.v")?];
         layer.log_sigma2_moments = [floats("log_sigma2.m")?, floats("log_sigma2.v")?];
+        layer.last_log_sigma2 = floats("last_log_sigma2")?;
+        let steps = floats("steps")?;
         let n = layer.units() * layer.patch();
         let whole = layer.theta.len() == n
             && layer.mask.len() == n
             && layer.bias.len() == layer.units()
-            && (layer.log_sigma2.is_empty() || layer.log_sigma2.len() == n);
+            && [&layer.log_sigma2, &layer.last_log_sigma2]
+                .iter()
+                .all(|l| l.is_empty() || l.len() == n);
         let inside = layer
             .kept_out
             .iter()
@@ -283,6 +292,16 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
             )));
         }
         layer.refresh_sigma2();
+        layer.set_steps(match steps.as_slice() {
+            &[weight, bias] if is_step(weight) && is_step(bias) => Some([weight, bias]),
+            [] => None,
+            _ => {
+                return Err(fail(format!(
+                    "layer `{}` has steps that are none",
+                    layer.node
+                )));
+            }
+        });
     }
     trainer.replace_layers(|old| *old = layers)?;
     (trainer.position, trainer.sums, trainer.history) = (meta.position, meta.sums, meta.history);

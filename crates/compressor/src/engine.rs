@@ -349,7 +349,7 @@ impl<T: Real> Engine<T> {
             .iter()
             .zip(keep)
             .map(|(l, keep)| {
-                l.theta
+                l.weights()
                     .iter()
                     .zip(keep)
                     .map(|(&t, &k)| if k { t } else { T::default() })
@@ -421,8 +421,8 @@ fn weights<T: Real>(layers: &[Layer<T>]) -> Vec<Weights<'_, T>> {
     layers
         .iter()
         .map(|l| Weights {
-            theta: &l.theta,
-            bias: &l.bias,
+            theta: l.weights(),
+            bias: l.biases(),
             sigma2: &l.sigma2,
             units: l.units(),
             patch: l.patch(),

@@ -46,12 +46,20 @@ pub(crate) fn network(
         if let Some(bias) = &layer.bias_name {
             tensors.insert(
                 bias.clone(),
-                Weights::Dense(Dense::new([layer.bias.len()], layer.bias.clone())),
+                Weights::Dense(Dense::new([layer.bias.len()], layer.biases().to_vec())),
             );
         }
     }
     let mut network = Network::new(graph.clone(), tensors)?;
     network.original_shapes = original_shapes;
+    for layer in layers {
+        if let Some([weight, bias]) = layer.steps {
+            network.set_step(&layer.weight, weight)?;
+            if let Some(name) = &layer.bias_name {
+                network.set_step(name, bias)?;
+            }
+        }
+    }
     Ok(network)
 }
 
@@ -68,7 +76,7 @@ fn to_dense(layer: &Layer<f32>, inputs: &[u32]) -> Dense {
         for unit in 0..layer.units() {
             for a in 0..area {
                 dense.values[(unit * inputs.len() + i) * area + a] =
-                    layer.theta[(unit * area + a) * kept + k];
+                    layer.weights()[(unit * area + a) * kept + k];
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The trainable state of one weighted node.
 
 use sparsevd_kernels::training::Real;
-use sparsevd_model::{Network, Node, Op, Shape};
+use sparsevd_model::{Network, Node, Op, Shape, quantised};
 
 use crate::error::CompressError;
 use crate::variational::{Granularity, Posterior};
@@ -32,8 +32,15 @@ pub struct Layer<T> {
     pub log_sigma2: Vec<T>,
     /// exp(log_sigma2), zero where masked; empty while the layer trains without noise.
     pub sigma2: Vec<T>,
+    /// log_sigma2 as it was when the noise was taken away; empty before. Tells how finely each weight needs to be stored.
+    pub last_log_sigma2: Vec<T>,
     /// 1 where a weight lives, 0 where it was removed for good.
     pub mask: Vec<T>,
+    /// Steps of the grids that weights and biases are rounded to in every pass; `None` where they are not.
+    pub steps: Option<[f32; 2]>,
+    /// Weights and biases on their grids; empty without steps. Gradients are taken there and applied to `theta` and
+    /// `bias` (the straight-through estimator of Bengio, Leonard and Courville 2013).
+    pub on_grid: [Vec<T>; 2],
     /// First and second moments of theta.
     pub theta_moments: [Vec<T>; 2],
     /// First and second moments of the bias.
@@ -104,6 +111,9 @@ impl<T: Real> Layer<T> {
             bias,
             log_sigma2: vec![],
             sigma2: vec![],
+            last_log_sigma2: vec![],
+            steps: None,
+            on_grid: [vec![], vec![]],
             theta_moments: [vec![T::default(); n], vec![T::default(); n]],
             bias_moments: [vec![T::default(); out], vec![T::default(); out]],
             log_sigma2_moments: [vec![], vec![]],
@@ -152,9 +162,11 @@ impl<T: Real> Layer<T> {
         self.refresh_sigma2();
     }
 
-    /// Takes the noise away.
+    /// Takes the noise away; `last_log_sigma2` keeps what it was.
     pub fn stop_noise(&mut self) {
-        self.log_sigma2.clear();
+        if self.is_variational() {
+            self.last_log_sigma2 = std::mem::take(&mut self.log_sigma2);
+        }
         self.sigma2.clear();
         self.log_sigma2_moments = [vec![], vec![]];
     }
@@ -199,6 +211,61 @@ impl<T: Real> Layer<T> {
         }
     }
 
+    /// Median posterior deviation sigma of the living weights when the noise was taken away; `None` without a posterior.
+    pub fn median_sigma(&self) -> Option<f64> {
+        let alive = self
+            .last_log_sigma2
+            .iter()
+            .zip(&self.mask)
+            .filter(|(_, m)| **m > T::default());
+        let mut logs: Vec<f64> = alive.map(|(l, _)| l.to_f64()).collect();
+        logs.sort_by(f64::total_cmp);
+        logs.get(logs.len() / 2).map(|l| (0.5 * l).exp())
+    }
+
+    /// Rounds weights and biases to grids of these steps from now on.
+    pub fn set_steps(&mut self, steps: Option<[f32; 2]>) {
+        self.steps = steps;
+        self.on_grid = [vec![], vec![]];
+        self.refresh_grid();
+    }
+
+    /// Recomputes `on_grid` after `theta` or `bias` moved.
+    pub fn refresh_grid(&mut self) {
+        let Some(steps) = self.steps else { return };
+        for ((grid, values), step) in self
+            .on_grid
+            .iter_mut()
+            .zip([&self.theta, &self.bias])
+            .zip(steps)
+        {
+            grid.clear();
+            grid.extend(values.iter().map(|v| {
+                let most = f64::from(quantised::MAX_LEVEL);
+                let level = (v.to_f64() / f64::from(step)).round().clamp(-most, most) as i32;
+                T::of(f64::from(quantised::value(level, step)))
+            }));
+        }
+    }
+
+    /// The weights that passes compute with: on the grid where there is one.
+    pub fn weights(&self) -> &[T] {
+        if self.steps.is_some() {
+            &self.on_grid[0]
+        } else {
+            &self.theta
+        }
+    }
+
+    /// The biases that passes compute with.
+    pub fn biases(&self) -> &[T] {
+        if self.steps.is_some() {
+            &self.on_grid[1]
+        } else {
+            &self.bias
+        }
+    }
+
     /// Which weights live at a threshold on `log_alpha`; without noise, those that were not removed.
     pub fn survivors(&self, threshold: f64) -> Vec<bool> {
         if self.is_variational() {
@@ -207,7 +274,7 @@ impl<T: Real> Layer<T> {
             let zero = T::default();
             self.mask
                 .iter()
-                .zip(&self.theta)
+                .zip(self.weights())
                 .map(|(&m, &t)| m > zero && t != zero)
                 .collect()
         }
@@ -226,6 +293,7 @@ impl<T: Real> Layer<T> {
                 self.sigma2[i] = zero;
             }
         }
+        self.refresh_grid();
     }
 
     /// Number of weights that were not removed.
@@ -251,6 +319,7 @@ impl<T: Real> Layer<T> {
             }
         };
         pick(&mut self.log_sigma2);
+        pick(&mut self.last_log_sigma2);
         pick(&mut self.sigma2);
         pick(&mut self.mask);
         self.theta_moments.iter_mut().for_each(pick);
@@ -261,5 +330,6 @@ impl<T: Real> Layer<T> {
         self.bias_moments.iter_mut().for_each(pick_units);
         self.kept_out = out.iter().map(|&o| self.kept_out[o]).collect();
         self.kept_in = inn.iter().map(|&i| self.kept_in[i]).collect();
+        self.refresh_grid();
     }
 }

@@ -11,6 +11,7 @@ mod export;
 mod init;
 mod layer;
 mod layers;
+mod quantise;
 pub mod recipe;
 pub mod report;
 pub mod trainer;

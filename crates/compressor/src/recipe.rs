@@ -61,6 +61,8 @@ pub enum Method {
     SparseVd,
     /// Weights over the threshold go; the survivors train without noise and KL.
     FineTune,
+    /// The same with weights and biases rounded to a grid per layer in every pass.
+    Quantise,
 }
 
 impl Method {
@@ -70,6 +72,7 @@ impl Method {
             Self::Dense => "dense",
             Self::SparseVd => "sparse-vd",
             Self::FineTune => "fine-tune",
+            Self::Quantise => "quantise",
         }
     }
 }
@@ -122,6 +125,13 @@ pub struct Phase {
     /// Fraction of the phase by which they are reached.
     #[serde(default = "half")]
     pub weights_by: f64,
+    /// Quantising: steps of the grids in units of the median sigma of each layer's survivors. Of several, each is trained for
+    /// `epochs`, and the one that packs smallest within `max_accuracy_drop` stays.
+    #[serde(default = "one_sigma")]
+    pub grid: Vec<f64>,
+    /// Quantising: step of a bias in units of the step of its layer's weights.
+    #[serde(default = "one")]
+    pub bias_step: f64,
     /// Share of the loss that comes from the dense network's scores instead of the labels.
     #[serde(default)]
     pub distil: f64,
@@ -151,6 +161,9 @@ fn minus_eight() -> f64 {
 fn one() -> f64 {
     1.0
 }
+fn one_sigma() -> Vec<f64> {
+    vec![1.0]
+}
 fn two() -> f64 {
     2.0
 }
@@ -174,6 +187,8 @@ impl Phase {
             prune_threshold_end: None,
             weights: None,
             weights_by: half(),
+            grid: one_sigma(),
+            bias_step: one(),
             distil: 0.0,
             temperature: two(),
         }
@@ -347,6 +362,19 @@ impl Recipe {
                 8.0,
             )?;
             range("weights_by", p.weights_by, 0.0, 1.0)?;
+            range("bias_step", p.bias_step, 1e-3, 1e3)?;
+            range("grid", p.grid.len() as f64, 1.0, 32.0)?;
+            for &c in &p.grid {
+                range("grid", c, 1e-3, 1e3)?;
+            }
+            let prunes = matches!(p.method, Method::FineTune | Method::Quantise);
+            if p.weights.is_some() && !prunes {
+                return Err(CompressError::setting(
+                    "weights",
+                    "only in a fine-tune or quantise phase",
+                    p.method.name(),
+                ));
+            }
             range("distil", p.distil, 0.0, 1.0)?;
             range("temperature", p.temperature, 0.1, 100.0)?;
         }

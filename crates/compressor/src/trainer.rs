@@ -122,13 +122,13 @@ pub enum Outcome {
 pub struct Trainer {
     pub(crate) graph: Graph,
     pub(crate) recipe: Recipe,
-    data: TrainingData,
+    pub(crate) data: TrainingData,
     pub(crate) engine: Engine<f32>,
     pub(crate) position: Position,
     pub(crate) history: Vec<EpochRecord>,
     /// Sum of losses and number of errors of the current epoch so far.
     pub(crate) sums: [f64; 2],
-    dense: Vec<Layer<f32>>,
+    pub(crate) dense: Vec<Layer<f32>>,
     original: Network,
     pixels: HashMap<String, usize>,
     teacher: Option<Vec<f32>>,
@@ -248,12 +248,18 @@ impl Trainer {
                 self.start_phase(&phase)?;
             }
             self.teach(&phase, observer)?;
-            while self.position.epoch < phase.epochs {
-                if self.epoch(&phase, stop, observer)? == Outcome::Interrupted {
-                    self.save()?;
-                    return Ok(Outcome::Interrupted);
-                }
+            let outcome = if phase.grid.len() > 1 && phase.method == Method::Quantise {
+                self.search_grid(&phase, stop, observer)?
+            } else {
+                self.epochs(&phase, stop, observer)?
+            };
+            if outcome == Outcome::Interrupted {
                 self.save()?;
+                return Ok(outcome);
+            }
+            if phase.method == Method::Quantise {
+                // What was rounded to zero is gone.
+                self.remove_over(self.recipe.threshold)?;
             }
             if let (Method::SparseVd, Some(folder)) = (phase.method, &self.run_folder) {
                 checkpoint::keep_posterior(folder)?;
@@ -263,6 +269,22 @@ impl Trainer {
         }
         self.remove_over(self.recipe.threshold)?;
         self.save()?;
+        Ok(Outcome::Done)
+    }
+
+    /// The epochs of a phase that are left, each with a checkpoint.
+    fn epochs(
+        &mut self,
+        phase: &Phase,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, CompressError> {
+        while self.position.epoch < phase.epochs {
+            if self.epoch(phase, stop, observer)? == Outcome::Interrupted {
+                return Ok(Outcome::Interrupted);
+            }
+            self.save()?;
+        }
         Ok(Outcome::Done)
     }
 
@@ -284,7 +306,7 @@ impl Trainer {
     }
 
     fn start_phase(&mut self, phase: &Phase) -> Result<(), CompressError> {
-        if phase.method == Method::FineTune {
+        if matches!(phase.method, Method::FineTune | Method::Quantise) {
             self.remove_over(self.recipe.threshold)?;
         }
         let granularity = self.recipe.alpha;
@@ -295,17 +317,23 @@ impl Trainer {
                         layer.start_noise(phase.log_sigma2, granularity)
                     }
                     Method::SparseVd => {}
-                    Method::Dense | Method::FineTune => layer.stop_noise(),
+                    Method::Dense | Method::FineTune | Method::Quantise => layer.stop_noise(),
+                }
+                if phase.method != Method::Quantise {
+                    layer.set_steps(None);
                 }
                 layer.reset_moments();
             }
         })?;
+        if let (Method::Quantise, [steps]) = (phase.method, phase.grid.as_slice()) {
+            self.start_grid(*steps, phase.bias_step)?;
+        }
         (self.position.adam_step, self.position.started) = (0, true);
         Ok(())
     }
 
     /// Removes weights over the threshold for good and lets dead units leave.
-    fn remove_over(&mut self, threshold: f64) -> Result<(), CompressError> {
+    pub(crate) fn remove_over(&mut self, threshold: f64) -> Result<(), CompressError> {
         let keep: Vec<Vec<bool>> = self
             .engine
             .layers()
@@ -358,7 +386,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn epoch(
+    pub(crate) fn epoch(
         &mut self,
         phase: &Phase,
         stop: &AtomicBool,
@@ -563,6 +591,16 @@ impl Trainer {
             layers,
             seconds,
         }
+    }
+
+    /// Validation images that the dense network has wrong, in percent.
+    pub(crate) fn dense_validation_error(&mut self) -> Result<f64, CompressError> {
+        let now = self.engine.layers().to_vec();
+        let dense = self.dense.clone();
+        self.replace_layers(|layers| *layers = dense)?;
+        let error = self.validation_error(self.recipe.threshold);
+        self.replace_layers(|layers| *layers = now)?;
+        Ok(error)
     }
 
     /// Validation images that are wrong, in percent, with weights over the threshold left out.

@@ -109,7 +109,7 @@ impl Observer for Bars {
             .collect();
         let kl = match record.method {
             Method::SparseVd => format!("  KL {:.3e}", record.kl),
-            Method::Dense | Method::FineTune => String::new(),
+            Method::Dense | Method::FineTune | Method::Quantise => String::new(),
         };
         self.say(&format!(
             "{} {:>3}/{}  loss {:.4}{kl}  validation error {:.2} %  {:.1}x  {:.1} s  [{}]",

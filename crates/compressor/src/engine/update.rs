@@ -117,6 +117,7 @@ impl<T: Real> Engine<T> {
             }
             _ => tasks.into_iter().for_each(|task| task()),
         }
+        self.layers.iter_mut().for_each(Layer::refresh_grid);
     }
 }
 
