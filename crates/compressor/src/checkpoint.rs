@@ -1,6 +1,6 @@
 //! Checkpoints, and what pictures of a run will need.
 //!
-//! A run folder holds `checkpoint.safetensors` (the state as named arrays, the position, history and recipe as metadata) and
+//! A run folder holds `checkpoint.safetensors` (the state as named arrays, the position and history as metadata) and
 //! `epochs/NNNN.safetensors`; `posterior.safetensors` is the checkpoint at the end of the last sparse-vd phase so far, which
 //! thresholds can still be tried on. A run that goes on from a checkpoint gives the same bytes as one that never stopped.
 

@@ -9,9 +9,9 @@ pub enum Granularity {
     /// Every weight has its own: Sparse Variational Dropout (Molchanov et al. 2017).
     #[default]
     Weight,
-    /// One per output unit or filter: variational dropout with a rate per neuron (Kingma et al. 2015, section 3.3).
+    /// One per output unit or filter: variational dropout with a rate per neuron (Kingma et al. 2015, section 3.4).
     Unit,
-    /// One per layer: Gaussian dropout with a learned rate (Srivastava et al. 2014; Kingma et al. 2015, section 3.1).
+    /// One per layer: Gaussian dropout with a learned rate (Srivastava et al. 2014; Kingma et al. 2015, section 3).
     Layer,
 }
 

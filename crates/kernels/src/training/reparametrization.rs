@@ -1,4 +1,4 @@
-//! Local reparametrization (Kingma, Salimans and Welling 2015, section 2.1): noise on pre-activations, not on weights.
+//! Local reparametrization (Kingma, Salimans and Welling 2015, section 2.3): noise on pre-activations, not on weights.
 
 use crate::isa::multiversion;
 use crate::training::Real;
