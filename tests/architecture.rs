@@ -183,6 +183,7 @@ fn only_the_kernels_are_unsafe() {
     let roots = [
         "src/lib.rs",
         "src/bin/compress/main.rs",
+        "src/bin/run-sparse/main.rs",
         "crates/model/src/lib.rs",
         "crates/format/src/lib.rs",
         "crates/runtime/src/lib.rs",

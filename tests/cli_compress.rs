@@ -6,10 +6,10 @@ mod synthetic;
 use std::process::Stdio;
 
 use serde_json::Value;
-use sparsevd_format::{GraphSource, WriteOptions, read_network, write_network};
+use sparsevd_format::{GraphSource, Pixels, WriteOptions, read_network, write_network};
 use sparsevd_model::{Weights, presets};
 
-use synthetic::{RECIPE, Workplace, idx, plain_safetensors, wait_for};
+use synthetic::{RECIPE, SIDE, Workplace, idx, plain_safetensors, wait_for};
 
 #[test]
 fn from_training_to_a_sparse_file_that_runs() {
@@ -738,4 +738,80 @@ fn a_full_disk_leaves_nothing_behind() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("out.safetensors: cannot write"), "{stderr}");
     assert_eq!(w.names(), before);
+}
+
+#[test]
+fn data_without_a_split_serves_training_and_no_test_error_is_reported() {
+    let w = Workplace::new();
+    let set = sparsevd_format::load_data(w.path("data"))
+        .unwrap()
+        .train
+        .unwrap();
+    let Pixels::U8(pixels) = &set.pixels else {
+        panic!("pixels are bytes");
+    };
+    let labels: Vec<u8> = set.labels.iter().flat_map(|l| l.to_le_bytes()).collect();
+    let view = |dtype, shape: &[usize], data| {
+        safetensors::tensor::TensorView::new(dtype, shape.to_vec(), data).unwrap()
+    };
+    let arrays = [
+        (
+            "images",
+            view(safetensors::Dtype::U8, &[set.len(), SIDE, SIDE], pixels),
+        ),
+        (
+            "labels",
+            view(safetensors::Dtype::U16, &[set.len()], &labels),
+        ),
+    ];
+    w.write(
+        "set.safetensors",
+        safetensors::serialize(arrays, None).unwrap(),
+    );
+
+    let silence = "no test error is reported";
+    let text = w.ok(&["net.safetensors", "--data", "set.safetensors"]);
+    assert!(text.contains(silence), "{text}");
+    let report = w.json("net.report.json");
+    assert_eq!(report["accuracy"]["test"], Value::Null);
+    assert_eq!(report["accuracy"]["validation"]["images"], 40);
+    assert!(
+        report["data"].as_str().unwrap().ends_with("not split"),
+        "{report}"
+    );
+    let train = [
+        "train",
+        "graph.json",
+        "--data",
+        "set.safetensors",
+        "--recipe",
+        "train.toml",
+        "-o",
+        "again.safetensors",
+    ];
+    let text = w.ok(&train);
+    assert!(
+        text.contains(silence) && text.contains("again.safetensors"),
+        "{text}"
+    );
+
+    let eval = [
+        "eval",
+        "net.sparse.safetensors",
+        "--data",
+        "set.safetensors",
+    ];
+    assert!(w.ok_run_sparse(&eval).contains("not split"));
+    let json: Value =
+        serde_json::from_str(&w.ok_run_sparse(&[&eval[..], &["--json"]].concat())).unwrap();
+    assert_eq!(
+        (&json["images"], &json["part"]),
+        (&Value::from(240), &Value::from("whole"))
+    );
+    let as_training = w.run_sparse(&[&eval[..], &["--split", "train"]].concat());
+    assert_eq!(
+        as_training.status.code(),
+        Some(2),
+        "nobody said that these are training images"
+    );
 }

@@ -161,8 +161,10 @@ impl Dataset {
 pub struct DataSplits {
     /// Images to train on.
     pub train: Option<Dataset>,
-    /// Images to evaluate on. A set that is not split is here, so that nothing trains on it by accident.
+    /// Images to evaluate on. Where only these are there, nothing is to be trained on.
     pub test: Option<Dataset>,
+    /// All images of a set that says nothing of a split; the other two are `None` then.
+    pub whole: Option<Dataset>,
     /// What was found, in one line for the user.
     pub describe: String,
 }
@@ -176,15 +178,16 @@ pub struct DataSplits {
 /// - an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
 /// - a `.safetensors` file with `train_images`, `train_labels`, `test_images`, `test_labels`, or with `images`, `labels`
 ///
-/// Images `[n, height, width]` become `[1, height, width]` each.
+/// Images `[n, height, width]` become `[1, height, width]` each. A set without a split (`x` and `y`, `images` and
+/// `labels`, class folders alone) is [`DataSplits::whole`].
 ///
 /// # Errors
-/// A path that is none of these, images and labels of different number, an empty set, labels that are no integers of
+/// A path that is none of these, a split beside a set without one, images and labels of different number, an empty set, labels that are no integers of
 /// 0 to 65535, and any broken file.
 pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
     let path = path.as_ref();
     let metadata = std::fs::metadata(path).map_err(|e| FormatError::io(path, "read", e))?;
-    let (kind, train, test) = if metadata.is_dir() {
+    let (kind, parts) = if metadata.is_dir() {
         load_folder(path)?
     } else {
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
@@ -192,8 +195,7 @@ pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
             Some("npz") => {
                 let arrays = read_npz(path)?;
                 let names = [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")];
-                let (train, test) = from_arrays(path, arrays, names)?;
-                ("npz arrays", train, test)
+                ("npz arrays", from_arrays(path, arrays, names)?)
             }
             Some("safetensors") => {
                 let names = [
@@ -201,8 +203,8 @@ pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
                     ("test_images", "test_labels"),
                     ("images", "labels"),
                 ];
-                let (train, test) = from_arrays(path, safetensors_arrays(path)?, names)?;
-                ("safetensors arrays", train, test)
+                let arrays = safetensors_arrays(path)?;
+                ("safetensors arrays", from_arrays(path, arrays, names)?)
             }
             _ => {
                 return Err(FormatError::invalid(
@@ -214,36 +216,54 @@ pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
             }
         }
     };
-    let part = |name: &str, set: &Option<Dataset>| {
+    let part = |name: &str, set: &Option<Dataset>, after: &str| {
         set.as_ref().map(|set| {
             let (n, shape, classes) = (set.len(), &set.shape, set.classes());
-            format!("{n} {name} images {shape} of {classes} classes")
+            format!("{n} {name}images {shape} of {classes} classes{after}")
         })
     };
-    let parts: Vec<String> = [part("training", &train), part("test", &test)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let found: Vec<String> = [
+        part("training ", &parts.train, ""),
+        part("test ", &parts.test, ""),
+        part("", &parts.whole, ", not split"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     Ok(DataSplits {
-        describe: format!("{}: {kind}, {}", path.display(), parts.join(", ")),
-        train,
-        test,
+        describe: format!("{}: {kind}, {}", path.display(), found.join(", ")),
+        train: parts.train,
+        test: parts.test,
+        whole: parts.whole,
     })
 }
 
-type Parts = (Option<Dataset>, Option<Dataset>);
+/// The sets that were found.
+#[derive(Default)]
+struct Parts {
+    train: Option<Dataset>,
+    test: Option<Dataset>,
+    whole: Option<Dataset>,
+}
 
-fn load_folder(
-    path: &Path,
-) -> Result<(&'static str, Option<Dataset>, Option<Dataset>), FormatError> {
+fn load_folder(path: &Path) -> Result<(&'static str, Parts), FormatError> {
     let train = idx_pair(path, "train")?;
     let test = idx_pair(path, "t10k")?;
     if train.is_some() || test.is_some() {
-        return Ok(("IDX files", train, test));
+        let parts = Parts {
+            train,
+            test,
+            whole: None,
+        };
+        return Ok(("IDX files", parts));
     }
     let (train, test) = (path.join("train"), path.join("test"));
     if !train.is_dir() && !test.is_dir() {
-        return Ok(("class folders", None, Some(folder::load(path)?)));
+        let parts = Parts {
+            whole: Some(folder::load(path)?),
+            ..Parts::default()
+        };
+        return Ok(("class folders", parts));
     }
     if train.is_dir() && test.is_dir() {
         let (of_train, of_test) = (folder::classes(&train)?, folder::classes(&test)?);
@@ -257,7 +277,12 @@ fn load_folder(
         }
     }
     let load = |path: &Path| path.is_dir().then(|| folder::load(path)).transpose();
-    Ok(("class folders", load(&train)?, load(&test)?))
+    let parts = Parts {
+        train: load(&train)?,
+        test: load(&test)?,
+        whole: None,
+    };
+    Ok(("class folders", parts))
 }
 
 /// The IDX files of one split, if they are there.
@@ -332,15 +357,16 @@ fn from_arrays(
             found.join(", "),
         ));
     }
-    if test.is_some() && whole.is_some() {
+    if whole.is_some() && (train.is_some() || test.is_some()) {
+        let split = if train.is_some() { names[0] } else { names[1] };
         return Err(FormatError::invalid(
             path,
             "dataset",
-            "one test set",
-            format!("`{}` beside `{}`", names[2].0, names[1].0),
+            "a set that is split or one that is not",
+            format!("`{}` beside `{}`", names[2].0, split.0),
         ));
     }
-    Ok((train, test.or(whole)))
+    Ok(Parts { train, test, whole })
 }
 
 /// Images and labels from arrays.

@@ -97,6 +97,7 @@ fn idx_files_load_under_every_spelling_plain_and_gzip() {
         let is_train = images_name.starts_with("train");
         assert_eq!(splits.train.is_some(), is_train);
         assert_eq!(splits.test.is_some(), !is_train);
+        assert!(splits.whole.is_none());
         let set = splits.train.or(splits.test).unwrap();
         assert_eq!(set.shape, Shape::from([1, 2, 3]));
         assert_eq!(set.labels, [7, 2]);
@@ -253,11 +254,39 @@ fn npz_sets_load_with_every_label_type() {
         test.fill_input(1, &Preprocessing::default(), &mut input);
         assert_eq!(input, [-1.5]);
     }
-    // A set without splits is one to evaluate on.
+    // A set that says nothing of a split is neither.
     let y = npy("|u1", false, "(2, 1)", &[0, 1]);
-    fs::write(&path, npz(&[("x", x.clone()), ("y", y.clone())], true)).unwrap();
+    let whole = [("x", x.clone()), ("y", y.clone())];
+    fs::write(&path, npz(&whole, true)).unwrap();
     let splits = load_data(&path).unwrap();
-    assert!(splits.train.is_none() && splits.test.is_some());
+    assert!(splits.train.is_none() && splits.test.is_none());
+    assert_eq!(splits.whole.unwrap().labels, [0, 1]);
+    assert!(
+        splits
+            .describe
+            .ends_with("2 images [1, 1, 2] of 2 classes, not split"),
+        "{}",
+        splits.describe
+    );
+    // Half of a split says what it is.
+    for (names, is_train) in [
+        (["x_train", "y_train"], true),
+        (["x_test", "y_test"], false),
+    ] {
+        let half = names.into_iter().zip([x.clone(), y.clone()]);
+        let half: Vec<_> = half.collect();
+        fs::write(&path, npz(&half, true)).unwrap();
+        let splits = load_data(&path).unwrap();
+        assert_eq!(splits.train.is_some(), is_train);
+        assert_eq!(splits.test.is_some(), !is_train);
+        assert!(splits.whole.is_none());
+        fs::write(&path, npz(&[&half[..], &whole].concat(), true)).unwrap();
+        let text = error(load_data(&path));
+        assert!(
+            text.contains(&format!("`x` beside `{}`", names[0])),
+            "{text}"
+        );
+    }
 
     let negative = npy("<i4", false, "(2,)", &[0, 0, 0, 0, 255, 255, 255, 255]);
     let large = npy("<i4", false, "(2,)", &[0, 0, 0, 0, 0, 0, 1, 0]);
@@ -422,7 +451,8 @@ fn class_folders_load_in_the_order_of_their_names() {
     fs::write(root.join("cat/.hidden"), "x").unwrap();
     fs::write(root.join("README"), "beside the classes").unwrap();
     let splits = load_data(root).unwrap();
-    let set = splits.test.unwrap();
+    assert!(splits.train.is_none() && splits.test.is_none());
+    let set = splits.whole.unwrap();
     assert_eq!(set.labels, [0, 1, 1]);
     assert_eq!(set.pixels, Pixels::U8(vec![5, 6, 1, 2, 3, 4]));
     assert_eq!(set.shape, Shape::from([1, 1, 2]));
@@ -496,7 +526,7 @@ fn a_safetensors_set_loads() {
     let labels = view(safetensors::Dtype::I16, &[2], &[1, 0, 0, 1]);
     let file = safetensors::serialize([("images", images), ("labels", labels)], None).unwrap();
     fs::write(&path, file).unwrap();
-    let set = load_data(&path).unwrap().test.unwrap();
+    let set = load_data(&path).unwrap().whole.unwrap();
     assert_eq!(
         (set.labels.as_slice(), set.shape),
         ([1, 256].as_slice(), Shape::from([1, 1, 2]))

@@ -118,8 +118,8 @@ pub struct TrainArgs {
 /// What training and compressing have in common.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Labelled images: a folder of IDX files (plain or .gz) or of train/ and test/ class folders with PNGs, an .npz, a
-    /// safetensors file; the recipe's where it names one
+    /// Labelled images: a folder of IDX files (plain or .gz), of train/ and test/ class folders with PNGs or of class folders
+    /// alone, an .npz, a safetensors file; the recipe's where it names one. Without test images no test error is reported
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Recipe; recipe.toml beside the model where there is one, else a default that is printed

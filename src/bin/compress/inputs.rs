@@ -14,6 +14,9 @@ use crate::args::PixelArgs;
 /// Where a recipe came from that nobody gave.
 pub const DEFAULT_RECIPE: &str = "the default recipe";
 
+/// What is said where a data set has no test images.
+pub const NO_TEST: &str = "the data set has no test images: no test error is reported";
+
 /// A recipe and where it came from, in words.
 #[derive(Debug, Clone)]
 pub struct FoundRecipe {
@@ -85,9 +88,10 @@ pub fn images(
 ) -> anyhow::Result<(Images, Vec<String>)> {
     let splits = load_data(path)?;
     let mut notes = vec![splits.describe.clone()];
-    let Some(train) = splits.train else {
+    // A set that is not split gives training and validation images; nothing is left to report a test error on.
+    let Some(train) = splits.train.or(splits.whole) else {
         bail!(
-            "{}: expected training images (train-* IDX files, arrays x_train and y_train, or a train/ folder), got {}",
+            "{}: expected training images (train-* IDX files, arrays x_train and y_train or x and y, a train/ folder or class folders), got {}",
             path.display(),
             splits.describe
         );
@@ -119,6 +123,9 @@ pub fn images(
         training.train().len(),
         training.validation().len()
     ));
+    if splits.test.is_none() {
+        notes.push(NO_TEST.into());
+    }
     Ok((
         Images {
             training,

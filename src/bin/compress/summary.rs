@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sparsevd_compressor::report::{Encoding, LayerSummary, Report, Summary, Timing};
 
+use crate::inputs;
 use crate::print::{bytes, count};
 use crate::table::{Align, Table};
 
@@ -24,6 +25,9 @@ pub fn of(report: &Report, report_path: &Path, run: &Path) -> anyhow::Result<Str
     write!(out, "{}", layers(s, |layer| kernels_of(report, layer)))?;
     writeln!(out)?;
     write!(out, "{}", errors(report))?;
+    if report.accuracy.test.is_none() {
+        writeln!(out, "{}", inputs::NO_TEST)?;
+    }
     writeln!(out)?;
     write!(out, "{}", encodings(&report.encodings))?;
     writeln!(out)?;

@@ -75,7 +75,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
             "history": trainer.history(),
         }))?;
     } else {
-        let test = test.map_or(String::new(), |t| {
+        let test = test.map_or(format!(" ({})", inputs::NO_TEST), |t| {
             format!(", test error {:.2} % of {}", t.error_percent(), t.images)
         });
         print::text(format_args!(

@@ -166,7 +166,7 @@ pub struct EvalArgs {
 /// Part of a labelled set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Split {
-    /// Images to report on
+    /// Images to report on; all of a set that is not split
     Test,
     /// Images to train on
     Train,

@@ -162,7 +162,7 @@ pub fn samples(data: Option<&Path>, network: &Network, batch: usize) -> anyhow::
     let Some(path) = data else {
         return Ok(random_input(count * shape.elements()));
     };
-    let set = load_split(path, Split::Test, network).context("--data")?;
+    let (set, _) = load_split(path, Split::Test, network).context("--data")?;
     let preprocessing = preprocessing(network);
     let mut input = vec![0.0; count * shape.elements()];
     for (i, x) in input.chunks_exact_mut(shape.elements()).enumerate() {

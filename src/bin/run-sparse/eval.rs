@@ -18,7 +18,7 @@ const BATCH: usize = 64;
 
 pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     let network = args.model.network()?;
-    let data = load_split(&args.data, args.split, &network)?;
+    let (data, part) = load_split(&args.data, args.split, &network)?;
     let session = session(
         &network,
         args.weights.into(),
@@ -43,10 +43,11 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
             "plan": options.weights,
             "isa": options.isa.name(),
             "seconds": seconds,
+            "part": part,
         }))?;
     } else {
         print::text(format_args!(
-            "{}: {} of {} images wrong, error {:.2} %, top-1 {:.2} % ({} plan, {})",
+            "{}: {} of {} images wrong, error {:.2} %, top-1 {:.2} % ({} plan, {}){}",
             network.graph.name,
             result.wrong,
             result.images,
@@ -54,19 +55,33 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
             result.top1() * 100.0,
             options.weights,
             options.isa,
+            match part {
+                "whole" =>
+                    "; the set is not split, so these may be images that the network was trained on",
+                _ => "",
+            },
         ))?;
     }
     Ok(Outcome::Done)
 }
 
-/// A labelled set that fits the network.
-pub fn load_split(path: &Path, split: Split, network: &Network) -> anyhow::Result<Dataset> {
+/// A labelled set that fits the network, and which part of the data it is: `test`, `train`, or `whole` where there is no split.
+pub fn load_split(
+    path: &Path,
+    split: Split,
+    network: &Network,
+) -> anyhow::Result<(Dataset, &'static str)> {
     let splits = load_data(path)?;
-    let (set, name) = match split {
-        Split::Test => (splits.test, "test"),
-        Split::Train => (splits.train, "training"),
+    let (set, name, part) = match split {
+        Split::Test => (splits.test, "test", "test"),
+        Split::Train => (splits.train, "training", "train"),
     };
-    let Some(set) = set else {
+    let found = match (set, splits.whole, split) {
+        (Some(set), _, _) => Some((set, part)),
+        (None, Some(whole), Split::Test) => Some((whole, "whole")),
+        _ => None,
+    };
+    let Some((set, part)) = found else {
         bail!(
             "{}: expected {name} images, got {}",
             path.display(),
@@ -76,5 +91,5 @@ pub fn load_split(path: &Path, split: Split, network: &Network) -> anyhow::Resul
     let shapes = network.shapes()?;
     let classes = shapes[network.graph.outputs[0].as_str()].elements();
     set.check_against(&network.graph.inputs[0].shape, classes)?;
-    Ok(set)
+    Ok((set, part))
 }

@@ -1,6 +1,7 @@
 //! `run-sparse`: runs, measures and checks sparse networks.
 //!
 //! Exit codes: 0 done, 1 a check failed, 2 the command line or a file is at fault.
+#![forbid(unsafe_code)]
 
 mod args;
 mod bench;
