@@ -415,6 +415,15 @@ fn wrong_settings_and_inputs_are_named_in_one_line() {
             &["file/x.safetensors", "no folder"],
         ),
         (&[net, "--out", "x.onnx"], &["x.onnx", ".safetensors"]),
+        (&[net, "--out", "x.spvd"], &["x.spvd", "`quantise` phase"]),
+        (
+            &[net, "--values", "i8"],
+            &["--values i8", "`quantise` phase"],
+        ),
+        (
+            &["train", "lenet-5", "--data", "data", "-o", "x.spvd"],
+            &["x.spvd", ".safetensors", "`quantise` phase"],
+        ),
         (&[net, "--mean", "0,0"], &["preprocessing: mean", "got 2"]),
         (&[net, "--std", "0"], &["preprocessing: std", "no zero"]),
         (&[net, "--run", "file"], &["file", "run folder"]),
@@ -482,6 +491,22 @@ fn wrong_settings_and_inputs_are_named_in_one_line() {
         ),
         (&["inspect", "cut.safetensors"], &["cut.safetensors"]),
         (&["convert", net, "x.onnx"], &["x.onnx", ".safetensors"]),
+        (
+            &["convert", net, "x.spvd"],
+            &["net.safetensors", "`quantise` phase"],
+        ),
+        (
+            &["convert", net, "x.spvd", "--values", "i8"],
+            &["--values", ".safetensors", "x.spvd"],
+        ),
+        (
+            &["convert", net, "x.safetensors", "--keep-unit-order"],
+            &["--keep-unit-order", ".spvd"],
+        ),
+        (
+            &["convert", net, "x.safetensors", "--values", "i8"],
+            &["net.safetensors", "x.safetensors", "`quantise` phase"],
+        ),
     ];
     let failures: Vec<String> = cases
         .iter()
@@ -814,4 +839,119 @@ fn data_without_a_split_serves_training_and_no_test_error_is_reported() {
         Some(2),
         "nobody said that these are training images"
     );
+}
+
+/// The recipe with a phase on a grid after it.
+fn quantising() -> String {
+    format!(
+        "{RECIPE}\n[[phase]]\nmethod = \"quantise\"\nepochs = 2\nbatch = 20\nlr = 1e-3\ngrid = [1.0, 2.0]\n"
+    )
+}
+
+#[test]
+fn a_recipe_that_quantises_writes_a_packed_file_that_runs() {
+    let w = Workplace::new();
+    w.write("recipe.toml", quantising());
+    w.write("net.spvd", "mine");
+    let args = ["net.safetensors"];
+    assert_eq!(
+        w.complaint(&args, &["net.spvd", "exists already", "--force"]),
+        None
+    );
+    let text = w.ok(&["net.safetensors", "--force"]);
+    for words in [
+        "validation, packed",
+        "test, packed",
+        "packed, .spvd file",
+        "bits per weight left",
+        "net.spvd",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let bytes = w.read("net.spvd");
+    let report = w.json("net.report.json");
+    let packed = &report["packed"];
+    assert_eq!(packed["bytes"], bytes.len());
+    let parts = ["header", "liveness", "positions", "values", "biases"]
+        .map(|part| packed[format!("{part}_bits")].as_u64().unwrap());
+    assert_eq!(parts.iter().sum::<u64>(), 8 * bytes.len() as u64);
+    assert!(bytes.len() * 3 < w.read("net.sparse.safetensors").len());
+
+    let eval = |file: &str| -> Value {
+        let text = w.ok_run_sparse(&["eval", file, "--data", "data", "--json"]);
+        serde_json::from_str(&text).unwrap()
+    };
+    assert_eq!(
+        packed["test"]["sparse_percent"],
+        eval("net.spvd")["error_percent"]
+    );
+    assert_eq!(
+        report["accuracy"]["test"]["sparse_percent"],
+        eval("net.sparse.safetensors")["error_percent"]
+    );
+
+    // Either file may be named, and the other lies beside it.
+    w.ok(&[
+        "net.safetensors",
+        "--out",
+        "other.spvd",
+        "--run",
+        "other.run",
+    ]);
+    assert!(w.read("other.spvd") == bytes);
+    assert!(w.read("other.sparse.safetensors") == w.read("net.sparse.safetensors"));
+
+    let text = w.ok(&["inspect", "net.spvd"]);
+    for words in ["fc2", "packed, .spvd file", "positions", "times fewer"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let json: Value = serde_json::from_str(&w.ok(&["inspect", "net.spvd", "--json"])).unwrap();
+    assert_eq!(json["file_bytes"], bytes.len());
+    assert_eq!(json["packed"]["positions_bits"], parts[2]);
+    assert_eq!(json["weights"], 456);
+    let text = w.ok(&["inspect", "net.sparse.safetensors"]);
+    assert!(text.contains("packed, .spvd file"), "{text}");
+    let text = w.ok(&["inspect", "net.safetensors"]);
+    assert!(!text.contains("packed"), "not on a grid: {text}");
+}
+
+#[test]
+fn packed_files_are_made_and_undone_by_convert() {
+    let w = Workplace::new();
+    w.write("recipe.toml", quantising());
+    w.ok(&["net.safetensors"]);
+    let read = |name: &str| {
+        read_network(w.path(name), &GraphSource::Auto)
+            .unwrap()
+            .network
+    };
+    let sparse = "net.sparse.safetensors";
+    for (args, to) in [
+        (&[sparse, "again.spvd"][..], "again.spvd"),
+        (&[sparse, "kept.spvd", "--keep-unit-order"], "kept.spvd"),
+        (&["kept.spvd", "back.safetensors"], "back.safetensors"),
+        (
+            &["kept.spvd", "i8.safetensors", "--values", "i8"],
+            "i8.safetensors",
+        ),
+        (
+            &["i8.safetensors", "more.spvd", "--keep-unit-order"],
+            "more.spvd",
+        ),
+    ] {
+        let text = w.ok(&[&["convert"][..], args].concat());
+        assert!(text.contains(to), "{text}");
+    }
+    assert!(w.read("again.spvd") == w.read("net.spvd"));
+    assert!(w.read("more.spvd") == w.read("kept.spvd"), "there and back");
+    let network = read(sparse);
+    assert!(!network.steps.is_empty());
+    for name in ["kept.spvd", "back.safetensors", "i8.safetensors"] {
+        assert_eq!(read(name), network, "{name}");
+    }
+    let cut = w.read("net.spvd");
+    w.write("cut.spvd", &cut[..cut.len() - 3]);
+    assert_eq!(w.complaint(&["inspect", "cut.spvd"], &["cut.spvd"]), None);
+    let named = ["inspect", "net.spvd", "--network", "lenet-5"];
+    assert_eq!(w.complaint(&named, &["net.spvd", "has its own"]), None);
 }

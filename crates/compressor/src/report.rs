@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod layers;
+mod packed;
 mod run;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use sparsevd_model::Preprocessing;
 
 pub use accuracy::{Accuracy, Promise, SplitError};
 pub use layers::{LayerSummary, Summary, stored_bytes};
+pub use packed::{PackedResult, PackedSize, encodings, packed_size};
 pub use run::{RunRecord, Task};
 
 use crate::recipe::Recipe;
@@ -30,8 +32,10 @@ pub struct Report {
     pub network: String,
     /// File that was compressed.
     pub model: PathBuf,
-    /// File that was written.
+    /// The sparse network that was written, in the interchange form.
     pub output: PathBuf,
+    /// The packed file, where the network is on grids.
+    pub packed: Option<PackedResult>,
     /// The data set, in words.
     pub data: String,
     /// Seed of everything random.

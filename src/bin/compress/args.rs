@@ -10,7 +10,8 @@ use sparsevd_format::{Profile, ValueType};
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
 /// Every weight gets a dropout rate of its own; weights whose rate diverges are removed, the rest is fine-tuned and written as
-/// a sparse safetensors file that `run-sparse` runs. The accuracy that is reported is that of the written file.
+/// a sparse safetensors file that `run-sparse` runs, and, where the recipe quantises, as a packed .spvd file of the fewest bytes.
+/// The accuracy that is reported is that of the written files.
 #[derive(Debug, Parser)]
 #[command(
     name = "compress",
@@ -126,7 +127,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
     /// File to write; ./NAME.sparse.safetensors for a compressed network and ./NAME.safetensors for a trained one where it
-    /// is not said
+    /// is not said. A recipe that ends with a `quantise` phase makes a .spvd beside it, and either may be named
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Overwrite an existing output, and begin anew in a run folder that has a checkpoint
@@ -174,12 +175,24 @@ pub struct PixelArgs {
 /// How a network is written.
 #[derive(Debug, Clone, Args)]
 pub struct EncodingArgs {
-    /// Element type of the weights in the file
-    #[arg(long, value_enum, default_value_t = Values::F32)]
-    pub values: Values,
-    /// Index types: the smallest, or those that torch and scipy take as they are
-    #[arg(long, value_enum, default_value_t = Indices::Compact)]
-    pub profile: Indices,
+    /// Element type of the weights in a .safetensors file; f32 where it is not said
+    #[arg(long, value_enum)]
+    pub values: Option<Values>,
+    /// Index types there: the smallest (compact, where it is not said), or those that torch and scipy take as they are
+    #[arg(long, value_enum)]
+    pub profile: Option<Indices>,
+}
+
+impl EncodingArgs {
+    /// Element type of weights.
+    pub fn values(&self) -> ValueType {
+        self.values.map(ValueType::from).unwrap_or_default()
+    }
+
+    /// Index types.
+    pub fn profile(&self) -> Profile {
+        self.profile.map(Profile::from).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -214,12 +227,14 @@ pub struct SweepArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   compress inspect lenet-5.sparse.safetensors --json
+  compress inspect lenet-5.spvd
+      where its bits go, too
 
 Weights and ratio count the matrices and filters of the original network, biases apart, as papers do.")]
 pub struct InspectArgs {
-    /// A network: a safetensors file, sparse or dense
+    /// A network: a safetensors file, sparse or dense, or a packed .spvd
     pub file: PathBuf,
     /// Graph of a file that has none: a preset or a graph as JSON
     #[arg(long, value_name = "NAME|FILE")]
@@ -235,13 +250,16 @@ Examples:
   compress convert lenet-5.sparse.safetensors lenet-5.f16.safetensors --values f16
   compress convert lenet-5.sparse.safetensors for-torch.safetensors --profile interop
   compress convert lenet-5.sparse.safetensors dense.safetensors --dense
+  compress convert lenet-5.sparse.safetensors lenet-5.spvd
+  compress convert lenet-5.spvd lenet-5.sparse.safetensors --values i8
   compress convert pruned-elsewhere.safetensors sparse.safetensors --network lenet-5
 
-Without --dense, every weight that is smaller as CSR becomes CSR.")]
+Without --dense, every weight that is smaller as CSR becomes CSR. A .spvd file takes weights on grids, which a `quantise` phase
+of the recipe makes.")]
 pub struct ConvertArgs {
-    /// A network: a safetensors file, sparse or dense
+    /// A network: a safetensors file, sparse or dense, or a packed .spvd
     pub input: PathBuf,
-    /// File to write, .safetensors
+    /// File to write, .safetensors or .spvd
     pub output: PathBuf,
     /// Graph of a file that has none: a preset or a graph as JSON
     #[arg(long, value_name = "NAME|FILE")]
@@ -251,6 +269,10 @@ pub struct ConvertArgs {
     /// Write every weight with its zeros
     #[arg(long)]
     pub dense: bool,
+    /// Keep the order of hidden units in a .spvd file; sorted, they take fewer bytes and give the same outputs but for the
+    /// order of sums
+    #[arg(long)]
+    pub keep_unit_order: bool,
     /// Overwrite an existing output
     #[arg(long)]
     pub force: bool,
@@ -286,6 +308,8 @@ pub enum Values {
     F16,
     /// bfloat16
     Bf16,
+    /// Integers beside their step: lossless, for a network on grids
+    I8,
 }
 
 impl From<Values> for ValueType {
@@ -294,6 +318,7 @@ impl From<Values> for ValueType {
             Values::F32 => Self::F32,
             Values::F16 => Self::F16,
             Values::Bf16 => Self::Bf16,
+            Values::I8 => Self::I8,
         }
     }
 }

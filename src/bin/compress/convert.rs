@@ -1,43 +1,94 @@
 //! `compress convert IN OUT`.
 
+use anyhow::bail;
 use sparsevd_compressor::smaller;
-use sparsevd_format::{WriteOptions, write_network};
-use sparsevd_model::Weights;
+use sparsevd_format::{PackOptions, WriteOptions, write_network, write_packed};
+use sparsevd_model::{Network, Weights};
 
-use crate::args::ConvertArgs;
+use crate::args::{ConvertArgs, Values};
+use crate::output::Form;
 use crate::{Outcome, inputs, output, print};
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
-    output::check_network(&args.output, args.force)?;
+    let form = output::form(&args.output)?;
+    check_options(args, form)?;
+    output::check(&args.output, args.force)?;
     let loaded = inputs::network(&args.input, args.network.as_deref())?;
     let mut network = loaded.network;
     if args.dense {
         network = network.to_dense();
     } else {
-        let weights: Vec<String> = network
-            .graph
-            .weighted_nodes()
-            .filter_map(|n| n.op.weight())
-            .map(str::to_owned)
-            .collect();
-        for name in weights {
-            if let Some(tensor) = network.tensors.get_mut(&name)
-                && let Weights::Dense(dense) = tensor
-            {
-                *tensor = smaller(std::mem::take(dense));
-            }
-        }
+        sparsify(&mut network);
     }
-    let options = WriteOptions {
-        values: args.encoding.values.into(),
-        profile: args.encoding.profile.into(),
-        metadata: loaded.metadata,
+    let takes_grids = form == Form::Packed || args.encoding.values == Some(Values::I8);
+    if takes_grids && network.steps.is_empty() {
+        bail!(
+            "{}: expected {}, to write {}; got weights off any grid",
+            args.input.display(),
+            output::NEEDS_GRID,
+            args.output.display()
+        );
+    }
+    let bytes = match form {
+        Form::Interchange => {
+            let options = WriteOptions {
+                values: args.encoding.values(),
+                profile: args.encoding.profile(),
+                metadata: loaded.metadata,
+            };
+            write_network(&args.output, &network, &options)?
+        }
+        Form::Packed => {
+            let options = PackOptions {
+                keep_unit_order: args.keep_unit_order,
+                ..PackOptions::default()
+            };
+            write_packed(&args.output, &network, &options)?
+        }
     };
-    let bytes = write_network(&args.output, &network, &options)?;
     print::text(format_args!(
         "wrote {} ({} bytes)",
         args.output.display(),
         print::count(bytes as usize)
     ))?;
     Ok(Outcome::Done)
+}
+
+/// Options that a format has no use for are a misunderstanding.
+fn check_options(args: &ConvertArgs, form: Form) -> anyhow::Result<()> {
+    let (useless, other) = match form {
+        Form::Interchange => (vec![("--keep-unit-order", args.keep_unit_order)], ".spvd"),
+        Form::Packed => (
+            vec![
+                ("--values", args.encoding.values.is_some()),
+                ("--profile", args.encoding.profile.is_some()),
+                ("--dense", args.dense),
+            ],
+            ".safetensors",
+        ),
+    };
+    match useless.into_iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((option, _)) => bail!(
+            "{option}: expected an output ending in {other}, which it is for, got {}",
+            args.output.display()
+        ),
+    }
+}
+
+/// Makes every weight CSR that is smaller so.
+fn sparsify(network: &mut Network) {
+    let weights: Vec<String> = network
+        .graph
+        .weighted_nodes()
+        .filter_map(|n| n.op.weight())
+        .map(str::to_owned)
+        .collect();
+    for name in weights {
+        if let Some(tensor) = network.tensors.get_mut(&name)
+            && let Weights::Dense(dense) = tensor
+        {
+            *tensor = smaller(std::mem::take(dense));
+        }
+    }
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use sparsevd_compressor::report::{Encoding, SCHEMA, Summary, stored_bytes};
-use sparsevd_format::inspect_encodings;
+use sparsevd_compressor::report::{
+    Encoding, PackedSize, SCHEMA, Summary, encodings, packed_size, stored_bytes,
+};
 use sparsevd_model::Preprocessing;
 
 use crate::args::InspectArgs;
@@ -18,6 +19,7 @@ struct Inspection {
     network: String,
     preprocessing: Option<Preprocessing>,
     encodings: Vec<Encoding>,
+    packed: Option<PackedSize>,
     notes: Vec<String>,
     metadata: std::collections::BTreeMap<String, String>,
 }
@@ -26,15 +28,14 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     let loaded = inputs::network(&args.file, args.network.as_deref())?;
     let (bytes, file_bytes) = stored_bytes(&args.file)?;
     let network = &loaded.network;
-    let encodings = inspect_encodings(network)
-        .into_iter()
-        .map(|(encoding, bytes)| Encoding { encoding, bytes });
+    let packed = packed_size(&args.file)?;
     let inspection = Inspection {
         schema: SCHEMA,
-        summary: Summary::new(network, &bytes, file_bytes),
+        summary: Summary::new(network, bytes.as_ref(), file_bytes),
         network: network.graph.name.clone(),
         preprocessing: network.graph.preprocessing.clone(),
-        encodings: encodings.collect(),
+        encodings: encodings(network, packed.map(|p| p.bytes)),
+        packed,
         notes: loaded.notes,
         metadata: loaded.metadata,
     };
@@ -63,6 +64,9 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         summary::layers(s, |_| vec![]),
         summary::encodings(&inspection.encodings)
     )?;
+    if let Some(packed) = &inspection.packed {
+        write!(out, "\n{}", summary::packed(packed, s.nonzeros))?;
+    }
     print::text(out.trim_end())?;
     Ok(Outcome::Done)
 }

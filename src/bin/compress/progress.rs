@@ -17,6 +17,14 @@ pub fn observer(quiet: bool, recipe: &Recipe, images: usize, from: Position) -> 
     }
 }
 
+/// How often a phase is trained: once for every candidate grid.
+fn trials(phase: &Phase) -> u64 {
+    match phase.method {
+        Method::Quantise => phase.grid.len() as u64,
+        Method::Dense | Method::SparseVd | Method::FineTune => 1,
+    }
+}
+
 /// Bars on a terminal.
 struct Bars {
     all: MultiProgress,
@@ -33,7 +41,7 @@ impl Bars {
         let total: u64 = recipe
             .phases
             .iter()
-            .map(|p| u64::from(p.epochs) * steps(p))
+            .map(|p| trials(p) * u64::from(p.epochs) * steps(p))
             .sum();
         let style = |template: &str| {
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())

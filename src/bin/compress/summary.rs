@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use sparsevd_compressor::report::{Encoding, LayerSummary, Report, Summary, Timing};
+use sparsevd_compressor::report::{
+    Encoding, LayerSummary, PackedSize, Report, SplitError, Summary, Timing,
+};
 
 use crate::inputs;
 use crate::print::{bytes, count};
@@ -31,6 +33,10 @@ pub fn of(report: &Report, report_path: &Path, run: &Path) -> anyhow::Result<Str
     writeln!(out)?;
     write!(out, "{}", encodings(&report.encodings))?;
     writeln!(out)?;
+    if let Some(packed) = &report.packed {
+        write!(out, "{}", self::packed(&packed.size, s.nonzeros))?;
+        writeln!(out)?;
+    }
     write!(out, "{}", timings(&report.timings))?;
     writeln!(out)?;
     writeln!(
@@ -38,9 +44,13 @@ pub fn of(report: &Report, report_path: &Path, run: &Path) -> anyhow::Result<Str
         "recipe: {}, seed {}; trained for {:.0} s",
         report.recipe_source, report.seed, report.training_seconds
     )?;
+    let packed = report.packed.as_ref().map_or(String::new(), |p| {
+        let (path, size) = (p.output.display(), count(p.size.bytes as usize));
+        format!(", {path} ({size} B)")
+    });
     write!(
         out,
-        "wrote {} ({}) and {}; the run is in {}",
+        "wrote {} ({}){packed} and {}; the run is in {}",
         report.output.display(),
         bytes(s.file_bytes),
         report_path.display(),
@@ -61,8 +71,12 @@ pub fn layers(summary: &Summary, more: impl Fn(&LayerSummary) -> Vec<(String, St
         ("weights", Align::Right),
         ("left", Align::Right),
         ("density", Align::Right),
-        ("bytes", Align::Right),
     ];
+    // A packed file has no bytes by layer.
+    let stored: Option<u64> = summary.layers.iter().map(|l| l.bytes).sum();
+    if stored.is_some() {
+        columns.push(("bytes", Align::Right));
+    }
     columns.extend(extra.iter().map(|title| (title.as_str(), Align::Left)));
     let mut table = Table::new(&columns);
     let percent =
@@ -80,24 +94,23 @@ pub fn layers(summary: &Summary, more: impl Fn(&LayerSummary) -> Vec<(String, St
             count(layer.weights),
             count(layer.nonzeros),
             percent(layer.nonzeros, layer.weights),
-            bytes(layer.bytes),
         ];
         table.row(
             cells
                 .into_iter()
+                .chain(layer.bytes.map(bytes))
                 .chain(more(layer).into_iter().map(|(_, cell)| cell)),
         );
     }
-    let stored: u64 = summary.layers.iter().map(|l| l.bytes).sum();
-    table.row([
+    let all = [
         "all".into(),
         String::new(),
         String::new(),
         count(summary.weights),
         count(summary.nonzeros),
         percent(summary.nonzeros, summary.weights),
-        bytes(stored),
-    ]);
+    ];
+    table.row(all.into_iter().chain(stored.map(bytes)));
     table
 }
 
@@ -118,9 +131,12 @@ fn errors(report: &Report) -> Table {
         ("points", Align::Right),
     ];
     let mut table = Table::new(&columns);
-    let sets = [
+    let packed = report.packed.as_ref();
+    let sets: [(&str, Option<SplitError>); 4] = [
         ("validation", Some(report.accuracy.validation)),
+        ("validation, packed", packed.map(|p| p.validation)),
         ("test", report.accuracy.test),
+        ("test, packed", packed.and_then(|p| p.test)),
     ];
     for (name, error) in sets.into_iter().filter_map(|(n, e)| Some((n, e?))) {
         table.row([
@@ -129,6 +145,26 @@ fn errors(report: &Report) -> Table {
             format!("{:.2} %", error.dense_percent),
             format!("{:.2} %", error.sparse_percent),
             format!("{:+.2}", error.drop()),
+        ]);
+    }
+    table
+}
+
+/// Where the bits of a packed file go.
+pub fn packed(size: &PackedSize, nonzeros: usize) -> Table {
+    let mut table = Table::new(&[
+        ("packed", Align::Left),
+        ("bytes", Align::Right),
+        ("share", Align::Right),
+        ("bits per weight left", Align::Right),
+    ]);
+    let all = 8 * size.bytes;
+    for (name, bits) in size.parts().into_iter().chain([("all", all)]) {
+        table.row([
+            name.into(),
+            format!("{:.1}", bits as f64 / 8.0),
+            format!("{:.1} %", 100.0 * bits as f64 / all.max(1) as f64),
+            format!("{:.2}", bits as f64 / nonzeros.max(1) as f64),
         ]);
     }
     table

@@ -22,7 +22,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         .out
         .clone()
         .unwrap_or_else(|| format!("{}.safetensors", architecture.graph.name).into());
-    output::check_network(&out, args.run.force)?;
+    output::check_interchange(&out, args.run.force)?;
     let folder = RunFolder::find(&args.run, format!("{}.train.run", inputs::model_name(&out)))?;
     let recipe = recipe(args, folder.record.as_ref())?;
     let mut network = initialise(

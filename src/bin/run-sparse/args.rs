@@ -65,7 +65,7 @@ pub fn parse() -> Command {
 /// A network's file and how to read it.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// The network: a safetensors file, sparse or dense
+    /// The network: a safetensors file, sparse or dense, or a packed .spvd
     pub model: PathBuf,
     /// Graph of a file that has none: a preset (lenet-300-100, lenet-5) or a graph as JSON
     #[arg(long, value_name = "NAME|FILE")]

@@ -7,6 +7,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sparsevd_model::{Network, Shape};
 
+use super::packed::is_packed;
 use crate::error::CompressError;
 
 /// One weighted node.
@@ -26,8 +27,8 @@ pub struct LayerSummary {
     pub nonzeros: usize,
     /// Share of the original weights that are not zero.
     pub density: f64,
-    /// Bytes in the file, indices and bias included.
-    pub bytes: u64,
+    /// Bytes in the file, indices and bias included; `None` for a packed file, which codes all layers in one stream.
+    pub bytes: Option<u64>,
 }
 
 /// A network, counted as in the papers: weights are those of matrices and filters of the original network, biases apart.
@@ -50,8 +51,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Summarises a network whose tensors take `bytes` in a file of `file_bytes`.
-    pub fn new(network: &Network, bytes: &BTreeMap<String, u64>, file_bytes: u64) -> Self {
+    /// Summarises a network whose tensors take `bytes` in a file of `file_bytes`, as [`stored_bytes`] says.
+    pub fn new(network: &Network, bytes: Option<&BTreeMap<String, u64>>, file_bytes: u64) -> Self {
         let mut biases = [0, 0];
         let mut layers = vec![];
         for node in network.graph.weighted_nodes() {
@@ -59,11 +60,12 @@ impl Summary {
                 continue;
             };
             let original_shape = network.original_shape(name);
-            let mut stored = stored(bytes, name);
+            let mut stored = bytes.map(|bytes| stored(bytes, name));
             if let (Some(bias), Some(values)) = (node.op.bias(), network.bias(node)) {
                 biases[0] += original_shape.matrix().0;
                 biases[1] += values.iter().filter(|v| **v != 0.0).count();
-                stored += bytes.get(bias).copied().unwrap_or(0);
+                let of_bias = bytes.and_then(|b| b.get(bias)).copied();
+                stored = stored.map(|s| s + of_bias.unwrap_or(0));
             }
             let (weights, nonzeros) = (original_shape.elements(), weight.nonzeros());
             layers.push(LayerSummary {
@@ -99,20 +101,23 @@ fn stored(bytes: &BTreeMap<String, u64>, weight: &str) -> u64 {
         .sum()
 }
 
-/// Bytes of every tensor of a safetensors file by its name there, and the size of the file.
+/// Bytes of every tensor of a safetensors file by its name there, `None` for a packed file; and the size of the file.
 ///
 /// # Errors
-/// A file that cannot be read, or is no safetensors file.
-pub fn stored_bytes(path: &Path) -> Result<(BTreeMap<String, u64>, u64), CompressError> {
+/// A file that cannot be read, or is neither.
+pub fn stored_bytes(path: &Path) -> Result<(Option<BTreeMap<String, u64>>, u64), CompressError> {
     let fail = |what: String| CompressError::Report {
         path: path.into(),
         what,
     };
     let bytes = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
+    if is_packed(&bytes) {
+        return Ok((None, bytes.len() as u64));
+    }
     let file = SafeTensors::deserialize(&bytes).map_err(|e| fail(e.to_string()))?;
     let tensors = file
         .iter()
         .map(|(name, view)| (name.to_owned(), view.data().len() as u64))
         .collect();
-    Ok((tensors, bytes.len() as u64))
+    Ok((Some(tensors), bytes.len() as u64))
 }

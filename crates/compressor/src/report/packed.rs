@@ -1,0 +1,111 @@
+//! The packed form of a network: where its bits go.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sparsevd_format::{PackOptions, inspect_encodings, pack, packed_breakdown};
+use sparsevd_model::Network;
+
+use super::{Encoding, SplitError};
+use crate::error::CompressError;
+
+/// First bytes of a packed file, as `docs/format.md` has them.
+const MAGIC: &[u8] = b"SPVD";
+
+/// Label of the packed form among other encodings.
+const ENCODING: &str = "packed, .spvd file";
+
+/// Bits of a packed file, by what they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedSize {
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// Magic, version, checksum, graph, names, shapes and steps.
+    pub header_bits: u64,
+    /// How many non-zeros each unit has.
+    pub liveness_bits: u64,
+    /// Where they are.
+    pub positions_bits: u64,
+    /// Signs and magnitudes.
+    pub values_bits: u64,
+    /// Biases.
+    pub biases_bits: u64,
+}
+
+impl PackedSize {
+    /// Takes the bytes of a packed file apart.
+    ///
+    /// # Errors
+    /// Bytes that are no packed file.
+    pub fn of(bytes: &[u8]) -> Result<Self, CompressError> {
+        let spent = packed_breakdown(bytes)?;
+        Ok(Self {
+            bytes: bytes.len() as u64,
+            header_bits: spent.header,
+            liveness_bits: spent.liveness,
+            positions_bits: spent.positions,
+            values_bits: spent.values,
+            biases_bits: spent.biases,
+        })
+    }
+
+    /// The parts with a name for people, in the order of the file.
+    pub fn parts(&self) -> [(&'static str, u64); 5] {
+        [
+            ("header and graph", self.header_bits),
+            ("non-zeros per unit", self.liveness_bits),
+            ("positions", self.positions_bits),
+            ("values", self.values_bits),
+            ("biases", self.biases_bits),
+        ]
+    }
+}
+
+/// A packed file that was written beside the sparse network, and what the runtime makes of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PackedResult {
+    /// The file.
+    pub output: PathBuf,
+    /// Where its bits go.
+    #[serde(flatten)]
+    pub size: PackedSize,
+    /// Errors on the validation images.
+    pub validation: SplitError,
+    /// Errors on the test images, where the data set has any.
+    pub test: Option<SplitError>,
+}
+
+/// Whether these are the bytes of a packed file.
+pub(super) fn is_packed(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
+/// Takes a file apart, or gives `None` where it is not packed.
+///
+/// # Errors
+/// A file that cannot be read, or is a broken packed file.
+pub fn packed_size(path: &Path) -> Result<Option<PackedSize>, CompressError> {
+    let bytes = std::fs::read(path).map_err(|e| CompressError::Report {
+        path: path.into(),
+        what: e.to_string(),
+    })?;
+    is_packed(&bytes)
+        .then(|| PackedSize::of(&bytes))
+        .transpose()
+}
+
+/// Bytes of a network in every encoding that it can be written in, the dense one first; packed only where it is on grids.
+///
+/// `packed` is the size of its packed file where there is one already.
+pub fn encodings(network: &Network, packed: Option<u64>) -> Vec<Encoding> {
+    let packed = packed.or_else(|| {
+        let bytes = pack(network, &PackOptions::default()).ok()?;
+        Some(bytes.len() as u64)
+    });
+    let packed = packed.map(|bytes| (ENCODING.to_owned(), bytes));
+    inspect_encodings(network)
+        .into_iter()
+        .chain(packed)
+        .map(|(encoding, bytes)| Encoding { encoding, bytes })
+        .collect()
+}
