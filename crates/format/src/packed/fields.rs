@@ -1,9 +1,17 @@
 //! The small parts of a header (flags, numbers, texts), coded with models that learn as they go.
 
-use super::adaptive::{Family, Number};
+use super::adaptive::{Family, Look, Number, ONE};
 use super::flaw::Flaw;
 use super::logistic::UNIT;
 use super::range::Coder;
+
+fn look(contexts: usize, strength: u32) -> Look {
+    Look {
+        contexts,
+        weight: ONE,
+        strength,
+    }
+}
 
 /// Longest text in bytes.
 const LONGEST_TEXT: usize = 4096;
@@ -45,7 +53,6 @@ pub(super) enum Field {
     Exponent,
     Significand,
     Channels,
-    Words,
     Count,
 }
 
@@ -54,16 +61,17 @@ pub(super) struct Fields {
     flags: Family<1>,
     numbers: Number,
     /// Bits of characters after the one and the two before them.
-    characters: Family<2>,
+    /// Made when there is a text: presets have none.
+    characters: Option<Family<2>>,
 }
 
 impl Fields {
     pub fn new() -> Self {
-        let one = super::adaptive::ONE;
+        let fields = Field::Count as usize;
         Self {
-            flags: Family::new(Field::Count as usize, [one], [one as u32], 0),
-            numbers: Number::new(Field::Count as usize, 0),
-            characters: Family::new((1 << 16) + (1 << 18), [one; 2], [one as u32 / 2; 2], 0),
+            flags: Family::new([look(fields, ONE)], 0),
+            numbers: Number::new(fields),
+            characters: None,
         }
     }
 
@@ -103,6 +111,9 @@ impl Fields {
             .len()
             .checked_sub(skipped)
             .ok_or_else(|| Flaw::damaged("name"))?;
+        let characters = (self.characters).get_or_insert_with(|| {
+            Family::new([look(1 << 16, ONE / 2), look(1 << 18, ONE / 2)], 0)
+        });
         let mut bytes = like[..common].to_vec();
         loop {
             let next = if C::READS {
@@ -122,10 +133,8 @@ impl Fields {
                     6 => UNIT,
                     _ => 0,
                 };
-                let contexts = [last << 8 | node, (1 << 16) + (pair << 8 | node)];
-                let bit = self
-                    .characters
-                    .code(coder, next >> i & 1 != 0, base, contexts);
+                let contexts = [last << 8 | node, pair << 8 | node];
+                let bit = characters.code(coder, next >> i & 1 != 0, base, contexts);
                 node = node << 1 | usize::from(bit);
             }
             match (node & 255) as u8 {

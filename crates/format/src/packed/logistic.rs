@@ -74,11 +74,10 @@ pub(super) fn ln(x: u32) -> i32 {
     i32::from(LN[(index - 2048) as usize]) + ((shift * LN_2 as i32 + (1 << 15)) >> 16)
 }
 
-/// exp(x) * 65,536 for x in 1/256, within 2^-16 and 2^15 of them.
-pub(super) fn exp(x: i32) -> u32 {
-    // The odds of log-odds x.
-    let p = u64::from(squash(x));
-    ((p << 16) / (65_536 - p).max(1)).min(u64::from(u32::MAX >> 1)) as u32
+/// ln(x) of a wider number; bits below the highest 32 do not count.
+pub(super) fn ln_wide(x: u64) -> i32 {
+    let shift = (32 - x.leading_zeros() as i32).max(0);
+    ln((x >> shift) as u32) + ((shift * LN_2 as i32 + (1 << 15)) >> 16)
 }
 
 #[cfg(test)]

@@ -5,16 +5,17 @@
 
 mod adaptive;
 mod crc;
+mod factors;
 mod fields;
 mod flaw;
 mod graph;
 mod logistic;
 mod matrix;
+mod neighbours;
 mod order;
 mod range;
 mod skeleton;
 mod small;
-mod tune;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -166,7 +167,10 @@ pub(crate) fn unpack_named(
     bytes: &[u8],
     limits: &Limits,
 ) -> Result<LoadedNetwork, FormatError> {
-    let (network, _) = unpack_inner(bytes, limits).map_err(|e| e.at(path))?;
+    let network = match content(bytes).map_err(|e| e.at(path))? {
+        Content::Small(rest) => small::decode(rest, limits),
+    }
+    .map_err(|e| e.at(path))?;
     Ok(LoadedNetwork {
         network,
         notes: Vec::new(),
@@ -179,11 +183,14 @@ pub(crate) fn unpack_named(
 /// # Errors
 /// As [`unpack`].
 pub fn packed_breakdown(bytes: &[u8]) -> Result<PackedBreakdown, FormatError> {
-    let inner = || {
-        let (_, spent) = unpack_inner(bytes, &Limits::default())?;
-        Ok(spent)
+    let limits = Limits::default();
+    let breakdown = || match content(bytes)? {
+        Content::Small(rest) => small::breakdown(rest, &limits),
     };
-    inner().map_err(|e: Flaw| e.at(Path::new("(memory)")))
+    let mut spent = breakdown().map_err(|e: Flaw| e.at(Path::new("(memory)")))?;
+    let known = spent.liveness + spent.positions + spent.values + spent.biases;
+    spent.header = (8 * bytes.len() as u64).saturating_sub(known);
+    Ok(spent)
 }
 
 fn pack_inner(network: &Network, options: &PackOptions) -> Result<Vec<u8>, Flaw> {
@@ -197,28 +204,27 @@ fn pack_inner(network: &Network, options: &PackOptions) -> Result<Vec<u8>, Flaw>
     Ok(bytes)
 }
 
-fn unpack_inner(bytes: &[u8], limits: &Limits) -> Result<(Network, PackedBreakdown), Flaw> {
-    let Some((magic, rest)) = bytes.split_first_chunk::<4>() else {
+/// What follows the magic, by profile.
+enum Content<'a> {
+    Small(&'a [u8]),
+}
+
+fn content(bytes: &[u8]) -> Result<Content<'_>, Flaw> {
+    let Some((&[m0, m1, m2, m3, kind], rest)) = bytes.split_first_chunk::<5>() else {
         return Err(Flaw::part(
             "packed file",
             "at least 5 bytes",
             bytes.len().to_string(),
         ));
     };
-    if magic != MAGIC {
+    let magic = [m0, m1, m2, m3];
+    if magic != *MAGIC {
         return Err(Flaw::part(
             "magic",
             format!("{MAGIC:?}"),
             format!("{magic:?}"),
         ));
     }
-    let Some((&kind, rest)) = rest.split_first() else {
-        return Err(Flaw::part(
-            "packed file",
-            "at least 5 bytes",
-            bytes.len().to_string(),
-        ));
-    };
     if kind >> 4 != VERSION {
         return Err(Flaw::part(
             "version",
@@ -226,14 +232,10 @@ fn unpack_inner(bytes: &[u8], limits: &Limits) -> Result<(Network, PackedBreakdo
             (kind >> 4).to_string(),
         ));
     }
-    let (network, mut spent) = match kind & 15 {
-        1 => small::decode(rest, limits)?,
-        other => return Err(Flaw::part("profile", "1", other.to_string())),
-    };
-    let all = 8 * bytes.len() as u64;
-    let known = spent.liveness + spent.positions + spent.values + spent.biases;
-    spent.header = all.saturating_sub(known);
-    Ok((network, spent))
+    match kind & 15 {
+        1 => Ok(Content::Small(rest)),
+        other => Err(Flaw::part("profile", "1", other.to_string())),
+    }
 }
 
 /// Checks what a packed file can say.

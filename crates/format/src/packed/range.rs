@@ -206,17 +206,6 @@ impl<C: Coder> Coder for Meter<C> {
     }
 }
 
-/// A coder that only counts.
-pub(super) struct Nowhere;
-
-impl Coder for Nowhere {
-    const READS: bool = false;
-
-    fn bit(&mut self, bit: bool, _: u32) -> bool {
-        bit
-    }
-}
-
 /// -log2(p / 65,536) in 1/65,536 bits.
 fn cost(p: u32) -> u64 {
     ((16.0 - f64::from(p).log2()) * 65_536.0) as u64

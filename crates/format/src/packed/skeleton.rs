@@ -33,8 +33,6 @@ pub(super) struct Columns {
     pub units: usize,
     /// Height and width of the grid.
     pub grid: [usize; 2],
-    /// The weight whose rows are the input units, where there is one.
-    pub feeds: Option<usize>,
 }
 
 /// Codes what is known of the tensors; a reader passes `None`. Weights and biases come in the order of the nodes.
@@ -164,25 +162,6 @@ pub(super) fn skeleton<C: Coder>(
             });
         }
     }
-    // The order of `weights` is that of the weights among the tensors: give the feeds their places.
-    let places: HashMap<&str, usize> = tensors
-        .iter()
-        .enumerate()
-        .map(|(i, t)| (t.name.as_str(), i))
-        .collect();
-    let feeds: Vec<Option<usize>> = tensors
-        .iter()
-        .map(|t| {
-            places
-                .get(*weights.get(t.columns.as_ref()?.feeds?)?)
-                .copied()
-        })
-        .collect();
-    for (tensor, feeds) in tensors.iter_mut().zip(feeds) {
-        if let Some(columns) = &mut tensor.columns {
-            columns.feeds = feeds;
-        }
-    }
     Ok(tensors)
 }
 
@@ -265,8 +244,6 @@ struct Value {
     shape: Shape,
     /// Channels, height and width before flattening.
     map: Option<[usize; 3]>,
-    /// The weight whose rows are its channels, by its place among the weights.
-    producer: Option<usize>,
 }
 
 type Shapes = BTreeMap<String, (Shape, Option<Columns>)>;
@@ -283,14 +260,9 @@ fn propagate(graph: &Graph, rows: &HashMap<&str, usize>, limits: &Limits) -> Res
         let value = Value {
             shape: input.shape.clone(),
             map: map(&input.shape),
-            producer: None,
         };
         values.insert(&input.name, value);
     }
-    let order: HashMap<&str, usize> = unique(graph.nodes.iter().filter_map(|n| n.op.weight()))
-        .into_iter()
-        .zip(0..)
-        .collect();
     for node in &graph.nodes {
         let inputs: Vec<&Value> = node
             .inputs
@@ -340,26 +312,12 @@ fn propagate(graph: &Graph, rows: &HashMap<&str, usize>, limits: &Limits) -> Res
             }
             shapes.insert(name.to_owned(), (shape, columns));
         }
-        let producer = match &node.op {
-            Op::Linear { weight, .. } | Op::Conv { weight, .. } => {
-                order.get(weight.as_str()).copied()
-            }
-            Op::Add => None,
-            _ => x.producer,
-        };
         let map = if matches!(node.op, Op::Flatten) {
             x.map
         } else {
             map(&out)
         };
-        values.insert(
-            &node.name,
-            Value {
-                shape: out,
-                map,
-                producer,
-            },
-        );
+        values.insert(&node.name, Value { shape: out, map });
     }
     Ok(shapes)
 }
@@ -377,7 +335,6 @@ fn weight_of(node: &Node, x: &Value, rows: &HashMap<&str, usize>) -> (Shape, Opt
             let columns = Columns {
                 units,
                 grid: [height, width],
-                feeds: x.producer,
             };
             (Shape::from([of(weight), inn]), Some(columns))
         }
@@ -390,11 +347,9 @@ fn weight_of(node: &Node, x: &Value, rows: &HashMap<&str, usize>) -> (Shape, Opt
             let channels = x.shape.dims().first().copied().unwrap_or(0);
             let units = channels.checked_div(*groups).unwrap_or(0);
             let [height, width] = window.kernel_shape;
-            let feeds = x.producer.filter(|_| *groups == 1);
             let columns = Columns {
                 units,
                 grid: [height, width],
-                feeds,
             };
             (
                 Shape::from([of(weight), units, height, width]),

@@ -1,12 +1,12 @@
 //! The small profile: one stream of decisions with mixed contexts.
 
-use sparsevd_model::Network;
+use sparsevd_model::{Graph, Network};
 
 use super::crc::Crc;
 use super::fields::{Field, Fields};
 use super::flaw::Flaw;
 use super::graph::graph;
-use super::matrix::{Levels, Models};
+use super::matrix::{Models, Spent};
 use super::range::{Coder, Decoder, Encoder, Meter};
 use super::skeleton::{Tensor, skeleton};
 use super::{Integers, Limits, PackedBreakdown, assemble, integers};
@@ -25,49 +25,38 @@ pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), Flaw>
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(Network, PackedBreakdown), Flaw> {
-    let Some((checksum, stream)) = bytes.split_first_chunk::<2>() else {
-        return Err(Flaw::part("checksum", "2 bytes", bytes.len().to_string()));
-    };
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, Flaw> {
+    let (checksum, stream) = split(bytes)?;
+    let mut coder = Checked::new(Decoder::new(stream));
+    let (graph, tensors, integers, _) = body(&mut coder, None, limits)?;
+    coder.check(checksum)?;
+    assemble(graph, tensors, integers)
+}
+
+/// Where the bits of what [`encode`] wrote go; the header is what is not of the rest.
+pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown, Flaw> {
+    let (checksum, stream) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
-    let (graph, tensors, levels, spent) = body(&mut coder, None, limits)?;
-    let coder = coder.into_inner();
-    if coder.inner.exhausted() || coder.inner.left() > 0 {
-        return Err(Flaw::part(
-            "stream",
-            "its end where the last bias ends",
-            if coder.inner.exhausted() {
-                "an end before it".into()
-            } else {
-                format!("{} bytes more", coder.inner.left())
-            },
-        ));
-    }
-    let (expected, got) = (u16::from_le_bytes(*checksum), coder.checksum());
-    if expected != got {
-        return Err(Flaw::part(
-            "checksum of the decoded data",
-            format!("{expected:#06x}"),
-            format!("{got:#06x}"),
-        ));
-    }
+    let (_, _, _, spent) = body(&mut coder, None, limits)?;
+    coder.into_inner().check(checksum)?;
     let bits = |fixed: u64| (fixed + (1 << 15)) >> 16;
-    let spent = PackedBreakdown {
+    Ok(PackedBreakdown {
         header: 0,
-        liveness: bits(spent.liveness),
+        liveness: bits(spent.counts),
         positions: bits(spent.positions),
         values: bits(spent.values),
         biases: bits(spent.biases),
-    };
-    Ok((assemble(graph, tensors, levels)?, spent))
+    })
 }
 
-type Body = (
-    sparsevd_model::Graph,
-    Vec<Tensor>,
-    Vec<Integers>,
-    super::matrix::Spent,
-);
+fn split(bytes: &[u8]) -> Result<(u16, &[u8]), Flaw> {
+    let (checksum, stream) = bytes
+        .split_first_chunk::<2>()
+        .ok_or_else(|| Flaw::part("checksum", "2 bytes", bytes.len().to_string()))?;
+    Ok((u16::from_le_bytes(*checksum), stream))
+}
+
+type Body = (Graph, Vec<Tensor>, Vec<Integers>, Spent);
 
 /// Everything in the stream; a reader passes `None`.
 fn body<C: Coder>(coder: &mut C, have: Option<&Network>, limits: &Limits) -> Result<Body, Flaw> {
@@ -77,90 +66,51 @@ fn body<C: Coder>(coder: &mut C, have: Option<&Network>, limits: &Limits) -> Res
     check_sizes(&tensors, limits)?;
     let mut models = Models::new();
     let mut done: Vec<Option<Integers>> = vec![None; tensors.len()];
-    // Non-zeros in each row of the weights so far: they tell how much the next weight reads a unit.
-    let mut counts: Vec<Vec<u32>> = vec![Vec::new(); tensors.len()];
+    let have: Option<Vec<Integers>> = have
+        .map(|network| tensors.iter().map(|t| integers(network, t)).collect())
+        .transpose()?;
+    let have_weight = |i: usize| match have.as_ref().map(|h| &h[i]) {
+        Some(Integers::Weight(levels)) => Some(levels),
+        _ => None,
+    };
+    let have_bias = |i: usize| match have.as_ref().map(|h| &h[i]) {
+        Some(Integers::Bias(levels)) => Some(levels.as_slice()),
+        _ => None,
+    };
     let mut nonzeros = 0;
     for (i, tensor) in tensors.iter().enumerate() {
         let Some(columns) = &tensor.columns else {
+            // Mostly done with its weight.
             if done[i].is_none() {
-                // A bias that belongs to no weight of its own.
-                done[i] = Some(Integers::Bias(bias(
-                    coder,
-                    &mut models,
-                    have,
-                    &tensors,
-                    i,
-                    None,
-                )?));
+                let alone = vec![0; tensor.shape.elements()];
+                let bias = models.biases(coder, have_bias(i), &alone, false)?;
+                done[i] = Some(Integers::Bias(bias));
             }
             continue;
         };
         let (rows, cols) = tensor.shape.matrix();
-        let levels: Option<Levels> = match have {
-            None => None,
-            Some(network) => match integers(network, tensor)? {
-                Integers::Weight(levels) => Some(levels),
-                Integers::Bias(_) => None,
-            },
-        };
-        let have_counts: Option<Vec<u32>> = levels
-            .as_ref()
-            .map(|l| l.starts.windows(2).map(|w| w[1] - w[0]).collect());
-        let have_biases = match (have, tensor.bias) {
-            (Some(network), Some(b)) => match integers(network, &tensors[b])? {
-                Integers::Bias(levels) => Some(levels),
-                Integers::Weight(_) => None,
-            },
-            _ => None,
-        };
-        let falls = have_counts.as_ref().is_some_and(|c| {
-            let b = |r: usize| have_biases.as_ref().map_or(0, |b| b[r]);
-            (1..c.len()).all(|r| c[r - 1] > c[r] || c[r - 1] == c[r] && b(r - 1) >= b(r))
+        let counts: Option<Vec<u32>> =
+            have_weight(i).map(|l| l.starts.windows(2).map(|w| w[1] - w[0]).collect());
+        let falls = counts.as_ref().is_some_and(|c| {
+            let bias = |r: usize| tensor.bias.and_then(have_bias).map_or(0, |b| b[r]);
+            (1..c.len()).all(|r| c[r - 1] > c[r] || c[r - 1] == c[r] && bias(r - 1) >= bias(r))
         });
-        let before = coder.spent();
         let sorted = fields.flag(coder, falls, Field::Sorted);
-        let row_counts = models.row_counts(coder, have_counts.as_deref(), rows, cols, sorted)?;
-        models.spent.liveness += coder.spent() - before;
-        nonzeros += row_counts.iter().map(|&c| c as usize).sum::<usize>();
+        let counts = models.row_counts(coder, counts.as_deref(), [rows, cols], sorted)?;
+        nonzeros += counts.iter().map(|&c| c as usize).sum::<usize>();
         if nonzeros > limits.nonzeros {
             return Err(Flaw::limit("non-zeros", limits.nonzeros, nonzeros));
         }
-        counts[i] = row_counts;
-        let feeds = columns
-            .feeds
-            .map(|f| counts[f].as_slice())
-            .filter(|c| c.len() == columns.units);
-        let got = models.matrix(coder, levels.as_ref(), &counts[i], columns, feeds, i)?;
-        done[i] = Some(Integers::Weight(got));
+        let levels = models.matrix(coder, have_weight(i), &counts, columns, i)?;
+        done[i] = Some(Integers::Weight(levels));
         if let Some(b) = tensor.bias {
-            let levels = models.biases(coder, have_biases.as_deref(), &counts[i], sorted)?;
-            done[b] = Some(Integers::Bias(levels));
+            let bias = models.biases(coder, have_bias(b), &counts, sorted)?;
+            done[b] = Some(Integers::Bias(bias));
         }
     }
-    let integers = done
-        .into_iter()
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| Flaw::damaged("tensors"))?;
+    let integers: Option<Vec<Integers>> = done.into_iter().collect();
+    let integers = integers.ok_or_else(|| Flaw::damaged("tensors"))?;
     Ok((graph, tensors, integers, models.spent))
-}
-
-fn bias<C: Coder>(
-    coder: &mut C,
-    models: &mut Models,
-    have: Option<&Network>,
-    tensors: &[Tensor],
-    i: usize,
-    counts: Option<&[u32]>,
-) -> Result<Vec<i32>, Flaw> {
-    let levels = match have {
-        None => None,
-        Some(network) => match integers(network, &tensors[i])? {
-            Integers::Bias(levels) => Some(levels),
-            Integers::Weight(_) => None,
-        },
-    };
-    let zeros = vec![0; tensors[i].shape.elements()];
-    models.biases(coder, levels.as_deref(), counts.unwrap_or(&zeros), false)
 }
 
 /// Bounds memory and time before any of it is spent.
@@ -211,6 +161,34 @@ impl<C: Coder> Checked<C> {
         let mut crc = self.crc.clone();
         crc.push(self.byte as u8);
         crc.value() as u16
+    }
+}
+
+impl Checked<Decoder<'_>> {
+    /// Checks the end of the stream and the checksum.
+    fn check(&self, expected: u16) -> Result<(), Flaw> {
+        let end = |got: String| {
+            Err(Flaw::part(
+                "stream",
+                "its end right after the last tensor",
+                got,
+            ))
+        };
+        if self.inner.exhausted() {
+            return end("an end before that".into());
+        }
+        if self.inner.left() > 0 {
+            return end(format!("{} bytes more", self.inner.left()));
+        }
+        let got = self.checksum();
+        if got != expected {
+            return Err(Flaw::part(
+                "checksum of the decoded data",
+                format!("{expected:#06x}"),
+                format!("{got:#06x}"),
+            ));
+        }
+        Ok(())
     }
 }
 
