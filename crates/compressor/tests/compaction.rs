@@ -1,4 +1,5 @@
 //! Compaction and export give the same outputs as the network they began with.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! Gradients of the engine against central differences, in f64, through the very code that trains in f32.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 
@@ -177,8 +178,8 @@ impl Case {
                     });
                 }
             }
-            for i in 0..layers[l].bias.len() {
-                probe(&format!("bias[{i}]"), bias_gradients[l][i], &|layer, d| {
+            for (i, &gradient) in bias_gradients[l].iter().enumerate() {
+                probe(&format!("bias[{i}]"), gradient, &|layer, d| {
                     layer.bias[i] += d
                 });
             }

@@ -1,4 +1,5 @@
 //! What the theory of Sparse VD says must happen, on toy problems.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::atomic::AtomicBool;
 

@@ -1,4 +1,5 @@
 //! Runs of the trainer: the same bytes on any number of threads and after an interruption.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! What tests and benchmarks measure against: naive [`reference`] kernels, generators of inputs ([`arbitrary`]) and tolerances ([`close`]).
+//! What tests and benchmarks measure against: naive [`mod@reference`] kernels, generators of inputs ([`arbitrary`]) and tolerances ([`close`]).
 #![forbid(unsafe_code)]
 
 pub mod arbitrary;

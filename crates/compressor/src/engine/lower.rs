@@ -89,13 +89,13 @@ pub(crate) fn lower<T: Real>(graph: &Graph, layers: &[Layer<T>]) -> Result<Progr
             graph.outputs.len(),
         ));
     };
-    let size = match input.shape.dims() {
-        &[n] => MapSize {
+    let size = match *input.shape.dims() {
+        [n] => MapSize {
             height: 1,
             width: 1,
             channels: n,
         },
-        &[c, h, w] => MapSize {
+        [c, h, w] => MapSize {
             height: h,
             width: w,
             channels: c,

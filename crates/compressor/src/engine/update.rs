@@ -65,7 +65,7 @@ impl<T: Real> Engine<T> {
                     tasks.push(Box::new(move || {
                         adam(isa, rule, rate, theta, gradient, m, v);
                         for (t, &mask) in theta.iter_mut().zip(mask) {
-                            *t = *t * mask;
+                            *t *= mask;
                         }
                     }));
                 }

@@ -68,6 +68,7 @@ impl<T: Real> Linear<'_, T> {
 
     /// Adds to the gradients of the input (where wanted) and of the bias; leaves those of `y` in `saved`, from which
     /// [`Self::weight_gradient`] makes the weights'.
+    #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
     pub fn backward(
         &self,
         pass: &Pass<'_>,

@@ -54,6 +54,10 @@ multiversion! {
 }
 
 #[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "lanes run innermost over several arrays, as vectors do"
+)]
 fn normals_body<T: Real>(key: NoiseKey, out: &mut [T]) {
     let k = [key.seed as u32, (key.seed >> 32) as u32];
     for (block, out) in out.chunks_mut(BLOCK).enumerate() {

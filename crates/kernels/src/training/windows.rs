@@ -102,6 +102,7 @@ fn max_pool_body<T: Real>(
 
 /// The maximum over the taps of `W` channels from `c` on.
 #[allow(clippy::too_many_arguments, reason = "the inside of one loop")]
+#[allow(clippy::eq_op, reason = "only NaN differs from itself")]
 #[inline(always)]
 fn max_of_channels<T: Real, const W: usize>(
     x: &[T],
