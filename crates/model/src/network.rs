@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelError, Op, Preprocessing, Shape, Weights, shape};
+use crate::{Dense, ModelError, Op, Preprocessing, Shape, Weights, shape};
 
 /// A named input of a graph with its shape per sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -239,6 +239,30 @@ impl Network {
         crate::quantised::grid(weights.values(), step).map_err(|e| e.for_tensor(tensor))
     }
 
+    /// The same network in the shapes it had before dead units left: weights are dense, and what left is back as zeros.
+    ///
+    /// Outputs are the same. This is what the network costs where zeros are not made use of.
+    ///
+    /// # Errors
+    /// Original shapes that are smaller than what is left, or that do not fit the graph.
+    pub fn in_original_shapes(&self) -> Result<Self, ModelError> {
+        let mut padded = self.to_dense();
+        for node in self.graph.weighted_nodes() {
+            let Some(weight) = node.op.weight() else {
+                continue;
+            };
+            let shape = self.original_shape(weight);
+            let out = shape.dims().first().copied().unwrap_or(1);
+            pad(&mut padded.tensors, weight, shape)?;
+            if let Some(bias) = node.op.bias() {
+                pad(&mut padded.tensors, bias, Shape::from([out]))?;
+            }
+        }
+        padded.original_shapes.clear();
+        padded.shapes()?;
+        Ok(padded)
+    }
+
     /// The same network with every weight dense.
     #[must_use]
     pub fn to_dense(&self) -> Self {
@@ -247,5 +271,80 @@ impl Network {
             *tensor = Weights::Dense(tensor.to_dense());
         }
         dense
+    }
+}
+
+/// Puts zeros behind the elements of a tensor in each dimension until it has `shape`.
+fn pad(
+    tensors: &mut BTreeMap<String, Weights>,
+    name: &str,
+    shape: Shape,
+) -> Result<(), ModelError> {
+    let Some(tensor) = tensors.get_mut(name) else {
+        return Ok(());
+    };
+    let small = tensor.to_dense();
+    let fits = small.shape.dims().len() == shape.dims().len()
+        && small
+            .shape
+            .dims()
+            .iter()
+            .zip(shape.dims())
+            .all(|(s, o)| s <= o);
+    if !fits {
+        return Err(ModelError::TensorShape {
+            tensor: name.into(),
+            expected: shape,
+            got: small.shape,
+        });
+    }
+    let mut large = Dense::zeros(shape);
+    for (i, &v) in small.values.iter().enumerate() {
+        let (mut rest, mut at, mut stride) = (i, 0, 1);
+        for (&s, &o) in small.shape.dims().iter().zip(large.shape.dims()).rev() {
+            at += rest % s * stride;
+            rest /= s;
+            stride *= o;
+        }
+        large.values[at] = v;
+    }
+    *tensor = Weights::Dense(large);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presets;
+
+    #[test]
+    fn what_left_comes_back_as_zeros() {
+        let (graph, shapes) = presets::mlp("small", Shape::from([3]), &[2, 2]);
+        let tensor = |(name, shape): &(String, Shape)| {
+            let values = (1..=shape.elements()).map(|i| i as f32).collect();
+            (
+                name.clone(),
+                Weights::Dense(Dense::new(shape.clone(), values)),
+            )
+        };
+        let mut network = Network::new(graph, shapes.iter().map(tensor).collect()).unwrap();
+        network
+            .original_shapes
+            .insert("fc1.weight".into(), Shape::from([4, 3]));
+        network
+            .original_shapes
+            .insert("fc2.weight".into(), Shape::from([2, 4]));
+        let padded = network.in_original_shapes().unwrap();
+        let values = |name: &str| padded.tensors[name].values().to_vec();
+        assert_eq!(
+            values("fc1.weight"),
+            [1., 2., 3., 4., 5., 6., 0., 0., 0., 0., 0., 0.]
+        );
+        assert_eq!(values("fc1.bias"), [1., 2., 0., 0.]);
+        assert_eq!(values("fc2.weight"), [1., 2., 0., 0., 3., 4., 0., 0.]);
+        network
+            .original_shapes
+            .insert("fc2.weight".into(), Shape::from([2, 1]));
+        assert!(network.in_original_shapes().is_err());
     }
 }

@@ -98,6 +98,15 @@ pub enum Weights {
     Dense,
 }
 
+/// What a dense plan computes where units have left the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DenseShapes {
+    /// All units of the original network, as a dense engine ran it
+    Original,
+    /// Only the units that are left, which a dense engine could run too
+    Left,
+}
+
 impl From<Weights> for WeightMode {
     fn from(weights: Weights) -> Self {
         match weights {
@@ -177,7 +186,8 @@ pub enum Split {
 Example:
   run-sparse bench models/lenet-300-100/sparse.safetensors --against dense -b 1,64
 
-Both plans are run by turns in one process. A latency is one whole run, input to output, clock excluded. The FMA peak of the
+Both plans are run by turns in one process. Where dead units have left the network, the dense plan has them back: it is what the
+network cost before. `--dense-shapes left` measures a dense plan of the units that are left, the harder opponent. A latency is one whole run, input to output, clock excluded. The FMA peak of the
 core is measured before and after; where the two differ by more than 2 %, the machine was disturbed: run it again.
 Peak RSS is that of a process which loads the file, plans it and runs it, and does nothing else.")]
 pub struct BenchArgs {
@@ -186,6 +196,9 @@ pub struct BenchArgs {
     /// Also measure this plan of the same network
     #[arg(long, value_enum, value_name = "PLAN")]
     pub against: Option<Weights>,
+    /// Shapes of the dense plan: those of the network before dead units left, or those of what is left
+    #[arg(long, value_enum, default_value_t = DenseShapes::Original, value_name = "SHAPES")]
+    pub dense_shapes: DenseShapes,
     /// Samples per run, one or more numbers
     #[arg(
         long,
@@ -276,6 +289,8 @@ pub struct PeakRssArgs {
     pub model: ModelArgs,
     #[arg(long, value_enum)]
     pub weights: Weights,
+    #[arg(long, value_enum)]
+    pub dense_shapes: DenseShapes,
     #[arg(long)]
     pub batch: usize,
     #[arg(long)]

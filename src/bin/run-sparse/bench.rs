@@ -12,7 +12,7 @@ use sparsevd_model::Network;
 use sparsevd_runtime::bench::{Measurement, measure, peak_rss_bytes};
 use sparsevd_runtime::{Session, WeightMode};
 
-use crate::args::{BenchArgs, ModelArgs, PeakRssArgs, Split};
+use crate::args::{BenchArgs, DenseShapes, PeakRssArgs, Split};
 use crate::eval::load_split;
 use crate::load::{preprocessing, session};
 use crate::{Outcome, print};
@@ -43,12 +43,15 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
         let input = samples(args.data.as_deref(), &network, batch)?;
         let sessions = plans
             .iter()
-            .map(|&weights| session(&network, weights, batch, args.threads, &input))
+            .map(|&weights| {
+                let network = shaped(&network, weights, args.dense_shapes)?;
+                session(&network, weights, batch, args.threads, &input)
+            })
             .collect::<anyhow::Result<Vec<Session>>>()?;
         let budget = Duration::from_secs_f64(args.seconds);
         let all: Vec<&Session> = sessions.iter().collect();
         for mut run in measure(&all, batch, &input, budget) {
-            run.peak_rss_bytes = child(&args.model, run.plan, batch, args.threads);
+            run.peak_rss_bytes = child(args, run.plan, batch);
             runs.push(run);
         }
         if args.model.talks() {
@@ -62,6 +65,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
             "machine": machine,
             "network": network.graph.name,
             "input": args.data.as_ref().map_or("random".into(), |d| d.display().to_string()),
+            "dense_shapes": dense_shapes(args.dense_shapes),
             "fma_peak_gflops": {"before": before, "after": after},
             "runs": to_value(&runs)?,
         }))?;
@@ -108,10 +112,14 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     for pair in runs.chunks_exact(plans.len()).filter(|p| p.len() == 2) {
         writeln!(
             text,
-            "batch {}: {} over {}: {:.1} times faster (p50), weights {:.1} times smaller",
+            "batch {}: {} over {} in {}: {:.1} times faster (p50), weights {:.1} times smaller",
             pair[0].batch,
             pair[0].plan,
             pair[1].plan,
+            match args.dense_shapes {
+                DenseShapes::Original => "the original shapes",
+                DenseShapes::Left => "the shapes that are left",
+            },
             pair[1].p50_us / pair[0].p50_us,
             pair[1].weight_bytes as f64 / pair[0].weight_bytes.max(1) as f64,
         )?;
@@ -123,8 +131,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
 /// The hidden subcommand: one plan in a process of its own.
 pub fn run_child(args: &PeakRssArgs) -> anyhow::Result<Outcome> {
     let session = {
-        let network = args.model.network()?;
-        session(&network, args.weights.into(), args.batch, args.threads, &[])?
+        let weights = args.weights.into();
+        let network = shaped(&args.model.network()?, weights, args.dense_shapes)?;
+        session(&network, weights, args.batch, args.threads, &[])?
     };
     let input = random_input(args.batch * session.plan().input_shape().elements());
     let mut output = vec![0.0; args.batch * session.plan().output_shape().elements()];
@@ -135,13 +144,30 @@ pub fn run_child(args: &PeakRssArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The network that a plan runs: a dense one in the shapes that were asked for.
+fn shaped(network: &Network, weights: WeightMode, shapes: DenseShapes) -> anyhow::Result<Network> {
+    Ok(match (weights, shapes) {
+        (WeightMode::Dense, DenseShapes::Original) => network.in_original_shapes()?,
+        _ => network.clone(),
+    })
+}
+
+fn dense_shapes(shapes: DenseShapes) -> &'static str {
+    match shapes {
+        DenseShapes::Original => "original",
+        DenseShapes::Left => "left",
+    }
+}
+
 /// Peak RSS of a plan, measured in a child; `None` where that is not possible.
-fn child(model: &ModelArgs, plan: WeightMode, batch: usize, threads: usize) -> Option<u64> {
+fn child(args: &BenchArgs, plan: WeightMode, batch: usize) -> Option<u64> {
+    let model = &args.model;
     let mut command = Command::new(std::env::current_exe().ok()?);
     command.arg("peak-rss").arg("--quiet");
     command.args(["--weights", &plan.to_string()]);
     command.args(["--batch", &batch.to_string()]);
-    command.args(["--threads", &threads.to_string()]);
+    command.args(["--threads", &args.threads.to_string()]);
+    command.args(["--dense-shapes", dense_shapes(args.dense_shapes)]);
     if let Some(network) = &model.network {
         command.arg(format!("--network={network}"));
     }
