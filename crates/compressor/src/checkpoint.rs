@@ -90,7 +90,8 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), CompressError> {
     })
 }
 
-/// FNV-1a over names, shapes and weights of the network, and the recipe but for its data path.
+/// FNV-1a over the graph with its preprocessing, names, shapes and weights of the network, and the recipe but for its data
+/// path.
 fn fingerprint(network: &Network, recipe: &crate::recipe::Recipe) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut eat = |bytes: &[u8]| {
@@ -98,6 +99,7 @@ fn fingerprint(network: &Network, recipe: &crate::recipe::Recipe) -> String {
             hash = (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
         }
     };
+    eat(serde_json::to_string(&network.graph).unwrap_or_default().as_bytes());
     for (name, tensor) in &network.tensors {
         eat(name.as_bytes());
         eat(tensor.shape().to_string().as_bytes());

@@ -38,7 +38,7 @@ pub enum CompressError {
     /// The loss became NaN or infinite, or grew beyond use.
     #[error(
         "the loss diverged ({loss}) in phase {phase}, epoch {epoch}; the last good checkpoint is {checkpoint}; \
-         try a lower learning rate (`lr`, `lr_log_sigma2`), a lower `kl_scale` or a longer `kl_warmup` in the recipe"
+         try a lower learning rate (`lr`, `lr_log_sigma2`), a lower `kl_scale` or a longer `kl_warmup` in the recipe, and begin anew"
     )]
     Diverged {
         /// The loss.
