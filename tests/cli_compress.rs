@@ -952,6 +952,13 @@ fn packed_files_are_made_and_undone_by_convert() {
     let cut = w.read("net.spvd");
     w.write("cut.spvd", &cut[..cut.len() - 3]);
     assert_eq!(w.complaint(&["inspect", "cut.spvd"], &["cut.spvd"]), None);
+    let run = w.run_sparse(&["plan", "cut.spvd"]);
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.lines().count() == 1 && stderr.contains("cut.spvd"),
+        "{stderr}"
+    );
     let named = ["inspect", "net.spvd", "--network", "lenet-5"];
     assert_eq!(w.complaint(&named, &["net.spvd", "has its own"]), None);
 }
