@@ -53,6 +53,9 @@ pub(super) enum Field {
     Exponent,
     Significand,
     Channels,
+    ChunkNonzeros,
+    Symbols,
+    SymbolLength,
     Count,
 }
 

@@ -4,16 +4,20 @@
 //! exactly. Everything that decides what a bit means is integer arithmetic, so every platform reads the same numbers.
 
 mod adaptive;
+mod checked;
+mod chunks;
 mod crc;
 mod factors;
 mod fields;
 mod flaw;
 mod graph;
+mod large;
 mod logistic;
 mod matrix;
 mod neighbours;
 mod order;
 mod range;
+mod rans;
 mod skeleton;
 mod small;
 
@@ -40,12 +44,15 @@ pub enum PackProfile {
     /// Context mixing over one stream: the smallest, for networks of up to about a million weights.
     #[default]
     Small,
+    /// Static rates in independent chunks that are read in parallel: for networks of millions of weights.
+    Large,
 }
 
 impl PackProfile {
     fn code(self) -> u8 {
         match self {
             Self::Small => 1,
+            Self::Large => 2,
         }
     }
 }
@@ -68,6 +75,14 @@ impl PackOptions {
             keep_unit_order: false,
         }
     }
+
+    /// The large profile.
+    pub const fn large() -> Self {
+        Self {
+            profile: PackProfile::Large,
+            keep_unit_order: true,
+        }
+    }
 }
 
 /// What a file may make a reader allocate and compute; more is an error.
@@ -85,6 +100,19 @@ pub struct Limits {
     pub small_cells: usize,
 }
 
+impl Limits {
+    /// What a writer may make: whatever it has.
+    fn for_writing() -> Self {
+        Self {
+            nodes: usize::MAX,
+            elements: usize::MAX,
+            dense_elements: usize::MAX,
+            nonzeros: usize::MAX,
+            small_cells: usize::MAX,
+        }
+    }
+}
+
 impl Default for Limits {
     /// Enough for networks of some 2^28 weights stored; a hostile file takes seconds and a gigabyte at most.
     fn default() -> Self {
@@ -92,7 +120,7 @@ impl Default for Limits {
             nodes: 1 << 14,
             elements: 1 << 32,
             dense_elements: 1 << 28,
-            nonzeros: 1 << 28,
+            nonzeros: 1 << 27,
             small_cells: 1 << 26,
         }
     }
@@ -169,6 +197,7 @@ pub(crate) fn unpack_named(
 ) -> Result<LoadedNetwork, FormatError> {
     let network = match content(bytes).map_err(|e| e.at(path))? {
         Content::Small(rest) => small::decode(rest, limits),
+        Content::Large(rest) => large::decode(rest, limits),
     }
     .map_err(|e| e.at(path))?;
     Ok(LoadedNetwork {
@@ -186,6 +215,7 @@ pub fn packed_breakdown(bytes: &[u8]) -> Result<PackedBreakdown, FormatError> {
     let limits = Limits::default();
     let breakdown = || match content(bytes)? {
         Content::Small(rest) => small::breakdown(rest, &limits),
+        Content::Large(rest) => large::breakdown(rest, &limits),
     };
     let mut spent = breakdown().map_err(|e: Flaw| e.at(Path::new("(memory)")))?;
     let known = spent.liveness + spent.positions + spent.values + spent.biases;
@@ -200,6 +230,7 @@ fn pack_inner(network: &Network, options: &PackOptions) -> Result<Vec<u8>, Flaw>
     match options.profile {
         PackProfile::Small if options.keep_unit_order => small::encode(network, &mut bytes)?,
         PackProfile::Small => small::encode(&order::sort_units(network)?, &mut bytes)?,
+        PackProfile::Large => large::encode(network, &mut bytes)?,
     }
     Ok(bytes)
 }
@@ -207,6 +238,7 @@ fn pack_inner(network: &Network, options: &PackOptions) -> Result<Vec<u8>, Flaw>
 /// What follows the magic, by profile.
 enum Content<'a> {
     Small(&'a [u8]),
+    Large(&'a [u8]),
 }
 
 fn content(bytes: &[u8]) -> Result<Content<'_>, Flaw> {
@@ -234,7 +266,8 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, Flaw> {
     }
     match kind & 15 {
         1 => Ok(Content::Small(rest)),
-        other => Err(Flaw::part("profile", "1", other.to_string())),
+        2 => Ok(Content::Large(rest)),
+        other => Err(Flaw::part("profile", "1 or 2", other.to_string())),
     }
 }
 

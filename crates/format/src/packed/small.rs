@@ -2,7 +2,7 @@
 
 use sparsevd_model::{Graph, Network};
 
-use super::crc::Crc;
+use super::checked::Checked;
 use super::fields::{Field, Fields};
 use super::flaw::Flaw;
 use super::graph::graph;
@@ -14,13 +14,9 @@ use super::{Integers, Limits, PackedBreakdown, assemble, integers};
 /// Appends the checksum and the stream of a network.
 pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), Flaw> {
     let mut coder = Checked::new(Encoder::new());
-    let limits = Limits {
-        nodes: usize::MAX,
-        ..Limits::default()
-    };
-    body(&mut coder, Some(network), &limits)?;
-    bytes.extend(coder.checksum().to_le_bytes());
-    bytes.extend(coder.inner.finish());
+    body(&mut coder, Some(network), &Limits::for_writing())?;
+    bytes.extend((coder.crc() as u16).to_le_bytes());
+    bytes.extend(coder.into_inner().finish());
     Ok(())
 }
 
@@ -29,7 +25,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, Flaw> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Checked::new(Decoder::new(stream));
     let (graph, tensors, integers, _) = body(&mut coder, None, limits)?;
-    coder.check(checksum)?;
+    coder.check_low(checksum)?;
     assemble(graph, tensors, integers)
 }
 
@@ -38,7 +34,7 @@ pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown
     let (checksum, stream) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
     let (_, _, _, spent) = body(&mut coder, None, limits)?;
-    coder.into_inner().check(checksum)?;
+    coder.into_inner().check_low(checksum)?;
     let bits = |fixed: u64| (fixed + (1 << 15)) >> 16;
     Ok(PackedBreakdown {
         header: 0,
@@ -138,74 +134,4 @@ fn check_sizes(tensors: &[Tensor], limits: &Limits) -> Result<(), Flaw> {
         ));
     }
     Ok(())
-}
-
-/// A coder with a CRC over the decisions, eight to a byte: whatever they mean, a reader has made the same ones.
-struct Checked<C> {
-    inner: C,
-    crc: Crc,
-    byte: u32,
-}
-
-impl<C: Coder> Checked<C> {
-    fn new(inner: C) -> Self {
-        Self {
-            inner,
-            crc: Crc::new(),
-            byte: 1,
-        }
-    }
-
-    /// The low half of the CRC-32; a last, partial byte counts with a one in front of its decisions.
-    fn checksum(&self) -> u16 {
-        let mut crc = self.crc.clone();
-        crc.push(self.byte as u8);
-        crc.value() as u16
-    }
-}
-
-impl Checked<Decoder<'_>> {
-    /// Checks the end of the stream and the checksum.
-    fn check(&self, expected: u16) -> Result<(), Flaw> {
-        let end = |got: String| {
-            Err(Flaw::part(
-                "stream",
-                "its end right after the last tensor",
-                got,
-            ))
-        };
-        if self.inner.exhausted() {
-            return end("an end before that".into());
-        }
-        if self.inner.left() > 0 {
-            return end(format!("{} bytes more", self.inner.left()));
-        }
-        let got = self.checksum();
-        if got != expected {
-            return Err(Flaw::part(
-                "checksum of the decoded data",
-                format!("{expected:#06x}"),
-                format!("{got:#06x}"),
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl<C: Coder> Coder for Checked<C> {
-    const READS: bool = C::READS;
-
-    fn bit(&mut self, bit: bool, p: u32) -> bool {
-        let bit = self.inner.bit(bit, p);
-        self.byte = self.byte << 1 | u32::from(bit);
-        if self.byte >= 256 {
-            self.crc.push(self.byte as u8);
-            self.byte = 1;
-        }
-        bit
-    }
-
-    fn exhausted(&self) -> bool {
-        self.inner.exhausted()
-    }
 }
