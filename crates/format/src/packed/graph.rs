@@ -2,26 +2,22 @@
 
 use std::collections::HashMap;
 
-use sparsevd_model::{Graph, Input, Node, Op, Preprocessing, Shape, Window, presets};
+use sparsevd_model::{Graph, Input, Network, Node, Op, Preprocessing, Shape, Window, presets};
 
 use super::Limits;
 use super::fields::{Field, Fields};
 use super::flaw::Flaw;
 use super::range::Coder;
 
-/// Codes a graph; a reader passes `None`.
+/// Codes a graph, and tells which preset it is; a reader passes no network.
 pub(super) fn graph<C: Coder>(
     coder: &mut C,
     fields: &mut Fields,
-    have: Option<&Graph>,
+    network: Option<&Network>,
     limits: &Limits,
 ) -> Result<(Graph, Option<&'static str>), Flaw> {
-    let known = |g: &Graph, name: &str| {
-        presets::by_name(name).is_some_and(|(preset, _)| {
-            (&g.inputs, &g.nodes, &g.outputs) == (&preset.inputs, &preset.nodes, &preset.outputs)
-        })
-    };
-    let preset = have.and_then(|g| presets::NAMES.iter().position(|name| known(g, name)));
+    let have = network.map(|n| &n.graph);
+    let preset = network.and_then(|n| presets::NAMES.iter().position(|name| is_preset(n, name)));
     let preset = fields.number(coder, preset.map_or(0, |p| p + 1), Field::Preset)?;
     if let Some(index) = preset.checked_sub(1) {
         let (name, mut graph) = (presets::NAMES.get(index).copied())
@@ -53,6 +49,9 @@ pub(super) fn graph<C: Coder>(
         preprocessing: preprocessing(coder, fields, have)?,
     };
     let inputs = fields.number(coder, have.map_or(0, |g| g.inputs.len()), Field::Inputs)?;
+    if inputs == 0 {
+        return Err(Flaw::part("inputs of the graph", "at least one", "none"));
+    }
     if inputs > limits.nodes {
         return Err(Flaw::limit("inputs of the graph", limits.nodes, inputs));
     }
@@ -125,7 +124,7 @@ pub(super) fn graph<C: Coder>(
         let mut from = Vec::with_capacity(count);
         for j in 0..count {
             let there = place(node.map(|n| &n.inputs[j]));
-            let back = (values.len() - 1).saturating_sub(there);
+            let back = values.len().saturating_sub(1 + there);
             let back = fields.number(coder, back, Field::Distance)?;
             let value = values.iter().rev().nth(back).ok_or_else(|| {
                 Flaw::part(
@@ -166,6 +165,19 @@ pub(super) fn graph<C: Coder>(
         graph.outputs.push(value.clone());
     }
     Ok((graph, None))
+}
+
+/// Whether a network has the graph of a preset, and weights with no more rows.
+fn is_preset(network: &Network, name: &str) -> bool {
+    let graph = &network.graph;
+    presets::by_name(name).is_some_and(|(preset, tensors)| {
+        let rows = |shape: &Shape| shape.matrix().0;
+        (&graph.inputs, &graph.nodes, &graph.outputs)
+            == (&preset.inputs, &preset.nodes, &preset.outputs)
+            && tensors.iter().all(|(name, shape)| {
+                (network.tensors.get(name)).is_some_and(|t| rows(&t.shape()) <= rows(shape))
+            })
+    })
 }
 
 fn preprocessing<C: Coder>(

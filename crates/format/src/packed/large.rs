@@ -138,7 +138,7 @@ fn header<C: Coder>(
     limits: &Limits,
 ) -> Result<Header, Flaw> {
     let mut fields = Fields::new();
-    let (graph, preset) = graph(coder, &mut fields, have.map(|n| &n.graph), limits)?;
+    let (graph, preset) = graph(coder, &mut fields, have, limits)?;
     let tensors = skeleton(coder, &mut fields, &graph, preset, have, limits)?;
     check_sizes(&tensors, limits)?;
     let mut models = Models::new();

@@ -24,6 +24,7 @@ mod small;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use sparsevd_model::quantised::is_step;
 use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Weights};
 
 use crate::{FormatError, LoadedNetwork, write_atomically};
@@ -121,7 +122,7 @@ impl Default for Limits {
             elements: 1 << 32,
             dense_elements: 1 << 28,
             nonzeros: 1 << 27,
-            small_cells: 1 << 26,
+            small_cells: 1 << 24,
         }
     }
 }
@@ -282,20 +283,27 @@ fn check(network: &Network) -> Result<(), Flaw> {
             node.op.name(),
         ));
     }
+    let Some(input) = graph.inputs.first() else {
+        return Err(Flaw::part("inputs of the graph", "at least one", "none"));
+    };
     if let Some(p) = &graph.preprocessing {
-        p.check(&graph.inputs[0].shape)?;
+        p.check(&input.shape)?;
     }
     let biases: Vec<&str> = graph.nodes.iter().filter_map(|n| n.op.bias()).collect();
     let weights: Vec<&str> = graph.nodes.iter().filter_map(|n| n.op.weight()).collect();
     for (name, tensor) in &network.tensors {
         let wrong =
             |what: &str, expected: &str, got: &str| Err(Flaw::tensor(name, what, expected, got));
-        if !network.steps.contains_key(name) {
-            return wrong(
-                "grid",
-                "a step: quantise the network before it is packed",
-                "none",
-            );
+        let Some(&step) = network.steps.get(name) else {
+            let expected = "a step: quantise the network before it is packed";
+            return wrong("grid", expected, "none");
+        };
+        if !is_step(step) {
+            return Err(ModelError::Step {
+                tensor: name.clone(),
+                got: step,
+            }
+            .into());
         }
         let is_bias = biases.contains(&name.as_str());
         if !is_bias && !weights.contains(&name.as_str()) {

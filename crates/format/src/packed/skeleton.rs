@@ -65,7 +65,6 @@ pub(super) fn skeleton<C: Coder>(
             uniform(coder, rows.unwrap_or(0), first)?
         } else {
             if rows.is_some_and(|r| r != first) {
-                // Wider than the preset or than its own original: said in full.
                 return Err(Flaw::tensor(
                     name,
                     "rows",
@@ -79,47 +78,15 @@ pub(super) fn skeleton<C: Coder>(
         before.insert(name, first);
     }
     let shapes = propagate(graph, &now, limits)?;
-    let derived = |limits: &Limits| -> Result<BTreeMap<String, Shape>, Flaw> {
-        Ok(propagate(graph, &before, limits)?
-            .into_iter()
-            .map(|(n, p)| (n, p.0))
-            .collect())
-    };
-    let original_of = |name: &str| have.map(|n| n.original_shape(name));
-    // In a file that a writer can make, propagating the original rows either works or is not asked for.
-    let all_derived = have.is_some_and(|_| {
-        derived(limits).is_ok_and(|d| {
-            shapes
-                .keys()
-                .all(|name| d.get(name) == original_of(name).as_ref())
-        })
-    });
-    let originals = if fields.flag(coder, all_derived, Field::DerivedOriginal) {
-        derived(limits)?
-    } else {
-        let mut originals = BTreeMap::new();
-        for (name, (shape, _)) in &shapes {
-            let original = original_of(name).filter(|o| o != shape);
-            let mut got = shape.clone();
-            if fields.flag(coder, original.is_some(), Field::HasOriginal) {
-                for (d, dim) in got.0.iter_mut().enumerate() {
-                    let more = original
-                        .as_ref()
-                        .map_or(0, |o| o.dims()[d].saturating_sub(*dim));
-                    *dim = dim.saturating_add(fields.number(coder, more, Field::Dimension)?);
-                }
-            }
-            originals.insert(name.clone(), got);
-        }
-        originals
-    };
+    let originals = originals(coder, fields, graph, &shapes, &before, have, limits)?;
     let mut tensors: Vec<Tensor> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     let mut exponents = [-4, -4];
     for node in graph.weighted_nodes() {
         let mut of_weight = None;
         for (kind, name) in [node.op.weight(), node.op.bias()].into_iter().enumerate() {
             let Some(name) = name else { continue };
-            if let Some(there) = tensors.iter().position(|t| t.name == name) {
+            if let Some(&there) = places.get(name) {
                 if tensors[there].columns.is_some() != (kind == 0) {
                     return Err(Flaw::tensor(name, "use", "a weight or a bias", "both"));
                 }
@@ -135,7 +102,7 @@ pub(super) fn skeleton<C: Coder>(
                 || !fields.flag(coder, matches!(tensor, Some(Weights::Csr(_))), Field::Dense);
             let step = have.and_then(|n| n.steps.get(name)).copied().unwrap_or(1.0);
             let step = code_step(coder, fields, step, &mut exponents[kind])?;
-            let original = originals.get(name).cloned().unwrap_or_default();
+            let original = originals.get(name).unwrap_or(&shape).clone();
             if original.elements() > limits.elements {
                 return Err(Flaw::tensor(
                     name,
@@ -151,6 +118,7 @@ pub(super) fn skeleton<C: Coder>(
                 tensors[weight].bias = Some(this);
             }
             let columns = (kind == 0).then_some(columns).flatten();
+            places.insert(name, tensors.len());
             tensors.push(Tensor {
                 name: name.into(),
                 shape,
@@ -163,6 +131,53 @@ pub(super) fn skeleton<C: Coder>(
         }
     }
     Ok(tensors)
+}
+
+/// Shapes of the tensors in the original network, where they differ: mostly, those of weights follow from the original
+/// rows, and biases have none.
+fn originals<C: Coder>(
+    coder: &mut C,
+    fields: &mut Fields,
+    graph: &Graph,
+    shapes: &Shapes,
+    rows: &HashMap<&str, usize>,
+    have: Option<&Network>,
+    limits: &Limits,
+) -> Result<BTreeMap<String, Shape>, Flaw> {
+    let derive = || -> Result<BTreeMap<String, Shape>, Flaw> {
+        let all = propagate(graph, rows, limits)?.into_iter();
+        Ok(all
+            .filter(|(_, (_, columns))| columns.is_some())
+            .map(|(n, p)| (n, p.0))
+            .collect())
+    };
+    let follow = have.is_some_and(|network| {
+        derive().is_ok_and(|derived| {
+            let expected = |name: &String, now| {
+                derived.get(name).unwrap_or(now) == &network.original_shape(name)
+            };
+            shapes.iter().all(|(name, (now, _))| expected(name, now))
+        })
+    });
+    if fields.flag(coder, follow, Field::DerivedOriginal) {
+        return derive();
+    }
+    let mut originals = BTreeMap::new();
+    for (name, (shape, _)) in shapes {
+        let original = have.map(|n| n.original_shape(name)).filter(|o| o != shape);
+        if !fields.flag(coder, original.is_some(), Field::HasOriginal) {
+            continue;
+        }
+        let mut got = shape.clone();
+        for (d, dim) in got.0.iter_mut().enumerate() {
+            let more = original
+                .as_ref()
+                .map_or(0, |o| o.dims()[d].saturating_sub(*dim));
+            *dim = dim.saturating_add(fields.number(coder, more, Field::Dimension)?);
+        }
+        originals.insert(name.clone(), got);
+    }
+    Ok(originals)
 }
 
 /// Names in the order of their first use.

@@ -57,7 +57,7 @@ type Body = (Graph, Vec<Tensor>, Vec<Integers>, Spent);
 /// Everything in the stream; a reader passes `None`.
 fn body<C: Coder>(coder: &mut C, have: Option<&Network>, limits: &Limits) -> Result<Body, Flaw> {
     let mut fields = Fields::new();
-    let (graph, preset) = graph(coder, &mut fields, have.map(|n| &n.graph), limits)?;
+    let (graph, preset) = graph(coder, &mut fields, have, limits)?;
     let tensors = skeleton(coder, &mut fields, &graph, preset, have, limits)?;
     check_sizes(&tensors, limits)?;
     let mut models = Models::new();
