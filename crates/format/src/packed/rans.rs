@@ -84,7 +84,7 @@ impl Encoder {
             self.words.push(self.state as u32);
             self.state >>= 32;
         }
-        self.state = (self.state / frequency << BITS) + self.state % frequency + u64::from(start);
+        self.state = ((self.state / frequency) << BITS) + self.state % frequency + u64::from(start);
     }
 
     pub fn symbol(&mut self, table: &Table, symbol: u8) {
@@ -177,7 +177,7 @@ mod tests {
             let table = Table::new(&weights);
             assert_eq!(table.symbols.len(), TOTAL as usize);
             let symbols: Vec<(bool, u8)> = (0..stream.bits() % 2000)
-                .map(|_| (stream.bits() % 5 == 0, (stream.bits() % n as u64) as u8))
+                .map(|_| (stream.bits().is_multiple_of(5), (stream.bits() % n as u64) as u8))
                 .collect();
             let mut encoder = Encoder::new();
             for &(raw, symbol) in symbols.iter().rev() {

@@ -234,7 +234,7 @@ fn code_step<C: Coder>(
 
 /// Numbers by their distance from `around`: it, one more, one less, ...
 fn fold(n: u32, around: u32) -> usize {
-    if n >= 2 * around + 1 {
+    if n > 2 * around {
         n as usize
     } else if n > around {
         (2 * (n - around) - 1) as usize
