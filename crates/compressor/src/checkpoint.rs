@@ -99,7 +99,9 @@ fn fingerprint(network: &Network, recipe: &crate::recipe::Recipe) -> String {
             hash = (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
         }
     };
-    eat(serde_json::to_string(&network.graph).unwrap_or_default().as_bytes());
+    eat(serde_json::to_string(&network.graph)
+        .unwrap_or_default()
+        .as_bytes());
     for (name, tensor) in &network.tensors {
         eat(name.as_bytes());
         eat(tensor.shape().to_string().as_bytes());
