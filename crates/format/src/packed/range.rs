@@ -229,7 +229,8 @@ mod tests {
                         _ => 1 + (stream.bits() % 65_535) as u32,
                     };
                     // Mostly as likely, sometimes against all odds.
-                    let bit = (stream.bits() % 65_536) < u64::from(p) || stream.bits().is_multiple_of(500);
+                    let bit = (stream.bits() % 65_536) < u64::from(p)
+                        || stream.bits().is_multiple_of(500);
                     (bit, p)
                 })
                 .collect();

@@ -177,7 +177,12 @@ mod tests {
             let table = Table::new(&weights);
             assert_eq!(table.symbols.len(), TOTAL as usize);
             let symbols: Vec<(bool, u8)> = (0..stream.bits() % 2000)
-                .map(|_| (stream.bits().is_multiple_of(5), (stream.bits() % n as u64) as u8))
+                .map(|_| {
+                    (
+                        stream.bits().is_multiple_of(5),
+                        (stream.bits() % n as u64) as u8,
+                    )
+                })
                 .collect();
             let mut encoder = Encoder::new();
             for &(raw, symbol) in symbols.iter().rev() {
