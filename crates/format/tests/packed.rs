@@ -523,18 +523,21 @@ fn another_decoder_reads_the_golden_files() {
     }
 }
 
-/// Writes the golden files of version 1, which are there already and stay as they are:
-/// `cargo test -p sparsevd-format --test packed -- --ignored write_golden_files`
+/// The golden files were made from these networks by this test with `SPARSEVD_WRITE_GOLDENS` set, which writes those that
+/// are absent and never one that is there.
 #[test]
-#[ignore = "writes golden files"]
-fn write_golden_files() {
+fn golden_networks_pack_to_what_the_golden_files_hold() {
     for (name, network, options) in golden_networks() {
-        let packed = golden_path(&format!("{name}.spvd"));
-        assert!(!packed.exists(), "golden files are never written again");
-        write_packed(&packed, &network, &options).unwrap();
-        let decoded = read_packed(&packed).unwrap().network;
-        let path = golden_path(&format!("{name}.safetensors"));
-        write_network(path, &decoded, &WriteOptions::default()).unwrap();
+        let [packed, plain] =
+            ["spvd", "safetensors"].map(|end| golden_path(&format!("{name}.{end}")));
+        if std::env::var_os("SPARSEVD_WRITE_GOLDENS").is_some() && !packed.exists() {
+            write_packed(&packed, &network, &options).unwrap();
+            let decoded = read_packed(&packed).unwrap().network;
+            write_network(plain, &decoded, &WriteOptions::default()).unwrap();
+        }
+        let golden = read_packed(&packed).unwrap().network;
+        let again = unpack(&pack(&network, &options).unwrap(), &Limits::default()).unwrap();
+        assert!(again.network == golden, "{name}");
     }
 }
 
@@ -623,9 +626,8 @@ fn log2_binomial(n: usize, k: usize) -> f64 {
         .sum()
 }
 
-/// `cargo test --release -p sparsevd-format --test packed -- --ignored --nocapture`
+/// `cargo test --release -p sparsevd-format --test packed -- --nocapture resnet` prints the figures.
 #[test]
-#[ignore = "25 million weights: seconds without optimisation"]
 fn resnet_50_is_within_three_thousandths_of_the_bound() {
     let network = networks::resnet_50(0.1, 50);
     let bytes = pack(&network, &PackOptions::large()).unwrap();
