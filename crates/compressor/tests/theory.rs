@@ -71,7 +71,7 @@ fn train(kl_scale: f64, epochs: u32) -> Trainer {
     // The run's end would remove the weights over this; the tests look at the rates themselves.
     recipe.threshold = 8.0;
     let input = network.graph.inputs[0].shape.clone();
-    let data = TrainingData::split(&dataset, 0, 0, &input, &Preprocessing::default(), 2).unwrap();
+    let data = TrainingData::split(&dataset, 0, &input, &Preprocessing::default(), 2).unwrap();
     let mut trainer = Trainer::new(
         &network,
         recipe,

@@ -83,15 +83,7 @@ fn recipe() -> Recipe {
 fn trainer(recipe: Recipe, threads: usize, folder: Option<&Path>) -> Trainer {
     let network = network();
     let shape = network.graph.inputs[0].shape.clone();
-    let data = TrainingData::split(
-        &images(),
-        120,
-        recipe.seed,
-        &shape,
-        &Preprocessing::default(),
-        4,
-    )
-    .unwrap();
+    let data = TrainingData::split(&images(), 120, &shape, &Preprocessing::default(), 4).unwrap();
     let options = RunOptions {
         threads,
         run_folder: folder.map(Path::to_owned),
@@ -221,7 +213,7 @@ fn what_is_wrong_with_a_run_is_said() {
     bright.pixels = Pixels::F32(vec![1e6; bright.pixels.len()]);
     let network = network();
     let shape = network.graph.inputs[0].shape.clone();
-    let data = TrainingData::split(&bright, 120, 0, &shape, &Preprocessing::default(), 4).unwrap();
+    let data = TrainingData::split(&bright, 120, &shape, &Preprocessing::default(), 4).unwrap();
     let options = RunOptions {
         threads: 1,
         run_folder: Some(folder.path().to_owned()),
@@ -260,8 +252,7 @@ fn an_operator_without_gradient_is_refused_by_name() {
     graph.outputs = vec!["p".into()];
     network.graph = graph;
     let shape = network.graph.inputs[0].shape.clone();
-    let data =
-        TrainingData::split(&images(), 120, 0, &shape, &Preprocessing::default(), 4).unwrap();
+    let data = TrainingData::split(&images(), 120, &shape, &Preprocessing::default(), 4).unwrap();
     let error = Trainer::new(&network, recipe(), data, &RunOptions::default())
         .err()
         .unwrap()

@@ -103,14 +103,7 @@ pub fn images(
     if let Some(test) = &splits.test {
         test.check_against(input, classes)?;
     }
-    let training = TrainingData::split(
-        &train,
-        recipe.validation,
-        recipe.seed,
-        input,
-        &preprocessing,
-        classes,
-    )?;
+    let training = TrainingData::split(&train, recipe.validation, input, &preprocessing, classes)?;
     if training.validation().is_empty() {
         bail!(
             "{}: expected at least 6 training images, of which one in six is held back for validation, got {}",
