@@ -369,19 +369,20 @@ impl<T: Real> Engine<T> {
         let classes = self.classes();
         let mut scores = vec![T::default(); samples * classes];
         let (program, isa) = (&self.program, self.isa);
-        let run = |(chunk, out): (usize, &mut [T])| {
-            let mut shard = Shard {
-                values: vec![vec![]; program.values.len()],
-                gradients: vec![],
-                saved: (0..program.stages.len())
-                    .map(|_| Saved::default())
-                    .collect(),
-                scratch: Scratch::default(),
-                weight_gradients: vec![],
-                bias_gradients: vec![],
-                samples: out.len() / classes,
-                report: StepReport::default(),
-            };
+        let shard = || Shard {
+            values: vec![vec![]; program.values.len()],
+            gradients: vec![],
+            saved: (0..program.stages.len())
+                .map(|_| Saved::default())
+                .collect(),
+            scratch: Scratch::default(),
+            weight_gradients: vec![],
+            bias_gradients: vec![],
+            samples: CHUNK,
+            report: StepReport::default(),
+        };
+        let run = |shard: &mut Shard<T>, (chunk, out): (usize, &mut [T])| {
+            shard.samples = out.len() / classes;
             let noise = Noise::Given(&[]);
             let pass = Pass {
                 isa,
@@ -398,9 +399,13 @@ impl<T: Real> Engine<T> {
                 scores
                     .par_chunks_mut(CHUNK * classes)
                     .enumerate()
-                    .for_each(run)
+                    .for_each_init(shard, run)
             }),
-            None => scores.chunks_mut(CHUNK * classes).enumerate().for_each(run),
+            None => {
+                let mut shard = shard();
+                let chunks = scores.chunks_mut(CHUNK * classes).enumerate();
+                chunks.for_each(|work| run(&mut shard, work));
+            }
         }
         scores
     }

@@ -131,10 +131,16 @@ pub struct Trainer {
     pub(crate) dense: Vec<Layer<f32>>,
     original: Network,
     pixels: HashMap<String, usize>,
-    teacher: Option<Vec<f32>>,
+    teacher: Option<Teacher>,
     isa: Isa,
     pool: Option<Arc<rayon::ThreadPool>>,
     run_folder: Option<PathBuf>,
+}
+
+/// The dense network's scores of every training image in every shift up to `shift`: `[(2 shift + 1)^2][images][classes]`.
+struct Teacher {
+    shift: u8,
+    scores: Vec<f32>,
 }
 
 /// Threads and files of a run; nothing here changes its result.
@@ -360,8 +366,8 @@ impl Trainer {
 
     /// The dense network's scores of every training image in every shift of the phase, where it distils.
     fn teach(&mut self, phase: &Phase, observer: &mut dyn Observer) -> Result<(), CompressError> {
-        self.teacher = None;
-        if phase.distil == 0.0 {
+        let known = self.teacher.as_ref().map(|t| t.shift);
+        if phase.distil == 0.0 || known == Some(phase.shift) {
             return Ok(());
         }
         let images = self.data.train();
@@ -382,7 +388,10 @@ impl Trainer {
             let shift = [variant / side, variant % side].map(|v| v as i32 - i32::from(phase.shift));
             images.fill(image, shift, out);
         };
-        self.teacher = Some(engine.predict(images.len() * side * side, &fill, &[]));
+        self.teacher = Some(Teacher {
+            shift: phase.shift,
+            scores: engine.predict(images.len() * side * side, &fill, &[]),
+        });
         Ok(())
     }
 
@@ -464,7 +473,8 @@ impl Trainer {
             let shift = order.shift(first + i).map(i32::from);
             images.fill(order.samples[first + i] as usize, shift, out);
         };
-        let scores = self.teacher.as_ref().map(|table| {
+        let teacher = self.teacher.as_ref().filter(|_| phase.distil > 0.0);
+        let scores = teacher.map(|teacher| {
             let (classes, side) = (self.engine.classes(), 2 * usize::from(phase.shift) + 1);
             let mut scores = Vec::with_capacity(batch * classes);
             for place in places {
@@ -472,7 +482,7 @@ impl Trainer {
                     .shift(place)
                     .map(|s| (i32::from(s) + i32::from(phase.shift)) as usize);
                 let row = (dy * side + dx) * images.len() + order.samples[place] as usize;
-                scores.extend_from_slice(&table[row * classes..(row + 1) * classes]);
+                scores.extend_from_slice(&teacher.scores[row * classes..(row + 1) * classes]);
             }
             scores
         });
