@@ -11,7 +11,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv::SparseConv;
+use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::dense::{Conv, Gemv};
 use sparsevd_kernels::gemm::{View, gemm};
 use sparsevd_kernels::peak::fma_peak;
@@ -207,47 +209,42 @@ fn conv(isa: Isa, line: &[String], density: f64) {
     let filters = stream.bernoulli(shape, density);
     let csr = Csr::from_dense(&filters);
     let pack = |layout| SparseConv::pack(isa, layout, &csr, shape, None, &window, 1, input);
-    let (single, tiled) = (pack(Layout::Single), pack(Layout::Tiled));
+    let (planes, tiled) = (pack(Layout::Single), pack(Layout::Tiled));
     let dense = Conv::pack(isa, &filters, None, &window, 1, input);
+    let [_, height, width] = dense.output();
+    let pixels = height * width;
+    // As inside a chain of convolutions of this size: the next one's halo is part of the work.
+    let to = Blocks::of_map(dense.output()).with_halo([pad; 4]);
+    let from = BlockConv::input(input, &window, &to);
+    let blocks = BlockConv::pack_channels(isa, &csr, shape, None, &window, 1, [from, to], 0..out);
     let x = Buffer::from(&stream.floats(16 * inn * side * side)[..]);
     let first = &x[..inn * side * side];
-    let [_, height, width] = single.output();
-    let pixels = height * width;
+    let [mut x_blocks, mut y_blocks] = [from, to].map(|b| Buffer::zeroed(b.len()));
+    from.pack(isa, first, 1, &mut x_blocks);
     let [mut y, mut y_dense, mut c] = [(); 3].map(|()| Buffer::zeroed(out * pixels));
     let mut y_tiled = Buffer::zeroed(16 * out * pixels);
     let mut scratch = [
-        single.scratch_len(),
+        planes.scratch_len(),
         tiled.scratch_len(),
         dense.scratch_len(),
     ]
     .map(Buffer::zeroed);
-    let [for_single, for_tiled, for_dense] = &mut scratch;
+    let [for_planes, for_tiled, for_dense] = &mut scratch;
     let depth = inn * kernel * kernel;
     let columns = Buffer::from(&stream.floats(depth * pixels)[..]);
     let weight = View::row_major(&filters.values, out, depth);
     let flops = 2.0 * csr.nonzeros() as f64 * pixels as f64;
+    let act = Activation::Relu;
     race(
         isa,
-        &format!("{} d={density} {}", line[0], single.name()),
+        &format!("{} d={density} {}", line[0], blocks.name()),
         flops,
         &mut [
             ("sparse", &mut || {
-                single.run(
-                    black_box(first),
-                    black_box(&mut y),
-                    1,
-                    for_single,
-                    Activation::None,
-                )
+                blocks.run(black_box(&x_blocks), black_box(&mut y_blocks), 1, act);
             }),
             ("dense", &mut || {
-                dense.run(
-                    black_box(first),
-                    black_box(&mut y_dense),
-                    1,
-                    for_dense,
-                    Activation::None,
-                )
+                dense.run(black_box(first), black_box(&mut y_dense), 1, for_dense, act);
             }),
             ("gemm alone", &mut || {
                 gemm(
@@ -258,6 +255,9 @@ fn conv(isa: Isa, line: &[String], density: f64) {
                     false,
                 );
             }),
+            ("planes", &mut || {
+                planes.run(black_box(first), black_box(&mut y), 1, for_planes, act);
+            }),
         ],
     );
     race(
@@ -265,13 +265,7 @@ fn conv(isa: Isa, line: &[String], density: f64) {
         &format!("{} d={density} {} (16 images)", line[0], tiled.name()),
         16.0 * flops,
         &mut [("sparse", &mut || {
-            tiled.run(
-                black_box(&x),
-                black_box(&mut y_tiled),
-                1,
-                for_tiled,
-                Activation::None,
-            )
+            tiled.run(black_box(&x), black_box(&mut y_tiled), 1, for_tiled, act);
         })],
     );
 }

@@ -105,7 +105,8 @@ impl SparseConv {
     /// Packs filters of `shape` `[out, in/groups, kh, kw]` (`weight` holds them as `out` rows) for inputs `[c, h, w]`.
     ///
     /// # Panics
-    /// When the shapes, the groups, the window and the bias do not fit together.
+    /// When the shapes, the groups, the window and the bias do not fit together, or the layout is [`Layout::Blocks`], which has
+    /// [`crate::conv_blocks::BlockConv`].
     #[track_caller]
     #[allow(clippy::too_many_arguments, reason = "what a convolution is")]
     pub fn pack(
@@ -153,6 +154,7 @@ impl SparseConv {
         let per_channel = nonzeros as f64 / (channels.len() * per_group).max(1) as f64;
         let plan = match layout {
             Layout::Tiled => Plan::tiled(per_channel, window, input, [oh, ow]),
+            Layout::Blocks(_) => panic!("a convolution over blocks is BlockConv"),
             Layout::Single => Plan::single(
                 per_channel,
                 weight,
@@ -306,10 +308,10 @@ impl SparseConv {
             (Layout::Tiled, "avx2") => "avx2-sell4-conv-f32-4x16",
             (Layout::Tiled, "neon") => "neon-sell4-conv-f32-4x16",
             (Layout::Tiled, _) => "scalar-sell4-conv-f32-4x16",
-            (Layout::Single, "avx512") => "avx512-sell4-planes-f32-4x16",
-            (Layout::Single, "avx2") => "avx2-sell4-planes-f32-4x16",
-            (Layout::Single, "neon") => "neon-sell4-planes-f32-4x16",
-            (Layout::Single, _) => "scalar-sell4-planes-f32-4x16",
+            (_, "avx512") => "avx512-sell4-planes-f32-4x16",
+            (_, "avx2") => "avx2-sell4-planes-f32-4x16",
+            (_, "neon") => "neon-sell4-planes-f32-4x16",
+            (_, _) => "scalar-sell4-planes-f32-4x16",
         }
     }
 

@@ -41,8 +41,8 @@ pub fn softmax(isa: Isa, layout: Layout, x: &mut [f32], features: usize, count: 
         "elements of x"
     );
     match layout {
-        Layout::Single => softmax_single(isa, x, features),
         Layout::Tiled => softmax_tiled(isa, x, features),
+        _ => softmax_single(isa, x, features),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How activations lie in memory, and the way between the two layouts.
 
 use crate::Isa;
+use crate::blocks::Blocks;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Level;
 use crate::isa::multiversion;
@@ -17,13 +18,15 @@ pub enum Layout {
     Single,
     /// Sixteen samples innermost: `[tile][features][16]` or `[tile][c][h][w][16]`. The count of a run is the number of tiles.
     Tiled,
+    /// Sample after sample, the map of each cut into sixteen blocks: `[n][c][rows][columns][16]`. The count is the number of samples.
+    Blocks(Blocks),
 }
 
 impl Layout {
     /// Samples in one unit of the count: 1 or [`LANES`].
     pub fn samples(self) -> usize {
         match self {
-            Self::Single => 1,
+            Self::Single | Self::Blocks(_) => 1,
             Self::Tiled => LANES,
         }
     }

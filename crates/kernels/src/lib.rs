@@ -8,12 +8,13 @@
 //! |---|---|---|
 //! | linear, batch 1 | [`spmv::Spmv`]; [`spmv::InputSparse`] where inputs are mostly zero | [`dense::Gemv`] |
 //! | linear, batched | [`spmm::Spmm`] over [`Layout::Tiled`] | [`dense::Linear`] over [`Layout::Single`] |
-//! | convolution | [`conv::SparseConv`] over either layout | [`dense::Conv`] over [`Layout::Single`] |
-//! | pooling | | [`pool::Pool`] over either layout |
+//! | convolution | [`conv::SparseConv`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`depthwise::Depthwise`] over [`Layout::Blocks`] |
+//! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
 //! | the rest | | [`elementwise`] |
 //!
-//! **Layouts.** Activations are f32, either [`Layout::Single`], sample after sample, or [`Layout::Tiled`], sixteen samples innermost;
-//! [`pack_tiles`] and [`unpack_tiles`] go between them and belong at the edge of a network. Lanes past the last sample hold zeros
+//! **Layouts.** Activations are f32: [`Layout::Single`], sample after sample, [`Layout::Tiled`], sixteen samples innermost, or
+//! [`Layout::Blocks`], maps of single samples cut into sixteen [`blocks`]. [`pack_tiles`], [`unpack_tiles`] and [`blocks::Blocks::pack`] go
+//! between them and belong at the edge of a network. Lanes past the last sample hold zeros
 //! at first; what later layers make of them is never read back. [`Activation`]s are fused into the stores.
 //! Buffers should begin at a cache line ([`Buffer`]) and so should every activation in them.
 //!
@@ -25,17 +26,21 @@
 //! [`select`] holds every threshold. This is the only crate of the project with `unsafe`.
 
 mod activation;
+pub mod blocks;
 mod buffer;
 pub mod conv;
+pub mod conv_blocks;
 mod copy;
 pub mod dense;
 mod dense_conv;
+pub mod depthwise;
 pub mod elementwise;
 pub mod gemm;
 mod isa;
 mod layout;
 pub mod peak;
 pub mod pool;
+pub mod pool_blocks;
 pub mod select;
 mod sell;
 mod simd;

@@ -31,7 +31,8 @@ impl Pool {
     /// Plans pooling of inputs `[c, h, w]`.
     ///
     /// # Panics
-    /// When the window does not fit, or padding is as large as the window.
+    /// When the window does not fit, padding is as large as the window, or the layout is [`Layout::Blocks`], which has
+    /// [`crate::pool_blocks::BlockPool`].
     #[track_caller]
     pub fn new(
         isa: Isa,
@@ -47,6 +48,10 @@ impl Pool {
         assert!(
             top.max(bottom) < kh && left.max(right) < kw,
             "a window of {window:?} would see padding alone"
+        );
+        assert!(
+            !matches!(layout, Layout::Blocks(_)),
+            "pooling over blocks is BlockPool"
         );
         Self {
             isa,
@@ -87,12 +92,12 @@ impl Pool {
             // SAFETY: an `Isa` of this level is only made where the features were detected; lengths were just checked.
             layout if self.is_pairs() && self.isa.level() == Level::Avx512 => unsafe {
                 match layout {
-                    Layout::Single => max_pairs(x, y, self.input, self.output),
                     Layout::Tiled => max_pairs_tiled(x, y, self.input, self.output),
+                    _ => max_pairs(x, y, self.input, self.output),
                 }
             },
-            Layout::Single => single(self.isa, self, x, y),
             Layout::Tiled => tiled(self.isa, self, x, y),
+            _ => single(self.isa, self, x, y),
         }
     }
 
@@ -149,7 +154,7 @@ impl Pool {
 
 /// The larger, or NaN where one is.
 #[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
+pub(crate) fn larger(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
 }
 

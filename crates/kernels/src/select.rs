@@ -23,9 +23,9 @@ pub enum LinearKernel {
 /// At density 0.5 the sparse kernels were 1.4 times (batch 1) and 1.3 to 1.8 times (tiles) as fast as the dense ones; time goes with density.
 pub fn prefer_sparse(density: f64, _rows: usize, _cols: usize, batch: usize) -> bool {
     match batch_layout(batch) {
-        Layout::Single => density <= 0.6,
         // Lanes that the batch does not fill cost both kernels the same.
         Layout::Tiled => density <= 0.65,
+        _ => density <= 0.6,
     }
 }
 
@@ -52,10 +52,10 @@ pub fn linear(density: f64, rows: usize, cols: usize, batch: usize) -> LinearKer
         prefer_sparse(density, rows, cols, batch),
         batch_layout(batch),
     ) {
-        (true, Layout::Single) => LinearKernel::Spmv,
         (true, Layout::Tiled) => LinearKernel::Spmm,
-        (false, Layout::Single) => LinearKernel::Gemv,
+        (true, _) => LinearKernel::Spmv,
         (false, Layout::Tiled) => LinearKernel::Gemm,
+        (false, _) => LinearKernel::Gemv,
     }
 }
 
@@ -72,6 +72,20 @@ pub fn parts(multiply_adds: usize, most: usize) -> usize {
 /// Whether that many dense weights fall out of the caches between two tiles, so that tiles should share one pass over them.
 pub fn tiles_share_weights(elements: usize) -> bool {
     elements > 2 << 20
+}
+
+/// Whether maps of sixteen samples, the largest of so many elements each, stay in the second-level cache. Where they do not, samples are better
+/// run one after the other, over blocks of their maps.
+pub fn tile_fits(largest_map: usize) -> bool {
+    largest_map * LANES <= 256 << 10
+}
+
+/// Whether a convolution with so many multiply-adds should bring its input into blocks.
+///
+/// It then runs a third faster than over planes, but a lone small layer does not make up for the change of layout. Depthwise ones do little
+/// with each pixel, and are read by pointwise ones, which want blocks.
+pub fn prefer_blocks(multiply_adds: usize, depthwise: bool) -> bool {
+    multiply_adds >= if depthwise { 1 << 17 } else { 1 << 20 }
 }
 
 /// Whether the columns of zero inputs should be skipped ([`crate::spmv::InputSparse`]), given the share of inputs that are not zero.
@@ -124,4 +138,29 @@ pub(crate) fn conv_block(floats: usize, weights: f64) -> usize {
     const WORTH: f64 = 16.0;
     let worth = (WORTH / weights.max(0.01)).ceil() as usize;
     (CACHE / floats).max(worth).max(1)
+}
+
+/// Most lines of a row that a convolution over blocks takes at once: their sums, for four channels, stay in registers.
+pub(crate) fn block_tile(isa: Isa) -> usize {
+    match isa.name() {
+        "avx2" => 3,
+        "scalar" => 1,
+        _ => crate::blocks::TILE,
+    }
+}
+
+/// Blocks of input channels of a convolution over blocks, when a tile of outputs reads so many floats per channel, and so many weights of
+/// one filter are not zero per channel.
+pub(crate) fn channel_blocks(channels: usize, floats: usize, weights: f64) -> usize {
+    /// Floats of a block that stay in the first-level cache.
+    const CACHE: f64 = 8192.0;
+    /// Weights of a filter in a block that pay for loading and storing its sums, even where inputs then come from the second-level cache.
+    const WORTH: f64 = 16.0;
+    /// How many times the first-level cache is then the most that pays.
+    const MOST: f64 = 2.3;
+    let fit = CACHE / floats as f64;
+    let block = fit
+        .max((WORTH / weights.max(0.01)).min(MOST * fit))
+        .max(1.0);
+    ((channels as f64 / block).round() as usize).max(1)
 }

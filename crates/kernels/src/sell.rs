@@ -33,10 +33,10 @@ pub(crate) struct Entry {
 /// - an offset plus its block's base is that of an entry it was packed from
 #[derive(Debug, Clone)]
 pub(crate) struct Sell {
-    blocks: Vec<Block>,
-    groups: Vec<Group>,
-    weights: Vec<Quad>,
-    offsets: Offsets,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) weights: Vec<Quad>,
+    pub(crate) offsets: Offsets,
     /// Lines processed at once: 1, 2 or 4.
     wide: usize,
 }
@@ -44,27 +44,27 @@ pub(crate) struct Sell {
 /// Four weights, aligned for one load.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(16))]
-struct Quad([f32; 4]);
+pub(crate) struct Quad([f32; 4]);
 
 #[derive(Debug, Clone)]
-struct Block {
+pub(crate) struct Block {
     /// Floats before the block's first input line.
-    base: usize,
-    groups: usize,
-    first: bool,
-    last: bool,
+    pub(crate) base: usize,
+    pub(crate) groups: usize,
+    pub(crate) first: bool,
+    pub(crate) last: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Group {
-    bias: [f32; 4],
+pub(crate) struct Group {
+    pub(crate) bias: [f32; 4],
     /// Where the rows lie in the output, in floats.
-    rows: [u32; 4],
-    steps: u32,
+    pub(crate) rows: [u32; 4],
+    pub(crate) steps: u32,
 }
 
 #[derive(Debug, Clone)]
-enum Offsets {
+pub(crate) enum Offsets {
     /// Four u16 in units of eight bytes, which an address takes as they are.
     Short8(Vec<u64>),
     /// Four u16 in units of a line.
@@ -342,7 +342,7 @@ unsafe fn lines<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
 }
 
 /// Four packed offsets.
-trait Offset: Copy {
+pub(crate) trait Offset: Copy {
     /// The four offsets in bytes.
     unsafe fn bytes<const UNIT: usize>(p: *const Self) -> [usize; 4];
 }

@@ -10,6 +10,9 @@ use std::arch::x86_64::*;
 
 const SIDE: usize = 16;
 
+/// Floats of a run.
+pub(crate) const RUN: usize = 8;
+
 /// `to[c * to_pitch + r] = from[r * from_pitch + c]` for `rows` by `cols` of at most sixteen each; the other rows count as zeros, and
 /// each of the `cols` lines of `to` is written up to `width` elements.
 ///
@@ -68,4 +71,96 @@ pub(crate) unsafe fn transpose(
             unsafe { _mm512_mask_storeu_ps(to.add(c * to_pitch), mask(width), b[c]) };
         }
     }
+}
+
+/// Up to eight lines of sixteen from sixteen runs of eight: `to[16 * i + r] = runs[r][i]`. Elements outside of a run's mask count as zeros.
+///
+/// # Safety
+/// The pointers are valid for the elements that masks and `lines` name.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+pub(crate) unsafe fn lines_of_runs(
+    runs: &[(*const f32, __mmask8); SIDE],
+    to: *mut f32,
+    lines: usize,
+) {
+    let mut a = [_mm512_setzero_ps(); RUN];
+    for i in 0..RUN {
+        let (low, high) = (i / 4 * 8 + i % 4, i / 4 * 8 + i % 4 + 4);
+        let [low, high] = [runs[low], runs[high]].map(|(from, mask)| {
+            // SAFETY: the mask keeps the load to the run.
+            unsafe { _mm256_maskz_loadu_ps(mask, from) }
+        });
+        a[i] = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high);
+    }
+    for i in 0..2 {
+        let [p, q, r, s] = quarters([a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3]]);
+        (a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3]) = (p, q, r, s);
+    }
+    for i in 0..lines.min(RUN) {
+        let line = if i < 4 {
+            _mm512_shuffle_f32x4::<0x88>(a[i], a[i + 4])
+        } else {
+            _mm512_shuffle_f32x4::<0xdd>(a[i - 4], a[i])
+        };
+        // SAFETY: an existing line.
+        unsafe { _mm512_storeu_ps(to.add(i * SIDE), line) };
+    }
+}
+
+/// The way back: `runs[r][i] = from[16 * i + r]` where the mask of a run is set.
+///
+/// # Safety
+/// As [`lines_of_runs`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+pub(crate) unsafe fn runs_of_lines(
+    from: *const f32,
+    lines: usize,
+    runs: &[(*mut f32, __mmask8); SIDE],
+) {
+    let mut b = [_mm512_setzero_ps(); RUN];
+    for i in 0..RUN {
+        if i < lines {
+            // SAFETY: an existing line.
+            b[i] = unsafe { _mm512_loadu_ps(from.add(i * SIDE)) };
+        }
+    }
+    let mut a = b;
+    for i in 0..4 {
+        a[i] = _mm512_shuffle_f32x4::<0x44>(b[i], b[i + 4]);
+        a[i + 4] = _mm512_shuffle_f32x4::<0xee>(b[i], b[i + 4]);
+    }
+    for half in 0..2 {
+        let rows = quarters([
+            a[4 * half],
+            a[4 * half + 1],
+            a[4 * half + 2],
+            a[4 * half + 3],
+        ]);
+        for i in 0..4 {
+            let pair = _mm512_shuffle_f32x4::<0xd8>(rows[i], rows[i]);
+            let [low, high] = [runs[8 * half + i], runs[8 * half + i + 4]];
+            // SAFETY: the masks keep the stores to the runs.
+            unsafe {
+                _mm256_mask_storeu_ps(low.0, low.1, _mm512_castps512_ps256(pair));
+                _mm256_mask_storeu_ps(high.0, high.1, _mm512_extractf32x8_ps::<1>(pair));
+            }
+        }
+    }
+}
+
+/// In each quarter, four rows of four become their transpose.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn quarters([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+    let (p, q) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let (r, s) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    let [p, q, r, s] = [p, q, r, s].map(|v| _mm512_castps_pd(v));
+    [
+        _mm512_castpd_ps(_mm512_unpacklo_pd(p, r)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(p, r)),
+        _mm512_castpd_ps(_mm512_unpacklo_pd(q, s)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(q, s)),
+    ]
 }

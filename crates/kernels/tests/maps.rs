@@ -57,16 +57,16 @@ fn check_sparse(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation)
         let mut scratch = Buffer::zeroed(conv.scratch_len());
         scratch.fill(f32::NAN);
         let got = match layout {
-            Layout::Single => {
-                let mut y = Buffer::zeroed(n * y_len);
-                conv.run(x, &mut y, n, &mut scratch, act);
-                y.to_vec()
-            }
             Layout::Tiled => {
                 let x = Buffer::from(&reference::to_tiles(x, n, x_len)[..]);
                 let mut y = Buffer::zeroed(tiles(n) * y_len * 16);
                 conv.run(&x, &mut y, tiles(n), &mut scratch, act);
                 reference::from_tiles(&y, n, y_len)
+            }
+            _ => {
+                let mut y = Buffer::zeroed(n * y_len);
+                conv.run(x, &mut y, n, &mut scratch, act);
+                y.to_vec()
             }
         };
         assert_close(&got, &want, TOLERANCE);
@@ -144,15 +144,15 @@ proptest! {
                 for (pool, want) in pools {
                     let y_len: usize = pool.output().iter().product();
                     let got = match layout {
-                        Layout::Single => {
-                            let mut y = vec![f32::NAN; n * y_len];
-                            pool.run(&x, &mut y, n);
-                            y
-                        }
                         Layout::Tiled => {
                             let mut y = vec![f32::NAN; tiles(n) * y_len * 16];
                             pool.run(&reference::to_tiles(&x, n, c * h * w), &mut y, tiles(n));
                             reference::from_tiles(&y, n, y_len)
+                        }
+                        _ => {
+                            let mut y = vec![f32::NAN; n * y_len];
+                            pool.run(&x, &mut y, n);
+                            y
                         }
                     };
                     assert_close(&got, &want, TOLERANCE);

@@ -1,6 +1,10 @@
 //! The kernels of a plan behind one call.
 
+use sparsevd_kernels::blocks::Blocks;
+use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::dense::{Conv, Gemv, Linear};
+use sparsevd_kernels::depthwise::Depthwise;
+use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::{
     Activation, Isa, LANES, Layout, conv::SparseConv, elementwise, pack_tiles, pool::Pool,
     spmm::Spmm, spmv::InputSparse, spmv::Spmv, tiles, unpack_tiles,
@@ -15,8 +19,11 @@ pub(crate) enum Kernel {
     Gemv(Gemv),
     Gemm(Linear),
     SparseConv(SparseConv),
+    BlockConv(BlockConv),
     DenseConv(Conv),
+    Depthwise(Depthwise),
     Pool(Pool, Layout),
+    BlockPool(BlockPool),
     /// In place, as are the next.
     Relu,
     Softmax {
@@ -31,6 +38,10 @@ pub(crate) enum Kernel {
     Unpack {
         features: usize,
     },
+    /// From plain maps to blocks.
+    PackBlocks(Blocks),
+    /// From blocks to plain maps.
+    UnpackBlocks(Blocks),
     Copy,
 }
 
@@ -67,7 +78,10 @@ impl Kernel {
                 let count = n.div_ceil(k.layout().samples());
                 k.run(x, y, count, scratch, act);
             }
+            Self::BlockConv(k) => k.run(x, y, n, act),
             Self::DenseConv(k) => k.run(x, y, n, scratch, act),
+            Self::Depthwise(k) => k.run(x, y, n, act),
+            Self::BlockPool(k) => k.run(x, y, n),
             Self::Pool(k, layout) => k.run(x, y, n.div_ceil(layout.samples())),
             Self::Relu => elementwise::activate(isa, y, Activation::Relu),
             Self::Softmax { features } => {
@@ -76,6 +90,8 @@ impl Kernel {
             Self::Add => elementwise::add(isa, x, x2, y, act),
             Self::Pack { features } => pack_tiles(isa, x, n, *features, y),
             Self::Unpack { features } => unpack_tiles(isa, x, n, *features, y),
+            Self::PackBlocks(blocks) => blocks.pack(isa, x, n, y),
+            Self::UnpackBlocks(blocks) => blocks.unpack(isa, x, n, y),
             Self::Copy => y.copy_from_slice(x),
         }
     }
@@ -89,13 +105,18 @@ impl Kernel {
             Self::Gemv(k) => k.name().into(),
             Self::Gemm(k) => k.name().into(),
             Self::SparseConv(k) => k.name().into(),
+            Self::BlockConv(k) => k.name().into(),
             Self::DenseConv(k) => k.name().into(),
+            Self::Depthwise(k) => k.name().into(),
+            Self::BlockPool(_) => "pool-blocks-f32".into(),
             Self::Pool(..) => "pool-f32".into(),
             Self::Relu => "relu-in-place".into(),
             Self::Softmax { .. } => "softmax-in-place".into(),
             Self::Add => "add-f32".into(),
             Self::Pack { .. } => format!("pack-1x{LANES}"),
             Self::Unpack { .. } => format!("unpack-{LANES}x1"),
+            Self::PackBlocks(_) => "pack-blocks".into(),
+            Self::UnpackBlocks(_) => "unpack-blocks".into(),
             Self::Copy => "copy".into(),
         }
     }
@@ -109,7 +130,9 @@ impl Kernel {
             Self::Gemv(k) => k.bytes(),
             Self::Gemm(k) => k.bytes(),
             Self::SparseConv(k) => k.bytes(),
+            Self::BlockConv(k) => k.bytes(),
             Self::DenseConv(k) => k.bytes(),
+            Self::Depthwise(k) => k.bytes(),
             _ => 0,
         }
     }
@@ -123,7 +146,11 @@ impl Kernel {
     pub fn is_sparse(&self) -> bool {
         matches!(
             self,
-            Self::Spmv(_) | Self::InputSparse(_) | Self::Spmm(_) | Self::SparseConv(_)
+            Self::Spmv(_)
+                | Self::InputSparse(_)
+                | Self::Spmm(_)
+                | Self::SparseConv(_)
+                | Self::BlockConv(_)
         )
     }
 

@@ -16,6 +16,7 @@ mod error;
 mod evaluate;
 mod kernel;
 mod lower;
+mod maps;
 mod passes;
 mod plan;
 pub mod profile;

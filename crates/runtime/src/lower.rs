@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use sparsevd_kernels::dense::{Conv, Gemv, Linear};
-use sparsevd_kernels::pool::{Pool, Reduction};
+use sparsevd_kernels::dense::{Gemv, Linear};
+use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::select::{self, LinearKernel};
-use sparsevd_kernels::{
-    Activation, LANES, Layout, conv::SparseConv, spmm::Spmm, spmv::InputSparse, spmv::Spmv,
-};
-use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights, Window};
+use sparsevd_kernels::{Activation, LANES, Layout, spmm::Spmm, spmv::InputSparse, spmv::Spmv};
+use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights};
 
 use crate::kernel::Kernel;
+use crate::maps;
 use crate::program::{Program, Step, Value};
 use crate::{PlanOptions, RuntimeError, WeightMode};
 
@@ -29,7 +28,10 @@ pub(crate) struct Tensor {
 impl Tensor {
     /// Elements for `n` samples.
     pub fn len(self, n: usize) -> usize {
-        self.features * n.next_multiple_of(self.layout.samples())
+        match self.layout {
+            Layout::Blocks(blocks) => blocks.len() * n,
+            layout => self.features * n.next_multiple_of(layout.samples()),
+        }
     }
 }
 
@@ -54,7 +56,7 @@ pub(crate) struct Lowered {
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub kernel: Kernel,
-    /// Elements it makes per sample.
+    /// Elements it makes per sample, in the layout of the output.
     pub features: usize,
 }
 
@@ -116,7 +118,11 @@ pub(crate) fn lower(
         .sum();
     let threads = select::threads(work, options.threads);
     let share = options.batch.div_ceil(threads);
-    let layout = select::batch_layout(share);
+    let largest_map = maps::largest(program);
+    let layout = match select::batch_layout(share) {
+        Layout::Tiled if sparse && !select::tile_fits(largest_map) => Layout::Single,
+        layout => layout,
+    };
     let choice = Choice {
         sparse,
         layout,
@@ -132,11 +138,12 @@ pub(crate) fn lower(
     // Samples go through the network a tile at a time, so that activations stay in the nearest caches; only where dense weights
     // fall out of all caches between two tiles do more samples share one pass over them.
     let block = match layout {
-        Layout::Single => share,
         Layout::Tiled if select::tiles_share_weights(dense_weights) => {
             share.next_multiple_of(LANES)
         }
         Layout::Tiled => LANES,
+        _ if select::tile_fits(largest_map) => share,
+        _ => 1,
     };
     // Threads split a batch by blocks, which is free; where there are too few, large layers are split by rows.
     let parts = if options.batch.div_ceil(block) < threads {
@@ -161,6 +168,7 @@ pub(crate) fn lower(
             })
             .collect(),
         converted: HashMap::new(),
+        halos: maps::halos(program),
     };
     for (step, weight) in program.steps.iter().zip(&uses) {
         build.step(step, *weight)?;
@@ -190,18 +198,18 @@ fn weight_use(step: &Step, network: &Network) -> Option<WeightUse> {
 }
 
 impl WeightUse {
-    fn density(self) -> f64 {
+    pub fn density(self) -> f64 {
         self.nonzeros as f64 / self.elements.max(1) as f64
     }
 }
 
 /// What decides about kernels.
 #[derive(Debug, Clone, Copy)]
-struct Choice {
-    sparse: bool,
-    layout: Layout,
+pub(crate) struct Choice {
+    pub sparse: bool,
+    pub layout: Layout,
     /// Samples of one thread.
-    share: usize,
+    pub share: usize,
 }
 
 impl Choice {
@@ -224,24 +232,32 @@ impl Choice {
     }
 }
 
-struct Builder<'a> {
-    network: &'a Network,
-    options: &'a PlanOptions,
+pub(crate) struct Builder<'a> {
+    pub network: &'a Network,
+    pub options: &'a PlanOptions,
     activity: &'a Activity,
-    choice: Choice,
+    pub choice: Choice,
     block: usize,
     /// Parts into which large layers are cut for threads.
     parts: usize,
     steps: Vec<Lowered>,
-    values: Vec<Tensor>,
-    /// Copies of values in the other layout.
-    converted: HashMap<Value, Value>,
+    pub values: Vec<Tensor>,
+    /// Copies of values in other layouts.
+    converted: HashMap<(Value, Layout), Value>,
+    /// How far windows reach out of the blocks of each value.
+    pub halos: Vec<[usize; 4]>,
 }
+
+/// Kernels of a step, the layout in which they want inputs, and that of the output.
+pub(crate) type Kernels = (Vec<Part>, Layout, Layout);
 
 impl Builder<'_> {
     fn step(&mut self, step: &Step, weight: Option<WeightUse>) -> Result<(), RuntimeError> {
-        let (parts, layout) = match &step.op {
-            Op::Linear { weight: w, bias } => self.linear(step, weight, w, bias.as_deref())?,
+        let same = |(parts, layout): (Vec<Part>, Layout)| (parts, layout, layout);
+        let (parts, from, to) = match &step.op {
+            Op::Linear { weight: w, bias } => {
+                same(self.linear(step, weight, w, bias.as_deref())?)
+            }
             Op::Conv {
                 weight: w,
                 bias,
@@ -251,20 +267,20 @@ impl Builder<'_> {
             Op::MaxPool { window } => self.pool(step, Reduction::Max, Some(window))?,
             Op::AveragePool { window } => self.pool(step, Reduction::Average, Some(window))?,
             Op::GlobalAveragePool => self.pool(step, Reduction::Average, None)?,
-            Op::Relu => (
+            Op::Relu => same((
                 vec![whole(Kernel::Relu, step)],
                 self.values[step.inputs[0]].layout,
-            ),
+            )),
             Op::Add => {
                 // Sums take whatever layout the inputs have, the plan's own where they differ.
                 let [a, b] = [0, 1].map(|i| self.values[step.inputs[i]].layout);
                 let layout = if a == b { a } else { self.choice.layout };
-                (vec![whole(Kernel::Add, step)], layout)
+                same((vec![whole(Kernel::Add, step)], layout))
             }
             Op::Softmax => {
                 let features = step.output_shape.elements();
                 let kernel = Kernel::Softmax { features };
-                (vec![whole(kernel, step)], Layout::Single)
+                same((vec![whole(kernel, step)], Layout::Single))
             }
             other => {
                 return Err(RuntimeError::Unsupported {
@@ -278,9 +294,9 @@ impl Builder<'_> {
         let inputs = step
             .inputs
             .iter()
-            .map(|&v| self.converted(v, layout))
+            .map(|&v| self.converted(v, from))
             .collect();
-        self.values[step.output].layout = layout;
+        self.values[step.output].layout = to;
         self.steps.push(Lowered {
             name: step.name.clone(),
             op: format!("{}{}", step.op.name(), if step.relu { "+Relu" } else { "" }),
@@ -358,97 +374,8 @@ impl Builder<'_> {
         })
     }
 
-    fn conv(
-        &self,
-        step: &Step,
-        used: Option<WeightUse>,
-        weight: &str,
-        bias: Option<&str>,
-        window: &Window,
-        groups: usize,
-    ) -> Result<(Vec<Part>, Layout), RuntimeError> {
-        let isa = self.options.isa;
-        let weight = &self.network.tensors[weight];
-        let shape = weight.shape();
-        let (&[out, per_group, kh, kw], &[c, h, w]) = (shape.dims(), step.input_shape.dims())
-        else {
-            return Err(self.no_map(step));
-        };
-        let (shape, input) = ([out, per_group, kh, kw], [c, h, w]);
-        let bias = self.bias(bias);
-        let bias = bias.as_deref();
-        let pixels = used.map_or(1, |u| u.pixels);
-        let density = used.map_or(1.0, WeightUse::density);
-        let sparse = self.choice.sparse
-            && select::prefer_sparse_conv(density, per_group, groups, self.choice.share);
-        if sparse {
-            let csr = to_csr(weight);
-            let layout = self.choice.layout;
-            let parts = self
-                .ranges(out, used, layout)
-                .into_iter()
-                .map(|r| Part {
-                    features: r.len() * pixels,
-                    kernel: Kernel::SparseConv(SparseConv::pack_channels(
-                        isa, layout, &csr, shape, bias, window, groups, input, r,
-                    )),
-                })
-                .collect();
-            return Ok((parts, layout));
-        }
-        let dense = weight.to_dense();
-        // With groups a range of channels reads a range of the input; such layers are small and stay whole.
-        let ranges = if groups == 1 {
-            self.ranges(out, used, Layout::Single)
-        } else {
-            std::iter::once(0..out).collect()
-        };
-        let parts = ranges
-            .into_iter()
-            .map(|r| Part {
-                features: r.len() * pixels,
-                kernel: Kernel::DenseConv(Conv::pack(
-                    isa,
-                    &rows_of(&dense, r.clone()),
-                    bias.map(|b| &b[r]),
-                    window,
-                    groups,
-                    input,
-                )),
-            })
-            .collect();
-        Ok((parts, Layout::Single))
-    }
-
-    fn pool(
-        &self,
-        step: &Step,
-        reduction: Reduction,
-        window: Option<&Window>,
-    ) -> Result<(Vec<Part>, Layout), RuntimeError> {
-        let isa = self.options.isa;
-        let layout = self.values[step.inputs[0]].layout;
-        let &[c, h, w] = step.input_shape.dims() else {
-            return Err(self.no_map(step));
-        };
-        let pool = match window {
-            Some(window) => Pool::new(isa, reduction, layout, window, [c, h, w]),
-            None => Pool::global_average(isa, layout, [c, h, w]),
-        };
-        Ok((vec![whole(Kernel::Pool(pool, layout), step)], layout))
-    }
-
-    fn no_map(&self, step: &Step) -> RuntimeError {
-        RuntimeError::Unsupported {
-            network: self.network.graph.name.clone(),
-            what: "input of a window",
-            expected: "a feature map [channels, height, width]".into(),
-            got: format!("{} (node `{}`)", step.input_shape, step.name),
-        }
-    }
-
     /// A bias as numbers, whatever form it is stored in.
-    fn bias(&self, name: Option<&str>) -> Option<Vec<f32>> {
+    pub fn bias(&self, name: Option<&str>) -> Option<Vec<f32>> {
         name.and_then(|n| self.network.tensors.get(n))
             .map(|t| t.to_dense().values)
     }
@@ -456,7 +383,12 @@ impl Builder<'_> {
     /// Rows of each part of a layer: one part, or one per thread where each has enough to do.
     ///
     /// Parts follow each other in memory only within one sample or tile, so a layer over several stays whole.
-    fn ranges(&self, rows: usize, used: Option<WeightUse>, layout: Layout) -> Vec<Range<usize>> {
+    pub fn ranges(
+        &self,
+        rows: usize,
+        used: Option<WeightUse>,
+        layout: Layout,
+    ) -> Vec<Range<usize>> {
         if self.block > layout.samples() {
             return std::iter::once(0..rows).collect();
         }
@@ -480,13 +412,19 @@ impl Builder<'_> {
         if tensor.layout == layout {
             return value;
         }
-        if let Some(&done) = self.converted.get(&value) {
+        if let Some(&done) = self.converted.get(&(value, layout)) {
             return done;
         }
         let features = tensor.features;
-        let (op, kernel) = match layout {
-            Layout::Tiled => ("Pack", Kernel::Pack { features }),
-            Layout::Single => ("Unpack", Kernel::Unpack { features }),
+        let (op, kernel) = match (tensor.layout, layout) {
+            (Layout::Single, Layout::Tiled) => ("Pack", Kernel::Pack { features }),
+            (Layout::Single, Layout::Blocks(blocks)) => ("Pack", Kernel::PackBlocks(blocks)),
+            (Layout::Tiled, Layout::Single) => ("Unpack", Kernel::Unpack { features }),
+            (Layout::Blocks(blocks), Layout::Single) => ("Unpack", Kernel::UnpackBlocks(blocks)),
+            _ => {
+                let single = self.converted(value, Layout::Single);
+                return self.converted(single, layout);
+            }
         };
         let output = self.values.len();
         self.values.push(Tensor { features, layout });
@@ -500,20 +438,20 @@ impl Builder<'_> {
             output_shape: Shape::from([features]),
             weight: None,
         });
-        self.converted.insert(value, output);
+        self.converted.insert((value, layout), output);
         output
     }
 }
 
 /// A kernel that makes a step's whole output.
-fn whole(kernel: Kernel, step: &Step) -> Part {
+pub(crate) fn whole(kernel: Kernel, step: &Step) -> Part {
     Part {
         kernel,
         features: step.output_shape.elements(),
     }
 }
 
-fn to_csr(weight: &Weights) -> Csr {
+pub(crate) fn to_csr(weight: &Weights) -> Csr {
     match weight {
         Weights::Csr(csr) => csr.clone(),
         other => Csr::from_dense(&other.to_dense()),
@@ -521,7 +459,7 @@ fn to_csr(weight: &Weights) -> Csr {
 }
 
 /// Some rows of a matrix or filter bank.
-fn rows_of(dense: &Dense, rows: Range<usize>) -> Dense {
+pub(crate) fn rows_of(dense: &Dense, rows: Range<usize>) -> Dense {
     let (_, cols) = dense.shape.matrix();
     let mut dims = dense.shape.dims().to_vec();
     if let Some(first) = dims.first_mut() {

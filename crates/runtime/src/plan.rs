@@ -68,7 +68,7 @@ pub struct PlanNode {
     pub sparse: bool,
     /// Parts into which threads may split the layer.
     pub parts: usize,
-    /// Layout of the output: `single` or `tiled`.
+    /// Layout of the output: `single`, `tiled` or `blocks`.
     pub layout: &'static str,
     /// Shape of the output, per sample.
     pub shape: Shape,
@@ -238,6 +238,7 @@ fn describe(bound: &Bound) -> PlanNode {
         layout: match bound.y.tensor.layout {
             Layout::Single => "single",
             Layout::Tiled => "tiled",
+            Layout::Blocks(_) => "blocks",
         },
         shape: step.output_shape.clone(),
         weights,

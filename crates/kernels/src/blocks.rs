@@ -1,0 +1,436 @@
+//! Feature maps cut into sixteen blocks, one for each lane.
+//!
+//! The map is cut by a grid of sixteen equal rectangles. One *line* of sixteen floats holds the same pixel of each block, so that
+//! a step of one pixel, in whichever direction, is a step of a whole line: windows move over the map without a single
+//! unaligned load, and every stride, dilation and pooling stays inside the lanes. Around each block lies a *halo*, copies
+//! of pixels of neighbouring blocks, and zeros outside of the map, as far as the windows of the next layer reach.
+
+use sparsevd_model::Window;
+
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Level;
+use crate::isa::multiversion;
+#[cfg(target_arch = "x86_64")]
+use crate::transpose::{RUN, lines_of_runs, runs_of_lines};
+use crate::{Isa, LANES};
+
+/// Most lines of a row that convolutions process at once.
+pub(crate) const TILE: usize = 4;
+
+/// Where the pixels of a feature map `[c, h, w]` lie that is cut into blocks: `[c][rows][columns][16]`, with a gap after each channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Blocks {
+    map: [usize; 3],
+    grid: [usize; 2],
+    block: [usize; 2],
+    /// Rows above, columns on the left, rows below, columns on the right.
+    halo: [usize; 4],
+}
+
+impl Blocks {
+    /// The grid under which a map takes the fewest lines, in rows of few tiles.
+    pub fn of_map(map: [usize; 3]) -> Self {
+        let cut = |grid: [usize; 2]| Self {
+            map,
+            grid,
+            block: [0, 1].map(|d| map[d + 1].div_ceil(grid[d])),
+            halo: [0; 4],
+        };
+        // Each tile costs as much again as two fifths of a line.
+        let cost = |b: &Self| b.block[0] * (b.block[1] * 5 + b.block[1].div_ceil(TILE) * 2);
+        let grids = [[8, 2], [2, 8], [16, 1], [1, 16]].map(cut);
+        let square = cut([4, 4]);
+        grids.into_iter().fold(square, |best, other| {
+            // Oblong blocks keep fewer lines in the cache.
+            if cost(&other) * 20 < cost(&best) * 19 {
+                other
+            } else {
+                best
+            }
+        })
+    }
+
+    /// The blocks of what windows with these strides make of this map, lane for lane, where that takes no more lines than
+    /// [`Blocks::of_map`] would; without a halo.
+    pub fn over(&self, map: [usize; 3], strides: [usize; 2]) -> Option<Self> {
+        let divides = (0..2).all(|d| self.block[d].is_multiple_of(strides[d]));
+        let blocks = Self {
+            map,
+            grid: self.grid,
+            block: [0, 1].map(|d| self.block[d] / strides[d].max(1)),
+            halo: [0; 4],
+        };
+        let whole = (0..2).all(|d| blocks.block[d] * blocks.grid[d] >= map[d + 1]);
+        (divides && whole && blocks.lines() <= Self::of_map(map).lines()).then_some(blocks)
+    }
+
+    /// The same blocks with a halo at least this wide: rows above, columns on the left, rows below, columns on the right.
+    #[must_use]
+    pub fn with_halo(self, halo: [usize; 4]) -> Self {
+        Self {
+            halo: std::array::from_fn(|i| self.halo[i].max(halo[i])),
+            ..self
+        }
+    }
+
+    /// The blocks of an input `map` that windows with these strides read for outputs in these blocks; without a halo.
+    #[must_use]
+    pub fn under(self, map: [usize; 3], strides: [usize; 2]) -> Self {
+        Self {
+            map,
+            grid: self.grid,
+            block: [0, 1].map(|d| self.block[d] * strides[d]),
+            halo: [0; 4],
+        }
+    }
+
+    /// The halo that windows reach into: their padding on the left and above, and what they overlap the next block.
+    pub fn halo_of(window: &Window) -> [usize; 4] {
+        let [top, left, ..] = window.pads;
+        let overlap = |d: usize| {
+            let reach = window.dilations[d] * window.kernel_shape[d].saturating_sub(1) + 1;
+            reach.saturating_sub(window.strides[d] + window.pads[d])
+        };
+        [top, left, overlap(0), overlap(1)]
+    }
+
+    /// Whether lines of `other` are found in this layout: the same blocks, and a halo no narrower.
+    pub fn covers(&self, other: &Self) -> bool {
+        let same = (self.map, self.grid, self.block) == (other.map, other.grid, other.block);
+        same && (0..4).all(|i| self.halo[i] >= other.halo[i])
+    }
+
+    /// Channels, height and width.
+    pub fn map(&self) -> [usize; 3] {
+        self.map
+    }
+
+    /// Rows and columns of a block.
+    pub fn block(&self) -> [usize; 2] {
+        self.block
+    }
+
+    /// Rows above, columns on the left, rows below and columns on the right of each block.
+    pub fn halo(&self) -> [usize; 4] {
+        self.halo
+    }
+
+    /// Lines of pixels in a channel, by which work is measured.
+    pub fn lines(&self) -> usize {
+        self.block[0] * self.block[1]
+    }
+
+    /// Lines in a row of a block with its halo.
+    pub(crate) fn pitch(&self) -> usize {
+        self.halo[1] + self.block[1] + self.halo[3]
+    }
+
+    /// Lines of a channel with halos, and a gap that keeps channels off the same sets of the cache.
+    pub(crate) fn channel(&self) -> usize {
+        let lines = (self.halo[0] + self.block[0] + self.halo[2]) * self.pitch();
+        lines | 1
+    }
+
+    /// Line of a pixel of every block; negative in the halo.
+    pub(crate) fn line(&self, row: isize, column: isize) -> usize {
+        let row = self.halo[0].wrapping_add_signed(row);
+        row * self.pitch() + self.halo[1].wrapping_add_signed(column)
+    }
+
+    /// Floats of one sample.
+    pub fn len(&self) -> usize {
+        self.map[0] * self.channel() * LANES
+    }
+
+    /// The same blocks of so many channels.
+    pub(crate) fn with_channels(self, channels: usize) -> Self {
+        let [_, h, w] = self.map;
+        Self {
+            map: [channels, h, w],
+            ..self
+        }
+    }
+
+    /// Whether there are no pixels.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// For each lane whether pixel (row, column) of its block, both possibly in the halo, lies in the map.
+    fn inside(&self, row: isize, column: isize) -> [bool; LANES] {
+        let [_, h, w] = self.map.map(|n| n.cast_signed());
+        self.corners()
+            .map(|[y, x]| (0..h).contains(&(y + row)) && (0..w).contains(&(x + column)))
+    }
+
+    /// The first pixel of each block.
+    fn corners(&self) -> [[isize; 2]; LANES] {
+        std::array::from_fn(|lane| {
+            [
+                (lane / self.grid[1] * self.block[0]).cast_signed(),
+                (lane % self.grid[1] * self.block[1]).cast_signed(),
+            ]
+        })
+    }
+
+    /// What brings halos up to date, once the pixels of the blocks are written.
+    pub(crate) fn edges(&self) -> Edges {
+        let [bh, bw] = self.block.map(|n| n.cast_signed());
+        let halo = self.halo.map(|n| n.cast_signed());
+        let mut edges = Edges {
+            channel: self.channel() * LANES,
+            moves: Vec::new(),
+        };
+        for row in -halo[0]..bh + halo[2] {
+            for column in -halo[1]..bw + halo[3] {
+                let (up, left) = (row.div_euclid(bh.max(1)), column.div_euclid(bw.max(1)));
+                let shift = up * self.grid[1].cast_signed() + left;
+                let inside = self.inside(row, column);
+                // Blocks that lie outside as a whole are read by nobody.
+                let origin = self.inside(0, 0);
+                let keeps = |lane: usize| {
+                    let from = (lane / self.grid[1]).wrapping_add_signed(up);
+                    let from_column = (lane % self.grid[1]).wrapping_add_signed(left);
+                    inside[lane] && from < self.grid[0] && from_column < self.grid[1]
+                };
+                if shift == 0 && up == 0 && (0..LANES).all(|l| keeps(l) || !origin[l]) {
+                    continue;
+                }
+                let mask: [u32; LANES] =
+                    std::array::from_fn(|l| if keeps(l) { u32::MAX } else { 0 });
+                let to = self.line(row, column) * LANES;
+                let from = self.line(row - up * bh, column - left * bw) * LANES;
+                let from = from.wrapping_add_signed(shift);
+                let from = if mask == [0; LANES] { to } else { from };
+                edges.moves.push(Move { to, from, mask });
+            }
+        }
+        edges
+    }
+
+    /// From `[n][c][h][w]` to `n` samples in blocks with their halos.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    #[track_caller]
+    pub fn pack(&self, isa: Isa, x: &[f32], n: usize, y: &mut [f32]) {
+        let pixels: usize = self.map.iter().product();
+        assert_eq!(x.len(), n * pixels, "elements of x");
+        assert_eq!(y.len(), n * self.len(), "elements of y");
+        #[cfg(target_arch = "x86_64")]
+        if isa.level() == Level::Avx512 {
+            // SAFETY: an `Isa` of this level is only made where the features were detected.
+            return unsafe { pack_avx512(self, x, y) };
+        }
+        pack(isa, self, x, y);
+    }
+
+    /// From `n` samples in blocks to `[n][c][h][w]`.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    #[track_caller]
+    pub fn unpack(&self, isa: Isa, x: &[f32], n: usize, y: &mut [f32]) {
+        let pixels: usize = self.map.iter().product();
+        assert_eq!(x.len(), n * self.len(), "elements of x");
+        assert_eq!(y.len(), n * pixels, "elements of y");
+        #[cfg(target_arch = "x86_64")]
+        if isa.level() == Level::Avx512 {
+            // SAFETY: an `Isa` of this level is only made where the features were detected.
+            return unsafe { unpack_avx512(self, x, y) };
+        }
+        unpack(isa, self, x, y);
+    }
+}
+
+/// Lines of a channel that are made of others: halos, and zeros past the end of the map.
+#[derive(Debug, Clone)]
+pub(crate) struct Edges {
+    channel: usize,
+    moves: Vec<Move>,
+}
+
+/// `to..to + 16` becomes `from..from + 16` where the mask is set, else zero. No line is both read and written, but by itself.
+#[derive(Debug, Clone, Copy)]
+struct Move {
+    to: usize,
+    from: usize,
+    mask: [u32; LANES],
+}
+
+impl Edges {
+    /// Over all channels of `y`.
+    pub fn refresh(&self, isa: Isa, y: &mut [f32]) {
+        refresh(isa, self, y);
+    }
+}
+
+multiversion!(fn refresh(edges: &Edges, y: &mut [f32]) = refresh_body;);
+multiversion!(fn pack(blocks: &Blocks, x: &[f32], y: &mut [f32]) = pack_body;);
+multiversion!(fn unpack(blocks: &Blocks, x: &[f32], y: &mut [f32]) = unpack_body;);
+
+#[inline(always)]
+fn refresh_body(edges: &Edges, y: &mut [f32]) {
+    for channel in y.chunks_exact_mut(edges.channel.max(1)) {
+        for edge in &edges.moves {
+            let mut line: [f32; LANES] = [0.0; LANES];
+            line.copy_from_slice(&channel[edge.from..][..LANES]);
+            for (v, mask) in line.iter_mut().zip(edge.mask) {
+                *v = f32::from_bits(v.to_bits() & mask);
+            }
+            channel[edge.to..][..LANES].copy_from_slice(&line);
+        }
+    }
+}
+
+/// Pixels of one row of a block that go through registers at once, of all sixteen blocks.
+#[cfg(not(target_arch = "x86_64"))]
+const RUN: usize = 8;
+
+#[inline(always)]
+fn pack_body(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
+    let [_, h, w] = blocks.map;
+    let [top, left, bottom, right] = blocks.halo.map(|n| n.cast_signed());
+    let [bh, bw] = blocks.block.map(|n| n.cast_signed());
+    let corners = blocks.corners();
+    for (map, channel) in x
+        .chunks_exact((h * w).max(1))
+        .zip(y.chunks_exact_mut((blocks.channel() * LANES).max(1)))
+    {
+        for row in -top..bh + bottom {
+            for column in (-left..bw + right).step_by(RUN) {
+                let mut runs = [[0.0; RUN]; LANES];
+                for (run, [y, x]) in runs.iter_mut().zip(corners) {
+                    let (y, x) = (y + row, x + column);
+                    if y < 0 || y >= h.cast_signed() {
+                        continue;
+                    }
+                    let from = &map[y.cast_unsigned() * w..][..w];
+                    if x >= 0 && x.cast_unsigned() + RUN <= w {
+                        run.copy_from_slice(&from[x.cast_unsigned()..][..RUN]);
+                    } else {
+                        for (i, v) in run.iter_mut().enumerate() {
+                            *v = from
+                                .get(x.wrapping_add_unsigned(i).cast_unsigned())
+                                .map_or(0.0, |v| *v);
+                        }
+                    }
+                }
+                let lines = (bw + right - column).min(RUN.cast_signed()).cast_unsigned();
+                let to = &mut channel[blocks.line(row, column) * LANES..][..lines * LANES];
+                for (i, line) in to.chunks_exact_mut(LANES).enumerate() {
+                    for lane in 0..LANES {
+                        line[lane] = runs[lane][i];
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn unpack_body(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
+    let [_, h, w] = blocks.map;
+    let [bh, bw] = blocks.block;
+    let corners = blocks.corners();
+    for (channel, map) in x
+        .chunks_exact((blocks.channel() * LANES).max(1))
+        .zip(y.chunks_exact_mut((h * w).max(1)))
+    {
+        for row in 0..bh {
+            for column in (0..bw).step_by(RUN) {
+                let lines = (bw - column).min(RUN);
+                let at = blocks.line(row.cast_signed(), column.cast_signed());
+                let mut runs = [[0.0; RUN]; LANES];
+                for (i, line) in channel[at * LANES..][..lines * LANES]
+                    .chunks_exact(LANES)
+                    .enumerate()
+                {
+                    for lane in 0..LANES {
+                        runs[lane][i] = line[lane];
+                    }
+                }
+                for (run, at) in runs.iter().zip(corners) {
+                    let (y, x) = (at[0].cast_unsigned() + row, at[1].cast_unsigned() + column);
+                    if y >= h || x >= w {
+                        continue;
+                    }
+                    let to = &mut map[y * w + x..(y + 1) * w];
+                    if lines == RUN && to.len() >= RUN {
+                        to[..RUN].copy_from_slice(run);
+                    } else {
+                        for (to, v) in to.iter_mut().zip(&run[..lines]) {
+                            *to = *v;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// As [`pack_body`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+fn pack_avx512(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
+    let [_, h, w] = blocks.map.map(|n| n.cast_signed());
+    let [top, left, bottom, right] = blocks.halo.map(|n| n.cast_signed());
+    let [bh, bw] = blocks.block.map(|n| n.cast_signed());
+    let corners = blocks.corners();
+    for (map, channel) in x
+        .chunks_exact((h * w).max(1).cast_unsigned())
+        .zip(y.chunks_exact_mut((blocks.channel() * LANES).max(1)))
+    {
+        for column in (-left..bw + right).step_by(RUN) {
+            let lines = (bw + right - column).min(RUN.cast_signed()).cast_unsigned();
+            let masks = corners.map(|[_, x]| {
+                let x = x + column;
+                let (first, end) = ((-x).clamp(0, 8), (w - x).clamp(0, 8));
+                (((1_u32 << end) - 1) & !((1 << first) - 1)) as u8
+            });
+            for row in -top..bh + bottom {
+                let mut runs = [(map.as_ptr(), 0); LANES];
+                for lane in 0..LANES {
+                    let [y, x] = corners[lane];
+                    let inside = (0..h).contains(&(y + row));
+                    let from = map.as_ptr().wrapping_offset((y + row) * w + x + column);
+                    runs[lane] = (from, if inside { masks[lane] } else { 0 });
+                }
+                let to = &mut channel[blocks.line(row, column) * LANES..][..lines * LANES];
+                // SAFETY: masks keep loads to pixels of the map; `to` holds the lines.
+                unsafe { lines_of_runs(&runs, to.as_mut_ptr(), lines) };
+            }
+        }
+    }
+}
+
+/// As [`unpack_body`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+fn unpack_avx512(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
+    let [_, h, w] = blocks.map.map(|n| n.cast_signed());
+    let [bh, bw] = blocks.block.map(|n| n.cast_signed());
+    let corners = blocks.corners();
+    for (channel, map) in x
+        .chunks_exact((blocks.channel() * LANES).max(1))
+        .zip(y.chunks_exact_mut((h * w).max(1).cast_unsigned()))
+    {
+        for column in (0..bw).step_by(RUN) {
+            let lines = (bw - column).min(RUN.cast_signed());
+            let masks =
+                corners.map(|[_, x]| ((1_u32 << (w - x - column).clamp(0, lines)) - 1) as u8);
+            for row in 0..bh {
+                let mut runs = [(map.as_mut_ptr(), 0); LANES];
+                for lane in 0..LANES {
+                    let [y, x] = corners[lane];
+                    let to = map.as_mut_ptr().wrapping_offset((y + row) * w + x + column);
+                    runs[lane] = (to, if y + row < h { masks[lane] } else { 0 });
+                }
+                let lines = lines.cast_unsigned();
+                let from = &channel[blocks.line(row, column) * LANES..][..lines * LANES];
+                // SAFETY: masks keep stores to pixels of the map; `from` holds the lines.
+                unsafe { runs_of_lines(from.as_ptr(), lines, &runs) };
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Sparse convolution of single samples over [`Blocks`].
+//!
+//! A weight at (input channel, ky, kx) multiplies one line of sixteen inputs for each line of sixteen outputs, at a fixed offset. The
+//! weights are packed as for [`crate::spmm`], with offsets in place of columns; the loop goes over tiles of up to four lines of a row, whose
+//! sums stay in registers, and over all channels for each. A tile's inputs, of as many channels as fit, stay in the first-level cache.
+
+use std::ops::Range;
+
+use sparsevd_model::{Csr, Window};
+
+use crate::activation::Bounds;
+use crate::blocks::{Blocks, Edges, TILE};
+use crate::conv::check_conv;
+use crate::sell::{Entry, Offset, Offsets, Sell};
+use crate::simd::{Simd, simd_dispatch};
+use crate::spmm::bias_or_zero;
+use crate::{Activation, Isa, LANES, select};
+
+/// A sparse filter bank packed for inputs and outputs in [`Blocks`].
+///
+/// # Invariants
+/// - the input's blocks cover those that the window reads for the output's ([`BlockConv::input`])
+/// - offsets of weights lie in the input channels of their group, at what the window reads for the first output of a block
+#[derive(Debug, Clone)]
+pub struct BlockConv {
+    isa: Isa,
+    input: Blocks,
+    output: Blocks,
+    walk: Walk,
+    edges: Edges,
+    parts: Vec<Part>,
+}
+
+/// The channels of one group.
+#[derive(Debug, Clone)]
+struct Part {
+    sell: Sell,
+    /// Floats before its outputs.
+    y: usize,
+}
+
+/// The way over the lines of a block, in floats.
+#[derive(Debug, Clone)]
+pub(crate) struct Walk {
+    /// Before what the first output reads, and before the first output.
+    pub origins: [usize; 2],
+    pub rows: usize,
+    pub x_row: usize,
+    pub y_row: usize,
+    /// From what a line of output reads to what the next reads.
+    pub x_line: usize,
+    /// Lines of each tile of a row.
+    pub tiles: Vec<usize>,
+}
+
+impl Walk {
+    /// For windows over `input` that begin at its padding.
+    pub fn new(isa: Isa, window: &Window, input: &Blocks, output: &Blocks) -> Self {
+        let [sy, sx] = window.strides;
+        let [top, left, ..] = window.pads.map(|n| -n.cast_signed());
+        // Tiles of one row are as even as can be, for the registers that there are.
+        let most = if sx > 2 { 1 } else { select::block_tile(isa) };
+        let columns = output.block()[1];
+        let tiles = columns.div_ceil(most);
+        Self {
+            origins: [input.line(top, left) * LANES, output.line(0, 0) * LANES],
+            rows: output.block()[0],
+            x_row: sy * input.pitch() * LANES,
+            y_row: output.pitch() * LANES,
+            x_line: sx * LANES,
+            tiles: (0..tiles)
+                .map(|i| columns * (i + 1) / tiles - columns * i / tiles)
+                .collect(),
+        }
+    }
+}
+
+impl BlockConv {
+    /// The blocks that inputs must cover for a window that makes `output`.
+    pub fn input(input: [usize; 3], window: &Window, output: &Blocks) -> Blocks {
+        output
+            .under(input, window.strides)
+            .with_halo(Blocks::halo_of(window))
+    }
+
+    /// Packs filters of `shape` `[out, in/groups, kh, kw]` (`weight` holds them as `out` rows), but of all output channels only some, so that
+    /// threads may share one convolution. `output` are the blocks of all channels, as is `bias`.
+    ///
+    /// # Panics
+    /// When the shapes, the groups, the window and the bias do not fit together, or the input's blocks do not cover [`BlockConv::input`].
+    #[track_caller]
+    #[allow(clippy::too_many_arguments, reason = "what a convolution is")]
+    pub fn pack_channels(
+        isa: Isa,
+        weight: &Csr,
+        shape: [usize; 4],
+        bias: Option<&[f32]>,
+        window: &Window,
+        groups: usize,
+        [input, output]: [Blocks; 2],
+        channels: Range<usize>,
+    ) -> Self {
+        let [oh, ow] = check_conv(shape, window, groups, input.map());
+        let [out, per_group, kh, kw] = shape;
+        assert_eq!(weight.rows(), out, "rows of the weight");
+        assert_eq!(weight.cols(), per_group * kh * kw, "columns of the weight");
+        assert!(channels.end <= out, "channels {channels:?} of {out}");
+        assert_eq!(output.map(), [out, oh, ow], "map of the output");
+        assert!(
+            input.covers(&Self::input(input.map(), window, &output)),
+            "blocks of the input"
+        );
+        let bias = bias_or_zero(bias, out);
+        let (x_channel, y_channel) = (input.channel() * LANES, output.channel() * LANES);
+        let [dy, dx] = window.dilations;
+        let walk = Walk::new(isa, window, &input, &output);
+        let nonzeros: usize = channels.clone().map(|r| weight.row(r).0.len()).sum();
+        let per_channel = nonzeros as f64 / (channels.len() * per_group).max(1) as f64;
+        let reach = |d: usize| window.dilations[d] * (window.kernel_shape[d] - 1) + 1;
+        let lines = walk.tiles.first().copied().unwrap_or(1);
+        let touched = reach(0) * ((lines - 1) * window.strides[1] + reach(1));
+        let blocks = select::channel_blocks(per_group, touched * LANES, per_channel);
+        let per_block = per_group.div_ceil(blocks).max(1);
+        let out_per_group = out / groups;
+        let parts = (0..groups)
+            .map(|g| {
+                let rows = g * out_per_group..(g + 1) * out_per_group;
+                (
+                    g,
+                    rows.start.max(channels.start)..rows.end.min(channels.end),
+                )
+            })
+            .filter(|(_, rows)| !rows.is_empty())
+            .map(|(g, rows)| {
+                let entry = |(&k, &weight): (&u32, &f32)| {
+                    let k = k as usize;
+                    let (ic, ky, kx) = (k / (kh * kw), k / kw % kh, k % kw);
+                    let line = ky * dy * input.pitch() + kx * dx;
+                    Entry {
+                        block: ic / per_block,
+                        offset: ic % per_block * x_channel + line * LANES,
+                        weight,
+                    }
+                };
+                let entries: Vec<Vec<Entry>> = rows
+                    .clone()
+                    .map(|row| {
+                        let (columns, values) = weight.row(row);
+                        columns.iter().zip(values).map(entry).collect()
+                    })
+                    .collect();
+                let bases: Vec<usize> = (0..per_group.div_ceil(per_block).max(1))
+                    .map(|b| (g * per_group + b * per_block) * x_channel)
+                    .collect();
+                Part {
+                    y: (rows.start - channels.start) * y_channel,
+                    sell: Sell::pack(&entries, &bias[rows], &bases, y_channel, 1),
+                }
+            })
+            .collect();
+        let output = output.with_channels(channels.len());
+        Self {
+            isa,
+            input,
+            output,
+            walk,
+            edges: output.edges(),
+            parts,
+        }
+    }
+
+    /// `y = act(W * x + b)` over `n` samples, with the halos of `y`.
+    ///
+    /// # Panics
+    /// When `x` or `y` has another length.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
+        let (x_len, y_len) = (self.input.len(), self.output.len());
+        assert_eq!(x.len(), n * x_len, "elements of x");
+        assert_eq!(y.len(), n * y_len, "elements of y");
+        for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
+            let x = &x[i * x_len..(i + 1) * x_len];
+            for part in &self.parts {
+                let y = &mut y[part.y..];
+                // SAFETY: the input covers what the window reads for every output of a block (invariants), and the output has its rows
+                // and lines; both lengths were just checked.
+                unsafe {
+                    run(
+                        self.isa,
+                        &part.sell,
+                        x.as_ptr(),
+                        y.as_mut_ptr(),
+                        &self.walk,
+                        act.bounds(),
+                    );
+                }
+            }
+            self.edges.refresh(self.isa, y);
+        }
+    }
+
+    /// Blocks of the packed output channels.
+    pub fn output(&self) -> Blocks {
+        self.output
+    }
+
+    /// `{isa}-{format}-{dtype}-{tile}`.
+    pub fn name(&self) -> &'static str {
+        match self.isa.name() {
+            "avx512" => "avx512-sell4-blocks-f32-4x16",
+            "avx2" => "avx2-sell4-blocks-f32-4x16",
+            "neon" => "neon-sell4-blocks-f32-4x16",
+            _ => "scalar-sell4-blocks-f32-4x16",
+        }
+    }
+
+    /// Bytes of packed weights, offsets, row positions and biases.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|p| p.sell.bytes()).sum()
+    }
+}
+
+simd_dispatch! {
+    /// `y = clamp(W * x + b)`, tile by tile.
+    ///
+    /// # Safety
+    /// For every line of output on the walk and every entry of the matrix, `x` must be readable for the sixteen floats at the walk's way to
+    /// the line plus base plus offset, and for every row of the matrix `y` must be writable for those at the way plus the row's place.
+    unsafe fn run(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) = body;
+}
+
+#[inline(always)]
+unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) {
+    // SAFETY: the caller's contract; the offsets are those of `sell`.
+    unsafe {
+        match &sell.offsets {
+            Offsets::Short8(o) => rows::<S, u64, 8>(sell, o.as_ptr(), x, y, walk, bounds),
+            Offsets::Short64(o) => rows::<S, u64, 64>(sell, o.as_ptr(), x, y, walk, bounds),
+            Offsets::Long4(o) => rows::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, walk, bounds),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows<S: Simd, O: Offset, const UNIT: usize>(
+    sell: &Sell,
+    offsets: *const O,
+    x: *const f32,
+    y: *mut f32,
+    walk: &Walk,
+    bounds: Bounds,
+) {
+    const STRIDE_2: usize = 2 * LANES;
+    // SAFETY: rows and tiles are those of the caller's walk.
+    unsafe {
+        let (x, y) = (x.add(walk.origins[0]), y.add(walk.origins[1]));
+        for row in 0..walk.rows {
+            let (mut x, mut y) = (x.add(row * walk.x_row), y.add(row * walk.y_row));
+            for &lines in &walk.tiles {
+                // An instruction set with narrow vectors takes a line in several passes.
+                for part in 0..LANES / S::N {
+                    let (x, y) = (x.add(part * S::N), y.add(part * S::N));
+                    match (lines, walk.x_line) {
+                        (TILE, STRIDE_2) => {
+                            tile::<S, O, UNIT, TILE, 2>(sell, offsets, x, y, bounds)
+                        }
+                        (TILE, _) => tile::<S, O, UNIT, TILE, 1>(sell, offsets, x, y, bounds),
+                        (3, STRIDE_2) => tile::<S, O, UNIT, 3, 2>(sell, offsets, x, y, bounds),
+                        (3, _) => tile::<S, O, UNIT, 3, 1>(sell, offsets, x, y, bounds),
+                        (2, STRIDE_2) => tile::<S, O, UNIT, 2, 2>(sell, offsets, x, y, bounds),
+                        (2, _) => tile::<S, O, UNIT, 2, 1>(sell, offsets, x, y, bounds),
+                        _ => tile::<S, O, UNIT, 1, 1>(sell, offsets, x, y, bounds),
+                    }
+                }
+                (x, y) = (x.add(lines * walk.x_line), y.add(lines * LANES));
+            }
+        }
+    }
+}
+
+/// `T` vectors of output for each channel, over all blocks of input channels; `STRIDE` lines of input lie between what two of them read.
+#[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
+unsafe fn tile<S: Simd, O: Offset, const UNIT: usize, const T: usize, const STRIDE: usize>(
+    sell: &Sell,
+    mut offsets: *const O,
+    x: *const f32,
+    y: *mut f32,
+    bounds: Bounds,
+) {
+    let mut weights = sell.weights.as_ptr();
+    let mut groups = sell.groups.as_ptr();
+    // SAFETY: `x` and `y` by the contract of `run`; weights, offsets and groups by the invariants of `Sell`.
+    unsafe {
+        let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
+        let bounded = bounds.min > f32::NEG_INFINITY || bounds.max < f32::INFINITY;
+        for block in &sell.blocks {
+            let x = x.add(block.base).cast::<u8>();
+            let end = groups.add(block.groups);
+            let (first, clamped) = (block.first, block.last && bounded);
+            while groups < end {
+                let group = &*groups;
+                groups = groups.add(1);
+                // Plain loops: a closure given to `map` or `from_fn` may not be inlined, and then lacks the instruction set.
+                let mut acc = [[low; T]; 4];
+                for r in 0..4 {
+                    let bias = S::splat(group.bias[r]);
+                    let y = y.add(group.rows[r] as usize);
+                    for t in 0..T {
+                        acc[r][t] = if first {
+                            bias
+                        } else {
+                            S::load(y.add(t * LANES))
+                        };
+                    }
+                }
+                let last = offsets.add(group.steps as usize);
+                while offsets < last {
+                    let quad = S::quad(weights.cast());
+                    let at = O::bytes::<UNIT>(offsets);
+                    weights = weights.add(1);
+                    offsets = offsets.add(1);
+                    let quad = [
+                        S::lane::<0>(quad),
+                        S::lane::<1>(quad),
+                        S::lane::<2>(quad),
+                        S::lane::<3>(quad),
+                    ];
+                    for r in 0..4 {
+                        for t in 0..T {
+                            let x = x.add(at[r] + t * STRIDE * LANES * size_of::<f32>());
+                            acc[r][t] = S::fma(quad[r], S::load(x.cast()), acc[r][t]);
+                        }
+                    }
+                }
+                for r in 0..4 {
+                    let y = y.add(group.rows[r] as usize);
+                    for t in 0..T {
+                        let v = acc[r][t];
+                        let v = if clamped { S::clamp(v, low, high) } else { v };
+                        S::store(y.add(t * LANES), v);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Depthwise convolution of single samples over [`Blocks`]: dense, one input channel for each output channel.
+
+use sparsevd_model::{Dense, Window};
+
+use crate::activation::Bounds;
+use crate::blocks::{Blocks, Edges, TILE};
+use crate::conv::check_conv;
+use crate::conv_blocks::{BlockConv, Walk};
+use crate::simd::{Simd, simd_dispatch};
+use crate::spmm::bias_or_zero;
+use crate::{Activation, Isa, LANES};
+
+/// A depthwise filter bank for inputs and outputs in [`Blocks`].
+///
+/// # Invariants
+/// - the input's blocks cover those that the window reads for the output's
+/// - `weights` holds one filter, `offsets.len()` long, per output channel; the input has a channel for each `multiplier` of those
+/// - offsets are where the elements of the window lie for the first output of a block
+#[derive(Debug, Clone)]
+pub struct Depthwise {
+    isa: Isa,
+    input: Blocks,
+    output: Blocks,
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    offsets: Vec<usize>,
+    multiplier: usize,
+    walk: Walk,
+    edges: Edges,
+}
+
+impl Depthwise {
+    /// Takes filters `[out, 1, kh, kw]`.
+    ///
+    /// # Panics
+    /// When the filters, the window and the bias do not fit together, or the input's blocks do not cover [`BlockConv::input`].
+    #[track_caller]
+    pub fn pack(
+        isa: Isa,
+        weight: &Dense,
+        bias: Option<&[f32]>,
+        window: &Window,
+        [input, output]: [Blocks; 2],
+    ) -> Self {
+        let &[out, 1, kh, kw] = weight.shape.dims() else {
+            panic!("filters [out, 1, kh, kw], got {}", weight.shape)
+        };
+        let groups = input.map()[0];
+        let [oh, ow] = check_conv([out, 1, kh, kw], window, groups, input.map());
+        assert_eq!(output.map(), [out, oh, ow], "map of the output");
+        assert!(
+            input.covers(&BlockConv::input(input.map(), window, &output)),
+            "blocks of the input"
+        );
+        let [dy, dx] = window.dilations;
+        Self {
+            isa,
+            input,
+            output,
+            weights: weight.values.clone(),
+            bias: bias_or_zero(bias, out),
+            offsets: (0..kh * kw)
+                .map(|k| (k / kw * dy * input.pitch() + k % kw * dx) * LANES)
+                .collect(),
+            multiplier: out / groups,
+            walk: Walk::new(isa, window, &input, &output),
+            edges: output.edges(),
+        }
+    }
+
+    /// `y = act(W * x + b)` over `n` samples, with the halos of `y`.
+    ///
+    /// # Panics
+    /// When `x` or `y` has another length.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
+        let (x_len, y_len) = (self.input.len(), self.output.len());
+        assert_eq!(x.len(), n * x_len, "elements of x");
+        assert_eq!(y.len(), n * y_len, "elements of y");
+        for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
+            let x = &x[i * x_len..(i + 1) * x_len];
+            // SAFETY: both lengths were just checked, which with the invariants is the contract.
+            unsafe {
+                run(self.isa, self, x.as_ptr(), y.as_mut_ptr(), act.bounds());
+            }
+            self.edges.refresh(self.isa, y);
+        }
+    }
+
+    /// Blocks of the output.
+    pub fn output(&self) -> Blocks {
+        self.output
+    }
+
+    /// `{isa}-{format}-{dtype}-{tile}`.
+    pub fn name(&self) -> &'static str {
+        match self.isa.name() {
+            "avx512" => "avx512-depthwise-blocks-f32",
+            "avx2" => "avx2-depthwise-blocks-f32",
+            "neon" => "neon-depthwise-blocks-f32",
+            _ => "scalar-depthwise-blocks-f32",
+        }
+    }
+
+    /// Bytes of weights and biases.
+    pub fn bytes(&self) -> usize {
+        (self.weights.len() + self.bias.len()) * size_of::<f32>()
+    }
+}
+
+simd_dispatch! {
+    /// # Safety
+    /// `x` and `y` hold one sample in the input's and the output's blocks.
+    unsafe fn run(conv: &Depthwise, x: *const f32, y: *mut f32, bounds: Bounds) = body;
+}
+
+#[inline(always)]
+unsafe fn body<S: Simd>(conv: &Depthwise, x: *const f32, y: *mut f32, bounds: Bounds) {
+    let walk = &conv.walk;
+    let taps = conv.offsets.len();
+    for (channel, &bias) in conv.bias.iter().enumerate() {
+        // SAFETY: channels, rows and tiles are those of the blocks.
+        unsafe {
+            let weights = conv.weights.as_ptr().add(channel * taps);
+            let x = x.add(channel / conv.multiplier * conv.input.channel() * LANES);
+            let y = y.add(channel * conv.output.channel() * LANES);
+            let (x, y) = (x.add(walk.origins[0]), y.add(walk.origins[1]));
+            for row in 0..walk.rows {
+                let (mut x, mut y) = (x.add(row * walk.x_row), y.add(row * walk.y_row));
+                for &lines in &walk.tiles {
+                    for part in 0..LANES / S::N {
+                        let (x, y) = (x.add(part * S::N), y.add(part * S::N));
+                        match lines {
+                            TILE => tile::<S, TILE>(conv, weights, bias, x, y, bounds),
+                            3 => tile::<S, 3>(conv, weights, bias, x, y, bounds),
+                            2 => tile::<S, 2>(conv, weights, bias, x, y, bounds),
+                            _ => tile::<S, 1>(conv, weights, bias, x, y, bounds),
+                        }
+                    }
+                    (x, y) = (x.add(lines * walk.x_line), y.add(lines * LANES));
+                }
+            }
+        }
+    }
+}
+
+/// `T` vectors of one channel.
+#[inline(always)]
+unsafe fn tile<S: Simd, const T: usize>(
+    conv: &Depthwise,
+    weights: *const f32,
+    bias: f32,
+    x: *const f32,
+    y: *mut f32,
+    bounds: Bounds,
+) {
+    // SAFETY: the weights are those of the offsets, all of which the input covers for each of the tile's lines.
+    unsafe {
+        let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
+        let mut acc = [S::splat(bias); T];
+        for (k, &offset) in conv.offsets.iter().enumerate() {
+            let weight = S::splat(*weights.add(k));
+            for (t, acc) in acc.iter_mut().enumerate() {
+                let x = x.add(offset + t * conv.walk.x_line);
+                *acc = S::fma(weight, S::load(x), *acc);
+            }
+        }
+        for (t, acc) in acc.into_iter().enumerate() {
+            S::store(y.add(t * LANES), S::clamp(acc, low, high));
+        }
+    }
+}

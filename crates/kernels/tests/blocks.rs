@@ -1,0 +1,245 @@
+//! Convolutions and pooling over blocks, of every instruction set, against their slow twins.
+
+use proptest::prelude::*;
+use sparsevd_kernels::blocks::Blocks;
+use sparsevd_kernels::conv_blocks::BlockConv;
+use sparsevd_kernels::depthwise::Depthwise;
+use sparsevd_kernels::pool::Reduction;
+use sparsevd_kernels::pool_blocks::BlockPool;
+use sparsevd_kernels::{Activation, Buffer, Isa};
+use sparsevd_model::{Csr, Dense, Window};
+use sparsevd_testing::arbitrary::{ConvCase, Stream, activations, convolution};
+use sparsevd_testing::close::assert_close;
+use sparsevd_testing::reference;
+
+/// Sums of up to a thousand products of numbers up to one.
+const TOLERANCE: f32 = 5e-5;
+
+fn case(wild: bool) -> impl Strategy<Value = (ConvCase, Vec<f32>, usize, Activation)> {
+    let act = prop_oneof![
+        Just(Activation::None),
+        Just(Activation::Clip {
+            min: -0.2,
+            max: 0.4
+        })
+    ];
+    (convolution(), 1..=2_usize, act).prop_flat_map(move |(case, n, act)| {
+        let x = activations(n * case.input.iter().product::<usize>(), wild);
+        (Just(case), x, Just(n), Just(act))
+    })
+}
+
+/// `x` in blocks; where there are gaps, NaN, so that whoever reads one is found out.
+fn packed(isa: Isa, blocks: &Blocks, x: &[f32], n: usize) -> Buffer {
+    let mut y = Buffer::zeroed(n * blocks.len());
+    y.fill(f32::NAN);
+    blocks.pack(isa, x, n, &mut y);
+    y
+}
+
+/// Unpacks `y`, and looks whether what windows may read of it, halos and zeros around the map, is as if it had been packed.
+fn unpacked(isa: Isa, blocks: &Blocks, y: &[f32], n: usize) -> Vec<f32> {
+    let pixels: usize = blocks.map().iter().product();
+    let mut plain = vec![f32::NAN; n * pixels];
+    blocks.unpack(isa, y, n, &mut plain);
+    let again = packed(isa, blocks, &plain, n);
+    // Identities that move a pixel by each step that the halo allows.
+    let [c, h, w] = blocks.map();
+    let halo = blocks.halo();
+    let side = |d: usize| halo[d] + halo[d + 2] + 1;
+    let window = Window {
+        kernel_shape: [side(0), side(1)],
+        pads: halo,
+        ..Window::square(1, 1)
+    };
+    let taps = side(0) * side(1);
+    let output = blocks.with_halo([0; 4]);
+    for tap in 0..taps {
+        let mut filters = Dense::zeros([c, 1, side(0), side(1)]);
+        (0..c).for_each(|channel| filters.values[channel * taps + tap] = 1.0);
+        let csr = Csr::from_dense(&filters);
+        let shape = [c, 1, side(0), side(1)];
+        let conv =
+            BlockConv::pack_channels(isa, &csr, shape, None, &window, c, [*blocks, output], 0..c);
+        let [got, want] = [y, &again[..]].map(|x| {
+            let mut moved = Buffer::zeroed(n * output.len());
+            conv.run(x, &mut moved, n, Activation::None);
+            let mut plain = vec![0.0; n * c * h * w];
+            output.unpack(isa, &moved, n, &mut plain);
+            plain
+        });
+        assert_close(&got, &want, 0.0);
+    }
+    plain
+}
+
+fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: [usize; 4]) {
+    let ConvCase {
+        filters,
+        bias,
+        window,
+        groups,
+        input,
+    } = case;
+    let want = reference::conv(&filters.values, bias, x, *input, window, *groups, |v| {
+        act.apply(v)
+    });
+    let &[out, inn, kh, kw] = filters.shape.dims() else {
+        unreachable!()
+    };
+    let [oh, ow] = window.output(input[1], input[2]).expect("it fits");
+    let csr = Csr::from_dense(filters);
+    let to = Blocks::of_map([out, oh, ow]).with_halo(halo);
+    let from = BlockConv::input(*input, window, &to);
+    let x = packed(isa, &from, x, n);
+    for cut in [0, out / 2] {
+        // Parts of the channels follow each other in each sample.
+        let mut y = Buffer::zeroed(n * to.len());
+        y.fill(f32::NAN);
+        for part in [0..cut, cut..out] {
+            let shape = [out, inn, kh, kw];
+            let blocks = [from, to];
+            let conv = BlockConv::pack_channels(
+                isa,
+                &csr,
+                shape,
+                Some(bias),
+                window,
+                *groups,
+                blocks,
+                part.clone(),
+            );
+            for sample in 0..n {
+                let len = to.len() / out.max(1);
+                let y = &mut y[sample * to.len()..][part.start * len..part.end * len];
+                conv.run(&x[sample * from.len()..][..from.len()], y, 1, act);
+            }
+        }
+        assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
+    }
+    if inn == 1 {
+        let mut y = Buffer::zeroed(n * to.len());
+        y.fill(f32::NAN);
+        let conv = Depthwise::pack(isa, filters, Some(bias), window, [from, to]);
+        conv.run(&x, &mut y, n, act);
+        let got = unpacked(isa, &to, &y, n);
+        // A dense kernel multiplies zeros by what they lie on, and NaN comes of it.
+        for (got, want) in got.iter().zip(&want) {
+            if want.is_finite() && !got.is_nan() {
+                assert_close(&[*got], &[*want], TOLERANCE);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn convolutions_agree_with_plain_loops(
+        (case, x, n, act) in case(false), halo in [0..=3_usize, 0..=3, 0..=3, 0..=3],
+    ) {
+        for isa in Isa::available() {
+            check(isa, &case, &x, n, act, halo);
+        }
+    }
+
+    #[test]
+    fn nan_and_infinity_stay_in_the_pixels_that_read_them((case, x, n, act) in case(true)) {
+        for isa in Isa::available() {
+            check(isa, &case, &x, n, act, [1; 4]);
+        }
+    }
+
+    #[test]
+    fn pooling_agrees_with_plain_loops(
+        (kernel, stride) in ([1..=3_usize, 1..=3], [1..=3_usize, 1..=3]),
+        (n, c, block) in (1..=2_usize, 1..=3_usize, [1..=4_usize, 1..=5]),
+        (halo, seed) in (0..=2_usize, any::<u64>()),
+    ) {
+        let window = Window { kernel_shape: kernel, strides: stride, ..Window::square(1, 1) };
+        let [h, w] = [0, 1].map(|d| 4 * block[d] * stride[d]);
+        prop_assume!(window.output(h, w).is_some());
+        let [oh, ow] = window.output(h, w).expect("it fits");
+        let x = Stream(seed).floats(n * c * h * w);
+        let max = |p: &[f32]| p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mean = |p: &[f32]| p.iter().sum::<f32>() / p.len() as f32;
+        let from = Blocks::of_map([c, h, w]).with_halo(Blocks::halo_of(&window));
+        let Some(to) = BlockPool::output(&window, &from) else { return Ok(()) };
+        let to = to.with_halo([halo; 4]);
+        for isa in Isa::available() {
+            for (reduction, want) in [
+                (Reduction::Max, reference::pool(&x, [h, w], &window, max)),
+                (Reduction::Average, reference::pool(&x, [h, w], &window, mean)),
+            ] {
+                let pool = BlockPool::new(isa, reduction, &window, [from, to]);
+                let mut y = Buffer::zeroed(n * to.len());
+                pool.run(&packed(isa, &from, &x, n), &mut y, n);
+                prop_assert_eq!(want.len(), n * c * oh * ow);
+                assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
+            }
+        }
+    }
+
+    #[test]
+    fn maps_come_back_as_they_went_in(map in [1..=3_usize, 1..=40, 1..=40], n in 1..=2_usize, halo in 0..=3_usize) {
+        let x = Stream(5).floats(n * map.iter().product::<usize>());
+        for isa in Isa::available() {
+            let blocks = Blocks::of_map(map).with_halo([halo; 4]);
+            let y = packed(isa, &blocks, &x, n);
+            assert_close(&unpacked(isa, &blocks, &y, n), &x, 0.0);
+        }
+    }
+}
+
+#[test]
+fn convolutions_of_real_networks_agree_with_plain_loops() {
+    let shapes = [
+        ([20, 1, 5, 5], 28, 1, 0, 1),
+        ([50, 20, 5, 5], 12, 1, 0, 1),
+        ([24, 16, 3, 3], 56, 1, 1, 1),
+        ([24, 70, 3, 3], 14, 1, 1, 1),
+        ([24, 90, 3, 3], 7, 1, 1, 1),
+        ([24, 16, 3, 3], 28, 2, 1, 1),
+        ([8, 3, 7, 7], 64, 2, 3, 1),
+        ([16, 1, 3, 3], 14, 1, 1, 16),
+        ([16, 1, 3, 3], 112, 2, 1, 16),
+        ([32, 24, 1, 1], 9, 1, 0, 1),
+        ([32, 24, 1, 1], 56, 2, 0, 1),
+    ];
+    for isa in Isa::available() {
+        for (shape, side, stride, pad, groups) in shapes {
+            for density in [0.03, 0.2, 1.0] {
+                let mut stream = Stream(11);
+                let case = ConvCase {
+                    filters: stream.bernoulli(shape, density),
+                    bias: stream.floats(shape[0]),
+                    window: Window {
+                        pads: [pad; 4],
+                        ..Window::square(shape[2], stride)
+                    },
+                    groups,
+                    input: [shape[1] * groups, side, side],
+                };
+                let x = stream.floats(2 * case.input.iter().product::<usize>());
+                check(isa, &case, &x, 2, Activation::Relu, [1; 4]);
+            }
+        }
+    }
+}
+
+#[test]
+fn pooling_follows_the_lanes_of_a_chain() {
+    let window = Window::square(2, 2);
+    let mut blocks = Blocks::of_map([4, 32, 32]);
+    for side in [16, 8, 4] {
+        blocks = BlockPool::output(&window, &blocks).expect("blocks of an even side");
+        assert_eq!(blocks.map(), [4, side, side]);
+    }
+    let padded = Window {
+        pads: [1; 4],
+        ..Window::square(3, 2)
+    };
+    assert_eq!(
+        BlockPool::output(&padded, &Blocks::of_map([1, 32, 32])),
+        None
+    );
+}

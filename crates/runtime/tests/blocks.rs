@@ -1,0 +1,188 @@
+//! Networks with maps large enough to be cut into blocks: what they compute, and that they stay cut from layer to layer.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeMap;
+
+use sparsevd_kernels::Isa;
+use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
+use sparsevd_testing::arbitrary::Stream;
+
+struct Builder {
+    graph: Graph,
+    tensors: BTreeMap<String, Weights>,
+    stream: Stream,
+}
+
+impl Builder {
+    fn new(input: impl Into<Shape>) -> Self {
+        Self {
+            graph: Graph {
+                name: "maps".into(),
+                inputs: vec![Input {
+                    name: "x".into(),
+                    shape: input.into(),
+                }],
+                nodes: vec![],
+                outputs: vec![],
+                preprocessing: None,
+            },
+            tensors: BTreeMap::new(),
+            stream: Stream(3),
+        }
+    }
+
+    fn push(&mut self, name: &str, inputs: &[&str], op: Op) {
+        self.graph.nodes.push(Node {
+            name: name.into(),
+            inputs: inputs.iter().map(ToString::to_string).collect(),
+            op,
+        });
+        self.graph.outputs = vec![name.into()];
+    }
+
+    /// A convolution with "same" padding and a ReLU behind it.
+    fn conv(
+        &mut self,
+        name: &str,
+        input: &str,
+        shape: [usize; 4],
+        stride: usize,
+        groups: usize,
+        density: f64,
+    ) {
+        let mut weight = self.stream.bernoulli(shape, density);
+        let scale = (2.0 / (shape[1] * shape[2] * shape[3]) as f32 / density as f32).sqrt();
+        weight.values.iter_mut().for_each(|v| *v *= scale);
+        let bias = Dense::new([shape[0]], self.stream.floats(shape[0]));
+        self.tensors
+            .insert(format!("{name}.w"), Weights::Dense(weight));
+        self.tensors
+            .insert(format!("{name}.b"), Weights::Dense(bias));
+        let window = Window {
+            pads: [shape[2] / 2; 4],
+            ..Window::square(shape[2], stride)
+        };
+        self.push(
+            &format!("{name}.conv"),
+            &[input],
+            Op::Conv {
+                weight: format!("{name}.w"),
+                bias: Some(format!("{name}.b")),
+                window,
+                groups,
+            },
+        );
+        self.push(name, &[&format!("{name}.conv")], Op::Relu);
+    }
+
+    fn build(self) -> Network {
+        Network::new(self.graph, self.tensors).unwrap()
+    }
+}
+
+/// A dense stem, sparse blocks with residual sums, strides, both kinds of pooling, and a classifier.
+fn residual() -> Network {
+    let mut b = Builder::new([3, 112, 112]);
+    b.conv("stem", "x", [32, 3, 7, 7], 2, 1, 1.0);
+    b.conv("a", "stem", [32, 32, 3, 3], 1, 1, 0.2);
+    b.conv("b", "a", [32, 32, 3, 3], 1, 1, 0.1);
+    b.push("sum", &["b", "stem"], Op::Add);
+    b.push("relu", &["sum"], Op::Relu);
+    b.push(
+        "pool",
+        &["relu"],
+        Op::MaxPool {
+            window: Window::square(2, 2),
+        },
+    );
+    b.conv("c", "pool", [64, 32, 1, 1], 1, 1, 0.9);
+    b.conv("d", "c", [64, 64, 3, 3], 2, 1, 0.1);
+    b.conv("e", "d", [96, 64, 5, 5], 1, 1, 0.2);
+    let window = Window::square(3, 2);
+    b.push("average", &["e"], Op::AveragePool { window });
+    b.conv("f", "average", [64, 48, 3, 3], 1, 2, 0.5);
+    b.push("global", &["f"], Op::GlobalAveragePool);
+    b.build()
+}
+
+/// Depthwise and pointwise convolutions in turns.
+fn separable() -> Network {
+    let mut b = Builder::new([3, 64, 64]);
+    b.conv("stem", "x", [32, 3, 3, 3], 2, 1, 1.0);
+    b.conv("dw1", "stem", [32, 1, 3, 3], 1, 32, 1.0);
+    b.conv("pw1", "dw1", [128, 32, 1, 1], 1, 1, 0.3);
+    b.conv("dw2", "pw1", [128, 1, 3, 3], 2, 128, 1.0);
+    b.conv("pw2", "dw2", [256, 128, 1, 1], 1, 1, 0.2);
+    b.conv("dw3", "pw2", [256, 1, 3, 3], 1, 256, 1.0);
+    b.conv("pw3", "dw3", [128, 256, 1, 1], 1, 1, 0.2);
+    b.build()
+}
+
+fn run(network: &Network, options: &PlanOptions, x: &[f32]) -> (Vec<f32>, String) {
+    let plan = Plan::new(network, options).unwrap();
+    let session = Session::new(plan, options.threads).unwrap();
+    let inn = session.plan().input_shape().elements();
+    let out = session.plan().output_shape().elements();
+    let n = x.len() / inn;
+    let mut y = vec![f32::NAN; n * out];
+    // Twice, so that what a run leaves behind would show.
+    for _ in 0..2 {
+        session.run(n, x, &mut y);
+    }
+    (y, session.plan().to_string())
+}
+
+#[test]
+fn maps_in_blocks_give_what_plain_maps_give() {
+    for network in [residual(), separable()] {
+        let x = Stream(9).floats(3 * network.graph.inputs[0].shape.elements());
+        let dense = PlanOptions {
+            weights: WeightMode::Dense,
+            isa: Isa::SCALAR,
+            ..PlanOptions::default()
+        };
+        let (want, _) = run(&network, &dense, &x);
+        let scale = want.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        for isa in Isa::available() {
+            for (batch, threads) in [(1, 1), (1, 2), (3, 1), (20, 1), (20, 2)] {
+                let options = PlanOptions {
+                    isa,
+                    batch,
+                    threads,
+                    ..PlanOptions::default()
+                };
+                let (got, plan) = run(&network, &options, &x);
+                for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                    assert!(
+                        (got - want).abs() <= 1e-4 * scale,
+                        "{i}: {got} for {want}\n{plan}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Layouts of the named steps of a plan for single samples, and how many unnamed steps change a layout.
+fn layouts(network: &Network) -> (Vec<(String, &'static str)>, usize, Plan) {
+    let plan = Plan::new(network, &PlanOptions::default()).unwrap();
+    let named = plan.nodes().iter().filter(|n| !n.name.is_empty());
+    let layouts = named.map(|n| (n.name.clone(), n.layout)).collect();
+    let changes = plan.nodes().iter().filter(|n| n.name.is_empty()).count();
+    (layouts, changes, plan)
+}
+
+#[test]
+fn a_chain_is_packed_at_its_edges_only() {
+    let (layouts, changes, plan) = layouts(&separable());
+    for (name, layout) in layouts {
+        let want = if name == "stem.conv" {
+            "single"
+        } else {
+            "blocks"
+        };
+        assert_eq!(layout, want, "{name}\n{plan}");
+    }
+    assert_eq!(changes, 2, "{plan}");
+}
