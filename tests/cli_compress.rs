@@ -193,6 +193,10 @@ fn interrupted_and_resumed_is_the_same_as_straight() {
         epochs("straight.report.json"),
         epochs("resumed.report.json")
     );
+    // A line per epoch, also of those before the interruption.
+    let log = String::from_utf8(w.read("runs/one/training.log")).unwrap();
+    let lines = log.lines().filter(|l| l.contains("validation error"));
+    assert_eq!(lines.count(), epochs("resumed.report.json"), "{log}");
 }
 
 #[test]
@@ -549,8 +553,7 @@ fn a_broken_promise_is_written_loud_and_exits_1() {
     let w = Workplace::new();
     let output = w.compress(&[
         "net.safetensors",
-        "--kl-scale",
-        "1000",
+        "--threshold=-8",
         "--max-accuracy-drop",
         "1",
         "--quiet",

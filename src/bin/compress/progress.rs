@@ -1,19 +1,66 @@
-//! Progress on stderr: a bar for the epoch and one for the run, each with its ETA, and a line per epoch that is done.
+//! Progress: a line per phase and epoch in the run folder's `training.log`, and on a terminal those lines over a bar for
+//! the epoch and one for the run, each with its ETA.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
-use sparsevd_compressor::trainer::{EpochRecord, Observer, Position, Silent};
+use sparsevd_compressor::trainer::{EpochRecord, Observer, Position};
 
 use crate::print;
 
-/// An observer that shows progress where stderr is for a person, else one that says nothing.
-pub fn observer(quiet: bool, recipe: &Recipe, images: usize, from: Position) -> Box<dyn Observer> {
-    if print::talks(quiet) {
-        Box::new(Bars::new(recipe, images, from))
-    } else {
-        Box::new(Silent)
+/// The log of a run in its folder.
+const LOG: &str = "training.log";
+
+/// Tells the log of the run in `folder`, and a person where stderr is for one.
+pub struct Progress {
+    log: File,
+    bars: Option<Bars>,
+    /// Number, count and name of the phase.
+    phase: String,
+    /// Epochs of the phase.
+    epochs: u32,
+}
+
+impl Progress {
+    /// Of a run of `recipe` over so many `images`, from a position on; a run that begins empties the log.
+    pub fn new(
+        folder: &Path,
+        quiet: bool,
+        recipe: &Recipe,
+        images: usize,
+        from: Position,
+    ) -> anyhow::Result<Self> {
+        let path = folder.join(LOG);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|log| {
+                if from == Position::default() {
+                    log.set_len(0)?;
+                }
+                Ok(log)
+            })
+            .with_context(|| path.display().to_string())?;
+        Ok(Self {
+            log,
+            bars: print::talks(quiet).then(|| Bars::new(recipe, images, from)),
+            phase: String::new(),
+            epochs: 0,
+        })
+    }
+
+    /// A line of the log. A full disk or a terminal that is gone is no reason to lose the run.
+    fn say(&mut self, text: &str) {
+        let _ = writeln!(self.log, "{text}");
+        if let Some(bars) = &self.bars {
+            let _ = bars.all.println(text);
+        }
     }
 }
 
@@ -30,9 +77,6 @@ struct Bars {
     all: MultiProgress,
     run: ProgressBar,
     epoch: ProgressBar,
-    phase: String,
-    /// Epochs of the phase.
-    epochs: u32,
 }
 
 impl Bars {
@@ -61,22 +105,11 @@ impl Bars {
         );
         run.reset_eta();
         run.enable_steady_tick(Duration::from_secs(1));
-        Self {
-            all,
-            run,
-            epoch,
-            phase: String::new(),
-            epochs: 0,
-        }
-    }
-
-    fn say(&self, text: &str) {
-        // A terminal that is gone shows nothing, and that is no reason to stop.
-        let _ = self.all.println(text);
+        Self { all, run, epoch }
     }
 }
 
-impl Observer for Bars {
+impl Observer for Progress {
     fn phase(&mut self, number: usize, of: usize, phase: &Phase) {
         self.phase = format!("{number}/{of} {}", phase.method.name());
         self.epochs = phase.epochs;
@@ -91,16 +124,17 @@ impl Observer for Bars {
     }
 
     fn step(&mut self, epoch: u32, done: u32, of: u32, loss: f64) {
+        let Some(bars) = &self.bars else { return };
         if done <= 1 {
-            self.epoch.set_length(u64::from(of));
-            self.epoch.reset();
+            bars.epoch.set_length(u64::from(of));
+            bars.epoch.reset();
         }
-        self.epoch.set_position(u64::from(done));
-        self.epoch.set_message(format!(
+        bars.epoch.set_position(u64::from(done));
+        bars.epoch.set_message(format!(
             "{} {epoch}/{}  loss {loss:.4}",
             self.phase, self.epochs
         ));
-        self.run.inc(1);
+        bars.run.inc(1);
     }
 
     fn epoch(&mut self, record: &EpochRecord) {

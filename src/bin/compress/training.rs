@@ -9,8 +9,9 @@ use sparsevd_model::Network;
 
 use crate::args::RunArgs;
 use crate::inputs::Images;
+use crate::interrupt;
+use crate::progress::Progress;
 use crate::run_folder::RunFolder;
-use crate::{interrupt, progress};
 
 /// Trains to the end, or until Ctrl-C, which leaves a checkpoint, says how to go on and gives `None`.
 pub fn run(
@@ -35,14 +36,15 @@ pub fn run(
     if folder.record.is_some() {
         checkpoint::resume(&folder.path, &mut trainer)?;
     }
-    let mut observer = progress::observer(
+    let mut progress = Progress::new(
+        &folder.path,
         args.quiet,
         &record.recipe,
         images.training.train().len(),
         trainer.position(),
-    );
-    let outcome = trainer.run(&stop, observer.as_mut())?;
-    drop(observer);
+    )?;
+    let outcome = trainer.run(&stop, &mut progress)?;
+    drop(progress);
     if outcome == trainer::Outcome::Interrupted {
         say_how_to_go_on(&folder.path);
         return Ok(None);
