@@ -30,12 +30,7 @@ pub struct Blocks {
 impl Blocks {
     /// The grid under which a map takes the fewest lines, in rows of few tiles.
     pub fn of_map(map: [usize; 3]) -> Self {
-        let cut = |grid: [usize; 2]| Self {
-            map,
-            grid,
-            block: [0, 1].map(|d| map[d + 1].div_ceil(grid[d])),
-            halo: [0; 4],
-        };
+        let cut = |grid| Self::cut(map, grid);
         // Each tile costs as much again as two fifths of a line.
         let cost = |b: &Self| b.block[0] * (b.block[1] * 5 + b.block[1].div_ceil(TILE) * 2);
         let grids = [[8, 2], [2, 8], [16, 1], [1, 16]].map(cut);
@@ -48,6 +43,26 @@ impl Blocks {
                 best
             }
         })
+    }
+
+    fn cut(map: [usize; 3], grid: [usize; 2]) -> Self {
+        Self {
+            map,
+            grid,
+            block: [0, 1].map(|d| map[d + 1].div_ceil(grid[d])),
+            halo: [0; 4],
+        }
+    }
+
+    /// Another map cut by the same grid where that takes no more lines than [`Blocks::of_map`], which else is what it gives.
+    #[must_use]
+    pub fn alike(&self, map: [usize; 3]) -> Self {
+        let (alike, best) = (Self::cut(map, self.grid), Self::of_map(map));
+        if alike.lines() <= best.lines() {
+            alike
+        } else {
+            best
+        }
     }
 
     /// The blocks of what windows with these strides make of this map, lane for lane, where that takes no more lines than
@@ -127,7 +142,7 @@ impl Blocks {
 
     /// Lines of a channel with halos, and a gap that keeps channels off the same sets of the cache.
     pub(crate) fn channel(&self) -> usize {
-        let lines = (self.halo[0] + self.block[0] + self.halo[2]) * self.pitch();
+        let lines = self.height() * self.pitch();
         lines | 1
     }
 
@@ -135,6 +150,38 @@ impl Blocks {
     pub(crate) fn line(&self, row: isize, column: isize) -> usize {
         let row = self.halo[0].wrapping_add_signed(row);
         row * self.pitch() + self.halo[1].wrapping_add_signed(column)
+    }
+
+    /// Line and lane of a pixel of the map.
+    pub(crate) fn place(&self, y: usize, x: usize) -> (usize, usize) {
+        let [bh, bw] = self.block;
+        let line = self.line((y % bh).cast_signed(), (x % bw).cast_signed());
+        (line, y / bh * self.grid[1] + x / bw)
+    }
+
+    /// Pixel of the map under (row, column) of a block, counted with its halo; beyond the map where it wraps around.
+    pub(crate) fn pixel(&self, lane: usize, row: usize, column: usize) -> [usize; 2] {
+        let corner = self.corners()[lane].map(|n| n.cast_unsigned());
+        [
+            (corner[0] + row).wrapping_sub(self.halo[0]),
+            (corner[1] + column).wrapping_sub(self.halo[1]),
+        ]
+    }
+
+    /// Rows and columns of blocks.
+    pub(crate) fn grid(&self) -> [usize; 2] {
+        self.grid
+    }
+
+    /// Rows of a block with its halo.
+    pub(crate) fn height(&self) -> usize {
+        self.halo[0] + self.block[0] + self.halo[2]
+    }
+
+    /// Whether the maps lie as they would without blocks: four by four pixels, each a block.
+    pub fn is_plain(&self) -> bool {
+        let [_, h, w] = self.map;
+        ([h, w], self.grid, self.channel()) == ([4, 4], [4, 4], 1)
     }
 
     /// Floats of one sample.
@@ -369,6 +416,26 @@ fn unpack_body(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
     }
 }
 
+/// For pixel (row, column) of each block: whether its row lies in the map, as a mask over the run.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn in_rows(
+    corners: &[[isize; 2]; LANES],
+    row: isize,
+    h: isize,
+    mut masks: [u8; LANES],
+) -> [u8; LANES] {
+    // Most rows lie in the map in every block.
+    if row < 0 || corners[LANES - 1][0] + row >= h {
+        for (mask, [y, _]) in masks.iter_mut().zip(corners) {
+            if !(0..h).contains(&(y + row)) {
+                *mask = 0;
+            }
+        }
+    }
+    masks
+}
+
 /// As [`pack_body`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
@@ -377,6 +444,7 @@ fn pack_avx512(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
     let [top, left, bottom, right] = blocks.halo.map(|n| n.cast_signed());
     let [bh, bw] = blocks.block.map(|n| n.cast_signed());
     let corners = blocks.corners();
+    let runs = corners.map(|[y, x]| y * w + x);
     for (map, channel) in x
         .chunks_exact((h * w).max(1).cast_unsigned())
         .zip(y.chunks_exact_mut((blocks.channel() * LANES).max(1)))
@@ -389,16 +457,11 @@ fn pack_avx512(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
                 (((1_u32 << end) - 1) & !((1 << first) - 1)) as u8
             });
             for row in -top..bh + bottom {
-                let mut runs = [(map.as_ptr(), 0); LANES];
-                for lane in 0..LANES {
-                    let [y, x] = corners[lane];
-                    let inside = (0..h).contains(&(y + row));
-                    let from = map.as_ptr().wrapping_offset((y + row) * w + x + column);
-                    runs[lane] = (from, if inside { masks[lane] } else { 0 });
-                }
+                let masks = in_rows(&corners, row, h, masks);
+                let from = map.as_ptr().wrapping_offset(row * w + column);
                 let to = &mut channel[blocks.line(row, column) * LANES..][..lines * LANES];
                 // SAFETY: masks keep loads to pixels of the map; `to` holds the lines.
-                unsafe { lines_of_runs(&runs, to.as_mut_ptr(), lines) };
+                unsafe { lines_of_runs(from, &runs, &masks, to.as_mut_ptr(), lines) };
             }
         }
     }
@@ -411,6 +474,7 @@ fn unpack_avx512(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
     let [_, h, w] = blocks.map.map(|n| n.cast_signed());
     let [bh, bw] = blocks.block.map(|n| n.cast_signed());
     let corners = blocks.corners();
+    let runs = corners.map(|[y, x]| y * w + x);
     for (channel, map) in x
         .chunks_exact((blocks.channel() * LANES).max(1))
         .zip(y.chunks_exact_mut((h * w).max(1).cast_unsigned()))
@@ -420,16 +484,12 @@ fn unpack_avx512(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
             let masks =
                 corners.map(|[_, x]| ((1_u32 << (w - x - column).clamp(0, lines)) - 1) as u8);
             for row in 0..bh {
-                let mut runs = [(map.as_mut_ptr(), 0); LANES];
-                for lane in 0..LANES {
-                    let [y, x] = corners[lane];
-                    let to = map.as_mut_ptr().wrapping_offset((y + row) * w + x + column);
-                    runs[lane] = (to, if y + row < h { masks[lane] } else { 0 });
-                }
+                let masks = in_rows(&corners, row, h, masks);
                 let lines = lines.cast_unsigned();
                 let from = &channel[blocks.line(row, column) * LANES..][..lines * LANES];
+                let to = map.as_mut_ptr().wrapping_offset(row * w + column);
                 // SAFETY: masks keep stores to pixels of the map; `from` holds the lines.
-                unsafe { runs_of_lines(from.as_ptr(), lines, &runs) };
+                unsafe { runs_of_lines(from.as_ptr(), lines, to, &runs, &masks) };
             }
         }
     }

@@ -573,25 +573,31 @@ fn deal_body(planes: &Planes, x: &[f32], to: &mut [f32], [h, w]: [usize; 2]) {
             whole.end -= 1;
         }
         for v in 0..pitch / V {
-            // Down the columns, lest the compiler make each row a call to `memcpy`.
-            for row in whole.clone() {
-                // SAFETY: `start(row)..start(row) + pitch` lies in `x`, row `row` in `to`, and `pitch` is a multiple of `V`.
-                unsafe {
-                    let from = x.as_ptr().offset(start(row)).add(v * V);
-                    let to = to.as_mut_ptr().add(row * pitch + v * V);
+            // SAFETY: `start(row)..start(row) + pitch` lies in `x` for every row, row `row` in `to`, and `pitch` is a multiple of `V`.
+            unsafe {
+                let mut from = x
+                    .as_ptr()
+                    .wrapping_offset(start(whole.start))
+                    .wrapping_add(v * V);
+                let mut to = to.as_mut_ptr().add(whole.start * pitch + v * V);
+                // Down the columns, lest the compiler make each row a call to `memcpy`.
+                for _ in whole.clone() {
                     to.cast::<[f32; V]>()
                         .write_unaligned(from.cast::<[f32; V]>().read_unaligned());
+                    (from, to) = (from.wrapping_add(step), to.wrapping_add(pitch));
                 }
             }
         }
-        for row in rows.clone().filter(|row| !whole.contains(row)) {
+        for row in (rows.start..whole.start).chain(whole.end..rows.end) {
             for i in columns.clone() {
                 to[row * pitch + i] = x[(start(row) + (i * sx) as isize) as usize];
             }
         }
-        for i in (0..columns.start).chain(columns.end..width) {
-            for row in rows.clone() {
-                to[row * pitch + i] = 0.0;
+        if columns.len() < width {
+            for i in (0..columns.start).chain(columns.end..width) {
+                for row in rows.clone() {
+                    to[row * pitch + i] = 0.0;
+                }
             }
         }
     }

@@ -4,6 +4,11 @@
 //! weights are packed as for [`crate::spmm`], with offsets in place of columns; the loop goes over tiles of up to four lines of a row, whose
 //! sums stay in registers, and over all channels for each. A tile's inputs, of as many channels as fit, stay in the first-level cache.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
+
 use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
@@ -11,7 +16,8 @@ use sparsevd_model::{Csr, Window};
 use crate::activation::Bounds;
 use crate::blocks::{Blocks, Edges, TILE};
 use crate::conv::check_conv;
-use crate::sell::{Entry, Offset, Offsets, Sell};
+use crate::pool_blocks::BlockPool;
+use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Activation, Isa, LANES, select};
@@ -26,6 +32,8 @@ pub struct BlockConv {
     isa: Isa,
     input: Blocks,
     output: Blocks,
+    /// Whether `output` is the largest of two by two pixels that the window makes.
+    pooled: bool,
     walk: Walk,
     edges: Edges,
     parts: Vec<Part>,
@@ -163,13 +171,43 @@ impl BlockConv {
             isa,
             input,
             output,
+            pooled: false,
             walk,
             edges: output.edges(),
             parts,
         }
     }
 
-    /// `y = act(W * x + b)` over `n` samples, with the halos of `y`.
+    /// The same convolution with max-pooling of two by two pixels fused into the store, for outputs in these blocks, or `None` where that cannot be: where
+    /// pixels of one block are pooled with those of another, or sums of several blocks of input channels are kept between.
+    pub fn pooled(mut self, output: Blocks) -> Option<Self> {
+        let [channels, ..] = self.output.map();
+        let least = BlockPool::output(&Window::square(2, 2), &self.output)?;
+        let one_block = self.parts.iter().all(|p| p.sell.blocks.len() == 1);
+        let output = output.with_channels(channels);
+        if self.pooled || !one_block || !output.covers(&least) {
+            return None;
+        }
+        let [old, new] = [&self.output, &output].map(|b| b.channel() * LANES);
+        for part in &mut self.parts {
+            part.sell.move_rows(old, new);
+            part.y = part.y / old * new;
+        }
+        let [rows, columns] = output.block();
+        self.walk = Walk {
+            origins: [self.walk.origins[0], output.line(0, 0) * LANES],
+            rows,
+            y_row: output.pitch() * LANES,
+            tiles: vec![1; columns],
+            ..self.walk
+        };
+        self.pooled = true;
+        self.output = output;
+        self.edges = output.edges();
+        Some(self)
+    }
+
+    /// `y = act(W * x + b)` over `n` samples, with the halos of `y`, and pooled where that is fused.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
@@ -182,17 +220,12 @@ impl BlockConv {
             let x = &x[i * x_len..(i + 1) * x_len];
             for part in &self.parts {
                 let y = &mut y[part.y..];
+                let run = if self.pooled { run_pooled } else { run };
+                let (x, y) = (x.as_ptr(), y.as_mut_ptr());
                 // SAFETY: the input covers what the window reads for every output of a block (invariants), and the output has its rows
                 // and lines; both lengths were just checked.
                 unsafe {
-                    run(
-                        self.isa,
-                        &part.sell,
-                        x.as_ptr(),
-                        y.as_mut_ptr(),
-                        &self.walk,
-                        act.bounds(),
-                    );
+                    run(self.isa, &part.sell, x, y, &self.walk, act.bounds());
                 }
             }
             self.edges.refresh(self.isa, y);
@@ -206,11 +239,15 @@ impl BlockConv {
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match self.isa.name() {
-            "avx512" => "avx512-sell4-blocks-f32-4x16",
-            "avx2" => "avx2-sell4-blocks-f32-4x16",
-            "neon" => "neon-sell4-blocks-f32-4x16",
-            _ => "scalar-sell4-blocks-f32-4x16",
+        match (self.pooled, self.isa.name()) {
+            (false, "avx512") => "avx512-sell4-blocks-f32-4x16",
+            (false, "avx2") => "avx2-sell4-blocks-f32-4x16",
+            (false, "neon") => "neon-sell4-blocks-f32-4x16",
+            (false, _) => "scalar-sell4-blocks-f32-4x16",
+            (true, "avx512") => "avx512-sell4-blocks-pool-f32-4x16",
+            (true, "avx2") => "avx2-sell4-blocks-pool-f32-4x16",
+            (true, "neon") => "neon-sell4-blocks-pool-f32-4x16",
+            (true, _) => "scalar-sell4-blocks-pool-f32-4x16",
         }
     }
 
@@ -229,6 +266,14 @@ simd_dispatch! {
     unsafe fn run(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) = body;
 }
 
+simd_dispatch! {
+    /// As [`run`], where each line of output is the largest of two by two, in each lane; the matrix has one block of columns.
+    ///
+    /// # Safety
+    /// As [`run`], with `x` readable for four lines.
+    unsafe fn run_pooled(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) = body_pooled;
+}
+
 #[inline(always)]
 unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) {
     // SAFETY: the caller's contract; the offsets are those of `sell`.
@@ -237,6 +282,24 @@ unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bo
             Offsets::Short8(o) => rows::<S, u64, 8>(sell, o.as_ptr(), x, y, walk, bounds),
             Offsets::Short64(o) => rows::<S, u64, 64>(sell, o.as_ptr(), x, y, walk, bounds),
             Offsets::Long4(o) => rows::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, walk, bounds),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn body_pooled<S: Simd>(
+    sell: &Sell,
+    x: *const f32,
+    y: *mut f32,
+    walk: &Walk,
+    bounds: Bounds,
+) {
+    // SAFETY: as for `body`.
+    unsafe {
+        match &sell.offsets {
+            Offsets::Short8(o) => pools::<S, u64, 8>(sell, o.as_ptr(), x, y, walk, bounds),
+            Offsets::Short64(o) => pools::<S, u64, 64>(sell, o.as_ptr(), x, y, walk, bounds),
+            Offsets::Long4(o) => pools::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, walk, bounds),
         }
     }
 }
@@ -262,7 +325,7 @@ unsafe fn rows<S: Simd, O: Offset, const UNIT: usize>(
                     let (x, y) = (x.add(part * S::N), y.add(part * S::N));
                     match (lines, walk.x_line) {
                         (TILE, STRIDE_2) => {
-                            tile::<S, O, UNIT, TILE, 2>(sell, offsets, x, y, bounds)
+                            tile::<S, O, UNIT, TILE, 2>(sell, offsets, x, y, bounds);
                         }
                         (TILE, _) => tile::<S, O, UNIT, TILE, 1>(sell, offsets, x, y, bounds),
                         (3, STRIDE_2) => tile::<S, O, UNIT, 3, 2>(sell, offsets, x, y, bounds),
@@ -280,10 +343,6 @@ unsafe fn rows<S: Simd, O: Offset, const UNIT: usize>(
 
 /// `T` vectors of output for each channel, over all blocks of input channels; `STRIDE` lines of input lie between what two of them read.
 #[inline(always)]
-#[allow(
-    clippy::needless_range_loop,
-    reason = "registers are named by their number"
-)]
 unsafe fn tile<S: Simd, O: Offset, const UNIT: usize, const T: usize, const STRIDE: usize>(
     sell: &Sell,
     mut offsets: *const O,
@@ -298,44 +357,26 @@ unsafe fn tile<S: Simd, O: Offset, const UNIT: usize, const T: usize, const STRI
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
         let bounded = bounds.min > f32::NEG_INFINITY || bounds.max < f32::INFINITY;
         for block in &sell.blocks {
-            let x = x.add(block.base).cast::<u8>();
+            let mut xs = [x; T];
+            for t in 0..T {
+                xs[t] = x.add(block.base + t * STRIDE * LANES);
+            }
             let end = groups.add(block.groups);
             let (first, clamped) = (block.first, block.last && bounded);
             while groups < end {
                 let group = &*groups;
                 groups = groups.add(1);
-                // Plain loops: a closure given to `map` or `from_fn` may not be inlined, and then lacks the instruction set.
-                let mut acc = [[low; T]; 4];
-                for r in 0..4 {
-                    let bias = S::splat(group.bias[r]);
-                    let y = y.add(group.rows[r] as usize);
-                    for t in 0..T {
-                        acc[r][t] = if first {
-                            bias
-                        } else {
-                            S::load(y.add(t * LANES))
-                        };
-                    }
-                }
-                let last = offsets.add(group.steps as usize);
-                while offsets < last {
-                    let quad = S::quad(weights.cast());
-                    let at = O::bytes::<UNIT>(offsets);
-                    weights = weights.add(1);
-                    offsets = offsets.add(1);
-                    let quad = [
-                        S::lane::<0>(quad),
-                        S::lane::<1>(quad),
-                        S::lane::<2>(quad),
-                        S::lane::<3>(quad),
-                    ];
+                let mut acc = biases::<S, T>(group);
+                if !first {
                     for r in 0..4 {
+                        let y = y.add(group.rows[r] as usize);
                         for t in 0..T {
-                            let x = x.add(at[r] + t * STRIDE * LANES * size_of::<f32>());
-                            acc[r][t] = S::fma(quad[r], S::load(x.cast()), acc[r][t]);
+                            acc[r][t] = S::load(y.add(t * LANES));
                         }
                     }
                 }
+                let last = offsets.add(group.steps as usize);
+                multiply_add::<S, O, UNIT, T>(&mut weights, &mut offsets, last, xs, &mut acc);
                 for r in 0..4 {
                     let y = y.add(group.rows[r] as usize);
                     for t in 0..T {
@@ -343,6 +384,91 @@ unsafe fn tile<S: Simd, O: Offset, const UNIT: usize, const T: usize, const STRI
                         let v = if clamped { S::clamp(v, low, high) } else { v };
                         S::store(y.add(t * LANES), v);
                     }
+                }
+            }
+        }
+    }
+}
+
+/// All output, two by two lines at a time, of which the largest is stored.
+#[inline(always)]
+unsafe fn pools<S: Simd, O: Offset, const UNIT: usize>(
+    sell: &Sell,
+    offsets: *const O,
+    x: *const f32,
+    y: *mut f32,
+    walk: &Walk,
+    bounds: Bounds,
+) {
+    // SAFETY: as for `tile`; rows and tiles are those of the caller's walk.
+    unsafe {
+        let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
+        let (x, y) = (x.add(walk.origins[0]), y.add(walk.origins[1]));
+        let base = sell.blocks.first().map_or(0, |b| b.base);
+        for row in 0..walk.rows {
+            for column in 0..walk.tiles.len() * (LANES / S::N) {
+                let (column, part) = (column / (LANES / S::N), column % (LANES / S::N) * S::N);
+                let x = x.add(base + 2 * (row * walk.x_row + column * walk.x_line) + part);
+                let below = x.add(walk.x_row);
+                let xs = [x, x.add(walk.x_line), below, below.add(walk.x_line)];
+                let y = y.add(row * walk.y_row + column * LANES + part);
+                let (mut weights, mut offsets) = (sell.weights.as_ptr(), offsets);
+                for group in &sell.groups {
+                    let mut acc = biases::<S, 4>(group);
+                    let last = offsets.add(group.steps as usize);
+                    multiply_add::<S, O, UNIT, 4>(&mut weights, &mut offsets, last, xs, &mut acc);
+                    for r in 0..4 {
+                        let [a, b, c, d] = acc[r];
+                        let v = S::larger(S::larger(a, b), S::larger(c, d));
+                        let v = S::clamp(v, low, high);
+                        S::store(y.add(group.rows[r] as usize), v);
+                    }
+                }
+            }
+        }
+    }
+}
+
+// Plain loops: a closure given to `map` or `from_fn` may not be inlined, and then lacks the instruction set.
+
+#[inline(always)]
+unsafe fn biases<S: Simd, const T: usize>(group: &Group) -> [[S::V; T]; 4] {
+    // SAFETY: the caller runs under the instruction set.
+    unsafe {
+        let mut acc = [[S::splat(0.0); T]; 4];
+        for r in 0..4 {
+            acc[r] = [S::splat(group.bias[r]); T];
+        }
+        acc
+    }
+}
+
+/// The steps of one group up to `last`, for `T` vectors whose inputs begin at `xs`.
+#[inline(always)]
+unsafe fn multiply_add<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
+    weights: &mut *const Quad,
+    offsets: &mut *const O,
+    last: *const O,
+    xs: [*const f32; T],
+    acc: &mut [[S::V; T]; 4],
+) {
+    // SAFETY: weights and offsets are those of a group, and `xs` readable at its offsets.
+    unsafe {
+        while *offsets < last {
+            let quad = S::quad(weights.cast());
+            let at = O::bytes::<UNIT>(*offsets);
+            *weights = weights.add(1);
+            *offsets = offsets.add(1);
+            let quad = [
+                S::lane::<0>(quad),
+                S::lane::<1>(quad),
+                S::lane::<2>(quad),
+                S::lane::<3>(quad),
+            ];
+            for r in 0..4 {
+                for t in 0..T {
+                    let x = S::load(xs[t].cast::<u8>().add(at[r]).cast());
+                    acc[r][t] = S::fma(quad[r], x, acc[r][t]);
                 }
             }
         }

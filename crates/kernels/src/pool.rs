@@ -223,7 +223,7 @@ fn rows<const STRIDE: usize>(
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn larger_lanes(
+pub(crate) fn larger_lanes(
     a: std::arch::x86_64::__m512,
     b: std::arch::x86_64::__m512,
 ) -> std::arch::x86_64::__m512 {

@@ -80,12 +80,13 @@ pub fn tile_fits(largest_map: usize) -> bool {
     largest_map * LANES <= 256 << 10
 }
 
-/// Whether a convolution with so many multiply-adds should bring its input into blocks.
+/// Whether a convolution with so many non-zeros and output pixels should bring its input into blocks, which take so many floats.
 ///
-/// It then runs a third faster than over planes, but a lone small layer does not make up for the change of layout. Depthwise ones do little
-/// with each pixel, and are read by pointwise ones, which want blocks.
-pub fn prefer_blocks(multiply_adds: usize, depthwise: bool) -> bool {
-    multiply_adds >= if depthwise { 1 << 17 } else { 1 << 20 }
+/// It then runs a third faster than over planes, but a lone small layer does not make up for the change of layout, unless it
+/// uses each of its inputs often. Depthwise ones do little with each pixel, and are read by pointwise ones, which want blocks.
+pub fn prefer_blocks(nonzeros: usize, pixels: usize, input: usize, depthwise: bool) -> bool {
+    let multiply_adds = nonzeros * pixels;
+    multiply_adds >= if depthwise { 1 << 17 } else { 1 << 20 } || multiply_adds >= 32 * input
 }
 
 /// Whether the columns of zero inputs should be skipped ([`crate::spmv::InputSparse`]), given the share of inputs that are not zero.

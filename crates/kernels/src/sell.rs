@@ -180,6 +180,14 @@ impl Sell {
         });
     }
 
+    /// Puts the rows `new` floats apart that were `old` apart.
+    pub fn move_rows(&mut self, old: usize, new: usize) {
+        for row in self.groups.iter_mut().flat_map(|g| &mut g.rows) {
+            let moved = *row as usize / old * new;
+            *row = u32::try_from(moved).expect("an output of less than 16 GiB");
+        }
+    }
+
     /// Bytes of weights, offsets, row numbers and biases.
     pub fn bytes(&self) -> usize {
         let offsets = match &self.offsets {

@@ -25,6 +25,8 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `min(max(v, low), high)`; NaN stays.
     unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
+    /// The larger in each lane, or NaN where one is.
+    unsafe fn larger(a: Self::V, b: Self::V) -> Self::V;
     /// The sum of all lanes.
     #[inline(always)]
     unsafe fn sum(v: Self::V) -> f32 {
@@ -79,6 +81,13 @@ unsafe impl Simd for Scalar {
             .apply(v[i]);
         }
         v
+    }
+    #[inline(always)]
+    unsafe fn larger(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        for i in 0..16 {
+            a[i] = crate::pool::larger(a[i], b[i]);
+        }
+        a
     }
     #[inline(always)]
     unsafe fn quad(p: *const f32) -> [f32; 4] {
@@ -163,6 +172,15 @@ mod x86 {
             unsafe { _mm256_min_ps(high, _mm256_max_ps(low, v)) }
         }
         #[inline(always)]
+        unsafe fn larger(a: __m256, b: __m256) -> __m256 {
+            // The instruction gives the second operand where either is NaN; their sum is NaN then.
+            // SAFETY: the trait's contract.
+            unsafe {
+                let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(a, b);
+                _mm256_blendv_ps(_mm256_max_ps(a, b), _mm256_add_ps(a, b), nan)
+            }
+        }
+        #[inline(always)]
         unsafe fn sum(v: __m256) -> f32 {
             // SAFETY: the trait's contract.
             unsafe {
@@ -224,6 +242,11 @@ mod x86 {
             // With NaN in the second operand, max and min return the second operand.
             // SAFETY: the trait's contract.
             unsafe { _mm512_min_ps(high, _mm512_max_ps(low, v)) }
+        }
+        #[inline(always)]
+        unsafe fn larger(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the trait's contract.
+            unsafe { crate::pool::larger_lanes(a, b) }
         }
         #[inline(always)]
         unsafe fn sum(v: __m512) -> f32 {
@@ -292,6 +315,11 @@ mod arm {
         unsafe fn clamp(v: float32x4_t, low: float32x4_t, high: float32x4_t) -> float32x4_t {
             // SAFETY: the trait's contract; both keep NaN.
             unsafe { vminq_f32(high, vmaxq_f32(low, v)) }
+        }
+        #[inline(always)]
+        unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            // SAFETY: the trait's contract; NaN wins.
+            unsafe { vmaxq_f32(a, b) }
         }
         #[inline(always)]
         unsafe fn quad(p: *const f32) -> float32x4_t {

@@ -73,23 +73,25 @@ pub(crate) unsafe fn transpose(
     }
 }
 
-/// Up to eight lines of sixteen from sixteen runs of eight: `to[16 * i + r] = runs[r][i]`. Elements outside of a run's mask count as zeros.
+/// Up to eight lines of sixteen from sixteen runs of eight: `to[16 * i + r] = from[runs[r] + i]`. Elements outside of a run's mask count as zeros.
 ///
 /// # Safety
-/// The pointers are valid for the elements that masks and `lines` name.
+/// The pointers are valid for the elements that runs, masks and `lines` name.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
 pub(crate) unsafe fn lines_of_runs(
-    runs: &[(*const f32, __mmask8); SIDE],
+    from: *const f32,
+    runs: &[isize; SIDE],
+    masks: &[__mmask8; SIDE],
     to: *mut f32,
     lines: usize,
 ) {
     let mut a = [_mm512_setzero_ps(); RUN];
     for i in 0..RUN {
-        let (low, high) = (i / 4 * 8 + i % 4, i / 4 * 8 + i % 4 + 4);
-        let [low, high] = [runs[low], runs[high]].map(|(from, mask)| {
+        let low = i / 4 * 8 + i % 4;
+        let [low, high] = [low, low + 4].map(|r| {
             // SAFETY: the mask keeps the load to the run.
-            unsafe { _mm256_maskz_loadu_ps(mask, from) }
+            unsafe { _mm256_maskz_loadu_ps(masks[r], from.wrapping_offset(runs[r])) }
         });
         a[i] = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high);
     }
@@ -108,7 +110,7 @@ pub(crate) unsafe fn lines_of_runs(
     }
 }
 
-/// The way back: `runs[r][i] = from[16 * i + r]` where the mask of a run is set.
+/// The way back: `to[runs[r] + i] = from[16 * i + r]` where the mask of a run is set.
 ///
 /// # Safety
 /// As [`lines_of_runs`].
@@ -117,7 +119,9 @@ pub(crate) unsafe fn lines_of_runs(
 pub(crate) unsafe fn runs_of_lines(
     from: *const f32,
     lines: usize,
-    runs: &[(*mut f32, __mmask8); SIDE],
+    to: *mut f32,
+    runs: &[isize; SIDE],
+    masks: &[__mmask8; SIDE],
 ) {
     let mut b = [_mm512_setzero_ps(); RUN];
     for i in 0..RUN {
@@ -140,11 +144,12 @@ pub(crate) unsafe fn runs_of_lines(
         ]);
         for i in 0..4 {
             let pair = _mm512_shuffle_f32x4::<0xd8>(rows[i], rows[i]);
-            let [low, high] = [runs[8 * half + i], runs[8 * half + i + 4]];
+            let (low, high) = (8 * half + i, 8 * half + i + 4);
+            let at = |r: usize| to.wrapping_offset(runs[r]);
             // SAFETY: the masks keep the stores to the runs.
             unsafe {
-                _mm256_mask_storeu_ps(low.0, low.1, _mm512_castps512_ps256(pair));
-                _mm256_mask_storeu_ps(high.0, high.1, _mm512_extractf32x8_ps::<1>(pair));
+                _mm256_mask_storeu_ps(at(low), masks[low], _mm512_castps512_ps256(pair));
+                _mm256_mask_storeu_ps(at(high), masks[high], _mm512_extractf32x8_ps::<1>(pair));
             }
         }
     }

@@ -6,6 +6,7 @@ use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::pool_blocks::BlockPool;
+use sparsevd_kernels::reblock::{Reblock, Unpack};
 use sparsevd_kernels::{Activation, Buffer, Isa};
 use sparsevd_model::{Csr, Dense, Window};
 use sparsevd_testing::arbitrary::{ConvCase, Stream, activations, convolution};
@@ -117,6 +118,7 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: 
         }
         assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
     }
+    check_pooled(isa, case, [from, to], &x, &want, n, act);
     if inn == 1 {
         let mut y = Buffer::zeroed(n * to.len());
         y.fill(f32::NAN);
@@ -130,6 +132,50 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: 
             }
         }
     }
+}
+
+/// The convolution with pooling fused, where that can be; `plain` are the values to be pooled.
+fn check_pooled(
+    isa: Isa,
+    case: &ConvCase,
+    [from, to]: [Blocks; 2],
+    x: &[f32],
+    plain: &[f32],
+    n: usize,
+    act: Activation,
+) {
+    let ConvCase {
+        filters,
+        bias,
+        window,
+        groups,
+        ..
+    } = case;
+    let &[out, inn, kh, kw] = filters.shape.dims() else {
+        unreachable!()
+    };
+    let pairs = Window::square(2, 2);
+    let Some(pooled) = BlockPool::output(&pairs, &to) else {
+        return;
+    };
+    let pooled = pooled.with_halo([1; 4]);
+    let (csr, shape) = (Csr::from_dense(filters), [out, inn, kh, kw]);
+    let bias = Some(&bias[..]);
+    let blocks = [from, to];
+    let conv = BlockConv::pack_channels(isa, &csr, shape, bias, window, *groups, blocks, 0..out);
+    let Some(conv) = conv.pooled(pooled) else {
+        return;
+    };
+    let mut y = Buffer::zeroed(n * pooled.len());
+    y.fill(f32::NAN);
+    conv.run(x, &mut y, n, act);
+    let [_, h, w] = to.map();
+    let largest = |p: &[f32]| {
+        let nan = p.iter().copied().find(|v| v.is_nan());
+        nan.unwrap_or_else(|| p.iter().copied().fold(f32::NEG_INFINITY, f32::max))
+    };
+    let want = reference::pool(plain, [h, w], &pairs, largest);
+    assert_close(&unpacked(isa, &pooled, &y, n), &want, TOLERANCE);
 }
 
 proptest! {
@@ -180,12 +226,29 @@ proptest! {
     }
 
     #[test]
-    fn maps_come_back_as_they_went_in(map in [1..=3_usize, 1..=40, 1..=40], n in 1..=2_usize, halo in 0..=3_usize) {
+    fn maps_come_back_as_they_went_in(map in (1..=3_usize, prop_oneof![Just(4), 1..=40_usize], prop_oneof![Just(4), 1..=40_usize]), n in 1..=2_usize, halo in 0..=3_usize) {
+        let map = [map.0, map.1, map.2];
         let x = Stream(5).floats(n * map.iter().product::<usize>());
         for isa in Isa::available() {
             let blocks = Blocks::of_map(map).with_halo([halo; 4]);
             let y = packed(isa, &blocks, &x, n);
             assert_close(&unpacked(isa, &blocks, &y, n), &x, 0.0);
+            let mut plain = vec![f32::NAN; x.len()];
+            Unpack::new(isa, blocks).run(&y, n, &mut plain);
+            assert_close(&plain, &x, 0.0);
+            prop_assert!(!blocks.is_plain() || y[..] == x[..]);
+            // To the blocks under a smaller map that windows without padding make.
+            let [c, h, w] = map;
+            let window = Window::square(1 + h.min(w) / 3, 1);
+            let under = Blocks::of_map([c, h - window.kernel_shape[0] + 1, w - window.kernel_shape[1] + 1]);
+            for to in [blocks.with_halo([1, 2, 3, 4]), BlockConv::input(map, &window, &under)] {
+                let Some(reblock) = Reblock::new(isa, blocks, to) else { continue };
+                let mut scratch = vec![f32::NAN; reblock.scratch_len()];
+                let [mut got, mut want] = [(); 2].map(|()| Buffer::zeroed(n * to.len()));
+                reblock.run(&y, n, &mut got, &mut scratch);
+                to.pack(isa, &x, n, &mut want);
+                assert_close(&got, &want, 0.0);
+            }
         }
     }
 }

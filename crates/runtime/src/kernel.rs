@@ -5,6 +5,7 @@ use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::dense::{Conv, Gemv, Linear};
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool_blocks::BlockPool;
+use sparsevd_kernels::reblock::{Reblock, Unpack};
 use sparsevd_kernels::{
     Activation, Isa, LANES, Layout, conv::SparseConv, elementwise, pack_tiles, pool::Pool,
     spmm::Spmm, spmv::InputSparse, spmv::Spmv, tiles, unpack_tiles,
@@ -41,7 +42,9 @@ pub(crate) enum Kernel {
     /// From plain maps to blocks.
     PackBlocks(Blocks),
     /// From blocks to plain maps.
-    UnpackBlocks(Blocks),
+    UnpackBlocks(Unpack),
+    /// From blocks to other blocks.
+    Reblock(Reblock),
     Copy,
 }
 
@@ -91,7 +94,8 @@ impl Kernel {
             Self::Pack { features } => pack_tiles(isa, x, n, *features, y),
             Self::Unpack { features } => unpack_tiles(isa, x, n, *features, y),
             Self::PackBlocks(blocks) => blocks.pack(isa, x, n, y),
-            Self::UnpackBlocks(blocks) => blocks.unpack(isa, x, n, y),
+            Self::UnpackBlocks(unpack) => unpack.run(x, n, y),
+            Self::Reblock(reblock) => reblock.run(x, n, y, scratch),
             Self::Copy => y.copy_from_slice(x),
         }
     }
@@ -117,6 +121,7 @@ impl Kernel {
             Self::Unpack { .. } => format!("unpack-{LANES}x1"),
             Self::PackBlocks(_) => "pack-blocks".into(),
             Self::UnpackBlocks(_) => "unpack-blocks".into(),
+            Self::Reblock(_) => "reblock".into(),
             Self::Copy => "copy".into(),
         }
     }
@@ -159,6 +164,7 @@ impl Kernel {
         match self {
             Self::SparseConv(k) => k.scratch_len(),
             Self::DenseConv(k) => k.scratch_len(),
+            Self::Reblock(k) => k.scratch_len(),
             _ => 0,
         }
     }

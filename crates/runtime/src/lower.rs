@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use sparsevd_kernels::dense::{Gemv, Linear};
 use sparsevd_kernels::pool::Reduction;
+use sparsevd_kernels::reblock::{Reblock, Unpack};
 use sparsevd_kernels::select::{self, LinearKernel};
 use sparsevd_kernels::{Activation, LANES, Layout, spmm::Spmm, spmv::InputSparse, spmv::Spmv};
 use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights};
@@ -168,7 +169,9 @@ pub(crate) fn lower(
             })
             .collect(),
         converted: HashMap::new(),
-        halos: maps::halos(program),
+        halos: maps::halos(program, &uses),
+        pools: maps::pools(program),
+        pooled: HashMap::new(),
     };
     for (step, weight) in program.steps.iter().zip(&uses) {
         build.step(step, *weight)?;
@@ -246,6 +249,10 @@ pub(crate) struct Builder<'a> {
     converted: HashMap<(Value, Layout), Value>,
     /// How far windows reach out of the blocks of each value.
     pub halos: Vec<[usize; 4]>,
+    /// Values that are only pooled, two by two, and what becomes of them.
+    pub pools: HashMap<Value, Value>,
+    /// Values that are already pooled.
+    pub pooled: HashMap<Value, Value>,
 }
 
 /// Kernels of a step, the layout in which they want inputs, and that of the output.
@@ -253,6 +260,11 @@ pub(crate) type Kernels = (Vec<Part>, Layout, Layout);
 
 impl Builder<'_> {
     fn step(&mut self, step: &Step, weight: Option<WeightUse>) -> Result<(), RuntimeError> {
+        if let Some(&done) = self.pooled.get(&step.inputs[0])
+            && done == step.output
+        {
+            return Ok(());
+        }
         let same = |(parts, layout): (Vec<Part>, Layout)| (parts, layout, layout);
         let (parts, from, to) = match &step.op {
             Op::Linear { weight: w, bias } => {
@@ -296,10 +308,14 @@ impl Builder<'_> {
             .iter()
             .map(|&v| self.converted(v, from))
             .collect();
-        self.values[step.output].layout = to;
+        let pooled = self.pooled.get(&step.output).copied();
+        let output = pooled.unwrap_or(step.output);
+        self.values[output].layout = to;
+        let fused = [("+Relu", step.relu), ("+MaxPool", pooled.is_some())];
+        let fused = fused.into_iter().filter(|(_, is)| *is).map(|(op, _)| op);
         self.steps.push(Lowered {
             name: step.name.clone(),
-            op: format!("{}{}", step.op.name(), if step.relu { "+Relu" } else { "" }),
+            op: std::iter::once(step.op.name()).chain(fused).collect(),
             parts,
             activation: if step.relu {
                 Activation::Relu
@@ -307,8 +323,11 @@ impl Builder<'_> {
                 Activation::None
             },
             inputs,
-            output: step.output,
-            output_shape: step.output_shape.clone(),
+            output,
+            output_shape: match pooled {
+                Some(_) => maps::halved(&step.output_shape),
+                None => step.output_shape.clone(),
+            },
             weight,
         });
         Ok(())
@@ -416,11 +435,20 @@ impl Builder<'_> {
             return done;
         }
         let features = tensor.features;
+        let isa = self.options.isa;
+        let reblock = match (tensor.layout, layout) {
+            (Layout::Blocks(from), Layout::Blocks(to)) => Reblock::new(isa, from, to),
+            _ => None,
+        };
         let (op, kernel) = match (tensor.layout, layout) {
+            _ if let Some(reblock) = reblock => ("Reblock", Kernel::Reblock(reblock)),
             (Layout::Single, Layout::Tiled) => ("Pack", Kernel::Pack { features }),
             (Layout::Single, Layout::Blocks(blocks)) => ("Pack", Kernel::PackBlocks(blocks)),
             (Layout::Tiled, Layout::Single) => ("Unpack", Kernel::Unpack { features }),
-            (Layout::Blocks(blocks), Layout::Single) => ("Unpack", Kernel::UnpackBlocks(blocks)),
+            (Layout::Blocks(blocks), Layout::Single) => {
+                let unpack = Unpack::new(isa, blocks);
+                ("Unpack", Kernel::UnpackBlocks(unpack))
+            }
             _ => {
                 let single = self.converted(value, Layout::Single);
                 return self.converted(single, layout);

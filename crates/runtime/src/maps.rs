@@ -4,6 +4,8 @@
 //! takes the blocks of its input where windows move over them lane for lane, and leaves as much of a halo as the next windows want. A value
 //! is brought from one cut to another through plain maps, which costs a few cycles for each line of sixteen pixels.
 
+use std::collections::HashMap;
+
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv::SparseConv;
 use sparsevd_kernels::conv_blocks::BlockConv;
@@ -12,12 +14,12 @@ use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::{Layout, select};
-use sparsevd_model::{Op, Window};
+use sparsevd_model::{Op, Shape, Window};
 
 use crate::RuntimeError;
 use crate::kernel::Kernel;
 use crate::lower::{Builder, Kernels, Part, WeightUse, rows_of, to_csr, whole};
-use crate::program::{Program, Step};
+use crate::program::{Program, Step, Value};
 
 /// Elements of the largest map that a convolution reads or makes, per sample.
 pub(crate) fn largest(program: &Program) -> usize {
@@ -31,14 +33,15 @@ pub(crate) fn largest(program: &Program) -> usize {
         .unwrap_or(0)
 }
 
-/// For each value the halo that the windows of its readers want, directly or through sums.
-pub(crate) fn halos(program: &Program) -> Vec<[usize; 4]> {
+/// For each value the halo that the windows of its readers want, directly or through sums, if they run over blocks.
+pub(crate) fn halos(program: &Program, uses: &[Option<WeightUse>]) -> Vec<[usize; 4]> {
     let mut halos = vec![[0; 4]; program.elements.len()];
-    for step in program.steps.iter().rev() {
+    for (step, used) in program.steps.iter().zip(uses).rev() {
         let wanted = match &step.op {
-            Op::Conv { window, .. } | Op::MaxPool { window } | Op::AveragePool { window } => {
+            Op::Conv { window, .. } if own_blocks(step, *used, window).is_some() => {
                 Blocks::halo_of(window)
             }
+            Op::MaxPool { window } | Op::AveragePool { window } => Blocks::halo_of(window),
             Op::Add | Op::Relu => halos[step.output],
             _ => continue,
         };
@@ -50,9 +53,37 @@ pub(crate) fn halos(program: &Program) -> Vec<[usize; 4]> {
     halos
 }
 
+/// The blocks of input and output, without a halo of the output, of a convolution that is worth bringing its input into them.
+fn own_blocks(step: &Step, used: Option<WeightUse>, window: &Window) -> Option<[Blocks; 2]> {
+    let (&[c, h, w], &[out, oh, ow]) = (step.input_shape.dims(), step.output_shape.dims()) else {
+        return None;
+    };
+    let used = used?;
+    let depthwise = used.elements == out * window.kernel_shape.iter().product::<usize>();
+    let output = Blocks::of_map([out, oh, ow]);
+    let input = BlockConv::input([c, h, w], window, &output);
+    select::prefer_blocks(used.nonzeros, oh * ow, input.len(), depthwise).then_some([input, output])
+}
+
+/// Values that nothing reads but pooling to the largest of two by two pixels, and what that makes.
+pub(crate) fn pools(program: &Program) -> HashMap<Value, Value> {
+    let pairs = Window::square(2, 2);
+    let pools = program.steps.iter().filter(|s| match &s.op {
+        Op::MaxPool { window } => *window == pairs && program.readers(s.inputs[0]) == 1,
+        _ => false,
+    });
+    pools.map(|s| (s.inputs[0], s.output)).collect()
+}
+
+/// The shape of a map pooled two by two.
+pub(crate) fn halved(shape: &Shape) -> Shape {
+    let dims = shape.dims().iter().enumerate();
+    Shape(dims.map(|(i, &n)| if i == 0 { n } else { n / 2 }).collect())
+}
+
 impl Builder<'_> {
     pub fn conv(
-        &self,
+        &mut self,
         step: &Step,
         used: Option<WeightUse>,
         weight: &str,
@@ -74,24 +105,28 @@ impl Builder<'_> {
         let density = used.map_or(1.0, WeightUse::density);
         let sparse = self.choice.sparse
             && select::prefer_sparse_conv(density, per_group, groups, self.choice.share);
-        let blocks = self.blocks(step, used, window, shape);
+        let blocks = self.blocks(step, used, window);
         if let Some(blocks) = blocks
             && sparse
         {
             let csr = to_csr(weight);
-            let parts = self
+            let convs: Vec<BlockConv> = self
                 .ranges(out, used, Layout::Single)
                 .into_iter()
                 .map(|r| {
-                    let conv =
-                        BlockConv::pack_channels(isa, &csr, shape, bias, window, groups, blocks, r);
-                    Part {
-                        features: conv.output().len(),
-                        kernel: Kernel::BlockConv(conv),
-                    }
+                    BlockConv::pack_channels(isa, &csr, shape, bias, window, groups, blocks, r)
                 })
                 .collect();
-            return Ok((parts, Layout::Blocks(blocks[0]), Layout::Blocks(blocks[1])));
+            let (convs, output) = self.with_pooling(step, convs, blocks[1]);
+            let parts = convs.into_iter().map(|conv| Part {
+                features: conv.output().len(),
+                kernel: Kernel::BlockConv(conv),
+            });
+            let to = match output {
+                output if output.is_plain() => Layout::Single,
+                output => Layout::Blocks(output),
+            };
+            return Ok((parts.collect(), Layout::Blocks(blocks[0]), to));
         }
         if let Some(blocks) = blocks
             && per_group == 1
@@ -146,32 +181,54 @@ impl Builder<'_> {
         Ok((parts, Layout::Single, Layout::Single))
     }
 
-    /// The blocks in which a convolution wants its input and makes its output, if it should run over blocks.
-    fn blocks(
-        &self,
+    /// The parts of a convolution with the pooling behind it where they can take it in, and the blocks that they make.
+    fn with_pooling(
+        &mut self,
         step: &Step,
-        used: Option<WeightUse>,
-        window: &Window,
-        [out, per_group, ..]: [usize; 4],
-    ) -> Option<[Blocks; 2]> {
+        convs: Vec<BlockConv>,
+        output: Blocks,
+    ) -> (Vec<BlockConv>, Blocks) {
+        let window = Window::square(2, 2);
+        let Some((&pool, pooled)) = self
+            .pools
+            .get(&step.output)
+            .zip(BlockPool::output(&window, &output))
+        else {
+            return (convs, output);
+        };
+        let pooled = pooled.with_halo(self.halos[pool]);
+        let fused: Option<Vec<_>> = convs.iter().map(|c| c.clone().pooled(pooled)).collect();
+        match fused {
+            Some(fused) => {
+                self.pooled.insert(step.output, pool);
+                (fused, pooled)
+            }
+            None => (convs, output),
+        }
+    }
+
+    /// The blocks in which a convolution wants its input and makes its output, if it should run over blocks.
+    fn blocks(&self, step: &Step, used: Option<WeightUse>, window: &Window) -> Option<[Blocks; 2]> {
         if !self.choice.sparse || self.choice.layout != Layout::Single {
             return None;
         }
-        let (&[c, h, w], &[_, oh, ow]) = (step.input_shape.dims(), step.output_shape.dims()) else {
-            return None;
-        };
-        let wanted = self.halos[step.output];
-        let needed = |output: &Blocks| BlockConv::input([c, h, w], window, output);
+        let halo = self.halos[step.output];
         if let Layout::Blocks(input) = self.values[step.inputs[0]].layout
-            && let Some(output) = input.over([out, oh, ow], window.strides)
-            && input.covers(&needed(&output))
+            && let &[out, oh, ow] = step.output_shape.dims()
         {
-            return Some([input, output.with_halo(wanted)]);
+            // Either the same lines, or the same grid, from which the way is shorter than through plain maps.
+            let same = input
+                .over([out, oh, ow], window.strides)
+                .filter(|output| input.covers(&BlockConv::input(input.map(), window, output)));
+            let output = same.unwrap_or_else(|| input.alike([out, oh, ow]));
+            let input = match same {
+                Some(_) => input,
+                None => BlockConv::input(input.map(), window, &output),
+            };
+            return Some([input, output.with_halo(halo)]);
         }
-        let work = used.map_or(0, |u| u.nonzeros * u.pixels);
-        let output = Blocks::of_map([out, oh, ow]);
-        select::prefer_blocks(work, per_group == 1)
-            .then(|| [needed(&output), output.with_halo(wanted)])
+        let [input, output] = own_blocks(step, used, window)?;
+        Some([input, output.with_halo(halo)])
     }
 
     pub fn pool(

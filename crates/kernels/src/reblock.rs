@@ -1,0 +1,131 @@
+//! From [`Blocks`] to plain maps, and to other [`Blocks`].
+
+use crate::blocks::Blocks;
+use crate::permute::{Permute, Sources};
+use crate::{Isa, LANES};
+
+/// The way from maps in blocks to `[n][c][h][w]`, planned for one size.
+#[derive(Debug, Clone)]
+pub struct Unpack {
+    isa: Isa,
+    blocks: Blocks,
+    /// Narrow blocks leave short runs of pixels: lines of their maps are put together from lanes.
+    narrow: Option<Permute>,
+}
+
+impl Unpack {
+    /// Plans the way.
+    pub fn new(isa: Isa, blocks: Blocks) -> Self {
+        // Up to this many pixels in a row of a block, that is faster than turning eight rows of pixels at once.
+        const NARROW: usize = 5;
+        let [_, h, w] = blocks.map();
+        let line = |first: usize| {
+            let pixels = first..(first + LANES).min(h * w);
+            let mut sources: Sources = [None; LANES];
+            for (source, at) in sources.iter_mut().zip(pixels) {
+                *source = Some(blocks.place(at / w, at % w));
+            }
+            sources
+        };
+        let channels = [blocks.channel() * LANES, h * w];
+        Self {
+            isa,
+            blocks,
+            narrow: (blocks.block()[1] <= NARROW).then(|| {
+                let lines = (0..h * w).step_by(LANES).map(line).collect();
+                Permute::new(isa, lines, channels, h * w)
+            }),
+        }
+    }
+
+    /// From `n` samples in blocks to `[n][c][h][w]`.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) {
+        let pixels: usize = self.blocks.map().iter().product();
+        assert_eq!(x.len(), n * self.blocks.len(), "elements of x");
+        assert_eq!(y.len(), n * pixels, "elements of y");
+        match &self.narrow {
+            Some(permute) => permute.run(x, y),
+            None => self.blocks.unpack(self.isa, x, n, y),
+        }
+    }
+}
+
+/// The way from maps in blocks to the same maps in other blocks of the same grid, with the halos of those.
+///
+/// A line goes down first, then across: of sixteen blocks, only those of one column, then of one row, are picked from at a time.
+#[derive(Debug, Clone)]
+pub struct Reblock {
+    blocks: [Blocks; 2],
+    down: Permute,
+    across: Permute,
+    /// Floats of all channels on the way.
+    scratch: usize,
+}
+
+impl Reblock {
+    /// Plans the way; `None` where the grids or maps differ.
+    pub fn new(isa: Isa, from: Blocks, to: Blocks) -> Option<Self> {
+        let grid = from.grid();
+        if from.map() != to.map() || grid != to.grid() {
+            return None;
+        }
+        let [channels, h, w] = from.map();
+        let [height, width] = [to.height(), to.pitch()];
+        let [_, columns] = from.block();
+        // Of every row of the new blocks, the columns of the old.
+        let down = (0..height * columns).map(|line| {
+            let (row, column) = (line / columns, line % columns);
+            std::array::from_fn(|lane| {
+                let y = to.pixel(lane, row, 0)[0];
+                let x = lane % grid[1] * columns + column;
+                (y < h && x < w).then(|| from.place(y, x))
+            })
+        });
+        let across = (0..height * width).map(|line| {
+            let (row, column) = (line / width, line % width);
+            std::array::from_fn(|lane| {
+                let [y, x] = to.pixel(lane, row, column);
+                let from = lane / grid[1] * grid[1] + x / columns;
+                (y < h && x < w).then(|| (row * columns + x % columns, from))
+            })
+        });
+        let between = height * columns * LANES;
+        let [old, new] = [from, to].map(|b| b.channel() * LANES);
+        Some(Self {
+            blocks: [from, to],
+            down: Permute::new(isa, down.collect(), [old, between], between),
+            across: Permute::new(
+                isa,
+                across.collect(),
+                [between, new],
+                height * width * LANES,
+            ),
+            scratch: channels * between,
+        })
+    }
+
+    /// Elements of scratch that a run needs, whatever the count.
+    pub fn scratch_len(&self) -> usize {
+        self.scratch
+    }
+
+    /// Brings `n` samples from one kind of blocks to the other.
+    ///
+    /// # Panics
+    /// When `x` or `y` has another length or `scratch` fewer than [`Reblock::scratch_len`] elements.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], n: usize, y: &mut [f32], scratch: &mut [f32]) {
+        let [x_len, y_len] = self.blocks.map(|b| b.len());
+        assert_eq!(x.len(), n * x_len, "elements of x");
+        assert_eq!(y.len(), n * y_len, "elements of y");
+        let scratch = &mut scratch[..self.scratch];
+        for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
+            self.down.run(&x[i * x_len..(i + 1) * x_len], scratch);
+            self.across.run(scratch, y);
+        }
+    }
+}
