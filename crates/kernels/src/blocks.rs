@@ -45,6 +45,17 @@ impl Blocks {
         })
     }
 
+    /// A map of a tile of sixteen samples ([`crate::Layout::Tiled`]), for kernels to which it is all the same what lanes are: one block,
+    /// whole in every lane. Its halo holds padding alone.
+    pub fn of_tile(map: [usize; 3]) -> Self {
+        Self::cut(map, [1, 1])
+    }
+
+    /// Whether lanes are samples ([`Blocks::of_tile`]).
+    pub fn is_tile(&self) -> bool {
+        self.grid == [1, 1]
+    }
+
     fn cut(map: [usize; 3], grid: [usize; 2]) -> Self {
         Self {
             map,
@@ -76,7 +87,8 @@ impl Blocks {
             halo: [0; 4],
         };
         let whole = (0..2).all(|d| blocks.block[d] * blocks.grid[d] >= map[d + 1]);
-        (divides && whole && blocks.lines() <= Self::of_map(map).lines()).then_some(blocks)
+        let few = self.is_tile() || blocks.lines() <= Self::of_map(map).lines();
+        (divides && whole && few).then_some(blocks)
     }
 
     /// The same blocks with a halo at least this wide: rows above, columns on the left, rows below, columns on the right.
@@ -91,6 +103,9 @@ impl Blocks {
     /// The blocks of an input `map` that windows with these strides read for outputs in these blocks; without a halo.
     #[must_use]
     pub fn under(self, map: [usize; 3], strides: [usize; 2]) -> Self {
+        if self.is_tile() {
+            return Self::of_tile(map);
+        }
         Self {
             map,
             grid: self.grid,
@@ -143,7 +158,7 @@ impl Blocks {
     /// Lines of a channel with halos, and a gap that keeps channels off the same sets of the cache.
     pub(crate) fn channel(&self) -> usize {
         let lines = self.height() * self.pitch();
-        lines | 1
+        if self.is_tile() { lines } else { lines | 1 }
     }
 
     /// Line of a pixel of every block; negative in the halo.
@@ -212,6 +227,9 @@ impl Blocks {
 
     /// The first pixel of each block.
     fn corners(&self) -> [[isize; 2]; LANES] {
+        if self.is_tile() {
+            return [[0; 2]; LANES];
+        }
         std::array::from_fn(|lane| {
             [
                 (lane / self.grid[1] * self.block[0]).cast_signed(),
@@ -231,6 +249,8 @@ impl Blocks {
         for row in -halo[0]..bh + halo[2] {
             for column in -halo[1]..bw + halo[3] {
                 let (up, left) = (row.div_euclid(bh.max(1)), column.div_euclid(bw.max(1)));
+                // Samples have no neighbours.
+                let alone = self.is_tile() && (up, left) != (0, 0);
                 let shift = up * self.grid[1].cast_signed() + left;
                 let inside = self.inside(row, column);
                 // Blocks that lie outside as a whole are read by nobody.
@@ -238,7 +258,8 @@ impl Blocks {
                 let keeps = |lane: usize| {
                     let from = (lane / self.grid[1]).wrapping_add_signed(up);
                     let from_column = (lane % self.grid[1]).wrapping_add_signed(left);
-                    inside[lane] && from < self.grid[0] && from_column < self.grid[1]
+                    let there = from < self.grid[0] && from_column < self.grid[1];
+                    inside[lane] && !alone && (there || self.is_tile())
                 };
                 if shift == 0 && up == 0 && (0..LANES).all(|l| keeps(l) || !origin[l]) {
                     continue;

@@ -86,9 +86,12 @@ impl Walk {
 impl BlockConv {
     /// The blocks that inputs must cover for a window that makes `output`.
     pub fn input(input: [usize; 3], window: &Window, output: &Blocks) -> Blocks {
-        output
-            .under(input, window.strides)
-            .with_halo(Blocks::halo_of(window))
+        let halo = if output.is_tile() {
+            window.pads
+        } else {
+            Blocks::halo_of(window)
+        };
+        output.under(input, window.strides).with_halo(halo)
     }
 
     /// Packs filters of `shape` `[out, in/groups, kh, kw]` (`weight` holds them as `out` rows), but of all output channels only some, so that
@@ -207,7 +210,7 @@ impl BlockConv {
         Some(self)
     }
 
-    /// `y = act(W * x + b)` over `n` samples, with the halos of `y`, and pooled where that is fused.
+    /// `y = act(W * x + b)` over `n` samples, or tiles where lanes are samples, with the halos of `y`, and pooled where that is fused.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
@@ -230,6 +233,11 @@ impl BlockConv {
             }
             self.edges.refresh(self.isa, y);
         }
+    }
+
+    /// Samples in one unit of the count of a run.
+    pub fn samples(&self) -> usize {
+        if self.output.is_tile() { LANES } else { 1 }
     }
 
     /// Blocks of the packed output channels.

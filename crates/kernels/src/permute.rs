@@ -13,6 +13,10 @@ pub(crate) type Sources = [Option<(usize, usize)>; LANES];
 /// - `sources` of each line lie below `lines[0]` lines
 /// - `picks` has `per_line` for each line
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "AVX-512 reads them")
+)]
 pub(crate) struct Permute {
     isa: Isa,
     sources: Vec<Sources>,

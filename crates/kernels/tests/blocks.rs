@@ -290,6 +290,62 @@ fn convolutions_of_real_networks_agree_with_plain_loops() {
 }
 
 #[test]
+fn lanes_may_be_samples() {
+    for isa in Isa::available() {
+        for (shape, side) in [([20, 1, 5, 5], 28), ([7, 20, 5, 5], 12), ([5, 3, 2, 3], 9)] {
+            let mut stream = Stream(4);
+            let filters = stream.bernoulli(shape, 0.03);
+            let (bias, input) = (stream.floats(shape[0]), [shape[1], side, side]);
+            let window = Window {
+                kernel_shape: [shape[2], shape[3]],
+                ..Window::square(1, 1)
+            };
+            let [oh, ow] = window.output(side, side).expect("it fits");
+            let x = stream.floats(16 * input.iter().product::<usize>());
+            let plain = reference::conv(&filters.values, &bias, &x, input, &window, 1, |v| {
+                v.max(0.0)
+            });
+            let x = Buffer::from(&reference::to_tiles(&x, 16, x.len() / 16)[..]);
+            let blocks = [Blocks::of_tile(input), Blocks::of_tile([shape[0], oh, ow])];
+            let csr = Csr::from_dense(&filters);
+            let conv = BlockConv::pack_channels(
+                isa,
+                &csr,
+                shape,
+                Some(&bias),
+                &window,
+                1,
+                blocks,
+                0..shape[0],
+            );
+            assert_eq!(conv.samples(), 16);
+            let mut y = vec![f32::NAN; plain.len()];
+            conv.run(&x, &mut y, 1, Activation::Relu);
+            assert_close(
+                &reference::from_tiles(&y, 16, y.len() / 16),
+                &plain,
+                TOLERANCE,
+            );
+            let pairs = Window::square(2, 2);
+            let Some(pooled) = BlockPool::output(&pairs, &blocks[1]) else {
+                assert!(!oh.is_multiple_of(2) || !ow.is_multiple_of(2), "{oh}x{ow}");
+                continue;
+            };
+            let conv = conv.pooled(pooled).expect("one block of channels");
+            let max = |p: &[f32]| p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let want = reference::pool(&plain, [oh, ow], &pairs, max);
+            let mut y = vec![f32::NAN; want.len()];
+            conv.run(&x, &mut y, 1, Activation::Relu);
+            assert_close(
+                &reference::from_tiles(&y, 16, y.len() / 16),
+                &want,
+                TOLERANCE,
+            );
+        }
+    }
+}
+
+#[test]
 fn pooling_follows_the_lanes_of_a_chain() {
     let window = Window::square(2, 2);
     let mut blocks = Blocks::of_map([4, 32, 32]);

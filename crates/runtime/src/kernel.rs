@@ -81,7 +81,7 @@ impl Kernel {
                 let count = n.div_ceil(k.layout().samples());
                 k.run(x, y, count, scratch, act);
             }
-            Self::BlockConv(k) => k.run(x, y, n, act),
+            Self::BlockConv(k) => k.run(x, y, n.div_ceil(k.samples()), act),
             Self::DenseConv(k) => k.run(x, y, n, scratch, act),
             Self::Depthwise(k) => k.run(x, y, n, act),
             Self::BlockPool(k) => k.run(x, y, n),

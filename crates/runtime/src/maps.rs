@@ -14,7 +14,7 @@ use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::{Layout, select};
-use sparsevd_model::{Op, Shape, Window};
+use sparsevd_model::{Csr, Op, Shape, Window};
 
 use crate::RuntimeError;
 use crate::kernel::Kernel;
@@ -106,6 +106,12 @@ impl Builder<'_> {
         let sparse = self.choice.sparse
             && select::prefer_sparse_conv(density, per_group, groups, self.choice.share);
         let blocks = self.blocks(step, used, window);
+        if sparse
+            && let Some(parts) =
+                self.pooled_tiles(step, used, &to_csr(weight), bias, window, groups)
+        {
+            return Ok((parts, Layout::Tiled, Layout::Tiled));
+        }
         if let Some(blocks) = blocks
             && sparse
         {
@@ -179,6 +185,49 @@ impl Builder<'_> {
             })
             .collect();
         Ok((parts, Layout::Single, Layout::Single))
+    }
+
+    /// A convolution over tiles with the pooling behind it, if there is one that it can take in.
+    fn pooled_tiles(
+        &mut self,
+        step: &Step,
+        used: Option<WeightUse>,
+        weight: &Csr,
+        bias: Option<&[f32]>,
+        window: &Window,
+        groups: usize,
+    ) -> Option<Vec<Part>> {
+        let pool = *self.pools.get(&step.output)?;
+        let (&[c, h, w], &[out, oh, ow]) = (step.input_shape.dims(), step.output_shape.dims())
+        else {
+            return None;
+        };
+        if self.choice.layout != Layout::Tiled || window.pads != [0; 4] {
+            return None;
+        }
+        let [kh, kw] = window.kernel_shape;
+        let shape = [out, c / groups, kh, kw];
+        let [input, output] = [[c, h, w], [out, oh, ow]].map(Blocks::of_tile);
+        let pooled = BlockPool::output(&Window::square(2, 2), &output)?;
+        let isa = self.options.isa;
+        let parts: Option<Vec<Part>> = self
+            .ranges(out, used, Layout::Tiled)
+            .into_iter()
+            .map(|r| {
+                let blocks = [input, output];
+                let features = r.len() * pooled.lines();
+                let conv =
+                    BlockConv::pack_channels(isa, weight, shape, bias, window, groups, blocks, r);
+                Some(Part {
+                    features,
+                    kernel: Kernel::BlockConv(conv.pooled(pooled)?),
+                })
+            })
+            .collect();
+        if parts.is_some() {
+            self.pooled.insert(step.output, pool);
+        }
+        parts
     }
 
     /// The parts of a convolution with the pooling behind it where they can take it in, and the blocks that they make.
