@@ -15,6 +15,8 @@ use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv::SparseConv;
 use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::dense::{Conv, Gemv};
+use sparsevd_kernels::dense_blocks::DenseBlockConv;
+use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::gemm::{View, gemm};
 use sparsevd_kernels::peak::fma_peak;
 use sparsevd_kernels::spmm::Spmm;
@@ -60,6 +62,9 @@ fn main() {
             for density in [0.2, 0.1, 0.05, 0.02] {
                 conv(isa, &line, density);
             }
+        }
+        for line in shapes(include_str!("shapes/depthwise.txt")) {
+            depthwise(isa, &line);
         }
     }
 }
@@ -219,7 +224,8 @@ fn conv(isa: Isa, line: &[String], density: f64) {
     let blocks = BlockConv::pack_channels(isa, &csr, shape, None, &window, 1, [from, to], 0..out);
     let x = Buffer::from(&stream.floats(16 * inn * side * side)[..]);
     let first = &x[..inn * side * side];
-    let [mut x_blocks, mut y_blocks] = [from, to].map(|b| Buffer::zeroed(b.len()));
+    let [mut x_blocks, mut y_blocks, mut y_direct] =
+        [from, to, to].map(|b| Buffer::zeroed(b.len()));
     from.pack(isa, first, 1, &mut x_blocks);
     let [mut y, mut y_dense, mut c] = [(); 3].map(|()| Buffer::zeroed(out * pixels));
     let mut y_tiled = Buffer::zeroed(16 * out * pixels);
@@ -243,7 +249,10 @@ fn conv(isa: Isa, line: &[String], density: f64) {
             ("sparse", &mut || {
                 blocks.run(black_box(&x_blocks), black_box(&mut y_blocks), 1, act);
             }),
-            ("dense", &mut || {
+            ("direct", &mut || {
+                direct.run(black_box(&x_blocks), black_box(&mut y_direct), 1, act);
+            }),
+            ("im2col", &mut || {
                 dense.run(black_box(first), black_box(&mut y_dense), 1, for_dense, act);
             }),
             ("gemm alone", &mut || {
@@ -267,6 +276,40 @@ fn conv(isa: Isa, line: &[String], density: f64) {
         &mut [("sparse", &mut || {
             tiled.run(black_box(&x), black_box(&mut y_tiled), 1, for_tiled, act);
         })],
+    );
+}
+
+fn depthwise(isa: Isa, line: &[String]) {
+    let [channels, side, stride] = [1, 2, 3].map(|i| number(&line[i]));
+    let mut stream = Stream(7);
+    let input = [channels, side, side];
+    let window = Window {
+        pads: [1; 4],
+        ..Window::square(3, stride)
+    };
+    let filters = stream.bernoulli([channels, 1, 3, 3], 1.0);
+    let plain = Conv::pack(isa, &filters, None, &window, channels, input);
+    let to = Blocks::of_map(plain.output());
+    let from = BlockConv::input(input, &window, &to);
+    let blocks = Depthwise::pack(isa, &filters, None, &window, [from, to]);
+    let x = Buffer::from(&stream.floats(channels * side * side)[..]);
+    let [mut x_blocks, mut y_blocks] = [from, to].map(|b| Buffer::zeroed(b.len()));
+    from.pack(isa, &x, 1, &mut x_blocks);
+    let pixels: usize = plain.output().iter().product();
+    let mut y = Buffer::zeroed(pixels);
+    let act = Activation::Relu;
+    race(
+        isa,
+        &format!("{} {}", line[0], blocks.name()),
+        18.0 * pixels as f64,
+        &mut [
+            ("dense", &mut || {
+                blocks.run(black_box(&x_blocks), black_box(&mut y_blocks), 1, act);
+            }),
+            ("plain", &mut || {
+                plain.run(black_box(&x), black_box(&mut y), 1, &mut [], act);
+            }),
+        ],
     );
 }
 

@@ -62,12 +62,10 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// For windows over `input` that begin at its padding.
-    pub fn new(isa: Isa, window: &Window, input: &Blocks, output: &Blocks) -> Self {
+    /// For windows over `input` that begin at its padding, in tiles of at most that many lines, as even as can be.
+    pub fn new(window: &Window, input: &Blocks, output: &Blocks, most: usize) -> Self {
         let [sy, sx] = window.strides;
         let [top, left, ..] = window.pads.map(|n| -n.cast_signed());
-        // Tiles of one row are as even as can be, for the registers that there are.
-        let most = if sx > 2 { 1 } else { select::block_tile(isa) };
         let columns = output.block()[1];
         let tiles = columns.div_ceil(most);
         Self {
@@ -124,7 +122,12 @@ impl BlockConv {
         let bias = bias_or_zero(bias, out);
         let (x_channel, y_channel) = (input.channel() * LANES, output.channel() * LANES);
         let [dy, dx] = window.dilations;
-        let walk = Walk::new(isa, window, &input, &output);
+        // The loops have strides of one and two.
+        let most = match window.strides[1] {
+            1 | 2 => select::block_tile(isa),
+            _ => 1,
+        };
+        let walk = Walk::new(window, &input, &output, most);
         let nonzeros: usize = channels.clone().map(|r| weight.row(r).0.len()).sum();
         let per_channel = nonzeros as f64 / (channels.len() * per_group).max(1) as f64;
         let reach = |d: usize| window.dilations[d] * (window.kernel_shape[d] - 1) + 1;

@@ -8,7 +8,7 @@ use crate::conv::check_conv;
 use crate::conv_blocks::{BlockConv, Walk};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Activation, Isa, LANES};
+use crate::{Activation, Isa, LANES, select};
 
 /// A depthwise filter bank for inputs and outputs in [`Blocks`].
 ///
@@ -63,7 +63,7 @@ impl Depthwise {
                 .map(|k| (k / kw * dy * input.pitch() + k % kw * dx) * LANES)
                 .collect(),
             multiplier: out / groups,
-            walk: Walk::new(isa, window, &input, &output),
+            walk: Walk::new(window, &input, &output, select::block_tile(isa)),
             edges: output.edges(),
         }
     }

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | linear, batch 1 | [`spmv::Spmv`]; [`spmv::InputSparse`] where inputs are mostly zero | [`dense::Gemv`] |
 //! | linear, batched | [`spmm::Spmm`] over [`Layout::Tiled`] | [`dense::Linear`] over [`Layout::Single`] |
-//! | convolution | [`conv::SparseConv`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`depthwise::Depthwise`] over [`Layout::Blocks`] |
+//! | convolution | [`conv::SparseConv`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`dense_blocks::DenseBlockConv`], [`depthwise::Depthwise`] over [`Layout::Blocks`] |
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
 //! | the rest | | [`elementwise`] |
 //!
@@ -32,6 +32,7 @@ pub mod conv;
 pub mod conv_blocks;
 mod copy;
 pub mod dense;
+pub mod dense_blocks;
 mod dense_conv;
 pub mod depthwise;
 pub mod elementwise;

@@ -150,6 +150,15 @@ pub(crate) fn block_tile(isa: Isa) -> usize {
     }
 }
 
+/// Output channels and lines whose sums a dense convolution over blocks keeps in registers.
+pub(crate) fn dense_tile(isa: Isa) -> (usize, usize) {
+    match isa.name() {
+        "avx2" => (4, 3),
+        "scalar" => (4, 1),
+        _ => (8, 3),
+    }
+}
+
 /// Blocks of input channels of a convolution over blocks, when a tile of outputs reads so many floats per channel, and so many weights of
 /// one filter are not zero per channel.
 pub(crate) fn channel_blocks(channels: usize, floats: usize, weights: f64) -> usize {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv_blocks::BlockConv;
+use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::pool_blocks::BlockPool;
@@ -117,6 +118,25 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: 
             }
         }
         assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
+        y.fill(f32::NAN);
+        for part in [0..cut, cut..out] {
+            let (bias, blocks) = (Some(&bias[..]), [from, to]);
+            let conv = DenseBlockConv::pack_channels(
+                isa,
+                filters,
+                bias,
+                window,
+                *groups,
+                blocks,
+                part.clone(),
+            );
+            for sample in 0..n {
+                let len = to.len() / out.max(1);
+                let y = &mut y[sample * to.len()..][part.start * len..part.end * len];
+                conv.run(&x[sample * from.len()..][..from.len()], y, 1, act);
+            }
+        }
+        check_dense(&unpacked(isa, &to, &y, n), &want);
     }
     check_pooled(isa, case, [from, to], &x, &want, n, act);
     if inn == 1 {
@@ -125,11 +145,15 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: 
         let conv = Depthwise::pack(isa, filters, Some(bias), window, [from, to]);
         conv.run(&x, &mut y, n, act);
         let got = unpacked(isa, &to, &y, n);
-        // A dense kernel multiplies zeros by what they lie on, and NaN comes of it.
-        for (got, want) in got.iter().zip(&want) {
-            if want.is_finite() && !got.is_nan() {
-                assert_close(&[*got], &[*want], TOLERANCE);
-            }
+        check_dense(&got, &want);
+    }
+}
+
+/// A dense kernel multiplies zeros by what they lie on, and NaN comes of it where that is not finite.
+fn check_dense(got: &[f32], want: &[f32]) {
+    for (got, want) in got.iter().zip(want) {
+        if want.is_finite() && !got.is_nan() {
+            assert_close(&[*got], &[*want], TOLERANCE);
         }
     }
 }

@@ -3,6 +3,7 @@
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::dense::{Conv, Gemv, Linear};
+use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::reblock::{Reblock, Unpack};
@@ -22,6 +23,7 @@ pub(crate) enum Kernel {
     SparseConv(SparseConv),
     BlockConv(BlockConv),
     DenseConv(Conv),
+    DenseBlockConv(DenseBlockConv),
     Depthwise(Depthwise),
     Pool(Pool, Layout),
     BlockPool(BlockPool),
@@ -83,6 +85,7 @@ impl Kernel {
             }
             Self::BlockConv(k) => k.run(x, y, n.div_ceil(k.samples()), act),
             Self::DenseConv(k) => k.run(x, y, n, scratch, act),
+            Self::DenseBlockConv(k) => k.run(x, y, n, act),
             Self::Depthwise(k) => k.run(x, y, n, act),
             Self::BlockPool(k) => k.run(x, y, n),
             Self::Pool(k, layout) => k.run(x, y, n.div_ceil(layout.samples())),
@@ -111,6 +114,7 @@ impl Kernel {
             Self::SparseConv(k) => k.name().into(),
             Self::BlockConv(k) => k.name().into(),
             Self::DenseConv(k) => k.name().into(),
+            Self::DenseBlockConv(k) => k.name().into(),
             Self::Depthwise(k) => k.name().into(),
             Self::BlockPool(_) => "pool-blocks-f32".into(),
             Self::Pool(..) => "pool-f32".into(),
@@ -137,6 +141,7 @@ impl Kernel {
             Self::SparseConv(k) => k.bytes(),
             Self::BlockConv(k) => k.bytes(),
             Self::DenseConv(k) => k.bytes(),
+            Self::DenseBlockConv(k) => k.bytes(),
             Self::Depthwise(k) => k.bytes(),
             _ => 0,
         }

@@ -169,7 +169,7 @@ pub(crate) fn lower(
             })
             .collect(),
         converted: HashMap::new(),
-        halos: maps::halos(program, &uses),
+        halos: maps::halos(program, &uses, sparse),
         pools: maps::pools(program),
         pooled: HashMap::new(),
     };

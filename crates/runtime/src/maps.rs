@@ -10,6 +10,7 @@ use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv::SparseConv;
 use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::dense::Conv;
+use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::BlockPool;
@@ -34,11 +35,15 @@ pub(crate) fn largest(program: &Program) -> usize {
 }
 
 /// For each value the halo that the windows of its readers want, directly or through sums, if they run over blocks.
-pub(crate) fn halos(program: &Program, uses: &[Option<WeightUse>]) -> Vec<[usize; 4]> {
+pub(crate) fn halos(
+    program: &Program,
+    uses: &[Option<WeightUse>],
+    sparse: bool,
+) -> Vec<[usize; 4]> {
     let mut halos = vec![[0; 4]; program.elements.len()];
     for (step, used) in program.steps.iter().zip(uses).rev() {
         let wanted = match &step.op {
-            Op::Conv { window, .. } if own_blocks(step, *used, window).is_some() => {
+            Op::Conv { window, .. } if own_blocks(step, *used, window, sparse).is_some() => {
                 Blocks::halo_of(window)
             }
             Op::MaxPool { window } | Op::AveragePool { window } => Blocks::halo_of(window),
@@ -54,7 +59,12 @@ pub(crate) fn halos(program: &Program, uses: &[Option<WeightUse>]) -> Vec<[usize
 }
 
 /// The blocks of input and output, without a halo of the output, of a convolution that is worth bringing its input into them.
-fn own_blocks(step: &Step, used: Option<WeightUse>, window: &Window) -> Option<[Blocks; 2]> {
+fn own_blocks(
+    step: &Step,
+    used: Option<WeightUse>,
+    window: &Window,
+    sparse: bool,
+) -> Option<[Blocks; 2]> {
     let (&[c, h, w], &[out, oh, ow]) = (step.input_shape.dims(), step.output_shape.dims()) else {
         return None;
     };
@@ -62,7 +72,8 @@ fn own_blocks(step: &Step, used: Option<WeightUse>, window: &Window) -> Option<[
     let depthwise = used.elements == out * window.kernel_shape.iter().product::<usize>();
     let output = Blocks::of_map([out, oh, ow]);
     let input = BlockConv::input([c, h, w], window, &output);
-    select::prefer_blocks(used.nonzeros, oh * ow, input.len(), depthwise).then_some([input, output])
+    let weights = if sparse { used.nonzeros } else { used.elements };
+    select::prefer_blocks(weights, oh * ow, input.len(), depthwise).then_some([input, output])
 }
 
 /// Values that nothing reads but pooling to the largest of two by two pixels, and what that makes.
@@ -105,7 +116,7 @@ impl Builder<'_> {
         let density = used.map_or(1.0, WeightUse::density);
         let sparse = self.choice.sparse
             && select::prefer_sparse_conv(density, per_group, groups, self.choice.share);
-        let blocks = self.blocks(step, used, window);
+        let blocks = self.blocks(step, used, window, sparse);
         if sparse
             && let Some(parts) =
                 self.pooled_tiles(step, used, &to_csr(weight), bias, window, groups)
@@ -144,6 +155,24 @@ impl Builder<'_> {
             };
             return Ok((
                 vec![part],
+                Layout::Blocks(blocks[0]),
+                Layout::Blocks(blocks[1]),
+            ));
+        }
+        if let Some(blocks) = blocks
+            && !sparse
+        {
+            let dense = weight.to_dense();
+            let parts = self.ranges(out, used, Layout::Single).into_iter().map(|r| {
+                let conv =
+                    DenseBlockConv::pack_channels(isa, &dense, bias, window, groups, blocks, r);
+                Part {
+                    features: conv.output().len(),
+                    kernel: Kernel::DenseBlockConv(conv),
+                }
+            });
+            return Ok((
+                parts.collect(),
                 Layout::Blocks(blocks[0]),
                 Layout::Blocks(blocks[1]),
             ));
@@ -257,8 +286,14 @@ impl Builder<'_> {
     }
 
     /// The blocks in which a convolution wants its input and makes its output, if it should run over blocks.
-    fn blocks(&self, step: &Step, used: Option<WeightUse>, window: &Window) -> Option<[Blocks; 2]> {
-        if !self.choice.sparse || self.choice.layout != Layout::Single {
+    fn blocks(
+        &self,
+        step: &Step,
+        used: Option<WeightUse>,
+        window: &Window,
+        sparse: bool,
+    ) -> Option<[Blocks; 2]> {
+        if sparse && self.choice.layout != Layout::Single {
             return None;
         }
         let halo = self.halos[step.output];
@@ -276,7 +311,7 @@ impl Builder<'_> {
             };
             return Some([input, output.with_halo(halo)]);
         }
-        let [input, output] = own_blocks(step, used, window)?;
+        let [input, output] = own_blocks(step, used, window, self.choice.sparse)?;
         Some([input, output.with_halo(halo)])
     }
 

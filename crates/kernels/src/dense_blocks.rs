@@ -1,0 +1,254 @@
+//! Dense convolution of single samples over [`Blocks`], direct: no im2col.
+//!
+//! Eight output channels (four where there are sixteen registers) of up to three lines of a row are summed in registers over the
+//! whole filter. A line of input is loaded once for all of them, so that inputs may come from the second-level cache.
+
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
+
+use std::ops::Range;
+
+use sparsevd_model::{Dense, Window};
+
+use crate::activation::Bounds;
+use crate::blocks::{Blocks, Edges};
+use crate::conv::check_conv;
+use crate::conv_blocks::{BlockConv, Walk};
+use crate::simd::{Simd, simd_dispatch};
+use crate::spmm::bias_or_zero;
+use crate::{Activation, Isa, LANES, select};
+
+/// A dense filter bank packed for inputs and outputs in [`Blocks`].
+///
+/// # Invariants
+/// - the input's blocks cover those that the window reads for the output's
+/// - `weights` holds, for each of `parts` and each `rows` of its channels, one weight of each row per element of `offsets`, and for
+///   rows that are not there zeros; `bias` likewise one number for each
+/// - offsets are where the elements of a filter lie for the first output of a block
+#[derive(Debug, Clone)]
+pub struct DenseBlockConv {
+    isa: Isa,
+    input: Blocks,
+    output: Blocks,
+    rows: usize,
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    offsets: Vec<usize>,
+    /// For each group of channels, where its input begins, and the outputs it makes.
+    parts: Vec<(usize, Range<usize>)>,
+    walk: Walk,
+    edges: Edges,
+}
+
+impl DenseBlockConv {
+    /// Packs filters `[out, in/groups, kh, kw]`, but of all output channels only some, so that threads may share one convolution.
+    /// `output` are the blocks of all channels, as is `bias`.
+    ///
+    /// # Panics
+    /// When the filters, the groups, the window and the bias do not fit together, or the input's blocks do not cover
+    /// [`BlockConv::input`].
+    #[track_caller]
+    pub fn pack_channels(
+        isa: Isa,
+        weight: &Dense,
+        bias: Option<&[f32]>,
+        window: &Window,
+        groups: usize,
+        [input, output]: [Blocks; 2],
+        channels: Range<usize>,
+    ) -> Self {
+        let &[out, per_group, kh, kw] = weight.shape.dims() else {
+            panic!("filters [out, in/groups, kh, kw], got {}", weight.shape)
+        };
+        let [oh, ow] = check_conv([out, per_group, kh, kw], window, groups, input.map());
+        assert!(channels.end <= out, "channels {channels:?} of {out}");
+        assert_eq!(output.map(), [out, oh, ow], "map of the output");
+        assert!(
+            input.covers(&BlockConv::input(input.map(), window, &output)),
+            "blocks of the input"
+        );
+        let bias = bias_or_zero(bias, out);
+        let [dy, dx] = window.dilations;
+        let (rows, lines) = select::dense_tile(isa);
+        let depth = per_group * kh * kw;
+        let per_part = out / groups;
+        let mut packed = Self {
+            isa,
+            input,
+            output: output.with_channels(channels.len()),
+            rows,
+            weights: Vec::new(),
+            bias: Vec::new(),
+            offsets: (0..depth)
+                .map(|k| {
+                    let (channel, y, x) = (k / (kh * kw), k / kw % kh, k % kw);
+                    let line = channel * input.channel() + y * dy * input.pitch() + x * dx;
+                    line * LANES
+                })
+                .collect(),
+            parts: Vec::new(),
+            walk: Walk::new(window, &input, &output, lines),
+            edges: output.edges(),
+        };
+        for group in 0..groups {
+            let mine =
+                (group * per_part).max(channels.start)..((group + 1) * per_part).min(channels.end);
+            for first in mine.clone().step_by(rows) {
+                let filter = |row: usize| (first + row < mine.end).then_some(first + row);
+                for k in 0..depth {
+                    let weight = |row| filter(row).map_or(0.0, |o| weight.values[o * depth + k]);
+                    packed.weights.extend((0..rows).map(weight));
+                }
+                let biases = (0..rows).map(|row| filter(row).map_or(0.0, |o| bias[o]));
+                packed.bias.extend(biases);
+            }
+            if !mine.is_empty() {
+                let x = group * per_group * input.channel() * LANES;
+                let made = mine.start - channels.start..mine.end - channels.start;
+                packed.parts.push((x, made));
+            }
+        }
+        packed
+    }
+
+    /// `y = act(W * x + b)` over `n` samples, with the halos of `y`.
+    ///
+    /// # Panics
+    /// When `x` or `y` has another length.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
+        let (x_len, y_len) = (self.input.len(), self.output.len());
+        assert_eq!(x.len(), n * x_len, "elements of x");
+        assert_eq!(y.len(), n * y_len, "elements of y");
+        for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
+            let x = &x[i * x_len..(i + 1) * x_len];
+            // SAFETY: both lengths were just checked, which with the invariants is the contract.
+            unsafe {
+                run(self.isa, self, x.as_ptr(), y.as_mut_ptr(), act.bounds());
+            }
+            self.edges.refresh(self.isa, y);
+        }
+    }
+
+    /// Blocks of the packed output channels.
+    pub fn output(&self) -> Blocks {
+        self.output
+    }
+
+    /// `{isa}-{format}-{dtype}-{tile}`.
+    pub fn name(&self) -> &'static str {
+        match self.isa.name() {
+            "avx512" => "avx512-direct-blocks-f32-8x16",
+            "avx2" => "avx2-direct-blocks-f32-4x16",
+            "neon" => "neon-direct-blocks-f32-8x16",
+            _ => "scalar-direct-blocks-f32-4x16",
+        }
+    }
+
+    /// Bytes of weights and biases.
+    pub fn bytes(&self) -> usize {
+        (self.weights.len() + self.bias.len()) * size_of::<f32>()
+    }
+}
+
+simd_dispatch! {
+    /// # Safety
+    /// `x` and `y` hold one sample in the input's and the output's blocks.
+    unsafe fn run(conv: &DenseBlockConv, x: *const f32, y: *mut f32, bounds: Bounds) = body;
+}
+
+#[inline(always)]
+unsafe fn body<S: Simd>(conv: &DenseBlockConv, x: *const f32, y: *mut f32, bounds: Bounds) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if conv.rows == 8 {
+            rows::<S, 8>(conv, x, y, bounds);
+        } else {
+            rows::<S, 4>(conv, x, y, bounds);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows<S: Simd, const R: usize>(
+    conv: &DenseBlockConv,
+    x: *const f32,
+    y: *mut f32,
+    bounds: Bounds,
+) {
+    let walk = &conv.walk;
+    let channel = conv.output.channel() * LANES;
+    // SAFETY: channels, rows and tiles are those of the blocks; weights and biases follow each other as the loops do.
+    unsafe {
+        for row in 0..walk.rows {
+            let x = x.add(walk.origins[0] + row * walk.x_row);
+            let y = y.add(walk.origins[1] + row * walk.y_row);
+            let (mut weights, mut bias) = (conv.weights.as_ptr(), conv.bias.as_ptr());
+            for (part, outputs) in &conv.parts {
+                for first in outputs.clone().step_by(R) {
+                    let (mut x, mut y) = (x.add(*part), y.add(first * channel));
+                    let made = (outputs.end - first).min(R);
+                    for &lines in &walk.tiles {
+                        for part in 0..LANES / S::N {
+                            let (x, y) = (x.add(part * S::N), y.add(part * S::N));
+                            match lines {
+                                3 => tile::<S, R, 3>(conv, weights, bias, x, y, made, bounds),
+                                2 => tile::<S, R, 2>(conv, weights, bias, x, y, made, bounds),
+                                _ => tile::<S, R, 1>(conv, weights, bias, x, y, made, bounds),
+                            }
+                        }
+                        (x, y) = (x.add(lines * walk.x_line), y.add(lines * LANES));
+                    }
+                    weights = weights.add(conv.offsets.len() * R);
+                    bias = bias.add(R);
+                }
+            }
+        }
+    }
+}
+
+/// `T` vectors of `R` channels, of which the first `made` are stored.
+#[inline(always)]
+unsafe fn tile<S: Simd, const R: usize, const T: usize>(
+    conv: &DenseBlockConv,
+    mut weights: *const f32,
+    bias: *const f32,
+    x: *const f32,
+    y: *mut f32,
+    made: usize,
+    bounds: Bounds,
+) {
+    let channel = conv.output.channel() * LANES;
+    let x_line = conv.walk.x_line;
+    // SAFETY: weights are those of the offsets, all of which the input covers for each of the tile's lines.
+    unsafe {
+        let mut acc = [[S::splat(0.0); T]; R];
+        for r in 0..R {
+            acc[r] = [S::splat(*bias.add(r)); T];
+        }
+        for &offset in &conv.offsets {
+            let mut xs = [acc[0][0]; T];
+            for t in 0..T {
+                xs[t] = S::load(x.add(offset + t * x_line));
+            }
+            for r in 0..R {
+                let weight = S::splat(*weights.add(r));
+                for t in 0..T {
+                    acc[r][t] = S::fma(weight, xs[t], acc[r][t]);
+                }
+            }
+            weights = weights.add(R);
+        }
+        let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
+        for r in 0..R {
+            if r < made {
+                for t in 0..T {
+                    let to = y.add(r * channel + t * LANES);
+                    S::store(to, S::clamp(acc[r][t], low, high));
+                }
+            }
+        }
+    }
+}
