@@ -221,7 +221,9 @@ fn conv(isa: Isa, line: &[String], density: f64) {
     // As inside a chain of convolutions of this size: the next one's halo is part of the work.
     let to = Blocks::of_map(dense.output()).with_halo([pad; 4]);
     let from = BlockConv::input(input, &window, &to);
-    let blocks = BlockConv::pack_channels(isa, &csr, shape, None, &window, 1, [from, to], 0..out);
+    let between = [from, to];
+    let blocks = BlockConv::pack_channels(isa, &csr, shape, None, &window, 1, between, 0..out);
+    let direct = DenseBlockConv::pack_channels(isa, &filters, None, &window, 1, between, 0..out);
     let x = Buffer::from(&stream.floats(16 * inn * side * side)[..]);
     let first = &x[..inn * side * side];
     let [mut x_blocks, mut y_blocks, mut y_direct] =
