@@ -5,12 +5,15 @@
 //!
 //! ```sh
 //! taskset -c 1 cargo bench --bench limits            # all
-//! taskset -c 1 cargo bench --bench limits -- spmm    # lines of one kind: spmm, spmv, conv
+//! taskset -c 1 cargo bench --bench limits -- spmm    # lines of one kind: spmm, spmv, conv, lenets
 //! ```
+
+mod paper;
 
 use std::hint::black_box;
 use std::time::Instant;
 
+use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv::SparseConv;
 use sparsevd_kernels::conv_blocks::BlockConv;
@@ -65,6 +68,13 @@ fn main() {
         }
         for line in shapes(include_str!("shapes/depthwise.txt")) {
             depthwise(isa, &line);
+        }
+    }
+    if want("lenets") {
+        for (preset, densities) in paper::NETWORKS {
+            for batch in [1, 64] {
+                whole(isa, preset, densities, batch);
+            }
         }
     }
 }
@@ -310,6 +320,35 @@ fn depthwise(isa: Isa, line: &[String]) {
             }),
             ("plain", &mut || {
                 plain.run(black_box(&x), black_box(&mut y), 1, &mut [], act);
+            }),
+        ],
+    );
+}
+
+/// Sparse and dense plan of a whole network.
+fn whole(isa: Isa, preset: &str, densities: &[f64], batch: usize) {
+    let network = paper::network(preset, densities);
+    let session = |weights| {
+        let options = PlanOptions {
+            weights,
+            isa,
+            batch,
+            ..PlanOptions::default()
+        };
+        let plan = Plan::new(&network, &options).expect("a preset can be planned");
+        Session::new(plan, 1).expect("one thread needs no pool")
+    };
+    let [sparse, dense] = [WeightMode::Sparse, WeightMode::Dense].map(session);
+    let x = Stream(1).floats(batch * 784);
+    let [mut y, mut y_dense] = [(); 2].map(|()| vec![0.0; batch * 10]);
+    race(
+        isa,
+        &format!("{preset} batch {batch}"),
+        2.0 * (sparse.plan().multiply_adds() * batch) as f64,
+        &mut [
+            ("sparse", &mut || sparse.run(batch, black_box(&x), &mut y)),
+            ("dense", &mut || {
+                dense.run(batch, black_box(&x), &mut y_dense)
             }),
         ],
     );
