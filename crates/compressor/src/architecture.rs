@@ -52,10 +52,7 @@ pub fn by_name_or_file(name: &str) -> Result<Architecture, CompressError> {
         .map_err(|e| fail(format!("expected a graph as JSON, with `tensors`: {e}")))?;
     graph.check()?;
     let mut shapes: Vec<(String, Shape)> = vec![];
-    for name in graph
-        .weighted_nodes()
-        .flat_map(|n| n.op.weight().into_iter().chain(n.op.bias()))
-    {
+    for name in graph.nodes.iter().flat_map(|n| n.op.tensors()) {
         let Some(shape) = tensors.get(name) else {
             return Err(fail(format!(
                 "expected the shape of tensor `{name}` in `tensors`, got {} others",

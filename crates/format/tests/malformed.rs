@@ -391,9 +391,13 @@ fn metadata_cases() -> Vec<Case> {
                 p.edit(NETWORK, |v| v["nodes"][2]["weight"] = json!("ghost"));
             },
         ),
-        case("a CSR bias", &["`fc1.weight`", "dense bias", "fc2"], |p| {
-            p.edit(NETWORK, |v| v["nodes"][2]["bias"] = json!("fc1.weight"));
-        }),
+        case(
+            "a CSR bias",
+            &["`fc1.weight`", "dense vector", "fc2"],
+            |p| {
+                p.edit(NETWORK, |v| v["nodes"][2]["bias"] = json!("fc1.weight"));
+            },
+        ),
         case("original no JSON", &[ORIGINAL], |p| {
             p.metadata(ORIGINAL, "nope");
         }),
@@ -413,8 +417,38 @@ fn metadata_cases() -> Vec<Case> {
         case("graph no JSON", &[NETWORK], |p| {
             p.metadata(NETWORK, "{\"name\": ");
         }),
-        case("graph of an unknown operator", &[NETWORK, "Gelu"], |p| {
-            p.edit(NETWORK, |v| v["nodes"][1]["op"] = json!("Gelu"));
+        case("graph of an unknown operator", &[NETWORK, "Erf"], |p| {
+            p.edit(NETWORK, |v| v["nodes"][1]["op"] = json!("Erf"));
+        }),
+        case("a bound beyond its type", &["`relu1`", "finite"], |p| {
+            p.edit(NETWORK, |v| {
+                v["nodes"][1]["op"] = json!("Clip");
+                v["nodes"][1]["max"] = json!(1e300);
+            });
+        }),
+        case("a border of no map", &["`relu1`", "feature map"], |p| {
+            p.edit(NETWORK, |v| {
+                v["nodes"][1]["op"] = json!("Pad");
+                v["nodes"][1]["pads"] = json!([usize::MAX, 0, 1, 0]);
+            });
+        }),
+        case(
+            "statistics that are not there",
+            &["`relu1`", "`gone`"],
+            |p| {
+                p.edit(NETWORK, |v| {
+                    v["nodes"][1]["op"] = json!("BatchNormalization");
+                    for part in ["scale", "bias", "mean", "variance"] {
+                        v["nodes"][1][part] = json!("gone");
+                    }
+                });
+            },
+        ),
+        case("nothing to concatenate", &["`relu1`", "at least 1"], |p| {
+            p.edit(NETWORK, |v| {
+                v["nodes"][1]["op"] = json!("Concat");
+                v["nodes"][1]["inputs"] = json!([]);
+            });
         }),
         case(
             "graph with a cycle",

@@ -170,7 +170,7 @@ fn compact() -> Network {
 fn networks_come_back_exactly() {
     let mut stream = Stream(1);
     let mut cases = vec![quantise(networks::tiny()), residual(), compact()];
-    for name in presets::NAMES {
+    for name in ["lenet-300-100", "lenet-5"] {
         for density in [0.0, 0.003, 0.05] {
             cases.push(preset(name, stream.bits(), density));
         }

@@ -9,14 +9,42 @@ pub fn activate(isa: Isa, x: &mut [f32], act: Activation) {
     clamp(isa, x, bounds.min, bounds.max);
 }
 
-/// `y = act(a + b)`, in any layout.
+/// What is done with two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Arithmetic {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a b`.
+    Mul,
+    /// `a / b`.
+    Div,
+}
+
+impl Arithmetic {
+    /// What it is called in plans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add-f32",
+            Self::Sub => "sub-f32",
+            Self::Mul => "mul-f32",
+            Self::Div => "div-f32",
+        }
+    }
+}
+
+/// `y = act(a op b)`, in any layout.
 ///
 /// # Panics
 /// When the lengths differ.
 #[track_caller]
-pub fn add(isa: Isa, a: &[f32], b: &[f32], y: &mut [f32], act: Activation) {
-    assert!(a.len() == b.len() && a.len() == y.len(), "lengths of a sum");
-    sum(isa, a, b, y, act);
+pub fn arithmetic(isa: Isa, op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], act: Activation) {
+    assert!(
+        a.len() == b.len() && a.len() == y.len(),
+        "lengths of operands"
+    );
+    pairs(isa, op, a, b, y, act);
 }
 
 /// `x = act(x + b)` in place, in any layout.
@@ -47,7 +75,9 @@ pub fn softmax(isa: Isa, layout: Layout, x: &mut [f32], features: usize, count: 
 }
 
 multiversion!(fn clamp(x: &mut [f32], min: f32, max: f32) = clamp_body;);
-multiversion!(fn sum(a: &[f32], b: &[f32], y: &mut [f32], act: Activation) = sum_body;);
+multiversion!(
+    fn pairs(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], act: Activation) = pairs_body;
+);
 multiversion!(fn sum_assign(x: &mut [f32], b: &[f32], act: Activation) = sum_assign_body;);
 multiversion!(fn softmax_single(x: &mut [f32], features: usize) = softmax_single_body;);
 multiversion!(fn softmax_tiled(x: &mut [f32], features: usize) = softmax_tiled_body;);
@@ -59,10 +89,25 @@ fn clamp_body(x: &mut [f32], min: f32, max: f32) {
 }
 
 #[inline(always)]
-fn sum_body(a: &[f32], b: &[f32], y: &mut [f32], act: Activation) {
+fn pairs_body(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], act: Activation) {
+    arithmetic_body(op, a.iter().zip(b), y, act);
+}
+
+/// The operation over pairs, whose kind is asked for once.
+#[inline(always)]
+pub(crate) fn arithmetic_body<'x>(
+    op: Arithmetic,
+    pairs: impl Iterator<Item = (&'x f32, &'x f32)>,
+    y: &mut [f32],
+    act: Activation,
+) {
     let bounds = act.bounds();
-    for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
-        *y = bounds.apply(a + b);
+    let pairs = y.iter_mut().zip(pairs);
+    match op {
+        Arithmetic::Add => pairs.for_each(|(y, (a, b))| *y = bounds.apply(a + b)),
+        Arithmetic::Sub => pairs.for_each(|(y, (a, b))| *y = bounds.apply(a - b)),
+        Arithmetic::Mul => pairs.for_each(|(y, (a, b))| *y = bounds.apply(a * b)),
+        Arithmetic::Div => pairs.for_each(|(y, (a, b))| *y = bounds.apply(a / b)),
     }
 }
 
@@ -123,7 +168,7 @@ fn softmax_tiled_body(x: &mut [f32], features: usize) {
 
 /// e^x for x up to 88, within about two units in the last place; 0 below -87, NaN for NaN. Without branches, so that it vectorises.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;

@@ -10,7 +10,9 @@
 //! | linear, batched | [`spmm::Spmm`] over [`Layout::Tiled`] | [`dense::Linear`] over [`Layout::Single`] |
 //! | convolution | [`conv::SparseConv`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`dense_blocks::DenseBlockConv`], [`depthwise::Depthwise`] over [`Layout::Blocks`] |
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
-//! | the rest | | [`elementwise`] |
+//! | normalisation, values per channel | | [`channels`] over [`Layout::Single`] and [`Layout::Tiled`] |
+//! | borders, concatenation | | [`place`] over the same |
+//! | the rest | | [`elementwise`], [`Function`] |
 //!
 //! **Layouts.** Activations are f32: [`Layout::Single`], sample after sample, [`Layout::Tiled`], sixteen samples innermost, or
 //! [`Layout::Blocks`], maps of single samples cut into sixteen [`blocks`]. [`pack_tiles`], [`unpack_tiles`] and [`blocks::Blocks::pack`] go
@@ -28,6 +30,7 @@
 mod activation;
 pub mod blocks;
 mod buffer;
+pub mod channels;
 pub mod conv;
 pub mod conv_blocks;
 mod copy;
@@ -36,11 +39,13 @@ pub mod dense_blocks;
 mod dense_conv;
 pub mod depthwise;
 pub mod elementwise;
+mod function;
 pub mod gemm;
 mod isa;
 mod layout;
 pub mod peak;
 mod permute;
+pub mod place;
 pub mod pool;
 pub mod pool_blocks;
 pub mod reblock;
@@ -55,5 +60,6 @@ mod transpose;
 
 pub use activation::Activation;
 pub use buffer::Buffer;
+pub use function::Function;
 pub use isa::{Isa, IsaError};
 pub use layout::{LANES, Layout, pack_tiles, tiles, unpack_tiles};

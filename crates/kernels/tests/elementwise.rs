@@ -1,12 +1,145 @@
-//! Layouts, activations and softmax of every instruction set against their slow twins.
+//! Layouts, activations, arithmetic, borders and softmax of every instruction set against their slow twins.
 
 use proptest::prelude::*;
-use sparsevd_kernels::{Activation, Isa, Layout, elementwise, pack_tiles, tiles, unpack_tiles};
+use sparsevd_kernels::channels::{Affine, per_channel};
+use sparsevd_kernels::elementwise::Arithmetic;
+use sparsevd_kernels::{
+    Activation, Function, Isa, Layout, elementwise, pack_tiles, place, tiles, unpack_tiles,
+};
 use sparsevd_testing::arbitrary::{Stream, activations};
 use sparsevd_testing::close::assert_close;
 use sparsevd_testing::reference;
 
+type Twin = fn(f32, f32) -> f32;
+
+const ARITHMETIC: [(Arithmetic, Twin); 4] = [
+    (Arithmetic::Add, |a, b| a + b),
+    (Arithmetic::Sub, |a, b| a - b),
+    (Arithmetic::Mul, |a, b| a * b),
+    (Arithmetic::Div, |a, b| a / b),
+];
+
+/// Every function with its formula.
+fn functions() -> Vec<(Function, fn(f64) -> f64)> {
+    vec![
+        (Function::LeakyRelu { alpha: 0.25 }, |x| {
+            if x < 0.0 { 0.25 * x } else { x }
+        }),
+        (Function::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
+        (
+            Function::HardSigmoid {
+                alpha: 0.25,
+                beta: 0.5,
+            },
+            |x| (0.25 * x + 0.5).max(0.0).min(1.0),
+        ),
+        (Function::HardSwish, |x| {
+            x * (x / 6.0 + 0.5).max(0.0).min(1.0)
+        }),
+        (Function::Tanh, f64::tanh),
+        (Function::Gelu, reference::gelu),
+        (Function::GeluTanh, |x| {
+            0.5 * x
+                * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
+        }),
+    ]
+}
+
+#[test]
+fn functions_follow_their_formulas_and_let_nan_through() {
+    let mut x: Vec<f32> = (-4000..=4000).map(|i| i as f32 * 3e-3).collect();
+    x.extend([
+        1e-6, -1e-6, 60.0, -60.0, 89.0, -89.0, 1e4, -1e4, 0.35, -0.35,
+    ]);
+    for (function, twin) in functions() {
+        let want: Vec<f32> = x.iter().map(|v| twin(f64::from(*v)) as f32).collect();
+        for isa in Isa::available() {
+            let mut y = x.clone();
+            function.apply(isa, &mut y);
+            assert_close(&y, &want, 1e-6);
+            let mut y = vec![f32::NAN; 37];
+            function.apply(isa, &mut y);
+            assert!(y.iter().all(|v| v.is_nan()), "{function:?} of NaN on {isa}");
+        }
+    }
+}
+
+#[test]
+fn small_numbers_keep_their_digits_in_tanh() {
+    let x: Vec<f32> = (1..=400).map(|i| i as f32 * 1e-3).collect();
+    for isa in Isa::available() {
+        let mut y = x.clone();
+        Function::Tanh.apply(isa, &mut y);
+        for (x, y) in x.iter().zip(y) {
+            let want = f64::from(*x).tanh();
+            let error = (f64::from(y) - want).abs() / want;
+            assert!(error < 5e-7, "tanh({x}) = {y}, not {want}");
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn channels_are_scaled_shifted_and_combined(
+        n in 0..=33_usize, c in 1..=5_usize, area in 1..=20_usize, seed in any::<u64>(), clip in any::<bool>(),
+    ) {
+        let mut stream = Stream(seed);
+        let (x, b) = (stream.floats(n * c * area), stream.floats(n * c));
+        let (scale, shift) = (stream.floats(c), stream.floats(c));
+        let act = if clip { Activation::Clip { min: -0.25, max: 0.5 } } else { Activation::None };
+        let affine: Vec<f32> = x.iter().enumerate()
+            .map(|(i, v)| act.apply(v * scale[i / area % c] + shift[i / area % c]))
+            .collect();
+        for isa in Isa::available() {
+            let kernel = Affine::new(isa, scale.clone(), shift.clone(), area);
+            let mut y = x.clone();
+            kernel.run(Layout::Single, &mut y, n, act);
+            assert_close(&y, &affine, 1e-6);
+            let mut y = reference::to_tiles(&x, n, c * area);
+            kernel.run(Layout::Tiled, &mut y, tiles(n), act);
+            assert_close(&reference::from_tiles(&y, n, c * area), &affine, 1e-6);
+            for (op, twin) in ARITHMETIC {
+                let want: Vec<f32> = x.iter().enumerate().map(|(i, v)| act.apply(twin(*v, b[i / area]))).collect();
+                let mut y = vec![f32::NAN; x.len()];
+                per_channel(isa, Layout::Single, op, &x, &b, &mut y, area, act);
+                assert_close(&y, &want, 0.0);
+                let (x, b) = (reference::to_tiles(&x, n, c * area), reference::to_tiles(&b, n, c));
+                let mut y = vec![f32::NAN; x.len()];
+                per_channel(isa, Layout::Tiled, op, &x, &b, &mut y, area, act);
+                assert_close(&reference::from_tiles(&y, n, c * area), &want, 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn borders_surround_maps_and_parts_find_their_place(
+        n in 0..=20_usize, c in 1..=3_usize, size in [1..=5_usize, 1..=5], pads in [0..=3_usize, 0..=3, 0..=3, 0..=3],
+        more in [0..=4_usize, 0..=4], seed in any::<u64>(),
+    ) {
+        let [h, w] = size;
+        let features = c * h * w;
+        let x = Stream(seed).floats(n * features);
+        let want = reference::pad(&x, size, pads, 0.5);
+        let padded = c * (pads[0] + h + pads[2]) * (pads[1] + w + pads[3]);
+        let mut y = vec![f32::NAN; want.len()];
+        place::pad(Layout::Single, &x, &mut y, size, pads, 0.5);
+        prop_assert_eq!(&y, &want);
+        let x_tiles = reference::to_tiles(&x, n, features);
+        let mut y = vec![f32::NAN; tiles(n) * padded * 16];
+        place::pad(Layout::Tiled, &x_tiles, &mut y, size, pads, 0.5);
+        prop_assert_eq!(&reference::from_tiles(&y, n, padded), &want);
+
+        let total = more[0] + features + more[1];
+        let inside = |i: usize| (i % total).checked_sub(more[0]).filter(|f| *f < features);
+        let want: Vec<f32> = (0..n * total).map(|i| inside(i).map_or(7.0, |f| x[i / total * features + f])).collect();
+        let mut y = vec![7.0; n * total];
+        place::place(Layout::Single, &x, &mut y, features, more[0], total);
+        prop_assert_eq!(&y, &want);
+        let mut y = vec![7.0; tiles(n) * total * 16];
+        place::place(Layout::Tiled, &x_tiles, &mut y, features, more[0], total);
+        prop_assert_eq!(&reference::from_tiles(&y, n, total), &want);
+    }
+
     #[test]
     fn tiles_hold_samples_and_zeros(n in 0..=50_usize, features in 1..=50_usize, seed in any::<u64>()) {
         let x = Stream(seed).floats(n * features);
@@ -30,9 +163,12 @@ proptest! {
                 let mut y = a.to_vec();
                 elementwise::activate(isa, &mut y, act);
                 assert_close(&y, &want, 0.0);
-                let mut y = vec![0.0; n];
-                elementwise::add(isa, a, b, &mut y, act);
-                assert_close(&y, &sums, 0.0);
+                for (op, twin) in ARITHMETIC {
+                    let want: Vec<f32> = a.iter().zip(b).map(|(a, b)| act.apply(twin(*a, *b))).collect();
+                    let mut y = vec![0.0; n];
+                    elementwise::arithmetic(isa, op, a, b, &mut y, act);
+                    assert_close(&y, &want, 0.0);
+                }
                 let mut y = a.to_vec();
                 elementwise::add_assign(isa, &mut y, b, act);
                 assert_close(&y, &sums, 0.0);

@@ -198,6 +198,18 @@ impl Csr {
         (&self.col_indices[range.clone()], &self.values[range])
     }
 
+    /// The same pattern with other values; `f` gets the row and the value.
+    #[must_use]
+    pub fn map_values(&self, f: impl Fn(usize, f32) -> f32) -> Self {
+        let mut mapped = self.clone();
+        for (row, bounds) in self.crow_indices.windows(2).enumerate() {
+            for v in &mut mapped.values[bounds[0] as usize..bounds[1] as usize] {
+                *v = f(row, *v);
+            }
+        }
+        mapped
+    }
+
     /// The matrix as sprs has it, with a copy of its parts.
     pub fn to_sprs(&self) -> sprs::CsMatI<f32, u32> {
         sprs::CsMatI::new(

@@ -1,7 +1,7 @@
 //! What a network is: a DAG of named ops ([`Graph`]), the shapes that flow through it ([`shape`]),
 //! the preprocessing of its input ([`Preprocessing`]) and its weights, dense or CSR ([`Weights`]).
 //!
-//! Everything here is plain data. Files are read and written by `sparsevd-format`, numbers are
+//! [`passes`] rewrite networks so that they compute the same. Everything here is plain data. Files are read and written by `sparsevd-format`, numbers are
 //! multiplied by `sparsevd-kernels`, and networks are run by `sparsevd-runtime`.
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ mod csr;
 mod error;
 mod network;
 mod op;
+pub mod passes;
 mod preprocessing;
 pub mod presets;
 pub mod quantised;
@@ -19,7 +20,7 @@ mod weights;
 pub use csr::Csr;
 pub use error::ModelError;
 pub use network::{Graph, Input, Network, Node};
-pub use op::{Op, Window};
+pub use op::{Approximate, Op, Window};
 pub use preprocessing::Preprocessing;
 pub use shape::Shape;
 pub use weights::{Dense, Weights};

@@ -58,12 +58,15 @@ impl Graph {
             }
         }
         for node in &self.nodes {
-            let expected = if matches!(node.op, Op::Add) { 2 } else { 1 };
-            if node.inputs.len() != expected {
+            let expected = node.op.inputs();
+            if !expected.contains(&node.inputs.len()) {
                 return Err(ModelError::InputCount {
                     node: node.name.clone(),
                     op: node.op.name(),
-                    expected: expected.to_string(),
+                    expected: match (*expected.start(), *expected.end()) {
+                        (least, usize::MAX) => format!("at least {least}"),
+                        (_, exactly) => exactly.to_string(),
+                    },
                     got: node.inputs.len(),
                 });
             }

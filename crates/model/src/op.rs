@@ -1,5 +1,7 @@
 //! The operators a network is made of.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 /// How a convolution or pooling window moves over a feature map (ONNX attribute names).
@@ -26,6 +28,11 @@ fn ones() -> [usize; 2] {
 
 fn one() -> usize {
     1
+}
+
+/// ONNX's and PyTorch's.
+fn epsilon() -> f32 {
+    1e-5
 }
 
 impl Window {
@@ -89,8 +96,57 @@ pub enum Op {
         #[serde(default = "one")]
         groups: usize,
     },
+    /// Normalisation of each channel by stored statistics: `(x - mean) / sqrt(variance + epsilon) * scale + bias`.
+    ///
+    /// Networks are run with it folded into the layer before it where that is exact ([`crate::passes`]).
+    BatchNormalization {
+        /// Tensor name of the factor per channel.
+        scale: String,
+        /// Tensor name of the summand per channel.
+        bias: String,
+        /// Tensor name of the running mean per channel.
+        mean: String,
+        /// Tensor name of the running variance per channel.
+        variance: String,
+        /// What is added to the variance.
+        #[serde(default = "epsilon")]
+        epsilon: f32,
+    },
     /// `max(x, 0)`.
     Relu,
+    /// `min(max(x, min), max)`; an absent bound bounds nothing. ReLU6 is the clip from 0 to 6.
+    Clip {
+        /// Smallest result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        min: Option<f32>,
+        /// Largest result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<f32>,
+    },
+    /// `x` where it is not negative, else `alpha x`.
+    LeakyRelu {
+        /// Slope on the negative side.
+        alpha: f32,
+    },
+    /// `1 / (1 + e^-x)`.
+    Sigmoid,
+    /// `min(max(alpha x + beta, 0), 1)`.
+    HardSigmoid {
+        /// Slope.
+        alpha: f32,
+        /// Value at 0.
+        beta: f32,
+    },
+    /// `x min(max(x / 6 + 1/2, 0), 1)`.
+    HardSwish,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `x Phi(x)` with the normal distribution function `Phi`.
+    Gelu {
+        /// How `Phi` is computed.
+        #[serde(default)]
+        approximate: Approximate,
+    },
     /// Largest value of each window; padding never wins.
     MaxPool {
         /// Window.
@@ -105,12 +161,39 @@ pub enum Op {
     },
     /// Mean of each feature map: `[c, h, w]` to `[c, 1, 1]`.
     GlobalAveragePool,
-    /// Sum of two values of one shape.
+    /// `a + b` of two values of one shape, or with one number per channel (`[c]` or `[c, 1, 1]`) as the second.
     Add,
+    /// `a - b`, with shapes as for [`Op::Add`].
+    Sub,
+    /// `a b`, element by element, with shapes as for [`Op::Add`].
+    Mul,
+    /// `a / b`, element by element, with shapes as for [`Op::Add`].
+    Div,
+    /// Feature maps of one size behind each other by channel, or vectors behind each other.
+    Concat,
+    /// A border around each feature map.
+    Pad {
+        /// Pixels at the top, left, bottom, right.
+        pads: [usize; 4],
+        /// What they hold.
+        #[serde(default)]
+        value: f32,
+    },
     /// Feature maps to one vector: `[c, h, w]` to `[c*h*w]`.
     Flatten,
     /// Probabilities over a vector.
     Softmax,
+}
+
+/// How [`Op::Gelu`] computes the normal distribution function (ONNX attribute values).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Approximate {
+    /// By the error function.
+    #[default]
+    None,
+    /// `(1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
+    Tanh,
 }
 
 impl Op {
@@ -119,14 +202,67 @@ impl Op {
         match self {
             Self::Linear { .. } => "Linear",
             Self::Conv { .. } => "Conv",
+            Self::BatchNormalization { .. } => "BatchNormalization",
             Self::Relu => "Relu",
+            Self::Clip { .. } => "Clip",
+            Self::LeakyRelu { .. } => "LeakyRelu",
+            Self::Sigmoid => "Sigmoid",
+            Self::HardSigmoid { .. } => "HardSigmoid",
+            Self::HardSwish => "HardSwish",
+            Self::Tanh => "Tanh",
+            Self::Gelu { .. } => "Gelu",
             Self::MaxPool { .. } => "MaxPool",
             Self::AveragePool { .. } => "AveragePool",
             Self::GlobalAveragePool => "GlobalAveragePool",
             Self::Add => "Add",
+            Self::Sub => "Sub",
+            Self::Mul => "Mul",
+            Self::Div => "Div",
+            Self::Concat => "Concat",
+            Self::Pad { .. } => "Pad",
             Self::Flatten => "Flatten",
             Self::Softmax => "Softmax",
         }
+    }
+
+    /// How many values the operator reads.
+    pub fn inputs(&self) -> RangeInclusive<usize> {
+        match self {
+            Self::Add | Self::Sub | Self::Mul | Self::Div => 2..=2,
+            Self::Concat => 1..=usize::MAX,
+            _ => 1..=1,
+        }
+    }
+
+    /// Whether the operator changes each number by itself, whatever its place: an activation.
+    pub fn is_activation(&self) -> bool {
+        matches!(
+            self,
+            Self::Relu
+                | Self::Clip { .. }
+                | Self::LeakyRelu { .. }
+                | Self::Sigmoid
+                | Self::HardSigmoid { .. }
+                | Self::HardSwish
+                | Self::Tanh
+                | Self::Gelu { .. }
+        )
+    }
+
+    /// Names of all tensors the operator reads.
+    pub fn tensors(&self) -> impl Iterator<Item = &str> {
+        let normal = match self {
+            Self::BatchNormalization {
+                scale,
+                bias,
+                mean,
+                variance,
+                ..
+            } => [Some(scale), Some(bias), Some(mean), Some(variance)],
+            _ => [None; 4],
+        };
+        let normal = normal.into_iter().flatten().map(String::as_str);
+        self.weight().into_iter().chain(self.bias()).chain(normal)
     }
 
     /// Tensor name of the weight matrix or filter bank, where the operator has one.
@@ -137,7 +273,7 @@ impl Op {
         }
     }
 
-    /// Tensor name of the bias, where the operator has one.
+    /// Tensor name of the bias beside a weight, where the operator has one.
     pub fn bias(&self) -> Option<&str> {
         match self {
             Self::Linear { bias, .. } | Self::Conv { bias, .. } => bias.as_deref(),

@@ -94,6 +94,10 @@ pub fn output_shape(
             shape.to_string(),
         )),
     };
+    let finite = |attributes: &[f32]| match attributes.iter().find(|a| !a.is_finite()) {
+        None => Ok(()),
+        Some(bad) => Err(mismatch("finite attributes".into(), bad.to_string())),
+    };
     let x = inputs[0];
     let out = match &node.op {
         Op::Linear { weight, bias } => {
@@ -168,15 +172,67 @@ pub fn output_shape(
             let [c, _, _] = map(x)?;
             Shape::from([c, 1, 1])
         }
-        Op::Relu => x.clone(),
-        Op::Add => {
-            if inputs[0] != inputs[1] {
+        Op::Relu | Op::Sigmoid | Op::HardSwish | Op::Tanh | Op::Gelu { .. } => x.clone(),
+        Op::Clip { min, max } => {
+            finite(&[min.unwrap_or(0.0), max.unwrap_or(0.0)])?;
+            x.clone()
+        }
+        Op::LeakyRelu { alpha } => {
+            finite(&[*alpha])?;
+            x.clone()
+        }
+        Op::HardSigmoid { alpha, beta } => {
+            finite(&[*alpha, *beta])?;
+            x.clone()
+        }
+        Op::Add | Op::Sub | Op::Mul | Op::Div => {
+            if x != inputs[1] && !is_per_channel(inputs[1], x) {
                 return Err(mismatch(
-                    format!("two inputs of one shape, {}", inputs[0]),
+                    format!(
+                        "a second input of the shape of the first, {x}, or one number per channel"
+                    ),
                     inputs[1].to_string(),
                 ));
             }
             x.clone()
+        }
+        Op::BatchNormalization { epsilon, .. } => {
+            let channels = x.dims().first().copied().unwrap_or(0);
+            for tensor in node.op.tensors() {
+                check_vector(node, tensor, channels, weight_shape)?;
+            }
+            finite(&[*epsilon])?;
+            x.clone()
+        }
+        Op::Concat => {
+            let mut dims = x.dims().to_vec();
+            let Some(first) = dims.first_mut() else {
+                return Err(mismatch("vectors or feature maps".into(), x.to_string()));
+            };
+            for more in &inputs[1..] {
+                let added = (more.dims().get(1..) == x.dims().get(1..))
+                    .then(|| more.dims().first().and_then(|c| first.checked_add(*c)));
+                *first = added.flatten().ok_or_else(|| {
+                    mismatch(
+                        format!("inputs that differ from {x} in the first dimension alone"),
+                        more.to_string(),
+                    )
+                })?;
+            }
+            Shape(dims)
+        }
+        Op::Pad { pads, value } => {
+            let [c, height, width] = map(x)?;
+            let [top, left, bottom, right] = *pads;
+            let side = |n: usize, before: usize, after: usize| {
+                n.checked_add(before).and_then(|n| n.checked_add(after))
+            };
+            finite(&[*value])?;
+            let padded = side(height, top, bottom).zip(side(width, left, right));
+            let (height, width) = padded.ok_or_else(|| {
+                mismatch("a border that can be counted".into(), format!("{pads:?}"))
+            })?;
+            Shape::from([c, height, width])
         }
         Op::Flatten => Shape::from([x.elements()]),
         Op::Softmax => match x.dims() {
@@ -193,14 +249,30 @@ fn check_bias(
     out: usize,
     weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
 ) -> Result<(), ModelError> {
-    let Some(name) = bias else { return Ok(()) };
-    let got = weight_shape(node, name)?;
-    if got.dims() != [out] {
+    bias.map_or(Ok(()), |name| check_vector(node, name, out, weight_shape))
+}
+
+fn check_vector(
+    node: &Node,
+    tensor: &str,
+    elements: usize,
+    weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
+) -> Result<(), ModelError> {
+    let got = weight_shape(node, tensor)?;
+    if got.dims() != [elements] {
         return Err(ModelError::TensorShape {
-            tensor: name.into(),
-            expected: Shape::from([out]),
+            tensor: tensor.into(),
+            expected: Shape::from([elements]),
             got,
         });
     }
     Ok(())
+}
+
+/// Whether a shape holds one number for each channel of a feature map: `[c]` or `[c, 1, 1]` beside `[c, h, w]`.
+pub fn is_per_channel(shape: &Shape, map: &Shape) -> bool {
+    matches!(
+        (shape.dims(), map.dims()),
+        (&[c] | &[c, 1, 1], &[channels, _, _]) if c == channels
+    )
 }

@@ -1,14 +1,16 @@
 //! The kernels of a plan behind one call.
 
 use sparsevd_kernels::blocks::Blocks;
+use sparsevd_kernels::channels::{self, Affine};
 use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::dense::{Conv, Gemv, Linear};
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
+use sparsevd_kernels::elementwise::{self, Arithmetic};
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::reblock::{Reblock, Unpack};
 use sparsevd_kernels::{
-    Activation, Isa, LANES, Layout, conv::SparseConv, elementwise, pack_tiles, pool::Pool,
+    Activation, Function, Isa, LANES, Layout, conv::SparseConv, pack_tiles, place, pool::Pool,
     spmm::Spmm, spmv::InputSparse, spmv::Spmv, tiles, unpack_tiles,
 };
 
@@ -27,12 +29,33 @@ pub(crate) enum Kernel {
     Depthwise(Depthwise),
     Pool(Pool, Layout),
     BlockPool(BlockPool),
-    /// In place, as are the next.
-    Relu,
+    /// The activation alone, in place, as are the next three.
+    Activate,
+    Function(Function),
+    Affine(Affine, Layout),
     Softmax {
         features: usize,
     },
-    Add,
+    Arithmetic(Arithmetic),
+    /// The second operand has one number per channel of maps of `area` pixels.
+    PerChannel {
+        op: Arithmetic,
+        layout: Layout,
+        area: usize,
+    },
+    Pad {
+        layout: Layout,
+        map: [usize; 2],
+        pads: [usize; 4],
+        value: f32,
+    },
+    /// `features` elements of each sample, `offset` into its `total`.
+    Place {
+        layout: Layout,
+        features: usize,
+        offset: usize,
+        total: usize,
+    },
     /// From row-major samples to tiles.
     Pack {
         features: usize,
@@ -53,7 +76,7 @@ pub(crate) enum Kernel {
 /// What a kernel reads and writes; `x` is empty where it works in place on `y`.
 pub(crate) struct Operands<'a> {
     pub x: &'a [f32],
-    /// The second summand.
+    /// The second operand.
     pub x2: &'a [f32],
     pub y: &'a mut [f32],
     pub scratch: &'a mut [f32],
@@ -89,11 +112,28 @@ impl Kernel {
             Self::Depthwise(k) => k.run(x, y, n, act),
             Self::BlockPool(k) => k.run(x, y, n),
             Self::Pool(k, layout) => k.run(x, y, n.div_ceil(layout.samples())),
-            Self::Relu => elementwise::activate(isa, y, Activation::Relu),
+            Self::Activate => elementwise::activate(isa, y, act),
+            Self::Function(function) => function.apply(isa, y),
+            Self::Affine(k, layout) => k.run(*layout, y, n.div_ceil(layout.samples()), act),
             Self::Softmax { features } => {
                 elementwise::softmax(isa, Layout::Single, y, *features, n);
             }
-            Self::Add => elementwise::add(isa, x, x2, y, act),
+            Self::Arithmetic(op) => elementwise::arithmetic(isa, *op, x, x2, y, act),
+            Self::PerChannel { op, layout, area } => {
+                channels::per_channel(isa, *layout, *op, x, x2, y, *area, act);
+            }
+            Self::Pad {
+                layout,
+                map,
+                pads,
+                value,
+            } => place::pad(*layout, x, y, *map, *pads, *value),
+            Self::Place {
+                layout,
+                features,
+                offset,
+                total,
+            } => place::place(*layout, x, y, *features, *offset, *total),
             Self::Pack { features } => pack_tiles(isa, x, n, *features, y),
             Self::Unpack { features } => unpack_tiles(isa, x, n, *features, y),
             Self::PackBlocks(blocks) => blocks.pack(isa, x, n, y),
@@ -118,9 +158,14 @@ impl Kernel {
             Self::Depthwise(k) => k.name().into(),
             Self::BlockPool(_) => "pool-blocks-f32".into(),
             Self::Pool(..) => "pool-f32".into(),
-            Self::Relu => "relu-in-place".into(),
+            Self::Activate => "clamp-in-place".into(),
+            Self::Function(function) => format!("{}-in-place", function.name()),
+            Self::Affine(..) => "affine-in-place".into(),
             Self::Softmax { .. } => "softmax-in-place".into(),
-            Self::Add => "add-f32".into(),
+            Self::Arithmetic(op) => op.name().into(),
+            Self::PerChannel { op, .. } => format!("{}-per-channel", op.name()),
+            Self::Pad { .. } => "pad-f32".into(),
+            Self::Place { .. } => "place-f32".into(),
             Self::Pack { .. } => format!("pack-1x{LANES}"),
             Self::Unpack { .. } => format!("unpack-{LANES}x1"),
             Self::PackBlocks(_) => "pack-blocks".into(),
@@ -143,13 +188,17 @@ impl Kernel {
             Self::DenseConv(k) => k.bytes(),
             Self::DenseBlockConv(k) => k.bytes(),
             Self::Depthwise(k) => k.bytes(),
+            Self::Affine(k, _) => k.bytes(),
             _ => 0,
         }
     }
 
     /// Whether it reads and writes one buffer.
     pub fn in_place(&self) -> bool {
-        matches!(self, Self::Relu | Self::Softmax { .. })
+        matches!(
+            self,
+            Self::Activate | Self::Function(_) | Self::Affine(..) | Self::Softmax { .. }
+        )
     }
 
     /// Whether it multiplies by stored non-zeros alone.

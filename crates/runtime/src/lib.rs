@@ -19,6 +19,7 @@ mod lower;
 mod maps;
 mod passes;
 mod plan;
+mod pointwise;
 pub mod profile;
 mod program;
 mod session;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use sparsevd_kernels::dense::{Gemv, Linear};
+use sparsevd_kernels::elementwise::Arithmetic;
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::reblock::{Reblock, Unpack};
 use sparsevd_kernels::select::{self, LinearKernel};
@@ -243,7 +244,7 @@ pub(crate) struct Builder<'a> {
     block: usize,
     /// Parts into which large layers are cut for threads.
     parts: usize,
-    steps: Vec<Lowered>,
+    pub steps: Vec<Lowered>,
     pub values: Vec<Tensor>,
     /// Copies of values in other layouts.
     converted: HashMap<(Value, Layout), Value>,
@@ -266,6 +267,7 @@ impl Builder<'_> {
             return Ok(());
         }
         let same = |(parts, layout): (Vec<Part>, Layout)| (parts, layout, layout);
+        let mut activation = step.activation;
         let (parts, from, to) = match &step.op {
             Op::Linear { weight: w, bias } => {
                 same(self.linear(step, weight, w, bias.as_deref())?)
@@ -279,29 +281,27 @@ impl Builder<'_> {
             Op::MaxPool { window } => self.pool(step, Reduction::Max, Some(window))?,
             Op::AveragePool { window } => self.pool(step, Reduction::Average, Some(window))?,
             Op::GlobalAveragePool => self.pool(step, Reduction::Average, None)?,
-            Op::Relu => same((
-                vec![whole(Kernel::Relu, step)],
-                self.values[step.inputs[0]].layout,
-            )),
-            Op::Add => {
-                // Sums take whatever layout the inputs have, the plan's own where they differ.
-                let [a, b] = [0, 1].map(|i| self.values[step.inputs[i]].layout);
-                let layout = if a == b { a } else { self.choice.layout };
-                same((vec![whole(Kernel::Add, step)], layout))
+            op @ (Op::Relu | Op::Clip { .. }) => {
+                activation = clamp(op).unwrap_or_default();
+                same(self.in_place(step, Kernel::Activate))
+            }
+            op if op.is_activation() => same(self.function(step)?),
+            Op::Add => same(self.arithmetic(step, Arithmetic::Add)),
+            Op::Sub => same(self.arithmetic(step, Arithmetic::Sub)),
+            Op::Mul => same(self.arithmetic(step, Arithmetic::Mul)),
+            Op::Div => same(self.arithmetic(step, Arithmetic::Div)),
+            Op::BatchNormalization { .. } => same(self.normalisation(step)),
+            &Op::Pad { pads, value } => same(self.pad(step, pads, value)?),
+            Op::Concat => {
+                self.concat(step);
+                return Ok(());
             }
             Op::Softmax => {
                 let features = step.output_shape.elements();
                 let kernel = Kernel::Softmax { features };
                 same((vec![whole(kernel, step)], Layout::Single))
             }
-            other => {
-                return Err(RuntimeError::Unsupported {
-                    network: self.network.graph.name.clone(),
-                    what: "operator",
-                    expected: "one that the runtime has".into(),
-                    got: format!("{} (node `{}`)", other.name(), step.name),
-                });
-            }
+            _ => return Err(self.unsupported(step)),
         };
         let inputs = step
             .inputs
@@ -311,17 +311,13 @@ impl Builder<'_> {
         let pooled = self.pooled.get(&step.output).copied();
         let output = pooled.unwrap_or(step.output);
         self.values[output].layout = to;
-        let fused = [("+Relu", step.relu), ("+MaxPool", pooled.is_some())];
-        let fused = fused.into_iter().filter(|(_, is)| *is).map(|(op, _)| op);
+        let pooling = if pooled.is_some() { "+MaxPool" } else { "" };
+        let fused = [suffix(step.activation), pooling];
         self.steps.push(Lowered {
             name: step.name.clone(),
             op: std::iter::once(step.op.name()).chain(fused).collect(),
             parts,
-            activation: if step.relu {
-                Activation::Relu
-            } else {
-                Activation::None
-            },
+            activation,
             inputs,
             output,
             output_shape: match pooled {
@@ -331,6 +327,15 @@ impl Builder<'_> {
             weight,
         });
         Ok(())
+    }
+
+    pub fn unsupported(&self, step: &Step) -> RuntimeError {
+        RuntimeError::Unsupported {
+            network: self.network.graph.name.clone(),
+            what: "operator",
+            expected: "one that the runtime has".into(),
+            got: format!("{} (node `{}`)", step.op.name(), step.name),
+        }
     }
 
     fn linear(
@@ -426,7 +431,7 @@ impl Builder<'_> {
     }
 
     /// The value in that layout, converted once however many steps read it.
-    fn converted(&mut self, value: Value, layout: Layout) -> Value {
+    pub fn converted(&mut self, value: Value, layout: Layout) -> Value {
         let tensor = self.values[value];
         if tensor.layout == layout {
             return value;
@@ -468,6 +473,27 @@ impl Builder<'_> {
         });
         self.converted.insert((value, layout), output);
         output
+    }
+}
+
+/// The clamp that an operator is, if it is one.
+pub(crate) fn clamp(op: &Op) -> Option<Activation> {
+    match *op {
+        Op::Relu => Some(Activation::Relu),
+        Op::Clip { min, max } => Some(Activation::Clip {
+            min: min.unwrap_or(f32::NEG_INFINITY),
+            max: max.unwrap_or(f32::INFINITY),
+        }),
+        _ => None,
+    }
+}
+
+/// What a fused activation adds to the name of an operator.
+fn suffix(activation: Activation) -> &'static str {
+    match activation {
+        Activation::None => "",
+        Activation::Relu => "+Relu",
+        Activation::Clip { .. } => "+Clip",
     }
 }
 

@@ -20,6 +20,7 @@ use sparsevd_model::{Csr, Op, Shape, Window};
 use crate::RuntimeError;
 use crate::kernel::Kernel;
 use crate::lower::{Builder, Kernels, Part, WeightUse, rows_of, to_csr, whole};
+use crate::pointwise::keeps_zero;
 use crate::program::{Program, Step, Value};
 
 /// Elements of the largest map that a convolution reads or makes, per sample.
@@ -47,7 +48,7 @@ pub(crate) fn halos(
                 Blocks::halo_of(window)
             }
             Op::MaxPool { window } | Op::AveragePool { window } => Blocks::halo_of(window),
-            Op::Add | Op::Relu => halos[step.output],
+            op if keeps_zero(op) => halos[step.output],
             _ => continue,
         };
         for &input in &step.inputs {
@@ -349,7 +350,7 @@ impl Builder<'_> {
         ))
     }
 
-    fn no_map(&self, step: &Step) -> RuntimeError {
+    pub fn no_map(&self, step: &Step) -> RuntimeError {
         RuntimeError::Unsupported {
             network: self.network.graph.name.clone(),
             what: "input of a window",

@@ -148,6 +148,7 @@ impl Plan {
                 });
             }
         }
+        let network = &*sparsevd_model::passes::for_running(network);
         let mut program = Program::new(network)?;
         passes::run(&mut program);
         let lowering = lower::lower(&program, network, options, activity)?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use sparsevd_kernels::Activation;
 use sparsevd_model::{Network, Op, Shape};
 
 use crate::RuntimeError;
@@ -24,8 +25,8 @@ pub(crate) struct Step {
     pub input_shape: Shape,
     /// Shape of the output, per sample.
     pub output_shape: Shape,
-    /// Whether `max(x, 0)` follows inside the same step.
-    pub relu: bool,
+    /// What is applied to its result inside the same step.
+    pub activation: Activation,
 }
 
 /// Steps in an order in which they can run, from one input to one output.
@@ -81,7 +82,7 @@ impl Program {
                 output,
                 input_shape: shapes[node.inputs[0].as_str()].clone(),
                 output_shape,
-                relu: false,
+                activation: Activation::None,
             });
             numbers.insert(&node.name, output);
         }

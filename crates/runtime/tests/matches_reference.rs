@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Csr, Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_model::shape::is_per_channel;
+use sparsevd_model::{
+    Approximate, Csr, Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window, passes,
+};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 
 /// Runs one sample through the graph as it stands: plain loops per operator, in f64.
@@ -91,11 +94,74 @@ fn reference(network: &Network, input: &[f32]) -> Vec<f64> {
                 .map(|c| c.iter().sum::<f64>() / c.len() as f64)
                 .collect(),
             Op::Relu => x.iter().map(|v| v.max(0.0)).collect(),
-            Op::Add => x
+            Op::Clip { min, max } => {
+                let bound = |b: &Option<f32>, other: f64| b.map_or(other, f64::from);
+                x.iter()
+                    .map(|v| v.max(bound(min, f64::MIN)).min(bound(max, f64::MAX)))
+                    .collect()
+            }
+            Op::LeakyRelu { alpha } => x
                 .iter()
-                .zip(&values[node.inputs[1].as_str()])
-                .map(|(a, b)| a + b)
+                .map(|v| if *v < 0.0 { f64::from(*alpha) * v } else { *v })
                 .collect(),
+            Op::Sigmoid => x.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
+            Op::HardSigmoid { alpha, beta } => x
+                .iter()
+                .map(|v| (f64::from(*alpha) * v + f64::from(*beta)).clamp(0.0, 1.0))
+                .collect(),
+            Op::HardSwish => x
+                .iter()
+                .map(|v| v * (v / 6.0 + 0.5).clamp(0.0, 1.0))
+                .collect(),
+            Op::Tanh => x.iter().map(|v| v.tanh()).collect(),
+            Op::Gelu { .. } => x
+                .iter()
+                .map(|v| sparsevd_testing::reference::gelu(*v))
+                .collect(),
+            Op::Add | Op::Sub | Op::Mul => {
+                let b = &values[node.inputs[1].as_str()];
+                let area = x.len() / b.len();
+                let pairs = x.iter().enumerate().map(|(i, a)| (a, b[i / area]));
+                match node.op {
+                    Op::Add => pairs.map(|(a, b)| a + b).collect(),
+                    Op::Sub => pairs.map(|(a, b)| a - b).collect(),
+                    _ => pairs.map(|(a, b)| a * b).collect(),
+                }
+            }
+            Op::BatchNormalization {
+                scale,
+                bias,
+                mean,
+                variance,
+                epsilon,
+            } => {
+                let area = x.len() / from[0];
+                let [scale, bias, mean, variance] =
+                    [scale, bias, mean, variance].map(|t| tensor(t));
+                let number = |t: &Dense, i: usize| f64::from(t.values[i / area]);
+                let normal = |(i, v): (usize, &f64)| {
+                    let deviation = (number(&variance, i) + f64::from(*epsilon)).sqrt();
+                    (v - number(&mean, i)) / deviation * number(&scale, i) + number(&bias, i)
+                };
+                x.iter().enumerate().map(normal).collect()
+            }
+            Op::Concat => {
+                let inputs = node.inputs.iter().map(|i| &values[i.as_str()]);
+                inputs.flatten().copied().collect()
+            }
+            Op::Pad { pads, value } => {
+                let mut y = Vec::new();
+                for c in 0..to[0] {
+                    for (oy, ox) in pixels(to) {
+                        let at = oy.checked_sub(pads[0]).zip(ox.checked_sub(pads[1]));
+                        let inside = at.filter(|(y, x)| *y < from[1] && *x < from[2]);
+                        y.push(inside.map_or(f64::from(*value), |(iy, ix)| {
+                            x[(c * from[1] + iy) * from[2] + ix]
+                        }));
+                    }
+                }
+                y
+            }
             Op::Flatten => x.clone(),
             Op::Softmax => {
                 let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -139,9 +205,14 @@ enum Recipe {
         strides: [usize; 2],
         pads: [usize; 4],
     },
-    Relu,
-    /// The sum with an earlier value of the same shape, chosen by this number.
-    Add(usize),
+    /// An activation.
+    Activation(Op),
+    /// A sum, difference or product with an earlier value of the same shape, or one number per channel, chosen by this number.
+    Arithmetic(Op, usize),
+    /// Behind an earlier value of the same size, chosen by this number, and the value itself once more.
+    Concat(usize),
+    BatchNormalization,
+    Pad([usize; 4], f32),
     GlobalAveragePool,
     Flatten,
     Linear {
@@ -151,6 +222,30 @@ enum Recipe {
     Softmax,
 }
 
+fn activation() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        Just(Op::Clip {
+            min: Some(-0.25),
+            max: Some(0.5)
+        }),
+        Just(Op::Clip {
+            min: None,
+            max: Some(0.5)
+        }),
+        Just(Op::LeakyRelu { alpha: 0.1 }),
+        Just(Op::Sigmoid),
+        Just(Op::HardSigmoid {
+            alpha: 0.3,
+            beta: 0.4
+        }),
+        Just(Op::HardSwish),
+        Just(Op::Tanh),
+        Just(Op::Gelu {
+            approximate: Approximate::None
+        }),
+    ]
+}
+
 fn recipe() -> impl Strategy<Value = Recipe> {
     let two = |r: std::ops::RangeInclusive<usize>| [r.clone(), r];
     prop_oneof![
@@ -158,8 +253,14 @@ fn recipe() -> impl Strategy<Value = Recipe> {
             |(out, kernel, strides, pads, dilations, [grouped, bias])| Recipe::Conv { out, kernel, strides, pads, dilations, grouped, bias }),
         2 => (any::<bool>(), two(1..=3), two(1..=2), [0usize..2, 0..2, 0..2, 0..2]).prop_map(
             |(max, kernel, strides, pads)| Recipe::Pool { max, kernel, strides, pads }),
-        3 => Just(Recipe::Relu),
-        2 => any::<usize>().prop_map(Recipe::Add),
+        2 => Just(Recipe::Activation(Op::Relu)),
+        3 => activation().prop_map(Recipe::Activation),
+        3 => (prop_oneof![2 => Just(Op::Add), 1 => Just(Op::Sub), 1 => Just(Op::Mul)], any::<usize>())
+            .prop_map(|(op, n)| Recipe::Arithmetic(op, n)),
+        1 => any::<usize>().prop_map(Recipe::Concat),
+        2 => Just(Recipe::BatchNormalization),
+        1 => ([0usize..3, 0..3, 0..3, 0..3], prop_oneof![Just(0.0), Just(0.5)]).prop_map(
+            |(pads, value)| Recipe::Pad(pads, value)),
         1 => Just(Recipe::GlobalAveragePool),
         2 => Just(Recipe::Flatten),
         4 => (1usize..40, any::<bool>()).prop_map(|(out, bias)| Recipe::Linear { out, bias }),
@@ -281,13 +382,41 @@ fn build(input: Shape, recipes: &[Recipe], density: f64, seed: u64, csr: bool) -
                 }
             }
             (Recipe::GlobalAveragePool, &[_, _, _]) => Op::GlobalAveragePool,
-            (Recipe::Relu, _) => Op::Relu,
+            (Recipe::Activation(op), _) => op.clone(),
             (Recipe::Flatten, _) => Op::Flatten,
-            (Recipe::Add(n), _) => {
-                let same: Vec<_> = shapes.iter().filter(|(_, s)| *s == shape).collect();
-                inputs.push(same[n % same.len()].0.clone());
-                Op::Add
+            (Recipe::Arithmetic(op, n), _) => {
+                let fits = |s: &Shape| *s == shape || is_per_channel(s, &shape);
+                let second: Vec<_> = shapes.iter().filter(|(_, s)| fits(s)).collect();
+                inputs.push(second[n % second.len()].0.clone());
+                op.clone()
             }
+            (Recipe::Concat(n), _) => {
+                let same: Vec<_> = (shapes.iter())
+                    .filter(|(_, s)| s.dims()[1..] == dims[1..])
+                    .collect();
+                inputs.push(same[n % same.len()].0.clone());
+                inputs.push(inputs[0].clone());
+                Op::Concat
+            }
+            (Recipe::BatchNormalization, &[c, ..]) => {
+                let mut tensor = |part: &str, positive: bool| {
+                    let mut values = numbers.tensor(Shape::from([c]), 1.0);
+                    if positive {
+                        values.values.iter_mut().for_each(|v| *v = v.abs() + 0.1);
+                    }
+                    let name = format!("{part}{i}");
+                    tensors.insert(name.clone(), Weights::Dense(values));
+                    name
+                };
+                Op::BatchNormalization {
+                    scale: tensor("scale", false),
+                    bias: tensor("shift", false),
+                    mean: tensor("mean", false),
+                    variance: tensor("variance", true),
+                    epsilon: 1e-3,
+                }
+            }
+            (&Recipe::Pad(pads, value), &[_, _, _]) => Op::Pad { pads, value },
             (&Recipe::Linear { out, bias }, &[inn]) => {
                 let (weight, bias) = weigh(&mut numbers, Shape::from([out, inn]), bias);
                 Op::Linear { weight, bias }
@@ -368,6 +497,33 @@ proptest! {
                     let options = PlanOptions { weights, isa, threads: 1, batch };
                     check(&network, seed, &options, &[batch, 1, 5])?;
                 }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn passes_over_a_network_change_no_output(
+        channels in 1usize..5,
+        size in [3usize..9, 3..9],
+        recipes in proptest::collection::vec(recipe(), 0..12),
+        csr in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let network = build(Shape::from([channels, size[0], size[1]]), &recipes, 0.6, seed, csr);
+        let mut numbers = Numbers(!seed);
+        let x: Vec<f32> = (0..channels * size[0] * size[1]).map(|_| numbers.next()).collect();
+        let want = reference(&network, &x);
+        let scale = want.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
+        for (name, pass) in [
+            ("fold_batch_normalization", passes::fold_batch_normalization as fn(&Network) -> Option<Network>),
+            ("fold_pad", passes::fold_pad),
+        ] {
+            let Some(after) = pass(&network) else { continue };
+            prop_assert!(after.graph.nodes.len() < network.graph.nodes.len());
+            for (got, want) in reference(&after, &x).iter().zip(&want) {
+                prop_assert!((got - want).abs() <= 1e-5 * scale, "{name}: expected {want}, got {got}");
             }
         }
     }

@@ -101,6 +101,34 @@ pub fn softmax(x: &[f32], features: usize) -> Vec<f32> {
     x.chunks(features.max(1)).flat_map(row).collect()
 }
 
+/// Normal distribution function times `x`, by summing the density (midpoints of 4000 steps).
+pub fn gelu(x: f64) -> f64 {
+    let (steps, reach) = (4000, x.abs().min(9.0));
+    let width = reach / f64::from(steps);
+    let density = |t: f64| (-t * t / 2.0).exp() / std::f64::consts::TAU.sqrt();
+    let half: f64 = (0..steps)
+        .map(|i| density((f64::from(i) + 0.5) * width) * width)
+        .sum();
+    x * (0.5 + half.copysign(x))
+}
+
+/// `x` = `[maps][h][w]` with a border of `value`, `pads` top, left, bottom, right.
+pub fn pad(x: &[f32], [h, w]: [usize; 2], pads: [usize; 4], value: f32) -> Vec<f32> {
+    let [top, left, bottom, right] = pads;
+    let (height, width) = (top + h + bottom, left + w + right);
+    (0..x.len() / (h * w) * height * width)
+        .map(|i| {
+            let (map, y, column) = (i / width / height, i / width % height, i % width);
+            let inside = (top..top + h).contains(&y) && (left..left + w).contains(&column);
+            if inside {
+                x[(map * h + y - top) * w + column - left]
+            } else {
+                value
+            }
+        })
+        .collect()
+}
+
 /// `[n][features]` to `[tile][features][16]`, zeros past the last sample.
 pub fn to_tiles(x: &[f32], n: usize, features: usize) -> Vec<f32> {
     let at = |i: usize| (i / 16 / features * 16 + i % 16, i / 16 % features);

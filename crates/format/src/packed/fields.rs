@@ -56,6 +56,8 @@ pub(super) enum Field {
     ChunkNonzeros,
     Symbols,
     SymbolLength,
+    Operands,
+    NoBound,
     Count,
 }
 

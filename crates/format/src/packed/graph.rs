@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 
-use sparsevd_model::{Graph, Input, Network, Node, Op, Preprocessing, Shape, Window, presets};
+use sparsevd_model::{
+    Approximate, Graph, Input, Network, Node, Op, Preprocessing, Shape, Window, presets,
+};
 
 use super::Limits;
 use super::fields::{Field, Fields};
 use super::flaw::Flaw;
 use super::range::Coder;
+
+/// Presets that version 1 of the format has a number for.
+const PRESETS: [&str; 2] = ["lenet-300-100", "lenet-5"];
 
 /// Codes a graph, and tells which preset it is; a reader passes no network.
 pub(super) fn graph<C: Coder>(
@@ -17,10 +22,10 @@ pub(super) fn graph<C: Coder>(
     limits: &Limits,
 ) -> Result<(Graph, Option<&'static str>), Flaw> {
     let have = network.map(|n| &n.graph);
-    let preset = network.and_then(|n| presets::NAMES.iter().position(|name| is_preset(n, name)));
+    let preset = network.and_then(|n| PRESETS.iter().position(|name| is_preset(n, name)));
     let preset = fields.number(coder, preset.map_or(0, |p| p + 1), Field::Preset)?;
     if let Some(index) = preset.checked_sub(1) {
-        let (name, mut graph) = (presets::NAMES.get(index).copied())
+        let (name, mut graph) = (PRESETS.get(index).copied())
             .and_then(|name| Some((name, presets::by_name(name)?.0)))
             .ok_or_else(|| {
                 Flaw::part(
@@ -108,6 +113,7 @@ pub(super) fn graph<C: Coder>(
         return Err(Flaw::limit("nodes of the graph", limits.nodes, nodes));
     }
     let mut names = [const { String::new() }; OPERATORS];
+    let mut operands = 0_usize;
     for i in 0..nodes {
         let node = have.map(|g| &g.nodes[i]);
         let kind = fields.number(coder, node.map_or(0, |n| operator(&n.op)), Field::Operator)?;
@@ -120,7 +126,16 @@ pub(super) fn graph<C: Coder>(
         })?;
         let name = fields.text(coder, node.map_or("", |n| &n.name), like)?;
         names[kind] = name.clone();
-        let count = if kind == ADD { 2 } else { 1 };
+        let count = match kind {
+            ADD | SUB | MUL | DIV => 2,
+            CONCAT => fields.number(coder, node.map_or(0, |n| n.inputs.len()), Field::Operands)?,
+            _ => 1,
+        };
+        operands = operands.saturating_add(count);
+        let most = limits.nodes.saturating_mul(4);
+        if operands > most {
+            return Err(Flaw::limit("inputs of all nodes", most, operands));
+        }
         let mut from = Vec::with_capacity(count);
         for j in 0..count {
             let there = place(node.map(|n| &n.inputs[j]));
@@ -207,8 +222,13 @@ fn preprocessing<C: Coder>(
     Ok(Some(Preprocessing { scale, mean, std }))
 }
 
-const OPERATORS: usize = 9;
+/// Numbers of operators that read more than one value.
 const ADD: usize = 6;
+const SUB: usize = 16;
+const MUL: usize = 17;
+const DIV: usize = 18;
+const CONCAT: usize = 19;
+const OPERATORS: usize = 21;
 
 fn operator(op: &Op) -> usize {
     match op {
@@ -221,7 +241,19 @@ fn operator(op: &Op) -> usize {
         Op::Add => ADD,
         Op::Flatten => 7,
         Op::Softmax => 8,
-        // The enum may grow; `pack` refuses what this version cannot say.
+        Op::Clip { .. } => 9,
+        Op::LeakyRelu { .. } => 10,
+        Op::Sigmoid => 11,
+        Op::HardSigmoid { .. } => 12,
+        Op::HardSwish => 13,
+        Op::Tanh => 14,
+        Op::Gelu { .. } => 15,
+        Op::Sub => SUB,
+        Op::Mul => MUL,
+        Op::Div => DIV,
+        Op::Concat => CONCAT,
+        Op::Pad { .. } => 20,
+        // Batch normalisation is folded before a network is packed; `pack` refuses what this version cannot say.
         _ => OPERATORS,
     }
 }
@@ -271,7 +303,65 @@ fn op<C: Coder>(
         5 => Op::GlobalAveragePool,
         ADD => Op::Add,
         7 => Op::Flatten,
-        _ => Op::Softmax,
+        8 => Op::Softmax,
+        9 => {
+            let (min, max) = match have {
+                Some(Op::Clip { min, max }) => (*min, *max),
+                _ => (None, None),
+            };
+            let [min, max] = [min, max].map(|bound| {
+                let open = fields.flag(coder, bound.is_none(), Field::NoBound);
+                (!open).then(|| Fields::float(coder, bound.unwrap_or(0.0)))
+            });
+            Op::Clip { min, max }
+        }
+        10 => {
+            let alpha = match have {
+                Some(Op::LeakyRelu { alpha }) => *alpha,
+                _ => 0.0,
+            };
+            let alpha = Fields::float(coder, alpha);
+            Op::LeakyRelu { alpha }
+        }
+        11 => Op::Sigmoid,
+        12 => {
+            let (alpha, beta) = match have {
+                Some(Op::HardSigmoid { alpha, beta }) => (*alpha, *beta),
+                _ => (0.0, 0.0),
+            };
+            let [alpha, beta] = [alpha, beta].map(|v| Fields::float(coder, v));
+            Op::HardSigmoid { alpha, beta }
+        }
+        13 => Op::HardSwish,
+        14 => Op::Tanh,
+        15 => {
+            let exact = !matches!(
+                have,
+                Some(Op::Gelu {
+                    approximate: Approximate::Tanh
+                })
+            );
+            let approximate = match coder.raw(u32::from(!exact), 1) {
+                0 => Approximate::None,
+                _ => Approximate::Tanh,
+            };
+            Op::Gelu { approximate }
+        }
+        SUB => Op::Sub,
+        MUL => Op::Mul,
+        DIV => Op::Div,
+        CONCAT => Op::Concat,
+        _ => {
+            let (mut pads, value) = match have {
+                Some(Op::Pad { pads, value }) => (*pads, *value),
+                _ => ([0; 4], 0.0),
+            };
+            for pad in &mut pads {
+                *pad = fields.number(coder, *pad, Field::Pad)?;
+            }
+            let value = Fields::float(coder, value);
+            Op::Pad { pads, value }
+        }
     })
 }
 

@@ -47,13 +47,10 @@ fn reader(graph: &Graph, i: usize) -> Option<usize> {
         };
         let node = &graph.nodes[r];
         match &node.op {
-            Op::Relu
-            | Op::MaxPool { .. }
-            | Op::AveragePool { .. }
-            | Op::GlobalAveragePool
-            | Op::Flatten => {
-                value = &node.name;
+            Op::MaxPool { .. } | Op::AveragePool { .. } | Op::GlobalAveragePool | Op::Flatten => {
+                value = &node.name
             }
+            op if op.is_activation() => value = &node.name,
             op => return (ungrouped(op) && alone(node)).then_some(r),
         }
     }

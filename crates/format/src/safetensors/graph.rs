@@ -153,10 +153,8 @@ fn chain(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Graph, FormatErro
 
 /// Names of the tensors that no node uses.
 pub(super) fn unused<'f>(graph: &Graph, tensors: &'f [(String, Shape)]) -> Vec<&'f str> {
-    let used: std::collections::HashSet<&str> = graph
-        .weighted_nodes()
-        .flat_map(|n| n.op.weight().into_iter().chain(n.op.bias()))
-        .collect();
+    let used: std::collections::HashSet<&str> =
+        (graph.nodes.iter().flat_map(|n| n.op.tensors())).collect();
     tensors
         .iter()
         .map(|(n, _)| n.as_str())

@@ -97,15 +97,14 @@ pub fn read_network_bytes(
         };
         weights.insert(name.clone(), tensor);
     }
-    for node in graph.weighted_nodes() {
-        if let Some(bias) = node.op.bias()
-            && sparse.contains_key(bias)
-        {
+    for node in &graph.nodes {
+        let mut vectors = node.op.tensors().filter(|t| Some(*t) != node.op.weight());
+        if let Some(vector) = vectors.find(|t| sparse.contains_key(*t)) {
             return Err(FormatError::tensor(
                 path,
-                bias,
+                vector,
                 "layout",
-                format!("a dense bias for node `{}`", node.name),
+                format!("a dense vector for node `{}`", node.name),
                 "csr",
             ));
         }

@@ -1,5 +1,6 @@
-//! Drops steps that change no number: flattening, pooling over single pixels, ReLU of a ReLU.
+//! Drops steps that change no number: flattening, pooling over single pixels, ReLU of a ReLU, empty borders.
 
+use sparsevd_kernels::Activation;
 use sparsevd_model::{Op, Window};
 
 use crate::program::Program;
@@ -24,8 +25,11 @@ fn is_identity(program: &Program, i: usize) -> bool {
         Op::GlobalAveragePool => step.input_shape.dims()[1..] == [1, 1],
         Op::Relu => program.maker(step.inputs[0]).is_some_and(|m| {
             let before = &program.steps[m];
-            before.relu || matches!(before.op, Op::Relu | Op::Softmax)
+            before.activation == Activation::Relu
+                || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax)
         }),
+        Op::Pad { pads, .. } => *pads == [0; 4],
+        Op::Concat => step.inputs.len() == 1,
         _ => false,
     }
 }

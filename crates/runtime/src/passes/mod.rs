@@ -2,30 +2,37 @@
 
 mod drop_identity;
 mod drop_unread;
-mod fuse_relu;
+mod fuse_activation;
 mod relu_before_pool;
 
+use sparsevd_kernels::Activation;
 use sparsevd_model::Op;
 
-use crate::program::Program;
+use crate::program::{Program, Step};
 
 /// Runs all passes, in the order in which each finds most to do.
 pub(crate) fn run(program: &mut Program) {
     drop_unread::run(program);
     drop_identity::run(program);
     relu_before_pool::run(program);
-    fuse_relu::run(program);
+    fuse_activation::run(program);
 }
 
-/// Whether kernels of this operator can apply a ReLU while they store.
-fn takes_relu(op: &Op) -> bool {
-    op.weight().is_some() || *op == Op::Add
+/// Whether the kernel of this step can apply an activation while it stores, and has none yet.
+fn takes_activation(step: &Step) -> bool {
+    let can = step.op.weight().is_some()
+        || matches!(
+            step.op,
+            Op::Add | Op::Sub | Op::Mul | Op::Div | Op::BatchNormalization { .. }
+        );
+    can && step.activation == Activation::None
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use std::collections::BTreeMap;
 
+    use sparsevd_kernels::Activation;
     use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights};
 
     use crate::program::Program;
@@ -59,12 +66,19 @@ pub(crate) mod tests {
         Program::new(&Network::new(graph, tensors).unwrap()).unwrap()
     }
 
-    /// The steps as `name(relu)`, for comparison.
+    /// The steps as `name+activation`, for comparison.
     pub(crate) fn steps(program: &Program) -> Vec<String> {
         program
             .steps
             .iter()
-            .map(|s| format!("{}{}", s.name, if s.relu { "+relu" } else { "" }))
+            .map(|s| {
+                let activation = match s.activation {
+                    Activation::None => "",
+                    Activation::Relu => "+relu",
+                    Activation::Clip { .. } => "+clip",
+                };
+                format!("{}{activation}", s.name)
+            })
             .collect()
     }
 

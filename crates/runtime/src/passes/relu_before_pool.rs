@@ -1,18 +1,19 @@
-//! Moves a ReLU before the max-pooling it follows, so that it can join the layer before that.
+//! Moves a ReLU or clip before the max-pooling it follows, so that it can join the layer before that.
 //!
-//! `max(max(a, b), 0) = max(max(a, 0), max(b, 0))`: the two commute. It pays only where the ReLU then costs
+//! `max(max(a, b), 0) = max(max(a, 0), max(b, 0))`: the two commute. It pays only where the activation then costs
 //! nothing, that is, where a layer or sum with no other reader stands before the pooling.
 
 use sparsevd_model::Op;
 
-use super::takes_relu;
+use super::takes_activation;
+use crate::lower::clamp;
 use crate::program::Program;
 
 pub(super) fn run(program: &mut Program) {
     for i in 0..program.steps.len() {
-        if program.steps[i].op != Op::Relu {
+        let Some(activation) = clamp(&program.steps[i].op) else {
             continue;
-        }
+        };
         let Some(pool) = program.maker(program.steps[i].inputs[0]) else {
             continue;
         };
@@ -22,10 +23,12 @@ pub(super) fn run(program: &mut Program) {
         }
         let before = program.steps[pool].inputs[0];
         let layer = program.maker(before);
-        if program.readers(before) == 1 && layer.is_some_and(|l| takes_relu(&program.steps[l].op)) {
-            // The layer takes the ReLU at once: between it and the pooling there is nobody else.
+        if program.readers(before) == 1
+            && layer.is_some_and(|l| takes_activation(&program.steps[l]))
+        {
+            // The layer takes it at once: between it and the pooling there is nobody else.
             if let Some(l) = layer {
-                program.steps[l].relu = true;
+                program.steps[l].activation = activation;
             }
             program.bypass(i);
             return run(program);

@@ -1,25 +1,22 @@
-//! Puts a ReLU into the layer or sum before it, where nobody else reads that output.
+//! Puts a ReLU or clip into the layer or sum before it, where nobody else reads that output.
 
-use sparsevd_model::Op;
-
-use super::takes_relu;
+use super::takes_activation;
+use crate::lower::clamp;
 use crate::program::Program;
 
 pub(super) fn run(program: &mut Program) {
     let mut i = 0;
     while i < program.steps.len() {
         let before = program.steps[i].inputs[0];
-        let layer = program.maker(before).filter(|&l| {
-            program.steps[i].op == Op::Relu
-                && takes_relu(&program.steps[l].op)
-                && program.readers(before) == 1
-        });
-        match layer {
-            Some(l) => {
-                program.steps[l].relu = true;
+        let layer = program
+            .maker(before)
+            .filter(|&l| takes_activation(&program.steps[l]) && program.readers(before) == 1);
+        match (layer, clamp(&program.steps[i].op)) {
+            (Some(layer), Some(activation)) => {
+                program.steps[layer].activation = activation;
                 program.bypass(i);
             }
-            None => i += 1,
+            _ => i += 1,
         }
     }
 }
@@ -44,6 +41,26 @@ mod tests {
         );
         super::run(&mut p);
         assert_eq!(steps(&p), ["a+relu", "b", "pool", "relu2"]);
+    }
+
+    #[test]
+    fn a_clip_joins_and_a_second_activation_stays() {
+        let clip = Op::Clip {
+            min: Some(0.0),
+            max: Some(6.0),
+        };
+        let mut p = program(
+            &[
+                ("a", &["x"], conv()),
+                ("clip", &["a"], clip.clone()),
+                ("relu", &["clip"], Op::Relu),
+                ("sum", &["relu", "x"], Op::Mul),
+                ("again", &["sum"], clip),
+            ],
+            "again",
+        );
+        super::run(&mut p);
+        assert_eq!(steps(&p), ["a+clip", "relu", "sum+clip"]);
     }
 
     #[test]

@@ -1,0 +1,140 @@
+//! One number for each channel of a map: normalisation, and sums and products with a value per channel.
+//!
+//! Over [`Layout::Single`] and [`Layout::Tiled`]: what these make of a zero is none, which the halos of blocks need.
+
+use crate::activation::Bounds;
+use crate::elementwise::{Arithmetic, arithmetic_body};
+use crate::isa::multiversion;
+use crate::{Activation, Isa, LANES, Layout};
+
+/// A normalisation as factor and summand per channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Affine {
+    isa: Isa,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    area: usize,
+}
+
+impl Affine {
+    /// `y = scale x + shift` for maps of `area` pixels.
+    ///
+    /// # Panics
+    /// When factors and summands are not as many.
+    #[track_caller]
+    pub fn new(isa: Isa, scale: Vec<f32>, shift: Vec<f32>, area: usize) -> Self {
+        assert_eq!(scale.len(), shift.len(), "channels");
+        Self {
+            isa,
+            scale,
+            shift,
+            area,
+        }
+    }
+
+    /// Applies it in place over `count` samples or tiles, and an activation after it.
+    ///
+    /// # Panics
+    /// When `x` has another length.
+    #[track_caller]
+    pub fn run(&self, layout: Layout, x: &mut [f32], count: usize, act: Activation) {
+        let line = self.area * layout.samples();
+        assert_eq!(x.len(), count * self.scale.len() * line, "elements of x");
+        affine(self.isa, x, &self.scale, &self.shift, line, act.bounds());
+    }
+
+    /// Bytes of factors and summands.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.scale[..]) + size_of_val(&self.shift[..])
+    }
+}
+
+/// `y = act(a op b)` for maps `a` of `area` pixels and one number `b` per sample and channel.
+///
+/// # Panics
+/// When lengths do not fit.
+#[track_caller]
+#[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
+pub fn per_channel(
+    isa: Isa,
+    layout: Layout,
+    op: Arithmetic,
+    a: &[f32],
+    b: &[f32],
+    y: &mut [f32],
+    area: usize,
+    act: Activation,
+) {
+    assert!(
+        a.len() == b.len() * area && a.len() == y.len(),
+        "elements of maps and of numbers per channel"
+    );
+    match layout {
+        Layout::Tiled => per_channel_tiled(isa, op, a, b, y, area, act),
+        _ => per_channel_single(isa, op, a, b, y, area, act),
+    }
+}
+
+multiversion!(fn affine(x: &mut [f32], scale: &[f32], shift: &[f32], line: usize, bounds: Bounds) = affine_body;);
+multiversion!(
+    fn per_channel_single(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], area: usize, act: Activation)
+        = per_channel_single_body;
+);
+multiversion!(
+    fn per_channel_tiled(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], area: usize, act: Activation)
+        = per_channel_tiled_body;
+);
+
+#[inline(always)]
+fn affine_body(x: &mut [f32], scale: &[f32], shift: &[f32], line: usize, bounds: Bounds) {
+    if line == 0 || scale.is_empty() {
+        return;
+    }
+    for sample in x.chunks_exact_mut(line * scale.len()) {
+        for ((x, scale), shift) in sample.chunks_exact_mut(line).zip(scale).zip(shift) {
+            for x in x {
+                *x = bounds.apply(*x * scale + shift);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn per_channel_single_body(
+    op: Arithmetic,
+    a: &[f32],
+    b: &[f32],
+    y: &mut [f32],
+    area: usize,
+    act: Activation,
+) {
+    if area == 0 {
+        return;
+    }
+    let maps = a.chunks_exact(area).zip(y.chunks_exact_mut(area));
+    for ((a, y), b) in maps.zip(b) {
+        arithmetic_body(op, a.iter().zip(std::iter::repeat(b)), y, act);
+    }
+}
+
+#[inline(always)]
+fn per_channel_tiled_body(
+    op: Arithmetic,
+    a: &[f32],
+    b: &[f32],
+    y: &mut [f32],
+    area: usize,
+    act: Activation,
+) {
+    if area == 0 {
+        return;
+    }
+    let maps = a
+        .chunks_exact(area * LANES)
+        .zip(y.chunks_exact_mut(area * LANES));
+    for ((a, y), b) in maps.zip(b.chunks_exact(LANES)) {
+        for (a, y) in a.chunks_exact(LANES).zip(y.chunks_exact_mut(LANES)) {
+            arithmetic_body(op, a.iter().zip(b), y, act);
+        }
+    }
+}

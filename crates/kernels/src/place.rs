@@ -1,0 +1,67 @@
+//! Copies into larger values: maps with a border, and values behind each other.
+
+use crate::Layout;
+
+/// Puts a border of `value` around maps: `x` = `[count][c][h][w]` in either layout, `pads` top, left, bottom, right.
+///
+/// # Panics
+/// When a length does not fit.
+#[track_caller]
+pub fn pad(
+    layout: Layout,
+    x: &[f32],
+    y: &mut [f32],
+    [h, w]: [usize; 2],
+    pads: [usize; 4],
+    value: f32,
+) {
+    let [top, left, bottom, right] = pads;
+    let lanes = layout.samples();
+    let (row, padded_row) = (w * lanes, (left + w + right) * lanes);
+    let (map, padded_map) = (h * row, (top + h + bottom) * padded_row);
+    let maps = x.len().checked_div(map).unwrap_or(0);
+    assert!(
+        x.len() == maps * map && y.len() == maps * padded_map,
+        "elements of maps with and without a border"
+    );
+    y.fill(value);
+    if map == 0 {
+        return;
+    }
+    for (x, y) in x.chunks_exact(map).zip(y.chunks_exact_mut(padded_map)) {
+        let rows = y.chunks_exact_mut(padded_row).skip(top);
+        for (x, y) in x.chunks_exact(row).zip(rows) {
+            y[left * lanes..][..row].copy_from_slice(x);
+        }
+    }
+}
+
+/// Copies samples of `features` elements into samples of `total`, `offset` elements in; the others stay as they are.
+///
+/// # Panics
+/// When a length does not fit, or the elements do not lie within a sample.
+#[track_caller]
+pub fn place(
+    layout: Layout,
+    x: &[f32],
+    y: &mut [f32],
+    features: usize,
+    offset: usize,
+    total: usize,
+) {
+    let lanes = layout.samples();
+    let count = y.len().checked_div(total * lanes).unwrap_or(0);
+    assert!(
+        y.len() == count * total * lanes
+            && x.len() == count * features * lanes
+            && offset + features <= total,
+        "elements of samples and of a part of them"
+    );
+    if features == 0 {
+        return;
+    }
+    let samples = x.chunks_exact(features * lanes);
+    for (x, y) in samples.zip(y.chunks_exact_mut(total * lanes)) {
+        y[offset * lanes..][..features * lanes].copy_from_slice(x);
+    }
+}

@@ -1,0 +1,235 @@
+//! Graphs that have a name of their own on the command line.
+
+mod lenet;
+mod mobilenet;
+mod resnet;
+mod vgg;
+
+use crate::{Graph, Input, Node, Op, Preprocessing, Shape, Window};
+
+pub use lenet::mlp;
+
+/// A graph with the names and shapes of its tensors.
+pub type Preset = (Graph, Vec<(String, Shape)>);
+
+/// Names that [`by_name`] knows.
+pub const NAMES: [&str; 6] = [
+    "lenet-300-100",
+    "lenet-5",
+    "vgg-like",
+    "resnet-20",
+    "mobilenet-v1",
+    "resnet-50",
+];
+
+/// The preset of that name, if there is one.
+pub fn by_name(name: &str) -> Option<Preset> {
+    match name {
+        "lenet-300-100" => Some(lenet::lenet_300_100()),
+        "lenet-5" => Some(lenet::lenet_5()),
+        "vgg-like" => Some(vgg::vgg_like([3, 32, 32])),
+        "resnet-20" => Some(resnet::resnet_20([3, 32, 32])),
+        "mobilenet-v1" => Some(mobilenet::mobilenet_v1([3, 224, 224])),
+        "resnet-50" => Some(resnet::resnet_50([3, 224, 224])),
+        _ => None,
+    }
+}
+
+/// The preset of that name for another input, `[channels, height, width]`; `None` for the LeNets, whose matrices are made for
+/// theirs, for an unknown name, and for an input that is empty or too small for a vgg-like network.
+pub fn for_input(name: &str, input: [usize; 3]) -> Option<Preset> {
+    if input.contains(&0) || input.iter().any(|d| *d > 1 << 14) {
+        return None;
+    }
+    match name {
+        "vgg-like" if input[1].min(input[2]) >= 32 => Some(vgg::vgg_like(input)),
+        "resnet-20" => Some(resnet::resnet_20(input)),
+        "mobilenet-v1" => Some(mobilenet::mobilenet_v1(input)),
+        "resnet-50" => Some(resnet::resnet_50(input)),
+        _ => None,
+    }
+}
+
+/// Builds a graph node by node and collects the tensors it names.
+struct Builder {
+    nodes: Vec<Node>,
+    tensors: Vec<(String, Shape)>,
+    /// The value that the next node reads.
+    last: String,
+}
+
+/// How a square convolution moves.
+#[derive(Clone, Copy)]
+struct Filters {
+    out: usize,
+    inn: usize,
+    size: usize,
+    stride: usize,
+    pad: usize,
+    groups: usize,
+}
+
+impl Filters {
+    /// Filters that keep the size of the map at stride 1.
+    fn same(out: usize, inn: usize, size: usize, stride: usize) -> Self {
+        Self {
+            out,
+            inn,
+            size,
+            stride,
+            pad: size / 2,
+            groups: 1,
+        }
+    }
+}
+
+impl Builder {
+    fn new() -> Self {
+        Self {
+            nodes: vec![],
+            tensors: vec![],
+            last: "input".into(),
+        }
+    }
+
+    fn push(&mut self, name: &str, op: Op) {
+        let inputs = vec![std::mem::replace(&mut self.last, name.to_owned())];
+        self.nodes.push(Node {
+            name: name.into(),
+            inputs,
+            op,
+        });
+    }
+
+    fn tensor(&mut self, name: String, shape: Shape) -> String {
+        self.tensors.push((name.clone(), shape));
+        name
+    }
+
+    fn linear(&mut self, name: &str, out: usize, inn: usize) {
+        let weight = self.tensor(format!("{name}.weight"), Shape::from([out, inn]));
+        let bias = Some(self.tensor(format!("{name}.bias"), Shape::from([out])));
+        self.push(name, Op::Linear { weight, bias });
+    }
+
+    fn conv(&mut self, name: &str, f: Filters, with_bias: bool) {
+        let shape = Shape::from([f.out, f.inn / f.groups, f.size, f.size]);
+        let weight = self.tensor(format!("{name}.weight"), shape);
+        let bias = with_bias.then(|| self.tensor(format!("{name}.bias"), Shape::from([f.out])));
+        let op = Op::Conv {
+            weight,
+            bias,
+            window: Window {
+                pads: [f.pad; 4],
+                ..Window::square(f.size, f.stride)
+            },
+            groups: f.groups,
+        };
+        self.push(name, op);
+    }
+
+    /// Batch normalisation with PyTorch's names of tensors.
+    fn normalise(&mut self, name: &str, channels: usize) {
+        let mut tensor =
+            |part: &str| self.tensor(format!("{name}.{part}"), Shape::from([channels]));
+        let op = Op::BatchNormalization {
+            scale: tensor("weight"),
+            bias: tensor("bias"),
+            mean: tensor("running_mean"),
+            variance: tensor("running_var"),
+            epsilon: 1e-5,
+        };
+        self.push(name, op);
+    }
+
+    /// The sum of the last value and another.
+    fn add(&mut self, name: &str, other: String) {
+        self.push(name, Op::Add);
+        if let Some(node) = self.nodes.last_mut() {
+            node.inputs.push(other);
+        }
+    }
+
+    fn max_pool(&mut self, name: &str, size: usize, stride: usize, pad: usize) {
+        let window = Window {
+            pads: [pad; 4],
+            ..Window::square(size, stride)
+        };
+        self.push(name, Op::MaxPool { window });
+    }
+
+    /// The mean of each map, and a linear layer of classes.
+    fn classify(&mut self, classes: usize, channels: usize) {
+        self.push("pool", Op::GlobalAveragePool);
+        self.push("flatten", Op::Flatten);
+        self.linear("fc", classes, channels);
+    }
+
+    fn finish(self, name: &str, input: Shape) -> Preset {
+        let graph = Graph {
+            name: name.into(),
+            inputs: vec![Input {
+                name: "input".into(),
+                shape: input,
+            }],
+            nodes: self.nodes,
+            outputs: vec![self.last],
+            preprocessing: Some(Preprocessing::default()),
+        };
+        (graph, self.tensors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape;
+
+    fn weights(preset: &Preset) -> usize {
+        let (graph, tensors) = preset;
+        let of = |name: &str| {
+            tensors
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, s)| s.elements())
+        };
+        let names = graph.weighted_nodes().filter_map(|n| n.op.weight());
+        names.filter_map(of).sum()
+    }
+
+    #[test]
+    fn presets_have_the_shapes_and_weights_they_are_known_for() {
+        let wrong: Vec<String> = [
+            ("lenet-300-100", 266_200, 10),
+            ("lenet-5", 430_500, 10),
+            ("vgg-like", 14_977_728, 10),
+            ("resnet-20", 270_896, 10),
+            ("mobilenet-v1", 4_209_088, 1000),
+            ("resnet-50", 25_502_912, 1000),
+        ]
+        .into_iter()
+        .filter_map(|(name, count, classes)| {
+            let preset = by_name(name)?;
+            let shapes = shape::infer(&preset.0, &|_, tensor| {
+                let known = preset.1.iter().find(|(n, _)| n == tensor);
+                Ok(known.map(|(_, s)| s.clone()).unwrap_or_default())
+            });
+            let outputs = shapes.map(|s| s[preset.0.outputs[0].as_str()].clone());
+            let good = weights(&preset) == count && outputs == Ok(Shape::from([classes]));
+            (!good).then(|| format!("{name}: {} weights, {outputs:?}", weights(&preset)))
+        })
+        .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(NAMES.iter().all(|n| by_name(n).is_some()));
+    }
+
+    #[test]
+    fn convolutional_presets_take_other_inputs() {
+        let (graph, tensors) = for_input("resnet-20", [1, 28, 28]).unwrap();
+        assert_eq!(graph.inputs[0].shape, Shape::from([1, 28, 28]));
+        assert_eq!(tensors[0].1, Shape::from([16, 1, 3, 3]));
+        assert!(for_input("lenet-5", [1, 28, 28]).is_none());
+        assert!(for_input("vgg-like", [3, 16, 16]).is_none());
+        assert!(for_input("resnet-50", [3, 0, 16]).is_none());
+    }
+}

@@ -1,0 +1,161 @@
+//! Kernels and layouts of operators that take numbers one by one, or move them.
+//!
+//! Values in blocks ([`Layout::Blocks`]) have zeros around the map; only operators that make zero of zeros keep them so.
+
+use sparsevd_kernels::channels::Affine;
+use sparsevd_kernels::elementwise::Arithmetic;
+use sparsevd_kernels::{Activation, Function, Layout};
+use sparsevd_model::{Approximate, Op, passes};
+
+use crate::RuntimeError;
+use crate::kernel::Kernel;
+use crate::lower::{Builder, Lowered, Part, whole};
+use crate::program::Step;
+
+/// Whether an operator over single numbers makes zero of zeros.
+pub(crate) fn keeps_zero(op: &Op) -> bool {
+    match *op {
+        Op::Clip { min, max } => min.is_none_or(|m| m <= 0.0) && max.is_none_or(|m| m >= 0.0),
+        Op::Sigmoid | Op::HardSigmoid { .. } => false,
+        Op::Add | Op::Sub | Op::Mul => true,
+        ref other => other.is_activation(),
+    }
+}
+
+/// Whether an activation makes zero of zero.
+fn clamps_zero(activation: Activation) -> bool {
+    activation.apply(0.0) == 0.0
+}
+
+impl Builder<'_> {
+    /// The layout of a step that takes any: that of its inputs, the plan's own where they differ; blocks only where zeros stay.
+    fn layout(&self, step: &Step, takes_blocks: bool) -> Layout {
+        let mut layouts = step.inputs.iter().map(|&v| self.values[v].layout);
+        let first = layouts.next().unwrap_or(self.choice.layout);
+        match first {
+            Layout::Blocks(_) if !takes_blocks => Layout::Single,
+            first if layouts.all(|l| l == first) => first,
+            _ => self.choice.layout,
+        }
+    }
+
+    pub fn in_place(&self, step: &Step, kernel: Kernel) -> (Vec<Part>, Layout) {
+        let layout = self.layout(step, keeps_zero(&step.op));
+        (vec![whole(kernel, step)], layout)
+    }
+
+    pub fn function(&self, step: &Step) -> Result<(Vec<Part>, Layout), RuntimeError> {
+        let function = match step.op {
+            Op::LeakyRelu { alpha } => Function::LeakyRelu { alpha },
+            Op::Sigmoid => Function::Sigmoid,
+            Op::HardSigmoid { alpha, beta } => Function::HardSigmoid { alpha, beta },
+            Op::HardSwish => Function::HardSwish,
+            Op::Tanh => Function::Tanh,
+            Op::Gelu {
+                approximate: Approximate::None,
+            } => Function::Gelu,
+            Op::Gelu {
+                approximate: Approximate::Tanh,
+            } => Function::GeluTanh,
+            _ => return Err(self.unsupported(step)),
+        };
+        Ok(self.in_place(step, Kernel::Function(function)))
+    }
+
+    pub fn arithmetic(&self, step: &Step, op: Arithmetic) -> (Vec<Part>, Layout) {
+        let [a, b] = [0, 1].map(|i| self.values[step.inputs[i]].features);
+        let zeros = a == b && keeps_zero(&step.op) && clamps_zero(step.activation);
+        let layout = self.layout(step, zeros);
+        let kernel = if a == b {
+            Kernel::Arithmetic(op)
+        } else {
+            let area = a / b.max(1);
+            Kernel::PerChannel { op, layout, area }
+        };
+        (vec![whole(kernel, step)], layout)
+    }
+
+    /// A batch normalisation that is part of no layer.
+    pub fn normalisation(&self, step: &Step) -> (Vec<Part>, Layout) {
+        let layout = self.layout(step, false);
+        let (scale, shift) = passes::normalisation(self.network, &step.op).unwrap_or_default();
+        let area = step.output_shape.matrix().1;
+        let kernel = Affine::new(self.options.isa, scale, shift, area);
+        (vec![whole(Kernel::Affine(kernel, layout), step)], layout)
+    }
+
+    pub fn pad(
+        &self,
+        step: &Step,
+        pads: [usize; 4],
+        value: f32,
+    ) -> Result<(Vec<Part>, Layout), RuntimeError> {
+        let layout = self.layout(step, false);
+        let &[_, h, w] = step.input_shape.dims() else {
+            return Err(self.no_map(step));
+        };
+        let kernel = Kernel::Pad {
+            layout,
+            map: [h, w],
+            pads,
+            value,
+        };
+        Ok((vec![whole(kernel, step)], layout))
+    }
+
+    /// Each input is copied to its place in the output.
+    pub fn concat(&mut self, step: &Step) {
+        let layout = self.layout(step, false);
+        let total = step.output_shape.elements();
+        let mut offset = 0;
+        for &input in &step.inputs {
+            let features = self.values[input].features;
+            let kernel = Kernel::Place {
+                layout,
+                features,
+                offset,
+                total,
+            };
+            offset += features;
+            let input = self.converted(input, layout);
+            self.steps.push(Lowered {
+                name: step.name.clone(),
+                op: step.op.name().into(),
+                parts: vec![whole(kernel, step)],
+                activation: Activation::None,
+                inputs: vec![input],
+                output: step.output,
+                output_shape: step.output_shape.clone(),
+                weight: None,
+            });
+        }
+        self.values[step.output].layout = layout;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_that_make_something_of_nothing_are_known() {
+        let clip = |min, max| Op::Clip {
+            min: Some(min),
+            max: Some(max),
+        };
+        for (op, keeps) in [
+            (Op::Relu, true),
+            (clip(-1.0, 1.0), true),
+            (clip(0.5, 1.0), false),
+            (clip(-1.0, -0.5), false),
+            (Op::Tanh, true),
+            (Op::HardSwish, true),
+            (Op::Sigmoid, false),
+            (Op::Mul, true),
+            (Op::Div, false),
+            (Op::Concat, false),
+        ] {
+            assert_eq!(keeps_zero(&op), keeps, "{}", op.name());
+        }
+    }
+}
