@@ -26,6 +26,7 @@
 pub use sparsevd_compressor as compressor;
 pub use sparsevd_format as format;
 pub use sparsevd_model as model;
+pub use sparsevd_onnx as onnx;
 pub use sparsevd_runtime as runtime;
 
 /// The examples of README.md, compiled with the tests.

@@ -95,6 +95,7 @@ fn crates_depend_in_one_direction() {
         ("sparsevd-model", &[][..]),
         ("sparsevd-kernels", &["model"]),
         ("sparsevd-format", &["model"]),
+        ("sparsevd-onnx", &["format", "model"]),
         ("sparsevd-runtime", &["kernels", "model"]),
         ("sparsevd-compressor", &["format", "kernels", "model"]),
     ];

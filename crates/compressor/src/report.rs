@@ -15,6 +15,7 @@ pub use layers::{LayerSummary, Summary, stored_bytes};
 pub use packed::{PackedResult, PackedSize, encodings, packed_size};
 pub use run::{RunRecord, Task};
 
+use crate::magnitude::Magnitude;
 use crate::recipe::Recipe;
 use crate::trainer::EpochRecord;
 
@@ -36,8 +37,11 @@ pub struct Report {
     pub output: PathBuf,
     /// The packed file, where the network is on grids.
     pub packed: Option<PackedResult>,
-    /// The data set, in words.
-    pub data: String,
+    /// How the network was pruned before any training, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruning: Option<Pruning>,
+    /// The data set, in words, where there was one.
+    pub data: Option<String>,
     /// Seed of everything random.
     pub seed: u64,
     /// Where the recipe came from, in words.
@@ -53,14 +57,29 @@ pub struct Report {
     pub summary: Summary,
     /// Kernels by layer and batch, as the runtime plans them.
     pub kernels: Vec<KernelChoice>,
-    /// Errors of the runtime before and after.
-    pub accuracy: Accuracy,
+    /// Errors of the runtime before and after, where there was a data set.
+    pub accuracy: Option<Accuracy>,
     /// Bytes in several encodings.
     pub encodings: Vec<Encoding>,
     /// Latency and memory of the sparse and the dense plan.
     pub timings: Vec<Timing>,
     /// Wall time of training in seconds, over all sittings.
     pub training_seconds: f64,
+}
+
+/// What decided which weights went, other than training here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "method")]
+pub enum Pruning {
+    /// Their magnitude.
+    Magnitude(Magnitude),
+    /// A posterior that was trained elsewhere.
+    Posterior {
+        /// Its file.
+        file: PathBuf,
+        /// Weights whose `log_alpha` was above this went.
+        threshold: f64,
+    },
 }
 
 /// The kernel of one layer at one batch size.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use sparsevd_compressor::Scope;
 use sparsevd_compressor::recipe::Overrides;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{Profile, ValueType};
@@ -27,6 +28,10 @@ Examples:
       a network saved by PyTorch under other names, without a recipe
   compress mine.safetensors --data set.npz --mean 0.1307 --std 0.3081
       pixels normalised as when the network was trained
+  compress resnet.onnx --method magnitude --sparsity 0.9
+      in one shot, without data; with --data and --recipe, errors and fine-tuning too
+  compress mine.safetensors --posterior posterior.safetensors
+      trained elsewhere, say on GPUs: docs/posterior.md
   compress models/lenet-5/model.safetensors --resume lenet-5.run
       goes on after Ctrl-C
   compress sweep lenet-5.run
@@ -48,6 +53,8 @@ pub enum Command {
     /// Compresses a network: what happens when no subcommand is named
     #[command(skip)]
     Compress(CompressArgs),
+    /// Writes a preset network with seeded weights
+    Init(InitArgs),
     /// Trains a dense network from scratch
     Train(TrainArgs),
     /// Validation error and ratio of a run over thresholds
@@ -70,9 +77,9 @@ pub fn parse() -> Command {
 
 #[derive(Debug, Args)]
 pub struct CompressArgs {
-    /// The network to compress: a safetensors file
+    /// The network to compress: a safetensors file or an .onnx
     pub model: PathBuf,
-    /// Graph of a file that has none: a preset (lenet-300-100, lenet-5) or a graph as JSON
+    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
     #[command(flatten)]
@@ -82,6 +89,27 @@ pub struct CompressArgs {
     /// Weights whose log alpha is above this are removed; the recipe's, else 3
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub threshold: Option<f64>,
+    /// How weights are chosen to go
+    #[arg(long, value_enum)]
+    pub method: Option<Method>,
+    /// Share of the weights that --method magnitude removes: 0.9 leaves one in ten
+    #[arg(
+        long,
+        value_name = "S",
+        required_if_eq("method", "magnitude"),
+        requires = "method"
+    )]
+    pub sparsity: Option<f64>,
+    /// Where --method magnitude looks for the smallest weights
+    #[arg(long, value_enum, default_value_t = PruningScope::Global, requires = "sparsity")]
+    pub scope: PruningScope,
+    /// Let --method magnitude prune the first convolution and depthwise ones too, which it leaves dense
+    #[arg(long, requires = "sparsity")]
+    pub every_layer: bool,
+    /// Prune by a posterior that was trained elsewhere: a safetensors file of NAME.theta with NAME.log_sigma2 or
+    /// NAME.log_alpha (docs/posterior.md)
+    #[arg(long, value_name = "FILE", conflicts_with = "method")]
+    pub posterior: Option<PathBuf>,
     /// Factor on the KL term: above 1 sparser, below 1 more careful
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub kl_scale: Option<f64>,
@@ -105,7 +133,7 @@ Examples:
 A network.json is a graph as in docs/format.md with the shapes of its tensors beside it:
   {\"name\": ..., \"inputs\": ..., \"nodes\": ..., \"outputs\": ..., \"tensors\": {\"fc1.weight\": [300, 784], \"fc1.bias\": [300]}}")]
 pub struct TrainArgs {
-    /// A preset (lenet-300-100, lenet-5) or a graph as JSON with the shapes of its tensors
+    /// A preset (lenet-300-100, lenet-5, ...) or a graph as JSON with the shapes of its tensors
     pub network: String,
     #[command(flatten)]
     pub run: RunArgs,
@@ -234,7 +262,7 @@ Examples:
 
 Weights and ratio count the matrices and filters of the original network, biases apart, as papers do.")]
 pub struct InspectArgs {
-    /// A network: a safetensors file, sparse or dense, or a packed .spvd
+    /// A network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
     pub file: PathBuf,
     /// Graph of a file that has none: a preset or a graph as JSON
     #[arg(long, value_name = "NAME|FILE")]
@@ -253,13 +281,15 @@ Examples:
   compress convert lenet-5.sparse.safetensors lenet-5.spvd
   compress convert lenet-5.spvd lenet-5.sparse.safetensors --values i8
   compress convert pruned-elsewhere.safetensors sparse.safetensors --network lenet-5
+  compress convert resnet-20.onnx resnet-20.safetensors
+  compress convert lenet-5.sparse.safetensors lenet-5.onnx
 
 Without --dense, every weight that is smaller as CSR becomes CSR. A .spvd file takes weights on grids, which a `quantise` phase
 of the recipe makes.")]
 pub struct ConvertArgs {
-    /// A network: a safetensors file, sparse or dense, or a packed .spvd
+    /// A network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
     pub input: PathBuf,
-    /// File to write, .safetensors or .spvd
+    /// File to write, .safetensors, .spvd or .onnx
     pub output: PathBuf,
     /// Graph of a file that has none: a preset or a graph as JSON
     #[arg(long, value_name = "NAME|FILE")]
@@ -269,6 +299,9 @@ pub struct ConvertArgs {
     /// Write every weight with its zeros
     #[arg(long)]
     pub dense: bool,
+    /// Write sparse weights of an .onnx file as sparse initializers, which fewer runtimes read
+    #[arg(long, conflicts_with = "dense")]
+    pub sparse_initializers: bool,
     /// Keep the order of hidden units in a .spvd file; sorted, they take fewer bytes and give the same outputs but for the
     /// order of sums
     #[arg(long)]
@@ -276,6 +309,58 @@ pub struct ConvertArgs {
     /// Overwrite an existing output
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  compress init resnet-50 --seed 1 --out resnet-50.safetensors
+  compress init resnet-20 --input 1,28,28 --out resnet-20.onnx
+
+Presets: lenet-300-100, lenet-5, vgg-like (CIFAR), resnet-20, mobilenet-v1, resnet-50. Weights are normal with variance
+2 / fan-in (He et al. 2015), biases zero, normalisations change nothing.")]
+pub struct InitArgs {
+    /// The preset
+    pub name: String,
+    /// Seed of the weights
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub seed: u64,
+    /// Channels, height and width of the input, for a convolutional preset
+    #[arg(long, value_delimiter = ',', value_name = "C,H,W")]
+    pub input: Option<Vec<usize>>,
+    /// File to write, .safetensors or .onnx
+    #[arg(long, short, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Overwrite an existing output
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// How weights are chosen to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// By the dropout rates that training finds
+    SparseVd,
+    /// The smallest, in one shot
+    Magnitude,
+}
+
+/// Among which weights the smallest are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PruningScope {
+    /// All layers together
+    Global,
+    /// Each layer for itself
+    Layer,
+}
+
+impl From<PruningScope> for Scope {
+    fn from(scope: PruningScope) -> Self {
+        match scope {
+            PruningScope::Global => Self::Global,
+            PruningScope::Layer => Self::Layer,
+        }
+    }
 }
 
 /// Which weights share a dropout rate.

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{
-    Accuracy, Encoding, PackedResult, Promise, Report, SCHEMA, SplitError, Summary, Task,
+    Accuracy, Encoding, PackedResult, Promise, Pruning, Report, SCHEMA, SplitError, Summary, Task,
     encodings, packed_size, stored_bytes,
 };
-use sparsevd_compressor::trainer::Trainer;
+use sparsevd_compressor::trainer::EpochRecord;
 use sparsevd_format::{
-    GraphSource, LoadedNetwork, PackOptions, inspect_encodings, read_network, write_atomically,
-    write_network, write_packed,
+    GraphSource, PackOptions, inspect_encodings, read_network, write_atomically, write_network,
+    write_packed,
 };
 use sparsevd_model::Network;
 use sparsevd_runtime::{Evaluation, WeightMode};
@@ -20,7 +20,7 @@ use crate::args::{CompressArgs, Values};
 use crate::inputs::{self, FoundRecipe, Images};
 use crate::output::Results;
 use crate::run_folder::{self, RunFolder};
-use crate::{Outcome, measure, output, print, summary, training};
+use crate::{Outcome, measure, output, print, pruned, summary, training};
 
 /// Where the results of a command go.
 struct Outputs {
@@ -37,74 +37,104 @@ struct Before {
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let name = inputs::model_name(&args.model);
     let folder = RunFolder::find(&args.run, format!("{name}.run"))?;
-    let recipe = recipe(args, &folder)?;
+    let mut recipe = recipe(args, &folder)?;
+    let loaded = inputs::network(&args.model, args.network.as_deref())?;
+    let start = pruned::start(args, &loaded.network)?;
+    if start.is_some() {
+        recipe = pruned::fine_tuning(recipe);
+    }
     let outputs = outputs(args, &name, &recipe.recipe)?;
-    let mut loaded = inputs::network(&args.model, args.network.as_deref())?;
-    let data = inputs::data_path(
+    let mut dense = pruned::folded(&loaded.network).into_owned();
+    if let Some(record) = &folder.record {
+        dense.graph.preprocessing.clone_from(&record.preprocessing);
+    }
+    let data = match inputs::data_path(
         args.run.data.as_deref(),
         folder.record.as_ref(),
         &recipe.recipe,
-    )?;
-    if let Some(record) = &folder.record {
-        loaded
-            .network
-            .graph
-            .preprocessing
-            .clone_from(&record.preprocessing);
-    }
-    let (images, notes) = inputs::images(&data, &recipe.recipe, &mut loaded.network, &args.pixels)?;
-    let threads = args.run.threads();
-    let before = errors_before(&loaded.network, &images, threads)?;
-    tell(args, &recipe, &loaded, &notes, &before);
-
-    let task = Task::Compress {
-        model: std::path::absolute(&args.model)?,
-        network: args
-            .network
-            .as_deref()
-            .map(inputs::absolute_source)
-            .transpose()?,
+    ) {
+        // What is pruned already needs no data.
+        Err(_) if start.is_some() => None,
+        other => Some(other?),
     };
-    let record = run_folder::record(
-        task,
-        &data,
-        &recipe,
-        loaded.network.graph.preprocessing.clone(),
-    )?;
-    let Some(trainer) = training::run(&loaded.network, &images, &folder, &record, &args.run)?
-    else {
-        return Ok(Outcome::Interrupted);
+    let mut notes = loaded.notes.clone();
+    let images = match &data {
+        Some(path) => {
+            let (images, more) = inputs::images(path, &recipe.recipe, &mut dense, &args.pixels)?;
+            notes.extend(more);
+            Some(images)
+        }
+        None => None,
+    };
+    let threads = args.run.threads();
+    let before = (images.as_ref())
+        .map(|images| errors_before(&dense, images, threads))
+        .transpose()?;
+    notes.extend(start.iter().flat_map(|s| s.notes.clone()));
+    tell(args, &recipe, start.is_some(), &notes, before.as_ref());
+
+    let pruning = start.as_ref().map(|s| s.pruning.clone());
+    let begin = match start {
+        Some(start) => {
+            let mut network = start.network;
+            network
+                .graph
+                .preprocessing
+                .clone_from(&dense.graph.preprocessing);
+            network
+        }
+        None => dense.clone(),
+    };
+    let (network, history) = match (&data, &images) {
+        (Some(data), Some(images)) if !recipe.recipe.phases.is_empty() => {
+            let task = Task::Compress {
+                model: std::path::absolute(&args.model)?,
+                network: args
+                    .network
+                    .as_deref()
+                    .map(inputs::absolute_source)
+                    .transpose()?,
+            };
+            let preprocessing = dense.graph.preprocessing.clone();
+            let record = run_folder::record(task, data, &recipe, preprocessing)?;
+            let Some(trainer) = training::run(&begin, images, &folder, &record, &args.run)? else {
+                return Ok(Outcome::Interrupted);
+            };
+            (trainer.network()?, trainer.history().to_vec())
+        }
+        _ => (pruned::finish(&begin)?, vec![]),
     };
     let options = output::options(Some(&args.encoding), &recipe.recipe, loaded.metadata);
-    let network = trainer.network()?;
     write_network(&outputs.results.network, &network, &options)?;
     if let Some(path) = &outputs.results.packed {
         write_packed(path, &network, &PackOptions::default())?;
     }
-    let report = report(
-        args,
-        &outputs,
-        &recipe,
-        &trainer,
-        &loaded.network,
-        &images,
-        &before,
-    )?;
+    let judged = images.as_ref().zip(before.as_ref());
+    let report = report(args, &outputs, &recipe, pruning, history, &dense, judged)?;
     let json = serde_json::to_string_pretty(&report)?;
     write_atomically(&outputs.report, |out| writeln!(out, "{json}"))?;
 
     if args.run.json {
         print::json(&report)?;
     } else {
-        print::text(summary::of(&report, &outputs.report, &folder.path)?)?;
+        let run = (!report.history.is_empty()).then_some(folder.path.as_path());
+        print::text(summary::of(&report, &outputs.report, run)?)?;
     }
-    let promise = report.accuracy.promise;
+    let (Some(before), Some(accuracy)) = (before, &report.accuracy) else {
+        return Ok(Outcome::Done);
+    };
+    let promise = accuracy.promise;
     if promise.kept {
         return Ok(Outcome::Done);
     }
+    let less = match report.pruning {
+        Some(Pruning::Magnitude(_)) => "a lower --sparsity",
+        Some(Pruning::Posterior { .. }) => "a higher --threshold",
+        None => "a lower --kl-scale or a higher --threshold",
+    };
     eprintln!(
         "compress: the accuracy promise is broken: validation error {:.2} %, {:.2} points over the dense network's, expected at most {} \
-         (--max-accuracy-drop); {} was written all the same; a lower --kl-scale or a higher --threshold keeps more weights",
+         (--max-accuracy-drop); {} was written all the same; {less} keeps more weights",
         before.validation.error_percent() + promise.drop,
         promise.drop,
         promise.max_accuracy_drop,
@@ -165,17 +195,19 @@ fn errors_before(network: &Network, images: &Images, threads: usize) -> anyhow::
 fn tell(
     args: &CompressArgs,
     recipe: &FoundRecipe,
-    loaded: &LoadedNetwork,
+    pruned: bool,
     notes: &[String],
-    before: &Before,
+    before: Option<&Before>,
 ) {
     if !print::talks(args.run.quiet) {
         return;
     }
-    for note in loaded.notes.iter().chain(notes) {
+    for note in notes {
         eprintln!("{note}");
     }
-    if recipe.source == inputs::DEFAULT_RECIPE {
+    if pruned && recipe.recipe.phases.is_empty() {
+        eprintln!("the network is pruned and not trained");
+    } else if recipe.source == inputs::DEFAULT_RECIPE {
         eprintln!(
             "no recipe.toml beside the model and no --recipe: the default recipe is followed and stored with the result:"
         );
@@ -183,6 +215,7 @@ fn tell(
     } else {
         eprintln!("recipe: {}", recipe.source);
     }
+    let Some(before) = before else { return };
     let test = before.test.map_or(String::new(), |t| {
         format!(", test error {:.2} %", t.error_percent())
     });
@@ -198,26 +231,35 @@ fn report(
     args: &CompressArgs,
     outputs: &Outputs,
     recipe: &FoundRecipe,
-    trainer: &Trainer,
+    pruning: Option<Pruning>,
+    history: Vec<EpochRecord>,
     dense: &Network,
-    images: &Images,
-    before: &Before,
+    judged: Option<(&Images, &Before)>,
 ) -> anyhow::Result<Report> {
     let Results { network, packed } = &outputs.results;
     let sparse = read_network(network, &GraphSource::Auto)?.network;
     let (bytes, file_bytes) = stored_bytes(network)?;
     let threads = args.run.threads();
-    let (validation, test) = errors_after(&sparse, images, before, threads)?;
-    let packed = match packed {
-        Some(path) => Some(packed_result(path, images, before, threads)?),
+    let packed = match (packed, judged) {
+        (Some(path), Some((images, before))) => Some(packed_result(path, images, before, threads)?),
+        _ => None,
+    };
+    let accuracy = match judged {
+        Some((images, before)) => {
+            let (validation, test) = errors_after(&sparse, images, before, threads)?;
+            // Both files are what was promised.
+            let worst = match &packed {
+                Some(p) if p.validation.drop() > validation.drop() => &p.validation,
+                _ => &validation,
+            };
+            Some(Accuracy {
+                promise: Promise::new(recipe.recipe.max_accuracy_drop, worst),
+                validation,
+                test,
+            })
+        }
         None => None,
     };
-    // Both files are what was promised.
-    let worst = match &packed {
-        Some(p) if p.validation.drop() > validation.drop() => &p.validation,
-        _ => &validation,
-    };
-    let promise = Promise::new(recipe.recipe.max_accuracy_drop, worst);
     let as_it_came = inspect_encodings(dense).into_iter().take(1);
     let as_it_came = as_it_came.map(|(label, bytes)| Encoding {
         encoding: format!("as it came: {label}"),
@@ -231,22 +273,19 @@ fn report(
         model: args.model.clone(),
         output: network.clone(),
         packed,
-        data: images.describe.clone(),
+        pruning,
+        data: judged.map(|(images, _)| images.describe.clone()),
         seed: recipe.recipe.seed,
         recipe_source: recipe.source.clone(),
         recipe: recipe.recipe.clone(),
         preprocessing: sparse.graph.preprocessing.clone(),
-        history: trainer.history().to_vec(),
+        training_seconds: history.iter().map(|e| e.seconds).sum(),
+        history,
         summary: Summary::new(&sparse, bytes.as_ref(), file_bytes),
         kernels: measure::kernels(&sparse)?,
-        accuracy: Accuracy {
-            promise,
-            validation,
-            test,
-        },
+        accuracy,
         encodings: encodings.collect(),
-        timings: measure::timings(&sparse, dense, sample_images(images))?,
-        training_seconds: trainer.history().iter().map(|e| e.seconds).sum(),
+        timings: measure::timings(&sparse, dense, judged.map(|(i, _)| sample_images(i)))?,
     })
 }
 

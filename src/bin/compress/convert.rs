@@ -4,6 +4,7 @@ use anyhow::bail;
 use sparsevd_compressor::smaller;
 use sparsevd_format::{PackOptions, WriteOptions, write_network, write_packed};
 use sparsevd_model::{Network, Weights};
+use sparsevd_onnx::{ExportOptions, write_onnx};
 
 use crate::args::{ConvertArgs, Values};
 use crate::output::Form;
@@ -45,6 +46,13 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
             };
             write_packed(&args.output, &network, &options)?
         }
+        Form::Onnx => {
+            let options = ExportOptions {
+                sparse_initializers: args.sparse_initializers,
+                metadata: loaded.metadata,
+            };
+            write_onnx(&args.output, &network, &options)?
+        }
     };
     print::text(format_args!(
         "wrote {} ({} bytes)",
@@ -56,20 +64,19 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
 
 /// Options that a format has no use for are a misunderstanding.
 fn check_options(args: &ConvertArgs, form: Form) -> anyhow::Result<()> {
-    let (useless, other) = match form {
-        Form::Interchange => (vec![("--keep-unit-order", args.keep_unit_order)], ".spvd"),
-        Form::Packed => (
-            vec![
-                ("--values", args.encoding.values.is_some()),
-                ("--profile", args.encoding.profile.is_some()),
-                ("--dense", args.dense),
-            ],
-            ".safetensors",
-        ),
+    let order = ("--keep-unit-order", args.keep_unit_order, ".spvd");
+    let sparse = ("--sparse-initializers", args.sparse_initializers, ".onnx");
+    let values = ("--values", args.encoding.values.is_some(), ".safetensors");
+    let profile = ("--profile", args.encoding.profile.is_some(), ".safetensors");
+    let dense = ("--dense", args.dense, ".safetensors");
+    let useless = match form {
+        Form::Interchange => vec![order, sparse],
+        Form::Packed => vec![values, profile, dense, sparse],
+        Form::Onnx => vec![values, profile, order],
     };
-    match useless.into_iter().find(|(_, given)| *given) {
+    match useless.into_iter().find(|(_, given, _)| *given) {
         None => Ok(()),
-        Some((option, _)) => bail!(
+        Some((option, _, other)) => bail!(
             "{option}: expected an output ending in {other}, which it is for, got {}",
             args.output.display()
         ),

@@ -6,8 +6,9 @@ use anyhow::bail;
 use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::RunRecord;
-use sparsevd_format::{Dataset, GraphSource, LoadedNetwork, Pixels, load_data, read_network};
+use sparsevd_format::{Dataset, GraphSource, LoadedNetwork, Pixels, load_data};
 use sparsevd_model::{Graph, Network, presets};
+use sparsevd_onnx::read_network;
 
 use crate::args::PixelArgs;
 

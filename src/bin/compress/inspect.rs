@@ -7,6 +7,7 @@ use sparsevd_compressor::report::{
     Encoding, PackedSize, SCHEMA, Summary, encodings, packed_size, stored_bytes,
 };
 use sparsevd_model::Preprocessing;
+use sparsevd_onnx::is_onnx;
 
 use crate::args::InspectArgs;
 use crate::{Outcome, inputs, print, summary};
@@ -26,7 +27,10 @@ struct Inspection {
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     let loaded = inputs::network(&args.file, args.network.as_deref())?;
-    let (bytes, file_bytes) = stored_bytes(&args.file)?;
+    let (bytes, file_bytes) = match is_onnx(&args.file) {
+        true => (None, std::fs::metadata(&args.file)?.len()),
+        false => stored_bytes(&args.file)?,
+    };
     let network = &loaded.network;
     let packed = packed_size(&args.file)?;
     let inspection = Inspection {

@@ -6,6 +6,7 @@
 mod args;
 mod compress;
 mod convert;
+mod init;
 mod inputs;
 mod inspect;
 mod interrupt;
@@ -13,6 +14,7 @@ mod measure;
 mod output;
 mod print;
 mod progress;
+mod pruned;
 mod run_folder;
 mod summary;
 mod sweep;
@@ -36,6 +38,7 @@ enum Outcome {
 fn main() -> ExitCode {
     let result = match args::parse() {
         Command::Compress(args) => compress::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -76,15 +76,24 @@ pub fn kernels(network: &Network) -> anyhow::Result<Vec<KernelChoice>> {
     Ok(choices)
 }
 
-/// Latency and memory of the sparse plan of `sparse` and the dense plan of `dense`, on one thread, over `images`.
-pub fn timings(sparse: &Network, dense: &Network, images: &Dataset) -> anyhow::Result<Vec<Timing>> {
+/// Latency and memory of the sparse plan of `sparse` and the dense plan of `dense`, on one thread, over `images`, or over
+/// numbers from 0 to 1 where there are none.
+pub fn timings(
+    sparse: &Network,
+    dense: &Network,
+    images: Option<&Dataset>,
+) -> anyhow::Result<Vec<Timing>> {
     let preprocessing = sparse.graph.preprocessing.clone().unwrap_or_default();
-    let size = images.shape.elements();
+    let size = sparse.graph.inputs[0].shape.elements();
     let mut timings = vec![];
     for batch in BATCHES {
         let mut input = vec![0.0; 4 * batch * size];
         for (i, x) in input.chunks_exact_mut(size).enumerate() {
-            images.fill_input(i % images.len(), &preprocessing, x);
+            match images {
+                Some(images) => images.fill_input(i % images.len(), &preprocessing, x),
+                None => (x.iter_mut().enumerate())
+                    .for_each(|(j, x)| *x = ((i + j) * 7919 % 1009) as f32 / 1009.0),
+            }
         }
         let sessions = [
             session(sparse, WeightMode::Sparse, batch, 1)?,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use sparsevd_compressor::recipe::{Method, Recipe};
 use sparsevd_format::{WriteOptions, check_writable};
+use sparsevd_onnx::is_onnx;
 
 use crate::args::EncodingArgs;
 
@@ -16,6 +17,8 @@ pub enum Form {
     Interchange,
     /// `.spvd`
     Packed,
+    /// `.onnx`
+    Onnx,
 }
 
 /// The format that an output is to have.
@@ -28,9 +31,11 @@ pub fn form(path: &Path) -> anyhow::Result<Form> {
         Ok(Form::Interchange)
     } else if is("spvd") {
         Ok(Form::Packed)
+    } else if is_onnx(path) {
+        Ok(Form::Onnx)
     } else {
         bail!(
-            "{}: expected an output ending in .safetensors or .spvd, got another ending",
+            "{}: expected an output ending in .safetensors, .spvd or .onnx, got another ending",
             path.display()
         )
     }
@@ -72,14 +77,25 @@ pub fn results(named: Option<&Path>, name: &str, recipe: &Recipe) -> anyhow::Res
             "{}: expected {NEEDS_GRID}, to pack; got a recipe that ends without one",
             named.display()
         ),
+        Form::Onnx => bail!(
+            "{}: expected a result ending in .safetensors or .spvd, which `compress convert` makes an ONNX file of; got .onnx",
+            named.display()
+        ),
     })
 }
 
 /// Checks that a network can be written to `path` in the interchange form.
 pub fn check_interchange(path: &Path, force: bool) -> anyhow::Result<()> {
-    if form(path)? == Form::Packed {
+    let form = form(path)?;
+    if form == Form::Packed {
         bail!(
             "{}: expected an output ending in .safetensors, got .spvd; that takes {NEEDS_GRID}",
+            path.display()
+        );
+    }
+    if form == Form::Onnx {
+        bail!(
+            "{}: expected an output ending in .safetensors, got .onnx; `compress convert` makes that of it",
             path.display()
         );
     }

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use sparsevd_compressor::Scope;
 use sparsevd_compressor::report::{
-    Encoding, LayerSummary, PackedSize, Report, SplitError, Summary, Timing,
+    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Pruning, Report, SplitError,
+    Summary, Timing,
 };
 
 use crate::inputs;
@@ -12,7 +14,7 @@ use crate::print::{bytes, count};
 use crate::table::{Align, Table};
 
 /// Everything a person wants to know of a compression.
-pub fn of(report: &Report, report_path: &Path, run: &Path) -> anyhow::Result<String> {
+pub fn of(report: &Report, report_path: &Path, run: Option<&Path>) -> anyhow::Result<String> {
     let mut out = String::new();
     let s = &report.summary;
     writeln!(
@@ -26,9 +28,13 @@ pub fn of(report: &Report, report_path: &Path, run: &Path) -> anyhow::Result<Str
     writeln!(out)?;
     write!(out, "{}", layers(s, |layer| kernels_of(report, layer)))?;
     writeln!(out)?;
-    write!(out, "{}", errors(report))?;
-    if report.accuracy.test.is_none() {
-        writeln!(out, "{}", inputs::NO_TEST)?;
+    if let Some(accuracy) = &report.accuracy {
+        write!(out, "{}", errors(accuracy, report.packed.as_ref()))?;
+        if accuracy.test.is_none() {
+            writeln!(out, "{}", inputs::NO_TEST)?;
+        }
+    } else {
+        writeln!(out, "no data set was given: no error is reported")?;
     }
     writeln!(out)?;
     write!(out, "{}", encodings(&report.encodings))?;
@@ -39,22 +45,47 @@ pub fn of(report: &Report, report_path: &Path, run: &Path) -> anyhow::Result<Str
     }
     write!(out, "{}", timings(&report.timings))?;
     writeln!(out)?;
-    writeln!(
-        out,
-        "recipe: {}, seed {}; trained for {:.0} s",
-        report.recipe_source, report.seed, report.training_seconds
-    )?;
+    match report.pruning {
+        Some(Pruning::Magnitude(m)) => {
+            let scope = match m.scope {
+                Scope::Global => "all layers together",
+                Scope::Layer => "each layer",
+            };
+            let share = 100.0 * m.sparsity;
+            writeln!(out, "pruned by magnitude: {share:.2} % of {scope}")?;
+        }
+        Some(Pruning::Posterior {
+            ref file,
+            threshold,
+        }) => {
+            let file = file.display();
+            writeln!(
+                out,
+                "pruned by the posterior {file} at log alpha {threshold}"
+            )?;
+        }
+        None => {}
+    }
+    if run.is_some() {
+        writeln!(
+            out,
+            "recipe: {}, seed {}; trained for {:.0} s",
+            report.recipe_source, report.seed, report.training_seconds
+        )?;
+    }
     let packed = report.packed.as_ref().map_or(String::new(), |p| {
         let (path, size) = (p.output.display(), count(p.size.bytes as usize));
         format!(", {path} ({size} B)")
     });
+    let run = run.map_or(String::new(), |run| {
+        format!("; the run is in {}", run.display())
+    });
     write!(
         out,
-        "wrote {} ({}){packed} and {}; the run is in {}",
+        "wrote {} ({}){packed} and {}{run}",
         report.output.display(),
         bytes(s.file_bytes),
         report_path.display(),
-        run.display()
     )?;
     Ok(out)
 }
@@ -122,7 +153,7 @@ fn kernels_of(report: &Report, layer: &LayerSummary) -> Vec<(String, String)> {
         .collect()
 }
 
-fn errors(report: &Report) -> Table {
+fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
     let columns = [
         ("error", Align::Left),
         ("images", Align::Right),
@@ -131,11 +162,10 @@ fn errors(report: &Report) -> Table {
         ("points", Align::Right),
     ];
     let mut table = Table::new(&columns);
-    let packed = report.packed.as_ref();
     let sets: [(&str, Option<SplitError>); 4] = [
-        ("validation", Some(report.accuracy.validation)),
+        ("validation", Some(accuracy.validation)),
         ("validation, packed", packed.map(|p| p.validation)),
-        ("test", report.accuracy.test),
+        ("test", accuracy.test),
         ("test, packed", packed.and_then(|p| p.test)),
     ];
     for (name, error) in sets.into_iter().filter_map(|(n, e)| Some((n, e?))) {

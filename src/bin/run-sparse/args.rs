@@ -65,9 +65,9 @@ pub fn parse() -> Command {
 /// A network's file and how to read it.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// The network: a safetensors file, sparse or dense, or a packed .spvd
+    /// The network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
     pub model: PathBuf,
-    /// Graph of a file that has none: a preset (lenet-300-100, lenet-5) or a graph as JSON
+    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
     /// Mean per channel, subtracted from scaled pixels; overrides what is stored with the network

@@ -3,9 +3,10 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
-use sparsevd_format::{GraphSource, read_network};
+use sparsevd_format::GraphSource;
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Preprocessing};
+use sparsevd_onnx::read_network;
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 
 use crate::args::ModelArgs;

@@ -1,0 +1,199 @@
+//! Pruning by magnitude, in one shot: the baseline that needs neither data nor training.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sparsevd_model::{Csr, Network, Op, Weights};
+
+use crate::error::CompressError;
+
+/// Among which weights the smallest are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Those of all layers together.
+    #[default]
+    Global,
+    /// Those of each layer for itself: every layer gets the same sparsity.
+    Layer,
+}
+
+/// How a network is pruned by magnitude.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Magnitude {
+    /// Share of the weights of the pruned layers that is removed: 0 or more, below 1.
+    pub sparsity: f64,
+    /// Among which weights.
+    pub scope: Scope,
+    /// Prune the first convolution and depthwise ones too, which have few weights and matter much.
+    pub every_layer: bool,
+}
+
+impl Magnitude {
+    /// The network without its smallest weights; of equal ones the last go first. Pruned weights are CSR, so that a trainer
+    /// keeps what was removed removed.
+    ///
+    /// # Errors
+    /// A sparsity out of range.
+    pub fn prune(&self, network: &Network) -> Result<Network, CompressError> {
+        if !(0.0..1.0).contains(&self.sparsity) {
+            let expected = "a number of 0 or more and below 1";
+            return Err(CompressError::setting("sparsity", expected, self.sparsity));
+        }
+        let layers = self.layers(network);
+        let mut removed: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+        match self.scope {
+            Scope::Global => {
+                let all: Vec<f32> = layers.values().flatten().copied().collect();
+                let mut marks = self.smallest(&all).into_iter();
+                for (name, values) in &layers {
+                    removed.insert(name, marks.by_ref().take(values.len()).collect());
+                }
+            }
+            Scope::Layer => {
+                for (name, values) in &layers {
+                    removed.insert(name, self.smallest(values));
+                }
+            }
+        }
+        let mut pruned = network.clone();
+        for (name, removed) in removed {
+            if let Some(tensor) = pruned.tensors.get_mut(name) {
+                let mut dense = tensor.to_dense();
+                for (v, _) in dense.values.iter_mut().zip(removed).filter(|(_, r)| *r) {
+                    *v = 0.0;
+                }
+                *tensor = Weights::Csr(Csr::from_dense(&dense));
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Weights of the layers that are pruned, by tensor name.
+    fn layers<'n>(&self, network: &'n Network) -> BTreeMap<&'n str, Vec<f32>> {
+        let is_conv = |op: &Op| matches!(op, Op::Conv { .. });
+        let first = network.graph.weighted_nodes().position(|n| is_conv(&n.op));
+        let mut layers = BTreeMap::new();
+        let mut kept: Vec<&str> = Vec::new();
+        for (i, node) in network.graph.weighted_nodes().enumerate() {
+            let (Some(name), Some(weight)) = (node.op.weight(), network.weight(node)) else {
+                continue;
+            };
+            let depthwise = matches!(node.op, Op::Conv { groups, .. } if groups > 1)
+                && weight.shape().dims().get(1) == Some(&1);
+            if !self.every_layer && (Some(i) == first || depthwise) {
+                kept.push(name);
+            } else {
+                layers.insert(name, weight.to_dense().values);
+            }
+        }
+        layers.retain(|name, _| !kept.contains(name));
+        layers
+    }
+
+    /// Marks the share of the smallest numbers.
+    fn smallest(&self, values: &[f32]) -> Vec<bool> {
+        let count = (self.sparsity * values.len() as f64).round() as usize;
+        let mut order: Vec<u32> = (0..values.len() as u32).collect();
+        let mut marks = vec![false; values.len()];
+        if count > 0 {
+            let size = |i: &u32| (values[*i as usize].abs(), std::cmp::Reverse(*i));
+            order.select_nth_unstable_by(count - 1, |a, b| {
+                let ((a, i), (b, j)) = (size(a), size(b));
+                a.total_cmp(&b).then(i.cmp(&j))
+            });
+            order[..count]
+                .iter()
+                .for_each(|&i| marks[i as usize] = true);
+        }
+        marks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_model::{Dense, presets};
+
+    use super::*;
+    use crate::initialise;
+
+    fn network() -> Network {
+        let (graph, shapes) = presets::for_input("mobilenet-v1", [3, 32, 32]).unwrap();
+        initialise(graph, &shapes, 3).unwrap()
+    }
+
+    fn nonzeros(network: &Network, node: &str) -> (usize, usize) {
+        let weight = &network.tensors[&format!("{node}.weight")];
+        (weight.nonzeros(), weight.shape().elements())
+    }
+
+    #[test]
+    fn each_layer_or_all_together_lose_their_smallest_weights() {
+        let network = network();
+        for scope in [Scope::Layer, Scope::Global] {
+            let magnitude = Magnitude {
+                sparsity: 0.9,
+                scope,
+                every_layer: false,
+            };
+            let pruned = magnitude.prune(&network).unwrap();
+            for dense in ["conv1", "depthwise1", "depthwise13"] {
+                let (left, all) = nonzeros(&pruned, dense);
+                assert_eq!(left, all, "{dense}");
+            }
+            let layers: Vec<(usize, usize)> = (1..=13)
+                .map(|i| nonzeros(&pruned, &format!("pointwise{i}")))
+                .chain([nonzeros(&pruned, "fc")])
+                .collect();
+            let [left, all] = [
+                layers.iter().map(|l| l.0).sum(),
+                layers.iter().map(|l| l.1).sum::<usize>(),
+            ];
+            assert!(left.abs_diff(all / 10) <= 14, "{left} of {all}");
+            let even = layers
+                .iter()
+                .all(|(left, all)| left.abs_diff(all / 10) <= 1);
+            assert_eq!(even, scope == Scope::Layer);
+            // What is left is larger than what went.
+            let (before, after) = (&network.tensors["fc.weight"], &pruned.tensors["fc.weight"]);
+            let after = after.to_dense().values;
+            let went = before
+                .values()
+                .iter()
+                .zip(&after)
+                .filter(|(_, a)| **a == 0.0);
+            let largest = went.map(|(b, _)| b.abs()).fold(0.0, f32::max);
+            assert!(after.iter().all(|a| *a == 0.0 || a.abs() >= largest));
+        }
+        let all = Magnitude {
+            sparsity: 0.5,
+            scope: Scope::Layer,
+            every_layer: true,
+        };
+        let (left, of) = nonzeros(&all.prune(&network).unwrap(), "conv1");
+        assert_eq!(left, of / 2);
+    }
+
+    #[test]
+    fn ties_and_bounds() {
+        let mut network = network();
+        let ones = Dense::new([1000, 1024], vec![1.0; 1_024_000]);
+        network
+            .tensors
+            .insert("fc.weight".into(), Weights::Dense(ones));
+        let magnitude = |sparsity| Magnitude {
+            sparsity,
+            scope: Scope::Layer,
+            every_layer: false,
+        };
+        let pruned = magnitude(0.25).prune(&network).unwrap();
+        let values = pruned.tensors["fc.weight"].to_dense().values;
+        assert!(values[..768_000].iter().all(|v| *v == 1.0));
+        assert!(values[768_000..].iter().all(|v| *v == 0.0));
+        assert_eq!(magnitude(0.0).prune(&network).unwrap().to_dense(), network);
+        for wrong in [1.0, -0.1, f64::NAN] {
+            let error = magnitude(wrong).prune(&network).unwrap_err().to_string();
+            assert!(error.contains("sparsity"), "{error}");
+        }
+    }
+}

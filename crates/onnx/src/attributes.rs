@@ -1,0 +1,129 @@
+//! A node of a file, with its attributes by name.
+
+use crate::flaw::Flaw;
+use crate::proto::{AttributeProto, NodeProto, SparseTensorProto, TensorProto};
+
+/// A node as errors name it and importers ask it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OnnxNode<'m>(pub &'m NodeProto);
+
+impl<'m> OnnxNode<'m> {
+    /// The operator, with its domain where that is not ONNX's own.
+    pub fn op(self) -> String {
+        match self.0.domain.as_str() {
+            "" | "ai.onnx" => self.0.op_type.clone(),
+            domain => format!("{domain}::{}", self.0.op_type),
+        }
+    }
+
+    /// The node's own name, or that of what it makes.
+    pub fn name(self) -> &'m str {
+        let made = self.0.output.first().map_or("", String::as_str);
+        if self.0.name.is_empty() {
+            made
+        } else {
+            &self.0.name
+        }
+    }
+
+    /// The node as errors name it.
+    pub fn label(self) -> String {
+        format!("node `{}` ({})", self.name(), self.op())
+    }
+
+    /// Something wrong with it.
+    pub fn flaw(self, expected: impl Into<String>, got: impl Into<String>) -> Flaw {
+        Flaw::new(self.label(), expected, got)
+    }
+
+    /// Name of an input that is there.
+    pub fn input(self, i: usize) -> Option<&'m str> {
+        (self.0.input.get(i).map(String::as_str)).filter(|name| !name.is_empty())
+    }
+
+    fn attribute(self, name: &str) -> Option<&'m AttributeProto> {
+        self.0.attribute.iter().find(|a| a.name == name)
+    }
+
+    fn field<T>(
+        self,
+        name: &str,
+        kind: &str,
+        get: impl Fn(&'m AttributeProto) -> Option<T>,
+    ) -> Result<Option<T>, Flaw> {
+        let Some(attribute) = self.attribute(name) else {
+            return Ok(None);
+        };
+        match get(attribute) {
+            Some(value) => Ok(Some(value)),
+            None => Err(self.flaw(format!("{kind} as `{name}`"), "another kind of attribute")),
+        }
+    }
+
+    /// A whole number.
+    pub fn int(self, name: &str) -> Result<Option<i64>, Flaw> {
+        self.field(name, "an integer", |a| a.i)
+    }
+
+    /// A number.
+    pub fn float(self, name: &str) -> Result<Option<f32>, Flaw> {
+        self.field(name, "a number", |a| a.f)
+    }
+
+    /// Whole numbers.
+    pub fn ints(self, name: &str) -> Result<Option<&'m [i64]>, Flaw> {
+        self.field(name, "integers", |a| {
+            // An empty list looks like any other empty attribute.
+            let other = a.i.is_some() || a.f.is_some() || a.s.is_some() || a.t.is_some();
+            (!other).then_some(a.ints.as_slice())
+        })
+    }
+
+    /// Numbers.
+    pub fn floats(self, name: &str) -> Result<Option<&'m [f32]>, Flaw> {
+        self.field(name, "numbers", |a| Some(a.floats.as_slice()))
+    }
+
+    /// A text.
+    pub fn text(self, name: &str) -> Result<Option<&'m str>, Flaw> {
+        self.field(name, "a text", |a| std::str::from_utf8(a.s.as_ref()?).ok())
+    }
+
+    /// A tensor.
+    pub fn tensor(self, name: &str) -> Result<Option<&'m TensorProto>, Flaw> {
+        self.field(name, "a tensor", |a| a.t.as_ref())
+    }
+
+    /// A sparse tensor.
+    pub fn sparse_tensor(self, name: &str) -> Result<Option<&'m SparseTensorProto>, Flaw> {
+        self.field(name, "a sparse tensor", |a| a.sparse_tensor.as_ref())
+    }
+
+    /// Non-negative numbers, as many as the array has; `default` where the attribute is absent.
+    pub fn sizes<const N: usize>(
+        self,
+        name: &str,
+        default: [usize; N],
+    ) -> Result<[usize; N], Flaw> {
+        let Some(ints) = self.ints(name)? else {
+            return Ok(default);
+        };
+        let sizes: Option<Vec<usize>> = ints.iter().map(|&i| usize::try_from(i).ok()).collect();
+        sizes.and_then(|s| s.try_into().ok()).ok_or_else(|| {
+            self.flaw(
+                format!("{N} numbers of 0 or more as `{name}`"),
+                format!("{ints:?}"),
+            )
+        })
+    }
+}
+
+/// An axis counted from the front, of `rank` axes.
+pub(crate) fn axis(axis: i64, rank: usize) -> Option<usize> {
+    let axis = if axis < 0 {
+        axis.checked_add(rank as i64)?
+    } else {
+        axis
+    };
+    usize::try_from(axis).ok().filter(|a| *a < rank)
+}

@@ -1,0 +1,518 @@
+//! Operators over constants alone: what exporters write to compute shapes and to rearrange weights.
+
+use crate::attributes::{OnnxNode, axis};
+use crate::flaw::{Flaw, Trouble};
+use crate::tensor::{Data, Decoder, Int, Tensor};
+
+/// Operators that [`fold`] knows.
+pub(crate) const OPERATORS: &[&str] = &[
+    "Add",
+    "Cast",
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "Div",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Mul",
+    "Neg",
+    "Reshape",
+    "Shape",
+    "Slice",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// The result of a node whose inputs are constants; absent inputs are `None`.
+pub(crate) fn fold(
+    node: OnnxNode<'_>,
+    inputs: &[Option<&Tensor>],
+    decoder: &Decoder,
+) -> Result<Tensor, Trouble> {
+    let label = node.label();
+    if node.0.op_type == "Constant" {
+        return constant(node, decoder);
+    }
+    let x = inputs
+        .first()
+        .copied()
+        .flatten()
+        .ok_or_else(|| node.flaw("an input", "none"))?;
+    let second = inputs.get(1).copied().flatten();
+    decoder.take(&label, &x.dims)?;
+    Ok(match node.0.op_type.as_str() {
+        "Identity" => x.clone(),
+        "Cast" => cast(node, x)?,
+        "Neg" => map(node, x, |v| -v, i64::checked_neg)?,
+        "Sqrt" => map(node, x, f32::sqrt, |_| None)?,
+        "Add" | "Sub" | "Mul" | "Div" => {
+            let b = second.ok_or_else(|| node.flaw("two inputs", "one"))?;
+            arithmetic(node, x, b, decoder)?
+        }
+        "Shape" => {
+            let dims = x.dims.iter().map(|&d| Int::Known(d as i64)).collect();
+            shape(node, dims)?
+        }
+        "ConstantOfShape" => constant_of_shape(node, x, decoder)?,
+        "Reshape" => {
+            let target = (second.and_then(Tensor::ints))
+                .ok_or_else(|| Trouble::unsupported("a shape that depends on the batch"))?;
+            let dims = reshaped(node, &x.dims, &target)?;
+            with_dims(x, dims)
+        }
+        "Flatten" => {
+            let at = node.int("axis")?.unwrap_or(1);
+            let at =
+                axis(at, x.dims.len() + 1).ok_or_else(|| node.flaw("an axis", at.to_string()))?;
+            let product = |dims: &[usize]| dims.iter().product();
+            with_dims(x, vec![product(&x.dims[..at]), product(&x.dims[at..])])
+        }
+        "Squeeze" => {
+            let axes = axes(node, second)?;
+            let squeezed = (axes.as_ref())
+                .map(|axes| resolve(node, axes, x.dims.len()))
+                .transpose()?;
+            let stays = |(i, d): &(usize, &usize)| match &squeezed {
+                Some(axes) => !axes.contains(i),
+                None => **d != 1,
+            };
+            let dims: Vec<usize> = (x.dims.iter().enumerate().filter(stays))
+                .map(|(_, d)| *d)
+                .collect();
+            if dims.iter().product::<usize>() != x.data.len() {
+                return Err(node.flaw("axes of one element", format!("{axes:?}")).into());
+            }
+            with_dims(x, dims)
+        }
+        "Unsqueeze" => {
+            let axes = axes(node, second)?.ok_or_else(|| node.flaw("axes", "none"))?;
+            let at = resolve(node, &axes, x.dims.len() + axes.len())?;
+            let mut old = x.dims.iter().copied();
+            let dims = (0..x.dims.len() + at.len())
+                .map(|i| {
+                    if at.contains(&i) {
+                        1
+                    } else {
+                        old.next().unwrap_or(1)
+                    }
+                })
+                .collect();
+            with_dims(x, dims)
+        }
+        "Transpose" => transpose(node, x)?,
+        "Gather" => gather(node, x, second, decoder)?,
+        "Slice" => slice(node, x, inputs)?,
+        "Concat" => concat(node, inputs, decoder)?,
+        _ => return Err(Trouble::unsupported("constants as inputs")),
+    })
+}
+
+/// The part of a shape that the attributes `start` and `end` leave.
+pub(crate) fn shape(node: OnnxNode<'_>, dims: Vec<Int>) -> Result<Tensor, Flaw> {
+    let rank = dims.len() as i64;
+    let bound = |name, default: i64| -> Result<usize, Flaw> {
+        let v = node.int(name)?.unwrap_or(default);
+        let v = if v < 0 { v.saturating_add(rank) } else { v };
+        Ok(v.clamp(0, rank) as usize)
+    };
+    let (start, end) = (bound("start", 0)?, bound("end", rank)?);
+    let kept = dims.get(start..end).unwrap_or_default().to_vec();
+    Ok(Tensor {
+        dims: vec![kept.len()],
+        data: Data::Int(kept),
+    })
+}
+
+/// Axes from the attribute, or from the input that took its place.
+pub(crate) fn axes(node: OnnxNode<'_>, input: Option<&Tensor>) -> Result<Option<Vec<i64>>, Flaw> {
+    if let Some(axes) = node.ints("axes")? {
+        return Ok(Some(axes.to_vec()));
+    }
+    let Some(input) = input else { return Ok(None) };
+    match input.ints() {
+        Some(axes) => Ok(Some(axes)),
+        None => Err(node.flaw("integers as axes", input.describe())),
+    }
+}
+
+/// Axes counted from the front.
+pub(crate) fn resolve(node: OnnxNode<'_>, axes: &[i64], rank: usize) -> Result<Vec<usize>, Flaw> {
+    let mut resolved = Vec::new();
+    for &a in axes {
+        match axis(a, rank) {
+            Some(a) if !resolved.contains(&a) => resolved.push(a),
+            _ => return Err(node.flaw(format!("different axes of {rank}"), format!("{axes:?}"))),
+        }
+    }
+    Ok(resolved)
+}
+
+/// Dimensions that `target` asks for: 0 keeps one, -1 is what is left.
+pub(crate) fn reshaped(
+    node: OnnxNode<'_>,
+    dims: &[usize],
+    target: &[i64],
+) -> Result<Vec<usize>, Flaw> {
+    let wrong = || node.flaw(format!("a shape for {dims:?}"), format!("{target:?}"));
+    let keeps = node.int("allowzero")?.unwrap_or(0) == 0;
+    let mut open = None;
+    let mut out = Vec::with_capacity(target.len());
+    for (i, &t) in target.iter().enumerate() {
+        out.push(match t {
+            0 if keeps => *dims.get(i).ok_or_else(wrong)?,
+            -1 if open.is_none() => {
+                open = Some(i);
+                1
+            }
+            t => usize::try_from(t).map_err(|_| wrong())?,
+        });
+    }
+    let product = |dims: &[usize]| dims.iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
+    let elements = product(dims).ok_or_else(wrong)?;
+    let known = product(&out).ok_or_else(wrong)?;
+    if let Some(i) = open {
+        out[i] = elements.checked_div(known).ok_or_else(wrong)?;
+    }
+    if product(&out) != Some(elements) {
+        return Err(wrong());
+    }
+    Ok(out)
+}
+
+fn with_dims(x: &Tensor, dims: Vec<usize>) -> Tensor {
+    Tensor {
+        dims,
+        data: x.data.clone(),
+    }
+}
+
+fn constant(node: OnnxNode<'_>, decoder: &Decoder) -> Result<Tensor, Trouble> {
+    let what = node.label();
+    if let Some(tensor) = node.tensor("value")? {
+        return Ok(decoder.dense(&what, tensor)?);
+    }
+    if let Some(tensor) = node.sparse_tensor("sparse_value")? {
+        return Ok(decoder.sparse(&what, tensor)?);
+    }
+    if let Some(v) = node.float("value_float")? {
+        return Ok(Tensor {
+            dims: vec![],
+            data: Data::Float(vec![v]),
+        });
+    }
+    if let Some(v) = node.int("value_int")? {
+        return Ok(Tensor {
+            dims: vec![],
+            data: Data::Int(vec![Int::Known(v)]),
+        });
+    }
+    if let Some(v) = node.floats("value_floats")? {
+        return Ok(Tensor {
+            dims: vec![v.len()],
+            data: Data::Float(v.to_vec()),
+        });
+    }
+    if let Some(v) = node.ints("value_ints")? {
+        return Ok(Tensor {
+            dims: vec![v.len()],
+            data: Data::Int(v.iter().map(|v| Int::Known(*v)).collect()),
+        });
+    }
+    Err(Trouble::unsupported("a constant that is not of numbers"))
+}
+
+fn cast(node: OnnxNode<'_>, x: &Tensor) -> Result<Tensor, Trouble> {
+    use crate::proto::data_type as t;
+    let to = node.int("to")?.ok_or_else(|| node.flaw("`to`", "none"))?;
+    let float = [t::FLOAT, t::DOUBLE, t::FLOAT16, t::BFLOAT16].contains(&(to as i32));
+    let data = match (&x.data, float) {
+        (Data::Float(_), true) => x.data.clone(),
+        (Data::Float(v), false) => Data::Int(v.iter().map(|v| Int::Known(*v as i64)).collect()),
+        (Data::Int(v), false) => Data::Int(v.clone()),
+        (Data::Int(_), true) => {
+            let ints = (x.ints()).ok_or_else(|| Trouble::unsupported("the batch as a number"))?;
+            Data::Float(ints.iter().map(|v| *v as f32).collect())
+        }
+    };
+    Ok(Tensor {
+        dims: x.dims.clone(),
+        data,
+    })
+}
+
+fn map(
+    node: OnnxNode<'_>,
+    x: &Tensor,
+    float: impl Fn(f32) -> f32,
+    int: impl Fn(i64) -> Option<i64>,
+) -> Result<Tensor, Trouble> {
+    let data = match &x.data {
+        Data::Float(v) => Data::Float(v.iter().map(|v| float(*v)).collect()),
+        Data::Int(_) => {
+            let ints = x.ints().unwrap_or_default();
+            let mapped: Option<Vec<Int>> = ints.iter().map(|v| int(*v).map(Int::Known)).collect();
+            let mapped = mapped.filter(|m| m.len() == x.data.len());
+            Data::Int(mapped.ok_or_else(|| node.flaw("numbers in its range", x.describe()))?)
+        }
+    };
+    Ok(Tensor {
+        dims: x.dims.clone(),
+        data,
+    })
+}
+
+/// Dimensions of the result of two operands that are broadcast, as NumPy does.
+fn broadcast(node: OnnxNode<'_>, a: &[usize], b: &[usize]) -> Result<Vec<usize>, Flaw> {
+    let rank = a.len().max(b.len());
+    let at = |dims: &[usize], i: usize| (i + dims.len()).checked_sub(rank).map_or(1, |j| dims[j]);
+    (0..rank)
+        .map(|i| match (at(a, i), at(b, i)) {
+            (x, y) if x == y || y == 1 => Ok(x),
+            (1, y) => Ok(y),
+            _ => Err(node.flaw("shapes that can be broadcast", format!("{a:?}, {b:?}"))),
+        })
+        .collect()
+}
+
+/// Place in a tensor of `dims` of element `i` of the shape it is broadcast to.
+fn source(mut i: usize, to: &[usize], dims: &[usize]) -> usize {
+    let (mut at, mut stride) = (0, 1);
+    for (k, &extent) in to.iter().enumerate().rev() {
+        let (index, own) = (i % extent, (k + dims.len()).checked_sub(to.len()));
+        i /= extent;
+        if let Some(own) = own {
+            at += if dims[own] == 1 { 0 } else { index * stride };
+            stride *= dims[own];
+        }
+    }
+    at
+}
+
+fn arithmetic(
+    node: OnnxNode<'_>,
+    a: &Tensor,
+    b: &Tensor,
+    decoder: &Decoder,
+) -> Result<Tensor, Trouble> {
+    let dims = broadcast(node, &a.dims, &b.dims)?;
+    let elements = decoder.take(&node.label(), &dims)?;
+    let pairs = (0..elements).map(|i| (source(i, &dims, &a.dims), source(i, &dims, &b.dims)));
+    let op = node.0.op_type.as_str();
+    let data = match (&a.data, &b.data) {
+        (Data::Float(a), Data::Float(b)) => Data::Float(
+            pairs
+                .map(|(i, j)| match op {
+                    "Add" => a[i] + b[j],
+                    "Sub" => a[i] - b[j],
+                    "Mul" => a[i] * b[j],
+                    _ => a[i] / b[j],
+                })
+                .collect(),
+        ),
+        (Data::Int(a), Data::Int(b)) => {
+            let combine = |(i, j): (usize, usize)| match (op, a[i], b[j]) {
+                ("Add", Int::Known(a), Int::Known(b)) => a.checked_add(b).map(Int::Known),
+                ("Sub", Int::Known(a), Int::Known(b)) => a.checked_sub(b).map(Int::Known),
+                ("Mul", Int::Known(a), Int::Known(b)) => a.checked_mul(b).map(Int::Known),
+                ("Div", Int::Known(a), Int::Known(b)) => a.checked_div(b).map(Int::Known),
+                ("Mul" | "Div", Int::Batch, Int::Known(1)) | ("Mul", Int::Known(1), Int::Batch) => {
+                    Some(Int::Batch)
+                }
+                _ => None,
+            };
+            let combined: Option<Vec<Int>> = pairs.map(combine).collect();
+            Data::Int(combined.ok_or_else(|| Trouble::unsupported("arithmetic with the batch"))?)
+        }
+        _ => return Err(node.flaw("operands of one type", "two types").into()),
+    };
+    Ok(Tensor { dims, data })
+}
+
+fn constant_of_shape(node: OnnxNode<'_>, x: &Tensor, decoder: &Decoder) -> Result<Tensor, Trouble> {
+    let dims = x
+        .ints()
+        .ok_or_else(|| Trouble::unsupported("a shape with the batch"))?;
+    let dims: Result<Vec<usize>, _> = dims.iter().map(|d| usize::try_from(*d)).collect();
+    let dims = dims.map_err(|_| node.flaw("dimensions of 0 or more", "a negative one"))?;
+    let elements = decoder.take(&node.label(), &dims)?;
+    let value = match node.tensor("value")? {
+        Some(value) => decoder.dense(&node.label(), value)?.data,
+        None => Data::Float(vec![0.0]),
+    };
+    let data = match value {
+        Data::Float(v) if v.len() == 1 => Data::Float(vec![v[0]; elements]),
+        Data::Int(v) if v.len() == 1 => Data::Int(vec![v[0]; elements]),
+        other => return Err(node.flaw("one value", other.len().to_string()).into()),
+    };
+    Ok(Tensor { dims, data })
+}
+
+/// Takes elements by their places in the tensor.
+fn pick(x: &Tensor, dims: Vec<usize>, places: impl Iterator<Item = usize>) -> Tensor {
+    let data = match &x.data {
+        Data::Float(v) => Data::Float(places.map(|i| v[i]).collect()),
+        Data::Int(v) => Data::Int(places.map(|i| v[i]).collect()),
+    };
+    Tensor { dims, data }
+}
+
+fn transpose(node: OnnxNode<'_>, x: &Tensor) -> Result<Tensor, Trouble> {
+    let rank = x.dims.len();
+    let perm = permutation(node, rank)?;
+    let dims: Vec<usize> = perm.iter().map(|&p| x.dims[p]).collect();
+    let mut strides = vec![1; rank];
+    for i in (1..rank).rev() {
+        strides[i - 1] = strides[i] * x.dims[i];
+    }
+    let place = |mut i: usize| {
+        let mut at = 0;
+        for (&extent, &p) in dims.iter().zip(&perm).rev() {
+            at += i % extent * strides[p];
+            i /= extent;
+        }
+        at
+    };
+    Ok(pick(x, dims.clone(), (0..x.data.len()).map(place)))
+}
+
+/// The order that a Transpose puts `rank` axes in.
+pub(crate) fn permutation(node: OnnxNode<'_>, rank: usize) -> Result<Vec<usize>, Flaw> {
+    let Some(perm) = node.ints("perm")? else {
+        return Ok((0..rank).rev().collect());
+    };
+    let all = resolve(node, perm, rank)?;
+    if all.len() != rank {
+        return Err(node.flaw(format!("an order of {rank} axes"), format!("{perm:?}")));
+    }
+    Ok(all)
+}
+
+fn gather(
+    node: OnnxNode<'_>,
+    x: &Tensor,
+    indices: Option<&Tensor>,
+    decoder: &Decoder,
+) -> Result<Tensor, Trouble> {
+    let at = node.int("axis")?.unwrap_or(0);
+    let at = axis(at, x.dims.len()).ok_or_else(|| node.flaw("an axis", at.to_string()))?;
+    let indices = indices.ok_or_else(|| node.flaw("indices", "none"))?;
+    let extent = x.dims[at];
+    let chosen: Option<Vec<usize>> = indices
+        .ints()
+        .and_then(|ints| ints.iter().map(|&i| axis(i, extent)).collect());
+    let chosen = chosen.ok_or_else(|| node.flaw(format!("indices within {extent}"), "others"))?;
+    let inner: usize = x.dims[at + 1..].iter().product();
+    let outer: usize = x.dims[..at].iter().product();
+    let mut dims = x.dims[..at].to_vec();
+    dims.extend(&indices.dims);
+    dims.extend(&x.dims[at + 1..]);
+    decoder.take(&node.label(), &dims)?;
+    let places = (0..outer).flat_map(|o| {
+        let chosen = &chosen;
+        chosen
+            .iter()
+            .flat_map(move |&c| (0..inner).map(move |i| (o * extent + c) * inner + i))
+    });
+    Ok(pick(x, dims, places))
+}
+
+fn slice(node: OnnxNode<'_>, x: &Tensor, inputs: &[Option<&Tensor>]) -> Result<Tensor, Trouble> {
+    let list = |i: usize, name: &str| -> Result<Option<Vec<i64>>, Trouble> {
+        match (node.ints(name)?, inputs.get(i).copied().flatten()) {
+            (Some(v), _) => Ok(Some(v.to_vec())),
+            (None, None) => Ok(None),
+            (None, Some(t)) => match t.ints() {
+                Some(v) => Ok(Some(v)),
+                None => Err(node
+                    .flaw(format!("integers as {name}"), t.describe())
+                    .into()),
+            },
+        }
+    };
+    let (Some(starts), Some(ends)) = (list(1, "starts")?, list(2, "ends")?) else {
+        return Err(node.flaw("starts and ends", "none").into());
+    };
+    let axes = list(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
+    let axes = resolve(node, &axes, x.dims.len())?;
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+        return Err(node
+            .flaw("as many starts, ends, axes and steps", "different numbers")
+            .into());
+    }
+    if steps.iter().any(|s| *s != 1) {
+        return Err(Trouble::unsupported("steps other than 1"));
+    }
+    let mut ranges: Vec<std::ops::Range<usize>> = x.dims.iter().map(|&d| 0..d).collect();
+    for ((&a, &start), &end) in axes.iter().zip(&starts).zip(&ends) {
+        let n = x.dims[a] as i64;
+        let bound = |v: i64| (if v < 0 { v.saturating_add(n) } else { v }).clamp(0, n) as usize;
+        ranges[a] = bound(start)..bound(end).max(bound(start));
+    }
+    let dims: Vec<usize> = ranges.iter().map(ExactSizeIterator::len).collect();
+    let place = |mut i: usize| {
+        let (mut at, mut stride) = (0, 1);
+        for (range, &extent) in ranges.iter().zip(&x.dims).rev() {
+            at += (range.start + i % range.len()) * stride;
+            i /= range.len();
+            stride *= extent;
+        }
+        at
+    };
+    let elements: usize = dims.iter().product();
+    Ok(pick(x, dims, (0..elements).map(place)))
+}
+
+fn concat(
+    node: OnnxNode<'_>,
+    inputs: &[Option<&Tensor>],
+    decoder: &Decoder,
+) -> Result<Tensor, Trouble> {
+    let parts: Vec<&Tensor> = inputs.iter().copied().flatten().collect();
+    let first = &parts[0].dims;
+    let at = node
+        .int("axis")?
+        .ok_or_else(|| node.flaw("an axis", "none"))?;
+    let at = axis(at, first.len()).ok_or_else(|| node.flaw("an axis", at.to_string()))?;
+    let fits = |p: &&&Tensor| {
+        let same = |i: usize| i == at || p.dims[i] == first[i];
+        p.dims.len() == first.len() && (0..first.len()).all(same)
+    };
+    if let Some(other) = parts.iter().find(|p| !fits(p)) {
+        return Err(node
+            .flaw(
+                format!("shapes like {first:?}"),
+                format!("{:?}", other.dims),
+            )
+            .into());
+    }
+    let mut dims = first.clone();
+    dims[at] = parts.iter().fold(0, |n, p| n.saturating_add(p.dims[at]));
+    decoder.take(&node.label(), &dims)?;
+    let outer: usize = dims[..at].iter().product();
+    let row = |p: &Tensor| p.dims[at..].iter().product::<usize>();
+    let rows = (0..outer).flat_map(|o| parts.iter().map(move |p| (p, o)));
+    let data = if parts.iter().all(|p| matches!(p.data, Data::Float(_))) {
+        let mut out = Vec::new();
+        for (p, o) in rows {
+            let row = row(p);
+            out.extend_from_slice(&p.floats().unwrap_or_default()[o * row..(o + 1) * row]);
+        }
+        Data::Float(out)
+    } else {
+        let mut out = Vec::new();
+        for (p, o) in rows {
+            let Data::Int(v) = &p.data else {
+                return Err(node.flaw("operands of one type", "two types").into());
+            };
+            let row = row(p);
+            out.extend_from_slice(&v[o * row..(o + 1) * row]);
+        }
+        Data::Int(out)
+    };
+    Ok(Tensor { dims, data })
+}

@@ -1,0 +1,333 @@
+//! Files that are wrong or beyond what networks here can do.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::proto::{
+    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, data_type,
+};
+use crate::read_onnx_bytes;
+
+fn node(op: &str, name: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+    let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+    NodeProto {
+        input: owned(inputs),
+        output: owned(outputs),
+        name: name.into(),
+        op_type: op.into(),
+        ..NodeProto::default()
+    }
+}
+
+fn ints(node: NodeProto, name: &str, ints: &[i64]) -> NodeProto {
+    let mut node = node;
+    node.attribute.push(AttributeProto {
+        name: name.into(),
+        ints: ints.to_vec(),
+        ..AttributeProto::default()
+    });
+    node
+}
+
+fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
+    let dim = dims.iter().map(|&d| DimensionProto {
+        dim_value: (d >= 0).then_some(d),
+        dim_param: (d < 0).then(|| "n".into()),
+    });
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto {
+            tensor_type: Some(TensorTypeProto {
+                elem_type: data_type::FLOAT,
+                shape: Some(TensorShapeProto { dim: dim.collect() }),
+            }),
+        }),
+    }
+}
+
+fn ones(name: &str, dims: &[i64]) -> TensorProto {
+    TensorProto {
+        dims: dims.to_vec(),
+        data_type: data_type::FLOAT,
+        float_data: vec![1.0; dims.iter().product::<i64>() as usize],
+        name: name.into(),
+        ..TensorProto::default()
+    }
+}
+
+/// A model over `x` `[n, 2, 4, 4]` with filters `w` `[2, 2, 3, 3]`, whose output is `y`.
+fn model(nodes: Vec<NodeProto>) -> ModelProto {
+    ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: Some(17),
+        }],
+        graph: Some(GraphProto {
+            node: nodes,
+            initializer: vec![ones("w", &[2, 2, 3, 3]), ones("m", &[8, 3])],
+            input: vec![value("x", &[-1, 2, 4, 4])],
+            output: vec![value("y", &[])],
+            ..GraphProto::default()
+        }),
+        ..ModelProto::default()
+    }
+}
+
+fn read(model: &ModelProto) -> Result<sparsevd_model::Network, String> {
+    let read = read_onnx_bytes(Path::new("model.onnx"), model.encode_to_vec());
+    read.map(|l| l.network).map_err(|e| e.to_string())
+}
+
+#[test]
+fn one_error_lists_every_unsupported_node() {
+    let error = read(&model(vec![
+        node("Conv", "first", &["x", "w"], &["a"]),
+        node("Einsum", "sum", &["a"], &["b"]),
+        node("Relu", "after", &["b"], &["c"]),
+        NodeProto {
+            domain: "com.example".into(),
+            ..node("Fancy", "", &["c"], &["d"])
+        },
+        ints(
+            node("Transpose", "turn", &["a"], &["e"]),
+            "perm",
+            &[0, 2, 3, 1],
+        ),
+        node("Add", "join", &["d", "e"], &["y"]),
+    ]))
+    .unwrap_err();
+    assert_eq!(
+        error,
+        "model.onnx: 3 unsupported node(s): `sum` (Einsum); `d` (com.example::Fancy); `turn` (Transpose): an order of \
+         axes, [0, 2, 3, 1], that moves numbers"
+    );
+}
+
+#[test]
+fn wrong_graphs_are_errors_that_name_the_node() {
+    let conv = || node("Conv", "conv", &["x", "w"], &["y"]);
+    let cases: Vec<(&str, ModelProto)> = vec![
+        (
+            "node `a` (Relu): expected inputs that are there, got `q`",
+            model(vec![
+                node("Relu", "a", &["q"], &["p"]),
+                node("Relu", "b", &["p"], &["q"]),
+                node("Add", "c", &["p", "q"], &["y"]),
+            ]),
+        ),
+        (
+            "node `b` (Relu): expected outputs with names of their own",
+            model(vec![conv(), node("Relu", "b", &["y"], &["y"])]),
+        ),
+        (
+            "node `conv` (Conv): expected kernel_shape [3, 3]",
+            model(vec![ints(conv(), "kernel_shape", &[2, 2])]),
+        ),
+        (
+            "node `conv` (Conv): expected a kernel, strides and dilations of at least 1",
+            model(vec![ints(conv(), "strides", &[0, 1])]),
+        ),
+        (
+            "node `conv` (Conv): expected 2 numbers of 0 or more as `dilations`",
+            model(vec![ints(conv(), "dilations", &[-1, 1])]),
+        ),
+        (
+            "a window that fits the input",
+            model(vec![ints(conv(), "dilations", &[1, i64::MAX])]),
+        ),
+        (
+            "node `pool` (MaxPool): expected 4 numbers of 0 or more as `pads`",
+            model(vec![ints(
+                ints(
+                    node("MaxPool", "pool", &["x"], &["y"]),
+                    "kernel_shape",
+                    &[2, 2],
+                ),
+                "pads",
+                &[0, 0],
+            )]),
+        ),
+        (
+            "`product` (MatMul): a product over the last dimension",
+            model(vec![node("MatMul", "product", &["x", "m"], &["y"])]),
+        ),
+        ("output `y`: expected a value of the graph", model(vec![])),
+        (
+            "output `y`: expected a value that depends on the input",
+            model(vec![node("Identity", "i", &["w"], &["y"])]),
+        ),
+        (
+            "opset_import: expected a version of ONNX's operators from 7 on, got 6",
+            {
+                let mut old = model(vec![conv()]);
+                old.opset_import[0].version = Some(6);
+                old
+            },
+        ),
+        (
+            "initializers: expected one tensor of each name, got `w` again",
+            {
+                let mut twice = model(vec![conv()]);
+                twice
+                    .graph
+                    .as_mut()
+                    .unwrap()
+                    .initializer
+                    .push(ones("w", &[1]));
+                twice
+            },
+        ),
+        (
+            "input `x`: expected sizes of all dimensions behind the batch, got `n`",
+            {
+                let mut open = model(vec![conv()]);
+                open.graph.as_mut().unwrap().input[0] = value("x", &[-1, 2, -1, 4]);
+                open
+            },
+        ),
+        ("initializer `w`: expected 36 elements", {
+            let mut short = model(vec![conv()]);
+            short.graph.as_mut().unwrap().initializer[0]
+                .float_data
+                .pop();
+            short
+        }),
+        ("tensor `w`: expected finite values, got NaN", {
+            let mut nan = model(vec![conv()]);
+            nan.graph.as_mut().unwrap().initializer[0].float_data[0] = f32::NAN;
+            nan
+        }),
+    ];
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter_map(|(want, model)| match read(model) {
+            Err(e) if e.contains(want) => None,
+            other => Some(format!("expected {want}, got {other:?}")),
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn constants_beyond_the_budget_are_errors() {
+    let shape = TensorProto {
+        dims: vec![2],
+        data_type: data_type::INT64,
+        int64_data: vec![1 << 20, 1 << 20],
+        name: "shape".into(),
+        ..TensorProto::default()
+    };
+    let mut huge = model(vec![
+        node("ConstantOfShape", "fill", &["shape"], &["k"]),
+        node("MatMul", "product", &["x", "k"], &["y"]),
+    ]);
+    huge.graph.as_mut().unwrap().initializer.push(shape);
+    let error = read(&huge).unwrap_err();
+    assert!(
+        error.contains("`fill`") && error.contains("in all"),
+        "{error}"
+    );
+}
+
+#[test]
+fn names_that_file_and_network_use_twice_are_kept_apart() {
+    // One matrix as it is and turned; a value named like a tensor that is added.
+    let mut twice = model(vec![
+        node("Flatten", "f", &["x"], &["f"]),
+        node("Gemm", "g", &["f", "q"], &["g"]),
+        ints(node("Gemm", "h", &["g", "q"], &["h"]), "unused", &[]),
+        node("Add", "a", &["h", "g"], &["y"]),
+    ]);
+    let graph = twice.graph.as_mut().unwrap();
+    graph.initializer.push(ones("q", &[32, 32]));
+    graph.initializer[2].float_data[1] = 5.0;
+    graph.node[2].attribute[0] = AttributeProto {
+        name: "transB".into(),
+        i: Some(1),
+        ..AttributeProto::default()
+    };
+    let network = read(&twice).unwrap();
+    let names: Vec<&String> = network.tensors.keys().collect();
+    assert_eq!(names, ["q", "q.2"]);
+    assert_eq!(network.tensors["q"].to_dense().values[32], 5.0);
+    assert_eq!(network.tensors["q.2"].to_dense().values[1], 5.0);
+}
+
+#[test]
+fn any_byte_may_be_wrong() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/onnx");
+    let mut read_well = 0;
+    for name in [
+        "residual",
+        "perceptron",
+        "shape_chain",
+        "mobile",
+        "sparse",
+        "half",
+    ] {
+        let bytes = std::fs::read(golden.join(format!("{name}.onnx"))).unwrap();
+        let path = Path::new("mutated.onnx");
+        assert!(read_onnx_bytes(path, bytes.clone()).is_ok(), "{name}");
+        for end in 0..bytes.len() {
+            // A cut may fall between two fields of the outermost message, and lose only the set of operators or the like.
+            if let Err(error) = read_onnx_bytes(path, bytes[..end].to_vec()) {
+                assert!(error.to_string().starts_with("mutated.onnx: "), "{error}");
+            }
+        }
+        let mut state = 1_u64;
+        for _ in 0..4000 {
+            let mut mutated = bytes.clone();
+            for _ in 0..1 + state % 3 {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let at = (state >> 33) as usize % mutated.len();
+                mutated[at] ^= 1 << (state >> 29 & 7);
+            }
+            match read_onnx_bytes(path, mutated) {
+                Ok(_) => read_well += 1,
+                Err(error) => {
+                    assert!(error.to_string().starts_with("mutated.onnx: "), "{error}");
+                }
+            }
+        }
+    }
+    assert!(
+        read_well > 100,
+        "most mutations hit weights, {read_well} were read"
+    );
+}
+
+#[test]
+fn external_data_are_read_from_the_folder_of_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let entry = |key: &str, value: &str| crate::proto::StringStringEntryProto {
+        key: key.into(),
+        value: value.into(),
+    };
+    let mut model = model(vec![node("Conv", "conv", &["x", "w"], &["y"])]);
+    model.graph.as_mut().unwrap().initializer[0] = TensorProto {
+        dims: vec![2, 2, 3, 3],
+        data_type: data_type::FLOAT,
+        name: "w".into(),
+        data_location: 1,
+        external_data: vec![entry("location", "w.bin"), entry("offset", "4")],
+        raw_data: Some(Bytes::new()),
+        ..TensorProto::default()
+    };
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, model.encode_to_vec()).unwrap();
+    let error = crate::read_onnx(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("initializer `w`") && error.contains("w.bin"),
+        "{error}"
+    );
+    let bytes: Vec<u8> = (0..37).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    std::fs::write(folder.path().join("w.bin"), bytes).unwrap();
+    let network = crate::read_onnx(&path).unwrap().network;
+    assert_eq!(network.tensors["w"].values()[..2], [1.0, 2.0]);
+}

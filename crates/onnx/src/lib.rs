@@ -1,0 +1,147 @@
+//! ONNX files to and from networks.
+//!
+//! Reading understands what exporters write for convolutional networks and multi-layer perceptrons, opset 7 and up: see
+//! `docs/onnx.md` for the operators. Weights may be inline, in files beside the model (never outside its folder) or sparse.
+//! Chains of shapes fold to constants; reshapes and transposes that move no number vanish. Everything that is not supported
+//! is one error that lists each such node.
+//!
+//! Every byte that is read is treated as hostile: the file is scanned before it is decoded, so that its parts are bounded,
+//! and constants have a common budget.
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod constants;
+mod error;
+mod export;
+mod external;
+mod flaw;
+mod import;
+mod metadata;
+mod proto;
+mod scan;
+mod tensor;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+use sparsevd_format::{FormatError, GraphSource, LoadedNetwork, write_atomically};
+use sparsevd_model::Network;
+
+use external::Folder;
+use flaw::Flaw;
+use import::ImportError;
+use tensor::Decoder;
+
+pub use error::{OnnxError, UnsupportedNode};
+pub use export::ExportOptions;
+
+/// Whether a path names an ONNX file, by its ending.
+pub fn is_onnx(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
+}
+
+/// Reads a network from a file of any form: ONNX where it ends in `.onnx`, else as [`sparsevd_format::read_network`] does.
+///
+/// # Errors
+/// As [`read_onnx`] and [`sparsevd_format::read_network`]; a graph that is named for an ONNX file, which has its own.
+pub fn read_network(
+    path: impl AsRef<Path>,
+    source: &GraphSource,
+) -> Result<LoadedNetwork, OnnxError> {
+    let path = path.as_ref();
+    match source {
+        _ if !is_onnx(path) => Ok(sparsevd_format::read_network(path, source)?),
+        GraphSource::Auto => read_onnx(path),
+        GraphSource::Named(name) => {
+            let expected = "no graph to be named: an ONNX file has its own";
+            Err(Flaw::new("network", expected, format!("`{name}`"))
+                .at(path)
+                .into())
+        }
+    }
+}
+
+/// Reads a network from an ONNX file. The first dimension of its inputs is the batch, whatever size the file gives it.
+///
+/// # Errors
+/// Unsupported nodes, all of them; anything that is not as ONNX has it; a file that cannot be read.
+pub fn read_onnx(path: impl AsRef<Path>) -> Result<LoadedNetwork, OnnxError> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|error| FormatError::Io {
+        path: path.into(),
+        action: "read",
+        error,
+    })?;
+    read_onnx_bytes(path, bytes)
+}
+
+/// Reads a network from the bytes of an ONNX file; `path` is where external data lie beside, and names errors.
+///
+/// # Errors
+/// As [`read_onnx`].
+pub fn read_onnx_bytes(path: impl AsRef<Path>, bytes: Vec<u8>) -> Result<LoadedNetwork, OnnxError> {
+    let path = path.as_ref();
+    let at = |flaw: Flaw| OnnxError::from(flaw.at(path));
+    scan::scan(&bytes).map_err(at)?;
+    let model = proto::ModelProto::decode(Bytes::from(bytes))
+        .map_err(|e| at(Flaw::new("file", "an ONNX model", e.to_string())))?;
+    let decoder = Decoder::new(Folder::of(path));
+    let mut network = import::import(&model, &decoder).map_err(|error| match error {
+        ImportError::Flaw(flaw) => at(flaw),
+        ImportError::Unsupported(nodes) => OnnxError::Unsupported {
+            path: path.into(),
+            nodes,
+        },
+        ImportError::Model(error) => OnnxError::from(FormatError::Model {
+            path: path.into(),
+            error: Box::new(error),
+        }),
+    })?;
+    let metadata = metadata::read(&model.metadata_props, &mut network).map_err(at)?;
+    Ok(LoadedNetwork {
+        network,
+        notes: Vec::new(),
+        metadata,
+    })
+}
+
+/// Writes a network as an ONNX file, atomically; returns the number of bytes.
+///
+/// # Errors
+/// A network that is not valid or of more than 2 GiB, and what the system refuses.
+pub fn write_onnx(
+    path: impl AsRef<Path>,
+    network: &Network,
+    options: &ExportOptions,
+) -> Result<u64, OnnxError> {
+    let path = path.as_ref();
+    let bytes = to_bytes(path, network, options)?;
+    Ok(write_atomically(path, |out| out.write_all(&bytes))?)
+}
+
+/// The bytes of a network as an ONNX file. The same network and options give the same bytes.
+///
+/// # Errors
+/// As [`write_onnx`]. The file is called `(memory)` in them.
+pub fn write_onnx_bytes(network: &Network, options: &ExportOptions) -> Result<Vec<u8>, OnnxError> {
+    to_bytes(Path::new("(memory)"), network, options)
+}
+
+fn to_bytes(path: &Path, network: &Network, options: &ExportOptions) -> Result<Vec<u8>, OnnxError> {
+    let model = export::export(network, options).map_err(|error| FormatError::Model {
+        path: path.into(),
+        error: Box::new(error),
+    })?;
+    let len = model.encoded_len();
+    if i32::try_from(len).is_err() {
+        let flaw = Flaw::new(
+            "network",
+            "at most 2 GiB, which a file may have",
+            format!("{len} bytes"),
+        );
+        return Err(flaw.at(path).into());
+    }
+    Ok(model.encode_to_vec())
+}

@@ -1,0 +1,88 @@
+//! What a compression starts from where the command line says which weights go: magnitude, or a posterior from elsewhere.
+
+use std::borrow::Cow;
+
+use anyhow::bail;
+use sparsevd_compressor::recipe::{Method, Recipe};
+use sparsevd_compressor::report::Pruning;
+use sparsevd_compressor::{ForeignPosterior, Magnitude, compacted, smaller};
+use sparsevd_model::{Network, Weights, passes};
+
+use crate::args::{self, CompressArgs};
+use crate::inputs::{DEFAULT_RECIPE, FoundRecipe};
+
+/// A network that is pruned already.
+pub struct Start {
+    pub network: Network,
+    pub pruning: Pruning,
+    /// Sentences for the user.
+    pub notes: Vec<String>,
+}
+
+/// Prunes as the command line says; `None` where that is for training to find out.
+pub fn start(args: &CompressArgs, network: &Network) -> anyhow::Result<Option<Start>> {
+    if let Some(file) = &args.posterior {
+        let threshold = args.threshold.unwrap_or(3.0);
+        let (pruned, used) = ForeignPosterior::read(file)?.prune(network, threshold)?;
+        let notes = [
+            ("weights by their posterior", used.pruned),
+            ("from its file as they are", used.replaced),
+            ("from the network alone", used.kept),
+        ];
+        let notes = notes.into_iter().filter(|(_, names)| !names.is_empty());
+        return Ok(Some(Start {
+            network: folded(&pruned).into_owned(),
+            pruning: Pruning::Posterior {
+                file: file.clone(),
+                threshold,
+            },
+            notes: notes
+                .map(|(what, names)| format!("{what}: {}", names.join(", ")))
+                .collect(),
+        }));
+    }
+    let sparsity = match (args.method, args.sparsity) {
+        (Some(args::Method::Magnitude), Some(sparsity)) => sparsity,
+        (_, None) => return Ok(None),
+        (_, Some(_)) => bail!("--sparsity: expected --method magnitude, which it is for, got another"),
+    };
+    let magnitude = Magnitude {
+        sparsity,
+        scope: args.scope.into(),
+        every_layer: args.every_layer,
+    };
+    Ok(Some(Start {
+        network: magnitude.prune(&folded(network))?,
+        pruning: Pruning::Magnitude(magnitude),
+        notes: vec![],
+    }))
+}
+
+/// The network as it is pruned and trained: normalisation is part of the layer before it, as when it runs.
+pub fn folded(network: &Network) -> Cow<'_, Network> {
+    passes::for_running(network)
+}
+
+/// Leaves the phases that train what is pruned already: fine-tuning, where a recipe was given. Its teacher would be the
+/// pruned network itself, and how many weights are left is decided.
+pub fn fine_tuning(mut found: FoundRecipe) -> FoundRecipe {
+    let given = found.source != DEFAULT_RECIPE;
+    let Recipe { phases, .. } = &mut found.recipe;
+    phases.retain(|p| given && p.method == Method::FineTune);
+    for phase in phases {
+        phase.distil = 0.0;
+        phase.weights = None;
+    }
+    found
+}
+
+/// The result of a run without training: dead units leave where that is exact, and each weight is stored as is smaller.
+pub fn finish(network: &Network) -> anyhow::Result<Network> {
+    let mut done = compacted(network)?.unwrap_or_else(|| network.clone());
+    for tensor in done.tensors.values_mut() {
+        if let Weights::Csr(csr) = tensor {
+            *tensor = smaller(csr.to_dense());
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,205 @@
+"""Makes the ONNX files of this folder, and what onnxruntime computes from them.
+
+    python make.py
+
+Each NAME.onnx has a NAME.npz beside it with inputs `x` (three samples) and outputs `y`. Needs numpy, onnx and onnxruntime.
+The files of the repository were made with onnx 1.23.2 and onnxruntime 1.32.0.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+HERE = Path(__file__).parent
+RANDOM = np.random.default_rng(7)
+
+
+def weights(*shape, scale=None):
+    fan_in = int(np.prod(shape[1:])) or 1
+    scale = scale or (2 / fan_in) ** 0.5
+    return (RANDOM.standard_normal(shape) * scale).astype(np.float32)
+
+
+def node(op, inputs, output, **attributes):
+    return helper.make_node(op, inputs, [output], name=f"make_{output}", **attributes)
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+def model(nodes, input_shape, initializers, opset, output="y", batch="N", raw=True):
+    tensors = []
+    for name, value in initializers.items():
+        if isinstance(value, TensorProto):
+            tensors.append(value)
+        elif raw:
+            tensors.append(numpy_helper.from_array(value, name))
+        else:
+            kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+            tensors.append(helper.make_tensor(name, kind, value.shape, value.ravel().tolist()))
+    graph = helper.make_graph(
+        nodes,
+        "golden",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, *input_shape])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, "classes"])],
+        tensors,
+    )
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=min(10, 3 + opset // 2)
+    )
+
+
+def residual():
+    """Convolution, normalisation, residual sum, ReLU6, global mean, Gemm: opset 13."""
+    w = {
+        "conv1.weight": weights(4, 3, 3, 3),
+        "scale": np.abs(weights(4, scale=1)) + 0.5,
+        "shift": weights(4, scale=1),
+        "mean": weights(4, scale=1),
+        "var": np.abs(weights(4, scale=1)) + 0.5,
+        "conv2.weight": weights(4, 4, 3, 3),
+        "conv2.bias": weights(4, scale=1),
+        "depthwise": weights(4, 1, 3, 3),
+        "low": np.float32(0),
+        "high": np.float32(6),
+        "fc.weight": weights(5, 4),
+        "fc.bias": weights(5, scale=1),
+    }
+    nodes = [
+        node("Conv", ["x", "conv1.weight"], "a", pads=[1, 1, 1, 1]),
+        node("BatchNormalization", ["a", "scale", "shift", "mean", "var"], "b", epsilon=1e-3),
+        node("Relu", ["b"], "c"),
+        node("Conv", ["c", "conv2.weight", "conv2.bias"], "d", auto_pad="SAME_UPPER"),
+        node("Add", ["d", "c"], "e"),
+        node("Clip", ["e", "low", "high"], "f"),
+        node("Conv", ["f", "depthwise"], "g", group=4, strides=[2, 2], pads=[0, 1, 1, 0]),
+        node("GlobalAveragePool", ["g"], "h"),
+        node("Flatten", ["h"], "i"),
+        node("Gemm", ["i", "fc.weight", "fc.bias"], "y", transB=1, alpha=0.5, beta=2.0),
+    ]
+    return model(nodes, [3, 6, 7], w, 13)
+
+
+def perceptron():
+    """MatMul and Add, activations, Softmax, weights as typed data, a fixed batch: opset 9."""
+    w = {"w1": weights(12, 8, scale=0.3), "b1": weights(8, scale=1), "w2": weights(8, 6, scale=0.3), "c": weights(6, scale=1)}
+    nodes = [
+        node("Constant", [], "shape", value=numpy_helper.from_array(ints(3, 12))),
+        node("Reshape", ["x", "shape"], "flat"),
+        node("MatMul", ["flat", "w1"], "a"),
+        node("Add", ["a", "b1"], "b"),
+        node("Tanh", ["b"], "c1"),
+        node("Dropout", ["c1"], "d"),
+        node("MatMul", ["d", "w2"], "e"),
+        node("Mul", ["e", "c"], "f"),
+        node("Sigmoid", ["f"], "g"),
+        node("Softmax", ["g"], "y", axis=1),
+    ]
+    return model(nodes, [3, 4], w, 9, batch=3, raw=False)
+
+
+def shape_chain():
+    """Flattening through Shape, Gather, Unsqueeze and Concat, as PyTorch writes view(x.size(0), -1); a transposed weight: opset 11."""
+    w = {"w": weights(5, 12), "zero": ints(0), "minus": ints(-1)}
+    w["zero"] = np.int64(0)
+    nodes = [
+        node("MaxPool", ["x"], "p", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+        node("Shape", ["p"], "s"),
+        node("Gather", ["s", "zero"], "n", axis=0),
+        node("Unsqueeze", ["n"], "n1", axes=[0]),
+        node("Concat", ["n1", "minus"], "target", axis=0),
+        node("Reshape", ["p", "target"], "flat"),
+        node("Transpose", ["w"], "wt", perm=[1, 0]),
+        node("Gemm", ["flat", "wt"], "g"),
+        node("LeakyRelu", ["g"], "y", alpha=0.2),
+    ]
+    return model(nodes, [2, 4, 5], w, 11)
+
+
+def mobile():
+    """Squeeze and excitation, hard activations, concatenation, asymmetric and dilated convolution, Pad: opset 17."""
+    w = {
+        "stem": weights(6, 3, 3, 3),
+        "down": weights(2, 6, 1, 1),
+        "up": weights(6, 2, 1, 1),
+        "up.bias": weights(6, scale=1),
+        "left": weights(3, 6, 1, 3),
+        "pads": ints(0, 0, 2, 0, 0, 0, 0, 0),
+        "mean": np.array([0.4, 0.5, 0.6], np.float32).reshape(1, 3, 1, 1),
+        "std": np.array([0.2, 0.3, 0.25], np.float32).reshape(1, 3, 1, 1),
+        "border": np.float32(0.25),
+    }
+    nodes = [
+        node("Sub", ["x", "mean"], "x1"),
+        node("Div", ["x1", "std"], "x2"),
+        node("Conv", ["x2", "stem"], "a", strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("HardSwish", ["a"], "b"),
+        node("ReduceMean", ["b"], "m", axes=[2, 3], keepdims=1),
+        node("Conv", ["m", "down"], "m1"),
+        node("Relu", ["m1"], "m2"),
+        node("Conv", ["m2", "up", "up.bias"], "m3"),
+        node("HardSigmoid", ["m3"], "gate", alpha=1 / 6, beta=0.5),
+        node("Mul", ["gate", "b"], "c"),
+        node("Conv", ["c", "left"], "l", pads=[0, 2, 0, 2], dilations=[1, 2]),
+        node("Pad", ["c", "pads", "border"], "padded"),
+        node("AveragePool", ["padded"], "r", kernel_shape=[3, 3], pads=[0, 1, 0, 1], count_include_pad=1),
+        node("Concat", ["l", "r"], "j", axis=1),
+        node("MaxPool", ["j"], "k", kernel_shape=[2, 2]),
+        node("ReduceMean", ["k"], "y", axes=[2, 3], keepdims=0),
+    ]
+    return model(nodes, [3, 9, 8], w, 17)
+
+
+def sparse():
+    """A sparse initializer, Gelu in both forms, Identity, Squeeze and Unsqueeze: opset 20."""
+    dense = weights(6, 10)
+    dense[RANDOM.random(dense.shape) < 0.8] = 0
+    places = np.flatnonzero(dense)
+    values = helper.make_tensor("w", TensorProto.FLOAT, [len(places)], dense.ravel()[places].tolist())
+    indices = helper.make_tensor("", TensorProto.INT64, [len(places)], places.tolist())
+    nodes = [
+        node("Identity", ["x"], "x1"),
+        node("Unsqueeze", ["x1", "axes"], "u"),
+        node("Gelu", ["u"], "g"),
+        node("Squeeze", ["g", "axes"], "s"),
+        node("Gemm", ["s", "w"], "h", transB=1),
+        node("Gelu", ["h"], "y", approximate="tanh"),
+    ]
+    made = model(nodes, [10], {"axes": ints(2)}, 20)
+    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [6, 10]))
+    return made
+
+
+def half():
+    """Weights in half precision, cast when the network runs; the mean by ReduceMean with axes as input: opset 18."""
+    w = {"w": weights(4, 2, 3, 3).astype(np.float16), "axes": ints(-1, -2)}
+    nodes = [
+        node("Cast", ["w"], "w32", to=TensorProto.FLOAT),
+        node("Conv", ["x", "w32"], "a", auto_pad="SAME_LOWER", strides=[2, 2]),
+        node("Neg", ["a"], "b"),
+        node("Relu", ["b"], "c"),
+        node("ReduceMean", ["c", "axes"], "y", keepdims=0),
+    ]
+    return model(nodes, [2, 7, 6], w, 18)
+
+
+def main():
+    for make in (residual, perceptron, shape_chain, mobile, sparse, half):
+        built = make()
+        onnx.checker.check_model(built)
+        path = HERE / f"{make.__name__}.onnx"
+        onnx.save(built, path)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        shape = [3, *[d.dim_value for d in built.graph.input[0].type.tensor_type.shape.dim[1:]]]
+        x = RANDOM.standard_normal(shape).astype(np.float32)
+        (y,) = session.run(None, {"x": x})
+        np.savez(HERE / f"{make.__name__}.npz", x=x, y=y)
+        print(f"{path.name}: {path.stat().st_size} bytes, outputs {y.shape}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+//! ONNX files in and out, against what onnxruntime computed from them (`golden/onnx/make.py`).
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use sparsevd::format::{ArrayData, read_array};
+use sparsevd::model::{Csr, Network, Weights};
+use sparsevd::onnx::{ExportOptions, read_onnx, read_onnx_bytes, write_onnx_bytes};
+use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
+
+const GOLDEN: [&str; 6] = [
+    "residual",
+    "perceptron",
+    "shape_chain",
+    "mobile",
+    "sparse",
+    "half",
+];
+
+fn golden(name: &str, ending: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/onnx")
+        .join(format!("{name}.{ending}"))
+}
+
+/// Inputs and outputs of a golden file.
+fn expected(name: &str) -> (Vec<f32>, Vec<f32>) {
+    let arrays = read_array(golden(name, "npz")).unwrap();
+    let array = |wanted: &str| {
+        let (_, array) = arrays.iter().find(|(n, _)| n == wanted).unwrap();
+        match &array.data {
+            ArrayData::F32(values) => values.clone(),
+            other => panic!("{name}: {wanted} holds {}", other.kind()),
+        }
+    };
+    (array("x"), array("y"))
+}
+
+fn run(network: &Network, weights: WeightMode, x: &[f32], batch: usize) -> Vec<f32> {
+    let options = PlanOptions {
+        weights,
+        batch,
+        ..PlanOptions::default()
+    };
+    let session = Session::new(Plan::new(network, &options).unwrap(), 1).unwrap();
+    let mut y = vec![f32::NAN; batch * session.plan().output_shape().elements()];
+    session.run(batch, x, &mut y);
+    y
+}
+
+/// The largest difference as a share of the largest expected number.
+fn difference(got: &[f32], want: &[f32]) -> f32 {
+    assert_eq!(got.len(), want.len());
+    let largest = want.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    let worst = got.iter().zip(want).map(|(g, w)| (g - w).abs());
+    worst.fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m }) / largest
+}
+
+#[test]
+fn golden_files_compute_what_onnxruntime_does() {
+    let mut wrong = Vec::new();
+    for name in GOLDEN {
+        let network = read_onnx(golden(name, "onnx")).unwrap().network;
+        let (x, y) = expected(name);
+        for weights in [WeightMode::Sparse, WeightMode::Dense] {
+            let difference = difference(&run(&network, weights, &x, 3), &y);
+            if !(difference < 1e-5) {
+                wrong.push(format!("{name}, {weights}: {difference:e}"));
+            }
+        }
+        // Sixteen times the first sample: tiles.
+        let (inn, out) = (x.len() / 3, y.len() / 3);
+        let difference = difference(
+            &run(&network, WeightMode::Sparse, &x[..inn].repeat(16), 16),
+            &y[..out].repeat(16),
+        );
+        if !(difference < 1e-5) {
+            wrong.push(format!("{name}, tiles: {difference:e}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn written_files_come_back_as_the_same_network() {
+    for name in GOLDEN {
+        let mut network = read_onnx(golden(name, "onnx")).unwrap().network;
+        for (sparse, csr) in [(false, false), (true, true), (false, true)] {
+            if csr {
+                for tensor in network.tensors.values_mut() {
+                    if tensor.shape().dims().len() > 1 {
+                        *tensor = Weights::Csr(Csr::from_dense(&tensor.to_dense()));
+                    }
+                }
+            }
+            let options = ExportOptions {
+                sparse_initializers: sparse,
+                ..ExportOptions::default()
+            };
+            let bytes = write_onnx_bytes(&network, &options).unwrap();
+            assert_eq!(bytes, write_onnx_bytes(&network, &options).unwrap());
+            let back = read_onnx_bytes("back.onnx", bytes).unwrap().network;
+            assert_eq!(back.to_dense(), network.to_dense(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_binaries_read_write_run_and_inspect_onnx() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let compress = || Command::cargo_bin("compress").unwrap();
+    let run_sparse = || Command::cargo_bin("run-sparse").unwrap();
+    let model = golden("residual", "onnx");
+    for (from, to, flags) in [
+        (model.clone(), path("a.safetensors"), &[][..]),
+        (
+            path("a.safetensors"),
+            path("b.onnx"),
+            &["--sparse-initializers"],
+        ),
+        (path("b.onnx"), path("c.onnx"), &[]),
+    ] {
+        compress()
+            .arg("convert")
+            .args([&from, &to])
+            .args(flags)
+            .assert()
+            .success();
+    }
+    for file in [
+        &model,
+        &path("a.safetensors"),
+        &path("b.onnx"),
+        &path("c.onnx"),
+    ] {
+        let expect = golden("residual", "npz");
+        run_sparse()
+            .arg("check")
+            .arg(file)
+            .arg("--expect")
+            .arg(expect)
+            .assert()
+            .success();
+    }
+    let plan = run_sparse().arg("plan").arg(&model).assert().success();
+    let plan = String::from_utf8_lossy(&plan.get_output().stdout).into_owned();
+    assert!(
+        !plan.contains("BatchNormalization") && plan.contains("Conv+Relu"),
+        "{plan}"
+    );
+    compress()
+        .arg("inspect")
+        .arg(&model)
+        .arg("--json")
+        .assert()
+        .success();
+    let error = run_sparse()
+        .args(["plan", "--network", "lenet-5"])
+        .arg(&model)
+        .assert()
+        .code(2);
+    let error = String::from_utf8_lossy(&error.get_output().stderr).into_owned();
+    assert!(error.contains("an ONNX file has its own"), "{error}");
+    let error = compress()
+        .args(["convert", "--values", "f16"])
+        .args([&model, &path("d.onnx")])
+        .assert()
+        .code(2);
+    let error = String::from_utf8_lossy(&error.get_output().stderr).into_owned();
+    assert!(error.contains("--values"), "{error}");
+}
