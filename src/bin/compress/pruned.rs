@@ -44,7 +44,9 @@ pub fn start(args: &CompressArgs, network: &Network) -> anyhow::Result<Option<St
     let sparsity = match (args.method, args.sparsity) {
         (Some(args::Method::Magnitude), Some(sparsity)) => sparsity,
         (_, None) => return Ok(None),
-        (_, Some(_)) => bail!("--sparsity: expected --method magnitude, which it is for, got another"),
+        (_, Some(_)) => {
+            bail!("--sparsity: expected --method magnitude, which it is for, got another")
+        }
     };
     let magnitude = Magnitude {
         sparsity,

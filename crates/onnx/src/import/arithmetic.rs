@@ -98,7 +98,7 @@ impl<'m> Importer<'m> {
             dims: vec![elements],
             ..x.clone()
         };
-        let vector = self.materialised(&vector, node.name())?;
+        let vector = self.materialised(&vector)?;
         let made = self.push(node, Op::Softmax, &[&vector])?;
         Ok(View {
             dims: x.dims.clone(),
@@ -114,7 +114,7 @@ impl<'m> Importer<'m> {
         let mut views = Vec::new();
         for input in inputs.iter().flatten() {
             match input {
-                Value::Activation(view) => views.push(self.materialised(view, node.name())?),
+                Value::Activation(view) => views.push(self.materialised(view)?),
                 _ => return Err(Trouble::unsupported("constants beside computed values")),
             }
         }
@@ -158,10 +158,7 @@ impl<'m> Importer<'m> {
                     ..made
                 });
             }
-            let (a, b) = (
-                self.materialised(a, node.name())?,
-                self.materialised(b, node.name())?,
-            );
+            let (a, b) = (self.materialised(a)?, self.materialised(b)?);
             return self.push(node, op, &[&a, &b]);
         }
         let spreads = |v: &View, map: &View| match (v.dims.as_slice(), map.dims.as_slice()) {
@@ -180,7 +177,7 @@ impl<'m> Importer<'m> {
                 )));
             }
         };
-        let map = self.materialised(map, node.name())?;
+        let map = self.materialised(map)?;
         self.push(node, op, &[&map, numbers])
     }
 
@@ -254,7 +251,7 @@ impl<'m> Importer<'m> {
         let x = if scale.len() == 1 {
             x.clone()
         } else {
-            self.materialised(x, node.name())?
+            self.materialised(x)?
         };
         let Some(&channels) = x.shape.first() else {
             return Err(Trouble::unsupported("a value without channels"));

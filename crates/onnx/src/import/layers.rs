@@ -50,7 +50,7 @@ impl<'m> Importer<'m> {
             window,
             groups,
         };
-        let x = self.materialised(x, node.name())?;
+        let x = self.materialised(x)?;
         self.push(node, op, &[&x])
     }
 
@@ -100,7 +100,7 @@ impl<'m> Importer<'m> {
         weight: Dense,
         bias: Option<String>,
     ) -> Result<View, Trouble> {
-        let x = self.materialised(x, node.name())?;
+        let x = self.materialised(x)?;
         if x.shape.len() != 1 {
             return Err(Trouble::unsupported(format!(
                 "a product over the last dimension of {}",
@@ -155,7 +155,7 @@ impl<'m> Importer<'m> {
         if node.int("spatial")?.unwrap_or(1) != 1 {
             return Err(Trouble::unsupported("statistics per pixel"));
         }
-        let x = self.materialised(x, node.name())?;
+        let x = self.materialised(x)?;
         let mut names = Vec::new();
         for i in 1..=4 {
             let Some(tensor) = constant(i) else {

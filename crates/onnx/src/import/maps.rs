@@ -18,7 +18,7 @@ impl<'m> Importer<'m> {
         }
         let mut window = layers::window(node, node.sizes("kernel_shape", [1, 1])?, x)?;
         let counts = !is_max && node.int("count_include_pad")?.unwrap_or(0) != 0;
-        let mut x = self.materialised(x, node.name())?;
+        let mut x = self.materialised(x)?;
         if counts && window.pads != [0; 4] {
             // A border of zeros counts like any pixels.
             let pads = std::mem::take(&mut window.pads);
@@ -41,7 +41,7 @@ impl<'m> Importer<'m> {
     }
 
     pub(super) fn global_pool(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, Trouble> {
-        let x = self.materialised(x, node.name())?;
+        let x = self.materialised(x)?;
         let &[_, height, width] = x.shape.as_slice() else {
             return Err(Trouble::unsupported(format!(
                 "an input {}, which is no feature map",
@@ -67,7 +67,7 @@ impl<'m> Importer<'m> {
         x: &View,
         input: Option<&Tensor>,
     ) -> Result<View, Trouble> {
-        let x = self.materialised(x, node.name())?;
+        let x = self.materialised(x)?;
         let over = axes(node, input)?.unwrap_or_default();
         let mut over = resolve(node, &over, x.shape.len() + 1)?;
         over.sort_unstable();
@@ -107,7 +107,7 @@ impl<'m> Importer<'m> {
             (None, None) if node.input(2).is_none() => 0.0,
             _ => return Err(Trouble::unsupported("a value that is no constant number")),
         };
-        let x = self.materialised(x, node.name())?;
+        let x = self.materialised(x)?;
         let rank = x.shape.len() + 1;
         let over: Vec<usize> = match constant(3) {
             Some(axes) => resolve(node, &ints(axes)?, rank)?,

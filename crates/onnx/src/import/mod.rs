@@ -282,7 +282,7 @@ impl<'m> Importer<'m> {
         for output in &graph.output {
             let name = output.name.as_str();
             match self.values.get(name).cloned() {
-                Some(Value::Activation(view)) => match self.materialised(&view, name) {
+                Some(Value::Activation(view)) => match self.materialised(&view) {
                     Ok(view) => outputs.push(view.name),
                     Err(trouble) => self.trouble(name, "output", trouble)?,
                 },
@@ -495,7 +495,7 @@ impl<'m> Importer<'m> {
     }
 
     /// The value in the shape that the file sees, by a flattening where that is needed.
-    fn materialised(&mut self, x: &View, reader: &str) -> Result<View, Trouble> {
+    fn materialised(&mut self, x: &View) -> Result<View, Trouble> {
         if x.shape == x.dims {
             return Ok(x.clone());
         }
@@ -506,7 +506,7 @@ impl<'m> Importer<'m> {
                 Shape(x.dims.clone())
             )));
         }
-        let name = self.free_name(&format!("{reader}.flat"));
+        let name = self.free_name(&format!("{}.flat", x.name));
         self.push_named(name, Op::Flatten, &[x])
     }
 

@@ -1,0 +1,282 @@
+//! `compress init`, pruning by magnitude and by a posterior from elsewhere: with the real binaries.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod synthetic;
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
+use sparsevd_format::{GraphSource, read_network};
+use sparsevd_model::presets;
+use sparsevd_testing::arbitrary::Stream;
+use synthetic::{SIDE, Workplace};
+
+#[test]
+fn presets_are_written_with_seeded_weights_and_run() {
+    let w = Workplace::without_network();
+    for (name, out, input) in [
+        ("lenet-300-100", "a.safetensors", None),
+        ("resnet-20", "b.onnx", Some("1,28,28")),
+        ("mobilenet-v1", "c.safetensors", Some("3,32,32")),
+    ] {
+        let mut args = vec!["init", name, "--seed", "5", "--out", out];
+        args.extend(input.iter().flat_map(|i| ["--input", i]));
+        w.ok(&args);
+        let first = w.read(out);
+        args.push("--force");
+        w.ok(&args);
+        assert_eq!(w.read(out), first, "the same seed gives the same bytes");
+        args[3] = "6";
+        w.ok(&args);
+        assert_ne!(w.read(out), first, "another seed gives others");
+        let plan: Value = serde_json::from_str(&w.ok_run_sparse(&["plan", out, "--json"])).unwrap();
+        assert!(plan["nodes"].as_array().unwrap().len() > 3, "{name}");
+    }
+    let complaints: Vec<String> = [
+        (
+            &["init", "lenet-6", "--out", "d.onnx"][..],
+            &["lenet-6", "resnet-50"][..],
+        ),
+        (
+            &["init", "lenet-5", "--input", "1,28,28", "--out", "d.onnx"],
+            &["--input"],
+        ),
+        (
+            &["init", "resnet-20", "--input", "28,28", "--out", "d.onnx"],
+            &["--input", "1,28,28"],
+        ),
+        (
+            &["init", "lenet-5", "--out", "d.spvd"],
+            &["d.spvd", ".onnx"],
+        ),
+        (
+            &["init", "lenet-5", "--out", "a.safetensors"],
+            &["exists already"],
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(args, words)| w.complaint(args, words))
+    .collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[test]
+fn magnitude_prunes_in_one_shot_without_data() {
+    let w = Workplace::without_network();
+    w.ok(&[
+        "init",
+        "resnet-20",
+        "--input",
+        "1,28,28",
+        "--seed",
+        "1",
+        "--out",
+        "r.onnx",
+    ]);
+    let text = w.ok(&[
+        "r.onnx",
+        "--method",
+        "magnitude",
+        "--sparsity",
+        "0.9",
+        "--scope",
+        "layer",
+    ]);
+    assert!(
+        text.contains("pruned by magnitude: 90.00 % of each layer"),
+        "{text}"
+    );
+    assert!(text.contains("no error is reported"), "{text}");
+    let report = w.json("r.report.json");
+    assert_eq!(report["accuracy"], Value::Null);
+    assert_eq!(report["pruning"]["method"], "magnitude");
+    assert_eq!(report["pruning"]["scope"], "layer");
+    let layers = report["layers"].as_array().unwrap();
+    assert_eq!(layers[0]["density"], 1.0, "the first convolution stays");
+    for layer in &layers[1..] {
+        assert!(
+            (layer["density"].as_f64().unwrap() - 0.1).abs() < 2e-3,
+            "{layer}"
+        );
+    }
+    let sparse = w.ok(&["inspect", "r.sparse.safetensors", "--json"]);
+    let sparse: Value = serde_json::from_str(&sparse).unwrap();
+    assert_eq!(sparse["nonzeros"], report["nonzeros"]);
+    assert!(
+        !w.names().contains(&"r.run".to_owned()),
+        "nothing was trained"
+    );
+    w.ok(&[
+        "convert",
+        "r.sparse.safetensors",
+        "back.onnx",
+        "--sparse-initializers",
+    ]);
+    w.ok_run_sparse(&["plan", "back.onnx"]);
+
+    let complaints: Vec<String> = [
+        (
+            &[
+                "r.onnx",
+                "--method",
+                "magnitude",
+                "--sparsity",
+                "1.5",
+                "--out",
+                "x.safetensors",
+            ][..],
+            &["sparsity", "1.5"][..],
+        ),
+        (
+            &[
+                "r.onnx",
+                "--method",
+                "sparse-vd",
+                "--sparsity",
+                "0.5",
+                "--out",
+                "x.safetensors",
+            ],
+            &["--sparsity", "magnitude"],
+        ),
+        (
+            &[
+                "r.onnx",
+                "--method",
+                "magnitude",
+                "--sparsity",
+                "0.5",
+                "--out",
+                "x.onnx",
+            ],
+            &["x.onnx", "convert"],
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(args, words)| w.complaint(args, words))
+    .collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[test]
+fn magnitude_reports_errors_and_fine_tunes_where_it_can() {
+    let w = Workplace::new();
+    let prune = [
+        "net.safetensors",
+        "--method",
+        "magnitude",
+        "--sparsity",
+        "0.7",
+        "--max-accuracy-drop",
+        "60",
+    ];
+    // The recipe beside the model names data and has one epoch of fine-tuning.
+    w.ok(&[&prune[..], &["--out", "tuned.safetensors"]].concat());
+    let report = w.json("tuned.report.json");
+    assert_eq!(report["history"].as_array().unwrap().len(), 1);
+    assert_eq!(report["history"][0]["method"], "fine-tune");
+    assert!(report["accuracy"]["validation"]["dense_percent"].is_number());
+    let (left, all) = (
+        report["nonzeros"].as_u64().unwrap(),
+        report["weights"].as_u64().unwrap(),
+    );
+    assert!(
+        left <= all * 3 / 10 + 1,
+        "{left} of {all}: fine-tuning brings nothing back"
+    );
+    // Data alone: errors, and no training.
+    std::fs::remove_file(w.path("recipe.toml")).unwrap();
+    w.ok(&[&prune[..], &["--data", "data", "--out", "shot.safetensors"]].concat());
+    let report = w.json("shot.report.json");
+    assert_eq!(report["history"], serde_json::json!([]));
+    assert!(report["accuracy"]["test"]["sparse_percent"].is_number());
+}
+
+/// Means of one and noise by unit, as a file from elsewhere.
+fn write_posterior(w: &Workplace, name: &str) {
+    let (_, shapes) = presets::mlp("net", [1, SIDE, SIDE].into(), &[12, 2]);
+    let mut stream = Stream(4);
+    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    let bytes = |values: &[f32]| {
+        values
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    for (tensor, shape) in &shapes {
+        let values = stream.floats(shape.elements());
+        let dims = shape.dims().to_vec();
+        match tensor.strip_suffix(".weight") {
+            None => {
+                tensors.insert(tensor.clone(), (dims, bytes(&values)));
+            }
+            Some(stem) => {
+                // The first half of the units of the first layer is all noise.
+                let cols = dims[1];
+                let noise = |i: usize| {
+                    if stem == "fc1" && i / cols < 6 {
+                        7.0
+                    } else {
+                        -1.0
+                    }
+                };
+                let noise: Vec<f32> = (0..values.len()).map(noise).collect();
+                tensors.insert(format!("{stem}.theta"), (dims.clone(), bytes(&values)));
+                tensors.insert(format!("{stem}.log_alpha"), (dims, bytes(&noise)));
+            }
+        }
+    }
+    let views = tensors
+        .iter()
+        .map(|(n, (dims, data))| (n, TensorView::new(Dtype::F32, dims.clone(), data).unwrap()));
+    std::fs::write(w.path(name), safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn a_posterior_from_elsewhere_is_thresholded_and_compacted() {
+    let w = Workplace::new();
+    std::fs::remove_file(w.path("recipe.toml")).unwrap();
+    write_posterior(&w, "p.safetensors");
+    let text = w.ok(&["net.safetensors", "--posterior", "p.safetensors"]);
+    assert!(
+        text.contains("pruned by the posterior p.safetensors at log alpha 3"),
+        "{text}"
+    );
+    let network = read_network(w.path("net.sparse.safetensors"), &GraphSource::Auto)
+        .unwrap()
+        .network;
+    let weight = &network.tensors["fc1.weight"];
+    assert_eq!(weight.shape().dims()[0], 6, "units without inputs leave");
+    assert_eq!(
+        network.original_shape("fc1.weight").dims(),
+        [12, SIDE * SIDE]
+    );
+    assert_eq!(network.nonzeros(), 6 * SIDE * SIDE + 12);
+    let report = w.json("net.report.json");
+    assert_eq!(report["pruning"]["method"], "posterior");
+    // Nothing is over a threshold that high.
+    w.ok(&[
+        "net.safetensors",
+        "--posterior",
+        "p.safetensors",
+        "--threshold",
+        "7.5",
+        "--force",
+    ]);
+    let network = read_network(w.path("net.sparse.safetensors"), &GraphSource::Auto)
+        .unwrap()
+        .network;
+    assert_eq!(network.nonzeros(), network.original_weights());
+    let complaint = w.complaint(
+        &[
+            "net.safetensors",
+            "--posterior",
+            "net.safetensors",
+            "--out",
+            "x.safetensors",
+        ],
+        &["net.safetensors", "NAME.theta"],
+    );
+    assert_eq!(complaint, None);
+}
