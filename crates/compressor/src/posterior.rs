@@ -178,8 +178,11 @@ mod tests {
         initialise(graph, &shapes, 1).unwrap()
     }
 
-    fn posterior(arrays: &[(&str, &[usize], &[f32])]) -> ForeignPosterior {
-        let array = |(name, shape, values): &(&str, &[usize], &[f32])| {
+    /// Name, shape and elements.
+    type Floats<'a> = (&'a str, &'a [usize], &'a [f32]);
+
+    fn posterior(arrays: &[Floats<'_>]) -> ForeignPosterior {
+        let array = |(name, shape, values): &Floats<'_>| {
             let array = Array {
                 shape: shape.to_vec(),
                 data: ArrayData::F32(values.to_vec()),
@@ -222,8 +225,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error_that_names_it() {
-        let theta: (&str, &[usize], &[f32]) = ("fc1.weight.theta", &[2, 2], &[1.0; 4]);
-        let cases: &[(&[(&str, &[usize], &[f32])], &str)] = &[
+        let theta: Floats<'_> = ("fc1.weight.theta", &[2, 2], &[1.0; 4]);
+        let cases: &[(&[Floats<'_>], &str)] = &[
             (&[theta], "got neither"),
             (
                 &[

@@ -19,8 +19,10 @@ const ARITHMETIC: [(Arithmetic, Twin); 4] = [
     (Arithmetic::Div, |a, b| a / b),
 ];
 
+type Formula = fn(f64) -> f64;
+
 /// Every function with its formula.
-fn functions() -> Vec<(Function, fn(f64) -> f64)> {
+fn functions() -> Vec<(Function, Formula)> {
     vec![
         (Function::LeakyRelu { alpha: 0.25 }, |x| {
             if x < 0.0 { 0.25 * x } else { x }
@@ -31,11 +33,9 @@ fn functions() -> Vec<(Function, fn(f64) -> f64)> {
                 alpha: 0.25,
                 beta: 0.5,
             },
-            |x| (0.25 * x + 0.5).max(0.0).min(1.0),
+            |x| (0.25 * x + 0.5).clamp(0.0, 1.0),
         ),
-        (Function::HardSwish, |x| {
-            x * (x / 6.0 + 0.5).max(0.0).min(1.0)
-        }),
+        (Function::HardSwish, |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
         (Function::Tanh, f64::tanh),
         (Function::Gelu, reference::gelu),
         (Function::GeluTanh, |x| {

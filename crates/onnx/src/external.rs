@@ -135,7 +135,8 @@ mod tests {
             Ok(vec![1, 2, 3, 4, 5])
         );
         let absolute = root.path().join("secret").display().to_string();
-        let bad: &[(&[(&str, &str)], usize, &str)] = &[
+        type Case<'c> = (&'c [(&'c str, &'c str)], usize, &'c str);
+        let bad: &[Case<'_>] = &[
             (&[("location", "../secret")], 5, "within the folder"),
             (&[("location", &absolute)], 5, "within the folder"),
             (&[("location", "")], 5, "within the folder"),

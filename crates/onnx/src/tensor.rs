@@ -111,7 +111,7 @@ impl Decoder {
         let elements = Shape(dims.clone()).elements();
         let width = width(what, tensor.data_type)?;
         let data = if tensor.data_location == 1 {
-            let len = elements.checked_mul(width).unwrap_or(usize::MAX);
+            let len = elements.saturating_mul(width);
             self.take(what, &dims)?;
             let bytes = self.folder.read(what, &tensor.external_data, len)?;
             raw(tensor.data_type, &bytes)
