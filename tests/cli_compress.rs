@@ -418,7 +418,7 @@ fn wrong_settings_and_inputs_are_named_in_one_line() {
             &[net, "--out", "file/x.safetensors"],
             &["file/x.safetensors", "no folder"],
         ),
-        (&[net, "--out", "x.onnx"], &["x.onnx", ".safetensors"]),
+        (&[net, "--out", "x.pb"], &["x.pb", ".safetensors"]),
         (&[net, "--out", "x.spvd"], &["x.spvd", "`quantise` phase"]),
         (
             &[net, "--values", "i8"],
@@ -494,7 +494,7 @@ fn wrong_settings_and_inputs_are_named_in_one_line() {
             &["--thresholds", "-8 to 8", "got 9"],
         ),
         (&["inspect", "cut.safetensors"], &["cut.safetensors"]),
-        (&["convert", net, "x.onnx"], &["x.onnx", ".safetensors"]),
+        (&["convert", net, "x.pb"], &["x.pb", ".safetensors"]),
         (
             &["convert", net, "x.spvd"],
             &["net.safetensors", "`quantise` phase"],

@@ -31,7 +31,7 @@ fn presets_are_written_with_seeded_weights_and_run() {
         w.ok(&args);
         assert_ne!(w.read(out), first, "another seed gives others");
         let plan: Value = serde_json::from_str(&w.ok_run_sparse(&["plan", out, "--json"])).unwrap();
-        assert!(plan["nodes"].as_array().unwrap().len() > 3, "{name}");
+        assert!(plan["nodes"].as_array().unwrap().len() >= 3, "{name}");
     }
     let complaints: Vec<String> = [
         (
@@ -64,6 +64,7 @@ fn presets_are_written_with_seeded_weights_and_run() {
 #[test]
 fn magnitude_prunes_in_one_shot_without_data() {
     let w = Workplace::without_network();
+    std::fs::remove_file(w.path("recipe.toml")).unwrap();
     w.ok(&[
         "init",
         "resnet-20",

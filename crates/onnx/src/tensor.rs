@@ -9,7 +9,7 @@ use crate::external::Folder;
 use crate::flaw::Flaw;
 use crate::proto::{SparseTensorProto, TensorProto, data_type};
 
-/// Most elements of all constants of a network together: 2 GiB of numbers.
+/// Most elements of all constants of a network together, copies counted: 2 GiB of numbers.
 const MOST_ELEMENTS: usize = 1 << 29;
 
 /// A whole number, or the number of samples, which is not known.

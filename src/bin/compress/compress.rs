@@ -37,11 +37,17 @@ struct Before {
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let name = inputs::model_name(&args.model);
     let folder = RunFolder::find(&args.run, format!("{name}.run"))?;
+    if !pruned::decides(args) {
+        folder.check_free(args.run.force)?;
+    }
     let mut recipe = recipe(args, &folder)?;
     let loaded = inputs::network(&args.model, args.network.as_deref())?;
     let start = pruned::start(args, &loaded.network)?;
     if start.is_some() {
         recipe = pruned::fine_tuning(recipe);
+        if !recipe.recipe.phases.is_empty() {
+            folder.check_free(args.run.force)?;
+        }
     }
     let outputs = outputs(args, &name, &recipe.recipe)?;
     let mut dense = pruned::folded(&loaded.network).into_owned();

@@ -19,6 +19,11 @@ pub struct Start {
     pub notes: Vec<String>,
 }
 
+/// Whether the command line says which weights go.
+pub fn decides(args: &CompressArgs) -> bool {
+    args.posterior.is_some() || args.sparsity.is_some()
+}
+
 /// Prunes as the command line says; `None` where that is for training to find out.
 pub fn start(args: &CompressArgs, network: &Network) -> anyhow::Result<Option<Start>> {
     if let Some(file) = &args.posterior {

@@ -34,14 +34,19 @@ impl RunFolder {
             });
         }
         let path = args.run.clone().unwrap_or_else(|| default.into());
-        if !args.force && checkpoint::path(&path).exists() {
+        Ok(Self { path, record: None })
+    }
+
+    /// Refuses to begin a run where an earlier one could still go on.
+    pub fn check_free(&self, force: bool) -> anyhow::Result<()> {
+        if self.record.is_none() && !force && checkpoint::path(&self.path).exists() {
             bail!(
                 "{}: an earlier run left a checkpoint here; go on with it by --resume {}, or begin anew by --force",
-                path.display(),
-                path.display()
+                self.path.display(),
+                self.path.display()
             );
         }
-        Ok(Self { path, record: None })
+        Ok(())
     }
 
     /// Makes the folder ready for a run that begins, and notes what it begins with. A run that goes on has that.

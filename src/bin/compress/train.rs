@@ -24,6 +24,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         .unwrap_or_else(|| format!("{}.safetensors", architecture.graph.name).into());
     output::check_interchange(&out, args.run.force)?;
     let folder = RunFolder::find(&args.run, format!("{}.train.run", inputs::model_name(&out)))?;
+    folder.check_free(args.run.force)?;
     let recipe = recipe(args, folder.record.as_ref())?;
     let mut network = initialise(
         architecture.graph,

@@ -189,6 +189,7 @@ impl<'m> Importer<'m> {
         c: &Tensor,
         first: bool,
     ) -> Result<View, Trouble> {
+        self.decoder.take(&node.label(), &c.dims)?;
         let values = per_channel(x, c).ok_or_else(|| {
             Trouble::unsupported(format!(
                 "a {} beside {}",
@@ -256,6 +257,7 @@ impl<'m> Importer<'m> {
         let Some(&channels) = x.shape.first() else {
             return Err(Trouble::unsupported("a value without channels"));
         };
+        self.decoder.take(&node.label(), &[4, channels])?;
         let mut tensor = |part: &str, values: Vec<f32>| {
             let values = spread(values, channels);
             self.tensor(

@@ -3,7 +3,7 @@
 use sparsevd_model::bind::bias_name;
 use sparsevd_model::{Dense, Op, Shape, Window};
 
-use super::{Importer, View, dense};
+use super::{Importer, View};
 use crate::attributes::OnnxNode;
 use crate::flaw::{Flaw, Trouble};
 use crate::tensor::Tensor;
@@ -39,11 +39,9 @@ impl<'m> Importer<'m> {
                 .map(|g| [g])
                 .map_err(|_| node.flaw("a number of groups", g.to_string()))
         })?;
+        let dense = self.dense(node, "weight", weight)?;
         let bias = self.bias(node, node.input(1), constant(2), node.input(2), out, 1.0)?;
-        let weight = self.tensor(
-            node.input(1).unwrap_or_default(),
-            dense(node, "weight", weight)?,
-        );
+        let weight = self.tensor(node.input(1).unwrap_or_default(), dense);
         let op = Op::Conv {
             weight,
             bias,
@@ -71,7 +69,7 @@ impl<'m> Importer<'m> {
             node.float("beta")?.unwrap_or(1.0),
         );
         let transposed = node.int("transB")?.unwrap_or(0) != 0;
-        let mut weight = matrix(node, weight, transposed)?;
+        let mut weight = self.matrix(node, weight, transposed)?;
         if alpha != 1.0 {
             weight.values.iter_mut().for_each(|v| *v *= alpha);
         }
@@ -89,7 +87,7 @@ impl<'m> Importer<'m> {
         let Some(weight) = constant(1) else {
             return Err(Trouble::unsupported("a second factor that is no constant"));
         };
-        let weight = matrix(node, weight, false)?;
+        let weight = self.matrix(node, weight, false)?;
         self.linear(node, x, weight, None)
     }
 
@@ -127,7 +125,7 @@ impl<'m> Importer<'m> {
                 Some(_) => Err(Trouble::unsupported("a bias that is no constant")),
             };
         };
-        let mut values = dense(node, "bias", tensor)?.values;
+        let mut values = self.dense(node, "bias", tensor)?.values;
         let row = tensor.dims.iter().rev().skip(1).all(|d| *d == 1);
         match values.as_slice() {
             &[one] => values = vec![one; out],
@@ -161,7 +159,7 @@ impl<'m> Importer<'m> {
             let Some(tensor) = constant(i) else {
                 return Err(Trouble::unsupported("statistics that are no constants"));
             };
-            let tensor = dense(node, "statistics", tensor)?;
+            let tensor = self.dense(node, "statistics", tensor)?;
             names.push(self.tensor(node.input(i).unwrap_or_default(), tensor));
         }
         let Ok([scale, bias, mean, variance]) = <[String; 4]>::try_from(names) else {
@@ -177,25 +175,25 @@ impl<'m> Importer<'m> {
         };
         self.push(node, op, &[&x])
     }
-}
 
-/// A constant as a weight `[out, in]`.
-fn matrix(node: OnnxNode<'_>, t: &Tensor, transposed: bool) -> Result<Dense, Trouble> {
-    let &[rows, cols] = t.dims.as_slice() else {
-        return Err(Trouble::unsupported(format!(
-            "a factor {}, which is no matrix",
-            Shape(t.dims.clone())
-        )));
-    };
-    let weight = dense(node, "weight", t)?;
-    if transposed {
-        return Ok(weight);
+    /// A constant as a weight `[out, in]`.
+    fn matrix(&self, node: OnnxNode<'m>, t: &Tensor, transposed: bool) -> Result<Dense, Trouble> {
+        let &[rows, cols] = t.dims.as_slice() else {
+            return Err(Trouble::unsupported(format!(
+                "a factor {}, which is no matrix",
+                Shape(t.dims.clone())
+            )));
+        };
+        let weight = self.dense(node, "weight", t)?;
+        if transposed {
+            return Ok(weight);
+        }
+        let values = (0..cols)
+            .flat_map(|c| (0..rows).map(move |r| (r, c)))
+            .map(|(r, c)| weight.values[r * cols + c])
+            .collect();
+        Ok(Dense::new([cols, rows], values))
     }
-    let values = (0..cols)
-        .flat_map(|c| (0..rows).map(move |r| (r, c)))
-        .map(|(r, c)| weight.values[r * cols + c])
-        .collect();
-    Ok(Dense::new([cols, rows], values))
 }
 
 /// The window of a convolution or pooling over a map.

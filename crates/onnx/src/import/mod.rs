@@ -510,6 +510,17 @@ impl<'m> Importer<'m> {
         self.push_named(name, Op::Flatten, &[x])
     }
 
+    /// A constant as a tensor of floating-point numbers of the network. Each copy counts towards the budget, so that time is
+    /// bounded however often a file names one constant.
+    fn dense(&self, node: OnnxNode<'m>, what: &str, t: &tensor::Tensor) -> Result<Dense, Flaw> {
+        self.decoder.take(&node.label(), &t.dims)?;
+        match t.floats() {
+            Some([]) => Err(node.flaw(format!("at least one number as {what}"), t.describe())),
+            Some(values) => Ok(Dense::new(Shape(t.dims.clone()), values.to_vec())),
+            None => Err(node.flaw(format!("floating-point numbers as {what}"), t.describe())),
+        }
+    }
+
     /// Gives a tensor to the network, under its name in the file where that is free or holds the same.
     fn tensor(&mut self, wanted: &str, dense: Dense) -> String {
         let mut name = wanted.to_owned();
@@ -527,13 +538,5 @@ impl<'m> Importer<'m> {
                 }
             }
         }
-    }
-}
-
-/// A constant as a tensor of floating-point numbers of the network.
-fn dense(node: OnnxNode<'_>, what: &str, t: &tensor::Tensor) -> Result<Dense, Flaw> {
-    match t.floats() {
-        Some(values) => Ok(Dense::new(Shape(t.dims.clone()), values.to_vec())),
-        None => Err(node.flaw(format!("floating-point numbers as {what}"), t.describe())),
     }
 }

@@ -234,6 +234,26 @@ fn constants_beyond_the_budget_are_errors() {
 }
 
 #[test]
+fn weights_without_elements_and_shapes_without_weights_cost_nothing() {
+    let mut empty = model(vec![node("Conv", "conv", &["x", "e", "b"], &["y"])]);
+    let graph = empty.graph.as_mut().unwrap();
+    graph.initializer.push(ones("e", &[1 << 40, 0, 3, 3]));
+    graph.initializer.push(ones("b", &[1]));
+    let error = read(&empty).unwrap_err();
+    assert!(
+        error.contains("node `conv` (Conv): expected at least one number"),
+        "{error}"
+    );
+    let mut wide = model(vec![node("Neg", "neg", &["x"], &["y"])]);
+    wide.graph.as_mut().unwrap().input[0] = value("x", &[-1, 1 << 31]);
+    let error = read(&wide).unwrap_err();
+    assert!(
+        error.contains("`neg`") && error.contains("in all"),
+        "{error}"
+    );
+}
+
+#[test]
 fn names_that_file_and_network_use_twice_are_kept_apart() {
     // One matrix as it is and turned; a value named like a tensor that is added.
     let mut twice = model(vec![
