@@ -117,7 +117,10 @@ impl Builder<'_> {
         let density = used.map_or(1.0, WeightUse::density);
         let sparse = self.choice.sparse
             && select::prefer_sparse_conv(density, per_group, groups, self.choice.share);
-        let blocks = self.blocks(step, used, window, sparse);
+        let over_blocks = sparse || per_group == 1 || select::prefer_direct(isa);
+        let blocks = over_blocks
+            .then(|| self.blocks(step, used, window, sparse))
+            .flatten();
         if sparse
             && let Some(parts) =
                 self.pooled_tiles(step, used, &to_csr(weight), bias, window, groups)
