@@ -444,27 +444,62 @@ fn slice(node: OnnxNode<'_>, x: &Tensor, inputs: &[Option<&Tensor>]) -> Result<T
             .flaw("as many starts, ends, axes and steps", "different numbers")
             .into());
     }
-    if steps.iter().any(|s| *s != 1) {
-        return Err(Trouble::unsupported("steps other than 1"));
+    let mut picks: Vec<Picks> = (x.dims.iter())
+        .map(|&count| Picks {
+            first: 0,
+            step: 1,
+            count,
+        })
+        .collect();
+    for (((&a, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
+        picks[a] = Picks::new(x.dims[a], start, end, step)
+            .ok_or_else(|| node.flaw("a step other than 0", step.to_string()))?;
     }
-    let mut ranges: Vec<std::ops::Range<usize>> = x.dims.iter().map(|&d| 0..d).collect();
-    for ((&a, &start), &end) in axes.iter().zip(&starts).zip(&ends) {
-        let n = x.dims[a] as i64;
-        let bound = |v: i64| (if v < 0 { v.saturating_add(n) } else { v }).clamp(0, n) as usize;
-        ranges[a] = bound(start)..bound(end).max(bound(start));
-    }
-    let dims: Vec<usize> = ranges.iter().map(ExactSizeIterator::len).collect();
+    let dims: Vec<usize> = picks.iter().map(|p| p.count).collect();
     let place = |mut i: usize| {
         let (mut at, mut stride) = (0, 1);
-        for (range, &extent) in ranges.iter().zip(&x.dims).rev() {
-            at += (range.start + i % range.len()) * stride;
-            i /= range.len();
+        for (picks, &extent) in picks.iter().zip(&x.dims).rev() {
+            at += picks.place(i % picks.count) * stride;
+            i /= picks.count;
             stride *= extent;
         }
         at
     };
     let elements: usize = dims.iter().product();
     Ok(pick(x, dims, (0..elements).map(place)))
+}
+
+/// What a slice takes of an axis.
+struct Picks {
+    first: i64,
+    step: i64,
+    count: usize,
+}
+
+impl Picks {
+    /// A slice along an axis of `n`, as in Python; `None` for a step of 0.
+    fn new(n: usize, start: i64, end: i64, step: i64) -> Option<Self> {
+        let n = n as i64;
+        let (least, most) = match step.signum() {
+            0 => return None,
+            1 => (0, n),
+            _ => (-1, n - 1),
+        };
+        let from_front = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
+        let [first, end] = [start, end].map(|v| from_front(v).clamp(least, most));
+        let reach = if step > 0 { end - first } else { first - end };
+        let count = match u64::try_from(reach - 1) {
+            Ok(reach) => reach / step.unsigned_abs() + 1,
+            Err(_) => 0,
+        };
+        let count = count as usize;
+        Some(Self { first, step, count })
+    }
+
+    /// The place of pick `i`, below the count.
+    fn place(&self, i: usize) -> usize {
+        (self.first + i as i64 * self.step) as usize
+    }
 }
 
 fn concat(
@@ -515,4 +550,39 @@ fn concat(
         Data::Int(out)
     };
     Ok(Tensor { dims, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Picks;
+
+    #[test]
+    fn slices_run_both_ways_and_stop_at_the_ends() {
+        let places = |n, start, end, step| {
+            let picks = Picks::new(n, start, end, step)?;
+            Some((0..picks.count).map(|i| picks.place(i)).collect::<Vec<_>>())
+        };
+        let cases: &[(i64, i64, i64, &[usize])] = &[
+            (0, 4, 1, &[0, 1, 2, 3]),
+            (1, -1, 1, &[1, 2]),
+            (-2, i64::MAX, 1, &[2, 3]),
+            (0, 4, 3, &[0, 3]),
+            (-1, i64::MIN, -1, &[3, 2, 1, 0]),
+            (9, 0, -2, &[3, 1]),
+            (3, 1, 1, &[]),
+            (0, 2, i64::MAX, &[0]),
+            (3, 0, i64::MIN, &[3]),
+        ];
+        let wrong: Vec<String> = cases
+            .iter()
+            .filter(|(start, end, step, want)| {
+                places(4, *start, *end, *step).as_deref() != Some(*want)
+            })
+            .map(|case| format!("{case:?}"))
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert_eq!(places(0, 0, 9, 1), Some(vec![]));
+        assert_eq!(places(0, 0, i64::MIN, -1), Some(vec![]));
+        assert_eq!(places(4, 0, 4, 0), None);
+    }
 }
