@@ -114,14 +114,14 @@ fn hostile_networks_are_refused_by_both_binaries() {
         (
             "crow",
             with_data(&good, "fc1.weight.crow_indices", |d| {
-                d[4..8].copy_from_slice(&99u32.to_le_bytes())
+                d[2..4].copy_from_slice(&99u16.to_le_bytes())
             }),
             &["fc1.weight", "expected"],
         ),
         (
             "crow-back",
             with_data(&good, "fc1.weight.crow_indices", |d| {
-                d[8..12].copy_from_slice(&0u32.to_le_bytes())
+                d[4..6].copy_from_slice(&0u16.to_le_bytes())
             }),
             &["fc1.weight", "expected"],
         ),

@@ -151,20 +151,20 @@ fn csr_cases() -> Vec<Case> {
     };
     vec![
         case("rows that go back", &["`fc1.weight`", "row 1"], |p| {
-            p.set(CROW, 2, &1_u32.to_le_bytes());
+            p.set(CROW, 2, &1_u16.to_le_bytes());
         }),
         case(
             "rows past the values",
             &["`fc1.weight`", "crow_indices"],
             |p| {
-                p.set(CROW, 1, &9_u32.to_le_bytes());
+                p.set(CROW, 1, &9_u16.to_le_bytes());
             },
         ),
         case(
             "first row start",
             &["`fc1.weight`", "first of crow_indices"],
             |p| {
-                p.set(CROW, 0, &1_u32.to_le_bytes());
+                p.set(CROW, 0, &1_u16.to_le_bytes());
             },
         ),
         case(
@@ -175,7 +175,7 @@ fn csr_cases() -> Vec<Case> {
                 "5, the number of values",
             ],
             |p| {
-                p.set(CROW, 3, &4_u32.to_le_bytes());
+                p.set(CROW, 3, &4_u16.to_le_bytes());
             },
         ),
         case(
@@ -249,10 +249,10 @@ fn csr_cases() -> Vec<Case> {
             },
         ),
         case(
-            "row starts of U16",
-            &["`fc1.weight.crow_indices`", "U32 or I32", "U16"],
+            "row starts of U8",
+            &["`fc1.weight.crow_indices`", "U16, U32 or I32", "U8"],
             |p| {
-                p.replace(CROW, "U16", &[4], &[0; 8]);
+                p.replace(CROW, "U8", &[4], &[0; 4]);
             },
         ),
         case(
@@ -473,6 +473,16 @@ fn metadata_cases() -> Vec<Case> {
                 );
             },
         ),
+        case(
+            "a preset that is none",
+            &[NETWORK, "the JSON of a graph or the name of a preset"],
+            |p| {
+                p.metadata(NETWORK, "lenet-6");
+            },
+        ),
+        case("a preset of other tensors", &["`fc1`", "784"], |p| {
+            p.metadata(NETWORK, "lenet-300-100");
+        }),
         case("no input, an output", &["output"], |p| {
             p.edit(NETWORK, |v| v["outputs"] = json!(["ghost"]));
         }),

@@ -10,7 +10,8 @@ use half::{bf16, f16};
 use networks::{Pieces, fill, lenet_5, tiny};
 use proptest::prelude::*;
 use sparsevd_format::*;
-use sparsevd_model::{Network, Shape, Weights, presets};
+use sparsevd_model::{Csr, Dense, Network, Shape, Weights, presets};
+use sparsevd_testing::arbitrary::Stream;
 
 fn options(values: ValueType, profile: Profile) -> WriteOptions {
     WriteOptions {
@@ -32,7 +33,7 @@ fn rounded(network: &Network, round: impl Fn(f32) -> f32) -> Network {
         let tensor = out.tensors.get_mut(name).unwrap();
         *tensor = match &*tensor {
             Weights::Csr(c) => Weights::Csr(
-                sparsevd_model::Csr::try_new(
+                Csr::try_new(
                     c.shape().clone(),
                     c.crow_indices().to_vec(),
                     c.col_indices().to_vec(),
@@ -40,7 +41,7 @@ fn rounded(network: &Network, round: impl Fn(f32) -> f32) -> Network {
                 )
                 .unwrap(),
             ),
-            Weights::Dense(d) => Weights::Dense(sparsevd_model::Dense::new(
+            Weights::Dense(d) => Weights::Dense(Dense::new(
                 d.shape.clone(),
                 d.values.iter().map(|v| round(*v)).collect(),
             )),
@@ -146,6 +147,84 @@ fn wide_matrices_get_wide_columns() {
         );
         assert_eq!(read(&bytes).network, network);
     }
+}
+
+#[test]
+fn many_non_zeros_get_wide_row_starts() {
+    for (nonzeros, dtype) in [(65_535, "U16"), (65_536, "U32")] {
+        let (graph, tensors) = presets::mlp("long", Shape::from([1 << 15]), &[3]);
+        let mut network = fill(graph, &tensors, 1, 1.0, |_| true);
+        let shape = Shape::from([3, 1 << 15]);
+        let starts = vec![0, 1 << 15, nonzeros, nonzeros];
+        let columns = (0..nonzeros).map(|i| i % (1 << 15)).collect();
+        let csr = Csr::try_new(shape, starts, columns, vec![0.5; nonzeros as usize]).unwrap();
+        (network.tensors).insert("fc1.weight".into(), Weights::Csr(csr));
+        let bytes = write_network_bytes(&network, &WriteOptions::default()).unwrap();
+        let starts = &Pieces::of(&bytes).header["fc1.weight.crow_indices"];
+        assert_eq!(starts["dtype"], dtype);
+        assert_eq!(read(&bytes).network, network);
+    }
+}
+
+#[test]
+fn a_preset_is_named_and_its_first_shapes_are_known() {
+    let mut network = lenet_5();
+    let mut stream = Stream(3);
+    // 500 to 499 hidden units.
+    for (name, shape) in [("fc1.weight", [499, 800]), ("fc2.weight", [10, 499])] {
+        let csr = stream.sparse(Shape::from(shape), 0.01);
+        (network.tensors).insert(name.into(), Weights::Csr(csr));
+    }
+    let bias = Dense::zeros(Shape::from([499]));
+    (network.tensors).insert("fc1.bias".into(), Weights::Dense(bias));
+    let metadata = |network: &Network, profile| {
+        let bytes = write_network_bytes(network, &options(ValueType::F32, profile)).unwrap();
+        assert_eq!(read(&bytes).network, *network);
+        Pieces::of(&bytes).header["__metadata__"].clone()
+    };
+    // Smaller than the preset without ever having been larger: that is said by the graph in full.
+    let foreign = metadata(&network, Profile::Compact);
+    assert!(
+        foreign["sparsevd.network"]
+            .as_str()
+            .unwrap()
+            .starts_with('{')
+    );
+    for (name, shape) in [("fc1.weight", [500, 800]), ("fc2.weight", [10, 500])] {
+        (network.original_shapes).insert(name.into(), Shape::from(shape));
+    }
+    let named = metadata(&network, Profile::Compact);
+    assert_eq!(named["sparsevd.network"], "lenet-5");
+    assert!(named.get("sparsevd.original").is_none());
+    let whole = metadata(&network, Profile::Interop);
+    assert!(whole["sparsevd.network"].as_str().unwrap().starts_with('{'));
+    assert!(whole["sparsevd.original"].as_str().unwrap().contains("500"));
+}
+
+#[test]
+fn grids_stay_where_16_bits_hold_them_and_biases_are_short_where_that_is_exact() {
+    let mut network = tiny();
+    for (name, step) in [("fc1.weight", 0.5), ("fc1.bias", 0.25), ("fc2.weight", 1.0)] {
+        network.set_step(name, step).unwrap();
+    }
+    let dtype = |bytes: &[u8], name: &str| Pieces::of(bytes).header[name]["dtype"].clone();
+    for (values, bias) in [
+        (ValueType::F32, "F32"),
+        (ValueType::F16, "F16"),
+        (ValueType::Bf16, "BF16"),
+        (ValueType::I8, "F16"),
+    ] {
+        let bytes = write_network_bytes(&network, &options(values, Profile::Compact)).unwrap();
+        assert_eq!(dtype(&bytes, "fc1.bias"), bias);
+        assert_eq!(read(&bytes).network, network, "{values:?}");
+    }
+    // Beyond 11 bits of significand: 0.25 and 2^-13 more.
+    let bias = Dense::new([3], vec![0.25, 0.5, 0.250_122_07]);
+    (network.tensors).insert("fc1.bias".into(), Weights::Dense(bias));
+    network.steps.remove("fc1.bias");
+    let bytes = write_network_bytes(&network, &options(ValueType::F16, Profile::Compact)).unwrap();
+    assert_eq!(dtype(&bytes, "fc1.bias"), "F32");
+    assert_eq!(read(&bytes).network, network);
 }
 
 #[test]

@@ -12,13 +12,13 @@ pub struct Window {
     /// Window height and width in pixels.
     pub kernel_shape: [usize; 2],
     /// Steps down and right in pixels.
-    #[serde(default = "ones")]
+    #[serde(default = "ones", skip_serializing_if = "is_ones")]
     pub strides: [usize; 2],
     /// Zero padding: top, left, bottom, right.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zeros")]
     pub pads: [usize; 4],
     /// Distance between window elements.
-    #[serde(default = "ones")]
+    #[serde(default = "ones", skip_serializing_if = "is_ones")]
     pub dilations: [usize; 2],
 }
 
@@ -33,6 +33,18 @@ fn one() -> usize {
 /// ONNX's and PyTorch's.
 fn epsilon() -> f32 {
     1e-5
+}
+
+fn is_ones(pair: &[usize; 2]) -> bool {
+    *pair == ones()
+}
+
+fn is_zeros(pads: &[usize; 4]) -> bool {
+    *pads == [0; 4]
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == one()
 }
 
 impl Window {
@@ -93,7 +105,7 @@ pub enum Op {
         #[serde(flatten)]
         window: Window,
         /// Number of independent channel groups.
-        #[serde(default = "one")]
+        #[serde(default = "one", skip_serializing_if = "is_one")]
         groups: usize,
     },
     /// Normalisation of each channel by stored statistics: `(x - mean) / sqrt(variance + epsilon) * scale + bias`.

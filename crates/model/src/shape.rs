@@ -23,6 +23,11 @@ impl Shape {
         &self.0
     }
 
+    /// Whether this shape has the dimensions of `larger` or less of each, as when units were removed from it.
+    pub fn fits_in(&self, larger: &Self) -> bool {
+        self.0.len() == larger.0.len() && self.0.iter().zip(&larger.0).all(|(n, l)| n <= l)
+    }
+
     /// Rows and columns of the matrix a weight of this shape flattens to: `[out, in/groups * kh * kw]`.
     /// A scalar is one by one.
     pub fn matrix(&self) -> (usize, usize) {

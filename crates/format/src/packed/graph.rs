@@ -11,8 +11,8 @@ use super::fields::{Field, Fields};
 use super::flaw::Flaw;
 use super::range::Coder;
 
-/// Presets that version 1 of the format has a number for.
-const PRESETS: [&str; 2] = ["lenet-300-100", "lenet-5"];
+/// Presets that files may name: version 1 of the packed format has their numbers.
+pub(crate) const PRESETS: [&str; 2] = ["lenet-300-100", "lenet-5"];
 
 /// Codes a graph, and tells which preset it is; a reader passes no network.
 pub(super) fn graph<C: Coder>(

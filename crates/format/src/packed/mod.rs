@@ -29,6 +29,7 @@ use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Weights};
 
 use crate::{FormatError, LoadedNetwork, write_atomically};
 use flaw::Flaw;
+pub(crate) use graph::PRESETS;
 use matrix::Levels;
 use skeleton::Tensor;
 
@@ -49,7 +50,22 @@ pub enum PackProfile {
     Large,
 }
 
+/// Most elements, zeros included, of a network that is packed small where nothing else is asked for: it is read in a
+/// tenth of a second.
+const SMALL_ELEMENTS: usize = 1 << 21;
+
 impl PackProfile {
+    /// The profile that suits a network by its size: small up to 2^21 elements of its weights, zeros included.
+    pub fn for_size_of(network: &Network) -> Self {
+        let elements =
+            (network.tensors.values()).fold(0_usize, |n, t| n.saturating_add(t.shape().elements()));
+        if elements <= SMALL_ELEMENTS {
+            Self::Small
+        } else {
+            Self::Large
+        }
+    }
+
     fn code(self) -> u8 {
         match self {
             Self::Small => 1,
@@ -69,6 +85,14 @@ pub struct PackOptions {
 }
 
 impl PackOptions {
+    /// The profile that suits a network ([`PackProfile::for_size_of`]), hidden units sorted where it does that.
+    pub fn for_size_of(network: &Network) -> Self {
+        match PackProfile::for_size_of(network) {
+            PackProfile::Small => Self::small(),
+            PackProfile::Large => Self::large(),
+        }
+    }
+
     /// The small profile.
     pub const fn small() -> Self {
         Self {
@@ -260,8 +284,8 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, Flaw> {
     }
     if kind >> 4 != VERSION {
         return Err(Flaw::part(
-            "version",
-            VERSION.to_string(),
+            "version of the packed format",
+            format!("{VERSION}, the newest that this program reads"),
             (kind >> 4).to_string(),
         ));
     }
@@ -319,9 +343,7 @@ fn check(network: &Network) -> Result<(), Flaw> {
             .get(name)
             .map(Weights::shape)
             .unwrap_or_default();
-        let holds = now.dims().len() == shape.dims().len()
-            && now.dims().iter().zip(shape.dims()).all(|(n, o)| n <= o);
-        if !holds {
+        if !now.fits_in(shape) {
             return Err(Flaw::tensor(
                 name,
                 "original shape",

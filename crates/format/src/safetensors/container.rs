@@ -149,12 +149,12 @@ impl<'a> Container<'a> {
         }
     }
 
-    /// A tensor of indices: U32, I32 without negative entries, and U16 where `u16` allows it.
-    pub fn indices(&self, name: &str, u16: bool) -> Result<Vec<u32>, FormatError> {
+    /// A tensor of indices: U16, U32, or I32 without negative entries.
+    pub fn indices(&self, name: &str) -> Result<Vec<u32>, FormatError> {
         let tensor = self.get(name)?;
         let bytes = tensor.data();
         match tensor.dtype() {
-            Dtype::U16 if u16 => Ok(elements(bytes, |b| u32::from(u16::from_le_bytes(b)))),
+            Dtype::U16 => Ok(elements(bytes, |b| u32::from(u16::from_le_bytes(b)))),
             Dtype::U32 => Ok(elements(bytes, u32::from_le_bytes)),
             Dtype::I32 => {
                 let signed = elements(bytes, i32::from_le_bytes);
@@ -169,8 +169,7 @@ impl<'a> Container<'a> {
                 }
                 Ok(signed.into_iter().map(i32::cast_unsigned).collect())
             }
-            other if u16 => Err(self.wrong_dtype(name, "U16, U32 or I32", other)),
-            other => Err(self.wrong_dtype(name, "U32 or I32", other)),
+            other => Err(self.wrong_dtype(name, "U16, U32 or I32", other)),
         }
     }
 

@@ -1,13 +1,16 @@
 //! Where the graph of a file of tensors comes from.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 use sparsevd_model::bind::{describe, mlp_from_tensors, rename_by_order};
-use sparsevd_model::{Graph, ModelError, Shape, presets};
+use sparsevd_model::presets::Preset;
+use sparsevd_model::{Graph, ModelError, Network, Shape, Weights, presets};
 
 use super::{MAX_ELEMENTS, metadata_keys};
 use crate::FormatError;
+use crate::packed::PRESETS;
 
 /// Where to take the graph of a network from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,7 +26,7 @@ pub enum GraphSource {
 pub(super) struct Found<'a> {
     /// The file.
     pub path: &'a Path,
-    /// The graph in its metadata.
+    /// The graph in its metadata, or the name of a preset there.
     pub metadata: Option<&'a str>,
     /// Its tensors, CSR weights under their own names.
     pub tensors: &'a [(String, Shape)],
@@ -37,10 +40,13 @@ pub(super) fn find(
     let mut notes = Vec::new();
     let graph = match (source, found.metadata) {
         (GraphSource::Named(name), _) => named(found, name, &mut notes)?,
-        (GraphSource::Auto, Some(json)) => {
-            let what = format!("__metadata__[\"{}\"]", metadata_keys::NETWORK);
-            parse(found.path, &what, json)?
-        }
+        (GraphSource::Auto, Some(text)) => match preset(text) {
+            Some((graph, _)) => graph,
+            None => {
+                let what = format!("__metadata__[\"{}\"]", metadata_keys::NETWORK);
+                parse(found.path, &what, text)?
+            }
+        },
         (GraphSource::Auto, None) => match beside(found, &mut notes)? {
             Some(graph) => graph,
             None => chain(found, &mut notes)?,
@@ -151,6 +157,39 @@ fn chain(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Graph, FormatErro
     Ok(graph)
 }
 
+/// A preset that files may name.
+fn preset(name: &str) -> Option<Preset> {
+    PRESETS.contains(&name).then(|| presets::by_name(name))?
+}
+
+/// The preset that says everything about a network's graph and about the shapes its weights had at first.
+pub(super) fn preset_of(network: &Network) -> Option<&'static str> {
+    PRESETS.into_iter().find(|name| {
+        preset(name).is_some_and(|(graph, shapes)| {
+            let holds = |(name, shape): &(String, Shape)| {
+                let now = network.tensors.get(name).map(Weights::shape);
+                now.is_some_and(|now| now.fits_in(shape))
+            };
+            graph == network.graph
+                && shapes.iter().all(holds)
+                && network.original_shapes == preset_shapes(name, network)
+        })
+    })
+}
+
+/// The shapes that weights have in a preset, where a network has others.
+pub(super) fn preset_shapes(name: &str, network: &Network) -> BTreeMap<String, Shape> {
+    let tensors = preset(name).map_or(Vec::new(), |(_, tensors)| tensors);
+    let weights: Vec<&str> = (network.graph.weighted_nodes())
+        .filter_map(|n| n.op.weight())
+        .collect();
+    let differs = |(name, shape): &(String, Shape)| {
+        let now = network.tensors.get(name).map(Weights::shape);
+        weights.contains(&name.as_str()) && now.is_some_and(|now| now != *shape)
+    };
+    tensors.into_iter().filter(differs).collect()
+}
+
 /// Names of the tensors that no node uses.
 pub(super) fn unused<'f>(graph: &Graph, tensors: &'f [(String, Shape)]) -> Vec<&'f str> {
     let used: std::collections::HashSet<&str> =
@@ -191,7 +230,7 @@ fn parse(path: &Path, what: &str, json: &str) -> Result<Graph, FormatError> {
         FormatError::invalid(
             path,
             what,
-            "the JSON of a graph (docs/format.md)",
+            "the JSON of a graph or the name of a preset (docs/format.md)",
             e.to_string(),
         )
     })?;

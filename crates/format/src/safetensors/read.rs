@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use sparsevd_model::quantised::is_step;
 use sparsevd_model::{Csr, Dense, ModelError, Network, Shape, Weights};
 
-use super::graph::{Found, GraphSource, find, unused};
+use super::graph::{Found, GraphSource, find, preset_shapes, unused};
 use super::{Container, CsrNames, MAX_ELEMENTS, metadata_keys};
 use crate::{FormatError, packed};
 
@@ -191,8 +191,8 @@ fn csr(path: &Path, file: &Container<'_>, name: &str, shape: &Shape) -> Result<C
             ));
         }
     }
-    let crow_indices = file.indices(&names.crow_indices, false)?;
-    let col_indices = file.indices(&names.col_indices, true)?;
+    let crow_indices = file.indices(&names.crow_indices)?;
+    let col_indices = file.indices(&names.col_indices)?;
     let dtype = file.dtype(&names.values)?;
     let quantised = dtype == Dtype::I8;
     let values = match dtype {
@@ -293,7 +293,12 @@ fn original_shapes(
     file: &Container<'_>,
     network: &Network,
 ) -> Result<BTreeMap<String, Shape>, FormatError> {
-    let shapes = versioned::<Shape>(path, file, metadata_keys::ORIGINAL)?;
+    let preset = (file.metadata.get(metadata_keys::NETWORK))
+        .filter(|_| !file.metadata.contains_key(metadata_keys::ORIGINAL));
+    let shapes = match preset {
+        Some(name) => preset_shapes(name, network),
+        None => versioned::<Shape>(path, file, metadata_keys::ORIGINAL)?,
+    };
     for (name, shape) in &shapes {
         check_original(path, name, shape, network)?;
     }
@@ -350,9 +355,7 @@ pub(super) fn check_original(
             "none of that name".into(),
         );
     };
-    let holds = now.dims().len() == shape.dims().len()
-        && now.dims().iter().zip(shape.dims()).all(|(n, o)| n <= o);
-    if !holds || shape.elements() > MAX_ELEMENTS {
+    if !now.fits_in(shape) || shape.elements() > MAX_ELEMENTS {
         return wrong(
             format!(
                 "a shape that holds the present one, {now}, of at most {MAX_ELEMENTS} elements"

@@ -9,11 +9,15 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::json;
 use sparsevd_model::{Csr, Network, Weights};
 
+use super::graph::preset_of;
 use super::read::check_original;
 use super::{CsrNames, MAX_ELEMENTS, metadata_keys};
 use crate::{FormatError, write_atomically};
 
-/// Element type that the values of weights are written as. Biases are always F32.
+/// Element type that the values of weights are written as.
+///
+/// Biases are written as F16 beside F16 and I8 values, and as BF16 beside BF16 values, where that changes none of their
+/// elements; otherwise as F32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ValueType {
@@ -32,7 +36,8 @@ pub enum ValueType {
 /// Integer types of the CSR indices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
-    /// Smallest: columns U16 up to 65,536 columns and U32 past that, row starts U32.
+    /// Smallest: U16 where it holds the columns or row starts, otherwise U32; a preset's graph is named instead of
+    /// written out.
     #[default]
     Compact,
     /// Columns and row starts I32, which torch and scipy wrap without a copy.
@@ -132,10 +137,12 @@ impl<'n> Plan<'n> {
             .weighted_nodes()
             .filter_map(|n| n.op.weight())
             .collect();
-        let values = |name: &str| match (weights.contains(name), options.values) {
-            (false, _) | (true, ValueType::F32 | ValueType::I8) => Dtype::F32,
+        let values = |name: &str, tensor: &Weights| match (weights.contains(name), options.values) {
+            (_, ValueType::F32) | (true, ValueType::I8) => Dtype::F32,
             (true, ValueType::F16) => Dtype::F16,
             (true, ValueType::Bf16) => Dtype::BF16,
+            (false, ValueType::F16 | ValueType::I8) => exact_or_f32(tensor, Dtype::F16),
+            (false, ValueType::Bf16) => exact_or_f32(tensor, Dtype::BF16),
         };
         let mut steps = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
         let mut tensors = Vec::new();
@@ -146,24 +153,25 @@ impl<'n> Plan<'n> {
                 (network.grid(name, step)).map_err(|e| FormatError::model(path, e))?;
             }
             let as_levels = options.values == ValueType::I8 && matches!(tensor, Weights::Csr(_));
-            // Other types round: what is no longer on the grid has no step.
+            let dtype = values(name, tensor);
+            // What is rounded off the grid has no step.
             if let Some(step) = step
                 && !as_levels
-                && values(name) == Dtype::F32
+                && holds(dtype, tensor)
             {
                 steps.insert(name.clone(), json!(step));
             }
             match tensor {
                 Weights::Dense(dense) => tensors.push(Stored {
                     name: name.clone(),
-                    dtype: values(name),
+                    dtype,
                     shape: dense.shape.dims().to_vec(),
                     source: Source::Floats(&dense.values),
                 }),
                 Weights::Csr(csr) => {
                     check_csr(path, name, csr, &weights)?;
                     sparse.insert(name.clone(), json!({"layout": "csr", "shape": csr.shape()}));
-                    let mut parts = csr_parts(path, name, csr, values(name), options.profile)?;
+                    let mut parts = csr_parts(path, name, csr, dtype, options.profile)?;
                     if as_levels {
                         let step = levels(path, name, csr, step.copied())?;
                         parts[0].dtype = Dtype::I8;
@@ -274,6 +282,29 @@ fn encode<T: Copy, const N: usize>(
     Ok(())
 }
 
+/// `narrow` where it holds every element as it is, otherwise F32.
+fn exact_or_f32(tensor: &Weights, narrow: Dtype) -> Dtype {
+    if holds(narrow, tensor) {
+        narrow
+    } else {
+        Dtype::F32
+    }
+}
+
+/// Whether a floating-point type holds every element of a tensor as it is.
+fn holds(dtype: Dtype, tensor: &Weights) -> bool {
+    let values = match tensor {
+        Weights::Dense(dense) => dense.values.as_slice(),
+        Weights::Csr(csr) => csr.values(),
+        _ => return false,
+    };
+    match dtype {
+        Dtype::F16 => values.iter().all(|v| f16::from_f32(*v).to_f32() == *v),
+        Dtype::BF16 => values.iter().all(|v| bf16::from_f32(*v).to_f32() == *v),
+        _ => true,
+    }
+}
+
 /// What a reader checks of a CSR tensor before it looks at the numbers.
 fn check_csr(
     path: &Path,
@@ -325,11 +356,12 @@ fn csr_parts<'n>(
     values: Dtype,
     profile: Profile,
 ) -> Result<[Stored<'n>; 3], FormatError> {
-    let (columns, starts) = match profile {
-        Profile::Compact if csr.cols() <= 1 << 16 => (Dtype::U16, Dtype::U32),
-        Profile::Compact => (Dtype::U32, Dtype::U32),
-        Profile::Interop => (Dtype::I32, Dtype::I32),
+    let index = |end: usize| match profile {
+        Profile::Compact if end <= 1 << 16 => Dtype::U16,
+        Profile::Compact => Dtype::U32,
+        Profile::Interop => Dtype::I32,
     };
+    let (columns, starts) = (index(csr.cols()), index(csr.nonzeros() + 1));
     let most = i32::MAX as usize;
     if profile == Profile::Interop && (csr.cols() > most || csr.nonzeros() > most) {
         return Err(FormatError::tensor(
@@ -385,7 +417,14 @@ fn metadata(
         ));
     }
     metadata.insert(metadata_keys::FORMAT.into(), "pt".into());
-    let graph = to_json(path, &network.graph)?;
+    let preset = match options.profile {
+        Profile::Compact => preset_of(network),
+        Profile::Interop => None,
+    };
+    let graph = match preset {
+        Some(name) => name.to_owned(),
+        None => to_json(path, &network.graph)?,
+    };
     metadata.insert(metadata_keys::NETWORK.into(), graph);
     if sparse.len() > 1 {
         metadata.insert(metadata_keys::SPARSE.into(), to_json(path, &sparse)?);
@@ -393,7 +432,7 @@ fn metadata(
     if steps.len() > 1 {
         metadata.insert(metadata_keys::STEPS.into(), to_json(path, &steps)?);
     }
-    if !network.original_shapes.is_empty() {
+    if preset.is_none() && !network.original_shapes.is_empty() {
         let mut original = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
         original.extend(
             network
