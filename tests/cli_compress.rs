@@ -508,6 +508,10 @@ fn wrong_settings_and_inputs_are_named_in_one_line() {
             &["--keep-unit-order", ".spvd"],
         ),
         (
+            &["convert", net, "x.safetensors", "--packing", "large"],
+            &["--packing", ".spvd"],
+        ),
+        (
             &["convert", net, "x.safetensors", "--values", "i8"],
             &["net.safetensors", "x.safetensors", "`quantise` phase"],
         ),
@@ -628,7 +632,9 @@ fn inspect_prints_what_programs_count_on() {
     );
     assert!(sum("bytes") < json["file_bytes"].as_u64().unwrap());
     let text = w.ok(&["inspect", "net.sparse.safetensors"]);
-    assert!(text.contains("fc2") && text.contains("bitmask"), "{text}");
+    for words in ["fc2", "bitmask", "zstd -19"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
 }
 
 #[test]
@@ -905,12 +911,21 @@ fn a_recipe_that_quantises_writes_a_packed_file_that_runs() {
     assert!(w.read("other.sparse.safetensors") == w.read("net.sparse.safetensors"));
 
     let text = w.ok(&["inspect", "net.spvd"]);
-    for words in ["fc2", "packed, .spvd file", "positions", "times fewer"] {
+    for words in [
+        "fc2",
+        "packed, .spvd file",
+        "positions",
+        "times fewer",
+        "bits per weight left: ",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
     let json: Value = serde_json::from_str(&w.ok(&["inspect", "net.spvd", "--json"])).unwrap();
     assert_eq!(json["file_bytes"], bytes.len());
     assert_eq!(json["packed"]["positions_bits"], parts[2]);
+    let per_weight = json["packed"]["values_bits_per_weight"].as_f64().unwrap();
+    let values = json["packed"]["values_bits"].as_f64().unwrap();
+    assert_eq!(per_weight, values / json["nonzeros"].as_f64().unwrap());
     assert_eq!(json["weights"], 456);
     let text = w.ok(&["inspect", "net.sparse.safetensors"]);
     assert!(text.contains("packed, .spvd file"), "{text}");
@@ -932,6 +947,12 @@ fn packed_files_are_made_and_undone_by_convert() {
     for (args, to) in [
         (&[sparse, "again.spvd"][..], "again.spvd"),
         (&[sparse, "kept.spvd", "--keep-unit-order"], "kept.spvd"),
+        (&[sparse, "large.spvd", "--packing", "large"], "large.spvd"),
+        (
+            &["large.spvd", "small.spvd", "--packing", "small"],
+            "small.spvd",
+        ),
+        (&["large.spvd", "auto.spvd"], "auto.spvd"),
         (&["kept.spvd", "back.safetensors"], "back.safetensors"),
         (
             &["kept.spvd", "i8.safetensors", "--values", "i8"],
@@ -945,11 +966,18 @@ fn packed_files_are_made_and_undone_by_convert() {
         let text = w.ok(&[&["convert"][..], args].concat());
         assert!(text.contains(to), "{text}");
     }
-    assert!(w.read("again.spvd") == w.read("net.spvd"));
+    for small in ["again.spvd", "small.spvd", "auto.spvd"] {
+        assert!(w.read(small) == w.read("net.spvd"), "{small}");
+    }
     assert!(w.read("more.spvd") == w.read("kept.spvd"), "there and back");
     let network = read(sparse);
     assert!(!network.steps.is_empty());
-    for name in ["kept.spvd", "back.safetensors", "i8.safetensors"] {
+    for name in [
+        "kept.spvd",
+        "large.spvd",
+        "back.safetensors",
+        "i8.safetensors",
+    ] {
         assert_eq!(read(name), network, "{name}");
     }
     let cut = w.read("net.spvd");

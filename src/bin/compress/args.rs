@@ -203,7 +203,7 @@ pub struct PixelArgs {
 /// How a network is written.
 #[derive(Debug, Clone, Args)]
 pub struct EncodingArgs {
-    /// Element type of the weights in a .safetensors file; f32 where it is not said
+    /// Element type of the weights in a .safetensors file; f32 where it is not said. Biases go along where it costs them nothing
     #[arg(long, value_enum)]
     pub values: Option<Values>,
     /// Index types there: the smallest (compact, where it is not said), or those that torch and scipy take as they are
@@ -260,6 +260,7 @@ Examples:
   compress inspect lenet-5.spvd
       where its bits go, too
 
+zstd is tried on dense files up to 64 MiB, and a network on grids is packed even where its file is not.
 Weights and ratio count the matrices and filters of the original network, biases apart, as papers do.")]
 pub struct InspectArgs {
     /// A network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
@@ -279,13 +280,15 @@ Examples:
   compress convert lenet-5.sparse.safetensors for-torch.safetensors --profile interop
   compress convert lenet-5.sparse.safetensors dense.safetensors --dense
   compress convert lenet-5.sparse.safetensors lenet-5.spvd
+  compress convert resnet.sparse.safetensors resnet.spvd --packing large
   compress convert lenet-5.spvd lenet-5.sparse.safetensors --values i8
   compress convert pruned-elsewhere.safetensors sparse.safetensors --network lenet-5
   compress convert resnet-20.onnx resnet-20.safetensors
   compress convert lenet-5.sparse.safetensors lenet-5.onnx
 
-Without --dense, every weight that is smaller as CSR becomes CSR. A .spvd file takes weights on grids, which a `quantise` phase
-of the recipe makes.")]
+Without --dense, every weight that is smaller as CSR becomes CSR. A .spvd file and --values i8 take weights on grids, which a
+`quantise` phase of the recipe makes; they lose nothing, nor does a 16-bit type that holds every point of the grids.
+Metadata of the input, such as the recipe, goes along to a .safetensors file and is dropped from a .spvd file.")]
 pub struct ConvertArgs {
     /// A network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
     pub input: PathBuf,
@@ -302,7 +305,10 @@ pub struct ConvertArgs {
     /// Write sparse weights of an .onnx file as sparse initializers, which fewer runtimes read
     #[arg(long, conflicts_with = "dense")]
     pub sparse_initializers: bool,
-    /// Keep the order of hidden units in a .spvd file; sorted, they take fewer bytes and give the same outputs but for the
+    /// How a .spvd file is packed
+    #[arg(long, value_enum)]
+    pub packing: Option<Packing>,
+    /// Keep the order of hidden units in a small .spvd file; sorted, they take fewer bytes and give the same outputs but for the
     /// order of sums
     #[arg(long)]
     pub keep_unit_order: bool,
@@ -411,9 +417,9 @@ impl From<Values> for ValueType {
 /// Index types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Indices {
-    /// u16 columns where they suffice
+    /// u16 where it suffices, u32 elsewhere; a preset's graph is named, not written out
     Compact,
-    /// i32
+    /// i32, and the graph in full
     Interop,
 }
 
@@ -424,6 +430,17 @@ impl From<Indices> for Profile {
             Indices::Interop => Self::Interop,
         }
     }
+}
+
+/// How a packed file is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Packing {
+    /// Small up to two million weights, zeros included, large beyond: where nothing is said
+    Auto,
+    /// Fewest bytes, some 50 ns for every weight, zeros included, to read
+    Small,
+    /// A few per cent more bytes, read many times faster and on all cores
+    Large,
 }
 
 impl CompressArgs {

@@ -113,7 +113,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let options = output::options(Some(&args.encoding), &recipe.recipe, loaded.metadata);
     write_network(&outputs.results.network, &network, &options)?;
     if let Some(path) = &outputs.results.packed {
-        write_packed(path, &network, &PackOptions::default())?;
+        write_packed(path, &network, &PackOptions::for_size_of(&network))?;
     }
     let judged = images.as_ref().zip(before.as_ref());
     let report = report(args, &outputs, &recipe, pruning, history, &dense, judged)?;

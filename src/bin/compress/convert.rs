@@ -2,11 +2,11 @@
 
 use anyhow::bail;
 use sparsevd_compressor::smaller;
-use sparsevd_format::{PackOptions, WriteOptions, write_network, write_packed};
+use sparsevd_format::{PackOptions, PackProfile, WriteOptions, write_network, write_packed};
 use sparsevd_model::{Network, Weights};
 use sparsevd_onnx::{ExportOptions, write_onnx};
 
-use crate::args::{ConvertArgs, Values};
+use crate::args::{ConvertArgs, Packing, Values};
 use crate::output::Form;
 use crate::{Outcome, inputs, output, print};
 
@@ -41,8 +41,8 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
         }
         Form::Packed => {
             let options = PackOptions {
+                profile: profile(args.packing, &network),
                 keep_unit_order: args.keep_unit_order,
-                ..PackOptions::default()
             };
             write_packed(&args.output, &network, &options)?
         }
@@ -62,17 +62,27 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The profile of a packed file.
+fn profile(packing: Option<Packing>, network: &Network) -> PackProfile {
+    match packing.unwrap_or(Packing::Auto) {
+        Packing::Auto => PackProfile::for_size_of(network),
+        Packing::Small => PackProfile::Small,
+        Packing::Large => PackProfile::Large,
+    }
+}
+
 /// Options that a format has no use for are a misunderstanding.
 fn check_options(args: &ConvertArgs, form: Form) -> anyhow::Result<()> {
+    let packing = ("--packing", args.packing.is_some(), ".spvd");
     let order = ("--keep-unit-order", args.keep_unit_order, ".spvd");
     let sparse = ("--sparse-initializers", args.sparse_initializers, ".onnx");
     let values = ("--values", args.encoding.values.is_some(), ".safetensors");
     let profile = ("--profile", args.encoding.profile.is_some(), ".safetensors");
     let dense = ("--dense", args.dense, ".safetensors");
     let useless = match form {
-        Form::Interchange => vec![order, sparse],
+        Form::Interchange => vec![packing, order, sparse],
         Form::Packed => vec![values, profile, dense, sparse],
-        Form::Onnx => vec![values, profile, order],
+        Form::Onnx => vec![values, profile, packing, order],
     };
     match useless.into_iter().find(|(_, given, _)| *given) {
         None => Ok(()),

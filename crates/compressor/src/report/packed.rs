@@ -49,6 +49,22 @@ impl PackedSize {
         })
     }
 
+    /// Packs a network and takes that apart, or gives `None` where it is not on grids.
+    ///
+    /// # Errors
+    /// A network on grids that cannot be packed all the same.
+    pub fn of_network(network: &Network) -> Result<Option<Self>, CompressError> {
+        if network
+            .tensors
+            .keys()
+            .any(|t| !network.steps.contains_key(t))
+        {
+            return Ok(None);
+        }
+        let bytes = pack(network, &PackOptions::for_size_of(network))?;
+        Self::of(&bytes).map(Some)
+    }
+
     /// The parts with a name for people, in the order of the file.
     pub fn parts(&self) -> [(&'static str, u64); 5] {
         [
@@ -94,14 +110,9 @@ pub fn packed_size(path: &Path) -> Result<Option<PackedSize>, CompressError> {
         .transpose()
 }
 
-/// Bytes of a network in every encoding that it can be written in, the dense one first; packed only where it is on grids.
-///
-/// `packed` is the size of its packed file where there is one already.
+/// Bytes of a network in every encoding that it can be written in, the dense one first; `packed` is the size of its packed
+/// file, where it has one.
 pub fn encodings(network: &Network, packed: Option<u64>) -> Vec<Encoding> {
-    let packed = packed.or_else(|| {
-        let bytes = pack(network, &PackOptions::default()).ok()?;
-        Some(bytes.len() as u64)
-    });
     let packed = packed.map(|bytes| (ENCODING.to_owned(), bytes));
     inspect_encodings(network)
         .into_iter()
