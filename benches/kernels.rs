@@ -68,7 +68,7 @@ fn products(criterion: &mut Criterion) {
                 } else {
                     let spmm = Spmm::pack(isa, &csr, None);
                     group.bench_function(BenchmarkId::new("sparse", density), |b| {
-                        b.iter(|| spmm.run(black_box(&x), &mut y, tiles(n), Activation::None));
+                        b.iter(|| spmm.run(black_box(&x), &mut y, n, Activation::None));
                     });
                 }
                 let peer = csr.to_sprs();

@@ -127,7 +127,7 @@ fn spmm(isa: Isa, rows: usize, cols: usize, density: f64, n: usize) {
         2.0 * csr.nonzeros() as f64 * n as f64,
         &mut [
             ("sparse", &mut || {
-                sparse.run(black_box(&x), black_box(&mut y), tiles(n), Activation::None);
+                sparse.run(black_box(&x), black_box(&mut y), n, Activation::None);
             }),
             // Both ways a caller may hold its batch: one column or one row per sample.
             ("gemm", &mut || {

@@ -5,8 +5,8 @@
 //! The four weights come with one load and are broadcast in registers, the four offsets with one more, because loads are what
 //! bounds these loops: an input line of sixteen floats is then loaded right into its multiply-add.
 //!
-//! **Padding.** A row with fewer non-zeros than its group's longest has some of its own entries several times, each with its share of the weight:
-//! a weight of zero would turn an infinite input into NaN. Groups short of rows have rows several times. Empty rows stand in groups of their own.
+//! **Padding.** A row with fewer non-zeros than its group's longest has some of its own entries several times, each with its share of the weight,
+//! a power of two: a weight of zero would turn an infinite input into NaN. Groups short of rows have rows several times. Empty rows stand in groups of their own.
 //!
 //! **Blocks.** Columns are cut in blocks whose input lines stay in the first-level cache; later blocks add to what earlier ones stored.
 #![allow(
@@ -16,6 +16,7 @@
 
 use crate::activation::Bounds;
 use crate::simd::{Simd, simd_dispatch};
+use crate::values::{Bf16, F16, Value, Values, level};
 
 /// A non-zero: which block of columns it is in, where its input line begins in that block, in floats, and the weight.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,18 @@ pub(crate) struct Sell {
     pub(crate) offsets: Offsets,
     /// Lines processed at once: 1, 2 or 4.
     wide: usize,
+    /// In place of `weights` where they take fewer bytes; offsets are then [`Offsets::Short8`].
+    narrow: Option<Narrow>,
+    /// What the integers among them are multiples of.
+    step: f32,
+}
+
+/// Weights of fewer bytes, four per step.
+#[derive(Debug, Clone)]
+enum Narrow {
+    Bf16(Vec<[Bf16; 4]>),
+    F16(Vec<[F16; 4]>),
+    I8(Vec<[i8; 4]>),
 }
 
 /// Four weights, aligned for one load.
@@ -88,6 +101,8 @@ pub(crate) struct Walk {
     pub x_strip: usize,
     /// From the output of a strip to that of the next.
     pub y_strip: usize,
+    /// Whether only the first eight floats of the last line of each strip are wanted.
+    pub narrow: bool,
 }
 
 impl Sell {
@@ -100,6 +115,21 @@ impl Sell {
         pitch: usize,
         wide: usize,
     ) -> Self {
+        Self::pack_values(rows, bias, bases, pitch, wide, Values::F32)
+            .expect("f32 weights can be shared")
+    }
+
+    /// As [`Sell::pack`] with weights stored as `values`; `None` where integers are too small to be padded.
+    ///
+    /// Offsets must be even and below 2^17 floats, unless values are f32.
+    pub fn pack_values(
+        rows: &[Vec<Entry>],
+        bias: &[f32],
+        bases: &[usize],
+        pitch: usize,
+        wide: usize,
+        values: Values,
+    ) -> Option<Self> {
         assert_eq!(rows.len(), bias.len(), "elements of the bias");
         let mut packed = Self {
             blocks: Vec::new(),
@@ -107,6 +137,8 @@ impl Sell {
             weights: Vec::new(),
             offsets: Offsets::Short8(Vec::new()),
             wide,
+            narrow: None,
+            step: 1.0,
         };
         let mut steps: Vec<[usize; 4]> = Vec::new();
         for (block, &base) in bases.iter().enumerate() {
@@ -121,7 +153,7 @@ impl Sell {
             let before = packed.groups.len();
             let full = parts.partition_point(|(_, row)| !row.is_empty());
             for group in parts[..full].chunks(4).chain(parts[full..].chunks(4)) {
-                packed.push_group(group, bias, pitch, &mut steps);
+                packed.push_group(group, bias, pitch, values, &mut steps)?;
             }
             packed.blocks.push(Block {
                 base,
@@ -151,7 +183,26 @@ impl Sell {
             let long = |o: usize| u32::try_from(o).expect("an input of less than 16 GiB");
             Offsets::Long4(steps.iter().map(|s| s.map(long)).collect())
         };
-        packed
+        packed.narrow_weights(values);
+        Some(packed)
+    }
+
+    fn narrow_weights(&mut self, values: Values) {
+        let quads = self.weights.iter().map(|q| q.0);
+        self.narrow = Some(match values {
+            Values::F32 => return,
+            Values::Bf16 => Narrow::Bf16(quads.map(|q| q.map(Bf16::of)).collect()),
+            Values::F16 => Narrow::F16(quads.map(|q| q.map(F16::of)).collect()),
+            Values::I8 { step } => {
+                self.step = step;
+                Narrow::I8(quads.map(|q| q.map(|v| level(v, step))).collect())
+            }
+        });
+        assert!(
+            matches!(self.offsets, Offsets::Short8(_)),
+            "narrow weights have short offsets"
+        );
+        self.weights = Vec::new();
     }
 
     fn push_group(
@@ -159,13 +210,18 @@ impl Sell {
         group: &[(usize, Vec<Entry>)],
         bias: &[f32],
         pitch: usize,
+        values: Values,
         steps: &mut Vec<[usize; 4]>,
-    ) {
+    ) -> Option<()> {
         let longest = group[0].1.len();
-        let lanes: [_; 4] = std::array::from_fn(|lane| {
+        let mut lanes: [(usize, Vec<Entry>); 4] = Default::default();
+        for (lane, padded) in lanes.iter_mut().enumerate() {
             let (row, entries) = &group[lane % group.len()];
-            (*row, repeated(entries, longest))
-        });
+            *padded = match values {
+                Values::I8 { step } => (*row, repeated_levels(entries, longest, step)?),
+                _ => (*row, repeated(entries, longest)),
+            };
+        }
         for step in 0..longest {
             let quad = std::array::from_fn(|lane| lanes[lane].1[step].weight);
             self.weights.push(Quad(quad));
@@ -178,6 +234,7 @@ impl Sell {
                 .map(|row| u32::try_from(row * pitch).expect("an output of less than 16 GiB")),
             steps: u32::try_from(longest).expect("columns fit in 32 bits"),
         });
+        Some(())
     }
 
     /// Puts the rows `new` floats apart that were `old` apart.
@@ -194,22 +251,96 @@ impl Sell {
             Offsets::Short8(o) | Offsets::Short64(o) => size_of_val(&o[..]),
             Offsets::Long4(o) => size_of_val(&o[..]),
         };
-        size_of_val(&self.weights[..]) + offsets + size_of_val(&self.groups[..])
+        let narrow = match &self.narrow {
+            None => 0,
+            Some(Narrow::Bf16(w)) => size_of_val(&w[..]),
+            Some(Narrow::F16(w)) => size_of_val(&w[..]),
+            Some(Narrow::I8(w)) => size_of_val(&w[..]),
+        };
+        size_of_val(&self.weights[..]) + narrow + offsets + size_of_val(&self.groups[..])
     }
 }
 
 /// `entries` brought to `len` by having some of them several times, each with its share of the weight.
 fn repeated(entries: &[Entry], len: usize) -> Vec<Entry> {
     let n = entries.len();
-    (0..len)
-        .map(|i| {
-            let copies = len / n + usize::from(i % n < len % n);
-            Entry {
-                weight: entries[i % n].weight / copies as f32,
-                ..entries[i % n]
-            }
-        })
-        .collect()
+    let share = |i: usize| {
+        // Shares are powers of two, which no form rounds: all of `1 / parts`, but for the first few, which have twice that.
+        let copies = len / n + usize::from(i % n < len % n);
+        let parts = copies.next_power_of_two();
+        let twice = i / n < parts - copies;
+        let share = if twice { 2.0 } else { 1.0 } / parts as f32;
+        Entry {
+            weight: entries[i % n].weight * share,
+            ..entries[i % n]
+        }
+    };
+    (0..len).map(share).collect()
+}
+
+/// As [`repeated`] for integers, whose shares are integers too; `None` where the weights are too small to be shared.
+fn repeated_levels(entries: &[Entry], len: usize, step: f32) -> Option<Vec<Entry>> {
+    let mut all = entries.to_vec();
+    let mut i = 0;
+    while all.len() < len {
+        let entry = *all[..entries.len()].get(i)?;
+        let one = step.copysign(entry.weight);
+        if level(entry.weight, step).unsigned_abs() < 2 {
+            i += 1;
+            continue;
+        }
+        let copy = Entry {
+            weight: one,
+            ..entry
+        };
+        all[i].weight = level(all[i].weight, step).get(step) - one;
+        all.push(copy);
+    }
+    Some(all)
+}
+
+/// Four weights of a step, in whatever form they are stored.
+trait Weight: Copy {
+    /// The four numbers; integers are multiples of `step`.
+    unsafe fn quad<S: Simd>(p: *const Self, step: f32) -> S::Quad;
+}
+
+impl Weight for Quad {
+    #[inline(always)]
+    unsafe fn quad<S: Simd>(p: *const Self, _step: f32) -> S::Quad {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { S::quad(p.cast()) }
+    }
+}
+
+impl Weight for [Bf16; 4] {
+    #[inline(always)]
+    unsafe fn quad<S: Simd>(p: *const Self, step: f32) -> S::Quad {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe {
+            let [a, b, c, d] = p.read();
+            S::quad_of([a.get(step), b.get(step), c.get(step), d.get(step)])
+        }
+    }
+}
+
+impl Weight for [F16; 4] {
+    #[inline(always)]
+    unsafe fn quad<S: Simd>(p: *const Self, _step: f32) -> S::Quad {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { S::quad_of(S::f16x4(p.cast())) }
+    }
+}
+
+impl Weight for [i8; 4] {
+    #[inline(always)]
+    unsafe fn quad<S: Simd>(p: *const Self, step: f32) -> S::Quad {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe {
+            let [a, b, c, d] = p.read();
+            S::quad_of([a.get(step), b.get(step), c.get(step), d.get(step)])
+        }
+    }
 }
 
 simd_dispatch! {
@@ -225,18 +356,35 @@ simd_dispatch! {
 unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: Walk, bounds: Bounds) {
     // SAFETY: the caller's contract; the offsets are those of `sell`.
     unsafe {
-        match &sell.offsets {
-            Offsets::Short8(o) => strips::<S, u64, 8>(sell, o.as_ptr(), x, y, walk, bounds),
-            Offsets::Short64(o) => strips::<S, u64, 64>(sell, o.as_ptr(), x, y, walk, bounds),
-            Offsets::Long4(o) => strips::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, walk, bounds),
+        let w = sell.weights.as_ptr();
+        match (&sell.narrow, &sell.offsets) {
+            (None, Offsets::Short8(o)) => {
+                strips::<S, u64, Quad, 8>(sell, (w, o.as_ptr()), x, y, walk, bounds);
+            }
+            (None, Offsets::Short64(o)) => {
+                strips::<S, u64, Quad, 64>(sell, (w, o.as_ptr()), x, y, walk, bounds);
+            }
+            (None, Offsets::Long4(o)) => {
+                strips::<S, [u32; 4], Quad, 4>(sell, (w, o.as_ptr()), x, y, walk, bounds);
+            }
+            (Some(Narrow::Bf16(w)), Offsets::Short8(o)) => {
+                strips::<S, u64, [Bf16; 4], 8>(sell, (w.as_ptr(), o.as_ptr()), x, y, walk, bounds);
+            }
+            (Some(Narrow::F16(w)), Offsets::Short8(o)) => {
+                strips::<S, u64, [F16; 4], 8>(sell, (w.as_ptr(), o.as_ptr()), x, y, walk, bounds);
+            }
+            (Some(Narrow::I8(w)), Offsets::Short8(o)) => {
+                strips::<S, u64, [i8; 4], 8>(sell, (w.as_ptr(), o.as_ptr()), x, y, walk, bounds);
+            }
+            (Some(_), _) => unreachable!("`narrowed` asks for short offsets"),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn strips<S: Simd, O: Offset, const UNIT: usize>(
+unsafe fn strips<S: Simd, O: Offset, W: Weight, const UNIT: usize>(
     sell: &Sell,
-    offsets: *const O,
+    (weights, offsets): (*const W, *const O),
     x: *const f32,
     y: *mut f32,
     walk: Walk,
@@ -248,26 +396,37 @@ unsafe fn strips<S: Simd, O: Offset, const UNIT: usize>(
         unsafe {
             let (x, y) = (x.add(strip * walk.x_strip), y.add(strip * walk.y_strip));
             let at = |line: usize| (x.add(line * walk.x_line), y.add(line * walk.y_line));
+            let stored = (weights, offsets);
+            // The last line of a strip may be wanted by half.
+            let full = walk.lines - usize::from(walk.narrow);
             if S::N == 16 {
-                while sell.wide >= 4 && line + 4 <= walk.lines {
+                while sell.wide >= 4 && line + 4 <= full {
                     let (x, y) = at(line);
-                    lines::<S, O, UNIT, 4>(sell, offsets, x, y, walk, bounds);
+                    lines::<S, O, W, UNIT, 4>(sell, stored, x, y, walk, bounds);
                     line += 4;
                 }
-                while sell.wide >= 2 && line + 2 <= walk.lines {
+                while sell.wide >= 2 && line + 2 <= full {
                     let (x, y) = at(line);
-                    lines::<S, O, UNIT, 2>(sell, offsets, x, y, walk, bounds);
+                    lines::<S, O, W, UNIT, 2>(sell, stored, x, y, walk, bounds);
                     line += 2;
                 }
             }
-            while line < walk.lines {
+            while line < full {
                 let (x, y) = at(line);
                 match S::N {
-                    16 => lines::<S, O, UNIT, 1>(sell, offsets, x, y, walk, bounds),
-                    8 => lines::<S, O, UNIT, 2>(sell, offsets, x, y, walk, bounds),
-                    _ => lines::<S, O, UNIT, 4>(sell, offsets, x, y, walk, bounds),
+                    16 => lines::<S, O, W, UNIT, 1>(sell, stored, x, y, walk, bounds),
+                    8 => lines::<S, O, W, UNIT, 2>(sell, stored, x, y, walk, bounds),
+                    _ => lines::<S, O, W, UNIT, 4>(sell, stored, x, y, walk, bounds),
                 }
                 line += 1;
+            }
+            if walk.narrow {
+                let (x, y) = at(line);
+                match S::Half::N {
+                    16 => lines::<S::Half, O, W, UNIT, 1>(sell, stored, x, y, walk, bounds),
+                    8 => lines::<S::Half, O, W, UNIT, 1>(sell, stored, x, y, walk, bounds),
+                    _ => lines::<S::Half, O, W, UNIT, 2>(sell, stored, x, y, walk, bounds),
+                }
             }
         }
     }
@@ -275,17 +434,17 @@ unsafe fn strips<S: Simd, O: Offset, const UNIT: usize>(
 
 /// `T` vectors of output for each row, over all blocks.
 #[inline(always)]
-unsafe fn lines<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
+unsafe fn lines<S: Simd, O: Offset, W: Weight, const UNIT: usize, const T: usize>(
     sell: &Sell,
-    mut offsets: *const O,
+    (mut weights, mut offsets): (*const W, *const O),
     x: *const f32,
     y: *mut f32,
     walk: Walk,
     bounds: Bounds,
 ) {
     let per_line = 16 / S::N;
-    let mut weights = sell.weights.as_ptr();
     let mut groups = sell.groups.as_ptr();
+    let step = sell.step;
     // SAFETY: `x` and `y` by the contract of `run`; weights, offsets and groups by the invariants of `Sell`.
     unsafe {
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
@@ -317,7 +476,7 @@ unsafe fn lines<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
                 }
                 let last = offsets.add(group.steps as usize);
                 while offsets < last {
-                    let quad = S::quad(weights.cast());
+                    let quad = W::quad::<S>(weights, step);
                     let at = O::bytes::<UNIT>(offsets);
                     weights = weights.add(1);
                     offsets = offsets.add(1);

@@ -15,6 +15,14 @@ pub(crate) unsafe trait Simd: Copy {
     type V: Copy;
     /// Four floats, ready to be broadcast one by one.
     type Quad: Copy;
+    /// Vectors of half as many floats, where the machine has them; else the same.
+    type Half: Simd;
+    /// Four half-precision floats from memory.
+    #[inline(always)]
+    unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
+        // SAFETY: the caller vouches for four numbers.
+        unsafe { p.read_unaligned() }.map(|h| half::f16::from_bits(h).to_f32())
+    }
     /// `N` floats from memory.
     unsafe fn load(p: *const f32) -> Self::V;
     /// `N` floats to memory.
@@ -37,6 +45,8 @@ pub(crate) unsafe trait Simd: Copy {
     }
     /// Four floats from memory with one load.
     unsafe fn quad(p: *const f32) -> Self::Quad;
+    /// Four floats that are in registers already.
+    unsafe fn quad_of(q: [f32; 4]) -> Self::Quad;
     /// Float `I` of four in all lanes.
     unsafe fn lane<const I: i32>(q: Self::Quad) -> Self::V;
 }
@@ -50,6 +60,11 @@ unsafe impl Simd for Scalar {
     const N: usize = 16;
     type V = [f32; 16];
     type Quad = [f32; 4];
+    type Half = Self;
+    #[inline(always)]
+    unsafe fn quad_of(q: [f32; 4]) -> [f32; 4] {
+        q
+    }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> [f32; 16] {
         // SAFETY: the caller vouches for sixteen floats.
@@ -136,6 +151,17 @@ mod x86 {
         q
     }
 
+    #[inline(always)]
+    unsafe fn vcvtph2ps(p: *const [u16; 4]) -> [f32; 4] {
+        let mut out = [0.0; 4];
+        // SAFETY: the caller vouches for four numbers and for F16C.
+        unsafe {
+            let h = _mm_cvtph_ps(_mm_loadl_epi64(p.cast()));
+            _mm_storeu_ps(out.as_mut_ptr(), h);
+        }
+        out
+    }
+
     /// 256-bit vectors with fused multiply-add.
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Avx2;
@@ -145,6 +171,20 @@ mod x86 {
         const N: usize = 8;
         type V = __m256;
         type Quad = __m256;
+        type Half = Self;
+        #[inline(always)]
+        unsafe fn quad_of(q: [f32; 4]) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe {
+                let q = _mm_loadu_ps(q.as_ptr());
+                _mm256_set_m128(q, q)
+            }
+        }
+        #[inline(always)]
+        unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
+            // SAFETY: the trait's contract.
+            unsafe { vcvtph2ps(p) }
+        }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m256 {
             // SAFETY: the trait's contract.
@@ -217,6 +257,17 @@ mod x86 {
         const N: usize = 16;
         type V = __m512;
         type Quad = __m512;
+        type Half = Avx2;
+        #[inline(always)]
+        unsafe fn quad_of(q: [f32; 4]) -> __m512 {
+            // SAFETY: the trait's contract.
+            unsafe { _mm512_broadcast_f32x4(_mm_loadu_ps(q.as_ptr())) }
+        }
+        #[inline(always)]
+        unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
+            // SAFETY: the trait's contract.
+            unsafe { vcvtph2ps(p) }
+        }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m512 {
             // SAFETY: the trait's contract.
@@ -291,6 +342,12 @@ mod arm {
         const N: usize = 4;
         type V = float32x4_t;
         type Quad = float32x4_t;
+        type Half = Self;
+        #[inline(always)]
+        unsafe fn quad_of(q: [f32; 4]) -> float32x4_t {
+            // SAFETY: the trait's contract.
+            unsafe { vld1q_f32(q.as_ptr()) }
+        }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> float32x4_t {
             // SAFETY: the trait's contract.

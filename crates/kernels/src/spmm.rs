@@ -5,7 +5,7 @@ use std::ops::Range;
 use sparsevd_model::Csr;
 
 use crate::sell::{self, Entry, Sell, Walk};
-use crate::{Activation, Isa, LANES, select};
+use crate::{Activation, Isa, LANES, Values, select, tiles};
 
 /// A sparse matrix packed for batches in [`crate::Layout::Tiled`].
 #[derive(Debug, Clone)]
@@ -13,6 +13,7 @@ pub struct Spmm {
     isa: Isa,
     rows: usize,
     cols: usize,
+    values: Values,
     sell: Sell,
 }
 
@@ -33,36 +34,72 @@ impl Spmm {
     /// When the rows do not exist or the bias does not have one element per row of the matrix.
     #[track_caller]
     pub fn pack_rows(isa: Isa, weight: &Csr, bias: Option<&[f32]>, rows: Range<usize>) -> Self {
+        Self::pack_values(isa, weight, bias, rows, Values::F32)
+    }
+
+    /// As [`Spmm::pack_rows`] with non-zeros stored as `values`. Integers where rows are too small to be padded with integers become f32, which
+    /// the name tells; every value is what [`Values::rounded`] makes of it.
+    ///
+    /// # Panics
+    /// As [`Spmm::pack_rows`].
+    #[track_caller]
+    pub fn pack_values(
+        isa: Isa,
+        weight: &Csr,
+        bias: Option<&[f32]>,
+        rows: Range<usize>,
+        values: Values,
+    ) -> Self {
         let bias = bias_or_zero(bias, weight.rows());
         let tile = select::spmm_tile(isa, weight);
+        // What rounds to zero must not turn an infinite input into NaN.
+        let keeps_zeros = values == Values::F32;
         let entries: Vec<Vec<Entry>> = rows
             .clone()
             .map(|row| {
-                let (columns, values) = weight.row(row);
+                let (columns, stored) = weight.row(row);
                 let entry = |(&c, &weight): (&u32, &f32)| Entry {
                     block: c as usize / tile.columns,
                     offset: c as usize % tile.columns * LANES,
-                    weight,
+                    weight: values.rounded(weight),
                 };
-                columns.iter().zip(values).map(entry).collect()
+                columns
+                    .iter()
+                    .zip(stored)
+                    .map(entry)
+                    .filter(|e| keeps_zeros || e.weight != 0.0)
+                    .collect()
             })
             .collect();
         let blocks = weight.cols().div_ceil(tile.columns).max(1);
         let bases: Vec<usize> = (0..blocks).map(|b| b * tile.columns * LANES).collect();
+        let bias = &bias[rows.clone()];
+        let pack = |values| Sell::pack_values(&entries, bias, &bases, LANES, tile.lines, values);
+        let (values, sell) = match pack(values) {
+            Some(sell) => (values, sell),
+            None => (
+                Values::F32,
+                Sell::pack(&entries, bias, &bases, LANES, tile.lines),
+            ),
+        };
         Self {
             isa,
             rows: rows.len(),
             cols: weight.cols(),
-            sell: Sell::pack(&entries, &bias[rows], &bases, LANES, tile.lines),
+            values,
+            sell,
         }
     }
 
-    /// `y = act(W x + b)` over `x` = `[tiles][cols][16]` into `y` = `[tiles][rows][16]`. Threads may take tiles of one batch each.
+    /// `y = act(W x + b)` for `n` samples, over `x` = `[tiles][cols][16]` into `y` = `[tiles][rows][16]`. Threads may take tiles of one batch each.
+    ///
+    /// Lanes past the last sample may keep what they held.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], tiles: usize, act: Activation) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
+        let tiles = tiles(n);
         assert_eq!(x.len(), tiles * self.cols * LANES, "elements of x");
         assert_eq!(y.len(), tiles * self.rows * LANES, "elements of y");
         let walk = Walk {
@@ -72,6 +109,7 @@ impl Spmm {
             strips: 1,
             x_strip: 0,
             y_strip: 0,
+            narrow: (1..=LANES / 2).contains(&(n % LANES)),
         };
         // SAFETY: columns are below `cols`, which `Csr` checks, rows below `rows`, and the slices hold `tiles` such tiles.
         unsafe {
@@ -97,13 +135,8 @@ impl Spmm {
     }
 
     /// `{isa}-{format}-{dtype}-{tile}`.
-    pub fn name(&self) -> &'static str {
-        match self.isa.name() {
-            "avx512" => "avx512-sell4-f32-4x16",
-            "avx2" => "avx2-sell4-f32-4x16",
-            "neon" => "neon-sell4-f32-4x16",
-            _ => "scalar-sell4-f32-4x16",
-        }
+    pub fn name(&self) -> String {
+        format!("{}-sell4-{}-4x16", self.isa, self.values.name())
     }
 
     /// Bytes of packed weights, offsets, row numbers and biases that one run over a tile reads.

@@ -3,7 +3,8 @@
 //! Sixteen rows of a group are the sixteen lanes. A unit of work is a window of [`Format::window`] columns, whose inputs sit in two or four
 //! registers, and [`Format::steps`] steps: in each, every lane picks one input of the window by a permutation with two tables, and multiplies it by its
 //! own weight. Rows are sorted by non-zeros, so that the rows of a group end together; windows begin wherever the slowest row of the group
-//! stands, so that rows rarely wait for each other. Slots without a non-zero have weight 0, which is only right for
+//! stands, so that rows rarely wait for each other; at a multiple of eight, where that pays for the columns it gives away, because loads that
+//! straddle cache lines take half as long again. Slots without a non-zero have weight 0, which is only right for
 //! finite inputs; others take a slow loop that skips such slots.
 
 #![cfg(target_arch = "x86_64")]
@@ -19,41 +20,59 @@ use sparsevd_model::Csr;
 use crate::Isa;
 use crate::activation::Bounds;
 use crate::isa::Level;
+use crate::values::{Bf16, F16, Value, Values, level};
 
 const LANES: usize = 16;
 
-/// Columns per window and steps per unit.
+/// Columns per window, steps per unit, and what the first column of a window is a multiple of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Format {
     window: usize,
     steps: usize,
+    align: usize,
 }
 
 /// Every format there is a kernel for.
-const FORMATS: [Format; 6] = {
-    const fn format(window: usize, steps: usize) -> Format {
-        Format { window, steps }
+const FORMATS: [Format; 12] = {
+    const fn format(window: usize, steps: usize, align: usize) -> Format {
+        Format {
+            window,
+            steps,
+            align,
+        }
     }
     [
-        format(32, 1),
-        format(32, 2),
-        format(32, 4),
-        format(64, 1),
-        format(64, 2),
-        format(64, 4),
+        format(32, 1, 1),
+        format(32, 2, 1),
+        format(32, 4, 1),
+        format(64, 1, 1),
+        format(64, 2, 1),
+        format(64, 4, 1),
+        format(32, 1, 8),
+        format(32, 2, 8),
+        format(32, 4, 8),
+        format(64, 1, 8),
+        format(64, 2, 8),
+        format(64, 4, 8),
     ]
 };
 
 impl Format {
     /// Cycles of a unit, measured on a Zen 4 core with the weights in its second-level cache.
     fn cost(self) -> f64 {
-        match (self.window, self.steps) {
-            (32, 1) => 5.3,
-            (32, 2) => 6.9,
-            (32, _) => 11.8,
-            (_, 1) => 8.4,
-            (_, 2) => 10.1,
-            (_, _) => 14.8,
+        match (self.window, self.steps, self.align) {
+            (32, 1, 1) => 5.3,
+            (32, 2, 1) => 6.9,
+            (32, _, 1) => 11.8,
+            (_, 1, 1) => 8.4,
+            (_, 2, 1) => 10.1,
+            (_, _, 1) => 14.8,
+            (32, 1, _) => 4.6,
+            (32, 2, _) => 6.4,
+            (32, _, _) => 11.6,
+            (_, 1, _) => 6.6,
+            (_, 2, _) => 8.6,
+            (_, _, _) => 14.2,
         }
     }
 }
@@ -63,6 +82,7 @@ impl Format {
 /// # Invariants
 /// - units of all groups add up to `bases`; `weights` has `format.steps` elements per unit, `indices` sixteen times that
 /// - a base plus the window is at most the number of columns, or base is 0 and columns are fewer than the window
+/// - weights are all of one form
 /// - a base plus an index is below the number of columns; rows of groups are below the number of rows
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
@@ -73,7 +93,102 @@ pub(crate) struct Table {
     bases: Vec<u32>,
     /// For each unit, `steps` bytes per lane.
     indices: Vec<u8>,
-    weights: Vec<Lanes>,
+    weights: Stored,
+}
+
+/// Weights as they are stored, sixteen per step.
+#[derive(Debug, Clone)]
+enum Stored {
+    F32(Vec<Lanes>),
+    Bf16(Vec<[Bf16; LANES]>),
+    F16(Vec<[F16; LANES]>),
+    I8(Vec<[i8; LANES]>, f32),
+}
+
+impl Stored {
+    fn new(weights: Vec<Lanes>, values: Values) -> Self {
+        let lanes = weights.iter().map(|w| w.0);
+        match values {
+            Values::F32 => Self::F32(weights),
+            Values::Bf16 => Self::Bf16(lanes.map(|w| w.map(Bf16::of)).collect()),
+            Values::F16 => Self::F16(lanes.map(|w| w.map(F16::of)).collect()),
+            Values::I8 { step } => {
+                Self::I8(lanes.map(|w| w.map(|v| level(v, step))).collect(), step)
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::F32(_) => "f32",
+            Self::Bf16(_) => "bf16",
+            Self::F16(_) => "f16",
+            Self::I8(..) => "i8",
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::F32(w) => size_of_val(&w[..]),
+            Self::Bf16(w) => size_of_val(&w[..]),
+            Self::F16(w) => size_of_val(&w[..]),
+            Self::I8(w, _) => size_of_val(&w[..]),
+        }
+    }
+
+    fn get(&self, step: usize, lane: usize) -> f32 {
+        match self {
+            Self::F32(w) => w[step].0[lane],
+            Self::Bf16(w) => w[step][lane].get(1.0),
+            Self::F16(w) => w[step][lane].get(1.0),
+            Self::I8(w, one) => w[step][lane].get(*one),
+        }
+    }
+}
+
+/// Sixteen weights of one step.
+trait Weights: Copy {
+    /// # Safety
+    /// The CPU has AVX-512, and `p` is readable.
+    unsafe fn load(p: *const Self, step: __m512) -> __m512;
+}
+
+impl Weights for Lanes {
+    #[inline(always)]
+    unsafe fn load(p: *const Self, _step: __m512) -> __m512 {
+        // SAFETY: the trait's contract; `Lanes` are aligned.
+        unsafe { _mm512_load_ps(p.cast()) }
+    }
+}
+
+impl Weights for [Bf16; LANES] {
+    #[inline(always)]
+    unsafe fn load(p: *const Self, _step: __m512) -> __m512 {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let w = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w))
+        }
+    }
+}
+
+impl Weights for [F16; LANES] {
+    #[inline(always)]
+    unsafe fn load(p: *const Self, _step: __m512) -> __m512 {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+}
+
+impl Weights for [i8; LANES] {
+    #[inline(always)]
+    unsafe fn load(p: *const Self, step: __m512) -> __m512 {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let w = _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()));
+            _mm512_mul_ps(_mm512_cvtepi32_ps(w), step)
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,11 +211,12 @@ impl Table {
         weight: &Csr,
         bias: &[f32],
         rows: std::ops::Range<usize>,
+        values: Values,
     ) -> Option<Self> {
         if isa.level() != Level::Avx512 {
             return None;
         }
-        let pack = |format| Self::pack_as(format, weight, bias, rows.clone());
+        let pack = |format| Self::pack_as(format, weight, bias, rows.clone(), values);
         FORMATS
             .into_iter()
             .map(pack)
@@ -112,7 +228,14 @@ impl Table {
         self.bases.len() as f64 * self.format.cost()
     }
 
-    fn pack_as(format: Format, weight: &Csr, bias: &[f32], rows: std::ops::Range<usize>) -> Self {
+    fn pack_as(
+        format: Format,
+        weight: &Csr,
+        bias: &[f32],
+        rows: std::ops::Range<usize>,
+        values: Values,
+    ) -> Self {
+        let mut steps = Vec::new();
         let mut order: Vec<usize> = rows.clone().collect();
         order.sort_by_key(|&row| std::cmp::Reverse(weight.row(row).0.len()));
         let mut packed = Self {
@@ -122,13 +245,14 @@ impl Table {
             groups: Vec::new(),
             bases: Vec::new(),
             indices: Vec::new(),
-            weights: Vec::new(),
+            weights: Stored::F32(Vec::new()),
         };
         for group in order.chunks(LANES) {
             let mut left: Vec<_> = group.iter().map(|&row| weight.row(row)).collect();
             let before = packed.bases.len();
             while let Some(base) = left.iter().filter_map(|l| l.0.first()).min() {
-                let base = (*base as usize).min(weight.cols().saturating_sub(format.window));
+                let base = (*base as usize / format.align * format.align)
+                    .min(weight.cols().saturating_sub(format.window));
                 packed.bases.push(base as u32);
                 let first = packed.indices.len();
                 packed.indices.resize(first + format.steps * LANES, 0);
@@ -144,7 +268,7 @@ impl Table {
                             (*columns, *values) = (&columns[1..], &values[1..]);
                         }
                     }
-                    packed.weights.push(Lanes(weights));
+                    steps.push(Lanes(weights));
                 }
             }
             let row = |lane: usize| group[lane % group.len()];
@@ -155,6 +279,7 @@ impl Table {
                 units: packed.bases.len() - before,
             });
         }
+        packed.weights = Stored::new(steps, values);
         packed
     }
 
@@ -163,19 +288,13 @@ impl Table {
         size_of_val(&self.groups[..])
             + size_of_val(&self.bases[..])
             + size_of_val(&self.indices[..])
-            + size_of_val(&self.weights[..])
+            + self.weights.bytes()
     }
 
-    /// The kernel's name.
-    pub fn name(&self) -> &'static str {
-        match (self.format.window, self.format.steps) {
-            (32, 1) => "avx512-table32-f32-16x1",
-            (32, 2) => "avx512-table32-f32-16x2",
-            (32, _) => "avx512-table32-f32-16x4",
-            (_, 1) => "avx512-table64-f32-16x1",
-            (_, 2) => "avx512-table64-f32-16x2",
-            (_, _) => "avx512-table64-f32-16x4",
-        }
+    /// The kernel's name without its instruction set, which is AVX-512.
+    pub fn name(&self) -> String {
+        let Format { window, steps, .. } = self.format;
+        format!("table{window}-{}-16x{steps}", self.weights.name())
     }
 
     /// `y = clamp(W x + b)`; `x` has one element per column, `y` one per packed row.
@@ -193,23 +312,48 @@ impl Table {
             } else {
                 x
             };
-            match (self.format.window, self.format.steps) {
-                (32, 1) => self.run_finite::<32, 1>(x, y, bounds),
-                (32, 2) => self.run_finite::<32, 2>(x, y, bounds),
-                (32, _) => self.run_finite::<32, 4>(x, y, bounds),
-                (_, 1) => self.run_finite::<64, 1>(x, y, bounds),
-                (_, 2) => self.run_finite::<64, 2>(x, y, bounds),
-                (_, _) => self.run_finite::<64, 4>(x, y, bounds),
+            match &self.weights {
+                Stored::F32(w) => self.run_stored(&w[..], 1.0, x, y, bounds),
+                Stored::Bf16(w) => self.run_stored(&w[..], 1.0, x, y, bounds),
+                Stored::F16(w) => self.run_stored(&w[..], 1.0, x, y, bounds),
+                Stored::I8(w, one) => self.run_stored(&w[..], *one, x, y, bounds),
             }
         }
     }
 
     /// # Safety
-    /// The CPU has the features, `WINDOW` and `STEPS` are those of the format, `x` has at least `WINDOW` elements and those of the columns,
+    /// The CPU has the features, `weights` are those of the table, `x` has at least a window of elements and those of the columns, and `y` one
+    /// per row.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn run_stored<W: Weights>(
+        &self,
+        weights: &[W],
+        one: f32,
+        x: &[f32],
+        y: &mut [f32],
+        bounds: Bounds,
+    ) {
+        // SAFETY: this function's contract.
+        unsafe {
+            match (self.format.window, self.format.steps) {
+                (32, 1) => self.run_finite::<W, 32, 1>(weights, one, x, y, bounds),
+                (32, 2) => self.run_finite::<W, 32, 2>(weights, one, x, y, bounds),
+                (32, _) => self.run_finite::<W, 32, 4>(weights, one, x, y, bounds),
+                (_, 1) => self.run_finite::<W, 64, 1>(weights, one, x, y, bounds),
+                (_, 2) => self.run_finite::<W, 64, 2>(weights, one, x, y, bounds),
+                (_, _) => self.run_finite::<W, 64, 4>(weights, one, x, y, bounds),
+            }
+        }
+    }
+
+    /// # Safety
+    /// The CPU has the features, `weights` are those of the table, `WINDOW` and `STEPS` those of the format, `x` has at least `WINDOW` elements and those of the columns,
     /// and `y` has one per row.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn run_finite<const WINDOW: usize, const STEPS: usize>(
+    unsafe fn run_finite<W: Weights, const WINDOW: usize, const STEPS: usize>(
         &self,
+        weights: &[W],
+        one: f32,
         x: &[f32],
         y: &mut [f32],
         bounds: Bounds,
@@ -218,8 +362,9 @@ impl Table {
         let (mut bases, mut indices, mut weights) = (
             self.bases.as_ptr(),
             self.indices.as_ptr(),
-            self.weights.as_ptr(),
+            weights.as_ptr(),
         );
+        let one = _mm512_set1_ps(one);
         let x = x.as_ptr();
         for group in &self.groups {
             // SAFETY: the invariants of `Table` and this function's contract.
@@ -248,7 +393,7 @@ impl Table {
                             let w = _mm512_permutex2var_ps(c, index, d);
                             v = _mm512_mask_blend_ps(upper, v, w);
                         }
-                        let weight = _mm512_load_ps(weights.add(step).cast());
+                        let weight = W::load(weights.add(step), one);
                         acc[step] = _mm512_fmadd_ps(v, weight, acc[step]);
                         index = _mm512_srli_epi32::<8>(index);
                     }
@@ -280,7 +425,7 @@ impl Table {
                 for step in 0..self.format.steps {
                     let at = unit * self.format.steps;
                     for (lane, acc) in acc.iter_mut().enumerate() {
-                        let weight = self.weights[at + step].0[lane];
+                        let weight = self.weights.get(at + step, lane);
                         if weight != 0.0 {
                             let index = self.indices[at * LANES + lane * self.format.steps + step];
                             *acc += weight * x[self.bases[unit] as usize + usize::from(index)];

@@ -44,7 +44,7 @@ fn check_spmm(isa: Isa, w: &Dense, b: &[f32], x: &[f32], n: usize, act: Activati
     let spmm = Spmm::pack(isa, &Csr::from_dense(w), Some(b));
     let x = Buffer::from(&reference::to_tiles(x, n, cols)[..]);
     let mut y = Buffer::zeroed(tiles(n) * rows * 16);
-    spmm.run(&x, &mut y, tiles(n), act);
+    spmm.run(&x, &mut y, n, act);
     assert_close(&reference::from_tiles(&y, n, rows), &want, TOLERANCE);
 }
 
@@ -118,7 +118,7 @@ proptest! {
             let mut y = vec![0.0; rows * 16];
             for part in [0..cut, cut..rows] {
                 let spmm = Spmm::pack_rows(isa, &csr, Some(&b), part.clone());
-                spmm.run(&tile, &mut y[part.start * 16..part.end * 16], 1, act);
+                spmm.run(&tile, &mut y[part.start * 16..part.end * 16], n.min(16), act);
                 let spmv = Spmv::pack_rows(isa, &csr, Some(&b), part.clone());
                 spmv.run(&x[..cols], &mut vector[part], act);
             }
@@ -158,7 +158,7 @@ fn a_matrix_without_columns_gives_its_bias() {
         Spmv::pack(isa, &csr, Some(&bias)).run(&[], &mut y, Activation::Relu);
         assert_eq!(y, [1.0, 0.0, 3.0, 0.0, 5.0]);
         let mut y = Buffer::zeroed(5 * 16 * 2);
-        Spmm::pack(isa, &csr, Some(&bias)).run(&[], &mut y, 2, Activation::None);
+        Spmm::pack(isa, &csr, Some(&bias)).run(&[], &mut y, 32, Activation::None);
         assert_close(&reference::from_tiles(&y, 32, 5), &bias.repeat(32), 0.0);
     }
 }

@@ -100,7 +100,7 @@ impl Kernel {
             Self::Spmv(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
             Self::InputSparse(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
             Self::Gemv(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
-            Self::Spmm(k) => k.run(x, y, tiles(n), act),
+            Self::Spmm(k) => k.run(x, y, n, act),
             Self::Gemm(k) => k.run_tiled(x, y, tiles(n), act),
             Self::SparseConv(k) => {
                 let count = n.div_ceil(k.layout().samples());

@@ -4,7 +4,7 @@ use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 
 use rayon::ThreadPool;
-use sparsevd_kernels::spmv::active_fraction;
+use sparsevd_kernels::spmv::active;
 use sparsevd_kernels::{Isa, LANES};
 
 use crate::buffers::{Bound, Operand, Place};
@@ -175,7 +175,7 @@ impl Session {
                 count += 1.0;
                 for (step, sum) in self.plan.steps.iter().zip(&mut sums) {
                     if step.is_spmv() {
-                        *sum += active_fraction(step.operands(1, x, &mut output, arena).x);
+                        *sum += active(isa, step.operands(1, x, &mut output, arena).x);
                     }
                     step.run(isa, 1, x, &mut output, arena, false);
                 }

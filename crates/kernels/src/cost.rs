@@ -1,0 +1,219 @@
+//! What kernels cost on a machine: the numbers from which plans choose and with which they say what to expect.
+//!
+//! Times are nanoseconds on one thread. [`Costs::default`] holds those of the machine that the kernels were developed on (Zen 4, AVX-512);
+//! [`crate::tune::measure`] finds those of another.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{LANES, Values};
+
+/// Densities at which costs per non-zero are known; they are interpolated in between.
+pub const DENSITIES: [f64; 8] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8];
+
+/// Bytes of weights at which costs of streaming them are known.
+pub const STREAMS: [f64; 3] = [4e6, 16e6, 64e6];
+
+/// Costs of the kernels of one machine and instruction set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Costs {
+    /// [`crate::spmv::Spmv`], per non-zero, by density.
+    pub spmv: [f64; 8],
+    /// [`crate::spmm::Spmm`], per non-zero and tile of sixteen samples, by density.
+    pub spmm: [f64; 8],
+    /// Half a tile, as a share of a whole one.
+    pub half_tile: f64,
+    /// [`crate::spmv::InputSparse`], per non-zero under a non-zero input.
+    pub input_sparse: f64,
+    /// The same, per input that is not zero.
+    pub input_sparse_column: f64,
+    /// [`crate::dense::Gemv`], per weight in the second-level cache.
+    pub gemv: f64,
+    /// [`crate::dense::Linear`], per weight and tile.
+    pub gemm: f64,
+    /// Reading one byte of weights, by the bytes that a run reads.
+    pub stream: [f64; 3],
+    /// Sparse convolutions, per multiply-add of a non-zero.
+    pub conv: f64,
+    /// Dense convolutions, per multiply-add.
+    pub dense_conv: f64,
+    /// Other operations, per element.
+    pub element: f64,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Self {
+            spmv: [0.476, 0.293, 0.190, 0.122, 0.088, 0.065, 0.057, 0.057],
+            spmm: [0.66, 0.504, 0.437, 0.389, 0.381, 0.381, 0.367, 0.367],
+            half_tile: 0.62,
+            input_sparse: 0.42,
+            input_sparse_column: 4.6,
+            gemv: 0.0415,
+            gemm: 0.28,
+            stream: [0.0103, 0.016, 0.046],
+            conv: 0.029,
+            dense_conv: 0.026,
+            element: 0.1,
+        }
+    }
+}
+
+/// Size of a weight and the way its non-zeros are stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Size {
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// Weights that are not zero.
+    pub nonzeros: usize,
+    /// How they are stored.
+    pub values: Values,
+}
+
+impl Size {
+    fn elements(self) -> f64 {
+        (self.rows * self.cols) as f64
+    }
+
+    fn density(self) -> f64 {
+        self.nonzeros as f64 / self.elements().max(1.0)
+    }
+
+    /// Bytes of a non-zero: the value, and what finds its input.
+    fn bytes(self) -> f64 {
+        let value = match self.values {
+            Values::F32 => 4.0,
+            Values::Bf16 | Values::F16 => 2.0,
+            Values::I8 { .. } => 1.0,
+        };
+        value + 1.5
+    }
+}
+
+impl Costs {
+    /// A sparse product with one vector.
+    pub fn spmv(&self, size: Size) -> f64 {
+        let nonzeros = size.nonzeros as f64;
+        let compute = nonzeros * at(&DENSITIES, &self.spmv, size.density());
+        compute.max(self.streamed(nonzeros * size.bytes()))
+    }
+
+    /// A sparse product with `n` vectors in tiles.
+    pub fn spmm(&self, size: Size, n: usize) -> f64 {
+        let tile = size.nonzeros as f64 * at(&DENSITIES, &self.spmm, size.density());
+        tile * self.tiles(n)
+    }
+
+    /// A sparse product with one vector of which `active` inputs are not zero.
+    pub fn input_sparse(&self, size: Size, active: usize) -> f64 {
+        let share = active as f64 / size.cols.max(1) as f64;
+        let entries = size.nonzeros as f64 * share;
+        // Columns are padded to whole steps of four entries.
+        let padded = entries + 1.5 * active as f64;
+        padded * self.input_sparse + active as f64 * self.input_sparse_column
+    }
+
+    /// Most active inputs at which [`Costs::input_sparse`] is less than [`Costs::spmv`].
+    pub fn most_active(&self, size: Size) -> usize {
+        let all = self.spmv(size);
+        // Its cost is proportional to the active inputs.
+        let each = self.input_sparse(size, size.cols) / size.cols.max(1) as f64;
+        ((all / each.max(1e-9)) as usize).min(size.cols)
+    }
+
+    /// A dense product with one vector.
+    pub fn gemv(&self, size: Size) -> f64 {
+        let elements = size.elements();
+        (elements * self.gemv).max(self.streamed(elements * 4.0))
+    }
+
+    /// A dense product with `n` vectors in tiles.
+    pub fn gemm(&self, size: Size, n: usize) -> f64 {
+        size.elements() * self.gemm * n.div_ceil(LANES) as f64
+    }
+
+    /// Tiles of sixteen that `n` samples cost.
+    pub fn tiles(&self, n: usize) -> f64 {
+        let whole = (n / LANES) as f64;
+        match n % LANES {
+            0 => whole,
+            rest if rest <= LANES / 2 => whole + self.half_tile,
+            _ => whole + 1.0,
+        }
+    }
+
+    /// Reading that many bytes of weights in one run.
+    fn streamed(&self, bytes: f64) -> f64 {
+        bytes * at(&STREAMS, &self.stream, bytes)
+    }
+}
+
+/// The value of a curve, linear in the logarithm of `x` between its points and constant beyond them.
+fn at<const N: usize>(points: &[f64; N], values: &[f64; N], x: f64) -> f64 {
+    let next = points.partition_point(|&p| p < x);
+    match next {
+        0 => values[0],
+        n if n == N => values[N - 1],
+        n => {
+            let share = (x / points[n - 1]).ln() / (points[n] / points[n - 1]).ln();
+            values[n - 1] + share * (values[n] - values[n - 1])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_pass_through_their_points_and_end_flat() {
+        let costs = Costs::default();
+        for (&d, &ns) in DENSITIES.iter().zip(&costs.spmv) {
+            assert!((at(&DENSITIES, &costs.spmv, d) - ns).abs() < 1e-12, "{d}");
+        }
+        assert_eq!(at(&DENSITIES, &costs.spmv, 1e-6), costs.spmv[0]);
+        assert_eq!(at(&DENSITIES, &costs.spmv, 1.0), costs.spmv[7]);
+        let between = at(&DENSITIES, &costs.spmv, 0.03);
+        assert!(costs.spmv[3] < between && between < costs.spmv[2]);
+    }
+
+    #[test]
+    fn fewer_bytes_cost_less_where_weights_come_from_memory() {
+        let costs = Costs::default();
+        let size = |values| Size {
+            rows: 4096,
+            cols: 4096,
+            nonzeros: 4096 * 4096 / 2,
+            values,
+        };
+        assert!(costs.spmv(size(Values::Bf16)) < costs.spmv(size(Values::F32)));
+        let small = Size {
+            rows: 64,
+            cols: 64,
+            nonzeros: 400,
+            values: Values::F32,
+        };
+        let bf16 = Size {
+            values: Values::Bf16,
+            ..small
+        };
+        assert_eq!(costs.spmv(small), costs.spmv(bf16));
+    }
+
+    #[test]
+    fn zeros_are_skipped_up_to_the_share_where_both_cost_the_same() {
+        let costs = Costs::default();
+        let size = Size {
+            rows: 1024,
+            cols: 1024,
+            nonzeros: 10_000,
+            values: Values::F32,
+        };
+        let most = costs.most_active(size);
+        assert!((100..900).contains(&most), "{most}");
+        assert!(costs.input_sparse(size, most) <= costs.spmv(size));
+        assert!(costs.input_sparse(size, most + 2) > costs.spmv(size));
+    }
+}

@@ -1,0 +1,277 @@
+//! Sparse matrix times one vector that itself has many zeros: by columns, of which those of zero inputs are skipped.
+
+use sparsevd_model::Csr;
+
+use crate::activation::Bounds;
+use crate::isa::multiversion;
+use crate::spmm::bias_or_zero;
+use crate::spmv::Spmv;
+use crate::{Activation, Isa};
+
+/// A sparse matrix by columns.
+///
+/// Columns are taken in steps of four entries, whose rows come with one load where they fit in sixteen bits. A column of another length has some
+/// entries twice, each time with half of the weight.
+///
+/// A zero input times an infinite or NaN weight counts as zero here.
+///
+/// # Invariants
+/// - `starts` never falls, begins with 0 and ends with the number of steps
+/// - rows of entries are below the number of rows
+#[derive(Debug, Clone)]
+pub struct InputSparse {
+    isa: Isa,
+    /// First step of each column.
+    starts: Vec<u32>,
+    rows: Rows,
+    weights: Vec<[f32; STEP]>,
+    bias: Vec<f32>,
+}
+
+/// Entries of a step.
+const STEP: usize = 4;
+
+#[derive(Debug, Clone)]
+enum Rows {
+    /// Four in a word, the first lowest.
+    Short(Vec<u64>),
+    Long(Vec<[u32; STEP]>),
+}
+
+impl InputSparse {
+    /// Packs `weight`, `[out, in]`, and its bias (zero where there is none).
+    ///
+    /// # Panics
+    /// When the bias does not have one element per row.
+    #[track_caller]
+    pub fn pack(isa: Isa, weight: &Csr, bias: Option<&[f32]>) -> Self {
+        let bias = bias_or_zero(bias, weight.rows());
+        let mut columns: Vec<Vec<(u32, f32)>> = vec![Vec::new(); weight.cols()];
+        for row in 0..weight.rows() {
+            let (cols, values) = weight.row(row);
+            for (&c, &v) in cols.iter().zip(values) {
+                columns[c as usize].push((row as u32, v));
+            }
+        }
+        let (mut starts, mut rows, mut weights) = (vec![0], Vec::new(), Vec::new());
+        for column in &mut columns {
+            let mut i = 0;
+            while !column.len().is_multiple_of(STEP) {
+                column[i].1 /= 2.0;
+                column.push(column[i]);
+                // Repeated entries halve again rather than all by turns: three repeats at most.
+                i = if i + 1 < column.len() { i + 1 } else { 0 };
+            }
+            for step in column.as_chunks::<STEP>().0 {
+                rows.push(step.map(|(row, _)| row));
+                weights.push(step.map(|(_, weight)| weight));
+            }
+            starts.push(weights.len() as u32);
+        }
+        let short = |rows: &[u32; STEP]| {
+            let words = rows.iter().rev();
+            words.fold(0, |packed, &row| packed << 16 | u64::from(row))
+        };
+        Self {
+            isa,
+            starts,
+            rows: if weight.rows() <= 1 << 16 {
+                Rows::Short(rows.iter().map(short).collect())
+            } else {
+                Rows::Long(rows)
+            },
+            weights,
+            bias,
+        }
+    }
+
+    /// `y = act(W x + b)`, in time proportional to the non-zeros under non-zero inputs.
+    ///
+    /// # Panics
+    /// When `x` does not have one element per column or `y` one per row.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], y: &mut [f32], act: Activation) {
+        assert_eq!(x.len(), self.cols(), "elements of x");
+        assert_eq!(y.len(), self.rows(), "elements of y");
+        add_columns(self.isa, self, x, y, act.bounds());
+    }
+
+    /// Rows of the matrix.
+    pub fn rows(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Columns of the matrix.
+    pub fn cols(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// `{isa}-{format}-{dtype}-{tile}`.
+    pub fn name(&self) -> String {
+        format!("{}-csc-f32-1x4", self.isa)
+    }
+
+    /// Bytes of packed weights, indices and biases that one run reads when no input is zero.
+    pub fn bytes(&self) -> usize {
+        let rows = match &self.rows {
+            Rows::Short(r) => size_of_val(&r[..]),
+            Rows::Long(r) => size_of_val(&r[..]),
+        };
+        size_of_val(&self.weights[..]) + rows + (self.starts.len() + self.bias.len()) * 4
+    }
+}
+
+multiversion!(fn add_columns(w: &InputSparse, x: &[f32], y: &mut [f32], bounds: Bounds) = add_columns_body;);
+
+#[inline(always)]
+fn add_columns_body(w: &InputSparse, x: &[f32], y: &mut [f32], bounds: Bounds) {
+    match &w.rows {
+        Rows::Short(rows) => add_steps(w, rows, x, y, bounds),
+        Rows::Long(rows) => add_steps(w, rows, x, y, bounds),
+    }
+}
+
+/// The rows of a step.
+trait StepRows: Copy {
+    fn get(self) -> [usize; STEP];
+}
+
+impl StepRows for u64 {
+    #[inline(always)]
+    fn get(self) -> [usize; STEP] {
+        let q = self as usize;
+        [q & 0xffff, q >> 16 & 0xffff, q >> 32 & 0xffff, q >> 48]
+    }
+}
+
+impl StepRows for [u32; STEP] {
+    #[inline(always)]
+    fn get(self) -> [usize; STEP] {
+        self.map(|row| row as usize)
+    }
+}
+
+#[inline(always)]
+fn add_steps<R: StepRows>(
+    w: &InputSparse,
+    rows: &[R],
+    x: &[f32],
+    y: &mut [f32],
+    bounds: Bounds,
+) {
+    const BLOCK: usize = 32;
+    assert!(x.len() + 1 == w.starts.len() && y.len() == w.bias.len());
+    assert!(rows.len() == w.weights.len());
+    y.copy_from_slice(&w.bias);
+    let mut column = |c: usize, x: f32| {
+        // SAFETY: `c` is below the number of columns, and `starts` has one more; starts are at most the number of steps.
+        let (rows, weights) = unsafe {
+            let (start, end) = (*w.starts.get_unchecked(c), *w.starts.get_unchecked(c + 1));
+            let range = start as usize..end as usize;
+            (
+                rows.get_unchecked(range.clone()),
+                w.weights.get_unchecked(range),
+            )
+        };
+        for (rows, weights) in rows.iter().zip(weights) {
+            let at = rows.get();
+            for i in 0..STEP {
+                // SAFETY: rows of entries are below the number of rows, the length of `y`.
+                let y = unsafe { y.get_unchecked_mut(at[i]) };
+                *y = fused(weights[i], x, *y);
+            }
+        }
+    };
+    let (blocks, rest) = x.as_chunks::<BLOCK>();
+    for (b, block) in blocks.iter().enumerate() {
+        let mut active = 0_u32;
+        for (i, x) in block.iter().enumerate() {
+            active |= u32::from(*x != 0.0) << i;
+        }
+        while active != 0 {
+            let i = active.trailing_zeros() as usize;
+            column(b * BLOCK + i, block[i]);
+            active &= active - 1;
+        }
+    }
+    for (i, x) in rest.iter().enumerate() {
+        if *x != 0.0 {
+            column(blocks.len() * BLOCK + i, *x);
+        }
+    }
+    for y in y {
+        *y = bounds.apply(*y);
+    }
+}
+
+/// `a * b + c`, in one instruction where the target has it for sure.
+#[inline(always)]
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(target_feature = "fma") {
+        a.mul_add(b, c)
+    } else {
+        a * b + c
+    }
+}
+
+/// A layer that reads all inputs or only those that are not zero, whichever is faster for the vector at hand.
+#[derive(Debug, Clone)]
+pub struct ByActivity {
+    all: Spmv,
+    active: InputSparse,
+    most: usize,
+}
+
+impl ByActivity {
+    /// `active` runs vectors of at most `most` non-zeros, `all` the others.
+    ///
+    /// # Panics
+    /// When the two are not of one shape.
+    #[track_caller]
+    pub fn new(all: Spmv, active: InputSparse, most: usize) -> Self {
+        let shape = [all.rows(), all.cols()];
+        assert_eq!(shape, [active.rows(), active.cols()], "shape");
+        Self { all, active, most }
+    }
+
+    /// `y = act(W x + b)`.
+    ///
+    /// # Panics
+    /// When `x` does not have one element per column or `y` one per row.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], y: &mut [f32], act: Activation) {
+        if count_active(self.active.isa, x) <= self.most {
+            self.active.run(x, y, act);
+        } else {
+            self.all.run(x, y, act);
+        }
+    }
+
+    /// The names of both kernels.
+    pub fn name(&self) -> String {
+        format!("{} | {}", self.active.name(), self.all.name())
+    }
+
+    /// Most non-zeros of a vector whose zeros are skipped.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Bytes of both packings.
+    pub fn bytes(&self) -> usize {
+        self.active.bytes() + self.all.bytes()
+    }
+}
+
+/// Share of `x` that is not zero.
+pub fn active(isa: Isa, x: &[f32]) -> f64 {
+    count_active(isa, x) as f64 / x.len().max(1) as f64
+}
+
+multiversion!(fn count_active(x: &[f32]) -> usize = count_active_body;);
+
+#[inline(always)]
+fn count_active_body(x: &[f32]) -> usize {
+    let active: u32 = x.iter().map(|v| u32::from(*v != 0.0)).sum();
+    active as usize
+}

@@ -1,0 +1,169 @@
+//! Measures [`Costs`] on this machine.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use sparsevd_model::{Csr, Dense, Window};
+
+use crate::cost::{Costs, DENSITIES, STREAMS};
+use crate::dense::{Conv, Gemv, Linear};
+use crate::{Activation, Buffer, Isa, LANES, Layout, conv::SparseConv, pack_tiles, spmm::Spmm, spmv};
+
+/// Rows and columns of the layers that are measured: weights of the second-level cache.
+const SIDE: usize = 512;
+
+/// Times the kernels of an instruction set, in about a second on one thread. The machine should have nothing else to do.
+pub fn measure(isa: Isa) -> Costs {
+    let mut costs = Costs::default();
+    let elements = (SIDE * SIDE) as f64;
+    let x = Buffer::from(&pattern(SIDE * LANES, 1.0)[..]);
+    let mut y = Buffer::zeroed(SIDE * LANES);
+    for (i, &density) in DENSITIES.iter().enumerate() {
+        let csr = layer(SIDE, SIDE, density);
+        let nonzeros = csr.nonzeros() as f64;
+        let one = spmv::Spmv::pack(isa, &csr, None);
+        let run = || one.run(black_box(&x[..SIDE]), &mut y[..SIDE], Activation::Relu);
+        costs.spmv[i] = nanoseconds(run) / nonzeros;
+        let tile = Spmm::pack(isa, &csr, None);
+        let mut run = |n| nanoseconds(|| tile.run(black_box(&x), &mut y, n, Activation::Relu));
+        costs.spmm[i] = run(LANES) / nonzeros;
+        if density == 0.05 {
+            costs.half_tile = run(LANES / 2) / run(LANES);
+        }
+    }
+    (costs.input_sparse, costs.input_sparse_column) = input_sparse(isa);
+    let dense = Dense::new([SIDE, SIDE], pattern(SIDE * SIDE, 1.0));
+    let gemv = Gemv::pack(isa, &dense, None);
+    let run = || gemv.run(black_box(&x[..SIDE]), &mut y[..SIDE], Activation::Relu);
+    costs.gemv = nanoseconds(run) / elements;
+    let gemm = Linear::pack(isa, &dense, None);
+    let run = || gemm.run_tiled(black_box(&x), &mut y, 1, Activation::Relu);
+    costs.gemm = nanoseconds(run) / elements;
+    for (cost, bytes) in costs.stream.iter_mut().zip(STREAMS) {
+        *cost = stream(isa, bytes as usize / 4);
+    }
+    (costs.conv, costs.dense_conv) = convolutions(isa);
+    let samples = pattern(SIDE * LANES, 1.0);
+    let run = || pack_tiles(isa, black_box(&samples), LANES, SIDE, &mut y);
+    costs.element = nanoseconds(run) / (SIDE * LANES) as f64;
+    costs
+}
+
+/// Per entry and per active column, from two densities at a fifth of active inputs.
+fn input_sparse(isa: Isa) -> (f64, f64) {
+    // Several vectors, so that branches cannot be learnt by heart.
+    let inputs: Vec<Vec<f32>> = (0..16).map(|i| pattern_from(i + 2, SIDE, 0.2)).collect();
+    let active: usize = inputs.iter().flatten().filter(|v| **v != 0.0).count();
+    let active = active as f64 / inputs.len() as f64;
+    let mut y = vec![0.0; SIDE];
+    let mut time = |density: f64| {
+        let csr = layer(SIDE, SIDE, density);
+        let kernel = spmv::InputSparse::pack(isa, &csr, None);
+        let mut turn = 0;
+        let ns = nanoseconds(|| {
+            turn = (turn + 1) % inputs.len();
+            kernel.run(black_box(&inputs[turn]), &mut y, Activation::Relu);
+        });
+        let entries = csr.nonzeros() as f64 * active / SIDE as f64 + 1.5 * active;
+        (entries, ns)
+    };
+    let ((few, short), (many, long)) = (time(0.02), time(0.2));
+    let each = ((long - short) / (many - few)).max(0.0);
+    (each, ((short - few * each) / active).max(0.0))
+}
+
+/// Nanoseconds per byte of so many weights, read by a dense product.
+fn stream(isa: Isa, elements: usize) -> f64 {
+    let (rows, cols) = (elements / 1024, 1024);
+    let dense = Dense::new([rows, cols], pattern(rows * cols, 1.0));
+    let gemv = Gemv::pack(isa, &dense, None);
+    let (x, mut y) = (Buffer::zeroed(cols), Buffer::zeroed(rows));
+    nanoseconds(|| gemv.run(black_box(&x), &mut y, Activation::Relu)) / (rows * cols * 4) as f64
+}
+
+/// Per multiply-add of non-zeros and of all weights.
+fn convolutions(isa: Isa) -> (f64, f64) {
+    let (shape, input) = ([32, 32, 3, 3], [32, 16, 16]);
+    let window = Window {
+        pads: [1; 4],
+        ..Window::square(3, 1)
+    };
+    let pixels = 16.0 * 16.0;
+    let filters = |density| Dense::new(shape, pattern(shape.iter().product(), density));
+    let (x, mut y) = (vec![0.5; 32 * 256], vec![0.0; 32 * 256]);
+    let csr = Csr::from_dense(&filters(0.1));
+    let sparse = SparseConv::pack(isa, Layout::Single, &csr, shape, None, &window, 1, input);
+    let mut scratch = Buffer::zeroed(sparse.scratch_len());
+    let ns = nanoseconds(|| sparse.run(black_box(&x), &mut y, 1, &mut scratch, Activation::Relu));
+    let sparse = ns / (csr.nonzeros() as f64 * pixels);
+    let dense = Conv::pack(isa, &filters(1.0), None, &window, 1, input);
+    let mut scratch = Buffer::zeroed(dense.scratch_len());
+    let ns = nanoseconds(|| dense.run(black_box(&x), &mut y, 1, &mut scratch, Activation::Relu));
+    (sparse, ns / (shape.iter().product::<usize>() as f64 * pixels))
+}
+
+/// Median time of a call.
+fn nanoseconds(mut run: impl FnMut()) -> f64 {
+    const ROUNDS: usize = 9;
+    const ROUND_NS: f64 = 1e6;
+    let mut time = |times: usize| {
+        let start = Instant::now();
+        for _ in 0..times {
+            run();
+        }
+        start.elapsed().as_secs_f64() * 1e9
+    };
+    let once = time(1).min(time(1)).max(10.0);
+    let times = (ROUND_NS / once).clamp(1.0, 1e6) as usize;
+    let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| time(times) / times as f64).collect();
+    rounds.sort_by(f64::total_cmp);
+    rounds[ROUNDS / 2]
+}
+
+fn layer(rows: usize, cols: usize, density: f64) -> Csr {
+    Csr::from_dense(&Dense::new([rows, cols], pattern(rows * cols, density)))
+}
+
+/// Numbers up to one, of which a share is not zero.
+fn pattern(len: usize, density: f64) -> Vec<f32> {
+    pattern_from(1, len, density)
+}
+
+fn pattern_from(seed: u64, len: usize, density: f64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut unit = move || {
+        // SplitMix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ z >> 31) >> 40) as f32 / (1 << 24) as f32
+    };
+    (0..len)
+        .map(|_| {
+            let kept = f64::from(unit()) < density;
+            let v = unit() + 1e-3;
+            if kept { v } else { 0.0 }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cost_of_every_instruction_set_is_a_time() {
+        for isa in Isa::available() {
+            let costs = measure(isa);
+            let all = [
+                &costs.spmv[..],
+                &costs.spmm[..],
+                &costs.stream[..],
+                &[costs.gemv, costs.gemm, costs.conv, costs.dense_conv],
+                &[costs.half_tile, costs.element, costs.input_sparse],
+            ];
+            let all = all.concat();
+            assert!(all.iter().all(|c| *c > 0.0 && *c < 1e6), "{isa}: {costs:?}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! How the non-zeros of packed layers are stored; products and sums are f32 whatever the form.
+
+use half::{bf16, f16};
+
+/// Form of the non-zeros of a packed layer.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Values {
+    /// As they are.
+    #[default]
+    F32,
+    /// The upper half of an f32, rounded to the nearest even: eight significant bits.
+    Bf16,
+    /// IEEE half precision, rounded to the nearest even: eleven significant bits, largest 65,504.
+    F16,
+    /// Integers from -127 to 127 times a step, rounded to the nearest; exact for values on that grid.
+    I8 {
+        /// What one stands for.
+        step: f32,
+    },
+}
+
+impl Values {
+    /// The name that kernels have it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::I8 { .. } => "i8",
+        }
+    }
+
+    /// What is left of a value in this form.
+    pub fn rounded(self, v: f32) -> f32 {
+        match self {
+            Self::F32 => v,
+            Self::Bf16 => Bf16::of(v).get(1.0),
+            Self::F16 => F16::of(v).get(1.0),
+            Self::I8 { step } => level(v, step).get(step),
+        }
+    }
+}
+
+/// The integer of the grid that is nearest.
+pub(crate) fn level(v: f32, step: f32) -> i8 {
+    (v / step).round().clamp(-127.0, 127.0) as i8
+}
+
+/// One stored non-zero.
+pub(crate) trait Value: Copy {
+    /// The number, an integer times `step`.
+    fn get(self, step: f32) -> f32;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub(crate) struct Bf16(pub u16);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub(crate) struct F16(pub u16);
+
+impl Bf16 {
+    pub fn of(v: f32) -> Self {
+        Self(bf16::from_f32(v).to_bits())
+    }
+}
+
+impl F16 {
+    pub fn of(v: f32) -> Self {
+        Self(f16::from_f32(v).to_bits())
+    }
+}
+
+impl Value for f32 {
+    #[inline(always)]
+    fn get(self, _step: f32) -> f32 {
+        self
+    }
+}
+
+impl Value for Bf16 {
+    #[inline(always)]
+    fn get(self, _step: f32) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+}
+
+impl Value for F16 {
+    #[inline(always)]
+    fn get(self, _step: f32) -> f32 {
+        f16::from_bits(self.0).to_f32()
+    }
+}
+
+impl Value for i8 {
+    #[inline(always)]
+    fn get(self, step: f32) -> f32 {
+        f32::from(self) * step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_rounded_to_their_form() {
+        for v in [0.0, 1.0, -0.337, 1e-3, 65_000.0, -2.5] {
+            let near = |got: f32, relative: f32| (got - v).abs() <= relative * v.abs();
+            assert_eq!(Values::F32.rounded(v), v);
+            assert!(near(Values::Bf16.rounded(v), 1.0 / 256.0), "bf16 of {v}");
+            assert!(near(Values::F16.rounded(v), 1.0 / 2048.0), "f16 of {v}");
+        }
+        for q in -127..=127_i8 {
+            let v = f32::from(q) * 0.046875;
+            let values = Values::I8 { step: 0.046875 };
+            assert_eq!(values.rounded(v), v, "level {q}");
+        }
+    }
+}
