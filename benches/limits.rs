@@ -1,11 +1,14 @@
 //! How close the sparse kernels come to the machine's limits, and how far ahead of dense kernels and of sprs they are.
 //!
-//! The two or three contestants of a line take turns in one process, so that a busy neighbour slows all of them. The peak of the core is measured
-//! before and after, and a line whose peak moved by more than two per cent is run again. One thread; pin it:
+//! The contestants of a line take turns in one process, so that a busy neighbour slows all of them. Ratios are of samples of one round, median
+//! and spread. The peak of the core is measured before and after; a line whose peak moved by more than two per cent is thrown away and run again,
+//! and one that never came steady says so. One thread; pin it:
 //!
 //! ```sh
-//! taskset -c 1 cargo bench --bench limits            # all
-//! taskset -c 1 cargo bench --bench limits -- spmm    # lines of one kind: spmm, spmv, conv, lenets
+//! taskset -c 1 cargo bench --bench limits                   # all
+//! taskset -c 1 cargo bench --bench limits -- spmm           # lines of one kind: spmm, spmv, conv, lenets
+//! taskset -c 1 cargo bench --bench limits -- spmm 512x512   # of one layer
+//! taskset -c 1 cargo bench --bench limits -- spmm json      # one object per line, for programs
 //! ```
 
 mod paper;
@@ -13,6 +16,8 @@ mod paper;
 use std::hint::black_box;
 use std::time::Instant;
 
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatRef as Mat, Par};
 use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv::SparseConv;
@@ -39,7 +44,11 @@ fn main() {
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let want = |kind: &str| wanted.is_empty() || wanted.iter().any(|w| w == kind);
+    let kinds = ["spmm", "spmv", "conv", "lenets"];
+    let all = !wanted.iter().any(|w| kinds.contains(&w.as_str()));
+    let want = |kind: &str| all || wanted.iter().any(|w| w == kind);
+    let shape = wanted.iter().find(|w| w.contains('x'));
+    let json = wanted.iter().any(|w| w == "json");
     let isa = match Isa::from_env() {
         Ok(isa) => isa,
         Err(error) => {
@@ -47,33 +56,36 @@ fn main() {
             std::process::exit(2);
         }
     };
-    println!(
-        "{isa}; times in microseconds, median of {SAMPLES} (spread); ratios are others / sparse"
-    );
+    if !json {
+        println!(
+            "{isa}; times in microseconds, median of {SAMPLES} (quartiles); ratios are others / sparse"
+        );
+    }
+    let race = Race { isa, json };
     if want("spmm") {
-        for_linear_shapes(&[16, 64], |rows, cols, density, n| {
-            spmm(isa, rows, cols, density, n)
+        for_linear_shapes(shape, &[16, 64, 256], |rows, cols, density, n| {
+            spmm(&race, rows, cols, density, n)
         });
     }
     if want("spmv") {
-        for_linear_shapes(&[1], |rows, cols, density, _| {
-            spmv(isa, rows, cols, density)
+        for_linear_shapes(shape, &[1], |rows, cols, density, _| {
+            spmv(&race, rows, cols, density)
         });
     }
     if want("conv") {
         for line in shapes(include_str!("shapes/conv.txt")) {
             for density in [0.2, 0.1, 0.05, 0.02] {
-                conv(isa, &line, density);
+                conv(&race, &line, density);
             }
         }
         for line in shapes(include_str!("shapes/depthwise.txt")) {
-            depthwise(isa, &line);
+            depthwise(&race, &line);
         }
     }
     if want("lenets") {
         for (preset, densities) in paper::NETWORKS {
             for batch in [1, 64] {
-                whole(isa, preset, densities, batch);
+                whole(&race, preset, densities, batch);
             }
         }
     }
@@ -91,8 +103,15 @@ fn number(word: &str) -> usize {
     word.parse().expect("a number in the shape file")
 }
 
-fn for_linear_shapes(batches: &[usize], run: impl Fn(usize, usize, f64, usize)) {
+fn for_linear_shapes(
+    only: Option<&String>,
+    batches: &[usize],
+    run: impl Fn(usize, usize, f64, usize),
+) {
     for line in shapes(include_str!("shapes/linear.txt")) {
+        if only.is_some_and(|o| *o != line.join("x")) {
+            continue;
+        }
         for &n in batches {
             for density in DENSITIES {
                 run(number(&line[0]), number(&line[1]), density, n);
@@ -101,7 +120,8 @@ fn for_linear_shapes(batches: &[usize], run: impl Fn(usize, usize, f64, usize)) 
     }
 }
 
-fn spmm(isa: Isa, rows: usize, cols: usize, density: f64, n: usize) {
+fn spmm(race: &Race, rows: usize, cols: usize, density: f64, n: usize) {
+    let isa = race.isa;
     let mut stream = Stream(7);
     let dense = stream.bernoulli([rows, cols], density);
     let csr = Csr::from_dense(&dense);
@@ -121,8 +141,11 @@ fn spmm(isa: Isa, rows: usize, cols: usize, density: f64, n: usize) {
         ndarray::Array2::<f32>::zeros((rows, n)),
     );
     let weight = View::row_major(&dense.values, rows, cols);
-    race(
-        isa,
+    // All by columns, as faer likes them.
+    let faer_w = Mat::from_row_major_slice(&dense.values, rows, cols).to_owned();
+    let faer_x = Mat::from_column_major_slice(&samples, cols, n);
+    let mut faer_y = faer::Mat::<f32>::zeros(rows, n);
+    race.run(
         &format!("{rows}x{cols} d={density} n={n} {}", sparse.name()),
         2.0 * csr.nonzeros() as f64 * n as f64,
         &mut [
@@ -148,6 +171,16 @@ fn spmm(isa: Isa, rows: usize, cols: usize, density: f64, n: usize) {
                     false,
                 );
             }),
+            ("faer", &mut || {
+                matmul(
+                    black_box(faer_y.as_mut()),
+                    Accum::Replace,
+                    faer_w.as_ref(),
+                    faer_x,
+                    1.0,
+                    Par::Seq,
+                );
+            }),
             ("sprs", &mut || {
                 sprs::prod::csr_mulacc_dense_rowmaj(
                     peer.view(),
@@ -159,7 +192,8 @@ fn spmm(isa: Isa, rows: usize, cols: usize, density: f64, n: usize) {
     );
 }
 
-fn spmv(isa: Isa, rows: usize, cols: usize, density: f64) {
+fn spmv(race: &Race, rows: usize, cols: usize, density: f64) {
+    let isa = race.isa;
     let mut stream = Stream(7);
     let dense = stream.bernoulli([rows, cols], density);
     let csr = Csr::from_dense(&dense);
@@ -178,8 +212,10 @@ fn spmv(isa: Isa, rows: usize, cols: usize, density: f64) {
     let [y, y_active, y_gemv, y_gemm, y_peer] = &mut out;
     let peer = csr.to_sprs();
     let weight = View::row_major(&dense.values, rows, cols);
-    race(
-        isa,
+    let faer_w = Mat::from_row_major_slice(&dense.values, rows, cols).to_owned();
+    let faer_x = Mat::from_column_major_slice(&x, cols, 1);
+    let mut faer_y = faer::Mat::<f32>::zeros(rows, 1);
+    race.run(
         &format!("{rows}x{cols} d={density} n=1 {}", sparse.name()),
         2.0 * csr.nonzeros() as f64,
         &mut [
@@ -206,6 +242,16 @@ fn spmv(isa: Isa, rows: usize, cols: usize, density: f64) {
                     false,
                 )
             }),
+            ("faer", &mut || {
+                matmul(
+                    black_box(faer_y.as_mut()),
+                    Accum::Replace,
+                    faer_w.as_ref(),
+                    faer_x,
+                    1.0,
+                    Par::Seq,
+                );
+            }),
             ("sprs", &mut || {
                 sprs::prod::mul_acc_mat_vec_csr(peer.view(), black_box(&x[..]), &mut y_peer[..]);
             }),
@@ -213,7 +259,8 @@ fn spmv(isa: Isa, rows: usize, cols: usize, density: f64) {
     );
 }
 
-fn conv(isa: Isa, line: &[String], density: f64) {
+fn conv(race: &Race, line: &[String], density: f64) {
+    let isa = race.isa;
     let [out, inn, kernel, side, stride, pad] = [1, 2, 3, 4, 5, 6].map(|i| number(&line[i]));
     let mut stream = Stream(7);
     let (shape, input) = ([out, inn, kernel, kernel], [inn, side, side]);
@@ -253,8 +300,7 @@ fn conv(isa: Isa, line: &[String], density: f64) {
     let weight = View::row_major(&filters.values, out, depth);
     let flops = 2.0 * csr.nonzeros() as f64 * pixels as f64;
     let act = Activation::Relu;
-    race(
-        isa,
+    race.run(
         &format!("{} d={density} {}", line[0], blocks.name()),
         flops,
         &mut [
@@ -281,8 +327,7 @@ fn conv(isa: Isa, line: &[String], density: f64) {
             }),
         ],
     );
-    race(
-        isa,
+    race.run(
         &format!("{} d={density} {} (16 images)", line[0], tiled.name()),
         16.0 * flops,
         &mut [("sparse", &mut || {
@@ -291,7 +336,8 @@ fn conv(isa: Isa, line: &[String], density: f64) {
     );
 }
 
-fn depthwise(isa: Isa, line: &[String]) {
+fn depthwise(race: &Race, line: &[String]) {
+    let isa = race.isa;
     let [channels, side, stride] = [1, 2, 3].map(|i| number(&line[i]));
     let mut stream = Stream(7);
     let input = [channels, side, side];
@@ -310,8 +356,7 @@ fn depthwise(isa: Isa, line: &[String]) {
     let pixels: usize = plain.output().iter().product();
     let mut y = Buffer::zeroed(pixels);
     let act = Activation::Relu;
-    race(
-        isa,
+    race.run(
         &format!("{} {}", line[0], blocks.name()),
         18.0 * pixels as f64,
         &mut [
@@ -326,12 +371,12 @@ fn depthwise(isa: Isa, line: &[String]) {
 }
 
 /// Sparse and dense plan of a whole network.
-fn whole(isa: Isa, preset: &str, densities: &[f64], batch: usize) {
+fn whole(race: &Race, preset: &str, densities: &[f64], batch: usize) {
     let network = paper::network(preset, densities);
     let session = |weights| {
         let options = PlanOptions {
             weights,
-            isa,
+            isa: race.isa,
             batch,
             ..PlanOptions::default()
         };
@@ -341,8 +386,7 @@ fn whole(isa: Isa, preset: &str, densities: &[f64], batch: usize) {
     let [sparse, dense] = [WeightMode::Sparse, WeightMode::Dense].map(session);
     let x = Stream(1).floats(batch * 784);
     let [mut y, mut y_dense] = [(); 2].map(|()| vec![0.0; batch * 10]);
-    race(
-        isa,
+    race.run(
         &format!("{preset} batch {batch}"),
         2.0 * (sparse.plan().multiply_adds() * batch) as f64,
         &mut [
@@ -354,39 +398,65 @@ fn whole(isa: Isa, preset: &str, densities: &[f64], batch: usize) {
     );
 }
 
-/// Lets the contestants take turns and prints a line: times, ratios to the first, and its share of the peak.
-fn race(isa: Isa, title: &str, flops: f64, contestants: &mut [(&str, &mut dyn FnMut())]) {
-    const TRIES: usize = 4;
-    for attempt in 1..=TRIES {
-        let before = fma_peak(isa);
-        let times = turns(contestants);
-        let after = fma_peak(isa);
-        let moved = (before - after).abs() / before.max(after);
-        if moved > 0.02 && attempt < TRIES {
-            continue;
-        }
-        let median = |i: usize| times[i][SAMPLES / 2];
-        print!("{title}:");
-        for (i, (name, _)) in contestants.iter().enumerate() {
-            print!(
-                " {name} {:.2} ({:.2}-{:.2})",
-                median(i),
-                times[i][0],
-                times[i][SAMPLES - 1]
-            );
-            if i > 0 {
-                print!(" {:.2}x", median(i) / median(0));
+struct Race {
+    isa: Isa,
+    json: bool,
+}
+
+impl Race {
+    /// Lets the contestants take turns and prints a line: times, ratios to the first, and its share of the peak.
+    fn run(&self, title: &str, flops: f64, contestants: &mut [(&str, &mut dyn FnMut())]) {
+        const TRIES: usize = 6;
+        for attempt in 1..=TRIES {
+            let before = fma_peak(self.isa);
+            let times = turns(contestants);
+            let after = fma_peak(self.isa);
+            let steady = (before - after).abs() / before.max(after) <= 0.02;
+            if !steady && attempt < TRIES {
+                continue;
             }
-            print!(",");
+            let time = |i: usize| spread(times[i].clone());
+            let ratio = |i: usize| {
+                let rounds = times[i].iter().zip(&times[0]);
+                spread(rounds.map(|(other, first)| other / first).collect())
+            };
+            let share = flops / time(0)[1] / 1e3 / before.max(after);
+            if self.json {
+                let names = contestants.iter().map(|(name, _)| *name);
+                let us: Vec<String> = names
+                    .enumerate()
+                    .map(|(i, name)| format!("{name:?}:{:.3}", time(i)[1]))
+                    .collect();
+                println!(
+                    "{{\"line\":{title:?},\"us\":{{{}}},\"peak_share\":{share:.4},\"peak\":[{before:.1},{after:.1}],\"steady\":{steady}}}",
+                    us.join(",")
+                );
+                return;
+            }
+            print!("{title}:");
+            for (i, (name, _)) in contestants.iter().enumerate() {
+                let [low, median, high] = time(i);
+                print!(" {name} {median:.2} ({low:.2}-{high:.2})");
+                if i > 0 {
+                    let [low, median, high] = ratio(i);
+                    print!(" {median:.2}x ({low:.2}-{high:.2})");
+                }
+                print!(",");
+            }
+            print!(" {share:.3} of peak {before:.1} {after:.1}");
+            println!("{}", if steady { "" } else { " UNSTEADY" });
+            return;
         }
-        let share = flops / median(0) / 1e3 / before.max(after);
-        print!(" {share:.3} of peak {before:.1} {after:.1}");
-        println!("{}", if moved > 0.02 { " UNSTEADY" } else { "" });
-        return;
     }
 }
 
-/// Sorted times of each contestant in microseconds.
+/// Lower quartile, median and upper quartile.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
+}
+
+/// Times of each contestant in microseconds, round by round.
 fn turns(contestants: &mut [(&str, &mut dyn FnMut())]) -> Vec<Vec<f64>> {
     let seconds = |run: &mut dyn FnMut(), times: usize| {
         let start = Instant::now();
@@ -413,9 +483,6 @@ fn turns(contestants: &mut [(&str, &mut dyn FnMut())]) -> Vec<Vec<f64>> {
             run();
             samples.push(seconds(run, times) * 1e6 / times as f64);
         }
-    }
-    for s in &mut samples {
-        s.sort_by(f64::total_cmp);
     }
     samples
 }

@@ -46,7 +46,7 @@ impl Default for Costs {
         Self {
             spmv: [0.476, 0.293, 0.190, 0.122, 0.088, 0.065, 0.057, 0.057],
             spmm: [0.66, 0.504, 0.437, 0.389, 0.381, 0.381, 0.367, 0.367],
-            half_tile: 0.62,
+            half_tile: 0.72,
             input_sparse: 0.42,
             input_sparse_column: 4.6,
             gemv: 0.0415,
@@ -93,6 +93,23 @@ impl Size {
 }
 
 impl Costs {
+    /// Whether all are finite and above zero, as plans need them.
+    pub fn are_times(&self) -> bool {
+        let curves = [&self.spmv[..], &self.spmm, &self.stream];
+        let ones = [
+            self.half_tile,
+            self.input_sparse,
+            self.input_sparse_column,
+            self.gemv,
+            self.gemm,
+            self.conv,
+            self.dense_conv,
+            self.element,
+        ];
+        let all = curves.into_iter().flatten().chain(&ones);
+        all.into_iter().all(|c| c.is_finite() && *c > 0.0)
+    }
+
     /// A sparse product with one vector.
     pub fn spmv(&self, size: Size) -> f64 {
         let nonzeros = size.nonzeros as f64;

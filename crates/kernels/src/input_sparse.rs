@@ -152,13 +152,7 @@ impl StepRows for [u32; STEP] {
 }
 
 #[inline(always)]
-fn add_steps<R: StepRows>(
-    w: &InputSparse,
-    rows: &[R],
-    x: &[f32],
-    y: &mut [f32],
-    bounds: Bounds,
-) {
+fn add_steps<R: StepRows>(w: &InputSparse, rows: &[R], x: &[f32], y: &mut [f32], bounds: Bounds) {
     const BLOCK: usize = 32;
     assert!(x.len() + 1 == w.starts.len() && y.len() == w.bias.len());
     assert!(rows.len() == w.weights.len());

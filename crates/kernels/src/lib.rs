@@ -6,7 +6,7 @@
 //!
 //! | layer | sparse | dense |
 //! |---|---|---|
-//! | linear, batch 1 | [`spmv::Spmv`]; [`spmv::InputSparse`] where inputs are mostly zero | [`dense::Gemv`] |
+//! | linear, batch 1 | [`spmv::Spmv`]; [`spmv::ByActivity`] where inputs may be mostly zero | [`dense::Gemv`] |
 //! | linear, batched | [`spmm::Spmm`] over [`Layout::Tiled`] | [`dense::Linear`] over [`Layout::Single`] |
 //! | convolution | [`conv::SparseConv`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`dense_blocks::DenseBlockConv`], [`depthwise::Depthwise`] over [`Layout::Blocks`] |
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
@@ -25,7 +25,7 @@
 //!
 //! **NaN and infinity** stay local: an output only depends on the inputs under its own non-zeros.
 //!
-//! [`select`] holds every threshold. This is the only crate of the project with `unsafe`.
+//! [`select`] holds every threshold, and [`cost`] what kernels cost, which [`tune`] measures. This is the only crate of the project with `unsafe`.
 
 mod activation;
 pub mod blocks;
@@ -34,6 +34,7 @@ pub mod channels;
 pub mod conv;
 pub mod conv_blocks;
 mod copy;
+pub mod cost;
 pub mod dense;
 pub mod dense_blocks;
 mod dense_conv;
@@ -58,6 +59,7 @@ pub mod spmv;
 mod table;
 pub mod training;
 mod transpose;
+pub mod tune;
 mod values;
 
 pub use activation::Activation;

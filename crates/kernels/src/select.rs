@@ -1,9 +1,10 @@
-//! Which kernel a layer gets: the only place with thresholds.
+//! Which kernel a layer gets: the only place with thresholds. What they weigh is in [`crate::cost`].
 
 use sparsevd_model::Csr;
 
+use crate::cost::{Costs, Size};
 use crate::simd::lanes;
-use crate::{Isa, LANES, Layout};
+use crate::{Isa, LANES, Layout, Values};
 
 /// Kernel of a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,17 +19,6 @@ pub enum LinearKernel {
     Spmm,
 }
 
-/// Whether a linear layer `[rows, cols]` of that density should run sparse at that batch size.
-///
-/// At density 0.5 the sparse kernels were 1.4 times (batch 1) and 1.3 to 1.8 times (tiles) as fast as the dense ones; time goes with density.
-pub fn prefer_sparse(density: f64, _rows: usize, _cols: usize, batch: usize) -> bool {
-    match batch_layout(batch) {
-        // Lanes that the batch does not fill cost both kernels the same.
-        Layout::Tiled => density <= 0.65,
-        _ => density <= 0.6,
-    }
-}
-
 /// Whether a convolution of that density should run sparse; depthwise ones stay dense.
 pub fn prefer_sparse_conv(
     density: f64,
@@ -41,22 +31,77 @@ pub fn prefer_sparse_conv(
     !depthwise && density <= 0.7
 }
 
-/// The layout in which a batch of `n` is best run: tiles once lanes are mostly filled.
+/// The layout in which a batch of `n` is best run through a network with convolutions: tiles once lanes are mostly filled.
 pub fn batch_layout(n: usize) -> Layout {
     if n < 6 { Layout::Single } else { Layout::Tiled }
 }
 
-/// The kernel of a linear layer `[rows, cols]` with that density at that batch size.
-pub fn linear(density: f64, rows: usize, cols: usize, batch: usize) -> LinearKernel {
-    match (
-        prefer_sparse(density, rows, cols, batch),
-        batch_layout(batch),
-    ) {
-        (true, Layout::Tiled) => LinearKernel::Spmm,
-        (true, _) => LinearKernel::Spmv,
-        (false, Layout::Tiled) => LinearKernel::Gemm,
-        (false, _) => LinearKernel::Gemv,
+/// The kernel of a linear layer for `n` samples in that layout: the one that should take less time, by [`Costs`]. Lanes that the batch does
+/// not fill cost sparse and dense tiles alike.
+pub fn linear(costs: &Costs, size: Size, layout: Layout, n: usize) -> LinearKernel {
+    /// A layer must be expected to win by this much to run sparse, so that it never loses by more than a few per cent.
+    const MARGIN: f64 = 0.95;
+    match layout {
+        Layout::Tiled if costs.spmm(size, n) < MARGIN * costs.gemm(size, n) => LinearKernel::Spmm,
+        Layout::Tiled => LinearKernel::Gemm,
+        _ if costs.spmv(size) < MARGIN * costs.gemv(size) => LinearKernel::Spmv,
+        _ => LinearKernel::Gemv,
     }
+}
+
+/// Expected nanoseconds of `n` samples through linear layers, sparse where that is allowed and better, in that layout. `edge` is the number of
+/// inputs and outputs of the network, which are brought into tiles and back.
+pub fn linear_time(
+    costs: &Costs,
+    sizes: &[Size],
+    sparse: bool,
+    edge: usize,
+    layout: Layout,
+    n: usize,
+) -> f64 {
+    let layer = |size: &Size| match layout {
+        Layout::Tiled if sparse => costs.spmm(*size, n).min(costs.gemm(*size, n)),
+        Layout::Tiled => costs.gemm(*size, n),
+        _ if sparse => n as f64 * costs.spmv(*size).min(costs.gemv(*size)),
+        _ => n as f64 * costs.gemv(*size),
+    };
+    let edges = match layout {
+        Layout::Tiled => (edge * n) as f64 * costs.element,
+        _ => 0.0,
+    };
+    sizes.iter().map(layer).sum::<f64>() + edges
+}
+
+/// The layout in which `n` samples are best run through a network of linear layers alone.
+pub fn linear_layout(costs: &Costs, sizes: &[Size], sparse: bool, edge: usize, n: usize) -> Layout {
+    let time = |layout| linear_time(costs, sizes, sparse, edge, layout, n);
+    if time(Layout::Single) <= time(Layout::Tiled) {
+        Layout::Single
+    } else {
+        Layout::Tiled
+    }
+}
+
+/// How many of the last of `n` samples, few in their half of a tile, are better run one by one.
+pub fn last_alone(costs: &Costs, sizes: &[Size], edge: usize, n: usize) -> usize {
+    let rest = n % (LANES / 2);
+    let tiled = |n| linear_time(costs, sizes, true, edge, Layout::Tiled, n);
+    let alone = linear_time(costs, sizes, true, edge, Layout::Single, rest);
+    if rest < n && tiled(n - rest) + alone < tiled(n) {
+        rest
+    } else {
+        0
+    }
+}
+
+/// Most inputs that are not zero for which a layer should look at those alone, or `None` where it should always look at all.
+///
+/// `share` is how many inputs of samples were not zero, where that was measured; where it was not, such a layer is only worth its second
+/// packing if zeros pay from a quarter of active inputs on, which is what rectified layers commonly leave.
+pub fn most_active(costs: &Costs, size: Size, share: Option<f64>) -> Option<usize> {
+    let most = costs.most_active(size);
+    let wanted = share.unwrap_or(0.25) * size.cols as f64;
+    (size.values == Values::F32 && wanted <= most as f64).then_some(most)
 }
 
 /// Threads worth waking for a run of that many multiply-adds, at most `most`: a wake-up costs tens of microseconds.
@@ -95,22 +140,6 @@ pub fn prefer_blocks(nonzeros: usize, pixels: usize, input: usize, depthwise: bo
 /// cache: there im2col is 1.7 times as fast.
 pub fn prefer_direct(isa: Isa) -> bool {
     dense_tile(isa).0 == 8
-}
-
-/// Whether the columns of zero inputs should be skipped ([`crate::spmv::InputSparse`]), given the share of inputs that are not zero.
-pub fn prefer_input_sparse(density: f64, active_fraction: f64) -> bool {
-    // Cycles per non-zero: of all inputs, and of active ones when only they are looked at. Measured on layers of LeNet size, where
-    // columns hold few non-zeros and each active one costs a jump. From density 0.02 to 0.05 the layer measured was LeNet-300-100's
-    // first after its dead units left, 92x784 at 0.0225: 0.47 us of all inputs, 0.73 us of the active fifth.
-    let (all_inputs, active_inputs) = match density {
-        d if d >= 0.2 => (0.22, 2.4),
-        d if d >= 0.1 => (0.31, 2.7),
-        d if d >= 0.05 => (0.44, 3.0),
-        d if d >= 0.02 => (0.72, 8.0),
-        d if d >= 0.01 => (1.1, 4.6),
-        _ => (1.9, 6.5),
-    };
-    active_fraction * active_inputs < all_inputs
 }
 
 /// How [`crate::spmm::Spmm`] cuts its work.

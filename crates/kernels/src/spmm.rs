@@ -52,8 +52,7 @@ impl Spmm {
     ) -> Self {
         let bias = bias_or_zero(bias, weight.rows());
         let tile = select::spmm_tile(isa, weight);
-        // What rounds to zero must not turn an infinite input into NaN.
-        let keeps_zeros = values == Values::F32;
+        let weight = &*values.of(weight);
         let entries: Vec<Vec<Entry>> = rows
             .clone()
             .map(|row| {
@@ -61,14 +60,9 @@ impl Spmm {
                 let entry = |(&c, &weight): (&u32, &f32)| Entry {
                     block: c as usize / tile.columns,
                     offset: c as usize % tile.columns * LANES,
-                    weight: values.rounded(weight),
+                    weight,
                 };
-                columns
-                    .iter()
-                    .zip(stored)
-                    .map(entry)
-                    .filter(|e| keeps_zeros || e.weight != 0.0)
-                    .collect()
+                columns.iter().zip(stored).map(entry).collect()
             })
             .collect();
         let blocks = weight.cols().div_ceil(tile.columns).max(1);

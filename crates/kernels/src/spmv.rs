@@ -68,6 +68,7 @@ impl Spmv {
             "rows {rows:?} of {}",
             weight.rows()
         );
+        let weight = &*values.of(weight);
         #[cfg(target_arch = "x86_64")]
         let table = Table::pack(isa, weight, &bias, rows.clone(), values).map(Kernel::Table);
         #[cfg(not(target_arch = "x86_64"))]

@@ -359,11 +359,8 @@ impl Table {
         bounds: Bounds,
     ) {
         let (low, high) = (_mm512_set1_ps(bounds.min), _mm512_set1_ps(bounds.max));
-        let (mut bases, mut indices, mut weights) = (
-            self.bases.as_ptr(),
-            self.indices.as_ptr(),
-            weights.as_ptr(),
-        );
+        let (mut bases, mut indices, mut weights) =
+            (self.bases.as_ptr(), self.indices.as_ptr(), weights.as_ptr());
         let one = _mm512_set1_ps(one);
         let x = x.as_ptr();
         for group in &self.groups {

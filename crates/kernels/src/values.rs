@@ -1,6 +1,9 @@
 //! How the non-zeros of packed layers are stored; products and sums are f32 whatever the form.
 
+use std::borrow::Cow;
+
 use half::{bf16, f16};
+use sparsevd_model::Csr;
 
 /// Form of the non-zeros of a packed layer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -38,6 +41,30 @@ impl Values {
             Self::F16 => F16::of(v).get(1.0),
             Self::I8 { step } => level(v, step).get(step),
         }
+    }
+}
+
+impl Values {
+    /// A matrix of rounded values. What rounds to zero is left out, as an infinite input would make it NaN.
+    pub(crate) fn of(self, weight: &Csr) -> Cow<'_, Csr> {
+        if self == Self::F32 {
+            return Cow::Borrowed(weight);
+        }
+        let (mut starts, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
+        for row in 0..weight.rows() {
+            let (cols, stored) = weight.row(row);
+            for (&c, &v) in cols.iter().zip(stored) {
+                let v = self.rounded(v);
+                if v != 0.0 {
+                    columns.push(c);
+                    values.push(v);
+                }
+            }
+            starts.push(values.len() as u32);
+        }
+        let shape = weight.shape().clone();
+        let rounded = Csr::try_new(shape, starts, columns, values);
+        Cow::Owned(rounded.expect("a part of a valid matrix"))
     }
 }
 

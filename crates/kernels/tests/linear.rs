@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use sparsevd_kernels::dense::{Gemv, Linear};
 use sparsevd_kernels::spmm::Spmm;
-use sparsevd_kernels::spmv::{InputSparse, Spmv};
-use sparsevd_kernels::{Activation, Buffer, Isa, tiles};
+use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
+use sparsevd_kernels::{Activation, Buffer, Isa, Values, tiles};
 use sparsevd_model::{Csr, Dense};
 use sparsevd_testing::arbitrary::{Stream, activations, matrix};
 use sparsevd_testing::close::assert_close;
@@ -65,6 +65,34 @@ fn check_vectors(isa: Isa, w: &Dense, b: &[f32], x: &[f32], act: Activation) {
         let mut y = vec![f32::NAN; rows];
         input_sparse.run(x, &mut y, act);
         assert_close(&y, want, TOLERANCE);
+        for most in [0, cols / 2, cols] {
+            let mut y = vec![f32::NAN; rows];
+            ByActivity::new(spmv.clone(), input_sparse.clone(), most).run(x, &mut y, act);
+            assert_close(&y, want, TOLERANCE);
+        }
+    }
+}
+
+/// Each way of storing non-zeros, against plain loops over the rounded weights.
+fn check_values(isa: Isa, w: &Dense, b: &[f32], x: &[f32], n: usize, act: Activation) {
+    let &[rows, cols] = w.shape.dims() else {
+        unreachable!()
+    };
+    let csr = Csr::from_dense(w);
+    let tiled = Buffer::from(&reference::to_tiles(x, n, cols)[..]);
+    for values in [Values::Bf16, Values::F16, Values::I8 { step: 0.0125 }] {
+        let rounded: Vec<f32> = w.values.iter().map(|&v| values.rounded(v)).collect();
+        let want = reference::linear(&rounded, b, x, cols, |v| act.apply(v));
+        let spmm = Spmm::pack_values(isa, &csr, Some(b), 0..rows, values);
+        let mut y = Buffer::zeroed(tiles(n) * rows * 16);
+        spmm.run(&tiled, &mut y, n, act);
+        assert_close(&reference::from_tiles(&y, n, rows), &want, TOLERANCE);
+        let spmv = Spmv::pack_values(isa, &csr, Some(b), 0..rows, values);
+        for (x, want) in x.chunks_exact(cols).zip(want.chunks_exact(rows.max(1))) {
+            let mut y = vec![f32::NAN; rows];
+            spmv.run(x, &mut y, act);
+            assert_close(&y, want, TOLERANCE);
+        }
     }
 }
 
@@ -82,6 +110,21 @@ proptest! {
         for isa in Isa::available() {
             check_spmm(isa, &w, &b, &x, n, act);
             check_vectors(isa, &w, &b, &x, act);
+        }
+    }
+
+    #[test]
+    fn narrow_values_agree_with_plain_loops_over_rounded_weights((w, b, x, n, act) in case(40, 200, false)) {
+        for isa in Isa::available() {
+            check_values(isa, &w, &b, &x, n, act);
+        }
+    }
+
+    #[test]
+    fn nan_and_infinity_stay_where_narrow_values_read_them((w, b, x, n, act) in case(20, 90, true)) {
+        // What the widest grid rounds to zero is not read by any kernel, as in the reference.
+        for isa in Isa::available() {
+            check_values(isa, &w, &b, &x, n, act);
         }
     }
 

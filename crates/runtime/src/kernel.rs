@@ -10,15 +10,20 @@ use sparsevd_kernels::elementwise::{self, Arithmetic};
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::reblock::{Reblock, Unpack};
 use sparsevd_kernels::{
-    Activation, Function, Isa, LANES, Layout, conv::SparseConv, pack_tiles, place, pool::Pool,
-    spmm::Spmm, spmv::InputSparse, spmv::Spmv, tiles, unpack_tiles,
+    Activation, Function, Isa, LANES, Layout,
+    conv::SparseConv,
+    pack_tiles, place,
+    pool::Pool,
+    spmm::Spmm,
+    spmv::{ByActivity, Spmv},
+    tiles, unpack_tiles,
 };
 
 /// A packed layer, or one of the operations without weights.
 #[derive(Debug, Clone)]
 pub(crate) enum Kernel {
     Spmv(Spmv),
-    InputSparse(InputSparse),
+    ByActivity(ByActivity),
     Spmm(Spmm),
     Gemv(Gemv),
     Gemm(Linear),
@@ -98,7 +103,7 @@ impl Kernel {
         } = op;
         match self {
             Self::Spmv(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
-            Self::InputSparse(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
+            Self::ByActivity(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
             Self::Gemv(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
             Self::Spmm(k) => k.run(x, y, n, act),
             Self::Gemm(k) => k.run_tiled(x, y, tiles(n), act),
@@ -146,9 +151,9 @@ impl Kernel {
     /// Name for people: `{isa}-{format}-{dtype}-{tile}`, or what the operation does.
     pub fn name(&self) -> String {
         match self {
-            Self::Spmv(k) => k.name().into(),
-            Self::InputSparse(k) => k.name().into(),
-            Self::Spmm(k) => k.name().into(),
+            Self::Spmv(k) => k.name(),
+            Self::ByActivity(k) => k.name(),
+            Self::Spmm(k) => k.name(),
             Self::Gemv(k) => k.name().into(),
             Self::Gemm(k) => k.name().into(),
             Self::SparseConv(k) => k.name().into(),
@@ -179,7 +184,7 @@ impl Kernel {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Spmv(k) => k.bytes(),
-            Self::InputSparse(k) => k.bytes(),
+            Self::ByActivity(k) => k.bytes(),
             Self::Spmm(k) => k.bytes(),
             Self::Gemv(k) => k.bytes(),
             Self::Gemm(k) => k.bytes(),
@@ -190,6 +195,14 @@ impl Kernel {
             Self::Depthwise(k) => k.bytes(),
             Self::Affine(k, _) => k.bytes(),
             _ => 0,
+        }
+    }
+
+    /// Samples that it takes at once.
+    pub fn samples(&self) -> usize {
+        match self {
+            Self::SparseConv(k) => k.layout().samples(),
+            _ => 1,
         }
     }
 
@@ -206,7 +219,7 @@ impl Kernel {
         matches!(
             self,
             Self::Spmv(_)
-                | Self::InputSparse(_)
+                | Self::ByActivity(_)
                 | Self::Spmm(_)
                 | Self::SparseConv(_)
                 | Self::BlockConv(_)

@@ -14,7 +14,9 @@ pub mod bench;
 mod buffers;
 mod error;
 mod evaluate;
+mod expected;
 mod kernel;
+mod linear;
 mod lower;
 mod maps;
 mod passes;
@@ -26,5 +28,5 @@ mod session;
 
 pub use error::RuntimeError;
 pub use evaluate::{Evaluation, evaluate};
-pub use plan::{Plan, PlanNode, PlanOptions, WeightMode};
+pub use plan::{Plan, PlanNode, PlanOptions, ValueType, WeightMode};
 pub use session::Session;

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use sparsevd_kernels::dense::{Gemv, Linear};
+use sparsevd_kernels::cost::Costs;
 use sparsevd_kernels::elementwise::Arithmetic;
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::reblock::{Reblock, Unpack};
 use sparsevd_kernels::select::{self, LinearKernel};
-use sparsevd_kernels::{Activation, LANES, Layout, spmm::Spmm, spmv::InputSparse, spmv::Spmv};
+use sparsevd_kernels::{Activation, LANES, Layout, Values};
 use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights};
 
 use crate::kernel::Kernel;
+use crate::linear;
 use crate::maps;
 use crate::program::{Program, Step, Value};
 use crate::{PlanOptions, RuntimeError, WeightMode};
@@ -69,6 +70,8 @@ pub(crate) struct WeightUse {
     pub nonzeros: usize,
     /// Output pixels: how often each weight is multiplied per sample.
     pub pixels: usize,
+    /// How sparse kernels store its non-zeros.
+    pub values: Values,
 }
 
 impl Lowered {
@@ -98,6 +101,8 @@ pub(crate) struct Lowering {
     pub block: usize,
     /// Threads that are worth waking.
     pub threads: usize,
+    /// How many of the last samples of a batch, few in their half of a tile, are better run one by one.
+    pub last_alone: usize,
 }
 
 /// Chooses layouts and kernels and packs the weights.
@@ -110,8 +115,8 @@ pub(crate) fn lower(
     let uses: Vec<Option<WeightUse>> = program
         .steps
         .iter()
-        .map(|s| weight_use(s, network))
-        .collect();
+        .map(|s| weight_use(s, network, options))
+        .collect::<Result<_, _>>()?;
     let sparse = options.weights == WeightMode::Sparse;
     let work: usize = uses
         .iter()
@@ -121,14 +126,17 @@ pub(crate) fn lower(
     let threads = select::threads(work, options.threads);
     let share = options.batch.div_ceil(threads);
     let largest_map = maps::largest(program);
-    let layout = match select::batch_layout(share) {
-        Layout::Tiled if sparse && !select::tile_fits(largest_map) => Layout::Single,
-        layout => layout,
+    let layers = linear::layers(program, &uses);
+    let layout = match (&layers, select::batch_layout(share)) {
+        (Some(layers), _) => layers.layout(options, share),
+        (None, Layout::Tiled) if sparse && !select::tile_fits(largest_map) => Layout::Single,
+        (None, layout) => layout,
     };
     let choice = Choice {
         sparse,
         layout,
         share,
+        costs: options.costs,
     };
     let dense_weights: usize = program
         .steps
@@ -143,6 +151,8 @@ pub(crate) fn lower(
         Layout::Tiled if select::tiles_share_weights(dense_weights) => {
             share.next_multiple_of(LANES)
         }
+        // Two tiles share each load of weights.
+        Layout::Tiled if layers.is_some() => share.next_multiple_of(LANES).min(2 * LANES),
         Layout::Tiled => LANES,
         _ if select::tile_fits(largest_map) => share,
         _ => 1,
@@ -185,20 +195,35 @@ pub(crate) fn lower(
         output,
         block,
         threads,
+        last_alone: match &layers {
+            Some(layers) if sparse && layout == Layout::Tiled => layers.last_alone(options, share),
+            _ => 0,
+        },
     })
 }
 
-fn weight_use(step: &Step, network: &Network) -> Option<WeightUse> {
-    let weight = network.tensors.get(step.op.weight()?)?;
-    let pixels = match step.op {
-        Op::Conv { .. } => step.output_shape.dims()[1..].iter().product(),
-        _ => 1,
+fn weight_use(
+    step: &Step,
+    network: &Network,
+    options: &PlanOptions,
+) -> Result<Option<WeightUse>, RuntimeError> {
+    let Some(name) = step.op.weight() else {
+        return Ok(None);
     };
-    Some(WeightUse {
+    let Some(weight) = network.tensors.get(name) else {
+        return Ok(None);
+    };
+    let (pixels, values) = match step.op {
+        // Convolutions widen what is stored.
+        Op::Conv { .. } => (step.output_shape.dims()[1..].iter().product(), Values::F32),
+        _ => (1, linear::values(network, name, weight, options)?),
+    };
+    Ok(Some(WeightUse {
         elements: weight.shape().elements(),
         nonzeros: weight.nonzeros(),
         pixels,
-    })
+        values,
+    }))
 }
 
 impl WeightUse {
@@ -214,32 +239,13 @@ pub(crate) struct Choice {
     pub layout: Layout,
     /// Samples of one thread.
     pub share: usize,
-}
-
-impl Choice {
-    /// Kernel of a linear step; `None` for any other.
-    fn linear(self, step: &Step, weight: Option<WeightUse>) -> Option<LinearKernel> {
-        let (Op::Linear { .. }, Some(weight)) = (&step.op, weight) else {
-            return None;
-        };
-        let density = if self.sparse { weight.density() } else { 1.0 };
-        let (rows, cols) = (
-            step.output_shape.elements(),
-            weight.elements / step.output_shape.elements().max(1),
-        );
-        Some(match select::linear(density, rows, cols, self.share) {
-            // A dense plan is dense wherever the thresholds lie.
-            LinearKernel::Spmv if !self.sparse => LinearKernel::Gemv,
-            LinearKernel::Spmm if !self.sparse => LinearKernel::Gemm,
-            kernel => kernel,
-        })
-    }
+    pub costs: Costs,
 }
 
 pub(crate) struct Builder<'a> {
     pub network: &'a Network,
     pub options: &'a PlanOptions,
-    activity: &'a Activity,
+    pub activity: &'a Activity,
     pub choice: Choice,
     block: usize,
     /// Parts into which large layers are cut for threads.
@@ -338,96 +344,28 @@ impl Builder<'_> {
         }
     }
 
-    fn linear(
-        &self,
-        step: &Step,
-        used: Option<WeightUse>,
-        weight: &str,
-        bias: Option<&str>,
-    ) -> Result<(Vec<Part>, Layout), RuntimeError> {
-        let isa = self.options.isa;
-        let rows = step.output_shape.elements();
-        let kernel = self.choice.linear(step, used);
-        let weight = &self.network.tensors[weight];
-        let bias = self.bias(bias);
-        let bias = bias.as_deref();
-        let parts = |layout, pack: &dyn Fn(Range<usize>) -> Kernel| {
-            let parts = self
-                .ranges(rows, used, layout)
-                .into_iter()
-                .map(|r| Part {
-                    features: r.len(),
-                    kernel: pack(r),
-                })
-                .collect();
-            (parts, layout)
-        };
-        Ok(match kernel {
-            Some(LinearKernel::Spmv) => {
-                let csr = to_csr(weight);
-                let density = used.map_or(1.0, WeightUse::density);
-                let skips_zeros = self
-                    .activity
-                    .get(&step.name)
-                    .is_some_and(|&active| select::prefer_input_sparse(density, active));
-                if skips_zeros {
-                    let kernel = Kernel::InputSparse(InputSparse::pack(isa, &csr, bias));
-                    return Ok((vec![whole(kernel, step)], Layout::Single));
-                }
-                let pack = |r| Kernel::Spmv(Spmv::pack_rows(isa, &csr, bias, r));
-                parts(Layout::Single, &pack)
-            }
-            Some(LinearKernel::Spmm) => {
-                let csr = to_csr(weight);
-                let pack = |r| Kernel::Spmm(Spmm::pack_rows(isa, &csr, bias, r));
-                parts(Layout::Tiled, &pack)
-            }
-            Some(LinearKernel::Gemv) => {
-                let dense = weight.to_dense();
-                let pack = |r: Range<usize>| {
-                    let bias = bias.map(|b| &b[r.clone()]);
-                    Kernel::Gemv(Gemv::pack(isa, &rows_of(&dense, r), bias))
-                };
-                parts(Layout::Single, &pack)
-            }
-            _ => {
-                let dense = weight.to_dense();
-                let kernel = Kernel::Gemm(Linear::pack(isa, &dense, bias));
-                (vec![whole(kernel, step)], Layout::Tiled)
-            }
-        })
-    }
-
     /// A bias as numbers, whatever form it is stored in.
     pub fn bias(&self, name: Option<&str>) -> Option<Vec<f32>> {
         name.and_then(|n| self.network.tensors.get(n))
             .map(|t| t.to_dense().values)
     }
 
-    /// Rows of each part of a layer: one part, or one per thread where each has enough to do.
+    /// Rows of each part of a layer: one part, or one per thread where each has enough to do. `weights` are those of each row that are
+    /// multiplied; parts have the same number of them.
     ///
     /// Parts follow each other in memory only within one sample or tile, so a layer over several stays whole.
     pub fn ranges(
         &self,
-        rows: usize,
+        weights: &[usize],
         used: Option<WeightUse>,
         layout: Layout,
     ) -> Vec<Range<usize>> {
         if self.block > layout.samples() {
-            return std::iter::once(0..rows).collect();
+            return std::iter::once(0..weights.len()).collect();
         }
-        let work = used.map_or(0, |u| {
-            let weights = if self.choice.sparse {
-                u.nonzeros
-            } else {
-                u.elements
-            };
-            weights * u.pixels * layout.samples()
-        });
-        let parts = select::parts(work, self.parts.min(rows));
-        (0..parts)
-            .map(|i| rows * i / parts..rows * (i + 1) / parts)
-            .collect()
+        let pixels = used.map_or(0, |u| u.pixels);
+        let work: usize = weights.iter().sum::<usize>() * pixels * layout.samples();
+        split(weights, select::parts(work, self.parts.min(weights.len())))
     }
 
     /// The value in that layout, converted once however many steps read it.
@@ -497,6 +435,41 @@ fn suffix(activation: Activation) -> &'static str {
     }
 }
 
+/// Cuts rows into so many ranges that hold about the same number of weights.
+fn split(weights: &[usize], parts: usize) -> Vec<Range<usize>> {
+    let total: usize = weights.iter().sum();
+    let (mut ranges, mut row, mut seen) = (Vec::new(), 0, 0);
+    for part in 1..=parts {
+        let first = row;
+        // Every part has a row, and leaves one for each that comes after it.
+        while row < weights.len()
+            && (part == parts
+                || row == first
+                || (weights.len() - row > parts - part
+                    && (2 * seen + weights[row]) * parts < 2 * total * part))
+        {
+            seen += weights[row];
+            row += 1;
+        }
+        ranges.push(first..row);
+    }
+    ranges
+}
+
+/// Weights of each row that a layer multiplies: its non-zeros, or all of them where it runs dense.
+pub(crate) fn weights_of_rows(weight: &Weights, sparse: bool) -> Vec<usize> {
+    let (rows, cols) = weight.shape().matrix();
+    match weight {
+        Weights::Csr(csr) if sparse => (0..rows).map(|r| csr.row(r).0.len()).collect(),
+        Weights::Dense(dense) if sparse => {
+            let row = |r: usize| &dense.values[r * cols..(r + 1) * cols];
+            let nonzeros = |r| row(r).iter().filter(|v| **v != 0.0).count();
+            (0..rows).map(nonzeros).collect()
+        }
+        _ => vec![cols; rows],
+    }
+}
+
 /// A kernel that makes a step's whole output.
 pub(crate) fn whole(kernel: Kernel, step: &Step) -> Part {
     Part {
@@ -523,4 +496,23 @@ pub(crate) fn rows_of(dense: &Dense, rows: Range<usize>) -> Dense {
         Shape(dims),
         dense.values[rows.start * cols..rows.end * cols].to_vec(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_layer_have_the_same_weights_not_the_same_rows() {
+        let cases: [(&[usize], usize, &[Range<usize>]); 5] = [
+            (&[1, 1, 1, 1], 2, &[0..2, 2..4]),
+            (&[9, 1, 1, 1, 1, 1, 1, 1, 1, 1], 2, &[0..1, 1..10]),
+            (&[0, 0, 0, 8], 2, &[0..3, 3..4]),
+            (&[5], 1, &[0..1]),
+            (&[3, 3, 3, 3, 3, 3], 3, &[0..2, 2..4, 4..6]),
+        ];
+        for (weights, parts, want) in cases {
+            assert_eq!(split(weights, parts), want, "{weights:?} in {parts}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ use sparsevd_model::{Csr, Op, Shape, Window};
 
 use crate::RuntimeError;
 use crate::kernel::Kernel;
-use crate::lower::{Builder, Kernels, Part, WeightUse, rows_of, to_csr, whole};
+use crate::lower::{Builder, Kernels, Part, WeightUse, rows_of, to_csr, weights_of_rows, whole};
 use crate::pointwise::keeps_zero;
 use crate::program::{Program, Step, Value};
 
@@ -132,7 +132,7 @@ impl Builder<'_> {
         {
             let csr = to_csr(weight);
             let convs: Vec<BlockConv> = self
-                .ranges(out, used, Layout::Single)
+                .ranges(&weights_of_rows(weight, true), used, Layout::Single)
                 .into_iter()
                 .map(|r| {
                     BlockConv::pack_channels(isa, &csr, shape, bias, window, groups, blocks, r)
@@ -167,14 +167,17 @@ impl Builder<'_> {
             && !sparse
         {
             let dense = weight.to_dense();
-            let parts = self.ranges(out, used, Layout::Single).into_iter().map(|r| {
-                let conv =
-                    DenseBlockConv::pack_channels(isa, &dense, bias, window, groups, blocks, r);
-                Part {
-                    features: conv.output().len(),
-                    kernel: Kernel::DenseBlockConv(conv),
-                }
-            });
+            let parts = self
+                .ranges(&weights_of_rows(weight, false), used, Layout::Single)
+                .into_iter()
+                .map(|r| {
+                    let conv =
+                        DenseBlockConv::pack_channels(isa, &dense, bias, window, groups, blocks, r);
+                    Part {
+                        features: conv.output().len(),
+                        kernel: Kernel::DenseBlockConv(conv),
+                    }
+                });
             return Ok((
                 parts.collect(),
                 Layout::Blocks(blocks[0]),
@@ -185,7 +188,7 @@ impl Builder<'_> {
             let csr = to_csr(weight);
             let layout = self.choice.layout;
             let parts = self
-                .ranges(out, used, layout)
+                .ranges(&weights_of_rows(weight, true), used, layout)
                 .into_iter()
                 .map(|r| Part {
                     features: r.len() * pixels,
@@ -199,7 +202,7 @@ impl Builder<'_> {
         let dense = weight.to_dense();
         // With groups a range of channels reads a range of the input; such layers are small and stay whole.
         let ranges = if groups == 1 {
-            self.ranges(out, used, Layout::Single)
+            self.ranges(&weights_of_rows(weight, false), used, Layout::Single)
         } else {
             std::iter::once(0..out).collect()
         };
@@ -244,7 +247,7 @@ impl Builder<'_> {
         let pooled = BlockPool::output(&Window::square(2, 2), &output)?;
         let isa = self.options.isa;
         let parts: Option<Vec<Part>> = self
-            .ranges(out, used, Layout::Tiled)
+            .ranges(&weights_of_rows(weight, true), used, Layout::Tiled)
             .into_iter()
             .map(|r| {
                 let blocks = [input, output];

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use serde::Serialize;
+use sparsevd_kernels::cost::Costs;
 use sparsevd_kernels::{Isa, Layout};
 use sparsevd_model::{Network, Shape};
 
 use crate::buffers::{self, Bound};
+use crate::expected::expected_us;
 use crate::lower::{self, Activity};
 use crate::program::Program;
 use crate::{RuntimeError, Session, passes};
@@ -30,8 +32,34 @@ impl fmt::Display for WeightMode {
     }
 }
 
+/// How sparse linear layers store their non-zeros. Sums are f32 whatever the type, and so are convolutions and dense kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueType {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to eight significant bits.
+    Bf16,
+    /// Rounded to eleven significant bits.
+    F16,
+    /// Integers up to 127 times a step: exact for tensors on such a grid, rounded to the nearest for others.
+    I8,
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::I8 => "i8",
+        })
+    }
+}
+
 /// What a plan is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlanOptions {
     /// Sparse or dense kernels.
     pub weights: WeightMode,
@@ -41,6 +69,10 @@ pub struct PlanOptions {
     pub threads: usize,
     /// Samples per run that the plan is made for; runs of any other number work too.
     pub batch: usize,
+    /// How non-zeros are stored.
+    pub values: ValueType,
+    /// What kernels cost on this machine.
+    pub costs: Costs,
 }
 
 impl Default for PlanOptions {
@@ -51,6 +83,8 @@ impl Default for PlanOptions {
             isa: Isa::best(),
             threads: 1,
             batch: 1,
+            values: ValueType::F32,
+            costs: Costs::default(),
         }
     }
 }
@@ -82,6 +116,8 @@ pub struct PlanNode {
     pub multiply_adds: usize,
     /// Bytes of packed weights, indices and biases.
     pub weight_bytes: usize,
+    /// Microseconds that a run of the plan's batch should spend here on one thread, by the costs of the options.
+    pub expected_us: f64,
 }
 
 impl PlanNode {
@@ -89,6 +125,14 @@ impl PlanNode {
     pub fn density(&self) -> Option<f64> {
         (self.weights > 0).then(|| self.nonzeros as f64 / self.weights as f64)
     }
+}
+
+/// Steps for the last samples of a batch, where they are too few for half a tile.
+#[derive(Debug)]
+pub(crate) struct Last {
+    /// Most samples that run like this.
+    pub samples: usize,
+    pub steps: Vec<Bound>,
 }
 
 /// A network ready to run: kernels with packed weights, layouts, and a place for every value.
@@ -99,6 +143,7 @@ pub struct Plan {
     network: String,
     options: PlanOptions,
     pub(crate) steps: Vec<Bound>,
+    pub(crate) last: Option<Last>,
     pub(crate) nodes: Vec<PlanNode>,
     pub(crate) block: usize,
     pub(crate) threads: usize,
@@ -153,12 +198,25 @@ impl Plan {
         passes::run(&mut program);
         let lowering = lower::lower(&program, network, options, activity)?;
         let (block, threads) = (lowering.block, lowering.threads);
-        let (steps, arena_len) = buffers::assign(lowering);
-        let nodes = steps.iter().map(describe).collect();
+        let samples = lowering.last_alone;
+        let (steps, mut arena_len) = buffers::assign(lowering);
+        let mut last = None;
+        if samples > 0 {
+            let few = PlanOptions {
+                batch: samples,
+                threads: 1,
+                ..*options
+            };
+            let (steps, len) = buffers::assign(lower::lower(&program, network, &few, activity)?);
+            last = Some(Last { samples, steps });
+            arena_len = arena_len.max(len);
+        }
+        let nodes = steps.iter().map(|s| describe(s, options, block)).collect();
         Ok(Self {
             network: network.graph.name.clone(),
             options: *options,
             steps,
+            last,
             nodes,
             block,
             threads,
@@ -205,7 +263,20 @@ impl Plan {
 
     /// Bytes of packed weights, indices and biases.
     pub fn weight_bytes(&self) -> usize {
-        self.nodes.iter().map(|n| n.weight_bytes).sum()
+        self.nodes.iter().map(|n| n.weight_bytes).sum::<usize>() + self.last_bytes()
+    }
+
+    /// Bytes of those of them that only run the last samples of a batch, where those are better run one by one than in a tile.
+    pub fn last_bytes(&self) -> usize {
+        let last = self.last.iter().flat_map(|l| &l.steps);
+        last.flat_map(|s| &s.step.parts)
+            .map(|p| p.kernel.bytes())
+            .sum()
+    }
+
+    /// Microseconds that a run of the plan's batch should take on one thread.
+    pub fn expected_us(&self) -> f64 {
+        self.nodes.iter().map(|n| n.expected_us).sum()
     }
 
     /// Bytes of activations and scratch of one thread.
@@ -224,7 +295,7 @@ impl Plan {
     }
 }
 
-fn describe(bound: &Bound) -> PlanNode {
+fn describe(bound: &Bound, options: &PlanOptions, block: usize) -> PlanNode {
     let step = &bound.step;
     let first = &step.parts[0].kernel;
     let (weights, nonzeros, pixels) = step
@@ -247,20 +318,24 @@ fn describe(bound: &Bound) -> PlanNode {
         dense_multiply_adds: weights * pixels,
         multiply_adds: nonzeros * pixels,
         weight_bytes: step.parts.iter().map(|p| p.kernel.bytes()).sum(),
+        expected_us: expected_us(step, options, block),
     }
 }
 
 impl Serialize for Plan {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut s = serializer.serialize_struct("Plan", 10)?;
+        let mut s = serializer.serialize_struct("Plan", 12)?;
         s.serialize_field("network", &self.network)?;
         s.serialize_field("plan", &self.options.weights)?;
         s.serialize_field("isa", self.options.isa.name())?;
         s.serialize_field("batch", &self.options.batch)?;
         s.serialize_field("threads", &self.threads)?;
         s.serialize_field("block", &self.block)?;
+        s.serialize_field("values", &self.options.values)?;
+        s.serialize_field("expected_us", &self.expected_us())?;
         s.serialize_field("weight_bytes", &self.weight_bytes())?;
+        s.serialize_field("last_bytes", &self.last_bytes())?;
         s.serialize_field("arena_bytes", &self.arena_bytes())?;
         s.serialize_field("nodes", &self.nodes)?;
         s.end()
@@ -284,8 +359,8 @@ impl fmt::Display for Plan {
         );
         writeln!(
             f,
-            "{:name$}  {:op$}  {:kernel$}  {:6}  {:>14}  {:>10}  {:>8}  {:>10}",
-            "node", "op", "kernel", "layout", "output", "nonzeros", "density", "bytes"
+            "{:name$}  {:op$}  {:kernel$}  {:6}  {:>14}  {:>10}  {:>8}  {:>10}  {:>10}",
+            "node", "op", "kernel", "layout", "output", "nonzeros", "density", "bytes", "expect us"
         )?;
         for node in &self.nodes {
             let kernel_name = match node.parts {
@@ -298,13 +373,22 @@ impl fmt::Display for Plan {
             let count = |n: usize| if n == 0 { String::new() } else { n.to_string() };
             writeln!(
                 f,
-                "{:name$}  {:op$}  {kernel_name:kernel$}  {:6}  {:>14}  {:>10}  {density:>8}  {:>10}",
+                "{:name$}  {:op$}  {kernel_name:kernel$}  {:6}  {:>14}  {:>10}  {density:>8}  {:>10}  {:>10.3}",
                 node.name,
                 node.op,
                 node.layout,
                 node.shape.to_string(),
                 count(node.nonzeros),
                 count(node.weight_bytes),
+                node.expected_us,
+            )?;
+        }
+        if let Some(last) = &self.last {
+            writeln!(
+                f,
+                "the last {} of a batch run one by one, from {} bytes of the weights",
+                last.samples,
+                self.last_bytes()
             )?;
         }
         write!(

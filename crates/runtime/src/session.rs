@@ -12,6 +12,9 @@ use crate::kernel::{Kernel, Operands};
 use crate::lower::{Activity, Part, scratch_of};
 use crate::{Plan, RuntimeError};
 
+/// Samples that kernels take at the cost of half a tile.
+const HALF_TILE: usize = LANES / 2;
+
 /// Workspaces kept for callers that run one session at the same time; more callers get one made for the run.
 const WORKSPACES: usize = 16;
 
@@ -244,9 +247,16 @@ impl Session {
         let batch = output.len() / out.max(1);
         while first < batch {
             let n = block.min(batch - first);
+            let (n, steps) = match &self.plan.last {
+                Some(last) if n <= last.samples => (n, &last.steps),
+                Some(last) if (1..=last.samples).contains(&(n % HALF_TILE)) => {
+                    (n - n % HALF_TILE, &self.plan.steps)
+                }
+                _ => (n, &self.plan.steps),
+            };
             let x = &input[first * inn..][..n * inn];
             let y = &mut output[first * out..][..n * out];
-            for step in &self.plan.steps {
+            for step in steps {
                 step.run(isa, n, x, y, arena, join);
             }
             first += n;
@@ -256,7 +266,10 @@ impl Session {
 
 impl Bound {
     fn is_spmv(&self) -> bool {
-        matches!(self.step.parts[0].kernel, Kernel::Spmv(_))
+        matches!(
+            self.step.parts[0].kernel,
+            Kernel::Spmv(_) | Kernel::ByActivity(_)
+        )
     }
 
     /// Runs the step over `n` samples; with `join`, parts run on the threads of the current pool.

@@ -197,6 +197,7 @@ fn maps_in_blocks_give_what_plain_loops_give() {
                     isa,
                     batch,
                     threads,
+                    ..PlanOptions::default()
                 };
                 let (got, plan) = run(&network, &options, &x);
                 for (i, (got, want)) in got.iter().zip(&want).enumerate() {

@@ -10,7 +10,7 @@ use sparsevd_model::shape::is_per_channel;
 use sparsevd_model::{
     Approximate, Csr, Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window, passes,
 };
-use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
+use sparsevd_runtime::{Plan, PlanOptions, Session, ValueType, WeightMode};
 
 /// Runs one sample through the graph as it stands: plain loops per operator, in f64.
 fn reference(network: &Network, input: &[f32]) -> Vec<f64> {
@@ -494,7 +494,7 @@ proptest! {
         for isa in Isa::available() {
             for weights in [WeightMode::Sparse, WeightMode::Dense] {
                 for batch in [1, 3, 16, 17] {
-                    let options = PlanOptions { weights, isa, threads: 1, batch };
+                    let options = PlanOptions { weights, isa, batch, ..PlanOptions::default() };
                     check(&network, seed, &options, &[batch, 1, 5])?;
                 }
             }
@@ -595,9 +595,9 @@ fn threads_split_batches_and_single_samples_without_changing_them() {
             for threads in [1, 2, 3] {
                 let options = PlanOptions {
                     weights,
-                    isa: Isa::best(),
                     threads,
                     batch,
+                    ..PlanOptions::default()
                 };
                 check(&network, 3, &options, &[batch, 1, 9]).unwrap();
             }
@@ -648,11 +648,11 @@ fn large_layers_are_split_where_one_sample_must_feed_all_threads() {
 #[test]
 fn a_plan_calibrated_on_blank_inputs_skips_zeros_and_is_right_on_any() {
     let mut numbers = Numbers(5);
-    let graph = sparsevd_model::presets::mlp("mlp", Shape::from([400]), &[60, 10]).0;
+    let graph = sparsevd_model::presets::mlp("mlp", Shape::from([400]), &[600, 10]).0;
     let tensors = [
-        ("fc1.weight", Shape::from([60, 400]), 0.05),
-        ("fc1.bias", Shape::from([60]), 1.0),
-        ("fc2.weight", Shape::from([10, 60]), 0.3),
+        ("fc1.weight", Shape::from([600, 400]), 0.05),
+        ("fc1.bias", Shape::from([600]), 1.0),
+        ("fc2.weight", Shape::from([10, 600]), 0.3),
         ("fc2.bias", Shape::from([10]), 1.0),
     ];
     let tensors = tensors
@@ -669,7 +669,7 @@ fn a_plan_calibrated_on_blank_inputs_skips_zeros_and_is_right_on_any() {
         let mut y = [0.0; 10];
         session.run(1, x, &mut y);
         for (got, want) in y.iter().zip(reference(&network, x)) {
-            assert!((f64::from(*got) - want).abs() < 1e-4, "{got} {want}");
+            assert!((f64::from(*got) - want).abs() < 1e-3, "{got} {want}");
         }
     }
     let plan = Plan::calibrated(&network, &options, &[0.7; 800]).unwrap();
@@ -743,4 +743,117 @@ fn networks_that_cannot_run_are_errors_that_say_what_and_why() {
 fn a_slice_of_the_wrong_length_is_a_bug_of_the_caller() {
     let session = Session::new(Plan::new(&wide(), &PlanOptions::default()).unwrap(), 1).unwrap();
     session.run(2, &[0.0; 3136], &mut [0.0; 80]);
+}
+
+#[test]
+fn any_batch_of_an_mlp_is_right_whatever_its_last_tile_holds() {
+    let mut numbers = Numbers(9);
+    let graph = sparsevd_model::presets::mlp("mlp", Shape::from([90]), &[300, 10]).0;
+    let tensors = [
+        ("fc1.weight", Shape::from([300, 90]), 0.1),
+        ("fc1.bias", Shape::from([300]), 1.0),
+        ("fc2.weight", Shape::from([10, 300]), 0.3),
+        ("fc2.bias", Shape::from([10]), 1.0),
+    ];
+    let tensors = tensors
+        .into_iter()
+        .map(|(n, s, d)| (n.to_owned(), Weights::Dense(numbers.tensor(s, d))))
+        .collect();
+    let network = Network::new(graph, tensors).unwrap();
+    for weights in [WeightMode::Sparse, WeightMode::Dense] {
+        for planned in [1, 2, 9, 16, 17, 24, 33, 41] {
+            let options = PlanOptions {
+                weights,
+                batch: planned,
+                ..PlanOptions::default()
+            };
+            check(&network, 3, &options, &[planned, 1, 7, 9, 17, 25, 40, 65]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn stored_values_are_the_rounded_weights_and_integers_on_a_grid_are_exact() {
+    let mut numbers = Numbers(4);
+    let graph = sparsevd_model::presets::mlp("mlp", Shape::from([70]), &[40, 10]).0;
+    let step = 0.046875;
+    let mut on_grid = |shape: Shape, density| {
+        let mut tensor = numbers.tensor(shape, density);
+        for v in &mut tensor.values {
+            *v = (*v / step).round().clamp(-127.0, 127.0) * step;
+        }
+        Weights::Dense(tensor)
+    };
+    let tensors = [
+        ("fc1.weight", Shape::from([40, 70]), 0.2),
+        ("fc1.bias", Shape::from([40]), 1.0),
+        ("fc2.weight", Shape::from([10, 40]), 0.3),
+        ("fc2.bias", Shape::from([10]), 1.0),
+    ];
+    let tensors = tensors
+        .into_iter()
+        .map(|(n, s, d)| (n.to_owned(), on_grid(s, d)))
+        .collect();
+    let mut network = Network::new(graph, tensors).unwrap();
+    for tensor in ["fc1.weight", "fc2.weight"] {
+        network.steps.insert(tensor.into(), step);
+    }
+    let x: Vec<f32> = (0..16 * 70).map(|i| (i % 23) as f32 / 23.0 - 0.4).collect();
+    for batch in [1, 16] {
+        let outputs = [
+            ValueType::F32,
+            ValueType::I8,
+            ValueType::F16,
+            ValueType::Bf16,
+        ]
+        .map(|values| {
+            let options = PlanOptions {
+                values,
+                batch,
+                ..PlanOptions::default()
+            };
+            let plan = Plan::new(&network, &options).unwrap();
+            let kernels: Vec<_> = plan.nodes().iter().map(|n| n.kernel.clone()).collect();
+            assert!(
+                batch > 1 || kernels[0].contains(&format!("-{values}-")),
+                "{values}: {kernels:?}"
+            );
+            let session = Session::new(plan, 1).unwrap();
+            let mut y = vec![0.0; batch * 10];
+            session.run(batch, &x[..batch * 70], &mut y);
+            y
+        });
+        let error = |i: usize| {
+            let pairs = outputs[0].iter().zip(&outputs[i]);
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        assert!(error(1) < 1e-5, "i8: {}", error(1));
+        assert!(
+            error(2) < 1e-5,
+            "a grid of 127 steps fits f16: {}",
+            error(2)
+        );
+        assert!(error(3) < 0.2, "bf16: {}", error(3));
+    }
+}
+
+#[test]
+fn weights_too_large_for_half_precision_are_an_error() {
+    let graph = sparsevd_model::presets::mlp("mlp", Shape::from([2]), &[2]).0;
+    let weight = Dense::new([2, 2], vec![1.0, 0.0, 0.0, 70_000.0]);
+    let tensors = [("fc1.weight", weight), ("fc1.bias", Dense::zeros([2]))];
+    let tensors = tensors
+        .into_iter()
+        .map(|(n, t)| (n.to_owned(), Weights::Dense(t)))
+        .collect();
+    let network = Network::new(graph, tensors).unwrap();
+    let options = PlanOptions {
+        values: ValueType::F16,
+        ..PlanOptions::default()
+    };
+    let error = Plan::new(&network, &options).unwrap_err().to_string();
+    assert!(
+        error.contains("`fc1.weight`") && error.contains("f16") && error.contains("70000"),
+        "{error}"
+    );
 }

@@ -29,6 +29,7 @@ fn session(
         isa: Isa::from_env()?,
         threads,
         batch,
+        ..PlanOptions::default()
     };
     Ok(Session::new(Plan::new(network, &options)?, threads)?)
 }

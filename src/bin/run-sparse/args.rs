@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use sparsevd_runtime::WeightMode;
+use sparsevd_runtime::{ValueType, WeightMode};
 
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]
@@ -21,7 +21,8 @@ Examples:
   SPARSE_ISA=avx2 run-sparse plan models/lenet-5/sparse.safetensors
 
 Results go to stdout, the rest to stderr. Exit code 0: done; 1: a check failed; 2: the command line or a file is at fault.
-SPARSE_ISA=scalar|avx2|avx512|neon forces an instruction set; `run-sparse isa` lists what this machine has."
+SPARSE_ISA=scalar|avx2|avx512|neon forces an instruction set; `run-sparse isa` lists what this machine has.
+SPARSE_TUNE=FILE names the costs that `run-sparse tune` measured."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -47,6 +48,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Instruction sets of this machine, with the arithmetic peak of one core
     Isa(IsaArgs),
+    /// Measures what kernels cost on this machine, for plans to choose by
+    Tune(TuneArgs),
     /// Memory of one plan in a process of its own, for `bench`
     #[command(hide = true)]
     PeakRss(PeakRssArgs),
@@ -84,9 +87,36 @@ pub struct ModelArgs {
     /// Factor on pixels of 0 to 255, before mean and deviation
     #[arg(long, value_name = "F")]
     pub scale: Option<f32>,
+    /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round
+    #[arg(long, value_enum, default_value_t = Values::F32, value_name = "TYPE")]
+    pub values: Values,
     /// Say nothing on stderr but errors
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// Types of stored non-zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Values {
+    /// As they are
+    F32,
+    /// Eight significant bits
+    Bf16,
+    /// Eleven significant bits
+    F16,
+    /// Integers up to 127 times a step: exact for tensors that the file has like that
+    I8,
+}
+
+impl From<Values> for ValueType {
+    fn from(values: Values) -> Self {
+        match values {
+            Values::F32 => Self::F32,
+            Values::Bf16 => Self::Bf16,
+            Values::F16 => Self::F16,
+            Values::I8 => Self::I8,
+        }
+    }
 }
 
 /// Kernels that a plan may use.
@@ -248,7 +278,7 @@ pub struct PlanArgs {
 Example:
   run-sparse profile models/lenet-5/sparse.safetensors -b 64
 
-GFLOP/s counts the arithmetic on non-zeros; `dense` is the rate that a dense kernel would need to be as fast.")]
+GFLOP/s counts the arithmetic on non-zeros, and `peak` is its share of the FMA peak of one core; `expect` is what the plan expected; `dense` is the rate that a dense kernel would need to be as fast.")]
 pub struct ProfileArgs {
     #[command(flatten)]
     pub plan: PlanArgs,
@@ -279,6 +309,21 @@ pub struct CheckArgs {
 #[derive(Debug, Args)]
 pub struct IsaArgs {
     /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Plans choose kernels, and `plan` says what to expect, by what kernels cost. Without a measurement these are the costs of the machine that the
+kernels were developed on. `tune` takes some seconds per instruction set; the machine should have nothing else to do.
+
+The costs are a JSON file: the one that SPARSE_TUNE names, else sparsevd/tune.json in XDG_CONFIG_HOME or ~/.config. All commands look there.")]
+pub struct TuneArgs {
+    /// File to write instead; name it in SPARSE_TUNE to use it
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Also print JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json, to_value};
 use sparsevd_kernels::{Isa, peak::fma_peak};
 use sparsevd_model::Network;
 use sparsevd_runtime::bench::{Measurement, measure, peak_rss_bytes};
-use sparsevd_runtime::{Session, WeightMode};
+use sparsevd_runtime::{Session, ValueType, WeightMode};
 
 use crate::args::{BenchArgs, DenseShapes, PeakRssArgs, Split};
 use crate::eval::load_split;
@@ -45,7 +45,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
             .iter()
             .map(|&weights| {
                 let network = shaped(&network, weights, args.dense_shapes)?;
-                session(&network, weights, batch, args.threads, &input)
+                session(&args.model, &network, weights, batch, args.threads, &input)
             })
             .collect::<anyhow::Result<Vec<Session>>>()?;
         let budget = Duration::from_secs_f64(args.seconds);
@@ -133,7 +133,14 @@ pub fn run_child(args: &PeakRssArgs) -> anyhow::Result<Outcome> {
     let session = {
         let weights = args.weights.into();
         let network = shaped(&args.model.network()?, weights, args.dense_shapes)?;
-        session(&network, weights, args.batch, args.threads, &[])?
+        session(
+            &args.model,
+            &network,
+            weights,
+            args.batch,
+            args.threads,
+            &[],
+        )?
     };
     let input = random_input(args.batch * session.plan().input_shape().elements());
     let mut output = vec![0.0; args.batch * session.plan().output_shape().elements()];
@@ -168,6 +175,7 @@ fn child(args: &BenchArgs, plan: WeightMode, batch: usize) -> Option<u64> {
     command.args(["--batch", &batch.to_string()]);
     command.args(["--threads", &args.threads.to_string()]);
     command.args(["--dense-shapes", dense_shapes(args.dense_shapes)]);
+    command.args(["--values", &ValueType::from(model.values).to_string()]);
     if let Some(network) = &model.network {
         command.arg(format!("--network={network}"));
     }

@@ -29,7 +29,14 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
     };
     let (x, expected) = (find("x")?, find("y")?);
     let samples = to_samples(path, "x", x, &network)?;
-    let session = session(&network, args.weights.into(), samples.count.min(64), 1, &[])?;
+    let session = session(
+        &args.model,
+        &network,
+        args.weights.into(),
+        samples.count.min(64),
+        1,
+        &[],
+    )?;
     let out = session.plan().output_shape().elements();
     let wanted: &[f32] = match &expected.data {
         ArrayData::F32(values) if values.len() == samples.count * out => values,

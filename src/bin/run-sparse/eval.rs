@@ -20,6 +20,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     let network = args.model.network()?;
     let (data, part) = load_split(&args.data, args.split, &network)?;
     let session = session(
+        &args.model,
         &network,
         args.weights.into(),
         BATCH,

@@ -22,6 +22,7 @@ pub fn run(args: &InferArgs) -> anyhow::Result<Outcome> {
     let samples = read_samples(&args.input, args.array.as_deref(), &network)?;
     let batch = samples.count.min(LARGEST_BATCH);
     let session = session(
+        &args.model,
         &network,
         args.weights.into(),
         batch,

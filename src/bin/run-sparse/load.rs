@@ -10,6 +10,7 @@ use sparsevd_onnx::read_network;
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 
 use crate::args::ModelArgs;
+use crate::tune;
 
 impl ModelArgs {
     /// Reads the network, with the preprocessing that the command line sets.
@@ -57,17 +58,21 @@ pub fn preprocessing(network: &Network) -> Preprocessing {
 
 /// A session for that many samples at a time. `like` holds samples as they will come, `[n][input_shape]`, or nothing.
 pub fn session(
+    args: &ModelArgs,
     network: &Network,
     weights: WeightMode,
     batch: usize,
     threads: usize,
     like: &[f32],
 ) -> anyhow::Result<Session> {
+    let isa = Isa::from_env()?;
     let options = PlanOptions {
         weights,
-        isa: Isa::from_env()?,
+        isa,
         threads,
         batch,
+        values: args.values.into(),
+        costs: tune::costs(isa)?,
     };
     let plan = match like {
         [] => Plan::new(network, &options)?,

@@ -14,6 +14,7 @@ mod plan;
 mod print;
 mod profile;
 mod samples;
+mod tune;
 
 use std::io;
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Profile(args) => profile::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Isa(args) => isa::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::PeakRss(args) => bench::run_child(&args),
     };
     match result {

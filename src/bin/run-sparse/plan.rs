@@ -14,7 +14,14 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
         set => samples(set.as_deref(), &network, args.batch.max(1))?,
     };
     let weights = args.weights.into();
-    let session = session(&network, weights, args.batch, args.threads, &like)?;
+    let session = session(
+        &args.model,
+        &network,
+        weights,
+        args.batch,
+        args.threads,
+        &like,
+    )?;
     if args.json {
         print::json(to_value(session.plan())?)?;
     } else {

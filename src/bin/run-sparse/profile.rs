@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use serde_json::{json, to_value};
+use serde_json::{Value, json, to_value};
 use sparsevd_kernels::peak::fma_peak;
 use sparsevd_runtime::profile::profile;
 
@@ -19,7 +19,14 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
     let network = args.model.network()?;
     let input = samples(args.data.as_deref(), &network, args.batch.max(1))?;
     // Nodes are timed one after the other, so one thread it is.
-    let session = session(&network, args.weights.into(), args.batch, 1, &input)?;
+    let session = session(
+        &args.model,
+        &network,
+        args.weights.into(),
+        args.batch,
+        1,
+        &input,
+    )?;
     let isa = session.plan().options().isa;
     let input = &input[..args.batch * session.plan().input_shape().elements()];
     let peak = fma_peak(isa);
@@ -29,6 +36,9 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
         value["network"] = json!(network.graph.name);
         value["plan"] = json!(session.plan().options().weights);
         value["fma_peak_gflops"] = json!(peak);
+        for (node, time) in nodes(&mut value).zip(&profile.nodes) {
+            node["peak_share"] = json!(time.gflops / peak);
+        }
         print::json(value)?;
         return Ok(Outcome::Done);
     }
@@ -43,17 +53,18 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
     )?;
     writeln!(
         text,
-        "{:12}  {:14}  {:30}  {:>10}  {:>6}  {:>8}  {:>6}  {:>10}",
-        "node", "op", "kernel", "us", "share", "GFLOP/s", "peak", "dense"
+        "{:12}  {:14}  {:30}  {:>10}  {:>10}  {:>6}  {:>8}  {:>6}  {:>10}",
+        "node", "op", "kernel", "us", "expect us", "share", "GFLOP/s", "peak", "dense"
     )?;
     for n in &profile.nodes {
         write!(
             text,
-            "{:12}  {:14}  {:30}  {:>10.3}  {:>4.1} %",
+            "{:12}  {:14}  {:30}  {:>10.3}  {:>10.3}  {:>4.1} %",
             n.node.name,
             n.node.op,
             n.node.kernel,
             n.us,
+            n.node.expected_us,
             n.share * 100.0
         )?;
         if n.node.weights > 0 {
@@ -68,4 +79,9 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
     }
     print::text(text.trim_end())?;
     Ok(Outcome::Done)
+}
+
+/// The nodes of a profile as JSON.
+fn nodes(profile: &mut Value) -> impl Iterator<Item = &mut Value> {
+    profile["nodes"].as_array_mut().into_iter().flatten()
 }
