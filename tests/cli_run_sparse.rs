@@ -14,6 +14,9 @@ use tempfile::TempDir;
 fn run_sparse<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Output {
     assert_cmd::cargo::cargo_bin_cmd!("run-sparse")
         .env_remove("SPARSE_ISA")
+        .env_remove("SPARSE_TUNE")
+        // No costs of the developer's own.
+        .env("XDG_CONFIG_HOME", "/nonexistent")
         .args(args)
         .output()
         .unwrap()
@@ -335,6 +338,69 @@ fn plan_profile_and_isa_name_kernels() {
         serde_json::from_slice::<Value>(&scalar.stdout).unwrap()["isa"],
         "scalar"
     );
+}
+
+#[test]
+fn non_zeros_are_stored_in_the_type_that_is_asked_for() {
+    let f = Files::new();
+    let model = f.arg("m.safetensors");
+    let bytes = |values: &str| {
+        let plan = ok_json(&["plan", &model, "--values", values, "--json"]);
+        assert_eq!(plan["values"], values);
+        let kernel = plan["nodes"][0]["kernel"].as_str().unwrap();
+        assert!(kernel.contains(&format!("-{values}-")), "{kernel}");
+        assert!(plan["nodes"][0]["expected_us"].as_f64() > Some(0.0));
+        plan["weight_bytes"].as_u64().unwrap()
+    };
+    let [f32, bf16, f16, i8] = ["f32", "bf16", "f16", "i8"].map(bytes);
+    assert!(
+        bf16 < f32 && f16 == bf16 && i8 < bf16,
+        "{f32} {bf16} {f16} {i8}"
+    );
+}
+
+#[test]
+fn plans_choose_by_the_costs_of_a_file() {
+    let f = Files::new();
+    let model = f.arg("m.safetensors");
+    let mut costs = serde_json::to_value(sparsevd_kernels::cost::Costs::default()).unwrap();
+    // Where non-zeros cost a thousand times as much, dense is better.
+    for cost in costs["spmv"].as_array_mut().unwrap() {
+        *cost = 100.0.into();
+    }
+    let file = |costs: &Value| {
+        let all: BTreeMap<_, _> = sparsevd_kernels::Isa::available()
+            .into_iter()
+            .map(|isa| (isa.name(), costs.clone()))
+            .collect();
+        serde_json::json!({"schema": 1, "costs": all}).to_string()
+    };
+    std::fs::write(f.path("tune.json"), file(&costs)).unwrap();
+    let plan = |tune: &str| {
+        assert_cmd::cargo::cargo_bin_cmd!("run-sparse")
+            .env_remove("SPARSE_ISA")
+            .env("SPARSE_TUNE", f.path(tune))
+            .args(["plan", &model, "--json"])
+            .output()
+            .unwrap()
+    };
+    let tuned: Value = serde_json::from_slice(&plan("tune.json").stdout).unwrap();
+    assert_eq!(tuned["nodes"][0]["sparse"], false, "{tuned}");
+    let built_in = ok_json(&["plan", &model, "--json"]);
+    assert_eq!(built_in["nodes"][0]["sparse"], true, "{built_in}");
+    costs["gemv"] = 0.0.into();
+    std::fs::write(f.path("zero.json"), file(&costs)).unwrap();
+    std::fs::write(f.path("cut.json"), &file(&costs)[..40]).unwrap();
+    for (bad, what) in [
+        ("missing.json", "missing.json"),
+        ("cut.json", "EOF"),
+        ("zero.json", "expected positive finite numbers"),
+    ] {
+        let output = plan(bad);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{bad}: {stderr}");
+        assert!(stderr.contains(what), "{bad}: {stderr}");
+    }
 }
 
 #[test]

@@ -456,11 +456,16 @@ fn split(weights: &[usize], parts: usize) -> Vec<Range<usize>> {
     ranges
 }
 
+/// Non-zeros of each row.
+pub(crate) fn nonzeros_of_rows(csr: &Csr) -> Vec<usize> {
+    (0..csr.rows()).map(|r| csr.row(r).0.len()).collect()
+}
+
 /// Weights of each row that a layer multiplies: its non-zeros, or all of them where it runs dense.
 pub(crate) fn weights_of_rows(weight: &Weights, sparse: bool) -> Vec<usize> {
     let (rows, cols) = weight.shape().matrix();
     match weight {
-        Weights::Csr(csr) if sparse => (0..rows).map(|r| csr.row(r).0.len()).collect(),
+        Weights::Csr(csr) if sparse => nonzeros_of_rows(csr),
         Weights::Dense(dense) if sparse => {
             let row = |r: usize| &dense.values[r * cols..(r + 1) * cols];
             let nonzeros = |r| row(r).iter().filter(|v| **v != 0.0).count();
@@ -504,15 +509,20 @@ mod tests {
 
     #[test]
     fn parts_of_a_layer_have_the_same_weights_not_the_same_rows() {
-        let cases: [(&[usize], usize, &[Range<usize>]); 5] = [
-            (&[1, 1, 1, 1], 2, &[0..2, 2..4]),
-            (&[9, 1, 1, 1, 1, 1, 1, 1, 1, 1], 2, &[0..1, 1..10]),
-            (&[0, 0, 0, 8], 2, &[0..3, 3..4]),
-            (&[5], 1, &[0..1]),
-            (&[3, 3, 3, 3, 3, 3], 3, &[0..2, 2..4, 4..6]),
+        // Weights of rows, parts, and where the parts end.
+        let cases: [(&[usize], usize, &[usize]); 5] = [
+            (&[1, 1, 1, 1], 2, &[2, 4]),
+            (&[9, 1, 1, 1, 1, 1, 1, 1, 1, 1], 2, &[1, 10]),
+            (&[0, 0, 0, 8], 2, &[3, 4]),
+            (&[5], 1, &[1]),
+            (&[3, 3, 3, 3, 3, 3], 3, &[2, 4, 6]),
         ];
         for (weights, parts, want) in cases {
-            assert_eq!(split(weights, parts), want, "{weights:?} in {parts}");
+            let ranges = split(weights, parts);
+            let ends: Vec<usize> = ranges.iter().map(|r| r.end).collect();
+            assert_eq!(ends, want, "{weights:?} in {parts}");
+            let starts: Vec<usize> = ranges.iter().map(|r| r.start).collect();
+            assert_eq!(starts[1..], want[..parts - 1], "parts follow each other");
         }
     }
 }

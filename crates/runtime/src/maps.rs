@@ -19,7 +19,9 @@ use sparsevd_model::{Csr, Op, Shape, Window};
 
 use crate::RuntimeError;
 use crate::kernel::Kernel;
-use crate::lower::{Builder, Kernels, Part, WeightUse, rows_of, to_csr, weights_of_rows, whole};
+use crate::lower::{
+    Builder, Kernels, Part, WeightUse, nonzeros_of_rows, rows_of, to_csr, weights_of_rows, whole,
+};
 use crate::pointwise::keeps_zero;
 use crate::program::{Program, Step, Value};
 
@@ -247,7 +249,7 @@ impl Builder<'_> {
         let pooled = BlockPool::output(&Window::square(2, 2), &output)?;
         let isa = self.options.isa;
         let parts: Option<Vec<Part>> = self
-            .ranges(&weights_of_rows(weight, true), used, Layout::Tiled)
+            .ranges(&nonzeros_of_rows(weight), used, Layout::Tiled)
             .into_iter()
             .map(|r| {
                 let blocks = [input, output];
