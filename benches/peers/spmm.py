@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Sparse times dense: MKL, torch CSR, scipy and sprs beside the kernels of this repository, as one table.
 
-    pip install numpy scipy torch mkl sparse_dot_mkl
+    pip install numpy scipy torch mkl
     cargo bench --bench limits --no-run                      # prints where the program is
     taskset -c 1 python benches/peers/spmm.py target/release/deps/limits-HASH
 
 One thread each. `limits` (ours and sprs, taking turns) runs for each layer right before and right after the Python libraries. Of our two medians the
 slower counts, of each peer the fastest round. Patterns are random in both, of the same density. MKL is called
-through handles that are made once, as an application would; sparse_dot_mkl alone makes one per call.
+through handles that are made once and optimised for many calls.
 """
 import ctypes
 import json
+import pathlib
 import subprocess
 import sys
 import time
@@ -46,9 +47,8 @@ class Mkl:
         _fields_ = [("type", ctypes.c_int), ("mode", ctypes.c_int), ("diag", ctypes.c_int)]
 
     def __init__(self, matrix, columns):
-        from sparse_dot_mkl._mkl_interface import MKL
-
-        self.mkl = getattr(MKL, "MKL", None) or ctypes.CDLL("libmkl_rt.so.3")
+        library = next(pathlib.Path(sys.prefix).glob("lib/libmkl_rt.so*"))
+        self.mkl = ctypes.CDLL(str(library))
         self.mkl.MKL_Set_Num_Threads(1)
         self.matrix, self.columns = matrix, columns
         self.starts = matrix.indptr.astype(numpy.int32)
