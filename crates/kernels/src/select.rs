@@ -87,7 +87,8 @@ pub fn last_alone(costs: &Costs, sizes: &[Size], edge: usize, n: usize) -> usize
     let rest = n % (LANES / 2);
     let tiled = |n| linear_time(costs, sizes, true, edge, Layout::Tiled, n);
     let alone = linear_time(costs, sizes, true, edge, Layout::Single, rest);
-    if rest < n && tiled(n - rest) + alone < tiled(n) {
+    // Kept twice, weights must pay.
+    if rest < n && tiled(n - rest) + alone < 0.9 * tiled(n) {
         rest
     } else {
         0
