@@ -1,0 +1,191 @@
+//! Packed files and bytes by the real `compress`: made by a recipe, converted both ways, inspected.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod synthetic;
+
+use serde_json::Value;
+use sparsevd_format::{GraphSource, read_network};
+
+use synthetic::{RECIPE, Workplace};
+
+#[test]
+fn inspect_prints_what_programs_count_on() {
+    let w = Workplace::new();
+    w.ok(&["net.safetensors"]);
+    let json: Value =
+        serde_json::from_str(&w.ok(&["inspect", "net.sparse.safetensors", "--json"])).unwrap();
+    for key in [
+        "schema",
+        "weights",
+        "nonzeros",
+        "ratio",
+        "file_bytes",
+        "layers",
+        "parameters",
+    ] {
+        assert!(!json[key].is_null(), "{key}: {json}");
+    }
+    for key in ["name", "op", "shape", "nonzeros", "density", "bytes"] {
+        assert!(!json["layers"][0][key].is_null(), "{key}: {json}");
+    }
+    assert_eq!(
+        (&json["weights"], &json["parameters"]),
+        (&Value::from(456), &Value::from(456 + 14))
+    );
+    assert_eq!(json["file_bytes"], w.read("net.sparse.safetensors").len());
+    let layers = json["layers"].as_array().unwrap();
+    let sum = |key: &str| layers.iter().map(|l| l[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(
+        (sum("nonzeros"), sum("weights")),
+        (json["nonzeros"].as_u64().unwrap(), 456)
+    );
+    assert!(sum("bytes") < json["file_bytes"].as_u64().unwrap());
+    let text = w.ok(&["inspect", "net.sparse.safetensors"]);
+    for words in ["fc2", "bitmask", "zstd -19"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+/// The recipe with a phase on a grid after it.
+fn quantising() -> String {
+    format!(
+        "{RECIPE}\n[[phase]]\nmethod = \"quantise\"\nepochs = 2\nbatch = 20\nlr = 1e-3\ngrid = [1.0, 2.0]\n"
+    )
+}
+
+#[test]
+fn a_recipe_that_quantises_writes_a_packed_file_that_runs() {
+    let w = Workplace::new();
+    w.write("recipe.toml", quantising());
+    w.write("net.spvd", "mine");
+    let args = ["net.safetensors"];
+    assert_eq!(
+        w.complaint(&args, &["net.spvd", "exists already", "--force"]),
+        None
+    );
+    let text = w.ok(&["net.safetensors", "--force"]);
+    for words in [
+        "validation, packed",
+        "test, packed",
+        "packed, .spvd file",
+        "bits per weight left",
+        "net.spvd",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let bytes = w.read("net.spvd");
+    let report = w.json("net.report.json");
+    let packed = &report["packed"];
+    assert_eq!(packed["bytes"], bytes.len());
+    let parts = ["header", "liveness", "positions", "values", "biases"]
+        .map(|part| packed[format!("{part}_bits")].as_u64().unwrap());
+    assert_eq!(parts.iter().sum::<u64>(), 8 * bytes.len() as u64);
+    assert!(bytes.len() * 3 < w.read("net.sparse.safetensors").len());
+
+    let eval = |file: &str| -> Value {
+        let text = w.ok_run_sparse(&["eval", file, "--data", "data", "--json"]);
+        serde_json::from_str(&text).unwrap()
+    };
+    assert_eq!(
+        packed["test"]["sparse_percent"],
+        eval("net.spvd")["error_percent"]
+    );
+    assert_eq!(
+        report["accuracy"]["test"]["sparse_percent"],
+        eval("net.sparse.safetensors")["error_percent"]
+    );
+
+    // Either file may be named, and the other lies beside it.
+    w.ok(&[
+        "net.safetensors",
+        "--out",
+        "other.spvd",
+        "--run",
+        "other.run",
+    ]);
+    assert!(w.read("other.spvd") == bytes);
+    assert!(w.read("other.sparse.safetensors") == w.read("net.sparse.safetensors"));
+
+    let text = w.ok(&["inspect", "net.spvd"]);
+    for words in [
+        "fc2",
+        "packed, .spvd file",
+        "positions",
+        "times fewer",
+        "bits per weight left: ",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let json: Value = serde_json::from_str(&w.ok(&["inspect", "net.spvd", "--json"])).unwrap();
+    assert_eq!(json["file_bytes"], bytes.len());
+    assert_eq!(json["packed"]["positions_bits"], parts[2]);
+    let per_weight = json["packed"]["values_bits_per_weight"].as_f64().unwrap();
+    let values = json["packed"]["values_bits"].as_f64().unwrap();
+    assert_eq!(per_weight, values / json["nonzeros"].as_f64().unwrap());
+    assert_eq!(json["weights"], 456);
+    let text = w.ok(&["inspect", "net.sparse.safetensors"]);
+    assert!(text.contains("packed, .spvd file"), "{text}");
+    let text = w.ok(&["inspect", "net.safetensors"]);
+    assert!(!text.contains("packed"), "not on a grid: {text}");
+}
+
+#[test]
+fn packed_files_are_made_and_undone_by_convert() {
+    let w = Workplace::new();
+    w.write("recipe.toml", quantising());
+    w.ok(&["net.safetensors"]);
+    let read = |name: &str| {
+        read_network(w.path(name), &GraphSource::Auto)
+            .unwrap()
+            .network
+    };
+    let sparse = "net.sparse.safetensors";
+    for (args, to) in [
+        (&[sparse, "again.spvd"][..], "again.spvd"),
+        (&[sparse, "kept.spvd", "--keep-unit-order"], "kept.spvd"),
+        (&[sparse, "large.spvd", "--packing", "large"], "large.spvd"),
+        (
+            &["large.spvd", "small.spvd", "--packing", "small"],
+            "small.spvd",
+        ),
+        (&["large.spvd", "auto.spvd"], "auto.spvd"),
+        (&["kept.spvd", "back.safetensors"], "back.safetensors"),
+        (
+            &["kept.spvd", "i8.safetensors", "--values", "i8"],
+            "i8.safetensors",
+        ),
+        (
+            &["i8.safetensors", "more.spvd", "--keep-unit-order"],
+            "more.spvd",
+        ),
+    ] {
+        let text = w.ok(&[&["convert"][..], args].concat());
+        assert!(text.contains(to), "{text}");
+    }
+    for small in ["again.spvd", "small.spvd", "auto.spvd"] {
+        assert!(w.read(small) == w.read("net.spvd"), "{small}");
+    }
+    assert!(w.read("more.spvd") == w.read("kept.spvd"), "there and back");
+    let network = read(sparse);
+    assert!(!network.steps.is_empty());
+    for name in [
+        "kept.spvd",
+        "large.spvd",
+        "back.safetensors",
+        "i8.safetensors",
+    ] {
+        assert_eq!(read(name), network, "{name}");
+    }
+    let cut = w.read("net.spvd");
+    w.write("cut.spvd", &cut[..cut.len() - 3]);
+    assert_eq!(w.complaint(&["inspect", "cut.spvd"], &["cut.spvd"]), None);
+    let run = w.run_sparse(&["plan", "cut.spvd"]);
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.lines().count() == 1 && stderr.contains("cut.spvd"),
+        "{stderr}"
+    );
+    let named = ["inspect", "net.spvd", "--network", "lenet-5"];
+    assert_eq!(w.complaint(&named, &["net.spvd", "has its own"]), None);
+}
