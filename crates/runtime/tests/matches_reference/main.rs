@@ -1,0 +1,427 @@
+//! Plans of random networks against a naive executor of the same DAG.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod executor;
+mod networks;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use sparsevd_kernels::Isa;
+use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window, passes};
+use sparsevd_runtime::{Plan, PlanOptions, Session, ValueType, WeightMode};
+
+use executor::reference;
+use networks::{Numbers, build, recipe};
+
+/// Compares with the scale of the reference, since sums of large numbers may cancel.
+fn check(
+    network: &Network,
+    seed: u64,
+    options: &PlanOptions,
+    runs: &[usize],
+) -> Result<(), TestCaseError> {
+    let session = Session::new(Plan::new(network, options).unwrap(), options.threads).unwrap();
+    let (inn, out) = (
+        session.plan().input_shape().elements(),
+        session.plan().output_shape().elements(),
+    );
+    for &n in runs {
+        let mut numbers = Numbers(seed ^ n as u64);
+        let x: Vec<f32> = (0..n * inn).map(|_| numbers.next()).collect();
+        // What a run does not write would show.
+        let mut y = vec![f32::NAN; n * out];
+        session.run(n, &x, &mut y);
+        for (sample, (x, y)) in x.chunks(inn).zip(y.chunks(out)).enumerate() {
+            let expected = reference(network, x);
+            let scale = expected.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
+            for (i, (&got, want)) in y.iter().zip(&expected).enumerate() {
+                prop_assert!(
+                    (f64::from(got) - want).abs() <= 1e-4 * scale,
+                    "output {i} of sample {sample} of {n}: expected {want}, got {got}\n{}",
+                    session.plan()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_plan_computes_what_the_network_says(
+        channels in 1usize..5,
+        size in [3usize..9, 3..9],
+        recipes in proptest::collection::vec(recipe(), 0..9),
+        density in prop_oneof![Just(0.02), Just(0.2), Just(0.6), Just(1.0)],
+        csr in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let network = build(Shape::from([channels, size[0], size[1]]), &recipes, density, seed, csr);
+        for isa in Isa::available() {
+            for weights in [WeightMode::Sparse, WeightMode::Dense] {
+                for batch in [1, 3, 16, 17] {
+                    let options = PlanOptions { weights, isa, batch, ..PlanOptions::default() };
+                    check(&network, seed, &options, &[batch, 1, 5])?;
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn passes_over_a_network_change_no_output(
+        channels in 1usize..5,
+        size in [3usize..9, 3..9],
+        recipes in proptest::collection::vec(recipe(), 0..12),
+        csr in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let network = build(Shape::from([channels, size[0], size[1]]), &recipes, 0.6, seed, csr);
+        let mut numbers = Numbers(!seed);
+        let x: Vec<f32> = (0..channels * size[0] * size[1]).map(|_| numbers.next()).collect();
+        let want = reference(&network, &x);
+        let scale = want.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
+        for (name, pass) in [
+            ("fold_batch_normalization", passes::fold_batch_normalization as fn(&Network) -> Option<Network>),
+            ("fold_pad", passes::fold_pad),
+        ] {
+            let Some(after) = pass(&network) else { continue };
+            prop_assert!(after.graph.nodes.len() < network.graph.nodes.len());
+            for (got, want) in reference(&after, &x).iter().zip(&want) {
+                prop_assert!((got - want).abs() <= 1e-5 * scale, "{name}: expected {want}, got {got}");
+            }
+        }
+    }
+}
+
+/// A network with enough work for threads: two convolutions, a residual sum, and a wide matrix, sparse and dense layers mixed.
+fn wide() -> Network {
+    let mut numbers = Numbers(7);
+    let mut graph = Graph {
+        name: "wide".into(),
+        inputs: vec![Input {
+            name: "x".into(),
+            shape: Shape::from([16, 14, 14]),
+        }],
+        nodes: vec![],
+        outputs: vec!["fc2".into()],
+        preprocessing: None,
+    };
+    let mut push = |name: &str, inputs: &[&str], op: Op| {
+        let inputs = inputs.iter().map(ToString::to_string).collect();
+        graph.nodes.push(Node {
+            name: name.into(),
+            inputs,
+            op,
+        });
+    };
+    let window = Window {
+        pads: [1; 4],
+        ..Window::square(3, 1)
+    };
+    let conv = |w: &str| Op::Conv {
+        weight: w.into(),
+        bias: Some("b16".into()),
+        window: window.clone(),
+        groups: 1,
+    };
+    let linear = |w: &str| Op::Linear {
+        weight: w.into(),
+        bias: None,
+    };
+    push("conv1", &["x"], conv("c1"));
+    push("relu1", &["conv1"], Op::Relu);
+    push("conv2", &["relu1"], conv("c2"));
+    push("sum", &["conv2", "x"], Op::Add);
+    push("relu2", &["sum"], Op::Relu);
+    push("flat", &["relu2"], Op::Flatten);
+    push("fc1", &["flat"], linear("f1"));
+    push("relu3", &["fc1"], Op::Relu);
+    push("fc2", &["relu3"], linear("f2"));
+    let tensors = [
+        ("c1", Shape::from([16, 16, 3, 3]), 0.9),
+        ("c2", Shape::from([16, 16, 3, 3]), 0.2),
+        ("f1", Shape::from([700, 3136]), 0.3),
+        ("f2", Shape::from([40, 700]), 0.95),
+        ("b16", Shape::from([16]), 1.0),
+    ];
+    let tensors = tensors
+        .into_iter()
+        .map(|(n, s, d)| (n.to_owned(), Weights::Dense(numbers.tensor(s, d))))
+        .collect();
+    Network::new(graph, tensors).unwrap()
+}
+
+#[test]
+fn threads_split_batches_and_single_samples_without_changing_them() {
+    let network = wide();
+    for weights in [WeightMode::Sparse, WeightMode::Dense] {
+        for batch in [1, 4, 16, 40] {
+            for threads in [1, 2, 3] {
+                let options = PlanOptions {
+                    weights,
+                    threads,
+                    batch,
+                    ..PlanOptions::default()
+                };
+                check(&network, 3, &options, &[batch, 1, 9]).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sparse_plan_runs_dense_layers_dense() {
+    let plan = Plan::new(
+        &wide(),
+        &PlanOptions {
+            batch: 16,
+            ..PlanOptions::default()
+        },
+    )
+    .unwrap();
+    let sparse: Vec<_> = plan
+        .nodes()
+        .iter()
+        .filter(|n| n.weights > 0)
+        .map(|n| (n.name.as_str(), n.sparse))
+        .collect();
+    assert_eq!(
+        sparse,
+        [
+            ("conv1", false),
+            ("conv2", true),
+            ("fc1", true),
+            ("fc2", false)
+        ],
+        "{plan}"
+    );
+}
+
+#[test]
+fn large_layers_are_split_where_one_sample_must_feed_all_threads() {
+    let options = PlanOptions {
+        weights: WeightMode::Dense,
+        threads: 2,
+        ..PlanOptions::default()
+    };
+    let plan = Plan::new(&wide(), &options).unwrap();
+    assert_eq!(plan.threads(), 2);
+    assert!(plan.nodes().iter().any(|n| n.parts == 2), "{plan}");
+}
+
+#[test]
+fn a_plan_calibrated_on_blank_inputs_skips_zeros_and_is_right_on_any() {
+    let mut numbers = Numbers(5);
+    let graph = sparsevd_model::presets::mlp("mlp", Shape::from([400]), &[600, 10]).0;
+    let tensors = [
+        ("fc1.weight", Shape::from([600, 400]), 0.05),
+        ("fc1.bias", Shape::from([600]), 1.0),
+        ("fc2.weight", Shape::from([10, 600]), 0.3),
+        ("fc2.bias", Shape::from([10]), 1.0),
+    ];
+    let tensors = tensors
+        .into_iter()
+        .map(|(n, s, d)| (n.to_owned(), Weights::Dense(numbers.tensor(s, d))))
+        .collect();
+    let network = Network::new(graph, tensors).unwrap();
+    let options = PlanOptions::default();
+    let blank = numbers.tensor(Shape::from([8, 400]), 0.1).values;
+    let plan = Plan::calibrated(&network, &options, &blank).unwrap();
+    assert!(plan.nodes()[0].kernel.contains("csc"), "{plan}");
+    let session = Session::new(plan, 1).unwrap();
+    for x in [&blank[..400], &[0.7; 400]] {
+        let mut y = [0.0; 10];
+        session.run(1, x, &mut y);
+        for (got, want) in y.iter().zip(reference(&network, x)) {
+            assert!((f64::from(*got) - want).abs() < 1e-3, "{got} {want}");
+        }
+    }
+    let plan = Plan::calibrated(&network, &options, &[0.7; 800]).unwrap();
+    assert!(!plan.nodes()[0].kernel.contains("csc"), "{plan}");
+}
+
+#[test]
+fn callers_on_many_threads_share_one_session() {
+    let network = wide();
+    let plan = Plan::new(
+        &network,
+        &PlanOptions {
+            batch: 4,
+            ..PlanOptions::default()
+        },
+    )
+    .unwrap();
+    let session = Session::new(plan, 1).unwrap();
+    let x: Vec<f32> = (0..2 * 3136)
+        .map(|i| (i % 17) as f32 / 17.0 - 0.5)
+        .collect();
+    let mut expected = vec![0.0; 80];
+    session.run(2, &x, &mut expected);
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let mut y = vec![0.0; 80];
+                    session.run(2, &x, &mut y);
+                    assert_eq!(y, expected);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn networks_that_cannot_run_are_errors_that_say_what_and_why() {
+    let network = wide();
+    let plan = |batch, threads| {
+        Plan::new(
+            &network,
+            &PlanOptions {
+                batch,
+                threads,
+                ..PlanOptions::default()
+            },
+        )
+    };
+    assert_eq!(
+        plan(0, 1).unwrap_err().to_string(),
+        "batch: expected at least 1, got 0"
+    );
+    assert_eq!(
+        plan(1, 0).unwrap_err().to_string(),
+        "threads: expected at least 1, got 0"
+    );
+    let mut two = network.clone();
+    two.graph.outputs.push("fc1".into());
+    let error = Plan::new(&two, &PlanOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        "network `wide`: number of outputs: expected one, got 2 (fc2, fc1)"
+    );
+}
+
+#[test]
+#[should_panic(expected = "elements of 2 input samples")]
+fn a_slice_of_the_wrong_length_is_a_bug_of_the_caller() {
+    let session = Session::new(Plan::new(&wide(), &PlanOptions::default()).unwrap(), 1).unwrap();
+    session.run(2, &[0.0; 3136], &mut [0.0; 80]);
+}
+
+#[test]
+fn any_batch_of_an_mlp_is_right_whatever_its_last_tile_holds() {
+    let mut numbers = Numbers(9);
+    let graph = sparsevd_model::presets::mlp("mlp", Shape::from([90]), &[300, 10]).0;
+    let tensors = [
+        ("fc1.weight", Shape::from([300, 90]), 0.1),
+        ("fc1.bias", Shape::from([300]), 1.0),
+        ("fc2.weight", Shape::from([10, 300]), 0.3),
+        ("fc2.bias", Shape::from([10]), 1.0),
+    ];
+    let tensors = tensors
+        .into_iter()
+        .map(|(n, s, d)| (n.to_owned(), Weights::Dense(numbers.tensor(s, d))))
+        .collect();
+    let network = Network::new(graph, tensors).unwrap();
+    for weights in [WeightMode::Sparse, WeightMode::Dense] {
+        for planned in [1, 2, 9, 16, 17, 24, 33, 41] {
+            let options = PlanOptions {
+                weights,
+                batch: planned,
+                ..PlanOptions::default()
+            };
+            check(&network, 3, &options, &[planned, 1, 7, 9, 17, 25, 40, 65]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn stored_values_are_the_rounded_weights_and_integers_on_a_grid_are_exact() {
+    let mut numbers = Numbers(4);
+    let graph = sparsevd_model::presets::mlp("mlp", Shape::from([70]), &[40, 10]).0;
+    let step = 0.046875;
+    let mut on_grid = |shape: Shape, density| {
+        let mut tensor = numbers.tensor(shape, density);
+        for v in &mut tensor.values {
+            *v = (*v / step).round().clamp(-127.0, 127.0) * step;
+        }
+        Weights::Dense(tensor)
+    };
+    let tensors = [
+        ("fc1.weight", Shape::from([40, 70]), 0.2),
+        ("fc1.bias", Shape::from([40]), 1.0),
+        ("fc2.weight", Shape::from([10, 40]), 0.3),
+        ("fc2.bias", Shape::from([10]), 1.0),
+    ];
+    let tensors = tensors
+        .into_iter()
+        .map(|(n, s, d)| (n.to_owned(), on_grid(s, d)))
+        .collect();
+    let mut network = Network::new(graph, tensors).unwrap();
+    for tensor in ["fc1.weight", "fc2.weight"] {
+        network.steps.insert(tensor.into(), step);
+    }
+    let x: Vec<f32> = (0..16 * 70).map(|i| (i % 23) as f32 / 23.0 - 0.4).collect();
+    for batch in [1, 16] {
+        let outputs = [
+            ValueType::F32,
+            ValueType::I8,
+            ValueType::F16,
+            ValueType::Bf16,
+        ]
+        .map(|values| {
+            let options = PlanOptions {
+                values,
+                batch,
+                ..PlanOptions::default()
+            };
+            let plan = Plan::new(&network, &options).unwrap();
+            let kernels: Vec<_> = plan.nodes().iter().map(|n| n.kernel.clone()).collect();
+            assert!(
+                batch > 1 || kernels[0].contains(&format!("-{values}-")),
+                "{values}: {kernels:?}"
+            );
+            let session = Session::new(plan, 1).unwrap();
+            let mut y = vec![0.0; batch * 10];
+            session.run(batch, &x[..batch * 70], &mut y);
+            y
+        });
+        let error = |i: usize| {
+            let pairs = outputs[0].iter().zip(&outputs[i]);
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        assert!(error(1) < 1e-5, "i8: {}", error(1));
+        assert!(
+            error(2) < 1e-5,
+            "a grid of 127 steps fits f16: {}",
+            error(2)
+        );
+        assert!(error(3) < 0.2, "bf16: {}", error(3));
+    }
+}
+
+#[test]
+fn weights_too_large_for_half_precision_are_an_error() {
+    let graph = sparsevd_model::presets::mlp("mlp", Shape::from([2]), &[2]).0;
+    let weight = Dense::new([2, 2], vec![1.0, 0.0, 0.0, 70_000.0]);
+    let tensors = [("fc1.weight", weight), ("fc1.bias", Dense::zeros([2]))];
+    let tensors = tensors
+        .into_iter()
+        .map(|(n, t)| (n.to_owned(), Weights::Dense(t)))
+        .collect();
+    let network = Network::new(graph, tensors).unwrap();
+    let options = PlanOptions {
+        values: ValueType::F16,
+        ..PlanOptions::default()
+    };
+    let error = Plan::new(&network, &options).unwrap_err().to_string();
+    assert!(
+        error.contains("`fc1.weight`") && error.contains("f16") && error.contains("70000"),
+        "{error}"
+    );
+}
