@@ -206,7 +206,8 @@ pub struct EncodingArgs {
     /// Element type of the weights in a .safetensors file; f32 where it is not said. Biases go along where it costs them nothing
     #[arg(long, value_enum)]
     pub values: Option<Values>,
-    /// Index types there: the smallest (compact, where it is not said), or those that torch and scipy take as they are
+    /// How sparse weights are stored there: in the fewest bytes (compact, where it is not said), as torch and scipy take them, or as
+    /// compressed-tensors does
     #[arg(long, value_enum)]
     pub profile: Option<Indices>,
 }
@@ -217,7 +218,7 @@ impl EncodingArgs {
         self.values.map(ValueType::from).unwrap_or_default()
     }
 
-    /// Index types.
+    /// How sparse weights are stored.
     pub fn profile(&self) -> Profile {
         self.profile.map(Profile::from).unwrap_or_default()
     }
@@ -278,6 +279,7 @@ pub struct InspectArgs {
 Examples:
   compress convert lenet-5.sparse.safetensors lenet-5.f16.safetensors --values f16
   compress convert lenet-5.sparse.safetensors for-torch.safetensors --profile interop
+  compress convert lenet-5.sparse.safetensors bitmask.safetensors --profile bitmask
   compress convert lenet-5.sparse.safetensors dense.safetensors --dense
   compress convert lenet-5.sparse.safetensors lenet-5.spvd
   compress convert resnet.sparse.safetensors resnet.spvd --packing large
@@ -414,13 +416,15 @@ impl From<Values> for ValueType {
     }
 }
 
-/// Index types.
+/// How sparse weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Indices {
-    /// u16 where it suffices, u32 elsewhere; a preset's graph is named, not written out
+    /// CSR with u16 where it suffices, u32 elsewhere; a preset's graph is named, not written out
     Compact,
-    /// i32, and the graph in full
+    /// CSR with i32, and the graph in full
     Interop,
+    /// sparse-bitmask, which compressed-tensors up to 0.14 reads, and the graph in full
+    Bitmask,
 }
 
 impl From<Indices> for Profile {
@@ -428,6 +432,7 @@ impl From<Indices> for Profile {
         match profile {
             Indices::Compact => Self::Compact,
             Indices::Interop => Self::Interop,
+            Indices::Bitmask => Self::Bitmask,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The format is documented in `docs/format.md`.
 
+mod bitmask;
 mod container;
 mod encodings;
 mod graph;

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use sparsevd_model::quantised::is_step;
 use sparsevd_model::{Csr, Dense, ModelError, Network, Shape, Weights};
 
+use super::bitmask::{self, BitmaskNames};
 use super::graph::{Found, GraphSource, find, preset_shapes, unused};
 use super::{Container, CsrNames, MAX_ELEMENTS, metadata_keys};
 use crate::{FormatError, packed};
@@ -24,7 +25,7 @@ pub struct LoadedNetwork {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Reads a network, dense or CSR, from a safetensors file, or from a packed one (told apart by its first bytes).
+/// Reads a network, dense, CSR or `sparse-bitmask`, from a safetensors file, or from a packed one (told apart by its first bytes).
 ///
 /// The graph comes from `source` when it is named; otherwise from the file's metadata, from `network.json` or a
 /// `config.json` that holds a graph beside the file, or, for a pure chain of matrices, is taken to be an MLP with ReLU.
@@ -63,7 +64,8 @@ pub fn read_network_bytes(
     }
     let file = Container::parse(path, bytes)?;
     let sparse = sparse_entries(path, &file)?;
-    let tensors = logical_tensors(path, &file, &sparse)?;
+    let masked = bitmask::entries(path, &file)?;
+    let tensors = logical_tensors(path, &file, &sparse, &masked)?;
     let (graph, mut notes) = find(
         &Found {
             path,
@@ -88,9 +90,11 @@ pub fn read_network_bytes(
         if dropped.contains(name.as_str()) {
             continue;
         }
-        let tensor = match sparse.get(name) {
-            Some(shape) => Weights::Csr(csr(path, &file, name, shape)?),
-            None => Weights::Dense(Dense {
+        let parts = BitmaskNames::new(name).filter(|_| masked.contains_key(name));
+        let tensor = match (sparse.get(name), parts) {
+            (Some(shape), _) => Weights::Csr(csr(path, &file, name, shape)?),
+            (None, Some(parts)) => bitmask::read(path, &file, name, &parts, shape)?,
+            (None, None) => Weights::Dense(Dense {
                 shape: shape.clone(),
                 values: file.floats(name)?,
             }),
@@ -126,24 +130,44 @@ pub fn read_network_bytes(
     })
 }
 
-/// The tensors as the graph names them: each CSR weight is one, with its dense shape.
+/// The tensors as the graph names them: each weight in parts is one, with its dense shape.
 fn logical_tensors(
     path: &Path,
     file: &Container<'_>,
     sparse: &BTreeMap<String, Shape>,
+    masked: &BTreeMap<String, Shape>,
 ) -> Result<Vec<(String, Shape)>, FormatError> {
+    let alone = |name: &str, layout: &str, part: &str, other: Option<&str>| match other {
+        None => Ok(()),
+        Some(other) => Err(FormatError::tensor(
+            path,
+            name,
+            "layout",
+            format!("only the {layout} parts `{part}` and its siblings"),
+            format!("{other} of that name too"),
+        )),
+    };
     let mut parts = BTreeSet::new();
+    for name in masked.keys() {
+        if let Some(names) = BitmaskNames::new(name) {
+            let other = if file.contains(name) {
+                Some("a dense tensor")
+            } else {
+                sparse.contains_key(name).then_some("CSR parts")
+            };
+            alone(name, "sparse-bitmask", &names.bitmask, other)?;
+            parts.extend([
+                names.shape,
+                names.compressed,
+                names.bitmask,
+                names.row_offsets,
+            ]);
+        }
+    }
     for name in sparse.keys() {
         let names = CsrNames::new(name);
-        if file.contains(name) {
-            return Err(FormatError::tensor(
-                path,
-                name,
-                "layout",
-                format!("only the CSR parts `{}` and its siblings", names.values),
-                "a dense tensor of that name too",
-            ));
-        }
+        let other = file.contains(name).then_some("a dense tensor");
+        alone(name, "CSR", &names.values, other)?;
         parts.extend([
             names.values,
             names.scale,
@@ -151,8 +175,9 @@ fn logical_tensors(
             names.crow_indices,
         ]);
     }
-    let mut tensors: Vec<(String, Shape)> =
-        sparse.iter().map(|(n, s)| (n.clone(), s.clone())).collect();
+    let mut tensors: Vec<(String, Shape)> = (sparse.iter().chain(masked))
+        .map(|(n, s)| (n.clone(), s.clone()))
+        .collect();
     for (name, shape) in file.shapes() {
         if parts.contains(name) {
             continue;

@@ -9,6 +9,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::json;
 use sparsevd_model::{Csr, Network, Weights};
 
+use super::bitmask::{BitmaskNames, mask_and_offsets};
 use super::graph::preset_of;
 use super::read::check_original;
 use super::{CsrNames, MAX_ELEMENTS, metadata_keys};
@@ -33,7 +34,7 @@ pub enum ValueType {
     I8,
 }
 
-/// Integer types of the CSR indices.
+/// How the places of a sparse weight's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
     /// Smallest: U16 where it holds the columns or row starts, otherwise U32; a preset's graph is named instead of
@@ -42,6 +43,9 @@ pub enum Profile {
     Compact,
     /// Columns and row starts I32, which torch and scipy wrap without a copy.
     Interop,
+    /// The layout `sparse-bitmask` of compressed-tensors up to 0.14: a bit for each element. CSR weights must have names
+    /// that end in `.weight`, and values of a floating-point type.
+    Bitmask,
 }
 
 /// How a network is written.
@@ -49,7 +53,7 @@ pub enum Profile {
 pub struct WriteOptions {
     /// Element type of the weights' values.
     pub values: ValueType,
-    /// Integer types of the indices.
+    /// How sparse weights are stored.
     pub profile: Profile,
     /// More entries for `__metadata__`; the keys in [`metadata_keys::ALL`] are taken.
     pub metadata: BTreeMap<String, String>,
@@ -90,8 +94,8 @@ pub fn write_network_bytes(
 }
 
 /// Numbers of one stored tensor.
-#[derive(Clone, Copy)]
 enum Source<'n> {
+    Bytes(Vec<u8>),
     Floats(&'n [f32]),
     Indices(&'n [u32]),
     Levels(&'n [f32], f32),
@@ -132,6 +136,14 @@ impl<'n> Plan<'n> {
         for (name, shape) in &network.original_shapes {
             check_original(path, name, shape, network)?;
         }
+        if options.profile == Profile::Bitmask && options.values == ValueType::I8 {
+            return Err(FormatError::invalid(
+                path,
+                "type of the values",
+                "a floating-point one, as sparse-bitmask has no steps",
+                "I8",
+            ));
+        }
         let weights: BTreeSet<&str> = network
             .graph
             .weighted_nodes()
@@ -170,6 +182,10 @@ impl<'n> Plan<'n> {
                 }),
                 Weights::Csr(csr) => {
                     check_csr(path, name, csr, &weights)?;
+                    if options.profile == Profile::Bitmask {
+                        tensors.extend(bitmask_parts(path, name, csr, dtype)?);
+                        continue;
+                    }
                     sparse.insert(name.clone(), json!({"layout": "csr", "shape": csr.shape()}));
                     let mut parts = csr_parts(path, name, csr, dtype, options.profile)?;
                     if as_levels {
@@ -246,7 +262,8 @@ impl<'n> Plan<'n> {
         out.write_all(&(self.header.len() as u64).to_le_bytes())?;
         out.write_all(&self.header)?;
         for tensor in &self.tensors {
-            match (tensor.source, tensor.dtype) {
+            match (&tensor.source, tensor.dtype) {
+                (Source::Bytes(bytes), _) => out.write_all(bytes)?,
                 (Source::Floats(v), Dtype::F16) => {
                     encode(out, v, |v| f16::from_f32(v).to_le_bytes())?;
                 }
@@ -259,7 +276,7 @@ impl<'n> Plan<'n> {
                 (Source::Indices(v), _) => encode(out, v, u32::to_le_bytes)?,
                 // The division gives back the integer that was checked when the plan was made.
                 (Source::Levels(v, step), _) => {
-                    encode(out, v, |v| ((v / step).round() as i8).to_le_bytes())?;
+                    encode(out, v, |v| ((v / *step).round() as i8).to_le_bytes())?;
                 }
                 (Source::Scale(step), _) => out.write_all(&step.to_le_bytes())?,
             }
@@ -359,7 +376,7 @@ fn csr_parts<'n>(
     let index = |end: usize| match profile {
         Profile::Compact if end <= 1 << 16 => Dtype::U16,
         Profile::Compact => Dtype::U32,
-        Profile::Interop => Dtype::I32,
+        Profile::Interop | Profile::Bitmask => Dtype::I32,
     };
     let (columns, starts) = (index(csr.cols()), index(csr.nonzeros() + 1));
     let most = i32::MAX as usize;
@@ -397,6 +414,67 @@ fn csr_parts<'n>(
     ])
 }
 
+fn bitmask_parts<'n>(
+    path: &Path,
+    name: &str,
+    csr: &'n Csr,
+    values: Dtype,
+) -> Result<[Stored<'n>; 4], FormatError> {
+    let Some(names) = BitmaskNames::new(name) else {
+        return Err(FormatError::tensor(
+            path,
+            name,
+            "sparse-bitmask",
+            "a name that ends in `.weight`",
+            "another",
+        ));
+    };
+    let dims = csr.shape().dims();
+    let (Some((width, lines)), true) = (dims.split_last(), csr.shape().elements() > 0) else {
+        return Err(FormatError::tensor(
+            path,
+            name,
+            "sparse-bitmask",
+            "one element or more",
+            csr.shape().to_string(),
+        ));
+    };
+    let (mask, offsets) = mask_and_offsets(csr);
+    let shape = dims.iter().flat_map(|&d| (d as i64).to_le_bytes());
+    let stored = |name, dtype, shape, source| Stored {
+        name,
+        dtype,
+        shape,
+        source,
+    };
+    Ok([
+        stored(
+            names.shape,
+            Dtype::I64,
+            vec![dims.len()],
+            Source::Bytes(shape.collect()),
+        ),
+        stored(
+            names.compressed,
+            values,
+            vec![csr.nonzeros()],
+            Source::Floats(csr.values()),
+        ),
+        stored(
+            names.bitmask,
+            Dtype::U8,
+            [lines, &[width.div_ceil(8)]].concat(),
+            Source::Bytes(mask),
+        ),
+        stored(
+            names.row_offsets,
+            Dtype::I64,
+            lines.to_vec(),
+            Source::Bytes(offsets),
+        ),
+    ])
+}
+
 fn metadata(
     path: &Path,
     network: &Network,
@@ -419,7 +497,7 @@ fn metadata(
     metadata.insert(metadata_keys::FORMAT.into(), "pt".into());
     let preset = match options.profile {
         Profile::Compact => preset_of(network),
-        Profile::Interop => None,
+        Profile::Interop | Profile::Bitmask => None,
     };
     let graph = match preset {
         Some(name) => name.to_owned(),
