@@ -9,13 +9,19 @@ use sparsevd::model::{Csr, Network, Weights};
 use sparsevd::onnx::{ExportOptions, read_onnx, read_onnx_bytes, write_onnx_bytes};
 use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
 
-const GOLDEN: [&str; 6] = [
+const GOLDEN: [&str; 12] = [
     "residual",
     "perceptron",
     "shape_chain",
     "mobile",
     "sparse",
     "half",
+    "opset_7",
+    "opset_10",
+    "opset_11",
+    "opset_13",
+    "opset_18",
+    "opset_23",
 ];
 
 fn golden(name: &str, ending: &str) -> PathBuf {

@@ -187,17 +187,86 @@ def half():
     return model(nodes, [2, 7, 6], w, 18)
 
 
+def spelled(opset):
+    """One network whose operators say the same in the words of that opset: attributes that became inputs, defaults that moved."""
+
+    def attributes_or_inputs(op, inputs, output, since, **words):
+        """`words` as attributes, or from opset `since` on as inputs in their order."""
+        if opset < since:
+            return node(op, inputs, output, **words)
+        names = [f"{output}.{word}" for word in words]
+        w.update({name: np.array(value) for name, value in zip(names, words.values())})
+        return node(op, [*inputs, *names], output)
+
+    w = {
+        "conv": weights(4, 2, 3, 3),
+        "scale": np.abs(weights(4, scale=1)) + 0.5,
+        "shift": weights(4, scale=1),
+        "mean": weights(4, scale=1),
+        "var": np.abs(weights(4, scale=1)) + 0.5,
+        "minus": ints(-1),
+        "fc": weights(3, 52),
+        "fc.bias": weights(3, scale=1),
+    }
+    float32 = np.float32
+    norm = {"spatial": 1} if opset < 9 else {"training_mode": 0} if opset >= 14 else {}
+    mask = ["d", "mask"]
+    if opset < 12:
+        dropout = helper.make_node("Dropout", ["c"], mask, name="make_d", ratio=0.5)
+    else:
+        w.update({"ratio": float32(0.5), "training": np.bool_(False)})
+        dropout = helper.make_node("Dropout", ["c", "ratio", "training"], mask, name="make_d")
+    if opset < 18:
+        pad = attributes_or_inputs("Pad", ["d"], "e", 11, pads=[0, 0, 1, 0, 0, 0, 1, 1], value=float32(0.25))
+    else:
+        w.update({"pads": ints(1, 0, 1, 1), "value": float32(0.25), "over": ints(2, 3)})
+        pad = node("Pad", ["d", "pads", "value", "over"], "e")
+    # Before opset 13 the default axis is the first behind the batch, and all behind it count as one; then it is the last.
+    if opset < 13:
+        shares = [node("Unsqueeze", ["g"], "u", axes=[2, 3]), node("Softmax", ["u"], "v")]
+    else:
+        w["places"] = ints(2, 3)
+        shares = [node("Softmax", ["g"], "u"), node("Unsqueeze", ["u", "places"], "v")]
+    nodes = [
+        node("Conv", ["x", "conv"], "a", pads=[1, 1, 1, 1]),
+        node("BatchNormalization", ["a", "scale", "shift", "mean", "var"], "b", **norm),
+        attributes_or_inputs("Clip", ["b"], "c", 11, min=float32(-0.5), max=float32(0.75)),
+        dropout,
+        pad,
+        node("MaxPool", ["e"], "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Shape", ["p"], "s"),
+        attributes_or_inputs("Slice", ["s"], "n", 10, starts=ints(0), ends=ints(1), axes=ints(0)),
+        node("Concat", ["n", "minus"], "target", axis=0),
+        node("Reshape", ["p", "target"], "f"),
+        attributes_or_inputs("ReduceMean", ["d"], "m", 18, axes=ints(2, 3)),
+        attributes_or_inputs("Squeeze", ["m"], "m1", 13, axes=ints(2, 3)),
+        node("Concat", ["f", "m1"], "j", axis=1),
+        node("Gemm", ["j", "fc", "fc.bias"], "g", transB=1),
+        *shares,
+        attributes_or_inputs("Squeeze", ["v"], "y", 13, axes=ints(2, 3)),
+    ]
+    made = model(nodes, [2, 6, 5], w, opset)
+    if opset < 9:
+        # Files of that time list initializers among the inputs.
+        made.ir_version = 3
+        kinds = [(t.name, t.data_type, t.dims) for t in made.graph.initializer]
+        made.graph.input.extend(helper.make_tensor_value_info(*kind) for kind in kinds)
+    return made
+
+
 def main():
-    for make in (residual, perceptron, shape_chain, mobile, sparse, half):
+    made = {make.__name__: make for make in (residual, perceptron, shape_chain, mobile, sparse, half)}
+    made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
+    for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)
-        path = HERE / f"{make.__name__}.onnx"
+        path = HERE / f"{name}.onnx"
         onnx.save(built, path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         shape = [3, *[d.dim_value for d in built.graph.input[0].type.tensor_type.shape.dim[1:]]]
         x = RANDOM.standard_normal(shape).astype(np.float32)
         (y,) = session.run(None, {"x": x})
-        np.savez(HERE / f"{make.__name__}.npz", x=x, y=y)
+        np.savez(HERE / f"{name}.npz", x=x, y=y)
         print(f"{path.name}: {path.stat().st_size} bytes, outputs {y.shape}")
 
 

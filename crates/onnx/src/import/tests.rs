@@ -108,6 +108,42 @@ fn one_error_lists_every_unsupported_node() {
 }
 
 #[test]
+fn what_old_opsets_could_say_and_we_cannot_is_refused() {
+    let mut old = model(vec![
+        node(
+            "BatchNormalization",
+            "norm",
+            &["x", "s", "s", "s", "s"],
+            &["n"],
+        ),
+        node("Upsample", "up", &["x", "scales"], &["u"]),
+        node("Softmax", "share", &["x"], &["t"]),
+        node("Dropout", "drop", &["x"], &["d", "mask"]),
+        node("Add", "join", &["x", "mask"], &["y"]),
+    ]);
+    old.opset_import[0].version = Some(7);
+    let graph = old.graph.as_mut().unwrap();
+    graph
+        .initializer
+        .extend([ones("s", &[2]), ones("scales", &[4])]);
+    graph.node[0].attribute.push(AttributeProto {
+        name: "spatial".into(),
+        i: Some(0),
+        ..AttributeProto::default()
+    });
+    graph.node[2].attribute.push(AttributeProto {
+        name: "axis".into(),
+        i: Some(2),
+        ..AttributeProto::default()
+    });
+    assert_eq!(
+        read(&old).unwrap_err(),
+        "model.onnx: 4 unsupported node(s): `norm` (BatchNormalization): statistics per pixel; `up` (Upsample); \
+         `share` (Softmax): axis 2 of [2, 4, 4]; `drop` (Dropout): its output `mask`"
+    );
+}
+
+#[test]
 fn wrong_graphs_are_errors_that_name_the_node() {
     let conv = || node("Conv", "conv", &["x", "w"], &["y"]);
     let cases: Vec<(&str, ModelProto)> = vec![
@@ -288,6 +324,8 @@ fn any_byte_may_be_wrong() {
         "mobile",
         "sparse",
         "half",
+        "opset_7",
+        "opset_23",
     ] {
         let bytes = std::fs::read(golden.join(format!("{name}.onnx"))).unwrap();
         let path = Path::new("mutated.onnx");
