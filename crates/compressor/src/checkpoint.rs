@@ -4,14 +4,17 @@
 //! `epochs/NNNN.safetensors`; `posterior.safetensors` is the checkpoint at the end of the last sparse-vd phase so far, which
 //! thresholds can still be tried on. A run that goes on from a checkpoint gives the same bytes as one that never stopped.
 
+mod fingerprint;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use sparsevd_format::write_atomically;
-use sparsevd_model::Network;
 use sparsevd_model::quantised::is_step;
+
+use fingerprint::fingerprint;
 
 use crate::error::CompressError;
 use crate::layer::Layer;
@@ -20,7 +23,7 @@ use crate::trainer::{EpochRecord, Position, Trainer};
 const FILE: &str = "checkpoint.safetensors";
 const POSTERIOR: &str = "posterior.safetensors";
 const META: &str = "sparsevd.checkpoint";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Side of the fragment of each linear layer that is kept per epoch.
 const FRAGMENT: usize = 64;
 
@@ -88,31 +91,6 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), CompressError> {
         path: folder.into(),
         what: format!("cannot create the run folder: {e}"),
     })
-}
-
-/// FNV-1a over the graph with its preprocessing, names, shapes and weights of the network, and the recipe but for its data
-/// path.
-fn fingerprint(network: &Network, recipe: &crate::recipe::Recipe) -> String {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut eat = |bytes: &[u8]| {
-        for b in bytes {
-            hash = (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
-    eat(serde_json::to_string(&network.graph)
-        .unwrap_or_default()
-        .as_bytes());
-    for (name, tensor) in &network.tensors {
-        eat(name.as_bytes());
-        eat(tensor.shape().to_string().as_bytes());
-        eat(bytemuck::cast_slice(tensor.values()));
-    }
-    let recipe = crate::recipe::Recipe {
-        data: None,
-        ..recipe.clone()
-    };
-    eat(recipe.to_toml().as_bytes());
-    format!("{hash:016x}")
 }
 
 /// The arrays of one layer by name.

@@ -237,6 +237,43 @@ impl Op {
         }
     }
 
+    /// The attributes as numbers in a fixed order, an absent bound as `None`.
+    ///
+    /// Operators of one name with the same attributes compute the same from the same tensors.
+    pub fn attributes(&self) -> Vec<Option<f64>> {
+        let of = |numbers: &[f32]| numbers.iter().map(|&v| Some(f64::from(v))).collect();
+        let sizes = |sizes: &[usize]| -> Vec<Option<f64>> {
+            sizes.iter().map(|&n| Some(n as f64)).collect()
+        };
+        let moves = |w: &Window| {
+            let pairs = [w.kernel_shape, w.strides, w.dilations];
+            sizes(&[pairs.as_flattened(), &w.pads].concat())
+        };
+        match self {
+            Self::Conv { window, groups, .. } => [moves(window), sizes(&[*groups])].concat(),
+            Self::MaxPool { window } | Self::AveragePool { window } => moves(window),
+            Self::BatchNormalization { epsilon, .. } => of(&[*epsilon]),
+            Self::Clip { min, max } => vec![min.map(f64::from), max.map(f64::from)],
+            Self::LeakyRelu { alpha } => of(&[*alpha]),
+            Self::HardSigmoid { alpha, beta } => of(&[*alpha, *beta]),
+            Self::Gelu { approximate } => sizes(&[*approximate as usize]),
+            Self::Pad { pads, value } => [sizes(pads), of(&[*value])].concat(),
+            Self::Linear { .. }
+            | Self::Relu
+            | Self::Sigmoid
+            | Self::HardSwish
+            | Self::Tanh
+            | Self::GlobalAveragePool
+            | Self::Add
+            | Self::Sub
+            | Self::Mul
+            | Self::Div
+            | Self::Concat
+            | Self::Flatten
+            | Self::Softmax => vec![],
+        }
+    }
+
     /// How many values the operator reads.
     pub fn inputs(&self) -> RangeInclusive<usize> {
         match self {
