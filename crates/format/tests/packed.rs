@@ -373,6 +373,15 @@ fn what_cannot_be_packed_is_said() {
         .steps
         .insert("ghost".into(), network.steps["fc1.bias"]);
     fails(&network, &["ghost", "use"]);
+    let mut network = quantise(networks::tiny());
+    network.graph.nodes[1].op = Op::BatchNormalization {
+        scale: "fc1.bias".into(),
+        bias: "fc1.bias".into(),
+        mean: "fc1.bias".into(),
+        variance: "fc1.bias".into(),
+        epsilon: 1e-5,
+    };
+    fails(&network, &["`relu1`", "folded into the layer before it"]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sparsevd_model::quantised::is_step;
-use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Weights};
+use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Op, Weights};
 
 use crate::{FormatError, LoadedNetwork, write_atomically};
 use flaw::Flaw;
@@ -301,9 +301,16 @@ fn check(network: &Network) -> Result<(), Flaw> {
     network.shapes()?;
     let graph = &network.graph;
     if let Some(node) = graph.nodes.iter().find(|n| !graph::can_say(&n.op)) {
+        let expected = match node.op {
+            // Folding it here would move the weights off their grids.
+            Op::BatchNormalization { .. } => {
+                "normalisation that was folded into the layer before it before weights came on grids, as `compress` does"
+            }
+            _ => "an operator that the packed format has",
+        };
         return Err(Flaw::part(
             format!("node `{}`", node.name),
-            "an operator that the packed format has",
+            expected,
             node.op.name(),
         ));
     }
