@@ -8,6 +8,8 @@ use sparsevd_compressor::recipe::Overrides;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{Profile, ValueType};
 
+use crate::common::{self, PixelArgs};
+
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
 /// Every weight gets a dropout rate of its own; weights whose rate diverges are removed, the rest is fine-tuned and written as
@@ -179,25 +181,6 @@ pub struct RunArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// How pixels become the input of a network; overrides what is stored with it.
-#[derive(Debug, Clone, Args)]
-pub struct PixelArgs {
-    /// Mean per channel, subtracted from scaled pixels; overrides what is stored with the network
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "M,..",
-        allow_negative_numbers = true
-    )]
-    pub mean: Option<Vec<f32>>,
-    /// Standard deviation per channel, divided by after that
-    #[arg(long, value_delimiter = ',', value_name = "S,..")]
-    pub std: Option<Vec<f32>>,
-    /// Factor on pixels of 0 to 255, before mean and deviation
-    #[arg(long, value_name = "F")]
-    pub scale: Option<f32>,
 }
 
 /// How a network is written.
@@ -476,7 +459,6 @@ impl TrainArgs {
 impl RunArgs {
     /// Threads that the runtime may use.
     pub fn threads(&self) -> usize {
-        let all = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or_else(all, usize::from)
+        self.threads.map_or_else(common::cores, usize::from)
     }
 }

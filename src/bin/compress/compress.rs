@@ -20,7 +20,7 @@ use crate::args::{CompressArgs, Values};
 use crate::inputs::{self, FoundRecipe, Images};
 use crate::output::Results;
 use crate::run_folder::{self, RunFolder};
-use crate::{Outcome, measure, output, print, pruned, summary, training};
+use crate::{Outcome, common, measure, output, print, pruned, summary, training};
 
 /// Where the results of a command go.
 struct Outputs {
@@ -41,7 +41,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         folder.check_free(args.run.force)?;
     }
     let mut recipe = recipe(args, &folder)?;
-    let loaded = inputs::network(&args.model, args.network.as_deref())?;
+    let loaded = common::network(&args.model, args.network.as_deref())?;
     let start = pruned::start(args, &loaded.network)?;
     if start.is_some() {
         recipe = pruned::fine_tuning(recipe);

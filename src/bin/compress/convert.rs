@@ -8,13 +8,13 @@ use sparsevd_onnx::{ExportOptions, write_onnx};
 
 use crate::args::{ConvertArgs, Packing, Values};
 use crate::output::Form;
-use crate::{Outcome, inputs, output, print};
+use crate::{Outcome, common, output, print};
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     let form = output::form(&args.output)?;
     check_options(args, form)?;
     output::check(&args.output, args.force)?;
-    let loaded = inputs::network(&args.input, args.network.as_deref())?;
+    let loaded = common::network(&args.input, args.network.as_deref())?;
     let mut network = loaded.network;
     if args.dense {
         network = network.to_dense();

@@ -6,11 +6,10 @@ use anyhow::bail;
 use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::RunRecord;
-use sparsevd_format::{Dataset, GraphSource, LoadedNetwork, Pixels, load_data};
+use sparsevd_format::{Dataset, Pixels, load_data};
 use sparsevd_model::{Graph, Network, presets};
-use sparsevd_onnx::read_network;
 
-use crate::args::PixelArgs;
+use crate::common::PixelArgs;
 
 /// Where a recipe came from that nobody gave.
 pub const DEFAULT_RECIPE: &str = "the default recipe";
@@ -44,15 +43,6 @@ pub fn recipe(
             source: DEFAULT_RECIPE.into(),
         },
     })
-}
-
-/// Reads a network; `named` says where its graph is.
-pub fn network(path: &Path, named: Option<&str>) -> anyhow::Result<LoadedNetwork> {
-    let source = match named {
-        Some(name) => GraphSource::Named(name.to_owned()),
-        None => GraphSource::Auto,
-    };
-    Ok(read_network(path, &source)?)
 }
 
 /// Labelled images of a run.
@@ -136,7 +126,7 @@ fn preprocessing(
     args: &PixelArgs,
     pixels: &Pixels,
 ) -> anyhow::Result<Option<String>> {
-    let named = args.mean.is_some() || args.std.is_some() || args.scale.is_some();
+    let named = args.are_given();
     if matches!(pixels, Pixels::F32(_)) {
         if named {
             bail!(
@@ -147,10 +137,7 @@ fn preprocessing(
     }
     let note = (graph.preprocessing.is_none() && !named)
         .then(|| "the network has no preprocessing stored: pixels become 0 to 1 (--mean, --std, --scale set another)".to_owned());
-    let mut p = graph.preprocessing.take().unwrap_or_default();
-    p.mean = args.mean.clone().unwrap_or(p.mean);
-    p.std = args.std.clone().unwrap_or(p.std);
-    p.scale = args.scale.unwrap_or(p.scale);
+    let p = args.over(graph.preprocessing.take());
     p.check(&graph.inputs[0].shape)?;
     graph.preprocessing = Some(p);
     Ok(note)

@@ -11,7 +11,7 @@ use sparsevd_model::{Network, Preprocessing};
 use sparsevd_onnx::is_onnx;
 
 use crate::args::InspectArgs;
-use crate::{Outcome, inputs, print, summary};
+use crate::{Outcome, common, print, summary};
 
 #[derive(Serialize)]
 struct Inspection {
@@ -39,7 +39,7 @@ struct Packed {
 const MOST_FOR_ZSTD: u64 = 64 << 20;
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
-    let loaded = inputs::network(&args.file, args.network.as_deref())?;
+    let loaded = common::network(&args.file, args.network.as_deref())?;
     let (bytes, file_bytes) = match is_onnx(&args.file) {
         true => (None, std::fs::metadata(&args.file)?.len()),
         false => stored_bytes(&args.file)?,

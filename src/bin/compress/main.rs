@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+#[path = "../common/mod.rs"]
+mod common;
 mod compress;
 mod convert;
 mod init;
@@ -22,7 +24,6 @@ mod table;
 mod train;
 mod training;
 
-use std::io;
 use std::process::ExitCode;
 
 use args::Command;
@@ -35,6 +36,16 @@ enum Outcome {
     Interrupted,
 }
 
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::PromiseBroken => Self::from(1),
+            Outcome::Interrupted => Self::from(130),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let result = match args::parse() {
         Command::Compress(args) => compress::run(&args),
@@ -44,23 +55,5 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
     };
-    match result {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::PromiseBroken) => ExitCode::from(1),
-        Ok(Outcome::Interrupted) => ExitCode::from(130),
-        // Whoever reads our output has read enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("compress: {error:#}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-    })
+    common::exit("compress", result)
 }

@@ -6,9 +6,10 @@ use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
 use sparsevd_compressor::trainer::{RunOptions, Trainer};
 use sparsevd_compressor::{Layer, checkpoint};
 
-use crate::args::{PixelArgs, SweepArgs};
+use crate::args::SweepArgs;
+use crate::common::PixelArgs;
 use crate::table::{Align, Table};
-use crate::{Outcome, inputs, print};
+use crate::{Outcome, common, inputs, print};
 
 pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     if let Some(t) = args.thresholds.iter().find(|t| !(-8.0..=8.0).contains(*t)) {
@@ -21,17 +22,13 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
             args.run.display()
         );
     };
-    let mut network = inputs::network(model, network.as_deref())?.network;
+    let mut network = common::network(model, network.as_deref())?.network;
     network
         .graph
         .preprocessing
         .clone_from(&record.preprocessing);
     let data = args.data.as_ref().unwrap_or(&record.data);
-    let none = PixelArgs {
-        mean: None,
-        std: None,
-        scale: None,
-    };
+    let none = PixelArgs::default();
     let (images, _) = inputs::images(data, &record.recipe, &mut network, &none)?;
     let weights = network.original_weights();
 

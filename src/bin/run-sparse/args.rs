@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_runtime::{ValueType, WeightMode};
 
+use crate::common::PixelArgs;
+
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]
 #[command(
@@ -73,20 +75,8 @@ pub struct ModelArgs {
     /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
-    /// Mean per channel, subtracted from scaled pixels; overrides what is stored with the network
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "M,..",
-        allow_negative_numbers = true
-    )]
-    pub mean: Option<Vec<f32>>,
-    /// Standard deviation per channel, divided by after that
-    #[arg(long, value_delimiter = ',', value_name = "S,..")]
-    pub std: Option<Vec<f32>>,
-    /// Factor on pixels of 0 to 255, before mean and deviation
-    #[arg(long, value_name = "F")]
-    pub scale: Option<f32>,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
     /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round
     #[arg(long, value_enum, default_value_t = Values::F32, value_name = "TYPE")]
     pub values: Values,

@@ -1,42 +1,25 @@
 //! From a file to a session.
 
-use std::io::IsTerminal;
-
 use anyhow::Context;
-use sparsevd_format::GraphSource;
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Preprocessing};
-use sparsevd_onnx::read_network;
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 
 use crate::args::ModelArgs;
-use crate::tune;
+use crate::{common, tune};
 
 impl ModelArgs {
     /// Reads the network, with the preprocessing that the command line sets.
     pub fn network(&self) -> anyhow::Result<Network> {
-        let source = match &self.network {
-            Some(name) => GraphSource::Named(name.clone()),
-            None => GraphSource::Auto,
-        };
-        let loaded = read_network(&self.model, &source)?;
+        let loaded = common::network(&self.model, self.network.as_deref())?;
         if self.talks() {
             for note in &loaded.notes {
                 eprintln!("{note}");
             }
         }
         let mut network = loaded.network;
-        if self.mean.is_some() || self.std.is_some() || self.scale.is_some() {
-            let mut p = network.graph.preprocessing.unwrap_or_default();
-            if let Some(mean) = &self.mean {
-                p.mean.clone_from(mean);
-            }
-            if let Some(std) = &self.std {
-                p.std.clone_from(std);
-            }
-            if let Some(scale) = self.scale {
-                p.scale = scale;
-            }
+        if self.pixels.are_given() {
+            let p = self.pixels.over(network.graph.preprocessing.take());
             if let Some(input) = network.graph.inputs.first() {
                 p.check(&input.shape)?;
             }
@@ -47,7 +30,7 @@ impl ModelArgs {
 
     /// Whether stderr is for a person.
     pub fn talks(&self) -> bool {
-        !self.quiet && std::io::stderr().is_terminal()
+        common::talks(self.quiet)
     }
 }
 
@@ -83,5 +66,5 @@ pub fn session(
 
 /// Threads to use where the command line leaves it to us.
 pub fn all_threads(threads: Option<usize>) -> usize {
-    threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    threads.unwrap_or_else(common::cores)
 }

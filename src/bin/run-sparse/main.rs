@@ -6,6 +6,8 @@
 mod args;
 mod bench;
 mod check;
+#[path = "../common/mod.rs"]
+mod common;
 mod eval;
 mod infer;
 mod isa;
@@ -16,7 +18,6 @@ mod profile;
 mod samples;
 mod tune;
 
-use std::io;
 use std::process::ExitCode;
 
 use args::Command;
@@ -26,6 +27,15 @@ use args::Command;
 enum Outcome {
     Done,
     CheckFailed,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::CheckFailed => Self::from(1),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -40,22 +50,5 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args),
         Command::PeakRss(args) => bench::run_child(&args),
     };
-    match result {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::CheckFailed) => ExitCode::from(1),
-        // Whoever reads our output has read enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("run-sparse: {error:#}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-    })
+    common::exit("run-sparse", result)
 }

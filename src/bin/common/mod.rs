@@ -1,0 +1,121 @@
+//! What both binaries do alike: reading a network, the options of pixels, printing, exit codes.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use sparsevd_format::{GraphSource, LoadedNetwork};
+use sparsevd_model::Preprocessing;
+use sparsevd_onnx::read_network;
+
+/// How pixels become the input of a network; overrides what is stored with it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PixelArgs {
+    /// Mean per channel, subtracted from scaled pixels; overrides what is stored with the network
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "M,..",
+        allow_negative_numbers = true
+    )]
+    pub mean: Option<Vec<f32>>,
+    /// Standard deviation per channel, divided by after that
+    #[arg(long, value_delimiter = ',', value_name = "S,..")]
+    pub std: Option<Vec<f32>>,
+    /// Factor on pixels of 0 to 255, before mean and deviation
+    #[arg(long, value_name = "F")]
+    pub scale: Option<f32>,
+}
+
+impl PixelArgs {
+    /// Whether the command line sets any of them.
+    pub fn are_given(&self) -> bool {
+        self.mean.is_some() || self.std.is_some() || self.scale.is_some()
+    }
+
+    /// What the command line says over what is stored over the default.
+    pub fn over(&self, stored: Option<Preprocessing>) -> Preprocessing {
+        let stored = stored.unwrap_or_default();
+        Preprocessing {
+            mean: self.mean.clone().unwrap_or(stored.mean),
+            std: self.std.clone().unwrap_or(stored.std),
+            scale: self.scale.unwrap_or(stored.scale),
+        }
+    }
+}
+
+/// Reads a network; `named` says where its graph is.
+pub fn network(path: &Path, named: Option<&str>) -> anyhow::Result<LoadedNetwork> {
+    let source = match named {
+        Some(name) => GraphSource::Named(name.to_owned()),
+        None => GraphSource::Auto,
+    };
+    Ok(read_network(path, &source)?)
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Whether stderr is for a person.
+pub fn talks(quiet: bool) -> bool {
+    !quiet && io::stderr().is_terminal()
+}
+
+/// Prints text and a line end on stdout in one go, so that a closed pipe is an error like any other.
+pub fn text(text: impl Display) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Bytes with a binary unit.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{n} B"),
+        _ => format!("{value:.1} {}", UNITS[unit]),
+    }
+}
+
+/// The exit code of a command, which says on stderr what went wrong.
+pub fn exit(program: &str, result: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
+    match result {
+        Ok(outcome) => outcome.into(),
+        // Whoever reads our output has read enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn bytes_have_binary_units() {
+        assert_eq!(
+            [0, 1023, 1024, 3 << 20].map(super::bytes),
+            ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]
+        );
+    }
+}
