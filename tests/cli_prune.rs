@@ -186,6 +186,29 @@ fn magnitude_reports_errors_and_fine_tunes_where_it_can() {
         left <= all * 3 / 10 + 1,
         "{left} of {all}: fine-tuning brings nothing back"
     );
+    let source = report["recipe_source"].as_str().unwrap();
+    assert!(
+        source.ends_with("recipe.toml, without phase 1 (sparse-vd)"),
+        "{source}"
+    );
+    // A recipe that is named is followed to the letter, or refused by name.
+    w.write(
+        "tune.toml",
+        "data = \"data\"\nvalidation = 40\n[[phase]]\nmethod = \"fine-tune\"\nepochs = 1\ndistil = 0.5\nweights = 9\n\
+         [[phase]]\nmethod = \"quantise\"\nepochs = 1\n",
+    );
+    let complaint = w.complaint(
+        &[
+            &prune[..],
+            &["--recipe", "tune.toml", "--out", "x.safetensors"],
+        ]
+        .concat(),
+        &[
+            "tune.toml",
+            "`distil` of phase 1 (fine-tune), `weights` of phase 1 (fine-tune), phase 2 (quantise)",
+        ],
+    );
+    assert_eq!(complaint, None);
     // Data alone: errors, and no training.
     std::fs::remove_file(w.path("recipe.toml")).unwrap();
     w.ok(&[&prune[..], &["--data", "data", "--out", "shot.safetensors"]].concat());

@@ -41,14 +41,14 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         folder.check_free(args.run.force)?;
     }
     let mut recipe = recipe(args, &folder)?;
-    let loaded = common::network(&args.model, args.network.as_deref())?;
-    let start = pruned::start(args, &loaded.network)?;
-    if start.is_some() {
-        recipe = pruned::fine_tuning(recipe);
+    if pruned::decides(args) {
+        recipe = pruned::fine_tuning(recipe, args.run.recipe.is_some())?;
         if !recipe.recipe.phases.is_empty() {
             folder.check_free(args.run.force)?;
         }
     }
+    let loaded = common::network(&args.model, args.network.as_deref())?;
+    let start = pruned::start(args, &loaded.network)?;
     let outputs = outputs(args, &name, &recipe.recipe)?;
     let mut dense = pruned::folded(&loaded.network).into_owned();
     if let Some(record) = &folder.record {

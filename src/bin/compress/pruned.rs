@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use anyhow::bail;
-use sparsevd_compressor::recipe::{Method, Recipe};
+use sparsevd_compressor::recipe::Method;
 use sparsevd_compressor::report::Pruning;
 use sparsevd_compressor::{ForeignPosterior, Magnitude, compacted, smaller};
 use sparsevd_model::{Network, Weights, passes};
@@ -70,17 +70,47 @@ pub fn folded(network: &Network) -> Cow<'_, Network> {
     passes::for_running(network)
 }
 
-/// Leaves the phases that train what is pruned already: fine-tuning, where a recipe was given. Its teacher would be the
-/// pruned network itself, and how many weights are left is decided.
-pub fn fine_tuning(mut found: FoundRecipe) -> FoundRecipe {
-    let given = found.source != DEFAULT_RECIPE;
-    let Recipe { phases, .. } = &mut found.recipe;
-    phases.retain(|p| given && p.method == Method::FineTune);
-    for phase in phases {
-        phase.distil = 0.0;
-        phase.weights = None;
+/// What of a recipe trains a network that is pruned already: fine-tuning, where a recipe was found, on the labels alone. A
+/// teacher would be the pruned network itself, how many weights are left is decided, and the grids of a `quantise` phase come
+/// from the sigmas of a `sparse-vd` phase. The source says what was left out.
+///
+/// # Errors
+/// A recipe that the command line names, where anything would be left out.
+pub fn fine_tuning(mut found: FoundRecipe, named: bool) -> anyhow::Result<FoundRecipe> {
+    let phases = &mut found.recipe.phases;
+    if found.source == DEFAULT_RECIPE {
+        phases.clear();
+        return Ok(found);
     }
-    found
+    let mut left_out = vec![];
+    for (i, phase) in phases.iter_mut().enumerate() {
+        let which = format!("phase {} ({})", i + 1, phase.method.name());
+        if phase.method != Method::FineTune {
+            left_out.push(which);
+            continue;
+        }
+        if phase.distil != 0.0 {
+            phase.distil = 0.0;
+            left_out.push(format!("`distil` of {which}"));
+        }
+        if phase.weights.take().is_some() {
+            left_out.push(format!("`weights` of {which}"));
+        }
+    }
+    phases.retain(|p| p.method == Method::FineTune);
+    if left_out.is_empty() {
+        return Ok(found);
+    }
+    let left_out = left_out.join(", ");
+    if named {
+        bail!(
+            "{}: expected phases that fine-tune on the labels alone, as --method magnitude or --posterior decides which weights \
+             go; got {left_out}",
+            found.source
+        );
+    }
+    found.source = format!("{}, without {left_out}", found.source);
+    Ok(found)
 }
 
 /// The result of a run without training: dead units leave where that is exact, and each weight is stored as is smaller.
