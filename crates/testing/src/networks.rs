@@ -2,110 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use sparsevd_model::{
-    Csr, Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window, quantised,
-};
+use sparsevd_model::{Csr, Dense, Network, Weights, passes, presets, quantised};
 
 use crate::arbitrary::Stream;
 
 /// ResNet-50 with batch normalisation folded away: 25.5 million weights, `density` of them non-zero, in Gaussian values
 /// on a 5-bit grid scaled to the largest.
 pub fn resnet_50(density: f64, seed: u64) -> Network {
-    let mut nodes: Vec<Node> = Vec::new();
-    let mut tensors: Vec<(String, Shape)> = Vec::new();
-    let mut conv =
-        |nodes: &mut Vec<Node>, name: String, from: &str, shape: [usize; 4], stride: usize| {
-            let [_, _, size, _] = shape;
-            let window = Window {
-                pads: [size / 2; 4],
-                ..Window::square(size, stride)
-            };
-            let weight = format!("{name}.weight");
-            tensors.push((weight.clone(), Shape::from(shape)));
-            tensors.push((format!("{name}.bias"), Shape::from([shape[0]])));
-            let op = Op::Conv {
-                weight,
-                bias: Some(format!("{name}.bias")),
-                window,
-                groups: 1,
-            };
-            nodes.push(Node {
-                name: name.clone(),
-                inputs: vec![from.into()],
-                op,
-            });
-            name
-        };
-    let push = |nodes: &mut Vec<Node>, name: String, from: &[&str], op: Op| {
-        let inputs = from.iter().map(|f| (*f).to_owned()).collect();
-        nodes.push(Node {
-            name: name.clone(),
-            inputs,
-            op,
-        });
-        name
-    };
-    let x = conv(&mut nodes, "conv1".into(), "input", [64, 3, 7, 7], 2);
-    let x = push(&mut nodes, "relu".into(), &[&x], Op::Relu);
-    let window = Window {
-        pads: [1; 4],
-        ..Window::square(3, 2)
-    };
-    let mut x = push(&mut nodes, "maxpool".into(), &[&x], Op::MaxPool { window });
-    let mut channels = 64;
-    for (i, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
-        let width = 64 << i;
-        for block in 0..blocks {
-            let name = |part: &str| format!("layer{}.{block}.{part}", i + 1);
-            let stride = if i > 0 && block == 0 { 2 } else { 1 };
-            let a = conv(&mut nodes, name("conv1"), &x, [width, channels, 1, 1], 1);
-            let a = push(&mut nodes, name("relu1"), &[&a], Op::Relu);
-            let a = conv(&mut nodes, name("conv2"), &a, [width, width, 3, 3], stride);
-            let a = push(&mut nodes, name("relu2"), &[&a], Op::Relu);
-            let a = conv(&mut nodes, name("conv3"), &a, [4 * width, width, 1, 1], 1);
-            if block == 0 {
-                x = conv(
-                    &mut nodes,
-                    name("downsample.0"),
-                    &x,
-                    [4 * width, channels, 1, 1],
-                    stride,
-                );
-            }
-            let a = push(&mut nodes, name("add"), &[&a, &x], Op::Add);
-            x = push(&mut nodes, name("relu3"), &[&a], Op::Relu);
-            channels = 4 * width;
-        }
-    }
-    let x = push(&mut nodes, "avgpool".into(), &[&x], Op::GlobalAveragePool);
-    let x = push(&mut nodes, "flatten".into(), &[&x], Op::Flatten);
-    tensors.push(("fc.weight".into(), Shape::from([1000, channels])));
-    tensors.push(("fc.bias".into(), Shape::from([1000])));
-    let op = Op::Linear {
-        weight: "fc.weight".into(),
-        bias: Some("fc.bias".into()),
-    };
-    push(&mut nodes, "fc".into(), &[&x], op);
-    let input = Input {
-        name: "input".into(),
-        shape: Shape::from([3, 224, 224]),
-    };
-    let graph = Graph {
-        name: "resnet-50".into(),
-        inputs: vec![input],
-        nodes,
-        outputs: vec!["fc".into()],
-        preprocessing: None,
-    };
+    let (graph, shapes) = presets::by_name("resnet-50").expect("a preset");
+    // Zeros but for the variances: folding leaves biases of zero.
+    let plain = shapes.into_iter().map(|(name, shape)| {
+        let one = name.contains("running_var");
+        let values = vec![f32::from(one); shape.elements()];
+        (name, Weights::Dense(Dense::new(shape, values)))
+    });
+    let plain = Network::new(graph, plain.collect()).expect("tensors of the graph");
+    let mut network = passes::for_running(&plain).into_owned();
+    let weights: Vec<String> = (network.graph.weighted_nodes())
+        .filter_map(|n| n.op.weight().map(str::to_owned))
+        .collect();
     let mut stream = Stream(seed);
-    let mut weights = BTreeMap::new();
-    let mut steps = BTreeMap::new();
-    for (name, shape) in &tensors {
-        if shape.dims().len() < 2 {
-            weights.insert(name.clone(), Weights::Dense(Dense::zeros(shape.clone())));
-            steps.insert(name.clone(), 1.0);
-            continue;
-        }
+    let mut steps: BTreeMap<String, f32> = network
+        .tensors
+        .keys()
+        .map(|name| (name.clone(), 1.0))
+        .collect();
+    for name in weights {
+        let shape = network.tensors[&name].shape().clone();
         let (rows, cols) = shape.matrix();
         let (mut starts, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
         for _ in 0..rows {
@@ -130,10 +53,9 @@ pub fn resnet_50(density: f64, seed: u64) -> Network {
         } else {
             csr
         };
-        weights.insert(name.clone(), Weights::Csr(csr));
-        steps.insert(name.clone(), step);
+        network.tensors.insert(name.clone(), Weights::Csr(csr));
+        steps.insert(name, step);
     }
-    let mut network = Network::new(graph, weights).expect("tensors of the graph");
     for (name, step) in steps {
         network.set_step(&name, step).expect("values on the grid");
     }
