@@ -4,7 +4,8 @@
 
 For each preset: `compress init` writes it with seeded weights, the statistics of its normalisations become random ones, and
 onnxruntime runs the file that `compress convert` writes, as it is and after `--method magnitude`. `torch-NAME` are networks
-of torchvision as torch.onnx exports them, with random weights. The largest difference is a share of the largest output.
+of torchvision as torch.onnx exports them, with random weights. The largest difference is a share of the largest output; outputs
+that are all zero, or not finite, end the run.
 Needs numpy, onnx and onnxruntime; torch, torchvision and onnxscript for the latter.
 """
 
@@ -90,6 +91,8 @@ def main():
                 for batch in map(int, args.batch.split(",")):
                     x = random.standard_normal((batch, *x_info.shape[1:])).astype(np.float32)
                     (y,) = session.run(None, {x_info.name: x})
+                    if not np.isfinite(y).all() or not y.any():
+                        raise SystemExit(f"{name} {kind}: onnxruntime's outputs are all zero or not finite, which compares nothing")
                     np.savez(folder / "expect.npz", x=x, y=y)
                     result = json.loads(run(run_sparse, "check", file, "--expect", folder / "expect.npz", "--json"))
                     difference = result["max_relative_error"]
