@@ -1,10 +1,10 @@
 //! From the trainable state back to a network: PyTorch layouts, sparse weights as CSR.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use sparsevd_model::{Csr, Dense, Graph, Network, Node, Shape, Weights};
+use sparsevd_model::{Csr, Dense, Graph, Network, Shape, Weights};
 
-use crate::compact::{compact, readers};
+use crate::compact::readers;
 use crate::error::CompressError;
 use crate::layer::Layer;
 
@@ -61,32 +61,6 @@ pub(crate) fn network(
         }
     }
     Ok(network)
-}
-
-/// The same network without its dead units, exactly; `None` where it has layers that the trainer has no state for.
-///
-/// # Errors
-/// A network that is not valid.
-pub fn compacted(network: &Network) -> Result<Option<Network>, CompressError> {
-    let nodes = &network.graph.nodes;
-    let tensors: Vec<&str> = nodes.iter().flat_map(|n| n.op.tensors()).collect();
-    let unique: HashSet<&str> = tensors.iter().copied().collect();
-    let of_layers = |n: &Node| n.op.weight().is_some() || n.op.tensors().next().is_none();
-    if unique.len() < tensors.len() || !nodes.iter().all(of_layers) {
-        return Ok(None);
-    }
-    let mut layers = match Layer::from_network(network) {
-        Ok(layers) => layers,
-        Err(CompressError::Unsupported { .. }) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let shapes = network.shapes()?;
-    let pixels = |name: &str| {
-        let map = shapes.get(name).and_then(|s| s.dims().get(1..));
-        map.map_or(1, |d| d.iter().product())
-    };
-    compact(&network.graph, &mut layers, &pixels);
-    self::network(&network.graph, &layers, network, &pixels).map(Some)
 }
 
 /// `[units][ky][kx][kept channel]` to `[units][input][ky][kx]`.

@@ -22,7 +22,7 @@ pub mod variational;
 pub use compact::compact;
 pub use data::{Images, TrainingData};
 pub use error::CompressError;
-pub use export::{compacted, smaller};
+pub use export::smaller;
 pub use init::initialise;
 pub use layer::Layer;
 pub use magnitude::{Magnitude, Scope};

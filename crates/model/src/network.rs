@@ -250,20 +250,60 @@ impl Network {
     /// Original shapes that are smaller than what is left, or that do not fit the graph.
     pub fn in_original_shapes(&self) -> Result<Self, ModelError> {
         let mut padded = self.to_dense();
-        for node in self.graph.weighted_nodes() {
-            let Some(weight) = node.op.weight() else {
-                continue;
-            };
-            let shape = self.original_shape(weight);
-            let out = shape.dims().first().copied().unwrap_or(1);
-            pad(&mut padded.tensors, weight, shape)?;
-            if let Some(bias) = node.op.bias() {
-                pad(&mut padded.tensors, bias, Shape::from([out]))?;
+        for node in &self.graph.nodes {
+            if let Some(weight) = node.op.weight() {
+                let shape = self.original_shape(weight);
+                let out = shape.dims().first().copied().unwrap_or(1);
+                pad(&mut padded.tensors, weight, shape, 0.0)?;
+                if let Some(bias) = node.op.bias() {
+                    pad(&mut padded.tensors, bias, Shape::from([out]), 0.0)?;
+                }
+            } else if let Op::BatchNormalization { variance, .. } = &node.op {
+                for tensor in node.op.tensors() {
+                    // Whatever a variance of one normalises, a scale of zero takes away.
+                    let fill = f32::from(tensor == variance);
+                    pad(
+                        &mut padded.tensors,
+                        tensor,
+                        self.original_shape(tensor),
+                        fill,
+                    )?;
+                }
             }
         }
+        padded.count_groups()?;
         padded.original_shapes.clear();
         padded.shapes()?;
         Ok(padded)
+    }
+
+    /// Gives convolutions the groups that their inputs and filters ask for.
+    fn count_groups(&mut self) -> Result<(), ModelError> {
+        let tensors = &self.tensors;
+        let weight_shape = |_: &Node, tensor: &str| {
+            Ok(tensors.get(tensor).map(Weights::shape).unwrap_or_default())
+        };
+        let inputs = self.graph.inputs.iter();
+        let mut shapes: HashMap<String, Shape> =
+            inputs.map(|i| (i.name.clone(), i.shape.clone())).collect();
+        for node in &mut self.graph.nodes {
+            let of = |name: &String| shapes.get(name).cloned().unwrap_or_default();
+            let inputs: Vec<Shape> = node.inputs.iter().map(of).collect();
+            if let Op::Conv { weight, groups, .. } = &mut node.op
+                && let Some(&channels) = inputs[0].dims().first()
+                && let Some(&[_, of_group, _, _]) = tensors
+                    .get(weight)
+                    .map(Weights::shape)
+                    .as_ref()
+                    .map(Shape::dims)
+            {
+                *groups = channels / of_group.max(1);
+            }
+            let inputs: Vec<&Shape> = inputs.iter().collect();
+            let out = shape::output_shape(node, &inputs, &weight_shape)?;
+            shapes.insert(node.name.clone(), out);
+        }
+        Ok(())
     }
 
     /// The same network with every weight dense.
@@ -277,11 +317,12 @@ impl Network {
     }
 }
 
-/// Puts zeros behind the elements of a tensor in each dimension until it has `shape`.
+/// Puts `fill` behind the elements of a tensor in each dimension until it has `shape`.
 fn pad(
     tensors: &mut BTreeMap<String, Weights>,
     name: &str,
     shape: Shape,
+    fill: f32,
 ) -> Result<(), ModelError> {
     let Some(tensor) = tensors.get_mut(name) else {
         return Ok(());
@@ -302,6 +343,7 @@ fn pad(
         });
     }
     let mut large = Dense::zeros(shape);
+    large.values.fill(fill);
     for (i, &v) in small.values.iter().enumerate() {
         let (mut rest, mut at, mut stride) = (i, 0, 1);
         for (&s, &o) in small.shape.dims().iter().zip(large.shape.dims()).rev() {

@@ -106,9 +106,12 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
             let Some(trainer) = training::run(&begin, images, &folder, &record, &args.run)? else {
                 return Ok(Outcome::Interrupted);
             };
-            (trainer.network()?, trainer.history().to_vec())
+            (
+                pruned::finish(trainer.network()?),
+                trainer.history().to_vec(),
+            )
         }
-        _ => (pruned::finish(&begin)?, vec![]),
+        _ => (pruned::finish(begin), vec![]),
     };
     let options = output::options(Some(&args.encoding), &recipe.recipe, loaded.metadata);
     write_network(&outputs.results.network, &network, &options)?;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::bail;
 use sparsevd_compressor::recipe::Method;
 use sparsevd_compressor::report::Pruning;
-use sparsevd_compressor::{ForeignPosterior, Magnitude, compacted, smaller};
+use sparsevd_compressor::{ForeignPosterior, Magnitude, smaller};
 use sparsevd_model::{Network, Weights, passes};
 
 use crate::args::{self, CompressArgs};
@@ -113,13 +113,13 @@ pub fn fine_tuning(mut found: FoundRecipe, named: bool) -> anyhow::Result<FoundR
     Ok(found)
 }
 
-/// The result of a run without training: dead units leave where that is exact, and each weight is stored as is smaller.
-pub fn finish(network: &Network) -> anyhow::Result<Network> {
-    let mut done = compacted(network)?.unwrap_or_else(|| network.clone());
+/// A result as it is written: channels that nobody needs leave, and each weight is stored as is smaller.
+pub fn finish(network: Network) -> Network {
+    let mut done = passes::drop_dead_channels(&network).unwrap_or(network);
     for tensor in done.tensors.values_mut() {
         if let Weights::Csr(csr) = tensor {
             *tensor = smaller(csr.to_dense());
         }
     }
-    Ok(done)
+    done
 }

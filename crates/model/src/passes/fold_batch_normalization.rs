@@ -75,6 +75,8 @@ pub fn fold_batch_normalization(network: &Network) -> Option<Network> {
     let used: std::collections::HashSet<&str> =
         (out.graph.nodes.iter().flat_map(|n| n.op.tensors())).collect();
     out.tensors.retain(|name, _| used.contains(name.as_str()));
+    out.original_shapes
+        .retain(|name, _| used.contains(name.as_str()));
     Some(out)
 }
 

@@ -1,5 +1,6 @@
 //! Rewrites of a network that keep what it computes; each is a file of its own.
 
+mod drop_dead_channels;
 mod fold_batch_normalization;
 mod fold_pad;
 
@@ -8,6 +9,7 @@ use std::collections::HashMap;
 
 use crate::{Graph, Network};
 
+pub use drop_dead_channels::drop_dead_channels;
 pub use fold_batch_normalization::{fold_batch_normalization, normalisation};
 pub use fold_pad::fold_pad;
 

@@ -97,6 +97,33 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn channels_that_nobody_needs_leave_without_a_trace(
+        channels in 1usize..5,
+        size in [3usize..9, 3..9],
+        recipes in proptest::collection::vec(recipe(), 1..14),
+        density in prop_oneof![Just(0.02), Just(0.1), Just(0.3)],
+        csr in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let network = build(Shape::from([channels, size[0], size[1]]), &recipes, density, seed, csr);
+        let Some(after) = passes::drop_dead_channels(&network) else { return Ok(()) };
+        let elements = |n: &Network| n.tensors.values().map(|t| t.shape().elements()).sum::<usize>();
+        let back = after.in_original_shapes().unwrap();
+        prop_assert!(elements(&after) < elements(&back));
+        let mut numbers = Numbers(!seed);
+        let x: Vec<f32> = (0..channels * size[0] * size[1]).map(|_| numbers.next()).collect();
+        let want = reference(&network, &x);
+        let scale = want.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
+        for (name, same) in [("after", &after), ("back", &back)] {
+            for (got, want) in reference(same, &x).iter().zip(&want) {
+                prop_assert!((got - want).abs() <= 1e-5 * scale, "{name}: expected {want}, got {got}");
+            }
+        }
+    }
+}
+
 /// A network with enough work for threads: two convolutions, a residual sum, and a wide matrix, sparse and dense layers mixed.
 fn wide() -> Network {
     let mut numbers = Numbers(7);
