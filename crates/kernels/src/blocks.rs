@@ -205,7 +205,8 @@ impl Blocks {
     }
 
     /// The same blocks of so many channels.
-    pub(crate) fn with_channels(self, channels: usize) -> Self {
+    #[must_use]
+    pub fn with_channels(self, channels: usize) -> Self {
         let [_, h, w] = self.map;
         Self {
             map: [channels, h, w],
@@ -219,7 +220,7 @@ impl Blocks {
     }
 
     /// For each lane whether pixel (row, column) of its block, both possibly in the halo, lies in the map.
-    fn inside(&self, row: isize, column: isize) -> [bool; LANES] {
+    pub(crate) fn inside(&self, row: isize, column: isize) -> [bool; LANES] {
         let [_, h, w] = self.map.map(|n| n.cast_signed());
         self.corners()
             .map(|[y, x]| (0..h).contains(&(y + row)) && (0..w).contains(&(x + column)))

@@ -219,23 +219,53 @@ impl BlockConv {
     /// When `x` or `y` has another length.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
+        self.run_onto(x, None, y, n, act);
+    }
+
+    /// `y = act(W * x + b + residual)`, where there is one, in the blocks of `y`; as [`BlockConv::run`].
+    ///
+    /// # Panics
+    /// When a slice has another length, or there is a residual and the output is pooled.
+    #[track_caller]
+    pub fn run_onto(
+        &self,
+        x: &[f32],
+        residual: Option<&[f32]>,
+        y: &mut [f32],
+        n: usize,
+        act: Activation,
+    ) {
         let (x_len, y_len) = (self.input.len(), self.output.len());
         assert_eq!(x.len(), n * x_len, "elements of x");
         assert_eq!(y.len(), n * y_len, "elements of y");
+        if let Some(residual) = residual {
+            assert_eq!(residual.len(), y.len(), "elements of the residual");
+            assert!(!self.pooled, "a sum before pooling");
+        }
         for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
             let x = &x[i * x_len..(i + 1) * x_len];
+            let residual = residual.map(|r| &r[i * y_len..(i + 1) * y_len]);
             for part in &self.parts {
-                let y = &mut y[part.y..];
-                let run = if self.pooled { run_pooled } else { run };
-                let (x, y) = (x.as_ptr(), y.as_mut_ptr());
+                let y = y[part.y..].as_mut_ptr();
+                let onto = residual.map_or(y.cast_const(), |r| r[part.y..].as_ptr());
+                let (x, sell, walk) = (x.as_ptr(), &part.sell, &self.walk);
                 // SAFETY: the input covers what the window reads for every output of a block (invariants), and the output has its rows
-                // and lines; both lengths were just checked.
+                // and lines, as has the residual; all lengths were just checked.
                 unsafe {
-                    run(self.isa, &part.sell, x, y, &self.walk, act.bounds());
+                    if self.pooled {
+                        run_pooled(self.isa, sell, x, y, walk, act.bounds());
+                    } else {
+                        run(self.isa, sell, x, onto, y, walk, act.bounds());
+                    }
                 }
             }
             self.edges.refresh(self.isa, y);
         }
+    }
+
+    /// Whether [`BlockConv::run_onto`] can add to a residual.
+    pub fn takes_residual(&self) -> bool {
+        !self.pooled
     }
 
     /// Samples in one unit of the count of a run.
@@ -269,12 +299,13 @@ impl BlockConv {
 }
 
 simd_dispatch! {
-    /// `y = clamp(W * x + b)`, tile by tile.
+    /// `y = clamp(W * x + b + onto)`, tile by tile; without the last where that is `y` itself.
     ///
     /// # Safety
     /// For every line of output on the walk and every entry of the matrix, `x` must be readable for the sixteen floats at the walk's way to
-    /// the line plus base plus offset, and for every row of the matrix `y` must be writable for those at the way plus the row's place.
-    unsafe fn run(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) = body;
+    /// the line plus base plus offset, and for every row of the matrix `y` must be writable and `onto` readable for those at the way plus the
+    /// row's place.
+    unsafe fn run(sell: &Sell, x: *const f32, onto: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) = body;
 }
 
 simd_dispatch! {
@@ -286,13 +317,22 @@ simd_dispatch! {
 }
 
 #[inline(always)]
-unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) {
+unsafe fn body<S: Simd>(
+    sell: &Sell,
+    x: *const f32,
+    onto: *const f32,
+    y: *mut f32,
+    walk: &Walk,
+    bounds: Bounds,
+) {
     // SAFETY: the caller's contract; the offsets are those of `sell`.
     unsafe {
         match &sell.offsets {
-            Offsets::Short8(o) => rows::<S, u64, 8>(sell, o.as_ptr(), x, y, walk, bounds),
-            Offsets::Short64(o) => rows::<S, u64, 64>(sell, o.as_ptr(), x, y, walk, bounds),
-            Offsets::Long4(o) => rows::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, walk, bounds),
+            Offsets::Short8(o) => rows::<S, u64, 8>(sell, o.as_ptr(), x, onto, y, walk, bounds),
+            Offsets::Short64(o) => rows::<S, u64, 64>(sell, o.as_ptr(), x, onto, y, walk, bounds),
+            Offsets::Long4(o) => {
+                rows::<S, [u32; 4], 4>(sell, o.as_ptr(), x, onto, y, walk, bounds);
+            }
         }
     }
 }
@@ -320,6 +360,7 @@ unsafe fn rows<S: Simd, O: Offset, const UNIT: usize>(
     sell: &Sell,
     offsets: *const O,
     x: *const f32,
+    onto: *const f32,
     y: *mut f32,
     walk: &Walk,
     bounds: Bounds,
@@ -327,26 +368,31 @@ unsafe fn rows<S: Simd, O: Offset, const UNIT: usize>(
     const STRIDE_2: usize = 2 * LANES;
     // SAFETY: rows and tiles are those of the caller's walk.
     unsafe {
-        let (x, y) = (x.add(walk.origins[0]), y.add(walk.origins[1]));
         for row in 0..walk.rows {
-            let (mut x, mut y) = (x.add(row * walk.x_row), y.add(row * walk.y_row));
+            let mut x = x.add(walk.origins[0] + row * walk.x_row);
+            let mut to = walk.origins[1] + row * walk.y_row;
             for &lines in &walk.tiles {
                 // An instruction set with narrow vectors takes a line in several passes.
                 for part in 0..LANES / S::N {
-                    let (x, y) = (x.add(part * S::N), y.add(part * S::N));
+                    let x = x.add(part * S::N);
+                    let (onto, y) = (onto.add(to + part * S::N), y.add(to + part * S::N));
                     match (lines, walk.x_line) {
                         (TILE, STRIDE_2) => {
-                            tile::<S, O, UNIT, TILE, 2>(sell, offsets, x, y, bounds);
+                            tile::<S, O, UNIT, TILE, 2>(sell, offsets, x, onto, y, bounds);
                         }
-                        (TILE, _) => tile::<S, O, UNIT, TILE, 1>(sell, offsets, x, y, bounds),
-                        (3, STRIDE_2) => tile::<S, O, UNIT, 3, 2>(sell, offsets, x, y, bounds),
-                        (3, _) => tile::<S, O, UNIT, 3, 1>(sell, offsets, x, y, bounds),
-                        (2, STRIDE_2) => tile::<S, O, UNIT, 2, 2>(sell, offsets, x, y, bounds),
-                        (2, _) => tile::<S, O, UNIT, 2, 1>(sell, offsets, x, y, bounds),
-                        _ => tile::<S, O, UNIT, 1, 1>(sell, offsets, x, y, bounds),
+                        (TILE, _) => tile::<S, O, UNIT, TILE, 1>(sell, offsets, x, onto, y, bounds),
+                        (3, STRIDE_2) => {
+                            tile::<S, O, UNIT, 3, 2>(sell, offsets, x, onto, y, bounds)
+                        }
+                        (3, _) => tile::<S, O, UNIT, 3, 1>(sell, offsets, x, onto, y, bounds),
+                        (2, STRIDE_2) => {
+                            tile::<S, O, UNIT, 2, 2>(sell, offsets, x, onto, y, bounds)
+                        }
+                        (2, _) => tile::<S, O, UNIT, 2, 1>(sell, offsets, x, onto, y, bounds),
+                        _ => tile::<S, O, UNIT, 1, 1>(sell, offsets, x, onto, y, bounds),
                     }
                 }
-                (x, y) = (x.add(lines * walk.x_line), y.add(lines * LANES));
+                (x, to) = (x.add(lines * walk.x_line), to + lines * LANES);
             }
         }
     }
@@ -358,13 +404,15 @@ unsafe fn tile<S: Simd, O: Offset, const UNIT: usize, const T: usize, const STRI
     sell: &Sell,
     mut offsets: *const O,
     x: *const f32,
+    onto: *const f32,
     y: *mut f32,
     bounds: Bounds,
 ) {
     let mut weights = sell.weights.as_ptr();
     let mut groups = sell.groups.as_ptr();
-    // SAFETY: `x` and `y` by the contract of `run`; weights, offsets and groups by the invariants of `Sell`.
+    // SAFETY: `x`, `onto` and `y` by the contract of `run`; weights, offsets and groups by the invariants of `Sell`.
     unsafe {
+        let one = S::splat(1.0);
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
         let bounded = bounds.min > f32::NEG_INFINITY || bounds.max < f32::INFINITY;
         for block in &sell.blocks {
@@ -383,6 +431,13 @@ unsafe fn tile<S: Simd, O: Offset, const UNIT: usize, const T: usize, const STRI
                         let y = y.add(group.rows[r] as usize);
                         for t in 0..T {
                             acc[r][t] = S::load(y.add(t * LANES));
+                        }
+                    }
+                } else if onto != y.cast_const() {
+                    for r in 0..4 {
+                        let onto = onto.add(group.rows[r] as usize);
+                        for t in 0..T {
+                            acc[r][t] = S::fma(one, S::load(onto.add(t * LANES)), acc[r][t]);
                         }
                     }
                 }
@@ -454,6 +509,9 @@ unsafe fn biases<S: Simd, const T: usize>(group: &Group) -> [[S::V; T]; 4] {
     }
 }
 
+/// Bytes of weights that are asked for ahead of their use where they are used once.
+const AHEAD: usize = 1024;
+
 /// The steps of one group up to `last`, for `T` vectors whose inputs begin at `xs`.
 #[inline(always)]
 unsafe fn multiply_add<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
@@ -465,22 +523,53 @@ unsafe fn multiply_add<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
 ) {
     // SAFETY: weights and offsets are those of a group, and `xs` readable at its offsets.
     unsafe {
-        while *offsets < last {
-            let quad = S::quad(weights.cast());
-            let at = O::bytes::<UNIT>(*offsets);
-            *weights = weights.add(1);
-            *offsets = offsets.add(1);
-            let quad = [
-                S::lane::<0>(quad),
-                S::lane::<1>(quad),
-                S::lane::<2>(quad),
-                S::lane::<3>(quad),
-            ];
+        if T == 1 {
+            // Four sums are too few to hide the latency of a multiply-add: every second step has sums of its own. Such layers go through
+            // their weights once, and wait for them.
+            let mut second = [[S::splat(0.0); T]; 4];
+            while (*offsets).add(1) < last {
+                S::prefetch(weights.wrapping_byte_add(AHEAD));
+                S::prefetch(offsets.wrapping_byte_add(AHEAD / 2));
+                step::<S, O, UNIT, T>(weights, offsets, xs, acc);
+                step::<S, O, UNIT, T>(weights, offsets, xs, &mut second);
+            }
+            let one = S::splat(1.0);
             for r in 0..4 {
                 for t in 0..T {
-                    let x = S::load(xs[t].cast::<u8>().add(at[r]).cast());
-                    acc[r][t] = S::fma(quad[r], x, acc[r][t]);
+                    acc[r][t] = S::fma(one, second[r][t], acc[r][t]);
                 }
+            }
+        }
+        while *offsets < last {
+            step::<S, O, UNIT, T>(weights, offsets, xs, acc);
+        }
+    }
+}
+
+/// One weight of each of four channels.
+#[inline(always)]
+unsafe fn step<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
+    weights: &mut *const Quad,
+    offsets: &mut *const O,
+    xs: [*const f32; T],
+    acc: &mut [[S::V; T]; 4],
+) {
+    // SAFETY: as for `multiply_add`, with a step left.
+    unsafe {
+        let quad = S::quad(weights.cast());
+        let at = O::bytes::<UNIT>(*offsets);
+        *weights = weights.add(1);
+        *offsets = offsets.add(1);
+        let quad = [
+            S::lane::<0>(quad),
+            S::lane::<1>(quad),
+            S::lane::<2>(quad),
+            S::lane::<3>(quad),
+        ];
+        for r in 0..4 {
+            for t in 0..T {
+                let x = S::load(xs[t].cast::<u8>().add(at[r]).cast());
+                acc[r][t] = S::fma(quad[r], x, acc[r][t]);
             }
         }
     }

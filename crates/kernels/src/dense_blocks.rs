@@ -119,14 +119,36 @@ impl DenseBlockConv {
     /// When `x` or `y` has another length.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
+        self.run_onto(x, None, y, n, act);
+    }
+
+    /// `y = act(W * x + b + residual)`, where there is one, in the blocks of `y`.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    #[track_caller]
+    pub fn run_onto(
+        &self,
+        x: &[f32],
+        residual: Option<&[f32]>,
+        y: &mut [f32],
+        n: usize,
+        act: Activation,
+    ) {
         let (x_len, y_len) = (self.input.len(), self.output.len());
         assert_eq!(x.len(), n * x_len, "elements of x");
         assert_eq!(y.len(), n * y_len, "elements of y");
+        if let Some(residual) = residual {
+            assert_eq!(residual.len(), y.len(), "elements of the residual");
+        }
         for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
             let x = &x[i * x_len..(i + 1) * x_len];
-            // SAFETY: both lengths were just checked, which with the invariants is the contract.
+            let residual = residual.map(|r| &r[i * y_len..(i + 1) * y_len]);
+            let to = y.as_mut_ptr();
+            let onto = residual.map_or(to.cast_const(), <[f32]>::as_ptr);
+            // SAFETY: all lengths were just checked, which with the invariants is the contract.
             unsafe {
-                run(self.isa, self, x.as_ptr(), y.as_mut_ptr(), act.bounds());
+                run(self.isa, self, x.as_ptr(), onto, to, act.bounds());
             }
             self.edges.refresh(self.isa, y);
         }
@@ -154,19 +176,27 @@ impl DenseBlockConv {
 }
 
 simd_dispatch! {
+    /// `y = clamp(W * x + b + onto)`, without the last where that is `y` itself.
+    ///
     /// # Safety
-    /// `x` and `y` hold one sample in the input's and the output's blocks.
-    unsafe fn run(conv: &DenseBlockConv, x: *const f32, y: *mut f32, bounds: Bounds) = body;
+    /// `x` holds one sample in the input's blocks, `onto` and `y` one in the output's.
+    unsafe fn run(conv: &DenseBlockConv, x: *const f32, onto: *const f32, y: *mut f32, bounds: Bounds) = body;
 }
 
 #[inline(always)]
-unsafe fn body<S: Simd>(conv: &DenseBlockConv, x: *const f32, y: *mut f32, bounds: Bounds) {
+unsafe fn body<S: Simd>(
+    conv: &DenseBlockConv,
+    x: *const f32,
+    onto: *const f32,
+    y: *mut f32,
+    bounds: Bounds,
+) {
     // SAFETY: the caller's contract.
     unsafe {
         if conv.rows == 8 {
-            rows::<S, 8>(conv, x, y, bounds);
+            rows::<S, 8>(conv, x, onto, y, bounds);
         } else {
-            rows::<S, 4>(conv, x, y, bounds);
+            rows::<S, 4>(conv, x, onto, y, bounds);
         }
     }
 }
@@ -175,6 +205,7 @@ unsafe fn body<S: Simd>(conv: &DenseBlockConv, x: *const f32, y: *mut f32, bound
 unsafe fn rows<S: Simd, const R: usize>(
     conv: &DenseBlockConv,
     x: *const f32,
+    onto: *const f32,
     y: *mut f32,
     bounds: Bounds,
 ) {
@@ -184,22 +215,24 @@ unsafe fn rows<S: Simd, const R: usize>(
     unsafe {
         for row in 0..walk.rows {
             let x = x.add(walk.origins[0] + row * walk.x_row);
-            let y = y.add(walk.origins[1] + row * walk.y_row);
+            let to = walk.origins[1] + row * walk.y_row;
             let (mut weights, mut bias) = (conv.weights.as_ptr(), conv.bias.as_ptr());
             for (part, outputs) in &conv.parts {
                 for first in outputs.clone().step_by(R) {
-                    let (mut x, mut y) = (x.add(*part), y.add(first * channel));
+                    let (mut x, mut to) = (x.add(*part), to + first * channel);
                     let made = (outputs.end - first).min(R);
                     for &lines in &walk.tiles {
                         for part in 0..LANES / S::N {
-                            let (x, y) = (x.add(part * S::N), y.add(part * S::N));
+                            let (x, to) = (x.add(part * S::N), to + part * S::N);
+                            let (onto, y) = (onto.add(to), y.add(to));
+                            let b = bias;
                             match lines {
-                                3 => tile::<S, R, 3>(conv, weights, bias, x, y, made, bounds),
-                                2 => tile::<S, R, 2>(conv, weights, bias, x, y, made, bounds),
-                                _ => tile::<S, R, 1>(conv, weights, bias, x, y, made, bounds),
+                                3 => tile::<S, R, 3>(conv, weights, b, x, onto, y, made, bounds),
+                                2 => tile::<S, R, 2>(conv, weights, b, x, onto, y, made, bounds),
+                                _ => tile::<S, R, 1>(conv, weights, b, x, onto, y, made, bounds),
                             }
                         }
-                        (x, y) = (x.add(lines * walk.x_line), y.add(lines * LANES));
+                        (x, to) = (x.add(lines * walk.x_line), to + lines * LANES);
                     }
                     weights = weights.add(conv.offsets.len() * R);
                     bias = bias.add(R);
@@ -211,11 +244,13 @@ unsafe fn rows<S: Simd, const R: usize>(
 
 /// `T` vectors of `R` channels, of which the first `made` are stored.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
 unsafe fn tile<S: Simd, const R: usize, const T: usize>(
     conv: &DenseBlockConv,
     mut weights: *const f32,
     bias: *const f32,
     x: *const f32,
+    onto: *const f32,
     y: *mut f32,
     made: usize,
     bounds: Bounds,
@@ -242,11 +277,16 @@ unsafe fn tile<S: Simd, const R: usize, const T: usize>(
             weights = weights.add(R);
         }
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
+        let (one, adds) = (S::splat(1.0), onto != y.cast_const());
         for r in 0..R {
             if r < made {
                 for t in 0..T {
-                    let to = y.add(r * channel + t * LANES);
-                    S::store(to, S::clamp(acc[r][t], low, high));
+                    let to = r * channel + t * LANES;
+                    let mut v = acc[r][t];
+                    if adds {
+                        v = S::fma(one, S::load(onto.add(to)), v);
+                    }
+                    S::store(y.add(to), S::clamp(v, low, high));
                 }
             }
         }

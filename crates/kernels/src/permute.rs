@@ -126,6 +126,18 @@ mod avx512 {
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn run(permute: &Permute, x: &[f32], y: &mut [f32]) {
+        /// Floats of a few channels that stay in the first-level cache while all their lines are made.
+        const CACHE: usize = 6 * 1024;
+        let [from, to] = permute.channels;
+        let channels = (CACHE / (from + to)).max(2);
+        for (x, y) in x.chunks(channels * from).zip(y.chunks_mut(channels * to)) {
+            few(permute, x, y);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn few(permute: &Permute, x: &[f32], y: &mut [f32]) {
         for (i, picks) in permute.picks.chunks_exact(permute.per_line).enumerate() {
             let at = i * LANES;
             match permute.per_line {

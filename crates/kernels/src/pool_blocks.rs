@@ -7,19 +7,35 @@ use crate::isa::multiversion;
 use crate::pool::{Reduction, larger};
 use crate::{Isa, LANES};
 
-/// Pooling without padding, planned for inputs and outputs in [`Blocks`].
+/// Pooling planned for inputs and outputs in [`Blocks`].
+///
+/// # Invariants
+/// - `taps` has as many for each output line of a channel as the window has elements, each a line of the input
 #[derive(Debug, Clone)]
 pub struct BlockPool {
     isa: Isa,
     reduction: Reduction,
-    window: Window,
     input: Blocks,
     output: Blocks,
     edges: Edges,
+    taps: Vec<Tap>,
+    /// For each output line of a channel, by how many pixels each lane's sum is divided.
+    counts: Vec<[f32; LANES]>,
+}
+
+/// One element of a window for all sixteen blocks.
+#[derive(Debug, Clone, Copy)]
+struct Tap {
+    /// Floats before its line.
+    from: usize,
+    /// Lanes for which it lies on the map, all bits set.
+    inside: [u32; LANES],
+    /// Whether that is all of them.
+    everywhere: bool,
 }
 
 impl BlockPool {
-    /// The blocks of outputs over `input`, without a halo, or `None` where this pooling needs another layout: where it has padding, windows do not
+    /// The blocks of outputs over `input`, without a halo, or `None` where this pooling needs another layout: where windows do not
     /// move lane for lane, or the halo is too narrow for them.
     pub fn output(window: &Window, input: &Blocks) -> Option<Blocks> {
         let [c, h, w] = input.map();
@@ -28,7 +44,9 @@ impl BlockPool {
         let needed = output
             .under(input.map(), window.strides)
             .with_halo(Blocks::halo_of(window));
-        (window.pads == [0; 4] && input.covers(&needed)).then_some(output)
+        // Lanes that are samples have a border where others have neighbours.
+        let borders = input.is_tile() && window.pads != [0; 4];
+        (!borders && input.covers(&needed)).then_some(output)
     }
 
     /// Plans pooling.
@@ -44,13 +62,40 @@ impl BlockPool {
     ) -> Self {
         let fits = Self::output(window, &input).is_some_and(|least| output.covers(&least));
         assert!(fits, "{window:?} from {input:?} to {output:?}");
+        let ([kh, kw], [sy, sx]) = (window.kernel_shape, window.strides);
+        let ([dy, dx], [top, left, ..]) = (window.dilations, window.pads);
+        let at = |row: usize, column: usize| {
+            (0..kh).flat_map(move |ky| {
+                (0..kw).map(move |kx| {
+                    let (y, x) = (row * sy + ky * dy, column * sx + kx * dx);
+                    [(y, top), (x, left)].map(|(at, pad)| at.cast_signed() - pad.cast_signed())
+                })
+            })
+        };
+        let tap = |[row, column]: [isize; 2]| {
+            let inside = input.inside(row, column);
+            Tap {
+                from: input.line(row, column) * LANES,
+                inside: inside.map(|is| if is { u32::MAX } else { 0 }),
+                everywhere: inside == [true; LANES],
+            }
+        };
+        let [rows, columns] = output.block();
+        let lines = || (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        let taps: Vec<Tap> = lines().flat_map(|(r, c)| at(r, c).map(tap)).collect();
+        let counts = taps.chunks_exact((kh * kw).max(1)).map(|taps| {
+            let inside = |lane: usize| taps.iter().filter(|t| t.inside[lane] != 0).count();
+            // Beyond the map there is nothing, which is not to be divided by.
+            std::array::from_fn(|lane| inside(lane).max(1) as f32)
+        });
         Self {
             isa,
             reduction,
-            window: window.clone(),
             input,
             output,
             edges: output.edges(),
+            counts: counts.collect(),
+            taps,
         }
     }
 
@@ -75,14 +120,12 @@ multiversion!(fn average(pool: &BlockPool, x: &[f32], y: &mut [f32]) = average_b
 
 #[inline(always)]
 fn max_body(pool: &BlockPool, x: &[f32], y: &mut [f32]) {
-    lines(pool, x, y, f32::NEG_INFINITY, larger, |v| v);
+    lines(pool, x, y, f32::NEG_INFINITY, larger, |v, _| v);
 }
 
 #[inline(always)]
 fn average_body(pool: &BlockPool, x: &[f32], y: &mut [f32]) {
-    let [kh, kw] = pool.window.kernel_shape;
-    let count = (kh * kw) as f32;
-    lines(pool, x, y, 0.0, |a, b| a + b, |v| v / count);
+    lines(pool, x, y, 0.0, |a, b| a + b, |v, count| v / count);
 }
 
 #[inline(always)]
@@ -92,32 +135,68 @@ fn lines(
     y: &mut [f32],
     start: f32,
     reduce: impl Fn(f32, f32) -> f32,
-    finish: impl Fn(f32) -> f32,
+    finish: impl Fn(f32, f32) -> f32,
 ) {
-    let ([kh, kw], [sy, sx]) = (pool.window.kernel_shape, pool.window.strides);
-    let [dy, dx] = pool.window.dilations;
-    let [rows, columns] = pool.output.block();
+    let per_line = pool.taps.len() / pool.counts.len().max(1);
+    let [_, columns] = pool.output.block();
     for (x, y) in x
         .chunks_exact((pool.input.channel() * LANES).max(1))
         .zip(y.chunks_exact_mut((pool.output.channel() * LANES).max(1)))
     {
-        for row in 0..rows {
-            let to = pool.output.line(row.cast_signed(), 0) * LANES;
-            let to = &mut y[to..][..columns * LANES];
-            for (column, to) in to.chunks_exact_mut(LANES).enumerate() {
-                let mut acc = [start; LANES];
-                for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
-                    let (row, column) = (row * sy + ky * dy, column * sx + kx * dx);
-                    let line = pool.input.line(row.cast_signed(), column.cast_signed());
-                    let line = &x[line * LANES..][..LANES];
-                    for lane in 0..LANES {
-                        acc[lane] = reduce(acc[lane], line[lane]);
+        let taps = pool.taps.chunks_exact(per_line.max(1));
+        for (i, (taps, counts)) in taps.zip(&pool.counts).enumerate() {
+            let mut acc = [start; LANES];
+            for tap in taps {
+                let mut line = [0.0; LANES];
+                line.copy_from_slice(&x[tap.from..][..LANES]);
+                if !tap.everywhere {
+                    for (v, inside) in line.iter_mut().zip(tap.inside) {
+                        *v = f32::from_bits((v.to_bits() & inside) | (start.to_bits() & !inside));
                     }
                 }
-                for (to, v) in to.iter_mut().zip(acc) {
-                    *to = finish(v);
+                for lane in 0..LANES {
+                    acc[lane] = reduce(acc[lane], line[lane]);
+                }
+            }
+            let (row, column) = ((i / columns).cast_signed(), (i % columns).cast_signed());
+            let to = pool.output.line(row, column) * LANES;
+            for ((to, v), count) in y[to..][..LANES].iter_mut().zip(acc).zip(counts) {
+                *to = finish(v, *count);
+            }
+        }
+    }
+}
+
+/// The mean of each channel, `x` = `n` samples in blocks, `y` = `[n][c]`.
+///
+/// # Panics
+/// When `x` or `y` has another length.
+#[track_caller]
+pub fn global_average(isa: Isa, input: &Blocks, x: &[f32], n: usize, y: &mut [f32]) {
+    assert_eq!(x.len(), n * input.len(), "elements of x");
+    assert_eq!(y.len(), n * input.map()[0], "elements of y");
+    means(isa, input, x, y);
+}
+
+multiversion!(fn means(input: &Blocks, x: &[f32], y: &mut [f32]) = means_body;);
+
+#[inline(always)]
+fn means_body(input: &Blocks, x: &[f32], y: &mut [f32]) {
+    let [_, h, w] = input.map();
+    let [rows, columns] = input.block();
+    // Partial blocks end in zeros; those that lie outside as a whole hold anything.
+    let inside = input.inside(0, 0);
+    for (x, y) in x.chunks_exact((input.channel() * LANES).max(1)).zip(y) {
+        let mut acc = [0.0; LANES];
+        for row in 0..rows {
+            let row = &x[input.line(row.cast_signed(), 0) * LANES..][..columns * LANES];
+            for line in row.chunks_exact(LANES) {
+                for lane in 0..LANES {
+                    acc[lane] += line[lane];
                 }
             }
         }
+        let sums = acc.iter().zip(inside).filter(|(_, inside)| *inside);
+        *y = sums.map(|(sum, _)| sum).sum::<f32>() / (h * w) as f32;
     }
 }

@@ -1,4 +1,4 @@
-//! From [`Blocks`] to plain maps, and to other [`Blocks`].
+//! From [`Blocks`] to plain maps, to other [`Blocks`], and to fewer pixels.
 
 use crate::blocks::Blocks;
 use crate::permute::{Permute, Sources};
@@ -127,5 +127,53 @@ impl Reblock {
             self.down.run(&x[i * x_len..(i + 1) * x_len], scratch);
             self.across.run(scratch, y);
         }
+    }
+}
+
+/// Every second pixel, or third, of maps in blocks, in blocks of its own: what a 1x1 convolution with strides reads.
+#[derive(Debug, Clone)]
+pub struct Subsample {
+    blocks: [Blocks; 2],
+    permute: Permute,
+}
+
+impl Subsample {
+    /// Plans the way from one pixel in `strides` of `from` to `to`.
+    ///
+    /// # Panics
+    /// When the maps do not fit together.
+    #[track_caller]
+    pub fn new(isa: Isa, from: Blocks, to: Blocks, strides: [usize; 2]) -> Self {
+        let ([c, h, w], [channels, oh, ow]) = (from.map(), to.map());
+        assert_eq!(
+            [channels, oh, ow],
+            [c, h.div_ceil(strides[0]), w.div_ceil(strides[1])],
+            "the map of one pixel in {strides:?}"
+        );
+        let [height, width] = [to.height(), to.pitch()];
+        let line = |line: usize| -> Sources {
+            std::array::from_fn(|lane| {
+                let [y, x] = to.pixel(lane, line / width, line % width);
+                (y < oh && x < ow).then(|| from.place(y * strides[0], x * strides[1]))
+            })
+        };
+        let lines = (0..height * width).map(line).collect();
+        let channels = [from, to].map(|b| b.channel() * LANES);
+        Self {
+            blocks: [from, to],
+            permute: Permute::new(isa, lines, channels, height * width * LANES),
+        }
+    }
+
+    /// Picks pixels of `n` samples.
+    ///
+    /// # Panics
+    /// When `x` or `y` has another length.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) {
+        let [x_len, y_len] = self.blocks.map(|b| b.len());
+        assert_eq!(x.len(), n * x_len, "elements of x");
+        assert_eq!(y.len(), n * y_len, "elements of y");
+        self.permute.run(x, y);
     }
 }

@@ -23,6 +23,18 @@ pub(crate) unsafe trait Simd: Copy {
         // SAFETY: the caller vouches for four numbers.
         unsafe { p.read_unaligned() }.map(|h| half::f16::from_bits(h).to_f32())
     }
+    /// Asks for the cache line at `p`, wherever that points.
+    #[inline(always)]
+    fn prefetch<T>(p: *const T) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint that cannot fault, part of every x86-64.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(p.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
+    }
     /// `N` floats from memory.
     unsafe fn load(p: *const f32) -> Self::V;
     /// `N` floats to memory.

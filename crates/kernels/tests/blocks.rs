@@ -6,8 +6,8 @@ use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool::Reduction;
-use sparsevd_kernels::pool_blocks::BlockPool;
-use sparsevd_kernels::reblock::{Reblock, Unpack};
+use sparsevd_kernels::pool_blocks::{BlockPool, global_average};
+use sparsevd_kernels::reblock::{Reblock, Subsample, Unpack};
 use sparsevd_kernels::{Activation, Buffer, Isa};
 use sparsevd_model::{Csr, Dense, Window};
 use sparsevd_testing::arbitrary::{ConvCase, Stream, activations, convolution};
@@ -93,7 +93,7 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: 
     let csr = Csr::from_dense(filters);
     let to = Blocks::of_map([out, oh, ow]).with_halo(halo);
     let from = BlockConv::input(*input, window, &to);
-    let x = packed(isa, &from, x, n);
+    let (plain, x) = (x, packed(isa, &from, x, n));
     for cut in [0, out / 2] {
         // Parts of the channels follow each other in each sample.
         let mut y = Buffer::zeroed(n * to.len());
@@ -139,6 +139,7 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: 
         check_dense(&unpacked(isa, &to, &y, n), &want);
     }
     check_pooled(isa, case, [from, to], &x, &want, n, act);
+    check_residual(isa, case, [from, to], [plain, &x], n, act);
     if inn == 1 {
         let mut y = Buffer::zeroed(n * to.len());
         y.fill(f32::NAN);
@@ -147,6 +148,46 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: 
         let got = unpacked(isa, &to, &y, n);
         check_dense(&got, &want);
     }
+}
+
+/// Both convolutions with something to add their sums to.
+fn check_residual(
+    isa: Isa,
+    case: &ConvCase,
+    [from, to]: [Blocks; 2],
+    [plain, x]: [&[f32]; 2],
+    n: usize,
+    act: Activation,
+) {
+    let ConvCase {
+        filters,
+        bias,
+        window,
+        groups,
+        input,
+    } = case;
+    let &[out, inn, kh, kw] = filters.shape.dims() else {
+        unreachable!()
+    };
+    let sums = reference::conv(&filters.values, bias, plain, *input, window, *groups, |v| v);
+    let residual = Stream(23).floats(sums.len());
+    let want: Vec<f32> = sums
+        .iter()
+        .zip(&residual)
+        .map(|(a, b)| act.apply(a + b))
+        .collect();
+    let residual = packed(isa, &to, &residual, n);
+    let (csr, shape) = (Csr::from_dense(filters), [out, inn, kh, kw]);
+    let (bias, blocks) = (Some(&bias[..]), [from, to]);
+    let conv = BlockConv::pack_channels(isa, &csr, shape, bias, window, *groups, blocks, 0..out);
+    let mut y = Buffer::zeroed(n * to.len());
+    y.fill(f32::NAN);
+    conv.run_onto(x, Some(&residual), &mut y, n, act);
+    assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
+    let conv = DenseBlockConv::pack_channels(isa, filters, bias, window, *groups, blocks, 0..out);
+    y.fill(f32::NAN);
+    conv.run_onto(x, Some(&residual), &mut y, n, act);
+    check_dense(&unpacked(isa, &to, &y, n), &want);
 }
 
 /// A dense kernel multiplies zeros by what they lie on, and NaN comes of it where that is not finite.
@@ -223,10 +264,13 @@ proptest! {
     fn pooling_agrees_with_plain_loops(
         (kernel, stride) in ([1..=3_usize, 1..=3], [1..=3_usize, 1..=3]),
         (n, c, block) in (1..=2_usize, 1..=3_usize, [1..=4_usize, 1..=5]),
+        (pad, short) in ([0..=2_usize, 0..=2, 0..=2, 0..=2], [0..=3_usize, 0..=3]),
         (halo, seed) in (0..=2_usize, any::<u64>()),
     ) {
-        let window = Window { kernel_shape: kernel, strides: stride, ..Window::square(1, 1) };
-        let [h, w] = [0, 1].map(|d| 4 * block[d] * stride[d]);
+        // Padding less than the window, so that no window sees padding alone.
+        let pads = std::array::from_fn(|i| pad[i].min(kernel[i % 2] - 1));
+        let window = Window { kernel_shape: kernel, strides: stride, pads, ..Window::square(1, 1) };
+        let [h, w] = [0, 1].map(|d| (4 * block[d] * stride[d]).saturating_sub(short[d]).max(1));
         prop_assume!(window.output(h, w).is_some());
         let [oh, ow] = window.output(h, w).expect("it fits");
         let x = Stream(seed).floats(n * c * h * w);
@@ -245,6 +289,49 @@ proptest! {
                 pool.run(&packed(isa, &from, &x, n), &mut y, n);
                 prop_assert_eq!(want.len(), n * c * oh * ow);
                 assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
+            }
+        }
+    }
+
+    #[test]
+    fn the_mean_of_maps_agrees_with_plain_loops(
+        map in (1..=3_usize, 1..=20_usize, 1..=20_usize), n in 1..=2_usize, halo in 0..=2_usize,
+    ) {
+        let [c, h, w] = [map.0, map.1, map.2];
+        let x = Stream(7).floats(n * c * h * w);
+        let want: Vec<f32> = x.chunks_exact(h * w).map(|m| m.iter().sum::<f32>() / (h * w) as f32).collect();
+        let blocks = Blocks::of_map([c, h, w]).with_halo([halo; 4]);
+        for isa in Isa::available() {
+            let mut packed = packed(isa, &blocks, &x, n);
+            // Blocks that lie outside of the map as a whole hold anything.
+            let ones = self::packed(isa, &Blocks::of_map([c, h, w]), &vec![1.0; c * h * w], 1);
+            let lived = |lane: usize| ones.chunks_exact(16).any(|line| line[lane] == 1.0);
+            let dead: Vec<usize> = (0..16).filter(|&l| !lived(l)).collect();
+            for line in packed.chunks_exact_mut(16) {
+                dead.iter().for_each(|&l| line[l] = f32::NAN);
+            }
+            let mut y = vec![f32::NAN; n * c];
+            global_average(isa, &blocks, &packed, n, &mut y);
+            assert_close(&y, &want, TOLERANCE);
+        }
+    }
+
+    #[test]
+    fn one_pixel_in_so_many_goes_to_blocks_of_its_own(
+        map in (1..=5_usize, 1..=30_usize, 1..=30_usize), strides in [1..=3_usize, 1..=3], n in 1..=2_usize, halo in 0..=2_usize,
+    ) {
+        let [c, h, w] = [map.0, map.1, map.2];
+        let x = Stream(9).floats(n * c * h * w);
+        let fewer = [c, h.div_ceil(strides[0]), w.div_ceil(strides[1])];
+        let window = Window { strides, ..Window::square(1, 1) };
+        let picked = reference::pool(&x, [h, w], &window, |p| p[0]);
+        let from = Blocks::of_map([c, h, w]).with_halo([halo; 4]);
+        for to in [Blocks::of_map(fewer), from.alike(fewer).with_halo([1, 0, 2, 1])] {
+            for isa in Isa::available() {
+                let [mut got, mut want] = [(); 2].map(|()| Buffer::zeroed(n * to.len()));
+                Subsample::new(isa, from, to, strides).run(&packed(isa, &from, &x, n), n, &mut got);
+                to.pack(isa, &picked, n, &mut want);
+                assert_close(&got, &want, 0.0);
             }
         }
     }
@@ -381,8 +468,9 @@ fn pooling_follows_the_lanes_of_a_chain() {
         pads: [1; 4],
         ..Window::square(3, 2)
     };
-    assert_eq!(
-        BlockPool::output(&padded, &Blocks::of_map([1, 32, 32])),
-        None
-    );
+    let map = Blocks::of_map([1, 32, 32]);
+    assert_eq!(BlockPool::output(&padded, &map), None, "no halo");
+    let wide = map.with_halo(Blocks::halo_of(&padded));
+    let pooled = BlockPool::output(&padded, &wide).expect("blocks with a halo");
+    assert_eq!(pooled.map(), [1, 16, 16]);
 }

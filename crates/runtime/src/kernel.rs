@@ -7,8 +7,8 @@ use sparsevd_kernels::dense::{Conv, Gemv, Linear};
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::elementwise::{self, Arithmetic};
-use sparsevd_kernels::pool_blocks::BlockPool;
-use sparsevd_kernels::reblock::{Reblock, Unpack};
+use sparsevd_kernels::pool_blocks::{self, BlockPool};
+use sparsevd_kernels::reblock::{Reblock, Subsample, Unpack};
 use sparsevd_kernels::{
     Activation, Function, Isa, LANES, Layout,
     conv::SparseConv,
@@ -34,6 +34,8 @@ pub(crate) enum Kernel {
     Depthwise(Depthwise),
     Pool(Pool, Layout),
     BlockPool(BlockPool),
+    /// The mean of each channel of maps in blocks.
+    BlockAverage(Blocks),
     /// The activation alone, in place, as are the next three.
     Activate,
     Function(Function),
@@ -75,14 +77,16 @@ pub(crate) enum Kernel {
     UnpackBlocks(Unpack),
     /// From blocks to other blocks.
     Reblock(Reblock),
+    /// From blocks to blocks of fewer pixels.
+    Subsample(Subsample),
     Copy,
 }
 
 /// What a kernel reads and writes; `x` is empty where it works in place on `y`.
 pub(crate) struct Operands<'a> {
     pub x: &'a [f32],
-    /// The second operand.
-    pub x2: &'a [f32],
+    /// The second operand: what else an element-wise operation takes, or a convolution adds; `None` where there is none, or it is the first again.
+    pub x2: Option<&'a [f32]>,
     pub y: &'a mut [f32],
     pub scratch: &'a mut [f32],
     /// Samples.
@@ -111,11 +115,12 @@ impl Kernel {
                 let count = n.div_ceil(k.layout().samples());
                 k.run(x, y, count, scratch, act);
             }
-            Self::BlockConv(k) => k.run(x, y, n.div_ceil(k.samples()), act),
+            Self::BlockConv(k) => k.run_onto(x, x2, y, n.div_ceil(k.samples()), act),
             Self::DenseConv(k) => k.run(x, y, n, scratch, act),
-            Self::DenseBlockConv(k) => k.run(x, y, n, act),
+            Self::DenseBlockConv(k) => k.run_onto(x, x2, y, n, act),
             Self::Depthwise(k) => k.run(x, y, n, act),
             Self::BlockPool(k) => k.run(x, y, n),
+            Self::BlockAverage(blocks) => pool_blocks::global_average(isa, blocks, x, n, y),
             Self::Pool(k, layout) => k.run(x, y, n.div_ceil(layout.samples())),
             Self::Activate => elementwise::activate(isa, y, act),
             Self::Function(function) => function.apply(isa, y),
@@ -123,9 +128,11 @@ impl Kernel {
             Self::Softmax { features } => {
                 elementwise::softmax(isa, Layout::Single, y, *features, n);
             }
-            Self::Arithmetic(op) => elementwise::arithmetic(isa, *op, x, x2, y, act),
+            Self::Arithmetic(op) => {
+                elementwise::arithmetic(isa, *op, x, x2.unwrap_or(x), y, act);
+            }
             Self::PerChannel { op, layout, area } => {
-                channels::per_channel(isa, *layout, *op, x, x2, y, *area, act);
+                channels::per_channel(isa, *layout, *op, x, x2.unwrap_or(x), y, *area, act);
             }
             Self::Pad {
                 layout,
@@ -144,6 +151,7 @@ impl Kernel {
             Self::PackBlocks(blocks) => blocks.pack(isa, x, n, y),
             Self::UnpackBlocks(unpack) => unpack.run(x, n, y),
             Self::Reblock(reblock) => reblock.run(x, n, y, scratch),
+            Self::Subsample(subsample) => subsample.run(x, n, y),
             Self::Copy => y.copy_from_slice(x),
         }
     }
@@ -161,7 +169,7 @@ impl Kernel {
             Self::DenseConv(k) => k.name().into(),
             Self::DenseBlockConv(k) => k.name().into(),
             Self::Depthwise(k) => k.name().into(),
-            Self::BlockPool(_) => "pool-blocks-f32".into(),
+            Self::BlockPool(_) | Self::BlockAverage(_) => "pool-blocks-f32".into(),
             Self::Pool(..) => "pool-f32".into(),
             Self::Activate => "clamp-in-place".into(),
             Self::Function(function) => format!("{}-in-place", function.name()),
@@ -176,6 +184,7 @@ impl Kernel {
             Self::PackBlocks(_) => "pack-blocks".into(),
             Self::UnpackBlocks(_) => "unpack-blocks".into(),
             Self::Reblock(_) => "reblock".into(),
+            Self::Subsample(_) => "subsample".into(),
             Self::Copy => "copy".into(),
         }
     }
@@ -212,6 +221,15 @@ impl Kernel {
             self,
             Self::Activate | Self::Function(_) | Self::Affine(..) | Self::Softmax { .. }
         )
+    }
+
+    /// Whether it can add a second operand, of the shape and layout of its output, before the activation.
+    pub fn takes_residual(&self) -> bool {
+        match self {
+            Self::BlockConv(k) => k.takes_residual(),
+            Self::DenseBlockConv(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether it multiplies by stored non-zeros alone.

@@ -180,7 +180,7 @@ pub(crate) fn lower(
             })
             .collect(),
         converted: HashMap::new(),
-        halos: maps::halos(program, &uses, sparse),
+        halos: maps::halos(program),
         pools: maps::pools(program),
         pooled: HashMap::new(),
     };
@@ -253,7 +253,7 @@ pub(crate) struct Builder<'a> {
     pub steps: Vec<Lowered>,
     pub values: Vec<Tensor>,
     /// Copies of values in other layouts.
-    converted: HashMap<(Value, Layout), Value>,
+    pub converted: HashMap<(Value, Layout), Value>,
     /// How far windows reach out of the blocks of each value.
     pub halos: Vec<[usize; 4]>,
     /// Values that are only pooled, two by two, and what becomes of them.
@@ -309,16 +309,24 @@ impl Builder<'_> {
             }
             _ => return Err(self.unsupported(step)),
         };
-        let inputs = step
-            .inputs
-            .iter()
-            .map(|&v| self.converted(v, from))
-            .collect();
+        let residual = maps::residual(step);
+        if let Some(residual) = residual {
+            let fits = parts.iter().all(|p| p.kernel.takes_residual());
+            if !fits || self.values[residual].layout != to {
+                return self.then_sum(step, weight, (parts, from, to), residual);
+            }
+        }
+        let inputs = step.inputs.iter().map(|&v| match residual {
+            Some(residual) if residual == v => v,
+            _ => self.converted(v, from),
+        });
+        let inputs = inputs.collect();
         let pooled = self.pooled.get(&step.output).copied();
         let output = pooled.unwrap_or(step.output);
         self.values[output].layout = to;
         let pooling = if pooled.is_some() { "+MaxPool" } else { "" };
-        let fused = [suffix(step.activation), pooling];
+        let adding = if residual.is_some() { "+Add" } else { "" };
+        let fused = [adding, suffix(step.activation), pooling];
         self.steps.push(Lowered {
             name: step.name.clone(),
             op: std::iter::once(step.op.name()).chain(fused).collect(),
@@ -332,6 +340,48 @@ impl Builder<'_> {
             },
             weight,
         });
+        Ok(())
+    }
+
+    /// A convolution and then the sum that its kernel cannot take in.
+    fn then_sum(
+        &mut self,
+        step: &Step,
+        weight: Option<WeightUse>,
+        (parts, from, layout): Kernels,
+        residual: Value,
+    ) -> Result<(), RuntimeError> {
+        let term = self.values.len();
+        self.values.push(Tensor {
+            features: self.values[step.output].features,
+            layout,
+        });
+        let inputs = vec![self.converted(step.inputs[0], from)];
+        let lowered = |op: String, parts, activation, inputs, output, weight| Lowered {
+            name: step.name.clone(),
+            op,
+            parts,
+            activation,
+            inputs,
+            output,
+            output_shape: step.output_shape.clone(),
+            weight,
+        };
+        let name = step.op.name().to_owned();
+        self.steps
+            .push(lowered(name, parts, Activation::None, inputs, term, weight));
+        let inputs = vec![term, self.converted(residual, layout)];
+        let parts = vec![whole(Kernel::Arithmetic(Arithmetic::Add), step)];
+        let name = format!("Add{}", suffix(step.activation));
+        self.values[step.output].layout = layout;
+        self.steps.push(lowered(
+            name,
+            parts,
+            step.activation,
+            inputs,
+            step.output,
+            None,
+        ));
         Ok(())
     }
 
@@ -397,8 +447,16 @@ impl Builder<'_> {
                 return self.converted(single, layout);
             }
         };
+        let output = self.change(op, kernel, value, Tensor { features, layout });
+        self.converted.insert((value, layout), output);
+        output
+    }
+
+    /// A new value that a step of no node makes of another.
+    pub fn change(&mut self, op: &str, kernel: Kernel, value: Value, tensor: Tensor) -> Value {
+        let features = tensor.features;
         let output = self.values.len();
-        self.values.push(Tensor { features, layout });
+        self.values.push(tensor);
         self.steps.push(Lowered {
             name: String::new(),
             op: op.into(),
@@ -409,7 +467,6 @@ impl Builder<'_> {
             output_shape: Shape::from([features]),
             weight: None,
         });
-        self.converted.insert((value, layout), output);
         output
     }
 }

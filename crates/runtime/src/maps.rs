@@ -14,13 +14,15 @@ use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::BlockPool;
+use sparsevd_kernels::reblock::Subsample;
 use sparsevd_kernels::{Layout, select};
 use sparsevd_model::{Csr, Op, Shape, Window};
 
 use crate::RuntimeError;
 use crate::kernel::Kernel;
 use crate::lower::{
-    Builder, Kernels, Part, WeightUse, nonzeros_of_rows, rows_of, to_csr, weights_of_rows, whole,
+    Builder, Kernels, Part, Tensor, WeightUse, nonzeros_of_rows, rows_of, to_csr, weights_of_rows,
+    whole,
 };
 use crate::pointwise::keeps_zero;
 use crate::program::{Program, Step, Value};
@@ -37,25 +39,38 @@ pub(crate) fn largest(program: &Program) -> usize {
         .unwrap_or(0)
 }
 
+/// What a convolution adds to its sums, where a sum was put into it.
+pub(crate) fn residual(step: &Step) -> Option<Value> {
+    match step.op {
+        Op::Conv { .. } => step.inputs.get(1).copied(),
+        _ => None,
+    }
+}
+
 /// For each value the halo that the windows of its readers want, directly or through sums, if they run over blocks.
-pub(crate) fn halos(
-    program: &Program,
-    uses: &[Option<WeightUse>],
-    sparse: bool,
-) -> Vec<[usize; 4]> {
+pub(crate) fn halos(program: &Program) -> Vec<[usize; 4]> {
     let mut halos = vec![[0; 4]; program.elements.len()];
-    for (step, used) in program.steps.iter().zip(uses).rev() {
+    let widen = |halo: &mut [usize; 4], wanted: [usize; 4]| {
+        for (old, wanted) in halo.iter_mut().zip(wanted) {
+            *old = wanted.max(*old);
+        }
+    };
+    for step in program.steps.iter().rev() {
+        if let Some(residual) = residual(step) {
+            let wanted = halos[step.output];
+            widen(&mut halos[residual], wanted);
+        }
         let wanted = match &step.op {
-            Op::Conv { window, .. } if own_blocks(step, *used, window, sparse).is_some() => {
-                Blocks::halo_of(window)
+            Op::Conv { window, .. } => {
+                widen(&mut halos[step.inputs[0]], Blocks::halo_of(window));
+                continue;
             }
             Op::MaxPool { window } | Op::AveragePool { window } => Blocks::halo_of(window),
             op if keeps_zero(op) => halos[step.output],
             _ => continue,
         };
         for &input in &step.inputs {
-            let old = halos[input];
-            halos[input] = std::array::from_fn(|i| old[i].max(wanted[i]));
+            widen(&mut halos[input], wanted);
         }
     }
     halos
@@ -120,9 +135,13 @@ impl Builder<'_> {
         let sparse = self.choice.sparse
             && select::prefer_sparse_conv(density, per_group, groups, self.choice.share);
         let over_blocks = sparse || per_group == 1 || select::prefer_direct(isa);
-        let blocks = over_blocks
-            .then(|| self.blocks(step, used, window, sparse))
-            .flatten();
+        let subsampled = over_blocks.then(|| self.subsampled(step, window)).flatten();
+        let pixel = Window::square(1, 1);
+        let (window, input, blocks) = match subsampled {
+            Some(blocks) => (&pixel, blocks[0].map(), Some(blocks)),
+            None if over_blocks => (window, input, self.blocks(step, used, window, sparse)),
+            None => (window, input, None),
+        };
         if sparse
             && let Some(parts) =
                 self.pooled_tiles(step, used, &to_csr(weight), bias, window, groups)
@@ -236,6 +255,9 @@ impl Builder<'_> {
         groups: usize,
     ) -> Option<Vec<Part>> {
         let pool = *self.pools.get(&step.output)?;
+        if residual(step).is_some() {
+            return None;
+        }
         let (&[c, h, w], &[out, oh, ow]) = (step.input_shape.dims(), step.output_shape.dims())
         else {
             return None;
@@ -279,6 +301,7 @@ impl Builder<'_> {
         let Some((&pool, pooled)) = self
             .pools
             .get(&step.output)
+            .filter(|_| residual(step).is_none())
             .zip(BlockPool::output(&window, &output))
         else {
             return (convs, output);
@@ -294,6 +317,46 @@ impl Builder<'_> {
         }
     }
 
+    /// Brings the input of a 1x1 convolution with strides to the pixels that it reads, where those lie in blocks that its windows do not move over
+    /// lane for lane; gives the blocks of its input and output, as of a convolution without strides.
+    fn subsampled(&mut self, step: &Step, window: &Window) -> Option<[Blocks; 2]> {
+        let value = step.inputs[0];
+        let (Layout::Blocks(from), &[out, oh, ow]) =
+            (self.values[value].layout, step.output_shape.dims())
+        else {
+            return None;
+        };
+        let [c, ..] = from.map();
+        let moves = from.over([out, oh, ow], window.strides).is_some();
+        let skips = window.kernel_shape == [1, 1] && window.strides != [1, 1];
+        if moves || !skips || window.pads != [0; 4] {
+            return None;
+        }
+        let output = from.alike([out, oh, ow]);
+        let input = output.with_channels(c);
+        let layout = Layout::Blocks(input);
+        if !self.converted.contains_key(&(value, layout)) {
+            let kernel = Subsample::new(self.options.isa, from, input, window.strides);
+            let features = c * oh * ow;
+            let tensor = Tensor { features, layout };
+            let made = self.change("Subsample", Kernel::Subsample(kernel), value, tensor);
+            self.converted.insert((value, layout), made);
+        }
+        Some([input, output.with_halo(self.halo(step))])
+    }
+
+    /// The halo of what a convolution makes: as wide as its readers want, and as that of what it adds, so that the two lie alike.
+    fn halo(&self, step: &Step) -> [usize; 4] {
+        let wanted = self.halos[step.output];
+        match residual(step).map(|v| self.values[v].layout) {
+            Some(Layout::Blocks(there)) => {
+                let there = there.halo();
+                std::array::from_fn(|i| wanted[i].max(there[i]))
+            }
+            _ => wanted,
+        }
+    }
+
     /// The blocks in which a convolution wants its input and makes its output, if it should run over blocks.
     fn blocks(
         &self,
@@ -305,7 +368,7 @@ impl Builder<'_> {
         if sparse && self.choice.layout != Layout::Single {
             return None;
         }
-        let halo = self.halos[step.output];
+        let halo = self.halo(step);
         if let Layout::Blocks(input) = self.values[step.inputs[0]].layout
             && let &[out, oh, ow] = step.output_shape.dims()
         {
@@ -342,6 +405,10 @@ impl Builder<'_> {
             let pool = BlockPool::new(isa, reduction, window, [input, output]);
             let part = whole(Kernel::BlockPool(pool), step);
             return Ok((vec![part], layout, Layout::Blocks(output)));
+        }
+        if let (Layout::Blocks(input), None) = (layout, window) {
+            let part = whole(Kernel::BlockAverage(input), step);
+            return Ok((vec![part], layout, Layout::Single));
         }
         let layout = match layout {
             Layout::Blocks(_) => Layout::Single,

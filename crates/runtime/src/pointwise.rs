@@ -23,19 +23,22 @@ pub(crate) fn keeps_zero(op: &Op) -> bool {
 }
 
 /// Whether an activation makes zero of zero.
-fn clamps_zero(activation: Activation) -> bool {
+pub(crate) fn clamps_zero(activation: Activation) -> bool {
     activation.apply(0.0) == 0.0
 }
 
 impl Builder<'_> {
-    /// The layout of a step that takes any: that of its inputs, the plan's own where they differ; blocks only where zeros stay.
+    /// The layout of a step that takes any: that of its inputs; where they differ that of the first in blocks, or the plan's own; blocks only where
+    /// zeros stay.
     fn layout(&self, step: &Step, takes_blocks: bool) -> Layout {
-        let mut layouts = step.inputs.iter().map(|&v| self.values[v].layout);
-        let first = layouts.next().unwrap_or(self.choice.layout);
-        match first {
-            Layout::Blocks(_) if !takes_blocks => Layout::Single,
-            first if layouts.all(|l| l == first) => first,
-            _ => self.choice.layout,
+        let layouts = || step.inputs.iter().map(|&v| self.values[v].layout);
+        let first = layouts().next().unwrap_or(self.choice.layout);
+        let blocks = layouts().find(|l| matches!(l, Layout::Blocks(_)));
+        match blocks {
+            Some(blocks) if takes_blocks => blocks,
+            Some(_) => Layout::Single,
+            None if layouts().all(|l| l == first) => first,
+            None => self.choice.layout,
         }
     }
 

@@ -322,10 +322,7 @@ impl Bound {
         let x: &[f32] = pick(self.x, x);
         Operands {
             x,
-            x2: match self.x2 {
-                None => x,
-                second => pick(second, x2),
-            },
+            x2: self.x2.map(|second| pick(Some(second), x2)),
             y: match self.y.place {
                 Place::Output => output,
                 _ => y,
@@ -344,13 +341,20 @@ fn run_parts(isa: Isa, parts: &[Part], op: Operands<'_>, lanes: usize, join: boo
         let elements: usize = left.iter().map(|p| p.features * lanes).sum();
         let scratch: usize = left.iter().map(|p| scratch_of(&p.kernel)).sum();
         let (y, more_y) = op.y.split_at_mut(elements);
+        // What a layer adds lies as its output does.
+        let (x2, more_x2) = op.x2.map(|x2| x2.split_at(elements)).unzip();
         let (scratch, more_scratch) = op.scratch.split_at_mut(scratch);
-        let a = Operands { y, scratch, ..op };
+        let a = Operands {
+            x2,
+            y,
+            scratch,
+            ..op
+        };
         let b = Operands {
             y: more_y,
             scratch: more_scratch,
             x: a.x,
-            x2: a.x2,
+            x2: more_x2,
             n: a.n,
             activation: a.activation,
         };

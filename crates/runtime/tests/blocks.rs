@@ -88,18 +88,18 @@ fn residual() -> Network {
     b.conv("stem", "x", [32, 3, 7, 7], 2, 1, 1.0);
     b.conv("a", "stem", [32, 32, 3, 3], 1, 1, 0.2);
     b.conv("b", "a", [32, 32, 3, 3], 1, 1, 0.1);
-    b.push("sum", &["b", "stem"], Op::Add);
+    b.push("sum", &["b.conv", "stem"], Op::Add);
     b.push("relu", &["sum"], Op::Relu);
-    b.push(
-        "pool",
-        &["relu"],
-        Op::MaxPool {
-            window: Window::square(2, 2),
-        },
-    );
+    let window = Window {
+        pads: [1, 1, 0, 0],
+        ..Window::square(3, 2)
+    };
+    b.push("pool", &["relu"], Op::MaxPool { window });
     b.conv("c", "pool", [64, 32, 1, 1], 1, 1, 0.9);
     b.conv("d", "c", [64, 64, 3, 3], 2, 1, 0.1);
-    b.conv("e", "d", [96, 64, 5, 5], 1, 1, 0.2);
+    b.conv("skip", "c", [64, 64, 1, 1], 2, 1, 0.3);
+    b.push("down", &["d", "skip.conv"], Op::Add);
+    b.conv("e", "down", [96, 64, 5, 5], 1, 1, 0.2);
     let window = Window::square(3, 2);
     b.push("average", &["e"], Op::AveragePool { window });
     b.conv("f", "average", [64, 48, 3, 3], 1, 2, 0.5);
@@ -225,5 +225,33 @@ fn a_chain_is_packed_at_its_edges_only() {
         let chain = named.iter().filter(|n| n.name != "stem.conv");
         assert!(chain.clone().all(|n| n.layout == "blocks"), "{plan}");
         assert_eq!(changes.len(), 2, "{plan}");
+    }
+}
+
+#[test]
+fn sums_are_part_of_the_convolution_before_them() {
+    for weights in [WeightMode::Sparse, WeightMode::Dense] {
+        let isa = Isa::best();
+        let options = PlanOptions {
+            weights,
+            ..PlanOptions::default()
+        };
+        let plan = Plan::new(&residual(), &options).unwrap();
+        let fused = plan
+            .nodes()
+            .iter()
+            .filter(|n| n.op.contains("+Add"))
+            .count();
+        let alone = plan
+            .nodes()
+            .iter()
+            .filter(|n| n.op.starts_with("Add"))
+            .count();
+        // Where dense convolutions go through im2col, their sums stand behind them.
+        if weights == WeightMode::Sparse || sparsevd_kernels::select::prefer_direct(isa) {
+            assert_eq!((fused, alone), (2, 0), "{plan}");
+        } else {
+            assert_eq!((fused, alone), (0, 2), "{plan}");
+        }
     }
 }

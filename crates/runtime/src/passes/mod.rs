@@ -3,6 +3,7 @@
 mod drop_identity;
 mod drop_unread;
 mod fuse_activation;
+mod fuse_residual;
 mod relu_before_pool;
 
 use sparsevd_kernels::Activation;
@@ -16,6 +17,7 @@ pub(crate) fn run(program: &mut Program) {
     drop_identity::run(program);
     relu_before_pool::run(program);
     fuse_activation::run(program);
+    fuse_residual::run(program);
 }
 
 /// Whether the kernel of this step can apply an activation while it stores, and has none yet.

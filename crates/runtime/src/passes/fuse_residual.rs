@@ -1,0 +1,121 @@
+//! Puts a sum into the convolution that makes one of its terms, where nobody else reads that term: `y = act(W * x + b + residual)`.
+
+use sparsevd_model::Op;
+
+use crate::pointwise::clamps_zero;
+use crate::program::{Program, Value};
+
+pub(super) fn run(program: &mut Program) {
+    let mut i = 0;
+    while i < program.steps.len() {
+        match layer_and_residual(program, i) {
+            Some((layer, residual)) => {
+                let made = program.steps[layer].output;
+                let sum = &mut program.steps[i];
+                sum.inputs = vec![made, residual];
+                let activation = sum.activation;
+                let layer = &mut program.steps[layer];
+                layer.inputs.push(residual);
+                layer.activation = activation;
+                program.bypass(i);
+            }
+            None => i += 1,
+        }
+    }
+}
+
+/// The convolution that can take this sum in, and the other term, which is there before it runs.
+fn layer_and_residual(program: &Program, sum: usize) -> Option<(usize, Value)> {
+    let step = &program.steps[sum];
+    let &[a, b] = step.inputs.as_slice() else {
+        return None;
+    };
+    let same = program.elements[a] == program.elements[b];
+    // Values in blocks have zeros around the map, which such a sum keeps.
+    if step.op != Op::Add || a == b || !same || !clamps_zero(step.activation) {
+        return None;
+    }
+    [(a, b), (b, a)].into_iter().find_map(|(term, residual)| {
+        let layer = program.maker(term)?;
+        let before = program.maker(residual).is_none_or(|m| m < layer);
+        let step = &program.steps[layer];
+        let takes = matches!(step.op, Op::Conv { .. })
+            && step.activation == sparsevd_kernels::Activation::None
+            && step.inputs.len() == 1
+            && step.inputs[0] != residual
+            && program.readers(term) == 1;
+        (takes && before).then_some((layer, residual))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_kernels::Activation;
+    use sparsevd_model::Op;
+
+    use crate::passes::tests::{conv, program, steps};
+
+    #[test]
+    fn a_sum_joins_the_later_of_two_convolutions() {
+        let mut p = program(
+            &[
+                ("a", &["x"], conv()),
+                ("b", &["a"], conv()),
+                ("c", &["x"], conv()),
+                ("sum", &["b", "c"], Op::Add),
+                ("d", &["sum"], conv()),
+            ],
+            "d",
+        );
+        p.steps[3].activation = Activation::Relu;
+        super::run(&mut p);
+        assert_eq!(steps(&p), ["a", "b", "c+relu", "d"]);
+        let [_, b, c, d] = p.steps.as_slice() else {
+            panic!("four steps")
+        };
+        assert_eq!(c.inputs, [p.input, b.output]);
+        assert_eq!(d.inputs, [c.output]);
+    }
+
+    #[test]
+    fn a_residual_that_comes_later_is_read_or_clamped_otherwise_stays() {
+        let alone = |nodes: &[(&str, &[&str], Op)], output| {
+            let before = program(nodes, output);
+            let mut after = before.clone();
+            super::run(&mut after);
+            assert_eq!(after, before, "{:?}", steps(&before));
+        };
+        // The convolution is read twice.
+        let twice: &[(&str, &[&str], Op)] = &[
+            ("a", &["x"], conv()),
+            ("b", &["a"], conv()),
+            ("sum", &["b", "a"], Op::Add),
+            ("again", &["sum", "b"], Op::Mul),
+        ];
+        alone(twice, "again");
+        // The other term is made from the sum's convolution later on, by something that is no convolution.
+        let later: &[(&str, &[&str], Op)] = &[
+            ("a", &["x"], conv()),
+            ("t", &["x"], Op::Tanh),
+            ("sum", &["a", "t"], Op::Add),
+        ];
+        alone(later, "sum");
+        // The convolution reads what it would be added to, which one step cannot read twice.
+        alone(
+            &[("a", &["x"], conv()), ("sum", &["a", "x"], Op::Add)],
+            "sum",
+        );
+        let mut clamped = program(
+            &[
+                ("a", &["x"], conv()),
+                ("b", &["a"], conv()),
+                ("sum", &["b", "x"], Op::Add),
+            ],
+            "sum",
+        );
+        clamped.steps[2].activation = Activation::Clip { min: 0.5, max: 1.0 };
+        let before = clamped.clone();
+        super::run(&mut clamped);
+        assert_eq!(clamped, before);
+    }
+}
