@@ -70,7 +70,7 @@ fn steps(c: &mut Criterion) {
 fn engine(preset: &str, noise: bool, threads: usize) -> Engine<f32> {
     let (graph, shapes) = presets::by_name(preset).expect("a preset");
     let network = initialise(graph, &shapes, 1).expect("a preset is valid");
-    let mut layers = Layer::from_network(&network).expect("a preset can be trained");
+    let mut layers = Layer::from_network(&network);
     if noise {
         layers
             .iter_mut()

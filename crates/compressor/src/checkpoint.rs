@@ -169,6 +169,16 @@ pub(crate) fn save(folder: &Path, trainer: &Trainer) -> Result<(), CompressError
             ));
         }
     }
+    for (i, normalisation) in trainer.state().normalisations.iter().enumerate() {
+        for (name, data) in normalisation.arrays() {
+            tensors.push((
+                format!("normalisation.{i}.{name}"),
+                Dtype::F32,
+                vec![data.len()],
+                bytemuck::cast_slice(data),
+            ));
+        }
+    }
     let json = serde_json::to_string(&meta).map_err(|e| CompressError::Checkpoint {
         path: path(folder),
         what: e.to_string(),
@@ -222,17 +232,30 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
         )));
     }
     let all = SafeTensors::deserialize(&bytes).map_err(torn)?;
-    let mut layers = trainer.layers().to_vec();
-    for (i, layer) in layers.iter_mut().enumerate() {
-        let floats = |name: &str| -> Result<Vec<f32>, CompressError> {
-            Ok(all
-                .tensor(&format!("{i}.{name}"))
-                .map_err(torn)?
-                .data()
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect())
-        };
+    let floats_of = |name: &str| -> Result<Vec<f32>, CompressError> {
+        let data = all.tensor(name).map_err(torn)?;
+        let numbers = data.data().chunks_exact(4);
+        Ok(numbers
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect())
+    };
+    let mut state = trainer.state().clone();
+    for (i, normalisation) in state.normalisations.iter_mut().enumerate() {
+        let node = normalisation.node.clone();
+        for (name, array) in normalisation.arrays_mut() {
+            let stored = floats_of(&format!("normalisation.{i}.{name}"))?;
+            if stored.len() != array.len() {
+                return Err(fail(format!(
+                    "`{name}` of normalisation `{node}`: expected {} numbers, got {}",
+                    array.len(),
+                    stored.len()
+                )));
+            }
+            *array = stored;
+        }
+    }
+    for (i, layer) in state.layers.iter_mut().enumerate() {
+        let floats = |name: &str| floats_of(&format!("{i}.{name}"));
         let integers = |name: &str| -> Result<Vec<u32>, CompressError> {
             Ok(all
                 .tensor(&format!("{i}.{name}"))
@@ -285,7 +308,7 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
             }
         });
     }
-    trainer.replace_layers(|old| *old = layers)?;
+    trainer.replace_state(|old| *old = state)?;
     (trainer.position, trainer.sums, trainer.history) = (meta.position, meta.sums, meta.history);
     Ok(())
 }

@@ -1,28 +1,30 @@
 //! Units that died leave the computation, exactly.
 //!
 //! A unit that no living weight reads is dropped. A unit that no living weight feeds is a constant: what it sends is folded
-//! into the biases of its readers, through ReLU and pooling, and then it is dropped too. A convolution with padding sees the
+//! into the biases of its readers, through activations and pooling, and then it is dropped too. A convolution with padding sees the
 //! constant only where its window is inside, so there only a constant of zero may go.
 
-use sparsevd_kernels::training::Real;
+use sparsevd_kernels::Isa;
+use sparsevd_kernels::training::{Real, activate};
 use sparsevd_model::{Graph, Op};
 
 use crate::layer::Layer;
 
 /// A weighted node that reads the units of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reader {
     /// Its place among the layers.
     pub layer: usize,
     /// Features per unit for a linear layer: the pixels of the map that was flattened. 1 for a convolution.
     pub area: usize,
-    /// Whether a ReLU lies between.
-    pub relu: bool,
+    /// Activations that lie between, in the order they are met.
+    pub activations: Vec<Op>,
     /// Whether it is a convolution with padding.
     pub padded: bool,
 }
 
-/// Readers of the value `name`, or `None` where something reads it whose units must stay: a sum, a softmax, the output.
+/// Readers of the value `name`, or `None` where something reads it whose units must stay: a sum, a normalisation, a grouped
+/// convolution, a softmax, the output.
 ///
 /// `pixels` is the number of pixels of each value by name.
 pub(crate) fn readers<T>(
@@ -45,20 +47,27 @@ pub(crate) fn readers<T>(
             (Op::Linear { .. }, Some(layer)) => all.push(Reader {
                 layer,
                 area: 1,
-                relu: false,
+                activations: vec![],
                 padded: false,
             }),
-            (Op::Conv { window, .. }, Some(layer)) => all.push(Reader {
+            (
+                Op::Conv {
+                    window, groups: 1, ..
+                },
+                Some(layer),
+            ) => all.push(Reader {
                 layer,
                 area: 1,
-                relu: false,
+                activations: vec![],
                 padded: window.pads != [0; 4],
             }),
-            (Op::Relu, _) => all.extend(
-                readers(graph, layers, &node.name, pixels)?
-                    .into_iter()
-                    .map(|r| Reader { relu: true, ..r }),
-            ),
+            (op, _) if op.is_activation() => {
+                let mut behind = readers(graph, layers, &node.name, pixels)?;
+                for reader in &mut behind {
+                    reader.activations.insert(0, op.clone());
+                }
+                all.extend(behind);
+            }
             (Op::MaxPool { .. } | Op::AveragePool { .. } | Op::GlobalAveragePool, _) => {
                 all.extend(readers(graph, layers, &node.name, pixels)?)
             }
@@ -101,7 +110,10 @@ pub fn compact<T: Real>(
 ) -> bool {
     let readers: Vec<Option<Vec<Reader>>> = layers
         .iter()
-        .map(|l| readers(graph, layers, &l.node, pixels))
+        .map(|l| {
+            let whole = l.groups > 1;
+            (!whole).then(|| readers(graph, layers, &l.node, pixels))?
+        })
         .collect();
     let zero = T::default();
     loop {
@@ -211,7 +223,13 @@ fn settle_unit<T: Real>(
         return false;
     }
     let bias = layers[producer].bias[unit];
-    let sent = |r: &Reader| if r.relu { bias.larger(zero) } else { bias };
+    let sent = |r: &Reader| {
+        r.activations.iter().fold(bias, |value, op| {
+            let mut out = [zero];
+            activate(Isa::SCALAR, op, &[value], &mut out);
+            out[0]
+        })
+    };
     // Folding needs a bias that is stored, and under padding only zero is a constant everywhere.
     let exact = readers
         .iter()

@@ -7,16 +7,18 @@ use sparsevd_model::{Csr, Dense, Graph, Network, Shape, Weights};
 use crate::compact::readers;
 use crate::error::CompressError;
 use crate::layer::Layer;
+use crate::state::State;
 
-/// The network that `layers` are the state of; units that left are gone from its shapes.
+/// The network that `state` is of; units that left are gone from its shapes.
 ///
-/// `original` gives the shapes from before that, and tensors that belong to no layer. Names stay as they came.
+/// `original` gives the shapes from before that. Names stay as they came.
 pub(crate) fn network(
     graph: &Graph,
-    layers: &[Layer<f32>],
+    state: &State<f32>,
     original: &Network,
     pixels: &dyn Fn(&str) -> usize,
 ) -> Result<Network, CompressError> {
+    let layers = &state.layers;
     // Which layer's units each layer reads, and how many features each unit is.
     let mut sources: Vec<Option<(usize, usize)>> = vec![None; layers.len()];
     for (producer, layer) in layers.iter().enumerate() {
@@ -49,6 +51,9 @@ pub(crate) fn network(
                 Weights::Dense(Dense::new([layer.bias.len()], layer.biases().to_vec())),
             );
         }
+    }
+    for normalisation in &state.normalisations {
+        normalisation.export(&mut tensors);
     }
     let mut network = Network::new(graph.clone(), tensors)?;
     network.original_shapes = original_shapes;

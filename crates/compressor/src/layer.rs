@@ -3,7 +3,6 @@
 use sparsevd_kernels::training::Real;
 use sparsevd_model::{Network, Node, Op, Shape, quantised};
 
-use crate::error::CompressError;
 use crate::variational::{Granularity, Posterior};
 
 /// Weights, posterior, mask and Adam moments of a linear or convolution node.
@@ -18,11 +17,13 @@ pub struct Layer<T> {
     pub weight: String,
     /// Tensor name of the bias, where the node has one.
     pub bias_name: Option<String>,
-    /// Shape of the weight tensor as it came: `[out, in]` or `[out, in, kh, kw]`.
+    /// Shape of the weight tensor as it came: `[out, in]` or `[out, in/groups, kh, kw]`.
     pub original: Shape,
+    /// Independent groups of channels of a convolution, whose units and channels all stay where there are several; else 1.
+    pub groups: usize,
     /// Original output units or channels that are here, ascending.
     pub kept_out: Vec<u32>,
-    /// Original input features (linear) or channels (convolution) that are here, ascending.
+    /// Original input features (linear) or channels of a group (convolution) that are here, ascending.
     pub kept_in: Vec<u32>,
     /// Means.
     pub theta: Vec<T>,
@@ -52,26 +53,17 @@ pub struct Layer<T> {
 impl<T: Real> Layer<T> {
     /// The state of every weighted node of a network, in order, with its weights as means and no noise.
     ///
-    /// # Errors
-    /// A convolution with groups, which the trainer does not support.
-    pub fn from_network(network: &Network) -> Result<Vec<Self>, CompressError> {
-        network
-            .graph
-            .weighted_nodes()
-            .map(|node| Self::from_node(network, node))
-            .collect()
+    /// Takes for granted that no two nodes share a tensor; [`crate::State`] checks it.
+    pub fn from_network(network: &Network) -> Vec<Self> {
+        let nodes = network.graph.weighted_nodes();
+        nodes.map(|node| Self::from_node(network, node)).collect()
     }
 
-    fn from_node(network: &Network, node: &Node) -> Result<Self, CompressError> {
-        if let Op::Conv { groups, .. } = &node.op
-            && *groups != 1
-        {
-            return Err(CompressError::Unsupported {
-                node: node.name.clone(),
-                op: node.op.name(),
-                what: format!("{groups} groups, only 1"),
-            });
-        }
+    fn from_node(network: &Network, node: &Node) -> Self {
+        let groups = match &node.op {
+            Op::Conv { groups, .. } => *groups,
+            _ => 1,
+        };
         let weight = node.op.weight().unwrap_or_default().to_owned();
         let dense = network.tensors[&weight].to_dense();
         let (out, inn) = (dense.shape.dims()[0], dense.shape.dims()[1]);
@@ -99,11 +91,12 @@ impl<T: Real> Layer<T> {
             }
         };
         let n = theta.len();
-        Ok(Self {
+        Self {
             node: node.name.clone(),
             weight,
             bias_name: node.op.bias().map(str::to_owned),
             original: dense.shape.clone(),
+            groups,
             kept_out: (0..out as u32).collect(),
             kept_in: (0..inn as u32).collect(),
             mask: theta.iter().map(alive).collect(),
@@ -117,7 +110,7 @@ impl<T: Real> Layer<T> {
             theta_moments: [vec![T::default(); n], vec![T::default(); n]],
             bias_moments: [vec![T::default(); out], vec![T::default(); out]],
             log_sigma2_moments: [vec![], vec![]],
-        })
+        }
     }
 
     /// Number of units that are here.
@@ -135,13 +128,22 @@ impl<T: Real> Layer<T> {
         self.original.dims()[2..].iter().product()
     }
 
+    /// Whether every unit reads one channel: a depthwise convolution, which has few weights and trains without noise.
+    pub fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.original.dims()[1] == 1
+    }
+
     /// Whether the layer has noise.
     pub fn is_variational(&self) -> bool {
         !self.log_sigma2.is_empty()
     }
 
     /// Gives every weight the noise `log_sigma2`; with shared rates, the rate that noise has at the group's mean square.
+    /// A depthwise convolution stays without.
     pub fn start_noise(&mut self, log_sigma2: f64, granularity: Granularity) {
+        if self.is_depthwise() {
+            return;
+        }
         let group = granularity.group(self.units(), self.patch());
         self.log_sigma2 = vec![T::of(log_sigma2); self.theta.len()];
         if granularity != Granularity::Weight {

@@ -3,11 +3,16 @@
 //! Activations are channels last. A forward pass leaves in [`Saved`] what its backward pass reads; backward passes add to
 //! gradients that start at zero.
 
+pub(crate) mod arithmetic;
+pub(crate) mod arrange;
 pub(crate) mod conv;
+pub(crate) mod depthwise;
 #[cfg(test)]
 mod golden;
+pub(crate) mod grouped;
 pub(crate) mod linear;
 pub(crate) mod loss;
+pub(crate) mod normalise;
 pub(crate) mod pool;
 
 use sparsevd_kernels::Isa;
@@ -75,7 +80,7 @@ impl Pass<'_> {
 /// Left by the forward pass of a stage for its backward pass.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Saved<T> {
-    /// Linear: gathered inputs.
+    /// Linear: gathered inputs. A group of a convolution: its channels of the input.
     pub x: Vec<T>,
     /// Linear: their squares.
     pub x2: Vec<T>,
@@ -86,6 +91,8 @@ pub(crate) struct Saved<T> {
     /// Linear: gradients by means and by variances, for the weight gradient.
     pub mean_gradient: Vec<T>,
     pub variance_gradient: Vec<T>,
+    /// Grouped convolution: what each group left.
+    pub groups: Vec<Saved<T>>,
 }
 
 /// Buffers that no pass reads from another.
@@ -96,6 +103,9 @@ pub(crate) struct Scratch<T> {
     pub y: Vec<T>,
     pub v: Vec<T>,
     pub noise: Vec<T>,
+    /// Of one group of a convolution: its output, or the gradient of it; and the gradient of its input.
+    pub part: Vec<T>,
+    pub part_input: Vec<T>,
     pub events: Vec<sparsevd_kernels::training::Event<T>>,
     pub sorted: Vec<sparsevd_kernels::training::Event<T>>,
 }

@@ -10,29 +10,43 @@ use sparsevd_format::{PackOptions, pack};
 use sparsevd_model::quantised::nearest_step;
 
 use crate::error::CompressError;
-use crate::layer::Layer;
 use crate::recipe::Phase;
+use crate::state::State;
 use crate::trainer::{EpochRecord, Observer, Outcome, Trainer};
 
 /// Significant bits of a step: within a sixteenth of any wish, for about one byte in a packed file.
 const STEP_BITS: u32 = 4;
+/// Steps from zero to the largest weight of a layer that has no posterior; rounding the step leaves it below 128.
+const LEVELS: u32 = 119;
 
 /// What came of one candidate.
 struct Trial {
     c: f64,
     bytes: usize,
     validation_error: f64,
-    layers: Vec<Layer<f32>>,
+    state: State<f32>,
     history: Vec<EpochRecord>,
 }
 
+/// The step that spreads weights without a posterior over 8 bits.
+fn finest_step(weights: &[f32]) -> Option<f64> {
+    let largest = weights.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
+    (largest > 0.0).then(|| f64::from(largest) / f64::from(LEVELS))
+}
+
 impl Trainer {
-    /// Puts every layer on the grid of `c` times the median sigma of its survivors, biases on `bias_step` times that.
+    /// Puts every layer on the grid of `c` times the median sigma of its survivors, biases on `bias_step` times that. A
+    /// depthwise convolution, which has no posterior, gets 8 bits.
     pub(crate) fn start_grid(&mut self, c: f64, bias_step: f64) -> Result<(), CompressError> {
         let mut steps = vec![];
         for layer in self.engine.layers() {
-            let step = layer.median_sigma().and_then(|sigma| {
-                let step = nearest_step((c * sigma) as f32, STEP_BITS)?;
+            let wish = if layer.is_depthwise() {
+                finest_step(layer.weights())
+            } else {
+                layer.median_sigma().map(|sigma| c * sigma)
+            };
+            let step = wish.and_then(|wish| {
+                let step = nearest_step(wish as f32, STEP_BITS)?;
                 Some([
                     step,
                     nearest_step((f64::from(step) * bias_step) as f32, STEP_BITS)?,
@@ -49,8 +63,8 @@ impl Trainer {
                 )
             })?);
         }
-        self.replace_layers(|layers| {
-            for (layer, steps) in layers.iter_mut().zip(steps) {
+        self.replace_state(|state| {
+            for (layer, steps) in state.layers.iter_mut().zip(steps) {
                 layer.set_steps(Some(steps));
             }
         })
@@ -68,20 +82,20 @@ impl Trainer {
     ) -> Result<Outcome, CompressError> {
         let dense = self.dense_validation_error()?;
         let most = dense + self.recipe.max_accuracy_drop;
-        let (layers, position, history) = (
-            self.engine.layers().to_vec(),
+        let (state, position, history) = (
+            self.engine.state().clone(),
             self.position,
             self.history.clone(),
         );
         let mut trials: Vec<Trial> = vec![];
         for &c in &phase.grid {
-            let start = layers.clone();
-            self.replace_layers(|layers| *layers = start)?;
+            let start = state.clone();
+            self.replace_state(|state| *state = start)?;
             (self.position, self.history) = (position, history.clone());
             self.start_grid(c, phase.bias_step)?;
             while self.position.epoch < phase.epochs {
                 if self.epoch(phase, stop, observer)? == Outcome::Interrupted {
-                    self.replace_layers(|now| *now = layers)?;
+                    self.replace_state(|now| *now = state)?;
                     (self.position, self.history, self.sums) = (position, history, [0.0; 2]);
                     return Ok(Outcome::Interrupted);
                 }
@@ -91,7 +105,7 @@ impl Trainer {
                 c,
                 bytes: pack(&self.network()?, &PackOptions::default())?.len(),
                 validation_error: self.validation_error(self.recipe.threshold),
-                layers: self.engine.layers().to_vec(),
+                state: self.engine.state().clone(),
                 history: self.history.clone(),
             };
             observer.note(&format!(
@@ -122,8 +136,8 @@ impl Trainer {
                 self.recipe.max_accuracy_drop,
                 100.0 * (p * (1.0 - p) / images).sqrt()
             ));
-            let (layers, history) = (best.layers.clone(), best.history.clone());
-            self.replace_layers(|now| *now = layers)?;
+            let (state, history) = (best.state.clone(), best.history.clone());
+            self.replace_state(|now| *now = state)?;
             (self.position, self.history) = (end, history);
         }
         Ok(Outcome::Done)

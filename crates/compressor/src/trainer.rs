@@ -18,6 +18,7 @@ use crate::error::CompressError;
 use crate::export;
 use crate::layer::Layer;
 use crate::recipe::{Method, Phase, Recipe};
+use crate::state::State;
 use crate::variational::{Granularity, histogram};
 
 /// Prunings by Fisher information in a phase.
@@ -128,7 +129,7 @@ pub struct Trainer {
     pub(crate) history: Vec<EpochRecord>,
     /// Sum of losses and number of errors of the current epoch so far.
     pub(crate) sums: [f64; 2],
-    pub(crate) dense: Vec<Layer<f32>>,
+    pub(crate) dense: State<f32>,
     original: Network,
     pixels: HashMap<String, usize>,
     teacher: Option<Teacher>,
@@ -188,10 +189,10 @@ impl Trainer {
             ((*name).to_owned(), pixels)
         });
         let pixels = pixels.collect();
-        let layers = Layer::from_network(network)?;
+        let state = State::from_network(network)?;
         let engine = Engine::new(
             &network.graph,
-            layers.clone(),
+            state.clone(),
             recipe.alpha,
             isa,
             pool.clone(),
@@ -204,7 +205,7 @@ impl Trainer {
             position: Position::default(),
             history: vec![],
             sums: [0.0; 2],
-            dense: layers,
+            dense: state,
             original: network.clone(),
             pixels,
             teacher: None,
@@ -232,6 +233,11 @@ impl Trainer {
     /// The trainable state.
     pub fn layers(&self) -> &[Layer<f32>] {
         self.engine.layers()
+    }
+
+    /// All of it, normalisations too.
+    pub fn state(&self) -> &State<f32> {
+        self.engine.state()
     }
 
     /// The network that the run began with.
@@ -295,15 +301,15 @@ impl Trainer {
     }
 
     /// Replaces the state and rebuilds what depends on it.
-    pub(crate) fn replace_layers(
+    pub(crate) fn replace_state(
         &mut self,
-        change: impl FnOnce(&mut Vec<Layer<f32>>),
+        change: impl FnOnce(&mut State<f32>),
     ) -> Result<(), CompressError> {
-        let mut layers = self.engine.layers().to_vec();
-        change(&mut layers);
+        let mut state = self.engine.state().clone();
+        change(&mut state);
         self.engine = Engine::new(
             &self.graph,
-            layers,
+            state,
             self.recipe.alpha,
             self.isa,
             self.pool.clone(),
@@ -316,8 +322,8 @@ impl Trainer {
             self.remove_over(self.recipe.threshold)?;
         }
         let granularity = self.recipe.alpha;
-        self.replace_layers(|layers| {
-            for layer in layers {
+        self.replace_state(|state| {
+            for layer in &mut state.layers {
                 match phase.method {
                     Method::SparseVd if !layer.is_variational() => {
                         layer.start_noise(phase.log_sigma2, granularity)
@@ -328,8 +334,8 @@ impl Trainer {
                 if phase.method != Method::Quantise {
                     layer.set_steps(None);
                 }
-                layer.reset_moments();
             }
+            state.reset_moments();
         })?;
         if let (Method::Quantise, [steps]) = (phase.method, phase.grid.as_slice()) {
             self.start_grid(*steps, phase.bias_step)?;
@@ -354,12 +360,12 @@ impl Trainer {
         // Shared rates belong to whole units or layers, whose arrays must stay whole.
         let shrink = self.recipe.alpha == Granularity::Weight
             || !self.engine.layers().iter().any(Layer::is_variational);
-        self.replace_layers(|layers| {
-            for (layer, keep) in layers.iter_mut().zip(keep) {
+        self.replace_state(|state| {
+            for (layer, keep) in state.layers.iter_mut().zip(keep) {
                 layer.remove(keep);
             }
             if shrink {
-                compact(&graph, layers, &|value| pixels[value]);
+                compact(&graph, &mut state.layers, &|value| pixels[value]);
             }
         })
     }
@@ -547,6 +553,9 @@ impl Trainer {
     /// that the number left falls from what the phase began with to `target` as the cube of the time to go.
     fn prune_by_fisher(&mut self, target: usize, t: f64) {
         let layers = self.engine.layers();
+        let fixed: usize = (layers.iter().filter(|l| l.is_depthwise()))
+            .map(Layer::alive)
+            .sum();
         let alive: usize = layers.iter().map(Layer::alive).sum();
         let begin = self
             .history
@@ -556,11 +565,13 @@ impl Trainer {
             .map_or(alive, EpochRecord::left);
         let begin = begin.max(target) as f64;
         let want = (target as f64 + (begin - target as f64) * (1.0 - t).powi(3)).round() as usize;
+        // Depthwise convolutions stay whole, so the others give what is to go.
+        let want = want.max(fixed);
         if want >= alive {
             return;
         }
         let mut scores: Vec<f32> = vec![];
-        for l in layers {
+        for l in layers.iter().filter(|l| !l.is_depthwise()) {
             let score = l.theta.iter().zip(&l.theta_moments[1]).zip(&l.mask);
             scores.extend(
                 score
@@ -605,11 +616,11 @@ impl Trainer {
 
     /// Validation images that the dense network has wrong, in percent.
     pub(crate) fn dense_validation_error(&mut self) -> Result<f64, CompressError> {
-        let now = self.engine.layers().to_vec();
+        let now = self.engine.state().clone();
         let dense = self.dense.clone();
-        self.replace_layers(|layers| *layers = dense)?;
+        self.replace_state(|state| *state = dense)?;
         let error = self.validation_error(self.recipe.threshold);
-        self.replace_layers(|layers| *layers = now)?;
+        self.replace_state(|state| *state = now)?;
         Ok(error)
     }
 
@@ -656,12 +667,9 @@ impl Trainer {
     /// # Errors
     /// What is left does not make a valid network.
     pub fn network(&self) -> Result<Network, CompressError> {
-        export::network(
-            &self.graph,
-            self.engine.layers(),
-            &self.original,
-            &|value| self.pixels[value],
-        )
+        export::network(&self.graph, self.engine.state(), &self.original, &|value| {
+            self.pixels[value]
+        })
     }
 
     fn save(&self) -> Result<(), CompressError> {

@@ -131,7 +131,7 @@ proptest! {
         dead in proptest::collection::vec((0usize..5, 0usize..8), 0..12),
     ) {
         let network = network(padding, residual, seed);
-        let mut layers = Layer::<f32>::from_network(&network).unwrap();
+        let mut layers = Layer::<f32>::from_network(&network);
         for (i, layer) in layers.iter_mut().enumerate() {
             let n = layer.theta.len();
             // Few weights live, and some units are dead on purpose.

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use sparsevd_compressor::Layer;
+use sparsevd_compressor::State;
 use sparsevd_compressor::engine::{Batch, Distillation, Engine};
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, normals};
-use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_model::{Approximate, Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window};
 
 fn random(len: usize, stream: u32, scale: f64) -> Vec<f64> {
     let mut out = vec![0.0; len];
@@ -96,12 +96,22 @@ struct Case {
     distil: bool,
 }
 
+/// Loss and gradients of a batch.
+struct Gradients {
+    loss: f64,
+    layers: Vec<[Vec<f64>; 2]>,
+    biases: Vec<Vec<f64>>,
+    normalisations: Vec<[Vec<f64>; 2]>,
+}
+
 impl Case {
-    fn layers(&self, noise: bool) -> Vec<Layer<f64>> {
-        let mut layers = Layer::from_network(&self.network).unwrap();
-        for (i, layer) in layers.iter_mut().enumerate() {
+    fn state(&self, noise: bool) -> State<f64> {
+        let mut state = State::from_network(&self.network).unwrap();
+        for (i, layer) in state.layers.iter_mut().enumerate() {
             if noise {
                 layer.start_noise(-3.0, Granularity::Weight);
+            }
+            if layer.is_variational() {
                 layer.log_sigma2 = random(layer.theta.len(), 50 + i as u32, 1.0)
                     .iter()
                     .map(|x| x - 3.0)
@@ -109,19 +119,17 @@ impl Case {
                 layer.refresh_sigma2();
             }
         }
-        layers
+        state
     }
 
-    /// Mean loss, with its gradients by theta, sigma^2 and bias per layer.
-    #[allow(clippy::type_complexity, reason = "a test's tuple")]
-    fn loss(&self, layers: Vec<Layer<f64>>) -> (f64, Vec<[Vec<f64>; 2]>, Vec<Vec<f64>>) {
+    fn gradients(&self, state: State<f64>) -> Gradients {
         let input: usize = self.network.graph.inputs[0].shape.elements();
         let data = random(SAMPLES * input, 77, 1.0);
         let teacher = random(SAMPLES * self.classes, 78, 1.0);
         let labels: Vec<u16> = (0..SAMPLES).map(|i| (i % self.classes) as u16).collect();
         let mut engine = Engine::new(
             &self.network.graph,
-            layers,
+            state,
             Granularity::Weight,
             Isa::best(),
             None,
@@ -140,47 +148,61 @@ impl Case {
             )),
         };
         let report = engine.backward(&batch, 5, 9);
-        (
-            report.objective / SAMPLES as f64,
-            engine.gradients().to_vec(),
-            engine.bias_gradients().to_vec(),
-        )
+        Gradients {
+            loss: report.objective / SAMPLES as f64,
+            layers: engine.gradients().to_vec(),
+            biases: engine.bias_gradients().to_vec(),
+            normalisations: engine.normalisation_gradients().to_vec(),
+        }
     }
 
     fn check(&self, noise: bool) {
-        let layers = self.layers(noise);
-        let (_, gradients, bias_gradients) = self.loss(layers.clone());
+        let state = self.state(noise);
+        let got = self.gradients(state.clone());
         let h = 1e-5;
         let mut checked = 0;
-        for l in 0..layers.len() {
-            let mut probe = |what: &str, got: f64, change: &dyn Fn(&mut Layer<f64>, f64)| {
-                let at = |d: f64| {
-                    let mut moved = layers.clone();
-                    change(&mut moved[l], d);
-                    self.loss(moved).0
-                };
-                let want = (at(h) - at(-h)) / (2.0 * h);
-                assert!(
-                    (got - want).abs() <= 1e-6 + 1e-4 * want.abs(),
-                    "{} {what}: gradient {got}, difference {want}",
-                    layers[l].node
-                );
-                checked += usize::from(want.abs() > 1e-9);
+        let mut probe = |what: &str, got: f64, change: &dyn Fn(&mut State<f64>, f64)| {
+            let at = |d: f64| {
+                let mut moved = state.clone();
+                change(&mut moved, d);
+                self.gradients(moved).loss
             };
-            let n = layers[l].theta.len();
+            let want = (at(h) - at(-h)) / (2.0 * h);
+            assert!(
+                (got - want).abs() <= 1e-6 + 1e-4 * want.abs(),
+                "{what}: gradient {got}, difference {want}"
+            );
+            checked += usize::from(want.abs() > 1e-9);
+        };
+        for (l, layer) in state.layers.iter().enumerate() {
+            let name = &layer.node;
+            let n = layer.theta.len();
             for i in (0..n).step_by((n / 25).max(1)) {
-                probe(&format!("theta[{i}]"), gradients[l][0][i], &|layer, d| {
-                    layer.theta[i] += d
+                let by_theta = got.layers[l][0][i];
+                probe(&format!("{name} theta[{i}]"), by_theta, &|s, d| {
+                    s.layers[l].theta[i] += d
                 });
-                if noise {
-                    probe(&format!("sigma2[{i}]"), gradients[l][1][i], &|layer, d| {
-                        layer.sigma2[i] += d
+                if layer.is_variational() {
+                    let by_sigma2 = got.layers[l][1][i];
+                    probe(&format!("{name} sigma2[{i}]"), by_sigma2, &|s, d| {
+                        s.layers[l].sigma2[i] += d
                     });
                 }
             }
-            for (i, &gradient) in bias_gradients[l].iter().enumerate() {
-                probe(&format!("bias[{i}]"), gradient, &|layer, d| {
-                    layer.bias[i] += d
+            for (i, &gradient) in got.biases[l].iter().enumerate() {
+                probe(&format!("{name} bias[{i}]"), gradient, &|s, d| {
+                    s.layers[l].bias[i] += d
+                });
+            }
+        }
+        for (n, [by_scale, by_bias]) in got.normalisations.iter().enumerate() {
+            let name = &state.normalisations[n].node;
+            for i in 0..by_scale.len() {
+                probe(&format!("{name} scale[{i}]"), by_scale[i], &|s, d| {
+                    s.normalisations[n].scale[i] += d
+                });
+                probe(&format!("{name} bias[{i}]"), by_bias[i], &|s, d| {
+                    s.normalisations[n].bias[i] += d
                 });
             }
         }
@@ -287,6 +309,216 @@ fn residual() -> Case {
     }
 }
 
+fn normalise(name: &str) -> Op {
+    let tensor = |part: &str| format!("{name}.{part}");
+    Op::BatchNormalization {
+        scale: tensor("weight"),
+        bias: tensor("bias"),
+        mean: tensor("running_mean"),
+        variance: tensor("running_var"),
+        epsilon: 1e-3,
+    }
+}
+
+fn grouped(name: &str, window: Window, groups: usize) -> Op {
+    Op::Conv {
+        weight: format!("{name}.weight"),
+        bias: None,
+        window,
+        groups,
+    }
+}
+
+/// Shapes of a normalisation's tensors.
+fn channels(name: &str, n: usize) -> Vec<(String, Shape)> {
+    ["weight", "bias", "running_mean", "running_var"]
+        .map(|part| (format!("{name}.{part}"), Shape::from([n])))
+        .to_vec()
+}
+
+fn weights<const N: usize>(name: &str, dims: [usize; N]) -> Vec<(String, Shape)> {
+    vec![(format!("{name}.weight"), Shape::from(dims))]
+}
+
+fn with_bias<const N: usize>(name: &str, dims: [usize; N]) -> Vec<(String, Shape)> {
+    let bias = (format!("{name}.bias"), Shape::from([dims[0]]));
+    [weights(name, dims), vec![bias]].concat()
+}
+
+fn case(input: Shape, nodes: Vec<(&str, Op, Vec<&str>)>, shapes: &[Vec<(String, Shape)>]) -> Case {
+    let shapes = shapes.concat();
+    let shapes: Vec<(&str, Shape)> = (shapes.iter())
+        .map(|(n, s)| (n.as_str(), s.clone()))
+        .collect();
+    Case {
+        network: network(input, nodes, &shapes),
+        classes: 3,
+        distil: false,
+    }
+}
+
+/// Two blocks of a residual network with normalisation: a value read thrice, a strided shortcut, an unfolded normalisation.
+fn normalised() -> Case {
+    let same = |stride| window([3, 3], [stride; 2], [1; 4], [1, 1]);
+    let nodes = vec![
+        ("c1", grouped("c1", same(1), 1), vec!["x"]),
+        ("n1", normalise("n1"), vec!["c1"]),
+        ("r1", Op::Relu, vec!["n1"]),
+        ("c2", grouped("c2", same(1), 1), vec!["r1"]),
+        ("n2", normalise("n2"), vec!["c2"]),
+        ("a1", Op::Add, vec!["n2", "r1"]),
+        ("r2", Op::Relu, vec!["a1"]),
+        ("c3", conv("c3", same(2)), vec!["r2"]),
+        ("n3", normalise("n3"), vec!["c3"]),
+        (
+            "c4",
+            conv("c4", window([1, 1], [2, 2], [0; 4], [1, 1])),
+            vec!["r2"],
+        ),
+        ("a2", Op::Add, vec!["n3", "c4"]),
+        ("n4", normalise("n4"), vec!["a2"]),
+        ("r3", Op::Relu, vec!["n4"]),
+        ("g", Op::GlobalAveragePool, vec!["r3"]),
+        ("f", Op::Flatten, vec!["g"]),
+        ("l1", linear("l1"), vec!["f"]),
+        ("n5", normalise("n5"), vec!["l1"]),
+        ("r4", Op::Relu, vec!["n5"]),
+        ("l2", linear("l2"), vec!["r4"]),
+    ];
+    let shapes = [
+        weights("c1", [4, 2, 3, 3]),
+        channels("n1", 4),
+        weights("c2", [4, 4, 3, 3]),
+        channels("n2", 4),
+        with_bias("c3", [5, 4, 3, 3]),
+        channels("n3", 5),
+        with_bias("c4", [5, 4, 1, 1]),
+        channels("n4", 5),
+        with_bias("l1", [6, 5]),
+        channels("n5", 6),
+        with_bias("l2", [3, 6]),
+    ];
+    case(Shape::from([2, 6, 7]), nodes, &shapes)
+}
+
+/// Depthwise and grouped convolutions, a squeeze-and-excitation gate, bounded activations.
+fn mobile() -> Case {
+    let nodes = vec![
+        (
+            "c1",
+            conv("c1", window([3, 3], [1, 1], [1; 4], [1, 1])),
+            vec!["x"],
+        ),
+        ("h1", Op::HardSwish, vec!["c1"]),
+        (
+            "d1",
+            grouped("d1", window([3, 3], [2, 1], [1, 2, 1, 2], [1, 2]), 4),
+            vec!["h1"],
+        ),
+        ("n1", normalise("n1"), vec!["d1"]),
+        (
+            "clip",
+            Op::Clip {
+                min: Some(-0.6),
+                max: Some(0.9),
+            },
+            vec!["n1"],
+        ),
+        (
+            "d2",
+            Op::Conv {
+                weight: "d2.weight".into(),
+                bias: Some("d2.bias".into()),
+                window: window([2, 2], [1, 1], [0; 4], [1, 1]),
+                groups: 4,
+            },
+            vec!["clip"],
+        ),
+        (
+            "g1",
+            grouped("g1", window([3, 2], [1, 1], [1, 0, 1, 1], [1, 1]), 2),
+            vec!["d2"],
+        ),
+        ("r1", Op::Relu, vec!["g1"]),
+        ("squeeze", Op::GlobalAveragePool, vec!["r1"]),
+        (
+            "s1",
+            conv("s1", window([1, 1], [1, 1], [0; 4], [1, 1])),
+            vec!["squeeze"],
+        ),
+        (
+            "gate",
+            Op::HardSigmoid {
+                alpha: 0.2,
+                beta: 0.5,
+            },
+            vec!["s1"],
+        ),
+        ("mul", Op::Mul, vec!["r1", "gate"]),
+        ("f", Op::Flatten, vec!["mul"]),
+        ("out", linear("out"), vec!["f"]),
+    ];
+    let shapes = [
+        with_bias("c1", [4, 2, 3, 3]),
+        weights("d1", [4, 1, 3, 3]),
+        channels("n1", 4),
+        with_bias("d2", [8, 1, 2, 2]),
+        weights("g1", [6, 4, 3, 2]),
+        with_bias("s1", [6, 6, 1, 1]),
+        with_bias("out", [3, 6 * 2 * 6]),
+    ];
+    case(Shape::from([2, 6, 7]), nodes, &shapes)
+}
+
+/// Branches that meet again: concatenation, borders, differences, quotients, flattened maps beside vectors, and the smooth
+/// activations.
+fn branches() -> Case {
+    let gelu = |approximate| Op::Gelu { approximate };
+    let pointwise = || window([1, 1], [1, 1], [0; 4], [1, 1]);
+    let nodes = vec![
+        ("c1", conv("c1", pointwise()), vec!["x"]),
+        ("t", Op::Tanh, vec!["c1"]),
+        (
+            "pad",
+            Op::Pad {
+                pads: [1, 0, 0, 2],
+                value: 0.5,
+            },
+            vec!["t"],
+        ),
+        (
+            "c2",
+            conv("c2", window([2, 3], [1, 1], [0; 4], [1, 1])),
+            vec!["pad"],
+        ),
+        ("ge", gelu(Approximate::None), vec!["c2"]),
+        ("cat", Op::Concat, vec!["t", "ge", "t"]),
+        ("c3", conv("c3", pointwise()), vec!["cat"]),
+        ("leaky", Op::LeakyRelu { alpha: 0.2 }, vec!["c3"]),
+        ("gt", gelu(Approximate::Tanh), vec!["c3"]),
+        ("diff", Op::Sub, vec!["leaky", "gt"]),
+        ("s", Op::Sigmoid, vec!["c3"]),
+        ("div", Op::Div, vec!["diff", "s"]),
+        ("square", Op::Mul, vec!["div", "div"]),
+        ("f", Op::Flatten, vec!["square"]),
+        ("l1", linear("l1"), vec!["f"]),
+        ("l2", linear("l2"), vec!["l1"]),
+        ("sum", Op::Add, vec!["l2", "f"]),
+        ("fx", Op::Flatten, vec!["x"]),
+        ("cat2", Op::Concat, vec!["sum", "fx", "l1"]),
+        ("out", linear("out"), vec!["cat2"]),
+    ];
+    let shapes = [
+        with_bias("c1", [3, 2, 1, 1]),
+        with_bias("c2", [4, 3, 2, 3]),
+        with_bias("c3", [2, 10, 1, 1]),
+        with_bias("l1", [4, 24]),
+        with_bias("l2", [24, 4]),
+        with_bias("out", [3, 24 + 24 + 4]),
+    ];
+    case(Shape::from([2, 3, 4]), nodes, &shapes)
+}
+
 #[test]
 fn a_convolutional_chain_with_noise_and_a_teacher() {
     chain().check(true);
@@ -300,4 +532,43 @@ fn a_convolutional_chain_without_noise() {
 #[test]
 fn a_residual_network_with_noise() {
     residual().check(true);
+}
+
+#[test]
+fn normalisation_in_a_residual_network() {
+    normalised().check(false);
+    normalised().check(true);
+}
+
+#[test]
+fn depthwise_and_grouped_convolutions_and_a_gate() {
+    mobile().check(false);
+    mobile().check(true);
+}
+
+#[test]
+fn branches_that_meet_again() {
+    branches().check(false);
+    branches().check(true);
+}
+
+#[test]
+fn what_has_no_gradient_is_refused_by_name() {
+    let shared = vec![
+        ("l1", linear("l"), vec!["x"]),
+        ("l2", linear("l"), vec!["l1"]),
+    ];
+    let shared = case(Shape::from([3]), shared, &[with_bias("l", [3, 3])]);
+    let error = State::<f32>::from_network(&shared.network).unwrap_err();
+    assert!(
+        error.to_string().starts_with("node `l2` (Linear)"),
+        "{error}"
+    );
+    let softmax = vec![("l", linear("l"), vec!["x"]), ("p", Op::Softmax, vec!["l"])];
+    let softmax = case(Shape::from([3]), softmax, &[with_bias("l", [3, 3])]);
+    let state = State::<f32>::from_network(&softmax.network).unwrap();
+    let graph = &softmax.network.graph;
+    let error = Engine::new(graph, state, Granularity::Weight, Isa::best(), None).err();
+    let error = error.unwrap().to_string();
+    assert!(error.starts_with("node `p` (Softmax)"), "{error}");
 }

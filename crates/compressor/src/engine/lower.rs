@@ -1,10 +1,15 @@
 //! From a graph to the stages a training step runs: fused where that saves work, channels last.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use sparsevd_kernels::training::Real;
 use sparsevd_model::{Graph, Node, Op, Window};
 
 use crate::error::CompressError;
 use crate::layer::Layer;
+use crate::layers::arithmetic::Arithmetic;
+use crate::state::State;
 
 /// Size of one value per sample: channels last, `height = width = 1` for a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +20,18 @@ pub(crate) struct MapSize {
 }
 
 impl MapSize {
+    pub fn vector(channels: usize) -> Self {
+        Self {
+            height: 1,
+            width: 1,
+            channels,
+        }
+    }
+    pub fn area(self) -> usize {
+        self.height * self.width
+    }
     pub fn elements(self) -> usize {
-        self.height * self.width * self.channels
+        self.area() * self.channels
     }
     pub fn dims(self) -> [usize; 3] {
         [self.height, self.width, self.channels]
@@ -30,26 +45,62 @@ pub(crate) enum Work {
     Linear {
         layer: usize,
         gather: Vec<u32>,
-        relu: bool,
     },
-    /// A convolution, with max-pooling and ReLU fused behind it (they commute; pooling first is cheaper).
+    /// A convolution, with max-pooling fused behind it (it commutes with ReLU; pooling first is cheaper).
     Conv {
         layer: usize,
         window: Window,
         pool: Option<Window>,
-        relu: bool,
     },
-    Relu,
+    /// A convolution of several groups of channels.
+    GroupedConv {
+        layer: usize,
+        window: Window,
+        groups: usize,
+    },
+    /// A convolution of as many groups as channels.
+    DepthwiseConv {
+        layer: usize,
+        window: Window,
+    },
+    /// A batch normalisation, by its place in the state.
+    Normalise(usize),
+    /// An activation that is no fused ReLU.
+    Activate(Op),
     MaxPool(Window),
     AveragePool(Window),
     GlobalAveragePool,
-    Add,
+    Arithmetic(Arithmetic),
+    Concat,
+    /// A border: pixels at the top, left, bottom and right, and what they hold.
+    Pad([usize; 4], f32),
+    /// Channels first, as linear layers that gather need not have it.
+    Flatten,
 }
 
-/// One stage: what it computes, from and to which values.
+impl Work {
+    /// The layer that the stage is of, where it has weights.
+    pub fn layer(&self) -> Option<usize> {
+        match self {
+            Self::Linear { layer, .. }
+            | Self::Conv { layer, .. }
+            | Self::GroupedConv { layer, .. }
+            | Self::DepthwiseConv { layer, .. } => Some(*layer),
+            _ => None,
+        }
+    }
+
+    /// Whether a ReLU right behind may become part of the stage.
+    fn takes_relu(&self) -> bool {
+        self.layer().is_some() || matches!(self, Self::Normalise(_) | Self::Arithmetic(_))
+    }
+}
+
+/// One stage: what it computes, from and to which values, and whether a ReLU follows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Stage {
     pub work: Work,
+    pub relu: bool,
     pub inputs: Vec<usize>,
     pub output: usize,
 }
@@ -63,188 +114,88 @@ pub(crate) struct Program {
     pub output: usize,
 }
 
+impl Program {
+    /// Runs of stages between which shards wait for each other: one begins with each normalisation.
+    pub fn parts(&self) -> Vec<Range<usize>> {
+        let normalisations = (1..self.stages.len()).filter(|i| self.normalisation_at(*i).is_some());
+        let starts: Vec<usize> = std::iter::once(0).chain(normalisations).collect();
+        let ends = starts[1..].iter().copied().chain([self.stages.len()]);
+        starts
+            .iter()
+            .copied()
+            .zip(ends)
+            .map(|(a, b)| a..b)
+            .collect()
+    }
+
+    /// The stage `i` and the place of its state, where it is a normalisation.
+    pub fn normalisation_at(&self, i: usize) -> Option<(&Stage, usize)> {
+        match self.stages.get(i) {
+            Some(
+                stage @ Stage {
+                    work: Work::Normalise(place),
+                    ..
+                },
+            ) => Some((stage, *place)),
+            _ => None,
+        }
+    }
+}
+
 /// A value while lowering: its size, and which original channels its channels are.
 struct Value {
     size: MapSize,
     channels: Vec<u32>,
 }
 
-pub(crate) fn lower<T: Real>(graph: &Graph, layers: &[Layer<T>]) -> Result<Program, CompressError> {
-    let unsupported = |node: &Node, what: &str| CompressError::Unsupported {
-        node: node.name.clone(),
-        op: node.op.name(),
-        what: what.into(),
-    };
-    let [input] = graph.inputs.as_slice() else {
-        return Err(CompressError::setting(
-            "network",
-            "one input",
-            graph.inputs.len(),
-        ));
-    };
-    let [output] = graph.outputs.as_slice() else {
-        return Err(CompressError::setting(
-            "network",
-            "one output",
-            graph.outputs.len(),
-        ));
-    };
-    let size = match *input.shape.dims() {
-        [n] => MapSize {
-            height: 1,
-            width: 1,
-            channels: n,
-        },
-        [c, h, w] => MapSize {
-            height: h,
-            width: w,
-            channels: c,
-        },
-        _ => {
-            return Err(CompressError::setting(
-                "network input",
-                "[features] or [channels, height, width]",
-                &input.shape,
-            ));
+impl Value {
+    fn new(size: MapSize) -> Self {
+        Self {
+            size,
+            channels: (0..size.channels as u32).collect(),
         }
+    }
+}
+
+pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program, CompressError> {
+    let [output] = graph.outputs.as_slice() else {
+        let got = graph.outputs.len();
+        return Err(CompressError::setting("network", "one output", got));
     };
-    let mut values = vec![Value {
-        size,
-        channels: (0..size.channels as u32).collect(),
-    }];
-    let mut ids = std::collections::HashMap::from([(input.name.as_str(), 0usize)]);
+    let mut values = vec![Value::new(input_size(graph)?)];
+    let mut ids: HashMap<&str, usize> = HashMap::from([(graph.inputs[0].name.as_str(), 0)]);
     let mut stages: Vec<Stage> = vec![];
     for node in &graph.nodes {
         let inputs: Vec<usize> = node.inputs.iter().map(|i| ids[i.as_str()]).collect();
         let first = inputs[0];
-        let size = values[first].size;
-        let over = |window: &Window| {
-            let fits = window.output(size.height, size.width);
-            fits.map(|[height, width]| MapSize {
-                height,
-                width,
-                channels: size.channels,
-            })
-            .ok_or_else(|| unsupported(node, "a window larger than its map"))
-        };
-        // A ReLU or max-pool right behind a weighted stage that nobody else reads becomes part of it.
-        let readers = |value: &str| {
-            let reads = graph
-                .nodes
-                .iter()
-                .flat_map(|n| &n.inputs)
-                .filter(|i| *i == value)
-                .count();
-            reads + usize::from(value == output)
-        };
-        let fused = match (&node.op, stages.last_mut()) {
-            (Op::Relu | Op::MaxPool { .. }, Some(last))
-                if last.output == first && readers(&node.inputs[0]) == 1 =>
-            {
-                match (&node.op, &mut last.work) {
-                    (Op::Relu, Work::Linear { relu, .. } | Work::Conv { relu, .. }) if !*relu => {
-                        *relu = true;
-                        true
-                    }
-                    (
-                        Op::MaxPool { window },
-                        Work::Conv {
-                            pool: pool @ None, ..
-                        },
-                    ) => {
-                        values[first].size = over(window)?;
-                        *pool = Some(window.clone());
-                        true
-                    }
-                    _ => false,
-                }
-            }
-            _ => false,
-        };
-        if fused {
+        // What nobody else reads may change its meaning in place.
+        let alone = reads(graph, &node.inputs[0]) == 1;
+        if let Some(last) = stages.iter_mut().find(|s| s.output == first && alone)
+            && fuse(node, last, &mut values[first].size)?
+        {
             ids.insert(&node.name, first);
             continue;
         }
-        let x = &values[first];
-        let same = |size| Value {
-            size,
-            channels: x.channels.clone(),
-        };
-        let find_layer = || {
-            layers
-                .iter()
-                .position(|l| l.node == node.name)
-                .ok_or_else(|| unsupported(node, "a weight without state"))
-        };
-        let (work, value) = match &node.op {
-            Op::Linear { .. } => {
-                let layer = find_layer()?;
-                let gather = gather(x, &layers[layer].kept_in)
-                    .ok_or_else(|| unsupported(node, "inputs that were removed"))?;
-                let size = MapSize {
-                    height: 1,
-                    width: 1,
-                    channels: layers[layer].units(),
-                };
-                let channels = layers[layer].kept_out.clone();
-                (
-                    Work::Linear {
-                        layer,
-                        gather,
-                        relu: false,
-                    },
-                    Value { size, channels },
-                )
-            }
-            Op::Conv { window, .. } => {
-                let layer = find_layer()?;
-                if layers[layer].kept_in != x.channels {
-                    return Err(unsupported(node, "input channels that were removed"));
-                }
-                let size = MapSize {
-                    channels: layers[layer].units(),
-                    ..over(window)?
-                };
-                let channels = layers[layer].kept_out.clone();
-                (
-                    Work::Conv {
-                        layer,
-                        window: window.clone(),
-                        pool: None,
-                        relu: false,
-                    },
-                    Value { size, channels },
-                )
-            }
-            Op::Flatten => {
-                // Only the meaning of the features changes; a linear layer gathers them where they lie.
-                ids.insert(&node.name, first);
-                continue;
-            }
-            Op::Relu => (Work::Relu, same(size)),
-            Op::MaxPool { window } => (Work::MaxPool(window.clone()), same(over(window)?)),
-            Op::AveragePool { window } => (Work::AveragePool(window.clone()), same(over(window)?)),
-            Op::GlobalAveragePool => (
-                Work::GlobalAveragePool,
-                same(MapSize {
-                    height: 1,
-                    width: 1,
-                    channels: size.channels,
-                }),
-            ),
-            Op::Add => (Work::Add, same(size)),
-            _ => return Err(unsupported(node, "this operator")),
-        };
+        if let Op::Flatten = node.op
+            && (values[first].size.area() == 1 || only_gathered(graph, &node.name))
+        {
+            // Only the meaning of the features changes; a linear layer gathers them where they lie.
+            ids.insert(&node.name, first);
+            continue;
+        }
+        let inputs_here: Vec<&Value> = inputs.iter().map(|i| &values[*i]).collect();
+        let (work, value) = stage(node, &inputs_here, state)?;
         values.push(value);
         ids.insert(&node.name, values.len() - 1);
         stages.push(Stage {
             work,
+            relu: false,
             inputs,
             output: values.len() - 1,
         });
     }
     let output = ids[output.as_str()];
-    if values[output].size.height * values[output].size.width != 1 {
+    if values[output].size.area() != 1 {
         return Err(CompressError::setting(
             "network output",
             "one vector of class scores per sample",
@@ -258,9 +209,220 @@ pub(crate) fn lower<T: Real>(graph: &Graph, layers: &[Layer<T>]) -> Result<Progr
     })
 }
 
+fn input_size(graph: &Graph) -> Result<MapSize, CompressError> {
+    let [input] = graph.inputs.as_slice() else {
+        let got = graph.inputs.len();
+        return Err(CompressError::setting("network", "one input", got));
+    };
+    match *input.shape.dims() {
+        [n] => Ok(MapSize::vector(n)),
+        [channels, height, width] => Ok(MapSize {
+            height,
+            width,
+            channels,
+        }),
+        _ => Err(CompressError::setting(
+            "network input",
+            "[features] or [channels, height, width]",
+            &input.shape,
+        )),
+    }
+}
+
+/// How many nodes read a value; the caller is one more reader of what the network returns.
+fn reads(graph: &Graph, value: &str) -> usize {
+    let inputs = graph.nodes.iter().flat_map(|n| &n.inputs);
+    inputs.chain(&graph.outputs).filter(|i| *i == value).count()
+}
+
+/// Whether only linear layers read a flattened value, perhaps through activations.
+fn only_gathered(graph: &Graph, value: &str) -> bool {
+    let mut readers = (graph.nodes.iter()).filter(|n| n.inputs.iter().any(|i| i == value));
+    !graph.outputs.iter().any(|o| o == value)
+        && readers.all(|n| match &n.op {
+            Op::Linear { .. } => true,
+            op => op.is_activation() && only_gathered(graph, &n.name),
+        })
+}
+
+fn unsupported(node: &Node, what: &str) -> CompressError {
+    CompressError::Unsupported {
+        node: node.name.clone(),
+        op: node.op.name(),
+        what: what.into(),
+    }
+}
+
+/// The map of `size` after a window.
+fn over(node: &Node, window: &Window, size: MapSize) -> Result<MapSize, CompressError> {
+    let [height, width] = window
+        .output(size.height, size.width)
+        .ok_or_else(|| unsupported(node, "a window larger than its map"))?;
+    Ok(MapSize {
+        height,
+        width,
+        channels: size.channels,
+    })
+}
+
+/// Makes a ReLU or max-pooling part of the stage that it follows, where it can be; `size` is that of the stage's output.
+fn fuse(node: &Node, last: &mut Stage, size: &mut MapSize) -> Result<bool, CompressError> {
+    match (&node.op, &mut last.work) {
+        (Op::Relu, work) if !last.relu && work.takes_relu() => last.relu = true,
+        (Op::MaxPool { window }, Work::Conv { pool, .. }) if pool.is_none() => {
+            *size = over(node, window, *size)?;
+            *pool = Some(window.clone());
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The stage of a node of its own, and the value it makes.
+fn stage<T: Real>(
+    node: &Node,
+    inputs: &[&Value],
+    state: &State<T>,
+) -> Result<(Work, Value), CompressError> {
+    let x = inputs[0];
+    let like_x = |size| Value {
+        size,
+        channels: x.channels.clone(),
+    };
+    Ok(match &node.op {
+        Op::Linear { .. } => {
+            let layer = layer_of(node, &state.layers)?;
+            let gather = gather(x, &state.layers[layer].kept_in)
+                .ok_or_else(|| unsupported(node, "inputs that were removed"))?;
+            let value = units_of(&state.layers[layer], MapSize::vector(0));
+            (Work::Linear { layer, gather }, value)
+        }
+        Op::Conv { window, groups, .. } => conv(node, window, *groups, x, &state.layers)?,
+        Op::BatchNormalization { .. } => {
+            let place = state
+                .normalisations
+                .iter()
+                .position(|n| n.node == node.name);
+            let place = place.ok_or_else(|| unsupported(node, "statistics without state"))?;
+            if state.normalisations[place].channels() != x.size.channels {
+                return Err(unsupported(node, "channels that were removed"));
+            }
+            (Work::Normalise(place), like_x(x.size))
+        }
+        op if op.is_activation() => (Work::Activate(op.clone()), like_x(x.size)),
+        Op::MaxPool { window } => {
+            let size = over(node, window, x.size)?;
+            (Work::MaxPool(window.clone()), like_x(size))
+        }
+        Op::AveragePool { window } => {
+            let size = over(node, window, x.size)?;
+            (Work::AveragePool(window.clone()), like_x(size))
+        }
+        Op::GlobalAveragePool => {
+            let size = MapSize::vector(x.size.channels);
+            (Work::GlobalAveragePool, like_x(size))
+        }
+        Op::Add | Op::Sub | Op::Mul | Op::Div => {
+            if x.channels != inputs[1].channels {
+                return Err(unsupported(node, "inputs of different channels"));
+            }
+            let arithmetic = match node.op {
+                Op::Add => Arithmetic::Add,
+                Op::Sub => Arithmetic::Sub,
+                Op::Mul => Arithmetic::Mul,
+                _ => Arithmetic::Div,
+            };
+            (Work::Arithmetic(arithmetic), like_x(x.size))
+        }
+        Op::Concat => {
+            if inputs.iter().any(|v| v.channels.len() != v.size.channels) {
+                return Err(unsupported(node, "inputs of which channels were removed"));
+            }
+            let channels = inputs.iter().map(|v| v.size.channels).sum();
+            (Work::Concat, Value::new(MapSize { channels, ..x.size }))
+        }
+        &Op::Pad { pads, value } => {
+            let [top, left, bottom, right] = pads;
+            let size = MapSize {
+                height: x.size.height + top + bottom,
+                width: x.size.width + left + right,
+                ..x.size
+            };
+            (Work::Pad(pads, value), like_x(size))
+        }
+        Op::Flatten => {
+            let area = x.size.area() as u32;
+            let features = x
+                .channels
+                .iter()
+                .flat_map(|c| (0..area).map(move |p| c * area + p));
+            let value = Value {
+                size: MapSize::vector(x.size.elements()),
+                channels: features.collect(),
+            };
+            (Work::Flatten, value)
+        }
+        Op::Softmax => {
+            return Err(unsupported(
+                node,
+                "it: networks are trained on scores, and the loss has a softmax of its own",
+            ));
+        }
+        _ => return Err(unsupported(node, "this operator")),
+    })
+}
+
+fn conv<T: Real>(
+    node: &Node,
+    window: &Window,
+    groups: usize,
+    x: &Value,
+    layers: &[Layer<T>],
+) -> Result<(Work, Value), CompressError> {
+    let layer = layer_of(node, layers)?;
+    let (state, window) = (&layers[layer], window.clone());
+    let value = units_of(state, over(node, &window, x.size)?);
+    let whole = x.size.channels == state.kept_in.len() * groups;
+    if (groups == 1 && state.kept_in != x.channels) || !whole {
+        return Err(unsupported(node, "input channels that were removed"));
+    }
+    let work = if state.is_depthwise() {
+        Work::DepthwiseConv { layer, window }
+    } else if groups > 1 {
+        Work::GroupedConv {
+            layer,
+            window,
+            groups,
+        }
+    } else {
+        Work::Conv {
+            layer,
+            window,
+            pool: None,
+        }
+    };
+    Ok((work, value))
+}
+
+fn layer_of<T: Real>(node: &Node, layers: &[Layer<T>]) -> Result<usize, CompressError> {
+    let place = layers.iter().position(|l| l.node == node.name);
+    place.ok_or_else(|| unsupported(node, "a weight without state"))
+}
+
+/// A value of a layer's units over maps of `size`.
+fn units_of<T: Real>(layer: &Layer<T>, size: MapSize) -> Value {
+    Value {
+        size: MapSize {
+            channels: layer.units(),
+            ..size
+        },
+        channels: layer.kept_out.clone(),
+    }
+}
+
 /// Where each feature of a linear layer lies in its channels-last input; `None` when one is not there.
 fn gather(x: &Value, kept_in: &[u32]) -> Option<Vec<u32>> {
-    let (area, channels) = (x.size.height * x.size.width, x.size.channels);
+    let (area, channels) = (x.size.area(), x.size.channels);
     kept_in
         .iter()
         .map(|&feature| {

@@ -7,6 +7,7 @@ use sparsevd_kernels::training::{
 
 use super::{Engine, PIECE};
 use crate::layer::Layer;
+use crate::state::State;
 use crate::variational::Granularity;
 
 /// Settings of one update.
@@ -33,8 +34,23 @@ impl<T: Real> Engine<T> {
         let rates = [rate, hyper.learning_rate_log_sigma2];
         let kl_weight = KlWeight(hyper.kl_weight);
         let mut tasks: Vec<Task<'_>> = vec![];
-        for ((layer, gradients), bias_gradient) in self
-            .layers
+        let State {
+            layers,
+            normalisations,
+        } = &mut self.state;
+        for ((n, gradients), batch) in normalisations
+            .iter_mut()
+            .zip(&self.normalisation_gradients)
+            .zip(&self.statistics)
+        {
+            n.follow(&batch.mean, &batch.variance, batch.count);
+            let [by_scale, by_bias] = gradients;
+            let [m, v] = &mut n.scale_moments;
+            adam(isa, rule, rate, &mut n.scale, by_scale, m, v);
+            let [m, v] = &mut n.bias_moments;
+            adam(isa, rule, rate, &mut n.bias, by_bias, m, v);
+        }
+        for ((layer, gradients), bias_gradient) in layers
             .iter_mut()
             .zip(&self.gradients)
             .zip(&self.bias_gradients)
@@ -117,7 +133,7 @@ impl<T: Real> Engine<T> {
             }
             _ => tasks.into_iter().for_each(|task| task()),
         }
-        self.layers.iter_mut().for_each(Layer::refresh_grid);
+        self.state.layers.iter_mut().for_each(Layer::refresh_grid);
     }
 }
 

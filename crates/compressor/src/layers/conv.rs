@@ -1,8 +1,10 @@
-//! Convolutions: two products that share patches, noise per output pixel, and backward passes over events.
+//! Convolutions: two products that share patches, noise per output pixel, and backward passes over products or events.
+
+use std::ops::Range;
 
 use sparsevd_kernels::training::{
-    Event, PoolMaps, Real, col2im_add, im2row, input_gradient, max_pool, relu, reparametrize,
-    square, weight_gradient,
+    Event, PoolMaps, Real, add_square_gradient, col2im_add, im2row, input_gradient, max_pool,
+    multiply, reparametrize, square, weight_gradient,
 };
 use sparsevd_model::Window;
 
@@ -17,10 +19,30 @@ pub(crate) struct Conv<'a, T> {
     pub layer: usize,
     pub window: &'a Window,
     pub pool: Option<&'a Window>,
-    pub relu: bool,
     pub input: MapSize,
     /// Size of the stage's output, after pooling.
     pub output: MapSize,
+}
+
+/// Gradients that a backward pass adds to.
+pub(crate) struct Gradients<'a, T> {
+    /// Where somebody asks for it.
+    pub input: Option<&'a mut [T]>,
+    pub theta: &'a mut [T],
+    /// Empty without noise.
+    pub sigma2: &'a mut [T],
+    pub bias: &'a mut [T],
+}
+
+impl<T: Real> Gradients<'_, T> {
+    /// Adds rows of gradients by the outputs to that of the bias.
+    pub fn add_bias(&mut self, gradient: &[T]) {
+        for row in gradient.chunks_exact(self.bias.len()) {
+            for (bias, &g) in self.bias.iter_mut().zip(row) {
+                *bias += g;
+            }
+        }
+    }
 }
 
 /// Buffers of the two products.
@@ -55,7 +77,7 @@ impl<T: Real> Conv<'_, T> {
     }
 
     fn patches(&self, images: &[T], rows: &mut [T]) {
-        let per_image = self.map().height * self.map().width * self.weights.patch;
+        let per_image = self.map().area() * self.weights.patch;
         for (image, rows) in images
             .chunks_exact(self.input.elements())
             .zip(rows.chunks_exact_mut(per_image))
@@ -75,7 +97,7 @@ impl<T: Real> Conv<'_, T> {
     ) {
         let w = &self.weights;
         let (map, group) = (self.map(), self.group(pass.samples));
-        let area = map.height * map.width;
+        let area = map.area();
         let per_out = self.output.elements();
         let noisy = w.has_noise();
         let factor = sized(&mut saved.factor, if noisy { out.len() } else { 0 });
@@ -125,9 +147,6 @@ impl<T: Real> Conv<'_, T> {
                 max_pool(pass.isa, y, v, map.dims(), pool, maps);
             }
         }
-        if self.relu {
-            relu(pass.isa, out);
-        }
     }
 
     /// Means, noise and the gradient factors of the images from `first` on, before pooling.
@@ -170,77 +189,157 @@ impl<T: Real> Conv<'_, T> {
         }
     }
 
-    /// Adds to the gradients of the input (where wanted), of the weights and of the bias.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "a backward pass reads and writes all of these"
-    )]
+    /// Adds to the gradients; `gradient` is by the stage's output.
+    ///
+    /// Behind max-pooling few pre-activations carry gradient, and only those are visited; else products do the work.
     pub fn backward(
         &self,
         pass: &Pass<'_>,
         input: &[T],
-        y: &[T],
         gradient: &[T],
         saved: &Saved<T>,
-        mut input_gradient_out: Option<&mut [T]>,
-        [by_theta, by_sigma2, by_bias]: [&mut [T]; 3],
+        mut out: Gradients<'_, T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let group = self.group(pass.samples);
+        for first in (0..pass.samples).step_by(group) {
+            let images = first..pass.samples.min(first + group);
+            if self.pool.is_some() {
+                self.backward_by_events(pass, images, input, gradient, saved, &mut out, scratch);
+            } else {
+                self.backward_by_products(pass, images, input, gradient, saved, &mut out, scratch);
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
+    fn backward_by_products(
+        &self,
+        pass: &Pass<'_>,
+        images: Range<usize>,
+        input: &[T],
+        gradient: &[T],
+        saved: &Saved<T>,
+        out: &mut Gradients<'_, T>,
         scratch: &mut Scratch<T>,
     ) {
         let w = &self.weights;
-        let (map, group) = (self.map(), self.group(pass.samples));
-        let area = map.height * map.width;
-        let per_in = self.input.elements();
-        for first in (0..pass.samples).step_by(group) {
-            let images = group.min(pass.samples - first);
-            let positions = images * area;
-            self.collect_events(
-                first..first + images,
-                y,
-                gradient,
-                saved,
-                by_bias,
-                &mut scratch.events,
-            );
-            let rows = sized(&mut scratch.rows, positions * w.patch);
-            self.patches(&input[first * per_in..][..images * per_in], rows);
-            sort_events(&scratch.events, &mut scratch.sorted, w.units, |e| e.channel);
-            weight_gradient(
-                pass.isa,
-                rows,
+        let (per_in, per_out) = (self.input.elements(), self.output.elements());
+        let area = self.output.area();
+        let positions = images.len() * area;
+        let here = images.start * per_out..images.end * per_out;
+        let g = &gradient[here.clone()];
+        out.add_bias(g);
+        let rows = sized(&mut scratch.rows, positions * w.patch);
+        let x = images.start * per_in..images.end * per_in;
+        self.patches(&input[x.clone()], rows);
+        let by_weights = [w.units, w.patch, positions];
+        let right = (&*rows, w.patch, 1);
+        T::gemm(out.theta, w.patch, (g, 1, w.units), right, by_weights, true);
+        let gv = sized(&mut scratch.v, if w.has_noise() { g.len() } else { 0 });
+        if w.has_noise() {
+            multiply(pass.isa, g, &saved.factor[here], gv);
+            let rows2 = sized(&mut scratch.rows2, rows.len());
+            square(pass.isa, rows, rows2);
+            let right = (&*rows2, w.patch, 1);
+            T::gemm(
+                out.sigma2,
                 w.patch,
-                &scratch.sorted,
-                by_theta,
-                by_sigma2,
+                (gv, 1, w.units),
+                right,
+                by_weights,
+                true,
             );
-            if let Some(dx) = input_gradient_out.as_deref_mut() {
-                sort_events(&scratch.events, &mut scratch.sorted, positions, |e| {
-                    e.position
-                });
-                let d = sized(&mut scratch.rows2, positions * w.patch);
-                input_gradient(
-                    pass.isa,
-                    rows,
-                    w.patch,
-                    &scratch.sorted,
-                    w.theta,
-                    w.sigma2,
-                    d,
-                );
-                for (d, dx) in d
-                    .chunks_exact(area * w.patch)
-                    .zip(dx[first * per_in..].chunks_exact_mut(per_in))
-                {
-                    col2im_add(d, self.input.dims(), self.window, dx);
-                }
-            }
+        }
+        let Some(dx) = out.input.as_deref_mut() else {
+            return;
+        };
+        let by_rows = [positions, w.patch, w.units];
+        let d = sized(&mut scratch.y, rows.len());
+        T::gemm(
+            d,
+            w.patch,
+            (g, w.units, 1),
+            (w.theta, w.patch, 1),
+            by_rows,
+            false,
+        );
+        if w.has_noise() {
+            let d2 = sized(&mut scratch.rows2, rows.len());
+            T::gemm(
+                d2,
+                w.patch,
+                (gv, w.units, 1),
+                (w.sigma2, w.patch, 1),
+                by_rows,
+                false,
+            );
+            add_square_gradient(pass.isa, rows, d2, d);
+        }
+        self.add_patches(d, &mut dx[x]);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
+    fn backward_by_events(
+        &self,
+        pass: &Pass<'_>,
+        images: Range<usize>,
+        input: &[T],
+        gradient: &[T],
+        saved: &Saved<T>,
+        out: &mut Gradients<'_, T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let w = &self.weights;
+        let per_in = self.input.elements();
+        let positions = images.len() * self.map().area();
+        let x = images.start * per_in..images.end * per_in;
+        self.collect_events(images, gradient, saved, out.bias, &mut scratch.events);
+        let rows = sized(&mut scratch.rows, positions * w.patch);
+        self.patches(&input[x.clone()], rows);
+        sort_events(&scratch.events, &mut scratch.sorted, w.units, |e| e.channel);
+        weight_gradient(
+            pass.isa,
+            rows,
+            w.patch,
+            &scratch.sorted,
+            out.theta,
+            out.sigma2,
+        );
+        let Some(dx) = out.input.as_deref_mut() else {
+            return;
+        };
+        sort_events(&scratch.events, &mut scratch.sorted, positions, |e| {
+            e.position
+        });
+        let d = sized(&mut scratch.rows2, positions * w.patch);
+        input_gradient(
+            pass.isa,
+            rows,
+            w.patch,
+            &scratch.sorted,
+            w.theta,
+            w.sigma2,
+            d,
+        );
+        self.add_patches(d, &mut dx[x]);
+    }
+
+    /// Adds the gradient of patches to that of the images they came from.
+    fn add_patches(&self, rows: &[T], dx: &mut [T]) {
+        let per_image = self.map().area() * self.weights.patch;
+        for (rows, dx) in rows
+            .chunks_exact(per_image)
+            .zip(dx.chunks_exact_mut(self.input.elements()))
+        {
+            col2im_add(rows, self.input.dims(), self.window, dx);
         }
     }
 
     /// Lists where the gradient of the convolution's own output is not zero, and adds it to the bias gradient.
     fn collect_events(
         &self,
-        images: std::ops::Range<usize>,
-        y: &[T],
+        images: Range<usize>,
         gradient: &[T],
         saved: &Saved<T>,
         by_bias: &mut [T],
@@ -248,38 +347,31 @@ impl<T: Real> Conv<'_, T> {
     ) {
         let zero = T::default();
         let (units, per_out) = (self.weights.units, self.output.elements());
-        let area = self.map().height * self.map().width;
-        let (pooled, noisy) = (self.pool.is_some(), self.weights.has_noise());
+        let area = self.map().area();
+        let noisy = self.weights.has_noise();
         // Written without a branch per element: which ones carry gradient is random, and mispredictions would dominate.
         events.resize(images.len() * per_out + 1, Event::default());
         let mut n = 0;
         for (i, image) in images.enumerate() {
             let at = image * per_out..(image + 1) * per_out;
-            let arg = if pooled { &saved.arg[at.clone()] } else { &[] };
+            let arg = &saved.arg[at.clone()];
             let factor = if noisy {
                 &saved.factor[at.clone()]
             } else {
                 &[]
             };
-            let pixels = y[at.clone()]
-                .chunks_exact(units)
-                .zip(gradient[at].chunks_exact(units));
-            for (pixel, (y, gradient)) in pixels.enumerate() {
-                for (channel, ((&y, &g), bias)) in
-                    y.iter().zip(gradient).zip(&mut *by_bias).enumerate()
-                {
+            for (pixel, gradient) in gradient[at].chunks_exact(units).enumerate() {
+                for (channel, (&g, bias)) in gradient.iter().zip(&mut *by_bias).enumerate() {
                     let element = pixel * units + channel;
-                    let counts = (g != zero) & (!self.relu | (y > zero));
-                    let position = if pooled { arg[element] as usize } else { pixel };
                     let variance = if noisy { g * factor[element] } else { zero };
-                    *bias += if counts { g } else { zero };
+                    *bias += g;
                     events[n] = Event {
-                        position: (i * area + position) as u32,
+                        position: (i * area) as u32 + arg[element],
                         channel: channel as u32,
                         mean: g,
                         variance,
                     };
-                    n += usize::from(counts);
+                    n += usize::from(g != zero);
                 }
             }
         }

@@ -6,7 +6,7 @@ use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{Adam, KlWeight, adam, kl, kl_gradient, variational_adam};
 use sparsevd_model::Window;
 
-use super::conv::Conv;
+use super::conv::{Conv, Gradients};
 use super::linear::{self, Linear};
 use super::{Noise, Pass, Saved, Scratch, Weights};
 use crate::engine::MapSize;
@@ -118,7 +118,6 @@ fn dense_layer() {
         weights,
         layer: 0,
         gather: &gather,
-        relu: false,
     };
     let pass = Pass {
         isa: Isa::best(),
@@ -129,16 +128,8 @@ fn dense_layer() {
     let mut y = vec![0.0; samples * units];
     layer.forward(&pass, &get("x"), &mut y, &mut saved, &mut scratch);
     close("y", &y, &get("y"));
-    let (mut up, mut dx, mut db) = (get("upstream"), vec![0.0; samples * inn], vec![0.0; units]);
-    layer.backward(
-        &pass,
-        &y,
-        &mut up,
-        &mut saved,
-        Some(&mut dx),
-        &mut db,
-        &mut scratch,
-    );
+    let (up, mut dx, mut db) = (get("upstream"), vec![0.0; samples * inn], vec![0.0; units]);
+    layer.backward(&pass, &up, &mut saved, Some(&mut dx), &mut db, &mut scratch);
     close("g_x", &dx, &get("g_x"));
     close("g_bias", &db, &get("g_bias"));
     let (mut dt, mut ds) = (vec![0.0; theta.len()], vec![0.0; theta.len()]);
@@ -181,7 +172,6 @@ fn conv_layer() {
         layer: 0,
         window: &window,
         pool: None,
-        relu: false,
         input: MapSize {
             height: 9,
             width: 9,
@@ -213,11 +203,14 @@ fn conv_layer() {
     layer.backward(
         &pass,
         &x,
-        &y,
         &up,
         &saved,
-        Some(&mut dx),
-        [&mut dt, &mut ds, &mut db],
+        Gradients {
+            input: Some(&mut dx),
+            theta: &mut dt,
+            sigma2: &mut ds,
+            bias: &mut db,
+        },
         &mut scratch,
     );
     close("g_x", &dx, &swap(&get("g_x"), channels, 81));

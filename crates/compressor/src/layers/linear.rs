@@ -1,8 +1,6 @@
 //! Linear layers: `y = x theta^T + b`, with noise of variance `x^2 (sigma^2)^T`.
 
-use sparsevd_kernels::training::{
-    Real, add_square_gradient, multiply, relu, relu_gradient, reparametrize, square,
-};
+use sparsevd_kernels::training::{Real, add_square_gradient, multiply, reparametrize, square};
 
 use super::{Pass, Saved, Scratch, Weights, fill_rows, sized};
 
@@ -10,7 +8,6 @@ pub(crate) struct Linear<'a, T> {
     pub weights: Weights<'a, T>,
     pub layer: usize,
     pub gather: &'a [u32],
-    pub relu: bool,
 }
 
 impl<T: Real> Linear<'_, T> {
@@ -61,9 +58,6 @@ impl<T: Real> Linear<'_, T> {
             }
             reparametrize(pass.isa, y, v, noise);
         }
-        if self.relu {
-            relu(pass.isa, y);
-        }
     }
 
     /// Adds to the gradients of the input (where wanted) and of the bias; leaves those of `y` in `saved`, from which
@@ -72,17 +66,13 @@ impl<T: Real> Linear<'_, T> {
     pub fn backward(
         &self,
         pass: &Pass<'_>,
-        y: &[T],
-        gradient: &mut [T],
+        gradient: &[T],
         saved: &mut Saved<T>,
         input_gradient: Option<&mut [T]>,
         bias_gradient: &mut [T],
         scratch: &mut Scratch<T>,
     ) {
         let (b, w) = (pass.samples, &self.weights);
-        if self.relu {
-            relu_gradient(pass.isa, y, gradient);
-        }
         for row in gradient.chunks_exact(w.units) {
             for (bias, &g) in bias_gradient.iter_mut().zip(row) {
                 *bias += g;

@@ -1,9 +1,12 @@
 //! The loops of training, each compiled for every instruction set: noise, the local reparametrization, the fused
-//! KL + Adam update, pooling and the convolution's gradients.
+//! KL + Adam update, pooling, activations, normalisation and the convolutions' gradients.
 //!
 //! Bodies are generic over [`Real`], so that the very code that trains in f32 is gradient-checked in f64.
 
+mod activation;
+mod channels;
 mod convolution;
+mod depthwise;
 mod elementwise;
 mod philox;
 mod real;
@@ -11,7 +14,10 @@ mod reparametrization;
 mod update;
 mod windows;
 
+pub use activation::{activate, activation_gradient};
+pub use channels::{add_channel_gradient, channel_sums, scale_channels};
 pub use convolution::{Event, col2im_add, im2row, input_gradient, weight_gradient};
+pub use depthwise::{depthwise, depthwise_gradient};
 pub use elementwise::{add, add_square_gradient, multiply, relu, relu_gradient};
 pub use philox::{NoiseKey, normals, philox4x32};
 pub use real::Real;

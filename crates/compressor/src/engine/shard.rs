@@ -1,0 +1,405 @@
+//! Forward and backward passes of one shard of a batch.
+
+use std::ops::Range;
+
+use sparsevd_kernels::training::{
+    Real, activate, activation_gradient, add, add_channel_gradient, channel_sums, relu,
+    relu_gradient, scale_channels,
+};
+
+use super::lower::{Program, Stage, Work};
+use super::{Batch, StepReport, arg_max};
+use crate::layers::arithmetic::Arithmetic;
+use crate::layers::conv::{Conv, Gradients};
+use crate::layers::depthwise::DepthwiseConv;
+use crate::layers::grouped::GroupedConv;
+use crate::layers::linear::Linear;
+use crate::layers::loss::cross_entropy;
+use crate::layers::normalise::{Affine, Sums};
+use crate::layers::{Pass, Saved, Scratch, Weights, arrange, pool, sized};
+
+/// What stages compute with, by their places in the state.
+pub(super) struct Parameters<'a, T> {
+    pub weights: Vec<Weights<'a, T>>,
+    pub affine: Vec<Affine<T>>,
+}
+
+/// One shard's buffers.
+pub(super) struct Shard<T> {
+    pub values: Vec<Vec<T>>,
+    gradients: Vec<Vec<T>>,
+    pub saved: Vec<Saved<T>>,
+    scratch: Scratch<T>,
+    /// Of convolutions: by theta and by sigma^2. Linear layers make theirs over the whole batch.
+    pub weight_gradients: Vec<[Vec<T>; 2]>,
+    pub bias_gradients: Vec<Vec<T>>,
+    /// Of the normalisation that comes next.
+    pub sums: Sums,
+    pub samples: usize,
+    pub report: StepReport,
+}
+
+impl<T: Real> Shard<T> {
+    /// Without samples yet; `biases` are the lengths of the layers' biases.
+    pub fn new(program: &Program, biases: &[usize]) -> Self {
+        Self {
+            values: vec![vec![]; program.values.len()],
+            gradients: vec![vec![]; program.values.len()],
+            saved: vec![Saved::default(); program.stages.len()],
+            scratch: Scratch::default(),
+            weight_gradients: vec![[vec![], vec![]]; biases.len()],
+            bias_gradients: biases.iter().map(|n| vec![T::default(); *n]).collect(),
+            sums: Sums::default(),
+            samples: 0,
+            report: StepReport::default(),
+        }
+    }
+
+    /// Makes room for the samples and fills the network's input.
+    pub fn fill(&mut self, program: &Program, fill: impl Fn(usize, &mut [T])) {
+        for (value, size) in self.values.iter_mut().zip(&program.values) {
+            sized(value, self.samples * size.elements());
+        }
+        let input = program.values[0].elements();
+        let images = self.values[0][..self.samples * input].chunks_exact_mut(input);
+        images
+            .enumerate()
+            .for_each(|(sample, out)| fill(sample, out));
+    }
+
+    /// The value `id` of all samples.
+    fn value(&self, program: &Program, id: usize) -> &[T] {
+        &self.values[id][..self.samples * program.values[id].elements()]
+    }
+
+    /// Runs some stages.
+    pub fn forward(
+        &mut self,
+        program: &Program,
+        stages: Range<usize>,
+        parameters: &Parameters<'_, T>,
+        pass: &Pass<'_>,
+    ) {
+        for i in stages {
+            let stage = &program.stages[i];
+            let mut out = std::mem::take(&mut self.values[stage.output]);
+            let mut saved = std::mem::take(&mut self.saved[i]);
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let y = &mut out[..self.samples * program.values[stage.output].elements()];
+            self.stage_forward(
+                program,
+                stage,
+                parameters,
+                pass,
+                y,
+                &mut saved,
+                &mut scratch,
+            );
+            if stage.relu {
+                relu(pass.isa, y);
+            }
+            self.values[stage.output] = out;
+            self.saved[i] = saved;
+            self.scratch = scratch;
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a stage and its buffers")]
+    fn stage_forward(
+        &self,
+        program: &Program,
+        stage: &Stage,
+        parameters: &Parameters<'_, T>,
+        pass: &Pass<'_>,
+        y: &mut [T],
+        saved: &mut Saved<T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let (input, output) = (
+            program.values[stage.inputs[0]],
+            program.values[stage.output],
+        );
+        let x = self.value(program, stage.inputs[0]);
+        let weights = |layer: usize| parameters.weights[layer];
+        match &stage.work {
+            Work::Linear { layer, gather } => Linear {
+                weights: weights(*layer),
+                layer: *layer,
+                gather,
+            }
+            .forward(pass, x, y, saved, scratch),
+            Work::Conv {
+                layer,
+                window,
+                pool,
+            } => Conv {
+                weights: weights(*layer),
+                layer: *layer,
+                window,
+                pool: pool.as_ref(),
+                input,
+                output,
+            }
+            .forward(pass, x, y, saved, scratch),
+            Work::GroupedConv {
+                layer,
+                window,
+                groups,
+            } => GroupedConv {
+                weights: weights(*layer),
+                layer: *layer,
+                window,
+                groups: *groups,
+                input,
+                output,
+            }
+            .forward(pass, x, y, saved, scratch),
+            Work::DepthwiseConv { layer, window } => DepthwiseConv {
+                weights: weights(*layer),
+                window,
+                input,
+                output,
+            }
+            .forward(pass, x, y, scratch),
+            Work::Normalise(place) => {
+                let affine = &parameters.affine[*place];
+                scale_channels(pass.isa, x, &affine.factor, &affine.summand, y);
+            }
+            Work::Activate(op) => activate(pass.isa, op, x, y),
+            Work::MaxPool(window) => {
+                pool::max_forward(pass.isa, x, input, window, y, output, saved)
+            }
+            Work::AveragePool(window) => pool::average_forward(x, input, window, y, output),
+            Work::GlobalAveragePool => {
+                pool::average_forward(x, input, &pool::global(input), y, output)
+            }
+            Work::Arithmetic(Arithmetic::Add) if program.values[stage.inputs[1]] == input => {
+                y.copy_from_slice(x);
+                add(pass.isa, self.value(program, stage.inputs[1]), y);
+            }
+            Work::Arithmetic(arithmetic) => {
+                let b = self.value(program, stage.inputs[1]);
+                let second = program.values[stage.inputs[1]];
+                arithmetic.forward([x, b], [input, second], y);
+            }
+            Work::Concat => {
+                let mut at = 0;
+                for &id in &stage.inputs {
+                    let channels = program.values[id].channels;
+                    let x = self.value(program, id);
+                    arrange::place_channels(x, channels, y, output.channels, at);
+                    at += channels;
+                }
+            }
+            Work::Pad(pads, value) => arrange::pad_forward(x, input, *pads, *value, y, output),
+            Work::Flatten => arrange::flatten_forward(x, input, y),
+        }
+    }
+
+    /// Sums per channel, for the statistics of a normalisation: of its input and of the squares.
+    pub fn sum_inputs(&mut self, program: &Program, stage: &Stage, pass: &Pass<'_>) {
+        let mut sums = std::mem::take(&mut self.sums);
+        sums.clear(program.values[stage.output].channels);
+        let x = self.value(program, stage.inputs[0]);
+        channel_sums(pass.isa, x, x, &mut sums.values, &mut sums.products);
+        self.sums = sums;
+    }
+
+    /// Sums per channel, for the gradient through a normalisation: of that by its output, which a fused ReLU masks here, and
+    /// of its products with the input.
+    pub fn sum_gradients(&mut self, program: &Program, stage: &Stage, pass: &Pass<'_>) {
+        let mut sums = std::mem::take(&mut self.sums);
+        sums.clear(program.values[stage.output].channels);
+        let mut gradient = std::mem::take(&mut self.gradients[stage.output]);
+        let x = self.value(program, stage.inputs[0]);
+        let g = &mut gradient[..x.len()];
+        if stage.relu {
+            relu_gradient(pass.isa, self.value(program, stage.output), g);
+        }
+        channel_sums(pass.isa, g, x, &mut sums.values, &mut sums.products);
+        (self.gradients[stage.output], self.sums) = (gradient, sums);
+    }
+
+    /// The loss of the shard, whose samples begin at `first` of the batch, and its gradient by the scores.
+    pub fn loss(&mut self, program: &Program, batch: &Batch<'_, T>, first: usize) {
+        for (gradient, size) in self.gradients.iter_mut().zip(&program.values) {
+            sized(gradient, self.samples * size.elements()).fill(T::default());
+        }
+        self.bias_gradients
+            .iter_mut()
+            .for_each(|b| b.fill(T::default()));
+        let classes = program.values[program.output].elements();
+        let scores = self.values[program.output].chunks_exact(classes);
+        let gradients = self.gradients[program.output].chunks_exact_mut(classes);
+        self.report = StepReport::default();
+        for (i, (scores, gradient)) in scores.zip(gradients).take(self.samples).enumerate() {
+            let sample = first + i;
+            let label = usize::from(batch.labels[sample]);
+            let teacher = batch
+                .teacher
+                .map(|(t, d)| (&t[sample * classes..(sample + 1) * classes], d));
+            let [loss, objective] =
+                cross_entropy(scores, label, teacher, 1.0 / batch.samples as f64, gradient);
+            self.report.loss += loss;
+            self.report.objective += objective;
+            self.report.errors += usize::from(arg_max(scores) != label);
+        }
+    }
+
+    /// Runs some stages backward, the last first.
+    pub fn backward(
+        &mut self,
+        program: &Program,
+        stages: Range<usize>,
+        parameters: &Parameters<'_, T>,
+        pass: &Pass<'_>,
+    ) {
+        for i in stages.rev() {
+            let stage = &program.stages[i];
+            let mut gradient = std::mem::take(&mut self.gradients[stage.output]);
+            let g = &mut gradient[..self.samples * program.values[stage.output].elements()];
+            // Before a normalisation its sums were made, and the mask with them.
+            if stage.relu && !matches!(stage.work, Work::Normalise(_)) {
+                relu_gradient(pass.isa, self.value(program, stage.output), g);
+            }
+            match &stage.work {
+                Work::Arithmetic(arithmetic) => {
+                    self.arithmetic_backward(program, *arithmetic, &stage.inputs, g, pass);
+                }
+                Work::Concat => self.concat_backward(program, &stage.inputs, g),
+                _ => self.stage_backward(program, i, parameters, pass, g),
+            }
+            self.gradients[stage.output] = gradient;
+        }
+    }
+
+    fn arithmetic_backward(
+        &mut self,
+        program: &Program,
+        arithmetic: Arithmetic,
+        inputs: &[usize],
+        g: &[T],
+        pass: &Pass<'_>,
+    ) {
+        let [first, second] = [inputs[0], inputs[1]];
+        let sizes = [program.values[first], program.values[second]];
+        let plain = arithmetic == Arithmetic::Add && sizes[0] == sizes[1];
+        for (place, id) in [first, second].into_iter().enumerate() {
+            // Nobody asks for the gradient of the network's input.
+            if id == 0 {
+                continue;
+            }
+            let mut gradient = std::mem::take(&mut self.gradients[id]);
+            let (a, b) = (self.value(program, first), self.value(program, second));
+            let d = &mut gradient[..self.samples * program.values[id].elements()];
+            match place {
+                _ if plain => add(pass.isa, g, d),
+                0 => arithmetic.first_backward(g, b, sizes, d),
+                _ => arithmetic.second_backward(g, [a, b], sizes, d),
+            }
+            self.gradients[id] = gradient;
+        }
+    }
+
+    fn concat_backward(&mut self, program: &Program, inputs: &[usize], g: &[T]) {
+        let all: usize = inputs.iter().map(|i| program.values[*i].channels).sum();
+        let mut at = 0;
+        for &id in inputs {
+            let size = program.values[id];
+            if id != 0 {
+                let d = &mut self.gradients[id][..self.samples * size.elements()];
+                arrange::take_channels(g, all, at, d, size.channels);
+            }
+            at += size.channels;
+        }
+    }
+
+    fn stage_backward(
+        &mut self,
+        program: &Program,
+        place: usize,
+        parameters: &Parameters<'_, T>,
+        pass: &Pass<'_>,
+        g: &[T],
+    ) {
+        let stage = &program.stages[place];
+        let id = stage.inputs[0];
+        let (input, output) = (program.values[id], program.values[stage.output]);
+        let x = &self.values[id][..self.samples * input.elements()];
+        let (saved, scratch) = (&mut self.saved[place], &mut self.scratch);
+        // Nobody asks for the gradient of the network's input.
+        let dx = (id != 0).then(|| &mut self.gradients[id][..x.len()]);
+        if let Work::Linear { layer, gather } = &stage.work {
+            let linear = Linear {
+                weights: parameters.weights[*layer],
+                layer: *layer,
+                gather,
+            };
+            let by_bias = &mut self.bias_gradients[*layer];
+            linear.backward(pass, g, saved, dx, by_bias, scratch);
+            return;
+        }
+        if let Some(layer) = stage.work.layer() {
+            let weights = parameters.weights[layer];
+            let [theta, sigma2] = &mut self.weight_gradients[layer];
+            let (theta, sigma2) = (
+                sized(theta, weights.theta.len()),
+                sized(sigma2, weights.sigma2.len()),
+            );
+            theta.fill(T::default());
+            sigma2.fill(T::default());
+            let out = Gradients {
+                input: dx,
+                theta,
+                sigma2,
+                bias: &mut self.bias_gradients[layer],
+            };
+            match &stage.work {
+                Work::Conv { window, pool, .. } => Conv {
+                    weights,
+                    layer,
+                    window,
+                    pool: pool.as_ref(),
+                    input,
+                    output,
+                }
+                .backward(pass, x, g, saved, out, scratch),
+                Work::GroupedConv { window, groups, .. } => GroupedConv {
+                    weights,
+                    layer,
+                    window,
+                    groups: *groups,
+                    input,
+                    output,
+                }
+                .backward(pass, g, saved, out, scratch),
+                Work::DepthwiseConv { window, .. } => DepthwiseConv {
+                    weights,
+                    window,
+                    input,
+                    output,
+                }
+                .backward(pass, x, g, out, scratch),
+                _ => unreachable!("the other stages have no weights"),
+            }
+            return;
+        }
+        let Some(dx) = dx else { return };
+        match &stage.work {
+            Work::Normalise(place) => {
+                let affine = &parameters.affine[*place];
+                let [by_g, by_x, constant] = [&affine.by_g, &affine.by_x, &affine.constant];
+                add_channel_gradient(pass.isa, g, x, by_g, by_x, constant, dx);
+            }
+            Work::Activate(op) => activation_gradient(pass.isa, op, x, g, dx),
+            Work::MaxPool(_) => pool::max_backward(g, input, dx, output, saved),
+            Work::AveragePool(window) => pool::average_backward(g, input, window, dx, output),
+            Work::GlobalAveragePool => {
+                pool::average_backward(g, input, &pool::global(input), dx, output)
+            }
+            Work::Pad(pads, _) => arrange::pad_backward(g, output, *pads, dx, input),
+            Work::Flatten => arrange::flatten_backward(g, dx, input),
+            _ => unreachable!("stages with weights or several inputs are done"),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Activations and their derivatives, for stages that are no ReLU.
+
+use sparsevd_model::{Approximate, Op};
+
+use crate::isa::multiversion;
+use crate::training::Real;
+
+multiversion! {
+    /// `y = f(x)` for an activation `f`.
+    ///
+    /// # Panics
+    /// When `op` is no activation ([`Op::is_activation`]).
+    pub fn activate[T: Real](op: &Op, x: &[T], y: &mut [T]) = activate_body::<T>;
+}
+
+multiversion! {
+    /// `dx += g f'(x)` for an activation `f`; at a corner, the slope towards zero of a ReLU: the flat side's.
+    ///
+    /// # Panics
+    /// When `op` is no activation ([`Op::is_activation`]).
+    pub fn activation_gradient[T: Real](op: &Op, x: &[T], g: &[T], dx: &mut [T]) = activation_gradient_body::<T>;
+}
+
+#[inline(always)]
+fn activate_body<T: Real>(op: &Op, x: &[T], y: &mut [T]) {
+    let [zero, one] = [0.0, 1.0].map(T::of);
+    match op {
+        Op::Relu => each(x, y, |x| x.larger(zero)),
+        Op::Clip { min, max } => {
+            let [min, max] = bounds(*min, *max);
+            each(x, y, |x| x.larger(min).smaller(max));
+        }
+        Op::LeakyRelu { alpha } => {
+            let alpha = T::of(f64::from(*alpha));
+            each(x, y, |x| if x > zero { x } else { alpha * x });
+        }
+        Op::Sigmoid => each(x, y, |x| x.sigmoid()),
+        Op::HardSigmoid { alpha, beta } => {
+            let [alpha, beta] = [alpha, beta].map(|v| T::of(f64::from(*v)));
+            each(x, y, |x| (alpha * x + beta).larger(zero).smaller(one));
+        }
+        Op::HardSwish => each(x, y, |x| x * hard_gate(x)),
+        Op::Tanh => each(x, y, tanh),
+        Op::Gelu {
+            approximate: Approximate::None,
+        } => each(x, y, |x| x * normal_below(x)),
+        Op::Gelu {
+            approximate: Approximate::Tanh,
+        } => each(x, y, |x| T::of(0.5) * x * (one + tanh(tanh_argument(x)))),
+        _ => panic!("`{}` is no activation", op.name()),
+    }
+}
+
+#[inline(always)]
+fn activation_gradient_body<T: Real>(op: &Op, x: &[T], g: &[T], dx: &mut [T]) {
+    let [zero, half, one] = [0.0, 0.5, 1.0].map(T::of);
+    let step = |on: bool| if on { one } else { zero };
+    match op {
+        Op::Relu => slope(x, g, dx, |x| step(x > zero)),
+        Op::Clip { min, max } => {
+            let [min, max] = bounds(*min, *max);
+            slope(x, g, dx, |x| step((x > min) & (x < max)));
+        }
+        Op::LeakyRelu { alpha } => {
+            let alpha = T::of(f64::from(*alpha));
+            slope(x, g, dx, |x| if x > zero { one } else { alpha });
+        }
+        Op::Sigmoid => slope(x, g, dx, |x| {
+            let s = x.sigmoid();
+            s * (one - s)
+        }),
+        Op::HardSigmoid { alpha, beta } => {
+            let [alpha, beta] = [alpha, beta].map(|v| T::of(f64::from(*v)));
+            slope(x, g, dx, |x| {
+                let y = alpha * x + beta;
+                alpha * step((y > zero) & (y < one))
+            });
+        }
+        Op::HardSwish => slope(x, g, dx, |x| {
+            let inside = step((x > T::of(-3.0)) & (x < T::of(3.0)));
+            hard_gate(x) + inside * x * T::of(1.0 / 6.0)
+        }),
+        Op::Tanh => slope(x, g, dx, |x| {
+            let t = tanh(x);
+            one - t * t
+        }),
+        Op::Gelu {
+            approximate: Approximate::None,
+        } => slope(x, g, dx, |x| {
+            let density = T::of(0.398_942_280_401_432_7) * (-(half * x * x)).exp();
+            normal_below(x) + x * density
+        }),
+        Op::Gelu {
+            approximate: Approximate::Tanh,
+        } => slope(x, g, dx, |x| {
+            let t = tanh(tanh_argument(x));
+            let inner = T::of(SQRT_2_OVER_PI) * (one + T::of(3.0 * 0.044_715) * x * x);
+            half * (one + t) + half * x * (one - t * t) * inner
+        }),
+        _ => panic!("`{}` is no activation", op.name()),
+    }
+}
+
+#[inline(always)]
+fn each<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T) -> T) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = f(x);
+    }
+}
+
+#[inline(always)]
+fn slope<T: Real>(x: &[T], g: &[T], dx: &mut [T], derivative: impl Fn(T) -> T) {
+    for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
+        *dx += g * derivative(x);
+    }
+}
+
+/// An absent bound is beyond every finite number that training meets.
+#[inline(always)]
+fn bounds<T: Real>(min: Option<f32>, max: Option<f32>) -> [T; 2] {
+    [min.unwrap_or(f32::MIN), max.unwrap_or(f32::MAX)].map(|b| T::of(f64::from(b)))
+}
+
+/// `min(max(x / 6 + 1/2, 0), 1)`.
+#[inline(always)]
+fn hard_gate<T: Real>(x: T) -> T {
+    (x * T::of(1.0 / 6.0) + T::of(0.5))
+        .larger(T::of(0.0))
+        .smaller(T::of(1.0))
+}
+
+#[inline(always)]
+fn tanh<T: Real>(x: T) -> T {
+    T::of(2.0) * (T::of(2.0) * x).sigmoid() - T::of(1.0)
+}
+
+const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+
+#[inline(always)]
+fn tanh_argument<T: Real>(x: T) -> T {
+    T::of(SQRT_2_OVER_PI) * (x + T::of(0.044_715) * x * x * x)
+}
+
+/// Normal distribution function by the error function of Abramowitz and Stegun 7.1.26, within 1e-7.
+#[inline(always)]
+fn normal_below<T: Real>(x: T) -> T {
+    let [zero, half, one] = [0.0, 0.5, 1.0].map(T::of);
+    let z = x.larger(-x) * T::of(std::f64::consts::FRAC_1_SQRT_2);
+    let t = one / (one + T::of(0.327_591_1) * z);
+    let mut p = T::of(1.061_405_429);
+    for c in [-1.453_152_027, 1.421_413_741, -0.284_496_736, 0.254_829_592] {
+        p = p * t + T::of(c);
+    }
+    let tail = half * p * t * (-(z * z)).exp();
+    if x > zero { one - tail } else { tail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    fn all() -> Vec<Op> {
+        let gelu = |approximate| Op::Gelu { approximate };
+        vec![
+            Op::Relu,
+            Op::Clip {
+                min: Some(-0.5),
+                max: Some(1.25),
+            },
+            Op::Clip {
+                min: None,
+                max: Some(1.0),
+            },
+            Op::LeakyRelu { alpha: 0.1 },
+            Op::Sigmoid,
+            Op::HardSigmoid {
+                alpha: 0.2,
+                beta: 0.5,
+            },
+            Op::HardSwish,
+            Op::Tanh,
+            gelu(Approximate::None),
+            gelu(Approximate::Tanh),
+        ]
+    }
+
+    #[test]
+    fn derivatives_agree_with_differences() {
+        // No corner of any of them lies within a step of these.
+        let x: Vec<f64> = (-40..=40).map(|i| f64::from(i) * 0.113 + 0.0173).collect();
+        for op in all() {
+            let at = |d: f64| {
+                let x: Vec<f64> = x.iter().map(|x| x + d).collect();
+                let mut y = vec![0.0; x.len()];
+                activate(Isa::SCALAR, &op, &x, &mut y);
+                y
+            };
+            let h = 1e-4;
+            let mut got = vec![1.0; x.len()];
+            activation_gradient(Isa::best(), &op, &x, &vec![2.0; x.len()], &mut got);
+            for ((x, got), (up, down)) in x.iter().zip(&got).zip(at(h).iter().zip(at(-h))) {
+                let want = 1.0 + 2.0 * (up - down) / (2.0 * h);
+                assert!(
+                    (got - want).abs() < 1e-5,
+                    "{op:?} at {x}: {got}, difference {want}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_f64() {
+        let x: Vec<f64> = (-60..=60).map(|i| f64::from(i) * 0.11 + 0.013).collect();
+        let narrow: Vec<f32> = x.iter().map(|&x| x as f32).collect();
+        for (isa, op) in Isa::available()
+            .into_iter()
+            .flat_map(|isa| all().into_iter().map(move |op| (isa, op)))
+        {
+            let (mut want, mut got) = (vec![0.0f64; x.len()], vec![0.0f32; x.len()]);
+            activate(Isa::SCALAR, &op, &x, &mut want);
+            activate(isa, &op, &narrow, &mut got);
+            let (mut slope, mut slope32) = (vec![0.0f64; x.len()], vec![0.0f32; x.len()]);
+            activation_gradient(Isa::SCALAR, &op, &x, &vec![1.0; x.len()], &mut slope);
+            activation_gradient(isa, &op, &narrow, &vec![1.0; x.len()], &mut slope32);
+            for i in 0..x.len() {
+                let close = |a: f32, b: f64| (f64::from(a) - b).abs() < 2e-6 * b.abs().max(1.0);
+                assert!(
+                    close(got[i], want[i]) && close(slope32[i], slope[i]),
+                    "{} {op:?} at {}",
+                    isa.name(),
+                    x[i]
+                );
+            }
+        }
+    }
+}
