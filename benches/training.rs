@@ -1,6 +1,6 @@
-//! One training step, forward, backward and update, of both LeNets: dense and Sparse VD, batch 100, on one thread and on two.
+//! One training step, forward, backward and update, of both LeNets and a ResNet-20: dense and Sparse VD, batch 100, on one thread and on two.
 //!
-//! `cargo bench --bench training`; under a minute.
+//! `cargo bench --bench training`; about a minute.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sparsevd_compressor::engine::{Batch, Engine, Hyper};
 use sparsevd_compressor::variational::Granularity;
-use sparsevd_compressor::{Layer, initialise};
+use sparsevd_compressor::{State, initialise};
 use sparsevd_kernels::Isa;
 use sparsevd_model::presets;
 use sparsevd_testing::arbitrary::Stream;
@@ -35,7 +35,7 @@ fn steps(c: &mut Criterion) {
         labels: &labels,
         teacher: None,
     };
-    for name in ["lenet-300-100", "lenet-5"] {
+    for name in ["lenet-300-100", "lenet-5", "resnet-20"] {
         let mut group = c.benchmark_group(name);
         group
             .sample_size(20)
@@ -68,13 +68,14 @@ fn steps(c: &mut Criterion) {
 }
 
 fn engine(preset: &str, noise: bool, threads: usize) -> Engine<f32> {
-    let (graph, shapes) = presets::by_name(preset).expect("a preset");
+    let small = presets::for_input(preset, [1, 28, 28]);
+    let (graph, shapes) = small
+        .or_else(|| presets::by_name(preset))
+        .expect("a preset");
     let network = initialise(graph, &shapes, 1).expect("a preset is valid");
-    let mut layers = Layer::from_network(&network);
+    let mut state = State::from_network(&network).expect("a preset can be trained");
     if noise {
-        layers
-            .iter_mut()
-            .for_each(|l| l.start_noise(-8.0, Granularity::Weight));
+        (state.layers.iter_mut()).for_each(|l| l.start_noise(-8.0, Granularity::Weight));
     }
     let pool = || {
         rayon::ThreadPoolBuilder::new()
@@ -85,7 +86,7 @@ fn engine(preset: &str, noise: bool, threads: usize) -> Engine<f32> {
     let pool = (threads > 1).then(|| Arc::new(pool()));
     Engine::new(
         &network.graph,
-        layers,
+        state,
         Granularity::Weight,
         Isa::best(),
         pool,

@@ -29,6 +29,25 @@ struct File {
     tensors: BTreeMap<String, Shape>,
 }
 
+/// A preset for an input of channels, height and width.
+///
+/// # Errors
+/// A name that is no preset for other inputs, an input that does not serve.
+pub fn for_input(name: &str, input: &[usize]) -> Result<Architecture, CompressError> {
+    let preset = match *input {
+        [c, h, w] => presets::for_input(name, [c, h, w]),
+        _ => None,
+    };
+    let (graph, tensors) = preset.ok_or_else(|| {
+        let expected = format!(
+            "channels, height and width that a convolutional preset fits, as 1,28,28 does resnet-20, for `{name}`"
+        );
+        let got: Vec<String> = input.iter().map(usize::to_string).collect();
+        CompressError::setting("input", expected, got.join(","))
+    })?;
+    Ok(Architecture { graph, tensors })
+}
+
 /// A preset by its name, or the graph of a JSON file that has `tensors`, a map of names to shapes, beside its nodes.
 ///
 /// # Errors

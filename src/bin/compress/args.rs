@@ -130,13 +130,18 @@ pub struct CompressArgs {
 Examples:
   compress train lenet-300-100 --data data/mnist --out models/lenet-300-100/model.safetensors
   compress train lenet-5 --data data/mnist --recipe train.toml --epochs 20
+  compress train resnet-20 --input 1,28,28 --data data/mnist
   compress train network.json --data set.npz
 
+Batch normalisation is trained by the statistics of each batch, and written as part of the layer before it where that is exact.
 A network.json is a graph as in docs/format.md with the shapes of its tensors beside it:
   {\"name\": ..., \"inputs\": ..., \"nodes\": ..., \"outputs\": ..., \"tensors\": {\"fc1.weight\": [300, 784], \"fc1.bias\": [300]}}")]
 pub struct TrainArgs {
-    /// A preset (lenet-300-100, lenet-5, ...) or a graph as JSON with the shapes of its tensors
+    /// A preset (lenet-300-100, lenet-5, resnet-20-mnist, ...) or a graph as JSON with the shapes of its tensors
     pub network: String,
+    /// Channels, height and width of the input, for a convolutional preset
+    #[arg(long, value_delimiter = ',', value_name = "C,H,W")]
+    pub input: Option<Vec<usize>>,
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
@@ -308,8 +313,8 @@ Examples:
   compress init resnet-50 --seed 1 --out resnet-50.safetensors
   compress init resnet-20 --input 1,28,28 --out resnet-20.onnx
 
-Presets: lenet-300-100, lenet-5, vgg-like (CIFAR), resnet-20, mobilenet-v1, resnet-50. Weights are normal with variance
-2 / fan-in (He et al. 2015), biases zero, normalisations change nothing.")]
+Presets: lenet-300-100, lenet-5, vgg-like (CIFAR), resnet-20, resnet-20-mnist (28x28, stride 2 at first), mobilenet-v1, resnet-50.
+Weights are normal with variance 2 / fan-in (He et al. 2015), biases zero, normalisations change nothing.")]
 pub struct InitArgs {
     /// The preset
     pub name: String,

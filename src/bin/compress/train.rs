@@ -8,6 +8,7 @@ use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
 use sparsevd_compressor::{architecture, initialise};
 use sparsevd_format::{GraphSource, read_network, write_network};
+use sparsevd_model::passes;
 use sparsevd_runtime::WeightMode;
 
 use crate::args::TrainArgs;
@@ -16,7 +17,10 @@ use crate::run_folder::{self, RunFolder};
 use crate::{Outcome, measure, output, print, training};
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
-    let architecture = architecture::by_name_or_file(&args.network)?;
+    let architecture = match args.input.as_deref() {
+        None => architecture::by_name_or_file(&args.network)?,
+        Some(input) => architecture::for_input(&args.network, input)?,
+    };
     let out = args
         .run
         .out
@@ -57,7 +61,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Interrupted);
     };
     let options = output::options(None, &recipe.recipe, BTreeMap::new());
-    write_network(&out, &trainer.network()?.to_dense(), &options)?;
+    let trained = trainer.network()?.to_dense();
+    let folded = passes::fold_batch_normalization(&trained);
+    write_network(&out, folded.as_ref().unwrap_or(&trained), &options)?;
 
     let written = read_network(&out, &GraphSource::Auto)?.network;
     let errors = |set| measure::errors(&written, WeightMode::Dense, set, args.run.threads());

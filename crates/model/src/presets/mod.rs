@@ -13,11 +13,12 @@ pub use lenet::mlp;
 pub type Preset = (Graph, Vec<(String, Shape)>);
 
 /// Names that [`by_name`] knows.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "lenet-300-100",
     "lenet-5",
     "vgg-like",
     "resnet-20",
+    "resnet-20-mnist",
     "mobilenet-v1",
     "resnet-50",
 ];
@@ -29,14 +30,15 @@ pub fn by_name(name: &str) -> Option<Preset> {
         "lenet-5" => Some(lenet::lenet_5()),
         "vgg-like" => Some(vgg::vgg_like([3, 32, 32])),
         "resnet-20" => Some(resnet::resnet_20([3, 32, 32])),
+        "resnet-20-mnist" => Some(resnet::resnet_20_mnist()),
         "mobilenet-v1" => Some(mobilenet::mobilenet_v1([3, 224, 224])),
         "resnet-50" => Some(resnet::resnet_50([3, 224, 224])),
         _ => None,
     }
 }
 
-/// The preset of that name for another input, `[channels, height, width]`; `None` for the LeNets, whose matrices are made for
-/// theirs, for an unknown name, and for an input that is empty or too small for a vgg-like network.
+/// The preset of that name for another input, `[channels, height, width]`; `None` for the networks of digits, which are made
+/// for theirs, for an unknown name, and for an input that is empty or too small for a vgg-like network.
 pub fn for_input(name: &str, input: [usize; 3]) -> Option<Preset> {
     if input.contains(&0) || input.iter().any(|d| *d > 1 << 14) {
         return None;
@@ -204,6 +206,7 @@ mod tests {
             ("lenet-5", 430_500, 10),
             ("vgg-like", 14_977_728, 10),
             ("resnet-20", 270_896, 10),
+            ("resnet-20-mnist", 270_608, 10),
             ("mobilenet-v1", 4_209_088, 1000),
             ("resnet-50", 25_502_912, 1000),
         ]

@@ -6,8 +6,18 @@ use crate::{Op, Shape};
 /// ResNet-20 for small images: three stages of three pairs of 3x3 convolutions, with a 1x1 convolution where a stage begins;
 /// 10 classes.
 pub(super) fn resnet_20(input: [usize; 3]) -> Preset {
+    small("resnet-20", input, 1)
+}
+
+/// ResNet-20 for handwritten digits of 28x28 pixels: the first convolution has stride 2, so that stages have 14x14, 7x7 and 4x4.
+pub(super) fn resnet_20_mnist() -> Preset {
+    small("resnet-20-mnist", [1, 28, 28], 2)
+}
+
+fn small(name: &str, input: [usize; 3], stride: usize) -> Preset {
     let mut b = Builder::new();
-    layer(&mut b, "conv1", "bn1", Filters::same(16, input[0], 3, 1));
+    let first = Filters::same(16, input[0], 3, stride);
+    layer(&mut b, "conv1", "bn1", first);
     b.push("relu", Op::Relu);
     let mut channels = 16;
     for (stage, out) in [16, 32, 64].into_iter().enumerate() {
@@ -22,7 +32,7 @@ pub(super) fn resnet_20(input: [usize; 3]) -> Preset {
         }
     }
     b.classify(10, channels);
-    b.finish("resnet-20", Shape::from(input))
+    b.finish(name, Shape::from(input))
 }
 
 /// ResNet-50 with strides in the 3x3 convolutions ("v1.5", as torchvision has it); 1000 classes.
