@@ -268,18 +268,17 @@ impl<T: Real> Layer<T> {
         }
     }
 
-    /// Which weights live at a threshold on `log_alpha`; without noise, those that were not removed.
+    /// Which weights live at a threshold on `log_alpha`; without noise, those that were not removed and are not zero, and all
+    /// that were not removed from a depthwise convolution.
     pub fn survivors(&self, threshold: f64) -> Vec<bool> {
         if self.is_variational() {
-            self.posterior().survivors(threshold).collect()
-        } else {
-            let zero = T::default();
-            self.mask
-                .iter()
-                .zip(self.weights())
-                .map(|(&m, &t)| m > zero && t != zero)
-                .collect()
+            return self.posterior().survivors(threshold).collect();
         }
+        let (zero, whole) = (T::default(), self.is_depthwise());
+        let weights = self.mask.iter().zip(self.weights());
+        weights
+            .map(|(&m, &t)| m > zero && (whole || t != zero))
+            .collect()
     }
 
     /// Removes for good every weight for which `keep` is false.

@@ -10,7 +10,7 @@ use sparsevd_compressor::variational::Granularity;
 use sparsevd_compressor::{CompressError, TrainingData, checkpoint, initialise};
 use sparsevd_format::{Dataset, Pixels, WriteOptions, write_network_bytes};
 use sparsevd_kernels::training::philox4x32;
-use sparsevd_model::{Graph, Network, Op, Preprocessing, Shape, presets};
+use sparsevd_model::{Graph, Input, Network, Node, Op, Preprocessing, Shape, Window, presets};
 
 /// Images of 28x28: a bright bar whose place is the class, over noise.
 fn images() -> Dataset {
@@ -80,15 +80,93 @@ fn recipe() -> Recipe {
     recipe
 }
 
+/// A small residual network with depthwise convolution and with normalisations, one of which reads a sum.
+fn residual_network() -> Network {
+    let conv = |name: &str, size: usize, stride: usize, groups: usize| Op::Conv {
+        weight: format!("{name}.weight"),
+        bias: None,
+        window: Window {
+            pads: [size / 2; 4],
+            ..Window::square(size, stride)
+        },
+        groups,
+    };
+    let normalise = |name: &str| {
+        let tensor = |part: &str| format!("{name}.{part}");
+        Op::BatchNormalization {
+            scale: tensor("weight"),
+            bias: tensor("bias"),
+            mean: tensor("running_mean"),
+            variance: tensor("running_var"),
+            epsilon: 1e-5,
+        }
+    };
+    let fc = Op::Linear {
+        weight: "fc.weight".into(),
+        bias: Some("fc.bias".into()),
+    };
+    let nodes: Vec<(&str, Op, Vec<&str>)> = vec![
+        ("c1", conv("c1", 3, 2, 1), vec!["input"]),
+        ("n1", normalise("n1"), vec!["c1"]),
+        ("r1", Op::Relu, vec!["n1"]),
+        ("c2", conv("c2", 3, 1, 1), vec!["r1"]),
+        ("sum", Op::Add, vec!["c2", "r1"]),
+        ("n2", normalise("n2"), vec!["sum"]),
+        ("r2", Op::Relu, vec!["n2"]),
+        ("d", conv("d", 3, 2, 8), vec!["r2"]),
+        ("p", conv("p", 1, 1, 1), vec!["d"]),
+        ("r3", Op::HardSwish, vec!["p"]),
+        (
+            "pool",
+            Op::AveragePool {
+                window: Window::square(2, 2),
+            },
+            vec!["r3"],
+        ),
+        ("flat", Op::Flatten, vec!["pool"]),
+        ("fc", fc, vec!["flat"]),
+    ];
+    let nodes = nodes.into_iter().map(|(name, op, inputs)| Node {
+        name: name.into(),
+        op,
+        inputs: inputs.into_iter().map(str::to_owned).collect(),
+    });
+    let graph = Graph {
+        name: "residual".into(),
+        inputs: vec![Input {
+            name: "input".into(),
+            shape: Shape::from([1, 28, 28]),
+        }],
+        nodes: nodes.collect(),
+        outputs: vec!["fc".into()],
+        preprocessing: Some(Preprocessing::default()),
+    };
+    let shape = |name: &str| match name {
+        "c1.weight" => Shape::from([8, 1, 3, 3]),
+        "c2.weight" => Shape::from([8, 8, 3, 3]),
+        "d.weight" => Shape::from([8, 1, 3, 3]),
+        "p.weight" => Shape::from([12, 8, 1, 1]),
+        "fc.weight" => Shape::from([4, 12 * 9]),
+        "fc.bias" => Shape::from([4]),
+        _ => Shape::from([8]),
+    };
+    let tensors = graph.nodes.iter().flat_map(|n| n.op.tensors());
+    let tensors: Vec<(String, Shape)> = tensors.map(|n| (n.to_owned(), shape(n))).collect();
+    initialise(graph, &tensors, 2).unwrap()
+}
+
 fn trainer(recipe: Recipe, threads: usize, folder: Option<&Path>) -> Trainer {
-    let network = network();
+    trainer_of(&network(), recipe, threads, folder)
+}
+
+fn trainer_of(network: &Network, recipe: Recipe, threads: usize, folder: Option<&Path>) -> Trainer {
     let shape = network.graph.inputs[0].shape.clone();
     let data = TrainingData::split(&images(), 120, &shape, &Preprocessing::default(), 4).unwrap();
     let options = RunOptions {
         threads,
         run_folder: folder.map(Path::to_owned),
     };
-    Trainer::new(&network, recipe, data, &options).unwrap()
+    Trainer::new(network, recipe, data, &options).unwrap()
 }
 
 fn bytes(trainer: &Trainer) -> Vec<u8> {
@@ -134,6 +212,55 @@ fn one_thread_two_threads_and_an_interrupted_run_give_the_same_bytes() {
         let mut second = trainer(recipe(), 1, Some(folder.path()));
         checkpoint::resume(folder.path(), &mut second).unwrap();
         assert_eq!(second.position().total_steps, steps);
+        second.run(&never, &mut Silent).unwrap();
+        assert!(bytes(&second) == want, "stopped after {steps} steps");
+    }
+}
+
+#[test]
+fn normalisations_keep_their_statistics_through_threads_interruptions_and_every_phase() {
+    let network = residual_network();
+    let mut recipe = recipe();
+    recipe.phases.push(Phase {
+        batch: 60,
+        lr: 2e-3,
+        ..Phase::new(Method::Quantise, 2)
+    });
+    for phase in &mut recipe.phases {
+        phase.lr = 1e-2;
+        phase.weights = phase.weights.map(|_| 320);
+    }
+    let never = AtomicBool::new(false);
+    let run = |threads| {
+        let mut run = trainer_of(&network, recipe.clone(), threads, None);
+        run.run(&never, &mut Silent).unwrap();
+        run
+    };
+    let straight = run(1);
+    let want = bytes(&straight);
+    let last = straight.history().last().unwrap();
+    assert!(
+        last.left() <= 330 && last.validation_error < 20.0,
+        "{last:?}"
+    );
+    let depthwise = straight.layers().iter().find(|l| l.node == "d").unwrap();
+    assert_eq!(depthwise.alive(), 72, "depthwise filters stay whole");
+    let moved = &straight.state().normalisations[1];
+    assert!(moved.mean.iter().all(|m| *m != 0.0) && moved.variance.iter().all(|v| *v != 1.0));
+    // What is written is what was validated: scores by the stored statistics.
+    assert_eq!(
+        straight.network().unwrap().tensors["n2.running_mean"].values(),
+        moved.mean
+    );
+    assert!(bytes(&run(2)) == want, "two threads");
+    for steps in [7, 33, 61, 95] {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(false);
+        let mut first = trainer_of(&network, recipe.clone(), 2, Some(folder.path()));
+        let outcome = first.run(&stop, &mut StopAfter(steps, &stop)).unwrap();
+        assert_eq!(outcome, Outcome::Interrupted);
+        let mut second = trainer_of(&network, recipe.clone(), 1, Some(folder.path()));
+        checkpoint::resume(folder.path(), &mut second).unwrap();
         second.run(&never, &mut Silent).unwrap();
         assert!(bytes(&second) == want, "stopped after {steps} steps");
     }
@@ -244,7 +371,7 @@ fn what_is_wrong_with_a_run_is_said() {
 fn an_operator_without_gradient_is_refused_by_name() {
     let mut network = network();
     let mut graph: Graph = network.graph.clone();
-    graph.nodes.push(sparsevd_model::Node {
+    graph.nodes.push(Node {
         name: "p".into(),
         op: Op::Softmax,
         inputs: vec!["fc2".into()],
