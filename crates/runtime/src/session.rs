@@ -1,5 +1,7 @@
 //! Running a plan.
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 
@@ -134,7 +136,11 @@ impl Session {
         self.in_workspace(|arenas| match &self.pool {
             // One block cannot be split by samples; its large layers are split by rows instead.
             Some(pool) if batch <= self.plan.block => {
-                pool.install(|| self.blocks(input, output, &mut arenas[0], true));
+                pool.install(|| {
+                    awake(self.threads - 1, || {
+                        self.blocks(input, output, &mut arenas[0], true);
+                    });
+                });
             }
             Some(pool) => pool.install(|| self.stripes(input, output, arenas)),
             None => self.blocks(input, output, &mut arenas[0], false),
@@ -332,6 +338,43 @@ impl Bound {
             activation: self.step.activation,
         }
     }
+}
+
+/// Runs `work` with so many threads of the current pool kept from sleeping, ready to take halves of what it joins: to wake one for every layer
+/// takes longer than many a layer.
+fn awake(others: usize, work: impl FnOnce() + Send) {
+    thread_local! {
+        /// Whether a run, or the wait for its halves, lies on this thread's stack.
+        static BUSY: Cell<bool> = const { Cell::new(false) };
+    }
+    /// Tells the others, even in a panic, that there is nothing more to wait for.
+    struct End<'a>(&'a AtomicBool, bool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+            BUSY.set(self.1);
+        }
+    }
+    let ended = AtomicBool::new(false);
+    rayon::scope(|scope| {
+        for _ in 0..others {
+            scope.spawn(|_| {
+                // Above a run of its own a thread would wait for another that may wait for it.
+                if BUSY.get() {
+                    return;
+                }
+                BUSY.set(true);
+                while !ended.load(Ordering::Acquire) {
+                    if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                        std::hint::spin_loop();
+                    }
+                }
+                BUSY.set(false);
+            });
+        }
+        let _end = End(&ended, BUSY.replace(true));
+        work();
+    });
 }
 
 /// Runs the parts of a layer, each into its own rows of the one sample or tile.

@@ -255,3 +255,29 @@ fn sums_are_part_of_the_convolution_before_them() {
         }
     }
 }
+
+#[test]
+fn callers_share_the_threads_of_a_session() {
+    let network = residual();
+    let inn = network.graph.inputs[0].shape.elements();
+    let x = Stream(9).floats(inn);
+    let options = PlanOptions {
+        threads: 2,
+        ..PlanOptions::default()
+    };
+    let session = Session::new(Plan::new(&network, &options).unwrap(), 2).unwrap();
+    assert_eq!(session.threads(), 2, "{}", session.plan());
+    let mut want = vec![f32::NAN; session.plan().output_shape().elements()];
+    session.run(1, &x, &mut want);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..30 {
+                    let mut y = vec![f32::NAN; want.len()];
+                    session.run(1, &x, &mut y);
+                    assert_eq!(y, want);
+                }
+            });
+        }
+    });
+}
