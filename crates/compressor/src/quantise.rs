@@ -10,6 +10,7 @@ use sparsevd_format::{PackOptions, pack};
 use sparsevd_model::quantised::nearest_step;
 
 use crate::error::CompressError;
+use crate::layer::Layer;
 use crate::recipe::Phase;
 use crate::state::State;
 use crate::trainer::{EpochRecord, Observer, Outcome, Trainer};
@@ -28,24 +29,36 @@ struct Trial {
     history: Vec<EpochRecord>,
 }
 
-/// The step that spreads weights without a posterior over 8 bits.
-fn finest_step(weights: &[f32]) -> Option<f64> {
-    let largest = weights.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
-    (largest > 0.0).then(|| f64::from(largest) / f64::from(LEVELS))
+/// The step that spreads numbers without a posterior over 8 bits; 1 where all are zero, as any serves.
+fn eight_bits(values: &[f32]) -> f64 {
+    let largest = values.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+    if largest > 0.0 {
+        f64::from(largest) / f64::from(LEVELS)
+    } else {
+        1.0
+    }
+}
+
+/// The step that a layer's weights should have; `None` where it never had the posterior that says so.
+fn wish(layer: &Layer<f32>, c: f64, bias_step: f64) -> Option<f64> {
+    if layer.is_depthwise() {
+        return Some(eight_bits(layer.weights()));
+    }
+    if layer.last_log_sigma2.is_empty() {
+        return None;
+    }
+    // Where no weight survived, as in a residual block that died, only biases are left to store.
+    let empty = || eight_bits(layer.biases()) / bias_step;
+    Some(layer.median_sigma().map_or_else(empty, |sigma| c * sigma))
 }
 
 impl Trainer {
     /// Puts every layer on the grid of `c` times the median sigma of its survivors, biases on `bias_step` times that. A
-    /// depthwise convolution, which has no posterior, gets 8 bits.
+    /// depthwise convolution, which has no posterior, gets 8 bits, as do the biases of a layer without survivors.
     pub(crate) fn start_grid(&mut self, c: f64, bias_step: f64) -> Result<(), CompressError> {
         let mut steps = vec![];
         for layer in self.engine.layers() {
-            let wish = if layer.is_depthwise() {
-                finest_step(layer.weights())
-            } else {
-                layer.median_sigma().map(|sigma| c * sigma)
-            };
-            let step = wish.and_then(|wish| {
+            let step = wish(layer, c, bias_step).and_then(|wish| {
                 let step = nearest_step(wish as f32, STEP_BITS)?;
                 Some([
                     step,

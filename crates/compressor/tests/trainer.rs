@@ -10,7 +10,9 @@ use sparsevd_compressor::variational::Granularity;
 use sparsevd_compressor::{CompressError, TrainingData, checkpoint, initialise};
 use sparsevd_format::{Dataset, Pixels, WriteOptions, write_network_bytes};
 use sparsevd_kernels::training::philox4x32;
-use sparsevd_model::{Graph, Input, Network, Node, Op, Preprocessing, Shape, Window, presets};
+use sparsevd_model::{
+    Csr, Dense, Graph, Input, Network, Node, Op, Preprocessing, Shape, Weights, Window, presets,
+};
 
 /// Images of 28x28: a bright bar whose place is the class, over noise.
 fn images() -> Dataset {
@@ -264,6 +266,27 @@ fn normalisations_keep_their_statistics_through_threads_interruptions_and_every_
         second.run(&never, &mut Silent).unwrap();
         assert!(bytes(&second) == want, "stopped after {steps} steps");
     }
+}
+
+#[test]
+fn a_residual_block_that_died_is_quantised_with_the_rest() {
+    let mut network = residual_network();
+    // Zeros that come in a sparse file stay removed.
+    let empty = Dense::zeros(Shape::from([8, 8, 3, 3]));
+    let empty = Weights::Csr(Csr::from_dense(&empty));
+    network.tensors.insert("c2.weight".into(), empty);
+    let mut recipe = recipe();
+    recipe.phases = [Method::SparseVd, Method::Quantise]
+        .map(|method| Phase {
+            batch: 60,
+            ..Phase::new(method, 1)
+        })
+        .to_vec();
+    let mut run = trainer_of(&network, recipe, 1, None);
+    run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    let done = run.network().unwrap();
+    assert_eq!(done.tensors["c2.weight"].nonzeros(), 0);
+    assert!(done.steps["c2.weight"] > 0.0 && done.tensors["p.weight"].nonzeros() > 0);
 }
 
 #[test]
