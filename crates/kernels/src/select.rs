@@ -126,6 +126,12 @@ pub fn tile_fits(largest_map: usize) -> bool {
     largest_map * LANES <= 256 << 10
 }
 
+/// Samples that go through the last layers of a network together, of `n` where large maps go sample after sample: up to sixteen, as evenly
+/// as can be.
+pub fn even_blocks(n: usize) -> usize {
+    n.div_ceil(n.div_ceil(LANES).max(1))
+}
+
 /// Whether a convolution with so many non-zeros and output pixels should bring its input into blocks, which take so many floats.
 ///
 /// It then runs a third faster than over planes, but a lone small layer does not make up for the change of layout, unless it

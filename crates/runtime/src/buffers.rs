@@ -21,6 +21,8 @@ pub(crate) enum Place {
 pub(crate) struct Operand {
     pub place: Place,
     pub tensor: Tensor,
+    /// Whether all samples of a block have their place, behind each other; else one has.
+    pub wide: bool,
 }
 
 /// A kernel with the places of what it reads and writes.
@@ -44,6 +46,7 @@ pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
         input,
         mut output,
         block,
+        one_by_one,
         ..
     } = lowering;
     let mut sharing = share(&steps, values.len(), input, output);
@@ -56,6 +59,13 @@ pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
         sharing = share(&steps, values.len(), input, output);
     }
     let buffers = &sharing.buffer_of;
+    // What steps over whole blocks make or read.
+    let mut wide = vec![one_by_one == 0; values.len()];
+    for step in &steps[one_by_one..] {
+        for &v in step.inputs.iter().chain([&step.output]) {
+            wide[buffers[v]] = true;
+        }
+    }
     let mut places = vec![Place::Input; values.len()];
     let mut lifetimes: Vec<Lifetime> = Vec::new();
     let mut arena_of: Vec<Option<usize>> = vec![None; values.len()];
@@ -65,7 +75,10 @@ pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
             continue;
         }
         let end = sharing.last_use[step.output].max(i) + 1;
-        let len = values[step.output].len(block);
+        let samples = if wide[buffer] { block } else { 1 };
+        let len = values[step.output].len(samples);
+        // Steps that run sample after sample come back to their beginning while earlier samples wait.
+        let i = if wide[buffer] && i < one_by_one { 0 } else { i };
         match arena_of[buffer] {
             Some(at) => lifetimes[at].steps.end = lifetimes[at].steps.end.max(end),
             None => {
@@ -92,6 +105,7 @@ pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
     let operand = |v: Value| Operand {
         place: places[v],
         tensor: values[v],
+        wide: wide[buffers[v]],
     };
     let bound = steps
         .into_iter()

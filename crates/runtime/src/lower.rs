@@ -97,8 +97,10 @@ pub(crate) struct Lowering {
     pub values: Vec<Tensor>,
     pub input: Value,
     pub output: Value,
-    /// Samples that go through all steps together.
+    /// Samples that go through all steps together, but for the first.
     pub block: usize,
+    /// So many of the first steps run sample after sample, the others over all samples of a block.
+    pub one_by_one: usize,
     /// Threads that are worth waking.
     pub threads: usize,
     /// How many of the last samples of a batch, few in their half of a tile, are better run one by one.
@@ -155,7 +157,8 @@ pub(crate) fn lower(
         Layout::Tiled if layers.is_some() => share.next_multiple_of(LANES).min(2 * LANES),
         Layout::Tiled => LANES,
         _ if select::tile_fits(largest_map) => share,
-        _ => 1,
+        // Large maps go sample after sample as far as it pays.
+        _ => select::even_blocks(share),
     };
     // Threads split a batch by blocks, which is free; where there are too few, large layers are split by rows.
     let parts = if options.batch.div_ceil(block) < threads {
@@ -188,18 +191,48 @@ pub(crate) fn lower(
         build.step(step, *weight)?;
     }
     let output = build.converted(program.output, Layout::Single);
+    let together = block == 1 || layout == Layout::Tiled || select::tile_fits(largest_map);
+    let one_by_one = if together {
+        0
+    } else {
+        one_by_one(&build.steps, &build.values)
+    };
+    // Where no step is the better for it, samples go through the network one by one.
+    let alone = one_by_one == build.steps.len();
+    let (block, one_by_one) = if alone { (1, 0) } else { (block, one_by_one) };
     Ok(Lowering {
         steps: build.steps,
         values: build.values,
         input: program.input,
         output,
         block,
+        one_by_one,
         threads,
         last_alone: match &layers {
             Some(layers) if sparse && layout == Layout::Tiled => layers.last_alone(options, share),
             _ => 0,
         },
     })
+}
+
+/// How many of the first steps should run sample after sample. Over several samples, a step takes its weights from a near cache instead of from
+/// memory, but leaves its maps there; the further down, the larger weights are and the smaller maps.
+fn one_by_one(steps: &[Lowered], values: &[Tensor]) -> usize {
+    let (mut best, mut saved, mut split) = (0.0, 0.0, steps.len());
+    for (i, step) in steps.iter().enumerate().rev() {
+        let weights: usize = step.parts.iter().map(|p| p.kernel.bytes()).sum();
+        let maps: usize = step
+            .inputs
+            .iter()
+            .chain([&step.output])
+            .map(|&v| values[v].len(1))
+            .sum();
+        saved += weights as f64 - (maps * size_of::<f32>()) as f64;
+        if saved > best {
+            (best, split) = (saved, i);
+        }
+    }
+    split
 }
 
 fn weight_use(

@@ -146,6 +146,7 @@ pub struct Plan {
     pub(crate) last: Option<Last>,
     pub(crate) nodes: Vec<PlanNode>,
     pub(crate) block: usize,
+    pub(crate) one_by_one: usize,
     pub(crate) threads: usize,
     pub(crate) arena_len: usize,
     input_shape: Shape,
@@ -198,6 +199,7 @@ impl Plan {
         passes::run(&mut program);
         let lowering = lower::lower(&program, network, options, activity)?;
         let (block, threads) = (lowering.block, lowering.threads);
+        let one_by_one = lowering.one_by_one;
         let samples = lowering.last_alone;
         let (steps, mut arena_len) = buffers::assign(lowering);
         let mut last = None;
@@ -219,6 +221,7 @@ impl Plan {
             last,
             nodes,
             block,
+            one_by_one,
             threads,
             arena_len,
             input_shape: program.input_shape,
@@ -251,7 +254,7 @@ impl Plan {
         &self.output_shape
     }
 
-    /// Samples that go through the whole network together; activations of so many lie in the arena.
+    /// Samples that go through the network together, or through its last layers where maps before them are large.
     pub fn block(&self) -> usize {
         self.block
     }
@@ -390,6 +393,11 @@ impl fmt::Display for Plan {
                 last.samples,
                 self.last_bytes()
             )?;
+        }
+        if let Some(node) = self.nodes.get(self.one_by_one)
+            && self.one_by_one > 0
+        {
+            writeln!(f, "samples go one by one up to {}", node.name)?;
         }
         write!(
             f,

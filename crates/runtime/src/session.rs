@@ -1,6 +1,7 @@
 //! Running a plan.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
@@ -162,11 +163,11 @@ impl Session {
                 let n = self.plan.block.min(batch - first);
                 let x = &input[first * inn..][..n * inn];
                 let y = &mut output[first * out..][..n * out];
-                for (step, time) in self.plan.steps.iter().zip(&mut *times) {
+                self.in_order(&self.plan.steps, n, |i, step, samples| {
                     let start = std::time::Instant::now();
-                    step.run(self.plan.options().isa, n, x, y, arena, false);
-                    *time += start.elapsed();
-                }
+                    step.run(self.plan.options().isa, samples, x, y, arena, false);
+                    times[i] += start.elapsed();
+                });
             }
         });
     }
@@ -184,9 +185,9 @@ impl Session {
                 count += 1.0;
                 for (step, sum) in self.plan.steps.iter().zip(&mut sums) {
                     if step.is_spmv() {
-                        *sum += active(isa, step.operands(1, x, &mut output, arena).x);
+                        *sum += active(isa, step.operands(0..1, x, &mut output, arena).x);
                     }
-                    step.run(isa, 1, x, &mut output, arena, false);
+                    step.run(isa, 0..1, x, &mut output, arena, false);
                 }
             }
         });
@@ -262,10 +263,30 @@ impl Session {
             };
             let x = &input[first * inn..][..n * inn];
             let y = &mut output[first * out..][..n * out];
-            for step in steps {
-                step.run(isa, n, x, y, arena, join);
-            }
+            self.in_order(steps, n, |_, step, samples| {
+                step.run(isa, samples, x, y, arena, join);
+            });
             first += n;
+        }
+    }
+
+    /// Steps for the `n` samples of a block with their numbers: the first for one sample after the other, the rest for all.
+    fn in_order(
+        &self,
+        steps: &[Bound],
+        n: usize,
+        mut run: impl FnMut(usize, &Bound, Range<usize>),
+    ) {
+        let (first, rest) = steps.split_at(self.plan.one_by_one);
+        if !first.is_empty() {
+            for sample in 0..n {
+                for (i, step) in first.iter().enumerate() {
+                    run(i, step, sample..sample + 1);
+                }
+            }
+        }
+        for (i, step) in rest.iter().enumerate() {
+            run(first.len() + i, step, 0..n);
         }
     }
 }
@@ -278,17 +299,17 @@ impl Bound {
         )
     }
 
-    /// Runs the step over `n` samples; with `join`, parts run on the threads of the current pool.
+    /// Runs the step over some samples of a block; with `join`, parts run on the threads of the current pool.
     fn run(
         &self,
         isa: Isa,
-        n: usize,
+        samples: Range<usize>,
         input: &[f32],
         output: &mut [f32],
         arena: &mut [f32],
         join: bool,
     ) {
-        let operands = self.operands(n, input, output, arena);
+        let operands = self.operands(samples, input, output, arena);
         if self.step.in_place() && self.x.is_some() {
             operands.y.copy_from_slice(operands.x);
         }
@@ -298,20 +319,33 @@ impl Bound {
         }
     }
 
-    /// The slices that the step reads and writes for `n` samples.
+    /// The slices that the step reads and writes for some samples of a block.
     fn operands<'a>(
         &self,
-        n: usize,
+        samples: Range<usize>,
         input: &'a [f32],
         output: &'a mut [f32],
         arena: &'a mut [f32],
     ) -> Operands<'a> {
+        let n = samples.len();
+        // Elements of a value from its place on.
+        let span = |operand: Operand| {
+            let first = if operand.wide {
+                operand.tensor.len(samples.start)
+            } else {
+                0
+            };
+            first..first + operand.tensor.len(n)
+        };
         let range = |operand: Option<Operand>| match operand {
-            Some(Operand {
-                place: Place::Arena(at),
-                tensor,
-            }) => at..at + tensor.len(n),
-            _ => 0..0,
+            Some(operand) => match operand.place {
+                Place::Arena(at) => {
+                    let span = span(operand);
+                    at + span.start..at + span.end
+                }
+                _ => 0..0,
+            },
+            None => 0..0,
         };
         let scratch = match self.step.scratch_len() {
             0 => 0..0,
@@ -321,16 +355,21 @@ impl Bound {
         let Ok([x, x2, y, scratch]) = arena.get_disjoint_mut(places) else {
             unreachable!("buffers that are alive together do not overlap");
         };
-        let pick = |operand: Option<Operand>, in_arena| match operand.map(|o| o.place) {
-            Some(Place::Input) => input,
+        let pick = |operand: Option<Operand>, in_arena| match operand {
+            Some(operand) if operand.place == Place::Input => {
+                let len = operand.tensor.len(1);
+                &input[samples.start * len..][..n * len]
+            }
             _ => in_arena,
         };
-        let x: &[f32] = pick(self.x, x);
         Operands {
-            x,
+            x: pick(self.x, x),
             x2: self.x2.map(|second| pick(Some(second), x2)),
             y: match self.y.place {
-                Place::Output => output,
+                Place::Output => {
+                    let len = self.y.tensor.len(1);
+                    &mut output[samples.start * len..][..n * len]
+                }
                 _ => y,
             },
             scratch,
