@@ -132,6 +132,11 @@ pub fn even_blocks(n: usize) -> usize {
     n.div_ceil(n.div_ceil(LANES).max(1))
 }
 
+/// Whether a convolution that makes maps of so many pixels, of `n` samples together, should run over tiles in a plan whose maps are in blocks.
+pub fn prefer_tiles(pixels: usize, n: usize) -> bool {
+    pixels * 2 <= n.min(LANES)
+}
+
 /// Whether a convolution with so many non-zeros and output pixels should bring its input into blocks, which take so many floats.
 ///
 /// It then runs a third faster than over planes, but a lone small layer does not make up for the change of layout, unless it

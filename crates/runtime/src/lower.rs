@@ -232,7 +232,14 @@ fn one_by_one(steps: &[Lowered], values: &[Tensor]) -> usize {
             (best, split) = (saved, i);
         }
     }
-    split
+    // A tile is no tile with one sample.
+    let tiled = |s: &Lowered| {
+        s.inputs
+            .iter()
+            .chain([&s.output])
+            .any(|&v| values[v].layout == Layout::Tiled)
+    };
+    split.min(steps.iter().position(tiled).unwrap_or(split))
 }
 
 fn weight_use(
@@ -280,7 +287,7 @@ pub(crate) struct Builder<'a> {
     pub options: &'a PlanOptions,
     pub activity: &'a Activity,
     pub choice: Choice,
-    block: usize,
+    pub block: usize,
     /// Parts into which large layers are cut for threads.
     parts: usize,
     pub steps: Vec<Lowered>,

@@ -134,7 +134,9 @@ impl Builder<'_> {
         let density = used.map_or(1.0, WeightUse::density);
         let sparse = self.choice.sparse
             && select::prefer_sparse_conv(density, per_group, groups, self.choice.share);
-        let over_blocks = sparse || per_group == 1 || select::prefer_direct(isa);
+        // Of maps of a few pixels, lanes are better filled with samples.
+        let tiled = sparse && self.block > 1 && select::prefer_tiles(pixels, self.block);
+        let over_blocks = (sparse || per_group == 1 || select::prefer_direct(isa)) && !tiled;
         let subsampled = over_blocks.then(|| self.subsampled(step, window)).flatten();
         let pixel = Window::square(1, 1);
         let (window, input, blocks) = match subsampled {
@@ -207,7 +209,11 @@ impl Builder<'_> {
         }
         if sparse {
             let csr = to_csr(weight);
-            let layout = self.choice.layout;
+            let layout = if tiled {
+                Layout::Tiled
+            } else {
+                self.choice.layout
+            };
             let parts = self
                 .ranges(&weights_of_rows(weight, true), used, layout)
                 .into_iter()

@@ -103,7 +103,8 @@ fn residual() -> Network {
     let window = Window::square(3, 2);
     b.push("average", &["e"], Op::AveragePool { window });
     b.conv("f", "average", [64, 48, 3, 3], 1, 2, 0.5);
-    b.push("global", &["f"], Op::GlobalAveragePool);
+    b.conv("g", "f", [32, 64, 3, 3], 3, 1, 0.5);
+    b.push("global", &["g"], Op::GlobalAveragePool);
     b.build()
 }
 
@@ -188,6 +189,7 @@ fn maps_in_blocks_give_what_plain_loops_give() {
                 (WeightMode::Sparse, 1, 1),
                 (WeightMode::Sparse, 1, 2),
                 (WeightMode::Sparse, 3, 1),
+                (WeightMode::Sparse, 20, 1),
                 (WeightMode::Sparse, 20, 2),
                 (WeightMode::Dense, 1, 2),
                 (WeightMode::Dense, 20, 1),
@@ -199,7 +201,13 @@ fn maps_in_blocks_give_what_plain_loops_give() {
                     threads,
                     ..PlanOptions::default()
                 };
-                let (got, plan) = run(&network, &options, &x);
+                // One block and some of the next, of the same samples over and over.
+                let samples = if batch == 20 { 11 } else { 3 };
+                let cycle = |v: &[f32], len: usize| -> Vec<f32> {
+                    v.iter().copied().cycle().take(samples * len).collect()
+                };
+                let want = cycle(&want, want.len() / 3);
+                let (got, plan) = run(&network, &options, &cycle(&x, inn));
                 for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                     assert!(
                         (got - want).abs() <= 1e-4 * scale,
@@ -280,4 +288,23 @@ fn callers_share_the_threads_of_a_session() {
             });
         }
     });
+}
+
+#[test]
+fn a_batch_goes_one_by_one_through_large_maps_only() {
+    let options = PlanOptions {
+        batch: 20,
+        ..PlanOptions::default()
+    };
+    let plan = Plan::new(&residual(), &options).unwrap();
+    assert_eq!(plan.block(), 10, "{plan}");
+    let text = plan.to_string();
+    let turn = text.lines().find(|l| l.contains("one by one up to"));
+    assert!(turn.is_some_and(|l| !l.contains("stem")), "{plan}");
+    let layout = |name: &str| plan.nodes().iter().find(|n| n.name == name).unwrap().layout;
+    assert_eq!(
+        [layout("b.conv"), layout("g.conv")],
+        ["blocks", "tiled"],
+        "{plan}"
+    );
 }
