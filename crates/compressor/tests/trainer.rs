@@ -4,11 +4,13 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sparsevd_compressor::engine::{Batch, Engine};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{Observer, Outcome, RunOptions, Silent, Trainer};
 use sparsevd_compressor::variational::Granularity;
-use sparsevd_compressor::{CompressError, TrainingData, checkpoint, initialise};
+use sparsevd_compressor::{CompressError, State, TrainingData, checkpoint, initialise};
 use sparsevd_format::{Dataset, Pixels, WriteOptions, write_network_bytes};
+use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::philox4x32;
 use sparsevd_model::{
     Csr, Dense, Graph, Input, Network, Node, Op, Preprocessing, Shape, Weights, Window, presets,
@@ -388,6 +390,41 @@ fn what_is_wrong_with_a_run_is_said() {
             && error.to_string().contains(folder.path().to_str().unwrap()),
         "{error}"
     );
+}
+
+#[test]
+fn every_preset_can_be_trained() {
+    for name in presets::NAMES {
+        let (graph, shapes) = presets::for_input(name, [3, 32, 32])
+            .or_else(|| presets::by_name(name))
+            .unwrap();
+        let network = initialise(graph, &shapes, 1).unwrap();
+        let input = network.graph.inputs[0].shape.elements();
+        let state = State::<f32>::from_network(&network).unwrap();
+        let layers = state.layers.len();
+        let isa = Isa::best();
+        let mut engine =
+            Engine::new(&network.graph, state, Granularity::Weight, isa, None).unwrap();
+        let fill = |i: usize, out: &mut [f32]| {
+            for (p, x) in out.iter_mut().enumerate() {
+                *x = ((p * 7 + i * 13) % 11) as f32 / 11.0;
+            }
+        };
+        assert_eq!(engine.input_len(), input, "{name}");
+        let batch = Batch {
+            samples: 2,
+            fill: &fill,
+            labels: &[1, 2],
+            teacher: None,
+        };
+        let report = engine.backward(&batch, 1, 1);
+        assert!(report.objective.is_finite(), "{name}");
+        let moving = engine
+            .gradients()
+            .iter()
+            .filter(|[g, _]| g.iter().any(|g| *g != 0.0));
+        assert_eq!(moving.count(), layers, "{name}: every layer learns");
+    }
 }
 
 #[test]
