@@ -62,7 +62,12 @@ pub(crate) fn halos(program: &Program) -> Vec<[usize; 4]> {
         }
         let wanted = match &step.op {
             Op::Conv { window, .. } => {
-                widen(&mut halos[step.inputs[0]], Blocks::halo_of(window));
+                // A smaller map is cut anew, and its blocks are packed with what its windows want.
+                let (from, to) = (step.input_shape.dims(), step.output_shape.dims());
+                let covers = |d: usize| to[d + 1] * window.strides[d] >= from[d + 1];
+                if from.len() == 3 && (0..2).all(covers) {
+                    widen(&mut halos[step.inputs[0]], Blocks::halo_of(window));
+                }
                 continue;
             }
             Op::MaxPool { window } | Op::AveragePool { window } => Blocks::halo_of(window),
