@@ -53,6 +53,7 @@ pub mod pool_blocks;
 pub mod reblock;
 pub mod select;
 mod sell;
+mod sell_vector;
 mod simd;
 pub mod spmm;
 pub mod spmv;

@@ -41,14 +41,14 @@ pub(crate) struct Sell {
     /// Lines processed at once: 1, 2 or 4.
     wide: usize,
     /// In place of `weights` where they take fewer bytes; offsets are then [`Offsets::Short8`].
-    narrow: Option<Narrow>,
+    pub(crate) narrow: Option<Narrow>,
     /// What the integers among them are multiples of.
-    step: f32,
+    pub(crate) step: f32,
 }
 
 /// Weights of fewer bytes, four per step.
 #[derive(Debug, Clone)]
-enum Narrow {
+pub(crate) enum Narrow {
     Bf16(Vec<[Bf16; 4]>),
     F16(Vec<[F16; 4]>),
     I8(Vec<[i8; 4]>),
@@ -300,12 +300,23 @@ fn repeated_levels(entries: &[Entry], len: usize, step: f32) -> Option<Vec<Entry
 }
 
 /// Four weights of a step, in whatever form they are stored.
-trait Weight: Copy {
+pub(crate) trait Weight: Copy {
     /// The four numbers; integers are multiples of `step`.
-    unsafe fn quad<S: Simd>(p: *const Self, step: f32) -> S::Quad;
+    unsafe fn four<S: Simd>(p: *const Self, step: f32) -> [f32; 4];
+    /// The same, ready to be broadcast.
+    #[inline(always)]
+    unsafe fn quad<S: Simd>(p: *const Self, step: f32) -> S::Quad {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { S::quad_of(Self::four::<S>(p, step)) }
+    }
 }
 
 impl Weight for Quad {
+    #[inline(always)]
+    unsafe fn four<S: Simd>(p: *const Self, _step: f32) -> [f32; 4] {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { p.read().0 }
+    }
     #[inline(always)]
     unsafe fn quad<S: Simd>(p: *const Self, _step: f32) -> S::Quad {
         // SAFETY: the caller vouches for the pointer.
@@ -315,31 +326,27 @@ impl Weight for Quad {
 
 impl Weight for [Bf16; 4] {
     #[inline(always)]
-    unsafe fn quad<S: Simd>(p: *const Self, step: f32) -> S::Quad {
+    unsafe fn four<S: Simd>(p: *const Self, step: f32) -> [f32; 4] {
         // SAFETY: the caller vouches for the pointer.
-        unsafe {
-            let [a, b, c, d] = p.read();
-            S::quad_of([a.get(step), b.get(step), c.get(step), d.get(step)])
-        }
+        let [a, b, c, d] = unsafe { p.read() };
+        [a.get(step), b.get(step), c.get(step), d.get(step)]
     }
 }
 
 impl Weight for [F16; 4] {
     #[inline(always)]
-    unsafe fn quad<S: Simd>(p: *const Self, _step: f32) -> S::Quad {
+    unsafe fn four<S: Simd>(p: *const Self, _step: f32) -> [f32; 4] {
         // SAFETY: the caller vouches for the pointer.
-        unsafe { S::quad_of(S::f16x4(p.cast())) }
+        unsafe { S::f16x4(p.cast()) }
     }
 }
 
 impl Weight for [i8; 4] {
     #[inline(always)]
-    unsafe fn quad<S: Simd>(p: *const Self, step: f32) -> S::Quad {
+    unsafe fn four<S: Simd>(p: *const Self, step: f32) -> [f32; 4] {
         // SAFETY: the caller vouches for the pointer.
-        unsafe {
-            let [a, b, c, d] = p.read();
-            S::quad_of([a.get(step), b.get(step), c.get(step), d.get(step)])
-        }
+        let [a, b, c, d] = unsafe { p.read() };
+        [a.get(step), b.get(step), c.get(step), d.get(step)]
     }
 }
 

@@ -3,6 +3,8 @@
 //! Everything is `#[inline(always)]`, so that a generic kernel compiled inside a `#[target_feature]` function
 //! (see [`simd_dispatch`]) is compiled for that instruction set throughout.
 
+use crate::activation::Bounds;
+
 /// Vectors of `N` floats.
 ///
 /// # Safety
@@ -22,6 +24,21 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
         // SAFETY: the caller vouches for four numbers.
         unsafe { p.read_unaligned() }.map(|h| half::f16::from_bits(h).to_f32())
+    }
+    /// `w * x + c` of four floats each.
+    #[inline(always)]
+    unsafe fn fma4(w: [f32; 4], x: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+        [
+            w[0] * x[0] + c[0],
+            w[1] * x[1] + c[1],
+            w[2] * x[2] + c[2],
+            w[3] * x[3] + c[3],
+        ]
+    }
+    /// Bounds of four floats each.
+    #[inline(always)]
+    unsafe fn clamp4(v: [f32; 4], bounds: Bounds) -> [f32; 4] {
+        v.map(|v| bounds.apply(v))
     }
     /// Asks for the cache line at `p`, wherever that points.
     #[inline(always)]
@@ -101,7 +118,7 @@ unsafe impl Simd for Scalar {
     #[inline(always)]
     unsafe fn clamp(mut v: [f32; 16], low: [f32; 16], high: [f32; 16]) -> [f32; 16] {
         for i in 0..16 {
-            v[i] = crate::activation::Bounds {
+            v[i] = Bounds {
                 min: low[i],
                 max: high[i],
             }
@@ -135,7 +152,7 @@ mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::*;
 
-    use super::Simd;
+    use super::{Bounds, Simd};
 
     // Through an intrinsic, the compiler turns the permutes of `lane` back into four broadcast loads,
     // and loads are what bounds the kernels.
@@ -174,6 +191,25 @@ mod x86 {
         out
     }
 
+    #[inline(always)]
+    unsafe fn vfmadd4(w: [f32; 4], x: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+        // SAFETY: the caller vouches for FMA; four floats are a vector.
+        unsafe {
+            let [w, x, c] = [w, x, c].map(|v| std::mem::transmute::<[f32; 4], __m128>(v));
+            std::mem::transmute(_mm_fmadd_ps(w, x, c))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn clamp4(v: [f32; 4], bounds: Bounds) -> [f32; 4] {
+        // SAFETY: SSE, part of every x86-64; four floats are a vector. NaN stays, as the second operand is what both return then.
+        unsafe {
+            let v = std::mem::transmute::<[f32; 4], __m128>(v);
+            let v = _mm_max_ps(_mm_set1_ps(bounds.min), v);
+            std::mem::transmute(_mm_min_ps(_mm_set1_ps(bounds.max), v))
+        }
+    }
+
     /// 256-bit vectors with fused multiply-add.
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Avx2;
@@ -196,6 +232,16 @@ mod x86 {
         unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
             // SAFETY: the trait's contract.
             unsafe { vcvtph2ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn clamp4(v: [f32; 4], bounds: Bounds) -> [f32; 4] {
+            // SAFETY: the trait's contract.
+            unsafe { clamp4(v, bounds) }
+        }
+        #[inline(always)]
+        unsafe fn fma4(w: [f32; 4], x: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+            // SAFETY: the trait's contract.
+            unsafe { vfmadd4(w, x, c) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m256 {
@@ -279,6 +325,16 @@ mod x86 {
         unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
             // SAFETY: the trait's contract.
             unsafe { vcvtph2ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn clamp4(v: [f32; 4], bounds: Bounds) -> [f32; 4] {
+            // SAFETY: the trait's contract.
+            unsafe { clamp4(v, bounds) }
+        }
+        #[inline(always)]
+        unsafe fn fma4(w: [f32; 4], x: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+            // SAFETY: the trait's contract.
+            unsafe { vfmadd4(w, x, c) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m512 {

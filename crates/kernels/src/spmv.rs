@@ -4,12 +4,11 @@ use std::ops::Range;
 
 use sparsevd_model::Csr;
 
-use crate::activation::Bounds;
-use crate::isa::multiversion;
+use crate::sell_vector::SellVector;
 use crate::spmm::bias_or_zero;
 #[cfg(target_arch = "x86_64")]
 use crate::table::Table;
-use crate::values::{Bf16, F16, Value, Values, level};
+use crate::values::Values;
 use crate::{Activation, Isa};
 
 pub use crate::input_sparse::{ByActivity, InputSparse, active};
@@ -25,7 +24,7 @@ pub struct Spmv {
 
 #[derive(Debug, Clone)]
 enum Kernel {
-    Rows(Rows),
+    Sell(SellVector),
     #[cfg(target_arch = "x86_64")]
     Table(Table),
 }
@@ -69,15 +68,18 @@ impl Spmv {
             weight.rows()
         );
         let weight = &*values.of(weight);
+        let sell = SellVector::pack(weight, &bias, rows.clone(), values);
         #[cfg(target_arch = "x86_64")]
-        let table = Table::pack(isa, weight, &bias, rows.clone(), values).map(Kernel::Table);
+        let table = Table::pack(isa, weight, &bias, rows.clone(), values)
+            .filter(|table| table.cost() <= sell.cost())
+            .map(Kernel::Table);
         #[cfg(not(target_arch = "x86_64"))]
         let table = None;
         Self {
             isa,
             rows: rows.len(),
             cols: weight.cols(),
-            kernel: table.unwrap_or_else(|| Kernel::Rows(Rows::pack(weight, &bias, rows, values))),
+            kernel: table.unwrap_or(Kernel::Sell(sell)),
         }
     }
 
@@ -90,7 +92,7 @@ impl Spmv {
         assert_eq!(x.len(), self.cols, "elements of x");
         assert_eq!(y.len(), self.rows, "elements of y");
         match &self.kernel {
-            Kernel::Rows(rows) => dot_rows(self.isa, rows, x, y, act.bounds()),
+            Kernel::Sell(sell) => sell.run(self.isa, x, y, act.bounds()),
             #[cfg(target_arch = "x86_64")]
             Kernel::Table(table) => table.run(x, y, act.bounds()),
         }
@@ -109,7 +111,7 @@ impl Spmv {
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> String {
         let kernel = match &self.kernel {
-            Kernel::Rows(rows) => format!("csr-{}-1x4", rows.values.name()),
+            Kernel::Sell(sell) => sell.name(),
             #[cfg(target_arch = "x86_64")]
             Kernel::Table(table) => table.name(),
         };
@@ -119,168 +121,9 @@ impl Spmv {
     /// Bytes of packed weights, indices and biases that one run reads.
     pub fn bytes(&self) -> usize {
         match &self.kernel {
-            Kernel::Rows(rows) => rows.bytes(),
+            Kernel::Sell(sell) => sell.bytes(),
             #[cfg(target_arch = "x86_64")]
             Kernel::Table(table) => table.bytes(),
         }
-    }
-}
-
-/// Plain CSR, with columns of two bytes where they fit.
-///
-/// # Invariants
-/// - `starts` never falls, begins with 0 and ends with the number of values
-/// - columns are below `cols`
-#[derive(Debug, Clone)]
-struct Rows {
-    cols: usize,
-    starts: Vec<u32>,
-    columns: Columns,
-    values: Stored,
-    bias: Vec<f32>,
-}
-
-#[derive(Debug, Clone)]
-enum Columns {
-    Short(Vec<u16>),
-    Long(Vec<u32>),
-}
-
-#[derive(Debug, Clone)]
-enum Stored {
-    F32(Vec<f32>),
-    Bf16(Vec<Bf16>),
-    F16(Vec<F16>),
-    I8(Vec<i8>, f32),
-}
-
-impl Stored {
-    fn new(weights: &[f32], values: Values) -> Self {
-        let weights = weights.iter().copied();
-        match values {
-            Values::F32 => Self::F32(weights.collect()),
-            Values::Bf16 => Self::Bf16(weights.map(Bf16::of).collect()),
-            Values::F16 => Self::F16(weights.map(F16::of).collect()),
-            Values::I8 { step } => Self::I8(weights.map(|w| level(w, step)).collect(), step),
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::F32(_) => "f32",
-            Self::Bf16(_) => "bf16",
-            Self::F16(_) => "f16",
-            Self::I8(..) => "i8",
-        }
-    }
-}
-
-impl Rows {
-    fn pack(weight: &Csr, bias: &[f32], rows: Range<usize>, values: Values) -> Self {
-        let starts = &weight.crow_indices()[rows.start..=rows.end];
-        let range = starts[0] as usize..starts[starts.len() - 1] as usize;
-        let columns = &weight.col_indices()[range.clone()];
-        Self {
-            cols: weight.cols(),
-            starts: starts.iter().map(|s| s - starts[0]).collect(),
-            columns: if weight.cols() <= 1 << 16 {
-                Columns::Short(columns.iter().map(|&c| c as u16).collect())
-            } else {
-                Columns::Long(columns.to_vec())
-            },
-            values: Stored::new(&weight.values()[range], values),
-            bias: bias[rows].to_vec(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        let columns = match &self.columns {
-            Columns::Short(c) => size_of_val(&c[..]),
-            Columns::Long(c) => size_of_val(&c[..]),
-        };
-        let values = match &self.values {
-            Stored::F32(v) => size_of_val(&v[..]),
-            Stored::Bf16(v) => size_of_val(&v[..]),
-            Stored::F16(v) => size_of_val(&v[..]),
-            Stored::I8(v, _) => size_of_val(&v[..]),
-        };
-        (self.starts.len() + self.bias.len()) * 4 + columns + values
-    }
-}
-
-fn dot_rows(isa: Isa, rows: &Rows, x: &[f32], y: &mut [f32], bounds: Bounds) {
-    match &rows.values {
-        Stored::F32(v) => dot_values::<f32>(isa, rows, v, 1.0, x, y, bounds),
-        Stored::Bf16(v) => dot_values::<Bf16>(isa, rows, v, 1.0, x, y, bounds),
-        Stored::F16(v) => dot_values::<F16>(isa, rows, v, 1.0, x, y, bounds),
-        Stored::I8(v, step) => dot_values::<i8>(isa, rows, v, *step, x, y, bounds),
-    }
-}
-
-multiversion!(fn dot_values[V: Value](rows: &Rows, values: &[V], step: f32, x: &[f32], y: &mut [f32], bounds: Bounds) = dot_values_body::<V>;);
-
-#[inline(always)]
-fn dot_values_body<V: Value>(
-    rows: &Rows,
-    values: &[V],
-    step: f32,
-    x: &[f32],
-    y: &mut [f32],
-    bounds: Bounds,
-) {
-    match &rows.columns {
-        Columns::Short(columns) => dot_columns(rows, columns, values, step, x, y, bounds),
-        Columns::Long(columns) => dot_columns(rows, columns, values, step, x, y, bounds),
-    }
-}
-
-/// The number of a column.
-trait Column: Copy {
-    fn index(self) -> usize;
-}
-
-impl Column for u16 {
-    #[inline(always)]
-    fn index(self) -> usize {
-        self.into()
-    }
-}
-
-impl Column for u32 {
-    #[inline(always)]
-    fn index(self) -> usize {
-        self as usize
-    }
-}
-
-#[inline(always)]
-fn dot_columns<C: Column, V: Value>(
-    rows: &Rows,
-    columns: &[C],
-    values: &[V],
-    step: f32,
-    x: &[f32],
-    y: &mut [f32],
-    bounds: Bounds,
-) {
-    assert!(x.len() == rows.cols && y.len() == rows.bias.len());
-    for (row, (y, bias)) in y.iter_mut().zip(&rows.bias).enumerate() {
-        let range = rows.starts[row] as usize..rows.starts[row + 1] as usize;
-        let (columns, values) = (&columns[range.clone()], &values[range]);
-        // SAFETY: columns are below `cols`, which `Csr` checks, and `x` has that many elements.
-        let at = |c: C| unsafe { *x.get_unchecked(c.index()) };
-        // Four sums, because one would wait for each addition in turn.
-        let mut acc = [0.0; 4];
-        let (columns, last_columns) = columns.as_chunks::<4>();
-        let (values, last_values) = values.as_chunks::<4>();
-        for (c, v) in columns.iter().zip(values) {
-            for i in 0..4 {
-                acc[i] += v[i].get(step) * at(c[i]);
-            }
-        }
-        for (c, v) in last_columns.iter().zip(last_values) {
-            acc[0] += v.get(step) * at(*c);
-        }
-        *y = bounds.apply(bias + ((acc[0] + acc[1]) + (acc[2] + acc[3])));
     }
 }
