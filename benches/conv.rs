@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sparsevd_kernels::conv::SparseConv;
+use sparsevd_kernels::conv_rows::RowConv;
 use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::{Activation, Buffer, Isa, Layout};
 use sparsevd_model::Window;
@@ -53,16 +54,26 @@ fn convolutions(criterion: &mut Criterion) {
             });
             for density in [0.2, 0.1, 0.05, 0.02] {
                 let csr = stream.sparse(shape, density);
-                let sparse = SparseConv::pack(isa, layout, &csr, shape, None, &window, 1, input);
-                let mut scratch = Buffer::zeroed(sparse.scratch_len());
-                group.bench_function(
-                    BenchmarkId::new(format!("sparse/n{images}"), density),
-                    |b| {
+                let id = BenchmarkId::new(format!("sparse/n{images}"), density);
+                if layout == Layout::Tiled {
+                    let conv = SparseConv::pack(isa, &csr, shape, None, &window, 1, input);
+                    let mut scratch = Buffer::zeroed(conv.scratch_len());
+                    group.bench_function(id, |b| {
                         b.iter(|| {
-                            sparse.run(black_box(&x), &mut y, 1, &mut scratch, Activation::None)
+                            conv.run(black_box(&x), &mut y, 1, &mut scratch, Activation::None)
                         });
-                    },
-                );
+                    });
+                } else if RowConv::takes(&window) {
+                    let all = 0..out;
+                    let conv =
+                        RowConv::pack_channels(isa, &csr, shape, None, &window, 1, input, all);
+                    let mut scratch = Buffer::zeroed(conv.scratch_len());
+                    group.bench_function(id, |b| {
+                        b.iter(|| {
+                            conv.run(black_box(&x), &mut y, 1, &mut scratch, Activation::None)
+                        });
+                    });
+                }
             }
         }
         group.finish();

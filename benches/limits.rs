@@ -29,7 +29,7 @@ use sparsevd_kernels::gemm::{View, gemm};
 use sparsevd_kernels::peak::fma_peak;
 use sparsevd_kernels::spmm::Spmm;
 use sparsevd_kernels::spmv::{InputSparse, Spmv};
-use sparsevd_kernels::{Activation, Buffer, Isa, Layout, pack_tiles, tiles};
+use sparsevd_kernels::{Activation, Buffer, Isa, pack_tiles, tiles};
 use sparsevd_model::{Csr, Window};
 use sparsevd_testing::arbitrary::Stream;
 
@@ -270,8 +270,7 @@ fn conv(race: &Race, line: &[String], density: f64) {
     };
     let filters = stream.bernoulli(shape, density);
     let csr = Csr::from_dense(&filters);
-    let pack = |layout| SparseConv::pack(isa, layout, &csr, shape, None, &window, 1, input);
-    let (planes, tiled) = (pack(Layout::Single), pack(Layout::Tiled));
+    let tiled = SparseConv::pack(isa, &csr, shape, None, &window, 1, input);
     let dense = Conv::pack(isa, &filters, None, &window, 1, input);
     let [_, height, width] = dense.output();
     let pixels = height * width;
@@ -286,15 +285,10 @@ fn conv(race: &Race, line: &[String], density: f64) {
     let [mut x_blocks, mut y_blocks, mut y_direct] =
         [from, to, to].map(|b| Buffer::zeroed(b.len()));
     from.pack(isa, first, 1, &mut x_blocks);
-    let [mut y, mut y_dense, mut c] = [(); 3].map(|()| Buffer::zeroed(out * pixels));
+    let [mut y_dense, mut c] = [(); 2].map(|()| Buffer::zeroed(out * pixels));
     let mut y_tiled = Buffer::zeroed(16 * out * pixels);
-    let mut scratch = [
-        planes.scratch_len(),
-        tiled.scratch_len(),
-        dense.scratch_len(),
-    ]
-    .map(Buffer::zeroed);
-    let [for_planes, for_tiled, for_dense] = &mut scratch;
+    let mut scratch = [tiled.scratch_len(), dense.scratch_len()].map(Buffer::zeroed);
+    let [for_tiled, for_dense] = &mut scratch;
     let depth = inn * kernel * kernel;
     let columns = Buffer::from(&stream.floats(depth * pixels)[..]);
     let weight = View::row_major(&filters.values, out, depth);
@@ -321,9 +315,6 @@ fn conv(race: &Race, line: &[String], density: f64) {
                     View::row_major(&columns, depth, pixels),
                     false,
                 );
-            }),
-            ("planes", &mut || {
-                planes.run(black_box(first), black_box(&mut y), 1, for_planes, act);
             }),
         ],
     );

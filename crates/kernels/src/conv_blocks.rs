@@ -498,7 +498,7 @@ unsafe fn pools<S: Simd, O: Offset, const UNIT: usize>(
 // Plain loops: a closure given to `map` or `from_fn` may not be inlined, and then lacks the instruction set.
 
 #[inline(always)]
-unsafe fn biases<S: Simd, const T: usize>(group: &Group) -> [[S::V; T]; 4] {
+pub(crate) unsafe fn biases<S: Simd, const T: usize>(group: &Group) -> [[S::V; T]; 4] {
     // SAFETY: the caller runs under the instruction set.
     unsafe {
         let mut acc = [[S::splat(0.0); T]; 4];
@@ -514,7 +514,7 @@ const AHEAD: usize = 1024;
 
 /// The steps of one group up to `last`, for `T` vectors whose inputs begin at `xs`.
 #[inline(always)]
-unsafe fn multiply_add<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
+pub(crate) unsafe fn multiply_add<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
     weights: &mut *const Quad,
     offsets: &mut *const O,
     last: *const O,

@@ -10,8 +10,8 @@ pub(crate) type Sources = [Option<(usize, usize)>; LANES];
 /// A map of channels to channels.
 ///
 /// # Invariants
-/// - `sources` of each line lie below `lines[0]` lines
-/// - `picks` has `per_line` for each line
+/// - lines of `sources`, and of the families, lie in a source channel, and what families make in a channel that is made
+/// - `lanes` has, in the order of families, as many for each line that is made as [`Family::picks`] says
 #[derive(Debug, Clone)]
 #[cfg_attr(
     not(target_arch = "x86_64"),
@@ -20,27 +20,45 @@ pub(crate) type Sources = [Option<(usize, usize)>; LANES];
 pub(crate) struct Permute {
     isa: Isa,
     sources: Vec<Sources>,
-    picks: Vec<Pick>,
-    per_line: usize,
+    /// None where a line has more sources than there are loops for.
+    families: Option<Vec<Family>>,
+    lanes: Vec<Lanes>,
     /// Floats from a source channel to the next, and from a channel made to the next.
     channels: [usize; 2],
     /// Floats made of each channel; the last line may be short.
     len: usize,
 }
 
-/// Lanes that one source line gives.
+/// Lines that are made of the same lines, which stay in registers meanwhile.
+#[derive(Debug, Clone)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "AVX-512 reads them")
+)]
+struct Family {
+    /// Where the lines begin of which these are made, in floats.
+    from: Vec<usize>,
+    made: Vec<Made>,
+}
+
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(
     not(target_arch = "x86_64"),
     allow(dead_code, reason = "AVX-512 reads them")
 )]
-struct Pick {
-    from: usize,
-    lanes: [i32; LANES],
-    mask: u16,
+struct Made {
+    /// Where the line begins, in floats.
+    at: usize,
+    /// Lanes that have a source, and lanes that are stored.
+    masks: [u16; 2],
 }
 
-/// Numbers of picks for which there are loops.
+/// Lanes of two lines, of which the second has numbers from sixteen: of the first two sources; then of what these gave and the third, and so on.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Lanes([i32; LANES]);
+
+/// Numbers of sources for which there are loops.
 const COUNTS: [usize; 6] = [1, 2, 3, 4, 6, 8];
 
 impl Permute {
@@ -48,7 +66,7 @@ impl Permute {
     pub fn new(isa: Isa, sources: Vec<Sources>, channels: [usize; 2], len: usize) -> Self {
         let last = sources.iter().flatten().flatten().map(|s| s.0).max();
         assert!(
-            last.is_none_or(|line| (line + 1) * LANES <= channels[0]),
+            (last.unwrap_or(0) + 1) * LANES <= channels[0],
             "a line outside of its channel"
         );
         assert!(
@@ -56,22 +74,12 @@ impl Permute {
             "{} lines for {len} floats",
             sources.len()
         );
-        let mut lines: Vec<Vec<Pick>> = sources.iter().map(picks).collect();
-        let most = lines.iter().map(Vec::len).max().unwrap_or(0);
-        let per_line = COUNTS.into_iter().find(|n| *n >= most).unwrap_or(0);
-        for picks in &mut lines {
-            let none = Pick {
-                from: 0,
-                lanes: [0; LANES],
-                mask: 0,
-            };
-            picks.resize(per_line, none);
-        }
+        let (families, lanes) = families(&sources, len).unzip();
         Self {
             isa,
             sources,
-            picks: lines.concat(),
-            per_line,
+            families,
+            lanes: lanes.unwrap_or_default(),
             channels,
             len,
         }
@@ -80,9 +88,11 @@ impl Permute {
     /// Over as many channels as `x` and `y` hold.
     pub fn run(&self, x: &[f32], y: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
-        if self.per_line > 0 && self.isa.level() == Level::Avx512 {
+        if let Some(families) = &self.families
+            && self.isa.level() == Level::Avx512
+        {
             // SAFETY: an `Isa` of this level is only made where the features were detected.
-            return unsafe { avx512::run(self, x, y) };
+            return unsafe { avx512::run(self, families, x, y) };
         }
         let (from, to) = (self.channels[0], self.channels[1]);
         for (x, y) in x.chunks_exact(from).zip(y.chunks_mut(to)) {
@@ -95,100 +105,151 @@ impl Permute {
     }
 }
 
-fn picks(sources: &Sources) -> Vec<Pick> {
-    let mut picks: Vec<Pick> = Vec::new();
-    for (to, &(line, lane)) in sources
+impl Family {
+    /// How many [`Lanes`] each line has.
+    fn picks(&self) -> usize {
+        (self.from.len() - 1).max(1)
+    }
+}
+
+/// Lines by what they are made of; `None` where one is made of too many.
+fn families(sources: &[Sources], len: usize) -> Option<(Vec<Family>, Vec<Lanes>)> {
+    let lines_of = |sources: &Sources| {
+        let mut lines: Vec<usize> = sources.iter().flatten().map(|s| s.0).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        lines
+    };
+    let mut order: Vec<(Vec<usize>, usize)> = sources
         .iter()
         .enumerate()
-        .filter_map(|(to, s)| Some((to, s.as_ref()?)))
-    {
-        let from = line * LANES;
-        let i = picks.iter().position(|p| p.from == from);
-        let i = i.unwrap_or_else(|| {
-            picks.push(Pick {
-                from,
-                lanes: [0; LANES],
-                mask: 0,
+        .map(|(i, s)| (lines_of(s), i))
+        .collect();
+    order.sort();
+    let (mut families, mut lanes) = (Vec::new(), Vec::new());
+    for same in order.chunk_by(|a, b| a.0 == b.0) {
+        let lines = &same[0].0;
+        let count = *COUNTS.iter().find(|n| **n >= lines.len())?;
+        let last = lines.last().copied().unwrap_or(0);
+        let mut family = Family {
+            from: lines.iter().map(|line| line * LANES).collect(),
+            made: Vec::new(),
+        };
+        family.from.resize(count, last * LANES);
+        for &(_, i) in same {
+            let has = |lane: usize| u16::from(sources[i][lane].is_some()) << lane;
+            let floats = (len - i * LANES).min(LANES);
+            family.made.push(Made {
+                at: i * LANES,
+                masks: [
+                    (0..LANES).map(has).sum(),
+                    (u32::from(u16::MAX) >> (LANES - floats)) as u16,
+                ],
             });
-            picks.len() - 1
-        });
-        picks[i].lanes[to] = (lane % LANES) as i32;
-        picks[i].mask |= 1 << to;
+            for pick in 0..family.picks() {
+                let lane = |to: usize| match sources[i][to] {
+                    Some((line, lane)) if pick == 0 && lines[0] == line => lane,
+                    Some((line, lane)) if lines.get(pick + 1) == Some(&line) => LANES + lane,
+                    _ => to,
+                };
+                lanes.push(Lanes(std::array::from_fn(|to| lane(to) as i32)));
+            }
+        }
+        families.push(family);
     }
-    picks
+    Some((families, lanes))
 }
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{LANES, Permute, Pick};
+    use super::{Family, Lanes, Permute};
 
     #[target_feature(enable = "avx512f")]
-    pub(super) fn run(permute: &Permute, x: &[f32], y: &mut [f32]) {
-        /// Floats of a few channels that stay in the first-level cache while all their lines are made.
-        const CACHE: usize = 6 * 1024;
+    pub(super) fn run(permute: &Permute, families: &[Family], x: &[f32], y: &mut [f32]) {
         let [from, to] = permute.channels;
-        let channels = (CACHE / (from + to)).max(2);
-        for (x, y) in x.chunks(channels * from).zip(y.chunks_mut(channels * to)) {
-            few(permute, x, y);
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn few(permute: &Permute, x: &[f32], y: &mut [f32]) {
-        for (i, picks) in permute.picks.chunks_exact(permute.per_line).enumerate() {
-            let at = i * LANES;
-            match permute.per_line {
-                1 => line::<1>(permute, picks, at, x, y),
-                2 => line::<2>(permute, picks, at, x, y),
-                3 => line::<3>(permute, picks, at, x, y),
-                4 => line::<4>(permute, picks, at, x, y),
-                6 => line::<6>(permute, picks, at, x, y),
-                _ => line::<8>(permute, picks, at, x, y),
+        let channels = (x.len() / from).min(y.len().div_ceil(to));
+        let mut channel = 0;
+        while channel < channels {
+            let (x, y) = (&x[channel * from..], &mut y[channel * to..]);
+            if channel + 2 <= channels {
+                few::<2>(permute, families, x, y);
+                channel += 2;
+            } else {
+                few::<1>(permute, families, x, y);
+                channel += 1;
             }
         }
     }
 
-    /// One line of each channel, so that what permutes it stays in registers.
+    /// `C` channels, which share each load of what permutes them.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn line<const N: usize>(
-        permute: &Permute,
-        picks: &[Pick],
-        at: usize,
-        x: &[f32],
-        y: &mut [f32],
-    ) {
-        let mut lanes = [_mm512_setzero_si512(); N];
-        let (mut masks, mut from) = ([0; N], [0; N]);
-        for i in 0..N {
-            // SAFETY: sixteen elements.
-            lanes[i] = unsafe { _mm512_loadu_si512(picks[i].lanes.as_ptr().cast()) };
-            (masks[i], from[i]) = (picks[i].mask, picks[i].from);
-        }
-        let floats = (permute.len - at).min(LANES);
-        let store = ((1_u32 << floats) - 1) as __mmask16;
-        let [x_channel, y_channel] = permute.channels;
-        let channels = (x.len() / x_channel).min(y.len() / y_channel);
-        let (mut x, mut y) = (x.as_ptr(), y[at..].as_mut_ptr());
-        for _ in 0..channels {
-            // SAFETY: lines lie in their channel (invariants), as does what is stored, to which the mask keeps the last line.
+    fn few<const C: usize>(permute: &Permute, families: &[Family], x: &[f32], y: &mut [f32]) {
+        let [from, to] = permute.channels;
+        assert!(x.len() >= C * from, "source channels");
+        assert!(y.len() >= (C - 1) * to + permute.len, "channels to make");
+        let mut lanes = permute.lanes.as_ptr();
+        for family in families {
+            let (x, y) = (x.as_ptr(), y.as_mut_ptr());
+            // SAFETY: lines lie in their channels, and `lanes` are those of the families in turn (invariants).
             unsafe {
-                let first = _mm512_loadu_ps(x.add(from[0]));
-                let mut line = _mm512_maskz_permutexvar_ps(masks[0], lanes[0], first);
-                for i in 1..N {
-                    let from = _mm512_loadu_ps(x.add(from[i]));
-                    line = _mm512_mask_permutexvar_ps(line, masks[i], lanes[i], from);
+                match family.from.len() {
+                    1 => make::<C, 1>(family, lanes, [from, to], x, y),
+                    2 => make::<C, 2>(family, lanes, [from, to], x, y),
+                    3 => make::<C, 3>(family, lanes, [from, to], x, y),
+                    4 => make::<C, 4>(family, lanes, [from, to], x, y),
+                    6 => make::<C, 6>(family, lanes, [from, to], x, y),
+                    _ => make::<C, 8>(family, lanes, [from, to], x, y),
                 }
-                if floats == LANES {
-                    _mm512_storeu_ps(y, line);
-                } else {
-                    _mm512_mask_storeu_ps(y, store, line);
+                lanes = lanes.add(family.made.len() * family.picks());
+            }
+        }
+    }
+
+    /// # Safety
+    /// `lanes` must be readable for those of the family, `x` and `y` point to `C` channels, so many floats apart, that hold its lines.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn make<const C: usize, const N: usize>(
+        family: &Family,
+        mut lanes: *const Lanes,
+        [from, to]: [usize; 2],
+        x: *const f32,
+        y: *mut f32,
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut sources = [[_mm512_setzero_ps(); N]; C];
+            for (c, sources) in sources.iter_mut().enumerate() {
+                for (source, line) in sources.iter_mut().zip(&family.from) {
+                    *source = _mm512_loadu_ps(x.add(c * from + line));
                 }
             }
-            (x, y) = (x.wrapping_add(x_channel), y.wrapping_add(y_channel));
+            for made in &family.made {
+                let mut lines = [_mm512_setzero_ps(); C];
+                for c in 0..C {
+                    lines[c] = sources[c][0];
+                }
+                for i in 1..N.max(2) {
+                    let pick = _mm512_load_si512(lanes.cast());
+                    lanes = lanes.add(1);
+                    for c in 0..C {
+                        lines[c] = _mm512_permutex2var_ps(lines[c], pick, sources[c][i.min(N - 1)]);
+                    }
+                }
+                let [some, stored] = made.masks;
+                for (c, line) in lines.into_iter().enumerate() {
+                    let line = _mm512_maskz_mov_ps(some, line);
+                    let y = y.add(c * to + made.at);
+                    if stored == u16::MAX {
+                        _mm512_storeu_ps(y, line);
+                    } else {
+                        _mm512_mask_storeu_ps(y, stored, line);
+                    }
+                }
+            }
         }
     }
 }

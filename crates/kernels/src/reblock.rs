@@ -62,8 +62,8 @@ pub struct Reblock {
     blocks: [Blocks; 2],
     down: Permute,
     across: Permute,
-    /// Floats of all channels on the way.
-    scratch: usize,
+    /// Floats of a channel, old, on the way, and new.
+    channels: [usize; 3],
 }
 
 impl Reblock {
@@ -73,7 +73,7 @@ impl Reblock {
         if from.map() != to.map() || grid != to.grid() {
             return None;
         }
-        let [channels, h, w] = from.map();
+        let [_, h, w] = from.map();
         let [height, width] = [to.height(), to.pitch()];
         let [_, columns] = from.block();
         // Of every row of the new blocks, the columns of the old.
@@ -104,13 +104,20 @@ impl Reblock {
                 [between, new],
                 height * width * LANES,
             ),
-            scratch: channels * between,
+            channels: [old, between, new],
         })
+    }
+
+    /// Channels that go both ways before the next, so that what is on the way stays in the first-level cache.
+    fn at_once(&self) -> usize {
+        const CACHE: usize = 6 * 1024;
+        let floats: usize = self.channels.iter().sum();
+        (CACHE / floats.max(1)).clamp(2, self.blocks[0].map()[0].max(2))
     }
 
     /// Elements of scratch that a run needs, whatever the count.
     pub fn scratch_len(&self) -> usize {
-        self.scratch
+        self.at_once() * self.channels[1]
     }
 
     /// Brings `n` samples from one kind of blocks to the other.
@@ -122,9 +129,15 @@ impl Reblock {
         let [x_len, y_len] = self.blocks.map(|b| b.len());
         assert_eq!(x.len(), n * x_len, "elements of x");
         assert_eq!(y.len(), n * y_len, "elements of y");
-        let scratch = &mut scratch[..self.scratch];
-        for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
-            self.down.run(&x[i * x_len..(i + 1) * x_len], scratch);
+        let [old, between, new] = self.channels;
+        let at_once = self.at_once();
+        // Samples follow each other as channels do.
+        for (x, y) in x
+            .chunks((at_once * old).max(1))
+            .zip(y.chunks_mut((at_once * new).max(1)))
+        {
+            let scratch = &mut scratch[..y.len() / new * between];
+            self.down.run(x, scratch);
             self.across.run(scratch, y);
         }
     }

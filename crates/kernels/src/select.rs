@@ -137,12 +137,15 @@ pub fn prefer_tiles(pixels: usize, n: usize) -> bool {
     pixels * 2 <= n.min(LANES)
 }
 
-/// Whether a convolution with so many non-zeros and output pixels should bring its input into blocks, which take so many floats.
-///
-/// It then runs a third faster than over planes, but a lone small layer does not make up for the change of layout, unless it
-/// uses each of its inputs often. Depthwise ones do little with each pixel, and are read by pointwise ones, which want blocks.
-pub fn prefer_blocks(nonzeros: usize, pixels: usize, input: usize, depthwise: bool) -> bool {
-    let multiply_adds = nonzeros * pixels;
+/// Whether a sparse convolution of so many multiply-adds should bring its input into blocks, which fill whole vectors, instead of running over
+/// rows: a small layer does not make up for the change of layout.
+pub fn prefer_blocks(multiply_adds: usize) -> bool {
+    multiply_adds >= 1 << 20
+}
+
+/// Whether a dense convolution of so many multiply-adds should bring its input into blocks, which take so many floats: where it is large or uses
+/// each of its inputs often. Depthwise ones do little with each pixel, and are read by pointwise ones, which want blocks.
+pub fn prefer_dense_blocks(multiply_adds: usize, input: usize, depthwise: bool) -> bool {
     multiply_adds >= if depthwise { 1 << 17 } else { 1 << 20 } || multiply_adds >= 32 * input
 }
 
@@ -196,6 +199,15 @@ pub(crate) fn block_tile(isa: Isa) -> usize {
         "avx2" => 3,
         "scalar" => 1,
         _ => crate::blocks::TILE,
+    }
+}
+
+/// Most rows that a convolution over rows takes at once: their sums, for four channels, stay in registers.
+pub(crate) fn row_tile(isa: Isa) -> usize {
+    match isa.name() {
+        "avx2" => 3,
+        "scalar" => 1,
+        _ => 6,
     }
 }
 

@@ -64,6 +64,20 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
     /// The larger in each lane, or NaN where one is.
     unsafe fn larger(a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of each two neighbours, or NaN where one is: those of `a`, then those of `b`.
+    #[inline(always)]
+    unsafe fn pairs(a: Self::V, b: Self::V) -> Self::V {
+        let (mut from, mut to) = ([0.0; 32], [0.0; 16]);
+        // SAFETY: `N` is at most sixteen.
+        unsafe {
+            Self::store(from.as_mut_ptr(), a);
+            Self::store(from.as_mut_ptr().add(Self::N), b);
+            for i in 0..Self::N {
+                to[i] = crate::pool::larger(from[2 * i], from[2 * i + 1]);
+            }
+            Self::load(to.as_ptr())
+        }
+    }
     /// The sum of all lanes.
     #[inline(always)]
     unsafe fn sum(v: Self::V) -> f32 {
@@ -80,44 +94,47 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn lane<const I: i32>(q: Self::Quad) -> Self::V;
 }
 
-/// Sixteen floats at a time for the compiler to vectorise.
+/// `LANES` floats at a time for the compiler to vectorise.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scalar;
+pub(crate) struct Plain<const LANES: usize>;
+
+/// The vectors of a machine without others.
+pub(crate) type Scalar = Plain<16>;
 
 // SAFETY: plain Rust, which runs everywhere.
-unsafe impl Simd for Scalar {
-    const N: usize = 16;
-    type V = [f32; 16];
+unsafe impl<const LANES: usize> Simd for Plain<LANES> {
+    const N: usize = LANES;
+    type V = [f32; LANES];
     type Quad = [f32; 4];
-    type Half = Self;
+    type Half = Plain<8>;
     #[inline(always)]
     unsafe fn quad_of(q: [f32; 4]) -> [f32; 4] {
         q
     }
     #[inline(always)]
-    unsafe fn load(p: *const f32) -> [f32; 16] {
-        // SAFETY: the caller vouches for sixteen floats.
-        unsafe { p.cast::<[f32; 16]>().read_unaligned() }
+    unsafe fn load(p: *const f32) -> [f32; LANES] {
+        // SAFETY: the caller vouches for so many floats.
+        unsafe { p.cast::<[f32; LANES]>().read_unaligned() }
     }
     #[inline(always)]
-    unsafe fn store(p: *mut f32, v: [f32; 16]) {
-        // SAFETY: the caller vouches for sixteen floats.
-        unsafe { p.cast::<[f32; 16]>().write_unaligned(v) }
+    unsafe fn store(p: *mut f32, v: [f32; LANES]) {
+        // SAFETY: the caller vouches for so many floats.
+        unsafe { p.cast::<[f32; LANES]>().write_unaligned(v) }
     }
     #[inline(always)]
-    unsafe fn splat(x: f32) -> [f32; 16] {
-        [x; 16]
+    unsafe fn splat(x: f32) -> [f32; LANES] {
+        [x; LANES]
     }
     #[inline(always)]
-    unsafe fn fma(a: [f32; 16], b: [f32; 16], mut c: [f32; 16]) -> [f32; 16] {
-        for i in 0..16 {
+    unsafe fn fma(a: [f32; LANES], b: [f32; LANES], mut c: [f32; LANES]) -> [f32; LANES] {
+        for i in 0..LANES {
             c[i] += a[i] * b[i];
         }
         c
     }
     #[inline(always)]
-    unsafe fn clamp(mut v: [f32; 16], low: [f32; 16], high: [f32; 16]) -> [f32; 16] {
-        for i in 0..16 {
+    unsafe fn clamp(mut v: [f32; LANES], low: [f32; LANES], high: [f32; LANES]) -> [f32; LANES] {
+        for i in 0..LANES {
             v[i] = Bounds {
                 min: low[i],
                 max: high[i],
@@ -127,8 +144,8 @@ unsafe impl Simd for Scalar {
         v
     }
     #[inline(always)]
-    unsafe fn larger(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        for i in 0..16 {
+    unsafe fn larger(mut a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        for i in 0..LANES {
             a[i] = crate::pool::larger(a[i], b[i]);
         }
         a
@@ -139,8 +156,8 @@ unsafe impl Simd for Scalar {
         unsafe { p.cast::<[f32; 4]>().read_unaligned() }
     }
     #[inline(always)]
-    unsafe fn lane<const I: i32>(q: [f32; 4]) -> [f32; 16] {
-        [q[I as usize]; 16]
+    unsafe fn lane<const I: i32>(q: [f32; 4]) -> [f32; LANES] {
+        [q[I as usize]; LANES]
     }
 }
 
@@ -279,6 +296,16 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn pairs(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe {
+                let even = _mm256_shuffle_ps::<0x88>(a, b);
+                let odd = _mm256_shuffle_ps::<0xdd>(a, b);
+                let pairs = _mm256_castps_pd(Self::larger(even, odd));
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(pairs))
+            }
+        }
+        #[inline(always)]
         unsafe fn sum(v: __m256) -> f32 {
             // SAFETY: the trait's contract.
             unsafe {
@@ -306,6 +333,88 @@ mod x86 {
         }
     }
 
+    /// The 256-bit vectors of a machine with 512, which has masks for them too.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx512Half;
+
+    // SAFETY: instructions of AVX2, and of AVX-512 F and VL, which whoever has [`Avx512`] enabled; the trait's contract says where they may run.
+    unsafe impl Simd for Avx512Half {
+        const N: usize = 8;
+        type V = __m256;
+        type Quad = __m256;
+        type Half = Self;
+        #[inline(always)]
+        unsafe fn quad_of(q: [f32; 4]) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { Avx2::quad_of(q) }
+        }
+        #[inline(always)]
+        unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
+            // SAFETY: the trait's contract.
+            unsafe { vcvtph2ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { Avx2::load(p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m256) {
+            // SAFETY: the trait's contract.
+            unsafe { Avx2::store(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { Avx2::splat(x) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { Avx2::fma(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn clamp(v: __m256, low: __m256, high: __m256) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { Avx2::clamp(v, low, high) }
+        }
+        #[inline(always)]
+        unsafe fn larger(a: __m256, b: __m256) -> __m256 {
+            // The instruction gives the second operand where either is NaN; all bits of both make NaN of whatever the other is. A sum would
+            // do too, but becomes a slow one of neighbours in `pairs`.
+            // SAFETY: the trait's contract.
+            unsafe {
+                let nan = _mm256_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
+                _mm256_mask_or_ps(_mm256_max_ps(a, b), nan, a, b)
+            }
+        }
+        #[inline(always)]
+        unsafe fn pairs(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe {
+                let even = _mm256_shuffle_ps::<0x88>(a, b);
+                let odd = _mm256_shuffle_ps::<0xdd>(a, b);
+                let pairs = _mm256_castps_pd(Self::larger(even, odd));
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(pairs))
+            }
+        }
+        #[inline(always)]
+        unsafe fn sum(v: __m256) -> f32 {
+            // SAFETY: the trait's contract.
+            unsafe { Avx2::sum(v) }
+        }
+        #[inline(always)]
+        unsafe fn quad(p: *const f32) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { Avx2::quad(p) }
+        }
+        #[inline(always)]
+        unsafe fn lane<const I: i32>(q: __m256) -> __m256 {
+            // SAFETY: the trait's contract.
+            unsafe { Avx2::lane::<I>(q) }
+        }
+    }
+
     /// 512-bit vectors.
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Avx512;
@@ -315,7 +424,7 @@ mod x86 {
         const N: usize = 16;
         type V = __m512;
         type Quad = __m512;
-        type Half = Avx2;
+        type Half = Avx512Half;
         #[inline(always)]
         unsafe fn quad_of(q: [f32; 4]) -> __m512 {
             // SAFETY: the trait's contract.

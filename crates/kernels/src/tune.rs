@@ -7,9 +7,7 @@ use sparsevd_model::{Csr, Dense, Window};
 
 use crate::cost::{Costs, DENSITIES, STREAMS};
 use crate::dense::{Conv, Gemv, Linear};
-use crate::{
-    Activation, Buffer, Isa, LANES, Layout, conv::SparseConv, pack_tiles, spmm::Spmm, spmv,
-};
+use crate::{Activation, Buffer, Isa, LANES, conv_rows::RowConv, pack_tiles, spmm::Spmm, spmv};
 
 /// Rows and columns of the layers that are measured: weights of the second-level cache.
 const SIDE: usize = 512;
@@ -94,7 +92,8 @@ fn convolutions(isa: Isa) -> (f64, f64) {
     let filters = |density| Dense::new(shape, pattern(shape.iter().product(), density));
     let (x, mut y) = (vec![0.5; 32 * 256], vec![0.0; 32 * 256]);
     let csr = Csr::from_dense(&filters(0.1));
-    let sparse = SparseConv::pack(isa, Layout::Single, &csr, shape, None, &window, 1, input);
+    let all = 0..shape[0];
+    let sparse = RowConv::pack_channels(isa, &csr, shape, None, &window, 1, input, all);
     let mut scratch = Buffer::zeroed(sparse.scratch_len());
     let ns = nanoseconds(|| sparse.run(black_box(&x), &mut y, 1, &mut scratch, Activation::Relu));
     let sparse = ns / (csr.nonzeros() as f64 * pixels);

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use sparsevd_kernels::conv::SparseConv;
+use sparsevd_kernels::conv_rows::RowConv;
 use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::{Activation, Buffer, Isa, Layout, tiles};
@@ -42,35 +43,37 @@ fn check_sparse(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation)
         unreachable!()
     };
     let csr = Csr::from_dense(filters);
-    for layout in [Layout::Single, Layout::Tiled] {
-        let conv = SparseConv::pack(
-            isa,
-            layout,
-            &csr,
-            [out, inn, kh, kw],
-            Some(bias),
-            window,
-            *groups,
-            *input,
-        );
-        let (x_len, y_len) = (input.iter().product(), conv.output().iter().product());
-        let mut scratch = Buffer::zeroed(conv.scratch_len());
-        scratch.fill(f32::NAN);
-        let got = match layout {
-            Layout::Tiled => {
-                let x = Buffer::from(&reference::to_tiles(x, n, x_len)[..]);
-                let mut y = Buffer::zeroed(tiles(n) * y_len * 16);
-                conv.run(&x, &mut y, tiles(n), &mut scratch, act);
-                reference::from_tiles(&y, n, y_len)
-            }
-            _ => {
-                let mut y = Buffer::zeroed(n * y_len);
-                conv.run(x, &mut y, n, &mut scratch, act);
-                y.to_vec()
-            }
-        };
-        assert_close(&got, &want, TOLERANCE);
+    let (bias, shape) = (Some(&bias[..]), [out, inn, kh, kw]);
+    let conv = SparseConv::pack(isa, &csr, shape, bias, window, *groups, *input);
+    let (x_len, y_len) = (input.iter().product(), conv.output().iter().product());
+    let mut scratch = Buffer::zeroed(conv.scratch_len());
+    scratch.fill(f32::NAN);
+    let tiled = Buffer::from(&reference::to_tiles(x, n, x_len)[..]);
+    let mut y = Buffer::zeroed(tiles(n) * y_len * 16);
+    conv.run(&tiled, &mut y, tiles(n), &mut scratch, act);
+    assert_close(&reference::from_tiles(&y, n, y_len), &want, TOLERANCE);
+    if !RowConv::takes(window) {
+        return;
     }
+    let conv = RowConv::pack_channels(isa, &csr, shape, bias, window, *groups, *input, 0..out);
+    let mut scratch = vec![f32::NAN; conv.scratch_len()];
+    let mut y = vec![f32::NAN; want.len()];
+    conv.run(x, &mut y, n, &mut scratch, act);
+    assert_close(&y, &want, TOLERANCE);
+    let [_, oh, ow] = conv.output();
+    if oh < 2 || ow < 2 {
+        return;
+    }
+    let largest = |p: &[f32]| {
+        let nan = p.iter().copied().find(|v| v.is_nan());
+        nan.unwrap_or_else(|| p.iter().copied().fold(f32::NEG_INFINITY, f32::max))
+    };
+    let want = reference::pool(&want, [oh, ow], &Window::square(2, 2), largest);
+    let conv = conv.pooled();
+    let mut scratch = vec![f32::NAN; conv.scratch_len()];
+    let mut y = vec![f32::NAN; want.len()];
+    conv.run(x, &mut y, n, &mut scratch, act);
+    assert_close(&y, &want, TOLERANCE);
 }
 
 proptest! {
@@ -107,12 +110,13 @@ proptest! {
         let x = &x[..x.len() / n];
         let want = reference::conv(&filters.values, bias, x, *input, window, *groups, |v| act.apply(v));
         let &[out, inn, kh, kw] = filters.shape.dims() else { unreachable!() };
+        prop_assume!(RowConv::takes(window));
         let (csr, cut) = (Csr::from_dense(filters), (cut * out as f64) as usize);
         for isa in Isa::available() {
             let mut y = vec![f32::NAN; want.len()];
             for part in [0..cut, cut..out] {
-                let conv = SparseConv::pack_channels(
-                    isa, Layout::Single, &csr, [out, inn, kh, kw], Some(bias), window, *groups, *input, part.clone(),
+                let conv = RowConv::pack_channels(
+                    isa, &csr, [out, inn, kh, kw], Some(bias), window, *groups, *input, part.clone(),
                 );
                 let mut scratch = vec![f32::NAN; conv.scratch_len()];
                 let pixels = conv.output()[1] * conv.output()[2];

@@ -3,6 +3,7 @@
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::channels::{self, Affine};
 use sparsevd_kernels::conv_blocks::BlockConv;
+use sparsevd_kernels::conv_rows::RowConv;
 use sparsevd_kernels::dense::{Conv, Gemv, Linear};
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
@@ -29,6 +30,7 @@ pub(crate) enum Kernel {
     Gemm(Linear),
     SparseConv(SparseConv),
     BlockConv(BlockConv),
+    RowConv(RowConv),
     DenseConv(Conv),
     DenseBlockConv(DenseBlockConv),
     Depthwise(Depthwise),
@@ -111,11 +113,9 @@ impl Kernel {
             Self::Gemv(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
             Self::Spmm(k) => k.run(x, y, n, act),
             Self::Gemm(k) => k.run_tiled(x, y, tiles(n), act),
-            Self::SparseConv(k) => {
-                let count = n.div_ceil(k.layout().samples());
-                k.run(x, y, count, scratch, act);
-            }
+            Self::SparseConv(k) => k.run(x, y, tiles(n), scratch, act),
             Self::BlockConv(k) => k.run_onto(x, x2, y, n.div_ceil(k.samples()), act),
+            Self::RowConv(k) => k.run(x, y, n, scratch, act),
             Self::DenseConv(k) => k.run(x, y, n, scratch, act),
             Self::DenseBlockConv(k) => k.run_onto(x, x2, y, n, act),
             Self::Depthwise(k) => k.run(x, y, n, act),
@@ -166,6 +166,7 @@ impl Kernel {
             Self::Gemm(k) => k.name().into(),
             Self::SparseConv(k) => k.name().into(),
             Self::BlockConv(k) => k.name().into(),
+            Self::RowConv(k) => k.name().into(),
             Self::DenseConv(k) => k.name().into(),
             Self::DenseBlockConv(k) => k.name().into(),
             Self::Depthwise(k) => k.name().into(),
@@ -199,6 +200,7 @@ impl Kernel {
             Self::Gemm(k) => k.bytes(),
             Self::SparseConv(k) => k.bytes(),
             Self::BlockConv(k) => k.bytes(),
+            Self::RowConv(k) => k.bytes(),
             Self::DenseConv(k) => k.bytes(),
             Self::DenseBlockConv(k) => k.bytes(),
             Self::Depthwise(k) => k.bytes(),
@@ -210,7 +212,7 @@ impl Kernel {
     /// Samples that it takes at once.
     pub fn samples(&self) -> usize {
         match self {
-            Self::SparseConv(k) => k.layout().samples(),
+            Self::SparseConv(_) => LANES,
             _ => 1,
         }
     }
@@ -241,6 +243,7 @@ impl Kernel {
                 | Self::Spmm(_)
                 | Self::SparseConv(_)
                 | Self::BlockConv(_)
+                | Self::RowConv(_)
         )
     }
 
@@ -248,6 +251,7 @@ impl Kernel {
     pub fn scratch_len(&self) -> usize {
         match self {
             Self::SparseConv(k) => k.scratch_len(),
+            Self::RowConv(k) => k.scratch_len(),
             Self::DenseConv(k) => k.scratch_len(),
             Self::Reblock(k) => k.scratch_len(),
             _ => 0,

@@ -5,10 +5,12 @@
 //! is brought from one cut to another through plain maps, which costs a few cycles for each line of sixteen pixels.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv::SparseConv;
 use sparsevd_kernels::conv_blocks::BlockConv;
+use sparsevd_kernels::conv_rows::RowConv;
 use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
@@ -95,8 +97,12 @@ fn own_blocks(
     let depthwise = used.elements == out * window.kernel_shape.iter().product::<usize>();
     let output = Blocks::of_map([out, oh, ow]);
     let input = BlockConv::input([c, h, w], window, &output);
-    let weights = if sparse { used.nonzeros } else { used.elements };
-    select::prefer_blocks(weights, oh * ow, input.len(), depthwise).then_some([input, output])
+    let wanted = if sparse {
+        !RowConv::takes(window) || select::prefer_blocks(used.nonzeros * oh * ow)
+    } else {
+        select::prefer_dense_blocks(used.elements * oh * ow, input.len(), depthwise)
+    };
+    wanted.then_some([input, output])
 }
 
 /// Values that nothing reads but pooling to the largest of two by two pixels, and what that makes.
@@ -219,17 +225,34 @@ impl Builder<'_> {
             } else {
                 self.choice.layout
             };
-            let parts = self
-                .ranges(&weights_of_rows(weight, true), used, layout)
-                .into_iter()
-                .map(|r| Part {
+            let ranges = self.ranges(&weights_of_rows(weight, true), used, layout);
+            let pool = self.pool_behind(step);
+            if layout == Layout::Single
+                && let Some(pool) = pool
+            {
+                self.pooled.insert(step.output, pool);
+            }
+            let part = |r: Range<usize>| match layout {
+                Layout::Single => {
+                    let conv =
+                        RowConv::pack_channels(isa, &csr, shape, bias, window, groups, input, r);
+                    let conv = match pool {
+                        Some(_) => conv.pooled(),
+                        None => conv,
+                    };
+                    Part {
+                        features: conv.output().iter().product(),
+                        kernel: Kernel::RowConv(conv),
+                    }
+                }
+                _ => Part {
                     features: r.len() * pixels,
                     kernel: Kernel::SparseConv(SparseConv::pack_channels(
-                        isa, layout, &csr, shape, bias, window, groups, input, r,
+                        isa, &csr, shape, bias, window, groups, input, r,
                     )),
-                })
-                .collect();
-            return Ok((parts, layout, layout));
+                },
+            };
+            return Ok((ranges.into_iter().map(part).collect(), layout, layout));
         }
         let dense = weight.to_dense();
         // With groups a range of channels reads a range of the input; such layers are small and stay whole.
@@ -255,6 +278,12 @@ impl Builder<'_> {
         Ok((parts, Layout::Single, Layout::Single))
     }
 
+    /// What becomes of a convolution that is only pooled, two by two.
+    fn pool_behind(&self, step: &Step) -> Option<Value> {
+        let pool = self.pools.get(&step.output).copied();
+        pool.filter(|_| residual(step).is_none())
+    }
+
     /// A convolution over tiles with the pooling behind it, if there is one that it can take in.
     fn pooled_tiles(
         &mut self,
@@ -265,10 +294,7 @@ impl Builder<'_> {
         window: &Window,
         groups: usize,
     ) -> Option<Vec<Part>> {
-        let pool = *self.pools.get(&step.output)?;
-        if residual(step).is_some() {
-            return None;
-        }
+        let pool = self.pool_behind(step)?;
         let (&[c, h, w], &[out, oh, ow]) = (step.input_shape.dims(), step.output_shape.dims())
         else {
             return None;
@@ -309,10 +335,8 @@ impl Builder<'_> {
         output: Blocks,
     ) -> (Vec<BlockConv>, Blocks) {
         let window = Window::square(2, 2);
-        let Some((&pool, pooled)) = self
-            .pools
-            .get(&step.output)
-            .filter(|_| residual(step).is_none())
+        let Some((pool, pooled)) = self
+            .pool_behind(step)
             .zip(BlockPool::output(&window, &output))
         else {
             return (convs, output);
@@ -394,7 +418,7 @@ impl Builder<'_> {
             };
             return Some([input, output.with_halo(halo)]);
         }
-        let [input, output] = own_blocks(step, used, window, self.choice.sparse)?;
+        let [input, output] = own_blocks(step, used, window, sparse)?;
         Some([input, output.with_halo(halo)])
     }
 
