@@ -6,7 +6,7 @@ use crate::blocks::Blocks;
 use crate::isa::Level;
 use crate::isa::multiversion;
 #[cfg(target_arch = "x86_64")]
-use crate::transpose::transpose;
+use crate::transpose::{lines_of_quads, transpose};
 
 /// Samples in a tile, the innermost dimension of [`Layout::Tiled`].
 pub const LANES: usize = 16;
@@ -61,7 +61,56 @@ pub fn pack_tiles(isa: Isa, src: &[f32], n: usize, features: usize, dst: &mut [f
         }
         return;
     }
-    pack(isa, src, n, features, dst);
+    pack(isa, src, [n, features], 0..features / QUAD, true, dst);
+}
+
+/// As [`pack_tiles`], but only what somebody reads: other lines keep what they held.
+#[derive(Debug, Clone)]
+pub struct Pack {
+    isa: Isa,
+    features: usize,
+    /// Numbers of the whole quads of features of which one is read.
+    quads: Vec<u32>,
+    /// Whether a feature behind the last whole quad is.
+    rest: bool,
+}
+
+impl Pack {
+    /// All features.
+    pub fn all(isa: Isa, features: usize) -> Self {
+        Self::some(isa, &vec![true; features])
+    }
+
+    /// At least the features that are marked.
+    pub fn some(isa: Isa, read: &[bool]) -> Self {
+        let (whole, rest) = read.as_chunks::<QUAD>();
+        let quads = whole.iter().zip(0..).filter(|(q, _)| q.contains(&true));
+        Self {
+            isa,
+            features: read.len(),
+            quads: quads.map(|(_, number)| number).collect(),
+            rest: rest.contains(&true),
+        }
+    }
+
+    /// Turns `[n][features]` into `[tile][features][16]`; lanes past the last sample become zero.
+    ///
+    /// # Panics
+    /// When `src` is not `n * features` long or `dst` not `tiles(n) * features * 16`.
+    #[track_caller]
+    pub fn run(&self, src: &[f32], n: usize, dst: &mut [f32]) {
+        if self.packed() == self.features {
+            return pack_tiles(self.isa, src, n, self.features, dst);
+        }
+        let quads = self.quads.iter().map(|&q| q as usize);
+        pack(self.isa, src, [n, self.features], quads, self.rest, dst);
+    }
+
+    /// Features that are brought into tiles.
+    pub fn packed(&self) -> usize {
+        let rest = if self.rest { self.features % QUAD } else { 0 };
+        self.quads.len() * QUAD + rest
+    }
 }
 
 /// Turns `[tile][features][16]` back into `[n][features]`.
@@ -91,51 +140,72 @@ pub fn unpack_tiles(isa: Isa, src: &[f32], n: usize, features: usize, dst: &mut 
     unpack(isa, src, features, dst);
 }
 
-multiversion!(fn pack(src: &[f32], n: usize, features: usize, dst: &mut [f32]) = pack_body;);
-multiversion!(fn unpack(src: &[f32], features: usize, dst: &mut [f32]) = unpack_body;);
+/// Features that are packed together.
+const QUAD: usize = 4;
 
-/// Blocks of sixteen samples by eight features go through registers: sixteen short rows in, eight lines out.
-const BLOCK: usize = 8;
-
-#[inline(always)]
-fn pack_body(src: &[f32], n: usize, features: usize, dst: &mut [f32]) {
-    if features == 0 {
-        return;
-    }
-    for (t, tile) in dst.chunks_exact_mut(features * LANES).enumerate() {
-        let first = t * LANES;
-        let samples = (n - first).min(LANES);
-        let src = &src[first * features..(first + samples) * features];
-        let whole = if samples == LANES {
-            features / BLOCK * BLOCK
-        } else {
-            0
-        };
-        for f in (0..whole).step_by(BLOCK) {
-            let mut rows = [[0.0; BLOCK]; LANES];
-            for (lane, row) in rows.iter_mut().enumerate() {
-                row.copy_from_slice(&src[lane * features + f..][..BLOCK]);
-            }
-            for (i, line) in tile[f * LANES..][..BLOCK * LANES]
-                .chunks_exact_mut(LANES)
-                .enumerate()
-            {
-                for lane in 0..LANES {
-                    line[lane] = rows[lane][i];
-                }
-            }
-        }
-        for f in whole..features {
+/// Packs whole quads of features, given by their numbers, and with `rest` the features behind the last one.
+#[track_caller]
+fn pack(
+    isa: Isa,
+    src: &[f32],
+    [n, features]: [usize; 2],
+    quads: impl Iterator<Item = usize> + Clone,
+    rest: bool,
+    dst: &mut [f32],
+) {
+    assert_eq!(src.len(), n * features, "row-major samples");
+    assert_eq!(dst.len(), tiles(n) * features * LANES, "tiles");
+    for t in 0..tiles(n) {
+        let samples = (n - t * LANES).min(LANES);
+        let src = &src[t * LANES * features..][..samples * features];
+        let tile = &mut dst[t * features * LANES..][..features * LANES];
+        pack_quads(isa, src, features, quads.clone(), tile);
+        let behind = features - features % QUAD;
+        for f in if rest { behind..features } else { 0..0 } {
             for lane in 0..LANES {
-                tile[f * LANES + lane] = if lane < samples {
-                    src[lane * features + f]
-                } else {
-                    0.0
-                };
+                tile[f * LANES + lane] = src.get(lane * features + f).copied().unwrap_or(0.0);
             }
         }
     }
 }
+
+/// Packs whole quads of the samples of one tile.
+fn pack_quads(
+    isa: Isa,
+    src: &[f32],
+    features: usize,
+    quads: impl Iterator<Item = usize>,
+    tile: &mut [f32],
+) {
+    let samples = src.len() / features.max(1);
+    let _ = isa;
+    #[cfg(target_arch = "x86_64")]
+    if isa.level() >= Level::Avx2 {
+        // SAFETY: an `Isa` of these levels is only made where AVX was detected; `src` has `samples` rows of `features` elements, of which quads are part,
+        // and `tile` a line for each.
+        unsafe { lines_of_quads(src.as_ptr(), features, samples, quads, tile.as_mut_ptr()) };
+        return;
+    }
+    for f in quads.map(|q| q * QUAD) {
+        let mut rows = [[0.0; QUAD]; LANES];
+        for (lane, row) in rows.iter_mut().take(samples).enumerate() {
+            row.copy_from_slice(&src[lane * features + f..][..QUAD]);
+        }
+        for (i, line) in tile[f * LANES..][..QUAD * LANES]
+            .chunks_exact_mut(LANES)
+            .enumerate()
+        {
+            for (to, row) in line.iter_mut().zip(&rows) {
+                *to = row[i];
+            }
+        }
+    }
+}
+
+multiversion!(fn unpack(src: &[f32], features: usize, dst: &mut [f32]) = unpack_body;);
+
+/// Blocks of sixteen samples by eight features go through registers: eight lines in, sixteen short rows out.
+const BLOCK: usize = 8;
 
 #[inline(always)]
 fn unpack_body(src: &[f32], features: usize, dst: &mut [f32]) {

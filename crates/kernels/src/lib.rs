@@ -68,5 +68,5 @@ pub use activation::Activation;
 pub use buffer::Buffer;
 pub use function::Function;
 pub use isa::{Isa, IsaError};
-pub use layout::{LANES, Layout, pack_tiles, tiles, unpack_tiles};
+pub use layout::{LANES, Layout, Pack, pack_tiles, tiles, unpack_tiles};
 pub use values::Values;

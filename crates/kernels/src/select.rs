@@ -167,19 +167,27 @@ pub(crate) struct SpmmTile {
 }
 
 /// Fewer lines at once hold more columns in the cache; more lines share each load of weights and offsets; small blocks store sums
-/// more often. Which matters most depends on the density.
+/// more often. Which matters most depends on the density. Blocks have about the same number of columns each.
 pub(crate) fn spmm_tile(isa: Isa, weight: &Csr) -> SpmmTile {
+    /// Columns of two lines that stay in the first-level cache for the most part.
+    const TWO: usize = 320;
     let elements = (weight.rows() * weight.cols()).max(1);
     let density = weight.nonzeros() as f64 / elements as f64;
     let several_lines = lanes(isa) == LANES;
-    let (columns, lines) = match density {
+    let few = weight.cols() <= TWO;
+    let (most, lines) = match density {
+        d if d <= 0.15 && several_lines && few => (TWO, 2),
         d if d <= 0.03 => (1024, 1),
         d if d <= 0.07 || !several_lines => (512, 1),
         d if d <= 0.15 => (256, 2),
         d if d <= 0.35 => (192, 2),
         _ => (1024, 4),
     };
-    SpmmTile { columns, lines }
+    let blocks = weight.cols().div_ceil(most).max(1);
+    SpmmTile {
+        columns: weight.cols().div_ceil(blocks).max(1),
+        lines,
+    }
 }
 
 /// Input channels in a block of a convolution, when the inputs of one strip of outputs take so many floats per channel, and

@@ -86,6 +86,20 @@ pub(crate) enum Offsets {
     Long4(Vec<[u32; 4]>),
 }
 
+impl Offsets {
+    /// Those of a step in bytes.
+    fn bytes(&self, step: usize) -> [usize; 4] {
+        // SAFETY: the step exists, which indexing checks.
+        unsafe {
+            match self {
+                Self::Short8(o) => Offset::bytes::<8>(&o[step]),
+                Self::Short64(o) => Offset::bytes::<64>(&o[step]),
+                Self::Long4(o) => Offset::bytes::<4>(&o[step]),
+            }
+        }
+    }
+}
+
 /// Where lines of input and output lie, all in floats.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Walk {
@@ -243,6 +257,21 @@ impl Sell {
             let moved = *row as usize / old * new;
             *row = u32::try_from(moved).expect("an output of less than 16 GiB");
         }
+    }
+
+    /// Where input lines that are read begin, in floats; some several times.
+    pub fn read(&self) -> Vec<usize> {
+        let mut places = Vec::new();
+        let (mut groups, mut step) = (self.groups.iter(), 0);
+        for block in &self.blocks {
+            let groups = groups.by_ref().take(block.groups);
+            for _ in 0..groups.map(|g| g.steps).sum() {
+                let bytes = self.offsets.bytes(step);
+                places.extend(bytes.map(|b| block.base + b / size_of::<f32>()));
+                step += 1;
+            }
+        }
+        places
     }
 
     /// Bytes of weights, offsets, row numbers and biases.
@@ -470,15 +499,17 @@ unsafe fn lines<S: Simd, O: Offset, W: Weight, const UNIT: usize, const T: usize
                 groups = groups.add(1);
                 // Plain loops: a closure given to `map` or `from_fn` may not be inlined, and then lacks the instruction set.
                 let mut acc = [[low; T]; 4];
-                for r in 0..4 {
-                    let bias = S::splat(group.bias[r]);
-                    let y = y.add(group.rows[r] as usize);
-                    for t in 0..T {
-                        acc[r][t] = if first {
-                            bias
-                        } else {
-                            S::load(y.add(place[t]))
-                        };
+                if first {
+                    let bias = quad_lanes::<S>(S::quad(group.bias.as_ptr()));
+                    for r in 0..4 {
+                        acc[r] = [bias[r]; T];
+                    }
+                } else {
+                    let rows = group.places();
+                    for r in 0..4 {
+                        for t in 0..T {
+                            acc[r][t] = S::load(y.add(rows[r] + place[t]));
+                        }
                     }
                 }
                 let last = offsets.add(group.steps as usize);
@@ -487,12 +518,7 @@ unsafe fn lines<S: Simd, O: Offset, W: Weight, const UNIT: usize, const T: usize
                     let at = O::bytes::<UNIT>(offsets);
                     weights = weights.add(1);
                     offsets = offsets.add(1);
-                    let quad = [
-                        S::lane::<0>(quad),
-                        S::lane::<1>(quad),
-                        S::lane::<2>(quad),
-                        S::lane::<3>(quad),
-                    ];
+                    let quad = quad_lanes::<S>(quad);
                     for r in 0..4 {
                         for t in 0..T {
                             acc[r][t] =
@@ -500,18 +526,52 @@ unsafe fn lines<S: Simd, O: Offset, W: Weight, const UNIT: usize, const T: usize
                         }
                     }
                 }
+                let rows = group.places();
                 for r in 0..4 {
-                    let y = y.add(group.rows[r] as usize);
                     for t in 0..T {
                         let v = acc[r][t];
                         S::store(
-                            y.add(place[t]),
+                            y.add(rows[r] + place[t]),
                             if clamped { S::clamp(v, low, high) } else { v },
                         );
                     }
                 }
             }
         }
+    }
+}
+
+/// Four floats, each in all lanes.
+#[inline(always)]
+unsafe fn quad_lanes<S: Simd>(quad: S::Quad) -> [S::V; 4] {
+    // SAFETY: the instruction set is enabled where this is inlined.
+    unsafe {
+        [
+            S::lane::<0>(quad),
+            S::lane::<1>(quad),
+            S::lane::<2>(quad),
+            S::lane::<3>(quad),
+        ]
+    }
+}
+
+impl Group {
+    /// The rows' places, loaded by twos: loads are what bounds these loops.
+    #[inline(always)]
+    fn places(&self) -> [usize; 4] {
+        let [a, b, c, d] = self.rows;
+        if cfg!(target_endian = "big") {
+            return [a as usize, b as usize, c as usize, d as usize];
+        }
+        let pairs = self.rows.as_ptr().cast::<[u64; 2]>();
+        // SAFETY: four numbers of four bytes.
+        let [ab, cd] = unsafe { pairs.read_unaligned() };
+        [
+            ab as u32 as usize,
+            (ab >> 32) as usize,
+            cd as u32 as usize,
+            (cd >> 32) as usize,
+        ]
     }
 }
 

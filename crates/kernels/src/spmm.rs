@@ -118,6 +118,15 @@ impl Spmm {
         }
     }
 
+    /// Which columns any row reads.
+    pub fn read(&self) -> Vec<bool> {
+        let mut read = vec![false; self.cols];
+        for at in self.sell.read() {
+            read[at / LANES] = true;
+        }
+        read
+    }
+
     /// Rows of the packed part.
     pub fn rows(&self) -> usize {
         self.rows

@@ -1,4 +1,4 @@
-//! Sixteen by sixteen floats, turned in registers (AVX-512).
+//! Floats turned in registers, sixteen rows or columns at a time (AVX and AVX-512).
 
 #![cfg(target_arch = "x86_64")]
 #![allow(
@@ -69,6 +69,79 @@ pub(crate) unsafe fn transpose(
         if c < cols {
             // SAFETY: the mask keeps the store to `width` elements of an existing line.
             unsafe { _mm512_mask_storeu_ps(to.add(c * to_pitch), mask(width), b[c]) };
+        }
+    }
+}
+
+/// Lines of sixteen from quads of columns: `to[16 * c + r] = from[r * pitch + c]` for the columns `4 * q` to `4 * q + 3` of each quad `q`; rows past
+/// `rows`, at most sixteen, count as zeros.
+///
+/// Loads put rows in their places, so that half as many shuffles are left as between registers alone.
+///
+/// # Safety
+/// The CPU has AVX; the pointers are valid for the elements named.
+#[target_feature(enable = "avx")]
+pub(crate) unsafe fn lines_of_quads(
+    from: *const f32,
+    pitch: usize,
+    rows: usize,
+    quads: impl Iterator<Item = usize>,
+    to: *mut f32,
+) {
+    // SAFETY: this function's contract.
+    unsafe {
+        if rows == SIDE {
+            for q in quads {
+                lines_of_quad::<true>(from.add(4 * q), pitch, SIDE, to.add(4 * q * SIDE));
+            }
+        } else {
+            for q in quads {
+                lines_of_quad::<false>(from.add(4 * q), pitch, rows, to.add(4 * q * SIDE));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`lines_of_quads`]; `ALL` says that there are sixteen rows.
+#[inline]
+#[target_feature(enable = "avx")]
+unsafe fn lines_of_quad<const ALL: bool>(
+    from: *const f32,
+    pitch: usize,
+    rows: usize,
+    to: *mut f32,
+) {
+    for half in [0, SIDE / 2] {
+        let mut a = [_mm256_setzero_ps(); 4];
+        for i in 0..4 {
+            let mut fours = [_mm_setzero_ps(); 2];
+            for (four, r) in fours.iter_mut().zip([half + i, half + i + 4]) {
+                if ALL || r < rows {
+                    // SAFETY: four elements of an existing row.
+                    *four = unsafe { _mm_loadu_ps(from.add(r * pitch)) };
+                }
+            }
+            a[i] = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(fours[0]), fours[1]);
+        }
+        let (p, q) = (
+            _mm256_unpacklo_ps(a[0], a[1]),
+            _mm256_unpackhi_ps(a[0], a[1]),
+        );
+        let (r, s) = (
+            _mm256_unpacklo_ps(a[2], a[3]),
+            _mm256_unpackhi_ps(a[2], a[3]),
+        );
+        let [p, q, r, s] = [p, q, r, s].map(|v| _mm256_castps_pd(v));
+        let lines = [
+            _mm256_unpacklo_pd(p, r),
+            _mm256_unpackhi_pd(p, r),
+            _mm256_unpacklo_pd(q, s),
+            _mm256_unpackhi_pd(q, s),
+        ];
+        for c in 0..4 {
+            // SAFETY: half of an existing line.
+            unsafe { _mm256_storeu_ps(to.add(c * SIDE + half), _mm256_castpd_ps(lines[c])) };
         }
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use sparsevd_kernels::channels::{Affine, per_channel};
 use sparsevd_kernels::elementwise::Arithmetic;
 use sparsevd_kernels::{
-    Activation, Function, Isa, Layout, elementwise, pack_tiles, place, tiles, unpack_tiles,
+    Activation, Function, Isa, Layout, Pack, elementwise, pack_tiles, place, tiles, unpack_tiles,
 };
 use sparsevd_testing::arbitrary::{Stream, activations};
 use sparsevd_testing::close::assert_close;
@@ -150,6 +150,22 @@ proptest! {
             let mut back = vec![f32::NAN; x.len()];
             unpack_tiles(isa, &packed, n, features, &mut back);
             prop_assert_eq!(&back, &x);
+        }
+    }
+
+    #[test]
+    fn only_features_that_are_read_need_a_place_in_tiles(n in 0..=50_usize, features in 1..=50_usize, seed in any::<u64>()) {
+        let mut stream = Stream(seed);
+        let x = stream.floats(n * features);
+        let read: Vec<bool> = (0..features).map(|_| stream.unit() < 0.2).collect();
+        let want = reference::to_tiles(&x, n, features);
+        for isa in Isa::available() {
+            let mut packed = vec![f32::NAN; want.len()];
+            Pack::some(isa, &read).run(&x, n, &mut packed);
+            for (i, (got, want)) in packed.chunks(16).zip(want.chunks(16)).enumerate() {
+                let kept = got.iter().all(|v| v.is_nan());
+                prop_assert!(got == want || kept && !read[i % features], "line {i}: {got:?}, {want:?}");
+            }
         }
     }
 

@@ -11,7 +11,10 @@ pub(crate) fn expected_us(step: &Lowered, options: &PlanOptions, block: usize) -
     let costs = &options.costs;
     let batch = options.batch;
     let Some(used) = step.weight else {
-        let elements = step.output_shape.elements() * batch;
+        let elements = match &step.parts[0].kernel {
+            Kernel::Pack(pack) => pack.packed() * batch,
+            _ => step.output_shape.elements() * batch,
+        };
         return elements as f64 * costs.element / 1e3;
     };
     let rows = step.output_shape.elements() / used.pixels.max(1);

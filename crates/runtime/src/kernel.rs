@@ -11,9 +11,9 @@ use sparsevd_kernels::elementwise::{self, Arithmetic};
 use sparsevd_kernels::pool_blocks::{self, BlockPool};
 use sparsevd_kernels::reblock::{Reblock, Subsample, Unpack};
 use sparsevd_kernels::{
-    Activation, Function, Isa, LANES, Layout,
+    Activation, Function, Isa, LANES, Layout, Pack,
     conv::SparseConv,
-    pack_tiles, place,
+    place,
     pool::Pool,
     spmm::Spmm,
     spmv::{ByActivity, Spmv},
@@ -66,9 +66,7 @@ pub(crate) enum Kernel {
         total: usize,
     },
     /// From row-major samples to tiles.
-    Pack {
-        features: usize,
-    },
+    Pack(Pack),
     /// From tiles to row-major samples.
     Unpack {
         features: usize,
@@ -146,7 +144,7 @@ impl Kernel {
                 offset,
                 total,
             } => place::place(*layout, x, y, *features, *offset, *total),
-            Self::Pack { features } => pack_tiles(isa, x, n, *features, y),
+            Self::Pack(k) => k.run(x, n, y),
             Self::Unpack { features } => unpack_tiles(isa, x, n, *features, y),
             Self::PackBlocks(blocks) => blocks.pack(isa, x, n, y),
             Self::UnpackBlocks(unpack) => unpack.run(x, n, y),
@@ -180,7 +178,7 @@ impl Kernel {
             Self::PerChannel { op, .. } => format!("{}-per-channel", op.name()),
             Self::Pad { .. } => "pad-f32".into(),
             Self::Place { .. } => "place-f32".into(),
-            Self::Pack { .. } => format!("pack-1x{LANES}"),
+            Self::Pack(_) => format!("pack-1x{LANES}"),
             Self::Unpack { .. } => format!("unpack-{LANES}x1"),
             Self::PackBlocks(_) => "pack-blocks".into(),
             Self::UnpackBlocks(_) => "unpack-blocks".into(),

@@ -6,11 +6,13 @@ use sparsevd_kernels::cost::Size;
 use sparsevd_kernels::dense::{Gemv, Linear};
 use sparsevd_kernels::select::{self, LinearKernel};
 use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
-use sparsevd_kernels::{Layout, Values, spmm::Spmm};
+use sparsevd_kernels::{Isa, Layout, Pack, Values, spmm::Spmm};
 use sparsevd_model::{Network, Op, Weights, quantised};
 
 use crate::kernel::Kernel;
-use crate::lower::{Builder, Choice, Part, WeightUse, rows_of, to_csr, weights_of_rows, whole};
+use crate::lower::{
+    Builder, Choice, Lowered, Part, WeightUse, rows_of, to_csr, weights_of_rows, whole,
+};
 use crate::program::{Program, Step};
 use crate::{PlanOptions, RuntimeError, ValueType, WeightMode};
 
@@ -46,6 +48,31 @@ impl Layers {
     /// How many of the last of `n` samples should be run one by one.
     pub fn last_alone(&self, options: &PlanOptions, n: usize) -> usize {
         select::last_alone(&options.costs, &self.sizes, self.edge, n)
+    }
+}
+
+/// Spares the way into tiles to inputs that nobody reads, where all who could are sparse layers.
+pub(crate) fn pack_what_is_read(steps: &mut [Lowered], isa: Isa) {
+    for i in 0..steps.len() {
+        let Kernel::Pack(_) = steps[i].parts[0].kernel else {
+            continue;
+        };
+        let packed = steps[i].output;
+        let mut read = vec![false; steps[i].parts[0].features];
+        let readers = steps.iter().filter(|s| s.inputs.contains(&packed));
+        let parts: Vec<&Part> = readers.flat_map(|s| &s.parts).collect();
+        let all_sparse = parts.iter().all(|part| match &part.kernel {
+            Kernel::Spmm(k) => {
+                for (read, more) in read.iter_mut().zip(k.read()) {
+                    *read |= more;
+                }
+                true
+            }
+            _ => false,
+        });
+        if all_sparse {
+            steps[i].parts[0].kernel = Kernel::Pack(Pack::some(isa, &read));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use sparsevd_kernels::elementwise::Arithmetic;
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::reblock::{Reblock, Unpack};
 use sparsevd_kernels::select::{self, LinearKernel};
-use sparsevd_kernels::{Activation, LANES, Layout, Values};
+use sparsevd_kernels::{Activation, LANES, Layout, Pack, Values};
 use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights};
 
 use crate::kernel::Kernel;
@@ -191,6 +191,7 @@ pub(crate) fn lower(
         build.step(step, *weight)?;
     }
     let output = build.converted(program.output, Layout::Single);
+    linear::pack_what_is_read(&mut build.steps, options.isa);
     let together = block == 1 || layout == Layout::Tiled || select::tile_fits(largest_map);
     let one_by_one = if together {
         0
@@ -475,7 +476,7 @@ impl Builder<'_> {
         };
         let (op, kernel) = match (tensor.layout, layout) {
             _ if let Some(reblock) = reblock => ("Reblock", Kernel::Reblock(reblock)),
-            (Layout::Single, Layout::Tiled) => ("Pack", Kernel::Pack { features }),
+            (Layout::Single, Layout::Tiled) => ("Pack", Kernel::Pack(Pack::all(isa, features))),
             (Layout::Single, Layout::Blocks(blocks)) => ("Pack", Kernel::PackBlocks(blocks)),
             (Layout::Tiled, Layout::Single) => ("Unpack", Kernel::Unpack { features }),
             (Layout::Blocks(blocks), Layout::Single) => {
