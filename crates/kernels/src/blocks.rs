@@ -5,6 +5,8 @@
 //! unaligned load, and every stride, dilation and pooling stays inside the lanes. Around each block lies a *halo*, copies
 //! of pixels of neighbouring blocks, and zeros outside of the map, as far as the windows of the next layer reach.
 
+use std::ops::Range;
+
 use sparsevd_model::Window;
 
 #[cfg(target_arch = "x86_64")]
@@ -130,6 +132,11 @@ impl Blocks {
         same && (0..4).all(|i| self.halo[i] >= other.halo[i])
     }
 
+    /// Whether `other` has the same map under the same grid, so that there is a way to it for each lane ([`crate::reblock::Reblock`]).
+    pub fn regroups(&self, other: &Self) -> bool {
+        (self.map, self.grid) == (other.map, other.grid)
+    }
+
     /// Channels, height and width.
     pub fn map(&self) -> [usize; 3] {
         self.map
@@ -245,7 +252,8 @@ impl Blocks {
         let halo = self.halo.map(|n| n.cast_signed());
         let mut edges = Edges {
             channel: self.channel() * LANES,
-            moves: Vec::new(),
+            ends: Vec::new(),
+            halos: Vec::new(),
         };
         for row in -halo[0]..bh + halo[2] {
             for column in -halo[1]..bw + halo[3] {
@@ -271,7 +279,13 @@ impl Blocks {
                 let from = self.line(row - up * bh, column - left * bw) * LANES;
                 let from = from.wrapping_add_signed(shift);
                 let from = if mask == [0; LANES] { to } else { from };
-                edges.moves.push(Move { to, from, mask });
+                let own = (0..bh).contains(&row) && (0..bw).contains(&column);
+                let moves = if own {
+                    &mut edges.ends
+                } else {
+                    &mut edges.halos
+                };
+                moves.push(Move { to, from, mask });
             }
         }
         edges
@@ -312,14 +326,17 @@ impl Blocks {
     }
 }
 
-/// Lines of a channel that are made of others: halos, and zeros past the end of the map.
+/// Lines of a channel that are made of others: zeros past the end of the map, and halos.
 #[derive(Debug, Clone)]
 pub(crate) struct Edges {
     channel: usize,
-    moves: Vec<Move>,
+    /// Lines of pixels that end the map, made of themselves.
+    ends: Vec<Move>,
+    /// Halos, made of lines of pixels, in the order of their lines.
+    halos: Vec<Move>,
 }
 
-/// `to..to + 16` becomes `from..from + 16` where the mask is set, else zero. No line is both read and written, but by itself.
+/// `to..to + 16` becomes `from..from + 16` where the mask is set, else zero.
 #[derive(Debug, Clone, Copy)]
 struct Move {
     to: usize,
@@ -330,24 +347,66 @@ struct Move {
 impl Edges {
     /// Over all channels of `y`.
     pub fn refresh(&self, isa: Isa, y: &mut [f32]) {
-        refresh(isa, self, y);
+        let lines = Lines {
+            y: y.as_mut_ptr(),
+            len: y.len(),
+        };
+        refresh(isa, self.channel, &self.ends, lines);
+        refresh(isa, self.channel, &self.halos, lines);
+    }
+
+    /// How many lines of halo a channel has.
+    pub fn halos(&self) -> usize {
+        self.halos.len()
+    }
+
+    /// Zeros past the end of the map, of lines in those floats of each channel.
+    ///
+    /// # Safety
+    /// `y` has `len` floats, and nobody else reads or writes lines in those of each channel.
+    pub unsafe fn end(&self, isa: Isa, y: *mut f32, len: usize, floats: Range<usize>) {
+        let first = self.ends.partition_point(|m| m.to < floats.start);
+        let end = self.ends.partition_point(|m| m.to < floats.end);
+        refresh(isa, self.channel, &self.ends[first..end], Lines { y, len });
+    }
+
+    /// Those halos of all channels.
+    ///
+    /// # Safety
+    /// `y` has `len` floats, nobody else reads or writes those halos, and nobody writes pixels.
+    pub unsafe fn halo(&self, isa: Isa, y: *mut f32, len: usize, moves: Range<usize>) {
+        refresh(isa, self.channel, &self.halos[moves], Lines { y, len });
     }
 }
 
-multiversion!(fn refresh(edges: &Edges, y: &mut [f32]) = refresh_body;);
+/// Floats that are shared with others: whoever makes one vouches for the lines that are moved.
+#[derive(Clone, Copy)]
+struct Lines {
+    y: *mut f32,
+    len: usize,
+}
+
+multiversion!(fn refresh(channel: usize, moves: &[Move], y: Lines) = refresh_body;);
 multiversion!(fn pack(blocks: &Blocks, x: &[f32], y: &mut [f32]) = pack_body;);
 multiversion!(fn unpack(blocks: &Blocks, x: &[f32], y: &mut [f32]) = unpack_body;);
 
 #[inline(always)]
-fn refresh_body(edges: &Edges, y: &mut [f32]) {
-    for channel in y.chunks_exact_mut(edges.channel.max(1)) {
-        for edge in &edges.moves {
-            let mut line: [f32; LANES] = [0.0; LANES];
-            line.copy_from_slice(&channel[edge.from..][..LANES]);
-            for (v, mask) in line.iter_mut().zip(edge.mask) {
-                *v = f32::from_bits(v.to_bits() & mask);
+fn refresh_body(channel: usize, moves: &[Move], y: Lines) {
+    if moves.is_empty() {
+        return;
+    }
+    for first in (0..y.len).step_by(channel.max(1)) {
+        for edge in moves {
+            let [from, to] = [edge.from, edge.to].map(|at| first + at);
+            assert!(from.max(to) + LANES <= y.len, "lines of a channel");
+            // SAFETY: both lines were just checked to lie in `y`, and are shared with nobody who writes to them, or reads what is written.
+            unsafe {
+                let mut line = y.y.add(from).cast::<[f32; LANES]>().read_unaligned();
+                for (v, mask) in line.iter_mut().zip(edge.mask) {
+                    *v = f32::from_bits(v.to_bits() & mask);
+                }
+                y.y.add(to).cast::<[f32; LANES]>().write_unaligned(line);
             }
-            channel[edge.to..][..LANES].copy_from_slice(&line);
         }
     }
 }

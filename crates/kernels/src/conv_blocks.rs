@@ -14,7 +14,8 @@ use std::ops::Range;
 use sparsevd_model::{Csr, Window};
 
 use crate::activation::Bounds;
-use crate::blocks::{Blocks, Edges, TILE};
+use crate::bands::{Band, Banded, Frame, Halo, Tile, Walk, run_whole};
+use crate::blocks::{Blocks, TILE};
 use crate::conv::check_conv;
 use crate::pool_blocks::BlockPool;
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
@@ -29,13 +30,9 @@ use crate::{Activation, Isa, LANES, select};
 /// - offsets of weights lie in the input channels of their group, at what the window reads for the first output of a block
 #[derive(Debug, Clone)]
 pub struct BlockConv {
-    isa: Isa,
-    input: Blocks,
-    output: Blocks,
+    frame: Frame,
     /// Whether `output` is the largest of two by two pixels that the window makes.
     pooled: bool,
-    walk: Walk,
-    edges: Edges,
     parts: Vec<Part>,
 }
 
@@ -45,40 +42,6 @@ struct Part {
     sell: Sell,
     /// Floats before its outputs.
     y: usize,
-}
-
-/// The way over the lines of a block, in floats.
-#[derive(Debug, Clone)]
-pub(crate) struct Walk {
-    /// Before what the first output reads, and before the first output.
-    pub origins: [usize; 2],
-    pub rows: usize,
-    pub x_row: usize,
-    pub y_row: usize,
-    /// From what a line of output reads to what the next reads.
-    pub x_line: usize,
-    /// Lines of each tile of a row.
-    pub tiles: Vec<usize>,
-}
-
-impl Walk {
-    /// For windows over `input` that begin at its padding, in tiles of at most that many lines, as even as can be.
-    pub fn new(window: &Window, input: &Blocks, output: &Blocks, most: usize) -> Self {
-        let [sy, sx] = window.strides;
-        let [top, left, ..] = window.pads.map(|n| -n.cast_signed());
-        let columns = output.block()[1];
-        let tiles = columns.div_ceil(most);
-        Self {
-            origins: [input.line(top, left) * LANES, output.line(0, 0) * LANES],
-            rows: output.block()[0],
-            x_row: sy * input.pitch() * LANES,
-            y_row: output.pitch() * LANES,
-            x_line: sx * LANES,
-            tiles: (0..tiles)
-                .map(|i| columns * (i + 1) / tiles - columns * i / tiles)
-                .collect(),
-        }
-    }
 }
 
 impl BlockConv {
@@ -127,11 +90,11 @@ impl BlockConv {
             1 | 2 => select::block_tile(isa),
             _ => 1,
         };
-        let walk = Walk::new(window, &input, &output, most);
+        let walk = Walk::new(window, [&input, &output], most);
         let nonzeros: usize = channels.clone().map(|r| weight.row(r).0.len()).sum();
         let per_channel = nonzeros as f64 / (channels.len() * per_group).max(1) as f64;
         let reach = |d: usize| window.dilations[d] * (window.kernel_shape[d] - 1) + 1;
-        let lines = walk.tiles.first().copied().unwrap_or(1);
+        let lines = walk.tiles.first().map_or(1, |t| t.lines);
         let touched = reach(0) * ((lines - 1) * window.strides[1] + reach(1));
         let blocks = select::channel_blocks(per_group, touched * LANES, per_channel);
         let per_block = per_group.div_ceil(blocks).max(1);
@@ -174,12 +137,8 @@ impl BlockConv {
             .collect();
         let output = output.with_channels(channels.len());
         Self {
-            isa,
-            input,
-            output,
+            frame: Frame::new(isa, [input, output], walk),
             pooled: false,
-            walk,
-            edges: output.edges(),
             parts,
         }
     }
@@ -187,29 +146,21 @@ impl BlockConv {
     /// The same convolution with max-pooling of two by two pixels fused into the store, for outputs in these blocks, or `None` where that cannot be: where
     /// pixels of one block are pooled with those of another, or sums of several blocks of input channels are kept between.
     pub fn pooled(mut self, output: Blocks) -> Option<Self> {
-        let [channels, ..] = self.output.map();
-        let least = BlockPool::output(&Window::square(2, 2), &self.output)?;
+        let [channels, ..] = self.frame.output.map();
+        let least = BlockPool::output(&Window::square(2, 2), &self.frame.output)?;
         let one_block = self.parts.iter().all(|p| p.sell.blocks.len() == 1);
         let output = output.with_channels(channels);
         if self.pooled || !one_block || !output.covers(&least) {
             return None;
         }
-        let [old, new] = [&self.output, &output].map(|b| b.channel() * LANES);
+        let [old, new] = [&self.frame.output, &output].map(|b| b.channel() * LANES);
         for part in &mut self.parts {
             part.sell.move_rows(old, new);
             part.y = part.y / old * new;
         }
-        let [rows, columns] = output.block();
-        self.walk = Walk {
-            origins: [self.walk.origins[0], output.line(0, 0) * LANES],
-            rows,
-            y_row: output.pitch() * LANES,
-            tiles: vec![1; columns],
-            ..self.walk
-        };
+        let walk = self.frame.walk.pooled(&output);
+        self.frame = Frame::new(self.frame.isa, [self.frame.input, output], walk);
         self.pooled = true;
-        self.output = output;
-        self.edges = output.edges();
         Some(self)
     }
 
@@ -235,32 +186,25 @@ impl BlockConv {
         n: usize,
         act: Activation,
     ) {
-        let (x_len, y_len) = (self.input.len(), self.output.len());
-        assert_eq!(x.len(), n * x_len, "elements of x");
-        assert_eq!(y.len(), n * y_len, "elements of y");
-        if let Some(residual) = residual {
-            assert_eq!(residual.len(), y.len(), "elements of the residual");
-            assert!(!self.pooled, "a sum before pooling");
-        }
-        for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
-            let x = &x[i * x_len..(i + 1) * x_len];
-            let residual = residual.map(|r| &r[i * y_len..(i + 1) * y_len]);
-            for part in &self.parts {
-                let y = y[part.y..].as_mut_ptr();
-                let onto = residual.map_or(y.cast_const(), |r| r[part.y..].as_ptr());
-                let (x, sell, walk) = (x.as_ptr(), &part.sell, &self.walk);
-                // SAFETY: the input covers what the window reads for every output of a block (invariants), and the output has its rows
-                // and lines, as has the residual; all lengths were just checked.
-                unsafe {
-                    if self.pooled {
-                        run_pooled(self.isa, sell, x, y, walk, act.bounds());
-                    } else {
-                        run(self.isa, sell, x, onto, y, walk, act.bounds());
-                    }
-                }
-            }
-            self.edges.refresh(self.isa, y);
-        }
+        run_whole(self, x, residual, y, n, act);
+    }
+
+    /// The lines of one sample `y`, to be made by several threads.
+    ///
+    /// # Panics
+    /// When `y` has another length.
+    #[track_caller]
+    pub fn band<'a>(&'a self, y: &'a mut [f32]) -> Band<'a> {
+        Band::new(self, y)
+    }
+
+    /// The halos of one sample `y` whose bands are made.
+    ///
+    /// # Panics
+    /// When `y` has another length.
+    #[track_caller]
+    pub fn halo<'a>(&'a self, y: &'a mut [f32]) -> Halo<'a> {
+        Halo::new(self, y)
     }
 
     /// Whether [`BlockConv::run_onto`] can add to a residual.
@@ -270,17 +214,21 @@ impl BlockConv {
 
     /// Samples in one unit of the count of a run.
     pub fn samples(&self) -> usize {
-        if self.output.is_tile() { LANES } else { 1 }
+        if self.frame.output.is_tile() {
+            LANES
+        } else {
+            1
+        }
     }
 
     /// Blocks of the packed output channels.
     pub fn output(&self) -> Blocks {
-        self.output
+        self.frame.output
     }
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match (self.pooled, self.isa.name()) {
+        match (self.pooled, self.frame.isa.name()) {
             (false, "avx512") => "avx512-sell4-blocks-f32-4x16",
             (false, "avx2") => "avx2-sell4-blocks-f32-4x16",
             (false, "neon") => "neon-sell4-blocks-f32-4x16",
@@ -298,6 +246,39 @@ impl BlockConv {
     }
 }
 
+impl Banded for BlockConv {
+    fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    unsafe fn run_units(
+        &self,
+        units: Range<usize>,
+        x: &[f32],
+        residual: Option<&[f32]>,
+        y: *mut f32,
+        act: Activation,
+    ) {
+        assert!(!self.pooled || residual.is_none(), "a sum before pooling");
+        let (isa, walk, bounds) = (self.frame.isa, &self.frame.walk, act.bounds());
+        let tiles = &walk.tiles[units];
+        for part in &self.parts {
+            let (x, sell) = (x.as_ptr(), &part.sell);
+            // SAFETY: the input covers what the window reads for every output of a block (invariants), and the output has its rows
+            // and lines, as has the residual, all of them the lengths of the caller's contract.
+            unsafe {
+                let y = y.add(part.y);
+                let onto = residual.map_or(y.cast_const(), |r| r.as_ptr().add(part.y));
+                if self.pooled {
+                    run_pooled(isa, sell, x, y, walk, tiles, bounds);
+                } else {
+                    run(isa, sell, x, onto, y, walk.x_line, tiles, bounds);
+                }
+            }
+        }
+    }
+}
+
 simd_dispatch! {
     /// `y = clamp(W * x + b + onto)`, tile by tile; without the last where that is `y` itself.
     ///
@@ -305,7 +286,7 @@ simd_dispatch! {
     /// For every line of output on the walk and every entry of the matrix, `x` must be readable for the sixteen floats at the walk's way to
     /// the line plus base plus offset, and for every row of the matrix `y` must be writable and `onto` readable for those at the way plus the
     /// row's place.
-    unsafe fn run(sell: &Sell, x: *const f32, onto: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) = body;
+    unsafe fn run(sell: &Sell, x: *const f32, onto: *const f32, y: *mut f32, x_line: usize, tiles: &[Tile], bounds: Bounds) = body;
 }
 
 simd_dispatch! {
@@ -313,7 +294,7 @@ simd_dispatch! {
     ///
     /// # Safety
     /// As [`run`], with `x` readable for four lines.
-    unsafe fn run_pooled(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) = body_pooled;
+    unsafe fn run_pooled(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, tiles: &[Tile], bounds: Bounds) = body_pooled;
 }
 
 #[inline(always)]
@@ -322,16 +303,21 @@ unsafe fn body<S: Simd>(
     x: *const f32,
     onto: *const f32,
     y: *mut f32,
-    walk: &Walk,
+    x_line: usize,
+    tiles: &[Tile],
     bounds: Bounds,
 ) {
     // SAFETY: the caller's contract; the offsets are those of `sell`.
     unsafe {
         match &sell.offsets {
-            Offsets::Short8(o) => rows::<S, u64, 8>(sell, o.as_ptr(), x, onto, y, walk, bounds),
-            Offsets::Short64(o) => rows::<S, u64, 64>(sell, o.as_ptr(), x, onto, y, walk, bounds),
+            Offsets::Short8(o) => {
+                rows::<S, u64, 8>(sell, o.as_ptr(), x, onto, y, x_line, tiles, bounds)
+            }
+            Offsets::Short64(o) => {
+                rows::<S, u64, 64>(sell, o.as_ptr(), x, onto, y, x_line, tiles, bounds)
+            }
             Offsets::Long4(o) => {
-                rows::<S, [u32; 4], 4>(sell, o.as_ptr(), x, onto, y, walk, bounds);
+                rows::<S, [u32; 4], 4>(sell, o.as_ptr(), x, onto, y, x_line, tiles, bounds);
             }
         }
     }
@@ -343,56 +329,52 @@ unsafe fn body_pooled<S: Simd>(
     x: *const f32,
     y: *mut f32,
     walk: &Walk,
+    tiles: &[Tile],
     bounds: Bounds,
 ) {
     // SAFETY: as for `body`.
     unsafe {
         match &sell.offsets {
-            Offsets::Short8(o) => pools::<S, u64, 8>(sell, o.as_ptr(), x, y, walk, bounds),
-            Offsets::Short64(o) => pools::<S, u64, 64>(sell, o.as_ptr(), x, y, walk, bounds),
-            Offsets::Long4(o) => pools::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, walk, bounds),
+            Offsets::Short8(o) => pools::<S, u64, 8>(sell, o.as_ptr(), x, y, walk, tiles, bounds),
+            Offsets::Short64(o) => pools::<S, u64, 64>(sell, o.as_ptr(), x, y, walk, tiles, bounds),
+            Offsets::Long4(o) => {
+                pools::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, walk, tiles, bounds)
+            }
         }
     }
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
 unsafe fn rows<S: Simd, O: Offset, const UNIT: usize>(
     sell: &Sell,
     offsets: *const O,
     x: *const f32,
     onto: *const f32,
     y: *mut f32,
-    walk: &Walk,
+    x_line: usize,
+    tiles: &[Tile],
     bounds: Bounds,
 ) {
     const STRIDE_2: usize = 2 * LANES;
-    // SAFETY: rows and tiles are those of the caller's walk.
+    // SAFETY: tiles are those of the caller's walk.
     unsafe {
-        for row in 0..walk.rows {
-            let mut x = x.add(walk.origins[0] + row * walk.x_row);
-            let mut to = walk.origins[1] + row * walk.y_row;
-            for &lines in &walk.tiles {
-                // An instruction set with narrow vectors takes a line in several passes.
-                for part in 0..LANES / S::N {
-                    let x = x.add(part * S::N);
-                    let (onto, y) = (onto.add(to + part * S::N), y.add(to + part * S::N));
-                    match (lines, walk.x_line) {
-                        (TILE, STRIDE_2) => {
-                            tile::<S, O, UNIT, TILE, 2>(sell, offsets, x, onto, y, bounds);
-                        }
-                        (TILE, _) => tile::<S, O, UNIT, TILE, 1>(sell, offsets, x, onto, y, bounds),
-                        (3, STRIDE_2) => {
-                            tile::<S, O, UNIT, 3, 2>(sell, offsets, x, onto, y, bounds)
-                        }
-                        (3, _) => tile::<S, O, UNIT, 3, 1>(sell, offsets, x, onto, y, bounds),
-                        (2, STRIDE_2) => {
-                            tile::<S, O, UNIT, 2, 2>(sell, offsets, x, onto, y, bounds)
-                        }
-                        (2, _) => tile::<S, O, UNIT, 2, 1>(sell, offsets, x, onto, y, bounds),
-                        _ => tile::<S, O, UNIT, 1, 1>(sell, offsets, x, onto, y, bounds),
+        for t in tiles {
+            // An instruction set with narrow vectors takes a line in several passes.
+            for part in 0..LANES / S::N {
+                let x = x.add(t.x + part * S::N);
+                let (onto, y) = (onto.add(t.y + part * S::N), y.add(t.y + part * S::N));
+                match (t.lines, x_line) {
+                    (TILE, STRIDE_2) => {
+                        tile::<S, O, UNIT, TILE, 2>(sell, offsets, x, onto, y, bounds);
                     }
+                    (TILE, _) => tile::<S, O, UNIT, TILE, 1>(sell, offsets, x, onto, y, bounds),
+                    (3, STRIDE_2) => tile::<S, O, UNIT, 3, 2>(sell, offsets, x, onto, y, bounds),
+                    (3, _) => tile::<S, O, UNIT, 3, 1>(sell, offsets, x, onto, y, bounds),
+                    (2, STRIDE_2) => tile::<S, O, UNIT, 2, 2>(sell, offsets, x, onto, y, bounds),
+                    (2, _) => tile::<S, O, UNIT, 2, 1>(sell, offsets, x, onto, y, bounds),
+                    _ => tile::<S, O, UNIT, 1, 1>(sell, offsets, x, onto, y, bounds),
                 }
-                (x, to) = (x.add(lines * walk.x_line), to + lines * LANES);
             }
         }
     }
@@ -464,20 +446,19 @@ unsafe fn pools<S: Simd, O: Offset, const UNIT: usize>(
     x: *const f32,
     y: *mut f32,
     walk: &Walk,
+    tiles: &[Tile],
     bounds: Bounds,
 ) {
-    // SAFETY: as for `tile`; rows and tiles are those of the caller's walk.
+    // SAFETY: as for `tile`; tiles are those of the caller's walk.
     unsafe {
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
-        let (x, y) = (x.add(walk.origins[0]), y.add(walk.origins[1]));
         let base = sell.blocks.first().map_or(0, |b| b.base);
-        for row in 0..walk.rows {
-            for column in 0..walk.tiles.len() * (LANES / S::N) {
-                let (column, part) = (column / (LANES / S::N), column % (LANES / S::N) * S::N);
-                let x = x.add(base + 2 * (row * walk.x_row + column * walk.x_line) + part);
+        for t in tiles {
+            for part in (0..LANES).step_by(S::N) {
+                let x = x.add(base + t.x + part);
                 let below = x.add(walk.x_row);
                 let xs = [x, x.add(walk.x_line), below, below.add(walk.x_line)];
-                let y = y.add(row * walk.y_row + column * LANES + part);
+                let y = y.add(t.y + part);
                 let (mut weights, mut offsets) = (sell.weights.as_ptr(), offsets);
                 for group in &sell.groups {
                     let mut acc = biases::<S, 4>(group);

@@ -13,9 +13,10 @@ use std::ops::Range;
 use sparsevd_model::{Dense, Window};
 
 use crate::activation::Bounds;
-use crate::blocks::{Blocks, Edges};
+use crate::bands::{Band, Banded, Frame, Halo, Walk, run_whole};
+use crate::blocks::Blocks;
 use crate::conv::check_conv;
-use crate::conv_blocks::{BlockConv, Walk};
+use crate::conv_blocks::BlockConv;
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Activation, Isa, LANES, select};
@@ -29,17 +30,13 @@ use crate::{Activation, Isa, LANES, select};
 /// - offsets are where the elements of a filter lie for the first output of a block
 #[derive(Debug, Clone)]
 pub struct DenseBlockConv {
-    isa: Isa,
-    input: Blocks,
-    output: Blocks,
+    frame: Frame,
     rows: usize,
     weights: Vec<f32>,
     bias: Vec<f32>,
     offsets: Vec<usize>,
     /// For each group of channels, where its input begins, and the outputs it makes.
     parts: Vec<(usize, Range<usize>)>,
-    walk: Walk,
-    edges: Edges,
 }
 
 impl DenseBlockConv {
@@ -75,9 +72,11 @@ impl DenseBlockConv {
         let depth = per_group * kh * kw;
         let per_part = out / groups;
         let mut packed = Self {
-            isa,
-            input,
-            output: output.with_channels(channels.len()),
+            frame: Frame::new(
+                isa,
+                [input, output.with_channels(channels.len())],
+                Walk::new(window, [&input, &output], lines),
+            ),
             rows,
             weights: Vec::new(),
             bias: Vec::new(),
@@ -89,8 +88,6 @@ impl DenseBlockConv {
                 })
                 .collect(),
             parts: Vec::new(),
-            walk: Walk::new(window, &input, &output, lines),
-            edges: output.edges(),
         };
         for group in 0..groups {
             let mine =
@@ -135,33 +132,35 @@ impl DenseBlockConv {
         n: usize,
         act: Activation,
     ) {
-        let (x_len, y_len) = (self.input.len(), self.output.len());
-        assert_eq!(x.len(), n * x_len, "elements of x");
-        assert_eq!(y.len(), n * y_len, "elements of y");
-        if let Some(residual) = residual {
-            assert_eq!(residual.len(), y.len(), "elements of the residual");
-        }
-        for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
-            let x = &x[i * x_len..(i + 1) * x_len];
-            let residual = residual.map(|r| &r[i * y_len..(i + 1) * y_len]);
-            let to = y.as_mut_ptr();
-            let onto = residual.map_or(to.cast_const(), <[f32]>::as_ptr);
-            // SAFETY: all lengths were just checked, which with the invariants is the contract.
-            unsafe {
-                run(self.isa, self, x.as_ptr(), onto, to, act.bounds());
-            }
-            self.edges.refresh(self.isa, y);
-        }
+        run_whole(self, x, residual, y, n, act);
+    }
+
+    /// The lines of one sample `y`, to be made by several threads.
+    ///
+    /// # Panics
+    /// When `y` has another length.
+    #[track_caller]
+    pub fn band<'a>(&'a self, y: &'a mut [f32]) -> Band<'a> {
+        Band::new(self, y)
+    }
+
+    /// The halos of one sample `y` whose bands are made.
+    ///
+    /// # Panics
+    /// When `y` has another length.
+    #[track_caller]
+    pub fn halo<'a>(&'a self, y: &'a mut [f32]) -> Halo<'a> {
+        Halo::new(self, y)
     }
 
     /// Blocks of the packed output channels.
     pub fn output(&self) -> Blocks {
-        self.output
+        self.frame.output
     }
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match self.isa.name() {
+        match self.frame.isa.name() {
             "avx512" => "avx512-direct-blocks-f32-8x16",
             "avx2" => "avx2-direct-blocks-f32-4x16",
             "neon" => "neon-direct-blocks-f32-8x16",
@@ -175,12 +174,41 @@ impl DenseBlockConv {
     }
 }
 
+impl Banded for DenseBlockConv {
+    fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    unsafe fn run_units(
+        &self,
+        units: Range<usize>,
+        x: &[f32],
+        residual: Option<&[f32]>,
+        y: *mut f32,
+        act: Activation,
+    ) {
+        let onto = residual.map_or(y.cast_const(), <[f32]>::as_ptr);
+        // SAFETY: the lengths of the caller's contract are those of the blocks.
+        unsafe {
+            run(
+                self.frame.isa,
+                self,
+                x.as_ptr(),
+                onto,
+                y,
+                units,
+                act.bounds(),
+            )
+        };
+    }
+}
+
 simd_dispatch! {
     /// `y = clamp(W * x + b + onto)`, without the last where that is `y` itself.
     ///
     /// # Safety
     /// `x` holds one sample in the input's blocks, `onto` and `y` one in the output's.
-    unsafe fn run(conv: &DenseBlockConv, x: *const f32, onto: *const f32, y: *mut f32, bounds: Bounds) = body;
+    unsafe fn run(conv: &DenseBlockConv, x: *const f32, onto: *const f32, y: *mut f32, tiles: Range<usize>, bounds: Bounds) = body;
 }
 
 #[inline(always)]
@@ -189,14 +217,15 @@ unsafe fn body<S: Simd>(
     x: *const f32,
     onto: *const f32,
     y: *mut f32,
+    tiles: Range<usize>,
     bounds: Bounds,
 ) {
     // SAFETY: the caller's contract.
     unsafe {
         if conv.rows == 8 {
-            rows::<S, 8>(conv, x, onto, y, bounds);
+            rows::<S, 8>(conv, x, onto, y, tiles, bounds);
         } else {
-            rows::<S, 4>(conv, x, onto, y, bounds);
+            rows::<S, 4>(conv, x, onto, y, tiles, bounds);
         }
     }
 }
@@ -207,32 +236,34 @@ unsafe fn rows<S: Simd, const R: usize>(
     x: *const f32,
     onto: *const f32,
     y: *mut f32,
+    mut tiles: Range<usize>,
     bounds: Bounds,
 ) {
-    let walk = &conv.walk;
-    let channel = conv.output.channel() * LANES;
-    // SAFETY: channels, rows and tiles are those of the blocks; weights and biases follow each other as the loops do.
+    let walk = &conv.frame.walk;
+    let channel = conv.frame.output.channel() * LANES;
+    // SAFETY: channels and tiles are those of the blocks; weights and biases follow each other as the loops do.
     unsafe {
-        for row in 0..walk.rows {
-            let x = x.add(walk.origins[0] + row * walk.x_row);
-            let to = walk.origins[1] + row * walk.y_row;
+        while !tiles.is_empty() {
+            // Weights stay in the nearest cache for the tiles of a row.
+            let end = ((tiles.start / walk.per_row + 1) * walk.per_row).min(tiles.end);
+            let row = &walk.tiles[tiles.start..end];
+            tiles.start = end;
             let (mut weights, mut bias) = (conv.weights.as_ptr(), conv.bias.as_ptr());
             for (part, outputs) in &conv.parts {
                 for first in outputs.clone().step_by(R) {
-                    let (mut x, mut to) = (x.add(*part), to + first * channel);
                     let made = (outputs.end - first).min(R);
-                    for &lines in &walk.tiles {
-                        for part in 0..LANES / S::N {
-                            let (x, to) = (x.add(part * S::N), to + part * S::N);
+                    for t in row {
+                        for lane in (0..LANES).step_by(S::N) {
+                            let x = x.add(part + t.x + lane);
+                            let to = first * channel + t.y + lane;
                             let (onto, y) = (onto.add(to), y.add(to));
                             let b = bias;
-                            match lines {
+                            match t.lines {
                                 3 => tile::<S, R, 3>(conv, weights, b, x, onto, y, made, bounds),
                                 2 => tile::<S, R, 2>(conv, weights, b, x, onto, y, made, bounds),
                                 _ => tile::<S, R, 1>(conv, weights, b, x, onto, y, made, bounds),
                             }
                         }
-                        (x, to) = (x.add(lines * walk.x_line), to + lines * LANES);
                     }
                     weights = weights.add(conv.offsets.len() * R);
                     bias = bias.add(R);
@@ -255,8 +286,8 @@ unsafe fn tile<S: Simd, const R: usize, const T: usize>(
     made: usize,
     bounds: Bounds,
 ) {
-    let channel = conv.output.channel() * LANES;
-    let x_line = conv.walk.x_line;
+    let channel = conv.frame.output.channel() * LANES;
+    let x_line = conv.frame.walk.x_line;
     // SAFETY: weights are those of the offsets, all of which the input covers for each of the tile's lines.
     unsafe {
         let mut acc = [[S::splat(0.0); T]; R];

@@ -1,11 +1,14 @@
 //! Depthwise convolution of single samples over [`Blocks`]: dense, one input channel for each output channel.
 
+use std::ops::Range;
+
 use sparsevd_model::{Dense, Window};
 
 use crate::activation::Bounds;
-use crate::blocks::{Blocks, Edges, TILE};
+use crate::bands::{Band, Banded, Frame, Halo, Tile, Walk, run_whole};
+use crate::blocks::{Blocks, TILE};
 use crate::conv::check_conv;
-use crate::conv_blocks::{BlockConv, Walk};
+use crate::conv_blocks::BlockConv;
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Activation, Isa, LANES, select};
@@ -18,15 +21,11 @@ use crate::{Activation, Isa, LANES, select};
 /// - offsets are where the elements of the window lie for the first output of a block
 #[derive(Debug, Clone)]
 pub struct Depthwise {
-    isa: Isa,
-    input: Blocks,
-    output: Blocks,
+    frame: Frame,
     weights: Vec<f32>,
     bias: Vec<f32>,
     offsets: Vec<usize>,
     multiplier: usize,
-    walk: Walk,
-    edges: Edges,
 }
 
 impl Depthwise {
@@ -54,17 +53,17 @@ impl Depthwise {
         );
         let [dy, dx] = window.dilations;
         Self {
-            isa,
-            input,
-            output,
+            frame: Frame::new(
+                isa,
+                [input, output],
+                Walk::new(window, [&input, &output], select::block_tile(isa)),
+            ),
             weights: weight.values.clone(),
             bias: bias_or_zero(bias, out),
             offsets: (0..kh * kw)
                 .map(|k| (k / kw * dy * input.pitch() + k % kw * dx) * LANES)
                 .collect(),
             multiplier: out / groups,
-            walk: Walk::new(window, &input, &output, select::block_tile(isa)),
-            edges: output.edges(),
         }
     }
 
@@ -74,27 +73,35 @@ impl Depthwise {
     /// When `x` or `y` has another length.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
-        let (x_len, y_len) = (self.input.len(), self.output.len());
-        assert_eq!(x.len(), n * x_len, "elements of x");
-        assert_eq!(y.len(), n * y_len, "elements of y");
-        for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
-            let x = &x[i * x_len..(i + 1) * x_len];
-            // SAFETY: both lengths were just checked, which with the invariants is the contract.
-            unsafe {
-                run(self.isa, self, x.as_ptr(), y.as_mut_ptr(), act.bounds());
-            }
-            self.edges.refresh(self.isa, y);
-        }
+        run_whole(self, x, None, y, n, act);
+    }
+
+    /// The lines of one sample `y`, to be made by several threads.
+    ///
+    /// # Panics
+    /// When `y` has another length.
+    #[track_caller]
+    pub fn band<'a>(&'a self, y: &'a mut [f32]) -> Band<'a> {
+        Band::new(self, y)
+    }
+
+    /// The halos of one sample `y` whose bands are made.
+    ///
+    /// # Panics
+    /// When `y` has another length.
+    #[track_caller]
+    pub fn halo<'a>(&'a self, y: &'a mut [f32]) -> Halo<'a> {
+        Halo::new(self, y)
     }
 
     /// Blocks of the output.
     pub fn output(&self) -> Blocks {
-        self.output
+        self.frame.output
     }
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match self.isa.name() {
+        match self.frame.isa.name() {
             "avx512" => "avx512-depthwise-blocks-f32",
             "avx2" => "avx2-depthwise-blocks-f32",
             "neon" => "neon-depthwise-blocks-f32",
@@ -108,36 +115,64 @@ impl Depthwise {
     }
 }
 
+impl Banded for Depthwise {
+    fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    unsafe fn run_units(
+        &self,
+        units: Range<usize>,
+        x: &[f32],
+        residual: Option<&[f32]>,
+        y: *mut f32,
+        act: Activation,
+    ) {
+        assert!(residual.is_none(), "a sum with a depthwise convolution");
+        // SAFETY: the lengths of the caller's contract are those of the blocks.
+        unsafe {
+            run(
+                self.frame.isa,
+                self,
+                x.as_ptr(),
+                y,
+                &self.frame.walk.tiles[units],
+                act.bounds(),
+            )
+        };
+    }
+}
+
 simd_dispatch! {
     /// # Safety
     /// `x` and `y` hold one sample in the input's and the output's blocks.
-    unsafe fn run(conv: &Depthwise, x: *const f32, y: *mut f32, bounds: Bounds) = body;
+    unsafe fn run(conv: &Depthwise, x: *const f32, y: *mut f32, tiles: &[Tile], bounds: Bounds) = body;
 }
 
 #[inline(always)]
-unsafe fn body<S: Simd>(conv: &Depthwise, x: *const f32, y: *mut f32, bounds: Bounds) {
-    let walk = &conv.walk;
+unsafe fn body<S: Simd>(
+    conv: &Depthwise,
+    x: *const f32,
+    y: *mut f32,
+    tiles: &[Tile],
+    bounds: Bounds,
+) {
     let taps = conv.offsets.len();
     for (channel, &bias) in conv.bias.iter().enumerate() {
-        // SAFETY: channels, rows and tiles are those of the blocks.
+        // SAFETY: channels and tiles are those of the blocks.
         unsafe {
             let weights = conv.weights.as_ptr().add(channel * taps);
-            let x = x.add(channel / conv.multiplier * conv.input.channel() * LANES);
-            let y = y.add(channel * conv.output.channel() * LANES);
-            let (x, y) = (x.add(walk.origins[0]), y.add(walk.origins[1]));
-            for row in 0..walk.rows {
-                let (mut x, mut y) = (x.add(row * walk.x_row), y.add(row * walk.y_row));
-                for &lines in &walk.tiles {
-                    for part in 0..LANES / S::N {
-                        let (x, y) = (x.add(part * S::N), y.add(part * S::N));
-                        match lines {
-                            TILE => tile::<S, TILE>(conv, weights, bias, x, y, bounds),
-                            3 => tile::<S, 3>(conv, weights, bias, x, y, bounds),
-                            2 => tile::<S, 2>(conv, weights, bias, x, y, bounds),
-                            _ => tile::<S, 1>(conv, weights, bias, x, y, bounds),
-                        }
+            let x = x.add(channel / conv.multiplier * conv.frame.input.channel() * LANES);
+            let y = y.add(channel * conv.frame.output.channel() * LANES);
+            for t in tiles {
+                for lane in (0..LANES).step_by(S::N) {
+                    let (x, y) = (x.add(t.x + lane), y.add(t.y + lane));
+                    match t.lines {
+                        TILE => tile::<S, TILE>(conv, weights, bias, x, y, bounds),
+                        3 => tile::<S, 3>(conv, weights, bias, x, y, bounds),
+                        2 => tile::<S, 2>(conv, weights, bias, x, y, bounds),
+                        _ => tile::<S, 1>(conv, weights, bias, x, y, bounds),
                     }
-                    (x, y) = (x.add(lines * walk.x_line), y.add(lines * LANES));
                 }
             }
         }
@@ -161,7 +196,7 @@ unsafe fn tile<S: Simd, const T: usize>(
         for (k, &offset) in conv.offsets.iter().enumerate() {
             let weight = S::splat(*weights.add(k));
             for (t, acc) in acc.iter_mut().enumerate() {
-                let x = x.add(offset + t * conv.walk.x_line);
+                let x = x.add(offset + t * conv.frame.walk.x_line);
                 *acc = S::fma(weight, S::load(x), *acc);
             }
         }

@@ -28,6 +28,7 @@
 //! [`select`] holds every threshold, and [`cost`] what kernels cost, which [`tune`] measures. This is the only crate of the project with `unsafe`.
 
 mod activation;
+pub mod bands;
 pub mod blocks;
 mod buffer;
 pub mod channels;

@@ -1,11 +1,14 @@
 //! Pooling over [`Blocks`]: a window is the same few lines for all sixteen blocks.
 
+use std::ops::Range;
+
 use sparsevd_model::Window;
 
-use crate::blocks::{Blocks, Edges};
+use crate::bands::{Band, Banded, Frame, Halo, Walk, run_whole};
+use crate::blocks::Blocks;
 use crate::isa::multiversion;
 use crate::pool::{Reduction, larger};
-use crate::{Isa, LANES};
+use crate::{Activation, Isa, LANES};
 
 /// Pooling planned for inputs and outputs in [`Blocks`].
 ///
@@ -13,11 +16,8 @@ use crate::{Isa, LANES};
 /// - `taps` has as many for each output line of a channel as the window has elements, each a line of the input
 #[derive(Debug, Clone)]
 pub struct BlockPool {
-    isa: Isa,
+    frame: Frame,
     reduction: Reduction,
-    input: Blocks,
-    output: Blocks,
-    edges: Edges,
     taps: Vec<Tap>,
     /// For each output line of a channel, by how many pixels each lane's sum is divided.
     counts: Vec<[f32; LANES]>,
@@ -89,11 +89,12 @@ impl BlockPool {
             std::array::from_fn(|lane| inside(lane).max(1) as f32)
         });
         Self {
-            isa,
+            frame: Frame::new(
+                isa,
+                [input, output],
+                Walk::new(window, [&input, &output], 1),
+            ),
             reduction,
-            input,
-            output,
-            edges: output.edges(),
             counts: counts.collect(),
             taps,
         }
@@ -105,46 +106,84 @@ impl BlockPool {
     /// When `x` or `y` has another length.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize) {
-        assert_eq!(x.len(), n * self.input.len(), "elements of x");
-        assert_eq!(y.len(), n * self.output.len(), "elements of y");
-        match self.reduction {
-            Reduction::Max => max(self.isa, self, x, y),
-            Reduction::Average => average(self.isa, self, x, y),
-        }
-        self.edges.refresh(self.isa, y);
+        run_whole(self, x, None, y, n, Activation::None);
+    }
+
+    /// The lines of one sample `y`, to be made by several threads; without activation.
+    ///
+    /// # Panics
+    /// When `y` has another length.
+    #[track_caller]
+    pub fn band<'a>(&'a self, y: &'a mut [f32]) -> Band<'a> {
+        Band::new(self, y)
+    }
+
+    /// The halos of one sample `y` whose bands are made.
+    ///
+    /// # Panics
+    /// When `y` has another length.
+    #[track_caller]
+    pub fn halo<'a>(&'a self, y: &'a mut [f32]) -> Halo<'a> {
+        Halo::new(self, y)
     }
 }
 
-multiversion!(fn max(pool: &BlockPool, x: &[f32], y: &mut [f32]) = max_body;);
-multiversion!(fn average(pool: &BlockPool, x: &[f32], y: &mut [f32]) = average_body;);
+impl Banded for BlockPool {
+    fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    unsafe fn run_units(
+        &self,
+        units: Range<usize>,
+        x: &[f32],
+        _residual: Option<&[f32]>,
+        y: *mut f32,
+        _act: Activation,
+    ) {
+        let isa = self.frame.isa;
+        match self.reduction {
+            Reduction::Max => max(isa, self, x, y, units),
+            Reduction::Average => average(isa, self, x, y, units),
+        }
+    }
+}
+
+// Only `run_units` calls these, whose contract holds for `y`.
+multiversion!(fn max(pool: &BlockPool, x: &[f32], y: *mut f32, units: Range<usize>) = max_body;);
+multiversion!(fn average(pool: &BlockPool, x: &[f32], y: *mut f32, units: Range<usize>) = average_body;);
 
 #[inline(always)]
-fn max_body(pool: &BlockPool, x: &[f32], y: &mut [f32]) {
-    lines(pool, x, y, f32::NEG_INFINITY, larger, |v, _| v);
+fn max_body(pool: &BlockPool, x: &[f32], y: *mut f32, units: Range<usize>) {
+    lines(pool, x, y, units, f32::NEG_INFINITY, larger, |v, _| v);
 }
 
 #[inline(always)]
-fn average_body(pool: &BlockPool, x: &[f32], y: &mut [f32]) {
-    lines(pool, x, y, 0.0, |a, b| a + b, |v, count| v / count);
+fn average_body(pool: &BlockPool, x: &[f32], y: *mut f32, units: Range<usize>) {
+    lines(pool, x, y, units, 0.0, |a, b| a + b, |v, count| v / count);
 }
 
 #[inline(always)]
 fn lines(
     pool: &BlockPool,
     x: &[f32],
-    y: &mut [f32],
+    y: *mut f32,
+    units: Range<usize>,
     start: f32,
     reduce: impl Fn(f32, f32) -> f32,
     finish: impl Fn(f32, f32) -> f32,
 ) {
+    let Frame {
+        input,
+        output,
+        walk,
+        ..
+    } = &pool.frame;
     let per_line = pool.taps.len() / pool.counts.len().max(1);
-    let [_, columns] = pool.output.block();
-    for (x, y) in x
-        .chunks_exact((pool.input.channel() * LANES).max(1))
-        .zip(y.chunks_exact_mut((pool.output.channel() * LANES).max(1)))
-    {
-        let taps = pool.taps.chunks_exact(per_line.max(1));
-        for (i, (taps, counts)) in taps.zip(&pool.counts).enumerate() {
+    for (channel, x) in x.chunks_exact((input.channel() * LANES).max(1)).enumerate() {
+        let all = pool.taps.chunks_exact(per_line.max(1));
+        let lines = walk.tiles.iter().zip(all).zip(&pool.counts);
+        for ((tile, taps), counts) in lines.take(units.end).skip(units.start) {
             let mut acc = [start; LANES];
             for tap in taps {
                 let mut line = [0.0; LANES];
@@ -158,10 +197,13 @@ fn lines(
                     acc[lane] = reduce(acc[lane], line[lane]);
                 }
             }
-            let (row, column) = ((i / columns).cast_signed(), (i % columns).cast_signed());
-            let to = pool.output.line(row, column) * LANES;
-            for ((to, v), count) in y[to..][..LANES].iter_mut().zip(acc).zip(counts) {
-                *to = finish(v, *count);
+            for lane in 0..LANES {
+                acc[lane] = finish(acc[lane], counts[lane]);
+            }
+            // SAFETY: the output has a line for each tile of the walk in each channel, which is the caller's alone.
+            unsafe {
+                let to = y.add(channel * output.channel() * LANES + tile.y);
+                to.cast::<[f32; LANES]>().write_unaligned(acc);
             }
         }
     }

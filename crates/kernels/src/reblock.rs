@@ -67,12 +67,14 @@ pub struct Reblock {
 }
 
 impl Reblock {
-    /// Plans the way; `None` where the grids or maps differ.
-    pub fn new(isa: Isa, from: Blocks, to: Blocks) -> Option<Self> {
+    /// Plans the way.
+    ///
+    /// # Panics
+    /// Where there is none ([`Blocks::regroups`]).
+    #[track_caller]
+    pub fn new(isa: Isa, from: Blocks, to: Blocks) -> Self {
         let grid = from.grid();
-        if from.map() != to.map() || grid != to.grid() {
-            return None;
-        }
+        assert!(from.regroups(&to), "from {from:?} to {to:?}");
         let [_, h, w] = from.map();
         let [height, width] = [to.height(), to.pitch()];
         let [_, columns] = from.block();
@@ -95,7 +97,7 @@ impl Reblock {
         });
         let between = height * columns * LANES;
         let [old, new] = [from, to].map(|b| b.channel() * LANES);
-        Some(Self {
+        Self {
             blocks: [from, to],
             down: Permute::new(isa, down.collect(), [old, between], between),
             across: Permute::new(
@@ -105,7 +107,7 @@ impl Reblock {
                 height * width * LANES,
             ),
             channels: [old, between, new],
-        })
+        }
     }
 
     /// Channels that go both ways before the next, so that what is on the way stays in the first-level cache.

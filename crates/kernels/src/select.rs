@@ -2,6 +2,7 @@
 
 use sparsevd_model::Csr;
 
+use crate::blocks::{Blocks, TILE};
 use crate::cost::{Costs, Size};
 use crate::simd::lanes;
 use crate::{Isa, LANES, Layout, Values};
@@ -113,6 +114,23 @@ pub fn threads(multiply_adds: usize, most: usize) -> usize {
 /// Parts into which a layer of that many multiply-adds is worth cutting, at most `most`, by threads that are awake already.
 pub fn parts(multiply_adds: usize, most: usize) -> usize {
     (multiply_adds / 100_000).clamp(1, most.max(1))
+}
+
+/// Whether so many threads should share the lines of a convolution over blocks, with weights of which so many are multiplied, rather than its
+/// channels. Each then reads all weights, but of the input, so many floats, mostly lines that it made itself.
+pub fn share_lines(input: usize, weights: usize, output: &Blocks, threads: usize) -> bool {
+    let [rows, columns] = output.block();
+    let tiles = rows * columns.div_ceil(TILE);
+    // A part must not have much more to do than the others.
+    let even = tiles.is_multiple_of(threads) || tiles >= 4 * threads;
+    even && input > weights
+}
+
+/// Whether threads should share the channels, not the lines, of a map for depthwise convolutions: where it has so few rows in a block that most
+/// lines of a thread lie next to another's.
+pub fn share_channels(map: &Blocks) -> bool {
+    let [above, _, below, _] = map.halo();
+    4 * (above + below) > map.block()[0]
 }
 
 /// Whether that many dense weights fall out of the caches between two tiles, so that tiles should share one pass over them.

@@ -1,6 +1,6 @@
 //! From a program to kernels: which kernel each step gets, and in which layout its values lie.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use sparsevd_kernels::cost::Costs;
@@ -47,6 +47,7 @@ pub(crate) struct Lowered {
     pub op: String,
     /// The kernel, in parts that make consecutive rows of one output where threads share it.
     pub parts: Vec<Part>,
+    pub deal: Deal,
     pub activation: Activation,
     pub inputs: Vec<Value>,
     pub output: Value,
@@ -63,6 +64,17 @@ pub(crate) struct Part {
     pub features: usize,
 }
 
+/// How a step is dealt to threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deal {
+    /// Each part makes its rows or channels of the whole input.
+    Rows,
+    /// Each part makes its channels of the same channels of the input.
+    Channels,
+    /// So many threads make the lines of a map in blocks, each some of them with all channels ([`Kernel::band`]).
+    Lines(usize),
+}
+
 /// Size and use of a weight.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WeightUse {
@@ -77,6 +89,14 @@ pub(crate) struct WeightUse {
 impl Lowered {
     pub fn in_place(&self) -> bool {
         self.parts[0].kernel.in_place()
+    }
+
+    /// Pieces into which threads may cut it.
+    pub fn shares(&self) -> usize {
+        match self.deal {
+            Deal::Lines(threads) => threads,
+            _ => self.parts.len(),
+        }
     }
 
     /// Elements of scratch of all parts together.
@@ -184,6 +204,7 @@ pub(crate) fn lower(
             .collect(),
         converted: HashMap::new(),
         halos: maps::halos(program),
+        depthwise: maps::read_by_depthwise(program),
         pools: maps::pools(program),
         pooled: HashMap::new(),
     };
@@ -297,6 +318,8 @@ pub(crate) struct Builder<'a> {
     pub converted: HashMap<(Value, Layout), Value>,
     /// How far windows reach out of the blocks of each value.
     pub halos: Vec<[usize; 4]>,
+    /// Values that depthwise convolutions read.
+    pub depthwise: HashSet<Value>,
     /// Values that are only pooled, two by two, and what becomes of them.
     pub pools: HashMap<Value, Value>,
     /// Values that are already pooled.
@@ -371,6 +394,7 @@ impl Builder<'_> {
         self.steps.push(Lowered {
             name: step.name.clone(),
             op: std::iter::once(step.op.name()).chain(fused).collect(),
+            deal: self.deal(&parts, weight),
             parts,
             activation,
             inputs,
@@ -398,10 +422,11 @@ impl Builder<'_> {
             layout,
         });
         let inputs = vec![self.converted(step.inputs[0], from)];
-        let lowered = |op: String, parts, activation, inputs, output, weight| Lowered {
+        let lowered = |op: String, (parts, deal), activation, inputs, output, weight| Lowered {
             name: step.name.clone(),
             op,
             parts,
+            deal,
             activation,
             inputs,
             output,
@@ -409,15 +434,22 @@ impl Builder<'_> {
             weight,
         };
         let name = step.op.name().to_owned();
-        self.steps
-            .push(lowered(name, parts, Activation::None, inputs, term, weight));
+        let deal = self.deal(&parts, weight);
+        self.steps.push(lowered(
+            name,
+            (parts, deal),
+            Activation::None,
+            inputs,
+            term,
+            weight,
+        ));
         let inputs = vec![term, self.converted(residual, layout)];
         let parts = vec![whole(Kernel::Arithmetic(Arithmetic::Add), step)];
         let name = format!("Add{}", suffix(step.activation));
         self.values[step.output].layout = layout;
         self.steps.push(lowered(
             name,
-            parts,
+            (parts, Deal::Rows),
             step.activation,
             inputs,
             step.output,
@@ -459,6 +491,22 @@ impl Builder<'_> {
         split(weights, select::parts(work, self.parts.min(weights.len())))
     }
 
+    /// How what these parts make is dealt to threads.
+    fn deal(&self, parts: &[Part], used: Option<WeightUse>) -> Deal {
+        match parts {
+            [only] if self.block == 1 && only.kernel.has_bands() => {
+                let work = match used {
+                    Some(used) if only.kernel.is_sparse() => used.nonzeros * used.pixels,
+                    Some(used) => used.elements * used.pixels,
+                    None => only.features,
+                };
+                Deal::Lines(select::parts(work, self.parts))
+            }
+            [first, _, ..] if matches!(first.kernel, Kernel::Depthwise(_)) => Deal::Channels,
+            _ => Deal::Rows,
+        }
+    }
+
     /// The value in that layout, converted once however many steps read it.
     pub fn converted(&mut self, value: Value, layout: Layout) -> Value {
         let tensor = self.values[value];
@@ -470,44 +518,77 @@ impl Builder<'_> {
         }
         let features = tensor.features;
         let isa = self.options.isa;
-        let reblock = match (tensor.layout, layout) {
-            (Layout::Blocks(from), Layout::Blocks(to)) => Reblock::new(isa, from, to),
-            _ => None,
-        };
-        let (op, kernel) = match (tensor.layout, layout) {
-            _ if let Some(reblock) = reblock => ("Reblock", Kernel::Reblock(reblock)),
-            (Layout::Single, Layout::Tiled) => ("Pack", Kernel::Pack(Pack::all(isa, features))),
-            (Layout::Single, Layout::Blocks(blocks)) => ("Pack", Kernel::PackBlocks(blocks)),
-            (Layout::Tiled, Layout::Single) => ("Unpack", Kernel::Unpack { features }),
+        let to = Tensor { features, layout };
+        let output = match (tensor.layout, layout) {
+            (Layout::Blocks(from), Layout::Blocks(to_blocks)) if from.regroups(&to_blocks) => self
+                .change("Reblock", value, to, &|channels| {
+                    let [from, to] = [from, to_blocks].map(|b| b.with_channels(channels));
+                    Kernel::Reblock(Reblock::new(isa, from, to))
+                }),
+            (Layout::Single, Layout::Blocks(blocks)) => {
+                self.change("Pack", value, to, &|channels| {
+                    Kernel::PackBlocks(blocks.with_channels(channels))
+                })
+            }
             (Layout::Blocks(blocks), Layout::Single) => {
-                let unpack = Unpack::new(isa, blocks);
-                ("Unpack", Kernel::UnpackBlocks(unpack))
+                self.change("Unpack", value, to, &|channels| {
+                    Kernel::UnpackBlocks(Unpack::new(isa, blocks.with_channels(channels)))
+                })
+            }
+            (Layout::Single, Layout::Tiled) => {
+                self.change("Pack", value, to, &|_| Kernel::Pack(Pack::all(isa, features)))
+            }
+            (Layout::Tiled, Layout::Single) => {
+                self.change("Unpack", value, to, &|_| Kernel::Unpack { features })
             }
             _ => {
                 let single = self.converted(value, Layout::Single);
                 return self.converted(single, layout);
             }
         };
-        let output = self.change(op, kernel, value, Tensor { features, layout });
         self.converted.insert((value, layout), output);
         output
     }
 
-    /// A new value that a step of no node makes of another.
-    pub fn change(&mut self, op: &str, kernel: Kernel, value: Value, tensor: Tensor) -> Value {
+    /// A new value that a step of no node makes of another, in parts for threads where it is a map. `make` gives the kernel for so many of its
+    /// channels.
+    pub fn change(
+        &mut self,
+        op: &str,
+        value: Value,
+        tensor: Tensor,
+        make: &dyn Fn(usize) -> Kernel,
+    ) -> Value {
         let features = tensor.features;
+        let channels = match (self.values[value].layout, tensor.layout) {
+            (_, Layout::Blocks(blocks)) | (Layout::Blocks(blocks), _) => blocks.map()[0],
+            _ => 1,
+        };
+        let most = if self.block == 1 { self.parts } else { 1 };
+        // To move a number takes about as long as sixteen multiply-adds.
+        let parts = select::parts(16 * features, most.min(channels));
+        let parts = split(&vec![1; channels], parts)
+            .into_iter()
+            .map(|some| Part {
+                features: match tensor.layout {
+                    Layout::Blocks(blocks) => blocks.with_channels(some.len()).len(),
+                    _ => features / channels.max(1) * some.len(),
+                },
+                kernel: make(some.len()),
+            });
         let output = self.values.len();
-        self.values.push(tensor);
         self.steps.push(Lowered {
             name: String::new(),
             op: op.into(),
-            parts: vec![Part { kernel, features }],
+            parts: parts.collect(),
+            deal: Deal::Channels,
             activation: Activation::None,
             inputs: vec![value],
             output,
             output_shape: Shape::from([features]),
             weight: None,
         });
+        self.values.push(tensor);
         output
     }
 }

@@ -4,7 +4,7 @@
 //! takes the blocks of its input where windows move over them lane for lane, and leaves as much of a halo as the next windows want. A value
 //! is brought from one cut to another through plain maps, which costs a few cycles for each line of sixteen pixels.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use sparsevd_kernels::blocks::Blocks;
@@ -18,7 +18,7 @@ use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::reblock::Subsample;
 use sparsevd_kernels::{Layout, select};
-use sparsevd_model::{Csr, Op, Shape, Window};
+use sparsevd_model::{Csr, Dense, Op, Shape, Window};
 
 use crate::RuntimeError;
 use crate::kernel::Kernel;
@@ -81,6 +81,15 @@ pub(crate) fn halos(program: &Program) -> Vec<[usize; 4]> {
         }
     }
     halos
+}
+
+/// The values that depthwise convolutions read.
+pub(crate) fn read_by_depthwise(program: &Program) -> HashSet<Value> {
+    let depthwise = program.steps.iter().filter(|s| match s.op {
+        Op::Conv { groups, .. } => groups > 1 && s.input_shape.dims().first() == Some(&groups),
+        _ => false,
+    });
+    depthwise.map(|s| s.inputs[0]).collect()
 }
 
 /// The blocks of input and output, without a halo of the output, of a convolution that is worth bringing its input into them.
@@ -166,7 +175,7 @@ impl Builder<'_> {
         {
             let csr = to_csr(weight);
             let convs: Vec<BlockConv> = self
-                .ranges(&weights_of_rows(weight, true), used, Layout::Single)
+                .channels(step, &weights_of_rows(weight, true), used, blocks)
                 .into_iter()
                 .map(|r| {
                     BlockConv::pack_channels(isa, &csr, shape, bias, window, groups, blocks, r)
@@ -186,23 +195,14 @@ impl Builder<'_> {
         if let Some(blocks) = blocks
             && per_group == 1
         {
-            let conv = Depthwise::pack(isa, &weight.to_dense(), bias, window, blocks);
-            let part = Part {
-                features: conv.output().len(),
-                kernel: Kernel::Depthwise(conv),
-            };
-            return Ok((
-                vec![part],
-                Layout::Blocks(blocks[0]),
-                Layout::Blocks(blocks[1]),
-            ));
+            return Ok(self.depthwise(used, &weight.to_dense(), bias, window, blocks));
         }
         if let Some(blocks) = blocks
             && !sparse
         {
             let dense = weight.to_dense();
             let parts = self
-                .ranges(&weights_of_rows(weight, false), used, Layout::Single)
+                .channels(step, &weights_of_rows(weight, false), used, blocks)
                 .into_iter()
                 .map(|r| {
                     let conv =
@@ -282,6 +282,60 @@ impl Builder<'_> {
     fn pool_behind(&self, step: &Step) -> Option<Value> {
         let pool = self.pools.get(&step.output).copied();
         pool.filter(|_| residual(step).is_none())
+    }
+
+    /// Channels of each part of a convolution over blocks: all, where threads had better share lines.
+    fn channels(
+        &self,
+        step: &Step,
+        weights: &[usize],
+        used: Option<WeightUse>,
+        [input, output]: [Blocks; 2],
+    ) -> Vec<Range<usize>> {
+        let ranges = self.ranges(weights, used, Layout::Single);
+        // A depthwise convolution may go on with channels as well.
+        let alone = self.depthwise.contains(&step.output) && select::share_channels(&output);
+        if !alone && select::share_lines(input.len(), weights.iter().sum(), &output, ranges.len()) {
+            return std::iter::once(0..weights.len()).collect();
+        }
+        ranges
+    }
+
+    /// A depthwise convolution over blocks, with a filter for each of the `weight`'s rows.
+    fn depthwise(
+        &self,
+        used: Option<WeightUse>,
+        weight: &Dense,
+        bias: Option<&[f32]>,
+        window: &Window,
+        [input, output]: [Blocks; 2],
+    ) -> Kernels {
+        let ([channels, ..], [filters, ..]) = (input.map(), output.map());
+        let each = filters / channels.max(1);
+        let ranges = if select::share_channels(&input) {
+            let taps = window.kernel_shape.iter().product();
+            self.ranges(&vec![taps; channels], used, Layout::Single)
+        } else {
+            std::iter::once(0..channels).collect()
+        };
+        let parts = ranges.into_iter().map(|r| {
+            let rows = r.start * each..r.end * each;
+            let blocks = [
+                input.with_channels(r.len()),
+                output.with_channels(rows.len()),
+            ];
+            let (weight, bias) = (rows_of(weight, rows.clone()), bias.map(|b| &b[rows]));
+            let conv = Depthwise::pack(self.options.isa, &weight, bias, window, blocks);
+            Part {
+                features: conv.output().len(),
+                kernel: Kernel::Depthwise(conv),
+            }
+        });
+        (
+            parts.collect(),
+            Layout::Blocks(input),
+            Layout::Blocks(output),
+        )
     }
 
     /// A convolution over tiles with the pooling behind it, if there is one that it can take in.
@@ -371,10 +425,12 @@ impl Builder<'_> {
         let input = output.with_channels(c);
         let layout = Layout::Blocks(input);
         if !self.converted.contains_key(&(value, layout)) {
-            let kernel = Subsample::new(self.options.isa, from, input, window.strides);
-            let features = c * oh * ow;
+            let (isa, features) = (self.options.isa, c * oh * ow);
             let tensor = Tensor { features, layout };
-            let made = self.change("Subsample", Kernel::Subsample(kernel), value, tensor);
+            let made = self.change("Subsample", value, tensor, &|channels| {
+                let [from, to] = [from, input].map(|b| b.with_channels(channels));
+                Kernel::Subsample(Subsample::new(isa, from, to, window.strides))
+            });
             self.converted.insert((value, layout), made);
         }
         Some([input, output.with_halo(self.halo(step))])

@@ -100,7 +100,7 @@ pub struct PlanNode {
     pub kernel: String,
     /// Whether the kernel multiplies by non-zeros alone.
     pub sparse: bool,
-    /// Parts into which threads may split the layer.
+    /// Pieces into which threads may cut the step: rows, channels or lines of maps.
     pub parts: usize,
     /// Layout of the output: `single`, `tiled` or `blocks`.
     pub layout: &'static str,
@@ -309,7 +309,7 @@ fn describe(bound: &Bound, options: &PlanOptions, block: usize) -> PlanNode {
         op: step.op.clone(),
         kernel: first.name(),
         sparse: first.is_sparse(),
-        parts: step.parts.len(),
+        parts: step.shares(),
         layout: match bound.y.tensor.layout {
             Layout::Single => "single",
             Layout::Tiled => "tiled",

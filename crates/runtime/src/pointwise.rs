@@ -9,7 +9,7 @@ use sparsevd_model::{Approximate, Op, passes};
 
 use crate::RuntimeError;
 use crate::kernel::Kernel;
-use crate::lower::{Builder, Lowered, Part, whole};
+use crate::lower::{Builder, Deal, Lowered, Part, whole};
 use crate::program::Step;
 
 /// Whether an operator over single numbers makes zero of zeros.
@@ -125,6 +125,7 @@ impl Builder<'_> {
                 name: step.name.clone(),
                 op: step.op.name().into(),
                 parts: vec![whole(kernel, step)],
+                deal: Deal::Rows,
                 activation: Activation::None,
                 inputs: vec![input],
                 output: step.output,

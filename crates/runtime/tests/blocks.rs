@@ -291,6 +291,29 @@ fn callers_share_the_threads_of_a_session() {
 }
 
 #[test]
+fn threads_share_lines_of_large_maps_and_channels_of_small_ones() {
+    let plan = |threads| {
+        let options = PlanOptions {
+            threads,
+            ..PlanOptions::default()
+        };
+        Plan::new(&separable(), &options).unwrap()
+    };
+    let [one, two] = [1, 2].map(plan);
+    let shares = |plan: &Plan, name: &str| {
+        let node = plan.nodes().iter().find(|n| n.name == name);
+        node.map(|n| (n.parts, n.weight_bytes)).unwrap()
+    };
+    for node in two.nodes().iter().filter(|n| n.layout == "blocks") {
+        assert_eq!(node.parts, 2, "{}\n{two}", node.name);
+    }
+    // Parts of channels are packed each for itself, which pads them; lines are made of the same weights.
+    assert_eq!(shares(&two, "dw1.conv").1, shares(&one, "dw1.conv").1);
+    assert_eq!(shares(&two, "pw1.conv").1, shares(&one, "pw1.conv").1);
+    assert_ne!(shares(&two, "pw2.conv").1, shares(&one, "pw2.conv").1);
+}
+
+#[test]
 fn a_batch_goes_one_by_one_through_large_maps_only() {
     let options = PlanOptions {
         batch: 20,
