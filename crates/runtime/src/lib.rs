@@ -25,6 +25,7 @@ mod pointwise;
 pub mod profile;
 mod program;
 mod session;
+mod threads;
 
 pub use error::RuntimeError;
 pub use evaluate::{Evaluation, evaluate};

@@ -535,9 +535,9 @@ impl Builder<'_> {
                     Kernel::UnpackBlocks(Unpack::new(isa, blocks.with_channels(channels)))
                 })
             }
-            (Layout::Single, Layout::Tiled) => {
-                self.change("Pack", value, to, &|_| Kernel::Pack(Pack::all(isa, features)))
-            }
+            (Layout::Single, Layout::Tiled) => self.change("Pack", value, to, &|_| {
+                Kernel::Pack(Pack::all(isa, features))
+            }),
             (Layout::Tiled, Layout::Single) => {
                 self.change("Unpack", value, to, &|_| Kernel::Unpack { features })
             }

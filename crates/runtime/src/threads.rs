@@ -1,0 +1,176 @@
+//! How the threads of a pool share the steps of one run.
+
+use std::cell::Cell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sparsevd_kernels::bands::{Band, Halo};
+use sparsevd_kernels::{Activation, Isa};
+
+use crate::kernel::{Kernel, Operands};
+use crate::lower::{Part, scratch_of};
+
+/// Runs `work` with so many threads of the current pool kept from sleeping, ready to take halves of what it joins: to wake one for every layer
+/// takes longer than many a layer.
+pub(crate) fn awake(others: usize, work: impl FnOnce() + Send) {
+    thread_local! {
+        /// Whether a run, or the wait for its halves, lies on this thread's stack.
+        static BUSY: Cell<bool> = const { Cell::new(false) };
+    }
+    /// Tells the others, even in a panic, that there is nothing more to wait for.
+    struct End<'a>(&'a AtomicBool, bool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+            BUSY.set(self.1);
+        }
+    }
+    let ended = AtomicBool::new(false);
+    rayon::scope(|scope| {
+        for _ in 0..others {
+            scope.spawn(|_| {
+                // Above a run of its own a thread would wait for another that may wait for it.
+                if BUSY.get() {
+                    return;
+                }
+                BUSY.set(true);
+                while !ended.load(Ordering::Acquire) {
+                    if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                        std::hint::spin_loop();
+                    }
+                }
+                BUSY.set(false);
+            });
+        }
+        let _end = End(&ended, BUSY.replace(true));
+        work();
+    });
+}
+
+/// Runs both, `b` on another thread if one comes for it in time. As `rayon::join`, but that a wait for `b` does not fall asleep: to wake up again takes
+/// longer than most layers.
+fn fork<B: FnOnce() + Send>(a: impl FnOnce() + Send, b: B) {
+    /// Spins until the other thread may need this core to get on.
+    const PATIENCE: u32 = 10_000;
+    /// Tells, even in a panic, that nobody need wait.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let b = Mutex::new(Some(b));
+    let done = AtomicBool::new(false);
+    let claim = || b.lock().ok().and_then(|mut b| b.take());
+    rayon::join(
+        || {
+            a();
+            if let Some(b) = claim() {
+                return b();
+            }
+            let mut spins = 0;
+            while !done.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+                spins += 1;
+                if spins % PATIENCE == 0 {
+                    std::thread::yield_now();
+                }
+            }
+        },
+        || {
+            if let Some(b) = claim() {
+                let _done = Done(&done);
+                b();
+            }
+        },
+    );
+}
+
+/// Runs the parts of a layer, each into its own rows of the one sample or tile; with `deal`, each from as large a share of the input.
+pub(crate) fn run_parts(
+    isa: Isa,
+    parts: &[Part],
+    op: Operands<'_>,
+    lanes: usize,
+    deal: bool,
+    join: bool,
+) {
+    let [part] = parts else {
+        let (left, right) = parts.split_at(parts.len() / 2);
+        let elements: usize = left.iter().map(|p| p.features * lanes).sum();
+        let scratch: usize = left.iter().map(|p| scratch_of(&p.kernel)).sum();
+        let (x, more_x) = if deal {
+            op.x.split_at(op.x.len() * elements / op.y.len().max(1))
+        } else {
+            (op.x, op.x)
+        };
+        let (y, more_y) = op.y.split_at_mut(elements);
+        // What a layer adds lies as its output does.
+        let (x2, more_x2) = op.x2.map(|x2| x2.split_at(elements)).unzip();
+        let (scratch, more_scratch) = op.scratch.split_at_mut(scratch);
+        let a = Operands {
+            x,
+            x2,
+            y,
+            scratch,
+            ..op
+        };
+        let b = Operands {
+            y: more_y,
+            scratch: more_scratch,
+            x: more_x,
+            x2: more_x2,
+            n: a.n,
+            activation: a.activation,
+        };
+        if join {
+            fork(
+                || run_parts(isa, left, a, lanes, deal, join),
+                || run_parts(isa, right, b, lanes, deal, join),
+            );
+        } else {
+            run_parts(isa, left, a, lanes, deal, join);
+            run_parts(isa, right, b, lanes, deal, join);
+        }
+        return;
+    };
+    part.kernel.run(isa, op);
+}
+
+/// Runs a layer over one map in blocks, whose lines so many threads share.
+pub(crate) fn run_lines(kernel: &Kernel, op: Operands<'_>, threads: usize) {
+    fn lines(band: Band<'_>, x: &[f32], x2: Option<&[f32]>, act: Activation, threads: usize) {
+        let left = threads / 2;
+        if left == 0 {
+            return band.run(x, x2, act);
+        }
+        let [a, b] = band.split(left, threads);
+        fork(
+            || lines(a, x, x2, act, left),
+            || lines(b, x, x2, act, threads - left),
+        );
+    }
+    fn halos(halo: Halo<'_>, threads: usize) {
+        let left = threads / 2;
+        if left == 0 {
+            return halo.run();
+        }
+        let [a, b] = halo.split(left, threads);
+        fork(|| halos(a, left), || halos(b, threads - left));
+    }
+    let Operands {
+        x,
+        x2,
+        y,
+        activation,
+        ..
+    } = op;
+    if let Some(band) = kernel.band(y) {
+        lines(band, x, x2, activation, threads);
+    }
+    if let Some(halo) = kernel.halo(y)
+        && !halo.is_empty()
+    {
+        halos(halo, threads);
+    }
+}
