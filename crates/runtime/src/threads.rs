@@ -34,9 +34,10 @@ pub(crate) fn awake(others: usize, work: impl FnOnce() + Send) {
                     return;
                 }
                 BUSY.set(true);
+                let mut patience = Patience::default();
                 while !ended.load(Ordering::Acquire) {
                     if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                        std::hint::spin_loop();
+                        patience.spin();
                     }
                 }
                 BUSY.set(false);
@@ -47,11 +48,23 @@ pub(crate) fn awake(others: usize, work: impl FnOnce() + Send) {
     });
 }
 
+/// Waits without sleeping, but now and then lets another thread have the core, which may be the one that is waited for.
+#[derive(Default)]
+struct Patience(u32);
+
+impl Patience {
+    fn spin(&mut self) {
+        std::hint::spin_loop();
+        self.0 = (self.0 + 1) % 256;
+        if self.0 == 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
 /// Runs both, `b` on another thread if one comes for it in time. As `rayon::join`, but that a wait for `b` does not fall asleep: to wake up again takes
 /// longer than most layers.
 fn fork<B: FnOnce() + Send>(a: impl FnOnce() + Send, b: B) {
-    /// Spins until the other thread may need this core to get on.
-    const PATIENCE: u32 = 10_000;
     /// Tells, even in a panic, that nobody need wait.
     struct Done<'a>(&'a AtomicBool);
     impl Drop for Done<'_> {
@@ -68,13 +81,9 @@ fn fork<B: FnOnce() + Send>(a: impl FnOnce() + Send, b: B) {
             if let Some(b) = claim() {
                 return b();
             }
-            let mut spins = 0;
+            let mut patience = Patience::default();
             while !done.load(Ordering::Acquire) {
-                std::hint::spin_loop();
-                spins += 1;
-                if spins % PATIENCE == 0 {
-                    std::thread::yield_now();
-                }
+                patience.spin();
             }
         },
         || {
