@@ -150,9 +150,19 @@ pub fn even_blocks(n: usize) -> usize {
     n.div_ceil(n.div_ceil(LANES).max(1))
 }
 
-/// Whether a convolution that makes maps of so many pixels, of `n` samples together, should run over tiles in a plan whose maps are in blocks.
-pub fn prefer_tiles(pixels: usize, n: usize) -> bool {
-    pixels * 2 <= n.min(LANES)
+/// Whether a convolution from one map to another, `[c, h, w]`, of `n` samples together should run over tiles in a plan whose maps are in blocks:
+/// where samples fill more of the lanes than blocks of a small map do.
+pub fn prefer_tiles([input, output]: [[usize; 3]; 2], n: usize) -> bool {
+    /// Tiles of more pixels fall out of the second-level cache.
+    const MOST: usize = 64;
+    /// What lanes must be worth, for the way into tiles and back.
+    const WORTH: f64 = 0.85;
+    let n = n.min(LANES);
+    let pixels = |[_, h, w]: [usize; 3]| h * w;
+    let lines = Blocks::of_map(output).lines() * n;
+    n >= LANES / 2
+        && pixels(input).max(pixels(output)) <= MOST
+        && (pixels(output) as f64) < WORTH * lines as f64
 }
 
 /// Whether a sparse convolution of so many multiply-adds should bring its input into blocks, which fill whole vectors, instead of running over

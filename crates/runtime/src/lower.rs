@@ -192,6 +192,7 @@ pub(crate) fn lower(
         activity,
         choice,
         block,
+        tiles: maps::worth_tiles(program, &uses, block),
         parts,
         steps: Vec::new(),
         values: program
@@ -310,6 +311,8 @@ pub(crate) struct Builder<'a> {
     pub activity: &'a Activity,
     pub choice: Choice,
     pub block: usize,
+    /// Whether small maps are in tiles where others are in blocks.
+    pub tiles: bool,
     /// Parts into which large layers are cut for threads.
     parts: usize,
     pub steps: Vec<Lowered>,
@@ -374,14 +377,16 @@ impl Builder<'_> {
             _ => return Err(self.unsupported(step)),
         };
         let residual = maps::residual(step);
-        if let Some(residual) = residual {
+        // There may be a copy in this layout already.
+        let there = residual.map(|v| *self.converted.get(&(v, to)).unwrap_or(&v));
+        if let (Some(residual), Some(there)) = (residual, there) {
             let fits = parts.iter().all(|p| p.kernel.takes_residual());
-            if !fits || self.values[residual].layout != to {
+            if !fits || self.values[there].layout != to {
                 return self.then_sum(step, weight, (parts, from, to), residual);
             }
         }
-        let inputs = step.inputs.iter().map(|&v| match residual {
-            Some(residual) if residual == v => v,
+        let inputs = step.inputs.iter().map(|&v| match there {
+            Some(there) if residual == Some(v) => there,
             _ => self.converted(v, from),
         });
         let inputs = inputs.collect();
@@ -443,7 +448,12 @@ impl Builder<'_> {
             term,
             weight,
         ));
-        let inputs = vec![term, self.converted(residual, layout)];
+        // What is in tiles goes on in tiles.
+        let layout = match self.values[residual].layout {
+            Layout::Tiled => Layout::Tiled,
+            _ => layout,
+        };
+        let inputs = [term, residual].map(|v| self.converted(v, layout)).to_vec();
         let parts = vec![whole(Kernel::Arithmetic(Arithmetic::Add), step)];
         let name = format!("Add{}", suffix(step.activation));
         self.values[step.output].layout = layout;

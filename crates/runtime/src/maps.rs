@@ -41,6 +41,32 @@ pub(crate) fn largest(program: &Program) -> usize {
         .unwrap_or(0)
 }
 
+/// What a step with one map in and one out reads and makes.
+fn maps_of(step: &Step) -> Option<[[usize; 3]; 2]> {
+    match (step.input_shape.dims(), step.output_shape.dims()) {
+        (&[c, h, w], &[out, oh, ow]) => Some([[c, h, w], [out, oh, ow]]),
+        _ => None,
+    }
+}
+
+/// Whether in blocks of `n` samples the small maps should be in tiles: where their layers read more bytes of weights, which samples then share,
+/// than of maps, which then leave the caches.
+pub(crate) fn worth_tiles(program: &Program, uses: &[Option<WeightUse>], n: usize) -> bool {
+    /// Of a weight with its offset.
+    const BYTES: usize = 6;
+    let (mut weights, mut maps) = (0, 0);
+    for (step, used) in program.steps.iter().zip(uses) {
+        if let (Op::Conv { .. }, Some(used), Some([input, output])) =
+            (&step.op, used, maps_of(step))
+            && select::prefer_tiles([input, output], n)
+        {
+            weights += used.nonzeros * BYTES;
+            maps += (step.input_shape.elements() + step.output_shape.elements()) * size_of::<f32>();
+        }
+    }
+    n > 1 && weights > maps
+}
+
 /// What a convolution adds to its sums, where a sum was put into it.
 pub(crate) fn residual(step: &Step) -> Option<Value> {
     match step.op {
@@ -155,7 +181,10 @@ impl Builder<'_> {
         let sparse = self.choice.sparse
             && select::prefer_sparse_conv(density, per_group, groups, self.choice.share);
         // Of maps of a few pixels, lanes are better filled with samples.
-        let tiled = sparse && self.block > 1 && select::prefer_tiles(pixels, self.block);
+        let Some(maps) = maps_of(step) else {
+            return Err(self.no_map(step));
+        };
+        let tiled = sparse && self.tiles && select::prefer_tiles(maps, self.block);
         let over_blocks = (sparse || per_group == 1 || select::prefer_direct(isa)) && !tiled;
         let subsampled = over_blocks.then(|| self.subsampled(step, window)).flatten();
         let pixel = Window::square(1, 1);
@@ -245,6 +274,20 @@ impl Builder<'_> {
                         kernel: Kernel::RowConv(conv),
                     }
                 }
+                // A border would have to be in the tiles already.
+                _ if window.pads == [0; 4] => Part {
+                    features: r.len() * pixels,
+                    kernel: Kernel::BlockConv(BlockConv::pack_channels(
+                        isa,
+                        &csr,
+                        shape,
+                        bias,
+                        window,
+                        groups,
+                        maps.map(Blocks::of_tile),
+                        r,
+                    )),
+                },
                 _ => Part {
                     features: r.len() * pixels,
                     kernel: Kernel::SparseConv(SparseConv::pack_channels(

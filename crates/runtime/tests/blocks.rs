@@ -121,6 +121,26 @@ fn separable() -> Network {
     b.build()
 }
 
+/// Maps that end small, with sums around them.
+fn narrowing() -> Network {
+    let mut b = Builder::new([3, 56, 56]);
+    b.conv("stem", "x", [16, 3, 3, 3], 1, 1, 1.0);
+    b.conv("a", "stem", [32, 16, 3, 3], 2, 1, 0.3);
+    b.conv("b", "a", [64, 32, 3, 3], 2, 1, 0.3);
+    b.conv("c", "b", [64, 64, 3, 3], 2, 1, 0.3);
+    b.conv("d", "c", [96, 64, 1, 1], 1, 1, 0.5);
+    b.conv("skip", "b", [96, 64, 1, 1], 2, 1, 0.5);
+    b.push("down", &["d.conv", "skip.conv"], Op::Add);
+    b.push("relu", &["down"], Op::Relu);
+    b.conv("e", "relu", [64, 96, 1, 1], 1, 1, 0.5);
+    b.conv("f", "e", [64, 64, 3, 3], 1, 1, 0.5);
+    b.conv("g", "f", [96, 64, 1, 1], 1, 1, 0.5);
+    b.push("sum", &["g.conv", "relu"], Op::Add);
+    b.push("out", &["sum"], Op::Relu);
+    b.push("global", &["out"], Op::GlobalAveragePool);
+    b.build()
+}
+
 fn run(network: &Network, options: &PlanOptions, x: &[f32]) -> (Vec<f32>, String) {
     let plan = Plan::new(network, options).unwrap();
     let session = Session::new(plan, options.threads).unwrap();
@@ -331,4 +351,39 @@ fn a_batch_goes_one_by_one_through_large_maps_only() {
         ["blocks", "tiled"],
         "{plan}"
     );
+}
+
+#[test]
+fn small_maps_of_many_samples_are_in_tiles_and_so_are_their_sums() {
+    let network = narrowing();
+    let inn = network.graph.inputs[0].shape.elements();
+    let x = Stream(9).floats(17 * inn);
+    let want: Vec<f32> = x.chunks(inn).flat_map(|x| reference(&network, x)).collect();
+    let scale = want.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    for isa in Isa::available() {
+        let options = PlanOptions {
+            isa,
+            batch: 16,
+            ..PlanOptions::default()
+        };
+        let (got, text) = run(&network, &options, &x);
+        for (got, want) in got.iter().zip(&want) {
+            assert!(
+                (got - want).abs() <= 1e-4 * scale,
+                "{got} for {want}\n{text}"
+            );
+        }
+        let plan = Plan::new(&network, &options).unwrap();
+        let layouts = |name: &str| -> Vec<&str> {
+            let name = format!("{name}.conv");
+            let nodes = plan.nodes().iter().filter(|n| n.name == name);
+            nodes.map(|n| n.layout).collect()
+        };
+        assert_eq!(layouts("c"), ["blocks"], "{plan}");
+        // A convolution in blocks, whose sum is with what is in tiles.
+        assert_eq!(layouts("skip"), ["blocks", "tiled"], "{plan}");
+        for name in ["d", "e", "f", "g"] {
+            assert_eq!(layouts(name), ["tiled"], "{plan}");
+        }
+    }
 }
