@@ -49,11 +49,13 @@ fn maps_of(step: &Step) -> Option<[[usize; 3]; 2]> {
     }
 }
 
-/// Whether in blocks of `n` samples the small maps should be in tiles: where their layers read more bytes of weights, which samples then share,
+/// Whether in blocks of `n` samples the small maps should be in tiles: where their layers read far more bytes of weights, which samples then share,
 /// than of maps, which then leave the caches.
 pub(crate) fn worth_tiles(program: &Program, uses: &[Option<WeightUse>], n: usize) -> bool {
     /// Of a weight with its offset.
     const BYTES: usize = 6;
+    /// What bytes of maps cost more than bytes of weights: they are written, and brought into tiles and back.
+    const MAPS: usize = 3;
     let (mut weights, mut maps) = (0, 0);
     for (step, used) in program.steps.iter().zip(uses) {
         if let (Op::Conv { .. }, Some(used), Some([input, output])) =
@@ -64,7 +66,7 @@ pub(crate) fn worth_tiles(program: &Program, uses: &[Option<WeightUse>], n: usiz
             maps += (step.input_shape.elements() + step.output_shape.elements()) * size_of::<f32>();
         }
     }
-    n > 1 && weights > maps
+    n > 1 && weights > MAPS * maps
 }
 
 /// What a convolution adds to its sums, where a sum was put into it.

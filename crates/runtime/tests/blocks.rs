@@ -132,9 +132,9 @@ fn narrowing() -> Network {
     b.conv("skip", "b", [96, 64, 1, 1], 2, 1, 0.5);
     b.push("down", &["d.conv", "skip.conv"], Op::Add);
     b.push("relu", &["down"], Op::Relu);
-    b.conv("e", "relu", [64, 96, 1, 1], 1, 1, 0.5);
-    b.conv("f", "e", [64, 64, 3, 3], 1, 1, 0.5);
-    b.conv("g", "f", [96, 64, 1, 1], 1, 1, 0.5);
+    b.conv("e", "relu", [128, 96, 1, 1], 1, 1, 0.5);
+    b.conv("f", "e", [128, 128, 3, 3], 1, 1, 0.6);
+    b.conv("g", "f", [96, 128, 1, 1], 1, 1, 0.5);
     b.push("sum", &["g.conv", "relu"], Op::Add);
     b.push("out", &["sum"], Op::Relu);
     b.push("global", &["out"], Op::GlobalAveragePool);
