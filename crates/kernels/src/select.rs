@@ -66,8 +66,9 @@ pub fn linear_time(
         _ if sparse => n as f64 * costs.spmv(*size).min(costs.gemv(*size)),
         _ => n as f64 * costs.gemv(*size),
     };
+    // Lanes that nobody fills are written too.
     let edges = match layout {
-        Layout::Tiled => (edge * n) as f64 * costs.element,
+        Layout::Tiled => (edge * n.next_multiple_of(LANES)) as f64 * costs.element,
         _ => 0.0,
     };
     sizes.iter().map(layer).sum::<f64>() + edges
@@ -209,7 +210,7 @@ pub(crate) fn spmm_tile(isa: Isa, weight: &Csr) -> SpmmTile {
         d if d <= 0.07 || !several_lines => (512, 1),
         d if d <= 0.15 => (256, 2),
         d if d <= 0.35 => (192, 2),
-        _ => (1024, 4),
+        _ => (384, 4),
     };
     let blocks = weight.cols().div_ceil(most).max(1);
     SpmmTile {
