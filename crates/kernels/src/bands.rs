@@ -90,16 +90,16 @@ impl Walk {
 
 /// What all kernels have that make maps in blocks of maps in blocks.
 #[derive(Debug, Clone)]
-pub(crate) struct Frame {
-    pub isa: Isa,
-    pub input: Blocks,
-    pub output: Blocks,
-    pub walk: Walk,
-    pub edges: Edges,
+pub struct Frame {
+    pub(crate) isa: Isa,
+    pub(crate) input: Blocks,
+    pub(crate) output: Blocks,
+    pub(crate) walk: Walk,
+    pub(crate) edges: Edges,
 }
 
 impl Frame {
-    pub fn new(isa: Isa, [input, output]: [Blocks; 2], walk: Walk) -> Self {
+    pub(crate) fn new(isa: Isa, [input, output]: [Blocks; 2], walk: Walk) -> Self {
         Self {
             isa,
             input,
@@ -111,7 +111,11 @@ impl Frame {
 }
 
 /// A kernel whose units, tiles of its walk, write lines of their own.
-pub(crate) trait Banded: Sync {
+///
+/// # Safety
+/// [`Banded::run_units`] writes no other lines of the output than those of the units, and keeps to the lengths of the frame.
+pub unsafe trait Banded: Sync {
+    /// What it has in common with the others.
     fn frame(&self) -> &Frame;
 
     /// Makes some units of one sample.
@@ -177,8 +181,11 @@ unsafe impl Send for Band<'_> {}
 
 impl<'a> Band<'a> {
     /// All lines of `y`.
+    ///
+    /// # Panics
+    /// When `y` has another length.
     #[track_caller]
-    pub(crate) fn new(kernel: &'a dyn Banded, y: &'a mut [f32]) -> Self {
+    pub fn new(kernel: &'a dyn Banded, y: &'a mut [f32]) -> Self {
         assert_eq!(y.len(), kernel.frame().output.len(), "elements of y");
         Self {
             kernel,
@@ -230,8 +237,11 @@ unsafe impl Send for Halo<'_> {}
 
 impl<'a> Halo<'a> {
     /// All halos of `y`.
+    ///
+    /// # Panics
+    /// When `y` has another length.
     #[track_caller]
-    pub(crate) fn new(kernel: &'a dyn Banded, y: &'a mut [f32]) -> Self {
+    pub fn new(kernel: &'a dyn Banded, y: &'a mut [f32]) -> Self {
         assert_eq!(y.len(), kernel.frame().output.len(), "elements of y");
         Self {
             kernel,

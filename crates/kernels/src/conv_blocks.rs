@@ -14,7 +14,7 @@ use std::ops::Range;
 use sparsevd_model::{Csr, Window};
 
 use crate::activation::Bounds;
-use crate::bands::{Band, Banded, Frame, Halo, Tile, Walk, run_whole};
+use crate::bands::{Banded, Frame, Tile, Walk, run_whole};
 use crate::blocks::{Blocks, TILE};
 use crate::conv::check_conv;
 use crate::pool_blocks::BlockPool;
@@ -189,24 +189,6 @@ impl BlockConv {
         run_whole(self, x, residual, y, n, act);
     }
 
-    /// The lines of one sample `y`, to be made by several threads.
-    ///
-    /// # Panics
-    /// When `y` has another length.
-    #[track_caller]
-    pub fn band<'a>(&'a self, y: &'a mut [f32]) -> Band<'a> {
-        Band::new(self, y)
-    }
-
-    /// The halos of one sample `y` whose bands are made.
-    ///
-    /// # Panics
-    /// When `y` has another length.
-    #[track_caller]
-    pub fn halo<'a>(&'a self, y: &'a mut [f32]) -> Halo<'a> {
-        Halo::new(self, y)
-    }
-
     /// Whether [`BlockConv::run_onto`] can add to a residual.
     pub fn takes_residual(&self) -> bool {
         !self.pooled
@@ -246,7 +228,8 @@ impl BlockConv {
     }
 }
 
-impl Banded for BlockConv {
+// SAFETY: each tile of the walk has lines of its own, which alone are written.
+unsafe impl Banded for BlockConv {
     fn frame(&self) -> &Frame {
         &self.frame
     }

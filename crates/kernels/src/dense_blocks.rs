@@ -13,7 +13,7 @@ use std::ops::Range;
 use sparsevd_model::{Dense, Window};
 
 use crate::activation::Bounds;
-use crate::bands::{Band, Banded, Frame, Halo, Walk, run_whole};
+use crate::bands::{Banded, Frame, Walk, run_whole};
 use crate::blocks::Blocks;
 use crate::conv::check_conv;
 use crate::conv_blocks::BlockConv;
@@ -135,24 +135,6 @@ impl DenseBlockConv {
         run_whole(self, x, residual, y, n, act);
     }
 
-    /// The lines of one sample `y`, to be made by several threads.
-    ///
-    /// # Panics
-    /// When `y` has another length.
-    #[track_caller]
-    pub fn band<'a>(&'a self, y: &'a mut [f32]) -> Band<'a> {
-        Band::new(self, y)
-    }
-
-    /// The halos of one sample `y` whose bands are made.
-    ///
-    /// # Panics
-    /// When `y` has another length.
-    #[track_caller]
-    pub fn halo<'a>(&'a self, y: &'a mut [f32]) -> Halo<'a> {
-        Halo::new(self, y)
-    }
-
     /// Blocks of the packed output channels.
     pub fn output(&self) -> Blocks {
         self.frame.output
@@ -174,7 +156,8 @@ impl DenseBlockConv {
     }
 }
 
-impl Banded for DenseBlockConv {
+// SAFETY: each tile of the walk has lines of its own, which alone are written.
+unsafe impl Banded for DenseBlockConv {
     fn frame(&self) -> &Frame {
         &self.frame
     }

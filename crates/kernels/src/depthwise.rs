@@ -5,7 +5,7 @@ use std::ops::Range;
 use sparsevd_model::{Dense, Window};
 
 use crate::activation::Bounds;
-use crate::bands::{Band, Banded, Frame, Halo, Tile, Walk, run_whole};
+use crate::bands::{Banded, Frame, Tile, Walk, run_whole};
 use crate::blocks::{Blocks, TILE};
 use crate::conv::check_conv;
 use crate::conv_blocks::BlockConv;
@@ -76,24 +76,6 @@ impl Depthwise {
         run_whole(self, x, None, y, n, act);
     }
 
-    /// The lines of one sample `y`, to be made by several threads.
-    ///
-    /// # Panics
-    /// When `y` has another length.
-    #[track_caller]
-    pub fn band<'a>(&'a self, y: &'a mut [f32]) -> Band<'a> {
-        Band::new(self, y)
-    }
-
-    /// The halos of one sample `y` whose bands are made.
-    ///
-    /// # Panics
-    /// When `y` has another length.
-    #[track_caller]
-    pub fn halo<'a>(&'a self, y: &'a mut [f32]) -> Halo<'a> {
-        Halo::new(self, y)
-    }
-
     /// Blocks of the output.
     pub fn output(&self) -> Blocks {
         self.frame.output
@@ -115,7 +97,8 @@ impl Depthwise {
     }
 }
 
-impl Banded for Depthwise {
+// SAFETY: each tile of the walk has lines of its own, which alone are written.
+unsafe impl Banded for Depthwise {
     fn frame(&self) -> &Frame {
         &self.frame
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sparsevd_model::Window;
 
-use crate::bands::{Band, Banded, Frame, Halo, Walk, run_whole};
+use crate::bands::{Banded, Frame, Walk, run_whole};
 use crate::blocks::Blocks;
 use crate::isa::multiversion;
 use crate::pool::{Reduction, larger};
@@ -108,27 +108,10 @@ impl BlockPool {
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize) {
         run_whole(self, x, None, y, n, Activation::None);
     }
-
-    /// The lines of one sample `y`, to be made by several threads; without activation.
-    ///
-    /// # Panics
-    /// When `y` has another length.
-    #[track_caller]
-    pub fn band<'a>(&'a self, y: &'a mut [f32]) -> Band<'a> {
-        Band::new(self, y)
-    }
-
-    /// The halos of one sample `y` whose bands are made.
-    ///
-    /// # Panics
-    /// When `y` has another length.
-    #[track_caller]
-    pub fn halo<'a>(&'a self, y: &'a mut [f32]) -> Halo<'a> {
-        Halo::new(self, y)
-    }
 }
 
-impl Banded for BlockPool {
+// SAFETY: each tile of the walk has lines of its own, which alone are written.
+unsafe impl Banded for BlockPool {
     fn frame(&self) -> &Frame {
         &self.frame
     }

@@ -1,6 +1,7 @@
 //! Convolutions and pooling over blocks, of every instruction set, against their slow twins.
 
 use proptest::prelude::*;
+use sparsevd_kernels::bands::{Band, Halo};
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
@@ -25,14 +26,14 @@ macro_rules! check_bands {
         let mut y = Buffer::zeroed(whole.len());
         y.fill(f32::NAN);
         std::thread::scope(|scope| {
-            let [first, rest] = $kernel.band(&mut y).split(1, 3);
+            let [first, rest] = Band::new(&$kernel, &mut y).split(1, 3);
             let [second, third] = rest.split(1, 2);
             for band in [third, first, second] {
                 scope.spawn(move || band.run(x, residual, $act));
             }
         });
         std::thread::scope(|scope| {
-            for halo in $kernel.halo(&mut y).split(1, 2) {
+            for halo in Halo::new(&$kernel, &mut y).split(1, 2) {
                 scope.spawn(move || halo.run());
             }
         });

@@ -1,6 +1,6 @@
 //! The kernels of a plan behind one call.
 
-use sparsevd_kernels::bands::{Band, Halo};
+use sparsevd_kernels::bands::Banded;
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::channels::{self, Affine};
 use sparsevd_kernels::conv_blocks::BlockConv;
@@ -233,34 +233,15 @@ impl Kernel {
         }
     }
 
-    /// The lines of one sample `y`, where threads may share them.
-    pub fn band<'a>(&'a self, y: &'a mut [f32]) -> Option<Band<'a>> {
+    /// The kernel as one whose lines threads may share.
+    pub fn banded(&self) -> Option<&dyn Banded> {
         match self {
-            Self::BlockConv(k) => Some(k.band(y)),
-            Self::DenseBlockConv(k) => Some(k.band(y)),
-            Self::Depthwise(k) => Some(k.band(y)),
-            Self::BlockPool(k) => Some(k.band(y)),
+            Self::BlockConv(k) => Some(k),
+            Self::DenseBlockConv(k) => Some(k),
+            Self::Depthwise(k) => Some(k),
+            Self::BlockPool(k) => Some(k),
             _ => None,
         }
-    }
-
-    /// The halos of one sample `y` whose lines are made.
-    pub fn halo<'a>(&'a self, y: &'a mut [f32]) -> Option<Halo<'a>> {
-        match self {
-            Self::BlockConv(k) => Some(k.halo(y)),
-            Self::DenseBlockConv(k) => Some(k.halo(y)),
-            Self::Depthwise(k) => Some(k.halo(y)),
-            Self::BlockPool(k) => Some(k.halo(y)),
-            _ => None,
-        }
-    }
-
-    /// Whether threads may share the lines of its output ([`Kernel::band`]).
-    pub fn has_bands(&self) -> bool {
-        matches!(
-            self,
-            Self::BlockConv(_) | Self::DenseBlockConv(_) | Self::Depthwise(_) | Self::BlockPool(_)
-        )
     }
 
     /// Whether it multiplies by stored non-zeros alone.

@@ -71,7 +71,7 @@ pub(crate) enum Deal {
     Rows,
     /// Each part makes its channels of the same channels of the input.
     Channels,
-    /// So many threads make the lines of a map in blocks, each some of them with all channels ([`Kernel::band`]).
+    /// So many threads make the lines of a map in blocks, each some of them with all channels ([`Kernel::banded`]).
     Lines(usize),
 }
 
@@ -504,7 +504,7 @@ impl Builder<'_> {
     /// How what these parts make is dealt to threads.
     fn deal(&self, parts: &[Part], used: Option<WeightUse>) -> Deal {
         match parts {
-            [only] if self.block == 1 && only.kernel.has_bands() => {
+            [only] if self.block == 1 && only.kernel.banded().is_some() => {
                 let work = match used {
                     Some(used) if only.kernel.is_sparse() => used.nonzeros * used.pixels,
                     Some(used) => used.elements * used.pixels,

@@ -313,8 +313,12 @@ impl Bound {
             operands.y.copy_from_slice(operands.x);
         }
         match (self.step.parts.as_slice(), self.step.deal) {
-            ([only], Deal::Lines(threads)) if join && threads > 1 => {
-                run_lines(&only.kernel, operands, threads);
+            ([only], Deal::Lines(threads))
+                if join
+                    && threads > 1
+                    && let Some(kernel) = only.kernel.banded() =>
+            {
+                run_lines(kernel, operands, threads);
             }
             ([only], _) => only.kernel.run(isa, operands),
             (parts, dealt) => {

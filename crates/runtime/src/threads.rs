@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sparsevd_kernels::bands::{Band, Halo};
+use sparsevd_kernels::bands::{Band, Banded, Halo};
 use sparsevd_kernels::{Activation, Isa};
 
-use crate::kernel::{Kernel, Operands};
+use crate::kernel::Operands;
 use crate::lower::{Part, scratch_of};
 
 /// Runs `work` with so many threads of the current pool kept from sleeping, ready to take halves of what it joins: to wake one for every layer
@@ -147,7 +147,7 @@ pub(crate) fn run_parts(
 }
 
 /// Runs a layer over one map in blocks, whose lines so many threads share.
-pub(crate) fn run_lines(kernel: &Kernel, op: Operands<'_>, threads: usize) {
+pub(crate) fn run_lines(kernel: &dyn Banded, op: Operands<'_>, threads: usize) {
     fn lines(band: Band<'_>, x: &[f32], x2: Option<&[f32]>, act: Activation, threads: usize) {
         let left = threads / 2;
         if left == 0 {
@@ -174,12 +174,9 @@ pub(crate) fn run_lines(kernel: &Kernel, op: Operands<'_>, threads: usize) {
         activation,
         ..
     } = op;
-    if let Some(band) = kernel.band(y) {
-        lines(band, x, x2, activation, threads);
-    }
-    if let Some(halo) = kernel.halo(y)
-        && !halo.is_empty()
-    {
+    lines(Band::new(kernel, y), x, x2, activation, threads);
+    let halo = Halo::new(kernel, y);
+    if !halo.is_empty() {
         halos(halo, threads);
     }
 }
