@@ -55,7 +55,7 @@ struct Patience(u32);
 impl Patience {
     fn spin(&mut self) {
         std::hint::spin_loop();
-        self.0 = (self.0 + 1) % 256;
+        self.0 = (self.0 + 1) % 1024;
         if self.0 == 0 {
             std::thread::yield_now();
         }
