@@ -60,11 +60,13 @@ pub fn linear_time(
     layout: Layout,
     n: usize,
 ) -> f64 {
+    /// What a call of a kernel for one sample takes beside its weights: rows that are shorter than a vector, a last store.
+    const CALL: f64 = 50.0;
     let layer = |size: &Size| match layout {
         Layout::Tiled if sparse => costs.spmm(*size, n).min(costs.gemm(*size, n)),
         Layout::Tiled => costs.gemm(*size, n),
-        _ if sparse => n as f64 * costs.spmv(*size).min(costs.gemv(*size)),
-        _ => n as f64 * costs.gemv(*size),
+        _ if sparse => n as f64 * (CALL + costs.spmv(*size).min(costs.gemv(*size))),
+        _ => n as f64 * (CALL + costs.gemv(*size)),
     };
     // Lanes that nobody fills are written too.
     let edges = match layout {
