@@ -113,7 +113,8 @@ impl Frame {
 /// A kernel whose units, tiles of its walk, write lines of their own.
 ///
 /// # Safety
-/// [`Banded::run_units`] writes no other lines of the output than those of the units, and keeps to the lengths of the frame.
+/// [`Banded::frame`] is always the same. [`Banded::run_units`] takes numbers of its walk's tiles, writes no other lines of the output than those of
+/// these tiles, and keeps to the lengths of its blocks.
 pub unsafe trait Banded: Sync {
     /// What it has in common with the others.
     fn frame(&self) -> &Frame;

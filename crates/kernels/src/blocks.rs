@@ -347,10 +347,8 @@ struct Move {
 impl Edges {
     /// Over all channels of `y`.
     pub fn refresh(&self, isa: Isa, y: &mut [f32]) {
-        let lines = Lines {
-            y: y.as_mut_ptr(),
-            len: y.len(),
-        };
+        // SAFETY: `y` is borrowed here alone.
+        let lines = unsafe { Lines::new(y.as_mut_ptr(), y.len()) };
         refresh(isa, self.channel, &self.ends, lines);
         refresh(isa, self.channel, &self.halos, lines);
     }
@@ -367,7 +365,9 @@ impl Edges {
     pub unsafe fn end(&self, isa: Isa, y: *mut f32, len: usize, floats: Range<usize>) {
         let first = self.ends.partition_point(|m| m.to < floats.start);
         let end = self.ends.partition_point(|m| m.to < floats.end);
-        refresh(isa, self.channel, &self.ends[first..end], Lines { y, len });
+        // SAFETY: these lines are made of themselves, and the caller's alone.
+        let lines = unsafe { Lines::new(y, len) };
+        refresh(isa, self.channel, &self.ends[first..end], lines);
     }
 
     /// Those halos of all channels.
@@ -375,18 +375,59 @@ impl Edges {
     /// # Safety
     /// `y` has `len` floats, nobody else reads or writes those halos, and nobody writes pixels.
     pub unsafe fn halo(&self, isa: Isa, y: *mut f32, len: usize, moves: Range<usize>) {
-        refresh(isa, self.channel, &self.halos[moves], Lines { y, len });
+        // SAFETY: what is written is the caller's alone, and what is read are pixels.
+        let lines = unsafe { Lines::new(y, len) };
+        refresh_beside(isa, self.channel, &self.halos[moves], lines);
     }
 }
 
-/// Floats that are shared with others: whoever makes one vouches for the lines that are moved.
+/// Floats that may be shared with others: whoever makes one vouches for the lines that are read and written through it.
 #[derive(Clone, Copy)]
-struct Lines {
+pub(crate) struct Lines {
     y: *mut f32,
     len: usize,
 }
 
+impl Lines {
+    /// # Safety
+    /// `y` has `len` floats for as long as this is used, nobody else touches the lines that are written through it, and nobody writes those that are
+    /// read.
+    pub unsafe fn new(y: *mut f32, len: usize) -> Self {
+        Self { y, len }
+    }
+
+    /// The floats from `at` on.
+    #[inline(always)]
+    fn load(self, at: usize) -> [f32; LANES] {
+        assert!(at + LANES <= self.len, "a line of a channel");
+        // SAFETY: just checked to lie in `y`, and who made this vouches for the rest.
+        unsafe { self.y.add(at).cast::<[f32; LANES]>().read_unaligned() }
+    }
+
+    /// As [`Lines::load`], but only those floats whose mask is set are read; the others are zero.
+    #[inline(always)]
+    fn load_some(self, at: usize, mask: [u32; LANES]) -> [f32; LANES] {
+        assert!(at + LANES <= self.len, "a line of a channel");
+        let mut line = [0.0; LANES];
+        for lane in 0..LANES {
+            if mask[lane] != 0 {
+                // SAFETY: as for `load`.
+                line[lane] = unsafe { *self.y.add(at + lane) };
+            }
+        }
+        line
+    }
+
+    #[inline(always)]
+    pub fn store(self, at: usize, line: [f32; LANES]) {
+        assert!(at + LANES <= self.len, "a line of a channel");
+        // SAFETY: as for `load`.
+        unsafe { self.y.add(at).cast::<[f32; LANES]>().write_unaligned(line) };
+    }
+}
+
 multiversion!(fn refresh(channel: usize, moves: &[Move], y: Lines) = refresh_body;);
+multiversion!(fn refresh_beside(channel: usize, moves: &[Move], y: Lines) = refresh_beside_body;);
 multiversion!(fn pack(blocks: &Blocks, x: &[f32], y: &mut [f32]) = pack_body;);
 multiversion!(fn unpack(blocks: &Blocks, x: &[f32], y: &mut [f32]) = unpack_body;);
 
@@ -397,16 +438,25 @@ fn refresh_body(channel: usize, moves: &[Move], y: Lines) {
     }
     for first in (0..y.len).step_by(channel.max(1)) {
         for edge in moves {
-            let [from, to] = [edge.from, edge.to].map(|at| first + at);
-            assert!(from.max(to) + LANES <= y.len, "lines of a channel");
-            // SAFETY: both lines were just checked to lie in `y`, and are shared with nobody who writes to them, or reads what is written.
-            unsafe {
-                let mut line = y.y.add(from).cast::<[f32; LANES]>().read_unaligned();
-                for (v, mask) in line.iter_mut().zip(edge.mask) {
-                    *v = f32::from_bits(v.to_bits() & mask);
-                }
-                y.y.add(to).cast::<[f32; LANES]>().write_unaligned(line);
+            let mut line = y.load(first + edge.from);
+            for (v, mask) in line.iter_mut().zip(edge.mask) {
+                *v = f32::from_bits(v.to_bits() & mask);
             }
+            y.store(first + edge.to, line);
+        }
+    }
+}
+
+/// As [`refresh_body`] beside others that do the same: a move between lanes begins within the line before, or ends within the next, which may be
+/// halos that somebody else is writing.
+#[inline(always)]
+fn refresh_beside_body(channel: usize, moves: &[Move], y: Lines) {
+    if moves.is_empty() {
+        return;
+    }
+    for first in (0..y.len).step_by(channel.max(1)) {
+        for edge in moves {
+            y.store(first + edge.to, y.load_some(first + edge.from, edge.mask));
         }
     }
 }

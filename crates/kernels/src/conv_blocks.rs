@@ -491,7 +491,7 @@ pub(crate) unsafe fn multiply_add<S: Simd, O: Offset, const UNIT: usize, const T
             // Four sums are too few to hide the latency of a multiply-add: every second step has sums of its own. Such layers go through
             // their weights once, and wait for them.
             let mut second = [[S::splat(0.0); T]; 4];
-            while (*offsets).add(1) < last {
+            while (*offsets).wrapping_add(1) < last {
                 S::prefetch(weights.wrapping_byte_add(AHEAD));
                 S::prefetch(offsets.wrapping_byte_add(AHEAD / 2));
                 step::<S, O, UNIT, T>(weights, offsets, xs, acc);

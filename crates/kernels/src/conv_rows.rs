@@ -399,8 +399,9 @@ unsafe fn rows<S: Simd, O: Offset, const UNIT: usize>(
                             2 => strip::<S, O, UNIT, 2>(group, stored, x, y, walk, bounds),
                             _ => strip::<S, O, UNIT, 1>(group, stored, x, y, walk, bounds),
                         }
-                        x = x.add(rows * walk.x_row);
-                        y = y.add(rows / per_row * walk.pitch());
+                        // Behind the last strip there may be nothing.
+                        x = x.wrapping_add(rows * walk.x_row);
+                        y = y.wrapping_add(rows / per_row * walk.pitch());
                     }
                 }
             }

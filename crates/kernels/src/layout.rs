@@ -1,4 +1,4 @@
-//! How activations lie in memory, and the way between the two layouts.
+//! How activations lie in memory, and the way between single samples and tiles.
 
 use crate::Isa;
 use crate::blocks::Blocks;
@@ -65,6 +65,9 @@ pub fn pack_tiles(isa: Isa, src: &[f32], n: usize, features: usize, dst: &mut [f
 }
 
 /// As [`pack_tiles`], but only what somebody reads: other lines keep what they held.
+///
+/// # Invariants
+/// - `quads` are below a fourth of `features`
 #[derive(Debug, Clone)]
 pub struct Pack {
     isa: Isa,

@@ -69,6 +69,11 @@ impl Permute {
             (last.unwrap_or(0) + 1) * LANES <= channels[0],
             "a line outside of its channel"
         );
+        let lanes = sources.iter().flatten().flatten().map(|s| s.1);
+        assert!(
+            lanes.max().unwrap_or(0) < LANES,
+            "a lane outside of its line"
+        );
         assert!(
             len <= channels[1] && len.div_ceil(LANES) == sources.len(),
             "{} lines for {len} floats",

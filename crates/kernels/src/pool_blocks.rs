@@ -5,7 +5,7 @@ use std::ops::Range;
 use sparsevd_model::Window;
 
 use crate::bands::{Banded, Frame, Walk, run_whole};
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, Lines};
 use crate::isa::multiversion;
 use crate::pool::{Reduction, larger};
 use crate::{Activation, Isa, LANES};
@@ -120,11 +120,15 @@ unsafe impl Banded for BlockPool {
         &self,
         units: Range<usize>,
         x: &[f32],
-        _residual: Option<&[f32]>,
+        residual: Option<&[f32]>,
         y: *mut f32,
-        _act: Activation,
+        act: Activation,
     ) {
+        assert!(residual.is_none(), "a sum with pooling");
+        assert_eq!(act, Activation::None, "an activation with pooling");
         let isa = self.frame.isa;
+        // SAFETY: the caller's contract; only lines of the units are written.
+        let y = unsafe { Lines::new(y, self.frame.output.len()) };
         match self.reduction {
             Reduction::Max => max(isa, self, x, y, units),
             Reduction::Average => average(isa, self, x, y, units),
@@ -132,17 +136,16 @@ unsafe impl Banded for BlockPool {
     }
 }
 
-// Only `run_units` calls these, whose contract holds for `y`.
-multiversion!(fn max(pool: &BlockPool, x: &[f32], y: *mut f32, units: Range<usize>) = max_body;);
-multiversion!(fn average(pool: &BlockPool, x: &[f32], y: *mut f32, units: Range<usize>) = average_body;);
+multiversion!(fn max(pool: &BlockPool, x: &[f32], y: Lines, units: Range<usize>) = max_body;);
+multiversion!(fn average(pool: &BlockPool, x: &[f32], y: Lines, units: Range<usize>) = average_body;);
 
 #[inline(always)]
-fn max_body(pool: &BlockPool, x: &[f32], y: *mut f32, units: Range<usize>) {
+fn max_body(pool: &BlockPool, x: &[f32], y: Lines, units: Range<usize>) {
     lines(pool, x, y, units, f32::NEG_INFINITY, larger, |v, _| v);
 }
 
 #[inline(always)]
-fn average_body(pool: &BlockPool, x: &[f32], y: *mut f32, units: Range<usize>) {
+fn average_body(pool: &BlockPool, x: &[f32], y: Lines, units: Range<usize>) {
     lines(pool, x, y, units, 0.0, |a, b| a + b, |v, count| v / count);
 }
 
@@ -150,7 +153,7 @@ fn average_body(pool: &BlockPool, x: &[f32], y: *mut f32, units: Range<usize>) {
 fn lines(
     pool: &BlockPool,
     x: &[f32],
-    y: *mut f32,
+    y: Lines,
     units: Range<usize>,
     start: f32,
     reduce: impl Fn(f32, f32) -> f32,
@@ -183,11 +186,7 @@ fn lines(
             for lane in 0..LANES {
                 acc[lane] = finish(acc[lane], counts[lane]);
             }
-            // SAFETY: the output has a line for each tile of the walk in each channel, which is the caller's alone.
-            unsafe {
-                let to = y.add(channel * output.channel() * LANES + tile.y);
-                to.cast::<[f32; LANES]>().write_unaligned(acc);
-            }
+            y.store(channel * output.channel() * LANES + tile.y, acc);
         }
     }
 }

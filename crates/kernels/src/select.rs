@@ -21,13 +21,7 @@ pub enum LinearKernel {
 }
 
 /// Whether a convolution of that density should run sparse; depthwise ones stay dense.
-pub fn prefer_sparse_conv(
-    density: f64,
-    per_group_inputs: usize,
-    groups: usize,
-    batch: usize,
-) -> bool {
-    let _ = batch;
+pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, groups: usize) -> bool {
     let depthwise = per_group_inputs == 1 && groups > 1;
     !depthwise && density <= 0.7
 }

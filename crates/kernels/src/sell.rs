@@ -412,7 +412,7 @@ unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: Walk, bou
             (Some(Narrow::I8(w)), Offsets::Short8(o)) => {
                 strips::<S, u64, [i8; 4], 8>(sell, (w.as_ptr(), o.as_ptr()), x, y, walk, bounds);
             }
-            (Some(_), _) => unreachable!("`narrowed` asks for short offsets"),
+            (Some(_), _) => unreachable!("`narrow_weights` asks for short offsets"),
         }
     }
 }

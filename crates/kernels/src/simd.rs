@@ -337,7 +337,7 @@ mod x86 {
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Avx512Half;
 
-    // SAFETY: instructions of AVX2, and of AVX-512 F and VL, which whoever has [`Avx512`] enabled; the trait's contract says where they may run.
+    // SAFETY: instructions of AVX2, F16C, and of AVX-512 F, DQ and VL, which whoever has [`Avx512`] enabled; the trait's contract says where they may run.
     unsafe impl Simd for Avx512Half {
         const N: usize = 8;
         type V = __m256;

@@ -5,7 +5,7 @@ use sparsevd_kernels::conv::SparseConv;
 use sparsevd_kernels::conv_rows::RowConv;
 use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::pool::{Pool, Reduction};
-use sparsevd_kernels::{Activation, Buffer, Isa, Layout, tiles};
+use sparsevd_kernels::{Activation, Buffer, Isa, LANES, Layout, tiles};
 use sparsevd_model::{Csr, Window};
 use sparsevd_testing::arbitrary::{ConvCase, Stream, activations, convolution};
 use sparsevd_testing::close::assert_close;
@@ -110,13 +110,28 @@ proptest! {
         let x = &x[..x.len() / n];
         let want = reference::conv(&filters.values, bias, x, *input, window, *groups, |v| act.apply(v));
         let &[out, inn, kh, kw] = filters.shape.dims() else { unreachable!() };
-        prop_assume!(RowConv::takes(window));
         let (csr, cut) = (Csr::from_dense(filters), (cut * out as f64) as usize);
+        let shape = [out, inn, kh, kw];
+        let tile = Buffer::from(&reference::to_tiles(x, 1, x.len())[..]);
         for isa in Isa::available() {
+            let mut y = vec![f32::NAN; want.len() * LANES];
+            for part in [0..cut, cut..out] {
+                let conv = SparseConv::pack_channels(
+                    isa, &csr, shape, Some(bias), window, *groups, *input, part.clone(),
+                );
+                let mut scratch = vec![f32::NAN; conv.scratch_len()];
+                let pixels = conv.output()[1] * conv.output()[2] * LANES;
+                conv.run(&tile, &mut y[part.start * pixels..part.end * pixels], 1, &mut scratch, act);
+            }
+            let first: Vec<f32> = y.iter().step_by(LANES).copied().collect();
+            assert_close(&first, &want, TOLERANCE);
+            if !RowConv::takes(window) {
+                continue;
+            }
             let mut y = vec![f32::NAN; want.len()];
             for part in [0..cut, cut..out] {
                 let conv = RowConv::pack_channels(
-                    isa, &csr, [out, inn, kh, kw], Some(bias), window, *groups, *input, part.clone(),
+                    isa, &csr, shape, Some(bias), window, *groups, *input, part.clone(),
                 );
                 let mut scratch = vec![f32::NAN; conv.scratch_len()];
                 let pixels = conv.output()[1] * conv.output()[2];

@@ -1,8 +1,8 @@
 //! Kernels and layouts of convolutions and pooling.
 //!
-//! In a sparse plan for single samples, the maps of large layers are cut into blocks ([`Blocks`]), and stay so from layer to layer: a convolution
+//! Where samples go one by one, the maps of large layers are cut into blocks ([`Blocks`]), and stay so from layer to layer: a convolution
 //! takes the blocks of its input where windows move over them lane for lane, and leaves as much of a halo as the next windows want. A value
-//! is brought from one cut to another through plain maps, which costs a few cycles for each line of sixteen pixels.
+//! is brought from one cut to another by lanes under the same grid, else through plain maps; either costs a few cycles for each line of sixteen pixels.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -180,8 +180,7 @@ impl Builder<'_> {
         let bias = bias.as_deref();
         let pixels = used.map_or(1, |u| u.pixels);
         let density = used.map_or(1.0, WeightUse::density);
-        let sparse = self.choice.sparse
-            && select::prefer_sparse_conv(density, per_group, groups, self.choice.share);
+        let sparse = self.choice.sparse && select::prefer_sparse_conv(density, per_group, groups);
         // Of maps of a few pixels, lanes are better filled with samples.
         let Some(maps) = maps_of(step) else {
             return Err(self.no_map(step));

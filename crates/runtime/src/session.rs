@@ -136,11 +136,10 @@ impl Session {
         self.in_workspace(|arenas| match &self.pool {
             // One block cannot be split by samples; its large layers are split by rows instead.
             Some(pool) if batch <= self.plan.block => {
-                pool.install(|| {
-                    awake(self.threads - 1, || {
-                        self.blocks(input, output, &mut arenas[0], true);
-                    });
-                });
+                if !self.plan.steps.iter().any(|s| s.step.shares() > 1) {
+                    return self.blocks(input, output, &mut arenas[0], false);
+                }
+                pool.install(|| awake(|| self.blocks(input, output, &mut arenas[0], true)));
             }
             Some(pool) => pool.install(|| self.stripes(input, output, arenas)),
             None => self.blocks(input, output, &mut arenas[0], false),

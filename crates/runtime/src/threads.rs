@@ -1,8 +1,8 @@
 //! How the threads of a pool share the steps of one run.
 
 use std::cell::Cell;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use sparsevd_kernels::bands::{Band, Banded, Halo};
 use sparsevd_kernels::{Activation, Isa};
@@ -10,42 +10,55 @@ use sparsevd_kernels::{Activation, Isa};
 use crate::kernel::Operands;
 use crate::lower::{Part, scratch_of};
 
-/// Runs `work` with so many threads of the current pool kept from sleeping, ready to take halves of what it joins: to wake one for every layer
+thread_local! {
+    /// Whether a run, or a half of one, lies on this thread's stack.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks its thread as busy for as long as it lives.
+struct Busy(bool);
+
+impl Busy {
+    fn new() -> Self {
+        Self(BUSY.replace(true))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.set(self.0);
+    }
+}
+
+/// Tells, even in a panic, that there is nothing more to wait for.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Runs `work` with the other threads of the current pool kept from sleeping, ready to take halves of what it joins: to wake one for every layer
 /// takes longer than many a layer.
-pub(crate) fn awake(others: usize, work: impl FnOnce() + Send) {
-    thread_local! {
-        /// Whether a run, or the wait for its halves, lies on this thread's stack.
-        static BUSY: Cell<bool> = const { Cell::new(false) };
-    }
-    /// Tells the others, even in a panic, that there is nothing more to wait for.
-    struct End<'a>(&'a AtomicBool, bool);
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Release);
-            BUSY.set(self.1);
+pub(crate) fn awake(work: impl FnOnce()) {
+    let ended = Arc::new(AtomicBool::new(false));
+    let watched = Arc::clone(&ended);
+    rayon::spawn_broadcast(move |_| {
+        // Above a run of its own a thread would wait for another that may wait for it.
+        if BUSY.get() {
+            return;
         }
-    }
-    let ended = AtomicBool::new(false);
-    rayon::scope(|scope| {
-        for _ in 0..others {
-            scope.spawn(|_| {
-                // Above a run of its own a thread would wait for another that may wait for it.
-                if BUSY.get() {
-                    return;
-                }
-                BUSY.set(true);
-                let mut patience = Patience::default();
-                while !ended.load(Ordering::Acquire) {
-                    if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                        patience.spin();
-                    }
-                }
-                BUSY.set(false);
-            });
+        let _busy = Busy::new();
+        let mut patience = Patience::default();
+        while !watched.load(Ordering::Acquire) {
+            if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                patience.spin();
+            }
         }
-        let _end = End(&ended, BUSY.replace(true));
-        work();
     });
+    let (_ended, _busy) = (Ended(&ended), Busy::new());
+    work();
 }
 
 /// Waits without sleeping, but now and then lets another thread have the core, which may be the one that is waited for.
@@ -65,13 +78,6 @@ impl Patience {
 /// Runs both, `b` on another thread if one comes for it in time. As `rayon::join`, but that a wait for `b` does not fall asleep: to wake up again takes
 /// longer than most layers.
 fn fork<B: FnOnce() + Send>(a: impl FnOnce() + Send, b: B) {
-    /// Tells, even in a panic, that nobody need wait.
-    struct Done<'a>(&'a AtomicBool);
-    impl Drop for Done<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Release);
-        }
-    }
     let b = Mutex::new(Some(b));
     let done = AtomicBool::new(false);
     let claim = || b.lock().ok().and_then(|mut b| b.take());
@@ -88,7 +94,7 @@ fn fork<B: FnOnce() + Send>(a: impl FnOnce() + Send, b: B) {
         },
         || {
             if let Some(b) = claim() {
-                let _done = Done(&done);
+                let (_done, _busy) = (Ended(&done), Busy::new());
                 b();
             }
         },
