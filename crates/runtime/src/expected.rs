@@ -6,16 +6,25 @@ use crate::PlanOptions;
 use crate::kernel::Kernel;
 use crate::lower::Lowered;
 
-/// Microseconds for the plan's batch on one thread, run in blocks.
-pub(crate) fn expected_us(step: &Lowered, options: &PlanOptions, block: usize) -> f64 {
+/// How many times as long as bringing an element into tiles it takes to pool one, to bring it into blocks, or to combine it with another.
+const OTHERS: usize = 3;
+
+/// Microseconds for the plan's batch on one thread, run in blocks, of a step that reads so many elements of a sample.
+pub(crate) fn expected_us(
+    step: &Lowered,
+    inputs: usize,
+    options: &PlanOptions,
+    block: usize,
+) -> f64 {
     let costs = &options.costs;
     let batch = options.batch;
     let Some(used) = step.weight else {
         let elements = match &step.parts[0].kernel {
-            Kernel::Pack(pack) => pack.packed() * batch,
-            _ => step.output_shape.elements() * batch,
+            Kernel::Pack(pack) => pack.packed(),
+            Kernel::Unpack { features } => *features,
+            _ => OTHERS * inputs.max(step.output_shape.elements()),
         };
-        return elements as f64 * costs.element / 1e3;
+        return (elements * batch) as f64 * costs.element / 1e3;
     };
     let rows = step.output_shape.elements() / used.pixels.max(1);
     let size = Size {

@@ -301,6 +301,7 @@ impl Plan {
 fn describe(bound: &Bound, options: &PlanOptions, block: usize) -> PlanNode {
     let step = &bound.step;
     let first = &step.parts[0].kernel;
+    let inputs = bound.x.map_or(0, |x| x.tensor.features);
     let (weights, nonzeros, pixels) = step
         .weight
         .map_or((0, 0, 0), |w| (w.elements, w.nonzeros, w.pixels));
@@ -321,7 +322,7 @@ fn describe(bound: &Bound, options: &PlanOptions, block: usize) -> PlanNode {
         dense_multiply_adds: weights * pixels,
         multiply_adds: nonzeros * pixels,
         weight_bytes: step.parts.iter().map(|p| p.kernel.bytes()).sum(),
-        expected_us: expected_us(step, options, block),
+        expected_us: expected_us(step, inputs, options, block),
     }
 }
 
