@@ -2,7 +2,7 @@
 """Sparse times dense: MKL, torch CSR, scipy and sprs beside the kernels of this repository, as one table.
 
     pip install numpy scipy torch mkl
-    cargo bench --bench limits --no-run                      # prints where the program is
+    RUSTFLAGS='-C target-cpu=native' cargo bench --bench limits --no-run   # prints where the program is; sprs is slow without
     taskset -c 1 python benches/peers/spmm.py target/release/deps/limits-HASH
 
 One thread each. `limits` (ours and sprs, taking turns) runs for each layer right before and right after the Python libraries. Of our two medians the
