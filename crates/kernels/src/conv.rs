@@ -86,16 +86,7 @@ impl SparseConv {
         let reach = |d: usize| window.dilations[d] * (window.kernel_shape[d] - 1) + 1;
         let touched = reach(0) * (3 * sx + reach(1)) * LANES;
         let per_block = select::conv_block(touched, per_channel);
-        let out_per_group = out / groups;
-        let parts = (0..groups)
-            .map(|g| {
-                let rows = g * out_per_group..(g + 1) * out_per_group;
-                (
-                    g,
-                    rows.start.max(channels.start)..rows.end.min(channels.end),
-                )
-            })
-            .filter(|(_, rows)| !rows.is_empty())
+        let parts = filters_of_groups(out, groups, &channels)
             .map(|(g, rows)| {
                 let bases: Vec<usize> = (0..per_group.div_ceil(per_block).max(1))
                     .map(|b| (g * per_group + b * per_block) * map)
@@ -204,6 +195,23 @@ impl SparseConv {
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(|p| p.sell.bytes()).sum()
     }
+}
+
+/// Each group that has filters among those channels, and which.
+pub(crate) fn filters_of_groups(
+    out: usize,
+    groups: usize,
+    channels: &Range<usize>,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let each = out / groups;
+    (0..groups)
+        .map(move |g| {
+            (
+                g,
+                (g * each).max(channels.start)..((g + 1) * each).min(channels.end),
+            )
+        })
+        .filter(|(_, filters)| !filters.is_empty())
 }
 
 /// Output height and width of a convolution whose parts fit together.

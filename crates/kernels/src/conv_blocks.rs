@@ -16,7 +16,7 @@ use sparsevd_model::{Csr, Window};
 use crate::activation::Bounds;
 use crate::bands::{Banded, Frame, Tile, Walk, run_whole};
 use crate::blocks::{Blocks, TILE};
-use crate::conv::check_conv;
+use crate::conv::{check_conv, filters_of_groups};
 use crate::pool_blocks::BlockPool;
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
 use crate::simd::{Simd, simd_dispatch};
@@ -98,16 +98,7 @@ impl BlockConv {
         let touched = reach(0) * ((lines - 1) * window.strides[1] + reach(1));
         let blocks = select::channel_blocks(per_group, touched * LANES, per_channel);
         let per_block = per_group.div_ceil(blocks).max(1);
-        let out_per_group = out / groups;
-        let parts = (0..groups)
-            .map(|g| {
-                let rows = g * out_per_group..(g + 1) * out_per_group;
-                (
-                    g,
-                    rows.start.max(channels.start)..rows.end.min(channels.end),
-                )
-            })
-            .filter(|(_, rows)| !rows.is_empty())
+        let parts = filters_of_groups(out, groups, &channels)
             .map(|(g, rows)| {
                 let entry = |(&k, &weight): (&u32, &f32)| {
                     let k = k as usize;

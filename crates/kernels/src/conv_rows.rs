@@ -14,7 +14,7 @@ use std::ops::Range;
 use sparsevd_model::{Csr, Window};
 
 use crate::activation::Bounds;
-use crate::conv::check_conv;
+use crate::conv::{check_conv, filters_of_groups};
 use crate::conv_blocks::{biases, multiply_add};
 use crate::copy::copy_short;
 use crate::isa::multiversion;
@@ -141,16 +141,7 @@ impl RowConv {
             pooled: false,
             strips: strips(oh, select::row_tile(isa)).collect(),
         };
-        let out_per_group = out / groups;
-        let parts = (0..groups)
-            .map(|g| {
-                let rows = g * out_per_group..(g + 1) * out_per_group;
-                (
-                    g,
-                    rows.start.max(channels.start)..rows.end.min(channels.end),
-                )
-            })
-            .filter(|(_, rows)| !rows.is_empty())
+        let parts = filters_of_groups(out, groups, &channels)
             .map(|(g, filters)| {
                 let entry = |(&k, &weight): (&u32, &f32)| {
                     let k = k as usize;

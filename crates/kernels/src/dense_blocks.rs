@@ -15,7 +15,7 @@ use sparsevd_model::{Dense, Window};
 use crate::activation::Bounds;
 use crate::bands::{Banded, Frame, Walk, run_whole};
 use crate::blocks::Blocks;
-use crate::conv::check_conv;
+use crate::conv::{check_conv, filters_of_groups};
 use crate::conv_blocks::BlockConv;
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
@@ -70,7 +70,6 @@ impl DenseBlockConv {
         let [dy, dx] = window.dilations;
         let (rows, lines) = select::dense_tile(isa);
         let depth = per_group * kh * kw;
-        let per_part = out / groups;
         let mut packed = Self {
             frame: Frame::new(
                 isa,
@@ -89,9 +88,7 @@ impl DenseBlockConv {
                 .collect(),
             parts: Vec::new(),
         };
-        for group in 0..groups {
-            let mine =
-                (group * per_part).max(channels.start)..((group + 1) * per_part).min(channels.end);
+        for (group, mine) in filters_of_groups(out, groups, &channels) {
             for first in mine.clone().step_by(rows) {
                 let filter = |row: usize| (first + row < mine.end).then_some(first + row);
                 for k in 0..depth {
@@ -101,11 +98,9 @@ impl DenseBlockConv {
                 let biases = (0..rows).map(|row| filter(row).map_or(0.0, |o| bias[o]));
                 packed.bias.extend(biases);
             }
-            if !mine.is_empty() {
-                let x = group * per_group * input.channel() * LANES;
-                let made = mine.start - channels.start..mine.end - channels.start;
-                packed.parts.push((x, made));
-            }
+            let x = group * per_group * input.channel() * LANES;
+            let made = mine.start - channels.start..mine.end - channels.start;
+            packed.parts.push((x, made));
         }
         packed
     }

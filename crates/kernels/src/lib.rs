@@ -21,7 +21,8 @@
 //! Buffers should begin at a cache line ([`Buffer`]) and so should every activation in them.
 //!
 //! **Threads.** Kernels run on the calling thread. Samples and tiles are independent, so a batch splits by slices. One sample splits by rows:
-//! the `pack_rows` and `pack_channels` constructors pack a range of rows, which then writes its own part of the output.
+//! the `pack_rows` and `pack_channels` constructors pack a range of rows, which then writes its own part of the output; or by lines
+//! of maps in blocks ([`bands`]), each thread some of them with all channels.
 //!
 //! **NaN and infinity** stay local: an output only depends on the inputs under its own non-zeros.
 //!

@@ -298,12 +298,7 @@ mod x86 {
         #[inline(always)]
         unsafe fn pairs(a: __m256, b: __m256) -> __m256 {
             // SAFETY: the trait's contract.
-            unsafe {
-                let even = _mm256_shuffle_ps::<0x88>(a, b);
-                let odd = _mm256_shuffle_ps::<0xdd>(a, b);
-                let pairs = _mm256_castps_pd(Self::larger(even, odd));
-                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(pairs))
-            }
+            unsafe { pairs256::<Self>(a, b) }
         }
         #[inline(always)]
         unsafe fn sum(v: __m256) -> f32 {
@@ -330,6 +325,18 @@ mod x86 {
                     _ => _mm256_permute_ps::<0xff>(q),
                 }
             }
+        }
+    }
+
+    /// [`Simd::pairs`] of 256-bit vectors, by their [`Simd::larger`].
+    #[inline(always)]
+    unsafe fn pairs256<S: Simd<V = __m256>>(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: instructions of AVX2, which both callers have; else the trait's contract.
+        unsafe {
+            let even = _mm256_shuffle_ps::<0x88>(a, b);
+            let odd = _mm256_shuffle_ps::<0xdd>(a, b);
+            let pairs = _mm256_castps_pd(S::larger(even, odd));
+            _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(pairs))
         }
     }
 
@@ -391,12 +398,7 @@ mod x86 {
         #[inline(always)]
         unsafe fn pairs(a: __m256, b: __m256) -> __m256 {
             // SAFETY: the trait's contract.
-            unsafe {
-                let even = _mm256_shuffle_ps::<0x88>(a, b);
-                let odd = _mm256_shuffle_ps::<0xdd>(a, b);
-                let pairs = _mm256_castps_pd(Self::larger(even, odd));
-                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(pairs))
-            }
+            unsafe { pairs256::<Self>(a, b) }
         }
         #[inline(always)]
         unsafe fn sum(v: __m256) -> f32 {
