@@ -16,6 +16,7 @@ mod error;
 mod evaluate;
 mod expected;
 mod kernel;
+mod layouts;
 mod linear;
 mod lower;
 mod maps;

@@ -6,9 +6,8 @@ use std::ops::Range;
 use sparsevd_kernels::cost::Costs;
 use sparsevd_kernels::elementwise::Arithmetic;
 use sparsevd_kernels::pool::Reduction;
-use sparsevd_kernels::reblock::{Reblock, Unpack};
 use sparsevd_kernels::select::{self, LinearKernel};
-use sparsevd_kernels::{Activation, LANES, Layout, Pack, Values};
+use sparsevd_kernels::{Activation, LANES, Layout, Values};
 use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights};
 
 use crate::kernel::Kernel;
@@ -314,7 +313,7 @@ pub(crate) struct Builder<'a> {
     /// Whether small maps are in tiles where others are in blocks.
     pub tiles: bool,
     /// Parts into which large layers are cut for threads.
-    parts: usize,
+    pub parts: usize,
     pub steps: Vec<Lowered>,
     pub values: Vec<Tensor>,
     /// Copies of values in other layouts.
@@ -516,91 +515,6 @@ impl Builder<'_> {
             _ => Deal::Rows,
         }
     }
-
-    /// The value in that layout, converted once however many steps read it.
-    pub fn converted(&mut self, value: Value, layout: Layout) -> Value {
-        let tensor = self.values[value];
-        if tensor.layout == layout {
-            return value;
-        }
-        if let Some(&done) = self.converted.get(&(value, layout)) {
-            return done;
-        }
-        let features = tensor.features;
-        let isa = self.options.isa;
-        let to = Tensor { features, layout };
-        let output = match (tensor.layout, layout) {
-            (Layout::Blocks(from), Layout::Blocks(to_blocks)) if from.regroups(&to_blocks) => self
-                .change("Reblock", value, to, &|channels| {
-                    let [from, to] = [from, to_blocks].map(|b| b.with_channels(channels));
-                    Kernel::Reblock(Reblock::new(isa, from, to))
-                }),
-            (Layout::Single, Layout::Blocks(blocks)) => {
-                self.change("Pack", value, to, &|channels| {
-                    Kernel::PackBlocks(blocks.with_channels(channels))
-                })
-            }
-            (Layout::Blocks(blocks), Layout::Single) => {
-                self.change("Unpack", value, to, &|channels| {
-                    Kernel::UnpackBlocks(Unpack::new(isa, blocks.with_channels(channels)))
-                })
-            }
-            (Layout::Single, Layout::Tiled) => self.change("Pack", value, to, &|_| {
-                Kernel::Pack(Pack::all(isa, features))
-            }),
-            (Layout::Tiled, Layout::Single) => {
-                self.change("Unpack", value, to, &|_| Kernel::Unpack { features })
-            }
-            _ => {
-                let single = self.converted(value, Layout::Single);
-                return self.converted(single, layout);
-            }
-        };
-        self.converted.insert((value, layout), output);
-        output
-    }
-
-    /// A new value that a step of no node makes of another, in parts for threads where it is a map. `make` gives the kernel for so many of its
-    /// channels.
-    pub fn change(
-        &mut self,
-        op: &str,
-        value: Value,
-        tensor: Tensor,
-        make: &dyn Fn(usize) -> Kernel,
-    ) -> Value {
-        let features = tensor.features;
-        let channels = match (self.values[value].layout, tensor.layout) {
-            (_, Layout::Blocks(blocks)) | (Layout::Blocks(blocks), _) => blocks.map()[0],
-            _ => 1,
-        };
-        let most = if self.block == 1 { self.parts } else { 1 };
-        // To move a number takes about as long as sixteen multiply-adds.
-        let parts = select::parts(16 * features, most.min(channels));
-        let parts = split(&vec![1; channels], parts)
-            .into_iter()
-            .map(|some| Part {
-                features: match tensor.layout {
-                    Layout::Blocks(blocks) => blocks.with_channels(some.len()).len(),
-                    _ => features / channels.max(1) * some.len(),
-                },
-                kernel: make(some.len()),
-            });
-        let output = self.values.len();
-        self.steps.push(Lowered {
-            name: String::new(),
-            op: op.into(),
-            parts: parts.collect(),
-            deal: Deal::Channels,
-            activation: Activation::None,
-            inputs: vec![value],
-            output,
-            output_shape: Shape::from([features]),
-            weight: None,
-        });
-        self.values.push(tensor);
-        output
-    }
 }
 
 /// The clamp that an operator is, if it is one.
@@ -625,7 +539,7 @@ fn suffix(activation: Activation) -> &'static str {
 }
 
 /// Cuts rows into so many ranges that hold about the same number of weights.
-fn split(weights: &[usize], parts: usize) -> Vec<Range<usize>> {
+pub(crate) fn split(weights: &[usize], parts: usize) -> Vec<Range<usize>> {
     let total: usize = weights.iter().sum();
     let (mut ranges, mut row, mut seen) = (Vec::new(), 0, 0);
     for part in 1..=parts {
