@@ -1,0 +1,158 @@
+//! The plans of all presets and of the committed networks, step by step, on every instruction set of the machine.
+//!
+//! A change of layout in the code must not change a plan, and a change of a threshold shows here what it changes. After a
+//! change that is meant, write the files anew and read the difference:
+//!
+//! ```sh
+//! SPARSEVD_WRITE_GOLDENS=1 cargo test --release --test plan_goldens && git diff tests/golden/plans
+//! ```
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use sparsevd_format::{GraphSource, read_network};
+use sparsevd_kernels::Isa;
+use sparsevd_model::{Dense, Network, Weights, presets};
+use sparsevd_runtime::{Plan, PlanOptions, WeightMode};
+use sparsevd_testing::arbitrary::Stream;
+
+/// Share of the weights of a preset that are not zero.
+const DENSITY: f64 = 0.1;
+
+/// A preset with seeded weights. Vectors hold ones, which every tensor of a normalisation may.
+fn preset(name: &str) -> Network {
+    let (graph, tensors) = presets::by_name(name).unwrap();
+    let mut stream = Stream(2017);
+    let tensors = tensors.into_iter().map(|(name, shape)| {
+        let weights = match shape.dims().len() {
+            1 => Weights::Dense(Dense::new(shape.clone(), vec![1.0; shape.elements()])),
+            _ => Weights::Csr(stream.sparse(shape, DENSITY)),
+        };
+        (name, weights)
+    });
+    Network::new(graph, tensors.collect()).unwrap()
+}
+
+fn networks() -> Vec<(String, Network)> {
+    let presets = presets::NAMES.map(|name| (format!("preset {name}"), preset(name)));
+    let committed = ["lenet-300-100", "lenet-5", "resnet-20-mnist"].map(|name| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("models")
+            .join(name)
+            .join("sparse.safetensors");
+        let file = read_network(path, &GraphSource::Auto).unwrap();
+        (format!("committed {name}"), file.network)
+    });
+    presets.into_iter().chain(committed).collect()
+}
+
+/// The choices of a plan, a line a step. Expected times are left out: they follow from the choices and the costs.
+fn choices(plan: &Plan) -> String {
+    let mut text = format!(
+        "threads {}, block {}, weights {} B, arena {} B\n",
+        plan.threads(),
+        plan.block(),
+        plan.weight_bytes(),
+        plan.arena_bytes()
+    );
+    for node in plan.nodes() {
+        let sparse = if node.sparse { "sparse" } else { "dense" };
+        writeln!(
+            text,
+            "{} | {} | {} | {sparse} | {} parts | {} | {}",
+            node.name, node.op, node.kernel, node.parts, node.layout, node.shape
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// All plans on one instruction set: sparse ones for batches of 1 and 16 on one and two threads, dense ones on one thread.
+fn plans(networks: &[(String, Network)], isa: Isa) -> String {
+    let mut text = String::new();
+    for (name, network) in networks {
+        for (weights, batch, threads) in [
+            (WeightMode::Sparse, 1, 1),
+            (WeightMode::Sparse, 1, 2),
+            (WeightMode::Sparse, 16, 1),
+            (WeightMode::Sparse, 16, 2),
+            (WeightMode::Dense, 1, 1),
+            (WeightMode::Dense, 16, 1),
+        ] {
+            let options = PlanOptions {
+                weights,
+                isa,
+                threads,
+                batch,
+                ..PlanOptions::default()
+            };
+            let plan = Plan::new(network, &options).unwrap();
+            let choices = choices(&plan);
+            writeln!(
+                text,
+                "## {name}: {weights}, batch {batch}, at most {threads} threads\n{choices}"
+            )
+            .unwrap();
+        }
+    }
+    text
+}
+
+/// The first lines in which `got` differs from `want`, each under the plan that it belongs to.
+fn difference(want: &str, got: &str) -> Option<String> {
+    let mut plan = "";
+    for (number, (want, got)) in want.lines().zip(got.lines()).enumerate() {
+        if want.starts_with("## ") {
+            plan = want;
+        }
+        if want != got {
+            let line = number + 1;
+            return Some(format!(
+                "line {line}, {plan}\nexpected {want}\n     got {got}"
+            ));
+        }
+    }
+    let (wanted, came) = (want.lines().count(), got.lines().count());
+    (wanted != came).then(|| format!("expected {wanted} lines, got {came}"))
+}
+
+/// NEON has no file yet, as no machine with it has written one; plain Rust has one on every machine.
+#[test]
+fn plans_are_those_of_the_golden_files() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/plans");
+    let write = std::env::var_os("SPARSEVD_WRITE_GOLDENS").is_some();
+    let networks = networks();
+    let mut compared = Vec::new();
+    let mut wrong = Vec::new();
+    for isa in Isa::available() {
+        let file = folder.join(format!("{}.txt", isa.name()));
+        if write {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&file, plans(&networks, isa)).unwrap();
+        }
+        if isa.name() == "neon" && !file.exists() {
+            continue;
+        }
+        let want = fs::read_to_string(&file).unwrap();
+        compared.push(isa.name());
+        if let Some(difference) = difference(&want, &plans(&networks, isa)) {
+            wrong.push(format!("{}: {difference}", isa.name()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(compared.contains(&"scalar"), "compared {compared:?}");
+}
+
+#[test]
+fn a_difference_names_its_plan_and_both_lines() {
+    let want = "## a\none\n\n## b\ntwo\n";
+    assert_eq!(difference(want, want), None);
+    let found = difference(want, "## a\none\n\n## b\nthree\n").unwrap();
+    for part in ["line 5", "## b", "expected two", "got three"] {
+        assert!(found.contains(part), "{part}: {found}");
+    }
+    let longer = difference(want, &format!("{want}more\n")).unwrap();
+    assert!(longer.contains("expected 5 lines, got 6"), "{longer}");
+}
