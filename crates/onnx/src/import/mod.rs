@@ -18,7 +18,7 @@ use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, sha
 use crate::attributes::OnnxNode;
 use crate::error::UnsupportedNode;
 use crate::flaw::{Flaw, Trouble};
-use crate::proto::{GraphProto, ModelProto, ValueInfoProto, data_type};
+use crate::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, data_type};
 use crate::tensor::{Decoder, Int, Tensor};
 use crate::{constants, tensor};
 
@@ -131,11 +131,12 @@ pub(crate) fn import(model: &ModelProto, decoder: &Decoder) -> Result<Network, I
     };
     importer.initializers(graph)?;
     let inputs = importer.inputs(graph)?;
-    let nodes = graph.node.iter().flat_map(|n| &n.input);
-    for name in nodes.chain(graph.output.iter().map(|o| &o.name)) {
+    let nodes = nodes_of_outputs(graph);
+    let read = nodes.iter().flat_map(|n| &n.input);
+    for name in read.chain(graph.output.iter().map(|o| &o.name)) {
         *importer.readers.entry(name).or_default() += 1;
     }
-    for node in &graph.node {
+    for node in nodes {
         importer.node(OnnxNode(node))?;
     }
     let outputs = importer.outputs(graph)?;
@@ -154,6 +155,22 @@ pub(crate) fn import(model: &ModelProto, decoder: &Decoder) -> Result<Network, I
         preprocessing: None,
     };
     Network::new(graph, importer.tensors).map_err(ImportError::Model)
+}
+
+/// The nodes that an output of the graph depends on, in the order of the file. The others are never run, so they may be
+/// anything.
+fn nodes_of_outputs(graph: &GraphProto) -> Vec<&NodeProto> {
+    let mut needed: HashSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    let mut nodes = Vec::new();
+    // Readers come after what they read.
+    for node in graph.node.iter().rev() {
+        if node.output.iter().any(|o| needed.contains(o.as_str())) {
+            needed.extend(node.input.iter().map(String::as_str));
+            nodes.push(node);
+        }
+    }
+    nodes.reverse();
+    nodes
 }
 
 fn opset(model: &ModelProto) -> Result<i64, Flaw> {

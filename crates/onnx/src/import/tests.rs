@@ -108,6 +108,20 @@ fn one_error_lists_every_unsupported_node() {
 }
 
 #[test]
+fn what_no_output_depends_on_is_left_out() {
+    let network = read(&model(vec![
+        node("Einsum", "unread", &["x"], &["a"]),
+        node("Relu", "reader of the unread", &["a"], &["b"]),
+        node("Conv", "conv", &["x", "w"], &["c"]),
+        node("Relu", "relu", &["c"], &["y"]),
+        node("Loop", "behind the output", &["y"], &["d"]),
+    ]))
+    .unwrap();
+    let ops: Vec<&str> = network.graph.nodes.iter().map(|n| n.op.name()).collect();
+    assert_eq!(ops, ["Conv", "Relu"]);
+}
+
+#[test]
 fn what_old_opsets_could_say_and_we_cannot_is_refused() {
     let mut old = model(vec![
         node(
@@ -119,7 +133,7 @@ fn what_old_opsets_could_say_and_we_cannot_is_refused() {
         node("Upsample", "up", &["x", "scales"], &["u"]),
         node("Softmax", "share", &["x"], &["t"]),
         node("Dropout", "drop", &["x"], &["d", "mask"]),
-        node("Add", "join", &["x", "mask"], &["y"]),
+        node("Concat", "join", &["n", "u", "t", "mask"], &["y"]),
     ]);
     old.opset_import[0].version = Some(7);
     let graph = old.graph.as_mut().unwrap();
