@@ -157,14 +157,16 @@ pub(crate) fn import(model: &ModelProto, decoder: &Decoder) -> Result<Network, I
     Network::new(graph, importer.tensors).map_err(ImportError::Model)
 }
 
-/// The nodes that an output of the graph depends on, in the order of the file. The others are never run, so they may be
-/// anything.
+/// The nodes that an output of the graph depends on, in the order of the file. The others are never run, so their
+/// operators need no support.
 fn nodes_of_outputs(graph: &GraphProto) -> Vec<&NodeProto> {
     let mut needed: HashSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
     let mut nodes = Vec::new();
     // Readers come after what they read.
     for node in graph.node.iter().rev() {
-        if node.output.iter().any(|o| needed.contains(o.as_str())) {
+        // An empty name is an optional input or output that is left out: it joins no nodes.
+        let is_needed = |o: &String| !o.is_empty() && needed.contains(o.as_str());
+        if node.output.iter().any(is_needed) {
             needed.extend(node.input.iter().map(String::as_str));
             nodes.push(node);
         }

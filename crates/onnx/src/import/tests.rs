@@ -109,16 +109,19 @@ fn one_error_lists_every_unsupported_node() {
 
 #[test]
 fn what_no_output_depends_on_is_left_out() {
-    let network = read(&model(vec![
+    let mut model = model(vec![
         node("Einsum", "unread", &["x"], &["a"]),
         node("Relu", "reader of the unread", &["a"], &["b"]),
+        node("LSTM", "first output left out", &["x"], &["", "hidden"]),
         node("Conv", "conv", &["x", "w"], &["c"]),
-        node("Relu", "relu", &["c"], &["y"]),
+        node("Clip", "no lower bound", &["c", "", "bound"], &["y"]),
         node("Loop", "behind the output", &["y"], &["d"]),
-    ]))
-    .unwrap();
+    ]);
+    let graph = model.graph.as_mut().unwrap();
+    graph.initializer.push(ones("bound", &[]));
+    let network = read(&model).unwrap();
     let ops: Vec<&str> = network.graph.nodes.iter().map(|n| n.op.name()).collect();
-    assert_eq!(ops, ["Conv", "Relu"]);
+    assert_eq!(ops, ["Conv", "Clip"]);
 }
 
 #[test]
