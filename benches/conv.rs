@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use sparsevd_kernels::conv::SparseConv;
 use sparsevd_kernels::conv_rows::RowConv;
 use sparsevd_kernels::dense::Conv;
-use sparsevd_kernels::{Activation, Buffer, Isa, Layout};
+use sparsevd_kernels::{Buffer, Clamp, Isa, Layout};
 use sparsevd_model::Window;
 use sparsevd_testing::arbitrary::Stream;
 
@@ -42,15 +42,7 @@ fn convolutions(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(images as u64));
             let mut scratch = Buffer::zeroed(dense.scratch_len());
             group.bench_function(format!("dense/n{images}"), |b| {
-                b.iter(|| {
-                    dense.run(
-                        black_box(&x),
-                        &mut y,
-                        images,
-                        &mut scratch,
-                        Activation::None,
-                    )
-                });
+                b.iter(|| dense.run(black_box(&x), &mut y, images, &mut scratch, Clamp::None));
             });
             for density in [0.2, 0.1, 0.05, 0.02] {
                 let csr = stream.sparse(shape, density);
@@ -59,9 +51,7 @@ fn convolutions(criterion: &mut Criterion) {
                     let conv = SparseConv::pack(isa, &csr, shape, None, &window, 1, input);
                     let mut scratch = Buffer::zeroed(conv.scratch_len());
                     group.bench_function(id, |b| {
-                        b.iter(|| {
-                            conv.run(black_box(&x), &mut y, 1, &mut scratch, Activation::None)
-                        });
+                        b.iter(|| conv.run(black_box(&x), &mut y, 1, &mut scratch, Clamp::None));
                     });
                 } else if RowConv::takes(&window) {
                     let all = 0..out;
@@ -69,9 +59,7 @@ fn convolutions(criterion: &mut Criterion) {
                         RowConv::pack_channels(isa, &csr, shape, None, &window, 1, input, all);
                     let mut scratch = Buffer::zeroed(conv.scratch_len());
                     group.bench_function(id, |b| {
-                        b.iter(|| {
-                            conv.run(black_box(&x), &mut y, 1, &mut scratch, Activation::None)
-                        });
+                        b.iter(|| conv.run(black_box(&x), &mut y, 1, &mut scratch, Clamp::None));
                     });
                 }
             }

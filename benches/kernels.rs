@@ -10,7 +10,7 @@ use sparsevd_kernels::dense::Gemv;
 use sparsevd_kernels::gemm::{View, gemm};
 use sparsevd_kernels::spmm::Spmm;
 use sparsevd_kernels::spmv::Spmv;
-use sparsevd_kernels::{Activation, Buffer, Isa, tiles};
+use sparsevd_kernels::{Buffer, Clamp, Isa, tiles};
 use sparsevd_model::Csr;
 use sparsevd_testing::arbitrary::Stream;
 
@@ -39,7 +39,7 @@ fn products(criterion: &mut Criterion) {
             if n == 1 {
                 let gemv = Gemv::pack(isa, &full, None);
                 group.bench_function("dense", |b| {
-                    b.iter(|| gemv.run(black_box(&x[..cols]), &mut y[..rows], Activation::None));
+                    b.iter(|| gemv.run(black_box(&x[..cols]), &mut y[..rows], Clamp::None));
                 });
             } else {
                 let weight = View::row_major(&full.values, rows, cols);
@@ -61,14 +61,12 @@ fn products(criterion: &mut Criterion) {
                 if n == 1 {
                     let spmv = Spmv::pack(isa, &csr, None);
                     group.bench_function(BenchmarkId::new("sparse", density), |b| {
-                        b.iter(|| {
-                            spmv.run(black_box(&x[..cols]), &mut y[..rows], Activation::None)
-                        });
+                        b.iter(|| spmv.run(black_box(&x[..cols]), &mut y[..rows], Clamp::None));
                     });
                 } else {
                     let spmm = Spmm::pack(isa, &csr, None);
                     group.bench_function(BenchmarkId::new("sparse", density), |b| {
-                        b.iter(|| spmm.run(black_box(&x), &mut y, n, Activation::None));
+                        b.iter(|| spmm.run(black_box(&x), &mut y, n, Clamp::None));
                     });
                 }
                 let peer = csr.to_sprs();

@@ -29,7 +29,7 @@ use sparsevd_kernels::gemm::{View, gemm};
 use sparsevd_kernels::peak::fma_peak;
 use sparsevd_kernels::spmm::Spmm;
 use sparsevd_kernels::spmv::{InputSparse, Spmv};
-use sparsevd_kernels::{Activation, Buffer, Isa, pack_tiles, tiles};
+use sparsevd_kernels::{Buffer, Clamp, Isa, pack_tiles, tiles};
 use sparsevd_model::{Csr, Window};
 use sparsevd_testing::arbitrary::Stream;
 
@@ -150,7 +150,7 @@ fn spmm(race: &Race, rows: usize, cols: usize, density: f64, n: usize) {
         2.0 * csr.nonzeros() as f64 * n as f64,
         &mut [
             ("sparse", &mut || {
-                sparse.run(black_box(&x), black_box(&mut y), n, Activation::None);
+                sparse.run(black_box(&x), black_box(&mut y), n, Clamp::None);
             }),
             // Both ways a caller may hold its batch: one column or one row per sample.
             ("gemm", &mut || {
@@ -220,18 +220,14 @@ fn spmv(race: &Race, rows: usize, cols: usize, density: f64) {
         2.0 * csr.nonzeros() as f64,
         &mut [
             ("sparse", &mut || {
-                sparse.run(black_box(&x), black_box(y), Activation::None)
+                sparse.run(black_box(&x), black_box(y), Clamp::None)
             }),
             ("20 % active", &mut || {
                 turn = (turn + 1) % active.len();
-                input_sparse.run(
-                    black_box(&active[turn]),
-                    black_box(y_active),
-                    Activation::None,
-                );
+                input_sparse.run(black_box(&active[turn]), black_box(y_active), Clamp::None);
             }),
             ("gemv", &mut || {
-                gemv.run(black_box(&x), black_box(y_gemv), Activation::None)
+                gemv.run(black_box(&x), black_box(y_gemv), Clamp::None)
             }),
             ("gemm", &mut || {
                 gemm(
@@ -293,7 +289,7 @@ fn conv(race: &Race, line: &[String], density: f64) {
     let columns = Buffer::from(&stream.floats(depth * pixels)[..]);
     let weight = View::row_major(&filters.values, out, depth);
     let flops = 2.0 * csr.nonzeros() as f64 * pixels as f64;
-    let act = Activation::Relu;
+    let act = Clamp::Relu;
     race.run(
         &format!("{} d={density} {}", line[0], blocks.name()),
         flops,
@@ -346,7 +342,7 @@ fn depthwise(race: &Race, line: &[String]) {
     from.pack(isa, &x, 1, &mut x_blocks);
     let pixels: usize = plain.output().iter().product();
     let mut y = Buffer::zeroed(pixels);
-    let act = Activation::Relu;
+    let act = Clamp::Relu;
     race.run(
         &format!("{} {}", line[0], blocks.name()),
         18.0 * pixels as f64,

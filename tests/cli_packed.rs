@@ -167,7 +167,7 @@ fn packed_files_are_made_and_undone_by_convert() {
     }
     assert!(w.read("more.spvd") == w.read("kept.spvd"), "there and back");
     let network = read(sparse);
-    assert!(!network.steps.is_empty());
+    assert!(!network.scales.is_empty());
     for name in [
         "kept.spvd",
         "large.spvd",

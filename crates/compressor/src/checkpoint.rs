@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use sparsevd_format::write_atomically;
-use sparsevd_model::quantised::is_step;
+use sparsevd_model::quantised::is_scale;
 
 use fingerprint::fingerprint;
 
@@ -297,8 +297,8 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
             )));
         }
         layer.refresh_sigma2();
-        layer.set_steps(match steps.as_slice() {
-            &[weight, bias] if is_step(weight) && is_step(bias) => Some([weight, bias]),
+        layer.set_scales(match steps.as_slice() {
+            &[weight, bias] if is_scale(weight) && is_scale(bias) => Some([weight, bias]),
             [] => None,
             _ => {
                 return Err(fail(format!(

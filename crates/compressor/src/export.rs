@@ -59,9 +59,9 @@ pub(crate) fn network(
     network.original_shapes = original_shapes;
     for layer in layers {
         if let Some([weight, bias]) = layer.steps {
-            network.set_step(&layer.weight, weight)?;
+            network.set_scale(&layer.weight, weight)?;
             if let Some(name) = &layer.bias_name {
-                network.set_step(name, bias)?;
+                network.set_scale(name, bias)?;
             }
         }
     }

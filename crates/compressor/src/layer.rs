@@ -226,7 +226,7 @@ impl<T: Real> Layer<T> {
     }
 
     /// Rounds weights and biases to grids of these steps from now on.
-    pub fn set_steps(&mut self, steps: Option<[f32; 2]>) {
+    pub fn set_scales(&mut self, steps: Option<[f32; 2]>) {
         self.steps = steps;
         self.on_grid = [vec![], vec![]];
         self.refresh_grid();

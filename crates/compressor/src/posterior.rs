@@ -90,7 +90,7 @@ impl ForeignPosterior {
                 )
             )));
         }
-        pruned.steps.clear();
+        pruned.scales.clear();
         let shapes = std::mem::take(&mut pruned.original_shapes);
         let mut checked = Network::new(pruned.graph, pruned.tensors)?;
         checked.original_shapes = shapes;

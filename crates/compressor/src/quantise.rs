@@ -7,7 +7,7 @@
 use std::sync::atomic::AtomicBool;
 
 use sparsevd_format::{PackOptions, pack};
-use sparsevd_model::quantised::nearest_step;
+use sparsevd_model::quantised::nearest_scale;
 
 use crate::error::CompressError;
 use crate::layer::Layer;
@@ -59,10 +59,10 @@ impl Trainer {
         let mut steps = vec![];
         for layer in self.engine.layers() {
             let step = wish(layer, c, bias_step).and_then(|wish| {
-                let step = nearest_step(wish as f32, STEP_BITS)?;
+                let step = nearest_scale(wish as f32, STEP_BITS)?;
                 Some([
                     step,
-                    nearest_step((f64::from(step) * bias_step) as f32, STEP_BITS)?,
+                    nearest_scale((f64::from(step) * bias_step) as f32, STEP_BITS)?,
                 ])
             });
             steps.push(step.ok_or_else(|| {
@@ -78,7 +78,7 @@ impl Trainer {
         }
         self.replace_state(|state| {
             for (layer, steps) in state.layers.iter_mut().zip(steps) {
-                layer.set_steps(Some(steps));
+                layer.set_scales(Some(steps));
             }
         })
     }

@@ -332,7 +332,7 @@ impl Trainer {
                     Method::Dense | Method::FineTune | Method::Quantise => layer.stop_noise(),
                 }
                 if phase.method != Method::Quantise {
-                    layer.set_steps(None);
+                    layer.set_scales(None);
                 }
             }
             state.reset_moments();

@@ -288,7 +288,7 @@ fn a_residual_block_that_died_is_quantised_with_the_rest() {
     run.run(&AtomicBool::new(false), &mut Silent).unwrap();
     let done = run.network().unwrap();
     assert_eq!(done.tensors["c2.weight"].nonzeros(), 0);
-    assert!(done.steps["c2.weight"] > 0.0 && done.tensors["p.weight"].nonzeros() > 0);
+    assert!(done.scales["c2.weight"] > 0.0 && done.tensors["p.weight"].nonzeros() > 0);
 }
 
 #[test]

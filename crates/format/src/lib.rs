@@ -27,6 +27,6 @@ pub use packed::{
     write_packed,
 };
 pub use safetensors::{
-    GraphSource, LoadedNetwork, Profile, ValueType, WriteOptions, inspect_encodings, metadata_keys,
-    read_network, read_network_bytes, write_network, write_network_bytes,
+    CsrProfile, GraphSource, LoadedNetwork, ValueType, WriteOptions, inspect_encodings,
+    metadata_keys, read_network, read_network_bytes, write_network, write_network_bytes,
 };

@@ -21,7 +21,7 @@ fn golden(name: &str) -> PathBuf {
 fn options(values: ValueType) -> WriteOptions {
     WriteOptions {
         values,
-        profile: Profile::Bitmask,
+        profile: CsrProfile::Bitmask,
         metadata: BTreeMap::new(),
     }
 }

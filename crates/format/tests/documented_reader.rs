@@ -65,7 +65,7 @@ fn the_python_block_reads_every_kind_of_file() {
         ("tiny", tiny()),
         ("dense", tiny().to_dense()),
     ] {
-        for profile in [Profile::Compact, Profile::Interop] {
+        for profile in [CsrProfile::Compact, CsrProfile::Interop] {
             for values in [ValueType::F32, ValueType::F16, ValueType::Bf16] {
                 let options = WriteOptions {
                     values,

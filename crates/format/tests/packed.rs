@@ -26,7 +26,7 @@ fn quantise(mut network: Network) -> Network {
             .values()
             .iter()
             .fold(0.0_f32, |m, v| m.max(v.abs()));
-        let step = quantised::nearest_step((most / 12.0).max(1e-3), 4).unwrap();
+        let step = quantised::nearest_scale((most / 12.0).max(1e-3), 4).unwrap();
         quantise_tensor(&mut network, &name, step);
     }
     network
@@ -42,7 +42,7 @@ fn quantise_tensor(network: &mut Network, name: &str, step: f32) {
         Weights::Csr(_) => Weights::Csr(sparsevd_model::Csr::from_dense(&dense)),
         _ => Weights::Dense(dense),
     };
-    network.set_step(name, step).unwrap();
+    network.set_scale(name, step).unwrap();
 }
 
 fn preset(name: &str, seed: u64, density: f64) -> Network {
@@ -152,7 +152,7 @@ fn compact() -> Network {
     }
     let mut network = networks::fill(graph, &small, 11, 0.1, |_| true);
     for (i, (name, shape)) in tensors.into_iter().enumerate() {
-        let step = quantised::nearest_step([0.3, 1e-4, 0.002, 0.011][i % 4], [1, 4, 8, 16][i / 2])
+        let step = quantised::nearest_scale([0.3, 1e-4, 0.002, 0.011][i % 4], [1, 4, 8, 16][i / 2])
             .unwrap();
         quantise_tensor(&mut network, &name, step);
         if shape.dims().len() > 1 {
@@ -316,10 +316,10 @@ fn the_interchange_form_keeps_grids() {
             .network;
         assert_eq!(back == network, lossless, "{values:?}");
         // A tensor has its step where nothing of it was rounded.
-        for (name, step) in &network.steps {
+        for (name, step) in &network.scales {
             let kept = back.tensors[name] == network.tensors[name];
             assert_eq!(
-                back.steps.get(name),
+                back.scales.get(name),
                 kept.then_some(step),
                 "{values:?}: {name}"
             );
@@ -361,17 +361,17 @@ fn what_cannot_be_packed_is_said() {
     };
     fails(&networks::tiny(), &["fc1.bias", "quantise"]);
     let mut network = quantise(networks::tiny());
-    network.steps.insert("fc1.bias".into(), 0.1);
-    fails(&network, &["fc1.bias", "step", "0.1"]);
-    network.steps.insert("fc1.bias".into(), 0.75);
+    network.scales.insert("fc1.bias".into(), 0.1);
+    fails(&network, &["fc1.bias", "scale", "0.1"]);
+    network.scales.insert("fc1.bias".into(), 0.75);
     fails(&network, &["fc1.bias", "0.75", "element"]);
     let mut network = quantise(networks::tiny());
     network
         .tensors
         .insert("ghost".into(), network.tensors["fc1.bias"].clone());
     network
-        .steps
-        .insert("ghost".into(), network.steps["fc1.bias"]);
+        .scales
+        .insert("ghost".into(), network.scales["fc1.bias"]);
     fails(&network, &["ghost", "use"]);
     let mut network = quantise(networks::tiny());
     network.graph.nodes[1].op = Op::BatchNormalization {
@@ -509,7 +509,7 @@ fn another_decoder_reads_the_golden_files() {
         );
         for (tensor, weights) in &network.tensors {
             let got = &decoded["tensors"][tensor];
-            let step = network.steps[tensor];
+            let step = network.scales[tensor];
             assert_eq!(
                 got["step"].as_f64().map(|s| s as f32),
                 Some(step),

@@ -13,7 +13,7 @@ use sparsevd_format::*;
 use sparsevd_model::{Csr, Dense, Network, Shape, Weights, presets};
 use sparsevd_testing::arbitrary::Stream;
 
-fn options(values: ValueType, profile: Profile) -> WriteOptions {
+fn options(values: ValueType, profile: CsrProfile) -> WriteOptions {
     WriteOptions {
         values,
         profile,
@@ -64,7 +64,7 @@ proptest! {
     ) {
         let (graph, tensors) = presets::mlp("net", Shape::from([input]), &widths);
         let network = fill(graph, &tensors, seed, density, |i| csr >> i & 1 == 1);
-        for profile in [Profile::Compact, Profile::Interop] {
+        for profile in [CsrProfile::Compact, CsrProfile::Interop] {
             for values in [ValueType::F32, ValueType::F16, ValueType::Bf16] {
                 let bytes = write_network_bytes(&network, &options(values, profile)).unwrap();
                 let n = u64::from_le_bytes(bytes[..8].try_into().unwrap());
@@ -183,7 +183,7 @@ fn a_preset_is_named_and_its_first_shapes_are_known() {
         Pieces::of(&bytes).header["__metadata__"].clone()
     };
     // Smaller than the preset without ever having been larger: that is said by the graph in full.
-    let foreign = metadata(&network, Profile::Compact);
+    let foreign = metadata(&network, CsrProfile::Compact);
     assert!(
         foreign["sparsevd.network"]
             .as_str()
@@ -193,10 +193,10 @@ fn a_preset_is_named_and_its_first_shapes_are_known() {
     for (name, shape) in [("fc1.weight", [500, 800]), ("fc2.weight", [10, 500])] {
         (network.original_shapes).insert(name.into(), Shape::from(shape));
     }
-    let named = metadata(&network, Profile::Compact);
+    let named = metadata(&network, CsrProfile::Compact);
     assert_eq!(named["sparsevd.network"], "lenet-5");
     assert!(named.get("sparsevd.original").is_none());
-    let whole = metadata(&network, Profile::Interop);
+    let whole = metadata(&network, CsrProfile::Interop);
     assert!(whole["sparsevd.network"].as_str().unwrap().starts_with('{'));
     assert!(whole["sparsevd.original"].as_str().unwrap().contains("500"));
 }
@@ -205,7 +205,7 @@ fn a_preset_is_named_and_its_first_shapes_are_known() {
 fn grids_stay_where_16_bits_hold_them_and_biases_are_short_where_that_is_exact() {
     let mut network = tiny();
     for (name, step) in [("fc1.weight", 0.5), ("fc1.bias", 0.25), ("fc2.weight", 1.0)] {
-        network.set_step(name, step).unwrap();
+        network.set_scale(name, step).unwrap();
     }
     let dtype = |bytes: &[u8], name: &str| Pieces::of(bytes).header[name]["dtype"].clone();
     for (values, bias) in [
@@ -214,15 +214,16 @@ fn grids_stay_where_16_bits_hold_them_and_biases_are_short_where_that_is_exact()
         (ValueType::Bf16, "BF16"),
         (ValueType::I8, "F16"),
     ] {
-        let bytes = write_network_bytes(&network, &options(values, Profile::Compact)).unwrap();
+        let bytes = write_network_bytes(&network, &options(values, CsrProfile::Compact)).unwrap();
         assert_eq!(dtype(&bytes, "fc1.bias"), bias);
         assert_eq!(read(&bytes).network, network, "{values:?}");
     }
     // Beyond 11 bits of significand: 0.25 and 2^-13 more.
     let bias = Dense::new([3], vec![0.25, 0.5, 0.250_122_07]);
     (network.tensors).insert("fc1.bias".into(), Weights::Dense(bias));
-    network.steps.remove("fc1.bias");
-    let bytes = write_network_bytes(&network, &options(ValueType::F16, Profile::Compact)).unwrap();
+    network.scales.remove("fc1.bias");
+    let bytes =
+        write_network_bytes(&network, &options(ValueType::F16, CsrProfile::Compact)).unwrap();
     assert_eq!(dtype(&bytes, "fc1.bias"), "F32");
     assert_eq!(read(&bytes).network, network);
 }
@@ -295,7 +296,7 @@ fn a_value_that_f16_cannot_hold_names_its_tensor_and_writes_nothing() {
     if let Some(Weights::Dense(d)) = network.tensors.get_mut("fc2.weight") {
         d.values[4] = 70_000.0;
     }
-    let f16 = options(ValueType::F16, Profile::Compact);
+    let f16 = options(ValueType::F16, CsrProfile::Compact);
     let error = write_network(folder.path().join("x.safetensors"), &network, &f16)
         .unwrap_err()
         .to_string();
@@ -307,7 +308,7 @@ fn a_value_that_f16_cannot_hold_names_its_tensor_and_writes_nothing() {
     );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     // bfloat16 has the range, and a bias stays F32 in both.
-    write_network_bytes(&network, &options(ValueType::Bf16, Profile::Compact)).unwrap();
+    write_network_bytes(&network, &options(ValueType::Bf16, CsrProfile::Compact)).unwrap();
     let mut network = tiny();
     if let Some(Weights::Dense(d)) = network.tensors.get_mut("fc2.bias") {
         d.values[0] = 1e30;
@@ -509,7 +510,7 @@ fn encodings_are_exact() {
     let network = lenet_5();
     let sizes: BTreeMap<String, u64> = inspect_encodings(&network).into_iter().collect();
     let file = |network: &Network, values| {
-        write_network_bytes(network, &options(values, Profile::Compact))
+        write_network_bytes(network, &options(values, CsrProfile::Compact))
             .unwrap()
             .len() as u64
     };

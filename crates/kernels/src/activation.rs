@@ -1,57 +1,125 @@
-//! What is applied to a value right before it is stored.
+//! Clamp functions that are no clamps, element by element.
 
-/// An activation fused into the store of a linear or convolution kernel. NaN passes through each of them.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+use crate::Isa;
+use crate::elementwise::exp;
+use crate::isa::multiversion;
+
+/// A function of one number. NaN passes through each of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
-    /// The value itself.
-    #[default]
-    None,
-    /// `max(x, 0)`.
-    Relu,
-    /// `min(max(x, min), max)`.
-    Clip {
-        /// Smallest result.
-        min: f32,
-        /// Largest result.
-        max: f32,
+    /// `x` where it is not negative, else `alpha x`.
+    LeakyRelu {
+        /// Slope on the negative side.
+        alpha: f32,
     },
+    /// `1 / (1 + e^-x)`.
+    Sigmoid,
+    /// `min(max(alpha x + beta, 0), 1)`.
+    HardSigmoid {
+        /// Slope.
+        alpha: f32,
+        /// Value at 0.
+        beta: f32,
+    },
+    /// `x min(max(x / 6 + 1/2, 0), 1)`.
+    HardSwish,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `x (1 + erf(x / sqrt(2))) / 2`.
+    Gelu,
+    /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
+    GeluTanh,
 }
 
 impl Activation {
-    /// The activation of one value.
-    #[inline(always)]
-    #[must_use]
-    pub fn apply(self, v: f32) -> f32 {
-        self.bounds().apply(v)
+    /// What the function is called in plans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LeakyRelu { .. } => "leaky-relu",
+            Self::Sigmoid => "sigmoid",
+            Self::HardSigmoid { .. } => "hard-sigmoid",
+            Self::HardSwish => "hard-swish",
+            Self::Tanh => "tanh",
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu-tanh",
+        }
     }
 
-    /// Every activation as a clamp, so that kernels need no branch.
-    #[inline(always)]
-    pub(crate) fn bounds(self) -> Bounds {
-        let (min, max) = match self {
-            Self::None => (f32::NEG_INFINITY, f32::INFINITY),
-            Self::Relu => (0.0, f32::INFINITY),
-            Self::Clip { min, max } => (min, max),
-        };
-        Bounds { min, max }
+    /// Applies the function in place, in any layout: within 1e-6, or 1e-6 of a result above 1.
+    pub fn apply(self, isa: Isa, x: &mut [f32]) {
+        apply(isa, x, self);
     }
 }
 
-/// A clamp that lets NaN through.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    pub min: f32,
-    pub max: f32,
+multiversion!(fn apply(x: &mut [f32], function: Activation) = apply_body;);
+
+#[inline(always)]
+fn apply_body(x: &mut [f32], function: Activation) {
+    match function {
+        Activation::LeakyRelu { alpha } => map(x, |v| if v < 0.0 { alpha * v } else { v }),
+        Activation::Sigmoid => map(x, sigmoid),
+        Activation::HardSigmoid { alpha, beta } => map(x, |v| unit(alpha * v + beta)),
+        Activation::HardSwish => map(x, |v| v * unit(v / 6.0 + 0.5)),
+        Activation::Tanh => map(x, tanh),
+        Activation::Gelu => map(x, |v| {
+            0.5 * v * (1.0 + erf(v * std::f32::consts::FRAC_1_SQRT_2))
+        }),
+        Activation::GeluTanh => map(x, |v| {
+            /// sqrt(2 / pi).
+            const FACTOR: f32 = 0.797_884_6;
+            0.5 * v * (1.0 + tanh(FACTOR * (v + 0.044_715 * v * v * v)))
+        }),
+    }
 }
 
-impl Bounds {
-    #[inline(always)]
-    #[allow(
-        clippy::manual_clamp,
-        reason = "clamp panics where min > max; this compiles to max and min"
-    )]
-    pub fn apply(self, v: f32) -> f32 {
-        let v = if v < self.min { self.min } else { v };
-        if v > self.max { self.max } else { v }
+#[inline(always)]
+fn map(x: &mut [f32], f: impl Fn(f32) -> f32) {
+    x.iter_mut().for_each(|x| *x = f(*x));
+}
+
+/// From 0 to 1; lets NaN through.
+#[inline(always)]
+#[allow(
+    clippy::manual_clamp,
+    reason = "these are max and min, without a branch"
+)]
+fn unit(v: f32) -> f32 {
+    let v = if v < 0.0 { 0.0 } else { v };
+    if v > 1.0 { 1.0 } else { v }
+}
+
+/// The range where [`exp`] is finite; lets NaN through.
+#[inline(always)]
+fn exponent(v: f32) -> f32 {
+    if v > 88.0 { 88.0 } else { v }
+}
+
+#[inline(always)]
+fn sigmoid(v: f32) -> f32 {
+    1.0 / (1.0 + exp(exponent(-v)))
+}
+
+#[inline(always)]
+fn tanh(v: f32) -> f32 {
+    let e = exp(-2.0 * v.abs());
+    let far = ((1.0 - e) / (1.0 + e)).copysign(v);
+    // Near 0 the difference above loses digits; the series does not.
+    let s = v * v;
+    let mut p = -1382.0 / 155_925.0;
+    for c in [62.0 / 2835.0, -17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0, 1.0] {
+        p = p * s + c;
     }
+    if v.abs() < 0.35 { v * p } else { far }
+}
+
+/// The error function within 2e-7 (Abramowitz and Stegun, 7.1.26).
+#[inline(always)]
+fn erf(v: f32) -> f32 {
+    let x = v.abs();
+    let t = 1.0 / (1.0 + 0.327_591_1 * x);
+    let mut p = 1.061_405_4;
+    for c in [-1.453_152, 1.421_413_7, -0.284_496_73, 0.254_829_6, 0.0] {
+        p = p * t + c;
+    }
+    (1.0 - p * exp(-x * x)).copysign(v)
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use sparsevd_model::Window;
 
 use crate::blocks::{Blocks, Edges};
-use crate::{Activation, Isa, LANES};
+use crate::{Clamp, Isa, LANES};
 
 /// The way over the lines of a block.
 #[derive(Debug, Clone)]
@@ -129,7 +129,7 @@ pub unsafe trait Banded: Sync {
         x: &[f32],
         residual: Option<&[f32]>,
         y: *mut f32,
-        act: Activation,
+        clamp: Clamp,
     );
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn run_whole(
     residual: Option<&[f32]>,
     y: &mut [f32],
     n: usize,
-    act: Activation,
+    clamp: Clamp,
 ) {
     let Frame {
         isa,
@@ -164,7 +164,7 @@ pub(crate) fn run_whole(
         let x = &x[i * x_len..(i + 1) * x_len];
         let residual = residual.map(|r| &r[i * y_len..(i + 1) * y_len]);
         // SAFETY: the lengths were just checked, and `y` is borrowed here alone.
-        unsafe { kernel.run_units(0..walk.tiles.len(), x, residual, y.as_mut_ptr(), act) };
+        unsafe { kernel.run_units(0..walk.tiles.len(), x, residual, y.as_mut_ptr(), clamp) };
         edges.refresh(*isa, y);
     }
 }
@@ -207,7 +207,7 @@ impl<'a> Band<'a> {
     /// # Panics
     /// When a slice has another length.
     #[track_caller]
-    pub fn run(self, x: &[f32], residual: Option<&[f32]>, act: Activation) {
+    pub fn run(self, x: &[f32], residual: Option<&[f32]>, clamp: Clamp) {
         let frame = self.kernel.frame();
         let y_len = frame.output.len();
         assert_eq!(x.len(), frame.input.len(), "elements of x");
@@ -219,7 +219,7 @@ impl<'a> Band<'a> {
         let lines = frame.walk.start(units.start)..frame.walk.start(units.end);
         // SAFETY: the lengths were checked here and in `new`; these units' lines are this band's alone.
         unsafe {
-            self.kernel.run_units(units, x, residual, self.y, act);
+            self.kernel.run_units(units, x, residual, self.y, clamp);
             frame.edges.end(frame.isa, self.y, y_len, lines);
         }
     }

@@ -2,10 +2,10 @@
 //!
 //! Over [`Layout::Single`] and [`Layout::Tiled`]: what these make of a zero is none, which the halos of blocks need.
 
-use crate::activation::Bounds;
+use crate::clamp::Bounds;
 use crate::elementwise::{Arithmetic, arithmetic_body};
 use crate::isa::multiversion;
-use crate::{Activation, Isa, LANES, Layout};
+use crate::{Clamp, Isa, LANES, Layout};
 
 /// A normalisation as factor and summand per channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,10 +37,10 @@ impl Affine {
     /// # Panics
     /// When `x` has another length.
     #[track_caller]
-    pub fn run(&self, layout: Layout, x: &mut [f32], count: usize, act: Activation) {
+    pub fn run(&self, layout: Layout, x: &mut [f32], count: usize, clamp: Clamp) {
         let line = self.area * layout.samples();
         assert_eq!(x.len(), count * self.scale.len() * line, "elements of x");
-        affine(self.isa, x, &self.scale, &self.shift, line, act.bounds());
+        affine(self.isa, x, &self.scale, &self.shift, line, clamp.bounds());
     }
 
     /// Bytes of factors and summands.
@@ -63,25 +63,25 @@ pub fn per_channel(
     b: &[f32],
     y: &mut [f32],
     area: usize,
-    act: Activation,
+    clamp: Clamp,
 ) {
     assert!(
         a.len() == b.len() * area && a.len() == y.len(),
         "elements of maps and of numbers per channel"
     );
     match layout {
-        Layout::Tiled => per_channel_tiled(isa, op, a, b, y, area, act),
-        _ => per_channel_single(isa, op, a, b, y, area, act),
+        Layout::Tiled => per_channel_tiled(isa, op, a, b, y, area, clamp),
+        _ => per_channel_single(isa, op, a, b, y, area, clamp),
     }
 }
 
 multiversion!(fn affine(x: &mut [f32], scale: &[f32], shift: &[f32], line: usize, bounds: Bounds) = affine_body;);
 multiversion!(
-    fn per_channel_single(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], area: usize, act: Activation)
+    fn per_channel_single(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], area: usize, clamp: Clamp)
         = per_channel_single_body;
 );
 multiversion!(
-    fn per_channel_tiled(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], area: usize, act: Activation)
+    fn per_channel_tiled(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], area: usize, clamp: Clamp)
         = per_channel_tiled_body;
 );
 
@@ -106,14 +106,14 @@ fn per_channel_single_body(
     b: &[f32],
     y: &mut [f32],
     area: usize,
-    act: Activation,
+    clamp: Clamp,
 ) {
     if area == 0 {
         return;
     }
     let maps = a.chunks_exact(area).zip(y.chunks_exact_mut(area));
     for ((a, y), b) in maps.zip(b) {
-        arithmetic_body(op, a.iter().zip(std::iter::repeat(b)), y, act);
+        arithmetic_body(op, a.iter().zip(std::iter::repeat(b)), y, clamp);
     }
 }
 
@@ -124,7 +124,7 @@ fn per_channel_tiled_body(
     b: &[f32],
     y: &mut [f32],
     area: usize,
-    act: Activation,
+    clamp: Clamp,
 ) {
     if area == 0 {
         return;
@@ -134,7 +134,7 @@ fn per_channel_tiled_body(
         .zip(y.chunks_exact_mut(area * LANES));
     for ((a, y), b) in maps.zip(b.chunks_exact(LANES)) {
         for (a, y) in a.chunks_exact(LANES).zip(y.chunks_exact_mut(LANES)) {
-            arithmetic_body(op, a.iter().zip(b), y, act);
+            arithmetic_body(op, a.iter().zip(b), y, clamp);
         }
     }
 }

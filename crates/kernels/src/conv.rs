@@ -11,7 +11,7 @@ use sparsevd_model::{Csr, Window};
 use crate::isa::multiversion;
 use crate::sell::{self, Entry, Sell, Walk};
 use crate::spmm::bias_or_zero;
-use crate::{Activation, Isa, LANES, select};
+use crate::{Clamp, Isa, LANES, select};
 
 /// A sparse filter bank packed for one input size, over [`crate::Layout::Tiled`].
 #[derive(Debug, Clone)]
@@ -144,14 +144,7 @@ impl SparseConv {
     /// # Panics
     /// When `x` or `y` has another length or `scratch` fewer than [`SparseConv::scratch_len`] elements.
     #[track_caller]
-    pub fn run(
-        &self,
-        x: &[f32],
-        y: &mut [f32],
-        count: usize,
-        scratch: &mut [f32],
-        act: Activation,
-    ) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], count: usize, scratch: &mut [f32], clamp: Clamp) {
         let x_len = self.input.iter().product::<usize>() * LANES;
         let y_len = self.output.iter().product::<usize>() * LANES;
         assert_eq!(x.len(), count * x_len, "elements of x");
@@ -171,7 +164,7 @@ impl SparseConv {
                 let (x, y) = (x.as_ptr(), y[part.y..].as_mut_ptr());
                 // SAFETY: the walk keeps what offsets of weights lie before inside one input, or its copy, whose length was checked above or
                 // is that of the scratch; likewise rows and lines of the output.
-                unsafe { sell::run(self.isa, &part.sell, x, y, self.walk, act.bounds()) };
+                unsafe { sell::run(self.isa, &part.sell, x, y, self.walk, clamp.bounds()) };
             }
         }
     }

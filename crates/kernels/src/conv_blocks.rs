@@ -13,15 +13,15 @@ use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
 
-use crate::activation::Bounds;
 use crate::bands::{Banded, Frame, Tile, Walk, run_whole};
 use crate::blocks::{Blocks, TILE};
+use crate::clamp::Bounds;
 use crate::conv::{check_conv, filters_of_groups};
 use crate::pool_blocks::BlockPool;
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Activation, Isa, LANES, select};
+use crate::{Clamp, Isa, LANES, select};
 
 /// A sparse filter bank packed for inputs and outputs in [`Blocks`].
 ///
@@ -160,8 +160,8 @@ impl BlockConv {
     /// # Panics
     /// When `x` or `y` has another length.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
-        self.run_onto(x, None, y, n, act);
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, clamp: Clamp) {
+        self.run_onto(x, None, y, n, clamp);
     }
 
     /// `y = act(W * x + b + residual)`, where there is one, in the blocks of `y`; as [`BlockConv::run`].
@@ -175,9 +175,9 @@ impl BlockConv {
         residual: Option<&[f32]>,
         y: &mut [f32],
         n: usize,
-        act: Activation,
+        clamp: Clamp,
     ) {
-        run_whole(self, x, residual, y, n, act);
+        run_whole(self, x, residual, y, n, clamp);
     }
 
     /// Whether [`BlockConv::run_onto`] can add to a residual.
@@ -231,10 +231,10 @@ unsafe impl Banded for BlockConv {
         x: &[f32],
         residual: Option<&[f32]>,
         y: *mut f32,
-        act: Activation,
+        clamp: Clamp,
     ) {
         assert!(!self.pooled || residual.is_none(), "a sum before pooling");
-        let (isa, walk, bounds) = (self.frame.isa, &self.frame.walk, act.bounds());
+        let (isa, walk, bounds) = (self.frame.isa, &self.frame.walk, clamp.bounds());
         let tiles = &walk.tiles[units];
         for part in &self.parts {
             let (x, sell) = (x.as_ptr(), &part.sell);

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
 
-use crate::activation::Bounds;
+use crate::clamp::Bounds;
 use crate::conv::{check_conv, filters_of_groups};
 use crate::conv_blocks::{biases, multiply_add};
 use crate::copy::copy_short;
@@ -21,7 +21,7 @@ use crate::isa::multiversion;
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Activation, Isa, LANES, select};
+use crate::{Clamp, Isa, LANES, select};
 
 /// Outputs of a row that are computed together.
 const VECTOR: usize = 8;
@@ -217,7 +217,7 @@ impl RowConv {
     /// # Panics
     /// When `x` or `y` has another length or `scratch` fewer than [`RowConv::scratch_len`] elements.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, scratch: &mut [f32], act: Activation) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, scratch: &mut [f32], clamp: Clamp) {
         let [x_len, y_len] = [self.input, self.output].map(|map| map.iter().product::<usize>());
         assert_eq!(x.len(), n * x_len, "elements of x");
         assert_eq!(y.len(), n * y_len, "elements of y");
@@ -232,7 +232,7 @@ impl RowConv {
                 let to = &mut to[part.first * oh * pitch..];
                 let (x, y) = (lines.as_ptr(), to.as_mut_ptr());
                 // SAFETY: the lines hold what every output on the walk reads, and `to` has its rows, of whole vectors (invariants).
-                unsafe { run(self.isa, &part.sell, x, y, &self.walk, act.bounds()) };
+                unsafe { run(self.isa, &part.sell, x, y, &self.walk, clamp.bounds()) };
             }
             if !direct {
                 compact(self.isa, padded, y, [pitch, ow]);

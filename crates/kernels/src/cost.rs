@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LANES, Values};
+use crate::{LANES, Precision};
 
 /// Densities at which costs per non-zero are known; they are interpolated in between.
 pub const DENSITIES: [f64; 8] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8];
@@ -69,7 +69,7 @@ pub struct Size {
     /// Weights that are not zero.
     pub nonzeros: usize,
     /// How they are stored.
-    pub values: Values,
+    pub precision: Precision,
 }
 
 impl Size {
@@ -83,10 +83,10 @@ impl Size {
 
     /// Bytes of a non-zero: the value, and what finds its input.
     fn bytes(self) -> f64 {
-        let value = match self.values {
-            Values::F32 => 4.0,
-            Values::Bf16 | Values::F16 => 2.0,
-            Values::I8 { .. } => 1.0,
+        let value = match self.precision {
+            Precision::F32 => 4.0,
+            Precision::Bf16 | Precision::F16 => 2.0,
+            Precision::I8 { .. } => 1.0,
         };
         value + 1.5
     }
@@ -209,17 +209,17 @@ mod tests {
             rows: 4096,
             cols: 4096,
             nonzeros: 4096 * 4096 / 2,
-            values,
+            precision,
         };
-        assert!(costs.spmv(size(Values::Bf16)) < costs.spmv(size(Values::F32)));
+        assert!(costs.spmv(size(Precision::Bf16)) < costs.spmv(size(Precision::F32)));
         let small = Size {
             rows: 64,
             cols: 64,
             nonzeros: 400,
-            values: Values::F32,
+            precision: Precision::F32,
         };
         let bf16 = Size {
-            values: Values::Bf16,
+            precision: Precision::Bf16,
             ..small
         };
         assert_eq!(costs.spmv(small), costs.spmv(bf16));
@@ -232,7 +232,7 @@ mod tests {
             rows: 1024,
             cols: 1024,
             nonzeros: 10_000,
-            values: Values::F32,
+            precision: Precision::F32,
         };
         let most = costs.most_active(size);
         assert!((100..900).contains(&most), "{most}");

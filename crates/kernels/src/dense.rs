@@ -6,12 +6,12 @@
 
 use sparsevd_model::Dense;
 
-use crate::activation::Bounds;
+use crate::clamp::Bounds;
 use crate::gemm::{View, gemm};
 use crate::isa::multiversion;
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Activation, Buffer, Isa, LANES};
+use crate::{Buffer, Clamp, Isa, LANES};
 
 pub use crate::dense_conv::Conv;
 
@@ -67,11 +67,11 @@ impl Gemv {
     /// # Panics
     /// When `x` does not have one element per column or `y` one per row.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], act: Activation) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], clamp: Clamp) {
         assert_eq!(x.len(), self.cols, "elements of x");
         assert_eq!(y.len(), self.bias.len(), "elements of y");
         // SAFETY: lengths were just checked, the rest are the type's invariants.
-        unsafe { dot_rows(self.isa, self, x, y, act.bounds()) };
+        unsafe { dot_rows(self.isa, self, x, y, clamp.bounds()) };
     }
 
     /// `{isa}-{format}-{dtype}-{tile}`.
@@ -207,7 +207,7 @@ impl Linear {
     /// # Panics
     /// When `x` or `y` has another length.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, clamp: Clamp) {
         let (rows, cols) = (self.bias.len(), self.cols);
         assert_eq!(x.len(), n * cols, "elements of x");
         assert_eq!(y.len(), n * rows, "elements of y");
@@ -216,7 +216,7 @@ impl Linear {
         }
         let weight = self.part(0, rows).t();
         gemm(y, rows, View::row_major(x, n, cols), weight, false);
-        finish_samples(self.isa, y, &self.bias, act.bounds());
+        finish_samples(self.isa, y, &self.bias, clamp.bounds());
     }
 
     /// `y = act(W x + b)` over `x` = `[tiles][in][16]` into `y` = `[tiles][out][16]`.
@@ -226,7 +226,7 @@ impl Linear {
     /// # Panics
     /// When `x` or `y` has another length.
     #[track_caller]
-    pub fn run_tiled(&self, x: &[f32], y: &mut [f32], tiles: usize, act: Activation) {
+    pub fn run_tiled(&self, x: &[f32], y: &mut [f32], tiles: usize, clamp: Clamp) {
         /// Weights of a block of rows, which stays in the second-level cache while all tiles use it.
         const BLOCK: usize = 96 * 1024;
         let (rows, cols) = (self.bias.len(), self.cols);
@@ -241,7 +241,7 @@ impl Linear {
                 let x = View::row_major(&x[t * cols * LANES..][..cols * LANES], cols, LANES);
                 let y = &mut y[(t * rows + first) * LANES..][..n * LANES];
                 gemm(y, LANES, weight, x, false);
-                finish_rows(self.isa, y, bias, act.bounds());
+                finish_rows(self.isa, y, bias, clamp.bounds());
             }
         }
     }

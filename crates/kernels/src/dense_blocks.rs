@@ -12,14 +12,14 @@ use std::ops::Range;
 
 use sparsevd_model::{Dense, Window};
 
-use crate::activation::Bounds;
 use crate::bands::{Banded, Frame, Walk, run_whole};
 use crate::blocks::Blocks;
+use crate::clamp::Bounds;
 use crate::conv::{check_conv, filters_of_groups};
 use crate::conv_blocks::BlockConv;
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Activation, Isa, LANES, select};
+use crate::{Clamp, Isa, LANES, select};
 
 /// A dense filter bank packed for inputs and outputs in [`Blocks`].
 ///
@@ -110,8 +110,8 @@ impl DenseBlockConv {
     /// # Panics
     /// When `x` or `y` has another length.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
-        self.run_onto(x, None, y, n, act);
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, clamp: Clamp) {
+        self.run_onto(x, None, y, n, clamp);
     }
 
     /// `y = act(W * x + b + residual)`, where there is one, in the blocks of `y`.
@@ -125,9 +125,9 @@ impl DenseBlockConv {
         residual: Option<&[f32]>,
         y: &mut [f32],
         n: usize,
-        act: Activation,
+        clamp: Clamp,
     ) {
-        run_whole(self, x, residual, y, n, act);
+        run_whole(self, x, residual, y, n, clamp);
     }
 
     /// Blocks of the packed output channels.
@@ -163,7 +163,7 @@ unsafe impl Banded for DenseBlockConv {
         x: &[f32],
         residual: Option<&[f32]>,
         y: *mut f32,
-        act: Activation,
+        clamp: Clamp,
     ) {
         let onto = residual.map_or(y.cast_const(), <[f32]>::as_ptr);
         // SAFETY: the lengths of the caller's contract are those of the blocks.
@@ -175,7 +175,7 @@ unsafe impl Banded for DenseBlockConv {
                 onto,
                 y,
                 units,
-                act.bounds(),
+                clamp.bounds(),
             )
         };
     }

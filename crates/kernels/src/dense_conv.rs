@@ -2,13 +2,13 @@
 
 use sparsevd_model::{Dense, Window};
 
-use crate::activation::Bounds;
+use crate::clamp::Bounds;
 use crate::conv::check_conv;
 use crate::copy::copy_short;
 use crate::gemm::{View, gemm};
 use crate::isa::multiversion;
 use crate::spmm::bias_or_zero;
-use crate::{Activation, Isa};
+use crate::{Clamp, Isa};
 
 /// A dense convolution over `[n][c][h][w]`.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ impl Conv {
     /// # Panics
     /// When `x` or `y` has another length or `scratch` fewer than [`Conv::scratch_len`] elements.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, scratch: &mut [f32], act: Activation) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, scratch: &mut [f32], clamp: Clamp) {
         let [c, h, w] = self.input;
         let [out, oh, ow] = self.output();
         let pixels = oh * ow;
@@ -103,7 +103,7 @@ impl Conv {
             return;
         }
         if matches!(self.kind, Kind::Depthwise) {
-            return depthwise(self.isa, self, x, y, act.bounds());
+            return depthwise(self.isa, self, x, y, clamp.bounds());
         }
         let [_, per_group, kh, kw] = self.shape;
         let (depth, out_per_group) = (per_group * kh * kw, out / self.groups);
@@ -126,7 +126,7 @@ impl Conv {
                 _ => gemm(y, pixels, weight, View::row_major(x, depth, pixels), false),
             }
             let bias = &self.bias[g * out_per_group..(g + 1) * out_per_group];
-            finish_maps(self.isa, y, bias, pixels, act.bounds());
+            finish_maps(self.isa, y, bias, pixels, clamp.bounds());
         }
     }
 

@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use sparsevd_model::{Dense, Window};
 
-use crate::activation::Bounds;
 use crate::bands::{Banded, Frame, Tile, Walk, run_whole};
 use crate::blocks::{Blocks, TILE};
+use crate::clamp::Bounds;
 use crate::conv::check_conv;
 use crate::conv_blocks::BlockConv;
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Activation, Isa, LANES, select};
+use crate::{Clamp, Isa, LANES, select};
 
 /// A depthwise filter bank for inputs and outputs in [`Blocks`].
 ///
@@ -72,8 +72,8 @@ impl Depthwise {
     /// # Panics
     /// When `x` or `y` has another length.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
-        run_whole(self, x, None, y, n, act);
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, clamp: Clamp) {
+        run_whole(self, x, None, y, n, clamp);
     }
 
     /// Blocks of the output.
@@ -109,7 +109,7 @@ unsafe impl Banded for Depthwise {
         x: &[f32],
         residual: Option<&[f32]>,
         y: *mut f32,
-        act: Activation,
+        clamp: Clamp,
     ) {
         assert!(residual.is_none(), "a sum with a depthwise convolution");
         // SAFETY: the lengths of the caller's contract are those of the blocks.
@@ -120,7 +120,7 @@ unsafe impl Banded for Depthwise {
                 x.as_ptr(),
                 y,
                 &self.frame.walk.tiles[units],
-                act.bounds(),
+                clamp.bounds(),
             )
         };
     }

@@ -1,12 +1,12 @@
 //! Operations on every element, and softmax.
 
 use crate::isa::multiversion;
-use crate::{Activation, Isa, LANES, Layout};
+use crate::{Clamp, Isa, LANES, Layout};
 
 /// Applies an activation in place, in any layout.
-pub fn activate(isa: Isa, x: &mut [f32], act: Activation) {
-    let bounds = act.bounds();
-    clamp(isa, x, bounds.min, bounds.max);
+pub fn clamp(isa: Isa, x: &mut [f32], clamp: Clamp) {
+    let bounds = clamp.bounds();
+    clamp_slice(isa, x, bounds.min, bounds.max);
 }
 
 /// What is done with two numbers.
@@ -39,12 +39,12 @@ impl Arithmetic {
 /// # Panics
 /// When the lengths differ.
 #[track_caller]
-pub fn arithmetic(isa: Isa, op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], act: Activation) {
+pub fn arithmetic(isa: Isa, op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], clamp: Clamp) {
     assert!(
         a.len() == b.len() && a.len() == y.len(),
         "lengths of operands"
     );
-    pairs(isa, op, a, b, y, act);
+    pairs(isa, op, a, b, y, clamp);
 }
 
 /// `x = act(x + b)` in place, in any layout.
@@ -52,9 +52,9 @@ pub fn arithmetic(isa: Isa, op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32],
 /// # Panics
 /// When the lengths differ.
 #[track_caller]
-pub fn add_assign(isa: Isa, x: &mut [f32], b: &[f32], act: Activation) {
+pub fn add_assign(isa: Isa, x: &mut [f32], b: &[f32], clamp: Clamp) {
     assert_eq!(x.len(), b.len(), "lengths of a sum");
-    sum_assign(isa, x, b, act);
+    sum_assign(isa, x, b, clamp);
 }
 
 /// Probabilities over the `features` of each sample, in place, over `count` samples or tiles.
@@ -74,23 +74,23 @@ pub fn softmax(isa: Isa, layout: Layout, x: &mut [f32], features: usize, count: 
     }
 }
 
-multiversion!(fn clamp(x: &mut [f32], min: f32, max: f32) = clamp_body;);
+multiversion!(fn clamp_slice(x: &mut [f32], min: f32, max: f32) = clamp_body;);
 multiversion!(
-    fn pairs(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], act: Activation) = pairs_body;
+    fn pairs(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], clamp: Clamp) = pairs_body;
 );
-multiversion!(fn sum_assign(x: &mut [f32], b: &[f32], act: Activation) = sum_assign_body;);
+multiversion!(fn sum_assign(x: &mut [f32], b: &[f32], clamp: Clamp) = sum_assign_body;);
 multiversion!(fn softmax_single(x: &mut [f32], features: usize) = softmax_single_body;);
 multiversion!(fn softmax_tiled(x: &mut [f32], features: usize) = softmax_tiled_body;);
 
 #[inline(always)]
 fn clamp_body(x: &mut [f32], min: f32, max: f32) {
-    let bounds = Activation::Clip { min, max }.bounds();
+    let bounds = Clamp::Clip { min, max }.bounds();
     x.iter_mut().for_each(|x| *x = bounds.apply(*x));
 }
 
 #[inline(always)]
-fn pairs_body(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], act: Activation) {
-    arithmetic_body(op, a.iter().zip(b), y, act);
+fn pairs_body(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], clamp: Clamp) {
+    arithmetic_body(op, a.iter().zip(b), y, clamp);
 }
 
 /// The operation over pairs, whose kind is asked for once.
@@ -99,9 +99,9 @@ pub(crate) fn arithmetic_body<'x>(
     op: Arithmetic,
     pairs: impl Iterator<Item = (&'x f32, &'x f32)>,
     y: &mut [f32],
-    act: Activation,
+    clamp: Clamp,
 ) {
-    let bounds = act.bounds();
+    let bounds = clamp.bounds();
     let pairs = y.iter_mut().zip(pairs);
     match op {
         Arithmetic::Add => pairs.for_each(|(y, (a, b))| *y = bounds.apply(a + b)),
@@ -112,8 +112,8 @@ pub(crate) fn arithmetic_body<'x>(
 }
 
 #[inline(always)]
-fn sum_assign_body(x: &mut [f32], b: &[f32], act: Activation) {
-    let bounds = act.bounds();
+fn sum_assign_body(x: &mut [f32], b: &[f32], clamp: Clamp) {
+    let bounds = clamp.bounds();
     for (x, b) in x.iter_mut().zip(b) {
         *x = bounds.apply(*x + b);
     }

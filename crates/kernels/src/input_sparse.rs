@@ -2,11 +2,11 @@
 
 use sparsevd_model::Csr;
 
-use crate::activation::Bounds;
+use crate::clamp::Bounds;
 use crate::isa::multiversion;
 use crate::spmm::bias_or_zero;
 use crate::spmv::Spmv;
-use crate::{Activation, Isa};
+use crate::{Clamp, Isa};
 
 /// A sparse matrix by columns.
 ///
@@ -90,10 +90,10 @@ impl InputSparse {
     /// # Panics
     /// When `x` does not have one element per column or `y` one per row.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], act: Activation) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], clamp: Clamp) {
         assert_eq!(x.len(), self.cols(), "elements of x");
         assert_eq!(y.len(), self.rows(), "elements of y");
-        add_columns(self.isa, self, x, y, act.bounds());
+        add_columns(self.isa, self, x, y, clamp.bounds());
     }
 
     /// Rows of the matrix.
@@ -233,11 +233,11 @@ impl ByActivity {
     /// # Panics
     /// When `x` does not have one element per column or `y` one per row.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], act: Activation) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], clamp: Clamp) {
         if count_active(self.active.isa, x) <= self.most {
-            self.active.run(x, y, act);
+            self.active.run(x, y, clamp);
         } else {
-            self.all.run(x, y, act);
+            self.all.run(x, y, clamp);
         }
     }
 

@@ -12,12 +12,12 @@
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
 //! | normalisation, values per channel | | [`channels`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | borders, concatenation | | [`place`] over the same |
-//! | the rest | | [`elementwise`], [`Function`] |
+//! | the rest | | [`elementwise`], [`Activation`] |
 //!
 //! **Layouts.** Activations are f32: [`Layout::Single`], sample after sample, [`Layout::Tiled`], sixteen samples innermost, or
 //! [`Layout::Blocks`], maps of single samples cut into sixteen [`blocks`]. [`pack_tiles`], [`unpack_tiles`] and [`blocks::Blocks::pack`] go
 //! between them and belong at the edge of a network. Lanes past the last sample hold zeros
-//! at first; what later layers make of them is never read back. [`Activation`]s are fused into the stores.
+//! at first; what later layers make of them is never read back. [`Clamp`]s are fused into the stores.
 //! Buffers should begin at a cache line ([`Buffer`]) and so should every activation in them.
 //!
 //! **Threads.** Kernels run on the calling thread. Samples and tiles are independent, so a batch splits by slices. One sample splits by rows:
@@ -33,6 +33,7 @@ pub mod bands;
 pub mod blocks;
 mod buffer;
 pub mod channels;
+mod clamp;
 pub mod conv;
 pub mod conv_blocks;
 pub mod conv_rows;
@@ -43,7 +44,6 @@ pub mod dense_blocks;
 mod dense_conv;
 pub mod depthwise;
 pub mod elementwise;
-mod function;
 pub mod gemm;
 mod input_sparse;
 mod isa;
@@ -53,6 +53,7 @@ mod permute;
 pub mod place;
 pub mod pool;
 pub mod pool_blocks;
+mod precision;
 pub mod reblock;
 pub mod select;
 mod sell;
@@ -64,11 +65,10 @@ mod table;
 pub mod training;
 mod transpose;
 pub mod tune;
-mod values;
 
 pub use activation::Activation;
 pub use buffer::Buffer;
-pub use function::Function;
+pub use clamp::Clamp;
 pub use isa::{Isa, IsaError};
 pub use layout::{LANES, Layout, Pack, pack_tiles, tiles, unpack_tiles};
-pub use values::Values;
+pub use precision::Precision;

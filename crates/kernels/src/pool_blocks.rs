@@ -8,7 +8,7 @@ use crate::bands::{Banded, Frame, Walk, run_whole};
 use crate::blocks::{Blocks, Lines};
 use crate::isa::multiversion;
 use crate::pool::{Reduction, larger};
-use crate::{Activation, Isa, LANES};
+use crate::{Clamp, Isa, LANES};
 
 /// Pooling planned for inputs and outputs in [`Blocks`].
 ///
@@ -106,7 +106,7 @@ impl BlockPool {
     /// When `x` or `y` has another length.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize) {
-        run_whole(self, x, None, y, n, Activation::None);
+        run_whole(self, x, None, y, n, Clamp::None);
     }
 }
 
@@ -122,10 +122,10 @@ unsafe impl Banded for BlockPool {
         x: &[f32],
         residual: Option<&[f32]>,
         y: *mut f32,
-        act: Activation,
+        clamp: Clamp,
     ) {
         assert!(residual.is_none(), "a sum with pooling");
-        assert_eq!(act, Activation::None, "an activation with pooling");
+        assert_eq!(clamp, Clamp::None, "an clamp with pooling");
         let isa = self.frame.isa;
         // SAFETY: the caller's contract; only lines of the units are written.
         let y = unsafe { Lines::new(y, self.frame.output.len()) };

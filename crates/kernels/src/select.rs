@@ -5,7 +5,7 @@ use sparsevd_model::Csr;
 use crate::blocks::{Blocks, TILE};
 use crate::cost::{Costs, Size};
 use crate::simd::lanes;
-use crate::{Isa, LANES, Layout, Values};
+use crate::{Isa, LANES, Layout, Precision};
 
 /// Kernel of a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,7 +100,7 @@ pub fn last_alone(costs: &Costs, sizes: &[Size], edge: usize, n: usize) -> usize
 pub fn most_active(costs: &Costs, size: Size, share: Option<f64>) -> Option<usize> {
     let most = costs.most_active(size);
     let wanted = share.unwrap_or(0.25) * size.cols as f64;
-    (size.values == Values::F32 && wanted <= most as f64).then_some(most)
+    (size.precision == Precision::F32 && wanted <= most as f64).then_some(most)
 }
 
 /// Threads worth waking for a run of that many multiply-adds, at most `most`: a wake-up costs tens of microseconds.

@@ -14,9 +14,9 @@
     reason = "registers are named by their number"
 )]
 
-use crate::activation::Bounds;
+use crate::clamp::Bounds;
+use crate::precision::{Bf16, F16, Precision, Value, level};
 use crate::simd::{Simd, simd_dispatch};
-use crate::values::{Bf16, F16, Value, Values, level};
 
 /// A non-zero: which block of columns it is in, where its input line begins in that block, in floats, and the weight.
 #[derive(Debug, Clone, Copy)]
@@ -129,20 +129,20 @@ impl Sell {
         pitch: usize,
         wide: usize,
     ) -> Self {
-        Self::pack_values(rows, bias, bases, pitch, wide, Values::F32)
+        Self::pack_with(rows, bias, bases, pitch, wide, Precision::F32)
             .expect("f32 weights can be shared")
     }
 
     /// As [`Sell::pack`] with weights stored as `values`; `None` where integers are too small to be padded.
     ///
     /// Offsets must be even and below 2^17 floats, unless values are f32.
-    pub fn pack_values(
+    pub fn pack_with(
         rows: &[Vec<Entry>],
         bias: &[f32],
         bases: &[usize],
         pitch: usize,
         wide: usize,
-        values: Values,
+        precision: Precision,
     ) -> Option<Self> {
         assert_eq!(rows.len(), bias.len(), "elements of the bias");
         let mut packed = Self {
@@ -167,7 +167,7 @@ impl Sell {
             let before = packed.groups.len();
             let full = parts.partition_point(|(_, row)| !row.is_empty());
             for group in parts[..full].chunks(4).chain(parts[full..].chunks(4)) {
-                packed.push_group(group, bias, pitch, values, &mut steps)?;
+                packed.push_group(group, bias, pitch, precision, &mut steps)?;
             }
             packed.blocks.push(Block {
                 base,
@@ -197,17 +197,17 @@ impl Sell {
             let long = |o: usize| u32::try_from(o).expect("an input of less than 16 GiB");
             Offsets::Long4(steps.iter().map(|s| s.map(long)).collect())
         };
-        packed.narrow_weights(values);
+        packed.narrow_weights(precision);
         Some(packed)
     }
 
-    fn narrow_weights(&mut self, values: Values) {
+    fn narrow_weights(&mut self, precision: Precision) {
         let quads = self.weights.iter().map(|q| q.0);
-        self.narrow = Some(match values {
-            Values::F32 => return,
-            Values::Bf16 => Narrow::Bf16(quads.map(|q| q.map(Bf16::of)).collect()),
-            Values::F16 => Narrow::F16(quads.map(|q| q.map(F16::of)).collect()),
-            Values::I8 { step } => {
+        self.narrow = Some(match precision {
+            Precision::F32 => return,
+            Precision::Bf16 => Narrow::Bf16(quads.map(|q| q.map(Bf16::of)).collect()),
+            Precision::F16 => Narrow::F16(quads.map(|q| q.map(F16::of)).collect()),
+            Precision::I8 { step } => {
                 self.step = step;
                 Narrow::I8(quads.map(|q| q.map(|v| level(v, step))).collect())
             }
@@ -224,15 +224,15 @@ impl Sell {
         group: &[(usize, Vec<Entry>)],
         bias: &[f32],
         pitch: usize,
-        values: Values,
+        precision: Precision,
         steps: &mut Vec<[usize; 4]>,
     ) -> Option<()> {
         let longest = group[0].1.len();
         let mut lanes: [(usize, Vec<Entry>); 4] = Default::default();
         for (lane, padded) in lanes.iter_mut().enumerate() {
             let (row, entries) = &group[lane % group.len()];
-            *padded = match values {
-                Values::I8 { step } => (*row, repeated_levels(entries, longest, step)?),
+            *padded = match precision {
+                Precision::I8 { step } => (*row, repeated_levels(entries, longest, step)?),
                 _ => (*row, repeated(entries, longest)),
             };
         }

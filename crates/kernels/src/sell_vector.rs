@@ -7,10 +7,10 @@
     reason = "registers are named by their number"
 )]
 
-use crate::activation::Bounds;
+use crate::clamp::Bounds;
+use crate::precision::{Bf16, F16, Precision};
 use crate::sell::{Entry, Narrow, Offset, Offsets, Quad, Sell, Weight};
 use crate::simd::{Simd, simd_dispatch};
-use crate::values::{Bf16, F16, Values};
 use sparsevd_model::Csr;
 use std::ops::Range;
 
@@ -25,13 +25,13 @@ const HALVES: usize = 2;
 pub(crate) struct SellVector {
     rows: usize,
     cols: usize,
-    values: Values,
+    precision: Precision,
     sell: Sell,
 }
 
 impl SellVector {
     /// Packs a range of rows. Integers where rows are too small to be padded with integers become f32.
-    pub fn pack(weight: &Csr, bias: &[f32], rows: Range<usize>, values: Values) -> Self {
+    pub fn pack(weight: &Csr, bias: &[f32], rows: Range<usize>, precision: Precision) -> Self {
         let entries = |row| -> Vec<Entry> {
             let (columns, stored) = weight.row(row);
             let entry = |(&c, &weight): (&u32, &f32)| Entry {
@@ -44,19 +44,19 @@ impl SellVector {
         let entries: Vec<Vec<Entry>> = rows.clone().map(entries).collect();
         let bias = &bias[rows.clone()];
         // Other forms need short offsets.
-        let values = if weight.cols() <= 1 << 16 {
-            values
+        let precision = if weight.cols() <= 1 << 16 {
+            precision
         } else {
-            Values::F32
+            Precision::F32
         };
-        let (values, sell) = match Sell::pack_values(&entries, bias, &[0], 1, 1, values) {
-            Some(sell) => (values, sell),
-            None => (Values::F32, Sell::pack(&entries, bias, &[0], 1, 1)),
+        let (precision, sell) = match Sell::pack_with(&entries, bias, &[0], 1, 1, precision) {
+            Some(sell) => (precision, sell),
+            None => (Precision::F32, Sell::pack(&entries, bias, &[0], 1, 1)),
         };
         Self {
             rows: rows.len(),
             cols: weight.cols(),
-            values,
+            precision,
             sell,
         }
     }
@@ -74,7 +74,7 @@ impl SellVector {
 
     /// The kernel's name without its instruction set.
     pub fn name(&self) -> String {
-        format!("sell4-{}-4x1", self.values.name())
+        format!("sell4-{}-4x1", self.precision.name())
     }
 
     /// `y = clamp(W x + b)`; `x` has one element per column, `y` one per packed row.

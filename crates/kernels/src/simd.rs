@@ -3,7 +3,7 @@
 //! Everything is `#[inline(always)]`, so that a generic kernel compiled inside a `#[target_feature]` function
 //! (see [`simd_dispatch`]) is compiled for that instruction set throughout.
 
-use crate::activation::Bounds;
+use crate::clamp::Bounds;
 
 /// Vectors of `N` floats.
 ///

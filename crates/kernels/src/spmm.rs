@@ -5,7 +5,7 @@ use std::ops::Range;
 use sparsevd_model::Csr;
 
 use crate::sell::{self, Entry, Sell, Walk};
-use crate::{Activation, Isa, LANES, Values, select, tiles};
+use crate::{Clamp, Isa, LANES, Precision, select, tiles};
 
 /// A sparse matrix packed for batches in [`crate::Layout::Tiled`].
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct Spmm {
     isa: Isa,
     rows: usize,
     cols: usize,
-    values: Values,
+    precision: Precision,
     sell: Sell,
 }
 
@@ -34,25 +34,25 @@ impl Spmm {
     /// When the rows do not exist or the bias does not have one element per row of the matrix.
     #[track_caller]
     pub fn pack_rows(isa: Isa, weight: &Csr, bias: Option<&[f32]>, rows: Range<usize>) -> Self {
-        Self::pack_values(isa, weight, bias, rows, Values::F32)
+        Self::pack_with(isa, weight, bias, rows, Precision::F32)
     }
 
     /// As [`Spmm::pack_rows`] with non-zeros stored as `values`. Integers where rows are too small to be padded with integers become f32, which
-    /// the name tells; every value is what [`Values::rounded`] makes of it.
+    /// the name tells; every value is what [`Precision::rounded`] makes of it.
     ///
     /// # Panics
     /// As [`Spmm::pack_rows`].
     #[track_caller]
-    pub fn pack_values(
+    pub fn pack_with(
         isa: Isa,
         weight: &Csr,
         bias: Option<&[f32]>,
         rows: Range<usize>,
-        values: Values,
+        precision: Precision,
     ) -> Self {
         let bias = bias_or_zero(bias, weight.rows());
         let tile = select::spmm_tile(isa, weight);
-        let weight = &*values.of(weight);
+        let weight = &*precision.of(weight);
         let entries: Vec<Vec<Entry>> = rows
             .clone()
             .map(|row| {
@@ -68,11 +68,11 @@ impl Spmm {
         let blocks = weight.cols().div_ceil(tile.columns).max(1);
         let bases: Vec<usize> = (0..blocks).map(|b| b * tile.columns * LANES).collect();
         let bias = &bias[rows.clone()];
-        let pack = |values| Sell::pack_values(&entries, bias, &bases, LANES, tile.lines, values);
-        let (values, sell) = match pack(values) {
-            Some(sell) => (values, sell),
+        let pack = |values| Sell::pack_with(&entries, bias, &bases, LANES, tile.lines, values);
+        let (precision, sell) = match pack(precision) {
+            Some(sell) => (precision, sell),
             None => (
-                Values::F32,
+                Precision::F32,
                 Sell::pack(&entries, bias, &bases, LANES, tile.lines),
             ),
         };
@@ -80,7 +80,7 @@ impl Spmm {
             isa,
             rows: rows.len(),
             cols: weight.cols(),
-            values,
+            precision,
             sell,
         }
     }
@@ -92,7 +92,7 @@ impl Spmm {
     /// # Panics
     /// When `x` or `y` has another length.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, act: Activation) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, clamp: Clamp) {
         let tiles = tiles(n);
         assert_eq!(x.len(), tiles * self.cols * LANES, "elements of x");
         assert_eq!(y.len(), tiles * self.rows * LANES, "elements of y");
@@ -113,7 +113,7 @@ impl Spmm {
                 x.as_ptr(),
                 y.as_mut_ptr(),
                 walk,
-                act.bounds(),
+                clamp.bounds(),
             );
         }
     }
@@ -139,7 +139,7 @@ impl Spmm {
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> String {
-        format!("{}-sell4-{}-4x16", self.isa, self.values.name())
+        format!("{}-sell4-{}-4x16", self.isa, self.precision.name())
     }
 
     /// Bytes of packed weights, offsets, row numbers and biases that one run over a tile reads.

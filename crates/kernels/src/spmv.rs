@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use sparsevd_model::Csr;
 
+use crate::precision::Precision;
 use crate::sell_vector::SellVector;
 use crate::spmm::bias_or_zero;
 #[cfg(target_arch = "x86_64")]
 use crate::table::Table;
-use crate::values::Values;
-use crate::{Activation, Isa};
+use crate::{Clamp, Isa};
 
 pub use crate::input_sparse::{ByActivity, InputSparse, active};
 
@@ -46,20 +46,20 @@ impl Spmv {
     /// When the rows do not exist or the bias does not have one element per row of the matrix.
     #[track_caller]
     pub fn pack_rows(isa: Isa, weight: &Csr, bias: Option<&[f32]>, rows: Range<usize>) -> Self {
-        Self::pack_values(isa, weight, bias, rows, Values::F32)
+        Self::pack_with(isa, weight, bias, rows, Precision::F32)
     }
 
-    /// As [`Spmv::pack_rows`] with non-zeros stored as `values`: every one is what [`Values::rounded`] makes of it.
+    /// As [`Spmv::pack_rows`] with non-zeros stored as `values`: every one is what [`Precision::rounded`] makes of it.
     ///
     /// # Panics
     /// As [`Spmv::pack_rows`].
     #[track_caller]
-    pub fn pack_values(
+    pub fn pack_with(
         isa: Isa,
         weight: &Csr,
         bias: Option<&[f32]>,
         rows: Range<usize>,
-        values: Values,
+        precision: Precision,
     ) -> Self {
         let bias = bias_or_zero(bias, weight.rows());
         assert!(
@@ -67,10 +67,10 @@ impl Spmv {
             "rows {rows:?} of {}",
             weight.rows()
         );
-        let weight = &*values.of(weight);
-        let sell = SellVector::pack(weight, &bias, rows.clone(), values);
+        let weight = &*precision.of(weight);
+        let sell = SellVector::pack(weight, &bias, rows.clone(), precision);
         #[cfg(target_arch = "x86_64")]
-        let table = Table::pack(isa, weight, &bias, rows.clone(), values)
+        let table = Table::pack(isa, weight, &bias, rows.clone(), precision)
             .filter(|table| table.cost() <= sell.cost())
             .map(Kernel::Table);
         #[cfg(not(target_arch = "x86_64"))]
@@ -88,13 +88,13 @@ impl Spmv {
     /// # Panics
     /// When `x` does not have one element per column or `y` one per packed row.
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], act: Activation) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], clamp: Clamp) {
         assert_eq!(x.len(), self.cols, "elements of x");
         assert_eq!(y.len(), self.rows, "elements of y");
         match &self.kernel {
-            Kernel::Sell(sell) => sell.run(self.isa, x, y, act.bounds()),
+            Kernel::Sell(sell) => sell.run(self.isa, x, y, clamp.bounds()),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Table(table) => table.run(x, y, act.bounds()),
+            Kernel::Table(table) => table.run(x, y, clamp.bounds()),
         }
     }
 

@@ -18,9 +18,9 @@ use std::arch::x86_64::*;
 use sparsevd_model::Csr;
 
 use crate::Isa;
-use crate::activation::Bounds;
+use crate::clamp::Bounds;
 use crate::isa::Level;
-use crate::values::{Bf16, F16, Value, Values, level};
+use crate::precision::{Bf16, F16, Precision, Value, level};
 
 const LANES: usize = 16;
 
@@ -106,13 +106,13 @@ enum Stored {
 }
 
 impl Stored {
-    fn new(weights: Vec<Lanes>, values: Values) -> Self {
+    fn new(weights: Vec<Lanes>, precision: Precision) -> Self {
         let lanes = weights.iter().map(|w| w.0);
-        match values {
-            Values::F32 => Self::F32(weights),
-            Values::Bf16 => Self::Bf16(lanes.map(|w| w.map(Bf16::of)).collect()),
-            Values::F16 => Self::F16(lanes.map(|w| w.map(F16::of)).collect()),
-            Values::I8 { step } => {
+        match precision {
+            Precision::F32 => Self::F32(weights),
+            Precision::Bf16 => Self::Bf16(lanes.map(|w| w.map(Bf16::of)).collect()),
+            Precision::F16 => Self::F16(lanes.map(|w| w.map(F16::of)).collect()),
+            Precision::I8 { step } => {
                 Self::I8(lanes.map(|w| w.map(|v| level(v, step))).collect(), step)
             }
         }
@@ -211,12 +211,12 @@ impl Table {
         weight: &Csr,
         bias: &[f32],
         rows: std::ops::Range<usize>,
-        values: Values,
+        precision: Precision,
     ) -> Option<Self> {
         if isa.level() != Level::Avx512 {
             return None;
         }
-        let pack = |format| Self::pack_as(format, weight, bias, rows.clone(), values);
+        let pack = |format| Self::pack_as(format, weight, bias, rows.clone(), precision);
         FORMATS
             .into_iter()
             .map(pack)
@@ -233,7 +233,7 @@ impl Table {
         weight: &Csr,
         bias: &[f32],
         rows: std::ops::Range<usize>,
-        values: Values,
+        precision: Precision,
     ) -> Self {
         let mut steps = Vec::new();
         let mut order: Vec<usize> = rows.clone().collect();
@@ -279,7 +279,7 @@ impl Table {
                 units: packed.bases.len() - before,
             });
         }
-        packed.weights = Stored::new(steps, values);
+        packed.weights = Stored::new(steps, precision);
         packed
     }
 

@@ -7,7 +7,7 @@ use sparsevd_model::{Csr, Dense, Window};
 
 use crate::cost::{Costs, DENSITIES, STREAMS};
 use crate::dense::{Conv, Gemv, Linear};
-use crate::{Activation, Buffer, Isa, LANES, conv_rows::RowConv, pack_tiles, spmm::Spmm, spmv};
+use crate::{Buffer, Clamp, Isa, LANES, conv_rows::RowConv, pack_tiles, spmm::Spmm, spmv};
 
 /// Rows and columns of the layers that are measured: weights of the second-level cache.
 const SIDE: usize = 512;
@@ -22,10 +22,10 @@ pub fn measure(isa: Isa) -> Costs {
         let csr = layer(SIDE, SIDE, density);
         let nonzeros = csr.nonzeros() as f64;
         let one = spmv::Spmv::pack(isa, &csr, None);
-        let run = || one.run(black_box(&x[..SIDE]), &mut y[..SIDE], Activation::Relu);
+        let run = || one.run(black_box(&x[..SIDE]), &mut y[..SIDE], Clamp::Relu);
         costs.spmv[i] = nanoseconds(run) / nonzeros;
         let tile = Spmm::pack(isa, &csr, None);
-        let mut run = |n| nanoseconds(|| tile.run(black_box(&x), &mut y, n, Activation::Relu));
+        let mut run = |n| nanoseconds(|| tile.run(black_box(&x), &mut y, n, Clamp::Relu));
         costs.spmm[i] = run(LANES) / nonzeros;
         if density == 0.05 {
             costs.half_tile = run(LANES / 2) / run(LANES);
@@ -34,10 +34,10 @@ pub fn measure(isa: Isa) -> Costs {
     (costs.input_sparse, costs.input_sparse_column) = input_sparse(isa);
     let dense = Dense::new([SIDE, SIDE], pattern(SIDE * SIDE, 1.0));
     let gemv = Gemv::pack(isa, &dense, None);
-    let run = || gemv.run(black_box(&x[..SIDE]), &mut y[..SIDE], Activation::Relu);
+    let run = || gemv.run(black_box(&x[..SIDE]), &mut y[..SIDE], Clamp::Relu);
     costs.gemv = nanoseconds(run) / elements;
     let gemm = Linear::pack(isa, &dense, None);
-    let run = || gemm.run_tiled(black_box(&x), &mut y, 1, Activation::Relu);
+    let run = || gemm.run_tiled(black_box(&x), &mut y, 1, Clamp::Relu);
     costs.gemm = nanoseconds(run) / elements;
     for (cost, bytes) in costs.stream.iter_mut().zip(STREAMS) {
         *cost = stream(isa, bytes as usize / 4);
@@ -62,7 +62,7 @@ fn input_sparse(isa: Isa) -> (f64, f64) {
         let mut turn = 0;
         let ns = nanoseconds(|| {
             turn = (turn + 1) % inputs.len();
-            kernel.run(black_box(&inputs[turn]), &mut y, Activation::Relu);
+            kernel.run(black_box(&inputs[turn]), &mut y, Clamp::Relu);
         });
         let entries = csr.nonzeros() as f64 * active / SIDE as f64 + 1.5 * active;
         (entries, ns)
@@ -78,7 +78,7 @@ fn stream(isa: Isa, elements: usize) -> f64 {
     let dense = Dense::new([rows, cols], pattern(rows * cols, 1.0));
     let gemv = Gemv::pack(isa, &dense, None);
     let (x, mut y) = (Buffer::zeroed(cols), Buffer::zeroed(rows));
-    nanoseconds(|| gemv.run(black_box(&x), &mut y, Activation::Relu)) / (rows * cols * 4) as f64
+    nanoseconds(|| gemv.run(black_box(&x), &mut y, Clamp::Relu)) / (rows * cols * 4) as f64
 }
 
 /// Per multiply-add of non-zeros and of all weights.
@@ -95,11 +95,11 @@ fn convolutions(isa: Isa) -> (f64, f64) {
     let all = 0..shape[0];
     let sparse = RowConv::pack_channels(isa, &csr, shape, None, &window, 1, input, all);
     let mut scratch = Buffer::zeroed(sparse.scratch_len());
-    let ns = nanoseconds(|| sparse.run(black_box(&x), &mut y, 1, &mut scratch, Activation::Relu));
+    let ns = nanoseconds(|| sparse.run(black_box(&x), &mut y, 1, &mut scratch, Clamp::Relu));
     let sparse = ns / (csr.nonzeros() as f64 * pixels);
     let dense = Conv::pack(isa, &filters(1.0), None, &window, 1, input);
     let mut scratch = Buffer::zeroed(dense.scratch_len());
-    let ns = nanoseconds(|| dense.run(black_box(&x), &mut y, 1, &mut scratch, Activation::Relu));
+    let ns = nanoseconds(|| dense.run(black_box(&x), &mut y, 1, &mut scratch, Clamp::Relu));
     (
         sparse,
         ns / (shape.iter().product::<usize>() as f64 * pixels),

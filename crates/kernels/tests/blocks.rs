@@ -9,7 +9,7 @@ use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::pool_blocks::{BlockPool, global_average};
 use sparsevd_kernels::reblock::{Reblock, Subsample, Unpack};
-use sparsevd_kernels::{Activation, Buffer, Isa};
+use sparsevd_kernels::{Buffer, Clamp, Isa};
 use sparsevd_model::{Csr, Dense, Window};
 use sparsevd_testing::arbitrary::{ConvCase, Stream, activations, convolution};
 use sparsevd_testing::close::assert_close;
@@ -20,7 +20,7 @@ const TOLERANCE: f32 = 5e-5;
 
 /// Threads that share the lines of one sample make the same as one thread did.
 macro_rules! check_bands {
-    ($kernel:expr, $whole:expr, ($x:expr, $residual:expr, $act:expr)) => {{
+    ($kernel:expr, $whole:expr, ($x:expr, $residual:expr, $clamp:expr)) => {{
         let (whole, x): (&[f32], &[f32]) = ($whole, $x);
         let residual: Option<&[f32]> = $residual;
         let mut y = Buffer::zeroed(whole.len());
@@ -29,7 +29,7 @@ macro_rules! check_bands {
             let [first, rest] = Band::new(&$kernel, &mut y).split(1, 3);
             let [second, third] = rest.split(1, 2);
             for band in [third, first, second] {
-                scope.spawn(move || band.run(x, residual, $act));
+                scope.spawn(move || band.run(x, residual, $clamp));
             }
         });
         std::thread::scope(|scope| {
@@ -45,17 +45,17 @@ macro_rules! check_bands {
     }};
 }
 
-fn case(wild: bool) -> impl Strategy<Value = (ConvCase, Vec<f32>, usize, Activation)> {
-    let act = prop_oneof![
-        Just(Activation::None),
-        Just(Activation::Clip {
+fn case(wild: bool) -> impl Strategy<Value = (ConvCase, Vec<f32>, usize, Clamp)> {
+    let clamp = prop_oneof![
+        Just(Clamp::None),
+        Just(Clamp::Clip {
             min: -0.2,
             max: 0.4
         })
     ];
-    (convolution(), 1..=2_usize, act).prop_flat_map(move |(case, n, act)| {
+    (convolution(), 1..=2_usize, clamp).prop_flat_map(move |(case, n, clamp)| {
         let x = activations(n * case.input.iter().product::<usize>(), wild);
-        (Just(case), x, Just(n), Just(act))
+        (Just(case), x, Just(n), Just(clamp))
     })
 }
 
@@ -93,7 +93,7 @@ fn unpacked(isa: Isa, blocks: &Blocks, y: &[f32], n: usize) -> Vec<f32> {
             BlockConv::pack_channels(isa, &csr, shape, None, &window, c, [*blocks, output], 0..c);
         let [got, want] = [y, &again[..]].map(|x| {
             let mut moved = Buffer::zeroed(n * output.len());
-            conv.run(x, &mut moved, n, Activation::None);
+            conv.run(x, &mut moved, n, Clamp::None);
             let mut plain = vec![0.0; n * c * h * w];
             output.unpack(isa, &moved, n, &mut plain);
             plain
@@ -103,7 +103,7 @@ fn unpacked(isa: Isa, blocks: &Blocks, y: &[f32], n: usize) -> Vec<f32> {
     plain
 }
 
-fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: [usize; 4]) {
+fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, clamp: Clamp, halo: [usize; 4]) {
     let ConvCase {
         filters,
         bias,
@@ -112,7 +112,7 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: 
         input,
     } = case;
     let want = reference::conv(&filters.values, bias, x, *input, window, *groups, |v| {
-        act.apply(v)
+        clamp.apply(v)
     });
     let &[out, inn, kh, kw] = filters.shape.dims() else {
         unreachable!()
@@ -142,7 +142,7 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: 
             for sample in 0..n {
                 let len = to.len() / out.max(1);
                 let y = &mut y[sample * to.len()..][part.start * len..part.end * len];
-                conv.run(&x[sample * from.len()..][..from.len()], y, 1, act);
+                conv.run(&x[sample * from.len()..][..from.len()], y, 1, clamp);
             }
         }
         assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
@@ -161,21 +161,21 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation, halo: 
             for sample in 0..n {
                 let len = to.len() / out.max(1);
                 let y = &mut y[sample * to.len()..][part.start * len..part.end * len];
-                conv.run(&x[sample * from.len()..][..from.len()], y, 1, act);
+                conv.run(&x[sample * from.len()..][..from.len()], y, 1, clamp);
             }
         }
         check_dense(&unpacked(isa, &to, &y, n), &want);
     }
-    check_pooled(isa, case, [from, to], &x, &want, n, act);
-    check_residual(isa, case, [from, to], [plain, &x], n, act);
+    check_pooled(isa, case, [from, to], &x, &want, n, clamp);
+    check_residual(isa, case, [from, to], [plain, &x], n, clamp);
     if inn == 1 {
         let mut y = Buffer::zeroed(n * to.len());
         y.fill(f32::NAN);
         let conv = Depthwise::pack(isa, filters, Some(bias), window, [from, to]);
-        conv.run(&x, &mut y, n, act);
+        conv.run(&x, &mut y, n, clamp);
         let got = unpacked(isa, &to, &y, n);
         check_dense(&got, &want);
-        check_bands!(conv, &y[..to.len()], (&x[..from.len()], None, act));
+        check_bands!(conv, &y[..to.len()], (&x[..from.len()], None, clamp));
     }
 }
 
@@ -186,7 +186,7 @@ fn check_residual(
     [from, to]: [Blocks; 2],
     [plain, x]: [&[f32]; 2],
     n: usize,
-    act: Activation,
+    clamp: Clamp,
 ) {
     let ConvCase {
         filters,
@@ -203,7 +203,7 @@ fn check_residual(
     let want: Vec<f32> = sums
         .iter()
         .zip(&residual)
-        .map(|(a, b)| act.apply(a + b))
+        .map(|(a, b)| clamp.apply(a + b))
         .collect();
     let residual = packed(isa, &to, &residual, n);
     let (csr, shape) = (Csr::from_dense(filters), [out, inn, kh, kw]);
@@ -211,15 +211,15 @@ fn check_residual(
     let conv = BlockConv::pack_channels(isa, &csr, shape, bias, window, *groups, blocks, 0..out);
     let mut y = Buffer::zeroed(n * to.len());
     y.fill(f32::NAN);
-    conv.run_onto(x, Some(&residual), &mut y, n, act);
+    conv.run_onto(x, Some(&residual), &mut y, n, clamp);
     assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
     let sample = (&x[..from.len()], Some(&residual[..to.len()]));
-    check_bands!(conv, &y[..to.len()], (sample.0, sample.1, act));
+    check_bands!(conv, &y[..to.len()], (sample.0, sample.1, clamp));
     let conv = DenseBlockConv::pack_channels(isa, filters, bias, window, *groups, blocks, 0..out);
     y.fill(f32::NAN);
-    conv.run_onto(x, Some(&residual), &mut y, n, act);
+    conv.run_onto(x, Some(&residual), &mut y, n, clamp);
     check_dense(&unpacked(isa, &to, &y, n), &want);
-    check_bands!(conv, &y[..to.len()], (sample.0, sample.1, act));
+    check_bands!(conv, &y[..to.len()], (sample.0, sample.1, clamp));
 }
 
 /// A dense kernel multiplies zeros by what they lie on, and NaN comes of it where that is not finite.
@@ -239,7 +239,7 @@ fn check_pooled(
     x: &[f32],
     plain: &[f32],
     n: usize,
-    act: Activation,
+    clamp: Clamp,
 ) {
     let ConvCase {
         filters,
@@ -265,7 +265,7 @@ fn check_pooled(
     };
     let mut y = Buffer::zeroed(n * pooled.len());
     y.fill(f32::NAN);
-    conv.run(x, &mut y, n, act);
+    conv.run(x, &mut y, n, clamp);
     let [_, h, w] = to.map();
     let largest = |p: &[f32]| {
         let nan = p.iter().copied().find(|v| v.is_nan());
@@ -273,23 +273,23 @@ fn check_pooled(
     };
     let want = reference::pool(plain, [h, w], &pairs, largest);
     assert_close(&unpacked(isa, &pooled, &y, n), &want, TOLERANCE);
-    check_bands!(conv, &y[..pooled.len()], (&x[..from.len()], None, act));
+    check_bands!(conv, &y[..pooled.len()], (&x[..from.len()], None, clamp));
 }
 
 proptest! {
     #[test]
     fn convolutions_agree_with_plain_loops(
-        (case, x, n, act) in case(false), halo in [0..=3_usize, 0..=3, 0..=3, 0..=3],
+        (case, x, n, clamp) in case(false), halo in [0..=3_usize, 0..=3, 0..=3, 0..=3],
     ) {
         for isa in Isa::available() {
-            check(isa, &case, &x, n, act, halo);
+            check(isa, &case, &x, n, clamp, halo);
         }
     }
 
     #[test]
-    fn nan_and_infinity_stay_in_the_pixels_that_read_them((case, x, n, act) in case(true)) {
+    fn nan_and_infinity_stay_in_the_pixels_that_read_them((case, x, n, clamp) in case(true)) {
         for isa in Isa::available() {
-            check(isa, &case, &x, n, act, [1; 4]);
+            check(isa, &case, &x, n, clamp, [1; 4]);
         }
     }
 
@@ -323,7 +323,7 @@ proptest! {
                 pool.run(&x, &mut y, n);
                 prop_assert_eq!(want.len(), n * c * oh * ow);
                 assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
-                check_bands!(pool, &y[..to.len()], (&x[..from.len()], None, Activation::None));
+                check_bands!(pool, &y[..to.len()], (&x[..from.len()], None, Clamp::None));
             }
         }
     }
@@ -430,7 +430,7 @@ fn convolutions_of_real_networks_agree_with_plain_loops() {
                     input: [shape[1] * groups, side, side],
                 };
                 let x = stream.floats(2 * case.input.iter().product::<usize>());
-                check(isa, &case, &x, 2, Activation::Relu, [1; 4]);
+                check(isa, &case, &x, 2, Clamp::Relu, [1; 4]);
             }
         }
     }
@@ -467,7 +467,7 @@ fn lanes_may_be_samples() {
             );
             assert_eq!(conv.samples(), 16);
             let mut y = vec![f32::NAN; plain.len()];
-            conv.run(&x, &mut y, 1, Activation::Relu);
+            conv.run(&x, &mut y, 1, Clamp::Relu);
             assert_close(
                 &reference::from_tiles(&y, 16, y.len() / 16),
                 &plain,
@@ -482,7 +482,7 @@ fn lanes_may_be_samples() {
             let max = |p: &[f32]| p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let want = reference::pool(&plain, [oh, ow], &pairs, max);
             let mut y = vec![f32::NAN; want.len()];
-            conv.run(&x, &mut y, 1, Activation::Relu);
+            conv.run(&x, &mut y, 1, Clamp::Relu);
             assert_close(
                 &reference::from_tiles(&y, 16, y.len() / 16),
                 &want,

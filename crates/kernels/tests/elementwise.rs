@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use sparsevd_kernels::channels::{Affine, per_channel};
 use sparsevd_kernels::elementwise::Arithmetic;
 use sparsevd_kernels::{
-    Activation, Function, Isa, Layout, Pack, elementwise, pack_tiles, place, tiles, unpack_tiles,
+    Activation, Clamp, Isa, Layout, Pack, elementwise, pack_tiles, place, tiles, unpack_tiles,
 };
 use sparsevd_testing::arbitrary::{Stream, activations};
 use sparsevd_testing::close::assert_close;
@@ -22,23 +22,25 @@ const ARITHMETIC: [(Arithmetic, Twin); 4] = [
 type Formula = fn(f64) -> f64;
 
 /// Every function with its formula.
-fn functions() -> Vec<(Function, Formula)> {
+fn functions() -> Vec<(Activation, Formula)> {
     vec![
-        (Function::LeakyRelu { alpha: 0.25 }, |x| {
+        (Activation::LeakyRelu { alpha: 0.25 }, |x| {
             if x < 0.0 { 0.25 * x } else { x }
         }),
-        (Function::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
+        (Activation::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
         (
-            Function::HardSigmoid {
+            Activation::HardSigmoid {
                 alpha: 0.25,
                 beta: 0.5,
             },
             |x| (0.25 * x + 0.5).clamp(0.0, 1.0),
         ),
-        (Function::HardSwish, |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
-        (Function::Tanh, f64::tanh),
-        (Function::Gelu, reference::gelu),
-        (Function::GeluTanh, |x| {
+        (Activation::HardSwish, |x| {
+            x * (x / 6.0 + 0.5).clamp(0.0, 1.0)
+        }),
+        (Activation::Tanh, f64::tanh),
+        (Activation::Gelu, reference::gelu),
+        (Activation::GeluTanh, |x| {
             0.5 * x
                 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
         }),
@@ -69,7 +71,7 @@ fn small_numbers_keep_their_digits_in_tanh() {
     let x: Vec<f32> = (1..=400).map(|i| i as f32 * 1e-3).collect();
     for isa in Isa::available() {
         let mut y = x.clone();
-        Function::Tanh.apply(isa, &mut y);
+        Activation::Tanh.apply(isa, &mut y);
         for (x, y) in x.iter().zip(y) {
             let want = f64::from(*x).tanh();
             let error = (f64::from(y) - want).abs() / want;
@@ -86,26 +88,26 @@ proptest! {
         let mut stream = Stream(seed);
         let (x, b) = (stream.floats(n * c * area), stream.floats(n * c));
         let (scale, shift) = (stream.floats(c), stream.floats(c));
-        let act = if clip { Activation::Clip { min: -0.25, max: 0.5 } } else { Activation::None };
+        let clamp = if clip { Clamp::Clip { min: -0.25, max: 0.5 } } else { Clamp::None };
         let affine: Vec<f32> = x.iter().enumerate()
-            .map(|(i, v)| act.apply(v * scale[i / area % c] + shift[i / area % c]))
+            .map(|(i, v)| clamp.apply(v * scale[i / area % c] + shift[i / area % c]))
             .collect();
         for isa in Isa::available() {
             let kernel = Affine::new(isa, scale.clone(), shift.clone(), area);
             let mut y = x.clone();
-            kernel.run(Layout::Single, &mut y, n, act);
+            kernel.run(Layout::Single, &mut y, n, clamp);
             assert_close(&y, &affine, 1e-6);
             let mut y = reference::to_tiles(&x, n, c * area);
-            kernel.run(Layout::Tiled, &mut y, tiles(n), act);
+            kernel.run(Layout::Tiled, &mut y, tiles(n), clamp);
             assert_close(&reference::from_tiles(&y, n, c * area), &affine, 1e-6);
             for (op, twin) in ARITHMETIC {
-                let want: Vec<f32> = x.iter().enumerate().map(|(i, v)| act.apply(twin(*v, b[i / area]))).collect();
+                let want: Vec<f32> = x.iter().enumerate().map(|(i, v)| clamp.apply(twin(*v, b[i / area]))).collect();
                 let mut y = vec![f32::NAN; x.len()];
-                per_channel(isa, Layout::Single, op, &x, &b, &mut y, area, act);
+                per_channel(isa, Layout::Single, op, &x, &b, &mut y, area, clamp);
                 assert_close(&y, &want, 0.0);
                 let (x, b) = (reference::to_tiles(&x, n, c * area), reference::to_tiles(&b, n, c));
                 let mut y = vec![f32::NAN; x.len()];
-                per_channel(isa, Layout::Tiled, op, &x, &b, &mut y, area, act);
+                per_channel(isa, Layout::Tiled, op, &x, &b, &mut y, area, clamp);
                 assert_close(&reference::from_tiles(&y, n, c * area), &want, 0.0);
             }
         }
@@ -172,21 +174,21 @@ proptest! {
     #[test]
     fn elements_are_clamped_and_added(x in activations(200, true), n in 0..=100_usize, min in -1.0..0.5_f32) {
         let (a, b) = (&x[..n], &x[100..100 + n]);
-        for act in [Activation::None, Activation::Relu, Activation::Clip { min, max: 0.75 }] {
-            let want: Vec<f32> = a.iter().map(|v| act.apply(*v)).collect();
-            let sums: Vec<f32> = a.iter().zip(b).map(|(a, b)| act.apply(a + b)).collect();
+        for clamp in [Clamp::None, Clamp::Relu, Clamp::Clip { min, max: 0.75 }] {
+            let want: Vec<f32> = a.iter().map(|v| clamp.apply(*v)).collect();
+            let sums: Vec<f32> = a.iter().zip(b).map(|(a, b)| clamp.apply(a + b)).collect();
             for isa in Isa::available() {
                 let mut y = a.to_vec();
-                elementwise::activate(isa, &mut y, act);
+                elementwise::clamp(isa, &mut y, clamp);
                 assert_close(&y, &want, 0.0);
                 for (op, twin) in ARITHMETIC {
-                    let want: Vec<f32> = a.iter().zip(b).map(|(a, b)| act.apply(twin(*a, *b))).collect();
+                    let want: Vec<f32> = a.iter().zip(b).map(|(a, b)| clamp.apply(twin(*a, *b))).collect();
                     let mut y = vec![0.0; n];
-                    elementwise::arithmetic(isa, op, a, b, &mut y, act);
+                    elementwise::arithmetic(isa, op, a, b, &mut y, clamp);
                     assert_close(&y, &want, 0.0);
                 }
                 let mut y = a.to_vec();
-                elementwise::add_assign(isa, &mut y, b, act);
+                elementwise::add_assign(isa, &mut y, b, clamp);
                 assert_close(&y, &sums, 0.0);
             }
         }

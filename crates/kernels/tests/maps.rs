@@ -5,7 +5,7 @@ use sparsevd_kernels::conv::SparseConv;
 use sparsevd_kernels::conv_rows::RowConv;
 use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::pool::{Pool, Reduction};
-use sparsevd_kernels::{Activation, Buffer, Isa, LANES, Layout, tiles};
+use sparsevd_kernels::{Buffer, Clamp, Isa, LANES, Layout, tiles};
 use sparsevd_model::{Csr, Window};
 use sparsevd_testing::arbitrary::{ConvCase, Stream, activations, convolution};
 use sparsevd_testing::close::assert_close;
@@ -14,21 +14,21 @@ use sparsevd_testing::reference;
 /// Sums of up to a thousand products of numbers up to one.
 const TOLERANCE: f32 = 5e-5;
 
-fn case(wild: bool) -> impl Strategy<Value = (ConvCase, Vec<f32>, usize, Activation)> {
-    let act = prop_oneof![
-        Just(Activation::None),
-        Just(Activation::Clip {
+fn case(wild: bool) -> impl Strategy<Value = (ConvCase, Vec<f32>, usize, Clamp)> {
+    let clamp = prop_oneof![
+        Just(Clamp::None),
+        Just(Clamp::Clip {
             min: -0.2,
             max: 0.4
         })
     ];
-    (convolution(), 1..=3_usize, act).prop_flat_map(move |(case, n, act)| {
+    (convolution(), 1..=3_usize, clamp).prop_flat_map(move |(case, n, clamp)| {
         let x = activations(n * case.input.iter().product::<usize>(), wild);
-        (Just(case), x, Just(n), Just(act))
+        (Just(case), x, Just(n), Just(clamp))
     })
 }
 
-fn check_sparse(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation) {
+fn check_sparse(isa: Isa, case: &ConvCase, x: &[f32], n: usize, clamp: Clamp) {
     let ConvCase {
         filters,
         bias,
@@ -37,7 +37,7 @@ fn check_sparse(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation)
         input,
     } = case;
     let want = reference::conv(&filters.values, bias, x, *input, window, *groups, |v| {
-        act.apply(v)
+        clamp.apply(v)
     });
     let &[out, inn, kh, kw] = filters.shape.dims() else {
         unreachable!()
@@ -50,7 +50,7 @@ fn check_sparse(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation)
     scratch.fill(f32::NAN);
     let tiled = Buffer::from(&reference::to_tiles(x, n, x_len)[..]);
     let mut y = Buffer::zeroed(tiles(n) * y_len * 16);
-    conv.run(&tiled, &mut y, tiles(n), &mut scratch, act);
+    conv.run(&tiled, &mut y, tiles(n), &mut scratch, clamp);
     assert_close(&reference::from_tiles(&y, n, y_len), &want, TOLERANCE);
     if !RowConv::takes(window) {
         return;
@@ -58,7 +58,7 @@ fn check_sparse(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation)
     let conv = RowConv::pack_channels(isa, &csr, shape, bias, window, *groups, *input, 0..out);
     let mut scratch = vec![f32::NAN; conv.scratch_len()];
     let mut y = vec![f32::NAN; want.len()];
-    conv.run(x, &mut y, n, &mut scratch, act);
+    conv.run(x, &mut y, n, &mut scratch, clamp);
     assert_close(&y, &want, TOLERANCE);
     let [_, oh, ow] = conv.output();
     if oh < 2 || ow < 2 {
@@ -72,43 +72,43 @@ fn check_sparse(isa: Isa, case: &ConvCase, x: &[f32], n: usize, act: Activation)
     let conv = conv.pooled();
     let mut scratch = vec![f32::NAN; conv.scratch_len()];
     let mut y = vec![f32::NAN; want.len()];
-    conv.run(x, &mut y, n, &mut scratch, act);
+    conv.run(x, &mut y, n, &mut scratch, clamp);
     assert_close(&y, &want, TOLERANCE);
 }
 
 proptest! {
     #[test]
-    fn sparse_convolutions_agree_with_plain_loops((case, x, n, act) in case(false)) {
+    fn sparse_convolutions_agree_with_plain_loops((case, x, n, clamp) in case(false)) {
         for isa in Isa::available() {
-            check_sparse(isa, &case, &x, n, act);
+            check_sparse(isa, &case, &x, n, clamp);
         }
     }
 
     #[test]
-    fn nan_and_infinity_stay_in_the_pixels_that_read_them((case, x, n, act) in case(true)) {
+    fn nan_and_infinity_stay_in_the_pixels_that_read_them((case, x, n, clamp) in case(true)) {
         for isa in Isa::available() {
-            check_sparse(isa, &case, &x, n, act);
+            check_sparse(isa, &case, &x, n, clamp);
         }
     }
 
     #[test]
-    fn dense_convolutions_agree_with_plain_loops((case, x, n, act) in case(false)) {
+    fn dense_convolutions_agree_with_plain_loops((case, x, n, clamp) in case(false)) {
         let ConvCase { filters, bias, window, groups, input } = &case;
-        let want = reference::conv(&filters.values, bias, &x, *input, window, *groups, |v| act.apply(v));
+        let want = reference::conv(&filters.values, bias, &x, *input, window, *groups, |v| clamp.apply(v));
         for isa in Isa::available() {
             let conv = Conv::pack(isa, filters, Some(bias), window, *groups, *input);
             let mut scratch = vec![f32::NAN; conv.scratch_len()];
             let mut y = vec![f32::NAN; want.len()];
-            conv.run(&x, &mut y, n, &mut scratch, act);
+            conv.run(&x, &mut y, n, &mut scratch, clamp);
             assert_close(&y, &want, TOLERANCE);
         }
     }
 
     #[test]
-    fn parts_of_channels_make_up_the_whole((case, x, n, act) in case(false), cut in 0.0..1.0_f64) {
+    fn parts_of_channels_make_up_the_whole((case, x, n, clamp) in case(false), cut in 0.0..1.0_f64) {
         let ConvCase { filters, bias, window, groups, input } = &case;
         let x = &x[..x.len() / n];
-        let want = reference::conv(&filters.values, bias, x, *input, window, *groups, |v| act.apply(v));
+        let want = reference::conv(&filters.values, bias, x, *input, window, *groups, |v| clamp.apply(v));
         let &[out, inn, kh, kw] = filters.shape.dims() else { unreachable!() };
         let (csr, cut) = (Csr::from_dense(filters), (cut * out as f64) as usize);
         let shape = [out, inn, kh, kw];
@@ -121,7 +121,7 @@ proptest! {
                 );
                 let mut scratch = vec![f32::NAN; conv.scratch_len()];
                 let pixels = conv.output()[1] * conv.output()[2] * LANES;
-                conv.run(&tile, &mut y[part.start * pixels..part.end * pixels], 1, &mut scratch, act);
+                conv.run(&tile, &mut y[part.start * pixels..part.end * pixels], 1, &mut scratch, clamp);
             }
             let first: Vec<f32> = y.iter().step_by(LANES).copied().collect();
             assert_close(&first, &want, TOLERANCE);
@@ -135,7 +135,7 @@ proptest! {
                 );
                 let mut scratch = vec![f32::NAN; conv.scratch_len()];
                 let pixels = conv.output()[1] * conv.output()[2];
-                conv.run(x, &mut y[part.start * pixels..part.end * pixels], 1, &mut scratch, act);
+                conv.run(x, &mut y[part.start * pixels..part.end * pixels], 1, &mut scratch, clamp);
             }
             assert_close(&y, &want, TOLERANCE);
         }
@@ -208,7 +208,7 @@ fn convolutions_of_real_networks_agree_with_plain_loops() {
                     input: [shape[1] * groups, side, side],
                 };
                 let x = stream.floats(2 * case.input.iter().product::<usize>());
-                check_sparse(isa, &case, &x, 2, Activation::Relu);
+                check_sparse(isa, &case, &x, 2, Clamp::Relu);
             }
         }
     }

@@ -100,9 +100,9 @@ pub enum ModelError {
         /// All tensors there are.
         found: String,
     },
-    /// A number cannot be the step of a grid.
+    /// A number cannot be the scale of a grid.
     #[error(
-        "tensor `{tensor}`: step: expected a positive number from 2^-64 to below 2^64 of at most 16 significant \
+        "tensor `{tensor}`: scale: expected a positive number from 2^-64 to below 2^64 of at most 16 significant \
          bits, got {got}"
     )]
     Step {
@@ -111,15 +111,15 @@ pub enum ModelError {
         /// What came.
         got: f32,
     },
-    /// A value is not an integer times the step of its tensor.
+    /// A value is not an integer times the scale of its tensor.
     #[error(
-        "tensor `{tensor}`: expected an integer of at most 32767 times the step {step}, got {got} at element {index}"
+        "tensor `{tensor}`: expected an integer of at most 32767 times the scale {scale}, got {got} at element {index}"
     )]
     OffGrid {
         /// The tensor at fault.
         tensor: String,
-        /// The step of its grid.
-        step: f32,
+        /// The scale of its grid.
+        scale: f32,
         /// The first bad value.
         got: f32,
         /// Where it is among the stored elements.
@@ -171,10 +171,10 @@ impl ModelError {
                 got,
             },
             Self::OffGrid {
-                step, got, index, ..
+                scale, got, index, ..
             } => Self::OffGrid {
                 tensor: name.into(),
-                step,
+                scale,
                 got,
                 index,
             },

@@ -130,8 +130,8 @@ pub struct Network {
     /// Shapes that weights had before dead units were removed, by tensor name. A tensor that is absent here
     /// still has its first shape. Compression ratios count these.
     pub original_shapes: BTreeMap<String, Shape>,
-    /// Steps of the tensors that are on a grid (see [`crate::quantised`]), by tensor name.
-    pub steps: BTreeMap<String, f32>,
+    /// Scales of the tensors that are on a grid (see [`crate::quantised`]), by tensor name.
+    pub scales: BTreeMap<String, f32>,
 }
 
 impl Network {
@@ -144,7 +144,7 @@ impl Network {
             graph,
             tensors,
             original_shapes: BTreeMap::new(),
-            steps: BTreeMap::new(),
+            scales: BTreeMap::new(),
         };
         network.shapes()?;
         for (name, tensor) in &network.tensors {
@@ -215,21 +215,21 @@ impl Network {
             .sum()
     }
 
-    /// Declares that a tensor is on the grid of a step, once that is checked.
+    /// Declares that a tensor is on the grid of a scale, once that is checked.
     ///
     /// # Errors
-    /// A tensor that is not there, a number that is no step, or a value that is off its grid.
-    pub fn set_step(&mut self, tensor: &str, step: f32) -> Result<(), ModelError> {
-        self.grid(tensor, step)?;
-        self.steps.insert(tensor.into(), step);
+    /// A tensor that is not there, a number that is no scale, or a value that is off its grid.
+    pub fn set_scale(&mut self, tensor: &str, scale: f32) -> Result<(), ModelError> {
+        self.grid(tensor, scale)?;
+        self.scales.insert(tensor.into(), scale);
         Ok(())
     }
 
-    /// The integers of the stored elements of a tensor on the grid of `step`.
+    /// The integers of the stored elements of a tensor on the grid of `scale`.
     ///
     /// # Errors
-    /// As [`Network::set_step`].
-    pub fn grid(&self, tensor: &str, step: f32) -> Result<Vec<i32>, ModelError> {
+    /// As [`Network::set_scale`].
+    pub fn grid(&self, tensor: &str, scale: f32) -> Result<Vec<i32>, ModelError> {
         let weights = self
             .tensors
             .get(tensor)
@@ -239,7 +239,7 @@ impl Network {
                     self.tensors.iter().map(|(n, t)| (n.as_str(), t.shape())),
                 ),
             })?;
-        crate::quantised::grid(weights.values(), step).map_err(|e| e.for_tensor(tensor))
+        crate::quantised::grid(weights.values(), scale).map_err(|e| e.for_tensor(tensor))
     }
 
     /// The same network in the shapes it had before dead units left: weights are dense, and what left is back as zeros.

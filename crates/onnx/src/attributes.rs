@@ -1,6 +1,6 @@
 //! A node of a file, with its attributes by name.
 
-use crate::flaw::Flaw;
+use crate::node_error::Invalid;
 use crate::proto::{AttributeProto, NodeProto, SparseTensorProto, TensorProto};
 
 /// A node as errors name it and importers ask it.
@@ -32,8 +32,8 @@ impl<'m> OnnxNode<'m> {
     }
 
     /// Something wrong with it.
-    pub fn flaw(self, expected: impl Into<String>, got: impl Into<String>) -> Flaw {
-        Flaw::new(self.label(), expected, got)
+    pub fn invalid(self, expected: impl Into<String>, got: impl Into<String>) -> Invalid {
+        Invalid::new(self.label(), expected, got)
     }
 
     /// Name of an input that is there.
@@ -50,28 +50,28 @@ impl<'m> OnnxNode<'m> {
         name: &str,
         kind: &str,
         get: impl Fn(&'m AttributeProto) -> Option<T>,
-    ) -> Result<Option<T>, Flaw> {
+    ) -> Result<Option<T>, Invalid> {
         let Some(attribute) = self.attribute(name) else {
             return Ok(None);
         };
         match get(attribute) {
             Some(value) => Ok(Some(value)),
-            None => Err(self.flaw(format!("{kind} as `{name}`"), "another kind of attribute")),
+            None => Err(self.invalid(format!("{kind} as `{name}`"), "another kind of attribute")),
         }
     }
 
     /// A whole number.
-    pub fn int(self, name: &str) -> Result<Option<i64>, Flaw> {
+    pub fn int(self, name: &str) -> Result<Option<i64>, Invalid> {
         self.field(name, "an integer", |a| a.i)
     }
 
     /// A number.
-    pub fn float(self, name: &str) -> Result<Option<f32>, Flaw> {
+    pub fn float(self, name: &str) -> Result<Option<f32>, Invalid> {
         self.field(name, "a number", |a| a.f)
     }
 
     /// Whole numbers.
-    pub fn ints(self, name: &str) -> Result<Option<&'m [i64]>, Flaw> {
+    pub fn ints(self, name: &str) -> Result<Option<&'m [i64]>, Invalid> {
         self.field(name, "integers", |a| {
             // An empty list looks like any other empty attribute.
             let other = a.i.is_some() || a.f.is_some() || a.s.is_some() || a.t.is_some();
@@ -80,22 +80,22 @@ impl<'m> OnnxNode<'m> {
     }
 
     /// Numbers.
-    pub fn floats(self, name: &str) -> Result<Option<&'m [f32]>, Flaw> {
+    pub fn floats(self, name: &str) -> Result<Option<&'m [f32]>, Invalid> {
         self.field(name, "numbers", |a| Some(a.floats.as_slice()))
     }
 
     /// A text.
-    pub fn text(self, name: &str) -> Result<Option<&'m str>, Flaw> {
+    pub fn text(self, name: &str) -> Result<Option<&'m str>, Invalid> {
         self.field(name, "a text", |a| std::str::from_utf8(a.s.as_ref()?).ok())
     }
 
     /// A tensor.
-    pub fn tensor(self, name: &str) -> Result<Option<&'m TensorProto>, Flaw> {
+    pub fn tensor(self, name: &str) -> Result<Option<&'m TensorProto>, Invalid> {
         self.field(name, "a tensor", |a| a.t.as_ref())
     }
 
     /// A sparse tensor.
-    pub fn sparse_tensor(self, name: &str) -> Result<Option<&'m SparseTensorProto>, Flaw> {
+    pub fn sparse_tensor(self, name: &str) -> Result<Option<&'m SparseTensorProto>, Invalid> {
         self.field(name, "a sparse tensor", |a| a.sparse_tensor.as_ref())
     }
 
@@ -104,13 +104,13 @@ impl<'m> OnnxNode<'m> {
         self,
         name: &str,
         default: [usize; N],
-    ) -> Result<[usize; N], Flaw> {
+    ) -> Result<[usize; N], Invalid> {
         let Some(ints) = self.ints(name)? else {
             return Ok(default);
         };
         let sizes: Option<Vec<usize>> = ints.iter().map(|&i| usize::try_from(i).ok()).collect();
         sizes.and_then(|s| s.try_into().ok()).ok_or_else(|| {
-            self.flaw(
+            self.invalid(
                 format!("{N} numbers of 0 or more as `{name}`"),
                 format!("{ints:?}"),
             )

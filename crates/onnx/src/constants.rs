@@ -1,7 +1,7 @@
 //! Operators over constants alone: what exporters write to compute shapes and to rearrange weights.
 
 use crate::attributes::{OnnxNode, axis};
-use crate::flaw::{Flaw, Trouble};
+use crate::node_error::{Invalid, NodeError};
 use crate::tensor::{Data, Decoder, Int, Tensor};
 
 /// Operators that [`fold`] knows.
@@ -32,7 +32,7 @@ pub(crate) fn fold(
     node: OnnxNode<'_>,
     inputs: &[Option<&Tensor>],
     decoder: &Decoder,
-) -> Result<Tensor, Trouble> {
+) -> Result<Tensor, NodeError> {
     let label = node.label();
     if node.0.op_type == "Constant" {
         return constant(node, decoder);
@@ -41,7 +41,7 @@ pub(crate) fn fold(
         .first()
         .copied()
         .flatten()
-        .ok_or_else(|| node.flaw("an input", "none"))?;
+        .ok_or_else(|| node.invalid("an input", "none"))?;
     let second = inputs.get(1).copied().flatten();
     decoder.take(&label, &x.dims)?;
     Ok(match node.0.op_type.as_str() {
@@ -50,7 +50,7 @@ pub(crate) fn fold(
         "Neg" => map(node, x, |v| -v, i64::checked_neg)?,
         "Sqrt" => map(node, x, f32::sqrt, |_| None)?,
         "Add" | "Sub" | "Mul" | "Div" => {
-            let b = second.ok_or_else(|| node.flaw("two inputs", "one"))?;
+            let b = second.ok_or_else(|| node.invalid("two inputs", "one"))?;
             arithmetic(node, x, b, decoder)?
         }
         "Shape" => {
@@ -60,14 +60,14 @@ pub(crate) fn fold(
         "ConstantOfShape" => constant_of_shape(node, x, decoder)?,
         "Reshape" => {
             let target = (second.and_then(Tensor::ints))
-                .ok_or_else(|| Trouble::unsupported("a shape that depends on the batch"))?;
+                .ok_or_else(|| NodeError::unsupported("a shape that depends on the batch"))?;
             let dims = reshaped(node, &x.dims, &target)?;
             with_dims(x, dims)
         }
         "Flatten" => {
             let at = node.int("axis")?.unwrap_or(1);
-            let at =
-                axis(at, x.dims.len() + 1).ok_or_else(|| node.flaw("an axis", at.to_string()))?;
+            let at = axis(at, x.dims.len() + 1)
+                .ok_or_else(|| node.invalid("an axis", at.to_string()))?;
             let product = |dims: &[usize]| dims.iter().product();
             with_dims(x, vec![product(&x.dims[..at]), product(&x.dims[at..])])
         }
@@ -84,12 +84,14 @@ pub(crate) fn fold(
                 .map(|(_, d)| *d)
                 .collect();
             if dims.iter().product::<usize>() != x.data.len() {
-                return Err(node.flaw("axes of one element", format!("{axes:?}")).into());
+                return Err(node
+                    .invalid("axes of one element", format!("{axes:?}"))
+                    .into());
             }
             with_dims(x, dims)
         }
         "Unsqueeze" => {
-            let axes = axes(node, second)?.ok_or_else(|| node.flaw("axes", "none"))?;
+            let axes = axes(node, second)?.ok_or_else(|| node.invalid("axes", "none"))?;
             let at = resolve(node, &axes, x.dims.len() + axes.len())?;
             let mut old = x.dims.iter().copied();
             let dims = (0..x.dims.len() + at.len())
@@ -107,14 +109,14 @@ pub(crate) fn fold(
         "Gather" => gather(node, x, second, decoder)?,
         "Slice" => slice(node, x, inputs)?,
         "Concat" => concat(node, inputs, decoder)?,
-        _ => return Err(Trouble::unsupported("constants as inputs")),
+        _ => return Err(NodeError::unsupported("constants as inputs")),
     })
 }
 
 /// The part of a shape that the attributes `start` and `end` leave.
-pub(crate) fn shape(node: OnnxNode<'_>, dims: Vec<Int>) -> Result<Tensor, Flaw> {
+pub(crate) fn shape(node: OnnxNode<'_>, dims: Vec<Int>) -> Result<Tensor, Invalid> {
     let rank = dims.len() as i64;
-    let bound = |name, default: i64| -> Result<usize, Flaw> {
+    let bound = |name, default: i64| -> Result<usize, Invalid> {
         let v = node.int(name)?.unwrap_or(default);
         let v = if v < 0 { v.saturating_add(rank) } else { v };
         Ok(v.clamp(0, rank) as usize)
@@ -128,24 +130,31 @@ pub(crate) fn shape(node: OnnxNode<'_>, dims: Vec<Int>) -> Result<Tensor, Flaw> 
 }
 
 /// Axes from the attribute, or from the input that took its place.
-pub(crate) fn axes(node: OnnxNode<'_>, input: Option<&Tensor>) -> Result<Option<Vec<i64>>, Flaw> {
+pub(crate) fn axes(
+    node: OnnxNode<'_>,
+    input: Option<&Tensor>,
+) -> Result<Option<Vec<i64>>, Invalid> {
     if let Some(axes) = node.ints("axes")? {
         return Ok(Some(axes.to_vec()));
     }
     let Some(input) = input else { return Ok(None) };
     match input.ints() {
         Some(axes) => Ok(Some(axes)),
-        None => Err(node.flaw("integers as axes", input.describe())),
+        None => Err(node.invalid("integers as axes", input.describe())),
     }
 }
 
 /// Axes counted from the front.
-pub(crate) fn resolve(node: OnnxNode<'_>, axes: &[i64], rank: usize) -> Result<Vec<usize>, Flaw> {
+pub(crate) fn resolve(
+    node: OnnxNode<'_>,
+    axes: &[i64],
+    rank: usize,
+) -> Result<Vec<usize>, Invalid> {
     let mut resolved = Vec::new();
     for &a in axes {
         match axis(a, rank) {
             Some(a) if !resolved.contains(&a) => resolved.push(a),
-            _ => return Err(node.flaw(format!("different axes of {rank}"), format!("{axes:?}"))),
+            _ => return Err(node.invalid(format!("different axes of {rank}"), format!("{axes:?}"))),
         }
     }
     Ok(resolved)
@@ -156,8 +165,8 @@ pub(crate) fn reshaped(
     node: OnnxNode<'_>,
     dims: &[usize],
     target: &[i64],
-) -> Result<Vec<usize>, Flaw> {
-    let wrong = || node.flaw(format!("a shape for {dims:?}"), format!("{target:?}"));
+) -> Result<Vec<usize>, Invalid> {
+    let wrong = || node.invalid(format!("a shape for {dims:?}"), format!("{target:?}"));
     let keeps = node.int("allowzero")?.unwrap_or(0) == 0;
     let mut open = None;
     let mut out = Vec::with_capacity(target.len());
@@ -190,7 +199,7 @@ fn with_dims(x: &Tensor, dims: Vec<usize>) -> Tensor {
     }
 }
 
-fn constant(node: OnnxNode<'_>, decoder: &Decoder) -> Result<Tensor, Trouble> {
+fn constant(node: OnnxNode<'_>, decoder: &Decoder) -> Result<Tensor, NodeError> {
     let what = node.label();
     if let Some(tensor) = node.tensor("value")? {
         return Ok(decoder.dense(&what, tensor)?);
@@ -222,19 +231,21 @@ fn constant(node: OnnxNode<'_>, decoder: &Decoder) -> Result<Tensor, Trouble> {
             data: Data::Int(v.iter().map(|v| Int::Known(*v)).collect()),
         });
     }
-    Err(Trouble::unsupported("a constant that is not of numbers"))
+    Err(NodeError::unsupported("a constant that is not of numbers"))
 }
 
-fn cast(node: OnnxNode<'_>, x: &Tensor) -> Result<Tensor, Trouble> {
+fn cast(node: OnnxNode<'_>, x: &Tensor) -> Result<Tensor, NodeError> {
     use crate::proto::data_type as t;
-    let to = node.int("to")?.ok_or_else(|| node.flaw("`to`", "none"))?;
+    let to = node
+        .int("to")?
+        .ok_or_else(|| node.invalid("`to`", "none"))?;
     let float = [t::FLOAT, t::DOUBLE, t::FLOAT16, t::BFLOAT16].contains(&(to as i32));
     let data = match (&x.data, float) {
         (Data::Float(_), true) => x.data.clone(),
         (Data::Float(v), false) => Data::Int(v.iter().map(|v| Int::Known(*v as i64)).collect()),
         (Data::Int(v), false) => Data::Int(v.clone()),
         (Data::Int(_), true) => {
-            let ints = (x.ints()).ok_or_else(|| Trouble::unsupported("the batch as a number"))?;
+            let ints = (x.ints()).ok_or_else(|| NodeError::unsupported("the batch as a number"))?;
             Data::Float(ints.iter().map(|v| *v as f32).collect())
         }
     };
@@ -249,14 +260,14 @@ fn map(
     x: &Tensor,
     float: impl Fn(f32) -> f32,
     int: impl Fn(i64) -> Option<i64>,
-) -> Result<Tensor, Trouble> {
+) -> Result<Tensor, NodeError> {
     let data = match &x.data {
         Data::Float(v) => Data::Float(v.iter().map(|v| float(*v)).collect()),
         Data::Int(_) => {
             let ints = x.ints().unwrap_or_default();
             let mapped: Option<Vec<Int>> = ints.iter().map(|v| int(*v).map(Int::Known)).collect();
             let mapped = mapped.filter(|m| m.len() == x.data.len());
-            Data::Int(mapped.ok_or_else(|| node.flaw("numbers in its range", x.describe()))?)
+            Data::Int(mapped.ok_or_else(|| node.invalid("numbers in its range", x.describe()))?)
         }
     };
     Ok(Tensor {
@@ -266,14 +277,14 @@ fn map(
 }
 
 /// Dimensions of the result of two operands that are broadcast, as NumPy does.
-fn broadcast(node: OnnxNode<'_>, a: &[usize], b: &[usize]) -> Result<Vec<usize>, Flaw> {
+fn broadcast(node: OnnxNode<'_>, a: &[usize], b: &[usize]) -> Result<Vec<usize>, Invalid> {
     let rank = a.len().max(b.len());
     let at = |dims: &[usize], i: usize| (i + dims.len()).checked_sub(rank).map_or(1, |j| dims[j]);
     (0..rank)
         .map(|i| match (at(a, i), at(b, i)) {
             (x, y) if x == y || y == 1 => Ok(x),
             (1, y) => Ok(y),
-            _ => Err(node.flaw("shapes that can be broadcast", format!("{a:?}, {b:?}"))),
+            _ => Err(node.invalid("shapes that can be broadcast", format!("{a:?}, {b:?}"))),
         })
         .collect()
 }
@@ -297,7 +308,7 @@ fn arithmetic(
     a: &Tensor,
     b: &Tensor,
     decoder: &Decoder,
-) -> Result<Tensor, Trouble> {
+) -> Result<Tensor, NodeError> {
     let dims = broadcast(node, &a.dims, &b.dims)?;
     let elements = decoder.take(&node.label(), &dims)?;
     let pairs = (0..elements).map(|i| (source(i, &dims, &a.dims), source(i, &dims, &b.dims)));
@@ -325,19 +336,23 @@ fn arithmetic(
                 _ => None,
             };
             let combined: Option<Vec<Int>> = pairs.map(combine).collect();
-            Data::Int(combined.ok_or_else(|| Trouble::unsupported("arithmetic with the batch"))?)
+            Data::Int(combined.ok_or_else(|| NodeError::unsupported("arithmetic with the batch"))?)
         }
-        _ => return Err(node.flaw("operands of one type", "two types").into()),
+        _ => return Err(node.invalid("operands of one type", "two types").into()),
     };
     Ok(Tensor { dims, data })
 }
 
-fn constant_of_shape(node: OnnxNode<'_>, x: &Tensor, decoder: &Decoder) -> Result<Tensor, Trouble> {
+fn constant_of_shape(
+    node: OnnxNode<'_>,
+    x: &Tensor,
+    decoder: &Decoder,
+) -> Result<Tensor, NodeError> {
     let dims = x
         .ints()
-        .ok_or_else(|| Trouble::unsupported("a shape with the batch"))?;
+        .ok_or_else(|| NodeError::unsupported("a shape with the batch"))?;
     let dims: Result<Vec<usize>, _> = dims.iter().map(|d| usize::try_from(*d)).collect();
-    let dims = dims.map_err(|_| node.flaw("dimensions of 0 or more", "a negative one"))?;
+    let dims = dims.map_err(|_| node.invalid("dimensions of 0 or more", "a negative one"))?;
     let elements = decoder.take(&node.label(), &dims)?;
     let value = match node.tensor("value")? {
         Some(value) => decoder.dense(&node.label(), value)?.data,
@@ -346,7 +361,7 @@ fn constant_of_shape(node: OnnxNode<'_>, x: &Tensor, decoder: &Decoder) -> Resul
     let data = match value {
         Data::Float(v) if v.len() == 1 => Data::Float(vec![v[0]; elements]),
         Data::Int(v) if v.len() == 1 => Data::Int(vec![v[0]; elements]),
-        other => return Err(node.flaw("one value", other.len().to_string()).into()),
+        other => return Err(node.invalid("one value", other.len().to_string()).into()),
     };
     Ok(Tensor { dims, data })
 }
@@ -360,7 +375,7 @@ fn pick(x: &Tensor, dims: Vec<usize>, places: impl Iterator<Item = usize>) -> Te
     Tensor { dims, data }
 }
 
-fn transpose(node: OnnxNode<'_>, x: &Tensor) -> Result<Tensor, Trouble> {
+fn transpose(node: OnnxNode<'_>, x: &Tensor) -> Result<Tensor, NodeError> {
     let rank = x.dims.len();
     let perm = permutation(node, rank)?;
     let dims: Vec<usize> = perm.iter().map(|&p| x.dims[p]).collect();
@@ -380,13 +395,13 @@ fn transpose(node: OnnxNode<'_>, x: &Tensor) -> Result<Tensor, Trouble> {
 }
 
 /// The order that a Transpose puts `rank` axes in.
-pub(crate) fn permutation(node: OnnxNode<'_>, rank: usize) -> Result<Vec<usize>, Flaw> {
+pub(crate) fn permutation(node: OnnxNode<'_>, rank: usize) -> Result<Vec<usize>, Invalid> {
     let Some(perm) = node.ints("perm")? else {
         return Ok((0..rank).rev().collect());
     };
     let all = resolve(node, perm, rank)?;
     if all.len() != rank {
-        return Err(node.flaw(format!("an order of {rank} axes"), format!("{perm:?}")));
+        return Err(node.invalid(format!("an order of {rank} axes"), format!("{perm:?}")));
     }
     Ok(all)
 }
@@ -396,15 +411,16 @@ fn gather(
     x: &Tensor,
     indices: Option<&Tensor>,
     decoder: &Decoder,
-) -> Result<Tensor, Trouble> {
+) -> Result<Tensor, NodeError> {
     let at = node.int("axis")?.unwrap_or(0);
-    let at = axis(at, x.dims.len()).ok_or_else(|| node.flaw("an axis", at.to_string()))?;
-    let indices = indices.ok_or_else(|| node.flaw("indices", "none"))?;
+    let at = axis(at, x.dims.len()).ok_or_else(|| node.invalid("an axis", at.to_string()))?;
+    let indices = indices.ok_or_else(|| node.invalid("indices", "none"))?;
     let extent = x.dims[at];
     let chosen: Option<Vec<usize>> = indices
         .ints()
         .and_then(|ints| ints.iter().map(|&i| axis(i, extent)).collect());
-    let chosen = chosen.ok_or_else(|| node.flaw(format!("indices within {extent}"), "others"))?;
+    let chosen =
+        chosen.ok_or_else(|| node.invalid(format!("indices within {extent}"), "others"))?;
     let inner: usize = x.dims[at + 1..].iter().product();
     let outer: usize = x.dims[..at].iter().product();
     let mut dims = x.dims[..at].to_vec();
@@ -420,28 +436,28 @@ fn gather(
     Ok(pick(x, dims, places))
 }
 
-fn slice(node: OnnxNode<'_>, x: &Tensor, inputs: &[Option<&Tensor>]) -> Result<Tensor, Trouble> {
-    let list = |i: usize, name: &str| -> Result<Option<Vec<i64>>, Trouble> {
+fn slice(node: OnnxNode<'_>, x: &Tensor, inputs: &[Option<&Tensor>]) -> Result<Tensor, NodeError> {
+    let list = |i: usize, name: &str| -> Result<Option<Vec<i64>>, NodeError> {
         match (node.ints(name)?, inputs.get(i).copied().flatten()) {
             (Some(v), _) => Ok(Some(v.to_vec())),
             (None, None) => Ok(None),
             (None, Some(t)) => match t.ints() {
                 Some(v) => Ok(Some(v)),
                 None => Err(node
-                    .flaw(format!("integers as {name}"), t.describe())
+                    .invalid(format!("integers as {name}"), t.describe())
                     .into()),
             },
         }
     };
     let (Some(starts), Some(ends)) = (list(1, "starts")?, list(2, "ends")?) else {
-        return Err(node.flaw("starts and ends", "none").into());
+        return Err(node.invalid("starts and ends", "none").into());
     };
     let axes = list(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
     let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
     let axes = resolve(node, &axes, x.dims.len())?;
     if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
         return Err(node
-            .flaw("as many starts, ends, axes and steps", "different numbers")
+            .invalid("as many starts, ends, axes and steps", "different numbers")
             .into());
     }
     let mut picks: Vec<Picks> = (x.dims.iter())
@@ -453,7 +469,7 @@ fn slice(node: OnnxNode<'_>, x: &Tensor, inputs: &[Option<&Tensor>]) -> Result<T
         .collect();
     for (((&a, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
         picks[a] = Picks::new(x.dims[a], start, end, step)
-            .ok_or_else(|| node.flaw("a step other than 0", step.to_string()))?;
+            .ok_or_else(|| node.invalid("a step other than 0", step.to_string()))?;
     }
     let dims: Vec<usize> = picks.iter().map(|p| p.count).collect();
     let place = |mut i: usize| {
@@ -506,20 +522,20 @@ fn concat(
     node: OnnxNode<'_>,
     inputs: &[Option<&Tensor>],
     decoder: &Decoder,
-) -> Result<Tensor, Trouble> {
+) -> Result<Tensor, NodeError> {
     let parts: Vec<&Tensor> = inputs.iter().copied().flatten().collect();
     let first = &parts[0].dims;
     let at = node
         .int("axis")?
-        .ok_or_else(|| node.flaw("an axis", "none"))?;
-    let at = axis(at, first.len()).ok_or_else(|| node.flaw("an axis", at.to_string()))?;
+        .ok_or_else(|| node.invalid("an axis", "none"))?;
+    let at = axis(at, first.len()).ok_or_else(|| node.invalid("an axis", at.to_string()))?;
     let fits = |p: &&&Tensor| {
         let same = |i: usize| i == at || p.dims[i] == first[i];
         p.dims.len() == first.len() && (0..first.len()).all(same)
     };
     if let Some(other) = parts.iter().find(|p| !fits(p)) {
         return Err(node
-            .flaw(
+            .invalid(
                 format!("shapes like {first:?}"),
                 format!("{:?}", other.dims),
             )
@@ -542,7 +558,7 @@ fn concat(
         let mut out = Vec::new();
         for (p, o) in rows {
             let Data::Int(v) = &p.data else {
-                return Err(node.flaw("operands of one type", "two types").into());
+                return Err(node.invalid("operands of one type", "two types").into());
             };
             let row = row(p);
             out.extend_from_slice(&v[o * row..(o + 1) * row]);

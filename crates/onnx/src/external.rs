@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use crate::flaw::Flaw;
+use crate::node_error::Invalid;
 use crate::proto::StringStringEntryProto;
 
 /// The folder that a model lies in.
@@ -24,7 +24,7 @@ impl Folder {
         what: &str,
         entries: &[StringStringEntryProto],
         len: usize,
-    ) -> Result<Vec<u8>, Flaw> {
+    ) -> Result<Vec<u8>, Invalid> {
         let entry = |key: &str| {
             entries
                 .iter()
@@ -34,7 +34,7 @@ impl Folder {
         let number = |key: &str, default: u64| {
             entry(key).map_or(Ok(default), |v| {
                 v.parse().map_err(|_| {
-                    Flaw::new(format!("{what}: {key} of its external data"), "a number", v)
+                    Invalid::new(format!("{what}: {key} of its external data"), "a number", v)
                 })
             })
         };
@@ -42,14 +42,14 @@ impl Folder {
         let path = self.inside(what, location)?;
         let (offset, length) = (number("offset", 0)?, number("length", len as u64)?);
         if length != len as u64 {
-            return Err(Flaw::new(
+            return Err(Invalid::new(
                 format!("{what}: length of its external data"),
                 format!("{len} bytes for its shape"),
                 length.to_string(),
             ));
         }
         let failed = |e: std::io::Error| {
-            Flaw::new(
+            Invalid::new(
                 format!("{what}: external data `{location}`"),
                 "a file that can be read",
                 e.to_string(),
@@ -58,7 +58,7 @@ impl Folder {
         let mut file = File::open(&path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         if offset.checked_add(length).is_none_or(|end| end > size) {
-            return Err(Flaw::new(
+            return Err(Invalid::new(
                 format!("{what}: external data `{location}`"),
                 format!("at least {length} bytes from byte {offset}"),
                 format!("a file of {size} bytes"),
@@ -71,9 +71,9 @@ impl Folder {
     }
 
     /// The path of a location, once it is sure to lie in the folder, links followed.
-    fn inside(&self, what: &str, location: &str) -> Result<PathBuf, Flaw> {
+    fn inside(&self, what: &str, location: &str) -> Result<PathBuf, Invalid> {
         let outside = |got: &str| {
-            Flaw::new(
+            Invalid::new(
                 format!("{what}: location of its external data"),
                 "a path within the folder of the model",
                 format!("`{got}`"),
@@ -86,7 +86,7 @@ impl Folder {
         }
         let resolve = |path: &Path| {
             path.canonicalize().map_err(|e| {
-                Flaw::new(
+                Invalid::new(
                     format!("{what}: external data `{location}`"),
                     "a file that can be read",
                     e.to_string(),

@@ -14,9 +14,9 @@ mod constants;
 mod error;
 mod export;
 mod external;
-mod flaw;
 mod import;
 mod metadata;
+mod node_error;
 mod proto;
 mod scan;
 mod tensor;
@@ -29,8 +29,8 @@ use sparsevd_format::{FormatError, GraphSource, LoadedNetwork, write_atomically}
 use sparsevd_model::Network;
 
 use external::Folder;
-use flaw::Flaw;
 use import::ImportError;
+use node_error::Invalid;
 use tensor::Decoder;
 
 pub use error::{OnnxError, UnsupportedNode};
@@ -56,7 +56,7 @@ pub fn read_network(
         GraphSource::Auto => read_onnx(path),
         GraphSource::Named(name) => {
             let expected = "no graph to be named: an ONNX file has its own";
-            Err(Flaw::new("network", expected, format!("`{name}`"))
+            Err(Invalid::new("network", expected, format!("`{name}`"))
                 .at(path)
                 .into())
         }
@@ -83,13 +83,13 @@ pub fn read_onnx(path: impl AsRef<Path>) -> Result<LoadedNetwork, OnnxError> {
 /// As [`read_onnx`].
 pub fn read_onnx_bytes(path: impl AsRef<Path>, bytes: Vec<u8>) -> Result<LoadedNetwork, OnnxError> {
     let path = path.as_ref();
-    let at = |flaw: Flaw| OnnxError::from(flaw.at(path));
+    let at = |invalid: Invalid| OnnxError::from(invalid.at(path));
     scan::scan(&bytes).map_err(at)?;
     let model = proto::ModelProto::decode(Bytes::from(bytes))
-        .map_err(|e| at(Flaw::new("file", "an ONNX model", e.to_string())))?;
+        .map_err(|e| at(Invalid::new("file", "an ONNX model", e.to_string())))?;
     let decoder = Decoder::new(Folder::of(path));
     let mut network = import::import(&model, &decoder).map_err(|error| match error {
-        ImportError::Flaw(flaw) => at(flaw),
+        ImportError::Invalid(invalid) => at(invalid),
         ImportError::Unsupported(nodes) => OnnxError::Unsupported {
             path: path.into(),
             nodes,
@@ -136,12 +136,12 @@ fn to_bytes(path: &Path, network: &Network, options: &ExportOptions) -> Result<V
     })?;
     let len = model.encoded_len();
     if i32::try_from(len).is_err() {
-        let flaw = Flaw::new(
+        let invalid = Invalid::new(
             "network",
             "at most 2 GiB, which a file may have",
             format!("{len} bytes"),
         );
-        return Err(flaw.at(path).into());
+        return Err(invalid.at(path).into());
     }
     Ok(model.encode_to_vec())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sparsevd_model::{Network, Preprocessing, Shape, Weights};
 
-use crate::flaw::Flaw;
+use crate::node_error::Invalid;
 use crate::proto::StringStringEntryProto;
 
 /// Key of the preprocessing, as the JSON of `docs/format.md`.
@@ -38,31 +38,32 @@ fn json<T: serde::Serialize>(key: &str, value: &T) -> Option<(String, String)> {
 pub(crate) fn read(
     entries: &[StringStringEntryProto],
     network: &mut Network,
-) -> Result<BTreeMap<String, String>, Flaw> {
+) -> Result<BTreeMap<String, String>, Invalid> {
     let mut others = BTreeMap::new();
     for entry in entries {
-        let flaw = |expected: &str, got: String| {
-            Flaw::new(format!("metadata `{}`", entry.key), expected, got)
+        let invalid = |expected: &str, got: String| {
+            Invalid::new(format!("metadata `{}`", entry.key), expected, got)
         };
         match entry.key.as_str() {
             PREPROCESSING => {
                 let p: Preprocessing = serde_json::from_str(&entry.value)
-                    .map_err(|e| flaw("a preprocessing as JSON", e.to_string()))?;
+                    .map_err(|e| invalid("a preprocessing as JSON", e.to_string()))?;
                 p.check(&network.graph.inputs[0].shape)
-                    .map_err(|e| flaw("one that fits the input", e.to_string()))?;
+                    .map_err(|e| invalid("one that fits the input", e.to_string()))?;
                 network.graph.preprocessing = Some(p);
             }
             ORIGINAL => {
                 let shapes: BTreeMap<String, Shape> = serde_json::from_str(&entry.value)
-                    .map_err(|e| flaw("shapes as JSON", e.to_string()))?;
+                    .map_err(|e| invalid("shapes as JSON", e.to_string()))?;
                 for (name, shape) in &shapes {
                     let now = network.tensors.get(name).map(Weights::shape);
-                    let now = now.ok_or_else(|| flaw("names of tensors", format!("`{name}`")))?;
+                    let now =
+                        now.ok_or_else(|| invalid("names of tensors", format!("`{name}`")))?;
                     let holds = now.dims().len() == shape.dims().len()
                         && now.dims().iter().zip(shape.dims()).all(|(n, o)| n <= o)
                         && shape.elements() <= 1 << 32;
                     if !holds {
-                        return Err(flaw(
+                        return Err(invalid(
                             &format!("a shape for `{name}` that holds {now}"),
                             shape.to_string(),
                         ));

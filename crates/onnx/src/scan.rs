@@ -2,7 +2,7 @@
 //!
 //! Two bytes can stand for an empty node of hundreds. Whoever counts messages and strings first bounds what decoding takes.
 
-use crate::flaw::Flaw;
+use crate::node_error::Invalid;
 
 /// Most messages and strings of a file; networks of hundreds of layers have thousands.
 const MOST_PARTS: usize = 1 << 20;
@@ -60,7 +60,7 @@ impl Message {
 }
 
 /// Checks that a file is well-formed and has a bearable number of parts.
-pub(crate) fn scan(bytes: &[u8]) -> Result<(), Flaw> {
+pub(crate) fn scan(bytes: &[u8]) -> Result<(), Invalid> {
     let mut parts = 0;
     message(Message::Model, bytes, 0, &mut parts, DEEPEST)
 }
@@ -72,9 +72,9 @@ fn message(
     at: usize,
     parts: &mut usize,
     depth: usize,
-) -> Result<(), Flaw> {
+) -> Result<(), Invalid> {
     if depth == 0 {
-        return Err(Flaw::new(
+        return Err(Invalid::new(
             "file",
             format!("messages nested at most {DEEPEST} deep"),
             "deeper ones",
@@ -83,7 +83,7 @@ fn message(
     let mut rest = bytes;
     while !rest.is_empty() {
         let damaged = |rest: &[u8], got: &str| {
-            Flaw::new(
+            Invalid::new(
                 format!("{} at byte {}", kind.name(), at + bytes.len() - rest.len()),
                 "a field of protocol buffers",
                 got,
@@ -112,7 +112,7 @@ fn message(
                 })?;
                 *parts += 1;
                 if *parts > MOST_PARTS {
-                    return Err(Flaw::new(
+                    return Err(Invalid::new(
                         "file",
                         format!("at most {MOST_PARTS} messages and names"),
                         "more",

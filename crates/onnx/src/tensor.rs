@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use sparsevd_model::Shape;
 
 use crate::external::Folder;
-use crate::flaw::Flaw;
+use crate::node_error::Invalid;
 use crate::proto::{SparseTensorProto, TensorProto, data_type};
 
 /// Most elements of all constants of a network together, copies counted: 2 GiB of numbers.
@@ -90,14 +90,14 @@ impl Decoder {
     }
 
     /// Elements of a shape, once they are within the budget and taken from it.
-    pub fn take(&self, what: &str, dims: &[usize]) -> Result<usize, Flaw> {
+    pub fn take(&self, what: &str, dims: &[usize]) -> Result<usize, Invalid> {
         let elements = Shape(dims.to_vec()).elements();
         match self.left.get().checked_sub(elements) {
             Some(left) => {
                 self.left.set(left);
                 Ok(elements)
             }
-            None => Err(Flaw::new(
+            None => Err(Invalid::new(
                 what,
                 format!("constants of at most {MOST_ELEMENTS} elements in all"),
                 format!("one {} beyond", Shape(dims.to_vec())),
@@ -106,7 +106,7 @@ impl Decoder {
     }
 
     /// A dense tensor, wherever its elements are.
-    pub fn dense(&self, what: &str, tensor: &TensorProto) -> Result<Tensor, Flaw> {
+    pub fn dense(&self, what: &str, tensor: &TensorProto) -> Result<Tensor, Invalid> {
         let dims = dimensions(what, &tensor.dims)?;
         let elements = Shape(dims.clone()).elements();
         let width = width(what, tensor.data_type)?;
@@ -133,16 +133,16 @@ impl Decoder {
     }
 
     /// A sparse tensor with its zeros.
-    pub fn sparse(&self, what: &str, tensor: &SparseTensorProto) -> Result<Tensor, Flaw> {
-        let flaw = |expected: &str, got: String| Flaw::new(what, expected, got);
+    pub fn sparse(&self, what: &str, tensor: &SparseTensorProto) -> Result<Tensor, Invalid> {
+        let invalid = |expected: &str, got: String| Invalid::new(what, expected, got);
         let (Some(values), Some(indices)) = (&tensor.values, &tensor.indices) else {
-            return Err(flaw("values and indices", "one or neither".into()));
+            return Err(invalid("values and indices", "one or neither".into()));
         };
         let dims = dimensions(what, &tensor.dims)?;
         let values = self.dense(what, values)?;
         let indices = self.dense(what, indices)?;
         let (Some(numbers), Some(places)) = (values.floats(), indices.ints()) else {
-            return Err(flaw(
+            return Err(invalid(
                 "floating-point values and integer indices",
                 format!("{}, {}", values.describe(), indices.describe()),
             ));
@@ -151,7 +151,7 @@ impl Decoder {
             [n] if n == numbers.len() => 1,
             [n, rank] if n == numbers.len() && rank == dims.len() => rank,
             _ => {
-                return Err(flaw(
+                return Err(invalid(
                     "indices [n] or [n, rank] for n values",
                     format!("{} for {} values", indices.describe(), numbers.len()),
                 ));
@@ -174,7 +174,7 @@ impl Decoder {
             match at {
                 Some(at) => dense[at] = *value,
                 None => {
-                    return Err(flaw(
+                    return Err(invalid(
                         &format!("indices within {}", Shape(dims.clone())),
                         format!("{place:?}"),
                     ));
@@ -188,38 +188,39 @@ impl Decoder {
     }
 }
 
-fn wrong_size(what: &str, dims: &[usize], got: usize) -> Flaw {
+fn wrong_size(what: &str, dims: &[usize], got: usize) -> Invalid {
     let shape = Shape(dims.to_vec());
-    Flaw::new(
+    Invalid::new(
         what,
         format!("{} elements for the shape {shape}", shape.elements()),
         got.to_string(),
     )
 }
 
-fn dimensions(what: &str, dims: &[i64]) -> Result<Vec<usize>, Flaw> {
+fn dimensions(what: &str, dims: &[i64]) -> Result<Vec<usize>, Invalid> {
     if dims.len() > 8 {
-        return Err(Flaw::new(
+        return Err(Invalid::new(
             what,
             "at most 8 dimensions",
             dims.len().to_string(),
         ));
     }
     let dimension = |d: &i64| {
-        usize::try_from(*d).map_err(|_| Flaw::new(what, "dimensions of 0 or more", d.to_string()))
+        usize::try_from(*d)
+            .map_err(|_| Invalid::new(what, "dimensions of 0 or more", d.to_string()))
     };
     dims.iter().map(dimension).collect()
 }
 
 /// Bytes of an element.
-fn width(what: &str, kind: i32) -> Result<usize, Flaw> {
+fn width(what: &str, kind: i32) -> Result<usize, Invalid> {
     Ok(match kind {
         data_type::UINT8 | data_type::INT8 | data_type::BOOL => 1,
         data_type::FLOAT16 | data_type::BFLOAT16 | data_type::UINT16 | data_type::INT16 => 2,
         data_type::FLOAT | data_type::INT32 | data_type::UINT32 => 4,
         data_type::DOUBLE | data_type::INT64 | data_type::UINT64 => 8,
         other => {
-            return Err(Flaw::new(
+            return Err(Invalid::new(
                 what,
                 "floating-point numbers or integers",
                 format!("data type {other}"),

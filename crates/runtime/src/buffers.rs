@@ -2,7 +2,7 @@
 
 use crate::arena::{self, Lifetime};
 use crate::kernel::Kernel;
-use crate::lower::{Deal, Lowered, Lowering, Part, Tensor};
+use crate::lower::{Lowered, Lowering, Part, Partition, Tensor};
 use crate::program::Value;
 
 /// Where a value lies during a run.
@@ -178,8 +178,8 @@ fn copy(from: Value, to: Value, tensor: Tensor) -> Lowered {
             kernel: Kernel::Copy,
             features: tensor.features,
         }],
-        deal: Deal::Rows,
-        activation: sparsevd_kernels::Activation::None,
+        partition: Partition::Rows,
+        clamp: sparsevd_kernels::Clamp::None,
         inputs: vec![from],
         output: to,
         output_shape: sparsevd_model::Shape::from([tensor.features]),

@@ -31,7 +31,7 @@ pub(crate) fn expected_us(
         rows,
         cols: used.elements / rows.max(1),
         nonzeros: used.nonzeros,
-        values: used.values,
+        precision: used.precision,
     };
     let each = |one: f64| one * batch as f64;
     let tiled = |tile: &dyn Fn(usize) -> f64| {

@@ -12,7 +12,7 @@ use sparsevd_kernels::elementwise::{self, Arithmetic};
 use sparsevd_kernels::pool_blocks::{self, BlockPool};
 use sparsevd_kernels::reblock::{Reblock, Subsample, Unpack};
 use sparsevd_kernels::{
-    Activation, Function, Isa, LANES, Layout, Pack,
+    Activation, Clamp, Isa, LANES, Layout, Pack,
     conv::SparseConv,
     place,
     pool::Pool,
@@ -40,8 +40,8 @@ pub(crate) enum Kernel {
     /// The mean of each channel of maps in blocks.
     BlockAverage(Blocks),
     /// The activation alone, in place, as are the next three.
-    Activate,
-    Function(Function),
+    Clamp,
+    Activation(Activation),
     Affine(Affine, Layout),
     Softmax {
         features: usize,
@@ -92,7 +92,7 @@ pub(crate) struct Operands<'a> {
     pub scratch: &'a mut [f32],
     /// Samples.
     pub n: usize,
-    pub activation: Activation,
+    pub clamp: Clamp,
 }
 
 impl Kernel {
@@ -104,34 +104,34 @@ impl Kernel {
             y,
             scratch,
             n,
-            activation: act,
+            clamp,
         } = op;
         match self {
-            Self::Spmv(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
-            Self::ByActivity(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
-            Self::Gemv(k) => each_sample(x, y, n, |x, y| k.run(x, y, act)),
-            Self::Spmm(k) => k.run(x, y, n, act),
-            Self::Gemm(k) => k.run_tiled(x, y, tiles(n), act),
-            Self::SparseConv(k) => k.run(x, y, tiles(n), scratch, act),
-            Self::BlockConv(k) => k.run_onto(x, x2, y, n.div_ceil(k.samples()), act),
-            Self::RowConv(k) => k.run(x, y, n, scratch, act),
-            Self::DenseConv(k) => k.run(x, y, n, scratch, act),
-            Self::DenseBlockConv(k) => k.run_onto(x, x2, y, n, act),
-            Self::Depthwise(k) => k.run(x, y, n, act),
+            Self::Spmv(k) => each_sample(x, y, n, |x, y| k.run(x, y, clamp)),
+            Self::ByActivity(k) => each_sample(x, y, n, |x, y| k.run(x, y, clamp)),
+            Self::Gemv(k) => each_sample(x, y, n, |x, y| k.run(x, y, clamp)),
+            Self::Spmm(k) => k.run(x, y, n, clamp),
+            Self::Gemm(k) => k.run_tiled(x, y, tiles(n), clamp),
+            Self::SparseConv(k) => k.run(x, y, tiles(n), scratch, clamp),
+            Self::BlockConv(k) => k.run_onto(x, x2, y, n.div_ceil(k.samples()), clamp),
+            Self::RowConv(k) => k.run(x, y, n, scratch, clamp),
+            Self::DenseConv(k) => k.run(x, y, n, scratch, clamp),
+            Self::DenseBlockConv(k) => k.run_onto(x, x2, y, n, clamp),
+            Self::Depthwise(k) => k.run(x, y, n, clamp),
             Self::BlockPool(k) => k.run(x, y, n),
             Self::BlockAverage(blocks) => pool_blocks::global_average(isa, blocks, x, n, y),
             Self::Pool(k, layout) => k.run(x, y, n.div_ceil(layout.samples())),
-            Self::Activate => elementwise::activate(isa, y, act),
-            Self::Function(function) => function.apply(isa, y),
-            Self::Affine(k, layout) => k.run(*layout, y, n.div_ceil(layout.samples()), act),
+            Self::Clamp => elementwise::clamp(isa, y, clamp),
+            Self::Activation(function) => function.apply(isa, y),
+            Self::Affine(k, layout) => k.run(*layout, y, n.div_ceil(layout.samples()), clamp),
             Self::Softmax { features } => {
                 elementwise::softmax(isa, Layout::Single, y, *features, n);
             }
             Self::Arithmetic(op) => {
-                elementwise::arithmetic(isa, *op, x, x2.unwrap_or(x), y, act);
+                elementwise::arithmetic(isa, *op, x, x2.unwrap_or(x), y, clamp);
             }
             Self::PerChannel { op, layout, area } => {
-                channels::per_channel(isa, *layout, *op, x, x2.unwrap_or(x), y, *area, act);
+                channels::per_channel(isa, *layout, *op, x, x2.unwrap_or(x), y, *area, clamp);
             }
             Self::Pad {
                 layout,
@@ -171,8 +171,8 @@ impl Kernel {
             Self::Depthwise(k) => k.name().into(),
             Self::BlockPool(_) | Self::BlockAverage(_) => "pool-blocks-f32".into(),
             Self::Pool(..) => "pool-f32".into(),
-            Self::Activate => "clamp-in-place".into(),
-            Self::Function(function) => format!("{}-in-place", function.name()),
+            Self::Clamp => "clamp-in-place".into(),
+            Self::Activation(function) => format!("{}-in-place", function.name()),
             Self::Affine(..) => "affine-in-place".into(),
             Self::Softmax { .. } => "softmax-in-place".into(),
             Self::Arithmetic(op) => op.name().into(),
@@ -220,7 +220,7 @@ impl Kernel {
     pub fn in_place(&self) -> bool {
         matches!(
             self,
-            Self::Activate | Self::Function(_) | Self::Affine(..) | Self::Softmax { .. }
+            Self::Clamp | Self::Activation(_) | Self::Affine(..) | Self::Softmax { .. }
         )
     }
 

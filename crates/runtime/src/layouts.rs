@@ -1,11 +1,11 @@
 //! Changes of layout: steps of no node, where a kernel wants a value in another layout than it has.
 
 use sparsevd_kernels::reblock::{Reblock, Unpack};
-use sparsevd_kernels::{Activation, Layout, Pack, select};
+use sparsevd_kernels::{Clamp, Layout, Pack, select};
 use sparsevd_model::Shape;
 
 use crate::kernel::Kernel;
-use crate::lower::{Builder, Deal, Lowered, Part, Tensor, split};
+use crate::lower::{Builder, Lowered, Part, Partition, Tensor, split};
 use crate::program::Value;
 
 impl Builder<'_> {
@@ -83,8 +83,8 @@ impl Builder<'_> {
             name: String::new(),
             op: op.into(),
             parts: parts.collect(),
-            deal: Deal::Channels,
-            activation: Activation::None,
+            partition: Partition::Channels,
+            clamp: Clamp::None,
             inputs: vec![value],
             output,
             output_shape: Shape::from([features]),

@@ -30,5 +30,5 @@ mod threads;
 
 pub use error::RuntimeError;
 pub use evaluate::{Evaluation, evaluate};
-pub use plan::{Plan, PlanNode, PlanOptions, ValueType, WeightMode};
+pub use plan::{Plan, PlanNode, PlanOptions, WeightMode, WeightType};
 pub use session::Session;

@@ -6,7 +6,7 @@ use sparsevd_kernels::cost::Size;
 use sparsevd_kernels::dense::{Gemv, Linear};
 use sparsevd_kernels::select::{self, LinearKernel};
 use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
-use sparsevd_kernels::{Isa, Layout, Pack, Values, spmm::Spmm};
+use sparsevd_kernels::{Isa, Layout, Pack, Precision, spmm::Spmm};
 use sparsevd_model::{Network, Op, Weights, quantised};
 
 use crate::kernel::Kernel;
@@ -14,7 +14,7 @@ use crate::lower::{
     Builder, Choice, Lowered, Part, WeightUse, rows_of, to_csr, weights_of_rows, whole,
 };
 use crate::program::{Program, Step};
-use crate::{PlanOptions, RuntimeError, ValueType, WeightMode};
+use crate::{PlanOptions, RuntimeError, WeightMode, WeightType};
 
 /// The layers of a network that has no other weights.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Layers {
 }
 
 /// Spares the way into tiles to inputs that nobody reads, where all who could are sparse layers.
-pub(crate) fn pack_what_is_read(steps: &mut [Lowered], isa: Isa) {
+pub(crate) fn pack_read_features(steps: &mut [Lowered], isa: Isa) {
     for i in 0..steps.len() {
         let Kernel::Pack(_) = steps[i].parts[0].kernel else {
             continue;
@@ -83,38 +83,38 @@ pub(crate) fn size(step: &Step, used: WeightUse) -> Size {
         rows,
         cols: used.elements / rows.max(1),
         nonzeros: used.nonzeros,
-        values: used.values,
+        precision: used.precision,
     }
 }
 
 /// How the non-zeros of a weight are stored.
-pub(crate) fn values(
+pub(crate) fn precision(
     network: &Network,
     name: &str,
     weight: &Weights,
     options: &PlanOptions,
-) -> Result<Values, RuntimeError> {
+) -> Result<Precision, RuntimeError> {
     let largest = || weight.values().iter().fold(0.0_f32, |m, v| m.max(v.abs()));
     Ok(match options.values {
-        ValueType::F32 => Values::F32,
-        ValueType::Bf16 => Values::Bf16,
-        ValueType::F16 if largest() <= 65_504.0 => Values::F16,
-        ValueType::F16 => {
+        WeightType::F32 => Precision::F32,
+        WeightType::Bf16 => Precision::Bf16,
+        WeightType::F16 if largest() <= 65_504.0 => Precision::F16,
+        WeightType::F16 => {
             return Err(RuntimeError::Option {
                 option: "values",
                 expected: format!("a type that holds the weights of `{name}`"),
                 got: format!("f16, which ends at 65504, for {}", largest()),
             });
         }
-        ValueType::I8 => {
+        WeightType::I8 => {
             // Weights that are on a grid already keep it, and so every bit.
-            let on_grid = network.steps.get(name).filter(|&&step| {
+            let on_grid = network.scales.get(name).filter(|&&step| {
                 quantised::grid(weight.values(), step)
                     .is_ok_and(|levels| levels.iter().all(|q| q.abs() <= 127))
             });
             let step = on_grid.copied().unwrap_or_else(|| largest() / 127.0);
             let step = if step > 0.0 { step } else { 1.0 };
-            Values::I8 { step }
+            Precision::I8 { step }
         }
     })
 }
@@ -148,7 +148,7 @@ impl Builder<'_> {
         let weight = &self.network.tensors[weight];
         let bias = self.bias(bias);
         let bias = bias.as_deref();
-        let values = used.map_or(Values::F32, |u| u.values);
+        let precision = used.map_or(Precision::F32, |u| u.precision);
         let parts = |sparse, layout, pack: &dyn Fn(Range<usize>) -> Kernel| {
             let parts: Vec<Part> = self
                 .ranges(&weights_of_rows(weight, sparse), used, layout)
@@ -163,7 +163,7 @@ impl Builder<'_> {
         Ok(match kernel {
             Some(LinearKernel::Spmv) => {
                 let csr = to_csr(weight);
-                let pack = |r| Kernel::Spmv(Spmv::pack_values(isa, &csr, bias, r, values));
+                let pack = |r| Kernel::Spmv(Spmv::pack_with(isa, &csr, bias, r, precision));
                 let (mut all, layout) = parts(true, Layout::Single, &pack);
                 let share = self.activity.get(&step.name).copied();
                 let most = used
@@ -186,7 +186,7 @@ impl Builder<'_> {
             }
             Some(LinearKernel::Spmm) => {
                 let csr = to_csr(weight);
-                let pack = |r| Kernel::Spmm(Spmm::pack_values(isa, &csr, bias, r, values));
+                let pack = |r| Kernel::Spmm(Spmm::pack_with(isa, &csr, bias, r, precision));
                 parts(true, Layout::Tiled, &pack)
             }
             Some(LinearKernel::Gemv) => {

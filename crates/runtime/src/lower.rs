@@ -7,7 +7,7 @@ use sparsevd_kernels::cost::Costs;
 use sparsevd_kernels::elementwise::Arithmetic;
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::select::{self, LinearKernel};
-use sparsevd_kernels::{Activation, LANES, Layout, Values};
+use sparsevd_kernels::{Clamp, LANES, Layout, Precision};
 use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights};
 
 use crate::kernel::Kernel;
@@ -46,8 +46,8 @@ pub(crate) struct Lowered {
     pub op: String,
     /// The kernel, in parts that make consecutive rows of one output where threads share it.
     pub parts: Vec<Part>,
-    pub deal: Deal,
-    pub activation: Activation,
+    pub partition: Partition,
+    pub clamp: Clamp,
     pub inputs: Vec<Value>,
     pub output: Value,
     pub output_shape: Shape,
@@ -65,7 +65,7 @@ pub(crate) struct Part {
 
 /// How a step is dealt to threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Deal {
+pub(crate) enum Partition {
     /// Each part makes its rows or channels of the whole input.
     Rows,
     /// Each part makes its channels of the same channels of the input.
@@ -82,7 +82,7 @@ pub(crate) struct WeightUse {
     /// Output pixels: how often each weight is multiplied per sample.
     pub pixels: usize,
     /// How sparse kernels store its non-zeros.
-    pub values: Values,
+    pub precision: Precision,
 }
 
 impl Lowered {
@@ -92,8 +92,8 @@ impl Lowered {
 
     /// Pieces into which threads may cut it.
     pub fn shares(&self) -> usize {
-        match self.deal {
-            Deal::Lines(threads) => threads,
+        match self.partition {
+            Partition::Lines(threads) => threads,
             _ => self.parts.len(),
         }
     }
@@ -212,7 +212,7 @@ pub(crate) fn lower(
         build.step(step, *weight)?;
     }
     let output = build.converted(program.output, Layout::Single);
-    linear::pack_what_is_read(&mut build.steps, options.isa);
+    linear::pack_read_features(&mut build.steps, options.isa);
     let together = block == 1 || layout == Layout::Tiled || select::tile_fits(largest_map);
     let one_by_one = if together {
         0
@@ -275,16 +275,19 @@ fn weight_use(
     let Some(weight) = network.tensors.get(name) else {
         return Ok(None);
     };
-    let (pixels, values) = match step.op {
+    let (pixels, precision) = match step.op {
         // Convolutions widen what is stored.
-        Op::Conv { .. } => (step.output_shape.dims()[1..].iter().product(), Values::F32),
-        _ => (1, linear::values(network, name, weight, options)?),
+        Op::Conv { .. } => (
+            step.output_shape.dims()[1..].iter().product(),
+            Precision::F32,
+        ),
+        _ => (1, linear::precision(network, name, weight, options)?),
     };
     Ok(Some(WeightUse {
         elements: weight.shape().elements(),
         nonzeros: weight.nonzeros(),
         pixels,
-        values,
+        precision,
     }))
 }
 
@@ -339,7 +342,7 @@ impl Builder<'_> {
             return Ok(());
         }
         let same = |(parts, layout): (Vec<Part>, Layout)| (parts, layout, layout);
-        let mut activation = step.activation;
+        let mut clamp = step.clamp;
         let (parts, from, to) = match &step.op {
             Op::Linear { weight: w, bias } => {
                 same(self.linear(step, weight, w, bias.as_deref())?)
@@ -354,8 +357,8 @@ impl Builder<'_> {
             Op::AveragePool { window } => self.pool(step, Reduction::Average, Some(window))?,
             Op::GlobalAveragePool => self.pool(step, Reduction::Average, None)?,
             op @ (Op::Relu | Op::Clip { .. }) => {
-                activation = clamp(op).unwrap_or_default();
-                same(self.in_place(step, Kernel::Activate))
+                clamp = clamp_of(op).unwrap_or_default();
+                same(self.in_place(step, Kernel::Clamp))
             }
             op if op.is_activation() => same(self.function(step)?),
             Op::Add => same(self.arithmetic(step, Arithmetic::Add)),
@@ -394,13 +397,13 @@ impl Builder<'_> {
         self.values[output].layout = to;
         let pooling = if pooled.is_some() { "+MaxPool" } else { "" };
         let adding = if residual.is_some() { "+Add" } else { "" };
-        let fused = [adding, suffix(step.activation), pooling];
+        let fused = [adding, suffix(step.clamp), pooling];
         self.steps.push(Lowered {
             name: step.name.clone(),
             op: std::iter::once(step.op.name()).chain(fused).collect(),
-            deal: self.deal(&parts, weight),
+            partition: self.partition(&parts, weight),
             parts,
-            activation,
+            clamp,
             inputs,
             output,
             output_shape: match pooled {
@@ -426,23 +429,23 @@ impl Builder<'_> {
             layout,
         });
         let inputs = vec![self.converted(step.inputs[0], from)];
-        let lowered = |op: String, (parts, deal), activation, inputs, output, weight| Lowered {
+        let lowered = |op: String, (parts, partition), clamp, inputs, output, weight| Lowered {
             name: step.name.clone(),
             op,
             parts,
-            deal,
-            activation,
+            partition,
+            clamp,
             inputs,
             output,
             output_shape: step.output_shape.clone(),
             weight,
         };
         let name = step.op.name().to_owned();
-        let deal = self.deal(&parts, weight);
+        let partition = self.partition(&parts, weight);
         self.steps.push(lowered(
             name,
-            (parts, deal),
-            Activation::None,
+            (parts, partition),
+            Clamp::None,
             inputs,
             term,
             weight,
@@ -454,12 +457,12 @@ impl Builder<'_> {
         };
         let inputs = [term, residual].map(|v| self.converted(v, layout)).to_vec();
         let parts = vec![whole(Kernel::Arithmetic(Arithmetic::Add), step)];
-        let name = format!("Add{}", suffix(step.activation));
+        let name = format!("Add{}", suffix(step.clamp));
         self.values[step.output].layout = layout;
         self.steps.push(lowered(
             name,
-            (parts, Deal::Rows),
-            step.activation,
+            (parts, Partition::Rows),
+            step.clamp,
             inputs,
             step.output,
             None,
@@ -501,7 +504,7 @@ impl Builder<'_> {
     }
 
     /// How what these parts make is dealt to threads.
-    fn deal(&self, parts: &[Part], used: Option<WeightUse>) -> Deal {
+    fn partition(&self, parts: &[Part], used: Option<WeightUse>) -> Partition {
         match parts {
             [only] if self.block == 1 && only.kernel.banded().is_some() => {
                 let work = match used {
@@ -509,19 +512,19 @@ impl Builder<'_> {
                     Some(used) => used.elements * used.pixels,
                     None => only.features,
                 };
-                Deal::Lines(select::parts(work, self.parts))
+                Partition::Lines(select::parts(work, self.parts))
             }
-            [first, _, ..] if matches!(first.kernel, Kernel::Depthwise(_)) => Deal::Channels,
-            _ => Deal::Rows,
+            [first, _, ..] if matches!(first.kernel, Kernel::Depthwise(_)) => Partition::Channels,
+            _ => Partition::Rows,
         }
     }
 }
 
 /// The clamp that an operator is, if it is one.
-pub(crate) fn clamp(op: &Op) -> Option<Activation> {
+pub(crate) fn clamp_of(op: &Op) -> Option<Clamp> {
     match *op {
-        Op::Relu => Some(Activation::Relu),
-        Op::Clip { min, max } => Some(Activation::Clip {
+        Op::Relu => Some(Clamp::Relu),
+        Op::Clip { min, max } => Some(Clamp::Clip {
             min: min.unwrap_or(f32::NEG_INFINITY),
             max: max.unwrap_or(f32::INFINITY),
         }),
@@ -530,11 +533,11 @@ pub(crate) fn clamp(op: &Op) -> Option<Activation> {
 }
 
 /// What a fused activation adds to the name of an operator.
-fn suffix(activation: Activation) -> &'static str {
-    match activation {
-        Activation::None => "",
-        Activation::Relu => "+Relu",
-        Activation::Clip { .. } => "+Clip",
+fn suffix(clamp: Clamp) -> &'static str {
+    match clamp {
+        Clamp::None => "",
+        Clamp::Relu => "+Relu",
+        Clamp::Clip { .. } => "+Clip",
     }
 }
 

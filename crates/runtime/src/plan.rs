@@ -35,7 +35,7 @@ impl fmt::Display for WeightMode {
 /// How sparse linear layers store their non-zeros. Sums are f32 whatever the type, and so are convolutions and dense kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ValueType {
+pub enum WeightType {
     /// As they are.
     #[default]
     F32,
@@ -47,7 +47,7 @@ pub enum ValueType {
     I8,
 }
 
-impl fmt::Display for ValueType {
+impl fmt::Display for WeightType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::F32 => "f32",
@@ -70,7 +70,7 @@ pub struct PlanOptions {
     /// Samples per run that the plan is made for; runs of any other number work too.
     pub batch: usize,
     /// How non-zeros are stored.
-    pub values: ValueType,
+    pub values: WeightType,
     /// What kernels cost on this machine.
     pub costs: Costs,
 }
@@ -83,7 +83,7 @@ impl Default for PlanOptions {
             isa: Isa::best(),
             threads: 1,
             batch: 1,
-            values: ValueType::F32,
+            values: WeightType::F32,
             costs: Costs::default(),
         }
     }

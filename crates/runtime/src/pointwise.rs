@@ -4,12 +4,12 @@
 
 use sparsevd_kernels::channels::Affine;
 use sparsevd_kernels::elementwise::Arithmetic;
-use sparsevd_kernels::{Activation, Function, Layout};
+use sparsevd_kernels::{Activation, Clamp, Layout};
 use sparsevd_model::{Approximate, Op, passes};
 
 use crate::RuntimeError;
 use crate::kernel::Kernel;
-use crate::lower::{Builder, Deal, Lowered, Part, whole};
+use crate::lower::{Builder, Lowered, Part, Partition, whole};
 use crate::program::Step;
 
 /// Whether an operator over single numbers makes zero of zeros.
@@ -23,8 +23,8 @@ pub(crate) fn keeps_zero(op: &Op) -> bool {
 }
 
 /// Whether an activation makes zero of zero.
-pub(crate) fn clamps_zero(activation: Activation) -> bool {
-    activation.apply(0.0) == 0.0
+pub(crate) fn clamps_zero(clamp: Clamp) -> bool {
+    clamp.apply(0.0) == 0.0
 }
 
 impl Builder<'_> {
@@ -49,25 +49,25 @@ impl Builder<'_> {
 
     pub fn function(&self, step: &Step) -> Result<(Vec<Part>, Layout), RuntimeError> {
         let function = match step.op {
-            Op::LeakyRelu { alpha } => Function::LeakyRelu { alpha },
-            Op::Sigmoid => Function::Sigmoid,
-            Op::HardSigmoid { alpha, beta } => Function::HardSigmoid { alpha, beta },
-            Op::HardSwish => Function::HardSwish,
-            Op::Tanh => Function::Tanh,
+            Op::LeakyRelu { alpha } => Activation::LeakyRelu { alpha },
+            Op::Sigmoid => Activation::Sigmoid,
+            Op::HardSigmoid { alpha, beta } => Activation::HardSigmoid { alpha, beta },
+            Op::HardSwish => Activation::HardSwish,
+            Op::Tanh => Activation::Tanh,
             Op::Gelu {
                 approximate: Approximate::None,
-            } => Function::Gelu,
+            } => Activation::Gelu,
             Op::Gelu {
                 approximate: Approximate::Tanh,
-            } => Function::GeluTanh,
+            } => Activation::GeluTanh,
             _ => return Err(self.unsupported(step)),
         };
-        Ok(self.in_place(step, Kernel::Function(function)))
+        Ok(self.in_place(step, Kernel::Activation(function)))
     }
 
     pub fn arithmetic(&self, step: &Step, op: Arithmetic) -> (Vec<Part>, Layout) {
         let [a, b] = [0, 1].map(|i| self.values[step.inputs[i]].features);
-        let zeros = a == b && keeps_zero(&step.op) && clamps_zero(step.activation);
+        let zeros = a == b && keeps_zero(&step.op) && clamps_zero(step.clamp);
         let layout = self.layout(step, zeros);
         let kernel = if a == b {
             Kernel::Arithmetic(op)
@@ -125,8 +125,8 @@ impl Builder<'_> {
                 name: step.name.clone(),
                 op: step.op.name().into(),
                 parts: vec![whole(kernel, step)],
-                deal: Deal::Rows,
-                activation: Activation::None,
+                partition: Partition::Rows,
+                clamp: Clamp::None,
                 inputs: vec![input],
                 output: step.output,
                 output_shape: step.output_shape.clone(),

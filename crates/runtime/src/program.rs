@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sparsevd_kernels::Activation;
+use sparsevd_kernels::Clamp;
 use sparsevd_model::{Network, Op, Shape};
 
 use crate::RuntimeError;
@@ -26,7 +26,7 @@ pub(crate) struct Step {
     /// Shape of the output, per sample.
     pub output_shape: Shape,
     /// What is applied to its result inside the same step.
-    pub activation: Activation,
+    pub clamp: Clamp,
 }
 
 /// Steps in an order in which they can run, from one input to one output.
@@ -82,7 +82,7 @@ impl Program {
                 output,
                 input_shape: shapes[node.inputs[0].as_str()].clone(),
                 output_shape,
-                activation: Activation::None,
+                clamp: Clamp::None,
             });
             numbers.insert(&node.name, output);
         }

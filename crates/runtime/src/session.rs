@@ -10,7 +10,7 @@ use sparsevd_kernels::{Isa, LANES};
 
 use crate::buffers::{Bound, Operand, Place};
 use crate::kernel::{Kernel, Operands};
-use crate::lower::{Activity, Deal};
+use crate::lower::{Activity, Partition};
 use crate::threads::{awake, run_lines, run_parts};
 use crate::{Plan, RuntimeError};
 
@@ -100,7 +100,7 @@ impl Session {
             workspaces,
         };
         if let Ok(mut first) = session.workspaces[0].lock() {
-            session.furnish(&mut first);
+            session.add_arena(&mut first);
         }
         Ok(session)
     }
@@ -212,15 +212,15 @@ impl Session {
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => continue,
             };
-            self.furnish(&mut arenas);
+            self.add_arena(&mut arenas);
             return run(&mut arenas);
         }
         let mut arenas = Vec::new();
-        self.furnish(&mut arenas);
+        self.add_arena(&mut arenas);
         run(&mut arenas);
     }
 
-    fn furnish(&self, arenas: &mut Vec<Arena>) {
+    fn add_arena(&self, arenas: &mut Vec<Arena>) {
         while arenas.len() < self.threads {
             arenas.push(Arena::new(self.plan.arena_len));
         }
@@ -311,8 +311,8 @@ impl Bound {
         if self.step.in_place() && self.x.is_some() {
             operands.y.copy_from_slice(operands.x);
         }
-        match (self.step.parts.as_slice(), self.step.deal) {
-            ([only], Deal::Lines(threads))
+        match (self.step.parts.as_slice(), self.step.partition) {
+            ([only], Partition::Lines(threads))
                 if join
                     && threads > 1
                     && let Some(kernel) = only.kernel.banded() =>
@@ -322,8 +322,8 @@ impl Bound {
             ([only], _) => only.kernel.run(isa, operands),
             (parts, dealt) => {
                 let lanes = self.y.tensor.layout.samples();
-                let deal = dealt == Deal::Channels;
-                run_parts(isa, parts, operands, lanes, deal, join);
+                let partition = dealt == Partition::Channels;
+                run_parts(isa, parts, operands, lanes, partition, join);
             }
         }
     }
@@ -383,7 +383,7 @@ impl Bound {
             },
             scratch,
             n,
-            activation: self.step.activation,
+            clamp: self.step.clamp,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sparsevd_kernels::bands::{Band, Banded, Halo};
-use sparsevd_kernels::{Activation, Isa};
+use sparsevd_kernels::{Clamp, Isa};
 
 use crate::kernel::Operands;
 use crate::lower::{Part, scratch_of};
@@ -50,10 +50,10 @@ pub(crate) fn awake(work: impl FnOnce()) {
             return;
         }
         let _busy = Busy::new();
-        let mut patience = Patience::default();
+        let mut backoff = Backoff::default();
         while !watched.load(Ordering::Acquire) {
             if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                patience.spin();
+                backoff.spin();
             }
         }
     });
@@ -63,9 +63,9 @@ pub(crate) fn awake(work: impl FnOnce()) {
 
 /// Waits without sleeping, but now and then lets another thread have the core, which may be the one that is waited for.
 #[derive(Default)]
-struct Patience(u32);
+struct Backoff(u32);
 
-impl Patience {
+impl Backoff {
     fn spin(&mut self) {
         std::hint::spin_loop();
         self.0 = (self.0 + 1) % 1024;
@@ -87,9 +87,9 @@ fn fork<B: FnOnce() + Send>(a: impl FnOnce() + Send, b: B) {
             if let Some(b) = claim() {
                 return b();
             }
-            let mut patience = Patience::default();
+            let mut backoff = Backoff::default();
             while !done.load(Ordering::Acquire) {
-                patience.spin();
+                backoff.spin();
             }
         },
         || {
@@ -107,14 +107,14 @@ pub(crate) fn run_parts(
     parts: &[Part],
     op: Operands<'_>,
     lanes: usize,
-    deal: bool,
+    partition: bool,
     join: bool,
 ) {
     let [part] = parts else {
         let (left, right) = parts.split_at(parts.len() / 2);
         let elements: usize = left.iter().map(|p| p.features * lanes).sum();
         let scratch: usize = left.iter().map(|p| scratch_of(&p.kernel)).sum();
-        let (x, more_x) = if deal {
+        let (x, more_x) = if partition {
             op.x.split_at(op.x.len() * elements / op.y.len().max(1))
         } else {
             (op.x, op.x)
@@ -136,16 +136,16 @@ pub(crate) fn run_parts(
             x: more_x,
             x2: more_x2,
             n: a.n,
-            activation: a.activation,
+            clamp: a.clamp,
         };
         if join {
             fork(
-                || run_parts(isa, left, a, lanes, deal, join),
-                || run_parts(isa, right, b, lanes, deal, join),
+                || run_parts(isa, left, a, lanes, partition, join),
+                || run_parts(isa, right, b, lanes, partition, join),
             );
         } else {
-            run_parts(isa, left, a, lanes, deal, join);
-            run_parts(isa, right, b, lanes, deal, join);
+            run_parts(isa, left, a, lanes, partition, join);
+            run_parts(isa, right, b, lanes, partition, join);
         }
         return;
     };
@@ -154,15 +154,15 @@ pub(crate) fn run_parts(
 
 /// Runs a layer over one map in blocks, whose lines so many threads share.
 pub(crate) fn run_lines(kernel: &dyn Banded, op: Operands<'_>, threads: usize) {
-    fn lines(band: Band<'_>, x: &[f32], x2: Option<&[f32]>, act: Activation, threads: usize) {
+    fn lines(band: Band<'_>, x: &[f32], x2: Option<&[f32]>, clamp: Clamp, threads: usize) {
         let left = threads / 2;
         if left == 0 {
-            return band.run(x, x2, act);
+            return band.run(x, x2, clamp);
         }
         let [a, b] = band.split(left, threads);
         fork(
-            || lines(a, x, x2, act, left),
-            || lines(b, x, x2, act, threads - left),
+            || lines(a, x, x2, clamp, left),
+            || lines(b, x, x2, clamp, threads - left),
         );
     }
     fn halos(halo: Halo<'_>, threads: usize) {
@@ -174,13 +174,9 @@ pub(crate) fn run_lines(kernel: &dyn Banded, op: Operands<'_>, threads: usize) {
         fork(|| halos(a, left), || halos(b, threads - left));
     }
     let Operands {
-        x,
-        x2,
-        y,
-        activation,
-        ..
+        x, x2, y, clamp, ..
     } = op;
-    lines(Band::new(kernel, y), x, x2, activation, threads);
+    lines(Band::new(kernel, y), x, x2, clamp, threads);
     let halo = Halo::new(kernel, y);
     if !halo.is_empty() {
         halos(halo, threads);

@@ -42,7 +42,7 @@ pub fn resnet_50(density: f64, seed: u64) -> Network {
             starts.push(columns.len() as u32);
         }
         let most = values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
-        let step = quantised::nearest_step(most / 15.0, 8).expect("a positive value");
+        let step = quantised::nearest_scale(most / 15.0, 8).expect("a positive value");
         for v in &mut values {
             *v = quantised::value((*v / step).round().clamp(-15.0, 15.0) as i32, step);
         }
@@ -57,7 +57,7 @@ pub fn resnet_50(density: f64, seed: u64) -> Network {
         steps.insert(name, step);
     }
     for (name, step) in steps {
-        network.set_step(&name, step).expect("values on the grid");
+        network.set_scale(&name, step).expect("values on the grid");
     }
     network
 }

@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_compressor::Scope;
 use sparsevd_compressor::recipe::Overrides;
 use sparsevd_compressor::variational::Granularity;
-use sparsevd_format::{Profile, ValueType};
+use sparsevd_format::{CsrProfile, ValueType};
 
 use crate::common::{self, PixelArgs};
 
@@ -207,8 +207,8 @@ impl EncodingArgs {
     }
 
     /// How sparse weights are stored.
-    pub fn profile(&self) -> Profile {
-        self.profile.map(Profile::from).unwrap_or_default()
+    pub fn profile(&self) -> CsrProfile {
+        self.profile.map(CsrProfile::from).unwrap_or_default()
     }
 }
 
@@ -415,7 +415,7 @@ pub enum Indices {
     Bitmask,
 }
 
-impl From<Indices> for Profile {
+impl From<Indices> for CsrProfile {
     fn from(profile: Indices) -> Self {
         match profile {
             Indices::Compact => Self::Compact,

@@ -22,7 +22,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
         sparsify(&mut network);
     }
     let takes_grids = form == Form::Packed || args.encoding.values == Some(Values::I8);
-    if takes_grids && network.steps.is_empty() {
+    if takes_grids && network.scales.is_empty() {
         bail!(
             "{}: expected {}, to write {}; got weights off any grid",
             args.input.display(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use sparsevd_runtime::{ValueType, WeightMode};
+use sparsevd_runtime::{WeightMode, WeightType};
 
 use crate::common::PixelArgs;
 
@@ -98,7 +98,7 @@ pub enum Values {
     I8,
 }
 
-impl From<Values> for ValueType {
+impl From<Values> for WeightType {
     fn from(values: Values) -> Self {
         match values {
             Values::F32 => Self::F32,

@@ -10,7 +10,7 @@ use serde_json::{Value, json, to_value};
 use sparsevd_kernels::{Isa, peak::fma_peak};
 use sparsevd_model::Network;
 use sparsevd_runtime::bench::{Measurement, measure, peak_rss_bytes};
-use sparsevd_runtime::{Session, ValueType, WeightMode};
+use sparsevd_runtime::{Session, WeightMode, WeightType};
 
 use crate::args::{BenchArgs, DenseShapes, PeakRssArgs, Split};
 use crate::eval::load_split;
@@ -175,7 +175,7 @@ fn child(args: &BenchArgs, plan: WeightMode, batch: usize) -> Option<u64> {
     command.args(["--batch", &batch.to_string()]);
     command.args(["--threads", &args.threads.to_string()]);
     command.args(["--dense-shapes", dense_shapes(args.dense_shapes)]);
-    command.args(["--values", &ValueType::from(model.values).to_string()]);
+    command.args(["--values", &WeightType::from(model.values).to_string()]);
     if let Some(network) = &model.network {
         command.arg(format!("--network={network}"));
     }

@@ -57,7 +57,7 @@ impl PackedSize {
         if network
             .tensors
             .keys()
-            .any(|t| !network.steps.contains_key(t))
+            .any(|t| !network.scales.contains_key(t))
         {
             return Ok(None);
         }

@@ -1,7 +1,7 @@
 //! A checksum over decisions.
 
 use super::crc::Crc;
-use super::flaw::Flaw;
+use super::error::PackedError;
 use super::range::{Coder, Decoder};
 
 /// A coder with a CRC over the decisions, eight to a byte: whatever they mean, a reader has made the same ones.
@@ -35,20 +35,20 @@ impl<C: Coder> Checked<C> {
 
 impl Checked<Decoder<'_>> {
     /// Checks that the stream ends here, and its checksum.
-    pub fn check(&self, expected: u32) -> Result<(), Flaw> {
+    pub fn check(&self, expected: u32) -> Result<(), PackedError> {
         self.check_end()?;
         compare(expected, self.crc())
     }
 
     /// The same for the low half of the checksum.
-    pub fn check_low(&self, expected: u16) -> Result<(), Flaw> {
+    pub fn check_low(&self, expected: u16) -> Result<(), PackedError> {
         self.check_end()?;
         compare(u32::from(expected), u32::from(self.crc() as u16))
     }
 
-    fn check_end(&self) -> Result<(), Flaw> {
+    fn check_end(&self) -> Result<(), PackedError> {
         let end = |got: String| {
-            Err(Flaw::part(
+            Err(PackedError::part(
                 "stream",
                 "its end right after the last number",
                 got,
@@ -64,12 +64,12 @@ impl Checked<Decoder<'_>> {
     }
 }
 
-fn compare(expected: u32, got: u32) -> Result<(), Flaw> {
+fn compare(expected: u32, got: u32) -> Result<(), PackedError> {
     if got == expected {
         return Ok(());
     }
     let what = "checksum of the decoded data";
-    Err(Flaw::part(
+    Err(PackedError::part(
         what,
         format!("{expected:#010x}"),
         format!("{got:#010x}"),

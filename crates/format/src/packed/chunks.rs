@@ -3,7 +3,7 @@
 use sparsevd_model::quantised::MAX_LEVEL;
 
 use super::crc::Crc;
-use super::flaw::Flaw;
+use super::error::PackedError;
 use super::matrix::{unzigzag, zigzag};
 use super::rans::{Decoder, Encoder, Table};
 
@@ -119,8 +119,8 @@ impl Chunk<'_> {
         counts: &mut [u32],
         columns: &mut [u32],
         levels: &mut [i32],
-    ) -> Result<(), Flaw> {
-        let bad = || Flaw::damaged("chunk");
+    ) -> Result<(), PackedError> {
+        let bad = || PackedError::damaged("chunk");
         if columns.is_empty() {
             return if bytes.is_empty() { Ok(()) } else { Err(bad()) };
         }

@@ -1,7 +1,7 @@
 //! The small parts of a header (flags, numbers, texts), coded with models that learn as they go.
 
 use super::adaptive::{Family, Look, Number, ONE};
-use super::flaw::Flaw;
+use super::error::PackedError;
 use super::logistic::UNIT;
 use super::range::Coder;
 
@@ -90,11 +90,11 @@ impl Fields {
         coder: &mut impl Coder,
         value: usize,
         field: Field,
-    ) -> Result<usize, Flaw> {
+    ) -> Result<usize, PackedError> {
         let value = u32::try_from(value).unwrap_or(u32::MAX - 1);
         (self.numbers.code(coder, value, field as usize))
             .map(|n| n as usize)
-            .ok_or_else(|| Flaw::damaged("header"))
+            .ok_or_else(|| PackedError::damaged("header"))
     }
 
     /// Four bytes as they are.
@@ -108,14 +108,14 @@ impl Fields {
         coder: &mut C,
         text: &str,
         like: &str,
-    ) -> Result<String, Flaw> {
+    ) -> Result<String, PackedError> {
         let (have, like) = (text.as_bytes(), like.as_bytes());
         let common = have.iter().zip(like).take_while(|(a, b)| a == b).count();
         let skipped = self.number(coder, like.len() - common, Field::Prefix)?;
         let common = like
             .len()
             .checked_sub(skipped)
-            .ok_or_else(|| Flaw::damaged("name"))?;
+            .ok_or_else(|| PackedError::damaged("name"))?;
         let characters = (self.characters).get_or_insert_with(|| {
             Family::new([look(1 << 16, ONE / 2), look(1 << 18, ONE / 2)], 0)
         });
@@ -147,9 +147,9 @@ impl Fields {
                 byte => bytes.push(byte),
             }
             if bytes.len() > LONGEST_TEXT || coder.exhausted() {
-                return Err(Flaw::damaged("name"));
+                return Err(PackedError::damaged("name"));
             }
         }
-        String::from_utf8(bytes).map_err(|_| Flaw::part("name", "UTF-8", "other bytes"))
+        String::from_utf8(bytes).map_err(|_| PackedError::part("name", "UTF-8", "other bytes"))
     }
 }

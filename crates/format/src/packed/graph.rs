@@ -7,8 +7,8 @@ use sparsevd_model::{
 };
 
 use super::Limits;
+use super::error::PackedError;
 use super::fields::{Field, Fields};
-use super::flaw::Flaw;
 use super::range::Coder;
 
 /// Presets that files may name: version 1 of the packed format has their numbers.
@@ -20,7 +20,7 @@ pub(super) fn graph<C: Coder>(
     fields: &mut Fields,
     network: Option<&Network>,
     limits: &Limits,
-) -> Result<(Graph, Option<&'static str>), Flaw> {
+) -> Result<(Graph, Option<&'static str>), PackedError> {
     let have = network.map(|n| &n.graph);
     let preset = network.and_then(|n| PRESETS.iter().position(|name| is_preset(n, name)));
     let preset = fields.number(coder, preset.map_or(0, |p| p + 1), Field::Preset)?;
@@ -28,7 +28,7 @@ pub(super) fn graph<C: Coder>(
         let (name, mut graph) = (PRESETS.get(index).copied())
             .and_then(|name| Some((name, presets::by_name(name)?.0)))
             .ok_or_else(|| {
-                Flaw::part(
+                PackedError::part(
                     "preset of the graph",
                     "one that is known",
                     preset.to_string(),
@@ -55,10 +55,18 @@ pub(super) fn graph<C: Coder>(
     };
     let inputs = fields.number(coder, have.map_or(0, |g| g.inputs.len()), Field::Inputs)?;
     if inputs == 0 {
-        return Err(Flaw::part("inputs of the graph", "at least one", "none"));
+        return Err(PackedError::part(
+            "inputs of the graph",
+            "at least one",
+            "none",
+        ));
     }
     if inputs > limits.nodes {
-        return Err(Flaw::limit("inputs of the graph", limits.nodes, inputs));
+        return Err(PackedError::limit(
+            "inputs of the graph",
+            limits.nodes,
+            inputs,
+        ));
     }
     // Names of the values so far: what nodes refer to.
     let mut values: Vec<String> = Vec::new();
@@ -71,7 +79,7 @@ pub(super) fn graph<C: Coder>(
             Field::Dimensions,
         )?;
         if rank > 8 {
-            return Err(Flaw::part(
+            return Err(PackedError::part(
                 format!("input `{name}`"),
                 "at most 8 dimensions",
                 rank.to_string(),
@@ -88,7 +96,7 @@ pub(super) fn graph<C: Coder>(
             .collect::<Result<Vec<_>, _>>()?;
         let shape = Shape(dims);
         if shape.elements() == 0 || shape.elements() > limits.elements {
-            return Err(Flaw::part(
+            return Err(PackedError::part(
                 format!("input `{name}`"),
                 format!("a shape of 1 to {} elements", limits.elements),
                 shape.to_string(),
@@ -110,7 +118,11 @@ pub(super) fn graph<C: Coder>(
     };
     let nodes = fields.number(coder, have.map_or(0, |g| g.nodes.len()), Field::Nodes)?;
     if nodes > limits.nodes {
-        return Err(Flaw::limit("nodes of the graph", limits.nodes, nodes));
+        return Err(PackedError::limit(
+            "nodes of the graph",
+            limits.nodes,
+            nodes,
+        ));
     }
     let mut names = [const { String::new() }; OPERATORS];
     let mut operands = 0_usize;
@@ -118,7 +130,7 @@ pub(super) fn graph<C: Coder>(
         let node = have.map(|g| &g.nodes[i]);
         let kind = fields.number(coder, node.map_or(0, |n| operator(&n.op)), Field::Operator)?;
         let like = names.get(kind).ok_or_else(|| {
-            Flaw::part(
+            PackedError::part(
                 "operator",
                 format!("a number below {OPERATORS}"),
                 kind.to_string(),
@@ -134,7 +146,7 @@ pub(super) fn graph<C: Coder>(
         operands = operands.saturating_add(count);
         let most = limits.nodes.saturating_mul(4);
         if operands > most {
-            return Err(Flaw::limit("inputs of all nodes", most, operands));
+            return Err(PackedError::limit("inputs of all nodes", most, operands));
         }
         let mut from = Vec::with_capacity(count);
         for j in 0..count {
@@ -142,7 +154,7 @@ pub(super) fn graph<C: Coder>(
             let back = values.len().saturating_sub(1 + there);
             let back = fields.number(coder, back, Field::Distance)?;
             let value = values.iter().rev().nth(back).ok_or_else(|| {
-                Flaw::part(
+                PackedError::part(
                     format!("node `{name}`"),
                     "an earlier value as its input",
                     format!("one {back} back"),
@@ -158,12 +170,16 @@ pub(super) fn graph<C: Coder>(
             op,
         });
         if coder.exhausted() {
-            return Err(Flaw::damaged("graph"));
+            return Err(PackedError::damaged("graph"));
         }
     }
     let outputs = fields.number(coder, have.map_or(0, |g| g.outputs.len()), Field::Outputs)?;
     if outputs > limits.nodes {
-        return Err(Flaw::limit("outputs of the graph", limits.nodes, outputs));
+        return Err(PackedError::limit(
+            "outputs of the graph",
+            limits.nodes,
+            outputs,
+        ));
     }
     for i in 0..outputs {
         let there = place(have.map(|g| &g.outputs[i]));
@@ -176,7 +192,7 @@ pub(super) fn graph<C: Coder>(
             .iter()
             .rev()
             .nth(back)
-            .ok_or_else(|| Flaw::damaged("outputs of the graph"))?;
+            .ok_or_else(|| PackedError::damaged("outputs of the graph"))?;
         graph.outputs.push(value.clone());
     }
     Ok((graph, None))
@@ -199,7 +215,7 @@ fn preprocessing<C: Coder>(
     coder: &mut C,
     fields: &mut Fields,
     have: Option<&Graph>,
-) -> Result<Option<Preprocessing>, Flaw> {
+) -> Result<Option<Preprocessing>, PackedError> {
     let have = have.and_then(|g| g.preprocessing.as_ref());
     if !fields.flag(coder, have.is_some(), Field::Preprocessing) {
         return Ok(None);
@@ -214,7 +230,7 @@ fn preprocessing<C: Coder>(
         for i in 0..n {
             list.push(Fields::float(coder, have.map_or(0.0, |l| l[i])));
             if coder.exhausted() {
-                return Err(Flaw::damaged("preprocessing"));
+                return Err(PackedError::damaged("preprocessing"));
             }
         }
     }
@@ -269,7 +285,7 @@ fn op<C: Coder>(
     have: Option<&Op>,
     kind: usize,
     node: &str,
-) -> Result<Op, Flaw> {
+) -> Result<Op, PackedError> {
     Ok(match kind {
         0 => {
             let (weight, bias) = tensors(coder, fields, have, node)?;
@@ -371,7 +387,7 @@ fn tensors<C: Coder>(
     fields: &mut Fields,
     have: Option<&Op>,
     node: &str,
-) -> Result<(String, Option<String>), Flaw> {
+) -> Result<(String, Option<String>), PackedError> {
     let default = format!("{node}.weight");
     let weight = have.and_then(Op::weight).unwrap_or(&default);
     let weight = if fields.flag(coder, weight == default, Field::DefaultWeight) {
@@ -396,7 +412,11 @@ fn tensors<C: Coder>(
     Ok((weight, Some(bias)))
 }
 
-fn window<C: Coder>(coder: &mut C, fields: &mut Fields, have: Option<&Op>) -> Result<Window, Flaw> {
+fn window<C: Coder>(
+    coder: &mut C,
+    fields: &mut Fields,
+    have: Option<&Op>,
+) -> Result<Window, PackedError> {
     let mut w = match have {
         Some(Op::Conv { window, .. } | Op::MaxPool { window } | Op::AveragePool { window }) => {
             window.clone()

@@ -7,8 +7,8 @@ use sparsevd_model::{Graph, Network};
 
 use super::checked::Checked;
 use super::chunks::{Chunk, SYMBOLS, histogram, rows_per_chunk};
+use super::error::PackedError;
 use super::fields::{Field, Fields};
-use super::flaw::Flaw;
 use super::graph::graph;
 use super::matrix::{Levels, Models};
 use super::range::{Coder, Decoder, Encoder, Meter};
@@ -33,7 +33,7 @@ type Header = (
 );
 
 /// Appends a network.
-pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), Flaw> {
+pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), PackedError> {
     let mut coder = Checked::new(Encoder::new());
     let (_, tensors, plans, have, _) = header(&mut coder, Some(network), &Limits::for_writing())?;
     let checksum = coder.crc();
@@ -60,7 +60,7 @@ pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), Flaw>
     let length = |n: usize| {
         u32::try_from(n)
             .map(u32::to_le_bytes)
-            .map_err(|_| Flaw::part("packed data", "less than 4 GiB", n.to_string()))
+            .map_err(|_| PackedError::part("packed data", "less than 4 GiB", n.to_string()))
     };
     bytes.extend(length(stream.len())?);
     bytes.extend(checksum.to_le_bytes());
@@ -73,7 +73,7 @@ pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), Flaw>
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, Flaw> {
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, PackedError> {
     let (stream, checksum, rest) = split(bytes)?;
     let mut coder = Checked::new(Decoder::new(stream));
     let (graph, tensors, plans, mut done, _) = header(&mut coder, None, limits)?;
@@ -88,12 +88,12 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, Flaw> {
     assemble(
         graph,
         tensors,
-        integers.ok_or_else(|| Flaw::damaged("tensors"))?,
+        integers.ok_or_else(|| PackedError::damaged("tensors"))?,
     )
 }
 
 /// Where the bits of what [`encode`] wrote go; positions and values are split by their cost in the chunks' models.
-pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown, Flaw> {
+pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown, PackedError> {
     let (stream, checksum, rest) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
     let (_, tensors, plans, _, biases) = header(&mut coder, None, limits)?;
@@ -122,8 +122,8 @@ pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown
     })
 }
 
-fn split(bytes: &[u8]) -> Result<(&[u8], u32, &[u8]), Flaw> {
-    let short = || Flaw::part("header", "its bytes", "fewer");
+fn split(bytes: &[u8]) -> Result<(&[u8], u32, &[u8]), PackedError> {
+    let short = || PackedError::part("header", "its bytes", "fewer");
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(short)?;
     let (checksum, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
     let length = u32::from_le_bytes(*length) as usize;
@@ -136,7 +136,7 @@ fn header<C: Coder>(
     coder: &mut C,
     have: Option<&Network>,
     limits: &Limits,
-) -> Result<Header, Flaw> {
+) -> Result<Header, PackedError> {
     let mut fields = Fields::new();
     let (graph, preset) = graph(coder, &mut fields, have, limits)?;
     let tensors = skeleton(coder, &mut fields, &graph, preset, have, limits)?;
@@ -169,7 +169,7 @@ fn header<C: Coder>(
             .iter()
             .fold(nonzeros, |n: usize, k| n.saturating_add(*k));
         if nonzeros > limits.nonzeros {
-            return Err(Flaw::limit("non-zeros", limits.nonzeros, nonzeros));
+            return Err(PackedError::limit("non-zeros", limits.nonzeros, nonzeros));
         }
         plans.push(Some(plan));
         done.push(have);
@@ -183,7 +183,7 @@ fn plan<C: Coder>(
     fields: &mut Fields,
     tensor: &Tensor,
     have: Option<&Levels>,
-) -> Result<Plan, Flaw> {
+) -> Result<Plan, PackedError> {
     let (rows, cols) = tensor.shape.matrix();
     let size = rows_per_chunk(rows, cols);
     let mut nonzeros = Vec::new();
@@ -191,17 +191,17 @@ fn plan<C: Coder>(
         let count = have.map_or(0, |h| (h.starts[rows.end] - h.starts[rows.start]) as usize);
         let count = fields.number(coder, count, Field::ChunkNonzeros)?;
         if count > rows.len().saturating_mul(cols) {
-            return Err(Flaw::damaged("non-zeros of a chunk"));
+            return Err(PackedError::damaged("non-zeros of a chunk"));
         }
         if coder.exhausted() {
-            return Err(Flaw::damaged("header"));
+            return Err(PackedError::damaged("header"));
         }
         nonzeros.push(count);
     }
     let have = have.map_or(Vec::new(), |h| histogram(&h.levels));
     let symbols = fields.number(coder, have.len(), Field::Symbols)?;
     if symbols > SYMBOLS || symbols == 0 && nonzeros.iter().any(|n| *n > 0) {
-        return Err(Flaw::damaged("value symbols"));
+        return Err(PackedError::damaged("value symbols"));
     }
     // Each weight as its highest bit and the three below: 0, or 8 to 15 times a power of two.
     let mut weights = Vec::with_capacity(symbols);
@@ -213,7 +213,7 @@ fn plan<C: Coder>(
         let change = fields.number(coder, change as usize, Field::SymbolLength)?;
         let length = before.saturating_add(super::matrix::unzigzag(change as u32));
         if !(0..=33).contains(&length) {
-            return Err(Flaw::damaged("value symbols"));
+            return Err(PackedError::damaged("value symbols"));
         }
         before = length;
         if length == 0 {
@@ -239,7 +239,7 @@ fn blocks(tensor: &Tensor, chunks: usize) -> impl Iterator<Item = std::ops::Rang
     (0..chunks).map(move |i| i * size..((i + 1) * size).min(rows))
 }
 
-/// One chunk to be read: its flaw, if it has one, goes into the last part.
+/// One chunk to be read: its error, if it has one, goes into the last part.
 struct Job<'a> {
     chunk: Chunk<'a>,
     tensor: &'a str,
@@ -254,9 +254,9 @@ fn chunks(
     bytes: &[u8],
     tensors: &[Tensor],
     plans: &[Option<Plan>],
-) -> Result<Vec<Option<Levels>>, Flaw> {
+) -> Result<Vec<Option<Levels>>, PackedError> {
     let number: usize = plans.iter().flatten().map(|p| p.nonzeros.len()).sum();
-    let wrong = |expected: String, got: String| Flaw::part("chunks", expected, got);
+    let wrong = |expected: String, got: String| PackedError::part("chunks", expected, got);
     let table = number
         .checked_mul(4)
         .and_then(|n| bytes.split_at_checked(n));
@@ -334,12 +334,12 @@ fn chunks(
     Ok(parts)
 }
 
-fn run(jobs: Vec<Job<'_>>) -> Result<(), Flaw> {
+fn run(jobs: Vec<Job<'_>>) -> Result<(), PackedError> {
     let threads = thread::available_parallelism()
         .map_or(1, usize::from)
         .min(jobs.len());
     let jobs = Mutex::new(jobs.into_iter());
-    let flaw: Mutex<Option<Flaw>> = Mutex::new(None);
+    let error: Mutex<Option<PackedError>> = Mutex::new(None);
     let work = || {
         loop {
             let job = jobs.lock().ok().and_then(|mut jobs| jobs.next());
@@ -349,14 +349,14 @@ fn run(jobs: Vec<Job<'_>>) -> Result<(), Flaw> {
                 .decode(job.bytes, job.counts, job.columns, job.levels)
             {
                 let found = match found {
-                    Flaw::Part(what, expected, got) => {
-                        Flaw::tensor(job.tensor, what, expected, got)
+                    PackedError::Part(what, expected, got) => {
+                        PackedError::tensor(job.tensor, what, expected, got)
                     }
                     other => other,
                 };
-                if let (Ok(mut flaw), Ok(mut jobs)) = (flaw.lock(), jobs.lock()) {
-                    flaw.get_or_insert(found);
-                    // No work is begun after a flaw.
+                if let (Ok(mut error), Ok(mut jobs)) = (error.lock(), jobs.lock()) {
+                    error.get_or_insert(found);
+                    // No work is begun after a error.
                     jobs.by_ref().for_each(drop);
                 }
                 return;
@@ -369,15 +369,15 @@ fn run(jobs: Vec<Job<'_>>) -> Result<(), Flaw> {
         }
         work();
     });
-    match flaw.into_inner() {
+    match error.into_inner() {
         Ok(None) => Ok(()),
-        Ok(Some(flaw)) => Err(flaw),
-        Err(_) => Err(Flaw::damaged("chunks")),
+        Ok(Some(error)) => Err(error),
+        Err(_) => Err(PackedError::damaged("chunks")),
     }
 }
 
 /// Bounds memory and time before any of it is spent.
-fn check_sizes(tensors: &[Tensor], limits: &Limits) -> Result<(), Flaw> {
+fn check_sizes(tensors: &[Tensor], limits: &Limits) -> Result<(), PackedError> {
     let (mut rows, mut dense) = (0_usize, 0_usize);
     for tensor in tensors {
         rows = rows.saturating_add(tensor.shape.matrix().0);
@@ -386,14 +386,14 @@ fn check_sizes(tensors: &[Tensor], limits: &Limits) -> Result<(), Flaw> {
         }
     }
     if dense > limits.dense_elements {
-        return Err(Flaw::limit(
+        return Err(PackedError::limit(
             "elements of dense tensors",
             limits.dense_elements,
             dense,
         ));
     }
     if rows > limits.dense_elements {
-        return Err(Flaw::limit(
+        return Err(PackedError::limit(
             "rows of all tensors",
             limits.dense_elements,
             rows,

@@ -3,8 +3,8 @@
 use sparsevd_model::quantised::MAX_LEVEL;
 
 use super::adaptive::{Family, Look, Number, ONE};
+use super::error::PackedError;
 use super::factors::Factors;
-use super::flaw::Flaw;
 use super::logistic::{UNIT, ln};
 use super::neighbours::Neighbours;
 use super::range::Coder;
@@ -150,8 +150,14 @@ impl Models {
         }
     }
 
-    fn number(&mut self, coder: &mut impl Coder, value: u32, kind: Kind) -> Result<u32, Flaw> {
-        (self.numbers.code(coder, value, kind as usize)).ok_or_else(|| Flaw::damaged("number"))
+    fn number(
+        &mut self,
+        coder: &mut impl Coder,
+        value: u32,
+        kind: Kind,
+    ) -> Result<u32, PackedError> {
+        (self.numbers.code(coder, value, kind as usize))
+            .ok_or_else(|| PackedError::damaged("number"))
     }
 
     /// Non-zeros of each row: falling where `sorted`, otherwise around the mean so far.
@@ -161,8 +167,8 @@ impl Models {
         have: Option<&[u32]>,
         [rows, cols]: [usize; 2],
         sorted: bool,
-    ) -> Result<Vec<u32>, Flaw> {
-        let bad = || Flaw::damaged("non-zeros of a row");
+    ) -> Result<Vec<u32>, PackedError> {
+        let bad = || PackedError::damaged("non-zeros of a row");
         let start = coder.spent();
         let mut counts: Vec<u32> = Vec::new();
         let mut sum = 0_u64;
@@ -218,7 +224,7 @@ impl Models {
         counts: &[u32],
         columns: &Columns,
         layer: usize,
-    ) -> Result<Levels, Flaw> {
+    ) -> Result<Levels, PackedError> {
         let cells = columns.grid[0] * columns.grid[1];
         let cols = columns.units * cells;
         let class = Class::of(columns);
@@ -288,7 +294,7 @@ impl Models {
             factors.end_row(&out.columns[start..]);
             out.starts.push(out.columns.len() as u32);
             if coder.exhausted() {
-                return Err(Flaw::damaged("positions"));
+                return Err(PackedError::damaged("positions"));
             }
         }
         Ok(out)
@@ -303,7 +309,7 @@ impl Models {
         sign: usize,
         around: usize,
         layer: usize,
-    ) -> Result<i32, Flaw> {
+    ) -> Result<i32, PackedError> {
         let negative = self.signs[class as usize].code(coder, have < 0, 0, [sign]);
         let first = layer.min(LAYERS - 1) * ESCAPE as usize;
         let mut size = 1;
@@ -325,12 +331,12 @@ impl Models {
         have: i32,
         mut size: i32,
         negative: bool,
-    ) -> Result<i32, Flaw> {
+    ) -> Result<i32, PackedError> {
         if size == ESCAPE {
             let more = self.number(coder, (have.abs() - size).max(0) as u32, Kind::Escape)?;
             size = (size.checked_add_unsigned(more))
                 .filter(|s| *s <= MAX_LEVEL)
-                .ok_or_else(|| Flaw::damaged("magnitude"))?;
+                .ok_or_else(|| PackedError::damaged("magnitude"))?;
         }
         Ok(if negative { -size } else { size })
     }
@@ -342,7 +348,7 @@ impl Models {
         have: Option<&[i32]>,
         counts: &[u32],
         sorted: bool,
-    ) -> Result<Vec<i32>, Flaw> {
+    ) -> Result<Vec<i32>, PackedError> {
         let start = coder.spent();
         let mut biases: Vec<i32> = Vec::new();
         for (row, &count) in counts.iter().enumerate() {
@@ -353,20 +359,20 @@ impl Models {
                         self.number(coder, before.wrapping_sub(have) as u32, Kind::BiasFall)?;
                     (before.checked_sub_unsigned(fall))
                         .filter(|b| *b >= -MAX_LEVEL)
-                        .ok_or_else(|| Flaw::damaged("bias"))?
+                        .ok_or_else(|| PackedError::damaged("bias"))?
                 }
                 _ => self.bias(coder, have)?,
             };
             biases.push(bias);
             if coder.exhausted() {
-                return Err(Flaw::damaged("bias"));
+                return Err(PackedError::damaged("bias"));
             }
         }
         self.spent.biases += coder.spent() - start;
         Ok(biases)
     }
 
-    fn bias(&mut self, coder: &mut impl Coder, have: i32) -> Result<i32, Flaw> {
+    fn bias(&mut self, coder: &mut impl Coder, have: i32) -> Result<i32, PackedError> {
         if self.bias_is_zero.code(coder, have == 0, -UNIT * 3 / 2, [0]) {
             return Ok(0);
         }

@@ -1,15 +1,15 @@
 //! The packed form `*.spvd`: a whole network, graph and quantised weights, entropy-coded.
 //!
-//! The format is documented in `docs/format.md`. Weights must be on grids ([`Network::steps`]); they come back
+//! The format is documented in `docs/format.md`. Weights must be on grids ([`Network::scales`]); they come back
 //! exactly. Everything that decides what a bit means is integer arithmetic, so every platform reads the same numbers.
 
 mod adaptive;
 mod checked;
 mod chunks;
 mod crc;
+mod error;
 mod factors;
 mod fields;
-mod flaw;
 mod graph;
 mod large;
 mod logistic;
@@ -24,11 +24,11 @@ mod small;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sparsevd_model::quantised::is_step;
+use sparsevd_model::quantised::is_scale;
 use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Op, Weights};
 
 use crate::{FormatError, LoadedNetwork, write_atomically};
-use flaw::Flaw;
+use error::PackedError;
 pub(crate) use graph::PRESETS;
 use matrix::Levels;
 use skeleton::Tensor;
@@ -242,13 +242,13 @@ pub fn packed_breakdown(bytes: &[u8]) -> Result<PackedBreakdown, FormatError> {
         Content::Small(rest) => small::breakdown(rest, &limits),
         Content::Large(rest) => large::breakdown(rest, &limits),
     };
-    let mut spent = breakdown().map_err(|e: Flaw| e.at(Path::new("(memory)")))?;
+    let mut spent = breakdown().map_err(|e: PackedError| e.at(Path::new("(memory)")))?;
     let known = spent.liveness + spent.positions + spent.values + spent.biases;
     spent.header = (8 * bytes.len() as u64).saturating_sub(known);
     Ok(spent)
 }
 
-fn pack_inner(network: &Network, options: &PackOptions) -> Result<Vec<u8>, Flaw> {
+fn pack_inner(network: &Network, options: &PackOptions) -> Result<Vec<u8>, PackedError> {
     check(network)?;
     let mut bytes = MAGIC.to_vec();
     bytes.push(VERSION << 4 | options.profile.code());
@@ -266,9 +266,9 @@ enum Content<'a> {
     Large(&'a [u8]),
 }
 
-fn content(bytes: &[u8]) -> Result<Content<'_>, Flaw> {
+fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
     let Some((&[m0, m1, m2, m3, kind], rest)) = bytes.split_first_chunk::<5>() else {
-        return Err(Flaw::part(
+        return Err(PackedError::part(
             "packed file",
             "at least 5 bytes",
             bytes.len().to_string(),
@@ -276,14 +276,14 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, Flaw> {
     };
     let magic = [m0, m1, m2, m3];
     if magic != *MAGIC {
-        return Err(Flaw::part(
+        return Err(PackedError::part(
             "magic",
             format!("{MAGIC:?}"),
             format!("{magic:?}"),
         ));
     }
     if kind >> 4 != VERSION {
-        return Err(Flaw::part(
+        return Err(PackedError::part(
             "version of the packed format",
             format!("{VERSION}, the newest that this program reads"),
             (kind >> 4).to_string(),
@@ -292,12 +292,12 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, Flaw> {
     match kind & 15 {
         1 => Ok(Content::Small(rest)),
         2 => Ok(Content::Large(rest)),
-        other => Err(Flaw::part("profile", "1 or 2", other.to_string())),
+        other => Err(PackedError::part("profile", "1 or 2", other.to_string())),
     }
 }
 
 /// Checks what a packed file can say.
-fn check(network: &Network) -> Result<(), Flaw> {
+fn check(network: &Network) -> Result<(), PackedError> {
     network.shapes()?;
     let graph = &network.graph;
     if let Some(node) = graph.nodes.iter().find(|n| !graph::can_say(&n.op)) {
@@ -308,14 +308,18 @@ fn check(network: &Network) -> Result<(), Flaw> {
             }
             _ => "an operator that the packed format has",
         };
-        return Err(Flaw::part(
+        return Err(PackedError::part(
             format!("node `{}`", node.name),
             expected,
             node.op.name(),
         ));
     }
     let Some(input) = graph.inputs.first() else {
-        return Err(Flaw::part("inputs of the graph", "at least one", "none"));
+        return Err(PackedError::part(
+            "inputs of the graph",
+            "at least one",
+            "none",
+        ));
     };
     if let Some(p) = &graph.preprocessing {
         p.check(&input.shape)?;
@@ -323,13 +327,14 @@ fn check(network: &Network) -> Result<(), Flaw> {
     let biases: Vec<&str> = graph.nodes.iter().filter_map(|n| n.op.bias()).collect();
     let weights: Vec<&str> = graph.nodes.iter().filter_map(|n| n.op.weight()).collect();
     for (name, tensor) in &network.tensors {
-        let wrong =
-            |what: &str, expected: &str, got: &str| Err(Flaw::tensor(name, what, expected, got));
-        let Some(&step) = network.steps.get(name) else {
+        let wrong = |what: &str, expected: &str, got: &str| {
+            Err(PackedError::tensor(name, what, expected, got))
+        };
+        let Some(&step) = network.scales.get(name) else {
             let expected = "a step: quantise the network before it is packed";
             return wrong("grid", expected, "none");
         };
-        if !is_step(step) {
+        if !is_scale(step) {
             return Err(ModelError::Step {
                 tensor: name.clone(),
                 got: step,
@@ -351,7 +356,7 @@ fn check(network: &Network) -> Result<(), Flaw> {
             .map(Weights::shape)
             .unwrap_or_default();
         if !now.fits_in(shape) {
-            return Err(Flaw::tensor(
+            return Err(PackedError::tensor(
                 name,
                 "original shape",
                 format!("one that holds the present one, {now}"),
@@ -363,7 +368,7 @@ fn check(network: &Network) -> Result<(), Flaw> {
 }
 
 /// The integers of a tensor of a network, and the number of them in each row where it is a weight.
-fn integers(network: &Network, tensor: &Tensor) -> Result<Integers, Flaw> {
+fn integers(network: &Network, tensor: &Tensor) -> Result<Integers, PackedError> {
     let levels = network.grid(&tensor.name, tensor.step)?;
     if tensor.columns.is_none() {
         return Ok(Integers::Bias(levels));
@@ -408,7 +413,11 @@ fn integers(network: &Network, tensor: &Tensor) -> Result<Integers, Flaw> {
 }
 
 /// A network from its parts.
-fn assemble(graph: Graph, tensors: Vec<Tensor>, integers: Vec<Integers>) -> Result<Network, Flaw> {
+fn assemble(
+    graph: Graph,
+    tensors: Vec<Tensor>,
+    integers: Vec<Integers>,
+) -> Result<Network, PackedError> {
     let (mut weights, mut originals, mut steps) =
         (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (tensor, integers) in tensors.into_iter().zip(integers) {
@@ -437,6 +446,6 @@ fn assemble(graph: Graph, tensors: Vec<Tensor>, integers: Vec<Integers>) -> Resu
     }
     let mut network = Network::new(graph, weights)?;
     network.original_shapes = originals;
-    network.steps = steps;
+    network.scales = steps;
     Ok(network)
 }

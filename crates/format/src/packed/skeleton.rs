@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sparsevd_model::quantised::{STEP_BITS, STEP_EXPONENTS, is_step};
+use sparsevd_model::quantised::{STEP_BITS, STEP_EXPONENTS, is_scale};
 use sparsevd_model::{Graph, ModelError, Network, Node, Op, Shape, Weights, presets, shape};
 
 use super::Limits;
+use super::error::PackedError;
 use super::fields::{Field, Fields};
-use super::flaw::Flaw;
 use super::range::Coder;
 
 /// A weight or a bias.
@@ -43,7 +43,7 @@ pub(super) fn skeleton<C: Coder>(
     preset: Option<&str>,
     have: Option<&Network>,
     limits: &Limits,
-) -> Result<Vec<Tensor>, Flaw> {
+) -> Result<Vec<Tensor>, PackedError> {
     graph.check()?;
     let weights = unique(graph.nodes.iter().filter_map(|n| n.op.weight()));
     let known: HashMap<String, Shape> = preset
@@ -65,7 +65,7 @@ pub(super) fn skeleton<C: Coder>(
             uniform(coder, rows.unwrap_or(0), first)?
         } else {
             if rows.is_some_and(|r| r != first) {
-                return Err(Flaw::tensor(
+                return Err(PackedError::tensor(
                     name,
                     "rows",
                     format!("at most {first}, those of the original network"),
@@ -88,7 +88,12 @@ pub(super) fn skeleton<C: Coder>(
             let Some(name) = name else { continue };
             if let Some(&there) = places.get(name) {
                 if tensors[there].columns.is_some() != (kind == 0) {
-                    return Err(Flaw::tensor(name, "use", "a weight or a bias", "both"));
+                    return Err(PackedError::tensor(
+                        name,
+                        "use",
+                        "a weight or a bias",
+                        "both",
+                    ));
                 }
                 of_weight = of_weight.or((kind == 0).then_some(usize::MAX));
                 continue;
@@ -96,15 +101,18 @@ pub(super) fn skeleton<C: Coder>(
             let (shape, columns) = shapes
                 .get(name)
                 .cloned()
-                .ok_or_else(|| Flaw::damaged("tensors"))?;
+                .ok_or_else(|| PackedError::damaged("tensors"))?;
             let tensor = have.and_then(|n| n.tensors.get(name));
             let dense = kind == 1
                 || !fields.flag(coder, matches!(tensor, Some(Weights::Csr(_))), Field::Dense);
-            let step = have.and_then(|n| n.steps.get(name)).copied().unwrap_or(1.0);
+            let step = have
+                .and_then(|n| n.scales.get(name))
+                .copied()
+                .unwrap_or(1.0);
             let step = code_step(coder, fields, step, &mut exponents[kind])?;
             let original = originals.get(name).unwrap_or(&shape).clone();
             if original.elements() > limits.elements {
-                return Err(Flaw::tensor(
+                return Err(PackedError::tensor(
                     name,
                     "original shape",
                     format!("at most {} elements, the limit", limits.elements),
@@ -143,8 +151,8 @@ fn originals<C: Coder>(
     rows: &HashMap<&str, usize>,
     have: Option<&Network>,
     limits: &Limits,
-) -> Result<BTreeMap<String, Shape>, Flaw> {
-    let derive = || -> Result<BTreeMap<String, Shape>, Flaw> {
+) -> Result<BTreeMap<String, Shape>, PackedError> {
+    let derive = || -> Result<BTreeMap<String, Shape>, PackedError> {
         let all = propagate(graph, rows, limits)?.into_iter();
         Ok(all
             .filter(|(_, (_, columns))| columns.is_some())
@@ -187,13 +195,13 @@ fn unique<'g>(names: impl Iterator<Item = &'g str>) -> Vec<&'g str> {
 }
 
 /// A number below `n` in as many bits as `n - 1` has.
-fn uniform<C: Coder>(coder: &mut C, value: usize, n: usize) -> Result<usize, Flaw> {
+fn uniform<C: Coder>(coder: &mut C, value: usize, n: usize) -> Result<usize, PackedError> {
     let Some(most) = n.checked_sub(1).and_then(|m| u32::try_from(m).ok()) else {
-        return Err(Flaw::damaged("rows"));
+        return Err(PackedError::damaged("rows"));
     };
     let value = coder.raw(value as u32, 32 - most.leading_zeros());
     if value > most {
-        return Err(Flaw::damaged("rows"));
+        return Err(PackedError::damaged("rows"));
     }
     Ok(value as usize)
 }
@@ -204,7 +212,7 @@ fn code_step<C: Coder>(
     fields: &mut Fields,
     step: f32,
     exponent: &mut i32,
-) -> Result<f32, Flaw> {
+) -> Result<f32, PackedError> {
     let bits = step.to_bits();
     let e = (bits >> 23) as i32 - 127;
     let change = e - *exponent;
@@ -220,15 +228,15 @@ fn code_step<C: Coder>(
     let length = fields.number(coder, fold(length, 3), Field::Significand)? as u32;
     let length = unfold(length, 3);
     if !STEP_EXPONENTS.contains(&e) || length >= STEP_BITS {
-        return Err(Flaw::damaged("step"));
+        return Err(PackedError::damaged("step"));
     }
     *exponent = e;
     let fraction = coder.raw(fraction >> (23 - length), length) << (23 - length);
     let step = f32::from_bits(((e + 127) as u32) << 23 | fraction);
-    if is_step(step) {
+    if is_scale(step) {
         Ok(step)
     } else {
-        Err(Flaw::damaged("step"))
+        Err(PackedError::damaged("step"))
     }
 }
 
@@ -264,7 +272,11 @@ struct Value {
 type Shapes = BTreeMap<String, (Shape, Option<Columns>)>;
 
 /// Shapes of all tensors of a graph whose weights have the given rows.
-fn propagate(graph: &Graph, rows: &HashMap<&str, usize>, limits: &Limits) -> Result<Shapes, Flaw> {
+fn propagate(
+    graph: &Graph,
+    rows: &HashMap<&str, usize>,
+    limits: &Limits,
+) -> Result<Shapes, PackedError> {
     let mut shapes = Shapes::new();
     let mut values: HashMap<&str, Value> = HashMap::new();
     let map = |s: &Shape| match s.dims() {
@@ -285,7 +297,7 @@ fn propagate(graph: &Graph, rows: &HashMap<&str, usize>, limits: &Limits) -> Res
             .filter_map(|i| values.get(i.as_str()))
             .collect();
         let Some(&x) = inputs.first() else {
-            return Err(Flaw::damaged("graph"));
+            return Err(PackedError::damaged("graph"));
         };
         let (weight, columns) = weight_of(node, x, rows);
         let given = |_: &Node, tensor: &str| -> Result<Shape, ModelError> {
@@ -298,7 +310,7 @@ fn propagate(graph: &Graph, rows: &HashMap<&str, usize>, limits: &Limits) -> Res
         let out = shape::output_shape(node, &dims, &given)?;
         for shape in [&out, &weight] {
             if shape.elements() > limits.elements {
-                return Err(Flaw::part(
+                return Err(PackedError::part(
                     format!("node `{}`", node.name),
                     format!(
                         "values and weights of at most {} elements, the limit",

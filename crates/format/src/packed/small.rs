@@ -3,8 +3,8 @@
 use sparsevd_model::{Graph, Network};
 
 use super::checked::Checked;
+use super::error::PackedError;
 use super::fields::{Field, Fields};
-use super::flaw::Flaw;
 use super::graph::graph;
 use super::matrix::{Models, Spent};
 use super::range::{Coder, Decoder, Encoder, Meter};
@@ -12,7 +12,7 @@ use super::skeleton::{Tensor, skeleton};
 use super::{Integers, Limits, PackedBreakdown, assemble, integers};
 
 /// Appends the checksum and the stream of a network.
-pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), Flaw> {
+pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), PackedError> {
     let mut coder = Checked::new(Encoder::new());
     body(&mut coder, Some(network), &Limits::for_writing())?;
     bytes.extend((coder.crc() as u16).to_le_bytes());
@@ -21,7 +21,7 @@ pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), Flaw>
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, Flaw> {
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Checked::new(Decoder::new(stream));
     let (graph, tensors, integers, _) = body(&mut coder, None, limits)?;
@@ -30,7 +30,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, Flaw> {
 }
 
 /// Where the bits of what [`encode`] wrote go; the header is what is not of the rest.
-pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown, Flaw> {
+pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
     let (_, _, _, spent) = body(&mut coder, None, limits)?;
@@ -45,17 +45,21 @@ pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown
     })
 }
 
-fn split(bytes: &[u8]) -> Result<(u16, &[u8]), Flaw> {
+fn split(bytes: &[u8]) -> Result<(u16, &[u8]), PackedError> {
     let (checksum, stream) = bytes
         .split_first_chunk::<2>()
-        .ok_or_else(|| Flaw::part("checksum", "2 bytes", bytes.len().to_string()))?;
+        .ok_or_else(|| PackedError::part("checksum", "2 bytes", bytes.len().to_string()))?;
     Ok((u16::from_le_bytes(*checksum), stream))
 }
 
 type Body = (Graph, Vec<Tensor>, Vec<Integers>, Spent);
 
 /// Everything in the stream; a reader passes `None`.
-fn body<C: Coder>(coder: &mut C, have: Option<&Network>, limits: &Limits) -> Result<Body, Flaw> {
+fn body<C: Coder>(
+    coder: &mut C,
+    have: Option<&Network>,
+    limits: &Limits,
+) -> Result<Body, PackedError> {
     let mut fields = Fields::new();
     let (graph, preset) = graph(coder, &mut fields, have, limits)?;
     let tensors = skeleton(coder, &mut fields, &graph, preset, have, limits)?;
@@ -95,7 +99,7 @@ fn body<C: Coder>(coder: &mut C, have: Option<&Network>, limits: &Limits) -> Res
         let counts = models.row_counts(coder, counts.as_deref(), [rows, cols], sorted)?;
         nonzeros += counts.iter().map(|&c| c as usize).sum::<usize>();
         if nonzeros > limits.nonzeros {
-            return Err(Flaw::limit("non-zeros", limits.nonzeros, nonzeros));
+            return Err(PackedError::limit("non-zeros", limits.nonzeros, nonzeros));
         }
         let levels = models.matrix(coder, have_weight(i), &counts, columns, i)?;
         done[i] = Some(Integers::Weight(levels));
@@ -105,12 +109,12 @@ fn body<C: Coder>(coder: &mut C, have: Option<&Network>, limits: &Limits) -> Res
         }
     }
     let integers: Option<Vec<Integers>> = done.into_iter().collect();
-    let integers = integers.ok_or_else(|| Flaw::damaged("tensors"))?;
+    let integers = integers.ok_or_else(|| PackedError::damaged("tensors"))?;
     Ok((graph, tensors, integers, models.spent))
 }
 
 /// Bounds memory and time before any of it is spent.
-fn check_sizes(tensors: &[Tensor], limits: &Limits) -> Result<(), Flaw> {
+fn check_sizes(tensors: &[Tensor], limits: &Limits) -> Result<(), PackedError> {
     let (mut cells, mut dense) = (0_usize, 0_usize);
     for tensor in tensors {
         let (rows, cols) = tensor.shape.matrix();
@@ -120,14 +124,14 @@ fn check_sizes(tensors: &[Tensor], limits: &Limits) -> Result<(), Flaw> {
         }
     }
     if cells > limits.small_cells {
-        return Err(Flaw::limit(
+        return Err(PackedError::limit(
             "elements of a file of the small profile",
             limits.small_cells,
             cells,
         ));
     }
     if dense > limits.dense_elements {
-        return Err(Flaw::limit(
+        return Err(PackedError::limit(
             "elements of dense tensors",
             limits.dense_elements,
             dense,

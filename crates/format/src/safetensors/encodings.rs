@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sparsevd_model::{Csr, Network, Weights};
 
-use super::write::{Plan, Profile, ValueType, WriteOptions};
+use super::write::{CsrProfile, Plan, ValueType, WriteOptions};
 
 /// Exact bytes of a network in several encodings, biases (F32) included, each with a label.
 ///
@@ -27,7 +27,7 @@ pub fn inspect_encodings(network: &Network) -> Vec<(String, u64)> {
     let mut add_file = |label: &str, network: &Network, values: ValueType| {
         let options = WriteOptions {
             values,
-            profile: Profile::Compact,
+            profile: CsrProfile::Compact,
             metadata: BTreeMap::new(),
         };
         if let Ok(plan) = Plan::new(Path::new(""), network, &options) {

@@ -13,7 +13,7 @@ pub(crate) use container::{Container, narrow};
 pub use encodings::inspect_encodings;
 pub use graph::GraphSource;
 pub use read::{LoadedNetwork, read_network, read_network_bytes};
-pub use write::{Profile, ValueType, WriteOptions, write_network, write_network_bytes};
+pub use write::{CsrProfile, ValueType, WriteOptions, write_network, write_network_bytes};
 
 /// Keys of `__metadata__` that the format gives a meaning to.
 pub mod metadata_keys {

@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sparsevd_model::quantised::is_step;
+use sparsevd_model::quantised::is_scale;
 use sparsevd_model::{Csr, Dense, ModelError, Network, Shape, Weights};
 
 use super::bitmask::{self, BitmaskNames};
@@ -340,7 +340,7 @@ fn read_steps(
     let steps = versioned::<f32>(path, file, metadata_keys::STEPS)?;
     for (name, step) in steps {
         network
-            .set_step(&name, step)
+            .set_scale(&name, step)
             .map_err(|e| FormatError::model(path, e))?;
     }
     for name in sparse.keys() {
@@ -350,10 +350,10 @@ fn read_steps(
         }
         // Any scale is fine for values; only one of few bits, for the whole tensor, is a step.
         if let [scale] = *file.floats(&names.scale)?
-            && is_step(scale)
+            && is_scale(scale)
         {
             network
-                .set_step(name, scale)
+                .set_scale(name, scale)
                 .map_err(|e| FormatError::model(path, e))?;
         }
     }

@@ -36,7 +36,7 @@ pub enum ValueType {
 
 /// How the places of a sparse weight's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Profile {
+pub enum CsrProfile {
     /// Smallest: U16 where it holds the columns or row starts, otherwise U32; a preset's graph is named instead of
     /// written out.
     #[default]
@@ -54,7 +54,7 @@ pub struct WriteOptions {
     /// Element type of the weights' values.
     pub values: ValueType,
     /// How sparse weights are stored.
-    pub profile: Profile,
+    pub profile: CsrProfile,
     /// More entries for `__metadata__`; the keys in [`metadata_keys::ALL`] are taken.
     pub metadata: BTreeMap<String, String>,
 }
@@ -136,7 +136,7 @@ impl<'n> Plan<'n> {
         for (name, shape) in &network.original_shapes {
             check_original(path, name, shape, network)?;
         }
-        if options.profile == Profile::Bitmask && options.values == ValueType::I8 {
+        if options.profile == CsrProfile::Bitmask && options.values == ValueType::I8 {
             return Err(FormatError::invalid(
                 path,
                 "type of the values",
@@ -160,7 +160,7 @@ impl<'n> Plan<'n> {
         let mut tensors = Vec::new();
         let mut sparse = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
         for (name, tensor) in &network.tensors {
-            let step = network.steps.get(name);
+            let step = network.scales.get(name);
             if let Some(&step) = step {
                 (network.grid(name, step)).map_err(|e| FormatError::model(path, e))?;
             }
@@ -182,7 +182,7 @@ impl<'n> Plan<'n> {
                 }),
                 Weights::Csr(csr) => {
                     check_csr(path, name, csr, &weights)?;
-                    if options.profile == Profile::Bitmask {
+                    if options.profile == CsrProfile::Bitmask {
                         tensors.extend(bitmask_parts(path, name, csr, dtype)?);
                         continue;
                     }
@@ -371,16 +371,16 @@ fn csr_parts<'n>(
     name: &str,
     csr: &'n Csr,
     values: Dtype,
-    profile: Profile,
+    profile: CsrProfile,
 ) -> Result<[Stored<'n>; 3], FormatError> {
     let index = |end: usize| match profile {
-        Profile::Compact if end <= 1 << 16 => Dtype::U16,
-        Profile::Compact => Dtype::U32,
-        Profile::Interop | Profile::Bitmask => Dtype::I32,
+        CsrProfile::Compact if end <= 1 << 16 => Dtype::U16,
+        CsrProfile::Compact => Dtype::U32,
+        CsrProfile::Interop | CsrProfile::Bitmask => Dtype::I32,
     };
     let (columns, starts) = (index(csr.cols()), index(csr.nonzeros() + 1));
     let most = i32::MAX as usize;
-    if profile == Profile::Interop && (csr.cols() > most || csr.nonzeros() > most) {
+    if profile == CsrProfile::Interop && (csr.cols() > most || csr.nonzeros() > most) {
         return Err(FormatError::tensor(
             path,
             name,
@@ -496,8 +496,8 @@ fn metadata(
     }
     metadata.insert(metadata_keys::FORMAT.into(), "pt".into());
     let preset = match options.profile {
-        Profile::Compact => preset_of(network),
-        Profile::Interop | Profile::Bitmask => None,
+        CsrProfile::Compact => preset_of(network),
+        CsrProfile::Interop | CsrProfile::Bitmask => None,
     };
     let graph = match preset {
         Some(name) => name.to_owned(),

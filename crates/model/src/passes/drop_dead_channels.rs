@@ -145,7 +145,7 @@ fn fold_into(network: &mut Network, at: usize, x: &[Option<f32>]) -> Vec<Option<
     let shape = weight.shape();
     let rows = shape.matrix().0;
     let padded = matches!(&op, Op::Conv { window, .. } if window.pads != [0; 4]);
-    let only_zero = padded || network.steps.contains_key(name);
+    let only_zero = padded || network.scales.contains_key(name);
     let folds = |row, col| x[channel(&op, &shape, row, col)].filter(|k| *k == 0.0 || !only_zero);
     let mut sums = vec![0.0_f64; rows];
     let mut fed = vec![false; rows];

@@ -65,8 +65,8 @@ pub fn fold_batch_normalization(network: &Network) -> Option<Network> {
         if let Some(tensor) = out.tensors.get_mut(&weight) {
             scale_rows(tensor, &factors);
         }
-        out.steps.remove(&weight);
-        out.steps.remove(&bias);
+        out.scales.remove(&weight);
+        out.scales.remove(&bias);
         let name = out.graph.nodes[layer].name.clone();
         renamed.insert(network.graph.nodes[norm].name.clone(), name);
     }

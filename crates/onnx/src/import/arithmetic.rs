@@ -4,7 +4,7 @@ use sparsevd_model::{Approximate, Dense, Op, Shape};
 
 use super::{Importer, Value, View};
 use crate::attributes::{OnnxNode, axis};
-use crate::flaw::Trouble;
+use crate::node_error::NodeError;
 use crate::tensor::Tensor;
 
 impl<'m> Importer<'m> {
@@ -14,19 +14,19 @@ impl<'m> Importer<'m> {
         node: OnnxNode<'m>,
         x: &View,
         constant: impl Fn(usize) -> Option<&'t Tensor>,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         let op = match node.0.op_type.as_str() {
             "Relu" => Op::Relu,
             "LeakyRelu" => Op::LeakyRelu {
                 alpha: node.float("alpha")?.unwrap_or(0.01),
             },
             "Clip" => {
-                let bound = |name: &str, i: usize, open: f32| -> Result<Option<f32>, Trouble> {
+                let bound = |name: &str, i: usize, open: f32| -> Result<Option<f32>, NodeError> {
                     let given = match (node.float(name)?, constant(i).and_then(Tensor::floats)) {
                         (Some(bound), _) | (None, Some(&[bound])) => Some(bound),
                         (None, None) if node.input(i).is_none() => None,
                         _ => {
-                            return Err(Trouble::unsupported(format!(
+                            return Err(NodeError::unsupported(format!(
                                 "a {name} that is no constant number"
                             )));
                         }
@@ -52,7 +52,7 @@ impl<'m> Importer<'m> {
                     "tanh" => Approximate::Tanh,
                     other => {
                         return Err(node
-                            .flaw("a known approximation", format!("`{other}`"))
+                            .invalid("a known approximation", format!("`{other}`"))
                             .into());
                     }
                 },
@@ -70,26 +70,26 @@ impl<'m> Importer<'m> {
         node: OnnxNode<'m>,
         x: &View,
         training: Option<&Tensor>,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         let trains = training.and_then(Tensor::ints).is_some_and(|t| t != [0]);
         if trains || node.input(2).is_some() && training.is_none() {
-            return Err(Trouble::unsupported("training_mode"));
+            return Err(NodeError::unsupported("training_mode"));
         }
         Ok(x.clone())
     }
 
-    pub(super) fn softmax(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, Trouble> {
+    pub(super) fn softmax(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
         let rank = x.dims.len() + 1;
         let given = node
             .int("axis")?
             .unwrap_or(if self.opset < 13 { 1 } else { -1 });
         let at = axis(given, rank)
-            .ok_or_else(|| node.flaw(format!("an axis of {rank}"), given.to_string()))?;
+            .ok_or_else(|| node.invalid(format!("an axis of {rank}"), given.to_string()))?;
         let extent = at.checked_sub(1).map(|a| x.dims[a]);
         // Before opset 13 all dimensions from the axis on counted as one.
         let elements = x.dims.iter().product::<usize>();
         if extent != Some(elements) && !(self.opset < 13 && at == 1) {
-            return Err(Trouble::unsupported(format!(
+            return Err(NodeError::unsupported(format!(
                 "axis {given} of {}",
                 Shape(x.dims.clone())
             )));
@@ -110,20 +110,20 @@ impl<'m> Importer<'m> {
         &mut self,
         node: OnnxNode<'m>,
         inputs: &[Option<Value>],
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         let mut views = Vec::new();
         for input in inputs.iter().flatten() {
             match input {
                 Value::Activation(view) => views.push(self.materialised(view)?),
-                _ => return Err(Trouble::unsupported("constants beside computed values")),
+                _ => return Err(NodeError::unsupported("constants beside computed values")),
             }
         }
         let given = node
             .int("axis")?
-            .ok_or_else(|| node.flaw("an axis", "none"))?;
+            .ok_or_else(|| node.invalid("an axis", "none"))?;
         let rank = views[0].shape.len() + 1;
         if axis(given, rank) != Some(1) {
-            return Err(Trouble::unsupported(format!("axis {given} of {rank}")));
+            return Err(NodeError::unsupported(format!("axis {given} of {rank}")));
         }
         let views: Vec<&View> = views.iter().collect();
         self.push(node, Op::Concat, &views)
@@ -133,17 +133,17 @@ impl<'m> Importer<'m> {
         &mut self,
         node: OnnxNode<'m>,
         inputs: &[Option<Value>],
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         match inputs {
             [Some(Value::Activation(a)), Some(Value::Activation(b))] => self.between(node, a, b),
             [Some(Value::Activation(x)), Some(Value::Constant(c))] => self.with(node, x, c, false),
             [Some(Value::Constant(c)), Some(Value::Activation(x))] => self.with(node, x, c, true),
-            _ => Err(node.flaw("two inputs", inputs.len().to_string()).into()),
+            _ => Err(node.invalid("two inputs", inputs.len().to_string()).into()),
         }
     }
 
     /// Arithmetic between two computed values.
-    fn between(&mut self, node: OnnxNode<'m>, a: &View, b: &View) -> Result<View, Trouble> {
+    fn between(&mut self, node: OnnxNode<'m>, a: &View, b: &View) -> Result<View, NodeError> {
         let op = match node.0.op_type.as_str() {
             "Add" => Op::Add,
             "Sub" => Op::Sub,
@@ -170,7 +170,7 @@ impl<'m> Importer<'m> {
             () if spreads(b, a) => (a, b),
             () if spreads(a, b) && commutes => (b, a),
             () => {
-                return Err(Trouble::unsupported(format!(
+                return Err(NodeError::unsupported(format!(
                     "operands {} and {}",
                     Shape(a.dims.clone()),
                     Shape(b.dims.clone())
@@ -188,10 +188,10 @@ impl<'m> Importer<'m> {
         x: &View,
         c: &Tensor,
         first: bool,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         self.decoder.take(&node.label(), &c.dims)?;
         let values = per_channel(x, c).ok_or_else(|| {
-            Trouble::unsupported(format!(
+            NodeError::unsupported(format!(
                 "a {} beside {}",
                 c.describe(),
                 Shape(x.dims.clone())
@@ -208,7 +208,7 @@ impl<'m> Importer<'m> {
             ("Mul", _) => (values, vec![0.0; n]),
             ("Div", false) => (values.iter().map(|v| 1.0 / v).collect(), vec![0.0; n]),
             _ => {
-                return Err(Trouble::unsupported(
+                return Err(NodeError::unsupported(
                     "a constant divided by a computed value",
                 ));
             }
@@ -246,7 +246,7 @@ impl<'m> Importer<'m> {
         x: &View,
         scale: Vec<f32>,
         shift: Vec<f32>,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         let spread = |v: Vec<f32>, n: usize| if v.len() == 1 { vec![v[0]; n] } else { v };
         // The same number for all fits any shape.
         let x = if scale.len() == 1 {
@@ -255,7 +255,7 @@ impl<'m> Importer<'m> {
             self.materialised(x)?
         };
         let Some(&channels) = x.shape.first() else {
-            return Err(Trouble::unsupported("a value without channels"));
+            return Err(NodeError::unsupported("a value without channels"));
         };
         self.decoder.take(&node.label(), &[4, channels])?;
         let mut tensor = |part: &str, values: Vec<f32>| {

@@ -5,7 +5,7 @@ use sparsevd_model::{Dense, Op, Shape, Window};
 
 use super::{Importer, View};
 use crate::attributes::OnnxNode;
-use crate::flaw::{Flaw, Trouble};
+use crate::node_error::{Invalid, NodeError};
 use crate::tensor::Tensor;
 
 impl<'m> Importer<'m> {
@@ -14,12 +14,12 @@ impl<'m> Importer<'m> {
         node: OnnxNode<'m>,
         x: &View,
         constant: impl Fn(usize) -> Option<&'t Tensor>,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         let Some(weight) = constant(1) else {
-            return Err(Trouble::unsupported("a weight that is no constant"));
+            return Err(NodeError::unsupported("a weight that is no constant"));
         };
         let &[out, _, kh, kw] = weight.dims.as_slice() else {
-            return Err(Trouble::unsupported(format!(
+            return Err(NodeError::unsupported(format!(
                 "filters {}, not of two dimensions",
                 Shape(weight.dims.clone())
             )));
@@ -27,7 +27,7 @@ impl<'m> Importer<'m> {
         let kernel_shape = node.sizes("kernel_shape", [kh, kw])?;
         if kernel_shape != [kh, kw] {
             return Err(node
-                .flaw(
+                .invalid(
                     format!("kernel_shape [{kh}, {kw}] of its weight"),
                     format!("{kernel_shape:?}"),
                 )
@@ -37,7 +37,7 @@ impl<'m> Importer<'m> {
         let [groups] = node.int("group")?.map_or(Ok([1]), |g| {
             usize::try_from(g)
                 .map(|g| [g])
-                .map_err(|_| node.flaw("a number of groups", g.to_string()))
+                .map_err(|_| node.invalid("a number of groups", g.to_string()))
         })?;
         let dense = self.dense(node, "weight", weight)?;
         let bias = self.bias(node, node.input(1), constant(2), node.input(2), out, 1.0)?;
@@ -57,12 +57,14 @@ impl<'m> Importer<'m> {
         node: OnnxNode<'m>,
         x: &View,
         constant: impl Fn(usize) -> Option<&'t Tensor>,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         if node.int("transA")?.unwrap_or(0) != 0 {
-            return Err(Trouble::unsupported("transA"));
+            return Err(NodeError::unsupported("transA"));
         }
         let Some(weight) = constant(1) else {
-            return Err(Trouble::unsupported("a second factor that is no constant"));
+            return Err(NodeError::unsupported(
+                "a second factor that is no constant",
+            ));
         };
         let (alpha, beta) = (
             node.float("alpha")?.unwrap_or(1.0),
@@ -83,9 +85,11 @@ impl<'m> Importer<'m> {
         node: OnnxNode<'m>,
         x: &View,
         constant: impl Fn(usize) -> Option<&'t Tensor>,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         let Some(weight) = constant(1) else {
-            return Err(Trouble::unsupported("a second factor that is no constant"));
+            return Err(NodeError::unsupported(
+                "a second factor that is no constant",
+            ));
         };
         let weight = self.matrix(node, weight, false)?;
         self.linear(node, x, weight, None)
@@ -97,10 +101,10 @@ impl<'m> Importer<'m> {
         x: &View,
         weight: Dense,
         bias: Option<String>,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         let x = self.materialised(x)?;
         if x.shape.len() != 1 {
-            return Err(Trouble::unsupported(format!(
+            return Err(NodeError::unsupported(format!(
                 "a product over the last dimension of {}",
                 Shape(x.shape)
             )));
@@ -118,11 +122,11 @@ impl<'m> Importer<'m> {
         name: Option<&str>,
         out: usize,
         factor: f32,
-    ) -> Result<Option<String>, Trouble> {
+    ) -> Result<Option<String>, NodeError> {
         let Some(tensor) = tensor else {
             return match name {
                 None => Ok(None),
-                Some(_) => Err(Trouble::unsupported("a bias that is no constant")),
+                Some(_) => Err(NodeError::unsupported("a bias that is no constant")),
             };
         };
         let mut values = self.dense(node, "bias", tensor)?.values;
@@ -132,7 +136,7 @@ impl<'m> Importer<'m> {
             many if many.len() == out && row => {}
             _ => {
                 return Err(node
-                    .flaw(format!("a bias of {out} numbers"), tensor.describe())
+                    .invalid(format!("a bias of {out} numbers"), tensor.describe())
                     .into());
             }
         }
@@ -146,24 +150,24 @@ impl<'m> Importer<'m> {
         node: OnnxNode<'m>,
         x: &View,
         constant: impl Fn(usize) -> Option<&'t Tensor>,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         if node.int("training_mode")?.unwrap_or(0) != 0 {
-            return Err(Trouble::unsupported("training_mode"));
+            return Err(NodeError::unsupported("training_mode"));
         }
         if node.int("spatial")?.unwrap_or(1) != 1 {
-            return Err(Trouble::unsupported("statistics per pixel"));
+            return Err(NodeError::unsupported("statistics per pixel"));
         }
         let x = self.materialised(x)?;
         let mut names = Vec::new();
         for i in 1..=4 {
             let Some(tensor) = constant(i) else {
-                return Err(Trouble::unsupported("statistics that are no constants"));
+                return Err(NodeError::unsupported("statistics that are no constants"));
             };
             let tensor = self.dense(node, "statistics", tensor)?;
             names.push(self.tensor(node.input(i).unwrap_or_default(), tensor));
         }
         let Ok([scale, bias, mean, variance]) = <[String; 4]>::try_from(names) else {
-            return Err(node.flaw("four tensors", "others").into());
+            return Err(node.invalid("four tensors", "others").into());
         };
         let epsilon = node.float("epsilon")?.unwrap_or(1e-5);
         let op = Op::BatchNormalization {
@@ -177,9 +181,9 @@ impl<'m> Importer<'m> {
     }
 
     /// A constant as a weight `[out, in]`.
-    fn matrix(&self, node: OnnxNode<'m>, t: &Tensor, transposed: bool) -> Result<Dense, Trouble> {
+    fn matrix(&self, node: OnnxNode<'m>, t: &Tensor, transposed: bool) -> Result<Dense, NodeError> {
         let &[rows, cols] = t.dims.as_slice() else {
-            return Err(Trouble::unsupported(format!(
+            return Err(NodeError::unsupported(format!(
                 "a factor {}, which is no matrix",
                 Shape(t.dims.clone())
             )));
@@ -201,9 +205,9 @@ pub(super) fn window(
     node: OnnxNode<'_>,
     kernel_shape: [usize; 2],
     x: &View,
-) -> Result<Window, Trouble> {
+) -> Result<Window, NodeError> {
     let &[_, height, width] = x.dims.as_slice() else {
-        return Err(Trouble::unsupported(format!(
+        return Err(NodeError::unsupported(format!(
             "an input {}, which is no feature map",
             Shape(x.dims.clone())
         )));
@@ -216,7 +220,7 @@ pub(super) fn window(
     };
     if window.strides.contains(&0) || window.dilations.contains(&0) || kernel_shape.contains(&0) {
         return Err(node
-            .flaw(
+            .invalid(
                 "a kernel, strides and dilations of at least 1",
                 format!("{window:?}"),
             )
@@ -225,7 +229,7 @@ pub(super) fn window(
     match node.text("auto_pad")?.unwrap_or("NOTSET") {
         "NOTSET" | "" => {
             if node.ints("pads")?.is_some_and(|p| p.iter().any(|v| *v < 0)) {
-                return Err(Trouble::unsupported("negative pads"));
+                return Err(NodeError::unsupported("negative pads"));
             }
             window.pads = node.sizes("pads", [0; 4])?;
         }
@@ -238,13 +242,17 @@ pub(super) fn window(
                 window.pads[d + 2] = after;
             }
         }
-        other => return Err(node.flaw("a known auto_pad", format!("`{other}`")).into()),
+        other => {
+            return Err(node
+                .invalid("a known auto_pad", format!("`{other}`"))
+                .into());
+        }
     }
     Ok(window)
 }
 
-fn oversized(node: OnnxNode<'_>, window: &Window) -> Flaw {
-    node.flaw("a window that can be counted", format!("{window:?}"))
+fn oversized(node: OnnxNode<'_>, window: &Window) -> Invalid {
+    node.invalid("a window that can be counted", format!("{window:?}"))
 }
 
 /// Padding before and after so that each stride has an output.

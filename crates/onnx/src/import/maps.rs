@@ -5,14 +5,14 @@ use sparsevd_model::{Op, Shape, Window};
 use super::{Importer, View, layers};
 use crate::attributes::OnnxNode;
 use crate::constants::{axes, resolve};
-use crate::flaw::Trouble;
+use crate::node_error::NodeError;
 use crate::tensor::Tensor;
 
 impl<'m> Importer<'m> {
-    pub(super) fn pool(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, Trouble> {
+    pub(super) fn pool(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
         let is_max = node.0.op_type == "MaxPool";
         if node.ints("kernel_shape")?.is_none_or(|k| k.len() != 2) {
-            return Err(Trouble::unsupported(
+            return Err(NodeError::unsupported(
                 "a kernel_shape that is not of two dimensions",
             ));
         }
@@ -29,7 +29,7 @@ impl<'m> Importer<'m> {
             let before = window.pads;
             extend(&mut window, &x.shape);
             if counts && window.pads != before {
-                return Err(Trouble::unsupported("ceil_mode with count_include_pad"));
+                return Err(NodeError::unsupported("ceil_mode with count_include_pad"));
             }
         }
         let op = if is_max {
@@ -40,10 +40,10 @@ impl<'m> Importer<'m> {
         self.push(node, op, &[&x])
     }
 
-    pub(super) fn global_pool(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, Trouble> {
+    pub(super) fn global_pool(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
         let x = self.materialised(x)?;
         let &[_, height, width] = x.shape.as_slice() else {
-            return Err(Trouble::unsupported(format!(
+            return Err(NodeError::unsupported(format!(
                 "an input {}, which is no feature map",
                 Shape(x.shape)
             )));
@@ -66,13 +66,13 @@ impl<'m> Importer<'m> {
         node: OnnxNode<'m>,
         x: &View,
         input: Option<&Tensor>,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         let x = self.materialised(x)?;
         let over = axes(node, input)?.unwrap_or_default();
         let mut over = resolve(node, &over, x.shape.len() + 1)?;
         over.sort_unstable();
         if x.shape.len() != 3 || over != [2, 3] {
-            return Err(Trouble::unsupported(format!(
+            return Err(NodeError::unsupported(format!(
                 "a mean over axes {over:?} of {}",
                 Shape(x.shape)
             )));
@@ -90,22 +90,25 @@ impl<'m> Importer<'m> {
         node: OnnxNode<'m>,
         x: &View,
         constant: impl Fn(usize) -> Option<&'t Tensor>,
-    ) -> Result<View, Trouble> {
+    ) -> Result<View, NodeError> {
         match node.text("mode")?.unwrap_or("constant") {
             "constant" => {}
-            other => return Err(Trouble::unsupported(format!("mode `{other}`"))),
+            other => return Err(NodeError::unsupported(format!("mode `{other}`"))),
         }
-        let ints = |t: &Tensor| t.ints().ok_or_else(|| node.flaw("integers", t.describe()));
+        let ints = |t: &Tensor| {
+            t.ints()
+                .ok_or_else(|| node.invalid("integers", t.describe()))
+        };
         let pads = match (node.ints("pads")?, constant(1)) {
             (Some(pads), _) => pads.to_vec(),
             (None, Some(pads)) => ints(pads)?,
-            (None, None) => return Err(Trouble::unsupported("pads that are no constants")),
+            (None, None) => return Err(NodeError::unsupported("pads that are no constants")),
         };
         let value = match (node.float("value")?, constant(2).and_then(Tensor::floats)) {
             (Some(value), _) => value,
             (None, Some(&[value])) => value,
             (None, None) if node.input(2).is_none() => 0.0,
-            _ => return Err(Trouble::unsupported("a value that is no constant number")),
+            _ => return Err(NodeError::unsupported("a value that is no constant number")),
         };
         let x = self.materialised(x)?;
         let rank = x.shape.len() + 1;
@@ -115,7 +118,7 @@ impl<'m> Importer<'m> {
         };
         if pads.len() != 2 * over.len() {
             return Err(node
-                .flaw(format!("{} pads", 2 * over.len()), format!("{pads:?}"))
+                .invalid(format!("{} pads", 2 * over.len()), format!("{pads:?}"))
                 .into());
         }
         let mut border = [0; 4];
@@ -124,7 +127,7 @@ impl<'m> Importer<'m> {
                 match (usize::try_from(pad), axis) {
                     (Ok(0), _) => {}
                     (Ok(pad), 2 | 3) if rank == 4 => border[axis - 2 + 2 * side] = pad,
-                    _ => return Err(Trouble::unsupported(format!("pads {pads:?}"))),
+                    _ => return Err(NodeError::unsupported(format!("pads {pads:?}"))),
                 }
             }
         }

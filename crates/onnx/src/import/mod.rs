@@ -17,7 +17,7 @@ use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, sha
 
 use crate::attributes::OnnxNode;
 use crate::error::UnsupportedNode;
-use crate::flaw::{Flaw, Trouble};
+use crate::node_error::{Invalid, NodeError};
 use crate::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, data_type};
 use crate::tensor::{Decoder, Int, Tensor};
 use crate::{constants, tensor};
@@ -89,14 +89,14 @@ struct View {
 /// Why a file has no network.
 #[derive(Debug)]
 pub(crate) enum ImportError {
-    Flaw(Flaw),
+    Invalid(Invalid),
     Unsupported(Vec<UnsupportedNode>),
     Model(sparsevd_model::ModelError),
 }
 
-impl From<Flaw> for ImportError {
-    fn from(flaw: Flaw) -> Self {
-        Self::Flaw(flaw)
+impl From<Invalid> for ImportError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
     }
 }
 
@@ -117,7 +117,7 @@ struct Importer<'m> {
 
 /// The network that a file describes.
 pub(crate) fn import(model: &ModelProto, decoder: &Decoder) -> Result<Network, ImportError> {
-    let graph = (model.graph.as_ref()).ok_or_else(|| Flaw::new("file", "a graph", "none"))?;
+    let graph = (model.graph.as_ref()).ok_or_else(|| Invalid::new("file", "a graph", "none"))?;
     let mut importer = Importer {
         opset: opset(model)?,
         decoder,
@@ -175,12 +175,12 @@ fn nodes_of_outputs(graph: &GraphProto) -> Vec<&NodeProto> {
     nodes
 }
 
-fn opset(model: &ModelProto) -> Result<i64, Flaw> {
+fn opset(model: &ModelProto) -> Result<i64, Invalid> {
     let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let mut versions = model.opset_import.iter().filter(|o| own(&o.domain));
     match versions.next().and_then(|o| o.version) {
         Some(version) if version >= OLDEST_OPSET => Ok(version),
-        other => Err(Flaw::new(
+        other => Err(Invalid::new(
             "opset_import",
             format!("a version of ONNX's operators from {OLDEST_OPSET} on"),
             other.map_or("none".into(), |v| v.to_string()),
@@ -189,13 +189,13 @@ fn opset(model: &ModelProto) -> Result<i64, Flaw> {
 }
 
 impl<'m> Importer<'m> {
-    fn initializers(&mut self, graph: &'m GraphProto) -> Result<(), Flaw> {
+    fn initializers(&mut self, graph: &'m GraphProto) -> Result<(), Invalid> {
         let mut define = |name: &'m str, tensor: Tensor| match self
             .values
             .insert(name, Value::Constant(Rc::new(tensor)))
         {
             None if !name.is_empty() => Ok(()),
-            _ => Err(Flaw::new(
+            _ => Err(Invalid::new(
                 "initializers",
                 "one tensor of each name",
                 format!("`{name}` again"),
@@ -214,7 +214,7 @@ impl<'m> Importer<'m> {
     }
 
     /// The inputs that are no initializers, which old files list among them.
-    fn inputs(&mut self, graph: &'m GraphProto) -> Result<Vec<Input>, Flaw> {
+    fn inputs(&mut self, graph: &'m GraphProto) -> Result<Vec<Input>, Invalid> {
         let mut inputs = Vec::new();
         for proto in &graph.input {
             if matches!(
@@ -231,7 +231,7 @@ impl<'m> Importer<'m> {
             };
             let before = self.values.insert(&proto.name, Value::Activation(view));
             if before.is_some() || proto.name.is_empty() {
-                return Err(Flaw::new(
+                return Err(Invalid::new(
                     "inputs",
                     "one input of each name",
                     format!("`{}` again", proto.name),
@@ -244,16 +244,16 @@ impl<'m> Importer<'m> {
             });
         }
         if inputs.is_empty() {
-            return Err(Flaw::new("inputs", "at least one", "none"));
+            return Err(Invalid::new("inputs", "at least one", "none"));
         }
         Ok(inputs)
     }
 
     /// Dimensions of an input behind the batch.
-    fn input_shape(&mut self, proto: &ValueInfoProto) -> Result<Vec<usize>, Flaw> {
+    fn input_shape(&mut self, proto: &ValueInfoProto) -> Result<Vec<usize>, Invalid> {
         let what = format!("input `{}`", proto.name);
         let kind = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-        let kind = kind.ok_or_else(|| Flaw::new(&what, "a tensor", "another type"))?;
+        let kind = kind.ok_or_else(|| Invalid::new(&what, "a tensor", "another type"))?;
         let floats = [
             data_type::FLOAT,
             data_type::FLOAT16,
@@ -262,11 +262,15 @@ impl<'m> Importer<'m> {
         ];
         if !floats.contains(&kind.elem_type) {
             let got = format!("data type {}", kind.elem_type);
-            return Err(Flaw::new(&what, "floating-point numbers", got));
+            return Err(Invalid::new(&what, "floating-point numbers", got));
         }
         let shape = kind.shape.as_ref().map_or(&[][..], |s| &s.dim);
         let Some((batch, rest)) = shape.split_first() else {
-            return Err(Flaw::new(&what, "a batch dimension and others", "no shape"));
+            return Err(Invalid::new(
+                &what,
+                "a batch dimension and others",
+                "no shape",
+            ));
         };
         self.batch = batch
             .dim_value
@@ -280,13 +284,13 @@ impl<'m> Importer<'m> {
             size.ok_or_else(|| {
                 let got = d.dim_param.as_deref().filter(|p| !p.is_empty());
                 let got = got.map_or("an unknown one".into(), |name| format!("`{name}`"));
-                Flaw::new(&what, "sizes of all dimensions behind the batch", got)
+                Invalid::new(&what, "sizes of all dimensions behind the batch", got)
             })
         };
         let dims = rest.iter().map(known).collect::<Result<Vec<_>, _>>()?;
         let elements = Shape(dims.clone()).elements();
         if elements > MOST_ELEMENTS || dims.len() > 4 {
-            return Err(Flaw::new(
+            return Err(Invalid::new(
                 &what,
                 format!("at most 4 dimensions of {MOST_ELEMENTS} elements in all"),
                 Shape(dims).to_string(),
@@ -303,11 +307,11 @@ impl<'m> Importer<'m> {
             match self.values.get(name).cloned() {
                 Some(Value::Activation(view)) => match self.materialised(&view) {
                     Ok(view) => outputs.push(view.name),
-                    Err(trouble) => self.trouble(name, "output", trouble)?,
+                    Err(error) => self.refuse(name, "output", error)?,
                 },
                 Some(Value::Unknown) => {}
                 Some(Value::Constant(_)) => {
-                    return Err(Flaw::new(
+                    return Err(Invalid::new(
                         format!("output `{name}`"),
                         "a value that depends on the input",
                         "a constant",
@@ -315,7 +319,7 @@ impl<'m> Importer<'m> {
                     .into());
                 }
                 None => {
-                    return Err(Flaw::new(
+                    return Err(Invalid::new(
                         format!("output `{name}`"),
                         "a value of the graph",
                         "none",
@@ -328,9 +332,9 @@ impl<'m> Importer<'m> {
     }
 
     /// Collects what is unsupported; anything else ends the import.
-    fn trouble(&mut self, name: &str, op: &str, trouble: Trouble) -> Result<(), ImportError> {
-        match trouble {
-            Trouble::Unsupported(why) => {
+    fn refuse(&mut self, name: &str, op: &str, error: NodeError) -> Result<(), ImportError> {
+        match error {
+            NodeError::Unsupported(why) => {
                 self.unsupported.push(UnsupportedNode {
                     name: name.into(),
                     op: op.into(),
@@ -338,8 +342,8 @@ impl<'m> Importer<'m> {
                 });
                 Ok(())
             }
-            Trouble::Flaw(flaw) => Err(flaw.into()),
-            Trouble::Model(error) => Err(ImportError::Model(error)),
+            NodeError::Invalid(invalid) => Err(invalid.into()),
+            NodeError::Model(error) => Err(ImportError::Model(error)),
         }
     }
 
@@ -352,14 +356,14 @@ impl<'m> Importer<'m> {
                 Some(value) => Some(value.clone()),
                 None => {
                     let got = format!("`{name}`, which neither the file nor an earlier node has");
-                    return Err(node.flaw("inputs that are there", got).into());
+                    return Err(node.invalid("inputs that are there", got).into());
                 }
             });
         }
         let made = match self.make(node, &inputs) {
             Ok(value) => value,
-            Err(trouble) => {
-                self.trouble(node.name(), &node.op(), trouble)?;
+            Err(error) => {
+                self.refuse(node.name(), &node.op(), error)?;
                 Value::Unknown
             }
         };
@@ -370,12 +374,12 @@ impl<'m> Importer<'m> {
             let value = if i == 0 { made.clone() } else { Value::Unknown };
             if i > 0 && self.readers.contains_key(name.as_str()) && !matches!(made, Value::Unknown)
             {
-                let trouble = Trouble::unsupported(format!("its output `{name}`"));
-                self.trouble(node.name(), &node.op(), trouble)?;
+                let error = NodeError::unsupported(format!("its output `{name}`"));
+                self.refuse(node.name(), &node.op(), error)?;
             }
             if self.values.insert(name, value).is_some() {
                 return Err(node
-                    .flaw("outputs with names of their own", format!("`{name}` again"))
+                    .invalid("outputs with names of their own", format!("`{name}` again"))
                     .into());
             }
         }
@@ -383,11 +387,11 @@ impl<'m> Importer<'m> {
     }
 
     /// What a node makes of its inputs.
-    fn make(&mut self, node: OnnxNode<'m>, inputs: &[Option<Value>]) -> Result<Value, Trouble> {
+    fn make(&mut self, node: OnnxNode<'m>, inputs: &[Option<Value>]) -> Result<Value, NodeError> {
         let op = node.op();
         let known = |list: &[&str]| list.contains(&op.as_str());
         if !known(OPERATORS) && !known(constants::OPERATORS) {
-            return Err(Trouble::unsupported(""));
+            return Err(NodeError::unsupported(""));
         }
         if inputs.iter().flatten().any(|v| matches!(v, Value::Unknown)) {
             return Ok(Value::Unknown);
@@ -401,7 +405,7 @@ impl<'m> Importer<'m> {
             return self.activation(node, inputs);
         }
         if !known(constants::OPERATORS) {
-            return Err(Trouble::unsupported("constants alone as inputs"));
+            return Err(NodeError::unsupported("constants alone as inputs"));
         }
         let tensors: Vec<Option<Rc<Tensor>>> = inputs.iter().map(constant).collect();
         let tensors: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_deref).collect();
@@ -414,7 +418,7 @@ impl<'m> Importer<'m> {
         &mut self,
         node: OnnxNode<'m>,
         inputs: &[Option<Value>],
-    ) -> Result<Value, Trouble> {
+    ) -> Result<Value, NodeError> {
         let op = node.0.op_type.as_str();
         if matches!(op, "Add" | "Sub" | "Mul" | "Div") {
             return self.arithmetic(node, inputs).map(Value::Activation);
@@ -423,10 +427,10 @@ impl<'m> Importer<'m> {
             return self.concat(node, inputs).map(Value::Activation);
         }
         let Some(Some(Value::Activation(x))) = inputs.first() else {
-            return Err(Trouble::unsupported("a constant as its first input"));
+            return Err(NodeError::unsupported("a constant as its first input"));
         };
         if let Some(Some(Value::Activation(_))) = inputs.get(1) {
-            return Err(Trouble::unsupported("a computed second input"));
+            return Err(NodeError::unsupported("a computed second input"));
         }
         let constant = |i: usize| match inputs.get(i) {
             Some(Some(Value::Constant(t))) => Some(&**t),
@@ -454,14 +458,14 @@ impl<'m> Importer<'m> {
             "Transpose" => shapes::transpose(node, x)?,
             "Reshape" => match constant(1) {
                 Some(target) => shapes::reshape(node, x, target, self.batch)?,
-                None => return Err(node.flaw("a shape", "none").into()),
+                None => return Err(node.invalid("a shape", "none").into()),
             },
             "Shape" => {
                 let known = x.dims.iter().map(|&d| Int::Known(d as i64));
                 let dims = std::iter::once(Int::Batch).chain(known).collect();
                 return Ok(Value::Constant(Rc::new(constants::shape(node, dims)?)));
             }
-            _ => return Err(Trouble::unsupported("computed inputs")),
+            _ => return Err(NodeError::unsupported("computed inputs")),
         };
         Ok(Value::Activation(view))
     }
@@ -478,13 +482,13 @@ impl<'m> Importer<'m> {
     }
 
     /// Adds a node to the network, named by what the node of the file makes.
-    fn push(&mut self, node: OnnxNode<'m>, op: Op, inputs: &[&View]) -> Result<View, Trouble> {
+    fn push(&mut self, node: OnnxNode<'m>, op: Op, inputs: &[&View]) -> Result<View, NodeError> {
         let made = node.0.output.first().map_or("", String::as_str);
         let name = self.free_name(if made.is_empty() { node.name() } else { made });
         self.push_named(name, op, inputs)
     }
 
-    fn push_named(&mut self, name: String, op: Op, inputs: &[&View]) -> Result<View, Trouble> {
+    fn push_named(&mut self, name: String, op: Op, inputs: &[&View]) -> Result<View, NodeError> {
         let node = Node {
             name: name.clone(),
             inputs: inputs.iter().map(|v| v.name.clone()).collect(),
@@ -498,7 +502,7 @@ impl<'m> Importer<'m> {
         })?;
         if out.elements() > MOST_ELEMENTS {
             let got = out.to_string();
-            return Err(Flaw::new(
+            return Err(Invalid::new(
                 format!("node `{name}`"),
                 format!("values of at most {MOST_ELEMENTS} elements"),
                 got,
@@ -514,12 +518,12 @@ impl<'m> Importer<'m> {
     }
 
     /// The value in the shape that the file sees, by a flattening where that is needed.
-    fn materialised(&mut self, x: &View) -> Result<View, Trouble> {
+    fn materialised(&mut self, x: &View) -> Result<View, NodeError> {
         if x.shape == x.dims {
             return Ok(x.clone());
         }
         if x.dims.len() != 1 {
-            return Err(Trouble::unsupported(format!(
+            return Err(NodeError::unsupported(format!(
                 "an input of {} reshaped to {}",
                 Shape(x.shape.clone()),
                 Shape(x.dims.clone())
@@ -531,12 +535,12 @@ impl<'m> Importer<'m> {
 
     /// A constant as a tensor of floating-point numbers of the network. Each copy counts towards the budget, so that time is
     /// bounded however often a file names one constant.
-    fn dense(&self, node: OnnxNode<'m>, what: &str, t: &tensor::Tensor) -> Result<Dense, Flaw> {
+    fn dense(&self, node: OnnxNode<'m>, what: &str, t: &tensor::Tensor) -> Result<Dense, Invalid> {
         self.decoder.take(&node.label(), &t.dims)?;
         match t.floats() {
-            Some([]) => Err(node.flaw(format!("at least one number as {what}"), t.describe())),
+            Some([]) => Err(node.invalid(format!("at least one number as {what}"), t.describe())),
             Some(values) => Ok(Dense::new(Shape(t.dims.clone()), values.to_vec())),
-            None => Err(node.flaw(format!("floating-point numbers as {what}"), t.describe())),
+            None => Err(node.invalid(format!("floating-point numbers as {what}"), t.describe())),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::View;
 use crate::attributes::{OnnxNode, axis};
 use crate::constants::{axes, permutation, reshaped, resolve};
-use crate::flaw::Trouble;
+use crate::node_error::NodeError;
 use crate::proto::data_type;
 use crate::tensor::{Data, Int, Tensor};
 
@@ -12,28 +12,30 @@ fn seen_as(x: &View, dims: Vec<usize>) -> View {
 }
 
 /// Axes behind the batch, counted from there; the batch itself is none.
-fn behind_batch(node: OnnxNode<'_>, axes: &[i64], rank: usize) -> Result<Vec<usize>, Trouble> {
+fn behind_batch(node: OnnxNode<'_>, axes: &[i64], rank: usize) -> Result<Vec<usize>, NodeError> {
     let axes = resolve(node, axes, rank)?;
     let behind: Option<Vec<usize>> = axes.iter().map(|a| a.checked_sub(1)).collect();
-    behind.ok_or_else(|| Trouble::unsupported("the batch as an axis"))
+    behind.ok_or_else(|| NodeError::unsupported("the batch as an axis"))
 }
 
-pub(super) fn cast(node: OnnxNode<'_>, x: &View) -> Result<View, Trouble> {
-    let to = node.int("to")?.ok_or_else(|| node.flaw("`to`", "none"))?;
+pub(super) fn cast(node: OnnxNode<'_>, x: &View) -> Result<View, NodeError> {
+    let to = node
+        .int("to")?
+        .ok_or_else(|| node.invalid("`to`", "none"))?;
     if to != i64::from(data_type::FLOAT) {
-        return Err(Trouble::unsupported(format!("data type {to}")));
+        return Err(NodeError::unsupported(format!("data type {to}")));
     }
     Ok(x.clone())
 }
 
-pub(super) fn flatten(node: OnnxNode<'_>, x: &View) -> Result<View, Trouble> {
+pub(super) fn flatten(node: OnnxNode<'_>, x: &View) -> Result<View, NodeError> {
     let given = node.int("axis")?.unwrap_or(1);
     let rank = x.dims.len() + 1;
     let at = axis(given, rank).or((given == rank as i64).then_some(rank));
-    let at = at.ok_or_else(|| node.flaw(format!("an axis of {rank}"), given.to_string()))?;
+    let at = at.ok_or_else(|| node.invalid(format!("an axis of {rank}"), given.to_string()))?;
     let joined: usize = x.dims[..at.saturating_sub(1)].iter().product();
     if at == 0 || joined != 1 {
-        return Err(Trouble::unsupported(format!(
+        return Err(NodeError::unsupported(format!(
             "axis {given}, which mixes samples"
         )));
     }
@@ -44,16 +46,18 @@ pub(super) fn squeeze(
     node: OnnxNode<'_>,
     x: &View,
     input: Option<&Tensor>,
-) -> Result<View, Trouble> {
+) -> Result<View, NodeError> {
     let axes = axes(node, input)?;
     let Some(axes) = axes else {
-        return Err(Trouble::unsupported(
+        return Err(NodeError::unsupported(
             "no axes: one sample would lose its batch",
         ));
     };
     let gone = behind_batch(node, &axes, x.dims.len() + 1)?;
     if gone.iter().any(|&a| x.dims[a] != 1) {
-        return Err(node.flaw("axes of one element", format!("{axes:?}")).into());
+        return Err(node
+            .invalid("axes of one element", format!("{axes:?}"))
+            .into());
     }
     let stays = x.dims.iter().enumerate().filter(|(i, _)| !gone.contains(i));
     Ok(seen_as(x, stays.map(|(_, d)| *d).collect()))
@@ -63,8 +67,8 @@ pub(super) fn unsqueeze(
     node: OnnxNode<'_>,
     x: &View,
     input: Option<&Tensor>,
-) -> Result<View, Trouble> {
-    let axes = axes(node, input)?.ok_or_else(|| node.flaw("axes", "none"))?;
+) -> Result<View, NodeError> {
+    let axes = axes(node, input)?.ok_or_else(|| node.invalid("axes", "none"))?;
     let rank = x.dims.len() + axes.len();
     let new = behind_batch(node, &axes, rank + 1)?;
     let mut old = x.dims.iter().copied();
@@ -80,16 +84,16 @@ pub(super) fn unsqueeze(
     Ok(seen_as(x, dims))
 }
 
-pub(super) fn transpose(node: OnnxNode<'_>, x: &View) -> Result<View, Trouble> {
+pub(super) fn transpose(node: OnnxNode<'_>, x: &View) -> Result<View, NodeError> {
     let perm = permutation(node, x.dims.len() + 1)?;
     let order: Option<Vec<usize>> = perm[1..].iter().map(|p| p.checked_sub(1)).collect();
     let Some(order) = order else {
-        return Err(Trouble::unsupported("the batch moved"));
+        return Err(NodeError::unsupported("the batch moved"));
     };
     // Axes of one element may go anywhere.
     let wide: Vec<usize> = order.iter().copied().filter(|&a| x.dims[a] != 1).collect();
     if !wide.is_sorted() {
-        return Err(Trouble::unsupported(format!(
+        return Err(NodeError::unsupported(format!(
             "an order of axes, {perm:?}, that moves numbers"
         )));
     }
@@ -101,9 +105,11 @@ pub(super) fn reshape(
     x: &View,
     target: &Tensor,
     batch: Option<usize>,
-) -> Result<View, Trouble> {
+) -> Result<View, NodeError> {
     let Data::Int(target) = &target.data else {
-        return Err(node.flaw("integers as a shape", target.describe()).into());
+        return Err(node
+            .invalid("integers as a shape", target.describe())
+            .into());
     };
     let mixes = || {
         let shape: Vec<String> = target
@@ -113,7 +119,7 @@ pub(super) fn reshape(
                 Int::Batch => "batch".into(),
             })
             .collect();
-        Trouble::unsupported(format!(
+        NodeError::unsupported(format!(
             "the shape [{}], which mixes samples",
             shape.join(", ")
         ))

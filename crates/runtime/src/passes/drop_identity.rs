@@ -1,6 +1,6 @@
 //! Drops steps that change no number: flattening, pooling over single pixels, ReLU of a ReLU, empty borders.
 
-use sparsevd_kernels::Activation;
+use sparsevd_kernels::Clamp;
 use sparsevd_model::{Op, Window};
 
 use crate::program::Program;
@@ -25,8 +25,7 @@ fn is_identity(program: &Program, i: usize) -> bool {
         Op::GlobalAveragePool => step.input_shape.dims()[1..] == [1, 1],
         Op::Relu => program.maker(step.inputs[0]).is_some_and(|m| {
             let before = &program.steps[m];
-            before.activation == Activation::Relu
-                || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax)
+            before.clamp == Clamp::Relu || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax)
         }),
         Op::Pad { pads, .. } => *pads == [0; 4],
         Op::Concat => step.inputs.len() == 1,

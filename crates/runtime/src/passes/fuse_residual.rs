@@ -13,10 +13,10 @@ pub(super) fn run(program: &mut Program) {
                 let made = program.steps[layer].output;
                 let sum = &mut program.steps[i];
                 sum.inputs = vec![made, residual];
-                let activation = sum.activation;
+                let clamp = sum.clamp;
                 let layer = &mut program.steps[layer];
                 layer.inputs.push(residual);
-                layer.activation = activation;
+                layer.clamp = clamp;
                 program.bypass(i);
             }
             None => i += 1,
@@ -32,7 +32,7 @@ fn layer_and_residual(program: &Program, sum: usize) -> Option<(usize, Value)> {
     };
     let same = program.elements[a] == program.elements[b];
     // Values in blocks have zeros around the map, which such a sum keeps.
-    if step.op != Op::Add || a == b || !same || !clamps_zero(step.activation) {
+    if step.op != Op::Add || a == b || !same || !clamps_zero(step.clamp) {
         return None;
     }
     [(a, b), (b, a)].into_iter().find_map(|(term, residual)| {
@@ -40,7 +40,7 @@ fn layer_and_residual(program: &Program, sum: usize) -> Option<(usize, Value)> {
         let before = program.maker(residual).is_none_or(|m| m < layer);
         let step = &program.steps[layer];
         let takes = matches!(step.op, Op::Conv { .. })
-            && step.activation == sparsevd_kernels::Activation::None
+            && step.clamp == sparsevd_kernels::Clamp::None
             && step.inputs.len() == 1
             && step.inputs[0] != residual
             && program.readers(term) == 1;
@@ -50,7 +50,7 @@ fn layer_and_residual(program: &Program, sum: usize) -> Option<(usize, Value)> {
 
 #[cfg(test)]
 mod tests {
-    use sparsevd_kernels::Activation;
+    use sparsevd_kernels::Clamp;
     use sparsevd_model::Op;
 
     use crate::passes::tests::{conv, program, steps};
@@ -67,7 +67,7 @@ mod tests {
             ],
             "d",
         );
-        p.steps[3].activation = Activation::Relu;
+        p.steps[3].clamp = Clamp::Relu;
         super::run(&mut p);
         assert_eq!(steps(&p), ["a", "b", "c+relu", "d"]);
         let [_, b, c, d] = p.steps.as_slice() else {
@@ -113,7 +113,7 @@ mod tests {
             ],
             "sum",
         );
-        clamped.steps[2].activation = Activation::Clip { min: 0.5, max: 1.0 };
+        clamped.steps[2].clamp = Clamp::Clip { min: 0.5, max: 1.0 };
         let before = clamped.clone();
         super::run(&mut clamped);
         assert_eq!(clamped, before);

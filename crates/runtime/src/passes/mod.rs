@@ -2,11 +2,11 @@
 
 mod drop_identity;
 mod drop_unread;
-mod fuse_activation;
+mod fuse_clamp;
 mod fuse_residual;
 mod relu_before_pool;
 
-use sparsevd_kernels::Activation;
+use sparsevd_kernels::Clamp;
 use sparsevd_model::Op;
 
 use crate::program::{Program, Step};
@@ -16,7 +16,7 @@ pub(crate) fn run(program: &mut Program) {
     drop_unread::run(program);
     drop_identity::run(program);
     relu_before_pool::run(program);
-    fuse_activation::run(program);
+    fuse_clamp::run(program);
     fuse_residual::run(program);
 }
 
@@ -27,14 +27,14 @@ fn takes_activation(step: &Step) -> bool {
             step.op,
             Op::Add | Op::Sub | Op::Mul | Op::Div | Op::BatchNormalization { .. }
         );
-    can && step.activation == Activation::None
+    can && step.clamp == Clamp::None
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use std::collections::BTreeMap;
 
-    use sparsevd_kernels::Activation;
+    use sparsevd_kernels::Clamp;
     use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights};
 
     use crate::program::Program;
@@ -74,12 +74,12 @@ pub(crate) mod tests {
             .steps
             .iter()
             .map(|s| {
-                let activation = match s.activation {
-                    Activation::None => "",
-                    Activation::Relu => "+relu",
-                    Activation::Clip { .. } => "+clip",
+                let clamp = match s.clamp {
+                    Clamp::None => "",
+                    Clamp::Relu => "+relu",
+                    Clamp::Clip { .. } => "+clip",
                 };
-                format!("{}{activation}", s.name)
+                format!("{}{clamp}", s.name)
             })
             .collect()
     }

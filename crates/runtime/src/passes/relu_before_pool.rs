@@ -6,12 +6,12 @@
 use sparsevd_model::Op;
 
 use super::takes_activation;
-use crate::lower::clamp;
+use crate::lower::clamp_of;
 use crate::program::Program;
 
 pub(super) fn run(program: &mut Program) {
     for i in 0..program.steps.len() {
-        let Some(activation) = clamp(&program.steps[i].op) else {
+        let Some(clamp) = clamp_of(&program.steps[i].op) else {
             continue;
         };
         let Some(pool) = program.maker(program.steps[i].inputs[0]) else {
@@ -28,7 +28,7 @@ pub(super) fn run(program: &mut Program) {
         {
             // The layer takes it at once: between it and the pooling there is nobody else.
             if let Some(l) = layer {
-                program.steps[l].activation = activation;
+                program.steps[l].clamp = clamp;
             }
             program.bypass(i);
             return run(program);

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window, passes};
-use sparsevd_runtime::{Plan, PlanOptions, Session, ValueType, WeightMode};
+use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode, WeightType};
 
 use executor::reference;
 use networks::{Numbers, build, recipe};
@@ -391,15 +391,15 @@ fn stored_values_are_the_rounded_weights_and_integers_on_a_grid_are_exact() {
         .collect();
     let mut network = Network::new(graph, tensors).unwrap();
     for tensor in ["fc1.weight", "fc2.weight"] {
-        network.steps.insert(tensor.into(), step);
+        network.scales.insert(tensor.into(), step);
     }
     let x: Vec<f32> = (0..16 * 70).map(|i| (i % 23) as f32 / 23.0 - 0.4).collect();
     for batch in [1, 16] {
         let outputs = [
-            ValueType::F32,
-            ValueType::I8,
-            ValueType::F16,
-            ValueType::Bf16,
+            WeightType::F32,
+            WeightType::I8,
+            WeightType::F16,
+            WeightType::Bf16,
         ]
         .map(|values| {
             let options = PlanOptions {
@@ -443,7 +443,7 @@ fn weights_too_large_for_half_precision_are_an_error() {
         .collect();
     let network = Network::new(graph, tensors).unwrap();
     let options = PlanOptions {
-        values: ValueType::F16,
+        values: WeightType::F16,
         ..PlanOptions::default()
     };
     let error = Plan::new(&network, &options).unwrap_err().to_string();

@@ -27,7 +27,7 @@ pub enum Recipe {
         pads: [usize; 4],
     },
     /// An activation.
-    Activation(Op),
+    Clamp(Op),
     /// A sum, difference or product with an earlier value of the same shape, or one number per channel, chosen by this number.
     Arithmetic(Op, usize),
     /// Behind an earlier value of the same size, chosen by this number, and the value itself once more.
@@ -43,7 +43,7 @@ pub enum Recipe {
     Softmax,
 }
 
-fn activation() -> impl Strategy<Value = Op> {
+fn clamp() -> impl Strategy<Value = Op> {
     prop_oneof![
         Just(Op::Clip {
             min: Some(-0.25),
@@ -74,8 +74,8 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
             |(out, kernel, strides, pads, dilations, [grouped, bias])| Recipe::Conv { out, kernel, strides, pads, dilations, grouped, bias }),
         2 => (any::<bool>(), two(1..=3), two(1..=2), [0usize..2, 0..2, 0..2, 0..2]).prop_map(
             |(max, kernel, strides, pads)| Recipe::Pool { max, kernel, strides, pads }),
-        2 => Just(Recipe::Activation(Op::Relu)),
-        3 => activation().prop_map(Recipe::Activation),
+        2 => Just(Recipe::Clamp(Op::Relu)),
+        3 => clamp().prop_map(Recipe::Clamp),
         3 => (prop_oneof![2 => Just(Op::Add), 1 => Just(Op::Sub), 1 => Just(Op::Mul)], any::<usize>())
             .prop_map(|(op, n)| Recipe::Arithmetic(op, n)),
         1 => any::<usize>().prop_map(Recipe::Concat),
@@ -203,7 +203,7 @@ pub fn build(input: Shape, recipes: &[Recipe], density: f64, seed: u64, csr: boo
                 }
             }
             (Recipe::GlobalAveragePool, &[_, _, _]) => Op::GlobalAveragePool,
-            (Recipe::Activation(op), _) => op.clone(),
+            (Recipe::Clamp(op), _) => op.clone(),
             (Recipe::Flatten, _) => Op::Flatten,
             (Recipe::Arithmetic(op, n), _) => {
                 let fits = |s: &Shape| *s == shape || is_per_channel(s, &shape);

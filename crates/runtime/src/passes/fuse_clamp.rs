@@ -1,7 +1,7 @@
 //! Puts a ReLU or clip into the layer or sum before it, where nobody else reads that output.
 
 use super::takes_activation;
-use crate::lower::clamp;
+use crate::lower::clamp_of;
 use crate::program::Program;
 
 pub(super) fn run(program: &mut Program) {
@@ -11,9 +11,9 @@ pub(super) fn run(program: &mut Program) {
         let layer = program
             .maker(before)
             .filter(|&l| takes_activation(&program.steps[l]) && program.readers(before) == 1);
-        match (layer, clamp(&program.steps[i].op)) {
-            (Some(layer), Some(activation)) => {
-                program.steps[layer].activation = activation;
+        match (layer, clamp_of(&program.steps[i].op)) {
+            (Some(layer), Some(clamp)) => {
+                program.steps[layer].clamp = clamp;
                 program.bypass(i);
             }
             _ => i += 1,

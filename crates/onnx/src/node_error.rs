@@ -8,13 +8,13 @@ use sparsevd_model::ModelError;
 
 /// A part of a file that is not as it must be.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Flaw {
+pub(crate) struct Invalid {
     pub what: String,
     pub expected: String,
     pub got: String,
 }
 
-impl Flaw {
+impl Invalid {
     pub fn new(
         what: impl Into<String>,
         expected: impl Into<String>,
@@ -37,7 +37,7 @@ impl Flaw {
     }
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -49,28 +49,28 @@ impl fmt::Display for Flaw {
 
 /// Why a node cannot become part of a network.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Trouble {
+pub(crate) enum NodeError {
     /// It breaks the rules of its operator.
-    Flaw(Flaw),
+    Invalid(Invalid),
     /// It is valid, and there is no operator for what it does.
     Unsupported(String),
     /// The network so far does not fit it.
     Model(ModelError),
 }
 
-impl Trouble {
+impl NodeError {
     pub fn unsupported(why: impl Into<String>) -> Self {
         Self::Unsupported(why.into())
     }
 }
 
-impl From<Flaw> for Trouble {
-    fn from(flaw: Flaw) -> Self {
-        Self::Flaw(flaw)
+impl From<Invalid> for NodeError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
     }
 }
 
-impl From<ModelError> for Trouble {
+impl From<ModelError> for NodeError {
     fn from(error: ModelError) -> Self {
         Self::Model(error)
     }

@@ -8,7 +8,7 @@ use crate::FormatError;
 
 /// Why bytes are no packed network, or a network cannot be packed.
 #[derive(Debug)]
-pub(super) enum Flaw {
+pub(super) enum PackedError {
     /// A part of the file, what the format has there and what came.
     Part(String, String, String),
     /// A tensor, its property at fault, what it must be and what came.
@@ -17,7 +17,7 @@ pub(super) enum Flaw {
     Model(ModelError),
 }
 
-impl Flaw {
+impl PackedError {
     pub fn part(
         what: impl Into<String>,
         expected: impl Into<String>,
@@ -56,7 +56,7 @@ impl Flaw {
     }
 }
 
-impl From<ModelError> for Flaw {
+impl From<ModelError> for PackedError {
     fn from(error: ModelError) -> Self {
         Self::Model(error)
     }

@@ -7,7 +7,7 @@ use sparsevd_model::Csr;
 
 /// Form of the non-zeros of a packed layer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum Values {
+pub enum Precision {
     /// As they are.
     #[default]
     F32,
@@ -22,7 +22,7 @@ pub enum Values {
     },
 }
 
-impl Values {
+impl Precision {
     /// The name that kernels have it by.
     pub fn name(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Values {
     }
 }
 
-impl Values {
+impl Precision {
     /// A matrix of rounded values. What rounds to zero is left out, as an infinite input would make it NaN.
     pub(crate) fn of(self, weight: &Csr) -> Cow<'_, Csr> {
         if self == Self::F32 {
@@ -135,13 +135,13 @@ mod tests {
     fn values_come_back_rounded_to_their_form() {
         for v in [0.0, 1.0, -0.337, 1e-3, 65_000.0, -2.5] {
             let near = |got: f32, relative: f32| (got - v).abs() <= relative * v.abs();
-            assert_eq!(Values::F32.rounded(v), v);
-            assert!(near(Values::Bf16.rounded(v), 1.0 / 256.0), "bf16 of {v}");
-            assert!(near(Values::F16.rounded(v), 1.0 / 2048.0), "f16 of {v}");
+            assert_eq!(Precision::F32.rounded(v), v);
+            assert!(near(Precision::Bf16.rounded(v), 1.0 / 256.0), "bf16 of {v}");
+            assert!(near(Precision::F16.rounded(v), 1.0 / 2048.0), "f16 of {v}");
         }
         for q in -127..=127_i8 {
             let v = f32::from(q) * 0.046875;
-            let values = Values::I8 { step: 0.046875 };
+            let values = Precision::I8 { step: 0.046875 };
             assert_eq!(values.rounded(v), v, "level {q}");
         }
     }
