@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn fewer_bytes_cost_less_where_weights_come_from_memory() {
         let costs = Costs::default();
-        let size = |values| Size {
+        let size = |precision| Size {
             rows: 4096,
             cols: 4096,
             nonzeros: 4096 * 4096 / 2,
