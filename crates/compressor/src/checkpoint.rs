@@ -1,8 +1,8 @@
-//! Checkpoints, and what pictures of a run will need.
+//! Checkpoints, and the arrays that pictures of a run need.
 //!
 //! A run folder holds `checkpoint.safetensors` (the state as named arrays, the position and history as metadata) and
 //! `epochs/NNNN.safetensors`; `posterior.safetensors` is the checkpoint at the end of the last sparse-vd phase so far, which
-//! thresholds can still be tried on. A run that goes on from a checkpoint gives the same bytes as one that never stopped.
+//! `compress sweep` needs. A resumed run gives the same bytes as one that never stopped.
 
 mod fingerprint;
 
@@ -47,10 +47,10 @@ pub fn posterior_path(folder: &Path) -> PathBuf {
     folder.join(POSTERIOR)
 }
 
-/// Removes what a run left in its folder, so that another can begin there; other files stay.
+/// Removes the files of a run from its folder, so that another can begin there; other files stay.
 ///
 /// # Errors
-/// A file that the system does not let go.
+/// A file that cannot be removed.
 pub fn clear(folder: &Path) -> Result<(), CompressError> {
     let mut files = vec![path(folder), posterior_path(folder)];
     if let Ok(epochs) = std::fs::read_dir(folder.join("epochs")) {
@@ -104,7 +104,7 @@ fn arrays(layer: &Layer<f32>) -> [(&'static str, &[f32]); 12] {
         bias_moments,
         log_sigma2_moments,
         last_log_sigma2,
-        steps,
+        scales,
         ..
     } = layer;
     [
@@ -119,7 +119,7 @@ fn arrays(layer: &Layer<f32>) -> [(&'static str, &[f32]); 12] {
         ("log_sigma2.m", &log_sigma2_moments[0]),
         ("log_sigma2.v", &log_sigma2_moments[1]),
         ("last_log_sigma2", last_log_sigma2),
-        ("steps", steps.as_ref().map_or(&[], |s| s.as_slice())),
+        ("steps", scales.as_ref().map_or(&[], |s| s.as_slice())),
     ]
 }
 
@@ -274,7 +274,7 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
         layer.bias_moments = [floats("bias.m")?, floats("bias.v")?];
         layer.log_sigma2_moments = [floats("log_sigma2.m")?, floats("log_sigma2.v")?];
         layer.last_log_sigma2 = floats("last_log_sigma2")?;
-        let steps = floats("steps")?;
+        let scales = floats("steps")?;
         let n = layer.units() * layer.patch();
         let whole = layer.theta.len() == n
             && layer.mask.len() == n
@@ -297,12 +297,12 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
             )));
         }
         layer.refresh_sigma2();
-        layer.set_scales(match steps.as_slice() {
+        layer.set_scales(match scales.as_slice() {
             &[weight, bias] if is_scale(weight) && is_scale(bias) => Some([weight, bias]),
             [] => None,
             _ => {
                 return Err(fail(format!(
-                    "layer `{}` has steps that are none",
+                    "layer `{}`: expected `steps` of two positive scales, got {scales:?}",
                     layer.node
                 )));
             }
@@ -313,7 +313,7 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
     Ok(())
 }
 
-/// Keeps what pictures of the epoch need: all filters and a fixed 64x64 fragment of each linear layer, theta and log_alpha,
+/// Writes the arrays that pictures of the epoch need: all filters and a fixed 64x64 fragment of each linear layer, theta and log_alpha,
 /// in original coordinates.
 pub(crate) fn write_pictures(
     folder: &Path,

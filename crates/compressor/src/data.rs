@@ -8,7 +8,7 @@ use sparsevd_model::{Preprocessing, Shape};
 
 use crate::error::CompressError;
 
-/// What a seeded stream of random numbers is for: streams of one seed are independent.
+/// Purpose of a seeded stream of random numbers; streams of one seed are independent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stream {
     Split,
@@ -27,7 +27,7 @@ pub(crate) fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
     rng
 }
 
-/// The training set of a run, cut into what is trained on and what settings are chosen by.
+/// The training set of a run, split into training and validation images.
 #[derive(Debug, Clone)]
 pub struct TrainingData {
     train: Images,
@@ -36,7 +36,7 @@ pub struct TrainingData {
 
 impl TrainingData {
     /// Holds `validation` images back from a training set: at most a sixth of it, drawn the same way in every run, so that
-    /// no seed trains, or compresses a network that trained, on what another one is judged by.
+    /// the validation images of one seed are never training images of another.
     ///
     /// # Errors
     /// Images or labels that do not fit the network's `input` and `classes`.
@@ -60,12 +60,12 @@ impl TrainingData {
         })
     }
 
-    /// What is trained on.
+    /// Training images.
     pub fn train(&self) -> &Images {
         &self.train
     }
 
-    /// What settings are chosen by; empty for a training set of fewer than six images.
+    /// Images that settings are chosen on; empty for a training set of fewer than six images.
     pub fn validation(&self) -> &Images {
         &self.validation
     }

@@ -52,12 +52,12 @@ pub struct Batch<'a, T> {
     pub teacher: Option<(&'a [T], Distillation)>,
 }
 
-/// What one backward pass saw.
+/// Loss and errors of one backward pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StepReport {
     /// Sum over the batch of the cross-entropy with the labels, in nats.
     pub loss: f64,
-    /// Sum over the batch of what the gradients are of, the KL term apart: that loss mixed with the teacher's.
+    /// Sum over the batch of the function that is differentiated, without the KL term: that loss mixed with the teacher's.
     pub objective: f64,
     /// Samples whose largest score (under noise) was not their label's.
     pub errors: usize,
@@ -79,7 +79,7 @@ pub struct Engine<T> {
     pool: Option<Arc<ThreadPool>>,
 }
 
-/// What the last batch was normalised by.
+/// Statistics that the last batch was normalised by.
 #[derive(Debug, Clone, Default)]
 struct Statistics {
     mean: Vec<f64>,
@@ -138,11 +138,12 @@ impl<T: Real> Engine<T> {
         &self.state.layers
     }
 
-    /// Removes for good every living weight, those of depthwise convolutions apart, that `unwanted` says so of, given theta and its second moment.
-    pub fn remove_where(&mut self, unwanted: impl Fn(T, T) -> bool) {
+    /// Removes for good every weight for which `removed` is true, given theta and its second moment; depthwise convolutions
+    /// keep theirs.
+    pub fn remove_where(&mut self, removed: impl Fn(T, T) -> bool) {
         for layer in self.state.layers.iter_mut().filter(|l| !l.is_depthwise()) {
             let second = layer.theta.iter().zip(&layer.theta_moments[1]);
-            let keep: Vec<bool> = second.map(|(&t, &v)| !unwanted(t, v)).collect();
+            let keep: Vec<bool> = second.map(|(&t, &v)| !removed(t, v)).collect();
             layer.remove(&keep);
         }
     }
@@ -210,8 +211,8 @@ impl<T: Real> Engine<T> {
         }
     }
 
-    /// Forward and backward pass of a batch under the noise of (`seed`, `step`); leaves the gradients of the mean loss of
-    /// the data term in [`Self::gradients`].
+    /// Forward and backward pass of a batch under the noise of (`seed`, `step`); stores the gradients of the mean of the
+    /// data term in [`Self::gradients`].
     pub fn backward(&mut self, batch: &Batch<'_, T>, seed: u64, step: u32) -> StepReport {
         self.prepare_shards(batch.samples);
         let (program, isa, state) = (&self.program, self.isa, &self.state);
@@ -287,7 +288,8 @@ impl<T: Real> Engine<T> {
         report
     }
 
-    /// Scores of `samples` samples without noise and by running statistics, from `theta` where `keep` says so (all of it where `keep` is empty).
+    /// Scores of `samples` samples without noise, with running statistics. Weights for which `keep` is false count as zero; an
+    /// empty `keep` keeps all.
     ///
     /// The result is `[samples][classes]`.
     pub fn predict(
@@ -367,8 +369,8 @@ fn for_each_shard<T: Real>(
     }
 }
 
-/// Runs `work` on every shard and adds up the sums it leaves, in the order of the shards; with how many numbers per channel
-/// the stage has.
+/// Runs `work` on every shard and adds up the shards' sums in their order. Also returns how many numbers per channel the
+/// stage has.
 fn sum_over_shards<T: Real>(
     shards: &mut [Shard<T>],
     pool: Option<&ThreadPool>,

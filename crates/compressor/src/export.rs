@@ -9,9 +9,9 @@ use crate::error::CompressError;
 use crate::layer::Layer;
 use crate::state::State;
 
-/// The network that `state` is of; units that left are gone from its shapes.
+/// The network of a state; removed units are gone from its shapes.
 ///
-/// `original` gives the shapes from before that. Names stay as they came.
+/// `original` has the shapes before units were removed. Names stay those of the input file.
 pub(crate) fn network(
     graph: &Graph,
     state: &State<f32>,
@@ -58,7 +58,7 @@ pub(crate) fn network(
     let mut network = Network::new(graph.clone(), tensors)?;
     network.original_shapes = original_shapes;
     for layer in layers {
-        if let Some([weight, bias]) = layer.steps {
+        if let Some([weight, bias]) = layer.scales {
             network.set_scale(&layer.weight, weight)?;
             if let Some(name) = &layer.bias_name {
                 network.set_scale(name, bias)?;

@@ -8,7 +8,7 @@ use crate::variational::{Granularity, Posterior};
 /// Weights, posterior, mask and Adam moments of a linear or convolution node.
 ///
 /// Weights lie as `[units][patch]`: inputs of a linear layer; `[kh][kw][channel]`, channels last, of a convolution. As units
-/// die the arrays shrink; `kept_out` and `kept_in` tell which parts of the original tensor are still here.
+/// die the arrays shrink; `kept_out` and `kept_in` are the indices of the original tensor that are still here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer<T> {
     /// Name of the node.
@@ -33,13 +33,13 @@ pub struct Layer<T> {
     pub log_sigma2: Vec<T>,
     /// exp(log_sigma2), zero where masked; empty while the layer trains without noise.
     pub sigma2: Vec<T>,
-    /// log_sigma2 as it was when the noise was taken away; empty before. Tells how finely each weight needs to be stored.
+    /// log_sigma2 when the noise was last removed; empty before that. The scales of grids come from it.
     pub last_log_sigma2: Vec<T>,
     /// 1 where a weight lives, 0 where it was removed for good.
     pub mask: Vec<T>,
-    /// Steps of the grids that weights and biases are rounded to in every pass; `None` where they are not.
-    pub steps: Option<[f32; 2]>,
-    /// Weights and biases on their grids; empty without steps. Gradients are taken there and applied to `theta` and
+    /// Scales of the grids that weights and biases are rounded to in every pass; `None` where they are not.
+    pub scales: Option<[f32; 2]>,
+    /// Weights and biases on their grids; empty without scales. Gradients are taken there and applied to `theta` and
     /// `bias` (the straight-through estimator of Bengio, Leonard and Courville 2013).
     pub on_grid: [Vec<T>; 2],
     /// First and second moments of theta.
@@ -53,7 +53,7 @@ pub struct Layer<T> {
 impl<T: Real> Layer<T> {
     /// The state of every weighted node of a network, in order, with its weights as means and no noise.
     ///
-    /// Takes for granted that no two nodes share a tensor; [`crate::State`] checks it.
+    /// No two nodes may share a tensor; [`crate::State::from_network`] checks that.
     pub fn from_network(network: &Network) -> Vec<Self> {
         let nodes = network.graph.weighted_nodes();
         nodes.map(|node| Self::from_node(network, node)).collect()
@@ -81,7 +81,7 @@ impl<T: Real> Layer<T> {
             Some(b) => b.iter().map(|&b| T::of(f64::from(b))).collect(),
             None => vec![T::default(); out],
         };
-        // A weight that came as zero from a sparse file stays removed; a dense file may hold zeros by chance.
+        // A zero of a sparse file stays removed; a dense file may hold zeros by chance.
         let sparse = matches!(network.tensors[&weight], sparsevd_model::Weights::Csr(_));
         let alive = |t: &T| {
             if sparse && *t == T::of(0.0) {
@@ -105,7 +105,7 @@ impl<T: Real> Layer<T> {
             log_sigma2: vec![],
             sigma2: vec![],
             last_log_sigma2: vec![],
-            steps: None,
+            scales: None,
             on_grid: [vec![], vec![]],
             theta_moments: [vec![T::default(); n], vec![T::default(); n]],
             bias_moments: [vec![T::default(); out], vec![T::default(); out]],
@@ -164,7 +164,7 @@ impl<T: Real> Layer<T> {
         self.refresh_sigma2();
     }
 
-    /// Takes the noise away; `last_log_sigma2` keeps what it was.
+    /// Removes the noise; `last_log_sigma2` keeps it.
     pub fn stop_noise(&mut self) {
         if self.is_variational() {
             self.last_log_sigma2 = std::mem::take(&mut self.log_sigma2);
@@ -173,7 +173,7 @@ impl<T: Real> Layer<T> {
         self.log_sigma2_moments = [vec![], vec![]];
     }
 
-    /// Forgets the moments of Adam.
+    /// Sets the moments of Adam to zero.
     pub fn reset_moments(&mut self) {
         for moments in [
             &mut self.theta_moments,
@@ -213,7 +213,7 @@ impl<T: Real> Layer<T> {
         }
     }
 
-    /// Median posterior deviation sigma of the living weights when the noise was taken away; `None` without a posterior.
+    /// Median posterior deviation sigma of the living weights when the noise was removed; `None` without a posterior.
     pub fn median_sigma(&self) -> Option<f64> {
         let alive = self
             .last_log_sigma2
@@ -225,34 +225,34 @@ impl<T: Real> Layer<T> {
         logs.get(logs.len() / 2).map(|l| (0.5 * l).exp())
     }
 
-    /// Rounds weights and biases to grids of these steps from now on.
-    pub fn set_scales(&mut self, steps: Option<[f32; 2]>) {
-        self.steps = steps;
+    /// Rounds weights and biases to grids of these scales from now on.
+    pub fn set_scales(&mut self, scales: Option<[f32; 2]>) {
+        self.scales = scales;
         self.on_grid = [vec![], vec![]];
         self.refresh_grid();
     }
 
     /// Recomputes `on_grid` after `theta` or `bias` moved.
     pub fn refresh_grid(&mut self) {
-        let Some(steps) = self.steps else { return };
-        for ((grid, values), step) in self
+        let Some(scales) = self.scales else { return };
+        for ((grid, values), scale) in self
             .on_grid
             .iter_mut()
             .zip([&self.theta, &self.bias])
-            .zip(steps)
+            .zip(scales)
         {
             grid.clear();
             grid.extend(values.iter().map(|v| {
                 let most = f64::from(quantised::MAX_LEVEL);
-                let level = (v.to_f64() / f64::from(step)).round().clamp(-most, most) as i32;
-                T::of(f64::from(quantised::value(level, step)))
+                let level = (v.to_f64() / f64::from(scale)).round().clamp(-most, most) as i32;
+                T::of(f64::from(quantised::value(level, scale)))
             }));
         }
     }
 
     /// The weights that passes compute with: on the grid where there is one.
     pub fn weights(&self) -> &[T] {
-        if self.steps.is_some() {
+        if self.scales.is_some() {
             &self.on_grid[0]
         } else {
             &self.theta
@@ -261,7 +261,7 @@ impl<T: Real> Layer<T> {
 
     /// The biases that passes compute with.
     pub fn biases(&self) -> &[T] {
-        if self.steps.is_some() {
+        if self.scales.is_some() {
             &self.on_grid[1]
         } else {
             &self.bias

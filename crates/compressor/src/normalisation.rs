@@ -72,14 +72,14 @@ impl<T: Real> Normalisation<T> {
         self.scale.len()
     }
 
-    /// Forgets the moments of Adam.
+    /// Sets the moments of Adam to zero.
     pub fn reset_moments(&mut self) {
         for m in self.scale_moments.iter_mut().chain(&mut self.bias_moments) {
             m.fill(T::default());
         }
     }
 
-    /// Moves the running statistics towards those of a batch of so many numbers per channel.
+    /// Moves the running statistics towards those of a batch of `count` numbers per channel.
     pub(crate) fn follow(&mut self, mean: &[f64], variance: &[f64], count: usize) {
         // The batch's variance is divided by the count, the running one by one less.
         let unbiased = count as f64 / (count as f64 - 1.0).max(1.0);

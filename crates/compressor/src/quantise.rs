@@ -1,8 +1,8 @@
-//! Quantisation guided by the posterior: how finely weights are stored.
+//! Quantisation guided by the posterior: the scale of the grid that each layer is stored on.
 //!
-//! A weight known to sigma need not be stored more finely: rounding N(theta, sigma^2) to a grid of step c sigma costs about
-//! c^2 / 24 nats over the whole training set, and each halving of the step one bit per weight. Every layer gets the step
-//! c times the median sigma of its survivors, and one c serves the whole network, so that a bit buys the same everywhere.
+//! A weight known to sigma need not be stored more finely: rounding N(theta, sigma^2) to a grid of scale c sigma costs about
+//! c^2 / 24 nats over the whole training set, and each halving of the scale costs one bit per weight. Every layer gets the
+//! scale c times the median sigma of its survivors, with one c for the whole network, so that a bit gains the same everywhere.
 
 use std::sync::atomic::AtomicBool;
 
@@ -15,12 +15,12 @@ use crate::recipe::Phase;
 use crate::state::State;
 use crate::trainer::{EpochRecord, Observer, Outcome, Trainer};
 
-/// Significant bits of a step: within a sixteenth of any wish, for about one byte in a packed file.
-const STEP_BITS: u32 = 4;
-/// Steps from zero to the largest weight of a layer that has no posterior; rounding the step leaves it below 128.
+/// Significant bits of a scale: within a sixteenth of any target, for about one byte in a packed file.
+const SCALE_BITS: u32 = 4;
+/// Level of the largest weight of a layer that has no posterior; rounding the scale keeps it below 128.
 const LEVELS: u32 = 119;
 
-/// What came of one candidate.
+/// Result of one candidate scale.
 struct Trial {
     c: f64,
     bytes: usize,
@@ -29,7 +29,7 @@ struct Trial {
     history: Vec<EpochRecord>,
 }
 
-/// The step that spreads numbers without a posterior over 8 bits; 1 where all are zero, as any serves.
+/// The scale that spreads numbers without a posterior over 8 bits; 1 where all are zero, where any scale is exact.
 fn eight_bits(values: &[f32]) -> f64 {
     let largest = values.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
     if largest > 0.0 {
@@ -39,15 +39,15 @@ fn eight_bits(values: &[f32]) -> f64 {
     }
 }
 
-/// The step that a layer's weights should have; `None` where it never had the posterior that says so.
-fn wish(layer: &Layer<f32>, c: f64, bias_step: f64) -> Option<f64> {
+/// The exact scale of a layer's weights, before rounding to [`SCALE_BITS`]; `None` where the layer never had a posterior.
+fn target_scale(layer: &Layer<f32>, c: f64, bias_step: f64) -> Option<f64> {
     if layer.is_depthwise() {
         return Some(eight_bits(layer.weights()));
     }
     if layer.last_log_sigma2.is_empty() {
         return None;
     }
-    // Where no weight survived, as in a residual block that died, only biases are left to store.
+    // Where no weight survived, as in a dead residual block, only biases are stored.
     let empty = || eight_bits(layer.biases()) / bias_step;
     Some(layer.median_sigma().map_or_else(empty, |sigma| c * sigma))
 }
@@ -56,16 +56,16 @@ impl Trainer {
     /// Puts every layer on the grid of `c` times the median sigma of its survivors, biases on `bias_step` times that. A
     /// depthwise convolution, which has no posterior, gets 8 bits, as do the biases of a layer without survivors.
     pub(crate) fn start_grid(&mut self, c: f64, bias_step: f64) -> Result<(), CompressError> {
-        let mut steps = vec![];
+        let mut scales = vec![];
         for layer in self.engine.layers() {
-            let step = wish(layer, c, bias_step).and_then(|wish| {
-                let step = nearest_scale(wish as f32, STEP_BITS)?;
+            let scale = target_scale(layer, c, bias_step).and_then(|target| {
+                let scale = nearest_scale(target as f32, SCALE_BITS)?;
                 Some([
-                    step,
-                    nearest_scale((f64::from(step) * bias_step) as f32, STEP_BITS)?,
+                    scale,
+                    nearest_scale((f64::from(scale) * bias_step) as f32, SCALE_BITS)?,
                 ])
             });
-            steps.push(step.ok_or_else(|| {
+            scales.push(scale.ok_or_else(|| {
                 CompressError::setting(
                     "quantise phase",
                     format!(
@@ -77,8 +77,8 @@ impl Trainer {
             })?);
         }
         self.replace_state(|state| {
-            for (layer, steps) in state.layers.iter_mut().zip(steps) {
-                layer.set_scales(Some(steps));
+            for (layer, scales) in state.layers.iter_mut().zip(scales) {
+                layer.set_scales(Some(scales));
             }
         })
     }
@@ -122,7 +122,7 @@ impl Trainer {
                 history: self.history.clone(),
             };
             observer.note(&format!(
-                "steps of {c} sigma: {} bytes packed, {:.2} % validation error",
+                "scales of {c} sigma: {} bytes packed, {:.2} % validation error",
                 trial.bytes, trial.validation_error
             ));
             trials.push(trial);
@@ -141,7 +141,7 @@ impl Trainer {
             let images = self.data.validation().len().max(1) as f64;
             let p = best.validation_error / 100.0;
             observer.note(&format!(
-                "chose steps of {} sigma: {} {:.2} % (dense {dense:.2} % and at most {} points more); with {images} \
+                "chose scales of {} sigma: {} {:.2} % (dense {dense:.2} % and at most {} points more); with {images} \
                  validation images the standard error of that is {:.2} points",
                 best.c,
                 if best.validation_error <= most { "the smallest within" } else { "none stays within" },

@@ -1,4 +1,4 @@
-//! Recipes: everything that decides a result besides the data, as TOML beside the model.
+//! Recipes: all settings that a result depends on, as TOML beside the model.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ pub struct Recipe {
     /// Which weights share a dropout rate.
     #[serde(default)]
     pub alpha: Granularity,
-    /// Points of validation error that the result may lose against the dense network.
+    /// Points by which the validation error of the result may exceed that of the dense network.
     #[serde(default = "half")]
     pub max_accuracy_drop: f64,
     /// The phases.
@@ -34,12 +34,12 @@ pub struct Recipe {
     pub phases: Vec<Phase>,
 }
 
-/// Settings that take the place of a recipe's own; `None` leaves them.
+/// Settings that replace those of a recipe; `None` keeps the recipe's.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Overrides {
     /// Seed.
     pub seed: Option<u64>,
-    /// Threshold on `log_alpha`. Pruning on the way never removes what this threshold would keep.
+    /// Threshold on `log_alpha`. Pruning during a phase keeps every weight that this threshold keeps.
     pub threshold: Option<f64>,
     /// Factor on the KL term of every sparse-vd phase.
     pub kl_scale: Option<f64>,
@@ -59,7 +59,7 @@ pub enum Method {
     Dense,
     /// Sparse Variational Dropout.
     SparseVd,
-    /// Weights over the threshold go; the survivors train without noise and KL.
+    /// Weights over the threshold are removed; the survivors train without noise and KL term.
     FineTune,
     /// The same with weights and biases rounded to a grid per layer in every pass.
     Quantise,
@@ -119,17 +119,17 @@ pub struct Phase {
     /// Threshold on `log_alpha` for that, at the end of the phase; `prune_threshold` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune_threshold_end: Option<f64>,
-    /// Fine-tuning goes on pruning, by Fisher information, until this many weights are left.
+    /// Fine-tuning prunes by Fisher information until this many weights are left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<usize>,
     /// Fraction of the phase by which they are reached.
     #[serde(default = "half")]
     pub weights_by: f64,
-    /// Quantising: steps of the grids in units of the median sigma of each layer's survivors. Of several, each is trained for
-    /// `epochs`, and the one that packs smallest within `max_accuracy_drop` stays.
+    /// Quantising: scales of the grids in units of the median sigma of each layer's survivors. Of several, each is trained for
+    /// `epochs`, and the one that packs smallest within `max_accuracy_drop` is kept.
     #[serde(default = "one_sigma")]
     pub grid: Vec<f64>,
-    /// Quantising: step of a bias in units of the step of its layer's weights.
+    /// Quantising: scale of a bias in units of the scale of its layer's weights.
     #[serde(default = "one")]
     pub bias_step: f64,
     /// Share of the loss that comes from the dense network's scores instead of the labels.
@@ -230,7 +230,7 @@ impl Phase {
 }
 
 impl Recipe {
-    /// The recipe for a model that brings none: two rounds of Sparse VD, then fine-tuning.
+    /// The recipe for a model without one: two rounds of Sparse VD, then fine-tuning.
     pub fn default_for_compression() -> Self {
         let search = Phase {
             lr: 2e-3,

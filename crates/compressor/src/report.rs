@@ -1,4 +1,4 @@
-//! What is told of a run and of a network: the tables that people see and the JSON that programs read.
+//! Reports on a run and on a network: the tables that are printed and the JSON that programs read.
 
 mod accuracy;
 mod layers;
@@ -67,7 +67,7 @@ pub struct Report {
     pub training_seconds: f64,
 }
 
-/// What decided which weights went, other than training here.
+/// How the weights to remove were chosen, where training did not choose them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "method")]
 pub enum Pruning {

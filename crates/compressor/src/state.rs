@@ -29,7 +29,7 @@ impl<T> From<Vec<Layer<T>>> for State<T> {
 }
 
 impl<T: Real> State<T> {
-    /// The state that a network's tensors are, without noise.
+    /// The state of a network, without noise.
     ///
     /// # Errors
     /// A tensor that two nodes share: each would train it its own way.
@@ -54,7 +54,7 @@ impl<T: Real> State<T> {
         })
     }
 
-    /// Forgets the moments of Adam.
+    /// Sets the moments of Adam to zero.
     pub fn reset_moments(&mut self) {
         self.layers.iter_mut().for_each(Layer::reset_moments);
         let normalisations = &mut self.normalisations;

@@ -24,7 +24,7 @@ use crate::variational::{Granularity, histogram};
 /// Prunings by Fisher information in a phase.
 const PRUNINGS: u32 = 200;
 
-/// Where a run stands.
+/// Progress of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Phase, from 0.
@@ -94,19 +94,19 @@ impl EpochRecord {
     }
 }
 
-/// Is told how a run goes.
+/// Receives the events of a run.
 pub trait Observer {
     /// A phase begins: its number from 1, how many there are, and its settings.
     fn phase(&mut self, _number: usize, _of: usize, _phase: &Phase) {}
-    /// A step is done, of so many in this epoch; `loss` is the mean over the epoch so far.
+    /// Step `done` of the `of` steps of this epoch is done; `loss` is the mean over the epoch so far.
     fn step(&mut self, _epoch: u32, _done: u32, _of: u32, _loss: f64) {}
     /// An epoch is done.
     fn epoch(&mut self, _record: &EpochRecord) {}
-    /// Something worth a line.
+    /// A message for the log.
     fn note(&mut self, _text: &str) {}
 }
 
-/// An observer that says nothing.
+/// An observer that ignores all events.
 pub struct Silent;
 impl Observer for Silent {}
 
@@ -119,7 +119,7 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// A run: a network, its recipe and data, and how far it is.
+/// A run: a network, its recipe and data, and its progress.
 pub struct Trainer {
     pub(crate) graph: Graph,
     pub(crate) recipe: Recipe,
@@ -149,7 +149,7 @@ struct Teacher {
 pub struct RunOptions {
     /// Threads; 0 takes one per core.
     pub threads: usize,
-    /// Folder for checkpoints and what pictures need; created where absent.
+    /// Folder for checkpoints and the arrays of pictures; created where absent.
     pub run_folder: Option<PathBuf>,
 }
 
@@ -215,7 +215,7 @@ impl Trainer {
         })
     }
 
-    /// Where the run stands.
+    /// Progress of the run.
     pub fn position(&self) -> Position {
         self.position
     }
@@ -230,12 +230,12 @@ impl Trainer {
         &self.recipe
     }
 
-    /// The trainable state.
+    /// The state of the weighted nodes.
     pub fn layers(&self) -> &[Layer<f32>] {
         self.engine.layers()
     }
 
-    /// All of it, normalisations too.
+    /// The trainable state of all nodes.
     pub fn state(&self) -> &State<f32> {
         self.engine.state()
     }
@@ -245,7 +245,7 @@ impl Trainer {
         &self.original
     }
 
-    /// Goes on until all phases are done or `stop` is set.
+    /// Trains until all phases are done or `stop` is set.
     ///
     /// # Errors
     /// A loss that diverges, a checkpoint that cannot be written.
@@ -270,7 +270,7 @@ impl Trainer {
                 return Ok(outcome);
             }
             if phase.method == Method::Quantise {
-                // What was rounded to zero is gone.
+                // Weights that were rounded to zero are removed.
                 self.remove_over(self.recipe.threshold)?;
             }
             if let (Method::SparseVd, Some(folder)) = (phase.method, &self.run_folder) {
@@ -344,7 +344,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Removes weights over the threshold for good and lets dead units leave.
+    /// Removes weights over the threshold for good, and dead units with them.
     pub(crate) fn remove_over(&mut self, threshold: f64) -> Result<(), CompressError> {
         let keep: Vec<Vec<bool>> = self
             .engine
@@ -427,7 +427,7 @@ impl Trainer {
             );
         }
         let [loss, errors] = self.sums;
-        // Guessing costs ln(classes); far beyond that the run will not come back.
+        // Guessing costs ln(classes); a run far beyond that does not recover.
         if loss / (f64::from(steps) * batch as f64) > 4.0 * (self.engine.classes() as f64).ln() {
             return Err(self.diverged(loss / (f64::from(steps) * batch as f64)));
         }
@@ -549,8 +549,8 @@ impl Trainer {
         }
     }
 
-    /// Removes the weights whose loss costs least, `theta^2 E[g^2] / 2` with Adam's second moment for the expectation, so
-    /// that the number left falls from what the phase began with to `target` as the cube of the time to go.
+    /// Removes the weights with the lowest `theta^2 E[g^2] / 2`, with Adam's second moment for the expectation. The number
+    /// left falls from that at the start of the phase to `target` as the cube of the remaining time.
     fn prune_by_fisher(&mut self, target: usize, t: f64) {
         let layers = self.engine.layers();
         let fixed: usize = (layers.iter().filter(|l| l.is_depthwise()))
@@ -564,10 +564,10 @@ impl Trainer {
             .find(|r| r.phase != self.position.phase + 1)
             .map_or(alive, EpochRecord::left);
         let begin = begin.max(target) as f64;
-        let want = (target as f64 + (begin - target as f64) * (1.0 - t).powi(3)).round() as usize;
-        // Depthwise convolutions stay whole, so the others give what is to go.
-        let want = want.max(fixed);
-        if want >= alive {
+        let left = (target as f64 + (begin - target as f64) * (1.0 - t).powi(3)).round() as usize;
+        // Depthwise convolutions stay whole; only the others lose weights.
+        let left = left.max(fixed);
+        if left >= alive {
             return;
         }
         let mut scores: Vec<f32> = vec![];
@@ -580,7 +580,7 @@ impl Trainer {
             );
         }
         let cut = *scores
-            .select_nth_unstable_by(alive - want, f32::total_cmp)
+            .select_nth_unstable_by(alive - left, f32::total_cmp)
             .1;
         self.engine
             .remove_where(|theta, second| theta * theta * second < cut);

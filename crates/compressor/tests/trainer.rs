@@ -177,7 +177,7 @@ fn bytes(trainer: &Trainer) -> Vec<u8> {
     write_network_bytes(&trainer.network().unwrap(), &WriteOptions::default()).unwrap()
 }
 
-/// Stops a run after so many steps.
+/// Stops a run after a number of steps.
 struct StopAfter<'a>(u32, &'a AtomicBool);
 
 impl Observer for StopAfter<'_> {
@@ -292,7 +292,7 @@ fn a_residual_block_that_died_is_quantised_with_the_rest() {
 }
 
 #[test]
-fn the_ancestors_train_with_shared_rates() {
+fn shared_rates_train() {
     for granularity in [Granularity::Unit, Granularity::Layer] {
         let mut recipe = recipe();
         recipe.alpha = granularity;
@@ -423,7 +423,7 @@ fn every_preset_can_be_trained() {
             .gradients()
             .iter()
             .filter(|[g, _]| g.iter().any(|g| *g != 0.0));
-        assert_eq!(moving.count(), layers, "{name}: every layer learns");
+        assert_eq!(moving.count(), layers, "{name}: every layer has gradients");
     }
 }
 

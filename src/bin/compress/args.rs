@@ -218,7 +218,7 @@ Examples:
   compress sweep lenet-5.run
   compress sweep lenet-5.run --thresholds 0,1,2,3 --json
 
-Takes the state at the end of the last sparse-vd phase, before fine-tuning. Weights that were removed on the way stay removed.")]
+Takes the state at the end of the last sparse-vd phase, before fine-tuning. Weights that were removed earlier stay removed.")]
 pub struct SweepArgs {
     /// Run folder of `compress`
     pub run: PathBuf,
@@ -389,7 +389,7 @@ pub enum Values {
     F16,
     /// bfloat16
     Bf16,
-    /// Integers beside their step: lossless, for a network on grids
+    /// Integers and a scale per tensor: lossless, for a network on grids
     I8,
 }
 

@@ -1,4 +1,4 @@
-//! `compress MODEL`: the whole way from a dense network to a sparse file that was run.
+//! `compress MODEL`: trains a sparse network from a dense one, writes it, and measures the written file.
 
 use std::path::{Path, PathBuf};
 
@@ -22,13 +22,13 @@ use crate::output::Results;
 use crate::run_folder::{self, RunFolder};
 use crate::{Outcome, common, measure, output, print, pruned, summary, training};
 
-/// Where the results of a command go.
+/// Files that the command writes.
 struct Outputs {
     results: Results,
     report: PathBuf,
 }
 
-/// Errors of the network as it came.
+/// Errors of the input network.
 struct Before {
     validation: Evaluation,
     test: Option<Evaluation>,
@@ -59,7 +59,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         folder.record.as_ref(),
         &recipe.recipe,
     ) {
-        // What is pruned already needs no data.
+        // A network that is pruned already needs no data.
         Err(_) if start.is_some() => None,
         other => Some(other?),
     };
@@ -118,8 +118,8 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     if let Some(path) = &outputs.results.packed {
         write_packed(path, &network, &PackOptions::for_size_of(&network))?;
     }
-    let judged = images.as_ref().zip(before.as_ref());
-    let report = report(args, &outputs, &recipe, pruning, history, &dense, judged)?;
+    let measured = images.as_ref().zip(before.as_ref());
+    let report = report(args, &outputs, &recipe, pruning, history, &dense, measured)?;
     let json = serde_json::to_string_pretty(&report)?;
     write_atomically(&outputs.report, |out| writeln!(out, "{json}"))?;
 
@@ -173,7 +173,7 @@ fn outputs(args: &CompressArgs, name: &str, recipe: &Recipe) -> anyhow::Result<O
     Ok(Outputs { results, report })
 }
 
-/// The recipe of the run that goes on, else the one that is found, with what the command line sets.
+/// The recipe of the resumed run, else the one that is found, with the overrides of the command line.
 fn recipe(args: &CompressArgs, folder: &RunFolder) -> anyhow::Result<FoundRecipe> {
     let found = match (&args.run.recipe, &folder.record) {
         (None, Some(record)) => FoundRecipe {
@@ -200,7 +200,7 @@ fn errors_before(network: &Network, images: &Images, threads: usize) -> anyhow::
     })
 }
 
-/// What a person wants to know before a long wait.
+/// Prints the recipe and the errors of the input network before training starts.
 fn tell(
     args: &CompressArgs,
     recipe: &FoundRecipe,
@@ -243,17 +243,17 @@ fn report(
     pruning: Option<Pruning>,
     history: Vec<EpochRecord>,
     dense: &Network,
-    judged: Option<(&Images, &Before)>,
+    measured: Option<(&Images, &Before)>,
 ) -> anyhow::Result<Report> {
     let Results { network, packed } = &outputs.results;
     let sparse = read_network(network, &GraphSource::Auto)?.network;
     let (bytes, file_bytes) = stored_bytes(network)?;
     let threads = args.run.threads();
-    let packed = match (packed, judged) {
+    let packed = match (packed, measured) {
         (Some(path), Some((images, before))) => Some(packed_result(path, images, before, threads)?),
         _ => None,
     };
-    let accuracy = match judged {
+    let accuracy = match measured {
         Some((images, before)) => {
             let (validation, test) = errors_after(&sparse, images, before, threads)?;
             // Both files are what was promised.
@@ -283,7 +283,7 @@ fn report(
         output: network.clone(),
         packed,
         pruning,
-        data: judged.map(|(images, _)| images.describe.clone()),
+        data: measured.map(|(images, _)| images.describe.clone()),
         seed: recipe.recipe.seed,
         recipe_source: recipe.source.clone(),
         recipe: recipe.recipe.clone(),
@@ -294,7 +294,7 @@ fn report(
         kernels: measure::kernels(&sparse)?,
         accuracy,
         encodings: encodings.collect(),
-        timings: measure::timings(&sparse, dense, judged.map(|(i, _)| sample_images(i)))?,
+        timings: measure::timings(&sparse, dense, measured.map(|(i, _)| sample_images(i)))?,
     })
 }
 

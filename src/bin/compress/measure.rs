@@ -1,4 +1,4 @@
-//! What the runtime says of a network: errors, kernels, latency and memory.
+//! Measurements of a network by the runtime: errors, kernels, latency and memory.
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use crate::print;
 /// The log of a run in its folder.
 const LOG: &str = "training.log";
 
-/// Tells the log of the run in `folder`, and a person where stderr is for one.
+/// Writes the log of a run, and bars where stderr is a terminal.
 pub struct Progress {
     log: File,
     bars: Option<Bars>,
@@ -27,7 +27,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of a run of `recipe` over so many `images`, from a position on; a run that begins empties the log.
+    /// Progress of a run of `recipe` over `images` training images from a position on; a new run empties the log.
     pub fn new(
         folder: &Path,
         quiet: bool,
@@ -64,7 +64,7 @@ impl Progress {
     }
 }
 
-/// How often a phase is trained: once for every candidate grid.
+/// Number of times a phase is trained: once for every candidate grid.
 fn trials(phase: &Phase) -> u64 {
     match phase.method {
         Method::Quantise => phase.grid.len() as u64,

@@ -13,7 +13,7 @@ use crate::inputs;
 use crate::print::{bytes, count};
 use crate::table::{Align, Table};
 
-/// Everything a person wants to know of a compression.
+/// The printed summary of a compression.
 pub fn of(report: &Report, report_path: &Path, run: Option<&Path>) -> anyhow::Result<String> {
     let mut out = String::new();
     let s = &report.summary;

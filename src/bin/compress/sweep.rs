@@ -1,4 +1,4 @@
-//! `compress sweep RUN`: what other thresholds would have given.
+//! `compress sweep RUN`: validation error and ratio at other thresholds.
 
 use anyhow::bail;
 use serde_json::json;

@@ -96,7 +96,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The recipe of the run that goes on, else the one that is named, else the default, with what the command line sets.
+/// The recipe of the resumed run, else the one that is named, else the default, with the overrides of the command line.
 fn recipe(args: &TrainArgs, record: Option<&RunRecord>) -> anyhow::Result<FoundRecipe> {
     let found = match (&args.run.recipe, record) {
         (None, Some(record)) => FoundRecipe {

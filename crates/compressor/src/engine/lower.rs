@@ -74,7 +74,7 @@ pub(crate) enum Work {
     Concat,
     /// A border: pixels at the top, left, bottom and right, and what they hold.
     Pad([usize; 4], f32),
-    /// Channels first, as linear layers that gather need not have it.
+    /// Conversion to channels first, where a consumer is not a linear layer, which gathers its inputs.
     Flatten,
 }
 
@@ -168,7 +168,7 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
     for node in &graph.nodes {
         let inputs: Vec<usize> = node.inputs.iter().map(|i| ids[i.as_str()]).collect();
         let first = inputs[0];
-        // What nobody else reads may change its meaning in place.
+        // A value without other consumers may change its meaning in place.
         let alone = reads(graph, &node.inputs[0]) == 1;
         if let Some(last) = stages.iter_mut().find(|s| s.output == first && alone)
             && fuse(node, last, &mut values[first].size)?
@@ -229,7 +229,7 @@ fn input_size(graph: &Graph) -> Result<MapSize, CompressError> {
     }
 }
 
-/// How many nodes read a value; the caller is one more reader of what the network returns.
+/// Number of consumers of a value; an output of the network has the caller as one more.
 fn reads(graph: &Graph, value: &str) -> usize {
     let inputs = graph.nodes.iter().flat_map(|n| &n.inputs);
     inputs.chain(&graph.outputs).filter(|i| *i == value).count()

@@ -18,7 +18,7 @@ use crate::layers::loss::cross_entropy;
 use crate::layers::normalise::{Affine, Sums};
 use crate::layers::{Pass, Saved, Scratch, Weights, arrange, pool, sized};
 
-/// What stages compute with, by their places in the state.
+/// Parameters of the stages, by their places in the state.
 pub(super) struct Parameters<'a, T> {
     pub weights: Vec<Weights<'a, T>>,
     pub affine: Vec<Affine<T>>,
@@ -30,7 +30,7 @@ pub(super) struct Shard<T> {
     gradients: Vec<Vec<T>>,
     pub saved: Vec<Saved<T>>,
     scratch: Scratch<T>,
-    /// Of convolutions: by theta and by sigma^2. Linear layers make theirs over the whole batch.
+    /// Of convolutions: by theta and by sigma^2. Those of linear layers are computed over the whole batch.
     pub weight_gradients: Vec<[Vec<T>; 2]>,
     pub bias_gradients: Vec<Vec<T>>,
     /// Of the normalisation that comes next.
@@ -55,7 +55,7 @@ impl<T: Real> Shard<T> {
         }
     }
 
-    /// Makes room for the samples and fills the network's input.
+    /// Sizes the values for the samples and fills the network's input.
     pub fn fill(&mut self, program: &Program, fill: impl Fn(usize, &mut [T])) {
         for (value, size) in self.values.iter_mut().zip(&program.values) {
             sized(value, self.samples * size.elements());
@@ -285,7 +285,7 @@ impl<T: Real> Shard<T> {
         let sizes = [program.values[first], program.values[second]];
         let plain = arithmetic == Arithmetic::Add && sizes[0] == sizes[1];
         for (place, id) in [first, second].into_iter().enumerate() {
-            // Nobody asks for the gradient of the network's input.
+            // The gradient by the network's input has no consumer.
             if id == 0 {
                 continue;
             }
@@ -327,7 +327,7 @@ impl<T: Real> Shard<T> {
         let (input, output) = (program.values[id], program.values[stage.output]);
         let x = &self.values[id][..self.samples * input.elements()];
         let (saved, scratch) = (&mut self.saved[place], &mut self.scratch);
-        // Nobody asks for the gradient of the network's input.
+        // The gradient by the network's input has no consumer.
         let dx = (id != 0).then(|| &mut self.gradients[id][..x.len()]);
         if let Work::Linear { layer, gather } = &stage.work {
             let linear = Linear {

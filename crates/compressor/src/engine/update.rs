@@ -137,7 +137,7 @@ impl<T: Real> Engine<T> {
     }
 }
 
-/// A step of the ancestors, where one rate alpha rules a unit or a layer: `sigma^2 = alpha (theta^2 + 1e-8)`.
+/// A step where the weights of a unit or a layer share one rate alpha: `sigma^2 = alpha (theta^2 + 1e-8)`.
 fn shared_rate_step<T: Real>(
     granularity: Granularity,
     layer: &mut Layer<T>,
@@ -150,7 +150,7 @@ fn shared_rate_step<T: Real>(
     let isa = sparsevd_kernels::Isa::SCALAR;
     for (rate, start) in (0..layer.theta.len()).step_by(group.max(1)).enumerate() {
         let here = start..(start + group).min(layer.theta.len());
-        // The first weight tells the group's rate, unclipped, as all agree.
+        // All weights of a group have the same rate, so the first one gives it, unclipped.
         let la =
             layer.log_sigma2[start] - (layer.theta[start] * layer.theta[start] + T::of(1e-8)).ln();
         let alpha = la.exp();
@@ -182,7 +182,7 @@ fn shared_rate_step<T: Real>(
             &mut m[rate..=rate],
             &mut v[rate..=rate],
         );
-        // The clip of the published method keeps a rate that nothing holds from running away.
+        // The clip of the published method: without a data term against it a rate would grow without bound.
         let la = la[0].larger(T::of(-8.0)).smaller(T::of(8.0));
         for i in here {
             layer.theta[i] = layer.theta[i] * layer.mask[i];

@@ -78,7 +78,7 @@ impl<T: Real> GroupedConv<'_, T> {
         scratch.part = buffer;
     }
 
-    /// Adds to the gradients of the input (where wanted), of the weights and of the bias.
+    /// Adds to the gradients of the input (where there is one), of the weights and of the bias.
     pub fn backward(
         &self,
         pass: &Pass<'_>,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Errors of the dense and of the compressed network, both run by the runtime.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// On the validation images, by which the result is judged.
+    /// On the validation images, which the promise is about.
     pub validation: SplitError,
     /// On the test images, where the data set has any.
     pub test: Option<SplitError>,

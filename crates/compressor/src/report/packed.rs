@@ -15,12 +15,12 @@ const MAGIC: &[u8] = b"SPVD";
 /// Label of the packed form among other encodings.
 const ENCODING: &str = "packed, .spvd file";
 
-/// Bits of a packed file, by what they say.
+/// Bits of a packed file, by what they encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedSize {
     /// Size of the file in bytes.
     pub bytes: u64,
-    /// Magic, version, checksum, graph, names, shapes and steps.
+    /// Magic, version, checksum, graph, names, shapes and scales.
     pub header_bits: u64,
     /// How many non-zeros each unit has.
     pub liveness_bits: u64,
@@ -77,7 +77,7 @@ impl PackedSize {
     }
 }
 
-/// A packed file that was written beside the sparse network, and what the runtime makes of it.
+/// A packed file that was written beside the sparse network, and its errors as the runtime computes them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PackedResult {
     /// The file.
