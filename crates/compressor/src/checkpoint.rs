@@ -6,6 +6,7 @@
 
 mod fingerprint;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -14,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use sparsevd_format::write_atomically;
 use sparsevd_model::quantised::is_scale;
 
-use fingerprint::fingerprint;
+pub(crate) use fingerprint::fingerprint;
 
 use crate::error::CompressError;
 use crate::layer::Layer;
-use crate::trainer::{EpochRecord, Position, Trainer};
+use crate::state::State;
+use crate::trainer::{EpochRecord, Position, Snapshot};
 
 const FILE: &str = "checkpoint.safetensors";
 const POSTERIOR: &str = "posterior.safetensors";
@@ -123,7 +125,7 @@ fn arrays(layer: &Layer<f32>) -> [(&'static str, &[f32]); 12] {
     ]
 }
 
-fn write(
+fn write_arrays(
     file: &Path,
     tensors: Vec<(String, Dtype, Vec<usize>, &[u8])>,
     meta: (&str, String),
@@ -142,16 +144,22 @@ fn write(
     Ok(())
 }
 
-pub(crate) fn save(folder: &Path, trainer: &Trainer) -> Result<(), CompressError> {
+/// Writes the checkpoint of a run folder.
+pub(crate) fn write(
+    folder: &Path,
+    fingerprint: &str,
+    snapshot: &Snapshot<'_>,
+) -> Result<(), CompressError> {
     let meta = Meta {
         version: VERSION,
-        fingerprint: fingerprint(trainer.original(), trainer.recipe()),
-        position: trainer.position,
-        sums: trainer.sums,
-        history: trainer.history.clone(),
+        fingerprint: fingerprint.to_owned(),
+        position: snapshot.position,
+        sums: snapshot.sums,
+        history: snapshot.history.to_vec(),
     };
+    let state = &snapshot.state;
     let mut tensors = vec![];
-    for (i, layer) in trainer.layers().iter().enumerate() {
+    for (i, layer) in state.layers.iter().enumerate() {
         for (name, data) in arrays(layer) {
             tensors.push((
                 format!("{i}.{name}"),
@@ -169,7 +177,7 @@ pub(crate) fn save(folder: &Path, trainer: &Trainer) -> Result<(), CompressError
             ));
         }
     }
-    for (i, normalisation) in trainer.state().normalisations.iter().enumerate() {
+    for (i, normalisation) in state.normalisations.iter().enumerate() {
         for (name, data) in normalisation.arrays() {
             tensors.push((
                 format!("normalisation.{i}.{name}"),
@@ -183,22 +191,18 @@ pub(crate) fn save(folder: &Path, trainer: &Trainer) -> Result<(), CompressError
         path: path(folder),
         what: e.to_string(),
     })?;
-    write(&path(folder), tensors, (META, json))
+    write_arrays(&path(folder), tensors, (META, json))
 }
 
-/// Puts a run where the checkpoint of its folder left it.
+/// Reads a checkpoint file; `state` is that of the run's network.
 ///
 /// # Errors
-/// A checkpoint that cannot be read, is torn, or belongs to another network or recipe.
-pub fn resume(folder: &Path, trainer: &mut Trainer) -> Result<(), CompressError> {
-    resume_from(&path(folder), trainer)
-}
-
-/// Puts a run where a checkpoint file left it.
-///
-/// # Errors
-/// As [`resume`].
-pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressError> {
+/// A checkpoint that cannot be read, is damaged, or belongs to a run with another fingerprint.
+pub(crate) fn read(
+    file: &Path,
+    fingerprint: &str,
+    mut state: State<f32>,
+) -> Result<Snapshot<'static>, CompressError> {
     let fail = |what: String| CompressError::Checkpoint {
         path: file.into(),
         what,
@@ -224,10 +228,9 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
             meta.version
         )));
     }
-    let here = fingerprint(trainer.original(), trainer.recipe());
-    if meta.fingerprint != here {
+    if meta.fingerprint != fingerprint {
         return Err(fail(format!(
-            "expected a run of this network and recipe ({here}), got one of another ({})",
+            "expected a run of this network and recipe ({fingerprint}), got one of another ({})",
             meta.fingerprint
         )));
     }
@@ -239,7 +242,6 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect())
     };
-    let mut state = trainer.state().clone();
     for (i, normalisation) in state.normalisations.iter_mut().enumerate() {
         let node = normalisation.node.clone();
         for (name, array) in normalisation.arrays_mut() {
@@ -308,9 +310,12 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
             }
         });
     }
-    trainer.replace_state(|old| *old = state)?;
-    (trainer.position, trainer.sums, trainer.history) = (meta.position, meta.sums, meta.history);
-    Ok(())
+    Ok(Snapshot {
+        position: meta.position,
+        sums: meta.sums,
+        history: Cow::Owned(meta.history),
+        state: Cow::Owned(state),
+    })
 }
 
 /// Writes the arrays that pictures of the epoch need: all filters and a fixed 64x64 fragment of each linear layer, theta and log_alpha,
@@ -361,7 +366,7 @@ pub(crate) fn write_pictures(
     let file = folder
         .join("epochs")
         .join(format!("{epoch:04}.safetensors"));
-    write(&file, tensors, ("sparsevd.epoch", epoch.to_string()))
+    write_arrays(&file, tensors, ("sparsevd.epoch", epoch.to_string()))
 }
 
 /// The first corner of a layer in its original coordinates; `gone` stands where a weight was removed.

@@ -5,6 +5,7 @@
 //! the statistics of the whole batch: there shards wait for each other, and their sums are added in that order too. Together
 //! with addressed noise this makes every result independent of the number of threads.
 
+mod batch;
 mod gradients;
 mod lower;
 mod shard;
@@ -26,7 +27,7 @@ use crate::state::State;
 use crate::variational::Granularity;
 
 pub use crate::layers::loss::Distillation;
-pub(crate) use lower::MapSize;
+pub use batch::{Batch, StepReport, arg_max};
 use lower::{Program, Stage, Work};
 use shard::{Parameters, Shard};
 pub use update::Hyper;
@@ -39,29 +40,6 @@ const LEAST_WORK: usize = 4_000_000;
 const MOST_SHARDS: usize = 4;
 /// Weights per piece of work in the update.
 const PIECE: usize = 16 << 10;
-
-/// A batch of training samples.
-pub struct Batch<'a, T> {
-    /// Number of samples.
-    pub samples: usize,
-    /// Fills the network's input (channels last) for a sample of the batch.
-    pub fill: &'a (dyn Fn(usize, &mut [T]) + Sync),
-    /// Class of each sample.
-    pub labels: &'a [u16],
-    /// Scores of a teacher, `[samples][classes]`, and how they count.
-    pub teacher: Option<(&'a [T], Distillation)>,
-}
-
-/// Loss and errors of one backward pass.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct StepReport {
-    /// Sum over the batch of the cross-entropy with the labels, in nats.
-    pub loss: f64,
-    /// Sum over the batch of the function that is differentiated, without the KL term: that loss mixed with the teacher's.
-    pub objective: f64,
-    /// Samples whose largest score (under noise) was not their label's.
-    pub errors: usize,
-}
 
 /// Runs training steps of one network on one thread pool.
 pub struct Engine<T> {
@@ -401,15 +379,4 @@ fn weights<T: Real>(layers: &[Layer<T>]) -> Vec<Weights<'_, T>> {
             patch: l.patch(),
         })
         .collect()
-}
-
-/// Index of the largest score; the first of equals.
-pub fn arg_max<T: PartialOrd>(scores: &[T]) -> usize {
-    let mut best = 0;
-    for (i, s) in scores.iter().enumerate() {
-        if *s > scores[best] {
-            best = i;
-        }
-    }
-    best
 }

@@ -14,6 +14,7 @@ pub(crate) mod linear;
 pub(crate) mod loss;
 pub(crate) mod normalise;
 pub(crate) mod pool;
+pub(crate) mod size;
 
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, Real, normals};

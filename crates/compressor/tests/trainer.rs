@@ -214,7 +214,7 @@ fn one_thread_two_threads_and_an_interrupted_run_give_the_same_bytes() {
         let outcome = first.run(&stop, &mut StopAfter(steps, &stop)).unwrap();
         assert_eq!(outcome, Outcome::Interrupted);
         let mut second = trainer(recipe(), 1, Some(folder.path()));
-        checkpoint::resume(folder.path(), &mut second).unwrap();
+        second.resume(folder.path()).unwrap();
         assert_eq!(second.position().total_steps, steps);
         second.run(&never, &mut Silent).unwrap();
         assert!(bytes(&second) == want, "stopped after {steps} steps");
@@ -264,7 +264,7 @@ fn normalisations_keep_their_statistics_through_threads_interruptions_and_every_
         let outcome = first.run(&stop, &mut StopAfter(steps, &stop)).unwrap();
         assert_eq!(outcome, Outcome::Interrupted);
         let mut second = trainer_of(&network, recipe.clone(), 1, Some(folder.path()));
-        checkpoint::resume(folder.path(), &mut second).unwrap();
+        second.resume(folder.path()).unwrap();
         second.run(&never, &mut Silent).unwrap();
         assert!(bytes(&second) == want, "stopped after {steps} steps");
     }
@@ -347,17 +347,16 @@ fn what_is_wrong_with_a_run_is_said() {
         1,
         None,
     );
-    let error = checkpoint::resume(folder.path(), &mut other)
-        .unwrap_err()
-        .to_string();
+    let error = other.resume(folder.path()).unwrap_err().to_string();
     assert!(error.contains("of another"), "{error}");
 
     let file = checkpoint::path(folder.path());
     let whole = std::fs::read(&file).unwrap();
     for part in 1..8 {
         std::fs::write(&file, &whole[..whole.len() * part / 8]).unwrap();
-        let error =
-            checkpoint::resume(folder.path(), &mut trainer(short.clone(), 1, None)).unwrap_err();
+        let error = trainer(short.clone(), 1, None)
+            .resume(folder.path())
+            .unwrap_err();
         assert!(matches!(error, CompressError::Checkpoint { .. }), "{error}");
     }
 

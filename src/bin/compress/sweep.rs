@@ -37,10 +37,10 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
         run_folder: None,
     };
     let mut trainer = Trainer::new(&network, record.recipe.clone(), images.training, &options)?;
-    checkpoint::resume(&args.run, &mut trainer)?;
+    trainer.resume(&args.run)?;
     let posterior = checkpoint::posterior_path(&args.run);
     if !trainer.layers().iter().any(Layer::is_variational) && posterior.is_file() {
-        checkpoint::resume_from(&posterior, &mut trainer)?;
+        trainer.resume_from(&posterior)?;
     }
     if !trainer.layers().iter().any(Layer::is_variational) {
         bail!(

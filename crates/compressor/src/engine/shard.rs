@@ -7,8 +7,8 @@ use sparsevd_kernels::training::{
     relu_gradient, scale_channels,
 };
 
+use super::batch::{Batch, StepReport, arg_max};
 use super::lower::{Program, Stage, Work};
-use super::{Batch, StepReport, arg_max};
 use crate::layers::arithmetic::Arithmetic;
 use crate::layers::conv::{Conv, Gradients};
 use crate::layers::depthwise::DepthwiseConv;

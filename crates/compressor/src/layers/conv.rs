@@ -8,8 +8,8 @@ use sparsevd_kernels::training::{
 };
 use sparsevd_model::Window;
 
+use super::size::MapSize;
 use super::{Pass, Saved, Scratch, Weights, fill_rows, sized};
-use crate::engine::MapSize;
 
 /// Patches of a group of images should stay in a core's L2 cache together with their products.
 const GROUP_BYTES: usize = 512 << 10;

@@ -4,8 +4,8 @@ use sparsevd_kernels::training::{Real, depthwise, depthwise_gradient};
 use sparsevd_model::Window;
 
 use super::conv::Gradients;
+use super::size::MapSize;
 use super::{Pass, Scratch, Weights, fill_rows, sized};
-use crate::engine::MapSize;
 
 pub(crate) struct DepthwiseConv<'a, T> {
     pub weights: Weights<'a, T>,

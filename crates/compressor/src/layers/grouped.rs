@@ -5,8 +5,8 @@ use sparsevd_model::Window;
 
 use super::arrange::{place_channels, take_channels};
 use super::conv::{Conv, Gradients};
+use super::size::MapSize;
 use super::{Pass, Saved, Scratch, Weights, sized};
-use crate::engine::MapSize;
 
 pub(crate) struct GroupedConv<'a, T> {
     /// Of all groups.

@@ -3,17 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sparsevd_format::{PackOptions, inspect_encodings, pack, packed_breakdown};
+use sparsevd_format::{PackOptions, pack, packed_breakdown};
 use sparsevd_model::Network;
 
-use super::{Encoding, SplitError};
+use super::accuracy::SplitError;
 use crate::error::CompressError;
 
 /// First bytes of a packed file, as `docs/format.md` has them.
 const MAGIC: &[u8] = b"SPVD";
-
-/// Label of the packed form among other encodings.
-const ENCODING: &str = "packed, .spvd file";
 
 /// Bits of a packed file, by what they encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,15 +105,4 @@ pub fn packed_size(path: &Path) -> Result<Option<PackedSize>, CompressError> {
     is_packed(&bytes)
         .then(|| PackedSize::of(&bytes))
         .transpose()
-}
-
-/// Bytes of a network in every encoding that it can be written in, the dense one first; `packed` is the size of its packed
-/// file, where it has one.
-pub fn encodings(network: &Network, packed: Option<u64>) -> Vec<Encoding> {
-    let packed = packed.map(|bytes| (ENCODING.to_owned(), bytes));
-    inspect_encodings(network)
-        .into_iter()
-        .chain(packed)
-        .map(|(encoding, bytes)| Encoding { encoding, bytes })
-        .collect()
 }
