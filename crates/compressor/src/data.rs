@@ -1,5 +1,8 @@
 //! Training data: the validation split, the order of an epoch, and shift augmentation.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -7,6 +10,7 @@ use sparsevd_format::{Dataset, Pixels};
 use sparsevd_model::{Preprocessing, Shape};
 
 use crate::error::CompressError;
+use crate::objective::Targets;
 
 /// Purpose of a seeded stream of random numbers; streams of one seed are independent.
 #[derive(Debug, Clone, Copy)]
@@ -27,14 +31,45 @@ pub(crate) fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
     rng
 }
 
-/// The training set of a run, split into training and validation images.
+/// A source of samples and their targets.
+pub trait Samples: Debug + Send + Sync {
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `out` with the network's input for one sample, `[height][width][channels]`, moved `shift` pixels down and right.
+    /// Without augmentation `shift` is zero.
+    fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]);
+
+    /// Target of each sample.
+    fn targets(&self) -> Targets<'_>;
+
+    /// The labelled images that the samples are; `None` for another source.
+    fn dataset(&self) -> Option<&Dataset> {
+        None
+    }
+}
+
+/// The samples of a run, split into those that are trained on and those that settings are chosen on.
 #[derive(Debug, Clone)]
 pub struct TrainingData {
-    train: Images,
-    validation: Images,
+    train: Arc<dyn Samples>,
+    validation: Arc<dyn Samples>,
 }
 
 impl TrainingData {
+    /// Puts two sources together; `validation` may be empty.
+    pub fn new(train: impl Samples + 'static, validation: impl Samples + 'static) -> Self {
+        Self {
+            train: Arc::new(train),
+            validation: Arc::new(validation),
+        }
+    }
+
     /// Holds `validation` images back from a training set: at most a sixth of it, drawn the same way in every run, so that
     /// the validation images of one seed are never training images of another.
     ///
@@ -54,20 +89,20 @@ impl TrainingData {
         let (held, rest) = order.split_at_mut(validation);
         held.sort_unstable();
         rest.sort_unstable();
-        Ok(Self {
-            train: Images::new(dataset.subset(rest), input, preprocessing),
-            validation: Images::new(dataset.subset(held), input, preprocessing),
-        })
+        Ok(Self::new(
+            Images::new(dataset.subset(rest), input, preprocessing),
+            Images::new(dataset.subset(held), input, preprocessing),
+        ))
     }
 
-    /// Training images.
-    pub fn train(&self) -> &Images {
-        &self.train
+    /// Samples that are trained on.
+    pub fn train(&self) -> &dyn Samples {
+        &*self.train
     }
 
-    /// Images that settings are chosen on; empty for a training set of fewer than six images.
-    pub fn validation(&self) -> &Images {
-        &self.validation
+    /// Samples that settings are chosen on; empty for a training set of fewer than six images.
+    pub fn validation(&self) -> &dyn Samples {
+        &*self.validation
     }
 }
 
@@ -106,30 +141,23 @@ impl Images {
             table,
         }
     }
+}
 
-    /// Number of images.
-    pub fn len(&self) -> usize {
+impl Samples for Images {
+    fn len(&self) -> usize {
         self.dataset.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.dataset.is_empty()
+    fn targets(&self) -> Targets<'_> {
+        Targets::classes(&self.dataset.labels)
     }
 
-    /// The images as they were loaded.
-    pub fn dataset(&self) -> &Dataset {
-        &self.dataset
+    fn dataset(&self) -> Option<&Dataset> {
+        Some(&self.dataset)
     }
 
-    /// Class of each image.
-    pub fn labels(&self) -> &[u16] {
-        &self.dataset.labels
-    }
-
-    /// Fills `out` with an image, `[height][width][channels]`, moved `shift` pixels down and right; what comes in from
-    /// outside is a pixel of 0.
-    pub fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]) {
+    /// A pixel that is moved in from outside is 0.
+    fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]) {
         let [channels, height, width] = self.size;
         let at = index * channels * height * width;
         // Columns of the output that come from inside, and how far they come.
@@ -246,11 +274,12 @@ mod tests {
             (50, 10),
             "a sixth at most"
         );
-        assert_eq!(a.train.dataset, b.train.dataset);
-        let Pixels::U8(p) = &a.train.dataset.pixels else {
+        let dataset = |samples: &dyn Samples| samples.dataset().unwrap().clone();
+        assert_eq!(dataset(a.train()), dataset(b.train()));
+        let Pixels::U8(p) = dataset(a.train()).pixels else {
             panic!("pixels")
         };
-        let Pixels::U8(q) = &a.validation.dataset.pixels else {
+        let Pixels::U8(q) = dataset(a.validation()).pixels else {
             panic!("pixels")
         };
         let mut all: Vec<&[u8]> = p.chunks(18).chain(q.chunks(18)).collect();

@@ -26,8 +26,7 @@ use crate::layers::{Noise, Pass, Weights};
 use crate::state::State;
 use crate::variational::Granularity;
 
-pub use crate::layers::loss::Distillation;
-pub use batch::{Batch, StepReport, arg_max};
+pub use batch::{Batch, StepReport};
 use lower::{Program, Stage, Work};
 use shard::{Parameters, Shard};
 pub use update::Hyper;
@@ -131,8 +130,8 @@ impl<T: Real> Engine<T> {
         self.program.values[0].elements()
     }
 
-    /// Number of scores per sample.
-    pub fn classes(&self) -> usize {
+    /// Number of outputs per sample.
+    pub fn outputs(&self) -> usize {
         self.program.values[self.program.output].elements()
     }
 
@@ -261,15 +260,15 @@ impl<T: Real> Engine<T> {
         for shard in &self.shards {
             report.loss += shard.report.loss;
             report.objective += shard.report.objective;
-            report.errors += shard.report.errors;
+            report.error += shard.report.error;
         }
         report
     }
 
-    /// Scores of `samples` samples without noise, with running statistics. Weights for which `keep` is false count as zero; an
+    /// Outputs of `samples` samples without noise, with running statistics. Weights for which `keep` is false count as zero; an
     /// empty `keep` keeps all.
     ///
-    /// The result is `[samples][classes]`.
+    /// The result is `[samples][outputs]`.
     pub fn predict(
         &mut self,
         samples: usize,
@@ -300,12 +299,12 @@ impl<T: Real> Engine<T> {
                 .collect(),
         };
         const CHUNK: usize = 100;
-        let classes = self.classes();
-        let mut scores = vec![T::default(); samples * classes];
+        let width = self.outputs();
+        let mut outputs = vec![T::default(); samples * width];
         let (program, isa) = (&self.program, self.isa);
         let shard = || Shard::new(program, &[]);
         let run = |shard: &mut Shard<T>, (chunk, out): (usize, &mut [T])| {
-            shard.samples = out.len() / classes;
+            shard.samples = out.len() / width;
             let pass = Pass {
                 isa,
                 noise: Noise::Given(&[]),
@@ -317,18 +316,18 @@ impl<T: Real> Engine<T> {
         };
         match &self.pool {
             Some(pool) => pool.install(|| {
-                scores
-                    .par_chunks_mut(CHUNK * classes)
+                outputs
+                    .par_chunks_mut(CHUNK * width)
                     .enumerate()
                     .for_each_init(shard, run)
             }),
             None => {
                 let mut shard = shard();
-                let chunks = scores.chunks_mut(CHUNK * classes).enumerate();
+                let chunks = outputs.chunks_mut(CHUNK * width).enumerate();
                 chunks.for_each(|work| run(&mut shard, work));
             }
         }
-        scores
+        outputs
     }
 }
 

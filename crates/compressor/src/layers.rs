@@ -11,7 +11,6 @@ pub(crate) mod depthwise;
 mod golden;
 pub(crate) mod grouped;
 pub(crate) mod linear;
-pub(crate) mod loss;
 pub(crate) mod normalise;
 pub(crate) mod pool;
 pub(crate) mod size;

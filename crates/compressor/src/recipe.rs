@@ -29,6 +29,13 @@ pub struct Recipe {
     /// Points by which the validation error of the result may exceed that of the dense network.
     #[serde(default = "half")]
     pub max_accuracy_drop: f64,
+    /// Regression: R2 on validation that the result may lose; 0.02 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_r2_drop: Option<f64>,
+    /// Regression: standard deviation of the targets' noise, in their units; 1 where absent. The KL term weighs against
+    /// squared errors over twice its square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_deviation: Option<f64>,
     /// The phases.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
@@ -270,8 +277,20 @@ impl Recipe {
             threshold: three(),
             alpha: Granularity::Weight,
             max_accuracy_drop: half(),
+            max_r2_drop: None,
+            target_deviation: None,
             phases,
         }
+    }
+
+    /// R2 on validation that the result of a regression may lose.
+    pub fn max_r2_drop(&self) -> f64 {
+        self.max_r2_drop.unwrap_or(0.02)
+    }
+
+    /// Standard deviation of a regression's noise, in the units of the targets.
+    pub fn target_deviation(&self) -> f64 {
+        self.target_deviation.unwrap_or(1.0)
     }
 
     /// The recipe with some settings replaced, checked.
@@ -344,6 +363,8 @@ impl Recipe {
         range("validation", self.validation as f64, 1.0, 1e9)?;
         range("threshold", self.threshold, -8.0, 8.0)?;
         range("max_accuracy_drop", self.max_accuracy_drop, 0.0, 100.0)?;
+        range("max_r2_drop", self.max_r2_drop(), 0.0, 2.0)?;
+        range("target_deviation", self.target_deviation(), 1e-6, 1e6)?;
         for p in &self.phases {
             range("epochs", f64::from(p.epochs), 1.0, 100_000.0)?;
             range("batch", p.batch as f64, 1.0, 65_536.0)?;

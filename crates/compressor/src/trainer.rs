@@ -26,6 +26,7 @@ use crate::engine::Engine;
 use crate::error::CompressError;
 use crate::export;
 use crate::layer::Layer;
+use crate::objective::{CrossEntropy, Distillation, Objective, SquaredError, Targets};
 use crate::quantise;
 use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
@@ -60,6 +61,8 @@ pub struct Trainer {
     fingerprint: String,
     pixels: HashMap<String, usize>,
     teacher: Option<Teacher>,
+    /// Mean loss of an epoch above which the run has diverged.
+    divergence: f64,
     isa: Isa,
     pool: Option<Arc<rayon::ThreadPool>>,
     run_folder: Option<PathBuf>,
@@ -78,7 +81,8 @@ impl Trainer {
     /// A run at its beginning.
     ///
     /// # Errors
-    /// A recipe out of range, a network the trainer does not support, a run folder that cannot be made.
+    /// A recipe out of range, a network the trainer does not support, targets that are not those of the network's outputs, a run
+    /// folder that cannot be made.
     pub fn new(
         network: &Network,
         recipe: Recipe,
@@ -118,7 +122,7 @@ impl Trainer {
             isa,
             pool.clone(),
         )?;
-        Ok(Self {
+        let mut run = Self {
             graph: network.graph.clone(),
             fingerprint: checkpoint::fingerprint(network, &recipe),
             recipe,
@@ -131,10 +135,17 @@ impl Trainer {
             original: network.clone(),
             pixels,
             teacher: None,
+            divergence: f64::INFINITY,
             isa,
             pool,
             run_folder: options.run_folder.clone(),
-        })
+        };
+        let (objective, outputs) = (run.plain_objective(), run.engine.outputs());
+        for samples in [run.data.train(), run.data.validation()] {
+            objective.check(&samples.targets(), outputs)?;
+        }
+        run.divergence = objective.divergence(&run.data.train().targets(), outputs);
+        Ok(run)
     }
 
     /// Progress of the run.
@@ -220,6 +231,29 @@ impl Trainer {
             self.save()?;
         }
         Ok(Outcome::Done)
+    }
+
+    /// The objective of a phase, for the targets of the training samples.
+    fn objective(&self, phase: &Phase) -> Box<dyn Objective<f32>> {
+        self.objective_with(Distillation {
+            share: phase.distil,
+            temperature: phase.temperature,
+        })
+    }
+
+    /// The objective without a teacher.
+    fn plain_objective(&self) -> Box<dyn Objective<f32>> {
+        self.objective_with(Distillation::NONE)
+    }
+
+    fn objective_with(&self, distillation: Distillation) -> Box<dyn Objective<f32>> {
+        match self.data.train().targets() {
+            Targets::Classes(_) => Box::new(CrossEntropy { distillation }),
+            Targets::Vectors { .. } => Box::new(SquaredError {
+                deviation: self.recipe.target_deviation(),
+                share: distillation.share,
+            }),
+        }
     }
 
     /// An engine with the run's graph and threads.

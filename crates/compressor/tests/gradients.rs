@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use sparsevd_compressor::State;
-use sparsevd_compressor::engine::{Batch, Distillation, Engine};
+use sparsevd_compressor::engine::{Batch, Engine};
+use sparsevd_compressor::objective::{
+    CrossEntropy, Distillation, Objective, SquaredError, Target, Targets,
+};
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, normals};
@@ -90,10 +93,18 @@ fn window(
 
 const SAMPLES: usize = 5;
 
+/// Of a batch with and without a teacher.
+const DISTILLATION: Distillation = Distillation {
+    share: 0.4,
+    temperature: 2.0,
+};
+
 struct Case {
     network: Network,
-    classes: usize,
-    distil: bool,
+    outputs: usize,
+    /// Targets are numbers, and the loss is the squared error.
+    regression: bool,
+    teacher: bool,
 }
 
 /// Loss and gradients of a batch.
@@ -125,8 +136,22 @@ impl Case {
     fn gradients(&self, state: State<f64>) -> Gradients {
         let input: usize = self.network.graph.inputs[0].shape.elements();
         let data = random(SAMPLES * input, 77, 1.0);
-        let teacher = random(SAMPLES * self.classes, 78, 1.0);
-        let labels: Vec<u16> = (0..SAMPLES).map(|i| (i % self.classes) as u16).collect();
+        let teacher = random(SAMPLES * self.outputs, 78, 1.0);
+        let labels: Vec<u16> = (0..SAMPLES).map(|i| (i % self.outputs) as u16).collect();
+        let numbers = random(SAMPLES * self.outputs, 79, 1.0);
+        let numbers: Vec<f32> = numbers.into_iter().map(|x| x as f32).collect();
+        let cross_entropy = CrossEntropy {
+            distillation: DISTILLATION,
+        };
+        let squared_error = SquaredError {
+            deviation: 0.7,
+            share: 0.4,
+        };
+        let (objective, targets): (&dyn Objective<f64>, _) = if self.regression {
+            (&squared_error, Targets::vectors(&numbers, self.outputs))
+        } else {
+            (&cross_entropy, Targets::classes(&labels))
+        };
         let mut engine = Engine::new(
             &self.network.graph,
             state,
@@ -138,14 +163,9 @@ impl Case {
         let batch = Batch {
             samples: SAMPLES,
             fill: &|i, out| out.copy_from_slice(&data[i * input..(i + 1) * input]),
-            labels: &labels,
-            teacher: self.distil.then_some((
-                &teacher,
-                Distillation {
-                    share: 0.4,
-                    temperature: 2.0,
-                },
-            )),
+            objective,
+            targets: &targets,
+            teacher: self.teacher.then_some(&teacher),
         };
         let report = engine.backward(&batch, 5, 9);
         Gradients {
@@ -256,8 +276,9 @@ fn chain() -> Case {
     ];
     Case {
         network: network(Shape::from([2, 8, 9]), nodes, &shapes),
-        classes: 3,
-        distil: true,
+        outputs: 3,
+        regression: false,
+        teacher: true,
     }
 }
 
@@ -304,8 +325,9 @@ fn residual() -> Case {
     ];
     Case {
         network: network(Shape::from([3, 6, 6]), nodes, &shapes),
-        classes: 3,
-        distil: false,
+        outputs: 3,
+        regression: false,
+        teacher: false,
     }
 }
 
@@ -352,8 +374,9 @@ fn case(input: Shape, nodes: Vec<(&str, Op, Vec<&str>)>, shapes: &[Vec<(String, 
         .collect();
     Case {
         network: network(input, nodes, &shapes),
-        classes: 3,
-        distil: false,
+        outputs: 3,
+        regression: false,
+        teacher: false,
     }
 }
 
@@ -527,6 +550,63 @@ fn a_convolutional_chain_with_noise_and_a_teacher() {
 #[test]
 fn a_convolutional_chain_without_noise() {
     chain().check(false);
+}
+
+#[test]
+fn a_regression_with_and_without_noise_and_a_teacher() {
+    for teacher in [false, true] {
+        let case = || Case {
+            regression: true,
+            teacher,
+            ..chain()
+        };
+        case().check(false);
+        case().check(true);
+    }
+}
+
+/// The gradient of each objective by the outputs themselves.
+#[test]
+fn objectives_by_their_outputs() {
+    let outputs = random(4, 90, 1.5);
+    let teacher = random(4, 91, 1.0);
+    let numbers: Vec<f32> = random(4, 92, 1.0).into_iter().map(|x| x as f32).collect();
+    let cross_entropy = CrossEntropy {
+        distillation: DISTILLATION,
+    };
+    let squared_error = SquaredError {
+        deviation: 0.7,
+        share: 0.4,
+    };
+    let cases: [(&dyn Objective<f64>, Target<'_>); 2] = [
+        (&cross_entropy, Target::Class(2)),
+        (&squared_error, Target::Vector(&numbers)),
+    ];
+    for (objective, target) in cases {
+        for teacher in [None, Some(teacher.as_slice())] {
+            let at = |outputs: &[f64]| {
+                let mut gradient = [0.0; 4];
+                let loss = objective.differentiate(outputs, target, teacher, 0.5, &mut gradient);
+                (loss, gradient)
+            };
+            let (loss, gradient) = at(&outputs);
+            if teacher.is_none() {
+                assert_eq!(loss.loss, loss.objective, "{objective:?}");
+            }
+            for (i, got) in gradient.into_iter().enumerate() {
+                let moved = |d: f64| {
+                    let mut outputs = outputs.clone();
+                    outputs[i] += d;
+                    at(&outputs).0.objective
+                };
+                let want = 0.5 * (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                assert!(
+                    (got - want).abs() < 1e-8,
+                    "{objective:?}: gradient {got}, difference {want}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sparsevd_compressor::engine::{Batch, Engine};
+use sparsevd_compressor::objective::{CrossEntropy, Distillation, Targets};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{Observer, Outcome, RunOptions, Silent, Trainer};
 use sparsevd_compressor::variational::Granularity;
@@ -413,7 +414,10 @@ fn every_preset_can_be_trained() {
         let batch = Batch {
             samples: 2,
             fill: &fill,
-            labels: &[1, 2],
+            objective: &CrossEntropy {
+                distillation: Distillation::NONE,
+            },
+            targets: &Targets::classes(&[1, 2]),
             teacher: None,
         };
         let report = engine.backward(&batch, 1, 1);

@@ -195,7 +195,7 @@ fn recipe(args: &CompressArgs, folder: &RunFolder) -> anyhow::Result<FoundRecipe
 fn errors_before(network: &Network, images: &Images, threads: usize) -> anyhow::Result<Before> {
     let errors = |set| measure::errors(network, WeightMode::Dense, set, threads);
     Ok(Before {
-        validation: errors(images.training.validation().dataset())?,
+        validation: errors(training::validation_images(&images.training)?)?,
         test: images.test.as_ref().map(errors).transpose()?,
     })
 }
@@ -294,7 +294,11 @@ fn report(
         kernels: measure::kernels(&sparse)?,
         accuracy,
         encodings: encodings.collect(),
-        timings: measure::timings(&sparse, dense, measured.map(|(i, _)| sample_images(i)))?,
+        timings: measure::timings(
+            &sparse,
+            dense,
+            measured.map(|(i, _)| sample_images(i)).transpose()?,
+        )?,
     })
 }
 
@@ -306,7 +310,7 @@ fn errors_after(
     threads: usize,
 ) -> anyhow::Result<(SplitError, Option<SplitError>)> {
     let after = |set| measure::errors(network, WeightMode::Sparse, set, threads);
-    let validation = after(images.training.validation().dataset())?;
+    let validation = after(training::validation_images(&images.training)?)?;
     let test = match (before.test, &images.test) {
         (Some(before), Some(set)) => Some(measure::compare(before, after(set)?)),
         _ => None,
@@ -338,9 +342,9 @@ fn packed_result(
 }
 
 /// Images to measure latency with.
-fn sample_images(images: &Images) -> &sparsevd_format::Dataset {
-    images
-        .test
-        .as_ref()
-        .unwrap_or(images.training.validation().dataset())
+fn sample_images(images: &Images) -> anyhow::Result<&sparsevd_format::Dataset> {
+    match &images.test {
+        Some(test) => Ok(test),
+        None => training::validation_images(&images.training),
+    }
 }

@@ -153,13 +153,16 @@ impl Observer for Progress {
             Method::SparseVd => format!("  KL {:.3e}", record.kl),
             Method::Dense | Method::FineTune | Method::Quantise => String::new(),
         };
+        let validation = match record.validation_r2 {
+            None => format!("error {:.2} %", record.validation_error),
+            Some(r2) => format!("R2 {r2:.4}, RMSE {:.4e}", record.validation_error),
+        };
         self.say(&format!(
-            "{} {:>3}/{}  loss {:.4}{kl}  validation error {:.2} %  {:.1}x  {:.1} s  [{}]",
+            "{} {:>3}/{}  loss {:.4}{kl}  validation {validation}  {:.1}x  {:.1} s  [{}]",
             self.phase,
             record.epoch,
             self.epochs,
             record.loss,
-            record.validation_error,
             record.ratio(),
             record.seconds,
             densities.join(", "),

@@ -53,7 +53,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     if args.json {
         let points: Vec<_> = rows
             .iter()
-            .map(|&(threshold, error, left)| json!({"threshold": threshold, "validation_error_percent": error, "ratio": ratio(left), "left": left}))
+            .map(|&(threshold, score, left)| json!({"threshold": threshold, "validation_error_percent": score.error(), "ratio": ratio(left), "left": left}))
             .collect();
         print::json(
             &json!({"schema": SCHEMA, "weights": weights, "recipe_threshold": record.recipe.threshold, "points": points}),
@@ -66,10 +66,10 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
         ("left", Align::Right),
         ("ratio", Align::Right),
     ]);
-    for (threshold, error, left) in rows {
+    for (threshold, score, left) in rows {
         table.row([
             threshold.to_string(),
-            format!("{error:.2} %"),
+            format!("{:.2} %", score.error()),
             print::count(left),
             format!("{:.1}x", ratio(left)),
         ]);

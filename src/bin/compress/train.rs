@@ -67,7 +67,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
 
     let written = read_network(&out, &GraphSource::Auto)?.network;
     let errors = |set| measure::errors(&written, WeightMode::Dense, set, args.run.threads());
-    let validation = errors(images.training.validation().dataset())?;
+    let validation = errors(training::validation_images(&images.training)?)?;
     let test = images.test.as_ref().map(errors).transpose()?;
     if args.run.json {
         print::json(&json!({

@@ -1,6 +1,6 @@
 //! A batch, and the report of its backward pass.
 
-use crate::layers::loss::Distillation;
+use crate::objective::{Objective, Targets};
 
 /// A batch of training samples.
 pub struct Batch<'a, T> {
@@ -8,30 +8,22 @@ pub struct Batch<'a, T> {
     pub samples: usize,
     /// Fills the network's input (channels last) for a sample of the batch.
     pub fill: &'a (dyn Fn(usize, &mut [T]) + Sync),
-    /// Class of each sample.
-    pub labels: &'a [u16],
-    /// Scores of a teacher, `[samples][classes]`, and how they count.
-    pub teacher: Option<(&'a [T], Distillation)>,
+    /// What is minimised.
+    pub objective: &'a dyn Objective<T>,
+    /// Target of each sample.
+    pub targets: &'a Targets<'a>,
+    /// Outputs of a teacher, `[samples][outputs]`.
+    pub teacher: Option<&'a [T]>,
 }
 
-/// Loss and errors of one backward pass.
+/// Loss and error of one backward pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StepReport {
-    /// Sum over the batch of the cross-entropy with the labels, in nats.
+    /// Sum over the batch of the loss, in nats.
     pub loss: f64,
-    /// Sum over the batch of the function that is differentiated, without the KL term: that loss mixed with the teacher's.
+    /// Sum over the batch of the function that is differentiated, without the KL term: the loss mixed with that against the
+    /// teacher.
     pub objective: f64,
-    /// Samples whose largest score (under noise) was not their label's.
-    pub errors: usize,
-}
-
-/// Index of the largest score; the first of equals.
-pub fn arg_max<T: PartialOrd>(scores: &[T]) -> usize {
-    let mut best = 0;
-    for (i, s) in scores.iter().enumerate() {
-        if *s > scores[best] {
-            best = i;
-        }
-    }
-    best
+    /// Sum over the batch of the samples' errors (under noise).
+    pub error: f64,
 }

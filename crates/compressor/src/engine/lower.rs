@@ -172,7 +172,7 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
     if values[output].size.area() != 1 {
         return Err(CompressError::setting(
             "network output",
-            "one vector of class scores per sample",
+            "one vector per sample",
             "a feature map",
         ));
     }

@@ -7,14 +7,13 @@ use sparsevd_kernels::training::{
     relu_gradient, scale_channels,
 };
 
-use super::batch::{Batch, StepReport, arg_max};
+use super::batch::{Batch, StepReport};
 use super::lower::{Program, Stage, Work};
 use crate::layers::arithmetic::Arithmetic;
 use crate::layers::conv::{Conv, Gradients};
 use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::grouped::GroupedConv;
 use crate::layers::linear::Linear;
-use crate::layers::loss::cross_entropy;
 use crate::layers::normalise::{Affine, Sums};
 use crate::layers::{Pass, Saved, Scratch, Weights, arrange, pool, sized};
 
@@ -220,7 +219,7 @@ impl<T: Real> Shard<T> {
         (self.gradients[stage.output], self.sums) = (gradient, sums);
     }
 
-    /// The loss of the shard, whose samples begin at `first` of the batch, and its gradient by the scores.
+    /// The loss of the shard, whose samples begin at `first` of the batch, and its gradient by the outputs.
     pub fn loss(&mut self, program: &Program, batch: &Batch<'_, T>, first: usize) {
         for (gradient, size) in self.gradients.iter_mut().zip(&program.values) {
             sized(gradient, self.samples * size.elements()).fill(T::default());
@@ -228,21 +227,23 @@ impl<T: Real> Shard<T> {
         self.bias_gradients
             .iter_mut()
             .for_each(|b| b.fill(T::default()));
-        let classes = program.values[program.output].elements();
-        let scores = self.values[program.output].chunks_exact(classes);
-        let gradients = self.gradients[program.output].chunks_exact_mut(classes);
+        let len = program.values[program.output].elements();
+        let outputs = self.values[program.output].chunks_exact(len);
+        let gradients = self.gradients[program.output].chunks_exact_mut(len);
         self.report = StepReport::default();
-        for (i, (scores, gradient)) in scores.zip(gradients).take(self.samples).enumerate() {
+        for (i, (outputs, gradient)) in outputs.zip(gradients).take(self.samples).enumerate() {
             let sample = first + i;
-            let label = usize::from(batch.labels[sample]);
-            let teacher = batch
-                .teacher
-                .map(|(t, d)| (&t[sample * classes..(sample + 1) * classes], d));
-            let [loss, objective] =
-                cross_entropy(scores, label, teacher, 1.0 / batch.samples as f64, gradient);
-            self.report.loss += loss;
-            self.report.objective += objective;
-            self.report.errors += usize::from(arg_max(scores) != label);
+            let teacher = batch.teacher.map(|t| &t[sample * len..(sample + 1) * len]);
+            let of_sample = batch.objective.differentiate(
+                outputs,
+                batch.targets.get(sample),
+                teacher,
+                1.0 / batch.samples as f64,
+                gradient,
+            );
+            self.report.loss += of_sample.loss;
+            self.report.objective += of_sample.objective;
+            self.report.error += of_sample.error;
         }
     }
 

@@ -10,7 +10,7 @@ use super::schedule::Schedule;
 use super::{Outcome, Trainer};
 use crate::checkpoint;
 use crate::data::EpochOrder;
-use crate::engine::{Batch, Distillation};
+use crate::engine::Batch;
 use crate::error::CompressError;
 use crate::recipe::Phase;
 
@@ -43,8 +43,8 @@ impl Trainer {
             );
         }
         let [loss, errors] = self.sums;
-        // Guessing costs ln(classes); a run far beyond that does not recover.
-        if loss / (f64::from(steps) * batch as f64) > 4.0 * (self.engine.classes() as f64).ln() {
+        let objective = self.objective(phase);
+        if loss / (f64::from(steps) * batch as f64) > self.divergence {
             return Err(self.diverged(loss / (f64::from(steps) * batch as f64)));
         }
         let samples = f64::from(steps) * batch as f64;
@@ -60,7 +60,7 @@ impl Trainer {
         let record = self.record(
             phase,
             loss / samples,
-            100.0 * errors / samples,
+            objective.mean_error(errors, samples),
             started.elapsed().as_secs_f64(),
         );
         if let Some(folder) = &self.run_folder {
@@ -82,25 +82,21 @@ impl Trainer {
         let images = self.data.train();
         let first = self.position.step as usize * batch;
         let places = first..first + batch;
-        let labels: Vec<u16> = places
-            .clone()
-            .map(|p| images.labels()[order.samples[p] as usize])
-            .collect();
+        let targets = images.targets();
+        let targets = targets.select(places.clone().map(|p| order.samples[p] as usize));
         let fill = |i: usize, out: &mut [f32]| {
             let shift = order.shift(first + i).map(i32::from);
             images.fill(order.samples[first + i] as usize, shift, out);
         };
         let teacher = self.teacher.as_ref().filter(|_| phase.distil > 0.0);
-        let scores = teacher.map(|teacher| teacher.outputs(order, places));
-        let distillation = Distillation {
-            share: phase.distil,
-            temperature: phase.temperature,
-        };
+        let outputs = teacher.map(|teacher| teacher.outputs(order, places));
+        let objective = self.objective(phase);
         let data = Batch {
             samples: batch,
             fill: &fill,
-            labels: &labels,
-            teacher: scores.as_deref().map(|s| (s, distillation)),
+            objective: &*objective,
+            targets: &targets,
+            teacher: outputs.as_deref(),
         };
         let report = self
             .engine
@@ -114,7 +110,7 @@ impl Trainer {
         self.engine
             .update(&schedule.hyper(epochs, adam_step, images.len()));
         self.sums[0] += report.loss;
-        self.sums[1] += report.errors as f64;
+        self.sums[1] += report.error;
         self.position.step += 1;
         self.position.total_steps += 1;
         if let Some((target, t)) = schedule.fisher_pruning(epochs, adam_step) {
@@ -152,7 +148,7 @@ impl Trainer {
 
     fn record(&mut self, phase: &Phase, loss: f64, train_error: f64, seconds: f64) -> EpochRecord {
         let threshold = self.recipe.threshold;
-        let validation_error = self.validation_error(threshold);
+        let validation = self.validation_score(threshold);
         let layers: Vec<LayerRecord> = self
             .engine
             .layers()
@@ -172,7 +168,8 @@ impl Trainer {
             loss,
             train_error,
             kl,
-            validation_error,
+            validation_error: validation.error(),
+            validation_r2: validation.r2(),
             layers,
             seconds,
         }

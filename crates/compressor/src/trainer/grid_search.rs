@@ -8,6 +8,7 @@ use super::history::EpochRecord;
 use super::observer::Observer;
 use super::{Outcome, Trainer};
 use crate::error::CompressError;
+use crate::objective::Score;
 use crate::recipe::Phase;
 use crate::state::State;
 
@@ -15,7 +16,7 @@ use crate::state::State;
 struct Trial {
     c: f64,
     bytes: usize,
-    validation_error: f64,
+    score: Score,
     state: State<f32>,
     history: Vec<EpochRecord>,
 }
@@ -31,8 +32,11 @@ impl Trainer {
         stop: &AtomicBool,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
-        let dense = self.dense_validation_error()?;
-        let most = dense + self.recipe.max_accuracy_drop;
+        let dense = self.dense_validation_score()?;
+        let most = match dense {
+            Score::Classes { .. } => self.recipe.max_accuracy_drop,
+            Score::Regression { .. } => self.recipe.max_r2_drop(),
+        };
         let (state, position, history) = (
             self.engine.state().clone(),
             self.position,
@@ -55,37 +59,37 @@ impl Trainer {
             let trial = Trial {
                 c,
                 bytes: pack(&self.network()?, &PackOptions::default())?.len(),
-                validation_error: self.validation_error(self.recipe.threshold),
+                score: self.validation_score(self.recipe.threshold),
                 state: self.engine.state().clone(),
                 history: self.history.clone(),
             };
             observer.note(&format!(
-                "scales of {c} sigma: {} bytes packed, {:.2} % validation error",
-                trial.bytes, trial.validation_error
+                "scales of {c} sigma: {} bytes packed, {} on validation",
+                trial.bytes, trial.score
             ));
             trials.push(trial);
         }
         let end = self.position;
         let within = trials
             .iter()
-            .filter(|t| t.validation_error <= most)
+            .filter(|t| t.score.is_within(most, &dense))
             .min_by_key(|t| t.bytes);
         let best = within.or_else(|| {
             trials
                 .iter()
-                .min_by(|a, b| a.validation_error.total_cmp(&b.validation_error))
+                .min_by(|a, b| a.score.error().total_cmp(&b.score.error()))
         });
         if let Some(best) = best {
-            let images = self.data.validation().len().max(1) as f64;
-            let p = best.validation_error / 100.0;
+            let within = if best.score.is_within(most, &dense) {
+                "the smallest within"
+            } else {
+                "none stays within"
+            };
             observer.note(&format!(
-                "chose scales of {} sigma: {} {:.2} % (dense {dense:.2} % and at most {} points more); with {images} \
-                 validation images the standard error of that is {:.2} points",
+                "chose scales of {} sigma with {} on validation: {within} {most} of the dense network's {dense}{}",
                 best.c,
-                if best.validation_error <= most { "the smallest within" } else { "none stays within" },
-                most,
-                self.recipe.max_accuracy_drop,
-                100.0 * (p * (1.0 - p) / images).sqrt()
+                best.score,
+                best.score.standard_error()
             ));
             let (state, history) = (best.state.clone(), best.history.clone());
             self.replace_state(|now| *now = state)?;

@@ -30,14 +30,17 @@ pub struct EpochRecord {
     pub method: Method,
     /// Epoch of the phase, from 1.
     pub epoch: u32,
-    /// Mean cross-entropy over the epoch's training samples, in nats.
+    /// Mean loss over the epoch's training samples, in nats.
     pub loss: f64,
-    /// Training samples that were wrong under noise, in percent.
+    /// Training samples that were wrong under noise, in percent; of a regression, the root mean squared error.
     pub train_error: f64,
     /// KL divergence over all living weights at the end of the epoch, in nats; zero without noise.
     pub kl: f64,
-    /// Validation images that are wrong without noise, weights over the threshold left out, in percent.
+    /// The same on the validation samples, without noise and without the weights over the threshold.
     pub validation_error: f64,
+    /// Coefficient of determination on the validation samples, of a regression; see [`crate::objective::Score`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_r2: Option<f64>,
     /// The layers.
     pub layers: Vec<LayerRecord>,
     /// Wall time in seconds.

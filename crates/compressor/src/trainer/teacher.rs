@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::data::{EpochOrder, Images};
+use crate::data::{EpochOrder, Samples};
 use crate::engine::Engine;
 
-/// A network's outputs for every training image in every shift up to `shift`.
+/// A network's outputs for every training sample in every shift up to `shift`.
 pub(super) struct Teacher {
     shift: u8,
     images: usize,
@@ -20,12 +20,12 @@ fn positions(shift: u8) -> usize {
 
 impl Teacher {
     /// Number of samples that a teacher's outputs are computed for.
-    pub fn samples(images: &Images, shift: u8) -> usize {
+    pub fn samples(images: &dyn Samples, shift: u8) -> usize {
         images.len() * positions(shift) * positions(shift)
     }
 
-    /// Runs `engine` without noise on every image in every shift.
-    pub fn new(engine: &mut Engine<f32>, images: &Images, shift: u8) -> Self {
+    /// Runs `engine` without noise on every sample in every shift.
+    pub fn new(engine: &mut Engine<f32>, images: &dyn Samples, shift: u8) -> Self {
         let side = positions(shift);
         let fill = |i: usize, out: &mut [f32]| {
             let (variant, image) = (i / images.len(), i % images.len());
