@@ -207,11 +207,20 @@ impl<T: Real> Engine<T> {
         };
         let mut parameters = Parameters {
             weights: weights(&state.layers),
-            affine: vec![Affine::default(); state.normalisations.len()],
+            affine: (state.normalisations.iter())
+                .map(|n| {
+                    if n.constant {
+                        Affine::constant(n)
+                    } else {
+                        Affine::default()
+                    }
+                })
+                .collect(),
         };
         let parts = program.parts();
-        for part in &parts {
-            if let Some((stage, place)) = program.normalisation_at(part.start) {
+        for (i, part) in parts.iter().enumerate() {
+            let starts = i == 0;
+            if !starts && let Some((stage, place)) = program.normalisation_at(part.start) {
                 let state = &state.normalisations[place];
                 let (sums, n) = sum_over_shards(&mut self.shards, pool, program, stage, |i, s| {
                     s.sum_inputs(program, stage, &pass(i, s.samples))
@@ -219,7 +228,7 @@ impl<T: Real> Engine<T> {
                 parameters.affine[place] = Affine::of_batch(state, &sums, n);
             }
             for_each_shard(&mut self.shards, pool, |i, shard| {
-                if part.start == 0 {
+                if starts {
                     shard.fill(program, |sample, out| (batch.fill)(first(i) + sample, out));
                 }
                 let pass = pass(i, shard.samples);
@@ -229,8 +238,9 @@ impl<T: Real> Engine<T> {
                 }
             });
         }
-        for part in parts.iter().rev() {
-            let Some((stage, place)) = program.normalisation_at(part.start) else {
+        for (i, part) in parts.iter().enumerate().rev() {
+            let normalisation = program.normalisation_at(part.start).filter(|_| i > 0);
+            let Some((stage, place)) = normalisation else {
                 for_each_shard(&mut self.shards, pool, |i, shard| {
                     let pass = pass(i, shard.samples);
                     shard.backward(program, part.clone(), &parameters, &pass);

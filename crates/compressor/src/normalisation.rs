@@ -1,4 +1,7 @@
-//! The trainable state of one batch normalisation (Ioffe and Szegedy 2015).
+//! The state of one batch normalisation (Ioffe and Szegedy 2015), or of arithmetic with constants.
+//!
+//! Graphs have `scale x + bias` with constants as a normalisation of mean 0, variance 1 and epsilon 0, as the ONNX importer
+//! writes it. Its numbers are the network's and not parameters: it takes no statistics of batches and does not train.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +20,8 @@ pub struct Normalisation<T> {
     pub node: String,
     /// Tensor names of scale, bias, mean and variance.
     pub names: [String; 4],
+    /// Whether this is arithmetic with constants, which does not train.
+    pub constant: bool,
     /// What is added to the variance.
     pub epsilon: f64,
     /// Factors.
@@ -54,9 +59,11 @@ impl<T: Real> Normalisation<T> {
         let zeros = || vec![T::default(); Vec::len(&numbers[0])];
         let (scale_moments, bias_moments) = ([zeros(), zeros()], [zeros(), zeros()]);
         let [scale, bias, mean, variance] = numbers;
+        let all = |values: &[T], value| values.iter().all(|v| *v == T::of(value));
         Some(Self {
             node: node.name.clone(),
             names,
+            constant: *epsilon == 0.0 && all(&mean, 0.0) && all(&variance, 1.0),
             epsilon: f64::from(*epsilon),
             scale,
             bias,

@@ -135,7 +135,12 @@ impl Case {
 
     fn gradients(&self, state: State<f64>) -> Gradients {
         let input: usize = self.network.graph.inputs[0].shape.elements();
-        let data = random(SAMPLES * input, 77, 1.0);
+        self.gradients_of(state, &random(SAMPLES * input, 77, 1.0))
+    }
+
+    /// Of a batch of these inputs.
+    fn gradients_of(&self, state: State<f64>, data: &[f64]) -> Gradients {
+        let input = data.len() / SAMPLES;
         let teacher = random(SAMPLES * self.outputs, 78, 1.0);
         let labels: Vec<u16> = (0..SAMPLES).map(|i| (i % self.outputs) as u16).collect();
         let numbers = random(SAMPLES * self.outputs, 79, 1.0);
@@ -215,7 +220,9 @@ impl Case {
                 });
             }
         }
-        for (n, [by_scale, by_bias]) in got.normalisations.iter().enumerate() {
+        let trained = got.normalisations.iter().enumerate();
+        for (n, [by_scale, by_bias]) in trained.filter(|(n, _)| !state.normalisations[*n].constant)
+        {
             let name = &state.normalisations[n].node;
             for i in 0..by_scale.len() {
                 probe(&format!("{name} scale[{i}]"), by_scale[i], &|s, d| {
@@ -624,6 +631,138 @@ fn normalisation_in_a_residual_network() {
 fn depthwise_and_grouped_convolutions_and_a_gate() {
     mobile().check(false);
     mobile().check(true);
+}
+
+/// `scale x + bias` with constants, as the ONNX importer writes it.
+fn arithmetic(name: &str) -> Op {
+    match normalise(name) {
+        Op::BatchNormalization {
+            scale,
+            bias,
+            mean,
+            variance,
+            ..
+        } => Op::BatchNormalization {
+            scale,
+            bias,
+            mean,
+            variance,
+            epsilon: 0.0,
+        },
+        _ => unreachable!("a normalisation"),
+    }
+}
+
+/// Sets the statistics of arithmetic with constants to mean 0 and variance 1.
+fn with_constants(mut case: Case, names: &[&str]) -> Case {
+    for name in names {
+        for (part, value) in [("running_mean", 0.0), ("running_var", 1.0)] {
+            let tensor = case.network.tensors.get_mut(&format!("{name}.{part}"));
+            let shape = tensor.as_ref().unwrap().shape();
+            let values = vec![value; shape.elements()];
+            *tensor.unwrap() = Weights::Dense(Dense::new(shape, values));
+        }
+    }
+    case
+}
+
+/// A normalisation of the network's input, and arithmetic with constants in the middle, with a ReLU that joins it.
+#[test]
+fn a_normalisation_of_the_input_and_arithmetic_with_constants() {
+    let same = || window([3, 3], [1, 1], [1; 4], [1, 1]);
+    let nodes = vec![
+        ("n1", normalise("n1"), vec!["x"]),
+        ("r1", Op::Relu, vec!["n1"]),
+        ("c1", conv("c1", same()), vec!["r1"]),
+        ("a1", arithmetic("a1"), vec!["c1"]),
+        ("r2", Op::Relu, vec!["a1"]),
+        ("c2", conv("c2", same()), vec!["r2"]),
+        ("n2", normalise("n2"), vec!["c2"]),
+        ("f", Op::Flatten, vec!["n2"]),
+        ("out", linear("out"), vec!["f"]),
+    ];
+    let shapes = [
+        channels("n1", 2),
+        with_bias("c1", [4, 2, 3, 3]),
+        channels("a1", 4),
+        with_bias("c2", [3, 4, 3, 3]),
+        channels("n2", 3),
+        with_bias("out", [3, 3 * 20]),
+    ];
+    let case = || {
+        let case = case(Shape::from([2, 4, 5]), nodes.clone(), &shapes);
+        with_constants(case, &["a1"])
+    };
+    case().check(false);
+    case().check(true);
+}
+
+/// Arithmetic with constants on the input gives the loss and the gradients that the inputs after it give by themselves; a
+/// normalisation gives those of inputs that are normalised by the statistics of the batch.
+#[test]
+fn a_first_node_has_the_values_of_its_results_as_inputs() {
+    let input = Shape::from([2, 2, 3]);
+    let layers = |first: &'static str| {
+        vec![
+            (
+                "c",
+                conv("c", window([2, 2], [1, 1], [0; 4], [1, 1])),
+                vec![first],
+            ),
+            ("f", Op::Flatten, vec!["c"]),
+            ("out", linear("out"), vec!["f"]),
+        ]
+    };
+    let shapes = [with_bias("c", [4, 2, 2, 2]), with_bias("out", [3, 8])];
+    for constant in [true, false] {
+        let op = if constant {
+            arithmetic("a")
+        } else {
+            normalise("a")
+        };
+        let nodes = [vec![("a", op, vec!["x"])], layers("a")].concat();
+        let with_first = [shapes.as_slice(), &[channels("a", 2)]].concat();
+        let mut whole = case(input.clone(), nodes, &with_first);
+        if constant {
+            whole = with_constants(whole, &["a"]);
+        }
+        let rest = case(input.clone(), layers("x"), &shapes);
+        let data = random(SAMPLES * input.elements(), 77, 1.0);
+        // Inputs are [sample][height][width][channel].
+        let mut after = data.clone();
+        for c in 0..2 {
+            let numbers =
+                |part: &str| f64::from(whole.network.tensors[&format!("a.{part}")].values()[c]);
+            let channel = || data.iter().skip(c).step_by(2);
+            let n = channel().count() as f64;
+            let (mean, variance) = if constant {
+                (0.0, 1.0)
+            } else {
+                let mean = channel().sum::<f64>() / n;
+                let squares = channel().map(|x| (x - mean) * (x - mean)).sum::<f64>();
+                (mean, squares / n + 1e-3)
+            };
+            for x in after.iter_mut().skip(c).step_by(2) {
+                *x = (*x - mean) / variance.sqrt() * numbers("weight") + numbers("bias");
+            }
+        }
+        let got = whole.gradients_of(whole.state(true), &data);
+        let want = rest.gradients_of(rest.state(true), &after);
+        assert!(want.loss > 0.1);
+        assert!(
+            (got.loss - want.loss).abs() < 1e-6,
+            "{} and {}",
+            got.loss,
+            want.loss
+        );
+        let all = |g: &Gradients| -> Vec<f64> {
+            let layers = g.layers.iter().flatten().chain(&g.biases);
+            layers.flatten().copied().collect()
+        };
+        for (got, want) in all(&got).into_iter().zip(all(&want)) {
+            assert!((got - want).abs() < 1e-6, "{constant}: {got} and {want}");
+        }
+    }
 }
 
 #[test]

@@ -430,6 +430,69 @@ fn every_preset_can_be_trained() {
     }
 }
 
+/// `(x - 0.13) / 0.31` in front of a linear layer trains, and stays what it was.
+#[test]
+fn constants_on_the_input_stay_and_the_rest_learns() {
+    let constants = |name: &str| Op::BatchNormalization {
+        scale: format!("{name}.scale"),
+        bias: format!("{name}.shift"),
+        mean: format!("{name}.mean"),
+        variance: format!("{name}.variance"),
+        epsilon: 0.0,
+    };
+    let fc = Op::Linear {
+        weight: "fc.weight".into(),
+        bias: None,
+    };
+    let nodes = [
+        ("sub", constants("sub"), "input"),
+        ("div", constants("div"), "sub"),
+        ("flat", Op::Flatten, "div"),
+        ("fc", fc, "flat"),
+    ];
+    let nodes = nodes.map(|(name, op, input)| Node {
+        name: name.into(),
+        op,
+        inputs: vec![input.into()],
+    });
+    let graph = Graph {
+        name: "normalised".into(),
+        inputs: vec![Input {
+            name: "input".into(),
+            shape: Shape::from([1, 28, 28]),
+        }],
+        nodes: nodes.into(),
+        outputs: vec!["fc".into()],
+        preprocessing: Some(Preprocessing {
+            scale: 1.0 / 255.0,
+            ..Preprocessing::default()
+        }),
+    };
+    let tensors = graph.nodes.iter().flat_map(|n| n.op.tensors());
+    let shapes: Vec<(String, Shape)> = tensors
+        .map(|name| match name {
+            "fc.weight" => (name.to_owned(), Shape::from([4, 784])),
+            _ => (name.to_owned(), Shape::from([1])),
+        })
+        .collect();
+    let mut network = initialise(graph, &shapes, 2).unwrap();
+    for (name, value) in [("sub.shift", -0.13), ("div.scale", 1.0 / 0.31)] {
+        let tensor = Weights::Dense(Dense::new([1], vec![value]));
+        network.tensors.insert(name.into(), tensor);
+    }
+    let mut recipe = recipe();
+    recipe.phases.truncate(2);
+    let mut run = trainer_of(&network, recipe, 2, None);
+    run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    let last = run.history().last().unwrap();
+    assert!(last.validation_error < 20.0, "{last:?}");
+    let trained = run.network().unwrap();
+    for (name, tensor) in &network.tensors {
+        let stays = name != "fc.weight";
+        assert_eq!(trained.tensors[name] == *tensor, stays, "{name}");
+    }
+}
+
 #[test]
 fn an_operator_without_gradient_is_refused_by_name() {
     let mut network = network();

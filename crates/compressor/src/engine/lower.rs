@@ -39,6 +39,8 @@ pub(crate) enum Work {
     },
     /// A batch normalisation, by its place in the state.
     Normalise(usize),
+    /// Arithmetic with constants, by its place among the normalisations of the state.
+    Affine(usize),
     /// An activation that is no fused ReLU.
     Activate(Op),
     MaxPool(Window),
@@ -66,7 +68,11 @@ impl Work {
 
     /// Whether a ReLU right behind may become part of the stage.
     fn takes_relu(&self) -> bool {
-        self.layer().is_some() || matches!(self, Self::Normalise(_) | Self::Arithmetic(_))
+        self.layer().is_some()
+            || matches!(
+                self,
+                Self::Normalise(_) | Self::Affine(_) | Self::Arithmetic(_)
+            )
     }
 }
 
@@ -89,9 +95,10 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Runs of stages between which shards wait for each other: one begins with each normalisation.
+    /// Runs of stages between which shards wait for each other: one begins with each normalisation. The first has no stages
+    /// where a normalisation reads the network's input.
     pub fn parts(&self) -> Vec<Range<usize>> {
-        let normalisations = (1..self.stages.len()).filter(|i| self.normalisation_at(*i).is_some());
+        let normalisations = (0..self.stages.len()).filter(|i| self.normalisation_at(*i).is_some());
         let starts: Vec<usize> = std::iter::once(0).chain(normalisations).collect();
         let ends = starts[1..].iter().copied().chain([self.stages.len()]);
         starts
@@ -281,7 +288,12 @@ fn stage<T: Real>(
             if state.normalisations[place].channels() != x.size.channels {
                 return Err(unsupported(node, "channels that were removed"));
             }
-            (Work::Normalise(place), like_x(x.size))
+            let work = if state.normalisations[place].constant {
+                Work::Affine(place)
+            } else {
+                Work::Normalise(place)
+            };
+            (work, like_x(x.size))
         }
         op if op.is_activation() => (Work::Activate(op.clone()), like_x(x.size)),
         Op::MaxPool { window } => {

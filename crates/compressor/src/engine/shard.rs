@@ -160,7 +160,7 @@ impl<T: Real> Shard<T> {
                 output,
             }
             .forward(pass, x, y, scratch),
-            Work::Normalise(place) => {
+            Work::Normalise(place) | Work::Affine(place) => {
                 let affine = &parameters.affine[*place];
                 scale_channels(pass.isa, x, &affine.factor, &affine.summand, y);
             }
@@ -387,7 +387,7 @@ impl<T: Real> Shard<T> {
         }
         let Some(dx) = dx else { return };
         match &stage.work {
-            Work::Normalise(place) => {
+            Work::Normalise(place) | Work::Affine(place) => {
                 let affine = &parameters.affine[*place];
                 let [by_g, by_x, constant] = [&affine.by_g, &affine.by_x, &affine.constant];
                 add_channel_gradient(pass.isa, g, x, by_g, by_x, constant, dx);

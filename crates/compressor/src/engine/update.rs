@@ -43,6 +43,9 @@ impl<T: Real> Engine<T> {
             .zip(&self.normalisation_gradients)
             .zip(&self.statistics)
         {
+            if n.constant {
+                continue;
+            }
             n.follow(&batch.mean, &batch.variance, batch.count);
             let [by_scale, by_bias] = gradients;
             let [m, v] = &mut n.scale_moments;
