@@ -361,17 +361,9 @@ fn what_is_wrong_with_a_run_is_said() {
         assert!(matches!(error, CompressError::Checkpoint { .. }), "{error}");
     }
 
-    let mut bright = images();
-    bright.pixels = Pixels::F32(vec![1e6; bright.pixels.len()]);
-    let network = network();
-    let shape = network.graph.inputs[0].shape.clone();
-    let data = TrainingData::split(&bright, 120, &shape, &Preprocessing::default(), 4).unwrap();
-    let options = RunOptions {
-        threads: 1,
-        run_folder: Some(folder.path().to_owned()),
-    };
-    let error = Trainer::new(&network, recipe(), data, &options)
-        .unwrap()
+    let mut steep = recipe();
+    steep.phases[0].lr = 1.0;
+    let error = trainer(steep, 1, Some(folder.path()))
         .run(&AtomicBool::new(false), &mut Silent)
         .unwrap_err();
     assert!(
@@ -390,6 +382,22 @@ fn what_is_wrong_with_a_run_is_said() {
             && error.to_string().contains(folder.path().to_str().unwrap()),
         "{error}"
     );
+}
+
+/// A network that begins with a loss far above that of guessing, and improves, has not diverged.
+#[test]
+fn a_bad_beginning_is_no_divergence() {
+    let mut network = network();
+    let scores = network.tensors.get_mut("fc2.weight").unwrap();
+    let mut dense = scores.to_dense();
+    dense.values.iter_mut().for_each(|w| *w *= 100.0);
+    *scores = Weights::Dense(dense);
+    let mut recipe = recipe();
+    recipe.phases.truncate(1);
+    let mut run = trainer_of(&network, recipe, 1, None);
+    run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    let first = &run.history()[0];
+    assert!(first.loss > 4.0 * 4f64.ln(), "{first:?}");
 }
 
 #[test]

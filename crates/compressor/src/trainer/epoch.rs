@@ -44,10 +44,12 @@ impl Trainer {
         }
         let [loss, errors] = self.sums;
         let objective = self.objective(phase);
-        if loss / (f64::from(steps) * batch as f64) > self.divergence {
-            return Err(self.diverged(loss / (f64::from(steps) * batch as f64)));
-        }
         let samples = f64::from(steps) * batch as f64;
+        let mean = loss / samples;
+        // A network that began with a higher loss than that has improved.
+        if mean > self.divergence && mean > self.dense_loss()? {
+            return Err(self.diverged(mean));
+        }
         self.position.epoch += 1;
         self.position.total_epochs += 1;
         self.position.step = 0;
@@ -59,7 +61,7 @@ impl Trainer {
         }
         let record = self.record(
             phase,
-            loss / samples,
+            mean,
             objective.mean_error(errors, samples),
             started.elapsed().as_secs_f64(),
         );

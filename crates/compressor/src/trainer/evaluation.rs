@@ -5,6 +5,9 @@ use super::pruning::{survivors, under_threshold};
 use crate::error::CompressError;
 use crate::objective::Score;
 
+/// Training samples that the loss of the dense network is the mean of.
+const LOSS_SAMPLES: usize = 1000;
+
 impl Trainer {
     /// Score of the dense network on the validation samples.
     pub(super) fn dense_validation_score(&mut self) -> Result<Score, CompressError> {
@@ -14,6 +17,24 @@ impl Trainer {
         let score = self.validation_score(self.recipe.threshold);
         self.replace_state(|state| *state = now)?;
         Ok(score)
+    }
+
+    /// Mean loss of the dense network without noise, in nats, on the first training samples.
+    pub(super) fn dense_loss(&self) -> Result<f64, CompressError> {
+        let samples = self.data.train();
+        let count = samples.len().min(LOSS_SAMPLES);
+        let mut engine = self.engine_of(self.dense.clone())?;
+        let fill = |i: usize, out: &mut [f32]| samples.fill(i, [0, 0], out);
+        let outputs = engine.predict(count, &fill, &[]);
+        let (objective, targets) = (self.plain_objective(), samples.targets());
+        let mut gradient = vec![0.0; engine.outputs()];
+        let rows = outputs.chunks_exact(engine.outputs()).enumerate();
+        let losses = rows.map(|(i, outputs)| {
+            let of_sample =
+                objective.differentiate(outputs, targets.get(i), None, 1.0, &mut gradient);
+            of_sample.loss
+        });
+        Ok(losses.sum::<f64>() / count as f64)
     }
 
     /// Score on the validation samples, without noise and without the weights over the threshold. Its numbers are NaN where
