@@ -95,36 +95,6 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), CompressError> {
     })
 }
 
-/// The arrays of one layer by name.
-fn arrays(layer: &Layer<f32>) -> [(&'static str, &[f32]); 12] {
-    let Layer {
-        theta,
-        bias,
-        log_sigma2,
-        mask,
-        theta_moments,
-        bias_moments,
-        log_sigma2_moments,
-        last_log_sigma2,
-        scales,
-        ..
-    } = layer;
-    [
-        ("theta", theta),
-        ("bias", bias),
-        ("log_sigma2", log_sigma2),
-        ("mask", mask),
-        ("theta.m", &theta_moments[0]),
-        ("theta.v", &theta_moments[1]),
-        ("bias.m", &bias_moments[0]),
-        ("bias.v", &bias_moments[1]),
-        ("log_sigma2.m", &log_sigma2_moments[0]),
-        ("log_sigma2.v", &log_sigma2_moments[1]),
-        ("last_log_sigma2", last_log_sigma2),
-        ("steps", scales.as_ref().map_or(&[], |s| s.as_slice())),
-    ]
-}
-
 fn write_arrays(
     file: &Path,
     tensors: Vec<(String, Dtype, Vec<usize>, &[u8])>,
@@ -159,29 +129,20 @@ pub(crate) fn write(
     };
     let state = &snapshot.state;
     let mut tensors = vec![];
-    for (i, layer) in state.layers.iter().enumerate() {
-        for (name, data) in arrays(layer) {
-            tensors.push((
-                format!("{i}.{name}"),
-                Dtype::F32,
-                vec![data.len()],
-                bytemuck::cast_slice(data),
-            ));
+    for parameter in state.parameters() {
+        for (name, data) in parameter.into_arrays() {
+            let bytes = bytemuck::cast_slice(data);
+            tensors.push((name, Dtype::F32, vec![data.len()], bytes));
         }
+    }
+    for (i, layer) in state.layers.iter().enumerate() {
+        let scales = layer.scales.as_ref().map_or(&[][..], |s| s.as_slice());
+        let bytes = bytemuck::cast_slice(scales);
+        tensors.push((format!("{i}.steps"), Dtype::F32, vec![scales.len()], bytes));
         for (name, data) in [("kept_out", &layer.kept_out), ("kept_in", &layer.kept_in)] {
             tensors.push((
                 format!("{i}.{name}"),
                 Dtype::U32,
-                vec![data.len()],
-                bytemuck::cast_slice(data),
-            ));
-        }
-    }
-    for (i, normalisation) in state.normalisations.iter().enumerate() {
-        for (name, data) in normalisation.arrays() {
-            tensors.push((
-                format!("normalisation.{i}.{name}"),
-                Dtype::F32,
                 vec![data.len()],
                 bytemuck::cast_slice(data),
             ));
@@ -242,62 +203,41 @@ pub(crate) fn read(
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect())
     };
-    for (i, normalisation) in state.normalisations.iter_mut().enumerate() {
-        let node = normalisation.node.clone();
-        for (name, array) in normalisation.arrays_mut() {
-            let stored = floats_of(&format!("normalisation.{i}.{name}"))?;
-            if stored.len() != array.len() {
+    let integers_of = |name: &str| -> Result<Vec<u32>, CompressError> {
+        let data = all.tensor(name).map_err(torn)?;
+        let numbers = data.data().chunks_exact(4);
+        Ok(numbers
+            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect())
+    };
+    for (i, layer) in state.layers.iter_mut().enumerate() {
+        layer.kept_out = integers_of(&format!("{i}.kept_out"))?;
+        layer.kept_in = integers_of(&format!("{i}.kept_in"))?;
+        let [out, inn] = [0, 1].map(|axis| layer.original.dims()[axis]);
+        for (kept, most) in [(&layer.kept_out, out), (&layer.kept_in, inn)] {
+            if let Some(index) = kept.iter().find(|&&k| k as usize >= most) {
+                let node = &layer.node;
                 return Err(fail(format!(
-                    "`{name}` of normalisation `{node}`: expected {} numbers, got {}",
-                    array.len(),
-                    stored.len()
+                    "layer `{node}`: expected indices below {most}, got {index}"
                 )));
             }
-            *array = stored;
+        }
+    }
+    for parameter in state.parameters_mut() {
+        for (name, array) in parameter.into_arrays() {
+            *array = floats_of(&name)?;
+        }
+    }
+    for parameter in state.parameters() {
+        let node = parameter.node;
+        if let Some((name, expected)) = parameter.misfit() {
+            return Err(fail(format!(
+                "`{name}` of node `{node}`: expected {expected} numbers, got another number"
+            )));
         }
     }
     for (i, layer) in state.layers.iter_mut().enumerate() {
-        let floats = |name: &str| floats_of(&format!("{i}.{name}"));
-        let integers = |name: &str| -> Result<Vec<u32>, CompressError> {
-            Ok(all
-                .tensor(&format!("{i}.{name}"))
-                .map_err(torn)?
-                .data()
-                .chunks_exact(4)
-                .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect())
-        };
-        (layer.kept_out, layer.kept_in) = (integers("kept_out")?, integers("kept_in")?);
-        layer.theta = floats("theta")?;
-        layer.bias = floats("bias")?;
-        layer.log_sigma2 = floats("log_sigma2")?;
-        layer.mask = floats("mask")?;
-        layer.theta_moments = [floats("theta.m")?, floats("theta.v")?];
-        layer.bias_moments = [floats("bias.m")?, floats("bias.v")?];
-        layer.log_sigma2_moments = [floats("log_sigma2.m")?, floats("log_sigma2.v")?];
-        layer.last_log_sigma2 = floats("last_log_sigma2")?;
-        let scales = floats("steps")?;
-        let n = layer.units() * layer.patch();
-        let whole = layer.theta.len() == n
-            && layer.mask.len() == n
-            && layer.bias.len() == layer.units()
-            && [&layer.log_sigma2, &layer.last_log_sigma2]
-                .iter()
-                .all(|l| l.is_empty() || l.len() == n);
-        let inside = layer
-            .kept_out
-            .iter()
-            .all(|&o| (o as usize) < layer.original.dims()[0])
-            && layer
-                .kept_in
-                .iter()
-                .all(|&c| (c as usize) < layer.original.dims()[1]);
-        if !whole || !inside {
-            return Err(fail(format!(
-                "the arrays of layer `{}` do not fit together",
-                layer.node
-            )));
-        }
+        let scales = floats_of(&format!("{i}.steps"))?;
         layer.refresh_sigma2();
         layer.set_scales(match scales.as_slice() {
             &[weight, bias] if is_scale(weight) && is_scale(bias) => Some([weight, bias]),

@@ -3,6 +3,7 @@
 use sparsevd_kernels::training::Real;
 use sparsevd_model::{Network, Node, Op, Shape, quantised};
 
+use crate::parameter::{Noise, Owner, Parameter, ParameterMut, ParameterRef, Role, Rounded};
 use crate::variational::{Granularity, Posterior};
 
 /// Weights, posterior, mask and Adam moments of a linear or convolution node.
@@ -48,6 +49,58 @@ pub struct Layer<T> {
     pub bias_moments: [Vec<T>; 2],
     /// First and second moments of log_sigma2, or of the shared rates.
     pub log_sigma2_moments: [Vec<T>; 2],
+}
+
+/// Weights and biases of a layer, by shared or by mutable references.
+macro_rules! parameters {
+    ($layer:expr, $owner:expr, $roles:expr, $sizes:expr, $($borrow:tt)+) => {{
+        let [theta_m, theta_v] = $($borrow)+ $layer.theta_moments;
+        let [bias_m, bias_v] = $($borrow)+ $layer.bias_moments;
+        let [noise_m, noise_v] = $($borrow)+ $layer.log_sigma2_moments;
+        let [theta_grid, bias_grid] = $($borrow)+ $layer.on_grid;
+        let [theta_scale, bias_scale] = match $layer.scales {
+            Some(scales) => scales.map(Some),
+            None => [None, None],
+        };
+        [
+            Parameter {
+                owner: $owner,
+                node: &$layer.node,
+                part: "theta",
+                tensor: Some(&$layer.weight),
+                role: $roles[0],
+                size: $sizes[0],
+                values: $($borrow)+ $layer.theta,
+                rounded: match theta_scale {
+                    Some(scale) => Some(Rounded { scale, values: theta_grid }),
+                    None => None,
+                },
+                moments: Some([theta_m, theta_v]),
+                noise: Some(Noise {
+                    mask: $($borrow)+ $layer.mask,
+                    log_sigma2: $($borrow)+ $layer.log_sigma2,
+                    sigma2: $($borrow)+ $layer.sigma2,
+                    last_log_sigma2: $($borrow)+ $layer.last_log_sigma2,
+                    moments: [noise_m, noise_v],
+                }),
+            },
+            Parameter {
+                owner: $owner,
+                node: &$layer.node,
+                part: "bias",
+                tensor: $layer.bias_name.as_deref(),
+                role: $roles[1],
+                size: $sizes[1],
+                values: $($borrow)+ $layer.bias,
+                rounded: match bias_scale {
+                    Some(scale) => Some(Rounded { scale, values: bias_grid }),
+                    None => None,
+                },
+                moments: Some([bias_m, bias_v]),
+                noise: None,
+            },
+        ]
+    }};
 }
 
 impl<T: Real> Layer<T> {
@@ -173,17 +226,33 @@ impl<T: Real> Layer<T> {
         self.log_sigma2_moments = [vec![], vec![]];
     }
 
-    /// Sets the moments of Adam to zero.
-    pub fn reset_moments(&mut self) {
-        for moments in [
-            &mut self.theta_moments,
-            &mut self.bias_moments,
-            &mut self.log_sigma2_moments,
-        ] {
-            for m in moments {
-                m.fill(T::default());
-            }
-        }
+    /// The layer's parameters: weights, then biases.
+    pub fn parameters(&self, owner: Owner) -> [ParameterRef<'_, T>; 2] {
+        let (roles, sizes) = (self.roles(), self.sizes());
+        parameters!(self, owner, roles, sizes, &).map(|p| p.map(Vec::as_slice))
+    }
+
+    /// The layer's parameters, for writing.
+    pub fn parameters_mut(&mut self, owner: Owner) -> [ParameterMut<'_, T>; 2] {
+        let (roles, sizes) = (self.roles(), self.sizes());
+        parameters!(self, owner, roles, sizes, &mut)
+    }
+
+    fn roles(&self) -> [Role; 2] {
+        let weights = match self.is_depthwise() {
+            true => Role::Plain,
+            false => Role::Variational,
+        };
+        let biases = match self.bias_name {
+            Some(_) => Role::Plain,
+            None => Role::Constant,
+        };
+        [weights, biases]
+    }
+
+    /// Units and numbers per unit of weights and biases.
+    fn sizes(&self) -> [[usize; 2]; 2] {
+        [[self.units(), self.patch()], [self.units(), 1]]
     }
 
     /// Recomputes `sigma2` from `log_sigma2` and the mask.

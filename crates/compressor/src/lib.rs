@@ -14,6 +14,7 @@ mod layers;
 mod magnitude;
 mod normalisation;
 pub mod objective;
+pub mod parameter;
 mod posterior;
 mod quantise;
 pub mod recipe;

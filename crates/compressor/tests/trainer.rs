@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use sparsevd_compressor::engine::{Batch, Engine};
 use sparsevd_compressor::objective::{CrossEntropy, Distillation, Targets};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
@@ -359,6 +360,34 @@ fn what_is_wrong_with_a_run_is_said() {
             .resume(folder.path())
             .unwrap_err();
         assert!(matches!(error, CompressError::Checkpoint { .. }), "{error}");
+    }
+
+    // Arrays that do not fit together, and indices outside the tensors.
+    let tensors = SafeTensors::deserialize(&whole).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&whole).unwrap();
+    for (name, expected) in [
+        ("0.theta.m", "`0.theta.m` of node `conv1`"),
+        ("1.kept_in", "below 4"),
+    ] {
+        let changed = tensors.tensors().into_iter().map(|(n, t)| {
+            let (mut shape, mut data) = (t.shape().to_vec(), t.data());
+            if n == name && t.dtype() == Dtype::F32 {
+                shape[0] -= 1;
+                data = &data[4..];
+            } else if n == name {
+                // All bits set.
+                shape[0] = 1;
+                data = &[255; 4];
+            }
+            (n, TensorView::new(t.dtype(), shape, data).unwrap())
+        });
+        std::fs::write(
+            &file,
+            serialize(changed, header.metadata().clone()).unwrap(),
+        )
+        .unwrap();
+        let error = (trainer(short.clone(), 1, None).resume(folder.path())).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
     }
 
     let mut steep = recipe();

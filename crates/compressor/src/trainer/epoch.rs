@@ -157,12 +157,9 @@ impl Trainer {
             .iter()
             .map(|l| LayerRecord::new(l, threshold))
             .collect();
-        let kl = self
-            .engine
-            .layers()
-            .iter()
-            .filter(|l| l.is_variational())
-            .fold(0.0, |kl, l| kl + l.posterior().kl());
+        let parameters = self.engine.state().parameters();
+        let posteriors = parameters.iter().filter_map(|p| p.posterior());
+        let kl = posteriors.fold(0.0, |kl, posterior| kl + posterior.kl());
         EpochRecord {
             phase: self.position.phase + 1,
             method: phase.method,
