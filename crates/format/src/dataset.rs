@@ -349,11 +349,11 @@ fn from_arrays(
     let test = splits.pop().flatten();
     let train = splits.pop().flatten();
     if train.is_none() && test.is_none() && whole.is_none() {
-        let wanted: Vec<String> = names.iter().map(|(x, y)| format!("{x} and {y}")).collect();
+        let expected: Vec<String> = names.iter().map(|(x, y)| format!("{x} and {y}")).collect();
         return Err(FormatError::invalid(
             path,
             "dataset",
-            format!("arrays named {}", wanted.join(", or ")),
+            format!("arrays named {}", expected.join(", or ")),
             found.join(", "),
         ));
     }

@@ -10,7 +10,7 @@ use sparsevd_model::Shape;
 use crate::npy::{MAX_BYTES, decode};
 use crate::{Array, ArrayData, FormatError};
 
-/// Reads an IDX file, plain or gzip, whatever its name.
+/// Reads an IDX file, plain or gzip; its content decides which, not its name.
 ///
 /// The file may unpack to what its header says and no more, at most 8 GiB.
 ///

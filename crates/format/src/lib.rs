@@ -1,7 +1,7 @@
 //! Files of sparsevd: networks as safetensors with CSR weights, datasets, arrays and images.
 //!
 //! Every byte that is read is treated as hostile: arithmetic is checked, nothing is allocated on the word of a header,
-//! and an error names the file, the tensor, what was expected and what came. Every write goes to a temporary sibling
+//! and an error names the file, the tensor, what was expected and what was found. Every write goes to a temporary sibling
 //! that is synced and renamed. The interchange format is documented in `docs/format.md`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -1,4 +1,4 @@
-//! Arrays of numbers: `.npy`, `.npz`, and whatever else can be the input of a network.
+//! Arrays of numbers: `.npy`, `.npz`, and the other files that can be the input of a network.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, Write};
@@ -180,7 +180,7 @@ fn parse_npz(path: &Path, reader: impl Read + Seek) -> Result<Vec<(String, Array
     Ok(arrays)
 }
 
-/// One `.npy` stream. Its data is read up to the size that the header gives, and only then believed.
+/// One `.npy` stream. Memory grows with the data that is read, never with the size that the header gives.
 fn parse_npy(
     path: &Path,
     name: &str,
@@ -406,7 +406,7 @@ pub fn write_npz(
 ) -> Result<u64, FormatError> {
     let views: Vec<_> = arrays.iter().map(|(n, s, v)| (*n, view(s, v))).collect();
     write_atomically(path, |out: &mut dyn Write| {
-        // The archive needs to seek, so it is put together in memory.
+        // The archive writer needs to seek, so the archive is built in memory.
         let mut archive = NpzWriter::new(Cursor::new(Vec::new()));
         for (name, array) in &views {
             archive.add_array(*name, array).map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! What is written is what is read, and the same bytes come every time.
+//! Networks are read as they were written, and writing is deterministic.
 #![allow(clippy::unwrap_used)]
 
 mod networks;
@@ -204,8 +204,8 @@ fn a_preset_is_named_and_its_first_shapes_are_known() {
 #[test]
 fn grids_stay_where_16_bits_hold_them_and_biases_are_short_where_that_is_exact() {
     let mut network = tiny();
-    for (name, step) in [("fc1.weight", 0.5), ("fc1.bias", 0.25), ("fc2.weight", 1.0)] {
-        network.set_scale(name, step).unwrap();
+    for (name, scale) in [("fc1.weight", 0.5), ("fc1.bias", 0.25), ("fc2.weight", 1.0)] {
+        network.set_scale(name, scale).unwrap();
     }
     let dtype = |bytes: &[u8], name: &str| Pieces::of(bytes).header[name]["dtype"].clone();
     for (values, bias) in [

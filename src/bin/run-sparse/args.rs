@@ -94,7 +94,7 @@ pub enum Values {
     Bf16,
     /// Eleven significant bits
     F16,
-    /// Integers up to 127 times a step: exact for tensors that the file has like that
+    /// Integers up to 127 times a scale: exact for tensors that the file has like that
     I8,
 }
 

@@ -94,7 +94,7 @@ fn beside(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Option<Graph>, F
                 continue;
             }
         };
-        // Many models carry a config.json of another making; one with nodes and outputs is meant for us.
+        // Many models have a config.json of another format; one with nodes and outputs is a graph.
         let looks_like_a_graph = || {
             let value = serde_json::from_str::<Value>(&text).unwrap_or_default();
             value.get("nodes").is_some() && value.get("outputs").is_some()
@@ -137,11 +137,11 @@ fn chain(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Graph, FormatErro
         ModelError::Unbindable { reason, .. } => no_graph(reason),
         other => FormatError::model(found.path, other),
     })?;
-    let strangers: Vec<&str> = unused(&graph, found.tensors);
-    if !strangers.is_empty() {
+    let extra: Vec<&str> = unused(&graph, found.tensors);
+    if !extra.is_empty() {
         return Err(no_graph(format!(
             "`{}` is neither a matrix nor a bias of one",
-            strangers.join("`, `")
+            extra.join("`, `")
         )));
     }
     let layers = graph.weighted_nodes().count();

@@ -23,9 +23,9 @@ pub mod metadata_keys {
     pub const SPARSE: &str = "sparsevd.sparse";
     /// Shapes that weights had before dead units were removed, as JSON.
     pub const ORIGINAL: &str = "sparsevd.original";
-    /// Steps of the grids that tensors stored as floating-point numbers are on, as JSON.
+    /// Scales of the grids that tensors stored as floating-point numbers are on, as JSON.
     pub const STEPS: &str = "sparsevd.steps";
-    /// `pt`, which other readers want.
+    /// `pt`, which other readers require.
     pub const FORMAT: &str = "format";
 
     /// All of them.

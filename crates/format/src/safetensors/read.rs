@@ -1,4 +1,4 @@
-//! Networks out of safetensors.
+//! Networks from safetensors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -116,7 +116,7 @@ pub fn read_network_bytes(
     let mut network = Network::new(graph, weights).map_err(|e| FormatError::model(path, e))?;
     check_values(path, &network)?;
     network.original_shapes = original_shapes(path, &file, &network)?;
-    read_steps(path, &file, &sparse, &mut network)?;
+    read_scales(path, &file, &sparse, &mut network)?;
     let metadata = file
         .metadata
         .iter()
@@ -330,17 +330,17 @@ fn original_shapes(
     Ok(shapes)
 }
 
-/// Steps of the grids: the scale of I8 values, and what the metadata has of the other tensors.
-fn read_steps(
+/// Scales of the grids: the scale of I8 values, and what the metadata has of the other tensors.
+fn read_scales(
     path: &Path,
     file: &Container<'_>,
     sparse: &BTreeMap<String, Shape>,
     network: &mut Network,
 ) -> Result<(), FormatError> {
-    let steps = versioned::<f32>(path, file, metadata_keys::STEPS)?;
-    for (name, step) in steps {
+    let scales = versioned::<f32>(path, file, metadata_keys::STEPS)?;
+    for (name, scale) in scales {
         network
-            .set_scale(&name, step)
+            .set_scale(&name, scale)
             .map_err(|e| FormatError::model(path, e))?;
     }
     for name in sparse.keys() {
@@ -348,7 +348,7 @@ fn read_steps(
         if !network.tensors.contains_key(name) || file.dtype(&names.values)? != Dtype::I8 {
             continue;
         }
-        // Any scale is fine for values; only one of few bits, for the whole tensor, is a step.
+        // Any factor serves values; only one of few bits, for the whole tensor, is the scale of a grid.
         if let [scale] = *file.floats(&names.scale)?
             && is_scale(scale)
         {
