@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sparsevd_model::{Preprocessing, Shape};
 
 use crate::npy::safetensors_arrays;
-use crate::{Array, ArrayData, FormatError, folder, read_idx, read_npz};
+use crate::{Array, ArrayData, FileType, FormatError, folder, read_idx, read_npz};
 
 /// The values of all images of a [`Dataset`], one after another in C order.
 #[derive(Debug, Clone, PartialEq)]
@@ -175,9 +175,10 @@ pub struct DataSplits {
 /// - a folder of IDX files with MNIST's names, plain or `.gz`
 /// - a folder with one folder of PNG images per class (labels in the order of the sorted names), or with `train` and
 ///   `test` folders of such
-/// - an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
-/// - a `.safetensors` file with `train_images`, `train_labels`, `test_images`, `test_labels`, or with `images`, `labels`
+/// - an `.npz` archive with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
+/// - a safetensors file with `train_images`, `train_labels`, `test_images`, `test_labels`, or with `images`, `labels`
 ///
+/// The content of a file decides which it is, not its name.
 /// Images `[n, height, width]` become `[1, height, width]` each. A set without a split (`x` and `y`, `images` and
 /// `labels`, class folders alone) is [`DataSplits::whole`].
 ///
@@ -190,14 +191,13 @@ pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
     let (kind, parts) = if metadata.is_dir() {
         load_folder(path)?
     } else {
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        match extension.to_str() {
-            Some("npz") => {
+        match FileType::of_file(path)? {
+            FileType::Npz => {
                 let arrays = read_npz(path)?;
                 let names = [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")];
                 ("npz arrays", from_arrays(path, arrays, names)?)
             }
-            Some("safetensors") => {
+            FileType::Safetensors => {
                 let names = [
                     ("train_images", "train_labels"),
                     ("test_images", "test_labels"),
@@ -206,12 +206,12 @@ pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
                 let arrays = safetensors_arrays(path)?;
                 ("safetensors arrays", from_arrays(path, arrays, names)?)
             }
-            _ => {
+            other => {
                 return Err(FormatError::invalid(
                     path,
                     "dataset",
-                    "a folder, .npz or .safetensors",
-                    "another file",
+                    "a folder of IDX files or of class folders, an .npz, or a safetensors file",
+                    other.instead_of_arrays(path),
                 ));
             }
         }
@@ -402,6 +402,7 @@ fn join(
     }
     let classes: Vec<u16> = match labels.data {
         ArrayData::U8(v) => v.into_iter().map(u16::from).collect(),
+        ArrayData::Bool(v) => v.into_iter().map(u16::from).collect(),
         ArrayData::I64(v) => {
             let label = |(at, v): (usize, i64)| {
                 u16::try_from(v).map_err(|_| {
@@ -438,13 +439,13 @@ fn join(
                 ));
             }
         },
-        ArrayData::I64(_) => {
+        other => {
             return Err(FormatError::tensor(
                 path,
                 images_name,
                 "element type",
                 "u8 pixels, or floating-point numbers",
-                "integers of another width",
+                other.kind(),
             ));
         }
     };

@@ -11,7 +11,7 @@ use ndarray_npy::{NpzWriter, WriteNpyExt};
 use sparsevd_model::Shape;
 
 use crate::safetensors::Container;
-use crate::{FormatError, read_idx, read_png, write_atomically};
+use crate::{FileType, FormatError, read_idx, read_png, write_atomically};
 
 /// Most bytes that the arrays of one file may unpack to.
 pub(crate) const MAX_BYTES: u64 = 8 << 30;
@@ -29,6 +29,8 @@ const KINDS: [&str; 12] = [
 pub enum ArrayData {
     /// Unsigned bytes: pixels.
     U8(Vec<u8>),
+    /// Truth values, which are no pixels.
+    Bool(Vec<bool>),
     /// Every other integer type, widened.
     I64(Vec<i64>),
     /// Every floating-point type, as f32.
@@ -40,6 +42,7 @@ impl ArrayData {
     pub fn len(&self) -> usize {
         match self {
             Self::U8(v) => v.len(),
+            Self::Bool(v) => v.len(),
             Self::I64(v) => v.len(),
             Self::F32(v) => v.len(),
         }
@@ -53,7 +56,7 @@ impl ArrayData {
     /// Bytes in memory.
     fn bytes(&self) -> u64 {
         let size = match self {
-            Self::U8(_) => 1,
+            Self::U8(_) | Self::Bool(_) => 1,
             Self::I64(_) => 8,
             Self::F32(_) => 4,
         };
@@ -64,7 +67,8 @@ impl ArrayData {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::U8(_) => "u8",
-            Self::I64(_) => "integers",
+            Self::Bool(_) => "booleans",
+            Self::I64(_) => "integers of another type",
             Self::F32(_) => "f32",
         }
     }
@@ -87,34 +91,21 @@ pub struct Array {
 /// A file of another kind, or one that is not as its format has it.
 pub fn read_array(path: impl AsRef<Path>) -> Result<Vec<(String, Array)>, FormatError> {
     let path = path.as_ref();
-    let mut head = [0; 9];
-    let read = |head: &mut [u8]| -> io::Result<usize> {
-        let mut file = File::open(path)?;
-        let mut n = 0;
-        while n < head.len() {
-            match file.read(&mut head[n..])? {
-                0 => break,
-                more => n += more,
-            }
-        }
-        Ok(n)
+    let one = |array| {
+        let stem = path.file_stem().unwrap_or_default();
+        Ok(vec![(stem.to_string_lossy().into_owned(), array)])
     };
-    let n = read(&mut head).map_err(|e| FormatError::io(path, "read", e))?;
-    let stem = || {
-        let name = path.file_stem().unwrap_or_default();
-        name.to_string_lossy().into_owned()
-    };
-    match &head[..n] {
-        [0x93, b'N', b'U', b'M', ..] => Ok(vec![(stem(), read_npy(path)?)]),
-        [b'P', b'K', ..] => read_npz(path),
-        [0x89, b'P', b'N', b'G', ..] => Ok(vec![(stem(), read_png(path)?)]),
-        [0x1f, 0x8b, ..] | [0, 0, 8..=14, ..] => Ok(vec![(stem(), read_idx(path)?)]),
-        [.., b'{'] if n == 9 => safetensors_arrays(path),
-        _ => Err(FormatError::invalid(
+    match FileType::of_file(path)? {
+        FileType::Npy => one(read_npy(path)?),
+        FileType::Npz => read_npz(path),
+        FileType::Png => one(read_png(path)?),
+        FileType::Idx | FileType::Gzip => one(read_idx(path)?),
+        FileType::Safetensors => safetensors_arrays(path),
+        other => Err(FormatError::invalid(
             path,
             "array file",
             "npy, npz, PNG, IDX (plain or gzip) or safetensors",
-            "a file that begins like none of them",
+            other.instead_of_arrays(path),
         )),
     }
 }
@@ -129,6 +120,9 @@ pub(crate) fn safetensors_arrays(path: &Path) -> Result<Vec<(String, Array)>, Fo
         .map(|(name, shape)| {
             let data = match file.dtype(&name)? {
                 safetensors::Dtype::U8 => ArrayData::U8(file.bytes(&name)?.to_vec()),
+                safetensors::Dtype::BOOL => {
+                    ArrayData::Bool(file.integers(&name)?.into_iter().map(|v| v != 0).collect())
+                }
                 safetensors::Dtype::F32
                 | safetensors::Dtype::F16
                 | safetensors::Dtype::BF16
@@ -265,7 +259,8 @@ fn parse_npy(
         ));
     }
     let mut data = match (kind.as_bytes()[0], size) {
-        (b'u' | b'b', 1) => ArrayData::U8(bytes),
+        (b'u', 1) => ArrayData::U8(bytes),
+        (b'b', 1) => ArrayData::Bool(bytes.into_iter().map(|v| v != 0).collect()),
         (b'i', 1) => ArrayData::I64(decode(&bytes, big, |b| i64::from(i8::from_le_bytes(b)))),
         (b'i', 2) => ArrayData::I64(decode(&bytes, big, |b| i64::from(i16::from_le_bytes(b)))),
         (b'i', 4) => ArrayData::I64(decode(&bytes, big, |b| i64::from(i32::from_le_bytes(b)))),
@@ -296,6 +291,7 @@ fn parse_npy(
     if header.layout.is_fortran() && header.shape.len() > 1 {
         data = match data {
             ArrayData::U8(v) => ArrayData::U8(from_fortran(&header.shape, &v)),
+            ArrayData::Bool(v) => ArrayData::Bool(from_fortran(&header.shape, &v)),
             ArrayData::I64(v) => ArrayData::I64(from_fortran(&header.shape, &v)),
             ArrayData::F32(v) => ArrayData::F32(from_fortran(&header.shape, &v)),
         };

@@ -476,10 +476,10 @@ fn class_folders_load_in_the_order_of_their_names() {
     assert!(error(load_data(root)).contains("c.png: PNG"));
     fs::remove_file(odd).unwrap();
     fs::write(root.join("dog/c.jpg"), "x").unwrap();
-    assert!(error(load_data(root)).contains("only .png files"));
+    assert!(error(load_data(root)).contains("only PNG images"));
     fs::remove_file(root.join("dog/c.jpg")).unwrap();
     fs::create_dir(root.join("eel")).unwrap();
-    assert!(error(load_data(root)).contains("eel: class folder: expected at least one .png"));
+    assert!(error(load_data(root)).contains("eel: class folder: expected at least one PNG"));
 
     let split = tempfile::tempdir().unwrap();
     let root = split.path();

@@ -5,10 +5,11 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
+use sparsevd::load_with_graph;
 use sparsevd_format::{GraphSource, LoadedNetwork};
-use sparsevd_model::Preprocessing;
-use sparsevd_onnx::read_network;
+use sparsevd_model::{Network, Preprocessing};
 
 /// How pixels become the input of a network; overrides what is stored with it.
 #[derive(Debug, Clone, Default, Args)]
@@ -46,13 +47,35 @@ impl PixelArgs {
     }
 }
 
-/// Reads a network; `named` says where its graph is.
-pub fn network(path: &Path, named: Option<&str>) -> anyhow::Result<LoadedNetwork> {
+/// How pixels become the input of a network that was trained elsewhere. What is not known is not guessed.
+///
+/// # Errors
+/// A network without preprocessing; `data` is where the pixels come from.
+pub fn preprocessing(network: &Network, data: &Path) -> anyhow::Result<Preprocessing> {
+    match &network.graph.preprocessing {
+        Some(preprocessing) => Ok(preprocessing.clone()),
+        None => bail!(
+            "{}: expected floating-point numbers, as network `{}` does not say how pixels become its input, got pixels of 0 to \
+             255; --scale 0.00392157 makes them 0 to 1, --scale 1 leaves them as they are, and --mean and --std normalise them",
+            data.display(),
+            network.graph.name
+        ),
+    }
+}
+
+/// Reads a network; `named` says where its graph is. What was guessed goes to stderr, wherever that leads, unless `quiet`.
+pub fn network(path: &Path, named: Option<&str>, quiet: bool) -> anyhow::Result<LoadedNetwork> {
     let source = match named {
         Some(name) => GraphSource::Named(name.to_owned()),
         None => GraphSource::Auto,
     };
-    Ok(read_network(path, &source)?)
+    let loaded = load_with_graph(path, &source)?;
+    if !quiet {
+        for warning in &loaded.warnings {
+            eprintln!("warning: {}: {warning}", path.display());
+        }
+    }
+    Ok(loaded)
 }
 
 /// Cores that this process may use.

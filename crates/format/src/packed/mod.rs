@@ -228,6 +228,7 @@ pub(crate) fn unpack_named(
     Ok(LoadedNetwork {
         network,
         notes: Vec::new(),
+        warnings: Vec::new(),
         metadata: BTreeMap::new(),
     })
 }

@@ -7,12 +7,15 @@ mod container;
 mod encodings;
 mod graph;
 mod read;
+mod shards;
+mod stored;
 mod write;
 
 pub(crate) use container::{Container, narrow};
 pub use encodings::inspect_encodings;
 pub use graph::GraphSource;
 pub use read::{LoadedNetwork, read_network, read_network_bytes};
+pub use shards::network_files;
 pub use write::{CsrProfile, ValueType, WriteOptions, write_network, write_network_bytes};
 
 /// Keys of `__metadata__` that the format gives a meaning to.
