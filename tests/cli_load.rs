@@ -273,7 +273,7 @@ fn what_is_no_network_or_no_data_is_named_with_a_way_out() {
         ("lfs.onnx", &["Git LFS pointer", "git lfs pull"]),
         (
             "m.safetensors.index.json",
-            &["all 1 files", "no `m-00001-of-00002.safetensors`"],
+            &["all 1 shards", "no `m-00001-of-00002.safetensors`"],
         ),
         ("data", &["data: folder", "shards"]),
         ("graph.txt", &["JSON", "--network"]),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sparsevd_model::bind::describe;
 use sparsevd_model::{Preprocessing, Shape};
 
 use crate::npy::safetensors_arrays;
@@ -127,18 +128,25 @@ impl Dataset {
 
     /// Checks that the images can be the input of a network and that their labels are among its classes.
     ///
-    /// A vector fits where an image of the same size and order is meant: images flatten for a network that takes
-    /// `[features]`, and vectors fit a network that takes `[1, height, width]`.
+    /// Dimensions of one do not matter. A vector fits where an image of the same size and order is meant: images flatten for a
+    /// network that takes `[features]`, and vectors fit a network that takes `[1, height, width]`.
     ///
     /// # Errors
     /// [`FormatError::Dataset`] with the sizes, or with the first label that is out of range.
     pub fn check_against(&self, input: &Shape, classes: usize) -> Result<(), FormatError> {
         let same_size = self.shape.elements() == input.elements();
-        let flat = matches!(
-            (self.shape.dims(), input.dims()),
-            (_, [_]) | ([_], [1, _, _])
-        );
-        if self.shape != *input && !(same_size && flat) {
+        let squeezed = |shape: &Shape| -> Vec<usize> {
+            shape.dims().iter().copied().filter(|d| *d != 1).collect()
+        };
+        let (ours, theirs) = (squeezed(&self.shape), squeezed(input));
+        // Preprocessing may differ by channel, so channels stay what they are.
+        let channels = |shape: &Shape| match shape.dims() {
+            &[channels, _, _] => channels,
+            _ => 1,
+        };
+        let same = ours == theirs && channels(&self.shape) == channels(input);
+        let flat = channels(input) == 1 && ours.len().min(theirs.len()) <= 1;
+        if !(same || (same_size && flat)) {
             return Err(mismatch(
                 "image size",
                 format!("{input}, the network's input (channels, height, width)"),
@@ -317,10 +325,10 @@ fn from_arrays(
     mut arrays: Vec<(String, Array)>,
     names: [(&str, &str); 3],
 ) -> Result<Parts, FormatError> {
-    let found: Vec<String> = arrays
+    let pairs = arrays
         .iter()
-        .map(|(n, a)| format!("{n} {}", Shape(a.shape.clone())))
-        .collect();
+        .map(|(n, a)| (n.as_str(), Shape(a.shape.clone())));
+    let found = describe(pairs);
     let mut splits = Vec::new();
     for (images, labels) in names {
         let mut take = |name: &str| {
@@ -340,7 +348,7 @@ fn from_arrays(
                     absent,
                     "dataset",
                     format!("it beside `{there}`"),
-                    format!("only {}", found.join(", ")),
+                    format!("only {found}"),
                 ));
             }
         });
@@ -354,7 +362,7 @@ fn from_arrays(
             path,
             "dataset",
             format!("arrays named {}", expected.join(", or ")),
-            found.join(", "),
+            found,
         ));
     }
     if whole.is_some() && (train.is_some() || test.is_some()) {

@@ -214,23 +214,18 @@ fn is_safetensors(bytes: &[u8]) -> bool {
     u64::from_le_bytes(*length) <= 100_000_000 && rest.first() == Some(&b'{')
 }
 
-/// The kind of a zip archive, by the name of its first entry.
+/// The kind of a zip archive, by the names of its first entries.
 fn zip(bytes: &[u8]) -> FileType {
+    // The first name has its length here, and follows the header of 30 bytes.
     let length = match bytes.get(26..28) {
         Some(&[low, high]) => usize::from(u16::from_le_bytes([low, high])),
         _ => return FileType::Zip,
     };
     let name = bytes.get(30..).unwrap_or_default();
-    let name = &name[..length.min(name.len())];
-    let torch = [
-        &b"/data.pkl"[..],
-        b"/version",
-        b"/byteorder",
-        b"/constants.pkl",
-    ];
-    if name.ends_with(b".npy") {
+    let has = |word: &[u8]| bytes.windows(word.len()).any(|w| w == word);
+    if name[..length.min(name.len())].ends_with(b".npy") {
         FileType::Npz
-    } else if torch.iter().any(|end| name.ends_with(end)) {
+    } else if has(b"/data.pkl") || has(b"/constants.pkl") || has(b"/byteorder") {
         FileType::TorchZip
     } else {
         FileType::Zip
@@ -364,7 +359,7 @@ mod tests {
         let archives: [(&[u8], FileType); 4] = [
             (b"x_train.npy", FileType::Npz),
             (b"mlp/data.pkl", FileType::TorchZip),
-            (b"archive/version", FileType::TorchZip),
+            (b"archive/constants.pkl", FileType::TorchZip),
             (b"config.json", FileType::Zip),
         ];
         for (entry, expected) in archives {

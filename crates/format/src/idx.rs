@@ -59,10 +59,15 @@ fn parse(path: &Path, mut reader: impl Read) -> Result<Array, FormatError> {
         .read_exact(&mut dims)
         .map_err(truncated("dimensions"))?;
     let shape: Vec<usize> = decode(&dims, true, |b| u32::from_le_bytes(b) as usize);
+    // Integers but unsigned bytes are widened to 64 bits.
+    let widened = match magic[2] {
+        0x09 | 0x0b | 0x0c => 8 / size as u64,
+        _ => 1,
+    };
     let length = shape
         .iter()
         .try_fold(size, |n: usize, &d| n.checked_mul(d))
-        .filter(|n| *n as u64 <= MAX_BYTES)
+        .filter(|n| (*n as u64).saturating_mul(widened) <= MAX_BYTES)
         .ok_or_else(|| {
             FormatError::invalid(
                 path,

@@ -188,7 +188,8 @@ fn parse_npy(
     let text = header_bytes(&mut reader).map_err(unreadable)?;
     // The parser of the header is recursive, so nesting is refused before it.
     let nesting = text.iter().filter(|c| b"([{".contains(c)).count();
-    if text.len() > MAX_HEADER || nesting > 8 {
+    let whole = text.len() == 10 + usize::from(text[6] != 1) * 2 + header_length(&text);
+    if text.len() > MAX_HEADER || nesting > 8 || !whole {
         return Err(wrong(
             "npy header",
             "a dictionary of descr, fortran_order and shape",
@@ -229,11 +230,18 @@ fn parse_npy(
         .shape
         .iter()
         .try_fold(1usize, |n, &d| n.checked_mul(d));
+    // What is widened counts with the bytes it takes then.
+    let in_memory = match kind.as_bytes()[0] {
+        b'b' => 1,
+        b'u' if size == 1 => 1,
+        b'f' => size.max(4),
+        _ => 8,
+    };
     let length = elements
-        .and_then(|n| n.checked_mul(size))
-        .filter(|n| *n as u64 <= limit)
+        .filter(|n| n.checked_mul(in_memory).is_some_and(|n| n as u64 <= limit))
+        .map(|n| n * size)
         .ok_or_else(|| {
-            let expected = format!("at most {limit} bytes, of {MAX_BYTES} a file");
+            let expected = format!("at most {limit} bytes in memory, of {MAX_BYTES} a file");
             wrong(
                 "npy shape",
                 &expected,
@@ -311,18 +319,21 @@ fn one_line(text: &str) -> String {
 fn header_bytes(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut text = vec![0; 10];
     reader.read_exact(&mut text)?;
-    let length = if text[6] == 1 {
-        usize::from(u16::from_le_bytes([text[8], text[9]]))
-    } else {
-        let mut high = [0; 2];
-        reader.read_exact(&mut high)?;
-        text.extend(high);
-        u32::from_le_bytes([text[8], text[9], high[0], high[1]]) as usize
-    };
-    reader
-        .take(length.min(MAX_HEADER + 1) as u64)
-        .read_to_end(&mut text)?;
+    if text[6] != 1 {
+        text.resize(12, 0);
+        reader.read_exact(&mut text[10..])?;
+    }
+    let length = header_length(&text).min(MAX_HEADER + 1);
+    reader.take(length as u64).read_to_end(&mut text)?;
     Ok(text)
+}
+
+/// The length that an `.npy` header of 10 bytes or more claims for its dictionary.
+fn header_length(text: &[u8]) -> usize {
+    match text[6] {
+        1 => usize::from(u16::from_le_bytes([text[8], text[9]])),
+        _ => u32::from_le_bytes([text[8], text[9], text[10], text[11]]) as usize,
+    }
 }
 
 /// Elements from bytes of the given byte order.

@@ -439,7 +439,7 @@ fn shards_are_read_by_their_index_or_their_folder() {
     for _ in 0..2 {
         let error = error(folder.path());
         assert!(
-            error.contains("all 2 files")
+            error.contains("all 2 shards")
                 && error.contains("no `model-00002-of-00002.safetensors`"),
             "{error}"
         );

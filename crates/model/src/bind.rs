@@ -1,7 +1,7 @@
 //! Matching a graph with the tensors of a file whose names may differ.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::{Graph, ModelError, Node, Shape, presets};
 
@@ -163,16 +163,16 @@ pub fn rename_by_order(
         .collect();
     let fits = |at: usize, shape: &Shape| shapes[at].is_none_or(|expected| expected == shape);
     if let Some(at) = (0..nodes.len()).find(|&at| !fits(at, &weights[at].1)) {
-        weights = match in_other_order(&weights, &fits) {
-            Some(Ok(weights)) => weights,
-            Some(Err(groups)) => {
+        weights = match orders(&weights, &|at, _, shape| fits(at, shape)) {
+            Fitting::One(weights) => weights,
+            Fitting::Several(groups) => {
                 return Err(fail(format!(
                     "the shapes of network `{}` fit several orders of the groups {groups}; give the graph as JSON with \
                      the names of the tensors",
                     graph.name
                 )));
             }
-            None => {
+            Fitting::None => {
                 let (weight, shape) = weights[at];
                 return Err(fail(format!(
                     "node `{}` of network `{}` expects a weight {}, the file's next one is `{weight}` {shape}",
@@ -206,78 +206,106 @@ pub fn rename_by_order(
     Ok(())
 }
 
-/// The weights with their groups in the one order in which every weight fits its place.
+/// The orders of the groups of some weights in which every weight fits its place.
+enum Fitting<'f> {
+    /// None does.
+    None,
+    /// Just one: the weights in it.
+    One(Vec<&'f (String, Shape)>),
+    /// Several, or there are too many to try: the names of the groups.
+    Several(String),
+}
+
+/// Looks for orders of the groups in which every weight fits its place and the shape before it.
 ///
-/// A group are the weights whose names have the same first part, digits at its end apart. `None` where no order fits, and the
-/// names of the groups where several do or where there are too many to try.
-fn in_other_order<'f>(
+/// A group are the weights whose names have the same first part, digits at its end apart: `features.0` and `features.3`,
+/// `fc1` and `fc2`. Their order within it stays.
+fn orders<'f>(
     weights: &[&'f (String, Shape)],
-    fits: &impl Fn(usize, &Shape) -> bool,
-) -> Option<Result<Vec<&'f (String, Shape)>, String>> {
+    fits: &impl Fn(usize, Option<&Shape>, &Shape) -> bool,
+) -> Fitting<'f> {
+    const MOST_GROUPS: usize = 64;
     let key = |name: &'f str| {
         let first = name.split('.').next().unwrap_or_default();
         first.trim_end_matches(|c: char| c.is_ascii_digit())
     };
     let mut groups: Vec<(&str, Vec<&(String, Shape)>)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for weight in weights {
         let key = key(&weight.0);
-        match groups.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, group)) => group.push(weight),
-            None => groups.push((key, vec![weight])),
-        }
+        let place = *places.entry(key).or_insert_with(|| {
+            groups.push((key, vec![]));
+            groups.len() - 1
+        });
+        groups[place].1.push(weight);
     }
-    let mut search = Orders {
+    // The search is as deep as there are groups.
+    if groups.len() > MOST_GROUPS {
+        return Fitting::Several(format!("(all {})", groups.len()));
+    }
+    let mut search = Search {
         groups: &groups,
         fits,
         taken: Vec::new(),
         found: Vec::new(),
         left: 10_000,
     };
-    search.extend(0);
+    search.extend(0, None);
     match search.found.as_slice() {
-        [] if search.left > 0 => None,
+        [] if search.left > 0 => Fitting::None,
         [order] if search.left > 0 => {
             let weights = order.iter().flat_map(|&g| groups[g].1.iter().copied());
-            Some(Ok(weights.collect()))
+            Fitting::One(weights.collect())
         }
         _ => {
             let names: Vec<&str> = groups.iter().map(|(k, _)| *k).collect();
-            Some(Err(format!("`{}`", names.join("`, `"))))
+            Fitting::Several(format!("`{}`", names.join("`, `")))
         }
     }
 }
 
 /// A search for orders of groups in which all shapes fit.
-struct Orders<'a, F> {
+struct Search<'a, F> {
     groups: &'a [(&'a str, Vec<&'a (String, Shape)>)],
     fits: &'a F,
     /// The groups so far.
     taken: Vec<usize>,
     /// Orders that fit, at most two.
     found: Vec<Vec<usize>>,
-    /// Steps that are left.
+    /// Weights that may still be looked at.
     left: usize,
 }
 
-impl<F: Fn(usize, &Shape) -> bool> Orders<'_, F> {
-    /// Tries every group that is left at place `at` of the weights.
-    fn extend(&mut self, at: usize) {
+impl<F: Fn(usize, Option<&Shape>, &Shape) -> bool> Search<'_, F> {
+    /// Tries every group that is left at place `at` of the weights, behind the weight of shape `before`.
+    fn extend(&mut self, at: usize, before: Option<&Shape>) {
         if self.taken.len() == self.groups.len() {
             self.found.push(self.taken.clone());
             return;
         }
-        for (g, (_, group)) in self.groups.iter().enumerate() {
+        for g in 0..self.groups.len() {
             if self.left == 0 || self.found.len() > 1 {
                 return;
             }
-            self.left -= 1;
-            let mut shapes = group.iter().enumerate();
-            if self.taken.contains(&g) || !shapes.all(|(i, (_, s))| (self.fits)(at + i, s)) {
+            if self.taken.contains(&g) {
                 continue;
             }
-            self.taken.push(g);
-            self.extend(at + group.len());
-            self.taken.pop();
+            let group = &self.groups[g].1;
+            let mut before = before;
+            let mut fit = true;
+            for (i, (_, shape)) in group.iter().enumerate() {
+                self.left = self.left.saturating_sub(1);
+                fit = (self.fits)(at + i, before, shape);
+                if !fit || self.left == 0 {
+                    break;
+                }
+                before = Some(shape);
+            }
+            if fit && self.left > 0 {
+                self.taken.push(g);
+                self.extend(at + group.len(), before);
+                self.taken.pop();
+            }
         }
     }
 }
@@ -292,28 +320,38 @@ pub fn bias_name(weight: &str) -> String {
 
 /// Reads a pure chain of 2-D weights as a multi-layer perceptron with ReLU between the layers.
 ///
+/// They are in the natural order of their names, or with their groups (`encoder.*`, `decoder.*`) in the only order in which their
+/// sizes follow each other.
+///
 /// # Errors
-/// [`ModelError::Unbindable`] where a weight is not 2-D, or the sizes do not follow each other.
+/// [`ModelError::Unbindable`] where a weight is not 2-D, or the sizes follow each other in no order of the groups or in several.
 pub fn mlp_from_tensors(found: &[(String, Shape)]) -> Result<Graph, ModelError> {
     let fail = |reason: String| unbindable(reason, found);
     let mut weights: Vec<_> = found.iter().filter(|(_, s)| s.dims().len() >= 2).collect();
     weights.sort_by(|a, b| natural_cmp(&a.0, &b.0));
-    let (Some((_, first)), true) = (
-        weights.first(),
-        weights.iter().all(|(_, s)| s.dims().len() == 2),
-    ) else {
+    if weights.is_empty() || weights.iter().any(|(_, s)| s.dims().len() != 2) {
         return Err(fail(
             "the weights are not a pure chain of 2-D matrices".into(),
         ));
-    };
-    for pair in weights.windows(2) {
-        if pair[0].1.dims()[0] != pair[1].1.dims()[1] {
-            return Err(fail(format!(
-                "`{}` {} cannot feed `{}` {}",
-                pair[0].0, pair[0].1, pair[1].0, pair[1].1
-            )));
-        }
     }
+    let follows = |_: usize, before: Option<&Shape>, shape: &Shape| {
+        before.is_none_or(|before| before.dims()[0] == shape.dims()[1])
+    };
+    let weights = match orders(&weights, &follows) {
+        Fitting::One(weights) => weights,
+        Fitting::Several(groups) => {
+            return Err(fail(format!("several orders of the groups {groups} fit")));
+        }
+        Fitting::None => {
+            let mut pairs = weights.windows(2);
+            let broken = pairs.find(|p| !follows(1, Some(&p[0].1), &p[1].1));
+            return Err(fail(match broken {
+                Some([a, b]) => format!("`{}` {} cannot feed `{}` {}", a.0, a.1, b.0, b.1),
+                _ => "the sizes do not follow each other".into(),
+            }));
+        }
+    };
+    let first = &weights[0].1;
     let inputs = first.dims()[1];
     let widths: Vec<usize> = weights.iter().map(|(_, s)| s.dims()[0]).collect();
     // A square number of inputs is read as one image channel, so that image sets fit it.
@@ -465,10 +503,31 @@ mod tests {
         assert_eq!(ops, ["Flatten", "Linear", "Relu", "Linear"]);
         assert_eq!(graph.nodes[1].op.bias(), Some("b.2.bias"));
         assert_eq!(graph.nodes[3].op.bias(), None);
-        let bad = vec![
-            ("a.weight".to_owned(), Shape::from([3, 4])),
-            ("b.weight".to_owned(), Shape::from([3, 4])),
-        ];
-        assert!(mlp_from_tensors(&bad).is_err());
+        let two = |a: [usize; 2], b: [usize; 2]| {
+            let found = [
+                ("a.weight".to_owned(), a.into()),
+                ("b.weight".to_owned(), b.into()),
+            ];
+            match mlp_from_tensors(&found) {
+                Ok(graph) => (graph.weighted_nodes())
+                    .filter_map(|n| n.op.weight())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                Err(error) => error.to_string(),
+            }
+        };
+        assert_eq!(two([3, 4], [2, 3]), "a.weight, b.weight");
+        assert_eq!(two([2, 3], [3, 4]), "b.weight, a.weight");
+        let neither = two([3, 4], [3, 4]);
+        assert!(
+            neither.contains("`a.weight` [3, 4] cannot feed `b.weight` [3, 4]"),
+            "{neither}"
+        );
+        // An autoencoder: 3 to 4 to 3, or 4 to 3 to 4.
+        let either = two([3, 4], [4, 3]);
+        assert!(
+            either.contains("several orders of the groups `a`, `b` fit"),
+            "{either}"
+        );
     }
 }

@@ -72,7 +72,7 @@ pub fn network(path: &Path, named: Option<&str>, quiet: bool) -> anyhow::Result<
     let loaded = load_with_graph(path, &source)?;
     if !quiet {
         for warning in &loaded.warnings {
-            eprintln!("warning: {}: {warning}", path.display());
+            note(&format!("warning: {}: {warning}", path.display()));
         }
     }
     Ok(loaded)
@@ -90,8 +90,10 @@ pub fn talks(quiet: bool) -> bool {
 
 /// Prints text and a line end on stdout in one go, so that a closed pipe is an error like any other.
 pub fn text(text: impl Display) -> anyhow::Result<()> {
+    let text = text.to_string();
+    let lines: Vec<String> = text.split('\n').map(printable).collect();
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
+    writeln!(out, "{}", lines.join("\n"))?;
     out.flush()?;
     Ok(())
 }
@@ -118,10 +120,28 @@ pub fn exit(program: &str, result: anyhow::Result<impl Into<ExitCode>>) -> ExitC
         // Whoever reads our output has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {error:#}");
+            note(&format!("{program}: {error:#}"));
             ExitCode::from(2)
         }
     }
+}
+
+/// Prints one line on stderr.
+pub fn note(line: &str) {
+    eprintln!("{}", printable(line));
+}
+
+/// One line for a terminal: control characters, which names in a file may have, are escaped.
+fn printable(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for c in line.chars() {
+        match c {
+            '\t' => out.push(c),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -134,6 +154,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn control_characters_of_a_file_do_not_reach_the_terminal() {
+        assert_eq!(
+            super::printable("fc1\u{1b}[2J\r\nok\u{9b}\té"),
+            "fc1\\u{1b}[2J\\r\\nok\\u{9b}\té"
+        );
+    }
+
     #[test]
     fn bytes_have_binary_units() {
         assert_eq!(

@@ -219,7 +219,7 @@ fn tell(
         return;
     }
     for note in notes {
-        eprintln!("{note}");
+        common::note(note);
     }
     if pruned && recipe.recipe.phases.is_empty() {
         eprintln!("the network is pruned and not trained");

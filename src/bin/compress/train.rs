@@ -14,7 +14,7 @@ use sparsevd_runtime::WeightMode;
 use crate::args::TrainArgs;
 use crate::inputs::{self, FoundRecipe, Unset};
 use crate::run_folder::{self, RunFolder};
-use crate::{Outcome, measure, output, print, training};
+use crate::{Outcome, common, measure, output, print, training};
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let architecture = match args.input.as_deref() {
@@ -55,7 +55,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     )?;
     if print::talks(args.run.quiet) {
         for note in &notes {
-            eprintln!("{note}");
+            common::note(note);
         }
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
     }

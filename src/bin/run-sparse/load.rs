@@ -17,7 +17,7 @@ impl ModelArgs {
         let mut loaded = common::network(&self.model, self.network.as_deref(), self.quiet)?;
         if self.talks() {
             for note in &loaded.notes {
-                eprintln!("{note}");
+                common::note(note);
             }
         }
         if self.pixels.are_given() {

@@ -56,16 +56,16 @@ pub fn read_samples(
     Ok(samples)
 }
 
-/// Names and shapes of arrays, for messages.
+/// Names and shapes of arrays, for messages; long lists are cut.
 pub fn describe(arrays: &[(String, Array)]) -> String {
-    let all: Vec<String> = arrays
-        .iter()
+    const MOST: usize = 24;
+    let listed: Vec<String> = (arrays.iter().take(MOST))
         .map(|(n, a)| format!("`{n}` {}", Shape(a.shape.clone())))
         .collect();
-    if all.is_empty() {
-        "no array".into()
-    } else {
-        all.join(", ")
+    match arrays.len() {
+        0 => "no array".into(),
+        n if n > MOST => format!("{}, ... ({} more)", listed.join(", "), n - MOST),
+        _ => listed.join(", "),
     }
 }
 

@@ -110,7 +110,7 @@ impl ShardList {
         Err(FormatError::invalid(
             &self.path,
             "shards",
-            format!("all {} files of the network", self.files.len()),
+            format!("all {} shards", self.files.len()),
             match missing.len() {
                 0 => "an index without tensors".to_owned(),
                 _ => format!("no `{}`", missing.join("`, no `")),
