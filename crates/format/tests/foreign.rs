@@ -110,7 +110,7 @@ fn a_misspelt_name_in_a_graph_is_an_error_that_names_it() {
     let error = read_with(&autoencoder, &wrong).unwrap_err().to_string();
     assert!(
         error.contains(
-            "node `b` names the tensor `decoder.bais`, which is not in the file, whose most similar name is `decoder.bias`"
+            "node `b` names the tensor `decoder.bais`, which the file does not have (the most similar name is `decoder.bias`)"
         ),
         "{error}"
     );
@@ -315,6 +315,28 @@ fn counters_and_empty_tensors_beside_a_chain_are_ignored() {
     assert!(
         error.contains("`temperature` is neither a matrix nor a bias"),
         "{error}"
+    );
+}
+
+#[test]
+fn tied_weights_are_in_the_file_once() {
+    let mut pieces = file(&[("encoder.weight", &[2, 2], &W2)]);
+    pieces.header["__metadata__"] =
+        json!({"format": "pt", "decoder.weight": "encoder.weight", "gone.weight": "nowhere"});
+    let mut graph = two_layers("encoder", "decoder");
+    graph.inputs[0].shape = Shape::from([2]);
+    for node in [0, 2] {
+        let weight = graph.nodes[node].op.weight().unwrap().to_owned();
+        graph.nodes[node].op.rename_tensors(weight, None);
+    }
+    let loaded = read_with(&pieces, &json_of(&graph)).unwrap();
+    for weight in ["encoder.weight", "decoder.weight"] {
+        assert_eq!(values(&loaded.network, weight), W2);
+    }
+    assert!(
+        loaded.warnings[0].contains("decoder.weight to encoder.weight"),
+        "{:?}",
+        loaded.warnings
     );
 }
 

@@ -66,11 +66,11 @@ pub fn check_names(graph: &Graph, found: &[(String, Shape)]) -> Result<(), Model
     }
     let listed = missing.iter().take(MOST).map(|(node, tensor)| {
         let similar = match most_similar(tensor, found) {
-            Some(name) => format!(", whose most similar name is `{name}`"),
+            Some(name) => format!(" (the most similar name is `{name}`)"),
             None => String::new(),
         };
         format!(
-            "node `{}` names the tensor `{tensor}`, which is not in the file{similar}",
+            "node `{}` names the tensor `{tensor}`, which the file does not have{similar}",
             node.name
         )
     });
@@ -362,13 +362,13 @@ pub fn mlp_from_tensors(found: &[(String, Shape)]) -> Result<Graph, ModelError> 
         Shape::from([inputs])
     };
     let (mut graph, expected) = presets::mlp("mlp", input, &widths);
-    let without_bias = |w: &str| !found.iter().any(|(n, _)| *n == bias_name(w));
+    let names: HashSet<&str> = found.iter().map(|(n, _)| n.as_str()).collect();
     let mut it = weights.iter();
     for node in &mut graph.nodes {
         if node.op.weight().is_some()
             && let Some((w, _)) = it.next()
         {
-            let bias = (!without_bias(w)).then(|| bias_name(w));
+            let bias = Some(bias_name(w)).filter(|b| names.contains(b.as_str()));
             node.op.rename_tensors(w.clone(), bias);
         }
     }
@@ -482,9 +482,9 @@ mod tests {
         let error = check_names(&graph, &expected).unwrap_err().to_string();
         assert_eq!(
             error,
-            "graph `net`: node `fc1` names the tensor `fc1.wieght`, which is not in the file, whose most similar name \
-             is `fc1.weight`; node `fc1` names the tensor `nothing.like.it`, which is not in the file; the tensors \
-             found are: fc1.weight [3, 4], fc1.bias [3], fc2.weight [2, 3], fc2.bias [2]"
+            "graph `net`: node `fc1` names the tensor `fc1.wieght`, which the file does not have (the most similar name is \
+             `fc1.weight`); node `fc1` names the tensor `nothing.like.it`, which the file does not have; the tensors found \
+             are: fc1.weight [3, 4], fc1.bias [3], fc2.weight [2, 3], fc2.bias [2]"
         );
         assert_eq!(distance(b"kitten", b"sitting"), 3);
         assert_eq!(distance(b"", b"abc"), 3);

@@ -47,7 +47,8 @@ pub(super) struct Plain {
 }
 
 impl Plain {
-    /// Leaves out counters and empty tensors, strips the prefixes of wrappers, and joins weights with their masks and norms.
+    /// Leaves out counters and empty tensors, names tied tensors, strips the prefixes of wrappers, and joins weights with their
+    /// masks and norms.
     ///
     /// # Errors
     /// A mask or a norm that does not have the shape of its tensor.
@@ -67,6 +68,7 @@ impl Plain {
                 ignored.join(", ")
             ));
         }
+        add_tied(file, &mut tensors, &mut notes);
         strip_prefixes(&mut tensors, &mut notes);
         let mut plain = Self { tensors, notes };
         plain.join_masks(path)?;
@@ -204,6 +206,29 @@ fn is_no_weight(file: &Container<'_>, tensor: &Tensor) -> bool {
     });
     let elements = tensor.shape.elements();
     elements == 0 || (elements == 1 && is_integer)
+}
+
+/// Adds tensors that are stored under the name of another: `safetensors.torch.save_model` has them in the metadata.
+fn add_tied(file: &Container<'_>, tensors: &mut Vec<Tensor>, notes: &mut Vec<String>) {
+    let by_name: BTreeMap<&str, &Tensor> = tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+    let mut tied = Vec::new();
+    let mut added = Vec::new();
+    for (name, of) in &file.metadata {
+        if let (None, Some(&stored)) = (by_name.get(name.as_str()), by_name.get(of.as_str())) {
+            tied.push(format!("{name} to {of}"));
+            added.push(Tensor {
+                name: name.clone(),
+                ..stored.clone()
+            });
+        }
+    }
+    tensors.extend(added);
+    if !tied.is_empty() {
+        notes.push(format!(
+            "by the metadata, these tensors are tied to others: {}",
+            tied.join(", ")
+        ));
+    }
 }
 
 /// Removes what wrappers put into names: `module.` (DataParallel) where all have it, and `_orig_mod.` (torch.compile).
