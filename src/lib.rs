@@ -1,13 +1,12 @@
 //! Sparse Variational Dropout and sparse inference on CPUs: the stable surface of the `sparsevd-*` crates.
 //!
-//! A network goes from a file to numbers in three steps: read it, plan it, run it. A [`runtime::Session`] may be shared by
+//! A network goes from a file to numbers in three steps: load it, plan it, run it. A [`runtime::Session`] may be shared by
 //! threads, and its runs allocate nothing.
 //!
 //! ```no_run
-//! use sparsevd::format::{GraphSource, read_network};
 //! use sparsevd::runtime::{Plan, PlanOptions, Session};
 //!
-//! let network = read_network("lenet-5.spvd", &GraphSource::Auto)?.network;
+//! let network = sparsevd::load("lenet-5.spvd")?.network;
 //! let pixels = vec![0_u8; 28 * 28];
 //! let mut input = vec![0.0; pixels.len()];
 //! let preprocessing = network.graph.preprocessing.clone().unwrap_or_default();
@@ -28,6 +27,54 @@ pub use sparsevd_format as format;
 pub use sparsevd_model as model;
 pub use sparsevd_onnx as onnx;
 pub use sparsevd_runtime as runtime;
+
+use std::path::Path;
+
+use format::{FileType, FormatError, GraphSource, LoadedNetwork};
+use onnx::OnnxError;
+
+/// Reads a network from a file of any kind: safetensors (dense, sparse or in shards), packed or ONNX.
+///
+/// The content of the file decides, not its name. [`LoadedNetwork::warnings`] says what was guessed.
+///
+/// # Errors
+/// As [`onnx::read_onnx`] and [`format::read_network`]. For a file of another kind the error says what it is and how to convert it.
+pub fn load(path: impl AsRef<Path>) -> Result<LoadedNetwork, OnnxError> {
+    load_with_graph(path, &GraphSource::Auto)
+}
+
+/// Reads a network as [`load`] does, with the graph that `source` names for a safetensors file.
+///
+/// # Errors
+/// As [`load`]; a graph that is named for a packed or an ONNX file, which has its own.
+pub fn load_with_graph(
+    path: impl AsRef<Path>,
+    source: &GraphSource,
+) -> Result<LoadedNetwork, OnnxError> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        return Ok(format::read_network(path, source)?);
+    }
+    let is_onnx = match FileType::of_file(path)? {
+        FileType::Onnx => true,
+        // Protocol buffers have no mark of their own, so that a damaged model may look like anything.
+        FileType::Unknown | FileType::Empty => path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("onnx")),
+        _ => false,
+    };
+    match source {
+        _ if !is_onnx => Ok(format::read_network(path, source)?),
+        GraphSource::Auto => onnx::read_onnx(path),
+        GraphSource::Named(name) => Err(FormatError::Invalid {
+            path: path.into(),
+            what: "network".into(),
+            expected: "no graph to be named: an ONNX file has its own".into(),
+            got: format!("`{name}`"),
+        }
+        .into()),
+    }
+}
 
 /// The examples of README.md, compiled with the tests.
 #[cfg(doctest)]

@@ -470,7 +470,7 @@ fn every_mistake_is_one_line_that_names_it_and_exits_2() {
         ),
         (
             &["plan", &huge],
-            &["huge.safetensors", "header", "expected", "got"],
+            &["huge.safetensors", "expected a network", "unknown kind"],
         ),
         (&["plan", &chain], &["c.weight", "network.json", "lenet-5"]),
         (

@@ -61,7 +61,7 @@ pub struct Trainer {
     fingerprint: String,
     pixels: HashMap<String, usize>,
     teacher: Option<Teacher>,
-    /// Mean loss of an epoch above which the run has diverged, where the dense network's loss is below it.
+    /// Mean loss of an epoch above which the run has diverged, where it is above twice the dense network's too.
     divergence: f64,
     isa: Isa,
     pool: Option<Arc<rayon::ThreadPool>>,

@@ -1,4 +1,4 @@
-//! Writes that happen wholly or not at all.
+//! Atomic writes: a file is written completely or left as it was.
 
 use std::fs;
 use std::io::{self, BufWriter, Write};

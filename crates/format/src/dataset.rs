@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use sparsevd_model::bind::describe;
 use sparsevd_model::{Preprocessing, Shape};
 
 use crate::npy::safetensors_arrays;
-use crate::{Array, ArrayData, FormatError, folder, read_idx, read_npz};
+use crate::{Array, ArrayData, FileType, FormatError, folder, read_idx, read_npz};
 
 /// The values of all images of a [`Dataset`], one after another in C order.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,18 +128,25 @@ impl Dataset {
 
     /// Checks that the images can be the input of a network and that their labels are among its classes.
     ///
-    /// A vector fits where an image of the same size and order is meant: images flatten for a network that takes
-    /// `[features]`, and vectors fit a network that takes `[1, height, width]`.
+    /// Dimensions of one do not matter. A vector fits where an image of the same size and order is meant: images flatten for a
+    /// network that takes `[features]`, and vectors fit a network that takes `[1, height, width]`.
     ///
     /// # Errors
     /// [`FormatError::Dataset`] with the sizes, or with the first label that is out of range.
     pub fn check_against(&self, input: &Shape, classes: usize) -> Result<(), FormatError> {
         let same_size = self.shape.elements() == input.elements();
-        let flat = matches!(
-            (self.shape.dims(), input.dims()),
-            (_, [_]) | ([_], [1, _, _])
-        );
-        if self.shape != *input && !(same_size && flat) {
+        let squeezed = |shape: &Shape| -> Vec<usize> {
+            shape.dims().iter().copied().filter(|d| *d != 1).collect()
+        };
+        let (ours, theirs) = (squeezed(&self.shape), squeezed(input));
+        // Preprocessing may differ by channel, so channels stay what they are.
+        let channels = |shape: &Shape| match shape.dims() {
+            &[channels, _, _] => channels,
+            _ => 1,
+        };
+        let same = ours == theirs && channels(&self.shape) == channels(input);
+        let flat = channels(input) == 1 && ours.len().min(theirs.len()) <= 1;
+        if !(same || (same_size && flat)) {
             return Err(mismatch(
                 "image size",
                 format!("{input}, the network's input (channels, height, width)"),
@@ -175,9 +183,10 @@ pub struct DataSplits {
 /// - a folder of IDX files with MNIST's names, plain or `.gz`
 /// - a folder with one folder of PNG images per class (labels in the order of the sorted names), or with `train` and
 ///   `test` folders of such
-/// - an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
-/// - a `.safetensors` file with `train_images`, `train_labels`, `test_images`, `test_labels`, or with `images`, `labels`
+/// - an `.npz` archive with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
+/// - a safetensors file with `train_images`, `train_labels`, `test_images`, `test_labels`, or with `images`, `labels`
 ///
+/// The content of a file decides which it is, not its name.
 /// Images `[n, height, width]` become `[1, height, width]` each. A set without a split (`x` and `y`, `images` and
 /// `labels`, class folders alone) is [`DataSplits::whole`].
 ///
@@ -190,14 +199,13 @@ pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
     let (kind, parts) = if metadata.is_dir() {
         load_folder(path)?
     } else {
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        match extension.to_str() {
-            Some("npz") => {
+        match FileType::of_file(path)? {
+            FileType::Npz => {
                 let arrays = read_npz(path)?;
                 let names = [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")];
                 ("npz arrays", from_arrays(path, arrays, names)?)
             }
-            Some("safetensors") => {
+            FileType::Safetensors => {
                 let names = [
                     ("train_images", "train_labels"),
                     ("test_images", "test_labels"),
@@ -206,12 +214,12 @@ pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
                 let arrays = safetensors_arrays(path)?;
                 ("safetensors arrays", from_arrays(path, arrays, names)?)
             }
-            _ => {
+            other => {
                 return Err(FormatError::invalid(
                     path,
                     "dataset",
-                    "a folder, .npz or .safetensors",
-                    "another file",
+                    "a folder of IDX files or of class folders, an .npz, or a safetensors file",
+                    other.instead_of_arrays(path),
                 ));
             }
         }
@@ -317,10 +325,10 @@ fn from_arrays(
     mut arrays: Vec<(String, Array)>,
     names: [(&str, &str); 3],
 ) -> Result<Parts, FormatError> {
-    let found: Vec<String> = arrays
+    let pairs = arrays
         .iter()
-        .map(|(n, a)| format!("{n} {}", Shape(a.shape.clone())))
-        .collect();
+        .map(|(n, a)| (n.as_str(), Shape(a.shape.clone())));
+    let found = describe(pairs);
     let mut splits = Vec::new();
     for (images, labels) in names {
         let mut take = |name: &str| {
@@ -340,7 +348,7 @@ fn from_arrays(
                     absent,
                     "dataset",
                     format!("it beside `{there}`"),
-                    format!("only {}", found.join(", ")),
+                    format!("only {found}"),
                 ));
             }
         });
@@ -349,12 +357,12 @@ fn from_arrays(
     let test = splits.pop().flatten();
     let train = splits.pop().flatten();
     if train.is_none() && test.is_none() && whole.is_none() {
-        let wanted: Vec<String> = names.iter().map(|(x, y)| format!("{x} and {y}")).collect();
+        let expected: Vec<String> = names.iter().map(|(x, y)| format!("{x} and {y}")).collect();
         return Err(FormatError::invalid(
             path,
             "dataset",
-            format!("arrays named {}", wanted.join(", or ")),
-            found.join(", "),
+            format!("arrays named {}", expected.join(", or ")),
+            found,
         ));
     }
     if whole.is_some() && (train.is_some() || test.is_some()) {
@@ -402,6 +410,7 @@ fn join(
     }
     let classes: Vec<u16> = match labels.data {
         ArrayData::U8(v) => v.into_iter().map(u16::from).collect(),
+        ArrayData::Bool(v) => v.into_iter().map(u16::from).collect(),
         ArrayData::I64(v) => {
             let label = |(at, v): (usize, i64)| {
                 u16::try_from(v).map_err(|_| {
@@ -438,13 +447,13 @@ fn join(
                 ));
             }
         },
-        ArrayData::I64(_) => {
+        other => {
             return Err(FormatError::tensor(
                 path,
                 images_name,
                 "element type",
                 "u8 pixels, or floating-point numbers",
-                "integers of another width",
+                other.kind(),
             ));
         }
     };

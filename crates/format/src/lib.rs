@@ -1,7 +1,7 @@
 //! Files of sparsevd: networks as safetensors with CSR weights, datasets, arrays and images.
 //!
 //! Every byte that is read is treated as hostile: arithmetic is checked, nothing is allocated on the word of a header,
-//! and an error names the file, the tensor, what was expected and what came. Every write goes to a temporary sibling
+//! and an error names the file, the tensor, what was expected and what was found. Every write goes to a temporary sibling
 //! that is synced and renamed. The interchange format is documented in `docs/format.md`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -9,6 +9,7 @@
 mod atomic;
 mod dataset;
 mod error;
+mod file_type;
 mod folder;
 mod idx;
 mod image;
@@ -19,6 +20,7 @@ mod safetensors;
 pub use atomic::{check_writable, write_atomically};
 pub use dataset::{DataSplits, Dataset, Pixels, load_data};
 pub use error::FormatError;
+pub use file_type::FileType;
 pub use idx::read_idx;
 pub use image::read_png;
 pub use npy::{Array, ArrayData, read_array, read_npy, read_npz, write_npy, write_npz};
@@ -28,5 +30,6 @@ pub use packed::{
 };
 pub use safetensors::{
     CsrProfile, GraphSource, LoadedNetwork, ValueType, WriteOptions, inspect_encodings,
-    metadata_keys, read_network, read_network_bytes, write_network, write_network_bytes,
+    metadata_keys, network_files, read_network, read_network_bytes, write_network,
+    write_network_bytes,
 };

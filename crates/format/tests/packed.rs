@@ -26,23 +26,23 @@ fn quantise(mut network: Network) -> Network {
             .values()
             .iter()
             .fold(0.0_f32, |m, v| m.max(v.abs()));
-        let step = quantised::nearest_scale((most / 12.0).max(1e-3), 4).unwrap();
-        quantise_tensor(&mut network, &name, step);
+        let scale = quantised::nearest_scale((most / 12.0).max(1e-3), 4).unwrap();
+        quantise_tensor(&mut network, &name, scale);
     }
     network
 }
 
-fn quantise_tensor(network: &mut Network, name: &str, step: f32) {
+fn quantise_tensor(network: &mut Network, name: &str, scale: f32) {
     let tensor = network.tensors.get_mut(name).unwrap();
     let mut dense = tensor.to_dense();
     for v in &mut dense.values {
-        *v = quantised::value((*v / step).round() as i32, step);
+        *v = quantised::value((*v / scale).round() as i32, scale);
     }
     *tensor = match tensor {
         Weights::Csr(_) => Weights::Csr(sparsevd_model::Csr::from_dense(&dense)),
         _ => Weights::Dense(dense),
     };
-    network.set_scale(name, step).unwrap();
+    network.set_scale(name, scale).unwrap();
 }
 
 fn preset(name: &str, seed: u64, density: f64) -> Network {
@@ -152,9 +152,10 @@ fn compact() -> Network {
     }
     let mut network = networks::fill(graph, &small, 11, 0.1, |_| true);
     for (i, (name, shape)) in tensors.into_iter().enumerate() {
-        let step = quantised::nearest_scale([0.3, 1e-4, 0.002, 0.011][i % 4], [1, 4, 8, 16][i / 2])
-            .unwrap();
-        quantise_tensor(&mut network, &name, step);
+        let scale =
+            quantised::nearest_scale([0.3, 1e-4, 0.002, 0.011][i % 4], [1, 4, 8, 16][i / 2])
+                .unwrap();
+        quantise_tensor(&mut network, &name, scale);
         if shape.dims().len() > 1 {
             network.original_shapes.insert(name, shape);
         }
@@ -315,12 +316,12 @@ fn the_interchange_form_keeps_grids() {
             .unwrap()
             .network;
         assert_eq!(back == network, lossless, "{values:?}");
-        // A tensor has its step where nothing of it was rounded.
-        for (name, step) in &network.scales {
+        // A tensor has its scale where nothing of it was rounded.
+        for (name, scale) in &network.scales {
             let kept = back.tensors[name] == network.tensors[name];
             assert_eq!(
                 back.scales.get(name),
-                kept.then_some(step),
+                kept.then_some(scale),
                 "{values:?}: {name}"
             );
         }
@@ -341,12 +342,12 @@ fn the_interchange_form_keeps_grids() {
     let error = write_network_bytes(&network, &options)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("127 times the step"), "{error}");
+    assert!(error.contains("127 times the scale"), "{error}");
     let error = write_network_bytes(&networks::tiny(), &options)
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("fc1.weight") && error.contains("a step"),
+        error.contains("fc1.weight") && error.contains("a scale"),
         "{error}"
     );
 }
@@ -509,10 +510,10 @@ fn another_decoder_reads_the_golden_files() {
         );
         for (tensor, weights) in &network.tensors {
             let got = &decoded["tensors"][tensor];
-            let step = network.scales[tensor];
+            let scale = network.scales[tensor];
             assert_eq!(
                 got["step"].as_f64().map(|s| s as f32),
-                Some(step),
+                Some(scale),
                 "{name}: {tensor}"
             );
             let mut expected = serde_json::json!({
@@ -520,7 +521,7 @@ fn another_decoder_reads_the_golden_files() {
                 "csr": matches!(weights, Weights::Csr(_)), "counts": null,
             });
             let dense = weights.to_dense();
-            let levels = quantised::grid(&dense.values, step).unwrap();
+            let levels = quantised::grid(&dense.values, scale).unwrap();
             expected["levels"] = serde_json::json!(levels);
             if weights.shape().dims().len() > 1 {
                 let cols = weights.shape().matrix().1;
@@ -558,7 +559,7 @@ fn golden_networks_pack_to_what_the_golden_files_hold() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Whatever is done to a file, it is an error or a network, soon, and within the limits.
+    /// A damaged file gives an error or a network, in little time, and within the limits.
     #[test]
     fn damaged_files_are_errors(
         file in any::<prop::sample::Index>(),
@@ -581,7 +582,7 @@ proptest! {
         let result = unpack(&bytes, &limits);
         prop_assert!(start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
         if bytes != original {
-            // A 16-bit checksum misses one change in 65,536: what is read then is valid all the same.
+            // A 16-bit checksum misses one change in 65,536: the network is then still valid.
             if let Ok(read) = result {
                 prop_assert!(pack(&read.network, &AS_IT_IS).is_ok(), "{name}");
             }

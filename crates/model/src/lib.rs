@@ -8,6 +8,7 @@
 pub mod bind;
 mod csr;
 mod error;
+mod fields;
 mod network;
 mod op;
 pub mod passes;

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::fields::Fields;
 use crate::{Dense, ModelError, Op, Preprocessing, Shape, Weights, shape};
 
 /// A named input of a graph with its shape per sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Input {
     /// Name by which nodes refer to it.
     pub name: String,
@@ -15,8 +17,9 @@ pub struct Input {
     pub shape: Shape,
 }
 
-/// One operation: its name, what it computes and from which values.
+/// One operation: its name, what it computes and from which values. JSON with a field that its operator does not have is refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Fields")]
 pub struct Node {
     /// Unique name; also the name of the value it makes.
     pub name: String,

@@ -25,7 +25,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use prost::Message;
-use sparsevd_format::{FormatError, GraphSource, LoadedNetwork, write_atomically};
+use sparsevd_format::{FormatError, LoadedNetwork, write_atomically};
 use sparsevd_model::Network;
 
 use external::Folder;
@@ -35,33 +35,6 @@ use tensor::Decoder;
 
 pub use error::{OnnxError, UnsupportedNode};
 pub use export::ExportOptions;
-
-/// Whether a path names an ONNX file, by its ending.
-pub fn is_onnx(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
-}
-
-/// Reads a network from a file of any form: ONNX where it ends in `.onnx`, else as [`sparsevd_format::read_network`] does.
-///
-/// # Errors
-/// As [`read_onnx`] and [`sparsevd_format::read_network`]; a graph that is named for an ONNX file, which has its own.
-pub fn read_network(
-    path: impl AsRef<Path>,
-    source: &GraphSource,
-) -> Result<LoadedNetwork, OnnxError> {
-    let path = path.as_ref();
-    match source {
-        _ if !is_onnx(path) => Ok(sparsevd_format::read_network(path, source)?),
-        GraphSource::Auto => read_onnx(path),
-        GraphSource::Named(name) => {
-            let expected = "no graph to be named: an ONNX file has its own";
-            Err(Invalid::new("network", expected, format!("`{name}`"))
-                .at(path)
-                .into())
-        }
-    }
-}
 
 /// Reads a network from an ONNX file. The first dimension of its inputs is the batch, whatever size the file gives it.
 ///
@@ -103,6 +76,7 @@ pub fn read_onnx_bytes(path: impl AsRef<Path>, bytes: Vec<u8>) -> Result<LoadedN
     Ok(LoadedNetwork {
         network,
         notes: Vec::new(),
+        warnings: Vec::new(),
         metadata,
     })
 }

@@ -79,9 +79,10 @@ pub fn parse() -> Command {
 
 #[derive(Debug, Args)]
 pub struct CompressArgs {
-    /// The network to compress: a safetensors file or an .onnx
+    /// The network to compress: a safetensors file, an index or a folder of its shards, or an .onnx; its content decides which.
+    /// What is guessed about it is said on stderr and in `warnings` of the report
     pub model: PathBuf,
-    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON
+    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
     #[command(flatten)]
@@ -252,9 +253,9 @@ Examples:
 zstd is tried on dense files up to 64 MiB, and a network on grids is packed even where its file is not.
 Weights and ratio count the matrices and filters of the original network, biases apart, as papers do.")]
 pub struct InspectArgs {
-    /// A network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
+    /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx
     pub file: PathBuf,
-    /// Graph of a file that has none: a preset or a graph as JSON
+    /// Graph of a file that has none: a preset or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
     /// Print JSON
@@ -280,11 +281,11 @@ Without --dense, every weight that is smaller as CSR becomes CSR. A .spvd file a
 `quantise` phase of the recipe makes; they lose nothing, nor does a 16-bit type that holds every point of the grids.
 Metadata of the input, such as the recipe, goes along to a .safetensors file and is dropped from a .spvd file.")]
 pub struct ConvertArgs {
-    /// A network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
+    /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx
     pub input: PathBuf,
     /// File to write, .safetensors, .spvd or .onnx
     pub output: PathBuf,
-    /// Graph of a file that has none: a preset or a graph as JSON
+    /// Graph of a file that has none: a preset or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
     #[command(flatten)]

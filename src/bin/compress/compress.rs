@@ -17,7 +17,7 @@ use sparsevd_model::Network;
 use sparsevd_runtime::{Evaluation, WeightMode};
 
 use crate::args::{CompressArgs, Values};
-use crate::inputs::{self, FoundRecipe, Images};
+use crate::inputs::{self, FoundRecipe, Images, Unset};
 use crate::output::Results;
 use crate::run_folder::{self, RunFolder};
 use crate::{Outcome, common, measure, output, print, pruned, summary, training};
@@ -47,7 +47,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
             folder.check_free(args.run.force)?;
         }
     }
-    let loaded = common::network(&args.model, args.network.as_deref())?;
+    let loaded = common::network(&args.model, args.network.as_deref(), args.run.quiet)?;
     let start = pruned::start(args, &loaded.network)?;
     let outputs = outputs(args, &name, &recipe.recipe)?;
     let mut dense = pruned::folded(&loaded.network).into_owned();
@@ -66,7 +66,13 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let mut notes = loaded.notes.clone();
     let images = match &data {
         Some(path) => {
-            let (images, more) = inputs::images(path, &recipe.recipe, &mut dense, &args.pixels)?;
+            let (images, more) = inputs::images(
+                path,
+                &recipe.recipe,
+                &mut dense,
+                &args.pixels,
+                Unset::Refused,
+            )?;
             notes.extend(more);
             Some(images)
         }
@@ -119,7 +125,8 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         write_packed(path, &network, &PackOptions::for_size_of(&network))?;
     }
     let measured = images.as_ref().zip(before.as_ref());
-    let report = report(args, &outputs, &recipe, pruning, history, &dense, measured)?;
+    let mut report = report(args, &outputs, &recipe, pruning, history, &dense, measured)?;
+    report.warnings = loaded.warnings;
     let json = serde_json::to_string_pretty(&report)?;
     write_atomically(&outputs.report, |out| writeln!(out, "{json}"))?;
 
@@ -212,7 +219,7 @@ fn tell(
         return;
     }
     for note in notes {
-        eprintln!("{note}");
+        common::note(note);
     }
     if pruned && recipe.recipe.phases.is_empty() {
         eprintln!("the network is pruned and not trained");
@@ -280,6 +287,7 @@ fn report(
         version: env!("CARGO_PKG_VERSION").into(),
         network: sparse.graph.name.clone(),
         model: args.model.clone(),
+        warnings: vec![],
         output: network.clone(),
         packed,
         pruning,

@@ -7,9 +7,9 @@ use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_format::{Dataset, Pixels, load_data};
-use sparsevd_model::{Graph, Network, presets};
+use sparsevd_model::{Network, presets};
 
-use crate::common::PixelArgs;
+use crate::common::{self, PixelArgs};
 
 /// Where a recipe came from that nobody gave.
 pub const DEFAULT_RECIPE: &str = "the default recipe";
@@ -76,6 +76,7 @@ pub fn images(
     recipe: &Recipe,
     network: &mut Network,
     pixels: &PixelArgs,
+    unset: Unset,
 ) -> anyhow::Result<(Images, Vec<String>)> {
     let splits = load_data(path)?;
     let mut notes = vec![splits.describe.clone()];
@@ -87,7 +88,7 @@ pub fn images(
             splits.describe
         );
     };
-    notes.extend(preprocessing(&mut network.graph, pixels, &train.pixels)?);
+    notes.extend(preprocessing(network, pixels, &train.pixels, unset, path)?);
     let classes = network.shapes()?[network.graph.outputs[0].as_str()].elements();
     let input = &network.graph.inputs[0].shape;
     let preprocessing = network.graph.preprocessing.clone().unwrap_or_default();
@@ -120,11 +121,22 @@ pub fn images(
     ))
 }
 
-/// Sets the graph's preprocessing: what the command line says over what is stored over the default.
+/// What becomes of pixels where neither the network nor the command line says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unset {
+    /// They become 0 to 1: the network is to be trained on them.
+    ZeroToOne,
+    /// They are refused: the network was trained already, and nothing tells on what.
+    Refused,
+}
+
+/// Sets the graph's preprocessing: what the command line says over what is stored.
 fn preprocessing(
-    graph: &mut Graph,
+    network: &mut Network,
     args: &PixelArgs,
     pixels: &Pixels,
+    unset: Unset,
+    path: &Path,
 ) -> anyhow::Result<Option<String>> {
     let named = args.are_given();
     if matches!(pixels, Pixels::F32(_)) {
@@ -135,6 +147,10 @@ fn preprocessing(
         }
         return Ok(None);
     }
+    if !named && unset == Unset::Refused {
+        common::preprocessing(network, path)?;
+    }
+    let graph = &mut network.graph;
     let note = (graph.preprocessing.is_none() && !named)
         .then(|| "the network has no preprocessing stored: pixels become 0 to 1 (--mean, --std, --scale set another)".to_owned());
     let p = args.over(graph.preprocessing.take());
@@ -153,11 +169,11 @@ pub fn absolute_source(source: &str) -> anyhow::Result<String> {
 
 /// What a model is called: the stem of its file, or the name of its folder where the file is just `model`.
 pub fn model_name(path: &Path) -> String {
-    let stem = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // The index of shards has one ending more.
+    let name = name.strip_suffix(".index.json").unwrap_or(&name);
+    let stem = Path::new(name).file_stem().unwrap_or_default();
+    let stem = stem.to_string_lossy().into_owned();
     if stem != "model" {
         return stem;
     }
@@ -176,8 +192,9 @@ mod tests {
             "models/lenet-5/model.safetensors",
             "a/mine.safetensors",
             "x.v2.safetensors",
+            "big/model.safetensors.index.json",
         ]
         .map(|p| model_name(Path::new(p)));
-        assert_eq!(names, ["lenet-5", "mine", "x.v2"]);
+        assert_eq!(names, ["lenet-5", "mine", "x.v2", "big"]);
     }
 }

@@ -8,6 +8,7 @@ use sparsevd_compressor::{Layer, checkpoint};
 
 use crate::args::SweepArgs;
 use crate::common::PixelArgs;
+use crate::inputs::Unset;
 use crate::table::{Align, Table};
 use crate::{Outcome, common, inputs, print};
 
@@ -22,14 +23,14 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
             args.run.display()
         );
     };
-    let mut network = common::network(model, network.as_deref())?.network;
+    let mut network = common::network(model, network.as_deref(), false)?.network;
     network
         .graph
         .preprocessing
         .clone_from(&record.preprocessing);
     let data = args.data.as_ref().unwrap_or(&record.data);
     let none = PixelArgs::default();
-    let (images, _) = inputs::images(data, &record.recipe, &mut network, &none)?;
+    let (images, _) = inputs::images(data, &record.recipe, &mut network, &none, Unset::Refused)?;
     let weights = network.original_weights();
 
     let options = RunOptions {

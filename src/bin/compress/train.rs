@@ -12,9 +12,9 @@ use sparsevd_model::passes;
 use sparsevd_runtime::WeightMode;
 
 use crate::args::TrainArgs;
-use crate::inputs::{self, FoundRecipe};
+use crate::inputs::{self, FoundRecipe, Unset};
 use crate::run_folder::{self, RunFolder};
-use crate::{Outcome, measure, output, print, training};
+use crate::{Outcome, common, measure, output, print, training};
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let architecture = match args.input.as_deref() {
@@ -46,10 +46,16 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
             .preprocessing
             .clone_from(&record.preprocessing);
     }
-    let (images, notes) = inputs::images(&data, &recipe.recipe, &mut network, &args.pixels)?;
+    let (images, notes) = inputs::images(
+        &data,
+        &recipe.recipe,
+        &mut network,
+        &args.pixels,
+        Unset::ZeroToOne,
+    )?;
     if print::talks(args.run.quiet) {
         for note in &notes {
-            eprintln!("{note}");
+            common::note(note);
         }
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
     }

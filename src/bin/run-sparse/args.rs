@@ -70,9 +70,10 @@ pub fn parse() -> Command {
 /// A network's file and how to read it.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// The network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
+    /// The network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx; its
+    /// content decides which. What is guessed about it is said on stderr and in `warnings` of --json
     pub model: PathBuf,
-    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON
+    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
     #[command(flatten)]
@@ -94,7 +95,7 @@ pub enum Values {
     Bf16,
     /// Eleven significant bits
     F16,
-    /// Integers up to 127 times a step: exact for tensors that the file has like that
+    /// Integers up to 127 times a scale: exact for tensors that the file has like that
     I8,
 }
 
@@ -140,8 +141,8 @@ impl From<Weights> for WeightMode {
 pub struct InferArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// What to run: .npy, .npz, PNG, IDX (plain or .gz) or safetensors. Bytes are pixels and are preprocessed;
-    /// floating-point numbers are the network's input as they are
+    /// What to run: .npy, .npz, PNG, IDX (plain or .gz) or safetensors. Bytes are pixels and are preprocessed as the network or
+    /// --scale, --mean and --std say; floating-point numbers are the network's input as they are
     #[arg(long, short, value_name = "FILE")]
     pub input: PathBuf,
     /// Array to take from a file of several

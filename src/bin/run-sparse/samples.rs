@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::bail;
-use sparsevd_format::{Array, ArrayData, read_array};
+use sparsevd_format::{Array, ArrayData, FileType, read_array};
 use sparsevd_model::{Network, Shape};
 
-use crate::load::preprocessing;
+use crate::common::preprocessing;
 
 /// Input samples, `[n][input_shape]` in C order.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub fn read_samples(
     network: &Network,
 ) -> anyhow::Result<Samples> {
     let arrays = read_array(path)?;
+    let is_image = FileType::of_file(path)? == FileType::Png;
     let input = &network.graph.inputs[0];
     let chosen = match array {
         Some(name) => arrays.iter().find(|(n, _)| n == name),
@@ -41,19 +42,30 @@ pub fn read_samples(
             describe(&arrays)
         );
     };
-    to_samples(path, name, chosen, network)
+    let samples = to_samples(path, name, chosen, network)?;
+    // The channels of a colour image could be as many samples of one channel.
+    if is_image && samples.count != 1 {
+        bail!(
+            "{}: expected a grey image, for the input {} of the network, got a colour image {}; convert it: magick IN.png \
+             -colorspace gray OUT.png",
+            path.display(),
+            input.shape,
+            Shape(chosen.shape.clone())
+        );
+    }
+    Ok(samples)
 }
 
-/// Names and shapes of arrays, for messages.
+/// Names and shapes of arrays, for messages; long lists are cut.
 pub fn describe(arrays: &[(String, Array)]) -> String {
-    let all: Vec<String> = arrays
-        .iter()
+    const MOST: usize = 24;
+    let listed: Vec<String> = (arrays.iter().take(MOST))
         .map(|(n, a)| format!("`{n}` {}", Shape(a.shape.clone())))
         .collect();
-    if all.is_empty() {
-        "no array".into()
-    } else {
-        all.join(", ")
+    match arrays.len() {
+        0 => "no array".into(),
+        n if n > MOST => format!("{}, ... ({} more)", listed.join(", "), n - MOST),
+        _ => listed.join(", "),
     }
 }
 
@@ -84,7 +96,7 @@ pub fn to_samples(
         ArrayData::F32(values) => values.clone(),
         ArrayData::U8(pixels) => {
             let mut values = vec![0.0; pixels.len()];
-            preprocessing(network).apply(input, pixels, &mut values);
+            preprocessing(network, path)?.apply(input, pixels, &mut values);
             values
         }
         other => bail!(

@@ -24,6 +24,9 @@ pub struct Report {
     pub network: String,
     /// File that was compressed.
     pub model: PathBuf,
+    /// What was guessed when the file was read, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The sparse network that was written, in the interchange form.
     pub output: PathBuf,
     /// The packed file, where the network is on grids.

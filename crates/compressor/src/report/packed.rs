@@ -3,14 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sparsevd_format::{PackOptions, pack, packed_breakdown};
+use sparsevd_format::{FileType, PackOptions, pack, packed_breakdown};
 use sparsevd_model::Network;
 
 use super::accuracy::SplitError;
 use crate::error::CompressError;
-
-/// First bytes of a packed file, as `docs/format.md` has them.
-const MAGIC: &[u8] = b"SPVD";
 
 /// Bits of a packed file, by what they encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,11 +85,6 @@ pub struct PackedResult {
     pub test: Option<SplitError>,
 }
 
-/// Whether these are the bytes of a packed file.
-pub(super) fn is_packed(bytes: &[u8]) -> bool {
-    bytes.starts_with(MAGIC)
-}
-
 /// Takes a file apart, or gives `None` where it is not packed.
 ///
 /// # Errors
@@ -102,7 +94,7 @@ pub fn packed_size(path: &Path) -> Result<Option<PackedSize>, CompressError> {
         path: path.into(),
         what: e.to_string(),
     })?;
-    is_packed(&bytes)
+    (FileType::of(&bytes) == FileType::Packed)
         .then(|| PackedSize::of(&bytes))
         .transpose()
 }

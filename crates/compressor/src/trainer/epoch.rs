@@ -46,8 +46,8 @@ impl Trainer {
         let objective = self.objective(phase);
         let samples = f64::from(steps) * batch as f64;
         let mean = loss / samples;
-        // A network that began with a higher loss than that has improved.
-        if mean > self.divergence && mean > self.dense_loss()? {
+        // A network that began with a loss like that has not diverged.
+        if mean > self.divergence && mean > 2.0 * self.dense_loss()? {
             return Err(self.diverged(mean));
         }
         self.position.epoch += 1;
