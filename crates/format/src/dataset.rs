@@ -195,66 +195,97 @@ pub struct DataSplits {
 /// 0 to 65535, and any broken file.
 pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
     let path = path.as_ref();
-    let metadata = std::fs::metadata(path).map_err(|e| FormatError::io(path, "read", e))?;
-    let (kind, parts) = if metadata.is_dir() {
-        load_folder(path)?
-    } else {
-        match FileType::of_file(path)? {
-            FileType::Npz => {
-                let arrays = read_npz(path)?;
-                let names = [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")];
-                ("npz arrays", from_arrays(path, arrays, names)?)
-            }
-            FileType::Safetensors => {
-                let names = [
-                    ("train_images", "train_labels"),
-                    ("test_images", "test_labels"),
-                    ("images", "labels"),
-                ];
-                let arrays = safetensors_arrays(path)?;
-                ("safetensors arrays", from_arrays(path, arrays, names)?)
-            }
-            other => {
-                return Err(FormatError::invalid(
-                    path,
-                    "dataset",
-                    "a folder of IDX files or of class folders, an .npz, or a safetensors file",
-                    other.instead_of_arrays(path),
-                ));
-            }
+    match file_arrays(path)? {
+        None => {
+            let (kind, parts) = load_folder(path)?;
+            Ok(splits(path, kind, parts))
         }
-    };
-    let part = |name: &str, set: &Option<Dataset>, after: &str| {
-        set.as_ref().map(|set| {
+        Some(file) => classes(path, file),
+    }
+}
+
+/// The arrays of a file, and the names of inputs and targets: of training, of test, and of a set that is not split.
+pub(crate) struct FileArrays {
+    pub kind: &'static str,
+    pub names: [(&'static str, &'static str); 3],
+    pub arrays: Vec<(String, Array)>,
+}
+
+/// Reads the arrays of a file; `None` for a folder.
+pub(crate) fn file_arrays(path: &Path) -> Result<Option<FileArrays>, FormatError> {
+    let metadata = std::fs::metadata(path).map_err(|e| FormatError::io(path, "read", e))?;
+    if metadata.is_dir() {
+        return Ok(None);
+    }
+    Ok(Some(match FileType::of_file(path)? {
+        FileType::Npz => FileArrays {
+            kind: "npz arrays",
+            names: [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")],
+            arrays: read_npz(path)?,
+        },
+        FileType::Safetensors => FileArrays {
+            kind: "safetensors arrays",
+            names: [
+                ("train_images", "train_labels"),
+                ("test_images", "test_labels"),
+                ("images", "labels"),
+            ],
+            arrays: safetensors_arrays(path)?,
+        },
+        other => {
+            return Err(FormatError::invalid(
+                path,
+                "dataset",
+                "a folder of IDX files or of class folders, an .npz, or a safetensors file",
+                other.instead_of_arrays(path),
+            ));
+        }
+    }))
+}
+
+/// Splits with classes from the arrays of a file.
+pub(crate) fn classes(path: &Path, file: FileArrays) -> Result<DataSplits, FormatError> {
+    let kind = file.kind;
+    Ok(splits(path, kind, from_arrays(path, file, join)?))
+}
+
+fn splits(path: &Path, kind: &str, parts: Parts<Dataset>) -> DataSplits {
+    DataSplits {
+        describe: parts.describe(path, kind, |name, set| {
             let (n, shape, classes) = (set.len(), &set.shape, set.classes());
-            format!("{n} {name}images {shape} of {classes} classes{after}")
-        })
-    };
-    let found: Vec<String> = [
-        part("training ", &parts.train, ""),
-        part("test ", &parts.test, ""),
-        part("", &parts.whole, ", not split"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    Ok(DataSplits {
-        describe: format!("{}: {kind}, {}", path.display(), found.join(", ")),
+            format!("{n} {name}images {shape} of {classes} classes")
+        }),
         train: parts.train,
         test: parts.test,
         whole: parts.whole,
-    })
+    }
 }
 
 /// The sets that were found.
-#[derive(Default)]
-struct Parts {
-    train: Option<Dataset>,
-    test: Option<Dataset>,
-    whole: Option<Dataset>,
+pub(crate) struct Parts<S> {
+    pub train: Option<S>,
+    pub test: Option<S>,
+    pub whole: Option<S>,
 }
 
-fn load_folder(path: &Path) -> Result<(&'static str, Parts), FormatError> {
+impl<S> Parts<S> {
+    /// One line that describes the sets; `one` describes a set of some name.
+    pub fn describe(&self, path: &Path, kind: &str, one: impl Fn(&str, &S) -> String) -> String {
+        let sets = [
+            ("training ", &self.train, ""),
+            ("test ", &self.test, ""),
+            ("", &self.whole, ", not split"),
+        ];
+        let found = sets.into_iter().filter_map(|(name, set, after)| {
+            let set = set.as_ref()?;
+            Some(format!("{}{after}", one(name, set)))
+        });
+        let found: Vec<String> = found.collect();
+        format!("{}: {kind}, {}", path.display(), found.join(", "))
+    }
+}
+
+fn load_folder(path: &Path) -> Result<(&'static str, Parts<Dataset>), FormatError> {
     let train = idx_pair(path, "train")?;
     let test = idx_pair(path, "t10k")?;
     if train.is_some() || test.is_some() {
@@ -268,8 +299,9 @@ fn load_folder(path: &Path) -> Result<(&'static str, Parts), FormatError> {
     let (train, test) = (path.join("train"), path.join("test"));
     if !train.is_dir() && !test.is_dir() {
         let parts = Parts {
+            train: None,
+            test: None,
             whole: Some(folder::load(path)?),
-            ..Parts::default()
         };
         return Ok(("class folders", parts));
     }
@@ -320,11 +352,16 @@ fn idx_pair(folder: &Path, split: &str) -> Result<Option<Dataset>, FormatError> 
 }
 
 /// Splits by the names of their arrays; the last pair of names is a set that is not split.
-fn from_arrays(
+///
+/// `join` makes a set of the arrays of inputs and of targets, each behind its name.
+pub(crate) fn from_arrays<S>(
     path: &Path,
-    mut arrays: Vec<(String, Array)>,
-    names: [(&str, &str); 3],
-) -> Result<Parts, FormatError> {
+    file: FileArrays,
+    join: impl Fn(&Path, &str, Array, &str, Array) -> Result<S, FormatError>,
+) -> Result<Parts<S>, FormatError> {
+    let FileArrays {
+        names, mut arrays, ..
+    } = file;
     let pairs = arrays
         .iter()
         .map(|(n, a)| (n.as_str(), Shape(a.shape.clone())));
@@ -378,7 +415,7 @@ fn from_arrays(
 }
 
 /// Images and labels from arrays.
-fn join(
+pub(crate) fn join(
     path: &Path,
     images_name: &str,
     images: Array,
@@ -467,7 +504,7 @@ fn join(
     })
 }
 
-fn mismatch(
+pub(crate) fn mismatch(
     what: impl Into<String>,
     expected: impl Into<String>,
     got: impl Into<String>,

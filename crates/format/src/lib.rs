@@ -15,6 +15,7 @@ mod idx;
 mod image;
 mod npy;
 mod packed;
+mod regression;
 mod safetensors;
 
 pub use atomic::{check_writable, write_atomically};
@@ -28,6 +29,7 @@ pub use packed::{
     Limits, PackOptions, PackProfile, PackedBreakdown, pack, packed_breakdown, read_packed, unpack,
     write_packed,
 };
+pub use regression::{LoadedSamples, RegressionSet, RegressionSplits, load_samples};
 pub use safetensors::{
     CsrProfile, GraphSource, LoadedNetwork, ValueType, WriteOptions, inspect_encodings,
     metadata_keys, network_files, read_network, read_network_bytes, write_network,

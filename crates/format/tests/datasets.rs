@@ -607,3 +607,77 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn floating_point_targets_make_a_regression() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.npz");
+    let floats =
+        |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
+    let x: Vec<f32> = (0..12).map(|i| i as f32).collect();
+    let x = npy("<f4", false, "(4, 3)", &floats(&x));
+    let y = npy(
+        "<f4",
+        false,
+        "(4, 2)",
+        &floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]),
+    );
+    let vector = npy("<f4", false, "(4,)", &floats(&[1.0, 2.0, 3.0, 4.0]));
+    fs::write(&path, npz(&[("x", x.clone()), ("y", y.clone())], true)).unwrap();
+    let LoadedSamples::Numbers(splits) = load_samples(&path).unwrap() else {
+        panic!("expected numbers")
+    };
+    assert!(splits.train.is_none() && splits.test.is_none());
+    assert!(
+        splits
+            .describe
+            .ends_with("npz arrays, 4 samples [3] with 2 numbers each, not split")
+    );
+    let set = splits.whole.unwrap();
+    let some = set.subset(&[3, 1]);
+    assert_eq!(some.targets(), [7.0, 8.0, 3.0, 4.0]);
+    let mut input = [0.0; 3];
+    some.fill_input(0, &Preprocessing::default(), &mut input);
+    assert_eq!(input, [9.0, 10.0, 11.0]);
+    assert!(set.check_against(&Shape::from([3]), 2).is_ok());
+    let error = set
+        .check_against(&Shape::from([3]), 5)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("expected 5 per sample"), "{error}");
+
+    // Classes stay classes, and a folder has no numbers.
+    let classes = npy("|u1", false, "(4,)", &[0, 1, 2, 1]);
+    fs::write(
+        &path,
+        npz(&[("x", x.clone()), ("y", classes.clone())], false),
+    )
+    .unwrap();
+    let LoadedSamples::Classes(splits) = load_samples(&path).unwrap() else {
+        panic!("expected classes")
+    };
+    assert_eq!(splits, load_data(&path).unwrap());
+
+    let nan = npy("<f4", false, "(4,)", &floats(&[1.0, f32::NAN, 3.0, 4.0]));
+    let short = npy("<f4", false, "(3,)", &floats(&[1.0, 3.0, 4.0]));
+    let empty = npy("<f4", false, "(4, 0)", &[]);
+    let cases = [
+        (vec![("x", x.clone()), ("y", nan)], "finite"),
+        (vec![("x", x.clone()), ("y", short)], "[4] or [4, outputs]"),
+        (vec![("x", x.clone()), ("y", empty)], "[4] or [4, outputs]"),
+        (
+            vec![
+                ("x_train", x.clone()),
+                ("y_train", vector),
+                ("x_test", x.clone()),
+                ("y_test", classes),
+            ],
+            "as the other targets",
+        ),
+    ];
+    for (arrays, expected) in cases {
+        fs::write(&path, npz(&arrays, false)).unwrap();
+        let error = load_samples(&path).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}, expected {expected}");
+    }
+}
