@@ -3,6 +3,7 @@
 //! An [`Objective`] gives the loss of a sample, the negative log-likelihood of its target up to a constant, with its gradient
 //! by the network's outputs, and the [`Score`] of the outputs for a set of samples.
 
+mod choice;
 mod cross_entropy;
 mod score;
 mod squared_error;
@@ -14,6 +15,7 @@ use sparsevd_kernels::training::Real;
 
 use crate::error::CompressError;
 
+pub use choice::{for_targets, score_predictions};
 pub use cross_entropy::{CrossEntropy, Distillation, arg_max};
 pub use score::Score;
 pub use squared_error::SquaredError;

@@ -54,6 +54,8 @@ pub struct Overrides {
     pub alpha: Option<Granularity>,
     /// Points of validation error that the result may lose.
     pub max_accuracy_drop: Option<f64>,
+    /// Regression: R2 on validation that the result may lose.
+    pub max_r2_drop: Option<f64>,
     /// Epochs of every phase.
     pub epochs: Option<u32>,
 }
@@ -304,11 +306,13 @@ impl Recipe {
             kl_scale,
             alpha,
             max_accuracy_drop,
+            max_r2_drop,
             epochs,
         } = *overrides;
         self.seed = seed.unwrap_or(self.seed);
         self.alpha = alpha.unwrap_or(self.alpha);
         self.max_accuracy_drop = max_accuracy_drop.unwrap_or(self.max_accuracy_drop);
+        self.max_r2_drop = max_r2_drop.or(self.max_r2_drop);
         for phase in &mut self.phases {
             phase.epochs = epochs.unwrap_or(phase.epochs);
             if phase.method == Method::SparseVd {

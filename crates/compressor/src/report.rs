@@ -7,7 +7,7 @@ mod layers;
 mod packed;
 mod run;
 
-pub use accuracy::{Accuracy, Promise, SplitError};
+pub use accuracy::{Accuracy, Promise, SplitError, SplitFit, SplitScore};
 pub use compression::{KernelChoice, Pruning, Report, Timing};
 pub use encoding::{Encoding, encodings};
 pub use layers::{LayerSummary, Summary, stored_bytes};

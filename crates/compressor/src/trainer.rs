@@ -26,7 +26,7 @@ use crate::engine::Engine;
 use crate::error::CompressError;
 use crate::export;
 use crate::layer::Layer;
-use crate::objective::{CrossEntropy, Distillation, Objective, SquaredError, Targets};
+use crate::objective::{Distillation, Objective, for_targets};
 use crate::quantise;
 use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
@@ -247,13 +247,8 @@ impl Trainer {
     }
 
     fn objective_with(&self, distillation: Distillation) -> Box<dyn Objective<f32>> {
-        match self.data.train().targets() {
-            Targets::Classes(_) => Box::new(CrossEntropy { distillation }),
-            Targets::Vectors { .. } => Box::new(SquaredError {
-                deviation: self.recipe.target_deviation(),
-                share: distillation.share,
-            }),
-        }
+        let targets = self.data.train().targets();
+        for_targets(&targets, distillation, self.recipe.target_deviation())
     }
 
     /// An engine with the run's graph and threads.

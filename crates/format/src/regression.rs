@@ -73,6 +73,11 @@ impl RegressionSet {
         &self.inputs.shape
     }
 
+    /// Values of all inputs, and targets.
+    pub fn into_parts(self) -> (Pixels, Vec<f32>) {
+        (self.inputs.pixels, self.targets)
+    }
+
     /// Numbers per sample.
     pub fn outputs(&self) -> usize {
         self.outputs

@@ -122,6 +122,9 @@ pub struct CompressArgs {
     /// Points of validation error that the result may lose; the recipe's, else 0.5
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub max_accuracy_drop: Option<f64>,
+    /// R2 on validation that the result of a regression may lose; the recipe's, else 0.02
+    #[arg(long, value_name = "R2", allow_negative_numbers = true)]
+    pub max_r2_drop: Option<f64>,
     #[command(flatten)]
     pub encoding: EncodingArgs,
 }
@@ -156,7 +159,8 @@ pub struct TrainArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// Labelled images: a folder of IDX files (plain or .gz), of train/ and test/ class folders with PNGs or of class folders
-    /// alone, an .npz, a safetensors file; the recipe's where it names one. Without test images no test error is reported
+    /// alone, an .npz, a safetensors file; the recipe's where it names one. Targets of an .npz or a safetensors file that are
+    /// floating-point numbers, [n] or [n, outputs], make a regression. Without test images no test error is reported
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Recipe; recipe.toml beside the model where there is one, else a default that is printed
@@ -446,6 +450,7 @@ impl CompressArgs {
             kl_scale: self.kl_scale,
             alpha: self.alpha.map(Granularity::from),
             max_accuracy_drop: self.max_accuracy_drop,
+            max_r2_drop: self.max_r2_drop,
             epochs: None,
         }
     }

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use sparsevd_compressor::Samples;
+use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{
-    Accuracy, Encoding, PackedResult, Promise, Pruning, Report, SCHEMA, SplitError, Summary, Task,
+    Accuracy, Encoding, PackedResult, Promise, Pruning, Report, SCHEMA, SplitScore, Summary, Task,
     encodings, packed_size, stored_bytes,
 };
 use sparsevd_compressor::trainer::EpochRecord;
@@ -14,7 +16,7 @@ use sparsevd_format::{
     write_packed,
 };
 use sparsevd_model::Network;
-use sparsevd_runtime::{Evaluation, WeightMode};
+use sparsevd_runtime::WeightMode;
 
 use crate::args::{CompressArgs, Values};
 use crate::inputs::{self, FoundRecipe, Images, Unset};
@@ -28,10 +30,10 @@ struct Outputs {
     report: PathBuf,
 }
 
-/// Errors of the input network.
+/// Scores of the input network.
 struct Before {
-    validation: Evaluation,
-    test: Option<Evaluation>,
+    validation: Score,
+    test: Option<Score>,
 }
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
@@ -80,7 +82,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     };
     let threads = args.run.threads();
     let before = (images.as_ref())
-        .map(|images| errors_before(&dense, images, threads))
+        .map(|images| scores_before(&dense, images, threads))
         .transpose()?;
     notes.extend(start.iter().flat_map(|s| s.notes.clone()));
     tell(args, &recipe, start.is_some(), &notes, before.as_ref());
@@ -148,14 +150,22 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         Some(Pruning::Posterior { .. }) => "a higher --threshold",
         None => "a lower --kl-scale or a higher --threshold",
     };
-    eprintln!(
-        "compress: the accuracy promise is broken: validation error {:.2} %, {:.2} points over the dense network's, expected at most {} \
-         (--max-accuracy-drop); {} was written all the same; {less} keeps more weights",
-        before.validation.error_percent() + promise.drop,
-        promise.drop,
-        promise.max_accuracy_drop,
-        outputs.results.network.display(),
-    );
+    let written = outputs.results.network.display();
+    match (before.validation.r2(), promise.max_r2_drop) {
+        (Some(r2), Some(most)) => eprintln!(
+            "compress: the accuracy promise is broken: validation R2 {:.4}, {:.4} under the dense network's, expected at most {most} \
+             (--max-r2-drop); {written} was written all the same; {less} keeps more weights",
+            r2 - promise.drop,
+            promise.drop,
+        ),
+        _ => eprintln!(
+            "compress: the accuracy promise is broken: validation error {:.2} %, {:.2} points over the dense network's, expected at most {} \
+             (--max-accuracy-drop); {written} was written all the same; {less} keeps more weights",
+            before.validation.error() + promise.drop,
+            promise.drop,
+            promise.max_accuracy_drop.unwrap_or_default(),
+        ),
+    }
     Ok(Outcome::PromiseBroken)
 }
 
@@ -199,11 +209,11 @@ fn recipe(args: &CompressArgs, folder: &RunFolder) -> anyhow::Result<FoundRecipe
     })
 }
 
-fn errors_before(network: &Network, images: &Images, threads: usize) -> anyhow::Result<Before> {
-    let errors = |set| measure::errors(network, WeightMode::Dense, set, threads);
+fn scores_before(network: &Network, images: &Images, threads: usize) -> anyhow::Result<Before> {
+    let score = |set: &dyn Samples| measure::score(network, WeightMode::Dense, set, threads);
     Ok(Before {
-        validation: errors(training::validation_images(&images.training)?)?,
-        test: images.test.as_ref().map(errors).transpose()?,
+        validation: score(images.training.validation())?,
+        test: images.test.as_ref().map(|set| score(set)).transpose()?,
     })
 }
 
@@ -232,13 +242,11 @@ fn tell(
         eprintln!("recipe: {}", recipe.source);
     }
     let Some(before) = before else { return };
-    let test = before.test.map_or(String::new(), |t| {
-        format!(", test error {:.2} %", t.error_percent())
-    });
+    let test = (before.test).map_or(String::new(), |test| format!(", test {test}"));
     eprintln!(
-        "{} as it came: validation error {:.2} %{test}",
+        "{} as it came: validation {}{test}",
         args.model.display(),
-        before.validation.error_percent()
+        before.validation
     );
 }
 
@@ -262,14 +270,14 @@ fn report(
     };
     let accuracy = match measured {
         Some((images, before)) => {
-            let (validation, test) = errors_after(&sparse, images, before, threads)?;
+            let (validation, test) = scores_after(&sparse, images, before, threads)?;
             // Both files are what was promised.
             let worst = match &packed {
                 Some(p) if p.validation.drop() > validation.drop() => &p.validation,
                 _ => &validation,
             };
             Some(Accuracy {
-                promise: Promise::new(recipe.recipe.max_accuracy_drop, worst),
+                promise: Promise::new(&recipe.recipe, worst),
                 validation,
                 test,
             })
@@ -302,28 +310,24 @@ fn report(
         kernels: measure::kernels(&sparse)?,
         accuracy,
         encodings: encodings.collect(),
-        timings: measure::timings(
-            &sparse,
-            dense,
-            measured.map(|(i, _)| sample_images(i)).transpose()?,
-        )?,
+        timings: measure::timings(&sparse, dense, measured.map(|(i, _)| samples_of(i)))?,
     })
 }
 
-/// Errors of a written network against those before, on validation and test images.
-fn errors_after(
+/// Scores of a written network against those before, on validation and test samples.
+fn scores_after(
     network: &Network,
     images: &Images,
     before: &Before,
     threads: usize,
-) -> anyhow::Result<(SplitError, Option<SplitError>)> {
-    let after = |set| measure::errors(network, WeightMode::Sparse, set, threads);
-    let validation = after(training::validation_images(&images.training)?)?;
-    let test = match (before.test, &images.test) {
-        (Some(before), Some(set)) => Some(measure::compare(before, after(set)?)),
+) -> anyhow::Result<(SplitScore, Option<SplitScore>)> {
+    let after = |set: &dyn Samples| measure::score(network, WeightMode::Sparse, set, threads);
+    let validation = after(images.training.validation())?;
+    let test = match (&before.test, &images.test) {
+        (Some(before), Some(set)) => Some(SplitScore::new(before, &after(set)?)),
         _ => None,
     };
-    Ok((measure::compare(before.validation, validation), test))
+    Ok((SplitScore::new(&before.validation, &validation), test))
 }
 
 /// The packed file, taken apart and run.
@@ -340,7 +344,7 @@ fn packed_result(
         );
     };
     let network = read_network(path, &GraphSource::Auto)?.network;
-    let (validation, test) = errors_after(&network, images, before, threads)?;
+    let (validation, test) = scores_after(&network, images, before, threads)?;
     Ok(PackedResult {
         output: path.to_owned(),
         size,
@@ -349,10 +353,10 @@ fn packed_result(
     })
 }
 
-/// Images to measure latency with.
-fn sample_images(images: &Images) -> anyhow::Result<&sparsevd_format::Dataset> {
+/// Samples to measure latency with.
+fn samples_of(images: &Images) -> &dyn Samples {
     match &images.test {
-        Some(test) => Ok(test),
-        None => training::validation_images(&images.training),
+        Some(test) => test,
+        None => images.training.validation(),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-use sparsevd_compressor::TrainingData;
+use anyhow::{anyhow, bail};
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::RunRecord;
-use sparsevd_format::{Dataset, Pixels, load_data};
-use sparsevd_model::{Network, presets};
+use sparsevd_compressor::{Images as Samples, TrainingData};
+use sparsevd_format::{DataSplits, LoadedSamples, Pixels, RegressionSplits, load_samples};
+use sparsevd_model::{Network, Preprocessing, presets};
 
 use crate::common::{self, PixelArgs};
 
@@ -45,11 +45,11 @@ pub fn recipe(
     })
 }
 
-/// Labelled images of a run.
+/// Samples of a run.
 #[derive(Debug)]
 pub struct Images {
     pub training: TrainingData,
-    pub test: Option<Dataset>,
+    pub test: Option<Samples>,
     pub describe: String,
 }
 
@@ -68,9 +68,9 @@ pub fn data_path(
     }
 }
 
-/// Loads a data set, sets how its pixels become the network's input, and holds validation images back.
+/// Loads a data set, sets how its pixels become the network's input, and holds validation samples back.
 ///
-/// Returns the images and sentences for the user.
+/// Returns the samples and sentences for the user.
 pub fn images(
     path: &Path,
     recipe: &Recipe,
@@ -78,47 +78,78 @@ pub fn images(
     pixels: &PixelArgs,
     unset: Unset,
 ) -> anyhow::Result<(Images, Vec<String>)> {
-    let splits = load_data(path)?;
-    let mut notes = vec![splits.describe.clone()];
-    // A set that is not split gives training and validation images; nothing is left to report a test error on.
-    let Some(train) = splits.train.or(splits.whole) else {
-        bail!(
-            "{}: expected training images (train-* IDX files, arrays x_train and y_train or x and y, a train/ folder or class folders), got {}",
-            path.display(),
-            splits.describe
-        );
+    let outputs = network.shapes()?[network.graph.outputs[0].as_str()].elements();
+    let input = network.graph.inputs[0].shape.clone();
+    let mut notes = vec![];
+    let mut set_pixels = |pixels_of: &Pixels, describe: &str| -> anyhow::Result<Preprocessing> {
+        notes.push(describe.to_owned());
+        notes.extend(preprocessing(network, pixels, pixels_of, unset, path)?);
+        Ok(network.graph.preprocessing.clone().unwrap_or_default())
     };
-    notes.extend(preprocessing(network, pixels, &train.pixels, unset, path)?);
-    let classes = network.shapes()?[network.graph.outputs[0].as_str()].elements();
-    let input = &network.graph.inputs[0].shape;
-    let preprocessing = network.graph.preprocessing.clone().unwrap_or_default();
-    if let Some(test) = &splits.test {
-        test.check_against(input, classes)?;
-    }
-    let training = TrainingData::split(&train, recipe.validation, input, &preprocessing, classes)?;
-    if training.validation().is_empty() {
+    let no_training = |describe: &str| {
+        anyhow!(
+            "{}: expected training images (train-* IDX files, arrays x_train and y_train or x and y, a train/ folder or class folders), got {describe}",
+            path.display()
+        )
+    };
+    // A set that is not split gives training and validation samples; nothing is left to report a test error on.
+    let (name, all, images) = match load_samples(path)? {
+        LoadedSamples::Classes(splits) => {
+            let DataSplits {
+                train,
+                test,
+                whole,
+                describe,
+            } = splits;
+            let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
+            let p = set_pixels(&train.pixels, &describe)?;
+            if let Some(test) = &test {
+                test.check_against(&input, outputs)?;
+            }
+            let images = Images {
+                training: TrainingData::split(&train, recipe.validation, &input, &p, outputs)?,
+                test: test.map(|test| Samples::new(test, &input, &p)),
+                describe,
+            };
+            ("images", train.len(), images)
+        }
+        LoadedSamples::Numbers(splits) => {
+            let RegressionSplits {
+                train,
+                test,
+                whole,
+                describe,
+            } = splits;
+            let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
+            let p = set_pixels(train.pixels(), &describe)?;
+            if let Some(test) = &test {
+                test.check_against(&input, outputs)?;
+            }
+            let training =
+                TrainingData::split_regression(&train, recipe.validation, &input, &p, outputs)?;
+            let images = Images {
+                training,
+                test: test.map(|test| Samples::with_numbers(test, &input, &p)),
+                describe,
+            };
+            ("samples", train.len(), images)
+        }
+    };
+    let [train, validation] =
+        [images.training.train(), images.training.validation()].map(|samples| samples.len());
+    if validation == 0 {
         bail!(
-            "{}: expected at least 6 training images, of which one in six is held back for validation, got {}",
-            path.display(),
-            train.len()
+            "{}: expected at least 6 training {name}, of which one in six is held back for validation, got {all}",
+            path.display()
         );
     }
     notes.push(format!(
-        "{} images to train on, {} held back for validation",
-        training.train().len(),
-        training.validation().len()
+        "{train} {name} to train on, {validation} held back for validation"
     ));
-    if splits.test.is_none() {
+    if images.test.is_none() {
         notes.push(NO_TEST.into());
     }
-    Ok((
-        Images {
-            training,
-            test: splits.test,
-            describe: splits.describe,
-        },
-        notes,
-    ))
+    Ok((images, notes))
 }
 
 /// What becomes of pixels where neither the network nor the command line says it.

@@ -54,7 +54,10 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     if args.json {
         let points: Vec<_> = rows
             .iter()
-            .map(|&(threshold, score, left)| json!({"threshold": threshold, "validation_error_percent": score.error(), "ratio": ratio(left), "left": left}))
+            .map(|&(threshold, score, left)| match score.r2() {
+                None => json!({"threshold": threshold, "validation_error_percent": score.error(), "ratio": ratio(left), "left": left}),
+                Some(r2) => json!({"threshold": threshold, "validation_r2": r2, "validation_rmse": score.error(), "ratio": ratio(left), "left": left}),
+            })
             .collect();
         print::json(
             &json!({"schema": SCHEMA, "weights": weights, "recipe_threshold": record.recipe.threshold, "points": points}),
@@ -70,7 +73,10 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     for (threshold, score, left) in rows {
         table.row([
             threshold.to_string(),
-            format!("{:.2} %", score.error()),
+            match score.r2() {
+                None => format!("{:.2} %", score.error()),
+                Some(r2) => format!("R2 {r2:.4}"),
+            },
             print::count(left),
             format!("{:.1}x", ratio(left)),
         ]);

@@ -2,12 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::Context;
-
-use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::trainer::{self, RunOptions, Trainer};
-use sparsevd_format::Dataset;
 use sparsevd_model::Network;
 
 use crate::args::RunArgs;
@@ -53,13 +49,6 @@ pub fn run(
         return Ok(None);
     }
     Ok(Some(trainer))
-}
-
-/// The validation images of a data set, on which the runtime measures errors.
-pub fn validation_images(data: &TrainingData) -> anyhow::Result<&Dataset> {
-    data.validation()
-        .dataset()
-        .context("validation data: expected labelled images, got another source")
 }
 
 fn say_how_to_go_on(folder: &Path) {

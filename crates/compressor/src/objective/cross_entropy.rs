@@ -112,7 +112,10 @@ impl<T: Real> Objective<T> for CrossEntropy {
         let scores = predictions.chunks_exact((predictions.len() / samples.max(1)).max(1));
         let wrong = scores
             .enumerate()
-            .filter(|(i, scores)| targets.get(*i) != Target::Class(arg_max(scores)))
+            .filter(|(i, scores)| {
+                let best = arg_max(scores);
+                scores[best].to_f64().is_nan() || targets.get(*i) != Target::Class(best)
+            })
             .count();
         Score::Classes { samples, wrong }
     }

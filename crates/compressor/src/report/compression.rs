@@ -51,7 +51,7 @@ pub struct Report {
     pub summary: Summary,
     /// Kernels by layer and batch, as the runtime plans them.
     pub kernels: Vec<KernelChoice>,
-    /// Errors of the runtime before and after, where there was a data set.
+    /// Scores of the runtime before and after, where there was a data set.
     pub accuracy: Option<Accuracy>,
     /// Bytes in several encodings.
     pub encodings: Vec<Encoding>,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sparsevd_format::{FileType, PackOptions, pack, packed_breakdown};
 use sparsevd_model::Network;
 
-use super::accuracy::SplitError;
+use super::accuracy::SplitScore;
 use crate::error::CompressError;
 
 /// Bits of a packed file, by what they encode.
@@ -79,10 +79,10 @@ pub struct PackedResult {
     /// Where its bits go.
     #[serde(flatten)]
     pub size: PackedSize,
-    /// Errors on the validation images.
-    pub validation: SplitError,
-    /// Errors on the test images, where the data set has any.
-    pub test: Option<SplitError>,
+    /// Scores on the validation samples.
+    pub validation: SplitScore,
+    /// Scores on the test samples, where the data set has any.
+    pub test: Option<SplitScore>,
 }
 
 /// Takes a file apart, or gives `None` where it is not packed.
