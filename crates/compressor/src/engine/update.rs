@@ -248,7 +248,7 @@ fn shared_rate_step<T: Real>(
         // The clip of the published method: without a data term against it a rate would grow without bound.
         let la = la[0].larger(T::of(-8.0)).smaller(T::of(8.0));
         for i in here {
-            theta[i] = theta[i] * mask[i];
+            theta[i] *= mask[i];
             log_sigma2[i] = la + (theta[i] * theta[i] + T::of(1e-8)).ln();
             sigma2[i] = mask[i] * log_sigma2[i].exp();
         }
