@@ -1,7 +1,8 @@
 //! Where each value of a lowered program lies: in the caller's slices or in one arena.
 
+use sparsevd_kernels::CopyKernel;
+
 use crate::arena::{self, Lifetime};
-use crate::kernel::Kernel;
 use crate::lower::{Lowered, Lowering, Part, Partition, Tensor};
 use crate::program::Value;
 
@@ -175,7 +176,7 @@ fn copy(from: Value, to: Value, tensor: Tensor) -> Lowered {
         name: String::new(),
         op: "Copy".into(),
         parts: vec![Part {
-            kernel: Kernel::Copy,
+            kernel: Box::new(CopyKernel),
             features: tensor.features,
         }],
         partition: Partition::Rows,

@@ -1,10 +1,9 @@
 //! Changes of layout: steps of no node, where a kernel wants a value in another layout than it has.
 
-use sparsevd_kernels::reblock::{Reblock, Unpack};
-use sparsevd_kernels::{Clamp, Layout, Pack, select};
+use sparsevd_kernels::reblock::{PackBlocks, Reblock, Unpack};
+use sparsevd_kernels::{Clamp, Layout, Pack, PackedKernel, UnpackTiles, select};
 use sparsevd_model::Shape;
 
-use crate::kernel::Kernel;
 use crate::lower::{Builder, Lowered, Part, Partition, Tensor, split};
 use crate::program::Value;
 
@@ -25,24 +24,25 @@ impl Builder<'_> {
             (Layout::Blocks(from), Layout::Blocks(to_blocks)) if from.regroups(&to_blocks) => self
                 .change("Reblock", value, to, &|channels| {
                     let [from, to] = [from, to_blocks].map(|b| b.with_channels(channels));
-                    Kernel::Reblock(Reblock::new(isa, from, to))
+                    Box::new(Reblock::new(isa, from, to))
                 }),
             (Layout::Single, Layout::Blocks(blocks)) => {
                 self.change("Pack", value, to, &|channels| {
-                    Kernel::PackBlocks(blocks.with_channels(channels))
+                    let blocks = blocks.with_channels(channels);
+                    Box::new(PackBlocks { isa, blocks })
                 })
             }
             (Layout::Blocks(blocks), Layout::Single) => {
                 self.change("Unpack", value, to, &|channels| {
-                    Kernel::UnpackBlocks(Unpack::new(isa, blocks.with_channels(channels)))
+                    Box::new(Unpack::new(isa, blocks.with_channels(channels)))
                 })
             }
-            (Layout::Single, Layout::Tiled) => self.change("Pack", value, to, &|_| {
-                Kernel::Pack(Pack::all(isa, features))
-            }),
-            (Layout::Tiled, Layout::Single) => {
-                self.change("Unpack", value, to, &|_| Kernel::Unpack { features })
+            (Layout::Single, Layout::Tiled) => {
+                self.change("Pack", value, to, &|_| Box::new(Pack::all(isa, features)))
             }
+            (Layout::Tiled, Layout::Single) => self.change("Unpack", value, to, &|_| {
+                Box::new(UnpackTiles { isa, features })
+            }),
             _ => {
                 let single = self.converted(value, Layout::Single);
                 return self.converted(single, layout);
@@ -59,7 +59,7 @@ impl Builder<'_> {
         op: &str,
         value: Value,
         tensor: Tensor,
-        make: &dyn Fn(usize) -> Kernel,
+        make: &dyn Fn(usize) -> Box<dyn PackedKernel>,
     ) -> Value {
         let features = tensor.features;
         let channels = match (self.values[value].layout, tensor.layout) {

@@ -15,7 +15,6 @@ mod buffers;
 mod error;
 mod evaluate;
 mod expected;
-mod kernel;
 mod layouts;
 mod linear;
 mod lower;

@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use sparsevd_kernels::cost::Size;
 use sparsevd_kernels::dense::{Gemv, Linear};
+use sparsevd_kernels::kernel::PackedKernel;
 use sparsevd_kernels::select::{self, LinearKernel};
 use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
 use sparsevd_kernels::{Isa, Layout, Pack, Precision, spmm::Spmm};
 use sparsevd_model::{Network, Op, Weights, quantised};
 
-use crate::kernel::Kernel;
 use crate::lower::{
-    Builder, Choice, Lowered, Part, WeightUse, rows_of, to_csr, weights_of_rows, whole,
+    Builder, Choice, Lowered, Part, Tensor, WeightUse, boxed, rows_of, to_csr, weights_of_rows,
+    whole,
 };
 use crate::program::{Program, Step};
 use crate::{PlanOptions, RuntimeError, WeightMode, WeightType};
@@ -52,26 +53,27 @@ impl Layers {
 }
 
 /// Spares the way into tiles to inputs that nobody reads, where all who could are sparse layers.
-pub(crate) fn pack_read_features(steps: &mut [Lowered], isa: Isa) {
+pub(crate) fn pack_read_features(steps: &mut [Lowered], values: &[Tensor], isa: Isa) {
     for i in 0..steps.len() {
-        let Kernel::Pack(_) = steps[i].parts[0].kernel else {
-            continue;
-        };
         let packed = steps[i].output;
+        let [input, output] = [steps[i].inputs[0], packed].map(|v| values[v].layout);
+        if !steps[i].name.is_empty() || [input, output] != [Layout::Single, Layout::Tiled] {
+            continue;
+        }
         let mut read = vec![false; steps[i].parts[0].features];
         let readers = steps.iter().filter(|s| s.inputs.contains(&packed));
         let parts: Vec<&Part> = readers.flat_map(|s| &s.parts).collect();
-        let all_sparse = parts.iter().all(|part| match &part.kernel {
-            Kernel::Spmm(k) => {
-                for (read, more) in read.iter_mut().zip(k.read()) {
+        let all_sparse = parts.iter().all(|part| match part.kernel.reads() {
+            Some(reads) => {
+                for (read, more) in read.iter_mut().zip(reads) {
                     *read |= more;
                 }
                 true
             }
-            _ => false,
+            None => false,
         });
         if all_sparse {
-            steps[i].parts[0].kernel = Kernel::Pack(Pack::some(isa, &read));
+            steps[i].parts[0].kernel = Box::new(Pack::some(isa, &read));
         }
     }
 }
@@ -149,7 +151,7 @@ impl Builder<'_> {
         let bias = self.bias(bias);
         let bias = bias.as_deref();
         let precision = used.map_or(Precision::F32, |u| u.precision);
-        let parts = |sparse, layout, pack: &dyn Fn(Range<usize>) -> Kernel| {
+        let parts = |sparse, layout, pack: &dyn Fn(Range<usize>) -> Box<dyn PackedKernel>| {
             let parts: Vec<Part> = self
                 .ranges(&weights_of_rows(weight, sparse), used, layout)
                 .into_iter()
@@ -163,43 +165,35 @@ impl Builder<'_> {
         Ok(match kernel {
             Some(LinearKernel::Spmv) => {
                 let csr = to_csr(weight);
-                let pack = |r| Kernel::Spmv(Spmv::pack_with(isa, &csr, bias, r, precision));
+                let pack = |r| boxed(Spmv::pack_with(isa, &csr, bias, r, precision));
                 let (mut all, layout) = parts(true, Layout::Single, &pack);
                 let share = self.activity.get(&step.name).copied();
                 let most = used
                     .and_then(|u| select::most_active(&self.choice.costs, size(step, u), share));
-                if let (
-                    Some(most),
-                    [
-                        Part {
-                            kernel: Kernel::Spmv(one),
-                            ..
-                        },
-                    ],
-                ) = (most, &all[..])
-                {
+                if let (Some(most), [_]) = (most, &all[..]) {
+                    let rows = 0..csr.rows();
+                    let one = Spmv::pack_with(isa, &csr, bias, rows, precision);
                     let active = InputSparse::pack(isa, &csr, bias);
-                    let both = ByActivity::new(one.clone(), active, most);
-                    all = vec![whole(Kernel::ByActivity(both), step)];
+                    all = vec![whole(ByActivity::new(one, active, most), step)];
                 }
                 (all, layout)
             }
             Some(LinearKernel::Spmm) => {
                 let csr = to_csr(weight);
-                let pack = |r| Kernel::Spmm(Spmm::pack_with(isa, &csr, bias, r, precision));
+                let pack = |r| boxed(Spmm::pack_with(isa, &csr, bias, r, precision));
                 parts(true, Layout::Tiled, &pack)
             }
             Some(LinearKernel::Gemv) => {
                 let dense = weight.to_dense();
                 let pack = |r: Range<usize>| {
                     let bias = bias.map(|b| &b[r.clone()]);
-                    Kernel::Gemv(Gemv::pack(isa, &rows_of(&dense, r), bias))
+                    boxed(Gemv::pack(isa, &rows_of(&dense, r), bias))
                 };
                 parts(false, Layout::Single, &pack)
             }
             _ => {
                 let dense = weight.to_dense();
-                let kernel = Kernel::Gemm(Linear::pack(isa, &dense, bias));
+                let kernel = Linear::pack(isa, &dense, bias);
                 (vec![whole(kernel, step)], Layout::Tiled)
             }
         })

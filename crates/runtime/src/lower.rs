@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use sparsevd_kernels::cost::Costs;
-use sparsevd_kernels::elementwise::Arithmetic;
+use sparsevd_kernels::elementwise::{Arithmetic, ArithmeticKernel, ClampKernel, SoftmaxKernel};
+use sparsevd_kernels::kernel::{InputSplit, PackedKernel};
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::select::{self, LinearKernel};
 use sparsevd_kernels::{Clamp, LANES, Layout, Precision};
 use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights};
 
-use crate::kernel::Kernel;
 use crate::linear;
 use crate::maps;
 use crate::program::{Program, Step, Value};
@@ -56,9 +56,9 @@ pub(crate) struct Lowered {
 }
 
 /// A kernel that makes the first or next rows of an output.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Part {
-    pub kernel: Kernel,
+    pub kernel: Box<dyn PackedKernel>,
     /// Elements it makes per sample, in the layout of the output.
     pub features: usize,
 }
@@ -70,7 +70,7 @@ pub(crate) enum Partition {
     Rows,
     /// Each part makes its channels of the same channels of the input.
     Channels,
-    /// So many threads make the lines of a map in blocks, each some of them with all channels ([`Kernel::banded`]).
+    /// So many threads make the lines of a map in blocks, each some of them with all channels ([`PackedKernel::banded`]).
     Lines(usize),
 }
 
@@ -100,12 +100,12 @@ impl Lowered {
 
     /// Elements of scratch of all parts together.
     pub fn scratch_len(&self) -> usize {
-        self.parts.iter().map(|p| scratch_of(&p.kernel)).sum()
+        self.parts.iter().map(|p| scratch_of(&*p.kernel)).sum()
     }
 }
 
 /// Scratch of a kernel in whole cache lines, so that parts do not share one.
-pub(crate) fn scratch_of(kernel: &Kernel) -> usize {
+pub(crate) fn scratch_of(kernel: &dyn PackedKernel) -> usize {
     kernel.scratch_len().next_multiple_of(LANES)
 }
 
@@ -212,7 +212,7 @@ pub(crate) fn lower(
         build.step(step, *weight)?;
     }
     let output = build.converted(program.output, Layout::Single);
-    linear::pack_read_features(&mut build.steps, options.isa);
+    linear::pack_read_features(&mut build.steps, &build.values, options.isa);
     let together = block == 1 || layout == Layout::Tiled || select::tile_fits(largest_map);
     let one_by_one = if together {
         0
@@ -358,7 +358,8 @@ impl Builder<'_> {
             Op::GlobalAveragePool => self.pool(step, Reduction::Average, None)?,
             op @ (Op::Relu | Op::Clip { .. }) => {
                 clamp = clamp_of(op).unwrap_or_default();
-                same(self.in_place(step, Kernel::Clamp))
+                let isa = self.options.isa;
+                same(self.in_place(step, ClampKernel { isa }))
             }
             op if op.is_activation() => same(self.function(step)?),
             Op::Add => same(self.arithmetic(step, Arithmetic::Add)),
@@ -373,7 +374,8 @@ impl Builder<'_> {
             }
             Op::Softmax => {
                 let features = step.output_shape.elements();
-                let kernel = Kernel::Softmax { features };
+                let isa = self.options.isa;
+                let kernel = SoftmaxKernel { isa, features };
                 same((vec![whole(kernel, step)], Layout::Single))
             }
             _ => return Err(self.unsupported(step)),
@@ -456,7 +458,11 @@ impl Builder<'_> {
             _ => layout,
         };
         let inputs = [term, residual].map(|v| self.converted(v, layout)).to_vec();
-        let parts = vec![whole(Kernel::Arithmetic(Arithmetic::Add), step)];
+        let kernel = ArithmeticKernel {
+            isa: self.options.isa,
+            op: Arithmetic::Add,
+        };
+        let parts = vec![whole(kernel, step)];
         let name = format!("Add{}", suffix(step.clamp));
         self.values[step.output].layout = layout;
         self.steps.push(lowered(
@@ -514,7 +520,9 @@ impl Builder<'_> {
                 };
                 Partition::Lines(select::parts(work, self.parts))
             }
-            [first, _, ..] if matches!(first.kernel, Kernel::Depthwise(_)) => Partition::Channels,
+            [first, _, ..] if first.kernel.input_split() == InputSplit::Channels => {
+                Partition::Channels
+            }
             _ => Partition::Rows,
         }
     }
@@ -581,10 +589,14 @@ pub(crate) fn weights_of_rows(weight: &Weights, sparse: bool) -> Vec<usize> {
     }
 }
 
+pub(crate) fn boxed(kernel: impl PackedKernel + 'static) -> Box<dyn PackedKernel> {
+    Box::new(kernel)
+}
+
 /// A kernel that makes a step's whole output.
-pub(crate) fn whole(kernel: Kernel, step: &Step) -> Part {
+pub(crate) fn whole(kernel: impl PackedKernel + 'static, step: &Step) -> Part {
     Part {
-        kernel,
+        kernel: Box::new(kernel),
         features: step.output_shape.elements(),
     }
 }

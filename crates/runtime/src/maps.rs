@@ -15,13 +15,12 @@ use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool::{Pool, Reduction};
-use sparsevd_kernels::pool_blocks::BlockPool;
+use sparsevd_kernels::pool_blocks::{BlockAverage, BlockPool};
 use sparsevd_kernels::reblock::Subsample;
 use sparsevd_kernels::{Layout, select};
 use sparsevd_model::{Csr, Dense, Op, Shape, Window};
 
 use crate::RuntimeError;
-use crate::kernel::Kernel;
 use crate::lower::{
     Builder, Kernels, Part, Tensor, WeightUse, nonzeros_of_rows, rows_of, to_csr, weights_of_rows,
     whole,
@@ -214,7 +213,7 @@ impl Builder<'_> {
             let (convs, output) = self.with_pooling(step, convs, blocks[1]);
             let parts = convs.into_iter().map(|conv| Part {
                 features: conv.output().len(),
-                kernel: Kernel::BlockConv(conv),
+                kernel: Box::new(conv),
             });
             let to = match output {
                 output if output.is_plain() => Layout::Single,
@@ -239,7 +238,7 @@ impl Builder<'_> {
                         DenseBlockConv::pack_channels(isa, &dense, bias, window, groups, blocks, r);
                     Part {
                         features: conv.output().len(),
-                        kernel: Kernel::DenseBlockConv(conv),
+                        kernel: Box::new(conv),
                     }
                 });
             return Ok((
@@ -272,13 +271,13 @@ impl Builder<'_> {
                     };
                     Part {
                         features: conv.output().iter().product(),
-                        kernel: Kernel::RowConv(conv),
+                        kernel: Box::new(conv),
                     }
                 }
                 // A border would have to be in the tiles already.
                 _ if window.pads == [0; 4] => Part {
                     features: r.len() * pixels,
-                    kernel: Kernel::BlockConv(BlockConv::pack_channels(
+                    kernel: Box::new(BlockConv::pack_channels(
                         isa,
                         &csr,
                         shape,
@@ -291,7 +290,7 @@ impl Builder<'_> {
                 },
                 _ => Part {
                     features: r.len() * pixels,
-                    kernel: Kernel::SparseConv(SparseConv::pack_channels(
+                    kernel: Box::new(SparseConv::pack_channels(
                         isa, &csr, shape, bias, window, groups, input, r,
                     )),
                 },
@@ -309,7 +308,7 @@ impl Builder<'_> {
             .into_iter()
             .map(|r| Part {
                 features: r.len() * pixels,
-                kernel: Kernel::DenseConv(Conv::pack(
+                kernel: Box::new(Conv::pack(
                     isa,
                     &rows_of(&dense, r.clone()),
                     bias.map(|b| &b[r]),
@@ -372,7 +371,7 @@ impl Builder<'_> {
             let conv = Depthwise::pack(self.options.isa, &weight, bias, window, blocks);
             Part {
                 features: conv.output().len(),
-                kernel: Kernel::Depthwise(conv),
+                kernel: Box::new(conv),
             }
         });
         (
@@ -415,7 +414,7 @@ impl Builder<'_> {
                     BlockConv::pack_channels(isa, weight, shape, bias, window, groups, blocks, r);
                 Some(Part {
                     features,
-                    kernel: Kernel::BlockConv(conv.pooled(pooled)?),
+                    kernel: Box::new(conv.pooled(pooled)?),
                 })
             })
             .collect();
@@ -473,7 +472,7 @@ impl Builder<'_> {
             let tensor = Tensor { features, layout };
             let made = self.change("Subsample", value, tensor, &|channels| {
                 let [from, to] = [from, input].map(|b| b.with_channels(channels));
-                Kernel::Subsample(Subsample::new(isa, from, to, window.strides))
+                Box::new(Subsample::new(isa, from, to, window.strides))
             });
             self.converted.insert((value, layout), made);
         }
@@ -538,11 +537,11 @@ impl Builder<'_> {
         {
             let output = output.with_halo(self.halos[step.output]);
             let pool = BlockPool::new(isa, reduction, window, [input, output]);
-            let part = whole(Kernel::BlockPool(pool), step);
+            let part = whole(pool, step);
             return Ok((vec![part], layout, Layout::Blocks(output)));
         }
         if let (Layout::Blocks(input), None) = (layout, window) {
-            let part = whole(Kernel::BlockAverage(input), step);
+            let part = whole(BlockAverage { isa, blocks: input }, step);
             return Ok((vec![part], layout, Layout::Single));
         }
         let layout = match layout {
@@ -553,11 +552,7 @@ impl Builder<'_> {
             Some(window) => Pool::new(isa, reduction, layout, window, [c, h, w]),
             None => Pool::global_average(isa, layout, [c, h, w]),
         };
-        Ok((
-            vec![whole(Kernel::Pool(pool, layout), step)],
-            layout,
-            layout,
-        ))
+        Ok((vec![whole(pool, step)], layout, layout))
     }
 
     pub fn no_map(&self, step: &Step) -> RuntimeError {

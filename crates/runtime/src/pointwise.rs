@@ -2,13 +2,13 @@
 //!
 //! Values in blocks ([`Layout::Blocks`]) have zeros around the map; only operators that make zero of zeros keep them so.
 
-use sparsevd_kernels::channels::Affine;
-use sparsevd_kernels::elementwise::Arithmetic;
-use sparsevd_kernels::{Activation, Clamp, Layout};
+use sparsevd_kernels::channels::{Affine, AffineKernel, PerChannelKernel};
+use sparsevd_kernels::elementwise::{Arithmetic, ArithmeticKernel};
+use sparsevd_kernels::place::{PadKernel, PlaceKernel};
+use sparsevd_kernels::{Activation, ActivationKernel, Clamp, Layout, PackedKernel};
 use sparsevd_model::{Approximate, Op, passes};
 
 use crate::RuntimeError;
-use crate::kernel::Kernel;
 use crate::lower::{Builder, Lowered, Part, Partition, whole};
 use crate::program::Step;
 
@@ -42,7 +42,11 @@ impl Builder<'_> {
         }
     }
 
-    pub fn in_place(&self, step: &Step, kernel: Kernel) -> (Vec<Part>, Layout) {
+    pub fn in_place(
+        &self,
+        step: &Step,
+        kernel: impl PackedKernel + 'static,
+    ) -> (Vec<Part>, Layout) {
         let layout = self.layout(step, keeps_zero(&step.op));
         (vec![whole(kernel, step)], layout)
     }
@@ -62,20 +66,27 @@ impl Builder<'_> {
             } => Activation::GeluTanh,
             _ => return Err(self.unsupported(step)),
         };
-        Ok(self.in_place(step, Kernel::Activation(function)))
+        let isa = self.options.isa;
+        Ok(self.in_place(step, ActivationKernel { isa, function }))
     }
 
     pub fn arithmetic(&self, step: &Step, op: Arithmetic) -> (Vec<Part>, Layout) {
         let [a, b] = [0, 1].map(|i| self.values[step.inputs[i]].features);
         let zeros = a == b && keeps_zero(&step.op) && clamps_zero(step.clamp);
         let layout = self.layout(step, zeros);
-        let kernel = if a == b {
-            Kernel::Arithmetic(op)
+        let isa = self.options.isa;
+        let part = if a == b {
+            whole(ArithmeticKernel { isa, op }, step)
         } else {
-            let area = a / b.max(1);
-            Kernel::PerChannel { op, layout, area }
+            let kernel = PerChannelKernel {
+                isa,
+                op,
+                layout,
+                area: a / b.max(1),
+            };
+            whole(kernel, step)
         };
-        (vec![whole(kernel, step)], layout)
+        (vec![part], layout)
     }
 
     /// A batch normalisation that is part of no layer.
@@ -83,8 +94,8 @@ impl Builder<'_> {
         let layout = self.layout(step, false);
         let (scale, shift) = passes::normalisation(self.network, &step.op).unwrap_or_default();
         let area = step.output_shape.matrix().1;
-        let kernel = Affine::new(self.options.isa, scale, shift, area);
-        (vec![whole(Kernel::Affine(kernel, layout), step)], layout)
+        let affine = Affine::new(self.options.isa, scale, shift, area);
+        (vec![whole(AffineKernel { affine, layout }, step)], layout)
     }
 
     pub fn pad(
@@ -97,7 +108,7 @@ impl Builder<'_> {
         let &[_, h, w] = step.input_shape.dims() else {
             return Err(self.no_map(step));
         };
-        let kernel = Kernel::Pad {
+        let kernel = PadKernel {
             layout,
             map: [h, w],
             pads,
@@ -113,7 +124,7 @@ impl Builder<'_> {
         let mut offset = 0;
         for &input in &step.inputs {
             let features = self.values[input].features;
-            let kernel = Kernel::Place {
+            let kernel = PlaceKernel {
                 layout,
                 features,
                 offset,

@@ -5,11 +5,11 @@ use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 
 use rayon::ThreadPool;
+use sparsevd_kernels::LANES;
+use sparsevd_kernels::kernel::Operands;
 use sparsevd_kernels::spmv::active;
-use sparsevd_kernels::{Isa, LANES};
 
 use crate::buffers::{Bound, Operand, Place};
-use crate::kernel::{Kernel, Operands};
 use crate::lower::{Activity, Partition};
 use crate::threads::{awake, run_lines, run_parts};
 use crate::{Plan, RuntimeError};
@@ -163,7 +163,7 @@ impl Session {
                 let y = &mut output[first * out..][..n * out];
                 self.in_order(&self.plan.steps, n, |i, step, samples| {
                     let start = std::time::Instant::now();
-                    step.run(self.plan.options().isa, samples, x, y, arena, false);
+                    step.run(samples, x, y, arena, false);
                     times[i] += start.elapsed();
                 });
             }
@@ -185,7 +185,7 @@ impl Session {
                     if step.is_spmv() {
                         *sum += active(isa, step.operands(0..1, x, &mut output, arena).x);
                     }
-                    step.run(isa, 0..1, x, &mut output, arena, false);
+                    step.run(0..1, x, &mut output, arena, false);
                 }
             }
         });
@@ -246,7 +246,6 @@ impl Session {
     fn blocks(&self, input: &[f32], output: &mut [f32], arena: &mut Arena, join: bool) {
         let (inn, out) = self.lengths();
         let block = self.plan.block;
-        let isa = self.plan.options().isa;
         let arena = arena.slice();
         let mut first = 0;
         let batch = output.len() / out.max(1);
@@ -262,7 +261,7 @@ impl Session {
             let x = &input[first * inn..][..n * inn];
             let y = &mut output[first * out..][..n * out];
             self.in_order(steps, n, |_, step, samples| {
-                step.run(isa, samples, x, y, arena, join);
+                step.run(samples, x, y, arena, join);
             });
             first += n;
         }
@@ -291,16 +290,12 @@ impl Session {
 
 impl Bound {
     fn is_spmv(&self) -> bool {
-        matches!(
-            self.step.parts[0].kernel,
-            Kernel::Spmv(_) | Kernel::ByActivity(_)
-        )
+        self.step.parts[0].kernel.skips_zero_inputs()
     }
 
     /// Runs the step over some samples of a block; with `join`, parts run on the threads of the current pool.
     fn run(
         &self,
-        isa: Isa,
         samples: Range<usize>,
         input: &[f32],
         output: &mut [f32],
@@ -319,11 +314,11 @@ impl Bound {
             {
                 run_lines(kernel, operands, threads);
             }
-            ([only], _) => only.kernel.run(isa, operands),
+            ([only], _) => only.kernel.run(operands),
             (parts, dealt) => {
                 let lanes = self.y.tensor.layout.samples();
                 let partition = dealt == Partition::Channels;
-                run_parts(isa, parts, operands, lanes, partition, join);
+                run_parts(parts, operands, lanes, partition, join);
             }
         }
     }

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use sparsevd_kernels::Clamp;
 use sparsevd_kernels::bands::{Band, Banded, Halo};
-use sparsevd_kernels::{Clamp, Isa};
+use sparsevd_kernels::kernel::Operands;
 
-use crate::kernel::Operands;
 use crate::lower::{Part, scratch_of};
 
 thread_local! {
@@ -103,7 +103,6 @@ fn fork<B: FnOnce() + Send>(a: impl FnOnce() + Send, b: B) {
 
 /// Runs the parts of a layer, each into its own rows of the one sample or tile; with `deal`, each from as large a share of the input.
 pub(crate) fn run_parts(
-    isa: Isa,
     parts: &[Part],
     op: Operands<'_>,
     lanes: usize,
@@ -113,7 +112,7 @@ pub(crate) fn run_parts(
     let [part] = parts else {
         let (left, right) = parts.split_at(parts.len() / 2);
         let elements: usize = left.iter().map(|p| p.features * lanes).sum();
-        let scratch: usize = left.iter().map(|p| scratch_of(&p.kernel)).sum();
+        let scratch: usize = left.iter().map(|p| scratch_of(&*p.kernel)).sum();
         let (x, more_x) = if partition {
             op.x.split_at(op.x.len() * elements / op.y.len().max(1))
         } else {
@@ -140,16 +139,16 @@ pub(crate) fn run_parts(
         };
         if join {
             fork(
-                || run_parts(isa, left, a, lanes, partition, join),
-                || run_parts(isa, right, b, lanes, partition, join),
+                || run_parts(left, a, lanes, partition, join),
+                || run_parts(right, b, lanes, partition, join),
             );
         } else {
-            run_parts(isa, left, a, lanes, partition, join);
-            run_parts(isa, right, b, lanes, partition, join);
+            run_parts(left, a, lanes, partition, join);
+            run_parts(right, b, lanes, partition, join);
         }
         return;
     };
-    part.kernel.run(isa, op);
+    part.kernel.run(op);
 }
 
 /// Runs a layer over one map in blocks, whose lines so many threads share.
