@@ -3,7 +3,7 @@
 use sparsevd_kernels::CopyKernel;
 
 use crate::arena::{self, Lifetime};
-use crate::lower::{Lowered, Lowering, Part, Partition, Tensor};
+use crate::lowered::{Lowered, LoweredProgram, Part, Partition, Tensor};
 use crate::program::Value;
 
 /// Where a value lies during a run.
@@ -40,8 +40,8 @@ pub(crate) struct Bound {
 }
 
 /// Gives every value its place; returns the bound steps and the elements of the arena.
-pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
-    let Lowering {
+pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
+    let LoweredProgram {
         mut steps,
         mut values,
         input,
@@ -49,7 +49,7 @@ pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
         block,
         one_by_one,
         ..
-    } = lowering;
+    } = program;
     let mut sharing = share(&steps, values.len(), input, output);
     if !sharing.may_be_output(&steps, input, output) {
         // The caller's output cannot serve as the place of this value, so it is copied there at the end.

@@ -3,8 +3,8 @@
 use sparsevd_kernels::cost::Size;
 use sparsevd_kernels::kernel::Workload;
 
-use crate::PlanOptions;
-use crate::lower::Lowered;
+use crate::lowered::Lowered;
+use crate::options::PlanOptions;
 
 /// Microseconds for the plan's batch on one thread, run in blocks, of a step whose first input has `inputs` elements per sample.
 pub(crate) fn expected_us(

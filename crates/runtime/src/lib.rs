@@ -12,22 +12,23 @@
 mod arena;
 pub mod bench;
 mod buffers;
+mod calibrate;
 mod error;
 mod evaluate;
 mod expected;
-mod layouts;
-mod linear;
 mod lower;
-mod maps;
+mod lowered;
+mod options;
 mod passes;
 mod plan;
-mod pointwise;
 pub mod profile;
 mod program;
 mod session;
 mod threads;
+mod zeros;
 
 pub use error::RuntimeError;
 pub use evaluate::{Evaluation, evaluate};
-pub use plan::{Plan, PlanNode, PlanOptions, WeightMode, WeightType};
+pub use options::{PlanOptions, WeightMode, WeightType};
+pub use plan::{Plan, PlanNode};
 pub use session::Session;

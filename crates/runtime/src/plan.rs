@@ -3,91 +3,16 @@
 use std::fmt;
 
 use serde::Serialize;
-use sparsevd_kernels::cost::Costs;
-use sparsevd_kernels::{Isa, Layout};
+use sparsevd_kernels::Layout;
 use sparsevd_model::{Network, Shape};
 
 use crate::buffers::{self, Bound};
+use crate::error::RuntimeError;
 use crate::expected::expected_us;
 use crate::lower::{self, Activity};
+use crate::options::PlanOptions;
+use crate::passes;
 use crate::program::Program;
-use crate::{RuntimeError, Session, passes};
-
-/// Whether a plan may use the zeros of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WeightMode {
-    /// Sparse kernels where they win, dense ones elsewhere.
-    Sparse,
-    /// Dense kernels everywhere: the baseline.
-    Dense,
-}
-
-impl fmt::Display for WeightMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sparse => "sparse",
-            Self::Dense => "dense",
-        })
-    }
-}
-
-/// How sparse linear layers store their non-zeros. Sums are f32 whatever the type, and so are convolutions and dense kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WeightType {
-    /// As they are.
-    #[default]
-    F32,
-    /// Rounded to eight significant bits.
-    Bf16,
-    /// Rounded to eleven significant bits.
-    F16,
-    /// Integers up to 127 times a step: exact for tensors on such a grid, rounded to the nearest for others.
-    I8,
-}
-
-impl fmt::Display for WeightType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::F16 => "f16",
-            Self::I8 => "i8",
-        })
-    }
-}
-
-/// What a plan is made for.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PlanOptions {
-    /// Sparse or dense kernels.
-    pub weights: WeightMode,
-    /// Instruction set of the kernels.
-    pub isa: Isa,
-    /// Most threads that a run may use. A network too small to feed them gets fewer.
-    pub threads: usize,
-    /// Samples per run that the plan is made for; runs of any other number work too.
-    pub batch: usize,
-    /// How non-zeros are stored.
-    pub values: WeightType,
-    /// What kernels cost on this machine.
-    pub costs: Costs,
-}
-
-impl Default for PlanOptions {
-    /// A sparse plan for single samples on one thread with the best instruction set.
-    fn default() -> Self {
-        Self {
-            weights: WeightMode::Sparse,
-            isa: Isa::best(),
-            threads: 1,
-            batch: 1,
-            values: WeightType::F32,
-            costs: Costs::default(),
-        }
-    }
-}
 
 /// One step of a plan, for people and programs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -163,24 +88,8 @@ impl Plan {
         Self::with_activity(network, options, &Activity::new())
     }
 
-    /// Plans a network for inputs like `samples`, `[n][input_shape]` in C order, of which a few dozen are enough.
-    ///
-    /// Where they show that many inputs of a layer are zero (blank pixels, silent units), single samples skip those zeros.
-    /// Any input still gives right results.
-    ///
-    /// # Errors
-    /// As [`Plan::new`].
-    pub fn calibrated(
-        network: &Network,
-        options: &PlanOptions,
-        samples: &[f32],
-    ) -> Result<Self, RuntimeError> {
-        let plan = Self::new(network, options)?;
-        let activity = Session::new(plan, 1)?.activity(samples);
-        Self::with_activity(network, options, &activity)
-    }
-
-    fn with_activity(
+    /// Plans a network of which the `activity` of some layers is known.
+    pub(crate) fn with_activity(
         network: &Network,
         options: &PlanOptions,
         activity: &Activity,
@@ -310,7 +219,7 @@ fn describe(bound: &Bound, options: &PlanOptions, block: usize) -> PlanNode {
         op: step.op.clone(),
         kernel: first.name(),
         sparse: first.is_sparse(),
-        parts: step.shares(),
+        parts: step.pieces(),
         layout: match bound.y.tensor.layout {
             Layout::Single => "single",
             Layout::Tiled => "tiled",

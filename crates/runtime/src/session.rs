@@ -10,9 +10,11 @@ use sparsevd_kernels::kernel::Operands;
 use sparsevd_kernels::spmv::active;
 
 use crate::buffers::{Bound, Operand, Place};
-use crate::lower::{Activity, Partition};
+use crate::error::RuntimeError;
+use crate::lower::Activity;
+use crate::lowered::Partition;
+use crate::plan::Plan;
 use crate::threads::{awake, run_lines, run_parts};
-use crate::{Plan, RuntimeError};
 
 /// Samples that kernels take at the cost of half a tile.
 const HALF_TILE: usize = LANES / 2;
@@ -136,7 +138,7 @@ impl Session {
         self.in_workspace(|arenas| match &self.pool {
             // One block cannot be split by samples; its large layers are split by rows instead.
             Some(pool) if batch <= self.plan.block => {
-                if !self.plan.steps.iter().any(|s| s.step.shares() > 1) {
+                if !self.plan.steps.iter().any(|s| s.step.pieces() > 1) {
                     return self.blocks(input, output, &mut arenas[0], false);
                 }
                 pool.install(|| awake(|| self.blocks(input, output, &mut arenas[0], true)));

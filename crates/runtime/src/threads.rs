@@ -8,7 +8,7 @@ use sparsevd_kernels::Clamp;
 use sparsevd_kernels::bands::{Band, Banded, Halo};
 use sparsevd_kernels::kernel::Operands;
 
-use crate::lower::{Part, scratch_of};
+use crate::lowered::Part;
 
 thread_local! {
     /// Whether a run, or a half of one, lies on this thread's stack.
@@ -112,7 +112,7 @@ pub(crate) fn run_parts(
     let [part] = parts else {
         let (left, right) = parts.split_at(parts.len() / 2);
         let elements: usize = left.iter().map(|p| p.features * lanes).sum();
-        let scratch: usize = left.iter().map(|p| scratch_of(&*p.kernel)).sum();
+        let scratch: usize = left.iter().map(Part::scratch_len).sum();
         let (x, more_x) = if partition {
             op.x.split_at(op.x.len() * elements / op.y.len().max(1))
         } else {

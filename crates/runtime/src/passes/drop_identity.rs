@@ -23,7 +23,7 @@ fn is_identity(program: &Program, i: usize) -> bool {
         Op::Flatten => true,
         Op::MaxPool { window } | Op::AveragePool { window } => *window == Window::square(1, 1),
         Op::GlobalAveragePool => step.input_shape.dims()[1..] == [1, 1],
-        Op::Relu => program.maker(step.inputs[0]).is_some_and(|m| {
+        Op::Relu => program.producer(step.inputs[0]).is_some_and(|m| {
             let before = &program.steps[m];
             before.clamp == Clamp::Relu || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax)
         }),

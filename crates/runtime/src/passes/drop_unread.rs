@@ -4,7 +4,7 @@ use crate::program::Program;
 
 pub(super) fn run(program: &mut Program) {
     for i in (0..program.steps.len()).rev() {
-        if program.readers(program.steps[i].output) == 0 {
+        if program.consumers(program.steps[i].output) == 0 {
             program.steps.remove(i);
         }
     }

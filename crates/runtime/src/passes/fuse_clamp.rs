@@ -1,16 +1,15 @@
 //! Puts a ReLU or clip into the layer or sum before it, where nobody else reads that output.
 
-use super::takes_activation;
-use crate::lower::clamp_of;
-use crate::program::Program;
+use super::takes_clamp;
+use crate::program::{Program, clamp_of};
 
 pub(super) fn run(program: &mut Program) {
     let mut i = 0;
     while i < program.steps.len() {
         let before = program.steps[i].inputs[0];
         let layer = program
-            .maker(before)
-            .filter(|&l| takes_activation(&program.steps[l]) && program.readers(before) == 1);
+            .producer(before)
+            .filter(|&l| takes_clamp(&program.steps[l]) && program.consumers(before) == 1);
         match (layer, clamp_of(&program.steps[i].op)) {
             (Some(layer), Some(clamp)) => {
                 program.steps[layer].clamp = clamp;

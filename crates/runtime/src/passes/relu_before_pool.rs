@@ -5,27 +5,24 @@
 
 use sparsevd_model::Op;
 
-use super::takes_activation;
-use crate::lower::clamp_of;
-use crate::program::Program;
+use super::takes_clamp;
+use crate::program::{Program, clamp_of};
 
 pub(super) fn run(program: &mut Program) {
     for i in 0..program.steps.len() {
         let Some(clamp) = clamp_of(&program.steps[i].op) else {
             continue;
         };
-        let Some(pool) = program.maker(program.steps[i].inputs[0]) else {
+        let Some(pool) = program.producer(program.steps[i].inputs[0]) else {
             continue;
         };
         let is_max_pool = matches!(program.steps[pool].op, Op::MaxPool { .. });
-        if !is_max_pool || program.readers(program.steps[pool].output) != 1 {
+        if !is_max_pool || program.consumers(program.steps[pool].output) != 1 {
             continue;
         }
         let before = program.steps[pool].inputs[0];
-        let layer = program.maker(before);
-        if program.readers(before) == 1
-            && layer.is_some_and(|l| takes_activation(&program.steps[l]))
-        {
+        let layer = program.producer(before);
+        if program.consumers(before) == 1 && layer.is_some_and(|l| takes_clamp(&program.steps[l])) {
             // The layer takes it at once: between it and the pooling there is nobody else.
             if let Some(l) = layer {
                 program.steps[l].clamp = clamp;
