@@ -83,6 +83,16 @@ impl Step {
         })
     }
 
+    /// Whether the kernel of this step can clamp its results, and does not yet.
+    pub fn takes_clamp(&self) -> bool {
+        let can = self.op.weight().is_some()
+            || matches!(
+                self.op,
+                Op::Add | Op::Sub | Op::Mul | Op::Div | Op::BatchNormalization { .. }
+            );
+        can && self.clamp == Clamp::None
+    }
+
     /// Channels, height and width of the input and of the output, where both are maps.
     pub fn maps(&self) -> Option<[[usize; 3]; 2]> {
         match (self.input_shape.dims(), self.output_shape.dims()) {

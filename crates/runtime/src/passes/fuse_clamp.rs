@@ -1,6 +1,5 @@
 //! Puts a ReLU or clip into the layer or sum before it, where nobody else reads that output.
 
-use super::takes_clamp;
 use crate::program::{Program, clamp_of};
 
 pub(super) fn run(program: &mut Program) {
@@ -9,7 +8,7 @@ pub(super) fn run(program: &mut Program) {
         let before = program.steps[i].inputs[0];
         let layer = program
             .producer(before)
-            .filter(|&l| takes_clamp(&program.steps[l]) && program.consumers(before) == 1);
+            .filter(|&l| program.steps[l].takes_clamp() && program.consumers(before) == 1);
         match (layer, clamp_of(&program.steps[i].op)) {
             (Some(layer), Some(clamp)) => {
                 program.steps[layer].clamp = clamp;

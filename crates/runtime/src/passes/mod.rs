@@ -7,10 +7,7 @@ mod fuse_max_pool;
 mod fuse_residual;
 mod relu_before_pool;
 
-use sparsevd_kernels::Clamp;
-use sparsevd_model::Op;
-
-use crate::program::{Program, Step};
+use crate::program::Program;
 
 /// Runs all passes, each before those that find more to do after it.
 pub(crate) fn run(program: &mut Program) {
@@ -20,16 +17,6 @@ pub(crate) fn run(program: &mut Program) {
     fuse_clamp::run(program);
     fuse_residual::run(program);
     fuse_max_pool::run(program);
-}
-
-/// Whether the kernel of this step can clamp its results, and does not yet.
-fn takes_clamp(step: &Step) -> bool {
-    let can = step.op.weight().is_some()
-        || matches!(
-            step.op,
-            Op::Add | Op::Sub | Op::Mul | Op::Div | Op::BatchNormalization { .. }
-        );
-    can && step.clamp == Clamp::None
 }
 
 #[cfg(test)]

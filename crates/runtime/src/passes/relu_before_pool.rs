@@ -5,7 +5,6 @@
 
 use sparsevd_model::Op;
 
-use super::takes_clamp;
 use crate::program::{Program, clamp_of};
 
 pub(super) fn run(program: &mut Program) {
@@ -22,7 +21,7 @@ pub(super) fn run(program: &mut Program) {
         }
         let before = program.steps[pool].inputs[0];
         let layer = program.producer(before);
-        if program.consumers(before) == 1 && layer.is_some_and(|l| takes_clamp(&program.steps[l])) {
+        if program.consumers(before) == 1 && layer.is_some_and(|l| program.steps[l].takes_clamp()) {
             // The layer takes it at once: between it and the pooling there is nobody else.
             if let Some(l) = layer {
                 program.steps[l].clamp = clamp;
