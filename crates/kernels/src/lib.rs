@@ -3,6 +3,7 @@
 //! A layer is packed once, by a constructor that takes the checked weights (`pack`), into a type whose `run` neither
 //! allocates, locks nor decides anything. Lengths are asserted at the entry of each `run`; a wrong one is a bug of the caller and panics.
 //! Every packed type has a `name()`, `{isa}-{format}-{dtype}-{tile}`, and `bytes()`, the packed weights it reads.
+//! [`PackedKernel`] is the interface that all of them have in common, operators without weights included.
 //!
 //! | layer | sparse | dense |
 //! |---|---|---|

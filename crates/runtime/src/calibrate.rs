@@ -11,10 +11,10 @@ impl Plan {
     /// Plans a network for inputs like `samples`, `[n][input_shape]` in C order; a few dozen are enough.
     ///
     /// Where they show that many inputs of a layer are zero (blank pixels, inactive units), single samples skip those zeros.
-    /// The plan is exact for any other input too.
+    /// Results for other inputs are the same as those of [`Plan::new`], only slower. Elements after the last whole sample are ignored.
     ///
     /// # Errors
-    /// Those of [`Plan::new`], and when `samples` is no whole number of samples.
+    /// Those of [`Plan::new`].
     pub fn calibrated(
         network: &Network,
         options: &PlanOptions,

@@ -1,4 +1,4 @@
-//! What a step should take, by the costs of the plan's options.
+//! The expected time of a step, by the costs of the plan's options.
 
 use sparsevd_kernels::cost::Size;
 use sparsevd_kernels::kernel::Workload;
@@ -6,7 +6,8 @@ use sparsevd_kernels::kernel::Workload;
 use crate::lowered::Lowered;
 use crate::options::PlanOptions;
 
-/// Microseconds for the plan's batch on one thread, run in blocks, of a step whose first input has `inputs` elements per sample.
+/// Expected microseconds of a step for the plan's batch on one thread, in blocks of `block` samples. The first input of the step has `inputs`
+/// elements per sample.
 pub(crate) fn expected_us(
     step: &Lowered,
     inputs: usize,

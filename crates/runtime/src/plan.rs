@@ -1,4 +1,4 @@
-//! Plans: which kernel runs each node of a network, in which layout, and where its values lie.
+//! Plans: the kernel of each node of a network, the layout of each value, and its place in memory.
 
 use std::fmt;
 
@@ -14,18 +14,18 @@ use crate::options::PlanOptions;
 use crate::passes;
 use crate::program::Program;
 
-/// One step of a plan, for people and programs.
+/// One step of a plan, as it is printed and serialised.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanNode {
-    /// Name of the node; empty for a change of layout.
+    /// Name of the node; empty for a conversion of the layout.
     pub name: String,
-    /// Operator, with what was fused into it: `Linear+Relu`.
+    /// Operator, with those that were fused into it: `Linear+Relu`.
     pub op: String,
-    /// Kernel, `{isa}-{format}-{dtype}-{tile}`.
+    /// Name of the kernel: `{isa}-{format}-{dtype}-{tile}`, or what it does.
     pub kernel: String,
     /// Whether the kernel multiplies by non-zeros alone.
     pub sparse: bool,
-    /// Pieces into which threads may cut the step: rows, channels or lines of maps.
+    /// Pieces that different threads can compute: rows, channels or lines of maps.
     pub parts: usize,
     /// Layout of the output: `single`, `tiled` or `blocks`.
     pub layout: &'static str,
@@ -41,7 +41,7 @@ pub struct PlanNode {
     pub multiply_adds: usize,
     /// Bytes of packed weights, indices and biases.
     pub weight_bytes: usize,
-    /// Microseconds that a run of the plan's batch should spend here on one thread, by the costs of the options.
+    /// Expected microseconds of this step in a run of the plan's batch on one thread, by [`PlanOptions::costs`].
     pub expected_us: f64,
 }
 
@@ -52,17 +52,17 @@ impl PlanNode {
     }
 }
 
-/// Steps for the last samples of a batch, where they are too few for half a tile.
+/// Steps over single samples for the last samples of a batch, where those are too few for half a tile.
 #[derive(Debug)]
 pub(crate) struct Last {
-    /// Most samples that run like this.
+    /// Most samples that run with these steps.
     pub samples: usize,
     pub steps: Vec<Bound>,
 }
 
 /// A network ready to run: kernels with packed weights, layouts, and a place for every value.
 ///
-/// A plan is plain data. It is made once; [`crate::Session`] runs it. `Display` prints it as a table.
+/// A plan is plain data. [`crate::Session`] runs it, any number of times. `Display` prints it as a table.
 #[derive(Debug)]
 pub struct Plan {
     network: String,
@@ -79,16 +79,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans a network: checks it, rewrites it (see `passes/`), chooses kernels and layouts, packs weights, places values.
+    /// Plans a network: checks it, fuses operators, chooses kernels and layouts, packs weights and places values in memory.
     ///
     /// # Errors
-    /// A network that is not valid, has several inputs or outputs or an operator without a kernel; a batch or a number of
-    /// threads of zero.
+    /// [`RuntimeError::Model`] for a network that is not valid; [`RuntimeError::Unsupported`] for one with several inputs or outputs or an
+    /// operator without a kernel; [`RuntimeError::Option`] for a batch or a number of threads of zero, and for weights that the type of the
+    /// options cannot hold.
     pub fn new(network: &Network, options: &PlanOptions) -> Result<Self, RuntimeError> {
         Self::with_activity(network, options, &Activity::new())
     }
 
-    /// Plans a network of which the `activity` of some layers is known.
+    /// As [`Plan::new`], with the measured activity of some layers.
     pub(crate) fn with_activity(
         network: &Network,
         options: &PlanOptions,
@@ -143,7 +144,7 @@ impl Plan {
         &self.network
     }
 
-    /// What the plan was made for.
+    /// The options that the plan was made with.
     pub fn options(&self) -> &PlanOptions {
         &self.options
     }
@@ -158,17 +159,17 @@ impl Plan {
         &self.input_shape
     }
 
-    /// Shape of one output.
+    /// Shape of one output sample.
     pub fn output_shape(&self) -> &Shape {
         &self.output_shape
     }
 
-    /// Samples that go through the network together, or through its last layers where maps before them are large.
+    /// Samples that go through the network together; where its first maps are large, only through its last layers.
     pub fn block(&self) -> usize {
         self.block
     }
 
-    /// Threads that a run uses: at most those of the options, fewer for a network that could not feed them.
+    /// Threads that a run uses: at most those of the options, fewer for a network with too little work for them.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -178,7 +179,7 @@ impl Plan {
         self.nodes.iter().map(|n| n.weight_bytes).sum::<usize>() + self.last_bytes()
     }
 
-    /// Bytes of those of them that only run the last samples of a batch, where those are better run one by one than in a tile.
+    /// Bytes of weights that are packed a second time for the last samples of a batch, where those run faster one by one than in a tile.
     pub fn last_bytes(&self) -> usize {
         let last = self.last.iter().flat_map(|l| &l.steps);
         last.flat_map(|s| &s.step.parts)
@@ -186,7 +187,7 @@ impl Plan {
             .sum()
     }
 
-    /// Microseconds that a run of the plan's batch should take on one thread.
+    /// Expected microseconds of a run of the plan's batch on one thread, by [`PlanOptions::costs`].
     pub fn expected_us(&self) -> f64 {
         self.nodes.iter().map(|n| n.expected_us).sum()
     }

@@ -1,4 +1,4 @@
-//! A network as a list of steps over numbered values: what the passes rewrite.
+//! A network as a list of steps over numbered values.
 
 use std::collections::HashMap;
 
@@ -129,7 +129,10 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The steps of a network as they stand in its graph.
+    /// The steps of a network, one for each node of its graph.
+    ///
+    /// # Errors
+    /// When shapes do not fit together, or the network has several inputs or outputs.
     pub fn new(network: &Network) -> Result<Self, RuntimeError> {
         let shapes = network.shapes()?;
         let graph = &network.graph;

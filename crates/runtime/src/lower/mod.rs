@@ -14,7 +14,7 @@ mod convert;
 mod elementwise;
 mod halos;
 mod linear;
-mod normalization;
+mod normalisation;
 mod partition;
 mod pool;
 mod weights;
@@ -102,7 +102,7 @@ fn candidates<'a>(
         Op::MaxPool { .. } | Op::AveragePool { .. } | Op::GlobalAveragePool => {
             pool::candidates(context, step)
         }
-        Op::BatchNormalization { .. } => Ok(normalization::candidates(context, step)),
+        Op::BatchNormalization { .. } => Ok(normalisation::candidates(context, step)),
         Op::Pad { .. } | Op::Concat => arrange::candidates(context, step),
         _ => elementwise::candidates(context, step),
     }

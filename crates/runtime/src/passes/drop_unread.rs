@@ -1,4 +1,4 @@
-//! Drops steps whose result nobody reads.
+//! Removes steps whose output has no consumer.
 
 use crate::program::Program;
 
@@ -15,7 +15,7 @@ mod tests {
     use crate::passes::tests::{conv, program, steps};
 
     #[test]
-    fn a_branch_that_nobody_reads_goes_as_a_whole() {
+    fn a_branch_without_consumers_is_removed_as_a_whole() {
         let mut p = program(
             &[
                 ("a", &["x"], conv()),

@@ -1,4 +1,4 @@
-//! Puts a ReLU or clip into the layer or sum before it, where nobody else reads that output.
+//! Fuses a ReLU or clip into the layer or sum before it, where it is the only consumer of that output.
 
 use crate::program::{Program, clamp_of};
 
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_others_read_or_that_is_the_output_keeps_its_negative_numbers() {
+    fn a_layer_with_other_consumers_or_that_is_the_output_is_not_clamped() {
         let residual = program(
             &[
                 ("a", &["x"], conv()),

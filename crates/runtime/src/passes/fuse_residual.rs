@@ -1,4 +1,5 @@
-//! Puts a sum into the convolution that makes one of its terms, where nobody else reads that term: `y = act(W * x + b + residual)`.
+//! Fuses a sum into the convolution that computes one of its terms, where the sum is the only consumer of that term:
+//! `y = clamp(W * x + b + residual)`.
 
 use sparsevd_model::Op;
 
@@ -24,14 +25,14 @@ pub(super) fn run(program: &mut Program) {
     }
 }
 
-/// The convolution that can take this sum in, and the other term, which is there before it runs.
+/// The convolution that can compute this sum, and the other term, which must be computed before it.
 fn layer_and_residual(program: &Program, sum: usize) -> Option<(usize, Value)> {
     let step = &program.steps[sum];
     let &[a, b] = step.inputs.as_slice() else {
         return None;
     };
     let same = program.elements[a] == program.elements[b];
-    // Values in blocks have zeros around the map, which such a sum keeps.
+    // Maps in blocks have zeros around them, which such a sum keeps.
     if step.op != Op::Add || a == b || !same || !clamp_keeps_zero(step.clamp) {
         return None;
     }
@@ -88,7 +89,7 @@ mod tests {
             super::run(&mut after);
             assert_eq!(after, before, "{:?}", steps(&before));
         };
-        // The convolution is read twice.
+        // The convolution has two consumers.
         let twice: &[(&str, &[&str], Op)] = &[
             ("a", &["x"], conv()),
             ("b", &["a"], conv()),
@@ -96,14 +97,14 @@ mod tests {
             ("again", &["sum", "b"], Op::Mul),
         ];
         alone(twice, "again");
-        // The other term is made from the sum's convolution later on, by something that is no convolution.
+        // The other term is computed after the convolution, and not by a convolution.
         let later: &[(&str, &[&str], Op)] = &[
             ("a", &["x"], conv()),
             ("t", &["x"], Op::Tanh),
             ("sum", &["a", "t"], Op::Add),
         ];
         alone(later, "sum");
-        // The convolution reads what it would be added to, which one step cannot read twice.
+        // The other term is the input of the convolution.
         alone(
             &[("a", &["x"], conv()), ("sum", &["a", "x"], Op::Add)],
             "sum",
