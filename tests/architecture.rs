@@ -210,11 +210,23 @@ fn only_the_kernels_are_unsafe() {
 #[test]
 fn files_import_in_one_direction() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let crates = [("compressor", false, ["trainer", "checkpoint"])];
+    // The names that the roots of `model` and `kernels` re-export are types of data that name each other, as `Graph` and `Shape`.
+    let crates = [
+        ("model", true, ["bind", "presets"]),
+        ("kernels", true, ["spmm", "sell"]),
+        ("runtime", false, ["lower", "lower::conv"]),
+        ("compressor", false, ["trainer", "checkpoint"]),
+    ];
     for (name, shared_root, [from, to]) in crates {
         let imports = Imports::of_crate(&root.join("crates").join(name).join("src"), shared_root);
         assert!(imports.has(from, to), "{name}: {from} imports from {to}");
-        let circles = imports.circles();
+        // The presets still share functions of their parent.
+        let presets = |circle: &String| {
+            let mut files = circle.split(" -> ");
+            name == "model" && files.all(|f| f == "presets" || f.starts_with("presets::"))
+        };
+        let mut circles = imports.circles();
+        circles.retain(|circle| !presets(circle));
         assert!(circles.is_empty(), "{name}: {circles:#?}");
     }
 }

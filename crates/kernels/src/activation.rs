@@ -1,8 +1,10 @@
 //! Clamp functions that are no clamps, element by element.
 
 use crate::Isa;
+use crate::cost::Costs;
 use crate::elementwise::exp;
 use crate::isa::multiversion;
+use crate::kernel::{Operands, PackedKernel, Workload};
 
 /// A function of one number. NaN passes through each of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -122,4 +124,31 @@ fn erf(v: f32) -> f32 {
         p = p * t + c;
     }
     (1.0 - p * exp(-x * x)).copysign(v)
+}
+
+/// An [`Activation`] in place.
+#[derive(Debug, Clone)]
+pub struct ActivationKernel {
+    /// Instruction set of the kernel.
+    pub isa: Isa,
+    /// The function.
+    pub function: Activation,
+}
+
+impl PackedKernel for ActivationKernel {
+    fn run(&self, operands: Operands<'_>) {
+        self.function.apply(self.isa, operands.y);
+    }
+
+    fn name(&self) -> String {
+        format!("{}-in-place", self.function.name())
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
 }

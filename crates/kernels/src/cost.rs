@@ -60,7 +60,7 @@ impl Default for Costs {
 }
 
 /// Size of a weight and the way its non-zeros are stored.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Size {
     /// Outputs.
     pub rows: usize,

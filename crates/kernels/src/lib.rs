@@ -3,6 +3,7 @@
 //! A layer is packed once, by a constructor that takes the checked weights (`pack`), into a type whose `run` neither
 //! allocates, locks nor decides anything. Lengths are asserted at the entry of each `run`; a wrong one is a bug of the caller and panics.
 //! Every packed type has a `name()`, `{isa}-{format}-{dtype}-{tile}`, and `bytes()`, the packed weights it reads.
+//! [`PackedKernel`] is the interface that all of them have in common, operators without weights included.
 //!
 //! | layer | sparse | dense |
 //! |---|---|---|
@@ -47,6 +48,7 @@ pub mod elementwise;
 pub mod gemm;
 mod input_sparse;
 mod isa;
+pub mod kernel;
 mod layout;
 pub mod peak;
 mod permute;
@@ -66,9 +68,11 @@ pub mod training;
 mod transpose;
 pub mod tune;
 
-pub use activation::Activation;
+pub use activation::{Activation, ActivationKernel};
 pub use buffer::Buffer;
 pub use clamp::Clamp;
+pub use copy::CopyKernel;
 pub use isa::{Isa, IsaError};
-pub use layout::{LANES, Layout, Pack, pack_tiles, tiles, unpack_tiles};
+pub use kernel::PackedKernel;
+pub use layout::{LANES, Layout, Pack, UnpackTiles, pack_tiles, tiles, unpack_tiles};
 pub use precision::Precision;

@@ -2,9 +2,11 @@
 
 use sparsevd_model::Window;
 
+use crate::cost::Costs;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Level;
 use crate::isa::multiversion;
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Isa, LANES, Layout};
 
 /// How a window becomes one value.
@@ -378,5 +380,20 @@ fn tiled_body(pool: &Pool, x: &[f32], y: &mut [f32]) {
                 y.copy_from_slice(&acc);
             }
         }
+    }
+}
+
+impl PackedKernel for Pool {
+    fn run(&self, operands: Operands<'_>) {
+        let count = operands.n.div_ceil(self.layout.samples());
+        Self::run(self, operands.x, operands.y, count);
+    }
+
+    fn name(&self) -> String {
+        "pool-f32".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
     }
 }
