@@ -8,7 +8,7 @@ use sparsevd_model::Dense;
 
 use crate::clamp::Bounds;
 use crate::gemm::{View, gemm};
-use crate::isa::multiversion;
+use crate::isa::{kernel_name, multiversion};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Buffer, Clamp, Isa, LANES};
@@ -76,12 +76,7 @@ impl Gemv {
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match self.isa.name() {
-            "avx512" => "avx512-gemv-f32-4x1",
-            "avx2" => "avx2-gemv-f32-4x1",
-            "neon" => "neon-gemv-f32-4x1",
-            _ => "scalar-gemv-f32-4x1",
-        }
+        kernel_name!(self.isa.level(), "gemv-f32-4x1")
     }
 
     /// Bytes of weights and biases that one run reads.

@@ -9,6 +9,7 @@ use crate::blocks::{Blocks, TILE};
 use crate::clamp::Bounds;
 use crate::conv::check_conv;
 use crate::conv_blocks::BlockConv;
+use crate::isa::kernel_name;
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Clamp, Isa, LANES, select};
@@ -83,12 +84,7 @@ impl Depthwise {
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match self.frame.isa.name() {
-            "avx512" => "avx512-depthwise-blocks-f32",
-            "avx2" => "avx2-depthwise-blocks-f32",
-            "neon" => "neon-depthwise-blocks-f32",
-            _ => "scalar-depthwise-blocks-f32",
-        }
+        kernel_name!(self.frame.isa.level(), "depthwise-blocks-f32")
     }
 
     /// Bytes of weights and biases.

@@ -1,9 +1,9 @@
 //! How activations lie in memory, and the way between single samples and tiles.
 
 use crate::Isa;
-use crate::blocks::Blocks;
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Level;
+use crate::Level;
+use crate::blocks::Blocks;
 use crate::isa::multiversion;
 #[cfg(target_arch = "x86_64")]
 use crate::transpose::{lines_of_quads, transpose};

@@ -69,6 +69,6 @@ pub mod tune;
 pub use activation::Activation;
 pub use buffer::Buffer;
 pub use clamp::Clamp;
-pub use isa::{Isa, IsaError};
+pub use isa::{Isa, IsaError, Level};
 pub use layout::{LANES, Layout, Pack, pack_tiles, tiles, unpack_tiles};
 pub use precision::Precision;

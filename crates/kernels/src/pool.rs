@@ -3,7 +3,7 @@
 use sparsevd_model::Window;
 
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Level;
+use crate::Level;
 use crate::isa::multiversion;
 use crate::{Isa, LANES, Layout};
 
