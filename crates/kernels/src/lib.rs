@@ -48,6 +48,7 @@ pub mod gemm;
 mod input_sparse;
 mod isa;
 mod layout;
+mod math;
 pub mod peak;
 mod permute;
 pub mod place;
