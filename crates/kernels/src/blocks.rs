@@ -10,7 +10,7 @@ use std::ops::Range;
 use sparsevd_model::Window;
 
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Level;
+use crate::Level;
 use crate::isa::multiversion;
 #[cfg(target_arch = "x86_64")]
 use crate::transpose::{RUN, lines_of_runs, runs_of_lines};

@@ -9,7 +9,7 @@ use std::ops::Range;
 use sparsevd_model::{Csr, Window};
 
 use crate::cost::Costs;
-use crate::isa::multiversion;
+use crate::isa::{kernel_name, multiversion};
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::sell::{self, Entry, Sell, Walk};
 use crate::spmm::bias_or_zero;
@@ -178,12 +178,7 @@ impl SparseConv {
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match self.isa.name() {
-            "avx512" => "avx512-sell4-conv-f32-4x16",
-            "avx2" => "avx2-sell4-conv-f32-4x16",
-            "neon" => "neon-sell4-conv-f32-4x16",
-            _ => "scalar-sell4-conv-f32-4x16",
-        }
+        kernel_name!(self.isa.level(), "sell4-conv-f32-4x16")
     }
 
     /// Bytes of packed weights, offsets, row positions and biases.

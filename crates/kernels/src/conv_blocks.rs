@@ -18,6 +18,7 @@ use crate::blocks::{Blocks, TILE};
 use crate::clamp::Bounds;
 use crate::conv::{check_conv, filters_of_groups};
 use crate::cost::Costs;
+use crate::isa::kernel_name;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::pool_blocks::BlockPool;
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
@@ -203,15 +204,11 @@ impl BlockConv {
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match (self.pooled, self.frame.isa.name()) {
-            (false, "avx512") => "avx512-sell4-blocks-f32-4x16",
-            (false, "avx2") => "avx2-sell4-blocks-f32-4x16",
-            (false, "neon") => "neon-sell4-blocks-f32-4x16",
-            (false, _) => "scalar-sell4-blocks-f32-4x16",
-            (true, "avx512") => "avx512-sell4-blocks-pool-f32-4x16",
-            (true, "avx2") => "avx2-sell4-blocks-pool-f32-4x16",
-            (true, "neon") => "neon-sell4-blocks-pool-f32-4x16",
-            (true, _) => "scalar-sell4-blocks-pool-f32-4x16",
+        let level = self.frame.isa.level();
+        if self.pooled {
+            kernel_name!(level, "sell4-blocks-pool-f32-4x16")
+        } else {
+            kernel_name!(level, "sell4-blocks-f32-4x16")
         }
     }
 

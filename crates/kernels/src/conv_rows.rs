@@ -18,7 +18,7 @@ use crate::conv::{check_conv, filters_of_groups};
 use crate::conv_blocks::{biases, multiply_add};
 use crate::copy::copy_short;
 use crate::cost::Costs;
-use crate::isa::multiversion;
+use crate::isa::{kernel_name, multiversion};
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
 use crate::simd::{Simd, simd_dispatch};
@@ -249,15 +249,11 @@ impl RowConv {
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match (self.walk.pooled, self.isa.name()) {
-            (false, "avx512") => "avx512-sell4-rows-f32-4x8",
-            (false, "avx2") => "avx2-sell4-rows-f32-4x8",
-            (false, "neon") => "neon-sell4-rows-f32-4x8",
-            (false, _) => "scalar-sell4-rows-f32-4x8",
-            (true, "avx512") => "avx512-sell4-rows-pool-f32-4x8",
-            (true, "avx2") => "avx2-sell4-rows-pool-f32-4x8",
-            (true, "neon") => "neon-sell4-rows-pool-f32-4x8",
-            (true, _) => "scalar-sell4-rows-pool-f32-4x8",
+        let level = self.isa.level();
+        if self.walk.pooled {
+            kernel_name!(level, "sell4-rows-pool-f32-4x8")
+        } else {
+            kernel_name!(level, "sell4-rows-f32-4x8")
         }
     }
 

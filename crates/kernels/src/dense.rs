@@ -9,7 +9,7 @@ use sparsevd_model::Dense;
 use crate::clamp::Bounds;
 use crate::cost::Costs;
 use crate::gemm::{View, gemm};
-use crate::isa::multiversion;
+use crate::isa::{kernel_name, multiversion};
 use crate::kernel::{Operands, PackedKernel, Workload, each_sample};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
@@ -78,12 +78,7 @@ impl Gemv {
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match self.isa.name() {
-            "avx512" => "avx512-gemv-f32-4x1",
-            "avx2" => "avx2-gemv-f32-4x1",
-            "neon" => "neon-gemv-f32-4x1",
-            _ => "scalar-gemv-f32-4x1",
-        }
+        kernel_name!(self.isa.level(), "gemv-f32-4x1")
     }
 
     /// Bytes of weights and biases that one run reads.

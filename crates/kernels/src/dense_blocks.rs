@@ -18,6 +18,7 @@ use crate::clamp::Bounds;
 use crate::conv::{check_conv, filters_of_groups};
 use crate::conv_blocks::BlockConv;
 use crate::cost::Costs;
+use crate::isa::kernel_name;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
@@ -70,7 +71,7 @@ impl DenseBlockConv {
         );
         let bias = bias_or_zero(bias, out);
         let [dy, dx] = window.dilations;
-        let (rows, lines) = select::dense_tile(isa);
+        let [rows, lines] = select::dense_tile(isa);
         let depth = per_group * kh * kw;
         let mut packed = Self {
             frame: Frame::new(
@@ -139,11 +140,11 @@ impl DenseBlockConv {
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match self.frame.isa.name() {
-            "avx512" => "avx512-direct-blocks-f32-8x16",
-            "avx2" => "avx2-direct-blocks-f32-4x16",
-            "neon" => "neon-direct-blocks-f32-8x16",
-            _ => "scalar-direct-blocks-f32-4x16",
+        let level = self.frame.isa.level();
+        if self.rows == 8 {
+            kernel_name!(level, "direct-blocks-f32-8x16")
+        } else {
+            kernel_name!(level, "direct-blocks-f32-4x16")
         }
     }
 

@@ -7,7 +7,7 @@ use crate::conv::check_conv;
 use crate::copy::copy_short;
 use crate::cost::Costs;
 use crate::gemm::{View, gemm};
-use crate::isa::multiversion;
+use crate::isa::{kernel_name, multiversion};
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::spmm::bias_or_zero;
 use crate::{Clamp, Isa};
@@ -139,13 +139,10 @@ impl Conv {
 
     /// `{isa}-{format}-{dtype}`, where the instruction set of a product is the best that `gemm-f32` finds.
     pub fn name(&self) -> &'static str {
-        match (self.kind, self.isa.name()) {
-            (Kind::Pointwise, _) => "best-gemm-f32",
-            (Kind::Strips(_), _) => "best-im2col-f32",
-            (Kind::Depthwise, "avx512") => "avx512-depthwise-f32",
-            (Kind::Depthwise, "avx2") => "avx2-depthwise-f32",
-            (Kind::Depthwise, "neon") => "neon-depthwise-f32",
-            (Kind::Depthwise, _) => "scalar-depthwise-f32",
+        match self.kind {
+            Kind::Pointwise => "best-gemm-f32",
+            Kind::Strips(_) => "best-im2col-f32",
+            Kind::Depthwise => kernel_name!(self.isa.level(), "depthwise-f32"),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::clamp::Bounds;
 use crate::conv::check_conv;
 use crate::conv_blocks::BlockConv;
 use crate::cost::Costs;
+use crate::isa::kernel_name;
 use crate::kernel::{InputSplit, Operands, PackedKernel, Workload};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
@@ -85,12 +86,7 @@ impl Depthwise {
 
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
-        match self.frame.isa.name() {
-            "avx512" => "avx512-depthwise-blocks-f32",
-            "avx2" => "avx2-depthwise-blocks-f32",
-            "neon" => "neon-depthwise-blocks-f32",
-            _ => "scalar-depthwise-blocks-f32",
-        }
+        kernel_name!(self.frame.isa.level(), "depthwise-blocks-f32")
     }
 
     /// Bytes of weights and biases.

@@ -3,6 +3,7 @@
 use crate::cost::Costs;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::math::exp;
 use crate::{Clamp, Isa, LANES, Layout};
 
 /// Applies an activation in place, in any layout.
@@ -166,34 +167,6 @@ fn softmax_tiled_body(x: &mut [f32], features: usize) {
             }
         }
     }
-}
-
-/// e^x for x up to 88, within about two units in the last place; 0 below -87, NaN for NaN. Without branches, so that it vectorises.
-#[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
-    /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let low = x < -87.0;
-    let x = if low { -87.0 } else { x };
-    let t = x * std::f32::consts::LOG2_E + ROUND;
-    let n = t - ROUND;
-    let r = x - n * LN2_HIGH - n * LN2_LOW;
-    let mut p = 1.0 / 5040.0;
-    for c in [
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-        1.0,
-        1.0,
-    ] {
-        p = p * r + c;
-    }
-    let power = t.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    if low { 0.0 } else { p * f32::from_bits(power) }
 }
 
 /// [`clamp()`] in place.

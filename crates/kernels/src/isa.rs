@@ -8,15 +8,56 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Isa(Level);
 
+/// The instruction sets that have kernels, on any machine.
+///
+/// Tables of tile sizes and names match on it without a wildcard, so that a new level does not compile until each has an entry for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Level {
+pub enum Level {
+    /// Plain Rust, compiled for the baseline of the target.
     Scalar,
-    #[cfg(target_arch = "aarch64")]
+    /// The 128-bit vectors of aarch64.
     Neon,
-    #[cfg(target_arch = "x86_64")]
+    /// AVX2, FMA and F16C.
     Avx2,
-    #[cfg(target_arch = "x86_64")]
+    /// [`Level::Avx2`] and AVX-512 F, BW, DQ and VL.
     Avx512,
+}
+
+/// A kernel's name, `"{isa}-{rest}"`, as a literal.
+macro_rules! kernel_name {
+    ($level:expr, $rest:literal) => {
+        match $level {
+            $crate::Level::Scalar => concat!("scalar-", $rest),
+            $crate::Level::Neon => concat!("neon-", $rest),
+            $crate::Level::Avx2 => concat!("avx2-", $rest),
+            $crate::Level::Avx512 => concat!("avx512-", $rest),
+        }
+    };
+}
+pub(crate) use kernel_name;
+
+impl Level {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Scalar, Self::Neon, Self::Avx2, Self::Avx512];
+
+    /// The name in kernels' names and in `SPARSE_ISA`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Neon => "neon",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Floats in a vector; of plain Rust, those that a kernel gives the compiler to vectorise.
+    pub const fn lanes(self) -> usize {
+        match self {
+            Self::Neon => 4,
+            Self::Avx2 => 8,
+            Self::Scalar | Self::Avx512 => 16,
+        }
+    }
 }
 
 /// An instruction set was asked for that does not exist or that this machine lacks.
@@ -88,21 +129,13 @@ impl Isa {
             })
     }
 
-    /// The name that kernels and `SPARSE_ISA` use.
+    /// The name in kernels' names and in `SPARSE_ISA`.
     pub fn name(self) -> &'static str {
-        match self.0 {
-            Level::Scalar => "scalar",
-            #[cfg(target_arch = "aarch64")]
-            Level::Neon => "neon",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => "avx512",
-        }
+        self.0.name()
     }
 
-    #[allow(dead_code, reason = "only architectures with more than one level ask")]
-    pub(crate) fn level(self) -> Level {
+    /// Which instruction set it is.
+    pub fn level(self) -> Level {
         self.0
     }
 }
@@ -140,10 +173,11 @@ macro_rules! multiversion {
                 }
                 match isa.level() {
                     // SAFETY: an `Isa` of this level is only made where the features were detected.
-                    $crate::isa::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::Level::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    $crate::isa::Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::isa::Level::Scalar => {}
+                    $crate::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::Level::Scalar => {}
+                    $crate::Level::Neon => unreachable!("x86-64 has no NEON"),
                 }
             }
             // NEON is part of the aarch64 baseline, so the body needs no guard there.
@@ -158,6 +192,16 @@ pub(crate) use multiversion;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernel_names_begin_with_the_name_of_their_level() {
+        for level in Level::ALL {
+            assert_eq!(
+                kernel_name!(level, "gemv-f32-4x1"),
+                format!("{}-gemv-f32-4x1", level.name())
+            );
+        }
+    }
 
     #[test]
     fn names_find_what_the_machine_has_and_nothing_else() {

@@ -1,10 +1,10 @@
 //! How activations lie in memory, and the way between single samples and tiles.
 
 use crate::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::Level;
 use crate::blocks::Blocks;
 use crate::cost::Costs;
-#[cfg(target_arch = "x86_64")]
-use crate::isa::Level;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 #[cfg(target_arch = "x86_64")]

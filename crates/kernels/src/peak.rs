@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::Isa;
-use crate::simd::{Simd, lanes, simd_dispatch};
+use crate::simd::{Simd, simd_dispatch};
 
 /// Fused multiply-adds of one core in GFLOP/s, measured in a few milliseconds.
 pub fn fma_peak(isa: Isa) -> f64 {
@@ -15,7 +15,7 @@ pub fn fma_peak(isa: Isa) -> f64 {
         unsafe { chains(isa, std::hint::black_box(0.5), sums.as_mut_ptr()) };
         let seconds = start.elapsed().as_secs_f64();
         std::hint::black_box(&sums);
-        let width = lanes(isa);
+        let width = isa.level().lanes();
         best = best.max((2 * STEPS * CHAINS * width) as f64 / seconds / 1e9);
     }
     best

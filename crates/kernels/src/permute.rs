@@ -1,7 +1,7 @@
 //! Lines of sixteen floats put together from lanes of others, the same for every channel of a map.
 
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Level;
+use crate::Level;
 use crate::{Isa, LANES};
 
 /// Where each lane of a line comes from: a line of the source channel and a lane of that, or nowhere, which makes zero.

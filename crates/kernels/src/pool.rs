@@ -2,9 +2,9 @@
 
 use sparsevd_model::Window;
 
-use crate::cost::Costs;
 #[cfg(target_arch = "x86_64")]
-use crate::isa::Level;
+use crate::Level;
+use crate::cost::Costs;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Isa, LANES, Layout};

@@ -4,8 +4,7 @@ use sparsevd_model::Csr;
 
 use crate::blocks::{Blocks, TILE};
 use crate::cost::{Costs, Size};
-use crate::simd::lanes;
-use crate::{Isa, LANES, Layout, Precision};
+use crate::{Isa, LANES, Layout, Level, Precision};
 
 /// Kernel of a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -179,7 +178,7 @@ pub fn prefer_dense_blocks(multiply_adds: usize, input: usize, depthwise: bool) 
 /// Four channels at once, for which sixteen registers are enough, use each line of input too seldom to take it from the second-level
 /// cache: there im2col is 1.7 times as fast.
 pub fn prefer_direct(isa: Isa) -> bool {
-    dense_tile(isa).0 == 8
+    dense_tile(isa)[0] == 8
 }
 
 /// How [`crate::spmm::Spmm`] cuts its work.
@@ -198,7 +197,7 @@ pub(crate) fn spmm_tile(isa: Isa, weight: &Csr) -> SpmmTile {
     const TWO: usize = 320;
     let elements = (weight.rows() * weight.cols()).max(1);
     let density = weight.nonzeros() as f64 / elements as f64;
-    let several_lines = lanes(isa) == LANES;
+    let several_lines = isa.level().lanes() == LANES;
     let few = weight.cols() <= TWO;
     let (most, lines) = match density {
         d if d <= 0.15 && several_lines && few => (TWO, 2),
@@ -226,31 +225,50 @@ pub(crate) fn conv_block(floats: usize, weights: f64) -> usize {
     (CACHE / floats).max(worth).max(1)
 }
 
-/// Most lines of a row that a convolution over blocks takes at once: their sums, for four channels, stay in registers.
-pub(crate) fn block_tile(isa: Isa) -> usize {
-    match isa.name() {
-        "avx2" => 3,
-        "scalar" => 1,
-        _ => crate::blocks::TILE,
+/// How many outputs a convolution sums at once, so that their sums stay in the registers of an instruction set.
+#[derive(Debug, Clone, Copy)]
+struct ConvTiles {
+    /// Lines of a row, of four channels, over blocks.
+    block: usize,
+    /// Rows, of four channels, over rows.
+    row: usize,
+    /// Output channels and lines of a row, dense over blocks.
+    dense: [usize; 2],
+}
+
+fn conv_tiles(isa: Isa) -> ConvTiles {
+    match isa.level() {
+        Level::Scalar => ConvTiles {
+            block: 1,
+            row: 1,
+            dense: [4, 1],
+        },
+        Level::Avx2 => ConvTiles {
+            block: 3,
+            row: 3,
+            dense: [4, 3],
+        },
+        Level::Neon | Level::Avx512 => ConvTiles {
+            block: TILE,
+            row: 6,
+            dense: [8, 3],
+        },
     }
 }
 
-/// Most rows that a convolution over rows takes at once: their sums, for four channels, stay in registers.
+/// Most lines of a row that a sparse convolution over blocks takes at once.
+pub(crate) fn block_tile(isa: Isa) -> usize {
+    conv_tiles(isa).block
+}
+
+/// Most rows that a convolution over rows takes at once.
 pub(crate) fn row_tile(isa: Isa) -> usize {
-    match isa.name() {
-        "avx2" => 3,
-        "scalar" => 1,
-        _ => 6,
-    }
+    conv_tiles(isa).row
 }
 
 /// Output channels and lines whose sums a dense convolution over blocks keeps in registers.
-pub(crate) fn dense_tile(isa: Isa) -> (usize, usize) {
-    match isa.name() {
-        "avx2" => (4, 3),
-        "scalar" => (4, 1),
-        _ => (8, 3),
-    }
+pub(crate) fn dense_tile(isa: Isa) -> [usize; 2] {
+    conv_tiles(isa).dense
 }
 
 /// Blocks of input channels of a convolution over blocks, when a tile of outputs reads so many floats per channel, and so many weights of

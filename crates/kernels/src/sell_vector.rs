@@ -62,6 +62,7 @@ impl SellVector {
     }
 
     /// Estimated cycles of a run, measured on a Zen 4 core.
+    #[cfg(target_arch = "x86_64")]
     pub fn cost(&self) -> f64 {
         let steps: u32 = self.sell.groups.iter().map(|g| g.steps).sum();
         2.8 * f64::from(steps) + 6.0 * self.sell.groups.len() as f64

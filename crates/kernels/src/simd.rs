@@ -3,6 +3,7 @@
 //! Everything is `#[inline(always)]`, so that a generic kernel compiled inside a `#[target_feature]` function
 //! (see [`simd_dispatch`]) is compiled for that instruction set throughout.
 
+use crate::Level;
 use crate::clamp::Bounds;
 
 /// Vectors of `N` floats.
@@ -99,7 +100,7 @@ pub(crate) unsafe trait Simd: Copy {
 pub(crate) struct Plain<const LANES: usize>;
 
 /// The vectors of a machine without others.
-pub(crate) type Scalar = Plain<16>;
+pub(crate) type Scalar = Plain<{ Level::Scalar.lanes() }>;
 
 // SAFETY: plain Rust, which runs everywhere.
 unsafe impl<const LANES: usize> Simd for Plain<LANES> {
@@ -169,7 +170,7 @@ mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::*;
 
-    use super::{Bounds, Simd};
+    use super::{Bounds, Level, Simd};
 
     // Through an intrinsic, the compiler turns the permutes of `lane` back into four broadcast loads,
     // and loads are what bounds the kernels.
@@ -233,7 +234,7 @@ mod x86 {
 
     // SAFETY: AVX2 and FMA instructions only; the trait's contract says where they may run.
     unsafe impl Simd for Avx2 {
-        const N: usize = 8;
+        const N: usize = Level::Avx2.lanes();
         type V = __m256;
         type Quad = __m256;
         type Half = Self;
@@ -423,7 +424,7 @@ mod x86 {
 
     // SAFETY: AVX-512 F, BW, DQ and VL instructions only; the trait's contract says where they may run.
     unsafe impl Simd for Avx512 {
-        const N: usize = 16;
+        const N: usize = Level::Avx512.lanes();
         type V = __m512;
         type Quad = __m512;
         type Half = Avx512Half;
@@ -510,7 +511,7 @@ pub(crate) use arm::Neon;
 mod arm {
     use std::arch::aarch64::*;
 
-    use super::Simd;
+    use super::{Level, Simd};
 
     /// 128-bit vectors.
     #[derive(Debug, Clone, Copy)]
@@ -518,7 +519,7 @@ mod arm {
 
     // SAFETY: NEON is part of the aarch64 baseline.
     unsafe impl Simd for Neon {
-        const N: usize = 4;
+        const N: usize = Level::Neon.lanes();
         type V = float32x4_t;
         type Quad = float32x4_t;
         type Half = Self;
@@ -570,19 +571,6 @@ mod arm {
     }
 }
 
-/// Floats in a vector of that instruction set.
-pub(crate) fn lanes(isa: crate::Isa) -> usize {
-    match isa.level() {
-        #[cfg(target_arch = "x86_64")]
-        crate::isa::Level::Avx512 => Avx512::N,
-        #[cfg(target_arch = "x86_64")]
-        crate::isa::Level::Avx2 => Avx2::N,
-        #[cfg(target_arch = "aarch64")]
-        crate::isa::Level::Neon => Neon::N,
-        crate::isa::Level::Scalar => Scalar::N,
-    }
-}
-
 /// Makes a function that runs one `unsafe`, `#[inline(always)]` body, generic over [`Simd`], for the instruction set of its first argument.
 ///
 /// The body's own contract is the caller's to keep: the macro only vouches for the instruction set, and so the function it makes is `unsafe` too.
@@ -609,12 +597,16 @@ macro_rules! simd_dispatch {
             unsafe {
                 match isa.level() {
                     #[cfg(target_arch = "x86_64")]
-                    $crate::isa::Level::Avx512 => avx512($($arg),*),
+                    $crate::Level::Avx512 => avx512($($arg),*),
                     #[cfg(target_arch = "x86_64")]
-                    $crate::isa::Level::Avx2 => avx2($($arg),*),
+                    $crate::Level::Avx2 => avx2($($arg),*),
                     #[cfg(target_arch = "aarch64")]
-                    $crate::isa::Level::Neon => $body::<$crate::simd::Neon>($($arg),*),
-                    $crate::isa::Level::Scalar => $body::<$crate::simd::Scalar>($($arg),*),
+                    $crate::Level::Neon => $body::<$crate::simd::Neon>($($arg),*),
+                    $crate::Level::Scalar => $body::<$crate::simd::Scalar>($($arg),*),
+                    #[cfg(not(target_arch = "x86_64"))]
+                    $crate::Level::Avx512 | $crate::Level::Avx2 => unreachable!("only x86-64 has AVX"),
+                    #[cfg(not(target_arch = "aarch64"))]
+                    $crate::Level::Neon => unreachable!("only aarch64 has NEON"),
                 }
             }
         }

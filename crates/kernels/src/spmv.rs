@@ -72,16 +72,16 @@ impl Spmv {
         let weight = &*precision.of(weight);
         let sell = SellVector::pack(weight, &bias, rows.clone(), precision);
         #[cfg(target_arch = "x86_64")]
-        let table = Table::pack(isa, weight, &bias, rows.clone(), precision)
+        let kernel = Table::pack(isa, weight, &bias, rows.clone(), precision)
             .filter(|table| table.cost() <= sell.cost())
-            .map(Kernel::Table);
+            .map_or(Kernel::Sell(sell), Kernel::Table);
         #[cfg(not(target_arch = "x86_64"))]
-        let table = None;
+        let kernel = Kernel::Sell(sell);
         Self {
             isa,
             rows: rows.len(),
             cols: weight.cols(),
-            kernel: table.unwrap_or(Kernel::Sell(sell)),
+            kernel,
         }
     }
 

@@ -17,10 +17,9 @@ use std::arch::x86_64::*;
 
 use sparsevd_model::Csr;
 
-use crate::Isa;
 use crate::clamp::Bounds;
-use crate::isa::Level;
 use crate::precision::{Bf16, F16, Precision, Value, level};
+use crate::{Isa, Level};
 
 const LANES: usize = 16;
 

@@ -3,6 +3,10 @@
 use sparsevd_model::{Approximate, Op};
 
 use crate::isa::multiversion;
+use crate::math::real::{
+    gelu_tanh_argument, gelu_tanh_slope, hard_sigmoid, hard_swish_gate, normal_cdf, normal_density,
+    tanh,
+};
 use crate::training::Real;
 
 multiversion! {
@@ -37,16 +41,18 @@ fn activate_body<T: Real>(op: &Op, x: &[T], y: &mut [T]) {
         Op::Sigmoid => each(x, y, |x| x.sigmoid()),
         Op::HardSigmoid { alpha, beta } => {
             let [alpha, beta] = [alpha, beta].map(|v| T::of(f64::from(*v)));
-            each(x, y, |x| (alpha * x + beta).larger(zero).smaller(one));
+            each(x, y, |x| hard_sigmoid(x, alpha, beta));
         }
-        Op::HardSwish => each(x, y, |x| x * hard_gate(x)),
+        Op::HardSwish => each(x, y, |x| x * hard_swish_gate(x)),
         Op::Tanh => each(x, y, tanh),
         Op::Gelu {
             approximate: Approximate::None,
-        } => each(x, y, |x| x * normal_below(x)),
+        } => each(x, y, |x| x * normal_cdf(x)),
         Op::Gelu {
             approximate: Approximate::Tanh,
-        } => each(x, y, |x| T::of(0.5) * x * (one + tanh(tanh_argument(x)))),
+        } => each(x, y, |x| {
+            T::of(0.5) * x * (one + tanh(gelu_tanh_argument(x)))
+        }),
         _ => panic!("`{}` is no activation", op.name()),
     }
 }
@@ -78,7 +84,7 @@ fn activation_gradient_body<T: Real>(op: &Op, x: &[T], g: &[T], dx: &mut [T]) {
         }
         Op::HardSwish => slope(x, g, dx, |x| {
             let inside = step((x > T::of(-3.0)) & (x < T::of(3.0)));
-            hard_gate(x) + inside * x * T::of(1.0 / 6.0)
+            hard_swish_gate(x) + inside * x * T::of(1.0 / 6.0)
         }),
         Op::Tanh => slope(x, g, dx, |x| {
             let t = tanh(x);
@@ -86,16 +92,12 @@ fn activation_gradient_body<T: Real>(op: &Op, x: &[T], g: &[T], dx: &mut [T]) {
         }),
         Op::Gelu {
             approximate: Approximate::None,
-        } => slope(x, g, dx, |x| {
-            let density = T::of(0.398_942_280_401_432_7) * (-(half * x * x)).exp();
-            normal_below(x) + x * density
-        }),
+        } => slope(x, g, dx, |x| normal_cdf(x) + x * normal_density(x)),
         Op::Gelu {
             approximate: Approximate::Tanh,
         } => slope(x, g, dx, |x| {
-            let t = tanh(tanh_argument(x));
-            let inner = T::of(SQRT_2_OVER_PI) * (one + T::of(3.0 * 0.044_715) * x * x);
-            half * (one + t) + half * x * (one - t * t) * inner
+            let t = tanh(gelu_tanh_argument(x));
+            half * (one + t) + half * x * (one - t * t) * gelu_tanh_slope(x)
         }),
         _ => panic!("`{}` is no activation", op.name()),
     }
@@ -119,40 +121,6 @@ fn slope<T: Real>(x: &[T], g: &[T], dx: &mut [T], derivative: impl Fn(T) -> T) {
 #[inline(always)]
 fn bounds<T: Real>(min: Option<f32>, max: Option<f32>) -> [T; 2] {
     [min.unwrap_or(f32::MIN), max.unwrap_or(f32::MAX)].map(|b| T::of(f64::from(b)))
-}
-
-/// `min(max(x / 6 + 1/2, 0), 1)`.
-#[inline(always)]
-fn hard_gate<T: Real>(x: T) -> T {
-    (x * T::of(1.0 / 6.0) + T::of(0.5))
-        .larger(T::of(0.0))
-        .smaller(T::of(1.0))
-}
-
-#[inline(always)]
-fn tanh<T: Real>(x: T) -> T {
-    T::of(2.0) * (T::of(2.0) * x).sigmoid() - T::of(1.0)
-}
-
-const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
-
-#[inline(always)]
-fn tanh_argument<T: Real>(x: T) -> T {
-    T::of(SQRT_2_OVER_PI) * (x + T::of(0.044_715) * x * x * x)
-}
-
-/// Normal distribution function by the error function of Abramowitz and Stegun 7.1.26, within 1e-7.
-#[inline(always)]
-fn normal_below<T: Real>(x: T) -> T {
-    let [zero, half, one] = [0.0, 0.5, 1.0].map(T::of);
-    let z = x.larger(-x) * T::of(std::f64::consts::FRAC_1_SQRT_2);
-    let t = one / (one + T::of(0.327_591_1) * z);
-    let mut p = T::of(1.061_405_429);
-    for c in [-1.453_152_027, 1.421_413_741, -0.284_496_736, 0.254_829_592] {
-        p = p * t + T::of(c);
-    }
-    let tail = half * p * t * (-(z * z)).exp();
-    if x > zero { one - tail } else { tail }
 }
 
 #[cfg(test)]

@@ -1,0 +1,266 @@
+//! Scalar formulas: exponential, logarithm, and the functions that activations are made of.
+//!
+//! None of them branches or calls, so that loops over them vectorise.
+//!
+//! The functions of this module are those of inference: f32, and NaN passes through each of them. Those in [`real`] are those of training:
+//! generic over [`Real`], so that gradients are checked in f64, for finite arguments. Some functions stand in both, because the results of
+//! each must stay the same to the last bit: tanh, for one, is exact near zero in inference and cheap in training.
+
+use crate::training::Real;
+
+/// `sqrt(2 / pi)`, the factor in the approximation of GELU by tanh.
+const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+/// The factor of the cube in the approximation of GELU by tanh.
+const GELU_CUBE: f64 = 0.044_715;
+
+/// e^x for x up to 88, within about two units in the last place; 0 below -87.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    let low = x < -87.0;
+    let y = exp_normal(if low { -87.0 } else { x });
+    if low { 0.0 } else { y }
+}
+
+/// e^x for x from -87 to 88, where neither the argument nor the result leaves the normal numbers.
+///
+/// Cody-Waite reduction to |r| <= ln 2 / 2, then the Taylor polynomial of degree 7.
+#[inline(always)]
+fn exp_normal(x: f32) -> f32 {
+    /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let t = x * std::f32::consts::LOG2_E + ROUND;
+    let n = t - ROUND;
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    let mut p = 1.0 / 5040.0;
+    for c in [
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
+        p = p * r + c;
+    }
+    let power = t.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    p * f32::from_bits(power)
+}
+
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    let x = if -x > 88.0 { -88.0 } else { x };
+    1.0 / (1.0 + exp(-x))
+}
+
+/// Hyperbolic tangent, within 5e-7 of itself.
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    let e = exp(-2.0 * x.abs());
+    let far = ((1.0 - e) / (1.0 + e)).copysign(x);
+    // Near 0 the difference above loses digits; the series does not.
+    let s = x * x;
+    let mut p = -1382.0 / 155_925.0;
+    for c in [62.0 / 2835.0, -17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0, 1.0] {
+        p = p * s + c;
+    }
+    if x.abs() < 0.35 { x * p } else { far }
+}
+
+/// The error function, within 2e-7.
+#[inline(always)]
+fn erf(x: f32) -> f32 {
+    let z = x.abs();
+    (1.0 - erfc_factor(z, ERFC_SEVEN_DIGITS) * exp(-z * z)).copysign(x)
+}
+
+/// Coefficients of the complementary error function (Abramowitz and Stegun, 7.1.26), the highest power first.
+const ERFC: [f64; 5] = [
+    1.061_405_429,
+    -1.453_152_027,
+    1.421_413_741,
+    -0.284_496_736,
+    0.254_829_592,
+];
+/// [`ERFC`] to seven digits, which inference has always had: two of them round to other f32.
+const ERFC_SEVEN_DIGITS: [f64; 5] = [
+    1.061_405_4,
+    -1.453_152,
+    1.421_413_7,
+    -0.284_496_73,
+    0.254_829_6,
+];
+
+/// `erfc(z) / e^(-z^2)` for z >= 0.
+#[inline(always)]
+fn erfc_factor<T: Real>(z: T, coefficients: [f64; 5]) -> T {
+    let t = T::of(1.0) / (T::of(1.0) + T::of(0.327_591_1) * z);
+    let [first, others @ ..] = coefficients;
+    let mut p = T::of(first);
+    for c in others {
+        p = p * t + T::of(c);
+    }
+    p * t
+}
+
+/// `min(max(alpha x + beta, 0), 1)`.
+#[inline(always)]
+pub(crate) fn hard_sigmoid(x: f32, alpha: f32, beta: f32) -> f32 {
+    unit(alpha * x + beta)
+}
+
+/// `x min(max(x / 6 + 1/2, 0), 1)`.
+#[inline(always)]
+pub(crate) fn hard_swish(x: f32) -> f32 {
+    x * unit(x / 6.0 + 0.5)
+}
+
+/// `min(max(x, 0), 1)`.
+#[inline(always)]
+#[allow(
+    clippy::manual_clamp,
+    reason = "these are max and min, without a branch"
+)]
+fn unit(x: f32) -> f32 {
+    let x = if x < 0.0 { 0.0 } else { x };
+    if x > 1.0 { 1.0 } else { x }
+}
+
+/// `x (1 + erf(x / sqrt(2))) / 2`.
+#[inline(always)]
+pub(crate) fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
+#[inline(always)]
+pub(crate) fn gelu_tanh(x: f32) -> f32 {
+    0.5 * x * (1.0 + tanh(real::gelu_tanh_argument(x)))
+}
+
+/// The formulas of training.
+pub(crate) mod real {
+    use super::{ERFC, GELU_CUBE, SQRT_2_OVER_PI, erfc_factor, exp_normal};
+    use crate::training::Real;
+
+    /// e^x, of -87 below and of 88 above.
+    #[inline(always)]
+    pub fn exp(x: f32) -> f32 {
+        exp_normal(x.larger(-87.0).smaller(88.0))
+    }
+
+    /// Natural logarithm of a positive normal number.
+    ///
+    /// ln(2^e f) = e ln 2 + 2 artanh(s), s = (f - 1) / (f + 1), f in [2/3, 4/3].
+    #[inline(always)]
+    pub fn ln(x: f32) -> f32 {
+        const TWO_THIRDS: u32 = 0x3f2a_aaab;
+        let bits = x.to_bits();
+        let e = (bits.wrapping_sub(TWO_THIRDS) as i32) >> 23;
+        let f = f32::from_bits(bits.wrapping_sub((e << 23) as u32));
+        let s = (f - 1.0) / (f + 1.0);
+        let s2 = s * s;
+        let mut p = 1.0 / 11.0;
+        for c in [1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0] {
+            p = p * s2 + c;
+        }
+        e as f32 * std::f32::consts::LN_2 + (2.0 * s + 2.0 * s * s2 * p)
+    }
+
+    /// `1 / (1 + e^-x)`.
+    #[inline(always)]
+    pub fn sigmoid<T: Real>(x: T) -> T {
+        T::of(1.0) / (T::of(1.0) + (-x).exp())
+    }
+
+    /// Hyperbolic tangent, within about 1e-7.
+    #[inline(always)]
+    pub fn tanh<T: Real>(x: T) -> T {
+        T::of(2.0) * sigmoid(T::of(2.0) * x) - T::of(1.0)
+    }
+
+    /// `min(max(alpha x + beta, 0), 1)`.
+    #[inline(always)]
+    pub fn hard_sigmoid<T: Real>(x: T, alpha: T, beta: T) -> T {
+        (alpha * x + beta).larger(T::of(0.0)).smaller(T::of(1.0))
+    }
+
+    /// `min(max(x / 6 + 1/2, 0), 1)`, the factor of x in hard swish.
+    #[inline(always)]
+    pub fn hard_swish_gate<T: Real>(x: T) -> T {
+        hard_sigmoid(x, T::of(1.0 / 6.0), T::of(0.5))
+    }
+
+    /// `sqrt(2 / pi) (x + 0.044715 x^3)`.
+    #[inline(always)]
+    pub fn gelu_tanh_argument<T: Real>(x: T) -> T {
+        T::of(SQRT_2_OVER_PI) * (x + T::of(GELU_CUBE) * x * x * x)
+    }
+
+    /// The derivative of [`gelu_tanh_argument`].
+    #[inline(always)]
+    pub fn gelu_tanh_slope<T: Real>(x: T) -> T {
+        T::of(SQRT_2_OVER_PI) * (T::of(1.0) + T::of(3.0 * GELU_CUBE) * x * x)
+    }
+
+    /// The distribution function of the standard normal, within 1e-7.
+    #[inline(always)]
+    pub fn normal_cdf<T: Real>(x: T) -> T {
+        let z = x.larger(-x) * T::of(std::f64::consts::FRAC_1_SQRT_2);
+        let tail = T::of(0.5) * erfc_factor(z, ERFC) * (-(z * z)).exp();
+        if x > T::of(0.0) {
+            T::of(1.0) - tail
+        } else {
+            tail
+        }
+    }
+
+    /// The density of the standard normal.
+    #[inline(always)]
+    pub fn normal_density<T: Real>(x: T) -> T {
+        T::of(0.398_942_280_401_432_7) * (-(T::of(0.5) * x * x)).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponential_and_logarithm_agree_with_the_standard_library() {
+        for i in -8000..8000 {
+            let x = i as f32 * 0.01;
+            let want = f64::from(x).exp();
+            for got in [exp(x), real::exp(x)] {
+                assert!(
+                    (f64::from(got) / want - 1.0).abs() < 4e-7,
+                    "exp({x}) = {got}, not {want}"
+                );
+            }
+            let y = want as f32;
+            let (got, want) = (real::ln(y), f64::from(y).ln());
+            assert!(
+                (f64::from(got) - want).abs() <= 3e-7 * want.abs().max(0.3),
+                "ln({y}) = {got}, not {want}"
+            );
+        }
+        for y in [0.67f32, 0.9999, 1.0, 1.0001, 1.34, 1e-8, 3e-8] {
+            let want = f64::from(y).ln();
+            assert!(
+                (f64::from(real::ln(y)) - want).abs() <= 3e-7 * want.abs().max(0.1),
+                "ln({y})"
+            );
+        }
+    }
+
+    #[test]
+    fn the_exponential_ends_where_it_says() {
+        assert_eq!([exp(-87.1), exp(f32::NEG_INFINITY)], [0.0, 0.0]);
+        assert!(exp(f32::NAN).is_nan());
+        assert_eq!(real::exp(-200.0), real::exp(-87.0));
+        assert_eq!(real::exp(200.0), real::exp(88.0));
+    }
+}
