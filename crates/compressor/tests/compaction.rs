@@ -92,6 +92,7 @@ proptest! {
             prop_assert!(shrank && layers.iter().map(Layer::units).sum::<usize>() < units);
         }
         let after = outputs(&network.graph, layers);
+        prop_assert_eq!(after.len(), before.len());
         for (a, b) in after.iter().zip(&before) {
             prop_assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{a} after, {b} before");
         }

@@ -4,22 +4,17 @@
 mod networks;
 
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseError;
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Conv2d, Dense, GraphBuilder, Network, Op, Shape, passes, presets};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode, WeightType};
 use sparsevd_testing::arbitrary::Stream;
+use sparsevd_testing::close::assert_sums_close;
 use sparsevd_testing::executor::run as reference;
 
-use networks::{build, recipe};
+use networks::{build, folded, recipe, two_convolutions};
 
-/// Compares with the scale of the reference, since sums of large numbers may cancel.
-fn check(
-    network: &Network,
-    seed: u64,
-    options: &PlanOptions,
-    runs: &[usize],
-) -> Result<(), TestCaseError> {
+/// Runs of a plan against the reference.
+fn check(network: &Network, seed: u64, options: &PlanOptions, runs: &[usize]) {
     let session = Session::new(Plan::new(network, options).unwrap(), options.threads).unwrap();
     let (inn, out) = (
         session.plan().input_shape().elements(),
@@ -31,18 +26,10 @@ fn check(
         let mut y = vec![f32::NAN; n * out];
         session.run(n, &x, &mut y);
         for (sample, (x, y)) in x.chunks(inn).zip(y.chunks(out)).enumerate() {
-            let expected = reference(network, x);
-            let scale = expected.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
-            for (i, (&got, want)) in y.iter().zip(&expected).enumerate() {
-                prop_assert!(
-                    (f64::from(got) - want).abs() <= 1e-4 * scale,
-                    "output {i} of sample {sample} of {n}: expected {want}, got {got}\n{}",
-                    session.plan()
-                );
-            }
+            let context = format!("sample {sample} of {n}\n{}", session.plan());
+            assert_sums_close(y, &reference(network, x), 1e-4, context);
         }
     }
-    Ok(())
 }
 
 proptest! {
@@ -62,7 +49,7 @@ proptest! {
             for weights in [WeightMode::Sparse, WeightMode::Dense] {
                 for batch in [1, 3, 16, 17] {
                     let options = PlanOptions { weights, isa, batch, ..PlanOptions::default() };
-                    check(&network, seed, &options, &[batch, 1, 5])?;
+                    check(&network, seed, &options, &[batch, 1, 5]);
                 }
             }
         }
@@ -74,23 +61,25 @@ proptest! {
     fn passes_over_a_network_change_no_output(
         channels in 1usize..5,
         size in [3usize..9, 3..9],
-        recipes in proptest::collection::vec(recipe(), 0..12),
+        folded in folded(),
+        recipes in proptest::collection::vec(recipe(), 0..8),
         csr in any::<bool>(),
         seed in any::<u64>(),
     ) {
+        let recipes = [&folded[..], &recipes].concat();
         let network = build(Shape::from([channels, size[0], size[1]]), &recipes, 0.6, seed, csr);
         let x = Stream(!seed).floats(channels * size[0] * size[1]);
         let want = reference(&network, &x);
-        let scale = want.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
-        for (name, pass) in [
-            ("fold_batch_normalization", passes::fold_batch_normalization as fn(&Network) -> Option<Network>),
-            ("fold_pad", passes::fold_pad),
-        ] {
-            let Some(after) = pass(&network) else { continue };
+        let after = [
+            ("fold_batch_normalization", passes::fold_batch_normalization(&network)),
+            ("fold_pad", passes::fold_pad(&network)),
+        ];
+        // A value that a later node reads too is not folded.
+        prop_assume!(after.iter().any(|(_, after)| after.is_some()));
+        for (name, after) in after {
+            let Some(after) = after else { continue };
             prop_assert!(after.graph.nodes.len() < network.graph.nodes.len());
-            for (got, want) in reference(&after, &x).iter().zip(&want) {
-                prop_assert!((got - want).abs() <= 1e-5 * scale, "{name}: expected {want}, got {got}");
-            }
+            assert_sums_close(&reference(&after, &x), &want, 1e-5, name);
         }
     }
 }
@@ -100,23 +89,24 @@ proptest! {
     fn channels_that_nobody_needs_leave_without_a_trace(
         channels in 1usize..5,
         size in [3usize..9, 3..9],
-        recipes in proptest::collection::vec(recipe(), 1..14),
+        recipes in proptest::collection::vec(recipe(), 0..12),
         density in prop_oneof![Just(0.02), Just(0.1), Just(0.3)],
         csr in any::<bool>(),
         seed in any::<u64>(),
     ) {
+        let recipes = [&two_convolutions()[..], &recipes].concat();
         let network = build(Shape::from([channels, size[0], size[1]]), &recipes, density, seed, csr);
-        let Some(after) = passes::drop_dead_channels(&network) else { return Ok(()) };
+        let after = passes::drop_dead_channels(&network);
+        // Not every network has a dead channel, or can lose it.
+        prop_assume!(after.is_some());
+        let after = after.unwrap();
         let elements = |n: &Network| n.tensors.values().map(|t| t.shape().elements()).sum::<usize>();
         let back = after.in_original_shapes().unwrap();
         prop_assert!(elements(&after) < elements(&back));
         let x = Stream(!seed).floats(channels * size[0] * size[1]);
         let want = reference(&network, &x);
-        let scale = want.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
         for (name, same) in [("after", &after), ("back", &back)] {
-            for (got, want) in reference(same, &x).iter().zip(&want) {
-                prop_assert!((got - want).abs() <= 1e-5 * scale, "{name}: expected {want}, got {got}");
-            }
+            assert_sums_close(&reference(same, &x), &want, 1e-5, name);
         }
     }
 }
@@ -175,7 +165,7 @@ fn threads_split_batches_and_single_samples_without_changing_them() {
                     batch,
                     ..PlanOptions::default()
                 };
-                check(&network, 3, &options, &[batch, 1, 9]).unwrap();
+                check(&network, 3, &options, &[batch, 1, 9]);
             }
         }
     }
@@ -231,11 +221,9 @@ fn a_plan_calibrated_on_blank_inputs_skips_zeros_and_is_right_on_any() {
     assert!(plan.nodes()[0].kernel.contains("csc"), "{plan}");
     let session = Session::new(plan, 1).unwrap();
     for x in [&blank[..400], &[0.7; 400]] {
-        let mut y = [0.0; 10];
+        let mut y = [f32::NAN; 10];
         session.run(1, x, &mut y);
-        for (got, want) in y.iter().zip(reference(&network, x)) {
-            assert!((f64::from(*got) - want).abs() < 1e-3, "{got} {want}");
-        }
+        assert_sums_close(&y, &reference(&network, x), 1e-4, session.plan());
     }
     let plan = Plan::calibrated(&network, &options, &[0.7; 800]).unwrap();
     assert!(!plan.nodes()[0].kernel.contains("csc"), "{plan}");
@@ -320,7 +308,7 @@ fn any_batch_of_an_mlp_is_right_whatever_its_last_tile_holds() {
                 batch: planned,
                 ..PlanOptions::default()
             };
-            check(&network, 3, &options, &[planned, 1, 7, 9, 17, 25, 40, 65]).unwrap();
+            check(&network, 3, &options, &[planned, 1, 7, 9, 17, 25, 40, 65]);
         }
     }
 }
@@ -360,21 +348,14 @@ fn stored_values_are_the_rounded_weights_and_integers_on_a_grid_are_exact() {
                 "{values}: {kernels:?}"
             );
             let session = Session::new(plan, 1).unwrap();
-            let mut y = vec![0.0; batch * 10];
+            let mut y = vec![f32::NAN; batch * 10];
             session.run(batch, &x[..batch * 70], &mut y);
             y
         });
-        let error = |i: usize| {
-            let pairs = outputs[0].iter().zip(&outputs[i]);
-            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-        };
-        assert!(error(1) < 1e-5, "i8: {}", error(1));
-        assert!(
-            error(2) < 1e-5,
-            "a grid of 127 steps fits f16: {}",
-            error(2)
-        );
-        assert!(error(3) < 0.2, "bf16: {}", error(3));
+        let exact: Vec<f64> = outputs[0].iter().map(|&v| f64::from(v)).collect();
+        assert_sums_close(&outputs[1], &exact, 1e-5, "i8");
+        assert_sums_close(&outputs[2], &exact, 1e-5, "a grid of 127 steps fits f16");
+        assert_sums_close(&outputs[3], &exact, 0.1, "bf16");
     }
 }
 

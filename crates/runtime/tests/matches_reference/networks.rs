@@ -89,6 +89,27 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
     ]
 }
 
+fn pointwise(out_of_group: usize) -> Recipe {
+    Recipe::Conv {
+        conv: Conv2d::square(0, 1),
+        out_of_group,
+        grouped: false,
+    }
+}
+
+/// A convolution with a normalisation behind it or a border of zeros before it.
+pub fn folded() -> impl Strategy<Value = [Recipe; 2]> {
+    prop_oneof![
+        Just([pointwise(3), Recipe::BatchNormalization]),
+        Just([Recipe::Pad([1, 0, 2, 1], 0.0), pointwise(3)]),
+    ]
+}
+
+/// Two convolutions with channels between them that few weights may leave dead.
+pub fn two_convolutions() -> [Recipe; 2] {
+    [pointwise(6), pointwise(3)]
+}
+
 /// Builds the network that the recipes describe; a recipe that does not fit where it stands is left out.
 pub fn build(input: Shape, recipes: &[Recipe], density: f64, seed: u64, csr: bool) -> Network {
     let mut b = GraphBuilder::new("random");
