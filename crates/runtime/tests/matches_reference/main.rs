@@ -3,7 +3,11 @@
 
 mod networks;
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Conv2d, Dense, GraphBuilder, Network, Op, Shape, passes, presets};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode, WeightType};
@@ -30,6 +34,44 @@ fn check(network: &Network, seed: u64, options: &PlanOptions, runs: &[usize]) {
             assert_sums_close(y, &reference(network, x), 1e-4, context);
         }
     }
+}
+
+/// What does not fit is left out of a network, but no operator may be left out of all.
+#[test]
+fn random_networks_have_every_operator() {
+    let mut runner = TestRunner::deterministic();
+    let recipes = proptest::collection::vec(recipe(), 400);
+    let recipes = recipes.new_tree(&mut runner).unwrap().current();
+    let networks = (recipes.chunks(4)).map(|r| build(Shape::from([3, 5, 5]), r, 0.5, 1, false));
+    let operators: BTreeSet<&str> = networks
+        .flat_map(|n| n.graph.nodes)
+        .map(|node| node.op.name())
+        .collect();
+    let expected = [
+        "Add",
+        "AveragePool",
+        "BatchNormalization",
+        "Clip",
+        "Concat",
+        "Conv",
+        "Div",
+        "Flatten",
+        "Gelu",
+        "GlobalAveragePool",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Linear",
+        "MaxPool",
+        "Mul",
+        "Pad",
+        "Relu",
+        "Sigmoid",
+        "Softmax",
+        "Sub",
+        "Tanh",
+    ];
+    assert_eq!(operators, BTreeSet::from(expected));
 }
 
 proptest! {
