@@ -2,7 +2,7 @@
 # Runs the tests of the kernels and of the runtime for aarch64 under qemu: the NEON kernels against their slow twins.
 #
 # Run it after a change of crates/kernels or of how crates/runtime uses it, on a machine without NEON. On one that has
-# it, `cargo test` does the same. It takes 10 minutes on one core (`nice -n 19` keeps the machine usable), most of
+# it, `cargo test` does the same. It takes 10 minutes of one core (`nice -n 19` keeps the machine usable), most of
 # them in the tests of large maps.
 #
 #   scripts/test-neon.sh            the kernels' and the runtime's tests
