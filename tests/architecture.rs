@@ -127,6 +127,27 @@ fn crates_depend_in_one_direction() {
     );
 }
 
+/// The command of docs/architecture.md.
+#[test]
+fn a_program_that_runs_networks_builds_few_crates() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "-e", "normal", "--prefix", "none"])
+        .args(["-p", "sparsevd-runtime", "-p", "sparsevd-format"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let tree = String::from_utf8(output.stdout).unwrap();
+    // A line is a name, a version, and remarks in brackets.
+    let crates: BTreeSet<&str> = (tree.lines())
+        .map(|line| line.split(" (").next().unwrap_or_default())
+        .filter(|name| !name.is_empty() && !name.starts_with("sparsevd-"))
+        .collect();
+    assert!(crates.iter().any(|c| c.starts_with("rayon v")), "{tree}");
+    assert!(crates.len() <= 46, "{} crates: {crates:#?}", crates.len());
+}
+
 #[test]
 fn who_only_runs_models_builds_no_training_and_no_command_line() {
     let dependencies = Dependencies::of_workspace();

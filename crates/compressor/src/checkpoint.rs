@@ -7,7 +7,6 @@
 mod fingerprint;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -108,8 +107,7 @@ fn write_arrays(
         .into_iter()
         .map(|(n, d, s, b)| Ok((n, TensorView::new(d, s, b).map_err(fail)?)));
     let views: Vec<(String, TensorView<'_>)> = views.collect::<Result<_, CompressError>>()?;
-    let bytes =
-        serialize(views, Some(HashMap::from([(meta.0.to_owned(), meta.1)]))).map_err(fail)?;
+    let bytes = serialize(views, Some([(meta.0.to_owned(), meta.1)].into())).map_err(fail)?;
     write_atomically(file, |out| out.write_all(&bytes))?;
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! Gradients of the engine against central differences, in f64, through the very code that trains in f32.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeMap;
-
 use sparsevd_compressor::State;
 use sparsevd_compressor::engine::{Batch, Engine};
 use sparsevd_compressor::objective::{
@@ -11,7 +9,7 @@ use sparsevd_compressor::objective::{
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, normals};
-use sparsevd_model::{Approximate, Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_model::{Approximate, Dense, GraphBuilder, Network, Op, Shape, Weights, Window};
 
 fn random(len: usize, stream: u32, scale: f64) -> Vec<f64> {
     let mut out = vec![0.0; len];
@@ -31,34 +29,17 @@ fn random(len: usize, stream: u32, scale: f64) -> Vec<f64> {
 
 /// Puts nodes `(name, op, inputs)` together with random weights of the given shapes.
 fn network(input: Shape, nodes: Vec<(&str, Op, Vec<&str>)>, shapes: &[(&str, Shape)]) -> Network {
-    let output = nodes.last().unwrap().0.to_owned();
-    let nodes = nodes.into_iter().map(|(name, op, inputs)| Node {
-        name: name.into(),
-        op,
-        inputs: inputs.into_iter().map(str::to_owned).collect(),
-    });
-    let graph = Graph {
-        name: "test".into(),
-        inputs: vec![Input {
-            name: "x".into(),
-            shape: input,
-        }],
-        nodes: nodes.collect(),
-        outputs: vec![output],
-        preprocessing: None,
-    };
-    let mut tensors = BTreeMap::new();
+    let mut b = GraphBuilder::new("test");
+    b.input("x", input);
     for (i, (name, shape)) in shapes.iter().enumerate() {
-        let values = random(shape.elements(), i as u32, 0.5)
-            .into_iter()
-            .map(|x| x as f32)
-            .collect();
-        tensors.insert(
-            (*name).to_owned(),
-            Weights::Dense(Dense::new(shape.clone(), values)),
-        );
+        let values = random(shape.elements(), i as u32, 0.5).into_iter();
+        let values = values.map(|x| x as f32).collect();
+        b.weights(*name, Dense::new(shape.clone(), values));
     }
-    Network::new(graph, tensors).unwrap()
+    for (name, op, inputs) in nodes {
+        b.op(name, op, &inputs);
+    }
+    b.network(|name, _| panic!("{name} has no shape")).unwrap()
 }
 
 fn conv(name: &str, window: Window) -> Op {

@@ -15,7 +15,8 @@ use sparsevd_format::{Dataset, Pixels, WriteOptions, write_network_bytes};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::philox4x32;
 use sparsevd_model::{
-    Csr, Dense, Graph, Input, Network, Node, Op, Preprocessing, Shape, Weights, Window, presets,
+    Conv2d, Csr, Dense, Graph, GraphBuilder, Network, Node, Op, Preprocessing, Shape, Weights,
+    Window, presets,
 };
 
 /// Images of 28x28: a bright bar whose place is the class, over noise.
@@ -88,76 +89,28 @@ fn recipe() -> Recipe {
 
 /// A small residual network with depthwise convolution and with normalisations, one of which reads a sum.
 fn residual_network() -> Network {
-    let conv = |name: &str, size: usize, stride: usize, groups: usize| Op::Conv {
-        weight: format!("{name}.weight"),
-        bias: None,
-        window: Window {
-            pads: [size / 2; 4],
-            ..Window::square(size, stride)
-        },
-        groups,
+    let mut b = GraphBuilder::new("residual");
+    b.preprocessing(Preprocessing::default());
+    let conv = |out, size: usize| {
+        let conv = Conv2d::square(out, size).padding(size / 2);
+        conv.without_bias()
     };
-    let normalise = |name: &str| {
-        let tensor = |part: &str| format!("{name}.{part}");
-        Op::BatchNormalization {
-            scale: tensor("weight"),
-            bias: tensor("bias"),
-            mean: tensor("running_mean"),
-            variance: tensor("running_var"),
-            epsilon: 1e-5,
-        }
-    };
-    let fc = Op::Linear {
-        weight: "fc.weight".into(),
-        bias: Some("fc.bias".into()),
-    };
-    let nodes: Vec<(&str, Op, Vec<&str>)> = vec![
-        ("c1", conv("c1", 3, 2, 1), vec!["input"]),
-        ("n1", normalise("n1"), vec!["c1"]),
-        ("r1", Op::Relu, vec!["n1"]),
-        ("c2", conv("c2", 3, 1, 1), vec!["r1"]),
-        ("sum", Op::Add, vec!["c2", "r1"]),
-        ("n2", normalise("n2"), vec!["sum"]),
-        ("r2", Op::Relu, vec!["n2"]),
-        ("d", conv("d", 3, 2, 8), vec!["r2"]),
-        ("p", conv("p", 1, 1, 1), vec!["d"]),
-        ("r3", Op::HardSwish, vec!["p"]),
-        (
-            "pool",
-            Op::AveragePool {
-                window: Window::square(2, 2),
-            },
-            vec!["r3"],
-        ),
-        ("flat", Op::Flatten, vec!["pool"]),
-        ("fc", fc, vec!["flat"]),
-    ];
-    let nodes = nodes.into_iter().map(|(name, op, inputs)| Node {
-        name: name.into(),
-        op,
-        inputs: inputs.into_iter().map(str::to_owned).collect(),
-    });
-    let graph = Graph {
-        name: "residual".into(),
-        inputs: vec![Input {
-            name: "input".into(),
-            shape: Shape::from([1, 28, 28]),
-        }],
-        nodes: nodes.collect(),
-        outputs: vec!["fc".into()],
-        preprocessing: Some(Preprocessing::default()),
-    };
-    let shape = |name: &str| match name {
-        "c1.weight" => Shape::from([8, 1, 3, 3]),
-        "c2.weight" => Shape::from([8, 8, 3, 3]),
-        "d.weight" => Shape::from([8, 1, 3, 3]),
-        "p.weight" => Shape::from([12, 8, 1, 1]),
-        "fc.weight" => Shape::from([4, 12 * 9]),
-        "fc.bias" => Shape::from([4]),
-        _ => Shape::from([8]),
-    };
-    let tensors = graph.nodes.iter().flat_map(|n| n.op.tensors());
-    let tensors: Vec<(String, Shape)> = tensors.map(|n| (n.to_owned(), shape(n))).collect();
+    let x = b.input("input", [1, 28, 28]);
+    let x = b.conv("c1", &x, &conv(8, 3).stride(2));
+    let x = b.batch_normalization("n1", &x);
+    let r1 = b.op("r1", Op::Relu, &[&x]);
+    let x = b.conv("c2", &r1, &conv(8, 3));
+    let x = b.op("sum", Op::Add, &[&x, &r1]);
+    let x = b.batch_normalization("n2", &x);
+    let x = b.op("r2", Op::Relu, &[&x]);
+    let x = b.conv("d", &x, &conv(8, 3).stride(2).groups(8));
+    let x = b.conv("p", &x, &conv(12, 1));
+    let x = b.op("r3", Op::HardSwish, &[&x]);
+    let window = Window::square(2, 2);
+    let x = b.op("pool", Op::AveragePool { window }, &[&x]);
+    let x = b.op("flat", Op::Flatten, &[&x]);
+    b.linear("fc", &x, 4);
+    let (graph, tensors) = b.finish_with_tensors().unwrap();
     initialise(graph, &tensors, 2).unwrap()
 }
 

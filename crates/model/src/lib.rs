@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bind;
+mod builder;
 mod csr;
 mod error;
 mod fields;
@@ -18,6 +19,7 @@ pub mod quantised;
 pub mod shape;
 mod weights;
 
+pub use builder::{Conv2d, GraphBuilder};
 pub use csr::Csr;
 pub use error::ModelError;
 pub use network::{Graph, Input, Network, Node};

@@ -11,7 +11,9 @@ mod shards;
 mod stored;
 mod write;
 
-pub(crate) use container::{Container, narrow};
+pub(crate) use container::Container;
+#[cfg(feature = "data")]
+pub(crate) use container::narrow;
 pub use encodings::inspect_encodings;
 pub use graph::GraphSource;
 pub use read::{LoadedNetwork, read_network, read_network_bytes};

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use serde_json::json;
-use sparsevd_model::{Csr, Network, Weights};
+use serde::Serialize;
+use sparsevd_model::{Csr, Network, Shape, Weights};
 
 use super::bitmask::{BitmaskNames, mask_and_offsets};
 use super::graph::preset_of;
@@ -156,9 +156,9 @@ impl<'n> Plan<'n> {
             (false, ValueType::F16 | ValueType::I8) => exact_or_f32(tensor, Dtype::F16),
             (false, ValueType::Bf16) => exact_or_f32(tensor, Dtype::BF16),
         };
-        let mut scales = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
+        let mut scales = BTreeMap::new();
         let mut tensors = Vec::new();
-        let mut sparse = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
+        let mut sparse = BTreeMap::new();
         for (name, tensor) in &network.tensors {
             let scale = network.scales.get(name);
             if let Some(&scale) = scale {
@@ -171,7 +171,7 @@ impl<'n> Plan<'n> {
                 && !as_levels
                 && holds(dtype, tensor)
             {
-                scales.insert(name.clone(), json!(scale));
+                scales.insert(name.clone(), f64::from(*scale));
             }
             match tensor {
                 Weights::Dense(dense) => tensors.push(Stored {
@@ -186,7 +186,11 @@ impl<'n> Plan<'n> {
                         tensors.extend(bitmask_parts(path, name, csr, dtype)?);
                         continue;
                     }
-                    sparse.insert(name.clone(), json!({"layout": "csr", "shape": csr.shape()}));
+                    let entry = SparseEntry {
+                        layout: "csr",
+                        shape: csr.shape().clone(),
+                    };
+                    sparse.insert(name.clone(), entry);
                     let mut parts = csr_parts(path, name, csr, dtype, options.profile)?;
                     if as_levels {
                         let scale = levels(path, name, csr, scale.copied())?;
@@ -332,10 +336,6 @@ fn check_csr(
     let wrong = |what: &str, expected: &str, got: String| {
         Err(FormatError::tensor(path, name, what, expected, got))
     };
-    if name == "v" {
-        let expected = "another name: `v` is the version in the metadata";
-        return wrong("name of a CSR weight", expected, name.into());
-    }
     if !weights.contains(name) {
         return wrong("layout", "dense, as it is no node's weight", "csr".into());
     }
@@ -475,12 +475,37 @@ fn bitmask_parts<'n>(
     ])
 }
 
+/// `{"v":1, TENSOR: entry, ...}`, the form of metadata about tensors.
+#[derive(Serialize)]
+struct Versioned<T> {
+    v: u32,
+    #[serde(flatten)]
+    entries: BTreeMap<String, T>,
+}
+
+impl<T: Serialize> Versioned<T> {
+    fn json(path: &Path, entries: BTreeMap<String, T>) -> Result<String, FormatError> {
+        if entries.contains_key("v") {
+            let expected = "another name: `v` is the version in the metadata";
+            return Err(FormatError::tensor(path, "v", "name", expected, "v"));
+        }
+        to_json(path, &Self { v: 1, entries })
+    }
+}
+
+/// What the metadata say of a CSR tensor.
+#[derive(Serialize)]
+struct SparseEntry {
+    layout: &'static str,
+    shape: Shape,
+}
+
 fn metadata(
     path: &Path,
     network: &Network,
     options: &WriteOptions,
-    sparse: serde_json::Map<String, serde_json::Value>,
-    scales: serde_json::Map<String, serde_json::Value>,
+    sparse: BTreeMap<String, SparseEntry>,
+    scales: BTreeMap<String, f64>,
 ) -> Result<BTreeMap<String, String>, FormatError> {
     let mut metadata = options.metadata.clone();
     if let Some(taken) = metadata_keys::ALL
@@ -504,21 +529,19 @@ fn metadata(
         None => to_json(path, &network.graph)?,
     };
     metadata.insert(metadata_keys::NETWORK.into(), graph);
-    if sparse.len() > 1 {
-        metadata.insert(metadata_keys::SPARSE.into(), to_json(path, &sparse)?);
+    if !sparse.is_empty() {
+        metadata.insert(metadata_keys::SPARSE.into(), Versioned::json(path, sparse)?);
     }
-    if scales.len() > 1 {
-        metadata.insert(metadata_keys::STEPS.into(), to_json(path, &scales)?);
+    if !scales.is_empty() {
+        metadata.insert(metadata_keys::STEPS.into(), Versioned::json(path, scales)?);
     }
     if preset.is_none() && !network.original_shapes.is_empty() {
-        let mut original = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
-        original.extend(
-            network
-                .original_shapes
-                .iter()
-                .map(|(name, shape)| (name.clone(), json!(shape))),
+        let original = network.original_shapes.iter();
+        let original = original.map(|(n, s)| (n.clone(), s)).collect();
+        metadata.insert(
+            metadata_keys::ORIGINAL.into(),
+            Versioned::json(path, original)?,
         );
-        metadata.insert(metadata_keys::ORIGINAL.into(), to_json(path, &original)?);
     }
     Ok(metadata)
 }
@@ -559,6 +582,6 @@ fn header(
     Ok(header)
 }
 
-fn to_json(path: &Path, value: &impl serde::Serialize) -> Result<String, FormatError> {
+fn to_json(path: &Path, value: &impl Serialize) -> Result<String, FormatError> {
     serde_json::to_string(value).map_err(|e| FormatError::io(path, "write", e.into()))
 }
