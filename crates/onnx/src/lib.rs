@@ -1,12 +1,11 @@
-//! ONNX files to and from networks.
+//! Reads and writes ONNX files.
 //!
-//! Reading understands what exporters write for convolutional networks and multi-layer perceptrons, opset 7 and up: see
-//! `docs/onnx.md` for the operators. Weights may be inline, in files beside the model (never outside its folder) or sparse.
-//! Chains of shapes fold to constants; reshapes and transposes that move no number vanish. Everything that is not supported
-//! is one error that lists each such node.
+//! The importer covers what exporters write for convolutional networks and multi-layer perceptrons, opset 7 and up:
+//! `docs/onnx.md` lists the operators. Weights may be inline, in other files of the model's folder, or sparse. Shape
+//! computations are folded to constants. One error lists every node that is not supported.
 //!
-//! Every byte that is read is treated as hostile: the file is scanned before it is decoded, so that its parts are bounded,
-//! and constants have a common budget.
+//! Files are untrusted input: a file is scanned before it is decoded, which bounds the number of its parts, and all
+//! constants share one memory budget.
 #![forbid(unsafe_code)]
 
 mod attributes;
@@ -36,16 +35,16 @@ use tensor::Decoder;
 pub use error::{OnnxError, UnsupportedNode};
 pub use export::ExportOptions;
 
-/// Whether a path names an ONNX file, by its ending.
+/// Whether a path has the extension of an ONNX file.
 pub fn is_onnx(path: &Path) -> bool {
     path.extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
 }
 
-/// Reads a network from a file of any form: ONNX where it ends in `.onnx`, else as [`sparsevd_format::read_network`] does.
+/// Reads a network from an ONNX file (extension `.onnx`) or any file that [`sparsevd_format::read_network`] reads.
 ///
 /// # Errors
-/// As [`read_onnx`] and [`sparsevd_format::read_network`]; a graph that is named for an ONNX file, which has its own.
+/// Those of [`read_onnx`] and [`sparsevd_format::read_network`], and a named graph for an ONNX file, which has its own.
 pub fn read_network(
     path: impl AsRef<Path>,
     source: &GraphSource,
@@ -66,7 +65,7 @@ pub fn read_network(
 /// Reads a network from an ONNX file. The first dimension of its inputs is the batch, whatever size the file gives it.
 ///
 /// # Errors
-/// Unsupported nodes, all of them; anything that is not as ONNX has it; a file that cannot be read.
+/// All unsupported nodes together; a file that is not valid ONNX; a file that cannot be read.
 pub fn read_onnx(path: impl AsRef<Path>) -> Result<LoadedNetwork, OnnxError> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| FormatError::Io {
@@ -77,10 +76,10 @@ pub fn read_onnx(path: impl AsRef<Path>) -> Result<LoadedNetwork, OnnxError> {
     read_onnx_bytes(path, bytes)
 }
 
-/// Reads a network from the bytes of an ONNX file; `path` is where external data lie beside, and names errors.
+/// Reads a network from the bytes of an ONNX file. External data are looked up in the folder of `path`, which errors name.
 ///
 /// # Errors
-/// As [`read_onnx`].
+/// Those of [`read_onnx`].
 pub fn read_onnx_bytes(path: impl AsRef<Path>, bytes: Vec<u8>) -> Result<LoadedNetwork, OnnxError> {
     let path = path.as_ref();
     let at = |invalid: Invalid| OnnxError::from(invalid.at(path));
@@ -110,7 +109,7 @@ pub fn read_onnx_bytes(path: impl AsRef<Path>, bytes: Vec<u8>) -> Result<LoadedN
 /// Writes a network as an ONNX file, atomically; returns the number of bytes.
 ///
 /// # Errors
-/// A network that is not valid or of more than 2 GiB, and what the system refuses.
+/// A network that is not valid or larger than 2 GiB, or a file that cannot be written.
 pub fn write_onnx(
     path: impl AsRef<Path>,
     network: &Network,
@@ -124,7 +123,7 @@ pub fn write_onnx(
 /// The bytes of a network as an ONNX file. The same network and options give the same bytes.
 ///
 /// # Errors
-/// As [`write_onnx`]. The file is called `(memory)` in them.
+/// Those of [`write_onnx`], which call the file `(memory)`.
 pub fn write_onnx_bytes(network: &Network, options: &ExportOptions) -> Result<Vec<u8>, OnnxError> {
     to_bytes(Path::new("(memory)"), network, options)
 }
