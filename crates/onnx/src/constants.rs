@@ -4,6 +4,9 @@ use crate::attributes::{OnnxNode, axis};
 use crate::node_error::{Invalid, NodeError};
 use crate::tensor::{Data, Decoder, Int, Tensor};
 
+/// Most axes that an operator may name.
+const MOST_AXES: usize = 16;
+
 /// Operators that [`fold`] evaluates.
 pub(crate) const OPERATORS: &[&str] = &[
     "Add",
@@ -134,14 +137,17 @@ pub(crate) fn axes(
     node: OnnxNode<'_>,
     input: Option<&Tensor>,
 ) -> Result<Option<Vec<i64>>, Invalid> {
-    if let Some(axes) = node.ints("axes")? {
-        return Ok(Some(axes.to_vec()));
+    let axes = match (node.ints("axes")?, input) {
+        (Some(axes), _) => axes.to_vec(),
+        (None, None) => return Ok(None),
+        (None, Some(input)) => {
+            (input.ints()).ok_or_else(|| node.invalid("integers as axes", input.describe()))?
+        }
+    };
+    if axes.len() > MOST_AXES {
+        return Err(node.invalid(format!("at most {MOST_AXES} axes"), axes.len().to_string()));
     }
-    let Some(input) = input else { return Ok(None) };
-    match input.ints() {
-        Some(axes) => Ok(Some(axes)),
-        None => Err(node.invalid("integers as axes", input.describe())),
-    }
+    Ok(Some(axes))
 }
 
 /// Axes counted from the front.
@@ -290,7 +296,7 @@ fn broadcast(node: OnnxNode<'_>, a: &[usize], b: &[usize]) -> Result<Vec<usize>,
 }
 
 /// Index into a tensor of shape `dims` of element `i` of the shape `to` that it is broadcast to.
-fn source(mut i: usize, to: &[usize], dims: &[usize]) -> usize {
+pub(crate) fn source(mut i: usize, to: &[usize], dims: &[usize]) -> usize {
     let (mut at, mut stride) = (0, 1);
     for (k, &extent) in to.iter().enumerate().rev() {
         let (index, own) = (i % extent, (k + dims.len()).checked_sub(to.len()));

@@ -16,6 +16,7 @@ mod external;
 mod import;
 mod metadata;
 mod node_error;
+mod options;
 mod proto;
 mod scan;
 mod tensor;
@@ -34,6 +35,7 @@ use tensor::Decoder;
 
 pub use error::{OnnxError, UnsupportedNode};
 pub use export::ExportOptions;
+pub use options::{ImportOptions, InputShape};
 
 /// Whether a path has the extension of an ONNX file.
 pub fn is_onnx(path: &Path) -> bool {
@@ -49,10 +51,30 @@ pub fn read_network(
     path: impl AsRef<Path>,
     source: &GraphSource,
 ) -> Result<LoadedNetwork, OnnxError> {
+    read_network_with(path, source, &ImportOptions::default())
+}
+
+/// [`read_network`] with options for ONNX files.
+///
+/// # Errors
+/// Those of [`read_network`], and shapes of inputs for a file that is not ONNX.
+pub fn read_network_with(
+    path: impl AsRef<Path>,
+    source: &GraphSource,
+    options: &ImportOptions,
+) -> Result<LoadedNetwork, OnnxError> {
     let path = path.as_ref();
     match source {
-        _ if !is_onnx(path) => Ok(sparsevd_format::read_network(path, source)?),
-        GraphSource::Auto => read_onnx(path),
+        _ if !is_onnx(path) => {
+            if let Some(shape) = options.shapes.first() {
+                let expected = "an ONNX file, whose inputs it gives shapes";
+                return Err(Invalid::new("--shape", expected, format!("`{shape}`"))
+                    .at(path)
+                    .into());
+            }
+            Ok(sparsevd_format::read_network(path, source)?)
+        }
+        GraphSource::Auto => read_onnx_with(path, options),
         GraphSource::Named(name) => {
             let expected = "no graph to be named: an ONNX file has its own";
             Err(Invalid::new("network", expected, format!("`{name}`"))
@@ -67,13 +89,24 @@ pub fn read_network(
 /// # Errors
 /// All unsupported nodes together; a file that is not valid ONNX; a file that cannot be read.
 pub fn read_onnx(path: impl AsRef<Path>) -> Result<LoadedNetwork, OnnxError> {
+    read_onnx_with(path, &ImportOptions::default())
+}
+
+/// [`read_onnx`] with options.
+///
+/// # Errors
+/// Those of [`read_onnx`], and options that do not fit the file.
+pub fn read_onnx_with(
+    path: impl AsRef<Path>,
+    options: &ImportOptions,
+) -> Result<LoadedNetwork, OnnxError> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| FormatError::Io {
         path: path.into(),
         action: "read",
         error,
     })?;
-    read_onnx_bytes(path, bytes)
+    read_onnx_bytes_with(path, bytes, options)
 }
 
 /// Reads a network from the bytes of an ONNX file. External data are looked up in the folder of `path`, which errors name.
@@ -81,18 +114,35 @@ pub fn read_onnx(path: impl AsRef<Path>) -> Result<LoadedNetwork, OnnxError> {
 /// # Errors
 /// Those of [`read_onnx`].
 pub fn read_onnx_bytes(path: impl AsRef<Path>, bytes: Vec<u8>) -> Result<LoadedNetwork, OnnxError> {
+    read_onnx_bytes_with(path, bytes, &ImportOptions::default())
+}
+
+/// [`read_onnx_bytes`] with options.
+///
+/// # Errors
+/// Those of [`read_onnx_with`].
+pub fn read_onnx_bytes_with(
+    path: impl AsRef<Path>,
+    bytes: Vec<u8>,
+    options: &ImportOptions,
+) -> Result<LoadedNetwork, OnnxError> {
     let path = path.as_ref();
     let at = |invalid: Invalid| OnnxError::from(invalid.at(path));
     scan::scan(&bytes).map_err(at)?;
     let model = proto::ModelProto::decode(Bytes::from(bytes))
         .map_err(|e| at(Invalid::new("file", "an ONNX model", e.to_string())))?;
     let decoder = Decoder::new(Folder::of(path));
-    let mut network = import::import(&model, &decoder).map_err(|error| match error {
+    let mut network = import::import(&model, &decoder, options).map_err(|error| match error {
         ImportError::Invalid(invalid) => at(invalid),
         ImportError::Unsupported(nodes) => OnnxError::Unsupported {
             path: path.into(),
             nodes,
         },
+        ImportError::Layout(..) => at(Invalid::new(
+            "inputs",
+            "few that need another layout than the declared one",
+            "more",
+        )),
         ImportError::Model(error) => OnnxError::from(FormatError::Model {
             path: path.into(),
             error: Box::new(error),

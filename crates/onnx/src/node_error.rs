@@ -6,6 +6,8 @@ use std::path::Path;
 use sparsevd_format::FormatError;
 use sparsevd_model::ModelError;
 
+use crate::import::Layout;
+
 /// A part of a file that is not valid.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Invalid {
@@ -48,7 +50,7 @@ impl fmt::Display for Invalid {
 }
 
 /// Why a node cannot be imported.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) enum NodeError {
     /// It violates the specification of its operator.
     Invalid(Invalid),
@@ -56,6 +58,8 @@ pub(crate) enum NodeError {
     Unsupported(String),
     /// The network does not accept the operator that it became.
     Model(ModelError),
+    /// The network's input of that index has to have another layout.
+    Layout(usize, Layout),
 }
 
 impl NodeError {

@@ -89,6 +89,11 @@ impl Decoder {
         }
     }
 
+    /// Makes the whole budget available again.
+    pub fn reset(&self) {
+        self.left.set(MOST_ELEMENTS);
+    }
+
     /// The number of elements of a shape, which is subtracted from the budget.
     pub fn take(&self, what: &str, dims: &[usize]) -> Result<usize, Invalid> {
         let elements = Shape(dims.to_vec()).elements();
@@ -210,6 +215,11 @@ fn dimensions(what: &str, dims: &[i64]) -> Result<Vec<usize>, Invalid> {
             .map_err(|_| Invalid::new(what, "dimensions of 0 or more", d.to_string()))
     };
     dims.iter().map(dimension).collect()
+}
+
+/// Whether tensors of a data type are numbers, or booleans, that can be decoded.
+pub(crate) fn is_numeric(kind: i32) -> bool {
+    width("", kind).is_ok()
 }
 
 /// Bytes of an element.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use sparsevd_format::{GraphSource, LoadedNetwork};
 use sparsevd_model::Preprocessing;
-use sparsevd_onnx::read_network;
+use sparsevd_onnx::{ImportOptions, InputShape, read_network_with};
 
 /// How pixels become the input of a network; overrides what is stored with it.
 #[derive(Debug, Clone, Default, Args)]
@@ -46,13 +46,28 @@ impl PixelArgs {
     }
 }
 
-/// Reads a network; `named` says where its graph is.
-pub fn network(path: &Path, named: Option<&str>) -> anyhow::Result<LoadedNetwork> {
+/// Shapes of inputs that an ONNX file leaves open.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ShapeArgs {
+    /// Shape of an input of an .onnx file that leaves it open; name and batch N may be left out
+    #[arg(long = "shape", value_name = "NAME=N,C,H,W")]
+    pub shapes: Vec<InputShape>,
+}
+
+/// Reads a network; `named` says where its graph is, `shapes` what an ONNX file leaves open.
+pub fn network(
+    path: &Path,
+    named: Option<&str>,
+    shapes: &ShapeArgs,
+) -> anyhow::Result<LoadedNetwork> {
     let source = match named {
         Some(name) => GraphSource::Named(name.to_owned()),
         None => GraphSource::Auto,
     };
-    Ok(read_network(path, &source)?)
+    let options = ImportOptions {
+        shapes: shapes.shapes.clone(),
+    };
+    Ok(read_network_with(path, &source, &options)?)
 }
 
 /// Cores that this process may use.

@@ -47,7 +47,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
             folder.check_free(args.run.force)?;
         }
     }
-    let loaded = common::network(&args.model, args.network.as_deref())?;
+    let loaded = common::network(&args.model, args.network.as_deref(), &args.shapes)?;
     let start = pruned::start(args, &loaded.network)?;
     let outputs = outputs(args, &name, &recipe.recipe)?;
     let mut dense = pruned::folded(&loaded.network).into_owned();

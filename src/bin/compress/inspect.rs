@@ -39,7 +39,7 @@ struct Packed {
 const MOST_FOR_ZSTD: u64 = 64 << 20;
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
-    let loaded = common::network(&args.file, args.network.as_deref())?;
+    let loaded = common::network(&args.file, args.network.as_deref(), &args.shapes)?;
     let (bytes, file_bytes) = match is_onnx(&args.file) {
         true => (None, std::fs::metadata(&args.file)?.len()),
         false => stored_bytes(&args.file)?,

@@ -22,7 +22,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
             args.run.display()
         );
     };
-    let mut network = common::network(model, network.as_deref())?.network;
+    let mut network = common::network(model, network.as_deref(), &args.shapes)?.network;
     network
         .graph
         .preprocessing

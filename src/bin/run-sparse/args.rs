@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_runtime::{WeightMode, WeightType};
 
-use crate::common::PixelArgs;
+use crate::common::{PixelArgs, ShapeArgs};
 
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]
@@ -75,6 +75,8 @@ pub struct ModelArgs {
     /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     #[command(flatten)]
     pub pixels: PixelArgs,
     /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round

@@ -11,7 +11,7 @@ use crate::{common, tune};
 impl ModelArgs {
     /// Reads the network, with the preprocessing that the command line sets.
     pub fn network(&self) -> anyhow::Result<Network> {
-        let loaded = common::network(&self.model, self.network.as_deref())?;
+        let loaded = common::network(&self.model, self.network.as_deref(), &self.shapes)?;
         if self.talks() {
             for note in &loaded.notes {
                 eprintln!("{note}");
