@@ -132,9 +132,9 @@ fn arrays_in_the_shapes_of_the_file_give_what_onnxruntime_does() {
 #[test]
 fn a_network_of_channels_last_has_its_channels_first() {
     let network = read_onnx(golden("channels_last", "onnx")).unwrap().network;
-    assert_eq!(network.graph.inputs[0].shape.dims(), [3, 7, 9]);
+    assert_eq!(network.graph.inputs[0].shape.dims(), [3, 5, 6]);
     let (x, y) = expected("channels_last");
-    let first: Vec<f32> = (x.chunks(3 * 7 * 9))
+    let first: Vec<f32> = (x.chunks(3 * 5 * 6))
         .flat_map(|image| (0..3).flat_map(|c| image[c..].iter().step_by(3).copied()))
         .collect();
     assert!(difference(&run(&network, WeightMode::Dense, &first, 3), &y) < 1e-5);
@@ -192,7 +192,8 @@ fn open_sizes_are_given_on_the_command_line() {
 
 #[test]
 fn written_files_come_back_as_the_same_network() {
-    for name in GOLDEN {
+    let layouts = LAYOUTS.into_iter().filter(|name| *name != "open_size");
+    for name in GOLDEN.into_iter().chain(layouts) {
         let mut network = read_onnx(golden(name, "onnx")).unwrap().network;
         for (sparse, csr) in [(false, false), (true, true), (false, true)] {
             if csr {

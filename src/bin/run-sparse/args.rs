@@ -284,7 +284,7 @@ Example, with outputs of another framework:
 pub struct CheckArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Arrays `x`, inputs, and `y`, the outputs expected of them: .npz or safetensors
+    /// Arrays `x`, inputs (channels first, or last where the shape says so), and `y`, the outputs expected of them: .npz or safetensors
     #[arg(long, short, value_name = "FILE")]
     pub expect: PathBuf,
     /// Largest error allowed, as a share of the largest expected output

@@ -274,7 +274,7 @@ def one_channel_last():
 
 
 def channels_last():
-    """As Keras exports: normalised images [7, 9, 3] with a border, transposed for convolutions and back for all else: opset 13."""
+    """As Keras exports: normalised images [5, 6, 3] with a border, transposed for convolutions and back for all else: opset 13."""
     w = {
         "mean": np.array([0.4, 0.5, 0.6], np.float32),
         "std": np.array([0.2, 0.3, 0.25], np.float32),
@@ -283,8 +283,8 @@ def channels_last():
         "stem.bias": weights(4, scale=1),
         "left": weights(2, 4, 1, 1),
         "right": weights(3, 4, 1, 1),
-        "flat": ints(-1, 330),
-        "fc": weights(330, 5, scale=0.1),
+        "flat": ints(-1, 160),
+        "fc": weights(160, 5, scale=0.1),
         "wide": weights(5, 5, scale=0.3),
     }
     first = {"perm": [0, 3, 1, 2]}
@@ -313,7 +313,7 @@ def channels_last():
         node("MatMul", ["mm", "wide"], "h"),
         node("Sum", ["g", "h", "g"], "y"),
     ]
-    return model(nodes, [7, 9, 3], w, 13)
+    return model(nodes, [5, 6, 3], w, 13)
 
 
 def constants_of_each_element():

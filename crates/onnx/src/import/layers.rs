@@ -207,8 +207,11 @@ impl<'m> Importer<'m> {
         let x = if x.order.is_none() && is_first && channels == x.shape.first().copied() {
             x
         } else {
-            let map = self.map_of(x)?;
-            laid_out = map.in_file(self.in_shape(x, &map.shape)?);
+            let shape = match (self.batch_axes, x.dims.as_slice()) {
+                (1, &[n]) | (0, &[1, n]) => vec![n],
+                _ => self.map_of(x)?.shape,
+            };
+            laid_out = self.in_shape(x, &shape)?.reshaped(x.dims.clone());
             &laid_out
         };
         let mut names = Vec::new();
