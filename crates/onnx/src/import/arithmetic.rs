@@ -5,7 +5,7 @@ use std::rc::Rc;
 use sparsevd_model::{Dense, Op, Shape};
 
 use super::activations::clip;
-use super::view::simplified;
+use super::view::{MOST_TRACKED, simplified};
 use super::{Importer, Value, View};
 use crate::attributes::{OnnxNode, axis};
 use crate::constants::source;
@@ -144,6 +144,12 @@ impl<'m> Importer<'m> {
         let order = if is_plain {
             None
         } else {
+            if Shape(dims.clone()).elements() > MOST_TRACKED {
+                return Err(NodeError::unsupported(format!(
+                    "an axis of {}, which has more than {MOST_TRACKED} elements",
+                    Shape(dims)
+                )));
+            }
             let elements = self.decoder.take(&node.label(), &dims)?;
             let outer: usize = dims[..at].iter().product();
             let mut order = Vec::with_capacity(elements);
@@ -231,6 +237,10 @@ impl<'m> Importer<'m> {
         if !broadcasts || !sparsevd_model::shape::is_per_channel(&shapes[0], &shapes[1]) {
             return Ok(false);
         }
+        // The common case, decided without a look at each element.
+        if let (Some(c), Some(_)) = (map.channels_first(), numbers.channels_first()) {
+            return Ok(few[0] == c && few[1..].iter().all(|d| *d == 1));
+        }
         let elements = self.decoder.take(&node.label(), many)?;
         let area = elements / map.shape[0].max(1);
         let index = |order: &View, i: usize| order.order.as_ref().map_or(i, |o| o[i] as usize);
@@ -299,6 +309,17 @@ impl<'m> Importer<'m> {
         }
         let fits = |(c, x): (&usize, &usize)| *c == 1 || c == x;
         if !own.iter().rev().zip(x.dims.iter().rev()).all(fits) {
+            return Err(refused());
+        }
+        if let Some(channels) = x.channels_first()
+            && own.len() == x.dims.len()
+            && own[0] == channels
+            && own[1..].iter().all(|d| *d == 1)
+        {
+            let values = values.to_vec();
+            return Ok(Broadcast { x, values });
+        }
+        if x.elements() > MOST_TRACKED {
             return Err(refused());
         }
         let elements = self.decoder.take(&node.label(), &x.dims)?;

@@ -5,6 +5,9 @@ use std::rc::Rc;
 use crate::node_error::Invalid;
 use crate::tensor::Decoder;
 
+/// Most elements of a value whose order, or numbers beside them, are tracked one by one.
+pub(super) const MOST_TRACKED: usize = 1 << 24;
+
 /// A value of the network as the file sees it. Reshaping or transposing it adds no node to the network.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct View {
@@ -71,15 +74,14 @@ impl View {
         if wide.is_sorted() {
             return Ok(self.reshaped(dims));
         }
-        let elements = decoder.take(what, &dims)?;
-        let fits = u32::try_from(elements).is_ok();
-        if !fits {
+        if self.elements() > MOST_TRACKED {
             return Err(Invalid::new(
                 what,
-                format!("at most {} elements", u32::MAX),
-                elements.to_string(),
+                format!("at most {MOST_TRACKED} elements in another order"),
+                self.elements().to_string(),
             ));
         }
+        decoder.take(what, &dims)?;
         let before = |i| match &self.order {
             Some(order) => order[i],
             None => i as u32,
@@ -102,6 +104,12 @@ impl View {
             out[to as usize] = value;
         }
         out
+    }
+
+    /// The channels of the value, where they are the first axis in the file and in the network.
+    pub fn channels_first(&self) -> Option<usize> {
+        let channels = self.dims.first().copied();
+        channels.filter(|_| self.order.is_none() && channels == self.shape.first().copied())
     }
 
     /// The network's axis that each axis of the file's is, where the value is the network's with its axes permuted.
