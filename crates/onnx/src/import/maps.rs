@@ -146,7 +146,7 @@ impl<'m> Importer<'m> {
         }
         if node.int("ceil_mode")?.unwrap_or(0) != 0 {
             let before = window.pads;
-            extend(&mut window, &x.shape);
+            extend(&mut window, &x.shape).ok_or_else(|| oversized(node, &window))?;
             if counts && window.pads != before {
                 return Err(NodeError::unsupported("ceil_mode with count_include_pad"));
             }
@@ -285,21 +285,26 @@ fn same_pads(window: &Window, d: usize, size: usize, lower: bool) -> Option<(usi
 /// Padding at the end under which rounding down gives as many outputs as rounding up did.
 ///
 /// A window that would begin in that padding is left out, as in PyTorch and ONNX.
-fn extend(window: &mut Window, shape: &[usize]) {
+/// `None` where a size cannot be counted.
+fn extend(window: &mut Window, shape: &[usize]) -> Option<()> {
     for d in 0..2 {
-        let size = shape[d + 1] + window.pads[d];
-        let padded = size + window.pads[d + 2];
-        let reach = window.dilations[d] * (window.kernel_shape[d] - 1) + 1;
+        let size = shape[d + 1].checked_add(window.pads[d])?;
+        let padded = size.checked_add(window.pads[d + 2])?;
+        let reach = window.dilations[d]
+            .checked_mul(window.kernel_shape[d] - 1)?
+            .checked_add(1)?;
         let stride = window.strides[d];
-        let Some(room) = padded.checked_sub(reach) else {
+        let Some(slack) = padded.checked_sub(reach) else {
             continue;
         };
-        let mut last = room.div_ceil(stride);
-        if last * stride >= size {
-            last -= 1;
+        let mut last = slack.div_ceil(stride);
+        if last.checked_mul(stride)? >= size {
+            last = last.checked_sub(1)?;
         }
-        window.pads[d + 2] += (last * stride + reach).saturating_sub(padded);
+        let covered = last.checked_mul(stride)?.checked_add(reach)?;
+        window.pads[d + 2] += covered.saturating_sub(padded);
     }
+    Some(())
 }
 
 #[cfg(test)]
@@ -320,7 +325,7 @@ mod tests {
                 pads: [pad; 4],
                 ..Window::square(kernel, stride)
             };
-            extend(&mut window, &[1, size, size]);
+            extend(&mut window, &[1, size, size]).unwrap();
             assert_eq!(
                 window.output(size, size),
                 Some([outputs; 2]),

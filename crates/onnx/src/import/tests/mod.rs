@@ -233,6 +233,19 @@ fn wrong_graphs_are_errors_that_name_the_node() {
                 &[0, 0],
             )]),
         ),
+        ("`pool` (MaxPool): expected a window that can be counted", {
+            let mut pool = ints(
+                node("MaxPool", "pool", &["x"], &["y"]),
+                "kernel_shape",
+                &[2, 2],
+            );
+            pool.attribute.push(AttributeProto {
+                name: "ceil_mode".into(),
+                i: Some(1),
+                ..AttributeProto::default()
+            });
+            model(vec![ints(pool, "pads", &[i64::MAX; 4])])
+        }),
         (
             "`product` (MatMul): a product over the last dimension",
             model(vec![node("MatMul", "product", &["x", "m"], &["y"])]),
