@@ -31,7 +31,7 @@ pub use sparsevd_runtime as runtime;
 use std::path::Path;
 
 use format::{FileType, FormatError, GraphSource, LoadedNetwork};
-use onnx::OnnxError;
+use onnx::{ImportOptions, OnnxError};
 
 /// Reads a network from a file of any kind: safetensors (dense, sparse or in shards), packed or ONNX.
 ///
@@ -40,40 +40,56 @@ use onnx::OnnxError;
 /// # Errors
 /// As [`onnx::read_onnx`] and [`format::read_network`]. For a file of another kind the error says what it is and how to convert it.
 pub fn load(path: impl AsRef<Path>) -> Result<LoadedNetwork, OnnxError> {
-    load_with_graph(path, &GraphSource::Auto)
+    load_with(path, &GraphSource::Auto, &ImportOptions::default())
 }
 
-/// Reads a network as [`load`] does, with the graph that `source` names for a safetensors file.
+/// Reads a network as [`load`] does, with the graph that `source` names for a safetensors file and the shapes that `options`
+/// give to the inputs of an ONNX file.
 ///
 /// # Errors
-/// As [`load`]; a graph that is named for a packed or an ONNX file, which has its own.
-pub fn load_with_graph(
+/// As [`load`]; a graph that is named for a packed or an ONNX file, which has its own; shapes for a file that is not ONNX.
+pub fn load_with(
     path: impl AsRef<Path>,
     source: &GraphSource,
+    options: &ImportOptions,
 ) -> Result<LoadedNetwork, OnnxError> {
     let path = path.as_ref();
-    if path.is_dir() {
-        return Ok(format::read_network(path, source)?);
-    }
-    let is_onnx = match FileType::of_file(path)? {
-        FileType::Onnx => true,
-        // Protocol buffers have no mark of their own, so that a damaged model may look like anything.
-        FileType::Unknown | FileType::Empty => path
-            .extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("onnx")),
-        _ => false,
-    };
+    let is_onnx = !path.is_dir()
+        && match FileType::of_file(path)? {
+            FileType::Onnx => true,
+            // Protocol buffers have no mark of their own, so that a damaged model may look like anything.
+            FileType::Unknown | FileType::Empty => path
+                .extension()
+                .is_some_and(|e| e.eq_ignore_ascii_case("onnx")),
+            _ => false,
+        };
     match source {
-        _ if !is_onnx => Ok(format::read_network(path, source)?),
-        GraphSource::Auto => onnx::read_onnx(path),
-        GraphSource::Named(name) => Err(FormatError::Invalid {
-            path: path.into(),
-            what: "network".into(),
-            expected: "no graph to be named: an ONNX file has its own".into(),
-            got: format!("`{name}`"),
-        }
-        .into()),
+        _ if !is_onnx => match options.shapes.first() {
+            None => Ok(format::read_network(path, source)?),
+            Some(shape) => Err(invalid(
+                path,
+                "--shape",
+                "an ONNX file, whose inputs it gives shapes",
+                format!("`{shape}`"),
+            )),
+        },
+        GraphSource::Auto => onnx::read_onnx_with(path, options),
+        GraphSource::Named(name) => Err(invalid(
+            path,
+            "network",
+            "no graph to be named: an ONNX file has its own",
+            format!("`{name}`"),
+        )),
     }
+}
+
+fn invalid(path: &Path, what: &str, expected: &str, got: String) -> OnnxError {
+    OnnxError::from(FormatError::Invalid {
+        path: path.into(),
+        what: what.into(),
+        expected: expected.into(),
+        got,
+    })
 }
 
 /// The examples of README.md, compiled with the tests.

@@ -15,8 +15,8 @@ use sparsevd_format::{Dataset, Pixels, WriteOptions, write_network_bytes};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::philox4x32;
 use sparsevd_model::{
-    Conv2d, Csr, Dense, Graph, GraphBuilder, Network, Node, Op, Preprocessing, Shape, Weights,
-    Window, presets,
+    Conv2d, Csr, Dense, Graph, GraphBuilder, Input, Network, Node, Op, Preprocessing, Shape,
+    Weights, Window, presets,
 };
 
 /// Images of 28x28: a bright bar whose place is the class, over noise.

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use sparsevd::load_with_graph;
+use sparsevd::load_with;
 use sparsevd_format::{GraphSource, LoadedNetwork};
 use sparsevd_model::{Network, Preprocessing};
+use sparsevd_onnx::{ImportOptions, InputShape};
 
 /// How pixels become the input of a network; overrides what is stored with it.
 #[derive(Debug, Clone, Default, Args)]
@@ -63,13 +64,30 @@ pub fn preprocessing(network: &Network, data: &Path) -> anyhow::Result<Preproces
     }
 }
 
-/// Reads a network; `named` says where its graph is. What was guessed goes to stderr, wherever that leads, unless `quiet`.
-pub fn network(path: &Path, named: Option<&str>, quiet: bool) -> anyhow::Result<LoadedNetwork> {
+/// Shapes of inputs that an ONNX file leaves open.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ShapeArgs {
+    /// Shape of an input of an .onnx file that leaves it open; name and batch N may be left out
+    #[arg(long = "shape", value_name = "NAME=N,C,H,W")]
+    pub shapes: Vec<InputShape>,
+}
+
+/// Reads a network; `named` says where its graph is, `shapes` what an ONNX file leaves open. What was guessed goes to
+/// stderr, wherever that leads, unless `quiet`.
+pub fn network(
+    path: &Path,
+    named: Option<&str>,
+    shapes: &ShapeArgs,
+    quiet: bool,
+) -> anyhow::Result<LoadedNetwork> {
     let source = match named {
         Some(name) => GraphSource::Named(name.to_owned()),
         None => GraphSource::Auto,
     };
-    let loaded = load_with_graph(path, &source)?;
+    let options = ImportOptions {
+        shapes: shapes.shapes.clone(),
+    };
+    let loaded = load_with(path, &source, &options)?;
     if !quiet {
         for warning in &loaded.warnings {
             note(&format!("warning: {}: {warning}", path.display()));

@@ -8,7 +8,7 @@ use sparsevd_compressor::recipe::Overrides;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, ValueType};
 
-use crate::common::{self, PixelArgs};
+use crate::common::{self, PixelArgs, ShapeArgs};
 
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
@@ -85,6 +85,8 @@ pub struct CompressArgs {
     /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
@@ -227,6 +229,8 @@ Takes the state at the end of the last sparse-vd phase, before fine-tuning. Weig
 pub struct SweepArgs {
     /// Run folder of `compress`
     pub run: PathBuf,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     /// Labelled images, where they are no longer where the run had them
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
@@ -262,6 +266,8 @@ pub struct InspectArgs {
     /// Graph of a file that has none: a preset or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -292,6 +298,8 @@ pub struct ConvertArgs {
     /// Graph of a file that has none: a preset or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     #[command(flatten)]
     pub encoding: EncodingArgs,
     /// Write every weight with its zeros

@@ -49,7 +49,12 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
             folder.check_free(args.run.force)?;
         }
     }
-    let loaded = common::network(&args.model, args.network.as_deref(), args.run.quiet)?;
+    let loaded = common::network(
+        &args.model,
+        args.network.as_deref(),
+        &args.shapes,
+        args.run.quiet,
+    )?;
     let start = pruned::start(args, &loaded.network)?;
     let outputs = outputs(args, &name, &recipe.recipe)?;
     let mut dense = pruned::folded(&loaded.network).into_owned();

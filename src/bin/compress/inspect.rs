@@ -39,7 +39,7 @@ struct Packed {
 const MOST_FOR_ZSTD: u64 = 64 << 20;
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
-    let loaded = common::network(&args.file, args.network.as_deref(), false)?;
+    let loaded = common::network(&args.file, args.network.as_deref(), &args.shapes, false)?;
     let network = &loaded.network;
     let files = network_files(&args.file)?;
     let (bytes, file_bytes, packed) = match FileType::of_file(&files[0])? {

@@ -23,7 +23,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
             args.run.display()
         );
     };
-    let mut network = common::network(model, network.as_deref(), false)?.network;
+    let mut network = common::network(model, network.as_deref(), &args.shapes, false)?.network;
     network
         .graph
         .preprocessing

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_runtime::{WeightMode, WeightType};
 
-use crate::common::PixelArgs;
+use crate::common::{PixelArgs, ShapeArgs};
 
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]
@@ -76,6 +76,8 @@ pub struct ModelArgs {
     /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     #[command(flatten)]
     pub pixels: PixelArgs,
     /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round
@@ -283,7 +285,7 @@ Example, with outputs of another framework:
 pub struct CheckArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Arrays `x`, inputs, and `y`, the outputs expected of them: .npz or safetensors
+    /// Arrays `x`, inputs (channels first, or last where the shape says so), and `y`, the outputs expected of them: .npz or safetensors
     #[arg(long, short, value_name = "FILE")]
     pub expect: PathBuf,
     /// Largest error allowed, as a share of the largest expected output

@@ -185,6 +185,9 @@ fn child(args: &BenchArgs, plan: WeightMode, batch: usize) -> Option<u64> {
     if let Some(network) = &model.network {
         command.arg(format!("--network={network}"));
     }
+    for shape in &model.shapes.shapes {
+        command.arg(format!("--shape={shape}"));
+    }
     command.arg("--").arg(&model.model);
     let output = command
         .stdin(Stdio::null())

@@ -14,7 +14,12 @@ use crate::{common, tune};
 impl ModelArgs {
     /// Reads the network, with the preprocessing that the command line sets.
     pub fn load(&self) -> anyhow::Result<LoadedNetwork> {
-        let mut loaded = common::network(&self.model, self.network.as_deref(), self.quiet)?;
+        let mut loaded = common::network(
+            &self.model,
+            self.network.as_deref(),
+            &self.shapes,
+            self.quiet,
+        )?;
         if self.talks() {
             for note in &loaded.notes {
                 common::note(note);
