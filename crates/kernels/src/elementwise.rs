@@ -1,9 +1,9 @@
 //! Operations on every element, and softmax.
 
 use crate::cost::Costs;
+use crate::exponential::exp;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::math::exp;
 use crate::{Clamp, Isa, LANES, Layout};
 
 /// Applies an activation in place, in any layout.

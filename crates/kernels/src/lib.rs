@@ -45,6 +45,7 @@ pub mod dense_blocks;
 mod dense_conv;
 pub mod depthwise;
 pub mod elementwise;
+mod exponential;
 pub mod gemm;
 mod input_sparse;
 mod isa;
