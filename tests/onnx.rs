@@ -183,7 +183,9 @@ fn open_sizes_are_given_on_the_command_line() {
     assert_eq!(network.graph.inputs[0].shape.dims(), [3, 6, 6]);
     let error = Command::cargo_bin("run-sparse")
         .unwrap()
-        .args(["plan", "model.safetensors", "--shape", "3,6,6"])
+        .arg("plan")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/lenet-5/packed.spvd"))
+        .args(["--shape", "3,6,6"])
         .assert()
         .code(2);
     let error = String::from_utf8_lossy(&error.get_output().stderr).into_owned();
