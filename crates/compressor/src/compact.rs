@@ -6,7 +6,7 @@
 
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{Real, activate};
-use sparsevd_model::{Graph, Op};
+use sparsevd_model::{Graph, Op, ops};
 
 use crate::layer::Layer;
 
@@ -44,16 +44,16 @@ pub(crate) fn readers<T>(
     {
         let layer = layers.iter().position(|l| l.node == node.name);
         match (&node.op, layer) {
-            (Op::Linear { .. }, Some(layer)) => all.push(Reader {
+            (Op::Linear(_), Some(layer)) => all.push(Reader {
                 layer,
                 area: 1,
                 activations: vec![],
                 padded: false,
             }),
             (
-                Op::Conv {
+                Op::Conv(ops::Conv {
                     window, groups: 1, ..
-                },
+                }),
                 Some(layer),
             ) => all.push(Reader {
                 layer,
@@ -68,7 +68,7 @@ pub(crate) fn readers<T>(
                 }
                 all.extend(behind);
             }
-            (Op::MaxPool { .. } | Op::AveragePool { .. } | Op::GlobalAveragePool, _) => {
+            (Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool, _) => {
                 all.extend(readers(graph, layers, &node.name, pixels)?)
             }
             (Op::Flatten, _) => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use rand_distr::{Distribution, Normal};
-use sparsevd_model::{Dense, Graph, ModelError, Network, Op, Shape, Weights};
+use sparsevd_model::{Dense, Graph, ModelError, Network, Op, Shape, Weights, ops};
 
 use crate::data::{Stream, stream};
 
@@ -20,9 +20,9 @@ pub fn initialise(
     let mut tensors = BTreeMap::new();
     let ones: HashSet<String> = (graph.nodes.iter())
         .filter_map(|n| match &n.op {
-            Op::BatchNormalization {
+            Op::BatchNormalization(ops::BatchNormalization {
                 scale, variance, ..
-            } => Some([scale.clone(), variance.clone()]),
+            }) => Some([scale.clone(), variance.clone()]),
             _ => None,
         })
         .flatten()

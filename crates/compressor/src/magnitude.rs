@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sparsevd_model::{Csr, Network, Op, Weights};
+use sparsevd_model::{Csr, Network, Op, Weights, ops};
 
 use crate::error::CompressError;
 
@@ -71,7 +71,7 @@ impl Magnitude {
 
     /// Weights of the layers that are pruned, by tensor name.
     fn layers<'n>(&self, network: &'n Network) -> BTreeMap<&'n str, Vec<f32>> {
-        let is_conv = |op: &Op| matches!(op, Op::Conv { .. });
+        let is_conv = |op: &Op| matches!(op, Op::Conv(_));
         let first = network.graph.weighted_nodes().position(|n| is_conv(&n.op));
         let mut layers = BTreeMap::new();
         let mut kept: Vec<&str> = Vec::new();
@@ -79,7 +79,7 @@ impl Magnitude {
             let (Some(name), Some(weight)) = (node.op.weight(), network.weight(node)) else {
                 continue;
             };
-            let depthwise = matches!(node.op, Op::Conv { groups, .. } if groups > 1)
+            let depthwise = matches!(node.op, Op::Conv(ops::Conv { groups, .. }) if groups > 1)
                 && weight.shape().dims().get(1) == Some(&1);
             if !self.every_layer && (Some(i) == first || depthwise) {
                 kept.push(name);

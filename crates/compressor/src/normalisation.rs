@@ -4,7 +4,7 @@
 //! writes it. Its numbers are the network's and not parameters: it takes no statistics of batches and does not train.
 
 use sparsevd_kernels::training::Real;
-use sparsevd_model::{Network, Node, Op};
+use sparsevd_model::{Network, Node, Op, ops};
 
 use crate::parameter::{Owner, Parameter, ParameterMut, ParameterRef, Role};
 
@@ -68,13 +68,13 @@ macro_rules! parameters {
 impl<T: Real> Normalisation<T> {
     /// The state of a node with the network's numbers; `None` for another operator.
     pub(crate) fn from_node(network: &Network, node: &Node) -> Option<Self> {
-        let Op::BatchNormalization {
+        let Op::BatchNormalization(ops::BatchNormalization {
             scale,
             bias,
             mean,
             variance,
             epsilon,
-        } = &node.op
+        }) = &node.op
         else {
             return None;
         };

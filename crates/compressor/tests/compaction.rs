@@ -7,7 +7,7 @@ use sparsevd_compressor::variational::Granularity;
 use sparsevd_compressor::{Layer, compact};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, normals};
-use sparsevd_model::{Conv2d, Dense, Graph, GraphBuilder, Network, Op, Shape, Window};
+use sparsevd_model::{Conv2d, Dense, Graph, GraphBuilder, Network, Op, Shape, Window, ops};
 
 fn random(sample: u32, len: usize) -> Vec<f32> {
     let mut out = vec![0.0; len];
@@ -31,7 +31,7 @@ fn network(padding: usize, residual: bool, seed: u32) -> Network {
     let x = b.conv("c1", &x, &Conv2d::square(6, 3));
     let x = b.op("r1", Op::Relu, &[&x]);
     let window = Window::square(2, 2);
-    let x = b.op("p1", Op::MaxPool { window }, &[&x]);
+    let x = b.op("p1", Op::MaxPool(ops::MaxPool { window }), &[&x]);
     let mut x = b.conv("c2", &x, &Conv2d::square(5, 3).padding(padding));
     if residual {
         let c3 = b.conv("c3", &x, &Conv2d::square(5, 3).padding(1));

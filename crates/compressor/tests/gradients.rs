@@ -9,7 +9,7 @@ use sparsevd_compressor::objective::{
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, normals};
-use sparsevd_model::{Approximate, Dense, GraphBuilder, Network, Op, Shape, Weights, Window};
+use sparsevd_model::{Approximate, Dense, GraphBuilder, Network, Op, Shape, Weights, Window, ops};
 
 fn random(len: usize, stream: u32, scale: f64) -> Vec<f64> {
     let mut out = vec![0.0; len];
@@ -43,19 +43,19 @@ fn network(input: Shape, nodes: Vec<(&str, Op, Vec<&str>)>, shapes: &[(&str, Sha
 }
 
 fn conv(name: &str, window: Window) -> Op {
-    Op::Conv {
+    Op::Conv(ops::Conv {
         weight: format!("{name}.weight"),
         bias: Some(format!("{name}.bias")),
         window,
         groups: 1,
-    }
+    })
 }
 
 fn linear(name: &str) -> Op {
-    Op::Linear {
+    Op::Linear(ops::Linear {
         weight: format!("{name}.weight"),
         bias: Some(format!("{name}.bias")),
-    }
+    })
 }
 
 fn window(
@@ -229,9 +229,9 @@ fn chain() -> Case {
         ("r1", Op::Relu, vec!["c1"]),
         (
             "p1",
-            Op::MaxPool {
+            Op::MaxPool(ops::MaxPool {
                 window: window([3, 3], [2, 2], [0, 0, 1, 1], [1, 1]),
-            },
+            }),
             vec!["r1"],
         ),
         (
@@ -241,9 +241,9 @@ fn chain() -> Case {
         ),
         (
             "p2",
-            Op::MaxPool {
+            Op::MaxPool(ops::MaxPool {
                 window: Window::square(2, 1),
-            },
+            }),
             vec!["c2"],
         ),
         ("r2", Op::Relu, vec!["p2"]),
@@ -287,16 +287,16 @@ fn residual() -> Case {
         ("relu", Op::Relu, vec!["sum"]),
         (
             "max",
-            Op::MaxPool {
+            Op::MaxPool(ops::MaxPool {
                 window: window([2, 2], [2, 2], [1, 0, 0, 0], [1, 1]),
-            },
+            }),
             vec!["relu"],
         ),
         (
             "mean",
-            Op::AveragePool {
+            Op::AveragePool(ops::AveragePool {
                 window: window([2, 2], [1, 1], [1, 1, 0, 0], [1, 1]),
-            },
+            }),
             vec!["max"],
         ),
         ("global", Op::GlobalAveragePool, vec!["mean"]),
@@ -321,22 +321,22 @@ fn residual() -> Case {
 
 fn normalise(name: &str) -> Op {
     let tensor = |part: &str| format!("{name}.{part}");
-    Op::BatchNormalization {
+    Op::BatchNormalization(ops::BatchNormalization {
         scale: tensor("weight"),
         bias: tensor("bias"),
         mean: tensor("running_mean"),
         variance: tensor("running_var"),
         epsilon: 1e-3,
-    }
+    })
 }
 
 fn grouped(name: &str, window: Window, groups: usize) -> Op {
-    Op::Conv {
+    Op::Conv(ops::Conv {
         weight: format!("{name}.weight"),
         bias: None,
         window,
         groups,
-    }
+    })
 }
 
 /// Shapes of a normalisation's tensors.
@@ -429,20 +429,20 @@ fn mobile() -> Case {
         ("n1", normalise("n1"), vec!["d1"]),
         (
             "clip",
-            Op::Clip {
+            Op::Clip(ops::Clip {
                 min: Some(-0.6),
                 max: Some(0.9),
-            },
+            }),
             vec!["n1"],
         ),
         (
             "d2",
-            Op::Conv {
+            Op::Conv(ops::Conv {
                 weight: "d2.weight".into(),
                 bias: Some("d2.bias".into()),
                 window: window([2, 2], [1, 1], [0; 4], [1, 1]),
                 groups: 4,
-            },
+            }),
             vec!["clip"],
         ),
         (
@@ -459,10 +459,10 @@ fn mobile() -> Case {
         ),
         (
             "gate",
-            Op::HardSigmoid {
+            Op::HardSigmoid(ops::HardSigmoid {
                 alpha: 0.2,
                 beta: 0.5,
-            },
+            }),
             vec!["s1"],
         ),
         ("mul", Op::Mul, vec!["r1", "gate"]),
@@ -484,17 +484,17 @@ fn mobile() -> Case {
 /// Branches that meet again: concatenation, borders, differences, quotients, flattened maps beside vectors, and the smooth
 /// activations.
 fn branches() -> Case {
-    let gelu = |approximate| Op::Gelu { approximate };
+    let gelu = |approximate| Op::Gelu(ops::Gelu { approximate });
     let pointwise = || window([1, 1], [1, 1], [0; 4], [1, 1]);
     let nodes = vec![
         ("c1", conv("c1", pointwise()), vec!["x"]),
         ("t", Op::Tanh, vec!["c1"]),
         (
             "pad",
-            Op::Pad {
+            Op::Pad(ops::Pad {
                 pads: [1, 0, 0, 2],
                 value: 0.5,
-            },
+            }),
             vec!["t"],
         ),
         (
@@ -505,7 +505,11 @@ fn branches() -> Case {
         ("ge", gelu(Approximate::None), vec!["c2"]),
         ("cat", Op::Concat, vec!["t", "ge", "t"]),
         ("c3", conv("c3", pointwise()), vec!["cat"]),
-        ("leaky", Op::LeakyRelu { alpha: 0.2 }, vec!["c3"]),
+        (
+            "leaky",
+            Op::LeakyRelu(ops::LeakyRelu { alpha: 0.2 }),
+            vec!["c3"],
+        ),
         ("gt", gelu(Approximate::Tanh), vec!["c3"]),
         ("diff", Op::Sub, vec!["leaky", "gt"]),
         ("s", Op::Sigmoid, vec!["c3"]),
@@ -617,19 +621,19 @@ fn depthwise_and_grouped_convolutions_and_a_gate() {
 /// `scale x + bias` with constants, as the ONNX importer writes it.
 fn arithmetic(name: &str) -> Op {
     match normalise(name) {
-        Op::BatchNormalization {
+        Op::BatchNormalization(ops::BatchNormalization {
             scale,
             bias,
             mean,
             variance,
             ..
-        } => Op::BatchNormalization {
+        }) => Op::BatchNormalization(ops::BatchNormalization {
             scale,
             bias,
             mean,
             variance,
             epsilon: 0.0,
-        },
+        }),
         _ => unreachable!("a normalisation"),
     }
 }

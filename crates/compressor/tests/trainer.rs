@@ -16,7 +16,7 @@ use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::philox4x32;
 use sparsevd_model::{
     Conv2d, Csr, Dense, Graph, GraphBuilder, Input, Network, Node, Op, Preprocessing, Shape,
-    Weights, Window, presets,
+    Weights, Window, ops, presets,
 };
 
 /// Images of 28x28: a bright bar whose place is the class, over noise.
@@ -107,7 +107,7 @@ fn residual_network() -> Network {
     let x = b.conv("p", &x, &conv(12, 1));
     let x = b.op("r3", Op::HardSwish, &[&x]);
     let window = Window::square(2, 2);
-    let x = b.op("pool", Op::AveragePool { window }, &[&x]);
+    let x = b.op("pool", Op::AveragePool(ops::AveragePool { window }), &[&x]);
     let x = b.op("flat", Op::Flatten, &[&x]);
     b.linear("fc", &x, 4);
     let (graph, tensors) = b.finish_with_tensors().unwrap();
@@ -423,17 +423,19 @@ fn every_preset_can_be_trained() {
 /// `(x - 0.13) / 0.31` in front of a linear layer trains, and stays what it was.
 #[test]
 fn constants_on_the_input_stay_and_the_rest_learns() {
-    let constants = |name: &str| Op::BatchNormalization {
-        scale: format!("{name}.scale"),
-        bias: format!("{name}.shift"),
-        mean: format!("{name}.mean"),
-        variance: format!("{name}.variance"),
-        epsilon: 0.0,
+    let constants = |name: &str| {
+        Op::BatchNormalization(ops::BatchNormalization {
+            scale: format!("{name}.scale"),
+            bias: format!("{name}.shift"),
+            mean: format!("{name}.mean"),
+            variance: format!("{name}.variance"),
+            epsilon: 0.0,
+        })
     };
-    let fc = Op::Linear {
+    let fc = Op::Linear(ops::Linear {
         weight: "fc.weight".into(),
         bias: None,
-    };
+    });
     let nodes = [
         ("sub", constants("sub"), "input"),
         ("div", constants("div"), "sub"),

@@ -9,7 +9,7 @@ use std::path::Path;
 use networks::{Pieces, fill};
 use serde_json::json;
 use sparsevd_format::*;
-use sparsevd_model::{Graph, Input, Network, Node, Op, Shape, presets};
+use sparsevd_model::{Graph, Input, Network, Node, Op, Shape, ops, presets};
 
 /// A safetensors file of 32-bit floats.
 fn file(tensors: &[(&str, &[usize], &[f32])]) -> Pieces {
@@ -29,10 +29,10 @@ fn two_layers(first: &str, last: &str) -> Graph {
     let linear = |name: &str, input: &str, tensors: &str| Node {
         name: name.into(),
         inputs: vec![input.into()],
-        op: Op::Linear {
+        op: Op::Linear(ops::Linear {
             weight: format!("{tensors}.weight"),
             bias: Some(format!("{tensors}.bias")),
-        },
+        }),
     };
     Graph {
         name: "two".into(),

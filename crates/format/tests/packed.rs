@@ -13,7 +13,7 @@ use sparsevd_format::{
     read_network, read_network_bytes, read_packed, unpack, write_network, write_network_bytes,
     write_packed,
 };
-use sparsevd_model::{Graph, Network, Op, Shape, Weights, presets, quantised};
+use sparsevd_model::{Graph, Network, Op, Shape, Weights, ops, presets, quantised};
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::close::assert_sums_close;
 use sparsevd_testing::executor;
@@ -328,13 +328,13 @@ fn what_cannot_be_packed_is_said() {
         .insert("ghost".into(), network.scales["fc1.bias"]);
     fails(&network, &["ghost", "use"]);
     let mut network = quantise(networks::tiny());
-    network.graph.nodes[1].op = Op::BatchNormalization {
+    network.graph.nodes[1].op = Op::BatchNormalization(ops::BatchNormalization {
         scale: "fc1.bias".into(),
         bias: "fc1.bias".into(),
         mean: "fc1.bias".into(),
         variance: "fc1.bias".into(),
         epsilon: 1e-5,
-    };
+    });
     fails(&network, &["`relu1`", "folded into the layer before it"]);
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::presets::Preset;
 use crate::{
-    Graph, Input, ModelError, Network, Node, Op, Preprocessing, Shape, Weights, Window, shape,
+    Graph, Input, ModelError, Network, Node, Op, Preprocessing, Shape, Weights, Window, ops, shape,
 };
 
 /// Builds a [`Graph`] node by node, with the shapes of the tensors that its operators name, or a whole [`Network`].
@@ -13,13 +13,13 @@ use crate::{
 /// inferred on the way, so layers only say how many outputs they have. Mistakes are reported when the graph is finished.
 ///
 /// ```
-/// use sparsevd_model::{Conv2d, Dense, GraphBuilder, Op, Shape, Window};
+/// use sparsevd_model::{Conv2d, Dense, GraphBuilder, Op, Shape, Window, ops};
 ///
 /// let mut b = GraphBuilder::new("small");
 /// let x = b.input("input", [1, 28, 28]);
 /// let x = b.conv("conv1", &x, &Conv2d::square(8, 3).padding(1));
 /// let x = b.op("relu1", Op::Relu, &[&x]);
-/// let x = b.op("pool1", Op::MaxPool { window: Window::square(2, 2) }, &[&x]);
+/// let x = b.op("pool1", Op::MaxPool(ops::MaxPool { window: Window::square(2, 2) }), &[&x]);
 /// let x = b.op("flatten", Op::Flatten, &[&x]);
 /// b.linear("fc", &x, 10);
 ///
@@ -170,7 +170,7 @@ impl GraphBuilder {
         let in_features = self.size(input, 0);
         let weight = self.tensor(format!("{name}.weight"), [out_features, in_features]);
         let bias = Some(self.tensor(format!("{name}.bias"), [out_features]));
-        self.op(name, Op::Linear { weight, bias }, &[input])
+        self.op(name, Op::Linear(ops::Linear { weight, bias }), &[input])
     }
 
     /// Adds a convolution over a feature map; returns its name.
@@ -183,12 +183,12 @@ impl GraphBuilder {
         let filters = [conv.out_channels, in_group, kh, kw];
         let weight = self.tensor(format!("{name}.weight"), filters);
         let bias = (conv.bias).then(|| self.tensor(format!("{name}.bias"), [conv.out_channels]));
-        let op = Op::Conv {
+        let op = Op::Conv(ops::Conv {
             weight,
             bias,
             window: conv.window.clone(),
             groups: conv.groups,
-        };
+        });
         self.op(name, op, &[input])
     }
 
@@ -199,13 +199,13 @@ impl GraphBuilder {
         let name = name.into();
         let channels = self.size(input, 0);
         let mut tensor = |part: &str| self.tensor(format!("{name}.{part}"), [channels]);
-        let op = Op::BatchNormalization {
+        let op = Op::BatchNormalization(ops::BatchNormalization {
             scale: tensor("weight"),
             bias: tensor("bias"),
             mean: tensor("running_mean"),
             variance: tensor("running_var"),
             epsilon: 1e-5,
-        };
+        });
         self.op(name, op, &[input])
     }
 
@@ -398,7 +398,7 @@ mod tests {
             }),
             error(|b, x| {
                 let (weight, bias) = ("w".into(), None);
-                b.op("fc", Op::Linear { weight, bias }, &[x]);
+                b.op("fc", Op::Linear(ops::Linear { weight, bias }), &[x]);
             }),
             error(|b, x| {
                 b.conv("c", x, &square(3));

@@ -5,36 +5,20 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::ops::Attribute;
 use crate::{Node, Op};
-
-/// Fields of a window, with which a convolution or pooling moves.
-const WINDOW: [&str; 4] = ["kernel_shape", "strides", "pads", "dilations"];
 
 /// Fields of an operator beside `op`, as serde reads them.
 fn of_op(op: &Op) -> Vec<&'static str> {
-    match op {
-        Op::Linear { .. } => vec!["weight", "bias"],
-        Op::Conv { .. } => [&["weight", "bias"], &WINDOW[..], &["groups"]].concat(),
-        Op::BatchNormalization { .. } => vec!["scale", "bias", "mean", "variance", "epsilon"],
-        Op::Clip { .. } => vec!["min", "max"],
-        Op::LeakyRelu { .. } => vec!["alpha"],
-        Op::HardSigmoid { .. } => vec!["alpha", "beta"],
-        Op::Gelu { .. } => vec!["approximate"],
-        Op::MaxPool { .. } | Op::AveragePool { .. } => WINDOW.to_vec(),
-        Op::Pad { .. } => vec!["pads", "value"],
-        Op::Relu
-        | Op::Sigmoid
-        | Op::HardSwish
-        | Op::Tanh
-        | Op::GlobalAveragePool
-        | Op::Add
-        | Op::Sub
-        | Op::Mul
-        | Op::Div
-        | Op::Concat
-        | Op::Flatten
-        | Op::Softmax => vec![],
-    }
+    let mut fields = Vec::new();
+    op.clone()
+        .visit_attributes(&mut |name, attribute| match attribute {
+            Attribute::Window(_) => {
+                fields.extend(["kernel_shape", "strides", "pads", "dilations"]);
+            }
+            _ => fields.push(name),
+        });
+    fields
 }
 
 /// A node with the names of all fields that its JSON has: one that is not known would otherwise be ignored, and the network

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fields::Fields;
 use crate::presets::Preset;
-use crate::{Dense, ModelError, Op, Preprocessing, Shape, Weights, shape};
+use crate::{Dense, ModelError, Op, Preprocessing, Shape, Weights, ops, shape};
 
 /// A named input of a graph with its shape per sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -277,7 +277,9 @@ impl Network {
                 if let Some(bias) = node.op.bias() {
                     pad(&mut padded.tensors, bias, Shape::from([out]), 0.0)?;
                 }
-            } else if let Op::BatchNormalization { variance, .. } = &node.op {
+            } else if let Op::BatchNormalization(ops::BatchNormalization { variance, .. }) =
+                &node.op
+            {
                 for tensor in node.op.tensors() {
                     // Whatever a variance of one normalises, a scale of zero takes away.
                     let fill = f32::from(tensor == variance);
@@ -308,7 +310,7 @@ impl Network {
         for node in &mut self.graph.nodes {
             let of = |name: &String| shapes.get(name).cloned().unwrap_or_default();
             let inputs: Vec<Shape> = node.inputs.iter().map(of).collect();
-            if let Op::Conv { weight, groups, .. } = &mut node.op
+            if let Op::Conv(ops::Conv { weight, groups, .. }) = &mut node.op
                 && let Some(&channels) = inputs[0].dims().first()
                 && let Some(&[_, of_group, _, _]) = tensors
                     .get(weight)

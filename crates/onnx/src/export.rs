@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
-use sparsevd_model::{Approximate, Csr, ModelError, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_model::ops::{OnnxAttribute, OnnxConstant, is_per_channel};
+use sparsevd_model::{Csr, ModelError, Network, Node, Shape, Weights};
 
 use crate::metadata;
 use crate::proto::{
@@ -111,78 +112,29 @@ impl Writer<'_> {
     fn node(&mut self, node: &Node) {
         let mut inputs = node.inputs.clone();
         inputs.extend(node.op.tensors().map(|t| self.tensors[t].clone()));
-        let mut attributes = Vec::new();
-        let mut op_type = node.op.name();
-        match &node.op {
-            Op::Linear { .. } => {
-                op_type = "Gemm";
-                attributes.push(int("transB", 1));
-            }
-            Op::Conv { window, groups, .. } => {
-                attributes.extend(window_attributes(window, true));
-                attributes.push(int("group", *groups as i64));
-            }
-            Op::BatchNormalization { epsilon, .. } => attributes.push(float("epsilon", *epsilon)),
-            Op::Relu | Op::Sigmoid | Op::HardSwish | Op::Tanh | Op::GlobalAveragePool => {}
-            Op::Clip { min, max } => {
-                // The inputs end with the last one that is there.
-                let bounds = [("min", min), ("max", max)];
-                let given = if max.is_some() {
-                    2
-                } else {
-                    usize::from(min.is_some())
-                };
-                for (part, bound) in &bounds[..given] {
-                    inputs.push(bound.map_or(String::new(), |v| {
-                        self.constant(&node.name, part, floats("", &Shape(vec![]), vec![v]))
-                    }));
+        let form = node.op.operator().onnx();
+        self.opset = self.opset.max(form.opset);
+        if let [map, numbers] = node.inputs.as_slice()
+            && is_per_channel(&self.shapes[numbers.as_str()], &self.shapes[map.as_str()])
+            && self.shapes[numbers.as_str()].dims().len() == 1
+        {
+            inputs[1] = self.as_map(&node.name, &inputs[1]);
+        }
+        for (part, constant) in form.constants {
+            inputs.push(match constant {
+                Some(OnnxConstant::Float(v)) => {
+                    self.constant(&node.name, part, floats("", &Shape(vec![]), vec![v]))
                 }
-            }
-            Op::LeakyRelu { alpha } => attributes.push(float("alpha", *alpha)),
-            Op::HardSigmoid { alpha, beta } => {
-                attributes.extend([float("alpha", *alpha), float("beta", *beta)]);
-            }
-            Op::Gelu { approximate } => {
-                self.opset = self.opset.max(20);
-                attributes.push(text(
-                    "approximate",
-                    match approximate {
-                        Approximate::None => "none",
-                        Approximate::Tanh => "tanh",
-                    },
-                ));
-            }
-            Op::MaxPool { window } => attributes.extend(window_attributes(window, true)),
-            Op::AveragePool { window } => {
-                let dilated = window.dilations != [1, 1];
-                if dilated {
-                    self.opset = self.opset.max(19);
-                }
-                attributes.extend(window_attributes(window, dilated));
-            }
-            Op::Add | Op::Sub | Op::Mul | Op::Div => {
-                let [map, numbers] = [0, 1].map(|i| &self.shapes[node.inputs[i].as_str()]);
-                if map.dims().len() == 3 && numbers.dims().len() == 1 {
-                    inputs[1] = self.as_map(&node.name, &inputs[1]);
-                }
-            }
-            Op::Concat | Op::Flatten | Op::Softmax => attributes.push(int("axis", 1)),
-            Op::Pad { pads, value } => {
-                let [top, left, bottom, right] = pads.map(|p| p as i64);
-                let pads = [0, 0, top, left, 0, 0, bottom, right];
-                inputs.push(self.constant(&node.name, "pads", ints(&pads)));
-                let value = floats("", &Shape(vec![]), vec![*value]);
-                inputs.push(self.constant(&node.name, "value", value));
-            }
-            // `Op` may grow; a new operator is written under its ONNX name, without attributes, and its test says whether that is it.
-            _ => {}
+                Some(OnnxConstant::Ints(values)) => self.constant(&node.name, part, ints(&values)),
+                None => String::new(),
+            });
         }
         self.nodes.push(NodeProto {
             input: inputs,
             output: vec![node.name.clone()],
             name: node.name.clone(),
-            op_type: op_type.into(),
-            attribute: attributes,
+            op_type: form.op_type.into(),
+            attribute: form.attributes.into_iter().map(attribute_of).collect(),
             domain: String::new(),
         });
     }
@@ -274,16 +226,22 @@ fn sparse(name: &str, csr: &Csr) -> SparseTensorProto {
     }
 }
 
-fn window_attributes(window: &Window, dilations: bool) -> Vec<AttributeProto> {
-    let mut all = vec![
-        list("kernel_shape", &window.kernel_shape),
-        list("strides", &window.strides),
-        list("pads", &window.pads),
-    ];
-    if dilations {
-        all.push(list("dilations", &window.dilations));
+fn attribute_of((name, value): (&'static str, OnnxAttribute)) -> AttributeProto {
+    match value {
+        OnnxAttribute::Int(value) => int(name, value),
+        OnnxAttribute::Ints(values) => AttributeProto {
+            ints: values,
+            ..attribute(name, attribute_type::INTS)
+        },
+        OnnxAttribute::Float(value) => AttributeProto {
+            f: Some(value),
+            ..attribute(name, attribute_type::FLOAT)
+        },
+        OnnxAttribute::Text(value) => AttributeProto {
+            s: Some(Bytes::from_static(value.as_bytes())),
+            ..attribute(name, attribute_type::STRING)
+        },
     }
-    all
 }
 
 fn attribute(name: &str, kind: i32) -> AttributeProto {
@@ -298,26 +256,5 @@ fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto {
         i: Some(value),
         ..attribute(name, attribute_type::INT)
-    }
-}
-
-fn float(name: &str, value: f32) -> AttributeProto {
-    AttributeProto {
-        f: Some(value),
-        ..attribute(name, attribute_type::FLOAT)
-    }
-}
-
-fn text(name: &str, value: &'static str) -> AttributeProto {
-    AttributeProto {
-        s: Some(Bytes::from_static(value.as_bytes())),
-        ..attribute(name, attribute_type::STRING)
-    }
-}
-
-fn list(name: &str, values: &[usize]) -> AttributeProto {
-    AttributeProto {
-        ints: values.iter().map(|&v| v as i64).collect(),
-        ..attribute(name, attribute_type::INTS)
     }
 }

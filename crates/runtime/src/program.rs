@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sparsevd_kernels::Clamp;
-use sparsevd_model::{Network, Op, Shape, Window};
+use sparsevd_model::{Network, Op, Shape, Window, ops};
 
 use crate::RuntimeError;
 
@@ -70,9 +70,9 @@ impl Step {
         let pool = self.pool.as_ref()?;
         Some(Self {
             name: pool.name.clone(),
-            op: Op::MaxPool {
+            op: Op::MaxPool(ops::MaxPool {
                 window: FusedPool::window(),
-            },
+            }),
             inputs: vec![pool.input],
             residual: None,
             output: self.output,
@@ -88,7 +88,7 @@ impl Step {
         let can = self.op.weight().is_some()
             || matches!(
                 self.op,
-                Op::Add | Op::Sub | Op::Mul | Op::Div | Op::BatchNormalization { .. }
+                Op::Add | Op::Sub | Op::Mul | Op::Div | Op::BatchNormalization(_)
             );
         can && self.clamp == Clamp::None
     }
@@ -106,7 +106,7 @@ impl Step {
 pub(crate) fn clamp_of(op: &Op) -> Option<Clamp> {
     match *op {
         Op::Relu => Some(Clamp::Relu),
-        Op::Clip { min, max } => Some(Clamp::Clip {
+        Op::Clip(ops::Clip { min, max }) => Some(Clamp::Clip {
             min: min.unwrap_or(f32::NEG_INFINITY),
             max: max.unwrap_or(f32::INFINITY),
         }),

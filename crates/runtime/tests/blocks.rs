@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Conv2d, Dense, GraphBuilder, Network, Op, Shape, Window};
+use sparsevd_model::{Conv2d, Dense, GraphBuilder, Network, Op, Shape, Window, ops};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::close::assert_sums_close;
@@ -69,14 +69,18 @@ fn residual() -> Network {
         pads: [1, 1, 0, 0],
         ..Window::square(3, 2)
     };
-    b.op("pool", Op::MaxPool { window }, &["relu"]);
+    b.op("pool", Op::MaxPool(ops::MaxPool { window }), &["relu"]);
     b.conv("c", "pool", [64, 32, 1, 1], 1, 1, 0.9);
     b.conv("d", "c", [64, 64, 3, 3], 2, 1, 0.1);
     b.conv("skip", "c", [64, 64, 1, 1], 2, 1, 0.3);
     b.op("down", Op::Add, &["d", "skip.conv"]);
     b.conv("e", "down", [96, 64, 5, 5], 1, 1, 0.2);
     let window = Window::square(3, 2);
-    b.op("average", Op::AveragePool { window }, &["e"]);
+    b.op(
+        "average",
+        Op::AveragePool(ops::AveragePool { window }),
+        &["e"],
+    );
     b.conv("f", "average", [64, 48, 3, 3], 1, 2, 0.5);
     b.conv("g", "f", [32, 64, 3, 3], 3, 1, 0.5);
     b.op("global", Op::GlobalAveragePool, &["g"]);

@@ -4,17 +4,19 @@
 use std::collections::BTreeMap;
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Graph, Input, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_model::{Graph, Input, Network, Node, Op, Shape, Weights, Window, ops};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 use sparsevd_testing::arbitrary::Stream;
 
 /// A dense 3x3 convolution of maps of `side` pixels in a row, a sparse 1x1 convolution with strides, a ReLU, and a max-pooling of two by two.
 fn network(side: usize, stride: usize) -> Network {
-    let conv = |weight: &str, window| Op::Conv {
-        weight: weight.into(),
-        bias: None,
-        window,
-        groups: 1,
+    let conv = |weight: &str, window| {
+        Op::Conv(ops::Conv {
+            weight: weight.into(),
+            bias: None,
+            window,
+            groups: 1,
+        })
     };
     let stem = Window {
         pads: [1; 4],
@@ -40,7 +42,7 @@ fn network(side: usize, stride: usize) -> Network {
                 conv("conv.weight", Window::square(1, stride)),
             ),
             node("relu", "conv", Op::Relu),
-            node("pool", "relu", Op::MaxPool { window }),
+            node("pool", "relu", Op::MaxPool(ops::MaxPool { window })),
         ],
         outputs: vec!["pool".into()],
         preprocessing: None,

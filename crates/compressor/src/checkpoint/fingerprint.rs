@@ -102,7 +102,7 @@ impl Hash {
 
 #[cfg(test)]
 mod tests {
-    use sparsevd_model::{Csr, Op, Preprocessing, presets};
+    use sparsevd_model::{Csr, Op, Preprocessing, ops, presets};
 
     use super::*;
     use crate::initialise;
@@ -129,13 +129,13 @@ mod tests {
         for node in &mut graph.nodes {
             node.name = rename(&node.name);
             node.inputs = node.inputs.iter().map(rename).collect();
-            if let Op::BatchNormalization {
+            if let Op::BatchNormalization(ops::BatchNormalization {
                 scale,
                 bias,
                 mean,
                 variance,
                 ..
-            } = &mut node.op
+            }) = &mut node.op
             {
                 for name in [scale, bias, mean, variance] {
                     *name = rename(name);
@@ -190,7 +190,8 @@ mod tests {
         dense.values[3] = 0.0;
         let zero = Weights::Csr(Csr::from_dense(&dense));
         removed.tensors.insert(name.into(), zero);
-        let Some(Op::Conv { window, .. }) = stride.graph.nodes.first_mut().map(|n| &mut n.op)
+        let Some(Op::Conv(ops::Conv { window, .. })) =
+            stride.graph.nodes.first_mut().map(|n| &mut n.op)
         else {
             unreachable!("a convolution is first")
         };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use sparsevd_kernels::training::Real;
-use sparsevd_model::{Graph, Node, Op, Window};
+use sparsevd_model::{Graph, Node, Op, Window, ops};
 
 use crate::error::CompressError;
 use crate::layer::Layer;
@@ -221,7 +221,7 @@ fn only_gathered(graph: &Graph, value: &str) -> bool {
     let mut readers = (graph.nodes.iter()).filter(|n| n.inputs.iter().any(|i| i == value));
     !graph.outputs.iter().any(|o| o == value)
         && readers.all(|n| match &n.op {
-            Op::Linear { .. } => true,
+            Op::Linear(_) => true,
             op => op.is_activation() && only_gathered(graph, &n.name),
         })
 }
@@ -250,7 +250,7 @@ fn over(node: &Node, window: &Window, size: MapSize) -> Result<MapSize, Compress
 fn fuse(node: &Node, last: &mut Stage, size: &mut MapSize) -> Result<bool, CompressError> {
     match (&node.op, &mut last.work) {
         (Op::Relu, work) if !last.relu && work.takes_relu() => last.relu = true,
-        (Op::MaxPool { window }, Work::Conv { pool, .. }) if pool.is_none() => {
+        (Op::MaxPool(ops::MaxPool { window }), Work::Conv { pool, .. }) if pool.is_none() => {
             *size = over(node, window, *size)?;
             *pool = Some(window.clone());
         }
@@ -271,15 +271,17 @@ fn stage<T: Real>(
         channels: x.channels.clone(),
     };
     Ok(match &node.op {
-        Op::Linear { .. } => {
+        Op::Linear(_) => {
             let layer = layer_of(node, &state.layers)?;
             let gather = gather(x, &state.layers[layer].kept_in)
                 .ok_or_else(|| unsupported(node, "inputs that were removed"))?;
             let value = units_of(&state.layers[layer], MapSize::vector(0));
             (Work::Linear { layer, gather }, value)
         }
-        Op::Conv { window, groups, .. } => conv(node, window, *groups, x, &state.layers)?,
-        Op::BatchNormalization { .. } => {
+        Op::Conv(ops::Conv { window, groups, .. }) => {
+            conv(node, window, *groups, x, &state.layers)?
+        }
+        Op::BatchNormalization(_) => {
             let place = state
                 .normalisations
                 .iter()
@@ -295,12 +297,19 @@ fn stage<T: Real>(
             };
             (work, like_x(x.size))
         }
-        op if op.is_activation() => (Work::Activate(op.clone()), like_x(x.size)),
-        Op::MaxPool { window } => {
+        op @ (Op::Relu
+        | Op::Clip(_)
+        | Op::LeakyRelu(_)
+        | Op::Sigmoid
+        | Op::HardSigmoid(_)
+        | Op::HardSwish
+        | Op::Tanh
+        | Op::Gelu(_)) => (Work::Activate(op.clone()), like_x(x.size)),
+        Op::MaxPool(ops::MaxPool { window }) => {
             let size = over(node, window, x.size)?;
             (Work::MaxPool(window.clone()), like_x(size))
         }
-        Op::AveragePool { window } => {
+        Op::AveragePool(ops::AveragePool { window }) => {
             let size = over(node, window, x.size)?;
             (Work::AveragePool(window.clone()), like_x(size))
         }
@@ -327,7 +336,7 @@ fn stage<T: Real>(
             let channels = inputs.iter().map(|v| v.size.channels).sum();
             (Work::Concat, Value::new(MapSize { channels, ..x.size }))
         }
-        &Op::Pad { pads, value } => {
+        &Op::Pad(ops::Pad { pads, value }) => {
             let [top, left, bottom, right] = pads;
             let size = MapSize {
                 height: x.size.height + top + bottom,
@@ -349,12 +358,9 @@ fn stage<T: Real>(
             (Work::Flatten, value)
         }
         Op::Softmax => {
-            return Err(unsupported(
-                node,
-                "it: networks are trained on scores, and the loss has a softmax of its own",
-            ));
+            let why = node.op.operator().not_trained();
+            return Err(unsupported(node, why.unwrap_or("this operator")));
         }
-        _ => return Err(unsupported(node, "this operator")),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use sparsevd_model::ops::{self, Attribute};
 use sparsevd_model::{
     Approximate, Graph, Input, Network, Node, Op, Preprocessing, Shape, Window, presets,
 };
@@ -124,24 +125,31 @@ pub(super) fn graph<C: Coder>(
             nodes,
         ));
     }
-    let mut names = [const { String::new() }; OPERATORS];
+    let operators = operators();
+    let mut names = vec![String::new(); operators.len()];
     let mut operands = 0_usize;
     for i in 0..nodes {
         let node = have.map(|g| &g.nodes[i]);
-        let kind = fields.number(coder, node.map_or(0, |n| operator(&n.op)), Field::Operator)?;
+        let kind = fields.number(
+            coder,
+            node.and_then(|n| n.op.operator().packed_number())
+                .unwrap_or(0),
+            Field::Operator,
+        )?;
         let like = names.get(kind).ok_or_else(|| {
             PackedError::part(
                 "operator",
-                format!("a number below {OPERATORS}"),
+                format!("a number below {}", operators.len()),
                 kind.to_string(),
             )
         })?;
         let name = fields.text(coder, node.map_or("", |n| &n.name), like)?;
         names[kind] = name.clone();
-        let count = match kind {
-            ADD | SUB | MUL | DIV => 2,
-            CONCAT => fields.number(coder, node.map_or(0, |n| n.inputs.len()), Field::Operands)?,
-            _ => 1,
+        let count = operators[kind].inputs();
+        let count = if count.start() == count.end() {
+            *count.start()
+        } else {
+            fields.number(coder, node.map_or(0, |n| n.inputs.len()), Field::Operands)?
         };
         operands = operands.saturating_add(count);
         let most = limits.nodes.saturating_mul(4);
@@ -162,7 +170,8 @@ pub(super) fn graph<C: Coder>(
             })?;
             from.push(value.clone());
         }
-        let op = op(coder, fields, node.map(|n| &n.op), kind, &name)?;
+        let mut op = node.map_or(&operators[kind], |n| &n.op).clone();
+        attributes(coder, fields, &mut op, &name)?;
         values.push(name.clone());
         graph.nodes.push(Node {
             name,
@@ -238,191 +247,97 @@ fn preprocessing<C: Coder>(
     Ok(Some(Preprocessing { scale, mean, std }))
 }
 
-/// Numbers of operators that read more than one value.
-const ADD: usize = 6;
-const SUB: usize = 16;
-const MUL: usize = 17;
-const DIV: usize = 18;
-const CONCAT: usize = 19;
-const OPERATORS: usize = 21;
-
-fn operator(op: &Op) -> usize {
-    match op {
-        Op::Conv { .. } => 0,
-        Op::Relu => 1,
-        Op::Linear { .. } => 2,
-        Op::MaxPool { .. } => 3,
-        Op::AveragePool { .. } => 4,
-        Op::GlobalAveragePool => 5,
-        Op::Add => ADD,
-        Op::Flatten => 7,
-        Op::Softmax => 8,
-        Op::Clip { .. } => 9,
-        Op::LeakyRelu { .. } => 10,
-        Op::Sigmoid => 11,
-        Op::HardSigmoid { .. } => 12,
-        Op::HardSwish => 13,
-        Op::Tanh => 14,
-        Op::Gelu { .. } => 15,
-        Op::Sub => SUB,
-        Op::Mul => MUL,
-        Op::Div => DIV,
-        Op::Concat => CONCAT,
-        Op::Pad { .. } => 20,
-        // Batch normalisation is folded before a network is packed; `pack` refuses what this version cannot say.
-        _ => OPERATORS,
-    }
+/// Whether version 1 of the format has a number for the operator.
+pub(super) fn has_number(op: &Op) -> bool {
+    op.operator().packed_number().is_some()
 }
 
-/// Whether version 1 of the format has a code for the operator.
-pub(super) fn can_say(op: &Op) -> bool {
-    operator(op) < OPERATORS
+/// An operator of each number, in the order of the numbers.
+fn operators() -> Vec<Op> {
+    let mut all = ops::examples();
+    all.retain(has_number);
+    all.sort_by_key(|op| op.operator().packed_number());
+    all
 }
 
-fn op<C: Coder>(
+/// Codes the attributes of `op`, in place, so that a reader passes any operator of the kind.
+fn attributes<C: Coder>(
     coder: &mut C,
     fields: &mut Fields,
-    have: Option<&Op>,
-    kind: usize,
+    op: &mut Op,
     node: &str,
-) -> Result<Op, PackedError> {
-    Ok(match kind {
-        0 => {
-            let (weight, bias) = tensors(coder, fields, have, node)?;
-            let window = window(coder, fields, have)?;
-            let groups = if let Some(Op::Conv { groups, .. }) = have {
-                *groups
-            } else {
-                1
+) -> Result<(), PackedError> {
+    let mut result = Ok(());
+    let mut weight = String::new();
+    op.visit_attributes(&mut |_, attribute| {
+        if result.is_ok() {
+            result = coded(coder, fields, attribute, node, &mut weight);
+        }
+    });
+    result
+}
+
+/// Codes one attribute; `weight` is the tensor name that came before a bias.
+fn coded<C: Coder>(
+    coder: &mut C,
+    fields: &mut Fields,
+    attribute: Attribute<'_>,
+    node: &str,
+    weight: &mut String,
+) -> Result<(), PackedError> {
+    match attribute {
+        Attribute::Tensor(name) => {
+            let default = format!("{node}.weight");
+            let same = fields.flag(coder, *name == default, Field::DefaultWeight);
+            *name = match same {
+                true => default,
+                false => fields.text(coder, name, &default)?,
             };
-            let groups = fields
-                .number(coder, groups.wrapping_sub(1), Field::Groups)?
+            weight.clone_from(name);
+        }
+        Attribute::Bias(bias) => {
+            if !fields.flag(coder, bias.is_some(), Field::HasBias) {
+                *bias = None;
+                return Ok(());
+            }
+            let default = match weight.strip_suffix(".weight") {
+                Some(stem) => format!("{stem}.bias"),
+                None => format!("{weight}.bias"),
+            };
+            let name = bias.as_ref().unwrap_or(&default);
+            let same = fields.flag(coder, *name == default, Field::DefaultBias);
+            *bias = Some(match same {
+                true => default,
+                false => fields.text(coder, name, &default)?,
+            });
+        }
+        Attribute::Window(w) => window(coder, fields, w)?,
+        Attribute::Size(n) => {
+            *n = fields
+                .number(coder, n.wrapping_sub(1), Field::Groups)?
                 .saturating_add(1);
-            Op::Conv {
-                weight,
-                bias,
-                window,
-                groups,
+        }
+        Attribute::Pads(pads) => {
+            for pad in pads {
+                *pad = fields.number(coder, *pad, Field::Pad)?;
             }
         }
-        1 => Op::Relu,
-        2 => {
-            let (weight, bias) = tensors(coder, fields, have, node)?;
-            Op::Linear { weight, bias }
+        Attribute::Float(v) => *v = Fields::float(coder, *v),
+        Attribute::Bound(bound) => {
+            let open = fields.flag(coder, bound.is_none(), Field::NoBound);
+            *bound = (!open).then(|| Fields::float(coder, bound.unwrap_or(0.0)));
         }
-        3 => Op::MaxPool {
-            window: window(coder, fields, have)?,
-        },
-        4 => Op::AveragePool {
-            window: window(coder, fields, have)?,
-        },
-        5 => Op::GlobalAveragePool,
-        ADD => Op::Add,
-        7 => Op::Flatten,
-        8 => Op::Softmax,
-        9 => {
-            let (min, max) = match have {
-                Some(Op::Clip { min, max }) => (*min, *max),
-                _ => (None, None),
-            };
-            let [min, max] = [min, max].map(|bound| {
-                let open = fields.flag(coder, bound.is_none(), Field::NoBound);
-                (!open).then(|| Fields::float(coder, bound.unwrap_or(0.0)))
-            });
-            Op::Clip { min, max }
-        }
-        10 => {
-            let alpha = match have {
-                Some(Op::LeakyRelu { alpha }) => *alpha,
-                _ => 0.0,
-            };
-            let alpha = Fields::float(coder, alpha);
-            Op::LeakyRelu { alpha }
-        }
-        11 => Op::Sigmoid,
-        12 => {
-            let (alpha, beta) = match have {
-                Some(Op::HardSigmoid { alpha, beta }) => (*alpha, *beta),
-                _ => (0.0, 0.0),
-            };
-            let [alpha, beta] = [alpha, beta].map(|v| Fields::float(coder, v));
-            Op::HardSigmoid { alpha, beta }
-        }
-        13 => Op::HardSwish,
-        14 => Op::Tanh,
-        15 => {
-            let exact = !matches!(
-                have,
-                Some(Op::Gelu {
-                    approximate: Approximate::Tanh
-                })
-            );
-            let approximate = match coder.raw(u32::from(!exact), 1) {
+        Attribute::Approximate(approximate) => {
+            *approximate = match coder.raw(u32::from(*approximate == Approximate::Tanh), 1) {
                 0 => Approximate::None,
                 _ => Approximate::Tanh,
             };
-            Op::Gelu { approximate }
         }
-        SUB => Op::Sub,
-        MUL => Op::Mul,
-        DIV => Op::Div,
-        CONCAT => Op::Concat,
-        _ => {
-            let (mut pads, value) = match have {
-                Some(Op::Pad { pads, value }) => (*pads, *value),
-                _ => ([0; 4], 0.0),
-            };
-            for pad in &mut pads {
-                *pad = fields.number(coder, *pad, Field::Pad)?;
-            }
-            let value = Fields::float(coder, value);
-            Op::Pad { pads, value }
-        }
-    })
-}
-
-/// Names of weight and bias; by default `NODE.weight` and `NODE.bias`.
-fn tensors<C: Coder>(
-    coder: &mut C,
-    fields: &mut Fields,
-    have: Option<&Op>,
-    node: &str,
-) -> Result<(String, Option<String>), PackedError> {
-    let default = format!("{node}.weight");
-    let weight = have.and_then(Op::weight).unwrap_or(&default);
-    let weight = if fields.flag(coder, weight == default, Field::DefaultWeight) {
-        default
-    } else {
-        fields.text(coder, weight, &default)?
-    };
-    let bias = have.and_then(Op::bias);
-    if !fields.flag(coder, bias.is_some(), Field::HasBias) {
-        return Ok((weight, None));
     }
-    let default = match weight.strip_suffix(".weight") {
-        Some(stem) => format!("{stem}.bias"),
-        None => format!("{weight}.bias"),
-    };
-    let bias = bias.unwrap_or(&default);
-    let bias = if fields.flag(coder, bias == default, Field::DefaultBias) {
-        default
-    } else {
-        fields.text(coder, bias, &default)?
-    };
-    Ok((weight, Some(bias)))
+    Ok(())
 }
 
-fn window<C: Coder>(
-    coder: &mut C,
-    fields: &mut Fields,
-    have: Option<&Op>,
-) -> Result<Window, PackedError> {
-    let mut w = match have {
-        Some(Op::Conv { window, .. } | Op::MaxPool { window } | Op::AveragePool { window }) => {
-            window.clone()
-        }
-        _ => Window::square(1, 1),
-    };
+fn window<C: Coder>(coder: &mut C, fields: &mut Fields, w: &mut Window) -> Result<(), PackedError> {
     for (side, field) in [
         (&mut w.kernel_shape, Field::Kernel),
         (&mut w.strides, Field::Stride),
@@ -451,5 +366,5 @@ fn window<C: Coder>(
             *dilation = fields.number(coder, *dilation, Field::Dilation)?;
         }
     }
-    Ok(w)
+    Ok(())
 }

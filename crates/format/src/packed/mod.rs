@@ -301,10 +301,10 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
 fn check(network: &Network) -> Result<(), PackedError> {
     network.shapes()?;
     let graph = &network.graph;
-    if let Some(node) = graph.nodes.iter().find(|n| !graph::can_say(&n.op)) {
+    if let Some(node) = graph.nodes.iter().find(|n| !graph::has_number(&n.op)) {
         let expected = match node.op {
             // Folding it here would move the weights off their grids.
-            Op::BatchNormalization { .. } => {
+            Op::BatchNormalization(_) => {
                 "normalisation that was folded into the layer before it before weights came on grids, as `compress` does"
             }
             _ => "an operator that the packed format has",

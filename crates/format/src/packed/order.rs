@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Node, Op, Weights};
+use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Node, Op, Weights, ops};
 
 /// Sorts hidden units by their non-zeros, most first, and by their bias among equals, highest first. The network
 /// computes the same function; only sums are taken in another order.
@@ -23,8 +23,8 @@ pub(super) fn sort_units(network: &Network) -> Result<Network, ModelError> {
 /// The weighted node that alone reads the units of node `i`, if their order is free.
 fn reader(graph: &Graph, i: usize) -> Option<usize> {
     let ungrouped = |op: &Op| match op {
-        Op::Linear { .. } => true,
-        Op::Conv { groups, .. } => *groups == 1,
+        Op::Linear(_) => true,
+        Op::Conv(ops::Conv { groups, .. }) => *groups == 1,
         _ => false,
     };
     let shared = |name: Option<&str>| {
@@ -47,7 +47,7 @@ fn reader(graph: &Graph, i: usize) -> Option<usize> {
         };
         let node = &graph.nodes[r];
         match &node.op {
-            Op::MaxPool { .. } | Op::AveragePool { .. } | Op::GlobalAveragePool | Op::Flatten => {
+            Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool | Op::Flatten => {
                 value = &node.name
             }
             op if op.is_activation() => value = &node.name,

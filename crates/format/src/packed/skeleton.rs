@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sparsevd_model::quantised::{STEP_BITS, STEP_EXPONENTS, is_scale};
-use sparsevd_model::{Graph, ModelError, Network, Node, Op, Shape, Weights, presets, shape};
+use sparsevd_model::{Graph, ModelError, Network, Node, Op, Shape, Weights, ops, presets, shape};
 
 use super::Limits;
 use super::error::PackedError;
@@ -353,7 +353,7 @@ fn propagate(
 fn weight_of(node: &Node, x: &Value, rows: &HashMap<&str, usize>) -> (Shape, Option<Columns>) {
     let of = |weight: &str| rows.get(weight).copied().unwrap_or(0);
     match &node.op {
-        Op::Linear { weight, .. } => {
+        Op::Linear(ops::Linear { weight, .. }) => {
             let inn = x.shape.dims().first().copied().unwrap_or(0);
             let [units, height, width] = match x.map {
                 Some(map) if map.iter().product::<usize>() == inn => map,
@@ -365,12 +365,12 @@ fn weight_of(node: &Node, x: &Value, rows: &HashMap<&str, usize>) -> (Shape, Opt
             };
             (Shape::from([of(weight), inn]), Some(columns))
         }
-        Op::Conv {
+        Op::Conv(ops::Conv {
             weight,
             window,
             groups,
             ..
-        } => {
+        }) => {
             let channels = x.shape.dims().first().copied().unwrap_or(0);
             let units = channels.checked_div(*groups).unwrap_or(0);
             let [height, width] = window.kernel_shape;

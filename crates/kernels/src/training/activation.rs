@@ -1,6 +1,6 @@
 //! Activations and their derivatives, for stages that are no ReLU.
 
-use sparsevd_model::{Approximate, Op};
+use sparsevd_model::{Approximate, Op, ops};
 
 use crate::isa::multiversion;
 use crate::math::real::{
@@ -30,27 +30,27 @@ fn activate_body<T: Real>(op: &Op, x: &[T], y: &mut [T]) {
     let [zero, one] = [0.0, 1.0].map(T::of);
     match op {
         Op::Relu => each(x, y, |x| x.larger(zero)),
-        Op::Clip { min, max } => {
+        Op::Clip(ops::Clip { min, max }) => {
             let [min, max] = bounds(*min, *max);
             each(x, y, |x| x.larger(min).smaller(max));
         }
-        Op::LeakyRelu { alpha } => {
+        Op::LeakyRelu(ops::LeakyRelu { alpha }) => {
             let alpha = T::of(f64::from(*alpha));
             each(x, y, |x| if x > zero { x } else { alpha * x });
         }
         Op::Sigmoid => each(x, y, |x| x.sigmoid()),
-        Op::HardSigmoid { alpha, beta } => {
+        Op::HardSigmoid(ops::HardSigmoid { alpha, beta }) => {
             let [alpha, beta] = [alpha, beta].map(|v| T::of(f64::from(*v)));
             each(x, y, |x| hard_sigmoid(x, alpha, beta));
         }
         Op::HardSwish => each(x, y, |x| x * hard_swish_gate(x)),
         Op::Tanh => each(x, y, tanh),
-        Op::Gelu {
+        Op::Gelu(ops::Gelu {
             approximate: Approximate::None,
-        } => each(x, y, |x| x * normal_cdf(x)),
-        Op::Gelu {
+        }) => each(x, y, |x| x * normal_cdf(x)),
+        Op::Gelu(ops::Gelu {
             approximate: Approximate::Tanh,
-        } => each(x, y, |x| {
+        }) => each(x, y, |x| {
             T::of(0.5) * x * (one + tanh(gelu_tanh_argument(x)))
         }),
         _ => panic!("`{}` is no activation", op.name()),
@@ -63,11 +63,11 @@ fn activation_gradient_body<T: Real>(op: &Op, x: &[T], g: &[T], dx: &mut [T]) {
     let step = |on: bool| if on { one } else { zero };
     match op {
         Op::Relu => slope(x, g, dx, |x| step(x > zero)),
-        Op::Clip { min, max } => {
+        Op::Clip(ops::Clip { min, max }) => {
             let [min, max] = bounds(*min, *max);
             slope(x, g, dx, |x| step((x > min) & (x < max)));
         }
-        Op::LeakyRelu { alpha } => {
+        Op::LeakyRelu(ops::LeakyRelu { alpha }) => {
             let alpha = T::of(f64::from(*alpha));
             slope(x, g, dx, |x| if x > zero { one } else { alpha });
         }
@@ -75,7 +75,7 @@ fn activation_gradient_body<T: Real>(op: &Op, x: &[T], g: &[T], dx: &mut [T]) {
             let s = x.sigmoid();
             s * (one - s)
         }),
-        Op::HardSigmoid { alpha, beta } => {
+        Op::HardSigmoid(ops::HardSigmoid { alpha, beta }) => {
             let [alpha, beta] = [alpha, beta].map(|v| T::of(f64::from(*v)));
             slope(x, g, dx, |x| {
                 let y = alpha * x + beta;
@@ -90,12 +90,12 @@ fn activation_gradient_body<T: Real>(op: &Op, x: &[T], g: &[T], dx: &mut [T]) {
             let t = tanh(x);
             one - t * t
         }),
-        Op::Gelu {
+        Op::Gelu(ops::Gelu {
             approximate: Approximate::None,
-        } => slope(x, g, dx, |x| normal_cdf(x) + x * normal_density(x)),
-        Op::Gelu {
+        }) => slope(x, g, dx, |x| normal_cdf(x) + x * normal_density(x)),
+        Op::Gelu(ops::Gelu {
             approximate: Approximate::Tanh,
-        } => slope(x, g, dx, |x| {
+        }) => slope(x, g, dx, |x| {
             let t = tanh(gelu_tanh_argument(x));
             half * (one + t) + half * x * (one - t * t) * gelu_tanh_slope(x)
         }),
@@ -129,23 +129,23 @@ mod tests {
     use crate::Isa;
 
     fn all() -> Vec<Op> {
-        let gelu = |approximate| Op::Gelu { approximate };
+        let gelu = |approximate| Op::Gelu(ops::Gelu { approximate });
         vec![
             Op::Relu,
-            Op::Clip {
+            Op::Clip(ops::Clip {
                 min: Some(-0.5),
                 max: Some(1.25),
-            },
-            Op::Clip {
+            }),
+            Op::Clip(ops::Clip {
                 min: None,
                 max: Some(1.0),
-            },
-            Op::LeakyRelu { alpha: 0.1 },
+            }),
+            Op::LeakyRelu(ops::LeakyRelu { alpha: 0.1 }),
             Op::Sigmoid,
-            Op::HardSigmoid {
+            Op::HardSigmoid(ops::HardSigmoid {
                 alpha: 0.2,
                 beta: 0.5,
-            },
+            }),
             Op::HardSwish,
             Op::Tanh,
             gelu(Approximate::None),

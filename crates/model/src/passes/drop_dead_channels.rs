@@ -7,9 +7,9 @@
 
 use std::collections::HashMap;
 
-use super::normalisation;
 use crate::bind::bias_name;
-use crate::{Csr, Dense, Graph, Network, Op, Shape, Weights};
+use crate::ops::{ChannelTensors, Channels};
+use crate::{Csr, Dense, Graph, Network, Op, Shape, Weights, ops};
 
 /// The network without the channels that change no output, of which every value keeps at least one; `None` where all are needed.
 ///
@@ -17,8 +17,8 @@ use crate::{Csr, Dense, Graph, Network, Op, Shape, Weights};
 pub fn drop_dead_channels(network: &Network) -> Option<Network> {
     let mut out = network.clone();
     fold_constants(&mut out);
-    let channels = Channels::of(&out)?;
-    let alive = channels.alive(&out);
+    let groups = Groups::of(&out)?;
+    let alive = groups.alive(&out);
     if alive.values().flatten().all(|a| *a) {
         return None;
     }
@@ -50,7 +50,7 @@ fn owns_tensors(graph: &Graph) -> impl Fn(&Op) -> bool + use<> {
 /// The channel of its input that an element of a node's weight reads.
 fn channel(op: &Op, shape: &Shape, row: usize, col: usize) -> usize {
     match (op, shape.dims()) {
-        (Op::Conv { groups, .. }, &[out, inn, kh, kw]) => {
+        (Op::Conv(ops::Conv { groups, .. }), &[out, inn, kh, kw]) => {
             row / (out / groups) * inn + col / (kh * kw)
         }
         _ => col,
@@ -58,7 +58,8 @@ fn channel(op: &Op, shape: &Shape, row: usize, col: usize) -> usize {
 }
 
 fn is_depthwise(op: &Op, shape: &Shape) -> bool {
-    matches!(op, Op::Conv { groups, .. } if *groups > 1) && shape.dims().get(1) == Some(&1)
+    matches!(op, Op::Conv(ops::Conv { groups, .. }) if *groups > 1)
+        && shape.dims().get(1) == Some(&1)
 }
 
 /// Row, column and value of everything in a weight that is not zero.
@@ -126,7 +127,7 @@ fn fold_constants(network: &mut Network) {
             .map(|i| constants[i].as_slice())
             .collect();
         let made = match &node.op {
-            Op::Linear { .. } | Op::Conv { .. } if owns(&node.op) => {
+            Op::Linear(_) | Op::Conv(_) if owns(&node.op) => {
                 let x = inputs[0].to_vec();
                 fold_into(network, at, &x)
             }
@@ -144,7 +145,7 @@ fn fold_into(network: &mut Network, at: usize, x: &[Option<f32>]) -> Vec<Option<
     };
     let shape = weight.shape();
     let rows = shape.matrix().0;
-    let padded = matches!(&op, Op::Conv { window, .. } if window.pads != [0; 4]);
+    let padded = matches!(&op, Op::Conv(ops::Conv { window, .. }) if window.pads != [0; 4]);
     let only_zero = padded || network.scales.contains_key(name);
     let folds = |row, col| x[channel(&op, &shape, row, col)].filter(|k| *k == 0.0 || !only_zero);
     let mut sums = vec![0.0_f64; rows];
@@ -185,7 +186,7 @@ fn fold_into(network: &mut Network, at: usize, x: &[Option<f32>]) -> Vec<Option<
         .collect()
 }
 
-/// The constants among the channels that an operator without weights of its own makes, `width` of them.
+/// The constants among the channels that an operator makes, `width` of them; none of an operator with weights of its own.
 fn passed_on(
     network: &Network,
     op: &Op,
@@ -193,59 +194,38 @@ fn passed_on(
     width: usize,
 ) -> Vec<Option<f32>> {
     let x = inputs[0];
-    let each = |f: &dyn Fn(f32) -> Option<f32>| x.iter().map(|k| k.and_then(f)).collect();
-    let both = |f: &dyn Fn(Option<f32>, Option<f32>) -> Option<f32>| {
-        let pairs = x.iter().zip(inputs[1]);
-        pairs.map(|(a, b)| f(*a, *b)).collect()
-    };
-    match op {
-        Op::Linear { .. } | Op::Conv { .. } | Op::Softmax => vec![None; width],
-        Op::MaxPool { .. } | Op::AveragePool { .. } | Op::GlobalAveragePool => x.to_vec(),
-        Op::Flatten => {
+    let operator = op.operator();
+    match operator.channels() {
+        Channels::Rows | Channels::All => vec![None; width],
+        Channels::Flattened => {
             let area = width / x.len().max(1);
             x.iter().flat_map(|k| vec![*k; area]).collect()
         }
-        Op::Concat => inputs.concat(),
-        Op::Pad { value, .. } => each(&|k| (k == *value).then_some(k)),
-        Op::BatchNormalization { .. } => match normalisation(network, op) {
-            None => vec![None; width],
-            Some((factors, summands)) => (x.iter().zip(factors).zip(summands))
-                .map(|((k, a), b)| match k {
-                    Some(k) => Some(a * k + b),
-                    None => (a == 0.0).then_some(b),
-                })
-                .collect(),
-        },
-        Op::Add => both(&|a, b| Some(a? + b?)),
-        Op::Sub => both(&|a, b| Some(a? - b?)),
-        Op::Mul => both(&|a, b| match (a, b) {
-            (Some(0.0), _) | (_, Some(0.0)) => Some(0.0),
-            _ => Some(a? * b?),
-        }),
-        Op::Div => both(&|a, b| Some(a? / b.filter(|b| *b != 0.0)?)),
-        Op::Relu => each(&|k| Some(k.max(0.0))),
-        Op::Clip { min, max } => each(&|k| {
-            let k = min.map_or(k, |min| k.max(min));
-            Some(max.map_or(k, |max| k.min(max)))
-        }),
-        Op::LeakyRelu { alpha } => each(&|k| Some(if k < 0.0 { alpha * k } else { k })),
-        Op::Sigmoid => each(&|k| Some(1.0 / (1.0 + (-k).exp()))),
-        Op::HardSigmoid { alpha, beta } => each(&|k| Some((alpha * k + beta).clamp(0.0, 1.0))),
-        Op::HardSwish => each(&|k| Some(k * (k / 6.0 + 0.5).clamp(0.0, 1.0))),
-        Op::Tanh => each(&|k| Some(k.tanh())),
-        Op::Gelu { .. } => each(&|k| (k == 0.0).then_some(0.0)),
+        Channels::Appended => inputs.concat(),
+        Channels::Same => {
+            let tensors: HashMap<&str, Vec<f32>> = op
+                .tensors()
+                .filter_map(|t| Some((t, network.tensors.get(t)?.to_dense().values)))
+                .collect();
+            let constant = |c: usize| {
+                let here: Option<Vec<_>> = inputs.iter().map(|i| i.get(c).copied()).collect();
+                let element = |name: &str| tensors.get(name)?.get(c).copied();
+                operator.constant(&here?, &ChannelTensors { element: &element })
+            };
+            (0..width).map(constant).collect()
+        }
     }
 }
 
 /// Which channels stay or leave together: sets of them, and the sets that must stay.
-struct Channels {
+struct Groups {
     /// The set of each channel of each value, through `joined`.
     of: HashMap<String, Vec<usize>>,
     joined: Vec<usize>,
     pinned: Vec<usize>,
 }
 
-impl Channels {
+impl Groups {
     fn of(network: &Network) -> Option<Self> {
         let widths = widths(network)?;
         let owns = owns_tensors(&network.graph);
@@ -264,11 +244,12 @@ impl Channels {
             let inputs: Vec<Vec<usize>> =
                 (node.inputs.iter()).map(|i| sets.of[i].clone()).collect();
             let x = &inputs[0];
-            let made = match &node.op {
-                op @ (Op::Linear { .. } | Op::Conv { .. }) => {
+            let op = &node.op;
+            let made = match op.operator().channels() {
+                Channels::Rows => {
                     let made = sets.fresh(width);
                     let shape = network.weight(node)?.shape();
-                    let grouped = matches!(op, Op::Conv { groups, .. } if *groups > 1);
+                    let grouped = matches!(op, Op::Conv(ops::Conv { groups, .. }) if *groups > 1);
                     if is_depthwise(op, &shape) && owns(op) {
                         let units = width / x.len().max(1);
                         made.iter()
@@ -279,22 +260,25 @@ impl Channels {
                     }
                     made
                 }
-                Op::Add | Op::Sub | Op::Mul | Op::Div => {
-                    (x.iter().zip(&inputs[1])).for_each(|(&a, &b)| sets.join(a, b));
+                Channels::Same => {
+                    for other in &inputs[1..] {
+                        (x.iter().zip(other)).for_each(|(&a, &b)| sets.join(a, b));
+                    }
+                    if !owns(op) {
+                        sets.pinned.extend(x);
+                    }
                     x.clone()
                 }
-                Op::Concat => {
+                Channels::Appended => {
                     sets.pinned.extend(inputs.iter().flatten());
                     inputs.concat()
                 }
-                Op::Flatten => {
+                Channels::Flattened => {
                     let area = width / x.len().max(1);
                     x.iter().flat_map(|&c| vec![c; area]).collect()
                 }
-                op => {
-                    if matches!(op, Op::Softmax) || !owns(op) {
-                        sets.pinned.extend(x);
-                    }
+                Channels::All => {
+                    sets.pinned.extend(x);
                     x.clone()
                 }
             };
@@ -393,7 +377,7 @@ fn shrink(network: &mut Network, alive: &HashMap<String, Vec<bool>>) {
         };
     for node in &mut network.graph.nodes {
         let (inn, out) = (&alive[&node.inputs[0]], &alive[&node.name]);
-        if let Op::BatchNormalization { .. } = &node.op {
+        if let Op::BatchNormalization(_) = &node.op {
             for name in node.op.tensors().filter(|_| out.contains(&false)) {
                 let before = network.tensors.get(name).map(Weights::shape);
                 network
@@ -432,7 +416,7 @@ fn shrink(network: &mut Network, alive: &HashMap<String, Vec<bool>>) {
             gather(&mut network.tensors, bias, out);
         }
         network.original_shapes.entry(name).or_insert(before);
-        if let Op::Conv { groups, .. } = &mut node.op
+        if let Op::Conv(ops::Conv { groups, .. }) = &mut node.op
             && depthwise
         {
             *groups = inputs;
@@ -483,14 +467,16 @@ mod tests {
 
     #[test]
     fn a_channel_leaves_through_a_depthwise_convolution_under_padding_only_as_zero() {
-        let depthwise = |pad: usize| Op::Conv {
-            weight: "wd".into(),
-            bias: Some("bd".into()),
-            window: crate::Window {
-                pads: [pad; 4],
-                ..crate::Window::square(1, 1)
-            },
-            groups: 2,
+        let depthwise = |pad: usize| {
+            Op::Conv(ops::Conv {
+                weight: "wd".into(),
+                bias: Some("bd".into()),
+                window: crate::Window {
+                    pads: [pad; 4],
+                    ..crate::Window::square(1, 1)
+                },
+                groups: 2,
+            })
         };
         for (pad, bias, leaves) in [(0, 1.0, true), (1, 1.0, false), (1, 0.0, true)] {
             let graph = graph_of(&[
@@ -517,7 +503,7 @@ mod tests {
             assert_eq!(after.tensors["wd"].shape(), Shape::from([1, 1, 1, 1]));
             assert!(matches!(
                 after.graph.nodes[1].op,
-                Op::Conv { groups: 1, .. }
+                Op::Conv(ops::Conv { groups: 1, .. })
             ));
             let sent = bias + 1.0;
             assert_eq!(after.tensors["bc"].values(), [1.0 + sent; 2]);

@@ -10,31 +10,18 @@ use crate::{Dense, Network, Op, Weights};
 
 /// Factor and summand per channel of a batch normalisation, or `None` for another operator or where a tensor is missing.
 pub fn normalisation(network: &Network, op: &Op) -> Option<(Vec<f32>, Vec<f32>)> {
-    let Op::BatchNormalization {
-        scale,
-        bias,
-        mean,
-        variance,
-        epsilon,
-    } = op
-    else {
+    let Op::BatchNormalization(norm) = op else {
         return None;
     };
-    let numbers = |name: &String| Some(network.tensors.get(name)?.to_dense().values);
-    let (scale, bias, mean, variance) = (
-        numbers(scale)?,
-        numbers(bias)?,
-        numbers(mean)?,
-        numbers(variance)?,
-    );
-    let (mut factors, mut summands) = (Vec::new(), Vec::new());
-    for (((scale, bias), mean), variance) in scale.iter().zip(&bias).zip(&mean).zip(&variance) {
-        let deviation = (f64::from(*variance) + f64::from(*epsilon)).sqrt();
-        let factor = f64::from(*scale) / deviation;
-        factors.push(factor as f32);
-        summands.push((f64::from(*bias) - f64::from(*mean) * factor) as f32);
-    }
-    Some((factors, summands))
+    let numbers = |name: &str| Some(network.tensors.get(name)?.to_dense().values);
+    let tensors: Vec<Vec<f32>> = op.tensors().map(numbers).collect::<Option<_>>()?;
+    let channels = tensors.iter().map(Vec::len).min()?;
+    Some(
+        (0..channels)
+            .map(|c| norm.affine(std::array::from_fn(|t| tensors[t][c])))
+            .map(|[factor, summand]| (factor, summand))
+            .unzip(),
+    )
 }
 
 /// The network with every normalisation folded that can be; `None` where there is none.
@@ -89,7 +76,7 @@ fn foldable(network: &Network) -> Vec<(usize, usize)> {
         *users.entry(tensor).or_default() += 1;
     }
     let makers: HashMap<&str, usize> = nodes.iter().map(|n| n.name.as_str()).zip(0..).collect();
-    let is_norm = |i: &usize| matches!(nodes[*i].op, Op::BatchNormalization { .. });
+    let is_norm = |i: &usize| matches!(nodes[*i].op, Op::BatchNormalization(_));
     (0..nodes.len())
         .filter(is_norm)
         .filter_map(|norm| {
@@ -132,17 +119,18 @@ fn scale_rows(weight: &mut Weights, factors: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops;
     use crate::passes::tests::{conv, graph_of, network};
 
     fn norm(n: usize) -> Op {
         let name = |part: &str| format!("{part}{n}");
-        Op::BatchNormalization {
+        Op::BatchNormalization(ops::BatchNormalization {
             scale: name("scale"),
             bias: name("shift"),
             mean: name("mean"),
             variance: name("variance"),
             epsilon: 1e-3,
-        }
+        })
     }
 
     #[test]

@@ -3,21 +3,21 @@
 use std::collections::HashMap;
 
 use super::values;
-use crate::{Network, Op};
+use crate::{Network, Op, ops};
 
 /// The network with every border folded that can be; `None` where there is none.
 pub fn fold_pad(network: &Network) -> Option<Network> {
     let nodes = &network.graph.nodes;
     let readers = values::consumers(&network.graph);
     let mut convolutions: HashMap<&str, usize> = HashMap::new();
-    for node in nodes.iter().filter(|n| matches!(n.op, Op::Conv { .. })) {
+    for node in nodes.iter().filter(|n| matches!(n.op, Op::Conv(_))) {
         *convolutions.entry(node.inputs[0].as_str()).or_default() += 1;
     }
     let mut borders: HashMap<String, [usize; 4]> = HashMap::new();
     let mut renamed: HashMap<String, String> = HashMap::new();
     for node in nodes {
         let name = node.name.as_str();
-        if let Op::Pad { pads, value: 0.0 } = node.op
+        if let Op::Pad(ops::Pad { pads, value: 0.0 }) = node.op
             && readers.get(name) == convolutions.get(name)
             // A border of a border waits for the next run.
             && !renamed.contains_key(&node.inputs[0])
@@ -31,7 +31,8 @@ pub fn fold_pad(network: &Network) -> Option<Network> {
     }
     let mut out = network.clone();
     for node in &mut out.graph.nodes {
-        if let (Op::Conv { window, .. }, Some(more)) = (&mut node.op, borders.get(&node.inputs[0]))
+        if let (Op::Conv(ops::Conv { window, .. }), Some(more)) =
+            (&mut node.op, borders.get(&node.inputs[0]))
         {
             for (pad, more) in window.pads.iter_mut().zip(more) {
                 *pad += more;
@@ -49,10 +50,10 @@ mod tests {
     use crate::passes::tests::{conv, graph_of, network};
 
     fn pad(value: f32) -> Op {
-        Op::Pad {
+        Op::Pad(ops::Pad {
             pads: [1, 0, 0, 2],
             value,
-        }
+        })
     }
 
     #[test]
@@ -66,7 +67,7 @@ mod tests {
         let after = fold_pad(&before).unwrap();
         let windows: Vec<_> = (after.graph.nodes.iter())
             .filter_map(|n| match &n.op {
-                Op::Conv { window, .. } => Some((n.inputs[0].as_str(), window.pads)),
+                Op::Conv(ops::Conv { window, .. }) => Some((n.inputs[0].as_str(), window.pads)),
                 _ => None,
             })
             .collect();

@@ -28,7 +28,7 @@ pub fn for_running(network: &Network) -> Cow<'_, Network> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use crate::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window};
+    use crate::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window, ops};
 
     /// A graph over `[2, 5, 5]` whose last node is the output.
     pub(super) fn graph_of(nodes: &[(&str, &[&str], Op)]) -> Graph {
@@ -53,12 +53,12 @@ mod tests {
     }
 
     pub(super) fn conv(weight: &str, bias: Option<&str>) -> Op {
-        Op::Conv {
+        Op::Conv(ops::Conv {
             weight: weight.into(),
             bias: bias.map(str::to_owned),
             window: Window::square(1, 1),
             groups: 1,
-        }
+        })
     }
 
     /// The graph with ones for every tensor it names: weights `w...` are filters, the rest has one number per channel.

@@ -5,7 +5,7 @@ mod mobilenet;
 mod resnet;
 mod vgg;
 
-use crate::{Conv2d, Graph, GraphBuilder, Op, Preprocessing, Shape, Window};
+use crate::{Conv2d, Graph, GraphBuilder, Op, Preprocessing, Shape, Window, ops};
 
 pub use lenet::mlp;
 
@@ -71,7 +71,7 @@ fn max_pool(size: usize, stride: usize, pad: usize) -> Op {
         pads: [pad; 4],
         ..Window::square(size, stride)
     };
-    Op::MaxPool { window }
+    Op::MaxPool(ops::MaxPool { window })
 }
 
 /// The mean of each map, and a linear layer of classes.

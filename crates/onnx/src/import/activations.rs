@@ -1,6 +1,6 @@
 //! Operators that change each element by itself, and softmax.
 
-use sparsevd_model::{Approximate, Op, Shape};
+use sparsevd_model::{Approximate, Op, Shape, ops};
 
 use super::{Importer, Value, View};
 use crate::attributes::{OnnxNode, axis};
@@ -17,11 +17,11 @@ impl<'m> Importer<'m> {
     ) -> Result<View, NodeError> {
         let op = match node.0.op_type.as_str() {
             // |x| is x, or -x where x is negative.
-            "Abs" => Op::LeakyRelu { alpha: -1.0 },
+            "Abs" => Op::LeakyRelu(ops::LeakyRelu { alpha: -1.0 }),
             "Relu" => Op::Relu,
-            "LeakyRelu" => Op::LeakyRelu {
+            "LeakyRelu" => Op::LeakyRelu(ops::LeakyRelu {
                 alpha: node.float("alpha")?.unwrap_or(0.01),
-            },
+            }),
             "Clip" => {
                 let bound = |name: &str, i: usize, open: f32| -> Result<Option<f32>, NodeError> {
                     let given = match (node.float(name)?, constant(i).and_then(Tensor::floats)) {
@@ -39,13 +39,13 @@ impl<'m> Importer<'m> {
                 clip(min, max)
             }
             "Sigmoid" => Op::Sigmoid,
-            "HardSigmoid" => Op::HardSigmoid {
+            "HardSigmoid" => Op::HardSigmoid(ops::HardSigmoid {
                 alpha: node.float("alpha")?.unwrap_or(0.2),
                 beta: node.float("beta")?.unwrap_or(0.5),
-            },
+            }),
             "HardSwish" => Op::HardSwish,
             "Tanh" => Op::Tanh,
-            _ => Op::Gelu {
+            _ => Op::Gelu(ops::Gelu {
                 approximate: match node.text("approximate")?.unwrap_or("none") {
                     "none" => Approximate::None,
                     "tanh" => Approximate::Tanh,
@@ -55,7 +55,7 @@ impl<'m> Importer<'m> {
                             .into());
                     }
                 },
-            },
+            }),
         };
         self.map(node, x, op)
     }
@@ -77,7 +77,7 @@ impl<'m> Importer<'m> {
             return Err(NodeError::unsupported("a slope that is not a constant"));
         };
         if let Some(&[alpha]) = slope.floats() {
-            return self.map(node, x, Op::LeakyRelu { alpha });
+            return self.map(node, x, Op::LeakyRelu(ops::LeakyRelu { alpha }));
         }
         let positive = self.map(node, x, Op::Relu)?;
         let negative = self.map(node, x, clip(None, Some(0.0)))?;
@@ -127,7 +127,7 @@ impl<'m> Importer<'m> {
 
     /// `x / (1 + |x|)`.
     pub(super) fn softsign(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
-        let size = self.map(node, x, Op::LeakyRelu { alpha: -1.0 })?;
+        let size = self.map(node, x, Op::LeakyRelu(ops::LeakyRelu { alpha: -1.0 }))?;
         let below = self.affine(node, &size, vec![1.0], vec![1.0])?;
         self.between(node, Op::Div, x, &below)
     }
@@ -210,6 +210,6 @@ impl<'m> Importer<'m> {
 pub(super) fn clip(min: Option<f32>, max: Option<f32>) -> Op {
     match (min, max) {
         (Some(0.0), None) => Op::Relu,
-        _ => Op::Clip { min, max },
+        _ => Op::Clip(ops::Clip { min, max }),
     }
 }

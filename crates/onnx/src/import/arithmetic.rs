@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use sparsevd_model::{Dense, Op, Shape};
+use sparsevd_model::{Dense, Op, Shape, ops};
 
 use super::activations::clip;
 use super::view::{MOST_TRACKED, simplified};
@@ -234,7 +234,7 @@ impl<'m> Importer<'m> {
         // A difference of ranks would pair axes with the batch.
         let broadcasts =
             few.len() == many.len() && few.iter().zip(many).all(|(f, m)| *f == 1 || f == m);
-        if !broadcasts || !sparsevd_model::shape::is_per_channel(&shapes[0], &shapes[1]) {
+        if !broadcasts || !sparsevd_model::ops::is_per_channel(&shapes[0], &shapes[1]) {
             return Ok(false);
         }
         // The common case, decided without a look at each element.
@@ -345,7 +345,7 @@ impl<'m> Importer<'m> {
         };
         let is_alone = node.input(usize::from(first)) == Some(x.name.as_str())
             && self.uses.get(x.name.as_str()) == Some(&1);
-        let product = matches!(last.op, Op::Linear { bias: None, .. });
+        let product = matches!(last.op, Op::Linear(ops::Linear { bias: None, .. }));
         product && is_alone && values.len() == x.shape[0]
     }
 
@@ -353,7 +353,7 @@ impl<'m> Importer<'m> {
         let name = node.input(usize::from(!first)).unwrap_or_default();
         let bias = self.tensor(name, Dense::new([values.len()], values));
         if let Some(last) = self.nodes.last_mut()
-            && let Op::Linear { weight, .. } = &last.op
+            && let Op::Linear(ops::Linear { weight, .. }) = &last.op
         {
             let weight = weight.clone();
             last.op.rename_tensors(weight, Some(bias));
@@ -400,13 +400,13 @@ impl<'m> Importer<'m> {
                 Dense::new([channels], values),
             )
         };
-        let op = Op::BatchNormalization {
+        let op = Op::BatchNormalization(ops::BatchNormalization {
             scale: tensor("scale", scale),
             bias: tensor("shift", shift),
             mean: tensor("mean", vec![0.0]),
             variance: tensor("variance", vec![1.0]),
             epsilon: 0.0,
-        };
+        });
         self.map(node, x, op)
     }
 }

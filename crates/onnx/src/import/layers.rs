@@ -1,7 +1,7 @@
 //! Operators with weights: convolution, matrix products, normalisation.
 
 use sparsevd_model::bind::bias_name;
-use sparsevd_model::{Dense, Op, Shape};
+use sparsevd_model::{Dense, Op, Shape, ops};
 
 use super::{Importer, View};
 use crate::attributes::OnnxNode;
@@ -51,12 +51,12 @@ impl<'m> Importer<'m> {
         }
         let bias = self.bias(node, node.input(1), constant(2), node.input(2), out, 1.0)?;
         let weight = self.tensor(node.input(1).unwrap_or_default(), dense);
-        let op = Op::Conv {
+        let op = Op::Conv(ops::Conv {
             weight,
             bias,
             window,
             groups,
-        };
+        });
         let x = self.in_shape(x, &map.shape)?;
         let made = self.push(node, op, &[&x])?;
         Ok(map.in_file(made))
@@ -148,7 +148,7 @@ impl<'m> Importer<'m> {
                 .collect();
         }
         let weight = self.tensor(node.input(1).unwrap_or_default(), weight);
-        let made = self.push(node, Op::Linear { weight, bias }, &[&vector])?;
+        let made = self.push(node, Op::Linear(ops::Linear { weight, bias }), &[&vector])?;
         let mut dims = x.dims.clone();
         if let Some(last) = dims.last_mut() {
             *last = made.shape[0];
@@ -226,13 +226,13 @@ impl<'m> Importer<'m> {
             return Err(node.invalid("four tensors", "others").into());
         };
         let epsilon = node.float("epsilon")?.unwrap_or(1e-5);
-        let op = Op::BatchNormalization {
+        let op = Op::BatchNormalization(ops::BatchNormalization {
             scale,
             bias,
             mean,
             variance,
             epsilon,
-        };
+        });
         self.map(node, x, op)
     }
 

@@ -1,6 +1,6 @@
 //! Feature maps and windows over them; operators over maps without weights: pooling and borders.
 
-use sparsevd_model::{Op, Shape, Window};
+use sparsevd_model::{Op, Shape, Window, ops};
 
 use super::{Importer, View};
 use crate::attributes::OnnxNode;
@@ -142,7 +142,7 @@ impl<'m> Importer<'m> {
             // A border of zeros counts like any pixels.
             let pads = std::mem::take(&mut window.pads);
             let name = self.free_name(&format!("{}.pad", node.name()));
-            x = self.push_named(name, Op::Pad { pads, value: 0.0 }, &[&x])?;
+            x = self.push_named(name, Op::Pad(ops::Pad { pads, value: 0.0 }), &[&x])?;
         }
         if node.int("ceil_mode")?.unwrap_or(0) != 0 {
             let before = window.pads;
@@ -152,9 +152,9 @@ impl<'m> Importer<'m> {
             }
         }
         let op = if is_max {
-            Op::MaxPool { window }
+            Op::MaxPool(ops::MaxPool { window })
         } else {
-            Op::AveragePool { window }
+            Op::AveragePool(ops::AveragePool { window })
         };
         let made = self.push(node, op, &[&x])?;
         Ok(map.in_file(made))
@@ -168,7 +168,7 @@ impl<'m> Importer<'m> {
                 kernel_shape: [map.shape[1], map.shape[2]],
                 ..Window::square(1, 1)
             };
-            Op::MaxPool { window }
+            Op::MaxPool(ops::MaxPool { window })
         } else {
             Op::GlobalAveragePool
         };
@@ -236,7 +236,7 @@ impl<'m> Importer<'m> {
                 return Err(refused());
             };
             let pads = [top, left, bottom, right];
-            let made = self.push(node, Op::Pad { pads, value }, &[x])?;
+            let made = self.push(node, Op::Pad(ops::Pad { pads, value }), &[x])?;
             return Ok(made.transposed(&node.label(), &axes, self.decoder)?);
         }
         let map = self.map_of(x).map_err(|_| refused())?;
@@ -255,7 +255,7 @@ impl<'m> Importer<'m> {
         let [left, right] = spatial[map.spatial - 1];
         let pads = [top, left, bottom, right];
         let x = self.in_shape(x, &map.shape)?;
-        let made = self.push(node, Op::Pad { pads, value }, &[&x])?;
+        let made = self.push(node, Op::Pad(ops::Pad { pads, value }), &[&x])?;
         Ok(map.in_file(made))
     }
 }

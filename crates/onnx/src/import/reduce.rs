@@ -1,6 +1,6 @@
 //! Reductions over axes, which are poolings over whole heights, widths or both.
 
-use sparsevd_model::{Op, Shape, Window};
+use sparsevd_model::{Op, Shape, Window, ops};
 
 use super::{Importer, View};
 use crate::attributes::OnnxNode;
@@ -66,11 +66,11 @@ impl<'m> Importer<'m> {
         let count = (kernel_shape[0] * kernel_shape[1]) as f32;
         let mean = match kernel_shape == map.shape[1..] {
             true => Op::GlobalAveragePool,
-            false => Op::AveragePool {
+            false => Op::AveragePool(ops::AveragePool {
                 window: window.clone(),
-            },
+            }),
         };
-        let max = Op::MaxPool { window };
+        let max = Op::MaxPool(ops::MaxPool { window });
         let total = |importer: &mut Self, x: &View| {
             let made = importer.push(node, mean.clone(), &[x])?;
             importer.affine(node, &made, vec![count], vec![0.0])
@@ -94,7 +94,7 @@ impl<'m> Importer<'m> {
     /// What the reduction makes of single elements.
     fn noop(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
         match node.0.op_type.as_str() {
-            "ReduceL1" => self.map(node, x, Op::LeakyRelu { alpha: -1.0 }),
+            "ReduceL1" => self.map(node, x, Op::LeakyRelu(ops::LeakyRelu { alpha: -1.0 })),
             "ReduceSumSquare" => self.between(node, Op::Mul, x, x),
             _ => Ok(x.clone()),
         }

@@ -1,7 +1,7 @@
 //! Kernels of operators that only move numbers: padding and concatenation.
 
 use sparsevd_kernels::place::{PadKernel, PlaceKernel};
-use sparsevd_model::Op;
+use sparsevd_model::{Op, ops};
 
 use super::candidate::Candidate;
 use super::context::Context;
@@ -17,7 +17,7 @@ pub(super) fn candidates<'a>(
     let layout = context.layout_of_inputs(step, false);
     let total = step.output_shape.elements();
     match step.op {
-        Op::Pad { pads, value } => {
+        Op::Pad(ops::Pad { pads, value }) => {
             let &[_, h, w] = step.input_shape.dims() else {
                 return Err(context.no_map(step));
             };

@@ -138,7 +138,7 @@ impl LinearLayers {
         let mut sizes = Vec::new();
         for (step, used) in program.steps.iter().zip(uses) {
             match (&step.op, used) {
-                (Op::Linear { .. }, Some(used)) => sizes.push(size(step, *used)),
+                (Op::Linear(_), Some(used)) => sizes.push(size(step, *used)),
                 (_, Some(_)) => return None,
                 (_, None) => {}
             }
@@ -150,10 +150,7 @@ impl LinearLayers {
 
 /// Elements of the largest map that a convolution reads or computes, per sample.
 fn largest_map(program: &Program) -> usize {
-    let convolutions = program
-        .steps
-        .iter()
-        .filter(|s| matches!(s.op, Op::Conv { .. }));
+    let convolutions = program.steps.iter().filter(|s| matches!(s.op, Op::Conv(_)));
     convolutions
         .map(|s| {
             let output = s.pool.as_ref().map_or(&s.output_shape, |p| &p.input_shape);
@@ -173,7 +170,7 @@ fn small_maps_in_tiles(program: &Program, uses: &[Option<WeightUse>], n: usize) 
     let (mut weights, mut maps) = (0, 0);
     for (step, used) in program.steps.iter().zip(uses) {
         let step = step.without_pool();
-        if let (Op::Conv { .. }, Some(used), Some([input, output])) = (&step.op, used, step.maps())
+        if let (Op::Conv(_), Some(used), Some([input, output])) = (&step.op, used, step.maps())
             && select::prefer_tiles([input, output], n)
         {
             weights += used.nonzeros * BYTES;

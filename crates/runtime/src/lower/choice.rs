@@ -23,7 +23,7 @@ pub(super) struct Choice {
 impl Choice {
     /// Kernel of a linear step; `None` for any other.
     pub fn linear(&self, step: &Step, used: Option<WeightUse>) -> Option<LinearKernel> {
-        let (Op::Linear { .. }, Some(used)) = (&step.op, used) else {
+        let (Op::Linear(_), Some(used)) = (&step.op, used) else {
             return None;
         };
         Some(match (self.sparse, self.layout) {

@@ -18,7 +18,7 @@ use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::{Isa, Layout, select};
-use sparsevd_model::{Csr, Op, Weights, Window};
+use sparsevd_model::{Csr, Op, Weights, Window, ops};
 
 use super::candidate::Candidate;
 use super::context::Context;
@@ -68,12 +68,12 @@ pub(super) fn candidates<'a>(
 ) -> Result<Vec<Candidate<'a>>, RuntimeError> {
     let pool = step.pool.as_ref().map(|_| step.output);
     let step = &step.without_pool();
-    let Op::Conv {
+    let Op::Conv(ops::Conv {
         weight,
         bias,
         window,
         groups,
-    } = &step.op
+    }) = &step.op
     else {
         return Err(context.unsupported(step));
     };

@@ -3,14 +3,14 @@
 use sparsevd_kernels::channels::PerChannelKernel;
 use sparsevd_kernels::elementwise::{Arithmetic, ArithmeticKernel, ClampKernel, SoftmaxKernel};
 use sparsevd_kernels::{Activation, ActivationKernel, Isa, Layout};
-use sparsevd_model::{Approximate, Op, Shape};
+use sparsevd_model::{Approximate, Op, Shape, ops};
 
 use super::candidate::Candidate;
 use super::context::Context;
 use crate::error::RuntimeError;
 use crate::lowered::Part;
 use crate::program::Step;
-use crate::zeros::{clamp_keeps_zero, keeps_zero};
+use crate::zeros::clamp_keeps_zero;
 
 /// The one kernel of an elementwise operator or softmax, in the layout of its inputs.
 pub(super) fn candidates<'a>(
@@ -19,11 +19,9 @@ pub(super) fn candidates<'a>(
 ) -> Result<Vec<Candidate<'a>>, RuntimeError> {
     let isa = context.isa();
     let features = step.output_shape.elements();
-    let layout = context.layout_of_inputs(step, keeps_zero(&step.op));
+    let layout = context.layout_of_inputs(step, step.op.operator().keeps_zero());
     let candidate = match &step.op {
-        Op::Relu | Op::Clip { .. } => {
-            Candidate::whole([layout, layout], ClampKernel { isa }, features)
-        }
+        Op::Relu | Op::Clip(_) => Candidate::whole([layout, layout], ClampKernel { isa }, features),
         Op::Add => arithmetic(context, step, Arithmetic::Add),
         Op::Sub => arithmetic(context, step, Arithmetic::Sub),
         Op::Mul => arithmetic(context, step, Arithmetic::Mul),
@@ -44,17 +42,19 @@ pub(super) fn candidates<'a>(
 /// The activation function that an operator is, if it is one.
 fn activation(op: &Op) -> Option<Activation> {
     Some(match *op {
-        Op::LeakyRelu { alpha } => Activation::LeakyRelu { alpha },
+        Op::LeakyRelu(ops::LeakyRelu { alpha }) => Activation::LeakyRelu { alpha },
         Op::Sigmoid => Activation::Sigmoid,
-        Op::HardSigmoid { alpha, beta } => Activation::HardSigmoid { alpha, beta },
+        Op::HardSigmoid(ops::HardSigmoid { alpha, beta }) => {
+            Activation::HardSigmoid { alpha, beta }
+        }
         Op::HardSwish => Activation::HardSwish,
         Op::Tanh => Activation::Tanh,
-        Op::Gelu {
+        Op::Gelu(ops::Gelu {
             approximate: Approximate::None,
-        } => Activation::Gelu,
-        Op::Gelu {
+        }) => Activation::Gelu,
+        Op::Gelu(ops::Gelu {
             approximate: Approximate::Tanh,
-        } => Activation::GeluTanh,
+        }) => Activation::GeluTanh,
         _ => return None,
     })
 }
@@ -64,7 +64,7 @@ fn arithmetic<'a>(context: &Context<'_>, step: &Step, op: Arithmetic) -> Candida
     let isa = context.isa();
     let features = step.output_shape.elements();
     let [a, b] = [0, 1].map(|i| context.values[step.inputs[i]].features);
-    let keeps = a == b && keeps_zero(&step.op) && clamp_keeps_zero(step.clamp);
+    let keeps = a == b && step.op.operator().keeps_zero() && clamp_keeps_zero(step.clamp);
     let layout = context.layout_of_inputs(step, keeps);
     if a == b {
         return Candidate::whole([layout, layout], ArithmeticKernel { isa, op }, features);

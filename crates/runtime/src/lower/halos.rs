@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 
 use sparsevd_kernels::blocks::Blocks;
-use sparsevd_model::Op;
+use sparsevd_model::{Op, ops};
 
 use crate::program::{FusedPool, Program, Value};
-use crate::zeros::keeps_zero;
 
 /// For each value the halo that the windows of its consumers need, directly or through elementwise steps, if they run over blocks:
 /// top, left, bottom, right.
@@ -30,7 +29,7 @@ pub(super) fn halos(program: &Program) -> Vec<[usize; 4]> {
             widen(&mut halos[residual], needed);
         }
         let needed = match &step.op {
-            Op::Conv { window, .. } => {
+            Op::Conv(ops::Conv { window, .. }) => {
                 // For an output of fewer pixels than the strides give, the input is converted to other blocks, with the halo that its windows
                 // need.
                 let (from, to) = (step.input_shape.dims(), step.output_shape.dims());
@@ -40,8 +39,10 @@ pub(super) fn halos(program: &Program) -> Vec<[usize; 4]> {
                 }
                 continue;
             }
-            Op::MaxPool { window } | Op::AveragePool { window } => Blocks::halo_of(window),
-            op if keeps_zero(op) => halos[step.output],
+            Op::MaxPool(ops::MaxPool { window }) | Op::AveragePool(ops::AveragePool { window }) => {
+                Blocks::halo_of(window)
+            }
+            op if op.operator().keeps_zero() => halos[step.output],
             _ => continue,
         };
         for &input in &step.inputs {
@@ -54,7 +55,9 @@ pub(super) fn halos(program: &Program) -> Vec<[usize; 4]> {
 /// The values that depthwise convolutions read.
 pub(super) fn read_by_depthwise(program: &Program) -> HashSet<Value> {
     let depthwise = program.steps.iter().filter(|s| match s.op {
-        Op::Conv { groups, .. } => groups > 1 && s.input_shape.dims().first() == Some(&groups),
+        Op::Conv(ops::Conv { groups, .. }) => {
+            groups > 1 && s.input_shape.dims().first() == Some(&groups)
+        }
         _ => false,
     });
     depthwise.map(|s| s.inputs[0]).collect()

@@ -7,7 +7,7 @@ use sparsevd_kernels::dense::{Gemv, Linear};
 use sparsevd_kernels::select::{self, LinearKernel};
 use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
 use sparsevd_kernels::{Isa, Layout, PackedKernel, Precision, spmm::Spmm};
-use sparsevd_model::{Op, Weights};
+use sparsevd_model::{Op, Weights, ops};
 
 use super::candidate::Candidate;
 use super::choice::size;
@@ -34,7 +34,7 @@ pub(super) fn candidates<'a>(
     step: &Step,
     used: Option<WeightUse>,
 ) -> Result<Vec<Candidate<'a>>, RuntimeError> {
-    let Op::Linear { weight, bias } = &step.op else {
+    let Op::Linear(ops::Linear { weight, bias }) = &step.op else {
         return Err(context.unsupported(step));
     };
     let choice = context.choice();

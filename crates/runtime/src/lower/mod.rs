@@ -97,13 +97,13 @@ fn candidates<'a>(
     weight: Option<WeightUse>,
 ) -> Result<Vec<Candidate<'a>>, RuntimeError> {
     match &step.op {
-        Op::Linear { .. } => linear::candidates(context, step, weight),
-        Op::Conv { .. } => conv::candidates(context, step, weight),
-        Op::MaxPool { .. } | Op::AveragePool { .. } | Op::GlobalAveragePool => {
+        Op::Linear(_) => linear::candidates(context, step, weight),
+        Op::Conv(_) => conv::candidates(context, step, weight),
+        Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool => {
             pool::candidates(context, step)
         }
-        Op::BatchNormalization { .. } => Ok(normalisation::candidates(context, step)),
-        Op::Pad { .. } | Op::Concat => arrange::candidates(context, step),
+        Op::BatchNormalization(_) => Ok(normalisation::candidates(context, step)),
+        Op::Pad(_) | Op::Concat => arrange::candidates(context, step),
         _ => elementwise::candidates(context, step),
     }
 }

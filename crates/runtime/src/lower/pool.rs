@@ -3,7 +3,7 @@
 use sparsevd_kernels::Layout;
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::{BlockAverage, BlockPool};
-use sparsevd_model::Op;
+use sparsevd_model::{Op, ops};
 
 use super::candidate::Candidate;
 use super::context::Context;
@@ -22,8 +22,8 @@ pub(super) fn candidates<'a>(
         return Err(context.no_map(step));
     };
     let (reduction, window) = match &step.op {
-        Op::MaxPool { window } => (Reduction::Max, Some(window)),
-        Op::AveragePool { window } => (Reduction::Average, Some(window)),
+        Op::MaxPool(ops::MaxPool { window }) => (Reduction::Max, Some(window)),
+        Op::AveragePool(ops::AveragePool { window }) => (Reduction::Average, Some(window)),
         Op::GlobalAveragePool => (Reduction::Average, None),
         _ => return Err(context.unsupported(step)),
     };

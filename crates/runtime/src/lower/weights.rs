@@ -31,7 +31,7 @@ pub(super) fn weight_use(
         .map_or(&step.output_shape, |p| &p.input_shape);
     let (pixels, precision) = match step.op {
         // Convolutions always store f32.
-        Op::Conv { .. } => (map.dims()[1..].iter().product(), Precision::F32),
+        Op::Conv(_) => (map.dims()[1..].iter().product(), Precision::F32),
         _ => (1, precision(network, name, weight, options)?),
     };
     Ok(Some(WeightUse {

@@ -1,7 +1,7 @@
 //! Removes steps whose output equals their input: flattening, pooling over single pixels, a ReLU after a ReLU, padding by nothing.
 
 use sparsevd_kernels::Clamp;
-use sparsevd_model::{Op, Window};
+use sparsevd_model::{Op, Window, ops};
 
 use crate::program::Program;
 
@@ -21,13 +21,15 @@ fn is_identity(program: &Program, i: usize) -> bool {
     match &step.op {
         // Every layout has the channels of a map in the order of the flat vector.
         Op::Flatten => true,
-        Op::MaxPool { window } | Op::AveragePool { window } => *window == Window::square(1, 1),
+        Op::MaxPool(ops::MaxPool { window }) | Op::AveragePool(ops::AveragePool { window }) => {
+            *window == Window::square(1, 1)
+        }
         Op::GlobalAveragePool => step.input_shape.dims()[1..] == [1, 1],
         Op::Relu => program.producer(step.inputs[0]).is_some_and(|m| {
             let before = &program.steps[m];
             before.clamp == Clamp::Relu || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax)
         }),
-        Op::Pad { pads, .. } => *pads == [0; 4],
+        Op::Pad(ops::Pad { pads, .. }) => *pads == [0; 4],
         Op::Concat => step.inputs.len() == 1,
         _ => false,
     }
@@ -35,15 +37,15 @@ fn is_identity(program: &Program, i: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use sparsevd_model::{Op, Window};
+    use sparsevd_model::{Op, Window, ops};
 
     use crate::passes::tests::{linear, program, steps};
 
     #[test]
     fn identities_are_removed_and_their_consumers_read_their_input() {
-        let one = Op::AveragePool {
+        let one = Op::AveragePool(ops::AveragePool {
             window: Window::square(1, 1),
-        };
+        });
         let mut p = program(
             &[
                 ("pool", &["x"], one),

@@ -21,7 +21,7 @@ pub(super) fn run(program: &mut Program) {
 
 #[cfg(test)]
 mod tests {
-    use sparsevd_model::Op;
+    use sparsevd_model::{Op, ops};
 
     use crate::passes::tests::{conv, max_pool, program, steps};
 
@@ -43,10 +43,10 @@ mod tests {
 
     #[test]
     fn a_clip_joins_and_a_second_activation_stays() {
-        let clip = Op::Clip {
+        let clip = Op::Clip(ops::Clip {
             min: Some(0.0),
             max: Some(6.0),
-        };
+        });
         let mut p = program(
             &[
                 ("a", &["x"], conv()),

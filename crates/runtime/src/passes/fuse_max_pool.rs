@@ -2,7 +2,7 @@
 //!
 //! Whether a kernel computes both is decided when the step gets its kernel.
 
-use sparsevd_model::Op;
+use sparsevd_model::{Op, ops};
 
 use crate::program::{FusedPool, Program};
 
@@ -26,13 +26,13 @@ pub(super) fn run(program: &mut Program) {
 /// The convolution that this pooling can join.
 fn conv_before(program: &Program, pool: usize) -> Option<usize> {
     let step = &program.steps[pool];
-    let Op::MaxPool { window } = &step.op else {
+    let Op::MaxPool(ops::MaxPool { window }) = &step.op else {
         return None;
     };
     let map = step.inputs[0];
     let conv = program.producer(map)?;
     let before = &program.steps[conv];
-    let takes = matches!(before.op, Op::Conv { .. })
+    let takes = matches!(before.op, Op::Conv(_))
         && before.residual.is_none()
         && before.pool.is_none()
         && program.consumers(map) == 1;
@@ -42,7 +42,7 @@ fn conv_before(program: &Program, pool: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use sparsevd_kernels::Clamp;
-    use sparsevd_model::{Op, Window};
+    use sparsevd_model::{Op, Window, ops};
 
     use crate::passes::tests::{conv, max_pool, program, steps};
 
@@ -73,13 +73,13 @@ mod tests {
             super::run(&mut after);
             assert_eq!(after, before, "{:?}", steps(&before));
         };
-        let other = Op::MaxPool {
+        let other = Op::MaxPool(ops::MaxPool {
             window: Window::square(2, 1),
-        };
+        });
         apart(&[("a", &["x"], conv()), ("pool", &["a"], other)], "pool");
-        let average = Op::AveragePool {
+        let average = Op::AveragePool(ops::AveragePool {
             window: Window::square(2, 2),
-        };
+        });
         apart(&[("a", &["x"], conv()), ("pool", &["a"], average)], "pool");
         apart(
             &[("t", &["x"], Op::Tanh), ("pool", &["t"], max_pool())],

@@ -40,7 +40,7 @@ fn layer_and_residual(program: &Program, sum: usize) -> Option<(usize, Value)> {
         let layer = program.producer(term)?;
         let before = program.producer(residual).is_none_or(|m| m < layer);
         let step = &program.steps[layer];
-        let takes = matches!(step.op, Op::Conv { .. })
+        let takes = matches!(step.op, Op::Conv(_))
             && step.clamp == sparsevd_kernels::Clamp::None
             && step.residual.is_none()
             && step.inputs[0] != residual

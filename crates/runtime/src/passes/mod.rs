@@ -24,7 +24,7 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use sparsevd_kernels::Clamp;
-    use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights};
+    use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, ops};
 
     use crate::program::Program;
 
@@ -75,24 +75,24 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn conv() -> Op {
-        Op::Conv {
+        Op::Conv(ops::Conv {
             weight: "w".into(),
             bias: None,
             window: sparsevd_model::Window::square(1, 1),
             groups: 1,
-        }
+        })
     }
 
     pub(crate) fn linear() -> Op {
-        Op::Linear {
+        Op::Linear(ops::Linear {
             weight: "m".into(),
             bias: None,
-        }
+        })
     }
 
     pub(crate) fn max_pool() -> Op {
-        Op::MaxPool {
+        Op::MaxPool(ops::MaxPool {
             window: sparsevd_model::Window::square(2, 2),
-        }
+        })
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn run(program: &mut Program) {
         let Some(pool) = program.producer(program.steps[i].inputs[0]) else {
             continue;
         };
-        let is_max_pool = matches!(program.steps[pool].op, Op::MaxPool { .. });
+        let is_max_pool = matches!(program.steps[pool].op, Op::MaxPool(_));
         if !is_max_pool || program.consumers(program.steps[pool].output) != 1 {
             continue;
         }

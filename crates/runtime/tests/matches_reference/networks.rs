@@ -1,8 +1,8 @@
 //! Random networks of every operator.
 
 use proptest::prelude::*;
-use sparsevd_model::shape::is_per_channel;
-use sparsevd_model::{Approximate, Conv2d, GraphBuilder, Network, Op, Shape, Window};
+use sparsevd_model::ops::is_per_channel;
+use sparsevd_model::{Approximate, Conv2d, GraphBuilder, Network, Op, Shape, Window, ops};
 use sparsevd_testing::arbitrary::Stream;
 
 /// One more node of a random network.
@@ -34,28 +34,28 @@ pub enum Recipe {
 
 fn activation() -> impl Strategy<Value = Op> {
     prop_oneof![
-        Just(Op::Clip {
+        Just(Op::Clip(ops::Clip {
             min: Some(-0.25),
             max: Some(0.5)
-        }),
-        Just(Op::Clip {
+        })),
+        Just(Op::Clip(ops::Clip {
             min: None,
             max: Some(0.5)
-        }),
-        Just(Op::LeakyRelu { alpha: 0.1 }),
+        })),
+        Just(Op::LeakyRelu(ops::LeakyRelu { alpha: 0.1 })),
         Just(Op::Sigmoid),
-        Just(Op::HardSigmoid {
+        Just(Op::HardSigmoid(ops::HardSigmoid {
             alpha: 0.3,
             beta: 0.4
-        }),
+        })),
         Just(Op::HardSwish),
         Just(Op::Tanh),
-        Just(Op::Gelu {
+        Just(Op::Gelu(ops::Gelu {
             approximate: Approximate::None
-        }),
-        Just(Op::Gelu {
+        })),
+        Just(Op::Gelu(ops::Gelu {
             approximate: Approximate::Tanh
-        }),
+        })),
     ]
 }
 
@@ -71,7 +71,7 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
         2 => (any::<bool>(), two(1..=3), two(1..=2), [0usize..2, 0..2, 0..2, 0..2]).prop_map(
             |(max, kernel_shape, strides, pads)| {
                 let window = Window { kernel_shape, strides, pads, dilations: [1, 1] };
-                Recipe::Pool(if max { Op::MaxPool { window } } else { Op::AveragePool { window } })
+                Recipe::Pool(if max { Op::MaxPool(ops::MaxPool { window }) } else { Op::AveragePool(ops::AveragePool { window }) })
             }),
         2 => Just(Recipe::Activation(Op::Relu)),
         3 => activation().prop_map(Recipe::Activation),
@@ -179,7 +179,11 @@ fn add(b: &mut GraphBuilder, values: &[String], recipe: &Recipe, i: usize) -> Op
         Recipe::Div(n) => {
             let second = earlier(*n, &same_or_per_channel);
             let (min, max) = (Some(0.5), Some(2.0));
-            let divisor = b.op(format!("{name}.clip"), Op::Clip { min, max }, &[&second]);
+            let divisor = b.op(
+                format!("{name}.clip"),
+                Op::Clip(ops::Clip { min, max }),
+                &[&second],
+            );
             b.op(name, Op::Div, &[x, &divisor])
         }
         Recipe::Concat(n) => {
@@ -187,11 +191,11 @@ fn add(b: &mut GraphBuilder, values: &[String], recipe: &Recipe, i: usize) -> Op
             b.op(name, Op::Concat, &[x, &second, x])
         }
         Recipe::BatchNormalization => b.batch_normalization(name, x),
-        &Recipe::Pad(pads, value) if is_map => b.op(name, Op::Pad { pads, value }, &[x]),
+        &Recipe::Pad(pads, value) if is_map => b.op(name, Op::Pad(ops::Pad { pads, value }), &[x]),
         Recipe::Linear { out, bias: true } if !is_map => b.linear(name, x, *out),
         Recipe::Linear { out, bias: false } if !is_map => {
             let weight = b.tensor(format!("{name}.weight"), [*out, dims[0]]);
-            b.op(name, Op::Linear { weight, bias: None }, &[x])
+            b.op(name, Op::Linear(ops::Linear { weight, bias: None }), &[x])
         }
         Recipe::Softmax if !is_map => b.op(name, Op::Softmax, &[x]),
         _ => return None,

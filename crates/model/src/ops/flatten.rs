@@ -1,0 +1,30 @@
+//! Flattening.
+
+use super::{Channels, NodeShapes, OnnxAttribute, OnnxForm, Operator};
+use crate::{ModelError, Shape};
+
+/// Feature maps to one vector: `[c, h, w]` to `[c*h*w]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flatten;
+
+impl Operator for Flatten {
+    fn name(&self) -> &'static str {
+        "Flatten"
+    }
+
+    fn shape(&self, node: &NodeShapes<'_>) -> Result<Shape, ModelError> {
+        Ok(Shape::from([node.x().elements()]))
+    }
+
+    fn channels(&self) -> Channels {
+        Channels::Flattened
+    }
+
+    fn onnx(&self) -> OnnxForm {
+        OnnxForm::with("Flatten", vec![("axis", OnnxAttribute::Int(1))])
+    }
+
+    fn packed_number(&self) -> Option<usize> {
+        Some(7)
+    }
+}

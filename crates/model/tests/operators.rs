@@ -1,0 +1,205 @@
+//! What every operator must say of itself, in one table.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::HashSet;
+
+use sparsevd_model::ops::{Attribute, ChannelTensors, Channels, NodeShapes, examples};
+use sparsevd_model::{Node, Op, Shape};
+
+/// Names of all variants of [`Op`], which serde lists where it meets an unknown one.
+fn names() -> HashSet<String> {
+    let error = serde_json::from_str::<Op>(r#"{"op": "?"}"#).unwrap_err();
+    let error = error.to_string();
+    let (_, list) = error.split_once("expected one of").unwrap();
+    list.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Inputs that every operator takes: of so many values, a map or a vector each.
+fn shape_of(op: &Op) -> Shape {
+    match op.name() {
+        "Linear" | "Softmax" => Shape::from([4]),
+        _ => Shape::from([4, 3, 3]),
+    }
+}
+
+#[test]
+fn every_operator_has_an_example_under_its_own_name() {
+    let examples = examples();
+    let listed: HashSet<String> = examples.iter().map(|op| op.name().to_owned()).collect();
+    assert_eq!(listed, names());
+    assert_eq!(listed.len(), examples.len(), "one example each");
+    for op in examples {
+        let json = serde_json::to_value(&op).unwrap();
+        assert_eq!(json["op"], op.name());
+        assert_eq!(serde_json::from_value::<Op>(json).unwrap(), op);
+    }
+}
+
+#[test]
+fn numbers_of_packed_files_are_all_there_once() {
+    let examples = examples();
+    let mut numbers: Vec<usize> = examples
+        .iter()
+        .filter_map(|op| op.operator().packed_number())
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..21).collect::<Vec<_>>());
+    let number = |name: &str| {
+        let op = examples.iter().find(|op| op.name() == name);
+        op.unwrap().operator().packed_number()
+    };
+    // Files have these: none may move.
+    for (name, expected) in [
+        ("Conv", Some(0)),
+        ("Relu", Some(1)),
+        ("Linear", Some(2)),
+        ("Add", Some(6)),
+        ("Softmax", Some(8)),
+        ("Gelu", Some(15)),
+        ("Div", Some(18)),
+        ("Pad", Some(20)),
+        ("BatchNormalization", None),
+    ] {
+        assert_eq!(number(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn shapes_follow_from_inputs_and_tensors() {
+    for op in examples() {
+        let tensor = |_: &Node, name: &str| {
+            Ok(match (name, op.name()) {
+                ("weight", "Linear") => Shape::from([5, 4]),
+                ("weight", _) => Shape::from([5, 4, 2, 2]),
+                _ => Shape::from([4]),
+            })
+        };
+        let node = Node {
+            name: "n".into(),
+            inputs: vec![],
+            op: op.clone(),
+        };
+        let x = shape_of(&op);
+        let inputs = vec![&x; *op.inputs().start()];
+        let shapes = NodeShapes {
+            node: &node,
+            inputs: &inputs,
+            tensor: &tensor,
+        };
+        let expected = match op.name() {
+            "Linear" => Shape::from([5]),
+            "Conv" => Shape::from([5, 2, 2]),
+            "MaxPool" | "AveragePool" => Shape::from([4, 2, 2]),
+            "GlobalAveragePool" => Shape::from([4, 1, 1]),
+            "Flatten" => Shape::from([36]),
+            "Pad" => Shape::from([4, 5, 5]),
+            _ => x.clone(),
+        };
+        assert_eq!(
+            op.operator().shape(&shapes).unwrap(),
+            expected,
+            "{}",
+            op.name()
+        );
+    }
+}
+
+#[test]
+fn zeros_and_constants_agree_with_the_formula() {
+    let none = ChannelTensors { element: &|_| None };
+    for op in examples() {
+        let operator = op.operator();
+        let name = op.name();
+        let keeps_zero = [
+            "Relu",
+            "Clip",
+            "LeakyRelu",
+            "HardSwish",
+            "Tanh",
+            "Gelu",
+            "Add",
+            "Sub",
+            "Mul",
+        ];
+        assert_eq!(operator.keeps_zero(), keeps_zero.contains(&name), "{name}");
+        if operator.channels() != Channels::Same || name == "BatchNormalization" {
+            continue;
+        }
+        // The output over constant maps of 0 and of 2.
+        for (x, expected) in [
+            (
+                0.0,
+                match name {
+                    "Sigmoid" | "HardSigmoid" => Some(0.5),
+                    "Div" => None,
+                    _ => Some(0.0),
+                },
+            ),
+            (
+                2.0_f32,
+                match name {
+                    "Sigmoid" => Some(0.880_797),
+                    "HardSigmoid" => Some(0.9),
+                    "HardSwish" => Some(5.0 / 3.0),
+                    "Tanh" => Some(0.964_027_6),
+                    "Gelu" => Some(1.954_499_7),
+                    "Sub" => Some(0.0),
+                    "Div" => Some(1.0),
+                    "Add" | "Mul" => Some(4.0),
+                    // A border of zeros around twos.
+                    "Pad" => None,
+                    _ => Some(2.0),
+                },
+            ),
+        ] {
+            let got = operator.constant(&[Some(x), Some(x)], &none);
+            let close = match (got, expected) {
+                (Some(got), Some(expected)) => (got - expected).abs() < 1e-6,
+                (got, expected) => got == expected,
+            };
+            assert!(close, "{name} of {x}: {got:?}, expected {expected:?}");
+        }
+        let unknown = operator.constant(&[None, Some(0.0)], &none);
+        let expected = (name == "Mul").then_some(0.0);
+        assert_eq!(unknown, expected, "{name} of an unknown number and 0");
+    }
+}
+
+#[test]
+fn tensors_are_attributes_and_the_other_way_round() {
+    for op in examples() {
+        let mut op = op;
+        let mut names = Vec::new();
+        op.visit_attributes(&mut |_, attribute| match attribute {
+            Attribute::Tensor(name) => {
+                name.push_str(".renamed");
+                names.push(name.clone());
+            }
+            Attribute::Bias(bias) => {
+                *bias = Some("b".into());
+                names.push("b".into());
+            }
+            _ => {}
+        });
+        let tensors: Vec<String> = op.tensors().map(str::to_owned).collect();
+        assert_eq!(tensors, names, "{}", op.name());
+    }
+}
+
+#[test]
+fn onnx_names_are_those_of_the_standard() {
+    for op in examples() {
+        let form = op.operator().onnx();
+        let expected = match op.name() {
+            "Linear" => "Gemm",
+            name => name,
+        };
+        assert_eq!(form.op_type, expected);
+        let opset = if op.name() == "Gelu" { 20 } else { 17 };
+        assert_eq!(form.opset, opset, "{}", op.name());
+    }
+}
