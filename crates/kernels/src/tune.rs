@@ -1,4 +1,4 @@
-//! Measures [`Costs`] on this machine.
+//! Measurement of [`Costs`] on this machine.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::cost::{Costs, DENSITIES, STREAMS};
 use crate::dense::{Conv, Gemv, Linear};
 use crate::{Buffer, Clamp, Isa, LANES, conv_rows::RowConv, pack_tiles, spmm::Spmm, spmv};
 
-/// Rows and columns of the layers that are measured: weights of the second-level cache.
+/// Rows and columns of the measured layers, whose weights fit in the second-level cache.
 const SIDE: usize = 512;
 
 /// Times the kernels of an instruction set, in about a second on one thread. The machine should have nothing else to do.
@@ -49,9 +49,9 @@ pub fn measure(isa: Isa) -> Costs {
     costs
 }
 
-/// Per entry and per active column, from two densities at a fifth of active inputs.
+/// Nanoseconds per entry and per column of a non-zero input, from two densities; a fifth of the inputs is not zero.
 fn input_sparse(isa: Isa) -> (f64, f64) {
-    // Several vectors, so that branches cannot be learnt by heart.
+    // Several vectors, so that the branch predictor cannot learn one of them.
     let inputs: Vec<Vec<f32>> = (0..16).map(|i| pattern_from(i + 2, SIDE, 0.2)).collect();
     let active: usize = inputs.iter().flatten().filter(|v| **v != 0.0).count();
     let active = active as f64 / inputs.len() as f64;
@@ -72,7 +72,7 @@ fn input_sparse(isa: Isa) -> (f64, f64) {
     (each, ((short - few * each) / active).max(0.01))
 }
 
-/// Nanoseconds per byte of so many weights, read by a dense product.
+/// Nanoseconds per byte of a dense product with one vector that reads `elements` weights.
 fn stream(isa: Isa, elements: usize) -> f64 {
     let (rows, cols) = (elements / 1024, 1024);
     let dense = Dense::new([rows, cols], pattern(rows * cols, 1.0));
@@ -81,7 +81,7 @@ fn stream(isa: Isa, elements: usize) -> f64 {
     nanoseconds(|| gemv.run(black_box(&x), &mut y, Clamp::Relu)) / (rows * cols * 4) as f64
 }
 
-/// Per multiply-add of non-zeros and of all weights.
+/// Nanoseconds per multiply-add of a sparse and of a dense convolution.
 fn convolutions(isa: Isa) -> (f64, f64) {
     let (shape, input) = ([32, 32, 3, 3], [32, 16, 16]);
     let window = Window {
@@ -106,7 +106,7 @@ fn convolutions(isa: Isa) -> (f64, f64) {
     )
 }
 
-/// Median time of a call.
+/// Median time of a call, in nanoseconds.
 fn nanoseconds(mut run: impl FnMut()) -> f64 {
     const ROUNDS: usize = 9;
     const ROUND_NS: f64 = 1e6;
@@ -128,7 +128,7 @@ fn layer(rows: usize, cols: usize, density: f64) -> Csr {
     Csr::from_dense(&Dense::new([rows, cols], pattern(rows * cols, density)))
 }
 
-/// Numbers up to one, of which a share is not zero.
+/// Numbers up to one, of which a share of `density` is not zero.
 fn pattern(len: usize, density: f64) -> Vec<f32> {
     pattern_from(1, len, density)
 }
