@@ -14,7 +14,7 @@ mod paper;
 
 use std::time::Duration;
 
-use sparsevd::model::{Network, Shape, Weights, presets};
+use sparsevd::model::{Network, Shape, presets};
 use sparsevd::runtime::bench::measure;
 use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
 use sparsevd_testing::arbitrary::Stream;
@@ -49,18 +49,14 @@ fn main() {
 
 /// An MLP with random weights of one density; the last layer is dense.
 fn mlp(widths: &[usize], input: usize, density: f64) -> Network {
-    let (graph, tensors) = presets::mlp("mlp", Shape::from([input]), widths);
+    let preset = presets::mlp("mlp", Shape::from([input]), widths);
     let mut stream = Stream(11);
-    let tensors = tensors
-        .into_iter()
-        .map(|(name, shape)| {
-            let last = shape.dims()[0] == widths[widths.len() - 1];
-            let density = if last { 1.0 } else { density };
-            let tensor = stream.bernoulli(shape, density);
-            (name, Weights::Dense(tensor))
-        })
-        .collect();
-    Network::new(graph, tensors).expect("an MLP is valid")
+    Network::from_preset(preset, |_, shape| {
+        let last = shape.dims()[0] == widths[widths.len() - 1];
+        let density = if last { 1.0 } else { density };
+        stream.bernoulli(shape.clone(), density).into()
+    })
+    .expect("an MLP is valid")
 }
 
 fn session(network: &Network, weights: WeightMode, batch: usize, threads: usize) -> Session {

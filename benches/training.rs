@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sparsevd_compressor::engine::{Batch, Engine, Hyper};
+use sparsevd_compressor::objective::{CrossEntropy, Distillation, Targets};
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_compressor::{State, initialise};
 use sparsevd_kernels::Isa;
@@ -32,7 +33,10 @@ fn steps(c: &mut Criterion) {
     let batch = Batch {
         samples: BATCH,
         fill: &fill,
-        labels: &labels,
+        objective: &CrossEntropy {
+            distillation: Distillation::NONE,
+        },
+        targets: &Targets::classes(&labels),
         teacher: None,
     };
     for name in ["lenet-300-100", "lenet-5", "resnet-20"] {

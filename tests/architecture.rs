@@ -1,11 +1,15 @@
-//! The direction of dependencies, and where `unsafe` may stand.
+//! The direction of dependencies between crates and between files, and where `unsafe` may stand.
 #![allow(clippy::unwrap_used, reason = "a test")]
+
+mod imports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+
+use imports::Imports;
 
 /// Packages that each package builds with, as `cargo metadata` resolves them for this machine; build scripts count, tests do not.
 struct Dependencies(BTreeMap<String, BTreeSet<String>>);
@@ -123,6 +127,27 @@ fn crates_depend_in_one_direction() {
     );
 }
 
+/// The command of docs/architecture.md.
+#[test]
+fn a_program_that_runs_networks_builds_few_crates() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "-e", "normal", "--prefix", "none"])
+        .args(["-p", "sparsevd-runtime", "-p", "sparsevd-format"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let tree = String::from_utf8(output.stdout).unwrap();
+    // A line is a name, a version, and remarks in brackets.
+    let crates: BTreeSet<&str> = (tree.lines())
+        .map(|line| line.split(" (").next().unwrap_or_default())
+        .filter(|name| !name.is_empty() && !name.starts_with("sparsevd-"))
+        .collect();
+    assert!(crates.iter().any(|c| c.starts_with("rayon v")), "{tree}");
+    assert!(crates.len() <= 46, "{} crates: {crates:#?}", crates.len());
+}
+
 #[test]
 fn who_only_runs_models_builds_no_training_and_no_command_line() {
     let dependencies = Dependencies::of_workspace();
@@ -199,6 +224,32 @@ fn only_the_kernels_are_unsafe() {
         })
         .collect();
     assert!(open.is_empty(), "without #![forbid(unsafe_code)]: {open:?}");
+}
+
+/// A file that imports from another, directly or by way of others, is not imported by it ([`Imports`] says what counts). So each file can be
+/// read and changed with only the files that it imports in mind.
+#[test]
+fn files_import_in_one_direction() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The names that the roots of `model` and `kernels` re-export are types of data that name each other, as `Graph` and `Shape`.
+    let crates = [
+        ("model", true, ["bind", "presets"]),
+        ("kernels", true, ["spmm", "sell"]),
+        ("runtime", false, ["lower", "lower::conv"]),
+        ("compressor", false, ["trainer", "checkpoint"]),
+    ];
+    for (name, shared_root, [from, to]) in crates {
+        let imports = Imports::of_crate(&root.join("crates").join(name).join("src"), shared_root);
+        assert!(imports.has(from, to), "{name}: {from} imports from {to}");
+        // The presets still share functions of their parent.
+        let presets = |circle: &String| {
+            let mut files = circle.split(" -> ");
+            name == "model" && files.all(|f| f == "presets" || f.starts_with("presets::"))
+        };
+        let mut circles = imports.circles();
+        circles.retain(|circle| !presets(circle));
+        assert!(circles.is_empty(), "{name}: {circles:#?}");
+    }
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {

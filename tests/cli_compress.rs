@@ -327,20 +327,25 @@ fn a_network_of_another_making_needs_no_recipe() {
         "--max-accuracy-drop",
         "100",
     ];
-    let text = w.ok(&[
-        &args[..],
-        &[
-            "--mean",
-            "0.1307",
-            "--std",
-            "0.3081",
-            "--values",
-            "f16",
-            "--profile",
-            "interop",
-        ],
-    ]
-    .concat());
+    let more = [
+        "--mean",
+        "0.1307",
+        "--std",
+        "0.3081",
+        "--values",
+        "f16",
+        "--profile",
+        "interop",
+    ];
+    let output = w.compress(&[&args[..], &more].concat());
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        said,
+        "warning: foreign.safetensors: the tensors were matched with network `lenet-5` by their order and shapes: \
+         0.weight to conv1, 3.weight to conv2, 7.weight to fc1, 9.weight to fc2\n"
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("the default recipe"), "{text}");
     let loaded = read_network(w.path("foreign.sparse.safetensors"), &GraphSource::Auto).unwrap();
     assert!(

@@ -74,19 +74,13 @@ impl Files {
 
 /// A preset with random weights, all CSR.
 fn network(preset: &str, density: f64) -> Network {
-    let (graph, tensors) = presets::by_name(preset).unwrap();
     let mut stream = Stream(1);
-    let tensors = tensors
-        .into_iter()
-        .map(|(name, shape)| {
-            let weights = match shape.dims().len() {
-                1 => Weights::Dense(stream.bernoulli(shape, 1.0)),
-                _ => Weights::Csr(stream.sparse(shape, density)),
-            };
-            (name, weights)
-        })
-        .collect();
-    Network::new(graph, tensors).unwrap()
+    let preset = presets::by_name(preset).unwrap();
+    Network::from_preset(preset, |_, shape| match shape.dims().len() {
+        1 => stream.bernoulli(shape.clone(), 1.0).into(),
+        _ => stream.sparse(shape.clone(), density).into(),
+    })
+    .unwrap()
 }
 
 /// IDX bytes of one-byte elements.
@@ -470,7 +464,7 @@ fn every_mistake_is_one_line_that_names_it_and_exits_2() {
         ),
         (
             &["plan", &huge],
-            &["huge.safetensors", "header", "expected", "got"],
+            &["huge.safetensors", "expected a network", "unknown kind"],
         ),
         (&["plan", &chain], &["c.weight", "network.json", "lenet-5"]),
         (

@@ -4,31 +4,25 @@
 mod synthetic;
 
 use sparsevd_format::{WriteOptions, write_network_bytes};
-use sparsevd_model::{Csr, Network, Shape, Weights, presets};
+use sparsevd_model::{Csr, Dense, Network, Shape, presets};
 
 use synthetic::Workplace;
 
 /// A small network with a CSR weight, whose bytes are damaged in many ways.
 fn network() -> Network {
-    let (graph, tensors) = presets::mlp("small", Shape::from([1, 2, 2]), &[3, 2]);
-    let tensors = tensors.into_iter().map(|(name, shape)| {
-        let mut dense = sparsevd_model::Dense::zeros(shape);
-        for (i, v) in dense
-            .values
-            .iter_mut()
-            .enumerate()
-            .filter(|(i, _)| i % 2 == 0)
-        {
-            *v = 0.5 + i as f32;
+    let preset = presets::mlp("small", Shape::from([1, 2, 2]), &[3, 2]);
+    Network::from_preset(preset, |name, shape| {
+        let values = (0..shape.elements()).map(|i| match i % 2 {
+            0 => 0.5 + i as f32,
+            _ => 0.0,
+        });
+        let dense = Dense::new(shape.clone(), values.collect());
+        match name {
+            "fc1.weight" => Csr::from_dense(&dense).into(),
+            _ => dense.into(),
         }
-        let weights = if name == "fc1.weight" {
-            Weights::Csr(Csr::from_dense(&dense))
-        } else {
-            Weights::Dense(dense)
-        };
-        (name, weights)
-    });
-    Network::new(graph, tensors.collect()).unwrap()
+    })
+    .unwrap()
 }
 
 /// The file with its header changed as text; the length follows.

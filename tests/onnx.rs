@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use sparsevd::format::{ArrayData, read_array};
-use sparsevd::model::{Csr, Network, Weights};
+use sparsevd::model::{Csr, Network, Op, Weights};
 use sparsevd::onnx::{ExportOptions, read_onnx, read_onnx_bytes, write_onnx_bytes};
 use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
 
@@ -88,9 +88,114 @@ fn golden_files_compute_what_onnxruntime_does() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Files whose inputs or outputs have another layout in the network than in the file, and others of one or more operators
+/// that become several.
+const LAYOUTS: [&str; 10] = [
+    "flat_to_image",
+    "one_channel_last",
+    "channels_last",
+    "constants_of_each_element",
+    "softmax_of_map",
+    "open_size",
+    "column",
+    "one_dimension",
+    "no_batch",
+    "elementwise",
+];
+
+#[test]
+fn arrays_in_the_shapes_of_the_file_give_what_onnxruntime_does() {
+    let mut wrong = Vec::new();
+    for name in LAYOUTS {
+        let shape = match name {
+            "open_size" => &["--shape", "x=1,3,6,6"][..],
+            _ => &[],
+        };
+        let output = Command::cargo_bin("run-sparse")
+            .unwrap()
+            .arg("check")
+            .arg(golden(name, "onnx"))
+            .arg("--expect")
+            .arg(golden(name, "npz"))
+            .args(["--tolerance", "1e-5"])
+            .args(shape)
+            .output()
+            .unwrap();
+        if !output.status.success() {
+            let text = [output.stdout, output.stderr].concat();
+            wrong.push(format!("{name}: {}", String::from_utf8_lossy(&text)));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_network_of_channels_last_has_its_channels_first() {
+    let network = read_onnx(golden("channels_last", "onnx")).unwrap().network;
+    assert_eq!(network.graph.inputs[0].shape.dims(), [3, 5, 6]);
+    let (x, y) = expected("channels_last");
+    let first: Vec<f32> = (x.chunks(3 * 5 * 6))
+        .flat_map(|image| (0..3).flat_map(|c| image[c..].iter().step_by(3).copied()))
+        .collect();
+    assert!(difference(&run(&network, WeightMode::Dense, &first, 3), &y) < 1e-5);
+    // No operator but layers is left of the transposes.
+    let flat = network.graph.nodes.iter().filter(|n| n.op == Op::Flatten);
+    assert!(flat.count() <= 4, "{:#?}", network.graph.nodes);
+}
+
+#[test]
+fn open_sizes_are_given_on_the_command_line() {
+    let fails = |args: &[&str]| {
+        let output = Command::cargo_bin("run-sparse")
+            .unwrap()
+            .arg("plan")
+            .arg(golden("open_size", "onnx"))
+            .args(args)
+            .assert()
+            .code(2);
+        String::from_utf8_lossy(&output.get_output().stderr).into_owned()
+    };
+    let error = fails(&[]);
+    assert!(error.contains("`--shape x=3,height,width`"), "{error}");
+    let error = fails(&["--shape", "4,6,6"]);
+    assert!(
+        error.contains("[?, 3, ?, ?]") && error.contains("`4,6,6`"),
+        "{error}"
+    );
+    let error = fails(&["--shape", "z=3,6,6"]);
+    assert!(
+        error.contains("`x`") && error.contains("`z=3,6,6`"),
+        "{error}"
+    );
+    let error = fails(&["--shape", "x=3,6,y"]);
+    assert!(error.contains("NAME=N,C,H,W"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let fixed = folder.path().join("fixed.onnx");
+    Command::cargo_bin("compress")
+        .unwrap()
+        .arg("convert")
+        .arg(golden("open_size", "onnx"))
+        .arg(&fixed)
+        .args(["--shape", "3,6,6"])
+        .assert()
+        .success();
+    let network = read_onnx(&fixed).unwrap().network;
+    assert_eq!(network.graph.inputs[0].shape.dims(), [3, 6, 6]);
+    let error = Command::cargo_bin("run-sparse")
+        .unwrap()
+        .arg("plan")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/lenet-5/packed.spvd"))
+        .args(["--shape", "3,6,6"])
+        .assert()
+        .code(2);
+    let error = String::from_utf8_lossy(&error.get_output().stderr).into_owned();
+    assert!(error.contains("an ONNX file"), "{error}");
+}
+
 #[test]
 fn written_files_come_back_as_the_same_network() {
-    for name in GOLDEN {
+    let layouts = LAYOUTS.into_iter().filter(|name| *name != "open_size");
+    for name in GOLDEN.into_iter().chain(layouts) {
         let mut network = read_onnx(golden(name, "onnx")).unwrap().network;
         for (sparse, csr) in [(false, false), (true, true), (false, true)] {
             if csr {

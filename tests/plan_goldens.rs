@@ -14,7 +14,7 @@ use std::path::Path;
 
 use sparsevd_format::{GraphSource, read_network};
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Dense, Network, Weights, presets};
+use sparsevd_model::{Dense, Network, presets};
 use sparsevd_runtime::{Plan, PlanOptions, WeightMode};
 use sparsevd_testing::arbitrary::Stream;
 
@@ -23,16 +23,13 @@ const DENSITY: f64 = 0.1;
 
 /// A preset with seeded weights. Vectors hold ones, since some are variances, which must be positive.
 fn preset(name: &str) -> Network {
-    let (graph, tensors) = presets::by_name(name).unwrap();
     let mut stream = Stream(2017);
-    let tensors = tensors.into_iter().map(|(name, shape)| {
-        let weights = match shape.dims().len() {
-            1 => Weights::Dense(Dense::new(shape.clone(), vec![1.0; shape.elements()])),
-            _ => Weights::Csr(stream.sparse(shape, DENSITY)),
-        };
-        (name, weights)
-    });
-    Network::new(graph, tensors.collect()).unwrap()
+    let preset = presets::by_name(name).unwrap();
+    Network::from_preset(preset, |_, shape| match shape.dims().len() {
+        1 => Dense::new(shape.clone(), vec![1.0; shape.elements()]).into(),
+        _ => stream.sparse(shape.clone(), DENSITY).into(),
+    })
+    .unwrap()
 }
 
 fn networks() -> Vec<(String, Network)> {
@@ -118,7 +115,7 @@ fn difference(want: &str, got: &str) -> Option<String> {
     (wanted != came).then(|| format!("expected {wanted} lines, got {came}"))
 }
 
-/// NEON has no file yet: it must be written on a machine that has it. Scalar plans are compared on every machine.
+/// Scalar plans are compared on every machine; those of NEON also by `scripts/test-neon.sh --plans`.
 #[test]
 fn plans_are_those_of_the_golden_files() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/plans");
@@ -130,9 +127,6 @@ fn plans_are_those_of_the_golden_files() {
         if write {
             fs::create_dir_all(&folder).unwrap();
             fs::write(&file, plans(&networks, isa)).unwrap();
-        }
-        if isa.name() == "neon" && !file.exists() {
-            continue;
         }
         let want = fs::read_to_string(&file).unwrap();
         if let Some(difference) = difference(&want, &plans(&networks, isa)) {

@@ -1,6 +1,6 @@
 //! The two LeNets at the densities per layer that the paper reports, with seeded random weights in random places.
 
-use sparsevd::model::{Network, Weights, presets};
+use sparsevd::model::{Network, presets};
 use sparsevd_testing::arbitrary::Stream;
 
 /// Preset and share of weights left per layer (Molchanov, Ashukha, Vetrov 2017, table 1).
@@ -11,20 +11,15 @@ pub const NETWORKS: [(&str, &[f64]); 2] = [
 
 /// The preset with random weights of those densities.
 pub fn network(preset: &str, densities: &[f64]) -> Network {
-    let (graph, tensors) = presets::by_name(preset).expect("a preset");
+    let preset = presets::by_name(preset).expect("a preset");
     let mut stream = Stream(2017);
     let mut densities = densities.iter();
-    let tensors = tensors
-        .into_iter()
-        .map(|(name, shape)| {
-            let weights = if shape.dims().len() == 1 {
-                Weights::Dense(stream.bernoulli(shape, 1.0))
-            } else {
-                let density = *densities.next().expect("a density per layer");
-                Weights::Csr(stream.sparse(shape, density))
-            };
-            (name, weights)
-        })
-        .collect();
-    Network::new(graph, tensors).expect("a preset is valid")
+    Network::from_preset(preset, |_, shape| match shape.dims().len() {
+        1 => stream.bernoulli(shape.clone(), 1.0).into(),
+        _ => {
+            let density = *densities.next().expect("a density per layer");
+            stream.sparse(shape.clone(), density).into()
+        }
+    })
+    .expect("a preset is valid")
 }

@@ -5,14 +5,18 @@
 
 use libfuzzer_sys::fuzz_target;
 use sparsevd_format::{
-    GraphSource, Profile, WriteOptions, read_network_bytes, write_network_bytes,
+    CsrProfile, GraphSource, WriteOptions, read_network_bytes, write_network_bytes,
 };
 
 fuzz_target!(|bytes: &[u8]| {
     let read =
         |bytes: &[u8]| read_network_bytes("fuzz/none.safetensors", bytes, &GraphSource::Auto);
     let Ok(first) = read(bytes) else { return };
-    for profile in [Profile::Compact, Profile::Interop, Profile::Bitmask] {
+    for profile in [
+        CsrProfile::Compact,
+        CsrProfile::Interop,
+        CsrProfile::Bitmask,
+    ] {
         let options = WriteOptions {
             profile,
             ..WriteOptions::default()

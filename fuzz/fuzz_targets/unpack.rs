@@ -15,7 +15,8 @@ fuzz_target!(|bytes: &[u8]| {
         small_cells: 1 << 18,
     };
     if let Ok(read) = unpack(bytes, &limits) {
-        let again = pack(&read.network, &PackOptions::large()).expect("what was read can be packed");
+        let again =
+            pack(&read.network, &PackOptions::large()).expect("what was read can be packed");
         unpack(&again, &limits).expect("what was packed can be read");
         packed_breakdown(bytes).expect("what was read has its parts");
     }

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use assert_cmd::cargo::cargo_bin;
 use serde_json::Value;
 use sparsevd_format::{WriteOptions, write_network};
-use sparsevd_model::{Dense, Network, Shape, Weights, presets};
+use sparsevd_model::{Dense, Network, Shape, presets};
 use sparsevd_testing::arbitrary::Stream;
 use tempfile::TempDir;
 
@@ -205,19 +205,16 @@ pub fn idx(dims: &[u32], data: &[u8]) -> Vec<u8> {
 
 /// A preset's network with random weights of a size that activations stay about one.
 pub fn random_preset(preset: &str) -> Network {
-    let (graph, tensors) = presets::by_name(preset).unwrap();
     let mut stream = Stream(1);
-    let tensors = tensors.into_iter().map(|(name, shape)| {
+    let preset = presets::by_name(preset).unwrap();
+    Network::from_preset(preset, |_, shape| {
         let (_, fan_in) = shape.matrix();
         let scale = (2.0 / fan_in as f32).sqrt();
-        let values = stream
-            .floats(shape.elements())
-            .into_iter()
-            .map(|v| v * scale)
-            .collect();
-        (name, Weights::Dense(Dense::new(shape, values)))
-    });
-    Network::new(graph, tensors.collect()).unwrap()
+        let values = stream.floats(shape.elements()).into_iter();
+        let values = values.map(|v| v * scale).collect();
+        Dense::new(shape.clone(), values).into()
+    })
+    .unwrap()
 }
 
 /// A safetensors file of F32 tensors without metadata, as other programs write it.

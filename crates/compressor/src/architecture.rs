@@ -32,7 +32,7 @@ struct File {
 /// A preset for an input of channels, height and width.
 ///
 /// # Errors
-/// A name that is no preset for other inputs, an input that does not serve.
+/// A name that is no preset for other inputs, or an input that the preset cannot take.
 pub fn for_input(name: &str, input: &[usize]) -> Result<Architecture, CompressError> {
     let preset = match *input {
         [c, h, w] => presets::for_input(name, [c, h, w]),

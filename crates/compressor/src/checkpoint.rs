@@ -1,12 +1,12 @@
-//! Checkpoints, and what pictures of a run will need.
+//! Checkpoints, and the arrays that pictures of a run need.
 //!
 //! A run folder holds `checkpoint.safetensors` (the state as named arrays, the position and history as metadata) and
 //! `epochs/NNNN.safetensors`; `posterior.safetensors` is the checkpoint at the end of the last sparse-vd phase so far, which
-//! thresholds can still be tried on. A run that goes on from a checkpoint gives the same bytes as one that never stopped.
+//! `compress sweep` needs. A resumed run gives the same bytes as one that never stopped.
 
 mod fingerprint;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 use sparsevd_format::write_atomically;
 use sparsevd_model::quantised::is_scale;
 
-use fingerprint::fingerprint;
+pub(crate) use fingerprint::fingerprint;
 
 use crate::error::CompressError;
 use crate::layer::Layer;
-use crate::trainer::{EpochRecord, Position, Trainer};
+use crate::state::State;
+use crate::trainer::{EpochRecord, Position, Snapshot};
 
 const FILE: &str = "checkpoint.safetensors";
 const POSTERIOR: &str = "posterior.safetensors";
@@ -47,10 +48,10 @@ pub fn posterior_path(folder: &Path) -> PathBuf {
     folder.join(POSTERIOR)
 }
 
-/// Removes what a run left in its folder, so that another can begin there; other files stay.
+/// Removes the files of a run from its folder, so that another can begin there; other files stay.
 ///
 /// # Errors
-/// A file that the system does not let go.
+/// A file that cannot be removed.
 pub fn clear(folder: &Path) -> Result<(), CompressError> {
     let mut files = vec![path(folder), posterior_path(folder)];
     if let Ok(epochs) = std::fs::read_dir(folder.join("epochs")) {
@@ -93,37 +94,7 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), CompressError> {
     })
 }
 
-/// The arrays of one layer by name.
-fn arrays(layer: &Layer<f32>) -> [(&'static str, &[f32]); 12] {
-    let Layer {
-        theta,
-        bias,
-        log_sigma2,
-        mask,
-        theta_moments,
-        bias_moments,
-        log_sigma2_moments,
-        last_log_sigma2,
-        steps,
-        ..
-    } = layer;
-    [
-        ("theta", theta),
-        ("bias", bias),
-        ("log_sigma2", log_sigma2),
-        ("mask", mask),
-        ("theta.m", &theta_moments[0]),
-        ("theta.v", &theta_moments[1]),
-        ("bias.m", &bias_moments[0]),
-        ("bias.v", &bias_moments[1]),
-        ("log_sigma2.m", &log_sigma2_moments[0]),
-        ("log_sigma2.v", &log_sigma2_moments[1]),
-        ("last_log_sigma2", last_log_sigma2),
-        ("steps", steps.as_ref().map_or(&[], |s| s.as_slice())),
-    ]
-}
-
-fn write(
+fn write_arrays(
     file: &Path,
     tensors: Vec<(String, Dtype, Vec<usize>, &[u8])>,
     meta: (&str, String),
@@ -136,30 +107,36 @@ fn write(
         .into_iter()
         .map(|(n, d, s, b)| Ok((n, TensorView::new(d, s, b).map_err(fail)?)));
     let views: Vec<(String, TensorView<'_>)> = views.collect::<Result<_, CompressError>>()?;
-    let bytes =
-        serialize(views, Some(HashMap::from([(meta.0.to_owned(), meta.1)]))).map_err(fail)?;
+    let bytes = serialize(views, Some([(meta.0.to_owned(), meta.1)].into())).map_err(fail)?;
     write_atomically(file, |out| out.write_all(&bytes))?;
     Ok(())
 }
 
-pub(crate) fn save(folder: &Path, trainer: &Trainer) -> Result<(), CompressError> {
+/// Writes the checkpoint of a run folder.
+pub(crate) fn write(
+    folder: &Path,
+    fingerprint: &str,
+    snapshot: &Snapshot<'_>,
+) -> Result<(), CompressError> {
     let meta = Meta {
         version: VERSION,
-        fingerprint: fingerprint(trainer.original(), trainer.recipe()),
-        position: trainer.position,
-        sums: trainer.sums,
-        history: trainer.history.clone(),
+        fingerprint: fingerprint.to_owned(),
+        position: snapshot.position,
+        sums: snapshot.sums,
+        history: snapshot.history.to_vec(),
     };
+    let state = &snapshot.state;
     let mut tensors = vec![];
-    for (i, layer) in trainer.layers().iter().enumerate() {
-        for (name, data) in arrays(layer) {
-            tensors.push((
-                format!("{i}.{name}"),
-                Dtype::F32,
-                vec![data.len()],
-                bytemuck::cast_slice(data),
-            ));
+    for parameter in state.parameters() {
+        for (name, data) in parameter.into_arrays() {
+            let bytes = bytemuck::cast_slice(data);
+            tensors.push((name, Dtype::F32, vec![data.len()], bytes));
         }
+    }
+    for (i, layer) in state.layers.iter().enumerate() {
+        let scales = layer.scales.as_ref().map_or(&[][..], |s| s.as_slice());
+        let bytes = bytemuck::cast_slice(scales);
+        tensors.push((format!("{i}.steps"), Dtype::F32, vec![scales.len()], bytes));
         for (name, data) in [("kept_out", &layer.kept_out), ("kept_in", &layer.kept_in)] {
             tensors.push((
                 format!("{i}.{name}"),
@@ -169,36 +146,22 @@ pub(crate) fn save(folder: &Path, trainer: &Trainer) -> Result<(), CompressError
             ));
         }
     }
-    for (i, normalisation) in trainer.state().normalisations.iter().enumerate() {
-        for (name, data) in normalisation.arrays() {
-            tensors.push((
-                format!("normalisation.{i}.{name}"),
-                Dtype::F32,
-                vec![data.len()],
-                bytemuck::cast_slice(data),
-            ));
-        }
-    }
     let json = serde_json::to_string(&meta).map_err(|e| CompressError::Checkpoint {
         path: path(folder),
         what: e.to_string(),
     })?;
-    write(&path(folder), tensors, (META, json))
+    write_arrays(&path(folder), tensors, (META, json))
 }
 
-/// Puts a run where the checkpoint of its folder left it.
+/// Reads a checkpoint file; `state` is that of the run's network.
 ///
 /// # Errors
-/// A checkpoint that cannot be read, is torn, or belongs to another network or recipe.
-pub fn resume(folder: &Path, trainer: &mut Trainer) -> Result<(), CompressError> {
-    resume_from(&path(folder), trainer)
-}
-
-/// Puts a run where a checkpoint file left it.
-///
-/// # Errors
-/// As [`resume`].
-pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressError> {
+/// A checkpoint that cannot be read, is damaged, or belongs to a run with another fingerprint.
+pub(crate) fn read(
+    file: &Path,
+    fingerprint: &str,
+    mut state: State<f32>,
+) -> Result<Snapshot<'static>, CompressError> {
     let fail = |what: String| CompressError::Checkpoint {
         path: file.into(),
         what,
@@ -224,10 +187,9 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
             meta.version
         )));
     }
-    let here = fingerprint(trainer.original(), trainer.recipe());
-    if meta.fingerprint != here {
+    if meta.fingerprint != fingerprint {
         return Err(fail(format!(
-            "expected a run of this network and recipe ({here}), got one of another ({})",
+            "expected a run of this network and recipe ({fingerprint}), got one of another ({})",
             meta.fingerprint
         )));
     }
@@ -239,81 +201,62 @@ pub fn resume_from(file: &Path, trainer: &mut Trainer) -> Result<(), CompressErr
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect())
     };
-    let mut state = trainer.state().clone();
-    for (i, normalisation) in state.normalisations.iter_mut().enumerate() {
-        let node = normalisation.node.clone();
-        for (name, array) in normalisation.arrays_mut() {
-            let stored = floats_of(&format!("normalisation.{i}.{name}"))?;
-            if stored.len() != array.len() {
+    let integers_of = |name: &str| -> Result<Vec<u32>, CompressError> {
+        let data = all.tensor(name).map_err(torn)?;
+        let numbers = data.data().chunks_exact(4);
+        Ok(numbers
+            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect())
+    };
+    for (i, layer) in state.layers.iter_mut().enumerate() {
+        layer.kept_out = integers_of(&format!("{i}.kept_out"))?;
+        layer.kept_in = integers_of(&format!("{i}.kept_in"))?;
+        let [out, inn] = [0, 1].map(|axis| layer.original.dims()[axis]);
+        for (kept, most) in [(&layer.kept_out, out), (&layer.kept_in, inn)] {
+            if let Some(index) = kept.iter().find(|&&k| k as usize >= most) {
+                let node = &layer.node;
                 return Err(fail(format!(
-                    "`{name}` of normalisation `{node}`: expected {} numbers, got {}",
-                    array.len(),
-                    stored.len()
+                    "layer `{node}`: expected indices below {most}, got {index}"
                 )));
             }
-            *array = stored;
+        }
+    }
+    for parameter in state.parameters_mut() {
+        for (name, array) in parameter.into_arrays() {
+            *array = floats_of(&name)?;
+        }
+    }
+    for parameter in state.parameters() {
+        let node = parameter.node;
+        if let Some((name, expected)) = parameter.misfit() {
+            return Err(fail(format!(
+                "`{name}` of node `{node}`: expected {expected} numbers, got another number"
+            )));
         }
     }
     for (i, layer) in state.layers.iter_mut().enumerate() {
-        let floats = |name: &str| floats_of(&format!("{i}.{name}"));
-        let integers = |name: &str| -> Result<Vec<u32>, CompressError> {
-            Ok(all
-                .tensor(&format!("{i}.{name}"))
-                .map_err(torn)?
-                .data()
-                .chunks_exact(4)
-                .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect())
-        };
-        (layer.kept_out, layer.kept_in) = (integers("kept_out")?, integers("kept_in")?);
-        layer.theta = floats("theta")?;
-        layer.bias = floats("bias")?;
-        layer.log_sigma2 = floats("log_sigma2")?;
-        layer.mask = floats("mask")?;
-        layer.theta_moments = [floats("theta.m")?, floats("theta.v")?];
-        layer.bias_moments = [floats("bias.m")?, floats("bias.v")?];
-        layer.log_sigma2_moments = [floats("log_sigma2.m")?, floats("log_sigma2.v")?];
-        layer.last_log_sigma2 = floats("last_log_sigma2")?;
-        let steps = floats("steps")?;
-        let n = layer.units() * layer.patch();
-        let whole = layer.theta.len() == n
-            && layer.mask.len() == n
-            && layer.bias.len() == layer.units()
-            && [&layer.log_sigma2, &layer.last_log_sigma2]
-                .iter()
-                .all(|l| l.is_empty() || l.len() == n);
-        let inside = layer
-            .kept_out
-            .iter()
-            .all(|&o| (o as usize) < layer.original.dims()[0])
-            && layer
-                .kept_in
-                .iter()
-                .all(|&c| (c as usize) < layer.original.dims()[1]);
-        if !whole || !inside {
-            return Err(fail(format!(
-                "the arrays of layer `{}` do not fit together",
-                layer.node
-            )));
-        }
+        let scales = floats_of(&format!("{i}.steps"))?;
         layer.refresh_sigma2();
-        layer.set_scales(match steps.as_slice() {
+        layer.set_scales(match scales.as_slice() {
             &[weight, bias] if is_scale(weight) && is_scale(bias) => Some([weight, bias]),
             [] => None,
             _ => {
                 return Err(fail(format!(
-                    "layer `{}` has steps that are none",
+                    "layer `{}`: expected `steps` of two positive scales, got {scales:?}",
                     layer.node
                 )));
             }
         });
     }
-    trainer.replace_state(|old| *old = state)?;
-    (trainer.position, trainer.sums, trainer.history) = (meta.position, meta.sums, meta.history);
-    Ok(())
+    Ok(Snapshot {
+        position: meta.position,
+        sums: meta.sums,
+        history: Cow::Owned(meta.history),
+        state: Cow::Owned(state),
+    })
 }
 
-/// Keeps what pictures of the epoch need: all filters and a fixed 64x64 fragment of each linear layer, theta and log_alpha,
+/// Writes the arrays that pictures of the epoch need: all filters and a fixed 64x64 fragment of each linear layer, theta and log_alpha,
 /// in original coordinates.
 pub(crate) fn write_pictures(
     folder: &Path,
@@ -361,7 +304,7 @@ pub(crate) fn write_pictures(
     let file = folder
         .join("epochs")
         .join(format!("{epoch:04}.safetensors"));
-    write(&file, tensors, ("sparsevd.epoch", epoch.to_string()))
+    write_arrays(&file, tensors, ("sparsevd.epoch", epoch.to_string()))
 }
 
 /// The first corner of a layer in its original coordinates; `gone` stands where a weight was removed.

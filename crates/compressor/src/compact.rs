@@ -1,7 +1,7 @@
-//! Units that died leave the computation, exactly.
+//! Exact removal of dead units.
 //!
-//! A unit that no living weight reads is dropped. A unit that no living weight feeds is a constant: what it sends is folded
-//! into the biases of its readers, through activations and pooling, and then it is dropped too. A convolution with padding sees the
+//! A unit that no living weight reads is dropped. A unit that no living weight feeds is a constant: the constant is folded
+//! into the biases of its consumers, through activations and pooling, and the unit is dropped too. A convolution with padding sees the
 //! constant only where its window is inside, so there only a constant of zero may go.
 
 use sparsevd_kernels::Isa;
@@ -131,7 +131,7 @@ pub fn compact<T: Real>(
             break;
         }
     }
-    // Now shrink: units that nobody reads, and inputs that no weight reads.
+    // Now shrink: units without a consumer, and inputs without a living weight.
     let mut keep_out: Vec<Vec<usize>> = vec![];
     for (producer, readers) in readers.iter().enumerate() {
         let layer = &layers[producer];

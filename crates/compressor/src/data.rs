@@ -1,14 +1,18 @@
 //! Training data: the validation split, the order of an epoch, and shift augmentation.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sparsevd_format::{Dataset, Pixels};
+use sparsevd_format::{Dataset, Pixels, RegressionSet};
 use sparsevd_model::{Preprocessing, Shape};
 
 use crate::error::CompressError;
+use crate::objective::Targets;
 
-/// What a seeded stream of random numbers is for: streams of one seed are independent.
+/// Purpose of a seeded stream of random numbers; streams of one seed are independent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stream {
     Split,
@@ -27,16 +31,42 @@ pub(crate) fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
     rng
 }
 
-/// The training set of a run, cut into what is trained on and what settings are chosen by.
+/// A source of samples and their targets.
+pub trait Samples: Debug + Send + Sync {
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `out` with the network's input for one sample, `[height][width][channels]`, moved `shift` pixels down and right.
+    /// Without augmentation `shift` is zero.
+    fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]);
+
+    /// Target of each sample.
+    fn targets(&self) -> Targets<'_>;
+}
+
+/// The samples of a run, split into those that are trained on and those that settings are chosen on.
 #[derive(Debug, Clone)]
 pub struct TrainingData {
-    train: Images,
-    validation: Images,
+    train: Arc<dyn Samples>,
+    validation: Arc<dyn Samples>,
 }
 
 impl TrainingData {
+    /// Puts two sources together; `validation` may be empty.
+    pub fn new(train: impl Samples + 'static, validation: impl Samples + 'static) -> Self {
+        Self {
+            train: Arc::new(train),
+            validation: Arc::new(validation),
+        }
+    }
+
     /// Holds `validation` images back from a training set: at most a sixth of it, drawn the same way in every run, so that
-    /// no seed trains, or compresses a network that trained, on what another one is judged by.
+    /// the validation images of one seed are never training images of another.
     ///
     /// # Errors
     /// Images or labels that do not fit the network's `input` and `classes`.
@@ -48,40 +78,86 @@ impl TrainingData {
         classes: usize,
     ) -> Result<Self, CompressError> {
         dataset.check_against(input, classes)?;
-        let validation = validation.min(dataset.len() / 6);
-        let mut order: Vec<usize> = (0..dataset.len()).collect();
-        order.shuffle(&mut stream(0, Stream::Split));
-        let (held, rest) = order.split_at_mut(validation);
-        held.sort_unstable();
-        rest.sort_unstable();
-        Ok(Self {
-            train: Images::new(dataset.subset(rest), input, preprocessing),
-            validation: Images::new(dataset.subset(held), input, preprocessing),
-        })
+        let [held, rest] = held_back(dataset.len(), validation);
+        let part = |places: &[usize]| Images::new(dataset.subset(places), input, preprocessing);
+        Ok(Self::new(part(&rest), part(&held)))
     }
 
-    /// What is trained on.
-    pub fn train(&self) -> &Images {
-        &self.train
+    /// The same for a regression: a network of `outputs` outputs per sample.
+    ///
+    /// # Errors
+    /// Inputs or targets that do not fit the network's `input` and `outputs`.
+    pub fn split_regression(
+        set: &RegressionSet,
+        validation: usize,
+        input: &Shape,
+        preprocessing: &Preprocessing,
+        outputs: usize,
+    ) -> Result<Self, CompressError> {
+        set.check_against(input, outputs)?;
+        let [held, rest] = held_back(set.len(), validation);
+        let part =
+            |places: &[usize]| Images::with_numbers(set.subset(places), input, preprocessing);
+        Ok(Self::new(part(&rest), part(&held)))
     }
 
-    /// What settings are chosen by; empty for a training set of fewer than six images.
-    pub fn validation(&self) -> &Images {
-        &self.validation
+    /// Samples that are trained on.
+    pub fn train(&self) -> &dyn Samples {
+        &*self.train
+    }
+
+    /// Samples that settings are chosen on; empty for a training set of fewer than six images.
+    pub fn validation(&self) -> &dyn Samples {
+        &*self.validation
     }
 }
 
-/// Images that are filled into network inputs, channels last.
+/// Places of `validation` samples that are held back, at most a sixth of all, and of the rest.
+fn held_back(samples: usize, validation: usize) -> [Vec<usize>; 2] {
+    let validation = validation.min(samples / 6);
+    let mut order: Vec<usize> = (0..samples).collect();
+    order.shuffle(&mut stream(0, Stream::Split));
+    let rest = order.split_off(validation);
+    [order, rest].map(|mut places| {
+        places.sort_unstable();
+        places
+    })
+}
+
+/// Arrays of pixels or numbers that are filled into network inputs, channels last.
 #[derive(Debug, Clone)]
 pub struct Images {
-    dataset: Dataset,
+    pixels: Pixels,
+    targets: Targets<'static>,
     size: [usize; 3],
     /// Network input of each pixel value, per channel.
     table: Vec<[f32; 256]>,
 }
 
 impl Images {
-    fn new(dataset: Dataset, input: &Shape, preprocessing: &Preprocessing) -> Self {
+    /// Labelled images for a network's `input`.
+    pub fn new(dataset: Dataset, input: &Shape, preprocessing: &Preprocessing) -> Self {
+        let targets = Targets::Classes(dataset.labels.into());
+        Self::of(dataset.pixels, targets, input, preprocessing)
+    }
+
+    /// Samples of a regression for a network's `input`.
+    pub fn with_numbers(set: RegressionSet, input: &Shape, preprocessing: &Preprocessing) -> Self {
+        let outputs = set.outputs();
+        let (pixels, values) = set.into_parts();
+        let targets = Targets::Vectors {
+            outputs,
+            values: values.into(),
+        };
+        Self::of(pixels, targets, input, preprocessing)
+    }
+
+    fn of(
+        pixels: Pixels,
+        targets: Targets<'static>,
+        input: &Shape,
+        preprocessing: &Preprocessing,
+    ) -> Self {
         let size = match input.dims() {
             &[c, h, w] => [c, h, w],
             _ => [1, 1, input.elements()],
@@ -101,35 +177,28 @@ impl Images {
             }
         }
         Self {
-            dataset,
+            pixels,
+            targets,
             size,
             table,
         }
     }
+}
 
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.dataset.len()
+impl Samples for Images {
+    fn len(&self) -> usize {
+        self.targets.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.dataset.is_empty()
+    fn targets(&self) -> Targets<'_> {
+        match &self.targets {
+            Targets::Classes(labels) => Targets::classes(labels),
+            Targets::Vectors { outputs, values } => Targets::vectors(values, *outputs),
+        }
     }
 
-    /// The images as they were loaded.
-    pub fn dataset(&self) -> &Dataset {
-        &self.dataset
-    }
-
-    /// Class of each image.
-    pub fn labels(&self) -> &[u16] {
-        &self.dataset.labels
-    }
-
-    /// Fills `out` with an image, `[height][width][channels]`, moved `shift` pixels down and right; what comes in from
-    /// outside is a pixel of 0.
-    pub fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]) {
+    /// A pixel that is moved in from outside is 0.
+    fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]) {
         let [channels, height, width] = self.size;
         let at = index * channels * height * width;
         // Columns of the output that come from inside, and how far they come.
@@ -138,7 +207,7 @@ impl Images {
             (shift[1].max(0) as usize).min(width)..(width as i32 + shift[1].min(0)).max(0) as usize;
         for c in 0..channels {
             let table = &self.table[c];
-            let outside = match &self.dataset.pixels {
+            let outside = match &self.pixels {
                 Pixels::U8(_) => table[0],
                 Pixels::F32(_) => 0.0,
             };
@@ -168,7 +237,7 @@ impl Images {
                     .iter_mut()
                     .skip(inside.start * channels + c)
                     .step_by(channels);
-                match &self.dataset.pixels {
+                match &self.pixels {
                     Pixels::U8(p) => row
                         .zip(&p[source])
                         .for_each(|(o, &p)| *o = table[usize::from(p)]),
@@ -246,21 +315,21 @@ mod tests {
             (50, 10),
             "a sixth at most"
         );
-        assert_eq!(a.train.dataset, b.train.dataset);
-        let Pixels::U8(p) = &a.train.dataset.pixels else {
-            panic!("pixels")
+        let rows = |samples: &dyn Samples| -> Vec<Vec<u32>> {
+            let row = |i| {
+                let mut out = [0.0; 18];
+                samples.fill(i, [0, 0], &mut out);
+                out.map(f32::to_bits).to_vec()
+            };
+            (0..samples.len()).map(row).collect()
         };
-        let Pixels::U8(q) = &a.validation.dataset.pixels else {
-            panic!("pixels")
-        };
-        let mut all: Vec<&[u8]> = p.chunks(18).chain(q.chunks(18)).collect();
-        let Pixels::U8(whole) = images().pixels else {
-            panic!("pixels")
-        };
-        let mut want: Vec<&[u8]> = whole.chunks(18).collect();
+        assert_eq!(rows(a.train()), rows(b.train()));
+        let mut all = [rows(a.train()), rows(a.validation())].concat();
+        let shape = Shape::from([2, 3, 3]);
+        let mut expected = rows(&Images::new(images(), &shape, &Preprocessing::default()));
         all.sort_unstable();
-        want.sort_unstable();
-        assert_eq!(all, want);
+        expected.sort_unstable();
+        assert_eq!(all, expected);
     }
 
     #[test]
@@ -271,9 +340,9 @@ mod tests {
             std: vec![2.0, 4.0],
         };
         let shape = Shape::from([2, 3, 3]);
-        let images = Images::new(images(), &shape, &preprocessing);
         let mut want = vec![0.0; 18];
-        images.dataset.fill_input(7, &preprocessing, &mut want);
+        images().fill_input(7, &preprocessing, &mut want);
+        let images = Images::new(images(), &shape, &preprocessing);
         let mut got = vec![0.0; 18];
         images.fill(7, [1, -1], &mut got);
         for c in 0..2 {

@@ -5,6 +5,7 @@
 //! the statistics of the whole batch: there shards wait for each other, and their sums are added in that order too. Together
 //! with addressed noise this makes every result independent of the number of threads.
 
+mod batch;
 mod gradients;
 mod lower;
 mod shard;
@@ -25,8 +26,7 @@ use crate::layers::{Noise, Pass, Weights};
 use crate::state::State;
 use crate::variational::Granularity;
 
-pub use crate::layers::loss::Distillation;
-pub(crate) use lower::MapSize;
+pub use batch::{Batch, StepReport};
 use lower::{Program, Stage, Work};
 use shard::{Parameters, Shard};
 pub use update::Hyper;
@@ -39,29 +39,6 @@ const LEAST_WORK: usize = 4_000_000;
 const MOST_SHARDS: usize = 4;
 /// Weights per piece of work in the update.
 const PIECE: usize = 16 << 10;
-
-/// A batch of training samples.
-pub struct Batch<'a, T> {
-    /// Number of samples.
-    pub samples: usize,
-    /// Fills the network's input (channels last) for a sample of the batch.
-    pub fill: &'a (dyn Fn(usize, &mut [T]) + Sync),
-    /// Class of each sample.
-    pub labels: &'a [u16],
-    /// Scores of a teacher, `[samples][classes]`, and how they count.
-    pub teacher: Option<(&'a [T], Distillation)>,
-}
-
-/// What one backward pass saw.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct StepReport {
-    /// Sum over the batch of the cross-entropy with the labels, in nats.
-    pub loss: f64,
-    /// Sum over the batch of what the gradients are of, the KL term apart: that loss mixed with the teacher's.
-    pub objective: f64,
-    /// Samples whose largest score (under noise) was not their label's.
-    pub errors: usize,
-}
 
 /// Runs training steps of one network on one thread pool.
 pub struct Engine<T> {
@@ -79,7 +56,7 @@ pub struct Engine<T> {
     pool: Option<Arc<ThreadPool>>,
 }
 
-/// What the last batch was normalised by.
+/// Statistics that the last batch was normalised by.
 #[derive(Debug, Clone, Default)]
 struct Statistics {
     mean: Vec<f64>,
@@ -138,11 +115,12 @@ impl<T: Real> Engine<T> {
         &self.state.layers
     }
 
-    /// Removes for good every living weight, those of depthwise convolutions apart, that `unwanted` says so of, given theta and its second moment.
-    pub fn remove_where(&mut self, unwanted: impl Fn(T, T) -> bool) {
+    /// Removes for good every weight for which `removed` is true, given theta and its second moment; depthwise convolutions
+    /// keep theirs.
+    pub fn remove_where(&mut self, removed: impl Fn(T, T) -> bool) {
         for layer in self.state.layers.iter_mut().filter(|l| !l.is_depthwise()) {
             let second = layer.theta.iter().zip(&layer.theta_moments[1]);
-            let keep: Vec<bool> = second.map(|(&t, &v)| !unwanted(t, v)).collect();
+            let keep: Vec<bool> = second.map(|(&t, &v)| !removed(t, v)).collect();
             layer.remove(&keep);
         }
     }
@@ -152,8 +130,8 @@ impl<T: Real> Engine<T> {
         self.program.values[0].elements()
     }
 
-    /// Number of scores per sample.
-    pub fn classes(&self) -> usize {
+    /// Number of outputs per sample.
+    pub fn outputs(&self) -> usize {
         self.program.values[self.program.output].elements()
     }
 
@@ -210,8 +188,8 @@ impl<T: Real> Engine<T> {
         }
     }
 
-    /// Forward and backward pass of a batch under the noise of (`seed`, `step`); leaves the gradients of the mean loss of
-    /// the data term in [`Self::gradients`].
+    /// Forward and backward pass of a batch under the noise of (`seed`, `step`); stores the gradients of the mean of the
+    /// data term in [`Self::gradients`].
     pub fn backward(&mut self, batch: &Batch<'_, T>, seed: u64, step: u32) -> StepReport {
         self.prepare_shards(batch.samples);
         let (program, isa, state) = (&self.program, self.isa, &self.state);
@@ -229,11 +207,20 @@ impl<T: Real> Engine<T> {
         };
         let mut parameters = Parameters {
             weights: weights(&state.layers),
-            affine: vec![Affine::default(); state.normalisations.len()],
+            affine: (state.normalisations.iter())
+                .map(|n| {
+                    if n.constant {
+                        Affine::constant(n)
+                    } else {
+                        Affine::default()
+                    }
+                })
+                .collect(),
         };
         let parts = program.parts();
-        for part in &parts {
-            if let Some((stage, place)) = program.normalisation_at(part.start) {
+        for (i, part) in parts.iter().enumerate() {
+            let starts = i == 0;
+            if !starts && let Some((stage, place)) = program.normalisation_at(part.start) {
                 let state = &state.normalisations[place];
                 let (sums, n) = sum_over_shards(&mut self.shards, pool, program, stage, |i, s| {
                     s.sum_inputs(program, stage, &pass(i, s.samples))
@@ -241,7 +228,7 @@ impl<T: Real> Engine<T> {
                 parameters.affine[place] = Affine::of_batch(state, &sums, n);
             }
             for_each_shard(&mut self.shards, pool, |i, shard| {
-                if part.start == 0 {
+                if starts {
                     shard.fill(program, |sample, out| (batch.fill)(first(i) + sample, out));
                 }
                 let pass = pass(i, shard.samples);
@@ -251,8 +238,9 @@ impl<T: Real> Engine<T> {
                 }
             });
         }
-        for part in parts.iter().rev() {
-            let Some((stage, place)) = program.normalisation_at(part.start) else {
+        for (i, part) in parts.iter().enumerate().rev() {
+            let normalisation = program.normalisation_at(part.start).filter(|_| i > 0);
+            let Some((stage, place)) = normalisation else {
                 for_each_shard(&mut self.shards, pool, |i, shard| {
                     let pass = pass(i, shard.samples);
                     shard.backward(program, part.clone(), &parameters, &pass);
@@ -282,14 +270,15 @@ impl<T: Real> Engine<T> {
         for shard in &self.shards {
             report.loss += shard.report.loss;
             report.objective += shard.report.objective;
-            report.errors += shard.report.errors;
+            report.error += shard.report.error;
         }
         report
     }
 
-    /// Scores of `samples` samples without noise and by running statistics, from `theta` where `keep` says so (all of it where `keep` is empty).
+    /// Outputs of `samples` samples without noise, with running statistics. Weights for which `keep` is false count as zero; an
+    /// empty `keep` keeps all.
     ///
-    /// The result is `[samples][classes]`.
+    /// The result is `[samples][outputs]`.
     pub fn predict(
         &mut self,
         samples: usize,
@@ -320,12 +309,12 @@ impl<T: Real> Engine<T> {
                 .collect(),
         };
         const CHUNK: usize = 100;
-        let classes = self.classes();
-        let mut scores = vec![T::default(); samples * classes];
+        let width = self.outputs();
+        let mut outputs = vec![T::default(); samples * width];
         let (program, isa) = (&self.program, self.isa);
         let shard = || Shard::new(program, &[]);
         let run = |shard: &mut Shard<T>, (chunk, out): (usize, &mut [T])| {
-            shard.samples = out.len() / classes;
+            shard.samples = out.len() / width;
             let pass = Pass {
                 isa,
                 noise: Noise::Given(&[]),
@@ -337,18 +326,18 @@ impl<T: Real> Engine<T> {
         };
         match &self.pool {
             Some(pool) => pool.install(|| {
-                scores
-                    .par_chunks_mut(CHUNK * classes)
+                outputs
+                    .par_chunks_mut(CHUNK * width)
                     .enumerate()
                     .for_each_init(shard, run)
             }),
             None => {
                 let mut shard = shard();
-                let chunks = scores.chunks_mut(CHUNK * classes).enumerate();
+                let chunks = outputs.chunks_mut(CHUNK * width).enumerate();
                 chunks.for_each(|work| run(&mut shard, work));
             }
         }
-        scores
+        outputs
     }
 }
 
@@ -367,8 +356,8 @@ fn for_each_shard<T: Real>(
     }
 }
 
-/// Runs `work` on every shard and adds up the sums it leaves, in the order of the shards; with how many numbers per channel
-/// the stage has.
+/// Runs `work` on every shard and adds up the shards' sums in their order. Also returns how many numbers per channel the
+/// stage has.
 fn sum_over_shards<T: Real>(
     shards: &mut [Shard<T>],
     pool: Option<&ThreadPool>,
@@ -399,15 +388,4 @@ fn weights<T: Real>(layers: &[Layer<T>]) -> Vec<Weights<'_, T>> {
             patch: l.patch(),
         })
         .collect()
-}
-
-/// Index of the largest score; the first of equals.
-pub fn arg_max<T: PartialOrd>(scores: &[T]) -> usize {
-    let mut best = 0;
-    for (i, s) in scores.iter().enumerate() {
-        if *s > scores[best] {
-            best = i;
-        }
-    }
-    best
 }

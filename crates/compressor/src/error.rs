@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompressError {
-    /// The network, or what was made of it, is not valid.
+    /// A network, given or produced, is not valid.
     #[error(transparent)]
     Model(#[from] sparsevd_model::ModelError),
     /// A file could not be read or written.
@@ -32,10 +32,10 @@ pub enum CompressError {
         /// What came.
         got: String,
     },
-    /// The data does not serve.
+    /// The data does not fit the network.
     #[error("data set: {0}")]
     Data(String),
-    /// The loss became NaN or infinite, or grew beyond use.
+    /// The loss became NaN or infinite, or grew far beyond that of a constant prediction.
     #[error(
         "the loss diverged ({loss}) in phase {phase}, epoch {epoch}; the last good checkpoint is {checkpoint}; \
          try a lower learning rate (`lr`, `lr_log_sigma2`), a lower `kl_scale` or a longer `kl_warmup` in the recipe, and begin anew"

@@ -7,11 +7,12 @@ use sparsevd_model::{Csr, Dense, Graph, Network, Shape, Weights};
 use crate::compact::readers;
 use crate::error::CompressError;
 use crate::layer::Layer;
+use crate::parameter::Owner;
 use crate::state::State;
 
-/// The network that `state` is of; units that left are gone from its shapes.
+/// The network of a state; removed units are gone from its shapes.
 ///
-/// `original` gives the shapes from before that. Names stay as they came.
+/// `original` has the shapes before units were removed. Names stay those of the input file.
 pub(crate) fn network(
     graph: &Graph,
     state: &State<f32>,
@@ -26,8 +27,7 @@ pub(crate) fn network(
             sources[reader.layer] = Some((producer, reader.area));
         }
     }
-    let mut tensors: BTreeMap<String, Weights> = BTreeMap::new();
-    let mut original_shapes = BTreeMap::new();
+    let mut all_inputs: Vec<Vec<u32>> = vec![];
     for (layer, source) in layers.iter().zip(&sources) {
         // Input features in the exported shape: those of the units that are left in front, else as they came.
         let inputs: Vec<u32> = match source {
@@ -40,30 +40,36 @@ pub(crate) fn network(
             }
             None => (0..layer.original.dims()[1] as u32).collect(),
         };
-        let dense = to_dense(layer, &inputs);
-        if dense.shape != layer.original || original.original_shapes.contains_key(&layer.weight) {
-            original_shapes.insert(layer.weight.clone(), original.original_shape(&layer.weight));
-        }
-        tensors.insert(layer.weight.clone(), smaller(dense));
-        if let Some(bias) = &layer.bias_name {
-            tensors.insert(
-                bias.clone(),
-                Weights::Dense(Dense::new([layer.bias.len()], layer.biases().to_vec())),
-            );
-        }
+        all_inputs.push(inputs);
     }
-    for normalisation in &state.normalisations {
-        normalisation.export(&mut tensors);
+    let mut tensors: BTreeMap<String, Weights> = BTreeMap::new();
+    let mut original_shapes = BTreeMap::new();
+    let mut scales: Vec<(&str, f32)> = vec![];
+    for parameter in state.parameters() {
+        let Some(name) = parameter.tensor else {
+            continue;
+        };
+        let tensor = match (parameter.owner, &parameter.noise) {
+            (Owner::Layer(i), Some(_)) => {
+                let dense = to_dense(&layers[i], &all_inputs[i]);
+                let known = original.original_shapes.contains_key(name);
+                if known || dense.shape != layers[i].original {
+                    original_shapes.insert(name.to_owned(), original.original_shape(name));
+                }
+                smaller(dense)
+            }
+            _ => {
+                let numbers = parameter.numbers();
+                Weights::Dense(Dense::new([numbers.len()], numbers.to_vec()))
+            }
+        };
+        tensors.insert(name.to_owned(), tensor);
+        scales.extend(parameter.rounded.map(|r| (name, r.scale)));
     }
     let mut network = Network::new(graph.clone(), tensors)?;
     network.original_shapes = original_shapes;
-    for layer in layers {
-        if let Some([weight, bias]) = layer.steps {
-            network.set_scale(&layer.weight, weight)?;
-            if let Some(name) = &layer.bias_name {
-                network.set_scale(name, bias)?;
-            }
-        }
+    for (name, scale) in scales {
+        network.set_scale(name, scale)?;
     }
     Ok(network)
 }

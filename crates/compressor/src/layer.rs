@@ -3,12 +3,13 @@
 use sparsevd_kernels::training::Real;
 use sparsevd_model::{Network, Node, Op, Shape, quantised};
 
+use crate::parameter::{Noise, Owner, Parameter, ParameterMut, ParameterRef, Role, Rounded};
 use crate::variational::{Granularity, Posterior};
 
 /// Weights, posterior, mask and Adam moments of a linear or convolution node.
 ///
 /// Weights lie as `[units][patch]`: inputs of a linear layer; `[kh][kw][channel]`, channels last, of a convolution. As units
-/// die the arrays shrink; `kept_out` and `kept_in` tell which parts of the original tensor are still here.
+/// die the arrays shrink; `kept_out` and `kept_in` are the indices of the original tensor that are still here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer<T> {
     /// Name of the node.
@@ -33,13 +34,13 @@ pub struct Layer<T> {
     pub log_sigma2: Vec<T>,
     /// exp(log_sigma2), zero where masked; empty while the layer trains without noise.
     pub sigma2: Vec<T>,
-    /// log_sigma2 as it was when the noise was taken away; empty before. Tells how finely each weight needs to be stored.
+    /// log_sigma2 when the noise was last removed; empty before that. The scales of grids come from it.
     pub last_log_sigma2: Vec<T>,
     /// 1 where a weight lives, 0 where it was removed for good.
     pub mask: Vec<T>,
-    /// Steps of the grids that weights and biases are rounded to in every pass; `None` where they are not.
-    pub steps: Option<[f32; 2]>,
-    /// Weights and biases on their grids; empty without steps. Gradients are taken there and applied to `theta` and
+    /// Scales of the grids that weights and biases are rounded to in every pass; `None` where they are not.
+    pub scales: Option<[f32; 2]>,
+    /// Weights and biases on their grids; empty without scales. Gradients are taken there and applied to `theta` and
     /// `bias` (the straight-through estimator of Bengio, Leonard and Courville 2013).
     pub on_grid: [Vec<T>; 2],
     /// First and second moments of theta.
@@ -50,10 +51,62 @@ pub struct Layer<T> {
     pub log_sigma2_moments: [Vec<T>; 2],
 }
 
+/// Weights and biases of a layer, by shared or by mutable references.
+macro_rules! parameters {
+    ($layer:expr, $owner:expr, $roles:expr, $sizes:expr, $($borrow:tt)+) => {{
+        let [theta_m, theta_v] = $($borrow)+ $layer.theta_moments;
+        let [bias_m, bias_v] = $($borrow)+ $layer.bias_moments;
+        let [noise_m, noise_v] = $($borrow)+ $layer.log_sigma2_moments;
+        let [theta_grid, bias_grid] = $($borrow)+ $layer.on_grid;
+        let [theta_scale, bias_scale] = match $layer.scales {
+            Some(scales) => scales.map(Some),
+            None => [None, None],
+        };
+        [
+            Parameter {
+                owner: $owner,
+                node: &$layer.node,
+                part: "theta",
+                tensor: Some(&$layer.weight),
+                role: $roles[0],
+                size: $sizes[0],
+                values: $($borrow)+ $layer.theta,
+                rounded: match theta_scale {
+                    Some(scale) => Some(Rounded { scale, values: theta_grid }),
+                    None => None,
+                },
+                moments: Some([theta_m, theta_v]),
+                noise: Some(Noise {
+                    mask: $($borrow)+ $layer.mask,
+                    log_sigma2: $($borrow)+ $layer.log_sigma2,
+                    sigma2: $($borrow)+ $layer.sigma2,
+                    last_log_sigma2: $($borrow)+ $layer.last_log_sigma2,
+                    moments: [noise_m, noise_v],
+                }),
+            },
+            Parameter {
+                owner: $owner,
+                node: &$layer.node,
+                part: "bias",
+                tensor: $layer.bias_name.as_deref(),
+                role: $roles[1],
+                size: $sizes[1],
+                values: $($borrow)+ $layer.bias,
+                rounded: match bias_scale {
+                    Some(scale) => Some(Rounded { scale, values: bias_grid }),
+                    None => None,
+                },
+                moments: Some([bias_m, bias_v]),
+                noise: None,
+            },
+        ]
+    }};
+}
+
 impl<T: Real> Layer<T> {
     /// The state of every weighted node of a network, in order, with its weights as means and no noise.
     ///
-    /// Takes for granted that no two nodes share a tensor; [`crate::State`] checks it.
+    /// No two nodes may share a tensor; [`crate::State::from_network`] checks that.
     pub fn from_network(network: &Network) -> Vec<Self> {
         let nodes = network.graph.weighted_nodes();
         nodes.map(|node| Self::from_node(network, node)).collect()
@@ -81,7 +134,7 @@ impl<T: Real> Layer<T> {
             Some(b) => b.iter().map(|&b| T::of(f64::from(b))).collect(),
             None => vec![T::default(); out],
         };
-        // A weight that came as zero from a sparse file stays removed; a dense file may hold zeros by chance.
+        // A zero of a sparse file stays removed; a dense file may hold zeros by chance.
         let sparse = matches!(network.tensors[&weight], sparsevd_model::Weights::Csr(_));
         let alive = |t: &T| {
             if sparse && *t == T::of(0.0) {
@@ -105,7 +158,7 @@ impl<T: Real> Layer<T> {
             log_sigma2: vec![],
             sigma2: vec![],
             last_log_sigma2: vec![],
-            steps: None,
+            scales: None,
             on_grid: [vec![], vec![]],
             theta_moments: [vec![T::default(); n], vec![T::default(); n]],
             bias_moments: [vec![T::default(); out], vec![T::default(); out]],
@@ -164,7 +217,7 @@ impl<T: Real> Layer<T> {
         self.refresh_sigma2();
     }
 
-    /// Takes the noise away; `last_log_sigma2` keeps what it was.
+    /// Removes the noise; `last_log_sigma2` keeps it.
     pub fn stop_noise(&mut self) {
         if self.is_variational() {
             self.last_log_sigma2 = std::mem::take(&mut self.log_sigma2);
@@ -173,17 +226,33 @@ impl<T: Real> Layer<T> {
         self.log_sigma2_moments = [vec![], vec![]];
     }
 
-    /// Forgets the moments of Adam.
-    pub fn reset_moments(&mut self) {
-        for moments in [
-            &mut self.theta_moments,
-            &mut self.bias_moments,
-            &mut self.log_sigma2_moments,
-        ] {
-            for m in moments {
-                m.fill(T::default());
-            }
-        }
+    /// The layer's parameters: weights, then biases.
+    pub fn parameters(&self, owner: Owner) -> [ParameterRef<'_, T>; 2] {
+        let (roles, sizes) = (self.roles(), self.sizes());
+        parameters!(self, owner, roles, sizes, &).map(|p| p.map(Vec::as_slice))
+    }
+
+    /// The layer's parameters, for writing.
+    pub fn parameters_mut(&mut self, owner: Owner) -> [ParameterMut<'_, T>; 2] {
+        let (roles, sizes) = (self.roles(), self.sizes());
+        parameters!(self, owner, roles, sizes, &mut)
+    }
+
+    fn roles(&self) -> [Role; 2] {
+        let weights = match self.is_depthwise() {
+            true => Role::Plain,
+            false => Role::Variational,
+        };
+        let biases = match self.bias_name {
+            Some(_) => Role::Plain,
+            None => Role::Constant,
+        };
+        [weights, biases]
+    }
+
+    /// Units and numbers per unit of weights and biases.
+    fn sizes(&self) -> [[usize; 2]; 2] {
+        [[self.units(), self.patch()], [self.units(), 1]]
     }
 
     /// Recomputes `sigma2` from `log_sigma2` and the mask.
@@ -213,7 +282,7 @@ impl<T: Real> Layer<T> {
         }
     }
 
-    /// Median posterior deviation sigma of the living weights when the noise was taken away; `None` without a posterior.
+    /// Median posterior deviation sigma of the living weights when the noise was removed; `None` without a posterior.
     pub fn median_sigma(&self) -> Option<f64> {
         let alive = self
             .last_log_sigma2
@@ -225,34 +294,34 @@ impl<T: Real> Layer<T> {
         logs.get(logs.len() / 2).map(|l| (0.5 * l).exp())
     }
 
-    /// Rounds weights and biases to grids of these steps from now on.
-    pub fn set_scales(&mut self, steps: Option<[f32; 2]>) {
-        self.steps = steps;
+    /// Rounds weights and biases to grids of these scales from now on.
+    pub fn set_scales(&mut self, scales: Option<[f32; 2]>) {
+        self.scales = scales;
         self.on_grid = [vec![], vec![]];
         self.refresh_grid();
     }
 
     /// Recomputes `on_grid` after `theta` or `bias` moved.
     pub fn refresh_grid(&mut self) {
-        let Some(steps) = self.steps else { return };
-        for ((grid, values), step) in self
+        let Some(scales) = self.scales else { return };
+        for ((grid, values), scale) in self
             .on_grid
             .iter_mut()
             .zip([&self.theta, &self.bias])
-            .zip(steps)
+            .zip(scales)
         {
             grid.clear();
             grid.extend(values.iter().map(|v| {
                 let most = f64::from(quantised::MAX_LEVEL);
-                let level = (v.to_f64() / f64::from(step)).round().clamp(-most, most) as i32;
-                T::of(f64::from(quantised::value(level, step)))
+                let level = (v.to_f64() / f64::from(scale)).round().clamp(-most, most) as i32;
+                T::of(f64::from(quantised::value(level, scale)))
             }));
         }
     }
 
     /// The weights that passes compute with: on the grid where there is one.
     pub fn weights(&self) -> &[T] {
-        if self.steps.is_some() {
+        if self.scales.is_some() {
             &self.on_grid[0]
         } else {
             &self.theta
@@ -261,7 +330,7 @@ impl<T: Real> Layer<T> {
 
     /// The biases that passes compute with.
     pub fn biases(&self) -> &[T] {
-        if self.steps.is_some() {
+        if self.scales.is_some() {
             &self.on_grid[1]
         } else {
             &self.bias

@@ -1,7 +1,7 @@
 //! Forward and backward passes of the operators, on the samples of one shard.
 //!
-//! Activations are channels last. A forward pass leaves in [`Saved`] what its backward pass reads; backward passes add to
-//! gradients that start at zero.
+//! Activations are channels last. A forward pass stores in [`Saved`] the values that its backward pass needs; backward
+//! passes add to gradients that start at zero.
 
 pub(crate) mod arithmetic;
 pub(crate) mod arrange;
@@ -11,14 +11,14 @@ pub(crate) mod depthwise;
 mod golden;
 pub(crate) mod grouped;
 pub(crate) mod linear;
-pub(crate) mod loss;
 pub(crate) mod normalise;
 pub(crate) mod pool;
+pub(crate) mod size;
 
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, Real, normals};
 
-/// What a weighted layer computes with in one pass: its means, and its variances where there is noise.
+/// Parameters of a weighted layer in one pass: means, and variances where there is noise.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weights<'a, T> {
     pub theta: &'a [T],
@@ -35,7 +35,7 @@ impl<T> Weights<'_, T> {
     }
 }
 
-/// What one pass of one shard knows besides data.
+/// Settings of one pass of one shard.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pass<'a> {
     pub isa: Isa,
@@ -50,10 +50,7 @@ pub(crate) enum Noise<'a> {
     /// Philox at this address; `sample` is that of the shard's first sample, `layer` is set per layer.
     Addressed(NoiseKey),
     /// These normals, sample after sample, in the layer's own order: for golden vectors.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "only tests bring noise of their own")
-    )]
+    #[cfg_attr(not(test), allow(dead_code, reason = "only tests supply noise"))]
     Given(&'a [f64]),
 }
 
@@ -77,7 +74,7 @@ impl Pass<'_> {
     }
 }
 
-/// Left by the forward pass of a stage for its backward pass.
+/// Values that the forward pass of a stage stores for its backward pass.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Saved<T> {
     /// Linear: gathered inputs. A group of a convolution: its channels of the input.
@@ -86,16 +83,16 @@ pub(crate) struct Saved<T> {
     pub x2: Vec<T>,
     /// Factor from the gradient of an output to that of its variance.
     pub factor: Vec<T>,
-    /// Max-pooling: where each maximum was.
+    /// Max-pooling: position of each maximum.
     pub arg: Vec<u32>,
     /// Linear: gradients by means and by variances, for the weight gradient.
     pub mean_gradient: Vec<T>,
     pub variance_gradient: Vec<T>,
-    /// Grouped convolution: what each group left.
+    /// Grouped convolution: the values of each group.
     pub groups: Vec<Saved<T>>,
 }
 
-/// Buffers that no pass reads from another.
+/// Buffers whose contents last for one pass of one stage.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scratch<T> {
     pub rows: Vec<T>,
@@ -110,7 +107,7 @@ pub(crate) struct Scratch<T> {
     pub sorted: Vec<sparsevd_kernels::training::Event<T>>,
 }
 
-/// The first `len` elements of a buffer that grows to hold them; what they hold is left from before.
+/// The first `len` elements of a buffer, which grows where it is shorter; earlier contents are kept.
 pub(crate) fn sized<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
         buffer.resize(len, T::default());

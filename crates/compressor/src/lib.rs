@@ -13,6 +13,8 @@ mod layer;
 mod layers;
 mod magnitude;
 mod normalisation;
+pub mod objective;
+pub mod parameter;
 mod posterior;
 mod quantise;
 pub mod recipe;
@@ -22,7 +24,7 @@ pub mod trainer;
 pub mod variational;
 
 pub use compact::compact;
-pub use data::{Images, TrainingData};
+pub use data::{Images, Samples, TrainingData};
 pub use error::CompressError;
 pub use export::smaller;
 pub use init::initialise;

@@ -7,14 +7,14 @@ use sparsevd_model::{Csr, Network, Op, Weights};
 
 use crate::error::CompressError;
 
-/// Among which weights the smallest are looked for.
+/// The weights among which the smallest are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Those of all layers together.
     #[default]
     Global,
-    /// Those of each layer for itself: every layer gets the same sparsity.
+    /// Those of each layer separately: every layer gets the same sparsity.
     Layer,
 }
 
@@ -30,8 +30,8 @@ pub struct Magnitude {
 }
 
 impl Magnitude {
-    /// The network without its smallest weights; of equal ones the last go first. Pruned weights are CSR, so that a trainer
-    /// keeps what was removed removed.
+    /// The network without its smallest weights; of equal ones the last are removed first. Pruned weights are CSR, so that a trainer
+    /// keeps them removed.
     ///
     /// # Errors
     /// A sparsity out of range.

@@ -1,8 +1,8 @@
-//! Posteriors that were trained elsewhere, with any framework, and what is left of a network under them.
+//! Posteriors that were trained elsewhere, with any framework, and pruning by them.
 //!
 //! A file holds, for a weight `fc1.weight`, the means `fc1.theta` and one of `fc1.log_sigma2` and `fc1.log_alpha`, in the
-//! shape of the weight (`fc1.weight.theta` and so on are understood too). Weights, biases and statistics under their own
-//! names take the place of the network's.
+//! shape of the weight (`fc1.weight.theta` and so on are accepted too). Weights, biases and statistics under their own
+//! names replace the network's.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub struct ForeignPosterior {
 /// Where the tensors of a network under a posterior come from, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PosteriorUse {
-    /// Weights with a posterior, of which those over the threshold went.
+    /// Weights with a posterior; those over the threshold were removed.
     pub pruned: Vec<String>,
     /// Tensors that the file has as they are.
     pub replaced: Vec<String>,
@@ -82,9 +82,9 @@ impl ForeignPosterior {
                 used.kept.push(name.clone());
             }
         }
-        if let Some(stranger) = self.thetas().find(|t| !stems.iter().any(|s| s == t)) {
+        if let Some(unknown) = self.thetas().find(|t| !stems.iter().any(|s| s == t)) {
             return Err(self.fail(format!(
-                "`{stranger}.theta`: expected the name of one of the network's tensors, {}",
+                "`{unknown}.theta`: expected the name of one of the network's tensors, {}",
                 sparsevd_model::bind::describe(
                     network.tensors.iter().map(|(n, t)| (n.as_str(), t.shape()))
                 )

@@ -1,4 +1,4 @@
-//! Recipes: everything that decides a result besides the data, as TOML beside the model.
+//! Recipes: all settings that a result depends on, as TOML beside the model.
 
 use std::path::{Path, PathBuf};
 
@@ -26,20 +26,27 @@ pub struct Recipe {
     /// Which weights share a dropout rate.
     #[serde(default)]
     pub alpha: Granularity,
-    /// Points of validation error that the result may lose against the dense network.
+    /// Points by which the validation error of the result may exceed that of the dense network.
     #[serde(default = "half")]
     pub max_accuracy_drop: f64,
+    /// Regression: R2 on validation that the result may lose; 0.02 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_r2_drop: Option<f64>,
+    /// Regression: standard deviation of the targets' noise, in their units; 1 where absent. The KL term weighs against
+    /// squared errors over twice its square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_deviation: Option<f64>,
     /// The phases.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
 }
 
-/// Settings that take the place of a recipe's own; `None` leaves them.
+/// Settings that replace those of a recipe; `None` keeps the recipe's.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Overrides {
     /// Seed.
     pub seed: Option<u64>,
-    /// Threshold on `log_alpha`. Pruning on the way never removes what this threshold would keep.
+    /// Threshold on `log_alpha`. Pruning during a phase keeps every weight that this threshold keeps.
     pub threshold: Option<f64>,
     /// Factor on the KL term of every sparse-vd phase.
     pub kl_scale: Option<f64>,
@@ -47,6 +54,8 @@ pub struct Overrides {
     pub alpha: Option<Granularity>,
     /// Points of validation error that the result may lose.
     pub max_accuracy_drop: Option<f64>,
+    /// Regression: R2 on validation that the result may lose.
+    pub max_r2_drop: Option<f64>,
     /// Epochs of every phase.
     pub epochs: Option<u32>,
 }
@@ -59,7 +68,7 @@ pub enum Method {
     Dense,
     /// Sparse Variational Dropout.
     SparseVd,
-    /// Weights over the threshold go; the survivors train without noise and KL.
+    /// Weights over the threshold are removed; the survivors train without noise and KL term.
     FineTune,
     /// The same with weights and biases rounded to a grid per layer in every pass.
     Quantise,
@@ -119,17 +128,17 @@ pub struct Phase {
     /// Threshold on `log_alpha` for that, at the end of the phase; `prune_threshold` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune_threshold_end: Option<f64>,
-    /// Fine-tuning goes on pruning, by Fisher information, until this many weights are left.
+    /// Fine-tuning prunes by Fisher information until this many weights are left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<usize>,
     /// Fraction of the phase by which they are reached.
     #[serde(default = "half")]
     pub weights_by: f64,
-    /// Quantising: steps of the grids in units of the median sigma of each layer's survivors. Of several, each is trained for
-    /// `epochs`, and the one that packs smallest within `max_accuracy_drop` stays.
+    /// Quantising: scales of the grids in units of the median sigma of each layer's survivors. Of several, each is trained for
+    /// `epochs`, and the one that packs smallest within `max_accuracy_drop` is kept.
     #[serde(default = "one_sigma")]
     pub grid: Vec<f64>,
-    /// Quantising: step of a bias in units of the step of its layer's weights.
+    /// Quantising: scale of a bias in units of the scale of its layer's weights.
     #[serde(default = "one")]
     pub bias_step: f64,
     /// Share of the loss that comes from the dense network's scores instead of the labels.
@@ -230,7 +239,7 @@ impl Phase {
 }
 
 impl Recipe {
-    /// The recipe for a model that brings none: two rounds of Sparse VD, then fine-tuning.
+    /// The recipe for a model without one: two rounds of Sparse VD, then fine-tuning.
     pub fn default_for_compression() -> Self {
         let search = Phase {
             lr: 2e-3,
@@ -270,8 +279,20 @@ impl Recipe {
             threshold: three(),
             alpha: Granularity::Weight,
             max_accuracy_drop: half(),
+            max_r2_drop: None,
+            target_deviation: None,
             phases,
         }
+    }
+
+    /// R2 on validation that the result of a regression may lose.
+    pub fn max_r2_drop(&self) -> f64 {
+        self.max_r2_drop.unwrap_or(0.02)
+    }
+
+    /// Standard deviation of a regression's noise, in the units of the targets.
+    pub fn target_deviation(&self) -> f64 {
+        self.target_deviation.unwrap_or(1.0)
     }
 
     /// The recipe with some settings replaced, checked.
@@ -285,11 +306,13 @@ impl Recipe {
             kl_scale,
             alpha,
             max_accuracy_drop,
+            max_r2_drop,
             epochs,
         } = *overrides;
         self.seed = seed.unwrap_or(self.seed);
         self.alpha = alpha.unwrap_or(self.alpha);
         self.max_accuracy_drop = max_accuracy_drop.unwrap_or(self.max_accuracy_drop);
+        self.max_r2_drop = max_r2_drop.or(self.max_r2_drop);
         for phase in &mut self.phases {
             phase.epochs = epochs.unwrap_or(phase.epochs);
             if phase.method == Method::SparseVd {
@@ -344,6 +367,8 @@ impl Recipe {
         range("validation", self.validation as f64, 1.0, 1e9)?;
         range("threshold", self.threshold, -8.0, 8.0)?;
         range("max_accuracy_drop", self.max_accuracy_drop, 0.0, 100.0)?;
+        range("max_r2_drop", self.max_r2_drop(), 0.0, 2.0)?;
+        range("target_deviation", self.target_deviation(), 1e-6, 1e6)?;
         for p in &self.phases {
             range("epochs", f64::from(p.epochs), 1.0, 100_000.0)?;
             range("batch", p.batch as f64, 1.0, 65_536.0)?;

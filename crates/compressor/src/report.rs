@@ -1,126 +1,18 @@
-//! What is told of a run and of a network: the tables that people see and the JSON that programs read.
+//! Reports on a run and on a network: the tables that are printed and the JSON that programs read.
 
 mod accuracy;
+mod compression;
+mod encoding;
 mod layers;
 mod packed;
 mod run;
 
-use std::path::PathBuf;
-
-use serde::{Deserialize, Serialize};
-use sparsevd_model::Preprocessing;
-
-pub use accuracy::{Accuracy, Promise, SplitError};
+pub use accuracy::{Accuracy, Promise, SplitError, SplitFit, SplitScore};
+pub use compression::{KernelChoice, Pruning, Report, Timing};
+pub use encoding::{Encoding, encodings};
 pub use layers::{LayerSummary, Summary, stored_bytes};
-pub use packed::{PackedResult, PackedSize, encodings, packed_size};
+pub use packed::{PackedResult, PackedSize, packed_size};
 pub use run::{RunRecord, Task};
-
-use crate::magnitude::Magnitude;
-use crate::recipe::Recipe;
-use crate::trainer::EpochRecord;
 
 /// Version of every JSON that is written here.
 pub const SCHEMA: u32 = 1;
-
-/// `report.json`: everything about one compression. Only timings differ between two runs of the same recipe and data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Version of this layout.
-    pub schema: u32,
-    /// Version of the program.
-    pub version: String,
-    /// Name of the network.
-    pub network: String,
-    /// File that was compressed.
-    pub model: PathBuf,
-    /// The sparse network that was written, in the interchange form.
-    pub output: PathBuf,
-    /// The packed file, where the network is on grids.
-    pub packed: Option<PackedResult>,
-    /// How the network was pruned before any training, where it was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pruning: Option<Pruning>,
-    /// The data set, in words, where there was one.
-    pub data: Option<String>,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Where the recipe came from, in words.
-    pub recipe_source: String,
-    /// The recipe, as it was followed.
-    pub recipe: Recipe,
-    /// How pixels became the input.
-    pub preprocessing: Option<Preprocessing>,
-    /// Every epoch.
-    pub history: Vec<EpochRecord>,
-    /// The network that was written.
-    #[serde(flatten)]
-    pub summary: Summary,
-    /// Kernels by layer and batch, as the runtime plans them.
-    pub kernels: Vec<KernelChoice>,
-    /// Errors of the runtime before and after, where there was a data set.
-    pub accuracy: Option<Accuracy>,
-    /// Bytes in several encodings.
-    pub encodings: Vec<Encoding>,
-    /// Latency and memory of the sparse and the dense plan.
-    pub timings: Vec<Timing>,
-    /// Wall time of training in seconds, over all sittings.
-    pub training_seconds: f64,
-}
-
-/// What decided which weights went, other than training here.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "method")]
-pub enum Pruning {
-    /// Their magnitude.
-    Magnitude(Magnitude),
-    /// A posterior that was trained elsewhere.
-    Posterior {
-        /// Its file.
-        file: PathBuf,
-        /// Weights whose `log_alpha` was above this went.
-        threshold: f64,
-    },
-}
-
-/// The kernel of one layer at one batch size.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KernelChoice {
-    /// Node.
-    pub layer: String,
-    /// Samples per run that the plan is made for.
-    pub batch: usize,
-    /// Kernel, `{isa}-{format}-{dtype}-{tile}`.
-    pub kernel: String,
-}
-
-/// The size of the network in one encoding.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Encoding {
-    /// The encoding, in words.
-    pub encoding: String,
-    /// Exact bytes, biases included.
-    pub bytes: u64,
-}
-
-/// Latency and memory of one plan at one batch size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Timing {
-    /// `sparse` or `dense`.
-    pub plan: String,
-    /// Samples per run.
-    pub batch: usize,
-    /// Threads that the run used.
-    pub threads: usize,
-    /// Half of the runs took at most this, in microseconds.
-    pub p50_us: f64,
-    /// Nine in ten.
-    pub p90_us: f64,
-    /// Ninety-nine in a hundred.
-    pub p99_us: f64,
-    /// Samples per second.
-    pub items_per_s: f64,
-    /// Bytes of packed weights, indices and biases.
-    pub weight_bytes: usize,
-    /// Bytes of activations and scratch.
-    pub arena_bytes: usize,
-}

@@ -8,6 +8,7 @@ use sparsevd_model::Network;
 use crate::error::CompressError;
 use crate::layer::Layer;
 use crate::normalisation::Normalisation;
+use crate::parameter::{Owner, ParameterMut, ParameterRef};
 
 /// The trainable state of a network: its weighted nodes and its batch normalisations, each in the order of the graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +30,7 @@ impl<T> From<Vec<Layer<T>>> for State<T> {
 }
 
 impl<T: Real> State<T> {
-    /// The state that a network's tensors are, without noise.
+    /// The state of a network, without noise.
     ///
     /// # Errors
     /// A tensor that two nodes share: each would train it its own way.
@@ -54,12 +55,35 @@ impl<T: Real> State<T> {
         })
     }
 
-    /// Forgets the moments of Adam.
+    /// Every parameter, in the order of [`Self::layers`] and then of [`Self::normalisations`].
+    pub fn parameters(&self) -> Vec<ParameterRef<'_, T>> {
+        let layers = self.layers.iter().enumerate();
+        let normalisations = self.normalisations.iter().enumerate();
+        let layers = layers.flat_map(|(i, l)| l.parameters(Owner::Layer(i)));
+        layers
+            .chain(normalisations.flat_map(|(i, n)| n.parameters(Owner::Normalisation(i))))
+            .collect()
+    }
+
+    /// Every parameter in the same order, for writing.
+    pub fn parameters_mut(&mut self) -> Vec<ParameterMut<'_, T>> {
+        let layers = self.layers.iter_mut().enumerate();
+        let normalisations = self.normalisations.iter_mut().enumerate();
+        let layers = layers.flat_map(|(i, l)| l.parameters_mut(Owner::Layer(i)));
+        layers
+            .chain(normalisations.flat_map(|(i, n)| n.parameters_mut(Owner::Normalisation(i))))
+            .collect()
+    }
+
+    /// Sets the moments of Adam to zero.
     pub fn reset_moments(&mut self) {
-        self.layers.iter_mut().for_each(Layer::reset_moments);
-        let normalisations = &mut self.normalisations;
-        normalisations
-            .iter_mut()
-            .for_each(Normalisation::reset_moments);
+        for parameter in self.parameters_mut() {
+            let of_noise = parameter.noise.map(|n| n.moments);
+            let moments = [parameter.moments, of_noise]
+                .into_iter()
+                .flatten()
+                .flatten();
+            moments.for_each(|m| m.fill(T::default()));
+        }
     }
 }

@@ -1,15 +1,13 @@
 //! Compaction and export give the same outputs as the network they began with.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use sparsevd_compressor::engine::Engine;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_compressor::{Layer, compact};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, normals};
-use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_model::{Conv2d, Dense, Graph, GraphBuilder, Network, Op, Shape, Window};
 
 fn random(sample: u32, len: usize) -> Vec<f32> {
     let mut out = vec![0.0; len];
@@ -28,86 +26,28 @@ fn random(sample: u32, len: usize) -> Vec<f32> {
 
 /// Convolutions with and without padding, pooling, and two linear layers; where `residual`, a skip connection too.
 fn network(padding: usize, residual: bool, seed: u32) -> Network {
-    let conv = |name: &str, size: usize, pad: usize| Op::Conv {
-        weight: format!("{name}.weight"),
-        bias: Some(format!("{name}.bias")),
-        window: Window {
-            pads: [pad; 4],
-            ..Window::square(size, 1)
-        },
-        groups: 1,
-    };
-    let linear = |name: &str| Op::Linear {
-        weight: format!("{name}.weight"),
-        bias: Some(format!("{name}.bias")),
-    };
-    let mut nodes = vec![
-        ("c1", conv("c1", 3, 0), vec!["x"]),
-        ("r1", Op::Relu, vec!["c1"]),
-        (
-            "p1",
-            Op::MaxPool {
-                window: Window::square(2, 2),
-            },
-            vec!["r1"],
-        ),
-        ("c2", conv("c2", 3, padding), vec!["p1"]),
-    ];
-    let mut last = "c2";
+    let mut b = GraphBuilder::new("test");
+    let x = b.input("x", [2, 10, 10]);
+    let x = b.conv("c1", &x, &Conv2d::square(6, 3));
+    let x = b.op("r1", Op::Relu, &[&x]);
+    let window = Window::square(2, 2);
+    let x = b.op("p1", Op::MaxPool { window }, &[&x]);
+    let mut x = b.conv("c2", &x, &Conv2d::square(5, 3).padding(padding));
     if residual {
-        nodes.push(("c3", conv("c3", 3, 1), vec!["c2"]));
-        nodes.push(("sum", Op::Add, vec!["c2", "c3"]));
-        last = "sum";
+        let c3 = b.conv("c3", &x, &Conv2d::square(5, 3).padding(1));
+        x = b.op("sum", Op::Add, &[&x, &c3]);
     }
-    nodes.extend([
-        ("r2", Op::Relu, vec![last]),
-        ("f", Op::Flatten, vec!["r2"]),
-        ("l1", linear("l1"), vec!["f"]),
-        ("r3", Op::Relu, vec!["l1"]),
-        ("l2", linear("l2"), vec!["r3"]),
-    ]);
-    let nodes = nodes.into_iter().map(|(name, op, inputs)| Node {
-        name: name.into(),
-        op,
-        inputs: inputs.into_iter().map(str::to_owned).collect(),
-    });
-    let graph = Graph {
-        name: "test".into(),
-        inputs: vec![Input {
-            name: "x".into(),
-            shape: Shape::from([2, 10, 10]),
-        }],
-        nodes: nodes.collect(),
-        outputs: vec!["l2".into()],
-        preprocessing: None,
+    let x = b.op("r2", Op::Relu, &[&x]);
+    let x = b.op("f", Op::Flatten, &[&x]);
+    let x = b.linear("l1", &x, 8);
+    let x = b.op("r3", Op::Relu, &[&x]);
+    b.linear("l2", &x, 3);
+    let mut samples = seed..;
+    let tensor = |_: &str, shape: &Shape| {
+        let values = random(samples.next().unwrap(), shape.elements());
+        Dense::new(shape.clone(), values).into()
     };
-    let side = 2 + 2 * padding;
-    let mut shapes = vec![
-        ("c1", vec![6, 2, 3, 3]),
-        ("c2", vec![5, 6, 3, 3]),
-        ("l1", vec![8, 5 * side * side]),
-        ("l2", vec![3, 8]),
-    ];
-    if residual {
-        shapes.push(("c3", vec![5, 5, 3, 3]));
-    }
-    let mut tensors = BTreeMap::new();
-    for (i, (name, dims)) in shapes.into_iter().enumerate() {
-        let (out, shape) = (dims[0], Shape(dims));
-        let weights = random(seed.wrapping_add(2 * i as u32), shape.elements());
-        tensors.insert(
-            format!("{name}.weight"),
-            Weights::Dense(Dense::new(shape, weights)),
-        );
-        tensors.insert(
-            format!("{name}.bias"),
-            Weights::Dense(Dense::new(
-                [out],
-                random(seed.wrapping_add(2 * i as u32 + 1), out),
-            )),
-        );
-    }
-    Network::new(graph, tensors).unwrap()
+    b.network(tensor).unwrap()
 }
 
 fn outputs(graph: &Graph, layers: Vec<Layer<f32>>) -> Vec<f32> {
@@ -152,6 +92,7 @@ proptest! {
             prop_assert!(shrank && layers.iter().map(Layer::units).sum::<usize>() < units);
         }
         let after = outputs(&network.graph, layers);
+        prop_assert_eq!(after.len(), before.len());
         for (a, b) in after.iter().zip(&before) {
             prop_assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{a} after, {b} before");
         }

@@ -1,14 +1,15 @@
 //! Gradients of the engine against central differences, in f64, through the very code that trains in f32.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeMap;
-
 use sparsevd_compressor::State;
-use sparsevd_compressor::engine::{Batch, Distillation, Engine};
+use sparsevd_compressor::engine::{Batch, Engine};
+use sparsevd_compressor::objective::{
+    CrossEntropy, Distillation, Objective, SquaredError, Target, Targets,
+};
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, normals};
-use sparsevd_model::{Approximate, Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_model::{Approximate, Dense, GraphBuilder, Network, Op, Shape, Weights, Window};
 
 fn random(len: usize, stream: u32, scale: f64) -> Vec<f64> {
     let mut out = vec![0.0; len];
@@ -28,34 +29,17 @@ fn random(len: usize, stream: u32, scale: f64) -> Vec<f64> {
 
 /// Puts nodes `(name, op, inputs)` together with random weights of the given shapes.
 fn network(input: Shape, nodes: Vec<(&str, Op, Vec<&str>)>, shapes: &[(&str, Shape)]) -> Network {
-    let output = nodes.last().unwrap().0.to_owned();
-    let nodes = nodes.into_iter().map(|(name, op, inputs)| Node {
-        name: name.into(),
-        op,
-        inputs: inputs.into_iter().map(str::to_owned).collect(),
-    });
-    let graph = Graph {
-        name: "test".into(),
-        inputs: vec![Input {
-            name: "x".into(),
-            shape: input,
-        }],
-        nodes: nodes.collect(),
-        outputs: vec![output],
-        preprocessing: None,
-    };
-    let mut tensors = BTreeMap::new();
+    let mut b = GraphBuilder::new("test");
+    b.input("x", input);
     for (i, (name, shape)) in shapes.iter().enumerate() {
-        let values = random(shape.elements(), i as u32, 0.5)
-            .into_iter()
-            .map(|x| x as f32)
-            .collect();
-        tensors.insert(
-            (*name).to_owned(),
-            Weights::Dense(Dense::new(shape.clone(), values)),
-        );
+        let values = random(shape.elements(), i as u32, 0.5).into_iter();
+        let values = values.map(|x| x as f32).collect();
+        b.weights(*name, Dense::new(shape.clone(), values));
     }
-    Network::new(graph, tensors).unwrap()
+    for (name, op, inputs) in nodes {
+        b.op(name, op, &inputs);
+    }
+    b.network(|name, _| panic!("{name} has no shape")).unwrap()
 }
 
 fn conv(name: &str, window: Window) -> Op {
@@ -90,10 +74,18 @@ fn window(
 
 const SAMPLES: usize = 5;
 
+/// Of a batch with and without a teacher.
+const DISTILLATION: Distillation = Distillation {
+    share: 0.4,
+    temperature: 2.0,
+};
+
 struct Case {
     network: Network,
-    classes: usize,
-    distil: bool,
+    outputs: usize,
+    /// Targets are numbers, and the loss is the squared error.
+    regression: bool,
+    teacher: bool,
 }
 
 /// Loss and gradients of a batch.
@@ -124,9 +116,28 @@ impl Case {
 
     fn gradients(&self, state: State<f64>) -> Gradients {
         let input: usize = self.network.graph.inputs[0].shape.elements();
-        let data = random(SAMPLES * input, 77, 1.0);
-        let teacher = random(SAMPLES * self.classes, 78, 1.0);
-        let labels: Vec<u16> = (0..SAMPLES).map(|i| (i % self.classes) as u16).collect();
+        self.gradients_of(state, &random(SAMPLES * input, 77, 1.0))
+    }
+
+    /// Of a batch of these inputs.
+    fn gradients_of(&self, state: State<f64>, data: &[f64]) -> Gradients {
+        let input = data.len() / SAMPLES;
+        let teacher = random(SAMPLES * self.outputs, 78, 1.0);
+        let labels: Vec<u16> = (0..SAMPLES).map(|i| (i % self.outputs) as u16).collect();
+        let numbers = random(SAMPLES * self.outputs, 79, 1.0);
+        let numbers: Vec<f32> = numbers.into_iter().map(|x| x as f32).collect();
+        let cross_entropy = CrossEntropy {
+            distillation: DISTILLATION,
+        };
+        let squared_error = SquaredError {
+            deviation: 0.7,
+            share: 0.4,
+        };
+        let (objective, targets): (&dyn Objective<f64>, _) = if self.regression {
+            (&squared_error, Targets::vectors(&numbers, self.outputs))
+        } else {
+            (&cross_entropy, Targets::classes(&labels))
+        };
         let mut engine = Engine::new(
             &self.network.graph,
             state,
@@ -138,14 +149,9 @@ impl Case {
         let batch = Batch {
             samples: SAMPLES,
             fill: &|i, out| out.copy_from_slice(&data[i * input..(i + 1) * input]),
-            labels: &labels,
-            teacher: self.distil.then_some((
-                &teacher,
-                Distillation {
-                    share: 0.4,
-                    temperature: 2.0,
-                },
-            )),
+            objective,
+            targets: &targets,
+            teacher: self.teacher.then_some(&teacher),
         };
         let report = engine.backward(&batch, 5, 9);
         Gradients {
@@ -195,7 +201,9 @@ impl Case {
                 });
             }
         }
-        for (n, [by_scale, by_bias]) in got.normalisations.iter().enumerate() {
+        let trained = got.normalisations.iter().enumerate();
+        for (n, [by_scale, by_bias]) in trained.filter(|(n, _)| !state.normalisations[*n].constant)
+        {
             let name = &state.normalisations[n].node;
             for i in 0..by_scale.len() {
                 probe(&format!("{name} scale[{i}]"), by_scale[i], &|s, d| {
@@ -256,8 +264,9 @@ fn chain() -> Case {
     ];
     Case {
         network: network(Shape::from([2, 8, 9]), nodes, &shapes),
-        classes: 3,
-        distil: true,
+        outputs: 3,
+        regression: false,
+        teacher: true,
     }
 }
 
@@ -304,8 +313,9 @@ fn residual() -> Case {
     ];
     Case {
         network: network(Shape::from([3, 6, 6]), nodes, &shapes),
-        classes: 3,
-        distil: false,
+        outputs: 3,
+        regression: false,
+        teacher: false,
     }
 }
 
@@ -352,8 +362,9 @@ fn case(input: Shape, nodes: Vec<(&str, Op, Vec<&str>)>, shapes: &[Vec<(String, 
         .collect();
     Case {
         network: network(input, nodes, &shapes),
-        classes: 3,
-        distil: false,
+        outputs: 3,
+        regression: false,
+        teacher: false,
     }
 }
 
@@ -530,6 +541,63 @@ fn a_convolutional_chain_without_noise() {
 }
 
 #[test]
+fn a_regression_with_and_without_noise_and_a_teacher() {
+    for teacher in [false, true] {
+        let case = || Case {
+            regression: true,
+            teacher,
+            ..chain()
+        };
+        case().check(false);
+        case().check(true);
+    }
+}
+
+/// The gradient of each objective by the outputs themselves.
+#[test]
+fn objectives_by_their_outputs() {
+    let outputs = random(4, 90, 1.5);
+    let teacher = random(4, 91, 1.0);
+    let numbers: Vec<f32> = random(4, 92, 1.0).into_iter().map(|x| x as f32).collect();
+    let cross_entropy = CrossEntropy {
+        distillation: DISTILLATION,
+    };
+    let squared_error = SquaredError {
+        deviation: 0.7,
+        share: 0.4,
+    };
+    let cases: [(&dyn Objective<f64>, Target<'_>); 2] = [
+        (&cross_entropy, Target::Class(2)),
+        (&squared_error, Target::Vector(&numbers)),
+    ];
+    for (objective, target) in cases {
+        for teacher in [None, Some(teacher.as_slice())] {
+            let at = |outputs: &[f64]| {
+                let mut gradient = [0.0; 4];
+                let loss = objective.differentiate(outputs, target, teacher, 0.5, &mut gradient);
+                (loss, gradient)
+            };
+            let (loss, gradient) = at(&outputs);
+            if teacher.is_none() {
+                assert_eq!(loss.loss, loss.objective, "{objective:?}");
+            }
+            for (i, got) in gradient.into_iter().enumerate() {
+                let moved = |d: f64| {
+                    let mut outputs = outputs.clone();
+                    outputs[i] += d;
+                    at(&outputs).0.objective
+                };
+                let want = 0.5 * (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                assert!(
+                    (got - want).abs() < 1e-8,
+                    "{objective:?}: gradient {got}, difference {want}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_residual_network_with_noise() {
     residual().check(true);
 }
@@ -544,6 +612,138 @@ fn normalisation_in_a_residual_network() {
 fn depthwise_and_grouped_convolutions_and_a_gate() {
     mobile().check(false);
     mobile().check(true);
+}
+
+/// `scale x + bias` with constants, as the ONNX importer writes it.
+fn arithmetic(name: &str) -> Op {
+    match normalise(name) {
+        Op::BatchNormalization {
+            scale,
+            bias,
+            mean,
+            variance,
+            ..
+        } => Op::BatchNormalization {
+            scale,
+            bias,
+            mean,
+            variance,
+            epsilon: 0.0,
+        },
+        _ => unreachable!("a normalisation"),
+    }
+}
+
+/// Sets the statistics of arithmetic with constants to mean 0 and variance 1.
+fn with_constants(mut case: Case, names: &[&str]) -> Case {
+    for name in names {
+        for (part, value) in [("running_mean", 0.0), ("running_var", 1.0)] {
+            let tensor = case.network.tensors.get_mut(&format!("{name}.{part}"));
+            let shape = tensor.as_ref().unwrap().shape();
+            let values = vec![value; shape.elements()];
+            *tensor.unwrap() = Weights::Dense(Dense::new(shape, values));
+        }
+    }
+    case
+}
+
+/// A normalisation of the network's input, and arithmetic with constants in the middle, with a ReLU that joins it.
+#[test]
+fn a_normalisation_of_the_input_and_arithmetic_with_constants() {
+    let same = || window([3, 3], [1, 1], [1; 4], [1, 1]);
+    let nodes = vec![
+        ("n1", normalise("n1"), vec!["x"]),
+        ("r1", Op::Relu, vec!["n1"]),
+        ("c1", conv("c1", same()), vec!["r1"]),
+        ("a1", arithmetic("a1"), vec!["c1"]),
+        ("r2", Op::Relu, vec!["a1"]),
+        ("c2", conv("c2", same()), vec!["r2"]),
+        ("n2", normalise("n2"), vec!["c2"]),
+        ("f", Op::Flatten, vec!["n2"]),
+        ("out", linear("out"), vec!["f"]),
+    ];
+    let shapes = [
+        channels("n1", 2),
+        with_bias("c1", [4, 2, 3, 3]),
+        channels("a1", 4),
+        with_bias("c2", [3, 4, 3, 3]),
+        channels("n2", 3),
+        with_bias("out", [3, 3 * 20]),
+    ];
+    let case = || {
+        let case = case(Shape::from([2, 4, 5]), nodes.clone(), &shapes);
+        with_constants(case, &["a1"])
+    };
+    case().check(false);
+    case().check(true);
+}
+
+/// Arithmetic with constants on the input gives the loss and the gradients that the inputs after it give by themselves; a
+/// normalisation gives those of inputs that are normalised by the statistics of the batch.
+#[test]
+fn a_first_node_has_the_values_of_its_results_as_inputs() {
+    let input = Shape::from([2, 2, 3]);
+    let layers = |first: &'static str| {
+        vec![
+            (
+                "c",
+                conv("c", window([2, 2], [1, 1], [0; 4], [1, 1])),
+                vec![first],
+            ),
+            ("f", Op::Flatten, vec!["c"]),
+            ("out", linear("out"), vec!["f"]),
+        ]
+    };
+    let shapes = [with_bias("c", [4, 2, 2, 2]), with_bias("out", [3, 8])];
+    for constant in [true, false] {
+        let op = if constant {
+            arithmetic("a")
+        } else {
+            normalise("a")
+        };
+        let nodes = [vec![("a", op, vec!["x"])], layers("a")].concat();
+        let with_first = [shapes.as_slice(), &[channels("a", 2)]].concat();
+        let mut whole = case(input.clone(), nodes, &with_first);
+        if constant {
+            whole = with_constants(whole, &["a"]);
+        }
+        let rest = case(input.clone(), layers("x"), &shapes);
+        let data = random(SAMPLES * input.elements(), 77, 1.0);
+        // Inputs are [sample][height][width][channel].
+        let mut after = data.clone();
+        for c in 0..2 {
+            let numbers =
+                |part: &str| f64::from(whole.network.tensors[&format!("a.{part}")].values()[c]);
+            let channel = || data.iter().skip(c).step_by(2);
+            let n = channel().count() as f64;
+            let (mean, variance) = if constant {
+                (0.0, 1.0)
+            } else {
+                let mean = channel().sum::<f64>() / n;
+                let squares = channel().map(|x| (x - mean) * (x - mean)).sum::<f64>();
+                (mean, squares / n + 1e-3)
+            };
+            for x in after.iter_mut().skip(c).step_by(2) {
+                *x = (*x - mean) / variance.sqrt() * numbers("weight") + numbers("bias");
+            }
+        }
+        let got = whole.gradients_of(whole.state(true), &data);
+        let want = rest.gradients_of(rest.state(true), &after);
+        assert!(want.loss > 0.1);
+        assert!(
+            (got.loss - want.loss).abs() < 1e-6,
+            "{} and {}",
+            got.loss,
+            want.loss
+        );
+        let all = |g: &Gradients| -> Vec<f64> {
+            let layers = g.layers.iter().flatten().chain(&g.biases);
+            layers.flatten().copied().collect()
+        };
+        for (got, want) in all(&got).into_iter().zip(all(&want)) {
+            assert!((got - want).abs() < 1e-6, "{constant}: {got} and {want}");
+        }
+    }
 }
 
 #[test]

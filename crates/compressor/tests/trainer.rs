@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use sparsevd_compressor::engine::{Batch, Engine};
+use sparsevd_compressor::objective::{CrossEntropy, Distillation, Targets};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{Observer, Outcome, RunOptions, Silent, Trainer};
 use sparsevd_compressor::variational::Granularity;
@@ -13,7 +15,8 @@ use sparsevd_format::{Dataset, Pixels, WriteOptions, write_network_bytes};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::philox4x32;
 use sparsevd_model::{
-    Csr, Dense, Graph, Input, Network, Node, Op, Preprocessing, Shape, Weights, Window, presets,
+    Conv2d, Csr, Dense, Graph, GraphBuilder, Input, Network, Node, Op, Preprocessing, Shape,
+    Weights, Window, presets,
 };
 
 /// Images of 28x28: a bright bar whose place is the class, over noise.
@@ -86,76 +89,28 @@ fn recipe() -> Recipe {
 
 /// A small residual network with depthwise convolution and with normalisations, one of which reads a sum.
 fn residual_network() -> Network {
-    let conv = |name: &str, size: usize, stride: usize, groups: usize| Op::Conv {
-        weight: format!("{name}.weight"),
-        bias: None,
-        window: Window {
-            pads: [size / 2; 4],
-            ..Window::square(size, stride)
-        },
-        groups,
+    let mut b = GraphBuilder::new("residual");
+    b.preprocessing(Preprocessing::default());
+    let conv = |out, size: usize| {
+        let conv = Conv2d::square(out, size).padding(size / 2);
+        conv.without_bias()
     };
-    let normalise = |name: &str| {
-        let tensor = |part: &str| format!("{name}.{part}");
-        Op::BatchNormalization {
-            scale: tensor("weight"),
-            bias: tensor("bias"),
-            mean: tensor("running_mean"),
-            variance: tensor("running_var"),
-            epsilon: 1e-5,
-        }
-    };
-    let fc = Op::Linear {
-        weight: "fc.weight".into(),
-        bias: Some("fc.bias".into()),
-    };
-    let nodes: Vec<(&str, Op, Vec<&str>)> = vec![
-        ("c1", conv("c1", 3, 2, 1), vec!["input"]),
-        ("n1", normalise("n1"), vec!["c1"]),
-        ("r1", Op::Relu, vec!["n1"]),
-        ("c2", conv("c2", 3, 1, 1), vec!["r1"]),
-        ("sum", Op::Add, vec!["c2", "r1"]),
-        ("n2", normalise("n2"), vec!["sum"]),
-        ("r2", Op::Relu, vec!["n2"]),
-        ("d", conv("d", 3, 2, 8), vec!["r2"]),
-        ("p", conv("p", 1, 1, 1), vec!["d"]),
-        ("r3", Op::HardSwish, vec!["p"]),
-        (
-            "pool",
-            Op::AveragePool {
-                window: Window::square(2, 2),
-            },
-            vec!["r3"],
-        ),
-        ("flat", Op::Flatten, vec!["pool"]),
-        ("fc", fc, vec!["flat"]),
-    ];
-    let nodes = nodes.into_iter().map(|(name, op, inputs)| Node {
-        name: name.into(),
-        op,
-        inputs: inputs.into_iter().map(str::to_owned).collect(),
-    });
-    let graph = Graph {
-        name: "residual".into(),
-        inputs: vec![Input {
-            name: "input".into(),
-            shape: Shape::from([1, 28, 28]),
-        }],
-        nodes: nodes.collect(),
-        outputs: vec!["fc".into()],
-        preprocessing: Some(Preprocessing::default()),
-    };
-    let shape = |name: &str| match name {
-        "c1.weight" => Shape::from([8, 1, 3, 3]),
-        "c2.weight" => Shape::from([8, 8, 3, 3]),
-        "d.weight" => Shape::from([8, 1, 3, 3]),
-        "p.weight" => Shape::from([12, 8, 1, 1]),
-        "fc.weight" => Shape::from([4, 12 * 9]),
-        "fc.bias" => Shape::from([4]),
-        _ => Shape::from([8]),
-    };
-    let tensors = graph.nodes.iter().flat_map(|n| n.op.tensors());
-    let tensors: Vec<(String, Shape)> = tensors.map(|n| (n.to_owned(), shape(n))).collect();
+    let x = b.input("input", [1, 28, 28]);
+    let x = b.conv("c1", &x, &conv(8, 3).stride(2));
+    let x = b.batch_normalization("n1", &x);
+    let r1 = b.op("r1", Op::Relu, &[&x]);
+    let x = b.conv("c2", &r1, &conv(8, 3));
+    let x = b.op("sum", Op::Add, &[&x, &r1]);
+    let x = b.batch_normalization("n2", &x);
+    let x = b.op("r2", Op::Relu, &[&x]);
+    let x = b.conv("d", &x, &conv(8, 3).stride(2).groups(8));
+    let x = b.conv("p", &x, &conv(12, 1));
+    let x = b.op("r3", Op::HardSwish, &[&x]);
+    let window = Window::square(2, 2);
+    let x = b.op("pool", Op::AveragePool { window }, &[&x]);
+    let x = b.op("flat", Op::Flatten, &[&x]);
+    b.linear("fc", &x, 4);
+    let (graph, tensors) = b.finish_with_tensors().unwrap();
     initialise(graph, &tensors, 2).unwrap()
 }
 
@@ -177,7 +132,7 @@ fn bytes(trainer: &Trainer) -> Vec<u8> {
     write_network_bytes(&trainer.network().unwrap(), &WriteOptions::default()).unwrap()
 }
 
-/// Stops a run after so many steps.
+/// Stops a run after a number of steps.
 struct StopAfter<'a>(u32, &'a AtomicBool);
 
 impl Observer for StopAfter<'_> {
@@ -214,7 +169,7 @@ fn one_thread_two_threads_and_an_interrupted_run_give_the_same_bytes() {
         let outcome = first.run(&stop, &mut StopAfter(steps, &stop)).unwrap();
         assert_eq!(outcome, Outcome::Interrupted);
         let mut second = trainer(recipe(), 1, Some(folder.path()));
-        checkpoint::resume(folder.path(), &mut second).unwrap();
+        second.resume(folder.path()).unwrap();
         assert_eq!(second.position().total_steps, steps);
         second.run(&never, &mut Silent).unwrap();
         assert!(bytes(&second) == want, "stopped after {steps} steps");
@@ -264,7 +219,7 @@ fn normalisations_keep_their_statistics_through_threads_interruptions_and_every_
         let outcome = first.run(&stop, &mut StopAfter(steps, &stop)).unwrap();
         assert_eq!(outcome, Outcome::Interrupted);
         let mut second = trainer_of(&network, recipe.clone(), 1, Some(folder.path()));
-        checkpoint::resume(folder.path(), &mut second).unwrap();
+        second.resume(folder.path()).unwrap();
         second.run(&never, &mut Silent).unwrap();
         assert!(bytes(&second) == want, "stopped after {steps} steps");
     }
@@ -292,7 +247,7 @@ fn a_residual_block_that_died_is_quantised_with_the_rest() {
 }
 
 #[test]
-fn the_ancestors_train_with_shared_rates() {
+fn shared_rates_train() {
     for granularity in [Granularity::Unit, Granularity::Layer] {
         let mut recipe = recipe();
         recipe.alpha = granularity;
@@ -347,31 +302,50 @@ fn what_is_wrong_with_a_run_is_said() {
         1,
         None,
     );
-    let error = checkpoint::resume(folder.path(), &mut other)
-        .unwrap_err()
-        .to_string();
+    let error = other.resume(folder.path()).unwrap_err().to_string();
     assert!(error.contains("of another"), "{error}");
 
     let file = checkpoint::path(folder.path());
     let whole = std::fs::read(&file).unwrap();
     for part in 1..8 {
         std::fs::write(&file, &whole[..whole.len() * part / 8]).unwrap();
-        let error =
-            checkpoint::resume(folder.path(), &mut trainer(short.clone(), 1, None)).unwrap_err();
+        let error = trainer(short.clone(), 1, None)
+            .resume(folder.path())
+            .unwrap_err();
         assert!(matches!(error, CompressError::Checkpoint { .. }), "{error}");
     }
 
-    let mut bright = images();
-    bright.pixels = Pixels::F32(vec![1e6; bright.pixels.len()]);
-    let network = network();
-    let shape = network.graph.inputs[0].shape.clone();
-    let data = TrainingData::split(&bright, 120, &shape, &Preprocessing::default(), 4).unwrap();
-    let options = RunOptions {
-        threads: 1,
-        run_folder: Some(folder.path().to_owned()),
-    };
-    let error = Trainer::new(&network, recipe(), data, &options)
-        .unwrap()
+    // Arrays that do not fit together, and indices outside the tensors.
+    let tensors = SafeTensors::deserialize(&whole).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&whole).unwrap();
+    for (name, expected) in [
+        ("0.theta.m", "`0.theta.m` of node `conv1`"),
+        ("1.kept_in", "below 4"),
+    ] {
+        let changed = tensors.tensors().into_iter().map(|(n, t)| {
+            let (mut shape, mut data) = (t.shape().to_vec(), t.data());
+            if n == name && t.dtype() == Dtype::F32 {
+                shape[0] -= 1;
+                data = &data[4..];
+            } else if n == name {
+                // All bits set.
+                shape[0] = 1;
+                data = &[255; 4];
+            }
+            (n, TensorView::new(t.dtype(), shape, data).unwrap())
+        });
+        std::fs::write(
+            &file,
+            serialize(changed, header.metadata().clone()).unwrap(),
+        )
+        .unwrap();
+        let error = (trainer(short.clone(), 1, None).resume(folder.path())).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+
+    let mut steep = recipe();
+    steep.phases[0].lr = 1.0;
+    let error = trainer(steep, 1, Some(folder.path()))
         .run(&AtomicBool::new(false), &mut Silent)
         .unwrap_err();
     assert!(
@@ -390,6 +364,22 @@ fn what_is_wrong_with_a_run_is_said() {
             && error.to_string().contains(folder.path().to_str().unwrap()),
         "{error}"
     );
+}
+
+/// A network that begins with a loss far above that of guessing, and improves, has not diverged.
+#[test]
+fn a_bad_beginning_is_no_divergence() {
+    let mut network = network();
+    let scores = network.tensors.get_mut("fc2.weight").unwrap();
+    let mut dense = scores.to_dense();
+    dense.values.iter_mut().for_each(|w| *w *= 100.0);
+    *scores = Weights::Dense(dense);
+    let mut recipe = recipe();
+    recipe.phases.truncate(1);
+    let mut run = trainer_of(&network, recipe, 1, None);
+    run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    let first = &run.history()[0];
+    assert!(first.loss > 4.0 * 4f64.ln(), "{first:?}");
 }
 
 #[test]
@@ -414,7 +404,10 @@ fn every_preset_can_be_trained() {
         let batch = Batch {
             samples: 2,
             fill: &fill,
-            labels: &[1, 2],
+            objective: &CrossEntropy {
+                distillation: Distillation::NONE,
+            },
+            targets: &Targets::classes(&[1, 2]),
             teacher: None,
         };
         let report = engine.backward(&batch, 1, 1);
@@ -423,7 +416,70 @@ fn every_preset_can_be_trained() {
             .gradients()
             .iter()
             .filter(|[g, _]| g.iter().any(|g| *g != 0.0));
-        assert_eq!(moving.count(), layers, "{name}: every layer learns");
+        assert_eq!(moving.count(), layers, "{name}: every layer has gradients");
+    }
+}
+
+/// `(x - 0.13) / 0.31` in front of a linear layer trains, and stays what it was.
+#[test]
+fn constants_on_the_input_stay_and_the_rest_learns() {
+    let constants = |name: &str| Op::BatchNormalization {
+        scale: format!("{name}.scale"),
+        bias: format!("{name}.shift"),
+        mean: format!("{name}.mean"),
+        variance: format!("{name}.variance"),
+        epsilon: 0.0,
+    };
+    let fc = Op::Linear {
+        weight: "fc.weight".into(),
+        bias: None,
+    };
+    let nodes = [
+        ("sub", constants("sub"), "input"),
+        ("div", constants("div"), "sub"),
+        ("flat", Op::Flatten, "div"),
+        ("fc", fc, "flat"),
+    ];
+    let nodes = nodes.map(|(name, op, input)| Node {
+        name: name.into(),
+        op,
+        inputs: vec![input.into()],
+    });
+    let graph = Graph {
+        name: "normalised".into(),
+        inputs: vec![Input {
+            name: "input".into(),
+            shape: Shape::from([1, 28, 28]),
+        }],
+        nodes: nodes.into(),
+        outputs: vec!["fc".into()],
+        preprocessing: Some(Preprocessing {
+            scale: 1.0 / 255.0,
+            ..Preprocessing::default()
+        }),
+    };
+    let tensors = graph.nodes.iter().flat_map(|n| n.op.tensors());
+    let shapes: Vec<(String, Shape)> = tensors
+        .map(|name| match name {
+            "fc.weight" => (name.to_owned(), Shape::from([4, 784])),
+            _ => (name.to_owned(), Shape::from([1])),
+        })
+        .collect();
+    let mut network = initialise(graph, &shapes, 2).unwrap();
+    for (name, value) in [("sub.shift", -0.13), ("div.scale", 1.0 / 0.31)] {
+        let tensor = Weights::Dense(Dense::new([1], vec![value]));
+        network.tensors.insert(name.into(), tensor);
+    }
+    let mut recipe = recipe();
+    recipe.phases.truncate(2);
+    let mut run = trainer_of(&network, recipe, 2, None);
+    run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    let last = run.history().last().unwrap();
+    assert!(last.validation_error < 20.0, "{last:?}");
+    let trained = run.network().unwrap();
+    for (name, tensor) in &network.tensors {
+        let stays = name != "fc.weight";
+        assert_eq!(trained.tensors[name] == *tensor, stays, "{name}");
     }
 }
 

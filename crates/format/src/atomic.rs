@@ -1,10 +1,10 @@
-//! Writes that happen wholly or not at all.
+//! Atomic writes: a file is written completely or left as it was.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
-
-use tempfile::NamedTempFile;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::FormatError;
 
@@ -22,18 +22,17 @@ pub fn write_atomically(
     let path = path.as_ref();
     let fail = |error| FormatError::io(path, "write", error);
     let mut out = Counting {
-        inner: BufWriter::with_capacity(1 << 18, sibling(path).map_err(fail)?),
+        inner: BufWriter::with_capacity(1 << 18, Sibling::new(path).map_err(fail)?),
         bytes: 0,
     };
     write(&mut out).map_err(fail)?;
     let bytes = out.bytes;
     let file = out.inner.into_inner().map_err(|e| fail(e.into_error()))?;
-    file.as_file().sync_all().map_err(fail)?;
-    file.persist(path).map_err(|e| fail(e.error))?;
+    file.persist(path).map_err(fail)?;
     // The rename itself survives a power cut only once the folder is synced. Some systems cannot sync a folder, and
     // the file is complete either way, so a refusal is no error.
     #[cfg(unix)]
-    if let Ok(folder) = fs::File::open(folder_of(path)) {
+    if let Ok(folder) = File::open(folder_of(path)) {
         let _ = folder.sync_all();
     }
     Ok(bytes)
@@ -69,7 +68,7 @@ pub fn check_writable(path: impl AsRef<Path>, force: bool) -> Result<(), FormatE
         ));
     }
     // Only an attempt tells: permissions, read-only mounts and full disks all count.
-    sibling(path)
+    Sibling::new(path)
         .map(drop)
         .map_err(|error| FormatError::io(path, "write", error))
 }
@@ -81,18 +80,59 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn sibling(path: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".sparsevd-").suffix(".tmp");
-    #[cfg(unix)]
-    let everyone = {
-        use std::os::unix::fs::PermissionsExt;
-        // As any new file: what the umask leaves of this.
-        fs::Permissions::from_mode(0o666)
-    };
-    #[cfg(unix)]
-    builder.permissions(everyone);
-    builder.tempfile_in(folder_of(path))
+/// A new file in the folder of another, removed when dropped.
+struct Sibling {
+    path: PathBuf,
+    /// `None` once the file has its final name.
+    file: Option<File>,
+}
+
+impl Sibling {
+    fn new(path: &Path) -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!(".sparsevd-{}-{count}.tmp", process::id());
+            let path = folder_of(path).join(name);
+            // Another process of that id may have been killed and left its file.
+            match File::create_new(&path) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                file => {
+                    let file = Some(file?);
+                    return Ok(Self { path, file });
+                }
+            }
+        }
+    }
+
+    /// Syncs the file and gives it its final name, in place of a file that has it.
+    fn persist(mut self, to: &Path) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file.sync_all()?;
+        }
+        fs::rename(&self.path, to)?;
+        self.file = None;
+        Ok(())
+    }
+}
+
+impl Write for Sibling {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.file.as_mut().map_or(Ok(0), |f| f.write(buffer))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), File::flush)
+    }
+}
+
+impl Drop for Sibling {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // The error that led here counts, not one of cleaning up.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 struct Counting<W> {

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use sparsevd_model::bind::describe;
 use sparsevd_model::{Preprocessing, Shape};
 
 use crate::npy::safetensors_arrays;
-use crate::{Array, ArrayData, FormatError, folder, read_idx, read_npz};
+use crate::{Array, ArrayData, FileType, FormatError, folder, read_idx, read_npz};
 
 /// The values of all images of a [`Dataset`], one after another in C order.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,18 +128,25 @@ impl Dataset {
 
     /// Checks that the images can be the input of a network and that their labels are among its classes.
     ///
-    /// A vector fits where an image of the same size and order is meant: images flatten for a network that takes
-    /// `[features]`, and vectors fit a network that takes `[1, height, width]`.
+    /// Dimensions of one do not matter. A vector fits where an image of the same size and order is meant: images flatten for a
+    /// network that takes `[features]`, and vectors fit a network that takes `[1, height, width]`.
     ///
     /// # Errors
     /// [`FormatError::Dataset`] with the sizes, or with the first label that is out of range.
     pub fn check_against(&self, input: &Shape, classes: usize) -> Result<(), FormatError> {
         let same_size = self.shape.elements() == input.elements();
-        let flat = matches!(
-            (self.shape.dims(), input.dims()),
-            (_, [_]) | ([_], [1, _, _])
-        );
-        if self.shape != *input && !(same_size && flat) {
+        let squeezed = |shape: &Shape| -> Vec<usize> {
+            shape.dims().iter().copied().filter(|d| *d != 1).collect()
+        };
+        let (ours, theirs) = (squeezed(&self.shape), squeezed(input));
+        // Preprocessing may differ by channel, so channels stay what they are.
+        let channels = |shape: &Shape| match shape.dims() {
+            &[channels, _, _] => channels,
+            _ => 1,
+        };
+        let same = ours == theirs && channels(&self.shape) == channels(input);
+        let flat = channels(input) == 1 && ours.len().min(theirs.len()) <= 1;
+        if !(same || (same_size && flat)) {
             return Err(mismatch(
                 "image size",
                 format!("{input}, the network's input (channels, height, width)"),
@@ -175,9 +183,10 @@ pub struct DataSplits {
 /// - a folder of IDX files with MNIST's names, plain or `.gz`
 /// - a folder with one folder of PNG images per class (labels in the order of the sorted names), or with `train` and
 ///   `test` folders of such
-/// - an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
-/// - a `.safetensors` file with `train_images`, `train_labels`, `test_images`, `test_labels`, or with `images`, `labels`
+/// - an `.npz` archive with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
+/// - a safetensors file with `train_images`, `train_labels`, `test_images`, `test_labels`, or with `images`, `labels`
 ///
+/// The content of a file decides which it is, not its name.
 /// Images `[n, height, width]` become `[1, height, width]` each. A set without a split (`x` and `y`, `images` and
 /// `labels`, class folders alone) is [`DataSplits::whole`].
 ///
@@ -186,67 +195,97 @@ pub struct DataSplits {
 /// 0 to 65535, and any broken file.
 pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
     let path = path.as_ref();
-    let metadata = std::fs::metadata(path).map_err(|e| FormatError::io(path, "read", e))?;
-    let (kind, parts) = if metadata.is_dir() {
-        load_folder(path)?
-    } else {
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        match extension.to_str() {
-            Some("npz") => {
-                let arrays = read_npz(path)?;
-                let names = [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")];
-                ("npz arrays", from_arrays(path, arrays, names)?)
-            }
-            Some("safetensors") => {
-                let names = [
-                    ("train_images", "train_labels"),
-                    ("test_images", "test_labels"),
-                    ("images", "labels"),
-                ];
-                let arrays = safetensors_arrays(path)?;
-                ("safetensors arrays", from_arrays(path, arrays, names)?)
-            }
-            _ => {
-                return Err(FormatError::invalid(
-                    path,
-                    "dataset",
-                    "a folder, .npz or .safetensors",
-                    "another file",
-                ));
-            }
+    match file_arrays(path)? {
+        None => {
+            let (kind, parts) = load_folder(path)?;
+            Ok(splits(path, kind, parts))
         }
-    };
-    let part = |name: &str, set: &Option<Dataset>, after: &str| {
-        set.as_ref().map(|set| {
+        Some(file) => classes(path, file),
+    }
+}
+
+/// The arrays of a file, and the names of inputs and targets: of training, of test, and of a set that is not split.
+pub(crate) struct FileArrays {
+    pub kind: &'static str,
+    pub names: [(&'static str, &'static str); 3],
+    pub arrays: Vec<(String, Array)>,
+}
+
+/// Reads the arrays of a file; `None` for a folder.
+pub(crate) fn file_arrays(path: &Path) -> Result<Option<FileArrays>, FormatError> {
+    let metadata = std::fs::metadata(path).map_err(|e| FormatError::io(path, "read", e))?;
+    if metadata.is_dir() {
+        return Ok(None);
+    }
+    Ok(Some(match FileType::of_file(path)? {
+        FileType::Npz => FileArrays {
+            kind: "npz arrays",
+            names: [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")],
+            arrays: read_npz(path)?,
+        },
+        FileType::Safetensors => FileArrays {
+            kind: "safetensors arrays",
+            names: [
+                ("train_images", "train_labels"),
+                ("test_images", "test_labels"),
+                ("images", "labels"),
+            ],
+            arrays: safetensors_arrays(path)?,
+        },
+        other => {
+            return Err(FormatError::invalid(
+                path,
+                "dataset",
+                "a folder of IDX files or of class folders, an .npz, or a safetensors file",
+                other.instead_of_arrays(path),
+            ));
+        }
+    }))
+}
+
+/// Splits with classes from the arrays of a file.
+pub(crate) fn classes(path: &Path, file: FileArrays) -> Result<DataSplits, FormatError> {
+    let kind = file.kind;
+    Ok(splits(path, kind, from_arrays(path, file, join)?))
+}
+
+fn splits(path: &Path, kind: &str, parts: Parts<Dataset>) -> DataSplits {
+    DataSplits {
+        describe: parts.describe(path, kind, |name, set| {
             let (n, shape, classes) = (set.len(), &set.shape, set.classes());
-            format!("{n} {name}images {shape} of {classes} classes{after}")
-        })
-    };
-    let found: Vec<String> = [
-        part("training ", &parts.train, ""),
-        part("test ", &parts.test, ""),
-        part("", &parts.whole, ", not split"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    Ok(DataSplits {
-        describe: format!("{}: {kind}, {}", path.display(), found.join(", ")),
+            format!("{n} {name}images {shape} of {classes} classes")
+        }),
         train: parts.train,
         test: parts.test,
         whole: parts.whole,
-    })
+    }
 }
 
 /// The sets that were found.
-#[derive(Default)]
-struct Parts {
-    train: Option<Dataset>,
-    test: Option<Dataset>,
-    whole: Option<Dataset>,
+pub(crate) struct Parts<S> {
+    pub train: Option<S>,
+    pub test: Option<S>,
+    pub whole: Option<S>,
 }
 
-fn load_folder(path: &Path) -> Result<(&'static str, Parts), FormatError> {
+impl<S> Parts<S> {
+    /// One line that describes the sets; `one` describes a set of some name.
+    pub fn describe(&self, path: &Path, kind: &str, one: impl Fn(&str, &S) -> String) -> String {
+        let sets = [
+            ("training ", &self.train, ""),
+            ("test ", &self.test, ""),
+            ("", &self.whole, ", not split"),
+        ];
+        let found = sets.into_iter().filter_map(|(name, set, after)| {
+            let set = set.as_ref()?;
+            Some(format!("{}{after}", one(name, set)))
+        });
+        let found: Vec<String> = found.collect();
+        format!("{}: {kind}, {}", path.display(), found.join(", "))
+    }
+}
+
+fn load_folder(path: &Path) -> Result<(&'static str, Parts<Dataset>), FormatError> {
     let train = idx_pair(path, "train")?;
     let test = idx_pair(path, "t10k")?;
     if train.is_some() || test.is_some() {
@@ -260,8 +299,9 @@ fn load_folder(path: &Path) -> Result<(&'static str, Parts), FormatError> {
     let (train, test) = (path.join("train"), path.join("test"));
     if !train.is_dir() && !test.is_dir() {
         let parts = Parts {
+            train: None,
+            test: None,
             whole: Some(folder::load(path)?),
-            ..Parts::default()
         };
         return Ok(("class folders", parts));
     }
@@ -312,15 +352,20 @@ fn idx_pair(folder: &Path, split: &str) -> Result<Option<Dataset>, FormatError> 
 }
 
 /// Splits by the names of their arrays; the last pair of names is a set that is not split.
-fn from_arrays(
+///
+/// `join` makes a set of the arrays of inputs and of targets, each behind its name.
+pub(crate) fn from_arrays<S>(
     path: &Path,
-    mut arrays: Vec<(String, Array)>,
-    names: [(&str, &str); 3],
-) -> Result<Parts, FormatError> {
-    let found: Vec<String> = arrays
+    file: FileArrays,
+    join: impl Fn(&Path, &str, Array, &str, Array) -> Result<S, FormatError>,
+) -> Result<Parts<S>, FormatError> {
+    let FileArrays {
+        names, mut arrays, ..
+    } = file;
+    let pairs = arrays
         .iter()
-        .map(|(n, a)| format!("{n} {}", Shape(a.shape.clone())))
-        .collect();
+        .map(|(n, a)| (n.as_str(), Shape(a.shape.clone())));
+    let found = describe(pairs);
     let mut splits = Vec::new();
     for (images, labels) in names {
         let mut take = |name: &str| {
@@ -340,7 +385,7 @@ fn from_arrays(
                     absent,
                     "dataset",
                     format!("it beside `{there}`"),
-                    format!("only {}", found.join(", ")),
+                    format!("only {found}"),
                 ));
             }
         });
@@ -349,12 +394,12 @@ fn from_arrays(
     let test = splits.pop().flatten();
     let train = splits.pop().flatten();
     if train.is_none() && test.is_none() && whole.is_none() {
-        let wanted: Vec<String> = names.iter().map(|(x, y)| format!("{x} and {y}")).collect();
+        let expected: Vec<String> = names.iter().map(|(x, y)| format!("{x} and {y}")).collect();
         return Err(FormatError::invalid(
             path,
             "dataset",
-            format!("arrays named {}", wanted.join(", or ")),
-            found.join(", "),
+            format!("arrays named {}", expected.join(", or ")),
+            found,
         ));
     }
     if whole.is_some() && (train.is_some() || test.is_some()) {
@@ -370,7 +415,7 @@ fn from_arrays(
 }
 
 /// Images and labels from arrays.
-fn join(
+pub(crate) fn join(
     path: &Path,
     images_name: &str,
     images: Array,
@@ -402,6 +447,7 @@ fn join(
     }
     let classes: Vec<u16> = match labels.data {
         ArrayData::U8(v) => v.into_iter().map(u16::from).collect(),
+        ArrayData::Bool(v) => v.into_iter().map(u16::from).collect(),
         ArrayData::I64(v) => {
             let label = |(at, v): (usize, i64)| {
                 u16::try_from(v).map_err(|_| {
@@ -438,13 +484,13 @@ fn join(
                 ));
             }
         },
-        ArrayData::I64(_) => {
+        other => {
             return Err(FormatError::tensor(
                 path,
                 images_name,
                 "element type",
                 "u8 pixels, or floating-point numbers",
-                "integers of another width",
+                other.kind(),
             ));
         }
     };
@@ -458,7 +504,7 @@ fn join(
     })
 }
 
-fn mismatch(
+pub(crate) fn mismatch(
     what: impl Into<String>,
     expected: impl Into<String>,
     got: impl Into<String>,

@@ -1,4 +1,4 @@
-//! Errors of files: each is one line that names the file, what was expected and what came.
+//! Errors of files: each is one line that names the file, what was expected and what was found.
 
 use std::io;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub enum FormatError {
         what: String,
         /// What the format has there.
         expected: String,
-        /// What came.
+        /// What was found.
         got: String,
     },
     /// A tensor or array is not as it must be.
@@ -48,7 +48,7 @@ pub enum FormatError {
         what: String,
         /// What the property must be.
         expected: String,
-        /// What came.
+        /// What was found.
         got: String,
     },
     /// The network in a file is not valid.
@@ -66,7 +66,7 @@ pub enum FormatError {
         what: String,
         /// What fits.
         expected: String,
-        /// What came.
+        /// What was found.
         got: String,
     },
 }

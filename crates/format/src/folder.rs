@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sparsevd_model::Shape;
 
-use crate::{ArrayData, Dataset, FormatError, Pixels, read_png};
+use crate::{ArrayData, Dataset, FileType, FormatError, Pixels, read_png};
 
 /// Names of the class folders, in the order of their labels.
 pub(crate) fn classes(folder: &Path) -> Result<Vec<String>, FormatError> {
@@ -28,20 +28,15 @@ pub(crate) fn load(folder: &Path) -> Result<Dataset, FormatError> {
         let class = folder.join(class);
         let before = labels.len();
         for file in entries(&class)? {
-            let is_png = file
-                .extension()
-                .is_some_and(|e| e.eq_ignore_ascii_case("png"));
-            if file.is_dir() || !is_png {
-                return Err(FormatError::invalid(
-                    &file,
-                    "class folder",
-                    "only .png files",
-                    if file.is_dir() {
-                        "a folder"
-                    } else {
-                        "another file"
-                    },
-                ));
+            let got = match file.is_dir() {
+                true => Some("a folder".to_owned()),
+                false => Some(FileType::of_file(&file)?)
+                    .filter(|kind| *kind != FileType::Png)
+                    .map(|kind| kind.instead_of_arrays(&file)),
+            };
+            if let Some(got) = got {
+                let expected = "only PNG images";
+                return Err(FormatError::invalid(&file, "class folder", expected, got));
             }
             let image = read_png(&file)?;
             let ArrayData::U8(values) = image.data else {
@@ -66,7 +61,7 @@ pub(crate) fn load(folder: &Path) -> Result<Dataset, FormatError> {
             return Err(FormatError::invalid(
                 &class,
                 "class folder",
-                "at least one .png file",
+                "at least one PNG image",
                 "none",
             ));
         }

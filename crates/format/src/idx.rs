@@ -10,7 +10,7 @@ use sparsevd_model::Shape;
 use crate::npy::{MAX_BYTES, decode};
 use crate::{Array, ArrayData, FormatError};
 
-/// Reads an IDX file, plain or gzip, whatever its name.
+/// Reads an IDX file, plain or gzip; its content decides which, not its name.
 ///
 /// The file may unpack to what its header says and no more, at most 8 GiB.
 ///
@@ -59,10 +59,15 @@ fn parse(path: &Path, mut reader: impl Read) -> Result<Array, FormatError> {
         .read_exact(&mut dims)
         .map_err(truncated("dimensions"))?;
     let shape: Vec<usize> = decode(&dims, true, |b| u32::from_le_bytes(b) as usize);
+    // Integers but unsigned bytes are widened to 64 bits.
+    let widened = match magic[2] {
+        0x09 | 0x0b | 0x0c => 8 / size as u64,
+        _ => 1,
+    };
     let length = shape
         .iter()
         .try_fold(size, |n: usize, &d| n.checked_mul(d))
-        .filter(|n| *n as u64 <= MAX_BYTES)
+        .filter(|n| (*n as u64).saturating_mul(widened) <= MAX_BYTES)
         .ok_or_else(|| {
             FormatError::invalid(
                 path,

@@ -1,32 +1,48 @@
-//! Files of sparsevd: networks as safetensors with CSR weights, datasets, arrays and images.
+//! Files of sparsevd: networks as safetensors with CSR weights, and, with the feature `data`, data sets, arrays and images.
 //!
 //! Every byte that is read is treated as hostile: arithmetic is checked, nothing is allocated on the word of a header,
-//! and an error names the file, the tensor, what was expected and what came. Every write goes to a temporary sibling
+//! and an error names the file, the tensor, what was expected and what was found. Every write goes to a temporary sibling
 //! that is synced and renamed. The interchange format is documented in `docs/format.md`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod atomic;
+#[cfg(feature = "data")]
 mod dataset;
 mod error;
+mod file_type;
+#[cfg(feature = "data")]
 mod folder;
+#[cfg(feature = "data")]
 mod idx;
+#[cfg(feature = "data")]
 mod image;
+#[cfg(feature = "data")]
 mod npy;
 mod packed;
+#[cfg(feature = "data")]
+mod regression;
 mod safetensors;
 
 pub use atomic::{check_writable, write_atomically};
+#[cfg(feature = "data")]
 pub use dataset::{DataSplits, Dataset, Pixels, load_data};
 pub use error::FormatError;
+pub use file_type::FileType;
+#[cfg(feature = "data")]
 pub use idx::read_idx;
+#[cfg(feature = "data")]
 pub use image::read_png;
+#[cfg(feature = "data")]
 pub use npy::{Array, ArrayData, read_array, read_npy, read_npz, write_npy, write_npz};
 pub use packed::{
     Limits, PackOptions, PackProfile, PackedBreakdown, pack, packed_breakdown, read_packed, unpack,
     write_packed,
 };
+#[cfg(feature = "data")]
+pub use regression::{LoadedSamples, RegressionSet, RegressionSplits, load_samples};
 pub use safetensors::{
     CsrProfile, GraphSource, LoadedNetwork, ValueType, WriteOptions, inspect_encodings,
-    metadata_keys, read_network, read_network_bytes, write_network, write_network_bytes,
+    metadata_keys, network_files, read_network, read_network_bytes, write_network,
+    write_network_bytes,
 };

@@ -1,4 +1,4 @@
-//! Arrays of numbers: `.npy`, `.npz`, and whatever else can be the input of a network.
+//! Arrays of numbers: `.npy`, `.npz`, and the other files that can be the input of a network.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, Write};
@@ -11,7 +11,7 @@ use ndarray_npy::{NpzWriter, WriteNpyExt};
 use sparsevd_model::Shape;
 
 use crate::safetensors::Container;
-use crate::{FormatError, read_idx, read_png, write_atomically};
+use crate::{FileType, FormatError, read_idx, read_png, write_atomically};
 
 /// Most bytes that the arrays of one file may unpack to.
 pub(crate) const MAX_BYTES: u64 = 8 << 30;
@@ -29,6 +29,8 @@ const KINDS: [&str; 12] = [
 pub enum ArrayData {
     /// Unsigned bytes: pixels.
     U8(Vec<u8>),
+    /// Truth values, which are no pixels.
+    Bool(Vec<bool>),
     /// Every other integer type, widened.
     I64(Vec<i64>),
     /// Every floating-point type, as f32.
@@ -40,6 +42,7 @@ impl ArrayData {
     pub fn len(&self) -> usize {
         match self {
             Self::U8(v) => v.len(),
+            Self::Bool(v) => v.len(),
             Self::I64(v) => v.len(),
             Self::F32(v) => v.len(),
         }
@@ -53,7 +56,7 @@ impl ArrayData {
     /// Bytes in memory.
     fn bytes(&self) -> u64 {
         let size = match self {
-            Self::U8(_) => 1,
+            Self::U8(_) | Self::Bool(_) => 1,
             Self::I64(_) => 8,
             Self::F32(_) => 4,
         };
@@ -64,7 +67,8 @@ impl ArrayData {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::U8(_) => "u8",
-            Self::I64(_) => "integers",
+            Self::Bool(_) => "booleans",
+            Self::I64(_) => "integers of another type",
             Self::F32(_) => "f32",
         }
     }
@@ -87,34 +91,21 @@ pub struct Array {
 /// A file of another kind, or one that is not as its format has it.
 pub fn read_array(path: impl AsRef<Path>) -> Result<Vec<(String, Array)>, FormatError> {
     let path = path.as_ref();
-    let mut head = [0; 9];
-    let read = |head: &mut [u8]| -> io::Result<usize> {
-        let mut file = File::open(path)?;
-        let mut n = 0;
-        while n < head.len() {
-            match file.read(&mut head[n..])? {
-                0 => break,
-                more => n += more,
-            }
-        }
-        Ok(n)
+    let one = |array| {
+        let stem = path.file_stem().unwrap_or_default();
+        Ok(vec![(stem.to_string_lossy().into_owned(), array)])
     };
-    let n = read(&mut head).map_err(|e| FormatError::io(path, "read", e))?;
-    let stem = || {
-        let name = path.file_stem().unwrap_or_default();
-        name.to_string_lossy().into_owned()
-    };
-    match &head[..n] {
-        [0x93, b'N', b'U', b'M', ..] => Ok(vec![(stem(), read_npy(path)?)]),
-        [b'P', b'K', ..] => read_npz(path),
-        [0x89, b'P', b'N', b'G', ..] => Ok(vec![(stem(), read_png(path)?)]),
-        [0x1f, 0x8b, ..] | [0, 0, 8..=14, ..] => Ok(vec![(stem(), read_idx(path)?)]),
-        [.., b'{'] if n == 9 => safetensors_arrays(path),
-        _ => Err(FormatError::invalid(
+    match FileType::of_file(path)? {
+        FileType::Npy => one(read_npy(path)?),
+        FileType::Npz => read_npz(path),
+        FileType::Png => one(read_png(path)?),
+        FileType::Idx | FileType::Gzip => one(read_idx(path)?),
+        FileType::Safetensors => safetensors_arrays(path),
+        other => Err(FormatError::invalid(
             path,
             "array file",
             "npy, npz, PNG, IDX (plain or gzip) or safetensors",
-            "a file that begins like none of them",
+            other.instead_of_arrays(path),
         )),
     }
 }
@@ -129,6 +120,9 @@ pub(crate) fn safetensors_arrays(path: &Path) -> Result<Vec<(String, Array)>, Fo
         .map(|(name, shape)| {
             let data = match file.dtype(&name)? {
                 safetensors::Dtype::U8 => ArrayData::U8(file.bytes(&name)?.to_vec()),
+                safetensors::Dtype::BOOL => {
+                    ArrayData::Bool(file.integers(&name)?.into_iter().map(|v| v != 0).collect())
+                }
                 safetensors::Dtype::F32
                 | safetensors::Dtype::F16
                 | safetensors::Dtype::BF16
@@ -180,7 +174,7 @@ fn parse_npz(path: &Path, reader: impl Read + Seek) -> Result<Vec<(String, Array
     Ok(arrays)
 }
 
-/// One `.npy` stream. Its data is read up to the size that the header gives, and only then believed.
+/// One `.npy` stream. Memory grows with the data that is read, never with the size that the header gives.
 fn parse_npy(
     path: &Path,
     name: &str,
@@ -194,7 +188,8 @@ fn parse_npy(
     let text = header_bytes(&mut reader).map_err(unreadable)?;
     // The parser of the header is recursive, so nesting is refused before it.
     let nesting = text.iter().filter(|c| b"([{".contains(c)).count();
-    if text.len() > MAX_HEADER || nesting > 8 {
+    let whole = text.len() == 10 + usize::from(text[6] != 1) * 2 + header_length(&text);
+    if text.len() > MAX_HEADER || nesting > 8 || !whole {
         return Err(wrong(
             "npy header",
             "a dictionary of descr, fortran_order and shape",
@@ -235,11 +230,18 @@ fn parse_npy(
         .shape
         .iter()
         .try_fold(1usize, |n, &d| n.checked_mul(d));
+    // What is widened counts with the bytes it takes then.
+    let in_memory = match kind.as_bytes()[0] {
+        b'b' => 1,
+        b'u' if size == 1 => 1,
+        b'f' => size.max(4),
+        _ => 8,
+    };
     let length = elements
-        .and_then(|n| n.checked_mul(size))
-        .filter(|n| *n as u64 <= limit)
+        .filter(|n| n.checked_mul(in_memory).is_some_and(|n| n as u64 <= limit))
+        .map(|n| n * size)
         .ok_or_else(|| {
-            let expected = format!("at most {limit} bytes, of {MAX_BYTES} a file");
+            let expected = format!("at most {limit} bytes in memory, of {MAX_BYTES} a file");
             wrong(
                 "npy shape",
                 &expected,
@@ -265,7 +267,8 @@ fn parse_npy(
         ));
     }
     let mut data = match (kind.as_bytes()[0], size) {
-        (b'u' | b'b', 1) => ArrayData::U8(bytes),
+        (b'u', 1) => ArrayData::U8(bytes),
+        (b'b', 1) => ArrayData::Bool(bytes.into_iter().map(|v| v != 0).collect()),
         (b'i', 1) => ArrayData::I64(decode(&bytes, big, |b| i64::from(i8::from_le_bytes(b)))),
         (b'i', 2) => ArrayData::I64(decode(&bytes, big, |b| i64::from(i16::from_le_bytes(b)))),
         (b'i', 4) => ArrayData::I64(decode(&bytes, big, |b| i64::from(i32::from_le_bytes(b)))),
@@ -296,6 +299,7 @@ fn parse_npy(
     if header.layout.is_fortran() && header.shape.len() > 1 {
         data = match data {
             ArrayData::U8(v) => ArrayData::U8(from_fortran(&header.shape, &v)),
+            ArrayData::Bool(v) => ArrayData::Bool(from_fortran(&header.shape, &v)),
             ArrayData::I64(v) => ArrayData::I64(from_fortran(&header.shape, &v)),
             ArrayData::F32(v) => ArrayData::F32(from_fortran(&header.shape, &v)),
         };
@@ -315,18 +319,21 @@ fn one_line(text: &str) -> String {
 fn header_bytes(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut text = vec![0; 10];
     reader.read_exact(&mut text)?;
-    let length = if text[6] == 1 {
-        usize::from(u16::from_le_bytes([text[8], text[9]]))
-    } else {
-        let mut high = [0; 2];
-        reader.read_exact(&mut high)?;
-        text.extend(high);
-        u32::from_le_bytes([text[8], text[9], high[0], high[1]]) as usize
-    };
-    reader
-        .take(length.min(MAX_HEADER + 1) as u64)
-        .read_to_end(&mut text)?;
+    if text[6] != 1 {
+        text.resize(12, 0);
+        reader.read_exact(&mut text[10..])?;
+    }
+    let length = header_length(&text).min(MAX_HEADER + 1);
+    reader.take(length as u64).read_to_end(&mut text)?;
     Ok(text)
+}
+
+/// The length that an `.npy` header of 10 bytes or more claims for its dictionary.
+fn header_length(text: &[u8]) -> usize {
+    match text[6] {
+        1 => usize::from(u16::from_le_bytes([text[8], text[9]])),
+        _ => u32::from_le_bytes([text[8], text[9], text[10], text[11]]) as usize,
+    }
 }
 
 /// Elements from bytes of the given byte order.
@@ -406,7 +413,7 @@ pub fn write_npz(
 ) -> Result<u64, FormatError> {
     let views: Vec<_> = arrays.iter().map(|(n, s, v)| (*n, view(s, v))).collect();
     write_atomically(path, |out: &mut dyn Write| {
-        // The archive needs to seek, so it is put together in memory.
+        // The archive writer needs to seek, so the archive is built in memory.
         let mut archive = NpzWriter::new(Cursor::new(Vec::new()));
         for (name, array) in &views {
             archive.add_array(*name, array).map_err(io::Error::other)?;

@@ -144,8 +144,14 @@ fn vectors_and_images_stand_for_each_other_only_where_no_channel_is_lost() {
         (vec![3, 2, 1], vec![6], true),
         // Per-channel preprocessing would not know where a channel begins.
         (vec![6], vec![3, 2, 1], false),
+        (vec![6], vec![6, 1, 1], false),
+        (vec![1, 2, 3], vec![6, 1, 1], false),
         (vec![1, 3, 2], vec![1, 2, 3], false),
         (vec![5], vec![6], false),
+        // A column, and an image of one line.
+        (vec![1, 6, 1], vec![6, 1], true),
+        (vec![1, 2, 3], vec![6, 1], true),
+        (vec![1, 6, 1], vec![1, 1, 6], true),
     ] {
         let result = set(Shape(data.clone())).check_against(&Shape(input.clone()), 1);
         assert_eq!(result.is_ok(), fits, "{data:?} for {input:?}");
@@ -170,6 +176,11 @@ fn broken_idx_files_are_errors() {
         ("too long", idx(8, &[2, 2], &[1; 5]), "more"),
         ("bomb", bomb, "more"),
         ("overflow", huge, "at most 8589934592 bytes"),
+        (
+            "widened beyond the limit",
+            idx(9, &[1_500_000_000], &[]),
+            "at most 8589934592 bytes",
+        ),
         ("a large claim", claims, "got 3"),
         ("torn gzip", torn, "IDX data"),
         (
@@ -292,6 +303,7 @@ fn npz_sets_load_with_every_label_type() {
     let large = npy("<i4", false, "(2,)", &[0, 0, 0, 0, 0, 0, 1, 0]);
     let long = npy("|u1", false, "(3,)", &[0, 1, 2]);
     let nan = npy("<f4", false, "(2, 1)", &[0, 0, 0, 0, 0, 0, 192, 127]);
+    let truth = npy("|b1", false, "(2, 1)", &[1, 0]);
     for (name, x, y, says) in [
         (
             "negative",
@@ -303,11 +315,22 @@ fn npz_sets_load_with_every_label_type() {
         ("long", &x, &long, vec!["`y`", "[2]", "[3]"]),
         ("float labels", &x, &nan, vec!["`y`", "integers"]),
         ("NaN", &nan, &y, vec!["`x`", "element 1", "NaN"]),
+        ("truth", &truth, &y, vec!["`x`", "u8 pixels", "booleans"]),
     ] {
         fs::write(&path, npz(&[("x", x.clone()), ("y", y.clone())], false)).unwrap();
         let text = error(load_data(&path));
         assert!(says.iter().all(|s| text.contains(s)), "{name}: {text}");
     }
+    let of_two = npy("|b1", false, "(2,)", &[1, 0]);
+    fs::write(&path, npz(&[("x", x.clone()), ("y", of_two)], false)).unwrap();
+    assert_eq!(load_data(&path).unwrap().whole.unwrap().labels, [1, 0]);
+    // The content decides what the file is.
+    let other = folder.path().join("set.safetensors");
+    fs::copy(&path, &other).unwrap();
+    assert_eq!(
+        load_data(&other).unwrap().whole,
+        load_data(&path).unwrap().whole
+    );
     fs::write(&path, npz(&[("x", x.clone())], false)).unwrap();
     assert!(error(load_data(&path)).contains("`y`"));
     fs::write(&path, npz(&[("z", x)], false)).unwrap();
@@ -328,6 +351,8 @@ fn npy_files_are_read_in_both_orders_and_checked() {
     let array = read(npy("|u1", true, "(1, 2, 3)", &[0, 3, 1, 4, 2, 5])).unwrap();
     assert_eq!(array.shape, [1, 2, 3]);
     assert_eq!(array.data, ArrayData::U8(vec![0, 1, 2, 3, 4, 5]));
+    let truth = read(npy("|b1", true, "(2, 2)", &[0, 1, 0, 1])).unwrap();
+    assert_eq!(truth.data, ArrayData::Bool(vec![false, false, true, true]));
     let scalar = read(npy("<f2", false, "()", &[0, 0x3c])).unwrap();
     assert_eq!(scalar.data, ArrayData::F32(vec![1.0]));
     for (name, bytes, says) in [
@@ -369,7 +394,12 @@ fn npy_files_are_read_in_both_orders_and_checked() {
         (
             "a long header",
             b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(),
-            "npy",
+            "npy header",
+        ),
+        (
+            "widened beyond the limit",
+            npy("|i1", false, "(1500000000,)", &[]),
+            "at most 8589934592 bytes in memory",
         ),
         ("seven bytes", b"\x93NUMPY\x01".to_vec(), "npy data"),
         ("u64", npy("<u8", false, "(1,)", &[255; 8]), "below 2^63"),
@@ -476,10 +506,10 @@ fn class_folders_load_in_the_order_of_their_names() {
     assert!(error(load_data(root)).contains("c.png: PNG"));
     fs::remove_file(odd).unwrap();
     fs::write(root.join("dog/c.jpg"), "x").unwrap();
-    assert!(error(load_data(root)).contains("only .png files"));
+    assert!(error(load_data(root)).contains("only PNG images"));
     fs::remove_file(root.join("dog/c.jpg")).unwrap();
     fs::create_dir(root.join("eel")).unwrap();
-    assert!(error(load_data(root)).contains("eel: class folder: expected at least one .png"));
+    assert!(error(load_data(root)).contains("eel: class folder: expected at least one PNG"));
 
     let split = tempfile::tempdir().unwrap();
     let root = split.path();
@@ -575,5 +605,79 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn floating_point_targets_make_a_regression() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.npz");
+    let floats =
+        |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
+    let x: Vec<f32> = (0..12).map(|i| i as f32).collect();
+    let x = npy("<f4", false, "(4, 3)", &floats(&x));
+    let y = npy(
+        "<f4",
+        false,
+        "(4, 2)",
+        &floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]),
+    );
+    let vector = npy("<f4", false, "(4,)", &floats(&[1.0, 2.0, 3.0, 4.0]));
+    fs::write(&path, npz(&[("x", x.clone()), ("y", y.clone())], true)).unwrap();
+    let LoadedSamples::Numbers(splits) = load_samples(&path).unwrap() else {
+        panic!("expected numbers")
+    };
+    assert!(splits.train.is_none() && splits.test.is_none());
+    assert!(
+        splits
+            .describe
+            .ends_with("npz arrays, 4 samples [3] with 2 numbers each, not split")
+    );
+    let set = splits.whole.unwrap();
+    let some = set.subset(&[3, 1]);
+    assert_eq!(some.targets(), [7.0, 8.0, 3.0, 4.0]);
+    let mut input = [0.0; 3];
+    some.fill_input(0, &Preprocessing::default(), &mut input);
+    assert_eq!(input, [9.0, 10.0, 11.0]);
+    assert!(set.check_against(&Shape::from([3]), 2).is_ok());
+    let error = set
+        .check_against(&Shape::from([3]), 5)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("expected 5 per sample"), "{error}");
+
+    // Classes stay classes, and a folder has no numbers.
+    let classes = npy("|u1", false, "(4,)", &[0, 1, 2, 1]);
+    fs::write(
+        &path,
+        npz(&[("x", x.clone()), ("y", classes.clone())], false),
+    )
+    .unwrap();
+    let LoadedSamples::Classes(splits) = load_samples(&path).unwrap() else {
+        panic!("expected classes")
+    };
+    assert_eq!(splits, load_data(&path).unwrap());
+
+    let nan = npy("<f4", false, "(4,)", &floats(&[1.0, f32::NAN, 3.0, 4.0]));
+    let short = npy("<f4", false, "(3,)", &floats(&[1.0, 3.0, 4.0]));
+    let empty = npy("<f4", false, "(4, 0)", &[]);
+    let cases = [
+        (vec![("x", x.clone()), ("y", nan)], "finite"),
+        (vec![("x", x.clone()), ("y", short)], "[4] or [4, outputs]"),
+        (vec![("x", x.clone()), ("y", empty)], "[4] or [4, outputs]"),
+        (
+            vec![
+                ("x_train", x.clone()),
+                ("y_train", vector),
+                ("x_test", x.clone()),
+                ("y_test", classes),
+            ],
+            "as the other targets",
+        ),
+    ];
+    for (arrays, expected) in cases {
+        fs::write(&path, npz(&arrays, false)).unwrap();
+        let error = load_samples(&path).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}, expected {expected}");
     }
 }

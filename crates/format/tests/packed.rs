@@ -15,8 +15,9 @@ use sparsevd_format::{
 };
 use sparsevd_model::{Graph, Network, Op, Shape, Weights, presets, quantised};
 use sparsevd_testing::arbitrary::Stream;
+use sparsevd_testing::close::assert_sums_close;
+use sparsevd_testing::executor;
 use sparsevd_testing::networks::{positions_bound, resnet_50};
-use sparsevd_testing::reference;
 
 /// Rounds every tensor to a grid of some 5 bits.
 fn quantise(mut network: Network) -> Network {
@@ -26,23 +27,23 @@ fn quantise(mut network: Network) -> Network {
             .values()
             .iter()
             .fold(0.0_f32, |m, v| m.max(v.abs()));
-        let step = quantised::nearest_scale((most / 12.0).max(1e-3), 4).unwrap();
-        quantise_tensor(&mut network, &name, step);
+        let scale = quantised::nearest_scale((most / 12.0).max(1e-3), 4).unwrap();
+        quantise_tensor(&mut network, &name, scale);
     }
     network
 }
 
-fn quantise_tensor(network: &mut Network, name: &str, step: f32) {
+fn quantise_tensor(network: &mut Network, name: &str, scale: f32) {
     let tensor = network.tensors.get_mut(name).unwrap();
     let mut dense = tensor.to_dense();
     for v in &mut dense.values {
-        *v = quantised::value((*v / step).round() as i32, step);
+        *v = quantised::value((*v / scale).round() as i32, scale);
     }
     *tensor = match tensor {
         Weights::Csr(_) => Weights::Csr(sparsevd_model::Csr::from_dense(&dense)),
         _ => Weights::Dense(dense),
     };
-    network.set_scale(name, step).unwrap();
+    network.set_scale(name, scale).unwrap();
 }
 
 fn preset(name: &str, seed: u64, density: f64) -> Network {
@@ -152,9 +153,10 @@ fn compact() -> Network {
     }
     let mut network = networks::fill(graph, &small, 11, 0.1, |_| true);
     for (i, (name, shape)) in tensors.into_iter().enumerate() {
-        let step = quantised::nearest_scale([0.3, 1e-4, 0.002, 0.011][i % 4], [1, 4, 8, 16][i / 2])
-            .unwrap();
-        quantise_tensor(&mut network, &name, step);
+        let scale =
+            quantised::nearest_scale([0.3, 1e-4, 0.002, 0.011][i % 4], [1, 4, 8, 16][i / 2])
+                .unwrap();
+        quantise_tensor(&mut network, &name, scale);
         if shape.dims().len() > 1 {
             network.original_shapes.insert(name, shape);
         }
@@ -203,50 +205,6 @@ fn the_container_of_a_lenet_takes_less_than_forty_bytes() {
     }
 }
 
-/// Outputs of LeNet-5 or an MLP, in f64 sums.
-fn run(network: &Network, image: &[f32]) -> Vec<f32> {
-    let mut shape = network.graph.inputs[0].shape.0.clone();
-    let mut x = image.to_vec();
-    for node in &network.graph.nodes {
-        let tensor = |name: &str| network.tensors[name].to_dense().values;
-        let map = |shape: &[usize]| [shape[0], shape[1], shape[2]];
-        match &node.op {
-            Op::Linear { weight, bias } => {
-                let cols = x.len();
-                x = reference::linear(
-                    &tensor(weight),
-                    &tensor(bias.as_ref().unwrap()),
-                    &x,
-                    cols,
-                    |v| v,
-                );
-            }
-            Op::Conv {
-                weight,
-                bias,
-                window,
-                groups,
-            } => {
-                let (w, b) = (tensor(weight), tensor(bias.as_ref().unwrap()));
-                x = reference::conv(&w, &b, &x, map(&shape), window, *groups, |v| v);
-                let [h, w] = window.output(shape[1], shape[2]).unwrap();
-                shape = vec![b.len(), h, w];
-            }
-            Op::MaxPool { window } => {
-                x = reference::pool(&x, [shape[1], shape[2]], window, |w| {
-                    w.iter().fold(f32::MIN, |m, v| m.max(*v))
-                });
-                let [h, w] = window.output(shape[1], shape[2]).unwrap();
-                shape = vec![shape[0], h, w];
-            }
-            Op::Relu => x.iter_mut().for_each(|v| *v = v.max(0.0)),
-            Op::Flatten => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    x
-}
-
 #[test]
 fn sorting_hidden_units_saves_bytes_and_keeps_the_function() {
     let image = Stream(3).floats(784);
@@ -264,15 +222,11 @@ fn sorting_hidden_units_saves_bytes_and_keeps_the_function() {
             sorted,
             "sorting is done once"
         );
-        let (expected, got) = (run(&network, &image), run(&back, &image));
-        let scale = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
-        for (e, g) in expected.iter().zip(&got) {
-            assert!(
-                (e - g).abs() <= 1e-5 * scale,
-                "{}: {expected:?} {got:?}",
-                network.graph.name
-            );
-        }
+        let (expected, got) = (
+            executor::run(&network, &image),
+            executor::run(&back, &image),
+        );
+        assert_sums_close(&got, &expected, 1e-5, &network.graph.name);
     }
     // Where the order is not free, nothing moves.
     let bytes = pack(&residual(), &PackOptions::small()).unwrap();
@@ -315,12 +269,12 @@ fn the_interchange_form_keeps_grids() {
             .unwrap()
             .network;
         assert_eq!(back == network, lossless, "{values:?}");
-        // A tensor has its step where nothing of it was rounded.
-        for (name, step) in &network.scales {
+        // A tensor has its scale where nothing of it was rounded.
+        for (name, scale) in &network.scales {
             let kept = back.tensors[name] == network.tensors[name];
             assert_eq!(
                 back.scales.get(name),
-                kept.then_some(step),
+                kept.then_some(scale),
                 "{values:?}: {name}"
             );
         }
@@ -341,12 +295,12 @@ fn the_interchange_form_keeps_grids() {
     let error = write_network_bytes(&network, &options)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("127 times the step"), "{error}");
+    assert!(error.contains("127 times the scale"), "{error}");
     let error = write_network_bytes(&networks::tiny(), &options)
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("fc1.weight") && error.contains("a step"),
+        error.contains("fc1.weight") && error.contains("a scale"),
         "{error}"
     );
 }
@@ -487,13 +441,7 @@ fn another_decoder_reads_the_golden_files() {
             .arg(golden_path("../decode.py"))
             .arg(golden_path(&format!("{name}.spvd")))
             .output();
-        let output = match output {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                eprintln!("skipped: there is no python3");
-                return;
-            }
-            output => output.unwrap(),
-        };
+        let output = output.expect("the test needs python3");
         assert!(
             output.status.success(),
             "{name}: {}",
@@ -509,10 +457,10 @@ fn another_decoder_reads_the_golden_files() {
         );
         for (tensor, weights) in &network.tensors {
             let got = &decoded["tensors"][tensor];
-            let step = network.scales[tensor];
+            let scale = network.scales[tensor];
             assert_eq!(
                 got["step"].as_f64().map(|s| s as f32),
-                Some(step),
+                Some(scale),
                 "{name}: {tensor}"
             );
             let mut expected = serde_json::json!({
@@ -520,7 +468,7 @@ fn another_decoder_reads_the_golden_files() {
                 "csr": matches!(weights, Weights::Csr(_)), "counts": null,
             });
             let dense = weights.to_dense();
-            let levels = quantised::grid(&dense.values, step).unwrap();
+            let levels = quantised::grid(&dense.values, scale).unwrap();
             expected["levels"] = serde_json::json!(levels);
             if weights.shape().dims().len() > 1 {
                 let cols = weights.shape().matrix().1;
@@ -558,7 +506,7 @@ fn golden_networks_pack_to_what_the_golden_files_hold() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Whatever is done to a file, it is an error or a network, soon, and within the limits.
+    /// A damaged file gives an error or a network, in little time, and within the limits.
     #[test]
     fn damaged_files_are_errors(
         file in any::<prop::sample::Index>(),
@@ -581,7 +529,7 @@ proptest! {
         let result = unpack(&bytes, &limits);
         prop_assert!(start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
         if bytes != original {
-            // A 16-bit checksum misses one change in 65,536: what is read then is valid all the same.
+            // A 16-bit checksum misses one change in 65,536: the network is then still valid.
             if let Ok(read) = result {
                 prop_assert!(pack(&read.network, &AS_IT_IS).is_ok(), "{name}");
             }

@@ -1,4 +1,4 @@
-//! What is written is what is read, and the same bytes come every time.
+//! Networks are read as they were written, and writing is deterministic.
 #![allow(clippy::unwrap_used)]
 
 mod networks;
@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use networks::{Pieces, fill, lenet_5, tiny};
 use proptest::prelude::*;
 use sparsevd_format::*;
-use sparsevd_model::{Csr, Dense, Network, Shape, Weights, presets};
+use sparsevd_model::{Csr, Dense, Graph, Network, Shape, Weights, presets};
 use sparsevd_testing::arbitrary::Stream;
 
 fn options(values: ValueType, profile: CsrProfile) -> WriteOptions {
@@ -204,8 +204,8 @@ fn a_preset_is_named_and_its_first_shapes_are_known() {
 #[test]
 fn grids_stay_where_16_bits_hold_them_and_biases_are_short_where_that_is_exact() {
     let mut network = tiny();
-    for (name, step) in [("fc1.weight", 0.5), ("fc1.bias", 0.25), ("fc2.weight", 1.0)] {
-        network.set_scale(name, step).unwrap();
+    for (name, scale) in [("fc1.weight", 0.5), ("fc1.bias", 0.25), ("fc2.weight", 1.0)] {
+        network.set_scale(name, scale).unwrap();
     }
     let dtype = |bytes: &[u8], name: &str| Pieces::of(bytes).header[name]["dtype"].clone();
     for (values, bias) in [
@@ -389,9 +389,10 @@ fn the_graph_is_found_in_the_documented_order() {
     let loaded = load(&GraphSource::Auto).unwrap();
     assert_eq!(loaded.network.graph.nodes.len(), 4);
     assert!(
-        loaded.notes[0].contains("2 layer(s)") && loaded.notes[0].contains("a.weight, b.weight"),
+        loaded.warnings[0].contains("2 layer(s)")
+            && loaded.warnings[0].contains("a.weight, b.weight"),
         "{:?}",
-        loaded.notes
+        loaded.warnings
     );
 
     // A foreign config.json changes nothing but a note.
@@ -403,19 +404,25 @@ fn the_graph_is_found_in_the_documented_order() {
         loaded.notes
     );
 
-    // One that holds a graph is taken, and its tensors are matched by order.
+    // One that holds a graph is taken, with fields of other programs; its tensors must be there.
     let (mut graph, _) = presets::mlp("from config", Shape::from([4]), &[3, 2]);
-    let last = graph.nodes.last_mut().unwrap();
-    last.op.rename_tensors("fc2.weight".into(), None);
-    fs::write(at("config.json"), serde_json::to_string(&graph).unwrap()).unwrap();
+    let json = |graph: &Graph| serde_json::to_string(graph).unwrap();
+    fs::write(at("config.json"), json(&graph)).unwrap();
+    let error = load(&GraphSource::Auto).unwrap_err().to_string();
+    assert!(
+        error.contains("node `fc1` names the tensor `fc1.weight`"),
+        "{error}"
+    );
+    graph.nodes[0]
+        .op
+        .rename_tensors("a.weight".into(), Some("a.bias".into()));
+    graph.nodes[2].op.rename_tensors("b.weight".into(), None);
+    let mut with_more = serde_json::to_value(&graph).unwrap();
+    with_more["model_type"] = "mlp".into();
+    fs::write(at("config.json"), with_more.to_string()).unwrap();
     let loaded = load(&GraphSource::Auto).unwrap();
     assert_eq!(loaded.network.graph.name, "from config");
-    assert_eq!(loaded.network.graph.nodes[0].op.bias(), Some("a.bias"));
-    assert!(
-        loaded.notes[1].contains("a.weight to fc1"),
-        "{:?}",
-        loaded.notes
-    );
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 
     // network.json wins over it, and a named file over both.
     graph.name = "from network".into();
@@ -432,9 +439,10 @@ fn the_graph_is_found_in_the_documented_order() {
     // The metadata wins over the files beside, and a name over the metadata.
     write_network(&path, &tiny(), &WriteOptions::default()).unwrap();
     assert_eq!(load(&GraphSource::Auto).unwrap().network.graph.name, "tiny");
-    graph.nodes[2]
-        .op
-        .rename_tensors("fc2.weight".into(), Some("fc2.bias".into()));
+    for (node, name) in [(0, "fc1"), (2, "fc2")] {
+        let [weight, bias] = ["weight", "bias"].map(|kind| format!("{name}.{kind}"));
+        graph.nodes[node].op.rename_tensors(weight, Some(bias));
+    }
     fs::write(at("other.json"), serde_json::to_string(&graph).unwrap()).unwrap();
     assert_eq!(load(&named).unwrap().network.graph.name, "named");
 
@@ -467,9 +475,9 @@ fn presets_bind_by_order_and_say_so() {
     let loaded = load("lenet-5").unwrap();
     assert_eq!(loaded.network.original_weights(), 430_500);
     assert!(
-        loaded.notes[0].contains("10.weight to fc2"),
+        loaded.warnings[0].contains("10.weight to fc2"),
         "{:?}",
-        loaded.notes
+        loaded.warnings
     );
     let text = |r: Result<LoadedNetwork, FormatError>| r.unwrap_err().to_string();
     assert!(text(load("lenet-300-100")).contains("has 3 weights, the file has 4"));

@@ -1,6 +1,8 @@
 //! Activation functions, element by element. Those that are a clamp are [`crate::Clamp`].
 
+use crate::cost::Costs;
 use crate::isa::multiversion;
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Isa, math};
 
 /// An activation function. NaN passes through.
@@ -68,4 +70,31 @@ fn apply_body(x: &mut [f32], function: Activation) {
 #[inline(always)]
 fn map(x: &mut [f32], f: impl Fn(f32) -> f32) {
     x.iter_mut().for_each(|x| *x = f(*x));
+}
+
+/// An [`Activation`] in place.
+#[derive(Debug, Clone)]
+pub struct ActivationKernel {
+    /// Instruction set of the kernel.
+    pub isa: Isa,
+    /// The function.
+    pub function: Activation,
+}
+
+impl PackedKernel for ActivationKernel {
+    fn run(&self, operands: Operands<'_>) {
+        self.function.apply(self.isa, operands.y);
+    }
+
+    fn name(&self) -> String {
+        format!("{}-in-place", self.function.name())
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
 }

@@ -577,18 +577,24 @@ fn pack_avx512(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
     let [top, left, bottom, right] = blocks.halo.map(|n| n.cast_signed());
     let [bh, bw] = blocks.block.map(|n| n.cast_signed());
     let corners = blocks.corners();
-    let runs = corners.map(|[y, x]| y * w + x);
+    // Loops in place of closures, which may be compiled apart from this function, without its features.
+    let (mut runs, mut columns) = ([0; LANES], [0; LANES]);
+    for lane in 0..LANES {
+        let [y, x] = corners[lane];
+        (runs[lane], columns[lane]) = (y * w + x, x);
+    }
     for (map, channel) in x
         .chunks_exact((h * w).max(1).cast_unsigned())
         .zip(y.chunks_exact_mut((blocks.channel() * LANES).max(1)))
     {
         for column in (-left..bw + right).step_by(RUN) {
             let lines = (bw + right - column).min(RUN.cast_signed()).cast_unsigned();
-            let masks = corners.map(|[_, x]| {
-                let x = x + column;
+            let mut masks = [0; LANES];
+            for lane in 0..LANES {
+                let x = columns[lane] + column;
                 let (first, end) = ((-x).clamp(0, 8), (w - x).clamp(0, 8));
-                (((1_u32 << end) - 1) & !((1 << first) - 1)) as u8
-            });
+                masks[lane] = (((1_u32 << end) - 1) & !((1 << first) - 1)) as u8;
+            }
             for row in -top..bh + bottom {
                 let masks = in_rows(&corners, row, h, masks);
                 let from = map.as_ptr().wrapping_offset(row * w + column);
@@ -607,15 +613,23 @@ fn unpack_avx512(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
     let [_, h, w] = blocks.map.map(|n| n.cast_signed());
     let [bh, bw] = blocks.block.map(|n| n.cast_signed());
     let corners = blocks.corners();
-    let runs = corners.map(|[y, x]| y * w + x);
+    // Loops in place of closures, which may be compiled apart from this function, without its features.
+    let (mut runs, mut columns) = ([0; LANES], [0; LANES]);
+    for lane in 0..LANES {
+        let [y, x] = corners[lane];
+        (runs[lane], columns[lane]) = (y * w + x, x);
+    }
     for (channel, map) in x
         .chunks_exact((blocks.channel() * LANES).max(1))
         .zip(y.chunks_exact_mut((h * w).max(1).cast_unsigned()))
     {
         for column in (0..bw).step_by(RUN) {
             let lines = (bw - column).min(RUN.cast_signed());
-            let masks =
-                corners.map(|[_, x]| ((1_u32 << (w - x - column).clamp(0, lines)) - 1) as u8);
+            let mut masks = [0; LANES];
+            for lane in 0..LANES {
+                let inside = (w - columns[lane] - column).clamp(0, lines);
+                masks[lane] = ((1_u32 << inside) - 1) as u8;
+            }
             for row in 0..bh {
                 let masks = in_rows(&corners, row, h, masks);
                 let lines = lines.cast_unsigned();

@@ -4,8 +4,10 @@
 //! the map.
 
 use crate::clamp::Bounds;
+use crate::cost::Costs;
 use crate::elementwise::{Arithmetic, arithmetic_body};
 use crate::isa::multiversion;
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Clamp, Isa, LANES, Layout};
 
 /// A normalisation, folded into one scale and shift per channel.
@@ -137,5 +139,69 @@ fn per_channel_tiled_body(
         for (a, y) in a.chunks_exact(LANES).zip(y.chunks_exact_mut(LANES)) {
             arithmetic_body(op, a.iter().zip(b), y, clamp);
         }
+    }
+}
+
+/// An [`Affine`] in place, over one layout.
+#[derive(Debug, Clone)]
+pub struct AffineKernel {
+    /// Factor and summand of each channel.
+    pub affine: Affine,
+    /// Layout of the maps, which is not [`Layout::Blocks`].
+    pub layout: Layout,
+}
+
+impl PackedKernel for AffineKernel {
+    fn run(&self, operands: Operands<'_>) {
+        let count = operands.n.div_ceil(self.layout.samples());
+        self.affine
+            .run(self.layout, operands.y, count, operands.clamp);
+    }
+
+    fn name(&self) -> String {
+        "affine-in-place".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn bytes(&self) -> usize {
+        self.affine.bytes()
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
+}
+
+/// [`per_channel`] over one layout.
+#[derive(Debug, Clone)]
+pub struct PerChannelKernel {
+    /// Instruction set of the kernel.
+    pub isa: Isa,
+    /// The operation.
+    pub op: Arithmetic,
+    /// Layout of the maps, which is not [`Layout::Blocks`].
+    pub layout: Layout,
+    /// Pixels of a map.
+    pub area: usize,
+}
+
+impl PackedKernel for PerChannelKernel {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands {
+            x, x2, y, clamp, ..
+        } = operands;
+        let b = x2.unwrap_or(x);
+        per_channel(self.isa, self.layout, self.op, x, b, y, self.area, clamp);
+    }
+
+    fn name(&self) -> String {
+        format!("{}-per-channel", self.op.name())
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
     }
 }

@@ -8,10 +8,12 @@ use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
 
+use crate::cost::Costs;
 use crate::isa::{kernel_name, multiversion};
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::sell::{self, Entry, LineStrides, Sell};
 use crate::spmm::bias_or_zero;
-use crate::{Clamp, Isa, LANES, select};
+use crate::{Clamp, Isa, LANES, select, tiles};
 
 /// A sparse convolution over [`crate::Layout::Tiled`], packed for one input size.
 #[derive(Debug, Clone)]
@@ -261,5 +263,39 @@ fn pad_body(
             (zeros, to) = to.split_at_mut(gap);
             zeros.fill(0.0);
         }
+    }
+}
+
+impl PackedKernel for SparseConv {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands {
+            x,
+            y,
+            n,
+            scratch,
+            clamp,
+            ..
+        } = operands;
+        Self::run(self, x, y, tiles(n), scratch, clamp);
+    }
+
+    fn name(&self) -> String {
+        Self::name(self).into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.sparse_conv(costs, LANES)
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn scratch_len(&self) -> usize {
+        Self::scratch_len(self)
+    }
+
+    fn is_sparse(&self) -> bool {
+        true
     }
 }

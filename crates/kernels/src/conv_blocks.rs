@@ -17,7 +17,9 @@ use crate::bands::{Banded, Frame, Tile, Tiling, run_whole};
 use crate::blocks::{Blocks, TILE};
 use crate::clamp::Bounds;
 use crate::conv::{FilterGroup, check_conv, filters_of_groups};
+use crate::cost::Costs;
 use crate::isa::kernel_name;
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::pool_blocks::BlockPool;
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
 use crate::simd::{Simd, simd_dispatch};
@@ -518,5 +520,38 @@ unsafe fn step<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
                 acc[r][t] = S::fma(quad[r], x, acc[r][t]);
             }
         }
+    }
+}
+
+impl PackedKernel for BlockConv {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands {
+            x, x2, y, n, clamp, ..
+        } = operands;
+        self.run_onto(x, x2, y, n.div_ceil(self.samples()), clamp);
+    }
+
+    fn name(&self) -> String {
+        Self::name(self).into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.sparse_conv(costs, 1)
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn is_sparse(&self) -> bool {
+        true
+    }
+
+    fn takes_residual(&self) -> bool {
+        Self::takes_residual(self)
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
     }
 }

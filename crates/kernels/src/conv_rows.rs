@@ -17,7 +17,9 @@ use crate::clamp::Bounds;
 use crate::conv::{check_conv, filters_of_groups};
 use crate::conv_blocks::{biases, multiply_add};
 use crate::copy::copy_short;
+use crate::cost::Costs;
 use crate::isa::{kernel_name, multiversion};
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
@@ -465,5 +467,39 @@ unsafe fn strip<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
                 }
             }
         }
+    }
+}
+
+impl PackedKernel for RowConv {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands {
+            x,
+            y,
+            n,
+            scratch,
+            clamp,
+            ..
+        } = operands;
+        Self::run(self, x, y, n, scratch, clamp);
+    }
+
+    fn name(&self) -> String {
+        Self::name(self).into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.sparse_conv(costs, 1)
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn scratch_len(&self) -> usize {
+        Self::scratch_len(self)
+    }
+
+    fn is_sparse(&self) -> bool {
+        true
     }
 }

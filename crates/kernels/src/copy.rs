@@ -1,4 +1,7 @@
-//! Short copies.
+//! Copies.
+
+use crate::cost::Costs;
+use crate::kernel::{Operands, PackedKernel, Workload};
 
 /// Copies a few dozen floats without a call of `memcpy`.
 #[inline(always)]
@@ -20,5 +23,23 @@ pub(crate) fn copy_short(from: &[f32], to: &mut [f32]) {
         v.copy_from_slice(&from[at..at + V]);
         to[at..at + V].copy_from_slice(&v);
         i += V;
+    }
+}
+
+/// A copy of a value, in any layout.
+#[derive(Debug, Clone)]
+pub struct CopyKernel;
+
+impl PackedKernel for CopyKernel {
+    fn run(&self, operands: Operands<'_>) {
+        operands.y.copy_from_slice(operands.x);
+    }
+
+    fn name(&self) -> String {
+        "copy".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
     }
 }

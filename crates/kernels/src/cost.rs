@@ -60,7 +60,7 @@ impl Default for Costs {
 }
 
 /// Shape, number of non-zeros and precision of a weight.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Size {
     /// Outputs.
     pub rows: usize,

@@ -7,11 +7,13 @@
 use sparsevd_model::Dense;
 
 use crate::clamp::Bounds;
+use crate::cost::Costs;
 use crate::gemm::{View, gemm};
 use crate::isa::{kernel_name, multiversion};
+use crate::kernel::{Operands, PackedKernel, Workload, each_sample};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Buffer, Clamp, Isa, LANES};
+use crate::{Buffer, Clamp, Isa, LANES, tiles};
 
 pub use crate::dense_conv::Conv;
 
@@ -272,5 +274,43 @@ fn finish_samples_body(y: &mut [f32], bias: &[f32], bounds: Bounds) {
         for (y, b) in sample.iter_mut().zip(bias) {
             *y = bounds.apply(*y + b);
         }
+    }
+}
+
+impl PackedKernel for Gemv {
+    fn run(&self, operands: Operands<'_>) {
+        each_sample(operands.x, operands.y, operands.n, |x, y| {
+            Self::run(self, x, y, operands.clamp);
+        });
+    }
+
+    fn name(&self) -> String {
+        Self::name(self).into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.each(costs.gemv(work.size))
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+}
+
+impl PackedKernel for Linear {
+    fn run(&self, operands: Operands<'_>) {
+        self.run_tiled(operands.x, operands.y, tiles(operands.n), operands.clamp);
+    }
+
+    fn name(&self) -> String {
+        Self::name(self).into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.blocks(|n| costs.gemm(work.size, n))
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
     }
 }

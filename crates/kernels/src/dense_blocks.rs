@@ -17,7 +17,9 @@ use crate::blocks::Blocks;
 use crate::clamp::Bounds;
 use crate::conv::{check_conv, filters_of_groups};
 use crate::conv_blocks::BlockConv;
+use crate::cost::Costs;
 use crate::isa::kernel_name;
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Clamp, Isa, LANES, select};
@@ -301,5 +303,34 @@ unsafe fn tile<S: Simd, const R: usize, const T: usize>(
                 }
             }
         }
+    }
+}
+
+impl PackedKernel for DenseBlockConv {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands {
+            x, x2, y, n, clamp, ..
+        } = operands;
+        self.run_onto(x, x2, y, n, clamp);
+    }
+
+    fn name(&self) -> String {
+        Self::name(self).into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.dense_conv(costs)
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn takes_residual(&self) -> bool {
+        true
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
     }
 }

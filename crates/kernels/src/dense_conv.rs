@@ -5,8 +5,10 @@ use sparsevd_model::{Dense, Window};
 use crate::clamp::Bounds;
 use crate::conv::check_conv;
 use crate::copy::copy_short;
+use crate::cost::Costs;
 use crate::gemm::{View, gemm};
 use crate::isa::{kernel_name, multiversion};
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::spmm::bias_or_zero;
 use crate::{Clamp, Isa};
 
@@ -250,5 +252,35 @@ fn finish_maps_body(y: &mut [f32], bias: &[f32], pixels: usize, bounds: Bounds) 
         for y in y {
             *y = bounds.apply(*y + bias);
         }
+    }
+}
+
+impl PackedKernel for Conv {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands {
+            x,
+            y,
+            n,
+            scratch,
+            clamp,
+            ..
+        } = operands;
+        Self::run(self, x, y, n, scratch, clamp);
+    }
+
+    fn name(&self) -> String {
+        Self::name(self).into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.dense_conv(costs)
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn scratch_len(&self) -> usize {
+        Self::scratch_len(self)
     }
 }

@@ -9,7 +9,9 @@ use crate::blocks::{Blocks, TILE};
 use crate::clamp::Bounds;
 use crate::conv::check_conv;
 use crate::conv_blocks::BlockConv;
+use crate::cost::Costs;
 use crate::isa::kernel_name;
+use crate::kernel::{InputSplit, Operands, PackedKernel, Workload};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Clamp, Isa, LANES, select};
@@ -183,5 +185,31 @@ unsafe fn tile<S: Simd, const T: usize>(
         for (t, acc) in acc.into_iter().enumerate() {
             S::store(y.add(t * LANES), S::clamp(acc, low, high));
         }
+    }
+}
+
+impl PackedKernel for Depthwise {
+    fn run(&self, operands: Operands<'_>) {
+        Self::run(self, operands.x, operands.y, operands.n, operands.clamp);
+    }
+
+    fn name(&self) -> String {
+        Self::name(self).into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.dense_conv(costs)
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
+
+    fn input_split(&self) -> InputSplit {
+        InputSplit::Channels
     }
 }

@@ -1,7 +1,9 @@
 //! Element-wise operations and softmax.
 
+use crate::cost::Costs;
+use crate::exponential::exp;
 use crate::isa::multiversion;
-use crate::math::exp;
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Clamp, Isa, LANES, Layout};
 
 /// `x = clamp(x)` in place, in any layout.
@@ -164,5 +166,89 @@ fn softmax_tiled_body(x: &mut [f32], features: usize) {
                 *v /= t;
             }
         }
+    }
+}
+
+/// [`clamp()`] in place.
+#[derive(Debug, Clone)]
+pub struct ClampKernel {
+    /// Instruction set of the kernel.
+    pub isa: Isa,
+}
+
+impl PackedKernel for ClampKernel {
+    fn run(&self, operands: Operands<'_>) {
+        clamp(self.isa, operands.y, operands.clamp);
+    }
+
+    fn name(&self) -> String {
+        "clamp-in-place".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
+}
+
+/// [`arithmetic`] on two inputs, or on one and itself.
+#[derive(Debug, Clone)]
+pub struct ArithmeticKernel {
+    /// Instruction set of the kernel.
+    pub isa: Isa,
+    /// The operation.
+    pub op: Arithmetic,
+}
+
+impl PackedKernel for ArithmeticKernel {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands {
+            x, x2, y, clamp, ..
+        } = operands;
+        arithmetic(self.isa, self.op, x, x2.unwrap_or(x), y, clamp);
+    }
+
+    fn name(&self) -> String {
+        self.op.name().into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+}
+
+/// [`softmax`] in place, over [`Layout::Single`].
+#[derive(Debug, Clone)]
+pub struct SoftmaxKernel {
+    /// Instruction set of the kernel.
+    pub isa: Isa,
+    /// Elements of a sample.
+    pub features: usize,
+}
+
+impl PackedKernel for SoftmaxKernel {
+    fn run(&self, operands: Operands<'_>) {
+        softmax(
+            self.isa,
+            Layout::Single,
+            operands.y,
+            self.features,
+            operands.n,
+        );
+    }
+
+    fn name(&self) -> String {
+        "softmax-in-place".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn in_place(&self) -> bool {
+        true
     }
 }

@@ -3,7 +3,9 @@
 use sparsevd_model::Csr;
 
 use crate::clamp::Bounds;
+use crate::cost::Costs;
 use crate::isa::multiversion;
+use crate::kernel::{Operands, PackedKernel, Workload, each_sample};
 use crate::spmm::bias_or_zero;
 use crate::spmv::Spmv;
 use crate::{Clamp, Isa};
@@ -269,4 +271,33 @@ multiversion!(fn count_active(x: &[f32]) -> usize = count_active_body;);
 fn count_active_body(x: &[f32]) -> usize {
     let active: u32 = x.iter().map(|v| u32::from(*v != 0.0)).sum();
     active as usize
+}
+
+impl PackedKernel for ByActivity {
+    fn run(&self, operands: Operands<'_>) {
+        each_sample(operands.x, operands.y, operands.n, |x, y| {
+            Self::run(self, x, y, operands.clamp);
+        });
+    }
+
+    fn name(&self) -> String {
+        Self::name(self)
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        let skipping = costs.input_sparse(work.size, self.most);
+        work.each(skipping.min(costs.spmv(work.size)))
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn is_sparse(&self) -> bool {
+        true
+    }
+
+    fn skips_zero_inputs(&self) -> bool {
+        true
+    }
 }

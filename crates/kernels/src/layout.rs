@@ -4,7 +4,9 @@ use crate::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::Level;
 use crate::blocks::Blocks;
+use crate::cost::Costs;
 use crate::isa::multiversion;
+use crate::kernel::{Operands, PackedKernel, Workload};
 #[cfg(target_arch = "x86_64")]
 use crate::transpose::{lines_of_quads, transpose};
 
@@ -243,5 +245,43 @@ fn unpack_body(src: &[f32], features: usize, dst: &mut [f32]) {
                 dst[lane * features + f] = tile[f * LANES + lane];
             }
         }
+    }
+}
+
+impl PackedKernel for Pack {
+    fn run(&self, operands: Operands<'_>) {
+        Self::run(self, operands.x, operands.n, operands.y);
+    }
+
+    fn name(&self) -> String {
+        format!("pack-1x{LANES}")
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.copies(costs, self.packed())
+    }
+}
+
+/// [`unpack_tiles`] of samples of one size.
+#[derive(Debug, Clone)]
+pub struct UnpackTiles {
+    /// Instruction set of the kernel.
+    pub isa: Isa,
+    /// Elements of a sample.
+    pub features: usize,
+}
+
+impl PackedKernel for UnpackTiles {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands { x, y, n, .. } = operands;
+        unpack_tiles(self.isa, x, n, self.features, y);
+    }
+
+    fn name(&self) -> String {
+        format!("unpack-{LANES}x1")
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.copies(costs, self.features)
     }
 }

@@ -3,6 +3,7 @@
 //! A layer is packed once (`pack`) into a type whose `run` allocates nothing, takes no lock and chooses nothing. Each `run` asserts the
 //! lengths of its slices and panics where one is wrong.
 //! Every packed type has a `name()`, `{isa}-{format}-{dtype}-{tile}`, and `bytes()`, the size of the packed weights.
+//! [`PackedKernel`] is the common interface of all of them, of operators without weights too.
 //!
 //! | layer | sparse | dense |
 //! |---|---|---|
@@ -44,9 +45,11 @@ pub mod dense_blocks;
 mod dense_conv;
 pub mod depthwise;
 pub mod elementwise;
+mod exponential;
 pub mod gemm;
 mod input_sparse;
 mod isa;
+pub mod kernel;
 mod layout;
 mod math;
 pub mod peak;
@@ -67,9 +70,11 @@ pub mod training;
 mod transpose;
 pub mod tune;
 
-pub use activation::Activation;
+pub use activation::{Activation, ActivationKernel};
 pub use buffer::Buffer;
 pub use clamp::Clamp;
+pub use copy::CopyKernel;
 pub use isa::{Isa, IsaError, Level};
-pub use layout::{LANES, Layout, Pack, pack_tiles, tiles, unpack_tiles};
+pub use kernel::PackedKernel;
+pub use layout::{LANES, Layout, Pack, UnpackTiles, pack_tiles, tiles, unpack_tiles};
 pub use precision::Precision;

@@ -1,4 +1,4 @@
-//! Scalar formulas: exponential, logarithm, and the functions that activations are made of.
+//! Scalar formulas: the functions that activations are made of, over the exponential of [`crate::exponential`].
 //!
 //! None of them branches or calls, so that loops over them vectorise.
 //!
@@ -6,48 +6,13 @@
 //! generic over [`Real`], so that gradients are checked in f64, for finite arguments. Some functions stand in both, because the results of
 //! each must stay the same to the last bit: tanh, for one, is exact near zero in inference and cheap in training.
 
+use crate::exponential::exp;
 use crate::training::Real;
 
 /// `sqrt(2 / pi)`, the factor in the approximation of GELU by tanh.
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 /// The factor of the cube in the approximation of GELU by tanh.
 const GELU_CUBE: f64 = 0.044_715;
-
-/// e^x for x up to 88, within about two units in the last place; 0 below -87.
-#[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
-    let low = x < -87.0;
-    let y = exp_normal(if low { -87.0 } else { x });
-    if low { 0.0 } else { y }
-}
-
-/// e^x for x from -87 to 88, where neither the argument nor the result leaves the normal numbers.
-///
-/// Cody-Waite reduction to |r| <= ln 2 / 2, then the Taylor polynomial of degree 7.
-#[inline(always)]
-fn exp_normal(x: f32) -> f32 {
-    /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let t = x * std::f32::consts::LOG2_E + ROUND;
-    let n = t - ROUND;
-    let r = x - n * LN2_HIGH - n * LN2_LOW;
-    let mut p = 1.0 / 5040.0;
-    for c in [
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-        1.0,
-        1.0,
-    ] {
-        p = p * r + c;
-    }
-    let power = t.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    p * f32::from_bits(power)
-}
 
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
@@ -143,43 +108,13 @@ pub(crate) fn gelu_tanh(x: f32) -> f32 {
 
 /// The formulas of training.
 pub(crate) mod real {
-    use super::{ERFC, GELU_CUBE, SQRT_2_OVER_PI, erfc_factor, exp_normal};
+    use super::{ERFC, GELU_CUBE, SQRT_2_OVER_PI, erfc_factor};
     use crate::training::Real;
-
-    /// e^x, of -87 below and of 88 above.
-    #[inline(always)]
-    pub fn exp(x: f32) -> f32 {
-        exp_normal(x.larger(-87.0).smaller(88.0))
-    }
-
-    /// Natural logarithm of a positive normal number.
-    ///
-    /// ln(2^e f) = e ln 2 + 2 artanh(s), s = (f - 1) / (f + 1), f in [2/3, 4/3].
-    #[inline(always)]
-    pub fn ln(x: f32) -> f32 {
-        const TWO_THIRDS: u32 = 0x3f2a_aaab;
-        let bits = x.to_bits();
-        let e = (bits.wrapping_sub(TWO_THIRDS) as i32) >> 23;
-        let f = f32::from_bits(bits.wrapping_sub((e << 23) as u32));
-        let s = (f - 1.0) / (f + 1.0);
-        let s2 = s * s;
-        let mut p = 1.0 / 11.0;
-        for c in [1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0] {
-            p = p * s2 + c;
-        }
-        e as f32 * std::f32::consts::LN_2 + (2.0 * s + 2.0 * s * s2 * p)
-    }
-
-    /// `1 / (1 + e^-x)`.
-    #[inline(always)]
-    pub fn sigmoid<T: Real>(x: T) -> T {
-        T::of(1.0) / (T::of(1.0) + (-x).exp())
-    }
 
     /// Hyperbolic tangent, within about 1e-7.
     #[inline(always)]
     pub fn tanh<T: Real>(x: T) -> T {
-        T::of(2.0) * sigmoid(T::of(2.0) * x) - T::of(1.0)
+        T::of(2.0) * (T::of(2.0) * x).sigmoid() - T::of(1.0)
     }
 
     /// `min(max(alpha x + beta, 0), 1)`.
@@ -222,45 +157,5 @@ pub(crate) mod real {
     #[inline(always)]
     pub fn normal_density<T: Real>(x: T) -> T {
         T::of(0.398_942_280_401_432_7) * (-(T::of(0.5) * x * x)).exp()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exponential_and_logarithm_agree_with_the_standard_library() {
-        for i in -8000..8000 {
-            let x = i as f32 * 0.01;
-            let want = f64::from(x).exp();
-            for got in [exp(x), real::exp(x)] {
-                assert!(
-                    (f64::from(got) / want - 1.0).abs() < 4e-7,
-                    "exp({x}) = {got}, not {want}"
-                );
-            }
-            let y = want as f32;
-            let (got, want) = (real::ln(y), f64::from(y).ln());
-            assert!(
-                (f64::from(got) - want).abs() <= 3e-7 * want.abs().max(0.3),
-                "ln({y}) = {got}, not {want}"
-            );
-        }
-        for y in [0.67f32, 0.9999, 1.0, 1.0001, 1.34, 1e-8, 3e-8] {
-            let want = f64::from(y).ln();
-            assert!(
-                (f64::from(real::ln(y)) - want).abs() <= 3e-7 * want.abs().max(0.1),
-                "ln({y})"
-            );
-        }
-    }
-
-    #[test]
-    fn the_exponential_ends_where_it_says() {
-        assert_eq!([exp(-87.1), exp(f32::NEG_INFINITY)], [0.0, 0.0]);
-        assert!(exp(f32::NAN).is_nan());
-        assert_eq!(real::exp(-200.0), real::exp(-87.0));
-        assert_eq!(real::exp(200.0), real::exp(88.0));
     }
 }

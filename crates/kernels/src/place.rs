@@ -1,6 +1,8 @@
 //! Padding and concatenation.
 
 use crate::Layout;
+use crate::cost::Costs;
+use crate::kernel::{Operands, PackedKernel, Workload};
 
 /// Pads maps with `value`: from `x`, `[count][c][h][w]`, to `y`, in [`Layout::Single`] or [`Layout::Tiled`]; `pads` are top, left, bottom, right.
 ///
@@ -63,5 +65,67 @@ pub fn place(
     let samples = x.chunks_exact(features * lanes);
     for (x, y) in samples.zip(y.chunks_exact_mut(total * lanes)) {
         y[offset * lanes..][..features * lanes].copy_from_slice(x);
+    }
+}
+
+/// [`pad`] of maps of one size.
+#[derive(Debug, Clone)]
+pub struct PadKernel {
+    /// Layout of the maps, which is not [`Layout::Blocks`].
+    pub layout: Layout,
+    /// Height and width of the input.
+    pub map: [usize; 2],
+    /// Rows and columns of the border: top, left, bottom, right.
+    pub pads: [usize; 4],
+    /// The number that fills the border.
+    pub value: f32,
+}
+
+impl PackedKernel for PadKernel {
+    fn run(&self, operands: Operands<'_>) {
+        pad(
+            self.layout,
+            operands.x,
+            operands.y,
+            self.map,
+            self.pads,
+            self.value,
+        );
+    }
+
+    fn name(&self) -> String {
+        "pad-f32".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+}
+
+/// [`place`] of one of the inputs of a concatenation.
+#[derive(Debug, Clone)]
+pub struct PlaceKernel {
+    /// Layout of the values, which is not [`Layout::Blocks`].
+    pub layout: Layout,
+    /// Elements of a sample of the input.
+    pub features: usize,
+    /// Elements of a sample of the output before those of this input.
+    pub offset: usize,
+    /// Elements of a sample of the output.
+    pub total: usize,
+}
+
+impl PackedKernel for PlaceKernel {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands { x, y, .. } = operands;
+        place(self.layout, x, y, self.features, self.offset, self.total);
+    }
+
+    fn name(&self) -> String {
+        "place-f32".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
     }
 }

@@ -4,7 +4,9 @@ use sparsevd_model::Window;
 
 #[cfg(target_arch = "x86_64")]
 use crate::Level;
+use crate::cost::Costs;
 use crate::isa::multiversion;
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Isa, LANES, Layout};
 
 /// The kind of pooling.
@@ -378,5 +380,20 @@ fn tiled_body(pool: &Pool, x: &[f32], y: &mut [f32]) {
                 y.copy_from_slice(&acc);
             }
         }
+    }
+}
+
+impl PackedKernel for Pool {
+    fn run(&self, operands: Operands<'_>) {
+        let count = operands.n.div_ceil(self.layout.samples());
+        Self::run(self, operands.x, operands.y, count);
+    }
+
+    fn name(&self) -> String {
+        "pool-f32".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
     }
 }

@@ -6,7 +6,9 @@ use sparsevd_model::Window;
 
 use crate::bands::{Banded, Frame, Tiling, run_whole};
 use crate::blocks::{Blocks, SharedMap};
+use crate::cost::Costs;
 use crate::isa::multiversion;
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::pool::{Reduction, larger};
 use crate::{Clamp, Isa, LANES};
 
@@ -223,5 +225,47 @@ fn means_body(input: &Blocks, x: &[f32], y: &mut [f32]) {
         }
         let sums = acc.iter().zip(inside).filter(|(_, inside)| *inside);
         *y = sums.map(|(sum, _)| sum).sum::<f32>() / (h * w) as f32;
+    }
+}
+
+impl PackedKernel for BlockPool {
+    fn run(&self, operands: Operands<'_>) {
+        Self::run(self, operands.x, operands.y, operands.n);
+    }
+
+    fn name(&self) -> String {
+        "pool-blocks-f32".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
+}
+
+/// [`global_average`] of maps in these blocks.
+#[derive(Debug, Clone)]
+pub struct BlockAverage {
+    /// Instruction set of the kernel.
+    pub isa: Isa,
+    /// Blocks of the input.
+    pub blocks: Blocks,
+}
+
+impl PackedKernel for BlockAverage {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands { x, y, n, .. } = operands;
+        global_average(self.isa, &self.blocks, x, n, y);
+    }
+
+    fn name(&self) -> String {
+        "pool-blocks-f32".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
     }
 }

@@ -1,6 +1,8 @@
 //! Conversion from spatial [`Blocks`] to plain maps and to other [`Blocks`], and subsampling.
 
 use crate::blocks::Blocks;
+use crate::cost::Costs;
+use crate::kernel::{InputSplit, Operands, PackedKernel, Workload};
 use crate::permute::{Permute, Sources};
 use crate::{Isa, LANES};
 
@@ -191,5 +193,94 @@ impl Subsample {
         assert_eq!(x.len(), n * x_len, "elements of x");
         assert_eq!(y.len(), n * y_len, "elements of y");
         self.permute.run(x, y);
+    }
+}
+
+/// [`Blocks::pack`]: plain maps into blocks, with their halos.
+#[derive(Debug, Clone)]
+pub struct PackBlocks {
+    /// Instruction set of the kernel.
+    pub isa: Isa,
+    /// Blocks of the output.
+    pub blocks: Blocks,
+}
+
+impl PackedKernel for PackBlocks {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands { x, y, n, .. } = operands;
+        self.blocks.pack(self.isa, x, n, y);
+    }
+
+    fn name(&self) -> String {
+        "pack-blocks".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn input_split(&self) -> InputSplit {
+        InputSplit::Channels
+    }
+}
+
+impl PackedKernel for Unpack {
+    fn run(&self, operands: Operands<'_>) {
+        Self::run(self, operands.x, operands.n, operands.y);
+    }
+
+    fn name(&self) -> String {
+        "unpack-blocks".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn input_split(&self) -> InputSplit {
+        InputSplit::Channels
+    }
+}
+
+impl PackedKernel for Reblock {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands {
+            x, y, n, scratch, ..
+        } = operands;
+        Self::run(self, x, n, y, scratch);
+    }
+
+    fn name(&self) -> String {
+        "reblock".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn scratch_len(&self) -> usize {
+        Self::scratch_len(self)
+    }
+
+    fn input_split(&self) -> InputSplit {
+        InputSplit::Channels
+    }
+}
+
+impl PackedKernel for Subsample {
+    fn run(&self, operands: Operands<'_>) {
+        Self::run(self, operands.x, operands.n, operands.y);
+    }
+
+    fn name(&self) -> String {
+        "subsample".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn input_split(&self) -> InputSplit {
+        InputSplit::Channels
     }
 }

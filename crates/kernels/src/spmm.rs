@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use sparsevd_model::Csr;
 
+use crate::cost::Costs;
+use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::sell::{self, Entry, LineStrides, Sell};
 use crate::{Clamp, Isa, LANES, Precision, select, tiles};
 
@@ -156,4 +158,30 @@ pub(crate) fn bias_or_zero(bias: Option<&[f32]>, rows: usize) -> Vec<f32> {
     let bias = bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec);
     assert_eq!(bias.len(), rows, "elements of the bias");
     bias
+}
+
+impl PackedKernel for Spmm {
+    fn run(&self, operands: Operands<'_>) {
+        Self::run(self, operands.x, operands.y, operands.n, operands.clamp);
+    }
+
+    fn name(&self) -> String {
+        Self::name(self)
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.blocks(|n| costs.spmm(work.size, n))
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn is_sparse(&self) -> bool {
+        true
+    }
+
+    fn reads(&self) -> Option<Vec<bool>> {
+        Some(self.read())
+    }
 }

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use sparsevd_model::Csr;
 
+use crate::cost::Costs;
+use crate::kernel::{Operands, PackedKernel, Workload, each_sample};
 use crate::precision::Precision;
 use crate::sell_vector::SellVector;
 use crate::spmm::bias_or_zero;
@@ -124,5 +126,33 @@ impl Spmv {
             #[cfg(target_arch = "x86_64")]
             Kernel::Table(table) => table.bytes(),
         }
+    }
+}
+
+impl PackedKernel for Spmv {
+    fn run(&self, operands: Operands<'_>) {
+        each_sample(operands.x, operands.y, operands.n, |x, y| {
+            Self::run(self, x, y, operands.clamp);
+        });
+    }
+
+    fn name(&self) -> String {
+        Self::name(self)
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.each(costs.spmv(work.size))
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn is_sparse(&self) -> bool {
+        true
+    }
+
+    fn skips_zero_inputs(&self) -> bool {
+        true
     }
 }

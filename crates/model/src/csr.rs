@@ -210,7 +210,8 @@ impl Csr {
         mapped
     }
 
-    /// The matrix as sprs has it, with a copy of its parts.
+    /// The matrix as sprs has it, with a copy of its parts. Needs the feature `sprs`.
+    #[cfg(feature = "sprs")]
     pub fn to_sprs(&self) -> sprs::CsMatI<f32, u32> {
         sprs::CsMatI::new(
             (self.rows(), self.cols()),
@@ -220,10 +221,11 @@ impl Csr {
         )
     }
 
-    /// A matrix from sprs; column-major storage is turned into rows.
+    /// A matrix from sprs; column-major storage is turned into rows. Needs the feature `sprs`.
     ///
     /// # Errors
     /// When the matrix has 2^32 rows or columns.
+    #[cfg(feature = "sprs")]
     pub fn from_sprs(matrix: &sprs::CsMatI<f32, u32>) -> Result<Self, ModelError> {
         let by_rows = matrix.to_csr();
         Self::try_new(
@@ -232,5 +234,24 @@ impl Csr {
             by_rows.indices().to_vec(),
             by_rows.data().to_vec(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sprs_gets_the_matrix_and_gives_it_back_from_rows_or_columns() {
+        let values = vec![0.0, 1.0, 0.0, -2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 4.0];
+        let dense = Dense::new([3, 4], values);
+        let csr = Csr::from_dense(&dense);
+        let matrix = csr.to_sprs();
+        assert_eq!((matrix.rows(), matrix.cols(), matrix.nnz()), (3, 4, 4));
+        assert_eq!(matrix.get(2, 3), Some(&4.0));
+        assert_eq!(Csr::from_sprs(&matrix).unwrap(), csr);
+        let by_columns = matrix.to_csc();
+        assert!(by_columns.is_csc());
+        assert_eq!(Csr::from_sprs(&by_columns).unwrap(), csr);
     }
 }

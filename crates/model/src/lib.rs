@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod bind;
+mod builder;
 mod csr;
 mod error;
+mod fields;
 mod network;
 mod op;
 pub mod passes;
@@ -17,6 +19,7 @@ pub mod quantised;
 pub mod shape;
 mod weights;
 
+pub use builder::{Conv2d, GraphBuilder};
 pub use csr::Csr;
 pub use error::ModelError;
 pub use network::{Graph, Input, Network, Node};

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::fields::Fields;
+use crate::presets::Preset;
 use crate::{Dense, ModelError, Op, Preprocessing, Shape, Weights, shape};
 
 /// A named input of a graph with its shape per sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Input {
     /// Name by which nodes refer to it.
     pub name: String,
@@ -15,8 +18,9 @@ pub struct Input {
     pub shape: Shape,
 }
 
-/// One operation: its name, what it computes and from which values.
+/// One operation: its name, what it computes and from which values. JSON with a field that its operator does not have is refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Fields")]
 pub struct Node {
     /// Unique name; also the name of the value it makes.
     pub name: String,
@@ -154,6 +158,21 @@ impl Network {
             p.check(&network.graph.inputs[0].shape)?;
         }
         Ok(network)
+    }
+
+    /// Puts a graph together with what `fill` makes of the name and shape of each of its tensors, in their order.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn from_preset(
+        (graph, tensors): Preset,
+        mut fill: impl FnMut(&str, &Shape) -> Weights,
+    ) -> Result<Self, ModelError> {
+        let fill = |(name, shape): (String, Shape)| {
+            let weights = fill(&name, &shape);
+            (name, weights)
+        };
+        Self::new(graph, tensors.into_iter().map(fill).collect())
     }
 
     /// Shape of every input and node by name, per sample.
@@ -364,15 +383,12 @@ mod tests {
 
     #[test]
     fn what_left_comes_back_as_zeros() {
-        let (graph, shapes) = presets::mlp("small", Shape::from([3]), &[2, 2]);
-        let tensor = |(name, shape): &(String, Shape)| {
+        let preset = presets::mlp("small", Shape::from([3]), &[2, 2]);
+        let mut network = Network::from_preset(preset, |_, shape| {
             let values = (1..=shape.elements()).map(|i| i as f32).collect();
-            (
-                name.clone(),
-                Weights::Dense(Dense::new(shape.clone(), values)),
-            )
-        };
-        let mut network = Network::new(graph, shapes.iter().map(tensor).collect()).unwrap();
+            Dense::new(shape.clone(), values).into()
+        })
+        .unwrap();
         network
             .original_shapes
             .insert("fc1.weight".into(), Shape::from([4, 3]));

@@ -8,6 +8,7 @@ use crate::{ModelError, Shape};
 ///
 /// It is stored with the network and applied by the same code when training, evaluating and running.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Preprocessing {
     /// Factor on the pixel, 1/255 by default.
     #[serde(default = "per_255")]

@@ -41,6 +41,18 @@ pub enum Weights {
     Csr(Csr),
 }
 
+impl From<Dense> for Weights {
+    fn from(dense: Dense) -> Self {
+        Self::Dense(dense)
+    }
+}
+
+impl From<Csr> for Weights {
+    fn from(csr: Csr) -> Self {
+        Self::Csr(csr)
+    }
+}
+
 impl Weights {
     /// Dense shape.
     pub fn shape(&self) -> Shape {

@@ -1,9 +1,9 @@
-//! A node of a file, with its attributes by name.
+//! Typed access to the attributes of a node.
 
 use crate::node_error::Invalid;
 use crate::proto::{AttributeProto, NodeProto, SparseTensorProto, TensorProto};
 
-/// A node as errors name it and importers ask it.
+/// A node of the file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnnxNode<'m>(pub &'m NodeProto);
 
@@ -16,7 +16,7 @@ impl<'m> OnnxNode<'m> {
         }
     }
 
-    /// The node's own name, or that of what it makes.
+    /// The node's own name, or the name of its first output.
     pub fn name(self) -> &'m str {
         let made = self.0.output.first().map_or("", String::as_str);
         if self.0.name.is_empty() {
@@ -31,12 +31,12 @@ impl<'m> OnnxNode<'m> {
         format!("node `{}` ({})", self.name(), self.op())
     }
 
-    /// Something wrong with it.
+    /// An error about this node.
     pub fn invalid(self, expected: impl Into<String>, got: impl Into<String>) -> Invalid {
         Invalid::new(self.label(), expected, got)
     }
 
-    /// Name of an input that is there.
+    /// Name of an input, unless it is absent.
     pub fn input(self, i: usize) -> Option<&'m str> {
         (self.0.input.get(i).map(String::as_str)).filter(|name| !name.is_empty())
     }
@@ -60,17 +60,17 @@ impl<'m> OnnxNode<'m> {
         }
     }
 
-    /// A whole number.
+    /// An integer attribute.
     pub fn int(self, name: &str) -> Result<Option<i64>, Invalid> {
         self.field(name, "an integer", |a| a.i)
     }
 
-    /// A number.
+    /// A floating-point attribute.
     pub fn float(self, name: &str) -> Result<Option<f32>, Invalid> {
         self.field(name, "a number", |a| a.f)
     }
 
-    /// Whole numbers.
+    /// A list of integers.
     pub fn ints(self, name: &str) -> Result<Option<&'m [i64]>, Invalid> {
         self.field(name, "integers", |a| {
             // An empty list looks like any other empty attribute.
@@ -79,27 +79,27 @@ impl<'m> OnnxNode<'m> {
         })
     }
 
-    /// Numbers.
+    /// A list of floating-point numbers.
     pub fn floats(self, name: &str) -> Result<Option<&'m [f32]>, Invalid> {
         self.field(name, "numbers", |a| Some(a.floats.as_slice()))
     }
 
-    /// A text.
+    /// A string attribute.
     pub fn text(self, name: &str) -> Result<Option<&'m str>, Invalid> {
         self.field(name, "a text", |a| std::str::from_utf8(a.s.as_ref()?).ok())
     }
 
-    /// A tensor.
+    /// A tensor attribute.
     pub fn tensor(self, name: &str) -> Result<Option<&'m TensorProto>, Invalid> {
         self.field(name, "a tensor", |a| a.t.as_ref())
     }
 
-    /// A sparse tensor.
+    /// A sparse tensor attribute.
     pub fn sparse_tensor(self, name: &str) -> Result<Option<&'m SparseTensorProto>, Invalid> {
         self.field(name, "a sparse tensor", |a| a.sparse_tensor.as_ref())
     }
 
-    /// Non-negative numbers, as many as the array has; `default` where the attribute is absent.
+    /// `N` non-negative integers; `default` where the attribute is absent.
     pub fn sizes<const N: usize>(
         self,
         name: &str,

@@ -1,10 +1,13 @@
-//! Operators over constants alone: what exporters write to compute shapes and to rearrange weights.
+//! Constant folding: operators whose inputs are all constants, as in shape computations and rearranged weights.
 
 use crate::attributes::{OnnxNode, axis};
 use crate::node_error::{Invalid, NodeError};
 use crate::tensor::{Data, Decoder, Int, Tensor};
 
-/// Operators that [`fold`] knows.
+/// Most axes that an operator may name.
+const MOST_AXES: usize = 16;
+
+/// Operators that [`fold`] evaluates.
 pub(crate) const OPERATORS: &[&str] = &[
     "Add",
     "Cast",
@@ -113,7 +116,7 @@ pub(crate) fn fold(
     })
 }
 
-/// The part of a shape that the attributes `start` and `end` leave.
+/// The dimensions between the attributes `start` and `end`.
 pub(crate) fn shape(node: OnnxNode<'_>, dims: Vec<Int>) -> Result<Tensor, Invalid> {
     let rank = dims.len() as i64;
     let bound = |name, default: i64| -> Result<usize, Invalid> {
@@ -129,19 +132,22 @@ pub(crate) fn shape(node: OnnxNode<'_>, dims: Vec<Int>) -> Result<Tensor, Invali
     })
 }
 
-/// Axes from the attribute, or from the input that took its place.
+/// Axes from the attribute, or from the input that replaced it in later opsets.
 pub(crate) fn axes(
     node: OnnxNode<'_>,
     input: Option<&Tensor>,
 ) -> Result<Option<Vec<i64>>, Invalid> {
-    if let Some(axes) = node.ints("axes")? {
-        return Ok(Some(axes.to_vec()));
+    let axes = match (node.ints("axes")?, input) {
+        (Some(axes), _) => axes.to_vec(),
+        (None, None) => return Ok(None),
+        (None, Some(input)) => {
+            (input.ints()).ok_or_else(|| node.invalid("integers as axes", input.describe()))?
+        }
+    };
+    if axes.len() > MOST_AXES {
+        return Err(node.invalid(format!("at most {MOST_AXES} axes"), axes.len().to_string()));
     }
-    let Some(input) = input else { return Ok(None) };
-    match input.ints() {
-        Some(axes) => Ok(Some(axes)),
-        None => Err(node.invalid("integers as axes", input.describe())),
-    }
+    Ok(Some(axes))
 }
 
 /// Axes counted from the front.
@@ -160,7 +166,7 @@ pub(crate) fn resolve(
     Ok(resolved)
 }
 
-/// Dimensions that `target` asks for: 0 keeps one, -1 is what is left.
+/// The dimensions of `target`, where 0 copies a dimension and -1 is inferred.
 pub(crate) fn reshaped(
     node: OnnxNode<'_>,
     dims: &[usize],
@@ -276,7 +282,7 @@ fn map(
     })
 }
 
-/// Dimensions of the result of two operands that are broadcast, as NumPy does.
+/// The shape of two operands broadcast against each other, as in NumPy.
 fn broadcast(node: OnnxNode<'_>, a: &[usize], b: &[usize]) -> Result<Vec<usize>, Invalid> {
     let rank = a.len().max(b.len());
     let at = |dims: &[usize], i: usize| (i + dims.len()).checked_sub(rank).map_or(1, |j| dims[j]);
@@ -289,8 +295,8 @@ fn broadcast(node: OnnxNode<'_>, a: &[usize], b: &[usize]) -> Result<Vec<usize>,
         .collect()
 }
 
-/// Place in a tensor of `dims` of element `i` of the shape it is broadcast to.
-fn source(mut i: usize, to: &[usize], dims: &[usize]) -> usize {
+/// Index into a tensor of shape `dims` of element `i` of the shape `to` that it is broadcast to.
+pub(crate) fn source(mut i: usize, to: &[usize], dims: &[usize]) -> usize {
     let (mut at, mut stride) = (0, 1);
     for (k, &extent) in to.iter().enumerate().rev() {
         let (index, own) = (i % extent, (k + dims.len()).checked_sub(to.len()));
@@ -366,7 +372,7 @@ fn constant_of_shape(
     Ok(Tensor { dims, data })
 }
 
-/// Takes elements by their places in the tensor.
+/// The elements at the given indices.
 fn pick(x: &Tensor, dims: Vec<usize>, places: impl Iterator<Item = usize>) -> Tensor {
     let data = match &x.data {
         Data::Float(v) => Data::Float(places.map(|i| v[i]).collect()),
@@ -394,7 +400,7 @@ fn transpose(node: OnnxNode<'_>, x: &Tensor) -> Result<Tensor, NodeError> {
     Ok(pick(x, dims.clone(), (0..x.data.len()).map(place)))
 }
 
-/// The order that a Transpose puts `rank` axes in.
+/// The permutation of `rank` axes of a Transpose.
 pub(crate) fn permutation(node: OnnxNode<'_>, rank: usize) -> Result<Vec<usize>, Invalid> {
     let Some(perm) = node.ints("perm")? else {
         return Ok((0..rank).rev().collect());
@@ -485,7 +491,7 @@ fn slice(node: OnnxNode<'_>, x: &Tensor, inputs: &[Option<&Tensor>]) -> Result<T
     Ok(pick(x, dims, (0..elements).map(place)))
 }
 
-/// What a slice takes of an axis.
+/// The indices that a slice selects along one axis.
 struct Picks {
     first: i64,
     step: i64,
@@ -493,7 +499,7 @@ struct Picks {
 }
 
 impl Picks {
-    /// A slice along an axis of `n`, as in Python; `None` for a step of 0.
+    /// A slice along an axis of `n` elements, as in Python; `None` for a step of 0.
     fn new(n: usize, start: i64, end: i64, step: i64) -> Option<Self> {
         let n = n as i64;
         let (least, most) = match step.signum() {
@@ -512,7 +518,7 @@ impl Picks {
         Some(Self { first, step, count })
     }
 
-    /// The place of pick `i`, below the count.
+    /// The index of pick `i`, which is below the count.
     fn place(&self, i: usize) -> usize {
         (self.first + i as i64 * self.step) as usize
     }

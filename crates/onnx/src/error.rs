@@ -5,14 +5,14 @@ use std::path::Path;
 
 use sparsevd_format::FormatError;
 
-/// A node that has no operator here.
+/// A node that cannot be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsupportedNode {
-    /// The node's name, or that of what it makes.
+    /// The node's name, or the name of its first output.
     pub name: String,
     /// Its operator, with the domain where that is not ONNX's own.
     pub op: String,
-    /// What of it is unsupported; empty where the whole operator is.
+    /// Why it is not supported; empty where the operator as a whole is not.
     pub why: String,
 }
 
@@ -30,10 +30,10 @@ impl fmt::Display for UnsupportedNode {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OnnxError {
-    /// The file cannot be read or is not as ONNX has it.
+    /// The file cannot be read or is not valid ONNX.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// Nodes do what networks here cannot.
+    /// Nodes that no operator of this library can express.
     #[error("{}: {} unsupported node(s): {}", path.display(), nodes.len(), list(nodes))]
     Unsupported {
         /// The file.

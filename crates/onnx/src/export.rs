@@ -1,4 +1,4 @@
-//! From a network to the messages of a file.
+//! Export: a network as the messages of an ONNX file.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -82,7 +82,7 @@ pub(crate) fn export(network: &Network, options: &ExportOptions) -> Result<Model
     })
 }
 
-/// Names of the tensors that nodes read, in the file, where values and tensors share one space of names.
+/// Names of the nodes' tensors in the file, where values and tensors share one namespace.
 fn names<'n>(network: &'n Network, values: &HashSet<&str>) -> HashMap<&'n str, String> {
     let read = network.graph.nodes.iter().flat_map(|n| n.op.tensors());
     read.map(|name| {
@@ -102,7 +102,7 @@ struct Writer<'n> {
     /// Names in the file by names in the network.
     tensors: HashMap<&'n str, String>,
     nodes: Vec<NodeProto>,
-    /// Initializers that are no tensors of the network.
+    /// Initializers that are not tensors of the network.
     constants: Vec<TensorProto>,
     opset: i64,
 }

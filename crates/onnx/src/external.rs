@@ -1,4 +1,4 @@
-//! Data of tensors in files beside the model, which never leave its folder.
+//! External data: tensors in other files, which must lie in the model's folder.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::node_error::Invalid;
 use crate::proto::StringStringEntryProto;
 
-/// The folder that a model lies in.
+/// The folder of a model.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder(PathBuf);
 
@@ -70,7 +70,7 @@ impl Folder {
         Ok(bytes)
     }
 
-    /// The path of a location, once it is sure to lie in the folder, links followed.
+    /// The path of a location, checked to lie in the folder after links are resolved.
     fn inside(&self, what: &str, location: &str) -> Result<PathBuf, Invalid> {
         let outside = |got: &str| {
             Invalid::new(

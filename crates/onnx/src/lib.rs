@@ -1,12 +1,11 @@
-//! ONNX files to and from networks.
+//! Reads and writes ONNX files.
 //!
-//! Reading understands what exporters write for convolutional networks and multi-layer perceptrons, opset 7 and up: see
-//! `docs/onnx.md` for the operators. Weights may be inline, in files beside the model (never outside its folder) or sparse.
-//! Chains of shapes fold to constants; reshapes and transposes that move no number vanish. Everything that is not supported
-//! is one error that lists each such node.
+//! The importer covers what exporters write for convolutional networks and multi-layer perceptrons, opset 7 and up:
+//! `docs/onnx.md` lists the operators. Weights may be inline, in other files of the model's folder, or sparse. Shape
+//! computations are folded to constants. One error lists every node that is not supported.
 //!
-//! Every byte that is read is treated as hostile: the file is scanned before it is decoded, so that its parts are bounded,
-//! and constants have a common budget.
+//! Files are untrusted input: a file is scanned before it is decoded, which bounds the number of its parts, and all
+//! constants share one memory budget.
 #![forbid(unsafe_code)]
 
 mod attributes;
@@ -17,6 +16,7 @@ mod external;
 mod import;
 mod metadata;
 mod node_error;
+mod options;
 mod proto;
 mod scan;
 mod tensor;
@@ -25,7 +25,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use prost::Message;
-use sparsevd_format::{FormatError, GraphSource, LoadedNetwork, write_atomically};
+use sparsevd_format::{FormatError, LoadedNetwork, write_atomically};
 use sparsevd_model::Network;
 
 use external::Folder;
@@ -35,65 +35,67 @@ use tensor::Decoder;
 
 pub use error::{OnnxError, UnsupportedNode};
 pub use export::ExportOptions;
-
-/// Whether a path names an ONNX file, by its ending.
-pub fn is_onnx(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
-}
-
-/// Reads a network from a file of any form: ONNX where it ends in `.onnx`, else as [`sparsevd_format::read_network`] does.
-///
-/// # Errors
-/// As [`read_onnx`] and [`sparsevd_format::read_network`]; a graph that is named for an ONNX file, which has its own.
-pub fn read_network(
-    path: impl AsRef<Path>,
-    source: &GraphSource,
-) -> Result<LoadedNetwork, OnnxError> {
-    let path = path.as_ref();
-    match source {
-        _ if !is_onnx(path) => Ok(sparsevd_format::read_network(path, source)?),
-        GraphSource::Auto => read_onnx(path),
-        GraphSource::Named(name) => {
-            let expected = "no graph to be named: an ONNX file has its own";
-            Err(Invalid::new("network", expected, format!("`{name}`"))
-                .at(path)
-                .into())
-        }
-    }
-}
+pub use options::{ImportOptions, InputShape};
 
 /// Reads a network from an ONNX file. The first dimension of its inputs is the batch, whatever size the file gives it.
 ///
 /// # Errors
-/// Unsupported nodes, all of them; anything that is not as ONNX has it; a file that cannot be read.
+/// All unsupported nodes together; a file that is not valid ONNX; a file that cannot be read.
 pub fn read_onnx(path: impl AsRef<Path>) -> Result<LoadedNetwork, OnnxError> {
+    read_onnx_with(path, &ImportOptions::default())
+}
+
+/// [`read_onnx`] with options.
+///
+/// # Errors
+/// Those of [`read_onnx`], and options that do not fit the file.
+pub fn read_onnx_with(
+    path: impl AsRef<Path>,
+    options: &ImportOptions,
+) -> Result<LoadedNetwork, OnnxError> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| FormatError::Io {
         path: path.into(),
         action: "read",
         error,
     })?;
-    read_onnx_bytes(path, bytes)
+    read_onnx_bytes_with(path, bytes, options)
 }
 
-/// Reads a network from the bytes of an ONNX file; `path` is where external data lie beside, and names errors.
+/// Reads a network from the bytes of an ONNX file. External data are looked up in the folder of `path`, which errors name.
 ///
 /// # Errors
-/// As [`read_onnx`].
+/// Those of [`read_onnx`].
 pub fn read_onnx_bytes(path: impl AsRef<Path>, bytes: Vec<u8>) -> Result<LoadedNetwork, OnnxError> {
+    read_onnx_bytes_with(path, bytes, &ImportOptions::default())
+}
+
+/// [`read_onnx_bytes`] with options.
+///
+/// # Errors
+/// Those of [`read_onnx_with`].
+pub fn read_onnx_bytes_with(
+    path: impl AsRef<Path>,
+    bytes: Vec<u8>,
+    options: &ImportOptions,
+) -> Result<LoadedNetwork, OnnxError> {
     let path = path.as_ref();
     let at = |invalid: Invalid| OnnxError::from(invalid.at(path));
     scan::scan(&bytes).map_err(at)?;
     let model = proto::ModelProto::decode(Bytes::from(bytes))
         .map_err(|e| at(Invalid::new("file", "an ONNX model", e.to_string())))?;
     let decoder = Decoder::new(Folder::of(path));
-    let mut network = import::import(&model, &decoder).map_err(|error| match error {
+    let mut network = import::import(&model, &decoder, options).map_err(|error| match error {
         ImportError::Invalid(invalid) => at(invalid),
         ImportError::Unsupported(nodes) => OnnxError::Unsupported {
             path: path.into(),
             nodes,
         },
+        ImportError::Layout(..) => at(Invalid::new(
+            "inputs",
+            "few that need another layout than the declared one",
+            "more",
+        )),
         ImportError::Model(error) => OnnxError::from(FormatError::Model {
             path: path.into(),
             error: Box::new(error),
@@ -103,6 +105,7 @@ pub fn read_onnx_bytes(path: impl AsRef<Path>, bytes: Vec<u8>) -> Result<LoadedN
     Ok(LoadedNetwork {
         network,
         notes: Vec::new(),
+        warnings: Vec::new(),
         metadata,
     })
 }
@@ -110,7 +113,7 @@ pub fn read_onnx_bytes(path: impl AsRef<Path>, bytes: Vec<u8>) -> Result<LoadedN
 /// Writes a network as an ONNX file, atomically; returns the number of bytes.
 ///
 /// # Errors
-/// A network that is not valid or of more than 2 GiB, and what the system refuses.
+/// A network that is not valid or larger than 2 GiB, or a file that cannot be written.
 pub fn write_onnx(
     path: impl AsRef<Path>,
     network: &Network,
@@ -124,7 +127,7 @@ pub fn write_onnx(
 /// The bytes of a network as an ONNX file. The same network and options give the same bytes.
 ///
 /// # Errors
-/// As [`write_onnx`]. The file is called `(memory)` in them.
+/// Those of [`write_onnx`], which call the file `(memory)`.
 pub fn write_onnx_bytes(network: &Network, options: &ExportOptions) -> Result<Vec<u8>, OnnxError> {
     to_bytes(Path::new("(memory)"), network, options)
 }

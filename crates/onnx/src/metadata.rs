@@ -1,4 +1,4 @@
-//! What a network has beside its graph and weights, as metadata of the file.
+//! Preprocessing and original shapes of a network, as metadata of the file.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ fn json<T: serde::Serialize>(key: &str, value: &T) -> Option<(String, String)> {
     Some((key.to_owned(), serde_json::to_string(value).ok()?))
 }
 
-/// Takes what entries say about the network into it, and returns the others.
+/// Applies the entries about the network to it, and returns the others.
 pub(crate) fn read(
     entries: &[StringStringEntryProto],
     network: &mut Network,

@@ -1,4 +1,4 @@
-//! What is wrong with a file, before its path is known.
+//! Errors in a file, before they are given its path.
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +6,9 @@ use std::path::Path;
 use sparsevd_format::FormatError;
 use sparsevd_model::ModelError;
 
-/// A part of a file that is not as it must be.
+use crate::import::Layout;
+
+/// A part of a file that is not valid.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Invalid {
     pub what: String,
@@ -47,15 +49,17 @@ impl fmt::Display for Invalid {
     }
 }
 
-/// Why a node cannot become part of a network.
-#[derive(Debug, Clone, PartialEq)]
+/// Why a node cannot be imported.
+#[derive(Debug, Clone)]
 pub(crate) enum NodeError {
-    /// It breaks the rules of its operator.
+    /// It violates the specification of its operator.
     Invalid(Invalid),
-    /// It is valid, and there is no operator for what it does.
+    /// It is valid, but no operator of this library can express it.
     Unsupported(String),
-    /// The network so far does not fit it.
+    /// The network does not accept the operator that it became.
     Model(ModelError),
+    /// The network's input of that index has to have another layout.
+    Layout(usize, Layout),
 }
 
 impl NodeError {

@@ -39,7 +39,7 @@ pub(crate) struct StringStringEntryProto {
     pub value: String,
 }
 
-/// Nodes in topological order, and what they read.
+/// Nodes in topological order, with initializers, inputs and outputs.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct GraphProto {
     #[prost(message, repeated, tag = "1")]
@@ -105,7 +105,7 @@ pub(crate) mod attribute_type {
     pub const INTS: i32 = 7;
 }
 
-/// A dense tensor, whose elements are in one of the fields of data, or in a file beside.
+/// A dense tensor, whose elements are in one of the data fields or in an external file.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TensorProto {
     #[prost(int64, repeated, packed = "false", tag = "1")]
@@ -172,7 +172,7 @@ pub(crate) struct ValueInfoProto {
     pub r#type: Option<TypeProto>,
 }
 
-/// A type, as far as it is a tensor.
+/// A type, if it is a tensor's.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TypeProto {
     #[prost(message, optional, tag = "1")]

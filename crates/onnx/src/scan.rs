@@ -1,13 +1,13 @@
-//! A look over the bytes of a file before anything is allocated for it.
+//! A scan of a file's bytes before anything is allocated for it.
 //!
-//! Two bytes can stand for an empty node of hundreds. Whoever counts messages and strings first bounds what decoding takes.
+//! An empty node takes two bytes in the file and hundreds in memory, so messages and strings are counted before decoding.
 
 use crate::node_error::Invalid;
 
-/// Most messages and strings of a file; networks of hundreds of layers have thousands.
+/// The largest number of messages and strings in a file; networks of hundreds of layers have thousands.
 const MOST_PARTS: usize = 1 << 20;
 
-/// Deepest message within messages.
+/// The deepest nesting of messages.
 const DEEPEST: usize = 32;
 
 /// The messages of onnx.proto that hold messages or strings.
@@ -59,7 +59,7 @@ impl Message {
     }
 }
 
-/// Checks that a file is well-formed and has a bearable number of parts.
+/// Checks that a file is well-formed and does not have too many parts.
 pub(crate) fn scan(bytes: &[u8]) -> Result<(), Invalid> {
     let mut parts = 0;
     message(Message::Model, bytes, 0, &mut parts, DEEPEST)

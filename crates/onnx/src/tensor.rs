@@ -1,4 +1,4 @@
-//! Constants: the tensors of a file as numbers.
+//! Constants: decoded tensors of a file.
 
 use std::cell::Cell;
 
@@ -12,7 +12,7 @@ use crate::proto::{SparseTensorProto, TensorProto, data_type};
 /// Most elements of all constants of a network together, copies counted: 2 GiB of numbers.
 const MOST_ELEMENTS: usize = 1 << 29;
 
-/// A whole number, or the number of samples, which is not known.
+/// An integer, or the batch size, which is not known at import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Int {
     Known(i64),
@@ -43,7 +43,7 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
-    /// Elements that are floating-point numbers.
+    /// The elements, where they are floating-point numbers.
     pub fn floats(&self) -> Option<&[f32]> {
         match &self.data {
             Data::Float(values) => Some(values),
@@ -51,7 +51,7 @@ impl Tensor {
         }
     }
 
-    /// Elements that are known whole numbers.
+    /// The elements, where they are integers and all known.
     pub fn ints(&self) -> Option<Vec<i64>> {
         let Data::Int(values) = &self.data else {
             return None;
@@ -73,7 +73,7 @@ impl Tensor {
     }
 }
 
-/// Makes constants of what a file holds, within a budget of elements.
+/// Decodes the tensors of a file, within a budget of elements.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     folder: Folder,
@@ -81,7 +81,7 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// External data lie in the folder.
+    /// A decoder that looks for external data in `folder`.
     pub fn new(folder: Folder) -> Self {
         Self {
             folder,
@@ -89,7 +89,12 @@ impl Decoder {
         }
     }
 
-    /// Elements of a shape, once they are within the budget and taken from it.
+    /// Makes the whole budget available again.
+    pub fn reset(&self) {
+        self.left.set(MOST_ELEMENTS);
+    }
+
+    /// The number of elements of a shape, which is subtracted from the budget.
     pub fn take(&self, what: &str, dims: &[usize]) -> Result<usize, Invalid> {
         let elements = Shape(dims.to_vec()).elements();
         match self.left.get().checked_sub(elements) {
@@ -105,7 +110,7 @@ impl Decoder {
         }
     }
 
-    /// A dense tensor, wherever its elements are.
+    /// Decodes a dense tensor, inline or external.
     pub fn dense(&self, what: &str, tensor: &TensorProto) -> Result<Tensor, Invalid> {
         let dims = dimensions(what, &tensor.dims)?;
         let elements = Shape(dims.clone()).elements();
@@ -132,7 +137,7 @@ impl Decoder {
         Ok(Tensor { dims, data })
     }
 
-    /// A sparse tensor with its zeros.
+    /// Decodes a sparse tensor to a dense one.
     pub fn sparse(&self, what: &str, tensor: &SparseTensorProto) -> Result<Tensor, Invalid> {
         let invalid = |expected: &str, got: String| Invalid::new(what, expected, got);
         let (Some(values), Some(indices)) = (&tensor.values, &tensor.indices) else {
@@ -212,6 +217,11 @@ fn dimensions(what: &str, dims: &[i64]) -> Result<Vec<usize>, Invalid> {
     dims.iter().map(dimension).collect()
 }
 
+/// Whether tensors of a data type are numbers, or booleans, that can be decoded.
+pub(crate) fn is_numeric(kind: i32) -> bool {
+    width("", kind).is_ok()
+}
+
 /// Bytes of an element.
 fn width(what: &str, kind: i32) -> Result<usize, Invalid> {
     Ok(match kind {
@@ -253,7 +263,7 @@ fn raw(kind: i32, bytes: &[u8]) -> Data {
     }
 }
 
-/// Elements of the field that is for the type.
+/// Elements of the typed field that belongs to the data type.
 fn typed(tensor: &TensorProto) -> Data {
     let bits = |f: fn(u16) -> f32| {
         let half = |b: &i32| f(*b as u16);

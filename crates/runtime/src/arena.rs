@@ -1,20 +1,20 @@
-//! Places buffers with known lifetimes in one block of memory.
+//! Placement of buffers with known lifetimes in one arena.
 
 use std::ops::Range;
 
-/// Elements that offsets are multiples of: one cache line.
+/// Elements of a cache line. All offsets are multiples of it.
 pub(crate) const LINE: usize = 16;
 
 /// A buffer that is needed during some steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lifetime {
-    /// From the first step that touches it to one past the last.
+    /// The steps during which it is needed.
     pub steps: Range<usize>,
     /// Elements.
     pub len: usize,
 }
 
-/// Offset of each buffer and the size of the whole, so that buffers alive at one time never overlap.
+/// The offset of each buffer, so that buffers that are needed at the same time never overlap, and the elements of the arena.
 ///
 /// Buffers are placed from the largest to the smallest, each in the lowest gap that is free for its lifetime.
 pub(crate) fn place(buffers: &[Lifetime]) -> (Vec<usize>, usize) {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_needs_room_for_its_widest_pair() {
+    fn a_chain_takes_the_memory_of_its_largest_pair() {
         let chain = [(0..2, 100), (1..3, 50), (2..4, 80), (3..5, 10)]
             .map(|(steps, len)| Lifetime { steps, len });
         let (offsets, size) = place(&chain);

@@ -1,7 +1,7 @@
 //! Latency, throughput and memory of sessions, measured so that sessions can be compared.
 //!
-//! All sessions are run in turns within one process, a few milliseconds each, so that a disturbance of the machine hits all of
-//! them; a latency is the time between two readings of the clock around one run, less what the clock itself takes.
+//! Sessions run in turns within one process, a few milliseconds each, so that a disturbance of the machine affects all of
+//! them alike. A latency is the time between two readings of the clock around one run, less the time of a reading.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{Session, WeightMode};
 
-/// One session, measured.
+/// Times and memory of one session.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measurement {
     /// Sparse or dense plan.
@@ -18,11 +18,11 @@ pub struct Measurement {
     pub batch: usize,
     /// Threads that the run used.
     pub threads: usize,
-    /// Half of the runs took at most this, in microseconds.
+    /// Median of the latency, in microseconds.
     pub p50_us: f64,
-    /// Nine in ten.
+    /// 90th percentile of the latency, in microseconds.
     pub p90_us: f64,
-    /// Ninety-nine in a hundred.
+    /// 99th percentile of the latency, in microseconds.
     pub p99_us: f64,
     /// Samples per second over all runs.
     pub items_per_s: f64,
@@ -30,24 +30,24 @@ pub struct Measurement {
     pub weight_bytes: usize,
     /// Bytes of activations and scratch of all threads.
     pub arena_bytes: usize,
-    /// Most memory that a process with this plan alone has held; `None` where it was not measured.
+    /// Peak resident memory of a process with this plan alone, in bytes; `None` where it was not measured.
     pub peak_rss_bytes: Option<u64>,
     /// Runs that were timed.
     pub runs: usize,
 }
 
-/// One session's turn before the next has its own.
+/// Time of one session before the next one runs.
 const TURN: Duration = Duration::from_millis(4);
 
-/// Most runs that are kept per session; enough for a steady 99th percentile.
+/// Most runs that count for a session: enough for a stable 99th percentile.
 const MOST_RUNS: usize = 1 << 20;
 
 /// Times runs of `batch` samples of each session, in turns, for about `budget` per session.
 ///
-/// `inputs` holds one or more batches in a row, `[k][batch][input_shape]`, which the runs take by turns.
+/// `inputs` has one or more batches, `[k][batch][input_shape]`, which the runs use in turn.
 ///
 /// # Panics
-/// When `inputs` is no whole number of batches, or none.
+/// When `inputs` is empty or not a whole number of batches.
 #[track_caller]
 pub fn measure(
     sessions: &[&Session],
@@ -74,7 +74,7 @@ pub fn measure(
             let mut batches = inputs.chunks_exact(len).cycle();
             let turn = Instant::now();
             let mut last = turn;
-            // The first run of a turn finds its weights pushed out of the caches by the others and is not counted.
+            // The first run of a turn does not count: other sessions have replaced its weights in the caches.
             let mut warm = false;
             let mut timed = 0;
             while timed == 0 || last - turn < TURN {
@@ -92,7 +92,7 @@ pub fn measure(
                 last = now;
             }
         }
-        // Of a slow network a turn is two runs, whatever they take; rounds end with the budget.
+        // A turn of a slow network is two runs of any length, so the budget also limits the rounds.
         if round >= 3
             && started.elapsed() * u32::try_from(round).unwrap_or(u32::MAX)
                 > budget * 2 * sessions.len() as u32
@@ -129,7 +129,7 @@ fn summarise(session: &Session, batch: usize, samples: &mut [Duration]) -> Measu
     }
 }
 
-/// What one reading of the clock takes.
+/// Time of one reading of the clock.
 pub(crate) fn clock_cost() -> Duration {
     let mut costs: Vec<Duration> = (0..1001)
         .map(|_| {
@@ -141,9 +141,9 @@ pub(crate) fn clock_cost() -> Duration {
     costs[costs.len() / 2]
 }
 
-/// Most memory that this process has held so far, from `/proc/self/status`; `None` on systems without it.
+/// Peak resident memory of this process in bytes, from `/proc/self/status`; `None` on systems without that file.
 ///
-/// It covers the whole life of the process, so a plan is measured in a process of its own.
+/// It is the peak since the process started, so each plan must be measured in a process of its own.
 pub fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;

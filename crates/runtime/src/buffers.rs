@@ -1,18 +1,19 @@
-//! Where each value of a lowered program lies: in the caller's slices or in one arena.
+//! Memory of each value of a lowered program: in the slices of the caller or in one arena.
+
+use sparsevd_kernels::CopyKernel;
 
 use crate::arena::{self, Lifetime};
-use crate::kernel::Kernel;
-use crate::lower::{Lowered, Lowering, Part, Partition, Tensor};
+use crate::lowered::{Lowered, LoweredProgram, Part, Partition, Tensor};
 use crate::program::Value;
 
 /// Where a value lies during a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// The caller's input.
+    /// In the input of the caller.
     Input,
-    /// The caller's output.
+    /// In the output of the caller.
     Output,
-    /// That many elements into the arena.
+    /// In the arena, from that element on.
     Arena(usize),
 }
 
@@ -21,26 +22,26 @@ pub(crate) enum Place {
 pub(crate) struct Operand {
     pub place: Place,
     pub tensor: Tensor,
-    /// Whether all samples of a block have their place, behind each other; else one has.
+    /// Whether there is memory for all samples of a block, one after the other, or for one sample.
     pub wide: bool,
 }
 
-/// A kernel with the places of what it reads and writes.
+/// A step with the places of its inputs and its output.
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub step: Lowered,
-    /// First input; `None` where the step works in place.
+    /// First input; `None` where the step works in place on `y`.
     pub x: Option<Operand>,
-    /// Second input, where there is one and it is not the first again.
+    /// Second input; `None` where there is none or it is the first input again.
     pub x2: Option<Operand>,
     pub y: Operand,
     /// Offset of the scratch in the arena.
     pub scratch: usize,
 }
 
-/// Gives every value its place; returns the bound steps and the elements of the arena.
-pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
-    let Lowering {
+/// Assigns a place to each value. Returns the steps with their places, and the elements of the arena.
+pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
+    let LoweredProgram {
         mut steps,
         mut values,
         input,
@@ -48,10 +49,10 @@ pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
         block,
         one_by_one,
         ..
-    } = lowering;
+    } = program;
     let mut sharing = share(&steps, values.len(), input, output);
     if !sharing.may_be_output(&steps, input, output) {
-        // The caller's output cannot serve as the place of this value, so it is copied there at the end.
+        // This value cannot be computed in the output of the caller, so it is copied there at the end.
         let tensor = values[output];
         steps.push(copy(output, values.len(), tensor));
         output = values.len();
@@ -59,7 +60,7 @@ pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
         sharing = share(&steps, values.len(), input, output);
     }
     let buffers = &sharing.buffer_of;
-    // What steps over whole blocks make or read.
+    // Values that steps over whole blocks read or write.
     let mut wide = vec![one_by_one == 0; values.len()];
     for step in &steps[one_by_one..] {
         for &v in step.inputs.iter().chain([&step.output]) {
@@ -77,7 +78,7 @@ pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
         let end = sharing.last_use[step.output].max(i) + 1;
         let samples = if wide[buffer] { block } else { 1 };
         let len = values[step.output].len(samples);
-        // Steps that run sample after sample come back to their beginning while earlier samples wait.
+        // Steps that run sample after sample start again for the next sample, while results of earlier samples must stay.
         let i = if wide[buffer] && i < one_by_one { 0 } else { i };
         match arena_of[buffer] {
             Some(at) => lifetimes[at].steps.end = lifetimes[at].steps.end.max(end),
@@ -128,11 +129,11 @@ pub(crate) fn assign(lowering: Lowering) -> (Vec<Bound>, usize) {
     (bound, size)
 }
 
-/// Which values lie in one buffer because a step works in place.
+/// Which values share a buffer because a step works in place.
 struct Sharing {
-    /// Number of each value's buffer: the first value in it.
+    /// Buffer of each value, by the first value in it.
     buffer_of: Vec<Value>,
-    /// Last step that reads each value; one past the last step for the output.
+    /// The last step that reads each value; the number of steps for the output.
     last_use: Vec<usize>,
 }
 
@@ -158,7 +159,7 @@ fn share(steps: &[Lowered], values: usize, input: Value, output: Value) -> Shari
 }
 
 impl Sharing {
-    /// Whether the output's buffer can be the caller's: it is written by steps, and read by none but those in place.
+    /// Whether the buffer of the output can be the slice of the caller: steps write it, and only steps in place read it.
     fn may_be_output(&self, steps: &[Lowered], input: Value, output: Value) -> bool {
         let buffer = self.buffer_of[output];
         buffer != input
@@ -175,7 +176,7 @@ fn copy(from: Value, to: Value, tensor: Tensor) -> Lowered {
         name: String::new(),
         op: "Copy".into(),
         parts: vec![Part {
-            kernel: Kernel::Copy,
+            kernel: Box::new(CopyKernel),
             features: tensor.features,
         }],
         partition: Partition::Rows,

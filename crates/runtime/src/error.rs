@@ -1,42 +1,54 @@
-//! Why a network cannot be planned or run.
+//! Errors of planning and running.
 
 use sparsevd_model::ModelError;
 
-/// Why a network cannot be planned or run here.
+/// Why a network cannot be planned or run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
     /// The network itself is not valid.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The network is valid, and this runtime does not run it.
+    /// The network is valid, but the runtime cannot run it.
     #[error("network `{network}`: {what}: expected {expected}, got {got}")]
     Unsupported {
-        /// The network at fault.
+        /// Name of the network.
         network: String,
         /// What is not supported.
         what: &'static str,
-        /// What is.
+        /// What is supported.
         expected: String,
-        /// What came.
+        /// What the network has.
         got: String,
     },
     /// An option is out of range.
     #[error("{option}: expected {expected}, got {got}")]
     Option {
-        /// The option at fault.
+        /// Name of the option.
         option: &'static str,
-        /// What it takes.
+        /// Values that it takes.
         expected: String,
-        /// What came.
+        /// Its value.
         got: String,
     },
     /// The threads of a session could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
-        /// How many were asked for.
+        /// Number of threads.
         threads: usize,
-        /// What the system said.
+        /// The error of the system.
         reason: String,
+    },
+    /// A slice given to a run has the wrong length.
+    #[error("elements of {batch} {operand} samples: expected {expected}, got {got}")]
+    Length {
+        /// `input` or `output`.
+        operand: &'static str,
+        /// Samples of the run.
+        batch: usize,
+        /// Elements of that many samples; the largest `usize` where their number overflows.
+        expected: usize,
+        /// Elements of the slice.
+        got: usize,
     },
 }

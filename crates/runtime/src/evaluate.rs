@@ -2,17 +2,17 @@
 
 use crate::Session;
 
-/// How a session did on labelled samples.
+/// Errors of a session on labelled samples.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Evaluation {
-    /// Samples.
+    /// Number of samples.
     pub images: usize,
-    /// Samples whose largest output is not their label's.
+    /// Number of samples whose largest output is not that of their label.
     pub wrong: usize,
 }
 
 impl Evaluation {
-    /// Share of samples whose largest output is their label's, 0 to 1.
+    /// Share of samples whose largest output is that of their label, 0 to 1.
     pub fn top1(&self) -> f64 {
         1.0 - self.wrong as f64 / self.images.max(1) as f64
     }
@@ -23,9 +23,9 @@ impl Evaluation {
     }
 }
 
-/// Counts how often the largest output is the label's; among equal outputs the first counts, and NaN never does.
+/// Counts the samples whose largest output is not that of their label. Among equal outputs the first is the largest; NaN never is.
 ///
-/// `fill(i, x)` writes sample `i` as the network's input.
+/// `fill(i, x)` writes sample `i`, `[input_shape]`, into `x`. Samples run in batches of [`crate::PlanOptions::batch`].
 pub fn evaluate(
     session: &Session,
     labels: &[u16],

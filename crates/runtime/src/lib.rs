@@ -1,34 +1,35 @@
-//! How a network is run: [`Plan`] chooses a kernel, a layout and a place for every value once, [`Session`] runs it,
-//! [`evaluate()`] counts its errors, [`mod@bench`] and [`mod@profile`] time it.
+//! Running networks: a [`Plan`] has the kernel of each step and the layout and place of each value, a [`Session`] runs it,
+//! [`evaluate()`] counts errors, [`mod@bench`] and [`mod@profile`] measure times.
 //!
-//! From a network to numbers:
-//! 1. the graph becomes a list of steps over numbered values, and `passes/` rewrite it (identities go, ReLUs join the layers before them);
-//! 2. every step gets a kernel by the thresholds of `sparsevd_kernels::select`, and values get layouts; a sparse plan is dense where
-//!    sparse would lose, and layouts are converted only where they differ;
-//! 3. values get places in one arena, shared by those that are never needed together;
-//! 4. a run sends blocks of samples through all steps, without allocation, decision or lock.
+//! How a network is run:
+//! 1. The graph becomes a list of steps over numbered values (`program.rs`), which `passes/` simplify: identities are removed, and clamps, sums
+//!    and poolings are fused into the layers before them.
+//! 2. Each step gets a kernel by the thresholds of `sparsevd_kernels::select`, and each value a layout (`lower/`). A layer of a sparse plan is
+//!    dense where a sparse kernel would be slower. Layouts are converted only where a kernel needs another one.
+//! 3. Each value gets a place in one arena (`buffers.rs`). Values that are never needed at the same time share memory.
+//! 4. A run sends blocks of samples through all steps (`session.rs`). It allocates nothing, chooses nothing and waits for no lock.
 #![forbid(unsafe_code)]
 
 mod arena;
 pub mod bench;
 mod buffers;
+mod calibrate;
 mod error;
 mod evaluate;
 mod expected;
-mod kernel;
-mod layouts;
-mod linear;
 mod lower;
-mod maps;
+mod lowered;
+mod options;
 mod passes;
 mod plan;
-mod pointwise;
 pub mod profile;
 mod program;
 mod session;
 mod threads;
+mod zeros;
 
 pub use error::RuntimeError;
 pub use evaluate::{Evaluation, evaluate};
-pub use plan::{Plan, PlanNode, PlanOptions, WeightMode, WeightType};
+pub use options::{PlanOptions, WeightMode, WeightType};
+pub use plan::{Plan, PlanNode};
 pub use session::Session;

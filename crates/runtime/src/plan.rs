@@ -1,106 +1,31 @@
-//! Plans: which kernel runs each node of a network, in which layout, and where its values lie.
+//! Plans: the kernel of each node of a network, the layout of each value, and its place in memory.
 
 use std::fmt;
 
 use serde::Serialize;
-use sparsevd_kernels::cost::Costs;
-use sparsevd_kernels::{Isa, Layout};
+use sparsevd_kernels::Layout;
 use sparsevd_model::{Network, Shape};
 
 use crate::buffers::{self, Bound};
+use crate::error::RuntimeError;
 use crate::expected::expected_us;
 use crate::lower::{self, Activity};
+use crate::options::PlanOptions;
+use crate::passes;
 use crate::program::Program;
-use crate::{RuntimeError, Session, passes};
 
-/// Whether a plan may use the zeros of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WeightMode {
-    /// Sparse kernels where they win, dense ones elsewhere.
-    Sparse,
-    /// Dense kernels everywhere: the baseline.
-    Dense,
-}
-
-impl fmt::Display for WeightMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sparse => "sparse",
-            Self::Dense => "dense",
-        })
-    }
-}
-
-/// How sparse linear layers store their non-zeros. Sums are f32 whatever the type, and so are convolutions and dense kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WeightType {
-    /// As they are.
-    #[default]
-    F32,
-    /// Rounded to eight significant bits.
-    Bf16,
-    /// Rounded to eleven significant bits.
-    F16,
-    /// Integers up to 127 times a step: exact for tensors on such a grid, rounded to the nearest for others.
-    I8,
-}
-
-impl fmt::Display for WeightType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::F16 => "f16",
-            Self::I8 => "i8",
-        })
-    }
-}
-
-/// What a plan is made for.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PlanOptions {
-    /// Sparse or dense kernels.
-    pub weights: WeightMode,
-    /// Instruction set of the kernels.
-    pub isa: Isa,
-    /// Most threads that a run may use. A network too small to feed them gets fewer.
-    pub threads: usize,
-    /// Samples per run that the plan is made for; runs of any other number work too.
-    pub batch: usize,
-    /// How non-zeros are stored.
-    pub values: WeightType,
-    /// What kernels cost on this machine.
-    pub costs: Costs,
-}
-
-impl Default for PlanOptions {
-    /// A sparse plan for single samples on one thread with the best instruction set.
-    fn default() -> Self {
-        Self {
-            weights: WeightMode::Sparse,
-            isa: Isa::best(),
-            threads: 1,
-            batch: 1,
-            values: WeightType::F32,
-            costs: Costs::default(),
-        }
-    }
-}
-
-/// One step of a plan, for people and programs.
+/// One step of a plan, as it is printed and serialised.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanNode {
-    /// Name of the node; empty for a change of layout.
+    /// Name of the node; empty for a conversion of the layout.
     pub name: String,
-    /// Operator, with what was fused into it: `Linear+Relu`.
+    /// Operator, with those that were fused into it: `Linear+Relu`.
     pub op: String,
-    /// Kernel, `{isa}-{format}-{dtype}-{tile}`.
+    /// Name of the kernel: `{isa}-{format}-{dtype}-{tile}`, or what it does.
     pub kernel: String,
     /// Whether the kernel multiplies by non-zeros alone.
     pub sparse: bool,
-    /// Pieces into which threads may cut the step: rows, channels or lines of maps.
+    /// Pieces that different threads can compute: rows, channels or lines of maps.
     pub parts: usize,
     /// Layout of the output: `single`, `tiled` or `blocks`.
     pub layout: &'static str,
@@ -116,7 +41,7 @@ pub struct PlanNode {
     pub multiply_adds: usize,
     /// Bytes of packed weights, indices and biases.
     pub weight_bytes: usize,
-    /// Microseconds that a run of the plan's batch should spend here on one thread, by the costs of the options.
+    /// Expected microseconds of this step in a run of the plan's batch on one thread, by [`PlanOptions::costs`].
     pub expected_us: f64,
 }
 
@@ -127,17 +52,17 @@ impl PlanNode {
     }
 }
 
-/// Steps for the last samples of a batch, where they are too few for half a tile.
+/// Steps over single samples for the last samples of a batch, where those are too few for half a tile.
 #[derive(Debug)]
 pub(crate) struct Last {
-    /// Most samples that run like this.
+    /// Most samples that run with these steps.
     pub samples: usize,
     pub steps: Vec<Bound>,
 }
 
 /// A network ready to run: kernels with packed weights, layouts, and a place for every value.
 ///
-/// A plan is plain data. It is made once; [`crate::Session`] runs it. `Display` prints it as a table.
+/// A plan is plain data. [`crate::Session`] runs it, any number of times. `Display` prints it as a table.
 #[derive(Debug)]
 pub struct Plan {
     network: String,
@@ -154,33 +79,18 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans a network: checks it, rewrites it (see `passes/`), chooses kernels and layouts, packs weights, places values.
+    /// Plans a network: checks it, fuses operators, chooses kernels and layouts, packs weights and places values in memory.
     ///
     /// # Errors
-    /// A network that is not valid, has several inputs or outputs or an operator without a kernel; a batch or a number of
-    /// threads of zero.
+    /// [`RuntimeError::Model`] for a network that is not valid; [`RuntimeError::Unsupported`] for one with several inputs or outputs or an
+    /// operator without a kernel; [`RuntimeError::Option`] for a batch or a number of threads of zero, and for weights that the type of the
+    /// options cannot hold.
     pub fn new(network: &Network, options: &PlanOptions) -> Result<Self, RuntimeError> {
         Self::with_activity(network, options, &Activity::new())
     }
 
-    /// Plans a network for inputs like `samples`, `[n][input_shape]` in C order, of which a few dozen are enough.
-    ///
-    /// Where they show that many inputs of a layer are zero (blank pixels, silent units), single samples skip those zeros.
-    /// Any input still gives right results.
-    ///
-    /// # Errors
-    /// As [`Plan::new`].
-    pub fn calibrated(
-        network: &Network,
-        options: &PlanOptions,
-        samples: &[f32],
-    ) -> Result<Self, RuntimeError> {
-        let plan = Self::new(network, options)?;
-        let activity = Session::new(plan, 1)?.activity(samples);
-        Self::with_activity(network, options, &activity)
-    }
-
-    fn with_activity(
+    /// As [`Plan::new`], with the measured activity of some layers.
+    pub(crate) fn with_activity(
         network: &Network,
         options: &PlanOptions,
         activity: &Activity,
@@ -234,7 +144,7 @@ impl Plan {
         &self.network
     }
 
-    /// What the plan was made for.
+    /// The options that the plan was made with.
     pub fn options(&self) -> &PlanOptions {
         &self.options
     }
@@ -249,17 +159,17 @@ impl Plan {
         &self.input_shape
     }
 
-    /// Shape of one output.
+    /// Shape of one output sample.
     pub fn output_shape(&self) -> &Shape {
         &self.output_shape
     }
 
-    /// Samples that go through the network together, or through its last layers where maps before them are large.
+    /// Samples that go through the network together; where its first maps are large, only through its last layers.
     pub fn block(&self) -> usize {
         self.block
     }
 
-    /// Threads that a run uses: at most those of the options, fewer for a network that could not feed them.
+    /// Threads that a run uses: at most those of the options, fewer for a network with too little work for them.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -269,7 +179,7 @@ impl Plan {
         self.nodes.iter().map(|n| n.weight_bytes).sum::<usize>() + self.last_bytes()
     }
 
-    /// Bytes of those of them that only run the last samples of a batch, where those are better run one by one than in a tile.
+    /// Bytes of weights that are packed a second time for the last samples of a batch, where those run faster one by one than in a tile.
     pub fn last_bytes(&self) -> usize {
         let last = self.last.iter().flat_map(|l| &l.steps);
         last.flat_map(|s| &s.step.parts)
@@ -277,7 +187,7 @@ impl Plan {
             .sum()
     }
 
-    /// Microseconds that a run of the plan's batch should take on one thread.
+    /// Expected microseconds of a run of the plan's batch on one thread, by [`PlanOptions::costs`].
     pub fn expected_us(&self) -> f64 {
         self.nodes.iter().map(|n| n.expected_us).sum()
     }
@@ -310,7 +220,7 @@ fn describe(bound: &Bound, options: &PlanOptions, block: usize) -> PlanNode {
         op: step.op.clone(),
         kernel: first.name(),
         sparse: first.is_sparse(),
-        parts: step.shares(),
+        parts: step.pieces(),
         layout: match bound.y.tensor.layout {
             Layout::Single => "single",
             Layout::Tiled => "tiled",

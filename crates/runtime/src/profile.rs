@@ -7,37 +7,37 @@ use serde::Serialize;
 use crate::bench::clock_cost;
 use crate::{PlanNode, Session};
 
-/// One node, timed.
+/// The time of one node.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NodeTime {
-    /// The node as the plan has it.
+    /// The node of the plan.
     #[serde(flatten)]
     pub node: PlanNode,
     /// Microseconds per run.
     pub us: f64,
-    /// Share of the time of all nodes, 0 to 1.
+    /// Share in the time of all nodes, 0 to 1.
     pub share: f64,
-    /// Arithmetic on non-zeros per time.
+    /// Billions of operations on non-zeros per second; a multiply-add counts as two.
     pub gflops: f64,
-    /// Arithmetic of the dense layer per time: what a dense kernel would have to reach.
+    /// The same for the operations of the dense layer: the speed at which a dense kernel would take as long.
     pub dense_gflops: f64,
 }
 
-/// A plan, timed node by node on one thread.
+/// The times of the nodes of a plan, on one thread.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Profile {
     /// Samples per run.
     pub batch: usize,
-    /// Microseconds of a whole run without a clock between its nodes.
+    /// Microseconds of a whole run, timed without reading the clock between nodes.
     pub run_us: f64,
     /// The nodes in the order in which they run.
     pub nodes: Vec<NodeTime>,
 }
 
-/// Times each node over runs of `batch` samples for about `budget`; of all rounds the median counts.
+/// Times each node over runs of `batch` samples, for about `budget`. The result is the median of several rounds.
 ///
 /// # Panics
-/// When `input` is not one batch.
+/// When `input` is not `[batch][input_shape]`.
 #[track_caller]
 pub fn profile(session: &Session, batch: usize, input: &[f32], budget: Duration) -> Profile {
     const ROUNDS: u32 = 21;

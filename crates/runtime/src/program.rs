@@ -1,13 +1,13 @@
-//! A network as a list of steps over numbered values: what the passes rewrite.
+//! A network as a list of steps over numbered values.
 
 use std::collections::HashMap;
 
 use sparsevd_kernels::Clamp;
-use sparsevd_model::{Network, Op, Shape};
+use sparsevd_model::{Network, Op, Shape, Window};
 
 use crate::RuntimeError;
 
-/// Number of a value: the network's input, or what one step makes.
+/// Number of a value: the input of the network, or the output of one step.
 pub(crate) type Value = usize;
 
 /// One operation on numbered values.
@@ -15,28 +15,110 @@ pub(crate) type Value = usize;
 pub(crate) struct Step {
     /// Name of the node it came from.
     pub name: String,
-    /// What it computes.
     pub op: Op,
-    /// What it reads.
+    /// Inputs of the operator.
     pub inputs: Vec<Value>,
-    /// What it makes; each value is made once.
+    /// A summand of the shape of the output, added before the clamp: `y = clamp(op(x) + residual)`.
+    pub residual: Option<Value>,
+    /// The result, after clamp and pooling. Each value is the output of one step.
     pub output: Value,
     /// Shape of the first input as this operation sees it, per sample.
     pub input_shape: Shape,
     /// Shape of the output, per sample.
     pub output_shape: Shape,
-    /// What is applied to its result inside the same step.
+    /// Applied to the result of the operator and its residual.
     pub clamp: Clamp,
+    /// A max-pooling of two by two pixels, applied after the clamp.
+    pub pool: Option<FusedPool>,
+}
+
+/// A max-pooling of two by two pixels that joined the convolution before it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FusedPool {
+    /// Name of its node.
+    pub name: String,
+    /// The map that it pools. It is stored only where the kernel of the convolution cannot pool.
+    pub input: Value,
+    /// Shape of that map, per sample.
+    pub input_shape: Shape,
+}
+
+impl FusedPool {
+    /// The window of the pooling: two by two pixels, which do not overlap.
+    pub fn window() -> Window {
+        Window::square(2, 2)
+    }
+}
+
+impl Step {
+    /// All values that the step reads.
+    pub fn reads(&self) -> impl Iterator<Item = Value> {
+        self.inputs.iter().chain(&self.residual).copied()
+    }
+
+    /// The step without the pooling that joined it.
+    pub fn without_pool(&self) -> Self {
+        let mut step = self.clone();
+        if let Some(pool) = step.pool.take() {
+            (step.output, step.output_shape) = (pool.input, pool.input_shape);
+        }
+        step
+    }
+
+    /// The pooling that joined the step, as a step of its own.
+    pub fn pool_alone(&self) -> Option<Self> {
+        let pool = self.pool.as_ref()?;
+        Some(Self {
+            name: pool.name.clone(),
+            op: Op::MaxPool {
+                window: FusedPool::window(),
+            },
+            inputs: vec![pool.input],
+            residual: None,
+            output: self.output,
+            input_shape: pool.input_shape.clone(),
+            output_shape: self.output_shape.clone(),
+            clamp: Clamp::None,
+            pool: None,
+        })
+    }
+
+    /// Whether the kernel of this step can clamp its results, and does not yet.
+    pub fn takes_clamp(&self) -> bool {
+        let can = self.op.weight().is_some()
+            || matches!(
+                self.op,
+                Op::Add | Op::Sub | Op::Mul | Op::Div | Op::BatchNormalization { .. }
+            );
+        can && self.clamp == Clamp::None
+    }
+
+    /// Channels, height and width of the input and of the output, where both are maps.
+    pub fn maps(&self) -> Option<[[usize; 3]; 2]> {
+        match (self.input_shape.dims(), self.output_shape.dims()) {
+            (&[c, h, w], &[out, oh, ow]) => Some([[c, h, w], [out, oh, ow]]),
+            _ => None,
+        }
+    }
+}
+
+/// The clamp that an operator is, if it is one.
+pub(crate) fn clamp_of(op: &Op) -> Option<Clamp> {
+    match *op {
+        Op::Relu => Some(Clamp::Relu),
+        Op::Clip { min, max } => Some(Clamp::Clip {
+            min: min.unwrap_or(f32::NEG_INFINITY),
+            max: max.unwrap_or(f32::INFINITY),
+        }),
+        _ => None,
+    }
 }
 
 /// Steps in an order in which they can run, from one input to one output.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Program {
-    /// The steps.
     pub steps: Vec<Step>,
-    /// The value that the caller gives.
     pub input: Value,
-    /// The value that the caller wants.
     pub output: Value,
     /// Shape of the input, per sample.
     pub input_shape: Shape,
@@ -47,7 +129,10 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The steps of a network as they stand in its graph.
+    /// The steps of a network, one for each node of its graph.
+    ///
+    /// # Errors
+    /// When shapes do not fit together, or the network has several inputs or outputs.
     pub fn new(network: &Network) -> Result<Self, RuntimeError> {
         let shapes = network.shapes()?;
         let graph = &network.graph;
@@ -79,10 +164,12 @@ impl Program {
                 name: node.name.clone(),
                 op: node.op.clone(),
                 inputs: node.inputs.iter().map(|i| numbers[i.as_str()]).collect(),
+                residual: None,
                 output,
                 input_shape: shapes[node.inputs[0].as_str()].clone(),
                 output_shape,
                 clamp: Clamp::None,
+                pool: None,
             });
             numbers.insert(&node.name, output);
         }
@@ -96,27 +183,23 @@ impl Program {
         })
     }
 
-    /// How many steps read a value; the caller counts as a reader of the output.
-    pub fn readers(&self, value: Value) -> usize {
-        let inside: usize = self
-            .steps
-            .iter()
-            .map(|s| s.inputs.iter().filter(|&&i| i == value).count())
-            .sum();
-        inside + usize::from(value == self.output)
+    /// How often steps read a value, plus one for the output of the program.
+    pub fn consumers(&self, value: Value) -> usize {
+        let inside = self.steps.iter().flat_map(Step::reads);
+        inside.filter(|&v| v == value).count() + usize::from(value == self.output)
     }
 
-    /// Index of the step that makes a value; `None` for the input.
-    pub fn maker(&self, value: Value) -> Option<usize> {
+    /// Index of the step that computes a value; `None` for the input.
+    pub fn producer(&self, value: Value) -> Option<usize> {
         self.steps.iter().position(|s| s.output == value)
     }
 
-    /// Removes a step; whoever read its output now reads its first input.
+    /// Removes a step. Its consumers then read its first input.
     pub fn bypass(&mut self, step: usize) {
         let removed = self.steps.remove(step);
         let (from, to) = (removed.output, removed.inputs[0]);
         for later in &mut self.steps {
-            for input in &mut later.inputs {
+            for input in later.inputs.iter_mut().chain(&mut later.residual) {
                 if *input == from {
                     *input = to;
                 }

@@ -5,26 +5,28 @@ use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 
 use rayon::ThreadPool;
+use sparsevd_kernels::LANES;
+use sparsevd_kernels::kernel::Operands;
 use sparsevd_kernels::spmv::active;
-use sparsevd_kernels::{Isa, LANES};
 
 use crate::buffers::{Bound, Operand, Place};
-use crate::kernel::{Kernel, Operands};
-use crate::lower::{Activity, Partition};
+use crate::error::RuntimeError;
+use crate::lower::Activity;
+use crate::lowered::Partition;
+use crate::plan::Plan;
 use crate::threads::{awake, run_lines, run_parts};
-use crate::{Plan, RuntimeError};
 
-/// Samples that kernels take at the cost of half a tile.
+/// Up to this many samples of a tile cost half a tile.
 const HALF_TILE: usize = LANES / 2;
 
-/// Workspaces kept for callers that run one session at the same time; more callers get one made for the run.
+/// Workspaces that a session keeps for concurrent runs. Further concurrent runs allocate one for themselves.
 const WORKSPACES: usize = 16;
 
-/// A plan with the memory and threads to run it.
+/// A plan with the memory and the threads to run it.
 ///
-/// [`Session::run`] takes `&self`: many threads may run one session at once, each in a workspace of its own. Once a session
-/// has been run, running it again on one thread allocates nothing and waits for nobody (but `gemm-f32`, under dense batched
-/// layers, takes its packing buffers from the allocator).
+/// [`Session::run`] takes `&self`: many threads may run one session at once, each in a workspace of its own. After its first
+/// run, a session on one thread neither allocates nor waits for a lock, except that `gemm-f32`, which computes dense batched
+/// layers, allocates its packing buffers.
 ///
 /// ```
 /// use sparsevd_model::{presets, Dense, Network, Weights};
@@ -59,7 +61,7 @@ struct Arena {
 impl Arena {
     fn new(len: usize) -> Self {
         let memory = vec![0.0_f32; len + LANES];
-        // The kernels do not depend on the alignment, only their speed does.
+        // Only the speed of the kernels depends on the alignment.
         let start = memory.as_ptr().align_offset(64).min(LANES);
         Self { memory, start }
     }
@@ -71,12 +73,12 @@ impl Arena {
 }
 
 impl Session {
-    /// Takes a plan and starts the threads it can feed, at most `threads`.
+    /// Allocates memory for a plan and starts its threads, at most `threads`.
     ///
-    /// Threads are a pool of the session's own. A plan that is better off on the caller's thread alone starts none.
+    /// The threads belong to the session. A plan for one thread ([`Plan::threads`]) runs on the thread of the caller and starts none.
     ///
     /// # Errors
-    /// When the system refuses the threads.
+    /// [`RuntimeError::Threads`] when the system cannot start the threads.
     pub fn new(plan: Plan, threads: usize) -> Result<Self, RuntimeError> {
         let threads = threads.min(plan.threads()).max(1);
         let pool = match threads {
@@ -105,7 +107,7 @@ impl Session {
         Ok(session)
     }
 
-    /// The plan that it runs.
+    /// The plan of the session.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -115,7 +117,7 @@ impl Session {
         self.threads
     }
 
-    /// Bytes of activations and scratch of one run at a time.
+    /// Bytes of activations and scratch of one run, over all its threads.
     pub fn arena_bytes(&self) -> usize {
         self.plan.arena_bytes() * self.threads
     }
@@ -123,20 +125,42 @@ impl Session {
     /// Runs `batch` samples: `input` is `[batch][input_shape]` in C order, `output` becomes `[batch][output_shape]`.
     ///
     /// # Panics
-    /// When a slice has another length.
+    /// When a slice has another length. [`Session::try_run`] returns an error instead.
     #[track_caller]
     pub fn run(&self, batch: usize, input: &[f32], output: &mut [f32]) {
-        let (inn, out) = self.lengths();
-        assert_eq!(
-            input.len(),
-            batch * inn,
-            "elements of {batch} input samples"
-        );
-        assert_eq!(output.len(), batch * out, "elements of {batch} outputs");
+        if let Err(error) = self.try_run(batch, input, output) {
+            panic!("{error}");
+        }
+    }
+
+    /// As [`Session::run`], for slices whose lengths come from a file or a user.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Length`] when a slice has another length; the output is then unchanged.
+    pub fn try_run(
+        &self,
+        batch: usize,
+        input: &[f32],
+        output: &mut [f32],
+    ) -> Result<(), RuntimeError> {
+        let (inputs, outputs) = self.lengths();
+        for (operand, sample, got) in [
+            ("input", inputs, input.len()),
+            ("output", outputs, output.len()),
+        ] {
+            if batch.checked_mul(sample) != Some(got) {
+                return Err(RuntimeError::Length {
+                    operand,
+                    batch,
+                    expected: batch.saturating_mul(sample),
+                    got,
+                });
+            }
+        }
         self.in_workspace(|arenas| match &self.pool {
-            // One block cannot be split by samples; its large layers are split by rows instead.
+            // Threads cannot share one block by samples; they share its large layers.
             Some(pool) if batch <= self.plan.block => {
-                if !self.plan.steps.iter().any(|s| s.step.shares() > 1) {
+                if !self.plan.steps.iter().any(|s| s.step.pieces() > 1) {
                     return self.blocks(input, output, &mut arenas[0], false);
                 }
                 pool.install(|| awake(|| self.blocks(input, output, &mut arenas[0], true)));
@@ -144,9 +168,10 @@ impl Session {
             Some(pool) => pool.install(|| self.stripes(input, output, arenas)),
             None => self.blocks(input, output, &mut arenas[0], false),
         });
+        Ok(())
     }
 
-    /// Runs as [`Session::run`] on the caller's thread alone and adds each step's time to `times`, one entry per node of the plan.
+    /// As [`Session::run`], on the thread of the caller alone. Adds the time of each step to `times`, which has an entry for each node of the plan.
     pub(crate) fn run_timed(
         &self,
         batch: usize,
@@ -154,44 +179,44 @@ impl Session {
         output: &mut [f32],
         times: &mut [Duration],
     ) {
-        let (inn, out) = self.lengths();
+        let (inputs, outputs) = self.lengths();
         self.in_workspace(|arenas| {
             let arena = arenas[0].slice();
             for first in (0..batch).step_by(self.plan.block) {
                 let n = self.plan.block.min(batch - first);
-                let x = &input[first * inn..][..n * inn];
-                let y = &mut output[first * out..][..n * out];
+                let x = &input[first * inputs..][..n * inputs];
+                let y = &mut output[first * outputs..][..n * outputs];
                 self.in_order(&self.plan.steps, n, |i, step, samples| {
                     let start = std::time::Instant::now();
-                    step.run(self.plan.options().isa, samples, x, y, arena, false);
+                    step.run(samples, x, y, arena, false);
                     times[i] += start.elapsed();
                 });
             }
         });
     }
 
-    /// Share of non-zero inputs of each layer that multiplies single vectors, by node, over samples run one at a time.
+    /// Share of non-zero inputs of each layer that can skip zero inputs, 0 to 1, by the name of its node. The samples run one at a time.
     pub(crate) fn activity(&self, samples: &[f32]) -> Activity {
-        let (inn, out) = self.lengths();
+        let (inputs, outputs) = self.lengths();
         let isa = self.plan.options().isa;
         let mut sums: Vec<f64> = vec![0.0; self.plan.steps.len()];
-        let mut output = vec![0.0; out];
+        let mut output = vec![0.0; outputs];
         let mut count = 0.0;
         self.in_workspace(|arenas| {
             let arena = arenas[0].slice();
-            for x in samples.chunks_exact(inn.max(1)) {
+            for x in samples.chunks_exact(inputs.max(1)) {
                 count += 1.0;
                 for (step, sum) in self.plan.steps.iter().zip(&mut sums) {
-                    if step.is_spmv() {
+                    if step.skips_zero_inputs() {
                         *sum += active(isa, step.operands(0..1, x, &mut output, arena).x);
                     }
-                    step.run(isa, 0..1, x, &mut output, arena, false);
+                    step.run(0..1, x, &mut output, arena, false);
                 }
             }
         });
         let steps = self.plan.steps.iter().zip(sums);
         steps
-            .filter(|(step, _)| step.is_spmv() && count > 0.0)
+            .filter(|(step, _)| step.skips_zero_inputs() && count > 0.0)
             .map(|(step, sum)| (step.step.name.clone(), sum / count))
             .collect()
     }
@@ -203,12 +228,12 @@ impl Session {
         )
     }
 
-    /// Lends a workspace nobody else uses. Taking it is one compare-and-swap.
+    /// Calls `run` with a workspace that no other run uses. Finding a free one takes one compare-and-swap.
     fn in_workspace(&self, run: impl FnOnce(&mut [Arena])) {
         for workspace in &self.workspaces {
             let mut arenas = match workspace.try_lock() {
                 Ok(guard) => guard,
-                // Whatever a panic left in an arena, each run writes before it reads.
+                // A run writes each value before it reads it, so what a panic left in an arena does not matter.
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => continue,
             };
@@ -226,10 +251,10 @@ impl Session {
         }
     }
 
-    /// Splits blocks of samples between threads until each arena has its share.
+    /// Divides blocks of samples among threads, one for each arena.
     fn stripes(&self, input: &[f32], output: &mut [f32], arenas: &mut [Arena]) {
-        let (inn, out) = self.lengths();
-        let batch = input.len() / inn.max(1);
+        let (inputs, outputs) = self.lengths();
+        let batch = input.len() / inputs.max(1);
         let blocks = batch.div_ceil(self.plan.block);
         if arenas.len() == 1 || blocks < 2 {
             return self.blocks(input, output, &mut arenas[0], false);
@@ -237,19 +262,18 @@ impl Session {
         let left_arenas = arenas.len() / 2;
         let left = (blocks * left_arenas / arenas.len()).max(1) * self.plan.block;
         let (a, b) = arenas.split_at_mut(left_arenas);
-        let (x, more_x) = input.split_at(left * inn);
-        let (y, more_y) = output.split_at_mut(left * out);
+        let (x, more_x) = input.split_at(left * inputs);
+        let (y, more_y) = output.split_at_mut(left * outputs);
         rayon::join(|| self.stripes(x, y, a), || self.stripes(more_x, more_y, b));
     }
 
     /// Runs blocks of samples one after the other, each through the whole network.
     fn blocks(&self, input: &[f32], output: &mut [f32], arena: &mut Arena, join: bool) {
-        let (inn, out) = self.lengths();
+        let (inputs, outputs) = self.lengths();
         let block = self.plan.block;
-        let isa = self.plan.options().isa;
         let arena = arena.slice();
         let mut first = 0;
-        let batch = output.len() / out.max(1);
+        let batch = output.len() / outputs.max(1);
         while first < batch {
             let n = block.min(batch - first);
             let (n, steps) = match &self.plan.last {
@@ -259,16 +283,17 @@ impl Session {
                 }
                 _ => (n, &self.plan.steps),
             };
-            let x = &input[first * inn..][..n * inn];
-            let y = &mut output[first * out..][..n * out];
+            let x = &input[first * inputs..][..n * inputs];
+            let y = &mut output[first * outputs..][..n * outputs];
             self.in_order(steps, n, |_, step, samples| {
-                step.run(isa, samples, x, y, arena, join);
+                step.run(samples, x, y, arena, join);
             });
             first += n;
         }
     }
 
-    /// Steps for the `n` samples of a block with their numbers: the first for one sample after the other, the rest for all.
+    /// Calls `run` with the number of each step, the step, and the samples that it runs over, of the `n` samples of a block: the first steps
+    /// once for each sample, the others once for all.
     fn in_order(
         &self,
         steps: &[Bound],
@@ -290,17 +315,13 @@ impl Session {
 }
 
 impl Bound {
-    fn is_spmv(&self) -> bool {
-        matches!(
-            self.step.parts[0].kernel,
-            Kernel::Spmv(_) | Kernel::ByActivity(_)
-        )
+    fn skips_zero_inputs(&self) -> bool {
+        self.step.parts[0].kernel.skips_zero_inputs()
     }
 
-    /// Runs the step over some samples of a block; with `join`, parts run on the threads of the current pool.
+    /// Runs the step over some samples of a block. With `join`, the threads of the current pool share it.
     fn run(
         &self,
-        isa: Isa,
         samples: Range<usize>,
         input: &[f32],
         output: &mut [f32],
@@ -319,11 +340,11 @@ impl Bound {
             {
                 run_lines(kernel, operands, threads);
             }
-            ([only], _) => only.kernel.run(isa, operands),
-            (parts, dealt) => {
+            ([only], _) => only.kernel.run(operands),
+            (parts, partition) => {
                 let lanes = self.y.tensor.layout.samples();
-                let partition = dealt == Partition::Channels;
-                run_parts(isa, parts, operands, lanes, partition, join);
+                let channels = partition == Partition::Channels;
+                run_parts(parts, operands, lanes, channels, join);
             }
         }
     }
@@ -337,7 +358,7 @@ impl Bound {
         arena: &'a mut [f32],
     ) -> Operands<'a> {
         let n = samples.len();
-        // Elements of a value from its place on.
+        // The range of the samples, from the place of the value on.
         let span = |operand: Operand| {
             let first = if operand.wide {
                 operand.tensor.len(samples.start)

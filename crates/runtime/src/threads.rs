@@ -4,18 +4,18 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use sparsevd_kernels::Clamp;
 use sparsevd_kernels::bands::{Band, Banded, Halo};
-use sparsevd_kernels::{Clamp, Isa};
+use sparsevd_kernels::kernel::Operands;
 
-use crate::kernel::Operands;
-use crate::lower::{Part, scratch_of};
+use crate::lowered::Part;
 
 thread_local! {
-    /// Whether a run, or a half of one, lies on this thread's stack.
+    /// Whether this thread is inside a run or a part of one.
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Marks its thread as busy for as long as it lives.
+/// Marks the thread as busy until it is dropped.
 struct Busy(bool);
 
 impl Busy {
@@ -30,7 +30,7 @@ impl Drop for Busy {
     }
 }
 
-/// Tells, even in a panic, that there is nothing more to wait for.
+/// Sets the flag when it is dropped, also in a panic, so that no thread waits forever.
 struct Ended<'a>(&'a AtomicBool);
 
 impl Drop for Ended<'_> {
@@ -39,13 +39,13 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// Runs `work` with the other threads of the current pool kept from sleeping, ready to take halves of what it joins: to wake one for every layer
-/// takes longer than many a layer.
+/// Runs `work` and keeps the other threads of the current pool awake meanwhile, so that they take over parts of layers at once: waking a thread
+/// takes longer than many layers.
 pub(crate) fn awake(work: impl FnOnce()) {
     let ended = Arc::new(AtomicBool::new(false));
     let watched = Arc::clone(&ended);
     rayon::spawn_broadcast(move |_| {
-        // Above a run of its own a thread would wait for another that may wait for it.
+        // A thread that waited here inside a run of its own could wait for a thread that waits for it.
         if BUSY.get() {
             return;
         }
@@ -61,7 +61,7 @@ pub(crate) fn awake(work: impl FnOnce()) {
     work();
 }
 
-/// Waits without sleeping, but now and then lets another thread have the core, which may be the one that is waited for.
+/// Waits without sleeping, but yields the core now and then: the thread that it waits for may need it.
 #[derive(Default)]
 struct Backoff(u32);
 
@@ -75,7 +75,7 @@ impl Backoff {
     }
 }
 
-/// Runs both, `b` on another thread if one comes for it in time. As `rayon::join`, but that a wait for `b` does not fall asleep: to wake up again takes
+/// Runs `a` and `b`, where possible `b` on another thread. Unlike `rayon::join` it does not sleep while it waits for `b`, because waking up takes
 /// longer than most layers.
 fn fork<B: FnOnce() + Send>(a: impl FnOnce() + Send, b: B) {
     let b = Mutex::new(Some(b));
@@ -101,26 +101,26 @@ fn fork<B: FnOnce() + Send>(a: impl FnOnce() + Send, b: B) {
     );
 }
 
-/// Runs the parts of a layer, each into its own rows of the one sample or tile; with `deal`, each from as large a share of the input.
+/// Runs the parts of a layer over one sample or tile; each part writes its own rows of the output. With `channels`, each reads only the
+/// channels of the input that correspond to its rows. `lanes` are the samples of a tile; with `join`, parts run on several threads.
 pub(crate) fn run_parts(
-    isa: Isa,
     parts: &[Part],
     op: Operands<'_>,
     lanes: usize,
-    partition: bool,
+    channels: bool,
     join: bool,
 ) {
     let [part] = parts else {
         let (left, right) = parts.split_at(parts.len() / 2);
         let elements: usize = left.iter().map(|p| p.features * lanes).sum();
-        let scratch: usize = left.iter().map(|p| scratch_of(&p.kernel)).sum();
-        let (x, more_x) = if partition {
+        let scratch: usize = left.iter().map(Part::scratch_len).sum();
+        let (x, more_x) = if channels {
             op.x.split_at(op.x.len() * elements / op.y.len().max(1))
         } else {
             (op.x, op.x)
         };
         let (y, more_y) = op.y.split_at_mut(elements);
-        // What a layer adds lies as its output does.
+        // A residual has the layout of the output.
         let (x2, more_x2) = op.x2.map(|x2| x2.split_at(elements)).unzip();
         let (scratch, more_scratch) = op.scratch.split_at_mut(scratch);
         let a = Operands {
@@ -140,19 +140,19 @@ pub(crate) fn run_parts(
         };
         if join {
             fork(
-                || run_parts(isa, left, a, lanes, partition, join),
-                || run_parts(isa, right, b, lanes, partition, join),
+                || run_parts(left, a, lanes, channels, join),
+                || run_parts(right, b, lanes, channels, join),
             );
         } else {
-            run_parts(isa, left, a, lanes, partition, join);
-            run_parts(isa, right, b, lanes, partition, join);
+            run_parts(left, a, lanes, channels, join);
+            run_parts(right, b, lanes, channels, join);
         }
         return;
     };
-    part.kernel.run(isa, op);
+    part.kernel.run(op);
 }
 
-/// Runs a layer over one map in blocks, whose lines so many threads share.
+/// Runs a layer over one map in blocks, of which each of `threads` threads computes some lines.
 pub(crate) fn run_lines(kernel: &dyn Banded, op: Operands<'_>, threads: usize) {
     fn lines(band: Band<'_>, x: &[f32], x2: Option<&[f32]>, clamp: Clamp, threads: usize) {
         let left = threads / 2;

@@ -1,48 +1,34 @@
 //! Networks with maps large enough to be cut into blocks: what they compute, and that they stay cut from layer to layer.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::{BTreeMap, HashMap};
-
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_model::{Conv2d, Dense, GraphBuilder, Network, Op, Shape, Window};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 use sparsevd_testing::arbitrary::Stream;
-use sparsevd_testing::reference as slow;
+use sparsevd_testing::close::assert_sums_close;
+use sparsevd_testing::executor;
 
-struct Builder {
-    graph: Graph,
-    tensors: BTreeMap<String, Weights>,
+/// A network of convolutions with seeded weights.
+struct Maps {
+    graph: GraphBuilder,
     stream: Stream,
 }
 
-impl Builder {
-    fn new(input: impl Into<Shape>) -> Self {
+impl Maps {
+    fn new(input: [usize; 3]) -> Self {
+        let mut graph = GraphBuilder::new("maps");
+        graph.input("x", input);
         Self {
-            graph: Graph {
-                name: "maps".into(),
-                inputs: vec![Input {
-                    name: "x".into(),
-                    shape: input.into(),
-                }],
-                nodes: vec![],
-                outputs: vec![],
-                preprocessing: None,
-            },
-            tensors: BTreeMap::new(),
+            graph,
             stream: Stream(3),
         }
     }
 
-    fn push(&mut self, name: &str, inputs: &[&str], op: Op) {
-        self.graph.nodes.push(Node {
-            name: name.into(),
-            inputs: inputs.iter().map(ToString::to_string).collect(),
-            op,
-        });
-        self.graph.outputs = vec![name.into()];
+    fn op(&mut self, name: &str, op: Op, inputs: &[&str]) {
+        self.graph.op(name, op, inputs);
     }
 
-    /// A convolution with "same" padding and a ReLU behind it.
+    /// A convolution `{name}.conv` with "same" padding and a ReLU `name` behind it.
     fn conv(
         &mut self,
         name: &str,
@@ -52,65 +38,54 @@ impl Builder {
         groups: usize,
         density: f64,
     ) {
+        let conv = format!("{name}.conv");
         let mut weight = self.stream.bernoulli(shape, density);
         let scale = (2.0 / (shape[1] * shape[2] * shape[3]) as f32 / density as f32).sqrt();
         weight.values.iter_mut().for_each(|v| *v *= scale);
         let bias = Dense::new([shape[0]], self.stream.floats(shape[0]));
-        self.tensors
-            .insert(format!("{name}.w"), Weights::Dense(weight));
-        self.tensors
-            .insert(format!("{name}.b"), Weights::Dense(bias));
-        let window = Window {
-            pads: [shape[2] / 2; 4],
-            ..Window::square(shape[2], stride)
-        };
-        self.push(
-            &format!("{name}.conv"),
-            &[input],
-            Op::Conv {
-                weight: format!("{name}.w"),
-                bias: Some(format!("{name}.b")),
-                window,
-                groups,
-            },
-        );
-        self.push(name, &[&format!("{name}.conv")], Op::Relu);
+        self.graph.weights(format!("{conv}.weight"), weight);
+        self.graph.weights(format!("{conv}.bias"), bias);
+        let filters = Conv2d::square(shape[0], shape[2]).padding(shape[2] / 2);
+        let filters = filters.stride(stride).groups(groups);
+        let sums = self.graph.conv(conv, input, &filters);
+        self.op(name, Op::Relu, &[&sums]);
     }
 
     fn build(self) -> Network {
-        Network::new(self.graph, self.tensors).unwrap()
+        let absent = |name: &str, _: &Shape| panic!("{name} has no weights");
+        self.graph.network(absent).unwrap()
     }
 }
 
 /// A dense stem, sparse blocks with residual sums, strides, both kinds of pooling, and a classifier.
 fn residual() -> Network {
-    let mut b = Builder::new([3, 112, 112]);
+    let mut b = Maps::new([3, 112, 112]);
     b.conv("stem", "x", [32, 3, 7, 7], 2, 1, 1.0);
     b.conv("a", "stem", [32, 32, 3, 3], 1, 1, 0.2);
     b.conv("b", "a", [32, 32, 3, 3], 1, 1, 0.1);
-    b.push("sum", &["b.conv", "stem"], Op::Add);
-    b.push("relu", &["sum"], Op::Relu);
+    b.op("sum", Op::Add, &["b.conv", "stem"]);
+    b.op("relu", Op::Relu, &["sum"]);
     let window = Window {
         pads: [1, 1, 0, 0],
         ..Window::square(3, 2)
     };
-    b.push("pool", &["relu"], Op::MaxPool { window });
+    b.op("pool", Op::MaxPool { window }, &["relu"]);
     b.conv("c", "pool", [64, 32, 1, 1], 1, 1, 0.9);
     b.conv("d", "c", [64, 64, 3, 3], 2, 1, 0.1);
     b.conv("skip", "c", [64, 64, 1, 1], 2, 1, 0.3);
-    b.push("down", &["d", "skip.conv"], Op::Add);
+    b.op("down", Op::Add, &["d", "skip.conv"]);
     b.conv("e", "down", [96, 64, 5, 5], 1, 1, 0.2);
     let window = Window::square(3, 2);
-    b.push("average", &["e"], Op::AveragePool { window });
+    b.op("average", Op::AveragePool { window }, &["e"]);
     b.conv("f", "average", [64, 48, 3, 3], 1, 2, 0.5);
     b.conv("g", "f", [32, 64, 3, 3], 3, 1, 0.5);
-    b.push("global", &["g"], Op::GlobalAveragePool);
+    b.op("global", Op::GlobalAveragePool, &["g"]);
     b.build()
 }
 
 /// Depthwise and pointwise convolutions in turns.
 fn separable() -> Network {
-    let mut b = Builder::new([3, 64, 64]);
+    let mut b = Maps::new([3, 64, 64]);
     b.conv("stem", "x", [32, 3, 3, 3], 2, 1, 1.0);
     b.conv("dw1", "stem", [32, 1, 3, 3], 1, 32, 1.0);
     b.conv("pw1", "dw1", [128, 32, 1, 1], 1, 1, 0.3);
@@ -123,21 +98,21 @@ fn separable() -> Network {
 
 /// Maps that end small, with sums around them.
 fn narrowing() -> Network {
-    let mut b = Builder::new([3, 56, 56]);
+    let mut b = Maps::new([3, 56, 56]);
     b.conv("stem", "x", [16, 3, 3, 3], 1, 1, 1.0);
     b.conv("a", "stem", [32, 16, 3, 3], 2, 1, 0.3);
     b.conv("b", "a", [64, 32, 3, 3], 2, 1, 0.3);
     b.conv("c", "b", [64, 64, 3, 3], 2, 1, 0.3);
     b.conv("d", "c", [96, 64, 1, 1], 1, 1, 0.5);
     b.conv("skip", "b", [96, 64, 1, 1], 2, 1, 0.5);
-    b.push("down", &["d.conv", "skip.conv"], Op::Add);
-    b.push("relu", &["down"], Op::Relu);
+    b.op("down", Op::Add, &["d.conv", "skip.conv"]);
+    b.op("relu", Op::Relu, &["down"]);
     b.conv("e", "relu", [128, 96, 1, 1], 1, 1, 0.5);
     b.conv("f", "e", [128, 128, 3, 3], 1, 1, 0.6);
     b.conv("g", "f", [96, 128, 1, 1], 1, 1, 0.5);
-    b.push("sum", &["g.conv", "relu"], Op::Add);
-    b.push("out", &["sum"], Op::Relu);
-    b.push("global", &["out"], Op::GlobalAveragePool);
+    b.op("sum", Op::Add, &["g.conv", "relu"]);
+    b.op("out", Op::Relu, &["sum"]);
+    b.op("global", Op::GlobalAveragePool, &["out"]);
     b.build()
 }
 
@@ -155,55 +130,15 @@ fn run(network: &Network, options: &PlanOptions, x: &[f32]) -> (Vec<f32>, String
     (y, session.plan().to_string())
 }
 
-/// One sample through the graph as it stands, by plain loops.
-fn reference(network: &Network, x: &[f32]) -> Vec<f32> {
-    let shapes = network.shapes().unwrap();
-    let mut values: HashMap<&str, Vec<f32>> = HashMap::from([("x", x.to_vec())]);
-    for node in &network.graph.nodes {
-        let x = &values[node.inputs[0].as_str()];
-        let &[c, h, w] = shapes[node.inputs[0].as_str()].dims() else {
-            unreachable!()
-        };
-        let values_of = |name: &str| network.tensors[name].to_dense().values;
-        let max = |p: &[f32]| p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mean = |p: &[f32]| p.iter().sum::<f32>() / p.len() as f32;
-        let whole = Window {
-            kernel_shape: [h, w],
-            ..Window::square(1, 1)
-        };
-        let y = match &node.op {
-            Op::Conv {
-                weight,
-                bias,
-                window,
-                groups,
-            } => {
-                let bias = values_of(bias.as_ref().unwrap());
-                let input = [c, h, w];
-                slow::conv(&values_of(weight), &bias, x, input, window, *groups, |v| v)
-            }
-            Op::MaxPool { window } => slow::pool(x, [h, w], window, max),
-            Op::AveragePool { window } => slow::pool(x, [h, w], window, mean),
-            Op::GlobalAveragePool => slow::pool(x, [h, w], &whole, mean),
-            Op::Relu => x.iter().map(|v| v.max(0.0)).collect(),
-            Op::Add => {
-                let other = &values[node.inputs[1].as_str()];
-                x.iter().zip(other).map(|(a, b)| a + b).collect()
-            }
-            other => unreachable!("{other:?}"),
-        };
-        values.insert(&node.name, y);
-    }
-    values[network.graph.outputs[0].as_str()].clone()
-}
-
 #[test]
 fn maps_in_blocks_give_what_plain_loops_give() {
     for network in [residual(), separable()] {
         let inn = network.graph.inputs[0].shape.elements();
         let x = Stream(9).floats(3 * inn);
-        let want: Vec<f32> = x.chunks(inn).flat_map(|x| reference(&network, x)).collect();
-        let scale = want.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        let want: Vec<f64> = x
+            .chunks(inn)
+            .flat_map(|x| executor::run(&network, x))
+            .collect();
         for isa in Isa::available() {
             for (weights, batch, threads) in [
                 (WeightMode::Sparse, 1, 1),
@@ -223,17 +158,11 @@ fn maps_in_blocks_give_what_plain_loops_give() {
                 };
                 // One block and some of the next, of the same samples over and over.
                 let samples = if batch == 20 { 11 } else { 3 };
-                let cycle = |v: &[f32], len: usize| -> Vec<f32> {
-                    v.iter().copied().cycle().take(samples * len).collect()
-                };
-                let want = cycle(&want, want.len() / 3);
-                let (got, plan) = run(&network, &options, &cycle(&x, inn));
-                for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-                    assert!(
-                        (got - want).abs() <= 1e-4 * scale,
-                        "{i}: {got} for {want}\n{plan}"
-                    );
-                }
+                let x: Vec<f32> = x.iter().copied().cycle().take(samples * inn).collect();
+                let outputs = samples * want.len() / 3;
+                let want: Vec<f64> = want.iter().copied().cycle().take(outputs).collect();
+                let (got, plan) = run(&network, &options, &x);
+                assert_sums_close(&got, &want, 1e-4, plan);
             }
         }
     }
@@ -358,8 +287,10 @@ fn small_maps_of_many_samples_are_in_tiles_and_so_are_their_sums() {
     let network = narrowing();
     let inn = network.graph.inputs[0].shape.elements();
     let x = Stream(9).floats(17 * inn);
-    let want: Vec<f32> = x.chunks(inn).flat_map(|x| reference(&network, x)).collect();
-    let scale = want.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    let want: Vec<f64> = x
+        .chunks(inn)
+        .flat_map(|x| executor::run(&network, x))
+        .collect();
     for isa in Isa::available() {
         let options = PlanOptions {
             isa,
@@ -367,12 +298,7 @@ fn small_maps_of_many_samples_are_in_tiles_and_so_are_their_sums() {
             ..PlanOptions::default()
         };
         let (got, text) = run(&network, &options, &x);
-        for (got, want) in got.iter().zip(&want) {
-            assert!(
-                (got - want).abs() <= 1e-4 * scale,
-                "{got} for {want}\n{text}"
-            );
-        }
+        assert_sums_close(&got, &want, 1e-4, text);
         let plan = Plan::new(&network, &options).unwrap();
         let layouts = |name: &str| -> Vec<&str> {
             let name = format!("{name}.conv");

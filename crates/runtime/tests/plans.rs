@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Network, Weights, presets};
+use sparsevd_model::{Network, presets};
 use sparsevd_runtime::{Plan, PlanOptions};
 use sparsevd_testing::arbitrary::Stream;
 
@@ -10,15 +10,12 @@ use sparsevd_testing::arbitrary::Stream;
 fn lenet_5() -> Network {
     let mut densities = [0.33, 0.02, 0.002, 0.05].into_iter();
     let mut stream = Stream(2017);
-    let (graph, tensors) = presets::by_name("lenet-5").unwrap();
-    let tensors = tensors.into_iter().map(|(name, shape)| {
-        let weights = match shape.dims().len() {
-            1 => Weights::Dense(stream.bernoulli(shape, 1.0)),
-            _ => Weights::Csr(stream.sparse(shape, densities.next().unwrap())),
-        };
-        (name, weights)
-    });
-    Network::new(graph, tensors.collect()).unwrap()
+    let preset = presets::by_name("lenet-5").unwrap();
+    Network::from_preset(preset, |_, shape| match shape.dims().len() {
+        1 => stream.bernoulli(shape.clone(), 1.0).into(),
+        _ => (stream.sparse(shape.clone(), densities.next().unwrap())).into(),
+    })
+    .unwrap()
 }
 
 /// Steps of a plan of LeNet-5, their kernels without instruction set and tile, and its arena in KiB.

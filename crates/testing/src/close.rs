@@ -1,5 +1,9 @@
 //! When two results count as the same.
 
+use std::fmt::Display;
+
+use crate::reference::Number;
+
 /// Checks that `got` is `want` up to rounding: NaN and infinities must agree exactly, the rest within `tolerance` of the
 /// larger of 1 and the element's size.
 ///
@@ -13,6 +17,30 @@ pub fn assert_close(got: &[f32], want: &[f32], tolerance: f32) {
         assert!(
             is_close(g, w, tolerance),
             "element {i} of {of}: expected {w}, got {g}"
+        );
+    }
+}
+
+/// Checks that each element of `got` is within `tolerance` of `want`, as a share of the largest size in `want` or of 1.
+///
+/// For sums that may cancel, whose elements have no scale of their own. `context` is printed with a difference.
+///
+/// # Panics
+/// At the first element that differs or is not finite, naming it.
+#[track_caller]
+pub fn assert_sums_close<X: Number>(
+    got: &[X],
+    want: &[f64],
+    tolerance: f64,
+    context: impl Display,
+) {
+    assert_eq!(got.len(), want.len(), "number of elements: {context}");
+    let scale = want.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
+    for (i, (&g, w)) in got.iter().zip(want).enumerate() {
+        let (g, of): (f64, usize) = (g.into(), want.len());
+        assert!(
+            (g - w).abs() <= tolerance * scale,
+            "element {i} of {of}: expected {w}, got {g}: {context}"
         );
     }
 }
@@ -56,5 +84,20 @@ mod tests {
                 "expected {want}, got {got}"
             );
         }
+    }
+
+    #[test]
+    fn sums_are_as_close_as_the_largest_allows() {
+        let check = |got: &[f32], want: &[f64]| {
+            let check = || assert_sums_close(got, want, 1e-5, "here");
+            std::panic::catch_unwind(check).is_ok()
+        };
+        assert!(check(&[100.0, 0.0005], &[100.0, 0.0]));
+        assert!(check(&[0.1, 5e-6], &[0.1, 0.0]));
+        assert!(!check(&[100.0, 0.005], &[100.0, 0.0]));
+        assert!(!check(&[f32::NAN], &[0.0]));
+        assert!(!check(&[0.0], &[f64::NAN]));
+        assert!(!check(&[f32::INFINITY], &[f64::INFINITY]));
+        assert!(!check(&[0.0], &[0.0, 0.0]));
     }
 }

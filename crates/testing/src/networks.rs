@@ -9,14 +9,13 @@ use crate::arbitrary::Stream;
 /// ResNet-50 with batch normalisation folded away: 25.5 million weights, `density` of them non-zero, in Gaussian values
 /// on a 5-bit grid scaled to the largest.
 pub fn resnet_50(density: f64, seed: u64) -> Network {
-    let (graph, shapes) = presets::by_name("resnet-50").expect("a preset");
+    let preset = presets::by_name("resnet-50").expect("a preset");
     // Zeros but for the variances: folding leaves biases of zero.
-    let plain = shapes.into_iter().map(|(name, shape)| {
+    let plain = Network::from_preset(preset, |name, shape| {
         let one = name.contains("running_var");
-        let values = vec![f32::from(one); shape.elements()];
-        (name, Weights::Dense(Dense::new(shape, values)))
+        Dense::new(shape.clone(), vec![f32::from(one); shape.elements()]).into()
     });
-    let plain = Network::new(graph, plain.collect()).expect("tensors of the graph");
+    let plain = plain.expect("tensors of the graph");
     let mut network = passes::for_running(&plain).into_owned();
     let weights: Vec<String> = (network.graph.weighted_nodes())
         .filter_map(|n| n.op.weight().map(str::to_owned))

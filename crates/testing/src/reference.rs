@@ -1,9 +1,23 @@
 //! The slow twins: plain loops over row-major samples, in f64. A zero weight never touches its input, as in a sparse kernel.
+//!
+//! Inputs are f32, as kernels take them, or f64, as [`crate::executor`] passes them from node to node.
 
 use sparsevd_model::Window;
 
+/// A number of an input.
+pub trait Number: Copy + Into<f64> {}
+
+impl Number for f32 {}
+impl Number for f64 {}
+
 /// `y = act(x W^T + b)` for `x` = `[n][cols]`, `w` = `[rows][cols]`; gives `[n][rows]`.
 pub fn linear(w: &[f32], b: &[f32], x: &[f32], cols: usize, act: impl Fn(f32) -> f32) -> Vec<f32> {
+    let sums = linear_sums(w, b, x, cols).into_iter();
+    sums.map(|y| act(y as f32)).collect()
+}
+
+/// As [`linear`], in f64 and without an activation.
+pub fn linear_sums<X: Number>(w: &[f32], b: &[f32], x: &[X], cols: usize) -> Vec<f64> {
     let (rows, n) = (b.len(), x.len().checked_div(cols).unwrap_or(1));
     let mut y = vec![0.0; n * rows];
     for (i, y) in y.iter_mut().enumerate() {
@@ -14,10 +28,10 @@ pub fn linear(w: &[f32], b: &[f32], x: &[f32], cols: usize, act: impl Fn(f32) ->
             sum += if w == 0.0 {
                 0.0
             } else {
-                w * f64::from(x[sample * cols + c])
+                w * x[sample * cols + c].into()
             };
         }
-        *y = act(sum as f32);
+        *y = sum;
     }
     y
 }
@@ -40,6 +54,19 @@ pub fn conv(
     groups: usize,
     act: impl Fn(f32) -> f32,
 ) -> Vec<f32> {
+    let sums = conv_sums(filters, b, x, [c, h, w], window, groups).into_iter();
+    sums.map(|y| act(y as f32)).collect()
+}
+
+/// As [`conv`], in f64 and without an activation.
+pub fn conv_sums<X: Number>(
+    filters: &[f32],
+    b: &[f32],
+    x: &[X],
+    [c, h, w]: [usize; 3],
+    window: &Window,
+    groups: usize,
+) -> Vec<f64> {
     let ([kh, kw], [oh, ow]) = (
         window.kernel_shape,
         window.output(h, w).expect("the window fits"),
@@ -60,21 +87,21 @@ pub fn conv(
                 weight != 0.0,
                 source(window, [h, w], at, [k / kw % kh, k % kw]),
             ) {
-                sum += weight * f64::from(x[channel * h * w + p]);
+                sum += weight * x[channel * h * w + p].into();
             }
         }
-        y.push(act(sum as f32));
+        y.push(sum);
     }
     y
 }
 
 /// Pooling of `x` = `[maps][h][w]`: `reduce` gets the pixels under each window, padding left out.
-pub fn pool(
-    x: &[f32],
+pub fn pool<X: Number>(
+    x: &[X],
     [h, w]: [usize; 2],
     window: &Window,
-    reduce: impl Fn(&[f32]) -> f32,
-) -> Vec<f32> {
+    reduce: impl Fn(&[X]) -> X,
+) -> Vec<X> {
     let ([kh, kw], [oh, ow]) = (
         window.kernel_shape,
         window.output(h, w).expect("the window fits"),
@@ -92,13 +119,17 @@ pub fn pool(
 
 /// Probabilities over each row of `features` elements.
 pub fn softmax(x: &[f32], features: usize) -> Vec<f32> {
-    let row = |row: &[f32]| {
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let e: Vec<f64> = row.iter().map(|v| f64::from(v - max).exp()).collect();
-        let total: f64 = e.iter().sum();
-        e.into_iter().map(move |e| (e / total) as f32)
-    };
-    x.chunks(features.max(1)).flat_map(row).collect()
+    let rows = x.chunks(features.max(1)).flat_map(softmax_of_row);
+    rows.map(|y| y as f32).collect()
+}
+
+/// Probabilities over one row.
+pub fn softmax_of_row<X: Number>(row: &[X]) -> Vec<f64> {
+    let row = row.iter().map(|&x| x.into());
+    let max = row.clone().fold(f64::NEG_INFINITY, f64::max);
+    let e: Vec<f64> = row.map(|x| (x - max).exp()).collect();
+    let total: f64 = e.iter().sum();
+    e.into_iter().map(|e| e / total).collect()
 }
 
 /// Normal distribution function times `x`, by summing the density (midpoints of 4000 steps).
@@ -113,7 +144,7 @@ pub fn gelu(x: f64) -> f64 {
 }
 
 /// `x` = `[maps][h][w]` with a border of `value`, `pads` top, left, bottom, right.
-pub fn pad(x: &[f32], [h, w]: [usize; 2], pads: [usize; 4], value: f32) -> Vec<f32> {
+pub fn pad<X: Number>(x: &[X], [h, w]: [usize; 2], pads: [usize; 4], value: X) -> Vec<X> {
     let [top, left, bottom, right] = pads;
     let (height, width) = (top + h + bottom, left + w + right);
     (0..x.len() / (h * w) * height * width)

@@ -5,10 +5,12 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
+use sparsevd::load_with;
 use sparsevd_format::{GraphSource, LoadedNetwork};
-use sparsevd_model::Preprocessing;
-use sparsevd_onnx::read_network;
+use sparsevd_model::{Network, Preprocessing};
+use sparsevd_onnx::{ImportOptions, InputShape};
 
 /// How pixels become the input of a network; overrides what is stored with it.
 #[derive(Debug, Clone, Default, Args)]
@@ -46,13 +48,52 @@ impl PixelArgs {
     }
 }
 
-/// Reads a network; `named` says where its graph is.
-pub fn network(path: &Path, named: Option<&str>) -> anyhow::Result<LoadedNetwork> {
+/// How pixels become the input of a network that was trained elsewhere. What is not known is not guessed.
+///
+/// # Errors
+/// A network without preprocessing; `data` is where the pixels come from.
+pub fn preprocessing(network: &Network, data: &Path) -> anyhow::Result<Preprocessing> {
+    match &network.graph.preprocessing {
+        Some(preprocessing) => Ok(preprocessing.clone()),
+        None => bail!(
+            "{}: expected floating-point numbers, as network `{}` does not say how pixels become its input, got pixels of 0 to \
+             255; --scale 0.00392157 makes them 0 to 1, --scale 1 leaves them as they are, and --mean and --std normalise them",
+            data.display(),
+            network.graph.name
+        ),
+    }
+}
+
+/// Shapes of inputs that an ONNX file leaves open.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ShapeArgs {
+    /// Shape of an input of an .onnx file that leaves it open; name and batch N may be left out
+    #[arg(long = "shape", value_name = "NAME=N,C,H,W")]
+    pub shapes: Vec<InputShape>,
+}
+
+/// Reads a network; `named` says where its graph is, `shapes` what an ONNX file leaves open. What was guessed goes to
+/// stderr, wherever that leads, unless `quiet`.
+pub fn network(
+    path: &Path,
+    named: Option<&str>,
+    shapes: &ShapeArgs,
+    quiet: bool,
+) -> anyhow::Result<LoadedNetwork> {
     let source = match named {
         Some(name) => GraphSource::Named(name.to_owned()),
         None => GraphSource::Auto,
     };
-    Ok(read_network(path, &source)?)
+    let options = ImportOptions {
+        shapes: shapes.shapes.clone(),
+    };
+    let loaded = load_with(path, &source, &options)?;
+    if !quiet {
+        for warning in &loaded.warnings {
+            note(&format!("warning: {}: {warning}", path.display()));
+        }
+    }
+    Ok(loaded)
 }
 
 /// Cores that this process may use.
@@ -67,8 +108,10 @@ pub fn talks(quiet: bool) -> bool {
 
 /// Prints text and a line end on stdout in one go, so that a closed pipe is an error like any other.
 pub fn text(text: impl Display) -> anyhow::Result<()> {
+    let text = text.to_string();
+    let lines: Vec<String> = text.split('\n').map(printable).collect();
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
+    writeln!(out, "{}", lines.join("\n"))?;
     out.flush()?;
     Ok(())
 }
@@ -95,10 +138,28 @@ pub fn exit(program: &str, result: anyhow::Result<impl Into<ExitCode>>) -> ExitC
         // Whoever reads our output has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {error:#}");
+            note(&format!("{program}: {error:#}"));
             ExitCode::from(2)
         }
     }
+}
+
+/// Prints one line on stderr.
+pub fn note(line: &str) {
+    eprintln!("{}", printable(line));
+}
+
+/// One line for a terminal: control characters, which names in a file may have, are escaped.
+fn printable(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for c in line.chars() {
+        match c {
+            '\t' => out.push(c),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -111,6 +172,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn control_characters_of_a_file_do_not_reach_the_terminal() {
+        assert_eq!(
+            super::printable("fc1\u{1b}[2J\r\nok\u{9b}\té"),
+            "fc1\\u{1b}[2J\\r\\nok\\u{9b}\té"
+        );
+    }
+
     #[test]
     fn bytes_have_binary_units() {
         assert_eq!(

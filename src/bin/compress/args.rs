@@ -8,7 +8,7 @@ use sparsevd_compressor::recipe::Overrides;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, ValueType};
 
-use crate::common::{self, PixelArgs};
+use crate::common::{self, PixelArgs, ShapeArgs};
 
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
@@ -79,11 +79,14 @@ pub fn parse() -> Command {
 
 #[derive(Debug, Args)]
 pub struct CompressArgs {
-    /// The network to compress: a safetensors file or an .onnx
+    /// The network to compress: a safetensors file, an index or a folder of its shards, or an .onnx; its content decides which.
+    /// What is guessed about it is said on stderr and in `warnings` of the report
     pub model: PathBuf,
-    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON
+    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
@@ -121,6 +124,9 @@ pub struct CompressArgs {
     /// Points of validation error that the result may lose; the recipe's, else 0.5
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub max_accuracy_drop: Option<f64>,
+    /// R2 on validation that the result of a regression may lose; the recipe's, else 0.02
+    #[arg(long, value_name = "R2", allow_negative_numbers = true)]
+    pub max_r2_drop: Option<f64>,
     #[command(flatten)]
     pub encoding: EncodingArgs,
 }
@@ -155,7 +161,8 @@ pub struct TrainArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// Labelled images: a folder of IDX files (plain or .gz), of train/ and test/ class folders with PNGs or of class folders
-    /// alone, an .npz, a safetensors file; the recipe's where it names one. Without test images no test error is reported
+    /// alone, an .npz, a safetensors file; the recipe's where it names one. Targets of an .npz or a safetensors file that are
+    /// floating-point numbers, [n] or [n, outputs], make a regression. Without test images no test error is reported
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Recipe; recipe.toml beside the model where there is one, else a default that is printed
@@ -218,10 +225,12 @@ Examples:
   compress sweep lenet-5.run
   compress sweep lenet-5.run --thresholds 0,1,2,3 --json
 
-Takes the state at the end of the last sparse-vd phase, before fine-tuning. Weights that were removed on the way stay removed.")]
+Takes the state at the end of the last sparse-vd phase, before fine-tuning. Weights that were removed earlier stay removed.")]
 pub struct SweepArgs {
     /// Run folder of `compress`
     pub run: PathBuf,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     /// Labelled images, where they are no longer where the run had them
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
@@ -252,11 +261,13 @@ Examples:
 zstd is tried on dense files up to 64 MiB, and a network on grids is packed even where its file is not.
 Weights and ratio count the matrices and filters of the original network, biases apart, as papers do.")]
 pub struct InspectArgs {
-    /// A network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
+    /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx
     pub file: PathBuf,
-    /// Graph of a file that has none: a preset or a graph as JSON
+    /// Graph of a file that has none: a preset or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -280,13 +291,15 @@ Without --dense, every weight that is smaller as CSR becomes CSR. A .spvd file a
 `quantise` phase of the recipe makes; they lose nothing, nor does a 16-bit type that holds every point of the grids.
 Metadata of the input, such as the recipe, goes along to a .safetensors file and is dropped from a .spvd file.")]
 pub struct ConvertArgs {
-    /// A network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
+    /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx
     pub input: PathBuf,
     /// File to write, .safetensors, .spvd or .onnx
     pub output: PathBuf,
-    /// Graph of a file that has none: a preset or a graph as JSON
+    /// Graph of a file that has none: a preset or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     #[command(flatten)]
     pub encoding: EncodingArgs,
     /// Write every weight with its zeros
@@ -389,7 +402,7 @@ pub enum Values {
     F16,
     /// bfloat16
     Bf16,
-    /// Integers beside their step: lossless, for a network on grids
+    /// Integers and a scale per tensor: lossless, for a network on grids
     I8,
 }
 
@@ -445,6 +458,7 @@ impl CompressArgs {
             kl_scale: self.kl_scale,
             alpha: self.alpha.map(Granularity::from),
             max_accuracy_drop: self.max_accuracy_drop,
+            max_r2_drop: self.max_r2_drop,
             epochs: None,
         }
     }

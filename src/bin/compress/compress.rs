@@ -1,11 +1,13 @@
-//! `compress MODEL`: the whole way from a dense network to a sparse file that was run.
+//! `compress MODEL`: trains a sparse network from a dense one, writes it, and measures the written file.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use sparsevd_compressor::Samples;
+use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{
-    Accuracy, Encoding, PackedResult, Promise, Pruning, Report, SCHEMA, SplitError, Summary, Task,
+    Accuracy, Encoding, PackedResult, Promise, Pruning, Report, SCHEMA, SplitScore, Summary, Task,
     encodings, packed_size, stored_bytes,
 };
 use sparsevd_compressor::trainer::EpochRecord;
@@ -14,24 +16,24 @@ use sparsevd_format::{
     write_packed,
 };
 use sparsevd_model::Network;
-use sparsevd_runtime::{Evaluation, WeightMode};
+use sparsevd_runtime::WeightMode;
 
 use crate::args::{CompressArgs, Values};
-use crate::inputs::{self, FoundRecipe, Images};
+use crate::inputs::{self, FoundRecipe, Images, Unset};
 use crate::output::Results;
 use crate::run_folder::{self, RunFolder};
 use crate::{Outcome, common, measure, output, print, pruned, summary, training};
 
-/// Where the results of a command go.
+/// Files that the command writes.
 struct Outputs {
     results: Results,
     report: PathBuf,
 }
 
-/// Errors of the network as it came.
+/// Scores of the input network.
 struct Before {
-    validation: Evaluation,
-    test: Option<Evaluation>,
+    validation: Score,
+    test: Option<Score>,
 }
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
@@ -47,7 +49,12 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
             folder.check_free(args.run.force)?;
         }
     }
-    let loaded = common::network(&args.model, args.network.as_deref())?;
+    let loaded = common::network(
+        &args.model,
+        args.network.as_deref(),
+        &args.shapes,
+        args.run.quiet,
+    )?;
     let start = pruned::start(args, &loaded.network)?;
     let outputs = outputs(args, &name, &recipe.recipe)?;
     let mut dense = pruned::folded(&loaded.network).into_owned();
@@ -59,14 +66,20 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         folder.record.as_ref(),
         &recipe.recipe,
     ) {
-        // What is pruned already needs no data.
+        // A network that is pruned already needs no data.
         Err(_) if start.is_some() => None,
         other => Some(other?),
     };
     let mut notes = loaded.notes.clone();
     let images = match &data {
         Some(path) => {
-            let (images, more) = inputs::images(path, &recipe.recipe, &mut dense, &args.pixels)?;
+            let (images, more) = inputs::images(
+                path,
+                &recipe.recipe,
+                &mut dense,
+                &args.pixels,
+                Unset::Refused,
+            )?;
             notes.extend(more);
             Some(images)
         }
@@ -74,7 +87,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     };
     let threads = args.run.threads();
     let before = (images.as_ref())
-        .map(|images| errors_before(&dense, images, threads))
+        .map(|images| scores_before(&dense, images, threads))
         .transpose()?;
     notes.extend(start.iter().flat_map(|s| s.notes.clone()));
     tell(args, &recipe, start.is_some(), &notes, before.as_ref());
@@ -118,8 +131,9 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     if let Some(path) = &outputs.results.packed {
         write_packed(path, &network, &PackOptions::for_size_of(&network))?;
     }
-    let judged = images.as_ref().zip(before.as_ref());
-    let report = report(args, &outputs, &recipe, pruning, history, &dense, judged)?;
+    let measured = images.as_ref().zip(before.as_ref());
+    let mut report = report(args, &outputs, &recipe, pruning, history, &dense, measured)?;
+    report.warnings = loaded.warnings;
     let json = serde_json::to_string_pretty(&report)?;
     write_atomically(&outputs.report, |out| writeln!(out, "{json}"))?;
 
@@ -141,14 +155,22 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         Some(Pruning::Posterior { .. }) => "a higher --threshold",
         None => "a lower --kl-scale or a higher --threshold",
     };
-    eprintln!(
-        "compress: the accuracy promise is broken: validation error {:.2} %, {:.2} points over the dense network's, expected at most {} \
-         (--max-accuracy-drop); {} was written all the same; {less} keeps more weights",
-        before.validation.error_percent() + promise.drop,
-        promise.drop,
-        promise.max_accuracy_drop,
-        outputs.results.network.display(),
-    );
+    let written = outputs.results.network.display();
+    match (before.validation.r2(), promise.max_r2_drop) {
+        (Some(r2), Some(most)) => eprintln!(
+            "compress: the accuracy promise is broken: validation R2 {:.4}, {:.4} under the dense network's, expected at most {most} \
+             (--max-r2-drop); {written} was written all the same; {less} keeps more weights",
+            r2 - promise.drop,
+            promise.drop,
+        ),
+        _ => eprintln!(
+            "compress: the accuracy promise is broken: validation error {:.2} %, {:.2} points over the dense network's, expected at most {} \
+             (--max-accuracy-drop); {written} was written all the same; {less} keeps more weights",
+            before.validation.error() + promise.drop,
+            promise.drop,
+            promise.max_accuracy_drop.unwrap_or_default(),
+        ),
+    }
     Ok(Outcome::PromiseBroken)
 }
 
@@ -173,7 +195,7 @@ fn outputs(args: &CompressArgs, name: &str, recipe: &Recipe) -> anyhow::Result<O
     Ok(Outputs { results, report })
 }
 
-/// The recipe of the run that goes on, else the one that is found, with what the command line sets.
+/// The recipe of the resumed run, else the one that is found, with the overrides of the command line.
 fn recipe(args: &CompressArgs, folder: &RunFolder) -> anyhow::Result<FoundRecipe> {
     let found = match (&args.run.recipe, &folder.record) {
         (None, Some(record)) => FoundRecipe {
@@ -192,15 +214,15 @@ fn recipe(args: &CompressArgs, folder: &RunFolder) -> anyhow::Result<FoundRecipe
     })
 }
 
-fn errors_before(network: &Network, images: &Images, threads: usize) -> anyhow::Result<Before> {
-    let errors = |set| measure::errors(network, WeightMode::Dense, set, threads);
+fn scores_before(network: &Network, images: &Images, threads: usize) -> anyhow::Result<Before> {
+    let score = |set: &dyn Samples| measure::score(network, WeightMode::Dense, set, threads);
     Ok(Before {
-        validation: errors(images.training.validation().dataset())?,
-        test: images.test.as_ref().map(errors).transpose()?,
+        validation: score(images.training.validation())?,
+        test: images.test.as_ref().map(|set| score(set)).transpose()?,
     })
 }
 
-/// What a person wants to know before a long wait.
+/// Prints the recipe and the errors of the input network before training starts.
 fn tell(
     args: &CompressArgs,
     recipe: &FoundRecipe,
@@ -212,7 +234,7 @@ fn tell(
         return;
     }
     for note in notes {
-        eprintln!("{note}");
+        common::note(note);
     }
     if pruned && recipe.recipe.phases.is_empty() {
         eprintln!("the network is pruned and not trained");
@@ -225,13 +247,11 @@ fn tell(
         eprintln!("recipe: {}", recipe.source);
     }
     let Some(before) = before else { return };
-    let test = before.test.map_or(String::new(), |t| {
-        format!(", test error {:.2} %", t.error_percent())
-    });
+    let test = (before.test).map_or(String::new(), |test| format!(", test {test}"));
     eprintln!(
-        "{} as it came: validation error {:.2} %{test}",
+        "{} as it came: validation {}{test}",
         args.model.display(),
-        before.validation.error_percent()
+        before.validation
     );
 }
 
@@ -243,26 +263,26 @@ fn report(
     pruning: Option<Pruning>,
     history: Vec<EpochRecord>,
     dense: &Network,
-    judged: Option<(&Images, &Before)>,
+    measured: Option<(&Images, &Before)>,
 ) -> anyhow::Result<Report> {
     let Results { network, packed } = &outputs.results;
     let sparse = read_network(network, &GraphSource::Auto)?.network;
     let (bytes, file_bytes) = stored_bytes(network)?;
     let threads = args.run.threads();
-    let packed = match (packed, judged) {
+    let packed = match (packed, measured) {
         (Some(path), Some((images, before))) => Some(packed_result(path, images, before, threads)?),
         _ => None,
     };
-    let accuracy = match judged {
+    let accuracy = match measured {
         Some((images, before)) => {
-            let (validation, test) = errors_after(&sparse, images, before, threads)?;
+            let (validation, test) = scores_after(&sparse, images, before, threads)?;
             // Both files are what was promised.
             let worst = match &packed {
                 Some(p) if p.validation.drop() > validation.drop() => &p.validation,
                 _ => &validation,
             };
             Some(Accuracy {
-                promise: Promise::new(recipe.recipe.max_accuracy_drop, worst),
+                promise: Promise::new(&recipe.recipe, worst),
                 validation,
                 test,
             })
@@ -280,10 +300,11 @@ fn report(
         version: env!("CARGO_PKG_VERSION").into(),
         network: sparse.graph.name.clone(),
         model: args.model.clone(),
+        warnings: vec![],
         output: network.clone(),
         packed,
         pruning,
-        data: judged.map(|(images, _)| images.describe.clone()),
+        data: measured.map(|(images, _)| images.describe.clone()),
         seed: recipe.recipe.seed,
         recipe_source: recipe.source.clone(),
         recipe: recipe.recipe.clone(),
@@ -294,24 +315,24 @@ fn report(
         kernels: measure::kernels(&sparse)?,
         accuracy,
         encodings: encodings.collect(),
-        timings: measure::timings(&sparse, dense, judged.map(|(i, _)| sample_images(i)))?,
+        timings: measure::timings(&sparse, dense, measured.map(|(i, _)| samples_of(i)))?,
     })
 }
 
-/// Errors of a written network against those before, on validation and test images.
-fn errors_after(
+/// Scores of a written network against those before, on validation and test samples.
+fn scores_after(
     network: &Network,
     images: &Images,
     before: &Before,
     threads: usize,
-) -> anyhow::Result<(SplitError, Option<SplitError>)> {
-    let after = |set| measure::errors(network, WeightMode::Sparse, set, threads);
-    let validation = after(images.training.validation().dataset())?;
-    let test = match (before.test, &images.test) {
-        (Some(before), Some(set)) => Some(measure::compare(before, after(set)?)),
+) -> anyhow::Result<(SplitScore, Option<SplitScore>)> {
+    let after = |set: &dyn Samples| measure::score(network, WeightMode::Sparse, set, threads);
+    let validation = after(images.training.validation())?;
+    let test = match (&before.test, &images.test) {
+        (Some(before), Some(set)) => Some(SplitScore::new(before, &after(set)?)),
         _ => None,
     };
-    Ok((measure::compare(before.validation, validation), test))
+    Ok((SplitScore::new(&before.validation, &validation), test))
 }
 
 /// The packed file, taken apart and run.
@@ -328,7 +349,7 @@ fn packed_result(
         );
     };
     let network = read_network(path, &GraphSource::Auto)?.network;
-    let (validation, test) = errors_after(&network, images, before, threads)?;
+    let (validation, test) = scores_after(&network, images, before, threads)?;
     Ok(PackedResult {
         output: path.to_owned(),
         size,
@@ -337,10 +358,10 @@ fn packed_result(
     })
 }
 
-/// Images to measure latency with.
-fn sample_images(images: &Images) -> &sparsevd_format::Dataset {
-    images
-        .test
-        .as_ref()
-        .unwrap_or(images.training.validation().dataset())
+/// Samples to measure latency with.
+fn samples_of(images: &Images) -> &dyn Samples {
+    match &images.test {
+        Some(test) => test,
+        None => images.training.validation(),
+    }
 }

@@ -14,7 +14,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     let form = output::form(&args.output)?;
     check_options(args, form)?;
     output::check(&args.output, args.force)?;
-    let loaded = common::network(&args.input, args.network.as_deref())?;
+    let loaded = common::network(&args.input, args.network.as_deref(), &args.shapes, false)?;
     let mut network = loaded.network;
     if args.dense {
         network = network.to_dense();

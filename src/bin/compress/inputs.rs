@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-use sparsevd_compressor::TrainingData;
+use anyhow::{anyhow, bail};
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::RunRecord;
-use sparsevd_format::{Dataset, Pixels, load_data};
-use sparsevd_model::{Graph, Network, presets};
+use sparsevd_compressor::{Images as Samples, TrainingData};
+use sparsevd_format::{DataSplits, LoadedSamples, Pixels, RegressionSplits, load_samples};
+use sparsevd_model::{Network, Preprocessing, presets};
 
-use crate::common::PixelArgs;
+use crate::common::{self, PixelArgs};
 
 /// Where a recipe came from that nobody gave.
 pub const DEFAULT_RECIPE: &str = "the default recipe";
@@ -45,11 +45,11 @@ pub fn recipe(
     })
 }
 
-/// Labelled images of a run.
+/// Samples of a run.
 #[derive(Debug)]
 pub struct Images {
     pub training: TrainingData,
-    pub test: Option<Dataset>,
+    pub test: Option<Samples>,
     pub describe: String,
 }
 
@@ -68,63 +68,106 @@ pub fn data_path(
     }
 }
 
-/// Loads a data set, sets how its pixels become the network's input, and holds validation images back.
+/// Loads a data set, sets how its pixels become the network's input, and holds validation samples back.
 ///
-/// Returns the images and sentences for the user.
+/// Returns the samples and sentences for the user.
 pub fn images(
     path: &Path,
     recipe: &Recipe,
     network: &mut Network,
     pixels: &PixelArgs,
+    unset: Unset,
 ) -> anyhow::Result<(Images, Vec<String>)> {
-    let splits = load_data(path)?;
-    let mut notes = vec![splits.describe.clone()];
-    // A set that is not split gives training and validation images; nothing is left to report a test error on.
-    let Some(train) = splits.train.or(splits.whole) else {
-        bail!(
-            "{}: expected training images (train-* IDX files, arrays x_train and y_train or x and y, a train/ folder or class folders), got {}",
-            path.display(),
-            splits.describe
-        );
+    let outputs = network.shapes()?[network.graph.outputs[0].as_str()].elements();
+    let input = network.graph.inputs[0].shape.clone();
+    let mut notes = vec![];
+    let mut set_pixels = |pixels_of: &Pixels, describe: &str| -> anyhow::Result<Preprocessing> {
+        notes.push(describe.to_owned());
+        notes.extend(preprocessing(network, pixels, pixels_of, unset, path)?);
+        Ok(network.graph.preprocessing.clone().unwrap_or_default())
     };
-    notes.extend(preprocessing(&mut network.graph, pixels, &train.pixels)?);
-    let classes = network.shapes()?[network.graph.outputs[0].as_str()].elements();
-    let input = &network.graph.inputs[0].shape;
-    let preprocessing = network.graph.preprocessing.clone().unwrap_or_default();
-    if let Some(test) = &splits.test {
-        test.check_against(input, classes)?;
-    }
-    let training = TrainingData::split(&train, recipe.validation, input, &preprocessing, classes)?;
-    if training.validation().is_empty() {
+    let no_training = |describe: &str| {
+        anyhow!(
+            "{}: expected training images (train-* IDX files, arrays x_train and y_train or x and y, a train/ folder or class folders), got {describe}",
+            path.display()
+        )
+    };
+    // A set that is not split gives training and validation samples; nothing is left to report a test error on.
+    let (name, all, images) = match load_samples(path)? {
+        LoadedSamples::Classes(splits) => {
+            let DataSplits {
+                train,
+                test,
+                whole,
+                describe,
+            } = splits;
+            let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
+            let p = set_pixels(&train.pixels, &describe)?;
+            if let Some(test) = &test {
+                test.check_against(&input, outputs)?;
+            }
+            let images = Images {
+                training: TrainingData::split(&train, recipe.validation, &input, &p, outputs)?,
+                test: test.map(|test| Samples::new(test, &input, &p)),
+                describe,
+            };
+            ("images", train.len(), images)
+        }
+        LoadedSamples::Numbers(splits) => {
+            let RegressionSplits {
+                train,
+                test,
+                whole,
+                describe,
+            } = splits;
+            let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
+            let p = set_pixels(train.pixels(), &describe)?;
+            if let Some(test) = &test {
+                test.check_against(&input, outputs)?;
+            }
+            let training =
+                TrainingData::split_regression(&train, recipe.validation, &input, &p, outputs)?;
+            let images = Images {
+                training,
+                test: test.map(|test| Samples::with_numbers(test, &input, &p)),
+                describe,
+            };
+            ("samples", train.len(), images)
+        }
+    };
+    let [train, validation] =
+        [images.training.train(), images.training.validation()].map(|samples| samples.len());
+    if validation == 0 {
         bail!(
-            "{}: expected at least 6 training images, of which one in six is held back for validation, got {}",
-            path.display(),
-            train.len()
+            "{}: expected at least 6 training {name}, of which one in six is held back for validation, got {all}",
+            path.display()
         );
     }
     notes.push(format!(
-        "{} images to train on, {} held back for validation",
-        training.train().len(),
-        training.validation().len()
+        "{train} {name} to train on, {validation} held back for validation"
     ));
-    if splits.test.is_none() {
+    if images.test.is_none() {
         notes.push(NO_TEST.into());
     }
-    Ok((
-        Images {
-            training,
-            test: splits.test,
-            describe: splits.describe,
-        },
-        notes,
-    ))
+    Ok((images, notes))
 }
 
-/// Sets the graph's preprocessing: what the command line says over what is stored over the default.
+/// What becomes of pixels where neither the network nor the command line says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unset {
+    /// They become 0 to 1: the network is to be trained on them.
+    ZeroToOne,
+    /// They are refused: the network was trained already, and nothing tells on what.
+    Refused,
+}
+
+/// Sets the graph's preprocessing: what the command line says over what is stored.
 fn preprocessing(
-    graph: &mut Graph,
+    network: &mut Network,
     args: &PixelArgs,
     pixels: &Pixels,
+    unset: Unset,
+    path: &Path,
 ) -> anyhow::Result<Option<String>> {
     let named = args.are_given();
     if matches!(pixels, Pixels::F32(_)) {
@@ -135,6 +178,10 @@ fn preprocessing(
         }
         return Ok(None);
     }
+    if !named && unset == Unset::Refused {
+        common::preprocessing(network, path)?;
+    }
+    let graph = &mut network.graph;
     let note = (graph.preprocessing.is_none() && !named)
         .then(|| "the network has no preprocessing stored: pixels become 0 to 1 (--mean, --std, --scale set another)".to_owned());
     let p = args.over(graph.preprocessing.take());
@@ -153,11 +200,11 @@ pub fn absolute_source(source: &str) -> anyhow::Result<String> {
 
 /// What a model is called: the stem of its file, or the name of its folder where the file is just `model`.
 pub fn model_name(path: &Path) -> String {
-    let stem = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // The index of shards has one ending more.
+    let name = name.strip_suffix(".index.json").unwrap_or(&name);
+    let stem = Path::new(name).file_stem().unwrap_or_default();
+    let stem = stem.to_string_lossy().into_owned();
     if stem != "model" {
         return stem;
     }
@@ -176,8 +223,9 @@ mod tests {
             "models/lenet-5/model.safetensors",
             "a/mine.safetensors",
             "x.v2.safetensors",
+            "big/model.safetensors.index.json",
         ]
         .map(|p| model_name(Path::new(p)));
-        assert_eq!(names, ["lenet-5", "mine", "x.v2"]);
+        assert_eq!(names, ["lenet-5", "mine", "x.v2", "big"]);
     }
 }

@@ -6,9 +6,8 @@ use serde::Serialize;
 use sparsevd_compressor::report::{
     Encoding, PackedSize, SCHEMA, Summary, encodings, packed_size, stored_bytes,
 };
-use sparsevd_format::{WriteOptions, write_network_bytes};
+use sparsevd_format::{FileType, WriteOptions, network_files, write_network_bytes};
 use sparsevd_model::{Network, Preprocessing};
-use sparsevd_onnx::is_onnx;
 
 use crate::args::InspectArgs;
 use crate::{Outcome, common, print, summary};
@@ -23,6 +22,7 @@ struct Inspection {
     encodings: Vec<Encoding>,
     packed: Option<Packed>,
     notes: Vec<String>,
+    warnings: Vec<String>,
     metadata: std::collections::BTreeMap<String, String>,
 }
 
@@ -39,13 +39,24 @@ struct Packed {
 const MOST_FOR_ZSTD: u64 = 64 << 20;
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
-    let loaded = common::network(&args.file, args.network.as_deref())?;
-    let (bytes, file_bytes) = match is_onnx(&args.file) {
-        true => (None, std::fs::metadata(&args.file)?.len()),
-        false => stored_bytes(&args.file)?,
-    };
+    let loaded = common::network(&args.file, args.network.as_deref(), &args.shapes, false)?;
     let network = &loaded.network;
-    let packed = match packed_size(&args.file)? {
+    let files = network_files(&args.file)?;
+    let (bytes, file_bytes, packed) = match FileType::of_file(&files[0])? {
+        FileType::Safetensors if files.len() == 1 => {
+            let (bytes, size) = stored_bytes(&files[0])?;
+            (bytes, size, None)
+        }
+        FileType::Packed => {
+            let (bytes, size) = stored_bytes(&args.file)?;
+            (bytes, size, packed_size(&args.file)?)
+        }
+        _ => {
+            let sizes = files.iter().map(|f| Ok(std::fs::metadata(f)?.len()));
+            (None, sizes.sum::<std::io::Result<u64>>()?, None)
+        }
+    };
+    let packed = match packed {
         Some(size) => Some(size),
         None => PackedSize::of_network(network)?,
     };
@@ -70,6 +81,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         encodings,
         packed,
         notes: loaded.notes,
+        warnings: loaded.warnings,
         metadata: loaded.metadata,
     };
     if args.json {

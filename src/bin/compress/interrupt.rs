@@ -20,7 +20,7 @@ pub fn flag() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// The command that goes on from `run`: this one, resuming.
+/// The command that resumes `run`.
 pub fn resume_command(run: &Path) -> String {
     let mut words: Vec<String> = vec![];
     let mut arguments = std::env::args_os().map(|a| a.to_string_lossy().into_owned());
@@ -35,7 +35,7 @@ pub fn resume_command(run: &Path) -> String {
     words.join(" ")
 }
 
-/// A word as a shell reads it.
+/// A word quoted for a shell.
 fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! `compress`: makes networks sparse by Sparse Variational Dropout, trains dense ones, and looks at what came out.
+//! `compress`: makes networks sparse by Sparse Variational Dropout, trains dense ones, and inspects the results.
 //!
 //! Exit codes: 0 done, 1 the result breaks the accuracy promise, 2 the command line or a file is at fault, 130 interrupted.
 #![forbid(unsafe_code)]
@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use args::Command;
 
-/// What a command that went through has to say to the shell.
+/// How a command ended, for its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Done,

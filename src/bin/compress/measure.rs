@@ -1,18 +1,19 @@
-//! What the runtime says of a network: errors, kernels, latency and memory.
+//! Measurements of a network by the runtime: errors, kernels, latency and memory.
 
 use std::time::Duration;
 
-use sparsevd_compressor::report::{KernelChoice, SplitError, Timing};
-use sparsevd_format::Dataset;
+use sparsevd_compressor::Samples;
+use sparsevd_compressor::objective::{self, Score};
+use sparsevd_compressor::report::{KernelChoice, Timing};
 use sparsevd_kernels::Isa;
-use sparsevd_model::Network;
+use sparsevd_model::{Network, Shape};
 use sparsevd_runtime::bench::measure;
-use sparsevd_runtime::{Evaluation, Plan, PlanOptions, Session, WeightMode, evaluate};
+use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 
 /// Batches that latencies are measured at.
 const BATCHES: [usize; 2] = [1, 64];
 
-/// Samples per run when errors are counted.
+/// Samples per run when a network is scored.
 const EVALUATION_BATCH: usize = 64;
 
 /// Time per plan and batch.
@@ -34,26 +35,47 @@ fn session(
     Ok(Session::new(Plan::new(network, &options)?, threads)?)
 }
 
-/// Errors of a network on labelled images.
-pub fn errors(
+/// Score of a network on samples.
+pub fn score(
     network: &Network,
     weights: WeightMode,
-    images: &Dataset,
+    samples: &dyn Samples,
     threads: usize,
-) -> anyhow::Result<Evaluation> {
+) -> anyhow::Result<Score> {
     let session = session(network, weights, EVALUATION_BATCH, threads)?;
-    let preprocessing = network.graph.preprocessing.clone().unwrap_or_default();
-    Ok(evaluate(&session, &images.labels, |i, x| {
-        images.fill_input(i, &preprocessing, x)
-    }))
+    let input = &network.graph.inputs[0].shape;
+    let (inn, out) = (input.elements(), session.plan().output_shape().elements());
+    let mut outputs = vec![0.0; samples.len() * out];
+    let mut x = vec![0.0; EVALUATION_BATCH * inn];
+    for (chunk, y) in outputs
+        .chunks_mut((EVALUATION_BATCH * out).max(1))
+        .enumerate()
+    {
+        let n = y.len() / out;
+        for (i, x) in x.chunks_exact_mut(inn).take(n).enumerate() {
+            fill_input(samples, chunk * EVALUATION_BATCH + i, input, x);
+        }
+        session.run(n, &x[..n * inn], y);
+    }
+    Ok(objective::score_predictions(&outputs, &samples.targets()))
 }
 
-/// Errors before and after on the same images.
-pub fn compare(dense: Evaluation, sparse: Evaluation) -> SplitError {
-    SplitError {
-        images: sparse.images,
-        dense_percent: dense.error_percent(),
-        sparse_percent: sparse.error_percent(),
+/// Writes the network's input for a sample in the layout of the runtime, channels first.
+fn fill_input(samples: &dyn Samples, index: usize, input: &Shape, out: &mut [f32]) {
+    let channels = match *input.dims() {
+        [channels, _, _] => channels,
+        _ => 1,
+    };
+    if channels == 1 {
+        return samples.fill(index, [0, 0], out);
+    }
+    let mut last = vec![0.0; out.len()];
+    samples.fill(index, [0, 0], &mut last);
+    let area = out.len() / channels;
+    for (position, pixel) in last.chunks_exact(channels).enumerate() {
+        for (channel, &value) in pixel.iter().enumerate() {
+            out[channel * area + position] = value;
+        }
     }
 }
 
@@ -77,21 +99,21 @@ pub fn kernels(network: &Network) -> anyhow::Result<Vec<KernelChoice>> {
     Ok(choices)
 }
 
-/// Latency and memory of the sparse plan of `sparse` and the dense plan of `dense`, on one thread, over `images`, or over
+/// Latency and memory of the sparse plan of `sparse` and the dense plan of `dense`, on one thread, over `samples`, or over
 /// numbers from 0 to 1 where there are none.
 pub fn timings(
     sparse: &Network,
     dense: &Network,
-    images: Option<&Dataset>,
+    samples: Option<&dyn Samples>,
 ) -> anyhow::Result<Vec<Timing>> {
-    let preprocessing = sparse.graph.preprocessing.clone().unwrap_or_default();
-    let size = sparse.graph.inputs[0].shape.elements();
+    let input_shape = &sparse.graph.inputs[0].shape;
+    let size = input_shape.elements();
     let mut timings = vec![];
     for batch in BATCHES {
         let mut input = vec![0.0; 4 * batch * size];
         for (i, x) in input.chunks_exact_mut(size).enumerate() {
-            match images {
-                Some(images) => images.fill_input(i % images.len(), &preprocessing, x),
+            match samples {
+                Some(samples) => fill_input(samples, i % samples.len(), input_shape, x),
                 None => (x.iter_mut().enumerate())
                     .for_each(|(j, x)| *x = ((i + j) * 7919 % 1009) as f32 / 1009.0),
             }

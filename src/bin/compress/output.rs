@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use sparsevd_compressor::recipe::{Method, Recipe};
 use sparsevd_format::{WriteOptions, check_writable};
-use sparsevd_onnx::is_onnx;
 
 use crate::args::EncodingArgs;
 
@@ -31,7 +30,7 @@ pub fn form(path: &Path) -> anyhow::Result<Form> {
         Ok(Form::Interchange)
     } else if is("spvd") {
         Ok(Form::Packed)
-    } else if is_onnx(path) {
+    } else if is("onnx") {
         Ok(Form::Onnx)
     } else {
         bail!(

@@ -16,7 +16,7 @@ use crate::print;
 /// The log of a run in its folder.
 const LOG: &str = "training.log";
 
-/// Tells the log of the run in `folder`, and a person where stderr is for one.
+/// Writes the log of a run, and bars where stderr is a terminal.
 pub struct Progress {
     log: File,
     bars: Option<Bars>,
@@ -27,7 +27,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of a run of `recipe` over so many `images`, from a position on; a run that begins empties the log.
+    /// Progress of a run of `recipe` over `images` training images from a position on; a new run empties the log.
     pub fn new(
         folder: &Path,
         quiet: bool,
@@ -64,7 +64,7 @@ impl Progress {
     }
 }
 
-/// How often a phase is trained: once for every candidate grid.
+/// Number of times a phase is trained: once for every candidate grid.
 fn trials(phase: &Phase) -> u64 {
     match phase.method {
         Method::Quantise => phase.grid.len() as u64,
@@ -153,13 +153,16 @@ impl Observer for Progress {
             Method::SparseVd => format!("  KL {:.3e}", record.kl),
             Method::Dense | Method::FineTune | Method::Quantise => String::new(),
         };
+        let validation = match record.validation_r2 {
+            None => format!("error {:.2} %", record.validation_error),
+            Some(r2) => format!("R2 {r2:.4}, RMSE {:.4e}", record.validation_error),
+        };
         self.say(&format!(
-            "{} {:>3}/{}  loss {:.4}{kl}  validation error {:.2} %  {:.1}x  {:.1} s  [{}]",
+            "{} {:>3}/{}  loss {:.4}{kl}  validation {validation}  {:.1}x  {:.1} s  [{}]",
             self.phase,
             record.epoch,
             self.epochs,
             record.loss,
-            record.validation_error,
             record.ratio(),
             record.seconds,
             densities.join(", "),

@@ -1,4 +1,4 @@
-//! What a compression starts from where the command line says which weights go: magnitude, or a posterior from elsewhere.
+//! Pruning by the command line before any training: by magnitude, or by a posterior from elsewhere.
 
 use std::borrow::Cow;
 
@@ -19,12 +19,12 @@ pub struct Start {
     pub notes: Vec<String>,
 }
 
-/// Whether the command line says which weights go.
+/// Whether the command line chooses the weights to remove.
 pub fn decides(args: &CompressArgs) -> bool {
     args.posterior.is_some() || args.sparsity.is_some()
 }
 
-/// Prunes as the command line says; `None` where that is for training to find out.
+/// Prunes as the command line says; `None` where training is to choose the weights.
 pub fn start(args: &CompressArgs, network: &Network) -> anyhow::Result<Option<Start>> {
     if let Some(file) = &args.posterior {
         let threshold = args.threshold.unwrap_or(3.0);
@@ -70,7 +70,7 @@ pub fn folded(network: &Network) -> Cow<'_, Network> {
     passes::for_running(network)
 }
 
-/// What of a recipe trains a network that is pruned already: fine-tuning, where a recipe was found, on the labels alone. A
+/// The phases of a recipe that can train a network that is pruned already: fine-tuning, where a recipe was found, on the labels alone. A
 /// teacher would be the pruned network itself, how many weights are left is decided, and the grids of a `quantise` phase come
 /// from the sigmas of a `sparse-vd` phase. The source says what was left out.
 ///
@@ -113,7 +113,7 @@ pub fn fine_tuning(mut found: FoundRecipe, named: bool) -> anyhow::Result<FoundR
     Ok(found)
 }
 
-/// A result as it is written: channels that nobody needs leave, and each weight is stored as is smaller.
+/// The network to write: dead channels removed, and each weight in the smaller of its encodings.
 pub fn finish(network: Network) -> Network {
     let mut done = passes::drop_dead_channels(&network).unwrap_or(network);
     for tensor in done.tensors.values_mut() {

@@ -8,11 +8,11 @@ use sparsevd_compressor::report::{RunRecord, SCHEMA};
 
 use crate::args::RunArgs;
 
-/// Where a run keeps its checkpoints, and what it goes on from.
+/// The folder of a run's checkpoints, and its record where the run is resumed.
 #[derive(Debug)]
 pub struct RunFolder {
     pub path: PathBuf,
-    /// What the run began with, where it goes on.
+    /// The settings that a resumed run began with.
     pub record: Option<RunRecord>,
 }
 
@@ -49,7 +49,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Makes the folder ready for a run that begins, and notes what it begins with. A run that goes on has that.
+    /// Prepares the folder for a new run and writes its record. A resumed run has both.
     pub fn begin(&self, record: &RunRecord) -> anyhow::Result<()> {
         if self.record.is_none() {
             record.write(&self.path)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sparsevd_compressor::Scope;
 use sparsevd_compressor::report::{
-    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Pruning, Report, SplitError,
+    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Pruning, Report, SplitScore,
     Summary, Timing,
 };
 
@@ -13,7 +13,7 @@ use crate::inputs;
 use crate::print::{bytes, count};
 use crate::table::{Align, Table};
 
-/// Everything a person wants to know of a compression.
+/// The printed summary of a compression.
 pub fn of(report: &Report, report_path: &Path, run: Option<&Path>) -> anyhow::Result<String> {
     let mut out = String::new();
     let s = &report.summary;
@@ -153,29 +153,54 @@ fn kernels_of(report: &Report, layer: &LayerSummary) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Errors in percent, or R2 and root mean squared error of a regression.
 fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
+    let regression = matches!(accuracy.validation, SplitScore::Fit(_));
+    let titles = if regression {
+        ["R2", "samples", "drop"]
+    } else {
+        ["error", "images", "points"]
+    };
     let columns = [
-        ("error", Align::Left),
-        ("images", Align::Right),
+        (titles[0], Align::Left),
+        (titles[1], Align::Right),
         ("before", Align::Right),
         ("after", Align::Right),
-        ("points", Align::Right),
+        (titles[2], Align::Right),
     ];
     let mut table = Table::new(&columns);
-    let sets: [(&str, Option<SplitError>); 4] = [
+    let sets: [(&str, Option<SplitScore>); 4] = [
         ("validation", Some(accuracy.validation)),
         ("validation, packed", packed.map(|p| p.validation)),
         ("test", accuracy.test),
         ("test, packed", packed.and_then(|p| p.test)),
     ];
-    for (name, error) in sets.into_iter().filter_map(|(n, e)| Some((n, e?))) {
-        table.row([
-            name.into(),
-            count(error.images),
-            format!("{:.2} %", error.dense_percent),
-            format!("{:.2} %", error.sparse_percent),
-            format!("{:+.2}", error.drop()),
-        ]);
+    for (name, score) in sets.into_iter().filter_map(|(n, e)| Some((n, e?))) {
+        match score {
+            SplitScore::Errors(error) => table.row([
+                name.into(),
+                count(error.images),
+                format!("{:.2} %", error.dense_percent),
+                format!("{:.2} %", error.sparse_percent),
+                format!("{:+.2}", score.drop()),
+            ]),
+            SplitScore::Fit(fit) => {
+                table.row([
+                    name.into(),
+                    count(fit.samples),
+                    format!("{:.4}", fit.dense_r2),
+                    format!("{:.4}", fit.sparse_r2),
+                    format!("{:+.4}", score.drop()),
+                ]);
+                table.row([
+                    format!("{name}, RMSE"),
+                    count(fit.samples),
+                    format!("{:.4e}", fit.dense_rmse),
+                    format!("{:.4e}", fit.sparse_rmse),
+                    String::new(),
+                ]);
+            }
+        }
     }
     table
 }

@@ -1,4 +1,4 @@
-//! `compress sweep RUN`: what other thresholds would have given.
+//! `compress sweep RUN`: validation error and ratio at other thresholds.
 
 use anyhow::bail;
 use serde_json::json;
@@ -8,6 +8,7 @@ use sparsevd_compressor::{Layer, checkpoint};
 
 use crate::args::SweepArgs;
 use crate::common::PixelArgs;
+use crate::inputs::Unset;
 use crate::table::{Align, Table};
 use crate::{Outcome, common, inputs, print};
 
@@ -22,14 +23,14 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
             args.run.display()
         );
     };
-    let mut network = common::network(model, network.as_deref())?.network;
+    let mut network = common::network(model, network.as_deref(), &args.shapes, false)?.network;
     network
         .graph
         .preprocessing
         .clone_from(&record.preprocessing);
     let data = args.data.as_ref().unwrap_or(&record.data);
     let none = PixelArgs::default();
-    let (images, _) = inputs::images(data, &record.recipe, &mut network, &none)?;
+    let (images, _) = inputs::images(data, &record.recipe, &mut network, &none, Unset::Refused)?;
     let weights = network.original_weights();
 
     let options = RunOptions {
@@ -37,10 +38,10 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
         run_folder: None,
     };
     let mut trainer = Trainer::new(&network, record.recipe.clone(), images.training, &options)?;
-    checkpoint::resume(&args.run, &mut trainer)?;
+    trainer.resume(&args.run)?;
     let posterior = checkpoint::posterior_path(&args.run);
     if !trainer.layers().iter().any(Layer::is_variational) && posterior.is_file() {
-        checkpoint::resume_from(&posterior, &mut trainer)?;
+        trainer.resume_from(&posterior)?;
     }
     if !trainer.layers().iter().any(Layer::is_variational) {
         bail!(
@@ -53,7 +54,10 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     if args.json {
         let points: Vec<_> = rows
             .iter()
-            .map(|&(threshold, error, left)| json!({"threshold": threshold, "validation_error_percent": error, "ratio": ratio(left), "left": left}))
+            .map(|&(threshold, score, left)| match score.r2() {
+                None => json!({"threshold": threshold, "validation_error_percent": score.error(), "ratio": ratio(left), "left": left}),
+                Some(r2) => json!({"threshold": threshold, "validation_r2": r2, "validation_rmse": score.error(), "ratio": ratio(left), "left": left}),
+            })
             .collect();
         print::json(
             &json!({"schema": SCHEMA, "weights": weights, "recipe_threshold": record.recipe.threshold, "points": points}),
@@ -66,10 +70,13 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
         ("left", Align::Right),
         ("ratio", Align::Right),
     ]);
-    for (threshold, error, left) in rows {
+    for (threshold, score, left) in rows {
         table.row([
             threshold.to_string(),
-            format!("{error:.2} %"),
+            match score.r2() {
+                None => format!("{:.2} %", score.error()),
+                Some(r2) => format!("R2 {r2:.4}"),
+            },
             print::count(left),
             format!("{:.1}x", ratio(left)),
         ]);

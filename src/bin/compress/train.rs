@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
+use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
-use sparsevd_compressor::{architecture, initialise};
+use sparsevd_compressor::{Samples, architecture, initialise};
 use sparsevd_format::{GraphSource, read_network, write_network};
 use sparsevd_model::passes;
 use sparsevd_runtime::WeightMode;
 
 use crate::args::TrainArgs;
-use crate::inputs::{self, FoundRecipe};
+use crate::inputs::{self, FoundRecipe, Unset};
 use crate::run_folder::{self, RunFolder};
-use crate::{Outcome, measure, output, print, training};
+use crate::{Outcome, common, measure, output, print, training};
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let architecture = match args.input.as_deref() {
@@ -46,10 +47,16 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
             .preprocessing
             .clone_from(&record.preprocessing);
     }
-    let (images, notes) = inputs::images(&data, &recipe.recipe, &mut network, &args.pixels)?;
+    let (images, notes) = inputs::images(
+        &data,
+        &recipe.recipe,
+        &mut network,
+        &args.pixels,
+        Unset::ZeroToOne,
+    )?;
     if print::talks(args.run.quiet) {
         for note in &notes {
-            eprintln!("{note}");
+            common::note(note);
         }
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
     }
@@ -66,9 +73,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     write_network(&out, folded.as_ref().unwrap_or(&trained), &options)?;
 
     let written = read_network(&out, &GraphSource::Auto)?.network;
-    let errors = |set| measure::errors(&written, WeightMode::Dense, set, args.run.threads());
-    let validation = errors(images.training.validation().dataset())?;
-    let test = images.test.as_ref().map(errors).transpose()?;
+    let score =
+        |set: &dyn Samples| measure::score(&written, WeightMode::Dense, set, args.run.threads());
+    let validation = score(images.training.validation())?;
+    let test = images.test.as_ref().map(|set| score(set)).transpose()?;
     if args.run.json {
         print::json(&json!({
             "schema": SCHEMA,
@@ -77,26 +85,40 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
             "seed": recipe.recipe.seed,
             "recipe": recipe.recipe,
             "weights": written.original_weights(),
-            "validation": {"images": validation.images, "error_percent": validation.error_percent()},
-            "test": test.map(|t| json!({"images": t.images, "error_percent": t.error_percent()})),
+            "validation": score_json(&validation),
+            "test": test.as_ref().map(score_json),
             "history": trainer.history(),
         }))?;
     } else {
         let test = test.map_or(format!(" ({})", inputs::NO_TEST), |t| {
-            format!(", test error {:.2} % of {}", t.error_percent(), t.images)
+            format!(", test {t} of {}", t.samples())
         });
+        let name = match validation {
+            Score::Classes { .. } => "images",
+            Score::Regression { .. } => "samples",
+        };
         print::text(format_args!(
-            "{}: validation error {:.2} % of {} images{test}; wrote {}",
+            "{}: validation {validation} of {} {name}{test}; wrote {}",
             written.graph.name,
-            validation.error_percent(),
-            validation.images,
+            validation.samples(),
             Path::new(&out).display()
         ))?;
     }
     Ok(Outcome::Done)
 }
 
-/// The recipe of the run that goes on, else the one that is named, else the default, with what the command line sets.
+fn score_json(score: &Score) -> serde_json::Value {
+    match *score {
+        Score::Classes { samples, .. } => {
+            json!({"images": samples, "error_percent": score.error()})
+        }
+        Score::Regression { samples, r2, rmse } => {
+            json!({"samples": samples, "r2": r2, "rmse": rmse})
+        }
+    }
+}
+
+/// The recipe of the resumed run, else the one that is named, else the default, with the overrides of the command line.
 fn recipe(args: &TrainArgs, record: Option<&RunRecord>) -> anyhow::Result<FoundRecipe> {
     let found = match (&args.run.recipe, record) {
         (None, Some(record)) => FoundRecipe {

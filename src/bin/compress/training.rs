@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use sparsevd_compressor::checkpoint;
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::trainer::{self, RunOptions, Trainer};
 use sparsevd_model::Network;
@@ -34,7 +33,7 @@ pub fn run(
         &options,
     )?;
     if folder.record.is_some() {
-        checkpoint::resume(&folder.path, &mut trainer)?;
+        trainer.resume(&folder.path)?;
     }
     let mut progress = Progress::new(
         &folder.path,

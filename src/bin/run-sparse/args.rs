@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_runtime::{WeightMode, WeightType};
 
-use crate::common::PixelArgs;
+use crate::common::{PixelArgs, ShapeArgs};
 
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]
@@ -70,11 +70,14 @@ pub fn parse() -> Command {
 /// A network's file and how to read it.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// The network: a safetensors file, sparse or dense, a packed .spvd or an .onnx
+    /// The network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx; its
+    /// content decides which. What is guessed about it is said on stderr and in `warnings` of --json
     pub model: PathBuf,
-    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON
+    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON, which names the tensors of the file
     #[arg(long, value_name = "NAME|FILE")]
     pub network: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
     #[command(flatten)]
     pub pixels: PixelArgs,
     /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round
@@ -94,7 +97,7 @@ pub enum Values {
     Bf16,
     /// Eleven significant bits
     F16,
-    /// Integers up to 127 times a step: exact for tensors that the file has like that
+    /// Integers up to 127 times a scale: exact for tensors that the file has like that
     I8,
 }
 
@@ -140,8 +143,8 @@ impl From<Weights> for WeightMode {
 pub struct InferArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// What to run: .npy, .npz, PNG, IDX (plain or .gz) or safetensors. Bytes are pixels and are preprocessed;
-    /// floating-point numbers are the network's input as they are
+    /// What to run: .npy, .npz, PNG, IDX (plain or .gz) or safetensors. Bytes are pixels and are preprocessed as the network or
+    /// --scale, --mean and --std say; floating-point numbers are the network's input as they are
     #[arg(long, short, value_name = "FILE")]
     pub input: PathBuf,
     /// Array to take from a file of several
@@ -282,7 +285,7 @@ Example, with outputs of another framework:
 pub struct CheckArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Arrays `x`, inputs, and `y`, the outputs expected of them: .npz or safetensors
+    /// Arrays `x`, inputs (channels first, or last where the shape says so), and `y`, the outputs expected of them: .npz or safetensors
     #[arg(long, short, value_name = "FILE")]
     pub expect: PathBuf,
     /// Largest error allowed, as a share of the largest expected output

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json, to_value};
+use sparsevd_format::LoadedNetwork;
 use sparsevd_kernels::{Isa, peak::fma_peak};
 use sparsevd_model::Network;
 use sparsevd_runtime::bench::{Measurement, measure, peak_rss_bytes};
@@ -30,7 +31,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     if let Some(0) = args.batch.iter().find(|&&b| b == 0) {
         bail!("--batch: expected at least 1, got 0");
     }
-    let network = args.model.network()?;
+    let LoadedNetwork {
+        network, warnings, ..
+    } = args.model.load()?;
     let isa = Isa::from_env()?;
     let mut plans = vec![WeightMode::Sparse];
     if let Some(other) = args.against {
@@ -61,14 +64,17 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let after = fma_peak(isa);
     let machine = machine(isa);
     if args.json {
-        print::json(json!({
-            "machine": machine,
-            "network": network.graph.name,
-            "input": args.data.as_ref().map_or("random".into(), |d| d.display().to_string()),
-            "dense_shapes": dense_shapes(args.dense_shapes),
-            "fma_peak_gflops": {"before": before, "after": after},
-            "runs": to_value(&runs)?,
-        }))?;
+        print::json_of(
+            &warnings,
+            json!({
+                "machine": machine,
+                "network": network.graph.name,
+                "input": args.data.as_ref().map_or("random".into(), |d| d.display().to_string()),
+                "dense_shapes": dense_shapes(args.dense_shapes),
+                "fma_peak_gflops": {"before": before, "after": after},
+                "runs": to_value(&runs)?,
+            }),
+        )?;
         return Ok(Outcome::Done);
     }
     let mut text = String::new();
@@ -132,7 +138,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
 pub fn run_child(args: &PeakRssArgs) -> anyhow::Result<Outcome> {
     let session = {
         let weights = args.weights.into();
-        let network = shaped(&args.model.network()?, weights, args.dense_shapes)?;
+        let network = shaped(&args.model.load()?.network, weights, args.dense_shapes)?;
         session(
             &args.model,
             &network,
@@ -179,6 +185,9 @@ fn child(args: &BenchArgs, plan: WeightMode, batch: usize) -> Option<u64> {
     if let Some(network) = &model.network {
         command.arg(format!("--network={network}"));
     }
+    for shape in &model.shapes.shapes {
+        command.arg(format!("--shape={shape}"));
+    }
     command.arg("--").arg(&model.model);
     let output = command
         .stdin(Stdio::null())
@@ -197,7 +206,7 @@ pub fn samples(data: Option<&Path>, network: &Network, batch: usize) -> anyhow::
         return Ok(random_input(count * shape.elements()));
     };
     let (set, _) = load_split(path, Split::Test, network).context("--data")?;
-    let preprocessing = preprocessing(network);
+    let preprocessing = preprocessing(&set, path, network)?;
     let mut input = vec![0.0; count * shape.elements()];
     for (i, x) in input.chunks_exact_mut(shape.elements()).enumerate() {
         set.fill_input(i % set.len(), &preprocessing, x);

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use serde_json::json;
-use sparsevd_format::{ArrayData, read_array};
+use sparsevd_format::{ArrayData, LoadedNetwork, read_array};
 
 use crate::args::CheckArgs;
 use crate::load::session;
@@ -16,7 +16,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
             args.tolerance
         );
     }
-    let network = args.model.network()?;
+    let LoadedNetwork {
+        network, warnings, ..
+    } = args.model.load()?;
     let path = &args.expect;
     let arrays = read_array(path)?;
     let find = |name: &str| match arrays.iter().find(|(n, _)| n == name) {
@@ -66,14 +68,17 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
     let pass = relative <= args.tolerance;
     let (sample, element) = (worst.1 / out.max(1), worst.1 % out.max(1));
     if args.json {
-        print::json(json!({
-            "pass": pass,
-            "samples": samples.count,
-            "max_error": worst.0,
-            "max_relative_error": relative,
-            "tolerance": args.tolerance,
-            "worst": {"sample": sample, "element": element, "expected": wanted.get(worst.1), "got": y.get(worst.1)},
-        }))?;
+        print::json_of(
+            &warnings,
+            json!({
+                "pass": pass,
+                "samples": samples.count,
+                "max_error": worst.0,
+                "max_relative_error": relative,
+                "tolerance": args.tolerance,
+                "worst": {"sample": sample, "element": element, "expected": wanted.get(worst.1), "got": y.get(worst.1)},
+            }),
+        )?;
     } else {
         print::text(format_args!(
             "{}: {} samples, largest error {:.3e} ({relative:.3e} of the largest output; tolerance {:.1e}) at output {element} of sample {sample}: expected {}, got {}",

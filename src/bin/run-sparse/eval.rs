@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 use serde_json::json;
-use sparsevd_format::{Dataset, load_data};
+use sparsevd_format::{Dataset, LoadedNetwork, load_data};
 use sparsevd_model::Network;
 use sparsevd_runtime::evaluate;
 
@@ -17,7 +17,9 @@ use crate::{Outcome, print};
 const BATCH: usize = 64;
 
 pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
-    let network = args.model.network()?;
+    let LoadedNetwork {
+        network, warnings, ..
+    } = args.model.load()?;
     let (data, part) = load_split(&args.data, args.split, &network)?;
     let session = session(
         &args.model,
@@ -27,7 +29,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
         all_threads(args.threads),
         &[],
     )?;
-    let preprocessing = preprocessing(&network);
+    let preprocessing = preprocessing(&data, &args.data, &network)?;
     let start = Instant::now();
     let result = evaluate(&session, &data.labels, |i, x| {
         data.fill_input(i, &preprocessing, x);
@@ -35,17 +37,20 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     let seconds = start.elapsed().as_secs_f64();
     let options = session.plan().options();
     if args.json {
-        print::json(json!({
-            "images": result.images,
-            "error_percent": result.error_percent(),
-            "top1": result.top1(),
-            "wrong": result.wrong,
-            "network": network.graph.name,
-            "plan": options.weights,
-            "isa": options.isa.name(),
-            "seconds": seconds,
-            "part": part,
-        }))?;
+        print::json_of(
+            &warnings,
+            json!({
+                "images": result.images,
+                "error_percent": result.error_percent(),
+                "top1": result.top1(),
+                "wrong": result.wrong,
+                "network": network.graph.name,
+                "plan": options.weights,
+                "isa": options.isa.name(),
+                "seconds": seconds,
+                "part": part,
+            }),
+        )?;
     } else {
         print::text(format_args!(
             "{}: {} of {} images wrong, error {:.2} %, top-1 {:.2} % ({} plan, {}){}",

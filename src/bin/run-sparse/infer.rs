@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde_json::json;
-use sparsevd_format::{check_writable, write_npy, write_npz};
+use sparsevd_format::{LoadedNetwork, check_writable, write_npy, write_npz};
 use sparsevd_model::{Network, Op};
 
 use crate::args::InferArgs;
@@ -18,7 +18,9 @@ pub fn run(args: &InferArgs) -> anyhow::Result<Outcome> {
     if let Some(output) = &args.output {
         check_writable(output, args.force)?;
     }
-    let network = args.model.network()?;
+    let LoadedNetwork {
+        network, warnings, ..
+    } = args.model.load()?;
     let samples = read_samples(&args.input, args.array.as_deref(), &network)?;
     let batch = samples.count.min(LARGEST_BATCH);
     let session = session(
@@ -60,12 +62,15 @@ pub fn run(args: &InferArgs) -> anyhow::Result<Outcome> {
                 json!({"sample": sample, "top": top})
             })
             .collect();
-        print::json(json!({
-            "network": network.graph.name,
-            "samples": samples.count,
-            "output_shape": out,
-            "results": results,
-        }))?;
+        print::json_of(
+            &warnings,
+            json!({
+                "network": network.graph.name,
+                "samples": samples.count,
+                "output_shape": out,
+                "results": results,
+            }),
+        )?;
     } else {
         let mut text = String::new();
         for (sample, top) in results.iter().enumerate() {

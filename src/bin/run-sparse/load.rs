@@ -1,6 +1,9 @@
 //! From a file to a session.
 
+use std::path::Path;
+
 use anyhow::Context;
+use sparsevd_format::{Dataset, LoadedNetwork, Pixels};
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Preprocessing};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
@@ -10,22 +13,27 @@ use crate::{common, tune};
 
 impl ModelArgs {
     /// Reads the network, with the preprocessing that the command line sets.
-    pub fn network(&self) -> anyhow::Result<Network> {
-        let loaded = common::network(&self.model, self.network.as_deref())?;
+    pub fn load(&self) -> anyhow::Result<LoadedNetwork> {
+        let mut loaded = common::network(
+            &self.model,
+            self.network.as_deref(),
+            &self.shapes,
+            self.quiet,
+        )?;
         if self.talks() {
             for note in &loaded.notes {
-                eprintln!("{note}");
+                common::note(note);
             }
         }
-        let mut network = loaded.network;
         if self.pixels.are_given() {
-            let p = self.pixels.over(network.graph.preprocessing.take());
-            if let Some(input) = network.graph.inputs.first() {
+            let graph = &mut loaded.network.graph;
+            let p = self.pixels.over(graph.preprocessing.take());
+            if let Some(input) = graph.inputs.first() {
                 p.check(&input.shape)?;
             }
-            network.graph.preprocessing = Some(p);
+            graph.preprocessing = Some(p);
         }
-        Ok(network)
+        Ok(loaded)
     }
 
     /// Whether stderr is for a person.
@@ -34,9 +42,16 @@ impl ModelArgs {
     }
 }
 
-/// How pixels become the input: as stored with the network, else 0 to 255 becomes 0 to 1.
-pub fn preprocessing(network: &Network) -> Preprocessing {
-    network.graph.preprocessing.clone().unwrap_or_default()
+/// How the images of a set become the input: as stored with the network or told, and not at all where they are numbers.
+pub fn preprocessing(
+    set: &Dataset,
+    path: &Path,
+    network: &Network,
+) -> anyhow::Result<Preprocessing> {
+    match set.pixels {
+        Pixels::U8(_) => common::preprocessing(network, path),
+        Pixels::F32(_) => Ok(Preprocessing::default()),
+    }
 }
 
 /// A session for that many samples at a time. `like` holds samples as they will come, `[n][input_shape]`, or nothing.

@@ -1,6 +1,7 @@
 //! `run-sparse plan`.
 
 use serde_json::to_value;
+use sparsevd_format::LoadedNetwork;
 
 use crate::args::PlanArgs;
 use crate::bench::samples;
@@ -8,7 +9,9 @@ use crate::load::session;
 use crate::{Outcome, print};
 
 pub fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
-    let network = args.model.network()?;
+    let LoadedNetwork {
+        network, warnings, ..
+    } = args.model.load()?;
     let like = match &args.data {
         None => Vec::new(),
         set => samples(set.as_deref(), &network, args.batch.max(1))?,
@@ -23,7 +26,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
         &like,
     )?;
     if args.json {
-        print::json(to_value(session.plan())?)?;
+        print::json_of(&warnings, to_value(session.plan())?)?;
     } else {
         print::text(session.plan())?;
     }

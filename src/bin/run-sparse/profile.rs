@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json, to_value};
+use sparsevd_format::LoadedNetwork;
 use sparsevd_kernels::peak::fma_peak;
 use sparsevd_runtime::profile::profile;
 
@@ -16,7 +17,9 @@ const BUDGET: Duration = Duration::from_secs(1);
 
 pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
     let args = &args.plan;
-    let network = args.model.network()?;
+    let LoadedNetwork {
+        network, warnings, ..
+    } = args.model.load()?;
     let input = samples(args.data.as_deref(), &network, args.batch.max(1))?;
     // Nodes are timed one after the other, so one thread it is.
     let session = session(
@@ -39,7 +42,7 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
         for (node, time) in nodes(&mut value).zip(&profile.nodes) {
             node["peak_share"] = json!(time.gflops / peak);
         }
-        print::json(value)?;
+        print::json_of(&warnings, value)?;
         return Ok(Outcome::Done);
     }
     let mut text = String::new();

@@ -31,7 +31,7 @@ def ints(*values):
     return np.array(values, np.int64)
 
 
-def model(nodes, input_shape, initializers, opset, output="y", batch="N", raw=True):
+def model(nodes, input_shape, initializers, opset, output="y", batch="N", raw=True, output_shape=("classes",)):
     tensors = []
     for name, value in initializers.items():
         if isinstance(value, TensorProto):
@@ -44,8 +44,8 @@ def model(nodes, input_shape, initializers, opset, output="y", batch="N", raw=Tr
     graph = helper.make_graph(
         nodes,
         "golden",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, *input_shape])],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, "classes"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [*([] if batch is None else [batch]), *input_shape])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [*([] if batch is None else [batch]), *output_shape])],
         tensors,
     )
     return helper.make_model(
@@ -254,16 +254,193 @@ def spelled(opset):
     return made
 
 
+def flat_to_image():
+    """A vector that becomes an image before the first layer: opset 13."""
+    nodes = [
+        node("Reshape", ["x", "shape"], "image"),
+        node("Conv", ["image", "w"], "a", pads=[1, 1, 1, 1]),
+        node("ReduceMax", ["a"], "y", axes=[2, 3], keepdims=0),
+    ]
+    return model(nodes, [64], {"shape": ints(-1, 1, 8, 8), "w": weights(4, 1, 3, 3)}, 13)
+
+
+def one_channel_last():
+    """Images [8, 8, 1], transposed: opset 13."""
+    nodes = [
+        node("Transpose", ["x"], "image", perm=[0, 3, 1, 2]),
+        node("Conv", ["image", "w"], "y", strides=[2, 2]),
+    ]
+    return model(nodes, [8, 8, 1], {"w": weights(2, 1, 3, 3)}, 13, output_shape=(2, 3, 3))
+
+
+def channels_last():
+    """As Keras exports: normalised images [5, 6, 3] with a border, transposed for convolutions and back for all else: opset 13."""
+    w = {
+        "mean": np.array([0.4, 0.5, 0.6], np.float32),
+        "std": np.array([0.2, 0.3, 0.25], np.float32),
+        "pads": ints(0, 0, 1, 0, 0, 1, 1, 0),
+        "stem": weights(4, 3, 3, 3),
+        "stem.bias": weights(4, scale=1),
+        "left": weights(2, 4, 1, 1),
+        "right": weights(3, 4, 1, 1),
+        "flat": ints(-1, 160),
+        "fc": weights(160, 5, scale=0.1),
+        "wide": weights(5, 5, scale=0.3),
+    }
+    first = {"perm": [0, 3, 1, 2]}
+    last = {"perm": [0, 2, 3, 1]}
+    nodes = [
+        node("Sub", ["x", "mean"], "x1"),
+        node("Div", ["x1", "std"], "x2"),
+        node("Pad", ["x2", "pads"], "x3"),
+        node("Transpose", ["x3"], "x4", **first),
+        node("Conv", ["x4", "stem"], "a", pads=[0, 1, 0, 1]),
+        node("Transpose", ["a"], "a1", **last),
+        node("Add", ["a1", "stem.bias"], "a2"),
+        node("Relu", ["a2"], "a3"),
+        node("Transpose", ["a3"], "a4", **first),
+        node("Conv", ["a4", "left"], "l"),
+        node("Transpose", ["l"], "l1", **last),
+        node("Conv", ["a4", "right"], "r"),
+        node("Transpose", ["r"], "r1", **last),
+        node("Concat", ["l1", "r1"], "j", axis=3),
+        node("ReduceMean", ["j"], "m", axes=[1, 2], keepdims=1),
+        node("Sigmoid", ["m"], "gate"),
+        node("Mul", ["j", "gate"], "k"),
+        node("Reshape", ["k", "flat"], "f"),
+        node("MatMul", ["f", "fc"], "g"),
+        node("ReduceMean", ["k"], "mm", axes=[1, 2], keepdims=0),
+        node("MatMul", ["mm", "wide"], "h"),
+        node("Sum", ["g", "h", "g"], "y"),
+    ]
+    return model(nodes, [5, 6, 3], w, 13)
+
+
+def constants_of_each_element():
+    """Constants with leading dimensions of one, one number per element, beside inputs [1, 1, 5]: opset 8."""
+    w = {"mean": weights(1, 1, 1, 5, scale=1), "std": np.abs(weights(5, scale=1)) + 0.5, "w": weights(5, 4)}
+    nodes = [
+        node("Sub", ["x", "mean"], "a"),
+        node("Div", ["a", "std"], "b"),
+        node("Flatten", ["b"], "f"),
+        node("MatMul", ["f", "w"], "y"),
+    ]
+    return model(nodes, [1, 1, 5], w, 8)
+
+
+def softmax_of_map():
+    """Softmax over channels of maps of one pixel, which are the output, as SqueezeNet has it: opset 9."""
+    nodes = [node("GlobalAveragePool", ["x"], "g"), node("Softmax", ["g"], "y")]
+    return model(nodes, [4, 2, 3], {}, 9, output_shape=(4, 1, 1))
+
+
+def open_size():
+    """Height and width are not known: opset 13."""
+    nodes = [
+        node("Conv", ["x", "w"], "a", pads=[1, 1, 1, 1]),
+        node("GlobalAveragePool", ["a"], "g"),
+        node("Flatten", ["g"], "y"),
+    ]
+    return model(nodes, [3, "height", "width"], {"w": weights(4, 3, 3, 3)}, 13)
+
+
+def column():
+    """Images as columns [12, 1]: opset 13."""
+    nodes = [node("Flatten", ["x"], "f"), node("Gemm", ["f", "w"], "y", transB=1)]
+    return model(nodes, [12, 1], {"w": weights(3, 12)}, 13)
+
+
+def one_dimension():
+    """Convolution, normalisation and pooling over signals [2, 16]: opset 17."""
+    w = {
+        "conv1": weights(4, 2, 3),
+        "scale": np.abs(weights(4, scale=1)) + 0.5,
+        "shift": weights(4, scale=1),
+        "mean": weights(4, scale=1),
+        "var": np.abs(weights(4, scale=1)) + 0.5,
+        "conv2": weights(6, 2, 3),
+        "bias": weights(6, scale=1),
+        "pads": ints(0, 0, 1, 0, 0, 2),
+        "fc": weights(18, 3),
+    }
+    nodes = [
+        node("Conv", ["x", "conv1"], "a", pads=[1, 1]),
+        node("BatchNormalization", ["a", "scale", "shift", "mean", "var"], "b"),
+        node("Relu", ["b"], "c"),
+        node("MaxPool", ["c"], "d", kernel_shape=[2], strides=[2]),
+        node("Pad", ["d", "pads"], "e"),
+        node("Conv", ["e", "conv2", "bias"], "f", group=2, dilations=[2]),
+        node("AveragePool", ["f"], "g", kernel_shape=[3], strides=[2], pads=[1, 0], count_include_pad=1),
+        node("Flatten", ["g"], "h"),
+        node("MatMul", ["h", "fc"], "y"),
+    ]
+    return model(nodes, [2, 16], w, 17)
+
+
+def no_batch():
+    """One vector without a batch: opset 13."""
+    w = {"w": weights(6, 4), "b": weights(4, scale=1), "v": weights(4, scale=1)}
+    nodes = [
+        node("MatMul", ["x", "w"], "a"),
+        node("Add", ["a", "b"], "c"),
+        node("Tanh", ["c"], "d"),
+        node("Mul", ["d", "v"], "y"),
+    ]
+    return model(nodes, [6], w, 13, batch=None)
+
+
+def elementwise():
+    """Operators that become several, or others: opset 17."""
+    w = {
+        "slope": weights(3, 1, 1, scale=1),
+        "one": weights(1, scale=1),
+        "two": np.float32(2),
+        "three": ints(3),
+        "low": np.full((3, 1, 1), -0.5, np.float32),
+        "high": np.float32(0.75),
+        "above": np.abs(weights(3, 1, 1, scale=1)) + 0.5,
+        "shift": weights(3, 4, 5, scale=1),
+    }
+    nodes = [
+        node("PRelu", ["x", "slope"], "a"),
+        node("PRelu", ["x", "one"], "b"),
+        node("Abs", ["x"], "c"),
+        node("Softsign", ["x"], "d"),
+        node("Pow", ["x", "two"], "e"),
+        node("Pow", ["x", "three"], "f"),
+        node("Max", ["x", "low"], "g1"),
+        node("Min", ["high", "g1"], "g"),
+        node("Sigmoid", ["x"], "s"),
+        node("Div", ["above", "s"], "h"),
+        node("Reciprocal", ["s"], "i"),
+        node("Mean", ["c", "d", "a", "high"], "j"),
+        node("Shrink", ["x"], "k", lambd=0.5, bias=0.5),
+        node("ReduceL1", ["x"], "l", axes=[2, 3]),
+        node("ReduceSumSquare", ["x"], "m", axes=[-1, -2]),
+        node("ReduceMin", ["x"], "n", axes=[2, 3]),
+        node("Sum", ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"], "o"),
+        node("Sum", ["l", "m"], "p"),
+        node("Mul", ["o", "p"], "q"),
+        node("Add", ["q", "n"], "r"),
+        node("Sub", ["r", "shift"], "y"),
+    ]
+    return model(nodes, [3, 4, 5], w, 17, output_shape=(3, 4, 5))
+
+
 def main():
     made = {make.__name__: make for make in (residual, perceptron, shape_chain, mobile, sparse, half)}
     made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
+    layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
+    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise)}
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)
         path = HERE / f"{name}.onnx"
         onnx.save(built, path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        shape = [3, *[d.dim_value for d in built.graph.input[0].type.tensor_type.shape.dim[1:]]]
+        batch, *rest = built.graph.input[0].type.tensor_type.shape.dim
+        # Open sizes are 6.
+        shape = [3 if rest else batch.dim_value, *[d.dim_value or 6 for d in rest]]
         x = RANDOM.standard_normal(shape).astype(np.float32)
         (y,) = session.run(None, {"x": x})
         np.savez(HERE / f"{name}.npz", x=x, y=y)

@@ -9,7 +9,7 @@ use crate::recipe::Recipe;
 /// A fingerprint of what a network computes, of the elements it stores, and of the recipe but for its data path.
 ///
 /// Neither names nor how a file spells the graph play a part: values count by their place, attributes as numbers.
-pub(super) fn fingerprint(network: &Network, recipe: &Recipe) -> String {
+pub(crate) fn fingerprint(network: &Network, recipe: &Recipe) -> String {
     let graph = &network.graph;
     let mut hash = Hash(0);
     let mut places: HashMap<&str, usize> = HashMap::new();

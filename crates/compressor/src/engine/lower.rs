@@ -9,34 +9,8 @@ use sparsevd_model::{Graph, Node, Op, Window};
 use crate::error::CompressError;
 use crate::layer::Layer;
 use crate::layers::arithmetic::Arithmetic;
+use crate::layers::size::MapSize;
 use crate::state::State;
-
-/// Size of one value per sample: channels last, `height = width = 1` for a vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MapSize {
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-}
-
-impl MapSize {
-    pub fn vector(channels: usize) -> Self {
-        Self {
-            height: 1,
-            width: 1,
-            channels,
-        }
-    }
-    pub fn area(self) -> usize {
-        self.height * self.width
-    }
-    pub fn elements(self) -> usize {
-        self.area() * self.channels
-    }
-    pub fn dims(self) -> [usize; 3] {
-        [self.height, self.width, self.channels]
-    }
-}
 
 /// What one stage computes.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +39,8 @@ pub(crate) enum Work {
     },
     /// A batch normalisation, by its place in the state.
     Normalise(usize),
+    /// Arithmetic with constants, by its place among the normalisations of the state.
+    Affine(usize),
     /// An activation that is no fused ReLU.
     Activate(Op),
     MaxPool(Window),
@@ -74,7 +50,7 @@ pub(crate) enum Work {
     Concat,
     /// A border: pixels at the top, left, bottom and right, and what they hold.
     Pad([usize; 4], f32),
-    /// Channels first, as linear layers that gather need not have it.
+    /// Conversion to channels first, where a consumer is not a linear layer, which gathers its inputs.
     Flatten,
 }
 
@@ -92,7 +68,11 @@ impl Work {
 
     /// Whether a ReLU right behind may become part of the stage.
     fn takes_relu(&self) -> bool {
-        self.layer().is_some() || matches!(self, Self::Normalise(_) | Self::Arithmetic(_))
+        self.layer().is_some()
+            || matches!(
+                self,
+                Self::Normalise(_) | Self::Affine(_) | Self::Arithmetic(_)
+            )
     }
 }
 
@@ -115,9 +95,10 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Runs of stages between which shards wait for each other: one begins with each normalisation.
+    /// Runs of stages between which shards wait for each other: one begins with each normalisation. The first has no stages
+    /// where a normalisation reads the network's input.
     pub fn parts(&self) -> Vec<Range<usize>> {
-        let normalisations = (1..self.stages.len()).filter(|i| self.normalisation_at(*i).is_some());
+        let normalisations = (0..self.stages.len()).filter(|i| self.normalisation_at(*i).is_some());
         let starts: Vec<usize> = std::iter::once(0).chain(normalisations).collect();
         let ends = starts[1..].iter().copied().chain([self.stages.len()]);
         starts
@@ -168,7 +149,7 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
     for node in &graph.nodes {
         let inputs: Vec<usize> = node.inputs.iter().map(|i| ids[i.as_str()]).collect();
         let first = inputs[0];
-        // What nobody else reads may change its meaning in place.
+        // A value without other consumers may change its meaning in place.
         let alone = reads(graph, &node.inputs[0]) == 1;
         if let Some(last) = stages.iter_mut().find(|s| s.output == first && alone)
             && fuse(node, last, &mut values[first].size)?
@@ -198,7 +179,7 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
     if values[output].size.area() != 1 {
         return Err(CompressError::setting(
             "network output",
-            "one vector of class scores per sample",
+            "one vector per sample",
             "a feature map",
         ));
     }
@@ -229,7 +210,7 @@ fn input_size(graph: &Graph) -> Result<MapSize, CompressError> {
     }
 }
 
-/// How many nodes read a value; the caller is one more reader of what the network returns.
+/// Number of consumers of a value; an output of the network has the caller as one more.
 fn reads(graph: &Graph, value: &str) -> usize {
     let inputs = graph.nodes.iter().flat_map(|n| &n.inputs);
     inputs.chain(&graph.outputs).filter(|i| *i == value).count()
@@ -307,7 +288,12 @@ fn stage<T: Real>(
             if state.normalisations[place].channels() != x.size.channels {
                 return Err(unsupported(node, "channels that were removed"));
             }
-            (Work::Normalise(place), like_x(x.size))
+            let work = if state.normalisations[place].constant {
+                Work::Affine(place)
+            } else {
+                Work::Normalise(place)
+            };
+            (work, like_x(x.size))
         }
         op if op.is_activation() => (Work::Activate(op.clone()), like_x(x.size)),
         Op::MaxPool { window } => {

@@ -7,18 +7,17 @@ use sparsevd_kernels::training::{
     relu_gradient, scale_channels,
 };
 
+use super::batch::{Batch, StepReport};
 use super::lower::{Program, Stage, Work};
-use super::{Batch, StepReport, arg_max};
 use crate::layers::arithmetic::Arithmetic;
 use crate::layers::conv::{Conv, Gradients};
 use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::grouped::GroupedConv;
 use crate::layers::linear::Linear;
-use crate::layers::loss::cross_entropy;
 use crate::layers::normalise::{Affine, Sums};
 use crate::layers::{Pass, Saved, Scratch, Weights, arrange, pool, sized};
 
-/// What stages compute with, by their places in the state.
+/// Parameters of the stages, by their places in the state.
 pub(super) struct Parameters<'a, T> {
     pub weights: Vec<Weights<'a, T>>,
     pub affine: Vec<Affine<T>>,
@@ -30,7 +29,7 @@ pub(super) struct Shard<T> {
     gradients: Vec<Vec<T>>,
     pub saved: Vec<Saved<T>>,
     scratch: Scratch<T>,
-    /// Of convolutions: by theta and by sigma^2. Linear layers make theirs over the whole batch.
+    /// Of convolutions: by theta and by sigma^2. Those of linear layers are computed over the whole batch.
     pub weight_gradients: Vec<[Vec<T>; 2]>,
     pub bias_gradients: Vec<Vec<T>>,
     /// Of the normalisation that comes next.
@@ -55,7 +54,7 @@ impl<T: Real> Shard<T> {
         }
     }
 
-    /// Makes room for the samples and fills the network's input.
+    /// Sizes the values for the samples and fills the network's input.
     pub fn fill(&mut self, program: &Program, fill: impl Fn(usize, &mut [T])) {
         for (value, size) in self.values.iter_mut().zip(&program.values) {
             sized(value, self.samples * size.elements());
@@ -161,7 +160,7 @@ impl<T: Real> Shard<T> {
                 output,
             }
             .forward(pass, x, y, scratch),
-            Work::Normalise(place) => {
+            Work::Normalise(place) | Work::Affine(place) => {
                 let affine = &parameters.affine[*place];
                 scale_channels(pass.isa, x, &affine.factor, &affine.summand, y);
             }
@@ -220,7 +219,7 @@ impl<T: Real> Shard<T> {
         (self.gradients[stage.output], self.sums) = (gradient, sums);
     }
 
-    /// The loss of the shard, whose samples begin at `first` of the batch, and its gradient by the scores.
+    /// The loss of the shard, whose samples begin at `first` of the batch, and its gradient by the outputs.
     pub fn loss(&mut self, program: &Program, batch: &Batch<'_, T>, first: usize) {
         for (gradient, size) in self.gradients.iter_mut().zip(&program.values) {
             sized(gradient, self.samples * size.elements()).fill(T::default());
@@ -228,21 +227,23 @@ impl<T: Real> Shard<T> {
         self.bias_gradients
             .iter_mut()
             .for_each(|b| b.fill(T::default()));
-        let classes = program.values[program.output].elements();
-        let scores = self.values[program.output].chunks_exact(classes);
-        let gradients = self.gradients[program.output].chunks_exact_mut(classes);
+        let len = program.values[program.output].elements();
+        let outputs = self.values[program.output].chunks_exact(len);
+        let gradients = self.gradients[program.output].chunks_exact_mut(len);
         self.report = StepReport::default();
-        for (i, (scores, gradient)) in scores.zip(gradients).take(self.samples).enumerate() {
+        for (i, (outputs, gradient)) in outputs.zip(gradients).take(self.samples).enumerate() {
             let sample = first + i;
-            let label = usize::from(batch.labels[sample]);
-            let teacher = batch
-                .teacher
-                .map(|(t, d)| (&t[sample * classes..(sample + 1) * classes], d));
-            let [loss, objective] =
-                cross_entropy(scores, label, teacher, 1.0 / batch.samples as f64, gradient);
-            self.report.loss += loss;
-            self.report.objective += objective;
-            self.report.errors += usize::from(arg_max(scores) != label);
+            let teacher = batch.teacher.map(|t| &t[sample * len..(sample + 1) * len]);
+            let of_sample = batch.objective.differentiate(
+                outputs,
+                batch.targets.get(sample),
+                teacher,
+                1.0 / batch.samples as f64,
+                gradient,
+            );
+            self.report.loss += of_sample.loss;
+            self.report.objective += of_sample.objective;
+            self.report.error += of_sample.error;
         }
     }
 
@@ -285,7 +286,7 @@ impl<T: Real> Shard<T> {
         let sizes = [program.values[first], program.values[second]];
         let plain = arithmetic == Arithmetic::Add && sizes[0] == sizes[1];
         for (place, id) in [first, second].into_iter().enumerate() {
-            // Nobody asks for the gradient of the network's input.
+            // The gradient by the network's input has no consumer.
             if id == 0 {
                 continue;
             }
@@ -327,7 +328,7 @@ impl<T: Real> Shard<T> {
         let (input, output) = (program.values[id], program.values[stage.output]);
         let x = &self.values[id][..self.samples * input.elements()];
         let (saved, scratch) = (&mut self.saved[place], &mut self.scratch);
-        // Nobody asks for the gradient of the network's input.
+        // The gradient by the network's input has no consumer.
         let dx = (id != 0).then(|| &mut self.gradients[id][..x.len()]);
         if let Work::Linear { layer, gather } = &stage.work {
             let linear = Linear {
@@ -386,7 +387,7 @@ impl<T: Real> Shard<T> {
         }
         let Some(dx) = dx else { return };
         match &stage.work {
-            Work::Normalise(place) => {
+            Work::Normalise(place) | Work::Affine(place) => {
                 let affine = &parameters.affine[*place];
                 let [by_g, by_x, constant] = [&affine.by_g, &affine.by_x, &affine.constant];
                 add_channel_gradient(pass.isa, g, x, by_g, by_x, constant, dx);

@@ -1,13 +1,14 @@
 //! The update: KL gradient and Adam, piece by piece on all threads.
 
 use rayon::prelude::*;
+use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{
     Adam, KlWeight, Real, adam, kl_gradient, log_alpha, variational_adam,
 };
 
 use super::{Engine, PIECE};
 use crate::layer::Layer;
-use crate::state::State;
+use crate::parameter::{Noise, Parameter, ParameterMut, Role};
 use crate::variational::Granularity;
 
 /// Settings of one update.
@@ -25,108 +26,56 @@ pub struct Hyper {
 
 type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
 
+/// Share of a batch's statistics in the running ones after it: PyTorch's momentum.
+const MOMENTUM: f64 = 0.1;
+
+/// What moves one parameter.
+enum Gradient<'a, T> {
+    /// Gradients of weights by theta and by sigma^2.
+    Weights(&'a [Vec<T>; 2]),
+    /// Gradients of other numbers.
+    Numbers(&'a [T]),
+    /// A statistic of the batch, and a factor on it.
+    Batch(&'a [f64], f64),
+}
+
+/// Settings of an update, and the place for its tasks.
+struct Update<'a> {
+    isa: Isa,
+    granularity: Granularity,
+    hyper: Hyper,
+    rule: Adam,
+    tasks: Vec<Task<'a>>,
+}
+
 impl<T: Real> Engine<T> {
     /// Adds the gradient of the KL term to that of the last batch and makes one Adam step.
     pub fn update(&mut self, hyper: &Hyper) {
-        let (isa, granularity) = (self.isa, self.granularity);
-        let rule = Adam::at(hyper.adam_step);
-        let rate = hyper.learning_rate;
-        let rates = [rate, hyper.learning_rate_log_sigma2];
-        let kl_weight = KlWeight(hyper.kl_weight);
-        let mut tasks: Vec<Task<'_>> = vec![];
-        let State {
-            layers,
-            normalisations,
-        } = &mut self.state;
-        for ((n, gradients), batch) in normalisations
-            .iter_mut()
-            .zip(&self.normalisation_gradients)
-            .zip(&self.statistics)
-        {
-            n.follow(&batch.mean, &batch.variance, batch.count);
-            let [by_scale, by_bias] = gradients;
-            let [m, v] = &mut n.scale_moments;
-            adam(isa, rule, rate, &mut n.scale, by_scale, m, v);
-            let [m, v] = &mut n.bias_moments;
-            adam(isa, rule, rate, &mut n.bias, by_bias, m, v);
-        }
-        for ((layer, gradients), bias_gradient) in layers
-            .iter_mut()
-            .zip(&self.gradients)
-            .zip(&self.bias_gradients)
-        {
-            if layer.is_variational() && granularity != Granularity::Weight {
-                shared_rate_step(granularity, layer, gradients, hyper);
-            }
-            if layer.bias_name.is_some() {
-                let [m, v] = &mut layer.bias_moments;
-                let bias = &mut layer.bias;
-                tasks.push(Box::new(move || {
-                    adam(isa, rule, rate, bias, bias_gradient, m, v)
-                }));
-            }
-            if layer.log_sigma2.is_empty() {
-                let Layer {
-                    theta,
-                    mask,
-                    theta_moments: [m, v],
-                    ..
-                } = layer;
-                let chunks = theta
-                    .chunks_mut(PIECE)
-                    .zip(m.chunks_mut(PIECE))
-                    .zip(v.chunks_mut(PIECE));
-                let read = gradients[0].chunks(PIECE).zip(mask.chunks(PIECE));
-                for (((theta, m), v), (gradient, mask)) in chunks.zip(read) {
-                    tasks.push(Box::new(move || {
-                        adam(isa, rule, rate, theta, gradient, m, v);
-                        for (t, &mask) in theta.iter_mut().zip(mask) {
-                            *t *= mask;
-                        }
-                    }));
-                }
-            } else if granularity == Granularity::Weight {
-                let Layer {
-                    theta,
-                    log_sigma2,
-                    sigma2,
-                    mask,
-                    theta_moments: [mt, vt],
-                    log_sigma2_moments: [ml, vl],
-                    ..
-                } = layer;
-                let values = theta
-                    .chunks_mut(PIECE)
-                    .zip(log_sigma2.chunks_mut(PIECE))
-                    .zip(sigma2.chunks_mut(PIECE));
-                let moments = mt
-                    .chunks_mut(PIECE)
-                    .zip(vt.chunks_mut(PIECE))
-                    .zip(ml.chunks_mut(PIECE).zip(vl.chunks_mut(PIECE)));
-                let read = gradients[0]
-                    .chunks(PIECE)
-                    .zip(gradients[1].chunks(PIECE))
-                    .zip(mask.chunks(PIECE));
-                for ((((theta, log_sigma2), sigma2), ((mt, vt), (ml, vl))), ((gt, gs), mask)) in
-                    values.zip(moments).zip(read)
-                {
-                    tasks.push(Box::new(move || {
-                        variational_adam(
-                            isa,
-                            rule,
-                            rates,
-                            kl_weight,
-                            theta,
-                            log_sigma2,
-                            sigma2,
-                            mask,
-                            [gt, gs],
-                            [mt, vt, ml, vl],
-                        );
-                    }));
-                }
-            }
-        }
+        // In the order of the parameters.
+        let of_layers = self.gradients.iter().zip(&self.bias_gradients);
+        let of_layers = of_layers
+            .flat_map(|(weights, biases)| [Gradient::Weights(weights), Gradient::Numbers(biases)]);
+        let of_normalisations = self.normalisation_gradients.iter().zip(&self.statistics);
+        let of_normalisations = of_normalisations.flat_map(|([by_scale, by_bias], batch)| {
+            // The batch's variance is divided by the count, the running one by one less.
+            let n = batch.count as f64;
+            let unbiased = n / (n - 1.0).max(1.0);
+            [
+                Gradient::Numbers(by_scale),
+                Gradient::Numbers(by_bias),
+                Gradient::Batch(&batch.mean, 1.0),
+                Gradient::Batch(&batch.variance, unbiased),
+            ]
+        });
+        let gradients = of_layers.chain(of_normalisations);
+        let update = Update {
+            isa: self.isa,
+            granularity: self.granularity,
+            hyper: *hyper,
+            rule: Adam::at(hyper.adam_step),
+            tasks: vec![],
+        };
+        let tasks = update.tasks(self.state.parameters_mut(), gradients);
         match &self.pool {
             Some(pool) if self.shards.len() > 1 => {
                 pool.install(|| tasks.into_par_iter().for_each(|task| task()))
@@ -137,57 +86,171 @@ impl<T: Real> Engine<T> {
     }
 }
 
-/// A step of the ancestors, where one rate alpha rules a unit or a layer: `sigma^2 = alpha (theta^2 + 1e-8)`.
+/// Moves running statistics towards those of a batch, times `factor`.
+fn follow<T: Real>(running: &mut [T], batch: &[f64], factor: f64) {
+    for (old, new) in running.iter_mut().zip(batch) {
+        *old = T::of((1.0 - MOMENTUM) * old.to_f64() + MOMENTUM * (new * factor));
+    }
+}
+
+impl<'a> Update<'a> {
+    /// Updates small parameters, and gives the updates of the others as tasks that may run side by side.
+    fn tasks<T: Real>(
+        mut self,
+        parameters: Vec<ParameterMut<'a, T>>,
+        gradients: impl Iterator<Item = Gradient<'a, T>>,
+    ) -> Vec<Task<'a>> {
+        for (parameter, gradient) in parameters.into_iter().zip(gradients) {
+            match (parameter.role, gradient) {
+                (Role::Constant, _) => {}
+                (Role::Statistic, Gradient::Batch(statistic, factor)) => {
+                    follow(parameter.values, statistic, factor);
+                }
+                (Role::Plain, Gradient::Numbers(gradient)) => self.plain(parameter, gradient),
+                (Role::Plain | Role::Variational, Gradient::Weights(gradients)) => {
+                    self.weights(parameter, gradients);
+                }
+                (role, _) => unreachable!("a parameter of role {role:?} with another's gradient"),
+            }
+        }
+        self.tasks
+    }
+
+    /// Adam alone; such parameters are small.
+    fn plain<T: Real>(&self, parameter: ParameterMut<'_, T>, gradient: &[T]) {
+        if let Some([m, v]) = parameter.moments {
+            let rate = self.hyper.learning_rate;
+            adam(self.isa, self.rule, rate, parameter.values, gradient, m, v);
+        }
+    }
+
+    /// Adam under a mask, with the KL term where there is noise.
+    fn weights<T: Real>(&mut self, parameter: ParameterMut<'a, T>, gradients: &'a [Vec<T>; 2]) {
+        let Parameter {
+            values: theta,
+            moments: Some([mt, vt]),
+            noise: Some(noise),
+            size,
+            ..
+        } = parameter
+        else {
+            unreachable!("weights have moments and a mask")
+        };
+        let (isa, rule, hyper) = (self.isa, self.rule, self.hyper);
+        let rate = hyper.learning_rate;
+        if noise.log_sigma2.is_empty() {
+            let chunks = theta
+                .chunks_mut(PIECE)
+                .zip(mt.chunks_mut(PIECE))
+                .zip(vt.chunks_mut(PIECE));
+            let read = gradients[0].chunks(PIECE).zip(noise.mask.chunks(PIECE));
+            for (((theta, m), v), (gradient, mask)) in chunks.zip(read) {
+                self.tasks.push(Box::new(move || {
+                    adam(isa, rule, rate, theta, gradient, m, v);
+                    for (t, &mask) in theta.iter_mut().zip(mask) {
+                        *t *= mask;
+                    }
+                }));
+            }
+            return;
+        }
+        if self.granularity != Granularity::Weight {
+            let group = self.granularity.group(size[0], size[1]);
+            shared_rate_step(group, theta, [mt, vt], noise, gradients, &hyper);
+            return;
+        }
+        let rates = [rate, hyper.learning_rate_log_sigma2];
+        let kl_weight = KlWeight(hyper.kl_weight);
+        let [ml, vl] = noise.moments;
+        let values = theta
+            .chunks_mut(PIECE)
+            .zip(noise.log_sigma2.chunks_mut(PIECE))
+            .zip(noise.sigma2.chunks_mut(PIECE));
+        let moments = mt
+            .chunks_mut(PIECE)
+            .zip(vt.chunks_mut(PIECE))
+            .zip(ml.chunks_mut(PIECE).zip(vl.chunks_mut(PIECE)));
+        let read = gradients[0]
+            .chunks(PIECE)
+            .zip(gradients[1].chunks(PIECE))
+            .zip(noise.mask.chunks(PIECE));
+        for ((((theta, log_sigma2), sigma2), ((mt, vt), (ml, vl))), ((gt, gs), mask)) in
+            values.zip(moments).zip(read)
+        {
+            self.tasks.push(Box::new(move || {
+                variational_adam(
+                    isa,
+                    rule,
+                    rates,
+                    kl_weight,
+                    theta,
+                    log_sigma2,
+                    sigma2,
+                    mask,
+                    [gt, gs],
+                    [mt, vt, ml, vl],
+                );
+            }));
+        }
+    }
+}
+
+/// A step where the `group` weights of a unit or a layer share one rate alpha: `sigma^2 = alpha (theta^2 + 1e-8)`.
 fn shared_rate_step<T: Real>(
-    granularity: Granularity,
-    layer: &mut Layer<T>,
+    group: usize,
+    theta: &mut [T],
+    [mt, vt]: [&mut Vec<T>; 2],
+    noise: Noise<&mut Vec<T>>,
     gradients: &[Vec<T>; 2],
     hyper: &Hyper,
 ) {
-    let group = granularity.group(layer.units(), layer.patch());
+    let Noise {
+        mask,
+        log_sigma2,
+        sigma2,
+        moments: [ml, vl],
+        ..
+    } = noise;
     let rule = Adam::at(hyper.adam_step);
     let weight = hyper.kl_weight;
-    let isa = sparsevd_kernels::Isa::SCALAR;
-    for (rate, start) in (0..layer.theta.len()).step_by(group.max(1)).enumerate() {
-        let here = start..(start + group).min(layer.theta.len());
-        // The first weight tells the group's rate, unclipped, as all agree.
-        let la =
-            layer.log_sigma2[start] - (layer.theta[start] * layer.theta[start] + T::of(1e-8)).ln();
+    let isa = Isa::SCALAR;
+    for (rate, start) in (0..theta.len()).step_by(group.max(1)).enumerate() {
+        let here = start..(start + group).min(theta.len());
+        // All weights of a group have the same rate, so the first one gives it, unclipped.
+        let la = log_sigma2[start] - (theta[start] * theta[start] + T::of(1e-8)).ln();
         let alpha = la.exp();
         let slope = weight * kl_gradient(log_alpha(T::of(1.0), la)).to_f64();
         let mut by_rate = T::default();
         let mut by_theta = gradients[0][here.clone()].to_vec();
         for (k, i) in here.clone().enumerate() {
-            by_rate += gradients[1][i] * layer.sigma2[i] + T::of(slope) * layer.mask[i];
-            by_theta[k] += gradients[1][i] * alpha * T::of(2.0) * layer.theta[i];
+            by_rate += gradients[1][i] * sigma2[i] + T::of(slope) * mask[i];
+            by_theta[k] += gradients[1][i] * alpha * T::of(2.0) * theta[i];
         }
-        let [m, v] = &mut layer.theta_moments;
         adam(
             isa,
             rule,
             hyper.learning_rate,
-            &mut layer.theta[here.clone()],
+            &mut theta[here.clone()],
             &by_theta,
-            &mut m[here.clone()],
-            &mut v[here.clone()],
+            &mut mt[here.clone()],
+            &mut vt[here.clone()],
         );
         let mut la = [la];
-        let [m, v] = &mut layer.log_sigma2_moments;
         adam(
             isa,
             rule,
             hyper.learning_rate_log_sigma2,
             &mut la,
             &[by_rate],
-            &mut m[rate..=rate],
-            &mut v[rate..=rate],
+            &mut ml[rate..=rate],
+            &mut vl[rate..=rate],
         );
-        // The clip of the published method keeps a rate that nothing holds from running away.
+        // The clip of the published method: without a data term against it a rate would grow without bound.
         let la = la[0].larger(T::of(-8.0)).smaller(T::of(8.0));
         for i in here {
-            layer.theta[i] = layer.theta[i] * layer.mask[i];
-            layer.log_sigma2[i] = la + (layer.theta[i] * layer.theta[i] + T::of(1e-8)).ln();
-            layer.sigma2[i] = layer.mask[i] * layer.log_sigma2[i].exp();
+            theta[i] *= mask[i];
+            log_sigma2[i] = la + (theta[i] * theta[i] + T::of(1e-8)).ln();
+            sigma2[i] = mask[i] * log_sigma2[i].exp();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use sparsevd_kernels::training::Real;
 
-use crate::engine::MapSize;
+use super::size::MapSize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arithmetic {

@@ -2,7 +2,7 @@
 
 use sparsevd_kernels::training::Real;
 
-use crate::engine::MapSize;
+use super::size::MapSize;
 
 /// Copies `x` into the channels of `y` from `at` on.
 pub(crate) fn place_channels<T: Copy>(

@@ -8,10 +8,10 @@ use sparsevd_kernels::training::{
 };
 use sparsevd_model::Window;
 
+use super::size::MapSize;
 use super::{Pass, Saved, Scratch, Weights, fill_rows, sized};
-use crate::engine::MapSize;
 
-/// Patches of a group of images are to stay in a core's L2 cache together with what is made of them.
+/// Patches of a group of images should stay in a core's L2 cache together with their products.
 const GROUP_BYTES: usize = 512 << 10;
 
 pub(crate) struct Conv<'a, T> {
@@ -26,7 +26,7 @@ pub(crate) struct Conv<'a, T> {
 
 /// Gradients that a backward pass adds to.
 pub(crate) struct Gradients<'a, T> {
-    /// Where somebody asks for it.
+    /// `None` for the network's input, whose gradient has no consumer.
     pub input: Option<&'a mut [T]>,
     pub theta: &'a mut [T],
     /// Empty without noise.

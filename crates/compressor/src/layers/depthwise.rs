@@ -4,8 +4,8 @@ use sparsevd_kernels::training::{Real, depthwise, depthwise_gradient};
 use sparsevd_model::Window;
 
 use super::conv::Gradients;
+use super::size::MapSize;
 use super::{Pass, Scratch, Weights, fill_rows, sized};
-use crate::engine::MapSize;
 
 pub(crate) struct DepthwiseConv<'a, T> {
     pub weights: Weights<'a, T>,
@@ -15,7 +15,7 @@ pub(crate) struct DepthwiseConv<'a, T> {
 }
 
 impl<T: Real> DepthwiseConv<'_, T> {
-    /// The filters as the kernels want them, `[ky][kx][unit]`.
+    /// The filters in the layout of the kernels, `[ky][kx][unit]`.
     fn filters<'s>(&self, buffer: &'s mut Vec<T>) -> &'s mut [T] {
         let Weights { units, patch, .. } = self.weights;
         let filters = sized(buffer, units * patch);
@@ -37,7 +37,7 @@ impl<T: Real> DepthwiseConv<'_, T> {
         }
     }
 
-    /// Adds to the gradients of the input (where wanted), of the weights and of the bias.
+    /// Adds to the gradients of the input (where there is one), of the weights and of the bias.
     pub fn backward(
         &self,
         pass: &Pass<'_>,

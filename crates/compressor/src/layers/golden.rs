@@ -8,8 +8,8 @@ use sparsevd_model::Window;
 
 use super::conv::{Conv, Gradients};
 use super::linear::{self, Linear};
+use super::size::MapSize;
 use super::{Noise, Pass, Saved, Scratch, Weights};
-use crate::engine::MapSize;
 use crate::variational::Posterior;
 
 struct Vectors(Vec<u8>);

@@ -5,8 +5,8 @@ use sparsevd_model::Window;
 
 use super::arrange::{place_channels, take_channels};
 use super::conv::{Conv, Gradients};
+use super::size::MapSize;
 use super::{Pass, Saved, Scratch, Weights, sized};
-use crate::engine::MapSize;
 
 pub(crate) struct GroupedConv<'a, T> {
     /// Of all groups.
@@ -78,7 +78,7 @@ impl<T: Real> GroupedConv<'_, T> {
         scratch.part = buffer;
     }
 
-    /// Adds to the gradients of the input (where wanted), of the weights and of the bias.
+    /// Adds to the gradients of the input (where there is one), of the weights and of the bias.
     pub fn backward(
         &self,
         pass: &Pass<'_>,

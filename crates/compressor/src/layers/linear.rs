@@ -60,8 +60,8 @@ impl<T: Real> Linear<'_, T> {
         }
     }
 
-    /// Adds to the gradients of the input (where wanted) and of the bias; leaves those of `y` in `saved`, from which
-    /// [`Self::weight_gradient`] makes the weights'.
+    /// Adds to the gradients of the input (where there is one) and of the bias; stores those of `y` in `saved`, from which
+    /// [`weight_gradient`] computes those of the weights.
     #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
     pub fn backward(
         &self,

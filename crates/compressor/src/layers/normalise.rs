@@ -54,6 +54,18 @@ impl<T: Real> Affine<T> {
         Self::by(state, numbers(&state.mean), numbers(&state.variance))
     }
 
+    /// `scale x + bias` with constants, and its gradient.
+    pub fn constant(state: &Normalisation<T>) -> Self {
+        let zeros = vec![T::default(); state.channels()];
+        let affine = Self::running(state);
+        Self {
+            by_g: affine.factor.clone(),
+            by_x: zeros.clone(),
+            constant: zeros,
+            ..affine
+        }
+    }
+
     /// By the statistics of a batch of `count` numbers per channel; products are squares.
     pub fn of_batch(state: &Normalisation<T>, sums: &Sums, count: usize) -> Self {
         let n = count as f64;

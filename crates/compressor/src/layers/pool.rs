@@ -4,8 +4,8 @@ use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{PoolMaps, Real, max_pool};
 use sparsevd_model::Window;
 
+use super::size::MapSize;
 use super::{Saved, sized};
-use crate::engine::MapSize;
 
 pub(crate) fn max_forward<T: Real>(
     isa: Isa,

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
+use sparsevd_format::FileType;
 use sparsevd_model::{Network, Shape};
 
-use super::packed::is_packed;
 use crate::error::CompressError;
 
 /// One weighted node.
@@ -111,7 +111,7 @@ pub fn stored_bytes(path: &Path) -> Result<(Option<BTreeMap<String, u64>>, u64),
         what,
     };
     let bytes = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
-    if is_packed(&bytes) {
+    if FileType::of(&bytes) == FileType::Packed {
         return Ok((None, bytes.len() as u64));
     }
     let file = SafeTensors::deserialize(&bytes).map_err(|e| fail(e.to_string()))?;

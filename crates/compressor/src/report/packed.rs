@@ -3,24 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sparsevd_format::{PackOptions, inspect_encodings, pack, packed_breakdown};
+use sparsevd_format::{FileType, PackOptions, pack, packed_breakdown};
 use sparsevd_model::Network;
 
-use super::{Encoding, SplitError};
+use super::accuracy::SplitScore;
 use crate::error::CompressError;
 
-/// First bytes of a packed file, as `docs/format.md` has them.
-const MAGIC: &[u8] = b"SPVD";
-
-/// Label of the packed form among other encodings.
-const ENCODING: &str = "packed, .spvd file";
-
-/// Bits of a packed file, by what they say.
+/// Bits of a packed file, by what they encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedSize {
     /// Size of the file in bytes.
     pub bytes: u64,
-    /// Magic, version, checksum, graph, names, shapes and steps.
+    /// Magic, version, checksum, graph, names, shapes and scales.
     pub header_bits: u64,
     /// How many non-zeros each unit has.
     pub liveness_bits: u64,
@@ -77,7 +71,7 @@ impl PackedSize {
     }
 }
 
-/// A packed file that was written beside the sparse network, and what the runtime makes of it.
+/// A packed file that was written beside the sparse network, and its errors as the runtime computes them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PackedResult {
     /// The file.
@@ -85,15 +79,10 @@ pub struct PackedResult {
     /// Where its bits go.
     #[serde(flatten)]
     pub size: PackedSize,
-    /// Errors on the validation images.
-    pub validation: SplitError,
-    /// Errors on the test images, where the data set has any.
-    pub test: Option<SplitError>,
-}
-
-/// Whether these are the bytes of a packed file.
-pub(super) fn is_packed(bytes: &[u8]) -> bool {
-    bytes.starts_with(MAGIC)
+    /// Scores on the validation samples.
+    pub validation: SplitScore,
+    /// Scores on the test samples, where the data set has any.
+    pub test: Option<SplitScore>,
 }
 
 /// Takes a file apart, or gives `None` where it is not packed.
@@ -105,18 +94,7 @@ pub fn packed_size(path: &Path) -> Result<Option<PackedSize>, CompressError> {
         path: path.into(),
         what: e.to_string(),
     })?;
-    is_packed(&bytes)
+    (FileType::of(&bytes) == FileType::Packed)
         .then(|| PackedSize::of(&bytes))
         .transpose()
-}
-
-/// Bytes of a network in every encoding that it can be written in, the dense one first; `packed` is the size of its packed
-/// file, where it has one.
-pub fn encodings(network: &Network, packed: Option<u64>) -> Vec<Encoding> {
-    let packed = packed.map(|bytes| (ENCODING.to_owned(), bytes));
-    inspect_encodings(network)
-        .into_iter()
-        .chain(packed)
-        .map(|(encoding, bytes)| Encoding { encoding, bytes })
-        .collect()
 }

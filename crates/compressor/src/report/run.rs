@@ -1,4 +1,4 @@
-//! What a run began with, kept in its folder so that it can go on and be looked at without its command line.
+//! The settings that a run began with, kept in its folder: `--resume` and `sweep` need no command line.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! How many weights share a dropout rate: the method and its two ancestors.
+//! How many weights share a dropout rate: the method and the two earlier ones it generalises.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What is read off a posterior: rates, KL, and which weights survive a threshold.
+//! Statistics of a posterior: dropout rates, KL divergence, and the weights that survive a threshold.
 
 use sparsevd_kernels::training::{Real, kl, log_alpha};
 

@@ -9,7 +9,7 @@ pub(super) const ONE: u32 = 1 << 16;
 /// Decisions after which the counts of a context are halved.
 const MOST: u32 = ONE << 14;
 
-/// What happened in a context, against what was expected there before the context was looked at.
+/// Counts of a context: its outcomes, and what was expected before its correction.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     seen: u32,
@@ -53,7 +53,7 @@ impl Slot {
     }
 }
 
-/// One of the contexts that a decision is looked at in.
+/// One of the contexts that correct the odds of a decision.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     /// How many contexts of this kind there are.
@@ -64,7 +64,7 @@ pub(super) struct Look {
     pub strength: u32,
 }
 
-/// Decisions of one kind. Each is looked at in `N` contexts, one after the other; each corrects the odds so far.
+/// Decisions of one kind. `N` contexts correct the odds of each, one after the other.
 #[derive(Debug, Clone)]
 pub(super) struct Family<const N: usize> {
     slots: Vec<Slot>,

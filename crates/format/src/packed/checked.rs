@@ -4,7 +4,7 @@ use super::crc::Crc;
 use super::error::PackedError;
 use super::range::{Coder, Decoder};
 
-/// A coder with a CRC over the decisions, eight to a byte: whatever they mean, a reader has made the same ones.
+/// A coder with a CRC over the decisions, eight to a byte: a reader checks that it made the same decisions as the writer.
 pub(super) struct Checked<C> {
     inner: C,
     crc: Crc,

@@ -22,7 +22,7 @@ pub(super) fn rows_per_chunk(rows: usize, cols: usize) -> usize {
 }
 
 /// Frequencies of runs of zeros before a non-zero, where `nonzeros` of `cells` are none: geometric, and one last
-/// symbol for so many zeros without a non-zero.
+/// symbol for that number of zeros without a non-zero.
 fn gaps(nonzeros: u64, cells: u64) -> (Table, usize) {
     let zero = ((cells - nonzeros) << 32) / cells.max(1);
     // What is left, of 2^32, after each zero.

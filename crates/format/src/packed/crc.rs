@@ -22,7 +22,7 @@ const fn table() -> [u32; 256] {
     table
 }
 
-/// A CRC in the making.
+/// The state of a CRC.
 #[derive(Debug, Clone)]
 pub(super) struct Crc(u32);
 

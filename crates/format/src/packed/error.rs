@@ -9,9 +9,9 @@ use crate::FormatError;
 /// Why bytes are no packed network, or a network cannot be packed.
 #[derive(Debug)]
 pub(super) enum PackedError {
-    /// A part of the file, what the format has there and what came.
+    /// A part of the file, what the format has there and what was found.
     Part(String, String, String),
-    /// A tensor, its property at fault, what it must be and what came.
+    /// A tensor, its property at fault, what it must be and what was found.
     Tensor(String, String, String, String),
     /// The network itself.
     Model(ModelError),

@@ -4,7 +4,7 @@ use super::adaptive::ONE;
 use super::logistic::{ln, ln_wide};
 use super::skeleton::Columns;
 
-/// What a column has so far is weighed against what its surroundings suggest, as so many non-zeros.
+/// Strengths of the priors: the weight, in non-zeros, of what the surroundings of a column suggest.
 const OWN_OF_MAP: u64 = 85 << 12;
 const NEAR: u64 = 85 << 12;
 const AROUND: u64 = 64 << 12;

@@ -356,7 +356,7 @@ fn run(jobs: Vec<Job<'_>>) -> Result<(), PackedError> {
                 };
                 if let (Ok(mut error), Ok(mut jobs)) = (error.lock(), jobs.lock()) {
                     error.get_or_insert(found);
-                    // No work is begun after a error.
+                    // No work is begun after an error.
                     jobs.by_ref().for_each(drop);
                 }
                 return;

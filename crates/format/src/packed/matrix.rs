@@ -258,7 +258,7 @@ impl Models {
                     neighbours.clear();
                 }
                 let next = (count - left) as usize;
-                // As many non-zeros as columns are left: no question.
+                // As many non-zeros as columns are left: every column has one.
                 let is_here = cols - column == left as usize || {
                     let spent = coder.spent();
                     let is_here = self.positions[class as usize].code(

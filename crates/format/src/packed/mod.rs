@@ -126,7 +126,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What a writer may make: whatever it has.
+    /// No limits: a writer may pack any network.
     fn for_writing() -> Self {
         Self {
             nodes: usize::MAX,
@@ -155,7 +155,7 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct PackedBreakdown {
-    /// Magic, version, checksum, graph, names, shapes and steps, and what is left of the last byte.
+    /// Magic, version, checksum, graph, names, shapes and scales, and what is left of the last byte.
     pub header: u64,
     /// How many non-zeros each unit has.
     pub liveness: u64,
@@ -191,7 +191,7 @@ pub fn write_packed(
 /// The bytes of a network as a packed file. The same network and options give the same bytes.
 ///
 /// # Errors
-/// A network that is not valid, a tensor without a step or off its grid, a tensor that no node uses. The file is
+/// A network that is not valid, a tensor without a scale or off its grid, a tensor that no node uses. The file is
 /// called `(memory)` in them.
 pub fn pack(network: &Network, options: &PackOptions) -> Result<Vec<u8>, FormatError> {
     pack_inner(network, options).map_err(|e| e.at(Path::new("(memory)")))
@@ -228,6 +228,7 @@ pub(crate) fn unpack_named(
     Ok(LoadedNetwork {
         network,
         notes: Vec::new(),
+        warnings: Vec::new(),
         metadata: BTreeMap::new(),
     })
 }
@@ -330,14 +331,14 @@ fn check(network: &Network) -> Result<(), PackedError> {
         let wrong = |what: &str, expected: &str, got: &str| {
             Err(PackedError::tensor(name, what, expected, got))
         };
-        let Some(&step) = network.scales.get(name) else {
-            let expected = "a step: quantise the network before it is packed";
+        let Some(&scale) = network.scales.get(name) else {
+            let expected = "a scale: quantise the network before it is packed";
             return wrong("grid", expected, "none");
         };
-        if !is_scale(step) {
+        if !is_scale(scale) {
             return Err(ModelError::Step {
                 tensor: name.clone(),
-                got: step,
+                got: scale,
             }
             .into());
         }
@@ -369,7 +370,7 @@ fn check(network: &Network) -> Result<(), PackedError> {
 
 /// The integers of a tensor of a network, and the number of them in each row where it is a weight.
 fn integers(network: &Network, tensor: &Tensor) -> Result<Integers, PackedError> {
-    let levels = network.grid(&tensor.name, tensor.step)?;
+    let levels = network.grid(&tensor.name, tensor.scale)?;
     if tensor.columns.is_none() {
         return Ok(Integers::Bias(levels));
     }
@@ -418,10 +419,10 @@ fn assemble(
     tensors: Vec<Tensor>,
     integers: Vec<Integers>,
 ) -> Result<Network, PackedError> {
-    let (mut weights, mut originals, mut steps) =
+    let (mut weights, mut originals, mut scales) =
         (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (tensor, integers) in tensors.into_iter().zip(integers) {
-        let value = |q: &i32| sparsevd_model::quantised::value(*q, tensor.step);
+        let value = |q: &i32| sparsevd_model::quantised::value(*q, tensor.scale);
         let built = match integers {
             Integers::Bias(levels) => Weights::Dense(Dense {
                 shape: tensor.shape.clone(),
@@ -441,11 +442,11 @@ fn assemble(
         if tensor.original != tensor.shape {
             originals.insert(tensor.name.clone(), tensor.original);
         }
-        steps.insert(tensor.name.clone(), tensor.step);
+        scales.insert(tensor.name.clone(), tensor.scale);
         weights.insert(tensor.name, built);
     }
     let mut network = Network::new(graph, weights)?;
     network.original_shapes = originals;
-    network.scales = steps;
+    network.scales = scales;
     Ok(network)
 }

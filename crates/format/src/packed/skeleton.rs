@@ -1,4 +1,4 @@
-//! What a packed file says of its tensors before their numbers: rows, original rows, layouts, steps.
+//! What a packed file stores about its tensors before their numbers: rows, original rows, layouts, scales.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,7 +16,7 @@ pub(super) struct Tensor {
     pub name: String,
     pub shape: Shape,
     pub original: Shape,
-    pub step: f32,
+    pub scale: f32,
     /// Whether zeros are stored in memory.
     pub dense: bool,
     /// What its columns are; nothing for a bias.
@@ -105,11 +105,11 @@ pub(super) fn skeleton<C: Coder>(
             let tensor = have.and_then(|n| n.tensors.get(name));
             let dense = kind == 1
                 || !fields.flag(coder, matches!(tensor, Some(Weights::Csr(_))), Field::Dense);
-            let step = have
+            let scale = have
                 .and_then(|n| n.scales.get(name))
                 .copied()
                 .unwrap_or(1.0);
-            let step = code_step(coder, fields, step, &mut exponents[kind])?;
+            let scale = code_scale(coder, fields, scale, &mut exponents[kind])?;
             let original = originals.get(name).unwrap_or(&shape).clone();
             if original.elements() > limits.elements {
                 return Err(PackedError::tensor(
@@ -131,7 +131,7 @@ pub(super) fn skeleton<C: Coder>(
                 name: name.into(),
                 shape,
                 original,
-                step,
+                scale,
                 dense,
                 columns,
                 bias: None,
@@ -206,14 +206,14 @@ fn uniform<C: Coder>(coder: &mut C, value: usize, n: usize) -> Result<usize, Pac
     Ok(value as usize)
 }
 
-/// A step: its binary exponent against the one before, how many bits follow, and those.
-fn code_step<C: Coder>(
+/// A scale: its binary exponent against the one before, how many bits follow, and those.
+fn code_scale<C: Coder>(
     coder: &mut C,
     fields: &mut Fields,
-    step: f32,
+    scale: f32,
     exponent: &mut i32,
 ) -> Result<f32, PackedError> {
-    let bits = step.to_bits();
+    let bits = scale.to_bits();
     let e = (bits >> 23) as i32 - 127;
     let change = e - *exponent;
     let change = fields.number(
@@ -224,19 +224,19 @@ fn code_step<C: Coder>(
     let e = exponent.saturating_add((change >> 1) as i32 ^ -((change & 1) as i32));
     let fraction = bits & 0x7F_FFFF;
     let length = 23 - fraction.trailing_zeros().min(23);
-    // Three bits, those of a step of four significant bits, are the rule.
+    // Three bits, those of a scale of four significant bits, are the rule.
     let length = fields.number(coder, fold(length, 3), Field::Significand)? as u32;
     let length = unfold(length, 3);
     if !STEP_EXPONENTS.contains(&e) || length >= STEP_BITS {
-        return Err(PackedError::damaged("step"));
+        return Err(PackedError::damaged("scale"));
     }
     *exponent = e;
     let fraction = coder.raw(fraction >> (23 - length), length) << (23 - length);
-    let step = f32::from_bits(((e + 127) as u32) << 23 | fraction);
-    if is_scale(step) {
-        Ok(step)
+    let scale = f32::from_bits(((e + 127) as u32) << 23 | fraction);
+    if is_scale(scale) {
+        Ok(scale)
     } else {
-        Err(PackedError::damaged("step"))
+        Err(PackedError::damaged("scale"))
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, PackedErr
     assemble(graph, tensors, integers)
 }
 
-/// Where the bits of what [`encode`] wrote go; the header is what is not of the rest.
+/// Where the bits of what [`encode`] wrote go; the header is what the other parts leave.
 pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
@@ -80,7 +80,7 @@ fn body<C: Coder>(
     let mut nonzeros = 0;
     for (i, tensor) in tensors.iter().enumerate() {
         let Some(columns) = &tensor.columns else {
-            // Mostly done with its weight.
+            // Most biases are coded with their weight.
             if done[i].is_none() {
                 let alone = vec![0; tensor.shape.elements()];
                 let bias = models.biases(coder, have_bias(i), &alone, false)?;

@@ -10,6 +10,7 @@ use super::{Container, MAX_ELEMENTS};
 use crate::FormatError;
 
 /// Names of the tensors that a weight is stored as.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BitmaskNames {
     pub shape: String,
     pub compressed: String,

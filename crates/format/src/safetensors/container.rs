@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use sparsevd_model::Shape;
 
-use crate::FormatError;
+use crate::{FileType, FormatError};
 
 /// Longest header the format allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
@@ -37,6 +37,12 @@ impl<'a> Container<'a> {
         let length = u64::from_le_bytes(*length);
         let most = (rest.len() as u64).min(MAX_HEADER);
         if length > most {
+            let kind = FileType::of(bytes);
+            if kind != FileType::Safetensors {
+                let expected = "a network: safetensors, packed .spvd or ONNX";
+                let got = kind.instead_of_network(path);
+                return Err(FormatError::invalid(path, "file", expected, got));
+            }
             return Err(FormatError::invalid(
                 path,
                 "safetensors header length",
@@ -68,6 +74,39 @@ impl<'a> Container<'a> {
             tensors: views.tensors().into_iter().collect(),
             metadata: header.metadata,
         })
+    }
+
+    /// No tensor yet; `path` names the file in errors.
+    pub fn empty(path: &'a Path) -> Self {
+        Self {
+            path,
+            tensors: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the tensors and the metadata of another file of the same network.
+    pub fn append(&mut self, other: Container<'a>) -> Result<(), FormatError> {
+        for (name, tensor) in other.tensors {
+            if self.tensors.insert(name.clone(), tensor).is_some() {
+                let got = "one of that name in another shard too";
+                return Err(FormatError::tensor(
+                    other.path, &name, "tensor", "it once", got,
+                ));
+            }
+        }
+        for (key, value) in other.metadata {
+            let first = self.metadata.entry(key.clone()).or_insert(value.clone());
+            if *first != value {
+                return Err(FormatError::invalid(
+                    other.path,
+                    format!("__metadata__[\"{key}\"]"),
+                    "the same in all shards",
+                    "another value than in the shards before",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Names and shapes in the order of the names.

@@ -1,16 +1,19 @@
 //! Where the graph of a file of tensors comes from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
-use sparsevd_model::bind::{describe, mlp_from_tensors, rename_by_order};
+use sparsevd_model::bind::{check_names, describe, mlp_from_tensors, rename_by_order};
 use sparsevd_model::presets::Preset;
 use sparsevd_model::{Graph, ModelError, Network, Shape, Weights, presets};
 
-use super::{MAX_ELEMENTS, metadata_keys};
-use crate::FormatError;
+use super::shards::shard;
+use super::stored::{Plain, Tensor, shapes};
+use super::{Container, MAX_ELEMENTS, metadata_keys};
 use crate::packed::PRESETS;
+use crate::{FileType, FormatError};
 
 /// Where to take the graph of a network from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,46 +29,80 @@ pub enum GraphSource {
 pub(super) struct Found<'a> {
     /// The file.
     pub path: &'a Path,
-    /// The graph in its metadata, or the name of a preset there.
-    pub metadata: Option<&'a str>,
-    /// Its tensors, CSR weights under their own names.
-    pub tensors: &'a [(String, Shape)],
+    /// Its content.
+    pub file: &'a Container<'a>,
+    /// Its tensors, weights in parts under their own names.
+    pub tensors: Vec<Tensor>,
 }
 
-/// The graph, its tensor names matched with the file's, and notes for the user.
-pub(super) fn find(
-    found: &Found<'_>,
-    source: &GraphSource,
-) -> Result<(Graph, Vec<String>), FormatError> {
-    let mut notes = Vec::new();
-    let graph = match (source, found.metadata) {
-        (GraphSource::Named(name), _) => named(found, name, &mut notes)?,
-        (GraphSource::Auto, Some(text)) => match preset(text) {
+/// A graph and the tensors that it names.
+pub(super) struct Bound {
+    pub graph: Graph,
+    /// The tensors of the file, under the names that the graph has.
+    pub tensors: Vec<Tensor>,
+    /// As [`super::LoadedNetwork::notes`].
+    pub notes: Vec<String>,
+    /// As [`super::LoadedNetwork::warnings`].
+    pub warnings: Vec<String>,
+}
+
+/// The graph, its tensor names matched with the file's, and sentences for the user.
+pub(super) fn find(found: Found<'_>, source: &GraphSource) -> Result<Bound, FormatError> {
+    if let GraphSource::Named(name) = source {
+        return match presets::by_name(name) {
+            Some(preset) => by_order(found, preset),
+            None => {
+                let graph = read_graph(found.path, name)?;
+                by_name(found, graph, vec![])
+            }
+        };
+    }
+    if let Some(text) = found.file.metadata.get(metadata_keys::NETWORK) {
+        let graph = match preset(text) {
             Some((graph, _)) => graph,
             None => {
                 let what = format!("__metadata__[\"{}\"]", metadata_keys::NETWORK);
-                parse(found.path, &what, text)?
+                parse(found.path, &what, text, Fields::Known)?
             }
-        },
-        (GraphSource::Auto, None) => match beside(found, &mut notes)? {
-            Some(graph) => graph,
-            None => chain(found, &mut notes)?,
-        },
-    };
-    Ok((graph, notes))
+        };
+        return Ok(found.with_names(graph));
+    }
+    let mut notes = Vec::new();
+    match beside(&found, &mut notes)? {
+        Some(graph) => by_name(found, graph, notes),
+        None => chain(&found, notes),
+    }
 }
 
-fn named(found: &Found<'_>, name: &str, notes: &mut Vec<String>) -> Result<Graph, FormatError> {
-    if let Some((mut graph, expected)) = presets::by_name(name) {
-        bind(found, &mut graph, &expected, notes)?;
-        return Ok(graph);
+impl Found<'_> {
+    /// A graph that names the tensors of the file.
+    fn with_names(self, graph: Graph) -> Bound {
+        Bound {
+            graph,
+            tensors: self.tensors,
+            notes: vec![],
+            warnings: vec![],
+        }
     }
+
+    /// The tensors under the names of a plain module.
+    fn plain(&self) -> Result<Plain, FormatError> {
+        Plain::of(self.path, self.file, &self.tensors)
+    }
+
+    fn fails(&self, error: ModelError) -> FormatError {
+        FormatError::model(self.path, error)
+    }
+}
+
+/// A graph as the JSON of a file that the user names.
+fn read_graph(network: &Path, name: &str) -> Result<Graph, FormatError> {
     let path = Path::new(name);
-    let text = match std::fs::read_to_string(path) {
+    let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return Err(FormatError::invalid(
-                found.path,
+                network,
                 "network",
                 format!(
                     "the path of a graph as JSON or one of the presets {}",
@@ -76,9 +113,61 @@ fn named(found: &Found<'_>, name: &str, notes: &mut Vec<String>) -> Result<Graph
         }
         Err(e) => return Err(FormatError::io(path, "read", e)),
     };
-    let mut graph = parse(path, "graph", &text)?;
-    bind(found, &mut graph, &[], notes)?;
-    Ok(graph)
+    match String::from_utf8(text) {
+        Ok(text) => parse(path, "graph", &text, Fields::Known),
+        Err(e) => Err(FormatError::invalid(
+            path,
+            "graph",
+            "the JSON of a graph (docs/format.md)",
+            FileType::of(e.as_bytes()).description(),
+        )),
+    }
+}
+
+/// The graph with the tensors that it names, each of which must be in the file.
+fn by_name(found: Found<'_>, graph: Graph, notes: Vec<String>) -> Result<Bound, FormatError> {
+    if check_names(&graph, &shapes(&found.tensors)).is_ok() {
+        return Ok(Bound {
+            notes,
+            ..found.with_names(graph)
+        });
+    }
+    let plain = found.plain()?;
+    check_names(&graph, &shapes(&plain.tensors)).map_err(|e| found.fails(e))?;
+    Ok(Bound {
+        graph,
+        tensors: plain.tensors,
+        notes,
+        warnings: plain.notes,
+    })
+}
+
+/// A preset, its tensors matched by their names where the file has them all, otherwise by their order and shapes.
+fn by_order(found: Found<'_>, (mut graph, expected): Preset) -> Result<Bound, FormatError> {
+    if check_names(&graph, &shapes(&found.tensors)).is_ok() {
+        return Ok(found.with_names(graph));
+    }
+    let plain = found.plain()?;
+    let mut warnings = plain.notes;
+    let named = graph.clone();
+    rename_by_order(&mut graph, &expected, &shapes(&plain.tensors)).map_err(|e| found.fails(e))?;
+    if graph != named {
+        let pairs: Vec<String> = graph
+            .weighted_nodes()
+            .filter_map(|n| Some(format!("{} to {}", n.op.weight()?, n.name)))
+            .collect();
+        warnings.push(format!(
+            "the tensors were matched with network `{}` by their order and shapes: {}",
+            graph.name,
+            pairs.join(", ")
+        ));
+    }
+    Ok(Bound {
+        graph,
+        tensors: plain.tensors,
+        notes: vec![],
+        warnings,
+    })
 }
 
 /// `network.json` or `config.json` in the folder of the file.
@@ -94,7 +183,7 @@ fn beside(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Option<Graph>, F
                 continue;
             }
         };
-        // Many models carry a config.json of another making; one with nodes and outputs is meant for us.
+        // Many models have a config.json of another format; one with nodes and outputs is a graph.
         let looks_like_a_graph = || {
             let value = serde_json::from_str::<Value>(&text).unwrap_or_default();
             value.get("nodes").is_some() && value.get("outputs").is_some()
@@ -106,9 +195,9 @@ fn beside(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Option<Graph>, F
             ));
             continue;
         }
-        let mut graph = parse(&path, "graph", &text)?;
+        let fields = if is_ours { Fields::Known } else { Fields::Any };
+        let graph = parse(&path, "graph", &text, fields)?;
         notes.push(format!("the graph was read from {}", path.display()));
-        bind(found, &mut graph, &[], notes)?;
         return Ok(Some(graph));
     }
     Ok(None)
@@ -116,7 +205,12 @@ fn beside(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Option<Graph>, F
 
 /// A pure chain of matrices as an MLP. Any tensor that has no place in it is an error: a file with, say, batch
 /// normalisation would otherwise be read as something it is not.
-fn chain(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Graph, FormatError> {
+fn chain(found: &Found<'_>, notes: Vec<String>) -> Result<Bound, FormatError> {
+    let Plain {
+        tensors,
+        notes: mut warnings,
+    } = found.plain()?;
+    let pairs = shapes(&tensors);
     let no_graph = |reason: String| {
         let ways = format!(
             "no graph was found (give one as JSON in __metadata__[\"{}\"], as network.json beside the file, as a \
@@ -124,24 +218,29 @@ fn chain(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Graph, FormatErro
             metadata_keys::NETWORK,
             presets::NAMES.join(", ")
         );
-        let list = describe(found.tensors.iter().map(|(n, s)| (n.as_str(), s.clone())));
-        FormatError::model(
-            found.path,
-            ModelError::Unbindable {
-                reason: ways,
-                found: list,
-            },
-        )
+        found.fails(ModelError::Unbindable {
+            reason: ways,
+            found: describe(pairs.iter().map(|(n, s)| (n.as_str(), s.clone()))),
+        })
     };
-    let graph = mlp_from_tensors(found.tensors).map_err(|e| match e {
+    let name = found.path.file_name().unwrap_or_default().to_string_lossy();
+    if let Some((stem, number, count @ 2..)) = shard(&name) {
+        return Err(no_graph(format!(
+            "it is shard {number} of the {count} of `{stem}`: name their index, or their folder"
+        )));
+    }
+    let graph = mlp_from_tensors(&pairs).map_err(|e| match e {
         ModelError::Unbindable { reason, .. } => no_graph(reason),
-        other => FormatError::model(found.path, other),
+        other => found.fails(other),
     })?;
-    let strangers: Vec<&str> = unused(&graph, found.tensors);
-    if !strangers.is_empty() {
+    let used: BTreeSet<&str> = graph.nodes.iter().flat_map(|n| n.op.tensors()).collect();
+    let extra: Vec<&str> = (tensors.iter().map(|t| t.name.as_str()))
+        .filter(|name| !used.contains(name))
+        .collect();
+    if !extra.is_empty() {
         return Err(no_graph(format!(
             "`{}` is neither a matrix nor a bias of one",
-            strangers.join("`, `")
+            extra.join("`, `")
         )));
     }
     let layers = graph.weighted_nodes().count();
@@ -149,12 +248,17 @@ fn chain(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Graph, FormatErro
         .weighted_nodes()
         .filter_map(|n| n.op.weight())
         .collect();
-    notes.push(format!(
+    warnings.push(format!(
         "no graph was given: read as a multi-layer perceptron of {layers} layer(s), with ReLU between them, in the \
          order {}, over pixels scaled by 1/255",
         names.join(", ")
     ));
-    Ok(graph)
+    Ok(Bound {
+        graph,
+        tensors,
+        notes,
+        warnings,
+    })
 }
 
 /// A preset that files may name.
@@ -190,50 +294,44 @@ pub(super) fn preset_shapes(name: &str, network: &Network) -> BTreeMap<String, S
     tensors.into_iter().filter(differs).collect()
 }
 
-/// Names of the tensors that no node uses.
-pub(super) fn unused<'f>(graph: &Graph, tensors: &'f [(String, Shape)]) -> Vec<&'f str> {
-    let used: std::collections::HashSet<&str> =
-        (graph.nodes.iter().flat_map(|n| n.op.tensors())).collect();
-    tensors
-        .iter()
-        .map(|(n, _)| n.as_str())
-        .filter(|n| !used.contains(n))
-        .collect()
-}
-
-fn bind(
-    found: &Found<'_>,
-    graph: &mut Graph,
-    expected: &[(String, Shape)],
-    notes: &mut Vec<String>,
-) -> Result<(), FormatError> {
-    let before = graph.clone();
-    rename_by_order(graph, expected, found.tensors)
-        .map_err(|e| FormatError::model(found.path, e))?;
-    if *graph != before {
-        let pairs: Vec<String> = graph
-            .weighted_nodes()
-            .filter_map(|n| Some(format!("{} to {}", n.op.weight()?, n.name)))
-            .collect();
-        notes.push(format!(
-            "the tensors were matched with network `{}` by their order: {}",
-            graph.name,
-            pairs.join(", ")
-        ));
-    }
-    Ok(())
+/// Fields that the JSON of a graph may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fields {
+    /// Those of a graph, and `tensors`, the shapes that `compress train` takes.
+    Known,
+    /// Any others too: the file is not only ours.
+    Any,
 }
 
 /// A graph from JSON, checked as far as that goes without the tensors.
-fn parse(path: &Path, what: &str, json: &str) -> Result<Graph, FormatError> {
-    let graph: Graph = serde_json::from_str(json).map_err(|e| {
+fn parse(path: &Path, what: &str, json: &str, fields: Fields) -> Result<Graph, FormatError> {
+    const KNOWN: [&str; 6] = [
+        "name",
+        "inputs",
+        "nodes",
+        "outputs",
+        "preprocessing",
+        "tensors",
+    ];
+    let wrong = |e: serde_json::Error| {
         FormatError::invalid(
             path,
             what,
             "the JSON of a graph or the name of a preset (docs/format.md)",
             e.to_string(),
         )
-    })?;
+    };
+    let graph: Graph = serde_json::from_str(json).map_err(wrong)?;
+    let all: BTreeMap<String, IgnoredAny> = serde_json::from_str(json).map_err(wrong)?;
+    let unknown = all.keys().find(|k| !KNOWN.contains(&k.as_str()));
+    if let (Fields::Known, Some(unknown)) = (fields, unknown) {
+        return Err(FormatError::invalid(
+            path,
+            what,
+            format!("the fields {}", KNOWN.join(", ")),
+            format!("`{unknown}`"),
+        ));
+    }
     if graph.inputs.is_empty() {
         return Err(FormatError::invalid(
             path,

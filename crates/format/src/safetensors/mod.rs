@@ -7,12 +7,17 @@ mod container;
 mod encodings;
 mod graph;
 mod read;
+mod shards;
+mod stored;
 mod write;
 
-pub(crate) use container::{Container, narrow};
+pub(crate) use container::Container;
+#[cfg(feature = "data")]
+pub(crate) use container::narrow;
 pub use encodings::inspect_encodings;
 pub use graph::GraphSource;
 pub use read::{LoadedNetwork, read_network, read_network_bytes};
+pub use shards::network_files;
 pub use write::{CsrProfile, ValueType, WriteOptions, write_network, write_network_bytes};
 
 /// Keys of `__metadata__` that the format gives a meaning to.
@@ -23,9 +28,9 @@ pub mod metadata_keys {
     pub const SPARSE: &str = "sparsevd.sparse";
     /// Shapes that weights had before dead units were removed, as JSON.
     pub const ORIGINAL: &str = "sparsevd.original";
-    /// Steps of the grids that tensors stored as floating-point numbers are on, as JSON.
+    /// Scales of the grids that tensors stored as floating-point numbers are on, as JSON.
     pub const STEPS: &str = "sparsevd.steps";
-    /// `pt`, which other readers want.
+    /// `pt`, which other readers require.
     pub const FORMAT: &str = "format";
 
     /// All of them.

@@ -1,4 +1,4 @@
-//! Networks out of safetensors.
+//! Networks from safetensors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,38 +10,49 @@ use sparsevd_model::quantised::is_scale;
 use sparsevd_model::{Csr, Dense, ModelError, Network, Shape, Weights};
 
 use super::bitmask::{self, BitmaskNames};
-use super::graph::{Found, GraphSource, find, preset_shapes, unused};
+use super::graph::{Found, GraphSource, find, preset_shapes};
+use super::shards::ShardList;
+use super::stored::{self, Stored, Tensor};
 use super::{Container, CsrNames, MAX_ELEMENTS, metadata_keys};
-use crate::{FormatError, packed};
+use crate::{FileType, FormatError, packed};
 
-/// A network from a file, and what is to be said about it.
+/// A network from a file, and what to tell the user about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedNetwork {
     /// The network.
     pub network: Network,
     /// Sentences for the user: how the graph was found, which tensors were dropped.
     pub notes: Vec<String>,
+    /// Sentences that the user must see: what was guessed or converted, and may be wrong.
+    pub warnings: Vec<String>,
     /// Entries of `__metadata__` that the format gives no meaning to.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Reads a network, dense, CSR or `sparse-bitmask`, from a safetensors file, or from a packed one (told apart by its first bytes).
+/// Reads a network, dense, CSR or `sparse-bitmask`, from a safetensors file, from the index of its shards or the folder they are
+/// in, or from a packed file. Its content decides which ([`FileType`]).
 ///
 /// The graph comes from `source` when it is named; otherwise from the file's metadata, from `network.json` or a
-/// `config.json` that holds a graph beside the file, or, for a pure chain of matrices, is taken to be an MLP with ReLU.
+/// `config.json` that holds a graph beside the file, or, for a pure chain of matrices, is taken to be an MLP with ReLU, which
+/// [`LoadedNetwork::warnings`] then says.
 ///
 /// # Errors
-/// Anything that is not as `docs/format.md` has it, tensors that do not fit the graph, values that are not finite.
+/// Another kind of file, with what it is and how to convert it; anything that is not as `docs/format.md` has it, tensors
+/// that do not fit the graph, values that are not finite, a shard that is missing.
 pub fn read_network(
     path: impl AsRef<Path>,
     source: &GraphSource,
 ) -> Result<LoadedNetwork, FormatError> {
     let path = path.as_ref();
+    if path.is_dir() {
+        let shards = ShardList::of_folder(path)?.read()?;
+        return read_container(&shards.path, &shards.join()?, source);
+    }
     let bytes = std::fs::read(path).map_err(|e| FormatError::io(path, "read", e))?;
     read_network_bytes(path, &bytes, source)
 }
 
-/// Reads a network from the bytes of a safetensors or packed file; `path` is where a graph may lie beside, and names errors.
+/// Reads a network from the bytes of a file; `path` names it in errors, and a graph or shards may lie beside it.
 ///
 /// # Errors
 /// As [`read_network`].
@@ -51,59 +62,96 @@ pub fn read_network_bytes(
     source: &GraphSource,
 ) -> Result<LoadedNetwork, FormatError> {
     let path = path.as_ref();
-    if bytes.starts_with(packed::MAGIC) {
-        if let GraphSource::Named(name) = source {
-            return Err(FormatError::invalid(
+    match FileType::of(bytes) {
+        FileType::Packed => match source {
+            GraphSource::Auto => packed::unpack_named(path, bytes, &packed::Limits::default()),
+            GraphSource::Named(name) => Err(FormatError::invalid(
                 path,
                 "network",
                 "no graph to be named: a packed file has its own",
                 format!("`{name}`"),
-            ));
+            )),
+        },
+        FileType::ShardIndex => {
+            let shards = ShardList::of_index(path, bytes)?.read()?;
+            read_container(path, &shards.join()?, source)
         }
-        return packed::unpack_named(path, bytes, &packed::Limits::default());
-    }
-    let file = Container::parse(path, bytes)?;
-    let sparse = sparse_entries(path, &file)?;
-    let masked = bitmask::entries(path, &file)?;
-    let tensors = logical_tensors(path, &file, &sparse, &masked)?;
-    let (graph, mut notes) = find(
-        &Found {
+        // The last two are errors of the container, which names what is missing.
+        FileType::Safetensors | FileType::Unknown | FileType::Empty => {
+            read_container(path, &Container::parse(path, bytes)?, source)
+        }
+        FileType::Onnx => Err(FormatError::invalid(
             path,
-            metadata: file
-                .metadata
-                .get(metadata_keys::NETWORK)
-                .map(String::as_str),
-            tensors: &tensors,
+            "file",
+            "a safetensors or packed network",
+            "an ONNX model, which `sparsevd_onnx::read_onnx` reads",
+        )),
+        other => Err(FormatError::invalid(
+            path,
+            "file",
+            "a network: safetensors, packed .spvd or ONNX",
+            other.instead_of_network(path),
+        )),
+    }
+}
+
+/// The network of a safetensors file, or of the shards of one.
+fn read_container(
+    path: &Path,
+    file: &Container<'_>,
+    source: &GraphSource,
+) -> Result<LoadedNetwork, FormatError> {
+    let sparse = sparse_entries(path, file)?;
+    let masked = bitmask::entries(path, file)?;
+    let tensors = logical_tensors(path, file, &sparse, &masked)?;
+    let found = find(
+        Found {
+            path,
+            file,
+            tensors,
         },
         source,
     )?;
-    let dropped: BTreeSet<&str> = unused(&graph, &tensors).into_iter().collect();
-    if !dropped.is_empty() {
-        let names: Vec<&str> = dropped.iter().copied().collect();
-        notes.push(format!(
-            "the graph does not use these tensors, they were dropped: {}",
-            names.join(", ")
-        ));
-    }
+    let (graph, mut notes) = (found.graph, found.notes);
+    let used: BTreeSet<&str> = graph.nodes.iter().flat_map(|n| n.op.tensors()).collect();
+    let mut dropped = Vec::new();
     let mut weights = BTreeMap::new();
-    for (name, shape) in &tensors {
-        if dropped.contains(name.as_str()) {
+    for Tensor {
+        name,
+        shape,
+        stored,
+    } in &found.tensors
+    {
+        if !used.contains(name.as_str()) {
+            dropped.push(name.as_str());
             continue;
         }
-        let parts = BitmaskNames::new(name).filter(|_| masked.contains_key(name));
-        let tensor = match (sparse.get(name), parts) {
-            (Some(shape), _) => Weights::Csr(csr(path, &file, name, shape)?),
-            (None, Some(parts)) => bitmask::read(path, &file, name, &parts, shape)?,
-            (None, None) => Weights::Dense(Dense {
+        let tensor = match stored {
+            Stored::Csr(weight) => Weights::Csr(csr(path, file, weight, shape)?),
+            Stored::Bitmask(names) => bitmask::read(path, file, name, names, shape)?,
+            Stored::Dense(name) => Weights::Dense(Dense {
                 shape: shape.clone(),
                 values: file.floats(name)?,
             }),
+            Stored::Masked { original, mask } => {
+                Weights::Dense(stored::masked(file, shape, original, mask)?)
+            }
+            Stored::WeightNorm { g, v } => {
+                Weights::Dense(stored::weight_norm(path, file, shape, g, v)?)
+            }
         };
         weights.insert(name.clone(), tensor);
     }
+    if !dropped.is_empty() {
+        notes.push(format!(
+            "the graph does not use these tensors, they were dropped: {}",
+            dropped.join(", ")
+        ));
+    }
     for node in &graph.nodes {
         let mut vectors = node.op.tensors().filter(|t| Some(*t) != node.op.weight());
-        if let Some(vector) = vectors.find(|t| sparse.contains_key(*t)) {
+        let is_csr = |name: &str| matches!(weights.get(name), Some(Weights::Csr(_)));
+        if let Some(vector) = vectors.find(|t| is_csr(t)) {
             return Err(FormatError::tensor(
                 path,
                 vector,
@@ -115,8 +163,8 @@ pub fn read_network_bytes(
     }
     let mut network = Network::new(graph, weights).map_err(|e| FormatError::model(path, e))?;
     check_values(path, &network)?;
-    network.original_shapes = original_shapes(path, &file, &network)?;
-    read_steps(path, &file, &sparse, &mut network)?;
+    network.original_shapes = original_shapes(path, file, &network)?;
+    read_scales(path, file, &found.tensors, &mut network)?;
     let metadata = file
         .metadata
         .iter()
@@ -126,17 +174,18 @@ pub fn read_network_bytes(
     Ok(LoadedNetwork {
         network,
         notes,
+        warnings: found.warnings,
         metadata,
     })
 }
 
-/// The tensors as the graph names them: each weight in parts is one, with its dense shape.
+/// The tensors under the names of the file: each weight in parts is one, with its dense shape.
 fn logical_tensors(
     path: &Path,
     file: &Container<'_>,
     sparse: &BTreeMap<String, Shape>,
     masked: &BTreeMap<String, Shape>,
-) -> Result<Vec<(String, Shape)>, FormatError> {
+) -> Result<Vec<Tensor>, FormatError> {
     let alone = |name: &str, layout: &str, part: &str, other: Option<&str>| match other {
         None => Ok(()),
         Some(other) => Err(FormatError::tensor(
@@ -148,7 +197,8 @@ fn logical_tensors(
         )),
     };
     let mut parts = BTreeSet::new();
-    for name in masked.keys() {
+    let mut tensors = Vec::new();
+    for (name, shape) in masked {
         if let Some(names) = BitmaskNames::new(name) {
             let other = if file.contains(name) {
                 Some("a dense tensor")
@@ -157,14 +207,19 @@ fn logical_tensors(
             };
             alone(name, "sparse-bitmask", &names.bitmask, other)?;
             parts.extend([
-                names.shape,
-                names.compressed,
-                names.bitmask,
-                names.row_offsets,
+                names.shape.clone(),
+                names.compressed.clone(),
+                names.bitmask.clone(),
+                names.row_offsets.clone(),
             ]);
+            tensors.push(Tensor {
+                name: name.clone(),
+                shape: shape.clone(),
+                stored: Stored::Bitmask(names),
+            });
         }
     }
-    for name in sparse.keys() {
+    for (name, shape) in sparse {
         let names = CsrNames::new(name);
         let other = file.contains(name).then_some("a dense tensor");
         alone(name, "CSR", &names.values, other)?;
@@ -174,10 +229,12 @@ fn logical_tensors(
             names.col_indices,
             names.crow_indices,
         ]);
+        tensors.push(Tensor {
+            name: name.clone(),
+            shape: shape.clone(),
+            stored: Stored::Csr(name.clone()),
+        });
     }
-    let mut tensors: Vec<(String, Shape)> = (sparse.iter().chain(masked))
-        .map(|(n, s)| (n.clone(), s.clone()))
-        .collect();
     for (name, shape) in file.shapes() {
         if parts.contains(name) {
             continue;
@@ -194,9 +251,13 @@ fn logical_tensors(
                 "no entry there",
             ));
         }
-        tensors.push((name.to_owned(), shape));
+        tensors.push(Tensor {
+            name: name.to_owned(),
+            shape,
+            stored: Stored::Dense(name.to_owned()),
+        });
     }
-    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(tensors)
 }
 
@@ -330,25 +391,28 @@ fn original_shapes(
     Ok(shapes)
 }
 
-/// Steps of the grids: the scale of I8 values, and what the metadata has of the other tensors.
-fn read_steps(
+/// Scales of the grids: the scale of I8 values, and what the metadata has of the other tensors.
+fn read_scales(
     path: &Path,
     file: &Container<'_>,
-    sparse: &BTreeMap<String, Shape>,
+    tensors: &[Tensor],
     network: &mut Network,
 ) -> Result<(), FormatError> {
-    let steps = versioned::<f32>(path, file, metadata_keys::STEPS)?;
-    for (name, step) in steps {
+    let scales = versioned::<f32>(path, file, metadata_keys::STEPS)?;
+    for (name, scale) in scales {
         network
-            .set_scale(&name, step)
+            .set_scale(&name, scale)
             .map_err(|e| FormatError::model(path, e))?;
     }
-    for name in sparse.keys() {
-        let names = CsrNames::new(name);
+    for Tensor { name, stored, .. } in tensors {
+        let Stored::Csr(weight) = stored else {
+            continue;
+        };
+        let names = CsrNames::new(weight);
         if !network.tensors.contains_key(name) || file.dtype(&names.values)? != Dtype::I8 {
             continue;
         }
-        // Any scale is fine for values; only one of few bits, for the whole tensor, is a step.
+        // Any factor serves values; only one of few bits, for the whole tensor, is the scale of a grid.
         if let [scale] = *file.floats(&names.scale)?
             && is_scale(scale)
         {

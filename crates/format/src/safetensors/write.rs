@@ -1,4 +1,4 @@
-//! Networks into safetensors.
+//! Networks to safetensors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use serde_json::json;
-use sparsevd_model::{Csr, Network, Weights};
+use serde::Serialize;
+use sparsevd_model::{Csr, Network, Shape, Weights};
 
 use super::bitmask::{BitmaskNames, mask_and_offsets};
 use super::graph::preset_of;
@@ -29,7 +29,7 @@ pub enum ValueType {
     F16,
     /// bfloat16, rounded to nearest; a value that would become infinite is an error.
     Bf16,
-    /// The integers of a grid, 8 bits each, beside its step as the scale: lossless. Every CSR weight must have a step
+    /// The integers of a grid, 8 bits each, beside its scale: lossless. Every CSR weight must have a scale
     /// and no integer beyond 127; dense weights are written as F32.
     I8,
 }
@@ -140,7 +140,7 @@ impl<'n> Plan<'n> {
             return Err(FormatError::invalid(
                 path,
                 "type of the values",
-                "a floating-point one, as sparse-bitmask has no steps",
+                "a floating-point one, as sparse-bitmask has no scales",
                 "I8",
             ));
         }
@@ -156,22 +156,22 @@ impl<'n> Plan<'n> {
             (false, ValueType::F16 | ValueType::I8) => exact_or_f32(tensor, Dtype::F16),
             (false, ValueType::Bf16) => exact_or_f32(tensor, Dtype::BF16),
         };
-        let mut steps = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
+        let mut scales = BTreeMap::new();
         let mut tensors = Vec::new();
-        let mut sparse = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
+        let mut sparse = BTreeMap::new();
         for (name, tensor) in &network.tensors {
-            let step = network.scales.get(name);
-            if let Some(&step) = step {
-                (network.grid(name, step)).map_err(|e| FormatError::model(path, e))?;
+            let scale = network.scales.get(name);
+            if let Some(&scale) = scale {
+                (network.grid(name, scale)).map_err(|e| FormatError::model(path, e))?;
             }
             let as_levels = options.values == ValueType::I8 && matches!(tensor, Weights::Csr(_));
             let dtype = values(name, tensor);
-            // What is rounded off the grid has no step.
-            if let Some(step) = step
+            // What is rounded off the grid has no scale.
+            if let Some(scale) = scale
                 && !as_levels
                 && holds(dtype, tensor)
             {
-                steps.insert(name.clone(), json!(step));
+                scales.insert(name.clone(), f64::from(*scale));
             }
             match tensor {
                 Weights::Dense(dense) => tensors.push(Stored {
@@ -186,17 +186,21 @@ impl<'n> Plan<'n> {
                         tensors.extend(bitmask_parts(path, name, csr, dtype)?);
                         continue;
                     }
-                    sparse.insert(name.clone(), json!({"layout": "csr", "shape": csr.shape()}));
+                    let entry = SparseEntry {
+                        layout: "csr",
+                        shape: csr.shape().clone(),
+                    };
+                    sparse.insert(name.clone(), entry);
                     let mut parts = csr_parts(path, name, csr, dtype, options.profile)?;
                     if as_levels {
-                        let step = levels(path, name, csr, step.copied())?;
+                        let scale = levels(path, name, csr, scale.copied())?;
                         parts[0].dtype = Dtype::I8;
-                        parts[0].source = Source::Levels(csr.values(), step);
+                        parts[0].source = Source::Levels(csr.values(), scale);
                         tensors.push(Stored {
                             name: CsrNames::new(name).scale,
                             dtype: Dtype::F32,
                             shape: vec![1],
-                            source: Source::Scale(step),
+                            source: Source::Scale(scale),
                         });
                     }
                     tensors.extend(parts);
@@ -224,7 +228,7 @@ impl<'n> Plan<'n> {
                 "a name that another tensor or the format takes",
             ));
         }
-        let metadata = metadata(path, network, options, sparse, steps)?;
+        let metadata = metadata(path, network, options, sparse, scales)?;
         let header = header(path, &tensors, &metadata)?;
         Ok(Self { header, tensors })
     }
@@ -275,10 +279,10 @@ impl<'n> Plan<'n> {
                 (Source::Indices(v), Dtype::U16) => encode(out, v, |v| (v as u16).to_le_bytes())?,
                 (Source::Indices(v), _) => encode(out, v, u32::to_le_bytes)?,
                 // The division gives back the integer that was checked when the plan was made.
-                (Source::Levels(v, step), _) => {
-                    encode(out, v, |v| ((v / *step).round() as i8).to_le_bytes())?;
+                (Source::Levels(v, scale), _) => {
+                    encode(out, v, |v| ((v / *scale).round() as i8).to_le_bytes())?;
                 }
-                (Source::Scale(step), _) => out.write_all(&step.to_le_bytes())?,
+                (Source::Scale(scale), _) => out.write_all(&scale.to_le_bytes())?,
             }
         }
         Ok(())
@@ -332,10 +336,6 @@ fn check_csr(
     let wrong = |what: &str, expected: &str, got: String| {
         Err(FormatError::tensor(path, name, what, expected, got))
     };
-    if name == "v" {
-        let expected = "another name: `v` is the version in the metadata";
-        return wrong("name of a CSR weight", expected, name.into());
-    }
     if !weights.contains(name) {
         return wrong("layout", "dense, as it is no node's weight", "csr".into());
     }
@@ -346,22 +346,22 @@ fn check_csr(
     Ok(())
 }
 
-/// The step of a CSR weight whose integers fit in 8 bits.
-fn levels(path: &Path, name: &str, csr: &Csr, step: Option<f32>) -> Result<f32, FormatError> {
+/// The scale of a CSR weight whose integers fit in 8 bits.
+fn levels(path: &Path, name: &str, csr: &Csr, scale: Option<f32>) -> Result<f32, FormatError> {
     let wrong = |what: String, expected: &str, got: String| {
         Err(FormatError::tensor(path, name, what, expected, got))
     };
-    let Some(step) = step else {
-        let expected = "a step, as I8 values are those of a grid";
+    let Some(scale) = scale else {
+        let expected = "a scale, as I8 values are those of a grid";
         return wrong("grid".into(), expected, "none".into());
     };
-    let fits = |v: &f32| (v / step).round().abs() <= 127.0;
+    let fits = |v: &f32| (v / scale).round().abs() <= 127.0;
     match csr.values().iter().position(|v| !fits(v)) {
-        None => Ok(step),
+        None => Ok(scale),
         Some(at) => wrong(
             format!("element {at}"),
-            "an integer of at most 127 times the step",
-            format!("{}", (csr.values()[at] / step).round()),
+            "an integer of at most 127 times the scale",
+            format!("{}", (csr.values()[at] / scale).round()),
         ),
     }
 }
@@ -475,12 +475,37 @@ fn bitmask_parts<'n>(
     ])
 }
 
+/// `{"v":1, TENSOR: entry, ...}`, the form of metadata about tensors.
+#[derive(Serialize)]
+struct Versioned<T> {
+    v: u32,
+    #[serde(flatten)]
+    entries: BTreeMap<String, T>,
+}
+
+impl<T: Serialize> Versioned<T> {
+    fn json(path: &Path, entries: BTreeMap<String, T>) -> Result<String, FormatError> {
+        if entries.contains_key("v") {
+            let expected = "another name: `v` is the version in the metadata";
+            return Err(FormatError::tensor(path, "v", "name", expected, "v"));
+        }
+        to_json(path, &Self { v: 1, entries })
+    }
+}
+
+/// What the metadata say of a CSR tensor.
+#[derive(Serialize)]
+struct SparseEntry {
+    layout: &'static str,
+    shape: Shape,
+}
+
 fn metadata(
     path: &Path,
     network: &Network,
     options: &WriteOptions,
-    sparse: serde_json::Map<String, serde_json::Value>,
-    steps: serde_json::Map<String, serde_json::Value>,
+    sparse: BTreeMap<String, SparseEntry>,
+    scales: BTreeMap<String, f64>,
 ) -> Result<BTreeMap<String, String>, FormatError> {
     let mut metadata = options.metadata.clone();
     if let Some(taken) = metadata_keys::ALL
@@ -504,21 +529,19 @@ fn metadata(
         None => to_json(path, &network.graph)?,
     };
     metadata.insert(metadata_keys::NETWORK.into(), graph);
-    if sparse.len() > 1 {
-        metadata.insert(metadata_keys::SPARSE.into(), to_json(path, &sparse)?);
+    if !sparse.is_empty() {
+        metadata.insert(metadata_keys::SPARSE.into(), Versioned::json(path, sparse)?);
     }
-    if steps.len() > 1 {
-        metadata.insert(metadata_keys::STEPS.into(), to_json(path, &steps)?);
+    if !scales.is_empty() {
+        metadata.insert(metadata_keys::STEPS.into(), Versioned::json(path, scales)?);
     }
     if preset.is_none() && !network.original_shapes.is_empty() {
-        let mut original = serde_json::Map::from_iter([("v".to_owned(), json!(1))]);
-        original.extend(
-            network
-                .original_shapes
-                .iter()
-                .map(|(name, shape)| (name.clone(), json!(shape))),
+        let original = network.original_shapes.iter();
+        let original = original.map(|(n, s)| (n.clone(), s)).collect();
+        metadata.insert(
+            metadata_keys::ORIGINAL.into(),
+            Versioned::json(path, original)?,
         );
-        metadata.insert(metadata_keys::ORIGINAL.into(), to_json(path, &original)?);
     }
     Ok(metadata)
 }
@@ -559,6 +582,6 @@ fn header(
     Ok(header)
 }
 
-fn to_json(path: &Path, value: &impl serde::Serialize) -> Result<String, FormatError> {
+fn to_json(path: &Path, value: &impl Serialize) -> Result<String, FormatError> {
     serde_json::to_string(value).map_err(|e| FormatError::io(path, "write", e.into()))
 }

@@ -16,18 +16,16 @@ pub fn fill(
     layout: impl Fn(usize) -> bool,
 ) -> Network {
     let mut stream = Stream(seed);
-    let mut filled = BTreeMap::new();
-    for (i, (name, shape)) in tensors.iter().enumerate() {
-        let tensor = if shape.dims().len() < 2 {
-            Weights::Dense(Dense::new(shape.clone(), stream.floats(shape.elements())))
-        } else if layout(i) {
-            Weights::Csr(stream.sparse(shape.clone(), density))
-        } else {
-            Weights::Dense(stream.bernoulli(shape.clone(), density))
-        };
-        filled.insert(name.clone(), tensor);
-    }
-    Network::new(graph, filled).unwrap()
+    let mut at = 0..;
+    Network::from_preset((graph, tensors.to_vec()), |_, shape| {
+        let (i, shape) = (at.next().unwrap(), shape.clone());
+        match shape.dims().len() {
+            0 | 1 => Dense::new(shape.clone(), stream.floats(shape.elements())).into(),
+            _ if layout(i) => stream.sparse(shape, density).into(),
+            _ => stream.bernoulli(shape, density).into(),
+        }
+    })
+    .unwrap()
 }
 
 /// LeNet-5 with every weight CSR at 1 % density.

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use crate::exponential::{exp_saturated, ln};
 use crate::gemm::{View, gemm};
-use crate::math;
 
 /// `f32`, in which networks are trained, or `f64`, in which gradients are checked.
 ///
@@ -58,7 +58,7 @@ pub trait Real:
     /// 1 / (1 + e^-x).
     #[inline(always)]
     fn sigmoid(self) -> Self {
-        math::real::sigmoid(self)
+        Self::of(1.0) / (Self::of(1.0) + (-self).exp())
     }
 }
 
@@ -73,11 +73,11 @@ impl Real for f32 {
     }
     #[inline(always)]
     fn exp(self) -> Self {
-        math::real::exp(self)
+        exp_saturated(self)
     }
     #[inline(always)]
     fn ln(self) -> Self {
-        math::real::ln(self)
+        ln(self)
     }
     #[inline(always)]
     fn sqrt(self) -> Self {

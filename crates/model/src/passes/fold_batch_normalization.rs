@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::{read_instead, readers};
+use super::values;
 use crate::bind::bias_name;
 use crate::{Dense, Network, Op, Weights};
 
@@ -71,7 +71,7 @@ pub fn fold_batch_normalization(network: &Network) -> Option<Network> {
         renamed.insert(network.graph.nodes[norm].name.clone(), name);
     }
     out.graph.nodes.retain(|n| !renamed.contains_key(&n.name));
-    read_instead(&mut out.graph, &renamed);
+    values::replace(&mut out.graph, &renamed);
     let used: std::collections::HashSet<&str> =
         (out.graph.nodes.iter().flat_map(|n| n.op.tensors())).collect();
     out.tensors.retain(|name, _| used.contains(name.as_str()));
@@ -83,7 +83,7 @@ pub fn fold_batch_normalization(network: &Network) -> Option<Network> {
 /// Layers and the normalisations that alone read them, by node.
 fn foldable(network: &Network) -> Vec<(usize, usize)> {
     let nodes = &network.graph.nodes;
-    let readers = readers(&network.graph);
+    let readers = values::consumers(&network.graph);
     let mut users: HashMap<&str, usize> = HashMap::new();
     for tensor in nodes.iter().flat_map(|n| n.op.tensors()) {
         *users.entry(tensor).or_default() += 1;

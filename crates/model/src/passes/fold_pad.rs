@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::{read_instead, readers};
+use super::values;
 use crate::{Network, Op};
 
 /// The network with every border folded that can be; `None` where there is none.
 pub fn fold_pad(network: &Network) -> Option<Network> {
     let nodes = &network.graph.nodes;
-    let readers = readers(&network.graph);
+    let readers = values::consumers(&network.graph);
     let mut convolutions: HashMap<&str, usize> = HashMap::new();
     for node in nodes.iter().filter(|n| matches!(n.op, Op::Conv { .. })) {
         *convolutions.entry(node.inputs[0].as_str()).or_default() += 1;
@@ -39,7 +39,7 @@ pub fn fold_pad(network: &Network) -> Option<Network> {
         }
     }
     out.graph.nodes.retain(|n| !renamed.contains_key(&n.name));
-    read_instead(&mut out.graph, &renamed);
+    values::replace(&mut out.graph, &renamed);
     Some(out)
 }
 

@@ -3,11 +3,11 @@
 mod drop_dead_channels;
 mod fold_batch_normalization;
 mod fold_pad;
+mod values;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use crate::{Graph, Network};
+use crate::Network;
 
 pub use drop_dead_channels::drop_dead_channels;
 pub use fold_batch_normalization::{fold_batch_normalization, normalisation};
@@ -22,26 +22,6 @@ pub fn for_running(network: &Network) -> Cow<'_, Network> {
         }
     }
     out
-}
-
-/// Who reads each value; a value that the network returns has the caller as one more.
-fn readers(graph: &Graph) -> HashMap<&str, usize> {
-    let mut counts = HashMap::new();
-    let inputs = graph.nodes.iter().flat_map(|n| &n.inputs);
-    for value in inputs.chain(&graph.outputs) {
-        *counts.entry(value.as_str()).or_default() += 1;
-    }
-    counts
-}
-
-/// Makes whoever read a key read its value instead.
-fn read_instead(graph: &mut Graph, renamed: &HashMap<String, String>) {
-    let inputs = graph.nodes.iter_mut().flat_map(|n| &mut n.inputs);
-    for value in inputs.chain(&mut graph.outputs) {
-        if let Some(to) = renamed.get(value) {
-            value.clone_from(to);
-        }
-    }
 }
 
 #[cfg(test)]

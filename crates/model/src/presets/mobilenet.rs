@@ -1,17 +1,17 @@
 //! MobileNetV1 (Howard et al. 2017).
 
-use super::{Builder, Filters, Preset};
-use crate::{Op, Shape};
+use super::{Preset, classify, finish, images, same};
+use crate::{Conv2d, Op};
 
 /// A convolution and thirteen pairs of a depthwise and a pointwise one, each with normalisation and ReLU; 1000 classes.
 pub(super) fn mobilenet_v1(input: [usize; 3]) -> Preset {
-    let mut b = Builder::new();
-    let mut layer = |name: &str, filters: Filters| {
-        b.conv(name, filters, false);
-        b.normalise(&format!("{name}.bn"), filters.out);
-        b.push(&format!("{name}.relu"), Op::Relu);
+    let (mut b, x) = images("mobilenet-v1", input);
+    let mut layer = |name: &str, x: &str, conv: &Conv2d| {
+        let x = b.conv(name, x, conv);
+        let x = b.batch_normalization(format!("{name}.bn"), &x);
+        b.op(format!("{name}.relu"), Op::Relu, &[&x])
     };
-    layer("conv1", Filters::same(32, input[0], 3, 2));
+    let mut x = layer("conv1", &x, &same(32, 3, 2));
     let mut channels = 32;
     let pairs = [
         (64, 1),
@@ -28,18 +28,12 @@ pub(super) fn mobilenet_v1(input: [usize; 3]) -> Preset {
         (1024, 2),
         (1024, 1),
     ];
-    for (i, (out, stride)) in pairs.into_iter().enumerate() {
-        let depthwise = Filters {
-            groups: channels,
-            ..Filters::same(channels, channels, 3, stride)
-        };
-        layer(&format!("depthwise{}", i + 1), depthwise);
-        layer(
-            &format!("pointwise{}", i + 1),
-            Filters::same(out, channels, 1, 1),
-        );
+    for (i, (out, stride)) in (1..).zip(pairs) {
+        let depthwise = same(channels, 3, stride).groups(channels);
+        x = layer(&format!("depthwise{i}"), &x, &depthwise);
+        x = layer(&format!("pointwise{i}"), &x, &same(out, 1, 1));
         channels = out;
     }
-    b.classify(1000, channels);
-    b.finish("mobilenet-v1", Shape::from(input))
+    classify(&mut b, &x, 1000);
+    finish(b)
 }

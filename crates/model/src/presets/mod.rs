@@ -5,7 +5,7 @@ mod mobilenet;
 mod resnet;
 mod vgg;
 
-use crate::{Graph, Input, Node, Op, Preprocessing, Shape, Window};
+use crate::{Conv2d, Graph, GraphBuilder, Op, Preprocessing, Shape, Window};
 
 pub use lenet::mlp;
 
@@ -52,134 +52,37 @@ pub fn for_input(name: &str, input: [usize; 3]) -> Option<Preset> {
     }
 }
 
-/// Builds a graph node by node and collects the tensors it names.
-struct Builder {
-    nodes: Vec<Node>,
-    tensors: Vec<(String, Shape)>,
-    /// The value that the next node reads.
-    last: String,
+/// A graph to add the nodes of a preset to, and the name of its one input, which takes pixels as they are.
+fn images(name: &str, shape: impl Into<Shape>) -> (GraphBuilder, String) {
+    let mut b = GraphBuilder::new(name);
+    let x = b.input("input", shape);
+    b.preprocessing(Preprocessing::default());
+    (b, x)
 }
 
-/// How a square convolution moves.
-#[derive(Clone, Copy)]
-struct Filters {
-    out: usize,
-    inn: usize,
-    size: usize,
-    stride: usize,
-    pad: usize,
-    groups: usize,
+/// Square filters without a bias that keep the size of the map at stride 1.
+fn same(out_channels: usize, size: usize, stride: usize) -> Conv2d {
+    let conv = Conv2d::square(out_channels, size).stride(stride);
+    conv.padding(size / 2).without_bias()
 }
 
-impl Filters {
-    /// Filters that keep the size of the map at stride 1.
-    fn same(out: usize, inn: usize, size: usize, stride: usize) -> Self {
-        Self {
-            out,
-            inn,
-            size,
-            stride,
-            pad: size / 2,
-            groups: 1,
-        }
-    }
+fn max_pool(size: usize, stride: usize, pad: usize) -> Op {
+    let window = Window {
+        pads: [pad; 4],
+        ..Window::square(size, stride)
+    };
+    Op::MaxPool { window }
 }
 
-impl Builder {
-    fn new() -> Self {
-        Self {
-            nodes: vec![],
-            tensors: vec![],
-            last: "input".into(),
-        }
-    }
+/// The mean of each map, and a linear layer of classes.
+fn classify(b: &mut GraphBuilder, x: &str, classes: usize) {
+    let x = b.op("pool", Op::GlobalAveragePool, &[x]);
+    let x = b.op("flatten", Op::Flatten, &[&x]);
+    b.linear("fc", &x, classes);
+}
 
-    fn push(&mut self, name: &str, op: Op) {
-        let inputs = vec![std::mem::replace(&mut self.last, name.to_owned())];
-        self.nodes.push(Node {
-            name: name.into(),
-            inputs,
-            op,
-        });
-    }
-
-    fn tensor(&mut self, name: String, shape: Shape) -> String {
-        self.tensors.push((name.clone(), shape));
-        name
-    }
-
-    fn linear(&mut self, name: &str, out: usize, inn: usize) {
-        let weight = self.tensor(format!("{name}.weight"), Shape::from([out, inn]));
-        let bias = Some(self.tensor(format!("{name}.bias"), Shape::from([out])));
-        self.push(name, Op::Linear { weight, bias });
-    }
-
-    fn conv(&mut self, name: &str, f: Filters, with_bias: bool) {
-        let shape = Shape::from([f.out, f.inn / f.groups, f.size, f.size]);
-        let weight = self.tensor(format!("{name}.weight"), shape);
-        let bias = with_bias.then(|| self.tensor(format!("{name}.bias"), Shape::from([f.out])));
-        let op = Op::Conv {
-            weight,
-            bias,
-            window: Window {
-                pads: [f.pad; 4],
-                ..Window::square(f.size, f.stride)
-            },
-            groups: f.groups,
-        };
-        self.push(name, op);
-    }
-
-    /// Batch normalisation with PyTorch's names of tensors.
-    fn normalise(&mut self, name: &str, channels: usize) {
-        let mut tensor =
-            |part: &str| self.tensor(format!("{name}.{part}"), Shape::from([channels]));
-        let op = Op::BatchNormalization {
-            scale: tensor("weight"),
-            bias: tensor("bias"),
-            mean: tensor("running_mean"),
-            variance: tensor("running_var"),
-            epsilon: 1e-5,
-        };
-        self.push(name, op);
-    }
-
-    /// The sum of the last value and another.
-    fn add(&mut self, name: &str, other: String) {
-        self.push(name, Op::Add);
-        if let Some(node) = self.nodes.last_mut() {
-            node.inputs.push(other);
-        }
-    }
-
-    fn max_pool(&mut self, name: &str, size: usize, stride: usize, pad: usize) {
-        let window = Window {
-            pads: [pad; 4],
-            ..Window::square(size, stride)
-        };
-        self.push(name, Op::MaxPool { window });
-    }
-
-    /// The mean of each map, and a linear layer of classes.
-    fn classify(&mut self, classes: usize, channels: usize) {
-        self.push("pool", Op::GlobalAveragePool);
-        self.push("flatten", Op::Flatten);
-        self.linear("fc", classes, channels);
-    }
-
-    fn finish(self, name: &str, input: Shape) -> Preset {
-        let graph = Graph {
-            name: name.into(),
-            inputs: vec![Input {
-                name: "input".into(),
-                shape: input,
-            }],
-            nodes: self.nodes,
-            outputs: vec![self.last],
-            preprocessing: Some(Preprocessing::default()),
-        };
-        (graph, self.tensors)
-    }
+fn finish(b: GraphBuilder) -> Preset {
+    b.finish_with_tensors().expect("the layers of a preset fit")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Residual networks (He et al. 2016), with torchvision's names of tensors.
 
-use super::{Builder, Filters, Preset};
-use crate::{Op, Shape};
+use super::{Preset, classify, finish, images, max_pool, same};
+use crate::{Conv2d, GraphBuilder, Op};
 
 /// ResNet-20 for small images: three stages of three pairs of 3x3 convolutions, with a 1x1 convolution where a stage begins;
 /// 10 classes.
@@ -15,83 +15,70 @@ pub(super) fn resnet_20_mnist() -> Preset {
 }
 
 fn small(name: &str, input: [usize; 3], stride: usize) -> Preset {
-    let mut b = Builder::new();
-    let first = Filters::same(16, input[0], 3, stride);
-    layer(&mut b, "conv1", "bn1", first);
-    b.push("relu", Op::Relu);
-    let mut channels = 16;
+    let (mut b, x) = images(name, input);
+    let x = layer(&mut b, "conv1", "bn1", &x, &same(16, 3, stride));
+    let mut x = b.op("relu", Op::Relu, &[&x]);
     for (stage, out) in [16, 32, 64].into_iter().enumerate() {
         for block in 0..3 {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-            let filters = [
-                Filters::same(out, channels, 3, stride),
-                Filters::same(out, out, 3, 1),
-            ];
-            residual(&mut b, &format!("layer{}.{block}", stage + 1), &filters);
-            channels = out;
+            let convs = [same(out, 3, stride), same(out, 3, 1)];
+            x = residual(&mut b, &format!("layer{}.{block}", stage + 1), &x, &convs);
         }
     }
-    b.classify(10, channels);
-    b.finish(name, Shape::from(input))
+    classify(&mut b, &x, 10);
+    finish(b)
 }
 
 /// ResNet-50 with strides in the 3x3 convolutions ("v1.5", as torchvision has it); 1000 classes.
 pub(super) fn resnet_50(input: [usize; 3]) -> Preset {
-    let mut b = Builder::new();
-    layer(&mut b, "conv1", "bn1", Filters::same(64, input[0], 7, 2));
-    b.push("relu", Op::Relu);
-    b.max_pool("maxpool", 3, 2, 1);
-    let mut channels = 64;
+    let (mut b, x) = images("resnet-50", input);
+    let x = layer(&mut b, "conv1", "bn1", &x, &same(64, 7, 2));
+    let x = b.op("relu", Op::Relu, &[&x]);
+    let mut x = b.op("maxpool", max_pool(3, 2, 1), &[&x]);
     for (stage, (blocks, width)) in [(3, 64), (4, 128), (6, 256), (3, 512)]
         .into_iter()
         .enumerate()
     {
         for block in 0..blocks {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-            let filters = [
-                Filters::same(width, channels, 1, 1),
-                Filters::same(width, width, 3, stride),
-                Filters::same(4 * width, width, 1, 1),
+            let convs = [
+                same(width, 1, 1),
+                same(width, 3, stride),
+                same(4 * width, 1, 1),
             ];
-            residual(&mut b, &format!("layer{}.{block}", stage + 1), &filters);
-            channels = 4 * width;
+            x = residual(&mut b, &format!("layer{}.{block}", stage + 1), &x, &convs);
         }
     }
-    b.classify(1000, channels);
-    b.finish("resnet-50", Shape::from(input))
+    classify(&mut b, &x, 1000);
+    finish(b)
 }
 
-fn layer(b: &mut Builder, conv: &str, norm: &str, filters: Filters) {
-    b.conv(conv, filters, false);
-    b.normalise(norm, filters.out);
+fn layer(b: &mut GraphBuilder, conv: &str, norm: &str, x: &str, filters: &Conv2d) -> String {
+    let x = b.conv(conv, x, filters);
+    b.batch_normalization(norm, &x)
 }
 
 /// Convolutions, and their input added to what they make: through a 1x1 convolution where shapes differ.
-fn residual(b: &mut Builder, name: &str, filters: &[Filters]) {
-    let input = b.last.clone();
-    for (i, &f) in (1..).zip(filters) {
-        layer(b, &format!("{name}.conv{i}"), &format!("{name}.bn{i}"), f);
-        if i < filters.len() {
-            b.push(&format!("{name}.relu{i}"), Op::Relu);
+fn residual(b: &mut GraphBuilder, name: &str, input: &str, convs: &[Conv2d]) -> String {
+    let mut body = input.to_owned();
+    for (i, conv) in (1..).zip(convs) {
+        let (filters, norm) = (format!("{name}.conv{i}"), format!("{name}.bn{i}"));
+        body = layer(b, &filters, &norm, &body, conv);
+        if i < convs.len() {
+            body = b.op(format!("{name}.relu{i}"), Op::Relu, &[&body]);
         }
     }
-    let body = b.last.clone();
-    let (inn, out) = (filters[0].inn, filters[filters.len() - 1].out);
-    let stride: usize = filters.iter().map(|f| f.stride).product();
-    let shortcut = if inn == out && stride == 1 {
-        input
+    let shortcut = if b.shape(input) == b.shape(&body) {
+        input.to_owned()
     } else {
-        b.last = input;
-        let conv = format!("{name}.downsample.0");
-        layer(
-            b,
-            &conv,
-            &format!("{name}.downsample.1"),
-            Filters::same(out, inn, 1, stride),
+        let out = convs[convs.len() - 1].out_channels;
+        let stride = convs.iter().map(|c| c.window.strides[0]).product();
+        let (filters, norm) = (
+            format!("{name}.downsample.0"),
+            format!("{name}.downsample.1"),
         );
-        b.last.clone()
+        layer(b, &filters, &norm, input, &same(out, 1, stride))
     };
-    b.last = body;
-    b.add(&format!("{name}.add"), shortcut);
-    b.push(&format!("{name}.relu"), Op::Relu);
+    let sum = b.op(format!("{name}.add"), Op::Add, &[&body, &shortcut]);
+    b.op(format!("{name}.relu"), Op::Relu, &[&sum])
 }

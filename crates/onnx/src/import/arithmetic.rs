@@ -1,111 +1,96 @@
-//! Operators that take numbers one by one: activations, arithmetic, concatenation, probabilities.
+//! Arithmetic between values and with constants, and concatenation.
 
-use sparsevd_model::{Approximate, Dense, Op, Shape};
+use std::rc::Rc;
 
+use sparsevd_model::{Dense, Op, Shape};
+
+use super::activations::clip;
+use super::view::{MOST_TRACKED, simplified};
 use super::{Importer, Value, View};
 use crate::attributes::{OnnxNode, axis};
+use crate::constants::source;
 use crate::node_error::NodeError;
 use crate::tensor::Tensor;
 
 impl<'m> Importer<'m> {
-    /// An activation, which is the same in any shape.
-    pub(super) fn function<'t>(
+    pub(super) fn arithmetic(
         &mut self,
         node: OnnxNode<'m>,
-        x: &View,
-        constant: impl Fn(usize) -> Option<&'t Tensor>,
+        inputs: &[Option<Value>],
     ) -> Result<View, NodeError> {
-        let op = match node.0.op_type.as_str() {
-            "Relu" => Op::Relu,
-            "LeakyRelu" => Op::LeakyRelu {
-                alpha: node.float("alpha")?.unwrap_or(0.01),
-            },
-            "Clip" => {
-                let bound = |name: &str, i: usize, open: f32| -> Result<Option<f32>, NodeError> {
-                    let given = match (node.float(name)?, constant(i).and_then(Tensor::floats)) {
-                        (Some(bound), _) | (None, Some(&[bound])) => Some(bound),
-                        (None, None) if node.input(i).is_none() => None,
-                        _ => {
-                            return Err(NodeError::unsupported(format!(
-                                "a {name} that is no constant number"
-                            )));
-                        }
-                    };
-                    Ok(given.filter(|b| b.is_finite() && *b != open))
+        let name = node.0.op_type.as_str();
+        match inputs {
+            [Some(Value::Activation(a)), Some(Value::Activation(b))] => {
+                let op = match name {
+                    "Add" => Op::Add,
+                    "Sub" => Op::Sub,
+                    "Mul" => Op::Mul,
+                    _ => Op::Div,
                 };
-                let (min, max) = (bound("min", 1, f32::MIN)?, bound("max", 2, f32::MAX)?);
-                match (min, max) {
-                    (Some(0.0), None) => Op::Relu,
-                    _ => Op::Clip { min, max },
-                }
+                self.between(node, op, a, b)
             }
-            "Sigmoid" => Op::Sigmoid,
-            "HardSigmoid" => Op::HardSigmoid {
-                alpha: node.float("alpha")?.unwrap_or(0.2),
-                beta: node.float("beta")?.unwrap_or(0.5),
-            },
-            "HardSwish" => Op::HardSwish,
-            "Tanh" => Op::Tanh,
-            _ => Op::Gelu {
-                approximate: match node.text("approximate")?.unwrap_or("none") {
-                    "none" => Approximate::None,
-                    "tanh" => Approximate::Tanh,
-                    other => {
-                        return Err(node
-                            .invalid("a known approximation", format!("`{other}`"))
-                            .into());
-                    }
-                },
-            },
-        };
-        let made = self.push(node, op, &[x])?;
-        Ok(View {
-            dims: x.dims.clone(),
-            ..made
-        })
+            [Some(Value::Activation(x)), Some(Value::Constant(c))] => {
+                self.with(node, name, x, c, false)
+            }
+            [Some(Value::Constant(c)), Some(Value::Activation(x))] => {
+                self.with(node, name, x, c, true)
+            }
+            _ => Err(node.invalid("two inputs", inputs.len().to_string()).into()),
+        }
     }
 
-    pub(super) fn dropout(
+    /// The sum or mean of any number of inputs.
+    pub(super) fn sum(
         &mut self,
         node: OnnxNode<'m>,
-        x: &View,
-        training: Option<&Tensor>,
+        inputs: &[Option<Value>],
     ) -> Result<View, NodeError> {
-        let trains = training.and_then(Tensor::ints).is_some_and(|t| t != [0]);
-        if trains || node.input(2).is_some() && training.is_none() {
-            return Err(NodeError::unsupported("training_mode"));
+        let (views, constants) = operands(node, inputs)?;
+        let mut sum = views[0].clone();
+        for view in &views[1..] {
+            sum = self.between(node, Op::Add, &sum, view)?;
         }
-        Ok(x.clone())
+        for constant in constants {
+            sum = self.with(node, "Add", &sum, constant, false)?;
+        }
+        match node.0.op_type.as_str() {
+            "Mean" if inputs.len() > 1 => {
+                self.affine(node, &sum, vec![1.0 / inputs.len() as f32], vec![0.0])
+            }
+            _ => Ok(sum),
+        }
     }
 
-    pub(super) fn softmax(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
-        let rank = x.dims.len() + 1;
-        let given = node
-            .int("axis")?
-            .unwrap_or(if self.opset < 13 { 1 } else { -1 });
-        let at = axis(given, rank)
-            .ok_or_else(|| node.invalid(format!("an axis of {rank}"), given.to_string()))?;
-        let extent = at.checked_sub(1).map(|a| x.dims[a]);
-        // Before opset 13 all dimensions from the axis on counted as one.
-        let elements = x.dims.iter().product::<usize>();
-        if extent != Some(elements) && !(self.opset < 13 && at == 1) {
-            return Err(NodeError::unsupported(format!(
-                "axis {given} of {}",
-                Shape(x.dims.clone())
-            )));
-        }
-        let vector = View {
-            dims: vec![elements],
-            ..x.clone()
+    /// The maximum or minimum of a value and constants that are one number.
+    pub(super) fn bound(
+        &mut self,
+        node: OnnxNode<'m>,
+        inputs: &[Option<Value>],
+    ) -> Result<View, NodeError> {
+        let (views, constants) = operands(node, inputs)?;
+        let [x] = views.as_slice() else {
+            return Err(NodeError::unsupported("several computed inputs"));
         };
-        let vector = self.materialised(&vector)?;
-        let made = self.push(node, Op::Softmax, &[&vector])?;
-        Ok(View {
-            dims: x.dims.clone(),
-            ..made
-        })
+        let is_max = node.0.op_type == "Max";
+        let mut x = (*x).clone();
+        for constant in constants {
+            let values = self.broadcast(node, &x, constant)?.values;
+            let Some(&first) = values.first().filter(|v| values.iter().all(|w| w == *v)) else {
+                return Err(NodeError::unsupported(format!(
+                    "a {} of different numbers",
+                    constant.describe()
+                )));
+            };
+            let op = match is_max {
+                true => clip(Some(first), None),
+                false => clip(None, Some(first)),
+            };
+            x = self.map(node, &x, op)?;
+        }
+        Ok(x)
     }
 
+    /// Concatenation along any axis: the network has the parts one after the other, the file in its order.
     pub(super) fn concat(
         &mut self,
         node: OnnxNode<'m>,
@@ -114,117 +99,254 @@ impl<'m> Importer<'m> {
         let mut views = Vec::new();
         for input in inputs.iter().flatten() {
             match input {
-                Value::Activation(view) => views.push(self.materialised(view)?),
+                Value::Activation(view) => views.push(view.clone()),
                 _ => return Err(NodeError::unsupported("constants beside computed values")),
             }
         }
         let given = node
             .int("axis")?
             .ok_or_else(|| node.invalid("an axis", "none"))?;
-        let rank = views[0].shape.len() + 1;
-        if axis(given, rank) != Some(1) {
-            return Err(NodeError::unsupported(format!("axis {given} of {rank}")));
+        let dims = &views[0].dims;
+        let rank = dims.len() + self.batch_axes;
+        let at = axis(given, rank)
+            .ok_or_else(|| node.invalid(format!("an axis of {rank}"), given.to_string()))?;
+        let Some(at) = at.checked_sub(self.batch_axes) else {
+            return Err(NodeError::unsupported("samples one after the other"));
+        };
+        let fits = |v: &View| {
+            v.dims.len() == dims.len() && (0..dims.len()).all(|i| i == at || v.dims[i] == dims[i])
+        };
+        if let Some(other) = views.iter().find(|v| !fits(v)) {
+            return Err(NodeError::unsupported(format!(
+                "inputs {} and {}",
+                Shape(dims.clone()),
+                Shape(other.dims.clone())
+            )));
         }
+        let mut dims = dims.clone();
+        dims[at] = views
+            .iter()
+            .fold(0_usize, |n, v| n.saturating_add(v.dims[at]));
+        let tail = |v: &View| v.shape.get(1..).map(<[usize]>::to_vec);
+        let are_alike =
+            tail(&views[0]).is_some() && views.iter().all(|v| tail(v) == tail(&views[0]));
+        if !are_alike {
+            for view in &mut views {
+                *view = View {
+                    dims: view.dims.clone(),
+                    ..self.flat(view)?
+                };
+            }
+        }
+        // The file's order: rows of the parts by turns.
+        let is_plain =
+            views.iter().all(|v| v.order.is_none()) && dims[..at].iter().all(|d| *d == 1);
+        let order = if is_plain {
+            None
+        } else {
+            if Shape(dims.clone()).elements() > MOST_TRACKED {
+                return Err(NodeError::unsupported(format!(
+                    "an axis of {}, which has more than {MOST_TRACKED} elements",
+                    Shape(dims)
+                )));
+            }
+            let elements = self.decoder.take(&node.label(), &dims)?;
+            let outer: usize = dims[..at].iter().product();
+            let mut order = Vec::with_capacity(elements);
+            for row in 0..outer {
+                let mut offset = 0;
+                for view in &views {
+                    let width = view.elements() / outer.max(1);
+                    order.extend((row * width..(row + 1) * width).map(|i| match &view.order {
+                        Some(order) => offset + order[i],
+                        None => offset + i as u32,
+                    }));
+                    offset += view.elements() as u32;
+                }
+            }
+            simplified(order)
+        };
         let views: Vec<&View> = views.iter().collect();
-        self.push(node, Op::Concat, &views)
-    }
-
-    pub(super) fn arithmetic(
-        &mut self,
-        node: OnnxNode<'m>,
-        inputs: &[Option<Value>],
-    ) -> Result<View, NodeError> {
-        match inputs {
-            [Some(Value::Activation(a)), Some(Value::Activation(b))] => self.between(node, a, b),
-            [Some(Value::Activation(x)), Some(Value::Constant(c))] => self.with(node, x, c, false),
-            [Some(Value::Constant(c)), Some(Value::Activation(x))] => self.with(node, x, c, true),
-            _ => Err(node.invalid("two inputs", inputs.len().to_string()).into()),
-        }
+        let made = self.push(node, Op::Concat, &views)?;
+        Ok(View {
+            dims,
+            order,
+            ..made
+        })
     }
 
     /// Arithmetic between two computed values.
-    fn between(&mut self, node: OnnxNode<'m>, a: &View, b: &View) -> Result<View, NodeError> {
-        let op = match node.0.op_type.as_str() {
-            "Add" => Op::Add,
-            "Sub" => Op::Sub,
-            "Mul" => Op::Mul,
-            _ => Op::Div,
-        };
-        if a.dims == b.dims {
-            if a.shape == b.shape {
-                let made = self.push(node, op, &[a, b])?;
-                return Ok(View {
-                    dims: a.dims.clone(),
-                    ..made
-                });
-            }
-            let (a, b) = (self.materialised(a)?, self.materialised(b)?);
-            return self.push(node, op, &[&a, &b]);
-        }
-        let spreads = |v: &View, map: &View| match (v.dims.as_slice(), map.dims.as_slice()) {
-            (&[c, 1, 1], &[channels, _, _]) => c == channels,
-            _ => false,
-        };
-        let commutes = matches!(op, Op::Add | Op::Mul);
-        let (map, numbers) = match () {
-            () if spreads(b, a) => (a, b),
-            () if spreads(a, b) && commutes => (b, a),
-            () => {
-                return Err(NodeError::unsupported(format!(
-                    "operands {} and {}",
-                    Shape(a.dims.clone()),
-                    Shape(b.dims.clone())
-                )));
-            }
-        };
-        let map = self.materialised(map)?;
-        self.push(node, op, &[&map, numbers])
-    }
-
-    /// Arithmetic with a constant per channel: a bias of the layer before, or a normalisation without statistics.
-    fn with(
+    pub(super) fn between(
         &mut self,
         node: OnnxNode<'m>,
+        op: Op,
+        a: &View,
+        b: &View,
+    ) -> Result<View, NodeError> {
+        let is_one_order = match (&a.order, &b.order) {
+            (Some(a), Some(b)) if !Rc::ptr_eq(a, b) => {
+                self.decoder.take(&node.label(), &[a.len()])?;
+                a == b
+            }
+            (a, b) => a.is_some() == b.is_some(),
+        };
+        if a.dims == b.dims && is_one_order {
+            let made = if a.shape == b.shape {
+                self.push(node, op, &[a, b])?
+            } else {
+                let (flat, other) = (self.flat(a)?, self.flat(b)?);
+                self.push(node, op, &[&flat, &other])?
+            };
+            let input = a.input.filter(|i| b.input == Some(*i));
+            return Ok(View {
+                input,
+                ..a.elementwise(made)
+            });
+        }
+        let commutes = matches!(op, Op::Add | Op::Mul);
+        let (map, numbers) = if self.is_per_channel(node, b, a)? {
+            (a, b)
+        } else if commutes && self.is_per_channel(node, a, b)? {
+            (b, a)
+        } else {
+            return Err(NodeError::unsupported(format!(
+                "operands {} and {}",
+                Shape(a.dims.clone()),
+                Shape(b.dims.clone())
+            )));
+        };
+        let made = self.push(node, op, &[map, numbers])?;
+        Ok(View {
+            input: None,
+            ..map.elementwise(made)
+        })
+    }
+
+    /// Whether `numbers` has one number per channel of `map`, in the network and, when it is broadcast, in the file.
+    fn is_per_channel(
+        &self,
+        node: OnnxNode<'m>,
+        numbers: &View,
+        map: &View,
+    ) -> Result<bool, NodeError> {
+        let shapes = [numbers, map].map(|v| Shape(v.shape.clone()));
+        let (few, many) = (&numbers.dims, &map.dims);
+        // A difference of ranks would pair axes with the batch.
+        let broadcasts =
+            few.len() == many.len() && few.iter().zip(many).all(|(f, m)| *f == 1 || f == m);
+        if !broadcasts || !sparsevd_model::shape::is_per_channel(&shapes[0], &shapes[1]) {
+            return Ok(false);
+        }
+        // The common case, decided without a look at each element.
+        if let (Some(c), Some(_)) = (map.channels_first(), numbers.channels_first()) {
+            return Ok(few[0] == c && few[1..].iter().all(|d| *d == 1));
+        }
+        let elements = self.decoder.take(&node.label(), many)?;
+        let area = elements / map.shape[0].max(1);
+        let index = |order: &View, i: usize| order.order.as_ref().map_or(i, |o| o[i] as usize);
+        Ok((0..elements).all(|i| {
+            let channel = index(map, i) / area.max(1);
+            channel == index(numbers, source(i, many, few))
+        }))
+    }
+
+    /// Arithmetic with a constant, by its operator's name: a bias of the layer before, or a normalisation without statistics.
+    pub(super) fn with(
+        &mut self,
+        node: OnnxNode<'m>,
+        op: &str,
         x: &View,
         c: &Tensor,
         first: bool,
     ) -> Result<View, NodeError> {
-        self.decoder.take(&node.label(), &c.dims)?;
-        let values = per_channel(x, c).ok_or_else(|| {
-            NodeError::unsupported(format!(
-                "a {} beside {}",
-                c.describe(),
-                Shape(x.dims.clone())
-            ))
-        })?;
-        if self.takes_bias(node, x, &values, first) {
-            return Ok(self.add_bias(node, x, values, first));
+        let Broadcast { x, values } = self.broadcast(node, x, c)?;
+        if op == "Add" && node.0.op_type == "Add" && self.takes_bias(node, &x, &values, first) {
+            return Ok(self.add_bias(node, &x, values, first));
         }
         let n = values.len();
-        let (scale, shift) = match (node.0.op_type.as_str(), first) {
+        let (scale, shift) = match (op, first) {
             ("Add", _) => (vec![1.0; n], values),
             ("Sub", false) => (vec![1.0; n], values.iter().map(|v| -v).collect()),
             ("Sub", true) => (vec![-1.0; n], values),
             ("Mul", _) => (values, vec![0.0; n]),
             ("Div", false) => (values.iter().map(|v| 1.0 / v).collect(), vec![0.0; n]),
-            _ => {
-                return Err(NodeError::unsupported(
-                    "a constant divided by a computed value",
-                ));
-            }
+            _ => return self.quotient(node, values, &x),
         };
-        self.affine(node, x, scale, shift)
+        self.affine(node, &x, scale, shift)
     }
 
-    /// Whether this node adds a bias to the product that makes `x`, which nobody else reads.
+    /// A constant as one number, one per channel or one per element, and `x` in the shape that these are for.
+    fn broadcast(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        c: &Tensor,
+    ) -> Result<Broadcast, NodeError> {
+        let refused = || {
+            NodeError::unsupported(format!(
+                "a {} beside {}",
+                c.describe(),
+                Shape(x.dims.clone())
+            ))
+        };
+        self.decoder.take(&node.label(), &c.dims)?;
+        let values = c.floats().ok_or_else(refused)?;
+        // Dimensions are aligned at the end; only ones may be before those of `x`.
+        let rank = x.dims.len();
+        let (ones, own) = c.dims.split_at(c.dims.len().saturating_sub(rank));
+        if ones.iter().any(|d| *d != 1) || self.batch_axes == 1 && ones.len() > 1 {
+            return Err(refused());
+        }
+        let mut x = x.clone();
+        if self.batch_axes == 0 {
+            x.dims.splice(0..0, ones.iter().copied());
+        }
+        if let &[one] = values {
+            return Ok(Broadcast {
+                x,
+                values: vec![one],
+            });
+        }
+        let fits = |(c, x): (&usize, &usize)| *c == 1 || c == x;
+        if !own.iter().rev().zip(x.dims.iter().rev()).all(fits) {
+            return Err(refused());
+        }
+        if let Some(channels) = x.channels_first()
+            && own.len() == x.dims.len()
+            && own[0] == channels
+            && own[1..].iter().all(|d| *d == 1)
+        {
+            let values = values.to_vec();
+            return Ok(Broadcast { x, values });
+        }
+        if x.elements() > MOST_TRACKED {
+            return Err(refused());
+        }
+        let elements = self.decoder.take(&node.label(), &x.dims)?;
+        let all = (0..elements)
+            .map(|i| values[source(i, &x.dims, own)])
+            .collect();
+        let all = x.in_network_order(all);
+        let channels = x.shape.first().copied().unwrap_or(1);
+        let of_channels = all.chunks(elements / channels.max(1));
+        if of_channels.clone().all(|c| c.iter().all(|v| *v == c[0])) {
+            let values = of_channels.map(|c| c[0]).collect();
+            return Ok(Broadcast { x, values });
+        }
+        let dims = x.dims.clone();
+        let x = self.flat(&x)?.reshaped(dims);
+        Ok(Broadcast { x, values: all })
+    }
+
+    /// Whether this node adds a bias to the matrix product that makes `x` and has no other use.
     fn takes_bias(&self, node: OnnxNode<'m>, x: &View, values: &[f32], first: bool) -> bool {
         let Some(last) = self.nodes.last().filter(|n| n.name == x.name) else {
             return false;
         };
-        let alone = node.input(usize::from(first)) == Some(x.name.as_str())
-            && self.readers.get(x.name.as_str()) == Some(&1);
+        let is_alone = node.input(usize::from(first)) == Some(x.name.as_str())
+            && self.uses.get(x.name.as_str()) == Some(&1);
         let product = matches!(last.op, Op::Linear { bias: None, .. });
-        node.0.op_type == "Add" && product && alone && values.len() == x.shape[0]
+        product && is_alone && values.len() == x.shape[0]
     }
 
     fn add_bias(&mut self, node: OnnxNode<'m>, x: &View, values: Vec<f32>, first: bool) -> View {
@@ -239,6 +361,23 @@ impl<'m> Importer<'m> {
         x.clone()
     }
 
+    /// Constants over a value: one number, one per channel, or one per element of a vector.
+    pub(super) fn quotient(
+        &mut self,
+        node: OnnxNode<'m>,
+        values: Vec<f32>,
+        x: &View,
+    ) -> Result<View, NodeError> {
+        // The clip from 1 to 1 is 1 whatever `x` is.
+        let ones = self.map(node, x, clip(Some(1.0), Some(1.0)))?;
+        let n = values.len();
+        let above = match values.as_slice() {
+            [1.0] => ones,
+            _ => self.affine(node, &ones, values, vec![0.0; n])?,
+        };
+        self.between(node, Op::Div, &above, x)
+    }
+
     /// `scale x + shift` per channel, one number standing for all.
     pub(super) fn affine(
         &mut self,
@@ -247,19 +386,15 @@ impl<'m> Importer<'m> {
         scale: Vec<f32>,
         shift: Vec<f32>,
     ) -> Result<View, NodeError> {
-        let spread = |v: Vec<f32>, n: usize| if v.len() == 1 { vec![v[0]; n] } else { v };
-        // The same number for all fits any shape.
-        let x = if scale.len() == 1 {
-            x.clone()
-        } else {
-            self.materialised(x)?
-        };
         let Some(&channels) = x.shape.first() else {
             return Err(NodeError::unsupported("a value without channels"));
         };
         self.decoder.take(&node.label(), &[4, channels])?;
         let mut tensor = |part: &str, values: Vec<f32>| {
-            let values = spread(values, channels);
+            let values = match values.as_slice() {
+                &[one] => vec![one; channels],
+                _ => values,
+            };
             self.tensor(
                 &format!("{}.{part}", node.name()),
                 Dense::new([channels], values),
@@ -272,25 +407,30 @@ impl<'m> Importer<'m> {
             variance: tensor("variance", vec![1.0]),
             epsilon: 0.0,
         };
-        let made = self.push(node, op, &[&x])?;
-        Ok(View {
-            dims: x.dims,
-            ..made
-        })
+        self.map(node, x, op)
     }
 }
 
-/// A constant as one number, or as one per channel of `x`.
-fn per_channel(x: &View, c: &Tensor) -> Option<Vec<f32>> {
-    let values = c.floats()?;
-    if let &[one] = values {
-        return (c.dims.len() <= x.dims.len() + 1).then(|| vec![one]);
+/// A constant that was broadcast to a value.
+struct Broadcast {
+    /// The value, as a vector where the constant has a number per element.
+    x: View,
+    /// One number, or one per channel in the network.
+    values: Vec<f32>,
+}
+
+/// The computed inputs of a node, at least one, and its constants.
+fn operands<'v>(
+    node: OnnxNode<'_>,
+    inputs: &'v [Option<Value>],
+) -> Result<(Vec<&'v View>, Vec<&'v Tensor>), NodeError> {
+    let (mut views, mut constants) = (Vec::new(), Vec::new());
+    for input in inputs {
+        match input {
+            Some(Value::Activation(view)) => views.push(view),
+            Some(Value::Constant(tensor)) => constants.push(&**tensor),
+            _ => return Err(node.invalid("inputs", "an absent one").into()),
+        }
     }
-    // Aligned at the end: the axis of channels is the first behind the batch.
-    let rank = x.dims.len();
-    let mut aligned = vec![1; (rank + 1).checked_sub(c.dims.len())?];
-    aligned.extend(&c.dims);
-    let channels = *x.dims.first()?;
-    let fits = aligned[0] == 1 && aligned[1] == channels && aligned[2..].iter().all(|d| *d == 1);
-    fits.then(|| values.to_vec())
+    Ok((views, constants))
 }

@@ -1,11 +1,11 @@
 //! Operators with weights: convolution, matrix products, normalisation.
 
 use sparsevd_model::bind::bias_name;
-use sparsevd_model::{Dense, Op, Shape, Window};
+use sparsevd_model::{Dense, Op, Shape};
 
 use super::{Importer, View};
 use crate::attributes::OnnxNode;
-use crate::node_error::{Invalid, NodeError};
+use crate::node_error::NodeError;
 use crate::tensor::Tensor;
 
 impl<'m> Importer<'m> {
@@ -18,28 +18,37 @@ impl<'m> Importer<'m> {
         let Some(weight) = constant(1) else {
             return Err(NodeError::unsupported("a weight that is no constant"));
         };
-        let &[out, _, kh, kw] = weight.dims.as_slice() else {
-            return Err(NodeError::unsupported(format!(
-                "filters {}, not of two dimensions",
-                Shape(weight.dims.clone())
-            )));
+        let map = self.map_of(x)?;
+        let (out, kernel) = match (map.spatial, weight.dims.as_slice()) {
+            (2, &[out, _, kh, kw]) => (out, [kh, kw]),
+            (1, &[out, _, kw]) => (out, [1, kw]),
+            _ => {
+                return Err(NodeError::unsupported(format!(
+                    "filters {} over {}",
+                    Shape(weight.dims.clone()),
+                    Shape(x.dims.clone())
+                )));
+            }
         };
-        let kernel_shape = node.sizes("kernel_shape", [kh, kw])?;
-        if kernel_shape != [kh, kw] {
+        let kernel_shape = map.sizes(node, "kernel_shape", kernel)?;
+        if kernel_shape != kernel {
             return Err(node
                 .invalid(
-                    format!("kernel_shape [{kh}, {kw}] of its weight"),
+                    format!("kernel_shape {kernel:?} of its weight"),
                     format!("{kernel_shape:?}"),
                 )
                 .into());
         }
-        let window = window(node, kernel_shape, x)?;
+        let window = map.window(node, kernel_shape)?;
         let [groups] = node.int("group")?.map_or(Ok([1]), |g| {
             usize::try_from(g)
                 .map(|g| [g])
                 .map_err(|_| node.invalid("a number of groups", g.to_string()))
         })?;
-        let dense = self.dense(node, "weight", weight)?;
+        let mut dense = self.dense(node, "weight", weight)?;
+        if let &[out, of_group, width] = weight.dims.as_slice() {
+            dense.shape = Shape::from([out, of_group, 1, width]);
+        }
         let bias = self.bias(node, node.input(1), constant(2), node.input(2), out, 1.0)?;
         let weight = self.tensor(node.input(1).unwrap_or_default(), dense);
         let op = Op::Conv {
@@ -48,8 +57,9 @@ impl<'m> Importer<'m> {
             window,
             groups,
         };
-        let x = self.materialised(x)?;
-        self.push(node, op, &[&x])
+        let x = self.in_shape(x, &map.shape)?;
+        let made = self.push(node, op, &[&x])?;
+        Ok(map.in_file(made))
     }
 
     pub(super) fn gemm<'t>(
@@ -77,6 +87,12 @@ impl<'m> Importer<'m> {
         }
         let out = weight.shape.dims()[0];
         let bias = self.bias(node, node.input(1), constant(2), node.input(2), out, beta)?;
+        if x.dims.len() + self.batch_axes != 2 {
+            return Err(NodeError::unsupported(format!(
+                "a first factor {}, which is not a matrix",
+                Shape(x.dims.clone())
+            )));
+        }
         self.linear(node, x, weight, bias)
     }
 
@@ -91,26 +107,53 @@ impl<'m> Importer<'m> {
                 "a second factor that is no constant",
             ));
         };
+        if let &[inn] = weight.dims.as_slice() {
+            let weight = Dense {
+                shape: Shape::from([1, inn]),
+                ..self.dense(node, "weight", weight)?
+            };
+            let made = self.linear(node, x, weight, None)?;
+            let dims = made.dims[..made.dims.len() - 1].to_vec();
+            return Ok(made.reshaped(dims));
+        }
         let weight = self.matrix(node, weight, false)?;
         self.linear(node, x, weight, None)
     }
 
+    /// The product of a vector, which may have further dimensions of one before it, and a weight `[out, in]`.
     fn linear(
         &mut self,
         node: OnnxNode<'m>,
         x: &View,
-        weight: Dense,
+        mut weight: Dense,
         bias: Option<String>,
     ) -> Result<View, NodeError> {
-        let x = self.materialised(x)?;
-        if x.shape.len() != 1 {
+        let rows = x
+            .dims
+            .split_last()
+            .map(|(_, rows)| rows.iter().all(|d| *d == 1));
+        if rows != Some(true) {
             return Err(NodeError::unsupported(format!(
                 "a product over the last dimension of {}",
-                Shape(x.shape)
+                Shape(x.dims.clone())
             )));
         }
+        let vector = self.flat(x)?;
+        let inn = weight.shape.dims()[1];
+        if x.order.is_some() && inn == x.elements() {
+            // Columns in the order that the network has the elements in.
+            let rows = weight.values.chunks(inn);
+            weight.values = rows
+                .flat_map(|row| x.in_network_order(row.to_vec()))
+                .collect();
+        }
         let weight = self.tensor(node.input(1).unwrap_or_default(), weight);
-        self.push(node, Op::Linear { weight, bias }, &[&x])
+        let made = self.push(node, Op::Linear { weight, bias }, &[&vector])?;
+        let mut dims = x.dims.clone();
+        if let Some(last) = dims.last_mut() {
+            *last = made.shape[0];
+        }
+        Ok(made.reshaped(dims))
     }
 
     /// Takes `factor` times a constant as the bias of `out` units.
@@ -157,7 +200,20 @@ impl<'m> Importer<'m> {
         if node.int("spatial")?.unwrap_or(1) != 1 {
             return Err(NodeError::unsupported("statistics per pixel"));
         }
-        let x = self.materialised(x)?;
+        // Channels are the first axis of a sample, in any shape.
+        let channels = x.dims.get(1 - self.batch_axes).copied();
+        let is_first = (x.dims.iter().take(1 - self.batch_axes)).all(|d| *d == 1);
+        let laid_out;
+        let x = if x.order.is_none() && is_first && channels == x.shape.first().copied() {
+            x
+        } else {
+            let shape = match (self.batch_axes, x.dims.as_slice()) {
+                (1, &[n]) | (0, &[1, n]) => vec![n],
+                _ => self.map_of(x)?.shape,
+            };
+            laid_out = self.in_shape(x, &shape)?.reshaped(x.dims.clone());
+            &laid_out
+        };
         let mut names = Vec::new();
         for i in 1..=4 {
             let Some(tensor) = constant(i) else {
@@ -177,7 +233,7 @@ impl<'m> Importer<'m> {
             variance,
             epsilon,
         };
-        self.push(node, op, &[&x])
+        self.map(node, x, op)
     }
 
     /// A constant as a weight `[out, in]`.
@@ -198,77 +254,4 @@ impl<'m> Importer<'m> {
             .collect();
         Ok(Dense::new([cols, rows], values))
     }
-}
-
-/// The window of a convolution or pooling over a map.
-pub(super) fn window(
-    node: OnnxNode<'_>,
-    kernel_shape: [usize; 2],
-    x: &View,
-) -> Result<Window, NodeError> {
-    let &[_, height, width] = x.dims.as_slice() else {
-        return Err(NodeError::unsupported(format!(
-            "an input {}, which is no feature map",
-            Shape(x.dims.clone())
-        )));
-    };
-    let mut window = Window {
-        kernel_shape,
-        strides: node.sizes("strides", [1, 1])?,
-        pads: [0; 4],
-        dilations: node.sizes("dilations", [1, 1])?,
-    };
-    if window.strides.contains(&0) || window.dilations.contains(&0) || kernel_shape.contains(&0) {
-        return Err(node
-            .invalid(
-                "a kernel, strides and dilations of at least 1",
-                format!("{window:?}"),
-            )
-            .into());
-    }
-    match node.text("auto_pad")?.unwrap_or("NOTSET") {
-        "NOTSET" | "" => {
-            if node.ints("pads")?.is_some_and(|p| p.iter().any(|v| *v < 0)) {
-                return Err(NodeError::unsupported("negative pads"));
-            }
-            window.pads = node.sizes("pads", [0; 4])?;
-        }
-        "VALID" => {}
-        same @ ("SAME_UPPER" | "SAME_LOWER") => {
-            for (d, size) in [height, width].into_iter().enumerate() {
-                let (before, after) = same_pads(&window, d, size, same == "SAME_LOWER")
-                    .ok_or_else(|| oversized(node, &window))?;
-                window.pads[d] = before;
-                window.pads[d + 2] = after;
-            }
-        }
-        other => {
-            return Err(node
-                .invalid("a known auto_pad", format!("`{other}`"))
-                .into());
-        }
-    }
-    Ok(window)
-}
-
-fn oversized(node: OnnxNode<'_>, window: &Window) -> Invalid {
-    node.invalid("a window that can be counted", format!("{window:?}"))
-}
-
-/// Padding before and after so that each stride has an output.
-fn same_pads(window: &Window, d: usize, size: usize, lower: bool) -> Option<(usize, usize)> {
-    let reach = window.dilations[d]
-        .checked_mul(window.kernel_shape[d] - 1)?
-        .checked_add(1)?;
-    let outputs = size.div_ceil(window.strides[d]);
-    let covered = (outputs.checked_sub(1)?)
-        .checked_mul(window.strides[d])?
-        .checked_add(reach)?;
-    let total = covered.saturating_sub(size);
-    let small = total / 2;
-    Some(if lower {
-        (total - small, small)
-    } else {
-        (small, total - small)
-    })
 }

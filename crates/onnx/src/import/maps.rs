@@ -1,24 +1,143 @@
-//! Operators over feature maps without weights: pooling, means, borders.
+//! Feature maps and windows over them; operators over maps without weights: pooling and borders.
 
 use sparsevd_model::{Op, Shape, Window};
 
-use super::{Importer, View, layers};
+use super::{Importer, View};
 use crate::attributes::OnnxNode;
-use crate::constants::{axes, resolve};
-use crate::node_error::NodeError;
+use crate::constants::resolve;
+use crate::node_error::{Invalid, NodeError};
 use crate::tensor::Tensor;
+
+/// A feature map, and how many of its dimensions behind the channels the file has.
+pub(super) struct Map {
+    /// Channels, height and width.
+    pub shape: Vec<usize>,
+    /// 2, or 1 where the height is left out.
+    pub spatial: usize,
+    /// Whether the file has one sample as a dimension of its own.
+    has_sample: bool,
+}
+
+impl<'m> Importer<'m> {
+    /// The feature map `[channels, height, width]` that a value is, or `[channels, width]` of height 1.
+    pub(super) fn map_of(&self, x: &View) -> Result<Map, NodeError> {
+        let dims = match (self.batch_axes, x.dims.as_slice()) {
+            (0, [1, dims @ ..]) => dims,
+            (0, _) => &[],
+            (_, dims) => dims,
+        };
+        let (shape, spatial) = match *dims {
+            [c, h, w] => (vec![c, h, w], 2),
+            [c, w] => (vec![c, 1, w], 1),
+            _ => {
+                return Err(NodeError::unsupported(format!(
+                    "an input {}, which is not a feature map",
+                    Shape(x.dims.clone())
+                )));
+            }
+        };
+        Ok(Map {
+            shape,
+            spatial,
+            has_sample: self.batch_axes == 0,
+        })
+    }
+}
+
+impl Map {
+    /// A map that was made of this one, in as many dimensions.
+    pub fn in_file(&self, made: View) -> View {
+        let mut dims = made.shape.clone();
+        if self.spatial == 1 {
+            dims.remove(1);
+        }
+        if self.has_sample {
+            dims.insert(0, 1);
+        }
+        made.reshaped(dims)
+    }
+
+    /// Sizes down and right.
+    pub fn sizes(
+        &self,
+        node: OnnxNode<'_>,
+        name: &str,
+        default: [usize; 2],
+    ) -> Result<[usize; 2], NodeError> {
+        if self.spatial == 2 {
+            return Ok(node.sizes(name, default)?);
+        }
+        let [right] = node.sizes(name, [default[1]])?;
+        Ok([1, right])
+    }
+
+    fn pads(&self, node: OnnxNode<'_>) -> Result<[usize; 4], NodeError> {
+        if self.spatial == 2 {
+            return Ok(node.sizes("pads", [0; 4])?);
+        }
+        let [left, right] = node.sizes("pads", [0; 2])?;
+        Ok([0, left, 0, right])
+    }
+
+    /// The window of a convolution or pooling over the map.
+    pub fn window(
+        &self,
+        node: OnnxNode<'_>,
+        kernel_shape: [usize; 2],
+    ) -> Result<Window, NodeError> {
+        let (height, width) = (self.shape[1], self.shape[2]);
+        let mut window = Window {
+            kernel_shape,
+            strides: self.sizes(node, "strides", [1, 1])?,
+            pads: [0; 4],
+            dilations: self.sizes(node, "dilations", [1, 1])?,
+        };
+        if window.strides.contains(&0) || window.dilations.contains(&0) || kernel_shape.contains(&0)
+        {
+            return Err(node
+                .invalid(
+                    "a kernel, strides and dilations of at least 1",
+                    format!("{window:?}"),
+                )
+                .into());
+        }
+        match node.text("auto_pad")?.unwrap_or("NOTSET") {
+            "NOTSET" | "" => {
+                if node.ints("pads")?.is_some_and(|p| p.iter().any(|v| *v < 0)) {
+                    return Err(NodeError::unsupported("negative pads"));
+                }
+                window.pads = self.pads(node)?;
+            }
+            "VALID" => {}
+            same @ ("SAME_UPPER" | "SAME_LOWER") => {
+                for (d, size) in [height, width].into_iter().enumerate() {
+                    let (before, after) = same_pads(&window, d, size, same == "SAME_LOWER")
+                        .ok_or_else(|| oversized(node, &window))?;
+                    window.pads[d] = before;
+                    window.pads[d + 2] = after;
+                }
+            }
+            other => {
+                return Err(node
+                    .invalid("a known auto_pad", format!("`{other}`"))
+                    .into());
+            }
+        }
+        Ok(window)
+    }
+}
 
 impl<'m> Importer<'m> {
     pub(super) fn pool(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
         let is_max = node.0.op_type == "MaxPool";
-        if node.ints("kernel_shape")?.is_none_or(|k| k.len() != 2) {
-            return Err(NodeError::unsupported(
-                "a kernel_shape that is not of two dimensions",
-            ));
+        let map = self.map_of(x)?;
+        if node.ints("kernel_shape")?.is_none() {
+            return Err(node.invalid("a kernel_shape", "none").into());
         }
-        let mut window = layers::window(node, node.sizes("kernel_shape", [1, 1])?, x)?;
+        let kernel_shape = map.sizes(node, "kernel_shape", [1, 1])?;
+        let mut window = map.window(node, kernel_shape)?;
         let counts = !is_max && node.int("count_include_pad")?.unwrap_or(0) != 0;
-        let mut x = self.materialised(x)?;
+        let mut x = self.in_shape(x, &map.shape)?;
         if counts && window.pads != [0; 4] {
             // A border of zeros counts like any pixels.
             let pads = std::mem::take(&mut window.pads);
@@ -27,7 +146,7 @@ impl<'m> Importer<'m> {
         }
         if node.int("ceil_mode")?.unwrap_or(0) != 0 {
             let before = window.pads;
-            extend(&mut window, &x.shape);
+            extend(&mut window, &x.shape).ok_or_else(|| oversized(node, &window))?;
             if counts && window.pads != before {
                 return Err(NodeError::unsupported("ceil_mode with count_include_pad"));
             }
@@ -37,52 +156,24 @@ impl<'m> Importer<'m> {
         } else {
             Op::AveragePool { window }
         };
-        self.push(node, op, &[&x])
+        let made = self.push(node, op, &[&x])?;
+        Ok(map.in_file(made))
     }
 
     pub(super) fn global_pool(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
-        let x = self.materialised(x)?;
-        let &[_, height, width] = x.shape.as_slice() else {
-            return Err(NodeError::unsupported(format!(
-                "an input {}, which is no feature map",
-                Shape(x.shape)
-            )));
-        };
+        let map = self.map_of(x)?;
+        let x = self.in_shape(x, &map.shape)?;
         let op = if node.0.op_type == "GlobalMaxPool" {
             let window = Window {
-                kernel_shape: [height, width],
+                kernel_shape: [map.shape[1], map.shape[2]],
                 ..Window::square(1, 1)
             };
             Op::MaxPool { window }
         } else {
             Op::GlobalAveragePool
         };
-        self.push(node, op, &[&x])
-    }
-
-    /// The mean over all pixels, which a global pooling is.
-    pub(super) fn reduce_mean(
-        &mut self,
-        node: OnnxNode<'m>,
-        x: &View,
-        input: Option<&Tensor>,
-    ) -> Result<View, NodeError> {
-        let x = self.materialised(x)?;
-        let over = axes(node, input)?.unwrap_or_default();
-        let mut over = resolve(node, &over, x.shape.len() + 1)?;
-        over.sort_unstable();
-        if x.shape.len() != 3 || over != [2, 3] {
-            return Err(NodeError::unsupported(format!(
-                "a mean over axes {over:?} of {}",
-                Shape(x.shape)
-            )));
-        }
-        let mean = self.push(node, Op::GlobalAveragePool, &[&x])?;
-        let dims = match node.int("keepdims")?.unwrap_or(1) {
-            0 => mean.shape[..1].to_vec(),
-            _ => mean.shape.clone(),
-        };
-        Ok(View { dims, ..mean })
+        let made = self.push(node, op, &[&x])?;
+        Ok(map.in_file(made))
     }
 
     pub(super) fn pad<'t>(
@@ -110,8 +201,7 @@ impl<'m> Importer<'m> {
             (None, None) if node.input(2).is_none() => 0.0,
             _ => return Err(NodeError::unsupported("a value that is no constant number")),
         };
-        let x = self.materialised(x)?;
-        let rank = x.shape.len() + 1;
+        let rank = x.dims.len() + self.batch_axes;
         let over: Vec<usize> = match constant(3) {
             Some(axes) => resolve(node, &ints(axes)?, rank)?,
             None => (0..rank).collect(),
@@ -121,48 +211,100 @@ impl<'m> Importer<'m> {
                 .invalid(format!("{} pads", 2 * over.len()), format!("{pads:?}"))
                 .into());
         }
-        let mut border = [0; 4];
+        let refused = || NodeError::unsupported(format!("pads {pads:?} of {:?}", x.dims));
+        let mut border = vec![[0_usize; 2]; rank];
         for (i, &axis) in over.iter().enumerate() {
             for (side, &pad) in [pads[i], pads[i + over.len()]].iter().enumerate() {
-                match (usize::try_from(pad), axis) {
-                    (Ok(0), _) => {}
-                    (Ok(pad), 2 | 3) if rank == 4 => border[axis - 2 + 2 * side] = pad,
-                    _ => return Err(NodeError::unsupported(format!("pads {pads:?}"))),
-                }
+                border[axis][side] = usize::try_from(pad).map_err(|_| refused())?;
             }
         }
-        if border == [0; 4] {
-            return Ok(x);
+        if border.iter().all(|b| *b == [0; 2]) {
+            return Ok(x.clone());
         }
-        self.push(
-            node,
-            Op::Pad {
-                pads: border,
-                value,
-            },
-            &[&x],
-        )
+        let (batch, border) = border.split_at(self.batch_axes);
+        if batch.iter().any(|b| *b != [0; 2]) {
+            return Err(refused());
+        }
+        // Channels may be last in the file.
+        let axes = x.axes(&node.label(), self.decoder)?;
+        if let (Some(_), Some(axes), &[_, _, _]) = (&x.order, axes, x.shape.as_slice()) {
+            let mut own = [[0; 2]; 3];
+            for (&axis, pads) in axes.iter().zip(border) {
+                own[axis] = *pads;
+            }
+            let [[0, 0], [top, bottom], [left, right]] = own else {
+                return Err(refused());
+            };
+            let pads = [top, left, bottom, right];
+            let made = self.push(node, Op::Pad { pads, value }, &[x])?;
+            return Ok(made.transposed(&node.label(), &axes, self.decoder)?);
+        }
+        let map = self.map_of(x).map_err(|_| refused())?;
+        let (before, spatial) = border.split_at(border.len() - map.spatial);
+        if before.iter().any(|b| *b != [0; 2]) {
+            if let (&[_, _, [0, 0]], Some(_)) = (border, x.input) {
+                // An input with its channels last, whose Transpose comes later.
+                let first = x.transposed(&node.label(), &[2, 0, 1], self.decoder)?;
+                if let Err(NodeError::Layout(input, layout)) = self.in_shape(&first, &first.dims) {
+                    return Err(NodeError::Layout(input, layout));
+                }
+            }
+            return Err(refused());
+        }
+        let [top, bottom] = if map.spatial == 2 { spatial[0] } else { [0; 2] };
+        let [left, right] = spatial[map.spatial - 1];
+        let pads = [top, left, bottom, right];
+        let x = self.in_shape(x, &map.shape)?;
+        let made = self.push(node, Op::Pad { pads, value }, &[&x])?;
+        Ok(map.in_file(made))
     }
+}
+
+fn oversized(node: OnnxNode<'_>, window: &Window) -> Invalid {
+    node.invalid("a window that can be counted", format!("{window:?}"))
+}
+
+/// Padding before and after so that each stride has an output.
+fn same_pads(window: &Window, d: usize, size: usize, lower: bool) -> Option<(usize, usize)> {
+    let reach = window.dilations[d]
+        .checked_mul(window.kernel_shape[d] - 1)?
+        .checked_add(1)?;
+    let outputs = size.div_ceil(window.strides[d]);
+    let covered = (outputs.checked_sub(1)?)
+        .checked_mul(window.strides[d])?
+        .checked_add(reach)?;
+    let total = covered.saturating_sub(size);
+    let small = total / 2;
+    Some(if lower {
+        (total - small, small)
+    } else {
+        (small, total - small)
+    })
 }
 
 /// Padding at the end under which rounding down gives as many outputs as rounding up did.
 ///
 /// A window that would begin in that padding is left out, as in PyTorch and ONNX.
-fn extend(window: &mut Window, shape: &[usize]) {
+/// `None` where a size cannot be counted.
+fn extend(window: &mut Window, shape: &[usize]) -> Option<()> {
     for d in 0..2 {
-        let size = shape[d + 1] + window.pads[d];
-        let padded = size + window.pads[d + 2];
-        let reach = window.dilations[d] * (window.kernel_shape[d] - 1) + 1;
+        let size = shape[d + 1].checked_add(window.pads[d])?;
+        let padded = size.checked_add(window.pads[d + 2])?;
+        let reach = window.dilations[d]
+            .checked_mul(window.kernel_shape[d] - 1)?
+            .checked_add(1)?;
         let stride = window.strides[d];
-        let Some(room) = padded.checked_sub(reach) else {
+        let Some(slack) = padded.checked_sub(reach) else {
             continue;
         };
-        let mut last = room.div_ceil(stride);
-        if last * stride >= size {
-            last -= 1;
+        let mut last = slack.div_ceil(stride);
+        if last.checked_mul(stride)? >= size {
+            last = last.checked_sub(1)?;
         }
-        window.pads[d + 2] += (last * stride + reach).saturating_sub(padded);
+        let covered = last.checked_mul(stride)?.checked_add(reach)?;
+        window.pads[d + 2] += covered.saturating_sub(padded);
     }
+    Some(())
 }
 
 #[cfg(test)]
@@ -183,7 +325,7 @@ mod tests {
                 pads: [pad; 4],
                 ..Window::square(kernel, stride)
             };
-            extend(&mut window, &[1, size, size]);
+            extend(&mut window, &[1, size, size]).unwrap();
             assert_eq!(
                 window.output(size, size),
                 Some([outputs; 2]),

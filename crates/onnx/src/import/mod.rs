@@ -1,26 +1,40 @@
-//! From the nodes of a file to those of a network.
+//! Import: the nodes of a file become nodes of a network.
 //!
-//! Operators that only rename, fold or reshape leave nothing behind; every other becomes one node of the network, or two.
-//! What has no operator here is collected, so that one error names it all.
+//! Operators that only rename, fold or reshape add no node; every other one becomes a node of the network, or a few. What
+//! is not supported is collected, so that one error lists all of it.
+//!
+//! A file is imported in up to three attempts. The first takes the first dimension of its inputs as the batch, in the
+//! layout that they declare. Where an operator needs an input in another layout, as after a Transpose from channels last,
+//! the next attempt gives it that layout. Where operators mix samples and all sizes are fixed, the last attempt takes the
+//! whole input as one sample.
 
+mod activations;
 mod arithmetic;
+mod build;
+mod inputs;
 mod layers;
 mod maps;
+mod reduce;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use sparsevd_model::{Dense, Graph, Input, Network, Node, Op, Shape, Weights, shape};
+use sparsevd_model::{Graph, ModelError, Network, Node, Weights};
 
 use crate::attributes::OnnxNode;
 use crate::error::UnsupportedNode;
 use crate::node_error::{Invalid, NodeError};
-use crate::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, data_type};
+use crate::options::ImportOptions;
+use crate::proto::{GraphProto, ModelProto, NodeProto};
 use crate::tensor::{Decoder, Int, Tensor};
 use crate::{constants, tensor};
+use build::moved;
+pub(crate) use inputs::Layout;
+use view::View;
 
 /// Oldest set of operators that is understood.
 const OLDEST_OPSET: i64 = 7;
@@ -28,12 +42,17 @@ const OLDEST_OPSET: i64 = 7;
 /// Most elements of a value that flows through the network, per sample.
 const MOST_ELEMENTS: usize = 1 << 32;
 
-/// Operators over activations that [`Importer::activation`] knows.
+/// Most inputs that get another layout than the declared one.
+const MOST_LAYOUTS: usize = 4;
+
+/// Operators over computed values that [`Importer::activation`] imports.
 const OPERATORS: &[&str] = &[
+    "Abs",
     "Add",
     "AveragePool",
     "BatchNormalization",
     "Cast",
+    "CastLike",
     "Clip",
     "Concat",
     "Conv",
@@ -49,18 +68,33 @@ const OPERATORS: &[&str] = &[
     "Identity",
     "LeakyRelu",
     "MatMul",
+    "Max",
     "MaxPool",
+    "Mean",
+    "Min",
     "Mul",
     "Neg",
+    "PRelu",
     "Pad",
+    "Pow",
+    "Reciprocal",
+    "ReduceL1",
+    "ReduceMax",
     "ReduceMean",
+    "ReduceMin",
+    "ReduceSum",
+    "ReduceSumSquare",
     "Relu",
     "Reshape",
     "Shape",
+    "Shrink",
     "Sigmoid",
     "Softmax",
+    "Softsign",
     "Squeeze",
     "Sub",
+    "Sum",
+    "Swish",
     "Tanh",
     "Transpose",
     "Unsqueeze",
@@ -71,19 +105,10 @@ const OPERATORS: &[&str] = &[
 enum Value {
     Constant(Rc<Tensor>),
     Activation(View),
-    /// What an unsupported node makes.
+    /// The output of an unsupported node.
     Unknown,
-}
-
-/// A value of the network, as the file sees it: reshaping moves no number.
-#[derive(Debug, Clone, PartialEq)]
-struct View {
-    /// Name of the network's input or node.
-    name: String,
-    /// Its shape there, per sample.
-    shape: Vec<usize>,
-    /// Its shape in the file, per sample.
-    dims: Vec<usize>,
+    /// An input or initializer that no operator can take, and why.
+    Unusable(Rc<str>),
 }
 
 /// Why a file has no network.
@@ -92,6 +117,8 @@ pub(crate) enum ImportError {
     Invalid(Invalid),
     Unsupported(Vec<UnsupportedNode>),
     Model(sparsevd_model::ModelError),
+    /// An input has to have another layout.
+    Layout(usize, Layout),
 }
 
 impl From<Invalid> for ImportError {
@@ -105,10 +132,16 @@ struct Importer<'m> {
     opset: i64,
     decoder: &'m Decoder,
     values: HashMap<&'m str, Value>,
-    /// How often nodes and outputs of the file read a name.
-    readers: HashMap<&'m str, usize>,
-    /// The number of samples that the file was made for, where it says one.
+    /// How many inputs of nodes and outputs of the file have a name.
+    uses: HashMap<&'m str, usize>,
+    /// 1 where the first dimension of every value is the batch, 0 where the file has no batch.
+    batch_axes: usize,
+    /// The number of samples that the file was made for, where it has one.
     batch: Option<usize>,
+    /// Layouts of inputs that are not the declared ones, by index.
+    layouts: HashMap<usize, Layout>,
+    /// Declared dimensions of each input.
+    declared: Vec<Vec<usize>>,
     names: HashSet<String>,
     nodes: Vec<Node>,
     tensors: BTreeMap<String, Weights>,
@@ -116,45 +149,56 @@ struct Importer<'m> {
 }
 
 /// The network that a file describes.
-pub(crate) fn import(model: &ModelProto, decoder: &Decoder) -> Result<Network, ImportError> {
+pub(crate) fn import(
+    model: &ModelProto,
+    decoder: &Decoder,
+    options: &ImportOptions,
+) -> Result<Network, ImportError> {
     let graph = (model.graph.as_ref()).ok_or_else(|| Invalid::new("file", "a graph", "none"))?;
-    let mut importer = Importer {
-        opset: opset(model)?,
-        decoder,
-        values: HashMap::new(),
-        readers: HashMap::new(),
-        batch: None,
-        names: HashSet::new(),
-        nodes: Vec::new(),
-        tensors: BTreeMap::new(),
-        unsupported: Vec::new(),
-    };
-    importer.initializers(graph)?;
-    let inputs = importer.inputs(graph)?;
-    let nodes = nodes_of_outputs(graph);
-    let read = nodes.iter().flat_map(|n| &n.input);
-    for name in read.chain(graph.output.iter().map(|o| &o.name)) {
-        *importer.readers.entry(name).or_default() += 1;
+    if inputs::has_no_batch(graph) && options.shapes.is_empty() {
+        return attempts(model, graph, decoder, options, 0);
     }
-    for node in nodes {
-        importer.node(OnnxNode(node))?;
+    match attempts(model, graph, decoder, options, 1) {
+        Err(ImportError::Unsupported(nodes)) if inputs::may_have_no_batch(graph) => {
+            // The errors of a file that has a batch are about its operators alone.
+            attempts(model, graph, decoder, options, 0).map_err(|_| ImportError::Unsupported(nodes))
+        }
+        other => other,
     }
-    let outputs = importer.outputs(graph)?;
-    if !importer.unsupported.is_empty() {
-        return Err(ImportError::Unsupported(importer.unsupported));
+}
+
+/// Imports a file, and again where an input has to have another layout.
+fn attempts(
+    model: &ModelProto,
+    graph: &GraphProto,
+    decoder: &Decoder,
+    options: &ImportOptions,
+    batch_axes: usize,
+) -> Result<Network, ImportError> {
+    let mut layouts = HashMap::new();
+    loop {
+        decoder.reset();
+        let mut importer = Importer {
+            opset: opset(model, graph)?,
+            decoder,
+            values: HashMap::new(),
+            uses: HashMap::new(),
+            batch_axes,
+            batch: None,
+            layouts: layouts.clone(),
+            declared: Vec::new(),
+            names: HashSet::new(),
+            nodes: Vec::new(),
+            tensors: BTreeMap::new(),
+            unsupported: Vec::new(),
+        };
+        match importer.network(graph, options) {
+            Err(ImportError::Layout(input, layout)) if layouts.len() < MOST_LAYOUTS => {
+                layouts.insert(input, layout);
+            }
+            other => return other,
+        }
     }
-    let graph = Graph {
-        name: if graph.name.is_empty() {
-            "onnx".into()
-        } else {
-            graph.name.clone()
-        },
-        inputs,
-        nodes: importer.nodes,
-        outputs,
-        preprocessing: None,
-    };
-    Network::new(graph, importer.tensors).map_err(ImportError::Model)
 }
 
 /// The nodes that an output of the graph depends on, in the order of the file. The others are never run, so their
@@ -175,25 +219,72 @@ fn nodes_of_outputs(graph: &GraphProto) -> Vec<&NodeProto> {
     nodes
 }
 
-fn opset(model: &ModelProto) -> Result<i64, Invalid> {
+fn opset(model: &ModelProto, graph: &GraphProto) -> Result<i64, Invalid> {
     let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let mut versions = model.opset_import.iter().filter(|o| own(&o.domain));
-    match versions.next().and_then(|o| o.version) {
-        Some(version) if version >= OLDEST_OPSET => Ok(version),
+    match versions.next().map(|o| o.version) {
+        Some(Some(version)) if version >= OLDEST_OPSET => Ok(version),
+        // Operators of other domains are unsupported by name.
+        None if !graph.node.iter().any(|n| own(&n.domain)) => Ok(OLDEST_OPSET),
         other => Err(Invalid::new(
             "opset_import",
             format!("a version of ONNX's operators from {OLDEST_OPSET} on"),
-            other.map_or("none".into(), |v| v.to_string()),
+            other.flatten().map_or("none".into(), |v| v.to_string()),
         )),
     }
 }
 
 impl<'m> Importer<'m> {
+    fn network(
+        &mut self,
+        graph: &'m GraphProto,
+        options: &ImportOptions,
+    ) -> Result<Network, ImportError> {
+        self.initializers(graph)?;
+        let mut inputs = self.inputs(graph, options)?;
+        let nodes = nodes_of_outputs(graph);
+        let read = nodes.iter().flat_map(|n| &n.input);
+        for name in read.chain(graph.output.iter().map(|o| &o.name)) {
+            *self.uses.entry(name).or_default() += 1;
+        }
+        for node in nodes {
+            self.node(OnnxNode(node))?;
+        }
+        let outputs = self.outputs(graph)?;
+        if !self.unsupported.is_empty() {
+            return Err(ImportError::Unsupported(std::mem::take(
+                &mut self.unsupported,
+            )));
+        }
+        if inputs.is_empty() {
+            let expected = "at least one of floating-point numbers";
+            return Err(Invalid::new("inputs", expected, "none").into());
+        }
+        let nodes = std::mem::take(&mut self.nodes);
+        let used: HashSet<&String> = nodes
+            .iter()
+            .flat_map(|n| &n.inputs)
+            .chain(&outputs)
+            .collect();
+        if inputs.iter().any(|i| used.contains(&i.name)) {
+            inputs.retain(|i| used.contains(&i.name));
+        }
+        let graph = Graph {
+            name: if graph.name.is_empty() {
+                "onnx".into()
+            } else {
+                graph.name.clone()
+            },
+            inputs,
+            nodes,
+            outputs,
+            preprocessing: None,
+        };
+        Network::new(graph, std::mem::take(&mut self.tensors)).map_err(ImportError::Model)
+    }
+
     fn initializers(&mut self, graph: &'m GraphProto) -> Result<(), Invalid> {
-        let mut define = |name: &'m str, tensor: Tensor| match self
-            .values
-            .insert(name, Value::Constant(Rc::new(tensor)))
-        {
+        let mut define = |name: &'m str, value: Value| match self.values.insert(name, value) {
             None if !name.is_empty() => Ok(()),
             _ => Err(Invalid::new(
                 "initializers",
@@ -203,148 +294,91 @@ impl<'m> Importer<'m> {
         };
         for proto in &graph.initializer {
             let what = format!("initializer `{}`", proto.name);
-            define(&proto.name, self.decoder.dense(&what, proto)?)?;
+            let value = if tensor::is_numeric(proto.data_type) {
+                Value::Constant(Rc::new(self.decoder.dense(&what, proto)?))
+            } else {
+                let why = format!(
+                    "its {what} of data type {}, which is not numeric",
+                    proto.data_type
+                );
+                Value::Unusable(why.into())
+            };
+            define(&proto.name, value)?;
         }
         for proto in &graph.sparse_initializer {
             let name = proto.values.as_ref().map_or("", |v| v.name.as_str());
             let what = format!("sparse_initializer `{name}`");
-            define(name, self.decoder.sparse(&what, proto)?)?;
+            let tensor = self.decoder.sparse(&what, proto)?;
+            define(name, Value::Constant(Rc::new(tensor)))?;
         }
         Ok(())
     }
 
-    /// The inputs that are no initializers, which old files list among them.
-    fn inputs(&mut self, graph: &'m GraphProto) -> Result<Vec<Input>, Invalid> {
-        let mut inputs = Vec::new();
-        for proto in &graph.input {
-            if matches!(
-                self.values.get(proto.name.as_str()),
-                Some(Value::Constant(_))
-            ) {
-                continue;
-            }
-            let dims = self.input_shape(proto)?;
-            let view = View {
-                name: proto.name.clone(),
-                shape: dims.clone(),
-                dims: dims.clone(),
-            };
-            let before = self.values.insert(&proto.name, Value::Activation(view));
-            if before.is_some() || proto.name.is_empty() {
-                return Err(Invalid::new(
-                    "inputs",
-                    "one input of each name",
-                    format!("`{}` again", proto.name),
-                ));
-            }
-            self.names.insert(proto.name.clone());
-            inputs.push(Input {
-                name: proto.name.clone(),
-                shape: Shape(dims),
-            });
-        }
-        if inputs.is_empty() {
-            return Err(Invalid::new("inputs", "at least one", "none"));
-        }
-        Ok(inputs)
-    }
-
-    /// Dimensions of an input behind the batch.
-    fn input_shape(&mut self, proto: &ValueInfoProto) -> Result<Vec<usize>, Invalid> {
-        let what = format!("input `{}`", proto.name);
-        let kind = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-        let kind = kind.ok_or_else(|| Invalid::new(&what, "a tensor", "another type"))?;
-        let floats = [
-            data_type::FLOAT,
-            data_type::FLOAT16,
-            data_type::DOUBLE,
-            data_type::BFLOAT16,
-        ];
-        if !floats.contains(&kind.elem_type) {
-            let got = format!("data type {}", kind.elem_type);
-            return Err(Invalid::new(&what, "floating-point numbers", got));
-        }
-        let shape = kind.shape.as_ref().map_or(&[][..], |s| &s.dim);
-        let Some((batch, rest)) = shape.split_first() else {
-            return Err(Invalid::new(
-                &what,
-                "a batch dimension and others",
-                "no shape",
-            ));
-        };
-        self.batch = batch
-            .dim_value
-            .and_then(|n| usize::try_from(n).ok())
-            .filter(|n| *n > 0);
-        let known = |d: &crate::proto::DimensionProto| {
-            let size = d
-                .dim_value
-                .and_then(|n| usize::try_from(n).ok())
-                .filter(|n| *n > 0);
-            size.ok_or_else(|| {
-                let got = d.dim_param.as_deref().filter(|p| !p.is_empty());
-                let got = got.map_or("an unknown one".into(), |name| format!("`{name}`"));
-                Invalid::new(&what, "sizes of all dimensions behind the batch", got)
-            })
-        };
-        let dims = rest.iter().map(known).collect::<Result<Vec<_>, _>>()?;
-        let elements = Shape(dims.clone()).elements();
-        if elements > MOST_ELEMENTS || dims.len() > 4 {
-            return Err(Invalid::new(
-                &what,
-                format!("at most 4 dimensions of {MOST_ELEMENTS} elements in all"),
-                Shape(dims).to_string(),
-            ));
-        }
-        Ok(dims)
-    }
-
-    /// Names of the network's outputs, in the shapes that the file gives them.
+    /// Names of the network's outputs.
     fn outputs(&mut self, graph: &'m GraphProto) -> Result<Vec<String>, ImportError> {
         let mut outputs = Vec::new();
         for output in &graph.output {
             let name = output.name.as_str();
-            match self.values.get(name).cloned() {
-                Some(Value::Activation(view)) => match self.materialised(&view) {
-                    Ok(view) => outputs.push(view.name),
-                    Err(error) => self.refuse(name, "output", error)?,
-                },
-                Some(Value::Unknown) => {}
+            let invalid =
+                |expected: &str, got: &str| Invalid::new(format!("output `{name}`"), expected, got);
+            let view = match self.values.get(name).cloned() {
+                Some(Value::Activation(view)) => view,
+                Some(Value::Unknown) => continue,
                 Some(Value::Constant(_)) => {
-                    return Err(Invalid::new(
-                        format!("output `{name}`"),
-                        "a value that depends on the input",
-                        "a constant",
-                    )
-                    .into());
+                    return Err(invalid("a value that depends on the input", "a constant").into());
                 }
-                None => {
-                    return Err(Invalid::new(
-                        format!("output `{name}`"),
-                        "a value of the graph",
-                        "none",
-                    )
-                    .into());
+                Some(Value::Unusable(_)) => {
+                    return Err(invalid("a value of floating-point numbers", "another type").into());
+                }
+                None => return Err(invalid("a value of the graph", "none").into()),
+            };
+            // The numbers are the same in any shape; vectors are given back as vectors.
+            let made = match view.order {
+                Some(_) => Err(moved(&view)),
+                None if view.dims.len() == 1 => self.in_shape(&view, &view.dims),
+                None => Ok(view),
+            };
+            match made {
+                Ok(view) => outputs.push(view.name),
+                Err(error) => {
+                    let last = graph
+                        .node
+                        .iter()
+                        .find(|n| n.output.iter().any(|o| o == name));
+                    let (name, op) = last.map_or((name, "output".into()), |n| {
+                        (OnnxNode(n).name(), OnnxNode(n).op())
+                    });
+                    self.refuse(name, &op, error)?;
                 }
             }
         }
         Ok(outputs)
     }
 
-    /// Collects what is unsupported; anything else ends the import.
+    /// Collects what is unsupported or does not fit its operator.
     fn refuse(&mut self, name: &str, op: &str, error: NodeError) -> Result<(), ImportError> {
-        match error {
-            NodeError::Unsupported(why) => {
-                self.unsupported.push(UnsupportedNode {
-                    name: name.into(),
-                    op: op.into(),
-                    why,
-                });
-                Ok(())
+        let why = match error {
+            NodeError::Unsupported(why) => why,
+            NodeError::Invalid(Invalid {
+                what,
+                expected,
+                got,
+            }) if what == format!("node `{name}` ({op})") => {
+                format!("expected {expected}, got {got}")
             }
-            NodeError::Invalid(invalid) => Err(invalid.into()),
-            NodeError::Model(error) => Err(ImportError::Model(error)),
-        }
+            NodeError::Invalid(invalid) => invalid.to_string(),
+            NodeError::Model(ModelError::Shape { expected, got, .. }) => {
+                format!("expected {expected}, got {got}")
+            }
+            NodeError::Model(error) => error.to_string(),
+            NodeError::Layout(input, layout) => return Err(ImportError::Layout(input, layout)),
+        };
+        self.unsupported.push(UnsupportedNode {
+            name: name.into(),
+            op: op.into(),
+            why,
+        });
+        Ok(())
     }
 
     fn node(&mut self, node: OnnxNode<'m>) -> Result<(), ImportError> {
@@ -372,8 +406,7 @@ impl<'m> Importer<'m> {
                 continue;
             }
             let value = if i == 0 { made.clone() } else { Value::Unknown };
-            if i > 0 && self.readers.contains_key(name.as_str()) && !matches!(made, Value::Unknown)
-            {
+            if i > 0 && self.uses.contains_key(name.as_str()) && !matches!(made, Value::Unknown) {
                 let error = NodeError::unsupported(format!("its output `{name}`"));
                 self.refuse(node.name(), &node.op(), error)?;
             }
@@ -386,15 +419,23 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// What a node makes of its inputs.
+    /// The value of a node.
     fn make(&mut self, node: OnnxNode<'m>, inputs: &[Option<Value>]) -> Result<Value, NodeError> {
         let op = node.op();
         let known = |list: &[&str]| list.contains(&op.as_str());
         if !known(OPERATORS) && !known(constants::OPERATORS) {
             return Err(NodeError::unsupported(""));
         }
+        for input in inputs.iter().flatten() {
+            if let Value::Unusable(why) = input {
+                return Err(NodeError::unsupported(&**why));
+            }
+        }
         if inputs.iter().flatten().any(|v| matches!(v, Value::Unknown)) {
             return Ok(Value::Unknown);
+        }
+        if op == "CastLike" {
+            return self.cast_like(node, inputs);
         }
         let constant = |v: &Option<Value>| match v {
             Some(Value::Constant(t)) => Some(Rc::clone(t)),
@@ -413,18 +454,22 @@ impl<'m> Importer<'m> {
         Ok(Value::Constant(Rc::new(folded)))
     }
 
-    /// What a node makes of inputs of which one is computed.
+    /// The value of a node of which at least one input is computed.
     fn activation(
         &mut self,
         node: OnnxNode<'m>,
         inputs: &[Option<Value>],
     ) -> Result<Value, NodeError> {
         let op = node.0.op_type.as_str();
-        if matches!(op, "Add" | "Sub" | "Mul" | "Div") {
-            return self.arithmetic(node, inputs).map(Value::Activation);
-        }
-        if op == "Concat" {
-            return self.concat(node, inputs).map(Value::Activation);
+        let view = match op {
+            "Add" | "Sub" | "Mul" | "Div" => Some(self.arithmetic(node, inputs)?),
+            "Sum" | "Mean" => Some(self.sum(node, inputs)?),
+            "Max" | "Min" => Some(self.bound(node, inputs)?),
+            "Concat" => Some(self.concat(node, inputs)?),
+            _ => None,
+        };
+        if let Some(view) = view {
+            return Ok(Value::Activation(view));
         }
         let Some(Some(Value::Activation(x))) = inputs.first() else {
             return Err(NodeError::unsupported("a constant as its first input"));
@@ -443,123 +488,38 @@ impl<'m> Importer<'m> {
             "BatchNormalization" => self.batch_normalization(node, x, constant)?,
             "MaxPool" | "AveragePool" => self.pool(node, x)?,
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(node, x)?,
-            "ReduceMean" => self.reduce_mean(node, x, constant(1))?,
+            "ReduceL1" | "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceSum"
+            | "ReduceSumSquare" => self.reduce(node, x, constant(1))?,
             "Pad" => self.pad(node, x, constant)?,
             "Softmax" => self.softmax(node, x)?,
             "Neg" => self.affine(node, x, vec![-1.0], vec![0.0])?,
-            "Relu" | "LeakyRelu" | "Clip" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "Tanh"
-            | "Gelu" => self.function(node, x, constant)?,
+            "Pow" => self.power(node, x, constant(1))?,
+            "PRelu" => self.prelu(node, x, constant(1))?,
+            "Reciprocal" => self.quotient(node, vec![1.0], x)?,
+            "Shrink" => self.shrink(node, x)?,
+            "Softsign" => self.softsign(node, x)?,
+            "Swish" => self.swish(node, x)?,
+            "Abs" | "Relu" | "LeakyRelu" | "Clip" | "Sigmoid" | "HardSigmoid" | "HardSwish"
+            | "Tanh" | "Gelu" => self.function(node, x, constant)?,
             "Identity" => x.clone(),
             "Dropout" => self.dropout(node, x, constant(2))?,
             "Cast" => shapes::cast(node, x)?,
-            "Flatten" => shapes::flatten(node, x)?,
-            "Squeeze" => shapes::squeeze(node, x, constant(1))?,
-            "Unsqueeze" => shapes::unsqueeze(node, x, constant(1))?,
-            "Transpose" => shapes::transpose(node, x)?,
+            "Flatten" => self.flatten(node, x)?,
+            "Squeeze" => self.squeeze(node, x, constant(1))?,
+            "Unsqueeze" => self.unsqueeze(node, x, constant(1))?,
+            "Transpose" => self.transpose(node, x)?,
             "Reshape" => match constant(1) {
-                Some(target) => shapes::reshape(node, x, target, self.batch)?,
+                Some(target) => self.reshape(node, x, target)?,
                 None => return Err(node.invalid("a shape", "none").into()),
             },
             "Shape" => {
+                let batch = vec![Int::Batch; self.batch_axes];
                 let known = x.dims.iter().map(|&d| Int::Known(d as i64));
-                let dims = std::iter::once(Int::Batch).chain(known).collect();
+                let dims = batch.into_iter().chain(known).collect();
                 return Ok(Value::Constant(Rc::new(constants::shape(node, dims)?)));
             }
             _ => return Err(NodeError::unsupported("computed inputs")),
         };
         Ok(Value::Activation(view))
-    }
-
-    /// A name that no value of the network has yet.
-    fn free_name(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        let mut n = 1;
-        while !self.names.insert(name.clone()) {
-            n += 1;
-            name = format!("{wanted}.{n}");
-        }
-        name
-    }
-
-    /// Adds a node to the network, named by what the node of the file makes.
-    fn push(&mut self, node: OnnxNode<'m>, op: Op, inputs: &[&View]) -> Result<View, NodeError> {
-        let made = node.0.output.first().map_or("", String::as_str);
-        let name = self.free_name(if made.is_empty() { node.name() } else { made });
-        self.push_named(name, op, inputs)
-    }
-
-    fn push_named(&mut self, name: String, op: Op, inputs: &[&View]) -> Result<View, NodeError> {
-        let node = Node {
-            name: name.clone(),
-            inputs: inputs.iter().map(|v| v.name.clone()).collect(),
-            op,
-        };
-        let shapes: Vec<Shape> = inputs.iter().map(|v| Shape(v.shape.clone())).collect();
-        let shapes: Vec<&Shape> = shapes.iter().collect();
-        let tensors = &self.tensors;
-        let out = shape::output_shape(&node, &shapes, &|_, tensor| {
-            Ok(tensors.get(tensor).map(Weights::shape).unwrap_or_default())
-        })?;
-        if out.elements() > MOST_ELEMENTS {
-            let got = out.to_string();
-            return Err(Invalid::new(
-                format!("node `{name}`"),
-                format!("values of at most {MOST_ELEMENTS} elements"),
-                got,
-            )
-            .into());
-        }
-        self.nodes.push(node);
-        Ok(View {
-            name,
-            dims: out.0.clone(),
-            shape: out.0,
-        })
-    }
-
-    /// The value in the shape that the file sees, by a flattening where that is needed.
-    fn materialised(&mut self, x: &View) -> Result<View, NodeError> {
-        if x.shape == x.dims {
-            return Ok(x.clone());
-        }
-        if x.dims.len() != 1 {
-            return Err(NodeError::unsupported(format!(
-                "an input of {} reshaped to {}",
-                Shape(x.shape.clone()),
-                Shape(x.dims.clone())
-            )));
-        }
-        let name = self.free_name(&format!("{}.flat", x.name));
-        self.push_named(name, Op::Flatten, &[x])
-    }
-
-    /// A constant as a tensor of floating-point numbers of the network. Each copy counts towards the budget, so that time is
-    /// bounded however often a file names one constant.
-    fn dense(&self, node: OnnxNode<'m>, what: &str, t: &tensor::Tensor) -> Result<Dense, Invalid> {
-        self.decoder.take(&node.label(), &t.dims)?;
-        match t.floats() {
-            Some([]) => Err(node.invalid(format!("at least one number as {what}"), t.describe())),
-            Some(values) => Ok(Dense::new(Shape(t.dims.clone()), values.to_vec())),
-            None => Err(node.invalid(format!("floating-point numbers as {what}"), t.describe())),
-        }
-    }
-
-    /// Gives a tensor to the network, under its name in the file where that is free or holds the same.
-    fn tensor(&mut self, wanted: &str, dense: Dense) -> String {
-        let mut name = wanted.to_owned();
-        let mut n = 1;
-        loop {
-            match self.tensors.get(&name) {
-                None => {
-                    self.tensors.insert(name.clone(), Weights::Dense(dense));
-                    return name;
-                }
-                Some(Weights::Dense(there)) if *there == dense => return name,
-                Some(_) => {
-                    n += 1;
-                    name = format!("{wanted}.{n}");
-                }
-            }
-        }
     }
 }

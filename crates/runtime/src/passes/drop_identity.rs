@@ -1,4 +1,4 @@
-//! Drops steps that change no number: flattening, pooling over single pixels, ReLU of a ReLU, empty borders.
+//! Removes steps whose output equals their input: flattening, pooling over single pixels, a ReLU after a ReLU, padding by nothing.
 
 use sparsevd_kernels::Clamp;
 use sparsevd_model::{Op, Window};
@@ -19,11 +19,11 @@ pub(super) fn run(program: &mut Program) {
 fn is_identity(program: &Program, i: usize) -> bool {
     let step = &program.steps[i];
     match &step.op {
-        // Feature maps lie channel after channel in every layout, which is the order of the flat vector.
+        // Every layout has the channels of a map in the order of the flat vector.
         Op::Flatten => true,
         Op::MaxPool { window } | Op::AveragePool { window } => *window == Window::square(1, 1),
         Op::GlobalAveragePool => step.input_shape.dims()[1..] == [1, 1],
-        Op::Relu => program.maker(step.inputs[0]).is_some_and(|m| {
+        Op::Relu => program.producer(step.inputs[0]).is_some_and(|m| {
             let before = &program.steps[m];
             before.clamp == Clamp::Relu || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax)
         }),
@@ -40,7 +40,7 @@ mod tests {
     use crate::passes::tests::{linear, program, steps};
 
     #[test]
-    fn identities_go_and_their_readers_read_what_was_before() {
+    fn identities_are_removed_and_their_consumers_read_their_input() {
         let one = Op::AveragePool {
             window: Window::square(1, 1),
         };

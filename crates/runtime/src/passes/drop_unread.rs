@@ -1,10 +1,10 @@
-//! Drops steps whose result nobody reads.
+//! Removes steps whose output has no consumer.
 
 use crate::program::Program;
 
 pub(super) fn run(program: &mut Program) {
     for i in (0..program.steps.len()).rev() {
-        if program.readers(program.steps[i].output) == 0 {
+        if program.consumers(program.steps[i].output) == 0 {
             program.steps.remove(i);
         }
     }
@@ -15,7 +15,7 @@ mod tests {
     use crate::passes::tests::{conv, program, steps};
 
     #[test]
-    fn a_branch_that_nobody_reads_goes_as_a_whole() {
+    fn a_branch_without_consumers_is_removed_as_a_whole() {
         let mut p = program(
             &[
                 ("a", &["x"], conv()),

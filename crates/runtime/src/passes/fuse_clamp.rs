@@ -1,16 +1,14 @@
-//! Puts a ReLU or clip into the layer or sum before it, where nobody else reads that output.
+//! Fuses a ReLU or clip into the layer or sum before it, where it is the only consumer of that output.
 
-use super::takes_activation;
-use crate::lower::clamp_of;
-use crate::program::Program;
+use crate::program::{Program, clamp_of};
 
 pub(super) fn run(program: &mut Program) {
     let mut i = 0;
     while i < program.steps.len() {
         let before = program.steps[i].inputs[0];
         let layer = program
-            .maker(before)
-            .filter(|&l| takes_activation(&program.steps[l]) && program.readers(before) == 1);
+            .producer(before)
+            .filter(|&l| program.steps[l].takes_clamp() && program.consumers(before) == 1);
         match (layer, clamp_of(&program.steps[i].op)) {
             (Some(layer), Some(clamp)) => {
                 program.steps[layer].clamp = clamp;
@@ -64,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_others_read_or_that_is_the_output_keeps_its_negative_numbers() {
+    fn a_layer_with_other_consumers_or_that_is_the_output_is_not_clamped() {
         let residual = program(
             &[
                 ("a", &["x"], conv()),

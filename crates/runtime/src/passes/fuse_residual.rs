@@ -1,9 +1,10 @@
-//! Puts a sum into the convolution that makes one of its terms, where nobody else reads that term: `y = act(W * x + b + residual)`.
+//! Fuses a sum into the convolution that computes one of its terms, where the sum is the only consumer of that term:
+//! `y = clamp(W * x + b + residual)`.
 
 use sparsevd_model::Op;
 
-use crate::pointwise::clamps_zero;
 use crate::program::{Program, Value};
+use crate::zeros::clamp_keeps_zero;
 
 pub(super) fn run(program: &mut Program) {
     let mut i = 0;
@@ -15,7 +16,7 @@ pub(super) fn run(program: &mut Program) {
                 sum.inputs = vec![made, residual];
                 let clamp = sum.clamp;
                 let layer = &mut program.steps[layer];
-                layer.inputs.push(residual);
+                layer.residual = Some(residual);
                 layer.clamp = clamp;
                 program.bypass(i);
             }
@@ -24,26 +25,26 @@ pub(super) fn run(program: &mut Program) {
     }
 }
 
-/// The convolution that can take this sum in, and the other term, which is there before it runs.
+/// The convolution that can compute this sum, and the other term, which must be computed before it.
 fn layer_and_residual(program: &Program, sum: usize) -> Option<(usize, Value)> {
     let step = &program.steps[sum];
     let &[a, b] = step.inputs.as_slice() else {
         return None;
     };
     let same = program.elements[a] == program.elements[b];
-    // Values in blocks have zeros around the map, which such a sum keeps.
-    if step.op != Op::Add || a == b || !same || !clamps_zero(step.clamp) {
+    // Maps in blocks have zeros around them, which such a sum keeps.
+    if step.op != Op::Add || a == b || !same || !clamp_keeps_zero(step.clamp) {
         return None;
     }
     [(a, b), (b, a)].into_iter().find_map(|(term, residual)| {
-        let layer = program.maker(term)?;
-        let before = program.maker(residual).is_none_or(|m| m < layer);
+        let layer = program.producer(term)?;
+        let before = program.producer(residual).is_none_or(|m| m < layer);
         let step = &program.steps[layer];
         let takes = matches!(step.op, Op::Conv { .. })
             && step.clamp == sparsevd_kernels::Clamp::None
-            && step.inputs.len() == 1
+            && step.residual.is_none()
             && step.inputs[0] != residual
-            && program.readers(term) == 1;
+            && program.consumers(term) == 1;
         (takes && before).then_some((layer, residual))
     })
 }
@@ -73,19 +74,22 @@ mod tests {
         let [_, b, c, d] = p.steps.as_slice() else {
             panic!("four steps")
         };
-        assert_eq!(c.inputs, [p.input, b.output]);
+        assert_eq!(
+            (&c.inputs[..], c.residual),
+            (&[p.input][..], Some(b.output))
+        );
         assert_eq!(d.inputs, [c.output]);
     }
 
     #[test]
-    fn a_residual_that_comes_later_is_read_or_clamped_otherwise_stays() {
+    fn a_sum_stays_whose_residual_is_later_or_read_or_whose_clamp_moves_zero() {
         let alone = |nodes: &[(&str, &[&str], Op)], output| {
             let before = program(nodes, output);
             let mut after = before.clone();
             super::run(&mut after);
             assert_eq!(after, before, "{:?}", steps(&before));
         };
-        // The convolution is read twice.
+        // The convolution has two consumers.
         let twice: &[(&str, &[&str], Op)] = &[
             ("a", &["x"], conv()),
             ("b", &["a"], conv()),
@@ -93,14 +97,14 @@ mod tests {
             ("again", &["sum", "b"], Op::Mul),
         ];
         alone(twice, "again");
-        // The other term is made from the sum's convolution later on, by something that is no convolution.
+        // The other term is computed after the convolution, and not by a convolution.
         let later: &[(&str, &[&str], Op)] = &[
             ("a", &["x"], conv()),
             ("t", &["x"], Op::Tanh),
             ("sum", &["a", "t"], Op::Add),
         ];
         alone(later, "sum");
-        // The convolution reads what it would be added to, which one step cannot read twice.
+        // The other term is the input of the convolution.
         alone(
             &[("a", &["x"], conv()), ("sum", &["a", "x"], Op::Add)],
             "sum",

@@ -1,33 +1,22 @@
-//! Rewrites of a program that keep what it computes; each is a file of its own.
+//! Rewrites of a program that do not change its result, one file each.
 
 mod drop_identity;
 mod drop_unread;
 mod fuse_clamp;
+mod fuse_max_pool;
 mod fuse_residual;
 mod relu_before_pool;
 
-use sparsevd_kernels::Clamp;
-use sparsevd_model::Op;
+use crate::program::Program;
 
-use crate::program::{Program, Step};
-
-/// Runs all passes, in the order in which each finds most to do.
+/// Runs all passes, each before those that find more to do after it.
 pub(crate) fn run(program: &mut Program) {
     drop_unread::run(program);
     drop_identity::run(program);
     relu_before_pool::run(program);
     fuse_clamp::run(program);
     fuse_residual::run(program);
-}
-
-/// Whether the kernel of this step can apply an activation while it stores, and has none yet.
-fn takes_activation(step: &Step) -> bool {
-    let can = step.op.weight().is_some()
-        || matches!(
-            step.op,
-            Op::Add | Op::Sub | Op::Mul | Op::Div | Op::BatchNormalization { .. }
-        );
-    can && step.clamp == Clamp::None
+    fuse_max_pool::run(program);
 }
 
 #[cfg(test)]
@@ -39,7 +28,7 @@ pub(crate) mod tests {
 
     use crate::program::Program;
 
-    /// A network over `[2, 4, 4]` with a 1x1 convolution `w` and a matrix `m` at hand.
+    /// A network over `[2, 4, 4]` with the weights `w` of a 1x1 convolution and `m` of a linear layer.
     pub(crate) fn program(nodes: &[(&str, &[&str], Op)], output: &str) -> Program {
         let tensors = BTreeMap::from([
             (
@@ -68,7 +57,7 @@ pub(crate) mod tests {
         Program::new(&Network::new(graph, tensors).unwrap()).unwrap()
     }
 
-    /// The steps as `name+activation`, for comparison.
+    /// The steps as `name+clamp+pool`, for comparison.
     pub(crate) fn steps(program: &Program) -> Vec<String> {
         program
             .steps
@@ -79,7 +68,8 @@ pub(crate) mod tests {
                     Clamp::Relu => "+relu",
                     Clamp::Clip { .. } => "+clip",
                 };
-                format!("{}{clamp}", s.name)
+                let pool = if s.pool.is_some() { "+pool" } else { "" };
+                format!("{}{clamp}{pool}", s.name)
             })
             .collect()
     }

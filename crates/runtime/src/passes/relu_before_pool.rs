@@ -1,32 +1,27 @@
-//! Moves a ReLU or clip before the max-pooling it follows, so that it can join the layer before that.
+//! Fuses a ReLU or clip that follows a max-pooling into the layer before the pooling.
 //!
-//! `max(max(a, b), 0) = max(max(a, 0), max(b, 0))`: the two commute. It pays only where the activation then costs
-//! nothing, that is, where a layer or sum with no other reader stands before the pooling.
+//! The two commute: `max(max(a, b), 0) = max(max(a, 0), max(b, 0))`. Before the pooling the clamp has more elements, so it is moved only
+//! where a layer or sum computes it for free: one whose only consumer is the pooling.
 
 use sparsevd_model::Op;
 
-use super::takes_activation;
-use crate::lower::clamp_of;
-use crate::program::Program;
+use crate::program::{Program, clamp_of};
 
 pub(super) fn run(program: &mut Program) {
     for i in 0..program.steps.len() {
         let Some(clamp) = clamp_of(&program.steps[i].op) else {
             continue;
         };
-        let Some(pool) = program.maker(program.steps[i].inputs[0]) else {
+        let Some(pool) = program.producer(program.steps[i].inputs[0]) else {
             continue;
         };
         let is_max_pool = matches!(program.steps[pool].op, Op::MaxPool { .. });
-        if !is_max_pool || program.readers(program.steps[pool].output) != 1 {
+        if !is_max_pool || program.consumers(program.steps[pool].output) != 1 {
             continue;
         }
         let before = program.steps[pool].inputs[0];
-        let layer = program.maker(before);
-        if program.readers(before) == 1
-            && layer.is_some_and(|l| takes_activation(&program.steps[l]))
-        {
-            // The layer takes it at once: between it and the pooling there is nobody else.
+        let layer = program.producer(before);
+        if program.consumers(before) == 1 && layer.is_some_and(|l| program.steps[l].takes_clamp()) {
             if let Some(l) = layer {
                 program.steps[l].clamp = clamp;
             }
@@ -58,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn another_reader_of_the_map_or_of_the_pool_keeps_them_apart() {
+    fn another_consumer_of_the_map_or_of_the_pooling_keeps_them_apart() {
         let map_read_twice = program(
             &[
                 ("conv", &["x"], conv()),

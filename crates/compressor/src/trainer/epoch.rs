@@ -1,0 +1,176 @@
+//! One epoch: its steps, the pruning after it, and its record.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::history::{EpochRecord, LayerRecord};
+use super::observer::Observer;
+use super::pruning::{alive, fisher_cut, fisher_score, under_threshold};
+use super::schedule::Schedule;
+use super::{Outcome, Trainer};
+use crate::checkpoint;
+use crate::data::EpochOrder;
+use crate::engine::Batch;
+use crate::error::CompressError;
+use crate::recipe::Phase;
+
+impl Trainer {
+    /// Trains the rest of the current epoch, prunes and records it.
+    pub(super) fn epoch(
+        &mut self,
+        phase: &Phase,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, CompressError> {
+        let started = Instant::now();
+        let seed = self.recipe.seed;
+        let images = self.data.train().len();
+        let order = EpochOrder::new(images, phase.shift, seed, self.position.total_epochs);
+        let batch = phase.batch.min(images);
+        let steps = (images / batch) as u32;
+        let schedule = Schedule { phase, steps };
+        while self.position.step < steps {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Outcome::Interrupted);
+            }
+            self.step(schedule, &order, batch)?;
+            let done = self.position.step;
+            observer.step(
+                self.position.epoch + 1,
+                done,
+                steps,
+                self.sums[0] / f64::from(done) / batch as f64,
+            );
+        }
+        let [loss, errors] = self.sums;
+        let objective = self.objective(phase);
+        let samples = f64::from(steps) * batch as f64;
+        let mean = loss / samples;
+        // A network that began with a loss like that has not diverged.
+        if mean > self.divergence && mean > 2.0 * self.dense_loss()? {
+            return Err(self.diverged(mean));
+        }
+        self.position.epoch += 1;
+        self.position.total_epochs += 1;
+        self.position.step = 0;
+        self.sums = [0.0; 2];
+        if let Some(threshold) = phase.prune_threshold_after(self.position.epoch) {
+            self.remove_over(threshold)?;
+        } else if phase.weights.is_some() {
+            self.remove(&under_threshold(self.engine.layers(), 0.0))?;
+        }
+        let record = self.record(
+            phase,
+            mean,
+            objective.mean_error(errors, samples),
+            started.elapsed().as_secs_f64(),
+        );
+        if let Some(folder) = &self.run_folder {
+            checkpoint::write_pictures(folder, self.position.total_epochs, self.engine.layers())?;
+        }
+        observer.epoch(&record);
+        self.history.push(record);
+        Ok(Outcome::Done)
+    }
+
+    /// One step of `batch` samples.
+    fn step(
+        &mut self,
+        schedule: Schedule<'_>,
+        order: &EpochOrder,
+        batch: usize,
+    ) -> Result<(), CompressError> {
+        let phase = schedule.phase;
+        let images = self.data.train();
+        let first = self.position.step as usize * batch;
+        let places = first..first + batch;
+        let targets = images.targets();
+        let targets = targets.select(places.clone().map(|p| order.samples[p] as usize));
+        let fill = |i: usize, out: &mut [f32]| {
+            let shift = order.shift(first + i).map(i32::from);
+            images.fill(order.samples[first + i] as usize, shift, out);
+        };
+        let teacher = self.teacher.as_ref().filter(|_| phase.distil > 0.0);
+        let outputs = teacher.map(|teacher| teacher.outputs(order, places));
+        let objective = self.objective(phase);
+        let data = Batch {
+            samples: batch,
+            fill: &fill,
+            objective: &*objective,
+            targets: &targets,
+            teacher: outputs.as_deref(),
+        };
+        let report = self
+            .engine
+            .backward(&data, self.recipe.seed, self.position.total_steps);
+        if !report.objective.is_finite() {
+            return Err(self.diverged(report.objective));
+        }
+        let epochs = schedule.epochs_done(&self.position);
+        self.position.adam_step += 1;
+        let adam_step = self.position.adam_step;
+        self.engine
+            .update(&schedule.hyper(epochs, adam_step, images.len()));
+        self.sums[0] += report.loss;
+        self.sums[1] += report.error;
+        self.position.step += 1;
+        self.position.total_steps += 1;
+        if let Some((target, t)) = schedule.fisher_pruning(epochs, adam_step) {
+            self.prune_by_fisher(target, t);
+        }
+        Ok(())
+    }
+
+    /// Removes the weights with the lowest Fisher scores; `t` is the share of the pruning that is over.
+    fn prune_by_fisher(&mut self, target: usize, t: f64) {
+        let earlier = |r: &&EpochRecord| r.phase != self.position.phase + 1;
+        let before = self.history.iter().rev().find(earlier);
+        let layers = self.engine.layers();
+        let begin = before.map_or_else(|| alive(layers), EpochRecord::left);
+        if let Some(cut) = fisher_cut(layers, begin, target, t) {
+            self.engine
+                .remove_where(|theta, second| fisher_score(theta, second) < cut);
+        }
+    }
+
+    fn diverged(&self, loss: f64) -> CompressError {
+        CompressError::Diverged {
+            loss,
+            phase: self.position.phase + 1,
+            epoch: self.position.epoch as usize + 1,
+            checkpoint: match &self.run_folder {
+                Some(folder) if checkpoint::path(folder).is_file() => {
+                    checkpoint::path(folder).display().to_string()
+                }
+                Some(_) => "none, as no epoch was done".into(),
+                None => "none, as the run has no folder".into(),
+            },
+        }
+    }
+
+    fn record(&mut self, phase: &Phase, loss: f64, train_error: f64, seconds: f64) -> EpochRecord {
+        let threshold = self.recipe.threshold;
+        let validation = self.validation_score(threshold);
+        let layers: Vec<LayerRecord> = self
+            .engine
+            .layers()
+            .iter()
+            .map(|l| LayerRecord::new(l, threshold))
+            .collect();
+        let parameters = self.engine.state().parameters();
+        let posteriors = parameters.iter().filter_map(|p| p.posterior());
+        let kl = posteriors.fold(0.0, |kl, posterior| kl + posterior.kl());
+        EpochRecord {
+            phase: self.position.phase + 1,
+            method: phase.method,
+            epoch: self.position.epoch,
+            loss,
+            train_error,
+            kl,
+            validation_error: validation.error(),
+            validation_r2: validation.r2(),
+            layers,
+            seconds,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Validation of the state as it is.
+
+use super::Trainer;
+use super::pruning::{survivors, under_threshold};
+use crate::error::CompressError;
+use crate::objective::{Score, score_predictions};
+
+/// Training samples that the loss of the dense network is the mean of.
+const LOSS_SAMPLES: usize = 1000;
+
+impl Trainer {
+    /// Score of the dense network on the validation samples.
+    pub(super) fn dense_validation_score(&mut self) -> Result<Score, CompressError> {
+        let now = self.engine.state().clone();
+        let dense = self.dense.clone();
+        self.replace_state(|state| *state = dense)?;
+        let score = self.validation_score(self.recipe.threshold);
+        self.replace_state(|state| *state = now)?;
+        Ok(score)
+    }
+
+    /// Mean loss of the dense network without noise, in nats, on the first training samples.
+    pub(super) fn dense_loss(&self) -> Result<f64, CompressError> {
+        let samples = self.data.train();
+        let count = samples.len().min(LOSS_SAMPLES);
+        let mut engine = self.engine_of(self.dense.clone())?;
+        let fill = |i: usize, out: &mut [f32]| samples.fill(i, [0, 0], out);
+        let outputs = engine.predict(count, &fill, &[]);
+        let (objective, targets) = (self.plain_objective(), samples.targets());
+        let mut gradient = vec![0.0; engine.outputs()];
+        let rows = outputs.chunks_exact(engine.outputs()).enumerate();
+        let losses = rows.map(|(i, outputs)| {
+            let of_sample =
+                objective.differentiate(outputs, targets.get(i), None, 1.0, &mut gradient);
+            of_sample.loss
+        });
+        Ok(losses.sum::<f64>() / count as f64)
+    }
+
+    /// Score on the validation samples, without noise and without the weights over the threshold. Its numbers are NaN where
+    /// there are no validation samples.
+    pub fn validation_score(&mut self, threshold: f64) -> Score {
+        let samples = self.data.validation();
+        let keep = under_threshold(self.engine.layers(), threshold);
+        let fill = |i: usize, out: &mut [f32]| samples.fill(i, [0, 0], out);
+        let outputs = self.engine.predict(samples.len(), &fill, &keep);
+        score_predictions(&outputs, &samples.targets())
+    }
+
+    /// Validation score and weights left for each threshold.
+    pub fn sweep(&mut self, thresholds: &[f64]) -> Vec<(f64, Score, usize)> {
+        let row = |&threshold: &f64| {
+            let left = survivors(self.engine.layers(), threshold);
+            (threshold, self.validation_score(threshold), left)
+        };
+        thresholds.iter().map(row).collect()
+    }
+}

@@ -1,0 +1,60 @@
+//! Pruning policies: which weights of which layer are removed.
+
+use crate::layer::Layer;
+use crate::variational::Granularity;
+
+/// Per layer and weight, whether `log_alpha` is at most the threshold; see [`Layer::survivors`].
+pub(super) fn under_threshold(layers: &[Layer<f32>], threshold: f64) -> Vec<Vec<bool>> {
+    layers.iter().map(|l| l.survivors(threshold)).collect()
+}
+
+/// Number of weights under the threshold, of all layers.
+pub(super) fn survivors(layers: &[Layer<f32>], threshold: f64) -> usize {
+    let of_layer = |l: &Layer<f32>| l.survivors(threshold).iter().filter(|k| **k).count();
+    layers.iter().map(of_layer).sum()
+}
+
+/// Number of weights that were not removed, of all layers.
+pub(super) fn alive(layers: &[Layer<f32>]) -> usize {
+    layers.iter().map(Layer::alive).sum()
+}
+
+/// Whether dead units may leave the arrays: shared rates belong to whole units or layers, whose arrays must stay whole.
+pub(super) fn may_compact(layers: &[Layer<f32>], granularity: Granularity) -> bool {
+    granularity == Granularity::Weight || !layers.iter().any(Layer::is_variational)
+}
+
+/// The loss that removing a weight costs: `theta^2 E[g^2] / 2`, times two, with Adam's second moment for the expectation.
+pub(super) fn fisher_score(theta: f32, second_moment: f32) -> f32 {
+    theta * theta * second_moment
+}
+
+/// The Fisher score below which weights are removed, so that the number left falls from `begin` to `target` as the cube of
+/// the remaining share `1 - t`; `None` where that many or fewer are left. Depthwise convolutions lose none.
+pub(super) fn fisher_cut(
+    layers: &[Layer<f32>],
+    begin: usize,
+    target: usize,
+    t: f64,
+) -> Option<f32> {
+    let pruned = || layers.iter().filter(|l| !l.is_depthwise());
+    let alive = alive(layers);
+    let fixed = alive - pruned().map(Layer::alive).sum::<usize>();
+    let begin = begin.max(target) as f64;
+    let left = (target as f64 + (begin - target as f64) * (1.0 - t).powi(3)).round() as usize;
+    let left = left.max(fixed);
+    if left >= alive {
+        return None;
+    }
+    let mut scores: Vec<f32> = vec![];
+    for l in pruned() {
+        let weights = l.theta.iter().zip(&l.theta_moments[1]).zip(&l.mask);
+        let living = weights.filter(|(_, m)| **m > 0.0);
+        scores.extend(living.map(|((&t, &v), _)| fisher_score(t, v)));
+    }
+    Some(
+        *scores
+            .select_nth_unstable_by(alive - left, f32::total_cmp)
+            .1,
+    )
+}

@@ -1,0 +1,47 @@
+//! The settings of one step of a phase: learning rates, KL weight, and how far pruning has gone.
+
+use super::snapshot::Position;
+use crate::engine::Hyper;
+use crate::recipe::Phase;
+
+/// Prunings by Fisher information in a phase.
+const PRUNINGS: u32 = 200;
+
+/// The schedules of a phase of `steps` steps per epoch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schedule<'a> {
+    pub phase: &'a Phase,
+    pub steps: u32,
+}
+
+impl Schedule<'_> {
+    /// Epochs of the phase that are done before the next step, with fraction.
+    pub fn epochs_done(&self, position: &Position) -> f64 {
+        f64::from(position.epoch) + f64::from(position.step) / f64::from(self.steps)
+    }
+
+    /// Settings of the update after `epochs` epochs; `samples` is the number of training samples.
+    pub fn hyper(&self, epochs: f64, adam_step: u32, samples: usize) -> Hyper {
+        let factor = self
+            .phase
+            .rate_factor(epochs / f64::from(self.phase.epochs));
+        let rate = self.phase.lr_log_sigma2.unwrap_or(self.phase.lr);
+        Hyper {
+            learning_rate: self.phase.lr * factor,
+            learning_rate_log_sigma2: rate * factor,
+            kl_weight: self.phase.kl_factor(epochs) / samples as f64,
+            adam_step,
+        }
+    }
+
+    /// Number of weights to prune to by the end of the pruning, and the share of the pruning that is over; `None` where
+    /// nothing is pruned after this step.
+    pub fn fisher_pruning(&self, epochs: f64, adam_step: u32) -> Option<(usize, f64)> {
+        let target = self.phase.weights?;
+        let interval = (self.steps * self.phase.epochs / PRUNINGS).max(1);
+        let share = epochs / f64::from(self.phase.epochs) / self.phase.weights_by.max(1e-9);
+        adam_step
+            .is_multiple_of(interval)
+            .then_some((target, share.min(1.0)))
+    }
+}

@@ -1,0 +1,252 @@
+//! Regression: float targets, from a source that is not images, through every phase.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::sync::atomic::AtomicBool;
+
+use sparsevd_compressor::objective::{Score, Targets};
+use sparsevd_compressor::recipe::{Method, Phase, Recipe};
+use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
+use sparsevd_compressor::{CompressError, Samples, TrainingData, initialise};
+use sparsevd_kernels::Isa;
+use sparsevd_kernels::training::{NoiseKey, normals};
+use sparsevd_model::{Dense, Network, Shape, Weights, presets};
+
+const INPUTS: usize = 10;
+const NOISE: f32 = 0.1;
+
+/// Two sums of the first four inputs with noise of a known deviation, computed on demand. Every sample comes a second time
+/// with the other six inputs negated, so that not even chance relates them to the targets.
+#[derive(Debug)]
+struct Sums {
+    first: u32,
+    targets: Vec<f32>,
+}
+
+const RELEVANT: usize = 4;
+
+fn numbers(sample: u32) -> [f32; INPUTS + 2] {
+    let mut out = [0.0; INPUTS + 2];
+    let key = NoiseKey {
+        seed: 8,
+        step: 0,
+        layer: 0,
+        sample: sample / 2,
+    };
+    normals(Isa::SCALAR, key, &mut out);
+    if sample % 2 == 1 {
+        out[RELEVANT..INPUTS].iter_mut().for_each(|x| *x = -*x);
+    }
+    out
+}
+
+impl Sums {
+    fn new(first: u32, samples: u32) -> Self {
+        let target = |i: u32| {
+            let x = numbers(first + i);
+            [
+                2.0 * x[0] - x[1] + 0.5 + NOISE * x[INPUTS],
+                x[2] + 1.5 * x[3] - 1.0 + NOISE * x[INPUTS + 1],
+            ]
+        };
+        Self {
+            first,
+            targets: (0..samples).flat_map(target).collect(),
+        }
+    }
+}
+
+impl Samples for Sums {
+    fn len(&self) -> usize {
+        self.targets.len() / 2
+    }
+
+    fn fill(&self, index: usize, _shift: [i32; 2], out: &mut [f32]) {
+        out.copy_from_slice(&numbers(self.first + index as u32)[..INPUTS]);
+    }
+
+    fn targets(&self) -> Targets<'_> {
+        Targets::vectors(&self.targets, 2)
+    }
+}
+
+fn network(outputs: usize) -> Network {
+    let (graph, shapes) = presets::mlp("sums", Shape::from([INPUTS]), &[outputs]);
+    initialise(graph, &shapes, 3).unwrap()
+}
+
+fn data() -> TrainingData {
+    TrainingData::new(Sums::new(0, 2000), Sums::new(10_000, 400))
+}
+
+fn recipe(phases: Vec<Phase>) -> Recipe {
+    Recipe {
+        target_deviation: Some(f64::from(NOISE)),
+        phases,
+        ..Recipe::default_for_compression()
+    }
+}
+
+fn trained(network: &Network, phases: Vec<Phase>, threads: usize) -> Trainer {
+    let options = RunOptions {
+        threads,
+        run_folder: None,
+    };
+    let mut run = Trainer::new(network, recipe(phases), data(), &options).unwrap();
+    run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    run
+}
+
+fn phases() -> Vec<Phase> {
+    let phase = |method, epochs, lr| Phase {
+        lr,
+        hold: 0.5,
+        ..Phase::new(method, epochs)
+    };
+    vec![
+        phase(Method::Dense, 20, 2e-2),
+        Phase {
+            lr_log_sigma2: Some(5e-2),
+            log_sigma2: -6.0,
+            ..phase(Method::SparseVd, 120, 1e-2)
+        },
+        phase(Method::FineTune, 10, 1e-2),
+    ]
+}
+
+#[test]
+fn exactly_the_relevant_weights_of_a_regression_survive() {
+    let mut run = trained(&network(2), phases(), 1);
+    let network = run.network().unwrap();
+    let weights = network.tensors["fc1.weight"].to_dense();
+    // The mean squared error of the truth is that of the noise.
+    let Score::Regression { r2, rmse, samples } = run.validation_score(3.0) else {
+        panic!("expected a regression")
+    };
+    assert_eq!(samples, 400);
+    assert!(
+        r2 > 0.995 && (0.09..0.11).contains(&rmse),
+        "R2 {r2}, RMSE {rmse}"
+    );
+    let want = [[2.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.5]];
+    for (row, want) in weights.values.chunks_exact(INPUTS).zip(want) {
+        let (relevant, rest) = row.split_at(RELEVANT);
+        for (got, want) in relevant.iter().zip(want) {
+            assert!((got - want).abs() < 0.03, "{row:?}");
+        }
+        assert!(rest.iter().all(|w| *w == 0.0), "{row:?}");
+    }
+    let bias = network.tensors["fc1.bias"].values();
+    assert!(
+        (bias[0] - 0.5).abs() < 0.03 && (bias[1] + 1.0).abs() < 0.03,
+        "{bias:?}"
+    );
+    let last = run.history().last().unwrap();
+    assert_eq!(last.validation_r2, Some(r2));
+    assert_eq!(last.validation_error, rmse);
+    assert!((last.train_error - 0.1).abs() < 0.01, "{last:?}");
+}
+
+#[test]
+fn the_weight_of_the_kl_term_follows_the_noise_of_the_targets() {
+    // Noise that is said to be large makes squared errors weigh less, so that no weight is worth its KL.
+    let left = |deviation| {
+        let recipe = Recipe {
+            target_deviation: Some(deviation),
+            ..recipe(phases())
+        };
+        let mut run = Trainer::new(&network(2), recipe, data(), &RunOptions::default()).unwrap();
+        run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+        run.history().last().unwrap().left()
+    };
+    let (small, large) = (left(0.1), left(1000.0));
+    assert!(
+        (4..=8).contains(&small) && large == 0,
+        "{small} and {large}"
+    );
+}
+
+#[test]
+fn a_search_for_the_grid_stays_within_the_drop_of_r2() {
+    let dense = trained(&network(2), phases()[..1].to_vec(), 1)
+        .network()
+        .unwrap();
+    let quantise = Phase {
+        lr: 1e-2,
+        grid: vec![0.5, 400.0],
+        distil: 0.5,
+        ..Phase::new(Method::Quantise, 5)
+    };
+    let r2 = |grid: &[f64]| {
+        let quantise = Phase {
+            grid: grid.to_vec(),
+            ..quantise.clone()
+        };
+        let mut run = trained(&dense, vec![phases()[1].clone(), quantise], 1);
+        run.validation_score(3.0).r2().unwrap()
+    };
+    // A scale of 400 sigmas packs smaller and is too coarse.
+    let (fine, coarse, chosen) = (r2(&[0.5]), r2(&[400.0]), r2(&[0.5, 400.0]));
+    assert!(fine > 0.99 && coarse < 0.97, "R2 {fine} and {coarse}");
+    assert_eq!(chosen, fine);
+}
+
+#[test]
+fn a_regression_is_the_same_on_any_number_of_threads() {
+    let weights = |threads| trained(&network(2), phases(), threads).network().unwrap();
+    assert_eq!(weights(1), weights(2));
+}
+
+#[test]
+fn targets_of_another_length_are_refused() {
+    let options = RunOptions::default();
+    let result = Trainer::new(&network(3), recipe(phases()), data(), &options);
+    let error = result.err().unwrap();
+    assert!(matches!(error, CompressError::Setting { .. }));
+    assert_eq!(
+        error.to_string(),
+        "targets: expected 3 numbers per sample, one per output of the network, got 2 numbers per sample"
+    );
+}
+
+#[test]
+fn a_regression_that_diverges_is_stopped() {
+    let mut phases = phases();
+    phases.truncate(1);
+    phases[0].lr = 1.0;
+    #[derive(Debug)]
+    struct Large(Sums);
+    impl Samples for Large {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+        fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]) {
+            self.0.fill(index, shift, out);
+            out.iter_mut().for_each(|x| *x *= 1e4);
+        }
+        fn targets(&self) -> Targets<'_> {
+            self.0.targets()
+        }
+    }
+    let large = |first, samples| Large(Sums::new(first, samples));
+    let data = TrainingData::new(large(0, 2000), large(10_000, 400));
+    // Zero weights predict constants: the run begins near the loss of the mean.
+    let mut network = network(2);
+    let zeros = Dense::zeros(Shape::from([2, INPUTS]));
+    (network.tensors).insert("fc1.weight".into(), Weights::Dense(zeros));
+    let run = Trainer::new(&network, recipe(phases), data, &RunOptions::default());
+    let error = run
+        .unwrap()
+        .run(&AtomicBool::new(false), &mut Silent)
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CompressError::Diverged {
+                phase: 1,
+                epoch: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}

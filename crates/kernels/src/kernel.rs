@@ -1,0 +1,167 @@
+//! What all packed kernels have in common: the interface through which a plan holds and runs them.
+
+use std::fmt::Debug;
+
+use crate::Clamp;
+use crate::bands::Banded;
+use crate::cost::{Costs, Size};
+
+/// The memory that one call of a kernel reads and writes.
+///
+/// Values lie in the layouts for which the kernel was packed.
+#[derive(Debug)]
+pub struct Operands<'a> {
+    /// The input; empty where the kernel works in place on `y`.
+    pub x: &'a [f32],
+    /// The second input: of an arithmetic operation, or what a convolution adds to its result. `None` where there is none, and where it is
+    /// the first input again.
+    pub x2: Option<&'a [f32]>,
+    /// The output.
+    pub y: &'a mut [f32],
+    /// At least [`PackedKernel::scratch_len`] elements, with any content.
+    pub scratch: &'a mut [f32],
+    /// Samples.
+    pub n: usize,
+    /// Applied to each result before it is stored. [`Clamp::None`] for kernels that cannot: pooling, softmax, activations, copies.
+    pub clamp: Clamp,
+}
+
+/// Which part of the input the parts of a step read, when each makes some channels of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputSplit {
+    /// Every part reads the whole input.
+    Whole,
+    /// A part reads the channels of the input that correspond to its channels of the output.
+    Channels,
+}
+
+/// The size of a step, from which [`PackedKernel::expected_ns`] estimates its time.
+#[derive(Debug, Clone, Copy)]
+pub struct Workload {
+    /// Size of the weight; without rows and columns where the step has none.
+    pub size: Size,
+    /// Output pixels: how often each weight is used per sample.
+    pub pixels: usize,
+    /// Elements of the input or the output, whichever has more, per sample.
+    pub elements: usize,
+    /// Samples of a run.
+    pub batch: usize,
+    /// Samples of one call; the last call of a run may have fewer.
+    pub block: usize,
+}
+
+impl Workload {
+    /// A kernel that takes `ns` for each sample.
+    pub(crate) fn each(&self, ns: f64) -> f64 {
+        ns * self.batch as f64
+    }
+
+    /// A kernel that takes `ns(n)` for a block of `n` samples.
+    pub(crate) fn blocks(&self, ns: impl Fn(usize) -> f64) -> f64 {
+        let (whole, rest) = (self.batch / self.block, self.batch % self.block);
+        whole as f64 * ns(self.block) + if rest > 0 { ns(rest) } else { 0.0 }
+    }
+
+    /// A sparse convolution that computes `lanes` samples at a time, whether all of them exist or not.
+    pub(crate) fn sparse_conv(&self, costs: &Costs, lanes: usize) -> f64 {
+        let multiply_adds = (self.size.nonzeros * self.pixels) as f64;
+        multiply_adds * costs.conv * self.batch.next_multiple_of(lanes) as f64
+    }
+
+    /// A dense convolution.
+    pub(crate) fn dense_conv(&self, costs: &Costs) -> f64 {
+        let weights = self.size.rows * self.size.cols;
+        self.each((weights * self.pixels) as f64 * costs.dense_conv)
+    }
+
+    /// A kernel without weights.
+    pub(crate) fn elementwise(&self, costs: &Costs) -> f64 {
+        /// How many times as long as copying an element into a tile it takes to pool it, to copy it into blocks, or to combine it with another.
+        const OTHERS: usize = 3;
+        self.copies(costs, OTHERS * self.elements)
+    }
+
+    /// A copy of that many elements of each sample into tiles or out of them.
+    pub(crate) fn copies(&self, costs: &Costs, elements: usize) -> f64 {
+        (elements * self.batch) as f64 * costs.element
+    }
+}
+
+/// A kernel with everything that a run needs but the operands: packed weights, sizes, layouts and the instruction set.
+///
+/// The methods with a default are those that few kernels answer otherwise.
+pub trait PackedKernel: Debug + Send + Sync {
+    /// Runs the kernel. It neither allocates nor locks, but for the products of `gemm-f32`.
+    ///
+    /// # Panics
+    /// When an operand does not have the length that the kernel was packed for.
+    #[track_caller]
+    fn run(&self, operands: Operands<'_>);
+
+    /// Name in plans and reports: `{isa}-{format}-{dtype}-{tile}`, or what the operation does.
+    fn name(&self) -> String;
+
+    /// Expected nanoseconds of a run on one thread.
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64;
+
+    /// Bytes of packed weights, indices and biases.
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    /// Elements of scratch that a run needs, for any number of samples.
+    fn scratch_len(&self) -> usize {
+        0
+    }
+
+    /// Whether the kernel multiplies by stored non-zeros alone.
+    fn is_sparse(&self) -> bool {
+        false
+    }
+
+    /// Whether the kernel overwrites its input with its output: its operands then have no `x`.
+    fn in_place(&self) -> bool {
+        false
+    }
+
+    /// Whether the kernel can add [`Operands::x2`], of the shape and layout of its output, before it clamps.
+    fn takes_residual(&self) -> bool {
+        false
+    }
+
+    /// The kernel as one of which threads may each make some lines of the output.
+    fn banded(&self) -> Option<&dyn Banded> {
+        None
+    }
+
+    /// What the parts of a step with this kernel read.
+    fn input_split(&self) -> InputSplit {
+        InputSplit::Whole
+    }
+
+    /// For each feature of the input, whether the kernel reads it; `None` where it reads all.
+    fn reads(&self) -> Option<Vec<bool>> {
+        None
+    }
+
+    /// Whether the time of the kernel, or of its alternative that skips zero inputs, depends on how many inputs are zero, so that it is worth
+    /// counting them.
+    fn skips_zero_inputs(&self) -> bool {
+        false
+    }
+}
+
+/// Runs a kernel for single samples over each sample of a batch.
+#[inline]
+pub(crate) fn each_sample(x: &[f32], y: &mut [f32], n: usize, run: impl Fn(&[f32], &mut [f32])) {
+    if n == 1 {
+        return run(x, y);
+    }
+    let (inputs, outputs) = (x.len() / n.max(1), y.len() / n.max(1));
+    for sample in 0..n {
+        run(
+            &x[sample * inputs..][..inputs],
+            &mut y[sample * outputs..][..outputs],
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! Operators that change each element by itself, and softmax.
+
+use sparsevd_model::{Approximate, Op, Shape};
+
+use super::{Importer, Value, View};
+use crate::attributes::{OnnxNode, axis};
+use crate::node_error::NodeError;
+use crate::tensor::Tensor;
+
+impl<'m> Importer<'m> {
+    /// An activation, which is the same in any shape.
+    pub(super) fn function<'t>(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        constant: impl Fn(usize) -> Option<&'t Tensor>,
+    ) -> Result<View, NodeError> {
+        let op = match node.0.op_type.as_str() {
+            // |x| is x, or -x where x is negative.
+            "Abs" => Op::LeakyRelu { alpha: -1.0 },
+            "Relu" => Op::Relu,
+            "LeakyRelu" => Op::LeakyRelu {
+                alpha: node.float("alpha")?.unwrap_or(0.01),
+            },
+            "Clip" => {
+                let bound = |name: &str, i: usize, open: f32| -> Result<Option<f32>, NodeError> {
+                    let given = match (node.float(name)?, constant(i).and_then(Tensor::floats)) {
+                        (Some(bound), _) | (None, Some(&[bound])) => Some(bound),
+                        (None, None) if node.input(i).is_none() => None,
+                        _ => {
+                            return Err(NodeError::unsupported(format!(
+                                "a {name} that is no constant number"
+                            )));
+                        }
+                    };
+                    Ok(given.filter(|b| b.is_finite() && *b != open))
+                };
+                let (min, max) = (bound("min", 1, f32::MIN)?, bound("max", 2, f32::MAX)?);
+                clip(min, max)
+            }
+            "Sigmoid" => Op::Sigmoid,
+            "HardSigmoid" => Op::HardSigmoid {
+                alpha: node.float("alpha")?.unwrap_or(0.2),
+                beta: node.float("beta")?.unwrap_or(0.5),
+            },
+            "HardSwish" => Op::HardSwish,
+            "Tanh" => Op::Tanh,
+            _ => Op::Gelu {
+                approximate: match node.text("approximate")?.unwrap_or("none") {
+                    "none" => Approximate::None,
+                    "tanh" => Approximate::Tanh,
+                    other => {
+                        return Err(node
+                            .invalid("a known approximation", format!("`{other}`"))
+                            .into());
+                    }
+                },
+            },
+        };
+        self.map(node, x, op)
+    }
+
+    /// An operator that changes each element by itself.
+    pub(super) fn map(&mut self, node: OnnxNode<'m>, x: &View, op: Op) -> Result<View, NodeError> {
+        let made = self.push(node, op, &[x])?;
+        Ok(x.elementwise(made))
+    }
+
+    /// `max(x, 0) + slope min(x, 0)`, with a slope of all elements or of each channel.
+    pub(super) fn prelu(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        slope: Option<&Tensor>,
+    ) -> Result<View, NodeError> {
+        let Some(slope) = slope else {
+            return Err(NodeError::unsupported("a slope that is not a constant"));
+        };
+        if let Some(&[alpha]) = slope.floats() {
+            return self.map(node, x, Op::LeakyRelu { alpha });
+        }
+        let positive = self.map(node, x, Op::Relu)?;
+        let negative = self.map(node, x, clip(None, Some(0.0)))?;
+        let sloped = self.with(node, "Mul", &negative, slope, false)?;
+        self.between(node, Op::Add, &positive, &sloped)
+    }
+
+    /// Powers that are products or quotients.
+    pub(super) fn power(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        exponent: Option<&Tensor>,
+    ) -> Result<View, NodeError> {
+        let one = |t: &Tensor| match (t.floats(), t.ints().as_deref()) {
+            (Some(&[one]), _) => Some(one),
+            (_, Some(&[one])) => Some(one as f32),
+            _ => None,
+        };
+        match exponent
+            .filter(|t| t.dims.len() <= x.dims.len())
+            .and_then(one)
+        {
+            Some(1.0) => Ok(x.clone()),
+            Some(2.0) => self.between(node, Op::Mul, x, x),
+            Some(3.0) => {
+                let square = self.between(node, Op::Mul, x, x)?;
+                self.between(node, Op::Mul, &square, x)
+            }
+            Some(-1.0) => self.quotient(node, vec![1.0], x),
+            Some(other) => Err(NodeError::unsupported(format!("the exponent {other}"))),
+            None => Err(NodeError::unsupported(
+                "an exponent that is not a constant number",
+            )),
+        }
+    }
+
+    /// `x sigmoid(alpha x)`.
+    pub(super) fn swish(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
+        let scaled = match node.float("alpha")?.unwrap_or(1.0) {
+            1.0 => x.clone(),
+            alpha => self.affine(node, x, vec![alpha], vec![0.0])?,
+        };
+        let gate = self.map(node, &scaled, Op::Sigmoid)?;
+        self.between(node, Op::Mul, x, &gate)
+    }
+
+    /// `x / (1 + |x|)`.
+    pub(super) fn softsign(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
+        let size = self.map(node, x, Op::LeakyRelu { alpha: -1.0 })?;
+        let below = self.affine(node, &size, vec![1.0], vec![1.0])?;
+        self.between(node, Op::Div, x, &below)
+    }
+
+    /// The soft shrink: `x` less what of it is between `-lambd` and `lambd`.
+    pub(super) fn shrink(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
+        let lambd = node.float("lambd")?.unwrap_or(0.5);
+        let bias = node.float("bias")?.unwrap_or(0.0);
+        if bias != lambd || lambd < 0.0 {
+            return Err(NodeError::unsupported(format!(
+                "bias {bias} other than lambd {lambd}"
+            )));
+        }
+        let inner = self.map(node, x, clip(Some(-lambd), Some(lambd)))?;
+        self.between(node, Op::Sub, x, &inner)
+    }
+
+    /// The first input in the type of the second: all computed values have single precision.
+    pub(super) fn cast_like(
+        &mut self,
+        node: OnnxNode<'m>,
+        inputs: &[Option<Value>],
+    ) -> Result<Value, NodeError> {
+        let [Some(x), Some(like)] = inputs else {
+            return Err(node.invalid("two inputs", inputs.len().to_string()).into());
+        };
+        let is_float = |v: &Value| match v {
+            Value::Constant(t) => t.floats().is_some(),
+            _ => true,
+        };
+        match is_float(x) == is_float(like) {
+            true => Ok(x.clone()),
+            false => Err(NodeError::unsupported(
+                "another type than that of its input",
+            )),
+        }
+    }
+
+    pub(super) fn dropout(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        training: Option<&Tensor>,
+    ) -> Result<View, NodeError> {
+        let trains = training.and_then(Tensor::ints).is_some_and(|t| t != [0]);
+        if trains || node.input(2).is_some() && training.is_none() {
+            return Err(NodeError::unsupported("training_mode"));
+        }
+        Ok(x.clone())
+    }
+
+    pub(super) fn softmax(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
+        let rank = x.dims.len() + self.batch_axes;
+        let given = node
+            .int("axis")?
+            .unwrap_or(if self.opset < 13 { 1 } else { -1 });
+        let at = axis(given, rank)
+            .ok_or_else(|| node.invalid(format!("an axis of {rank}"), given.to_string()))?;
+        // Before opset 13 all dimensions from the axis on counted as one.
+        let over = |at: usize| match self.opset < 13 {
+            true => x.dims[at..].iter().product::<usize>(),
+            false => x.dims[at],
+        };
+        if at.checked_sub(self.batch_axes).map(over) != Some(x.elements()) {
+            return Err(NodeError::unsupported(format!(
+                "axis {given} of {}, which is not all of a sample",
+                Shape(x.dims.clone())
+            )));
+        }
+        let vector = self.flat(x)?;
+        let made = self.push(node, Op::Softmax, &[&vector])?;
+        Ok(View {
+            input: None,
+            ..x.elementwise(made)
+        })
+    }
+}
+
+/// The operator of two bounds.
+pub(super) fn clip(min: Option<f32>, max: Option<f32>) -> Op {
+    match (min, max) {
+        (Some(0.0), None) => Op::Relu,
+        _ => Op::Clip { min, max },
+    }
+}

@@ -1,0 +1,147 @@
+//! Building the network: names, nodes, tensors, and values in the shape that a node needs.
+
+use sparsevd_model::{Dense, Node, Op, Shape, Weights, shape};
+
+use super::inputs::Layout;
+use super::view::View;
+use super::{Importer, MOST_ELEMENTS};
+use crate::attributes::OnnxNode;
+use crate::node_error::{Invalid, NodeError};
+use crate::tensor::Tensor;
+
+impl<'m> Importer<'m> {
+    /// A name that no value of the network has yet.
+    pub(super) fn free_name(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        let mut n = 1;
+        while !self.names.insert(name.clone()) {
+            n += 1;
+            name = format!("{wanted}.{n}");
+        }
+        name
+    }
+
+    /// Adds a node to the network, named by what the node of the file makes.
+    pub(super) fn push(
+        &mut self,
+        node: OnnxNode<'m>,
+        op: Op,
+        inputs: &[&View],
+    ) -> Result<View, NodeError> {
+        let made = node.0.output.first().map_or("", String::as_str);
+        let name = self.free_name(if made.is_empty() { node.name() } else { made });
+        self.push_named(name, op, inputs)
+    }
+
+    pub(super) fn push_named(
+        &mut self,
+        name: String,
+        op: Op,
+        inputs: &[&View],
+    ) -> Result<View, NodeError> {
+        let node = Node {
+            name: name.clone(),
+            inputs: inputs.iter().map(|v| v.name.clone()).collect(),
+            op,
+        };
+        let shapes: Vec<Shape> = inputs.iter().map(|v| Shape(v.shape.clone())).collect();
+        let shapes: Vec<&Shape> = shapes.iter().collect();
+        let tensors = &self.tensors;
+        let out = shape::output_shape(&node, &shapes, &|_, tensor| {
+            Ok(tensors.get(tensor).map(Weights::shape).unwrap_or_default())
+        })?;
+        if out.elements() > MOST_ELEMENTS {
+            let got = out.to_string();
+            return Err(Invalid::new(
+                format!("node `{name}`"),
+                format!("values of at most {MOST_ELEMENTS} elements"),
+                got,
+            )
+            .into());
+        }
+        self.nodes.push(node);
+        Ok(View::new(name, out.0))
+    }
+
+    /// The value in a shape that the network has it in, and in the network's order.
+    pub(super) fn in_shape(&mut self, x: &View, dims: &[usize]) -> Result<View, NodeError> {
+        if x.order.is_none() && x.shape == dims {
+            return Ok(x.reshaped(dims.to_vec()));
+        }
+        if x.order.is_none() && dims.len() == 1 {
+            return self.flat(x);
+        }
+        if let Some(input) = x.input
+            && !self.layouts.contains_key(&input)
+            && let Some(layout) = Layout::new(&self.declared[input], dims, x.order.as_ref())
+        {
+            return Err(NodeError::Layout(input, layout));
+        }
+        if x.order.is_some() {
+            return Err(moved(x));
+        }
+        Err(NodeError::unsupported(format!(
+            "an input of {} reshaped to {}",
+            Shape(x.shape.clone()),
+            Shape(dims.to_vec())
+        )))
+    }
+
+    /// The value as a vector, in the order that it has in the network.
+    pub(super) fn flat(&mut self, x: &View) -> Result<View, NodeError> {
+        if x.shape.len() == 1 {
+            return Ok(x.reshaped(x.shape.clone()));
+        }
+        let name = self.free_name(&format!("{}.flat", x.name));
+        let made = self.push_named(name, Op::Flatten, &[x])?;
+        Ok(View {
+            order: x.order.clone(),
+            input: x.input,
+            ..made
+        })
+    }
+
+    /// A constant as a tensor of floating-point numbers of the network. Each copy counts towards the budget, so that time is
+    /// bounded however often a file names one constant.
+    pub(super) fn dense(
+        &self,
+        node: OnnxNode<'m>,
+        what: &str,
+        t: &Tensor,
+    ) -> Result<Dense, Invalid> {
+        self.decoder.take(&node.label(), &t.dims)?;
+        match t.floats() {
+            Some([]) => Err(node.invalid(format!("at least one number as {what}"), t.describe())),
+            Some(values) => Ok(Dense::new(Shape(t.dims.clone()), values.to_vec())),
+            None => Err(node.invalid(format!("floating-point numbers as {what}"), t.describe())),
+        }
+    }
+
+    /// Gives a tensor to the network, under its name in the file where that is free or holds the same.
+    pub(super) fn tensor(&mut self, wanted: &str, dense: Dense) -> String {
+        let mut name = wanted.to_owned();
+        let mut n = 1;
+        loop {
+            match self.tensors.get(&name) {
+                None => {
+                    self.tensors.insert(name.clone(), Weights::Dense(dense));
+                    return name;
+                }
+                Some(Weights::Dense(there)) if *there == dense => return name,
+                Some(_) => {
+                    n += 1;
+                    name = format!("{wanted}.{n}");
+                }
+            }
+        }
+    }
+}
+
+/// Why a value cannot be used whose axes were permuted.
+pub(super) fn moved(x: &View) -> NodeError {
+    NodeError::unsupported(format!(
+        "a Transpose before it moves numbers: {} of the network's {}",
+        Shape(x.dims.clone()),
+        Shape(x.shape.clone())
+    ))
+}

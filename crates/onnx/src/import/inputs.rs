@@ -1,0 +1,210 @@
+//! Inputs of a file, and the layout that they get in the network.
+
+use std::rc::Rc;
+
+use sparsevd_model::{Input, Shape};
+
+use super::view::{View, inverse, permuted, simplified};
+use super::{ImportError, Importer, MOST_ELEMENTS, Value};
+use crate::node_error::Invalid;
+use crate::options::ImportOptions;
+use crate::proto::{GraphProto, ValueInfoProto, data_type};
+
+/// Shape of an input in the network, where it is not the one that the file declares.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub shape: Vec<usize>,
+    /// For each element of the declared input its index in the network's.
+    pub order: Option<Rc<[u32]>>,
+}
+
+impl Layout {
+    /// The layout in which a value of the given order, which is an input of `declared` dimensions so far, has a shape and
+    /// the network's order. `None` where arrays in the declared shape could not be told from arrays in that shape.
+    pub fn new(declared: &[usize], shape: &[usize], order: Option<&Rc<[u32]>>) -> Option<Self> {
+        let order = order.and_then(|o| simplified(inverse(o)));
+        let wide =
+            |dims: &[usize]| -> Vec<usize> { dims.iter().copied().filter(|d| *d != 1).collect() };
+        let is_told_apart = match (&order, declared, shape) {
+            (None, ..) => {
+                wide(declared).len() <= 1 || wide(shape).len() <= 1 || wide(declared) == wide(shape)
+            }
+            (Some(order), &[h, w, c], &[channels, ..]) => {
+                let channels_last = inverse(
+                    &permuted(declared, &[2, 0, 1])
+                        .map(|i| i as u32)
+                        .collect::<Vec<_>>(),
+                );
+                channels == c
+                    && shape == [c, h, w]
+                    && order[..] == channels_last
+                    && wide(declared) != wide(shape)
+            }
+            _ => false,
+        };
+        is_told_apart.then(|| Self {
+            shape: shape.to_vec(),
+            order,
+        })
+    }
+}
+
+impl<'m> Importer<'m> {
+    /// The inputs that are not initializers, which old files list among them.
+    pub(super) fn inputs(
+        &mut self,
+        graph: &'m GraphProto,
+        options: &ImportOptions,
+    ) -> Result<Vec<Input>, ImportError> {
+        let mut inputs = Vec::new();
+        let protos = graph.input.iter().filter(|proto| {
+            let value = self.values.get(proto.name.as_str());
+            !matches!(value, Some(Value::Constant(_) | Value::Unusable(_)))
+        });
+        let protos: Vec<&ValueInfoProto> = protos.collect();
+        options.check(protos.iter().map(|p| p.name.as_str()))?;
+        for proto in protos {
+            let value = match kind(proto) {
+                Err(why) => Value::Unusable(why.into()),
+                Ok(()) => {
+                    let dims = self.declared(proto, options)?;
+                    let layout = self.layouts.get(&inputs.len());
+                    let view = View {
+                        shape: layout.map_or_else(|| dims.clone(), |l| l.shape.clone()),
+                        order: layout.and_then(|l| l.order.clone()),
+                        input: Some(inputs.len()),
+                        ..View::new(proto.name.clone(), dims)
+                    };
+                    inputs.push(Input {
+                        name: proto.name.clone(),
+                        shape: Shape(view.shape.clone()),
+                    });
+                    self.declared.push(view.dims.clone());
+                    self.names.insert(proto.name.clone());
+                    Value::Activation(view)
+                }
+            };
+            let before = self.values.insert(&proto.name, value);
+            if before.is_some() || proto.name.is_empty() {
+                return Err(Invalid::new(
+                    "inputs",
+                    "one input of each name",
+                    format!("`{}` again", proto.name),
+                )
+                .into());
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// Dimensions of an input per sample.
+    fn declared(
+        &mut self,
+        proto: &ValueInfoProto,
+        options: &ImportOptions,
+    ) -> Result<Vec<usize>, Invalid> {
+        let what = format!("input `{}`", proto.name);
+        let declared = (proto.r#type.as_ref())
+            .and_then(|t| t.tensor_type.as_ref())
+            .and_then(|t| t.shape.as_ref())
+            .map(|s| &s.dim[..]);
+        let sizes = |dim: &crate::proto::DimensionProto| {
+            (dim.dim_value.and_then(|n| usize::try_from(n).ok())).filter(|n| *n > 0)
+        };
+        let mut dims: Vec<Option<usize>> = declared.unwrap_or_default().iter().map(sizes).collect();
+        if let Some(given) = options.of(&proto.name) {
+            dims = given.over(&what, declared.map(|_| &dims[..]))?;
+        }
+        let names = || -> Vec<String> {
+            let name = |d: &crate::proto::DimensionProto| d.dim_param.clone().unwrap_or_default();
+            declared.unwrap_or_default().iter().map(name).collect()
+        };
+        if self.batch_axes == 1 && dims.is_empty() {
+            let got = if declared.is_some() {
+                "none"
+            } else {
+                "no shape"
+            };
+            return Err(Invalid::new(&what, "a batch dimension and others", got));
+        }
+        let (batch, rest) = dims.split_at(self.batch_axes);
+        self.batch = batch.first().copied().flatten();
+        let known: Option<Vec<usize>> = rest.iter().copied().collect();
+        let Some(known) = known else {
+            let text =
+                |(i, size): (usize, &Option<usize>)| match (size, names().get(i + self.batch_axes))
+                {
+                    (Some(size), _) => size.to_string(),
+                    (None, Some(name)) if !name.is_empty() => name.clone(),
+                    _ => "?".into(),
+                };
+            let shape: Vec<String> = rest.iter().enumerate().map(text).collect();
+            let shape = shape.join(",");
+            return Err(Invalid::new(
+                what,
+                format!(
+                    "sizes of all dimensions behind the batch, which `--shape {}={shape}` gives with numbers in place of \
+                     names",
+                    proto.name
+                ),
+                format!("[{shape}]"),
+            ));
+        };
+        let elements = Shape(known.clone()).elements();
+        if elements > MOST_ELEMENTS || known.len() > 8 {
+            return Err(Invalid::new(
+                &what,
+                format!("at most 8 dimensions of {MOST_ELEMENTS} elements in all"),
+                Shape(known).to_string(),
+            ));
+        }
+        Ok(known)
+    }
+}
+
+/// Whether the first dimension of every input has a fixed size, so that the file may have no batch.
+pub(super) fn may_have_no_batch(graph: &GraphProto) -> bool {
+    let is_known = |d: &crate::proto::DimensionProto| d.dim_value.is_some_and(|n| n > 0);
+    graph.input.iter().all(|proto| {
+        let shape = (proto.r#type.as_ref())
+            .and_then(|t| t.tensor_type.as_ref())
+            .and_then(|t| t.shape.as_ref());
+        shape.is_none_or(|s| s.dim.iter().all(is_known))
+    })
+}
+
+/// Whether an input is a vector of fixed size or a scalar, which has no batch dimension.
+pub(super) fn has_no_batch(graph: &GraphProto) -> bool {
+    let dims = |proto: &ValueInfoProto| {
+        (proto.r#type.as_ref())
+            .and_then(|t| t.tensor_type.as_ref())
+            .and_then(|t| t.shape.as_ref())
+            .map(|s| s.dim.len())
+    };
+    let initializers: std::collections::HashSet<&str> =
+        graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    may_have_no_batch(graph)
+        && (graph.input.iter())
+            .filter(|p| !initializers.contains(p.name.as_str()))
+            .any(|p| dims(p).is_some_and(|n| n <= 1))
+}
+
+/// Why an input cannot be a value of a network.
+fn kind(proto: &ValueInfoProto) -> Result<(), String> {
+    let Some(kind) = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
+        return Err(format!("its input `{}`, which is not a tensor", proto.name));
+    };
+    let floats = [
+        data_type::FLOAT,
+        data_type::FLOAT16,
+        data_type::DOUBLE,
+        data_type::BFLOAT16,
+    ];
+    if floats.contains(&kind.elem_type) {
+        return Ok(());
+    }
+    Err(format!(
+        "its input `{}` of data type {}, which is not floating-point",
+        proto.name, kind.elem_type
+    ))
+}

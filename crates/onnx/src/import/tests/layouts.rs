@@ -1,0 +1,174 @@
+//! Values in other shapes, orders and types than the network's.
+
+use super::*;
+
+/// A model whose input `x` has those dimensions, a negative one open.
+fn over(input: &[i64], nodes: Vec<NodeProto>) -> ModelProto {
+    let mut model = model(nodes);
+    model.graph.as_mut().unwrap().input[0] = value("x", input);
+    model
+}
+
+#[test]
+fn transposes_that_move_numbers_are_refused_where_a_layer_or_output_needs_the_order() {
+    let turn = |from: &str, to: &str, perm: &[i64]| {
+        ints(
+            node("Transpose", &format!("turn {to}"), &[from], &[to]),
+            "perm",
+            perm,
+        )
+    };
+    let conv = |from: &str| node("Conv", "conv", &[from, "w"], &["y"]);
+    let cases = [
+        // An input [2, 6, 6]; of an input [2, 2, 2] the order could not be told.
+        (
+            over(
+                &[-1, 6, 6, 2],
+                vec![turn("x", "t", &[0, 3, 1, 2]), conv("t")],
+            ),
+            None,
+        ),
+        (
+            over(
+                &[-1, 2, 2, 2],
+                vec![
+                    turn("x", "t", &[0, 3, 1, 2]),
+                    node("GlobalAveragePool", "pool", &["t"], &["y"]),
+                ],
+            ),
+            Some("`pool` (GlobalAveragePool)"),
+        ),
+        // Channels last in another order than [height, width, channels].
+        (
+            over(
+                &[-1, 6, 5, 2],
+                vec![turn("x", "t", &[0, 3, 2, 1]), conv("t")],
+            ),
+            Some("`conv` (Conv): a Transpose before it"),
+        ),
+        // Inside the network there is no layout to choose.
+        (
+            over(
+                &[-1, 2, 6, 6],
+                vec![
+                    node("Conv", "first", &["x", "w"], &["a"]),
+                    turn("a", "t", &[0, 1, 3, 2]),
+                    conv("t"),
+                ],
+            ),
+            Some("`conv` (Conv): a Transpose before it"),
+        ),
+        (
+            over(&[-1, 6, 5], vec![turn("x", "y", &[0, 2, 1])]),
+            Some("`turn y` (Transpose)"),
+        ),
+        // Two that cancel, with an operator on single numbers between.
+        (
+            over(
+                &[-1, 2, 6, 6],
+                vec![
+                    turn("x", "t", &[0, 2, 3, 1]),
+                    node("Relu", "relu", &["t"], &["r"]),
+                    turn("r", "u", &[0, 3, 1, 2]),
+                    conv("u"),
+                ],
+            ),
+            None,
+        ),
+        (
+            over(
+                &[-1, 6, 5],
+                vec![
+                    turn("x", "t", &[1, 0, 2]),
+                    node("Relu", "relu", &["t"], &["y"]),
+                ],
+            ),
+            Some("`turn t` (Transpose): the batch moved"),
+        ),
+    ];
+    let wrong: Vec<String> = (cases.iter())
+        .filter_map(|(model, want)| match (read(model), want) {
+            (Ok(_), None) => None,
+            (Err(error), Some(want)) if error.contains(want) => None,
+            (other, want) => Some(format!("expected {want:?}, got {other:?}")),
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn vectors_do_not_become_maps_inside_a_network() {
+    let mut model = over(
+        &[-1, 8],
+        vec![
+            node("MatMul", "product", &["x", "n"], &["a"]),
+            node("Reshape", "map", &["a", "shape"], &["b"]),
+            node("Conv", "conv", &["b", "w"], &["y"]),
+        ],
+    );
+    let graph = model.graph.as_mut().unwrap();
+    graph.initializer.push(ones("n", &[8, 32]));
+    graph.initializer.push(TensorProto {
+        dims: vec![4],
+        data_type: data_type::INT64,
+        int64_data: vec![-1, 2, 4, 4],
+        name: "shape".into(),
+        ..TensorProto::default()
+    });
+    assert_eq!(
+        read(&model).unwrap_err(),
+        "model.onnx: 1 unsupported node(s): `conv` (Conv): an input of [32] reshaped to [2, 4, 4]"
+    );
+}
+
+#[test]
+fn inputs_that_are_not_floating_point_are_refused_at_their_nodes_and_unused_ones_left_out() {
+    let integers = |name: &str| {
+        let mut proto = value(name, &[-1, 2, 4, 4]);
+        proto
+            .r#type
+            .as_mut()
+            .unwrap()
+            .tensor_type
+            .as_mut()
+            .unwrap()
+            .elem_type = data_type::INT64;
+        proto
+    };
+    let mut model = model(vec![
+        node("Conv", "conv", &["x", "w"], &["a"]),
+        node("Add", "add", &["a", "i"], &["y"]),
+    ]);
+    let graph = model.graph.as_mut().unwrap();
+    graph.input.push(integers("i"));
+    graph.input.push(value("unused", &[-1, 3]));
+    let error = read(&model).unwrap_err();
+    assert!(
+        error.contains("`add` (Add): its input `i` of data type 7"),
+        "{error}"
+    );
+    model.graph.as_mut().unwrap().node[1].input[1] = "a".into();
+    let network = read(&model).unwrap();
+    let inputs: Vec<&str> = network
+        .graph
+        .inputs
+        .iter()
+        .map(|i| i.name.as_str())
+        .collect();
+    assert_eq!(inputs, ["x"]);
+    model.graph.as_mut().unwrap().input.remove(0);
+    let error = read(&model).unwrap_err();
+    assert!(
+        error.contains("`conv` (Conv): expected inputs that are there, got `x`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_that_mixes_samples_of_a_fixed_batch_is_one_sample() {
+    let reduce = || ints(node("ReduceMax", "max", &["x"], &["y"]), "axes", &[0, 1]);
+    let network = read(&over(&[3, 4], vec![reduce()])).unwrap();
+    assert_eq!(network.graph.inputs[0].shape.dims(), [1, 12, 1]);
+    let error = read(&over(&[-1, 4], vec![reduce()])).unwrap_err();
+    assert!(error.contains("`max` (ReduceMax): axes [0, 1]"), "{error}");
+}

@@ -1,0 +1,211 @@
+//! How the samples of a batch go through a network: how many together, in which layout, on how many threads.
+
+use sparsevd_kernels::cost::Size;
+use sparsevd_kernels::select::{self, LinearKernel};
+use sparsevd_kernels::{LANES, Layout};
+use sparsevd_model::Op;
+
+use super::choice::{Choice, size};
+use crate::lowered::{Lowered, Tensor, WeightUse};
+use crate::options::{PlanOptions, WeightMode};
+use crate::program::Program;
+
+/// How the samples of a batch go through a network.
+#[derive(Debug)]
+pub(super) struct Batching {
+    pub choice: Choice,
+    /// Threads that a run should use.
+    pub threads: usize,
+    /// Samples that go through the network together.
+    pub block: usize,
+    /// Most parts into which a large layer is cut for threads.
+    pub parts: usize,
+    /// Whether convolutions of small maps run over tiles where others run over blocks.
+    pub small_maps_in_tiles: bool,
+    /// Whether maps of a whole tile of samples stay in the second-level cache.
+    tile_fits: bool,
+    layers: Option<LinearLayers>,
+}
+
+/// The layers of a network that has no other weights.
+#[derive(Debug)]
+struct LinearLayers {
+    sizes: Vec<Size>,
+    /// Inputs and outputs of the network.
+    edge: usize,
+}
+
+impl Batching {
+    /// Chooses for a program; `uses` has the weight of each of its steps.
+    pub fn new(program: &Program, uses: &[Option<WeightUse>], options: &PlanOptions) -> Self {
+        let sparse = options.weights == WeightMode::Sparse;
+        let work: usize = uses
+            .iter()
+            .flatten()
+            .map(|u| if sparse { u.nonzeros } else { u.elements } * u.pixels * options.batch)
+            .sum();
+        let threads = select::threads(work, options.threads);
+        let share = options.batch.div_ceil(threads);
+        let tile_fits = select::tile_fits(largest_map(program));
+        let layers = LinearLayers::of(program, uses);
+        let layout = match (&layers, select::batch_layout(share)) {
+            (Some(layers), _) => {
+                let LinearLayers { sizes, edge } = layers;
+                select::linear_layout(&options.costs, sizes, sparse, *edge, share)
+            }
+            (None, Layout::Tiled) if sparse && !tile_fits => Layout::Single,
+            (None, layout) => layout,
+        };
+        let choice = Choice {
+            sparse,
+            layout,
+            share,
+            costs: options.costs,
+        };
+        let dense_weights: usize = program
+            .steps
+            .iter()
+            .zip(uses)
+            .filter(|(s, u)| choice.linear(s, **u) == Some(LinearKernel::Gemm))
+            .filter_map(|(_, u)| u.map(|u| u.elements))
+            .sum();
+        // Samples go through the network a tile at a time, so that activations stay in the nearest caches. Only where dense weights
+        // do not stay in any cache between two tiles do more samples share one pass over them.
+        let block = match layout {
+            Layout::Tiled if select::tiles_share_weights(dense_weights) => {
+                share.next_multiple_of(LANES)
+            }
+            // Two tiles share each load of weights.
+            Layout::Tiled if layers.is_some() => share.next_multiple_of(LANES).min(2 * LANES),
+            Layout::Tiled => LANES,
+            _ if tile_fits => share,
+            // Large maps go sample after sample as far as that is faster.
+            _ => select::even_blocks(share),
+        };
+        // Threads share a batch by blocks, which costs nothing; where there are fewer blocks than threads, they share large layers by rows.
+        let parts = if options.batch.div_ceil(block) < threads {
+            threads
+        } else {
+            1
+        };
+        Self {
+            choice,
+            threads,
+            block,
+            parts,
+            small_maps_in_tiles: small_maps_in_tiles(program, uses, block),
+            tile_fits,
+            layers,
+        }
+    }
+
+    /// Samples of a block, and how many of the first steps run sample after sample.
+    pub fn one_by_one(&self, steps: &[Lowered], values: &[Tensor]) -> (usize, usize) {
+        let together = self.block == 1 || self.choice.layout == Layout::Tiled || self.tile_fits;
+        let first = if together {
+            0
+        } else {
+            one_by_one(steps, values)
+        };
+        if first == steps.len() {
+            // No step gains from a block: each sample goes through the whole network alone.
+            (1, 0)
+        } else {
+            (self.block, first)
+        }
+    }
+
+    /// How many of the last samples of a batch, too few for half a tile, run faster one by one.
+    pub fn last_alone(&self) -> usize {
+        let Choice {
+            sparse,
+            layout,
+            share,
+            costs,
+        } = &self.choice;
+        match &self.layers {
+            Some(layers) if *sparse && *layout == Layout::Tiled => {
+                select::last_alone(costs, &layers.sizes, layers.edge, *share)
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl LinearLayers {
+    /// `None` where other layers have weights too, or none has.
+    fn of(program: &Program, uses: &[Option<WeightUse>]) -> Option<Self> {
+        let mut sizes = Vec::new();
+        for (step, used) in program.steps.iter().zip(uses) {
+            match (&step.op, used) {
+                (Op::Linear { .. }, Some(used)) => sizes.push(size(step, *used)),
+                (_, Some(_)) => return None,
+                (_, None) => {}
+            }
+        }
+        let edge = program.input_shape.elements() + program.output_shape.elements();
+        (!sizes.is_empty()).then_some(Self { sizes, edge })
+    }
+}
+
+/// Elements of the largest map that a convolution reads or computes, per sample.
+fn largest_map(program: &Program) -> usize {
+    let convolutions = program
+        .steps
+        .iter()
+        .filter(|s| matches!(s.op, Op::Conv { .. }));
+    convolutions
+        .map(|s| {
+            let output = s.pool.as_ref().map_or(&s.output_shape, |p| &p.input_shape);
+            s.input_shape.elements().max(output.elements())
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+/// Whether in blocks of `n` samples the small maps should be in tiles: where their layers read far more bytes of weights, which all samples of a
+/// tile share, than of maps, which then leave the caches.
+fn small_maps_in_tiles(program: &Program, uses: &[Option<WeightUse>], n: usize) -> bool {
+    /// Of a weight with its offset.
+    const BYTES: usize = 6;
+    /// How many times as much a byte of a map costs as a byte of a weight: maps are written, and copied into tiles and back.
+    const MAPS: usize = 3;
+    let (mut weights, mut maps) = (0, 0);
+    for (step, used) in program.steps.iter().zip(uses) {
+        let step = step.without_pool();
+        if let (Op::Conv { .. }, Some(used), Some([input, output])) = (&step.op, used, step.maps())
+            && select::prefer_tiles([input, output], n)
+        {
+            weights += used.nonzeros * BYTES;
+            maps += (step.input_shape.elements() + step.output_shape.elements()) * size_of::<f32>();
+        }
+    }
+    n > 1 && weights > MAPS * maps
+}
+
+/// How many of the first steps should run sample after sample. Over several samples, a step reads its weights from a near cache instead of from
+/// memory, but its maps no longer stay in that cache. Towards the end of a network, weights are larger and maps smaller.
+fn one_by_one(steps: &[Lowered], values: &[Tensor]) -> usize {
+    let (mut best, mut saved, mut split) = (0.0, 0.0, steps.len());
+    for (i, step) in steps.iter().enumerate().rev() {
+        let weights: usize = step.parts.iter().map(|p| p.kernel.bytes()).sum();
+        let maps: usize = step
+            .inputs
+            .iter()
+            .chain([&step.output])
+            .map(|&v| values[v].len(1))
+            .sum();
+        saved += weights as f64 - (maps * size_of::<f32>()) as f64;
+        if saved > best {
+            (best, split) = (saved, i);
+        }
+    }
+    // A single sample does not fill a tile.
+    let tiled = |s: &Lowered| {
+        s.inputs
+            .iter()
+            .chain([&s.output])
+            .any(|&v| values[v].layout == Layout::Tiled)
+    };
+    split.min(steps.iter().position(tiled).unwrap_or(split))
+}

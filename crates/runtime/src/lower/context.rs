@@ -1,0 +1,107 @@
+//! What the files of the operators are told about the plan.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use sparsevd_kernels::{Isa, Layout, select};
+use sparsevd_model::Network;
+
+use super::batching::Batching;
+use super::choice::Choice;
+use super::partition::split;
+use crate::error::RuntimeError;
+use crate::lowered::{Tensor, WeightUse};
+use crate::options::PlanOptions;
+use crate::program::{Step, Value};
+
+/// Measured share of non-zero inputs of linear layers, 0 to 1, by the name of the node.
+pub(crate) type Activity = HashMap<String, f64>;
+
+/// The plan so far.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub network: &'a Network,
+    pub options: &'a PlanOptions,
+    pub activity: &'a Activity,
+    pub batching: &'a Batching,
+    /// The halo that the consumers of each value need.
+    pub halos: &'a [[usize; 4]],
+    /// Values that depthwise convolutions read.
+    pub read_by_depthwise: &'a HashSet<Value>,
+    /// Values of the program and of conversions. The layouts are those of values that steps before this one compute.
+    pub values: &'a [Tensor],
+}
+
+impl Context<'_> {
+    pub fn isa(&self) -> Isa {
+        self.options.isa
+    }
+
+    pub fn choice(&self) -> &Choice {
+        &self.batching.choice
+    }
+
+    pub fn layout(&self, value: Value) -> Layout {
+        self.values[value].layout
+    }
+
+    /// The layout of a step whose kernel has several: that of its inputs. Where they differ, that of the first one in blocks, or the plan's own;
+    /// blocks only where the kernel `takes_blocks`.
+    pub fn layout_of_inputs(&self, step: &Step, takes_blocks: bool) -> Layout {
+        let layouts = || step.inputs.iter().map(|&v| self.layout(v));
+        let own = self.choice().layout;
+        let first = layouts().next().unwrap_or(own);
+        let blocks = layouts().find(|l| matches!(l, Layout::Blocks(_)));
+        match blocks {
+            Some(blocks) if takes_blocks => blocks,
+            Some(_) => Layout::Single,
+            None if layouts().all(|l| l == first) => first,
+            None => own,
+        }
+    }
+
+    /// A bias as numbers, in whatever form it is stored.
+    pub fn bias(&self, name: Option<&str>) -> Option<Vec<f32>> {
+        name.and_then(|n| self.network.tensors.get(n))
+            .map(|t| t.to_dense().values)
+    }
+
+    /// Rows of each part of a layer: one part, or one for each thread where each has enough to do. `weights` are those of each row that are
+    /// multiplied; all parts have about the same number of them.
+    ///
+    /// Parts follow each other in memory only within one sample or tile, so a layer over several stays whole.
+    pub fn ranges(
+        &self,
+        weights: &[usize],
+        used: Option<WeightUse>,
+        layout: Layout,
+    ) -> Vec<Range<usize>> {
+        if self.batching.block > layout.samples() {
+            return std::iter::once(0..weights.len()).collect();
+        }
+        let pixels = used.map_or(0, |u| u.pixels);
+        let work: usize = weights.iter().sum::<usize>() * pixels * layout.samples();
+        let most = self.batching.parts.min(weights.len());
+        split(weights, select::parts(work, most))
+    }
+
+    /// The runtime has no kernel for the operator of this step.
+    pub fn unsupported(&self, step: &Step) -> RuntimeError {
+        RuntimeError::Unsupported {
+            network: self.network.graph.name.clone(),
+            what: "operator",
+            expected: "one that the runtime has".into(),
+            got: format!("{} (node `{}`)", step.op.name(), step.name),
+        }
+    }
+
+    /// The input of this step is not a map, or the kernel is not two-dimensional.
+    pub fn no_map(&self, step: &Step) -> RuntimeError {
+        RuntimeError::Unsupported {
+            network: self.network.graph.name.clone(),
+            what: "input of a window",
+            expected: "a feature map [channels, height, width]".into(),
+            got: format!("{} (node `{}`)", step.input_shape, step.name),
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! Kernels and layouts of convolutions.
+//!
+//! Where samples run one by one, the maps of large layers are cut into blocks ([`Blocks`]), and stay so from layer to layer: a convolution
+//! keeps the blocks of its input where its windows move over all sixteen at once, and writes the halo that the next windows need. A map is
+//! converted between two divisions into blocks directly where both have the same grid, else through a plain map; both cost a few cycles for
+//! each line of sixteen pixels.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use sparsevd_kernels::blocks::Blocks;
+use sparsevd_kernels::conv::SparseConv;
+use sparsevd_kernels::conv_blocks::BlockConv;
+use sparsevd_kernels::conv_rows::RowConv;
+use sparsevd_kernels::dense::Conv;
+use sparsevd_kernels::dense_blocks::DenseBlockConv;
+use sparsevd_kernels::depthwise::Depthwise;
+use sparsevd_kernels::pool_blocks::BlockPool;
+use sparsevd_kernels::{Isa, Layout, select};
+use sparsevd_model::{Csr, Op, Weights, Window};
+
+use super::candidate::Candidate;
+use super::context::Context;
+use super::weights::{rows_of, to_csr, weights_of_rows};
+use crate::error::RuntimeError;
+use crate::lowered::{Part, WeightUse};
+use crate::program::{FusedPool, Step, Value};
+
+/// A convolution that is to be packed.
+struct Layer<'a> {
+    context: Context<'a>,
+    isa: Isa,
+    weight: &'a Weights,
+    bias: Option<Vec<f32>>,
+    /// `[out, in/groups, kh, kw]`.
+    shape: [usize; 4],
+    groups: usize,
+    /// Of the convolution without a pooling.
+    pixels: usize,
+    used: Option<WeightUse>,
+    sparse: bool,
+    /// The output of the convolution, before a pooling.
+    output: Value,
+}
+
+/// A window over an input of channels, height and width.
+#[derive(Clone)]
+struct Geometry {
+    window: Window,
+    input: [usize; 3],
+}
+
+/// The input and output of a convolution in blocks.
+struct InBlocks {
+    blocks: [Blocks; 2],
+    /// The convolution over blocks: for a subsampled input one without strides.
+    geometry: Geometry,
+    /// The strides of a subsampled input.
+    subsample: Option<[usize; 2]>,
+}
+
+/// The kernels of a convolution, those before others that also compute the pooling that joined it.
+pub(super) fn candidates<'a>(
+    context: &Context<'a>,
+    step: &'a Step,
+    used: Option<WeightUse>,
+) -> Result<Vec<Candidate<'a>>, RuntimeError> {
+    let pool = step.pool.as_ref().map(|_| step.output);
+    let step = &step.without_pool();
+    let Op::Conv {
+        weight,
+        bias,
+        window,
+        groups,
+    } = &step.op
+    else {
+        return Err(context.unsupported(step));
+    };
+    let weight = &context.network.tensors[weight];
+    let (&[out, per_group, kh, kw], Some(maps)) = (weight.shape().dims(), step.maps()) else {
+        return Err(context.no_map(step));
+    };
+    let choice = context.choice();
+    let batching = context.batching;
+    let density = used.map_or(1.0, WeightUse::density);
+    let sparse = choice.sparse && select::prefer_sparse_conv(density, per_group, *groups);
+    // Of maps of a few pixels, lanes are better filled with samples.
+    let tiled =
+        sparse && batching.small_maps_in_tiles && select::prefer_tiles(maps, batching.block);
+    let over_blocks = (sparse || per_group == 1 || select::prefer_direct(context.isa())) && !tiled;
+    let geometry = Geometry {
+        window: window.clone(),
+        input: maps[0],
+    };
+    let in_blocks = if over_blocks {
+        in_blocks(context, step, used, &geometry, sparse)
+    } else {
+        None
+    };
+    let layer = Rc::new(Layer {
+        context: *context,
+        isa: context.isa(),
+        weight,
+        bias: context.bias(bias.as_deref()),
+        shape: [out, per_group, kh, kw],
+        groups: *groups,
+        pixels: used.map_or(1, |u| u.pixels),
+        used,
+        sparse,
+        output: step.output,
+    });
+    let mut list = Vec::new();
+    if sparse && pool.is_some() && choice.layout == Layout::Tiled {
+        list.extend(layer.pooled_tiles(&geometry, maps));
+    }
+    match in_blocks {
+        Some(in_blocks) if sparse => list.extend(layer.over_blocks(in_blocks, pool)),
+        Some(in_blocks) if per_group == 1 => list.push(layer.depthwise(in_blocks)),
+        Some(in_blocks) => list.push(layer.dense_over_blocks(in_blocks)),
+        None if sparse && !tiled && choice.layout == Layout::Single => {
+            list.push(layer.over_rows(geometry, pool.is_some()));
+        }
+        None if sparse => list.push(layer.over_tiles(geometry, maps)),
+        None => list.push(layer.dense(geometry)),
+    }
+    Ok(list)
+}
+
+impl<'a> Layer<'a> {
+    fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
+    }
+
+    fn csr(&self) -> Csr {
+        to_csr(self.weight)
+    }
+
+    /// Channels of each part in that layout.
+    fn ranges(&self, layout: Layout) -> Vec<Range<usize>> {
+        let weights = weights_of_rows(self.weight, self.sparse);
+        self.context.ranges(&weights, self.used, layout)
+    }
+
+    /// Channels of each part over blocks: all, where threads should rather share lines.
+    fn ranges_over_blocks(&self, [input, output]: [Blocks; 2]) -> Vec<Range<usize>> {
+        let weights = weights_of_rows(self.weight, self.sparse);
+        let ranges = self.context.ranges(&weights, self.used, Layout::Single);
+        // A depthwise convolution after this one may be shared by channels as well.
+        let by_channels = self.context.read_by_depthwise.contains(&self.output)
+            && select::share_channels(&output);
+        let total = weights.iter().sum();
+        if !by_channels && select::share_lines(input.len(), total, &output, ranges.len()) {
+            return std::iter::once(0..weights.len()).collect();
+        }
+        ranges
+    }
+
+    fn pack_blocks(
+        &self,
+        geometry: &Geometry,
+        blocks: [Blocks; 2],
+        csr: &Csr,
+        rows: Range<usize>,
+    ) -> BlockConv {
+        let (shape, window, groups) = (self.shape, &geometry.window, self.groups);
+        BlockConv::pack_channels(
+            self.isa,
+            csr,
+            shape,
+            self.bias(),
+            window,
+            groups,
+            blocks,
+            rows,
+        )
+    }
+
+    /// Sparse, over tiles, with the pooling; `None` where the convolution has a border or the pooling leaves pixels.
+    fn pooled_tiles(
+        self: &Rc<Self>,
+        geometry: &Geometry,
+        maps: [[usize; 3]; 2],
+    ) -> Option<Candidate<'a>> {
+        if geometry.window.pads != [0; 4] {
+            return None;
+        }
+        let blocks = maps.map(Blocks::of_tile);
+        let pooled = BlockPool::output(&FusedPool::window(), &blocks[1])?;
+        let (layer, geometry) = (Rc::clone(self), geometry.clone());
+        Some(Candidate::pooled(
+            [Layout::Tiled, Layout::Tiled],
+            move || {
+                let csr = layer.csr();
+                let part = |r: Range<usize>| {
+                    let features = r.len() * pooled.lines();
+                    let conv = layer.pack_blocks(&geometry, blocks, &csr, r);
+                    Some(Part::whole(conv.pooled(pooled)?, features))
+                };
+                layer.ranges(Layout::Tiled).into_iter().map(part).collect()
+            },
+        ))
+    }
+
+    /// Sparse, over blocks, first with the pooling, then without.
+    fn over_blocks(
+        self: &Rc<Self>,
+        in_blocks: InBlocks,
+        pool: Option<Value>,
+    ) -> Vec<Candidate<'a>> {
+        let InBlocks {
+            blocks,
+            geometry,
+            subsample,
+        } = in_blocks;
+        let [input, output] = blocks;
+        // A map that blocks do not change is a plain one.
+        let layout = |output: Blocks| {
+            if output.is_plain() {
+                Layout::Single
+            } else {
+                Layout::Blocks(output)
+            }
+        };
+        let packed: Rc<OnceCell<Vec<BlockConv>>> = Rc::default();
+        let pack = {
+            let layer = Rc::clone(self);
+            move || -> Vec<BlockConv> {
+                let csr = layer.csr();
+                let ranges = layer.ranges_over_blocks(blocks).into_iter();
+                ranges
+                    .map(|r| layer.pack_blocks(&geometry, blocks, &csr, r))
+                    .collect()
+            }
+        };
+        let part = |conv: BlockConv| {
+            let features = conv.output().len();
+            Part::whole(conv, features)
+        };
+        let mut list = Vec::new();
+        if let Some(pool) = pool
+            && let Some(pooled) = BlockPool::output(&FusedPool::window(), &output)
+        {
+            let pooled = pooled.with_halo(self.context.halos[pool]);
+            let (packed, pack) = (Rc::clone(&packed), pack.clone());
+            let layouts = [Layout::Blocks(input), layout(pooled)];
+            list.push(Candidate {
+                subsample,
+                ..Candidate::pooled(layouts, move || {
+                    let convs = packed.get_or_init(pack).iter();
+                    convs
+                        .map(|c| Some(part(c.clone().pooled(pooled)?)))
+                        .collect()
+                })
+            });
+        }
+        list.push(Candidate {
+            subsample,
+            ..Candidate::between([Layout::Blocks(input), layout(output)], move || {
+                packed.get_or_init(pack);
+                let convs =
+                    Rc::try_unwrap(packed).map_or_else(|p| p.get().cloned(), OnceCell::into_inner);
+                convs.into_iter().flatten().map(part).collect()
+            })
+        });
+        list
+    }
+
+    /// Dense, over blocks.
+    fn dense_over_blocks(self: &Rc<Self>, in_blocks: InBlocks) -> Candidate<'a> {
+        let InBlocks {
+            blocks,
+            geometry,
+            subsample,
+        } = in_blocks;
+        let layer = Rc::clone(self);
+        Candidate {
+            subsample,
+            ..Candidate::between(blocks.map(Layout::Blocks), move || {
+                let dense = layer.weight.to_dense();
+                let (window, groups) = (&geometry.window, layer.groups);
+                let part = |r| {
+                    let bias = layer.bias();
+                    let conv = DenseBlockConv::pack_channels(
+                        layer.isa, &dense, bias, window, groups, blocks, r,
+                    );
+                    let features = conv.output().len();
+                    Part::whole(conv, features)
+                };
+                layer
+                    .ranges_over_blocks(blocks)
+                    .into_iter()
+                    .map(part)
+                    .collect()
+            })
+        }
+    }
+
+    /// Depthwise, over blocks, with one or several filters for each channel.
+    fn depthwise(self: &Rc<Self>, in_blocks: InBlocks) -> Candidate<'a> {
+        let InBlocks {
+            blocks: [input, output],
+            geometry,
+            subsample,
+        } = in_blocks;
+        let layer = Rc::clone(self);
+        Candidate {
+            subsample,
+            ..Candidate::between([input, output].map(Layout::Blocks), move || {
+                let weight = layer.weight.to_dense();
+                let window = &geometry.window;
+                let ([channels, ..], [filters, ..]) = (input.map(), output.map());
+                let each = filters / channels.max(1);
+                let ranges = if select::share_channels(&input) {
+                    let taps = window.kernel_shape.iter().product();
+                    let weights = vec![taps; channels];
+                    layer.context.ranges(&weights, layer.used, Layout::Single)
+                } else {
+                    std::iter::once(0..channels).collect()
+                };
+                let part = |r: Range<usize>| {
+                    let rows = r.start * each..r.end * each;
+                    let blocks = [
+                        input.with_channels(r.len()),
+                        output.with_channels(rows.len()),
+                    ];
+                    let weight = rows_of(&weight, rows.clone());
+                    let bias = layer.bias().map(|b| &b[rows]);
+                    let conv = Depthwise::pack(layer.isa, &weight, bias, window, blocks);
+                    let features = conv.output().len();
+                    Part::whole(conv, features)
+                };
+                ranges.into_iter().map(part).collect()
+            })
+        }
+    }
+
+    /// Sparse, over the rows of plain maps, which always allows a pooling.
+    fn over_rows(self: &Rc<Self>, geometry: Geometry, pooled: bool) -> Candidate<'a> {
+        let layer = Rc::clone(self);
+        let pack = move || {
+            let csr = layer.csr();
+            let Geometry { window, input } = &geometry;
+            let (shape, groups) = (layer.shape, layer.groups);
+            let part = |r| {
+                let bias = layer.bias();
+                let conv =
+                    RowConv::pack_channels(layer.isa, &csr, shape, bias, window, groups, *input, r);
+                let conv = if pooled { conv.pooled() } else { conv };
+                let features = conv.output().iter().product();
+                Part::whole(conv, features)
+            };
+            layer.ranges(Layout::Single).into_iter().map(part).collect()
+        };
+        Candidate {
+            pools: pooled,
+            ..Candidate::new(Layout::Single, pack)
+        }
+    }
+
+    /// Sparse, over tiles.
+    fn over_tiles(self: &Rc<Self>, geometry: Geometry, maps: [[usize; 3]; 2]) -> Candidate<'a> {
+        let layer = Rc::clone(self);
+        Candidate::new(Layout::Tiled, move || {
+            let csr = layer.csr();
+            let Geometry { window, input } = &geometry;
+            let part = |r: Range<usize>| {
+                let features = r.len() * layer.pixels;
+                // A border would have to be in the tiles already.
+                if window.pads == [0; 4] {
+                    let blocks = maps.map(Blocks::of_tile);
+                    return Part::whole(layer.pack_blocks(&geometry, blocks, &csr, r), features);
+                }
+                let (shape, bias, groups) = (layer.shape, layer.bias(), layer.groups);
+                let conv = SparseConv::pack_channels(
+                    layer.isa, &csr, shape, bias, window, groups, *input, r,
+                );
+                Part::whole(conv, features)
+            };
+            layer.ranges(Layout::Tiled).into_iter().map(part).collect()
+        })
+    }
+
+    /// Dense, over plain maps.
+    fn dense(self: &Rc<Self>, geometry: Geometry) -> Candidate<'a> {
+        let layer = Rc::clone(self);
+        Candidate::new(Layout::Single, move || {
+            let dense = layer.weight.to_dense();
+            let Geometry { window, input } = &geometry;
+            // With groups a range of channels reads a range of the input; such layers are small and stay whole.
+            let ranges = if layer.groups == 1 {
+                layer.ranges(Layout::Single)
+            } else {
+                std::iter::once(0..layer.shape[0]).collect()
+            };
+            let part = |r: Range<usize>| {
+                let features = r.len() * layer.pixels;
+                let weight = rows_of(&dense, r.clone());
+                let bias = layer.bias().map(|b| &b[r]);
+                let conv = Conv::pack(layer.isa, &weight, bias, window, layer.groups, *input);
+                Part::whole(conv, features)
+            };
+            ranges.into_iter().map(part).collect()
+        })
+    }
+}
+
+/// The blocks of the input and output of a convolution, if it should run over blocks.
+fn in_blocks(
+    context: &Context<'_>,
+    step: &Step,
+    used: Option<WeightUse>,
+    geometry: &Geometry,
+    sparse: bool,
+) -> Option<InBlocks> {
+    if let Some(subsampled) = subsampled(context, step, geometry) {
+        return Some(subsampled);
+    }
+    if sparse && context.choice().layout != Layout::Single {
+        return None;
+    }
+    let window = &geometry.window;
+    let halo = halo(context, step);
+    let [input, output] = match (context.layout(step.inputs[0]), step.maps()) {
+        (Layout::Blocks(input), Some([_, map])) => {
+            // Either the same lines, or the same grid, to which the conversion is shorter than through plain maps.
+            let same = input
+                .over(map, window.strides)
+                .filter(|output| input.covers(&BlockConv::input(input.map(), window, output)));
+            match same {
+                Some(output) => [input, output],
+                None => {
+                    let output = input.alike(map);
+                    [BlockConv::input(input.map(), window, &output), output]
+                }
+            }
+        }
+        _ => own_blocks(step, used, window, sparse)?,
+    };
+    Some(InBlocks {
+        blocks: [input, output.with_halo(halo)],
+        geometry: geometry.clone(),
+        subsample: None,
+    })
+}
+
+/// For a 1x1 convolution with strides whose input lies in blocks over which its windows do not move all at once: the blocks of the pixels that
+/// it reads, and of the output of a convolution without strides over them.
+fn subsampled(context: &Context<'_>, step: &Step, geometry: &Geometry) -> Option<InBlocks> {
+    let (Layout::Blocks(from), Some([_, map])) = (context.layout(step.inputs[0]), step.maps())
+    else {
+        return None;
+    };
+    let window = &geometry.window;
+    let moves = from.over(map, window.strides).is_some();
+    let skips = window.kernel_shape == [1, 1] && window.strides != [1, 1];
+    if moves || !skips || window.pads != [0; 4] {
+        return None;
+    }
+    let output = from.alike(map);
+    let input = output.with_channels(from.map()[0]);
+    Some(InBlocks {
+        blocks: [input, output.with_halo(halo(context, step))],
+        geometry: Geometry {
+            window: Window::square(1, 1),
+            input: input.map(),
+        },
+        subsample: Some(window.strides),
+    })
+}
+
+/// The blocks of input and output, without a halo of the output, of a convolution for which it is worth converting a plain input.
+fn own_blocks(
+    step: &Step,
+    used: Option<WeightUse>,
+    window: &Window,
+    sparse: bool,
+) -> Option<[Blocks; 2]> {
+    let [from, to] = step.maps()?;
+    let used = used?;
+    let [out, oh, ow] = to;
+    let depthwise = used.elements == out * window.kernel_shape.iter().product::<usize>();
+    let output = Blocks::of_map(to);
+    let input = BlockConv::input(from, window, &output);
+    let worth = if sparse {
+        !RowConv::takes(window) || select::prefer_blocks(used.nonzeros * oh * ow)
+    } else {
+        select::prefer_dense_blocks(used.elements * oh * ow, input.len(), depthwise)
+    };
+    worth.then_some([input, output])
+}
+
+/// The halo of the output of a convolution: as wide as its consumers need, and as that of its residual, so that both have the same layout.
+fn halo(context: &Context<'_>, step: &Step) -> [usize; 4] {
+    let needed = context.halos[step.output];
+    match step.residual.map(|v| context.layout(v)) {
+        Some(Layout::Blocks(residual)) => {
+            let residual = residual.halo();
+            std::array::from_fn(|i| needed[i].max(residual[i]))
+        }
+        _ => needed,
+    }
+}

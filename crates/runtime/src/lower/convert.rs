@@ -1,0 +1,189 @@
+//! The steps lowered so far, and conversions between layouts: steps of no node, where a kernel needs a value in another layout than it has.
+
+use std::collections::HashMap;
+
+use sparsevd_kernels::blocks::Blocks;
+use sparsevd_kernels::reblock::{PackBlocks, Reblock, Subsample, Unpack};
+use sparsevd_kernels::{Clamp, Isa, Layout, Pack, PackedKernel, UnpackTiles, select};
+use sparsevd_model::Shape;
+
+use super::partition::split;
+use crate::lowered::{Lowered, Part, Partition, Tensor};
+use crate::program::{Program, Value};
+
+/// The steps lowered so far, with their values.
+pub(super) struct Steps {
+    pub steps: Vec<Lowered>,
+    pub values: Vec<Tensor>,
+    isa: Isa,
+    /// Most parts into which a conversion is cut.
+    parts: usize,
+    /// Copies of values in other layouts.
+    converted: HashMap<(Value, Layout), Value>,
+}
+
+impl Steps {
+    /// No steps yet, and the values of a program, all of them [`Layout::Single`]. Conversions are cut into at most `parts` parts.
+    pub fn new(program: &Program, isa: Isa, parts: usize) -> Self {
+        let single = |&features| Tensor {
+            features,
+            layout: Layout::Single,
+        };
+        Self {
+            steps: Vec::new(),
+            values: program.elements.iter().map(single).collect(),
+            isa,
+            parts,
+            converted: HashMap::new(),
+        }
+    }
+
+    /// A new value.
+    pub fn add_value(&mut self, tensor: Tensor) -> Value {
+        self.values.push(tensor);
+        self.values.len() - 1
+    }
+
+    /// The copy of a value in that layout, or the value itself, if it is there already.
+    pub fn existing(&self, value: Value, layout: Layout) -> Option<Value> {
+        if self.values[value].layout == layout {
+            return Some(value);
+        }
+        self.converted.get(&(value, layout)).copied()
+    }
+
+    /// The value in that layout. It is converted once for all consumers.
+    pub fn converted(&mut self, value: Value, layout: Layout) -> Value {
+        if let Some(existing) = self.existing(value, layout) {
+            return existing;
+        }
+        let Tensor {
+            features,
+            layout: old,
+        } = self.values[value];
+        let isa = self.isa;
+        let to = Tensor { features, layout };
+        match (old, layout) {
+            (Layout::Blocks(from), Layout::Blocks(to_blocks)) if from.regroups(&to_blocks) => self
+                .convert("Reblock", value, to, &|channels| {
+                    let [from, to] = [from, to_blocks].map(|b| b.with_channels(channels));
+                    Box::new(Reblock::new(isa, from, to))
+                }),
+            (Layout::Single, Layout::Blocks(blocks)) => {
+                self.convert("Pack", value, to, &|channels| {
+                    let blocks = blocks.with_channels(channels);
+                    Box::new(PackBlocks { isa, blocks })
+                })
+            }
+            (Layout::Blocks(blocks), Layout::Single) => {
+                self.convert("Unpack", value, to, &|channels| {
+                    Box::new(Unpack::new(isa, blocks.with_channels(channels)))
+                })
+            }
+            (Layout::Single, Layout::Tiled) => {
+                self.convert("Pack", value, to, &|_| Box::new(Pack::all(isa, features)))
+            }
+            (Layout::Tiled, Layout::Single) => self.convert("Unpack", value, to, &|_| {
+                Box::new(UnpackTiles { isa, features })
+            }),
+            // The other pairs have no kernel of their own.
+            (Layout::Blocks(_), Layout::Blocks(_) | Layout::Tiled)
+            | (Layout::Tiled, Layout::Blocks(_) | Layout::Tiled)
+            | (Layout::Single, Layout::Single) => {
+                let single = self.converted(value, Layout::Single);
+                self.converted(single, layout)
+            }
+        }
+    }
+
+    /// Of a map in the blocks `from` one pixel in `strides` rows and columns, in the blocks `to`.
+    pub fn subsampled(
+        &mut self,
+        value: Value,
+        [from, to]: [Blocks; 2],
+        strides: [usize; 2],
+    ) -> Value {
+        let layout = Layout::Blocks(to);
+        if let Some(existing) = self.existing(value, layout) {
+            return existing;
+        }
+        let isa = self.isa;
+        let features = to.map().iter().product();
+        self.convert(
+            "Subsample",
+            value,
+            Tensor { features, layout },
+            &|channels| {
+                let [from, to] = [from, to].map(|b| b.with_channels(channels));
+                Box::new(Subsample::new(isa, from, to, strides))
+            },
+        )
+    }
+
+    /// Adds the step of a conversion, in parts for threads where the value is a map. `kernel` gives the kernel for a number of its channels.
+    fn convert(
+        &mut self,
+        op: &str,
+        value: Value,
+        tensor: Tensor,
+        kernel: &dyn Fn(usize) -> Box<dyn PackedKernel>,
+    ) -> Value {
+        let features = tensor.features;
+        let channels = match (self.values[value].layout, tensor.layout) {
+            (_, Layout::Blocks(blocks)) | (Layout::Blocks(blocks), _) => blocks.map()[0],
+            _ => 1,
+        };
+        // Moving a number takes about as long as sixteen multiply-adds.
+        let parts = select::parts(16 * features, self.parts.min(channels));
+        let parts = split(&vec![1; channels], parts)
+            .into_iter()
+            .map(|range| Part {
+                features: match tensor.layout {
+                    Layout::Blocks(blocks) => blocks.with_channels(range.len()).len(),
+                    _ => features / channels.max(1) * range.len(),
+                },
+                kernel: kernel(range.len()),
+            })
+            .collect();
+        let output = self.add_value(tensor);
+        self.steps.push(Lowered {
+            name: String::new(),
+            op: op.into(),
+            parts,
+            partition: Partition::Channels,
+            clamp: Clamp::None,
+            inputs: vec![value],
+            output,
+            output_shape: Shape::from([features]),
+            weight: None,
+        });
+        self.converted.insert((value, tensor.layout), output);
+        output
+    }
+
+    /// Leaves features out of tiles that no consumer reads, where all consumers are sparse layers.
+    pub fn pack_only_what_is_read(&mut self) {
+        for i in 0..self.steps.len() {
+            let (input, packed) = (self.steps[i].inputs[0], self.steps[i].output);
+            let from_single = self.values[input].layout == Layout::Single;
+            if self.converted.get(&(input, Layout::Tiled)) != Some(&packed) || !from_single {
+                continue;
+            }
+            let mut read = vec![false; self.values[packed].features];
+            let consumers = self.steps.iter().filter(|s| s.inputs.contains(&packed));
+            let mut parts = consumers.flat_map(|s| &s.parts);
+            let all_sparse = parts.all(|part| match part.kernel.reads() {
+                Some(reads) => {
+                    for (read, more) in read.iter_mut().zip(reads) {
+                        *read |= more;
+                    }
+                    true
+                }
+                None => false,
+            });
+            if all_sparse {
+                self.steps[i].parts[0].kernel = Box::new(Pack::some(self.isa, &read));
+            }
+        }
+    }
+}

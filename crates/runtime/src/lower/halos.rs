@@ -1,0 +1,61 @@
+//! What the consumers of a value need of it: the width of its halo, and whether one of them is a depthwise convolution.
+
+use std::collections::HashSet;
+
+use sparsevd_kernels::blocks::Blocks;
+use sparsevd_model::Op;
+
+use crate::program::{FusedPool, Program, Value};
+use crate::zeros::keeps_zero;
+
+/// For each value the halo that the windows of its consumers need, directly or through elementwise steps, if they run over blocks:
+/// top, left, bottom, right.
+pub(super) fn halos(program: &Program) -> Vec<[usize; 4]> {
+    let mut halos = vec![[0; 4]; program.elements.len()];
+    let widen = |halo: &mut [usize; 4], needed: [usize; 4]| {
+        for (old, needed) in halo.iter_mut().zip(needed) {
+            *old = needed.max(*old);
+        }
+    };
+    for step in program.steps.iter().rev() {
+        if let Some(pool) = &step.pool {
+            widen(
+                &mut halos[pool.input],
+                Blocks::halo_of(&FusedPool::window()),
+            );
+        }
+        let step = step.without_pool();
+        if let Some(residual) = step.residual {
+            let needed = halos[step.output];
+            widen(&mut halos[residual], needed);
+        }
+        let needed = match &step.op {
+            Op::Conv { window, .. } => {
+                // For an output of fewer pixels than the strides give, the input is converted to other blocks, with the halo that its windows
+                // need.
+                let (from, to) = (step.input_shape.dims(), step.output_shape.dims());
+                let covers = |d: usize| to[d + 1] * window.strides[d] >= from[d + 1];
+                if from.len() == 3 && (0..2).all(covers) {
+                    widen(&mut halos[step.inputs[0]], Blocks::halo_of(window));
+                }
+                continue;
+            }
+            Op::MaxPool { window } | Op::AveragePool { window } => Blocks::halo_of(window),
+            op if keeps_zero(op) => halos[step.output],
+            _ => continue,
+        };
+        for &input in &step.inputs {
+            widen(&mut halos[input], needed);
+        }
+    }
+    halos
+}
+
+/// The values that depthwise convolutions read.
+pub(super) fn read_by_depthwise(program: &Program) -> HashSet<Value> {
+    let depthwise = program.steps.iter().filter(|s| match s.op {
+        Op::Conv { groups, .. } => groups > 1 && s.input_shape.dims().first() == Some(&groups),
+        _ => false,
+    });
+    depthwise.map(|s| s.inputs[0]).collect()
+}

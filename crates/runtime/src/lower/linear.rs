@@ -1,0 +1,131 @@
+//! Kernels of linear layers.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use sparsevd_kernels::dense::{Gemv, Linear};
+use sparsevd_kernels::select::{self, LinearKernel};
+use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
+use sparsevd_kernels::{Isa, Layout, PackedKernel, Precision, spmm::Spmm};
+use sparsevd_model::{Op, Weights};
+
+use super::candidate::Candidate;
+use super::choice::size;
+use super::context::Context;
+use super::weights::{rows_of, to_csr, weights_of_rows};
+use crate::error::RuntimeError;
+use crate::lowered::{Part, WeightUse};
+use crate::program::Step;
+
+/// A linear layer that is to be packed.
+struct Layer<'a> {
+    context: Context<'a>,
+    isa: Isa,
+    weight: &'a Weights,
+    bias: Option<Vec<f32>>,
+    used: Option<WeightUse>,
+    precision: Precision,
+    features: usize,
+}
+
+/// One kernel, by [`select::linear`]; single vectors with many zeros also have one that skips them.
+pub(super) fn candidates<'a>(
+    context: &Context<'a>,
+    step: &Step,
+    used: Option<WeightUse>,
+) -> Result<Vec<Candidate<'a>>, RuntimeError> {
+    let Op::Linear { weight, bias } = &step.op else {
+        return Err(context.unsupported(step));
+    };
+    let choice = context.choice();
+    let layer = Rc::new(Layer {
+        context: *context,
+        isa: context.isa(),
+        weight: &context.network.tensors[weight],
+        bias: context.bias(bias.as_deref()),
+        used,
+        precision: used.map_or(Precision::F32, |u| u.precision),
+        features: step.output_shape.elements(),
+    });
+    let one = |layout, pack: fn(&Layer<'a>) -> Vec<Part>| {
+        let layer = Rc::clone(&layer);
+        Candidate::new(layout, move || pack(&layer))
+    };
+    Ok(match choice.linear(step, used) {
+        Some(LinearKernel::Spmv) => {
+            let share = context.activity.get(&step.name).copied();
+            let most = used.and_then(|u| select::most_active(&choice.costs, size(step, u), share));
+            let skipping = most.map(|most| {
+                let layer = Rc::clone(&layer);
+                Candidate {
+                    pack: Box::new(move || layer.by_activity(most)),
+                    ..Candidate::new(Layout::Single, Vec::new)
+                }
+            });
+            let all = one(Layout::Single, Layer::spmv);
+            skipping.into_iter().chain([all]).collect()
+        }
+        Some(LinearKernel::Spmm) => vec![one(Layout::Tiled, Layer::spmm)],
+        Some(LinearKernel::Gemv) => vec![one(Layout::Single, Layer::gemv)],
+        Some(LinearKernel::Gemm) | None => vec![one(Layout::Tiled, Layer::gemm)],
+    })
+}
+
+impl Layer<'_> {
+    /// Rows of each part.
+    fn ranges(&self, sparse: bool, layout: Layout) -> Vec<Range<usize>> {
+        let weights = weights_of_rows(self.weight, sparse);
+        self.context.ranges(&weights, self.used, layout)
+    }
+
+    fn parts<K: PackedKernel + 'static>(
+        ranges: Vec<Range<usize>>,
+        pack: impl Fn(Range<usize>) -> K,
+    ) -> Vec<Part> {
+        let part = |r: Range<usize>| Part::whole(pack(r.clone()), r.len());
+        ranges.into_iter().map(part).collect()
+    }
+
+    fn spmv(&self) -> Vec<Part> {
+        let csr = to_csr(self.weight);
+        let bias = self.bias.as_deref();
+        Self::parts(self.ranges(true, Layout::Single), |r| {
+            Spmv::pack_with(self.isa, &csr, bias, r, self.precision)
+        })
+    }
+
+    /// A kernel that skips zero inputs of vectors with at most `most` non-zeros. Threads do not share it.
+    fn by_activity(&self, most: usize) -> Option<Vec<Part>> {
+        let [_] = self.ranges(true, Layout::Single)[..] else {
+            return None;
+        };
+        let csr = to_csr(self.weight);
+        let bias = self.bias.as_deref();
+        let all = Spmv::pack_with(self.isa, &csr, bias, 0..csr.rows(), self.precision);
+        let active = InputSparse::pack(self.isa, &csr, bias);
+        let kernel = ByActivity::new(all, active, most);
+        Some(vec![Part::whole(kernel, self.features)])
+    }
+
+    fn spmm(&self) -> Vec<Part> {
+        let csr = to_csr(self.weight);
+        let bias = self.bias.as_deref();
+        Self::parts(self.ranges(true, Layout::Tiled), |r| {
+            Spmm::pack_with(self.isa, &csr, bias, r, self.precision)
+        })
+    }
+
+    fn gemv(&self) -> Vec<Part> {
+        let dense = self.weight.to_dense();
+        Self::parts(self.ranges(false, Layout::Single), |r| {
+            let bias = self.bias.as_ref().map(|b| &b[r.clone()]);
+            Gemv::pack(self.isa, &rows_of(&dense, r), bias)
+        })
+    }
+
+    fn gemm(&self) -> Vec<Part> {
+        let dense = self.weight.to_dense();
+        let kernel = Linear::pack(self.isa, &dense, self.bias.as_deref());
+        vec![Part::whole(kernel, self.features)]
+    }
+}

@@ -1,0 +1,317 @@
+//! Lowering: which kernel each step of a program gets, and in which layout its values lie.
+//!
+//! For each step, the file of its operator lists the kernels that could compute it ([`Candidate`]), best first, by the thresholds and costs of
+//! [`sparsevd_kernels::select`]. The driver in this file takes the first that can be packed, converts inputs to the layout that the kernel
+//! needs, and divides the step among threads. The files of the operators read a [`Context`] and never call the driver.
+
+mod arrange;
+mod batching;
+mod candidate;
+mod choice;
+mod context;
+mod conv;
+mod convert;
+mod elementwise;
+mod halos;
+mod linear;
+mod normalisation;
+mod partition;
+mod pool;
+mod weights;
+
+use std::collections::HashSet;
+
+use sparsevd_kernels::kernel::InputSplit;
+use sparsevd_kernels::{Clamp, Layout, select};
+use sparsevd_model::{Network, Op};
+
+use self::batching::Batching;
+use self::candidate::Candidate;
+use self::context::Context;
+use self::convert::Steps;
+use crate::error::RuntimeError;
+use crate::lowered::{Lowered, LoweredProgram, Part, Partition, Tensor, WeightUse};
+use crate::options::PlanOptions;
+use crate::program::{Program, Step, Value, clamp_of};
+
+pub(crate) use self::context::Activity;
+
+/// Chooses layouts and kernels and packs the weights.
+///
+/// # Errors
+/// When an operator has no kernel, or a weight cannot be stored as the options ask.
+pub(crate) fn lower(
+    program: &Program,
+    network: &Network,
+    options: &PlanOptions,
+    activity: &Activity,
+) -> Result<LoweredProgram, RuntimeError> {
+    let uses: Vec<Option<WeightUse>> = program
+        .steps
+        .iter()
+        .map(|s| weights::weight_use(s, network, options))
+        .collect::<Result<_, _>>()?;
+    let batching = Batching::new(program, &uses, options);
+    // Parts follow each other in memory only within one sample.
+    let parts = if batching.block == 1 {
+        batching.parts
+    } else {
+        1
+    };
+    let mut driver = Driver {
+        network,
+        options,
+        activity,
+        halos: halos::halos(program),
+        read_by_depthwise: halos::read_by_depthwise(program),
+        lowered: Steps::new(program, options.isa, parts),
+        batching,
+    };
+    for (step, weight) in program.steps.iter().zip(&uses) {
+        driver.step(step, *weight)?;
+    }
+    let Driver {
+        batching,
+        mut lowered,
+        ..
+    } = driver;
+    let output = lowered.converted(program.output, Layout::Single);
+    lowered.pack_only_what_is_read();
+    let (block, one_by_one) = batching.one_by_one(&lowered.steps, &lowered.values);
+    Ok(LoweredProgram {
+        steps: lowered.steps,
+        values: lowered.values,
+        input: program.input,
+        output,
+        block,
+        one_by_one,
+        threads: batching.threads,
+        last_alone: batching.last_alone(),
+    })
+}
+
+/// The kernels that could compute a step, best first.
+fn candidates<'a>(
+    context: &Context<'a>,
+    step: &'a Step,
+    weight: Option<WeightUse>,
+) -> Result<Vec<Candidate<'a>>, RuntimeError> {
+    match &step.op {
+        Op::Linear { .. } => linear::candidates(context, step, weight),
+        Op::Conv { .. } => conv::candidates(context, step, weight),
+        Op::MaxPool { .. } | Op::AveragePool { .. } | Op::GlobalAveragePool => {
+            pool::candidates(context, step)
+        }
+        Op::BatchNormalization { .. } => Ok(normalisation::candidates(context, step)),
+        Op::Pad { .. } | Op::Concat => arrange::candidates(context, step),
+        _ => elementwise::candidates(context, step),
+    }
+}
+
+struct Driver<'a> {
+    network: &'a Network,
+    options: &'a PlanOptions,
+    activity: &'a Activity,
+    batching: Batching,
+    halos: Vec<[usize; 4]>,
+    read_by_depthwise: HashSet<Value>,
+    lowered: Steps,
+}
+
+/// A chosen candidate, packed.
+struct Chosen {
+    parts: Vec<Part>,
+    input: Layout,
+    subsample: Option<[usize; 2]>,
+    output: Layout,
+    pools: bool,
+    per_input: bool,
+}
+
+impl Driver<'_> {
+    fn step(&mut self, step: &Step, weight: Option<WeightUse>) -> Result<(), RuntimeError> {
+        let chosen = self.choose(step, weight)?;
+        if chosen.per_input {
+            self.push_per_input(step, chosen);
+            return Ok(());
+        }
+        if let Some(pool) = step.pool_alone()
+            && !chosen.pools
+        {
+            self.push(&step.without_pool(), weight, chosen);
+            return self.step(&pool, None);
+        }
+        match step.residual {
+            Some(residual) if !self.adds(residual, &chosen) => {
+                self.push_then_sum(step, weight, chosen, residual);
+            }
+            _ => self.push(step, weight, chosen),
+        }
+        Ok(())
+    }
+
+    /// Packs the first candidate that can be packed.
+    fn choose(&self, step: &Step, weight: Option<WeightUse>) -> Result<Chosen, RuntimeError> {
+        let context = Context {
+            network: self.network,
+            options: self.options,
+            activity: self.activity,
+            batching: &self.batching,
+            halos: &self.halos,
+            read_by_depthwise: &self.read_by_depthwise,
+            values: &self.lowered.values,
+        };
+        let mut candidates = candidates(&context, step, weight)?.into_iter();
+        let chosen = candidates.find_map(|candidate| {
+            let Candidate {
+                input,
+                subsample,
+                output,
+                pools,
+                per_input,
+                pack,
+            } = candidate;
+            Some(Chosen {
+                parts: pack()?,
+                input,
+                subsample,
+                output,
+                pools,
+                per_input,
+            })
+        });
+        chosen.ok_or_else(|| context.unsupported(step))
+    }
+
+    /// Whether the kernels can add the residual, which is there in the layout of the output.
+    fn adds(&self, residual: Value, chosen: &Chosen) -> bool {
+        let there = self.lowered.existing(residual, chosen.output).is_some();
+        there && chosen.parts.iter().all(|p| p.kernel.takes_residual())
+    }
+
+    /// The first input of a step in the layout of the chosen kernel.
+    fn input(&mut self, value: Value, chosen: &Chosen) -> Value {
+        match (
+            chosen.subsample,
+            self.lowered.values[value].layout,
+            chosen.input,
+        ) {
+            (Some(strides), Layout::Blocks(from), Layout::Blocks(to)) => {
+                self.lowered.subsampled(value, [from, to], strides)
+            }
+            (_, _, layout) => self.lowered.converted(value, layout),
+        }
+    }
+
+    /// A step with all that joined it.
+    fn push(&mut self, step: &Step, weight: Option<WeightUse>, chosen: Chosen) {
+        let mut inputs: Vec<Value> = step
+            .inputs
+            .iter()
+            .map(|&v| self.input(v, &chosen))
+            .collect();
+        let residual = step.residual;
+        inputs.extend(residual.and_then(|v| self.lowered.existing(v, chosen.output)));
+        self.lowered.values[step.output].layout = chosen.output;
+        let added = residual.map_or("", |_| "+Add");
+        let pooled = step.pool.as_ref().map_or("", |_| "+MaxPool");
+        let op = [step.op.name(), added, suffix(step.clamp), pooled].concat();
+        self.lowered.steps.push(Lowered {
+            name: step.name.clone(),
+            op,
+            partition: self.partition(&chosen.parts, weight),
+            parts: chosen.parts,
+            clamp: clamp_of(&step.op).unwrap_or(step.clamp),
+            inputs,
+            output: step.output,
+            output_shape: step.output_shape.clone(),
+            weight,
+        });
+    }
+
+    /// A step for each input, which writes its place of the output.
+    fn push_per_input(&mut self, step: &Step, chosen: Chosen) {
+        for (&input, part) in step.inputs.iter().zip(chosen.parts) {
+            let input = self.lowered.converted(input, chosen.input);
+            self.lowered.steps.push(Lowered {
+                name: step.name.clone(),
+                op: step.op.name().into(),
+                parts: vec![part],
+                partition: Partition::Rows,
+                clamp: Clamp::None,
+                inputs: vec![input],
+                output: step.output,
+                output_shape: step.output_shape.clone(),
+                weight: None,
+            });
+        }
+        self.lowered.values[step.output].layout = chosen.output;
+    }
+
+    /// A layer, and then the sum that its kernel cannot compute.
+    fn push_then_sum(
+        &mut self,
+        step: &Step,
+        weight: Option<WeightUse>,
+        chosen: Chosen,
+        residual: Value,
+    ) {
+        let layout = chosen.output;
+        let term = self.lowered.add_value(Tensor {
+            features: self.lowered.values[step.output].features,
+            layout,
+        });
+        let layer = Step {
+            residual: None,
+            clamp: Clamp::None,
+            output: term,
+            ..step.clone()
+        };
+        self.push(&layer, weight, chosen);
+        // A residual in tiles keeps the sum in tiles.
+        let layout = match self.lowered.values[residual].layout {
+            Layout::Tiled => Layout::Tiled,
+            _ => layout,
+        };
+        let inputs = [term, residual].map(|v| self.lowered.converted(v, layout));
+        self.lowered.values[step.output].layout = layout;
+        self.lowered.steps.push(Lowered {
+            name: step.name.clone(),
+            op: format!("Add{}", suffix(step.clamp)),
+            parts: vec![elementwise::sum(self.options.isa, &step.output_shape)],
+            partition: Partition::Rows,
+            clamp: step.clamp,
+            inputs: inputs.to_vec(),
+            output: step.output,
+            output_shape: step.output_shape.clone(),
+            weight: None,
+        });
+    }
+
+    /// How threads share a step with these parts.
+    fn partition(&self, parts: &[Part], used: Option<WeightUse>) -> Partition {
+        match parts {
+            [only] if self.batching.block == 1 && only.kernel.banded().is_some() => {
+                let work = match used {
+                    Some(used) if only.kernel.is_sparse() => used.nonzeros * used.pixels,
+                    Some(used) => used.elements * used.pixels,
+                    None => only.features,
+                };
+                Partition::Lines(select::parts(work, self.batching.parts))
+            }
+            [first, _, ..] if first.kernel.input_split() == InputSplit::Channels => {
+                Partition::Channels
+            }
+            _ => Partition::Rows,
+        }
+    }
+}
+
+/// What a fused clamp adds to the name of an operator.
+fn suffix(clamp: Clamp) -> &'static str {
+    match clamp {
+        Clamp::None => "",
+        Clamp::Relu => "+Relu",
+        Clamp::Clip { .. } => "+Clip",
+    }
+}

@@ -1,0 +1,52 @@
+//! Kernels of pooling.
+
+use sparsevd_kernels::Layout;
+use sparsevd_kernels::pool::{Pool, Reduction};
+use sparsevd_kernels::pool_blocks::{BlockAverage, BlockPool};
+use sparsevd_model::Op;
+
+use super::candidate::Candidate;
+use super::context::Context;
+use crate::error::RuntimeError;
+use crate::program::Step;
+
+/// One kernel: over blocks where the input is in blocks that suit the window, else over single samples or tiles.
+pub(super) fn candidates<'a>(
+    context: &Context<'_>,
+    step: &Step,
+) -> Result<Vec<Candidate<'a>>, RuntimeError> {
+    let isa = context.isa();
+    let layout = context.layout(step.inputs[0]);
+    let features = step.output_shape.elements();
+    let &[c, h, w] = step.input_shape.dims() else {
+        return Err(context.no_map(step));
+    };
+    let (reduction, window) = match &step.op {
+        Op::MaxPool { window } => (Reduction::Max, Some(window)),
+        Op::AveragePool { window } => (Reduction::Average, Some(window)),
+        Op::GlobalAveragePool => (Reduction::Average, None),
+        _ => return Err(context.unsupported(step)),
+    };
+    if let (Layout::Blocks(input), Some(window)) = (layout, window)
+        && let Some(output) = BlockPool::output(window, &input)
+    {
+        let output = output.with_halo(context.halos[step.output]);
+        let kernel = BlockPool::new(isa, reduction, window, [input, output]);
+        let layouts = [layout, Layout::Blocks(output)];
+        return Ok(vec![Candidate::whole(layouts, kernel, features)]);
+    }
+    if let (Layout::Blocks(blocks), None) = (layout, window) {
+        let kernel = BlockAverage { isa, blocks };
+        let layouts = [layout, Layout::Single];
+        return Ok(vec![Candidate::whole(layouts, kernel, features)]);
+    }
+    let layout = match layout {
+        Layout::Blocks(_) => Layout::Single,
+        layout => layout,
+    };
+    let kernel = match window {
+        Some(window) => Pool::new(isa, reduction, layout, window, [c, h, w]),
+        None => Pool::global_average(isa, layout, [c, h, w]),
+    };
+    Ok(vec![Candidate::whole([layout, layout], kernel, features)])
+}

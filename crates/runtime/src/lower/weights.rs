@@ -1,0 +1,109 @@
+//! The weights of a step: their size, how they are stored, and rows of them.
+
+use std::ops::Range;
+
+use sparsevd_kernels::Precision;
+use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights, quantised};
+
+use crate::error::RuntimeError;
+use crate::lowered::WeightUse;
+use crate::options::{PlanOptions, WeightType};
+use crate::program::Step;
+
+/// Size and use of the weight of a step; `None` for a step without one.
+///
+/// # Errors
+/// When a weight is too large for the type in which it should be stored.
+pub(super) fn weight_use(
+    step: &Step,
+    network: &Network,
+    options: &PlanOptions,
+) -> Result<Option<WeightUse>, RuntimeError> {
+    let Some(name) = step.op.weight() else {
+        return Ok(None);
+    };
+    let Some(weight) = network.tensors.get(name) else {
+        return Ok(None);
+    };
+    let map = step
+        .pool
+        .as_ref()
+        .map_or(&step.output_shape, |p| &p.input_shape);
+    let (pixels, precision) = match step.op {
+        // Convolutions always store f32.
+        Op::Conv { .. } => (map.dims()[1..].iter().product(), Precision::F32),
+        _ => (1, precision(network, name, weight, options)?),
+    };
+    Ok(Some(WeightUse {
+        elements: weight.shape().elements(),
+        nonzeros: weight.nonzeros(),
+        pixels,
+        precision,
+    }))
+}
+
+/// How the non-zeros of the weight of a linear layer are stored.
+fn precision(
+    network: &Network,
+    name: &str,
+    weight: &Weights,
+    options: &PlanOptions,
+) -> Result<Precision, RuntimeError> {
+    let largest = || weight.values().iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    Ok(match options.values {
+        WeightType::F32 => Precision::F32,
+        WeightType::Bf16 => Precision::Bf16,
+        WeightType::F16 if largest() <= 65_504.0 => Precision::F16,
+        WeightType::F16 => {
+            return Err(RuntimeError::Option {
+                option: "values",
+                expected: format!("a type that holds the weights of `{name}`"),
+                got: format!("f16, which ends at 65504, for {}", largest()),
+            });
+        }
+        WeightType::I8 => {
+            // Weights that are already on a grid keep it, so that they are stored exactly.
+            let on_grid = network.scales.get(name).filter(|&&scale| {
+                quantised::grid(weight.values(), scale)
+                    .is_ok_and(|levels| levels.iter().all(|q| q.abs() <= 127))
+            });
+            let scale = on_grid.copied().unwrap_or_else(|| largest() / 127.0);
+            let scale = if scale > 0.0 { scale } else { 1.0 };
+            Precision::I8 { scale }
+        }
+    })
+}
+
+/// Weights of each row that a layer multiplies: its non-zeros, or all of them where it runs dense.
+pub(super) fn weights_of_rows(weight: &Weights, sparse: bool) -> Vec<usize> {
+    let (rows, cols) = weight.shape().matrix();
+    match weight {
+        Weights::Csr(csr) if sparse => (0..csr.rows()).map(|r| csr.row(r).0.len()).collect(),
+        Weights::Dense(dense) if sparse => {
+            let row = |r: usize| &dense.values[r * cols..(r + 1) * cols];
+            let nonzeros = |r| row(r).iter().filter(|v| **v != 0.0).count();
+            (0..rows).map(nonzeros).collect()
+        }
+        _ => vec![cols; rows],
+    }
+}
+
+pub(super) fn to_csr(weight: &Weights) -> Csr {
+    match weight {
+        Weights::Csr(csr) => csr.clone(),
+        other => Csr::from_dense(&other.to_dense()),
+    }
+}
+
+/// Some rows of a matrix or filters of a convolution.
+pub(super) fn rows_of(dense: &Dense, rows: Range<usize>) -> Dense {
+    let (_, cols) = dense.shape.matrix();
+    let mut dims = dense.shape.dims().to_vec();
+    if let Some(first) = dims.first_mut() {
+        *first = rows.len();
+    }
+    Dense::new(
+        Shape(dims),
+        dense.values[rows.start * cols..rows.end * cols].to_vec(),
+    )
+}

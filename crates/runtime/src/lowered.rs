@@ -1,0 +1,132 @@
+//! A lowered program: steps with their kernels, over values with their layouts.
+
+use sparsevd_kernels::{Clamp, LANES, Layout, PackedKernel, Precision};
+use sparsevd_model::Shape;
+
+use crate::program::Value;
+
+/// A value of a lowered program.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Tensor {
+    /// Elements per sample, without those that a layout adds.
+    pub features: usize,
+    pub layout: Layout,
+}
+
+impl Tensor {
+    /// Elements in memory for `n` samples.
+    pub fn len(self, n: usize) -> usize {
+        match self.layout {
+            Layout::Blocks(blocks) => blocks.len() * n,
+            layout => self.features * n.next_multiple_of(layout.samples()),
+        }
+    }
+}
+
+/// A step with its kernel.
+#[derive(Debug)]
+pub(crate) struct Lowered {
+    /// Name of the node that it computes; empty for a conversion of the layout.
+    pub name: String,
+    /// Operators that it computes, for people: `Linear+Relu`.
+    pub op: String,
+    /// The kernel. Where threads share the step by rows or channels, several kernels, each for the next rows of the output.
+    pub parts: Vec<Part>,
+    pub partition: Partition,
+    pub clamp: Clamp,
+    /// One input or two: the second is a summand, or the second operand of an arithmetic operation.
+    pub inputs: Vec<Value>,
+    pub output: Value,
+    pub output_shape: Shape,
+    /// `None` for a step without a weight.
+    pub weight: Option<WeightUse>,
+}
+
+/// A kernel that computes the first or the next rows of an output.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub kernel: Box<dyn PackedKernel>,
+    /// Elements that it writes per sample, in the layout of the output.
+    pub features: usize,
+}
+
+/// How a step is divided among threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Partition {
+    /// Each part computes its rows or channels from the whole input.
+    Rows,
+    /// Each part computes its channels from the same channels of the input.
+    Channels,
+    /// That many threads each compute some lines of a map in blocks, with all channels ([`PackedKernel::banded`]).
+    Lines(usize),
+}
+
+/// Size of a weight and how often it is used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WeightUse {
+    /// Weights, zeros included.
+    pub elements: usize,
+    pub nonzeros: usize,
+    /// Output pixels: how often each weight is multiplied per sample.
+    pub pixels: usize,
+    /// How sparse kernels store the non-zeros.
+    pub precision: Precision,
+}
+
+impl WeightUse {
+    /// Share of weights that are not zero, 0 to 1.
+    pub fn density(self) -> f64 {
+        self.nonzeros as f64 / self.elements.max(1) as f64
+    }
+}
+
+impl Lowered {
+    pub fn in_place(&self) -> bool {
+        self.parts[0].kernel.in_place()
+    }
+
+    /// Pieces that different threads can compute.
+    pub fn pieces(&self) -> usize {
+        match self.partition {
+            Partition::Lines(threads) => threads,
+            _ => self.parts.len(),
+        }
+    }
+
+    /// Elements of scratch of all parts together.
+    pub fn scratch_len(&self) -> usize {
+        self.parts.iter().map(Part::scratch_len).sum()
+    }
+}
+
+impl Part {
+    /// A kernel that computes all `features` elements of an output.
+    pub fn whole(kernel: impl PackedKernel + 'static, features: usize) -> Self {
+        Self {
+            kernel: Box::new(kernel),
+            features,
+        }
+    }
+
+    /// Elements of scratch in whole cache lines, so that no two parts write to one line.
+    pub fn scratch_len(&self) -> usize {
+        self.kernel.scratch_len().next_multiple_of(LANES)
+    }
+}
+
+/// Steps in an order in which they can run.
+#[derive(Debug)]
+pub(crate) struct LoweredProgram {
+    pub steps: Vec<Lowered>,
+    pub values: Vec<Tensor>,
+    pub input: Value,
+    pub output: Value,
+    /// Samples that go through all steps together, except for the first `one_by_one` steps.
+    pub block: usize,
+    /// That many of the first steps run sample after sample, the others over all samples of a block.
+    pub one_by_one: usize,
+    /// Threads that a run should use.
+    pub threads: usize,
+    /// How many of the last samples of a batch, too few for half a tile, run faster one by one than in a tile.
+    pub last_alone: usize,
+}

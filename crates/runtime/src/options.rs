@@ -1,0 +1,83 @@
+//! What a plan is made for.
+
+use std::fmt;
+
+use serde::Serialize;
+use sparsevd_kernels::Isa;
+use sparsevd_kernels::cost::Costs;
+
+/// Whether a plan may use the zeros of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightMode {
+    /// Sparse kernels where they are expected to be faster, dense ones elsewhere.
+    Sparse,
+    /// Dense kernels everywhere: the baseline.
+    Dense,
+}
+
+impl fmt::Display for WeightMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sparse => "sparse",
+            Self::Dense => "dense",
+        })
+    }
+}
+
+/// How sparse linear layers store their non-zeros. Sums are f32 for every type; convolutions and dense kernels always store f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightType {
+    /// Not rounded.
+    #[default]
+    F32,
+    /// Rounded to eight significant bits.
+    Bf16,
+    /// Rounded to eleven significant bits; the largest weight must be at most 65504.
+    F16,
+    /// Integers from -127 to 127 times a scale. Exact for tensors that already lie on such a grid, rounded to the nearest integer for others.
+    I8,
+}
+
+impl fmt::Display for WeightType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::I8 => "i8",
+        })
+    }
+}
+
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PlanOptions {
+    /// Sparse or dense kernels.
+    pub weights: WeightMode,
+    /// Instruction set of the kernels.
+    pub isa: Isa,
+    /// Most threads that a run may use. A network too small for them gets fewer.
+    pub threads: usize,
+    /// Samples per run for which kernels are chosen. Runs of any other number of samples work too.
+    pub batch: usize,
+    /// How sparse linear layers store their non-zeros.
+    pub values: WeightType,
+    /// Time of the kernels on this machine.
+    pub costs: Costs,
+}
+
+impl Default for PlanOptions {
+    /// A sparse plan for single samples on one thread with the best instruction set of the machine.
+    fn default() -> Self {
+        Self {
+            weights: WeightMode::Sparse,
+            isa: Isa::best(),
+            threads: 1,
+            batch: 1,
+            values: WeightType::F32,
+            costs: Costs::default(),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Networks run node by node, by the slow twins.
+
+use std::collections::HashMap;
+use std::f64::consts::PI;
+
+use sparsevd_model::{Approximate, Network, Op, Window};
+
+use crate::reference;
+
+/// The first output of a network for one sample of its first input, in f64, through the graph as it stands.
+///
+/// # Panics
+/// On a network that is not valid, and on an operator that the reference does not have.
+pub fn run(network: &Network, input: &[f32]) -> Vec<f64> {
+    let input: Vec<f64> = input.iter().map(|&v| f64::from(v)).collect();
+    let mut values = HashMap::from([(network.graph.inputs[0].name.as_str(), input)]);
+    let shapes = network.shapes().expect("a valid network");
+    for node in &network.graph.nodes {
+        let x = &values[node.inputs[0].as_str()];
+        let from = shapes[node.inputs[0].as_str()].dims();
+        let channels = shapes[node.name.as_str()].dims()[0];
+        let tensor = |name: &str| network.tensors[name].to_dense().values;
+        let bias =
+            |name: &Option<String>| name.as_deref().map_or_else(|| vec![0.0; channels], tensor);
+        let map = |f: &dyn Fn(f64) -> f64| x.iter().map(|&v| f(v)).collect::<Vec<f64>>();
+        let y = match &node.op {
+            Op::Linear { weight, bias: b } => {
+                reference::linear_sums(&tensor(weight), &bias(b), x, from[0])
+            }
+            Op::Conv {
+                weight,
+                bias: b,
+                window,
+                groups,
+            } => {
+                let (filters, input) = (tensor(weight), [from[0], from[1], from[2]]);
+                reference::conv_sums(&filters, &bias(b), x, input, window, *groups)
+            }
+            Op::MaxPool { window } => {
+                let largest = |p: &[f64]| p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                reference::pool(x, [from[1], from[2]], window, largest)
+            }
+            Op::AveragePool { window } => reference::pool(x, [from[1], from[2]], window, mean),
+            Op::GlobalAveragePool => {
+                let window = Window {
+                    kernel_shape: [from[1], from[2]],
+                    ..Window::square(1, 1)
+                };
+                reference::pool(x, window.kernel_shape, &window, mean)
+            }
+            Op::Relu => map(&|v| v.max(0.0)),
+            Op::Clip { min, max } => {
+                let (min, max) = (min.map(f64::from), max.map(f64::from));
+                map(&|v| v.max(min.unwrap_or(v)).min(max.unwrap_or(f64::INFINITY)))
+            }
+            Op::LeakyRelu { alpha } => map(&|v| if v < 0.0 { f64::from(*alpha) * v } else { v }),
+            Op::Sigmoid => map(&|v| 1.0 / (1.0 + (-v).exp())),
+            Op::HardSigmoid { alpha, beta } => {
+                map(&|v| (f64::from(*alpha) * v + f64::from(*beta)).clamp(0.0, 1.0))
+            }
+            Op::HardSwish => map(&|v| v * (v / 6.0 + 0.5).clamp(0.0, 1.0)),
+            Op::Tanh => map(&f64::tanh),
+            Op::Gelu { approximate } => match approximate {
+                Approximate::None => map(&reference::gelu),
+                Approximate::Tanh => map(&|v| {
+                    let inner = (2.0 / PI).sqrt() * (v + 0.044715 * v.powi(3));
+                    v / 2.0 * (1.0 + inner.tanh())
+                }),
+            },
+            Op::Add => arithmetic(x, &values[node.inputs[1].as_str()], |a, b| a + b),
+            Op::Sub => arithmetic(x, &values[node.inputs[1].as_str()], |a, b| a - b),
+            Op::Mul => arithmetic(x, &values[node.inputs[1].as_str()], |a, b| a * b),
+            Op::Div => arithmetic(x, &values[node.inputs[1].as_str()], |a, b| a / b),
+            Op::BatchNormalization {
+                scale,
+                bias,
+                mean,
+                variance,
+                epsilon,
+            } => {
+                let area = x.len() / from[0];
+                let [scale, bias, mean, variance] =
+                    [scale, bias, mean, variance].map(|t| tensor(t));
+                let number = |t: &[f32], i: usize| f64::from(t[i / area]);
+                let normal = |(i, v): (usize, &f64)| {
+                    let deviation = (number(&variance, i) + f64::from(*epsilon)).sqrt();
+                    (v - number(&mean, i)) / deviation * number(&scale, i) + number(&bias, i)
+                };
+                x.iter().enumerate().map(normal).collect()
+            }
+            Op::Concat => {
+                let inputs = node.inputs.iter().map(|i| &values[i.as_str()]);
+                inputs.flatten().copied().collect()
+            }
+            Op::Pad { pads, value } => {
+                reference::pad(x, [from[1], from[2]], *pads, f64::from(*value))
+            }
+            Op::Flatten => x.clone(),
+            Op::Softmax => reference::softmax_of_row(x),
+            other => panic!("the reference does not know {}", other.name()),
+        };
+        values.insert(&node.name, y);
+    }
+    let output = network.graph.outputs[0].as_str();
+    values.remove(output).expect("an output of the graph")
+}
+
+fn mean(pixels: &[f64]) -> f64 {
+    pixels.iter().sum::<f64>() / pixels.len() as f64
+}
+
+/// Element by element, where `b` has the shape of `a` or one number per channel.
+fn arithmetic(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    let area = a.len() / b.len();
+    (a.iter().enumerate())
+        .map(|(i, &a)| f(a, b[i / area]))
+        .collect()
+}
