@@ -175,6 +175,7 @@ impl FileType {
         }
     }
 
+    #[cfg(feature = "data")]
     /// What was found in place of arrays, with the remedy, for messages.
     pub(crate) fn instead_of_arrays(self, path: &Path) -> String {
         let remedy = match self {

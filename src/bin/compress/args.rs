@@ -162,7 +162,7 @@ pub struct TrainArgs {
 pub struct RunArgs {
     /// Labelled images: a folder of IDX files (plain or .gz), of train/ and test/ class folders with PNGs or of class folders
     /// alone, an .npz, a safetensors file; the recipe's where it names one. Targets of an .npz or a safetensors file that are
-    /// floating-point numbers, [n] or [n, outputs], make a regression. Without test images no test error is reported
+    /// floating-point numbers, of one or two dimensions, make a regression. Without test images no test error is reported
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Recipe; recipe.toml beside the model where there is one, else a default that is printed
