@@ -174,7 +174,7 @@ macro_rules! multiversion {
                 match isa.level() {
                     // SAFETY: an `Isa` of this level is only made where the features were detected.
                     $crate::Level::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: as above.
+                    // SAFETY: an `Isa` of this level is only made where the features were detected.
                     $crate::Level::Avx2 => return unsafe { avx2($($arg),*) },
                     $crate::Level::Scalar => {}
                     $crate::Level::Neon => unreachable!("x86-64 has no NEON"),

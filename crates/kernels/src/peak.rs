@@ -33,7 +33,7 @@ simd_dispatch! {
 
 #[inline(always)]
 unsafe fn chains_body<S: Simd>(by: f32, out: *mut f32) {
-    // SAFETY: the caller's contract.
+    // SAFETY: `out` is writable for sixteen floats, at least a vector; the instruction set is enabled where this is inlined.
     unsafe {
         let by = S::splat(by);
         let mut acc = [by; CHAINS];

@@ -240,7 +240,7 @@ mod x86 {
         type Half = Self;
         #[inline(always)]
         unsafe fn quad_of(q: [f32; 4]) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: reads only the four floats of `q`; the instruction set is enabled (contract of the trait).
             unsafe {
                 let q = _mm_loadu_ps(q.as_ptr());
                 _mm256_set_m128(q, q)
@@ -248,49 +248,49 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four numbers and F16C is enabled (contract of the trait).
             unsafe { vcvtph2ps(p) }
         }
         #[inline(always)]
         unsafe fn clamp4(v: [f32; 4], bounds: Bounds) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { clamp4(v, bounds) }
         }
         #[inline(always)]
         unsafe fn fma4(w: [f32; 4], x: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { vfmadd4(w, x, c) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for `N` floats, of any alignment (contract of the trait).
             unsafe { _mm256_loadu_ps(p) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m256) {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is writable for `N` floats, of any alignment (contract of the trait).
             unsafe { _mm256_storeu_ps(p, v) }
         }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm256_set1_ps(x) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm256_fmadd_ps(a, b, c) }
         }
         #[inline(always)]
         unsafe fn clamp(v: __m256, low: __m256, high: __m256) -> __m256 {
             // With NaN in the second operand, max and min return the second operand.
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm256_min_ps(high, _mm256_max_ps(low, v)) }
         }
         #[inline(always)]
         unsafe fn larger(a: __m256, b: __m256) -> __m256 {
             // If either operand is NaN the instruction returns the second; their sum is NaN.
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe {
                 let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(a, b);
                 _mm256_blendv_ps(_mm256_max_ps(a, b), _mm256_add_ps(a, b), nan)
@@ -298,12 +298,12 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn pairs(a: __m256, b: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { pairs256::<Self>(a, b) }
         }
         #[inline(always)]
         unsafe fn sum(v: __m256) -> f32 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe {
                 let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
                 let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
@@ -312,12 +312,12 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn quad(p: *const f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four floats, of any alignment (contract of the trait).
             unsafe { vbroadcastf128(p) }
         }
         #[inline(always)]
         unsafe fn lane<const I: i32>(q: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe {
                 match I {
                     0 => _mm256_permute_ps::<0x00>(q),
@@ -353,44 +353,44 @@ mod x86 {
         type Half = Self;
         #[inline(always)]
         unsafe fn quad_of(q: [f32; 4]) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: reads only the four floats of `q`; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::quad_of(q) }
         }
         #[inline(always)]
         unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four numbers and F16C is enabled (contract of the trait).
             unsafe { vcvtph2ps(p) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for `N` floats, of any alignment (contract of the trait).
             unsafe { Avx2::load(p) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m256) {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is writable for `N` floats, of any alignment (contract of the trait).
             unsafe { Avx2::store(p, v) }
         }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::splat(x) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::fma(a, b, c) }
         }
         #[inline(always)]
         unsafe fn clamp(v: __m256, low: __m256, high: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::clamp(v, low, high) }
         }
         #[inline(always)]
         unsafe fn larger(a: __m256, b: __m256) -> __m256 {
             // If either operand is NaN the instruction returns the second; NaN or-ed with the other is NaN. A sum would be NaN too, but the
             // compiler turns it into a slow horizontal add in `pairs`.
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe {
                 let nan = _mm256_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
                 _mm256_mask_or_ps(_mm256_max_ps(a, b), nan, a, b)
@@ -398,22 +398,22 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn pairs(a: __m256, b: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { pairs256::<Self>(a, b) }
         }
         #[inline(always)]
         unsafe fn sum(v: __m256) -> f32 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::sum(v) }
         }
         #[inline(always)]
         unsafe fn quad(p: *const f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four floats, of any alignment (contract of the trait).
             unsafe { Avx2::quad(p) }
         }
         #[inline(always)]
         unsafe fn lane<const I: i32>(q: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::lane::<I>(q) }
         }
     }
@@ -430,68 +430,68 @@ mod x86 {
         type Half = Avx512Half;
         #[inline(always)]
         unsafe fn quad_of(q: [f32; 4]) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: reads only the four floats of `q`; the instruction set is enabled (contract of the trait).
             unsafe { _mm512_broadcast_f32x4(_mm_loadu_ps(q.as_ptr())) }
         }
         #[inline(always)]
         unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four numbers and F16C is enabled (contract of the trait).
             unsafe { vcvtph2ps(p) }
         }
         #[inline(always)]
         unsafe fn clamp4(v: [f32; 4], bounds: Bounds) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { clamp4(v, bounds) }
         }
         #[inline(always)]
         unsafe fn fma4(w: [f32; 4], x: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { vfmadd4(w, x, c) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for `N` floats, of any alignment (contract of the trait).
             unsafe { _mm512_loadu_ps(p) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m512) {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is writable for `N` floats, of any alignment (contract of the trait).
             unsafe { _mm512_storeu_ps(p, v) }
         }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm512_set1_ps(x) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
         #[inline(always)]
         unsafe fn clamp(v: __m512, low: __m512, high: __m512) -> __m512 {
             // With NaN in the second operand, max and min return the second operand.
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm512_min_ps(high, _mm512_max_ps(low, v)) }
         }
         #[inline(always)]
         unsafe fn larger(a: __m512, b: __m512) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { crate::pool::larger_lanes(a, b) }
         }
         #[inline(always)]
         unsafe fn sum(v: __m512) -> f32 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm512_reduce_add_ps(v) }
         }
         #[inline(always)]
         unsafe fn quad(p: *const f32) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four floats, of any alignment (contract of the trait).
             unsafe { vbroadcastf32x4(p) }
         }
         #[inline(always)]
         unsafe fn lane<const I: i32>(q: __m512) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe {
                 match I {
                     0 => _mm512_permute_ps::<0x00>(q),
@@ -525,27 +525,27 @@ mod arm {
         type Half = Self;
         #[inline(always)]
         unsafe fn quad_of(q: [f32; 4]) -> float32x4_t {
-            // SAFETY: the trait's contract.
+            // SAFETY: reads only the four floats of `q`; the instruction set is enabled (contract of the trait).
             unsafe { vld1q_f32(q.as_ptr()) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> float32x4_t {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for `N` floats, of any alignment (contract of the trait).
             unsafe { vld1q_f32(p) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: float32x4_t) {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is writable for `N` floats, of any alignment (contract of the trait).
             unsafe { vst1q_f32(p, v) }
         }
         #[inline(always)]
         unsafe fn splat(x: f32) -> float32x4_t {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { vdupq_n_f32(x) }
         }
         #[inline(always)]
         unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { vfmaq_f32(c, a, b) }
         }
         #[inline(always)]
@@ -560,7 +560,7 @@ mod arm {
         }
         #[inline(always)]
         unsafe fn quad(p: *const f32) -> float32x4_t {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four floats, of any alignment (contract of the trait).
             unsafe { vld1q_f32(p) }
         }
         #[inline(always)]
@@ -590,7 +590,7 @@ macro_rules! simd_dispatch {
             #[target_feature(enable = "avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
             unsafe fn avx2($($arg: $ty),*) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the body's contract; the instruction set is enabled here.
                 unsafe { $body::<$crate::simd::Avx2>($($arg),*) }
             }
             // SAFETY: the caller keeps the body's contract; an `Isa` of a level exists only where its features were detected.
