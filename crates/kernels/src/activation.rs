@@ -5,10 +5,10 @@ use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Isa, math};
 
-/// A function of one number. NaN passes through each of them.
+/// An activation function. NaN passes through.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
-    /// `x` where it is not negative, else `alpha x`.
+    /// `x` if `x >= 0`, else `alpha x`.
     LeakyRelu {
         /// Slope on the negative side.
         alpha: f32,
@@ -33,7 +33,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// What the function is called in plans.
+    /// The name in plans.
     pub fn name(self) -> &'static str {
         match self {
             Self::LeakyRelu { .. } => "leaky-relu",
@@ -46,7 +46,7 @@ impl Activation {
         }
     }
 
-    /// Applies the function in place, in any layout: within 1e-6, or 1e-6 of a result above 1.
+    /// Applies the function to each element in place, in any layout. The error is at most 1e-6, of results above 1 relative.
     pub fn apply(self, isa: Isa, x: &mut [f32]) {
         apply(isa, x, self);
     }

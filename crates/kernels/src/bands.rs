@@ -1,6 +1,7 @@
-//! One map in blocks, made by several threads side by side, each its own lines.
+//! Computation of one map in spatial [`Blocks`] by several threads, each a band of its lines.
 //!
-//! A thread that goes on with the lines it made finds them in its nearest cache. Of its neighbours it reads only the lines next to its own.
+//! In the next layer a thread reads mostly lines that it wrote itself and that are in its own cache, and of other threads only lines next to its
+//! band.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -10,30 +11,30 @@ use sparsevd_model::Window;
 use crate::blocks::{Blocks, Edges};
 use crate::{Clamp, Isa, LANES};
 
-/// The way over the lines of a block.
+/// The lines of a channel of output in tiles, and the strides of the input under them.
 #[derive(Debug, Clone)]
-pub(crate) struct Walk {
-    /// Lines of a row that are made at once, row after row.
+pub(crate) struct Tiling {
+    /// The tiles, row after row.
     pub tiles: Vec<Tile>,
-    /// How many of them are in a row.
+    /// Number of tiles in a row.
     pub per_row: usize,
-    /// Floats from what a line of output reads to what the next reads, in a row and from row to row.
+    /// Floats between the inputs of neighbouring lines of output, in a row and from row to row.
     pub x_line: usize,
     pub x_row: usize,
 }
 
-/// Lines of output next to each other, all of one channel.
+/// Neighbouring lines in a row of a channel of output, which are computed together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tile {
-    /// Floats before what the first line reads.
+    /// Floats before the input of the first line.
     pub x: usize,
-    /// Floats before the first line in a channel.
+    /// Floats of the output channel before the first line.
     pub y: usize,
     pub lines: usize,
 }
 
-impl Walk {
-    /// For windows over `input` that begin at its padding, in tiles of at most that many lines, as even as can be.
+impl Tiling {
+    /// For `window` from `input` to `output`, in tiles of at most `most` lines and about the same size.
     pub fn new(window: &Window, [input, output]: [&Blocks; 2], most: usize) -> Self {
         let [sy, sx] = window.strides;
         let [top, left, ..] = window.pads.map(|n| -n.cast_signed());
@@ -57,7 +58,7 @@ impl Walk {
         }
     }
 
-    /// The way over lines of output that are each the largest of two by two.
+    /// The same with 2x2 max-pooling fused: tiles of one line of the pooled `output`, each the largest of four lines.
     pub fn pooled(&self, output: &Blocks) -> Self {
         let [rows, columns] = output.block();
         let origin = self.tiles.first().map_or(0, |t| t.x);
@@ -78,7 +79,7 @@ impl Walk {
         all.map(|(row, i)| tile(row, i)).collect()
     }
 
-    /// Floats in a channel of output before that tile, or past the last.
+    /// Floats of an output channel before `tile`, or up to the end of the last tile.
     pub fn start(&self, tile: usize) -> usize {
         let past = |t: &Tile| t.y + t.lines * LANES;
         match self.tiles.get(tile) {
@@ -88,41 +89,42 @@ impl Walk {
     }
 }
 
-/// What all kernels have that make maps in blocks of maps in blocks.
+/// What every kernel between maps in [`Blocks`] has: an instruction set, layouts of input and output, and tiles of the output.
 #[derive(Debug, Clone)]
 pub struct Frame {
     pub(crate) isa: Isa,
     pub(crate) input: Blocks,
     pub(crate) output: Blocks,
-    pub(crate) walk: Walk,
+    pub(crate) tiling: Tiling,
     pub(crate) edges: Edges,
 }
 
 impl Frame {
-    pub(crate) fn new(isa: Isa, [input, output]: [Blocks; 2], walk: Walk) -> Self {
+    pub(crate) fn new(isa: Isa, [input, output]: [Blocks; 2], tiling: Tiling) -> Self {
         Self {
             isa,
             input,
             edges: output.edges(),
             output,
-            walk,
+            tiling,
         }
     }
 }
 
-/// A kernel whose units, tiles of its walk, write lines of their own.
+/// A kernel between maps in [`Blocks`] whose units, the tiles of its output, can be computed by different threads.
 ///
 /// # Safety
-/// [`Banded::frame`] is always the same. [`Banded::run_units`] takes numbers of its walk's tiles, writes no other lines of the output than those of
-/// these tiles, and keeps to the lengths of its blocks.
+/// [`Banded::frame`] always returns the same value. [`Banded::run_units`] accesses the input and the residual only within one sample in their
+/// blocks, and the output only in lines of the given units.
 pub unsafe trait Banded: Sync {
-    /// What it has in common with the others.
+    /// Layouts and tiles of the kernel.
     fn frame(&self) -> &Frame;
 
-    /// Makes some units of one sample.
+    /// Computes some units of one sample, all channels, without halos.
     ///
     /// # Safety
-    /// `x` holds one sample in the input's blocks, `y` and `residual`, where there is one, in the output's, and nobody else reads or writes the units' lines of `y`.
+    /// `units` are numbers of tiles of the frame. `x` is one sample in the input's blocks; `y` and, if there is one, `residual` are one sample in the
+    /// output's blocks. No other thread accesses the lines of these units in `y` during the call.
     unsafe fn run_units(
         &self,
         units: Range<usize>,
@@ -133,7 +135,7 @@ pub unsafe trait Banded: Sync {
     );
 }
 
-/// Makes `n` samples with their halos on one thread.
+/// Computes `n` samples with their halos on one thread.
 ///
 /// # Panics
 /// When a slice has another length.
@@ -151,7 +153,7 @@ pub(crate) fn run_whole(
         isa,
         input,
         output,
-        walk,
+        tiling,
         edges,
     } = kernel.frame();
     let (x_len, y_len) = (input.len(), output.len());
@@ -163,13 +165,13 @@ pub(crate) fn run_whole(
     for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
         let x = &x[i * x_len..(i + 1) * x_len];
         let residual = residual.map(|r| &r[i * y_len..(i + 1) * y_len]);
-        // SAFETY: the lengths were just checked, and `y` is borrowed here alone.
-        unsafe { kernel.run_units(0..walk.tiles.len(), x, residual, y.as_mut_ptr(), clamp) };
+        // SAFETY: the lengths were just checked, the units are all tiles, and `y` is borrowed mutably, so no other thread accesses it.
+        unsafe { kernel.run_units(0..tiling.tiles.len(), x, residual, y.as_mut_ptr(), clamp) };
         edges.refresh(*isa, y);
     }
 }
 
-/// Lines of one sample that are still to be made, and may be split between threads.
+/// Lines of one sample that are still to be computed, which can be split between threads.
 pub struct Band<'a> {
     kernel: &'a dyn Banded,
     y: *mut f32,
@@ -177,32 +179,33 @@ pub struct Band<'a> {
     map: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a band is the only one that writes its units' lines of the map it borrows.
+// SAFETY: the map is borrowed mutably, and `split` gives each unit to one band, so that no two bands access the same lines. Kernels are `Sync`.
 unsafe impl Send for Band<'_> {}
 
 impl<'a> Band<'a> {
-    /// All lines of `y`.
+    /// All lines of the output `y` of `kernel`, one sample.
     ///
     /// # Panics
-    /// When `y` has another length.
+    /// When `y` is not one sample in the output's blocks.
     #[track_caller]
     pub fn new(kernel: &'a dyn Banded, y: &'a mut [f32]) -> Self {
         assert_eq!(y.len(), kernel.frame().output.len(), "elements of y");
         Self {
             kernel,
             y: y.as_mut_ptr(),
-            units: 0..kernel.frame().walk.tiles.len(),
+            units: 0..kernel.frame().tiling.tiles.len(),
             map: PhantomData,
         }
     }
 
-    /// The first `share` parts of `of`, and the others.
+    /// The first `share / of` of it, and the rest.
     pub fn split(self, share: usize, of: usize) -> [Self; 2] {
         let cut = self.units.start + self.units.len() * share / of.max(1);
         [self.units.start..cut, cut..self.units.end].map(|units| Self { units, ..self })
     }
 
-    /// Makes the lines, from the whole input and, where there is one, the whole residual. Halos are left to [`Halo::run`] once all bands are made.
+    /// Computes the lines, from the whole sample of the input and, if there is one, of the residual. Halos are copied by [`Halo::run`], once all
+    /// bands are computed.
     ///
     /// # Panics
     /// When a slice has another length.
@@ -216,16 +219,16 @@ impl<'a> Band<'a> {
             "elements of the residual"
         );
         let units = self.units;
-        let lines = frame.walk.start(units.start)..frame.walk.start(units.end);
-        // SAFETY: the lengths were checked here and in `new`; these units' lines are this band's alone.
+        let lines = frame.tiling.start(units.start)..frame.tiling.start(units.end);
+        // SAFETY: the lengths were checked here and in `new`. Only this band has these units, so no other thread accesses their lines.
         unsafe {
             self.kernel.run_units(units, x, residual, self.y, clamp);
-            frame.edges.end(frame.isa, self.y, y_len, lines);
+            frame.edges.zero_past_end(frame.isa, self.y, y_len, lines);
         }
     }
 }
 
-/// Halos of one sample whose lines are made, which may be split between threads.
+/// Halo lines of one sample whose pixels are computed, which can be split between threads.
 pub struct Halo<'a> {
     kernel: &'a dyn Banded,
     y: *mut f32,
@@ -233,31 +236,31 @@ pub struct Halo<'a> {
     map: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a halo is the only one that writes its lines of the map it borrows, and what it reads is nobody's halo.
+// SAFETY: the map is borrowed mutably, and `split` gives each halo line to one `Halo`. All of them read only pixels, which none writes.
 unsafe impl Send for Halo<'_> {}
 
 impl<'a> Halo<'a> {
-    /// All halos of `y`.
+    /// All halo lines of the output `y` of `kernel`, one sample.
     ///
     /// # Panics
-    /// When `y` has another length.
+    /// When `y` is not one sample in the output's blocks.
     #[track_caller]
     pub fn new(kernel: &'a dyn Banded, y: &'a mut [f32]) -> Self {
         assert_eq!(y.len(), kernel.frame().output.len(), "elements of y");
         Self {
             kernel,
             y: y.as_mut_ptr(),
-            moves: 0..kernel.frame().edges.halos(),
+            moves: 0..kernel.frame().edges.halo_lines(),
             map: PhantomData,
         }
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there are no halo lines.
     pub fn is_empty(&self) -> bool {
         self.moves.is_empty()
     }
 
-    /// The first `share` parts of `of`, and the others.
+    /// The first `share / of` of it, and the rest.
     pub fn split(self, share: usize, of: usize) -> [Self; 2] {
         let cut = self.moves.start + self.moves.len() * share / of.max(1);
         [self.moves.start..cut, cut..self.moves.end].map(|moves| Self { moves, ..self })
@@ -268,8 +271,7 @@ impl<'a> Halo<'a> {
         let Frame {
             isa, output, edges, ..
         } = self.kernel.frame();
-        // SAFETY: the length was checked in `new`; the lines of these moves are this halo's alone, and those that they read are written by no
-        // other.
-        unsafe { edges.halo(*isa, self.y, output.len(), self.moves) };
+        // SAFETY: the length was checked in `new`. Only this value has these halo lines, and what is read are pixels, which no `Halo` writes.
+        unsafe { edges.copy_halos(*isa, self.y, output.len(), self.moves) };
     }
 }

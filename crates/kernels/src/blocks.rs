@@ -1,9 +1,9 @@
-//! Feature maps cut into sixteen blocks, one for each lane.
+//! Feature maps cut into spatial blocks: a space-to-batch with contiguous blocks, one for each SIMD lane.
 //!
-//! The map is cut by a grid of sixteen equal rectangles. One *line* of sixteen floats holds the same pixel of each block, so that
-//! a step of one pixel, in whichever direction, is a step of a whole line: windows move over the map without a single
-//! unaligned load, and every stride, dilation and pooling stays inside the lanes. Around each block lies a *halo*, copies
-//! of pixels of neighbouring blocks, and zeros outside of the map, as far as the windows of the next layer reach.
+//! A grid cuts the map into sixteen rectangles of equal size. A *line* of sixteen floats holds the same pixel of all blocks. So to move by one
+//! pixel, in any direction, is to move by a whole line: every load of a window is aligned, and strides, dilations and pooling do not mix lanes.
+//! Each block is surrounded by a *halo*, as wide as the windows of the next layer reach: copies of pixels of the neighbouring blocks, and zeros
+//! outside of the map.
 
 use std::ops::Range;
 
@@ -16,10 +16,12 @@ use crate::isa::multiversion;
 use crate::transpose::{RUN, lines_of_runs, runs_of_lines};
 use crate::{Isa, LANES};
 
-/// Most lines of a row that convolutions process at once.
+/// Most lines of a row that convolutions compute at once.
 pub(crate) const TILE: usize = 4;
 
-/// Where the pixels of a feature map `[c, h, w]` lie that is cut into blocks: `[c][rows][columns][16]`, with a gap after each channel.
+/// The layout of a feature map `[c, h, w]` in spatial blocks: `[c][rows][columns][16]`, where rows and columns are those of a block with its halo.
+///
+/// After a channel there may be a gap of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Blocks {
     map: [usize; 3],
@@ -30,10 +32,10 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// The grid under which a map takes the fewest lines, in rows of few tiles.
+    /// The blocks of a map under the grid that gives the fewest lines and tiles; without a halo.
     pub fn of_map(map: [usize; 3]) -> Self {
         let cut = |grid| Self::cut(map, grid);
-        // Each tile costs as much again as two fifths of a line.
+        // A tile costs two fifths of a line more than its lines.
         let cost = |b: &Self| b.block[0] * (b.block[1] * 5 + b.block[1].div_ceil(TILE) * 2);
         let grids = [[8, 2], [2, 8], [16, 1], [1, 16]].map(cut);
         let square = cut([4, 4]);
@@ -47,8 +49,8 @@ impl Blocks {
         })
     }
 
-    /// A map of a tile of sixteen samples ([`crate::Layout::Tiled`]), for kernels to which it is all the same what lanes are: one block,
-    /// whole in every lane. Its halo holds padding alone.
+    /// The map of a tile of sixteen samples ([`crate::Layout::Tiled`]), for kernels that work whatever the lanes are: one block, the whole map, whose
+    /// lanes are samples. Its halo holds only padding.
     pub fn of_tile(map: [usize; 3]) -> Self {
         Self::cut(map, [1, 1])
     }
@@ -67,7 +69,7 @@ impl Blocks {
         }
     }
 
-    /// Another map cut by the same grid where that takes no more lines than [`Blocks::of_map`], which else is what it gives.
+    /// The blocks of another map under the same grid, if they have no more lines than [`Blocks::of_map`], else those; without a halo.
     #[must_use]
     pub fn alike(&self, map: [usize; 3]) -> Self {
         let (alike, best) = (Self::cut(map, self.grid), Self::of_map(map));
@@ -78,8 +80,8 @@ impl Blocks {
         }
     }
 
-    /// The blocks of what windows with these strides make of this map, lane for lane, where that takes no more lines than
-    /// [`Blocks::of_map`] would; without a halo.
+    /// The blocks of the output `map` of windows with `strides` over this map, in which each lane depends only on the same lane of this map; without a
+    /// halo. `None` where there are none, or they have more lines than [`Blocks::of_map`].
     pub fn over(&self, map: [usize; 3], strides: [usize; 2]) -> Option<Self> {
         let divides = (0..2).all(|d| self.block[d].is_multiple_of(strides[d]));
         let blocks = Self {
@@ -102,7 +104,7 @@ impl Blocks {
         }
     }
 
-    /// The blocks of an input `map` that windows with these strides read for outputs in these blocks; without a halo.
+    /// The blocks of the input `map` of windows with `strides` whose outputs are in these blocks; without a halo.
     #[must_use]
     pub fn under(self, map: [usize; 3], strides: [usize; 2]) -> Self {
         if self.is_tile() {
@@ -116,7 +118,7 @@ impl Blocks {
         }
     }
 
-    /// The halo that windows reach into: their padding on the left and above, and what they overlap the next block.
+    /// The halo that a window needs: its padding above and on the left, and its overlap with the next block below and on the right.
     pub fn halo_of(window: &Window) -> [usize; 4] {
         let [top, left, ..] = window.pads;
         let overlap = |d: usize| {
@@ -126,13 +128,13 @@ impl Blocks {
         [top, left, overlap(0), overlap(1)]
     }
 
-    /// Whether lines of `other` are found in this layout: the same blocks, and a halo no narrower.
+    /// Whether a kernel that needs `other` can read this layout: the same blocks, and a halo at least as wide.
     pub fn covers(&self, other: &Self) -> bool {
         let same = (self.map, self.grid, self.block) == (other.map, other.grid, other.block);
         same && (0..4).all(|i| self.halo[i] >= other.halo[i])
     }
 
-    /// Whether `other` has the same map under the same grid, so that there is a way to it for each lane ([`crate::reblock::Reblock`]).
+    /// Whether `other` has the same map and grid, so that [`crate::reblock::Reblock`] can convert to it.
     pub fn regroups(&self, other: &Self) -> bool {
         (self.map, self.grid) == (other.map, other.grid)
     }
@@ -152,7 +154,7 @@ impl Blocks {
         self.halo
     }
 
-    /// Lines of pixels in a channel, by which work is measured.
+    /// Lines of a channel without its halo.
     pub fn lines(&self) -> usize {
         self.block[0] * self.block[1]
     }
@@ -168,7 +170,7 @@ impl Blocks {
         if self.is_tile() { lines } else { lines | 1 }
     }
 
-    /// Line of a pixel of every block; negative in the halo.
+    /// The line of a pixel of every block in its channel; `row` and `column` are negative above and on the left of the block.
     pub(crate) fn line(&self, row: isize, column: isize) -> usize {
         let row = self.halo[0].wrapping_add_signed(row);
         row * self.pitch() + self.halo[1].wrapping_add_signed(column)
@@ -181,7 +183,7 @@ impl Blocks {
         (line, y / bh * self.grid[1] + x / bw)
     }
 
-    /// Pixel of the map under (row, column) of a block, counted with its halo; beyond the map where it wraps around.
+    /// The pixel of the map at (row, column) of a block, counted from the corner of its halo; above and on the left of the map it wraps to a large number.
     pub(crate) fn pixel(&self, lane: usize, row: usize, column: usize) -> [usize; 2] {
         let corner = self.corners()[lane].map(|n| n.cast_unsigned());
         [
@@ -200,7 +202,7 @@ impl Blocks {
         self.halo[0] + self.block[0] + self.halo[2]
     }
 
-    /// Whether the maps lie as they would without blocks: four by four pixels, each a block.
+    /// Whether the layout is the same as without blocks: four by four pixels, each a block.
     pub fn is_plain(&self) -> bool {
         let [_, h, w] = self.map;
         ([h, w], self.grid, self.channel()) == ([4, 4], [4, 4], 1)
@@ -211,7 +213,7 @@ impl Blocks {
         self.map[0] * self.channel() * LANES
     }
 
-    /// The same blocks of so many channels.
+    /// The same blocks of `channels` channels.
     #[must_use]
     pub fn with_channels(self, channels: usize) -> Self {
         let [_, h, w] = self.map;
@@ -226,7 +228,7 @@ impl Blocks {
         self.len() == 0
     }
 
-    /// For each lane whether pixel (row, column) of its block, both possibly in the halo, lies in the map.
+    /// For each lane, whether pixel (row, column) of its block, possibly in the halo, lies in the map.
     pub(crate) fn inside(&self, row: isize, column: isize) -> [bool; LANES] {
         let [_, h, w] = self.map.map(|n| n.cast_signed());
         self.corners()
@@ -246,7 +248,7 @@ impl Blocks {
         })
     }
 
-    /// What brings halos up to date, once the pixels of the blocks are written.
+    /// The lines to update once the pixels of the blocks are written.
     pub(crate) fn edges(&self) -> Edges {
         let [bh, bw] = self.block.map(|n| n.cast_signed());
         let halo = self.halo.map(|n| n.cast_signed());
@@ -262,7 +264,7 @@ impl Blocks {
                 let alone = self.is_tile() && (up, left) != (0, 0);
                 let shift = up * self.grid[1].cast_signed() + left;
                 let inside = self.inside(row, column);
-                // Blocks that lie outside as a whole are read by nobody.
+                // Blocks that lie wholly outside of the map are never read.
                 let origin = self.inside(0, 0);
                 let keeps = |lane: usize| {
                     let from = (lane / self.grid[1]).wrapping_add_signed(up);
@@ -285,13 +287,13 @@ impl Blocks {
                 } else {
                     &mut edges.halos
                 };
-                moves.push(Move { to, from, mask });
+                moves.push(LineCopy { to, from, mask });
             }
         }
         edges
     }
 
-    /// From `[n][c][h][w]` to `n` samples in blocks with their halos.
+    /// Converts `[n][c][h][w]` to `n` samples in blocks with their halos.
     ///
     /// # Panics
     /// When a slice has another length.
@@ -308,7 +310,7 @@ impl Blocks {
         pack(isa, self, x, y);
     }
 
-    /// From `n` samples in blocks to `[n][c][h][w]`.
+    /// Converts `n` samples in blocks to `[n][c][h][w]`.
     ///
     /// # Panics
     /// When a slice has another length.
@@ -326,92 +328,92 @@ impl Blocks {
     }
 }
 
-/// Lines of a channel that are made of others: zeros past the end of the map, and halos.
+/// Lines of a channel that follow from its pixels: zeros past the end of the map, and halos.
 #[derive(Debug, Clone)]
 pub(crate) struct Edges {
     channel: usize,
-    /// Lines of pixels that end the map, made of themselves.
-    ends: Vec<Move>,
-    /// Halos, made of lines of pixels, in the order of their lines.
-    halos: Vec<Move>,
+    /// Lines in which some lanes lie past the end of the map and become zero, in order.
+    ends: Vec<LineCopy>,
+    /// Lines of the halo, copied from lines of pixels, in order.
+    halos: Vec<LineCopy>,
 }
 
 /// `to..to + 16` becomes `from..from + 16` where the mask is set, else zero.
 #[derive(Debug, Clone, Copy)]
-struct Move {
+struct LineCopy {
     to: usize,
     from: usize,
     mask: [u32; LANES],
 }
 
 impl Edges {
-    /// Over all channels of `y`.
+    /// Updates all channels of `y`, of any number of samples.
     pub fn refresh(&self, isa: Isa, y: &mut [f32]) {
-        // SAFETY: `y` is borrowed here alone.
-        let lines = unsafe { Lines::new(y.as_mut_ptr(), y.len()) };
+        // SAFETY: `y` is borrowed mutably, so no other thread accesses it.
+        let lines = unsafe { SharedMap::new(y.as_mut_ptr(), y.len()) };
         refresh(isa, self.channel, &self.ends, lines);
         refresh(isa, self.channel, &self.halos, lines);
     }
 
-    /// How many lines of halo a channel has.
-    pub fn halos(&self) -> usize {
+    /// Number of halo lines of a channel.
+    pub fn halo_lines(&self) -> usize {
         self.halos.len()
     }
 
-    /// Zeros past the end of the map, of lines in those floats of each channel.
+    /// Writes the zeros past the end of the map, in lines that begin in `floats` of each channel.
     ///
     /// # Safety
-    /// `y` has `len` floats, and nobody else reads or writes lines in those of each channel.
-    pub unsafe fn end(&self, isa: Isa, y: *mut f32, len: usize, floats: Range<usize>) {
+    /// `y` is valid for `len` floats, and no other thread accesses the lines that begin in `floats` of any channel during the call.
+    pub unsafe fn zero_past_end(&self, isa: Isa, y: *mut f32, len: usize, floats: Range<usize>) {
         let first = self.ends.partition_point(|m| m.to < floats.start);
         let end = self.ends.partition_point(|m| m.to < floats.end);
-        // SAFETY: these lines are made of themselves, and the caller's alone.
-        let lines = unsafe { Lines::new(y, len) };
+        // SAFETY: each of these lines is read and written in place, and no other thread accesses it (the contract of this function).
+        let lines = unsafe { SharedMap::new(y, len) };
         refresh(isa, self.channel, &self.ends[first..end], lines);
     }
 
-    /// Those halos of all channels.
+    /// Copies the halo lines with numbers `moves`, of all channels.
     ///
     /// # Safety
-    /// `y` has `len` floats, nobody else reads or writes those halos, and nobody writes pixels.
-    pub unsafe fn halo(&self, isa: Isa, y: *mut f32, len: usize, moves: Range<usize>) {
-        // SAFETY: what is written is the caller's alone, and what is read are pixels.
-        let lines = unsafe { Lines::new(y, len) };
-        refresh_beside(isa, self.channel, &self.halos[moves], lines);
+    /// `y` is valid for `len` floats. During the call no other thread accesses these halo lines, and none writes pixels.
+    pub unsafe fn copy_halos(&self, isa: Isa, y: *mut f32, len: usize, moves: Range<usize>) {
+        // SAFETY: only these halo lines are written, and only pixels are read, which no thread writes (the contract of this function).
+        let lines = unsafe { SharedMap::new(y, len) };
+        refresh_shared(isa, self.channel, &self.halos[moves], lines);
     }
 }
 
-/// Floats that may be shared with others: whoever makes one vouches for the lines that are read and written through it.
+/// A map that several threads write, each its own lines.
 #[derive(Clone, Copy)]
-pub(crate) struct Lines {
+pub(crate) struct SharedMap {
     y: *mut f32,
     len: usize,
 }
 
-impl Lines {
+impl SharedMap {
     /// # Safety
-    /// `y` has `len` floats for as long as this is used, nobody else touches the lines that are written through it, and nobody writes those that are
-    /// read.
+    /// `y` is valid for `len` floats for as long as the value is used. Meanwhile no other thread accesses lines that are written through it, and none
+    /// writes lanes that are read through it.
     pub unsafe fn new(y: *mut f32, len: usize) -> Self {
         Self { y, len }
     }
 
-    /// The floats from `at` on.
+    /// The sixteen floats from `at` on.
     #[inline(always)]
     fn load(self, at: usize) -> [f32; LANES] {
         assert!(at + LANES <= self.len, "a line of a channel");
-        // SAFETY: just checked to lie in `y`, and who made this vouches for the rest.
+        // SAFETY: the line was just checked to lie in `y`, which is valid and not written by another thread (the contract of `new`).
         unsafe { self.y.add(at).cast::<[f32; LANES]>().read_unaligned() }
     }
 
-    /// As [`Lines::load`], but only those floats whose mask is set are read; the others are zero.
+    /// As [`SharedMap::load`], but floats whose mask is not set are zero and not read.
     #[inline(always)]
     fn load_some(self, at: usize, mask: [u32; LANES]) -> [f32; LANES] {
         assert!(at + LANES <= self.len, "a line of a channel");
         let mut line = [0.0; LANES];
         for lane in 0..LANES {
             if mask[lane] != 0 {
-                // SAFETY: as for `load`.
+                // SAFETY: as in `load`, for this lane alone.
                 line[lane] = unsafe { *self.y.add(at + lane) };
             }
         }
@@ -421,18 +423,18 @@ impl Lines {
     #[inline(always)]
     pub fn store(self, at: usize, line: [f32; LANES]) {
         assert!(at + LANES <= self.len, "a line of a channel");
-        // SAFETY: as for `load`.
+        // SAFETY: the line was just checked to lie in `y`, which is valid, and no other thread accesses it (the contract of `new`).
         unsafe { self.y.add(at).cast::<[f32; LANES]>().write_unaligned(line) };
     }
 }
 
-multiversion!(fn refresh(channel: usize, moves: &[Move], y: Lines) = refresh_body;);
-multiversion!(fn refresh_beside(channel: usize, moves: &[Move], y: Lines) = refresh_beside_body;);
+multiversion!(fn refresh(channel: usize, moves: &[LineCopy], y: SharedMap) = refresh_body;);
+multiversion!(fn refresh_shared(channel: usize, moves: &[LineCopy], y: SharedMap) = refresh_shared_body;);
 multiversion!(fn pack(blocks: &Blocks, x: &[f32], y: &mut [f32]) = pack_body;);
 multiversion!(fn unpack(blocks: &Blocks, x: &[f32], y: &mut [f32]) = unpack_body;);
 
 #[inline(always)]
-fn refresh_body(channel: usize, moves: &[Move], y: Lines) {
+fn refresh_body(channel: usize, moves: &[LineCopy], y: SharedMap) {
     if moves.is_empty() {
         return;
     }
@@ -447,10 +449,10 @@ fn refresh_body(channel: usize, moves: &[Move], y: Lines) {
     }
 }
 
-/// As [`refresh_body`] beside others that do the same: a move between lanes begins within the line before, or ends within the next, which may be
-/// halos that somebody else is writing.
+/// As [`refresh_body`], while other threads copy other halo lines. A copy between lanes begins inside the line before its source, or ends inside
+/// the next, either of which another thread may be writing; so only lanes that are needed are read.
 #[inline(always)]
-fn refresh_beside_body(channel: usize, moves: &[Move], y: Lines) {
+fn refresh_shared_body(channel: usize, moves: &[LineCopy], y: SharedMap) {
     if moves.is_empty() {
         return;
     }
@@ -461,7 +463,7 @@ fn refresh_beside_body(channel: usize, moves: &[Move], y: Lines) {
     }
 }
 
-/// Pixels of one row of a block that go through registers at once, of all sixteen blocks.
+/// Pixels of a row of each block that go through registers at once.
 #[cfg(not(target_arch = "x86_64"))]
 const RUN: usize = 8;
 
@@ -547,7 +549,7 @@ fn unpack_body(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// For pixel (row, column) of each block: whether its row lies in the map, as a mask over the run.
+/// The masks of the blocks, cleared where `row` of a block lies outside of the map.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn in_rows(
@@ -597,7 +599,7 @@ fn pack_avx512(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
                 let masks = in_rows(&corners, row, h, masks);
                 let from = map.as_ptr().wrapping_offset(row * w + column);
                 let to = &mut channel[blocks.line(row, column) * LANES..][..lines * LANES];
-                // SAFETY: masks keep loads to pixels of the map; `to` holds the lines.
+                // SAFETY: masks limit loads to pixels of the map; `to` holds `lines` lines.
                 unsafe { lines_of_runs(from, &runs, &masks, to.as_mut_ptr(), lines) };
             }
         }
@@ -633,7 +635,7 @@ fn unpack_avx512(blocks: &Blocks, x: &[f32], y: &mut [f32]) {
                 let lines = lines.cast_unsigned();
                 let from = &channel[blocks.line(row, column) * LANES..][..lines * LANES];
                 let to = map.as_mut_ptr().wrapping_offset(row * w + column);
-                // SAFETY: masks keep stores to pixels of the map; `from` holds the lines.
+                // SAFETY: masks limit stores to pixels of the map; `from` holds `lines` lines.
                 unsafe { runs_of_lines(from.as_ptr(), lines, to, &runs, &masks) };
             }
         }

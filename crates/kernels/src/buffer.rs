@@ -4,8 +4,8 @@ use std::ops::{Deref, DerefMut};
 
 /// Zero-initialised floats that begin at a cache line.
 ///
-/// Kernels take any slice, but a tile whose lines straddle cache lines costs half as much time again: activations should live
-/// in one of these, at offsets that are multiples of sixteen.
+/// Kernels take any slice, but take half as long again where vectors straddle cache lines. So activations should lie in a buffer, at offsets
+/// that are multiples of sixteen.
 #[derive(Clone, Default)]
 pub struct Buffer {
     lines: Vec<Line>,
@@ -45,7 +45,7 @@ impl Deref for Buffer {
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as for `deref`; the lines are borrowed mutably.
+        // SAFETY: as in `deref`; the lines are borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }

@@ -1,6 +1,7 @@
-//! One number for each channel of a map: normalisation, and sums and products with a value per channel.
+//! Operations with one number per channel: normalisation, and arithmetic with a value per channel.
 //!
-//! Over [`Layout::Single`] and [`Layout::Tiled`]: what these make of a zero is none, which the halos of blocks need.
+//! Over [`Layout::Single`] and [`Layout::Tiled`] only: they can turn a zero into another number, and halos of blocks must stay zero outside of
+//! the map.
 
 use crate::clamp::Bounds;
 use crate::cost::Costs;
@@ -9,7 +10,7 @@ use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Clamp, Isa, LANES, Layout};
 
-/// A normalisation as factor and summand per channel.
+/// A normalisation, folded into one scale and shift per channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Affine {
     isa: Isa,
@@ -22,7 +23,7 @@ impl Affine {
     /// `y = scale x + shift` for maps of `area` pixels.
     ///
     /// # Panics
-    /// When factors and summands are not as many.
+    /// When `scale` and `shift` differ in length.
     #[track_caller]
     pub fn new(isa: Isa, scale: Vec<f32>, shift: Vec<f32>, area: usize) -> Self {
         assert_eq!(scale.len(), shift.len(), "channels");
@@ -34,10 +35,10 @@ impl Affine {
         }
     }
 
-    /// Applies it in place over `count` samples or tiles, and an activation after it.
+    /// `x = clamp(scale x + shift)` in place; `x` holds `count` samples or tiles.
     ///
     /// # Panics
-    /// When `x` has another length.
+    /// When `x` is not `count * channels * area * layout.samples()` long.
     #[track_caller]
     pub fn run(&self, layout: Layout, x: &mut [f32], count: usize, clamp: Clamp) {
         let line = self.area * layout.samples();
@@ -45,16 +46,16 @@ impl Affine {
         affine(self.isa, x, &self.scale, &self.shift, line, clamp.bounds());
     }
 
-    /// Bytes of factors and summands.
+    /// Bytes of scales and shifts.
     pub fn bytes(&self) -> usize {
         size_of_val(&self.scale[..]) + size_of_val(&self.shift[..])
     }
 }
 
-/// `y = act(a op b)` for maps `a` of `area` pixels and one number `b` per sample and channel.
+/// `y = clamp(a op b)` for maps `a` of `area` pixels and one number `b` per sample and channel.
 ///
 /// # Panics
-/// When lengths do not fit.
+/// When `a` and `y` are not `b.len() * area` long.
 #[track_caller]
 #[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
 pub fn per_channel(

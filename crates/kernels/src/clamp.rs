@@ -1,6 +1,6 @@
-//! What is applied to a value right before it is stored.
+//! The clamp that kernels apply to a value as they store it.
 
-/// An activation fused into the store of a linear or convolution kernel. NaN passes through each of them.
+/// A clamp fused into the store of a kernel: ReLU and Clip. NaN passes through.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Clamp {
     /// The value itself.
@@ -18,14 +18,14 @@ pub enum Clamp {
 }
 
 impl Clamp {
-    /// The activation of one value.
+    /// The clamp of one value.
     #[inline(always)]
     #[must_use]
     pub fn apply(self, v: f32) -> f32 {
         self.bounds().apply(v)
     }
 
-    /// Every activation as a clamp, so that kernels need no branch.
+    /// Lower and upper bound, infinite where there is none, so that kernels need no branch.
     #[inline(always)]
     pub(crate) fn bounds(self) -> Bounds {
         let (min, max) = match self {
@@ -37,7 +37,7 @@ impl Clamp {
     }
 }
 
-/// A clamp that lets NaN through.
+/// Bounds of a clamp. NaN passes through.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub min: f32,

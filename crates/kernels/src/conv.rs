@@ -1,8 +1,8 @@
 //! Direct sparse convolution over tiles of sixteen samples, without im2col.
 //!
-//! A line is one pixel of sixteen samples. A weight at (input channel, ky, kx) multiplies one line for each line of outputs, at a fixed
-//! offset: the loop is that of [`crate::spmm`], with offsets in place of columns (Park et al., "Faster CNNs with direct sparse
-//! convolutions and guided pruning", 2017). The input is used as it lies, or copied once into a padded map.
+//! A line is one pixel of sixteen samples. A weight at (input channel, ky, kx) multiplies one input line for each output line, at a fixed offset:
+//! the loop is that of [`crate::spmm`], with offsets in place of columns (Park et al., "Faster CNNs with direct sparse convolutions and guided
+//! pruning", 2017). An input without padding is read in place; others are copied into a padded map first.
 
 use std::ops::Range;
 
@@ -11,37 +11,37 @@ use sparsevd_model::{Csr, Window};
 use crate::cost::Costs;
 use crate::isa::{kernel_name, multiversion};
 use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::sell::{self, Entry, Sell, Walk};
+use crate::sell::{self, Entry, LineStrides, Sell};
 use crate::spmm::bias_or_zero;
 use crate::{Clamp, Isa, LANES, select, tiles};
 
-/// A sparse filter bank packed for one input size, over [`crate::Layout::Tiled`].
+/// A sparse convolution over [`crate::Layout::Tiled`], packed for one input size.
 #[derive(Debug, Clone)]
 pub struct SparseConv {
     isa: Isa,
     input: [usize; 3],
     output: [usize; 3],
-    /// Height and width of maps with their padding.
+    /// Height and width of an input map with its padding.
     size: [usize; 2],
-    /// Rows and columns of padding before a map, where there is any.
+    /// Rows of padding above a map and columns on its left; `None` where there is no padding on any side.
     before: Option<[usize; 2]>,
-    walk: Walk,
-    parts: Vec<Part>,
+    strides: LineStrides,
+    parts: Vec<FilterGroup>,
 }
 
-/// A group of channels.
+/// The packed filters of one group.
 #[derive(Debug, Clone)]
-struct Part {
-    sell: Sell,
-    /// Floats before its outputs.
-    y: usize,
+pub(crate) struct FilterGroup {
+    pub sell: Sell,
+    /// Floats of the output before that of the group.
+    pub y: usize,
 }
 
 impl SparseConv {
     /// Packs filters of `shape` `[out, in/groups, kh, kw]` (`weight` holds them as `out` rows) for inputs `[c, h, w]`.
     ///
     /// # Panics
-    /// When the shapes, the groups, the window and the bias do not fit together.
+    /// When `shape`, `weight`, `bias`, `window`, `groups` and `input` contradict each other.
     #[track_caller]
     pub fn pack(
         isa: Isa,
@@ -55,11 +55,11 @@ impl SparseConv {
         Self::pack_channels(isa, weight, shape, bias, window, groups, input, 0..shape[0])
     }
 
-    /// Packs only some output channels, so that threads may share one convolution: each writes its own channels of an output.
-    /// `bias` is that of all channels.
+    /// As [`SparseConv::pack`] for a range of output channels, so that threads can split a convolution: a run writes only these channels. `bias` is
+    /// that of all channels.
     ///
     /// # Panics
-    /// As [`SparseConv::pack`], or when the channels do not exist.
+    /// As [`SparseConv::pack`], or when `channels` is out of range.
     #[track_caller]
     #[allow(clippy::too_many_arguments, reason = "what a convolution is")]
     pub fn pack_channels(
@@ -109,7 +109,7 @@ impl SparseConv {
                         columns.iter().zip(values).map(entry).collect()
                     })
                     .collect();
-                Part {
+                FilterGroup {
                     y: (rows.start - channels.start) * pitch,
                     sell: Sell::pack(&entries, &bias[rows], &bases, pitch, 4),
                 }
@@ -121,7 +121,7 @@ impl SparseConv {
             output: [channels.len(), oh, ow],
             size,
             before: (window.pads != [0; 4]).then_some([top, left]),
-            walk: Walk {
+            strides: LineStrides {
                 lines: ow,
                 x_line: sx * LANES,
                 y_line: LANES,
@@ -134,14 +134,14 @@ impl SparseConv {
         }
     }
 
-    /// Elements of scratch that a run needs, whatever the count; zero without padding.
+    /// Floats of scratch that [`SparseConv::run`] needs, for any count; zero without padding.
     pub fn scratch_len(&self) -> usize {
         let [c, ..] = self.input;
         let [height, width] = self.size;
         self.before.map_or(0, |_| c * height * width * LANES)
     }
 
-    /// `y = act(W * x + b)` over `count` tiles; `scratch` is overwritten.
+    /// `y = clamp(W * x + b)` over `count` tiles: `x` is `[count][c][h][w][16]`, `y` `[count][channels][oh][ow][16]`. `scratch` is overwritten.
     ///
     /// # Panics
     /// When `x` or `y` has another length or `scratch` fewer than [`SparseConv::scratch_len`] elements.
@@ -164,14 +164,14 @@ impl SparseConv {
             }
             for part in &self.parts {
                 let (x, y) = (x.as_ptr(), y[part.y..].as_mut_ptr());
-                // SAFETY: the walk keeps what offsets of weights lie before inside one input, or its copy, whose length was checked above or
-                // is that of the scratch; likewise rows and lines of the output.
-                unsafe { sell::run(self.isa, &part.sell, x, y, self.walk, clamp.bounds()) };
+                // SAFETY: an offset is that of an element of a filter, so that from any output pixel it stays inside one padded input, which is `x`,
+                // whose length was checked, or the scratch. Rows are output channels, each with the `strips * lines` lines of an output map.
+                unsafe { sell::run(self.isa, &part.sell, x, y, self.strides, clamp.bounds()) };
             }
         }
     }
 
-    /// Packed output channels, height and width.
+    /// Packed output channels, output height and width.
     pub fn output(&self) -> [usize; 3] {
         self.output
     }
@@ -187,7 +187,7 @@ impl SparseConv {
     }
 }
 
-/// Each group that has filters among those channels, and which.
+/// The groups that have filters in `channels`, each with the range of these.
 pub(crate) fn filters_of_groups(
     out: usize,
     groups: usize,
@@ -204,7 +204,10 @@ pub(crate) fn filters_of_groups(
         .filter(|(_, filters)| !filters.is_empty())
 }
 
-/// Output height and width of a convolution whose parts fit together.
+/// Output height and width of a convolution.
+///
+/// # Panics
+/// When its parameters contradict each other.
 #[track_caller]
 pub(crate) fn check_conv(
     shape: [usize; 4],
@@ -226,7 +229,7 @@ pub(crate) fn check_conv(
 
 multiversion!(fn pad(x: &[f32], to: &mut [f32], from_size: [usize; 2], size: [usize; 2], before: [usize; 2]) = pad_body;);
 
-/// Tiled maps into maps with borders of zeros.
+/// Copies tiled maps into maps padded with zeros.
 #[inline(always)]
 fn pad_body(
     x: &[f32],

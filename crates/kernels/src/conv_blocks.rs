@@ -1,8 +1,8 @@
-//! Sparse convolution of single samples over [`Blocks`].
+//! Sparse convolution of single samples over spatial [`Blocks`].
 //!
 //! A weight at (input channel, ky, kx) multiplies one line of sixteen inputs for each line of sixteen outputs, at a fixed offset. The
-//! weights are packed as for [`crate::spmm`], with offsets in place of columns; the loop goes over tiles of up to four lines of a row, whose
-//! sums stay in registers, and over all channels for each. A tile's inputs, of as many channels as fit, stay in the first-level cache.
+//! weights are packed as for [`crate::spmm`], with offsets in place of columns. The outer loop is over tiles of up to four lines of a row, whose
+//! sums stay in registers, the inner loop over all channels. The inputs of a tile, of as many channels as fit, stay in the first-level cache.
 
 #![allow(
     clippy::needless_range_loop,
@@ -13,10 +13,10 @@ use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
 
-use crate::bands::{Banded, Frame, Tile, Walk, run_whole};
+use crate::bands::{Banded, Frame, Tile, Tiling, run_whole};
 use crate::blocks::{Blocks, TILE};
 use crate::clamp::Bounds;
-use crate::conv::{check_conv, filters_of_groups};
+use crate::conv::{FilterGroup, check_conv, filters_of_groups};
 use crate::cost::Costs;
 use crate::isa::kernel_name;
 use crate::kernel::{Operands, PackedKernel, Workload};
@@ -26,29 +26,21 @@ use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Clamp, Isa, LANES, select};
 
-/// A sparse filter bank packed for inputs and outputs in [`Blocks`].
+/// A sparse convolution, packed for inputs and outputs in spatial [`Blocks`].
 ///
 /// # Invariants
-/// - the input's blocks cover those that the window reads for the output's ([`BlockConv::input`])
-/// - offsets of weights lie in the input channels of their group, at what the window reads for the first output of a block
+/// - the input's blocks cover [`BlockConv::input`], so that they hold all that the window reads for any output
+/// - a weight's offset plus the base of its column block is where its input line lies for the first output of a block
 #[derive(Debug, Clone)]
 pub struct BlockConv {
     frame: Frame,
-    /// Whether `output` is the largest of two by two pixels that the window makes.
+    /// Whether 2x2 max-pooling is fused; the output is then the pooled one.
     pooled: bool,
-    parts: Vec<Part>,
-}
-
-/// The channels of one group.
-#[derive(Debug, Clone)]
-struct Part {
-    sell: Sell,
-    /// Floats before its outputs.
-    y: usize,
+    parts: Vec<FilterGroup>,
 }
 
 impl BlockConv {
-    /// The blocks that inputs must cover for a window that makes `output`.
+    /// The blocks of the `input` map that a window reads for outputs in `output`. The input of the convolution must cover them ([`Blocks::covers`]).
     pub fn input(input: [usize; 3], window: &Window, output: &Blocks) -> Blocks {
         let halo = if output.is_tile() {
             window.pads
@@ -58,11 +50,11 @@ impl BlockConv {
         output.under(input, window.strides).with_halo(halo)
     }
 
-    /// Packs filters of `shape` `[out, in/groups, kh, kw]` (`weight` holds them as `out` rows), but of all output channels only some, so that
-    /// threads may share one convolution. `output` are the blocks of all channels, as is `bias`.
+    /// Packs a range of output channels of filters of `shape` `[out, in/groups, kh, kw]` (`weight` holds them as `out` rows), so that threads can
+    /// split a convolution by channels. `bias` and the blocks of the output are those of all channels.
     ///
     /// # Panics
-    /// When the shapes, the groups, the window and the bias do not fit together, or the input's blocks do not cover [`BlockConv::input`].
+    /// When the parameters contradict each other, `channels` is out of range, or the input's blocks do not cover [`BlockConv::input`].
     #[track_caller]
     #[allow(clippy::too_many_arguments, reason = "what a convolution is")]
     pub fn pack_channels(
@@ -88,16 +80,16 @@ impl BlockConv {
         let bias = bias_or_zero(bias, out);
         let (x_channel, y_channel) = (input.channel() * LANES, output.channel() * LANES);
         let [dy, dx] = window.dilations;
-        // The loops have strides of one and two.
+        // Loops over several lines exist for strides of one and two.
         let most = match window.strides[1] {
             1 | 2 => select::block_tile(isa),
             _ => 1,
         };
-        let walk = Walk::new(window, [&input, &output], most);
+        let tiling = Tiling::new(window, [&input, &output], most);
         let nonzeros: usize = channels.clone().map(|r| weight.row(r).0.len()).sum();
         let per_channel = nonzeros as f64 / (channels.len() * per_group).max(1) as f64;
         let reach = |d: usize| window.dilations[d] * (window.kernel_shape[d] - 1) + 1;
-        let lines = walk.tiles.first().map_or(1, |t| t.lines);
+        let lines = tiling.tiles.first().map_or(1, |t| t.lines);
         let touched = reach(0) * ((lines - 1) * window.strides[1] + reach(1));
         let blocks = select::channel_blocks(per_group, touched * LANES, per_channel);
         let per_block = per_group.div_ceil(blocks).max(1);
@@ -123,7 +115,7 @@ impl BlockConv {
                 let bases: Vec<usize> = (0..per_group.div_ceil(per_block).max(1))
                     .map(|b| (g * per_group + b * per_block) * x_channel)
                     .collect();
-                Part {
+                FilterGroup {
                     y: (rows.start - channels.start) * y_channel,
                     sell: Sell::pack(&entries, &bias[rows], &bases, y_channel, 1),
                 }
@@ -131,14 +123,14 @@ impl BlockConv {
             .collect();
         let output = output.with_channels(channels.len());
         Self {
-            frame: Frame::new(isa, [input, output], walk),
+            frame: Frame::new(isa, [input, output], tiling),
             pooled: false,
             parts,
         }
     }
 
-    /// The same convolution with max-pooling of two by two pixels fused into the store, for outputs in these blocks, or `None` where that cannot be: where
-    /// pixels of one block are pooled with those of another, or sums of several blocks of input channels are kept between.
+    /// The same convolution with 2x2 max-pooling fused into the store, for pooled outputs in `output`. `None` where that is not possible: where pixels
+    /// of different blocks are pooled together, or the input channels are cut into several ranges.
     pub fn pooled(mut self, output: Blocks) -> Option<Self> {
         let [channels, ..] = self.frame.output.map();
         let least = BlockPool::output(&Window::square(2, 2), &self.frame.output)?;
@@ -152,13 +144,14 @@ impl BlockConv {
             part.sell.move_rows(old, new);
             part.y = part.y / old * new;
         }
-        let walk = self.frame.walk.pooled(&output);
-        self.frame = Frame::new(self.frame.isa, [self.frame.input, output], walk);
+        let tiling = self.frame.tiling.pooled(&output);
+        self.frame = Frame::new(self.frame.isa, [self.frame.input, output], tiling);
         self.pooled = true;
         Some(self)
     }
 
-    /// `y = act(W * x + b)` over `n` samples, or tiles where lanes are samples, with the halos of `y`, and pooled where that is fused.
+    /// `y = clamp(W * x + b)`, pooled where that is fused, and the halos of `y`. `x` and `y` are `n` samples in the blocks of input and output, or `n`
+    /// tiles where lanes are samples.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
@@ -167,7 +160,7 @@ impl BlockConv {
         self.run_onto(x, None, y, n, clamp);
     }
 
-    /// `y = act(W * x + b + residual)`, where there is one, in the blocks of `y`; as [`BlockConv::run`].
+    /// `y = clamp(W * x + b + residual)`, if there is a residual, which is in the blocks of `y`; else as [`BlockConv::run`].
     ///
     /// # Panics
     /// When a slice has another length, or there is a residual and the output is pooled.
@@ -183,12 +176,12 @@ impl BlockConv {
         run_whole(self, x, residual, y, n, clamp);
     }
 
-    /// Whether [`BlockConv::run_onto`] can add to a residual.
+    /// Whether [`BlockConv::run_onto`] accepts a residual: unless pooling is fused.
     pub fn takes_residual(&self) -> bool {
         !self.pooled
     }
 
-    /// Samples in one unit of the count of a run.
+    /// Samples in one unit of the count of a run: 1, or 16 where lanes are samples.
     pub fn samples(&self) -> usize {
         if self.frame.output.is_tile() {
             LANES
@@ -218,7 +211,7 @@ impl BlockConv {
     }
 }
 
-// SAFETY: each tile of the walk has lines of its own, which alone are written.
+// SAFETY: tiles do not overlap, `run_units` stores only to lines of its tiles, and loads stay inside the blocks (invariants).
 unsafe impl Banded for BlockConv {
     fn frame(&self) -> &Frame {
         &self.frame
@@ -233,19 +226,19 @@ unsafe impl Banded for BlockConv {
         clamp: Clamp,
     ) {
         assert!(!self.pooled || residual.is_none(), "a sum before pooling");
-        let (isa, walk, bounds) = (self.frame.isa, &self.frame.walk, clamp.bounds());
-        let tiles = &walk.tiles[units];
+        let (isa, tiling, bounds) = (self.frame.isa, &self.frame.tiling, clamp.bounds());
+        let tiles = &tiling.tiles[units];
         for part in &self.parts {
             let (x, sell) = (x.as_ptr(), &part.sell);
-            // SAFETY: the input covers what the window reads for every output of a block (invariants), and the output has its rows
-            // and lines, as has the residual, all of them the lengths of the caller's contract.
+            // SAFETY: the input holds all that the window reads for every output of a block (invariants). Output and residual hold the lines of the
+            // tiles in every row of the matrix. All have the lengths that the contract of this function says.
             unsafe {
                 let y = y.add(part.y);
                 let onto = residual.map_or(y.cast_const(), |r| r.as_ptr().add(part.y));
                 if self.pooled {
-                    run_pooled(isa, sell, x, y, walk, tiles, bounds);
+                    run_pooled(isa, sell, x, y, tiling, tiles, bounds);
                 } else {
-                    run(isa, sell, x, onto, y, walk.x_line, tiles, bounds);
+                    run(isa, sell, x, onto, y, tiling.x_line, tiles, bounds);
                 }
             }
         }
@@ -253,21 +246,20 @@ unsafe impl Banded for BlockConv {
 }
 
 simd_dispatch! {
-    /// `y = clamp(W * x + b + onto)`, tile by tile; without the last where that is `y` itself.
+    /// `y = clamp(W * x + b + onto)`, tile by tile; without `onto` where that is `y` itself.
     ///
     /// # Safety
-    /// For every line of output on the walk and every entry of the matrix, `x` must be readable for the sixteen floats at the walk's way to
-    /// the line plus base plus offset, and for every row of the matrix `y` must be writable and `onto` readable for those at the way plus the
-    /// row's place.
+    /// For every line of the tiles and every entry of the matrix, `x` is readable for the sixteen floats at the line's input plus base plus offset.
+    /// For every row of the matrix, `y` is writable and `onto` readable for the sixteen floats of the line in that row.
     unsafe fn run(sell: &Sell, x: *const f32, onto: *const f32, y: *mut f32, x_line: usize, tiles: &[Tile], bounds: Bounds) = body;
 }
 
 simd_dispatch! {
-    /// As [`run`], where each line of output is the largest of two by two, in each lane; the matrix has one block of columns.
+    /// As [`run`], where each line of output is the largest of two by two lines, lane by lane; the matrix has one block of columns.
     ///
     /// # Safety
-    /// As [`run`], with `x` readable for four lines.
-    unsafe fn run_pooled(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, tiles: &[Tile], bounds: Bounds) = body_pooled;
+    /// As [`run`], with `x` readable for the inputs of all four lines.
+    unsafe fn run_pooled(sell: &Sell, x: *const f32, y: *mut f32, tiling: &Tiling, tiles: &[Tile], bounds: Bounds) = body_pooled;
 }
 
 #[inline(always)]
@@ -280,7 +272,7 @@ unsafe fn body<S: Simd>(
     tiles: &[Tile],
     bounds: Bounds,
 ) {
-    // SAFETY: the caller's contract; the offsets are those of `sell`.
+    // SAFETY: pointers by the contract of `run`; the offsets are those of `sell`, in the unit of their variant.
     unsafe {
         match &sell.offsets {
             Offsets::Short8(o) => {
@@ -301,17 +293,19 @@ unsafe fn body_pooled<S: Simd>(
     sell: &Sell,
     x: *const f32,
     y: *mut f32,
-    walk: &Walk,
+    tiling: &Tiling,
     tiles: &[Tile],
     bounds: Bounds,
 ) {
-    // SAFETY: as for `body`.
+    // SAFETY: pointers by the contract of `run_pooled`; the offsets are those of `sell`, in the unit of their variant.
     unsafe {
         match &sell.offsets {
-            Offsets::Short8(o) => pools::<S, u64, 8>(sell, o.as_ptr(), x, y, walk, tiles, bounds),
-            Offsets::Short64(o) => pools::<S, u64, 64>(sell, o.as_ptr(), x, y, walk, tiles, bounds),
+            Offsets::Short8(o) => pools::<S, u64, 8>(sell, o.as_ptr(), x, y, tiling, tiles, bounds),
+            Offsets::Short64(o) => {
+                pools::<S, u64, 64>(sell, o.as_ptr(), x, y, tiling, tiles, bounds)
+            }
             Offsets::Long4(o) => {
-                pools::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, walk, tiles, bounds)
+                pools::<S, [u32; 4], 4>(sell, o.as_ptr(), x, y, tiling, tiles, bounds)
             }
         }
     }
@@ -330,10 +324,10 @@ unsafe fn rows<S: Simd, O: Offset, const UNIT: usize>(
     bounds: Bounds,
 ) {
     const STRIDE_2: usize = 2 * LANES;
-    // SAFETY: tiles are those of the caller's walk.
+    // SAFETY: tiles are those of `run`, for whose lines its contract holds.
     unsafe {
         for t in tiles {
-            // An instruction set with narrow vectors takes a line in several passes.
+            // Vectors of fewer than sixteen floats take several passes over a line.
             for part in 0..LANES / S::N {
                 let x = x.add(t.x + part * S::N);
                 let (onto, y) = (onto.add(t.y + part * S::N), y.add(t.y + part * S::N));
@@ -353,7 +347,7 @@ unsafe fn rows<S: Simd, O: Offset, const UNIT: usize>(
     }
 }
 
-/// `T` vectors of output for each channel, over all blocks of input channels; `STRIDE` lines of input lie between what two of them read.
+/// `T` vectors of output for each channel, over all column blocks; their inputs are `STRIDE` lines apart.
 #[inline(always)]
 unsafe fn tile<S: Simd, O: Offset, const UNIT: usize, const T: usize, const STRIDE: usize>(
     sell: &Sell,
@@ -411,26 +405,26 @@ unsafe fn tile<S: Simd, O: Offset, const UNIT: usize, const T: usize, const STRI
     }
 }
 
-/// All output, two by two lines at a time, of which the largest is stored.
+/// All tiles: two by two lines are computed at once, and the largest is stored.
 #[inline(always)]
 unsafe fn pools<S: Simd, O: Offset, const UNIT: usize>(
     sell: &Sell,
     offsets: *const O,
     x: *const f32,
     y: *mut f32,
-    walk: &Walk,
+    tiling: &Tiling,
     tiles: &[Tile],
     bounds: Bounds,
 ) {
-    // SAFETY: as for `tile`; tiles are those of the caller's walk.
+    // SAFETY: tiles are those of `run_pooled`, for whose lines its contract holds; weights, offsets and groups by the invariants of `Sell`.
     unsafe {
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
         let base = sell.blocks.first().map_or(0, |b| b.base);
         for t in tiles {
             for part in (0..LANES).step_by(S::N) {
                 let x = x.add(base + t.x + part);
-                let below = x.add(walk.x_row);
-                let xs = [x, x.add(walk.x_line), below, below.add(walk.x_line)];
+                let below = x.add(tiling.x_row);
+                let xs = [x, x.add(tiling.x_line), below, below.add(tiling.x_line)];
                 let y = y.add(t.y + part);
                 let (mut weights, mut offsets) = (sell.weights.as_ptr(), offsets);
                 for group in &sell.groups {
@@ -453,7 +447,7 @@ unsafe fn pools<S: Simd, O: Offset, const UNIT: usize>(
 
 #[inline(always)]
 pub(crate) unsafe fn biases<S: Simd, const T: usize>(group: &Group) -> [[S::V; T]; 4] {
-    // SAFETY: the caller runs under the instruction set.
+    // SAFETY: no memory is accessed; the instruction set is enabled where this is inlined (the contract of `Simd`).
     unsafe {
         let mut acc = [[S::splat(0.0); T]; 4];
         for r in 0..4 {
@@ -463,7 +457,7 @@ pub(crate) unsafe fn biases<S: Simd, const T: usize>(group: &Group) -> [[S::V; T
     }
 }
 
-/// Bytes of weights that are asked for ahead of their use where they are used once.
+/// Bytes by which weights are prefetched ahead of their use, where they are used once.
 const AHEAD: usize = 1024;
 
 /// The steps of one group up to `last`, for `T` vectors whose inputs begin at `xs`.
@@ -475,11 +469,11 @@ pub(crate) unsafe fn multiply_add<S: Simd, O: Offset, const UNIT: usize, const T
     xs: [*const f32; T],
     acc: &mut [[S::V; T]; 4],
 ) {
-    // SAFETY: weights and offsets are those of a group, and `xs` readable at its offsets.
+    // SAFETY: the caller passes weights and offsets of one group, up to `last`, and `xs` that are readable for a vector at each of its offsets.
     unsafe {
         if T == 1 {
-            // Four sums are too few to hide the latency of a multiply-add: every second step has sums of its own. Such layers go through
-            // their weights once, and wait for them.
+            // Four sums are too few to hide the latency of a multiply-add, so every second step has its own. A layer of so few lines uses each weight
+            // only a few times, so loads of weights are the bottleneck and are prefetched.
             let mut second = [[S::splat(0.0); T]; 4];
             while (*offsets).wrapping_add(1) < last {
                 S::prefetch(weights.wrapping_byte_add(AHEAD));
@@ -508,7 +502,7 @@ unsafe fn step<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
     xs: [*const f32; T],
     acc: &mut [[S::V; T]; 4],
 ) {
-    // SAFETY: as for `multiply_add`, with a step left.
+    // SAFETY: as in `multiply_add`, which calls this only while a step is left.
     unsafe {
         let quad = S::quad(weights.cast());
         let at = O::bytes::<UNIT>(*offsets);

@@ -1,8 +1,8 @@
 //! Sparse convolution of single samples over the rows of small maps.
 //!
-//! Eight neighbouring outputs of a row are one vector. What they read of a row of the input, whichever column of the filter, lies within sixteen
-//! floats: the input is copied into such lines, each in one line of the cache, so that no load is split, however it is shifted. That takes
-//! little more memory than the map, where blocks ([`crate::conv_blocks`]) hold a pixel once for each step of the windows; but it runs in half vectors.
+//! Eight neighbouring outputs of a row are one vector. All that they read of a row of the input, for any column of the filter, are at most sixteen
+//! neighbouring floats. The input is copied into such patches of sixteen floats, each one cache line, so that no load straddles cache lines. For
+//! small maps patches take less memory than spatial blocks with their halos ([`crate::conv_blocks`]), but vectors are half as long.
 
 #![allow(
     clippy::needless_range_loop,
@@ -28,62 +28,62 @@ use crate::{Clamp, Isa, LANES, select};
 /// Outputs of a row that are computed together.
 const VECTOR: usize = 8;
 
-/// A sparse filter bank packed for one input size.
+/// A sparse convolution over [`crate::Layout::Single`], packed for one input size.
 ///
 /// # Invariants
-/// - offsets of weights, of a filter for the first outputs, lie in the lines of a map, and so do those of all others on the walk
-/// - rows of the matrix lie `rows * pitch` floats apart, as the walk goes over them
+/// - half of a weight's offset, plus the base, plus the place of the patch of any output of the tiling, lies in the patches of one sample
+/// - rows of the matrix lie `rows * pitch` floats apart, for the rows and the pitch of the tiling
 #[derive(Debug, Clone)]
 pub struct RowConv {
     isa: Isa,
     input: [usize; 3],
-    /// What is packed, pooled where that is fused.
+    /// Packed channels, height and width of the output, pooled where that is fused.
     output: [usize; 3],
-    lines: Lines,
-    walk: Walk,
-    parts: Vec<Part>,
+    patches: Patches,
+    tiling: RowTiling,
+    parts: Vec<ChannelGroup>,
 }
 
-/// The channels of one group.
+/// The packed filters of one group.
 #[derive(Debug, Clone)]
-struct Part {
+struct ChannelGroup {
     sell: Sell,
-    /// Output channels before its own.
+    /// Packed output channels before those of the group.
     first: usize,
 }
 
-/// How inputs are copied: `[c][column][row][16]`, where a column holds what eight outputs of a row read.
+/// Layout of the patches, `[c][column][row][16]`: sixteen floats for eight outputs of a row.
 #[derive(Debug, Clone)]
-struct Lines {
+struct Patches {
     map: [usize; 2],
-    /// Rows above and columns on the left that are padding.
+    /// Rows of padding above the map and columns on its left.
     before: [usize; 2],
     rows: usize,
-    /// For each column its pixels that lie in the map, all bits set.
+    /// For each column of patches, the mask of the pixels that lie in the map.
     inside: Vec<[u32; LANES]>,
 }
 
-/// The way over the outputs of a channel.
+/// The outputs of a channel, and the strides of the patches that they read.
 #[derive(Debug, Clone)]
-struct Walk {
+struct RowTiling {
     columns: usize,
-    /// Floats from the lines of a column to those of the next, and from what a row of outputs reads to what the next reads.
+    /// Floats from a column of patches to the next, and from the patch of a row of outputs to that of the next row.
     x_column: usize,
     x_row: usize,
-    /// Whether the largest of two by two pixels are stored.
+    /// Whether 2x2 max-pooling is fused.
     pooled: bool,
-    /// Rows that are computed together.
+    /// Numbers of rows that are computed together.
     strips: Vec<usize>,
 }
 
-impl Walk {
-    /// Floats that are stored of a row of outputs.
+impl RowTiling {
+    /// Floats that are stored for a row of outputs, in whole vectors.
     fn pitch(&self) -> usize {
         self.columns * VECTOR / if self.pooled { 2 } else { 1 }
     }
 }
 
-/// Cuts so many rows into strips of at most `most`, as even as can be.
+/// Cuts `rows` into strips of at most `most` rows and about the same size.
 fn strips(rows: usize, most: usize) -> impl Iterator<Item = usize> {
     let strips = rows.div_ceil(most);
     (0..strips).map(move |i| rows * (i + 1) / strips - rows * i / strips)
@@ -130,13 +130,13 @@ impl RowConv {
                 if x < w { u32::MAX } else { 0 }
             })
         };
-        let lines = Lines {
+        let patches = Patches {
             map: [h, w],
             before: [top, left],
             rows,
             inside: (0..columns).map(inside).collect(),
         };
-        let walk = Walk {
+        let tiling = RowTiling {
             columns,
             x_column: rows * LANES,
             x_row: window.strides[0] * LANES,
@@ -150,8 +150,8 @@ impl RowConv {
                     let (ic, ky, kx) = (k / (kh * kw), k / kw % kh, k % kw);
                     Entry {
                         block: 0,
-                        // Twice, because the format wants even numbers.
-                        offset: 2 * (ic * lines.channel() + ky * dy * LANES + kx * dx),
+                        // Doubled, because short offsets must be even.
+                        offset: 2 * (ic * patches.channel() + ky * dy * LANES + kx * dx),
                         weight,
                     }
                 };
@@ -162,10 +162,10 @@ impl RowConv {
                         columns.iter().zip(values).map(entry).collect()
                     })
                     .collect();
-                let base = g * per_group * lines.channel();
-                Part {
+                let base = g * per_group * patches.channel();
+                ChannelGroup {
                     first: filters.start - channels.start,
-                    sell: Sell::pack(&entries, &bias[filters], &[base], oh * walk.pitch(), 1),
+                    sell: Sell::pack(&entries, &bias[filters], &[base], oh * tiling.pitch(), 1),
                 }
             })
             .collect();
@@ -173,48 +173,51 @@ impl RowConv {
             isa,
             input,
             output: [channels.len(), oh, ow],
-            lines,
-            walk,
+            patches,
+            tiling,
             parts,
         }
     }
 
-    /// The same convolution with max-pooling of two by two pixels fused into the store.
+    /// The same convolution with 2x2 max-pooling fused into the store.
+    ///
+    /// # Panics
+    /// When pooling is fused already.
     #[must_use]
     pub fn pooled(mut self) -> Self {
-        assert!(!self.walk.pooled, "pooled already");
+        assert!(!self.tiling.pooled, "pooled already");
         let [channels, oh, ow] = self.output;
-        let old = oh * self.walk.pitch();
-        // Two pairs of rows fill a vector with what is left of them.
+        let old = oh * self.tiling.pitch();
+        // The pooled outputs of two pairs of rows fill one vector.
         let pairs = strips(oh / 2, (select::row_tile(self.isa) / 2).clamp(1, 2));
-        self.walk.strips = pairs.map(|n| 2 * n).collect();
-        self.walk.pooled = true;
+        self.tiling.strips = pairs.map(|n| 2 * n).collect();
+        self.tiling.pooled = true;
         self.output = [channels, oh / 2, ow / 2];
         for part in &mut self.parts {
-            part.sell.move_rows(old, oh / 2 * self.walk.pitch());
+            part.sell.move_rows(old, oh / 2 * self.tiling.pitch());
         }
         self
     }
 
-    /// Elements of scratch that a run needs, whatever the count.
+    /// Floats of scratch that [`RowConv::run`] needs, for any count.
     pub fn scratch_len(&self) -> usize {
         self.copied() + self.padded()
     }
 
     fn copied(&self) -> usize {
-        self.input[0] * self.lines.channel()
+        self.input[0] * self.patches.channel()
     }
 
-    /// Floats of outputs with rows of whole vectors, where theirs are not.
+    /// Floats of the output with rows of whole vectors; zero where its rows are whole vectors already.
     fn padded(&self) -> usize {
         let [channels, oh, ow] = self.output;
-        match self.walk.pitch() {
+        match self.tiling.pitch() {
             pitch if pitch == ow => 0,
             pitch => channels * oh * pitch,
         }
     }
 
-    /// `y = act(W * x + b)` over `n` samples, pooled where that is fused; `scratch` is overwritten.
+    /// `y = clamp(W * x + b)`, pooled where that is fused: `x` is `[n][c][h][w]`, `y` `[n][channels][oh][ow]`. `scratch` is overwritten.
     ///
     /// # Panics
     /// When `x` or `y` has another length or `scratch` fewer than [`RowConv::scratch_len`] elements.
@@ -223,18 +226,23 @@ impl RowConv {
         let [x_len, y_len] = [self.input, self.output].map(|map| map.iter().product::<usize>());
         assert_eq!(x.len(), n * x_len, "elements of x");
         assert_eq!(y.len(), n * y_len, "elements of y");
-        let (lines, padded) = scratch[..self.scratch_len()].split_at_mut(self.copied());
+        let (copied, padded) = scratch[..self.scratch_len()].split_at_mut(self.copied());
         let [_, oh, ow] = self.output;
-        let pitch = self.walk.pitch();
+        let pitch = self.tiling.pitch();
         for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
-            copy(self.isa, &self.lines, &x[i * x_len..(i + 1) * x_len], lines);
+            copy(
+                self.isa,
+                &self.patches,
+                &x[i * x_len..(i + 1) * x_len],
+                copied,
+            );
             let direct = padded.is_empty();
             let to = if direct { &mut *y } else { &mut *padded };
             for part in &self.parts {
                 let to = &mut to[part.first * oh * pitch..];
-                let (x, y) = (lines.as_ptr(), to.as_mut_ptr());
-                // SAFETY: the lines hold what every output on the walk reads, and `to` has its rows, of whole vectors (invariants).
-                unsafe { run(self.isa, &part.sell, x, y, &self.walk, clamp.bounds()) };
+                let (x, y) = (copied.as_ptr(), to.as_mut_ptr());
+                // SAFETY: the patches hold all that outputs of the tiling read (invariants), and `to` has `oh * pitch` floats for each row of the matrix.
+                unsafe { run(self.isa, &part.sell, x, y, &self.tiling, clamp.bounds()) };
             }
             if !direct {
                 compact(self.isa, padded, y, [pitch, ow]);
@@ -242,7 +250,7 @@ impl RowConv {
         }
     }
 
-    /// Channels, height and width of what is packed.
+    /// Packed output channels, output height and width, pooled where that is fused.
     pub fn output(&self) -> [usize; 3] {
         self.output
     }
@@ -250,7 +258,7 @@ impl RowConv {
     /// `{isa}-{format}-{dtype}-{tile}`.
     pub fn name(&self) -> &'static str {
         let level = self.isa.level();
-        if self.walk.pooled {
+        if self.tiling.pooled {
             kernel_name!(level, "sell4-rows-pool-f32-4x8")
         } else {
             kernel_name!(level, "sell4-rows-f32-4x8")
@@ -263,28 +271,28 @@ impl RowConv {
     }
 }
 
-impl Lines {
+impl Patches {
     /// Floats of a channel.
     fn channel(&self) -> usize {
         self.inside.len() * self.rows * LANES
     }
 }
 
-multiversion!(fn copy(lines: &Lines, x: &[f32], to: &mut [f32]) = copy_body;);
+multiversion!(fn copy(patches: &Patches, x: &[f32], to: &mut [f32]) = copy_body;);
 multiversion!(fn compact(from: &[f32], y: &mut [f32], pitches: [usize; 2]) = compact_body;);
 
-/// A sample into lines.
+/// Copies a sample into patches.
 #[inline(always)]
-fn copy_body(lines: &Lines, x: &[f32], to: &mut [f32]) {
-    let [h, w] = lines.map;
-    let [top, left] = lines.before;
-    let rows = top.min(lines.rows)..(top + h).min(lines.rows);
-    for (channel, to) in to.chunks_exact_mut(lines.channel()).enumerate() {
-        for (column, to) in to.chunks_exact_mut(lines.rows * LANES).enumerate() {
-            let inside = lines.inside[column];
+fn copy_body(patches: &Patches, x: &[f32], to: &mut [f32]) {
+    let [h, w] = patches.map;
+    let [top, left] = patches.before;
+    let rows = top.min(patches.rows)..(top + h).min(patches.rows);
+    for (channel, to) in to.chunks_exact_mut(patches.channel()).enumerate() {
+        for (column, to) in to.chunks_exact_mut(patches.rows * LANES).enumerate() {
+            let inside = patches.inside[column];
             to[..rows.start * LANES].fill(0.0);
             to[rows.end * LANES..].fill(0.0);
-            // Where the line of a row begins in the input; of the first row of all and the last, it may reach out.
+            // Where the patch of a row begins in the input. Patches of the first and last rows of all may reach beyond it.
             let origin = ((channel * h) * w + column * VECTOR) as isize - left as isize;
             let start = |row: usize| origin + ((row - top) * w) as isize;
             let mut whole = rows.clone();
@@ -297,10 +305,10 @@ fn copy_body(lines: &Lines, x: &[f32], to: &mut [f32]) {
             if !whole.is_empty() {
                 let mut from = x.as_ptr().wrapping_offset(start(whole.start));
                 for to in to[whole.start * LANES..whole.end * LANES].chunks_exact_mut(LANES) {
-                    // SAFETY: `start(row)..start(row) + LANES` lies in `x` for every row of `whole`.
-                    let line = unsafe { from.cast::<[u32; LANES]>().read_unaligned() };
+                    // SAFETY: `from` is at `start(row)`, and `start(row)..start(row) + LANES` lies in `x` for every row of `whole`.
+                    let patch = unsafe { from.cast::<[u32; LANES]>().read_unaligned() };
                     for i in 0..LANES {
-                        to[i] = f32::from_bits(line[i] & inside[i]);
+                        to[i] = f32::from_bits(patch[i] & inside[i]);
                     }
                     from = from.wrapping_add(w);
                 }
@@ -317,7 +325,7 @@ fn copy_body(lines: &Lines, x: &[f32], to: &mut [f32]) {
     }
 }
 
-/// Rows from one pitch to a smaller.
+/// Copies rows of `pitch` floats to rows of `width` floats, which are shorter.
 #[inline(always)]
 fn compact_body(from: &[f32], y: &mut [f32], [pitch, width]: [usize; 2]) {
     for (from, y) in from.chunks_exact(pitch).zip(y.chunks_exact_mut(width)) {
@@ -329,31 +337,43 @@ simd_dispatch! {
     /// `y = clamp(W * x + b)`, strip by strip.
     ///
     /// # Safety
-    /// For every row and column on the walk and every entry of the matrix, `x` must be readable for eight floats at the walk's way there plus
-    /// base plus half of the offset; for every row of the matrix `y` must be writable for the rows of the walk, each of its pitch.
-    unsafe fn run(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) = body;
+    /// For every row and column of the tiling and every entry of the matrix, `x` is readable for eight floats at the patch plus base plus half of the
+    /// offset. For every row of the matrix, `y` is writable for the rows of the tiling, each `pitch` floats.
+    unsafe fn run(sell: &Sell, x: *const f32, y: *mut f32, tiling: &RowTiling, bounds: Bounds) = body;
 }
 
 #[inline(always)]
-unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) {
-    // SAFETY: the caller's contract.
+unsafe fn body<S: Simd>(
+    sell: &Sell,
+    x: *const f32,
+    y: *mut f32,
+    tiling: &RowTiling,
+    bounds: Bounds,
+) {
+    // SAFETY: the contract of `run`, passed on; where an instruction set is enabled, so are its half vectors.
     unsafe {
         if S::N > VECTOR {
-            offsets::<S::Half>(sell, x, y, walk, bounds);
+            offsets::<S::Half>(sell, x, y, tiling, bounds);
         } else {
-            offsets::<S>(sell, x, y, walk, bounds);
+            offsets::<S>(sell, x, y, tiling, bounds);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn offsets<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: &Walk, bounds: Bounds) {
-    // SAFETY: the caller's contract; the offsets are those of `sell`. They are doubled, and so in units of half as many bytes.
+unsafe fn offsets<S: Simd>(
+    sell: &Sell,
+    x: *const f32,
+    y: *mut f32,
+    tiling: &RowTiling,
+    bounds: Bounds,
+) {
+    // SAFETY: pointers by the contract of `run`; the offsets are those of `sell`, doubled, so that their units have half as many bytes.
     unsafe {
         match &sell.offsets {
-            Offsets::Short8(o) => rows::<S, u64, 4>(sell, o.as_ptr(), x, y, walk, bounds),
-            Offsets::Short64(o) => rows::<S, u64, 32>(sell, o.as_ptr(), x, y, walk, bounds),
-            Offsets::Long4(o) => rows::<S, [u32; 4], 2>(sell, o.as_ptr(), x, y, walk, bounds),
+            Offsets::Short8(o) => rows::<S, u64, 4>(sell, o.as_ptr(), x, y, tiling, bounds),
+            Offsets::Short64(o) => rows::<S, u64, 32>(sell, o.as_ptr(), x, y, tiling, bounds),
+            Offsets::Long4(o) => rows::<S, [u32; 4], 2>(sell, o.as_ptr(), x, y, tiling, bounds),
         }
     }
 }
@@ -364,33 +384,33 @@ unsafe fn rows<S: Simd, O: Offset, const UNIT: usize>(
     mut offsets: *const O,
     x: *const f32,
     y: *mut f32,
-    walk: &Walk,
+    tiling: &RowTiling,
     bounds: Bounds,
 ) {
-    let per_row = if walk.pooled { 2 } else { 1 };
+    let per_row = if tiling.pooled { 2 } else { 1 };
     let mut weights = sell.weights.as_ptr();
-    // SAFETY: rows and columns are those of the caller's walk; weights, offsets and groups by the invariants of `Sell`.
+    // SAFETY: rows and columns are those of the tiling, for which the contract of `run` holds; weights, offsets and groups by the invariants of `Sell`.
     unsafe {
         let x = x.add(sell.blocks[0].base);
         // A map is small: it stays in the cache for all channels.
         for group in &sell.groups {
             let stored = (weights, offsets);
-            for column in 0..walk.columns {
+            for column in 0..tiling.columns {
                 for part in (0..VECTOR).step_by(S::N) {
-                    let mut x = x.add(column * walk.x_column + part);
+                    let mut x = x.add(column * tiling.x_column + part);
                     let mut y = y.add((column * VECTOR + part) / per_row);
-                    for &rows in &walk.strips {
+                    for &rows in &tiling.strips {
                         match rows {
-                            6 => strip::<S, O, UNIT, 6>(group, stored, x, y, walk, bounds),
-                            5 => strip::<S, O, UNIT, 5>(group, stored, x, y, walk, bounds),
-                            4 => strip::<S, O, UNIT, 4>(group, stored, x, y, walk, bounds),
-                            3 => strip::<S, O, UNIT, 3>(group, stored, x, y, walk, bounds),
-                            2 => strip::<S, O, UNIT, 2>(group, stored, x, y, walk, bounds),
-                            _ => strip::<S, O, UNIT, 1>(group, stored, x, y, walk, bounds),
+                            6 => strip::<S, O, UNIT, 6>(group, stored, x, y, tiling, bounds),
+                            5 => strip::<S, O, UNIT, 5>(group, stored, x, y, tiling, bounds),
+                            4 => strip::<S, O, UNIT, 4>(group, stored, x, y, tiling, bounds),
+                            3 => strip::<S, O, UNIT, 3>(group, stored, x, y, tiling, bounds),
+                            2 => strip::<S, O, UNIT, 2>(group, stored, x, y, tiling, bounds),
+                            _ => strip::<S, O, UNIT, 1>(group, stored, x, y, tiling, bounds),
                         }
-                        // Behind the last strip there may be nothing.
-                        x = x.wrapping_add(rows * walk.x_row);
-                        y = y.wrapping_add(rows / per_row * walk.pitch());
+                        // Past the last strip these may leave the slices, but are not used then.
+                        x = x.wrapping_add(rows * tiling.x_row);
+                        y = y.wrapping_add(rows / per_row * tiling.pitch());
                     }
                 }
             }
@@ -407,23 +427,23 @@ unsafe fn strip<S: Simd, O: Offset, const UNIT: usize, const T: usize>(
     (mut weights, mut offsets): (*const Quad, *const O),
     x: *const f32,
     y: *mut f32,
-    walk: &Walk,
+    tiling: &RowTiling,
     bounds: Bounds,
 ) {
     // SAFETY: `x` and `y` by the contract of `run`; weights and offsets are those of the group.
     unsafe {
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
-        let pitch = walk.pitch();
+        let pitch = tiling.pitch();
         let mut xs = [x; T];
         for t in 0..T {
-            xs[t] = x.add(t * walk.x_row);
+            xs[t] = x.add(t * tiling.x_row);
         }
         let mut acc = biases::<S, T>(group);
         let last = offsets.add(group.steps as usize);
         multiply_add::<S, O, UNIT, T>(&mut weights, &mut offsets, last, xs, &mut acc);
         for r in 0..4 {
             let y = y.add(group.rows[r] as usize);
-            if !walk.pooled {
+            if !tiling.pooled {
                 for t in 0..T {
                     S::store(y.add(t * pitch), S::clamp(acc[r][t], low, high));
                 }

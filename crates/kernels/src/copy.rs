@@ -3,7 +3,7 @@
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
 
-/// A copy of a few dozen floats, without the call.
+/// Copies a few dozen floats without a call of `memcpy`.
 #[inline(always)]
 pub(crate) fn copy_short(from: &[f32], to: &mut [f32]) {
     const V: usize = 8;

@@ -1,4 +1,4 @@
-//! What kernels cost on a machine: the numbers from which plans choose and with which they say what to expect.
+//! Times of kernels on a machine, by which plans choose kernels and predict times.
 //!
 //! Times are nanoseconds on one thread. [`Costs::default`] holds those of the machine that the kernels were developed on (Zen 4, AVX-512);
 //! [`crate::tune::measure`] finds those of another.
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LANES, Precision};
 
-/// Densities at which costs per non-zero are known; they are interpolated in between.
+/// Densities at which costs per non-zero are measured; between them they are interpolated.
 pub const DENSITIES: [f64; 8] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8];
 
-/// Bytes of weights at which costs of streaming them are known.
+/// Bytes of weights at which the cost of reading them from memory is measured.
 pub const STREAMS: [f64; 3] = [4e6, 16e6, 64e6];
 
-/// Costs of the kernels of one machine and instruction set.
+/// Costs of the kernels on one machine and instruction set, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Costs {
@@ -21,17 +21,17 @@ pub struct Costs {
     pub spmv: [f64; 8],
     /// [`crate::spmm::Spmm`], per non-zero and tile of sixteen samples, by density.
     pub spmm: [f64; 8],
-    /// Half a tile, as a share of a whole one.
+    /// Time of a tile of at most eight samples over that of a whole tile.
     pub half_tile: f64,
     /// [`crate::spmv::InputSparse`], per non-zero under a non-zero input.
     pub input_sparse: f64,
-    /// The same, per input that is not zero.
+    /// [`crate::spmv::InputSparse`], per non-zero input.
     pub input_sparse_column: f64,
     /// [`crate::dense::Gemv`], per weight in the second-level cache.
     pub gemv: f64,
     /// [`crate::dense::Linear`], per weight and tile.
     pub gemm: f64,
-    /// Reading one byte of weights, by the bytes that a run reads.
+    /// Reading one byte of weights, by the number of bytes that a run reads ([`STREAMS`]).
     pub stream: [f64; 3],
     /// Sparse convolutions, per multiply-add of a non-zero.
     pub conv: f64,
@@ -59,16 +59,16 @@ impl Default for Costs {
     }
 }
 
-/// Size of a weight and the way its non-zeros are stored.
+/// Shape, number of non-zeros and precision of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Size {
     /// Outputs.
     pub rows: usize,
     /// Inputs.
     pub cols: usize,
-    /// Weights that are not zero.
+    /// Non-zero weights.
     pub nonzeros: usize,
-    /// How they are stored.
+    /// How non-zeros are stored.
     pub precision: Precision,
 }
 
@@ -81,7 +81,7 @@ impl Size {
         self.nonzeros as f64 / self.elements().max(1.0)
     }
 
-    /// Bytes of a non-zero: the value, and what finds its input.
+    /// Bytes of a non-zero: its value and its index.
     fn bytes(self) -> f64 {
         let value = match self.precision {
             Precision::F32 => 4.0,
@@ -93,7 +93,7 @@ impl Size {
 }
 
 impl Costs {
-    /// Whether all are finite and above zero, as plans need them.
+    /// Whether all costs are finite and positive.
     pub fn are_times(&self) -> bool {
         let curves = [&self.spmv[..], &self.spmm, &self.stream];
         let ones = [
@@ -110,26 +110,26 @@ impl Costs {
         all.into_iter().all(|c| c.is_finite() && *c > 0.0)
     }
 
-    /// A sparse product with one vector.
+    /// Nanoseconds of a sparse product with one vector.
     pub fn spmv(&self, size: Size) -> f64 {
         let nonzeros = size.nonzeros as f64;
         let compute = nonzeros * at(&DENSITIES, &self.spmv, size.density());
         compute.max(self.streamed(nonzeros * size.bytes()))
     }
 
-    /// A sparse product with `n` vectors in tiles.
+    /// Nanoseconds of a sparse product with `n` vectors in tiles.
     pub fn spmm(&self, size: Size, n: usize) -> f64 {
         /// Bytes of weights that stay in the second-level cache from one run to the next.
         const CACHE: f64 = 2e6;
         let nonzeros = size.nonzeros as f64;
         let tile = nonzeros * at(&DENSITIES, &self.spmm, size.density());
-        // Two tiles share each load of weights. Those from further away are not wholly hidden behind arithmetic, as a dense product's are.
+        // Two tiles share each load of weights. Unlike those of a dense product, loads from beyond the cache are not wholly hidden by arithmetic.
         let passes = n.div_ceil(2 * LANES) as f64;
         let far = (nonzeros * size.bytes() - CACHE).max(0.0);
         tile * self.tiles(n) + passes * self.streamed(far)
     }
 
-    /// A sparse product with one vector of which `active` inputs are not zero.
+    /// Nanoseconds of a sparse product with one vector that has `active` non-zero elements.
     pub fn input_sparse(&self, size: Size, active: usize) -> f64 {
         let share = active as f64 / size.cols.max(1) as f64;
         let entries = size.nonzeros as f64 * share;
@@ -138,26 +138,26 @@ impl Costs {
         padded * self.input_sparse + active as f64 * self.input_sparse_column
     }
 
-    /// Most active inputs at which [`Costs::input_sparse`] is less than [`Costs::spmv`].
+    /// The largest number of non-zero inputs at which [`Costs::input_sparse`] is at most [`Costs::spmv`].
     pub fn most_active(&self, size: Size) -> usize {
         let all = self.spmv(size);
-        // Its cost is proportional to the active inputs.
+        // The cost of `input_sparse` is proportional to the number of non-zero inputs.
         let each = self.input_sparse(size, size.cols) / size.cols.max(1) as f64;
         ((all / each.max(1e-9)) as usize).min(size.cols)
     }
 
-    /// A dense product with one vector.
+    /// Nanoseconds of a dense product with one vector.
     pub fn gemv(&self, size: Size) -> f64 {
         let elements = size.elements();
         (elements * self.gemv).max(self.streamed(elements * 4.0))
     }
 
-    /// A dense product with `n` vectors in tiles.
+    /// Nanoseconds of a dense product with `n` vectors in tiles.
     pub fn gemm(&self, size: Size, n: usize) -> f64 {
         size.elements() * self.gemm * n.div_ceil(LANES) as f64
     }
 
-    /// Tiles of sixteen that `n` samples cost.
+    /// Time of `n` samples in tiles, in units of the time of a whole tile.
     pub fn tiles(&self, n: usize) -> f64 {
         let whole = (n / LANES) as f64;
         match n % LANES {
@@ -167,7 +167,7 @@ impl Costs {
         }
     }
 
-    /// Reading that many bytes of weights in one run.
+    /// Nanoseconds of reading `bytes` of weights in one run.
     fn streamed(&self, bytes: f64) -> f64 {
         bytes * at(&STREAMS, &self.stream, bytes)
     }

@@ -1,4 +1,4 @@
-//! Dense twins of the sparse kernels for linear layers: the honest baseline, and what runs where sparse loses.
+//! Dense kernels for linear layers: the baseline of the sparse kernels, and their replacement where those are slower.
 #![allow(
     clippy::needless_range_loop,
     reason = "registers are named by their number"
@@ -17,12 +17,12 @@ use crate::{Buffer, Clamp, Isa, LANES, tiles};
 
 pub use crate::dense_conv::Conv;
 
-/// A dense matrix for one vector at a time.
+/// A dense matrix packed for one vector at a time.
 ///
-/// Four rows are interleaved in lines of sixteen, so that a run is one stream through memory.
+/// Four rows are interleaved in lines of sixteen floats, so that a run reads memory sequentially.
 ///
 /// # Invariants
-/// - `weight` has, for each four rows, `lines` times four lines of sixteen; rows and columns past the last are zero
+/// - `weight` has four times `lines` lines of sixteen floats for each group of four rows; rows and columns past the last are zero
 #[derive(Debug, Clone)]
 pub struct Gemv {
     isa: Isa,
@@ -32,12 +32,13 @@ pub struct Gemv {
     bias: Vec<f32>,
 }
 
-/// Rows that share each load of the input, and floats in a line.
+/// Rows that share each load of the input.
 const ROWS: usize = 4;
+/// Floats of a line.
 const LINE: usize = 16;
 
 impl Gemv {
-    /// Takes `weight`, `[out, in]`, and its bias (zero where there is none).
+    /// Packs `weight`, `[out, in]`, and its bias (zero where there is none).
     ///
     /// # Panics
     /// When the bias does not have one element per row.
@@ -64,7 +65,7 @@ impl Gemv {
         }
     }
 
-    /// `y = act(W x + b)`.
+    /// `y = clamp(W x + b)` for one vector: `x` is `[in]`, `y` `[out]`.
     ///
     /// # Panics
     /// When `x` does not have one element per column or `y` one per row.
@@ -72,7 +73,7 @@ impl Gemv {
     pub fn run(&self, x: &[f32], y: &mut [f32], clamp: Clamp) {
         assert_eq!(x.len(), self.cols, "elements of x");
         assert_eq!(y.len(), self.bias.len(), "elements of y");
-        // SAFETY: lengths were just checked, the rest are the type's invariants.
+        // SAFETY: `x` and `y` were just checked to have one element per column and per row.
         unsafe { dot_rows(self.isa, self, x, y, clamp.bounds()) };
     }
 
@@ -100,9 +101,9 @@ unsafe fn dot_rows_body<S: Simd>(w: &Gemv, x: &[f32], y: &mut [f32], bounds: Bou
     tail[..w.cols - whole * LINE].copy_from_slice(&x[whole * LINE..]);
     let mut weight = w.weight.as_ptr();
     for (y, bias) in y.chunks_mut(ROWS).zip(w.bias.chunks(ROWS)) {
-        // SAFETY: `weight` has `lines` times four lines for each four rows; `x` has `whole` lines, `tail` one.
+        // SAFETY: `weight` has four times `lines` lines for each group of four rows (invariants); `x` has `whole` lines and `tail` has one.
         unsafe {
-            // Two sets of sums, because one would wait for each addition in turn.
+            // Two sets of sums, to hide the latency of a multiply-add.
             let zero = S::splat(0.0);
             let (mut even, mut odd) = ([zero; ROWS], [zero; ROWS]);
             let mut from = x.as_ptr();
@@ -144,10 +145,10 @@ unsafe fn dot_rows_body<S: Simd>(w: &Gemv, x: &[f32], y: &mut [f32], bounds: Bou
     }
 }
 
-/// A dense matrix for batches, through `gemm-f32`.
+/// A dense matrix packed for batches, multiplied by `gemm-f32`.
 ///
-/// The product reads the matrix in one order for samples in rows, [`Linear::run`], and in the other for tiles, [`Linear::run_tiled`]. Both
-/// work on either packing, but several times slower on the other's.
+/// [`Linear::pack`] stores it for [`Linear::run_tiled`], [`Linear::pack_for_samples`] stores its transpose for [`Linear::run`]. Either run works on
+/// either packing, but is several times slower on that of the other.
 #[derive(Debug, Clone)]
 pub struct Linear {
     isa: Isa,
@@ -159,7 +160,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Takes `weight`, `[out, in]`, and its bias (zero where there is none), for [`Linear::run_tiled`].
+    /// Packs `weight`, `[out, in]`, and its bias (zero where there is none) for [`Linear::run_tiled`].
     ///
     /// # Panics
     /// When the bias does not have one element per row.
@@ -175,7 +176,7 @@ impl Linear {
         }
     }
 
-    /// As [`Linear::pack`], for [`Linear::run`].
+    /// As [`Linear::pack`], but for [`Linear::run`].
     ///
     /// # Panics
     /// When the bias does not have one element per row.
@@ -199,7 +200,7 @@ impl Linear {
         }
     }
 
-    /// `y = act(x W^T + b)` over `x` = `[n][in]` into `y` = `[n][out]`. Threads may take samples of one batch each.
+    /// `y = clamp(x W^T + b)`: `x` is `[n][in]`, `y` `[n][out]`. Threads can split a batch by samples.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
@@ -216,15 +217,15 @@ impl Linear {
         finish_samples(self.isa, y, &self.bias, clamp.bounds());
     }
 
-    /// `y = act(W x + b)` over `x` = `[tiles][in][16]` into `y` = `[tiles][out][16]`.
+    /// `y = clamp(W x + b)`: `x` is `[tiles][in][16]`, `y` `[tiles][out][16]`.
     ///
-    /// This is the faster form: `gemm-f32` reads all three matrices as they lie, without packing, and comes near the peak of the core.
+    /// This is faster than [`Linear::run`]: `gemm-f32` reads all three matrices in place, without packing, and comes near the peak of the core.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
     #[track_caller]
     pub fn run_tiled(&self, x: &[f32], y: &mut [f32], tiles: usize, clamp: Clamp) {
-        /// Weights of a block of rows, which stays in the second-level cache while all tiles use it.
+        /// Weights of a block of rows, which stay in the second-level cache while all tiles use them.
         const BLOCK: usize = 96 * 1024;
         let (rows, cols) = (self.bias.len(), self.cols);
         assert_eq!(x.len(), tiles * cols * LANES, "elements of x");

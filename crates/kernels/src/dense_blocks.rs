@@ -1,7 +1,7 @@
-//! Dense convolution of single samples over [`Blocks`], direct: no im2col.
+//! Direct dense convolution of single samples over spatial [`Blocks`], without im2col.
 //!
-//! Eight output channels (four where there are sixteen registers) of up to three lines of a row are summed in registers over the
-//! whole filter. A line of input is loaded once for all of them, so that inputs may come from the second-level cache.
+//! Eight output channels (four where there are only sixteen registers) of up to three lines of a row are summed in registers over the whole filter.
+//! A line of input is loaded once for all of them, so that the second-level cache is fast enough.
 
 #![allow(
     clippy::needless_range_loop,
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use sparsevd_model::{Dense, Window};
 
-use crate::bands::{Banded, Frame, Walk, run_whole};
+use crate::bands::{Banded, Frame, Tiling, run_whole};
 use crate::blocks::Blocks;
 use crate::clamp::Bounds;
 use crate::conv::{check_conv, filters_of_groups};
@@ -24,13 +24,13 @@ use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Clamp, Isa, LANES, select};
 
-/// A dense filter bank packed for inputs and outputs in [`Blocks`].
+/// A dense convolution, packed for inputs and outputs in spatial [`Blocks`].
 ///
 /// # Invariants
-/// - the input's blocks cover those that the window reads for the output's
-/// - `weights` holds, for each of `parts` and each `rows` of its channels, one weight of each row per element of `offsets`, and for
-///   rows that are not there zeros; `bias` likewise one number for each
-/// - offsets are where the elements of a filter lie for the first output of a block
+/// - the input's blocks cover [`BlockConv::input`], so that they hold all that the window reads for any output
+/// - for each of `parts` and each group of `rows` of its channels, `weights` holds `rows` weights per element of `offsets`, and `bias` `rows`
+///   numbers; those of rows past the last channel are zero
+/// - offsets are where the inputs of the elements of a filter lie for the first output of a block
 #[derive(Debug, Clone)]
 pub struct DenseBlockConv {
     frame: Frame,
@@ -38,17 +38,16 @@ pub struct DenseBlockConv {
     weights: Vec<f32>,
     bias: Vec<f32>,
     offsets: Vec<usize>,
-    /// For each group of channels, where its input begins, and the outputs it makes.
+    /// For each group, where its input begins, in floats, and its output channels.
     parts: Vec<(usize, Range<usize>)>,
 }
 
 impl DenseBlockConv {
-    /// Packs filters `[out, in/groups, kh, kw]`, but of all output channels only some, so that threads may share one convolution.
-    /// `output` are the blocks of all channels, as is `bias`.
+    /// Packs a range of output channels of filters `[out, in/groups, kh, kw]`, so that threads can split a convolution by channels. `bias` and the
+    /// blocks of the output are those of all channels.
     ///
     /// # Panics
-    /// When the filters, the groups, the window and the bias do not fit together, or the input's blocks do not cover
-    /// [`BlockConv::input`].
+    /// When the parameters contradict each other, `channels` is out of range, or the input's blocks do not cover [`BlockConv::input`].
     #[track_caller]
     pub fn pack_channels(
         isa: Isa,
@@ -77,7 +76,7 @@ impl DenseBlockConv {
             frame: Frame::new(
                 isa,
                 [input, output.with_channels(channels.len())],
-                Walk::new(window, [&input, &output], lines),
+                Tiling::new(window, [&input, &output], lines),
             ),
             rows,
             weights: Vec::new(),
@@ -108,7 +107,7 @@ impl DenseBlockConv {
         packed
     }
 
-    /// `y = act(W * x + b)` over `n` samples, with the halos of `y`.
+    /// `y = clamp(W * x + b)`, and the halos of `y`. `x` and `y` are `n` samples in the blocks of input and output.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
@@ -117,7 +116,7 @@ impl DenseBlockConv {
         self.run_onto(x, None, y, n, clamp);
     }
 
-    /// `y = act(W * x + b + residual)`, where there is one, in the blocks of `y`.
+    /// `y = clamp(W * x + b + residual)`, if there is a residual, which is in the blocks of `y`; else as [`DenseBlockConv::run`].
     ///
     /// # Panics
     /// When a slice has another length.
@@ -154,7 +153,7 @@ impl DenseBlockConv {
     }
 }
 
-// SAFETY: each tile of the walk has lines of its own, which alone are written.
+// SAFETY: tiles do not overlap, `run_units` stores only to lines of its tiles, and loads stay inside the blocks (invariants).
 unsafe impl Banded for DenseBlockConv {
     fn frame(&self) -> &Frame {
         &self.frame
@@ -169,7 +168,7 @@ unsafe impl Banded for DenseBlockConv {
         clamp: Clamp,
     ) {
         let onto = residual.map_or(y.cast_const(), <[f32]>::as_ptr);
-        // SAFETY: the lengths of the caller's contract are those of the blocks.
+        // SAFETY: by the contract of this function, `x`, `y` and the residual are one sample in their blocks, and `units` are tiles of the frame.
         unsafe {
             run(
                 self.frame.isa,
@@ -185,10 +184,10 @@ unsafe impl Banded for DenseBlockConv {
 }
 
 simd_dispatch! {
-    /// `y = clamp(W * x + b + onto)`, without the last where that is `y` itself.
+    /// `y = clamp(W * x + b + onto)`, without `onto` where that is `y` itself.
     ///
     /// # Safety
-    /// `x` holds one sample in the input's blocks, `onto` and `y` one in the output's.
+    /// `x` is one sample in the input's blocks, `onto` and `y` are one sample in the output's. `tiles` are numbers of tiles of the frame.
     unsafe fn run(conv: &DenseBlockConv, x: *const f32, onto: *const f32, y: *mut f32, tiles: Range<usize>, bounds: Bounds) = body;
 }
 
@@ -201,7 +200,7 @@ unsafe fn body<S: Simd>(
     tiles: Range<usize>,
     bounds: Bounds,
 ) {
-    // SAFETY: the caller's contract.
+    // SAFETY: the contract of `run`, passed on; `rows` is 8 or 4.
     unsafe {
         if conv.rows == 8 {
             rows::<S, 8>(conv, x, onto, y, tiles, bounds);
@@ -220,14 +219,15 @@ unsafe fn rows<S: Simd, const R: usize>(
     mut tiles: Range<usize>,
     bounds: Bounds,
 ) {
-    let walk = &conv.frame.walk;
+    let tiling = &conv.frame.tiling;
     let channel = conv.frame.output.channel() * LANES;
-    // SAFETY: channels and tiles are those of the blocks; weights and biases follow each other as the loops do.
+    // SAFETY: channels and tiles are those of the blocks, of which `x`, `onto` and `y` are one sample. Weights and biases are in the order of the
+    // loops (invariants).
     unsafe {
         while !tiles.is_empty() {
-            // Weights stay in the nearest cache for the tiles of a row.
-            let end = ((tiles.start / walk.per_row + 1) * walk.per_row).min(tiles.end);
-            let row = &walk.tiles[tiles.start..end];
+            // Weights stay in the first-level cache for the tiles of a row.
+            let end = ((tiles.start / tiling.per_row + 1) * tiling.per_row).min(tiles.end);
+            let row = &tiling.tiles[tiles.start..end];
             tiles.start = end;
             let (mut weights, mut bias) = (conv.weights.as_ptr(), conv.bias.as_ptr());
             for (part, outputs) in &conv.parts {
@@ -268,8 +268,9 @@ unsafe fn tile<S: Simd, const R: usize, const T: usize>(
     bounds: Bounds,
 ) {
     let channel = conv.frame.output.channel() * LANES;
-    let x_line = conv.frame.walk.x_line;
-    // SAFETY: weights are those of the offsets, all of which the input covers for each of the tile's lines.
+    let x_line = conv.frame.tiling.x_line;
+    // SAFETY: `weights` has `R` for each offset, and the input holds a line at each offset for every line of the tile (invariants). `y` and `onto`
+    // hold the lines of the tile in each of the `made` channels.
     unsafe {
         let mut acc = [[S::splat(0.0); T]; R];
         for r in 0..R {

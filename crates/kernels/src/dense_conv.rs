@@ -1,4 +1,4 @@
-//! Dense convolution: im2col by strips of rows and `gemm-f32`, or directly where every channel stands alone.
+//! Dense convolution: im2col by strips of rows and `gemm-f32`, or direct where it is depthwise.
 
 use sparsevd_model::{Dense, Window};
 
@@ -32,18 +32,18 @@ enum Kind {
     Pointwise,
     /// One input and one output channel per group.
     Depthwise,
-    /// Strips of so many output rows become columns of a matrix.
+    /// im2col of strips of this number of output rows.
     Strips(usize),
 }
 
-/// Floats of a strip's columns: they stay in the second-level cache.
+/// Floats of the im2col matrix of a strip, which stays in the second-level cache.
 const STRIP: usize = 96 * 1024;
 
 impl Conv {
-    /// Takes filters `[out, in/groups, kh, kw]` for inputs `[c, h, w]`.
+    /// Packs filters `[out, in/groups, kh, kw]` for inputs `[c, h, w]`.
     ///
     /// # Panics
-    /// When the shapes, the groups, the window and the bias do not fit together.
+    /// When `weight`, `bias`, `window`, `groups` and `input` contradict each other.
     #[track_caller]
     pub fn pack(
         isa: Isa,
@@ -80,7 +80,7 @@ impl Conv {
         }
     }
 
-    /// Elements of scratch that a run needs, whatever the count; zero for 1x1 and depthwise convolutions.
+    /// Floats of scratch that [`Conv::run`] needs, for any count; zero for 1x1 convolutions without strides and padding, and for depthwise ones.
     pub fn scratch_len(&self) -> usize {
         let [_, per_group, kh, kw] = self.shape;
         match self.kind {
@@ -89,7 +89,7 @@ impl Conv {
         }
     }
 
-    /// `y = act(W * x + b)` over `x` = `[n][c][h][w]`; `scratch` is overwritten. Threads may take samples each.
+    /// `y = clamp(W * x + b)`: `x` is `[n][c][h][w]`, `y` `[n][out][oh][ow]`. `scratch` is overwritten. Threads can split a batch by samples.
     ///
     /// # Panics
     /// When `x` or `y` has another length or `scratch` fewer than [`Conv::scratch_len`] elements.
@@ -151,7 +151,8 @@ impl Conv {
         (self.weight.values.len() + self.bias.len()) * 4
     }
 
-    /// For filter element `k` of one dimension: where its input lies for output 0, and the outputs whose input is no padding.
+    /// For element `k` of the filter in dimension `d`: where its input lies for output 0, and the first and last (exclusive) output for which it does
+    /// not lie in the padding.
     #[inline(always)]
     fn reach(&self, d: usize, k: usize) -> (isize, usize, usize) {
         let (stride, side) = (self.window.strides[d], self.input[d + 1]);

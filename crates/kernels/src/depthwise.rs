@@ -1,10 +1,10 @@
-//! Depthwise convolution of single samples over [`Blocks`]: dense, one input channel for each output channel.
+//! Depthwise convolution of single samples over spatial [`Blocks`]: dense, each output channel reads one input channel.
 
 use std::ops::Range;
 
 use sparsevd_model::{Dense, Window};
 
-use crate::bands::{Banded, Frame, Tile, Walk, run_whole};
+use crate::bands::{Banded, Frame, Tile, Tiling, run_whole};
 use crate::blocks::{Blocks, TILE};
 use crate::clamp::Bounds;
 use crate::conv::check_conv;
@@ -16,12 +16,12 @@ use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Clamp, Isa, LANES, select};
 
-/// A depthwise filter bank for inputs and outputs in [`Blocks`].
+/// A depthwise convolution, packed for inputs and outputs in spatial [`Blocks`].
 ///
 /// # Invariants
-/// - the input's blocks cover those that the window reads for the output's
-/// - `weights` holds one filter, `offsets.len()` long, per output channel; the input has a channel for each `multiplier` of those
-/// - offsets are where the elements of the window lie for the first output of a block
+/// - the input's blocks cover [`BlockConv::input`], so that they hold all that the window reads for any output
+/// - `weights` holds a filter of `offsets.len()` weights per output channel; each input channel has `multiplier` output channels
+/// - offsets are where the inputs of the elements of the window lie for the first output of a block
 #[derive(Debug, Clone)]
 pub struct Depthwise {
     frame: Frame,
@@ -32,10 +32,10 @@ pub struct Depthwise {
 }
 
 impl Depthwise {
-    /// Takes filters `[out, 1, kh, kw]`.
+    /// Packs filters `[out, 1, kh, kw]`.
     ///
     /// # Panics
-    /// When the filters, the window and the bias do not fit together, or the input's blocks do not cover [`BlockConv::input`].
+    /// When the parameters contradict each other, or the input's blocks do not cover [`BlockConv::input`].
     #[track_caller]
     pub fn pack(
         isa: Isa,
@@ -59,7 +59,7 @@ impl Depthwise {
             frame: Frame::new(
                 isa,
                 [input, output],
-                Walk::new(window, [&input, &output], select::block_tile(isa)),
+                Tiling::new(window, [&input, &output], select::block_tile(isa)),
             ),
             weights: weight.values.clone(),
             bias: bias_or_zero(bias, out),
@@ -70,7 +70,7 @@ impl Depthwise {
         }
     }
 
-    /// `y = act(W * x + b)` over `n` samples, with the halos of `y`.
+    /// `y = clamp(W * x + b)`, and the halos of `y`. `x` and `y` are `n` samples in the blocks of input and output.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
@@ -95,7 +95,7 @@ impl Depthwise {
     }
 }
 
-// SAFETY: each tile of the walk has lines of its own, which alone are written.
+// SAFETY: tiles do not overlap, `run_units` stores only to lines of its tiles, and loads stay inside the blocks (invariants).
 unsafe impl Banded for Depthwise {
     fn frame(&self) -> &Frame {
         &self.frame
@@ -110,14 +110,14 @@ unsafe impl Banded for Depthwise {
         clamp: Clamp,
     ) {
         assert!(residual.is_none(), "a sum with a depthwise convolution");
-        // SAFETY: the lengths of the caller's contract are those of the blocks.
+        // SAFETY: by the contract of this function, `x` and `y` are one sample in their blocks, and `units` are tiles of the frame.
         unsafe {
             run(
                 self.frame.isa,
                 self,
                 x.as_ptr(),
                 y,
-                &self.frame.walk.tiles[units],
+                &self.frame.tiling.tiles[units],
                 clamp.bounds(),
             )
         };
@@ -126,7 +126,7 @@ unsafe impl Banded for Depthwise {
 
 simd_dispatch! {
     /// # Safety
-    /// `x` and `y` hold one sample in the input's and the output's blocks.
+    /// `x` and `y` are one sample in the blocks of input and output; `tiles` are tiles of the frame.
     unsafe fn run(conv: &Depthwise, x: *const f32, y: *mut f32, tiles: &[Tile], bounds: Bounds) = body;
 }
 
@@ -140,7 +140,7 @@ unsafe fn body<S: Simd>(
 ) {
     let taps = conv.offsets.len();
     for (channel, &bias) in conv.bias.iter().enumerate() {
-        // SAFETY: channels and tiles are those of the blocks.
+        // SAFETY: channels and tiles are those of the blocks, of which `x` and `y` are one sample; `weights` has a filter for each channel (invariants).
         unsafe {
             let weights = conv.weights.as_ptr().add(channel * taps);
             let x = x.add(channel / conv.multiplier * conv.frame.input.channel() * LANES);
@@ -170,14 +170,15 @@ unsafe fn tile<S: Simd, const T: usize>(
     y: *mut f32,
     bounds: Bounds,
 ) {
-    // SAFETY: the weights are those of the offsets, all of which the input covers for each of the tile's lines.
+    // SAFETY: `weights` has one for each offset, and the input holds a line at each offset for every line of the tile (invariants); `y` holds the lines
+    // of the tile.
     unsafe {
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
         let mut acc = [S::splat(bias); T];
         for (k, &offset) in conv.offsets.iter().enumerate() {
             let weight = S::splat(*weights.add(k));
             for (t, acc) in acc.iter_mut().enumerate() {
-                let x = x.add(offset + t * conv.frame.walk.x_line);
+                let x = x.add(offset + t * conv.frame.tiling.x_line);
                 *acc = S::fma(weight, S::load(x), *acc);
             }
         }

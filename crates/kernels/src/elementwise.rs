@@ -1,4 +1,4 @@
-//! Operations on every element, and softmax.
+//! Element-wise operations and softmax.
 
 use crate::cost::Costs;
 use crate::exponential::exp;
@@ -6,13 +6,13 @@ use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Clamp, Isa, LANES, Layout};
 
-/// Applies an activation in place, in any layout.
+/// `x = clamp(x)` in place, in any layout.
 pub fn clamp(isa: Isa, x: &mut [f32], clamp: Clamp) {
     let bounds = clamp.bounds();
     clamp_slice(isa, x, bounds.min, bounds.max);
 }
 
-/// What is done with two numbers.
+/// A binary operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
     /// `a + b`.
@@ -26,7 +26,7 @@ pub enum Arithmetic {
 }
 
 impl Arithmetic {
-    /// What it is called in plans.
+    /// The name in plans.
     pub fn name(self) -> &'static str {
         match self {
             Self::Add => "add-f32",
@@ -37,7 +37,7 @@ impl Arithmetic {
     }
 }
 
-/// `y = act(a op b)`, in any layout.
+/// `y = clamp(a op b)` element by element, in any layout.
 ///
 /// # Panics
 /// When the lengths differ.
@@ -50,7 +50,7 @@ pub fn arithmetic(isa: Isa, op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32],
     pairs(isa, op, a, b, y, clamp);
 }
 
-/// `x = act(x + b)` in place, in any layout.
+/// `x = clamp(x + b)` in place, in any layout.
 ///
 /// # Panics
 /// When the lengths differ.
@@ -60,10 +60,10 @@ pub fn add_assign(isa: Isa, x: &mut [f32], b: &[f32], clamp: Clamp) {
     sum_assign(isa, x, b, clamp);
 }
 
-/// Probabilities over the `features` of each sample, in place, over `count` samples or tiles.
+/// Softmax over the `features` of each sample, in place; `x` holds `count` samples or tiles.
 ///
 /// # Panics
-/// When `x` has another length.
+/// When `x` is not `count * features * layout.samples()` long.
 #[track_caller]
 pub fn softmax(isa: Isa, layout: Layout, x: &mut [f32], features: usize, count: usize) {
     assert_eq!(
@@ -96,7 +96,7 @@ fn pairs_body(op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], clamp: Clamp)
     arithmetic_body(op, a.iter().zip(b), y, clamp);
 }
 
-/// The operation over pairs, whose kind is asked for once.
+/// `y = clamp(a op b)` over pairs, with one branch on `op` for all of them.
 #[inline(always)]
 pub(crate) fn arithmetic_body<'x>(
     op: Arithmetic,

@@ -1,4 +1,4 @@
-//! Dense matrix products: `gemm-f32` behind slices and strides.
+//! Dense matrix products, by the `gemm-f32` crate.
 
 /// A matrix inside a slice: element (r, c) is at `r * row_stride + c * col_stride`.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +81,7 @@ pub fn gemm(c: &mut [f32], c_row_stride: usize, a: View<'_>, b: View<'_>, accumu
         return;
     }
     let stride = |s: usize| isize::try_from(s).expect("strides of slices fit in isize");
-    // gemm-f32 wants its destination by columns and packs accordingly, so ask it for the transpose: c' = b' a'.
+    // gemm-f32 is fastest with a column-major destination, so compute the transpose: c' = b' a'.
     // SAFETY: `View::new` and `check` established that all m*k, k*n and m*n elements lie inside their slices,
     // `c` is borrowed mutably and its rows do not overlap.
     unsafe {

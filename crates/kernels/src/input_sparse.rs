@@ -1,4 +1,4 @@
-//! Sparse matrix times one vector that itself has many zeros: by columns, of which those of zero inputs are skipped.
+//! Sparse matrix times one vector that itself has many zeros: column by column, without the columns of zero inputs.
 
 use sparsevd_model::Csr;
 
@@ -10,16 +10,16 @@ use crate::spmm::bias_or_zero;
 use crate::spmv::Spmv;
 use crate::{Clamp, Isa};
 
-/// A sparse matrix by columns.
+/// A sparse matrix packed by columns.
 ///
-/// Columns are taken in steps of four entries, whose rows come with one load where they fit in sixteen bits. A column of another length has some
-/// entries twice, each time with half of the weight.
+/// A column is stored in steps of four entries, whose row indices take one load where they fit in sixteen bits. Where the length of a column is no
+/// multiple of four, some entries are split into two of half the weight.
 ///
-/// A zero input times an infinite or NaN weight counts as zero here.
+/// Unlike in other kernels, a zero input times an infinite or NaN weight is zero.
 ///
 /// # Invariants
-/// - `starts` never falls, begins with 0 and ends with the number of steps
-/// - rows of entries are below the number of rows
+/// - `starts` begins with 0, does not decrease and ends with the number of steps
+/// - row indices are below the number of rows
 #[derive(Debug, Clone)]
 pub struct InputSparse {
     isa: Isa,
@@ -61,7 +61,7 @@ impl InputSparse {
             while !column.len().is_multiple_of(STEP) {
                 column[i].1 /= 2.0;
                 column.push(column[i]);
-                // Repeated entries halve again rather than all by turns: three repeats at most.
+                // At most three splits; a column with fewer entries splits some of them again.
                 i = if i + 1 < column.len() { i + 1 } else { 0 };
             }
             for step in column.as_chunks::<STEP>().0 {
@@ -87,7 +87,7 @@ impl InputSparse {
         }
     }
 
-    /// `y = act(W x + b)`, in time proportional to the non-zeros under non-zero inputs.
+    /// `y = clamp(W x + b)` for one vector, in time proportional to the non-zeros in columns of non-zero inputs.
     ///
     /// # Panics
     /// When `x` does not have one element per column or `y` one per row.
@@ -133,7 +133,7 @@ fn add_columns_body(w: &InputSparse, x: &[f32], y: &mut [f32], bounds: Bounds) {
     }
 }
 
-/// The rows of a step.
+/// The row indices of a step.
 trait StepRows: Copy {
     fn get(self) -> [usize; STEP];
 }
@@ -160,7 +160,8 @@ fn add_steps<R: StepRows>(w: &InputSparse, rows: &[R], x: &[f32], y: &mut [f32],
     assert!(rows.len() == w.weights.len());
     y.copy_from_slice(&w.bias);
     let mut column = |c: usize, x: f32| {
-        // SAFETY: `c` is below the number of columns, and `starts` has one more; starts are at most the number of steps.
+        // SAFETY: `c` is below `x.len()`, and `starts` has one more element. Starts do not decrease and are at most the number of steps (invariants), which
+        // is the length of `rows` and `weights`.
         let (rows, weights) = unsafe {
             let (start, end) = (*w.starts.get_unchecked(c), *w.starts.get_unchecked(c + 1));
             let range = start as usize..end as usize;
@@ -172,7 +173,7 @@ fn add_steps<R: StepRows>(w: &InputSparse, rows: &[R], x: &[f32], y: &mut [f32],
         for (rows, weights) in rows.iter().zip(weights) {
             let at = rows.get();
             for i in 0..STEP {
-                // SAFETY: rows of entries are below the number of rows, the length of `y`.
+                // SAFETY: row indices are below the number of rows (invariants), which is the length of `y`.
                 let y = unsafe { y.get_unchecked_mut(at[i]) };
                 *y = fused(weights[i], x, *y);
             }
@@ -200,7 +201,7 @@ fn add_steps<R: StepRows>(w: &InputSparse, rows: &[R], x: &[f32], y: &mut [f32],
     }
 }
 
-/// `a * b + c`, in one instruction where the target has it for sure.
+/// `a * b + c`, fused if the compile target has the instruction.
 #[inline(always)]
 fn fused(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(target_feature = "fma") {
@@ -210,7 +211,7 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
     }
 }
 
-/// A layer that reads all inputs or only those that are not zero, whichever is faster for the vector at hand.
+/// A matrix packed twice, which multiplies all inputs or only the non-zero ones, depending on their number in the vector.
 #[derive(Debug, Clone)]
 pub struct ByActivity {
     all: Spmv,
@@ -219,10 +220,10 @@ pub struct ByActivity {
 }
 
 impl ByActivity {
-    /// `active` runs vectors of at most `most` non-zeros, `all` the others.
+    /// `active` multiplies vectors with at most `most` non-zeros, `all` the others.
     ///
     /// # Panics
-    /// When the two are not of one shape.
+    /// When the two matrices differ in shape.
     #[track_caller]
     pub fn new(all: Spmv, active: InputSparse, most: usize) -> Self {
         let shape = [all.rows(), all.cols()];
@@ -230,7 +231,7 @@ impl ByActivity {
         Self { all, active, most }
     }
 
-    /// `y = act(W x + b)`.
+    /// `y = clamp(W x + b)` for one vector: `x` is `[in]`, `y` `[out]`.
     ///
     /// # Panics
     /// When `x` does not have one element per column or `y` one per row.
@@ -248,7 +249,7 @@ impl ByActivity {
         format!("{} | {}", self.active.name(), self.all.name())
     }
 
-    /// Most non-zeros of a vector whose zeros are skipped.
+    /// The largest number of non-zeros of a vector whose zeros are skipped.
     pub fn most(&self) -> usize {
         self.most
     }
@@ -259,7 +260,7 @@ impl ByActivity {
     }
 }
 
-/// Share of `x` that is not zero.
+/// The share of elements of `x` that are not zero.
 pub fn active(isa: Isa, x: &[f32]) -> f64 {
     count_active(isa, x) as f64 / x.len().max(1) as f64
 }

@@ -1,14 +1,14 @@
-//! Capability tokens: an [`Isa`] can only be had on a machine that executes its instructions.
+//! Instruction sets: an [`Isa`] exists only on a machine that executes its instructions.
 
 use std::fmt;
 
 /// An instruction set that this machine has been checked to execute.
 ///
-/// Values are only made by [`Isa::available`] and what builds on it, so holding one is the proof that guarded calls need.
+/// Only [`Isa::available`] and the functions that use it return values. So a value proves that a function compiled for its features may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Isa(Level);
 
-/// The instruction sets that have kernels, on any machine.
+/// The instruction sets for which there are kernels, of all architectures.
 ///
 /// Tables of tile sizes and names match on it without a wildcard, so that a new level does not compile until each has an entry for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ impl Level {
     }
 }
 
-/// An instruction set was asked for that does not exist or that this machine lacks.
+/// A name that is not that of an instruction set of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("SPARSE_ISA: expected one of {available}, which this machine has, got `{got}`")]
 pub struct IsaError {
@@ -69,10 +69,10 @@ pub struct IsaError {
 }
 
 impl Isa {
-    /// Plain Rust, on any machine.
+    /// Plain Rust, which any machine runs.
     pub const SCALAR: Self = Self(Level::Scalar);
 
-    /// What this machine has, the best last.
+    /// The instruction sets of this machine, the best last.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut, reason = "other architectures push")]
         let mut all = vec![Self(Level::Scalar)];
@@ -98,15 +98,15 @@ impl Isa {
         all
     }
 
-    /// The best that this machine has.
+    /// The best instruction set of this machine.
     pub fn best() -> Self {
         Self::available().last().copied().unwrap_or(Self::SCALAR)
     }
 
-    /// The one that the environment variable `SPARSE_ISA` names (`scalar`, `avx2`, `avx512`, `neon`), else the best.
+    /// The instruction set that the environment variable `SPARSE_ISA` names (`scalar`, `avx2`, `avx512`, `neon`); the best if it is not set.
     ///
     /// # Errors
-    /// When the variable names something this machine does not have.
+    /// When this machine does not have it.
     pub fn from_env() -> Result<Self, IsaError> {
         match std::env::var("SPARSE_ISA") {
             Ok(name) => Self::by_name(&name),
@@ -174,7 +174,7 @@ macro_rules! multiversion {
                 match isa.level() {
                     // SAFETY: an `Isa` of this level is only made where the features were detected.
                     $crate::Level::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: as above.
+                    // SAFETY: an `Isa` of this level is only made where the features were detected.
                     $crate::Level::Avx2 => return unsafe { avx2($($arg),*) },
                     $crate::Level::Scalar => {}
                     $crate::Level::Neon => unreachable!("x86-64 has no NEON"),

@@ -1,4 +1,4 @@
-//! What all packed kernels have in common: the interface through which a plan holds and runs them.
+//! The common interface of packed kernels, through which a plan holds and runs them.
 
 use std::fmt::Debug;
 
@@ -13,8 +13,8 @@ use crate::cost::{Costs, Size};
 pub struct Operands<'a> {
     /// The input; empty where the kernel works in place on `y`.
     pub x: &'a [f32],
-    /// The second input: of an arithmetic operation, or what a convolution adds to its result. `None` where there is none, and where it is
-    /// the first input again.
+    /// The second input: of an arithmetic operation, or the residual of a convolution. `None` where there is none, and where it is the first
+    /// input again.
     pub x2: Option<&'a [f32]>,
     /// The output.
     pub y: &'a mut [f32],
@@ -26,7 +26,7 @@ pub struct Operands<'a> {
     pub clamp: Clamp,
 }
 
-/// Which part of the input the parts of a step read, when each makes some channels of the output.
+/// What the parts of a step read of the input where each computes some channels of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputSplit {
     /// Every part reads the whole input.
@@ -62,7 +62,7 @@ impl Workload {
         whole as f64 * ns(self.block) + if rest > 0 { ns(rest) } else { 0.0 }
     }
 
-    /// A sparse convolution that computes `lanes` samples at a time, whether all of them exist or not.
+    /// A sparse convolution that computes `lanes` samples at a time, empty lanes included.
     pub(crate) fn sparse_conv(&self, costs: &Costs, lanes: usize) -> f64 {
         let multiply_adds = (self.size.nonzeros * self.pixels) as f64;
         multiply_adds * costs.conv * self.batch.next_multiple_of(lanes) as f64
@@ -76,12 +76,12 @@ impl Workload {
 
     /// A kernel without weights.
     pub(crate) fn elementwise(&self, costs: &Costs) -> f64 {
-        /// How many times as long as copying an element into a tile it takes to pool it, to copy it into blocks, or to combine it with another.
+        /// Time to pool an element, copy it into blocks or combine it with another, over the time to copy it into a tile.
         const OTHERS: usize = 3;
         self.copies(costs, OTHERS * self.elements)
     }
 
-    /// A copy of that many elements of each sample into tiles or out of them.
+    /// A copy of `elements` elements of each sample into tiles or out of them.
     pub(crate) fn copies(&self, costs: &Costs, elements: usize) -> f64 {
         (elements * self.batch) as f64 * costs.element
     }
@@ -89,9 +89,9 @@ impl Workload {
 
 /// A kernel with everything that a run needs but the operands: packed weights, sizes, layouts and the instruction set.
 ///
-/// The methods with a default are those that few kernels answer otherwise.
+/// Methods with a default are those that only a few kernels implement.
 pub trait PackedKernel: Debug + Send + Sync {
-    /// Runs the kernel. It neither allocates nor locks, but for the products of `gemm-f32`.
+    /// Runs the kernel. It neither allocates nor locks, except in products by `gemm-f32`.
     ///
     /// # Panics
     /// When an operand does not have the length that the kernel was packed for.
@@ -114,7 +114,7 @@ pub trait PackedKernel: Debug + Send + Sync {
         0
     }
 
-    /// Whether the kernel multiplies by stored non-zeros alone.
+    /// Whether the kernel stores and multiplies only non-zeros.
     fn is_sparse(&self) -> bool {
         false
     }
@@ -129,7 +129,7 @@ pub trait PackedKernel: Debug + Send + Sync {
         false
     }
 
-    /// The kernel as one of which threads may each make some lines of the output.
+    /// The kernel as one whose output threads can split by lines; `None` if it cannot be split so.
     fn banded(&self) -> Option<&dyn Banded> {
         None
     }

@@ -1,4 +1,4 @@
-//! How activations lie in memory, and the way between single samples and tiles.
+//! Memory layouts of activations, and conversion between single samples and tiles.
 
 use crate::Isa;
 #[cfg(target_arch = "x86_64")]
@@ -10,17 +10,17 @@ use crate::kernel::{Operands, PackedKernel, Workload};
 #[cfg(target_arch = "x86_64")]
 use crate::transpose::{lines_of_quads, transpose};
 
-/// Samples in a tile, the innermost dimension of [`Layout::Tiled`].
+/// Samples in a tile, the innermost dimension of [`Layout::Tiled`]; also the number of spatial blocks of a map.
 pub const LANES: usize = 16;
 
-/// How the activations of a batch lie in memory.
+/// Memory layout of the activations of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// Sample after sample: `[n][features]` or `[n][c][h][w]`. The count of a run is the number of samples.
     Single,
     /// Sixteen samples innermost: `[tile][features][16]` or `[tile][c][h][w][16]`. The count of a run is the number of tiles.
     Tiled,
-    /// Sample after sample, the map of each cut into sixteen blocks: `[n][c][rows][columns][16]`. The count is the number of samples.
+    /// Sample after sample, each map cut into sixteen spatial blocks: `[n][c][rows][columns][16]`. The count is the number of samples.
     Blocks(Blocks),
 }
 
@@ -34,12 +34,12 @@ impl Layout {
     }
 }
 
-/// Tiles that `n` samples fill, the last one padded.
+/// Number of tiles for `n` samples; the last may be partly empty.
 pub fn tiles(n: usize) -> usize {
     n.div_ceil(LANES)
 }
 
-/// Turns `[n][features]` into `[tile][features][16]`; lanes past the last sample become zero.
+/// Converts `[n][features]` to `[tile][features][16]`; lanes past the last sample become zero.
 ///
 /// # Panics
 /// When `src` is not `n * features` long or `dst` not `tiles(n) * features * 16`.
@@ -66,7 +66,7 @@ pub fn pack_tiles(isa: Isa, src: &[f32], n: usize, features: usize, dst: &mut [f
     pack(isa, src, [n, features], 0..features / QUAD, true, dst);
 }
 
-/// As [`pack_tiles`], but only what somebody reads: other lines keep what they held.
+/// As [`pack_tiles`], but only for features that the next layers read: lines of other features keep their values.
 ///
 /// # Invariants
 /// - `quads` are below a fourth of `features`
@@ -74,9 +74,9 @@ pub fn pack_tiles(isa: Isa, src: &[f32], n: usize, features: usize, dst: &mut [f
 pub struct Pack {
     isa: Isa,
     features: usize,
-    /// Numbers of the whole quads of features of which one is read.
+    /// The groups of four features of which at least one is read.
     quads: Vec<u32>,
-    /// Whether a feature behind the last whole quad is.
+    /// Whether a feature past the last whole group of four is read.
     rest: bool,
 }
 
@@ -86,7 +86,7 @@ impl Pack {
         Self::some(isa, &vec![true; features])
     }
 
-    /// At least the features that are marked.
+    /// At least the features whose element of `read` is true.
     pub fn some(isa: Isa, read: &[bool]) -> Self {
         let (whole, rest) = read.as_chunks::<QUAD>();
         let quads = whole.iter().zip(0..).filter(|(q, _)| q.contains(&true));
@@ -98,7 +98,7 @@ impl Pack {
         }
     }
 
-    /// Turns `[n][features]` into `[tile][features][16]`; lanes past the last sample become zero.
+    /// Converts `[n][features]` to `[tile][features][16]`; lanes past the last sample become zero.
     ///
     /// # Panics
     /// When `src` is not `n * features` long or `dst` not `tiles(n) * features * 16`.
@@ -111,14 +111,14 @@ impl Pack {
         pack(self.isa, src, [n, self.features], quads, self.rest, dst);
     }
 
-    /// Features that are brought into tiles.
+    /// Number of features that are converted.
     pub fn packed(&self) -> usize {
         let rest = if self.rest { self.features % QUAD } else { 0 };
         self.quads.len() * QUAD + rest
     }
 }
 
-/// Turns `[tile][features][16]` back into `[n][features]`.
+/// Converts `[tile][features][16]` to `[n][features]`.
 ///
 /// # Panics
 /// When `src` is not `tiles(n) * features * 16` long or `dst` not `n * features`.
@@ -148,7 +148,7 @@ pub fn unpack_tiles(isa: Isa, src: &[f32], n: usize, features: usize, dst: &mut 
 /// Features that are packed together.
 const QUAD: usize = 4;
 
-/// Packs whole quads of features, given by their numbers, and with `rest` the features behind the last one.
+/// Packs groups of four features, given by their numbers, and with `rest` the features past the last whole group.
 #[track_caller]
 fn pack(
     isa: Isa,
@@ -209,7 +209,7 @@ fn pack_quads(
 
 multiversion!(fn unpack(src: &[f32], features: usize, dst: &mut [f32]) = unpack_body;);
 
-/// Blocks of sixteen samples by eight features go through registers: eight lines in, sixteen short rows out.
+/// Features that go through registers at once: eight lines of sixteen samples are read, sixteen rows of eight features written.
 const BLOCK: usize = 8;
 
 #[inline(always)]

@@ -1,9 +1,9 @@
-//! How numbers are multiplied: sparse and dense CPU kernels, chosen once through a capability token ([`Isa`]).
+//! Sparse and dense CPU kernels for inference, and the loops of training. Each runs on an instruction set that was detected ([`Isa`]).
 //!
-//! A layer is packed once, by a constructor that takes the checked weights (`pack`), into a type whose `run` neither
-//! allocates, locks nor decides anything. Lengths are asserted at the entry of each `run`; a wrong one is a bug of the caller and panics.
-//! Every packed type has a `name()`, `{isa}-{format}-{dtype}-{tile}`, and `bytes()`, the packed weights it reads.
-//! [`PackedKernel`] is the interface that all of them have in common, operators without weights included.
+//! A layer is packed once (`pack`) into a type whose `run` allocates nothing, takes no lock and chooses nothing. Each `run` asserts the
+//! lengths of its slices and panics where one is wrong.
+//! Every packed type has a `name()`, `{isa}-{format}-{dtype}-{tile}`, and `bytes()`, the size of the packed weights.
+//! [`PackedKernel`] is the common interface of all of them, of operators without weights too.
 //!
 //! | layer | sparse | dense |
 //! |---|---|---|
@@ -12,22 +12,22 @@
 //! | convolution | [`conv::SparseConv`]; [`conv_rows::RowConv`] over [`Layout::Single`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`dense_blocks::DenseBlockConv`], [`depthwise::Depthwise`] over [`Layout::Blocks`] |
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
 //! | normalisation, values per channel | | [`channels`] over [`Layout::Single`] and [`Layout::Tiled`] |
-//! | borders, concatenation | | [`place`] over the same |
+//! | padding, concatenation | | [`place`] over the same layouts |
 //! | the rest | | [`elementwise`], [`Activation`] |
 //!
-//! **Layouts.** Activations are f32: [`Layout::Single`], sample after sample, [`Layout::Tiled`], sixteen samples innermost, or
-//! [`Layout::Blocks`], maps of single samples cut into sixteen [`blocks`]. [`pack_tiles`], [`unpack_tiles`] and [`blocks::Blocks::pack`] go
-//! between them and belong at the edge of a network. Lanes past the last sample hold zeros
-//! at first; what later layers make of them is never read back. [`Clamp`]s are fused into the stores.
-//! Buffers should begin at a cache line ([`Buffer`]) and so should every activation in them.
+//! **Layouts.** Activations are f32: [`Layout::Single`], one sample after the other; [`Layout::Tiled`], sixteen samples innermost; or
+//! [`Layout::Blocks`], each map cut into sixteen spatial [`blocks`], one per SIMD lane. [`pack_tiles`], [`unpack_tiles`] and
+//! [`blocks::Blocks::pack`] convert between them, best at the edge of a network. In a tile, lanes past the last sample start as zeros;
+//! their results are computed and ignored. Kernels apply a [`Clamp`] as they store.
+//! A buffer should begin at a cache line ([`Buffer`]), and so should every activation in it.
 //!
-//! **Threads.** Kernels run on the calling thread. Samples and tiles are independent, so a batch splits by slices. One sample splits by rows:
-//! the `pack_rows` and `pack_channels` constructors pack a range of rows, which then writes its own part of the output; or by lines
-//! of maps in blocks ([`bands`]), each thread some of them with all channels.
+//! **Threads.** Kernels run on the calling thread. Samples and tiles are independent, so threads can take slices of a batch. One sample is split by output rows:
+//! `pack_rows` and `pack_channels` pack a range of rows, whose `run` writes only their part of the output. A map in blocks can also be
+//! split by lines ([`bands`]): each thread computes all channels of its lines.
 //!
-//! **NaN and infinity** stay local: an output only depends on the inputs under its own non-zeros.
+//! **NaN and infinity** stay local: an output of a sparse kernel depends only on the inputs that its non-zero weights multiply.
 //!
-//! [`select`] holds every threshold, and [`cost`] what kernels cost, which [`tune`] measures. This is the only crate of the project with `unsafe`.
+//! [`select`] holds every threshold between kernels, [`cost`] the times that they compare, and [`tune`] measures those times. This is the only crate of the project with `unsafe`.
 
 mod activation;
 pub mod bands;

@@ -1,11 +1,11 @@
-//! What the core can do at most, as the unit of every fraction in a benchmark.
+//! The peak arithmetic rate of a core, of which benchmarks print the fraction that is reached.
 
 use std::time::Instant;
 
 use crate::Isa;
 use crate::simd::{Simd, simd_dispatch};
 
-/// Fused multiply-adds of one core in GFLOP/s, measured in a few milliseconds.
+/// Peak of one core in GFLOP/s, each fused multiply-add counted as two; measured in a few milliseconds.
 pub fn fma_peak(isa: Isa) -> f64 {
     let mut sums = [0.0_f32; 16];
     let mut best = 0.0_f64;
@@ -21,7 +21,7 @@ pub fn fma_peak(isa: Isa) -> f64 {
     best
 }
 
-/// Independent sums: more than the latency of a multiply-add times the number of units.
+/// Independent sums: more than the latency of a multiply-add times the number of units that execute it.
 const CHAINS: usize = 12;
 const STEPS: usize = 20_000;
 
@@ -33,7 +33,7 @@ simd_dispatch! {
 
 #[inline(always)]
 unsafe fn chains_body<S: Simd>(by: f32, out: *mut f32) {
-    // SAFETY: the caller's contract.
+    // SAFETY: `out` is writable for sixteen floats, at least a vector; the instruction set is enabled where this is inlined.
     unsafe {
         let by = S::splat(by);
         let mut acc = [by; CHAINS];

@@ -1,17 +1,17 @@
-//! Lines of sixteen floats put together from lanes of others, the same for every channel of a map.
+//! Gathers lines of sixteen floats from lanes of other lines, in the same way for every channel of a map.
 
 #[cfg(target_arch = "x86_64")]
 use crate::Level;
 use crate::{Isa, LANES};
 
-/// Where each lane of a line comes from: a line of the source channel and a lane of that, or nowhere, which makes zero.
+/// The source of each lane of a line: a line of the source channel and a lane of it; `None` gives zero.
 pub(crate) type Sources = [Option<(usize, usize)>; LANES];
 
-/// A map of channels to channels.
+/// A permutation of lanes, applied to every channel.
 ///
 /// # Invariants
-/// - lines of `sources`, and of the families, lie in a source channel, and what families make in a channel that is made
-/// - `lanes` has, in the order of families, as many for each line that is made as [`Family::picks`] says
+/// - lines of `sources` and of [`SharedSources::from`] lie in a source channel, and [`OutputLine::at`] in an output channel
+/// - `picks` has [`SharedSources::picks_per_line`] elements for each output line, in the order of the groups
 #[derive(Debug, Clone)]
 #[cfg_attr(
     not(target_arch = "x86_64"),
@@ -20,25 +20,25 @@ pub(crate) type Sources = [Option<(usize, usize)>; LANES];
 pub(crate) struct Permute {
     isa: Isa,
     sources: Vec<Sources>,
-    /// None where a line has more sources than there are loops for.
-    families: Option<Vec<Family>>,
-    lanes: Vec<Lanes>,
-    /// Floats from a source channel to the next, and from a channel made to the next.
+    /// Output lines by their source lines; `None` where a line has more of these than there are loops for.
+    groups: Option<Vec<SharedSources>>,
+    picks: Vec<Picks>,
+    /// Floats from a source channel to the next, and from an output channel to the next.
     channels: [usize; 2],
-    /// Floats made of each channel; the last line may be short.
+    /// Floats of an output channel that are written; the last line may be short.
     len: usize,
 }
 
-/// Lines that are made of the same lines, which stay in registers meanwhile.
+/// Output lines that have the same source lines, which stay in registers for all of them.
 #[derive(Debug, Clone)]
 #[cfg_attr(
     not(target_arch = "x86_64"),
     allow(dead_code, reason = "AVX-512 reads them")
 )]
-struct Family {
-    /// Where the lines begin of which these are made, in floats.
+struct SharedSources {
+    /// Where the source lines begin, in floats.
     from: Vec<usize>,
-    made: Vec<Made>,
+    outputs: Vec<OutputLine>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,23 +46,28 @@ struct Family {
     not(target_arch = "x86_64"),
     allow(dead_code, reason = "AVX-512 reads them")
 )]
-struct Made {
+struct OutputLine {
     /// Where the line begins, in floats.
     at: usize,
-    /// Lanes that have a source, and lanes that are stored.
+    /// Masks of the lanes that have a source, and of the lanes that are stored.
     masks: [u16; 2],
 }
 
-/// Lanes of two lines, of which the second has numbers from sixteen: of the first two sources; then of what these gave and the third, and so on.
+/// Indices for a permutation of two vectors, where 16 to 31 are the lanes of the second: first of two source lines, then of the result and the
+/// third source line, and so on.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-struct Lanes([i32; LANES]);
+struct Picks([i32; LANES]);
 
-/// Numbers of sources for which there are loops.
+/// Numbers of source lines for which there are loops.
 const COUNTS: [usize; 6] = [1, 2, 3, 4, 6, 8];
 
 impl Permute {
-    /// Lines from `sources`, of which the last may have less than sixteen floats: `len` in all.
+    /// Writes `len` floats of each channel, one line for each element of `sources`; the last line may be short. `channels` are the floats from a
+    /// source channel to the next, and from an output channel to the next.
+    ///
+    /// # Panics
+    /// When a source lies outside of its channel, or `len` contradicts `sources` or `channels`.
     pub fn new(isa: Isa, sources: Vec<Sources>, channels: [usize; 2], len: usize) -> Self {
         let last = sources.iter().flatten().flatten().map(|s| s.0).max();
         assert!(
@@ -79,25 +84,25 @@ impl Permute {
             "{} lines for {len} floats",
             sources.len()
         );
-        let (families, lanes) = families(&sources, len).unzip();
+        let (groups, picks) = groups(&sources, len).unzip();
         Self {
             isa,
             sources,
-            families,
-            lanes: lanes.unwrap_or_default(),
+            groups,
+            picks: picks.unwrap_or_default(),
             channels,
             len,
         }
     }
 
-    /// Over as many channels as `x` and `y` hold.
+    /// Permutes as many channels as `x` and `y` hold.
     pub fn run(&self, x: &[f32], y: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
-        if let Some(families) = &self.families
+        if let Some(groups) = &self.groups
             && self.isa.level() == Level::Avx512
         {
             // SAFETY: an `Isa` of this level is only made where the features were detected.
-            return unsafe { avx512::run(self, families, x, y) };
+            return unsafe { avx512::run(self, groups, x, y) };
         }
         let (from, to) = (self.channels[0], self.channels[1]);
         for (x, y) in x.chunks_exact(from).zip(y.chunks_mut(to)) {
@@ -110,15 +115,15 @@ impl Permute {
     }
 }
 
-impl Family {
-    /// How many [`Lanes`] each line has.
-    fn picks(&self) -> usize {
+impl SharedSources {
+    /// Number of [`Picks`] of each output line.
+    fn picks_per_line(&self) -> usize {
         (self.from.len() - 1).max(1)
     }
 }
 
-/// Lines by what they are made of; `None` where one is made of too many.
-fn families(sources: &[Sources], len: usize) -> Option<(Vec<Family>, Vec<Lanes>)> {
+/// Output lines by their source lines, with their picks; `None` where a line has too many source lines.
+fn groups(sources: &[Sources], len: usize) -> Option<(Vec<SharedSources>, Vec<Picks>)> {
     let lines_of = |sources: &Sources| {
         let mut lines: Vec<usize> = sources.iter().flatten().map(|s| s.0).collect();
         lines.sort_unstable();
@@ -131,123 +136,128 @@ fn families(sources: &[Sources], len: usize) -> Option<(Vec<Family>, Vec<Lanes>)
         .map(|(i, s)| (lines_of(s), i))
         .collect();
     order.sort();
-    let (mut families, mut lanes) = (Vec::new(), Vec::new());
+    let (mut groups, mut picks) = (Vec::new(), Vec::new());
     for same in order.chunk_by(|a, b| a.0 == b.0) {
         let lines = &same[0].0;
         let count = *COUNTS.iter().find(|n| **n >= lines.len())?;
         let last = lines.last().copied().unwrap_or(0);
-        let mut family = Family {
+        let mut group = SharedSources {
             from: lines.iter().map(|line| line * LANES).collect(),
-            made: Vec::new(),
+            outputs: Vec::new(),
         };
-        family.from.resize(count, last * LANES);
+        group.from.resize(count, last * LANES);
         for &(_, i) in same {
             let has = |lane: usize| u16::from(sources[i][lane].is_some()) << lane;
             let floats = (len - i * LANES).min(LANES);
-            family.made.push(Made {
+            group.outputs.push(OutputLine {
                 at: i * LANES,
                 masks: [
                     (0..LANES).map(has).sum(),
                     (u32::from(u16::MAX) >> (LANES - floats)) as u16,
                 ],
             });
-            for pick in 0..family.picks() {
+            for pick in 0..group.picks_per_line() {
                 let lane = |to: usize| match sources[i][to] {
                     Some((line, lane)) if pick == 0 && lines[0] == line => lane,
                     Some((line, lane)) if lines.get(pick + 1) == Some(&line) => LANES + lane,
                     _ => to,
                 };
-                lanes.push(Lanes(std::array::from_fn(|to| lane(to) as i32)));
+                picks.push(Picks(std::array::from_fn(|to| lane(to) as i32)));
             }
         }
-        families.push(family);
+        groups.push(group);
     }
-    Some((families, lanes))
+    Some((groups, picks))
 }
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{Family, Lanes, Permute};
+    use super::{Permute, Picks, SharedSources};
 
     #[target_feature(enable = "avx512f")]
-    pub(super) fn run(permute: &Permute, families: &[Family], x: &[f32], y: &mut [f32]) {
+    pub(super) fn run(permute: &Permute, groups: &[SharedSources], x: &[f32], y: &mut [f32]) {
         let [from, to] = permute.channels;
         let channels = (x.len() / from).min(y.len().div_ceil(to));
         let mut channel = 0;
         while channel < channels {
             let (x, y) = (&x[channel * from..], &mut y[channel * to..]);
             if channel + 2 <= channels {
-                few::<2>(permute, families, x, y);
+                run_channels::<2>(permute, groups, x, y);
                 channel += 2;
             } else {
-                few::<1>(permute, families, x, y);
+                run_channels::<1>(permute, groups, x, y);
                 channel += 1;
             }
         }
     }
 
-    /// `C` channels, which share each load of what permutes them.
+    /// `C` channels, which share each load of picks.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn few<const C: usize>(permute: &Permute, families: &[Family], x: &[f32], y: &mut [f32]) {
+    fn run_channels<const C: usize>(
+        permute: &Permute,
+        groups: &[SharedSources],
+        x: &[f32],
+        y: &mut [f32],
+    ) {
         let [from, to] = permute.channels;
         assert!(x.len() >= C * from, "source channels");
-        assert!(y.len() >= (C - 1) * to + permute.len, "channels to make");
-        let mut lanes = permute.lanes.as_ptr();
-        for family in families {
+        assert!(y.len() >= (C - 1) * to + permute.len, "output channels");
+        let mut picks = permute.picks.as_ptr();
+        for group in groups {
             let (x, y) = (x.as_ptr(), y.as_mut_ptr());
-            // SAFETY: lines lie in their channels, and `lanes` are those of the families in turn (invariants).
+            // SAFETY: lines lie in their channels, and `picks` are those of the groups in turn (invariants).
             unsafe {
-                match family.from.len() {
-                    1 => make::<C, 1>(family, lanes, [from, to], x, y),
-                    2 => make::<C, 2>(family, lanes, [from, to], x, y),
-                    3 => make::<C, 3>(family, lanes, [from, to], x, y),
-                    4 => make::<C, 4>(family, lanes, [from, to], x, y),
-                    6 => make::<C, 6>(family, lanes, [from, to], x, y),
-                    _ => make::<C, 8>(family, lanes, [from, to], x, y),
+                match group.from.len() {
+                    1 => permute_lines::<C, 1>(group, picks, [from, to], x, y),
+                    2 => permute_lines::<C, 2>(group, picks, [from, to], x, y),
+                    3 => permute_lines::<C, 3>(group, picks, [from, to], x, y),
+                    4 => permute_lines::<C, 4>(group, picks, [from, to], x, y),
+                    6 => permute_lines::<C, 6>(group, picks, [from, to], x, y),
+                    _ => permute_lines::<C, 8>(group, picks, [from, to], x, y),
                 }
-                lanes = lanes.add(family.made.len() * family.picks());
+                picks = picks.add(group.outputs.len() * group.picks_per_line());
             }
         }
     }
 
     /// # Safety
-    /// `lanes` must be readable for those of the family, `x` and `y` point to `C` channels, so many floats apart, that hold its lines.
+    /// `picks` is readable for all output lines of the group. `x` and `y` point to `C` channels, `from` and `to` floats apart, that hold its lines.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn make<const C: usize, const N: usize>(
-        family: &Family,
-        mut lanes: *const Lanes,
+    unsafe fn permute_lines<const C: usize, const N: usize>(
+        group: &SharedSources,
+        mut picks: *const Picks,
         [from, to]: [usize; 2],
         x: *const f32,
         y: *mut f32,
     ) {
-        // SAFETY: the caller's contract.
+        // SAFETY: loads and stores are of lines of the `C` channels, and `picks` of those of the output lines, by the contract of this function.
         unsafe {
             let mut sources = [[_mm512_setzero_ps(); N]; C];
             for (c, sources) in sources.iter_mut().enumerate() {
-                for (source, line) in sources.iter_mut().zip(&family.from) {
+                for (source, line) in sources.iter_mut().zip(&group.from) {
                     *source = _mm512_loadu_ps(x.add(c * from + line));
                 }
             }
-            for made in &family.made {
+            for output in &group.outputs {
                 let mut lines = [_mm512_setzero_ps(); C];
                 for c in 0..C {
                     lines[c] = sources[c][0];
                 }
                 for i in 1..N.max(2) {
-                    let pick = _mm512_load_si512(lanes.cast());
-                    lanes = lanes.add(1);
+                    let pick = _mm512_load_si512(picks.cast());
+                    picks = picks.add(1);
                     for c in 0..C {
                         lines[c] = _mm512_permutex2var_ps(lines[c], pick, sources[c][i.min(N - 1)]);
                     }
                 }
-                let [some, stored] = made.masks;
+                let [some, stored] = output.masks;
                 for (c, line) in lines.into_iter().enumerate() {
                     let line = _mm512_maskz_mov_ps(some, line);
-                    let y = y.add(c * to + made.at);
+                    let y = y.add(c * to + output.at);
                     if stored == u16::MAX {
                         _mm512_storeu_ps(y, line);
                     } else {

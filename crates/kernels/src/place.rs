@@ -1,13 +1,13 @@
-//! Copies into larger values: maps with a border, and values behind each other.
+//! Padding and concatenation.
 
 use crate::Layout;
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
 
-/// Puts a border of `value` around maps: `x` = `[count][c][h][w]` in either layout, `pads` top, left, bottom, right.
+/// Pads maps with `value`: from `x`, `[count][c][h][w]`, to `y`, in [`Layout::Single`] or [`Layout::Tiled`]; `pads` are top, left, bottom, right.
 ///
 /// # Panics
-/// When a length does not fit.
+/// When `x` and `y` do not hold the same number of maps.
 #[track_caller]
 pub fn pad(
     layout: Layout,
@@ -38,10 +38,10 @@ pub fn pad(
     }
 }
 
-/// Copies samples of `features` elements into samples of `total`, `offset` elements in; the others stay as they are.
+/// Copies each sample of `x`, of `features` elements, to element `offset` of a sample of `y`, of `total` elements. Other elements of `y` keep their values.
 ///
 /// # Panics
-/// When a length does not fit, or the elements do not lie within a sample.
+/// When `x` and `y` do not hold the same number of samples, or `offset + features` is above `total`.
 #[track_caller]
 pub fn place(
     layout: Layout,

@@ -1,4 +1,4 @@
-//! Pooling over feature maps, in both layouts.
+//! Pooling over [`Layout::Single`] and [`Layout::Tiled`].
 
 use sparsevd_model::Window;
 
@@ -9,12 +9,12 @@ use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Isa, LANES, Layout};
 
-/// How a window becomes one value.
+/// The kind of pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reduction {
-    /// The largest; padding never wins, NaN does.
+    /// The largest value, ignoring padding; NaN if any value is NaN.
     Max,
-    /// The mean, padding not counted.
+    /// The mean, ignoring padding.
     Average,
 }
 
@@ -65,7 +65,7 @@ impl Pool {
         }
     }
 
-    /// The mean of each whole feature map: `[c, h, w]` to `[c, 1, 1]`.
+    /// Global average pooling: `[c, h, w]` to `[c, 1, 1]`.
     ///
     /// # Panics
     /// When the map is empty.
@@ -78,7 +78,7 @@ impl Pool {
         Self::new(isa, Reduction::Average, layout, &window, input)
     }
 
-    /// Pools `count` samples or tiles (see [`Layout`]). Threads may take samples, tiles or channels each.
+    /// Pools `count` samples or tiles (see [`Layout`]). Threads can split them by samples, tiles or channels.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
@@ -104,14 +104,14 @@ impl Pool {
         }
     }
 
-    /// Whether it takes the mean of whole maps.
+    /// Whether this is global average pooling.
     fn is_global_average(&self) -> bool {
         let [_, h, w] = self.input;
         let whole = self.window.kernel_shape == [h, w] && self.window.dilations == [1, 1];
         self.reduction == Reduction::Average && whole && self.window.pads == [0; 4]
     }
 
-    /// Whether it takes the largest of two by two pixels, the commonest pooling.
+    /// Whether this is 2x2 max-pooling with stride 2.
     #[cfg(target_arch = "x86_64")]
     fn is_pairs(&self) -> bool {
         self.reduction == Reduction::Max && self.window == Window::square(2, 2)
@@ -128,11 +128,11 @@ multiversion!(fn single(pool: &Pool, x: &[f32], y: &mut [f32]) = single_body;);
 multiversion!(fn tiled(pool: &Pool, x: &[f32], y: &mut [f32]) = tiled_body;);
 
 impl Pool {
-    /// For output `o` of dimension `d`: the elements of the window that do not lie in the padding, and where the first's input is.
+    /// For output `o` of dimension `d`: the elements of the window that do not lie in the padding, and where the input of the first of them is.
     #[inline(always)]
     fn inside(&self, d: usize, o: usize) -> (std::ops::Range<usize>, usize) {
         if self.window.pads == [0; 4] {
-            // Without the divisions below.
+            // Saves the divisions below.
             return (0..self.window.kernel_shape[d], o * self.window.strides[d]);
         }
         let dilation = self.window.dilations[d];
@@ -148,7 +148,7 @@ impl Pool {
         )
     }
 
-    /// For element `k` of the window's width: the outputs whose input is no padding, and where the first's input is.
+    /// For element `k` of the window's width: the outputs for which it does not lie in the padding, and where its input for the first of them is.
     #[inline(always)]
     fn reach(&self, k: usize) -> (std::ops::Range<usize>, usize) {
         let stride = self.window.strides[1];
@@ -163,13 +163,13 @@ impl Pool {
     }
 }
 
-/// The larger, or NaN where one is.
+/// The larger number; NaN if either is NaN.
 #[inline(always)]
 pub(crate) fn larger(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
 }
 
-/// The mean of each `pixels` neighbours, summed in sixteen parts.
+/// The mean of each map of `pixels` pixels, as sixteen partial sums.
 #[inline(always)]
 fn means_body(x: &[f32], y: &mut [f32], pixels: usize) {
     for (x, y) in x.chunks_exact(pixels).zip(y) {
@@ -199,7 +199,7 @@ fn single_body(pool: &Pool, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// Whole output rows at a time, one element of the window after the other; `STRIDE` is that of the width, 0 if only known now.
+/// A whole row of output at a time, one element of the window after the other. `STRIDE` is the horizontal stride, or 0 to read it from the window.
 #[inline(always)]
 fn rows<const STRIDE: usize>(
     pool: &Pool,
@@ -230,7 +230,7 @@ fn rows<const STRIDE: usize>(
                         continue;
                     }
                     let (y, x) = (&mut y[outputs], &x[from..]);
-                    // The last group may lack elements that no output reads.
+                    // The last chunk of inputs may be incomplete, so the last output is separate.
                     let n = (y.len() - 1) * stride;
                     let last = y.len() - 1;
                     for (y, x) in y[..last].iter_mut().zip(x[..n].chunks_exact(stride)) {
@@ -248,7 +248,7 @@ fn rows<const STRIDE: usize>(
     }
 }
 
-/// The larger in each lane, or NaN where one is.
+/// The larger number in each lane; NaN if either is NaN.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -257,22 +257,22 @@ pub(crate) fn larger_lanes(
     b: std::arch::x86_64::__m512,
 ) -> std::arch::x86_64::__m512 {
     use std::arch::x86_64::*;
-    // The instruction gives the second operand where either is NaN; their sum is NaN then.
+    // If either operand is NaN the instruction returns the second; their sum is NaN.
     let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
     _mm512_mask_add_ps(_mm512_max_ps(a, b), nan, a, b)
 }
 
-/// The largest of two by two pixels of sixteen samples.
+/// 2x2 max-pooling over [`Layout::Tiled`].
 ///
 /// # Safety
-/// As [`max_pairs`], with lines of sixteen for pixels.
+/// As [`max_pairs`], where each pixel is a line of sixteen samples.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 unsafe fn max_pairs_tiled(x: &[f32], y: &mut [f32], [_, h, w]: [usize; 3], [oh, ow]: [usize; 2]) {
     use std::arch::x86_64::*;
     for row in 0..y.len() / (ow * LANES).max(1) {
         let (map, oy) = (row / oh, row % oh);
-        // SAFETY: rows `2 * oy` and `2 * oy + 1` of the map are there, with two lines for each output.
+        // SAFETY: `2 * oh <= h` and `2 * ow <= w`, so the map has rows `2 * oy` and `2 * oy + 1`, with two lines for each output.
         unsafe {
             let mut top = x.as_ptr().add((map * h + 2 * oy) * w * LANES);
             let mut to = y.as_mut_ptr().add(row * ow * LANES);
@@ -290,10 +290,10 @@ unsafe fn max_pairs_tiled(x: &[f32], y: &mut [f32], [_, h, w]: [usize; 3], [oh, 
     }
 }
 
-/// The largest of two by two pixels: pairs of rows against each other, then even columns against odd.
+/// 2x2 max-pooling over [`Layout::Single`]: the larger of each two rows, then of even and odd columns.
 ///
 /// # Safety
-/// The CPU has AVX-512 F; `x` holds whole maps of `h` by `w`, `y` as many of `oh` by `ow`, half of them rounded down.
+/// The CPU has AVX-512 F. `x` holds whole maps of `h` by `w`, `y` as many of `oh` by `ow`, which are half of that, rounded down.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 unsafe fn max_pairs(x: &[f32], y: &mut [f32], [_, h, w]: [usize; 3], [oh, ow]: [usize; 2]) {
@@ -307,7 +307,7 @@ unsafe fn max_pairs(x: &[f32], y: &mut [f32], [_, h, w]: [usize; 3], [oh, ow]: [
             for ox in (0..ow).step_by(LANE) {
                 let left = 2 * (ow - ox).min(LANE);
                 let (first, second) = (mask(left), mask(left.saturating_sub(LANE)));
-                // SAFETY: the masks keep loads to two rows of this map, `left` pixels of each, and the store to this row of `y`.
+                // SAFETY: the masks limit loads to `left` pixels of each of two rows of this map, and the store to this row of `y`.
                 unsafe {
                     let top = x.as_ptr().add(map * h * w + 2 * oy * w + 2 * ox);
                     let bottom = top.add(w);

@@ -1,44 +1,44 @@
-//! Pooling over [`Blocks`]: a window is the same few lines for all sixteen blocks.
+//! Pooling over spatial [`Blocks`].
 
 use std::ops::Range;
 
 use sparsevd_model::Window;
 
-use crate::bands::{Banded, Frame, Walk, run_whole};
-use crate::blocks::{Blocks, Lines};
+use crate::bands::{Banded, Frame, Tiling, run_whole};
+use crate::blocks::{Blocks, SharedMap};
 use crate::cost::Costs;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::pool::{Reduction, larger};
 use crate::{Clamp, Isa, LANES};
 
-/// Pooling planned for inputs and outputs in [`Blocks`].
+/// Pooling planned for inputs and outputs in spatial [`Blocks`].
 ///
 /// # Invariants
-/// - `taps` has as many for each output line of a channel as the window has elements, each a line of the input
+/// - `taps` has an element for each output line of a channel and each element of the window
 #[derive(Debug, Clone)]
 pub struct BlockPool {
     frame: Frame,
     reduction: Reduction,
     taps: Vec<Tap>,
-    /// For each output line of a channel, by how many pixels each lane's sum is divided.
+    /// For each output line of a channel, the number of pixels in the window of each lane.
     counts: Vec<[f32; LANES]>,
 }
 
 /// One element of a window for all sixteen blocks.
 #[derive(Debug, Clone, Copy)]
 struct Tap {
-    /// Floats before its line.
+    /// Where its line begins in the input channel, in floats.
     from: usize,
-    /// Lanes for which it lies on the map, all bits set.
+    /// Mask of the lanes for which it lies in the map.
     inside: [u32; LANES],
-    /// Whether that is all of them.
+    /// Whether it lies in the map for all lanes.
     everywhere: bool,
 }
 
 impl BlockPool {
-    /// The blocks of outputs over `input`, without a halo, or `None` where this pooling needs another layout: where windows do not
-    /// move lane for lane, or the halo is too narrow for them.
+    /// The blocks of the output for inputs in `input`, without a halo. `None` where the pooling needs another layout: where outputs would depend on
+    /// several lanes, or the halo is too narrow for the window.
     pub fn output(window: &Window, input: &Blocks) -> Option<Blocks> {
         let [c, h, w] = input.map();
         let [oh, ow] = window.output(h, w)?;
@@ -46,15 +46,15 @@ impl BlockPool {
         let needed = output
             .under(input.map(), window.strides)
             .with_halo(Blocks::halo_of(window));
-        // Lanes that are samples have a border where others have neighbours.
+        // Where lanes are samples, blocks have no neighbours, so the halo would need padding.
         let borders = input.is_tile() && window.pads != [0; 4];
         (!borders && input.covers(&needed)).then_some(output)
     }
 
-    /// Plans pooling.
+    /// Plans pooling between these blocks.
     ///
     /// # Panics
-    /// When the blocks of `output` are not those of [`BlockPool::output`], whatever their halo.
+    /// When the blocks of `output` are not those of [`BlockPool::output`], with any halo.
     #[track_caller]
     pub fn new(
         isa: Isa,
@@ -87,14 +87,14 @@ impl BlockPool {
         let taps: Vec<Tap> = lines().flat_map(|(r, c)| at(r, c).map(tap)).collect();
         let counts = taps.chunks_exact((kh * kw).max(1)).map(|taps| {
             let inside = |lane: usize| taps.iter().filter(|t| t.inside[lane] != 0).count();
-            // Beyond the map there is nothing, which is not to be divided by.
+            // Outside of the map there are no pixels; 1 avoids a division by zero.
             std::array::from_fn(|lane| inside(lane).max(1) as f32)
         });
         Self {
             frame: Frame::new(
                 isa,
                 [input, output],
-                Walk::new(window, [&input, &output], 1),
+                Tiling::new(window, [&input, &output], 1),
             ),
             reduction,
             counts: counts.collect(),
@@ -102,17 +102,17 @@ impl BlockPool {
         }
     }
 
-    /// Pools `n` samples.
+    /// Pools `n` samples, and copies the halos of `y`.
     ///
     /// # Panics
-    /// When `x` or `y` has another length.
+    /// When `x` or `y` is not `n` samples in its blocks.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize) {
         run_whole(self, x, None, y, n, Clamp::None);
     }
 }
 
-// SAFETY: each tile of the walk has lines of its own, which alone are written.
+// SAFETY: tiles do not overlap, `run_units` stores only to lines of its tiles, and all accesses are checked.
 unsafe impl Banded for BlockPool {
     fn frame(&self) -> &Frame {
         &self.frame
@@ -129,8 +129,9 @@ unsafe impl Banded for BlockPool {
         assert!(residual.is_none(), "a sum with pooling");
         assert_eq!(clamp, Clamp::None, "an clamp with pooling");
         let isa = self.frame.isa;
-        // SAFETY: the caller's contract; only lines of the units are written.
-        let y = unsafe { Lines::new(y, self.frame.output.len()) };
+        // SAFETY: `y` is one sample in the output's blocks, and only lines of the units are accessed, which by the contract of this function no other thread
+        // accesses.
+        let y = unsafe { SharedMap::new(y, self.frame.output.len()) };
         match self.reduction {
             Reduction::Max => max(isa, self, x, y, units),
             Reduction::Average => average(isa, self, x, y, units),
@@ -138,16 +139,16 @@ unsafe impl Banded for BlockPool {
     }
 }
 
-multiversion!(fn max(pool: &BlockPool, x: &[f32], y: Lines, units: Range<usize>) = max_body;);
-multiversion!(fn average(pool: &BlockPool, x: &[f32], y: Lines, units: Range<usize>) = average_body;);
+multiversion!(fn max(pool: &BlockPool, x: &[f32], y: SharedMap, units: Range<usize>) = max_body;);
+multiversion!(fn average(pool: &BlockPool, x: &[f32], y: SharedMap, units: Range<usize>) = average_body;);
 
 #[inline(always)]
-fn max_body(pool: &BlockPool, x: &[f32], y: Lines, units: Range<usize>) {
+fn max_body(pool: &BlockPool, x: &[f32], y: SharedMap, units: Range<usize>) {
     lines(pool, x, y, units, f32::NEG_INFINITY, larger, |v, _| v);
 }
 
 #[inline(always)]
-fn average_body(pool: &BlockPool, x: &[f32], y: Lines, units: Range<usize>) {
+fn average_body(pool: &BlockPool, x: &[f32], y: SharedMap, units: Range<usize>) {
     lines(pool, x, y, units, 0.0, |a, b| a + b, |v, count| v / count);
 }
 
@@ -155,7 +156,7 @@ fn average_body(pool: &BlockPool, x: &[f32], y: Lines, units: Range<usize>) {
 fn lines(
     pool: &BlockPool,
     x: &[f32],
-    y: Lines,
+    y: SharedMap,
     units: Range<usize>,
     start: f32,
     reduce: impl Fn(f32, f32) -> f32,
@@ -164,13 +165,13 @@ fn lines(
     let Frame {
         input,
         output,
-        walk,
+        tiling,
         ..
     } = &pool.frame;
     let per_line = pool.taps.len() / pool.counts.len().max(1);
     for (channel, x) in x.chunks_exact((input.channel() * LANES).max(1)).enumerate() {
         let all = pool.taps.chunks_exact(per_line.max(1));
-        let lines = walk.tiles.iter().zip(all).zip(&pool.counts);
+        let lines = tiling.tiles.iter().zip(all).zip(&pool.counts);
         for ((tile, taps), counts) in lines.take(units.end).skip(units.start) {
             let mut acc = [start; LANES];
             for tap in taps {
@@ -193,7 +194,7 @@ fn lines(
     }
 }
 
-/// The mean of each channel, `x` = `n` samples in blocks, `y` = `[n][c]`.
+/// Global average pooling: `x` is `n` samples in the blocks `input`, `y` `[n][c]`.
 ///
 /// # Panics
 /// When `x` or `y` has another length.
@@ -210,7 +211,7 @@ multiversion!(fn means(input: &Blocks, x: &[f32], y: &mut [f32]) = means_body;);
 fn means_body(input: &Blocks, x: &[f32], y: &mut [f32]) {
     let [_, h, w] = input.map();
     let [rows, columns] = input.block();
-    // Partial blocks end in zeros; those that lie outside as a whole hold anything.
+    // Blocks that lie partly outside of the map hold zeros there; those that lie wholly outside may hold anything.
     let inside = input.inside(0, 0);
     for (x, y) in x.chunks_exact((input.channel() * LANES).max(1)).zip(y) {
         let mut acc = [0.0; LANES];

@@ -1,29 +1,29 @@
-//! How the non-zeros of packed layers are stored; products and sums are f32 whatever the form.
+//! How non-zeros of packed layers are stored. Products and sums are f32 in every precision.
 
 use std::borrow::Cow;
 
 use half::{bf16, f16};
 use sparsevd_model::Csr;
 
-/// Form of the non-zeros of a packed layer.
+/// The type in which a packed layer stores its non-zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Precision {
-    /// As they are.
+    /// Single precision: exact.
     #[default]
     F32,
     /// The upper half of an f32, rounded to the nearest even: eight significant bits.
     Bf16,
     /// IEEE half precision, rounded to the nearest even: eleven significant bits, largest 65,504.
     F16,
-    /// Integers from -127 to 127 times a step, rounded to the nearest; exact for values on that grid.
+    /// Integers from -127 to 127 times `scale`, rounded to the nearest; exact for values on that grid.
     I8 {
-        /// What one stands for.
-        step: f32,
+        /// The number that the integer one stands for.
+        scale: f32,
     },
 }
 
 impl Precision {
-    /// The name that kernels have it by.
+    /// The name in kernels' names.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -33,19 +33,19 @@ impl Precision {
         }
     }
 
-    /// What is left of a value in this form.
+    /// The number that is stored for `v`.
     pub fn rounded(self, v: f32) -> f32 {
         match self {
             Self::F32 => v,
             Self::Bf16 => Bf16::of(v).get(1.0),
             Self::F16 => F16::of(v).get(1.0),
-            Self::I8 { step } => level(v, step).get(step),
+            Self::I8 { scale } => quantize(v, scale).get(scale),
         }
     }
 }
 
 impl Precision {
-    /// A matrix of rounded values. What rounds to zero is left out, as an infinite input would make it NaN.
+    /// The matrix of rounded values. Values that round to zero are removed, because zero times an infinite input is NaN.
     pub(crate) fn of(self, weight: &Csr) -> Cow<'_, Csr> {
         if self == Self::F32 {
             return Cow::Borrowed(weight);
@@ -68,15 +68,15 @@ impl Precision {
     }
 }
 
-/// The integer of the grid that is nearest.
-pub(crate) fn level(v: f32, step: f32) -> i8 {
-    (v / step).round().clamp(-127.0, 127.0) as i8
+/// The nearest integer multiple of `scale`.
+pub(crate) fn quantize(v: f32, scale: f32) -> i8 {
+    (v / scale).round().clamp(-127.0, 127.0) as i8
 }
 
-/// One stored non-zero.
+/// A stored non-zero.
 pub(crate) trait Value: Copy {
-    /// The number, an integer times `step`.
-    fn get(self, step: f32) -> f32;
+    /// The number; integers are multiplied by `scale`.
+    fn get(self, scale: f32) -> f32;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,29 +101,29 @@ impl F16 {
 
 impl Value for f32 {
     #[inline(always)]
-    fn get(self, _step: f32) -> f32 {
+    fn get(self, _scale: f32) -> f32 {
         self
     }
 }
 
 impl Value for Bf16 {
     #[inline(always)]
-    fn get(self, _step: f32) -> f32 {
+    fn get(self, _scale: f32) -> f32 {
         f32::from_bits(u32::from(self.0) << 16)
     }
 }
 
 impl Value for F16 {
     #[inline(always)]
-    fn get(self, _step: f32) -> f32 {
+    fn get(self, _scale: f32) -> f32 {
         f16::from_bits(self.0).to_f32()
     }
 }
 
 impl Value for i8 {
     #[inline(always)]
-    fn get(self, step: f32) -> f32 {
-        f32::from(self) * step
+    fn get(self, scale: f32) -> f32 {
+        f32::from(self) * scale
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
         }
         for q in -127..=127_i8 {
             let v = f32::from(q) * 0.046875;
-            let values = Precision::I8 { step: 0.046875 };
+            let values = Precision::I8 { scale: 0.046875 };
             assert_eq!(values.rounded(v), v, "level {q}");
         }
     }

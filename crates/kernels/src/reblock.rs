@@ -1,4 +1,4 @@
-//! From [`Blocks`] to plain maps, to other [`Blocks`], and to fewer pixels.
+//! Conversion from spatial [`Blocks`] to plain maps and to other [`Blocks`], and subsampling.
 
 use crate::blocks::Blocks;
 use crate::cost::Costs;
@@ -6,19 +6,19 @@ use crate::kernel::{InputSplit, Operands, PackedKernel, Workload};
 use crate::permute::{Permute, Sources};
 use crate::{Isa, LANES};
 
-/// The way from maps in blocks to `[n][c][h][w]`, planned for one size.
+/// Conversion from maps in blocks to `[n][c][h][w]`, planned for one size.
 #[derive(Debug, Clone)]
 pub struct Unpack {
     isa: Isa,
     blocks: Blocks,
-    /// Narrow blocks leave short runs of pixels: lines of their maps are put together from lanes.
+    /// For narrow blocks, whose rows are short: gathers lines of the map from lanes.
     narrow: Option<Permute>,
 }
 
 impl Unpack {
-    /// Plans the way.
+    /// Plans the conversion.
     pub fn new(isa: Isa, blocks: Blocks) -> Self {
-        // Up to this many pixels in a row of a block, that is faster than turning eight rows of pixels at once.
+        // Up to this number of pixels in a row of a block, gathering is faster than transposing eight lines at once.
         const NARROW: usize = 5;
         let [_, h, w] = blocks.map();
         let line = |first: usize| {
@@ -40,7 +40,7 @@ impl Unpack {
         }
     }
 
-    /// From `n` samples in blocks to `[n][c][h][w]`.
+    /// Converts `n` samples in blocks to `[n][c][h][w]`.
     ///
     /// # Panics
     /// When a slice has another length.
@@ -56,23 +56,24 @@ impl Unpack {
     }
 }
 
-/// The way from maps in blocks to the same maps in other blocks of the same grid, with the halos of those.
+/// Conversion from maps in blocks to other blocks of the same grid, with the halos of those.
 ///
-/// A line goes down first, then across: of sixteen blocks, only those of one column, then of one row, are picked from at a time.
+/// There are two passes, over rows and over columns. So a line is gathered from blocks of one column of the grid, then of one row, not from all
+/// sixteen.
 #[derive(Debug, Clone)]
 pub struct Reblock {
     blocks: [Blocks; 2],
     down: Permute,
     across: Permute,
-    /// Floats of a channel, old, on the way, and new.
+    /// Floats of a channel: of the input, between the passes, and of the output.
     channels: [usize; 3],
 }
 
 impl Reblock {
-    /// Plans the way.
+    /// Plans the conversion.
     ///
     /// # Panics
-    /// Where there is none ([`Blocks::regroups`]).
+    /// When the maps or the grids differ ([`Blocks::regroups`]).
     #[track_caller]
     pub fn new(isa: Isa, from: Blocks, to: Blocks) -> Self {
         let grid = from.grid();
@@ -80,7 +81,7 @@ impl Reblock {
         let [_, h, w] = from.map();
         let [height, width] = [to.height(), to.pitch()];
         let [_, columns] = from.block();
-        // Of every row of the new blocks, the columns of the old.
+        // Rows of the new blocks, columns of the old ones.
         let down = (0..height * columns).map(|line| {
             let (row, column) = (line / columns, line % columns);
             std::array::from_fn(|lane| {
@@ -112,19 +113,19 @@ impl Reblock {
         }
     }
 
-    /// Channels that go both ways before the next, so that what is on the way stays in the first-level cache.
+    /// Channels that go through both passes at once, so that what lies between the passes stays in the first-level cache.
     fn at_once(&self) -> usize {
         const CACHE: usize = 6 * 1024;
         let floats: usize = self.channels.iter().sum();
         (CACHE / floats.max(1)).clamp(2, self.blocks[0].map()[0].max(2))
     }
 
-    /// Elements of scratch that a run needs, whatever the count.
+    /// Floats of scratch that [`Reblock::run`] needs, for any count.
     pub fn scratch_len(&self) -> usize {
         self.at_once() * self.channels[1]
     }
 
-    /// Brings `n` samples from one kind of blocks to the other.
+    /// Converts `n` samples; `scratch` is overwritten.
     ///
     /// # Panics
     /// When `x` or `y` has another length or `scratch` fewer than [`Reblock::scratch_len`] elements.
@@ -135,7 +136,7 @@ impl Reblock {
         assert_eq!(y.len(), n * y_len, "elements of y");
         let [old, between, new] = self.channels;
         let at_once = self.at_once();
-        // Samples follow each other as channels do.
+        // Samples are contiguous, as channels are, so chunks may span samples.
         for (x, y) in x
             .chunks((at_once * old).max(1))
             .zip(y.chunks_mut((at_once * new).max(1)))
@@ -147,7 +148,7 @@ impl Reblock {
     }
 }
 
-/// Every second pixel, or third, of maps in blocks, in blocks of its own: what a 1x1 convolution with strides reads.
+/// Subsampling of maps in blocks: the pixels that a 1x1 convolution with strides reads, in blocks of their own.
 #[derive(Debug, Clone)]
 pub struct Subsample {
     blocks: [Blocks; 2],
@@ -155,10 +156,10 @@ pub struct Subsample {
 }
 
 impl Subsample {
-    /// Plans the way from one pixel in `strides` of `from` to `to`.
+    /// Plans to take every `strides[0]`-th row and `strides[1]`-th column of `from` to `to`.
     ///
     /// # Panics
-    /// When the maps do not fit together.
+    /// When the map of `to` is not that of `from` divided by the strides, rounded up.
     #[track_caller]
     pub fn new(isa: Isa, from: Blocks, to: Blocks, strides: [usize; 2]) -> Self {
         let ([c, h, w], [channels, oh, ow]) = (from.map(), to.map());
@@ -182,7 +183,7 @@ impl Subsample {
         }
     }
 
-    /// Picks pixels of `n` samples.
+    /// Subsamples `n` samples.
     ///
     /// # Panics
     /// When `x` or `y` has another length.

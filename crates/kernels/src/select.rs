@@ -1,4 +1,4 @@
-//! Which kernel a layer gets: the only place with thresholds. What they weigh is in [`crate::cost`].
+//! The choice of kernels, and all thresholds that it uses. The times that it compares are in [`crate::cost`].
 
 use sparsevd_model::Csr;
 
@@ -19,19 +19,19 @@ pub enum LinearKernel {
     Spmm,
 }
 
-/// Whether a convolution of that density should run sparse; depthwise ones stay dense.
+/// Whether a convolution of this density should run sparse. Depthwise convolutions stay dense.
 pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, groups: usize) -> bool {
     let depthwise = per_group_inputs == 1 && groups > 1;
     !depthwise && density <= 0.7
 }
 
-/// The layout in which a batch of `n` is best run through a network with convolutions: tiles once lanes are mostly filled.
+/// The fastest layout for `n` samples of a network with convolutions: tiles, unless most lanes would be empty.
 pub fn batch_layout(n: usize) -> Layout {
     if n < 6 { Layout::Single } else { Layout::Tiled }
 }
 
-/// The kernel of a linear layer for `n` samples in that layout: the one that should take less time, by [`Costs`]. Lanes that the batch does
-/// not fill cost sparse and dense tiles alike.
+/// The kernel of a linear layer for `n` samples in `layout` that should take less time by [`Costs`]. Empty lanes of a tile cost the sparse and
+/// the dense kernel the same.
 pub fn linear(costs: &Costs, size: Size, layout: Layout, n: usize) -> LinearKernel {
     /// A layer must be expected to win by this much to run sparse, so that it never loses by more than a few per cent.
     const MARGIN: f64 = 0.95;
@@ -43,8 +43,8 @@ pub fn linear(costs: &Costs, size: Size, layout: Layout, n: usize) -> LinearKern
     }
 }
 
-/// Expected nanoseconds of `n` samples through linear layers, sparse where that is allowed and better, in that layout. `edge` is the number of
-/// inputs and outputs of the network, which are brought into tiles and back.
+/// Expected nanoseconds of `n` samples through linear layers in `layout`; with `sparse`, each layer has the faster of its sparse and dense kernels.
+/// `edge` is the number of inputs and outputs of the network, which are converted to tiles and back.
 pub fn linear_time(
     costs: &Costs,
     sizes: &[Size],
@@ -53,7 +53,7 @@ pub fn linear_time(
     layout: Layout,
     n: usize,
 ) -> f64 {
-    /// What a call of a kernel for one sample takes beside its weights: rows that are shorter than a vector, a last store.
+    /// Nanoseconds of one call of a kernel for one sample beside the time of its weights: short rows, the last store.
     const CALL: f64 = 50.0;
     let layer = |size: &Size| match layout {
         Layout::Tiled if sparse => costs.spmm(*size, n).min(costs.gemm(*size, n)),
@@ -61,7 +61,7 @@ pub fn linear_time(
         _ if sparse => n as f64 * (CALL + costs.spmv(*size).min(costs.gemv(*size))),
         _ => n as f64 * (CALL + costs.gemv(*size)),
     };
-    // Lanes that nobody fills are written too.
+    // Empty lanes are written too.
     let edges = match layout {
         Layout::Tiled => (edge * n.next_multiple_of(LANES)) as f64 * costs.element,
         _ => 0.0,
@@ -69,7 +69,7 @@ pub fn linear_time(
     sizes.iter().map(layer).sum::<f64>() + edges
 }
 
-/// The layout in which `n` samples are best run through a network of linear layers alone.
+/// The fastest layout for `n` samples of a network that has only linear layers.
 pub fn linear_layout(costs: &Costs, sizes: &[Size], sparse: bool, edge: usize, n: usize) -> Layout {
     let time = |layout| linear_time(costs, sizes, sparse, edge, layout, n);
     if time(Layout::Single) <= time(Layout::Tiled) {
@@ -79,12 +79,12 @@ pub fn linear_layout(costs: &Costs, sizes: &[Size], sparse: bool, edge: usize, n
     }
 }
 
-/// How many of the last of `n` samples, few in their half of a tile, are better run one by one.
+/// How many of the last of `n` samples are faster one by one than as part of a tile: those that fill few lanes of a half tile, else none.
 pub fn last_alone(costs: &Costs, sizes: &[Size], edge: usize, n: usize) -> usize {
     let rest = n % (LANES / 2);
     let tiled = |n| linear_time(costs, sizes, true, edge, Layout::Tiled, n);
     let alone = linear_time(costs, sizes, true, edge, Layout::Single, rest);
-    // Kept twice, weights must pay.
+    // The weights are then packed twice, which a small gain does not justify.
     if rest < n && tiled(n - rest) + alone < 0.9 * tiled(n) {
         rest
     } else {
@@ -92,66 +92,66 @@ pub fn last_alone(costs: &Costs, sizes: &[Size], edge: usize, n: usize) -> usize
     }
 }
 
-/// Most inputs that are not zero for which a layer should look at those alone, or `None` where it should always look at all.
+/// The largest number of non-zero inputs for which a layer should skip zero inputs; `None` where it should never skip them.
 ///
-/// `share` is how many inputs of samples were not zero, where that was measured; where it was not, such a layer is only worth its second
-/// packing if zeros pay from a quarter of active inputs on, which is what rectified layers commonly leave.
+/// `share` is the measured share of non-zero inputs, if there is one. Without it a quarter is assumed, which is typical behind a ReLU: the
+/// second packing of the weights is only worth its memory where skipping is faster at that share.
 pub fn most_active(costs: &Costs, size: Size, share: Option<f64>) -> Option<usize> {
     let most = costs.most_active(size);
     let wanted = share.unwrap_or(0.25) * size.cols as f64;
     (size.precision == Precision::F32 && wanted <= most as f64).then_some(most)
 }
 
-/// Threads worth waking for a run of that many multiply-adds, at most `most`: a wake-up costs tens of microseconds.
+/// The number of threads for a run of `multiply_adds`, at most `most`: to wake a thread costs tens of microseconds.
 pub fn threads(multiply_adds: usize, most: usize) -> usize {
     (multiply_adds / 1_000_000).clamp(1, most.max(1))
 }
 
-/// Parts into which a layer of that many multiply-adds is worth cutting, at most `most`, by threads that are awake already.
+/// The number of parts of a layer of `multiply_adds` for threads that are already awake, at most `most`.
 pub fn parts(multiply_adds: usize, most: usize) -> usize {
     (multiply_adds / 100_000).clamp(1, most.max(1))
 }
 
-/// Whether so many threads should share the lines of a convolution over blocks, with weights of which so many are multiplied, rather than its
-/// channels. Each then reads all weights, but of the input, so many floats, mostly lines that it made itself.
+/// Whether `threads` should split a convolution over blocks by lines rather than by channels. Each thread then reads all of its `weights` non-zero
+/// weights, but of the `input` floats mostly lines that it wrote itself.
 pub fn share_lines(input: usize, weights: usize, output: &Blocks, threads: usize) -> bool {
     let [rows, columns] = output.block();
     let tiles = rows * columns.div_ceil(TILE);
-    // A part must not have much more to do than the others.
+    // No part may be much larger than the others.
     let even = tiles.is_multiple_of(threads) || tiles >= 4 * threads;
     even && input > weights
 }
 
-/// Whether threads should share the channels, not the lines, of a map for depthwise convolutions: where it has so few rows in a block that most
-/// lines of a thread lie next to another's.
+/// Whether threads should split depthwise convolutions of a map by channels rather than by lines: where blocks have so few rows that most
+/// lines of a thread are next to those of another thread.
 pub fn share_channels(map: &Blocks) -> bool {
     let [above, _, below, _] = map.halo();
     4 * (above + below) > map.block()[0]
 }
 
-/// Whether that many dense weights fall out of the caches between two tiles, so that tiles should share one pass over them.
+/// Whether a dense matrix of `elements` does not stay in the caches between two tiles, so that all tiles should share one pass over it.
 pub fn tiles_share_weights(elements: usize) -> bool {
     elements > 2 << 20
 }
 
-/// Whether maps of sixteen samples, the largest of so many elements each, stay in the second-level cache. Where they do not, samples are better
-/// run one after the other, over blocks of their maps.
+/// Whether sixteen maps of `largest_map` elements, the largest of the network, stay in the second-level cache. Where they do not, it is faster to run
+/// one sample after the other, over blocks.
 pub fn tile_fits(largest_map: usize) -> bool {
     largest_map * LANES <= 256 << 10
 }
 
-/// Samples that go through the last layers of a network together, of `n` where large maps go sample after sample: up to sixteen, as evenly
-/// as can be.
+/// How many of `n` samples go through the last layers of a network together where large maps are run sample by sample: up to sixteen, in groups of
+/// about the same size.
 pub fn even_blocks(n: usize) -> usize {
     n.div_ceil(n.div_ceil(LANES).max(1))
 }
 
-/// Whether a convolution from one map to another, `[c, h, w]`, of `n` samples together should run over tiles in a plan whose maps are in blocks:
-/// where samples fill more of the lanes than blocks of a small map do.
+/// Whether a convolution of `n` samples, between two maps `[c, h, w]`, should run over tiles in a plan whose maps are in blocks: where the samples
+/// fill more lanes than the blocks of a small map.
 pub fn prefer_tiles([input, output]: [[usize; 3]; 2], n: usize) -> bool {
-    /// Tiles of more pixels fall out of the second-level cache.
+    /// Tiles of more pixels do not stay in the second-level cache.
     const MOST: usize = 64;
-    /// What lanes must be worth, for the way into tiles and back.
+    /// Tiles must need at most this share of the lines of blocks, to pay for the conversion to tiles and back.
     const WORTH: f64 = 0.85;
     let n = n.min(LANES);
     let pixels = |[_, h, w]: [usize; 3]| h * w;
@@ -161,39 +161,39 @@ pub fn prefer_tiles([input, output]: [[usize; 3]; 2], n: usize) -> bool {
         && (pixels(output) as f64) < WORTH * lines as f64
 }
 
-/// Whether a sparse convolution of so many multiply-adds should bring its input into blocks, which fill whole vectors, instead of running over
-/// rows: a small layer does not make up for the change of layout.
+/// Whether a sparse convolution of `multiply_adds` should convert its input to blocks, which fill whole vectors, instead of running over rows. In a
+/// small layer the conversion costs more than it gains.
 pub fn prefer_blocks(multiply_adds: usize) -> bool {
     multiply_adds >= 1 << 20
 }
 
-/// Whether a dense convolution of so many multiply-adds should bring its input into blocks, which take so many floats: where it is large or uses
-/// each of its inputs often. Depthwise ones do little with each pixel, and are read by pointwise ones, which want blocks.
+/// Whether a dense convolution of `multiply_adds` should convert its input to blocks of `input` floats: where it is large or uses each input often.
+/// Depthwise convolutions do neither, but are usually followed by pointwise ones, which need blocks.
 pub fn prefer_dense_blocks(multiply_adds: usize, input: usize, depthwise: bool) -> bool {
     multiply_adds >= if depthwise { 1 << 17 } else { 1 << 20 } || multiply_adds >= 32 * input
 }
 
 /// Whether dense convolutions should run direct, over blocks ([`crate::dense_blocks::DenseBlockConv`]).
 ///
-/// Four channels at once, for which sixteen registers are enough, use each line of input too seldom to take it from the second-level
-/// cache: there im2col is 1.7 times as fast.
+/// Sixteen registers are enough for four channels at once only. These use a line of input too seldom for the bandwidth of the second-level cache,
+/// and im2col is 1.7 times as fast.
 pub fn prefer_direct(isa: Isa) -> bool {
     dense_tile(isa)[0] == 8
 }
 
-/// How [`crate::spmm::Spmm`] cuts its work.
+/// How [`crate::spmm::Spmm`] divides a matrix and its tiles.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SpmmTile {
-    /// Columns in a block: their lines stay in the first-level cache beside weights and outputs.
+    /// Columns of a block. Their lines stay in the first-level cache, beside weights and outputs.
     pub columns: usize,
     /// Tiles processed at once.
     pub lines: usize,
 }
 
-/// Fewer lines at once hold more columns in the cache; more lines share each load of weights and offsets; small blocks store sums
-/// more often. Which matters most depends on the density. Blocks have about the same number of columns each.
+/// The tile by density. With fewer lines at once more columns stay in the cache; with more lines each load of weights and offsets is used more
+/// often; with smaller blocks sums are stored more often. Blocks have about the same number of columns each.
 pub(crate) fn spmm_tile(isa: Isa, weight: &Csr) -> SpmmTile {
-    /// Columns of two lines that stay in the first-level cache for the most part.
+    /// Columns of two lines that mostly stay in the first-level cache.
     const TWO: usize = 320;
     let elements = (weight.rows() * weight.cols()).max(1);
     let density = weight.nonzeros() as f64 / elements as f64;
@@ -214,25 +214,25 @@ pub(crate) fn spmm_tile(isa: Isa, weight: &Csr) -> SpmmTile {
     }
 }
 
-/// Input channels in a block of a convolution, when the inputs of one strip of outputs take so many floats per channel, and
-/// so many weights of one filter are not zero per channel.
+/// Input channels in a block of a convolution: `floats` are the inputs of one strip of outputs per channel, `weights` the non-zero weights of one
+/// filter per channel.
 pub(crate) fn conv_block(floats: usize, weights: f64) -> usize {
-    /// Floats of the first-level cache that inputs may take.
+    /// Floats of input that fit in the first-level cache.
     const CACHE: usize = 6 * 1024;
-    /// Weights of a filter in a block that pay for loading and storing its sums.
+    /// Weights of a filter in a block that make up for loading and storing its sums.
     const WORTH: f64 = 16.0;
     let worth = (WORTH / weights.max(0.01)).ceil() as usize;
     (CACHE / floats).max(worth).max(1)
 }
 
-/// How many outputs a convolution sums at once, so that their sums stay in the registers of an instruction set.
+/// How many outputs a convolution computes at once: as many as there are registers for their sums.
 #[derive(Debug, Clone, Copy)]
 struct ConvTiles {
-    /// Lines of a row, of four channels, over blocks.
+    /// Sparse, over blocks: lines of a row, of four channels each.
     block: usize,
-    /// Rows, of four channels, over rows.
+    /// Sparse, over rows: rows, of four channels each.
     row: usize,
-    /// Output channels and lines of a row, dense over blocks.
+    /// Dense, over blocks: output channels, and lines of a row.
     dense: [usize; 2],
 }
 
@@ -256,29 +256,29 @@ fn conv_tiles(isa: Isa) -> ConvTiles {
     }
 }
 
-/// Most lines of a row that a sparse convolution over blocks takes at once.
+/// Most lines of a row that a sparse convolution over blocks computes at once, for four channels.
 pub(crate) fn block_tile(isa: Isa) -> usize {
     conv_tiles(isa).block
 }
 
-/// Most rows that a convolution over rows takes at once.
+/// Most rows that a convolution over rows computes at once, for four channels.
 pub(crate) fn row_tile(isa: Isa) -> usize {
     conv_tiles(isa).row
 }
 
-/// Output channels and lines whose sums a dense convolution over blocks keeps in registers.
+/// Output channels, and lines of a row, that a dense convolution over blocks computes at once.
 pub(crate) fn dense_tile(isa: Isa) -> [usize; 2] {
     conv_tiles(isa).dense
 }
 
-/// Blocks of input channels of a convolution over blocks, when a tile of outputs reads so many floats per channel, and so many weights of
-/// one filter are not zero per channel.
+/// Into how many parts a convolution over spatial blocks cuts its `channels` input channels: `floats` are the inputs of a tile of outputs per
+/// channel, `weights` the non-zero weights of one filter per channel.
 pub(crate) fn channel_blocks(channels: usize, floats: usize, weights: f64) -> usize {
-    /// Floats of a block that stay in the first-level cache.
+    /// Floats of a part that stay in the first-level cache.
     const CACHE: f64 = 8192.0;
-    /// Weights of a filter in a block that pay for loading and storing its sums, even where inputs then come from the second-level cache.
+    /// Weights of a filter in a part that make up for loading and storing its sums, even if inputs then come from the second-level cache.
     const WORTH: f64 = 16.0;
-    /// How many times the first-level cache is then the most that pays.
+    /// The largest part that is worth it, in first-level caches.
     const MOST: f64 = 2.3;
     let fit = CACHE / floats as f64;
     let block = fit

@@ -1,24 +1,26 @@
-//! The sparse format and inner loop that batched linear layers and convolutions share.
+//! The sparse format and inner loop of batched linear layers and convolutions.
 //!
 //! **Format, "SELL-4 sorted"** (after Kreutzer et al., "A unified sparse matrix data format", 2014): rows are sorted by their number of
-//! non-zeros and taken in groups of four. A step of a group holds one weight per row, and the offset of the input line each multiplies.
-//! The four weights come with one load and are broadcast in registers, the four offsets with one more, because loads are what
-//! bounds these loops: an input line of sixteen floats is then loaded right into its multiply-add.
+//! non-zeros and put into groups of four. A step of a group holds one weight per row, and the offset of the input line that it multiplies. Loads
+//! are the bottleneck of these loops, so the four weights are read with one load and broadcast in registers, and the four offsets with another. The
+//! input line of sixteen floats is the memory operand of the multiply-add.
 //!
-//! **Padding.** A row with fewer non-zeros than its group's longest has some of its own entries several times, each with its share of the weight,
-//! a power of two: a weight of zero would turn an infinite input into NaN. Groups short of rows have rows several times. Empty rows stand in groups of their own.
+//! **Padding.** Where a row has fewer non-zeros than the longest of its group, some of its entries are split into several whose weights add up to
+//! the original, in shares that are powers of two. A padding weight of zero would turn an infinite input into NaN. A last group of fewer than four
+//! rows repeats rows. Empty rows have groups of their own.
 //!
-//! **Blocks.** Columns are cut in blocks whose input lines stay in the first-level cache; later blocks add to what earlier ones stored.
+//! **Column blocks.** Columns are cut into blocks whose input lines stay in the first-level cache. Each block adds to the sums that the previous ones
+//! stored.
 #![allow(
     clippy::needless_range_loop,
     reason = "registers are named by their number"
 )]
 
 use crate::clamp::Bounds;
-use crate::precision::{Bf16, F16, Precision, Value, level};
+use crate::precision::{Bf16, F16, Precision, Value, quantize};
 use crate::simd::{Simd, simd_dispatch};
 
-/// A non-zero: which block of columns it is in, where its input line begins in that block, in floats, and the weight.
+/// A non-zero: its column block, where its input line begins in that block, in floats, and its weight.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
     pub block: usize,
@@ -29,24 +31,24 @@ pub(crate) struct Entry {
 /// A packed sparse matrix.
 ///
 /// # Invariants
-/// - `weights` and `offsets` have one element per step, and the steps of all groups of all blocks add up to theirs
-/// - rows of groups are multiples of the pitch it was packed with, for rows it was packed from
-/// - an offset plus its block's base is that of an entry it was packed from
+/// - `weights` (or `narrow`) and `offsets` have one element per step of each group of each block, in their order
+/// - rows of groups are numbers of packed rows times the pitch
+/// - an offset plus its block's base is that of an entry that was packed
 #[derive(Debug, Clone)]
 pub(crate) struct Sell {
-    pub(crate) blocks: Vec<Block>,
+    pub(crate) blocks: Vec<ColumnBlock>,
     pub(crate) groups: Vec<Group>,
     pub(crate) weights: Vec<Quad>,
     pub(crate) offsets: Offsets,
     /// Lines processed at once: 1, 2 or 4.
     wide: usize,
-    /// In place of `weights` where they take fewer bytes; offsets are then [`Offsets::Short8`].
+    /// Weights in another precision than f32; `weights` is then empty, and offsets are [`Offsets::Short8`].
     pub(crate) narrow: Option<Narrow>,
-    /// What the integers among them are multiples of.
-    pub(crate) step: f32,
+    /// The scale of integer weights.
+    pub(crate) scale: f32,
 }
 
-/// Weights of fewer bytes, four per step.
+/// Weights of fewer bytes than f32, four per step.
 #[derive(Debug, Clone)]
 pub(crate) enum Narrow {
     Bf16(Vec<[Bf16; 4]>),
@@ -60,7 +62,7 @@ pub(crate) enum Narrow {
 pub(crate) struct Quad([f32; 4]);
 
 #[derive(Debug, Clone)]
-pub(crate) struct Block {
+pub(crate) struct ColumnBlock {
     /// Floats before the block's first input line.
     pub(crate) base: usize,
     pub(crate) groups: usize,
@@ -71,14 +73,14 @@ pub(crate) struct Block {
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
     pub(crate) bias: [f32; 4],
-    /// Where the rows lie in the output, in floats.
+    /// Where the rows begin in the output, in floats.
     pub(crate) rows: [u32; 4],
     pub(crate) steps: u32,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Offsets {
-    /// Four u16 in units of eight bytes, which an address takes as they are.
+    /// Four u16 in units of eight bytes, which x86 addresses can scale by.
     Short8(Vec<u64>),
     /// Four u16 in units of a line.
     Short64(Vec<u64>),
@@ -87,9 +89,9 @@ pub(crate) enum Offsets {
 }
 
 impl Offsets {
-    /// Those of a step in bytes.
+    /// The offsets of a step in bytes.
     fn bytes(&self, step: usize) -> [usize; 4] {
-        // SAFETY: the step exists, which indexing checks.
+        // SAFETY: a reference is readable; indexing checks that the step exists.
         unsafe {
             match self {
                 Self::Short8(o) => Offset::bytes::<8>(&o[step]),
@@ -100,28 +102,28 @@ impl Offsets {
     }
 }
 
-/// Where lines of input and output lie, all in floats.
+/// How many lines a product has and how far apart they are, in floats.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Walk {
-    /// Lines in a strip.
+pub(crate) struct LineStrides {
+    /// Number of lines in a strip.
     pub lines: usize,
     /// From an input line to the next.
     pub x_line: usize,
     /// From an output line to the next.
     pub y_line: usize,
-    /// Strips.
+    /// Number of strips.
     pub strips: usize,
     /// From the input of a strip to that of the next.
     pub x_strip: usize,
     /// From the output of a strip to that of the next.
     pub y_strip: usize,
-    /// Whether only the first eight floats of the last line of each strip are wanted.
+    /// Whether only the first eight floats of the last line of each strip are needed.
     pub narrow: bool,
 }
 
 impl Sell {
-    /// Packs rows with their biases; `bases` are the beginnings of the blocks in the input, and `pitch` lies from a row of
-    /// the output to the next, in floats.
+    /// Packs rows with their biases in f32. `bases` are where the column blocks begin in the input, `pitch` is the distance of rows of the output, both
+    /// in floats; `wide` is the number of lines to process at once.
     pub fn pack(
         rows: &[Vec<Entry>],
         bias: &[f32],
@@ -133,9 +135,10 @@ impl Sell {
             .expect("f32 weights can be shared")
     }
 
-    /// As [`Sell::pack`] with weights stored as `values`; `None` where integers are too small to be padded.
+    /// As [`Sell::pack`] with another `precision`; `None` where integer weights are too small to be split for padding.
     ///
-    /// Offsets must be even and below 2^17 floats, unless values are f32.
+    /// # Panics
+    /// When an offset is odd or at least 2^17 floats, unless the precision is f32.
     pub fn pack_with(
         rows: &[Vec<Entry>],
         bias: &[f32],
@@ -152,7 +155,7 @@ impl Sell {
             offsets: Offsets::Short8(Vec::new()),
             wide,
             narrow: None,
-            step: 1.0,
+            scale: 1.0,
         };
         let mut steps: Vec<[usize; 4]> = Vec::new();
         for (block, &base) in bases.iter().enumerate() {
@@ -169,7 +172,7 @@ impl Sell {
             for group in parts[..full].chunks(4).chain(parts[full..].chunks(4)) {
                 packed.push_group(group, bias, pitch, precision, &mut steps)?;
             }
-            packed.blocks.push(Block {
+            packed.blocks.push(ColumnBlock {
                 base,
                 groups: packed.groups.len() - before,
                 first,
@@ -207,9 +210,9 @@ impl Sell {
             Precision::F32 => return,
             Precision::Bf16 => Narrow::Bf16(quads.map(|q| q.map(Bf16::of)).collect()),
             Precision::F16 => Narrow::F16(quads.map(|q| q.map(F16::of)).collect()),
-            Precision::I8 { step } => {
-                self.step = step;
-                Narrow::I8(quads.map(|q| q.map(|v| level(v, step))).collect())
+            Precision::I8 { scale } => {
+                self.scale = scale;
+                Narrow::I8(quads.map(|q| q.map(|v| quantize(v, scale))).collect())
             }
         });
         assert!(
@@ -232,7 +235,7 @@ impl Sell {
         for (lane, padded) in lanes.iter_mut().enumerate() {
             let (row, entries) = &group[lane % group.len()];
             *padded = match precision {
-                Precision::I8 { step } => (*row, repeated_levels(entries, longest, step)?),
+                Precision::I8 { scale } => (*row, repeated_integers(entries, longest, scale)?),
                 _ => (*row, repeated(entries, longest)),
             };
         }
@@ -251,7 +254,7 @@ impl Sell {
         Some(())
     }
 
-    /// Puts the rows `new` floats apart that were `old` apart.
+    /// Changes the pitch of rows of the output from `old` to `new`.
     pub fn move_rows(&mut self, old: usize, new: usize) {
         for row in self.groups.iter_mut().flat_map(|g| &mut g.rows) {
             let moved = *row as usize / old * new;
@@ -259,7 +262,7 @@ impl Sell {
         }
     }
 
-    /// Where input lines that are read begin, in floats; some several times.
+    /// Where the input lines that are read begin, in floats, with repetitions.
     pub fn read(&self) -> Vec<usize> {
         let mut places = Vec::new();
         let (mut groups, mut step) = (self.groups.iter(), 0);
@@ -290,11 +293,11 @@ impl Sell {
     }
 }
 
-/// `entries` brought to `len` by having some of them several times, each with its share of the weight.
+/// `len` entries with the same sums as `entries`: some are split, each with a share of the weight.
 fn repeated(entries: &[Entry], len: usize) -> Vec<Entry> {
     let n = entries.len();
     let share = |i: usize| {
-        // Shares are powers of two, which no form rounds: all of `1 / parts`, but for the first few, which have twice that.
+        // Shares are powers of two, so that no precision rounds them: `1 / parts`, but twice that for the first few.
         let copies = len / n + usize::from(i % n < len % n);
         let parts = copies.next_power_of_two();
         let twice = i / n < parts - copies;
@@ -307,14 +310,14 @@ fn repeated(entries: &[Entry], len: usize) -> Vec<Entry> {
     (0..len).map(share).collect()
 }
 
-/// As [`repeated`] for integers, whose shares are integers too; `None` where the weights are too small to be shared.
-fn repeated_levels(entries: &[Entry], len: usize, step: f32) -> Option<Vec<Entry>> {
+/// As [`repeated`] for integers, which are split into integers; `None` where the weights are too small for that.
+fn repeated_integers(entries: &[Entry], len: usize, scale: f32) -> Option<Vec<Entry>> {
     let mut all = entries.to_vec();
     let mut i = 0;
     while all.len() < len {
         let entry = *all[..entries.len()].get(i)?;
-        let one = step.copysign(entry.weight);
-        if level(entry.weight, step).unsigned_abs() < 2 {
+        let one = scale.copysign(entry.weight);
+        if quantize(entry.weight, scale).unsigned_abs() < 2 {
             i += 1;
             continue;
         }
@@ -322,60 +325,67 @@ fn repeated_levels(entries: &[Entry], len: usize, step: f32) -> Option<Vec<Entry
             weight: one,
             ..entry
         };
-        all[i].weight = level(all[i].weight, step).get(step) - one;
+        all[i].weight = quantize(all[i].weight, scale).get(scale) - one;
         all.push(copy);
     }
     Some(all)
 }
 
-/// Four weights of a step, in whatever form they are stored.
-pub(crate) trait Weight: Copy {
-    /// The four numbers; integers are multiples of `step`.
-    unsafe fn four<S: Simd>(p: *const Self, step: f32) -> [f32; 4];
+/// The four weights of a step, as they are stored.
+///
+/// # Safety
+/// Implementations of both functions may only read `*p`. Callers run them where the instruction set of `S` is enabled, with a readable `p`.
+pub(crate) unsafe trait Weight: Copy {
+    /// The four weights; integers are multiplied by `scale`.
+    unsafe fn four<S: Simd>(p: *const Self, scale: f32) -> [f32; 4];
     /// The same, ready to be broadcast.
     #[inline(always)]
-    unsafe fn quad<S: Simd>(p: *const Self, step: f32) -> S::Quad {
-        // SAFETY: the caller vouches for the pointer.
-        unsafe { S::quad_of(Self::four::<S>(p, step)) }
+    unsafe fn quad<S: Simd>(p: *const Self, scale: f32) -> S::Quad {
+        // SAFETY: `p` is readable and the instruction set enabled, by the contract of the trait.
+        unsafe { S::quad_of(Self::four::<S>(p, scale)) }
     }
 }
 
-impl Weight for Quad {
+// SAFETY: only `*p` is read.
+unsafe impl Weight for Quad {
     #[inline(always)]
-    unsafe fn four<S: Simd>(p: *const Self, _step: f32) -> [f32; 4] {
-        // SAFETY: the caller vouches for the pointer.
+    unsafe fn four<S: Simd>(p: *const Self, _scale: f32) -> [f32; 4] {
+        // SAFETY: `p` is readable, by the contract of the trait.
         unsafe { p.read().0 }
     }
     #[inline(always)]
-    unsafe fn quad<S: Simd>(p: *const Self, _step: f32) -> S::Quad {
-        // SAFETY: the caller vouches for the pointer.
+    unsafe fn quad<S: Simd>(p: *const Self, _scale: f32) -> S::Quad {
+        // SAFETY: a `Quad` is four floats, and `p` is readable, by the contract of the trait.
         unsafe { S::quad(p.cast()) }
     }
 }
 
-impl Weight for [Bf16; 4] {
+// SAFETY: only `*p` is read.
+unsafe impl Weight for [Bf16; 4] {
     #[inline(always)]
-    unsafe fn four<S: Simd>(p: *const Self, step: f32) -> [f32; 4] {
-        // SAFETY: the caller vouches for the pointer.
+    unsafe fn four<S: Simd>(p: *const Self, scale: f32) -> [f32; 4] {
+        // SAFETY: `p` is readable, by the contract of the trait.
         let [a, b, c, d] = unsafe { p.read() };
-        [a.get(step), b.get(step), c.get(step), d.get(step)]
+        [a.get(scale), b.get(scale), c.get(scale), d.get(scale)]
     }
 }
 
-impl Weight for [F16; 4] {
+// SAFETY: only `*p` is read.
+unsafe impl Weight for [F16; 4] {
     #[inline(always)]
-    unsafe fn four<S: Simd>(p: *const Self, _step: f32) -> [f32; 4] {
-        // SAFETY: the caller vouches for the pointer.
+    unsafe fn four<S: Simd>(p: *const Self, _scale: f32) -> [f32; 4] {
+        // SAFETY: `F16` is a transparent `u16`, and `p` is readable, by the contract of the trait.
         unsafe { S::f16x4(p.cast()) }
     }
 }
 
-impl Weight for [i8; 4] {
+// SAFETY: only `*p` is read.
+unsafe impl Weight for [i8; 4] {
     #[inline(always)]
-    unsafe fn four<S: Simd>(p: *const Self, step: f32) -> [f32; 4] {
-        // SAFETY: the caller vouches for the pointer.
+    unsafe fn four<S: Simd>(p: *const Self, scale: f32) -> [f32; 4] {
+        // SAFETY: `p` is readable, by the contract of the trait.
         let [a, b, c, d] = unsafe { p.read() };
-        [a.get(step), b.get(step), c.get(step), d.get(step)]
+        [a.get(scale), b.get(scale), c.get(scale), d.get(scale)]
     }
 }
 
@@ -383,34 +393,54 @@ simd_dispatch! {
     /// `y = clamp(W x + b)`, line by line.
     ///
     /// # Safety
-    /// For every strip, line and entry of the matrix, `x` must be readable for the sixteen floats at `strip * x_strip + line * x_line + base + offset`,
-    /// and for every strip, line and row, `y` must be writable for those at `strip * y_strip + line * y_line + row * pitch`.
-    pub(crate) unsafe fn run(sell: &Sell, x: *const f32, y: *mut f32, walk: Walk, bounds: Bounds) = body;
+    /// For every strip, line and entry of the matrix, `x` is readable for the sixteen floats at `strip * x_strip + line * x_line + base + offset`. For
+    /// every strip, line and row, `y` is readable and writable for those at `strip * y_strip + line * y_line + row * pitch`.
+    pub(crate) unsafe fn run(sell: &Sell, x: *const f32, y: *mut f32, strides: LineStrides, bounds: Bounds) = body;
 }
 
 #[inline(always)]
-unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, walk: Walk, bounds: Bounds) {
-    // SAFETY: the caller's contract; the offsets are those of `sell`.
+unsafe fn body<S: Simd>(
+    sell: &Sell,
+    x: *const f32,
+    y: *mut f32,
+    strides: LineStrides,
+    bounds: Bounds,
+) {
+    // SAFETY: pointers by the contract of `run`; weights and offsets are those of `sell`, in the unit of their variant.
     unsafe {
         let w = sell.weights.as_ptr();
         match (&sell.narrow, &sell.offsets) {
             (None, Offsets::Short8(o)) => {
-                strips::<S, u64, Quad, 8>(sell, (w, o.as_ptr()), x, y, walk, bounds);
+                strips::<S, u64, Quad, 8>(sell, (w, o.as_ptr()), x, y, strides, bounds);
             }
             (None, Offsets::Short64(o)) => {
-                strips::<S, u64, Quad, 64>(sell, (w, o.as_ptr()), x, y, walk, bounds);
+                strips::<S, u64, Quad, 64>(sell, (w, o.as_ptr()), x, y, strides, bounds);
             }
             (None, Offsets::Long4(o)) => {
-                strips::<S, [u32; 4], Quad, 4>(sell, (w, o.as_ptr()), x, y, walk, bounds);
+                strips::<S, [u32; 4], Quad, 4>(sell, (w, o.as_ptr()), x, y, strides, bounds);
             }
             (Some(Narrow::Bf16(w)), Offsets::Short8(o)) => {
-                strips::<S, u64, [Bf16; 4], 8>(sell, (w.as_ptr(), o.as_ptr()), x, y, walk, bounds);
+                strips::<S, u64, [Bf16; 4], 8>(
+                    sell,
+                    (w.as_ptr(), o.as_ptr()),
+                    x,
+                    y,
+                    strides,
+                    bounds,
+                );
             }
             (Some(Narrow::F16(w)), Offsets::Short8(o)) => {
-                strips::<S, u64, [F16; 4], 8>(sell, (w.as_ptr(), o.as_ptr()), x, y, walk, bounds);
+                strips::<S, u64, [F16; 4], 8>(
+                    sell,
+                    (w.as_ptr(), o.as_ptr()),
+                    x,
+                    y,
+                    strides,
+                    bounds,
+                );
             }
             (Some(Narrow::I8(w)), Offsets::Short8(o)) => {
-                strips::<S, u64, [i8; 4], 8>(sell, (w.as_ptr(), o.as_ptr()), x, y, walk, bounds);
+                strips::<S, u64, [i8; 4], 8>(sell, (w.as_ptr(), o.as_ptr()), x, y, strides, bounds);
             }
             (Some(_), _) => unreachable!("`narrow_weights` asks for short offsets"),
         }
@@ -423,64 +453,67 @@ unsafe fn strips<S: Simd, O: Offset, W: Weight, const UNIT: usize>(
     (weights, offsets): (*const W, *const O),
     x: *const f32,
     y: *mut f32,
-    walk: Walk,
+    strides: LineStrides,
     bounds: Bounds,
 ) {
-    for strip in 0..walk.strips {
+    for strip in 0..strides.strips {
         let mut line = 0;
-        // SAFETY: `at` stays inside the strips and lines of the caller's contract.
+        // SAFETY: `at` stays inside the strips and lines of the contract of `run`.
         unsafe {
-            let (x, y) = (x.add(strip * walk.x_strip), y.add(strip * walk.y_strip));
-            let at = |line: usize| (x.add(line * walk.x_line), y.add(line * walk.y_line));
+            let (x, y) = (
+                x.add(strip * strides.x_strip),
+                y.add(strip * strides.y_strip),
+            );
+            let at = |line: usize| (x.add(line * strides.x_line), y.add(line * strides.y_line));
             let stored = (weights, offsets);
-            // The last line of a strip may be wanted by half.
-            let full = walk.lines - usize::from(walk.narrow);
+            // Of the last line of a strip perhaps only half is needed.
+            let full = strides.lines - usize::from(strides.narrow);
             if S::N == 16 {
                 while sell.wide >= 4 && line + 4 <= full {
                     let (x, y) = at(line);
-                    lines::<S, O, W, UNIT, 4>(sell, stored, x, y, walk, bounds);
+                    lines::<S, O, W, UNIT, 4>(sell, stored, x, y, strides, bounds);
                     line += 4;
                 }
                 while sell.wide >= 2 && line + 2 <= full {
                     let (x, y) = at(line);
-                    lines::<S, O, W, UNIT, 2>(sell, stored, x, y, walk, bounds);
+                    lines::<S, O, W, UNIT, 2>(sell, stored, x, y, strides, bounds);
                     line += 2;
                 }
             }
             while line < full {
                 let (x, y) = at(line);
                 match S::N {
-                    16 => lines::<S, O, W, UNIT, 1>(sell, stored, x, y, walk, bounds),
-                    8 => lines::<S, O, W, UNIT, 2>(sell, stored, x, y, walk, bounds),
-                    _ => lines::<S, O, W, UNIT, 4>(sell, stored, x, y, walk, bounds),
+                    16 => lines::<S, O, W, UNIT, 1>(sell, stored, x, y, strides, bounds),
+                    8 => lines::<S, O, W, UNIT, 2>(sell, stored, x, y, strides, bounds),
+                    _ => lines::<S, O, W, UNIT, 4>(sell, stored, x, y, strides, bounds),
                 }
                 line += 1;
             }
-            if walk.narrow {
+            if strides.narrow {
                 let (x, y) = at(line);
                 match S::Half::N {
-                    16 => lines::<S::Half, O, W, UNIT, 1>(sell, stored, x, y, walk, bounds),
-                    8 => lines::<S::Half, O, W, UNIT, 1>(sell, stored, x, y, walk, bounds),
-                    _ => lines::<S::Half, O, W, UNIT, 2>(sell, stored, x, y, walk, bounds),
+                    16 => lines::<S::Half, O, W, UNIT, 1>(sell, stored, x, y, strides, bounds),
+                    8 => lines::<S::Half, O, W, UNIT, 1>(sell, stored, x, y, strides, bounds),
+                    _ => lines::<S::Half, O, W, UNIT, 2>(sell, stored, x, y, strides, bounds),
                 }
             }
         }
     }
 }
 
-/// `T` vectors of output for each row, over all blocks.
+/// `T` vectors of output for each row, over all column blocks.
 #[inline(always)]
 unsafe fn lines<S: Simd, O: Offset, W: Weight, const UNIT: usize, const T: usize>(
     sell: &Sell,
     (mut weights, mut offsets): (*const W, *const O),
     x: *const f32,
     y: *mut f32,
-    walk: Walk,
+    strides: LineStrides,
     bounds: Bounds,
 ) {
     let per_line = 16 / S::N;
     let mut groups = sell.groups.as_ptr();
-    let step = sell.step;
+    let scale = sell.scale;
     // SAFETY: `x` and `y` by the contract of `run`; weights, offsets and groups by the invariants of `Sell`.
     unsafe {
         let (low, high) = (S::splat(bounds.min), S::splat(bounds.max));
@@ -489,8 +522,8 @@ unsafe fn lines<S: Simd, O: Offset, W: Weight, const UNIT: usize, const T: usize
             let (mut xs, mut place) = ([x.cast::<u8>(); T], [0; T]);
             for t in 0..T {
                 let (line, part) = (t / per_line, t % per_line * S::N);
-                xs[t] = x.add(block.base + line * walk.x_line + part).cast();
-                place[t] = line * walk.y_line + part;
+                xs[t] = x.add(block.base + line * strides.x_line + part).cast();
+                place[t] = line * strides.y_line + part;
             }
             let end = groups.add(block.groups);
             let (first, clamped) = (block.first, block.last && bounded);
@@ -514,7 +547,7 @@ unsafe fn lines<S: Simd, O: Offset, W: Weight, const UNIT: usize, const T: usize
                 }
                 let last = offsets.add(group.steps as usize);
                 while offsets < last {
-                    let quad = W::quad::<S>(weights, step);
+                    let quad = W::quad::<S>(weights, scale);
                     let at = O::bytes::<UNIT>(offsets);
                     weights = weights.add(1);
                     offsets = offsets.add(1);
@@ -544,7 +577,7 @@ unsafe fn lines<S: Simd, O: Offset, W: Weight, const UNIT: usize, const T: usize
 /// Four floats, each in all lanes.
 #[inline(always)]
 unsafe fn quad_lanes<S: Simd>(quad: S::Quad) -> [S::V; 4] {
-    // SAFETY: the instruction set is enabled where this is inlined.
+    // SAFETY: no memory is accessed; the instruction set is enabled where this is inlined (the contract of `Simd`).
     unsafe {
         [
             S::lane::<0>(quad),
@@ -556,7 +589,7 @@ unsafe fn quad_lanes<S: Simd>(quad: S::Quad) -> [S::V; 4] {
 }
 
 impl Group {
-    /// The rows' places, loaded by twos: loads are what bounds these loops.
+    /// The places of the rows, read two at a time, because loads are the bottleneck.
     #[inline(always)]
     fn places(&self) -> [usize; 4] {
         let [a, b, c, d] = self.rows;
@@ -564,7 +597,7 @@ impl Group {
             return [a as usize, b as usize, c as usize, d as usize];
         }
         let pairs = self.rows.as_ptr().cast::<[u64; 2]>();
-        // SAFETY: four numbers of four bytes.
+        // SAFETY: the four `u32` of `rows` are two `u64`, read without alignment.
         let [ab, cd] = unsafe { pairs.read_unaligned() };
         [
             ab as u32 as usize,
@@ -576,15 +609,19 @@ impl Group {
 }
 
 /// Four packed offsets.
-pub(crate) trait Offset: Copy {
-    /// The four offsets in bytes.
+///
+/// # Safety
+/// Implementations of [`Offset::bytes`] may only read `*p`, which callers must make sure is readable.
+pub(crate) unsafe trait Offset: Copy {
+    /// The four offsets in bytes; they are stored in units of `UNIT` bytes.
     unsafe fn bytes<const UNIT: usize>(p: *const Self) -> [usize; 4];
 }
 
-impl Offset for u64 {
+// SAFETY: only `*p` is read.
+unsafe impl Offset for u64 {
     #[inline(always)]
     unsafe fn bytes<const UNIT: usize>(p: *const Self) -> [usize; 4] {
-        // SAFETY: the caller vouches for the pointer.
+        // SAFETY: `p` is readable, by the contract of the trait.
         let q = unsafe { p.read() } as usize;
         [
             (q & 0xffff) * UNIT,
@@ -595,10 +632,11 @@ impl Offset for u64 {
     }
 }
 
-impl Offset for [u32; 4] {
+// SAFETY: only `*p` is read.
+unsafe impl Offset for [u32; 4] {
     #[inline(always)]
     unsafe fn bytes<const UNIT: usize>(p: *const Self) -> [usize; 4] {
-        // SAFETY: the caller vouches for the pointer.
+        // SAFETY: `p` is readable, by the contract of the trait.
         let [a, b, c, d] = unsafe { p.read() };
         [
             a as usize * UNIT,

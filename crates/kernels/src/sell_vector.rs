@@ -1,7 +1,7 @@
-//! One vector through the format of [`crate::sell`]: each row of a group gathers its own input.
+//! Sparse matrix times one vector in the format of [`crate::sell`]: each row of a group loads its own input.
 //!
-//! Four inputs that lie apart come with four short loads, two of which run in a cycle; four weights and four columns come with one load each. So
-//! a non-zero costs some 0.7 cycles, however far apart the columns are.
+//! A step takes four scalar loads of inputs, at two per cycle, and one load each of four weights and four columns. So a non-zero costs about 0.7
+//! cycles, wherever its column is.
 #![allow(
     clippy::needless_range_loop,
     reason = "registers are named by their number"
@@ -14,7 +14,7 @@ use crate::simd::{Simd, simd_dispatch};
 use sparsevd_model::Csr;
 use std::ops::Range;
 
-/// Offsets count halves of inputs, so that short ones, which count pairs of floats, reach 65,536 columns.
+/// Offsets are in halves of inputs, so that short offsets, whose unit is two floats, reach 65,536 columns.
 const HALVES: usize = 2;
 
 /// A sparse matrix packed for one vector at a time.
@@ -30,7 +30,7 @@ pub(crate) struct SellVector {
 }
 
 impl SellVector {
-    /// Packs a range of rows. Integers where rows are too small to be padded with integers become f32.
+    /// Packs a range of rows. Where integer weights are too small to be split for padding, they are stored in f32.
     pub fn pack(weight: &Csr, bias: &[f32], rows: Range<usize>, precision: Precision) -> Self {
         let entries = |row| -> Vec<Entry> {
             let (columns, stored) = weight.row(row);
@@ -43,7 +43,7 @@ impl SellVector {
         };
         let entries: Vec<Vec<Entry>> = rows.clone().map(entries).collect();
         let bias = &bias[rows.clone()];
-        // Other forms need short offsets.
+        // Other precisions need short offsets.
         let precision = if weight.cols() <= 1 << 16 {
             precision
         } else {
@@ -81,7 +81,7 @@ impl SellVector {
     /// `y = clamp(W x + b)`; `x` has one element per column, `y` one per packed row.
     pub fn run(&self, isa: crate::Isa, x: &[f32], y: &mut [f32], bounds: Bounds) {
         assert!(x.len() == self.cols && y.len() == self.rows);
-        // SAFETY: lengths were just checked, the rest are the type's invariants; columns are below `cols`, which `Csr` checks.
+        // SAFETY: lengths were just checked. Offsets are columns times `HALVES`, which `Csr` keeps below `cols`, and rows are below `rows` (invariants).
         unsafe { run(isa, &self.sell, x.as_ptr(), y.as_mut_ptr(), bounds) }
     }
 }
@@ -95,7 +95,7 @@ simd_dispatch! {
 #[inline(always)]
 unsafe fn body<S: Simd>(sell: &Sell, x: *const f32, y: *mut f32, bounds: Bounds) {
     let w = sell.weights.as_ptr();
-    // SAFETY: the caller's contract; the weights and offsets are those of `sell`.
+    // SAFETY: pointers by the contract of `run`; weights and offsets are those of `sell`, in half the unit of their variant.
     unsafe {
         match (&sell.narrow, &sell.offsets) {
             (None, Offsets::Short8(o)) => {
@@ -134,7 +134,7 @@ unsafe fn groups<S: Simd, O: Offset, W: Weight, const UNIT: usize>(
     for group in &sell.groups {
         // SAFETY: `x` and `y` by the contract of `run`; weights, offsets and rows by the invariants of `Sell`.
         unsafe {
-            // Two sums, so that a step need not wait for the one before.
+            // Two sums, to hide the latency of a multiply-add.
             let mut acc = [group.bias, [0.0; 4]];
             let mut left = group.steps as usize;
             macro_rules! step {
@@ -146,7 +146,7 @@ unsafe fn groups<S: Simd, O: Offset, W: Weight, const UNIT: usize>(
                         x.add(at[2]).cast::<f32>().read(),
                         x.add(at[3]).cast::<f32>().read(),
                     ];
-                    $into = S::fma4(W::four::<S>(weights, sell.step), x, $into);
+                    $into = S::fma4(W::four::<S>(weights, sell.scale), x, $into);
                     weights = weights.add(1);
                     offsets = offsets.add(1);
                 };

@@ -9,8 +9,8 @@ use crate::clamp::Bounds;
 /// Vectors of `N` floats.
 ///
 /// # Safety
-/// Every function may only run where the instruction set of the implementation is enabled, that is, inlined into a function
-/// of [`simd_dispatch`]. Pointers must be valid for the elements that the name of the operation tells; none needs alignment.
+/// Functions may only be called where the instruction set of the implementation is enabled, that is, inlined into a function of [`simd_dispatch`].
+/// Pointers must be valid for the number of elements that the function's documentation says. They need no alignment.
 pub(crate) unsafe trait Simd: Copy {
     /// Floats in a vector: a divisor of sixteen.
     const N: usize;
@@ -23,7 +23,7 @@ pub(crate) unsafe trait Simd: Copy {
     /// Four half-precision floats from memory.
     #[inline(always)]
     unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
-        // SAFETY: the caller vouches for four numbers.
+        // SAFETY: `p` is readable for four numbers, by the contract of the trait.
         unsafe { p.read_unaligned() }.map(|h| half::f16::from_bits(h).to_f32())
     }
     /// `w * x + c` of four floats each.
@@ -36,12 +36,12 @@ pub(crate) unsafe trait Simd: Copy {
             w[3] * x[3] + c[3],
         ]
     }
-    /// Bounds of four floats each.
+    /// The clamp of four floats.
     #[inline(always)]
     unsafe fn clamp4(v: [f32; 4], bounds: Bounds) -> [f32; 4] {
         v.map(|v| bounds.apply(v))
     }
-    /// Asks for the cache line at `p`, wherever that points.
+    /// Prefetches the cache line at `p`, which need not be valid.
     #[inline(always)]
     fn prefetch<T>(p: *const T) {
         #[cfg(target_arch = "x86_64")]
@@ -63,13 +63,13 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `min(max(v, low), high)`; NaN stays.
     unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
-    /// The larger in each lane, or NaN where one is.
+    /// The larger number in each lane; NaN if either is NaN.
     unsafe fn larger(a: Self::V, b: Self::V) -> Self::V;
-    /// The larger of each two neighbours, or NaN where one is: those of `a`, then those of `b`.
+    /// The larger of each two neighbouring lanes, NaN if either is NaN: those of `a`, then those of `b`.
     #[inline(always)]
     unsafe fn pairs(a: Self::V, b: Self::V) -> Self::V {
         let (mut from, mut to) = ([0.0; 32], [0.0; 16]);
-        // SAFETY: `N` is at most sixteen.
+        // SAFETY: `N` is at most sixteen, so that two vectors fit in `from` and one in `to`.
         unsafe {
             Self::store(from.as_mut_ptr(), a);
             Self::store(from.as_mut_ptr().add(Self::N), b);
@@ -83,23 +83,23 @@ pub(crate) unsafe trait Simd: Copy {
     #[inline(always)]
     unsafe fn sum(v: Self::V) -> f32 {
         let mut lanes = [0.0; 16];
-        // SAFETY: `N` is at most sixteen.
+        // SAFETY: `N` is at most sixteen, so that a vector fits in `lanes`.
         unsafe { Self::store(lanes.as_mut_ptr(), v) };
         lanes.iter().sum()
     }
-    /// Four floats from memory with one load.
+    /// Four floats from memory, with one load.
     unsafe fn quad(p: *const f32) -> Self::Quad;
-    /// Four floats that are in registers already.
+    /// Four floats from registers.
     unsafe fn quad_of(q: [f32; 4]) -> Self::Quad;
-    /// Float `I` of four in all lanes.
+    /// Float `I` of the four in all lanes.
     unsafe fn lane<const I: i32>(q: Self::Quad) -> Self::V;
 }
 
-/// `LANES` floats at a time for the compiler to vectorise.
+/// Arrays of `LANES` floats, which the compiler vectorises.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plain<const LANES: usize>;
 
-/// The vectors of a machine without others.
+/// The vectors of [`Level::Scalar`].
 pub(crate) type Scalar = Plain<{ Level::Scalar.lanes() }>;
 
 // SAFETY: plain Rust, which runs everywhere.
@@ -114,12 +114,12 @@ unsafe impl<const LANES: usize> Simd for Plain<LANES> {
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> [f32; LANES] {
-        // SAFETY: the caller vouches for so many floats.
+        // SAFETY: `p` is readable for `LANES` floats, by the contract of the trait.
         unsafe { p.cast::<[f32; LANES]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: [f32; LANES]) {
-        // SAFETY: the caller vouches for so many floats.
+        // SAFETY: `p` is writable for `LANES` floats, by the contract of the trait.
         unsafe { p.cast::<[f32; LANES]>().write_unaligned(v) }
     }
     #[inline(always)]
@@ -153,7 +153,7 @@ unsafe impl<const LANES: usize> Simd for Plain<LANES> {
     }
     #[inline(always)]
     unsafe fn quad(p: *const f32) -> [f32; 4] {
-        // SAFETY: the caller vouches for four floats.
+        // SAFETY: `p` is readable for four floats, by the contract of the trait.
         unsafe { p.cast::<[f32; 4]>().read_unaligned() }
     }
     #[inline(always)]
@@ -172,13 +172,12 @@ mod x86 {
 
     use super::{Bounds, Level, Simd};
 
-    // Through an intrinsic, the compiler turns the permutes of `lane` back into four broadcast loads,
-    // and loads are what bounds the kernels.
+    // With an intrinsic the compiler would turn the permutes of `lane` into four broadcast loads, and loads are the bottleneck of the kernels.
     #[inline]
     #[target_feature(enable = "avx")]
     unsafe fn vbroadcastf128(p: *const f32) -> __m256 {
         let q;
-        // SAFETY: reads four floats, which the caller vouches for.
+        // SAFETY: reads the four floats at `p`, which the caller makes sure are readable.
         unsafe {
             asm!("vbroadcastf128 {q}, [{p}]", q = out(ymm_reg) q, p = in(reg) p,
                 options(pure, readonly, nostack, preserves_flags));
@@ -190,7 +189,7 @@ mod x86 {
     #[target_feature(enable = "avx512f")]
     unsafe fn vbroadcastf32x4(p: *const f32) -> __m512 {
         let q;
-        // SAFETY: reads four floats, which the caller vouches for.
+        // SAFETY: reads the four floats at `p`, which the caller makes sure are readable.
         unsafe {
             asm!("vbroadcastf32x4 {q}, [{p}]", q = out(zmm_reg) q, p = in(reg) p,
                 options(pure, readonly, nostack, preserves_flags));
@@ -201,7 +200,7 @@ mod x86 {
     #[inline(always)]
     unsafe fn vcvtph2ps(p: *const [u16; 4]) -> [f32; 4] {
         let mut out = [0.0; 4];
-        // SAFETY: the caller vouches for four numbers and for F16C.
+        // SAFETY: the caller makes sure that `p` is readable for four numbers and that F16C is enabled; `out` holds four floats.
         unsafe {
             let h = _mm_cvtph_ps(_mm_loadl_epi64(p.cast()));
             _mm_storeu_ps(out.as_mut_ptr(), h);
@@ -211,7 +210,7 @@ mod x86 {
 
     #[inline(always)]
     unsafe fn vfmadd4(w: [f32; 4], x: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-        // SAFETY: the caller vouches for FMA; four floats are a vector.
+        // SAFETY: the caller makes sure that FMA is enabled; `[f32; 4]` and `__m128` have the same size, and any bits are valid.
         unsafe {
             let [w, x, c] = [w, x, c].map(|v| std::mem::transmute::<[f32; 4], __m128>(v));
             std::mem::transmute(_mm_fmadd_ps(w, x, c))
@@ -220,7 +219,8 @@ mod x86 {
 
     #[inline(always)]
     unsafe fn clamp4(v: [f32; 4], bounds: Bounds) -> [f32; 4] {
-        // SAFETY: SSE, part of every x86-64; four floats are a vector. NaN stays, as the second operand is what both return then.
+        // With NaN in the second operand, max and min return the second operand.
+        // SAFETY: SSE is part of every x86-64; `[f32; 4]` and `__m128` have the same size, and any bits are valid.
         unsafe {
             let v = std::mem::transmute::<[f32; 4], __m128>(v);
             let v = _mm_max_ps(_mm_set1_ps(bounds.min), v);
@@ -232,7 +232,7 @@ mod x86 {
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Avx2;
 
-    // SAFETY: AVX2 and FMA instructions only; the trait's contract says where they may run.
+    // SAFETY: instructions of AVX2, FMA and F16C only, which are those of `Level::Avx2`.
     unsafe impl Simd for Avx2 {
         const N: usize = Level::Avx2.lanes();
         type V = __m256;
@@ -240,7 +240,7 @@ mod x86 {
         type Half = Self;
         #[inline(always)]
         unsafe fn quad_of(q: [f32; 4]) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: reads only the four floats of `q`; the instruction set is enabled (contract of the trait).
             unsafe {
                 let q = _mm_loadu_ps(q.as_ptr());
                 _mm256_set_m128(q, q)
@@ -248,49 +248,49 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four numbers and F16C is enabled (contract of the trait).
             unsafe { vcvtph2ps(p) }
         }
         #[inline(always)]
         unsafe fn clamp4(v: [f32; 4], bounds: Bounds) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { clamp4(v, bounds) }
         }
         #[inline(always)]
         unsafe fn fma4(w: [f32; 4], x: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { vfmadd4(w, x, c) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for `N` floats, of any alignment (contract of the trait).
             unsafe { _mm256_loadu_ps(p) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m256) {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is writable for `N` floats, of any alignment (contract of the trait).
             unsafe { _mm256_storeu_ps(p, v) }
         }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm256_set1_ps(x) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm256_fmadd_ps(a, b, c) }
         }
         #[inline(always)]
         unsafe fn clamp(v: __m256, low: __m256, high: __m256) -> __m256 {
             // With NaN in the second operand, max and min return the second operand.
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm256_min_ps(high, _mm256_max_ps(low, v)) }
         }
         #[inline(always)]
         unsafe fn larger(a: __m256, b: __m256) -> __m256 {
-            // The instruction gives the second operand where either is NaN; their sum is NaN then.
-            // SAFETY: the trait's contract.
+            // If either operand is NaN the instruction returns the second; their sum is NaN.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe {
                 let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(a, b);
                 _mm256_blendv_ps(_mm256_max_ps(a, b), _mm256_add_ps(a, b), nan)
@@ -298,12 +298,12 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn pairs(a: __m256, b: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { pairs256::<Self>(a, b) }
         }
         #[inline(always)]
         unsafe fn sum(v: __m256) -> f32 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe {
                 let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
                 let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
@@ -312,12 +312,12 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn quad(p: *const f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four floats, of any alignment (contract of the trait).
             unsafe { vbroadcastf128(p) }
         }
         #[inline(always)]
         unsafe fn lane<const I: i32>(q: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe {
                 match I {
                     0 => _mm256_permute_ps::<0x00>(q),
@@ -332,7 +332,7 @@ mod x86 {
     /// [`Simd::pairs`] of 256-bit vectors, by their [`Simd::larger`].
     #[inline(always)]
     unsafe fn pairs256<S: Simd<V = __m256>>(a: __m256, b: __m256) -> __m256 {
-        // SAFETY: instructions of AVX2, which both callers have; else the trait's contract.
+        // SAFETY: no memory is accessed; both implementations that call this have AVX2 enabled.
         unsafe {
             let even = _mm256_shuffle_ps::<0x88>(a, b);
             let odd = _mm256_shuffle_ps::<0xdd>(a, b);
@@ -341,11 +341,11 @@ mod x86 {
         }
     }
 
-    /// The 256-bit vectors of a machine with 512, which has masks for them too.
+    /// 256-bit vectors where AVX-512 is enabled, which has masks for them.
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Avx512Half;
 
-    // SAFETY: instructions of AVX2, F16C, and of AVX-512 F, DQ and VL, which whoever has [`Avx512`] enabled; the trait's contract says where they may run.
+    // SAFETY: instructions of AVX2, FMA, F16C and AVX-512 F, DQ and VL only, which are among those of `Level::Avx512`.
     unsafe impl Simd for Avx512Half {
         const N: usize = 8;
         type V = __m256;
@@ -353,44 +353,44 @@ mod x86 {
         type Half = Self;
         #[inline(always)]
         unsafe fn quad_of(q: [f32; 4]) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: reads only the four floats of `q`; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::quad_of(q) }
         }
         #[inline(always)]
         unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four numbers and F16C is enabled (contract of the trait).
             unsafe { vcvtph2ps(p) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for `N` floats, of any alignment (contract of the trait).
             unsafe { Avx2::load(p) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m256) {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is writable for `N` floats, of any alignment (contract of the trait).
             unsafe { Avx2::store(p, v) }
         }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::splat(x) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::fma(a, b, c) }
         }
         #[inline(always)]
         unsafe fn clamp(v: __m256, low: __m256, high: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::clamp(v, low, high) }
         }
         #[inline(always)]
         unsafe fn larger(a: __m256, b: __m256) -> __m256 {
-            // The instruction gives the second operand where either is NaN; all bits of both make NaN of whatever the other is. A sum would
-            // do too, but becomes a slow one of neighbours in `pairs`.
-            // SAFETY: the trait's contract.
+            // If either operand is NaN the instruction returns the second; NaN or-ed with the other is NaN. A sum would be NaN too, but the
+            // compiler turns it into a slow horizontal add in `pairs`.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe {
                 let nan = _mm256_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
                 _mm256_mask_or_ps(_mm256_max_ps(a, b), nan, a, b)
@@ -398,22 +398,22 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn pairs(a: __m256, b: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { pairs256::<Self>(a, b) }
         }
         #[inline(always)]
         unsafe fn sum(v: __m256) -> f32 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::sum(v) }
         }
         #[inline(always)]
         unsafe fn quad(p: *const f32) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four floats, of any alignment (contract of the trait).
             unsafe { Avx2::quad(p) }
         }
         #[inline(always)]
         unsafe fn lane<const I: i32>(q: __m256) -> __m256 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { Avx2::lane::<I>(q) }
         }
     }
@@ -422,7 +422,7 @@ mod x86 {
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Avx512;
 
-    // SAFETY: AVX-512 F, BW, DQ and VL instructions only; the trait's contract says where they may run.
+    // SAFETY: instructions of `Level::Avx512` only.
     unsafe impl Simd for Avx512 {
         const N: usize = Level::Avx512.lanes();
         type V = __m512;
@@ -430,68 +430,68 @@ mod x86 {
         type Half = Avx512Half;
         #[inline(always)]
         unsafe fn quad_of(q: [f32; 4]) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: reads only the four floats of `q`; the instruction set is enabled (contract of the trait).
             unsafe { _mm512_broadcast_f32x4(_mm_loadu_ps(q.as_ptr())) }
         }
         #[inline(always)]
         unsafe fn f16x4(p: *const [u16; 4]) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four numbers and F16C is enabled (contract of the trait).
             unsafe { vcvtph2ps(p) }
         }
         #[inline(always)]
         unsafe fn clamp4(v: [f32; 4], bounds: Bounds) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { clamp4(v, bounds) }
         }
         #[inline(always)]
         unsafe fn fma4(w: [f32; 4], x: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { vfmadd4(w, x, c) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for `N` floats, of any alignment (contract of the trait).
             unsafe { _mm512_loadu_ps(p) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m512) {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is writable for `N` floats, of any alignment (contract of the trait).
             unsafe { _mm512_storeu_ps(p, v) }
         }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm512_set1_ps(x) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
         #[inline(always)]
         unsafe fn clamp(v: __m512, low: __m512, high: __m512) -> __m512 {
             // With NaN in the second operand, max and min return the second operand.
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm512_min_ps(high, _mm512_max_ps(low, v)) }
         }
         #[inline(always)]
         unsafe fn larger(a: __m512, b: __m512) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { crate::pool::larger_lanes(a, b) }
         }
         #[inline(always)]
         unsafe fn sum(v: __m512) -> f32 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { _mm512_reduce_add_ps(v) }
         }
         #[inline(always)]
         unsafe fn quad(p: *const f32) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four floats, of any alignment (contract of the trait).
             unsafe { vbroadcastf32x4(p) }
         }
         #[inline(always)]
         unsafe fn lane<const I: i32>(q: __m512) -> __m512 {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe {
                 match I {
                     0 => _mm512_permute_ps::<0x00>(q),
@@ -525,55 +525,55 @@ mod arm {
         type Half = Self;
         #[inline(always)]
         unsafe fn quad_of(q: [f32; 4]) -> float32x4_t {
-            // SAFETY: the trait's contract.
+            // SAFETY: reads only the four floats of `q`; the instruction set is enabled (contract of the trait).
             unsafe { vld1q_f32(q.as_ptr()) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> float32x4_t {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for `N` floats, of any alignment (contract of the trait).
             unsafe { vld1q_f32(p) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: float32x4_t) {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is writable for `N` floats, of any alignment (contract of the trait).
             unsafe { vst1q_f32(p, v) }
         }
         #[inline(always)]
         unsafe fn splat(x: f32) -> float32x4_t {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { vdupq_n_f32(x) }
         }
         #[inline(always)]
         unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
-            // SAFETY: the trait's contract.
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
             unsafe { vfmaq_f32(c, a, b) }
         }
         #[inline(always)]
         unsafe fn clamp(v: float32x4_t, low: float32x4_t, high: float32x4_t) -> float32x4_t {
-            // SAFETY: the trait's contract; both keep NaN.
+            // SAFETY: no memory is accessed. Both instructions keep NaN.
             unsafe { vminq_f32(high, vmaxq_f32(low, v)) }
         }
         #[inline(always)]
         unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-            // SAFETY: the trait's contract; NaN wins.
+            // SAFETY: no memory is accessed. The instruction returns NaN if either operand is NaN.
             unsafe { vmaxq_f32(a, b) }
         }
         #[inline(always)]
         unsafe fn quad(p: *const f32) -> float32x4_t {
-            // SAFETY: the trait's contract.
+            // SAFETY: `p` is readable for four floats, of any alignment (contract of the trait).
             unsafe { vld1q_f32(p) }
         }
         #[inline(always)]
         unsafe fn lane<const I: i32>(q: float32x4_t) -> float32x4_t {
-            // SAFETY: the trait's contract. The multiply-add by lane takes this in for free.
+            // SAFETY: no memory is accessed. The compiler folds this into a multiply-add by lane.
             unsafe { vdupq_laneq_f32::<I>(q) }
         }
     }
 }
 
-/// Makes a function that runs one `unsafe`, `#[inline(always)]` body, generic over [`Simd`], for the instruction set of its first argument.
+/// Defines a function that runs one `unsafe`, `#[inline(always)]` body, generic over [`Simd`], for the instruction set of its first argument.
 ///
-/// The body's own contract is the caller's to keep: the macro only vouches for the instruction set, and so the function it makes is `unsafe` too.
+/// The macro makes sure that the instruction set is enabled. The rest of the body's contract is left to the caller, so the function is `unsafe` too.
 macro_rules! simd_dispatch {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident;) => {
         $(#[$meta])*
@@ -590,10 +590,10 @@ macro_rules! simd_dispatch {
             #[target_feature(enable = "avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments, reason = "the arguments of a kernel")]
             unsafe fn avx2($($arg: $ty),*) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the body's contract; the instruction set is enabled here.
                 unsafe { $body::<$crate::simd::Avx2>($($arg),*) }
             }
-            // SAFETY: the caller keeps the body's contract; an `Isa` of a level is only made where its features were detected.
+            // SAFETY: the caller keeps the body's contract; an `Isa` of a level exists only where its features were detected.
             unsafe {
                 match isa.level() {
                     #[cfg(target_arch = "x86_64")]

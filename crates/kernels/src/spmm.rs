@@ -6,7 +6,7 @@ use sparsevd_model::Csr;
 
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::sell::{self, Entry, Sell, Walk};
+use crate::sell::{self, Entry, LineStrides, Sell};
 use crate::{Clamp, Isa, LANES, Precision, select, tiles};
 
 /// A sparse matrix packed for batches in [`crate::Layout::Tiled`].
@@ -29,18 +29,17 @@ impl Spmm {
         Self::pack_rows(isa, weight, bias, 0..weight.rows())
     }
 
-    /// Packs only `rows` of the matrix, so that threads may share one product by rows: each writes its own part of a tile's output.
-    /// `bias` is that of the whole matrix.
+    /// Packs only `rows` of the matrix, so that threads can split a product by rows: a run writes only these rows. `bias` is that of the whole matrix.
     ///
     /// # Panics
-    /// When the rows do not exist or the bias does not have one element per row of the matrix.
+    /// When `rows` is out of range or the bias does not have one element per row of the matrix.
     #[track_caller]
     pub fn pack_rows(isa: Isa, weight: &Csr, bias: Option<&[f32]>, rows: Range<usize>) -> Self {
         Self::pack_with(isa, weight, bias, rows, Precision::F32)
     }
 
-    /// As [`Spmm::pack_rows`] with non-zeros stored as `values`. Integers where rows are too small to be padded with integers become f32, which
-    /// the name tells; every value is what [`Precision::rounded`] makes of it.
+    /// As [`Spmm::pack_rows`], with non-zeros rounded to `precision` ([`Precision::rounded`]). Where integers are too small to be split for padding, the
+    /// rounded values are stored in f32, as the name shows.
     ///
     /// # Panics
     /// As [`Spmm::pack_rows`].
@@ -87,9 +86,9 @@ impl Spmm {
         }
     }
 
-    /// `y = act(W x + b)` for `n` samples, over `x` = `[tiles][cols][16]` into `y` = `[tiles][rows][16]`. Threads may take tiles of one batch each.
+    /// `y = clamp(W x + b)` for `n` samples: `x` is `[tiles][cols][16]`, `y` `[tiles][rows][16]`. Threads can split a batch by tiles.
     ///
-    /// Lanes past the last sample may keep what they held.
+    /// Lanes of `y` past the last sample may keep their values.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
@@ -98,7 +97,7 @@ impl Spmm {
         let tiles = tiles(n);
         assert_eq!(x.len(), tiles * self.cols * LANES, "elements of x");
         assert_eq!(y.len(), tiles * self.rows * LANES, "elements of y");
-        let walk = Walk {
+        let strides = LineStrides {
             lines: tiles,
             x_line: self.cols * LANES,
             y_line: self.rows * LANES,
@@ -107,20 +106,20 @@ impl Spmm {
             y_strip: 0,
             narrow: (1..=LANES / 2).contains(&(n % LANES)),
         };
-        // SAFETY: columns are below `cols`, which `Csr` checks, rows below `rows`, and the slices hold `tiles` such tiles.
+        // SAFETY: `Csr` keeps columns below `cols`, packed rows are below `rows`, and the slices hold `tiles` tiles of a line for each.
         unsafe {
             sell::run(
                 self.isa,
                 &self.sell,
                 x.as_ptr(),
                 y.as_mut_ptr(),
-                walk,
+                strides,
                 clamp.bounds(),
             );
         }
     }
 
-    /// Which columns any row reads.
+    /// For each column, whether it has a non-zero in the packed rows.
     pub fn read(&self) -> Vec<bool> {
         let mut read = vec![false; self.cols];
         for at in self.sell.read() {
@@ -150,7 +149,10 @@ impl Spmm {
     }
 }
 
-/// A bias for each row: what was given, or zeros.
+/// The bias, or zeros where there is none.
+///
+/// # Panics
+/// When it does not have one element per row.
 #[track_caller]
 pub(crate) fn bias_or_zero(bias: Option<&[f32]>, rows: usize) -> Vec<f32> {
     let bias = bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec);

@@ -41,17 +41,16 @@ impl Spmv {
         Self::pack_rows(isa, weight, bias, 0..weight.rows())
     }
 
-    /// Packs only `rows` of the matrix, so that threads may share one product: each writes its own part of `y`.
-    /// `bias` is that of the whole matrix.
+    /// Packs only `rows` of the matrix, so that threads can split a product by rows: a run writes only these rows. `bias` is that of the whole matrix.
     ///
     /// # Panics
-    /// When the rows do not exist or the bias does not have one element per row of the matrix.
+    /// When `rows` is out of range or the bias does not have one element per row of the matrix.
     #[track_caller]
     pub fn pack_rows(isa: Isa, weight: &Csr, bias: Option<&[f32]>, rows: Range<usize>) -> Self {
         Self::pack_with(isa, weight, bias, rows, Precision::F32)
     }
 
-    /// As [`Spmv::pack_rows`] with non-zeros stored as `values`: every one is what [`Precision::rounded`] makes of it.
+    /// As [`Spmv::pack_rows`], with non-zeros rounded to `precision` ([`Precision::rounded`]).
     ///
     /// # Panics
     /// As [`Spmv::pack_rows`].
@@ -85,7 +84,7 @@ impl Spmv {
         }
     }
 
-    /// `y = act(W x + b)`.
+    /// `y = clamp(W x + b)` for one vector: `x` is `[in]`, `y` one element per packed row.
     ///
     /// # Panics
     /// When `x` does not have one element per column or `y` one per packed row.

@@ -1,11 +1,11 @@
-//! One vector through a sparse matrix with the vector held in registers as a lookup table (AVX-512).
+//! Sparse matrix times one vector, with the vector held in registers as a lookup table (AVX-512).
 //!
-//! Sixteen rows of a group are the sixteen lanes. A unit of work is a window of [`Format::window`] columns, whose inputs sit in two or four
-//! registers, and [`Format::steps`] steps: in each, every lane picks one input of the window by a permutation with two tables, and multiplies it by its
-//! own weight. Rows are sorted by non-zeros, so that the rows of a group end together; windows begin wherever the slowest row of the group
-//! stands, so that rows rarely wait for each other; at a multiple of eight, where that pays for the columns it gives away, because loads that
-//! straddle cache lines take half as long again. Slots without a non-zero have weight 0, which is only right for
-//! finite inputs; others take a slow loop that skips such slots.
+//! The sixteen rows of a group are the sixteen lanes. A unit of work is a window of [`Format::window`] columns, whose inputs are held in two or four
+//! registers, and [`Format::steps`] steps. In a step, every lane picks one input of the window by a permutation of two registers and multiplies it by
+//! its own weight. Rows are sorted by non-zeros, so that the rows of a group have about the same number. A window begins at the first column that
+//! any row of the group still needs, or at the multiple of eight before it where that is faster, because its loads do not straddle cache lines.
+//! Slots without a non-zero have weight 0, which gives wrong results for NaN and infinite inputs. Vectors with such inputs take a slow loop that skips
+//! these slots.
 
 #![cfg(target_arch = "x86_64")]
 #![allow(
@@ -18,12 +18,12 @@ use std::arch::x86_64::*;
 use sparsevd_model::Csr;
 
 use crate::clamp::Bounds;
-use crate::precision::{Bf16, F16, Precision, Value, level};
+use crate::precision::{Bf16, F16, Precision, Value, quantize};
 use crate::{Isa, Level};
 
 const LANES: usize = 16;
 
-/// Columns per window, steps per unit, and what the first column of a window is a multiple of.
+/// Columns per window, steps per unit, and the alignment of the first column of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Format {
     window: usize,
@@ -31,7 +31,7 @@ struct Format {
     align: usize,
 }
 
-/// Every format there is a kernel for.
+/// All formats that have a kernel.
 const FORMATS: [Format; 12] = {
     const fn format(window: usize, steps: usize, align: usize) -> Format {
         Format {
@@ -57,7 +57,7 @@ const FORMATS: [Format; 12] = {
 };
 
 impl Format {
-    /// Cycles of a unit, measured on a Zen 4 core with the weights in its second-level cache.
+    /// Cycles per unit, measured on a Zen 4 core with the weights in its second-level cache.
     fn cost(self) -> f64 {
         match (self.window, self.steps, self.align) {
             (32, 1, 1) => 5.3,
@@ -79,41 +79,41 @@ impl Format {
 /// A packed sparse matrix.
 ///
 /// # Invariants
-/// - units of all groups add up to `bases`; `weights` has `format.steps` elements per unit, `indices` sixteen times that
-/// - a base plus the window is at most the number of columns, or base is 0 and columns are fewer than the window
-/// - weights are all of one form
-/// - a base plus an index is below the number of columns; rows of groups are below the number of rows
+/// - `bases` has one element per unit of each group; `weights` has `format.steps` elements per unit, `indices` sixteen times that
+/// - a base plus the window is at most the number of columns; or the base is 0 and there are fewer columns than the window
+/// - a base plus an index is below the number of columns; row numbers of groups are below the number of rows
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
     rows: usize,
     cols: usize,
     format: Format,
-    groups: Vec<Group>,
+    groups: Vec<LaneGroup>,
     bases: Vec<u32>,
     /// For each unit, `steps` bytes per lane.
     indices: Vec<u8>,
     weights: Stored,
 }
 
-/// Weights as they are stored, sixteen per step.
+/// Weights in their precision, sixteen per step; integers with their scale.
 #[derive(Debug, Clone)]
 enum Stored {
-    F32(Vec<Lanes>),
+    F32(Vec<F32x16>),
     Bf16(Vec<[Bf16; LANES]>),
     F16(Vec<[F16; LANES]>),
     I8(Vec<[i8; LANES]>, f32),
 }
 
 impl Stored {
-    fn new(weights: Vec<Lanes>, precision: Precision) -> Self {
+    fn new(weights: Vec<F32x16>, precision: Precision) -> Self {
         let lanes = weights.iter().map(|w| w.0);
         match precision {
             Precision::F32 => Self::F32(weights),
             Precision::Bf16 => Self::Bf16(lanes.map(|w| w.map(Bf16::of)).collect()),
             Precision::F16 => Self::F16(lanes.map(|w| w.map(F16::of)).collect()),
-            Precision::I8 { step } => {
-                Self::I8(lanes.map(|w| w.map(|v| level(v, step))).collect(), step)
-            }
+            Precision::I8 { scale } => Self::I8(
+                lanes.map(|w| w.map(|v| quantize(v, scale))).collect(),
+                scale,
+            ),
         }
     }
 
@@ -140,30 +140,32 @@ impl Stored {
             Self::F32(w) => w[step].0[lane],
             Self::Bf16(w) => w[step][lane].get(1.0),
             Self::F16(w) => w[step][lane].get(1.0),
-            Self::I8(w, one) => w[step][lane].get(*one),
+            Self::I8(w, scale) => w[step][lane].get(*scale),
         }
     }
 }
 
-/// Sixteen weights of one step.
+/// The sixteen weights of a step.
 trait Weights: Copy {
+    /// The weights as f32; integers are multiplied by `scale`.
+    ///
     /// # Safety
-    /// The CPU has AVX-512, and `p` is readable.
-    unsafe fn load(p: *const Self, step: __m512) -> __m512;
+    /// The CPU has AVX-512 and F16C, and `p` is readable.
+    unsafe fn load(p: *const Self, scale: __m512) -> __m512;
 }
 
-impl Weights for Lanes {
+impl Weights for F32x16 {
     #[inline(always)]
-    unsafe fn load(p: *const Self, _step: __m512) -> __m512 {
-        // SAFETY: the trait's contract; `Lanes` are aligned.
+    unsafe fn load(p: *const Self, _scale: __m512) -> __m512 {
+        // SAFETY: `p` is readable (the contract of the function), and `F32x16` is aligned to 64 bytes.
         unsafe { _mm512_load_ps(p.cast()) }
     }
 }
 
 impl Weights for [Bf16; LANES] {
     #[inline(always)]
-    unsafe fn load(p: *const Self, _step: __m512) -> __m512 {
-        // SAFETY: the trait's contract.
+    unsafe fn load(p: *const Self, _scale: __m512) -> __m512 {
+        // SAFETY: `p` is readable for its sixteen numbers (the contract of the function); the loads need no alignment.
         unsafe {
             let w = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(w))
@@ -173,38 +175,38 @@ impl Weights for [Bf16; LANES] {
 
 impl Weights for [F16; LANES] {
     #[inline(always)]
-    unsafe fn load(p: *const Self, _step: __m512) -> __m512 {
-        // SAFETY: the trait's contract.
+    unsafe fn load(p: *const Self, _scale: __m512) -> __m512 {
+        // SAFETY: `p` is readable for its sixteen numbers (the contract of the function); the loads need no alignment.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
     }
 }
 
 impl Weights for [i8; LANES] {
     #[inline(always)]
-    unsafe fn load(p: *const Self, step: __m512) -> __m512 {
-        // SAFETY: the trait's contract.
+    unsafe fn load(p: *const Self, scale: __m512) -> __m512 {
+        // SAFETY: `p` is readable for its sixteen numbers (the contract of the function); the loads need no alignment.
         unsafe {
             let w = _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()));
-            _mm512_mul_ps(_mm512_cvtepi32_ps(w), step)
+            _mm512_mul_ps(_mm512_cvtepi32_ps(w), scale)
         }
     }
 }
 
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-struct Lanes([f32; LANES]);
+struct F32x16([f32; LANES]);
 
 #[derive(Debug, Clone)]
-struct Group {
-    bias: Lanes,
+struct LaneGroup {
+    bias: F32x16,
     rows: [u32; LANES],
-    /// Rows that count, the others repeat.
+    /// Number of lanes that have a row of their own; the others repeat rows, without entries.
     lanes: usize,
     units: usize,
 }
 
 impl Table {
-    /// Packs a range of rows, or says that this machine has no such kernel or that it would not pay.
+    /// Packs a range of rows in the format with the least estimated time; `None` without AVX-512.
     pub fn pack(
         isa: Isa,
         weight: &Csr,
@@ -267,12 +269,12 @@ impl Table {
                             (*columns, *values) = (&columns[1..], &values[1..]);
                         }
                     }
-                    steps.push(Lanes(weights));
+                    steps.push(F32x16(weights));
                 }
             }
             let row = |lane: usize| group[lane % group.len()];
-            packed.groups.push(Group {
-                bias: Lanes(std::array::from_fn(|lane| bias[row(lane)])),
+            packed.groups.push(LaneGroup {
+                bias: F32x16(std::array::from_fn(|lane| bias[row(lane)])),
                 rows: std::array::from_fn(|lane| (row(lane) - rows.start) as u32),
                 lanes: group.len(),
                 units: packed.bases.len() - before,
@@ -299,7 +301,8 @@ impl Table {
     /// `y = clamp(W x + b)`; `x` has one element per column, `y` one per packed row.
     pub fn run(&self, x: &[f32], y: &mut [f32], bounds: Bounds) {
         assert!(x.len() == self.cols && y.len() == self.rows);
-        // SAFETY: `pack` only makes a table for an `Isa` with AVX-512; lengths were just checked, the rest are the type's invariants.
+        // SAFETY: `pack` returns a table only for an `Isa` with AVX-512. `weights` are those of the table, and `x` and `y` have the lengths that were just
+        // checked, `x` at least those of a window.
         unsafe {
             if !all_finite(x) {
                 return self.run_any(x, y, bounds);
@@ -315,44 +318,43 @@ impl Table {
                 Stored::F32(w) => self.run_stored(&w[..], 1.0, x, y, bounds),
                 Stored::Bf16(w) => self.run_stored(&w[..], 1.0, x, y, bounds),
                 Stored::F16(w) => self.run_stored(&w[..], 1.0, x, y, bounds),
-                Stored::I8(w, one) => self.run_stored(&w[..], *one, x, y, bounds),
+                Stored::I8(w, scale) => self.run_stored(&w[..], *scale, x, y, bounds),
             }
         }
     }
 
     /// # Safety
-    /// The CPU has the features, `weights` are those of the table, `x` has at least a window of elements and those of the columns, and `y` one
-    /// per row.
+    /// The CPU has the features. `weights` are those of the table. `x` has at least as many elements as there are columns, and as a window has; `y` has
+    /// one per row.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     unsafe fn run_stored<W: Weights>(
         &self,
         weights: &[W],
-        one: f32,
+        scale: f32,
         x: &[f32],
         y: &mut [f32],
         bounds: Bounds,
     ) {
-        // SAFETY: this function's contract.
+        // SAFETY: the contract of this function, passed on, with `WINDOW` and `STEPS` of the format.
         unsafe {
             match (self.format.window, self.format.steps) {
-                (32, 1) => self.run_finite::<W, 32, 1>(weights, one, x, y, bounds),
-                (32, 2) => self.run_finite::<W, 32, 2>(weights, one, x, y, bounds),
-                (32, _) => self.run_finite::<W, 32, 4>(weights, one, x, y, bounds),
-                (_, 1) => self.run_finite::<W, 64, 1>(weights, one, x, y, bounds),
-                (_, 2) => self.run_finite::<W, 64, 2>(weights, one, x, y, bounds),
-                (_, _) => self.run_finite::<W, 64, 4>(weights, one, x, y, bounds),
+                (32, 1) => self.run_finite::<W, 32, 1>(weights, scale, x, y, bounds),
+                (32, 2) => self.run_finite::<W, 32, 2>(weights, scale, x, y, bounds),
+                (32, _) => self.run_finite::<W, 32, 4>(weights, scale, x, y, bounds),
+                (_, 1) => self.run_finite::<W, 64, 1>(weights, scale, x, y, bounds),
+                (_, 2) => self.run_finite::<W, 64, 2>(weights, scale, x, y, bounds),
+                (_, _) => self.run_finite::<W, 64, 4>(weights, scale, x, y, bounds),
             }
         }
     }
 
     /// # Safety
-    /// The CPU has the features, `weights` are those of the table, `WINDOW` and `STEPS` those of the format, `x` has at least `WINDOW` elements and those of the columns,
-    /// and `y` has one per row.
+    /// As [`Table::run_stored`], and `WINDOW` and `STEPS` are those of the format.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     unsafe fn run_finite<W: Weights, const WINDOW: usize, const STEPS: usize>(
         &self,
         weights: &[W],
-        one: f32,
+        scale: f32,
         x: &[f32],
         y: &mut [f32],
         bounds: Bounds,
@@ -360,10 +362,11 @@ impl Table {
         let (low, high) = (_mm512_set1_ps(bounds.min), _mm512_set1_ps(bounds.max));
         let (mut bases, mut indices, mut weights) =
             (self.bases.as_ptr(), self.indices.as_ptr(), weights.as_ptr());
-        let one = _mm512_set1_ps(one);
+        let scale = _mm512_set1_ps(scale);
         let x = x.as_ptr();
         for group in &self.groups {
-            // SAFETY: the invariants of `Table` and this function's contract.
+            // SAFETY: `bases`, `indices` and `weights` advance over the units of all groups once (invariants). A window from any base lies in `x`, as a base
+            // plus the window is at most the number of columns, or it is 0 and `x` has a window of elements. Rows are below `y.len()`.
             unsafe {
                 let mut acc = [_mm512_setzero_ps(); STEPS];
                 acc[0] = _mm512_load_ps(group.bias.0.as_ptr());
@@ -376,7 +379,7 @@ impl Table {
                     if WINDOW == 64 {
                         (c, d) = (_mm512_loadu_ps(x.add(32)), _mm512_loadu_ps(x.add(48)));
                     }
-                    // Only the five or six lowest bits of a lane count, so a shift brings up the next step.
+                    // Only the five or six lowest bits of a lane matter, so a shift by eight gives the indices of the next step.
                     let mut index = match STEPS {
                         1 => _mm512_cvtepu8_epi32(_mm_loadu_si128(indices.cast())),
                         2 => _mm512_cvtepu16_epi32(_mm256_loadu_si256(indices.cast())),
@@ -389,7 +392,7 @@ impl Table {
                             let w = _mm512_permutex2var_ps(c, index, d);
                             v = _mm512_mask_blend_ps(upper, v, w);
                         }
-                        let weight = W::load(weights.add(step), one);
+                        let weight = W::load(weights.add(step), scale);
                         acc[step] = _mm512_fmadd_ps(v, weight, acc[step]);
                         index = _mm512_srli_epi32::<8>(index);
                     }
@@ -400,10 +403,10 @@ impl Table {
                 for &more in &acc[1..] {
                     sum = _mm512_add_ps(sum, more);
                 }
-                let mut out = Lanes([0.0; LANES]);
+                let mut out = F32x16([0.0; LANES]);
                 let clamped = _mm512_min_ps(high, _mm512_max_ps(low, sum));
                 _mm512_store_ps(out.0.as_mut_ptr(), clamped);
-                // Lanes past the last row repeat rows that are there, with no entries: from the last, so that the row itself comes after.
+                // Lanes past the last row repeat rows without their entries. Going backwards, the row itself is stored last.
                 for lane in (0..LANES).rev() {
                     *y.get_unchecked_mut(group.rows[lane] as usize) = out.0[lane];
                 }
@@ -411,7 +414,7 @@ impl Table {
         }
     }
 
-    /// For inputs with NaN or infinities: slots without a non-zero are skipped.
+    /// For inputs with NaN or infinities: skips slots without a non-zero.
     #[cold]
     fn run_any(&self, x: &[f32], y: &mut [f32], bounds: Bounds) {
         let mut unit = 0;
@@ -440,7 +443,7 @@ impl Table {
 /// Whether no element is NaN or infinite.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn all_finite(x: &[f32]) -> bool {
-    // Zero times a finite number is zero; four sums hide the latency.
+    // Zero times a finite number is zero, times another is NaN. Four sums hide the latency.
     let mut acc = [_mm512_setzero_ps(); 4];
     let zero = _mm512_setzero_ps();
     let blocks = x.chunks_exact(64);

@@ -1,4 +1,4 @@
-//! Floats turned in registers, sixteen rows or columns at a time (AVX and AVX-512).
+//! Transposition in registers, sixteen rows or columns at a time (AVX and AVX-512).
 
 #![cfg(target_arch = "x86_64")]
 #![allow(
@@ -13,11 +13,11 @@ const SIDE: usize = 16;
 /// Floats of a run.
 pub(crate) const RUN: usize = 8;
 
-/// `to[c * to_pitch + r] = from[r * from_pitch + c]` for `rows` by `cols` of at most sixteen each; the other rows count as zeros, and
-/// each of the `cols` lines of `to` is written up to `width` elements.
+/// `to[c * to_pitch + r] = from[r * from_pitch + c]` for `rows` by `cols`, at most sixteen each. `width` elements of each of the `cols` lines of `to` are
+/// written; those from `rows` on are zeros.
 ///
 /// # Safety
-/// The CPU has AVX-512 F and DQ; both pointers are valid for the elements named.
+/// The CPU has AVX-512 F and DQ. `from` is readable and `to` writable for these elements.
 #[target_feature(enable = "avx512f,avx512dq")]
 pub(crate) unsafe fn transpose(
     from: *const f32,
@@ -32,7 +32,7 @@ pub(crate) unsafe fn transpose(
     let mut a = [zero; SIDE];
     for r in 0..SIDE {
         if r < rows {
-            // SAFETY: the mask keeps the load to `cols` elements of an existing row.
+            // SAFETY: the mask limits the load to `cols` elements of an existing row.
             a[r] = unsafe { _mm512_maskz_loadu_ps(mask(cols), from.add(r * from_pitch)) };
         }
     }
@@ -41,7 +41,7 @@ pub(crate) unsafe fn transpose(
         b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
         b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
     }
-    // Now a[4 * i + j] gets, in each quarter q, column 4 * q + j of rows 4 * i to 4 * i + 3.
+    // Quarter q of a[4 * i + j] becomes column 4 * q + j of rows 4 * i to 4 * i + 3.
     for i in 0..SIDE / 4 {
         let [p, q, r, s] =
             [b[4 * i], b[4 * i + 1], b[4 * i + 2], b[4 * i + 3]].map(|v| _mm512_castps_pd(v));
@@ -67,19 +67,19 @@ pub(crate) unsafe fn transpose(
     }
     for c in 0..SIDE {
         if c < cols {
-            // SAFETY: the mask keeps the store to `width` elements of an existing line.
+            // SAFETY: the mask limits the store to `width` elements of an existing line.
             unsafe { _mm512_mask_storeu_ps(to.add(c * to_pitch), mask(width), b[c]) };
         }
     }
 }
 
-/// Lines of sixteen from quads of columns: `to[16 * c + r] = from[r * pitch + c]` for the columns `4 * q` to `4 * q + 3` of each quad `q`; rows past
-/// `rows`, at most sixteen, count as zeros.
+/// `to[16 * c + r] = from[r * pitch + c]` for the columns `4 * q` to `4 * q + 3` of each quad `q`, and `rows` rows, at most sixteen; rows from `rows` on
+/// become zeros.
 ///
-/// Loads put rows in their places, so that half as many shuffles are left as between registers alone.
+/// Loads insert rows into halves of registers, which saves half of the shuffles.
 ///
 /// # Safety
-/// The CPU has AVX; the pointers are valid for the elements named.
+/// The CPU has AVX. `from` is readable and `to` writable for these elements.
 #[target_feature(enable = "avx")]
 pub(crate) unsafe fn lines_of_quads(
     from: *const f32,
@@ -88,7 +88,7 @@ pub(crate) unsafe fn lines_of_quads(
     quads: impl Iterator<Item = usize>,
     to: *mut f32,
 ) {
-    // SAFETY: this function's contract.
+    // SAFETY: the contract of this function, passed on for each quad.
     unsafe {
         if rows == SIDE {
             for q in quads {
@@ -103,7 +103,7 @@ pub(crate) unsafe fn lines_of_quads(
 }
 
 /// # Safety
-/// As [`lines_of_quads`]; `ALL` says that there are sixteen rows.
+/// As [`lines_of_quads`], for one quad; `ALL` means that `rows` is sixteen.
 #[inline]
 #[target_feature(enable = "avx")]
 unsafe fn lines_of_quad<const ALL: bool>(
@@ -118,7 +118,7 @@ unsafe fn lines_of_quad<const ALL: bool>(
             let mut fours = [_mm_setzero_ps(); 2];
             for (four, r) in fours.iter_mut().zip([half + i, half + i + 4]) {
                 if ALL || r < rows {
-                    // SAFETY: four elements of an existing row.
+                    // SAFETY: these are four elements of an existing row.
                     *four = unsafe { _mm_loadu_ps(from.add(r * pitch)) };
                 }
             }
@@ -140,16 +140,17 @@ unsafe fn lines_of_quad<const ALL: bool>(
             _mm256_unpackhi_pd(q, s),
         ];
         for c in 0..4 {
-            // SAFETY: half of an existing line.
+            // SAFETY: this is half of an existing line.
             unsafe { _mm256_storeu_ps(to.add(c * SIDE + half), _mm256_castpd_ps(lines[c])) };
         }
     }
 }
 
-/// Up to eight lines of sixteen from sixteen runs of eight: `to[16 * i + r] = from[runs[r] + i]`. Elements outside of a run's mask count as zeros.
+/// `to[16 * i + r] = from[runs[r] + i]` for sixteen runs `r` of eight floats and `i` below `lines`, at most eight. Elements whose bit in the mask of their
+/// run is not set become zeros.
 ///
 /// # Safety
-/// The pointers are valid for the elements that runs, masks and `lines` name.
+/// `from` is readable for the elements of runs whose bit is set, `to` is writable for `lines` lines.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
 pub(crate) unsafe fn lines_of_runs(
@@ -163,7 +164,7 @@ pub(crate) unsafe fn lines_of_runs(
     for i in 0..RUN {
         let low = i / 4 * 8 + i % 4;
         let [low, high] = [low, low + 4].map(|r| {
-            // SAFETY: the mask keeps the load to the run.
+            // SAFETY: the mask limits the load to readable elements of the run.
             unsafe { _mm256_maskz_loadu_ps(masks[r], from.wrapping_offset(runs[r])) }
         });
         a[i] = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high);
@@ -178,15 +179,15 @@ pub(crate) unsafe fn lines_of_runs(
         } else {
             _mm512_shuffle_f32x4::<0xdd>(a[i - 4], a[i])
         };
-        // SAFETY: an existing line.
+        // SAFETY: this is one of the `lines` lines.
         unsafe { _mm512_storeu_ps(to.add(i * SIDE), line) };
     }
 }
 
-/// The way back: `to[runs[r] + i] = from[16 * i + r]` where the mask of a run is set.
+/// The inverse of [`lines_of_runs`]: `to[runs[r] + i] = from[16 * i + r]` where the bit of the element in the mask of its run is set.
 ///
 /// # Safety
-/// As [`lines_of_runs`].
+/// `from` is readable for `lines` lines, `to` is writable for the elements of runs whose bit is set.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
 pub(crate) unsafe fn runs_of_lines(
@@ -199,7 +200,7 @@ pub(crate) unsafe fn runs_of_lines(
     let mut b = [_mm512_setzero_ps(); RUN];
     for i in 0..RUN {
         if i < lines {
-            // SAFETY: an existing line.
+            // SAFETY: this is one of the `lines` lines.
             b[i] = unsafe { _mm512_loadu_ps(from.add(i * SIDE)) };
         }
     }
@@ -219,7 +220,7 @@ pub(crate) unsafe fn runs_of_lines(
             let pair = _mm512_shuffle_f32x4::<0xd8>(rows[i], rows[i]);
             let (low, high) = (8 * half + i, 8 * half + i + 4);
             let at = |r: usize| to.wrapping_offset(runs[r]);
-            // SAFETY: the masks keep the stores to the runs.
+            // SAFETY: the masks limit the stores to writable elements of the runs.
             unsafe {
                 _mm256_mask_storeu_ps(at(low), masks[low], _mm512_castps512_ps256(pair));
                 _mm256_mask_storeu_ps(at(high), masks[high], _mm512_extractf32x8_ps::<1>(pair));
@@ -228,7 +229,7 @@ pub(crate) unsafe fn runs_of_lines(
     }
 }
 
-/// In each quarter, four rows of four become their transpose.
+/// Transposes the four by four elements in each quarter of four registers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
 fn quarters([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {

@@ -1,4 +1,4 @@
-//! Measures [`Costs`] on this machine.
+//! Measurement of [`Costs`] on this machine.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -9,11 +9,49 @@ use crate::cost::{Costs, DENSITIES, STREAMS};
 use crate::dense::{Conv, Gemv, Linear};
 use crate::{Buffer, Clamp, Isa, LANES, conv_rows::RowConv, pack_tiles, spmm::Spmm, spmv};
 
-/// Rows and columns of the layers that are measured: weights of the second-level cache.
+/// Rows and columns of the measured layers, whose weights fit in the second-level cache.
 const SIDE: usize = 512;
 
 /// Times the kernels of an instruction set, in about a second on one thread. The machine should have nothing else to do.
 pub fn measure(isa: Isa) -> Costs {
+    measure_within(isa, Budget::DEFAULT)
+}
+
+/// How long each kernel is timed.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    /// Rounds of calls, of which the median counts.
+    rounds: usize,
+    /// Nanoseconds of a round, which is at least one call.
+    round_ns: f64,
+}
+
+impl Budget {
+    const DEFAULT: Self = Self {
+        rounds: 9,
+        round_ns: 1e6,
+    };
+
+    /// Median time of a call, in nanoseconds.
+    fn nanoseconds(self, mut run: impl FnMut()) -> f64 {
+        let mut time = |times: usize| {
+            let start = Instant::now();
+            for _ in 0..times {
+                run();
+            }
+            start.elapsed().as_secs_f64() * 1e9
+        };
+        let once = time(1).min(time(1)).max(10.0);
+        let times = (self.round_ns / once).clamp(1.0, 1e6) as usize;
+        let mut rounds: Vec<f64> = (0..self.rounds)
+            .map(|_| time(times) / times as f64)
+            .collect();
+        rounds.sort_by(f64::total_cmp);
+        rounds[self.rounds / 2]
+    }
+}
+
+fn measure_within(isa: Isa, budget: Budget) -> Costs {
     let mut costs = Costs::default();
     let elements = (SIDE * SIDE) as f64;
     let x = Buffer::from(&pattern(SIDE * LANES, 1.0)[..]);
@@ -23,35 +61,35 @@ pub fn measure(isa: Isa) -> Costs {
         let nonzeros = csr.nonzeros() as f64;
         let one = spmv::Spmv::pack(isa, &csr, None);
         let run = || one.run(black_box(&x[..SIDE]), &mut y[..SIDE], Clamp::Relu);
-        costs.spmv[i] = nanoseconds(run) / nonzeros;
+        costs.spmv[i] = budget.nanoseconds(run) / nonzeros;
         let tile = Spmm::pack(isa, &csr, None);
-        let mut run = |n| nanoseconds(|| tile.run(black_box(&x), &mut y, n, Clamp::Relu));
+        let mut run = |n| budget.nanoseconds(|| tile.run(black_box(&x), &mut y, n, Clamp::Relu));
         costs.spmm[i] = run(LANES) / nonzeros;
         if density == 0.05 {
             costs.half_tile = run(LANES / 2) / run(LANES);
         }
     }
-    (costs.input_sparse, costs.input_sparse_column) = input_sparse(isa);
+    (costs.input_sparse, costs.input_sparse_column) = input_sparse(isa, budget);
     let dense = Dense::new([SIDE, SIDE], pattern(SIDE * SIDE, 1.0));
     let gemv = Gemv::pack(isa, &dense, None);
     let run = || gemv.run(black_box(&x[..SIDE]), &mut y[..SIDE], Clamp::Relu);
-    costs.gemv = nanoseconds(run) / elements;
+    costs.gemv = budget.nanoseconds(run) / elements;
     let gemm = Linear::pack(isa, &dense, None);
     let run = || gemm.run_tiled(black_box(&x), &mut y, 1, Clamp::Relu);
-    costs.gemm = nanoseconds(run) / elements;
+    costs.gemm = budget.nanoseconds(run) / elements;
     for (cost, bytes) in costs.stream.iter_mut().zip(STREAMS) {
-        *cost = stream(isa, bytes as usize / 4);
+        *cost = stream(isa, bytes as usize / 4, budget);
     }
-    (costs.conv, costs.dense_conv) = convolutions(isa);
+    (costs.conv, costs.dense_conv) = convolutions(isa, budget);
     let samples = pattern(SIDE * LANES, 1.0);
     let run = || pack_tiles(isa, black_box(&samples), LANES, SIDE, &mut y);
-    costs.element = nanoseconds(run) / (SIDE * LANES) as f64;
+    costs.element = budget.nanoseconds(run) / (SIDE * LANES) as f64;
     costs
 }
 
-/// Per entry and per active column, from two densities at a fifth of active inputs.
-fn input_sparse(isa: Isa) -> (f64, f64) {
-    // Several vectors, so that branches cannot be learnt by heart.
+/// Nanoseconds per entry and per column of a non-zero input, from two densities; a fifth of the inputs is not zero.
+fn input_sparse(isa: Isa, budget: Budget) -> (f64, f64) {
+    // Several vectors, so that the branch predictor cannot learn one of them.
     let inputs: Vec<Vec<f32>> = (0..16).map(|i| pattern_from(i + 2, SIDE, 0.2)).collect();
     let active: usize = inputs.iter().flatten().filter(|v| **v != 0.0).count();
     let active = active as f64 / inputs.len() as f64;
@@ -60,7 +98,7 @@ fn input_sparse(isa: Isa) -> (f64, f64) {
         let csr = layer(SIDE, SIDE, density);
         let kernel = spmv::InputSparse::pack(isa, &csr, None);
         let mut turn = 0;
-        let ns = nanoseconds(|| {
+        let ns = budget.nanoseconds(|| {
             turn = (turn + 1) % inputs.len();
             kernel.run(black_box(&inputs[turn]), &mut y, Clamp::Relu);
         });
@@ -72,17 +110,17 @@ fn input_sparse(isa: Isa) -> (f64, f64) {
     (each, ((short - few * each) / active).max(0.01))
 }
 
-/// Nanoseconds per byte of so many weights, read by a dense product.
-fn stream(isa: Isa, elements: usize) -> f64 {
+/// Nanoseconds per byte of a dense product with one vector that reads `elements` weights.
+fn stream(isa: Isa, elements: usize, budget: Budget) -> f64 {
     let (rows, cols) = (elements / 1024, 1024);
     let dense = Dense::new([rows, cols], pattern(rows * cols, 1.0));
     let gemv = Gemv::pack(isa, &dense, None);
     let (x, mut y) = (Buffer::zeroed(cols), Buffer::zeroed(rows));
-    nanoseconds(|| gemv.run(black_box(&x), &mut y, Clamp::Relu)) / (rows * cols * 4) as f64
+    budget.nanoseconds(|| gemv.run(black_box(&x), &mut y, Clamp::Relu)) / (rows * cols * 4) as f64
 }
 
-/// Per multiply-add of non-zeros and of all weights.
-fn convolutions(isa: Isa) -> (f64, f64) {
+/// Nanoseconds per multiply-add of a sparse and of a dense convolution.
+fn convolutions(isa: Isa, budget: Budget) -> (f64, f64) {
     let (shape, input) = ([32, 32, 3, 3], [32, 16, 16]);
     let window = Window {
         pads: [1; 4],
@@ -95,40 +133,22 @@ fn convolutions(isa: Isa) -> (f64, f64) {
     let all = 0..shape[0];
     let sparse = RowConv::pack_channels(isa, &csr, shape, None, &window, 1, input, all);
     let mut scratch = Buffer::zeroed(sparse.scratch_len());
-    let ns = nanoseconds(|| sparse.run(black_box(&x), &mut y, 1, &mut scratch, Clamp::Relu));
+    let ns = budget.nanoseconds(|| sparse.run(black_box(&x), &mut y, 1, &mut scratch, Clamp::Relu));
     let sparse = ns / (csr.nonzeros() as f64 * pixels);
     let dense = Conv::pack(isa, &filters(1.0), None, &window, 1, input);
     let mut scratch = Buffer::zeroed(dense.scratch_len());
-    let ns = nanoseconds(|| dense.run(black_box(&x), &mut y, 1, &mut scratch, Clamp::Relu));
+    let ns = budget.nanoseconds(|| dense.run(black_box(&x), &mut y, 1, &mut scratch, Clamp::Relu));
     (
         sparse,
         ns / (shape.iter().product::<usize>() as f64 * pixels),
     )
 }
 
-/// Median time of a call.
-fn nanoseconds(mut run: impl FnMut()) -> f64 {
-    const ROUNDS: usize = 9;
-    const ROUND_NS: f64 = 1e6;
-    let mut time = |times: usize| {
-        let start = Instant::now();
-        for _ in 0..times {
-            run();
-        }
-        start.elapsed().as_secs_f64() * 1e9
-    };
-    let once = time(1).min(time(1)).max(10.0);
-    let times = (ROUND_NS / once).clamp(1.0, 1e6) as usize;
-    let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| time(times) / times as f64).collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[ROUNDS / 2]
-}
-
 fn layer(rows: usize, cols: usize, density: f64) -> Csr {
     Csr::from_dense(&Dense::new([rows, cols], pattern(rows * cols, density)))
 }
 
-/// Numbers up to one, of which a share is not zero.
+/// Numbers up to one, of which a share of `density` is not zero.
 fn pattern(len: usize, density: f64) -> Vec<f32> {
     pattern_from(1, len, density)
 }
@@ -155,11 +175,39 @@ fn pattern_from(seed: u64, len: usize, density: f64) -> Vec<f32> {
 mod tests {
     use super::*;
 
+    /// Enough to compare costs that differ by several times.
+    const TINY: Budget = Budget {
+        rounds: 5,
+        round_ns: 2e4,
+    };
+
     #[test]
     fn every_cost_of_every_instruction_set_is_a_time() {
         for isa in Isa::available() {
-            let costs = measure(isa);
+            let costs = measure_within(isa, TINY);
             assert!(costs.are_times(), "{isa}: {costs:?}");
+        }
+    }
+
+    #[test]
+    fn more_work_takes_longer() {
+        let elements = (SIDE * SIDE) as f64;
+        for isa in Isa::available() {
+            let costs = measure_within(isa, TINY);
+            let Costs { spmv, spmm, .. } = costs;
+            // Whole layers of 16 and more times as many non-zeros: a non-zero of a dense layer costs less, but not that much less.
+            let [sparse, middle, dense] = [0, 3, 7].map(|i| {
+                let nonzeros = elements * DENSITIES[i];
+                [spmv, spmm].map(|costs| costs[i] * nonzeros)
+            });
+            for kernel in 0..2 {
+                assert!(sparse[kernel] < middle[kernel], "{isa}: {costs:?}");
+                assert!(middle[kernel] < dense[kernel], "{isa}: {costs:?}");
+            }
+            assert!(dense[0] < dense[1], "a tile of samples on {isa}: {costs:?}");
+            assert!(costs.half_tile < 1.5, "half a tile on {isa}: {costs:?}");
+            let [few, .., many] = [0, 1, 2].map(|i| costs.stream[i] * STREAMS[i]);
+            assert!(few < many, "bytes of weights on {isa}: {costs:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Convolutions and pooling over blocks, of every instruction set, against their slow twins.
+//! Convolutions and pooling over spatial blocks, on every instruction set, against their slow twins.
 
 use proptest::prelude::*;
 use sparsevd_kernels::bands::{Band, Halo};
@@ -18,7 +18,7 @@ use sparsevd_testing::reference;
 /// Sums of up to a thousand products of numbers up to one.
 const TOLERANCE: f32 = 5e-5;
 
-/// Threads that share the lines of one sample make the same as one thread did.
+/// Checks that threads that split one sample by lines compute the same bits as one thread.
 macro_rules! check_bands {
     ($kernel:expr, $whole:expr, ($x:expr, $residual:expr, $clamp:expr)) => {{
         let (whole, x): (&[f32], &[f32]) = ($whole, $x);
@@ -59,7 +59,7 @@ fn case(wild: bool) -> impl Strategy<Value = (ConvCase, Vec<f32>, usize, Clamp)>
     })
 }
 
-/// `x` in blocks; where there are gaps, NaN, so that whoever reads one is found out.
+/// `x` in blocks, with NaN in gaps, so that a kernel that reads a gap is noticed.
 fn packed(isa: Isa, blocks: &Blocks, x: &[f32], n: usize) -> Buffer {
     let mut y = Buffer::zeroed(n * blocks.len());
     y.fill(f32::NAN);
@@ -67,13 +67,13 @@ fn packed(isa: Isa, blocks: &Blocks, x: &[f32], n: usize) -> Buffer {
     y
 }
 
-/// Unpacks `y`, and looks whether what windows may read of it, halos and zeros around the map, is as if it had been packed.
+/// Unpacks `y`, and checks that all that windows may read of it, halos and zeros around the map included, is as after packing.
 fn unpacked(isa: Isa, blocks: &Blocks, y: &[f32], n: usize) -> Vec<f32> {
     let pixels: usize = blocks.map().iter().product();
     let mut plain = vec![f32::NAN; n * pixels];
     blocks.unpack(isa, y, n, &mut plain);
     let again = packed(isa, blocks, &plain, n);
-    // Identities that move a pixel by each step that the halo allows.
+    // Convolutions that shift the map by every distance that the halo allows.
     let [c, h, w] = blocks.map();
     let halo = blocks.halo();
     let side = |d: usize| halo[d] + halo[d + 2] + 1;
@@ -180,7 +180,7 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, clamp: Clamp, halo: [us
     }
 }
 
-/// Both convolutions with something to add their sums to.
+/// Sparse and dense convolution with a residual.
 fn check_residual(
     isa: Isa,
     case: &ConvCase,
@@ -224,7 +224,7 @@ fn check_residual(
     check_bands!(conv, &y[..to.len()], (sample.0, sample.1, clamp));
 }
 
-/// Which outputs of a convolution read a number that is not finite, be it under a zero weight.
+/// For each output of a convolution, whether its window holds a number that is not finite, under a zero weight too.
 fn reached(case: &ConvCase, x: &[f32]) -> Vec<bool> {
     let ones = vec![1.0; case.filters.values.len()];
     let bias = vec![0.0; case.bias.len()];
@@ -242,7 +242,7 @@ fn reached(case: &ConvCase, x: &[f32]) -> Vec<bool> {
     counts.into_iter().map(|n| n > 0.0).collect()
 }
 
-/// A dense kernel multiplies zeros by what they lie on, and NaN comes of it where that is not finite, but nowhere else.
+/// A dense kernel also multiplies zero weights, which gives NaN where the input is not finite, and only there.
 fn check_dense(got: &[f32], want: &[f32], reached: &[bool]) {
     assert_eq!((got.len(), want.len()), (reached.len(), reached.len()));
     for ((got, want), reached) in got.iter().zip(want).zip(reached) {
@@ -252,7 +252,7 @@ fn check_dense(got: &[f32], want: &[f32], reached: &[bool]) {
     }
 }
 
-/// The convolution with pooling fused, where that can be; `plain` are the values to be pooled.
+/// The convolution with fused pooling, where that is possible; `plain` are the values before pooling.
 fn check_pooled(
     isa: Isa,
     case: &ConvCase,
@@ -360,7 +360,7 @@ proptest! {
         let blocks = Blocks::of_map([c, h, w]).with_halo([halo; 4]);
         for isa in Isa::available() {
             let mut packed = packed(isa, &blocks, &x, n);
-            // Blocks that lie outside of the map as a whole hold anything.
+            // Blocks that lie wholly outside of the map may hold anything.
             let ones = self::packed(isa, &Blocks::of_map([c, h, w]), &vec![1.0; c * h * w], 1);
             let lived = |lane: usize| ones.chunks_exact(16).any(|line| line[lane] == 1.0);
             let dead: Vec<usize> = (0..16).filter(|&l| !lived(l)).collect();
@@ -374,7 +374,7 @@ proptest! {
     }
 
     #[test]
-    fn one_pixel_in_so_many_goes_to_blocks_of_its_own(
+    fn subsampling_agrees_with_plain_loops(
         map in (1..=5_usize, 1..=30_usize, 1..=30_usize), strides in [1..=3_usize, 1..=3], n in 1..=2_usize, halo in 0..=2_usize,
     ) {
         let [c, h, w] = [map.0, map.1, map.2];
@@ -405,7 +405,7 @@ proptest! {
             Unpack::new(isa, blocks).run(&y, n, &mut plain);
             assert_close(&plain, &x, 0.0);
             prop_assert!(!blocks.is_plain() || y[..] == x[..]);
-            // To the blocks under a smaller map that windows without padding make.
+            // To the blocks that a window without padding reads.
             let [c, h, w] = map;
             let window = Window::square(1 + h.min(w) / 3, 1);
             let under = Blocks::of_map([c, h - window.kernel_shape[0] + 1, w - window.kernel_shape[1] + 1]);

@@ -1,4 +1,4 @@
-//! Layouts, activations, arithmetic, borders and softmax of every instruction set against their slow twins.
+//! Layouts, activations, arithmetic, padding and softmax on every instruction set against their slow twins.
 
 use proptest::prelude::*;
 use sparsevd_kernels::channels::{Affine, per_channel};
@@ -21,7 +21,7 @@ const ARITHMETIC: [(Arithmetic, Twin); 4] = [
 
 type Formula = fn(f64) -> f64;
 
-/// Every function with its formula.
+/// Every activation with its formula.
 fn functions() -> Vec<(Activation, Formula)> {
     vec![
         (Activation::LeakyRelu { alpha: 0.25 }, |x| {

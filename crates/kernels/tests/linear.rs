@@ -1,4 +1,4 @@
-//! Linear kernels of every instruction set against their slow twin.
+//! Linear kernels on every instruction set against their slow twin.
 
 use proptest::prelude::*;
 use sparsevd_kernels::dense::{Gemv, Linear};
@@ -13,7 +13,7 @@ use sparsevd_testing::reference;
 /// Sums of up to a thousand products of numbers up to one.
 const TOLERANCE: f32 = 5e-5;
 
-fn any_activation() -> impl Strategy<Value = Clamp> {
+fn any_clamp() -> impl Strategy<Value = Clamp> {
     prop_oneof![
         Just(Clamp::None),
         Just(Clamp::Relu),
@@ -24,13 +24,13 @@ fn any_activation() -> impl Strategy<Value = Clamp> {
     ]
 }
 
-/// A layer, a batch and an activation.
+/// A layer, a batch and a clamp.
 fn case(
     rows: usize,
     cols: usize,
     wild: bool,
 ) -> impl Strategy<Value = (Dense, Vec<f32>, Vec<f32>, usize, Clamp)> {
-    (matrix(rows, cols), 1..=35_usize, any_activation()).prop_flat_map(move |((w, b), n, clamp)| {
+    (matrix(rows, cols), 1..=35_usize, any_clamp()).prop_flat_map(move |((w, b), n, clamp)| {
         let x = activations(n * w.shape.dims()[1], wild);
         (Just(w), Just(b), x, Just(n), Just(clamp))
     })
@@ -73,25 +73,25 @@ fn check_vectors(isa: Isa, w: &Dense, b: &[f32], x: &[f32], clamp: Clamp) {
     }
 }
 
-/// Each way of storing non-zeros, against plain loops over the rounded weights.
-fn check_values(isa: Isa, w: &Dense, b: &[f32], x: &[f32], n: usize, clamp: Clamp) {
+/// Each precision of non-zeros, against plain loops over the rounded weights.
+fn check_precisions(isa: Isa, w: &Dense, b: &[f32], x: &[f32], n: usize, clamp: Clamp) {
     let &[rows, cols] = w.shape.dims() else {
         unreachable!()
     };
     let csr = Csr::from_dense(w);
     let tiled = Buffer::from(&reference::to_tiles(x, n, cols)[..]);
-    for values in [
+    for precision in [
         Precision::Bf16,
         Precision::F16,
-        Precision::I8 { step: 0.0125 },
+        Precision::I8 { scale: 0.0125 },
     ] {
-        let rounded: Vec<f32> = w.values.iter().map(|&v| values.rounded(v)).collect();
+        let rounded: Vec<f32> = w.values.iter().map(|&v| precision.rounded(v)).collect();
         let want = reference::linear(&rounded, b, x, cols, |v| clamp.apply(v));
-        let spmm = Spmm::pack_with(isa, &csr, Some(b), 0..rows, values);
+        let spmm = Spmm::pack_with(isa, &csr, Some(b), 0..rows, precision);
         let mut y = Buffer::zeroed(tiles(n) * rows * 16);
         spmm.run(&tiled, &mut y, n, clamp);
         assert_close(&reference::from_tiles(&y, n, rows), &want, TOLERANCE);
-        let spmv = Spmv::pack_with(isa, &csr, Some(b), 0..rows, values);
+        let spmv = Spmv::pack_with(isa, &csr, Some(b), 0..rows, precision);
         for (x, want) in x.chunks_exact(cols).zip(want.chunks_exact(rows.max(1))) {
             let mut y = vec![f32::NAN; rows];
             spmv.run(x, &mut y, clamp);
@@ -118,17 +118,17 @@ proptest! {
     }
 
     #[test]
-    fn narrow_values_agree_with_plain_loops_over_rounded_weights((w, b, x, n, clamp) in case(40, 200, false)) {
+    fn rounded_values_agree_with_plain_loops_over_rounded_weights((w, b, x, n, clamp) in case(40, 200, false)) {
         for isa in Isa::available() {
-            check_values(isa, &w, &b, &x, n, clamp);
+            check_precisions(isa, &w, &b, &x, n, clamp);
         }
     }
 
     #[test]
-    fn nan_and_infinity_stay_where_narrow_values_read_them((w, b, x, n, clamp) in case(20, 90, true)) {
+    fn nan_and_infinity_stay_where_rounded_values_read_them((w, b, x, n, clamp) in case(20, 90, true)) {
         // What the widest grid rounds to zero is not read by any kernel, as in the reference.
         for isa in Isa::available() {
-            check_values(isa, &w, &b, &x, n, clamp);
+            check_precisions(isa, &w, &b, &x, n, clamp);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Convolutions and pooling of every instruction set and layout against their slow twins.
+//! Convolutions and pooling over single samples and tiles, on every instruction set, against their slow twins.
 
 use proptest::prelude::*;
 use sparsevd_kernels::conv::SparseConv;

@@ -1,4 +1,4 @@
-//! Activations and their derivatives, for stages that are no ReLU.
+//! Activation functions and their derivatives.
 
 use sparsevd_model::{Approximate, Op, ops};
 
@@ -18,7 +18,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// `dx += g f'(x)` for an activation `f`; at a corner, the slope towards zero of a ReLU: the flat side's.
+    /// `dx += g f'(x)` for an activation `f`. Where the left and right derivatives of a clamp differ, `f'` is zero.
     ///
     /// # Panics
     /// When `op` is no activation ([`Op::is_activation`]).
@@ -117,7 +117,7 @@ fn slope<T: Real>(x: &[T], g: &[T], dx: &mut [T], derivative: impl Fn(T) -> T) {
     }
 }
 
-/// An absent bound is beyond every finite number that training meets.
+/// Bounds of a clip; an absent one is the largest finite number.
 #[inline(always)]
 fn bounds<T: Real>(min: Option<f32>, max: Option<f32>) -> [T; 2] {
     [min.unwrap_or(f32::MIN), max.unwrap_or(f32::MAX)].map(|b| T::of(f64::from(b)))

@@ -1,7 +1,7 @@
-//! The parts of a convolution's training step, channels last: patches, and gradients that skip what is zero.
+//! The training step of a convolution, channels last: im2row patches, and gradients that skip zeros.
 //!
-//! After max-pooling and ReLU only about one pre-activation in eight carries gradient. Backward passes therefore work on a
-//! list of [`Event`]s instead of a dense gradient map; mean and variance paths share patches and events.
+//! Behind max-pooling and ReLU only about one pre-activation in eight has a non-zero gradient. So backward passes take a list of [`Event`]s
+//! instead of a dense gradient map. The paths of mean and variance share patches and events.
 
 use sparsevd_model::Window;
 
@@ -9,7 +9,7 @@ use super::windows::{lanes, tap};
 use crate::isa::multiversion;
 use crate::training::Real;
 
-/// A pre-activation that carries gradient.
+/// A pre-activation with a non-zero gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Event<T> {
     /// Output position: row times output width plus column, counted through the images of the group.
@@ -40,8 +40,7 @@ pub fn im2row<T: Real>(x: &[T], size: [usize; 3], window: &Window, rows: &mut [T
         for_each_run(window, [o / ow, o % ow], size, |k, run| {
             let to = o * patch + k;
             match run {
-                // Runs are often shorter than a call to memcpy is long. What a wide copy writes too much, the next run,
-                // or the next row, writes again.
+                // Runs are often too short for a call of memcpy. Elements that a wide copy writes past the run are overwritten by the next run or row.
                 Run::Real { at, len }
                     if len <= WIDE && to + WIDE <= rows.len() && at + WIDE <= x.len() =>
                 {
@@ -54,7 +53,7 @@ pub fn im2row<T: Real>(x: &[T], size: [usize; 3], window: &Window, rows: &mut [T
     }
 }
 
-/// Elements that are copied by one or two vector moves.
+/// Elements that one or two vector moves copy.
 const WIDE: usize = 8;
 
 /// Adds the gradient of patches back to the map they came from: the transpose of [`im2row`].
@@ -82,7 +81,7 @@ pub fn col2im_add<T: Real>(rows: &[T], size: [usize; 3], window: &Window, x: &mu
 }
 
 enum Run {
-    /// `len` elements that lie side by side in the map from `at`.
+    /// `len` contiguous elements of the map from `at`.
     Real { at: usize, len: usize },
     /// `len` zeros.
     Padding { len: usize },
@@ -254,7 +253,7 @@ fn input_gradient_body<T: Real>(
         groups.push((at, same));
     }
     out[next..].fill(T::of(0.0));
-    // Columns outermost: those of all channels together stay in L1 while every position passes by.
+    // Columns are outermost: the weights of a few columns of all channels stay in the first-level cache for all positions.
     let mut k = 0;
     while k < patch {
         let left = patch - k;

@@ -17,7 +17,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Adds to the gradients by `filters`, and by `x` where `dx` is not empty, those that `g` by the output gives.
+    /// Adds the gradients of a depthwise convolution: to `by_filters` that by `filters`, and to `dx`, unless it is empty, that by `x`; `g` is the gradient
+    /// by the output.
     ///
     /// # Panics
     /// When lengths disagree.
@@ -58,7 +59,7 @@ fn depthwise_gradient_body<T: Real>(
 ) {
     let (channels, units) = (size[2], units(size, window, filters, g));
     let multiplier = units / channels;
-    let wants_dx = !dx.is_empty();
+    let needs_dx = !dx.is_empty();
     for_each_tap(size, window, |o, k, i| {
         let g = &g[o * units..][..units];
         let x = &x[i * channels..][..channels];
@@ -70,7 +71,7 @@ fn depthwise_gradient_body<T: Real>(
             for c in 0..channels {
                 by[c] += g[c] * x[c];
             }
-            if wants_dx {
+            if needs_dx {
                 let dx = &mut dx[i * channels..][..channels];
                 for c in 0..channels {
                     dx[c] += g[c] * f[c];
@@ -80,14 +81,14 @@ fn depthwise_gradient_body<T: Real>(
         }
         for u in 0..units {
             by[u] += g[u] * x[u / multiplier];
-            if wants_dx {
+            if needs_dx {
                 dx[i * channels + u / multiplier] += g[u] * f[u];
             }
         }
     });
 }
 
-/// Number of units, once lengths are checked.
+/// Number of units, after checking the lengths.
 #[inline(always)]
 fn units<T>(
     [height, width, channels]: [usize; 3],

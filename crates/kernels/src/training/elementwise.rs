@@ -40,7 +40,7 @@ fn multiply_body<T: Real>(a: &[T], b: &[T], out: &mut [T]) {
 }
 
 multiversion! {
-    /// `out += 2 x d`: the gradient by x of x^2 whose gradient is d.
+    /// `out += 2 x d`: the gradient by `x` where `d` is that by `x^2`.
     pub fn add_square_gradient[T: Real](x: &[T], d: &[T], out: &mut [T]) = add_square_gradient_body::<T>;
 }
 

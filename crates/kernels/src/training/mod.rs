@@ -1,7 +1,7 @@
 //! The loops of training, each compiled for every instruction set: noise, the local reparametrization, the fused
 //! KL + Adam update, pooling, activations, normalisation and the convolutions' gradients.
 //!
-//! Bodies are generic over [`Real`], so that the very code that trains in f32 is gradient-checked in f64.
+//! Bodies are generic over [`Real`], so that the same code trains in f32 and has its gradients checked in f64.
 
 mod activation;
 mod channels;

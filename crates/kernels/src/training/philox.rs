@@ -11,14 +11,14 @@ const LANES: usize = 16;
 /// Normals per block: 16 counters of four words each.
 const BLOCK: usize = 4 * LANES;
 
-/// Where noise is: all but the element.
+/// The address of noise, without the element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoiseKey {
     /// Seed of the run.
     pub seed: u64,
     /// Training step, counted from the start of the run.
     pub step: u32,
-    /// Layer, or another use of noise within a step.
+    /// Layer, or another consumer of noise within a step.
     pub layer: u32,
     /// Sample within the batch.
     pub sample: u32,

@@ -1,4 +1,4 @@
-//! Floating-point numbers that training code is generic over.
+//! The floating-point types of training.
 
 use std::fmt::Debug;
 use std::iter::Sum;

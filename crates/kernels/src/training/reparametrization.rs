@@ -7,7 +7,7 @@ use crate::training::Real;
 pub const VARIANCE_EPSILON: f64 = 1e-8;
 
 multiversion! {
-    /// Turns means into samples and variances into the factor of their gradient.
+    /// Samples pre-activations, and computes the factor of the gradient of their variance.
     ///
     /// On entry `y` holds means, `v` variances; on return `y` holds `mean + sqrt(v + 1e-8) * noise` and `v` holds
     /// `noise / (2 sqrt(v + 1e-8))`, so that the gradient of the variance is that factor times the gradient of `y`.

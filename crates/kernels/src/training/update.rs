@@ -14,7 +14,7 @@ pub const LOG_ALPHA_LIMIT: f64 = 8.0;
 /// Added to theta^2 before its logarithm.
 pub const THETA_EPSILON: f64 = 1e-8;
 
-/// The KL term's weight in the loss per minibatch mean: KL scale times warm-up over the number of training samples.
+/// The weight of the KL term in the loss of a minibatch, whose data term is a mean: KL scale times warm-up over the number of training samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KlWeight(pub f64);
 
@@ -71,11 +71,11 @@ impl Adam {
     }
 
     #[inline(always)]
-    fn rule<T: Real>(&self, learning_rate: f64) -> Rule<T> {
+    fn coefficients<T: Real>(&self, learning_rate: f64) -> Coefficients<T> {
         let power = f64::from(self.step);
         let correction1 = 1.0 - self.beta1.powf(power);
         let correction2 = 1.0 - self.beta2.powf(power);
-        Rule {
+        Coefficients {
             beta1: T::of(self.beta1),
             beta2: T::of(self.beta2),
             rest1: T::of(1.0 - self.beta1),
@@ -88,7 +88,7 @@ impl Adam {
 }
 
 #[derive(Clone, Copy)]
-struct Rule<T> {
+struct Coefficients<T> {
     beta1: T,
     beta2: T,
     rest1: T,
@@ -98,7 +98,7 @@ struct Rule<T> {
     epsilon: T,
 }
 
-impl<T: Real> Rule<T> {
+impl<T: Real> Coefficients<T> {
     /// Updates both moments and returns what to subtract from the parameter.
     #[inline(always)]
     fn step(&self, gradient: T, m: &mut T, v: &mut T) -> T {
@@ -122,18 +122,18 @@ fn adam_body<T: Real>(
     m: &mut [T],
     v: &mut [T],
 ) {
-    let rule = rule.rule::<T>(learning_rate);
+    let coefficients = rule.coefficients::<T>(learning_rate);
     for (((p, &g), m), v) in p.iter_mut().zip(gradient).zip(m).zip(v) {
-        *p -= rule.step(g, m, v);
+        *p -= coefficients.step(g, m, v);
     }
 }
 
 multiversion! {
     /// Adds the KL gradient and makes one Adam step on theta and log sigma^2 of a weight matrix.
     ///
-    /// `gradients` are those of the data term by theta and by sigma^2; `rates` the learning rates of theta and of
-    /// log sigma^2; `moments` the first and second of theta, then of log sigma^2. `sigma2` is read as exp(log_sigma2) and
-    /// left so. Where `mask` is 0 nothing moves and `sigma2` is 0.
+    /// `gradients` are those of the data term by theta and by sigma^2, `rates` the learning rates of theta and of log sigma^2, `moments` the first and
+    /// second of theta, then of log sigma^2. `sigma2` must be exp(log_sigma2), and is updated. Where `mask` is 0, theta and log sigma^2 do not change
+    /// and `sigma2` becomes 0.
     pub fn variational_adam[T: Real](
         rule: Adam,
         rates: [f64; 2],
@@ -164,11 +164,11 @@ fn variational_adam_body<T: Real>(
     moments: [&mut [T]; 4],
 ) {
     let n = theta.len();
-    let rules = rates.map(|rate| rule.rule::<T>(rate));
+    let coefficients = rates.map(|rate| rule.coefficients::<T>(rate));
     let weight = T::of(kl_weight.0);
     let limit = T::of(LOG_ALPHA_LIMIT);
     let zero = T::of(0.0);
-    // Equal lengths, said once, let the compiler drop the bounds checks and vectorise.
+    // Slices of one length let the compiler drop the bounds checks and vectorise.
     let (log_sigma2, sigma2, mask) = (&mut log_sigma2[..n], &mut sigma2[..n], &mask[..n]);
     let [g_theta, g_sigma2] = gradients.map(|g| &g[..n]);
     let [m_theta, v_theta, m_log, v_log] = moments;
@@ -187,8 +187,8 @@ fn variational_adam_body<T: Real>(
         };
         let g_t = g_theta[i] - d * T::of(2.0) * t / t2;
         let g_l = g_sigma2[i] * sigma2[i] + d;
-        theta[i] = t - live * rules[0].step(g_t, &mut m_theta[i], &mut v_theta[i]);
-        let l = l - live * rules[1].step(g_l, &mut m_log[i], &mut v_log[i]);
+        theta[i] = t - live * coefficients[0].step(g_t, &mut m_theta[i], &mut v_theta[i]);
+        let l = l - live * coefficients[1].step(g_l, &mut m_log[i], &mut v_log[i]);
         log_sigma2[i] = l;
         sigma2[i] = live * l.exp();
     }

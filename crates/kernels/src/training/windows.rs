@@ -1,4 +1,4 @@
-//! Max-pooling of channels-last maps, with what its backward pass needs.
+//! Max-pooling of channels-last maps, with the positions of the maxima for its backward pass.
 
 use sparsevd_model::Window;
 
@@ -19,7 +19,7 @@ pub struct PoolMaps<'a, T> {
 multiversion! {
     /// Max-pooling of one map `x` of `size` = `[height, width, channels]`, channels last; ties go to the first.
     ///
-    /// `factor` is a second map whose value at each maximum goes along, or empty.
+    /// `factor` is a second map, whose value at each maximum is copied, or empty.
     ///
     /// # Panics
     /// When lengths disagree.
@@ -79,7 +79,7 @@ fn max_pool_body<T: Real>(
             &mut best_factor[at]
         };
         let mut c = 0;
-        // The last block of a width overlaps the one before instead of leaving a scalar tail.
+        // The last vector overlaps the one before, so that there is no scalar tail.
         while c < channels {
             let left = channels - c;
             if channels >= 16 {
@@ -119,7 +119,7 @@ fn max_of_channels<T: Real, const W: usize>(
     for &t in taps {
         let x: &[T; W] = lanes(x, t * channels + c);
         for i in 0..W {
-            // By masks: compilers turn two selects on one condition into a branch, and which tap wins is random.
+            // Masks, because compilers turn two selects on one condition into a branch, which would be mispredicted often.
             let wins = u32::from(x[i] > best[i]).wrapping_neg();
             place[i] = (t as u32 & wins) | (place[i] & !wins);
             best[i] = x[i].larger(best[i]);
@@ -130,7 +130,7 @@ fn max_of_channels<T: Real, const W: usize>(
             best_factor[c + i] = factor[place[i] as usize * channels + c + i];
         }
     }
-    // Where nothing wins, all are NaN or minus infinity: the first tap stands, and NaN goes on.
+    // If no value is larger than minus infinity the first tap is the maximum, and if that is NaN so is the result.
     let first: &[T; W] = lanes(x, taps[0] * channels + c);
     for i in 0..W {
         best[i] = if first[i] == first[i] {

@@ -63,13 +63,13 @@ fn precision(
         }
         WeightType::I8 => {
             // Weights that are already on a grid keep it, so that they are stored exactly.
-            let on_grid = network.scales.get(name).filter(|&&step| {
-                quantised::grid(weight.values(), step)
+            let on_grid = network.scales.get(name).filter(|&&scale| {
+                quantised::grid(weight.values(), scale)
                     .is_ok_and(|levels| levels.iter().all(|q| q.abs() <= 127))
             });
-            let step = on_grid.copied().unwrap_or_else(|| largest() / 127.0);
-            let step = if step > 0.0 { step } else { 1.0 };
-            Precision::I8 { step }
+            let scale = on_grid.copied().unwrap_or_else(|| largest() / 127.0);
+            let scale = if scale > 0.0 { scale } else { 1.0 };
+            Precision::I8 { scale }
         }
     })
 }
