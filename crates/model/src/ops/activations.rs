@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attribute, Channels, NodeShapes, OnnxAttribute, OnnxConstant, OnnxForm, Operator};
+use super::approximate::Approximate;
+use super::onnx_form::{OnnxAttribute, OnnxConstant, OnnxForm};
+use super::operator::{Attribute, Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
 /// `max(x, 0)`.
@@ -54,17 +56,6 @@ pub struct Gelu {
     /// How `Phi` is computed.
     #[serde(default)]
     pub approximate: Approximate,
-}
-
-/// How [`Gelu`] computes the normal distribution function (ONNX attribute values).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Approximate {
-    /// By the error function.
-    #[default]
-    None,
-    /// `(1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
-    Tanh,
 }
 
 /// What all activations have in common.

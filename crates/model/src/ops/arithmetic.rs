@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::{ChannelTensors, Channels, NodeShapes, OnnxForm, Operator};
+use super::onnx_form::OnnxForm;
+use super::operator::{ChannelTensors, Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
 /// `a + b` of two values of one shape, or with one number per channel (`[c]` or `[c, 1, 1]`) as the second.

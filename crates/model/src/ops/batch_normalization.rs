@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attribute, ChannelTensors, Channels, NodeShapes, OnnxAttribute, OnnxForm, Operator};
+use super::onnx_form::{OnnxAttribute, OnnxForm};
+use super::operator::{Attribute, ChannelTensors, Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
 /// Normalisation of each channel by stored statistics: `(x - mean) / sqrt(variance + epsilon) * scale + bias`.

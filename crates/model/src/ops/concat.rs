@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Channels, NodeShapes, OnnxAttribute, OnnxForm, Operator};
+use super::onnx_form::{OnnxAttribute, OnnxForm};
+use super::operator::{Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
 /// Feature maps of one size behind each other by channel, or vectors behind each other.

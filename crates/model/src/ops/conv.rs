@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attribute, Channels, NodeShapes, OnnxAttribute, OnnxForm, Operator, Window};
+use super::onnx_form::{OnnxAttribute, OnnxForm};
+use super::operator::{Attribute, Channels, NodeShapes, Operator};
+use super::window::Window;
 use crate::{ModelError, Shape};
 
 /// Cross-correlation; `weight` is `[out, in/groups, kh, kw]`, `bias` is `[out]`.

@@ -1,6 +1,7 @@
 //! Flattening.
 
-use super::{Channels, NodeShapes, OnnxAttribute, OnnxForm, Operator};
+use super::onnx_form::{OnnxAttribute, OnnxForm};
+use super::operator::{Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
 /// Feature maps to one vector: `[c, h, w]` to `[c*h*w]`.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attribute, Channels, NodeShapes, OnnxAttribute, OnnxForm, Operator};
+use super::onnx_form::{OnnxAttribute, OnnxForm};
+use super::operator::{Attribute, Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
 /// `y = W x + b`; `weight` is `[out, in]`, `bias` is `[out]` (PyTorch's layout).

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attribute, ChannelTensors, Channels, NodeShapes, OnnxConstant, OnnxForm, Operator};
+use super::onnx_form::{OnnxConstant, OnnxForm};
+use super::operator::{Attribute, ChannelTensors, Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
 /// A border around each feature map.

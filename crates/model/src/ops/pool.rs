@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attribute, ChannelTensors, Channels, NodeShapes, OnnxForm, Operator, Window};
+use super::onnx_form::OnnxForm;
+use super::operator::{Attribute, ChannelTensors, Channels, NodeShapes, Operator};
+use super::window::Window;
 use crate::{ModelError, Shape};
 
 /// Largest value of each window; padding never wins.

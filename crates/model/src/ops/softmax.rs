@@ -1,6 +1,7 @@
 //! Softmax.
 
-use super::{Channels, NodeShapes, OnnxAttribute, OnnxForm, Operator};
+use super::onnx_form::{OnnxAttribute, OnnxForm};
+use super::operator::{Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
 /// Probabilities over a vector.

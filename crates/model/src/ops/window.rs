@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::OnnxAttribute;
+use super::onnx_form::OnnxAttribute;
 
 /// How a convolution or pooling window moves over a feature map (ONNX attribute names).
 ///
