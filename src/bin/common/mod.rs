@@ -5,11 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
 use sparsevd::load_with;
 use sparsevd_format::{GraphSource, LoadedNetwork};
-use sparsevd_model::{Network, Preprocessing};
+use sparsevd_model::Preprocessing;
 use sparsevd_onnx::{ImportOptions, InputShape};
 
 /// How pixels become the input of a network; overrides what is stored with it.
@@ -48,21 +47,8 @@ impl PixelArgs {
     }
 }
 
-/// How pixels become the input of a network that was trained elsewhere. What is not known is not guessed.
-///
-/// # Errors
-/// A network without preprocessing; `data` is where the pixels come from.
-pub fn preprocessing(network: &Network, data: &Path) -> anyhow::Result<Preprocessing> {
-    match &network.graph.preprocessing {
-        Some(preprocessing) => Ok(preprocessing.clone()),
-        None => bail!(
-            "{}: expected floating-point numbers, as network `{}` does not say how pixels become its input, got pixels of 0 to \
-             255; --scale 0.00392157 makes them 0 to 1, --scale 1 leaves them as they are, and --mean and --std normalise them",
-            data.display(),
-            network.graph.name
-        ),
-    }
-}
+/// What to do about pixels of a network that does not say how they become its input.
+pub const PIXEL_OPTIONS: &str = "--scale 0.00392157 makes them 0 to 1, --scale 1 leaves them as they are, and --mean and --std normalise them";
 
 /// Shapes of inputs that an ONNX file leaves open.
 #[derive(Debug, Clone, Default, Args)]
@@ -94,11 +80,6 @@ pub fn network(
         }
     }
     Ok(loaded)
-}
-
-/// Cores that this process may use.
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Whether stderr is for a person.

@@ -8,7 +8,7 @@ use sparsevd_compressor::recipe::Overrides;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, ValueType};
 
-use crate::common::{self, PixelArgs, ShapeArgs};
+use crate::common::{PixelArgs, ShapeArgs};
 
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
@@ -476,8 +476,8 @@ impl TrainArgs {
 }
 
 impl RunArgs {
-    /// Threads that the runtime may use.
+    /// Number of threads; 0 is one for each core.
     pub fn threads(&self) -> usize {
-        self.threads.map_or_else(common::cores, usize::from)
+        self.threads.map_or(0, usize::from)
     }
 }

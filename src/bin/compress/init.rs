@@ -2,12 +2,12 @@
 
 use anyhow::bail;
 use sparsevd_compressor::initialise;
-use sparsevd_format::{WriteOptions, write_network};
+use sparsevd_format::{WriteOptions, check_writable, write_network};
 use sparsevd_model::presets;
 use sparsevd_onnx::{ExportOptions, write_onnx};
+use sparsevd_pipeline::{Form, NEEDS_GRID};
 
 use crate::args::InitArgs;
-use crate::output::{self, Form};
 use crate::{Outcome, print};
 
 pub fn run(args: &InitArgs) -> anyhow::Result<Outcome> {
@@ -23,16 +23,15 @@ pub fn run(args: &InitArgs) -> anyhow::Result<Outcome> {
             args.name
         );
     };
-    let form = output::form(&args.out)?;
-    output::check(&args.out, args.force)?;
+    let form = Form::of(&args.out)?;
+    check_writable(&args.out, args.force)?;
     let network = initialise(graph, &shapes, args.seed)?;
     let bytes = match form {
         Form::Interchange => write_network(&args.out, &network, &WriteOptions::default())?,
         Form::Onnx => write_onnx(&args.out, &network, &ExportOptions::default())?,
         Form::Packed => bail!(
-            "{}: expected an output ending in .safetensors or .onnx, got .spvd; that takes {}",
-            args.out.display(),
-            output::NEEDS_GRID
+            "{}: expected an output ending in .safetensors or .onnx, got .spvd; that takes {NEEDS_GRID}",
+            args.out.display()
         ),
     };
     print::text(format_args!(

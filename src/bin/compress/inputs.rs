@@ -1,66 +1,65 @@
-//! From the command line to a network, its recipe and its data.
+//! From the command line to what a run begins with.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail};
-use sparsevd_compressor::recipe::Recipe;
+use anyhow::bail;
+use sparsevd_compressor::recipe::{Overrides, Recipe};
 use sparsevd_compressor::report::RunRecord;
-use sparsevd_compressor::{Images as Samples, TrainingData};
-use sparsevd_format::{DataSplits, LoadedSamples, Pixels, RegressionSplits, load_samples};
-use sparsevd_model::{Network, Preprocessing, presets};
+use sparsevd_model::Graph;
+use sparsevd_pipeline::{Data, FoundRecipe, RunFolder};
 
-use crate::common::{self, PixelArgs};
+use crate::args::RunArgs;
+use crate::common::PixelArgs;
 
-/// Where a recipe came from that nobody gave.
-pub const DEFAULT_RECIPE: &str = "the default recipe";
-
-/// What is said where a data set has no test images.
-pub const NO_TEST: &str = "the data set has no test images: no test error is reported";
-
-/// A recipe and where it came from, in words.
-#[derive(Debug, Clone)]
-pub struct FoundRecipe {
-    pub recipe: Recipe,
-    pub source: String,
+impl RunArgs {
+    /// The folder of the run.
+    pub fn folder(&self, default: String) -> anyhow::Result<RunFolder> {
+        let Some(resumed) = &self.resume else {
+            let path = self.run.clone().unwrap_or_else(|| default.into());
+            return Ok(match self.force {
+                true => RunFolder::overwrite(path),
+                false => RunFolder::new(path),
+            });
+        };
+        let folder = RunFolder::resume(resumed)?;
+        if folder.record().is_none() {
+            // Says what is missing.
+            RunRecord::read(resumed)?;
+        }
+        Ok(folder)
+    }
 }
 
-/// The recipe that was named, else the one beside the model, else the default.
+/// The recipe that the command line names, else that of the resumed run, else one that is found; with the overrides of the
+/// command line.
 pub fn recipe(
-    named: Option<&Path>,
+    run: &RunArgs,
+    record: Option<&RunRecord>,
     beside: Option<&Path>,
     default: fn() -> Recipe,
+    overrides: &Overrides,
 ) -> anyhow::Result<FoundRecipe> {
-    let beside = beside
-        .map(|m| m.with_file_name("recipe.toml"))
-        .filter(|p| p.is_file());
-    Ok(match named.map(Path::to_owned).or(beside) {
-        Some(path) => FoundRecipe {
-            recipe: Recipe::read(&path)?,
-            source: path.display().to_string(),
+    let found = match (&run.recipe, record) {
+        (None, Some(record)) => FoundRecipe {
+            recipe: record.recipe.clone(),
+            source: record.recipe_source.clone(),
         },
-        None => FoundRecipe {
-            recipe: default(),
-            source: DEFAULT_RECIPE.into(),
-        },
+        (named, _) => FoundRecipe::find(named.as_deref(), beside, default)?,
+    };
+    Ok(FoundRecipe {
+        recipe: found.recipe.with(overrides)?,
+        ..found
     })
-}
-
-/// Samples of a run.
-#[derive(Debug)]
-pub struct Images {
-    pub training: TrainingData,
-    pub test: Option<Samples>,
-    pub describe: String,
 }
 
 /// The path of the data set: what the command line says, else what the run that goes on began with, else what the recipe says.
 pub fn data_path(
-    named: Option<&Path>,
+    run: &RunArgs,
     record: Option<&RunRecord>,
     recipe: &Recipe,
 ) -> anyhow::Result<PathBuf> {
     let recorded = record.map(|r| r.data.as_path());
-    match named.or(recorded).or(recipe.data.as_deref()) {
+    match run.data.as_deref().or(recorded).or(recipe.data.as_deref()) {
         Some(path) => Ok(path.to_owned()),
         None => {
             bail!("no data set: expected --data PATH, or `data` in a recipe, got neither")
@@ -68,134 +67,26 @@ pub fn data_path(
     }
 }
 
-/// Loads a data set, sets how its pixels become the network's input, and holds validation samples back.
-///
-/// Returns the samples and sentences for the user.
-pub fn images(
-    path: &Path,
-    recipe: &Recipe,
-    network: &mut Network,
+/// Sets how pixels become the input of a graph: what the command line says, over what the run that goes on began with, over
+/// what is stored.
+pub fn set_pixels(
+    graph: &mut Graph,
     pixels: &PixelArgs,
-    unset: Unset,
-) -> anyhow::Result<(Images, Vec<String>)> {
-    let outputs = network.shapes()?[network.graph.outputs[0].as_str()].elements();
-    let input = network.graph.inputs[0].shape.clone();
-    let mut notes = vec![];
-    let mut set_pixels = |pixels_of: &Pixels, describe: &str| -> anyhow::Result<Preprocessing> {
-        notes.push(describe.to_owned());
-        notes.extend(preprocessing(network, pixels, pixels_of, unset, path)?);
-        Ok(network.graph.preprocessing.clone().unwrap_or_default())
-    };
-    let no_training = |describe: &str| {
-        anyhow!(
-            "{}: expected training images (train-* IDX files, arrays x_train and y_train or x and y, a train/ folder or class folders), got {describe}",
-            path.display()
-        )
-    };
-    // A set that is not split gives training and validation samples; nothing is left to report a test error on.
-    let (name, all, images) = match load_samples(path)? {
-        LoadedSamples::Classes(splits) => {
-            let DataSplits {
-                train,
-                test,
-                whole,
-                describe,
-            } = splits;
-            let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
-            let p = set_pixels(&train.pixels, &describe)?;
-            if let Some(test) = &test {
-                test.check_against(&input, outputs)?;
-            }
-            let images = Images {
-                training: TrainingData::split(&train, recipe.validation, &input, &p, outputs)?,
-                test: test.map(|test| Samples::new(test, &input, &p)),
-                describe,
-            };
-            ("images", train.len(), images)
-        }
-        LoadedSamples::Numbers(splits) => {
-            let RegressionSplits {
-                train,
-                test,
-                whole,
-                describe,
-            } = splits;
-            let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
-            let p = set_pixels(train.pixels(), &describe)?;
-            if let Some(test) = &test {
-                test.check_against(&input, outputs)?;
-            }
-            let training =
-                TrainingData::split_regression(&train, recipe.validation, &input, &p, outputs)?;
-            let images = Images {
-                training,
-                test: test.map(|test| Samples::with_numbers(test, &input, &p)),
-                describe,
-            };
-            ("samples", train.len(), images)
-        }
-    };
-    let [train, validation] =
-        [images.training.train(), images.training.validation()].map(|samples| samples.len());
-    if validation == 0 {
-        bail!(
-            "{}: expected at least 6 training {name}, of which one in six is held back for validation, got {all}",
-            path.display()
-        );
+    record: Option<&RunRecord>,
+    data: Option<&Data>,
+) -> anyhow::Result<()> {
+    if let Some(record) = record {
+        graph.preprocessing.clone_from(&record.preprocessing);
     }
-    notes.push(format!(
-        "{train} {name} to train on, {validation} held back for validation"
-    ));
-    if images.test.is_none() {
-        notes.push(NO_TEST.into());
-    }
-    Ok((images, notes))
-}
-
-/// What becomes of pixels where neither the network nor the command line says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unset {
-    /// They become 0 to 1: the network is to be trained on them.
-    ZeroToOne,
-    /// They are refused: the network was trained already, and nothing tells on what.
-    Refused,
-}
-
-/// Sets the graph's preprocessing: what the command line says over what is stored.
-fn preprocessing(
-    network: &mut Network,
-    args: &PixelArgs,
-    pixels: &Pixels,
-    unset: Unset,
-    path: &Path,
-) -> anyhow::Result<Option<String>> {
-    let named = args.are_given();
-    if matches!(pixels, Pixels::F32(_)) {
-        if named {
+    if let (Some(data), true) = (data, pixels.are_given()) {
+        if !data.is_bytes() {
             bail!(
                 "--mean, --std, --scale: expected a data set of pixels from 0 to 255, got floating-point numbers, which are the input as they are"
             );
         }
-        return Ok(None);
+        graph.preprocessing = Some(pixels.over(graph.preprocessing.take()));
     }
-    if !named && unset == Unset::Refused {
-        common::preprocessing(network, path)?;
-    }
-    let graph = &mut network.graph;
-    let note = (graph.preprocessing.is_none() && !named)
-        .then(|| "the network has no preprocessing stored: pixels become 0 to 1 (--mean, --std, --scale set another)".to_owned());
-    let p = args.over(graph.preprocessing.take());
-    p.check(&graph.inputs[0].shape)?;
-    graph.preprocessing = Some(p);
-    Ok(note)
-}
-
-/// A source of a graph that holds in any working directory: a preset's name, or an absolute path.
-pub fn absolute_source(source: &str) -> anyhow::Result<String> {
-    if presets::NAMES.contains(&source) {
-        return Ok(source.to_owned());
-    }
-    Ok(std::path::absolute(source)?.to_string_lossy().into_owned())
+    Ok(())
 }
 
 /// What a model is called: the stem of its file, or the name of its folder where the file is just `model`.

@@ -1,4 +1,4 @@
-//! Ctrl-C: once to stop after the step and keep a checkpoint, twice to stop at once.
+//! Ctrl-C: while a network is trained, once to stop after the step and keep a checkpoint, twice to stop at once.
 
 use std::path::Path;
 use std::process;
@@ -7,21 +7,51 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
-/// A flag that Ctrl-C sets; the second Ctrl-C ends the process.
-pub fn flag() -> anyhow::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let of_handler = Arc::clone(&flag);
-    ctrlc::set_handler(move || {
-        if of_handler.swap(true, Ordering::Relaxed) {
-            process::exit(130);
-        }
-    })
-    .context("Ctrl-C")?;
-    Ok(flag)
+/// Whether Ctrl-C was pressed.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    /// Whether a network is being trained, so that the process does not end at once.
+    training: Arc<AtomicBool>,
+    asked: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Handles Ctrl-C from now on.
+    pub fn new() -> anyhow::Result<Self> {
+        let interrupt = Self::default();
+        let handler = interrupt.clone();
+        ctrlc::set_handler(move || {
+            let training = handler.training.load(Ordering::Relaxed);
+            if handler.asked.swap(true, Ordering::Relaxed) || !training {
+                process::exit(130);
+            }
+        })
+        .context("Ctrl-C")?;
+        Ok(interrupt)
+    }
+
+    /// Says that training begins or ends.
+    pub fn set_training(&self, training: bool) {
+        self.training.store(training, Ordering::Relaxed);
+    }
+
+    /// Whether to stop.
+    pub fn asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// Says how to go on with an interrupted run.
+pub fn say_how_to_go_on(run: &Path) {
+    eprintln!(
+        "compress: interrupted; the checkpoint is in {}; go on with",
+        run.display()
+    );
+    eprintln!("  {}", resume_command(run));
 }
 
 /// The command that resumes `run`.
-pub fn resume_command(run: &Path) -> String {
+fn resume_command(run: &Path) -> String {
     let mut words: Vec<String> = vec![];
     let mut arguments = std::env::args_os().map(|a| a.to_string_lossy().into_owned());
     while let Some(word) = arguments.next() {

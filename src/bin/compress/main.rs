@@ -12,19 +12,18 @@ mod init;
 mod inputs;
 mod inspect;
 mod interrupt;
-mod measure;
-mod output;
 mod print;
 mod progress;
-mod pruned;
-mod run_folder;
 mod summary;
 mod sweep;
 mod table;
 mod train;
-mod training;
 
 use std::process::ExitCode;
+
+use anyhow::anyhow;
+use sparsevd_format::FormatError;
+use sparsevd_pipeline::PipelineError;
 
 use args::Command;
 
@@ -55,5 +54,37 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
     };
-    common::exit("compress", result)
+    common::exit("compress", result.or_else(explain))
+}
+
+/// Names the options that get around an error; an interruption is a way to end.
+fn explain(error: anyhow::Error) -> anyhow::Result<Outcome> {
+    use PipelineError::{Format, Interrupted, NoCheckpoint, NoPreprocessing, Occupied};
+
+    let exists = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(FormatError::Exists { path }), _)
+        | (_, Some(Format(FormatError::Exists { path }))) => Some(path),
+        _ => None,
+    };
+    if let Some(path) = exists {
+        return Err(anyhow!(
+            "{}: exists already; overwrite it by --force, or name another by --out",
+            path.display()
+        ));
+    }
+    match error.downcast_ref() {
+        Some(Interrupted { folder }) => {
+            folder.iter().for_each(|f| interrupt::say_how_to_go_on(f));
+            Ok(Outcome::Interrupted)
+        }
+        Some(Occupied { folder }) => {
+            let folder = folder.display();
+            Err(anyhow!(
+                "{folder}: an earlier run left a checkpoint here; go on with it by --resume {folder}, or begin anew by --force"
+            ))
+        }
+        Some(NoCheckpoint { .. }) => Err(anyhow!("--resume {error}")),
+        Some(NoPreprocessing { .. }) => Err(anyhow!("{error}; {}", common::PIXEL_OPTIONS)),
+        _ => Err(error),
+    }
 }

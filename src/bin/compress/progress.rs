@@ -3,23 +3,26 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{EpochRecord, Observer, Position};
 
-use crate::print;
+use crate::interrupt::Interrupt;
+use crate::{common, print};
 
 /// The log of a run in its folder.
 const LOG: &str = "training.log";
 
-/// Writes the log of a run, and bars where stderr is a terminal.
+/// Writes the log of a run, and bars where stderr is a terminal; stops the run at Ctrl-C.
 pub struct Progress {
-    log: File,
+    log_path: PathBuf,
+    log: Option<File>,
+    talks: bool,
     bars: Option<Bars>,
+    interrupt: Interrupt,
     /// Number, count and name of the phase.
     phase: String,
     /// Epochs of the phase.
@@ -27,40 +30,42 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Progress of a run of `recipe` over `images` training images from a position on; a new run empties the log.
-    pub fn new(
-        folder: &Path,
-        quiet: bool,
-        recipe: &Recipe,
-        images: usize,
-        from: Position,
-    ) -> anyhow::Result<Self> {
-        let path = folder.join(LOG);
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .and_then(|log| {
-                if from == Position::default() {
-                    log.set_len(0)?;
-                }
-                Ok(log)
-            })
-            .with_context(|| path.display().to_string())?;
+    /// Progress of a run with this folder.
+    pub fn new(folder: &Path, quiet: bool) -> anyhow::Result<Self> {
         Ok(Self {
-            log,
-            bars: print::talks(quiet).then(|| Bars::new(recipe, images, from)),
+            log_path: folder.join(LOG),
+            log: None,
+            talks: print::talks(quiet),
+            bars: None,
+            interrupt: Interrupt::new()?,
             phase: String::new(),
             epochs: 0,
         })
     }
 
-    /// A line of the log. A full disk or a terminal that is gone is no reason to lose the run.
+    /// A line for the terminal, and for the log where training has begun. A full disk or a terminal that is gone is no reason
+    /// to lose the run.
     fn say(&mut self, text: &str) {
-        let _ = writeln!(self.log, "{text}");
+        if let Some(log) = &mut self.log {
+            let _ = writeln!(log, "{text}");
+        }
         if let Some(bars) = &self.bars {
             let _ = bars.all.println(text);
+        } else if self.talks {
+            common::note(text);
         }
+    }
+
+    /// Opens the log, which a run that goes on continues.
+    fn open_log(&self, from: Position) -> std::io::Result<File> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log_path)?;
+        if from == Position::default() {
+            log.set_len(0)?;
+        }
+        Ok(log)
     }
 }
 
@@ -110,6 +115,18 @@ impl Bars {
 }
 
 impl Observer for Progress {
+    fn begin(&mut self, recipe: &Recipe, samples: usize, from: Position) {
+        self.interrupt.set_training(true);
+        match self.open_log(from) {
+            Ok(log) => self.log = Some(log),
+            Err(error) => common::note(&format!(
+                "compress: {}: {error}; the run goes on without a log",
+                self.log_path.display()
+            )),
+        }
+        self.bars = self.talks.then(|| Bars::new(recipe, samples, from));
+    }
+
     fn phase(&mut self, number: usize, of: usize, phase: &Phase) {
         self.phase = format!("{number}/{of} {}", phase.method.name());
         self.epochs = phase.epochs;
@@ -171,6 +188,16 @@ impl Observer for Progress {
 
     fn note(&mut self, text: &str) {
         self.say(text);
+    }
+
+    fn stop(&mut self) -> bool {
+        self.interrupt.asked()
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.interrupt.set_training(false);
     }
 }
 

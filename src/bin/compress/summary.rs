@@ -9,7 +9,8 @@ use sparsevd_compressor::report::{
     Summary, Timing,
 };
 
-use crate::inputs;
+use sparsevd_pipeline::NO_TEST;
+
 use crate::print::{bytes, count};
 use crate::table::{Align, Table};
 
@@ -31,7 +32,7 @@ pub fn of(report: &Report, report_path: &Path, run: Option<&Path>) -> anyhow::Re
     if let Some(accuracy) = &report.accuracy {
         write!(out, "{}", errors(accuracy, report.packed.as_ref()))?;
         if accuracy.test.is_none() {
-            writeln!(out, "{}", inputs::NO_TEST)?;
+            writeln!(out, "{}", NO_TEST)?;
         }
     } else {
         writeln!(out, "no data set was given: no error is reported")?;

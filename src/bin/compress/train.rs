@@ -1,134 +1,71 @@
 //! `compress train NETWORK`: a dense network from scratch.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use serde_json::json;
+use sparsevd_compressor::architecture;
 use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
-use sparsevd_compressor::{Samples, architecture, initialise};
-use sparsevd_format::{GraphSource, read_network, write_network};
-use sparsevd_model::passes;
-use sparsevd_runtime::WeightMode;
+use sparsevd_format::check_writable;
+use sparsevd_pipeline::{Data, NO_TEST, Trained, Training};
 
 use crate::args::TrainArgs;
-use crate::inputs::{self, FoundRecipe, Unset};
-use crate::run_folder::{self, RunFolder};
-use crate::{Outcome, common, measure, output, print, training};
+use crate::inputs::{data_path, model_name, recipe, set_pixels};
+use crate::progress::Progress;
+use crate::{Outcome, common, print};
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
-    let architecture = match args.input.as_deref() {
+    let mut architecture = match args.input.as_deref() {
         None => architecture::by_name_or_file(&args.network)?,
         Some(input) => architecture::for_input(&args.network, input)?,
     };
-    let out = args
-        .run
-        .out
-        .clone()
-        .unwrap_or_else(|| format!("{}.safetensors", architecture.graph.name).into());
-    output::check_interchange(&out, args.run.force)?;
-    let folder = RunFolder::find(&args.run, format!("{}.train.run", inputs::model_name(&out)))?;
-    folder.check_free(args.run.force)?;
-    let recipe = recipe(args, folder.record.as_ref())?;
-    let mut network = initialise(
-        architecture.graph,
-        &architecture.tensors,
-        recipe.recipe.seed,
+    let name = &architecture.graph.name;
+    let default = || format!("{name}.safetensors").into();
+    let out = args.run.out.clone().unwrap_or_else(default);
+    Trained::check(&out)?;
+    check_writable(&out, args.run.force)?;
+    let folder = args.run.folder(format!("{}.train.run", model_name(&out)))?;
+    folder.check()?;
+    let record = folder.record();
+    let recipe = recipe(
+        &args.run,
+        record,
+        None,
+        Recipe::default_for_training,
+        &args.overrides(),
     )?;
-    let data = inputs::data_path(
-        args.run.data.as_deref(),
-        folder.record.as_ref(),
-        &recipe.recipe,
-    )?;
-    if let Some(record) = &folder.record {
-        network
-            .graph
-            .preprocessing
-            .clone_from(&record.preprocessing);
-    }
-    let (images, notes) = inputs::images(
-        &data,
-        &recipe.recipe,
-        &mut network,
-        &args.pixels,
-        Unset::ZeroToOne,
-    )?;
+    let data = Data::load(data_path(&args.run, record, &recipe.recipe)?)?;
+    let graph = &mut architecture.graph;
+    set_pixels(graph, &args.pixels, record, Some(&data))?;
     if print::talks(args.run.quiet) {
-        for note in &notes {
-            common::note(note);
-        }
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
+        if graph.preprocessing.is_none() && data.is_bytes() {
+            common::note("pixels become 0 to 1 (--mean, --std, --scale set another)");
+        }
     }
-    let task = Task::Train {
-        network: inputs::absolute_source(&args.network)?,
-    };
-    let record = run_folder::record(task, &data, &recipe, network.graph.preprocessing.clone())?;
-    let Some(trainer) = training::run(&network, &images, &folder, &record, &args.run)? else {
-        return Ok(Outcome::Interrupted);
-    };
-    let options = output::options(None, &recipe.recipe, BTreeMap::new());
-    let trained = trainer.network()?.to_dense();
-    let folded = passes::fold_batch_normalization(&trained);
-    write_network(&out, folded.as_ref().unwrap_or(&trained), &options)?;
-
-    let written = read_network(&out, &GraphSource::Auto)?.network;
-    let score =
-        |set: &dyn Samples| measure::score(&written, WeightMode::Dense, set, args.run.threads());
-    let validation = score(images.training.validation())?;
-    let test = images.test.as_ref().map(|set| score(set)).transpose()?;
+    let mut progress = Progress::new(folder.path(), args.run.quiet)?;
+    let trained = Training::new(architecture, data, recipe)
+        .of(&args.network)
+        .in_folder(folder)
+        .threads(args.run.threads())
+        .run(&mut progress)?;
+    drop(progress);
+    let report = trained.save(&out)?;
     if args.run.json {
-        print::json(&json!({
-            "schema": SCHEMA,
-            "network": written.graph.name,
-            "output": out,
-            "seed": recipe.recipe.seed,
-            "recipe": recipe.recipe,
-            "weights": written.original_weights(),
-            "validation": score_json(&validation),
-            "test": test.as_ref().map(score_json),
-            "history": trainer.history(),
-        }))?;
-    } else {
-        let test = test.map_or(format!(" ({})", inputs::NO_TEST), |t| {
-            format!(", test {t} of {}", t.samples())
-        });
-        let name = match validation {
-            Score::Classes { .. } => "images",
-            Score::Regression { .. } => "samples",
-        };
-        print::text(format_args!(
-            "{}: validation {validation} of {} {name}{test}; wrote {}",
-            written.graph.name,
-            validation.samples(),
-            Path::new(&out).display()
-        ))?;
+        print::json(&report)?;
+        return Ok(Outcome::Done);
     }
-    Ok(Outcome::Done)
-}
-
-fn score_json(score: &Score) -> serde_json::Value {
-    match *score {
-        Score::Classes { samples, .. } => {
-            json!({"images": samples, "error_percent": score.error()})
-        }
-        Score::Regression { samples, r2, rmse } => {
-            json!({"samples": samples, "r2": r2, "rmse": rmse})
-        }
-    }
-}
-
-/// The recipe of the resumed run, else the one that is named, else the default, with the overrides of the command line.
-fn recipe(args: &TrainArgs, record: Option<&RunRecord>) -> anyhow::Result<FoundRecipe> {
-    let found = match (&args.run.recipe, record) {
-        (None, Some(record)) => FoundRecipe {
-            recipe: record.recipe.clone(),
-            source: record.recipe_source.clone(),
-        },
-        (named, _) => inputs::recipe(named.as_deref(), None, Recipe::default_for_training)?,
+    let validation = report.scores.validation;
+    let test = report.scores.test;
+    let test = test.map_or(format!(" ({NO_TEST})"), |t| {
+        format!(", test {t} of {}", t.samples())
+    });
+    let name = match validation {
+        Score::Classes { .. } => "images",
+        Score::Regression { .. } => "samples",
     };
-    Ok(FoundRecipe {
-        recipe: found.recipe.with(&args.overrides())?,
-        ..found
-    })
+    print::text(format_args!(
+        "{}: validation {validation} of {} {name}{test}; wrote {}",
+        report.network,
+        validation.samples(),
+        out.display()
+    ))?;
+    Ok(Outcome::Done)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use sparsevd_format::{Dataset, LoadedNetwork, Pixels};
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Preprocessing};
@@ -49,8 +49,25 @@ pub fn preprocessing(
     network: &Network,
 ) -> anyhow::Result<Preprocessing> {
     match set.pixels {
-        Pixels::U8(_) => common::preprocessing(network, path),
+        Pixels::U8(_) => stored_preprocessing(network, path),
         Pixels::F32(_) => Ok(Preprocessing::default()),
+    }
+}
+
+/// How pixels become the input of a network that was trained elsewhere. What is not known is not guessed.
+///
+/// # Errors
+/// A network without preprocessing; `data` is where the pixels come from.
+pub fn stored_preprocessing(network: &Network, data: &Path) -> anyhow::Result<Preprocessing> {
+    match &network.graph.preprocessing {
+        Some(preprocessing) => Ok(preprocessing.clone()),
+        None => bail!(
+            "{}: expected floating-point numbers, as network `{}` does not say how pixels become its input, got pixels of 0 to \
+             255; {}",
+            data.display(),
+            network.graph.name,
+            common::PIXEL_OPTIONS
+        ),
     }
 }
 
@@ -81,5 +98,5 @@ pub fn session(
 
 /// Threads to use where the command line leaves it to us.
 pub fn all_threads(threads: Option<usize>) -> usize {
-    threads.unwrap_or_else(common::cores)
+    threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }

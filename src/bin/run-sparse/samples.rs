@@ -6,7 +6,7 @@ use anyhow::bail;
 use sparsevd_format::{Array, ArrayData, FileType, read_array};
 use sparsevd_model::{Network, Shape};
 
-use crate::common::preprocessing;
+use crate::load::stored_preprocessing;
 
 /// Input samples, `[n][input_shape]` in C order.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ pub fn to_samples(
                 Some(_) => &channels_first(pixels, input),
                 None => pixels,
             };
-            preprocessing(network, path)?.apply(input, pixels, &mut values);
+            stored_preprocessing(network, path)?.apply(input, pixels, &mut values);
             values
         }
         other => bail!(

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use sparsevd_compressor::Samples;
 use sparsevd_compressor::objective::{self, Score};
-use sparsevd_compressor::report::{KernelChoice, Timing};
+use sparsevd_compressor::report::{KernelChoice, SplitScore, Timing};
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Shape};
 use sparsevd_runtime::bench::measure;
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
+
+use crate::data::Split;
+use crate::error::PipelineError;
 
 /// Batches that latencies are measured at.
 const BATCHES: [usize; 2] = [1, 64];
@@ -19,12 +22,52 @@ const EVALUATION_BATCH: usize = 64;
 /// Time per plan and batch.
 const BUDGET: Duration = Duration::from_millis(200);
 
+/// Scores of a network, as the runtime computes them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scores {
+    /// On the validation samples.
+    pub validation: Score,
+    /// On the test samples, where the data set has any.
+    pub test: Option<Score>,
+}
+
+impl Scores {
+    /// The scores of `network` on the samples of a run. `threads` of 0 are all cores.
+    pub(crate) fn of(
+        network: &Network,
+        weights: WeightMode,
+        samples: &Split,
+        threads: usize,
+    ) -> Result<Self, PipelineError> {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let session = session(network, weights, EVALUATION_BATCH, threads)?;
+        let input = &network.graph.inputs[0].shape;
+        let (validation, test) = samples.measured();
+        Ok(Self {
+            validation: score(&session, input, validation),
+            test: test.map(|test| score(&session, input, test)),
+        })
+    }
+
+    /// These scores, of a dense network, beside those of the sparse one.
+    pub(crate) fn beside(&self, sparse: &Self) -> (SplitScore, Option<SplitScore>) {
+        let test = self.test.as_ref().zip(sparse.test.as_ref());
+        (
+            SplitScore::new(&self.validation, &sparse.validation),
+            test.map(|(dense, sparse)| SplitScore::new(dense, sparse)),
+        )
+    }
+}
+
 fn session(
     network: &Network,
     weights: WeightMode,
     batch: usize,
     threads: usize,
-) -> anyhow::Result<Session> {
+) -> Result<Session, PipelineError> {
     let options = PlanOptions {
         weights,
         isa: Isa::from_env()?,
@@ -35,15 +78,8 @@ fn session(
     Ok(Session::new(Plan::new(network, &options)?, threads)?)
 }
 
-/// Score of a network on samples.
-pub fn score(
-    network: &Network,
-    weights: WeightMode,
-    samples: &dyn Samples,
-    threads: usize,
-) -> anyhow::Result<Score> {
-    let session = session(network, weights, EVALUATION_BATCH, threads)?;
-    let input = &network.graph.inputs[0].shape;
+/// Score of a session on samples.
+fn score(session: &Session, input: &Shape, samples: &dyn Samples) -> Score {
     let (inn, out) = (input.elements(), session.plan().output_shape().elements());
     let mut outputs = vec![0.0; samples.len() * out];
     let mut x = vec![0.0; EVALUATION_BATCH * inn];
@@ -57,7 +93,7 @@ pub fn score(
         }
         session.run(n, &x[..n * inn], y);
     }
-    Ok(objective::score_predictions(&outputs, &samples.targets()))
+    objective::score_predictions(&outputs, &samples.targets())
 }
 
 /// Writes the network's input for a sample in the layout of the runtime, channels first.
@@ -79,36 +115,16 @@ fn fill_input(samples: &dyn Samples, index: usize, input: &Shape, out: &mut [f32
     }
 }
 
-/// The kernels of a sparse plan by layer and batch.
-pub fn kernels(network: &Network) -> anyhow::Result<Vec<KernelChoice>> {
-    let mut choices = vec![];
-    for batch in BATCHES {
-        let options = PlanOptions {
-            isa: Isa::from_env()?,
-            batch,
-            ..PlanOptions::default()
-        };
-        let plan = Plan::new(network, &options)?;
-        let weighted = plan.nodes().iter().filter(|n| n.weights > 0);
-        choices.extend(weighted.map(|n| KernelChoice {
-            layer: n.name.clone(),
-            batch,
-            kernel: n.kernel.clone(),
-        }));
-    }
-    Ok(choices)
-}
-
-/// Latency and memory of the sparse plan of `sparse` and the dense plan of `dense`, on one thread, over `samples`, or over
-/// numbers from 0 to 1 where there are none.
-pub fn timings(
+/// Kernels of the sparse plan of `sparse`, and latency and memory of it and of the dense plan of `dense`, on one thread, over
+/// `samples`, or over numbers from 0 to 1 where there are none.
+pub(crate) fn timings(
     sparse: &Network,
     dense: &Network,
     samples: Option<&dyn Samples>,
-) -> anyhow::Result<Vec<Timing>> {
+) -> Result<(Vec<KernelChoice>, Vec<Timing>), PipelineError> {
     let input_shape = &sparse.graph.inputs[0].shape;
     let size = input_shape.elements();
-    let mut timings = vec![];
+    let (mut kernels, mut timings) = (vec![], vec![]);
     for batch in BATCHES {
         let mut input = vec![0.0; 4 * batch * size];
         for (i, x) in input.chunks_exact_mut(size).enumerate() {
@@ -122,6 +138,12 @@ pub fn timings(
             session(sparse, WeightMode::Sparse, batch, 1)?,
             session(dense, WeightMode::Dense, batch, 1)?,
         ];
+        let weighted = sessions[0].plan().nodes().iter().filter(|n| n.weights > 0);
+        kernels.extend(weighted.map(|n| KernelChoice {
+            layer: n.name.clone(),
+            batch,
+            kernel: n.kernel.clone(),
+        }));
         let measured = measure(&[&sessions[0], &sessions[1]], batch, &input, BUDGET);
         timings.extend(measured.into_iter().map(|m| Timing {
             plan: m.plan.to_string(),
@@ -135,5 +157,5 @@ pub fn timings(
             arena_bytes: m.arena_bytes,
         }));
     }
-    Ok(timings)
+    Ok((kernels, timings))
 }
