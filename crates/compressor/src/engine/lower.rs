@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use sparsevd_kernels::Activation;
 use sparsevd_kernels::training::Real;
 use sparsevd_model::{Graph, Node, Op, Window, ops};
 
@@ -42,7 +43,7 @@ pub(crate) enum Work {
     /// Arithmetic with constants, by its place among the normalisations of the state.
     Affine(usize),
     /// An activation that is no fused ReLU.
-    Activate(Op),
+    Activate(Activation),
     MaxPool(Window),
     AveragePool(Window),
     GlobalAveragePool,
@@ -220,9 +221,8 @@ fn reads(graph: &Graph, value: &str) -> usize {
 fn only_gathered(graph: &Graph, value: &str) -> bool {
     let mut readers = (graph.nodes.iter()).filter(|n| n.inputs.iter().any(|i| i == value));
     !graph.outputs.iter().any(|o| o == value)
-        && readers.all(|n| match &n.op {
-            Op::Linear(_) => true,
-            op => op.is_activation() && only_gathered(graph, &n.name),
+        && readers.all(|n| {
+            matches!(n.op, Op::Linear(_)) || n.op.is_activation() && only_gathered(graph, &n.name)
         })
 }
 
@@ -297,14 +297,18 @@ fn stage<T: Real>(
             };
             (work, like_x(x.size))
         }
-        op @ (Op::Relu
+        Op::Relu
         | Op::Clip(_)
         | Op::LeakyRelu(_)
         | Op::Sigmoid
         | Op::HardSigmoid(_)
         | Op::HardSwish
         | Op::Tanh
-        | Op::Gelu(_)) => (Work::Activate(op.clone()), like_x(x.size)),
+        | Op::Gelu(_) => {
+            let function =
+                Activation::of(&node.op).ok_or_else(|| unsupported(node, "this operator"))?;
+            (Work::Activate(function), like_x(x.size))
+        }
         Op::MaxPool(ops::MaxPool { window }) => {
             let size = over(node, window, x.size)?;
             (Work::MaxPool(window.clone()), like_x(size))
