@@ -270,6 +270,12 @@ fn stage<T: Real>(
         size,
         channels: x.channels.clone(),
     };
+    let arithmetic = |op| {
+        if x.channels != inputs[1].channels {
+            return Err(unsupported(node, "inputs of different channels"));
+        }
+        Ok((Work::Arithmetic(op), like_x(x.size)))
+    };
     Ok(match &node.op {
         Op::Linear(_) => {
             let layer = layer_of(node, &state.layers)?;
@@ -321,18 +327,10 @@ fn stage<T: Real>(
             let size = MapSize::vector(x.size.channels);
             (Work::GlobalAveragePool, like_x(size))
         }
-        Op::Add | Op::Sub | Op::Mul | Op::Div => {
-            if x.channels != inputs[1].channels {
-                return Err(unsupported(node, "inputs of different channels"));
-            }
-            let arithmetic = match node.op {
-                Op::Add => Arithmetic::Add,
-                Op::Sub => Arithmetic::Sub,
-                Op::Mul => Arithmetic::Mul,
-                _ => Arithmetic::Div,
-            };
-            (Work::Arithmetic(arithmetic), like_x(x.size))
-        }
+        Op::Add => arithmetic(Arithmetic::Add)?,
+        Op::Sub => arithmetic(Arithmetic::Sub)?,
+        Op::Mul => arithmetic(Arithmetic::Mul)?,
+        Op::Div => arithmetic(Arithmetic::Div)?,
         Op::Concat => {
             if inputs.iter().any(|v| v.channels.len() != v.size.channels) {
                 return Err(unsupported(node, "inputs of which channels were removed"));
