@@ -18,16 +18,38 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A program that only runs networks needs no more than `sparsevd-format` and `sparsevd-runtime`, which bring neither the
-//! training nor the command line.
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `run` (default) | `runtime`: plans and sessions |
+//! | `onnx` | `onnx`: ONNX files in and out |
+//! | `compress` | `compressor` and `pipeline`: `Compression`, training, data sets; with `onnx` and `run` |
+//!
+//! A program that only runs networks needs no more than the default, which brings neither the trainer nor the command line.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
+mod load;
+
+#[cfg(feature = "compress")]
 pub use sparsevd_compressor as compressor;
+#[cfg(feature = "compress")]
+pub use sparsevd_compressor::recipe::Recipe;
 pub use sparsevd_format as format;
 pub use sparsevd_model as model;
+#[cfg(feature = "onnx")]
 pub use sparsevd_onnx as onnx;
-pub use sparsevd_onnx::{load, load_with};
+#[cfg(feature = "compress")]
+pub use sparsevd_pipeline as pipeline;
+#[cfg(feature = "compress")]
+pub use sparsevd_pipeline::{Compressed, Compression, Data, Observer, Silent};
+#[cfg(feature = "run")]
 pub use sparsevd_runtime as runtime;
+
+pub use load::{LoadError, load};
+#[cfg(feature = "onnx")]
+pub use onnx::load_with;
 
 /// The examples of README.md, compiled with the tests.
 #[cfg(doctest)]

@@ -6,8 +6,6 @@
 mod args;
 mod bench;
 mod check;
-#[path = "../common/mod.rs"]
-mod common;
 mod eval;
 mod infer;
 mod isa;
@@ -19,6 +17,8 @@ mod samples;
 mod tune;
 
 use std::process::ExitCode;
+
+use sparsevd_cli as common;
 
 use args::Command;
 

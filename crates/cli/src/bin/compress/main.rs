@@ -4,8 +4,6 @@
 #![forbid(unsafe_code)]
 
 mod args;
-#[path = "../common/mod.rs"]
-mod common;
 mod compress;
 mod convert;
 mod init;
@@ -22,6 +20,7 @@ mod train;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use sparsevd_cli as common;
 use sparsevd_format::FormatError;
 use sparsevd_pipeline::PipelineError;
 

@@ -1,4 +1,5 @@
 //! What both binaries do alike: reading a network, the options of pixels, printing, exit codes.
+#![forbid(unsafe_code)]
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -6,10 +7,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use sparsevd::load_with;
 use sparsevd_format::{GraphSource, LoadedNetwork};
 use sparsevd_model::Preprocessing;
-use sparsevd_onnx::{ImportOptions, InputShape};
+use sparsevd_onnx::{ImportOptions, InputShape, load_with};
 
 /// How pixels become the input of a network; overrides what is stored with it.
 #[derive(Debug, Clone, Default, Args)]

@@ -151,7 +151,9 @@ fn what_is_guessed_is_said_on_stderr_wherever_it_leads_and_in_json() {
 #[test]
 fn a_report_has_what_was_guessed() {
     let w = Workplace::new();
-    let network = sparsevd::load(w.path("net.safetensors")).unwrap().network;
+    let network = sparsevd_onnx::load(w.path("net.safetensors"))
+        .unwrap()
+        .network;
     let tensors: Vec<(String, Dense)> = (network.tensors.iter())
         .map(|(name, tensor)| (name.clone(), tensor.to_dense()))
         .collect();
@@ -358,7 +360,7 @@ fn bytes_and_truth_values_are_never_scaled_in_silence() {
     let w = Workplace::new();
     // A graph without preprocessing.
     let mut graph = serde_json::to_value(
-        &sparsevd::load(w.path("net.safetensors"))
+        &sparsevd_onnx::load(w.path("net.safetensors"))
             .unwrap()
             .network
             .graph,

@@ -181,7 +181,7 @@ fn pixels_are_preprocessed_as_stored_or_as_told() {
 /// The nearest class mean is a linear classifier; on MNIST it is right for about four in five.
 #[test]
 fn eval_counts_errors_on_real_digits() {
-    let mnist = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/mnist");
+    let mnist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/mnist");
     let train = sparsevd_format::load_data(&mnist).unwrap().train.unwrap();
     let (mut graph, _) = presets::mlp("means", Shape::from([1, 28, 28]), &[10]);
     graph.name = "means".into();
