@@ -3,8 +3,9 @@
 use sparsevd_compressor::architecture;
 use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
+use sparsevd_compressor::report::NO_TEST;
 use sparsevd_format::check_writable;
-use sparsevd_pipeline::{Data, NO_TEST, Trained, Training};
+use sparsevd_pipeline::{Data, Trained, Training};
 
 use crate::args::TrainArgs;
 use crate::inputs::{data_path, model_name, recipe, set_pixels};
