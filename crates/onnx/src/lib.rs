@@ -17,6 +17,7 @@ mod import;
 mod metadata;
 mod node_error;
 mod options;
+mod order;
 mod proto;
 mod scan;
 mod tensor;
