@@ -14,6 +14,7 @@ mod error;
 mod export;
 mod external;
 mod import;
+mod load;
 mod metadata;
 mod node_error;
 mod options;
@@ -36,6 +37,7 @@ use tensor::Decoder;
 
 pub use error::{OnnxError, UnsupportedNode};
 pub use export::ExportOptions;
+pub use load::{load, load_with};
 pub use options::{ImportOptions, InputShape};
 
 /// Reads a network from an ONNX file. The first dimension of its inputs is the batch, whatever size the file gives it.
