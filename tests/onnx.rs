@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use sparsevd::format::{ArrayData, read_array};
+use sparsevd::format::{ArrayData, read_array, write_npy};
 use sparsevd::model::{Csr, Network, Op, Weights};
 use sparsevd::onnx::{ExportOptions, read_onnx, read_onnx_bytes, write_onnx_bytes};
 use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
@@ -51,7 +51,7 @@ fn run(network: &Network, weights: WeightMode, x: &[f32], batch: usize) -> Vec<f
     };
     let session = Session::new(Plan::new(network, &options).unwrap(), 1).unwrap();
     let mut y = vec![f32::NAN; batch * session.plan().output_shape().elements()];
-    session.run(batch, x, &mut y);
+    session.run(batch, x, &mut y).unwrap();
     y
 }
 
@@ -190,6 +190,134 @@ fn open_sizes_are_given_on_the_command_line() {
         .code(2);
     let error = String::from_utf8_lossy(&error.get_output().stderr).into_owned();
     assert!(error.contains("an ONNX file"), "{error}");
+}
+
+/// A file with the inputs `image` and `context` and the outputs `scores`, `features` and `probabilities`.
+#[test]
+fn several_inputs_and_outputs_are_named_from_the_file_to_the_results() {
+    let run = |args: &[&str]| {
+        let assert = Command::cargo_bin("run-sparse")
+            .unwrap()
+            .args(args)
+            .assert();
+        let output = assert.get_output();
+        let text = [output.stdout.clone(), output.stderr.clone()].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let model = golden("several", "onnx").to_str().unwrap().to_owned();
+    let all = golden("several", "npz").to_str().unwrap().to_owned();
+    let arrays = read_array(&all).unwrap();
+    let floats = |name: &str| {
+        let (_, array) = arrays.iter().find(|(n, _)| n == name).unwrap();
+        match &array.data {
+            ArrayData::F32(values) => (array.shape.clone(), values.clone()),
+            other => panic!("{name} holds {}", other.kind()),
+        }
+    };
+    for name in ["image", "context"] {
+        let (shape, values) = floats(name);
+        write_npy(path(&format!("{name}.npy")), &shape, &values).unwrap();
+    }
+    let (shape, values) = floats("context");
+    write_npy(path("two.npy"), &[2, 5], &values[..10]).unwrap();
+    let mut wrong = values;
+    wrong[7] += 1.0;
+    write_npy(path("wrong.npy"), &shape, &wrong).unwrap();
+    let image = format!("image={}", path("image.npy"));
+    let context = |file: &str| format!("context={}", path(file));
+
+    // All commands that take inputs, on the file and on what is written of it.
+    let written = path("several.onnx");
+    for to in [&path("several.safetensors"), &written] {
+        let args = ["convert", &model, to];
+        Command::cargo_bin("compress")
+            .unwrap()
+            .args(args)
+            .assert()
+            .success();
+    }
+    for file in [&model, &path("several.safetensors"), &written] {
+        let (code, text) = run(&["check", file, "--expect", &all, "--tolerance", "1e-5"]);
+        assert_eq!(code, Some(0), "{file}: {text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
+    let (code, text) = run(&[
+        "check",
+        &model,
+        "-e",
+        &all,
+        "-i",
+        &context("wrong.npy"),
+        "--json",
+    ]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("\"output\":\"scores\"") || text.contains("\"output\":\"probabilities\"")
+    );
+    let named = ["-i", &context("context.npy"), "-i", &image];
+    let (code, text) = run(&[&[&model, "--output", &path("y.npz")][..], &named].concat());
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("scores 0:") && text.contains("features 2:"),
+        "{text}"
+    );
+    let made = read_array(path("y.npz")).unwrap();
+    for name in ["scores", "features", "probabilities"] {
+        let (shape, want) = floats(name);
+        let (_, got) = made.iter().find(|(n, _)| n == name).unwrap();
+        let ArrayData::F32(values) = &got.data else {
+            panic!("{name}")
+        };
+        assert_eq!(got.shape, shape);
+        assert!(difference(values, &want) < 1e-5, "{name}");
+    }
+    for more in [&[][..], &named] {
+        for command in [
+            &["bench", "--seconds", "0.02", "-b", "1,3"][..],
+            &["profile"],
+            &["plan"],
+        ] {
+            let (code, text) = run(&[command, &[model.as_str()], more].concat());
+            assert_eq!(code, Some(0), "{command:?}: {text}");
+        }
+    }
+    let (_, plan) = run(&["plan", &model]);
+    assert!(
+        plan.contains("inputs image [3, 6, 5], context [5]\n"),
+        "{plan}"
+    );
+
+    let errors = [
+        (vec!["-i", &image], "input `context`: expected a file"),
+        (
+            vec!["-i", &image, "-i", &image],
+            "input `image` already has a file",
+        ),
+        (
+            vec!["-i", "contxt=x.npy"],
+            "expected NAME=FILE with a name of `image` [3, 6, 5], `context` [5]",
+        ),
+        (
+            vec!["-i", &image, "-i", "context=/nowhere.npy"],
+            "/nowhere.npy",
+        ),
+    ];
+    for (args, message) in &errors {
+        let (code, text) = run(&[&[model.as_str()], &args[..]].concat());
+        assert_eq!(code, Some(2), "{args:?}: {text}");
+        assert!(text.contains(message), "{args:?}: {text}");
+    }
+    let (code, text) = run(&[&model, "-i", &image, "-i", &context("two.npy")]);
+    assert_eq!(code, Some(2));
+    assert!(
+        text.contains("expected 3 samples") && text.contains("got 2"),
+        "{text}"
+    );
+    let (code, text) = run(&[&[&model, "-o", &path("y.npy")][..], &named].concat());
+    assert_eq!(code, Some(2));
+    assert!(text.contains("expected an .npz for 3 outputs"), "{text}");
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub fn score(
         for (i, x) in x.chunks_exact_mut(inn).take(n).enumerate() {
             fill_input(samples, chunk * EVALUATION_BATCH + i, input, x);
         }
-        session.run(n, &x[..n * inn], y);
+        session.run(n, &x[..n * inn], y)?;
     }
     Ok(objective::score_predictions(&outputs, &samples.targets()))
 }
@@ -122,7 +122,7 @@ pub fn timings(
             session(sparse, WeightMode::Sparse, batch, 1)?,
             session(dense, WeightMode::Dense, batch, 1)?,
         ];
-        let measured = measure(&[&sessions[0], &sessions[1]], batch, &input, BUDGET);
+        let measured = measure(&[&sessions[0], &sessions[1]], batch, &input, BUDGET)?;
         timings.extend(measured.into_iter().map(|m| Timing {
             plan: m.plan.to_string(),
             batch: m.batch,
