@@ -14,7 +14,7 @@
 //!
 //! let session = Session::new(Plan::new(&network, &PlanOptions::default())?, 1)?;
 //! let mut scores = vec![0.0; session.plan().output_shape().elements()];
-//! session.run(1, &input, &mut scores);
+//! session.run(1, &input, &mut scores)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

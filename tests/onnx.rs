@@ -50,7 +50,7 @@ fn run(network: &Network, weights: WeightMode, x: &[f32], batch: usize) -> Vec<f
     };
     let session = Session::new(Plan::new(network, &options).unwrap(), 1).unwrap();
     let mut y = vec![f32::NAN; batch * session.plan().output_shape().elements()];
-    session.run(batch, x, &mut y);
+    session.run(batch, x, &mut y).unwrap();
     y
 }
 

@@ -45,7 +45,8 @@ fn the_picture_of_lenet_5_runs() {
     let session = Session::new(Plan::new(&network, &options).unwrap(), 1).unwrap();
     let result = evaluate(&session, &test.labels, |image, x| {
         test.fill_input(image, &preprocessing, x);
-    });
+    })
+    .unwrap();
     assert_eq!(result.images, 10_000);
     assert!(result.error_percent() < 1.5, "{result:?}");
 }

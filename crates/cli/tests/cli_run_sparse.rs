@@ -513,7 +513,7 @@ fn every_mistake_is_one_line_that_names_it_and_exits_2() {
         ),
         (
             &["check", &model, "-e", &f.arg("ab.npz")],
-            &["ab.npz", "`x` and `y`", "`a`"],
+            &["ab.npz", "`x` or `input`", "`a`"],
         ),
         (
             &["check", &model, "-e", &f.arg("short.npz")],

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use sparsevd_format::{FileType, FormatError, GraphSource, LoadedNetwork, read_network};
 
-use crate::{ImportOptions, OnnxError, read_onnx_with};
+use crate::error::OnnxError;
+use crate::options::ImportOptions;
+use crate::read::read_onnx_with;
 
 /// Reads a network from a file of any kind: safetensors (dense, sparse or in shards), packed or ONNX.
 ///

@@ -47,8 +47,8 @@ impl Scores {
         let input = &network.graph.inputs[0].shape;
         let (validation, test) = samples.measured();
         Ok(Self {
-            validation: score(&session, input, validation),
-            test: test.map(|test| score(&session, input, test)),
+            validation: score(&session, input, validation)?,
+            test: test.map(|test| score(&session, input, test)).transpose()?,
         })
     }
 
@@ -79,7 +79,7 @@ fn session(
 }
 
 /// Score of a session on samples.
-fn score(session: &Session, input: &Shape, samples: &dyn Samples) -> Score {
+fn score(session: &Session, input: &Shape, samples: &dyn Samples) -> Result<Score, PipelineError> {
     let (inn, out) = (input.elements(), session.plan().output_shape().elements());
     let mut outputs = vec![0.0; samples.len() * out];
     let mut x = vec![0.0; EVALUATION_BATCH * inn];
@@ -91,9 +91,9 @@ fn score(session: &Session, input: &Shape, samples: &dyn Samples) -> Score {
         for (i, x) in x.chunks_exact_mut(inn).take(n).enumerate() {
             fill_input(samples, chunk * EVALUATION_BATCH + i, input, x);
         }
-        session.run(n, &x[..n * inn], y);
+        session.run(n, &x[..n * inn], y)?;
     }
-    objective::score_predictions(&outputs, &samples.targets())
+    Ok(objective::score_predictions(&outputs, &samples.targets()))
 }
 
 /// Writes the network's input for a sample in the layout of the runtime, channels first.
@@ -144,7 +144,7 @@ pub(crate) fn timings(
             batch,
             kernel: n.kernel.clone(),
         }));
-        let measured = measure(&[&sessions[0], &sessions[1]], batch, &input, BUDGET);
+        let measured = measure(&[&sessions[0], &sessions[1]], batch, &input, BUDGET)?;
         timings.extend(measured.into_iter().map(|m| Timing {
             plan: m.plan.to_string(),
             batch: m.batch,

@@ -144,16 +144,17 @@ pub struct InferArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// What to run: .npy, .npz, PNG, IDX (plain or .gz) or safetensors. Bytes are pixels and are preprocessed as the network or
-    /// --scale, --mean and --std say; floating-point numbers are the network's input as they are
-    #[arg(long, short, value_name = "FILE")]
-    pub input: PathBuf,
+    /// --scale, --mean and --std say; floating-point numbers are the network's input as they are. Of several inputs each is named
+    /// (NAME=FILE, once for each), or is the array of its name in a file of several
+    #[arg(long, short, required = true, value_name = "[NAME=]FILE")]
+    pub input: Vec<String>,
     /// Array to take from a file of several
     #[arg(long, value_name = "NAME")]
     pub array: Option<String>,
     /// Classes to print per sample
     #[arg(long, default_value_t = 5, value_name = "K")]
     pub top: usize,
-    /// Also write all outputs, as array `y` of an .npz, or as an .npy
+    /// Also write all outputs, as array `y` of an .npz, or as an .npy; several outputs as arrays of their names
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Overwrite an existing output
@@ -237,6 +238,9 @@ pub struct BenchArgs {
     /// Run the test images of this labelled set instead of random input
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// Run these samples instead of random input, as for inference
+    #[arg(long, short, value_name = "[NAME=]FILE", conflicts_with = "data")]
+    pub input: Vec<String>,
     /// Seconds per plan and batch
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     pub seconds: f64,
@@ -261,6 +265,9 @@ pub struct PlanArgs {
     /// Labelled images like those that will come: a layer whose inputs are mostly zero then skips zeros at batch 1
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// Samples like those that will come, as for inference
+    #[arg(long, short, value_name = "[NAME=]FILE", conflicts_with = "data")]
+    pub input: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -285,9 +292,13 @@ Example, with outputs of another framework:
 pub struct CheckArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Arrays `x`, inputs (channels first, or last where the shape says so), and `y`, the outputs expected of them: .npz or safetensors
+    /// Arrays `x`, inputs (channels first, or last where the shape says so), and `y`, the outputs expected of them: .npz or safetensors.
+    /// Several inputs or outputs are arrays of their names
     #[arg(long, short, value_name = "FILE")]
     pub expect: PathBuf,
+    /// Take an input from another file
+    #[arg(long, short, value_name = "[NAME=]FILE")]
+    pub input: Vec<String>,
     /// Largest error allowed, as a share of the largest expected output
     #[arg(long, default_value_t = 1e-4, value_name = "T")]
     pub tolerance: f64,

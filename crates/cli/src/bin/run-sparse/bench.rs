@@ -15,7 +15,9 @@ use sparsevd_runtime::{Session, WeightMode, WeightType};
 
 use crate::args::{BenchArgs, DenseShapes, PeakRssArgs, Split};
 use crate::eval::load_split;
+use crate::infer::run_outputs;
 use crate::load::{preprocessing, session};
+use crate::samples::{Samples, read_samples};
 use crate::{Outcome, print};
 
 /// Samples of input that runs take by turns, at least as many as one batch.
@@ -43,7 +45,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let before = fma_peak(isa);
     let mut runs: Vec<Measurement> = Vec::new();
     for &batch in &args.batch {
-        let input = samples(args.data.as_deref(), &network, batch)?;
+        let input = samples(args.data.as_deref(), &args.input, &network, batch)?;
+        let input = input.named();
         let sessions = plans
             .iter()
             .map(|&weights| {
@@ -53,7 +56,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
             .collect::<anyhow::Result<Vec<Session>>>()?;
         let budget = Duration::from_secs_f64(args.seconds);
         let all: Vec<&Session> = sessions.iter().collect();
-        for mut run in measure(&all, batch, &input, budget) {
+        for mut run in measure(&all, batch, &input[..], budget)? {
             run.peak_rss_bytes = child(args, run.plan, batch);
             runs.push(run);
         }
@@ -69,7 +72,11 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
             json!({
                 "machine": machine,
                 "network": network.graph.name,
-                "input": args.data.as_ref().map_or("random".into(), |d| d.display().to_string()),
+                "input": match (&args.data, args.input.as_slice()) {
+                    (Some(data), _) => data.display().to_string(),
+                    (None, []) => "random".into(),
+                    (None, files) => files.join(", "),
+                },
                 "dense_shapes": dense_shapes(args.dense_shapes),
                 "fma_peak_gflops": {"before": before, "after": after},
                 "runs": to_value(&runs)?,
@@ -136,22 +143,22 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
 
 /// The hidden subcommand: one plan in a process of its own.
 pub fn run_child(args: &PeakRssArgs) -> anyhow::Result<Outcome> {
-    let session = {
+    let (session, input) = {
         let weights = args.weights.into();
         let network = shaped(&args.model.load()?.network, weights, args.dense_shapes)?;
-        session(
+        let input = Samples::generate(&network, args.batch, random_input);
+        let session = session(
             &args.model,
             &network,
             weights,
             args.batch,
             args.threads,
             &[],
-        )?
+        )?;
+        (session, input)
     };
-    let input = random_input(args.batch * session.plan().input_shape().elements());
-    let mut output = vec![0.0; args.batch * session.plan().output_shape().elements()];
     for _ in 0..3 {
-        session.run(args.batch, &input, &mut output);
+        run_outputs(&session, &input)?;
     }
     print::json(json!({"peak_rss_bytes": peak_rss_bytes()}))?;
     Ok(Outcome::Done)
@@ -198,20 +205,29 @@ fn child(args: &BenchArgs, plan: WeightMode, batch: usize) -> Option<u64> {
     answer["peak_rss_bytes"].as_u64()
 }
 
-/// Whole batches of input: test images where a set is given, else random numbers.
-pub fn samples(data: Option<&Path>, network: &Network, batch: usize) -> anyhow::Result<Vec<f32>> {
-    let shape = &network.graph.inputs[0].shape;
+/// Whole batches of samples: test images where a set is given, those of files where they are given, else random numbers.
+pub fn samples(
+    data: Option<&Path>,
+    files: &[String],
+    network: &Network,
+    batch: usize,
+) -> anyhow::Result<Samples> {
     let count = batch * (SAMPLES / batch).max(1);
+    if !files.is_empty() {
+        return Ok(read_samples(files, None, network)?.cycled(count));
+    }
     let Some(path) = data else {
-        return Ok(random_input(count * shape.elements()));
+        return Ok(Samples::generate(network, count, random_input));
     };
     let (set, _) = load_split(path, Split::Test, network).context("--data")?;
     let preprocessing = preprocessing(&set, path, network)?;
-    let mut input = vec![0.0; count * shape.elements()];
-    for (i, x) in input.chunks_exact_mut(shape.elements()).enumerate() {
-        set.fill_input(i % set.len(), &preprocessing, x);
-    }
-    Ok(input)
+    Ok(Samples::generate(network, count, |len| {
+        let mut input = vec![0.0; len];
+        for (i, x) in input.chunks_exact_mut((len / count).max(1)).enumerate() {
+            set.fill_input(i % set.len(), &preprocessing, x);
+        }
+        input
+    }))
 }
 
 /// Numbers from 0 to 1, the same in every run.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::bail;
 use serde_json::json;
 use sparsevd_format::{Dataset, LoadedNetwork, load_data};
-use sparsevd_model::Network;
+use sparsevd_model::{Graph, Network};
 use sparsevd_runtime::evaluate;
 
 use crate::args::{EvalArgs, Split};
@@ -33,7 +33,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let result = evaluate(&session, &data.labels, |i, x| {
         data.fill_input(i, &preprocessing, x);
-    });
+    })?;
     let seconds = start.elapsed().as_secs_f64();
     let options = session.plan().options();
     if args.json {
@@ -77,6 +77,16 @@ pub fn load_split(
     split: Split,
     network: &Network,
 ) -> anyhow::Result<(Dataset, &'static str)> {
+    let Graph {
+        inputs, outputs, ..
+    } = &network.graph;
+    if inputs.len() != 1 || outputs.len() != 1 {
+        bail!(
+            "--data: expected a network with one input and one output, got {} and {}",
+            inputs.len(),
+            outputs.len()
+        );
+    }
     let splits = load_data(path)?;
     let (set, name, part) = match split {
         Split::Test => (splits.test, "test", "test"),

@@ -71,14 +71,14 @@ pub fn stored_preprocessing(network: &Network, data: &Path) -> anyhow::Result<Pr
     }
 }
 
-/// A session for that many samples at a time. `like` holds samples as they will come, `[n][input_shape]`, or nothing.
+/// A session for that many samples at a time. `like` holds samples as they will come, by the name of the input, or nothing.
 pub fn session(
     args: &ModelArgs,
     network: &Network,
     weights: WeightMode,
     batch: usize,
     threads: usize,
-    like: &[f32],
+    like: &[(&str, &[f32])],
 ) -> anyhow::Result<Session> {
     let isa = Isa::from_env()?;
     let options = PlanOptions {

@@ -6,16 +6,18 @@ use sparsevd_format::LoadedNetwork;
 use crate::args::PlanArgs;
 use crate::bench::samples;
 use crate::load::session;
+use crate::samples::Samples;
 use crate::{Outcome, print};
 
 pub fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
     let LoadedNetwork {
         network, warnings, ..
     } = args.model.load()?;
-    let like = match &args.data {
-        None => Vec::new(),
-        set => samples(set.as_deref(), &network, args.batch.max(1))?,
+    let like = match (&args.data, args.input.as_slice()) {
+        (None, []) => None,
+        (set, input) => Some(samples(set.as_deref(), input, &network, args.batch.max(1))?),
     };
+    let like = like.as_ref().map(Samples::named).unwrap_or_default();
     let weights = args.weights.into();
     let session = session(
         &args.model,

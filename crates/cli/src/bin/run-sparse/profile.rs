@@ -20,7 +20,12 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
     let LoadedNetwork {
         network, warnings, ..
     } = args.model.load()?;
-    let input = samples(args.data.as_deref(), &network, args.batch.max(1))?;
+    let input = samples(
+        args.data.as_deref(),
+        &args.input,
+        &network,
+        args.batch.max(1),
+    )?;
     // Nodes are timed one after the other, so one thread it is.
     let session = session(
         &args.model,
@@ -28,12 +33,16 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
         args.weights.into(),
         args.batch,
         1,
-        &input,
+        &input.named(),
     )?;
     let isa = session.plan().options().isa;
-    let input = &input[..args.batch * session.plan().input_shape().elements()];
     let peak = fma_peak(isa);
-    let profile = profile(&session, args.batch, input, BUDGET);
+    let profile = profile(
+        &session,
+        args.batch,
+        &input.cycled(args.batch).named()[..],
+        BUDGET,
+    )?;
     if args.json {
         let mut value = to_value(&profile)?;
         value["network"] = json!(network.graph.name);

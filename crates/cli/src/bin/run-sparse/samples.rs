@@ -1,59 +1,211 @@
-//! From arrays of a file to samples of a network.
+//! From arrays of files to samples of a network.
 
 use std::path::Path;
 
 use anyhow::bail;
 use sparsevd_format::{Array, ArrayData, FileType, read_array};
-use sparsevd_model::{Network, Shape};
+use sparsevd_model::{Input, Network, Shape};
 
 use crate::load::stored_preprocessing;
 
-/// Input samples, `[n][input_shape]` in C order.
+/// Samples of the inputs of a network, in the order of the graph.
 #[derive(Debug)]
 pub struct Samples {
     pub count: usize,
-    pub values: Vec<f32>,
+    /// Of each input its name and its samples, `[n][shape]` in C order.
+    inputs: Vec<(String, Vec<f32>)>,
 }
 
-/// Reads input samples; `array` names one of several arrays.
+impl Samples {
+    /// `count` samples of each input, which `fill` makes from the number of elements.
+    pub fn generate(network: &Network, count: usize, fill: impl Fn(usize) -> Vec<f32>) -> Self {
+        let inputs = network.graph.inputs.iter();
+        Self {
+            count,
+            inputs: inputs
+                .map(|i| (i.name.clone(), fill(count * i.shape.elements())))
+                .collect(),
+        }
+    }
+
+    /// The inputs by name, as a session takes them.
+    pub fn named(&self) -> Vec<(&str, &[f32])> {
+        let inputs = self.inputs.iter();
+        inputs.map(|(n, v)| (n.as_str(), v.as_slice())).collect()
+    }
+
+    /// The first `count` samples; where there are fewer, again from the first on.
+    pub fn cycled(&self, count: usize) -> Self {
+        let cycle = |values: &[f32]| {
+            let sample = values.len() / self.count.max(1);
+            values
+                .iter()
+                .copied()
+                .cycle()
+                .take(count * sample)
+                .collect()
+        };
+        let inputs = self.inputs.iter();
+        Self {
+            count,
+            inputs: inputs.map(|(n, v)| (n.clone(), cycle(v))).collect(),
+        }
+    }
+}
+
+/// Where the array of an input comes from.
+struct Source<'a> {
+    path: &'a Path,
+    name: String,
+    array: Array,
+}
+
+/// Reads input samples from files as the command line names them: `FILE`, or `NAME=FILE` for the input of that name. `array` names one of
+/// several arrays of the file of a network with one input.
 pub fn read_samples(
-    path: &Path,
+    files: &[String],
     array: Option<&str>,
     network: &Network,
 ) -> anyhow::Result<Samples> {
-    let arrays = read_array(path)?;
-    let is_image = FileType::of_file(path)? == FileType::Png;
-    let input = &network.graph.inputs[0];
-    let chosen = match array {
-        Some(name) => arrays.iter().find(|(n, _)| n == name),
-        None if arrays.len() == 1 => arrays.first(),
-        None => ["x", &input.name]
-            .iter()
-            .find_map(|name| arrays.iter().find(|(n, _)| n == name)),
-    };
-    let Some((name, chosen)) = chosen else {
-        let expected = match array {
-            Some(name) => format!("an array `{name}`"),
-            None => format!("an array `x` or `{}` (or --array NAME)", input.name),
+    samples_of(files, array, None, network)
+}
+
+/// As [`read_samples`]; inputs that `files` do not have are in the arrays `others` of a file.
+pub fn samples_of(
+    files: &[String],
+    array: Option<&str>,
+    others: Option<(&Path, &[(String, Array)])>,
+    network: &Network,
+) -> anyhow::Result<Samples> {
+    let inputs = &network.graph.inputs;
+    let mut sources: Vec<Option<Source<'_>>> = inputs.iter().map(|_| None).collect();
+    for file in files {
+        let named = file.split_once('=').and_then(|(name, path)| {
+            let index = inputs.iter().position(|i| i.name == name)?;
+            Some((index, Path::new(path)))
+        });
+        let (indices, path) = match named {
+            Some((index, path)) => (vec![index], path),
+            None => ((0..inputs.len()).collect(), Path::new(file)),
         };
-        bail!(
-            "{}: expected {expected}, got {}",
-            path.display(),
-            describe(&arrays)
-        );
+        if named.is_none() && file.contains('=') && inputs.len() > 1 && !path.exists() {
+            bail!(
+                "--input {file}: expected NAME=FILE with a name of {}",
+                names(network)
+            );
+        }
+        let arrays = read_array(path)?;
+        for index in indices {
+            let Some((name, array)) = choose(
+                path,
+                &arrays,
+                array,
+                network,
+                index,
+                named.is_some(),
+                " (or --array NAME)",
+            )?
+            else {
+                continue;
+            };
+            let source = Source {
+                path,
+                name: name.clone(),
+                array: array.clone(),
+            };
+            if sources[index].replace(source).is_some() {
+                bail!(
+                    "--input {file}: input `{}` already has a file",
+                    inputs[index].name
+                );
+            }
+        }
+    }
+    if let Some((path, arrays)) = others {
+        for (index, source) in sources.iter_mut().enumerate() {
+            if source.is_none()
+                && let Some((name, array)) = choose(path, arrays, None, network, index, false, "")?
+            {
+                *source = Some(Source {
+                    path,
+                    name: name.clone(),
+                    array: array.clone(),
+                });
+            }
+        }
+    }
+    let mut samples = Samples {
+        count: 0,
+        inputs: Vec::new(),
     };
-    let samples = to_samples(path, name, chosen, network)?;
-    // The channels of a colour image could be as many samples of one channel.
-    if is_image && samples.count != 1 {
-        bail!(
-            "{}: expected a grey image, for the input {} of the network, got a colour image {}; convert it: magick IN.png \
-             -colorspace gray OUT.png",
-            path.display(),
-            input.shape,
-            Shape(chosen.shape.clone())
-        );
+    for (input, source) in inputs.iter().zip(sources) {
+        let Some(Source { path, name, array }) = source else {
+            bail!(
+                "input `{}`: expected a file (--input {}=FILE), as the network has the inputs {}",
+                input.name,
+                input.name,
+                names(network)
+            );
+        };
+        let (count, values) = to_samples(path, &name, &array, input, network)?;
+        if !samples.inputs.is_empty() && count != samples.count {
+            bail!(
+                "{}: array `{name}` for the input `{}`: expected {} samples, as of the input `{}`, got {count}",
+                path.display(),
+                input.name,
+                samples.count,
+                inputs[0].name
+            );
+        }
+        samples.count = count;
+        samples.inputs.push((input.name.clone(), values));
     }
     Ok(samples)
+}
+
+/// The array of a file for an input. `is_named` says that the file is for that input alone; another file may leave out some of several inputs.
+/// `hint` ends the message about a file of other arrays.
+fn choose<'f>(
+    path: &Path,
+    arrays: &'f [(String, Array)],
+    array: Option<&str>,
+    network: &Network,
+    index: usize,
+    is_named: bool,
+    hint: &str,
+) -> anyhow::Result<Option<&'f (String, Array)>> {
+    let inputs = &network.graph.inputs;
+    let input = &inputs[index];
+    let find = |name: &str| arrays.iter().find(|(n, _)| n == name);
+    let is_only = inputs.len() == 1;
+    let chosen = match array {
+        Some(name) => find(name),
+        None if arrays.len() == 1 && (is_only || is_named) => arrays.first(),
+        None if is_only => find("x").or_else(|| find(&input.name)),
+        None => find(&input.name),
+    };
+    if chosen.is_some() || !(is_only || is_named) {
+        return Ok(chosen);
+    }
+    let expected = match array {
+        Some(name) => format!("an array `{name}`"),
+        None if is_only => format!("an array `x` or `{}`{hint}", input.name),
+        None => format!("an array `{}`", input.name),
+    };
+    bail!(
+        "{}: expected {expected}, got {}",
+        path.display(),
+        describe(arrays)
+    )
+}
+
+/// Names of the inputs, for messages.
+fn names(network: &Network) -> String {
+    let inputs = network.graph.inputs.iter();
+    let names: Vec<String> = inputs
+        .map(|i| format!("`{}` {}", i.name, i.shape))
+        .collect();
+    names.join(", ")
 }
 
 /// Names and shapes of arrays, for messages; long lists are cut.
@@ -69,14 +221,15 @@ pub fn describe(arrays: &[(String, Array)]) -> String {
     }
 }
 
-/// Takes an array as one sample or several.
-pub fn to_samples(
+/// Takes an array as one sample of an input or several: their number, and the numbers in the layout of the input.
+fn to_samples(
     path: &Path,
     name: &str,
     array: &Array,
+    of: &Input,
     network: &Network,
-) -> anyhow::Result<Samples> {
-    let input = &network.graph.inputs[0].shape;
+) -> anyhow::Result<(usize, Vec<f32>)> {
+    let input = &of.shape;
     let last = count_channels_last(&array.shape, input);
     let Some(count) = count(&array.shape, input).or(last) else {
         let dims: Vec<String> = input.dims().iter().map(usize::to_string).collect();
@@ -96,7 +249,7 @@ pub fn to_samples(
     let values = match &array.data {
         ArrayData::F32(values) if last.is_some() => channels_first(values, input),
         ArrayData::F32(values) => values.clone(),
-        ArrayData::U8(pixels) => {
+        ArrayData::U8(pixels) if network.graph.inputs[0].name == of.name => {
             let mut values = vec![0.0; pixels.len()];
             let pixels = match last {
                 Some(_) => &channels_first(pixels, input),
@@ -111,7 +264,16 @@ pub fn to_samples(
             other.kind()
         ),
     };
-    Ok(Samples { count, values })
+    // The channels of a colour image could be as many samples of one channel.
+    if count != 1 && FileType::of_file(path)? == FileType::Png {
+        bail!(
+            "{}: expected a grey image, for the input {input} of the network, got a colour image {}; convert it: magick IN.png \
+             -colorspace gray OUT.png",
+            path.display(),
+            Shape(array.shape.clone())
+        );
+    }
+    Ok((count, values))
 }
 
 fn squeezed(dims: &[usize]) -> Vec<usize> {
