@@ -50,6 +50,8 @@ pub struct Engine<T> {
     /// Gradients of the last batch by theta and by sigma^2, per layer.
     gradients: Vec<[Vec<T>; 2]>,
     bias_gradients: Vec<Vec<T>>,
+    /// Gradients of the last batch by the tensors of other nodes.
+    plain_gradients: Vec<Vec<T>>,
     /// Gradients of the last batch by scale and by bias, and its statistics, per normalisation.
     normalisation_gradients: Vec<[Vec<T>; 2]>,
     statistics: Vec<Statistics>,
@@ -96,6 +98,7 @@ impl<T: Real> Engine<T> {
                 .map(|n| [zeros(n.channels()), zeros(n.channels())])
                 .collect(),
             statistics: vec![Statistics::default(); normalisations.len()],
+            plain_gradients: state.plain.iter().map(|t| zeros(t.values.len())).collect(),
             state,
             granularity,
             shards: vec![],
@@ -150,6 +153,11 @@ impl<T: Real> Engine<T> {
         &self.normalisation_gradients
     }
 
+    /// Gradients of the last batch by the tensors of nodes that are neither layers nor normalisations.
+    pub fn plain_gradients(&self) -> &[Vec<T>] {
+        &self.plain_gradients
+    }
+
     /// Multiply-adds of one forward pass of one sample, both paths of a variational layer counted.
     pub fn work_per_sample(&self) -> usize {
         let work = |stage: &Stage| {
@@ -180,8 +188,7 @@ impl<T: Real> Engine<T> {
 
     fn prepare_shards(&mut self, samples: usize) {
         let count = self.shard_count(samples);
-        let biases: Vec<usize> = self.state.layers.iter().map(|l| l.bias.len()).collect();
-        let new = || Shard::new(&self.program, &biases);
+        let new = || Shard::new(&self.program, Some(&self.state));
         self.shards.resize_with(count, new);
         for (i, shard) in self.shards.iter_mut().enumerate() {
             shard.samples = (i + 1) * samples / count - i * samples / count;
@@ -216,6 +223,7 @@ impl<T: Real> Engine<T> {
                     }
                 })
                 .collect(),
+            plain: plain(state),
         };
         let parts = program.parts();
         for (i, part) in parts.iter().enumerate() {
@@ -307,12 +315,13 @@ impl<T: Real> Engine<T> {
                 .iter()
                 .map(Affine::running)
                 .collect(),
+            plain: plain(&self.state),
         };
         const CHUNK: usize = 100;
         let width = self.outputs();
         let mut outputs = vec![T::default(); samples * width];
         let (program, isa) = (&self.program, self.isa);
-        let shard = || Shard::new(program, &[]);
+        let shard = || Shard::new(program, None);
         let run = |shard: &mut Shard<T>, (chunk, out): (usize, &mut [T])| {
             shard.samples = out.len() / width;
             let pass = Pass {
@@ -375,6 +384,10 @@ fn sum_over_shards<T: Real>(
         samples += shard.samples;
     }
     (sums, samples * size.area())
+}
+
+fn plain<T>(state: &State<T>) -> Vec<&[T]> {
+    state.plain.iter().map(|t| t.values.as_slice()).collect()
 }
 
 fn weights<T: Real>(layers: &[Layer<T>]) -> Vec<Weights<'_, T>> {
