@@ -73,7 +73,10 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let mut notes = loaded.notes.clone();
     let images = match &data {
         Some(path) => {
+            let known = dense.graph.preprocessing.as_ref();
+            let loaded = inputs::load(path, args.run.target.as_deref(), known)?;
             let (images, more) = inputs::images(
+                loaded,
                 path,
                 &recipe.recipe,
                 &mut dense,

@@ -6,8 +6,11 @@ use anyhow::{anyhow, bail};
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::{Images as Samples, TrainingData};
-use sparsevd_format::{DataSplits, LoadedSamples, Pixels, RegressionSplits, load_samples};
-use sparsevd_model::{Network, Preprocessing, presets};
+use sparsevd_format::{
+    DataSplits, LoadedSamples, Pixels, RegressionSplits, TableOptions, load_samples_with,
+    standardise,
+};
+use sparsevd_model::{Network, Preprocessing, Table, presets};
 
 use crate::common::{self, PixelArgs};
 
@@ -68,10 +71,21 @@ pub fn data_path(
     }
 }
 
-/// Loads a data set, sets how its pixels become the network's input, and holds validation samples back.
+/// Loads a data set; of a table, by the columns that the network's preprocessing stores, where it does.
+pub fn load(
+    path: &Path,
+    target: Option<&str>,
+    preprocessing: Option<&Preprocessing>,
+) -> anyhow::Result<LoadedSamples> {
+    let table = preprocessing.and_then(|p| p.table.as_ref());
+    Ok(load_samples_with(path, &TableOptions { target, table })?)
+}
+
+/// Sets how the pixels of a data set become the network's input, and holds validation samples back.
 ///
 /// Returns the samples and sentences for the user.
 pub fn images(
+    loaded: LoadedSamples,
     path: &Path,
     recipe: &Recipe,
     network: &mut Network,
@@ -81,10 +95,15 @@ pub fn images(
     let outputs = network.shapes()?[network.graph.outputs[0].as_str()].elements();
     let input = network.graph.inputs[0].shape.clone();
     let mut notes = vec![];
-    let mut set_pixels = |pixels_of: &Pixels, describe: &str| -> anyhow::Result<Preprocessing> {
+    let mut set_pixels = |pixels_of: &Pixels, table: Option<Table>, describe: &str| {
         notes.push(describe.to_owned());
-        notes.extend(preprocessing(network, pixels, pixels_of, unset, path)?);
-        Ok(network.graph.preprocessing.clone().unwrap_or_default())
+        notes.extend(match (pixels_of, table) {
+            (Pixels::Table(rows), Some(table)) => {
+                columns(network, pixels, rows, table, unset, path)?
+            }
+            _ => preprocessing(network, pixels, pixels_of, unset, path)?,
+        });
+        anyhow::Ok(network.graph.preprocessing.clone().unwrap_or_default())
     };
     let no_training = |describe: &str| {
         anyhow!(
@@ -93,16 +112,17 @@ pub fn images(
         )
     };
     // A set that is not split gives training and validation samples; nothing is left to report a test error on.
-    let (name, all, images) = match load_samples(path)? {
+    let (name, all, images) = match loaded {
         LoadedSamples::Classes(splits) => {
             let DataSplits {
                 train,
                 test,
                 whole,
+                table,
                 describe,
             } = splits;
             let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
-            let p = set_pixels(&train.pixels, &describe)?;
+            let p = set_pixels(&train.pixels, table, &describe)?;
             if let Some(test) = &test {
                 test.check_against(&input, outputs)?;
             }
@@ -118,10 +138,11 @@ pub fn images(
                 train,
                 test,
                 whole,
+                table,
                 describe,
             } = splits;
             let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
-            let p = set_pixels(train.pixels(), &describe)?;
+            let p = set_pixels(train.pixels(), table, &describe)?;
             if let Some(test) = &test {
                 test.check_against(&input, outputs)?;
             }
@@ -155,10 +176,40 @@ pub fn images(
 /// What becomes of pixels where neither the network nor the command line says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unset {
-    /// They become 0 to 1: the network is to be trained on them.
+    /// They become 0 to 1, and features of a table get mean 0 and deviation 1: the network is to be trained on them.
     ZeroToOne,
     /// They are refused: the network was trained already, and nothing tells on what.
     Refused,
+}
+
+/// Sets how the features of a table become the network's input: as it is stored, as the command line says, or standardised.
+fn columns(
+    network: &mut Network,
+    args: &PixelArgs,
+    rows: &[f32],
+    table: Table,
+    unset: Unset,
+    path: &Path,
+) -> anyhow::Result<Option<String>> {
+    let graph = &mut network.graph;
+    let stored = graph.preprocessing.take().filter(|p| p.table.is_some());
+    let p = match (stored, unset) {
+        (stored, _) if args.are_given() => Preprocessing {
+            table: Some(table),
+            ..args.over(stored)
+        },
+        (Some(stored), _) => stored,
+        (None, Unset::ZeroToOne) => standardise(rows, table),
+        (None, Unset::Refused) => bail!(
+            "{}: expected a network that stores the columns of its table, or --mean and --std, got neither for network `{}`; \
+             --scale 1 leaves the columns as they are",
+            path.display(),
+            graph.name
+        ),
+    };
+    p.check(&graph.inputs[0].shape)?;
+    graph.preprocessing = Some(p);
+    Ok(None)
 }
 
 /// Sets the graph's preprocessing: what the command line says over what is stored.
@@ -192,7 +243,7 @@ fn preprocessing(
 
 /// A source of a graph that holds in any working directory: a preset's name, or an absolute path.
 pub fn absolute_source(source: &str) -> anyhow::Result<String> {
-    if presets::NAMES.contains(&source) {
+    if presets::NAMES.contains(&source) || source.starts_with("mlp") {
         return Ok(source.to_owned());
     }
     Ok(std::path::absolute(source)?.to_string_lossy().into_owned())

@@ -30,7 +30,15 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
         .clone_from(&record.preprocessing);
     let data = args.data.as_ref().unwrap_or(&record.data);
     let none = PixelArgs::default();
-    let (images, _) = inputs::images(data, &record.recipe, &mut network, &none, Unset::Refused)?;
+    let loaded = inputs::load(data, None, network.graph.preprocessing.as_ref())?;
+    let (images, _) = inputs::images(
+        loaded,
+        data,
+        &record.recipe,
+        &mut network,
+        &none,
+        Unset::Refused,
+    )?;
     let weights = network.original_weights();
 
     let options = RunOptions {

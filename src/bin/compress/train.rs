@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use anyhow::bail;
 use serde_json::json;
+use sparsevd_compressor::architecture::{self, Architecture};
 use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
-use sparsevd_compressor::{Samples, architecture, initialise};
-use sparsevd_format::{GraphSource, read_network, write_network};
+use sparsevd_compressor::{Samples, initialise};
+use sparsevd_format::{GraphSource, LoadedSamples, read_network, write_network};
 use sparsevd_model::passes;
 use sparsevd_runtime::WeightMode;
 
@@ -18,36 +20,44 @@ use crate::run_folder::{self, RunFolder};
 use crate::{Outcome, common, measure, output, print, training};
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
-    let architecture = match args.input.as_deref() {
-        None => architecture::by_name_or_file(&args.network)?,
-        Some(input) => architecture::for_input(&args.network, input)?,
+    // An MLP takes its sizes from the data, which is read once its outputs are known to be free.
+    let fixed = match args.input.as_deref() {
+        Some(input) => Some(architecture::for_input(&args.network, input)?),
+        None if args.network == "mlp" || args.network.starts_with("mlp-") => None,
+        None => Some(architecture::by_name_or_file(&args.network)?),
     };
+    let name = fixed.as_ref().map_or(&args.network, |a| &a.graph.name);
     let out = args
         .run
         .out
         .clone()
-        .unwrap_or_else(|| format!("{}.safetensors", architecture.graph.name).into());
+        .unwrap_or_else(|| format!("{name}.safetensors").into());
     output::check_interchange(&out, args.run.force)?;
     let folder = RunFolder::find(&args.run, format!("{}.train.run", inputs::model_name(&out)))?;
     folder.check_free(args.run.force)?;
     let recipe = recipe(args, folder.record.as_ref())?;
-    let mut network = initialise(
-        architecture.graph,
-        &architecture.tensors,
-        recipe.recipe.seed,
-    )?;
     let data = inputs::data_path(
         args.run.data.as_deref(),
         folder.record.as_ref(),
         &recipe.recipe,
     )?;
-    if let Some(record) = &folder.record {
-        network
-            .graph
-            .preprocessing
-            .clone_from(&record.preprocessing);
+    let stored = folder.record.as_ref().map(|r| r.preprocessing.clone());
+    let known = stored.as_ref().and_then(Option::as_ref);
+    let loaded = inputs::load(&data, args.run.target.as_deref(), known)?;
+    let architecture = match fixed {
+        Some(fixed) => fixed,
+        None => mlp(&args.network, &loaded)?,
+    };
+    let mut network = initialise(
+        architecture.graph,
+        &architecture.tensors,
+        recipe.recipe.seed,
+    )?;
+    if let Some(stored) = stored {
+        network.graph.preprocessing = stored;
     }
     let (images, notes) = inputs::images(
+        loaded,
         &data,
         &recipe.recipe,
         &mut network,
@@ -105,6 +115,15 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         ))?;
     }
     Ok(Outcome::Done)
+}
+
+/// A multi-layer perceptron for a data set.
+fn mlp(name: &str, data: &LoadedSamples) -> anyhow::Result<Architecture> {
+    let sizes = data.shape_and_outputs();
+    match sizes.and_then(|(input, outputs)| architecture::mlp(name, input, outputs)) {
+        Some(architecture) => Ok(architecture?),
+        None => bail!("{name}: expected data to take its sizes from, got no samples"),
+    }
 }
 
 fn score_json(score: &Score) -> serde_json::Value {

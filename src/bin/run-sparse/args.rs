@@ -143,8 +143,9 @@ impl From<Weights> for WeightMode {
 pub struct InferArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// What to run: .npy, .npz, PNG, IDX (plain or .gz) or safetensors. Bytes are pixels and are preprocessed as the network or
-    /// --scale, --mean and --std say; floating-point numbers are the network's input as they are
+    /// What to run: .npy, .npz, PNG, IDX (plain or .gz), safetensors, or the rows of a .csv for a network that was trained on such.
+    /// Bytes are pixels and are preprocessed as the network or --scale, --mean and --std say; floating-point numbers are the
+    /// network's input as they are
     #[arg(long, short, value_name = "FILE")]
     pub input: PathBuf,
     /// Array to take from a file of several
@@ -178,7 +179,8 @@ Example:
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Labelled images: a folder of IDX files (plain or .gz) or of class folders with PNGs, an .npz, a safetensors file
+    /// Labelled images: a folder of IDX files (plain or .gz) or of class folders with PNGs, an .npz, a safetensors file, or a table
+    /// as .csv. Targets that are numbers give R2
     #[arg(long, short, value_name = "PATH")]
     pub data: PathBuf,
     /// Part of the set to use

@@ -206,7 +206,7 @@ pub fn samples(data: Option<&Path>, network: &Network, batch: usize) -> anyhow::
         return Ok(random_input(count * shape.elements()));
     };
     let (set, _) = load_split(path, Split::Test, network).context("--data")?;
-    let preprocessing = preprocessing(&set, path, network)?;
+    let preprocessing = preprocessing(set.pixels(), path, network)?;
     let mut input = vec![0.0; count * shape.elements()];
     for (i, x) in input.chunks_exact_mut(shape.elements()).enumerate() {
         set.fill_input(i % set.len(), &preprocessing, x);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use sparsevd_format::{Dataset, LoadedNetwork, Pixels};
+use sparsevd_format::{LoadedNetwork, Pixels};
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Preprocessing};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
@@ -42,14 +42,14 @@ impl ModelArgs {
     }
 }
 
-/// How the images of a set become the input: as stored with the network or told, and not at all where they are numbers.
+/// How the samples of a set become the input: as stored with the network or told, and not at all where they are numbers.
 pub fn preprocessing(
-    set: &Dataset,
+    pixels: &Pixels,
     path: &Path,
     network: &Network,
 ) -> anyhow::Result<Preprocessing> {
-    match set.pixels {
-        Pixels::U8(_) => common::preprocessing(network, path),
+    match pixels {
+        Pixels::U8(_) | Pixels::Table(_) => common::preprocessing(network, path),
         Pixels::F32(_) => Ok(Preprocessing::default()),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::bail;
-use sparsevd_format::{Array, ArrayData, FileType, read_array};
+use sparsevd_format::{Array, ArrayData, FileType, read_array, read_table};
 use sparsevd_model::{Network, Shape};
 
 use crate::common::preprocessing;
@@ -21,8 +21,12 @@ pub fn read_samples(
     array: Option<&str>,
     network: &Network,
 ) -> anyhow::Result<Samples> {
+    let kind = FileType::of_file(path)?;
+    if kind == FileType::Csv {
+        return read_rows(path, network);
+    }
     let arrays = read_array(path)?;
-    let is_image = FileType::of_file(path)? == FileType::Png;
+    let is_image = kind == FileType::Png;
     let input = &network.graph.inputs[0];
     let chosen = match array {
         Some(name) => arrays.iter().find(|(n, _)| n == name),
@@ -54,6 +58,25 @@ pub fn read_samples(
         );
     }
     Ok(samples)
+}
+
+/// Reads the rows of a table, by the columns that the network stores.
+fn read_rows(path: &Path, network: &Network) -> anyhow::Result<Samples> {
+    let stored = network.graph.preprocessing.as_ref();
+    let Some((p, table)) = stored.and_then(|p| Some((p, p.table.as_ref()?))) else {
+        bail!(
+            "{}: expected a network that stores the columns of its table, as `compress train` writes it, got `{}` without",
+            path.display(),
+            network.graph.name
+        );
+    };
+    let features = read_table(path, table)?;
+    let mut values = vec![0.0; features.len()];
+    p.apply(&network.graph.inputs[0].shape, &features, &mut values);
+    Ok(Samples {
+        count: features.len() / table.features(),
+        values,
+    })
 }
 
 /// Names and shapes of arrays, for messages; long lists are cut.
