@@ -4,9 +4,10 @@
 //! into the biases of its consumers, through activations and pooling, and the unit is dropped too. A convolution with padding sees the
 //! constant only where its window is inside, so there only a constant of zero may go.
 
-use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{Real, activate};
-use sparsevd_model::{Graph, Op, ops};
+use sparsevd_kernels::{Activation, Isa};
+use sparsevd_model::Graph;
+use sparsevd_model::ops::Channels;
 
 use crate::layer::Layer;
 
@@ -18,7 +19,7 @@ pub(crate) struct Reader {
     /// Features per unit for a linear layer: the pixels of the map that was flattened. 1 for a convolution.
     pub area: usize,
     /// Activations that lie between, in the order they are met.
-    pub activations: Vec<Op>,
+    pub activations: Vec<Activation>,
     /// Whether it is a convolution with padding.
     pub padded: bool,
 }
@@ -43,46 +44,34 @@ pub(crate) fn readers<T>(
         .filter(|n| n.inputs.iter().any(|i| i == name))
     {
         let layer = layers.iter().position(|l| l.node == node.name);
-        match (&node.op, layer) {
-            (Op::Linear(_), Some(layer)) => all.push(Reader {
+        let operator = node.op.operator();
+        if let Some(layer) = layer {
+            if node.op.groups() > 1 {
+                return None;
+            }
+            all.push(Reader {
                 layer,
                 area: 1,
                 activations: vec![],
-                padded: false,
-            }),
-            (
-                Op::Conv(ops::Conv {
-                    window, groups: 1, ..
-                }),
-                Some(layer),
-            ) => all.push(Reader {
-                layer,
-                area: 1,
-                activations: vec![],
-                padded: window.pads != [0; 4],
-            }),
-            (op, _) if op.is_activation() => {
-                let mut behind = readers(graph, layers, &node.name, pixels)?;
-                for reader in &mut behind {
-                    reader.activations.insert(0, op.clone());
-                }
-                all.extend(behind);
+                padded: operator.window().is_some_and(|w| w.pads != [0; 4]),
+            });
+        } else if let Some(activation) = Activation::of(&node.op) {
+            let mut behind = readers(graph, layers, &node.name, pixels)?;
+            for reader in &mut behind {
+                reader.activations.insert(0, activation);
             }
-            (Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool, _) => {
-                all.extend(readers(graph, layers, &node.name, pixels)?)
-            }
-            (Op::Flatten, _) => {
-                let area = pixels(name);
-                all.extend(
-                    readers(graph, layers, &node.name, pixels)?
-                        .into_iter()
-                        .map(|r| Reader {
-                            area: r.area * area,
-                            ..r
-                        }),
-                );
-            }
-            _ => return None,
+            all.extend(behind);
+        } else if operator.channels() == Channels::Flattened {
+            let area = pixels(name);
+            let behind = readers(graph, layers, &node.name, pixels)?;
+            all.extend(behind.into_iter().map(|r| Reader {
+                area: r.area * area,
+                ..r
+            }));
+        } else if operator.keeps_constants() {
+            all.extend(readers(graph, layers, &node.name, pixels)?);
+        } else {
+            return None;
         }
     }
     Some(all)
@@ -224,9 +213,9 @@ fn settle_unit<T: Real>(
     }
     let bias = layers[producer].bias[unit];
     let sent = |r: &Reader| {
-        r.activations.iter().fold(bias, |value, op| {
+        r.activations.iter().fold(bias, |value, f| {
             let mut out = [zero];
-            activate(Isa::SCALAR, op, &[value], &mut out);
+            activate(Isa::SCALAR, *f, &[value], &mut out);
             out[0]
         })
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use rand_distr::{Distribution, Normal};
-use sparsevd_model::{Dense, Graph, ModelError, Network, Op, Shape, Weights, ops};
+use sparsevd_model::{Dense, Graph, ModelError, Network, Op, Shape, Weights};
 
 use crate::data::{Stream, stream};
 
@@ -19,11 +19,12 @@ pub fn initialise(
     let mut rng = stream(seed, Stream::Weights);
     let mut tensors = BTreeMap::new();
     let ones: HashSet<String> = (graph.nodes.iter())
-        .filter_map(|n| match &n.op {
-            Op::BatchNormalization(ops::BatchNormalization {
-                scale, variance, ..
-            }) => Some([scale.clone(), variance.clone()]),
-            _ => None,
+        .filter_map(|n| {
+            if let Op::BatchNormalization(norm) = &n.op {
+                Some([norm.scale.clone(), norm.variance.clone()])
+            } else {
+                None
+            }
         })
         .flatten()
         .collect();

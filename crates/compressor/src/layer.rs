@@ -1,7 +1,7 @@
 //! The trainable state of one weighted node.
 
 use sparsevd_kernels::training::Real;
-use sparsevd_model::{Network, Node, Op, Shape, ops, quantised};
+use sparsevd_model::{Network, Node, Shape, quantised};
 
 use crate::parameter::{Noise, Owner, Parameter, ParameterMut, ParameterRef, Role, Rounded};
 use crate::variational::{Granularity, Posterior};
@@ -113,10 +113,7 @@ impl<T: Real> Layer<T> {
     }
 
     fn from_node(network: &Network, node: &Node) -> Self {
-        let groups = match &node.op {
-            Op::Conv(ops::Conv { groups, .. }) => *groups,
-            _ => 1,
-        };
+        let groups = node.op.groups();
         let weight = node.op.weight().unwrap_or_default().to_owned();
         let dense = network.tensors[&weight].to_dense();
         let (out, inn) = (dense.shape.dims()[0], dense.shape.dims()[1]);

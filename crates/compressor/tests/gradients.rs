@@ -620,22 +620,11 @@ fn depthwise_and_grouped_convolutions_and_a_gate() {
 
 /// `scale x + bias` with constants, as the ONNX importer writes it.
 fn arithmetic(name: &str) -> Op {
-    match normalise(name) {
-        Op::BatchNormalization(ops::BatchNormalization {
-            scale,
-            bias,
-            mean,
-            variance,
-            ..
-        }) => Op::BatchNormalization(ops::BatchNormalization {
-            scale,
-            bias,
-            mean,
-            variance,
-            epsilon: 0.0,
-        }),
-        _ => unreachable!("a normalisation"),
+    let mut op = normalise(name);
+    if let Op::BatchNormalization(norm) = &mut op {
+        norm.epsilon = 0.0;
     }
+    op
 }
 
 /// Sets the statistics of arithmetic with constants to mean 0 and variance 1.

@@ -1,13 +1,17 @@
-//! Activation functions, element by element. Those that are a clamp are [`crate::Clamp`].
+//! Activation functions, element by element.
+
+use sparsevd_model::{Approximate, Op, ops};
 
 use crate::cost::Costs;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::{Isa, math};
+use crate::{Clamp, Isa, math};
 
 /// An activation function. NaN passes through.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
+    /// ReLU and Clip.
+    Clamp(Clamp),
     /// `x` if `x >= 0`, else `alpha x`.
     LeakyRelu {
         /// Slope on the negative side.
@@ -33,9 +37,39 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// The activation function that an operator is; `None` for any that is no activation ([`Op::is_activation`]).
+    pub fn of(op: &Op) -> Option<Self> {
+        Some(match *op {
+            Op::Relu => Self::Clamp(Clamp::Relu),
+            Op::Clip(ops::Clip { min, max }) => Self::Clamp(Clamp::Clip {
+                min: min.unwrap_or(f32::NEG_INFINITY),
+                max: max.unwrap_or(f32::INFINITY),
+            }),
+            Op::LeakyRelu(ops::LeakyRelu { alpha }) => Self::LeakyRelu { alpha },
+            Op::Sigmoid => Self::Sigmoid,
+            Op::HardSigmoid(ops::HardSigmoid { alpha, beta }) => Self::HardSigmoid { alpha, beta },
+            Op::HardSwish => Self::HardSwish,
+            Op::Tanh => Self::Tanh,
+            Op::Gelu(ops::Gelu { approximate }) => match approximate {
+                Approximate::None => Self::Gelu,
+                Approximate::Tanh => Self::GeluTanh,
+            },
+            _ => return None,
+        })
+    }
+
+    /// The clamp that it is, where it is one: kernels fuse those.
+    pub fn as_clamp(self) -> Option<Clamp> {
+        match self {
+            Self::Clamp(clamp) => Some(clamp),
+            _ => None,
+        }
+    }
+
     /// The name in plans.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Clamp(_) => "clamp",
             Self::LeakyRelu { .. } => "leaky-relu",
             Self::Sigmoid => "sigmoid",
             Self::HardSigmoid { .. } => "hard-sigmoid",
@@ -57,6 +91,10 @@ multiversion!(fn apply(x: &mut [f32], function: Activation) = apply_body;);
 #[inline(always)]
 fn apply_body(x: &mut [f32], function: Activation) {
     match function {
+        Activation::Clamp(clamp) => {
+            let bounds = clamp.bounds();
+            map(x, |v| bounds.apply(v));
+        }
         Activation::LeakyRelu { alpha } => map(x, |v| if v < 0.0 { alpha * v } else { v }),
         Activation::Sigmoid => map(x, math::sigmoid),
         Activation::HardSigmoid { alpha, beta } => map(x, |v| math::hard_sigmoid(v, alpha, beta)),

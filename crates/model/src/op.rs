@@ -135,22 +135,17 @@ impl Op {
 
     /// Tensor name of the weight matrix or filter bank, where the operator has one.
     pub fn weight(&self) -> Option<&str> {
-        match self {
-            Self::Linear(ops::Linear { weight, .. }) | Self::Conv(ops::Conv { weight, .. }) => {
-                Some(weight)
-            }
-            _ => None,
-        }
+        self.operator().weight()
     }
 
     /// Tensor name of the bias beside a weight, where the operator has one.
     pub fn bias(&self) -> Option<&str> {
-        match self {
-            Self::Linear(ops::Linear { bias, .. }) | Self::Conv(ops::Conv { bias, .. }) => {
-                bias.as_deref()
-            }
-            _ => None,
-        }
+        self.operator().bias()
+    }
+
+    /// Number of independent groups of channels of a convolution; 1 for any other operator.
+    pub fn groups(&self) -> usize {
+        self.operator().groups()
     }
 
     /// Gives the weight and bias other tensor names; does nothing for an operator without weights.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sparsevd_kernels::Clamp;
+use sparsevd_kernels::{Activation, Clamp};
 use sparsevd_model::{Network, Op, Shape, Window, ops};
 
 use crate::RuntimeError;
@@ -104,14 +104,7 @@ impl Step {
 
 /// The clamp that an operator is, if it is one.
 pub(crate) fn clamp_of(op: &Op) -> Option<Clamp> {
-    match *op {
-        Op::Relu => Some(Clamp::Relu),
-        Op::Clip(ops::Clip { min, max }) => Some(Clamp::Clip {
-            min: min.unwrap_or(f32::NEG_INFINITY),
-            max: max.unwrap_or(f32::INFINITY),
-        }),
-        _ => None,
-    }
+    Activation::of(op)?.as_clamp()
 }
 
 /// Steps in an order in which they can run, from one input to one output.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use sparsevd_kernels::Activation;
 use sparsevd_kernels::training::Real;
 use sparsevd_model::{Graph, Node, Op, Window, ops};
 
@@ -42,7 +43,7 @@ pub(crate) enum Work {
     /// Arithmetic with constants, by its place among the normalisations of the state.
     Affine(usize),
     /// An activation that is no fused ReLU.
-    Activate(Op),
+    Activate(Activation),
     MaxPool(Window),
     AveragePool(Window),
     GlobalAveragePool,
@@ -220,9 +221,8 @@ fn reads(graph: &Graph, value: &str) -> usize {
 fn only_gathered(graph: &Graph, value: &str) -> bool {
     let mut readers = (graph.nodes.iter()).filter(|n| n.inputs.iter().any(|i| i == value));
     !graph.outputs.iter().any(|o| o == value)
-        && readers.all(|n| match &n.op {
-            Op::Linear(_) => true,
-            op => op.is_activation() && only_gathered(graph, &n.name),
+        && readers.all(|n| {
+            matches!(n.op, Op::Linear(_)) || n.op.is_activation() && only_gathered(graph, &n.name)
         })
 }
 
@@ -270,6 +270,12 @@ fn stage<T: Real>(
         size,
         channels: x.channels.clone(),
     };
+    let arithmetic = |op| {
+        if x.channels != inputs[1].channels {
+            return Err(unsupported(node, "inputs of different channels"));
+        }
+        Ok((Work::Arithmetic(op), like_x(x.size)))
+    };
     Ok(match &node.op {
         Op::Linear(_) => {
             let layer = layer_of(node, &state.layers)?;
@@ -297,14 +303,18 @@ fn stage<T: Real>(
             };
             (work, like_x(x.size))
         }
-        op @ (Op::Relu
+        Op::Relu
         | Op::Clip(_)
         | Op::LeakyRelu(_)
         | Op::Sigmoid
         | Op::HardSigmoid(_)
         | Op::HardSwish
         | Op::Tanh
-        | Op::Gelu(_)) => (Work::Activate(op.clone()), like_x(x.size)),
+        | Op::Gelu(_) => {
+            let function =
+                Activation::of(&node.op).ok_or_else(|| unsupported(node, "this operator"))?;
+            (Work::Activate(function), like_x(x.size))
+        }
         Op::MaxPool(ops::MaxPool { window }) => {
             let size = over(node, window, x.size)?;
             (Work::MaxPool(window.clone()), like_x(size))
@@ -317,18 +327,10 @@ fn stage<T: Real>(
             let size = MapSize::vector(x.size.channels);
             (Work::GlobalAveragePool, like_x(size))
         }
-        Op::Add | Op::Sub | Op::Mul | Op::Div => {
-            if x.channels != inputs[1].channels {
-                return Err(unsupported(node, "inputs of different channels"));
-            }
-            let arithmetic = match node.op {
-                Op::Add => Arithmetic::Add,
-                Op::Sub => Arithmetic::Sub,
-                Op::Mul => Arithmetic::Mul,
-                _ => Arithmetic::Div,
-            };
-            (Work::Arithmetic(arithmetic), like_x(x.size))
-        }
+        Op::Add => arithmetic(Arithmetic::Add)?,
+        Op::Sub => arithmetic(Arithmetic::Sub)?,
+        Op::Mul => arithmetic(Arithmetic::Mul)?,
+        Op::Div => arithmetic(Arithmetic::Div)?,
         Op::Concat => {
             if inputs.iter().any(|v| v.channels.len() != v.size.channels) {
                 return Err(unsupported(node, "inputs of which channels were removed"));

@@ -164,7 +164,7 @@ impl<T: Real> Shard<T> {
                 let affine = &parameters.affine[*place];
                 scale_channels(pass.isa, x, &affine.factor, &affine.summand, y);
             }
-            Work::Activate(op) => activate(pass.isa, op, x, y),
+            Work::Activate(f) => activate(pass.isa, *f, x, y),
             Work::MaxPool(window) => {
                 pool::max_forward(pass.isa, x, input, window, y, output, saved)
             }
@@ -392,7 +392,7 @@ impl<T: Real> Shard<T> {
                 let [by_g, by_x, constant] = [&affine.by_g, &affine.by_x, &affine.constant];
                 add_channel_gradient(pass.isa, g, x, by_g, by_x, constant, dx);
             }
-            Work::Activate(op) => activation_gradient(pass.isa, op, x, g, dx),
+            Work::Activate(f) => activation_gradient(pass.isa, *f, x, g, dx),
             Work::MaxPool(_) => pool::max_backward(g, input, dx, output, saved),
             Work::AveragePool(window) => pool::average_backward(g, input, window, dx, output),
             Work::GlobalAveragePool => {

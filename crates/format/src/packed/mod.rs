@@ -302,12 +302,11 @@ fn check(network: &Network) -> Result<(), PackedError> {
     network.shapes()?;
     let graph = &network.graph;
     if let Some(node) = graph.nodes.iter().find(|n| !graph::has_number(&n.op)) {
-        let expected = match node.op {
-            // Folding it here would move the weights off their grids.
-            Op::BatchNormalization(_) => {
-                "normalisation that was folded into the layer before it before weights came on grids, as `compress` does"
-            }
-            _ => "an operator that the packed format has",
+        // Folding it here would move the weights off their grids.
+        let expected = if matches!(node.op, Op::BatchNormalization(_)) {
+            "normalisation that was folded into the layer before it before weights came on grids, as `compress` does"
+        } else {
+            "an operator that the packed format has"
         };
         return Err(PackedError::part(
             format!("node `{}`", node.name),

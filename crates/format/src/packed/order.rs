@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 
-use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Node, Op, Weights, ops};
+use sparsevd_model::ops::Channels;
+use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Node, Op, Weights};
 
 /// Sorts hidden units by their non-zeros, most first, and by their bias among equals, highest first. The network
 /// computes the same function; only sums are taken in another order.
@@ -22,11 +23,7 @@ pub(super) fn sort_units(network: &Network) -> Result<Network, ModelError> {
 
 /// The weighted node that alone reads the units of node `i`, if their order is free.
 fn reader(graph: &Graph, i: usize) -> Option<usize> {
-    let ungrouped = |op: &Op| match op {
-        Op::Linear(_) => true,
-        Op::Conv(ops::Conv { groups, .. }) => *groups == 1,
-        _ => false,
-    };
+    let ungrouped = |op: &Op| op.weight().is_some() && op.groups() == 1;
     let shared = |name: Option<&str>| {
         let uses = |n: &&Node| n.op.weight() == name || n.op.bias() == name;
         name.is_some() && graph.nodes.iter().filter(uses).count() > 1
@@ -46,13 +43,14 @@ fn reader(graph: &Graph, i: usize) -> Option<usize> {
             return None;
         };
         let node = &graph.nodes[r];
-        match &node.op {
-            Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool | Op::Flatten => {
-                value = &node.name
-            }
-            op if op.is_activation() => value = &node.name,
-            op => return (ungrouped(op) && alone(node)).then_some(r),
+        let operator = node.op.operator();
+        let passes = node.op.is_activation()
+            || operator.keeps_constants()
+            || operator.channels() == Channels::Flattened;
+        if !passes {
+            return (ungrouped(&node.op) && alone(node)).then_some(r);
         }
+        value = &node.name;
     }
 }
 

@@ -352,37 +352,24 @@ fn propagate(
 /// The shape of a node's weight, and what its columns are.
 fn weight_of(node: &Node, x: &Value, rows: &HashMap<&str, usize>) -> (Shape, Option<Columns>) {
     let of = |weight: &str| rows.get(weight).copied().unwrap_or(0);
-    match &node.op {
-        Op::Linear(ops::Linear { weight, .. }) => {
-            let inn = x.shape.dims().first().copied().unwrap_or(0);
-            let [units, height, width] = match x.map {
-                Some(map) if map.iter().product::<usize>() == inn => map,
-                _ => [inn, 1, 1],
-            };
-            let columns = Columns {
-                units,
-                grid: [height, width],
-            };
-            (Shape::from([of(weight), inn]), Some(columns))
-        }
-        Op::Conv(ops::Conv {
-            weight,
-            window,
-            groups,
-            ..
-        }) => {
-            let channels = x.shape.dims().first().copied().unwrap_or(0);
-            let units = channels.checked_div(*groups).unwrap_or(0);
-            let [height, width] = window.kernel_shape;
-            let columns = Columns {
-                units,
-                grid: [height, width],
-            };
-            (
-                Shape::from([of(weight), units, height, width]),
-                Some(columns),
-            )
-        }
-        _ => (Shape::default(), None),
+    if let Op::Linear(ops::Linear { weight, .. }) = &node.op {
+        let inn = x.shape.dims().first().copied().unwrap_or(0);
+        let [units, height, width] = match x.map {
+            Some(map) if map.iter().product::<usize>() == inn => map,
+            _ => [inn, 1, 1],
+        };
+        let grid = [height, width];
+        (
+            Shape::from([of(weight), inn]),
+            Some(Columns { units, grid }),
+        )
+    } else if let Op::Conv(conv) = &node.op {
+        let channels = x.shape.dims().first().copied().unwrap_or(0);
+        let units = channels.checked_div(conv.groups).unwrap_or(0);
+        let grid @ [height, width] = conv.window.kernel_shape;
+        let shape = Shape::from([of(&conv.weight), units, height, width]);
+        (shape, Some(Columns { units, grid }))
+    } else {
+        (Shape::default(), None)
     }
 }

@@ -1,7 +1,7 @@
 //! Activation functions and their derivatives.
 
-use sparsevd_model::{Approximate, Op, ops};
-
+use crate::activation::Activation;
+use crate::clamp::Clamp;
 use crate::isa::multiversion;
 use crate::math::real::{
     gelu_tanh_argument, gelu_tanh_slope, hard_sigmoid, hard_swish_gate, normal_cdf, normal_density,
@@ -11,95 +11,81 @@ use crate::training::Real;
 
 multiversion! {
     /// `y = f(x)` for an activation `f`.
-    ///
-    /// # Panics
-    /// When `op` is no activation ([`Op::is_activation`]).
-    pub fn activate[T: Real](op: &Op, x: &[T], y: &mut [T]) = activate_body::<T>;
+    pub fn activate[T: Real](f: Activation, x: &[T], y: &mut [T]) = activate_body::<T>;
 }
 
 multiversion! {
     /// `dx += g f'(x)` for an activation `f`. Where the left and right derivatives of a clamp differ, `f'` is zero.
-    ///
-    /// # Panics
-    /// When `op` is no activation ([`Op::is_activation`]).
-    pub fn activation_gradient[T: Real](op: &Op, x: &[T], g: &[T], dx: &mut [T]) = activation_gradient_body::<T>;
+    pub fn activation_gradient[T: Real](f: Activation, x: &[T], g: &[T], dx: &mut [T]) = activation_gradient_body::<T>;
 }
 
 #[inline(always)]
-fn activate_body<T: Real>(op: &Op, x: &[T], y: &mut [T]) {
+fn activate_body<T: Real>(f: Activation, x: &[T], y: &mut [T]) {
     let [zero, one] = [0.0, 1.0].map(T::of);
-    match op {
-        Op::Relu => each(x, y, |x| x.larger(zero)),
-        Op::Clip(ops::Clip { min, max }) => {
-            let [min, max] = bounds(*min, *max);
+    match f {
+        Activation::Clamp(Clamp::None) => y.copy_from_slice(x),
+        Activation::Clamp(Clamp::Relu) => each(x, y, |x| x.larger(zero)),
+        Activation::Clamp(Clamp::Clip { min, max }) => {
+            let [min, max] = [min, max].map(|v| T::of(f64::from(v)));
             each(x, y, |x| x.larger(min).smaller(max));
         }
-        Op::LeakyRelu(ops::LeakyRelu { alpha }) => {
-            let alpha = T::of(f64::from(*alpha));
+        Activation::LeakyRelu { alpha } => {
+            let alpha = T::of(f64::from(alpha));
             each(x, y, |x| if x > zero { x } else { alpha * x });
         }
-        Op::Sigmoid => each(x, y, |x| x.sigmoid()),
-        Op::HardSigmoid(ops::HardSigmoid { alpha, beta }) => {
-            let [alpha, beta] = [alpha, beta].map(|v| T::of(f64::from(*v)));
+        Activation::Sigmoid => each(x, y, |x| x.sigmoid()),
+        Activation::HardSigmoid { alpha, beta } => {
+            let [alpha, beta] = [alpha, beta].map(|v| T::of(f64::from(v)));
             each(x, y, |x| hard_sigmoid(x, alpha, beta));
         }
-        Op::HardSwish => each(x, y, |x| x * hard_swish_gate(x)),
-        Op::Tanh => each(x, y, tanh),
-        Op::Gelu(ops::Gelu {
-            approximate: Approximate::None,
-        }) => each(x, y, |x| x * normal_cdf(x)),
-        Op::Gelu(ops::Gelu {
-            approximate: Approximate::Tanh,
-        }) => each(x, y, |x| {
+        Activation::HardSwish => each(x, y, |x| x * hard_swish_gate(x)),
+        Activation::Tanh => each(x, y, tanh),
+        Activation::Gelu => each(x, y, |x| x * normal_cdf(x)),
+        Activation::GeluTanh => each(x, y, |x| {
             T::of(0.5) * x * (one + tanh(gelu_tanh_argument(x)))
         }),
-        _ => panic!("`{}` is no activation", op.name()),
     }
 }
 
 #[inline(always)]
-fn activation_gradient_body<T: Real>(op: &Op, x: &[T], g: &[T], dx: &mut [T]) {
+fn activation_gradient_body<T: Real>(f: Activation, x: &[T], g: &[T], dx: &mut [T]) {
     let [zero, half, one] = [0.0, 0.5, 1.0].map(T::of);
     let step = |on: bool| if on { one } else { zero };
-    match op {
-        Op::Relu => slope(x, g, dx, |x| step(x > zero)),
-        Op::Clip(ops::Clip { min, max }) => {
-            let [min, max] = bounds(*min, *max);
+    match f {
+        Activation::Clamp(Clamp::None) => slope(x, g, dx, |_| one),
+        Activation::Clamp(Clamp::Relu) => slope(x, g, dx, |x| step(x > zero)),
+        Activation::Clamp(Clamp::Clip { min, max }) => {
+            let [min, max] = [min, max].map(|v| T::of(f64::from(v)));
             slope(x, g, dx, |x| step((x > min) & (x < max)));
         }
-        Op::LeakyRelu(ops::LeakyRelu { alpha }) => {
-            let alpha = T::of(f64::from(*alpha));
+        Activation::LeakyRelu { alpha } => {
+            let alpha = T::of(f64::from(alpha));
             slope(x, g, dx, |x| if x > zero { one } else { alpha });
         }
-        Op::Sigmoid => slope(x, g, dx, |x| {
+        Activation::Sigmoid => slope(x, g, dx, |x| {
             let s = x.sigmoid();
             s * (one - s)
         }),
-        Op::HardSigmoid(ops::HardSigmoid { alpha, beta }) => {
-            let [alpha, beta] = [alpha, beta].map(|v| T::of(f64::from(*v)));
+        Activation::HardSigmoid { alpha, beta } => {
+            let [alpha, beta] = [alpha, beta].map(|v| T::of(f64::from(v)));
             slope(x, g, dx, |x| {
                 let y = alpha * x + beta;
                 alpha * step((y > zero) & (y < one))
             });
         }
-        Op::HardSwish => slope(x, g, dx, |x| {
+        Activation::HardSwish => slope(x, g, dx, |x| {
             let inside = step((x > T::of(-3.0)) & (x < T::of(3.0)));
             hard_swish_gate(x) + inside * x * T::of(1.0 / 6.0)
         }),
-        Op::Tanh => slope(x, g, dx, |x| {
+        Activation::Tanh => slope(x, g, dx, |x| {
             let t = tanh(x);
             one - t * t
         }),
-        Op::Gelu(ops::Gelu {
-            approximate: Approximate::None,
-        }) => slope(x, g, dx, |x| normal_cdf(x) + x * normal_density(x)),
-        Op::Gelu(ops::Gelu {
-            approximate: Approximate::Tanh,
-        }) => slope(x, g, dx, |x| {
+        Activation::Gelu => slope(x, g, dx, |x| normal_cdf(x) + x * normal_density(x)),
+        Activation::GeluTanh => slope(x, g, dx, |x| {
             let t = tanh(gelu_tanh_argument(x));
             half * (one + t) + half * x * (one - t * t) * gelu_tanh_slope(x)
         }),
-        _ => panic!("`{}` is no activation", op.name()),
     }
 }
 
@@ -117,20 +103,16 @@ fn slope<T: Real>(x: &[T], g: &[T], dx: &mut [T], derivative: impl Fn(T) -> T) {
     }
 }
 
-/// Bounds of a clip; an absent one is the largest finite number.
-#[inline(always)]
-fn bounds<T: Real>(min: Option<f32>, max: Option<f32>) -> [T; 2] {
-    [min.unwrap_or(f32::MIN), max.unwrap_or(f32::MAX)].map(|b| T::of(f64::from(b)))
-}
-
 #[cfg(test)]
 mod tests {
+    use sparsevd_model::{Approximate, Op, ops};
+
     use super::*;
     use crate::Isa;
 
-    fn all() -> Vec<Op> {
+    fn all() -> Vec<Activation> {
         let gelu = |approximate| Op::Gelu(ops::Gelu { approximate });
-        vec![
+        let all = [
             Op::Relu,
             Op::Clip(ops::Clip {
                 min: Some(-0.5),
@@ -150,7 +132,8 @@ mod tests {
             Op::Tanh,
             gelu(Approximate::None),
             gelu(Approximate::Tanh),
-        ]
+        ];
+        all.iter().map(|op| Activation::of(op).unwrap()).collect()
     }
 
     #[test]
@@ -161,12 +144,12 @@ mod tests {
             let at = |d: f64| {
                 let x: Vec<f64> = x.iter().map(|x| x + d).collect();
                 let mut y = vec![0.0; x.len()];
-                activate(Isa::SCALAR, &op, &x, &mut y);
+                activate(Isa::SCALAR, op, &x, &mut y);
                 y
             };
             let h = 1e-4;
             let mut got = vec![1.0; x.len()];
-            activation_gradient(Isa::best(), &op, &x, &vec![2.0; x.len()], &mut got);
+            activation_gradient(Isa::best(), op, &x, &vec![2.0; x.len()], &mut got);
             for ((x, got), (up, down)) in x.iter().zip(&got).zip(at(h).iter().zip(at(-h))) {
                 let want = 1.0 + 2.0 * (up - down) / (2.0 * h);
                 assert!(
@@ -186,11 +169,11 @@ mod tests {
             .flat_map(|isa| all().into_iter().map(move |op| (isa, op)))
         {
             let (mut want, mut got) = (vec![0.0f64; x.len()], vec![0.0f32; x.len()]);
-            activate(Isa::SCALAR, &op, &x, &mut want);
-            activate(isa, &op, &narrow, &mut got);
+            activate(Isa::SCALAR, op, &x, &mut want);
+            activate(isa, op, &narrow, &mut got);
             let (mut slope, mut slope32) = (vec![0.0f64; x.len()], vec![0.0f32; x.len()]);
-            activation_gradient(Isa::SCALAR, &op, &x, &vec![1.0; x.len()], &mut slope);
-            activation_gradient(isa, &op, &narrow, &vec![1.0; x.len()], &mut slope32);
+            activation_gradient(Isa::SCALAR, op, &x, &vec![1.0; x.len()], &mut slope);
+            activation_gradient(isa, op, &narrow, &vec![1.0; x.len()], &mut slope32);
             for i in 0..x.len() {
                 let close = |a: f32, b: f64| (f64::from(a) - b).abs() < 2e-6 * b.abs().max(1.0);
                 assert!(

@@ -36,6 +36,10 @@ impl Operator for Concat {
         Ok(Shape(dims))
     }
 
+    fn is_identity(&self, inputs: &[&Shape]) -> bool {
+        inputs.len() == 1
+    }
+
     fn channels(&self) -> Channels {
         Channels::Appended
     }

@@ -44,6 +44,22 @@ impl Operator for Conv {
             .collect()
     }
 
+    fn weight(&self) -> Option<&str> {
+        Some(&self.weight)
+    }
+
+    fn bias(&self) -> Option<&str> {
+        self.bias.as_deref()
+    }
+
+    fn window(&self) -> Option<&Window> {
+        Some(&self.window)
+    }
+
+    fn groups(&self) -> usize {
+        self.groups
+    }
+
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
         visit("weight", Attribute::Tensor(&mut self.weight));
         visit("bias", Attribute::Bias(&mut self.bias));

@@ -29,6 +29,14 @@ impl Operator for Linear {
             .collect()
     }
 
+    fn weight(&self) -> Option<&str> {
+        Some(&self.weight)
+    }
+
+    fn bias(&self) -> Option<&str> {
+        self.bias.as_deref()
+    }
+
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
         visit("weight", Attribute::Tensor(&mut self.weight));
         visit("bias", Attribute::Bias(&mut self.bias));

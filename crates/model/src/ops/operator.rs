@@ -24,6 +24,26 @@ pub trait Operator {
         vec![]
     }
 
+    /// The weight matrix or filter bank among its tensors.
+    fn weight(&self) -> Option<&str> {
+        None
+    }
+
+    /// The bias beside a weight.
+    fn bias(&self) -> Option<&str> {
+        None
+    }
+
+    /// The window with which it moves over a map, where it has one.
+    fn window(&self) -> Option<&Window> {
+        None
+    }
+
+    /// Number of independent groups of channels of a convolution; 1 for any other.
+    fn groups(&self) -> usize {
+        1
+    }
+
     /// Shows every attribute to `visit` by the name of its field, tensor names first, in the order of packed files.
     fn visit_attributes(&mut self, _visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {}
 
@@ -41,6 +61,16 @@ pub trait Operator {
     /// Whether the output is zero wherever all inputs are, element by element.
     fn keeps_zero(&self) -> bool {
         self.activation(0.0) == Some(0.0)
+    }
+
+    /// Whether its output is its input, number by number, for inputs of these shapes per sample.
+    fn is_identity(&self, _inputs: &[&Shape]) -> bool {
+        false
+    }
+
+    /// Whether a channel that is one constant everywhere is that constant in the output too, as pooling leaves it.
+    fn keeps_constants(&self) -> bool {
+        false
     }
 
     /// How channels of the output come from channels of the inputs.

@@ -55,6 +55,10 @@ macro_rules! pooling {
             Channels::Same
         }
 
+        fn keeps_constants(&self) -> bool {
+            true
+        }
+
         fn constant(&self, inputs: &[Option<f32>], _: &ChannelTensors<'_>) -> Option<f32> {
             inputs[0]
         }
@@ -63,6 +67,14 @@ macro_rules! pooling {
 
 impl Operator for MaxPool {
     pooling!("MaxPool");
+
+    fn window(&self) -> Option<&Window> {
+        Some(&self.window)
+    }
+
+    fn is_identity(&self, _: &[&Shape]) -> bool {
+        self.window == Window::square(1, 1)
+    }
 
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
         visit("window", Attribute::Window(&mut self.window));
@@ -83,6 +95,14 @@ impl Operator for MaxPool {
 
 impl Operator for AveragePool {
     pooling!("AveragePool");
+
+    fn window(&self) -> Option<&Window> {
+        Some(&self.window)
+    }
+
+    fn is_identity(&self, _: &[&Shape]) -> bool {
+        self.window == Window::square(1, 1)
+    }
 
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
         visit("window", Attribute::Window(&mut self.window));
@@ -108,6 +128,10 @@ impl Operator for AveragePool {
 
 impl Operator for GlobalAveragePool {
     pooling!("GlobalAveragePool");
+
+    fn is_identity(&self, inputs: &[&Shape]) -> bool {
+        matches!(inputs[0].dims(), [_, 1, 1])
+    }
 
     fn shape(&self, node: &NodeShapes<'_>) -> Result<Shape, ModelError> {
         let [c, _, _] = node.map()?;

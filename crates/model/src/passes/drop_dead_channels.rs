@@ -126,12 +126,11 @@ fn fold_constants(network: &mut Network) {
         let inputs: Vec<&[Option<f32>]> = (node.inputs.iter())
             .map(|i| constants[i].as_slice())
             .collect();
-        let made = match &node.op {
-            Op::Linear(_) | Op::Conv(_) if owns(&node.op) => {
-                let x = inputs[0].to_vec();
-                fold_into(network, at, &x)
-            }
-            op => passed_on(network, op, &inputs, widths[&name]),
+        let made = if node.op.weight().is_some() && owns(&node.op) {
+            let x = inputs[0].to_vec();
+            fold_into(network, at, &x)
+        } else {
+            passed_on(network, &node.op, &inputs, widths[&name])
         };
         constants.insert(name, made);
     }
@@ -249,7 +248,7 @@ impl Groups {
                 Channels::Rows => {
                     let made = sets.fresh(width);
                     let shape = network.weight(node)?.shape();
-                    let grouped = matches!(op, Op::Conv(ops::Conv { groups, .. }) if *groups > 1);
+                    let grouped = op.groups() > 1;
                     if is_depthwise(op, &shape) && owns(op) {
                         let units = width / x.len().max(1);
                         made.iter()

@@ -66,10 +66,7 @@ mod tests {
         ]));
         let after = fold_pad(&before).unwrap();
         let windows: Vec<_> = (after.graph.nodes.iter())
-            .filter_map(|n| match &n.op {
-                Op::Conv(ops::Conv { window, .. }) => Some((n.inputs[0].as_str(), window.pads)),
-                _ => None,
-            })
+            .filter_map(|n| Some((n.inputs[0].as_str(), n.op.operator().window()?.pads)))
             .collect();
         assert_eq!(windows, [("x", [1, 0, 0, 2]), ("x", [1, 0, 0, 2])]);
         assert_eq!(

@@ -3,7 +3,7 @@
 use sparsevd_kernels::channels::PerChannelKernel;
 use sparsevd_kernels::elementwise::{Arithmetic, ArithmeticKernel, ClampKernel, SoftmaxKernel};
 use sparsevd_kernels::{Activation, ActivationKernel, Isa, Layout};
-use sparsevd_model::{Approximate, Op, Shape, ops};
+use sparsevd_model::Shape;
 
 use super::candidate::Candidate;
 use super::context::Context;
@@ -12,55 +12,34 @@ use crate::lowered::Part;
 use crate::program::Step;
 use crate::zeros::clamp_keeps_zero;
 
-/// The one kernel of an elementwise operator or softmax, in the layout of its inputs.
-pub(super) fn candidates<'a>(
+/// The one kernel of an activation, in the layout of its input.
+pub(super) fn activation<'a>(
     context: &Context<'_>,
     step: &Step,
-) -> Result<Vec<Candidate<'a>>, RuntimeError> {
+) -> Result<Candidate<'a>, RuntimeError> {
     let isa = context.isa();
     let features = step.output_shape.elements();
     let layout = context.layout_of_inputs(step, step.op.operator().keeps_zero());
-    let candidate = match &step.op {
-        Op::Relu | Op::Clip(_) => Candidate::whole([layout, layout], ClampKernel { isa }, features),
-        Op::Add => arithmetic(context, step, Arithmetic::Add),
-        Op::Sub => arithmetic(context, step, Arithmetic::Sub),
-        Op::Mul => arithmetic(context, step, Arithmetic::Mul),
-        Op::Div => arithmetic(context, step, Arithmetic::Div),
-        Op::Softmax => {
-            let kernel = SoftmaxKernel { isa, features };
-            Candidate::whole([Layout::Single, Layout::Single], kernel, features)
-        }
-        op => {
-            let function = activation(op).ok_or_else(|| context.unsupported(step))?;
+    let function = Activation::of(&step.op).ok_or_else(|| context.unsupported(step))?;
+    Ok(match function {
+        Activation::Clamp(_) => Candidate::whole([layout, layout], ClampKernel { isa }, features),
+        function => {
             let kernel = ActivationKernel { isa, function };
             Candidate::whole([layout, layout], kernel, features)
         }
-    };
-    Ok(vec![candidate])
-}
-
-/// The activation function that an operator is, if it is one.
-fn activation(op: &Op) -> Option<Activation> {
-    Some(match *op {
-        Op::LeakyRelu(ops::LeakyRelu { alpha }) => Activation::LeakyRelu { alpha },
-        Op::Sigmoid => Activation::Sigmoid,
-        Op::HardSigmoid(ops::HardSigmoid { alpha, beta }) => {
-            Activation::HardSigmoid { alpha, beta }
-        }
-        Op::HardSwish => Activation::HardSwish,
-        Op::Tanh => Activation::Tanh,
-        Op::Gelu(ops::Gelu {
-            approximate: Approximate::None,
-        }) => Activation::Gelu,
-        Op::Gelu(ops::Gelu {
-            approximate: Approximate::Tanh,
-        }) => Activation::GeluTanh,
-        _ => return None,
     })
 }
 
+/// The one kernel of a softmax, over single samples.
+pub(super) fn softmax<'a>(context: &Context<'_>, step: &Step) -> Candidate<'a> {
+    let features = step.output_shape.elements();
+    let isa = context.isa();
+    let kernel = SoftmaxKernel { isa, features };
+    Candidate::whole([Layout::Single, Layout::Single], kernel, features)
+}
+
 /// Two values of one shape, or a map and one number for each of its channels.
-fn arithmetic<'a>(context: &Context<'_>, step: &Step, op: Arithmetic) -> Candidate<'a> {
+pub(super) fn arithmetic<'a>(context: &Context<'_>, step: &Step, op: Arithmetic) -> Candidate<'a> {
     let isa = context.isa();
     let features = step.output_shape.elements();
     let [a, b] = [0, 1].map(|i| context.values[step.inputs[i]].features);

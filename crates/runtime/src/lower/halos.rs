@@ -28,22 +28,22 @@ pub(super) fn halos(program: &Program) -> Vec<[usize; 4]> {
             let needed = halos[step.output];
             widen(&mut halos[residual], needed);
         }
-        let needed = match &step.op {
-            Op::Conv(ops::Conv { window, .. }) => {
-                // For an output of fewer pixels than the strides give, the input is converted to other blocks, with the halo that its windows
-                // need.
-                let (from, to) = (step.input_shape.dims(), step.output_shape.dims());
-                let covers = |d: usize| to[d + 1] * window.strides[d] >= from[d + 1];
-                if from.len() == 3 && (0..2).all(covers) {
-                    widen(&mut halos[step.inputs[0]], Blocks::halo_of(window));
-                }
-                continue;
+        let operator = step.op.operator();
+        let needed = if let Op::Conv(ops::Conv { window, .. }) = &step.op {
+            // For an output of fewer pixels than the strides give, the input is converted to other blocks, with the halo that its windows
+            // need.
+            let (from, to) = (step.input_shape.dims(), step.output_shape.dims());
+            let covers = |d: usize| to[d + 1] * window.strides[d] >= from[d + 1];
+            if from.len() == 3 && (0..2).all(covers) {
+                widen(&mut halos[step.inputs[0]], Blocks::halo_of(window));
             }
-            Op::MaxPool(ops::MaxPool { window }) | Op::AveragePool(ops::AveragePool { window }) => {
-                Blocks::halo_of(window)
-            }
-            op if op.operator().keeps_zero() => halos[step.output],
-            _ => continue,
+            continue;
+        } else if let Some(window) = operator.window() {
+            Blocks::halo_of(window)
+        } else if operator.keeps_zero() {
+            halos[step.output]
+        } else {
+            continue;
         };
         for &input in &step.inputs {
             widen(&mut halos[input], needed);
@@ -54,11 +54,9 @@ pub(super) fn halos(program: &Program) -> Vec<[usize; 4]> {
 
 /// The values that depthwise convolutions read.
 pub(super) fn read_by_depthwise(program: &Program) -> HashSet<Value> {
-    let depthwise = program.steps.iter().filter(|s| match s.op {
-        Op::Conv(ops::Conv { groups, .. }) => {
-            groups > 1 && s.input_shape.dims().first() == Some(&groups)
-        }
-        _ => false,
+    let depthwise = program.steps.iter().filter(|s| {
+        let groups = s.op.groups();
+        groups > 1 && s.input_shape.dims().first() == Some(&groups)
     });
     depthwise.map(|s| s.inputs[0]).collect()
 }

@@ -21,7 +21,9 @@ mod weights;
 
 use std::collections::HashSet;
 
+use sparsevd_kernels::elementwise::Arithmetic;
 use sparsevd_kernels::kernel::InputSplit;
+use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::{Clamp, Layout, select};
 use sparsevd_model::{Network, Op};
 
@@ -96,15 +98,32 @@ fn candidates<'a>(
     step: &'a Step,
     weight: Option<WeightUse>,
 ) -> Result<Vec<Candidate<'a>>, RuntimeError> {
+    let one = |candidate: Result<Candidate<'a>, RuntimeError>| candidate.map(|c| vec![c]);
     match &step.op {
         Op::Linear(_) => linear::candidates(context, step, weight),
         Op::Conv(_) => conv::candidates(context, step, weight),
-        Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool => {
-            pool::candidates(context, step)
+        Op::MaxPool(_) => pool::candidates(context, step, Reduction::Max),
+        Op::AveragePool(_) | Op::GlobalAveragePool => {
+            pool::candidates(context, step, Reduction::Average)
         }
         Op::BatchNormalization(_) => Ok(normalisation::candidates(context, step)),
-        Op::Pad(_) | Op::Concat => arrange::candidates(context, step),
-        _ => elementwise::candidates(context, step),
+        Op::Pad(pad) => one(arrange::pad(context, step, pad)),
+        Op::Concat => one(Ok(arrange::concat(context, step))),
+        Op::Relu
+        | Op::Clip(_)
+        | Op::LeakyRelu(_)
+        | Op::Sigmoid
+        | Op::HardSigmoid(_)
+        | Op::HardSwish
+        | Op::Tanh
+        | Op::Gelu(_) => one(elementwise::activation(context, step)),
+        Op::Add => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Add))),
+        Op::Sub => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Sub))),
+        Op::Mul => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Mul))),
+        Op::Div => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Div))),
+        Op::Softmax => one(Ok(elementwise::softmax(context, step))),
+        // It moves no number, so that a pass took it out.
+        Op::Flatten => Err(context.unsupported(step)),
     }
 }
 

@@ -3,7 +3,6 @@
 use sparsevd_kernels::Layout;
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::{BlockAverage, BlockPool};
-use sparsevd_model::{Op, ops};
 
 use super::candidate::Candidate;
 use super::context::Context;
@@ -14,6 +13,7 @@ use crate::program::Step;
 pub(super) fn candidates<'a>(
     context: &Context<'_>,
     step: &Step,
+    reduction: Reduction,
 ) -> Result<Vec<Candidate<'a>>, RuntimeError> {
     let isa = context.isa();
     let layout = context.layout(step.inputs[0]);
@@ -21,12 +21,7 @@ pub(super) fn candidates<'a>(
     let &[c, h, w] = step.input_shape.dims() else {
         return Err(context.no_map(step));
     };
-    let (reduction, window) = match &step.op {
-        Op::MaxPool(ops::MaxPool { window }) => (Reduction::Max, Some(window)),
-        Op::AveragePool(ops::AveragePool { window }) => (Reduction::Average, Some(window)),
-        Op::GlobalAveragePool => (Reduction::Average, None),
-        _ => return Err(context.unsupported(step)),
-    };
+    let window = step.op.operator().window();
     if let (Layout::Blocks(input), Some(window)) = (layout, window)
         && let Some(output) = BlockPool::output(window, &input)
     {

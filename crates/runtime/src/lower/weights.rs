@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sparsevd_kernels::Precision;
-use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights, quantised};
+use sparsevd_model::{Csr, Dense, Network, Shape, Weights, quantised};
 
 use crate::error::RuntimeError;
 use crate::lowered::WeightUse;
@@ -29,10 +29,11 @@ pub(super) fn weight_use(
         .pool
         .as_ref()
         .map_or(&step.output_shape, |p| &p.input_shape);
-    let (pixels, precision) = match step.op {
+    let (pixels, precision) = if step.op.operator().window().is_some() {
         // Convolutions always store f32.
-        Op::Conv(_) => (map.dims()[1..].iter().product(), Precision::F32),
-        _ => (1, precision(network, name, weight, options)?),
+        (map.dims()[1..].iter().product(), Precision::F32)
+    } else {
+        (1, precision(network, name, weight, options)?)
     };
     Ok(Some(WeightUse {
         elements: weight.shape().elements(),

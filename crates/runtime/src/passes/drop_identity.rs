@@ -1,7 +1,7 @@
 //! Removes steps whose output equals their input: flattening, pooling over single pixels, a ReLU after a ReLU, padding by nothing.
 
 use sparsevd_kernels::Clamp;
-use sparsevd_model::{Op, Window, ops};
+use sparsevd_model::Op;
 
 use crate::program::Program;
 
@@ -18,21 +18,15 @@ pub(super) fn run(program: &mut Program) {
 
 fn is_identity(program: &Program, i: usize) -> bool {
     let step = &program.steps[i];
-    match &step.op {
-        // Every layout has the channels of a map in the order of the flat vector.
-        Op::Flatten => true,
-        Op::MaxPool(ops::MaxPool { window }) | Op::AveragePool(ops::AveragePool { window }) => {
-            *window == Window::square(1, 1)
-        }
-        Op::GlobalAveragePool => step.input_shape.dims()[1..] == [1, 1],
-        Op::Relu => program.producer(step.inputs[0]).is_some_and(|m| {
+    // What a ReLU makes of numbers that are not negative.
+    let relu_again = step.op == Op::Relu
+        && program.producer(step.inputs[0]).is_some_and(|m| {
             let before = &program.steps[m];
             before.clamp == Clamp::Relu || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax)
-        }),
-        Op::Pad(ops::Pad { pads, .. }) => *pads == [0; 4],
-        Op::Concat => step.inputs.len() == 1,
-        _ => false,
-    }
+        });
+    // Every layout has the channels of a map in the order of the flat vector.
+    let inputs = vec![&step.input_shape; step.inputs.len()];
+    relu_again || step.op.operator().is_identity(&inputs)
 }
 
 #[cfg(test)]
