@@ -13,33 +13,6 @@ use synthetic::Workplace;
 
 const ROWS: usize = 500;
 
-const TRAIN: &str = "\
-[[phase]]
-method = \"dense\"
-epochs = 80
-batch = 20
-lr = 3e-3
-hold = 0.5
-";
-
-const RECIPE: &str = "\
-target_deviation = 0.1
-
-[[phase]]
-method = \"sparse-vd\"
-epochs = 80
-batch = 20
-lr = 5e-3
-lr_log_sigma2 = 5e-2
-hold = 0.5
-log_sigma2 = -6.0
-
-[[phase]]
-method = \"fine-tune\"
-epochs = 20
-batch = 20
-";
-
 /// Areas of some thousands, a colour and a number that says nothing; the target grows with the area and is larger for red.
 fn table(target: impl Fn(f32) -> String) -> String {
     let mut stream = Stream(5);
@@ -63,17 +36,10 @@ fn json(text: &str) -> Value {
 #[test]
 fn a_table_of_numbers_is_trained_compressed_and_evaluated_by_its_columns() {
     let place = Workplace::without_network();
-    place.write("t.csv", table(|y| format!("{y:.6}")));
-    place.write("train.toml", TRAIN);
-    place.write("recipe.toml", RECIPE);
+    place.write("t.csv", table(|y| format!("{:.3}", 2000.0 + 300.0 * y)));
+    std::fs::remove_file(place.path("recipe.toml")).unwrap();
     let data = ["--data", "t.csv"];
-    let train = [
-        &["train", "mlp-16"],
-        &data[..],
-        &["--recipe", "train.toml", "--json"],
-    ]
-    .concat();
-    let trained = json(&place.ok(&train));
+    let trained = json(&place.ok(&[&["train", "mlp-16", "--json"], &data[..]].concat()));
     let r2 = trained["test"]["r2"].as_f64().unwrap();
     assert!(r2 > 0.99 && trained["test"]["samples"] == 100, "{trained}");
     assert_eq!(
@@ -89,9 +55,12 @@ fn a_table_of_numbers_is_trained_compressed_and_evaluated_by_its_columns() {
     let sparse_r2 = of_report["sparse_r2"].as_f64().unwrap();
     let left = report["nonzeros"].as_u64().unwrap();
     assert!(
-        sparse_r2 > 0.98 && left < 48,
+        sparse_r2 > r2 - 0.02 && left <= 96 / 4,
         "R2 {sparse_r2}, {left} weights left"
     );
+    // The noise of the targets was estimated, and is told: the network's own errors and two per cent of the variance.
+    let noise = report["recipe"]["target_deviation"].as_f64().unwrap();
+    assert!((30.0..80.0).contains(&noise), "{noise}");
 
     let sparse = "mlp-16.sparse.safetensors";
     let network = read_network(place.path(sparse), &GraphSource::Auto)
@@ -120,7 +89,10 @@ fn a_table_of_numbers_is_trained_compressed_and_evaluated_by_its_columns() {
     let sparsevd_format::ArrayData::F32(y) = y.data else {
         panic!("{y:?}")
     };
-    assert!((y[0] - 0.5).abs() < 0.1 && y[1].abs() < 0.1, "{y:?}");
+    assert!(
+        (y[0] - 2150.0).abs() < 40.0 && (y[1] - 2000.0).abs() < 40.0,
+        "{y:?}"
+    );
 }
 
 #[test]
@@ -128,14 +100,11 @@ fn a_table_of_words_is_a_classification() {
     let place = Workplace::without_network();
     let word = |y: f32| if y > 0.0 { "large" } else { "small" }.to_owned();
     place.write("t.csv", table(word));
-    place.write("train.toml", TRAIN);
     let args = [
         "train",
         "mlp-16",
         "--data",
         "t.csv",
-        "--recipe",
-        "train.toml",
         "-o",
         "net.safetensors",
     ];

@@ -274,16 +274,19 @@ pub(crate) struct EpochOrder {
 }
 
 impl EpochOrder {
-    /// A seeded permutation of `len` samples, each shifted by up to `shift` pixels each way.
-    pub fn new(len: usize, shift: u8, seed: u64, epoch: u32) -> Self {
+    /// `passes` seeded permutations of `len` samples, each sample shifted by up to `shift` pixels each way.
+    pub fn new(len: usize, passes: usize, shift: u8, seed: u64, epoch: u32) -> Self {
         let mut rng = stream(seed, Stream::Epoch(epoch));
-        let mut samples: Vec<u32> = (0..len as u32).collect();
-        samples.shuffle(&mut rng);
+        let mut samples: Vec<u32> = vec![];
+        for pass in 0..passes {
+            samples.extend(0..len as u32);
+            samples[pass * len..].shuffle(&mut rng);
+        }
         let most = shift as i8;
         let shifts = if shift == 0 {
             vec![]
         } else {
-            (0..len)
+            (0..samples.len())
                 .map(|_| {
                     [
                         rng.random_range(-most..=most),

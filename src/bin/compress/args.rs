@@ -155,7 +155,7 @@ pub struct TrainArgs {
     pub run: RunArgs,
     #[command(flatten)]
     pub pixels: PixelArgs,
-    /// Epochs of every phase; the recipe's, else 12
+    /// Epochs of every phase; the recipe's, else 12, or for small sets as many as make about 2,000 steps
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
 }

@@ -122,6 +122,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
             let Some(trainer) = training::run(&begin, images, &folder, &record, &args.run)? else {
                 return Ok(Outcome::Interrupted);
             };
+            recipe.recipe = trainer.recipe().clone();
             (
                 pruned::finish(trainer.network()?),
                 trainer.history().to_vec(),

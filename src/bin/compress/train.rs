@@ -9,7 +9,7 @@ use sparsevd_compressor::architecture::{self, Architecture};
 use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
-use sparsevd_compressor::{Samples, initialise};
+use sparsevd_compressor::{Samples, fit_outputs, initialise};
 use sparsevd_format::{GraphSource, LoadedSamples, read_network, write_network};
 use sparsevd_model::passes;
 use sparsevd_runtime::WeightMode;
@@ -64,6 +64,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         &args.pixels,
         Unset::ZeroToOne,
     )?;
+    let network = fit_outputs(network, &images.training.train().targets());
     if print::talks(args.run.quiet) {
         for note in &notes {
             common::note(note);

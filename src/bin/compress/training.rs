@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use sparsevd_compressor::recipe::Method;
 use sparsevd_compressor::report::RunRecord;
-use sparsevd_compressor::trainer::{self, RunOptions, Trainer};
+use sparsevd_compressor::trainer::{self, Observer, RunOptions, Trainer};
 use sparsevd_model::Network;
 
 use crate::args::RunArgs;
@@ -42,6 +43,16 @@ pub fn run(
         images.training.train().len(),
         trainer.position(),
     )?;
+    let has_noise = (record.recipe.phases.iter()).any(|p| p.method == Method::SparseVd);
+    if let (None, Some(deviation), true) = (
+        record.recipe.target_deviation,
+        trainer.recipe().target_deviation,
+        has_noise,
+    ) {
+        progress.note(&format!(
+            "noise of the targets: a deviation of {deviation:.4}, by the errors of the network as it came (target_deviation sets another)"
+        ));
+    }
     let outcome = trainer.run(&stop, &mut progress)?;
     drop(progress);
     if outcome == trainer::Outcome::Interrupted {
