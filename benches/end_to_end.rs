@@ -24,7 +24,11 @@ fn end_to_end(c: &mut Criterion) {
                 let plan = Plan::new(&network, &options).expect("a preset can be planned");
                 let session = Session::new(plan, 1).expect("one thread needs no pool");
                 group.bench_function(BenchmarkId::new(weights.to_string(), batch), |b| {
-                    b.iter(|| session.run(batch, &input, &mut output));
+                    b.iter(|| {
+                        session
+                            .run(batch, &input, &mut output)
+                            .expect("whole samples")
+                    });
                 });
             }
         }

@@ -377,9 +377,15 @@ fn whole(race: &Race, preset: &str, densities: &[f64], batch: usize) {
         &format!("{preset} batch {batch}"),
         2.0 * (sparse.plan().multiply_adds() * batch) as f64,
         &mut [
-            ("sparse", &mut || sparse.run(batch, black_box(&x), &mut y)),
+            ("sparse", &mut || {
+                sparse
+                    .run(batch, black_box(&x), &mut y)
+                    .expect("whole samples")
+            }),
             ("dense", &mut || {
-                dense.run(batch, black_box(&x), &mut y_dense)
+                dense
+                    .run(batch, black_box(&x), &mut y_dense)
+                    .expect("whole samples")
             }),
         ],
     );

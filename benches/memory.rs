@@ -66,7 +66,9 @@ fn child(file: &Path, weights: &str, batch: usize) {
         _ => WeightMode::Sparse,
     };
     let session = session(file, weights, batch);
-    session.run(batch, &vec![0.5; batch * 784], &mut vec![0.0; batch * 10]);
+    session
+        .run(batch, &vec![0.5; batch * 784], &mut vec![0.0; batch * 10])
+        .expect("whole samples");
     if let Some(bytes) = peak_rss_bytes() {
         println!("{bytes}");
     }

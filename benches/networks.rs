@@ -74,7 +74,7 @@ fn session(network: &Network, weights: WeightMode, batch: usize, threads: usize)
 fn times(sessions: &[&Session], batch: usize, budget: Duration) -> Vec<f64> {
     let inputs = sessions[0].plan().input_shape().elements();
     let x = Stream(1).floats(batch * inputs);
-    let runs = measure(sessions, batch, &x, budget);
+    let runs = measure(sessions, batch, &x, budget).expect("whole batches");
     runs.into_iter().map(|m| m.p50_us).collect()
 }
 

@@ -51,6 +51,11 @@ pub fn for_input(name: &str, input: &[usize]) -> Result<Architecture, CompressEr
 /// Widths of the hidden layers of `mlp`.
 const MLP: [usize; 2] = [100, 100];
 
+/// Whether a name is that of [`mlp`], `mlp` alone or with widths.
+pub fn is_mlp(name: &str) -> bool {
+    name == "mlp" || name.starts_with("mlp-")
+}
+
 /// A multi-layer perceptron for inputs and outputs of those sizes, where `name` is one: `mlp`, or `mlp-300-100` with the widths of
 /// its hidden layers; `None` for another name.
 ///

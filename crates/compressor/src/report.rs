@@ -11,7 +11,7 @@ pub use accuracy::{Accuracy, Promise, SplitError, SplitFit, SplitScore};
 pub use compression::{KernelChoice, Pruning, Report, Timing};
 pub use encoding::{Encoding, encodings};
 pub use layers::{LayerSummary, Summary, stored_bytes};
-pub use packed::{PackedResult, PackedSize, packed_size};
+pub use packed::{PackedResult, PackedSize};
 pub use run::{RunRecord, Task};
 
 /// Version of every JSON that is written here.

@@ -120,8 +120,11 @@ impl RegressionSet {
     /// [`FormatError::Dataset`] with the sizes.
     pub fn check_against(&self, input: &Shape, outputs: usize) -> Result<(), FormatError> {
         if self.outputs != outputs {
-            let expected = format!("{outputs} per sample, one per output of the network");
-            return Err(mismatch("targets", expected, self.outputs.to_string()));
+            let expected = format!(
+                "{outputs} per sample, one per output of the network, or integers, which are classes"
+            );
+            let got = format!("{} (floating-point numbers)", self.outputs);
+            return Err(mismatch("targets", expected, got));
         }
         self.inputs.check_against(input, 1)
     }

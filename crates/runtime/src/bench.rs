@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::{Session, WeightMode};
+use crate::arguments::{Inputs, List, Slices};
+use crate::{RuntimeError, Session, WeightMode};
 
 /// Times and memory of one session.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,42 +45,41 @@ const MOST_RUNS: usize = 1 << 20;
 
 /// Times runs of `batch` samples of each session, in turns, for about `budget` per session.
 ///
-/// `inputs` has one or more batches, `[k][batch][input_shape]`, which the runs use in turn.
+/// Each of `inputs` has one or more batches, `[k][batch][shape]`, which the runs use in turn.
 ///
-/// # Panics
-/// When `inputs` is empty or not a whole number of batches.
-#[track_caller]
-pub fn measure(
+/// # Errors
+/// [`RuntimeError::Names`] when `inputs` are not those of each session, [`RuntimeError::Length`] when they are not a whole number of batches.
+pub fn measure<'i>(
     sessions: &[&Session],
     batch: usize,
-    inputs: &[f32],
+    inputs: impl Into<Inputs<'i>>,
     budget: Duration,
-) -> Vec<Measurement> {
+) -> Result<Vec<Measurement>, RuntimeError> {
+    let inputs = inputs.into();
     let clock = clock_cost();
     let mut samples: Vec<Vec<Duration>> = sessions.iter().map(|_| Vec::new()).collect();
-    let mut outputs: Vec<Vec<f32>> = Vec::new();
-    for session in sessions {
-        let len = batch * session.plan().input_shape().elements();
-        assert!(
-            len > 0 && !inputs.is_empty() && inputs.len().is_multiple_of(len),
-            "whole batches of input"
-        );
-        outputs.push(vec![0.0; batch * session.plan().output_shape().elements()]);
-    }
+    let batches = sessions
+        .iter()
+        .map(|session| batches(session, batch, inputs))
+        .collect::<Result<Vec<Vec<List<&[f32]>>>, _>>()?;
+    let mut outputs: Vec<Vec<Vec<f32>>> = sessions.iter().map(|s| s.outputs(batch)).collect();
     let rounds = (budget.as_nanos() / TURN.as_nanos()).max(3);
     for round in 0..rounds {
         let started = Instant::now();
-        for ((session, output), samples) in sessions.iter().zip(&mut outputs).zip(&mut samples) {
-            let len = batch * session.plan().input_shape().elements();
-            let mut batches = inputs.chunks_exact(len).cycle();
+        for (i, (session, samples)) in sessions.iter().zip(&mut samples).enumerate() {
+            let mut batches = batches[i].iter().cycle();
             let turn = Instant::now();
             let mut last = turn;
             // The first run of a turn does not count: other sessions have replaced its weights in the caches.
             let mut warm = false;
             let mut timed = 0;
             while timed == 0 || last - turn < TURN {
-                if let Some(input) = batches.next() {
-                    session.run(batch, input, output);
+                if let Some(inputs) = batches.next() {
+                    session.run_slices(Slices {
+                        batch,
+                        inputs: List::from_iter(inputs.iter().copied()),
+                        outputs: List::from_iter(outputs[i].iter_mut().map(Vec::as_mut_slice)),
+                    })?;
                 }
                 let now = Instant::now();
                 if warm {
@@ -100,11 +100,39 @@ pub fn measure(
             break;
         }
     }
-    sessions
+    Ok(sessions
         .iter()
         .zip(&mut samples)
         .map(|(session, samples)| summarise(session, batch, samples))
-        .collect()
+        .collect())
+}
+
+/// The inputs of each batch.
+fn batches<'i>(
+    session: &Session,
+    batch: usize,
+    inputs: Inputs<'i>,
+) -> Result<Vec<List<&'i [f32]>>, RuntimeError> {
+    let values = session.plan().inputs();
+    let inputs = inputs.in_order(values)?;
+    let lengths: Vec<usize> = values.iter().map(|v| batch * v.shape.elements()).collect();
+    let count = inputs[0].len() / lengths[0].max(1);
+    for ((value, x), len) in values.iter().zip(&*inputs).zip(&lengths) {
+        if count == 0 || x.len() != count * len {
+            return Err(RuntimeError::Length {
+                operand: "input",
+                name: value.name.clone(),
+                batch: batch * count.max(1),
+                expected: len * count.max(1),
+                got: x.len(),
+            });
+        }
+    }
+    let of_batch = |k: usize| {
+        let x = inputs.iter().zip(&lengths);
+        List::from_iter(x.map(|(x, &len)| &x[k * len..][..len]))
+    };
+    Ok((0..count).map(of_batch).collect())
 }
 
 fn summarise(session: &Session, batch: usize, samples: &mut [Duration]) -> Measurement {

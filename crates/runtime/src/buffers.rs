@@ -9,10 +9,10 @@ use crate::program::Value;
 /// Where a value lies during a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In the input of the caller.
-    Input,
-    /// In the output of the caller.
-    Output,
+    /// In an input of the caller, by its number.
+    Input(usize),
+    /// In an output of the caller, by its number.
+    Output(usize),
     /// In the arena, from that element on.
     Arena(usize),
 }
@@ -44,22 +44,30 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
     let LoweredProgram {
         mut steps,
         mut values,
-        input,
-        mut output,
+        inputs,
+        mut outputs,
         block,
         one_by_one,
         ..
     } = program;
-    let mut sharing = share(&steps, values.len(), input, output);
-    if !sharing.may_be_output(&steps, input, output) {
+    let sharing = share(&steps, values.len(), &inputs, &outputs);
+    let in_place: Vec<bool> = outputs
+        .iter()
+        .map(|&v| {
+            let once = outputs.iter().filter(|&&o| o == v).count() == 1;
+            once && sharing.may_be_output(&steps, &inputs, v)
+        })
+        .collect();
+    for (output, _) in outputs.iter_mut().zip(in_place).filter(|(_, there)| !there) {
         // This value cannot be computed in the output of the caller, so it is copied there at the end.
-        let tensor = values[output];
-        steps.push(copy(output, values.len(), tensor));
-        output = values.len();
+        let tensor = values[*output];
+        steps.push(copy(*output, values.len(), tensor));
+        *output = values.len();
         values.push(tensor);
-        sharing = share(&steps, values.len(), input, output);
     }
+    let sharing = share(&steps, values.len(), &inputs, &outputs);
     let buffers = &sharing.buffer_of;
+    let output_of = |buffer: Value| outputs.iter().position(|&o| buffers[o] == buffer);
     // Values that steps over whole blocks read or write.
     let mut wide = vec![one_by_one == 0; values.len()];
     for step in &steps[one_by_one..] {
@@ -67,12 +75,11 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
             wide[buffers[v]] = true;
         }
     }
-    let mut places = vec![Place::Input; values.len()];
     let mut lifetimes: Vec<Lifetime> = Vec::new();
     let mut arena_of: Vec<Option<usize>> = vec![None; values.len()];
     for (i, step) in steps.iter().enumerate() {
         let buffer = buffers[step.output];
-        if buffer == buffers[output] {
+        if output_of(buffer).is_some() {
             continue;
         }
         let end = sharing.last_use[step.output].max(i) + 1;
@@ -94,17 +101,19 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
         len: s.scratch_len(),
     }));
     let (offsets, size) = arena::place(&lifetimes);
-    for value in 0..values.len() {
-        let buffer = buffers[value];
-        places[value] = match arena_of[buffer] {
-            _ if buffer == buffers[input] => Place::Input,
-            _ if buffer == buffers[output] => Place::Output,
-            Some(at) => Place::Arena(offsets[at]),
-            None => Place::Input,
-        };
-    }
+    let place = |v: Value| {
+        let buffer = buffers[v];
+        if let Some(input) = inputs.iter().position(|&i| i == buffer) {
+            return Place::Input(input);
+        }
+        match (output_of(buffer), arena_of[buffer]) {
+            (Some(output), _) => Place::Output(output),
+            (None, Some(at)) => Place::Arena(offsets[at]),
+            (None, None) => unreachable!("a step reads inputs and what steps before it compute"),
+        }
+    };
     let operand = |v: Value| Operand {
-        place: places[v],
+        place: place(v),
         tensor: values[v],
         wide: wide[buffers[v]],
     };
@@ -133,22 +142,24 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
 struct Sharing {
     /// Buffer of each value, by the first value in it.
     buffer_of: Vec<Value>,
-    /// The last step that reads each value; the number of steps for the output.
+    /// The last step that reads each value; the number of steps for an output.
     last_use: Vec<usize>,
 }
 
-fn share(steps: &[Lowered], values: usize, input: Value, output: Value) -> Sharing {
+fn share(steps: &[Lowered], values: usize, inputs: &[Value], outputs: &[Value]) -> Sharing {
     let mut last_use = vec![0; values];
     for (i, step) in steps.iter().enumerate() {
         for &v in &step.inputs {
             last_use[v] = i;
         }
     }
-    last_use[output] = steps.len();
+    for &output in outputs {
+        last_use[output] = steps.len();
+    }
     let mut buffer_of: Vec<Value> = (0..values).collect();
     for (i, step) in steps.iter().enumerate() {
         let v = step.inputs[0];
-        if step.in_place() && buffer_of[v] != input && last_use[v] == i {
+        if step.in_place() && !inputs.contains(&buffer_of[v]) && last_use[v] == i {
             buffer_of[step.output] = buffer_of[v];
         }
     }
@@ -159,10 +170,10 @@ fn share(steps: &[Lowered], values: usize, input: Value, output: Value) -> Shari
 }
 
 impl Sharing {
-    /// Whether the buffer of the output can be the slice of the caller: steps write it, and only steps in place read it.
-    fn may_be_output(&self, steps: &[Lowered], input: Value, output: Value) -> bool {
+    /// Whether the buffer of an output can be the slice of the caller: steps write it, and only steps in place read it.
+    fn may_be_output(&self, steps: &[Lowered], inputs: &[Value], output: Value) -> bool {
         let buffer = self.buffer_of[output];
-        buffer != input
+        !inputs.contains(&buffer)
             && steps.iter().all(|s| {
                 let reads = s.inputs.iter().any(|&v| self.buffer_of[v] == buffer);
                 let in_place = s.in_place() && self.buffer_of[s.output] == buffer;

@@ -2,26 +2,27 @@
 
 use sparsevd_model::Network;
 
+use crate::arguments::Inputs;
 use crate::error::RuntimeError;
 use crate::options::PlanOptions;
 use crate::plan::Plan;
 use crate::session::Session;
 
 impl Plan {
-    /// Plans a network for inputs like `samples`, `[n][input_shape]` in C order; a few dozen are enough.
+    /// Plans a network for inputs like `samples`, each `[n][shape]` in C order; a few dozen are enough.
     ///
     /// Where they show that many inputs of a layer are zero (blank pixels, inactive units), single samples skip those zeros.
     /// Results for other inputs are the same as those of [`Plan::new`], only slower. Elements after the last whole sample are ignored.
     ///
     /// # Errors
-    /// Those of [`Plan::new`].
-    pub fn calibrated(
+    /// Those of [`Plan::new`], and [`RuntimeError::Names`] when the names of the samples are not those of the inputs.
+    pub fn calibrated<'i>(
         network: &Network,
         options: &PlanOptions,
-        samples: &[f32],
+        samples: impl Into<Inputs<'i>>,
     ) -> Result<Self, RuntimeError> {
         let plan = Self::new(network, options)?;
-        let activity = Session::new(plan, 1)?.activity(samples);
+        let activity = Session::new(plan, 1)?.activity(samples.into())?;
         Self::with_activity(network, options, &activity)
     }
 }

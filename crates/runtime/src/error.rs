@@ -40,15 +40,27 @@ pub enum RuntimeError {
         reason: String,
     },
     /// A slice given to a run has the wrong length.
-    #[error("elements of {batch} {operand} samples: expected {expected}, got {got}")]
+    #[error("elements of {batch} samples of {operand} `{name}`: expected {expected}, got {got}")]
     Length {
         /// `input` or `output`.
         operand: &'static str,
+        /// Name of the input or output.
+        name: String,
         /// Samples of the run.
         batch: usize,
         /// Elements of that many samples; the largest `usize` where their number overflows.
         expected: usize,
         /// Elements of the slice.
         got: usize,
+    },
+    /// The inputs or outputs given to a run are not those of the network.
+    #[error("{operand} of the run: expected {expected}, got {got}")]
+    Names {
+        /// `inputs` or `outputs`.
+        operand: &'static str,
+        /// Names that the network has.
+        expected: String,
+        /// Names that were given.
+        got: String,
     },
 }

@@ -1,6 +1,6 @@
 //! Accuracy of a session over labelled samples.
 
-use crate::Session;
+use crate::{RuntimeError, Session};
 
 /// Errors of a session on labelled samples.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -26,11 +26,14 @@ impl Evaluation {
 /// Counts the samples whose largest output is not that of their label. Among equal outputs the first is the largest; NaN never is.
 ///
 /// `fill(i, x)` writes sample `i`, `[input_shape]`, into `x`. Samples run in batches of [`crate::PlanOptions::batch`].
+///
+/// # Errors
+/// [`RuntimeError::Names`] for a network with several inputs or outputs.
 pub fn evaluate(
     session: &Session,
     labels: &[u16],
     mut fill: impl FnMut(usize, &mut [f32]),
-) -> Evaluation {
+) -> Result<Evaluation, RuntimeError> {
     let inn = session.plan().input_shape().elements();
     let out = session.plan().output_shape().elements();
     let batch = session.plan().options().batch.clamp(1, labels.len().max(1));
@@ -41,17 +44,17 @@ pub fn evaluate(
         for (i, x) in x.chunks_exact_mut(inn.max(1)).take(n).enumerate() {
             fill(chunk * batch + i, x);
         }
-        session.run(n, &x[..n * inn], &mut y[..n * out]);
+        session.run(n, &x[..n * inn], &mut y[..n * out])?;
         wrong += labels
             .iter()
             .zip(y.chunks_exact(out.max(1)))
             .filter(|(label, y)| top(y) != Some(usize::from(**label)))
             .count();
     }
-    Evaluation {
+    Ok(Evaluation {
         images: labels.len(),
         wrong,
-    }
+    })
 }
 
 /// Index of the largest number, the first among equals; `None` where there is none.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod arguments;
 pub mod bench;
 mod buffers;
 mod calibrate;
@@ -28,8 +29,9 @@ mod session;
 mod threads;
 mod zeros;
 
+pub use arguments::{Inputs, Outputs};
 pub use error::RuntimeError;
 pub use evaluate::{Evaluation, evaluate};
 pub use options::{PlanOptions, WeightMode, WeightType};
-pub use plan::{Plan, PlanNode};
+pub use plan::{Plan, PlanNode, PlanValue};
 pub use session::Session;

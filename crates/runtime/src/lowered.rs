@@ -119,8 +119,9 @@ impl Part {
 pub(crate) struct LoweredProgram {
     pub steps: Vec<Lowered>,
     pub values: Vec<Tensor>,
-    pub input: Value,
-    pub output: Value,
+    pub inputs: Vec<Value>,
+    /// The outputs, each in [`Layout::Single`]. Several may be one value.
+    pub outputs: Vec<Value>,
     /// Samples that go through all steps together, except for the first `one_by_one` steps.
     pub block: usize,
     /// That many of the first steps run sample after sample, the others over all samples of a block.

@@ -12,7 +12,7 @@ use crate::expected::expected_us;
 use crate::lower::{self, Activity};
 use crate::options::PlanOptions;
 use crate::passes;
-use crate::program::Program;
+use crate::program::{Endpoint, Program};
 
 /// One step of a plan, as it is printed and serialised.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,6 +52,22 @@ impl PlanNode {
     }
 }
 
+/// An input or output of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlanValue {
+    /// Its name in the network.
+    pub name: String,
+    /// Shape of one sample.
+    pub shape: Shape,
+}
+
+impl From<Endpoint> for PlanValue {
+    fn from(endpoint: Endpoint) -> Self {
+        let Endpoint { name, shape, .. } = endpoint;
+        Self { name, shape }
+    }
+}
+
 /// Steps over single samples for the last samples of a batch, where those are too few for half a tile.
 #[derive(Debug)]
 pub(crate) struct Last {
@@ -74,16 +90,16 @@ pub struct Plan {
     pub(crate) one_by_one: usize,
     pub(crate) threads: usize,
     pub(crate) arena_len: usize,
-    input_shape: Shape,
-    output_shape: Shape,
+    inputs: Vec<PlanValue>,
+    outputs: Vec<PlanValue>,
 }
 
 impl Plan {
     /// Plans a network: checks it, fuses operators, chooses kernels and layouts, packs weights and places values in memory.
     ///
     /// # Errors
-    /// [`RuntimeError::Model`] for a network that is not valid; [`RuntimeError::Unsupported`] for one with several inputs or outputs or an
-    /// operator without a kernel; [`RuntimeError::Option`] for a batch or a number of threads of zero, and for weights that the type of the
+    /// [`RuntimeError::Model`] for a network that is not valid; [`RuntimeError::Unsupported`] for one without inputs, with an
+    /// operator without a kernel or with the same output twice; [`RuntimeError::Option`] for a batch or a number of threads of zero, and for weights that the type of the
     /// options cannot hold.
     pub fn new(network: &Network, options: &PlanOptions) -> Result<Self, RuntimeError> {
         Self::with_activity(network, options, &Activity::new())
@@ -134,8 +150,8 @@ impl Plan {
             one_by_one,
             threads,
             arena_len,
-            input_shape: program.input_shape,
-            output_shape: program.output_shape,
+            inputs: program.inputs.into_iter().map(PlanValue::from).collect(),
+            outputs: program.outputs.into_iter().map(PlanValue::from).collect(),
         })
     }
 
@@ -154,14 +170,24 @@ impl Plan {
         &self.nodes
     }
 
-    /// Shape of one input sample.
-    pub fn input_shape(&self) -> &Shape {
-        &self.input_shape
+    /// The inputs in the order of the graph.
+    pub fn inputs(&self) -> &[PlanValue] {
+        &self.inputs
     }
 
-    /// Shape of one output sample.
+    /// The outputs in the order of the graph.
+    pub fn outputs(&self) -> &[PlanValue] {
+        &self.outputs
+    }
+
+    /// Shape of one sample of the first input.
+    pub fn input_shape(&self) -> &Shape {
+        &self.inputs[0].shape
+    }
+
+    /// Shape of one sample of the first output.
     pub fn output_shape(&self) -> &Shape {
-        &self.output_shape
+        &self.outputs[0].shape
     }
 
     /// Samples that go through the network together; where its first maps are large, only through its last layers.
@@ -239,7 +265,7 @@ fn describe(bound: &Bound, options: &PlanOptions, block: usize) -> PlanNode {
 impl Serialize for Plan {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
-        let mut s = serializer.serialize_struct("Plan", 12)?;
+        let mut s = serializer.serialize_struct("Plan", 14)?;
         s.serialize_field("network", &self.network)?;
         s.serialize_field("plan", &self.options.weights)?;
         s.serialize_field("isa", self.options.isa.name())?;
@@ -251,6 +277,8 @@ impl Serialize for Plan {
         s.serialize_field("weight_bytes", &self.weight_bytes())?;
         s.serialize_field("last_bytes", &self.last_bytes())?;
         s.serialize_field("arena_bytes", &self.arena_bytes())?;
+        s.serialize_field("inputs", &self.inputs)?;
+        s.serialize_field("outputs", &self.outputs)?;
         s.serialize_field("nodes", &self.nodes)?;
         s.end()
     }
@@ -263,6 +291,17 @@ impl fmt::Display for Plan {
             "{} plan of {} for batch {} on {} thread(s), {} samples at a time",
             self.options.weights, self.network, self.options.batch, self.threads, self.block
         )?;
+        if self.inputs.len() > 1 || self.outputs.len() > 1 {
+            let list = |values: &[PlanValue]| {
+                let values: Vec<String> = values
+                    .iter()
+                    .map(|v| format!("{} {}", v.name, v.shape))
+                    .collect();
+                values.join(", ")
+            };
+            writeln!(f, "inputs {}", list(&self.inputs))?;
+            writeln!(f, "outputs {}", list(&self.outputs))?;
+        }
         let widest = |get: fn(&PlanNode) -> usize, title: usize| {
             self.nodes.iter().map(get).max().unwrap_or(0).max(title)
         };

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::arguments::{Inputs, List, Slices};
 use crate::bench::clock_cost;
-use crate::{PlanNode, Session};
+use crate::{PlanNode, RuntimeError, Session};
 
 /// The time of one node.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,17 +37,22 @@ pub struct Profile {
 
 /// Times each node over runs of `batch` samples, for about `budget`. The result is the median of several rounds.
 ///
-/// # Panics
-/// When `input` is not `[batch][input_shape]`.
-#[track_caller]
-pub fn profile(session: &Session, batch: usize, input: &[f32], budget: Duration) -> Profile {
+/// # Errors
+/// Those of [`Session::run`].
+pub fn profile<'i>(
+    session: &Session,
+    batch: usize,
+    inputs: impl Into<Inputs<'i>>,
+    budget: Duration,
+) -> Result<Profile, RuntimeError> {
     const ROUNDS: u32 = 21;
     let clock = clock_cost();
     let plan = session.plan();
-    let mut output = vec![0.0; batch * plan.output_shape().elements()];
-    session.run(batch, input, &mut output);
+    let inputs = inputs.into().in_order(plan.inputs())?;
+    let mut outputs = session.outputs(batch);
+    session.run_slices(slices(batch, &inputs, &mut outputs))?;
     let start = Instant::now();
-    session.run(batch, input, &mut output);
+    session.run_slices(slices(batch, &inputs, &mut outputs))?;
     let once = start.elapsed().max(Duration::from_nanos(100));
     let runs =
         (budget.as_nanos() / 2 / u128::from(ROUNDS) / once.as_nanos()).clamp(1, 100_000) as u32;
@@ -56,12 +62,12 @@ pub fn profile(session: &Session, batch: usize, input: &[f32], budget: Duration)
     for _ in 0..ROUNDS {
         let start = Instant::now();
         for _ in 0..runs {
-            session.run(batch, input, &mut output);
+            session.run_slices(slices(batch, &inputs, &mut outputs))?;
         }
         whole.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(runs));
         let mut times = vec![Duration::ZERO; plan.nodes().len()];
         for _ in 0..runs {
-            session.run_timed(batch, input, &mut output, &mut times);
+            session.run_timed(slices(batch, &inputs, &mut outputs), &mut times)?;
         }
         for (all, time) in nodes.iter_mut().zip(&times) {
             let time = time.saturating_sub(clock * blocks * runs);
@@ -70,7 +76,7 @@ pub fn profile(session: &Session, batch: usize, input: &[f32], budget: Duration)
     }
     let times: Vec<f64> = nodes.iter_mut().map(|t| median(t)).collect();
     let total: f64 = times.iter().sum();
-    Profile {
+    Ok(Profile {
         batch,
         run_us: median(&mut whole),
         nodes: plan
@@ -94,6 +100,14 @@ pub fn profile(session: &Session, batch: usize, input: &[f32], budget: Duration)
                 }
             })
             .collect(),
+    })
+}
+
+fn slices<'a>(batch: usize, inputs: &[&'a [f32]], outputs: &'a mut [Vec<f32>]) -> Slices<'a> {
+    Slices {
+        batch,
+        inputs: List::from_iter(inputs.iter().copied()),
+        outputs: List::from_iter(outputs.iter_mut().map(Vec::as_mut_slice)),
     }
 }
 

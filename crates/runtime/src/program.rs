@@ -7,7 +7,7 @@ use sparsevd_model::{Network, Op, Shape, Window, ops};
 
 use crate::RuntimeError;
 
-/// Number of a value: the input of the network, or the output of one step.
+/// Number of a value: an input of the network, or the output of one step.
 pub(crate) type Value = usize;
 
 /// One operation on numbered values.
@@ -107,16 +107,23 @@ pub(crate) fn clamp_of(op: &Op) -> Option<Clamp> {
     Activation::of(op)?.as_clamp()
 }
 
-/// Steps in an order in which they can run, from one input to one output.
+/// A value that a program reads or returns.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Endpoint {
+    pub name: String,
+    pub value: Value,
+    /// Shape per sample.
+    pub shape: Shape,
+}
+
+/// Steps in an order in which they can run, from inputs to outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Program {
     pub steps: Vec<Step>,
-    pub input: Value,
-    pub output: Value,
-    /// Shape of the input, per sample.
-    pub input_shape: Shape,
-    /// Shape of the output, per sample.
-    pub output_shape: Shape,
+    /// The inputs, each a value of its own.
+    pub inputs: Vec<Endpoint>,
+    /// The outputs. Several may be one value.
+    pub outputs: Vec<Endpoint>,
     /// Elements of each value, per sample.
     pub elements: Vec<usize>,
 }
@@ -125,29 +132,24 @@ impl Program {
     /// The steps of a network, one for each node of its graph.
     ///
     /// # Errors
-    /// When shapes do not fit together, or the network has several inputs or outputs.
+    /// When shapes do not fit together, there is no input, or two outputs have one name.
     pub fn new(network: &Network) -> Result<Self, RuntimeError> {
         let shapes = network.shapes()?;
         let graph = &network.graph;
-        let one = |what, names: Vec<&str>| match names.as_slice() {
-            [only] => Ok((*only).to_owned()),
-            _ => Err(RuntimeError::Unsupported {
+        if graph.inputs.is_empty() {
+            return Err(RuntimeError::Unsupported {
                 network: graph.name.clone(),
-                what,
-                expected: "one".into(),
-                got: format!("{} ({})", names.len(), names.join(", ")),
-            }),
-        };
-        let input_name = one(
-            "number of inputs",
-            graph.inputs.iter().map(|i| i.name.as_str()).collect(),
-        )?;
-        let output_name = one(
-            "number of outputs",
-            graph.outputs.iter().map(String::as_str).collect(),
-        )?;
-        let mut numbers: HashMap<&str, Value> = HashMap::from([(input_name.as_str(), 0)]);
-        let mut elements = vec![shapes[input_name.as_str()].elements()];
+                what: "inputs",
+                expected: "at least one".into(),
+                got: "none".into(),
+            });
+        }
+        let mut numbers: HashMap<&str, Value> = HashMap::new();
+        let mut elements = Vec::with_capacity(graph.inputs.len() + graph.nodes.len());
+        for (value, input) in graph.inputs.iter().enumerate() {
+            numbers.insert(&input.name, value);
+            elements.push(input.shape.elements());
+        }
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
             let output = elements.len();
@@ -166,23 +168,38 @@ impl Program {
             });
             numbers.insert(&node.name, output);
         }
+        let endpoint = |name: &String| Endpoint {
+            name: name.clone(),
+            value: numbers[name.as_str()],
+            shape: shapes[name.as_str()].clone(),
+        };
+        let outputs: Vec<Endpoint> = graph.outputs.iter().map(endpoint).collect();
+        for (i, output) in outputs.iter().enumerate() {
+            if outputs[..i].iter().any(|o| o.name == output.name) {
+                return Err(RuntimeError::Unsupported {
+                    network: graph.name.clone(),
+                    what: "outputs",
+                    expected: "each value once".into(),
+                    got: format!("`{}` again", output.name),
+                });
+            }
+        }
         Ok(Self {
             steps,
-            input: 0,
-            output: numbers[output_name.as_str()],
-            input_shape: shapes[input_name.as_str()].clone(),
-            output_shape: shapes[output_name.as_str()].clone(),
+            inputs: graph.inputs.iter().map(|i| endpoint(&i.name)).collect(),
+            outputs,
             elements,
         })
     }
 
-    /// How often steps read a value, plus one for the output of the program.
+    /// How often steps read a value, plus one for each output that it is.
     pub fn consumers(&self, value: Value) -> usize {
         let inside = self.steps.iter().flat_map(Step::reads);
-        inside.filter(|&v| v == value).count() + usize::from(value == self.output)
+        let outside = self.outputs.iter().map(|o| o.value);
+        inside.chain(outside).filter(|&v| v == value).count()
     }
 
-    /// Index of the step that computes a value; `None` for the input.
+    /// Index of the step that computes a value; `None` for an input.
     pub fn producer(&self, value: Value) -> Option<usize> {
         self.steps.iter().position(|s| s.output == value)
     }
@@ -198,8 +215,10 @@ impl Program {
                 }
             }
         }
-        if self.output == from {
-            self.output = to;
+        for output in &mut self.outputs {
+            if output.value == from {
+                output.value = to;
+            }
         }
     }
 }

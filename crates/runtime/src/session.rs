@@ -9,11 +9,12 @@ use sparsevd_kernels::LANES;
 use sparsevd_kernels::kernel::Operands;
 use sparsevd_kernels::spmv::active;
 
+use crate::arguments::{Inputs, List, Outputs, Slices};
 use crate::buffers::{Bound, Operand, Place};
 use crate::error::RuntimeError;
 use crate::lower::Activity;
 use crate::lowered::Partition;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanValue};
 use crate::threads::{awake, run_lines, run_parts};
 
 /// Up to this many samples of a tile cost half a tile.
@@ -38,7 +39,7 @@ const WORKSPACES: usize = 16;
 /// println!("{plan}");
 /// let session = Session::new(plan, 1)?;
 /// let mut scores = [1.0; 10];
-/// session.run(1, &[0.5; 784], &mut scores);
+/// session.run(1, &[0.5; 784], &mut scores)?;
 /// assert_eq!(scores, [0.0; 10]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -122,110 +123,166 @@ impl Session {
         self.plan.arena_bytes() * self.threads
     }
 
-    /// Runs `batch` samples: `input` is `[batch][input_shape]` in C order, `output` becomes `[batch][output_shape]`.
+    /// Runs `batch` samples. Each input is `[batch][shape]` in C order with the shape of one sample ([`Plan::inputs`]), each output becomes
+    /// that ([`Plan::outputs`]).
     ///
-    /// # Panics
-    /// When a slice has another length. [`Session::try_run`] returns an error instead.
-    #[track_caller]
-    pub fn run(&self, batch: usize, input: &[f32], output: &mut [f32]) {
-        if let Err(error) = self.try_run(batch, input, output) {
-            panic!("{error}");
-        }
-    }
-
-    /// As [`Session::run`], for slices whose lengths come from a file or a user.
+    /// Of a network with one input, that slice is enough, and likewise of its output. Several are named, in any order:
+    ///
+    /// ```
+    /// # use sparsevd_model::{Dense, GraphBuilder, Op};
+    /// # use sparsevd_runtime::{Plan, PlanOptions, Session};
+    /// # let mut b = GraphBuilder::new("sums");
+    /// # let (x, y) = (b.input("x", [2]), b.input("y", [2]));
+    /// # let sum = b.op("sum", Op::Add, &[&x, &y]);
+    /// # let product = b.op("product", Op::Mul, &[&x, &y]);
+    /// # b.output(&sum);
+    /// # b.output(&product);
+    /// # let network = b.network(|_, shape| Dense::zeros(shape.clone()).into())?;
+    /// let session = Session::new(Plan::new(&network, &PlanOptions::default())?, 1)?;
+    /// let (mut sum, mut product) = ([0.0; 2], [0.0; 2]);
+    /// session.run(
+    ///     1,
+    ///     &[("x", &[1.0, 2.0][..]), ("y", &[3.0, 4.0])],
+    ///     &mut [("sum", &mut sum[..]), ("product", &mut product)],
+    /// )?;
+    /// assert_eq!((sum, product), ([4.0, 6.0], [3.0, 8.0]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`RuntimeError::Length`] when a slice has another length; the output is then unchanged.
-    pub fn try_run(
+    /// [`RuntimeError::Names`] when the names are not those of the network, and [`RuntimeError::Length`] when a slice has another length. The
+    /// outputs are then unchanged.
+    pub fn run<'i, 'o, 'n: 'o>(
         &self,
         batch: usize,
-        input: &[f32],
-        output: &mut [f32],
+        inputs: impl Into<Inputs<'i>>,
+        outputs: impl Into<Outputs<'o, 'n>>,
     ) -> Result<(), RuntimeError> {
-        let (inputs, outputs) = self.lengths();
-        for (operand, sample, got) in [
-            ("input", inputs, input.len()),
-            ("output", outputs, output.len()),
-        ] {
-            if batch.checked_mul(sample) != Some(got) {
-                return Err(RuntimeError::Length {
-                    operand,
-                    batch,
-                    expected: batch.saturating_mul(sample),
-                    got,
-                });
-            }
-        }
+        self.run_slices(self.slices(batch, inputs.into(), outputs.into())?)
+    }
+
+    /// As [`Session::run`], with slices in the order of the plan.
+    pub(crate) fn run_slices(&self, mut slices: Slices<'_>) -> Result<(), RuntimeError> {
+        self.check_lengths(&slices)?;
         self.in_workspace(|arenas| match &self.pool {
             // Threads cannot share one block by samples; they share its large layers.
-            Some(pool) if batch <= self.plan.block => {
+            Some(pool) if slices.batch <= self.plan.block => {
                 if !self.plan.steps.iter().any(|s| s.step.pieces() > 1) {
-                    return self.blocks(input, output, &mut arenas[0], false);
+                    return self.blocks(&mut slices, &mut arenas[0], false);
                 }
-                pool.install(|| awake(|| self.blocks(input, output, &mut arenas[0], true)));
+                pool.install(|| awake(|| self.blocks(&mut slices, &mut arenas[0], true)));
             }
-            Some(pool) => pool.install(|| self.stripes(input, output, arenas)),
-            None => self.blocks(input, output, &mut arenas[0], false),
+            Some(pool) => pool.install(|| self.stripes(slices, arenas)),
+            None => self.blocks(&mut slices, &mut arenas[0], false),
         });
+        Ok(())
+    }
+
+    /// The slices of a run in the order of the plan.
+    fn slices<'a>(
+        &self,
+        batch: usize,
+        inputs: Inputs<'a>,
+        outputs: Outputs<'a, '_>,
+    ) -> Result<Slices<'a>, RuntimeError> {
+        Ok(Slices {
+            batch,
+            inputs: inputs.in_order(self.plan.inputs())?,
+            outputs: outputs.in_order(self.plan.outputs())?,
+        })
+    }
+
+    /// Memory for the outputs of `batch` samples, in the order of the plan.
+    pub(crate) fn outputs(&self, batch: usize) -> Vec<Vec<f32>> {
+        let outputs = self.plan.outputs().iter();
+        outputs
+            .map(|v| vec![0.0; batch * v.shape.elements()])
+            .collect()
+    }
+
+    fn check_lengths(&self, slices: &Slices<'_>) -> Result<(), RuntimeError> {
+        let batch = slices.batch;
+        let check = |operand, value: &PlanValue, got: usize| {
+            let sample = value.shape.elements();
+            if batch.checked_mul(sample) == Some(got) {
+                return Ok(());
+            }
+            Err(RuntimeError::Length {
+                operand,
+                name: value.name.clone(),
+                batch,
+                expected: batch.saturating_mul(sample),
+                got,
+            })
+        };
+        for (value, x) in self.plan.inputs().iter().zip(&*slices.inputs) {
+            check("input", value, x.len())?;
+        }
+        for (value, y) in self.plan.outputs().iter().zip(&*slices.outputs) {
+            check("output", value, y.len())?;
+        }
         Ok(())
     }
 
     /// As [`Session::run`], on the thread of the caller alone. Adds the time of each step to `times`, which has an entry for each node of the plan.
     pub(crate) fn run_timed(
         &self,
-        batch: usize,
-        input: &[f32],
-        output: &mut [f32],
+        mut slices: Slices<'_>,
         times: &mut [Duration],
-    ) {
-        let (inputs, outputs) = self.lengths();
+    ) -> Result<(), RuntimeError> {
+        self.check_lengths(&slices)?;
         self.in_workspace(|arenas| {
             let arena = arenas[0].slice();
-            for first in (0..batch).step_by(self.plan.block) {
-                let n = self.plan.block.min(batch - first);
-                let x = &input[first * inputs..][..n * inputs];
-                let y = &mut output[first * outputs..][..n * outputs];
+            for first in (0..slices.batch).step_by(self.plan.block) {
+                let n = self.plan.block.min(slices.batch - first);
                 self.in_order(&self.plan.steps, n, |i, step, samples| {
                     let start = std::time::Instant::now();
-                    step.run(samples, x, y, arena, false);
+                    step.run(samples, first, &mut slices, arena, false);
                     times[i] += start.elapsed();
                 });
             }
         });
+        Ok(())
     }
 
-    /// Share of non-zero inputs of each layer that can skip zero inputs, 0 to 1, by the name of its node. The samples run one at a time.
-    pub(crate) fn activity(&self, samples: &[f32]) -> Activity {
-        let (inputs, outputs) = self.lengths();
+    /// Share of non-zero inputs of each layer that can skip zero inputs, 0 to 1, by the name of its node. The samples run one at a time; what
+    /// is behind the last whole sample is ignored.
+    pub(crate) fn activity(&self, samples: Inputs<'_>) -> Result<Activity, RuntimeError> {
+        let inputs = samples.in_order(self.plan.inputs())?;
+        let elements = |values: &[PlanValue]| -> Vec<usize> {
+            values.iter().map(|v| v.shape.elements()).collect()
+        };
+        let lengths = elements(self.plan.inputs());
+        let whole = inputs.iter().zip(&lengths);
+        let count = whole.map(|(x, &n)| x.len() / n.max(1)).min().unwrap_or(0);
+        let mut outputs: Vec<Vec<f32>> = elements(self.plan.outputs())
+            .into_iter()
+            .map(|n| vec![0.0; n])
+            .collect();
         let isa = self.plan.options().isa;
         let mut sums: Vec<f64> = vec![0.0; self.plan.steps.len()];
-        let mut output = vec![0.0; outputs];
-        let mut count = 0.0;
         self.in_workspace(|arenas| {
             let arena = arenas[0].slice();
-            for x in samples.chunks_exact(inputs.max(1)) {
-                count += 1.0;
+            for sample in 0..count {
+                let x = inputs.iter().zip(&lengths);
+                let mut slices = Slices {
+                    batch: 1,
+                    inputs: List::from_iter(x.map(|(x, &n)| &x[sample * n..][..n])),
+                    outputs: List::from_iter(outputs.iter_mut().map(Vec::as_mut_slice)),
+                };
                 for (step, sum) in self.plan.steps.iter().zip(&mut sums) {
                     if step.skips_zero_inputs() {
-                        *sum += active(isa, step.operands(0..1, x, &mut output, arena).x);
+                        *sum += active(isa, step.operands(0..1, 0, &mut slices, arena).x);
                     }
-                    step.run(0..1, x, &mut output, arena, false);
+                    step.run(0..1, 0, &mut slices, arena, false);
                 }
             }
         });
         let steps = self.plan.steps.iter().zip(sums);
-        steps
-            .filter(|(step, _)| step.skips_zero_inputs() && count > 0.0)
-            .map(|(step, sum)| (step.step.name.clone(), sum / count))
-            .collect()
-    }
-
-    fn lengths(&self) -> (usize, usize) {
-        (
-            self.plan.input_shape().elements(),
-            self.plan.output_shape().elements(),
-        )
+        Ok(steps
+            .filter(|(step, _)| step.skips_zero_inputs() && count > 0)
+            .map(|(step, sum)| (step.step.name.clone(), sum / count as f64))
+            .collect())
     }
 
     /// Calls `run` with a workspace that no other run uses. Finding a free one takes one compare-and-swap.
@@ -252,30 +309,25 @@ impl Session {
     }
 
     /// Divides blocks of samples among threads, one for each arena.
-    fn stripes(&self, input: &[f32], output: &mut [f32], arenas: &mut [Arena]) {
-        let (inputs, outputs) = self.lengths();
-        let batch = input.len() / inputs.max(1);
-        let blocks = batch.div_ceil(self.plan.block);
+    fn stripes(&self, mut slices: Slices<'_>, arenas: &mut [Arena]) {
+        let blocks = slices.batch.div_ceil(self.plan.block);
         if arenas.len() == 1 || blocks < 2 {
-            return self.blocks(input, output, &mut arenas[0], false);
+            return self.blocks(&mut slices, &mut arenas[0], false);
         }
         let left_arenas = arenas.len() / 2;
         let left = (blocks * left_arenas / arenas.len()).max(1) * self.plan.block;
         let (a, b) = arenas.split_at_mut(left_arenas);
-        let (x, more_x) = input.split_at(left * inputs);
-        let (y, more_y) = output.split_at_mut(left * outputs);
-        rayon::join(|| self.stripes(x, y, a), || self.stripes(more_x, more_y, b));
+        let [first, rest] = slices.split(left);
+        rayon::join(|| self.stripes(first, a), || self.stripes(rest, b));
     }
 
     /// Runs blocks of samples one after the other, each through the whole network.
-    fn blocks(&self, input: &[f32], output: &mut [f32], arena: &mut Arena, join: bool) {
-        let (inputs, outputs) = self.lengths();
+    fn blocks(&self, slices: &mut Slices<'_>, arena: &mut Arena, join: bool) {
         let block = self.plan.block;
         let arena = arena.slice();
         let mut first = 0;
-        let batch = output.len() / outputs.max(1);
-        while first < batch {
-            let n = block.min(batch - first);
+        while first < slices.batch {
+            let n = block.min(slices.batch - first);
             let (n, steps) = match &self.plan.last {
                 Some(last) if n <= last.samples => (n, &last.steps),
                 Some(last) if (1..=last.samples).contains(&(n % HALF_TILE)) => {
@@ -283,10 +335,8 @@ impl Session {
                 }
                 _ => (n, &self.plan.steps),
             };
-            let x = &input[first * inputs..][..n * inputs];
-            let y = &mut output[first * outputs..][..n * outputs];
             self.in_order(steps, n, |_, step, samples| {
-                step.run(samples, x, y, arena, join);
+                step.run(samples, first, slices, arena, join);
             });
             first += n;
         }
@@ -319,16 +369,16 @@ impl Bound {
         self.step.parts[0].kernel.skips_zero_inputs()
     }
 
-    /// Runs the step over some samples of a block. With `join`, the threads of the current pool share it.
+    /// Runs the step over some samples of the block that begins with sample `first`. With `join`, the threads of the current pool share it.
     fn run(
         &self,
         samples: Range<usize>,
-        input: &[f32],
-        output: &mut [f32],
+        first: usize,
+        slices: &mut Slices<'_>,
         arena: &mut [f32],
         join: bool,
     ) {
-        let operands = self.operands(samples, input, output, arena);
+        let operands = self.operands(samples, first, slices, arena);
         if self.step.in_place() && self.x.is_some() {
             operands.y.copy_from_slice(operands.x);
         }
@@ -349,15 +399,16 @@ impl Bound {
         }
     }
 
-    /// The slices that the step reads and writes for some samples of a block.
+    /// The parts of slices and arena that the step reads and writes for some samples of the block that begins with sample `first`.
     fn operands<'a>(
         &self,
         samples: Range<usize>,
-        input: &'a [f32],
-        output: &'a mut [f32],
+        first: usize,
+        slices: &'a mut Slices<'_>,
         arena: &'a mut [f32],
     ) -> Operands<'a> {
         let n = samples.len();
+        let outside = |len: usize| (first + samples.start) * len..(first + samples.end) * len;
         // The range of the samples, from the place of the value on.
         let span = |operand: Operand| {
             let first = if operand.wide {
@@ -385,21 +436,22 @@ impl Bound {
         let Ok([x, x2, y, scratch]) = arena.get_disjoint_mut(places) else {
             unreachable!("buffers that are alive together do not overlap");
         };
+        let Slices {
+            inputs, outputs, ..
+        } = slices;
         let pick = |operand: Option<Operand>, in_arena| match operand {
-            Some(operand) if operand.place == Place::Input => {
-                let len = operand.tensor.len(1);
-                &input[samples.start * len..][..n * len]
-            }
+            Some(Operand {
+                place: Place::Input(i),
+                tensor,
+                ..
+            }) => &inputs[i][outside(tensor.len(1))],
             _ => in_arena,
         };
         Operands {
             x: pick(self.x, x),
             x2: self.x2.map(|second| pick(Some(second), x2)),
             y: match self.y.place {
-                Place::Output => {
-                    let len = self.y.tensor.len(1);
-                    &mut output[samples.start * len..][..n * len]
-                }
+                Place::Output(i) => &mut outputs[i][outside(self.y.tensor.len(1))],
                 _ => y,
             },
             scratch,

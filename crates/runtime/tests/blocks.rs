@@ -129,7 +129,7 @@ fn run(network: &Network, options: &PlanOptions, x: &[f32]) -> (Vec<f32>, String
     let mut y = vec![f32::NAN; n * out];
     // Twice, so that what a run leaves behind would show.
     for _ in 0..2 {
-        session.run(n, x, &mut y);
+        session.run(n, x, &mut y).unwrap();
     }
     (y, session.plan().to_string())
 }
@@ -229,13 +229,13 @@ fn callers_share_the_threads_of_a_session() {
     let session = Session::new(Plan::new(&network, &options).unwrap(), 2).unwrap();
     assert_eq!(session.threads(), 2, "{}", session.plan());
     let mut want = vec![f32::NAN; session.plan().output_shape().elements()];
-    session.run(1, &x, &mut want);
+    session.run(1, &x, &mut want).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..30 {
                     let mut y = vec![f32::NAN; want.len()];
-                    session.run(1, &x, &mut y);
+                    session.run(1, &x, &mut y).unwrap();
                     assert_eq!(y, want);
                 }
             });

@@ -77,7 +77,7 @@ fn a_pooling_behind_a_convolution_with_strides_is_right_in_every_plan() {
                         .map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0)
                         .collect();
                     let mut y = vec![f32::NAN; batch * outputs];
-                    session.run(batch, &x, &mut y);
+                    session.run(batch, &x, &mut y).unwrap();
                     (y, session.plan().to_string())
                 };
                 let (sparse, plan) = run(WeightMode::Sparse);

@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Dense, Network, presets};
+use sparsevd_model::{Dense, GraphBuilder, Network, Op, presets};
 use sparsevd_runtime::{Plan, PlanNode, PlanOptions, Session, WeightMode};
 
 struct Counting;
@@ -61,6 +61,36 @@ fn allowed(plan: &Plan, n: usize) -> usize {
     2 * plan.nodes().iter().map(calls).sum::<usize>()
 }
 
+/// Two inputs and two outputs by name.
+fn several() {
+    let mut b = GraphBuilder::new("several");
+    let (x, y) = (b.input("x", [784]), b.input("y", [784]));
+    let sum = b.op("sum", Op::Add, &[&x, &y]);
+    let scores = b.linear("scores", &sum, 10);
+    b.output(&scores);
+    b.output(&sum);
+    let network = b
+        .network(|_, shape| Dense::zeros(shape.clone()).into())
+        .unwrap();
+    let session = Session::new(Plan::new(&network, &PlanOptions::default()).unwrap(), 1).unwrap();
+    let input = [0.5; 784];
+    let (mut scores, mut sum) = ([1.0; 10], [0.0; 784]);
+    let mut run = || {
+        let before = OTHERS.load(Relaxed);
+        session
+            .run(
+                1,
+                &[("y", &input[..]), ("x", &input)],
+                &mut [("sum", &mut sum[..]), ("scores", &mut scores)],
+            )
+            .unwrap();
+        OTHERS.load(Relaxed) - before
+    };
+    run();
+    assert_eq!(run(), 0);
+    assert_eq!((scores, sum), ([0.0; 10], [1.0; 784]));
+}
+
 /// One test, since the counters see the whole process.
 #[test]
 fn a_warm_session_allocates_nothing_outside_gemm() {
@@ -83,7 +113,7 @@ fn a_warm_session_allocates_nothing_outside_gemm() {
                         let session = Session::new(plan, 1).unwrap();
                         let mut run = |n: usize| {
                             let before = [&LIKE_GEMM, &OTHERS].map(|c| c.load(Relaxed));
-                            session.run(n, &x[..n * 784], &mut y[..n * 10]);
+                            session.run(n, &x[..n * 784], &mut y[..n * 10]).unwrap();
                             let after = [&LIKE_GEMM, &OTHERS].map(|c| c.load(Relaxed));
                             [after[0] - before[0], after[1] - before[1]]
                         };
@@ -103,6 +133,7 @@ fn a_warm_session_allocates_nothing_outside_gemm() {
             }
         }
     }
+    several();
     assert!(
         plans.iter().all(|&n| n > 8),
         "{plans:?} without and with gemm"

@@ -7,13 +7,34 @@ use sparsevd_model::{Approximate, Network, Op, Window, ops};
 
 use crate::reference;
 
-/// The first output of a network for one sample of its first input, in f64, through the graph as it stands.
+/// The output of a network for one sample of its input, in f64, through the graph as it stands.
 ///
 /// # Panics
-/// On a network that is not valid, and on an operator that the reference does not have.
+/// As [`run_all`], and when the network has several inputs or outputs.
 pub fn run(network: &Network, input: &[f32]) -> Vec<f64> {
-    let input: Vec<f64> = input.iter().map(|&v| f64::from(v)).collect();
-    let mut values = HashMap::from([(network.graph.inputs[0].name.as_str(), input)]);
+    let mut outputs = run_all(network, &[input]);
+    assert_eq!(outputs.len(), 1, "outputs of {}", network.graph.name);
+    outputs.remove(0)
+}
+
+/// The outputs of a network for one sample of each of its inputs, both in the order of the graph, in f64, through the graph as it stands.
+///
+/// # Panics
+/// On a network that is not valid or has another number of inputs, and on an operator that the reference does not have.
+pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
+    let named = &network.graph.inputs;
+    assert_eq!(
+        named.len(),
+        inputs.len(),
+        "inputs of {}",
+        network.graph.name
+    );
+    let exact = |x: &[f32]| x.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+    let mut values: HashMap<&str, Vec<f64>> = named
+        .iter()
+        .zip(inputs)
+        .map(|(input, x)| (input.name.as_str(), exact(x)))
+        .collect();
     let shapes = network.shapes().expect("a valid network");
     for node in &network.graph.nodes {
         let x = &values[node.inputs[0].as_str()];
@@ -104,8 +125,8 @@ pub fn run(network: &Network, input: &[f32]) -> Vec<f64> {
         };
         values.insert(&node.name, y);
     }
-    let output = network.graph.outputs[0].as_str();
-    values.remove(output).expect("an output of the graph")
+    let outputs = network.graph.outputs.iter();
+    outputs.map(|o| values[o.as_str()].clone()).collect()
 }
 
 fn mean(pixels: &[f64]) -> f64 {

@@ -2,7 +2,8 @@
 
     python make.py
 
-Each NAME.onnx has a NAME.npz beside it with inputs `x` (three samples) and outputs `y`. Needs numpy, onnx and onnxruntime.
+Each NAME.onnx has a NAME.npz beside it with inputs `x` (three samples) and outputs `y`; several inputs and outputs have their
+names. Needs numpy, onnx and onnxruntime.
 The files of the repository were made with onnx 1.23.2 and onnxruntime 1.32.0.
 """
 
@@ -427,24 +428,68 @@ def elementwise():
     return model(nodes, [3, 4, 5], w, 17, output_shape=(3, 4, 5))
 
 
+def several():
+    """Two inputs and three outputs, of which one has further readers: opset 17."""
+    w = {
+        "conv.weight": weights(4, 3, 3, 3),
+        "embed.weight": weights(4, 5),
+        "fc.weight": weights(6, 8),
+        "fc.bias": weights(6, scale=1),
+    }
+    nodes = [
+        node("Conv", ["image", "conv.weight"], "map", pads=[1, 1, 1, 1]),
+        node("Relu", ["map"], "features"),
+        node("GlobalAveragePool", ["features"], "means"),
+        node("Flatten", ["means"], "vector"),
+        node("Gemm", ["context", "embed.weight"], "embedded", transB=1),
+        node("Concat", ["vector", "embedded"], "both", axis=1),
+        node("Gemm", ["both", "fc.weight", "fc.bias"], "scores", transB=1),
+        node("Softmax", ["scores"], "probabilities", axis=1),
+    ]
+    value = lambda name, *dims: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *dims])
+    graph = helper.make_graph(
+        nodes,
+        "several",
+        [value("image", 3, 6, 5), value("context", 5)],
+        [value("scores", 6), value("features", 4, 6, 5), value("probabilities", 6)],
+        [numpy_helper.from_array(tensor, name) for name, tensor in w.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def arrays(built, session):
+    """Three samples and what onnxruntime makes of them, by the names that they have in the .npz."""
+    inputs = {}
+    # Old files list initializers among their inputs.
+    constants = {tensor.name for tensor in built.graph.initializer}
+    for value in built.graph.input:
+        if value.name in constants:
+            continue
+        batch, *rest = value.type.tensor_type.shape.dim
+        # Open sizes are 6.
+        shape = [3 if rest else batch.dim_value, *[d.dim_value or 6 for d in rest]]
+        inputs[value.name] = RANDOM.standard_normal(shape).astype(np.float32)
+    names = [value.name for value in built.graph.output]
+    outputs = dict(zip(names, session.run(None, inputs)))
+    if len(inputs) == len(outputs) == 1:
+        return {"x": inputs["x"], "y": outputs[names[0]]}
+    return inputs | outputs
+
+
 def main():
     made = {make.__name__: make for make in (residual, perceptron, shape_chain, mobile, sparse, half)}
     made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
     layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
-    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise)}
+    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several)}
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)
         path = HERE / f"{name}.onnx"
         onnx.save(built, path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        batch, *rest = built.graph.input[0].type.tensor_type.shape.dim
-        # Open sizes are 6.
-        shape = [3 if rest else batch.dim_value, *[d.dim_value or 6 for d in rest]]
-        x = RANDOM.standard_normal(shape).astype(np.float32)
-        (y,) = session.run(None, {"x": x})
-        np.savez(HERE / f"{name}.npz", x=x, y=y)
-        print(f"{path.name}: {path.stat().st_size} bytes, outputs {y.shape}")
+        of_file = arrays(built, session)
+        np.savez(HERE / f"{name}.npz", **of_file)
+        print(f"{path.name}: {path.stat().st_size} bytes, {', '.join(f'{n} {a.shape}' for n, a in of_file.items())}")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use sparsevd_model::{Dense, Op, Shape, ops};
 
 use super::activations::clip;
-use super::view::{MOST_TRACKED, simplified};
-use super::{Importer, Value, View};
+use super::importer::{Importer, Value};
+use super::view::{MOST_TRACKED, View};
 use crate::attributes::{OnnxNode, axis};
 use crate::constants::source;
 use crate::node_error::NodeError;
+use crate::order::simplified;
 use crate::tensor::Tensor;
 
 impl<'m> Importer<'m> {

@@ -11,6 +11,7 @@
 mod activations;
 mod arithmetic;
 mod build;
+mod importer;
 mod inputs;
 mod layers;
 mod maps;
@@ -23,7 +24,7 @@ mod view;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use sparsevd_model::{Graph, ModelError, Network, Node, Weights};
+use sparsevd_model::{Graph, ModelError, Network};
 
 use crate::attributes::OnnxNode;
 use crate::error::UnsupportedNode;
@@ -33,14 +34,12 @@ use crate::proto::{GraphProto, ModelProto, NodeProto};
 use crate::tensor::{Decoder, Int, Tensor};
 use crate::{constants, tensor};
 use build::moved;
-pub(crate) use inputs::Layout;
-use view::View;
+use importer::{Importer, Value};
+
+pub(crate) use importer::ImportError;
 
 /// Oldest set of operators that is understood.
 const OLDEST_OPSET: i64 = 7;
-
-/// Most elements of a value that flows through the network, per sample.
-const MOST_ELEMENTS: usize = 1 << 32;
 
 /// Most inputs that get another layout than the declared one.
 const MOST_LAYOUTS: usize = 4;
@@ -99,54 +98,6 @@ const OPERATORS: &[&str] = &[
     "Transpose",
     "Unsqueeze",
 ];
-
-/// What a name of the file stands for.
-#[derive(Debug, Clone)]
-enum Value {
-    Constant(Rc<Tensor>),
-    Activation(View),
-    /// The output of an unsupported node.
-    Unknown,
-    /// An input or initializer that no operator can take, and why.
-    Unusable(Rc<str>),
-}
-
-/// Why a file has no network.
-#[derive(Debug)]
-pub(crate) enum ImportError {
-    Invalid(Invalid),
-    Unsupported(Vec<UnsupportedNode>),
-    Model(sparsevd_model::ModelError),
-    /// An input has to have another layout.
-    Layout(usize, Layout),
-}
-
-impl From<Invalid> for ImportError {
-    fn from(invalid: Invalid) -> Self {
-        Self::Invalid(invalid)
-    }
-}
-
-/// The network so far.
-struct Importer<'m> {
-    opset: i64,
-    decoder: &'m Decoder,
-    values: HashMap<&'m str, Value>,
-    /// How many inputs of nodes and outputs of the file have a name.
-    uses: HashMap<&'m str, usize>,
-    /// 1 where the first dimension of every value is the batch, 0 where the file has no batch.
-    batch_axes: usize,
-    /// The number of samples that the file was made for, where it has one.
-    batch: Option<usize>,
-    /// Layouts of inputs that are not the declared ones, by index.
-    layouts: HashMap<usize, Layout>,
-    /// Declared dimensions of each input.
-    declared: Vec<Vec<usize>>,
-    names: HashSet<String>,
-    nodes: Vec<Node>,
-    tensors: BTreeMap<String, Weights>,
-    unsupported: Vec<UnsupportedNode>,
-}
 
 /// The network that a file describes.
 pub(crate) fn import(

@@ -31,7 +31,7 @@ pub(super) struct Batching {
 #[derive(Debug)]
 struct LinearLayers {
     sizes: Vec<Size>,
-    /// Inputs and outputs of the network.
+    /// Elements of the inputs and outputs of the network.
     edge: usize,
 }
 
@@ -143,7 +143,8 @@ impl LinearLayers {
                 (_, None) => {}
             }
         }
-        let edge = program.input_shape.elements() + program.output_shape.elements();
+        let endpoints = program.inputs.iter().chain(&program.outputs);
+        let edge = endpoints.map(|e| e.shape.elements()).sum();
         (!sizes.is_empty()).then_some(Self { sizes, edge })
     }
 }

@@ -77,14 +77,17 @@ pub(crate) fn lower(
         mut lowered,
         ..
     } = driver;
-    let output = lowered.converted(program.output, Layout::Single);
+    let outputs = program.outputs.iter();
+    let outputs = outputs
+        .map(|o| lowered.converted(o.value, Layout::Single))
+        .collect();
     lowered.pack_only_what_is_read();
     let (block, one_by_one) = batching.one_by_one(&lowered.steps, &lowered.values);
     Ok(LoweredProgram {
         steps: lowered.steps,
         values: lowered.values,
-        input: program.input,
-        output,
+        inputs: program.inputs.iter().map(|i| i.value).collect(),
+        outputs,
         block,
         one_by_one,
         threads: batching.threads,

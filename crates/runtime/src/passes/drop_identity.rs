@@ -52,7 +52,7 @@ mod tests {
         );
         super::run(&mut p);
         assert_eq!(steps(&p), ["relu", "fc"]);
-        assert_eq!(p.steps[0].inputs, [p.input]);
+        assert_eq!(p.steps[0].inputs, [p.inputs[0].value]);
         assert_eq!(p.steps[1].inputs, [p.steps[0].output]);
     }
 
@@ -61,6 +61,6 @@ mod tests {
         let mut p = program(&[("flat", &["x"], Op::Flatten)], "flat");
         super::run(&mut p);
         assert_eq!(steps(&p), [""; 0]);
-        assert_eq!(p.output, p.input);
+        assert_eq!(p.outputs[0].value, p.inputs[0].value);
     }
 }

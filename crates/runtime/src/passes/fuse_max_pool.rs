@@ -108,7 +108,7 @@ mod tests {
             ],
             "pool",
         );
-        p.steps[1].residual = Some(p.input);
+        p.steps[1].residual = Some(p.inputs[0].value);
         super::run(&mut p);
         assert_eq!(steps(&p), ["a", "b", "pool"]);
     }

@@ -76,7 +76,7 @@ mod tests {
         };
         assert_eq!(
             (&c.inputs[..], c.residual),
-            (&[p.input][..], Some(b.output))
+            (&[p.inputs[0].value][..], Some(b.output))
         );
         assert_eq!(d.inputs, [c.output]);
     }

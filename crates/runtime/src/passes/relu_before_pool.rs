@@ -49,7 +49,7 @@ mod tests {
         );
         super::run(&mut p);
         assert_eq!(steps(&p), ["conv+relu", "pool"]);
-        assert_eq!(p.output, p.steps[1].output);
+        assert_eq!(p.outputs[0].value, p.steps[1].output);
     }
 
     #[test]

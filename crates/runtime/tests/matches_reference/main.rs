@@ -13,25 +13,39 @@ use sparsevd_model::{Conv2d, Dense, GraphBuilder, Network, Op, Shape, passes, pr
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode, WeightType};
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::close::assert_sums_close;
-use sparsevd_testing::executor::run as reference;
+use sparsevd_testing::executor::{run as reference, run_all};
 
-use networks::{build, folded, recipe, two_convolutions};
+use networks::{build, build_several, folded, recipe, two_convolutions};
 
 /// Runs of a plan against the reference.
 fn check(network: &Network, seed: u64, options: &PlanOptions, runs: &[usize]) {
     let session = Session::new(Plan::new(network, options).unwrap(), options.threads).unwrap();
-    let (inn, out) = (
-        session.plan().input_shape().elements(),
-        session.plan().output_shape().elements(),
-    );
+    let plan = session.plan();
     for &n in runs {
-        let x = Stream(seed ^ n as u64).floats(n * inn);
+        let mut stream = Stream(seed ^ n as u64);
+        let inputs: Vec<Vec<f32>> = (plan.inputs().iter())
+            .map(|v| stream.floats(n * v.shape.elements()))
+            .collect();
         // What a run does not write would show.
-        let mut y = vec![f32::NAN; n * out];
-        session.run(n, &x, &mut y);
-        for (sample, (x, y)) in x.chunks(inn).zip(y.chunks(out)).enumerate() {
-            let context = format!("sample {sample} of {n}\n{}", session.plan());
-            assert_sums_close(y, &reference(network, x), 1e-4, context);
+        let mut outputs: Vec<Vec<f32>> = (plan.outputs().iter())
+            .map(|v| vec![f32::NAN; n * v.shape.elements()])
+            .collect();
+        let named: Vec<(&str, &[f32])> = (plan.inputs().iter().zip(&inputs))
+            .map(|(v, x)| (v.name.as_str(), x.as_slice()))
+            .collect();
+        let mut named_outputs: Vec<(&str, &mut [f32])> = (plan.outputs().iter().zip(&mut outputs))
+            .map(|(v, y)| (v.name.as_str(), y.as_mut_slice()))
+            .collect();
+        session.run(n, &named[..], &mut named_outputs[..]).unwrap();
+        for sample in 0..n {
+            let of_sample =
+                |all: &Vec<f32>| all[sample * (all.len() / n)..][..all.len() / n].to_vec();
+            let x: Vec<Vec<f32>> = inputs.iter().map(of_sample).collect();
+            let x: Vec<&[f32]> = x.iter().map(Vec::as_slice).collect();
+            for (y, want) in outputs.iter().zip(run_all(network, &x)) {
+                let context = format!("sample {sample} of {n}\n{plan}");
+                assert_sums_close(&of_sample(y), &want, 1e-4, context);
+            }
         }
     }
 }
@@ -93,6 +107,29 @@ proptest! {
                     let options = PlanOptions { weights, isa, batch, ..PlanOptions::default() };
                     check(&network, seed, &options, &[batch, 1, 5]);
                 }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_output_of_several_inputs_is_what_the_network_says(
+        channels in 1usize..5,
+        size in [3usize..9, 3..9],
+        recipes in proptest::collection::vec(recipe(), 0..9),
+        outputs in proptest::collection::vec(any::<usize>(), 1..4),
+        density in prop_oneof![Just(0.1), Just(0.6)],
+        seed in any::<u64>(),
+    ) {
+        let input = Shape::from([channels, size[0], size[1]]);
+        let network = build_several(input, &recipes, &outputs, density, seed);
+        for weights in [WeightMode::Sparse, WeightMode::Dense] {
+            for (batch, threads) in [(1, 1), (3, 2), (17, 1), (40, 3)] {
+                let options = PlanOptions { weights, batch, threads, ..PlanOptions::default() };
+                check(&network, seed, &options, &[batch, 1, 5]);
             }
         }
     }
@@ -264,7 +301,7 @@ fn a_plan_calibrated_on_blank_inputs_skips_zeros_and_is_right_on_any() {
     let session = Session::new(plan, 1).unwrap();
     for x in [&blank[..400], &[0.7; 400]] {
         let mut y = [f32::NAN; 10];
-        session.run(1, x, &mut y);
+        session.run(1, x, &mut y).unwrap();
         assert_sums_close(&y, &reference(&network, x), 1e-4, session.plan());
     }
     let plan = Plan::calibrated(&network, &options, &[0.7; 800]).unwrap();
@@ -287,13 +324,13 @@ fn callers_on_many_threads_share_one_session() {
         .map(|i| (i % 17) as f32 / 17.0 - 0.5)
         .collect();
     let mut expected = vec![0.0; 80];
-    session.run(2, &x, &mut expected);
+    session.run(2, &x, &mut expected).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..20 {
             scope.spawn(|| {
                 for _ in 0..4 {
                     let mut y = vec![0.0; 80];
-                    session.run(2, &x, &mut y);
+                    session.run(2, &x, &mut y).unwrap();
                     assert_eq!(y, expected);
                 }
             });
@@ -322,22 +359,45 @@ fn networks_that_cannot_run_are_errors_that_say_what_and_why() {
         plan(1, 0).unwrap_err().to_string(),
         "threads: expected at least 1, got 0"
     );
-    let mut two = network.clone();
-    two.graph.outputs.push("fc1".into());
-    let error = Plan::new(&two, &PlanOptions::default())
-        .unwrap_err()
-        .to_string();
+    let error = |network: &Network| {
+        let plan = Plan::new(network, &PlanOptions::default());
+        plan.unwrap_err().to_string()
+    };
+    let mut twice = network.clone();
+    twice.graph.outputs = ["fc1", "fc2", "fc1"].map(String::from).to_vec();
     assert_eq!(
-        error,
-        "network `wide`: number of outputs: expected one, got 2 (fc2, fc1)"
+        error(&twice),
+        "network `wide`: outputs: expected each value once, got `fc1` again"
     );
+    let mut b = GraphBuilder::new("nothing");
+    b.input("x", [2]);
+    let mut nothing = b
+        .network(|_, shape| Dense::zeros(shape.clone()).into())
+        .unwrap();
+    nothing.graph.inputs.clear();
+    assert!(Plan::new(&nothing, &PlanOptions::default()).is_err());
 }
 
 #[test]
-#[should_panic(expected = "elements of 2 input samples")]
-fn a_slice_of_the_wrong_length_is_a_bug_of_the_caller() {
-    let session = Session::new(Plan::new(&wide(), &PlanOptions::default()).unwrap(), 1).unwrap();
-    session.run(2, &[0.0; 3136], &mut [0.0; 80]);
+fn two_names_of_one_value_are_two_outputs() {
+    // Flattening moves no number, so that both are one value of the plan.
+    let mut b = GraphBuilder::new("names");
+    let x = b.input("x", [2, 3, 3]);
+    let y = b.op("relu", Op::Relu, &[&x]);
+    let flat = b.op("flat", Op::Flatten, &[&y]);
+    for name in [&x, &y, &flat] {
+        b.output(name);
+    }
+    let network = b
+        .network(|_, shape| Dense::zeros(shape.clone()).into())
+        .unwrap();
+    for batch in [1, 16] {
+        let options = PlanOptions {
+            batch,
+            ..PlanOptions::default()
+        };
+        check(&network, 1, &options, &[1, 5, 16]);
+    }
 }
 
 #[test]
@@ -391,7 +451,7 @@ fn stored_values_are_the_rounded_weights_and_integers_on_a_grid_are_exact() {
             );
             let session = Session::new(plan, 1).unwrap();
             let mut y = vec![f32::NAN; batch * 10];
-            session.run(batch, &x[..batch * 70], &mut y);
+            session.run(batch, &x[..batch * 70], &mut y).unwrap();
             y
         });
         let exact: Vec<f64> = outputs[0].iter().map(|&v| f64::from(v)).collect();

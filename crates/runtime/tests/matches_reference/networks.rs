@@ -113,16 +113,51 @@ pub fn two_convolutions() -> [Recipe; 2] {
 /// Builds the network that the recipes describe; a recipe that does not fit where it stands is left out.
 pub fn build(input: Shape, recipes: &[Recipe], density: f64, seed: u64, csr: bool) -> Network {
     let mut b = GraphBuilder::new("random");
-    let mut values = vec![b.input("x", input)];
+    let x = b.input("x", input);
+    grow(&mut b, vec![x], recipes);
+    fill(b, density, seed, csr)
+}
+
+/// As [`build`], with a second input `z` of the same shape, and besides the last value the outputs that `outputs` choose: inputs, values that
+/// other nodes read, and values that none reads.
+pub fn build_several(
+    input: Shape,
+    recipes: &[Recipe],
+    outputs: &[usize],
+    density: f64,
+    seed: u64,
+) -> Network {
+    let mut b = GraphBuilder::new("several");
+    let z = b.input("z", input.clone());
+    let x = b.input("x", input);
+    let values = grow(&mut b, vec![z, x], recipes);
+    let mut chosen = vec![values.len() - 1];
+    for n in outputs {
+        if !chosen.contains(&(n % values.len())) {
+            chosen.push(n % values.len());
+        }
+    }
+    for i in chosen {
+        b.output(&values[i]);
+    }
+    fill(b, density, seed, false)
+}
+
+/// Adds the nodes of all recipes that fit; returns all values.
+fn grow(b: &mut GraphBuilder, mut values: Vec<String>, recipes: &[Recipe]) -> Vec<String> {
     for (i, recipe) in recipes.iter().enumerate() {
         let mut longer = b.clone();
         if let Some(value) = add(&mut longer, &values, recipe, i)
             && longer.shape(&value).is_some()
         {
             values.push(value);
-            b = longer;
+            *b = longer;
         }
     }
+    values
+}
+
+fn fill(b: GraphBuilder, density: f64, seed: u64, csr: bool) -> Network {
     let mut stream = Stream(seed);
     b.network(|name, shape| {
         let shape = shape.clone();

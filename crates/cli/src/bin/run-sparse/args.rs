@@ -1,0 +1,349 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use sparsevd_runtime::{WeightMode, WeightType};
+
+use crate::common::{PixelArgs, ShapeArgs};
+
+/// Runs sparse neural networks on CPUs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "run-sparse",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  run-sparse models/lenet-5/sparse.safetensors --input digit.png
+  run-sparse eval models/lenet-5/sparse.safetensors --data data/mnist
+  run-sparse bench models/lenet-5/sparse.safetensors --against dense
+  SPARSE_ISA=avx2 run-sparse plan models/lenet-5/sparse.safetensors
+
+Results go to stdout, the rest to stderr. Exit code 0: done; 1: a check failed; 2: the command line or a file is at fault.
+SPARSE_ISA=scalar|avx2|avx512|neon forces an instruction set; `run-sparse isa` lists what this machine has.
+SPARSE_TUNE=FILE names the costs that `run-sparse tune` measured."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    infer: Option<InferArgs>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a network on an input: what happens when no subcommand is named
+    #[command(skip)]
+    Infer(InferArgs),
+    /// Error of a network on a labelled set of images
+    Eval(EvalArgs),
+    /// Latency, throughput and memory, beside the dense plan of the same network in the same run
+    Bench(BenchArgs),
+    /// Which kernel runs each node, in which layout, with how many bytes
+    Plan(PlanArgs),
+    /// Time and GFLOP/s of each node
+    Profile(ProfileArgs),
+    /// Compares outputs with expected ones; exit code 1 where they differ
+    Check(CheckArgs),
+    /// Instruction sets of this machine, with the arithmetic peak of one core
+    Isa(IsaArgs),
+    /// Measures what kernels cost on this machine, for plans to choose by
+    Tune(TuneArgs),
+    /// Memory of one plan in a process of its own, for `bench`
+    #[command(hide = true)]
+    PeakRss(PeakRssArgs),
+}
+
+/// Reads the command line; prints help or what is wrong with it, and exits.
+pub fn parse() -> Command {
+    let matches = Cli::command().get_matches();
+    let parsed = Cli::from_arg_matches(&matches).and_then(|cli| match cli.command {
+        Some(command) => Ok(command),
+        None => InferArgs::from_arg_matches(&matches).map(Command::Infer),
+    });
+    parsed.unwrap_or_else(|error| error.exit())
+}
+
+/// A network's file and how to read it.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// The network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx; its
+    /// content decides which. What is guessed about it is said on stderr and in `warnings` of --json
+    pub model: PathBuf,
+    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON, which names the tensors of the file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub network: Option<String>,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
+    /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round
+    #[arg(long, value_enum, default_value_t = Values::F32, value_name = "TYPE")]
+    pub values: Values,
+    /// Say nothing on stderr but errors
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Types of stored non-zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Values {
+    /// As they are
+    F32,
+    /// Eight significant bits
+    Bf16,
+    /// Eleven significant bits
+    F16,
+    /// Integers up to 127 times a scale: exact for tensors that the file has like that
+    I8,
+}
+
+impl From<Values> for WeightType {
+    fn from(values: Values) -> Self {
+        match values {
+            Values::F32 => Self::F32,
+            Values::Bf16 => Self::Bf16,
+            Values::F16 => Self::F16,
+            Values::I8 => Self::I8,
+        }
+    }
+}
+
+/// Kernels that a plan may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// Sparse where that is faster
+    Sparse,
+    /// Dense everywhere: the baseline
+    Dense,
+}
+
+/// What a dense plan computes where units have left the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DenseShapes {
+    /// All units of the original network, as a dense engine ran it
+    Original,
+    /// Only the units that are left, which a dense engine could run too
+    Left,
+}
+
+impl From<Weights> for WeightMode {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::Sparse => Self::Sparse,
+            Weights::Dense => Self::Dense,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct InferArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What to run: .npy, .npz, PNG, IDX (plain or .gz), safetensors, or the rows of a .csv for a network that was trained on such.
+    /// Bytes are pixels and are preprocessed as the network or --scale, --mean and --std say; floating-point numbers are the
+    /// network's input as they are. Of several inputs each is named (NAME=FILE, once for each), or is the array of its name in a
+    /// file of several
+    #[arg(long, short, required = true, value_name = "[NAME=]FILE")]
+    pub input: Vec<String>,
+    /// Array to take from a file of several
+    #[arg(long, value_name = "NAME")]
+    pub array: Option<String>,
+    /// Classes to print per sample
+    #[arg(long, default_value_t = 5, value_name = "K")]
+    pub top: usize,
+    /// Also write all outputs, as array `y` of an .npz, or as an .npy; several outputs as arrays of their names
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite an existing output
+    #[arg(long, requires = "output")]
+    pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Kernels
+    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
+    pub weights: Weights,
+    /// Most threads; all cores by default, small networks use one
+    #[arg(long, short, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  run-sparse eval models/lenet-300-100/sparse.safetensors --data data/mnist --json
+  {\"schema\":1,\"images\":10000,\"error_percent\":1.7,\"top1\":0.983, ...}")]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Labelled images: a folder of IDX files (plain or .gz) or of class folders with PNGs, an .npz, a safetensors file, or a table
+    /// as .csv. Targets that are numbers give R2
+    #[arg(long, short, value_name = "PATH")]
+    pub data: PathBuf,
+    /// Part of the set to use
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    pub split: Split,
+    /// Kernels
+    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
+    pub weights: Weights,
+    /// Most threads; all cores by default, small networks use one
+    #[arg(long, short, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Part of a labelled set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    /// Images to report on; all of a set that is not split
+    Test,
+    /// Images to train on
+    Train,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  run-sparse bench models/lenet-300-100/sparse.safetensors --against dense -b 1,64
+
+Both plans are run by turns in one process. Where dead units have left the network, the dense plan has them back: it is what the
+network cost before. `--dense-shapes left` measures a dense plan of the units that are left, the harder opponent. A latency is one whole run, input to output, clock excluded. The FMA peak of the
+core is measured before and after; where the two differ by more than 2 %, the machine was disturbed: run it again.
+Peak RSS is that of a process which loads the file, plans it and runs it, and does nothing else.")]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Also measure this plan of the same network
+    #[arg(long, value_enum, value_name = "PLAN")]
+    pub against: Option<Weights>,
+    /// Shapes of the dense plan: those of the network before dead units left, or those of what is left
+    #[arg(long, value_enum, default_value_t = DenseShapes::Original, value_name = "SHAPES")]
+    pub dense_shapes: DenseShapes,
+    /// Samples per run, one or more numbers
+    #[arg(
+        long,
+        short,
+        value_delimiter = ',',
+        default_value = "1,64",
+        value_name = "B,.."
+    )]
+    pub batch: Vec<usize>,
+    /// Most threads
+    #[arg(long, short, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// Run the test images of this labelled set instead of random input
+    #[arg(long, short, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Run these samples instead of random input, as for inference
+    #[arg(long, short, value_name = "[NAME=]FILE", conflicts_with = "data")]
+    pub input: Vec<String>,
+    /// Seconds per plan and batch
+    #[arg(long, default_value_t = 1.0, value_name = "S")]
+    pub seconds: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Kernels
+    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
+    pub weights: Weights,
+    /// Samples per run
+    #[arg(long, short, default_value_t = 1, value_name = "B")]
+    pub batch: usize,
+    /// Most threads
+    #[arg(long, short, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// Labelled images like those that will come: a layer whose inputs are mostly zero then skips zeros at batch 1
+    #[arg(long, short, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Samples like those that will come, as for inference
+    #[arg(long, short, value_name = "[NAME=]FILE", conflicts_with = "data")]
+    pub input: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  run-sparse profile models/lenet-5/sparse.safetensors -b 64
+
+GFLOP/s counts the arithmetic on non-zeros, and `peak` is its share of the FMA peak of one core; `expect` is what the plan expected; `dense` is the rate that a dense kernel would need to be as fast.")]
+pub struct ProfileArgs {
+    #[command(flatten)]
+    pub plan: PlanArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example, with outputs of another framework:
+  np.savez('expect.npz', x=x.numpy(), y=model(x).numpy())
+  run-sparse check model.safetensors --expect expect.npz")]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Arrays `x`, inputs (channels first, or last where the shape says so), and `y`, the outputs expected of them: .npz or safetensors.
+    /// Several inputs or outputs are arrays of their names
+    #[arg(long, short, value_name = "FILE")]
+    pub expect: PathBuf,
+    /// Take an input from another file
+    #[arg(long, short, value_name = "[NAME=]FILE")]
+    pub input: Vec<String>,
+    /// Largest error allowed, as a share of the largest expected output
+    #[arg(long, default_value_t = 1e-4, value_name = "T")]
+    pub tolerance: f64,
+    /// Kernels
+    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
+    pub weights: Weights,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct IsaArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Plans choose kernels, and `plan` says what to expect, by what kernels cost. Without a measurement these are the costs of the machine that the
+kernels were developed on. `tune` takes some seconds per instruction set; the machine should have nothing else to do.
+
+The costs are a JSON file: the one that SPARSE_TUNE names, else sparsevd/tune.json in XDG_CONFIG_HOME or ~/.config. All commands look there.")]
+pub struct TuneArgs {
+    /// File to write instead; name it in SPARSE_TUNE to use it
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Also print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PeakRssArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[arg(long, value_enum)]
+    pub weights: Weights,
+    #[arg(long, value_enum)]
+    pub dense_shapes: DenseShapes,
+    #[arg(long)]
+    pub batch: usize,
+    #[arg(long)]
+    pub threads: usize,
+}
