@@ -18,6 +18,7 @@ mod preprocessing;
 pub mod presets;
 pub mod quantised;
 pub mod shape;
+mod table;
 mod weights;
 
 pub use builder::{Conv2d, GraphBuilder};
@@ -27,4 +28,5 @@ pub use network::{Graph, Input, Network, Node};
 pub use ops::{Approximate, Op, Window};
 pub use preprocessing::Preprocessing;
 pub use shape::Shape;
+pub use table::{Column, Table};
 pub use weights::{Dense, Weights};
