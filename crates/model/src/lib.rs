@@ -18,14 +18,16 @@ mod preprocessing;
 pub mod presets;
 pub mod quantised;
 pub mod shape;
+mod tensor_type;
 mod weights;
 
 pub use builder::{Conv2d, GraphBuilder};
 pub use csr::Csr;
 pub use error::ModelError;
-pub use network::{Graph, Input, Network, Node};
+pub use network::{Free, Graph, Input, Network, Node};
 pub use op::Op;
 pub use ops::{Approximate, Window};
 pub use preprocessing::Preprocessing;
 pub use shape::Shape;
+pub use tensor_type::{DType, Dim, TensorType};
 pub use weights::{Dense, Weights};

@@ -50,14 +50,14 @@ pub enum Op {
     Mul,
     /// `a / b`, element by element, with shapes as for [`Op::Add`].
     Div,
-    /// Feature maps of one size behind each other by channel, or vectors behind each other.
-    Concat,
+    /// Values behind each other along one dimension.
+    Concat(ops::Concat),
     /// A border around each feature map.
     Pad(ops::Pad),
     /// Feature maps to one vector: `[c, h, w]` to `[c*h*w]`.
     Flatten,
-    /// Probabilities over a vector.
-    Softmax,
+    /// Probabilities along one dimension.
+    Softmax(ops::Softmax),
 }
 
 /// Evaluates `$call` with `$o` bound to the operator behind any [`Op`], by `&` or `&mut`.
@@ -73,8 +73,8 @@ macro_rules! with_operator {
     (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ ops::$plain };
     ($op:expr, $borrow:tt $o:ident => $call:expr) => {
         with_operator!(@match $op, $o, $call, $borrow,
-            [Linear Conv BatchNormalization Clip LeakyRelu HardSigmoid Gelu MaxPool AveragePool Pad],
-            [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Concat Flatten Softmax])
+            [Linear Conv BatchNormalization Clip LeakyRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax],
+            [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Flatten])
     };
 }
 
@@ -108,6 +108,8 @@ impl Op {
                     sizes(&[pairs.as_flattened(), &w.pads].concat())
                 }
                 Attribute::Size(n) => sizes(&[*n]),
+                Attribute::Axis(0) => vec![],
+                Attribute::Axis(n) => sizes(&[*n]),
                 Attribute::Pads(pads) => sizes(pads),
                 Attribute::Float(v) => vec![Some(f64::from(*v))],
                 Attribute::Bound(v) => vec![v.map(f64::from)],

@@ -54,13 +54,12 @@ pub fn preprocessing(
     }
 }
 
-/// A session for that many samples at a time. `like` holds samples as they will come, by the name of the input, or nothing.
+/// A session for `batch` samples at a time, whose free dimension has `length` elements. `like` holds samples as they will come, by the name of the input, or nothing.
 pub fn session(
     args: &ModelArgs,
     network: &Network,
     weights: WeightMode,
-    batch: usize,
-    threads: usize,
+    [batch, length, threads]: [usize; 3],
     like: &[(&str, &[f32])],
 ) -> anyhow::Result<Session> {
     let isa = Isa::from_env()?;
@@ -69,6 +68,7 @@ pub fn session(
         isa,
         threads,
         batch,
+        length,
         values: args.values.into(),
         costs: tune::costs(isa)?,
     };

@@ -331,7 +331,10 @@ fn stage<T: Real>(
         Op::Sub => arithmetic(Arithmetic::Sub)?,
         Op::Mul => arithmetic(Arithmetic::Mul)?,
         Op::Div => arithmetic(Arithmetic::Div)?,
-        Op::Concat => {
+        Op::Concat(ops::Concat { axis }) => {
+            if *axis != 0 {
+                return Err(unsupported(node, "a dimension other than the first"));
+            }
             if inputs.iter().any(|v| v.channels.len() != v.size.channels) {
                 return Err(unsupported(node, "inputs of which channels were removed"));
             }
@@ -359,7 +362,7 @@ fn stage<T: Real>(
             };
             (Work::Flatten, value)
         }
-        Op::Softmax => {
+        Op::Softmax(_) => {
             let why = node.op.operator().not_trained();
             return Err(unsupported(node, why.unwrap_or("this operator")));
         }

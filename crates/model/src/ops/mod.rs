@@ -7,6 +7,7 @@
 mod activations;
 mod approximate;
 mod arithmetic;
+mod axis;
 mod batch_normalization;
 mod concat;
 mod conv;
@@ -58,7 +59,7 @@ pub fn examples() -> Vec<Op> {
         Op::GlobalAveragePool,
         Op::Add,
         Op::Flatten,
-        Op::Softmax,
+        Op::Softmax(Softmax::default()),
         Op::Clip(Clip {
             min: None,
             max: None,
@@ -77,7 +78,7 @@ pub fn examples() -> Vec<Op> {
         Op::Sub,
         Op::Mul,
         Op::Div,
-        Op::Concat,
+        Op::Concat(Concat::default()),
         Op::Pad(Pad {
             pads: [1; 4],
             value: 0.0,

@@ -23,7 +23,7 @@ mod view;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use sparsevd_model::{Graph, ModelError, Network, Node, Weights};
+use sparsevd_model::{Graph, Input, ModelError, Network, Node, Weights};
 
 use crate::attributes::OnnxNode;
 use crate::error::UnsupportedNode;
@@ -140,6 +140,8 @@ struct Importer<'m> {
     batch: Option<usize>,
     /// Layouts of inputs that are not the declared ones, by index.
     layouts: HashMap<usize, Layout>,
+    /// The size that the free dimension of the inputs gets, where they have one.
+    length: Option<usize>,
     /// Declared dimensions of each input.
     declared: Vec<Vec<usize>>,
     names: HashSet<String>,
@@ -156,15 +158,50 @@ pub(crate) fn import(
 ) -> Result<Network, ImportError> {
     let graph = (model.graph.as_ref()).ok_or_else(|| Invalid::new("file", "a graph", "none"))?;
     if inputs::has_no_batch(graph) && options.shapes.is_empty() {
-        return attempts(model, graph, decoder, options, 0);
+        return attempts(model, graph, decoder, options, 0, None);
     }
-    match attempts(model, graph, decoder, options, 1) {
+    if let Some(symbol) = inputs::free_symbol(graph, options)
+        && let Some(network) = with_free(model, graph, decoder, options, &symbol)
+    {
+        return Ok(network);
+    }
+    match attempts(model, graph, decoder, options, 1, None) {
         Err(ImportError::Unsupported(nodes)) if inputs::may_have_no_batch(graph) => {
             // The errors of a file that has a batch are about its operators alone.
-            attempts(model, graph, decoder, options, 0).map_err(|_| ImportError::Unsupported(nodes))
+            attempts(model, graph, decoder, options, 0, None)
+                .map_err(|_| ImportError::Unsupported(nodes))
         }
         other => other,
     }
+}
+
+/// Two sizes of the free dimension for which a file is imported.
+const PROBES: [usize; 2] = [89, 97];
+
+/// The network with the free dimension of its inputs; `None` where an operator does not take it.
+///
+/// The file is imported for two sizes. Where the networks differ in the shapes of their inputs alone, no node and no tensor depends on it.
+fn with_free(
+    model: &ModelProto,
+    graph: &GraphProto,
+    decoder: &Decoder,
+    options: &ImportOptions,
+    symbol: &str,
+) -> Option<Network> {
+    let import = |length| attempts(model, graph, decoder, options, 1, Some(length)).ok();
+    let [mut network, other] = [import(PROBES[0])?, import(PROBES[1])?];
+    for (input, other) in network.graph.inputs.iter_mut().zip(&other.graph.inputs) {
+        if input.shape == other.shape {
+            continue;
+        }
+        let sizes = input.shape.dims().iter().zip(other.shape.dims());
+        let is_free = |(a, b): (&usize, &usize)| [*a, *b] == PROBES;
+        let dimension = sizes.into_iter().position(is_free)?;
+        *input = Input::with_free(&input.name, input.shape.clone(), dimension, symbol);
+    }
+    let other = other.graph.at_length(PROBES[1]) == network.graph.at_length(PROBES[1])
+        && other.tensors == network.tensors;
+    (other && network.graph.free_symbol().is_some() && network.types().is_ok()).then_some(network)
 }
 
 /// Imports a file, and again where an input has to have another layout.
@@ -174,6 +211,7 @@ fn attempts(
     decoder: &Decoder,
     options: &ImportOptions,
     batch_axes: usize,
+    length: Option<usize>,
 ) -> Result<Network, ImportError> {
     let mut layouts = HashMap::new();
     loop {
@@ -186,6 +224,7 @@ fn attempts(
             batch_axes,
             batch: None,
             layouts: layouts.clone(),
+            length,
             declared: Vec::new(),
             names: HashSet::new(),
             nodes: Vec::new(),
