@@ -102,6 +102,17 @@ fn crates_depend_in_one_direction() {
         ("sparsevd-onnx", &["format", "model"]),
         ("sparsevd-runtime", &["kernels", "model"]),
         ("sparsevd-compressor", &["format", "kernels", "model"]),
+        (
+            "sparsevd-pipeline",
+            &[
+                "compressor",
+                "format",
+                "kernels",
+                "model",
+                "onnx",
+                "runtime",
+            ],
+        ),
     ];
     let wrong: Vec<String> = allowed
         .iter()
@@ -115,24 +126,19 @@ fn crates_depend_in_one_direction() {
         })
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    let of_root: Vec<&String> = dependencies
-        .0
-        .iter()
-        .filter(|(_, d)| d.contains("sparsevd"))
-        .map(|(n, _)| n)
-        .collect();
-    assert!(
-        of_root.is_empty(),
-        "nobody depends on the binaries: {of_root:?}"
-    );
+    // The facade re-exports, and the binaries take what they need: nothing depends on either.
+    for top in ["sparsevd", "sparsevd-cli"] {
+        let on_top = dependencies.0.iter().filter(|(_, d)| d.contains(top));
+        let on_top: Vec<&String> = on_top.map(|(name, _)| name).collect();
+        assert!(on_top.is_empty(), "{on_top:?} depend on {top}");
+    }
 }
 
-/// The command of docs/architecture.md.
-#[test]
-fn a_program_that_runs_networks_builds_few_crates() {
+/// Crates that packages build with their default features, ours included: a name and a version each.
+fn tree(packages: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--offline", "-e", "normal", "--prefix", "none"])
-        .args(["-p", "sparsevd-runtime", "-p", "sparsevd-format"])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -140,34 +146,49 @@ fn a_program_that_runs_networks_builds_few_crates() {
     assert!(output.status.success(), "{error}");
     let tree = String::from_utf8(output.stdout).unwrap();
     // A line is a name, a version, and remarks in brackets.
-    let crates: BTreeSet<&str> = (tree.lines())
-        .map(|line| line.split(" (").next().unwrap_or_default())
-        .filter(|name| !name.is_empty() && !name.starts_with("sparsevd-"))
-        .collect();
-    assert!(crates.iter().any(|c| c.starts_with("rayon v")), "{tree}");
-    assert!(crates.len() <= 46, "{} crates: {crates:#?}", crates.len());
+    let names = tree.lines().map(|l| l.split(" (").next().unwrap_or(l));
+    let names = names.filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
+/// The command of docs/architecture.md.
+#[test]
+fn a_program_that_runs_networks_builds_few_crates() {
+    for packages in [&["sparsevd"][..], &["sparsevd-runtime", "sparsevd-format"]] {
+        let mut crates = tree(packages);
+        crates.retain(|name| !name.starts_with("sparsevd"));
+        assert!(crates.iter().any(|c| c.starts_with("rayon v")));
+        assert!(crates.len() <= 46, "{} crates: {crates:#?}", crates.len());
+    }
 }
 
 #[test]
-fn who_only_runs_models_builds_no_training_and_no_command_line() {
-    let dependencies = Dependencies::of_workspace();
-    let all = dependencies.all("sparsevd-runtime");
+fn a_program_that_runs_networks_builds_no_training_and_no_command_line() {
+    let all = tree(&["sparsevd"]);
+    let builds = |name: &str| all.iter().any(|c| c.starts_with(&format!("{name} v")));
     let strangers = [
         "clap",
         "indicatif",
         "anyhow",
-        "sparsevd-compressor",
-        "sparsevd-testing",
+        "prost",
         "rand",
+        "sparsevd-compressor",
+        "sparsevd-onnx",
+        "sparsevd-pipeline",
+        "sparsevd-testing",
         "toml",
+        "zip",
+        "zstd",
     ];
-    let found: Vec<&&str> = strangers.iter().filter(|s| all.contains(**s)).collect();
+    let found: Vec<&&str> = strangers.iter().filter(|s| builds(s)).collect();
     assert!(found.is_empty(), "{found:?}");
-    assert!(
-        all.contains("sparsevd-kernels") && all.len() < 60,
-        "{} packages: {all:?}",
-        all.len()
-    );
+    let ours = ["sparsevd-format", "sparsevd-kernels", "sparsevd-runtime"];
+    assert!(ours.iter().all(|c| builds(c)), "{all:#?}");
+    // What compresses is no program for the command line either.
+    let pipeline = tree(&["sparsevd-pipeline"]);
+    let shows = |c: &&String| c.starts_with("clap v") || c.starts_with("indicatif v");
+    let shows: Vec<&String> = pipeline.iter().filter(shows).collect();
+    assert!(shows.is_empty(), "{shows:?}");
 }
 
 #[test]
@@ -208,12 +229,14 @@ fn only_the_kernels_are_unsafe() {
     assert!(found.is_empty(), "{found:#?}");
     let roots = [
         "src/lib.rs",
-        "src/bin/compress/main.rs",
-        "src/bin/run-sparse/main.rs",
+        "crates/cli/src/lib.rs",
+        "crates/cli/src/bin/compress/main.rs",
+        "crates/cli/src/bin/run-sparse/main.rs",
         "crates/model/src/lib.rs",
         "crates/format/src/lib.rs",
         "crates/runtime/src/lib.rs",
         "crates/compressor/src/lib.rs",
+        "crates/pipeline/src/lib.rs",
     ];
     let open: Vec<&str> = roots
         .into_iter()
@@ -237,17 +260,12 @@ fn files_import_in_one_direction() {
         ("kernels", true, ["spmm", "sell"]),
         ("runtime", false, ["lower", "lower::conv"]),
         ("compressor", false, ["trainer", "checkpoint"]),
+        ("onnx", false, ["import", "tensor"]),
     ];
     for (name, shared_root, [from, to]) in crates {
         let imports = Imports::of_crate(&root.join("crates").join(name).join("src"), shared_root);
         assert!(imports.has(from, to), "{name}: {from} imports from {to}");
-        // The presets still share functions of their parent.
-        let presets = |circle: &String| {
-            let mut files = circle.split(" -> ");
-            name == "model" && files.all(|f| f == "presets" || f.starts_with("presets::"))
-        };
-        let mut circles = imports.circles();
-        circles.retain(|circle| !presets(circle));
+        let circles = imports.circles();
         assert!(circles.is_empty(), "{name}: {circles:#?}");
     }
 }

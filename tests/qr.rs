@@ -1,15 +1,13 @@
 //! The picture of the packed LeNet-5 is a network: read as a QR code, it runs.
 #![allow(clippy::unwrap_used)]
 
-mod synthetic;
-
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use rqrr::PreparedImage;
-use serde_json::Value;
-use synthetic::Workplace;
+use sparsevd::format::{Limits, load_data, unpack};
+use sparsevd::runtime::{Plan, PlanOptions, Session, evaluate};
 
 /// The bytes of the one QR code in a black and white picture.
 fn scan(picture: &Path) -> Vec<u8> {
@@ -37,17 +35,18 @@ fn the_picture_of_lenet_5_runs() {
         bytes == std::fs::read(root.join("models/lenet-5/packed.spvd")).unwrap(),
         "the picture is of another file; make it anew by the command in examples/qr.rs"
     );
-    let w = Workplace::without_network();
-    w.write("scanned.spvd", bytes);
-    let mnist = root.join("data/mnist");
-    let printed = w.ok_run_sparse(&[
-        "eval",
-        "scanned.spvd",
-        "--data",
-        mnist.to_str().unwrap(),
-        "--json",
-    ]);
-    let result: Value = serde_json::from_str(&printed).unwrap();
-    assert_eq!(result["images"], 10_000);
-    assert!(result["error_percent"].as_f64().unwrap() < 1.5, "{result}");
+    let network = unpack(&bytes, &Limits::default()).unwrap().network;
+    let preprocessing = network.graph.preprocessing.clone().unwrap();
+    let test = load_data(root.join("data/mnist")).unwrap().test.unwrap();
+    let options = PlanOptions {
+        batch: 64,
+        ..PlanOptions::default()
+    };
+    let session = Session::new(Plan::new(&network, &options).unwrap(), 1).unwrap();
+    let result = evaluate(&session, &test.labels, |image, x| {
+        test.fill_input(image, &preprocessing, x);
+    })
+    .unwrap();
+    assert_eq!(result.images, 10_000);
+    assert!(result.error_percent() < 1.5, "{result:?}");
 }

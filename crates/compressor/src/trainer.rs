@@ -14,7 +14,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Graph, Network, Node, Op};
@@ -188,15 +187,12 @@ impl Trainer {
         &self.original
     }
 
-    /// Trains until all phases are done or `stop` is set.
+    /// Trains until all phases are done or [`Observer::stop`] says so.
     ///
     /// # Errors
     /// A loss that diverges, a checkpoint that cannot be written.
-    pub fn run(
-        &mut self,
-        stop: &AtomicBool,
-        observer: &mut dyn Observer,
-    ) -> Result<Outcome, CompressError> {
+    pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, CompressError> {
+        observer.begin(&self.recipe, self.data.train().len(), self.position);
         while let Some(phase) = self.recipe.phases.get(self.position.phase).cloned() {
             observer.phase(self.position.phase + 1, self.recipe.phases.len(), &phase);
             if !self.position.started {
@@ -204,9 +200,9 @@ impl Trainer {
             }
             self.teach(&phase, observer)?;
             let outcome = if phase.grid.len() > 1 && phase.method == Method::Quantise {
-                self.search_grid(&phase, stop, observer)?
+                self.search_grid(&phase, observer)?
             } else {
-                self.epochs(&phase, stop, observer)?
+                self.epochs(&phase, observer)?
             };
             if outcome == Outcome::Interrupted {
                 self.save()?;
@@ -231,11 +227,10 @@ impl Trainer {
     fn epochs(
         &mut self,
         phase: &Phase,
-        stop: &AtomicBool,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
         while self.position.epoch < phase.epochs {
-            if self.epoch(phase, stop, observer)? == Outcome::Interrupted {
+            if self.epoch(phase, observer)? == Outcome::Interrupted {
                 return Ok(Outcome::Interrupted);
             }
             self.save()?;

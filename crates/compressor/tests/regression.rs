@@ -1,8 +1,6 @@
 //! Regression: float targets, from a source that is not images, through every phase.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::sync::atomic::AtomicBool;
-
 use sparsevd_compressor::objective::{Score, Targets};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
@@ -92,7 +90,7 @@ fn trained(network: &Network, phases: Vec<Phase>, threads: usize) -> Trainer {
         run_folder: None,
     };
     let mut run = Trainer::new(network, recipe(phases), data(), &options).unwrap();
-    run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    run.run(&mut Silent).unwrap();
     run
 }
 
@@ -155,7 +153,7 @@ fn the_weight_of_the_kl_term_follows_the_noise_of_the_targets() {
             ..recipe(phases())
         };
         let mut run = Trainer::new(&network(2), recipe, data(), &RunOptions::default()).unwrap();
-        run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+        run.run(&mut Silent).unwrap();
         run.history().last().unwrap().left()
     };
     let (small, large) = (left(0.1), left(1000.0));
@@ -234,10 +232,7 @@ fn a_regression_that_diverges_is_stopped() {
     let zeros = Dense::zeros(Shape::from([2, INPUTS]));
     (network.tensors).insert("fc1.weight".into(), Weights::Dense(zeros));
     let run = Trainer::new(&network, recipe(phases), data, &RunOptions::default());
-    let error = run
-        .unwrap()
-        .run(&AtomicBool::new(false), &mut Silent)
-        .unwrap_err();
+    let error = run.unwrap().run(&mut Silent).unwrap_err();
     assert!(
         matches!(
             error,

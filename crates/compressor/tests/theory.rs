@@ -1,8 +1,6 @@
 //! What the theory of Sparse VD says must happen, on toy problems.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::sync::atomic::AtomicBool;
-
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
 use sparsevd_compressor::{TrainingData, initialise};
@@ -82,7 +80,7 @@ fn train(kl_scale: f64, epochs: u32) -> Trainer {
         },
     )
     .unwrap();
-    trainer.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    trainer.run(&mut Silent).unwrap();
     trainer
 }
 

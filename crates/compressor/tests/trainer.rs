@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use sparsevd_compressor::engine::{Batch, Engine};
@@ -133,22 +132,22 @@ fn bytes(trainer: &Trainer) -> Vec<u8> {
 }
 
 /// Stops a run after a number of steps.
-struct StopAfter<'a>(u32, &'a AtomicBool);
+struct StopAfter(u32);
 
-impl Observer for StopAfter<'_> {
+impl Observer for StopAfter {
     fn step(&mut self, _: u32, _: u32, _: u32, _: f64) {
         self.0 -= 1;
-        if self.0 == 0 {
-            self.1.store(true, Ordering::Relaxed);
-        }
+    }
+
+    fn stop(&mut self) -> bool {
+        self.0 == 0
     }
 }
 
 #[test]
 fn one_thread_two_threads_and_an_interrupted_run_give_the_same_bytes() {
-    let never = AtomicBool::new(false);
     let mut straight = trainer(recipe(), 1, None);
-    straight.run(&never, &mut Silent).unwrap();
+    straight.run(&mut Silent).unwrap();
     let want = bytes(&straight);
     let last = straight.history().last().unwrap();
     assert!(
@@ -158,20 +157,19 @@ fn one_thread_two_threads_and_an_interrupted_run_give_the_same_bytes() {
     assert!(straight.network().unwrap().original_weights() == 4 * 25 + 6 * 100 + 16 * 96 + 64);
 
     let mut two = trainer(recipe(), 2, None);
-    two.run(&never, &mut Silent).unwrap();
+    two.run(&mut Silent).unwrap();
     assert!(bytes(&two) == want, "two threads");
 
     // In the middle of an epoch of each phase, and at the end of an epoch.
     for steps in [7, 20, 33, 45, 61, 80] {
         let folder = tempfile::tempdir().unwrap();
-        let stop = AtomicBool::new(false);
         let mut first = trainer(recipe(), 2, Some(folder.path()));
-        let outcome = first.run(&stop, &mut StopAfter(steps, &stop)).unwrap();
+        let outcome = first.run(&mut StopAfter(steps)).unwrap();
         assert_eq!(outcome, Outcome::Interrupted);
         let mut second = trainer(recipe(), 1, Some(folder.path()));
         second.resume(folder.path()).unwrap();
         assert_eq!(second.position().total_steps, steps);
-        second.run(&never, &mut Silent).unwrap();
+        second.run(&mut Silent).unwrap();
         assert!(bytes(&second) == want, "stopped after {steps} steps");
     }
 }
@@ -189,10 +187,9 @@ fn normalisations_keep_their_statistics_through_threads_interruptions_and_every_
         phase.lr = 1e-2;
         phase.weights = phase.weights.map(|_| 320);
     }
-    let never = AtomicBool::new(false);
     let run = |threads| {
         let mut run = trainer_of(&network, recipe.clone(), threads, None);
-        run.run(&never, &mut Silent).unwrap();
+        run.run(&mut Silent).unwrap();
         run
     };
     let straight = run(1);
@@ -214,13 +211,12 @@ fn normalisations_keep_their_statistics_through_threads_interruptions_and_every_
     assert!(bytes(&run(2)) == want, "two threads");
     for steps in [7, 33, 61, 95] {
         let folder = tempfile::tempdir().unwrap();
-        let stop = AtomicBool::new(false);
         let mut first = trainer_of(&network, recipe.clone(), 2, Some(folder.path()));
-        let outcome = first.run(&stop, &mut StopAfter(steps, &stop)).unwrap();
+        let outcome = first.run(&mut StopAfter(steps)).unwrap();
         assert_eq!(outcome, Outcome::Interrupted);
         let mut second = trainer_of(&network, recipe.clone(), 1, Some(folder.path()));
         second.resume(folder.path()).unwrap();
-        second.run(&never, &mut Silent).unwrap();
+        second.run(&mut Silent).unwrap();
         assert!(bytes(&second) == want, "stopped after {steps} steps");
     }
 }
@@ -240,7 +236,7 @@ fn a_residual_block_that_died_is_quantised_with_the_rest() {
         })
         .to_vec();
     let mut run = trainer_of(&network, recipe, 1, None);
-    run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    run.run(&mut Silent).unwrap();
     let done = run.network().unwrap();
     assert_eq!(done.tensors["c2.weight"].nonzeros(), 0);
     assert!(done.scales["c2.weight"] > 0.0 && done.tensors["p.weight"].nonzeros() > 0);
@@ -260,7 +256,7 @@ fn shared_rates_train() {
             },
         ];
         let mut run = trainer(recipe, 1, None);
-        run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+        run.run(&mut Silent).unwrap();
         for layer in run.layers() {
             let group = granularity.group(layer.units(), layer.patch());
             let alphas: Vec<f32> = layer.posterior().log_alphas().collect();
@@ -291,7 +287,7 @@ fn what_is_wrong_with_a_run_is_said() {
     let mut short = recipe();
     short.phases.truncate(1);
     trainer(short.clone(), 1, Some(folder.path()))
-        .run(&AtomicBool::new(false), &mut Silent)
+        .run(&mut Silent)
         .unwrap();
 
     let mut other = trainer(
@@ -346,7 +342,7 @@ fn what_is_wrong_with_a_run_is_said() {
     let mut steep = recipe();
     steep.phases[0].lr = 1.0;
     let error = trainer(steep, 1, Some(folder.path()))
-        .run(&AtomicBool::new(false), &mut Silent)
+        .run(&mut Silent)
         .unwrap_err();
     assert!(
         matches!(
@@ -377,7 +373,7 @@ fn a_bad_beginning_is_no_divergence() {
     let mut recipe = recipe();
     recipe.phases.truncate(1);
     let mut run = trainer_of(&network, recipe, 1, None);
-    run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    run.run(&mut Silent).unwrap();
     let first = &run.history()[0];
     assert!(first.loss > 4.0 * 4f64.ln(), "{first:?}");
 }
@@ -472,7 +468,7 @@ fn constants_on_the_input_stay_and_the_rest_learns() {
     let mut recipe = recipe();
     recipe.phases.truncate(2);
     let mut run = trainer_of(&network, recipe, 2, None);
-    run.run(&AtomicBool::new(false), &mut Silent).unwrap();
+    run.run(&mut Silent).unwrap();
     let last = run.history().last().unwrap();
     assert!(last.validation_error < 20.0, "{last:?}");
     let trained = run.network().unwrap();

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::{FormatError, packed};
+use crate::FormatError;
+
+/// First bytes of a packed file.
+pub(crate) const PACKED_MAGIC: &[u8; 4] = b"SPVD";
 
 /// Bytes from the beginning of a file that are enough to tell its type.
 const HEAD: usize = 4096;
@@ -76,7 +79,7 @@ impl FileType {
             [b'P', b'K', 3, 4, ..] => zip(bytes),
             // An archive without an entry is what numpy makes of no array.
             [b'P', b'K', 5, 6, ..] => Self::Npz,
-            _ if bytes.starts_with(packed::MAGIC) => Self::Packed,
+            _ if bytes.starts_with(PACKED_MAGIC) => Self::Packed,
             _ if bytes.starts_with(b"version https://git-lfs.github.com/spec/") => {
                 Self::GitLfsPointer
             }

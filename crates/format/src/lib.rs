@@ -17,9 +17,12 @@ mod folder;
 mod idx;
 #[cfg(feature = "data")]
 mod image;
+mod loaded;
 #[cfg(feature = "data")]
 mod npy;
 mod packed;
+mod presets;
+mod read;
 #[cfg(feature = "data")]
 mod regression;
 mod safetensors;
@@ -33,16 +36,17 @@ pub use file_type::FileType;
 pub use idx::read_idx;
 #[cfg(feature = "data")]
 pub use image::read_png;
+pub use loaded::LoadedNetwork;
 #[cfg(feature = "data")]
 pub use npy::{Array, ArrayData, read_array, read_npy, read_npz, write_npy, write_npz};
 pub use packed::{
     Limits, PackOptions, PackProfile, PackedBreakdown, pack, packed_breakdown, read_packed, unpack,
     write_packed,
 };
+pub use read::{read_network, read_network_bytes};
 #[cfg(feature = "data")]
 pub use regression::{LoadedSamples, RegressionSet, RegressionSplits, load_samples};
 pub use safetensors::{
-    CsrProfile, GraphSource, LoadedNetwork, ValueType, WriteOptions, inspect_encodings,
-    metadata_keys, network_files, read_network, read_network_bytes, write_network,
-    write_network_bytes,
+    CsrProfile, GraphSource, ValueType, WriteOptions, inspect_encodings, metadata_keys,
+    network_files, write_network, write_network_bytes,
 };

@@ -111,6 +111,15 @@ impl TensorType {
         });
         Shape(dims.collect())
     }
+
+    /// Elements of [`TensorType::shape`]; saturates instead of overflowing.
+    pub fn elements(&self, length: usize) -> usize {
+        let dims = self.dims.iter().map(|dim| match dim {
+            Dim::Known(n) => *n,
+            Dim::Free(_) => length,
+        });
+        dims.fold(1, usize::saturating_mul)
+    }
 }
 
 impl fmt::Display for TensorType {

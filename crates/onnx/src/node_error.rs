@@ -6,7 +6,7 @@ use std::path::Path;
 use sparsevd_format::FormatError;
 use sparsevd_model::ModelError;
 
-use crate::import::Layout;
+use crate::order::Layout;
 
 /// A part of a file that is not valid.
 #[derive(Debug, Clone, PartialEq)]

@@ -81,10 +81,7 @@ impl PlanValue {
 
     /// Elements of one sample whose free dimension, if it has one, has `length` elements.
     pub fn elements(&self, length: usize) -> usize {
-        match self.tensor_type.free() {
-            Some(_) => self.tensor_type.shape(length).elements(),
-            None => self.shape.elements(),
-        }
+        self.tensor_type.elements(length)
     }
 }
 

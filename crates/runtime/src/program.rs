@@ -116,6 +116,21 @@ pub(crate) struct Endpoint {
     pub tensor_type: TensorType,
 }
 
+/// Most elements of a value with a free dimension, per sample.
+const MOST_ELEMENTS: usize = 1 << 32;
+
+/// Checks that a length does not make a value larger than memory can be.
+fn check_size(name: &str, value: &TensorType, length: usize) -> Result<(), RuntimeError> {
+    if value.free().is_none() || value.elements(length) <= MOST_ELEMENTS {
+        return Ok(());
+    }
+    Err(RuntimeError::Option {
+        option: "length",
+        expected: format!("values of at most {MOST_ELEMENTS} elements"),
+        got: format!("`{name}` {value} for lengths up to {length}"),
+    })
+}
+
 /// Steps in an order in which they can run, from inputs to outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Program {
@@ -165,6 +180,7 @@ impl Program {
                     got: format!("{} (`{}`)", input.tensor_type(), input.name),
                 });
             }
+            check_size(&input.name, &types[input.name.as_str()], length)?;
             numbers.insert(&input.name, value);
             values.push(value_type(&input.name));
         }
@@ -172,6 +188,7 @@ impl Program {
         for node in &graph.nodes {
             let output = values.len();
             values.push(value_type(&node.name));
+            check_size(&node.name, &types[node.name.as_str()], length)?;
             steps.push(Step {
                 name: node.name.clone(),
                 op: node.op.clone(),

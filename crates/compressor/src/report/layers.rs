@@ -101,23 +101,25 @@ fn stored(bytes: &BTreeMap<String, u64>, weight: &str) -> u64 {
         .sum()
 }
 
-/// Bytes of every tensor of a safetensors file by its name there, `None` for a packed file; and the size of the file.
+/// Size of every tensor of a safetensors file in bytes, by its name there; `None` for a packed file. `bytes` are those of the
+/// file, whose `path` errors name.
 ///
 /// # Errors
-/// A file that cannot be read, or is neither.
-pub fn stored_bytes(path: &Path) -> Result<(Option<BTreeMap<String, u64>>, u64), CompressError> {
-    let fail = |what: String| CompressError::Report {
-        path: path.into(),
-        what,
-    };
-    let bytes = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
-    if FileType::of(&bytes) == FileType::Packed {
-        return Ok((None, bytes.len() as u64));
+/// A file that is neither.
+pub fn stored_bytes(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Option<BTreeMap<String, u64>>, CompressError> {
+    if FileType::of(bytes) == FileType::Packed {
+        return Ok(None);
     }
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| fail(e.to_string()))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| CompressError::Report {
+        path: path.into(),
+        what: e.to_string(),
+    })?;
     let tensors = file
         .iter()
         .map(|(name, view)| (name.to_owned(), view.data().len() as u64))
         .collect();
-    Ok((Some(tensors), bytes.len() as u64))
+    Ok(Some(tensors))
 }

@@ -1,9 +1,9 @@
 //! The packed form of a network: where its bits go.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sparsevd_format::{FileType, PackOptions, pack, packed_breakdown};
+use sparsevd_format::{PackOptions, pack, packed_breakdown};
 use sparsevd_model::Network;
 
 use super::accuracy::SplitScore;
@@ -83,18 +83,4 @@ pub struct PackedResult {
     pub validation: SplitScore,
     /// Scores on the test samples, where the data set has any.
     pub test: Option<SplitScore>,
-}
-
-/// Takes a file apart, or gives `None` where it is not packed.
-///
-/// # Errors
-/// A file that cannot be read, or is a broken packed file.
-pub fn packed_size(path: &Path) -> Result<Option<PackedSize>, CompressError> {
-    let bytes = std::fs::read(path).map_err(|e| CompressError::Report {
-        path: path.into(),
-        what: e.to_string(),
-    })?;
-    (FileType::of(&bytes) == FileType::Packed)
-        .then(|| PackedSize::of(&bytes))
-        .transpose()
 }

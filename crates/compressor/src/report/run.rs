@@ -83,6 +83,21 @@ impl RunRecord {
         Ok(record)
     }
 
+    /// Removes the record of a run folder, where it has one.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn remove(folder: &Path) -> Result<(), CompressError> {
+        let path = Self::path(folder);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(CompressError::Report {
+                path,
+                what: format!("cannot remove it: {e}"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the record into a run folder, which is made where it is absent.
     ///
     /// # Errors

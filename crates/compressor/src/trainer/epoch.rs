@@ -1,6 +1,5 @@
 //! One epoch: its steps, the pruning after it, and its record.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::history::{EpochRecord, LayerRecord};
@@ -19,7 +18,6 @@ impl Trainer {
     pub(super) fn epoch(
         &mut self,
         phase: &Phase,
-        stop: &AtomicBool,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
         let started = Instant::now();
@@ -30,7 +28,7 @@ impl Trainer {
         let steps = (images / batch) as u32;
         let schedule = Schedule { phase, steps };
         while self.position.step < steps {
-            if stop.load(Ordering::Relaxed) {
+            if observer.stop() {
                 return Ok(Outcome::Interrupted);
             }
             self.step(schedule, &order, batch)?;

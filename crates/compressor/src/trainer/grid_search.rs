@@ -1,7 +1,5 @@
 //! The search for the scale of a quantise phase: several are trained from the same state.
 
-use std::sync::atomic::AtomicBool;
-
 use sparsevd_format::{PackOptions, pack};
 
 use super::history::EpochRecord;
@@ -29,7 +27,6 @@ impl Trainer {
     pub(super) fn search_grid(
         &mut self,
         phase: &Phase,
-        stop: &AtomicBool,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
         let dense = self.dense_validation_score()?;
@@ -49,7 +46,7 @@ impl Trainer {
             (self.position, self.history) = (position, history.clone());
             self.start_grid(c, phase.bias_step)?;
             while self.position.epoch < phase.epochs {
-                if self.epoch(phase, stop, observer)? == Outcome::Interrupted {
+                if self.epoch(phase, observer)? == Outcome::Interrupted {
                     self.replace_state(|now| *now = state)?;
                     (self.position, self.history, self.sums) = (position, history, [0.0; 2]);
                     return Ok(Outcome::Interrupted);

@@ -7,13 +7,11 @@ use sparsevd_model::{
     Approximate, Graph, Input, Network, Node, Op, Preprocessing, Shape, Window, presets,
 };
 
-use super::Limits;
 use super::error::PackedError;
 use super::fields::{Field, Fields};
+use super::limits::Limits;
 use super::range::Coder;
-
-/// Presets that files may name: version 1 of the packed format has their numbers.
-pub(crate) const PRESETS: [&str; 2] = ["lenet-300-100", "lenet-5"];
+use crate::presets::PRESETS;
 
 /// Codes a graph, and tells which preset it is; a reader passes no network.
 pub(super) fn graph<C: Coder>(

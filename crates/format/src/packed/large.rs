@@ -5,16 +5,18 @@ use std::thread;
 
 use sparsevd_model::{Graph, Network};
 
+use super::breakdown::PackedBreakdown;
 use super::checked::Checked;
 use super::chunks::{Chunk, SYMBOLS, histogram, rows_per_chunk};
 use super::error::PackedError;
 use super::fields::{Field, Fields};
 use super::graph::graph;
+use super::integers::{Integers, assemble, integers};
+use super::limits::Limits;
 use super::matrix::{Levels, Models};
 use super::range::{Coder, Decoder, Encoder, Meter};
 use super::rans::Table;
 use super::skeleton::{Tensor, skeleton};
-use super::{Integers, Limits, PackedBreakdown, assemble, integers};
 
 /// What the header has of one weight.
 struct Plan {

@@ -4,6 +4,7 @@
 //! exactly. Everything that decides what a bit means is integer arithmetic, so every platform reads the same numbers.
 
 mod adaptive;
+mod breakdown;
 mod checked;
 mod chunks;
 mod crc;
@@ -11,7 +12,9 @@ mod error;
 mod factors;
 mod fields;
 mod graph;
+mod integers;
 mod large;
+mod limits;
 mod logistic;
 mod matrix;
 mod neighbours;
@@ -25,16 +28,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sparsevd_model::quantised::is_scale;
-use sparsevd_model::{Csr, DType, Dense, Graph, ModelError, Network, Op, Weights};
+use sparsevd_model::{DType, ModelError, Network, Op, Weights};
 
+use crate::file_type::PACKED_MAGIC as MAGIC;
 use crate::{FormatError, LoadedNetwork, write_atomically};
 use error::PackedError;
-pub(crate) use graph::PRESETS;
-use matrix::Levels;
-use skeleton::Tensor;
 
-/// First bytes of a packed file.
-pub(crate) const MAGIC: &[u8; 4] = b"SPVD";
+pub use breakdown::PackedBreakdown;
+pub use limits::Limits;
 
 /// Version of the format that is written, and the newest that is read.
 const VERSION: u8 = 1;
@@ -108,70 +109,6 @@ impl PackOptions {
             keep_unit_order: true,
         }
     }
-}
-
-/// What a file may make a reader allocate and compute; more is an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Nodes of the graph, its inputs and its outputs, each.
-    pub nodes: usize,
-    /// Elements of the dense shape of a tensor or of a value that flows through the graph.
-    pub elements: usize,
-    /// Elements of all tensors that are stored dense.
-    pub dense_elements: usize,
-    /// Non-zeros of all tensors.
-    pub nonzeros: usize,
-    /// Elements, zeros included, of all weights of a file of the small profile: each takes some 50 ns.
-    pub small_cells: usize,
-}
-
-impl Limits {
-    /// No limits: a writer may pack any network.
-    fn for_writing() -> Self {
-        Self {
-            nodes: usize::MAX,
-            elements: usize::MAX,
-            dense_elements: usize::MAX,
-            nonzeros: usize::MAX,
-            small_cells: usize::MAX,
-        }
-    }
-}
-
-impl Default for Limits {
-    /// Enough for networks of some 2^28 weights stored; a hostile file takes seconds and a gigabyte at most.
-    fn default() -> Self {
-        Self {
-            nodes: 1 << 14,
-            elements: 1 << 32,
-            dense_elements: 1 << 28,
-            nonzeros: 1 << 27,
-            small_cells: 1 << 24,
-        }
-    }
-}
-
-/// Where the bits of a packed file go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct PackedBreakdown {
-    /// Magic, version, checksum, graph, names, shapes and scales, and what is left of the last byte.
-    pub header: u64,
-    /// How many non-zeros each unit has.
-    pub liveness: u64,
-    /// Where they are.
-    pub positions: u64,
-    /// Signs and magnitudes.
-    pub values: u64,
-    /// Biases.
-    pub biases: u64,
-}
-
-/// The integers of a network, in the order of its tensors.
-#[derive(Debug, Clone, PartialEq)]
-enum Integers {
-    Weight(Levels),
-    Bias(Vec<i32>),
 }
 
 /// Writes a network as a packed file, atomically; returns the number of bytes.
@@ -384,87 +321,4 @@ fn check(network: &Network) -> Result<(), PackedError> {
         }
     }
     Ok(())
-}
-
-/// The integers of a tensor of a network, and the number of them in each row where it is a weight.
-fn integers(network: &Network, tensor: &Tensor) -> Result<Integers, PackedError> {
-    let levels = network.grid(&tensor.name, tensor.scale)?;
-    if tensor.columns.is_none() {
-        return Ok(Integers::Bias(levels));
-    }
-    let (rows, cols) = tensor.shape.matrix();
-    let mut out = Levels {
-        starts: vec![0],
-        ..Levels::default()
-    };
-    let mut push = |column: usize, level: i32| {
-        if level != 0 {
-            out.columns.push(column as u32);
-            out.levels.push(level);
-        }
-        out.levels.len() as u32
-    };
-    let mut starts = Vec::with_capacity(rows);
-    match network.tensors.get(&tensor.name) {
-        Some(Weights::Csr(csr)) => {
-            let mut at = 0;
-            for row in 0..rows {
-                let mut end = starts.last().copied().unwrap_or(0);
-                for &column in csr.row(row).0 {
-                    end = push(column as usize, levels[at]);
-                    at += 1;
-                }
-                starts.push(end);
-            }
-        }
-        _ => {
-            for row in 0..rows {
-                let mut end = starts.last().copied().unwrap_or(0);
-                for column in 0..cols {
-                    end = push(column, levels[row * cols + column]);
-                }
-                starts.push(end);
-            }
-        }
-    }
-    out.starts.extend(starts);
-    Ok(Integers::Weight(out))
-}
-
-/// A network from its parts.
-fn assemble(
-    graph: Graph,
-    tensors: Vec<Tensor>,
-    integers: Vec<Integers>,
-) -> Result<Network, PackedError> {
-    let (mut weights, mut originals, mut scales) =
-        (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    for (tensor, integers) in tensors.into_iter().zip(integers) {
-        let value = |q: &i32| sparsevd_model::quantised::value(*q, tensor.scale);
-        let built = match integers {
-            Integers::Bias(levels) => Weights::Dense(Dense {
-                shape: tensor.shape.clone(),
-                values: levels.iter().map(value).collect(),
-            }),
-            Integers::Weight(levels) => {
-                let values = levels.levels.iter().map(value).collect();
-                let csr = Csr::try_new(tensor.shape.clone(), levels.starts, levels.columns, values)
-                    .map_err(|e: ModelError| e.for_tensor(&tensor.name))?;
-                if tensor.dense {
-                    Weights::Dense(csr.to_dense())
-                } else {
-                    Weights::Csr(csr)
-                }
-            }
-        };
-        if tensor.original != tensor.shape {
-            originals.insert(tensor.name.clone(), tensor.original);
-        }
-        scales.insert(tensor.name.clone(), tensor.scale);
-        weights.insert(tensor.name, built);
-    }
-    let mut network = Network::new(graph, weights)?;
-    network.original_shapes = originals;
-    network.scales = scales;
-    Ok(network)
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use sparsevd_model::quantised::{STEP_BITS, STEP_EXPONENTS, is_scale};
 use sparsevd_model::{Graph, ModelError, Network, Node, Op, Shape, Weights, ops, presets, shape};
 
-use super::Limits;
 use super::error::PackedError;
 use super::fields::{Field, Fields};
+use super::limits::Limits;
 use super::range::Coder;
 
 /// A weight or a bias.

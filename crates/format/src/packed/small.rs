@@ -2,14 +2,16 @@
 
 use sparsevd_model::{Graph, Network};
 
+use super::breakdown::PackedBreakdown;
 use super::checked::Checked;
 use super::error::PackedError;
 use super::fields::{Field, Fields};
 use super::graph::graph;
+use super::integers::{Integers, assemble, integers};
+use super::limits::Limits;
 use super::matrix::{Models, Spent};
 use super::range::{Coder, Decoder, Encoder, Meter};
 use super::skeleton::{Tensor, skeleton};
-use super::{Integers, Limits, PackedBreakdown, assemble, integers};
 
 /// Appends the checksum and the stream of a network.
 pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), PackedError> {

@@ -12,7 +12,7 @@ use sparsevd_model::{Graph, ModelError, Network, Shape, Weights, presets};
 use super::shards::shard;
 use super::stored::{Plain, Tensor, shapes};
 use super::{Container, MAX_ELEMENTS, metadata_keys};
-use crate::packed::PRESETS;
+use crate::presets::PRESETS;
 use crate::{FileType, FormatError};
 
 /// Where to take the graph of a network from.
@@ -40,9 +40,9 @@ pub(super) struct Bound {
     pub graph: Graph,
     /// The tensors of the file, under the names that the graph has.
     pub tensors: Vec<Tensor>,
-    /// As [`super::LoadedNetwork::notes`].
+    /// As [`crate::LoadedNetwork::notes`].
     pub notes: Vec<String>,
-    /// As [`super::LoadedNetwork::warnings`].
+    /// As [`crate::LoadedNetwork::warnings`].
     pub warnings: Vec<String>,
 }
 

@@ -16,7 +16,8 @@ pub(crate) use container::Container;
 pub(crate) use container::narrow;
 pub use encodings::inspect_encodings;
 pub use graph::GraphSource;
-pub use read::{LoadedNetwork, read_network, read_network_bytes};
+pub(crate) use read::read_container;
+pub(crate) use shards::ShardList;
 pub use shards::network_files;
 pub use write::{CsrProfile, ValueType, WriteOptions, write_network, write_network_bytes};
 

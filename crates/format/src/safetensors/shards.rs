@@ -9,7 +9,7 @@ use super::Container;
 use crate::{FileType, FormatError};
 
 /// The names of the shards of a network.
-pub(super) struct ShardList {
+pub(crate) struct ShardList {
     /// What names them: an index, or a pattern.
     pub path: PathBuf,
     /// All of them; they are there.
@@ -140,7 +140,7 @@ impl ShardList {
 }
 
 /// The bytes of all shards of a network.
-pub(super) struct Shards {
+pub(crate) struct Shards {
     /// What names them.
     pub path: PathBuf,
     files: Vec<(PathBuf, Vec<u8>)>,
@@ -187,7 +187,7 @@ pub fn network_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, FormatError
 }
 
 /// What comes before the numbers of a shard's name, its number and how many there are: `m-00001-of-00003.safetensors`.
-pub(super) fn shard(name: &str) -> Option<(&str, usize, usize)> {
+pub(crate) fn shard(name: &str) -> Option<(&str, usize, usize)> {
     // More shards than any network has; this bounds the list of names that are looked for.
     const MOST: usize = 10_000;
     let stem = name.strip_suffix(".safetensors")?;

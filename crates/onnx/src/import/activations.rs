@@ -2,7 +2,8 @@
 
 use sparsevd_model::{Approximate, Op, Shape, ops};
 
-use super::{Importer, Value, View};
+use super::importer::{Importer, Value};
+use super::view::View;
 use crate::attributes::{OnnxNode, axis};
 use crate::node_error::NodeError;
 use crate::tensor::Tensor;

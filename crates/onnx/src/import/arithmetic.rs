@@ -5,11 +5,12 @@ use std::rc::Rc;
 use sparsevd_model::{Dense, Op, Shape, ops};
 
 use super::activations::clip;
-use super::view::{MOST_TRACKED, simplified};
-use super::{Importer, Value, View};
+use super::importer::{Importer, Value};
+use super::view::{MOST_TRACKED, View};
 use crate::attributes::{OnnxNode, axis};
 use crate::constants::source;
 use crate::node_error::NodeError;
+use crate::order::simplified;
 use crate::tensor::Tensor;
 
 impl<'m> Importer<'m> {
@@ -123,9 +124,8 @@ impl<'m> Importer<'m> {
                 Shape(other.dims.clone())
             )));
         }
-        // The order of a value of any length cannot be tracked.
         let plain = |v: &View| v.order.is_none() && v.shape == v.dims;
-        if self.length.is_some() && at > 0 && views.iter().all(plain) {
+        if self.keeps_axes && at > 0 && views.iter().all(plain) {
             let views: Vec<&View> = views.iter().collect();
             return self.push(node, Op::Concat(ops::Concat { axis: at }), &views);
         }

@@ -2,11 +2,11 @@
 
 use sparsevd_model::{Dense, Node, Op, Shape, Weights, shape};
 
-use super::inputs::Layout;
+use super::importer::{Importer, MOST_ELEMENTS};
 use super::view::View;
-use super::{Importer, MOST_ELEMENTS};
 use crate::attributes::OnnxNode;
 use crate::node_error::{Invalid, NodeError};
+use crate::order::Layout;
 use crate::tensor::Tensor;
 
 impl<'m> Importer<'m> {

@@ -1,53 +1,12 @@
 //! Inputs of a file, and the layout that they get in the network.
 
-use std::rc::Rc;
-
 use sparsevd_model::{Input, Shape};
 
-use super::view::{View, inverse, permuted, simplified};
-use super::{ImportError, Importer, MOST_ELEMENTS, Value};
+use super::importer::{ImportError, Importer, MOST_ELEMENTS, Value};
+use super::view::View;
 use crate::node_error::Invalid;
 use crate::options::ImportOptions;
 use crate::proto::{GraphProto, ValueInfoProto, data_type};
-
-/// Shape of an input in the network, where it is not the one that the file declares.
-#[derive(Debug, Clone)]
-pub(crate) struct Layout {
-    pub shape: Vec<usize>,
-    /// For each element of the declared input its index in the network's.
-    pub order: Option<Rc<[u32]>>,
-}
-
-impl Layout {
-    /// The layout in which a value of the given order, which is an input of `declared` dimensions so far, has a shape and
-    /// the network's order. `None` where arrays in the declared shape could not be told from arrays in that shape.
-    pub fn new(declared: &[usize], shape: &[usize], order: Option<&Rc<[u32]>>) -> Option<Self> {
-        let order = order.and_then(|o| simplified(inverse(o)));
-        let wide =
-            |dims: &[usize]| -> Vec<usize> { dims.iter().copied().filter(|d| *d != 1).collect() };
-        let is_told_apart = match (&order, declared, shape) {
-            (None, ..) => {
-                wide(declared).len() <= 1 || wide(shape).len() <= 1 || wide(declared) == wide(shape)
-            }
-            (Some(order), &[h, w, c], &[channels, ..]) => {
-                let channels_last = inverse(
-                    &permuted(declared, &[2, 0, 1])
-                        .map(|i| i as u32)
-                        .collect::<Vec<_>>(),
-                );
-                channels == c
-                    && shape == [c, h, w]
-                    && order[..] == channels_last
-                    && wide(declared) != wide(shape)
-            }
-            _ => false,
-        };
-        is_told_apart.then(|| Self {
-            shape: shape.to_vec(),
-            order,
-        })
-    }
-}
 
 impl<'m> Importer<'m> {
     /// The inputs that are not initializers, which old files list among them.
@@ -227,8 +186,16 @@ fn kind(proto: &ValueInfoProto) -> Result<(), String> {
     if floats.contains(&kind.elem_type) {
         return Ok(());
     }
+    let given = match kind.elem_type {
+        data_type::INT8 => "int8".to_owned(),
+        data_type::UINT8 => "uint8".to_owned(),
+        data_type::INT32 => "int32".to_owned(),
+        data_type::INT64 => "int64".to_owned(),
+        data_type::BOOL => "bool".to_owned(),
+        other => other.to_string(),
+    };
     Err(format!(
-        "its input `{}` of data type {}, which is not floating-point",
-        proto.name, kind.elem_type
+        "its input `{}` of data type {given}, which is not floating-point",
+        proto.name
     ))
 }

@@ -3,7 +3,8 @@
 use sparsevd_model::bind::bias_name;
 use sparsevd_model::{Dense, Op, Shape, ops};
 
-use super::{Importer, View};
+use super::importer::Importer;
+use super::view::View;
 use crate::attributes::OnnxNode;
 use crate::node_error::NodeError;
 use crate::tensor::Tensor;

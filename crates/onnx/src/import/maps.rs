@@ -2,7 +2,8 @@
 
 use sparsevd_model::{Op, Shape, Window, ops};
 
-use super::{Importer, View};
+use super::importer::Importer;
+use super::view::View;
 use crate::attributes::OnnxNode;
 use crate::constants::resolve;
 use crate::node_error::{Invalid, NodeError};

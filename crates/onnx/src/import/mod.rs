@@ -3,14 +3,15 @@
 //! Operators that only rename, fold or reshape add no node; every other one becomes a node of the network, or a few. What
 //! is not supported is collected, so that one error lists all of it.
 //!
-//! A file is imported in up to three attempts. The first takes the first dimension of its inputs as the batch, in the
+//! A file is imported in several attempts. The first takes the first dimension of its inputs as the batch, in the
 //! layout that they declare. Where an operator needs an input in another layout, as after a Transpose from channels last,
-//! the next attempt gives it that layout. Where operators mix samples and all sizes are fixed, the last attempt takes the
-//! whole input as one sample.
+//! the next attempt gives it that layout. Where operators mix samples and all sizes are fixed, another attempt takes the
+//! whole input as one sample. The last keeps the shape of a Concat along an axis other than the first, which the others take as a vector.
 
 mod activations;
 mod arithmetic;
 mod build;
+mod importer;
 mod inputs;
 mod layers;
 mod maps;
@@ -23,7 +24,7 @@ mod view;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use sparsevd_model::{Graph, Input, ModelError, Network, Node, Weights};
+use sparsevd_model::{Graph, Input, ModelError, Network};
 
 use crate::attributes::OnnxNode;
 use crate::error::UnsupportedNode;
@@ -33,14 +34,12 @@ use crate::proto::{GraphProto, ModelProto, NodeProto};
 use crate::tensor::{Decoder, Int, Tensor};
 use crate::{constants, tensor};
 use build::moved;
-pub(crate) use inputs::Layout;
-use view::View;
+use importer::{Importer, Value};
+
+pub(crate) use importer::ImportError;
 
 /// Oldest set of operators that is understood.
 const OLDEST_OPSET: i64 = 7;
-
-/// Most elements of a value that flows through the network, per sample.
-const MOST_ELEMENTS: usize = 1 << 32;
 
 /// Most inputs that get another layout than the declared one.
 const MOST_LAYOUTS: usize = 4;
@@ -100,56 +99,6 @@ const OPERATORS: &[&str] = &[
     "Unsqueeze",
 ];
 
-/// What a name of the file stands for.
-#[derive(Debug, Clone)]
-enum Value {
-    Constant(Rc<Tensor>),
-    Activation(View),
-    /// The output of an unsupported node.
-    Unknown,
-    /// An input or initializer that no operator can take, and why.
-    Unusable(Rc<str>),
-}
-
-/// Why a file has no network.
-#[derive(Debug)]
-pub(crate) enum ImportError {
-    Invalid(Invalid),
-    Unsupported(Vec<UnsupportedNode>),
-    Model(sparsevd_model::ModelError),
-    /// An input has to have another layout.
-    Layout(usize, Layout),
-}
-
-impl From<Invalid> for ImportError {
-    fn from(invalid: Invalid) -> Self {
-        Self::Invalid(invalid)
-    }
-}
-
-/// The network so far.
-struct Importer<'m> {
-    opset: i64,
-    decoder: &'m Decoder,
-    values: HashMap<&'m str, Value>,
-    /// How many inputs of nodes and outputs of the file have a name.
-    uses: HashMap<&'m str, usize>,
-    /// 1 where the first dimension of every value is the batch, 0 where the file has no batch.
-    batch_axes: usize,
-    /// The number of samples that the file was made for, where it has one.
-    batch: Option<usize>,
-    /// Layouts of inputs that are not the declared ones, by index.
-    layouts: HashMap<usize, Layout>,
-    /// The size that the free dimension of the inputs gets, where they have one.
-    length: Option<usize>,
-    /// Declared dimensions of each input.
-    declared: Vec<Vec<usize>>,
-    names: HashSet<String>,
-    nodes: Vec<Node>,
-    tensors: BTreeMap<String, Weights>,
-    unsupported: Vec<UnsupportedNode>,
-}
-
 /// The network that a file describes.
 pub(crate) fn import(
     model: &ModelProto,
@@ -158,22 +107,55 @@ pub(crate) fn import(
 ) -> Result<Network, ImportError> {
     let graph = (model.graph.as_ref()).ok_or_else(|| Invalid::new("file", "a graph", "none"))?;
     if inputs::has_no_batch(graph) && options.shapes.is_empty() {
-        return attempts(model, graph, decoder, options, 0, None);
+        return attempts(model, graph, decoder, options, NO_BATCH);
     }
     if let Some(symbol) = inputs::free_symbol(graph, options)
         && let Some(network) = with_free(model, graph, decoder, options, &symbol)
     {
         return Ok(network);
     }
-    match attempts(model, graph, decoder, options, 1, None) {
-        Err(ImportError::Unsupported(nodes)) if inputs::may_have_no_batch(graph) => {
-            // The errors of a file that has a batch are about its operators alone.
-            attempts(model, graph, decoder, options, 0, None)
-                .map_err(|_| ImportError::Unsupported(nodes))
+    let first = attempts(model, graph, decoder, options, BATCH);
+    if let Err(ImportError::Unsupported(_)) = &first {
+        let no_batch = inputs::may_have_no_batch(graph).then_some(NO_BATCH);
+        let keeps_axes = Attempt {
+            keeps_axes: true,
+            ..BATCH
+        };
+        let has_concat = graph.node.iter().any(|n| n.op_type == "Concat");
+        let others = no_batch.into_iter().chain(has_concat.then_some(keeps_axes));
+        for other in others {
+            if let Ok(network) = attempts(model, graph, decoder, options, other) {
+                return Ok(network);
+            }
         }
-        other => other,
     }
+    // The errors of a file that has a batch are about its operators alone.
+    first
 }
+
+/// How a file is taken.
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    /// 1 where the first dimension of every value is the batch, 0 where the file has no batch.
+    batch_axes: usize,
+    /// Whether a Concat along an axis other than the first keeps its shape.
+    keeps_axes: bool,
+    /// The size that the free dimension of the inputs gets, where they have one.
+    length: Option<usize>,
+}
+
+/// The attempt for a file with a batch.
+const BATCH: Attempt = Attempt {
+    batch_axes: 1,
+    keeps_axes: false,
+    length: None,
+};
+
+/// The attempt for a file without one.
+const NO_BATCH: Attempt = Attempt {
+    batch_axes: 0,
+    ..BATCH
+};
 
 /// Two sizes of the free dimension for which a file is imported.
 const PROBES: [usize; 2] = [89, 97];
@@ -188,7 +170,15 @@ fn with_free(
     options: &ImportOptions,
     symbol: &str,
 ) -> Option<Network> {
-    let import = |length| attempts(model, graph, decoder, options, 1, Some(length)).ok();
+    let import = |length| {
+        let attempt = Attempt {
+            // The order of a value of any length cannot be tracked.
+            keeps_axes: true,
+            length: Some(length),
+            ..BATCH
+        };
+        attempts(model, graph, decoder, options, attempt).ok()
+    };
     let [mut network, other] = [import(PROBES[0])?, import(PROBES[1])?];
     for (input, other) in network.graph.inputs.iter_mut().zip(&other.graph.inputs) {
         if input.shape == other.shape {
@@ -210,8 +200,7 @@ fn attempts(
     graph: &GraphProto,
     decoder: &Decoder,
     options: &ImportOptions,
-    batch_axes: usize,
-    length: Option<usize>,
+    attempt: Attempt,
 ) -> Result<Network, ImportError> {
     let mut layouts = HashMap::new();
     loop {
@@ -221,10 +210,11 @@ fn attempts(
             decoder,
             values: HashMap::new(),
             uses: HashMap::new(),
-            batch_axes,
+            batch_axes: attempt.batch_axes,
             batch: None,
             layouts: layouts.clone(),
-            length,
+            keeps_axes: attempt.keeps_axes,
+            length: attempt.length,
             declared: Vec::new(),
             names: HashSet::new(),
             nodes: Vec::new(),

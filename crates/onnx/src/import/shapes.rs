@@ -1,6 +1,7 @@
 //! Operators that give a value another shape or order of axes, and become no node.
 
-use super::{Importer, View};
+use super::importer::Importer;
+use super::view::View;
 use crate::attributes::{OnnxNode, axis};
 use crate::constants::{axes, permutation, reshaped, resolve};
 use crate::node_error::NodeError;

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::node_error::Invalid;
+use crate::order::{permuted, simplified};
 use crate::tensor::Decoder;
 
 /// Most elements of a value whose order, or numbers beside them, are tracked one by one.
@@ -131,41 +132,6 @@ impl View {
     }
 }
 
-/// An order, unless it is the identity.
-pub(super) fn simplified(order: Vec<u32>) -> Option<Rc<[u32]>> {
-    let is_identity = order.iter().enumerate().all(|(i, &o)| i as u32 == o);
-    (!is_identity).then(|| order.into())
-}
-
-/// The inverse of an order.
-pub(super) fn inverse(order: &[u32]) -> Vec<u32> {
-    let mut inverse = vec![0; order.len()];
-    for (i, &o) in order.iter().enumerate() {
-        inverse[o as usize] = i as u32;
-    }
-    inverse
-}
-
-/// Index in a tensor of `dims` of each element of its transpose, in C order.
-pub(super) fn permuted<'d>(
-    dims: &'d [usize],
-    perm: &'d [usize],
-) -> impl Iterator<Item = usize> + 'd {
-    let mut strides = vec![1; dims.len()];
-    for i in (1..dims.len()).rev() {
-        strides[i - 1] = strides[i] * dims[i];
-    }
-    let elements: usize = dims.iter().product();
-    (0..elements).map(move |mut i| {
-        let mut at = 0;
-        for &p in perm.iter().rev() {
-            at += i % dims[p] * strides[p];
-            i /= dims[p];
-        }
-        at
-    })
-}
-
 fn permutations(n: usize) -> Vec<Vec<usize>> {
     let mut all = vec![Vec::new()];
     for k in 0..n {
@@ -188,6 +154,7 @@ mod tests {
 
     use super::*;
     use crate::external::Folder;
+    use crate::order::inverse;
 
     #[test]
     fn transposes_compose_and_cancel() {

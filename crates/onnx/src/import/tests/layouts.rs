@@ -144,7 +144,7 @@ fn inputs_that_are_not_floating_point_are_refused_at_their_nodes_and_unused_ones
     graph.input.push(value("unused", &[-1, 3]));
     let error = read(&model).unwrap_err();
     assert!(
-        error.contains("`add` (Add): its input `i` of data type 7"),
+        error.contains("`add` (Add): its input `i` of data type int64"),
         "{error}"
     );
     model.graph.as_mut().unwrap().node[1].input[1] = "a".into();

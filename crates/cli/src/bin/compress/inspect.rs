@@ -1,0 +1,17 @@
+//! `compress inspect FILE`.
+
+use sparsevd_pipeline::Inspection;
+
+use crate::args::InspectArgs;
+use crate::{Outcome, common, print};
+
+pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
+    let loaded = common::network(&args.file, args.network.as_deref(), &args.shapes, false)?;
+    let inspection = Inspection::new(&args.file, loaded)?;
+    if args.json {
+        print::json(&inspection)?;
+    } else {
+        print::text(inspection.to_string().trim_end())?;
+    }
+    Ok(Outcome::Done)
+}

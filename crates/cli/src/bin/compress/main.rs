@@ -1,0 +1,87 @@
+//! `compress`: makes networks sparse by Sparse Variational Dropout, trains dense ones, and inspects the results.
+//!
+//! Exit codes: 0 done, 1 the result breaks the accuracy promise, 2 the command line or a file is at fault, 130 interrupted.
+#![forbid(unsafe_code)]
+
+mod args;
+mod compress;
+mod convert;
+mod init;
+mod inputs;
+mod inspect;
+mod interrupt;
+mod print;
+mod progress;
+mod sweep;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use sparsevd_cli as common;
+use sparsevd_format::FormatError;
+use sparsevd_pipeline::PipelineError;
+
+use args::Command;
+
+/// How a command ended, for its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    PromiseBroken,
+    Interrupted,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::PromiseBroken => Self::from(1),
+            Outcome::Interrupted => Self::from(130),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match args::parse() {
+        Command::Compress(args) => compress::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
+    };
+    common::exit("compress", result.or_else(explain))
+}
+
+/// Names the options that get around an error; an interruption is a way to end.
+fn explain(error: anyhow::Error) -> anyhow::Result<Outcome> {
+    use PipelineError::{Format, Interrupted, NoCheckpoint, NoPreprocessing, Occupied};
+
+    let exists = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(FormatError::Exists { path }), _)
+        | (_, Some(Format(FormatError::Exists { path }))) => Some(path),
+        _ => None,
+    };
+    if let Some(path) = exists {
+        return Err(anyhow!(
+            "{}: exists already; overwrite it by --force, or name another by --out",
+            path.display()
+        ));
+    }
+    match error.downcast_ref() {
+        Some(Interrupted { folder }) => {
+            folder.iter().for_each(|f| interrupt::say_how_to_go_on(f));
+            Ok(Outcome::Interrupted)
+        }
+        Some(Occupied { folder }) => {
+            let folder = folder.display();
+            Err(anyhow!(
+                "{folder}: an earlier run left a checkpoint here; go on with it by --resume {folder}, or begin anew by --force"
+            ))
+        }
+        Some(NoCheckpoint { .. }) => Err(anyhow!("--resume {error}")),
+        Some(NoPreprocessing { .. }) => Err(anyhow!("{error}; {}", common::PIXEL_OPTIONS)),
+        _ => Err(error),
+    }
+}

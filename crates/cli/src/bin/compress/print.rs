@@ -1,0 +1,12 @@
+//! Printing for people and as JSON.
+
+use serde::Serialize;
+
+pub use sparsevd_compressor::report::{bytes, count};
+
+pub use crate::common::{talks, text};
+
+/// Prints JSON as one line.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    text(serde_json::to_string(value)?)
+}

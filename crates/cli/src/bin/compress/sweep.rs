@@ -1,0 +1,23 @@
+//! `compress sweep RUN`: validation error and ratio at other thresholds.
+
+use anyhow::anyhow;
+use sparsevd_pipeline::{Data, RecordedRun, check_thresholds};
+
+use crate::args::SweepArgs;
+use crate::{Outcome, common, print};
+
+pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
+    check_thresholds(&args.thresholds).map_err(|e| anyhow!("--{e}"))?;
+    let run = RecordedRun::open(&args.run)?;
+    let model = run.model();
+    let loaded = common::network(&model.path, model.graph.as_deref(), &args.shapes, false)?;
+    let data = Data::load(args.data.as_ref().unwrap_or(&run.record().data))?;
+    let threads = args.threads.map_or(0, usize::from);
+    let sweep = run.sweep(loaded.network, data, &args.thresholds, threads)?;
+    if args.json {
+        print::json(&sweep)?;
+        return Ok(Outcome::Done);
+    }
+    print::text(sweep.to_string().trim_end())?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,229 @@
+//! Reports as text: the tables that people read.
+
+use std::fmt;
+
+use super::table::{Align, Table, bytes, count};
+use super::{
+    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Report, SplitScore, Summary, Timing,
+};
+
+/// What is said where a data set has no test images.
+pub const NO_TEST: &str = "the data set has no test images: no test error is reported";
+
+impl fmt::Display for Report {
+    /// What is left, and tables of layers, errors, encodings and times; each ends in a line end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = &self.summary;
+        writeln!(
+            f,
+            "{}: {} of {} weights left, {:.1} times fewer\n",
+            self.network,
+            count(s.nonzeros),
+            count(s.weights),
+            s.ratio
+        )?;
+        writeln!(f, "{}", layers_with(s, |layer| kernels_of(self, layer)))?;
+        match &self.accuracy {
+            Some(accuracy) => {
+                write!(f, "{}", errors(accuracy, self.packed.as_ref()))?;
+                if accuracy.test.is_none() {
+                    writeln!(f, "{NO_TEST}")?;
+                }
+            }
+            None => writeln!(f, "no data set was given: no error is reported")?,
+        }
+        writeln!(f, "\n{}", encodings(&self.encodings))?;
+        if let Some(packed) = &self.packed {
+            writeln!(f, "{}", self::packed(&packed.size, s.nonzeros))?;
+        }
+        write!(f, "{}", timings(&self.timings))
+    }
+}
+
+/// One line per layer and one for all.
+pub fn layers(summary: &Summary) -> Table {
+    layers_with(summary, |_| vec![])
+}
+
+/// One line per layer and one for all, with more columns by `more`.
+fn layers_with(summary: &Summary, more: impl Fn(&LayerSummary) -> Vec<(String, String)>) -> Table {
+    let extra: Vec<String> = summary.layers.first().map_or(vec![], |l| {
+        more(l).into_iter().map(|(title, _)| title).collect()
+    });
+    let mut columns = vec![
+        ("layer", Align::Left),
+        ("op", Align::Left),
+        ("shape", Align::Left),
+        ("weights", Align::Right),
+        ("left", Align::Right),
+        ("density", Align::Right),
+    ];
+    // A packed file has no bytes by layer.
+    let stored: Option<u64> = summary.layers.iter().map(|l| l.bytes).sum();
+    if stored.is_some() {
+        columns.push(("bytes", Align::Right));
+    }
+    columns.extend(extra.iter().map(|title| (title.as_str(), Align::Left)));
+    let mut table = Table::new(&columns);
+    let percent =
+        |left: usize, of: usize| format!("{:.2} %", 100.0 * left as f64 / of.max(1) as f64);
+    for layer in &summary.layers {
+        let shape = if layer.shape == layer.original_shape {
+            layer.shape.to_string()
+        } else {
+            format!("{} of {}", layer.shape, layer.original_shape)
+        };
+        let cells = [
+            layer.name.clone(),
+            layer.op.clone(),
+            shape,
+            count(layer.weights),
+            count(layer.nonzeros),
+            percent(layer.nonzeros, layer.weights),
+        ];
+        table.row(
+            cells
+                .into_iter()
+                .chain(layer.bytes.map(bytes))
+                .chain(more(layer).into_iter().map(|(_, cell)| cell)),
+        );
+    }
+    let all = [
+        "all".into(),
+        String::new(),
+        String::new(),
+        count(summary.weights),
+        count(summary.nonzeros),
+        percent(summary.nonzeros, summary.weights),
+    ];
+    table.row(all.into_iter().chain(stored.map(bytes)));
+    table
+}
+
+/// Kernels by batch, titled.
+fn kernels_of(report: &Report, layer: &LayerSummary) -> Vec<(String, String)> {
+    let of_layer = report.kernels.iter().filter(|k| k.layer == layer.name);
+    of_layer
+        .map(|k| (format!("kernel, batch {}", k.batch), k.kernel.clone()))
+        .collect()
+}
+
+/// Errors in percent, or R2 and root mean squared error of a regression.
+fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
+    let regression = matches!(accuracy.validation, SplitScore::Fit(_));
+    let titles = if regression {
+        ["R2", "samples", "drop"]
+    } else {
+        ["error", "images", "points"]
+    };
+    let columns = [
+        (titles[0], Align::Left),
+        (titles[1], Align::Right),
+        ("before", Align::Right),
+        ("after", Align::Right),
+        (titles[2], Align::Right),
+    ];
+    let mut table = Table::new(&columns);
+    let sets: [(&str, Option<SplitScore>); 4] = [
+        ("validation", Some(accuracy.validation)),
+        ("validation, packed", packed.map(|p| p.validation)),
+        ("test", accuracy.test),
+        ("test, packed", packed.and_then(|p| p.test)),
+    ];
+    for (name, score) in sets.into_iter().filter_map(|(n, e)| Some((n, e?))) {
+        match score {
+            SplitScore::Errors(error) => table.row([
+                name.into(),
+                count(error.images),
+                format!("{:.2} %", error.dense_percent),
+                format!("{:.2} %", error.sparse_percent),
+                format!("{:+.2}", score.drop()),
+            ]),
+            SplitScore::Fit(fit) => {
+                table.row([
+                    name.into(),
+                    count(fit.samples),
+                    format!("{:.4}", fit.dense_r2),
+                    format!("{:.4}", fit.sparse_r2),
+                    format!("{:+.4}", score.drop()),
+                ]);
+                table.row([
+                    format!("{name}, RMSE"),
+                    count(fit.samples),
+                    format!("{:.4e}", fit.dense_rmse),
+                    format!("{:.4e}", fit.sparse_rmse),
+                    String::new(),
+                ]);
+            }
+        }
+    }
+    table
+}
+
+/// Where the bits of a packed file go.
+pub fn packed(size: &PackedSize, nonzeros: usize) -> Table {
+    let mut table = Table::new(&[
+        ("packed", Align::Left),
+        ("bytes", Align::Right),
+        ("share", Align::Right),
+        ("bits per weight left", Align::Right),
+    ]);
+    let all = 8 * size.bytes;
+    for (name, bits) in size.parts().into_iter().chain([("all", all)]) {
+        table.row([
+            name.into(),
+            format!("{:.1}", bits as f64 / 8.0),
+            format!("{:.1} %", 100.0 * bits as f64 / all.max(1) as f64),
+            format!("{:.2}", bits as f64 / nonzeros.max(1) as f64),
+        ]);
+    }
+    table
+}
+
+/// Bytes by encoding, against the first.
+pub fn encodings(encodings: &[Encoding]) -> Table {
+    let mut table = Table::new(&[
+        ("encoding", Align::Left),
+        ("bytes", Align::Right),
+        ("smaller", Align::Right),
+    ]);
+    let first = encodings.first().map_or(0, |e| e.bytes);
+    for e in encodings {
+        table.row([
+            e.encoding.clone(),
+            count(e.bytes as usize),
+            format!("{:.1}x", first as f64 / e.bytes.max(1) as f64),
+        ]);
+    }
+    table
+}
+
+fn timings(timings: &[Timing]) -> Table {
+    let columns = [
+        ("plan", Align::Left),
+        ("batch", Align::Right),
+        ("p50 us", Align::Right),
+        ("p99 us", Align::Right),
+        ("items/s", Align::Right),
+        ("weights", Align::Right),
+        ("arena", Align::Right),
+        ("faster", Align::Right),
+    ];
+    let mut table = Table::new(&columns);
+    for t in timings {
+        let dense = timings
+            .iter()
+            .find(|d| d.plan == "dense" && d.batch == t.batch);
+        table.row([
+            t.plan.clone(),
+            t.batch.to_string(),
+            format!("{:.2}", t.p50_us),
+            format!("{:.2}", t.p99_us),
+            format!("{:.0}", t.items_per_s),
+            bytes(t.weight_bytes as u64),
+            bytes(t.arena_bytes as u64),
+            dense.map_or(String::new(), |d| format!("{:.1}x", d.p50_us / t.p50_us)),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,67 @@
+//! The network so far, as its nodes are imported one by one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+
+use sparsevd_model::{Node, Weights};
+
+use super::view::View;
+use crate::error::UnsupportedNode;
+use crate::node_error::Invalid;
+use crate::order::Layout;
+use crate::tensor::{Decoder, Tensor};
+
+/// Most elements of a value that flows through the network, per sample.
+pub(super) const MOST_ELEMENTS: usize = 1 << 32;
+
+/// What a name of the file stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Constant(Rc<Tensor>),
+    Activation(View),
+    /// The output of an unsupported node.
+    Unknown,
+    /// An input or initializer that no operator can take, and why.
+    Unusable(Rc<str>),
+}
+
+/// Why a file has no network.
+#[derive(Debug)]
+pub(crate) enum ImportError {
+    Invalid(Invalid),
+    Unsupported(Vec<UnsupportedNode>),
+    Model(sparsevd_model::ModelError),
+    /// An input has to have another layout.
+    Layout(usize, Layout),
+}
+
+impl From<Invalid> for ImportError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+/// The network so far.
+pub(super) struct Importer<'m> {
+    pub opset: i64,
+    pub decoder: &'m Decoder,
+    pub values: HashMap<&'m str, Value>,
+    /// How many inputs of nodes and outputs of the file have a name.
+    pub uses: HashMap<&'m str, usize>,
+    /// 1 where the first dimension of every value is the batch, 0 where the file has no batch.
+    pub batch_axes: usize,
+    /// The number of samples that the file was made for, where it has one.
+    pub batch: Option<usize>,
+    /// Layouts of inputs that are not the declared ones, by index.
+    pub layouts: HashMap<usize, Layout>,
+    /// Whether a Concat along an axis other than the first keeps its shape.
+    pub keeps_axes: bool,
+    /// The size that the free dimension of the inputs gets, where they have one.
+    pub length: Option<usize>,
+    /// Declared dimensions of each input.
+    pub declared: Vec<Vec<usize>>,
+    pub names: HashSet<String>,
+    pub nodes: Vec<Node>,
+    pub tensors: BTreeMap<String, Weights>,
+    pub unsupported: Vec<UnsupportedNode>,
+}

@@ -1,0 +1,204 @@
+//! From a dense network, data and a recipe to a sparse network.
+
+use std::path::PathBuf;
+
+use sparsevd_compressor::report::Pruning;
+use sparsevd_compressor::trainer::Observer;
+use sparsevd_onnx::ImportOptions;
+use sparsevd_runtime::WeightMode;
+
+use crate::compressed::{Compressed, Origin};
+use crate::data::Data;
+use crate::error::PipelineError;
+use crate::input::InputNetwork;
+use crate::measure::Scores;
+use crate::pruning::{finish, folded, prune};
+use crate::recipe::FoundRecipe;
+use crate::run_folder::{RecordedRun, RunFolder, record};
+use crate::training::train;
+
+/// A compression that has not begun.
+#[derive(Debug, Clone)]
+pub struct Compression {
+    input: InputNetwork,
+    data: Option<Data>,
+    recipe: FoundRecipe,
+    pruning: Option<Pruning>,
+    folder: Option<RunFolder>,
+    threads: usize,
+}
+
+impl Compression {
+    /// Compresses `network` as `recipe` says, with validation samples held back from `data`.
+    ///
+    /// Data in bytes become the network's input by the preprocessing of its graph, which must be set. Without data a network
+    /// can only be [pruned](Self::pruned_by).
+    pub fn new(
+        network: impl Into<InputNetwork>,
+        data: impl Into<Option<Data>>,
+        recipe: impl Into<FoundRecipe>,
+    ) -> Self {
+        Self {
+            input: network.into(),
+            data: data.into(),
+            recipe: recipe.into(),
+            pruning: None,
+            folder: None,
+            threads: 0,
+        }
+    }
+
+    /// Goes on with the run that left a checkpoint in a folder, with the network, data and recipe that it began with. It ends
+    /// with the same bytes as if it had never stopped.
+    ///
+    /// The folder names the files of network and data. A run whose network or data came from memory goes on by
+    /// [`RunFolder::resume`] in [`Self::in_folder`].
+    ///
+    /// # Errors
+    /// A folder without a record or checkpoint; files that are no longer where they were.
+    pub fn resume(folder: impl Into<PathBuf>) -> Result<Self, PipelineError> {
+        let run = RecordedRun::open(folder)?;
+        let folder = RunFolder::resume(&run.folder)?;
+        let mut network = run.model().clone().read(&ImportOptions::default())?;
+        let record = run.record;
+        network.network.graph.preprocessing = record.preprocessing;
+        let recipe = FoundRecipe {
+            recipe: record.recipe,
+            source: record.recipe_source,
+        };
+        Ok(Self::new(network, Data::load(&record.data)?, recipe).in_folder(folder))
+    }
+
+    /// Removes weights before any training. The phases of the recipe must then be [`FoundRecipe::fine_tuning`]; without data,
+    /// or with no phase, there is no training.
+    #[must_use]
+    pub fn pruned_by(mut self, pruning: impl Into<Option<Pruning>>) -> Self {
+        self.pruning = pruning.into();
+        self
+    }
+
+    /// Keeps checkpoints in a folder, so that the run can go on after an interruption.
+    #[must_use]
+    pub fn in_folder(mut self, folder: RunFolder) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
+    /// Uses this many threads; 0, as where nothing is said, is one for each core. The result does not depend on it.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Measures the dense network, prunes, trains, and removes what no output depends on.
+    ///
+    /// # Errors
+    /// [`PipelineError::Interrupted`] where the observer stops the run; settings, a network, data or files that are at fault.
+    pub fn run(self, observer: &mut dyn Observer) -> Result<Compressed, PipelineError> {
+        self.check()?;
+        let Self {
+            input,
+            data,
+            recipe,
+            pruning,
+            folder,
+            threads,
+        } = self;
+        input.notes.iter().for_each(|note| observer.note(note));
+        let pruned = pruning
+            .as_ref()
+            .map(|pruning| prune(pruning, &input.network))
+            .transpose()?;
+        let dense = folded(input.network);
+        let data_path = data.as_ref().and_then(Data::path).map(PathBuf::from);
+        let samples = data
+            .map(|data| data.split(&dense, recipe.recipe.validation, observer))
+            .transpose()?;
+        let before = samples
+            .as_ref()
+            .map(|samples| Scores::of(&dense, WeightMode::Dense, samples, threads))
+            .transpose()?;
+        let (pruned, notes) = pruned.unzip();
+        for note in notes.iter().flatten() {
+            observer.note(note);
+        }
+        if let Some(Scores { validation, test }) = &before {
+            let name = match &input.file {
+                Some(file) => file.path.display().to_string(),
+                None => dense.graph.name.clone(),
+            };
+            let test = test.map_or(String::new(), |test| format!(", test {test}"));
+            observer.note(&format!("{name} as it came: validation {validation}{test}"));
+        }
+        let trained = match &samples {
+            Some(samples) if !recipe.recipe.phases.is_empty() => {
+                let record = match (&input.file, &data_path) {
+                    (Some(file), Some(data)) => {
+                        let preprocessing = dense.graph.preprocessing.clone();
+                        Some(record(file.task()?, data, &recipe, preprocessing)?)
+                    }
+                    _ => None,
+                };
+                Some(train(
+                    pruned.as_ref().unwrap_or(&dense),
+                    &recipe.recipe,
+                    samples.training.clone(),
+                    folder.as_ref(),
+                    record.as_ref(),
+                    threads,
+                    observer,
+                )?)
+            }
+            _ => None,
+        };
+        let (network, history) = match trained {
+            Some(trainer) => (trainer.network()?, trainer.history().to_vec()),
+            None => (pruned.unwrap_or_else(|| dense.clone()), vec![]),
+        };
+        Ok(Compressed {
+            network: finish(network),
+            history,
+            before,
+            recipe,
+            pruning,
+            dense,
+            samples,
+            threads,
+            origin: Origin {
+                model: input.file.map(|file| file.path),
+                warnings: input.warnings,
+                metadata: input.metadata,
+            },
+        })
+    }
+
+    /// What can be refused before any work.
+    fn check(&self) -> Result<(), PipelineError> {
+        match &self.pruning {
+            None if self.data.is_none() => {
+                return Err(PipelineError::invalid(
+                    "data set",
+                    "one to train on",
+                    "none",
+                ));
+            }
+            None => self.recipe.recipe.check()?,
+            Some(_) => {
+                let (_, left_out) = self.recipe.clone().fine_tuning();
+                if !left_out.is_empty() {
+                    return Err(PipelineError::invalid(
+                        &self.recipe.source,
+                        "phases that fine-tune on the labels alone, as magnitude or a posterior decides which weights go",
+                        left_out.join(", "),
+                    ));
+                }
+            }
+        }
+        let trains = self.data.is_some() && !self.recipe.recipe.phases.is_empty();
+        match &self.folder {
+            Some(folder) if trains => folder.check(),
+            _ => Ok(()),
+        }
+    }
+}

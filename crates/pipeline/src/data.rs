@@ -1,0 +1,185 @@
+//! Data sets, and their split into samples to train on, to choose settings on, and to report errors on.
+
+use std::path::{Path, PathBuf};
+
+use sparsevd_compressor::report::NO_TEST;
+use sparsevd_compressor::trainer::Observer;
+use sparsevd_compressor::{Images, Samples, TrainingData};
+use sparsevd_format::{
+    DataSplits, FormatError, LoadedSamples, Pixels, RegressionSplits, load_samples,
+};
+use sparsevd_model::{Network, Preprocessing};
+
+use crate::error::PipelineError;
+
+/// A data set with labels or numbers as targets.
+#[derive(Debug, Clone)]
+pub struct Data {
+    samples: LoadedSamples,
+    path: Option<PathBuf>,
+}
+
+impl Data {
+    /// Reads a data set of any kind that [`load_samples`] knows.
+    ///
+    /// # Errors
+    /// As [`load_samples`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, FormatError> {
+        let path = path.as_ref();
+        Ok(Self {
+            samples: load_samples(path)?,
+            path: Some(path.to_owned()),
+        })
+    }
+
+    /// Where it was read from.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Whether its inputs are bytes, which a network's preprocessing turns into numbers.
+    pub fn is_bytes(&self) -> bool {
+        let pixels = match &self.samples {
+            LoadedSamples::Classes(s) => {
+                let set = s.train.as_ref().or(s.whole.as_ref()).or(s.test.as_ref());
+                set.map(|set| &set.pixels)
+            }
+            LoadedSamples::Numbers(s) => {
+                let set = s.train.as_ref().or(s.whole.as_ref()).or(s.test.as_ref());
+                set.map(|set| set.pixels())
+            }
+        };
+        matches!(pixels, Some(Pixels::U8(_)))
+    }
+
+    /// How errors call it.
+    fn name(&self) -> String {
+        self.path
+            .as_ref()
+            .map_or("data set".into(), |p| p.display().to_string())
+    }
+
+    /// Holds `validation` samples back from those to train `network` on. Bytes become its input by its preprocessing, which
+    /// must be set.
+    pub(crate) fn split(
+        self,
+        network: &Network,
+        validation: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Split, PipelineError> {
+        let outputs = network.shapes()?[network.graph.outputs[0].as_str()].elements();
+        let input = &network.graph.inputs[0].shape;
+        let name = self.name();
+        let preprocessing = self.preprocessing(network)?;
+        let no_training = |describe: &str| {
+            PipelineError::invalid(
+                &name,
+                "training images (train-* IDX files, arrays x_train and y_train or x and y, a train/ folder or class folders)",
+                describe,
+            )
+        };
+        // A set that is not split gives training and validation samples; nothing is left to report a test error on.
+        let (kind, all, split) = match self.samples {
+            LoadedSamples::Classes(splits) => {
+                let DataSplits {
+                    train,
+                    test,
+                    whole,
+                    describe,
+                } = splits;
+                let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
+                if let Some(test) = &test {
+                    test.check_against(input, outputs)?;
+                }
+                let p = &preprocessing;
+                let split = Split {
+                    training: TrainingData::split(&train, validation, input, p, outputs)?,
+                    test: test.map(|test| Images::new(test, input, p)),
+                    describe,
+                };
+                ("images", train.len(), split)
+            }
+            LoadedSamples::Numbers(splits) => {
+                let RegressionSplits {
+                    train,
+                    test,
+                    whole,
+                    describe,
+                } = splits;
+                let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
+                if let Some(test) = &test {
+                    test.check_against(input, outputs)?;
+                }
+                let p = &preprocessing;
+                let split = Split {
+                    training: TrainingData::split_regression(
+                        &train, validation, input, p, outputs,
+                    )?,
+                    test: test.map(|test| Images::with_numbers(test, input, p)),
+                    describe,
+                };
+                ("samples", train.len(), split)
+            }
+        };
+        let [train, held] = [split.training.train(), split.training.validation()].map(|s| s.len());
+        if held == 0 {
+            return Err(PipelineError::invalid(
+                name,
+                format!(
+                    "at least 6 training {kind}, of which one in six is held back for validation"
+                ),
+                all.to_string(),
+            ));
+        }
+        observer.note(&split.describe);
+        observer.note(&format!(
+            "{train} {kind} to train on, {held} held back for validation"
+        ));
+        if split.test.is_none() {
+            observer.note(NO_TEST);
+        }
+        Ok(split)
+    }
+
+    /// How its inputs become those of the network.
+    fn preprocessing(&self, network: &Network) -> Result<Preprocessing, PipelineError> {
+        let graph = &network.graph;
+        match &graph.preprocessing {
+            _ if !self.is_bytes() => Ok(Preprocessing::default()),
+            Some(preprocessing) => {
+                preprocessing.check(&graph.inputs[0].shape)?;
+                Ok(preprocessing.clone())
+            }
+            None => Err(PipelineError::NoPreprocessing {
+                data: self.name(),
+                network: graph.name.clone(),
+            }),
+        }
+    }
+}
+
+impl From<LoadedSamples> for Data {
+    fn from(samples: LoadedSamples) -> Self {
+        Self {
+            samples,
+            path: None,
+        }
+    }
+}
+
+/// The samples of a run.
+#[derive(Debug)]
+pub(crate) struct Split {
+    pub training: TrainingData,
+    pub test: Option<Images>,
+    /// The data set, in words.
+    pub describe: String,
+}
+
+impl Split {
+    /// The samples that errors are reported on: validation, and test where there are any.
+    pub fn measured(&self) -> (&dyn Samples, Option<&dyn Samples>) {
+        let test = self.test.as_ref().map(|test| test as &dyn Samples);
+        (self.training.validation(), test)
+    }
+}

@@ -1,0 +1,102 @@
+//! Why a network could not be compressed, trained, converted or inspected.
+
+use std::path::PathBuf;
+
+use sparsevd_compressor::CompressError;
+use sparsevd_format::FormatError;
+use sparsevd_kernels::IsaError;
+use sparsevd_model::ModelError;
+use sparsevd_onnx::OnnxError;
+use sparsevd_runtime::RuntimeError;
+
+/// Why a pipeline could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// Training or pruning failed.
+    #[error(transparent)]
+    Compress(#[from] CompressError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// An ONNX file could not be read or written.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// A network is not valid.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A network could not be run.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// `SPARSE_ISA` names an instruction set that this machine does not have.
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    /// The observer stopped the run.
+    #[error("interrupted{}", at(folder.as_ref()))]
+    Interrupted {
+        /// The run folder with the checkpoint to go on from, where the run has one.
+        folder: Option<PathBuf>,
+    },
+    /// A run folder has the checkpoint of an earlier run, which a new one would replace.
+    #[error("{}: expected a folder without a checkpoint, got that of an earlier run", folder.display())]
+    Occupied {
+        /// The run folder.
+        folder: PathBuf,
+    },
+    /// A run folder has no checkpoint to go on from.
+    #[error("{}: expected a run folder with a checkpoint, got none at {}", folder.display(), checkpoint.display())]
+    NoCheckpoint {
+        /// The run folder.
+        folder: PathBuf,
+        /// Where the checkpoint would be.
+        checkpoint: PathBuf,
+    },
+    /// Data in bytes for a network that was trained elsewhere and does not say how bytes become its input.
+    #[error(
+        "{data}: expected floating-point numbers, as network `{network}` does not say how pixels become its input, got pixels of 0 to 255"
+    )]
+    NoPreprocessing {
+        /// The data set.
+        data: String,
+        /// Name of the network.
+        network: String,
+    },
+    /// The form of a file needs weights on grids, and these are on none.
+    #[error("network `{network}`: expected {}, to write {}; got weights off any grid", crate::NEEDS_GRID, path.display())]
+    OffGrid {
+        /// Name of the network.
+        network: String,
+        /// The file that was to be written.
+        path: PathBuf,
+    },
+    /// A setting, a file or a data set is not what it must be.
+    #[error("{what}: expected {expected}, got {got}")]
+    Invalid {
+        /// What is at fault.
+        what: String,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
+}
+
+impl PipelineError {
+    pub(crate) fn invalid(
+        what: impl ToString,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Self {
+        Self::Invalid {
+            what: what.to_string(),
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+}
+
+fn at(folder: Option<&PathBuf>) -> String {
+    folder.map_or(String::new(), |f| {
+        format!("; the checkpoint is in {}", f.display())
+    })
+}

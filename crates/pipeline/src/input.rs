@@ -1,0 +1,103 @@
+//! The network that a pipeline begins with, and where it came from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sparsevd_compressor::report::Task;
+use sparsevd_format::{FormatError, GraphSource, LoadedNetwork};
+use sparsevd_model::{Network, presets};
+use sparsevd_onnx::{ImportOptions, OnnxError, load_with};
+
+/// A network with what is known of its file.
+#[derive(Debug, Clone)]
+pub struct InputNetwork {
+    /// The network.
+    pub network: Network,
+    /// Sentences for the user, which go to the observer.
+    pub notes: Vec<String>,
+    /// What was guessed when the file was read, which goes into the report.
+    pub warnings: Vec<String>,
+    /// Metadata that goes along to the result.
+    pub metadata: BTreeMap<String, String>,
+    /// Where it came from; a run folder needs it to be of use without the program that made the run.
+    pub file: Option<ModelFile>,
+}
+
+/// The file of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// The graph that was named for it: a preset's name or a file.
+    pub graph: Option<String>,
+}
+
+impl ModelFile {
+    /// Reads the network of the file; `options` gives shapes to the inputs of an ONNX file.
+    ///
+    /// # Errors
+    /// As [`load_with`].
+    pub fn read(self, options: &ImportOptions) -> Result<InputNetwork, OnnxError> {
+        let source = match &self.graph {
+            Some(name) => GraphSource::Named(name.clone()),
+            None => GraphSource::Auto,
+        };
+        let loaded = load_with(&self.path, &source, options)?;
+        Ok(InputNetwork {
+            file: Some(self),
+            ..loaded.into()
+        })
+    }
+
+    /// The task of compressing it, which holds in any working directory.
+    pub(crate) fn task(&self) -> Result<Task, FormatError> {
+        Ok(Task::Compress {
+            model: absolute(&self.path)?,
+            network: self.graph.as_deref().map(absolute_source).transpose()?,
+        })
+    }
+}
+
+impl From<LoadedNetwork> for InputNetwork {
+    fn from(loaded: LoadedNetwork) -> Self {
+        Self {
+            network: loaded.network,
+            notes: loaded.notes,
+            warnings: loaded.warnings,
+            metadata: loaded.metadata,
+            file: None,
+        }
+    }
+}
+
+impl From<Network> for InputNetwork {
+    fn from(network: Network) -> Self {
+        Self {
+            network,
+            notes: vec![],
+            warnings: vec![],
+            metadata: BTreeMap::new(),
+            file: None,
+        }
+    }
+}
+
+/// A source of a graph that holds in any working directory: a preset's name, or an absolute path.
+///
+/// # Errors
+/// A working directory that cannot be found.
+pub fn absolute_source(source: &str) -> Result<String, FormatError> {
+    if presets::NAMES.contains(&source) {
+        return Ok(source.to_owned());
+    }
+    Ok(absolute(Path::new(source))?.to_string_lossy().into_owned())
+}
+
+/// An absolute path of a file.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, FormatError> {
+    std::path::absolute(path).map_err(|error| FormatError::Io {
+        path: path.into(),
+        action: "find",
+        error,
+    })
+}

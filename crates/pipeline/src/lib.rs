@@ -1,0 +1,52 @@
+//! From a dense network to a sparse one in files: what the program `compress` does, as a library.
+//!
+//! [`Compression`] takes a network, data and a recipe, trains, and gives a [`Compressed`] network, which writes itself and
+//! measures what it wrote:
+//!
+//! ```no_run
+//! use sparsevd_compressor::recipe::Recipe;
+//! use sparsevd_pipeline::{Compression, Data, Silent};
+//!
+//! let network = sparsevd_onnx::load("models/lenet-5/model.safetensors")?;
+//! let data = Data::load("data/mnist")?;
+//! let recipe = Recipe::read("models/lenet-5/recipe.toml".as_ref())?;
+//! let compressed = Compression::new(network, data, recipe).run(&mut Silent)?;
+//! let report = compressed.save("lenet-5.sparse.safetensors")?;
+//! println!("{:.1} times fewer weights", report.summary.ratio);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! An [`Observer`] in the place of [`Silent`] receives progress and may stop the run; [`Compression::in_folder`] keeps
+//! checkpoints, from which [`Compression::resume`] goes on to the same bytes.
+#![forbid(unsafe_code)]
+
+mod compressed;
+mod compression;
+mod convert;
+mod data;
+mod error;
+mod input;
+mod inspect;
+mod measure;
+mod outputs;
+mod pruning;
+mod recipe;
+mod run_folder;
+mod sweep;
+mod train;
+mod training;
+
+pub use compressed::Compressed;
+pub use compression::Compression;
+pub use convert::Conversion;
+pub use data::Data;
+pub use error::PipelineError;
+pub use input::{InputNetwork, ModelFile, absolute_source};
+pub use inspect::{Inspection, PackedInspection};
+pub use measure::Scores;
+pub use outputs::{Form, NEEDS_GRID, Outputs, ends_on_grids};
+pub use recipe::{DEFAULT_RECIPE, FoundRecipe};
+pub use run_folder::{RecordedRun, RunFolder};
+pub use sparsevd_compressor::trainer::{Observer, Silent};
+pub use sweep::{Sweep, SweepPoint, SweepScore, check_thresholds};
+pub use train::{ScoreReport, Trained, Training, TrainingReport};

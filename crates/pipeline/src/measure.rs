@@ -1,0 +1,161 @@
+//! Measurements of a network by the runtime: errors, kernels, latency and memory.
+
+use std::time::Duration;
+
+use sparsevd_compressor::Samples;
+use sparsevd_compressor::objective::{self, Score};
+use sparsevd_compressor::report::{KernelChoice, SplitScore, Timing};
+use sparsevd_kernels::Isa;
+use sparsevd_model::{Network, Shape};
+use sparsevd_runtime::bench::measure;
+use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
+
+use crate::data::Split;
+use crate::error::PipelineError;
+
+/// Batches that latencies are measured at.
+const BATCHES: [usize; 2] = [1, 64];
+
+/// Samples per run when a network is scored.
+const EVALUATION_BATCH: usize = 64;
+
+/// Time per plan and batch.
+const BUDGET: Duration = Duration::from_millis(200);
+
+/// Scores of a network, as the runtime computes them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scores {
+    /// On the validation samples.
+    pub validation: Score,
+    /// On the test samples, where the data set has any.
+    pub test: Option<Score>,
+}
+
+impl Scores {
+    /// The scores of `network` on the samples of a run. `threads` of 0 are all cores.
+    pub(crate) fn of(
+        network: &Network,
+        weights: WeightMode,
+        samples: &Split,
+        threads: usize,
+    ) -> Result<Self, PipelineError> {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let session = session(network, weights, EVALUATION_BATCH, threads)?;
+        let input = &network.graph.inputs[0].shape;
+        let (validation, test) = samples.measured();
+        Ok(Self {
+            validation: score(&session, input, validation)?,
+            test: test.map(|test| score(&session, input, test)).transpose()?,
+        })
+    }
+
+    /// These scores, of a dense network, beside those of the sparse one.
+    pub(crate) fn beside(&self, sparse: &Self) -> (SplitScore, Option<SplitScore>) {
+        let test = self.test.as_ref().zip(sparse.test.as_ref());
+        (
+            SplitScore::new(&self.validation, &sparse.validation),
+            test.map(|(dense, sparse)| SplitScore::new(dense, sparse)),
+        )
+    }
+}
+
+fn session(
+    network: &Network,
+    weights: WeightMode,
+    batch: usize,
+    threads: usize,
+) -> Result<Session, PipelineError> {
+    let options = PlanOptions {
+        weights,
+        isa: Isa::from_env()?,
+        threads,
+        batch,
+        ..PlanOptions::default()
+    };
+    Ok(Session::new(Plan::new(network, &options)?, threads)?)
+}
+
+/// Score of a session on samples.
+fn score(session: &Session, input: &Shape, samples: &dyn Samples) -> Result<Score, PipelineError> {
+    let (inn, out) = (input.elements(), session.plan().output_shape().elements());
+    let mut outputs = vec![0.0; samples.len() * out];
+    let mut x = vec![0.0; EVALUATION_BATCH * inn];
+    for (chunk, y) in outputs
+        .chunks_mut((EVALUATION_BATCH * out).max(1))
+        .enumerate()
+    {
+        let n = y.len() / out;
+        for (i, x) in x.chunks_exact_mut(inn).take(n).enumerate() {
+            fill_input(samples, chunk * EVALUATION_BATCH + i, input, x);
+        }
+        session.run(n, &x[..n * inn], y)?;
+    }
+    Ok(objective::score_predictions(&outputs, &samples.targets()))
+}
+
+/// Writes the network's input for a sample in the layout of the runtime, channels first.
+fn fill_input(samples: &dyn Samples, index: usize, input: &Shape, out: &mut [f32]) {
+    let channels = match *input.dims() {
+        [channels, _, _] => channels,
+        _ => 1,
+    };
+    if channels == 1 {
+        return samples.fill(index, [0, 0], out);
+    }
+    let mut last = vec![0.0; out.len()];
+    samples.fill(index, [0, 0], &mut last);
+    let area = out.len() / channels;
+    for (position, pixel) in last.chunks_exact(channels).enumerate() {
+        for (channel, &value) in pixel.iter().enumerate() {
+            out[channel * area + position] = value;
+        }
+    }
+}
+
+/// Kernels of the sparse plan of `sparse`, and latency and memory of it and of the dense plan of `dense`, on one thread, over
+/// `samples`, or over numbers from 0 to 1 where there are none.
+pub(crate) fn timings(
+    sparse: &Network,
+    dense: &Network,
+    samples: Option<&dyn Samples>,
+) -> Result<(Vec<KernelChoice>, Vec<Timing>), PipelineError> {
+    let input_shape = &sparse.graph.inputs[0].shape;
+    let size = input_shape.elements();
+    let (mut kernels, mut timings) = (vec![], vec![]);
+    for batch in BATCHES {
+        let mut input = vec![0.0; 4 * batch * size];
+        for (i, x) in input.chunks_exact_mut(size).enumerate() {
+            match samples {
+                Some(samples) => fill_input(samples, i % samples.len(), input_shape, x),
+                None => (x.iter_mut().enumerate())
+                    .for_each(|(j, x)| *x = ((i + j) * 7919 % 1009) as f32 / 1009.0),
+            }
+        }
+        let sessions = [
+            session(sparse, WeightMode::Sparse, batch, 1)?,
+            session(dense, WeightMode::Dense, batch, 1)?,
+        ];
+        let weighted = sessions[0].plan().nodes().iter().filter(|n| n.weights > 0);
+        kernels.extend(weighted.map(|n| KernelChoice {
+            layer: n.name.clone(),
+            batch,
+            kernel: n.kernel.clone(),
+        }));
+        let measured = measure(&[&sessions[0], &sessions[1]], batch, &input, BUDGET)?;
+        timings.extend(measured.into_iter().map(|m| Timing {
+            plan: m.plan.to_string(),
+            batch: m.batch,
+            threads: m.threads,
+            p50_us: m.p50_us,
+            p90_us: m.p90_us,
+            p99_us: m.p99_us,
+            items_per_s: m.items_per_s,
+            weight_bytes: m.weight_bytes,
+            arena_bytes: m.arena_bytes,
+        }));
+    }
+    Ok((kernels, timings))
+}

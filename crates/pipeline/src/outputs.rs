@@ -1,0 +1,189 @@
+//! Files that are written: their forms, their places beside each other, and where they say that they come from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sparsevd_compressor::recipe::{Method, Recipe};
+use sparsevd_format::{CsrProfile, FormatError, ValueType, WriteOptions, check_writable};
+
+use crate::error::PipelineError;
+
+/// A file format, as the ending of an output names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `.safetensors`
+    Interchange,
+    /// `.spvd`
+    Packed,
+    /// `.onnx`
+    Onnx,
+}
+
+impl Form {
+    /// The format that an output is to have.
+    ///
+    /// # Errors
+    /// Another ending.
+    pub fn of(path: &Path) -> Result<Self, PipelineError> {
+        let is = |ending| {
+            path.extension()
+                .is_some_and(|e| e.eq_ignore_ascii_case(ending))
+        };
+        if is("safetensors") {
+            Ok(Self::Interchange)
+        } else if is("spvd") {
+            Ok(Self::Packed)
+        } else if is("onnx") {
+            Ok(Self::Onnx)
+        } else {
+            Err(PipelineError::invalid(
+                path.display(),
+                "an output ending in .safetensors, .spvd or .onnx",
+                "another ending",
+            ))
+        }
+    }
+}
+
+/// What a packed file takes, for messages.
+pub const NEEDS_GRID: &str =
+    "weights on grids, which a `quantise` phase at the end of the recipe makes";
+
+/// Whether a recipe leaves the weights on grids, as a packed file stores them.
+pub fn ends_on_grids(recipe: &Recipe) -> bool {
+    let last = recipe.phases.last();
+    last.is_some_and(|p| p.method == Method::Quantise)
+}
+
+/// The files of a compressed network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outputs {
+    /// The network in the interchange form.
+    pub network: PathBuf,
+    /// The packed network, where the recipe ends on grids.
+    pub packed: Option<PathBuf>,
+    /// The report as JSON.
+    pub report: PathBuf,
+    /// Element type of the weights in the interchange form.
+    pub values: ValueType,
+    /// How sparse weights are stored there.
+    pub profile: CsrProfile,
+}
+
+impl Outputs {
+    /// The files of a result: `named` is the network in one of its forms, and the others lie beside it. `a.sparse.safetensors`
+    /// has `a.spvd` and `a.report.json`.
+    ///
+    /// # Errors
+    /// Another ending; a packed file for a recipe that does not end on grids.
+    pub fn new(named: impl AsRef<Path>, recipe: &Recipe) -> Result<Self, PipelineError> {
+        let named = named.as_ref();
+        let beside = |ending: &str| named.with_file_name(format!("{}.{ending}", stem(named)));
+        let on_grids = ends_on_grids(recipe);
+        let (network, packed) = match Form::of(named)? {
+            Form::Interchange => (named.to_owned(), on_grids.then(|| beside("spvd"))),
+            Form::Packed if on_grids => (beside("sparse.safetensors"), Some(named.to_owned())),
+            Form::Packed => {
+                return Err(PipelineError::invalid(
+                    named.display(),
+                    format!("{NEEDS_GRID}, to pack"),
+                    "a recipe that ends without one",
+                ));
+            }
+            Form::Onnx => {
+                return Err(PipelineError::invalid(
+                    named.display(),
+                    "a result ending in .safetensors or .spvd, which `compress convert` makes an ONNX file of",
+                    ".onnx",
+                ));
+            }
+        };
+        Ok(Self {
+            network,
+            packed,
+            report: beside("report.json"),
+            values: ValueType::default(),
+            profile: CsrProfile::default(),
+        })
+    }
+
+    /// Checks that all files can be written; those that exist may be overwritten where `force` is set.
+    ///
+    /// # Errors
+    /// [`FormatError::Exists`], or what the system refuses.
+    pub fn check(&self, force: bool) -> Result<(), FormatError> {
+        let files = [
+            Some(&self.network),
+            self.packed.as_ref(),
+            Some(&self.report),
+        ];
+        let mut files = files.into_iter().flatten();
+        files.try_for_each(|file| check_writable(file, force))
+    }
+}
+
+/// Checks that a network can be written to `path` in the interchange form.
+///
+/// # Errors
+/// Another ending.
+pub(crate) fn check_interchange(path: &Path) -> Result<(), PipelineError> {
+    let expected = "an output ending in .safetensors";
+    let got = match Form::of(path)? {
+        Form::Interchange => return Ok(()),
+        Form::Packed => format!(".spvd; that takes {NEEDS_GRID}"),
+        Form::Onnx => ".onnx; `compress convert` makes that of it".into(),
+    };
+    Err(PipelineError::invalid(path.display(), expected, got))
+}
+
+/// The name of a result without its endings.
+fn stem(output: &Path) -> String {
+    let stem = output.file_stem().unwrap_or_default().to_string_lossy();
+    stem.strip_suffix(".sparse").unwrap_or(&stem).to_owned()
+}
+
+/// Metadata of a result: the recipe, but for the data's place on this machine, the seed and the version.
+pub(crate) fn with_recipe(mut metadata: BTreeMap<String, String>, recipe: &Recipe) -> WriteOptions {
+    let recipe = Recipe {
+        data: None,
+        ..recipe.clone()
+    };
+    metadata.insert("sparsevd.recipe".into(), recipe.to_toml());
+    metadata.insert("sparsevd.seed".into(), recipe.seed.to_string());
+    metadata.insert("sparsevd.version".into(), env!("CARGO_PKG_VERSION").into());
+    WriteOptions {
+        metadata,
+        ..WriteOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_compressor::recipe::Phase;
+
+    use super::*;
+
+    #[test]
+    fn a_result_on_grids_is_two_files_and_a_report_beside_each_other() {
+        let plain = Recipe::default_for_compression();
+        let mut on_grids = plain.clone();
+        on_grids.phases.push(Phase::new(Method::Quantise, 1));
+        for named in ["a/b.sparse.safetensors", "a/b.spvd"] {
+            let got = Outputs::new(named, &on_grids).unwrap();
+            assert_eq!(got.network, Path::new("a/b.sparse.safetensors"), "{named}");
+            assert_eq!(got.packed.unwrap(), Path::new("a/b.spvd"), "{named}");
+            assert_eq!(got.report, Path::new("a/b.report.json"), "{named}");
+        }
+        let got = Outputs::new("b.safetensors", &on_grids).unwrap();
+        assert_eq!(got.network, Path::new("b.safetensors"));
+        assert_eq!(got.packed.unwrap(), Path::new("b.spvd"));
+        assert_eq!(got.report, Path::new("b.report.json"));
+        let got = Outputs::new("b.safetensors", &plain).unwrap();
+        assert_eq!(got.packed, None);
+        let error = Outputs::new("b.spvd", &plain).unwrap_err();
+        assert!(error.to_string().contains("`quantise` phase"), "{error}");
+        // A later phase moves weights off their grids.
+        on_grids.phases.push(Phase::new(Method::FineTune, 1));
+        assert!(!ends_on_grids(&on_grids));
+    }
+}

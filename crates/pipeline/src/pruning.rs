@@ -1,0 +1,49 @@
+//! Pruning before any training, and what is done to every network before and after.
+
+use std::borrow::Cow;
+
+use sparsevd_compressor::report::Pruning;
+use sparsevd_compressor::{CompressError, ForeignPosterior, smaller};
+use sparsevd_model::{Network, Weights, passes};
+
+/// The pruned network, and sentences for the user.
+pub(crate) fn prune(
+    pruning: &Pruning,
+    network: &Network,
+) -> Result<(Network, Vec<String>), CompressError> {
+    match pruning {
+        Pruning::Magnitude(magnitude) => {
+            Ok((magnitude.prune(&passes::for_running(network))?, vec![]))
+        }
+        Pruning::Posterior { file, threshold } => {
+            let (pruned, used) = ForeignPosterior::read(file)?.prune(network, *threshold)?;
+            let notes = [
+                ("weights by their posterior", used.pruned),
+                ("from its file as they are", used.replaced),
+                ("from the network alone", used.kept),
+            ];
+            let notes = notes.into_iter().filter(|(_, names)| !names.is_empty());
+            let notes = notes.map(|(what, names)| format!("{what}: {}", names.join(", ")));
+            Ok((folded(pruned), notes.collect()))
+        }
+    }
+}
+
+/// The network as it is pruned and trained: normalisation is part of the layer before it, as when it runs.
+pub(crate) fn folded(network: Network) -> Network {
+    match passes::for_running(&network) {
+        Cow::Owned(folded) => folded,
+        Cow::Borrowed(_) => network,
+    }
+}
+
+/// The network to write: dead channels removed, and each weight in the smaller of its encodings.
+pub(crate) fn finish(network: Network) -> Network {
+    let mut done = passes::drop_dead_channels(&network).unwrap_or(network);
+    for tensor in done.tensors.values_mut() {
+        if let Weights::Csr(csr) = tensor {
+            *tensor = smaller(csr.to_dense());
+        }
+    }
+    done
+}

@@ -1,0 +1,86 @@
+//! Recipes and where they came from.
+
+use std::path::Path;
+
+use sparsevd_compressor::CompressError;
+use sparsevd_compressor::recipe::{Method, Recipe};
+
+/// Where a recipe came from that nobody gave.
+pub const DEFAULT_RECIPE: &str = "the default recipe";
+
+/// A recipe and where it came from, in words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundRecipe {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// A file or [`DEFAULT_RECIPE`], for instance.
+    pub source: String,
+}
+
+impl FoundRecipe {
+    /// The recipe of the file `named`, else `recipe.toml` beside a model, else the default.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no recipe.
+    pub fn find(
+        named: Option<&Path>,
+        beside: Option<&Path>,
+        default: fn() -> Recipe,
+    ) -> Result<Self, CompressError> {
+        let beside = beside
+            .map(|model| model.with_file_name("recipe.toml"))
+            .filter(|path| path.is_file());
+        Ok(match named.map(Path::to_owned).or(beside) {
+            Some(path) => Self {
+                recipe: Recipe::read(&path)?,
+                source: path.display().to_string(),
+            },
+            None => Self {
+                recipe: default(),
+                source: DEFAULT_RECIPE.into(),
+            },
+        })
+    }
+
+    /// The part of the recipe that can train a network that is pruned already, and what is left out for that.
+    ///
+    /// It is the fine-tuning on the labels alone: a teacher would be the pruned network itself, how many weights are left is
+    /// decided, and the grids of a `quantise` phase come from the sigmas of a `sparse-vd` phase. Of the default recipe, which
+    /// nobody asked for, nothing is left. The source says what was left out.
+    pub fn fine_tuning(mut self) -> (Self, Vec<String>) {
+        let phases = &mut self.recipe.phases;
+        if self.source == DEFAULT_RECIPE {
+            phases.clear();
+            return (self, vec![]);
+        }
+        let mut left_out = vec![];
+        for (i, phase) in phases.iter_mut().enumerate() {
+            let which = format!("phase {} ({})", i + 1, phase.method.name());
+            if phase.method != Method::FineTune {
+                left_out.push(which);
+                continue;
+            }
+            if phase.distil != 0.0 {
+                phase.distil = 0.0;
+                left_out.push(format!("`distil` of {which}"));
+            }
+            if phase.weights.take().is_some() {
+                left_out.push(format!("`weights` of {which}"));
+            }
+        }
+        phases.retain(|p| p.method == Method::FineTune);
+        if !left_out.is_empty() {
+            self.source = format!("{}, without {}", self.source, left_out.join(", "));
+        }
+        (self, left_out)
+    }
+}
+
+impl From<Recipe> for FoundRecipe {
+    fn from(recipe: Recipe) -> Self {
+        Self {
+            recipe,
+            source: "the program".into(),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The folder of a run: its record, its checkpoint, and whether a run may begin there.
+
+use std::path::{Path, PathBuf};
+
+use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
+use sparsevd_compressor::{CompressError, checkpoint};
+use sparsevd_format::FormatError;
+use sparsevd_model::Preprocessing;
+
+use crate::error::PipelineError;
+use crate::input::{ModelFile, absolute};
+use crate::recipe::FoundRecipe;
+
+/// A folder for the checkpoints of a run, and how the run begins there.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+    start: Start,
+}
+
+#[derive(Debug, Clone)]
+enum Start {
+    New,
+    Overwrite,
+    Resume(Option<Box<RunRecord>>),
+}
+
+impl RunFolder {
+    /// A folder for a new run, which is refused where an earlier one left a checkpoint.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let (path, start) = (path.into(), Start::New);
+        Self { path, start }
+    }
+
+    /// A folder for a new run, which replaces an earlier one.
+    pub fn overwrite(path: impl Into<PathBuf>) -> Self {
+        let (path, start) = (path.into(), Start::Overwrite);
+        Self { path, start }
+    }
+
+    /// The folder of a run that goes on from its checkpoint. The network, recipe and data must be those that it began with.
+    ///
+    /// # Errors
+    /// A folder without a checkpoint, or with a record that cannot be read.
+    pub fn resume(path: impl Into<PathBuf>) -> Result<Self, PipelineError> {
+        let path = path.into();
+        let checkpoint = checkpoint::path(&path);
+        if !checkpoint.is_file() {
+            return Err(PipelineError::NoCheckpoint {
+                folder: path,
+                checkpoint,
+            });
+        }
+        let record = match RunRecord::path(&path).is_file() {
+            true => Some(Box::new(RunRecord::read(&path)?)),
+            false => None,
+        };
+        let start = Start::Resume(record);
+        Ok(Self { path, start })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The settings that a resumed run began with, where its network and its data came from files.
+    pub fn record(&self) -> Option<&RunRecord> {
+        match &self.start {
+            Start::New | Start::Overwrite => None,
+            Start::Resume(record) => record.as_deref(),
+        }
+    }
+
+    /// Whether the run goes on from a checkpoint.
+    pub fn is_resumed(&self) -> bool {
+        matches!(self.start, Start::Resume(_))
+    }
+
+    /// Refuses a new run where an earlier one could still go on.
+    ///
+    /// # Errors
+    /// [`PipelineError::Occupied`].
+    pub fn check(&self) -> Result<(), PipelineError> {
+        match self.start {
+            Start::New if checkpoint::path(&self.path).exists() => Err(PipelineError::Occupied {
+                folder: self.path.clone(),
+            }),
+            Start::New | Start::Overwrite | Start::Resume(_) => Ok(()),
+        }
+    }
+
+    /// Prepares the folder for a new run and writes its record. A resumed run has both.
+    pub(crate) fn begin(&self, record: Option<&RunRecord>) -> Result<(), CompressError> {
+        if self.is_resumed() {
+            return Ok(());
+        }
+        match record {
+            Some(record) => record.write(&self.path)?,
+            None => RunRecord::remove(&self.path)?,
+        }
+        checkpoint::clear(&self.path)
+    }
+}
+
+/// The record of a run that begins.
+pub(crate) fn record(
+    task: Task,
+    data: &Path,
+    recipe: &FoundRecipe,
+    preprocessing: Option<Preprocessing>,
+) -> Result<RunRecord, FormatError> {
+    Ok(RunRecord {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION").into(),
+        task,
+        data: absolute(data)?,
+        preprocessing,
+        recipe_source: recipe.source.clone(),
+        recipe: recipe.recipe.clone(),
+    })
+}
+
+/// A compression whose folder says what it began with.
+#[derive(Debug, Clone)]
+pub struct RecordedRun {
+    pub(crate) folder: PathBuf,
+    pub(crate) record: RunRecord,
+    model: ModelFile,
+}
+
+impl RecordedRun {
+    /// Reads the record of a run folder.
+    ///
+    /// # Errors
+    /// A folder without a record, a record of another version, the run of a training.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, PipelineError> {
+        let folder = folder.into();
+        let record = RunRecord::read(&folder)?;
+        let Task::Compress { model, network } = &record.task else {
+            return Err(PipelineError::invalid(
+                folder.display(),
+                "a run of `compress MODEL`",
+                "one of `compress train`",
+            ));
+        };
+        let model = ModelFile {
+            path: model.clone(),
+            graph: network.clone(),
+        };
+        Ok(Self {
+            folder,
+            record,
+            model,
+        })
+    }
+
+    /// The network that it compresses.
+    pub fn model(&self) -> &ModelFile {
+        &self.model
+    }
+
+    /// The settings that it began with.
+    pub fn record(&self) -> &RunRecord {
+        &self.record
+    }
+}

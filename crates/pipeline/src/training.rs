@@ -1,0 +1,41 @@
+//! One run of the trainer: its folder, its checkpoint, its observer.
+
+use sparsevd_compressor::TrainingData;
+use sparsevd_compressor::recipe::Recipe;
+use sparsevd_compressor::report::RunRecord;
+use sparsevd_compressor::trainer::{Observer, Outcome, RunOptions, Trainer};
+use sparsevd_model::Network;
+
+use crate::error::PipelineError;
+use crate::run_folder::RunFolder;
+
+/// Trains to the end; `record` says what the run began with.
+///
+/// # Errors
+/// [`PipelineError::Interrupted`] where the observer stops it.
+pub(crate) fn train(
+    network: &Network,
+    recipe: &Recipe,
+    data: TrainingData,
+    folder: Option<&RunFolder>,
+    record: Option<&RunRecord>,
+    threads: usize,
+    observer: &mut dyn Observer,
+) -> Result<Trainer, PipelineError> {
+    if let Some(folder) = folder {
+        folder.begin(record)?;
+    }
+    let path = folder.map(|f| f.path().to_owned());
+    let options = RunOptions {
+        threads,
+        run_folder: path.clone(),
+    };
+    let mut trainer = Trainer::new(network, recipe.clone(), data, &options)?;
+    if let Some(folder) = folder.filter(|f| f.is_resumed()) {
+        trainer.resume(folder.path())?;
+    }
+    match trainer.run(observer)? {
+        Outcome::Done => Ok(trainer),
+        Outcome::Interrupted => Err(PipelineError::Interrupted { folder: path }),
+    }
+}
