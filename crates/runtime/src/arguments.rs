@@ -275,10 +275,9 @@ mod tests {
     use super::*;
 
     fn values(n: usize) -> Vec<PlanValue> {
-        let value = |i| PlanValue {
-            name: format!("v{i}"),
-            tensor_type: TensorType::known(&Shape::from([1])),
-            shape: Shape::from([1]),
+        let value = |i| {
+            let scalar = TensorType::known(&Shape::from([1]));
+            PlanValue::new(format!("v{i}"), scalar, 1)
         };
         (0..n).map(value).collect()
     }

@@ -51,7 +51,8 @@ impl Tensor {
     pub fn len(self, n: usize, length: usize) -> usize {
         match self.layout {
             Layout::Blocks(blocks) => blocks.len() * n,
-            layout => self.features * self.rows.of(n, length).next_multiple_of(layout.samples()),
+            Layout::Single => self.features * self.rows.of(n, length),
+            Layout::Tiled => self.features * self.rows.of(n, length).next_multiple_of(LANES),
         }
     }
 

@@ -65,23 +65,28 @@ pub struct PlanValue {
     /// Shape of one sample, with the longest free dimension that the plan is for.
     #[serde(skip)]
     pub shape: Shape,
+    /// Elements of one sample, for each element of the free dimension if it has one.
+    #[serde(skip)]
+    each: usize,
+    #[serde(skip)]
+    is_free: bool,
 }
 
 impl PlanValue {
-    fn new(endpoint: Endpoint, length: usize) -> Self {
-        let Endpoint {
-            name, tensor_type, ..
-        } = endpoint;
+    pub(crate) fn new(name: String, tensor_type: TensorType, length: usize) -> Self {
         Self {
             name,
             shape: tensor_type.shape(length),
+            each: tensor_type.elements(1),
+            is_free: tensor_type.free().is_some(),
             tensor_type,
         }
     }
 
     /// Elements of one sample whose free dimension, if it has one, has `length` elements.
     pub fn elements(&self, length: usize) -> usize {
-        self.tensor_type.elements(length)
+        self.each
+            .saturating_mul(if self.is_free { length } else { 1 })
     }
 }
 
@@ -221,7 +226,8 @@ impl Plan {
         let nodes = steps.iter().map(describe).collect();
         let values = |endpoints: Vec<Endpoint>| {
             let values = endpoints.into_iter();
-            values.map(|e| PlanValue::new(e, longest)).collect()
+            let value = |e: Endpoint| PlanValue::new(e.name, e.tensor_type, longest);
+            values.map(value).collect()
         };
         Ok(Self {
             network: network.graph.name.clone(),

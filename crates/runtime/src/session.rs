@@ -157,13 +157,13 @@ impl Session {
     /// # Errors
     /// [`RuntimeError::FreeLength`] for an input that is not whole samples of one length.
     pub(crate) fn length(&self, batch: usize, inputs: &[&[f32]]) -> Result<usize, RuntimeError> {
+        if batch == 0 || self.plan.free().is_none() {
+            return Ok(1);
+        }
         let mut values = self.plan.inputs().iter().zip(inputs);
         let Some((value, x)) = values.find(|(v, _)| v.tensor_type.free().is_some()) else {
             return Ok(1);
         };
-        if batch == 0 {
-            return Ok(1);
-        }
         let each = batch
             .checked_mul(value.elements(1))
             .filter(|each| *each > 0);

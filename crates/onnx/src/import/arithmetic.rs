@@ -268,7 +268,16 @@ impl<'m> Importer<'m> {
     ) -> Result<View, NodeError> {
         if op == "Add" && node.0.op_type == "Add" && self.is_bias_of_vectors(node, x, c, first) {
             let values = self.dense(node, "bias", c)?.values;
-            return Ok(self.add_bias(node, x, values, first));
+            let mut made = self.add_bias(node, x, values, first);
+            // The layer is what the sum makes, and has no consumer yet.
+            if let (Some(name), Some(last)) = (node.0.output.first(), self.nodes.last_mut())
+                && !name.is_empty()
+                && self.names.insert(name.clone())
+            {
+                name.clone_into(&mut last.name);
+                name.clone_into(&mut made.name);
+            }
+            return Ok(made);
         }
         let Broadcast { x, values } = self.broadcast(node, x, c)?;
         if op == "Add" && node.0.op_type == "Add" && self.takes_bias(node, &x, &values, first) {

@@ -63,5 +63,7 @@ pub(super) struct Importer<'m> {
     pub names: HashSet<String>,
     pub nodes: Vec<Node>,
     pub tensors: BTreeMap<String, Weights>,
+    /// Names of constants, by the names that the file gives them transposed.
+    pub transposed: HashMap<&'m str, &'m str>,
     pub unsupported: Vec<UnsupportedNode>,
 }

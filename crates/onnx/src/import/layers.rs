@@ -138,7 +138,10 @@ impl<'m> Importer<'m> {
                 Some(last) if *last == inn && x.order.is_none() => x.clone(),
                 _ => self.in_shape(x, &x.dims)?,
             };
-            let weight = self.tensor(node.input(1).unwrap_or_default(), weight);
+            let name = node.input(1).unwrap_or_default();
+            // A weight that the file transposes for this product keeps its name.
+            let name = self.transposed.get(name).copied().unwrap_or(name);
+            let weight = self.tensor(name, weight);
             let op = Op::Linear(ops::Linear { weight, bias });
             let made = self.push(node, op, &[&vectors])?;
             let mut dims = x.dims.clone();

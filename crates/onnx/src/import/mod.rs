@@ -219,6 +219,7 @@ fn attempts(
             names: HashSet::new(),
             nodes: Vec::new(),
             tensors: BTreeMap::new(),
+            transposed: HashMap::new(),
             unsupported: Vec::new(),
         };
         match importer.network(graph, options) {
@@ -345,7 +346,7 @@ impl<'m> Importer<'m> {
 
     /// Names of the network's outputs.
     fn outputs(&mut self, graph: &'m GraphProto) -> Result<Vec<String>, ImportError> {
-        let mut outputs = Vec::new();
+        let (mut names, mut outputs) = (Vec::new(), Vec::new());
         for output in &graph.output {
             let name = output.name.as_str();
             let invalid =
@@ -368,7 +369,10 @@ impl<'m> Importer<'m> {
                 None => Ok(view),
             };
             match made {
-                Ok(view) => outputs.push(view.name),
+                Ok(view) => {
+                    names.push(name);
+                    outputs.push(view.name);
+                }
                 Err(error) => {
                     let last = graph
                         .node
@@ -380,6 +384,9 @@ impl<'m> Importer<'m> {
                     self.refuse(name, &op, error)?;
                 }
             }
+        }
+        if graph.output.len() > 1 {
+            self.name_outputs(&names, &mut outputs);
         }
         Ok(outputs)
     }
@@ -480,6 +487,11 @@ impl<'m> Importer<'m> {
         let tensors: Vec<Option<Rc<Tensor>>> = inputs.iter().map(constant).collect();
         let tensors: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_deref).collect();
         let folded = constants::fold(node, &tensors, self.decoder)?;
+        if let ("Transpose", Some(made), Some(of)) =
+            (op.as_str(), node.0.output.first(), node.input(0))
+        {
+            self.transposed.insert(made, of);
+        }
         Ok(Value::Constant(Rc::new(folded)))
     }
 
