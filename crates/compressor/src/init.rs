@@ -1,11 +1,31 @@
 //! Weights to start training from, or to measure with.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use rand_distr::{Distribution, Normal};
-use sparsevd_model::{Dense, Graph, ModelError, Network, Op, Shape, Weights};
+use sparsevd_model::{Dense, Graph, ModelError, Network, Shape, Weights};
 
 use crate::data::{Stream, stream};
+use crate::objective::Targets;
+use crate::units;
+
+/// Makes the outputs of a network that is to be trained about as large as its targets: weights of the last layer times the power
+/// of two nearest to the deviation of targets that are numbers, and its bias their mean. Classes change nothing.
+pub fn fit_outputs(network: Network, targets: &Targets<'_>) -> Network {
+    let Some(mean) = units::means(targets) else {
+        return network;
+    };
+    let unit = units::output_unit(&network, targets);
+    let mut network = units::scale_outputs(network, unit);
+    let bias = units::last_layer(&network).and_then(|op| op.bias().map(str::to_owned));
+    if let Some(tensor) = bias.and_then(|name| network.tensors.get_mut(&name)) {
+        let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
+        if tensor.shape() == Shape::from([mean.len()]) {
+            *tensor = Dense::new([mean.len()], mean).into();
+        }
+    }
+    network
+}
 
 /// A network of seeded weights: normal with variance 2 / fan-in (He et al. 2015), biases zero, normalisations that change nothing.
 ///
@@ -18,26 +38,24 @@ pub fn initialise(
 ) -> Result<Network, ModelError> {
     let mut rng = stream(seed, Stream::Weights);
     let mut tensors = BTreeMap::new();
-    let ones: HashSet<String> = (graph.nodes.iter())
-        .filter_map(|n| {
-            if let Op::BatchNormalization(norm) = &n.op {
-                Some([norm.scale.clone(), norm.variance.clone()])
-            } else {
-                None
-            }
+    let constants: HashMap<String, f32> = (graph.nodes.iter())
+        .flat_map(|node| {
+            let plain = node.op.plain_tensors().into_iter();
+            plain.map(|(_, name)| {
+                let initial = node.op.operator().initial(&name);
+                (name, initial)
+            })
         })
-        .flatten()
         .collect();
     for (name, shape) in shapes {
         let fan_in: usize = shape.dims().iter().skip(1).product();
         let mut tensor = Dense::zeros(shape.clone());
-        if shape.dims().len() > 1
+        if let Some(&constant) = constants.get(name) {
+            tensor.values.fill(constant);
+        } else if shape.dims().len() > 1
             && let Ok(normal) = Normal::new(0.0, (2.0 / fan_in as f32).sqrt())
         {
             tensor.values.fill_with(|| normal.sample(&mut rng));
-        }
-        if ones.contains(name) {
-            tensor.values.fill(1.0);
         }
         tensors.insert(name.clone(), Weights::Dense(tensor));
     }

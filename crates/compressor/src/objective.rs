@@ -5,6 +5,7 @@
 
 mod choice;
 mod cross_entropy;
+mod scaled;
 mod score;
 mod squared_error;
 mod targets;
@@ -17,6 +18,7 @@ use crate::error::CompressError;
 
 pub use choice::{for_targets, score_predictions};
 pub use cross_entropy::{CrossEntropy, Distillation, arg_max};
+pub(crate) use scaled::Scaled;
 pub use score::Score;
 pub use squared_error::SquaredError;
 pub use targets::{Target, Targets};

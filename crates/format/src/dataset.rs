@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use sparsevd_model::bind::describe;
-use sparsevd_model::{Preprocessing, Shape};
+use sparsevd_model::{Preprocessing, Shape, Table};
 
 use crate::npy::safetensors_arrays;
-use crate::{Array, ArrayData, FileType, FormatError, folder, read_idx, read_npz};
+use crate::table::{self, TableOptions};
+use crate::{Array, ArrayData, FileType, FormatError, LoadedSamples, folder, read_idx, read_npz};
 
 /// The values of all images of a [`Dataset`], one after another in C order.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,8 @@ pub enum Pixels {
     U8(Vec<u8>),
     /// Numbers that are the network's input as they are; no preprocessing applies.
     F32(Vec<f32>),
+    /// Features of the rows of a table, which the network's preprocessing turns into its input.
+    Table(Vec<f32>),
 }
 
 impl Pixels {
@@ -22,7 +25,7 @@ impl Pixels {
     pub fn len(&self) -> usize {
         match self {
             Self::U8(v) => v.len(),
-            Self::F32(v) => v.len(),
+            Self::F32(v) | Self::Table(v) => v.len(),
         }
     }
 
@@ -87,7 +90,7 @@ impl Dataset {
 
     /// Writes the network input of one image to `out`.
     ///
-    /// U8 pixels go through `preprocessing`; F32 values are input already and are copied as they are.
+    /// U8 pixels and features of a table go through `preprocessing`; F32 values are input already and are copied as they are.
     ///
     /// # Panics
     /// When there is no such image or `out` is not of its size.
@@ -98,6 +101,7 @@ impl Dataset {
         match &self.pixels {
             Pixels::U8(pixels) => preprocessing.apply(&self.shape, &pixels[range], out),
             Pixels::F32(values) => out.copy_from_slice(&values[range]),
+            Pixels::Table(values) => preprocessing.apply(&self.shape, &values[range], out),
         }
     }
 
@@ -120,6 +124,7 @@ impl Dataset {
             pixels: match &self.pixels {
                 Pixels::U8(v) => Pixels::U8(pick(v, indices, size)),
                 Pixels::F32(v) => Pixels::F32(pick(v, indices, size)),
+                Pixels::Table(v) => Pixels::Table(pick(v, indices, size)),
             },
             shape: self.shape.clone(),
             labels: indices.iter().map(|&i| self.labels[i]).collect(),
@@ -173,6 +178,8 @@ pub struct DataSplits {
     pub test: Option<Dataset>,
     /// All images of a set that says nothing of a split; the other two are `None` then.
     pub whole: Option<Dataset>,
+    /// The columns, of a table.
+    pub table: Option<Table>,
     /// What was found, in one line for the user.
     pub describe: String,
 }
@@ -185,6 +192,7 @@ pub struct DataSplits {
 ///   `test` folders of such
 /// - an `.npz` archive with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
 /// - a safetensors file with `train_images`, `train_labels`, `test_images`, `test_labels`, or with `images`, `labels`
+/// - a table as CSV, whose last column is the target, or a folder with `train.csv` and `test.csv`; see [`load_samples_with`]
 ///
 /// The content of a file decides which it is, not its name.
 /// Images `[n, height, width]` become `[1, height, width]` each. A set without a split (`x` and `y`, `images` and
@@ -195,13 +203,63 @@ pub struct DataSplits {
 /// 0 to 65535, and any broken file.
 pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
     let path = path.as_ref();
-    match file_arrays(path)? {
-        None => {
-            let (kind, parts) = load_folder(path)?;
-            Ok(splits(path, kind, parts))
+    match find(path)? {
+        Found::Arrays(file) => classes(path, file),
+        Found::Folder => folder(path),
+        Found::Table { train, test } => {
+            let loaded = table::load(&train, test.as_deref(), &TableOptions::default())?;
+            match loaded {
+                LoadedSamples::Classes(splits) => Ok(splits),
+                LoadedSamples::Numbers(splits) => Err(FormatError::invalid(
+                    path,
+                    "dataset",
+                    "classes",
+                    splits.describe,
+                )),
+            }
         }
-        Some(file) => classes(path, file),
     }
+}
+
+/// Where the samples of a path are.
+pub(crate) enum Found {
+    /// In the arrays of a file.
+    Arrays(FileArrays),
+    /// In IDX files or class folders.
+    Folder,
+    /// In one table, or in two.
+    Table {
+        train: PathBuf,
+        test: Option<PathBuf>,
+    },
+}
+
+/// Looks at the kind of a path, and reads its arrays where it is a file that has some.
+pub(crate) fn find(path: &Path) -> Result<Found, FormatError> {
+    let [train, test] = ["train.csv", "test.csv"].map(|name| path.join(name));
+    if train.is_file() {
+        return Ok(Found::Table {
+            train,
+            test: test.is_file().then_some(test),
+        });
+    }
+    let metadata = std::fs::metadata(path).map_err(|e| FormatError::io(path, "read", e))?;
+    if metadata.is_dir() {
+        return Ok(Found::Folder);
+    }
+    match FileType::of_file(path)? {
+        FileType::Csv => Ok(Found::Table {
+            train: path.to_owned(),
+            test: None,
+        }),
+        kind => file_arrays(path, kind).map(Found::Arrays),
+    }
+}
+
+/// Splits with classes from a folder.
+pub(crate) fn folder(path: &Path) -> Result<DataSplits, FormatError> {
+    let (kind, parts) = load_folder(path)?;
+    Ok(splits(path, kind, parts))
 }
 
 /// The arrays of a file, and the names of inputs and targets: of training, of test, and of a set that is not split.
@@ -211,13 +269,9 @@ pub(crate) struct FileArrays {
     pub arrays: Vec<(String, Array)>,
 }
 
-/// Reads the arrays of a file; `None` for a folder.
-pub(crate) fn file_arrays(path: &Path) -> Result<Option<FileArrays>, FormatError> {
-    let metadata = std::fs::metadata(path).map_err(|e| FormatError::io(path, "read", e))?;
-    if metadata.is_dir() {
-        return Ok(None);
-    }
-    Ok(Some(match FileType::of_file(path)? {
+/// Reads the arrays of a file.
+fn file_arrays(path: &Path, kind: FileType) -> Result<FileArrays, FormatError> {
+    Ok(match kind {
         FileType::Npz => FileArrays {
             kind: "npz arrays",
             names: [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")],
@@ -236,11 +290,11 @@ pub(crate) fn file_arrays(path: &Path) -> Result<Option<FileArrays>, FormatError
             return Err(FormatError::invalid(
                 path,
                 "dataset",
-                "a folder of IDX files or of class folders, an .npz, or a safetensors file",
+                "a folder of IDX files or of class folders, an .npz, a safetensors file, or a table as CSV",
                 other.instead_of_arrays(path),
             ));
         }
-    }))
+    })
 }
 
 /// Splits with classes from the arrays of a file.
@@ -249,8 +303,9 @@ pub(crate) fn classes(path: &Path, file: FileArrays) -> Result<DataSplits, Forma
     Ok(splits(path, kind, from_arrays(path, file, join)?))
 }
 
-fn splits(path: &Path, kind: &str, parts: Parts<Dataset>) -> DataSplits {
+pub(crate) fn splits(path: &Path, kind: &str, parts: Parts<Dataset>) -> DataSplits {
     DataSplits {
+        table: None,
         describe: parts.describe(path, kind, |name, set| {
             let (n, shape, classes) = (set.len(), &set.shape, set.classes());
             format!("{n} {name}images {shape} of {classes} classes")

@@ -1,4 +1,4 @@
-//! Files of sparsevd: networks as safetensors with CSR weights, and, with the feature `data`, data sets, arrays and images.
+//! Files of sparsevd: networks as safetensors with CSR weights, and, with the feature `data`, data sets, tables, arrays and images.
 //!
 //! Every byte that is read is treated as hostile: arithmetic is checked, nothing is allocated on the word of a header,
 //! and an error names the file, the tensor, what was expected and what was found. Every write goes to a temporary sibling
@@ -26,6 +26,8 @@ mod read;
 #[cfg(feature = "data")]
 mod regression;
 mod safetensors;
+#[cfg(feature = "data")]
+mod table;
 
 pub use atomic::{check_writable, write_atomically};
 #[cfg(feature = "data")]
@@ -45,8 +47,12 @@ pub use packed::{
 };
 pub use read::{read_network, read_network_bytes};
 #[cfg(feature = "data")]
-pub use regression::{LoadedSamples, RegressionSet, RegressionSplits, load_samples};
+pub use regression::{
+    LoadedSamples, RegressionSet, RegressionSplits, load_samples, load_samples_with,
+};
 pub use safetensors::{
     CsrProfile, GraphSource, ValueType, WriteOptions, inspect_encodings, metadata_keys,
     network_files, write_network, write_network_bytes,
 };
+#[cfg(feature = "data")]
+pub use table::{TableOptions, read_table, standardise};

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use sparsevd_model::{Preprocessing, Shape};
+use sparsevd_model::{Preprocessing, Shape, Table};
 
-use crate::dataset::{self, file_arrays, from_arrays, mismatch};
-use crate::{Array, ArrayData, DataSplits, Dataset, FormatError, Pixels, load_data};
+use crate::dataset::{self, Found, Parts, find, from_arrays, mismatch};
+use crate::table::{self, TableOptions};
+use crate::{Array, ArrayData, DataSplits, Dataset, FormatError, Pixels};
 
 /// Inputs of one shape, each with the numbers that a network is to compute from it.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,8 +120,11 @@ impl RegressionSet {
     /// [`FormatError::Dataset`] with the sizes.
     pub fn check_against(&self, input: &Shape, outputs: usize) -> Result<(), FormatError> {
         if self.outputs != outputs {
-            let expected = format!("{outputs} per sample, one per output of the network");
-            return Err(mismatch("targets", expected, self.outputs.to_string()));
+            let expected = format!(
+                "{outputs} per sample, one per output of the network, or integers, which are classes"
+            );
+            let got = format!("{} (floating-point numbers)", self.outputs);
+            return Err(mismatch("targets", expected, got));
         }
         self.inputs.check_against(input, 1)
     }
@@ -135,8 +139,25 @@ pub struct RegressionSplits {
     pub test: Option<RegressionSet>,
     /// All samples of a set that is not split; the other two are `None` then.
     pub whole: Option<RegressionSet>,
+    /// The columns, of a table.
+    pub table: Option<Table>,
     /// What was found, in one line for the user.
     pub describe: String,
+}
+
+impl RegressionSplits {
+    pub(crate) fn of(path: &Path, kind: &str, parts: Parts<RegressionSet>) -> Self {
+        Self {
+            describe: parts.describe(path, kind, |name, set| {
+                let (n, shape, outputs) = (set.len(), set.shape(), set.outputs());
+                format!("{n} {name}samples {shape} with {outputs} numbers each")
+            }),
+            train: parts.train,
+            test: parts.test,
+            whole: parts.whole,
+            table: None,
+        }
+    }
 }
 
 /// Samples of a path: with classes, or with numbers.
@@ -148,16 +169,67 @@ pub enum LoadedSamples {
     Numbers(RegressionSplits),
 }
 
-/// Loads samples with their targets, from the paths that [`load_data`] takes.
+impl LoadedSamples {
+    /// Shape of an input and number of outputs: classes, or numbers per sample; `None` where there is no sample.
+    pub fn shape_and_outputs(&self) -> Option<(&Shape, usize)> {
+        match self {
+            Self::Classes(splits) => {
+                let sets = [&splits.train, &splits.whole, &splits.test];
+                let sets = || sets.into_iter().flatten();
+                let named = splits.table.as_ref().and_then(|t| t.classes.as_ref());
+                let classes =
+                    named.map_or_else(|| sets().map(Dataset::classes).max(), |c| Some(c.len()));
+                Some((&sets().next()?.shape, classes?))
+            }
+            Self::Numbers(splits) => {
+                let mut sets = [&splits.train, &splits.whole, &splits.test]
+                    .into_iter()
+                    .flatten();
+                sets.next().map(|set| (set.shape(), set.outputs()))
+            }
+        }
+    }
+}
+
+/// Loads samples with their targets, from the paths that [`crate::load_data`] takes.
 ///
 /// Targets that are floating-point numbers, `[n]` or `[n, outputs]`, make a regression; integers are classes.
 ///
 /// # Errors
-/// As [`load_data`]; targets of which some are classes and some are numbers, and targets that are not finite.
+/// As [`crate::load_data`]; targets of which some are classes and some are numbers, and targets that are not finite.
 pub fn load_samples(path: impl AsRef<Path>) -> Result<LoadedSamples, FormatError> {
+    load_samples_with(path, &TableOptions::default())
+}
+
+/// Loads samples as [`load_samples`] does; `options` says what is known of a table.
+///
+/// A table is a CSV file with a header, whose values commas, semicolons or tabs separate, or a folder with `train.csv` and
+/// `test.csv`. Of one file a fifth of the rows are for testing, by a draw that depends on the number of rows alone. A column holds
+/// numbers or words, and words are categories. Targets with a decimal point or an exponent in some row make a regression;
+/// integers from 0 to 999 and words are classes. [`Pixels::Table`] holds the features; see [`Table`].
+///
+/// # Errors
+/// As [`load_samples`]; a value that is missing, or of another kind than those before it, with its line and column; a target
+/// or, against known columns, a header or a category that is another; options for what is no table.
+pub fn load_samples_with(
+    path: impl AsRef<Path>,
+    options: &TableOptions<'_>,
+) -> Result<LoadedSamples, FormatError> {
     let path = path.as_ref();
-    let Some(file) = file_arrays(path)? else {
-        return load_data(path).map(LoadedSamples::Classes);
+    let found = find(path)?;
+    if let (Found::Arrays(_) | Found::Folder, Some(target)) = (&found, options.target) {
+        let (expected, got) = ("a table, which it names a column of", "other data");
+        return Err(FormatError::invalid(
+            path,
+            format!("target `{target}`"),
+            expected,
+            got,
+        ));
+    }
+    let file = match found {
+        Found::Arrays(file) => file,
+        Found::Folder => return dataset::folder(path).map(LoadedSamples::Classes),
+        Found::Table { train, test } => return table::load(&train, test.as_deref(), options),
     };
     let is_target = |name: &str| file.names.iter().any(|(_, target)| *target == name);
     let mut targets = file.arrays.iter().filter(|(name, _)| is_target(name));
@@ -166,15 +238,9 @@ pub fn load_samples(path: impl AsRef<Path>) -> Result<LoadedSamples, FormatError
     }
     let kind = file.kind;
     let parts = from_arrays(path, file, join)?;
-    Ok(LoadedSamples::Numbers(RegressionSplits {
-        describe: parts.describe(path, kind, |name, set| {
-            let (n, shape, outputs) = (set.len(), set.shape(), set.outputs());
-            format!("{n} {name}samples {shape} with {outputs} numbers each")
-        }),
-        train: parts.train,
-        test: parts.test,
-        whole: parts.whole,
-    }))
+    Ok(LoadedSamples::Numbers(RegressionSplits::of(
+        path, kind, parts,
+    )))
 }
 
 /// Inputs and targets from arrays.

@@ -61,6 +61,16 @@ pub enum PipelineError {
         /// Name of the network.
         network: String,
     },
+    /// A table for a network that does not say how its columns become its input.
+    #[error(
+        "{data}: expected a network that stores the columns of its table, got network `{network}` without"
+    )]
+    NoTable {
+        /// The table.
+        data: String,
+        /// Name of the network.
+        network: String,
+    },
     /// The form of a file needs weights on grids, and these are on none.
     #[error("network `{network}`: expected {}, to write {}; got weights off any grid", crate::NEEDS_GRID, path.display())]
     OffGrid {

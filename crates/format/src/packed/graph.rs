@@ -242,7 +242,12 @@ fn preprocessing<C: Coder>(
         }
     }
     let [mean, std] = lists;
-    Ok(Some(Preprocessing { scale, mean, std }))
+    Ok(Some(Preprocessing {
+        scale,
+        mean,
+        std,
+        table: None,
+    }))
 }
 
 /// Whether version 1 of the format has a number for the operator.

@@ -143,9 +143,10 @@ impl From<Weights> for WeightMode {
 pub struct InferArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// What to run: .npy, .npz, PNG, IDX (plain or .gz) or safetensors. Bytes are pixels and are preprocessed as the network or
-    /// --scale, --mean and --std say; floating-point numbers are the network's input as they are. Of several inputs each is named
-    /// (NAME=FILE, once for each), or is the array of its name in a file of several
+    /// What to run: .npy, .npz, PNG, IDX (plain or .gz), safetensors, or the rows of a .csv for a network that was trained on such.
+    /// Bytes are pixels and are preprocessed as the network or --scale, --mean and --std say; floating-point numbers are the
+    /// network's input as they are. Of several inputs each is named (NAME=FILE, once for each), or is the array of its name in a
+    /// file of several
     #[arg(long, short, required = true, value_name = "[NAME=]FILE")]
     pub input: Vec<String>,
     /// Array to take from a file of several
@@ -179,7 +180,8 @@ Example:
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Labelled images: a folder of IDX files (plain or .gz) or of class folders with PNGs, an .npz, a safetensors file
+    /// Labelled images: a folder of IDX files (plain or .gz) or of class folders with PNGs, an .npz, a safetensors file, or a table
+    /// as .csv. Targets that are numbers give R2
     #[arg(long, short, value_name = "PATH")]
     pub data: PathBuf,
     /// Part of the set to use

@@ -233,7 +233,7 @@ pub fn samples(
         return Ok(Samples::generate(network, count, length, random_input));
     };
     let (set, _) = load_split(path, Split::Test, network).context("--data")?;
-    let preprocessing = preprocessing(&set, path, network)?;
+    let preprocessing = preprocessing(set.pixels(), path, network)?;
     Ok(Samples::generate(network, count, length, |len| {
         let mut input = vec![0.0; len];
         for (i, x) in input.chunks_exact_mut((len / count).max(1)).enumerate() {

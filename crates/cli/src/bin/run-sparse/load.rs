@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use sparsevd_format::{Dataset, LoadedNetwork, Pixels};
+use sparsevd_format::{LoadedNetwork, Pixels};
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Preprocessing};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
@@ -42,14 +42,15 @@ impl ModelArgs {
     }
 }
 
-/// How the images of a set become the input: as stored with the network or told, and not at all where they are numbers.
+/// How the samples of a set become the input: as stored with the network or told, and not at all where they are numbers.
 pub fn preprocessing(
-    set: &Dataset,
+    pixels: &Pixels,
     path: &Path,
     network: &Network,
 ) -> anyhow::Result<Preprocessing> {
-    match set.pixels {
+    match pixels {
         Pixels::U8(_) => stored_preprocessing(network, path),
+        Pixels::Table(_) => table_preprocessing(network, path).cloned(),
         Pixels::F32(_) => Ok(Preprocessing::default()),
     }
 }
@@ -67,6 +68,25 @@ pub fn stored_preprocessing(network: &Network, data: &Path) -> anyhow::Result<Pr
             data.display(),
             network.graph.name,
             common::PIXEL_OPTIONS
+        ),
+    }
+}
+
+/// How the columns of a table become the input of a network that was trained on one.
+///
+/// # Errors
+/// A network that stores no columns; `data` is where the table comes from.
+pub fn table_preprocessing<'a>(
+    network: &'a Network,
+    data: &Path,
+) -> anyhow::Result<&'a Preprocessing> {
+    let stored = network.graph.preprocessing.as_ref();
+    match stored.filter(|p| p.table.is_some()) {
+        Some(preprocessing) => Ok(preprocessing),
+        None => bail!(
+            "{}: expected a network that stores the columns of its table, as `compress train` writes it, got `{}` without",
+            data.display(),
+            network.graph.name
         ),
     }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::bail;
-use sparsevd_format::{Array, ArrayData, FileType, read_array};
+use sparsevd_format::{Array, ArrayData, FileType, read_array, read_table};
 use sparsevd_model::{Input, Network, Shape};
 
-use crate::load::stored_preprocessing;
+use crate::load::{stored_preprocessing, table_preprocessing};
 
 /// Samples of the inputs of a network, in the order of the graph.
 #[derive(Debug)]
@@ -104,7 +104,10 @@ pub fn samples_of(
                 names(network)
             );
         }
-        let arrays = read_array(path)?;
+        let arrays = match FileType::of_file(path)? {
+            FileType::Csv => vec![("rows".into(), read_rows(path, network)?)],
+            _ => read_array(path)?,
+        };
         for index in indices {
             let Some((name, array)) = choose(
                 path,
@@ -176,6 +179,19 @@ pub fn samples_of(
         samples.inputs.push((input.name.clone(), values));
     }
     Ok(samples)
+}
+
+/// Reads the rows of a table as inputs, by the columns that the network stores.
+fn read_rows(path: &Path, network: &Network) -> anyhow::Result<Array> {
+    let preprocessing = table_preprocessing(network, path)?;
+    let (input, table) = (&network.graph.inputs[0].shape, preprocessing.table.as_ref());
+    let features = table.map_or(Ok(vec![]), |table| read_table(path, table))?;
+    let mut values = vec![0.0; features.len()];
+    preprocessing.apply(input, &features, &mut values);
+    Ok(Array {
+        shape: vec![values.len() / input.elements().max(1), input.elements()],
+        data: ArrayData::F32(values),
+    })
 }
 
 /// The array of a file for an input. `is_named` says that the file is for that input alone; another file may leave out some of several inputs.
