@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Graph, Network};
+use sparsevd_model::{Graph, Network, Node, Op};
 
 use crate::checkpoint;
 use crate::compact::compact;
@@ -117,6 +117,16 @@ impl Trainer {
             CompressError::setting("SPARSE_ISA", "an instruction set of this machine", e)
         })?;
         let shapes = network.shapes()?;
+        let of_matrix = |node: &&Node| {
+            matches!(node.op, Op::Linear(_)) && shapes[node.inputs[0].as_str()].dims().len() != 1
+        };
+        if let Some(node) = network.graph.nodes.iter().find(of_matrix) {
+            return Err(CompressError::Unsupported {
+                node: node.name.clone(),
+                op: node.op.name(),
+                what: "several vectors of a sample".into(),
+            });
+        }
         let pixels = shapes.iter().map(|(name, shape)| {
             let pixels = shape.dims().get(1..).map_or(1, |d| d.iter().product());
             ((*name).to_owned(), pixels)

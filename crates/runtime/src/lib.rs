@@ -27,6 +27,7 @@ pub mod profile;
 mod program;
 mod session;
 mod threads;
+mod value;
 mod zeros;
 
 pub use arguments::{Inputs, Outputs};
