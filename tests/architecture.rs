@@ -265,13 +265,7 @@ fn files_import_in_one_direction() {
     for (name, shared_root, [from, to]) in crates {
         let imports = Imports::of_crate(&root.join("crates").join(name).join("src"), shared_root);
         assert!(imports.has(from, to), "{name}: {from} imports from {to}");
-        // The presets still share functions of their parent.
-        let presets = |circle: &String| {
-            let mut files = circle.split(" -> ");
-            name == "model" && files.all(|f| f == "presets" || f.starts_with("presets::"))
-        };
-        let mut circles = imports.circles();
-        circles.retain(|circle| !presets(circle));
+        let circles = imports.circles();
         assert!(circles.is_empty(), "{name}: {circles:#?}");
     }
 }

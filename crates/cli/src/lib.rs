@@ -98,21 +98,6 @@ pub fn text(text: impl Display) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes with a binary unit.
-pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    match unit {
-        0 => format!("{n} B"),
-        _ => format!("{value:.1} {}", UNITS[unit]),
-    }
-}
-
 /// The exit code of a command, which says on stderr what went wrong.
 pub fn exit(program: &str, result: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
     match result {
@@ -159,14 +144,6 @@ mod tests {
         assert_eq!(
             super::printable("fc1\u{1b}[2J\r\nok\u{9b}\té"),
             "fc1\\u{1b}[2J\\r\\nok\\u{9b}\té"
-        );
-    }
-
-    #[test]
-    fn bytes_have_binary_units() {
-        assert_eq!(
-            [0, 1023, 1024, 3 << 20].map(super::bytes),
-            ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]
         );
     }
 }

@@ -58,7 +58,11 @@ pub(crate) fn network(
                 }
                 smaller(dense)
             }
-            _ => {
+            (Owner::Plain(i), _) => {
+                let numbers = parameter.numbers().to_vec();
+                Weights::Dense(Dense::new(state.plain[i].shape.clone(), numbers))
+            }
+            (Owner::Layer(_) | Owner::Normalisation(_), _) => {
                 let numbers = parameter.numbers();
                 Weights::Dense(Dense::new([numbers.len()], numbers.to_vec()))
             }

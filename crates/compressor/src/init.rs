@@ -1,9 +1,9 @@
 //! Weights to start training from, or to measure with.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use rand_distr::{Distribution, Normal};
-use sparsevd_model::{Dense, Graph, ModelError, Network, Op, Shape, Weights};
+use sparsevd_model::{Dense, Graph, ModelError, Network, Shape, Weights};
 
 use crate::data::{Stream, stream};
 use crate::objective::Targets;
@@ -38,26 +38,24 @@ pub fn initialise(
 ) -> Result<Network, ModelError> {
     let mut rng = stream(seed, Stream::Weights);
     let mut tensors = BTreeMap::new();
-    let ones: HashSet<String> = (graph.nodes.iter())
-        .filter_map(|n| {
-            if let Op::BatchNormalization(norm) = &n.op {
-                Some([norm.scale.clone(), norm.variance.clone()])
-            } else {
-                None
-            }
+    let constants: HashMap<String, f32> = (graph.nodes.iter())
+        .flat_map(|node| {
+            let plain = node.op.plain_tensors().into_iter();
+            plain.map(|(_, name)| {
+                let initial = node.op.operator().initial(&name);
+                (name, initial)
+            })
         })
-        .flatten()
         .collect();
     for (name, shape) in shapes {
         let fan_in: usize = shape.dims().iter().skip(1).product();
         let mut tensor = Dense::zeros(shape.clone());
-        if shape.dims().len() > 1
+        if let Some(&constant) = constants.get(name) {
+            tensor.values.fill(constant);
+        } else if shape.dims().len() > 1
             && let Ok(normal) = Normal::new(0.0, (2.0 / fan_in as f32).sqrt())
         {
             tensor.values.fill_with(|| normal.sample(&mut rng));
-        }
-        if ones.contains(name) {
-            tensor.values.fill(1.0);
         }
         tensors.insert(name.clone(), Weights::Dense(tensor));
     }

@@ -7,6 +7,7 @@ pub(crate) mod arithmetic;
 pub(crate) mod arrange;
 pub(crate) mod conv;
 pub(crate) mod depthwise;
+pub(crate) mod function;
 #[cfg(test)]
 mod golden;
 pub(crate) mod grouped;

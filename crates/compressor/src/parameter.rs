@@ -30,6 +30,8 @@ pub enum Owner {
     Layer(usize),
     /// A normalisation.
     Normalisation(usize),
+    /// A tensor of another node.
+    Plain(usize),
 }
 
 /// The prefix of the owner's arrays in checkpoints.
@@ -38,6 +40,7 @@ impl fmt::Display for Owner {
         match self {
             Self::Layer(i) => write!(f, "{i}"),
             Self::Normalisation(i) => write!(f, "normalisation.{i}"),
+            Self::Plain(i) => write!(f, "plain.{i}"),
         }
     }
 }

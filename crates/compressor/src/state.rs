@@ -1,6 +1,7 @@
 //! Everything of a network that training changes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use sparsevd_kernels::training::Real;
 use sparsevd_model::Network;
@@ -9,22 +10,26 @@ use crate::error::CompressError;
 use crate::layer::Layer;
 use crate::normalisation::Normalisation;
 use crate::parameter::{Owner, ParameterMut, ParameterRef};
+use crate::plain_tensor::PlainTensor;
 
-/// The trainable state of a network: its weighted nodes and its batch normalisations, each in the order of the graph.
+/// The trainable state of a network: its weighted nodes, its batch normalisations and other tensors, each in the order of the graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State<T> {
     /// Linear and convolution nodes.
     pub layers: Vec<Layer<T>>,
     /// Batch normalisations.
     pub normalisations: Vec<Normalisation<T>>,
+    /// Tensors of other nodes.
+    pub plain: Vec<PlainTensor<T>>,
 }
 
 impl<T> From<Vec<Layer<T>>> for State<T> {
-    /// The state of a network without normalisations.
+    /// The state of a network without normalisations and other tensors.
     fn from(layers: Vec<Layer<T>>) -> Self {
         Self {
             layers,
             normalisations: vec![],
+            plain: vec![],
         }
     }
 }
@@ -52,16 +57,21 @@ impl<T: Real> State<T> {
             normalisations: (network.graph.nodes.iter())
                 .filter_map(|node| Normalisation::from_node(network, node))
                 .collect(),
+            plain: (network.graph.nodes.iter())
+                .flat_map(|node| PlainTensor::from_node(network, node))
+                .collect(),
         })
     }
 
-    /// Every parameter, in the order of [`Self::layers`] and then of [`Self::normalisations`].
+    /// Every parameter, in the order of [`Self::layers`], then of [`Self::normalisations`] and of [`Self::plain`].
     pub fn parameters(&self) -> Vec<ParameterRef<'_, T>> {
         let layers = self.layers.iter().enumerate();
         let normalisations = self.normalisations.iter().enumerate();
+        let plain = self.plain.iter().enumerate();
         let layers = layers.flat_map(|(i, l)| l.parameters(Owner::Layer(i)));
         layers
             .chain(normalisations.flat_map(|(i, n)| n.parameters(Owner::Normalisation(i))))
+            .chain(plain.map(|(i, t)| t.parameter(Owner::Plain(i))))
             .collect()
     }
 
@@ -69,10 +79,19 @@ impl<T: Real> State<T> {
     pub fn parameters_mut(&mut self) -> Vec<ParameterMut<'_, T>> {
         let layers = self.layers.iter_mut().enumerate();
         let normalisations = self.normalisations.iter_mut().enumerate();
+        let plain = self.plain.iter_mut().enumerate();
         let layers = layers.flat_map(|(i, l)| l.parameters_mut(Owner::Layer(i)));
         layers
             .chain(normalisations.flat_map(|(i, n)| n.parameters_mut(Owner::Normalisation(i))))
+            .chain(plain.map(|(i, t)| t.parameter_mut(Owner::Plain(i))))
             .collect()
+    }
+
+    /// Places in [`Self::plain`] of the tensors of a node.
+    pub(crate) fn plain_of(&self, node: &str) -> Range<usize> {
+        let start = self.plain.iter().position(|t| t.node == node).unwrap_or(0);
+        let tensors = self.plain[start..].iter();
+        start..start + tensors.take_while(|t| t.node == node).count()
     }
 
     /// Sets the moments of Adam to zero.

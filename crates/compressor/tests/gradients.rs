@@ -153,7 +153,7 @@ impl Case {
             targets: &targets,
             teacher: self.teacher.then_some(&teacher),
         };
-        let report = engine.backward(&batch, 5, 9);
+        let report = engine.backward(&batch, 5, 9).unwrap();
         Gradients {
             loss: report.objective / SAMPLES as f64,
             layers: engine.gradients().to_vec(),

@@ -443,7 +443,7 @@ fn every_preset_can_be_trained() {
             targets: &Targets::classes(&[1, 2]),
             teacher: None,
         };
-        let report = engine.backward(&batch, 1, 1);
+        let report = engine.backward(&batch, 1, 1).unwrap();
         assert!(report.objective.is_finite(), "{name}");
         let moving = engine
             .gradients()

@@ -277,12 +277,13 @@ impl Network {
                 if let Some(bias) = node.op.bias() {
                     pad(&mut padded.tensors, bias, Shape::from([out]), 0.0)?;
                 }
-            } else if let Op::BatchNormalization(ops::BatchNormalization { variance, .. }) =
-                &node.op
-            {
+            } else {
                 for tensor in node.op.tensors() {
                     // Whatever a variance of one normalises, a scale of zero takes away.
-                    let fill = f32::from(tensor == variance);
+                    let fill = match &node.op {
+                        Op::BatchNormalization(norm) if tensor == norm.variance => 1.0,
+                        _ => 0.0,
+                    };
                     pad(
                         &mut padded.tensors,
                         tensor,

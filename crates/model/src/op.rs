@@ -1,94 +1,10 @@
-//! The operators a network is made of.
+//! What is asked of any operator.
 
 use std::ops::RangeInclusive;
 
-use serde::{Deserialize, Serialize};
-
-use crate::ops::{self, Attribute, Operator};
-
-/// What a node computes: an ONNX operator with its attributes.
-///
-/// Weight and bias tensors are named here and live in [`crate::Network::tensors`].
-/// Shapes are per sample: feature maps are `[channels, height, width]`, vectors `[features]`.
-/// What is known of each operator is in its file under [`crate::ops`], behind [`Op::operator`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op")]
-pub enum Op {
-    /// A fully connected layer, ONNX's `Gemm`.
-    Linear(ops::Linear),
-    /// A convolution.
-    Conv(ops::Conv),
-    /// A batch normalisation.
-    BatchNormalization(ops::BatchNormalization),
-    /// `max(x, 0)`.
-    Relu,
-    /// A clamp; ReLU6 is the clip from 0 to 6.
-    Clip(ops::Clip),
-    /// A ReLU with a slope on the negative side.
-    LeakyRelu(ops::LeakyRelu),
-    /// `1 / (1 + e^-x)`.
-    Sigmoid,
-    /// A piecewise linear sigmoid.
-    HardSigmoid(ops::HardSigmoid),
-    /// `x min(max(x / 6 + 1/2, 0), 1)`.
-    HardSwish,
-    /// Hyperbolic tangent.
-    Tanh,
-    /// `x Phi(x)` with the normal distribution function `Phi`.
-    Gelu(ops::Gelu),
-    /// Largest value of each window.
-    MaxPool(ops::MaxPool),
-    /// Mean of each window.
-    AveragePool(ops::AveragePool),
-    /// Mean of each feature map: `[c, h, w]` to `[c, 1, 1]`.
-    GlobalAveragePool,
-    /// `a + b` of two values of one shape, or with one number per channel (`[c]` or `[c, 1, 1]`) as the second.
-    Add,
-    /// `a - b`, with shapes as for [`Op::Add`].
-    Sub,
-    /// `a b`, element by element, with shapes as for [`Op::Add`].
-    Mul,
-    /// `a / b`, element by element, with shapes as for [`Op::Add`].
-    Div,
-    /// Feature maps of one size behind each other by channel, or vectors behind each other.
-    Concat,
-    /// A border around each feature map.
-    Pad(ops::Pad),
-    /// Feature maps to one vector: `[c, h, w]` to `[c*h*w]`.
-    Flatten,
-    /// Probabilities over a vector.
-    Softmax,
-}
-
-/// Evaluates `$call` with `$o` bound to the operator behind any [`Op`], by `&` or `&mut`.
-///
-/// This is the one list of operators; [`ops::examples`] is tested against it.
-macro_rules! with_operator {
-    (@match $op:expr, $o:ident, $call:expr, $borrow:tt, [$($with:ident)*], [$($plain:ident)*]) => {
-        match $op {
-            $(Op::$with($o) => $call,)*
-            $(Op::$plain => { let $o = with_operator!(@borrow $borrow $plain); $call })*
-        }
-    };
-    (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ ops::$plain };
-    ($op:expr, $borrow:tt $o:ident => $call:expr) => {
-        with_operator!(@match $op, $o, $call, $borrow,
-            [Linear Conv BatchNormalization Clip LeakyRelu HardSigmoid Gelu MaxPool AveragePool Pad],
-            [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Concat Flatten Softmax])
-    };
-}
+use crate::ops::{self, Attribute, Op};
 
 impl Op {
-    /// What is known of the operator.
-    pub fn operator(&self) -> &dyn Operator {
-        with_operator!(self, (&) o => o as &dyn Operator)
-    }
-
-    /// Shows every attribute to `visit` by the name of its field, tensor names first, in the order of packed files.
-    pub fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
-        with_operator!(self, (&mut) o => o.visit_attributes(visit));
-    }
-
     /// The name of the operator: ONNX's, but for `Linear`, which is `Gemm` there.
     pub fn name(&self) -> &'static str {
         self.operator().name()
@@ -141,6 +57,22 @@ impl Op {
     /// Tensor name of the bias beside a weight, where the operator has one.
     pub fn bias(&self) -> Option<&str> {
         self.operator().bias()
+    }
+
+    /// Field and name of every tensor that is neither weight nor bias of a layer, in the order of the ONNX inputs.
+    pub fn plain_tensors(&self) -> Vec<(&'static str, String)> {
+        let mut tensors = Vec::new();
+        self.clone().visit_attributes(&mut |field, attribute| {
+            let name = match attribute {
+                Attribute::Tensor(name) => Some(&*name),
+                Attribute::Bias(name) => name.as_ref(),
+                _ => None,
+            };
+            let of_layer = [self.weight(), self.bias()];
+            let name = name.filter(|n| !of_layer.contains(&Some(n)));
+            tensors.extend(name.map(|n| (field, n.clone())));
+        });
+        tensors
     }
 
     /// Number of independent groups of channels of a convolution; 1 for any other operator.

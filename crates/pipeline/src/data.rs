@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sparsevd_compressor::report::NO_TEST;
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_compressor::{Images, Samples, TrainingData};
 use sparsevd_format::{
@@ -11,9 +12,6 @@ use sparsevd_format::{
 use sparsevd_model::{Network, Preprocessing, Shape, Table};
 
 use crate::error::PipelineError;
-
-/// What is said where a data set has no test images.
-pub const NO_TEST: &str = "the data set has no test images: no test error is reported";
 
 /// A data set with labels or numbers as targets.
 #[derive(Debug, Clone)]

@@ -1,10 +1,14 @@
 //! What a file holds: layers, shapes, density, and bytes by encoding.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
-use sparsevd_compressor::report::{Encoding, PackedSize, SCHEMA, Summary, encodings, stored_bytes};
+use sparsevd_compressor::report::{
+    Encoding, PackedSize, SCHEMA, Summary, count, encodings, encodings_table, layers_table,
+    packed_table, stored_bytes,
+};
 use sparsevd_format::{
     FileType, FormatError, LoadedNetwork, WriteOptions, network_files, write_network_bytes,
 };
@@ -102,6 +106,42 @@ impl Inspection {
             warnings: loaded.warnings,
             metadata: loaded.metadata,
         })
+    }
+}
+
+impl fmt::Display for Inspection {
+    /// Notes, what is not zero, and tables of layers, encodings and the packed form.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
+        let s = &self.summary;
+        writeln!(
+            f,
+            "{}: {} of {} weights are not zero, {:.1} times fewer; {} parameters with biases; file of {} bytes\n",
+            self.network,
+            count(s.nonzeros),
+            count(s.weights),
+            s.ratio,
+            count(s.parameters),
+            count(s.file_bytes as usize)
+        )?;
+        write!(
+            f,
+            "{}\n{}",
+            layers_table(s),
+            encodings_table(&self.encodings)
+        )?;
+        let Some(packed) = &self.packed else {
+            return Ok(());
+        };
+        writeln!(
+            f,
+            "\n{}\nbits per weight left: {:.2} for where it is, {:.2} for what it is",
+            packed_table(&packed.size, s.nonzeros),
+            packed.positions_bits_per_weight,
+            packed.values_bits_per_weight
+        )
     }
 }
 

@@ -39,7 +39,7 @@ mod training;
 pub use compressed::Compressed;
 pub use compression::Compression;
 pub use convert::Conversion;
-pub use data::{Data, NO_TEST};
+pub use data::Data;
 pub use error::PipelineError;
 pub use input::{InputNetwork, ModelFile, absolute_source};
 pub use inspect::{Inspection, PackedInspection};

@@ -1,8 +1,10 @@
 //! Validation error and ratio of a run at other thresholds.
 
+use std::fmt;
+
 use serde::Serialize;
 use sparsevd_compressor::objective::Score;
-use sparsevd_compressor::report::SCHEMA;
+use sparsevd_compressor::report::{Align, SCHEMA, Table, count};
 use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
 use sparsevd_compressor::{Layer, checkpoint};
 use sparsevd_model::Network;
@@ -67,6 +69,32 @@ impl From<Score> for SweepScore {
                 validation_rmse: rmse,
             },
         }
+    }
+}
+
+impl fmt::Display for Sweep {
+    /// A table with a row for each threshold.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(&[
+            ("threshold", Align::Right),
+            ("validation error", Align::Right),
+            ("left", Align::Right),
+            ("ratio", Align::Right),
+        ]);
+        for point in &self.points {
+            table.row([
+                point.threshold.to_string(),
+                match point.score {
+                    SweepScore::Error {
+                        validation_error_percent,
+                    } => format!("{validation_error_percent:.2} %"),
+                    SweepScore::Fit { validation_r2, .. } => format!("R2 {validation_r2:.4}"),
+                },
+                count(point.left),
+                format!("{:.1}x", point.ratio),
+            ]);
+        }
+        table.fmt(f)
     }
 }
 

@@ -108,5 +108,11 @@ impl<T: Real> Engine<T> {
                 add(isa, &shard.bias_gradients[layer], sum);
             }
         }
+        for (tensor, sum) in self.plain_gradients.iter_mut().enumerate() {
+            sum.fill(T::default());
+            for shard in shards {
+                add(isa, &shard.plain_gradients[tensor], sum);
+            }
+        }
     }
 }

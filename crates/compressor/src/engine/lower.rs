@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use sparsevd_kernels::Activation;
 use sparsevd_kernels::training::Real;
 use sparsevd_model::{Graph, Node, Op, Window, ops};
 
 use crate::error::CompressError;
 use crate::layer::Layer;
 use crate::layers::arithmetic::Arithmetic;
+use crate::layers::function::{Function, Kind};
 use crate::layers::size::MapSize;
 use crate::state::State;
 
@@ -42,17 +42,13 @@ pub(crate) enum Work {
     Normalise(usize),
     /// Arithmetic with constants, by its place among the normalisations of the state.
     Affine(usize),
-    /// An activation that is no fused ReLU.
-    Activate(Activation),
-    MaxPool(Window),
-    AveragePool(Window),
-    GlobalAveragePool,
+    /// An operator of one input, with its tensors by their places in the state.
+    Function {
+        function: Function,
+        tensors: Range<usize>,
+    },
     Arithmetic(Arithmetic),
     Concat,
-    /// A border: pixels at the top, left, bottom and right, and what they hold.
-    Pad([usize; 4], f32),
-    /// Conversion to channels first, where a consumer is not a linear layer, which gathers its inputs.
-    Flatten,
 }
 
 impl Work {
@@ -236,14 +232,8 @@ fn unsupported(node: &Node, what: &str) -> CompressError {
 
 /// The map of `size` after a window.
 fn over(node: &Node, window: &Window, size: MapSize) -> Result<MapSize, CompressError> {
-    let [height, width] = window
-        .output(size.height, size.width)
-        .ok_or_else(|| unsupported(node, "a window larger than its map"))?;
-    Ok(MapSize {
-        height,
-        width,
-        channels: size.channels,
-    })
+    size.over(window)
+        .ok_or_else(|| unsupported(node, "a window larger than its map"))
 }
 
 /// Makes a ReLU or max-pooling part of the stage that it follows, where it can be; `size` is that of the stage's output.
@@ -270,24 +260,18 @@ fn stage<T: Real>(
         size,
         channels: x.channels.clone(),
     };
-    let arithmetic = |op| {
-        if x.channels != inputs[1].channels {
-            return Err(unsupported(node, "inputs of different channels"));
-        }
-        Ok((Work::Arithmetic(op), like_x(x.size)))
-    };
-    Ok(match &node.op {
-        Op::Linear(_) => {
+    Ok(match Kind::of(&node.op) {
+        Kind::Linear => {
             let layer = layer_of(node, &state.layers)?;
             let gather = gather(x, &state.layers[layer].kept_in)
                 .ok_or_else(|| unsupported(node, "inputs that were removed"))?;
             let value = units_of(&state.layers[layer], MapSize::vector(0));
             (Work::Linear { layer, gather }, value)
         }
-        Op::Conv(ops::Conv { window, groups, .. }) => {
+        Kind::Conv(ops::Conv { window, groups, .. }) => {
             conv(node, window, *groups, x, &state.layers)?
         }
-        Op::BatchNormalization(_) => {
+        Kind::BatchNormalization => {
             let place = state
                 .normalisations
                 .iter()
@@ -303,67 +287,45 @@ fn stage<T: Real>(
             };
             (work, like_x(x.size))
         }
-        Op::Relu
-        | Op::Clip(_)
-        | Op::LeakyRelu(_)
-        | Op::Sigmoid
-        | Op::HardSigmoid(_)
-        | Op::HardSwish
-        | Op::Tanh
-        | Op::Gelu(_) => {
-            let function =
-                Activation::of(&node.op).ok_or_else(|| unsupported(node, "this operator"))?;
-            (Work::Activate(function), like_x(x.size))
+        Kind::Arithmetic(arithmetic) => {
+            if x.channels != inputs[1].channels {
+                return Err(unsupported(node, "inputs of different channels"));
+            }
+            (Work::Arithmetic(arithmetic), like_x(x.size))
         }
-        Op::MaxPool(ops::MaxPool { window }) => {
-            let size = over(node, window, x.size)?;
-            (Work::MaxPool(window.clone()), like_x(size))
-        }
-        Op::AveragePool(ops::AveragePool { window }) => {
-            let size = over(node, window, x.size)?;
-            (Work::AveragePool(window.clone()), like_x(size))
-        }
-        Op::GlobalAveragePool => {
-            let size = MapSize::vector(x.size.channels);
-            (Work::GlobalAveragePool, like_x(size))
-        }
-        Op::Add => arithmetic(Arithmetic::Add)?,
-        Op::Sub => arithmetic(Arithmetic::Sub)?,
-        Op::Mul => arithmetic(Arithmetic::Mul)?,
-        Op::Div => arithmetic(Arithmetic::Div)?,
-        Op::Concat => {
+        Kind::Concat => {
             if inputs.iter().any(|v| v.channels.len() != v.size.channels) {
                 return Err(unsupported(node, "inputs of which channels were removed"));
             }
             let channels = inputs.iter().map(|v| v.size.channels).sum();
             (Work::Concat, Value::new(MapSize { channels, ..x.size }))
         }
-        &Op::Pad(ops::Pad { pads, value }) => {
-            let [top, left, bottom, right] = pads;
-            let size = MapSize {
-                height: x.size.height + top + bottom,
-                width: x.size.width + left + right,
-                ..x.size
+        Kind::Function(function) => {
+            let size = (function.output(x.size))
+                .ok_or_else(|| unsupported(node, "a window larger than its map"))?;
+            let value = match function {
+                Function::Flatten => flattened(x, size),
+                _ => like_x(size),
             };
-            (Work::Pad(pads, value), like_x(size))
+            let tensors = state.plain_of(&node.name);
+            (Work::Function { function, tensors }, value)
         }
-        Op::Flatten => {
-            let area = x.size.area() as u32;
-            let features = x
-                .channels
-                .iter()
-                .flat_map(|c| (0..area).map(move |p| c * area + p));
-            let value = Value {
-                size: MapSize::vector(x.size.elements()),
-                channels: features.collect(),
-            };
-            (Work::Flatten, value)
-        }
-        Op::Softmax => {
+        Kind::NotTrained => {
             let why = node.op.operator().not_trained();
             return Err(unsupported(node, why.unwrap_or("this operator")));
         }
     })
+}
+
+/// A map as a vector: the features of each channel lie one behind the other.
+fn flattened(x: &Value, size: MapSize) -> Value {
+    let area = x.size.area() as u32;
+    let channels = x.channels.iter();
+    let channels = channels.flat_map(|c| (0..area).map(move |p| c * area + p));
+    Value {
+        size,
+        channels: channels.collect(),
+    }
 }
 
 fn conv<T: Real>(

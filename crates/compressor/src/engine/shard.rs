@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use sparsevd_kernels::training::{
-    Real, activate, activation_gradient, add, add_channel_gradient, channel_sums, relu,
-    relu_gradient, scale_channels,
+    Real, add, add_channel_gradient, channel_sums, relu, relu_gradient, scale_channels,
 };
 
 use super::batch::{Batch, StepReport};
@@ -15,12 +14,15 @@ use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::grouped::GroupedConv;
 use crate::layers::linear::Linear;
 use crate::layers::normalise::{Affine, Sums};
-use crate::layers::{Pass, Saved, Scratch, Weights, arrange, pool, sized};
+use crate::layers::{Pass, Saved, Scratch, Weights, arrange, sized};
+use crate::state::State;
 
 /// Parameters of the stages, by their places in the state.
 pub(super) struct Parameters<'a, T> {
     pub weights: Vec<Weights<'a, T>>,
     pub affine: Vec<Affine<T>>,
+    /// Tensors of other nodes.
+    pub plain: Vec<&'a [T]>,
 }
 
 /// One shard's buffers.
@@ -32,6 +34,8 @@ pub(super) struct Shard<T> {
     /// Of convolutions: by theta and by sigma^2. Those of linear layers are computed over the whole batch.
     pub weight_gradients: Vec<[Vec<T>; 2]>,
     pub bias_gradients: Vec<Vec<T>>,
+    /// By the tensors of other nodes.
+    pub plain_gradients: Vec<Vec<T>>,
     /// Of the normalisation that comes next.
     pub sums: Sums,
     pub samples: usize,
@@ -39,15 +43,19 @@ pub(super) struct Shard<T> {
 }
 
 impl<T: Real> Shard<T> {
-    /// Without samples yet; `biases` are the lengths of the layers' biases.
-    pub fn new(program: &Program, biases: &[usize]) -> Self {
+    /// Without samples yet, and without gradients of parameters where there is no state.
+    pub fn new(program: &Program, state: Option<&State<T>>) -> Self {
+        let zeros = |n: usize| vec![T::default(); n];
+        let layers = state.map_or(&[][..], |s| &s.layers);
+        let plain = state.map_or(&[][..], |s| &s.plain);
         Self {
             values: vec![vec![]; program.values.len()],
             gradients: vec![vec![]; program.values.len()],
             saved: vec![Saved::default(); program.stages.len()],
             scratch: Scratch::default(),
-            weight_gradients: vec![[vec![], vec![]]; biases.len()],
-            bias_gradients: biases.iter().map(|n| vec![T::default(); *n]).collect(),
+            weight_gradients: vec![[vec![], vec![]]; layers.len()],
+            bias_gradients: layers.iter().map(|l| zeros(l.bias.len())).collect(),
+            plain_gradients: plain.iter().map(|t| zeros(t.values.len())).collect(),
             sums: Sums::default(),
             samples: 0,
             report: StepReport::default(),
@@ -164,13 +172,9 @@ impl<T: Real> Shard<T> {
                 let affine = &parameters.affine[*place];
                 scale_channels(pass.isa, x, &affine.factor, &affine.summand, y);
             }
-            Work::Activate(f) => activate(pass.isa, *f, x, y),
-            Work::MaxPool(window) => {
-                pool::max_forward(pass.isa, x, input, window, y, output, saved)
-            }
-            Work::AveragePool(window) => pool::average_forward(x, input, window, y, output),
-            Work::GlobalAveragePool => {
-                pool::average_forward(x, input, &pool::global(input), y, output)
+            Work::Function { function, tensors } => {
+                let tensors = &parameters.plain[tensors.clone()];
+                function.forward(pass, tensors, x, y, [input, output], saved);
             }
             Work::Arithmetic(Arithmetic::Add) if program.values[stage.inputs[1]] == input => {
                 y.copy_from_slice(x);
@@ -190,8 +194,6 @@ impl<T: Real> Shard<T> {
                     at += channels;
                 }
             }
-            Work::Pad(pads, value) => arrange::pad_forward(x, input, *pads, *value, y, output),
-            Work::Flatten => arrange::flatten_forward(x, input, y),
         }
     }
 
@@ -224,9 +226,9 @@ impl<T: Real> Shard<T> {
         for (gradient, size) in self.gradients.iter_mut().zip(&program.values) {
             sized(gradient, self.samples * size.elements()).fill(T::default());
         }
-        self.bias_gradients
-            .iter_mut()
-            .for_each(|b| b.fill(T::default()));
+        (self.bias_gradients.iter_mut())
+            .chain(&mut self.plain_gradients)
+            .for_each(|g| g.fill(T::default()));
         let len = program.values[program.output].elements();
         let outputs = self.values[program.output].chunks_exact(len);
         let gradients = self.gradients[program.output].chunks_exact_mut(len);
@@ -385,6 +387,13 @@ impl<T: Real> Shard<T> {
             }
             return;
         }
+        if let Work::Function { function, tensors } = &stage.work {
+            let by_tensors = &mut self.plain_gradients[tensors.clone()];
+            let tensors = &parameters.plain[tensors.clone()];
+            let sizes = [input, output];
+            function.backward(pass, tensors, x, g, sizes, saved, dx, by_tensors);
+            return;
+        }
         let Some(dx) = dx else { return };
         match &stage.work {
             Work::Normalise(place) | Work::Affine(place) => {
@@ -392,14 +401,6 @@ impl<T: Real> Shard<T> {
                 let [by_g, by_x, constant] = [&affine.by_g, &affine.by_x, &affine.constant];
                 add_channel_gradient(pass.isa, g, x, by_g, by_x, constant, dx);
             }
-            Work::Activate(f) => activation_gradient(pass.isa, *f, x, g, dx),
-            Work::MaxPool(_) => pool::max_backward(g, input, dx, output, saved),
-            Work::AveragePool(window) => pool::average_backward(g, input, window, dx, output),
-            Work::GlobalAveragePool => {
-                pool::average_backward(g, input, &pool::global(input), dx, output)
-            }
-            Work::Pad(pads, _) => arrange::pad_backward(g, output, *pads, dx, input),
-            Work::Flatten => arrange::flatten_backward(g, dx, input),
             _ => unreachable!("stages with weights or several inputs are done"),
         }
     }

@@ -67,7 +67,9 @@ impl<T: Real> Engine<T> {
                 Gradient::Batch(&batch.variance, unbiased),
             ]
         });
-        let gradients = of_layers.chain(of_normalisations);
+        let of_plain = self.plain_gradients.iter();
+        let of_plain = of_plain.map(|g| Gradient::Numbers(g));
+        let gradients = of_layers.chain(of_normalisations).chain(of_plain);
         let update = Update {
             isa: self.isa,
             granularity: self.granularity,

@@ -101,7 +101,7 @@ impl Trainer {
         };
         let report = self
             .engine
-            .backward(&data, self.recipe.seed, self.position.total_steps);
+            .backward(&data, self.recipe.seed, self.position.total_steps)?;
         if !report.objective.is_finite() {
             return Err(self.diverged(report.objective));
         }

@@ -58,6 +58,7 @@ pub(super) enum Field {
     SymbolLength,
     Operands,
     NoBound,
+    SameOriginal,
     Count,
 }
 

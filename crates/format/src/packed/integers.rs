@@ -6,6 +6,7 @@ use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Weights};
 
 use super::error::PackedError;
 use super::matrix::Levels;
+use super::plain::PlainTensors;
 use super::skeleton::Tensor;
 
 /// The integers of a network, in the order of its tensors.
@@ -63,6 +64,7 @@ pub(super) fn integers(network: &Network, tensor: &Tensor) -> Result<Integers, P
 /// A network from its parts.
 pub(super) fn assemble(
     graph: Graph,
+    plain: PlainTensors,
     tensors: Vec<Tensor>,
     integers: Vec<Integers>,
 ) -> Result<Network, PackedError> {
@@ -91,6 +93,12 @@ pub(super) fn assemble(
         }
         scales.insert(tensor.name.clone(), tensor.scale);
         weights.insert(tensor.name, built);
+    }
+    for (name, tensor) in plain {
+        if tensor.original != tensor.dense.shape {
+            originals.insert(name.clone(), tensor.original);
+        }
+        weights.insert(name, Weights::Dense(tensor.dense));
     }
     let mut network = Network::new(graph, weights)?;
     network.original_shapes = originals;

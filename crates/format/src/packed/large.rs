@@ -14,6 +14,7 @@ use super::graph::graph;
 use super::integers::{Integers, assemble, integers};
 use super::limits::Limits;
 use super::matrix::{Levels, Models};
+use super::plain::{PlainTensors, plain_tensors};
 use super::range::{Coder, Decoder, Encoder, Meter};
 use super::rans::Table;
 use super::skeleton::{Tensor, skeleton};
@@ -25,9 +26,10 @@ struct Plan {
     values: Table,
 }
 
-/// Graph, tensors, what each weight is made of, integers that are known, and what the biases take in 1/65,536 bits.
+/// Graph, plain tensors, tensors on grids, what each weight is made of, integers that are known, and what the biases take in 1/65,536 bits.
 type Header = (
     Graph,
+    PlainTensors,
     Vec<Tensor>,
     Vec<Option<Plan>>,
     Vec<Option<Integers>>,
@@ -37,7 +39,8 @@ type Header = (
 /// Appends a network.
 pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), PackedError> {
     let mut coder = Checked::new(Encoder::new());
-    let (_, tensors, plans, have, _) = header(&mut coder, Some(network), &Limits::for_writing())?;
+    let (_, _, tensors, plans, have, _) =
+        header(&mut coder, Some(network), &Limits::for_writing())?;
     let checksum = coder.crc();
     let stream = coder.into_inner().finish();
     let mut chunks: Vec<Vec<u8>> = Vec::new();
@@ -78,7 +81,7 @@ pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), Packe
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, PackedError> {
     let (stream, checksum, rest) = split(bytes)?;
     let mut coder = Checked::new(Decoder::new(stream));
-    let (graph, tensors, plans, mut done, _) = header(&mut coder, None, limits)?;
+    let (graph, plain, tensors, plans, mut done, _) = header(&mut coder, None, limits)?;
     coder.check(checksum)?;
     let weights = chunks(rest, &tensors, &plans)?;
     for (done, levels) in done.iter_mut().zip(weights) {
@@ -89,6 +92,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, PackedErr
     let integers: Option<Vec<Integers>> = done.into_iter().collect();
     assemble(
         graph,
+        plain,
         tensors,
         integers.ok_or_else(|| PackedError::damaged("tensors"))?,
     )
@@ -98,7 +102,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, PackedErr
 pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown, PackedError> {
     let (stream, checksum, rest) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
-    let (_, tensors, plans, _, biases) = header(&mut coder, None, limits)?;
+    let (_, _, tensors, plans, _, biases) = header(&mut coder, None, limits)?;
     coder.into_inner().check(checksum)?;
     let weights = chunks(rest, &tensors, &plans)?;
     let mut values = 0.0;
@@ -141,7 +145,8 @@ fn header<C: Coder>(
 ) -> Result<Header, PackedError> {
     let mut fields = Fields::new();
     let (graph, preset) = graph(coder, &mut fields, have, limits)?;
-    let tensors = skeleton(coder, &mut fields, &graph, preset, have, limits)?;
+    let plain = plain_tensors(coder, &mut fields, &graph, have, limits)?;
+    let tensors = skeleton(coder, &mut fields, &graph, &plain, preset, have, limits)?;
     check_sizes(&tensors, limits)?;
     let mut models = Models::new();
     let mut plans = Vec::new();
@@ -176,7 +181,7 @@ fn header<C: Coder>(
         plans.push(Some(plan));
         done.push(have);
     }
-    Ok((graph, tensors, plans, done, models.spent.biases))
+    Ok((graph, plain, tensors, plans, done, models.spent.biases))
 }
 
 /// Non-zeros of the chunks of a weight, and the frequencies of its values.

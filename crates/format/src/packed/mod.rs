@@ -19,6 +19,7 @@ mod logistic;
 mod matrix;
 mod neighbours;
 mod order;
+mod plain;
 mod range;
 mod rans;
 mod skeleton;
@@ -263,10 +264,21 @@ fn check(network: &Network) -> Result<(), PackedError> {
     }
     let biases: Vec<&str> = graph.nodes.iter().filter_map(|n| n.op.bias()).collect();
     let weights: Vec<&str> = graph.nodes.iter().filter_map(|n| n.op.weight()).collect();
+    let plain: Vec<String> = (graph.nodes.iter())
+        .flat_map(|n| n.op.plain_tensors())
+        .map(|(_, name)| name)
+        .collect();
     for (name, tensor) in &network.tensors {
         let wrong = |what: &str, expected: &str, got: &str| {
             Err(PackedError::tensor(name, what, expected, got))
         };
+        if plain.contains(name) {
+            if network.scales.contains_key(name) {
+                let expected = "none, for a tensor that is neither weight nor bias of a layer";
+                return wrong("grid", expected, "a scale");
+            }
+            continue;
+        }
         let Some(&scale) = network.scales.get(name) else {
             let expected = "a scale: quantise the network before it is packed";
             return wrong("grid", expected, "none");

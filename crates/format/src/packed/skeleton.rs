@@ -8,6 +8,7 @@ use sparsevd_model::{Graph, ModelError, Network, Node, Op, Shape, Weights, ops, 
 use super::error::PackedError;
 use super::fields::{Field, Fields};
 use super::limits::Limits;
+use super::plain::PlainTensors;
 use super::range::Coder;
 
 /// A weight or a bias.
@@ -40,6 +41,7 @@ pub(super) fn skeleton<C: Coder>(
     coder: &mut C,
     fields: &mut Fields,
     graph: &Graph,
+    plain: &PlainTensors,
     preset: Option<&str>,
     have: Option<&Network>,
     limits: &Limits,
@@ -77,8 +79,8 @@ pub(super) fn skeleton<C: Coder>(
         now.insert(name, rows);
         before.insert(name, first);
     }
-    let shapes = propagate(graph, &now, limits)?;
-    let originals = originals(coder, fields, graph, &shapes, &before, have, limits)?;
+    let shapes = propagate(graph, plain, &now, limits)?;
+    let originals = originals(coder, fields, graph, plain, &shapes, &before, have, limits)?;
     let mut tensors: Vec<Tensor> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
     let mut exponents = [-4, -4];
@@ -143,17 +145,19 @@ pub(super) fn skeleton<C: Coder>(
 
 /// Shapes of the tensors in the original network, where they differ: mostly, those of weights follow from the original
 /// rows, and biases have none.
+#[allow(clippy::too_many_arguments, reason = "what is known of the tensors")]
 fn originals<C: Coder>(
     coder: &mut C,
     fields: &mut Fields,
     graph: &Graph,
+    plain: &PlainTensors,
     shapes: &Shapes,
     rows: &HashMap<&str, usize>,
     have: Option<&Network>,
     limits: &Limits,
 ) -> Result<BTreeMap<String, Shape>, PackedError> {
     let derive = || -> Result<BTreeMap<String, Shape>, PackedError> {
-        let all = propagate(graph, rows, limits)?.into_iter();
+        let all = propagate(graph, plain, rows, limits)?.into_iter();
         Ok(all
             .filter(|(_, (_, columns))| columns.is_some())
             .map(|(n, p)| (n, p.0))
@@ -274,6 +278,7 @@ type Shapes = BTreeMap<String, (Shape, Option<Columns>)>;
 /// Shapes of all tensors of a graph whose weights have the given rows.
 fn propagate(
     graph: &Graph,
+    plain: &PlainTensors,
     rows: &HashMap<&str, usize>,
     limits: &Limits,
 ) -> Result<Shapes, PackedError> {
@@ -303,6 +308,9 @@ fn propagate(
         let given = |_: &Node, tensor: &str| -> Result<Shape, ModelError> {
             if Some(tensor) == node.op.weight() {
                 return Ok(weight.clone());
+            }
+            if let Some(plain) = plain.get(tensor) {
+                return Ok(plain.dense.shape.clone());
             }
             Ok(Shape(vec![weight.dims().first().copied().unwrap_or(0)]))
         };

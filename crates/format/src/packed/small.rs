@@ -10,6 +10,7 @@ use super::graph::graph;
 use super::integers::{Integers, assemble, integers};
 use super::limits::Limits;
 use super::matrix::{Models, Spent};
+use super::plain::{PlainTensors, plain_tensors};
 use super::range::{Coder, Decoder, Encoder, Meter};
 use super::skeleton::{Tensor, skeleton};
 
@@ -26,16 +27,16 @@ pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), Packe
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Checked::new(Decoder::new(stream));
-    let (graph, tensors, integers, _) = body(&mut coder, None, limits)?;
+    let (graph, plain, tensors, integers, _) = body(&mut coder, None, limits)?;
     coder.check_low(checksum)?;
-    assemble(graph, tensors, integers)
+    assemble(graph, plain, tensors, integers)
 }
 
 /// Where the bits of what [`encode`] wrote go; the header is what the other parts leave.
 pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
-    let (_, _, _, spent) = body(&mut coder, None, limits)?;
+    let (_, _, _, _, spent) = body(&mut coder, None, limits)?;
     coder.into_inner().check_low(checksum)?;
     let bits = |fixed: u64| (fixed + (1 << 15)) >> 16;
     Ok(PackedBreakdown {
@@ -54,7 +55,7 @@ fn split(bytes: &[u8]) -> Result<(u16, &[u8]), PackedError> {
     Ok((u16::from_le_bytes(*checksum), stream))
 }
 
-type Body = (Graph, Vec<Tensor>, Vec<Integers>, Spent);
+type Body = (Graph, PlainTensors, Vec<Tensor>, Vec<Integers>, Spent);
 
 /// Everything in the stream; a reader passes `None`.
 fn body<C: Coder>(
@@ -64,7 +65,8 @@ fn body<C: Coder>(
 ) -> Result<Body, PackedError> {
     let mut fields = Fields::new();
     let (graph, preset) = graph(coder, &mut fields, have, limits)?;
-    let tensors = skeleton(coder, &mut fields, &graph, preset, have, limits)?;
+    let plain = plain_tensors(coder, &mut fields, &graph, have, limits)?;
+    let tensors = skeleton(coder, &mut fields, &graph, &plain, preset, have, limits)?;
     check_sizes(&tensors, limits)?;
     let mut models = Models::new();
     let mut done: Vec<Option<Integers>> = vec![None; tensors.len()];
@@ -112,7 +114,7 @@ fn body<C: Coder>(
     }
     let integers: Option<Vec<Integers>> = done.into_iter().collect();
     let integers = integers.ok_or_else(|| PackedError::damaged("tensors"))?;
-    Ok((graph, tensors, integers, models.spent))
+    Ok((graph, plain, tensors, integers, models.spent))
 }
 
 /// Bounds memory and time before any of it is spent.

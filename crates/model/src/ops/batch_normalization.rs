@@ -50,6 +50,10 @@ impl Operator for BatchNormalization {
         vec![&self.scale, &self.bias, &self.mean, &self.variance]
     }
 
+    fn initial(&self, tensor: &str) -> f32 {
+        f32::from(tensor == self.scale || tensor == self.variance)
+    }
+
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
         visit("scale", Attribute::Tensor(&mut self.scale));
         visit("bias", Attribute::Tensor(&mut self.bias));

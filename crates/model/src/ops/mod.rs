@@ -1,6 +1,6 @@
 //! What is known of each operator, in one place per operator.
 //!
-//! Attributes are plain data in the variants of [`crate::Op`]; everything that other parts ask about an operator is its
+//! Attributes are plain data in the variants of [`Op`]; everything that other parts ask about an operator is its
 //! implementation of [`Operator`] in a file here: shape rule, formula, what it does to channels and zeros, its form in ONNX and
 //! its number in packed files. `docs/adding-an-op.md` says how one is added.
 
@@ -19,7 +19,7 @@ mod pool;
 mod softmax;
 mod window;
 
-use crate::Op;
+use serde::{Deserialize, Serialize};
 
 pub use activations::{Clip, Gelu, HardSigmoid, HardSwish, LeakyRelu, Relu, Sigmoid, Tanh};
 pub use approximate::Approximate;
@@ -35,6 +35,90 @@ pub use pad::Pad;
 pub use pool::{AveragePool, GlobalAveragePool, MaxPool};
 pub use softmax::Softmax;
 pub use window::Window;
+
+/// What a node computes: an ONNX operator with its attributes.
+///
+/// Weight and bias tensors are named here and live in [`crate::Network::tensors`].
+/// Shapes are per sample: feature maps are `[channels, height, width]`, vectors `[features]`.
+/// What is known of each operator is in its file of this module, behind [`Op::operator`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op")]
+pub enum Op {
+    /// A fully connected layer, ONNX's `Gemm`.
+    Linear(Linear),
+    /// A convolution.
+    Conv(Conv),
+    /// A batch normalisation.
+    BatchNormalization(BatchNormalization),
+    /// `max(x, 0)`.
+    Relu,
+    /// A clamp; ReLU6 is the clip from 0 to 6.
+    Clip(Clip),
+    /// A ReLU with a slope on the negative side.
+    LeakyRelu(LeakyRelu),
+    /// `1 / (1 + e^-x)`.
+    Sigmoid,
+    /// A piecewise linear sigmoid.
+    HardSigmoid(HardSigmoid),
+    /// `x min(max(x / 6 + 1/2, 0), 1)`.
+    HardSwish,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `x Phi(x)` with the normal distribution function `Phi`.
+    Gelu(Gelu),
+    /// Largest value of each window.
+    MaxPool(MaxPool),
+    /// Mean of each window.
+    AveragePool(AveragePool),
+    /// Mean of each feature map: `[c, h, w]` to `[c, 1, 1]`.
+    GlobalAveragePool,
+    /// `a + b` of two values of one shape, or with one number per channel (`[c]` or `[c, 1, 1]`) as the second.
+    Add,
+    /// `a - b`, with shapes as for [`Op::Add`].
+    Sub,
+    /// `a b`, element by element, with shapes as for [`Op::Add`].
+    Mul,
+    /// `a / b`, element by element, with shapes as for [`Op::Add`].
+    Div,
+    /// Feature maps of one size behind each other by channel, or vectors behind each other.
+    Concat,
+    /// A border around each feature map.
+    Pad(Pad),
+    /// Feature maps to one vector: `[c, h, w]` to `[c*h*w]`.
+    Flatten,
+    /// Probabilities over a vector.
+    Softmax,
+}
+
+/// Evaluates `$call` with `$o` bound to the operator behind any [`Op`], by `&` or `&mut`.
+///
+/// This is the one list of operators; [`examples`] is tested against it.
+macro_rules! with_operator {
+    (@match $op:expr, $o:ident, $call:expr, $borrow:tt, [$($with:ident)*], [$($plain:ident)*]) => {
+        match $op {
+            $(Op::$with($o) => $call,)*
+            $(Op::$plain => { let $o = with_operator!(@borrow $borrow $plain); $call })*
+        }
+    };
+    (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ $plain };
+    ($op:expr, $borrow:tt $o:ident => $call:expr) => {
+        with_operator!(@match $op, $o, $call, $borrow,
+            [Linear Conv BatchNormalization Clip LeakyRelu HardSigmoid Gelu MaxPool AveragePool Pad],
+            [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Concat Flatten Softmax])
+    };
+}
+
+impl Op {
+    /// What is known of the operator.
+    pub fn operator(&self) -> &dyn Operator {
+        with_operator!(self, (&) o => o as &dyn Operator)
+    }
+
+    /// Shows every attribute to `visit` by the name of its field, tensor names first, in the order of packed files.
+    pub fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        with_operator!(self, (&mut) o => o.visit_attributes(visit));
+    }
+}
 
 /// One of each operator with plain attributes, for tests and readers; tensors are called `weight`, `bias` and so on.
 pub fn examples() -> Vec<Op> {

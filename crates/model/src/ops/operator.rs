@@ -34,6 +34,11 @@ pub trait Operator {
         None
     }
 
+    /// The number that all elements of a tensor are before training, for a tensor that is neither weight nor bias of a layer.
+    fn initial(&self, _tensor: &str) -> f32 {
+        0.0
+    }
+
     /// The window with which it moves over a map, where it has one.
     fn window(&self) -> Option<&Window> {
         None

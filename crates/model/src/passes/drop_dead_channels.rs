@@ -367,23 +367,26 @@ fn shrink(network: &mut Network, alive: &HashMap<String, Vec<bool>>) {
     let gather =
         |tensors: &mut std::collections::BTreeMap<String, Weights>, name: &str, stays: &[bool]| {
             if let Some(tensor) = tensors.get_mut(name) {
-                let values = tensor.to_dense().values;
+                let Dense { mut shape, values } = tensor.to_dense();
                 let left: Vec<f32> = (values.into_iter().zip(stays))
                     .filter_map(|(v, stays)| stays.then_some(v))
                     .collect();
-                *tensor = Weights::Dense(Dense::new([left.len()], left));
+                shape.0[0] = left.len();
+                *tensor = Weights::Dense(Dense::new(shape, left));
             }
         };
     for node in &mut network.graph.nodes {
         let (inn, out) = (&alive[&node.inputs[0]], &alive[&node.name]);
-        if let Op::BatchNormalization(_) = &node.op {
+        if node.op.operator().channels() == Channels::Same {
             for name in node.op.tensors().filter(|_| out.contains(&false)) {
                 let before = network.tensors.get(name).map(Weights::shape);
-                network
-                    .original_shapes
-                    .entry(name.to_owned())
-                    .or_insert(before.unwrap_or_default());
-                gather(&mut network.tensors, name, out);
+                let before = before.unwrap_or_default();
+                // One number for all channels stays.
+                if before.elements() == out.len() {
+                    let original = network.original_shapes.entry(name.to_owned());
+                    original.or_insert(before);
+                    gather(&mut network.tensors, name, out);
+                }
             }
             continue;
         }

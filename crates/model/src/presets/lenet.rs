@@ -1,6 +1,6 @@
 //! The networks of LeCun et al. (1998), as Caffe has the second.
 
-use super::{Preset, finish, images, max_pool};
+use super::parts::{Preset, finish, images, max_pool};
 use crate::{Conv2d, Op, Shape};
 
 pub(super) fn lenet_300_100() -> Preset {

@@ -1,6 +1,6 @@
 //! MobileNetV1 (Howard et al. 2017).
 
-use super::{Preset, classify, finish, images, same};
+use super::parts::{Preset, classify, finish, images, same};
 use crate::{Conv2d, Op};
 
 /// A convolution and thirteen pairs of a depthwise and a pointwise one, each with normalisation and ReLU; 1000 classes.

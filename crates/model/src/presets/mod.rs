@@ -2,15 +2,12 @@
 
 mod lenet;
 mod mobilenet;
+mod parts;
 mod resnet;
 mod vgg;
 
-use crate::{Conv2d, Graph, GraphBuilder, Op, Preprocessing, Shape, Window, ops};
-
 pub use lenet::mlp;
-
-/// A graph with the names and shapes of its tensors.
-pub type Preset = (Graph, Vec<(String, Shape)>);
+pub use parts::Preset;
 
 /// Names that [`by_name`] knows.
 pub const NAMES: [&str; 7] = [
@@ -52,43 +49,10 @@ pub fn for_input(name: &str, input: [usize; 3]) -> Option<Preset> {
     }
 }
 
-/// A graph to add the nodes of a preset to, and the name of its one input, which takes pixels as they are.
-fn images(name: &str, shape: impl Into<Shape>) -> (GraphBuilder, String) {
-    let mut b = GraphBuilder::new(name);
-    let x = b.input("input", shape);
-    b.preprocessing(Preprocessing::default());
-    (b, x)
-}
-
-/// Square filters without a bias that keep the size of the map at stride 1.
-fn same(out_channels: usize, size: usize, stride: usize) -> Conv2d {
-    let conv = Conv2d::square(out_channels, size).stride(stride);
-    conv.padding(size / 2).without_bias()
-}
-
-fn max_pool(size: usize, stride: usize, pad: usize) -> Op {
-    let window = Window {
-        pads: [pad; 4],
-        ..Window::square(size, stride)
-    };
-    Op::MaxPool(ops::MaxPool { window })
-}
-
-/// The mean of each map, and a linear layer of classes.
-fn classify(b: &mut GraphBuilder, x: &str, classes: usize) {
-    let x = b.op("pool", Op::GlobalAveragePool, &[x]);
-    let x = b.op("flatten", Op::Flatten, &[&x]);
-    b.linear("fc", &x, classes);
-}
-
-fn finish(b: GraphBuilder) -> Preset {
-    b.finish_with_tensors().expect("the layers of a preset fit")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shape;
+    use crate::{Shape, shape};
 
     fn weights(preset: &Preset) -> usize {
         let (graph, tensors) = preset;

@@ -1,6 +1,6 @@
 //! Residual networks (He et al. 2016), with torchvision's names of tensors.
 
-use super::{Preset, classify, finish, images, max_pool, same};
+use super::parts::{Preset, classify, finish, images, max_pool, same};
 use crate::{Conv2d, GraphBuilder, Op};
 
 /// ResNet-20 for small images: three stages of three pairs of 3x3 convolutions, with a 1x1 convolution where a stage begins;

@@ -1,6 +1,6 @@
 //! The VGG-like network for CIFAR that Sparse Variational Dropout was shown on (Molchanov et al. 2017; Zagoruyko 2015).
 
-use super::{Preset, finish, images, max_pool};
+use super::parts::{Preset, finish, images, max_pool};
 use crate::{Conv2d, Op};
 
 /// Thirteen 3x3 convolutions in five stages, each followed by normalisation and ReLU, and two linear layers.

@@ -1,11 +1,11 @@
 //! `compress MODEL`: a sparse network from a dense one, and the report on it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use sparsevd_compressor::Magnitude;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{Pruning, Report};
+use sparsevd_compressor::{Magnitude, Scope};
 use sparsevd_pipeline::{
     Compression, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
     RunFolder, Scores, ends_on_grids,
@@ -14,7 +14,7 @@ use sparsevd_pipeline::{
 use crate::args::{CompressArgs, Method, Values};
 use crate::inputs::{data_path, load, model_name, recipe, set_pixels};
 use crate::progress::Progress;
-use crate::{Outcome, common, print, summary};
+use crate::{Outcome, common, print};
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let name = model_name(&args.model);
@@ -51,8 +51,8 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     if args.run.json {
         print::json(&report)?;
     } else {
-        let run = (!report.history.is_empty()).then_some(run.as_path());
-        print::text(summary::of(&report, &outputs.report, run)?)?;
+        let closing = closing(&report, &outputs, &run);
+        print::text(format_args!("{report}\n{closing}"))?;
     }
     Ok(match compressed.before {
         Some(before) => promise(&report, &before),
@@ -147,6 +147,45 @@ fn tell(args: &CompressArgs, recipe: &FoundRecipe, pruned: bool) {
     } else {
         eprintln!("recipe: {}", recipe.source);
     }
+}
+
+/// Where the result came from, and where it is.
+fn closing(report: &Report, outputs: &Outputs, run: &Path) -> String {
+    let from = match &report.pruning {
+        Some(Pruning::Magnitude(m)) => {
+            let scope = match m.scope {
+                Scope::Global => "all layers together",
+                Scope::Layer => "each layer",
+            };
+            let share = 100.0 * m.sparsity;
+            format!("pruned by magnitude: {share:.2} % of {scope}\n")
+        }
+        Some(Pruning::Posterior { file, threshold }) => {
+            let file = file.display();
+            format!("pruned by the posterior {file} at log alpha {threshold}\n")
+        }
+        None => String::new(),
+    };
+    let (recipe, run) = match report.history.is_empty() {
+        true => (String::new(), String::new()),
+        false => (
+            format!(
+                "recipe: {}, seed {}; trained for {:.0} s\n",
+                report.recipe_source, report.seed, report.training_seconds
+            ),
+            format!("; the run is in {}", run.display()),
+        ),
+    };
+    let packed = report.packed.as_ref().map_or(String::new(), |p| {
+        let (path, size) = (p.output.display(), print::count(p.size.bytes as usize));
+        format!(", {path} ({size} B)")
+    });
+    format!(
+        "{from}{recipe}wrote {} ({}){packed} and {}{run}",
+        report.output.display(),
+        print::bytes(report.summary.file_bytes),
+        outputs.report.display(),
+    )
 }
 
 /// Says where the result loses more than was promised.

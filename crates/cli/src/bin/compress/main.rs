@@ -12,9 +12,7 @@ mod inspect;
 mod interrupt;
 mod print;
 mod progress;
-mod summary;
 mod sweep;
-mod table;
 mod train;
 
 use std::process::ExitCode;

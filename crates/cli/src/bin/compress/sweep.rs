@@ -1,10 +1,9 @@
 //! `compress sweep RUN`: validation error and ratio at other thresholds.
 
 use anyhow::anyhow;
-use sparsevd_pipeline::{Data, RecordedRun, SweepScore, check_thresholds};
+use sparsevd_pipeline::{Data, RecordedRun, check_thresholds};
 
 use crate::args::SweepArgs;
-use crate::table::{Align, Table};
 use crate::{Outcome, common, print};
 
 pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
@@ -21,25 +20,6 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
         print::json(&sweep)?;
         return Ok(Outcome::Done);
     }
-    let mut table = Table::new(&[
-        ("threshold", Align::Right),
-        ("validation error", Align::Right),
-        ("left", Align::Right),
-        ("ratio", Align::Right),
-    ]);
-    for point in &sweep.points {
-        table.row([
-            point.threshold.to_string(),
-            match point.score {
-                SweepScore::Error {
-                    validation_error_percent,
-                } => format!("{validation_error_percent:.2} %"),
-                SweepScore::Fit { validation_r2, .. } => format!("R2 {validation_r2:.4}"),
-            },
-            print::count(point.left),
-            format!("{:.1}x", point.ratio),
-        ]);
-    }
-    print::text(table.to_string().trim_end())?;
+    print::text(sweep.to_string().trim_end())?;
     Ok(Outcome::Done)
 }

@@ -4,8 +4,9 @@ use anyhow::bail;
 use sparsevd_compressor::architecture::{self, Architecture};
 use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
+use sparsevd_compressor::report::NO_TEST;
 use sparsevd_format::check_writable;
-use sparsevd_pipeline::{Data, NO_TEST, Trained, Training};
+use sparsevd_pipeline::{Data, Trained, Training};
 
 use crate::args::TrainArgs;
 use crate::inputs::{data_path, load, model_name, recipe, set_pixels};

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
-pub use crate::common::{bytes, text};
+pub use sparsevd_compressor::report::bytes;
+
+pub use crate::common::text;
 
 /// Version of everything printed with `--json`.
 const SCHEMA: u64 = 1;

@@ -1,11 +1,13 @@
-//! Tables of text: the first column to the left, the others as they are told.
+//! Tables of text, and numbers as people read them.
 
 use std::fmt;
 
-/// How the cells of a column stand.
+/// On which side the cells of a column line up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
+    /// The left, as words.
     Left,
+    /// The right, as numbers.
     Right,
 }
 
@@ -54,9 +56,51 @@ impl fmt::Display for Table {
     }
 }
 
+/// An integer with its thousands apart.
+pub fn count(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes with a binary unit.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{n} B"),
+        _ => format!("{value:.1} {}", UNITS[unit]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        let counts = [0, 7, 999, 1000, 430_500, 1_234_567].map(count);
+        assert_eq!(counts, ["0", "7", "999", "1,000", "430,500", "1,234,567"]);
+    }
+
+    #[test]
+    fn bytes_have_binary_units() {
+        assert_eq!(
+            [0, 1023, 1024, 3 << 20].map(bytes),
+            ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]
+        );
+    }
 
     #[test]
     fn columns_line_up() {

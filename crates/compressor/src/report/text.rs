@@ -1,98 +1,52 @@
-//! The tables at the end of a compression.
+//! Reports as text: the tables that people read.
 
-use std::fmt::Write;
-use std::path::Path;
+use std::fmt;
 
-use sparsevd_compressor::Scope;
-use sparsevd_compressor::report::{
-    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Pruning, Report, SplitScore,
-    Summary, Timing,
+use super::table::{Align, Table, bytes, count};
+use super::{
+    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Report, SplitScore, Summary, Timing,
 };
 
-use sparsevd_pipeline::NO_TEST;
+/// What is said where a data set has no test images.
+pub const NO_TEST: &str = "the data set has no test images: no test error is reported";
 
-use crate::print::{bytes, count};
-use crate::table::{Align, Table};
-
-/// The printed summary of a compression.
-pub fn of(report: &Report, report_path: &Path, run: Option<&Path>) -> anyhow::Result<String> {
-    let mut out = String::new();
-    let s = &report.summary;
-    writeln!(
-        out,
-        "{}: {} of {} weights left, {:.1} times fewer",
-        report.network,
-        count(s.nonzeros),
-        count(s.weights),
-        s.ratio
-    )?;
-    writeln!(out)?;
-    write!(out, "{}", layers(s, |layer| kernels_of(report, layer)))?;
-    writeln!(out)?;
-    if let Some(accuracy) = &report.accuracy {
-        write!(out, "{}", errors(accuracy, report.packed.as_ref()))?;
-        if accuracy.test.is_none() {
-            writeln!(out, "{}", NO_TEST)?;
-        }
-    } else {
-        writeln!(out, "no data set was given: no error is reported")?;
-    }
-    writeln!(out)?;
-    write!(out, "{}", encodings(&report.encodings))?;
-    writeln!(out)?;
-    if let Some(packed) = &report.packed {
-        write!(out, "{}", self::packed(&packed.size, s.nonzeros))?;
-        writeln!(out)?;
-    }
-    write!(out, "{}", timings(&report.timings))?;
-    writeln!(out)?;
-    match report.pruning {
-        Some(Pruning::Magnitude(m)) => {
-            let scope = match m.scope {
-                Scope::Global => "all layers together",
-                Scope::Layer => "each layer",
-            };
-            let share = 100.0 * m.sparsity;
-            writeln!(out, "pruned by magnitude: {share:.2} % of {scope}")?;
-        }
-        Some(Pruning::Posterior {
-            ref file,
-            threshold,
-        }) => {
-            let file = file.display();
-            writeln!(
-                out,
-                "pruned by the posterior {file} at log alpha {threshold}"
-            )?;
-        }
-        None => {}
-    }
-    if run.is_some() {
+impl fmt::Display for Report {
+    /// What is left, and tables of layers, errors, encodings and times; each ends in a line end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = &self.summary;
         writeln!(
-            out,
-            "recipe: {}, seed {}; trained for {:.0} s",
-            report.recipe_source, report.seed, report.training_seconds
+            f,
+            "{}: {} of {} weights left, {:.1} times fewer\n",
+            self.network,
+            count(s.nonzeros),
+            count(s.weights),
+            s.ratio
         )?;
+        writeln!(f, "{}", layers_with(s, |layer| kernels_of(self, layer)))?;
+        match &self.accuracy {
+            Some(accuracy) => {
+                write!(f, "{}", errors(accuracy, self.packed.as_ref()))?;
+                if accuracy.test.is_none() {
+                    writeln!(f, "{NO_TEST}")?;
+                }
+            }
+            None => writeln!(f, "no data set was given: no error is reported")?,
+        }
+        writeln!(f, "\n{}", encodings(&self.encodings))?;
+        if let Some(packed) = &self.packed {
+            writeln!(f, "{}", self::packed(&packed.size, s.nonzeros))?;
+        }
+        write!(f, "{}", timings(&self.timings))
     }
-    let packed = report.packed.as_ref().map_or(String::new(), |p| {
-        let (path, size) = (p.output.display(), count(p.size.bytes as usize));
-        format!(", {path} ({size} B)")
-    });
-    let run = run.map_or(String::new(), |run| {
-        format!("; the run is in {}", run.display())
-    });
-    write!(
-        out,
-        "wrote {} ({}){packed} and {}{run}",
-        report.output.display(),
-        bytes(s.file_bytes),
-        report_path.display(),
-    )?;
-    Ok(out)
+}
+
+/// One line per layer and one for all.
+pub fn layers(summary: &Summary) -> Table {
+    layers_with(summary, |_| vec![])
 }
 
 /// One line per layer and one for all, with more columns by `more`.
-pub fn layers(summary: &Summary, more: impl Fn(&LayerSummary) -> Vec<(String, String)>) -> Table {
+fn layers_with(summary: &Summary, more: impl Fn(&LayerSummary) -> Vec<(String, String)>) -> Table {
     let extra: Vec<String> = summary.layers.first().map_or(vec![], |l| {
         more(l).into_iter().map(|(title, _)| title).collect()
     });
