@@ -56,3 +56,8 @@ pub use safetensors::{
 };
 #[cfg(feature = "data")]
 pub use table::{TableOptions, read_table, standardise};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

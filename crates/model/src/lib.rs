@@ -30,3 +30,8 @@ pub use preprocessing::Preprocessing;
 pub use shape::Shape;
 pub use table::{Column, Table};
 pub use weights::{Dense, Weights};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -50,3 +50,8 @@ pub use run_folder::{RecordedRun, RunFolder};
 pub use sparsevd_compressor::trainer::{Observer, Silent};
 pub use sweep::{Sweep, SweepPoint, SweepScore, check_thresholds};
 pub use train::{ScoreReport, Trained, Training, TrainingReport};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
