@@ -25,9 +25,7 @@ use crate::engine::Engine;
 use crate::error::CompressError;
 use crate::export;
 use crate::layer::Layer;
-use crate::objective::{
-    Distillation, Objective, Scaled, Score, Targets, for_targets, score_predictions,
-};
+use crate::objective::{Distillation, Loss, Objective, Scaled, Score, Targets, score_predictions};
 use crate::quantise;
 use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
@@ -269,7 +267,8 @@ impl Trainer {
     fn objective_with(&self, distillation: Distillation) -> Box<dyn Objective<f32>> {
         let targets = self.data.train().targets();
         let deviation = self.recipe.target_deviation.unwrap_or(1.0);
-        let objective = for_targets(&targets, distillation, deviation);
+        let loss = self.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
+        let objective = loss.objective(distillation, deviation);
         match self.unit {
             1.0 => objective,
             unit => Box::new(Scaled { objective, unit }),

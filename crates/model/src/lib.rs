@@ -32,3 +32,8 @@ pub use shape::Shape;
 pub use table::{Column, Table};
 pub use tensor_type::{DType, Dim, TensorType};
 pub use weights::{Dense, Weights};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
