@@ -4,7 +4,7 @@
 use sparsevd_compressor::State;
 use sparsevd_compressor::engine::{Batch, Engine};
 use sparsevd_compressor::objective::{
-    CrossEntropy, Distillation, Objective, SquaredError, Target, Targets,
+    CrossEntropy, Distillation, Huber, Objective, SquaredError, Target, Targets,
 };
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_kernels::Isa;
@@ -578,9 +578,16 @@ fn objectives_by_their_outputs() {
         deviation: 0.7,
         share: 0.4,
     };
-    let cases: [(&dyn Objective<f64>, Target<'_>); 2] = [
+    // Most errors above its threshold, and all below it.
+    let huber = [0.1, 100.0].map(|deviation| Huber {
+        deviation,
+        share: 0.4,
+    });
+    let cases: [(&dyn Objective<f64>, Target<'_>); 4] = [
         (&cross_entropy, Target::Class(2)),
         (&squared_error, Target::Vector(&numbers)),
+        (&huber[0], Target::Vector(&numbers)),
+        (&huber[1], Target::Vector(&numbers)),
     ];
     for (objective, target) in cases {
         for teacher in [None, Some(teacher.as_slice())] {
