@@ -73,6 +73,7 @@ mod tests {
             json!({"op": "Linear", "weight": "w", "bias": "b"}),
             with_window(json!({"op": "Conv", "weight": "w", "bias": "b", "groups": 2})),
             json!({"op": "BatchNormalization", "scale": "s", "bias": "b", "mean": "m", "variance": "v", "epsilon": 0.5}),
+            json!({"op": "LayerNormalization", "scale": "s", "bias": "b", "dimensions": 2, "epsilon": 0.5}),
             json!({"op": "Clip", "min": 0.0, "max": 6.0}),
             json!({"op": "LeakyRelu", "alpha": 0.5}),
             json!({"op": "HardSigmoid", "alpha": 0.5, "beta": 0.5}),

@@ -47,7 +47,7 @@ fn numbers_of_packed_files_are_all_there_once() {
         .filter_map(|op| op.operator().packed_number())
         .collect();
     numbers.sort_unstable();
-    assert_eq!(numbers, (0..21).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..22).collect::<Vec<_>>());
     let number = |name: &str| {
         let op = examples.iter().find(|op| op.name() == name);
         op.unwrap().operator().packed_number()
@@ -62,6 +62,7 @@ fn numbers_of_packed_files_are_all_there_once() {
         ("Gelu", Some(15)),
         ("Div", Some(18)),
         ("Pad", Some(20)),
+        ("LayerNormalization", Some(21)),
         ("BatchNormalization", None),
     ] {
         assert_eq!(number(name), expected, "{name}");
@@ -75,6 +76,7 @@ fn shapes_follow_from_inputs_and_tensors() {
             Ok(match (name, op.name()) {
                 ("weight", "Linear") => Shape::from([5, 4]),
                 ("weight", _) => Shape::from([5, 4, 2, 2]),
+                (_, "LayerNormalization") => Shape::from([3]),
                 _ => Shape::from([4]),
             })
         };

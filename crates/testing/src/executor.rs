@@ -113,6 +113,11 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
                 };
                 x.iter().enumerate().map(normal).collect()
             }
+            Op::LayerNormalization(norm) => {
+                let scale = tensor(&norm.scale);
+                let bias = norm.bias.as_deref().map(tensor);
+                reference::layer_norm(x, &scale, bias.as_deref(), norm.epsilon)
+            }
             Op::Concat => {
                 let inputs = node.inputs.iter().map(|i| &values[i.as_str()]);
                 inputs.flatten().copied().collect()

@@ -457,6 +457,32 @@ def several():
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def layer_normalization():
+    """LayerNormalization of maps, of rows, of one channel's pixels with a scale that is broadcast, and of vectors: opset 17."""
+    w = {
+        "conv": weights(4, 3, 3, 3),
+        "maps.scale": weights(4, 5, 6, scale=1),
+        "rows.scale": weights(6, scale=1),
+        "rows.bias": weights(6, scale=1),
+        "pixels.scale": weights(5, 1, scale=1),
+        "pixels.bias": weights(1, scale=1),
+        "fc": weights(7, 120),
+        "vector.scale": weights(7, scale=1),
+        "vector.bias": weights(7, scale=1),
+    }
+    nodes = [
+        node("Conv", ["x", "conv"], "a", pads=[1, 1, 1, 1]),
+        node("LayerNormalization", ["a", "maps.scale"], "b", axis=1),
+        node("Relu", ["b"], "c"),
+        node("LayerNormalization", ["c", "rows.scale", "rows.bias"], "d", epsilon=1e-2),
+        node("LayerNormalization", ["d", "pixels.scale", "pixels.bias"], "e", axis=-2),
+        node("Flatten", ["e"], "f"),
+        node("Gemm", ["f", "fc"], "g", transB=1),
+        node("LayerNormalization", ["g", "vector.scale", "vector.bias"], "y", axis=1),
+    ]
+    return model(nodes, [3, 5, 6], w, 17)
+
+
 def arrays(built, session):
     """Three samples and what onnxruntime makes of them, by the names that they have in the .npz."""
     inputs = {}
@@ -480,7 +506,7 @@ def main():
     made = {make.__name__: make for make in (residual, perceptron, shape_chain, mobile, sparse, half)}
     made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
     layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
-    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several)}
+    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, layer_normalization)}
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)

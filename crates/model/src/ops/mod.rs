@@ -11,6 +11,7 @@ mod batch_normalization;
 mod concat;
 mod conv;
 mod flatten;
+mod layer_normalization;
 mod linear;
 mod onnx_form;
 mod operator;
@@ -28,6 +29,7 @@ pub use batch_normalization::BatchNormalization;
 pub use concat::Concat;
 pub use conv::Conv;
 pub use flatten::Flatten;
+pub use layer_normalization::LayerNormalization;
 pub use linear::Linear;
 pub use onnx_form::{OnnxAttribute, OnnxConstant, OnnxForm};
 pub use operator::{Attribute, ChannelTensors, Channels, NodeShapes, Operator};
@@ -50,6 +52,8 @@ pub enum Op {
     Conv(Conv),
     /// A batch normalisation.
     BatchNormalization(BatchNormalization),
+    /// A layer normalisation.
+    LayerNormalization(LayerNormalization),
     /// `max(x, 0)`.
     Relu,
     /// A clamp; ReLU6 is the clip from 0 to 6.
@@ -103,7 +107,7 @@ macro_rules! with_operator {
     (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ $plain };
     ($op:expr, $borrow:tt $o:ident => $call:expr) => {
         with_operator!(@match $op, $o, $call, $borrow,
-            [Linear Conv BatchNormalization Clip LeakyRelu HardSigmoid Gelu MaxPool AveragePool Pad],
+            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu HardSigmoid Gelu MaxPool AveragePool Pad],
             [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Concat Flatten Softmax])
     };
 }
@@ -171,6 +175,12 @@ pub fn examples() -> Vec<Op> {
             bias: "bias".into(),
             mean: "mean".into(),
             variance: "variance".into(),
+            epsilon: 1e-5,
+        }),
+        Op::LayerNormalization(LayerNormalization {
+            scale: "scale".into(),
+            bias: None,
+            dimensions: 1,
             epsilon: 1e-5,
         }),
     ]

@@ -13,6 +13,7 @@ mod conv;
 mod convert;
 mod elementwise;
 mod halos;
+mod layer_norm;
 mod linear;
 mod normalisation;
 mod partition;
@@ -110,6 +111,7 @@ fn candidates<'a>(
             pool::candidates(context, step, Reduction::Average)
         }
         Op::BatchNormalization(_) => Ok(normalisation::candidates(context, step)),
+        Op::LayerNormalization(norm) => one(Ok(layer_norm::candidate(context, step, norm))),
         Op::Pad(pad) => one(arrange::pad(context, step, pad)),
         Op::Concat => one(Ok(arrange::concat(context, step))),
         Op::Relu

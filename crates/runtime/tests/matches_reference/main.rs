@@ -74,6 +74,7 @@ fn random_networks_have_every_operator() {
         "GlobalAveragePool",
         "HardSigmoid",
         "HardSwish",
+        "LayerNormalization",
         "LeakyRelu",
         "Linear",
         "MaxPool",
