@@ -463,6 +463,39 @@ fn layer_normalised() -> Case {
     case(Shape::from([2, 3, 4]), nodes, &shapes)
 }
 
+/// Parametric ReLUs of the input, of maps, with one slope, and of vectors.
+fn with_slopes() -> Case {
+    let prelu = |name: &str| {
+        Op::PRelu(ops::PRelu {
+            slope: format!("{name}.weight"),
+        })
+    };
+    let nodes = vec![
+        ("p1", prelu("p1"), vec!["x"]),
+        (
+            "c1",
+            conv("c1", window([3, 3], [1, 1], [1; 4], [1, 1])),
+            vec!["p1"],
+        ),
+        ("p2", prelu("p2"), vec!["c1"]),
+        ("p3", prelu("p3"), vec!["p2"]),
+        ("f", Op::Flatten, vec!["p3"]),
+        ("l1", linear("l1"), vec!["f"]),
+        ("p4", prelu("p4"), vec!["l1"]),
+        ("l2", linear("l2"), vec!["p4"]),
+    ];
+    let shapes = [
+        weights("p1", [2, 1, 1]),
+        with_bias("c1", [4, 2, 3, 3]),
+        weights("p2", [4, 1, 1]),
+        weights("p3", [1]),
+        with_bias("l1", [5, 48]),
+        weights("p4", [5]),
+        with_bias("l2", [3, 5]),
+    ];
+    case(Shape::from([2, 3, 4]), nodes, &shapes)
+}
+
 /// Depthwise and grouped convolutions, a squeeze-and-excitation gate, bounded activations.
 fn mobile() -> Case {
     let nodes = vec![
@@ -667,6 +700,12 @@ fn normalisation_in_a_residual_network() {
 fn layer_normalisation_of_maps_rows_and_vectors() {
     layer_normalised().check(false);
     layer_normalised().check(true);
+}
+
+#[test]
+fn slopes_of_channels_and_of_all() {
+    with_slopes().check(false);
+    with_slopes().check(true);
 }
 
 #[test]

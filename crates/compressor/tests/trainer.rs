@@ -481,9 +481,9 @@ fn constants_on_the_input_stay_and_the_rest_learns() {
     }
 }
 
-/// Units behind which a layer normalisation stands all stay, and its tensors learn.
+/// Units behind which a layer normalisation stands all stay, and its tensors learn, as do slopes.
 #[test]
-fn layer_normalisations_learn_through_threads_and_interruptions() {
+fn layer_normalisations_and_slopes_learn_through_threads_and_interruptions() {
     let mut b = GraphBuilder::new("layer-norm");
     let x = b.input("input", [1, 28, 28]);
     let x = b.conv("c", &x, &Conv2d::square(6, 5).stride(4));
@@ -501,13 +501,15 @@ fn layer_normalisations_learn_through_threads_and_interruptions() {
     let x = b.op("flat", Op::Flatten, &[&x]);
     let x = b.linear("fc1", &x, 12);
     let x = norm(&mut b, "n2", &x, &[12]);
-    let x = b.op("r2", Op::Relu, &[&x]);
+    let slope = b.tensor("p.weight", [12]);
+    let x = b.op("p", Op::PRelu(ops::PRelu { slope }), &[&x]);
     b.linear("fc2", &x, 4);
     let (graph, tensors) = b.finish_with_tensors().unwrap();
     let network = initialise(graph, &tensors, 3).unwrap();
     let start = |name: &str| network.tensors[name].to_dense().values;
     assert!(start("n1.weight").iter().all(|v| *v == 1.0));
     assert!(start("n1.bias").iter().all(|v| *v == 0.0));
+    assert!(start("p.weight").iter().all(|v| *v == 0.25));
 
     let mut straight = trainer_of(&network, recipe(), 1, None);
     straight.run(&mut Silent).unwrap();
@@ -526,6 +528,7 @@ fn layer_normalisations_learn_through_threads_and_interruptions() {
     let last = straight.history().last().unwrap();
     assert!(last.validation_error < 20.0, "{last:?}");
     let trained = straight.network().unwrap();
+    assert_ne!(trained.tensors["p.weight"], network.tensors["p.weight"]);
     for (name, dims) in [("n1", &[6, 6, 6][..]), ("n2", &[12])] {
         for part in ["weight", "bias"] {
             let name = format!("{name}.{part}");

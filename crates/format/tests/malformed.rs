@@ -455,6 +455,16 @@ fn metadata_cases() -> Vec<Case> {
                 });
             },
         ),
+        case(
+            "a slope of another size",
+            &["`fc2.bias`", "[3]", "[2]"],
+            |p| {
+                p.edit(NETWORK, |v| {
+                    v["nodes"][1]["op"] = json!("PRelu");
+                    v["nodes"][1]["slope"] = json!("fc2.bias");
+                });
+            },
+        ),
         case("an epsilon below zero", &["`relu1`", "at least 0"], |p| {
             p.edit(NETWORK, |v| {
                 v["nodes"][1]["op"] = json!("LayerNormalization");

@@ -119,8 +119,8 @@ fn residual() -> Network {
     network
 }
 
-/// Layer normalisations of a map and of a vector, with tensors of odd names, one of them smaller than it was and one used twice.
-fn layer_normalised() -> Network {
+/// Layer normalisations of a map and of rows, and slopes of channels, with tensors of odd names, one of them smaller than it was and one used twice.
+fn with_plain_tensors() -> Network {
     let graph: Graph = serde_json::from_value(serde_json::json!({
         "name": "normalised",
         "inputs": [{"name": "x", "shape": [2, 3, 4]}],
@@ -130,14 +130,23 @@ fn layer_normalised() -> Network {
             {"name": "n2", "inputs": ["n1"], "op": "LayerNormalization", "scale": "factors", "dimensions": 1, "epsilon": 0.5},
             {"name": "n3", "inputs": ["n2"], "op": "LayerNormalization", "scale": "factors", "bias": "summands",
              "dimensions": 1, "epsilon": 0.5},
-            {"name": "flat", "inputs": ["n3"], "op": "Flatten"},
+            {"name": "p", "inputs": ["n3"], "op": "PRelu", "slope": "slopes"},
+            {"name": "flat", "inputs": ["p"], "op": "Flatten"},
             {"name": "head", "inputs": ["flat"], "op": "Linear", "weight": "head.weight", "bias": "head.bias"}
         ],
         "outputs": ["head"]
     }))
     .unwrap();
-    let plain = ["n1.weight", "n1.bias", "factors", "summands"];
-    let shapes: [&[usize]; 6] = [&[2, 3, 4], &[2, 3, 4], &[4], &[4], &[4, 24], &[4]];
+    let plain = ["slopes", "n1.weight", "n1.bias", "factors", "summands"];
+    let shapes: [&[usize]; 7] = [
+        &[2, 1, 1],
+        &[2, 3, 4],
+        &[2, 3, 4],
+        &[4],
+        &[4],
+        &[4, 24],
+        &[4],
+    ];
     let names = plain.into_iter().chain(["head.weight", "head.bias"]);
     let tensors: Vec<(String, Shape)> = names
         .zip(shapes)
@@ -209,7 +218,7 @@ fn networks_come_back_exactly() {
     let mut cases = vec![
         quantise(networks::tiny()),
         residual(),
-        layer_normalised(),
+        with_plain_tensors(),
         compact(),
     ];
     for name in ["lenet-300-100", "lenet-5"] {
@@ -375,10 +384,10 @@ fn what_cannot_be_packed_is_said() {
         epsilon: 1e-5,
     });
     fails(&network, &["`relu1`", "folded into the layer before it"]);
-    let mut network = layer_normalised();
+    let mut network = with_plain_tensors();
     network.scales.insert("factors".into(), 0.125);
     fails(&network, &["factors", "grid", "a scale"]);
-    let mut network = layer_normalised();
+    let mut network = with_plain_tensors();
     if let Op::LayerNormalization(norm) = &mut network.graph.nodes[1].op {
         norm.scale = "head.bias".into();
     }

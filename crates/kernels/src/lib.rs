@@ -13,6 +13,7 @@
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
 //! | normalisation, values per channel | | [`channels`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | layer normalisation | | [`layer_norm`] over the same layouts |
+//! | parametric ReLU | | [`prelu`] over every layout |
 //! | padding, concatenation | | [`place`] over the same layouts |
 //! | the rest | | [`elementwise`], [`Activation`] |
 //!
@@ -60,6 +61,7 @@ pub mod place;
 pub mod pool;
 pub mod pool_blocks;
 mod precision;
+pub mod prelu;
 pub mod reblock;
 pub mod select;
 mod sell;

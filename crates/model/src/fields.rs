@@ -76,6 +76,7 @@ mod tests {
             json!({"op": "LayerNormalization", "scale": "s", "bias": "b", "dimensions": 2, "epsilon": 0.5}),
             json!({"op": "Clip", "min": 0.0, "max": 6.0}),
             json!({"op": "LeakyRelu", "alpha": 0.5}),
+            json!({"op": "PRelu", "slope": "a"}),
             json!({"op": "HardSigmoid", "alpha": 0.5, "beta": 0.5}),
             json!({"op": "Gelu", "approximate": "tanh"}),
             with_window(json!({"op": "MaxPool"})),

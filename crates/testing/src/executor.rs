@@ -118,6 +118,10 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
                 let bias = norm.bias.as_deref().map(tensor);
                 reference::layer_norm(x, &scale, bias.as_deref(), norm.epsilon)
             }
+            Op::PRelu(op) => {
+                let slope = tensor(&op.slope);
+                reference::prelu(x, &slope, x.len() / channels)
+            }
             Op::Concat => {
                 let inputs = node.inputs.iter().map(|i| &values[i.as_str()]);
                 inputs.flatten().copied().collect()

@@ -153,6 +153,15 @@ pub fn layer_norm<X: Number>(
     x.chunks(scale.len().max(1)).flat_map(normal).collect()
 }
 
+/// `x` where it is not negative, else `slope x`, for maps of `area` pixels; `slope` has one number, or one per channel.
+pub fn prelu<X: Number>(x: &[X], slope: &[f32], area: usize) -> Vec<f64> {
+    let f = |(i, &x): (usize, &X)| match x.into() {
+        x if x < 0.0 => f64::from(slope[i / area % slope.len()]) * x,
+        x => x,
+    };
+    x.iter().enumerate().map(f).collect()
+}
+
 /// Normal distribution function times `x`, by summing the density (midpoints of 4000 steps).
 pub fn gelu(x: f64) -> f64 {
     let (steps, reach) = (4000, x.abs().min(9.0));

@@ -1,6 +1,7 @@
 //! What training makes of each operator, and the operators of one input that are neither weighted layers nor batch normalisations.
 
 mod layer_norm;
+mod prelu;
 
 use sparsevd_kernels::Activation;
 use sparsevd_kernels::training::{Real, activate, activation_gradient};
@@ -48,6 +49,7 @@ impl<'a> Kind<'a> {
             Op::GlobalAveragePool => Self::Function(Function::GlobalAveragePool),
             Op::Pad(pad) => Self::Function(Function::Pad(pad.pads, pad.value)),
             Op::Flatten => Self::Function(Function::Flatten),
+            Op::PRelu(_) => Self::Function(Function::PRelu),
             Op::LayerNormalization(norm) => Self::Function(Function::LayerNorm(norm.epsilon)),
             Op::Softmax => Self::NotTrained,
         }
@@ -68,13 +70,14 @@ pub(crate) enum Function {
     Flatten,
     /// A layer normalisation with this epsilon, of as many dimensions as its scale has elements.
     LayerNorm(f32),
+    PRelu,
 }
 
 impl Function {
     /// Size of the output; `None` where a window is larger than its map.
     pub fn output(&self, input: MapSize) -> Option<MapSize> {
         match self {
-            Self::Activation(_) | Self::LayerNorm(_) => Some(input),
+            Self::Activation(_) | Self::LayerNorm(_) | Self::PRelu => Some(input),
             Self::MaxPool(window) | Self::AveragePool(window) => input.over(window),
             Self::GlobalAveragePool => Some(MapSize::vector(input.channels)),
             &Self::Pad([top, left, bottom, right], _) => Some(MapSize {
@@ -108,6 +111,7 @@ impl Function {
             Self::Pad(pads, value) => arrange::pad_forward(x, input, *pads, *value, y, output),
             Self::Flatten => arrange::flatten_forward(x, input, y),
             Self::LayerNorm(epsilon) => layer_norm::forward(*epsilon, tensors, x, y, input),
+            Self::PRelu => prelu::forward(tensors[0], input.channels, x, y),
         }
     }
 
@@ -127,6 +131,9 @@ impl Function {
         match (self, dx) {
             (Self::LayerNorm(epsilon), dx) => {
                 layer_norm::backward(*epsilon, tensors, x, g, input, dx, by_tensors);
+            }
+            (Self::PRelu, dx) => {
+                prelu::backward(tensors[0], input.channels, x, g, dx, &mut by_tensors[0]);
             }
             (Self::Activation(f), Some(dx)) => activation_gradient(pass.isa, *f, x, g, dx),
             (Self::MaxPool(_), Some(dx)) => pool::max_backward(g, input, dx, output, saved),

@@ -17,6 +17,7 @@ mod onnx_form;
 mod operator;
 mod pad;
 mod pool;
+mod prelu;
 mod softmax;
 mod window;
 
@@ -35,6 +36,7 @@ pub use onnx_form::{OnnxAttribute, OnnxConstant, OnnxForm};
 pub use operator::{Attribute, ChannelTensors, Channels, NodeShapes, Operator};
 pub use pad::Pad;
 pub use pool::{AveragePool, GlobalAveragePool, MaxPool};
+pub use prelu::PRelu;
 pub use softmax::Softmax;
 pub use window::Window;
 
@@ -60,6 +62,8 @@ pub enum Op {
     Clip(Clip),
     /// A ReLU with a slope on the negative side.
     LeakyRelu(LeakyRelu),
+    /// A ReLU with a slope on the negative side that is trained.
+    PRelu(PRelu),
     /// `1 / (1 + e^-x)`.
     Sigmoid,
     /// A piecewise linear sigmoid.
@@ -107,7 +111,7 @@ macro_rules! with_operator {
     (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ $plain };
     ($op:expr, $borrow:tt $o:ident => $call:expr) => {
         with_operator!(@match $op, $o, $call, $borrow,
-            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu HardSigmoid Gelu MaxPool AveragePool Pad],
+            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad],
             [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Concat Flatten Softmax])
     };
 }
@@ -176,6 +180,9 @@ pub fn examples() -> Vec<Op> {
             mean: "mean".into(),
             variance: "variance".into(),
             epsilon: 1e-5,
+        }),
+        Op::PRelu(PRelu {
+            slope: "slope".into(),
         }),
         Op::LayerNormalization(LayerNormalization {
             scale: "scale".into(),

@@ -18,6 +18,7 @@ mod linear;
 mod normalisation;
 mod partition;
 mod pool;
+mod prelu;
 mod weights;
 
 use std::collections::HashSet;
@@ -112,6 +113,7 @@ fn candidates<'a>(
         }
         Op::BatchNormalization(_) => Ok(normalisation::candidates(context, step)),
         Op::LayerNormalization(norm) => one(Ok(layer_norm::candidate(context, step, norm))),
+        Op::PRelu(op) => one(Ok(prelu::candidate(context, step, op))),
         Op::Pad(pad) => one(arrange::pad(context, step, pad)),
         Op::Concat => one(Ok(arrange::concat(context, step))),
         Op::Relu

@@ -79,6 +79,7 @@ fn random_networks_have_every_operator() {
         "Linear",
         "MaxPool",
         "Mul",
+        "PRelu",
         "Pad",
         "Relu",
         "Sigmoid",
