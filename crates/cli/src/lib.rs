@@ -43,6 +43,7 @@ impl PixelArgs {
             mean: self.mean.clone().unwrap_or(stored.mean),
             std: self.std.clone().unwrap_or(stored.std),
             scale: self.scale.unwrap_or(stored.scale),
+            table: stored.table,
         }
     }
 }

@@ -298,9 +298,8 @@ fn a_broken_promise_is_written_loud_and_exits_1() {
 }
 
 #[test]
-fn a_network_of_another_making_needs_no_recipe() {
+fn tensors_under_other_names_are_matched_by_order() {
     let w = Workplace::without_network();
-    std::fs::remove_file(w.path("recipe.toml")).unwrap();
     let (_, names) = presets::by_name("lenet-5").unwrap();
     let network = synthetic::random_preset("lenet-5");
     let dense: Vec<_> = names
@@ -317,7 +316,7 @@ fn a_network_of_another_making_needs_no_recipe() {
         .collect();
     w.write("foreign.safetensors", plain_safetensors(&tensors));
     w.write_data("digits", 28, 60, 20);
-    // The default recipe's 38 epochs, of two thirds of a batch each. What weights these are decides the accuracy.
+    // What weights these are decides the accuracy.
     let args = [
         "foreign.safetensors",
         "--network",
@@ -345,8 +344,6 @@ fn a_network_of_another_making_needs_no_recipe() {
         "warning: foreign.safetensors: the tensors were matched with network `lenet-5` by their order and shapes: \
          0.weight to conv1, 3.weight to conv2, 7.weight to fc1, 9.weight to fc2\n"
     );
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("the default recipe"), "{text}");
     let loaded = read_network(w.path("foreign.sparse.safetensors"), &GraphSource::Auto).unwrap();
     assert!(
         loaded.network.tensors.contains_key("7.weight"),
@@ -354,7 +351,19 @@ fn a_network_of_another_making_needs_no_recipe() {
     );
     let p = loaded.network.graph.preprocessing.unwrap();
     assert_eq!((p.mean, p.std), (vec![0.1307], vec![0.3081]));
-    assert!(loaded.metadata["sparsevd.recipe"].contains("[[phase]]"));
+}
+
+#[test]
+fn a_network_without_a_recipe_follows_the_default_one() {
+    let w = Workplace::new();
+    std::fs::remove_file(w.path("recipe.toml")).unwrap();
+    let text = w.ok(&["net.safetensors", "--data", "data"]);
+    assert!(text.contains("the default recipe"), "{text}");
+    let file = w.path("net.sparse.safetensors");
+    let loaded = read_network(file, &GraphSource::Auto).unwrap();
+    let recipe = &loaded.metadata["sparsevd.recipe"];
+    assert_eq!(recipe.matches("[[phase]]").count(), 3, "{recipe}");
+    assert!(loaded.network.nonzeros() * 4 < 456, "{text}");
 }
 
 #[test]

@@ -237,7 +237,7 @@ fn networks_and_data_are_told_by_content_and_not_by_name() {
         refused(
             &w,
             &["run-sparse", "eval", "net.safetensors", "-d", name],
-            &[name, "tensor `y`", "integers", "floating-point"],
+            &[name, "targets", "integers", "got 1 (floating-point"],
         );
     }
 }

@@ -48,6 +48,44 @@ pub fn for_input(name: &str, input: &[usize]) -> Result<Architecture, CompressEr
     Ok(Architecture { graph, tensors })
 }
 
+/// Widths of the hidden layers of `mlp`.
+const MLP: [usize; 2] = [100, 100];
+
+/// Whether a name is that of [`mlp`], `mlp` alone or with widths.
+pub fn is_mlp(name: &str) -> bool {
+    name == "mlp" || name.starts_with("mlp-")
+}
+
+/// A multi-layer perceptron for inputs and outputs of those sizes, where `name` is one: `mlp`, or `mlp-300-100` with the widths of
+/// its hidden layers; `None` for another name.
+///
+/// # Errors
+/// Widths that are no numbers from 1 to 65,536, or more than 16 of them.
+pub fn mlp(
+    name: &str,
+    input: &Shape,
+    outputs: usize,
+) -> Option<Result<Architecture, CompressError>> {
+    let named = name.strip_prefix("mlp")?;
+    let width = |w: &str| w.parse().ok().filter(|w| (1..=1 << 16).contains(w));
+    let widths: Option<Vec<usize>> = match named {
+        "" => Some(MLP.to_vec()),
+        _ => named.strip_prefix('-')?.split('-').map(width).collect(),
+    };
+    Some(match widths {
+        Some(mut widths) if widths.len() <= 16 => {
+            widths.push(outputs);
+            let (graph, tensors) = presets::mlp(name, input.clone(), &widths);
+            Ok(Architecture { graph, tensors })
+        }
+        _ => {
+            let expected =
+                "mlp, or mlp-300-100 with the widths of its hidden layers, 1 to 65536 each";
+            Err(CompressError::setting("network", expected, name))
+        }
+    })
+}
+
 /// A preset by its name, or the graph of a JSON file that has `tensors`, a map of names to shapes, beside its nodes.
 ///
 /// # Errors
@@ -64,7 +102,7 @@ pub fn by_name_or_file(name: &str) -> Result<Architecture, CompressError> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         let presets = presets::NAMES.join(", ");
         fail(format!(
-            "expected one of the presets {presets}, or a graph as JSON: {e}"
+            "expected one of the presets {presets}, mlp or mlp-300-100 with the widths of its hidden layers, or a graph as JSON: {e}"
         ))
     })?;
     let File { graph, tensors } = serde_json::from_str(&text)

@@ -124,10 +124,17 @@ fn held_back(samples: usize, validation: usize) -> [Vec<usize>; 2] {
     })
 }
 
+/// Pixels, or numbers that are the network's input.
+#[derive(Debug, Clone)]
+enum Values {
+    Bytes(Vec<u8>),
+    Numbers(Vec<f32>),
+}
+
 /// Arrays of pixels or numbers that are filled into network inputs, channels last.
 #[derive(Debug, Clone)]
 pub struct Images {
-    pixels: Pixels,
+    values: Values,
     targets: Targets<'static>,
     size: [usize; 3],
     /// Network input of each pixel value, per channel.
@@ -160,7 +167,17 @@ impl Images {
     ) -> Self {
         let size = match input.dims() {
             &[c, h, w] => [c, h, w],
+            _ if preprocessing.is_per_channel() => [input.elements(), 1, 1],
             _ => [1, 1, input.elements()],
+        };
+        let values = match pixels {
+            Pixels::U8(bytes) => Values::Bytes(bytes),
+            Pixels::F32(numbers) => Values::Numbers(numbers),
+            Pixels::Table(features) => {
+                let mut numbers = vec![0.0; features.len()];
+                preprocessing.apply(input, &features, &mut numbers);
+                Values::Numbers(numbers)
+            }
         };
         // Through `Preprocessing::apply` itself, so that training sees the very numbers that running does.
         let one_pixel = if size[0] > 1 {
@@ -177,7 +194,7 @@ impl Images {
             }
         }
         Self {
-            pixels,
+            values,
             targets,
             size,
             table,
@@ -207,9 +224,9 @@ impl Samples for Images {
             (shift[1].max(0) as usize).min(width)..(width as i32 + shift[1].min(0)).max(0) as usize;
         for c in 0..channels {
             let table = &self.table[c];
-            let outside = match &self.pixels {
-                Pixels::U8(_) => table[0],
-                Pixels::F32(_) => 0.0,
+            let outside = match &self.values {
+                Values::Bytes(_) => table[0],
+                Values::Numbers(_) => 0.0,
             };
             for (y, row) in out.chunks_exact_mut(width * channels).enumerate() {
                 let from_y = y as i32 - shift[0];
@@ -237,11 +254,11 @@ impl Samples for Images {
                     .iter_mut()
                     .skip(inside.start * channels + c)
                     .step_by(channels);
-                match &self.pixels {
-                    Pixels::U8(p) => row
+                match &self.values {
+                    Values::Bytes(p) => row
                         .zip(&p[source])
                         .for_each(|(o, &p)| *o = table[usize::from(p)]),
-                    Pixels::F32(p) => row.zip(&p[source]).for_each(|(o, &p)| *o = p),
+                    Values::Numbers(p) => row.zip(&p[source]).for_each(|(o, &p)| *o = p),
                 }
             }
         }
@@ -257,16 +274,19 @@ pub(crate) struct EpochOrder {
 }
 
 impl EpochOrder {
-    /// A seeded permutation of `len` samples, each shifted by up to `shift` pixels each way.
-    pub fn new(len: usize, shift: u8, seed: u64, epoch: u32) -> Self {
+    /// `passes` seeded permutations of `len` samples, each sample shifted by up to `shift` pixels each way.
+    pub fn new(len: usize, passes: usize, shift: u8, seed: u64, epoch: u32) -> Self {
         let mut rng = stream(seed, Stream::Epoch(epoch));
-        let mut samples: Vec<u32> = (0..len as u32).collect();
-        samples.shuffle(&mut rng);
+        let mut samples: Vec<u32> = vec![];
+        for pass in 0..passes {
+            samples.extend(0..len as u32);
+            samples[pass * len..].shuffle(&mut rng);
+        }
         let most = shift as i8;
         let shifts = if shift == 0 {
             vec![]
         } else {
-            (0..len)
+            (0..samples.len())
                 .map(|_| {
                     [
                         rng.random_range(-most..=most),
@@ -338,6 +358,7 @@ mod tests {
             scale: 0.5,
             mean: vec![1.0, 2.0],
             std: vec![2.0, 4.0],
+            table: None,
         };
         let shape = Shape::from([2, 3, 3]);
         let mut want = vec![0.0; 18];

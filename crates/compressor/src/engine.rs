@@ -3,14 +3,17 @@
 //! A batch is cut into shards of samples whose number depends on the network and the batch alone. Each shard runs forward
 //! and backward with buffers of its own; gradients are then summed in the order of the shards. Batch normalisation takes
 //! the statistics of the whole batch: there shards wait for each other, and their sums are added in that order too. Together
-//! with addressed noise this makes every result independent of the number of threads.
+//! with addressed noise this makes every result independent of the number of threads. Where several processes train one
+//! network, [`Reduce`] adds up their sums at the same places.
 
 mod batch;
 mod gradients;
 mod lower;
+mod reduce;
 mod shard;
 mod update;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::ThreadPool;
@@ -28,6 +31,7 @@ use crate::variational::Granularity;
 
 pub use batch::{Batch, StepReport};
 use lower::{Program, Stage, Work};
+pub use reduce::Reduce;
 use shard::{Parameters, Shard};
 pub use update::Hyper;
 
@@ -56,6 +60,8 @@ pub struct Engine<T> {
     normalisation_gradients: Vec<[Vec<T>; 2]>,
     statistics: Vec<Statistics>,
     pool: Option<Arc<ThreadPool>>,
+    /// `None` for one process.
+    reduce: Option<Box<dyn Reduce<T>>>,
 }
 
 /// Statistics that the last batch was normalised by.
@@ -105,7 +111,13 @@ impl<T: Real> Engine<T> {
             gradients,
             bias_gradients,
             pool,
+            reduce: None,
         })
+    }
+
+    /// Trains together with other processes: [`Self::backward`] computes a part of each batch and sums over all parts.
+    pub fn reduce_by(&mut self, reduce: Box<dyn Reduce<T>>) {
+        self.reduce = Some(reduce);
     }
 
     /// The state.
@@ -197,11 +209,36 @@ impl<T: Real> Engine<T> {
 
     /// Forward and backward pass of a batch under the noise of (`seed`, `step`); stores the gradients of the mean of the
     /// data term in [`Self::gradients`].
-    pub fn backward(&mut self, batch: &Batch<'_, T>, seed: u64, step: u32) -> StepReport {
-        self.prepare_shards(batch.samples);
+    ///
+    /// # Errors
+    /// A process of [`Self::reduce_by`] without samples, or one that can no longer be reached.
+    pub fn backward(
+        &mut self,
+        batch: &Batch<'_, T>,
+        seed: u64,
+        step: u32,
+    ) -> Result<StepReport, CompressError> {
+        let mut reduce = self.reduce.take();
+        let report = self.backward_of_part(batch, seed, step, &mut reduce);
+        self.reduce = reduce;
+        report
+    }
+
+    fn backward_of_part(
+        &mut self,
+        batch: &Batch<'_, T>,
+        seed: u64,
+        step: u32,
+        reduce: &mut Option<Box<dyn Reduce<T>>>,
+    ) -> Result<StepReport, CompressError> {
+        let part = match &reduce {
+            Some(reduce) => part_of(batch.samples, reduce.part(batch.samples))?,
+            None => 0..batch.samples,
+        };
+        self.prepare_shards(part.len());
         let (program, isa, state) = (&self.program, self.isa, &self.state);
         let (count, pool) = (self.shards.len(), self.pool.as_deref());
-        let first = |i: usize| i * batch.samples / count;
+        let first = |i: usize| part.start + i * part.len() / count;
         let pass = |i: usize, samples| Pass {
             isa,
             noise: Noise::Addressed(NoiseKey {
@@ -226,13 +263,15 @@ impl<T: Real> Engine<T> {
             plain: plain(state),
         };
         let parts = program.parts();
-        for (i, part) in parts.iter().enumerate() {
+        for (i, stages) in parts.iter().enumerate() {
             let starts = i == 0;
-            if !starts && let Some((stage, place)) = program.normalisation_at(part.start) {
+            if !starts && let Some((stage, place)) = program.normalisation_at(stages.start) {
                 let state = &state.normalisations[place];
-                let (sums, n) = sum_over_shards(&mut self.shards, pool, program, stage, |i, s| {
+                let mut sums = sum_over_shards(&mut self.shards, pool, program, stage, |i, s| {
                     s.sum_inputs(program, stage, &pass(i, s.samples))
                 });
+                sum_over_processes(reduce, &mut sums)?;
+                let n = batch.samples * program.values[stage.output].area();
                 parameters.affine[place] = Affine::of_batch(state, &sums, n);
             }
             for_each_shard(&mut self.shards, pool, |i, shard| {
@@ -240,26 +279,28 @@ impl<T: Real> Engine<T> {
                     shard.fill(program, |sample, out| (batch.fill)(first(i) + sample, out));
                 }
                 let pass = pass(i, shard.samples);
-                shard.forward(program, part.clone(), &parameters, &pass);
-                if part.end == program.stages.len() {
+                shard.forward(program, stages.clone(), &parameters, &pass);
+                if stages.end == program.stages.len() {
                     shard.loss(program, batch, first(i));
                 }
             });
         }
-        for (i, part) in parts.iter().enumerate().rev() {
-            let normalisation = program.normalisation_at(part.start).filter(|_| i > 0);
+        for (i, stages) in parts.iter().enumerate().rev() {
+            let normalisation = program.normalisation_at(stages.start).filter(|_| i > 0);
             let Some((stage, place)) = normalisation else {
                 for_each_shard(&mut self.shards, pool, |i, shard| {
                     let pass = pass(i, shard.samples);
-                    shard.backward(program, part.clone(), &parameters, &pass);
+                    shard.backward(program, stages.clone(), &parameters, &pass);
                 });
                 continue;
             };
-            let (sums, n) = sum_over_shards(&mut self.shards, pool, program, stage, |i, shard| {
+            let mut sums = sum_over_shards(&mut self.shards, pool, program, stage, |i, shard| {
                 let pass = pass(i, shard.samples);
-                shard.backward(program, part.start + 1..part.end, &parameters, &pass);
+                shard.backward(program, stages.start + 1..stages.end, &parameters, &pass);
                 shard.sum_gradients(program, stage, &pass);
             });
+            sum_over_processes(reduce, &mut sums)?;
+            let n = batch.samples * program.values[stage.output].area();
             let affine = &mut parameters.affine[place];
             let gradients = &mut self.normalisation_gradients[place];
             affine.differentiate(&state.normalisations[place], &sums, n, gradients);
@@ -270,7 +311,7 @@ impl<T: Real> Engine<T> {
             };
             for_each_shard(&mut self.shards, pool, |i, shard| {
                 let pass = pass(i, shard.samples);
-                shard.backward(program, part.start..part.start + 1, &parameters, &pass);
+                shard.backward(program, stages.start..stages.start + 1, &parameters, &pass);
             });
         }
         self.sum_gradients();
@@ -280,7 +321,31 @@ impl<T: Real> Engine<T> {
             report.objective += shard.report.objective;
             report.error += shard.report.error;
         }
-        report
+        if let Some(reduce) = reduce {
+            self.reduce_gradients(&mut **reduce, &mut report)
+                .map_err(CompressError::Reduce)?;
+        }
+        Ok(report)
+    }
+
+    /// Sums the gradients and the report over the processes. Those of normalisations are made of sums already.
+    fn reduce_gradients(
+        &mut self,
+        reduce: &mut dyn Reduce<T>,
+        report: &mut StepReport,
+    ) -> std::io::Result<()> {
+        let of_layers = self.gradients.iter_mut().flatten();
+        let others = self
+            .bias_gradients
+            .iter_mut()
+            .chain(&mut self.plain_gradients);
+        for gradients in of_layers.chain(others) {
+            reduce.sum(gradients)?;
+        }
+        let mut sums = [report.loss, report.objective, report.error];
+        reduce.sum_statistics(&mut sums)?;
+        [report.loss, report.objective, report.error] = sums;
+        Ok(())
     }
 
     /// Outputs of `samples` samples without noise, with running statistics. Weights for which `keep` is false count as zero; an
@@ -365,25 +430,50 @@ fn for_each_shard<T: Real>(
     }
 }
 
-/// Runs `work` on every shard and adds up the shards' sums in their order. Also returns how many numbers per channel the
-/// stage has.
+/// The part of a batch that a process computes, which must not be empty.
+fn part_of(samples: usize, part: Range<usize>) -> Result<Range<usize>, CompressError> {
+    if part.start < part.end && part.end <= samples {
+        return Ok(part);
+    }
+    Err(CompressError::Setting {
+        name: "batch".into(),
+        expected: "samples for every process".into(),
+        got: format!(
+            "samples {} to {} of {samples} for one",
+            part.start, part.end
+        ),
+    })
+}
+
+/// Adds the sums of the other processes, where there are any.
+fn sum_over_processes<T: Real>(
+    reduce: &mut Option<Box<dyn Reduce<T>>>,
+    sums: &mut Sums,
+) -> Result<(), CompressError> {
+    let Some(reduce) = reduce else {
+        return Ok(());
+    };
+    for sums in [&mut sums.values, &mut sums.products] {
+        reduce.sum_statistics(sums).map_err(CompressError::Reduce)?;
+    }
+    Ok(())
+}
+
+/// Runs `work` on every shard and adds up the shards' sums in their order.
 fn sum_over_shards<T: Real>(
     shards: &mut [Shard<T>],
     pool: Option<&ThreadPool>,
     program: &Program,
     stage: &Stage,
     work: impl Fn(usize, &mut Shard<T>) + Sync,
-) -> (Sums, usize) {
+) -> Sums {
     for_each_shard(shards, pool, work);
-    let size = program.values[stage.output];
     let mut sums = Sums::default();
-    sums.clear(size.channels);
-    let mut samples = 0;
+    sums.clear(program.values[stage.output].channels);
     for shard in shards {
         sums.add(&shard.sums);
-        samples += shard.samples;
     }
-    (sums, samples * size.area())
+    sums
 }
 
 fn plain<T>(state: &State<T>) -> Vec<&[T]> {

@@ -35,6 +35,9 @@ pub enum CompressError {
     /// The data does not fit the network.
     #[error("data set: {0}")]
     Data(String),
+    /// The processes that train a network together could not add up their sums.
+    #[error("sums over the processes: {0}")]
+    Reduce(std::io::Error),
     /// The loss became NaN or infinite, or grew far beyond that of a constant prediction.
     #[error(
         "the loss diverged ({loss}) in phase {phase}, epoch {epoch}; the last good checkpoint is {checkpoint}; \

@@ -6,6 +6,26 @@ use rand_distr::{Distribution, Normal};
 use sparsevd_model::{Dense, Graph, ModelError, Network, Shape, Weights};
 
 use crate::data::{Stream, stream};
+use crate::objective::Targets;
+use crate::units;
+
+/// Makes the outputs of a network that is to be trained about as large as its targets: weights of the last layer times the power
+/// of two nearest to the deviation of targets that are numbers, and its bias their mean. Classes change nothing.
+pub fn fit_outputs(network: Network, targets: &Targets<'_>) -> Network {
+    let Some(mean) = units::means(targets) else {
+        return network;
+    };
+    let unit = units::output_unit(&network, targets);
+    let mut network = units::scale_outputs(network, unit);
+    let bias = units::last_layer(&network).and_then(|op| op.bias().map(str::to_owned));
+    if let Some(tensor) = bias.and_then(|name| network.tensors.get_mut(&name)) {
+        let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
+        if tensor.shape() == Shape::from([mean.len()]) {
+            *tensor = Dense::new([mean.len()], mean).into();
+        }
+    }
+    network
+}
 
 /// A network of seeded weights: normal with variance 2 / fan-in (He et al. 2015), biases zero, normalisations that change nothing.
 ///

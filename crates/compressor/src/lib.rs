@@ -22,13 +22,14 @@ pub mod recipe;
 pub mod report;
 mod state;
 pub mod trainer;
+mod units;
 pub mod variational;
 
 pub use compact::compact;
 pub use data::{Images, Samples, TrainingData};
 pub use error::CompressError;
 pub use export::smaller;
-pub use init::initialise;
+pub use init::{fit_outputs, initialise};
 pub use layer::Layer;
 pub use magnitude::{Magnitude, Scope};
 pub use normalisation::Normalisation;

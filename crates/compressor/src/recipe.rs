@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CompressError;
+use crate::objective::Loss;
 use crate::variational::Granularity;
 
 /// How a network is trained or compressed: settings, then phases in order.
@@ -32,8 +33,12 @@ pub struct Recipe {
     /// Regression: R2 on validation that the result may lose; 0.02 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_r2_drop: Option<f64>,
-    /// Regression: standard deviation of the targets' noise, in their units; 1 where absent. The KL term weighs against
-    /// squared errors over twice its square.
+    /// What training minimises; where absent, the cross-entropy for classes, and the squared error for numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+    /// Regression: standard deviation of the targets' noise, in their units. The KL term weighs against squared errors over twice
+    /// its square. Where absent, the root of the mean squared error on validation of the network that the run begins with and of what
+    /// `max_r2_drop` allows beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_deviation: Option<f64>,
     /// The phases.
@@ -92,8 +97,11 @@ impl Method {
 pub struct Phase {
     /// What it does.
     pub method: Method,
-    /// Passes over the training data.
+    /// Passes over the training data, or rounds of several passes where `steps` asks for more.
     pub epochs: u32,
+    /// Steps of the whole phase, about: for a small set, an epoch is as many passes as come nearest to them, and at least one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u32>,
     /// Samples per step.
     #[serde(default = "hundred")]
     pub batch: usize,
@@ -183,6 +191,7 @@ impl Phase {
         Self {
             method,
             epochs,
+            steps: None,
             batch: hundred(),
             lr: thousandth(),
             lr_log_sigma2: None,
@@ -201,6 +210,23 @@ impl Phase {
             distil: 0.0,
             temperature: two(),
         }
+    }
+
+    /// Samples per step of a training set of `samples`.
+    pub fn batch_of(&self, samples: usize) -> usize {
+        self.batch.min(samples).max(1)
+    }
+
+    /// Passes over a training set of `samples` that an epoch takes.
+    pub fn passes(&self, samples: usize) -> usize {
+        let of_pass = samples.max(1) as f64 / self.batch_of(samples) as f64;
+        let of_epoch = f64::from(self.steps.unwrap_or(0)) / f64::from(self.epochs.max(1));
+        ((of_epoch / of_pass).round() as usize).max(1)
+    }
+
+    /// Steps of an epoch over a training set of `samples`.
+    pub fn steps_per_epoch(&self, samples: usize) -> usize {
+        self.passes(samples) * samples / self.batch_of(samples)
     }
 
     /// Factor on the learning rates after the fraction `t` of the phase: one, then linear to zero.
@@ -240,6 +266,8 @@ impl Phase {
 
 impl Recipe {
     /// The recipe for a model without one: two rounds of Sparse VD, then fine-tuning.
+    ///
+    /// Its phases count steps, as many as 16, 12 and 10 epochs over 55,000 samples, so that small sets are trained as long.
     pub fn default_for_compression() -> Self {
         let search = Phase {
             lr: 2e-3,
@@ -260,13 +288,19 @@ impl Recipe {
             lr: 1.5e-3,
             ..Phase::new(Method::FineTune, 10)
         };
-        Self::of(vec![search, settle, tune])
+        Self::of(
+            vec![search, settle, tune]
+                .into_iter()
+                .map(in_steps)
+                .collect(),
+        )
     }
 
-    /// The recipe for training a dense network.
+    /// The recipe for training a dense network: 12 epochs, or for a small set about 2,000 steps.
     pub fn default_for_training() -> Self {
         Self::of(vec![Phase {
             hold: 0.3,
+            steps: Some(2000),
             ..Phase::new(Method::Dense, 12)
         }])
     }
@@ -280,6 +314,7 @@ impl Recipe {
             alpha: Granularity::Weight,
             max_accuracy_drop: half(),
             max_r2_drop: None,
+            loss: None,
             target_deviation: None,
             phases,
         }
@@ -288,11 +323,6 @@ impl Recipe {
     /// R2 on validation that the result of a regression may lose.
     pub fn max_r2_drop(&self) -> f64 {
         self.max_r2_drop.unwrap_or(0.02)
-    }
-
-    /// Standard deviation of a regression's noise, in the units of the targets.
-    pub fn target_deviation(&self) -> f64 {
-        self.target_deviation.unwrap_or(1.0)
     }
 
     /// The recipe with some settings replaced, checked.
@@ -314,7 +344,9 @@ impl Recipe {
         self.max_accuracy_drop = max_accuracy_drop.unwrap_or(self.max_accuracy_drop);
         self.max_r2_drop = max_r2_drop.or(self.max_r2_drop);
         for phase in &mut self.phases {
-            phase.epochs = epochs.unwrap_or(phase.epochs);
+            if let Some(epochs) = epochs {
+                (phase.epochs, phase.steps) = (epochs, None);
+            }
             if phase.method == Method::SparseVd {
                 phase.kl_scale = kl_scale.unwrap_or(phase.kl_scale);
             }
@@ -368,10 +400,17 @@ impl Recipe {
         range("threshold", self.threshold, -8.0, 8.0)?;
         range("max_accuracy_drop", self.max_accuracy_drop, 0.0, 100.0)?;
         range("max_r2_drop", self.max_r2_drop(), 0.0, 2.0)?;
-        range("target_deviation", self.target_deviation(), 1e-6, 1e6)?;
+        if let Some(deviation) = self.target_deviation {
+            range("target_deviation", deviation, 1e-30, 1e30)?;
+        }
         for p in &self.phases {
             range("epochs", f64::from(p.epochs), 1.0, 100_000.0)?;
             range("batch", p.batch as f64, 1.0, 65_536.0)?;
+            let steps = p.steps.unwrap_or(1);
+            range("steps", f64::from(steps), 1.0, 10_000_000.0)?;
+            // The order of an epoch is held in memory.
+            let order = f64::from(steps) / f64::from(p.epochs) * p.batch as f64;
+            range("steps / epochs * batch", order, 0.0, 1e8)?;
             range("lr", p.lr, 1e-9, 1.0)?;
             range("lr_log_sigma2", p.lr_log_sigma2.unwrap_or(p.lr), 0.0, 1.0)?;
             range("hold", p.hold, 0.0, 1.0)?;
@@ -404,6 +443,14 @@ impl Recipe {
             range("temperature", p.temperature, 0.1, 100.0)?;
         }
         Ok(())
+    }
+}
+
+/// A phase that has, on a set of any size, as many steps as its epochs over 55,000 samples have.
+fn in_steps(phase: Phase) -> Phase {
+    Phase {
+        steps: Some(phase.epochs * (55_000 / phase.batch as u32)),
+        ..phase
     }
 }
 
@@ -474,6 +521,36 @@ mod tests {
             "threshold: expected -8 to 8, got 99"
         );
         assert_eq!(recipe().with(&Overrides::default()).unwrap(), recipe());
+    }
+
+    #[test]
+    fn a_phase_in_steps_takes_several_passes_over_a_small_set() {
+        let phase = in_steps(Phase::new(Method::Dense, 16));
+        assert_eq!(phase.steps, Some(8800));
+        let of = |samples| (phase.passes(samples), phase.steps_per_epoch(samples));
+        // Sets near MNIST's size and larger ones are passed once.
+        assert_eq!(
+            [54_000, 55_000, 1_000_000].map(of),
+            [(1, 540), (1, 550), (1, 10_000)]
+        );
+        assert_eq!(
+            [27_500, 1165, 350, 7].map(of),
+            [(2, 550), (47, 547), (157, 549), (550, 550)]
+        );
+        let plain = Phase::new(Method::Dense, 16);
+        assert_eq!((plain.passes(7), plain.steps_per_epoch(350)), (1, 3));
+        let long = |steps| {
+            let mut recipe = Recipe::default_for_training();
+            recipe.phases[0].steps = Some(steps);
+            recipe.check().map_err(|e| e.to_string())
+        };
+        assert_eq!(long(10_000_000), Ok(()));
+        assert!(long(0).unwrap_err().starts_with("steps: expected 1 to"));
+        let mut recipe = Recipe::default_for_training();
+        recipe.phases[0].steps = Some(10_000_000);
+        recipe.phases[0].batch = 60_000;
+        let error = recipe.check().unwrap_err().to_string();
+        assert!(error.starts_with("steps / epochs * batch"), "{error}");
     }
 
     #[test]

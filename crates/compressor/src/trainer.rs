@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Graph, Network};
+use sparsevd_model::{Graph, Network, Node, Op};
 
 use crate::checkpoint;
 use crate::compact::compact;
@@ -25,15 +25,20 @@ use crate::engine::Engine;
 use crate::error::CompressError;
 use crate::export;
 use crate::layer::Layer;
-use crate::objective::{Distillation, Objective, for_targets};
+use crate::objective::{Distillation, Loss, Objective, Scaled, Score, Targets, score_predictions};
 use crate::quantise;
 use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
+use crate::units;
 
 pub use history::{EpochRecord, LayerRecord};
 pub use observer::{Observer, Silent};
 pub use snapshot::{Position, Snapshot};
 use teacher::Teacher;
+
+/// Least error that a result is allowed where the noise of targets is set by it, in units of their variance: noise of zero would
+/// keep all weights.
+const LEAST_NOISE: f64 = 1e-6;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub struct Trainer {
     sums: [f64; 2],
     dense: State<f32>,
     original: Network,
+    /// What an output of 1 in training stands for; see [`units`].
+    unit: f32,
     /// Of the network and the recipe that the run began with.
     fingerprint: String,
     pixels: HashMap<String, usize>,
@@ -108,12 +115,23 @@ impl Trainer {
             CompressError::setting("SPARSE_ISA", "an instruction set of this machine", e)
         })?;
         let shapes = network.shapes()?;
+        let of_matrix = |node: &&Node| {
+            matches!(node.op, Op::Linear(_)) && shapes[node.inputs[0].as_str()].dims().len() != 1
+        };
+        if let Some(node) = network.graph.nodes.iter().find(of_matrix) {
+            return Err(CompressError::Unsupported {
+                node: node.name.clone(),
+                op: node.op.name(),
+                what: "several vectors of a sample".into(),
+            });
+        }
         let pixels = shapes.iter().map(|(name, shape)| {
             let pixels = shape.dims().get(1..).map_or(1, |d| d.iter().product());
             ((*name).to_owned(), pixels)
         });
         let pixels = pixels.collect();
-        let state = State::from_network(network)?;
+        let unit = units::output_unit(network, &data.train().targets());
+        let state = State::from_network(&units::scale_outputs(network.clone(), 1.0 / unit))?;
         let engine = Engine::new(
             &network.graph,
             state.clone(),
@@ -132,6 +150,7 @@ impl Trainer {
             sums: [0.0; 2],
             dense: state,
             original: network.clone(),
+            unit,
             pixels,
             teacher: None,
             divergence: f64::INFINITY,
@@ -143,6 +162,10 @@ impl Trainer {
         for samples in [run.data.train(), run.data.validation()] {
             objective.check(&samples.targets(), outputs)?;
         }
+        if let Some(noise) = run.noise_of_targets() {
+            run.recipe.target_deviation.get_or_insert(noise);
+        }
+        let objective = run.plain_objective();
         run.divergence = objective.divergence(&run.data.train().targets(), outputs);
         Ok(run)
     }
@@ -157,7 +180,7 @@ impl Trainer {
         &self.history
     }
 
-    /// The recipe.
+    /// The recipe; that of a regression with the deviation of the targets' noise that the run takes.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
@@ -243,7 +266,31 @@ impl Trainer {
 
     fn objective_with(&self, distillation: Distillation) -> Box<dyn Objective<f32>> {
         let targets = self.data.train().targets();
-        for_targets(&targets, distillation, self.recipe.target_deviation())
+        let deviation = self.recipe.target_deviation.unwrap_or(1.0);
+        let loss = self.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
+        let objective = loss.objective(distillation, deviation);
+        match self.unit {
+            1.0 => objective,
+            unit => Box::new(Scaled { objective, unit }),
+        }
+    }
+
+    /// Score of outputs of the engine.
+    fn score(&self, mut outputs: Vec<f32>, targets: &Targets<'_>) -> Score {
+        outputs.iter_mut().for_each(|y| *y *= self.unit);
+        score_predictions(&outputs, targets)
+    }
+
+    /// Standard deviation of the noise of targets that are numbers, as far as the network that the run begins with can tell:
+    /// its mean squared error on the validation samples, at most the variance of the targets, and the error that the result may
+    /// have beside it.
+    fn noise_of_targets(&mut self) -> Option<f64> {
+        let deviation = units::deviation(&self.data.train().targets())?;
+        let error = self.validation_score(self.recipe.threshold).error();
+        // `min` passes over NaN, which no validation samples give.
+        let unexplained = (error / deviation).powi(2).min(1.0);
+        let allowed = self.recipe.max_r2_drop().max(LEAST_NOISE);
+        Some(deviation * (unexplained + allowed).sqrt())
     }
 
     /// An engine with the run's graph and threads.
@@ -336,9 +383,11 @@ impl Trainer {
     /// # Errors
     /// What is left does not make a valid network.
     pub fn network(&self) -> Result<Network, CompressError> {
-        export::network(&self.graph, self.engine.state(), &self.original, &|value| {
-            self.pixels[value]
-        })
+        let network =
+            export::network(&self.graph, self.engine.state(), &self.original, &|value| {
+                self.pixels[value]
+            })?;
+        Ok(units::scale_outputs(network, self.unit))
     }
 
     /// What a checkpoint stores of the run.

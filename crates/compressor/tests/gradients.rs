@@ -154,7 +154,7 @@ impl Case {
             targets: &targets,
             teacher: self.teacher.then_some(&teacher),
         };
-        let report = engine.backward(&batch, 5, 9);
+        let report = engine.backward(&batch, 5, 9).unwrap();
         Gradients {
             loss: report.objective / SAMPLES as f64,
             layers: engine.gradients().to_vec(),
@@ -587,7 +587,11 @@ fn branches() -> Case {
             vec!["pad"],
         ),
         ("ge", gelu(Approximate::None), vec!["c2"]),
-        ("cat", Op::Concat, vec!["t", "ge", "t"]),
+        (
+            "cat",
+            Op::Concat(ops::Concat::default()),
+            vec!["t", "ge", "t"],
+        ),
         ("c3", conv("c3", pointwise()), vec!["cat"]),
         (
             "leaky",
@@ -604,7 +608,11 @@ fn branches() -> Case {
         ("l2", linear("l2"), vec!["l1"]),
         ("sum", Op::Add, vec!["l2", "f"]),
         ("fx", Op::Flatten, vec!["x"]),
-        ("cat2", Op::Concat, vec!["sum", "fx", "l1"]),
+        (
+            "cat2",
+            Op::Concat(ops::Concat::default()),
+            vec!["sum", "fx", "l1"],
+        ),
         ("out", linear("out"), vec!["cat2"]),
     ];
     let shapes = [
@@ -853,7 +861,10 @@ fn what_has_no_gradient_is_refused_by_name() {
         error.to_string().starts_with("node `l2` (Linear)"),
         "{error}"
     );
-    let softmax = vec![("l", linear("l"), vec!["x"]), ("p", Op::Softmax, vec!["l"])];
+    let softmax = vec![
+        ("l", linear("l"), vec!["x"]),
+        ("p", Op::Softmax(ops::Softmax::default()), vec!["l"]),
+    ];
     let softmax = case(Shape::from([3]), softmax, &[with_bias("l", [3, 3])]);
     let state = State::<f32>::from_network(&softmax.network).unwrap();
     let graph = &softmax.network.graph;

@@ -1,13 +1,13 @@
 //! Regression: float targets, from a source that is not images, through every phase.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use sparsevd_compressor::objective::{Score, Targets};
+use sparsevd_compressor::objective::{Loss, Score, Targets};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
-use sparsevd_compressor::{CompressError, Samples, TrainingData, initialise};
+use sparsevd_compressor::{CompressError, Samples, TrainingData, fit_outputs, initialise};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, normals};
-use sparsevd_model::{Dense, Network, Shape, Weights, presets};
+use sparsevd_model::{Csr, Dense, Network, Shape, Weights, presets};
 
 const INPUTS: usize = 10;
 const NOISE: f32 = 0.1;
@@ -19,6 +19,9 @@ struct Sums {
     first: u32,
     targets: Vec<f32>,
 }
+
+/// A unit that numbers are exactly multiplied by.
+const THOUSAND: f32 = 1024.0;
 
 const RELEVANT: usize = 4;
 
@@ -164,6 +167,87 @@ fn the_weight_of_the_kl_term_follows_the_noise_of_the_targets() {
 }
 
 #[test]
+fn a_regression_does_not_depend_on_the_unit_of_its_targets() {
+    let dense = trained(&network(2), phases()[..1].to_vec(), 1)
+        .network()
+        .unwrap();
+    let recipe = Recipe {
+        target_deviation: None,
+        phases: vec![
+            phases()[1].clone(),
+            Phase {
+                distil: 0.5,
+                ..Phase::new(Method::Quantise, 2)
+            },
+        ],
+        ..Recipe::default_for_compression()
+    };
+    let run = |network: &Network, factor: f32| {
+        let sums = |first, samples| {
+            let mut sums = Sums::new(first, samples);
+            sums.targets.iter_mut().for_each(|t| *t *= factor);
+            sums
+        };
+        let data = TrainingData::new(sums(0, 2000), sums(10_000, 400));
+        let mut run = Trainer::new(network, recipe.clone(), data, &RunOptions::default()).unwrap();
+        run.run(&mut Silent).unwrap();
+        run
+    };
+    let larger = |network: &Network| {
+        let mut larger = network.clone();
+        for (name, tensor) in &mut larger.tensors {
+            let mut dense = tensor.to_dense();
+            dense.values.iter_mut().for_each(|v| *v *= THOUSAND);
+            *tensor = match tensor {
+                Weights::Csr(_) => Csr::from_dense(&dense).into(),
+                _ => dense.into(),
+            };
+            if let Some(scale) = larger.scales.get_mut(name) {
+                *scale *= THOUSAND;
+            }
+        }
+        larger
+    };
+    let mut small = run(&dense, 1.0);
+    let mut large = run(&larger(&dense), THOUSAND);
+    let deviation = |run: &Trainer| run.recipe().target_deviation.unwrap();
+    // The noise of the targets, and two per cent of their variance of 4.
+    assert!(
+        (deviation(&small) - 0.3f64).abs() < 0.05,
+        "{}",
+        deviation(&small)
+    );
+    assert_eq!(deviation(&large), deviation(&small) * f64::from(THOUSAND));
+    let network = small.network().unwrap();
+    assert_eq!(large.network().unwrap(), larger(&network));
+    assert!(network.nonzeros() < 12, "{}", network.nonzeros());
+    let (small, large) = (small.validation_score(3.0), large.validation_score(3.0));
+    assert_eq!(small.r2(), large.r2());
+    assert_eq!(small.error() * f64::from(THOUSAND), large.error());
+    assert!(small.r2().unwrap() > 0.97, "{small}");
+}
+
+#[test]
+fn a_network_that_begins_is_about_as_large_as_its_targets() {
+    let targets = [900.0, 1100.0, 1000.0, 1000.0 + 1e-3];
+    let targets = Targets::vectors(&targets, 1);
+    let (graph, shapes) = presets::mlp("net", Shape::from([INPUTS]), &[5, 1]);
+    let plain = initialise(graph, &shapes, 3).unwrap();
+    let fitted = fit_outputs(plain.clone(), &targets);
+    assert_eq!(fitted.tensors["fc1.weight"], plain.tensors["fc1.weight"]);
+    let bias = fitted.tensors["fc2.bias"].values()[0];
+    assert!((bias - 1000.0).abs() < 0.01, "{bias}");
+    // The deviation is 71.
+    let times = |name: &str| {
+        let [a, b] = [&fitted, &plain].map(|n| n.tensors[name].values()[0]);
+        a / b
+    };
+    assert_eq!(times("fc2.weight"), 64.0);
+    let classes = fit_outputs(plain.clone(), &Targets::classes(&[0, 0]));
+    assert_eq!(classes, plain);
+}
+
+#[test]
 fn a_search_for_the_grid_stays_within_the_drop_of_r2() {
     let dense = trained(&network(2), phases()[..1].to_vec(), 1)
         .network()
@@ -244,4 +328,25 @@ fn a_regression_that_diverges_is_stopped() {
         ),
         "{error}"
     );
+}
+
+#[test]
+fn a_recipe_names_the_loss() {
+    let of = |loss| Recipe {
+        loss,
+        ..recipe(phases()[..1].to_vec())
+    };
+    let run = |loss| {
+        let options = RunOptions::default();
+        let mut run = Trainer::new(&network(2), of(loss), data(), &options)?;
+        run.run(&mut Silent)?;
+        run.network()
+    };
+    let named = run(Some(Loss::SquaredError)).unwrap();
+    assert_eq!(named, run(None).unwrap());
+    let error = run(Some(Loss::CrossEntropy)).unwrap_err().to_string();
+    assert!(error.contains("got 2 numbers per sample"), "{error}");
+    let text = of(Some(Loss::SquaredError)).to_toml();
+    assert!(text.contains("loss = \"squared-error\""), "{text}");
+    assert!(!of(None).to_toml().contains("loss"));
 }

@@ -175,6 +175,43 @@ fn one_thread_two_threads_and_an_interrupted_run_give_the_same_bytes() {
 }
 
 #[test]
+fn a_phase_in_steps_passes_over_a_small_set_several_times_in_an_epoch() {
+    let mut recipe = recipe();
+    let plain = trainer(recipe.clone(), 1, None);
+    let images = 600;
+    recipe.phases.truncate(2);
+    for phase in &mut recipe.phases {
+        (phase.epochs, phase.steps) = (2, Some(50));
+    }
+    let of_epoch: Vec<usize> = recipe
+        .phases
+        .iter()
+        .map(|p| p.steps_per_epoch(images))
+        .collect();
+    assert!(
+        of_epoch.iter().all(|s| (20..=30).contains(s)),
+        "{of_epoch:?}"
+    );
+    let mut straight = trainer(recipe.clone(), 1, None);
+    straight.run(&mut Silent).unwrap();
+    assert_eq!(
+        straight.position().total_steps as usize,
+        2 * of_epoch.iter().sum::<usize>()
+    );
+    assert_eq!(straight.history().len(), 4);
+    assert!(bytes(&straight) != bytes(&plain));
+    // In the second pass of an epoch, and on another number of threads.
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = trainer(recipe.clone(), 2, Some(folder.path()));
+    let after = of_epoch[0] as u32 + 17;
+    first.run(&mut StopAfter(after)).unwrap();
+    let mut second = trainer(recipe, 1, Some(folder.path()));
+    second.resume(folder.path()).unwrap();
+    second.run(&mut Silent).unwrap();
+    assert!(bytes(&second) == bytes(&straight));
+}
+
+#[test]
 fn normalisations_keep_their_statistics_through_threads_interruptions_and_every_phase() {
     let network = residual_network();
     let mut recipe = recipe();
@@ -406,7 +443,7 @@ fn every_preset_can_be_trained() {
             targets: &Targets::classes(&[1, 2]),
             teacher: None,
         };
-        let report = engine.backward(&batch, 1, 1);
+        let report = engine.backward(&batch, 1, 1).unwrap();
         assert!(report.objective.is_finite(), "{name}");
         let moving = engine
             .gradients()
@@ -445,10 +482,7 @@ fn constants_on_the_input_stay_and_the_rest_learns() {
     });
     let graph = Graph {
         name: "normalised".into(),
-        inputs: vec![Input {
-            name: "input".into(),
-            shape: Shape::from([1, 28, 28]),
-        }],
+        inputs: vec![Input::new("input", Shape::from([1, 28, 28]))],
         nodes: nodes.into(),
         outputs: vec!["fc".into()],
         preprocessing: Some(Preprocessing {
@@ -544,7 +578,7 @@ fn an_operator_without_gradient_is_refused_by_name() {
     let mut graph: Graph = network.graph.clone();
     graph.nodes.push(Node {
         name: "p".into(),
-        op: Op::Softmax,
+        op: Op::Softmax(ops::Softmax::default()),
         inputs: vec!["fc2".into()],
     });
     graph.outputs = vec!["p".into()];

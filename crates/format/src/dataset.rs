@@ -1,12 +1,10 @@
 //! Images with labels.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use sparsevd_model::bind::describe;
-use sparsevd_model::{Preprocessing, Shape};
+use sparsevd_model::{Preprocessing, Shape, Table};
 
-use crate::npy::safetensors_arrays;
-use crate::{Array, ArrayData, FileType, FormatError, folder, read_idx, read_npz};
+use crate::{Array, ArrayData, FormatError};
 
 /// The values of all images of a [`Dataset`], one after another in C order.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +13,8 @@ pub enum Pixels {
     U8(Vec<u8>),
     /// Numbers that are the network's input as they are; no preprocessing applies.
     F32(Vec<f32>),
+    /// Features of the rows of a table, which the network's preprocessing turns into its input.
+    Table(Vec<f32>),
 }
 
 impl Pixels {
@@ -22,7 +22,7 @@ impl Pixels {
     pub fn len(&self) -> usize {
         match self {
             Self::U8(v) => v.len(),
-            Self::F32(v) => v.len(),
+            Self::F32(v) | Self::Table(v) => v.len(),
         }
     }
 
@@ -87,7 +87,7 @@ impl Dataset {
 
     /// Writes the network input of one image to `out`.
     ///
-    /// U8 pixels go through `preprocessing`; F32 values are input already and are copied as they are.
+    /// U8 pixels and features of a table go through `preprocessing`; F32 values are input already and are copied as they are.
     ///
     /// # Panics
     /// When there is no such image or `out` is not of its size.
@@ -98,6 +98,7 @@ impl Dataset {
         match &self.pixels {
             Pixels::U8(pixels) => preprocessing.apply(&self.shape, &pixels[range], out),
             Pixels::F32(values) => out.copy_from_slice(&values[range]),
+            Pixels::Table(values) => preprocessing.apply(&self.shape, &values[range], out),
         }
     }
 
@@ -120,6 +121,7 @@ impl Dataset {
             pixels: match &self.pixels {
                 Pixels::U8(v) => Pixels::U8(pick(v, indices, size)),
                 Pixels::F32(v) => Pixels::F32(pick(v, indices, size)),
+                Pixels::Table(v) => Pixels::Table(pick(v, indices, size)),
             },
             shape: self.shape.clone(),
             labels: indices.iter().map(|&i| self.labels[i]).collect(),
@@ -173,84 +175,16 @@ pub struct DataSplits {
     pub test: Option<Dataset>,
     /// All images of a set that says nothing of a split; the other two are `None` then.
     pub whole: Option<Dataset>,
+    /// The columns, of a table.
+    pub table: Option<Table>,
     /// What was found, in one line for the user.
     pub describe: String,
 }
 
-/// Loads images with labels.
-///
-/// The path is one of
-/// - a folder of IDX files with MNIST's names, plain or `.gz`
-/// - a folder with one folder of PNG images per class (labels in the order of the sorted names), or with `train` and
-///   `test` folders of such
-/// - an `.npz` archive with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
-/// - a safetensors file with `train_images`, `train_labels`, `test_images`, `test_labels`, or with `images`, `labels`
-///
-/// The content of a file decides which it is, not its name.
-/// Images `[n, height, width]` become `[1, height, width]` each. A set without a split (`x` and `y`, `images` and
-/// `labels`, class folders alone) is [`DataSplits::whole`].
-///
-/// # Errors
-/// A path that is none of these, a split beside a set without one, images and labels of different number, an empty set, labels that are no integers of
-/// 0 to 65535, and any broken file.
-pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
-    let path = path.as_ref();
-    match file_arrays(path)? {
-        None => {
-            let (kind, parts) = load_folder(path)?;
-            Ok(splits(path, kind, parts))
-        }
-        Some(file) => classes(path, file),
-    }
-}
-
-/// The arrays of a file, and the names of inputs and targets: of training, of test, and of a set that is not split.
-pub(crate) struct FileArrays {
-    pub kind: &'static str,
-    pub names: [(&'static str, &'static str); 3],
-    pub arrays: Vec<(String, Array)>,
-}
-
-/// Reads the arrays of a file; `None` for a folder.
-pub(crate) fn file_arrays(path: &Path) -> Result<Option<FileArrays>, FormatError> {
-    let metadata = std::fs::metadata(path).map_err(|e| FormatError::io(path, "read", e))?;
-    if metadata.is_dir() {
-        return Ok(None);
-    }
-    Ok(Some(match FileType::of_file(path)? {
-        FileType::Npz => FileArrays {
-            kind: "npz arrays",
-            names: [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")],
-            arrays: read_npz(path)?,
-        },
-        FileType::Safetensors => FileArrays {
-            kind: "safetensors arrays",
-            names: [
-                ("train_images", "train_labels"),
-                ("test_images", "test_labels"),
-                ("images", "labels"),
-            ],
-            arrays: safetensors_arrays(path)?,
-        },
-        other => {
-            return Err(FormatError::invalid(
-                path,
-                "dataset",
-                "a folder of IDX files or of class folders, an .npz, or a safetensors file",
-                other.instead_of_arrays(path),
-            ));
-        }
-    }))
-}
-
-/// Splits with classes from the arrays of a file.
-pub(crate) fn classes(path: &Path, file: FileArrays) -> Result<DataSplits, FormatError> {
-    let kind = file.kind;
-    Ok(splits(path, kind, from_arrays(path, file, join)?))
-}
-
-fn splits(path: &Path, kind: &str, parts: Parts<Dataset>) -> DataSplits {
+/// Splits with classes from the sets that were found.
+pub(crate) fn splits(path: &Path, kind: &str, parts: Parts<Dataset>) -> DataSplits {
     DataSplits {
+        table: None,
         describe: parts.describe(path, kind, |name, set| {
             let (n, shape, classes) = (set.len(), &set.shape, set.classes());
             format!("{n} {name}images {shape} of {classes} classes")
@@ -283,135 +217,6 @@ impl<S> Parts<S> {
         let found: Vec<String> = found.collect();
         format!("{}: {kind}, {}", path.display(), found.join(", "))
     }
-}
-
-fn load_folder(path: &Path) -> Result<(&'static str, Parts<Dataset>), FormatError> {
-    let train = idx_pair(path, "train")?;
-    let test = idx_pair(path, "t10k")?;
-    if train.is_some() || test.is_some() {
-        let parts = Parts {
-            train,
-            test,
-            whole: None,
-        };
-        return Ok(("IDX files", parts));
-    }
-    let (train, test) = (path.join("train"), path.join("test"));
-    if !train.is_dir() && !test.is_dir() {
-        let parts = Parts {
-            train: None,
-            test: None,
-            whole: Some(folder::load(path)?),
-        };
-        return Ok(("class folders", parts));
-    }
-    if train.is_dir() && test.is_dir() {
-        let (of_train, of_test) = (folder::classes(&train)?, folder::classes(&test)?);
-        if of_train != of_test {
-            return Err(FormatError::invalid(
-                &test,
-                "class folders",
-                format!("those of {}: {}", train.display(), of_train.join(", ")),
-                of_test.join(", "),
-            ));
-        }
-    }
-    let load = |path: &Path| path.is_dir().then(|| folder::load(path)).transpose();
-    let parts = Parts {
-        train: load(&train)?,
-        test: load(&test)?,
-        whole: None,
-    };
-    Ok(("class folders", parts))
-}
-
-/// The IDX files of one split, if they are there.
-fn idx_pair(folder: &Path, split: &str) -> Result<Option<Dataset>, FormatError> {
-    let find = |kind: &str, dims: u8| -> Option<PathBuf> {
-        ["-", "."]
-            .iter()
-            .flat_map(|sep| ["", ".gz"].map(|gz| format!("{split}-{kind}{sep}idx{dims}-ubyte{gz}")))
-            .map(|name| folder.join(name))
-            .find(|p| p.is_file())
-    };
-    let (images, labels) = match (find("images", 3), find("labels", 1)) {
-        (None, None) => return Ok(None),
-        (Some(images), Some(labels)) => (images, labels),
-        (images, labels) => {
-            let got = images.or(labels).unwrap_or_default();
-            return Err(FormatError::invalid(
-                folder,
-                format!("IDX files of `{split}`"),
-                "both images and labels",
-                format!("only {}", got.display()),
-            ));
-        }
-    };
-    let (of_images, of_labels) = (read_idx(&images)?, read_idx(&labels)?);
-    join(&images, "images", of_images, "labels", of_labels).map(Some)
-}
-
-/// Splits by the names of their arrays; the last pair of names is a set that is not split.
-///
-/// `join` makes a set of the arrays of inputs and of targets, each behind its name.
-pub(crate) fn from_arrays<S>(
-    path: &Path,
-    file: FileArrays,
-    join: impl Fn(&Path, &str, Array, &str, Array) -> Result<S, FormatError>,
-) -> Result<Parts<S>, FormatError> {
-    let FileArrays {
-        names, mut arrays, ..
-    } = file;
-    let pairs = arrays
-        .iter()
-        .map(|(n, a)| (n.as_str(), Shape(a.shape.clone())));
-    let found = describe(pairs);
-    let mut splits = Vec::new();
-    for (images, labels) in names {
-        let mut take = |name: &str| {
-            let at = arrays.iter().position(|(n, _)| n == name)?;
-            Some(arrays.swap_remove(at).1)
-        };
-        splits.push(match (take(images), take(labels)) {
-            (None, None) => None,
-            (Some(x), Some(y)) => Some(join(path, images, x, labels, y)?),
-            (x, _) => {
-                let (there, absent) = match x {
-                    Some(_) => (images, labels),
-                    None => (labels, images),
-                };
-                return Err(FormatError::tensor(
-                    path,
-                    absent,
-                    "dataset",
-                    format!("it beside `{there}`"),
-                    format!("only {found}"),
-                ));
-            }
-        });
-    }
-    let whole = splits.pop().flatten();
-    let test = splits.pop().flatten();
-    let train = splits.pop().flatten();
-    if train.is_none() && test.is_none() && whole.is_none() {
-        let expected: Vec<String> = names.iter().map(|(x, y)| format!("{x} and {y}")).collect();
-        return Err(FormatError::invalid(
-            path,
-            "dataset",
-            format!("arrays named {}", expected.join(", or ")),
-            found,
-        ));
-    }
-    if whole.is_some() && (train.is_some() || test.is_some()) {
-        let split = if train.is_some() { names[0] } else { names[1] };
-        return Err(FormatError::invalid(
-            path,
-            "dataset",
-            "a set that is split or one that is not",
-            format!("`{}` beside `{}`", names[2].0, split.0),
-        ));
-    }
-    Ok(Parts { train, test, whole })
 }
 
 /// Images and labels from arrays.

@@ -57,6 +57,8 @@ pub enum FileType {
     Gguf,
     /// A JPEG image.
     Jpeg,
+    /// Text whose first line has commas, semicolons or tabs: a table.
+    Csv,
     /// No byte at all.
     Empty,
     /// None of these.
@@ -134,6 +136,7 @@ impl FileType {
             Self::TfLite => "a TensorFlow Lite model",
             Self::Gguf => "a GGUF file",
             Self::Jpeg => "a JPEG image",
+            Self::Csv => "a CSV table",
             Self::Empty => "an empty file",
             Self::Unknown => "a file of an unknown kind",
         }
@@ -256,8 +259,20 @@ fn text(bytes: &[u8]) -> Option<FileType> {
                 _ => None,
             }
         }
-        _ => None,
+        b'[' | b'<' => None,
+        _ => is_csv(text).then_some(FileType::Csv),
     }
+}
+
+/// Whether bytes are text whose first line has separators.
+fn is_csv(bytes: &[u8]) -> bool {
+    let is_text = match str::from_utf8(bytes) {
+        // The last character may go on beyond the bytes that are looked at.
+        Err(e) if e.error_len().is_some() => false,
+        _ => !(bytes.iter()).any(|b| b.is_ascii_control() && !b"\t\r\n".contains(b)),
+    };
+    let line = bytes.split(|b| b"\r\n".contains(b)).next();
+    is_text && line.is_some_and(|line| line.iter().any(|b| b",;\t".contains(b)))
 }
 
 /// Whether bytes are the fields of an ONNX `ModelProto`, as far as they go. Protocol buffers have no magic number.
@@ -353,7 +368,13 @@ mod tests {
             (b"GGUF\x03", FileType::Gguf),
             (b"\xff\xd8\xff\xe0", FileType::Jpeg),
             (b"\xff\xff\xff\xff\xff\xff\xff\xff{", FileType::Safetensors),
+            (b"a,b\n1,2\n", FileType::Csv),
+            (b"\xef\xbb\xbfl\xc3\xa4nge;b\r\n1;2", FileType::Csv),
+            (b"a\tb\n1\t\xc3", FileType::Csv),
+            (b"a,b\n1,\xff2", FileType::Unknown),
+            (b"a,\x01", FileType::Unknown),
             (b"import torch", FileType::Unknown),
+            (b"[1, 2]", FileType::Unknown),
             (b"[core]", FileType::Unknown),
             (b"\x08", FileType::Unknown),
         ];

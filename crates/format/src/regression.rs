@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use sparsevd_model::{Preprocessing, Shape};
+use sparsevd_model::{Preprocessing, Shape, Table};
 
-use crate::dataset::{self, file_arrays, from_arrays, mismatch};
-use crate::{Array, ArrayData, DataSplits, Dataset, FormatError, Pixels, load_data};
+use crate::dataset::{self, Parts, mismatch};
+use crate::{Array, ArrayData, DataSplits, Dataset, FormatError, Pixels};
 
 /// Inputs of one shape, each with the numbers that a network is to compute from it.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,8 +119,11 @@ impl RegressionSet {
     /// [`FormatError::Dataset`] with the sizes.
     pub fn check_against(&self, input: &Shape, outputs: usize) -> Result<(), FormatError> {
         if self.outputs != outputs {
-            let expected = format!("{outputs} per sample, one per output of the network");
-            return Err(mismatch("targets", expected, self.outputs.to_string()));
+            let expected = format!(
+                "{outputs} per sample, one per output of the network, or integers, which are classes"
+            );
+            let got = format!("{} (floating-point numbers)", self.outputs);
+            return Err(mismatch("targets", expected, got));
         }
         self.inputs.check_against(input, 1)
     }
@@ -135,8 +138,25 @@ pub struct RegressionSplits {
     pub test: Option<RegressionSet>,
     /// All samples of a set that is not split; the other two are `None` then.
     pub whole: Option<RegressionSet>,
+    /// The columns, of a table.
+    pub table: Option<Table>,
     /// What was found, in one line for the user.
     pub describe: String,
+}
+
+impl RegressionSplits {
+    pub(crate) fn of(path: &Path, kind: &str, parts: Parts<RegressionSet>) -> Self {
+        Self {
+            describe: parts.describe(path, kind, |name, set| {
+                let (n, shape, outputs) = (set.len(), set.shape(), set.outputs());
+                format!("{n} {name}samples {shape} with {outputs} numbers each")
+            }),
+            train: parts.train,
+            test: parts.test,
+            whole: parts.whole,
+            table: None,
+        }
+    }
 }
 
 /// Samples of a path: with classes, or with numbers.
@@ -148,37 +168,30 @@ pub enum LoadedSamples {
     Numbers(RegressionSplits),
 }
 
-/// Loads samples with their targets, from the paths that [`load_data`] takes.
-///
-/// Targets that are floating-point numbers, `[n]` or `[n, outputs]`, make a regression; integers are classes.
-///
-/// # Errors
-/// As [`load_data`]; targets of which some are classes and some are numbers, and targets that are not finite.
-pub fn load_samples(path: impl AsRef<Path>) -> Result<LoadedSamples, FormatError> {
-    let path = path.as_ref();
-    let Some(file) = file_arrays(path)? else {
-        return load_data(path).map(LoadedSamples::Classes);
-    };
-    let is_target = |name: &str| file.names.iter().any(|(_, target)| *target == name);
-    let mut targets = file.arrays.iter().filter(|(name, _)| is_target(name));
-    if !targets.any(|(_, array)| matches!(array.data, ArrayData::F32(_))) {
-        return dataset::classes(path, file).map(LoadedSamples::Classes);
+impl LoadedSamples {
+    /// Shape of an input and number of outputs: classes, or numbers per sample; `None` where there is no sample.
+    pub fn shape_and_outputs(&self) -> Option<(&Shape, usize)> {
+        match self {
+            Self::Classes(splits) => {
+                let sets = [&splits.train, &splits.whole, &splits.test];
+                let sets = || sets.into_iter().flatten();
+                let named = splits.table.as_ref().and_then(|t| t.classes.as_ref());
+                let classes =
+                    named.map_or_else(|| sets().map(Dataset::classes).max(), |c| Some(c.len()));
+                Some((&sets().next()?.shape, classes?))
+            }
+            Self::Numbers(splits) => {
+                let mut sets = [&splits.train, &splits.whole, &splits.test]
+                    .into_iter()
+                    .flatten();
+                sets.next().map(|set| (set.shape(), set.outputs()))
+            }
+        }
     }
-    let kind = file.kind;
-    let parts = from_arrays(path, file, join)?;
-    Ok(LoadedSamples::Numbers(RegressionSplits {
-        describe: parts.describe(path, kind, |name, set| {
-            let (n, shape, outputs) = (set.len(), set.shape(), set.outputs());
-            format!("{n} {name}samples {shape} with {outputs} numbers each")
-        }),
-        train: parts.train,
-        test: parts.test,
-        whole: parts.whole,
-    }))
 }
 
 /// Inputs and targets from arrays.
-fn join(
+pub(crate) fn join(
     path: &Path,
     inputs_name: &str,
     inputs: Array,

@@ -31,8 +31,8 @@ pub struct Compression {
 impl Compression {
     /// Compresses `network` as `recipe` says, with validation samples held back from `data`.
     ///
-    /// Data in bytes become the network's input by the preprocessing of its graph, which must be set. Without data a network
-    /// can only be [pruned](Self::pruned_by).
+    /// Data in bytes and the columns of a table become the network's input by the preprocessing of its graph, which must be set.
+    /// Without data a network can only be [pruned](Self::pruned_by).
     pub fn new(
         network: impl Into<InputNetwork>,
         data: impl Into<Option<Data>>,
@@ -61,12 +61,13 @@ impl Compression {
         let folder = RunFolder::resume(&run.folder)?;
         let mut network = run.model().clone().read(&ImportOptions::default())?;
         let record = run.record;
+        let data = Data::load_for(&record.data, record.preprocessing.as_ref())?;
         network.network.graph.preprocessing = record.preprocessing;
         let recipe = FoundRecipe {
             recipe: record.recipe,
             source: record.recipe_source,
         };
-        Ok(Self::new(network, Data::load(&record.data)?, recipe).in_folder(folder))
+        Ok(Self::new(network, data, recipe).in_folder(folder))
     }
 
     /// Removes weights before any training. The phases of the recipe must then be [`FoundRecipe::fine_tuning`]; without data,
@@ -100,7 +101,7 @@ impl Compression {
         let Self {
             input,
             data,
-            recipe,
+            mut recipe,
             pruning,
             folder,
             threads,
@@ -153,7 +154,10 @@ impl Compression {
             _ => None,
         };
         let (network, history) = match trained {
-            Some(trainer) => (trainer.network()?, trainer.history().to_vec()),
+            Some(trainer) => {
+                recipe.recipe = trainer.recipe().clone();
+                (trainer.network()?, trainer.history().to_vec())
+            }
             None => (pruned.unwrap_or_else(|| dense.clone()), vec![]),
         };
         Ok(Compressed {

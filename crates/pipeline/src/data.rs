@@ -6,9 +6,10 @@ use sparsevd_compressor::report::NO_TEST;
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_compressor::{Images, Samples, TrainingData};
 use sparsevd_format::{
-    DataSplits, FormatError, LoadedSamples, Pixels, RegressionSplits, load_samples,
+    DataSplits, FormatError, LoadedSamples, Pixels, RegressionSplits, TableOptions,
+    load_samples_with, standardise,
 };
-use sparsevd_model::{Network, Preprocessing};
+use sparsevd_model::{Network, Preprocessing, Shape, Table};
 
 use crate::error::PipelineError;
 
@@ -20,14 +21,38 @@ pub struct Data {
 }
 
 impl Data {
-    /// Reads a data set of any kind that [`load_samples`] knows.
+    /// Reads a data set of any kind that [`load_samples_with`] knows. The last column of a table holds its targets.
     ///
     /// # Errors
-    /// As [`load_samples`].
+    /// As [`load_samples_with`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self, FormatError> {
+        Self::load_with(path, &TableOptions::default())
+    }
+
+    /// Reads a data set as [`Self::load`] does; of a table by the columns that the preprocessing of a network stores.
+    ///
+    /// # Errors
+    /// As [`load_samples_with`].
+    pub fn load_for(
+        path: impl AsRef<Path>,
+        preprocessing: Option<&Preprocessing>,
+    ) -> Result<Self, FormatError> {
+        let table = preprocessing.and_then(|p| p.table.as_ref());
+        let target = None;
+        Self::load_with(path, &TableOptions { target, table })
+    }
+
+    /// Reads a data set; `options` says what is known of a table.
+    ///
+    /// # Errors
+    /// As [`load_samples_with`].
+    pub fn load_with(
+        path: impl AsRef<Path>,
+        options: &TableOptions<'_>,
+    ) -> Result<Self, FormatError> {
         let path = path.as_ref();
         Ok(Self {
-            samples: load_samples(path)?,
+            samples: load_samples_with(path, options)?,
             path: Some(path.to_owned()),
         })
     }
@@ -39,7 +64,34 @@ impl Data {
 
     /// Whether its inputs are bytes, which a network's preprocessing turns into numbers.
     pub fn is_bytes(&self) -> bool {
-        let pixels = match &self.samples {
+        matches!(self.pixels(), Some(Pixels::U8(_)))
+    }
+
+    /// The columns of a table, which a network's preprocessing turns into its input; `None` for other data.
+    pub fn table(&self) -> Option<&Table> {
+        match &self.samples {
+            LoadedSamples::Classes(s) => s.table.as_ref(),
+            LoadedSamples::Numbers(s) => s.table.as_ref(),
+        }
+    }
+
+    /// The preprocessing that gives every feature of a table mean 0 and deviation 1 over its training rows; `None` for other
+    /// data.
+    pub fn standardised(&self) -> Option<Preprocessing> {
+        match (self.pixels(), self.table()) {
+            (Some(Pixels::Table(rows)), Some(table)) => Some(standardise(rows, table.clone())),
+            _ => None,
+        }
+    }
+
+    /// Shape of an input and number of outputs: classes, or numbers per sample; `None` where there is no sample.
+    pub fn shape_and_outputs(&self) -> Option<(&Shape, usize)> {
+        self.samples.shape_and_outputs()
+    }
+
+    /// The inputs to train on, else those to test on.
+    fn pixels(&self) -> Option<&Pixels> {
+        match &self.samples {
             LoadedSamples::Classes(s) => {
                 let set = s.train.as_ref().or(s.whole.as_ref()).or(s.test.as_ref());
                 set.map(|set| &set.pixels)
@@ -48,8 +100,7 @@ impl Data {
                 let set = s.train.as_ref().or(s.whole.as_ref()).or(s.test.as_ref());
                 set.map(|set| set.pixels())
             }
-        };
-        matches!(pixels, Some(Pixels::U8(_)))
+        }
     }
 
     /// How errors call it.
@@ -59,8 +110,8 @@ impl Data {
             .map_or("data set".into(), |p| p.display().to_string())
     }
 
-    /// Holds `validation` samples back from those to train `network` on. Bytes become its input by its preprocessing, which
-    /// must be set.
+    /// Holds `validation` samples back from those to train `network` on. Bytes and the features of a table become its input by
+    /// its preprocessing, which must be set.
     pub(crate) fn split(
         self,
         network: &Network,
@@ -86,6 +137,7 @@ impl Data {
                     test,
                     whole,
                     describe,
+                    table: _,
                 } = splits;
                 let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
                 if let Some(test) = &test {
@@ -105,6 +157,7 @@ impl Data {
                     test,
                     whole,
                     describe,
+                    table: _,
                 } = splits;
                 let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
                 if let Some(test) = &test {
@@ -144,7 +197,28 @@ impl Data {
     /// How its inputs become those of the network.
     fn preprocessing(&self, network: &Network) -> Result<Preprocessing, PipelineError> {
         let graph = &network.graph;
-        match &graph.preprocessing {
+        let stored = graph.preprocessing.as_ref();
+        if let Some(table) = self.table() {
+            return match stored {
+                Some(p) if p.table.as_ref() == Some(table) => {
+                    p.check(&graph.inputs[0].shape)?;
+                    Ok(p.clone())
+                }
+                Some(Preprocessing { table: Some(_), .. }) => Err(PipelineError::invalid(
+                    self.name(),
+                    format!(
+                        "a table that was read by the columns which network `{}` stores",
+                        graph.name
+                    ),
+                    "other columns",
+                )),
+                _ => Err(PipelineError::NoTable {
+                    data: self.name(),
+                    network: graph.name.clone(),
+                }),
+            };
+        }
+        match stored {
             _ if !self.is_bytes() => Ok(Preprocessing::default()),
             Some(preprocessing) => {
                 preprocessing.check(&graph.inputs[0].shape)?;

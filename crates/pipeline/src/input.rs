@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use sparsevd_compressor::architecture::is_mlp;
 use sparsevd_compressor::report::Task;
 use sparsevd_format::{FormatError, GraphSource, LoadedNetwork};
 use sparsevd_model::{Network, presets};
@@ -87,7 +88,7 @@ impl From<Network> for InputNetwork {
 /// # Errors
 /// A working directory that cannot be found.
 pub fn absolute_source(source: &str) -> Result<String, FormatError> {
-    if presets::NAMES.contains(&source) {
+    if presets::NAMES.contains(&source) || is_mlp(source) {
         return Ok(source.to_owned());
     }
     Ok(absolute(Path::new(source))?.to_string_lossy().into_owned())

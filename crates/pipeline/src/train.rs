@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sparsevd_compressor::architecture::Architecture;
-use sparsevd_compressor::initialise;
 use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{SCHEMA, Task};
 use sparsevd_compressor::trainer::{EpochRecord, Observer};
+use sparsevd_compressor::{fit_outputs, initialise};
 use sparsevd_format::{GraphSource, read_network, write_network};
 use sparsevd_model::{Network, passes};
 use sparsevd_runtime::WeightMode;
@@ -36,7 +36,8 @@ pub struct Training {
 
 impl Training {
     /// Trains a network of this architecture from weights of the recipe's seed. Data in bytes become its input by the
-    /// preprocessing of its graph; where that is not set, they become 0 to 1.
+    /// preprocessing of its graph; where that is not set, they become 0 to 1. So do the features of a table; where
+    /// the graph does not store its columns, they get mean 0 and deviation 1.
     pub fn new(architecture: Architecture, data: Data, recipe: impl Into<FoundRecipe>) -> Self {
         Self {
             architecture,
@@ -79,15 +80,18 @@ impl Training {
         }
         let Architecture { graph, tensors } = self.architecture;
         let mut network = initialise(graph, &tensors, self.recipe.recipe.seed)?;
+        let preprocessing = &mut network.graph.preprocessing;
         if self.data.is_bytes() {
-            network
-                .graph
-                .preprocessing
-                .get_or_insert_with(Default::default);
+            preprocessing.get_or_insert_with(Default::default);
+        } else if let Some(standardised) = self.data.standardised() {
+            // Presets store how pixels become their input, which says nothing of columns.
+            let stored = preprocessing.take().filter(|p| p.table.is_some());
+            *preprocessing = stored.or(Some(standardised));
         }
         let recipe = &self.recipe.recipe;
         let data = self.data.path().map(PathBuf::from);
         let samples = self.data.split(&network, recipe.validation, observer)?;
+        let network = fit_outputs(network, &samples.training.train().targets());
         let record = match (&self.source, &data) {
             (Some(source), Some(data)) => {
                 let task = Task::Train {

@@ -1,7 +1,7 @@
 //! One run of the trainer: its folder, its checkpoint, its observer.
 
 use sparsevd_compressor::TrainingData;
-use sparsevd_compressor::recipe::Recipe;
+use sparsevd_compressor::recipe::{Method, Recipe};
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::trainer::{Observer, Outcome, RunOptions, Trainer};
 use sparsevd_model::Network;
@@ -33,6 +33,16 @@ pub(crate) fn train(
     let mut trainer = Trainer::new(network, recipe.clone(), data, &options)?;
     if let Some(folder) = folder.filter(|f| f.is_resumed()) {
         trainer.resume(folder.path())?;
+    }
+    let has_noise = recipe.phases.iter().any(|p| p.method == Method::SparseVd);
+    if let (None, Some(deviation), true) = (
+        recipe.target_deviation,
+        trainer.recipe().target_deviation,
+        has_noise,
+    ) {
+        observer.note(&format!(
+            "noise of the targets: a deviation of {deviation:.4}, by the errors of the network as it came (target_deviation sets another)"
+        ));
     }
     match trainer.run(observer)? {
         Outcome::Done => Ok(trainer),

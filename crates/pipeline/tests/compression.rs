@@ -39,6 +39,7 @@ fn data() -> Data {
         train: Some(set(120)),
         test: Some(set(30)),
         whole: None,
+        table: None,
         describe: "stripes".into(),
     }))
 }

@@ -17,7 +17,8 @@ pub(crate) enum Kind<'a> {
     Conv(&'a ops::Conv),
     BatchNormalization,
     Arithmetic(Arithmetic),
-    Concat,
+    /// Along that dimension.
+    Concat(usize),
     Function(Function),
     /// Not at all, as `not_trained` of the operator says.
     NotTrained,
@@ -33,7 +34,7 @@ impl<'a> Kind<'a> {
             Op::Sub => Self::Arithmetic(Arithmetic::Sub),
             Op::Mul => Self::Arithmetic(Arithmetic::Mul),
             Op::Div => Self::Arithmetic(Arithmetic::Div),
-            Op::Concat => Self::Concat,
+            &Op::Concat(ops::Concat { axis }) => Self::Concat(axis),
             Op::Relu
             | Op::Clip(_)
             | Op::LeakyRelu(_)
@@ -51,7 +52,7 @@ impl<'a> Kind<'a> {
             Op::Flatten => Self::Function(Function::Flatten),
             Op::PRelu(_) => Self::Function(Function::PRelu),
             Op::LayerNormalization(norm) => Self::Function(Function::LayerNorm(norm.epsilon)),
-            Op::Softmax => Self::NotTrained,
+            Op::Softmax(_) => Self::NotTrained,
         }
     }
 }

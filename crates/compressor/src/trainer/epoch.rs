@@ -23,9 +23,10 @@ impl Trainer {
         let started = Instant::now();
         let seed = self.recipe.seed;
         let images = self.data.train().len();
-        let order = EpochOrder::new(images, phase.shift, seed, self.position.total_epochs);
-        let batch = phase.batch.min(images);
-        let steps = (images / batch) as u32;
+        let (batch, passes) = (phase.batch_of(images), phase.passes(images));
+        let epoch = self.position.total_epochs;
+        let order = EpochOrder::new(images, passes, phase.shift, seed, epoch);
+        let steps = phase.steps_per_epoch(images) as u32;
         let schedule = Schedule { phase, steps };
         while self.position.step < steps {
             if observer.stop() {
@@ -100,7 +101,7 @@ impl Trainer {
         };
         let report = self
             .engine
-            .backward(&data, self.recipe.seed, self.position.total_steps);
+            .backward(&data, self.recipe.seed, self.position.total_steps)?;
         if !report.objective.is_finite() {
             return Err(self.diverged(report.objective));
         }

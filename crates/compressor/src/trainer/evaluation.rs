@@ -3,7 +3,7 @@
 use super::Trainer;
 use super::pruning::{survivors, under_threshold};
 use crate::error::CompressError;
-use crate::objective::{Score, score_predictions};
+use crate::objective::Score;
 
 /// Training samples that the loss of the dense network is the mean of.
 const LOSS_SAMPLES: usize = 1000;
@@ -44,7 +44,7 @@ impl Trainer {
         let keep = under_threshold(self.engine.layers(), threshold);
         let fill = |i: usize, out: &mut [f32]| samples.fill(i, [0, 0], out);
         let outputs = self.engine.predict(samples.len(), &fill, &keep);
-        score_predictions(&outputs, &samples.targets())
+        self.score(outputs, &samples.targets())
     }
 
     /// Validation score and weights left for each threshold.

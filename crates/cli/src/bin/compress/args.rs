@@ -138,12 +138,15 @@ Examples:
   compress train lenet-5 --data data/mnist --recipe train.toml --epochs 20
   compress train resnet-20 --input 1,28,28 --data data/mnist
   compress train network.json --data set.npz
+  compress train mlp --data houses.csv --target price
+      two hidden layers of 100; mlp-300-100 says others. Inputs and outputs are those of the data
 
 Batch normalisation is trained by the statistics of each batch, and written as part of the layer before it where that is exact.
 A network.json is a graph as in docs/format.md with the shapes of its tensors beside it:
   {\"name\": ..., \"inputs\": ..., \"nodes\": ..., \"outputs\": ..., \"tensors\": {\"fc1.weight\": [300, 784], \"fc1.bias\": [300]}}")]
 pub struct TrainArgs {
-    /// A preset (lenet-300-100, lenet-5, resnet-20-mnist, ...) or a graph as JSON with the shapes of its tensors
+    /// A preset (lenet-300-100, lenet-5, resnet-20-mnist, ...), mlp or mlp-WIDTH-WIDTH.. for the sizes of the data, or a graph as
+    /// JSON with the shapes of its tensors
     pub network: String,
     /// Channels, height and width of the input, for a convolutional preset
     #[arg(long, value_delimiter = ',', value_name = "C,H,W")]
@@ -152,7 +155,7 @@ pub struct TrainArgs {
     pub run: RunArgs,
     #[command(flatten)]
     pub pixels: PixelArgs,
-    /// Epochs of every phase; the recipe's, else 12
+    /// Epochs of every phase; the recipe's, else 12, or for small sets as many as make about 2,000 steps
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
 }
@@ -161,10 +164,14 @@ pub struct TrainArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// Labelled images: a folder of IDX files (plain or .gz), of train/ and test/ class folders with PNGs or of class folders
-    /// alone, an .npz, a safetensors file; the recipe's where it names one. Targets of an .npz or a safetensors file that are
-    /// floating-point numbers, of one or two dimensions, make a regression. Without test images no test error is reported
+    /// alone, an .npz, a safetensors file, a table as .csv or a folder of train.csv and test.csv; the recipe's where it names one.
+    /// Targets of an .npz or a safetensors file that are floating-point numbers, of one or two dimensions, make a regression, as do
+    /// those of a table with a decimal point. Without test images no test error is reported
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// Column of a table that holds the targets; the last where it is not said
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
     /// Recipe; recipe.toml beside the model where there is one, else a default that is printed
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,

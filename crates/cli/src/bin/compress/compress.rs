@@ -7,12 +7,12 @@ use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{Pruning, Report};
 use sparsevd_compressor::{Magnitude, Scope};
 use sparsevd_pipeline::{
-    Compression, DEFAULT_RECIPE, Data, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
+    Compression, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
     RunFolder, Scores, ends_on_grids,
 };
 
 use crate::args::{CompressArgs, Method, Values};
-use crate::inputs::{data_path, model_name, recipe, set_pixels};
+use crate::inputs::{data_path, load, model_name, recipe, set_pixels};
 use crate::progress::Progress;
 use crate::{Outcome, common, print};
 
@@ -27,18 +27,16 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let mut input = input(args)?;
     let outputs = outputs(args, &name, &recipe.recipe)?;
     outputs.check(args.run.force)?;
-    let record = folder.record();
-    let data = match data_path(&args.run, record, &recipe.recipe) {
+    let graph = &mut input.network.graph;
+    if let Some(record) = folder.record() {
+        graph.preprocessing.clone_from(&record.preprocessing);
+    }
+    let data = match data_path(&args.run, folder.record(), &recipe.recipe) {
         // A network that is pruned already needs no data.
         Err(_) if pruning.is_some() => None,
-        path => Some(Data::load(path?)?),
+        path => Some(load(path?, &args.run, graph.preprocessing.as_ref())?),
     };
-    set_pixels(
-        &mut input.network.graph,
-        &args.pixels,
-        record,
-        data.as_ref(),
-    )?;
+    set_pixels(graph, &args.pixels, data.as_ref())?;
     tell(args, &recipe, pruning.is_some());
     let mut progress = Progress::new(folder.path(), args.run.quiet)?;
     let run = folder.path().to_owned();

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use sparsevd_compressor::recipe::{Overrides, Recipe};
 use sparsevd_compressor::report::RunRecord;
-use sparsevd_model::Graph;
+use sparsevd_format::TableOptions;
+use sparsevd_model::{Graph, Preprocessing};
 use sparsevd_pipeline::{Data, FoundRecipe, RunFolder};
 
 use crate::args::RunArgs;
@@ -67,18 +68,34 @@ pub fn data_path(
     }
 }
 
-/// Sets how pixels become the input of a graph: what the command line says, over what the run that goes on began with, over
-/// what is stored.
+/// Reads a data set; of a table, by the columns that `preprocessing` stores, where it does.
+pub fn load(
+    path: PathBuf,
+    run: &RunArgs,
+    preprocessing: Option<&Preprocessing>,
+) -> anyhow::Result<Data> {
+    let options = TableOptions {
+        target: run.target.as_deref(),
+        table: preprocessing.and_then(|p| p.table.as_ref()),
+    };
+    Ok(Data::load_with(path, &options)?)
+}
+
+/// Sets how pixels and the columns of a table become the input of a graph: as the command line says, over what is stored.
 pub fn set_pixels(
     graph: &mut Graph,
     pixels: &PixelArgs,
-    record: Option<&RunRecord>,
     data: Option<&Data>,
 ) -> anyhow::Result<()> {
-    if let Some(record) = record {
-        graph.preprocessing.clone_from(&record.preprocessing);
-    }
     if let (Some(data), true) = (data, pixels.are_given()) {
+        if let Some(table) = data.table() {
+            let stored = graph.preprocessing.take().filter(|p| p.table.is_some());
+            graph.preprocessing = Some(Preprocessing {
+                table: Some(table.clone()),
+                ..pixels.over(stored)
+            });
+            return Ok(());
+        }
         if !data.is_bytes() {
             bail!(
                 "--mean, --std, --scale: expected a data set of pixels from 0 to 255, got floating-point numbers, which are the input as they are"

@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 
 /// Names the options that get around an error; an interruption is a way to end.
 fn explain(error: anyhow::Error) -> anyhow::Result<Outcome> {
-    use PipelineError::{Format, Interrupted, NoCheckpoint, NoPreprocessing, Occupied};
+    use PipelineError::{Format, Interrupted, NoCheckpoint, NoPreprocessing, NoTable, Occupied};
 
     let exists = match (error.downcast_ref(), error.downcast_ref()) {
         (Some(FormatError::Exists { path }), _)
@@ -82,6 +82,9 @@ fn explain(error: anyhow::Error) -> anyhow::Result<Outcome> {
         }
         Some(NoCheckpoint { .. }) => Err(anyhow!("--resume {error}")),
         Some(NoPreprocessing { .. }) => Err(anyhow!("{error}; {}", common::PIXEL_OPTIONS)),
+        Some(NoTable { .. }) => Err(anyhow!(
+            "{error}; --mean and --std say how they become its input, and --scale 1 leaves them as they are"
+        )),
         _ => Err(error),
     }
 }

@@ -86,7 +86,7 @@ struct Bars {
 
 impl Bars {
     fn new(recipe: &Recipe, images: usize, from: Position) -> Self {
-        let steps = |p: &Phase| (images / p.batch.min(images).max(1)) as u64;
+        let steps = |p: &Phase| p.steps_per_epoch(images) as u64;
         let total: u64 = recipe
             .phases
             .iter()

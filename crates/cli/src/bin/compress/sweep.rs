@@ -11,7 +11,9 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     let run = RecordedRun::open(&args.run)?;
     let model = run.model();
     let loaded = common::network(&model.path, model.graph.as_deref(), &args.shapes, false)?;
-    let data = Data::load(args.data.as_ref().unwrap_or(&run.record().data))?;
+    let record = run.record();
+    let path = args.data.as_ref().unwrap_or(&record.data);
+    let data = Data::load_for(path, record.preprocessing.as_ref())?;
     let threads = args.threads.map_or(0, usize::from);
     let sweep = run.sweep(loaded.network, data, &args.thresholds, threads)?;
     if args.json {

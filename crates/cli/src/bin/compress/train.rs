@@ -1,6 +1,7 @@
 //! `compress train NETWORK`: a dense network from scratch.
 
-use sparsevd_compressor::architecture;
+use anyhow::bail;
+use sparsevd_compressor::architecture::{self, Architecture};
 use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::NO_TEST;
@@ -8,16 +9,18 @@ use sparsevd_format::check_writable;
 use sparsevd_pipeline::{Data, Trained, Training};
 
 use crate::args::TrainArgs;
-use crate::inputs::{data_path, model_name, recipe, set_pixels};
+use crate::inputs::{data_path, load, model_name, recipe, set_pixels};
 use crate::progress::Progress;
 use crate::{Outcome, common, print};
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
-    let mut architecture = match args.input.as_deref() {
-        None => architecture::by_name_or_file(&args.network)?,
-        Some(input) => architecture::for_input(&args.network, input)?,
+    // An MLP takes its sizes from the data, which is read once the outputs are known to be free.
+    let fixed = match args.input.as_deref() {
+        Some(input) => Some(architecture::for_input(&args.network, input)?),
+        None if architecture::is_mlp(&args.network) => None,
+        None => Some(architecture::by_name_or_file(&args.network)?),
     };
-    let name = &architecture.graph.name;
+    let name = fixed.as_ref().map_or(&args.network, |a| &a.graph.name);
     let default = || format!("{name}.safetensors").into();
     let out = args.run.out.clone().unwrap_or_else(default);
     Trained::check(&out)?;
@@ -32,9 +35,19 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         Recipe::default_for_training,
         &args.overrides(),
     )?;
-    let data = Data::load(data_path(&args.run, record, &recipe.recipe)?)?;
+    let path = data_path(&args.run, record, &recipe.recipe)?;
+    let recorded = record.map(|r| r.preprocessing.clone());
+    let known = recorded.as_ref().and_then(Option::as_ref);
+    let data = load(path, &args.run, known)?;
+    let mut architecture = match fixed {
+        Some(fixed) => fixed,
+        None => mlp(&args.network, &data)?,
+    };
     let graph = &mut architecture.graph;
-    set_pixels(graph, &args.pixels, record, Some(&data))?;
+    if let Some(recorded) = recorded {
+        graph.preprocessing = recorded;
+    }
+    set_pixels(graph, &args.pixels, Some(&data))?;
     if print::talks(args.run.quiet) {
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
         if graph.preprocessing.is_none() && data.is_bytes() {
@@ -69,4 +82,13 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         out.display()
     ))?;
     Ok(Outcome::Done)
+}
+
+/// A multi-layer perceptron for a data set.
+fn mlp(name: &str, data: &Data) -> anyhow::Result<Architecture> {
+    let sizes = data.shape_and_outputs();
+    match sizes.and_then(|(input, outputs)| architecture::mlp(name, input, outputs)) {
+        Some(architecture) => Ok(architecture?),
+        None => bail!("{name}: expected data to take its sizes from, got no samples"),
+    }
 }

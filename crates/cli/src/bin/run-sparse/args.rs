@@ -143,9 +143,10 @@ impl From<Weights> for WeightMode {
 pub struct InferArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// What to run: .npy, .npz, PNG, IDX (plain or .gz) or safetensors. Bytes are pixels and are preprocessed as the network or
-    /// --scale, --mean and --std say; floating-point numbers are the network's input as they are. Of several inputs each is named
-    /// (NAME=FILE, once for each), or is the array of its name in a file of several
+    /// What to run: .npy, .npz, PNG, IDX (plain or .gz), safetensors, or the rows of a .csv for a network that was trained on such.
+    /// Bytes are pixels and are preprocessed as the network or --scale, --mean and --std say; floating-point numbers are the
+    /// network's input as they are. Of several inputs each is named (NAME=FILE, once for each), or is the array of its name in a
+    /// file of several
     #[arg(long, short, required = true, value_name = "[NAME=]FILE")]
     pub input: Vec<String>,
     /// Array to take from a file of several
@@ -179,7 +180,8 @@ Example:
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Labelled images: a folder of IDX files (plain or .gz) or of class folders with PNGs, an .npz, a safetensors file
+    /// Labelled images: a folder of IDX files (plain or .gz) or of class folders with PNGs, an .npz, a safetensors file, or a table
+    /// as .csv. Targets that are numbers give R2
     #[arg(long, short, value_name = "PATH")]
     pub data: PathBuf,
     /// Part of the set to use
@@ -241,6 +243,9 @@ pub struct BenchArgs {
     /// Run these samples instead of random input, as for inference
     #[arg(long, short, value_name = "[NAME=]FILE", conflicts_with = "data")]
     pub input: Vec<String>,
+    /// Elements of a free dimension, such as the length of a sequence, where no input says it
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub length: usize,
     /// Seconds per plan and batch
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     pub seconds: f64,
@@ -265,6 +270,9 @@ pub struct PlanArgs {
     /// Labelled images like those that will come: a layer whose inputs are mostly zero then skips zeros at batch 1
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// Elements of a free dimension, such as the length of a sequence, where no input says it
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub length: usize,
     /// Samples like those that will come, as for inference
     #[arg(long, short, value_name = "[NAME=]FILE", conflicts_with = "data")]
     pub input: Vec<String>,
@@ -342,6 +350,8 @@ pub struct PeakRssArgs {
     pub dense_shapes: DenseShapes,
     #[arg(long)]
     pub batch: usize,
+    #[arg(long)]
+    pub length: usize,
     #[arg(long)]
     pub threads: usize,
 }

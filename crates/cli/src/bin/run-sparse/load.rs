@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use sparsevd_format::{Dataset, LoadedNetwork, Pixels};
+use sparsevd_format::{LoadedNetwork, Pixels};
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Preprocessing};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
@@ -42,14 +42,15 @@ impl ModelArgs {
     }
 }
 
-/// How the images of a set become the input: as stored with the network or told, and not at all where they are numbers.
+/// How the samples of a set become the input: as stored with the network or told, and not at all where they are numbers.
 pub fn preprocessing(
-    set: &Dataset,
+    pixels: &Pixels,
     path: &Path,
     network: &Network,
 ) -> anyhow::Result<Preprocessing> {
-    match set.pixels {
+    match pixels {
         Pixels::U8(_) => stored_preprocessing(network, path),
+        Pixels::Table(_) => table_preprocessing(network, path).cloned(),
         Pixels::F32(_) => Ok(Preprocessing::default()),
     }
 }
@@ -71,13 +72,31 @@ pub fn stored_preprocessing(network: &Network, data: &Path) -> anyhow::Result<Pr
     }
 }
 
-/// A session for that many samples at a time. `like` holds samples as they will come, by the name of the input, or nothing.
+/// How the columns of a table become the input of a network that was trained on one.
+///
+/// # Errors
+/// A network that stores no columns; `data` is where the table comes from.
+pub fn table_preprocessing<'a>(
+    network: &'a Network,
+    data: &Path,
+) -> anyhow::Result<&'a Preprocessing> {
+    let stored = network.graph.preprocessing.as_ref();
+    match stored.filter(|p| p.table.is_some()) {
+        Some(preprocessing) => Ok(preprocessing),
+        None => bail!(
+            "{}: expected a network that stores the columns of its table, as `compress train` writes it, got `{}` without",
+            data.display(),
+            network.graph.name
+        ),
+    }
+}
+
+/// A session for `batch` samples at a time, whose free dimension has `length` elements. `like` holds samples as they will come, by the name of the input, or nothing.
 pub fn session(
     args: &ModelArgs,
     network: &Network,
     weights: WeightMode,
-    batch: usize,
-    threads: usize,
+    [batch, length, threads]: [usize; 3],
     like: &[(&str, &[f32])],
 ) -> anyhow::Result<Session> {
     let isa = Isa::from_env()?;
@@ -86,6 +105,7 @@ pub fn session(
         isa,
         threads,
         batch,
+        length,
         values: args.values.into(),
         costs: tune::costs(isa)?,
     };
