@@ -8,7 +8,7 @@ use sparsevd::model::{Csr, Network, Op, Weights};
 use sparsevd::onnx::{ExportOptions, read_onnx, read_onnx_bytes, write_onnx_bytes};
 use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
 
-const GOLDEN: [&str; 12] = [
+const GOLDEN: [&str; 14] = [
     "residual",
     "perceptron",
     "shape_chain",
@@ -21,6 +21,8 @@ const GOLDEN: [&str; 12] = [
     "opset_13",
     "opset_18",
     "opset_23",
+    "layer_normalization",
+    "prelu",
 ];
 
 fn golden(name: &str, ending: &str) -> PathBuf {

@@ -4,6 +4,7 @@
 //! by the network's outputs, and the [`Score`] of the outputs for a set of samples. A [`Loss`] names one in a recipe.
 
 mod cross_entropy;
+mod huber;
 mod interface;
 mod scaled;
 mod score;
@@ -13,6 +14,7 @@ mod targets;
 use serde::{Deserialize, Serialize};
 
 pub use cross_entropy::{CrossEntropy, Distillation, arg_max};
+pub use huber::Huber;
 pub use interface::{Objective, SampleLoss};
 pub(crate) use scaled::Scaled;
 pub use score::Score;
@@ -27,6 +29,8 @@ pub enum Loss {
     CrossEntropy,
     /// [`SquaredError`].
     SquaredError,
+    /// [`Huber`].
+    Huber,
 }
 
 impl Loss {
@@ -45,6 +49,7 @@ impl Loss {
         match self {
             Self::CrossEntropy => Box::new(CrossEntropy { distillation }),
             Self::SquaredError => Box::new(SquaredError { deviation, share }),
+            Self::Huber => Box::new(Huber { deviation, share }),
         }
     }
 }

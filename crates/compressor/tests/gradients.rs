@@ -4,7 +4,7 @@
 use sparsevd_compressor::State;
 use sparsevd_compressor::engine::{Batch, Engine};
 use sparsevd_compressor::objective::{
-    CrossEntropy, Distillation, Objective, SquaredError, Target, Targets,
+    CrossEntropy, Distillation, Huber, Objective, SquaredError, Target, Targets,
 };
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_kernels::Isa;
@@ -94,6 +94,7 @@ struct Gradients {
     layers: Vec<[Vec<f64>; 2]>,
     biases: Vec<Vec<f64>>,
     normalisations: Vec<[Vec<f64>; 2]>,
+    plain: Vec<Vec<f64>>,
 }
 
 impl Case {
@@ -159,6 +160,7 @@ impl Case {
             layers: engine.gradients().to_vec(),
             biases: engine.bias_gradients().to_vec(),
             normalisations: engine.normalisation_gradients().to_vec(),
+            plain: engine.plain_gradients().to_vec(),
         }
     }
 
@@ -212,6 +214,12 @@ impl Case {
                 probe(&format!("{name} bias[{i}]"), by_bias[i], &|s, d| {
                     s.normalisations[n].bias[i] += d
                 });
+            }
+        }
+        for (t, tensor) in state.plain.iter().enumerate() {
+            for (i, &gradient) in got.plain[t].iter().enumerate() {
+                let what = format!("{}[{i}]", tensor.name);
+                probe(&what, gradient, &|s, d| s.plain[t].values[i] += d);
             }
         }
         assert!(checked > 20, "only {checked} gradients were not zero");
@@ -412,6 +420,82 @@ fn normalised() -> Case {
     case(Shape::from([2, 6, 7]), nodes, &shapes)
 }
 
+/// A layer normalisation over the last `dimensions`.
+fn layer_norm(name: &str, dimensions: usize, bias: bool) -> Op {
+    Op::LayerNormalization(ops::LayerNormalization {
+        scale: format!("{name}.weight"),
+        bias: bias.then(|| format!("{name}.bias")),
+        dimensions,
+        epsilon: 1e-2,
+    })
+}
+
+/// Layer normalisations of the input, of whole maps, of rows, and of vectors.
+fn layer_normalised() -> Case {
+    let nodes = vec![
+        ("n1", layer_norm("n1", 2, true), vec!["x"]),
+        (
+            "c1",
+            conv("c1", window([3, 3], [1, 1], [1; 4], [1, 1])),
+            vec!["n1"],
+        ),
+        ("n2", layer_norm("n2", 3, true), vec!["c1"]),
+        ("r1", Op::Relu, vec!["n2"]),
+        ("n3", layer_norm("n3", 1, false), vec!["r1"]),
+        ("f", Op::Flatten, vec!["n3"]),
+        ("l1", linear("l1"), vec!["f"]),
+        ("n4", layer_norm("n4", 1, true), vec!["l1"]),
+        ("l2", linear("l2"), vec!["n4"]),
+    ];
+    let tensor = |name: &str, dims: &[usize]| (name.to_owned(), Shape(dims.to_vec()));
+    let shapes = [
+        vec![tensor("n1.weight", &[3, 4]), tensor("n1.bias", &[3, 4])],
+        with_bias("c1", [3, 2, 3, 3]),
+        vec![
+            tensor("n2.weight", &[3, 3, 4]),
+            tensor("n2.bias", &[3, 3, 4]),
+        ],
+        vec![tensor("n3.weight", &[4])],
+        with_bias("l1", [5, 36]),
+        vec![tensor("n4.weight", &[5]), tensor("n4.bias", &[5])],
+        with_bias("l2", [3, 5]),
+    ];
+    case(Shape::from([2, 3, 4]), nodes, &shapes)
+}
+
+/// Parametric ReLUs of the input, of maps, with one slope, and of vectors.
+fn with_slopes() -> Case {
+    let prelu = |name: &str| {
+        Op::PRelu(ops::PRelu {
+            slope: format!("{name}.weight"),
+        })
+    };
+    let nodes = vec![
+        ("p1", prelu("p1"), vec!["x"]),
+        (
+            "c1",
+            conv("c1", window([3, 3], [1, 1], [1; 4], [1, 1])),
+            vec!["p1"],
+        ),
+        ("p2", prelu("p2"), vec!["c1"]),
+        ("p3", prelu("p3"), vec!["p2"]),
+        ("f", Op::Flatten, vec!["p3"]),
+        ("l1", linear("l1"), vec!["f"]),
+        ("p4", prelu("p4"), vec!["l1"]),
+        ("l2", linear("l2"), vec!["p4"]),
+    ];
+    let shapes = [
+        weights("p1", [2, 1, 1]),
+        with_bias("c1", [4, 2, 3, 3]),
+        weights("p2", [4, 1, 1]),
+        weights("p3", [1]),
+        with_bias("l1", [5, 48]),
+        weights("p4", [5]),
+        with_bias("l2", [3, 5]),
+    ];
+    case(Shape::from([2, 3, 4]), nodes, &shapes)
+}
+
 /// Depthwise and grouped convolutions, a squeeze-and-excitation gate, bounded activations.
 fn mobile() -> Case {
     let nodes = vec![
@@ -578,9 +662,16 @@ fn objectives_by_their_outputs() {
         deviation: 0.7,
         share: 0.4,
     };
-    let cases: [(&dyn Objective<f64>, Target<'_>); 2] = [
+    // Most errors above its threshold, and all below it.
+    let huber = [0.1, 100.0].map(|deviation| Huber {
+        deviation,
+        share: 0.4,
+    });
+    let cases: [(&dyn Objective<f64>, Target<'_>); 4] = [
         (&cross_entropy, Target::Class(2)),
         (&squared_error, Target::Vector(&numbers)),
+        (&huber[0], Target::Vector(&numbers)),
+        (&huber[1], Target::Vector(&numbers)),
     ];
     for (objective, target) in cases {
         for teacher in [None, Some(teacher.as_slice())] {
@@ -618,6 +709,18 @@ fn a_residual_network_with_noise() {
 fn normalisation_in_a_residual_network() {
     normalised().check(false);
     normalised().check(true);
+}
+
+#[test]
+fn layer_normalisation_of_maps_rows_and_vectors() {
+    layer_normalised().check(false);
+    layer_normalised().check(true);
+}
+
+#[test]
+fn slopes_of_channels_and_of_all() {
+    with_slopes().check(false);
+    with_slopes().check(true);
 }
 
 #[test]

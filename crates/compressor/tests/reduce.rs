@@ -117,6 +117,7 @@ fn processes_with_parts_of_a_batch_train_as_one_with_all_of_it() {
     let network = network();
     let alone = train(engine(&network));
     assert!(alone[1].iter().filter(|g| **g != 0.0).count() > 1000);
+    #[allow(clippy::single_range_in_vec_init, reason = "one part is a case")]
     for parts in [vec![0..60], vec![0..30, 30..60], vec![0..7, 7..48, 48..60]] {
         let meeting = Arc::new(Meeting {
             brought: parts.iter().map(|_| Mutex::default()).collect(),

@@ -350,3 +350,22 @@ fn a_recipe_names_the_loss() {
     assert!(text.contains("loss = \"squared-error\""), "{text}");
     assert!(!of(None).to_toml().contains("loss"));
 }
+
+#[test]
+fn hubers_loss_passes_over_a_few_targets_that_are_far_off() {
+    let error = |loss| {
+        let mut outliers = Sums::new(0, 2000);
+        (outliers.targets.iter_mut().step_by(41)).for_each(|t| *t += 20.0);
+        let data = TrainingData::new(outliers, Sums::new(10_000, 400));
+        let recipe = Recipe {
+            loss: Some(loss),
+            ..recipe(phases()[..1].to_vec())
+        };
+        let mut run = Trainer::new(&network(2), recipe, data, &RunOptions::default()).unwrap();
+        run.run(&mut Silent).unwrap();
+        run.validation_score(3.0).error()
+    };
+    // The means of the targets move by 20 / 41, and the noise of the others is 0.1.
+    let (squared, huber) = (error(Loss::SquaredError), error(Loss::Huber));
+    assert!(squared > 0.4 && huber < 0.15, "{squared} and {huber}");
+}

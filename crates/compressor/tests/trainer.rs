@@ -515,6 +515,63 @@ fn constants_on_the_input_stay_and_the_rest_learns() {
     }
 }
 
+/// Units behind which a layer normalisation stands all stay, and its tensors learn, as do slopes.
+#[test]
+fn layer_normalisations_and_slopes_learn_through_threads_and_interruptions() {
+    let mut b = GraphBuilder::new("layer-norm");
+    let x = b.input("input", [1, 28, 28]);
+    let x = b.conv("c", &x, &Conv2d::square(6, 5).stride(4));
+    let norm = |b: &mut GraphBuilder, name: &str, x: &str, dims: &[usize]| {
+        let op = Op::LayerNormalization(ops::LayerNormalization {
+            scale: b.tensor(format!("{name}.weight"), Shape(dims.to_vec())),
+            bias: Some(b.tensor(format!("{name}.bias"), Shape(dims.to_vec()))),
+            dimensions: dims.len(),
+            epsilon: 1e-5,
+        });
+        b.op(name, op, &[x])
+    };
+    let x = norm(&mut b, "n1", &x, &[6, 6, 6]);
+    let x = b.op("r1", Op::Relu, &[&x]);
+    let x = b.op("flat", Op::Flatten, &[&x]);
+    let x = b.linear("fc1", &x, 12);
+    let x = norm(&mut b, "n2", &x, &[12]);
+    let slope = b.tensor("p.weight", [12]);
+    let x = b.op("p", Op::PRelu(ops::PRelu { slope }), &[&x]);
+    b.linear("fc2", &x, 4);
+    let (graph, tensors) = b.finish_with_tensors().unwrap();
+    let network = initialise(graph, &tensors, 3).unwrap();
+    let start = |name: &str| network.tensors[name].to_dense().values;
+    assert!(start("n1.weight").iter().all(|v| *v == 1.0));
+    assert!(start("n1.bias").iter().all(|v| *v == 0.0));
+    assert!(start("p.weight").iter().all(|v| *v == 0.25));
+
+    let mut straight = trainer_of(&network, recipe(), 1, None);
+    straight.run(&mut Silent).unwrap();
+    let want = bytes(&straight);
+    let mut two = trainer_of(&network, recipe(), 2, None);
+    two.run(&mut Silent).unwrap();
+    assert!(bytes(&two) == want, "two threads");
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = trainer_of(&network, recipe(), 2, Some(folder.path()));
+    let outcome = first.run(&mut StopAfter(35)).unwrap();
+    assert!(matches!(outcome, Outcome::Interrupted), "{outcome:?}");
+    let mut second = trainer_of(&network, recipe(), 1, Some(folder.path()));
+    second.run(&mut Silent).unwrap();
+    assert!(bytes(&second) == want, "an interrupted run");
+
+    let last = straight.history().last().unwrap();
+    assert!(last.validation_error < 20.0, "{last:?}");
+    let trained = straight.network().unwrap();
+    assert_ne!(trained.tensors["p.weight"], network.tensors["p.weight"]);
+    for (name, dims) in [("n1", &[6, 6, 6][..]), ("n2", &[12])] {
+        for part in ["weight", "bias"] {
+            let name = format!("{name}.{part}");
+            assert_eq!(trained.tensors[&name].shape().dims(), dims, "{name}");
+            assert_ne!(trained.tensors[&name], network.tensors[&name], "{name}");
+        }
+    }
+}
+
 #[test]
 fn an_operator_without_gradient_is_refused_by_name() {
     let mut network = network();

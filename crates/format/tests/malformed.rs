@@ -444,6 +444,35 @@ fn metadata_cases() -> Vec<Case> {
                 });
             },
         ),
+        case(
+            "more dimensions than there are to normalise",
+            &["`relu1`", "1 to 1 dimensions of [3]", "2"],
+            |p| {
+                p.edit(NETWORK, |v| {
+                    v["nodes"][1]["op"] = json!("LayerNormalization");
+                    v["nodes"][1]["scale"] = json!("fc1.bias");
+                    v["nodes"][1]["dimensions"] = json!(2);
+                });
+            },
+        ),
+        case(
+            "a slope of another size",
+            &["`fc2.bias`", "[3]", "[2]"],
+            |p| {
+                p.edit(NETWORK, |v| {
+                    v["nodes"][1]["op"] = json!("PRelu");
+                    v["nodes"][1]["slope"] = json!("fc2.bias");
+                });
+            },
+        ),
+        case("an epsilon below zero", &["`relu1`", "at least 0"], |p| {
+            p.edit(NETWORK, |v| {
+                v["nodes"][1]["op"] = json!("LayerNormalization");
+                v["nodes"][1]["scale"] = json!("fc1.bias");
+                v["nodes"][1]["dimensions"] = json!(1);
+                v["nodes"][1]["epsilon"] = json!(-1e-5);
+            });
+        }),
         case("nothing to concatenate", &["`relu1`", "at least 1"], |p| {
             p.edit(NETWORK, |v| {
                 v["nodes"][1]["op"] = json!("Concat");

@@ -121,6 +121,49 @@ fn residual() -> Network {
     network
 }
 
+/// Layer normalisations of a map and of rows, and slopes of channels, with tensors of odd names, one of them smaller than it was and one used twice.
+fn with_plain_tensors() -> Network {
+    let graph: Graph = serde_json::from_value(serde_json::json!({
+        "name": "normalised",
+        "inputs": [{"name": "x", "shape": [2, 3, 4]}],
+        "nodes": [
+            {"name": "n1", "inputs": ["x"], "op": "LayerNormalization", "scale": "n1.weight", "bias": "n1.bias", "dimensions": 3,
+             "epsilon": 1e-5},
+            {"name": "n2", "inputs": ["n1"], "op": "LayerNormalization", "scale": "factors", "dimensions": 1, "epsilon": 0.5},
+            {"name": "n3", "inputs": ["n2"], "op": "LayerNormalization", "scale": "factors", "bias": "summands",
+             "dimensions": 1, "epsilon": 0.5},
+            {"name": "p", "inputs": ["n3"], "op": "PRelu", "slope": "slopes"},
+            {"name": "flat", "inputs": ["p"], "op": "Flatten"},
+            {"name": "head", "inputs": ["flat"], "op": "Linear", "weight": "head.weight", "bias": "head.bias"}
+        ],
+        "outputs": ["head"]
+    }))
+    .unwrap();
+    let plain = ["slopes", "n1.weight", "n1.bias", "factors", "summands"];
+    let shapes: [&[usize]; 7] = [
+        &[2, 1, 1],
+        &[2, 3, 4],
+        &[2, 3, 4],
+        &[4],
+        &[4],
+        &[4, 24],
+        &[4],
+    ];
+    let names = plain.into_iter().chain(["head.weight", "head.bias"]);
+    let tensors: Vec<(String, Shape)> = names
+        .zip(shapes)
+        .map(|(name, dims)| (name.to_owned(), Shape(dims.to_vec())))
+        .collect();
+    let mut network = networks::fill(graph, &tensors, 9, 1.0, |_| false);
+    for name in ["head.weight", "head.bias"] {
+        quantise_tensor(&mut network, name, 0.125);
+    }
+    network
+        .original_shapes
+        .insert("summands".into(), Shape::from([9]));
+    network
+}
+
 /// LeNet-5 as it is after compaction, with large numbers, an untouched grid and zeros.
 fn compact() -> Network {
     let (graph, tensors) = presets::by_name("lenet-5").unwrap();
@@ -174,7 +217,12 @@ fn compact() -> Network {
 #[test]
 fn networks_come_back_exactly() {
     let mut stream = Stream(1);
-    let mut cases = vec![quantise(networks::tiny()), residual(), compact()];
+    let mut cases = vec![
+        quantise(networks::tiny()),
+        residual(),
+        with_plain_tensors(),
+        compact(),
+    ];
     for name in ["lenet-300-100", "lenet-5"] {
         for density in [0.0, 0.003, 0.05] {
             cases.push(preset(name, stream.bits(), density));
@@ -338,6 +386,14 @@ fn what_cannot_be_packed_is_said() {
         epsilon: 1e-5,
     });
     fails(&network, &["`relu1`", "folded into the layer before it"]);
+    let mut network = with_plain_tensors();
+    network.scales.insert("factors".into(), 0.125);
+    fails(&network, &["factors", "grid", "a scale"]);
+    let mut network = with_plain_tensors();
+    if let Op::LayerNormalization(norm) = &mut network.graph.nodes[1].op {
+        norm.scale = "head.bias".into();
+    }
+    fails(&network, &["head.bias", "a scale"]);
 
     let network = |input: Input, op: &dyn Fn(&mut GraphBuilder, &str)| {
         let mut b = GraphBuilder::new("typed");

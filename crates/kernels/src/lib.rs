@@ -12,6 +12,8 @@
 //! | convolution | [`conv::SparseConv`]; [`conv_rows::RowConv`] over [`Layout::Single`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`dense_blocks::DenseBlockConv`], [`depthwise::Depthwise`] over [`Layout::Blocks`] |
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
 //! | normalisation, values per channel | | [`channels`] over [`Layout::Single`] and [`Layout::Tiled`] |
+//! | layer normalisation | | [`layer_norm`] over the same layouts |
+//! | parametric ReLU | | [`prelu`] over every layout |
 //! | padding, concatenation | | [`place`] over the same layouts |
 //! | the rest | | [`elementwise`], [`Activation`] |
 //!
@@ -50,6 +52,7 @@ pub mod gemm;
 mod input_sparse;
 mod isa;
 pub mod kernel;
+pub mod layer_norm;
 mod layout;
 mod math;
 pub mod peak;
@@ -58,6 +61,7 @@ pub mod place;
 pub mod pool;
 pub mod pool_blocks;
 mod precision;
+pub mod prelu;
 pub mod reblock;
 pub mod select;
 mod sell;

@@ -47,7 +47,7 @@ fn numbers_of_packed_files_are_all_there_once() {
         .filter_map(|op| op.operator().packed_number())
         .collect();
     numbers.sort_unstable();
-    assert_eq!(numbers, (0..21).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..23).collect::<Vec<_>>());
     let number = |name: &str| {
         let op = examples.iter().find(|op| op.name() == name);
         op.unwrap().operator().packed_number()
@@ -62,6 +62,8 @@ fn numbers_of_packed_files_are_all_there_once() {
         ("Gelu", Some(15)),
         ("Div", Some(18)),
         ("Pad", Some(20)),
+        ("LayerNormalization", Some(21)),
+        ("PRelu", Some(22)),
         ("BatchNormalization", None),
     ] {
         assert_eq!(number(name), expected, "{name}");
@@ -75,6 +77,8 @@ fn shapes_follow_from_inputs_and_tensors() {
             Ok(match (name, op.name()) {
                 ("weight", "Linear") => Shape::from([5, 4]),
                 ("weight", _) => Shape::from([5, 4, 2, 2]),
+                (_, "LayerNormalization") => Shape::from([3]),
+                (_, "PRelu") => Shape::from([4, 1, 1]),
                 _ => Shape::from([4]),
             })
         };
@@ -118,6 +122,7 @@ fn zeros_and_constants_agree_with_the_formula() {
             "Relu",
             "Clip",
             "LeakyRelu",
+            "PRelu",
             "HardSwish",
             "Tanh",
             "Gelu",

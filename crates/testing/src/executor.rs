@@ -120,6 +120,15 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
                 };
                 x.iter().enumerate().map(normal).collect()
             }
+            Op::LayerNormalization(norm) => {
+                let scale = tensor(&norm.scale);
+                let bias = norm.bias.as_deref().map(tensor);
+                reference::layer_norm(x, &scale, bias.as_deref(), norm.epsilon)
+            }
+            Op::PRelu(op) => {
+                let slope = tensor(&op.slope);
+                reference::prelu(x, &slope, x.len() / channels)
+            }
             Op::Concat(ops::Concat { axis }) => {
                 let outer: usize = from[..*axis].iter().product();
                 let inputs: Vec<&Vec<f64>> =

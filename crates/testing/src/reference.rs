@@ -132,6 +132,36 @@ pub fn softmax_of_row<X: Number>(row: &[X]) -> Vec<f64> {
     e.into_iter().map(|e| e / total).collect()
 }
 
+/// `(x - mean) / sqrt(variance + epsilon) * scale + bias` over each group of as many elements as `scale` has.
+pub fn layer_norm<X: Number>(
+    x: &[X],
+    scale: &[f32],
+    bias: Option<&[f32]>,
+    epsilon: f32,
+) -> Vec<f64> {
+    let normal = |group: &[X]| {
+        let group: Vec<f64> = group.iter().map(|&x| x.into()).collect();
+        let n = group.len() as f64;
+        let mean = group.iter().sum::<f64>() / n;
+        let variance = group.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+        let deviation = (variance + f64::from(epsilon)).sqrt();
+        let y = |(i, x): (usize, &f64)| {
+            (x - mean) / deviation * f64::from(scale[i]) + bias.map_or(0.0, |b| f64::from(b[i]))
+        };
+        group.iter().enumerate().map(y).collect::<Vec<f64>>()
+    };
+    x.chunks(scale.len().max(1)).flat_map(normal).collect()
+}
+
+/// `x` where it is not negative, else `slope x`, for maps of `area` pixels; `slope` has one number, or one per channel.
+pub fn prelu<X: Number>(x: &[X], slope: &[f32], area: usize) -> Vec<f64> {
+    let f = |(i, &x): (usize, &X)| match x.into() {
+        x if x < 0.0 => f64::from(slope[i / area % slope.len()]) * x,
+        x => x,
+    };
+    x.iter().enumerate().map(f).collect()
+}
+
 /// Normal distribution function times `x`, by summing the density (midpoints of 4000 steps).
 pub fn gelu(x: f64) -> f64 {
     let (steps, reach) = (4000, x.abs().min(9.0));

@@ -492,6 +492,57 @@ def sequence():
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def layer_normalization():
+    """LayerNormalization of maps, of rows, of one channel's pixels with a scale that is broadcast, and of vectors: opset 17."""
+    w = {
+        "conv": weights(4, 3, 3, 3),
+        "maps.scale": weights(4, 5, 6, scale=1),
+        "rows.scale": weights(6, scale=1),
+        "rows.bias": weights(6, scale=1),
+        "pixels.scale": weights(5, 1, scale=1),
+        "pixels.bias": weights(1, scale=1),
+        "fc": weights(7, 120),
+        "vector.scale": weights(7, scale=1),
+        "vector.bias": weights(7, scale=1),
+    }
+    nodes = [
+        node("Conv", ["x", "conv"], "a", pads=[1, 1, 1, 1]),
+        node("LayerNormalization", ["a", "maps.scale"], "b", axis=1),
+        node("Relu", ["b"], "c"),
+        node("LayerNormalization", ["c", "rows.scale", "rows.bias"], "d", epsilon=1e-2),
+        node("LayerNormalization", ["d", "pixels.scale", "pixels.bias"], "e", axis=-2),
+        node("Flatten", ["e"], "f"),
+        node("Gemm", ["f", "fc"], "g", transB=1),
+        node("LayerNormalization", ["g", "vector.scale", "vector.bias"], "y", axis=1),
+    ]
+    return model(nodes, [3, 5, 6], w, 17)
+
+
+def prelu():
+    """PRelu with slopes of channels, of all, of pixels and of the last axis, over maps and a vector: opset 17."""
+    w = {
+        "conv": weights(4, 3, 3, 3),
+        "channels": weights(4, 1, 1, scale=1),
+        "one": weights(1, scale=1),
+        "last": weights(4, scale=1),
+        "pixels": weights(5, 6, 1, scale=1),
+        "fc": weights(7, 120),
+        "vector": weights(7, scale=1),
+    }
+    nodes = [
+        node("Conv", ["x", "conv"], "a", pads=[1, 1, 1, 1]),
+        node("PRelu", ["a", "channels"], "b"),
+        node("PRelu", ["b", "one"], "c"),
+        node("Transpose", ["c"], "d", perm=[0, 2, 3, 1]),
+        node("PRelu", ["d", "last"], "e"),
+        node("PRelu", ["e", "pixels"], "f"),
+        node("Flatten", ["f"], "g"),
+        node("Gemm", ["g", "fc"], "h", transB=1),
+        node("PRelu", ["h", "vector"], "y"),
+    ]
+    return model(nodes, [3, 5, 6], w, 17)
+
+
 def arrays(built, session):
     """Three samples and what onnxruntime makes of them, by the names that they have in the .npz."""
     inputs = {}
@@ -515,7 +566,7 @@ def main():
     made = {make.__name__: make for make in (residual, perceptron, shape_chain, mobile, sparse, half)}
     made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
     layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
-    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence)}
+    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu)}
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)

@@ -1,5 +1,8 @@
 //! What training makes of each operator, and the operators of one input that are neither weighted layers nor batch normalisations.
 
+mod layer_norm;
+mod prelu;
+
 use sparsevd_kernels::Activation;
 use sparsevd_kernels::training::{Real, activate, activation_gradient};
 use sparsevd_model::{Op, Window, ops};
@@ -47,6 +50,8 @@ impl<'a> Kind<'a> {
             Op::GlobalAveragePool => Self::Function(Function::GlobalAveragePool),
             Op::Pad(pad) => Self::Function(Function::Pad(pad.pads, pad.value)),
             Op::Flatten => Self::Function(Function::Flatten),
+            Op::PRelu(_) => Self::Function(Function::PRelu),
+            Op::LayerNormalization(norm) => Self::Function(Function::LayerNorm(norm.epsilon)),
             Op::Softmax(_) => Self::NotTrained,
         }
     }
@@ -64,13 +69,16 @@ pub(crate) enum Function {
     Pad([usize; 4], f32),
     /// Conversion to channels first, where a consumer is not a linear layer, which gathers its inputs.
     Flatten,
+    /// A layer normalisation with this epsilon, of as many dimensions as its scale has elements.
+    LayerNorm(f32),
+    PRelu,
 }
 
 impl Function {
     /// Size of the output; `None` where a window is larger than its map.
     pub fn output(&self, input: MapSize) -> Option<MapSize> {
         match self {
-            Self::Activation(_) => Some(input),
+            Self::Activation(_) | Self::LayerNorm(_) | Self::PRelu => Some(input),
             Self::MaxPool(window) | Self::AveragePool(window) => input.over(window),
             Self::GlobalAveragePool => Some(MapSize::vector(input.channels)),
             &Self::Pad([top, left, bottom, right], _) => Some(MapSize {
@@ -86,7 +94,7 @@ impl Function {
     pub fn forward<T: Real>(
         &self,
         pass: &Pass<'_>,
-        _tensors: &[&[T]],
+        tensors: &[&[T]],
         x: &[T],
         y: &mut [T],
         [input, output]: [MapSize; 2],
@@ -103,6 +111,8 @@ impl Function {
             }
             Self::Pad(pads, value) => arrange::pad_forward(x, input, *pads, *value, y, output),
             Self::Flatten => arrange::flatten_forward(x, input, y),
+            Self::LayerNorm(epsilon) => layer_norm::forward(*epsilon, tensors, x, y, input),
+            Self::PRelu => prelu::forward(tensors[0], input.channels, x, y),
         }
     }
 
@@ -111,24 +121,33 @@ impl Function {
     pub fn backward<T: Real>(
         &self,
         pass: &Pass<'_>,
-        _tensors: &[&[T]],
+        tensors: &[&[T]],
         x: &[T],
         g: &[T],
         [input, output]: [MapSize; 2],
         saved: &Saved<T>,
         dx: Option<&mut [T]>,
-        _by_tensors: &mut [Vec<T>],
+        by_tensors: &mut [Vec<T>],
     ) {
-        let Some(dx) = dx else { return };
-        match self {
-            Self::Activation(f) => activation_gradient(pass.isa, *f, x, g, dx),
-            Self::MaxPool(_) => pool::max_backward(g, input, dx, output, saved),
-            Self::AveragePool(window) => pool::average_backward(g, input, window, dx, output),
-            Self::GlobalAveragePool => {
+        match (self, dx) {
+            (Self::LayerNorm(epsilon), dx) => {
+                layer_norm::backward(*epsilon, tensors, x, g, input, dx, by_tensors);
+            }
+            (Self::PRelu, dx) => {
+                prelu::backward(tensors[0], input.channels, x, g, dx, &mut by_tensors[0]);
+            }
+            (Self::Activation(f), Some(dx)) => activation_gradient(pass.isa, *f, x, g, dx),
+            (Self::MaxPool(_), Some(dx)) => pool::max_backward(g, input, dx, output, saved),
+            (Self::AveragePool(window), Some(dx)) => {
+                pool::average_backward(g, input, window, dx, output);
+            }
+            (Self::GlobalAveragePool, Some(dx)) => {
                 pool::average_backward(g, input, &pool::global(input), dx, output);
             }
-            Self::Pad(pads, _) => arrange::pad_backward(g, output, *pads, dx, input),
-            Self::Flatten => arrange::flatten_backward(g, dx, input),
+            (Self::Pad(pads, _), Some(dx)) => arrange::pad_backward(g, output, *pads, dx, input),
+            (Self::Flatten, Some(dx)) => arrange::flatten_backward(g, dx, input),
+            // All others have no tensors.
+            (_, None) => {}
         }
     }
 }

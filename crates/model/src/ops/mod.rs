@@ -12,11 +12,13 @@ mod batch_normalization;
 mod concat;
 mod conv;
 mod flatten;
+mod layer_normalization;
 mod linear;
 mod onnx_form;
 mod operator;
 mod pad;
 mod pool;
+mod prelu;
 mod softmax;
 mod window;
 
@@ -29,11 +31,13 @@ pub use batch_normalization::BatchNormalization;
 pub use concat::Concat;
 pub use conv::Conv;
 pub use flatten::Flatten;
+pub use layer_normalization::LayerNormalization;
 pub use linear::Linear;
 pub use onnx_form::{OnnxAttribute, OnnxConstant, OnnxForm};
 pub use operator::{Attribute, ChannelTensors, Channels, NodeShapes, Operator};
 pub use pad::Pad;
 pub use pool::{AveragePool, GlobalAveragePool, MaxPool};
+pub use prelu::PRelu;
 pub use softmax::Softmax;
 pub use window::Window;
 
@@ -51,12 +55,16 @@ pub enum Op {
     Conv(Conv),
     /// A batch normalisation.
     BatchNormalization(BatchNormalization),
+    /// A layer normalisation.
+    LayerNormalization(LayerNormalization),
     /// `max(x, 0)`.
     Relu,
     /// A clamp; ReLU6 is the clip from 0 to 6.
     Clip(Clip),
     /// A ReLU with a slope on the negative side.
     LeakyRelu(LeakyRelu),
+    /// A ReLU with a slope on the negative side that is trained.
+    PRelu(PRelu),
     /// `1 / (1 + e^-x)`.
     Sigmoid,
     /// A piecewise linear sigmoid.
@@ -104,7 +112,7 @@ macro_rules! with_operator {
     (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ $plain };
     ($op:expr, $borrow:tt $o:ident => $call:expr) => {
         with_operator!(@match $op, $o, $call, $borrow,
-            [Linear Conv BatchNormalization Clip LeakyRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax],
+            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax],
             [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Flatten])
     };
 }
@@ -172,6 +180,15 @@ pub fn examples() -> Vec<Op> {
             bias: "bias".into(),
             mean: "mean".into(),
             variance: "variance".into(),
+            epsilon: 1e-5,
+        }),
+        Op::PRelu(PRelu {
+            slope: "slope".into(),
+        }),
+        Op::LayerNormalization(LayerNormalization {
+            scale: "scale".into(),
+            bias: None,
+            dimensions: 1,
             epsilon: 1e-5,
         }),
     ]

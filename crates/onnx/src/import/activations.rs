@@ -67,25 +67,6 @@ impl<'m> Importer<'m> {
         Ok(x.elementwise(made))
     }
 
-    /// `max(x, 0) + slope min(x, 0)`, with a slope of all elements or of each channel.
-    pub(super) fn prelu(
-        &mut self,
-        node: OnnxNode<'m>,
-        x: &View,
-        slope: Option<&Tensor>,
-    ) -> Result<View, NodeError> {
-        let Some(slope) = slope else {
-            return Err(NodeError::unsupported("a slope that is not a constant"));
-        };
-        if let Some(&[alpha]) = slope.floats() {
-            return self.map(node, x, Op::LeakyRelu(ops::LeakyRelu { alpha }));
-        }
-        let positive = self.map(node, x, Op::Relu)?;
-        let negative = self.map(node, x, clip(None, Some(0.0)))?;
-        let sloped = self.with(node, "Mul", &negative, slope, false)?;
-        self.between(node, Op::Add, &positive, &sloped)
-    }
-
     /// Powers that are products or quotients.
     pub(super) fn power(
         &mut self,

@@ -1,4 +1,4 @@
-//! Arithmetic between values and with constants, and concatenation.
+//! Arithmetic between values and with constants, slopes among them, and concatenation.
 
 use std::rc::Rc;
 
@@ -293,6 +293,26 @@ impl<'m> Importer<'m> {
             _ => return self.quotient(node, values, &x),
         };
         self.affine(node, &x, scale, shift)
+    }
+
+    /// A parametric ReLU; a slope that differs between the pixels of a map is that of a vector.
+    pub(super) fn prelu(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        slope: Option<&Tensor>,
+    ) -> Result<View, NodeError> {
+        let Some(slope) = slope else {
+            return Err(NodeError::unsupported("a slope that is not a constant"));
+        };
+        let Broadcast { x, values } = self.broadcast(node, x, slope)?;
+        let shape = match values.len() {
+            1 => Shape::from([1]),
+            _ => ops::PRelu::per_channel(&Shape(x.shape.clone())),
+        };
+        let name = node.input(1).unwrap_or_default();
+        let slope = self.tensor(name, Dense::new(shape, values));
+        self.map(node, &x, Op::PRelu(ops::PRelu { slope }))
     }
 
     /// A constant as one number, one per channel or one per element, and `x` in the shape that these are for.

@@ -13,6 +13,7 @@ mod arithmetic;
 mod build;
 mod importer;
 mod inputs;
+mod layer_normalization;
 mod layers;
 mod maps;
 mod reduce;
@@ -65,6 +66,7 @@ const OPERATORS: &[&str] = &[
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "LayerNormalization",
     "LeakyRelu",
     "MatMul",
     "Max",
@@ -527,6 +529,7 @@ impl<'m> Importer<'m> {
             "Gemm" => self.gemm(node, x, constant)?,
             "MatMul" => self.matmul(node, x, constant)?,
             "BatchNormalization" => self.batch_normalization(node, x, constant)?,
+            "LayerNormalization" => self.layer_normalization(node, x, constant)?,
             "MaxPool" | "AveragePool" => self.pool(node, x)?,
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(node, x)?,
             "ReduceL1" | "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceSum"

@@ -13,10 +13,12 @@ mod conv;
 mod convert;
 mod elementwise;
 mod halos;
+mod layer_norm;
 mod linear;
 mod normalisation;
 mod partition;
 mod pool;
+mod prelu;
 mod weights;
 
 use std::collections::HashSet;
@@ -113,6 +115,8 @@ fn candidates<'a>(
             pool::candidates(context, step, Reduction::Average)
         }
         Op::BatchNormalization(_) => Ok(normalisation::candidates(context, step)),
+        Op::LayerNormalization(norm) => one(Ok(layer_norm::candidate(context, step, norm))),
+        Op::PRelu(op) => one(Ok(prelu::candidate(context, step, op))),
         Op::Pad(pad) => one(arrange::pad(context, step, pad)),
         Op::Concat(concat) => one(Ok(arrange::concat(context, step, concat))),
         Op::Relu

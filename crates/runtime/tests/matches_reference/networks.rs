@@ -22,6 +22,10 @@ pub enum Recipe {
     /// Behind an earlier value of the same size, chosen by this number, and the value itself once more.
     Concat(usize),
     BatchNormalization,
+    /// With one slope per channel, or with one.
+    PRelu(bool),
+    /// Over that many dimensions, with or without a bias.
+    LayerNormalization(usize, bool),
     Pad([usize; 4], f32),
     GlobalAveragePool,
     Flatten,
@@ -80,6 +84,8 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
         1 => any::<usize>().prop_map(Recipe::Div),
         1 => any::<usize>().prop_map(Recipe::Concat),
         2 => Just(Recipe::BatchNormalization),
+        2 => any::<bool>().prop_map(Recipe::PRelu),
+        2 => (1usize..=3, any::<bool>()).prop_map(|(dimensions, bias)| Recipe::LayerNormalization(dimensions, bias)),
         1 => ([0usize..3, 0..3, 0..3, 0..3], prop_oneof![Just(0.0), Just(0.5)]).prop_map(
             |(pads, value)| Recipe::Pad(pads, value)),
         1 => Just(Recipe::GlobalAveragePool),
@@ -226,6 +232,27 @@ fn add(b: &mut GraphBuilder, values: &[String], recipe: &Recipe, i: usize) -> Op
             b.op(name, Op::Concat(ops::Concat::default()), &[x, &second, x])
         }
         Recipe::BatchNormalization => b.batch_normalization(name, x),
+        &Recipe::PRelu(per_channel) => {
+            let slopes = match per_channel {
+                true => ops::PRelu::per_channel(&shape),
+                false => Shape::from([1]),
+            };
+            let slope = b.tensor(format!("{name}.weight"), slopes);
+            b.op(name, Op::PRelu(ops::PRelu { slope }), &[x])
+        }
+        &Recipe::LayerNormalization(dimensions, bias) if dimensions <= dims.len() => {
+            let normalized = Shape(dims[dims.len() - dimensions..].to_vec());
+            let mut tensor = |part: &str| b.tensor(format!("{name}.{part}"), normalized.clone());
+            let scale = tensor("weight");
+            let bias = bias.then(|| tensor("bias"));
+            let op = Op::LayerNormalization(ops::LayerNormalization {
+                scale,
+                bias,
+                dimensions,
+                epsilon: 1e-2,
+            });
+            b.op(name, op, &[x])
+        }
         &Recipe::Pad(pads, value) if is_map => b.op(name, Op::Pad(ops::Pad { pads, value }), &[x]),
         Recipe::Linear { out, bias: true } if !is_map => b.linear(name, x, *out),
         Recipe::Linear { out, bias: false } if !is_map => {

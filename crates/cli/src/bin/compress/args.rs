@@ -8,7 +8,7 @@ use sparsevd_compressor::recipe::Overrides;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, ValueType};
 
-use crate::common::{PixelArgs, ShapeArgs};
+use sparsevd_cli::{PixelArgs, ShapeArgs};
 
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///

@@ -13,8 +13,9 @@ use sparsevd_pipeline::{
 
 use crate::args::{CompressArgs, Method, Values};
 use crate::inputs::{data_path, load, model_name, recipe, set_pixels};
+use crate::outcome::Outcome;
+use crate::print;
 use crate::progress::Progress;
-use crate::{Outcome, common, print};
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let name = model_name(&args.model);
@@ -108,7 +109,8 @@ fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::R
 /// Reads the network.
 fn input(args: &CompressArgs) -> anyhow::Result<InputNetwork> {
     let graph = args.network.clone();
-    let loaded = common::network(&args.model, graph.as_deref(), &args.shapes, args.run.quiet)?;
+    let loaded =
+        sparsevd_cli::network(&args.model, graph.as_deref(), &args.shapes, args.run.quiet)?;
     Ok(InputNetwork {
         file: Some(ModelFile {
             path: args.model.clone(),

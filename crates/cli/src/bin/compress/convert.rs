@@ -5,12 +5,13 @@ use sparsevd_format::{PackProfile, check_writable};
 use sparsevd_pipeline::{Conversion, Form, PipelineError};
 
 use crate::args::{ConvertArgs, Packing};
-use crate::{Outcome, common, print};
+use crate::outcome::Outcome;
+use crate::print;
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     check_options(args)?;
     check_writable(&args.output, args.force)?;
-    let loaded = common::network(&args.input, args.network.as_deref(), &args.shapes, false)?;
+    let loaded = sparsevd_cli::network(&args.input, args.network.as_deref(), &args.shapes, false)?;
     let conversion = Conversion {
         dense: args.dense,
         values: args.encoding.values(),

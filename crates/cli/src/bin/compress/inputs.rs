@@ -10,7 +10,7 @@ use sparsevd_model::{Graph, Preprocessing};
 use sparsevd_pipeline::{Data, FoundRecipe, RunFolder};
 
 use crate::args::RunArgs;
-use crate::common::PixelArgs;
+use sparsevd_cli::PixelArgs;
 
 impl RunArgs {
     /// The folder of the run.

@@ -3,10 +3,11 @@
 use sparsevd_pipeline::Inspection;
 
 use crate::args::InspectArgs;
-use crate::{Outcome, common, print};
+use crate::outcome::Outcome;
+use crate::print;
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
-    let loaded = common::network(&args.file, args.network.as_deref(), &args.shapes, false)?;
+    let loaded = sparsevd_cli::network(&args.file, args.network.as_deref(), &args.shapes, false)?;
     let inspection = Inspection::new(&args.file, loaded)?;
     if args.json {
         print::json(&inspection)?;

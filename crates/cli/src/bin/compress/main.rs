@@ -10,6 +10,7 @@ mod init;
 mod inputs;
 mod inspect;
 mod interrupt;
+mod outcome;
 mod print;
 mod progress;
 mod sweep;
@@ -18,29 +19,11 @@ mod train;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use sparsevd_cli as common;
 use sparsevd_format::FormatError;
 use sparsevd_pipeline::PipelineError;
 
 use args::Command;
-
-/// How a command ended, for its exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Done,
-    PromiseBroken,
-    Interrupted,
-}
-
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Done => Self::SUCCESS,
-            Outcome::PromiseBroken => Self::from(1),
-            Outcome::Interrupted => Self::from(130),
-        }
-    }
-}
+use outcome::Outcome;
 
 fn main() -> ExitCode {
     let result = match args::parse() {
@@ -51,7 +34,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
     };
-    common::exit("compress", result.or_else(explain))
+    sparsevd_cli::exit("compress", result.or_else(explain))
 }
 
 /// Names the options that get around an error; an interruption is a way to end.
@@ -81,7 +64,7 @@ fn explain(error: anyhow::Error) -> anyhow::Result<Outcome> {
             ))
         }
         Some(NoCheckpoint { .. }) => Err(anyhow!("--resume {error}")),
-        Some(NoPreprocessing { .. }) => Err(anyhow!("{error}; {}", common::PIXEL_OPTIONS)),
+        Some(NoPreprocessing { .. }) => Err(anyhow!("{error}; {}", sparsevd_cli::PIXEL_OPTIONS)),
         Some(NoTable { .. }) => Err(anyhow!(
             "{error}; --mean and --std say how they become its input, and --scale 1 leaves them as they are"
         )),

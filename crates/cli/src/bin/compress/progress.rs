@@ -11,7 +11,7 @@ use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{EpochRecord, Observer, Position};
 
 use crate::interrupt::Interrupt;
-use crate::{common, print};
+use crate::print;
 
 /// The log of a run in its folder.
 const LOG: &str = "training.log";
@@ -52,7 +52,7 @@ impl Progress {
         if let Some(bars) = &self.bars {
             let _ = bars.all.println(text);
         } else if self.talks {
-            common::note(text);
+            sparsevd_cli::note(text);
         }
     }
 
@@ -119,7 +119,7 @@ impl Observer for Progress {
         self.interrupt.set_training(true);
         match self.open_log(from) {
             Ok(log) => self.log = Some(log),
-            Err(error) => common::note(&format!(
+            Err(error) => sparsevd_cli::note(&format!(
                 "compress: {}: {error}; the run goes on without a log",
                 self.log_path.display()
             )),

@@ -4,13 +4,14 @@ use anyhow::anyhow;
 use sparsevd_pipeline::{Data, RecordedRun, check_thresholds};
 
 use crate::args::SweepArgs;
-use crate::{Outcome, common, print};
+use crate::outcome::Outcome;
+use crate::print;
 
 pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     check_thresholds(&args.thresholds).map_err(|e| anyhow!("--{e}"))?;
     let run = RecordedRun::open(&args.run)?;
     let model = run.model();
-    let loaded = common::network(&model.path, model.graph.as_deref(), &args.shapes, false)?;
+    let loaded = sparsevd_cli::network(&model.path, model.graph.as_deref(), &args.shapes, false)?;
     let record = run.record();
     let path = args.data.as_ref().unwrap_or(&record.data);
     let data = Data::load_for(path, record.preprocessing.as_ref())?;

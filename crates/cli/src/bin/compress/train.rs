@@ -10,8 +10,9 @@ use sparsevd_pipeline::{Data, Trained, Training};
 
 use crate::args::TrainArgs;
 use crate::inputs::{data_path, load, model_name, recipe, set_pixels};
+use crate::outcome::Outcome;
+use crate::print;
 use crate::progress::Progress;
-use crate::{Outcome, common, print};
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     // An MLP takes its sizes from the data, which is read once the outputs are known to be free.
@@ -51,7 +52,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     if print::talks(args.run.quiet) {
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
         if graph.preprocessing.is_none() && data.is_bytes() {
-            common::note("pixels become 0 to 1 (--mean, --std, --scale set another)");
+            sparsevd_cli::note("pixels become 0 to 1 (--mean, --std, --scale set another)");
         }
     }
     let mut progress = Progress::new(folder.path(), args.run.quiet)?;

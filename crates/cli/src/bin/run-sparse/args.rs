@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_runtime::{WeightMode, WeightType};
 
-use crate::common::{PixelArgs, ShapeArgs};
+use sparsevd_cli::{PixelArgs, ShapeArgs};
 
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]

@@ -17,8 +17,9 @@ use crate::args::{BenchArgs, DenseShapes, PeakRssArgs, Split};
 use crate::eval::load_split;
 use crate::infer::run_outputs;
 use crate::load::{preprocessing, session};
+use crate::outcome::Outcome;
+use crate::print;
 use crate::samples::{Samples, read_samples};
-use crate::{Outcome, print};
 
 /// Samples of input that runs take by turns, at least as many as one batch.
 const SAMPLES: usize = 256;

@@ -7,8 +7,9 @@ use sparsevd_format::{ArrayData, LoadedNetwork, read_array};
 use crate::args::CheckArgs;
 use crate::infer::{Output, run_outputs};
 use crate::load::session;
+use crate::outcome::Outcome;
+use crate::print;
 use crate::samples::{describe, samples_of};
-use crate::{Outcome, print};
 
 pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
     if !(args.tolerance >= 0.0 && args.tolerance.is_finite()) {

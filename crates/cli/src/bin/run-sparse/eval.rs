@@ -14,7 +14,8 @@ use sparsevd_runtime::{RuntimeError, Session, evaluate};
 
 use crate::args::{EvalArgs, Split};
 use crate::load::{all_threads, preprocessing, session};
-use crate::{Outcome, print};
+use crate::outcome::Outcome;
+use crate::print;
 
 /// Samples per run.
 const BATCH: usize = 64;

@@ -11,8 +11,9 @@ use sparsevd_runtime::Session;
 
 use crate::args::InferArgs;
 use crate::load::{all_threads, session};
+use crate::outcome::Outcome;
+use crate::print;
 use crate::samples::{Samples, read_samples};
-use crate::{Outcome, print};
 
 /// Samples that a plan is made for at most; more run in several goes.
 const LARGEST_BATCH: usize = 64;

@@ -9,12 +9,12 @@ use sparsevd_model::{Network, Preprocessing};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 
 use crate::args::ModelArgs;
-use crate::{common, tune};
+use crate::tune;
 
 impl ModelArgs {
     /// Reads the network, with the preprocessing that the command line sets.
     pub fn load(&self) -> anyhow::Result<LoadedNetwork> {
-        let mut loaded = common::network(
+        let mut loaded = sparsevd_cli::network(
             &self.model,
             self.network.as_deref(),
             &self.shapes,
@@ -22,7 +22,7 @@ impl ModelArgs {
         )?;
         if self.talks() {
             for note in &loaded.notes {
-                common::note(note);
+                sparsevd_cli::note(note);
             }
         }
         if self.pixels.are_given() {
@@ -38,7 +38,7 @@ impl ModelArgs {
 
     /// Whether stderr is for a person.
     pub fn talks(&self) -> bool {
-        common::talks(self.quiet)
+        sparsevd_cli::talks(self.quiet)
     }
 }
 
@@ -67,7 +67,7 @@ pub fn stored_preprocessing(network: &Network, data: &Path) -> anyhow::Result<Pr
              255; {}",
             data.display(),
             network.graph.name,
-            common::PIXEL_OPTIONS
+            sparsevd_cli::PIXEL_OPTIONS
         ),
     }
 }

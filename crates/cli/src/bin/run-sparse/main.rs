@@ -10,6 +10,7 @@ mod eval;
 mod infer;
 mod isa;
 mod load;
+mod outcome;
 mod plan;
 mod print;
 mod profile;
@@ -18,25 +19,7 @@ mod tune;
 
 use std::process::ExitCode;
 
-use sparsevd_cli as common;
-
 use args::Command;
-
-/// What a command that went through has to say to the shell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Done,
-    CheckFailed,
-}
-
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Done => Self::SUCCESS,
-            Outcome::CheckFailed => Self::from(1),
-        }
-    }
-}
 
 fn main() -> ExitCode {
     let result = match args::parse() {
@@ -50,5 +33,5 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args),
         Command::PeakRss(args) => bench::run_child(&args),
     };
-    common::exit("run-sparse", result)
+    sparsevd_cli::exit("run-sparse", result)
 }

@@ -6,8 +6,9 @@ use sparsevd_format::LoadedNetwork;
 use crate::args::PlanArgs;
 use crate::bench::samples;
 use crate::load::session;
+use crate::outcome::Outcome;
+use crate::print;
 use crate::samples::Samples;
-use crate::{Outcome, print};
 
 pub fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
     let LoadedNetwork {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 pub use sparsevd_compressor::report::bytes;
 
-pub use crate::common::text;
+pub use sparsevd_cli::text;
 
 /// Version of everything printed with `--json`.
 const SCHEMA: u64 = 1;

@@ -11,7 +11,8 @@ use sparsevd_runtime::profile::profile;
 use crate::args::ProfileArgs;
 use crate::bench::samples;
 use crate::load::session;
-use crate::{Outcome, print};
+use crate::outcome::Outcome;
+use crate::print;
 
 const BUDGET: Duration = Duration::from_secs(1);
 

@@ -11,7 +11,8 @@ use sparsevd_kernels::cost::Costs;
 use sparsevd_kernels::{Isa, tune};
 
 use crate::args::TuneArgs;
-use crate::{Outcome, print};
+use crate::outcome::Outcome;
+use crate::print;
 
 const SCHEMA: u64 = 1;
 /// More than any file of ours.

@@ -190,6 +190,43 @@ fn what_old_opsets_could_say_and_we_cannot_is_refused() {
 }
 
 #[test]
+fn layer_normalisations_that_are_not_supported_say_why() {
+    let norm = |name: &str, inputs: &[&str], output: &str, attribute: (&str, i64)| {
+        let mut node = node("LayerNormalization", name, inputs, &[output]);
+        node.attribute.push(AttributeProto {
+            name: attribute.0.into(),
+            i: Some(attribute.1),
+            ..AttributeProto::default()
+        });
+        node
+    };
+    let mut wrong = model(vec![
+        norm("samples", &["x", "s"], "a", ("axis", 0)),
+        norm("beyond", &["x", "s"], "b", ("axis", 4)),
+        norm("half", &["x", "s"], "c", ("stash_type", 10)),
+        norm("computed", &["x", "s", "x"], "d", ("axis", -1)),
+        norm("long", &["x", "l"], "e", ("axis", -1)),
+        node("LayerNormalization", "mean", &["x", "s"], &["f", "means"]),
+        node(
+            "Concat",
+            "join",
+            &["a", "b", "c", "d", "e", "f", "means"],
+            &["y"],
+        ),
+    ]);
+    let graph = wrong.graph.as_mut().unwrap();
+    graph.initializer.extend([ones("s", &[4]), ones("l", &[3])]);
+    assert_eq!(
+        read(&wrong).unwrap_err(),
+        "model.onnx: 6 unsupported node(s): `samples` (LayerNormalization): statistics over several samples; \
+         `beyond` (LayerNormalization): expected an axis of 4, got 4; `half` (LayerNormalization): stash_type 10; \
+         `computed` (LayerNormalization): a bias that is no constant; \
+         `long` (LayerNormalization): expected a scale of [4], got floating-point constant [3]; \
+         `mean` (LayerNormalization): its output `means`"
+    );
+}
+
+#[test]
 fn wrong_graphs_are_errors_that_name_the_node() {
     let conv = || node("Conv", "conv", &["x", "w"], &["y"]);
     let cases: Vec<(&str, ModelProto)> = vec![
