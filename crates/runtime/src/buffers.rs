@@ -3,7 +3,7 @@
 use sparsevd_kernels::CopyKernel;
 
 use crate::arena::{self, Lifetime};
-use crate::lowered::{Lowered, LoweredProgram, Part, Partition, Tensor};
+use crate::lowered::{Extent, Lowered, LoweredProgram, Part, Partition, Tensor};
 use crate::program::Value;
 use crate::value::Rows;
 
@@ -23,6 +23,7 @@ pub(crate) enum Place {
 pub(crate) struct Operand {
     pub place: Place,
     pub tensor: Tensor,
+    pub extent: Extent,
     /// Whether there is memory for all samples of a block, one after the other, or for one sample.
     pub wide: bool,
 }
@@ -86,7 +87,7 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
         }
         let end = sharing.last_use[step.output].max(i) + 1;
         let samples = if wide[buffer] { block } else { 1 };
-        let len = values[step.output].bytes(samples, length);
+        let len = values[step.output].extent().bytes(samples, length);
         // Steps that run sample after sample start again for the next sample, while results of earlier samples must stay.
         let i = if wide[buffer] && i < one_by_one { 0 } else { i };
         match arena_of[buffer] {
@@ -117,6 +118,7 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
     let operand = |v: Value| Operand {
         place: place(v),
         tensor: values[v],
+        extent: values[v].extent(),
         wide: wide[buffers[v]],
     };
     let bound = steps

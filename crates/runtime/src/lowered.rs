@@ -47,23 +47,55 @@ impl Tensor {
         self.layout == layout && (layout != Layout::Tiled || self.rows == rows)
     }
 
-    /// Elements in memory for `n` samples whose free dimension has `length` elements.
-    pub fn len(self, n: usize, length: usize) -> usize {
-        match self.layout {
-            Layout::Blocks(blocks) => blocks.len() * n,
-            Layout::Single => self.features * self.rows.of(n, length),
-            Layout::Tiled => self.features * self.rows.of(n, length).next_multiple_of(LANES),
+    /// How much memory it takes.
+    pub fn extent(self) -> Extent {
+        let (row, rows) = match self.layout {
+            Layout::Blocks(blocks) => (blocks.len(), Rows::ONE),
+            Layout::Single | Layout::Tiled => (self.features, self.rows),
+        };
+        Extent {
+            row,
+            rows,
+            unit: self.layout.samples(),
+            width: self.dtype.bytes(),
         }
+    }
+
+    /// Elements in memory, as [`Extent::elements`].
+    pub fn len(self, n: usize, length: usize) -> usize {
+        self.extent().elements(n, length)
     }
 
     /// Elements of a sample, without those that a layout adds.
     pub fn elements(self, length: usize) -> usize {
         self.features * self.rows.of(1, length)
     }
+}
 
-    /// Bytes in memory, as [`Tensor::len`] counts elements.
-    pub fn bytes(self, n: usize, length: usize) -> usize {
-        self.len(n, length) * self.dtype.bytes()
+/// How much memory a value takes: what a run computes for each operand of each step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Extent {
+    /// Elements of a row, with those that the layout adds.
+    row: usize,
+    rows: Rows,
+    /// Rows are there in multiples of it, a power of two.
+    unit: usize,
+    /// Bytes of an element.
+    width: usize,
+}
+
+impl Extent {
+    /// Elements in memory for `n` samples whose free dimension has `length` elements.
+    #[inline]
+    pub fn elements(&self, n: usize, length: usize) -> usize {
+        let rows = self.rows.of(n, length);
+        self.row * ((rows + self.unit - 1) & !(self.unit - 1))
+    }
+
+    /// Bytes of [`Extent::elements`].
+    #[inline]
+    pub fn bytes(&self, n: usize, length: usize) -> usize {
+        self.elements(n, length) * self.width
     }
 }
 

@@ -497,11 +497,11 @@ impl Bound {
         // The range of the samples, from the place of the value on.
         let span = |operand: Operand| {
             let first = if operand.wide {
-                operand.tensor.bytes(samples.start, length)
+                operand.extent.bytes(samples.start, length)
             } else {
                 0
             };
-            first..first + operand.tensor.bytes(n, length)
+            first..first + operand.extent.bytes(n, length)
         };
         let range = |operand: Option<Operand>| match operand {
             Some(operand) => match operand.place {
@@ -527,16 +527,16 @@ impl Bound {
         let pick = |operand: Option<Operand>, in_arena: &'a [u8]| match operand {
             Some(Operand {
                 place: Place::Input(i),
-                tensor,
+                extent,
                 ..
-            }) => &inputs[i][outside(tensor.len(1, length))],
+            }) => &inputs[i][outside(extent.elements(1, length))],
             _ => bytemuck::cast_slice(in_arena),
         };
         Operands {
             x: pick(self.x, x),
             x2: self.x2.map(|second| pick(Some(second), x2)),
             y: match self.y.place {
-                Place::Output(i) => &mut outputs[i][outside(self.y.tensor.len(1, length))],
+                Place::Output(i) => &mut outputs[i][outside(self.y.extent.elements(1, length))],
                 _ => bytemuck::cast_slice_mut(y),
             },
             scratch: bytemuck::cast_slice_mut(scratch),

@@ -18,6 +18,7 @@ impl Rows {
     };
 
     /// Rows of `n` samples whose free dimension has `length` elements.
+    #[inline]
     pub fn of(self, n: usize, length: usize) -> usize {
         n * self.count * if self.free { length } else { 1 }
     }
