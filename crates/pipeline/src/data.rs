@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sparsevd_compressor::architecture::{self, Architecture};
 use sparsevd_compressor::report::NO_TEST;
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_compressor::{Images, Samples, TrainingData};
@@ -81,6 +82,35 @@ impl Data {
         match (self.pixels(), self.table()) {
             (Some(Pixels::Table(rows)), Some(table)) => Some(standardise(rows, table.clone())),
             _ => None,
+        }
+    }
+
+    /// The preprocessing for this data that a network stores, else the default: what single settings may then replace. That of a
+    /// table has its columns. `None` for numbers, which are the input as they are.
+    pub fn preprocessing_or_default(&self, stored: Option<Preprocessing>) -> Option<Preprocessing> {
+        match self.table() {
+            // What is stored for pixels says nothing of columns.
+            Some(table) => Some(Preprocessing {
+                table: Some(table.clone()),
+                ..stored.filter(|p| p.table.is_some()).unwrap_or_default()
+            }),
+            None => self.is_bytes().then(|| stored.unwrap_or_default()),
+        }
+    }
+
+    /// A multi-layer perceptron with inputs and outputs for this data; `name` is `mlp`, or `mlp-300-100` with the widths of its hidden layers.
+    ///
+    /// # Errors
+    /// Data without a sample; another name.
+    pub fn mlp(&self, name: &str) -> Result<Architecture, PipelineError> {
+        let sizes = self.shape_and_outputs();
+        match sizes.and_then(|(input, outputs)| architecture::mlp(name, input, outputs)) {
+            Some(architecture) => Ok(architecture?),
+            None => Err(PipelineError::invalid(
+                name,
+                "data to take its sizes from",
+                "no samples",
+            )),
         }
     }
 
