@@ -261,6 +261,8 @@ fn files_import_in_one_direction() {
         ("runtime", false, ["lower", "lower::conv"]),
         ("compressor", false, ["trainer", "checkpoint"]),
         ("onnx", false, ["import", "tensor"]),
+        ("format", false, ["packed", "file_type"]),
+        ("pipeline", false, ["compression", "data"]),
     ];
     for (name, shared_root, [from, to]) in crates {
         let imports = Imports::of_crate(&root.join("crates").join(name).join("src"), shared_root);

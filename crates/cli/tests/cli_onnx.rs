@@ -308,3 +308,62 @@ fn several_inputs_and_outputs_are_named_from_the_file_to_the_results() {
     assert_eq!(code, Some(2));
     assert!(text.contains("expected an .npz for 3 outputs"), "{text}");
 }
+
+/// A file with a free length: it is kept, from the file to the results, and in what is written.
+#[test]
+fn a_free_dimension_is_kept_and_runs_at_the_length_of_the_arrays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let model = golden("sequence", "onnx").to_str().unwrap().to_owned();
+    let all = golden("sequence", "npz").to_str().unwrap().to_owned();
+    let network = read_onnx(&model).unwrap().network;
+    let types: Vec<String> = (network.graph.inputs.iter())
+        .map(|i| i.tensor_type().to_string())
+        .collect();
+    assert_eq!(types, ["[length, 12]", "[7]"]);
+    let ops: Vec<&str> = network.graph.nodes.iter().map(|n| n.op.name()).collect();
+    let sums = ops.iter().filter(|op| **op == "Add").count();
+    assert_eq!(sums, 1, "biases are part of their layers: {ops:?}");
+    for written in ["written.onnx", "written.safetensors"] {
+        let args = ["convert", &model, &path(written)];
+        let mut convert = Command::cargo_bin("compress").unwrap();
+        convert.args(args).assert().success();
+    }
+    let back = read_onnx(path("written.onnx")).unwrap().network;
+    assert_eq!(back.graph.inputs, network.graph.inputs);
+    for file in [&model, &path("written.onnx"), &path("written.safetensors")] {
+        for args in [
+            &["check", "--expect", &all, "--tolerance", "1e-5"][..],
+            &["-i", &all, "-o", &path("y.npz"), "--force"],
+            &["bench", "-b", "1,3", "--seconds", "0.02", "--length", "9"],
+            &["bench", "-b", "2", "--seconds", "0.02", "-i", &all],
+            &["profile", "--length", "40"],
+            &["plan", "--json"],
+        ] {
+            let (command, options) = match args[0].starts_with('-') {
+                true => (&args[..0], args),
+                false => args.split_at(1),
+            };
+            let mut run = Command::cargo_bin("run-sparse").unwrap();
+            run.args(command).arg(file).args(options).assert().success();
+        }
+        let made = read_array(path("y.npz")).unwrap();
+        let tags = made.iter().find(|(name, _)| name == "tags").unwrap();
+        assert_eq!(tags.1.shape, [3, 6, 5]);
+    }
+    // A length that is given is a known one.
+    let mut plan = Command::cargo_bin("run-sparse").unwrap();
+    let plan = plan
+        .args(["plan", &model, "--shape", "words=9,12"])
+        .assert()
+        .success();
+    let plan = String::from_utf8_lossy(&plan.get_output().stdout).into_owned();
+    assert!(plan.contains("inputs words [9, 12], context [7]"), "{plan}");
+    let check = |shape: &str| {
+        let mut check = Command::cargo_bin("run-sparse").unwrap();
+        let args = ["check", &model, "--expect", &all, "--shape", shape];
+        check.args(args).assert()
+    };
+    check("words=6,12").success();
+    check("words=9,12").code(2);
+}

@@ -1,66 +1,56 @@
 //! Objectives: what training minimises, and how results are measured.
 //!
 //! An [`Objective`] gives the loss of a sample, the negative log-likelihood of its target up to a constant, with its gradient
-//! by the network's outputs, and the [`Score`] of the outputs for a set of samples.
+//! by the network's outputs, and the [`Score`] of the outputs for a set of samples. A [`Loss`] names one in a recipe.
 
-mod choice;
 mod cross_entropy;
+mod interface;
 mod scaled;
 mod score;
 mod squared_error;
 mod targets;
 
-use std::fmt::Debug;
+use serde::{Deserialize, Serialize};
 
-use sparsevd_kernels::training::Real;
-
-use crate::error::CompressError;
-
-pub use choice::{for_targets, score_predictions};
 pub use cross_entropy::{CrossEntropy, Distillation, arg_max};
+pub use interface::{Objective, SampleLoss};
 pub(crate) use scaled::Scaled;
 pub use score::Score;
 pub use squared_error::SquaredError;
 pub use targets::{Target, Targets};
 
-/// Loss and error of one sample.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct SampleLoss {
-    /// Negative log-likelihood of the target up to a constant, in nats.
-    pub loss: f64,
-    /// The function that is differentiated: the loss, mixed with that against the teacher where there is one.
-    pub objective: f64,
-    /// Error; [`Objective::mean_error`] turns sums of it into the error of several samples.
-    pub error: f64,
+/// The objectives by their names in recipes, as in `loss = "squared-error"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// [`CrossEntropy`].
+    CrossEntropy,
+    /// [`SquaredError`].
+    SquaredError,
 }
 
-/// What training minimises.
-///
-/// # Panics
-/// Methods may panic for targets that [`Objective::check`] refuses.
-pub trait Objective<T: Real>: Debug + Send + Sync {
-    /// Checks that targets are those of this objective for a network of `outputs` outputs per sample.
-    ///
-    /// # Errors
-    /// Targets of another kind, of another length, or out of range.
-    fn check(&self, targets: &Targets<'_>, outputs: usize) -> Result<(), CompressError>;
+impl Loss {
+    /// The loss of targets where the recipe names none: the cross-entropy for classes, the squared error for numbers.
+    pub fn of(targets: &Targets<'_>) -> Self {
+        match targets {
+            Targets::Classes(_) => Self::CrossEntropy,
+            Targets::Vectors { .. } => Self::SquaredError,
+        }
+    }
 
-    /// Loss of one sample; its gradient by the outputs, times `scale`, overwrites `gradient`.
-    fn differentiate(
-        &self,
-        outputs: &[T],
-        target: Target<'_>,
-        teacher: Option<&[T]>,
-        scale: f64,
-        gradient: &mut [T],
-    ) -> SampleLoss;
+    /// The objective, mixed with that against a teacher; `deviation` is the standard deviation of the noise of targets that are
+    /// numbers.
+    pub fn objective(self, distillation: Distillation, deviation: f64) -> Box<dyn Objective<f32>> {
+        let share = distillation.share;
+        match self {
+            Self::CrossEntropy => Box::new(CrossEntropy { distillation }),
+            Self::SquaredError => Box::new(SquaredError { deviation, share }),
+        }
+    }
+}
 
-    /// Error of `samples` samples whose errors have the sum `sum`: percent of wrong classes, or root mean squared error.
-    fn mean_error(&self, sum: f64, samples: f64) -> f64;
-
-    /// Mean loss of an epoch above which a run has diverged.
-    fn divergence(&self, targets: &Targets<'_>, outputs: usize) -> f64;
-
-    /// Score of predictions, `[samples][outputs]`.
-    fn score(&self, predictions: &[T], targets: &Targets<'_>) -> Score;
+/// Score of predictions, `[samples][outputs]`, which does not depend on the loss that they were trained by.
+pub fn score_predictions(predictions: &[f32], targets: &Targets<'_>) -> Score {
+    let objective = Loss::of(targets).objective(Distillation::NONE, 1.0);
+    objective.score(predictions, targets)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CompressError;
+use crate::objective::Loss;
 use crate::variational::Granularity;
 
 /// How a network is trained or compressed: settings, then phases in order.
@@ -32,6 +33,9 @@ pub struct Recipe {
     /// Regression: R2 on validation that the result may lose; 0.02 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_r2_drop: Option<f64>,
+    /// What training minimises; where absent, the cross-entropy for classes, and the squared error for numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
     /// Regression: standard deviation of the targets' noise, in their units. The KL term weighs against squared errors over twice
     /// its square. Where absent, the root of the mean squared error on validation of the network that the run begins with and of what
     /// `max_r2_drop` allows beside it.
@@ -310,6 +314,7 @@ impl Recipe {
             alpha: Granularity::Weight,
             max_accuracy_drop: half(),
             max_r2_drop: None,
+            loss: None,
             target_deviation: None,
             phases,
         }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Graph, Network};
+use sparsevd_model::{Graph, Network, Node, Op};
 
 use crate::checkpoint;
 use crate::compact::compact;
@@ -26,9 +26,7 @@ use crate::engine::Engine;
 use crate::error::CompressError;
 use crate::export;
 use crate::layer::Layer;
-use crate::objective::{
-    Distillation, Objective, Scaled, Score, Targets, for_targets, score_predictions,
-};
+use crate::objective::{Distillation, Loss, Objective, Scaled, Score, Targets, score_predictions};
 use crate::quantise;
 use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
@@ -118,6 +116,16 @@ impl Trainer {
             CompressError::setting("SPARSE_ISA", "an instruction set of this machine", e)
         })?;
         let shapes = network.shapes()?;
+        let of_matrix = |node: &&Node| {
+            matches!(node.op, Op::Linear(_)) && shapes[node.inputs[0].as_str()].dims().len() != 1
+        };
+        if let Some(node) = network.graph.nodes.iter().find(of_matrix) {
+            return Err(CompressError::Unsupported {
+                node: node.name.clone(),
+                op: node.op.name(),
+                what: "several vectors of a sample".into(),
+            });
+        }
         let pixels = shapes.iter().map(|(name, shape)| {
             let pixels = shape.dims().get(1..).map_or(1, |d| d.iter().product());
             ((*name).to_owned(), pixels)
@@ -260,7 +268,8 @@ impl Trainer {
     fn objective_with(&self, distillation: Distillation) -> Box<dyn Objective<f32>> {
         let targets = self.data.train().targets();
         let deviation = self.recipe.target_deviation.unwrap_or(1.0);
-        let objective = for_targets(&targets, distillation, deviation);
+        let loss = self.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
+        let objective = loss.objective(distillation, deviation);
         match self.unit {
             1.0 => objective,
             unit => Box::new(Scaled { objective, unit }),

@@ -503,7 +503,11 @@ fn branches() -> Case {
             vec!["pad"],
         ),
         ("ge", gelu(Approximate::None), vec!["c2"]),
-        ("cat", Op::Concat, vec!["t", "ge", "t"]),
+        (
+            "cat",
+            Op::Concat(ops::Concat::default()),
+            vec!["t", "ge", "t"],
+        ),
         ("c3", conv("c3", pointwise()), vec!["cat"]),
         (
             "leaky",
@@ -520,7 +524,11 @@ fn branches() -> Case {
         ("l2", linear("l2"), vec!["l1"]),
         ("sum", Op::Add, vec!["l2", "f"]),
         ("fx", Op::Flatten, vec!["x"]),
-        ("cat2", Op::Concat, vec!["sum", "fx", "l1"]),
+        (
+            "cat2",
+            Op::Concat(ops::Concat::default()),
+            vec!["sum", "fx", "l1"],
+        ),
         ("out", linear("out"), vec!["cat2"]),
     ];
     let shapes = [
@@ -757,7 +765,10 @@ fn what_has_no_gradient_is_refused_by_name() {
         error.to_string().starts_with("node `l2` (Linear)"),
         "{error}"
     );
-    let softmax = vec![("l", linear("l"), vec!["x"]), ("p", Op::Softmax, vec!["l"])];
+    let softmax = vec![
+        ("l", linear("l"), vec!["x"]),
+        ("p", Op::Softmax(ops::Softmax::default()), vec!["l"]),
+    ];
     let softmax = case(Shape::from([3]), softmax, &[with_bias("l", [3, 3])]);
     let state = State::<f32>::from_network(&softmax.network).unwrap();
     let graph = &softmax.network.graph;

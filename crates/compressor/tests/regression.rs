@@ -1,7 +1,7 @@
 //! Regression: float targets, from a source that is not images, through every phase.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use sparsevd_compressor::objective::{Score, Targets};
+use sparsevd_compressor::objective::{Loss, Score, Targets};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
 use sparsevd_compressor::{CompressError, Samples, TrainingData, fit_outputs, initialise};
@@ -328,4 +328,25 @@ fn a_regression_that_diverges_is_stopped() {
         ),
         "{error}"
     );
+}
+
+#[test]
+fn a_recipe_names_the_loss() {
+    let of = |loss| Recipe {
+        loss,
+        ..recipe(phases()[..1].to_vec())
+    };
+    let run = |loss| {
+        let options = RunOptions::default();
+        let mut run = Trainer::new(&network(2), of(loss), data(), &options)?;
+        run.run(&mut Silent)?;
+        run.network()
+    };
+    let named = run(Some(Loss::SquaredError)).unwrap();
+    assert_eq!(named, run(None).unwrap());
+    let error = run(Some(Loss::CrossEntropy)).unwrap_err().to_string();
+    assert!(error.contains("got 2 numbers per sample"), "{error}");
+    let text = of(Some(Loss::SquaredError)).to_toml();
+    assert!(text.contains("loss = \"squared-error\""), "{text}");
+    assert!(!of(None).to_toml().contains("loss"));
 }

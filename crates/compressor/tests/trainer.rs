@@ -482,10 +482,7 @@ fn constants_on_the_input_stay_and_the_rest_learns() {
     });
     let graph = Graph {
         name: "normalised".into(),
-        inputs: vec![Input {
-            name: "input".into(),
-            shape: Shape::from([1, 28, 28]),
-        }],
+        inputs: vec![Input::new("input", Shape::from([1, 28, 28]))],
         nodes: nodes.into(),
         outputs: vec!["fc".into()],
         preprocessing: Some(Preprocessing {
@@ -524,7 +521,7 @@ fn an_operator_without_gradient_is_refused_by_name() {
     let mut graph: Graph = network.graph.clone();
     graph.nodes.push(Node {
         name: "p".into(),
-        op: Op::Softmax,
+        op: Op::Softmax(ops::Softmax::default()),
         inputs: vec!["fc2".into()],
     });
     graph.outputs = vec!["p".into()];

@@ -7,8 +7,8 @@ use std::path::Path;
 use flate2::bufread::MultiGzDecoder;
 use sparsevd_model::Shape;
 
-use crate::npy::{MAX_BYTES, decode};
-use crate::{Array, ArrayData, FormatError};
+use crate::FormatError;
+use crate::array::{Array, ArrayData, MAX_BYTES, decode};
 
 /// Reads an IDX file, plain or gzip; its content decides which, not its name.
 ///

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "data")]
+mod array;
 mod atomic;
 #[cfg(feature = "data")]
 mod dataset;
@@ -17,6 +19,8 @@ mod folder;
 mod idx;
 #[cfg(feature = "data")]
 mod image;
+#[cfg(feature = "data")]
+mod load_data;
 mod loaded;
 #[cfg(feature = "data")]
 mod npy;
@@ -24,35 +28,46 @@ mod packed;
 mod presets;
 mod read;
 #[cfg(feature = "data")]
+mod read_array;
+#[cfg(feature = "data")]
 mod regression;
 mod safetensors;
 #[cfg(feature = "data")]
 mod table;
 
+#[cfg(feature = "data")]
+pub use array::{Array, ArrayData};
 pub use atomic::{check_writable, write_atomically};
 #[cfg(feature = "data")]
-pub use dataset::{DataSplits, Dataset, Pixels, load_data};
+pub use dataset::{DataSplits, Dataset, Pixels};
 pub use error::FormatError;
 pub use file_type::FileType;
 #[cfg(feature = "data")]
 pub use idx::read_idx;
 #[cfg(feature = "data")]
 pub use image::read_png;
+#[cfg(feature = "data")]
+pub use load_data::{load_data, load_samples, load_samples_with};
 pub use loaded::LoadedNetwork;
 #[cfg(feature = "data")]
-pub use npy::{Array, ArrayData, read_array, read_npy, read_npz, write_npy, write_npz};
+pub use npy::{read_npy, read_npz, write_npy, write_npz};
 pub use packed::{
     Limits, PackOptions, PackProfile, PackedBreakdown, pack, packed_breakdown, read_packed, unpack,
     write_packed,
 };
 pub use read::{read_network, read_network_bytes};
 #[cfg(feature = "data")]
-pub use regression::{
-    LoadedSamples, RegressionSet, RegressionSplits, load_samples, load_samples_with,
-};
+pub use read_array::read_array;
+#[cfg(feature = "data")]
+pub use regression::{LoadedSamples, RegressionSet, RegressionSplits};
 pub use safetensors::{
     CsrProfile, GraphSource, ValueType, WriteOptions, inspect_encodings, metadata_keys,
     network_files, write_network, write_network_bytes,
 };
 #[cfg(feature = "data")]
 pub use table::{TableOptions, read_table, standardise};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,4 @@
-//! Arrays of numbers: `.npy`, `.npz`, and the other files that can be the input of a network.
+//! Arrays in `.npy` and `.npz` files.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, Write};
@@ -10,11 +10,8 @@ use ndarray_npy::npy::header::Header;
 use ndarray_npy::{NpzWriter, WriteNpyExt};
 use sparsevd_model::Shape;
 
-use crate::safetensors::Container;
-use crate::{FileType, FormatError, read_idx, read_png, write_atomically};
-
-/// Most bytes that the arrays of one file may unpack to.
-pub(crate) const MAX_BYTES: u64 = 8 << 30;
+use crate::array::{Array, ArrayData, MAX_BYTES, decode};
+use crate::{FormatError, write_atomically};
 
 /// Longest `.npy` header that is parsed; numpy writes 128 bytes.
 const MAX_HEADER: usize = 1 << 13;
@@ -23,117 +20,6 @@ const MAX_HEADER: usize = 1 << 13;
 const KINDS: [&str; 12] = [
     "b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8",
 ];
-
-/// Numbers of an [`Array`] in C order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ArrayData {
-    /// Unsigned bytes: pixels.
-    U8(Vec<u8>),
-    /// Truth values, which are no pixels.
-    Bool(Vec<bool>),
-    /// Every other integer type, widened.
-    I64(Vec<i64>),
-    /// Every floating-point type, as f32.
-    F32(Vec<f32>),
-}
-
-impl ArrayData {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::U8(v) => v.len(),
-            Self::Bool(v) => v.len(),
-            Self::I64(v) => v.len(),
-            Self::F32(v) => v.len(),
-        }
-    }
-
-    /// Whether there is no element.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Bytes in memory.
-    fn bytes(&self) -> u64 {
-        let size = match self {
-            Self::U8(_) | Self::Bool(_) => 1,
-            Self::I64(_) => 8,
-            Self::F32(_) => 4,
-        };
-        self.len() as u64 * size
-    }
-
-    /// What kind of numbers these are, for messages.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::U8(_) => "u8",
-            Self::Bool(_) => "booleans",
-            Self::I64(_) => "integers of another type",
-            Self::F32(_) => "f32",
-        }
-    }
-}
-
-/// An array with its shape; `data` has as many elements as `shape`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Array {
-    /// Dimensions, the first of which is usually the sample.
-    pub shape: Vec<usize>,
-    /// The numbers.
-    pub data: ArrayData,
-}
-
-/// Reads the arrays of an `.npy`, `.npz`, PNG, IDX (plain or gzip) or safetensors file, told apart by their first bytes.
-///
-/// Each comes with its name; a file that has no names in it gives its file stem. A PNG is `[channels, height, width]`.
-///
-/// # Errors
-/// A file of another kind, or one that is not as its format has it.
-pub fn read_array(path: impl AsRef<Path>) -> Result<Vec<(String, Array)>, FormatError> {
-    let path = path.as_ref();
-    let one = |array| {
-        let stem = path.file_stem().unwrap_or_default();
-        Ok(vec![(stem.to_string_lossy().into_owned(), array)])
-    };
-    match FileType::of_file(path)? {
-        FileType::Npy => one(read_npy(path)?),
-        FileType::Npz => read_npz(path),
-        FileType::Png => one(read_png(path)?),
-        FileType::Idx | FileType::Gzip => one(read_idx(path)?),
-        FileType::Safetensors => safetensors_arrays(path),
-        other => Err(FormatError::invalid(
-            path,
-            "array file",
-            "npy, npz, PNG, IDX (plain or gzip) or safetensors",
-            other.instead_of_arrays(path),
-        )),
-    }
-}
-
-/// All arrays of a safetensors file.
-pub(crate) fn safetensors_arrays(path: &Path) -> Result<Vec<(String, Array)>, FormatError> {
-    let bytes = std::fs::read(path).map_err(|e| FormatError::io(path, "read", e))?;
-    let file = Container::parse(path, &bytes)?;
-    let names: Vec<(String, Shape)> = file.shapes().map(|(n, s)| (n.to_owned(), s)).collect();
-    names
-        .into_iter()
-        .map(|(name, shape)| {
-            let data = match file.dtype(&name)? {
-                safetensors::Dtype::U8 => ArrayData::U8(file.bytes(&name)?.to_vec()),
-                safetensors::Dtype::BOOL => {
-                    ArrayData::Bool(file.integers(&name)?.into_iter().map(|v| v != 0).collect())
-                }
-                safetensors::Dtype::F32
-                | safetensors::Dtype::F16
-                | safetensors::Dtype::BF16
-                | safetensors::Dtype::F64 => ArrayData::F32(file.floats(&name)?),
-                _ => ArrayData::I64(file.integers(&name)?),
-            };
-            let shape = shape.0;
-            Ok((name, Array { shape, data }))
-        })
-        .collect()
-}
 
 /// Reads an `.npy` file of booleans, integers or floating-point numbers.
 ///
@@ -334,24 +220,6 @@ fn header_length(text: &[u8]) -> usize {
         1 => usize::from(u16::from_le_bytes([text[8], text[9]])),
         _ => u32::from_le_bytes([text[8], text[9], text[10], text[11]]) as usize,
     }
-}
-
-/// Elements from bytes of the given byte order.
-pub(crate) fn decode<const N: usize, T>(
-    bytes: &[u8],
-    big_endian: bool,
-    from_le: impl Fn([u8; N]) -> T,
-) -> Vec<T> {
-    let chunks = bytes.as_chunks::<N>().0.iter();
-    chunks
-        .map(|b| {
-            let mut b = *b;
-            if big_endian {
-                b.reverse();
-            }
-            from_le(b)
-        })
-        .collect()
 }
 
 /// Column-major to row-major.

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use sparsevd_model::{Preprocessing, Shape, Table};
 
-use crate::dataset::{self, Found, Parts, find, from_arrays, mismatch};
-use crate::table::{self, TableOptions};
+use crate::dataset::{self, Parts, mismatch};
 use crate::{Array, ArrayData, DataSplits, Dataset, FormatError, Pixels};
 
 /// Inputs of one shape, each with the numbers that a network is to compute from it.
@@ -191,60 +190,8 @@ impl LoadedSamples {
     }
 }
 
-/// Loads samples with their targets, from the paths that [`crate::load_data`] takes.
-///
-/// Targets that are floating-point numbers, `[n]` or `[n, outputs]`, make a regression; integers are classes.
-///
-/// # Errors
-/// As [`crate::load_data`]; targets of which some are classes and some are numbers, and targets that are not finite.
-pub fn load_samples(path: impl AsRef<Path>) -> Result<LoadedSamples, FormatError> {
-    load_samples_with(path, &TableOptions::default())
-}
-
-/// Loads samples as [`load_samples`] does; `options` says what is known of a table.
-///
-/// A table is a CSV file with a header, whose values commas, semicolons or tabs separate, or a folder with `train.csv` and
-/// `test.csv`. Of one file a fifth of the rows are for testing, by a draw that depends on the number of rows alone. A column holds
-/// numbers or words, and words are categories. Targets with a decimal point or an exponent in some row make a regression;
-/// integers from 0 to 999 and words are classes. [`Pixels::Table`] holds the features; see [`Table`].
-///
-/// # Errors
-/// As [`load_samples`]; a value that is missing, or of another kind than those before it, with its line and column; a target
-/// or, against known columns, a header or a category that is another; options for what is no table.
-pub fn load_samples_with(
-    path: impl AsRef<Path>,
-    options: &TableOptions<'_>,
-) -> Result<LoadedSamples, FormatError> {
-    let path = path.as_ref();
-    let found = find(path)?;
-    if let (Found::Arrays(_) | Found::Folder, Some(target)) = (&found, options.target) {
-        let (expected, got) = ("a table, which it names a column of", "other data");
-        return Err(FormatError::invalid(
-            path,
-            format!("target `{target}`"),
-            expected,
-            got,
-        ));
-    }
-    let file = match found {
-        Found::Arrays(file) => file,
-        Found::Folder => return dataset::folder(path).map(LoadedSamples::Classes),
-        Found::Table { train, test } => return table::load(&train, test.as_deref(), options),
-    };
-    let is_target = |name: &str| file.names.iter().any(|(_, target)| *target == name);
-    let mut targets = file.arrays.iter().filter(|(name, _)| is_target(name));
-    if !targets.any(|(_, array)| matches!(array.data, ArrayData::F32(_))) {
-        return dataset::classes(path, file).map(LoadedSamples::Classes);
-    }
-    let kind = file.kind;
-    let parts = from_arrays(path, file, join)?;
-    Ok(LoadedSamples::Numbers(RegressionSplits::of(
-        path, kind, parts,
-    )))
-}
-
 /// Inputs and targets from arrays.
-fn join(
+pub(crate) fn join(
     path: &Path,
     inputs_name: &str,
     inputs: Array,

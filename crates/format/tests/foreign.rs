@@ -36,10 +36,7 @@ fn two_layers(first: &str, last: &str) -> Graph {
     };
     Graph {
         name: "two".into(),
-        inputs: vec![Input {
-            name: "input".into(),
-            shape: Shape::from([3]),
-        }],
+        inputs: vec![Input::new("input", Shape::from([3]))],
         nodes: vec![
             linear("a", "input", first),
             Node {

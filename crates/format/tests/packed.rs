@@ -13,7 +13,9 @@ use sparsevd_format::{
     read_network, read_network_bytes, read_packed, unpack, write_network, write_network_bytes,
     write_packed,
 };
-use sparsevd_model::{Graph, Network, Op, Shape, Weights, ops, presets, quantised};
+use sparsevd_model::{
+    Dense, Graph, GraphBuilder, Input, Network, Op, Shape, Weights, ops, presets, quantised,
+};
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::close::assert_sums_close;
 use sparsevd_testing::executor;
@@ -336,6 +338,26 @@ fn what_cannot_be_packed_is_said() {
         epsilon: 1e-5,
     });
     fails(&network, &["`relu1`", "folded into the layer before it"]);
+
+    let network = |input: Input, op: &dyn Fn(&mut GraphBuilder, &str)| {
+        let mut b = GraphBuilder::new("typed");
+        let x = b.free_input(input);
+        op(&mut b, &x);
+        b.network(|_, shape| Dense::zeros(shape.clone()).into())
+            .unwrap()
+    };
+    let free = network(Input::with_free("x", [0, 3], 0, "length"), &|b, x| {
+        b.op("relu", Op::Relu, &[x]);
+    });
+    fails(&free, &["input `x`", "[length, 3]"]);
+    let softmax = network(Input::new("x", [2, 3]), &|b, x| {
+        b.op("p", Op::Softmax(ops::Softmax { axis: 1 }), &[x]);
+    });
+    fails(&softmax, &["node `p`", "axis 0"]);
+    let vectors = network(Input::new("x", [2, 3]), &|b, x| {
+        b.linear("l", x, 4);
+    });
+    fails(&vectors, &["node `l`", "one vector", "[2, 3]"]);
 }
 
 #[test]

@@ -175,7 +175,7 @@ impl PackedKernel for AffineKernel {
     }
 }
 
-/// [`per_channel`] over one layout.
+/// [`per_channel`] over one layout, of maps of any number of pixels.
 #[derive(Debug, Clone)]
 pub struct PerChannelKernel {
     /// Instruction set of the kernel.
@@ -184,8 +184,6 @@ pub struct PerChannelKernel {
     pub op: Arithmetic,
     /// Layout of the maps, which is not [`Layout::Blocks`].
     pub layout: Layout,
-    /// Pixels of a map.
-    pub area: usize,
 }
 
 impl PackedKernel for PerChannelKernel {
@@ -194,7 +192,8 @@ impl PackedKernel for PerChannelKernel {
             x, x2, y, clamp, ..
         } = operands;
         let b = x2.unwrap_or(x);
-        per_channel(self.isa, self.layout, self.op, x, b, y, self.area, clamp);
+        let area = x.len() / b.len().max(1);
+        per_channel(self.isa, self.layout, self.op, x, b, y, area, clamp);
     }
 
     fn name(&self) -> String {

@@ -83,6 +83,7 @@ multiversion!(
 );
 multiversion!(fn sum_assign(x: &mut [f32], b: &[f32], clamp: Clamp) = sum_assign_body;);
 multiversion!(fn softmax_single(x: &mut [f32], features: usize) = softmax_single_body;);
+multiversion!(fn softmax_inner(x: &mut [f32], size: usize, inner: usize) = softmax_inner_body;);
 multiversion!(fn softmax_tiled(x: &mut [f32], features: usize) = softmax_tiled_body;);
 
 #[inline(always)]
@@ -137,6 +138,38 @@ fn softmax_single_body(x: &mut [f32], features: usize) {
         let total: f32 = sample.iter().sum();
         for v in sample {
             *v /= total;
+        }
+    }
+}
+
+#[inline(always)]
+fn softmax_inner_body(x: &mut [f32], size: usize, inner: usize) {
+    const L: usize = LANES;
+    if size * inner == 0 {
+        return;
+    }
+    for block in x.chunks_exact_mut(size * inner) {
+        for first in (0..inner).step_by(L) {
+            let lanes = L.min(inner - first);
+            let mut max = [f32::NEG_INFINITY; L];
+            for row in block.chunks_exact(inner) {
+                for (m, v) in max.iter_mut().zip(&row[first..][..lanes]) {
+                    *m = if *v > *m { *v } else { *m };
+                }
+            }
+            let mut total = [0.0; L];
+            for row in block.chunks_exact_mut(inner) {
+                let row = &mut row[first..][..lanes];
+                for ((v, m), t) in row.iter_mut().zip(&max).zip(&mut total) {
+                    *v = exp(*v - m);
+                    *t += *v;
+                }
+            }
+            for row in block.chunks_exact_mut(inner) {
+                for (v, t) in row[first..][..lanes].iter_mut().zip(&total) {
+                    *v /= t;
+                }
+            }
         }
     }
 }
@@ -217,6 +250,63 @@ impl PackedKernel for ArithmeticKernel {
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
         work.elementwise(costs)
+    }
+}
+
+/// Softmax along the middle dimension of `x`, `[count][size][inner]`, in place.
+///
+/// # Panics
+/// When `x` is not a whole number of `size * inner`.
+#[track_caller]
+pub fn softmax_strided(isa: Isa, x: &mut [f32], size: usize, inner: usize) {
+    let each = size * inner;
+    assert!(
+        x.is_empty() || each > 0 && x.len().is_multiple_of(each),
+        "whole rows of x"
+    );
+    softmax_inner(isa, x, size, inner);
+}
+
+/// Softmax in place over [`Layout::Single`], along the first dimension of `[size][inner]` elements of each sample.
+///
+/// One of the two is known, the other is what the operands have.
+#[derive(Debug, Clone)]
+pub struct StridedSoftmaxKernel {
+    /// Instruction set of the kernel.
+    pub isa: Isa,
+    /// The known one.
+    pub known: Strided,
+}
+
+/// The known one of the two dimensions of [`StridedSoftmaxKernel`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strided {
+    /// Elements of a softmax.
+    Size(usize),
+    /// Elements between those of a softmax.
+    Inner(usize),
+}
+
+impl PackedKernel for StridedSoftmaxKernel {
+    fn run(&self, operands: Operands<'_>) {
+        let each = operands.y.len() / operands.n.max(1);
+        let (size, inner) = match self.known {
+            Strided::Size(size) => (size, each / size.max(1)),
+            Strided::Inner(inner) => (each / inner.max(1), inner),
+        };
+        softmax_strided(self.isa, operands.y, size, inner);
+    }
+
+    fn name(&self) -> String {
+        "softmax-strided-in-place".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+
+    fn in_place(&self) -> bool {
+        true
     }
 }
 

@@ -112,13 +112,20 @@ pub struct PlaceKernel {
     /// Elements of a sample of the output before those of this input.
     pub offset: usize,
     /// Elements of a sample of the output.
+    ///
+    /// In [`Layout::Single`] a sample may have a multiple of all three.
     pub total: usize,
 }
 
 impl PackedKernel for PlaceKernel {
     fn run(&self, operands: Operands<'_>) {
-        let Operands { x, y, .. } = operands;
-        place(self.layout, x, y, self.features, self.offset, self.total);
+        let Operands { x, y, n, .. } = operands;
+        let times = match self.layout {
+            Layout::Single => y.len() / (n * self.total).max(1),
+            _ => 1,
+        };
+        let [features, offset, total] = [self.features, self.offset, self.total].map(|e| e * times);
+        place(self.layout, x, y, features, offset, total);
     }
 
     fn name(&self) -> String {

@@ -124,10 +124,16 @@ impl GraphBuilder {
     pub fn input(&mut self, name: impl Into<String>, shape: impl Into<Shape>) -> String {
         let (name, shape) = (name.into(), shape.into());
         self.values.insert(name.clone(), shape.clone());
-        self.graph.inputs.push(Input {
-            name: name.clone(),
-            shape,
-        });
+        self.graph.inputs.push(Input::new(name.clone(), shape));
+        name
+    }
+
+    /// Adds an input with a free dimension; returns its name. Shapes are inferred with one element in that dimension.
+    pub fn free_input(&mut self, input: Input) -> String {
+        let name = input.name.clone();
+        self.values
+            .insert(name.clone(), input.tensor_type().shape(1));
+        self.graph.inputs.push(input);
         name
     }
 
@@ -162,12 +168,13 @@ impl GraphBuilder {
         shape::output_shape(node, &inputs, &of_tensor).ok()
     }
 
-    /// Adds a linear layer with `out_features` outputs over a vector; returns its name.
+    /// Adds a linear layer with `out_features` outputs over the last dimension of a value; returns its name.
     ///
     /// Its tensors are `{name}.weight`, `[out_features, in_features]`, and `{name}.bias`.
     pub fn linear(&mut self, name: impl Into<String>, input: &str, out_features: usize) -> String {
         let name = name.into();
-        let in_features = self.size(input, 0);
+        let dims = self.shape(input).map(Shape::dims);
+        let in_features = dims.and_then(|d| d.last()).copied().unwrap_or(0);
         let weight = self.tensor(format!("{name}.weight"), [out_features, in_features]);
         let bias = Some(self.tensor(format!("{name}.bias"), [out_features]));
         self.op(name, Op::Linear(ops::Linear { weight, bias }), &[input])
@@ -275,7 +282,7 @@ impl GraphBuilder {
             self.graph.outputs = values.last().cloned().into_iter().collect();
         }
         let mut tensors = self.tensors;
-        shape::infer(&self.graph, &|node, tensor| {
+        shape::infer_types(&self.graph, &|node, tensor| {
             shape_of(&tensors, node, tensor)
         })?;
         let shapes = (self.order.into_iter())

@@ -6,6 +6,16 @@ use crate::Shape;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
+    /// An input has a free dimension where none can be, or not as it can be.
+    #[error("input `{input}`: expected {expected}, got {got}")]
+    FreeDimension {
+        /// Name of the input.
+        input: String,
+        /// What can be there.
+        expected: String,
+        /// Its type.
+        got: String,
+    },
     /// A node refers to a value that no earlier node or input has.
     #[error("node `{node}`: its input `{input}` is not a network input nor an earlier node")]
     UnknownInput {

@@ -80,6 +80,8 @@ mod tests {
             with_window(json!({"op": "MaxPool"})),
             with_window(json!({"op": "AveragePool"})),
             json!({"op": "Pad", "pads": [1, 1, 1, 1], "value": 0.5}),
+            json!({"op": "Concat", "axis": 1}),
+            json!({"op": "Softmax", "axis": 1}),
         ];
         let plain = [
             "Relu",
@@ -91,9 +93,7 @@ mod tests {
             "Sub",
             "Mul",
             "Div",
-            "Concat",
             "Flatten",
-            "Softmax",
         ];
         nodes.extend(plain.map(|op| json!({"op": op})));
         for node in &mut nodes {

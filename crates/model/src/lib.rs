@@ -19,14 +19,21 @@ pub mod presets;
 pub mod quantised;
 pub mod shape;
 mod table;
+mod tensor_type;
 mod weights;
 
 pub use builder::{Conv2d, GraphBuilder};
 pub use csr::Csr;
 pub use error::ModelError;
-pub use network::{Graph, Input, Network, Node};
+pub use network::{Free, Graph, Input, Network, Node};
 pub use ops::{Approximate, Op, Window};
 pub use preprocessing::Preprocessing;
 pub use shape::Shape;
 pub use table::{Column, Table};
+pub use tensor_type::{DType, Dim, TensorType};
 pub use weights::{Dense, Weights};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

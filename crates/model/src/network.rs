@@ -6,16 +6,125 @@ use serde::{Deserialize, Serialize};
 
 use crate::fields::Fields;
 use crate::presets::Preset;
-use crate::{Dense, ModelError, Op, Preprocessing, Shape, Weights, ops, shape};
+use crate::{
+    DType, Dense, Dim, ModelError, Op, Preprocessing, Shape, TensorType, Weights, ops, shape,
+};
 
-/// A named input of a graph with its shape per sample.
+/// A named input of a graph with its type.
+///
+/// In JSON the name of a free dimension stands in the place of its size, and `dtype` is left out where it is `f32`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "InputJson", into = "InputJson")]
 pub struct Input {
     /// Name by which nodes refer to it.
     pub name: String,
-    /// Shape of one sample, for instance `[1, 28, 28]`.
+    /// Shape of one sample, for instance `[1, 28, 28]`. A free dimension is 0.
     pub shape: Shape,
+    /// What its elements are.
+    pub dtype: DType,
+    /// The dimension of any size, where it has one.
+    pub free: Option<Free>,
+}
+
+/// The dimension of an input that each run gives its size: the length of a sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Free {
+    /// Its index in the shape of a sample.
+    pub dimension: usize,
+    /// Its name. All free dimensions of a graph have one name, and in a run one size.
+    pub symbol: String,
+}
+
+/// An input as it is in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InputJson {
+    name: String,
+    shape: Vec<Dim>,
+    #[serde(default, skip_serializing_if = "DType::is_default")]
+    dtype: DType,
+}
+
+impl From<Input> for InputJson {
+    fn from(input: Input) -> Self {
+        let TensorType { dtype, dims } = input.tensor_type();
+        Self {
+            name: input.name,
+            shape: dims,
+            dtype,
+        }
+    }
+}
+
+impl TryFrom<InputJson> for Input {
+    type Error = String;
+
+    fn try_from(json: InputJson) -> Result<Self, String> {
+        let InputJson { name, shape, dtype } = json;
+        let mut free = None;
+        let mut dims = Vec::with_capacity(shape.len());
+        for (dimension, dim) in shape.into_iter().enumerate() {
+            dims.push(match dim {
+                Dim::Known(n) => n,
+                Dim::Free(symbol) => {
+                    if symbol.is_empty() || free.replace(Free { dimension, symbol }).is_some() {
+                        return Err(format!(
+                            "input `{name}`: expected at most one free dimension, with a name"
+                        ));
+                    }
+                    0
+                }
+            });
+        }
+        Ok(Self {
+            name,
+            shape: Shape(dims),
+            dtype,
+            free,
+        })
+    }
+}
+
+impl Input {
+    /// An input of floating-point numbers whose samples have that shape.
+    pub fn new(name: impl Into<String>, shape: impl Into<Shape>) -> Self {
+        Self {
+            name: name.into(),
+            shape: shape.into(),
+            dtype: DType::F32,
+            free: None,
+        }
+    }
+
+    /// An input of floating-point numbers with that free dimension, of which `shape` has any size.
+    pub fn with_free(
+        name: impl Into<String>,
+        shape: impl Into<Shape>,
+        dimension: usize,
+        symbol: impl Into<String>,
+    ) -> Self {
+        let mut input = Self::new(name, shape);
+        if let Some(size) = input.shape.0.get_mut(dimension) {
+            *size = 0;
+        }
+        let symbol = symbol.into();
+        input.free = Some(Free { dimension, symbol });
+        input
+    }
+
+    /// Its type.
+    pub fn tensor_type(&self) -> TensorType {
+        let mut dims: Vec<Dim> = self.shape.dims().iter().copied().map(Dim::Known).collect();
+        if let Some(Free { dimension, symbol }) = &self.free
+            && let Some(dim) = dims.get_mut(*dimension)
+        {
+            *dim = Dim::Free(symbol.clone());
+        }
+        TensorType {
+            dtype: self.dtype,
+            dims,
+        }
+    }
 }
 
 /// One operation: its name, what it computes and from which values. JSON with a field that its operator does not have is refused.
@@ -58,6 +167,16 @@ impl Graph {
             if !seen.insert(input.name.as_str()) {
                 return Err(ModelError::DuplicateName {
                     name: input.name.clone(),
+                });
+            }
+            if let Some(free) = &input.free
+                && (input.shape.dims().get(free.dimension) != Some(&0)
+                    || self.free_symbol() != Some(&free.symbol))
+            {
+                return Err(ModelError::FreeDimension {
+                    input: input.name.clone(),
+                    expected: "one free dimension, of the same name in all inputs".into(),
+                    got: input.tensor_type().to_string(),
                 });
             }
         }
@@ -108,6 +227,26 @@ impl Graph {
         self.nodes.iter().filter(|n| n.op.weight().is_some())
     }
 
+    /// Name of the free dimension of its inputs, where there is one.
+    pub fn free_symbol(&self) -> Option<&str> {
+        let mut free = self.inputs.iter().filter_map(|i| i.free.as_ref());
+        free.next().map(|f| f.symbol.as_str())
+    }
+
+    /// The graph with `length` elements in its free dimension, which is then known.
+    #[must_use]
+    pub fn at_length(&self, length: usize) -> Self {
+        let mut graph = self.clone();
+        for input in &mut graph.inputs {
+            if let Some(free) = input.free.take()
+                && let Some(size) = input.shape.0.get_mut(free.dimension)
+            {
+                *size = length;
+            }
+        }
+        graph
+    }
+
     /// Whether the nodes form one chain: each node reads only the value just before it, and the last is the output.
     pub fn is_chain(&self) -> bool {
         let mut before = match self.inputs.as_slice() {
@@ -150,7 +289,7 @@ impl Network {
             original_shapes: BTreeMap::new(),
             scales: BTreeMap::new(),
         };
-        network.shapes()?;
+        network.types()?;
         for (name, tensor) in &network.tensors {
             tensor.check_finite().map_err(|e| e.for_tensor(name))?;
         }
@@ -180,18 +319,33 @@ impl Network {
     /// # Errors
     /// As [`shape::infer`].
     pub fn shapes(&self) -> Result<HashMap<&str, Shape>, ModelError> {
-        shape::infer(&self.graph, &|node, tensor| {
-            self.tensors
-                .get(tensor)
-                .map(Weights::shape)
-                .ok_or_else(|| ModelError::MissingTensor {
-                    tensor: tensor.into(),
-                    node: node.name.clone(),
-                    found: crate::bind::describe(
-                        self.tensors.iter().map(|(n, t)| (n.as_str(), t.shape())),
-                    ),
-                })
+        shape::infer(&self.graph, &|node, tensor| self.tensor_shape(node, tensor))
+    }
+
+    /// Type of every input and node by name.
+    ///
+    /// # Errors
+    /// As [`shape::infer_types`].
+    pub fn types(&self) -> Result<HashMap<&str, TensorType>, ModelError> {
+        shape::infer_types(&self.graph, &|node, tensor| self.tensor_shape(node, tensor))
+    }
+
+    fn tensor_shape(&self, node: &Node, tensor: &str) -> Result<Shape, ModelError> {
+        let shape = self.tensors.get(tensor).map(Weights::shape);
+        shape.ok_or_else(|| ModelError::MissingTensor {
+            tensor: tensor.into(),
+            node: node.name.clone(),
+            found: crate::bind::describe(self.tensors.iter().map(|(n, t)| (n.as_str(), t.shape()))),
         })
+    }
+
+    /// The network with `length` elements in its free dimension, which is then known.
+    #[must_use]
+    pub fn at_length(&self, length: usize) -> Self {
+        Self {
+            graph: self.graph.at_length(length),
+            ..self.clone()
+        }
     }
 
     /// The weight of a node that has one.

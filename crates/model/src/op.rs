@@ -24,6 +24,8 @@ impl Op {
                     sizes(&[pairs.as_flattened(), &w.pads].concat())
                 }
                 Attribute::Size(n) => sizes(&[*n]),
+                Attribute::Axis(0) => vec![],
+                Attribute::Axis(n) => sizes(&[*n]),
                 Attribute::Pads(pads) => sizes(pads),
                 Attribute::Float(v) => vec![Some(f64::from(*v))],
                 Attribute::Bound(v) => vec![v.map(f64::from)],

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ops::NodeShapes;
-use crate::{Graph, ModelError, Node};
+use crate::{DType, Dim, Graph, ModelError, Node, TensorType};
 
 /// Dimensions of a tensor, or of a value per sample (the batch dimension is symbolic and left out).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ impl fmt::Display for Shape {
 /// `weight_shape` gives the shape of a weight or bias tensor by name.
 ///
 /// # Errors
-/// The first node whose inputs or weights do not fit its operator, or a tensor that is missing.
+/// The first node whose inputs or weights do not fit its operator, a tensor that is missing, or an input with a free dimension.
 pub fn infer<'g>(
     graph: &'g Graph,
     weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
@@ -65,6 +65,13 @@ pub fn infer<'g>(
     graph.check()?;
     let mut shapes: HashMap<&str, Shape> = HashMap::new();
     for input in &graph.inputs {
+        if input.free.is_some() {
+            return Err(ModelError::FreeDimension {
+                input: input.name.clone(),
+                expected: "a known size in each dimension".into(),
+                got: input.tensor_type().to_string(),
+            });
+        }
         shapes.insert(&input.name, input.shape.clone());
     }
     for node in &graph.nodes {
@@ -73,6 +80,85 @@ pub fn infer<'g>(
         shapes.insert(&node.name, shape);
     }
     Ok(shapes)
+}
+
+/// Two sizes of a free dimension that no dimension of a network happens to have, the second in place of the first.
+const PROBES: [usize; 2] = [10_007, 20_011];
+
+/// Type of every input and node of a graph, by name.
+///
+/// Shapes are inferred for two sizes of the free dimension: a dimension of a value is free where it is that size in both, and
+/// known where it is the same in both.
+///
+/// # Errors
+/// As [`infer`]; a node whose operator does not take the type of an input or its free dimension
+/// ([`crate::ops::Operator::takes`], [`crate::ops::Operator::takes_free`]); a node whose output depends on the free dimension in
+/// another way.
+pub fn infer_types<'g>(
+    graph: &'g Graph,
+    weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
+) -> Result<HashMap<&'g str, TensorType>, ModelError> {
+    graph.check()?;
+    let graphs = PROBES.map(|length| graph.at_length(length));
+    let short = infer(&graphs[0], weight_shape)?;
+    let symbol = graph.free_symbol().unwrap_or_default();
+    let long = if symbol.is_empty() {
+        short.clone()
+    } else {
+        infer(&graphs[1], weight_shape)?
+    };
+    let mut types: HashMap<&str, TensorType> = HashMap::new();
+    for input in &graph.inputs {
+        types.insert(&input.name, input.tensor_type());
+    }
+    for node in &graph.nodes {
+        let operator = node.op.operator();
+        let wrong = |expected: String, got: String| ModelError::Shape {
+            node: node.name.clone(),
+            op: node.op.name(),
+            expected,
+            got,
+        };
+        for (i, name) in node.inputs.iter().enumerate() {
+            let input = &types[name.as_str()];
+            if !operator.takes(i, input.dtype) {
+                return Err(wrong("an input of f32".into(), input.to_string()));
+            }
+            if let Some(free) = input.free()
+                && !operator.takes_free(free, input.dims.len())
+            {
+                let expected = "a known size in each dimension".to_owned();
+                return Err(wrong(expected, input.to_string()));
+            }
+        }
+        let [short, long] = [&short, &long].map(|shapes| &shapes[node.name.as_str()]);
+        let dims: Option<Vec<Dim>> = (short.dims().len() == long.dims().len())
+            .then(|| {
+                let sizes = short.dims().iter().zip(long.dims());
+                sizes
+                    .map(|(&a, &b)| match [a, b] {
+                        PROBES if !symbol.is_empty() => Some(Dim::Free(symbol.to_owned())),
+                        _ if a == b => Some(Dim::Known(a)),
+                        _ => None,
+                    })
+                    .collect()
+            })
+            .flatten();
+        let tensor_type = dims.map(|dims| TensorType {
+            dtype: DType::F32,
+            dims,
+        });
+        let is_one = |t: &TensorType| {
+            let free = t.dims.iter().filter(|d| matches!(d, Dim::Free(_)));
+            free.count() <= 1
+        };
+        let tensor_type = tensor_type.filter(is_one).ok_or_else(|| {
+            let expected = format!("at most one dimension that depends on `{symbol}`, and is it");
+            wrong(expected, format!("{short} where it is {}", PROBES[0]))
+        })?;
+        types.insert(&node.name, tensor_type);
+    }
+    Ok(types)
 }
 
 /// Shape of the value of one node whose inputs have the given shapes, per sample.

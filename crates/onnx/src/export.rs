@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use sparsevd_model::ops::{OnnxAttribute, OnnxConstant, is_per_channel};
-use sparsevd_model::{Csr, ModelError, Network, Node, Shape, Weights};
+use sparsevd_model::{
+    Csr, DType, Dim, ModelError, Network, Node, Op, Shape, TensorType, Weights, ops,
+};
 
 use crate::metadata;
 use crate::proto::{
@@ -28,7 +30,9 @@ pub struct ExportOptions {
 
 /// The file of a network.
 pub(crate) fn export(network: &Network, options: &ExportOptions) -> Result<ModelProto, ModelError> {
-    let shapes = network.shapes()?;
+    let types = network.types()?;
+    // No known dimension is 0, so that a free one is only like another.
+    let shapes: HashMap<&str, Shape> = types.iter().map(|(n, t)| (*n, t.shape(0))).collect();
     let graph = &network.graph;
     let values: HashSet<&str> = shapes.keys().copied().collect();
     let mut writer = Writer {
@@ -57,7 +61,7 @@ pub(crate) fn export(network: &Network, options: &ExportOptions) -> Result<Model
     initializer.append(&mut writer.constants);
     let value = |name: &str| ValueInfoProto {
         name: name.to_owned(),
-        r#type: Some(batch_of(&shapes[name])),
+        r#type: Some(batch_of(&types[name])),
     };
     let ir_version = if writer.opset > 18 {
         IR_VERSION + 1
@@ -110,6 +114,11 @@ struct Writer<'n> {
 
 impl Writer<'_> {
     fn node(&mut self, node: &Node) {
+        if let Op::Linear(linear) = &node.op
+            && self.shapes[node.inputs[0].as_str()].dims().len() > 1
+        {
+            return self.over_vectors(node, linear);
+        }
         let mut inputs = node.inputs.clone();
         inputs.extend(node.op.tensors().map(|t| self.tensors[t].clone()));
         let form = node.op.operator().onnx();
@@ -135,6 +144,34 @@ impl Writer<'_> {
             name: node.name.clone(),
             op_type: form.op_type.into(),
             attribute: form.attributes.into_iter().map(attribute_of).collect(),
+            domain: String::new(),
+        });
+    }
+
+    /// A layer over several vectors: `Gemm` takes matrices alone.
+    fn over_vectors(&mut self, node: &Node, linear: &ops::Linear) {
+        let weight = self.tensors[linear.weight.as_str()].clone();
+        let transposed = self.free(&format!("{}.transposed", node.name));
+        self.push("Transpose", vec![weight], &transposed);
+        let factors = vec![node.inputs[0].clone(), transposed];
+        match &linear.bias {
+            None => self.push("MatMul", factors, &node.name),
+            Some(bias) => {
+                let product = self.free(&format!("{}.product", node.name));
+                self.push("MatMul", factors, &product);
+                let bias = self.tensors[bias.as_str()].clone();
+                self.push("Add", vec![product, bias], &node.name);
+            }
+        }
+    }
+
+    fn push(&mut self, op_type: &str, input: Vec<String>, output: &str) {
+        self.nodes.push(NodeProto {
+            input,
+            output: vec![output.to_owned()],
+            name: output.to_owned(),
+            op_type: op_type.into(),
+            attribute: Vec::new(),
             domain: String::new(),
         });
     }
@@ -173,20 +210,39 @@ impl Writer<'_> {
     }
 }
 
-fn batch_of(shape: &Shape) -> TypeProto {
+fn batch_of(value: &TensorType) -> TypeProto {
+    let dimension = |dim: &Dim| match dim {
+        Dim::Known(size) => DimensionProto {
+            dim_value: Some(*size as i64),
+            dim_param: None,
+        },
+        Dim::Free(symbol) => DimensionProto {
+            dim_value: None,
+            dim_param: Some(symbol.clone()),
+        },
+    };
+    // Sizes of one name are one size.
+    let batch = match value.dims.contains(&Dim::Free("batch".into())) {
+        true => "samples",
+        false => "batch",
+    };
     let batch = DimensionProto {
         dim_value: None,
-        dim_param: Some("batch".into()),
+        dim_param: Some(batch.into()),
     };
-    let known = shape.dims().iter().map(|&d| DimensionProto {
-        dim_value: Some(d as i64),
-        dim_param: None,
-    });
+    let dims = value.dims.iter().map(dimension);
     TypeProto {
         tensor_type: Some(TensorTypeProto {
-            elem_type: data_type::FLOAT,
+            elem_type: match value.dtype {
+                DType::F32 => data_type::FLOAT,
+                DType::I8 => data_type::INT8,
+                DType::U8 => data_type::UINT8,
+                DType::I32 => data_type::INT32,
+                DType::I64 => data_type::INT64,
+                DType::Bool => data_type::BOOL,
+            },
             shape: Some(TensorShapeProto {
-                dim: std::iter::once(batch).chain(known).collect(),
+                dim: std::iter::once(batch).chain(dims).collect(),
             }),
         }),
     }

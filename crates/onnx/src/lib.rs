@@ -31,3 +31,8 @@ pub use load::{load, load_with};
 pub use options::{ImportOptions, InputShape};
 pub use read::{read_onnx, read_onnx_bytes, read_onnx_bytes_with, read_onnx_with};
 pub use write::{write_onnx, write_onnx_bytes};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

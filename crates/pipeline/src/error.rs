@@ -9,6 +9,10 @@ use sparsevd_model::ModelError;
 use sparsevd_onnx::OnnxError;
 use sparsevd_runtime::RuntimeError;
 
+/// What a packed file takes, for messages.
+pub const NEEDS_GRID: &str =
+    "weights on grids, which a `quantise` phase at the end of the recipe makes";
+
 /// Why a pipeline could not go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -72,7 +76,7 @@ pub enum PipelineError {
         network: String,
     },
     /// The form of a file needs weights on grids, and these are on none.
-    #[error("network `{network}`: expected {}, to write {}; got weights off any grid", crate::NEEDS_GRID, path.display())]
+    #[error("network `{network}`: expected {}, to write {}; got weights off any grid", NEEDS_GRID, path.display())]
     OffGrid {
         /// Name of the network.
         network: String,

@@ -41,14 +41,19 @@ pub use compressed::Compressed;
 pub use compression::Compression;
 pub use convert::Conversion;
 pub use data::Data;
-pub use error::PipelineError;
+pub use error::{NEEDS_GRID, PipelineError};
 pub use input::{InputNetwork, ModelFile, absolute_source, model_name};
 pub use inspect::{Inspection, PackedInspection};
 pub use measure::Scores;
-pub use outputs::{Form, NEEDS_GRID, Outputs, ends_on_grids};
+pub use outputs::{Form, Outputs, ends_on_grids};
 pub use recipe::{DEFAULT_RECIPE, FoundRecipe};
 pub use run_folder::{RecordedRun, RunFolder};
 pub use sparsevd_compressor::trainer::{Observer, Silent};
 pub use sweep::{Sweep, SweepPoint, SweepScore, check_thresholds};
 pub use train::{ScoreReport, Trained, Training, TrainingReport};
 pub use training_log::TrainingLog;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sparsevd_compressor::recipe::{Method, Recipe};
 use sparsevd_format::{CsrProfile, FormatError, ValueType, WriteOptions, check_writable};
 
-use crate::error::PipelineError;
+use crate::error::{NEEDS_GRID, PipelineError};
 
 /// A file format, as the ending of an output names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +44,6 @@ impl Form {
         }
     }
 }
-
-/// What a packed file takes, for messages.
-pub const NEEDS_GRID: &str =
-    "weights on grids, which a `quantise` phase at the end of the recipe makes";
 
 /// Whether a recipe leaves the weights on grids, as a packed file stores them.
 pub fn ends_on_grids(recipe: &Recipe) -> bool {

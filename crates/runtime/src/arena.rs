@@ -2,19 +2,19 @@
 
 use std::ops::Range;
 
-/// Elements of a cache line. All offsets are multiples of it.
-pub(crate) const LINE: usize = 16;
+/// Bytes of a cache line. All offsets are multiples of it.
+pub(crate) const LINE: usize = 64;
 
 /// A buffer that is needed during some steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lifetime {
     /// The steps during which it is needed.
     pub steps: Range<usize>,
-    /// Elements.
+    /// Bytes.
     pub len: usize,
 }
 
-/// The offset of each buffer, so that buffers that are needed at the same time never overlap, and the elements of the arena.
+/// The offset of each buffer, so that buffers that are needed at the same time never overlap, and the bytes of the arena.
 ///
 /// Buffers are placed from the largest to the smallest, each in the lowest gap that is free for its lifetime.
 pub(crate) fn place(buffers: &[Lifetime]) -> (Vec<usize>, usize) {
@@ -60,16 +60,16 @@ mod tests {
 
     #[test]
     fn a_chain_takes_the_memory_of_its_largest_pair() {
-        let chain = [(0..2, 100), (1..3, 50), (2..4, 80), (3..5, 10)]
+        let chain = [(0..2, 400), (1..3, 200), (2..4, 320), (3..5, 40)]
             .map(|(steps, len)| Lifetime { steps, len });
         let (offsets, size) = place(&chain);
-        assert_eq!(size, 112 + 64, "{offsets:?}");
+        assert_eq!(size, 448 + 256, "{offsets:?}");
     }
 
     proptest! {
         #[test]
         fn buffers_alive_together_never_overlap(
-            raw in proptest::collection::vec((0usize..12, 1usize..6, 0usize..200), 0..24),
+            raw in proptest::collection::vec((0usize..12, 1usize..6, 0usize..800), 0..24),
         ) {
             let buffers: Vec<Lifetime> = raw
                 .into_iter()

@@ -237,6 +237,8 @@ impl<T> DerefMut for List<T> {
 #[derive(Debug)]
 pub(crate) struct Slices<'a> {
     pub batch: usize,
+    /// Elements of the free dimension; 1 where there is none.
+    pub length: usize,
     pub inputs: List<&'a [f32]>,
     pub outputs: List<&'a mut [f32]>,
 }
@@ -248,6 +250,7 @@ impl Slices<'_> {
         let cut = |len: usize| len / batch.max(1) * samples;
         let rest = Self {
             batch: batch - samples,
+            length: self.length,
             inputs: List::from_iter(self.inputs.iter_mut().map(|x| {
                 let (first, rest) = x.split_at(cut(x.len()));
                 *x = first;
@@ -267,14 +270,14 @@ impl Slices<'_> {
 
 #[cfg(test)]
 mod tests {
-    use sparsevd_model::Shape;
+    use sparsevd_model::{Shape, TensorType};
 
     use super::*;
 
     fn values(n: usize) -> Vec<PlanValue> {
-        let value = |i| PlanValue {
-            name: format!("v{i}"),
-            shape: Shape::from([1]),
+        let value = |i| {
+            let scalar = TensorType::known(&Shape::from([1]));
+            PlanValue::new(format!("v{i}"), scalar, 1)
         };
         (0..n).map(value).collect()
     }
@@ -309,6 +312,7 @@ mod tests {
         let (mut y, mut z) = ([0.0; 6], [0.0; 3]);
         let slices = Slices {
             batch: 3,
+            length: 1,
             inputs: List::from_iter([&a[..], &b[..]].into_iter()),
             outputs: List::from_iter([&mut y[..], &mut z[..]].into_iter()),
         };

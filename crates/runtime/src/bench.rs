@@ -45,7 +45,7 @@ const MOST_RUNS: usize = 1 << 20;
 
 /// Times runs of `batch` samples of each session, in turns, for about `budget` per session.
 ///
-/// Each of `inputs` has one or more batches, `[k][batch][shape]`, which the runs use in turn.
+/// Each of `inputs` has one or more batches, `[k][batch][shape]`, which the runs use in turn. A free dimension has [`crate::PlanOptions::length`] elements.
 ///
 /// # Errors
 /// [`RuntimeError::Names`] when `inputs` are not those of each session, [`RuntimeError::Length`] when they are not a whole number of batches.
@@ -62,7 +62,15 @@ pub fn measure<'i>(
         .iter()
         .map(|session| batches(session, batch, inputs))
         .collect::<Result<Vec<Vec<List<&[f32]>>>, _>>()?;
-    let mut outputs: Vec<Vec<Vec<f32>>> = sessions.iter().map(|s| s.outputs(batch)).collect();
+    let lengths = sessions
+        .iter()
+        .zip(&batches)
+        .map(|(session, batches)| session.length(batch, &batches[0]))
+        .collect::<Result<Vec<usize>, _>>()?;
+    let outputs = sessions.iter().zip(&lengths);
+    let mut outputs: Vec<Vec<Vec<f32>>> = outputs
+        .map(|(s, &length)| s.outputs(batch, length))
+        .collect();
     let rounds = (budget.as_nanos() / TURN.as_nanos()).max(3);
     for round in 0..rounds {
         let started = Instant::now();
@@ -77,6 +85,7 @@ pub fn measure<'i>(
                 if let Some(inputs) = batches.next() {
                     session.run_slices(Slices {
                         batch,
+                        length: lengths[i],
                         inputs: List::from_iter(inputs.iter().copied()),
                         outputs: List::from_iter(outputs[i].iter_mut().map(Vec::as_mut_slice)),
                     })?;
@@ -115,7 +124,8 @@ fn batches<'i>(
 ) -> Result<Vec<List<&'i [f32]>>, RuntimeError> {
     let values = session.plan().inputs();
     let inputs = inputs.in_order(values)?;
-    let lengths: Vec<usize> = values.iter().map(|v| batch * v.shape.elements()).collect();
+    let length = session.plan().options().length;
+    let lengths: Vec<usize> = values.iter().map(|v| batch * v.elements(length)).collect();
     let count = inputs[0].len() / lengths[0].max(1);
     for ((value, x), len) in values.iter().zip(&*inputs).zip(&lengths) {
         if count == 0 || x.len() != count * len {

@@ -5,6 +5,7 @@ use sparsevd_kernels::CopyKernel;
 use crate::arena::{self, Lifetime};
 use crate::lowered::{Lowered, LoweredProgram, Part, Partition, Tensor};
 use crate::program::Value;
+use crate::value::Rows;
 
 /// Where a value lies during a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub(crate) enum Place {
     Input(usize),
     /// In an output of the caller, by its number.
     Output(usize),
-    /// In the arena, from that element on.
+    /// In the arena, from that byte on.
     Arena(usize),
 }
 
@@ -35,17 +36,18 @@ pub(crate) struct Bound {
     /// Second input; `None` where there is none or it is the first input again.
     pub x2: Option<Operand>,
     pub y: Operand,
-    /// Offset of the scratch in the arena.
+    /// Offset of the scratch in the arena, in bytes.
     pub scratch: usize,
 }
 
-/// Assigns a place to each value. Returns the steps with their places, and the elements of the arena.
+/// Assigns a place to each value. Returns the steps with their places, and the bytes of the arena.
 pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
     let LoweredProgram {
         mut steps,
         mut values,
         inputs,
         mut outputs,
+        length,
         block,
         one_by_one,
         ..
@@ -84,7 +86,7 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
         }
         let end = sharing.last_use[step.output].max(i) + 1;
         let samples = if wide[buffer] { block } else { 1 };
-        let len = values[step.output].len(samples);
+        let len = values[step.output].bytes(samples, length);
         // Steps that run sample after sample start again for the next sample, while results of earlier samples must stay.
         let i = if wide[buffer] && i < one_by_one { 0 } else { i };
         match arena_of[buffer] {
@@ -98,7 +100,7 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
     let first_scratch = lifetimes.len();
     lifetimes.extend(steps.iter().enumerate().map(|(i, s)| Lifetime {
         steps: i..i + 1,
-        len: s.scratch_len(),
+        len: s.scratch_len() * size_of::<f32>(),
     }));
     let (offsets, size) = arena::place(&lifetimes);
     let place = |v: Value| {
@@ -190,6 +192,7 @@ fn copy(from: Value, to: Value, tensor: Tensor) -> Lowered {
             kernel: Box::new(CopyKernel),
             features: tensor.features,
         }],
+        rows: Rows::ONE,
         partition: Partition::Rows,
         clamp: sparsevd_kernels::Clamp::None,
         inputs: vec![from],

@@ -53,6 +53,20 @@ pub enum RuntimeError {
         /// Elements of the slice.
         got: usize,
     },
+    /// An input with a free dimension is not whole samples of one length.
+    #[error(
+        "elements of {batch} samples of input `{name}`: expected a multiple of {expected}, got {got}"
+    )]
+    FreeLength {
+        /// Name of the input.
+        name: String,
+        /// Samples of the run.
+        batch: usize,
+        /// Type of the input.
+        expected: String,
+        /// Elements of the slice.
+        got: usize,
+    },
     /// The inputs or outputs given to a run are not those of the network.
     #[error("{operand} of the run: expected {expected}, got {got}")]
     Names {

@@ -7,14 +7,17 @@ use crate::lowered::Lowered;
 use crate::options::PlanOptions;
 
 /// Expected microseconds of a step for the plan's batch on one thread, in blocks of `block` samples. The first input of the step has `inputs`
-/// elements per sample.
+/// elements for each sample of the kernel. A free dimension has `length` elements.
 pub(crate) fn expected_us(
     step: &Lowered,
     inputs: usize,
     options: &PlanOptions,
     block: usize,
+    length: usize,
 ) -> f64 {
     let outputs = step.output_shape.elements();
+    // Samples of the kernel in one of ours.
+    let kernel_samples = step.rows.of(1, length).max(1);
     let (pixels, size) = match step.weight {
         Some(used) => {
             let rows = outputs / used.pixels.max(1);
@@ -30,10 +33,10 @@ pub(crate) fn expected_us(
     };
     let work = Workload {
         size,
-        pixels,
-        elements: inputs.max(outputs),
-        batch: options.batch,
-        block,
+        pixels: pixels.div_ceil(kernel_samples),
+        elements: inputs.max(outputs.div_ceil(kernel_samples)),
+        batch: options.batch * kernel_samples,
+        block: block * kernel_samples,
     };
     step.parts[0].kernel.expected_ns(&options.costs, &work) / 1e3
 }

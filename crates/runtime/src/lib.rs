@@ -27,6 +27,7 @@ pub mod profile;
 mod program;
 mod session;
 mod threads;
+mod value;
 mod zeros;
 
 pub use arguments::{Inputs, Outputs};
@@ -35,3 +36,8 @@ pub use evaluate::{Evaluation, evaluate};
 pub use options::{PlanOptions, WeightMode, WeightType};
 pub use plan::{Plan, PlanNode, PlanValue};
 pub use session::Session;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,25 +1,69 @@
 //! A lowered program: steps with their kernels, over values with their layouts.
 
 use sparsevd_kernels::{Clamp, LANES, Layout, PackedKernel, Precision};
-use sparsevd_model::Shape;
+use sparsevd_model::{DType, Shape};
 
 use crate::program::Value;
+use crate::value::{Rows, ValueType};
 
 /// A value of a lowered program.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Tensor {
-    /// Elements per sample, without those that a layout adds.
+    pub dtype: DType,
+    /// Elements per row, without those that a layout adds.
     pub features: usize,
+    /// Rows per sample. In [`Layout::Single`] any division of a sample into rows is the same in memory.
+    pub rows: Rows,
     pub layout: Layout,
 }
 
 impl Tensor {
-    /// Elements in memory for `n` samples.
-    pub fn len(self, n: usize) -> usize {
+    /// A value in [`Layout::Single`].
+    pub fn single(value: &ValueType) -> Self {
+        let rows = value.rows();
+        Self {
+            dtype: value.dtype,
+            features: value.shape.elements() / rows.of(1, value.length()).max(1),
+            rows,
+            layout: Layout::Single,
+        }
+    }
+
+    /// The same elements in another layout, in tiles of `rows`.
+    pub fn with(self, layout: Layout, rows: Rows) -> Self {
+        match layout {
+            Layout::Tiled => Self {
+                features: self.features * self.rows.count / rows.count.max(1),
+                rows,
+                layout,
+                ..self
+            },
+            layout => Self { layout, ..self },
+        }
+    }
+
+    /// Whether it has the form that [`Tensor::with`] gives it.
+    pub fn is_in(self, layout: Layout, rows: Rows) -> bool {
+        self.layout == layout && (layout != Layout::Tiled || self.rows == rows)
+    }
+
+    /// Elements in memory for `n` samples whose free dimension has `length` elements.
+    pub fn len(self, n: usize, length: usize) -> usize {
         match self.layout {
             Layout::Blocks(blocks) => blocks.len() * n,
-            layout => self.features * n.next_multiple_of(layout.samples()),
+            Layout::Single => self.features * self.rows.of(n, length),
+            Layout::Tiled => self.features * self.rows.of(n, length).next_multiple_of(LANES),
         }
+    }
+
+    /// Elements of a sample, without those that a layout adds.
+    pub fn elements(self, length: usize) -> usize {
+        self.features * self.rows.of(1, length)
+    }
+
+    /// Bytes in memory, as [`Tensor::len`] counts elements.
+    pub fn bytes(self, n: usize, length: usize) -> usize {
+        self.len(n, length) * self.dtype.bytes()
     }
 }
 
@@ -38,6 +82,8 @@ pub(crate) struct Lowered {
     pub inputs: Vec<Value>,
     pub output: Value,
     pub output_shape: Shape,
+    /// What is a sample to the kernel.
+    pub rows: Rows,
     /// `None` for a step without a weight.
     pub weight: Option<WeightUse>,
 }
@@ -119,6 +165,8 @@ impl Part {
 pub(crate) struct LoweredProgram {
     pub steps: Vec<Lowered>,
     pub values: Vec<Tensor>,
+    /// Most elements of the free dimension.
+    pub length: usize,
     pub inputs: Vec<Value>,
     /// The outputs, each in [`Layout::Single`]. Several may be one value.
     pub outputs: Vec<Value>,

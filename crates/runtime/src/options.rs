@@ -70,6 +70,9 @@ pub struct PlanOptions {
     pub threads: usize,
     /// Samples per run for which kernels are chosen. Runs of any other number of samples work too.
     pub batch: usize,
+    /// Elements of the free dimension for which kernels are chosen, where the network has one. A plan is for lengths up to the next power of two;
+    /// a session plans others when they come.
+    pub length: usize,
     /// How sparse linear layers store their non-zeros.
     pub values: WeightType,
     /// Time of the kernels on this machine.
@@ -84,6 +87,7 @@ impl Default for PlanOptions {
             isa: Isa::best(),
             threads: 1,
             batch: 1,
+            length: 1,
             values: WeightType::F32,
             costs: Costs::default(),
         }

@@ -1,10 +1,12 @@
 //! Plans: the kernel of each node of a network, the layout of each value, and its place in memory.
 
 use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use serde::Serialize;
 use sparsevd_kernels::Layout;
-use sparsevd_model::{Network, Shape};
+use sparsevd_model::{Network, Shape, TensorType};
 
 use crate::buffers::{self, Bound};
 use crate::error::RuntimeError;
@@ -57,15 +59,46 @@ impl PlanNode {
 pub struct PlanValue {
     /// Its name in the network.
     pub name: String,
-    /// Shape of one sample.
+    /// What its elements are, and the dimensions of one sample.
+    #[serde(flatten)]
+    pub tensor_type: TensorType,
+    /// Shape of one sample, with the longest free dimension that the plan is for.
+    #[serde(skip)]
     pub shape: Shape,
+    /// Elements of one sample, for each element of the free dimension if it has one.
+    #[serde(skip)]
+    each: usize,
+    #[serde(skip)]
+    is_free: bool,
 }
 
-impl From<Endpoint> for PlanValue {
-    fn from(endpoint: Endpoint) -> Self {
-        let Endpoint { name, shape, .. } = endpoint;
-        Self { name, shape }
+impl PlanValue {
+    pub(crate) fn new(name: String, tensor_type: TensorType, length: usize) -> Self {
+        Self {
+            name,
+            shape: tensor_type.shape(length),
+            each: tensor_type.elements(1),
+            is_free: tensor_type.free().is_some(),
+            tensor_type,
+        }
     }
+
+    /// Elements of one sample whose free dimension, if it has one, has `length` elements.
+    pub fn elements(&self, length: usize) -> usize {
+        self.each
+            .saturating_mul(if self.is_free { length } else { 1 })
+    }
+}
+
+/// Longest free dimension.
+pub(crate) const LONGEST: usize = 1 << 31;
+
+/// What the plans of a network with a free dimension are made of.
+#[derive(Debug)]
+struct Source {
+    network: Network,
+    activity: Activity,
+    symbol: String,
 }
 
 /// Steps over single samples for the last samples of a batch, where those are too few for half a tile.
@@ -89,7 +122,11 @@ pub struct Plan {
     pub(crate) block: usize,
     pub(crate) one_by_one: usize,
     pub(crate) threads: usize,
-    pub(crate) arena_len: usize,
+    arena_bytes: usize,
+    /// Most elements of the free dimension; 1 where there is none.
+    longest: usize,
+    /// Where there is a free dimension.
+    source: Option<Arc<Source>>,
     inputs: Vec<PlanValue>,
     outputs: Vec<PlanValue>,
 }
@@ -103,6 +140,24 @@ impl Plan {
     /// options cannot hold.
     pub fn new(network: &Network, options: &PlanOptions) -> Result<Self, RuntimeError> {
         Self::with_activity(network, options, &Activity::new())
+    }
+
+    /// The plan of the same network for the bucket of that length, which is at most [`LONGEST`]; `None` where no dimension is free.
+    ///
+    /// # Errors
+    /// Those of [`Plan::new`].
+    pub(crate) fn for_length(&self, length: usize) -> Option<Result<Self, RuntimeError>> {
+        let source = self.source.as_ref()?;
+        let options = PlanOptions {
+            length,
+            ..self.options
+        };
+        let longest = length.next_power_of_two();
+        let plan = Self::up_to(&source.network, &options, &source.activity, longest);
+        Some(plan.map(|plan| Self {
+            source: Some(Arc::clone(source)),
+            ..plan
+        }))
     }
 
     /// As [`Plan::new`], with the measured activity of some layers.
@@ -120,14 +175,42 @@ impl Plan {
                 });
             }
         }
+        let Some(symbol) = network.graph.free_symbol() else {
+            return Self::up_to(network, options, activity, 1);
+        };
+        if !(1..=LONGEST).contains(&options.length) {
+            return Err(RuntimeError::Option {
+                option: "length",
+                expected: format!("1 to {LONGEST}"),
+                got: options.length.to_string(),
+            });
+        }
+        let source = Source {
+            network: network.clone(),
+            activity: activity.clone(),
+            symbol: symbol.to_owned(),
+        };
+        let longest = options.length.next_power_of_two();
+        let mut plan = Self::up_to(network, options, activity, longest)?;
+        plan.source = Some(Arc::new(source));
+        Ok(plan)
+    }
+
+    /// A plan for up to `longest` elements of the free dimension.
+    fn up_to(
+        network: &Network,
+        options: &PlanOptions,
+        activity: &Activity,
+        longest: usize,
+    ) -> Result<Self, RuntimeError> {
         let network = &*sparsevd_model::passes::for_running(network);
-        let mut program = Program::new(network)?;
+        let mut program = Program::new(network, longest)?;
         passes::run(&mut program);
         let lowering = lower::lower(&program, network, options, activity)?;
         let (block, threads) = (lowering.block, lowering.threads);
         let one_by_one = lowering.one_by_one;
         let samples = lowering.last_alone;
-        let (steps, mut arena_len) = buffers::assign(lowering);
+        let (steps, mut arena_bytes) = buffers::assign(lowering);
         let mut last = None;
         if samples > 0 {
             let few = PlanOptions {
@@ -135,11 +218,17 @@ impl Plan {
                 threads: 1,
                 ..*options
             };
-            let (steps, len) = buffers::assign(lower::lower(&program, network, &few, activity)?);
+            let (steps, bytes) = buffers::assign(lower::lower(&program, network, &few, activity)?);
             last = Some(Last { samples, steps });
-            arena_len = arena_len.max(len);
+            arena_bytes = arena_bytes.max(bytes);
         }
-        let nodes = steps.iter().map(|s| describe(s, options, block)).collect();
+        let describe = |s| describe(s, options, block, longest);
+        let nodes = steps.iter().map(describe).collect();
+        let values = |endpoints: Vec<Endpoint>| {
+            let values = endpoints.into_iter();
+            let value = |e: Endpoint| PlanValue::new(e.name, e.tensor_type, longest);
+            values.map(value).collect()
+        };
         Ok(Self {
             network: network.graph.name.clone(),
             options: *options,
@@ -149,9 +238,11 @@ impl Plan {
             block,
             one_by_one,
             threads,
-            arena_len,
-            inputs: program.inputs.into_iter().map(PlanValue::from).collect(),
-            outputs: program.outputs.into_iter().map(PlanValue::from).collect(),
+            arena_bytes,
+            longest,
+            source: None,
+            inputs: values(program.inputs),
+            outputs: values(program.outputs),
         })
     }
 
@@ -178,6 +269,12 @@ impl Plan {
     /// The outputs in the order of the graph.
     pub fn outputs(&self) -> &[PlanValue] {
         &self.outputs
+    }
+
+    /// Name of the free dimension, where there is one, and the lengths that the plan is for: more than half of the last.
+    pub fn free(&self) -> Option<(&str, RangeInclusive<usize>)> {
+        let symbol = self.source.as_ref()?.symbol.as_str();
+        Some((symbol, self.longest / 2 + 1..=self.longest))
     }
 
     /// Shape of one sample of the first input.
@@ -220,7 +317,7 @@ impl Plan {
 
     /// Bytes of activations and scratch of one thread.
     pub fn arena_bytes(&self) -> usize {
-        self.arena_len * size_of::<f32>()
+        self.arena_bytes
     }
 
     /// Multiply-adds per sample of the dense network.
@@ -234,10 +331,11 @@ impl Plan {
     }
 }
 
-fn describe(bound: &Bound, options: &PlanOptions, block: usize) -> PlanNode {
+fn describe(bound: &Bound, options: &PlanOptions, block: usize, length: usize) -> PlanNode {
     let step = &bound.step;
     let first = &step.parts[0].kernel;
-    let inputs = bound.x.map_or(0, |x| x.tensor.features);
+    let samples = step.rows.of(1, length).max(1);
+    let inputs = bound.x.map_or(0, |x| x.tensor.elements(length) / samples);
     let (weights, nonzeros, pixels) = step
         .weight
         .map_or((0, 0, 0), |w| (w.elements, w.nonzeros, w.pixels));
@@ -258,7 +356,7 @@ fn describe(bound: &Bound, options: &PlanOptions, block: usize) -> PlanNode {
         dense_multiply_adds: weights * pixels,
         multiply_adds: nonzeros * pixels,
         weight_bytes: step.parts.iter().map(|p| p.kernel.bytes()).sum(),
-        expected_us: expected_us(step, inputs, options, block),
+        expected_us: expected_us(step, inputs, options, block, length),
     }
 }
 
@@ -291,11 +389,18 @@ impl fmt::Display for Plan {
             "{} plan of {} for batch {} on {} thread(s), {} samples at a time",
             self.options.weights, self.network, self.options.batch, self.threads, self.block
         )?;
-        if self.inputs.len() > 1 || self.outputs.len() > 1 {
+        if let Some((symbol, lengths)) = self.free() {
+            let (first, last) = lengths.into_inner();
+            writeln!(
+                f,
+                "for a {symbol} of {first} to {last}; shapes are those of {last}"
+            )?;
+        }
+        if self.inputs.len() > 1 || self.outputs.len() > 1 || self.longest > 1 {
             let list = |values: &[PlanValue]| {
                 let values: Vec<String> = values
                     .iter()
-                    .map(|v| format!("{} {}", v.name, v.shape))
+                    .map(|v| format!("{} {}", v.name, v.tensor_type))
                     .collect();
                 values.join(", ")
             };

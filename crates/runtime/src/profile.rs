@@ -47,12 +47,13 @@ pub fn profile<'i>(
 ) -> Result<Profile, RuntimeError> {
     const ROUNDS: u32 = 21;
     let clock = clock_cost();
-    let plan = session.plan();
-    let inputs = inputs.into().in_order(plan.inputs())?;
-    let mut outputs = session.outputs(batch);
-    session.run_slices(slices(batch, &inputs, &mut outputs))?;
+    let inputs = inputs.into().in_order(session.plan().inputs())?;
+    let length = session.length(batch, &inputs)?;
+    let mut outputs = session.outputs(batch, length);
+    let plan = session.plan_for(length)?;
+    session.run_slices(slices([batch, length], &inputs, &mut outputs))?;
     let start = Instant::now();
-    session.run_slices(slices(batch, &inputs, &mut outputs))?;
+    session.run_slices(slices([batch, length], &inputs, &mut outputs))?;
     let once = start.elapsed().max(Duration::from_nanos(100));
     let runs =
         (budget.as_nanos() / 2 / u128::from(ROUNDS) / once.as_nanos()).clamp(1, 100_000) as u32;
@@ -62,12 +63,12 @@ pub fn profile<'i>(
     for _ in 0..ROUNDS {
         let start = Instant::now();
         for _ in 0..runs {
-            session.run_slices(slices(batch, &inputs, &mut outputs))?;
+            session.run_slices(slices([batch, length], &inputs, &mut outputs))?;
         }
         whole.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(runs));
         let mut times = vec![Duration::ZERO; plan.nodes().len()];
         for _ in 0..runs {
-            session.run_timed(slices(batch, &inputs, &mut outputs), &mut times)?;
+            session.run_timed(slices([batch, length], &inputs, &mut outputs), &mut times)?;
         }
         for (all, time) in nodes.iter_mut().zip(&times) {
             let time = time.saturating_sub(clock * blocks * runs);
@@ -103,9 +104,14 @@ pub fn profile<'i>(
     })
 }
 
-fn slices<'a>(batch: usize, inputs: &[&'a [f32]], outputs: &'a mut [Vec<f32>]) -> Slices<'a> {
+fn slices<'a>(
+    [batch, length]: [usize; 2],
+    inputs: &[&'a [f32]],
+    outputs: &'a mut [Vec<f32>],
+) -> Slices<'a> {
     Slices {
         batch,
+        length,
         inputs: List::from_iter(inputs.iter().copied()),
         outputs: List::from_iter(outputs.iter_mut().map(Vec::as_mut_slice)),
     }

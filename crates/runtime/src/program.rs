@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use sparsevd_kernels::{Activation, Clamp};
-use sparsevd_model::{Network, Op, Shape, Window, ops};
+use sparsevd_model::{DType, Network, Op, Shape, TensorType, Window, ops};
 
 use crate::RuntimeError;
+use crate::value::ValueType;
 
 /// Number of a value: an input of the network, or the output of one step.
 pub(crate) type Value = usize;
@@ -112,8 +113,22 @@ pub(crate) fn clamp_of(op: &Op) -> Option<Clamp> {
 pub(crate) struct Endpoint {
     pub name: String,
     pub value: Value,
-    /// Shape per sample.
-    pub shape: Shape,
+    pub tensor_type: TensorType,
+}
+
+/// Most elements of a value with a free dimension, per sample.
+const MOST_ELEMENTS: usize = 1 << 32;
+
+/// Checks that a length does not make a value larger than memory can be.
+fn check_size(name: &str, value: &TensorType, length: usize) -> Result<(), RuntimeError> {
+    if value.free().is_none() || value.elements(length) <= MOST_ELEMENTS {
+        return Ok(());
+    }
+    Err(RuntimeError::Option {
+        option: "length",
+        expected: format!("values of at most {MOST_ELEMENTS} elements"),
+        got: format!("`{name}` {value} for lengths up to {length}"),
+    })
 }
 
 /// Steps in an order in which they can run, from inputs to outputs.
@@ -124,17 +139,19 @@ pub(crate) struct Program {
     pub inputs: Vec<Endpoint>,
     /// The outputs. Several may be one value.
     pub outputs: Vec<Endpoint>,
-    /// Elements of each value, per sample.
-    pub elements: Vec<usize>,
+    /// Type of each value.
+    pub values: Vec<ValueType>,
+    /// Most elements of the free dimension; 1 where there is none.
+    pub length: usize,
 }
 
 impl Program {
-    /// The steps of a network, one for each node of its graph.
+    /// The steps of a network, one for each node of its graph, for up to `length` elements of its free dimension.
     ///
     /// # Errors
     /// When shapes do not fit together, there is no input, or two outputs have one name.
-    pub fn new(network: &Network) -> Result<Self, RuntimeError> {
-        let shapes = network.shapes()?;
+    pub fn new(network: &Network, length: usize) -> Result<Self, RuntimeError> {
+        let types = network.types()?;
         let graph = &network.graph;
         if graph.inputs.is_empty() {
             return Err(RuntimeError::Unsupported {
@@ -145,24 +162,41 @@ impl Program {
             });
         }
         let mut numbers: HashMap<&str, Value> = HashMap::new();
-        let mut elements = Vec::with_capacity(graph.inputs.len() + graph.nodes.len());
+        let mut values = Vec::with_capacity(graph.inputs.len() + graph.nodes.len());
+        let value_type = |name: &String| {
+            let tensor_type = &types[name.as_str()];
+            ValueType {
+                dtype: tensor_type.dtype,
+                shape: tensor_type.shape(length),
+                free: tensor_type.free(),
+            }
+        };
         for (value, input) in graph.inputs.iter().enumerate() {
+            if input.dtype != DType::F32 {
+                return Err(RuntimeError::Unsupported {
+                    network: graph.name.clone(),
+                    what: "inputs",
+                    expected: "f32".into(),
+                    got: format!("{} (`{}`)", input.tensor_type(), input.name),
+                });
+            }
+            check_size(&input.name, &types[input.name.as_str()], length)?;
             numbers.insert(&input.name, value);
-            elements.push(input.shape.elements());
+            values.push(value_type(&input.name));
         }
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
-            let output = elements.len();
-            let output_shape = shapes[node.name.as_str()].clone();
-            elements.push(output_shape.elements());
+            let output = values.len();
+            values.push(value_type(&node.name));
+            check_size(&node.name, &types[node.name.as_str()], length)?;
             steps.push(Step {
                 name: node.name.clone(),
                 op: node.op.clone(),
                 inputs: node.inputs.iter().map(|i| numbers[i.as_str()]).collect(),
                 residual: None,
                 output,
-                input_shape: shapes[node.inputs[0].as_str()].clone(),
-                output_shape,
+                input_shape: types[node.inputs[0].as_str()].shape(length),
+                output_shape: values[output].shape.clone(),
                 clamp: Clamp::None,
                 pool: None,
             });
@@ -171,7 +205,7 @@ impl Program {
         let endpoint = |name: &String| Endpoint {
             name: name.clone(),
             value: numbers[name.as_str()],
-            shape: shapes[name.as_str()].clone(),
+            tensor_type: types[name.as_str()].clone(),
         };
         let outputs: Vec<Endpoint> = graph.outputs.iter().map(endpoint).collect();
         for (i, output) in outputs.iter().enumerate() {
@@ -188,7 +222,8 @@ impl Program {
             steps,
             inputs: graph.inputs.iter().map(|i| endpoint(&i.name)).collect(),
             outputs,
-            elements,
+            values,
+            length: graph.free_symbol().map_or(1, |_| length),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Running a plan.
 
-use std::ops::Range;
-use std::sync::{Mutex, TryLockError};
+use std::ops::{Range, RangeInclusive};
+use std::sync::{Mutex, OnceLock, TryLockError};
 use std::time::Duration;
 
 use rayon::ThreadPool;
@@ -9,12 +9,13 @@ use sparsevd_kernels::LANES;
 use sparsevd_kernels::kernel::Operands;
 use sparsevd_kernels::spmv::active;
 
+use crate::arena::LINE;
 use crate::arguments::{Inputs, List, Outputs, Slices};
 use crate::buffers::{Bound, Operand, Place};
 use crate::error::RuntimeError;
 use crate::lower::Activity;
 use crate::lowered::Partition;
-use crate::plan::{Plan, PlanValue};
+use crate::plan::{LONGEST, Plan, PlanValue};
 use crate::threads::{awake, run_lines, run_parts};
 
 /// Up to this many samples of a tile cost half a tile.
@@ -46,6 +47,9 @@ const WORKSPACES: usize = 16;
 #[derive(Debug)]
 pub struct Session {
     plan: Plan,
+    /// Plans for other lengths of the free dimension, by the logarithm of their longest. Each is made when it is first needed, and then read
+    /// without waiting.
+    others: Vec<OnceLock<Result<Plan, RuntimeError>>>,
     pool: Option<ThreadPool>,
     threads: usize,
     workspaces: Vec<Mutex<Vec<Arena>>>,
@@ -54,22 +58,30 @@ pub struct Session {
 /// Memory of one thread for activations and scratch.
 #[derive(Debug)]
 struct Arena {
-    memory: Vec<f32>,
+    /// Elements as wide as the widest type, so that every value is aligned.
+    memory: Vec<u64>,
     /// First element on a cache line.
     start: usize,
 }
 
+/// Elements of an arena in a cache line.
+const LINE_ELEMENTS: usize = LINE / size_of::<u64>();
+
 impl Arena {
-    fn new(len: usize) -> Self {
-        let memory = vec![0.0_f32; len + LANES];
+    fn new(bytes: usize) -> Self {
+        let memory = vec![0; bytes.div_ceil(size_of::<u64>()) + LINE_ELEMENTS];
         // Only the speed of the kernels depends on the alignment.
-        let start = memory.as_ptr().align_offset(64).min(LANES);
+        let start = memory.as_ptr().align_offset(LINE).min(LINE_ELEMENTS);
         Self { memory, start }
     }
 
-    fn slice(&mut self) -> &mut [f32] {
-        let end = self.memory.len() - LANES + self.start;
-        &mut self.memory[self.start..end]
+    fn bytes(&self) -> usize {
+        (self.memory.len() - LINE_ELEMENTS) * size_of::<u64>()
+    }
+
+    fn slice(&mut self) -> &mut [u8] {
+        let end = self.memory.len() - LINE_ELEMENTS + self.start;
+        bytemuck::cast_slice_mut(&mut self.memory[self.start..end])
     }
 }
 
@@ -81,7 +93,13 @@ impl Session {
     /// # Errors
     /// [`RuntimeError::Threads`] when the system cannot start the threads.
     pub fn new(plan: Plan, threads: usize) -> Result<Self, RuntimeError> {
-        let threads = threads.min(plan.threads()).max(1);
+        let others = plan.free().map_or(0, |_| LONGEST.ilog2() + 1);
+        // Longer sequences may have enough work for threads.
+        let most = match plan.free() {
+            Some(_) => plan.options().threads,
+            None => plan.threads(),
+        };
+        let threads = threads.min(most).max(1);
         let pool = match threads {
             1 => None,
             _ => Some(
@@ -98,19 +116,66 @@ impl Session {
         let workspaces: Vec<_> = (0..WORKSPACES).map(|_| Mutex::new(Vec::new())).collect();
         let session = Self {
             plan,
+            others: (0..others).map(|_| OnceLock::new()).collect(),
             pool,
             threads,
             workspaces,
         };
         if let Ok(mut first) = session.workspaces[0].lock() {
-            session.add_arena(&mut first);
+            session.add_arena(&mut first, session.plan.arena_bytes());
         }
         Ok(session)
     }
 
-    /// The plan of the session.
+    /// The plan of the session; of a network with a free dimension the first one.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// All plans made so far: of a network with a free dimension one for each bucket of lengths that have come, the first one included.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+        let others = self.others.iter().filter_map(OnceLock::get);
+        std::iter::once(&self.plan).chain(others.filter_map(|plan| plan.as_ref().ok()))
+    }
+
+    /// The plan for a length of the free dimension. It is made where it is not there yet.
+    pub(crate) fn plan_for(&self, length: usize) -> Result<&Plan, RuntimeError> {
+        let is_first = |(_, lengths): (&str, RangeInclusive<usize>)| lengths.contains(&length);
+        if self.plan.free().is_none_or(is_first) {
+            return Ok(&self.plan);
+        }
+        let bucket = length.next_power_of_two().ilog2() as usize;
+        let plan = self.others[bucket].get_or_init(|| match self.plan.for_length(length) {
+            Some(plan) => plan,
+            None => unreachable!("a free dimension has plans for all lengths"),
+        });
+        plan.as_ref().map_err(RuntimeError::clone)
+    }
+
+    /// The length of the free dimension in the inputs of a run; 1 where there is none, or no sample.
+    ///
+    /// # Errors
+    /// [`RuntimeError::FreeLength`] for an input that is not whole samples of one length.
+    pub(crate) fn length(&self, batch: usize, inputs: &[&[f32]]) -> Result<usize, RuntimeError> {
+        if batch == 0 || self.plan.free().is_none() {
+            return Ok(1);
+        }
+        let mut values = self.plan.inputs().iter().zip(inputs);
+        let Some((value, x)) = values.find(|(v, _)| v.tensor_type.free().is_some()) else {
+            return Ok(1);
+        };
+        let each = batch
+            .checked_mul(value.elements(1))
+            .filter(|each| *each > 0);
+        let length = each.filter(|each| x.len().is_multiple_of(*each));
+        let length = length.map(|each| x.len() / each);
+        let length = length.filter(|length| (1..=LONGEST).contains(length));
+        length.ok_or_else(|| RuntimeError::FreeLength {
+            name: value.name.clone(),
+            batch,
+            expected: value.tensor_type.to_string(),
+            got: x.len(),
+        })
     }
 
     /// Threads that a run may use.
@@ -125,6 +190,9 @@ impl Session {
 
     /// Runs `batch` samples. Each input is `[batch][shape]` in C order with the shape of one sample ([`Plan::inputs`]), each output becomes
     /// that ([`Plan::outputs`]).
+    ///
+    /// The inputs say how many elements a free dimension has. A new bucket of lengths is planned first: powers of two and what is above half of
+    /// them. Nothing is padded.
     ///
     /// Of a network with one input, that slice is enough, and likewise of its output. Several are named, in any order:
     ///
@@ -150,8 +218,8 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// [`RuntimeError::Names`] when the names are not those of the network, and [`RuntimeError::Length`] when a slice has another length. The
-    /// outputs are then unchanged.
+    /// [`RuntimeError::Names`] when the names are not those of the network, and [`RuntimeError::Length`] or [`RuntimeError::FreeLength`] when a
+    /// slice has another length. The outputs are then unchanged.
     pub fn run<'i, 'o, 'n: 'o>(
         &self,
         batch: usize,
@@ -164,16 +232,21 @@ impl Session {
     /// As [`Session::run`], with slices in the order of the plan.
     pub(crate) fn run_slices(&self, mut slices: Slices<'_>) -> Result<(), RuntimeError> {
         self.check_lengths(&slices)?;
-        self.in_workspace(|arenas| match &self.pool {
+        if slices.batch == 0 {
+            return Ok(());
+        }
+        let plan = self.plan_for(slices.length)?;
+        let pool = self.pool.as_ref().filter(|_| plan.threads() > 1);
+        self.in_workspace(plan, |arenas| match pool {
             // Threads cannot share one block by samples; they share its large layers.
-            Some(pool) if slices.batch <= self.plan.block => {
-                if !self.plan.steps.iter().any(|s| s.step.pieces() > 1) {
-                    return self.blocks(&mut slices, &mut arenas[0], false);
+            Some(pool) if slices.batch <= plan.block => {
+                if !plan.steps.iter().any(|s| s.step.pieces() > 1) {
+                    return blocks(plan, &mut slices, &mut arenas[0], false);
                 }
-                pool.install(|| awake(|| self.blocks(&mut slices, &mut arenas[0], true)));
+                pool.install(|| awake(|| blocks(plan, &mut slices, &mut arenas[0], true)));
             }
-            Some(pool) => pool.install(|| self.stripes(slices, arenas)),
-            None => self.blocks(&mut slices, &mut arenas[0], false),
+            Some(pool) => pool.install(|| stripes(plan, slices, arenas)),
+            None => blocks(plan, &mut slices, &mut arenas[0], false),
         });
         Ok(())
     }
@@ -185,25 +258,27 @@ impl Session {
         inputs: Inputs<'a>,
         outputs: Outputs<'a, '_>,
     ) -> Result<Slices<'a>, RuntimeError> {
+        let inputs = inputs.in_order(self.plan.inputs())?;
         Ok(Slices {
             batch,
-            inputs: inputs.in_order(self.plan.inputs())?,
+            length: self.length(batch, &inputs)?,
+            inputs,
             outputs: outputs.in_order(self.plan.outputs())?,
         })
     }
 
-    /// Memory for the outputs of `batch` samples, in the order of the plan.
-    pub(crate) fn outputs(&self, batch: usize) -> Vec<Vec<f32>> {
+    /// Memory for the outputs of `batch` samples of that length, in the order of the plan.
+    pub(crate) fn outputs(&self, batch: usize, length: usize) -> Vec<Vec<f32>> {
         let outputs = self.plan.outputs().iter();
         outputs
-            .map(|v| vec![0.0; batch * v.shape.elements()])
+            .map(|v| vec![0.0; batch * v.elements(length)])
             .collect()
     }
 
     fn check_lengths(&self, slices: &Slices<'_>) -> Result<(), RuntimeError> {
         let batch = slices.batch;
         let check = |operand, value: &PlanValue, got: usize| {
-            let sample = value.shape.elements();
+            let sample = value.elements(slices.length);
             if batch.checked_mul(sample) == Some(got) {
                 return Ok(());
             }
@@ -231,11 +306,12 @@ impl Session {
         times: &mut [Duration],
     ) -> Result<(), RuntimeError> {
         self.check_lengths(&slices)?;
-        self.in_workspace(|arenas| {
+        let plan = self.plan_for(slices.length)?;
+        self.in_workspace(plan, |arenas| {
             let arena = arenas[0].slice();
-            for first in (0..slices.batch).step_by(self.plan.block) {
-                let n = self.plan.block.min(slices.batch - first);
-                self.in_order(&self.plan.steps, n, |i, step, samples| {
+            for first in (0..slices.batch).step_by(plan.block) {
+                let n = plan.block.min(slices.batch - first);
+                in_order(plan, &plan.steps, n, |i, step, samples| {
                     let start = std::time::Instant::now();
                     step.run(samples, first, &mut slices, arena, false);
                     times[i] += start.elapsed();
@@ -249,8 +325,9 @@ impl Session {
     /// is behind the last whole sample is ignored.
     pub(crate) fn activity(&self, samples: Inputs<'_>) -> Result<Activity, RuntimeError> {
         let inputs = samples.in_order(self.plan.inputs())?;
+        let length = self.plan.options().length;
         let elements = |values: &[PlanValue]| -> Vec<usize> {
-            values.iter().map(|v| v.shape.elements()).collect()
+            values.iter().map(|v| v.elements(length)).collect()
         };
         let lengths = elements(self.plan.inputs());
         let whole = inputs.iter().zip(&lengths);
@@ -261,12 +338,13 @@ impl Session {
             .collect();
         let isa = self.plan.options().isa;
         let mut sums: Vec<f64> = vec![0.0; self.plan.steps.len()];
-        self.in_workspace(|arenas| {
+        self.in_workspace(&self.plan, |arenas| {
             let arena = arenas[0].slice();
             for sample in 0..count {
                 let x = inputs.iter().zip(&lengths);
                 let mut slices = Slices {
                     batch: 1,
+                    length,
                     inputs: List::from_iter(x.map(|(x, &n)| &x[sample * n..][..n])),
                     outputs: List::from_iter(outputs.iter_mut().map(Vec::as_mut_slice)),
                 };
@@ -286,7 +364,7 @@ impl Session {
     }
 
     /// Calls `run` with a workspace that no other run uses. Finding a free one takes one compare-and-swap.
-    fn in_workspace(&self, run: impl FnOnce(&mut [Arena])) {
+    fn in_workspace(&self, plan: &Plan, run: impl FnOnce(&mut [Arena])) {
         for workspace in &self.workspaces {
             let mut arenas = match workspace.try_lock() {
                 Ok(guard) => guard,
@@ -294,73 +372,79 @@ impl Session {
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => continue,
             };
-            self.add_arena(&mut arenas);
+            self.add_arena(&mut arenas, plan.arena_bytes());
             return run(&mut arenas);
         }
         let mut arenas = Vec::new();
-        self.add_arena(&mut arenas);
+        self.add_arena(&mut arenas, plan.arena_bytes());
         run(&mut arenas);
     }
 
-    fn add_arena(&self, arenas: &mut Vec<Arena>) {
-        while arenas.len() < self.threads {
-            arenas.push(Arena::new(self.plan.arena_len));
-        }
-    }
-
-    /// Divides blocks of samples among threads, one for each arena.
-    fn stripes(&self, mut slices: Slices<'_>, arenas: &mut [Arena]) {
-        let blocks = slices.batch.div_ceil(self.plan.block);
-        if arenas.len() == 1 || blocks < 2 {
-            return self.blocks(&mut slices, &mut arenas[0], false);
-        }
-        let left_arenas = arenas.len() / 2;
-        let left = (blocks * left_arenas / arenas.len()).max(1) * self.plan.block;
-        let (a, b) = arenas.split_at_mut(left_arenas);
-        let [first, rest] = slices.split(left);
-        rayon::join(|| self.stripes(first, a), || self.stripes(rest, b));
-    }
-
-    /// Runs blocks of samples one after the other, each through the whole network.
-    fn blocks(&self, slices: &mut Slices<'_>, arena: &mut Arena, join: bool) {
-        let block = self.plan.block;
-        let arena = arena.slice();
-        let mut first = 0;
-        while first < slices.batch {
-            let n = block.min(slices.batch - first);
-            let (n, steps) = match &self.plan.last {
-                Some(last) if n <= last.samples => (n, &last.steps),
-                Some(last) if (1..=last.samples).contains(&(n % HALF_TILE)) => {
-                    (n - n % HALF_TILE, &self.plan.steps)
-                }
-                _ => (n, &self.plan.steps),
-            };
-            self.in_order(steps, n, |_, step, samples| {
-                step.run(samples, first, slices, arena, join);
-            });
-            first += n;
-        }
-    }
-
-    /// Calls `run` with the number of each step, the step, and the samples that it runs over, of the `n` samples of a block: the first steps
-    /// once for each sample, the others once for all.
-    fn in_order(
-        &self,
-        steps: &[Bound],
-        n: usize,
-        mut run: impl FnMut(usize, &Bound, Range<usize>),
-    ) {
-        let (first, rest) = steps.split_at(self.plan.one_by_one);
-        if !first.is_empty() {
-            for sample in 0..n {
-                for (i, step) in first.iter().enumerate() {
-                    run(i, step, sample..sample + 1);
-                }
+    /// Makes an arena of at least `bytes` for each thread.
+    fn add_arena(&self, arenas: &mut Vec<Arena>, bytes: usize) {
+        for arena in &mut *arenas {
+            if arena.bytes() < bytes {
+                *arena = Arena::new(bytes);
             }
         }
-        for (i, step) in rest.iter().enumerate() {
-            run(first.len() + i, step, 0..n);
+        while arenas.len() < self.threads {
+            arenas.push(Arena::new(bytes));
         }
+    }
+}
+
+/// Divides blocks of samples among threads, one for each arena.
+fn stripes(plan: &Plan, mut slices: Slices<'_>, arenas: &mut [Arena]) {
+    let count = slices.batch.div_ceil(plan.block);
+    if arenas.len() == 1 || count < 2 {
+        return blocks(plan, &mut slices, &mut arenas[0], false);
+    }
+    let left_arenas = arenas.len() / 2;
+    let left = (count * left_arenas / arenas.len()).max(1) * plan.block;
+    let (a, b) = arenas.split_at_mut(left_arenas);
+    let [first, rest] = slices.split(left);
+    rayon::join(|| stripes(plan, first, a), || stripes(plan, rest, b));
+}
+
+/// Runs blocks of samples one after the other, each through the whole network.
+fn blocks(plan: &Plan, slices: &mut Slices<'_>, arena: &mut Arena, join: bool) {
+    let block = plan.block;
+    let arena = arena.slice();
+    let mut first = 0;
+    while first < slices.batch {
+        let n = block.min(slices.batch - first);
+        let (n, steps) = match &plan.last {
+            Some(last) if n <= last.samples => (n, &last.steps),
+            Some(last) if (1..=last.samples).contains(&(n % HALF_TILE)) => {
+                (n - n % HALF_TILE, &plan.steps)
+            }
+            _ => (n, &plan.steps),
+        };
+        in_order(plan, steps, n, |_, step, samples| {
+            step.run(samples, first, slices, arena, join);
+        });
+        first += n;
+    }
+}
+
+/// Calls `run` with the number of each step, the step, and the samples that it runs over, of the `n` samples of a block: the first steps
+/// once for each sample, the others once for all.
+fn in_order(
+    plan: &Plan,
+    steps: &[Bound],
+    n: usize,
+    mut run: impl FnMut(usize, &Bound, Range<usize>),
+) {
+    let (first, rest) = steps.split_at(plan.one_by_one);
+    if !first.is_empty() {
+        for sample in 0..n {
+            for (i, step) in first.iter().enumerate() {
+                run(i, step, sample..sample + 1);
+            }
+        }
+    }
+    for (i, step) in rest.iter().enumerate() {
+        run(first.len() + i, step, 0..n);
     }
 }
 
@@ -375,7 +459,7 @@ impl Bound {
         samples: Range<usize>,
         first: usize,
         slices: &mut Slices<'_>,
-        arena: &mut [f32],
+        arena: &mut [u8],
         join: bool,
     ) {
         let operands = self.operands(samples, first, slices, arena);
@@ -405,18 +489,19 @@ impl Bound {
         samples: Range<usize>,
         first: usize,
         slices: &'a mut Slices<'_>,
-        arena: &'a mut [f32],
+        arena: &'a mut [u8],
     ) -> Operands<'a> {
         let n = samples.len();
+        let length = slices.length;
         let outside = |len: usize| (first + samples.start) * len..(first + samples.end) * len;
         // The range of the samples, from the place of the value on.
         let span = |operand: Operand| {
             let first = if operand.wide {
-                operand.tensor.len(samples.start)
+                operand.tensor.bytes(samples.start, length)
             } else {
                 0
             };
-            first..first + operand.tensor.len(n)
+            first..first + operand.tensor.bytes(n, length)
         };
         let range = |operand: Option<Operand>| match operand {
             Some(operand) => match operand.place {
@@ -430,7 +515,7 @@ impl Bound {
         };
         let scratch = match self.step.scratch_len() {
             0 => 0..0,
-            len => self.scratch..self.scratch + len,
+            len => self.scratch..self.scratch + len * size_of::<f32>(),
         };
         let places = [range(self.x), range(self.x2), range(Some(self.y)), scratch];
         let Ok([x, x2, y, scratch]) = arena.get_disjoint_mut(places) else {
@@ -439,23 +524,23 @@ impl Bound {
         let Slices {
             inputs, outputs, ..
         } = slices;
-        let pick = |operand: Option<Operand>, in_arena| match operand {
+        let pick = |operand: Option<Operand>, in_arena: &'a [u8]| match operand {
             Some(Operand {
                 place: Place::Input(i),
                 tensor,
                 ..
-            }) => &inputs[i][outside(tensor.len(1))],
-            _ => in_arena,
+            }) => &inputs[i][outside(tensor.len(1, length))],
+            _ => bytemuck::cast_slice(in_arena),
         };
         Operands {
             x: pick(self.x, x),
             x2: self.x2.map(|second| pick(Some(second), x2)),
             y: match self.y.place {
-                Place::Output(i) => &mut outputs[i][outside(self.y.tensor.len(1))],
-                _ => y,
+                Place::Output(i) => &mut outputs[i][outside(self.y.tensor.len(1, length))],
+                _ => bytemuck::cast_slice_mut(y),
             },
-            scratch,
-            n,
+            scratch: bytemuck::cast_slice_mut(scratch),
+            n: self.step.rows.of(n, length),
             clamp: self.step.clamp,
         }
     }

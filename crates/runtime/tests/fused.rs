@@ -30,10 +30,7 @@ fn network(side: usize, stride: usize) -> Network {
     let window = Window::square(2, 2);
     let graph = Graph {
         name: "fused".into(),
-        inputs: vec![Input {
-            name: "x".into(),
-            shape: Shape::from([16, side, side]),
-        }],
+        inputs: vec![Input::new("x", Shape::from([16, side, side]))],
         nodes: vec![
             node("stem", "x", conv("stem.weight", stem)),
             node(

@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Dense, GraphBuilder, Network, Op, presets};
+use sparsevd_model::{Dense, GraphBuilder, Input, Network, Op, presets};
 use sparsevd_runtime::{Plan, PlanNode, PlanOptions, Session, WeightMode};
 
 struct Counting;
@@ -91,6 +91,29 @@ fn several() {
     assert_eq!((scores, sum), ([0.0; 10], [1.0; 784]));
 }
 
+/// A free dimension, over lengths of buckets that are planned.
+fn lengths() {
+    let mut b = GraphBuilder::new("lengths");
+    let x = b.free_input(Input::with_free("x", [0, 24], 0, "length"));
+    let wide = b.linear("wide", &x, 40);
+    b.linear("scores", &wide, 10);
+    let network = b
+        .network(|_, shape| Dense::zeros(shape.clone()).into())
+        .unwrap();
+    let session = Session::new(Plan::new(&network, &PlanOptions::default()).unwrap(), 1).unwrap();
+    let (x, mut y) = (vec![0.5; 40 * 24], vec![1.0; 40 * 10]);
+    let mut run = |length: usize| {
+        let before = OTHERS.load(Relaxed);
+        session
+            .run(1, &x[..length * 24], &mut y[..length * 10])
+            .unwrap();
+        OTHERS.load(Relaxed) - before
+    };
+    assert!(run(40) > 0, "the first run of a bucket plans it");
+    run(5);
+    assert_eq!([33, 40, 7, 8, 5].map(run), [0; 5]);
+}
+
 /// One test, since the counters see the whole process.
 #[test]
 fn a_warm_session_allocates_nothing_outside_gemm() {
@@ -134,6 +157,7 @@ fn a_warm_session_allocates_nothing_outside_gemm() {
         }
     }
     several();
+    lengths();
     assert!(
         plans.iter().all(|&n| n > 8),
         "{plans:?} without and with gemm"

@@ -46,7 +46,14 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
         let map = |f: &dyn Fn(f64) -> f64| x.iter().map(|&v| f(v)).collect::<Vec<f64>>();
         let y = match &node.op {
             Op::Linear(ops::Linear { weight, bias: b }) => {
-                reference::linear_sums(&tensor(weight), &bias(b), x, from[0])
+                let inn = from[from.len() - 1];
+                let weight = tensor(weight);
+                let bias = match b {
+                    Some(bias) => tensor(bias),
+                    None => vec![0.0; weight.len() / inn.max(1)],
+                };
+                let vectors = x.chunks(inn);
+                (vectors.flat_map(|x| reference::linear_sums(&weight, &bias, x, inn))).collect()
             }
             Op::Conv(ops::Conv {
                 weight,
@@ -113,15 +120,34 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
                 };
                 x.iter().enumerate().map(normal).collect()
             }
-            Op::Concat => {
-                let inputs = node.inputs.iter().map(|i| &values[i.as_str()]);
-                inputs.flatten().copied().collect()
+            Op::Concat(ops::Concat { axis }) => {
+                let outer: usize = from[..*axis].iter().product();
+                let inputs: Vec<&Vec<f64>> =
+                    (node.inputs.iter()).map(|i| &values[i.as_str()]).collect();
+                (0..outer)
+                    .flat_map(|row| {
+                        inputs.iter().flat_map(move |x| {
+                            let width = x.len() / outer;
+                            x[row * width..][..width].iter().copied()
+                        })
+                    })
+                    .collect()
             }
             Op::Pad(ops::Pad { pads, value }) => {
                 reference::pad(x, [from[1], from[2]], *pads, f64::from(*value))
             }
             Op::Flatten => x.clone(),
-            Op::Softmax => reference::softmax_of_row(x),
+            Op::Softmax(ops::Softmax { axis }) => {
+                let (size, inner) = (from[*axis], from[*axis + 1..].iter().product::<usize>());
+                let mut y = vec![0.0; x.len()];
+                for first in (0..x.len()).filter(|i| i / inner % size == 0) {
+                    let row: Vec<f64> = (0..size).map(|k| x[first + k * inner]).collect();
+                    for (k, p) in reference::softmax_of_row(&row).into_iter().enumerate() {
+                        y[first + k * inner] = p;
+                    }
+                }
+                y
+            }
         };
         values.insert(&node.name, y);
     }

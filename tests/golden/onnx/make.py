@@ -457,6 +457,41 @@ def several():
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def sequence():
+    """A sequence of any length beside a vector, products over the last axis, softmax along both axes: opset 17."""
+    w = {
+        "wide.weight": weights(12, 20),
+        "wide.bias": weights(20, scale=1),
+        "narrow.weight": weights(20, 12),
+        "tags.weight": weights(32, 5),
+        "tags.bias": weights(1, 5, scale=1),
+        "topic.weight": weights(3, 7),
+    }
+    nodes = [
+        node("MatMul", ["words", "wide.weight"], "product"),
+        node("Add", ["wide.bias", "product"], "wide"),
+        node("Relu", ["wide"], "active"),
+        node("MatMul", ["active", "narrow.weight"], "narrow"),
+        node("Add", ["narrow", "words"], "sum"),
+        node("Softmax", ["sum"], "over_words", axis=1),
+        node("Tanh", ["wide"], "each"),
+        node("Concat", ["over_words", "each"], "both", axis=2),
+        node("MatMul", ["both", "tags.weight"], "scores"),
+        node("Add", ["scores", "tags.bias"], "biased"),
+        node("Softmax", ["biased"], "tags", axis=-1),
+        node("Gemm", ["context", "topic.weight"], "topic", transB=1),
+    ]
+    value = lambda name, *dims: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *dims])
+    graph = helper.make_graph(
+        nodes,
+        "sequence",
+        [value("words", "length", 12), value("context", 7)],
+        [value("tags", "length", 5), value("topic", 3)],
+        [numpy_helper.from_array(tensor, name) for name, tensor in w.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 def arrays(built, session):
     """Three samples and what onnxruntime makes of them, by the names that they have in the .npz."""
     inputs = {}
@@ -480,7 +515,7 @@ def main():
     made = {make.__name__: make for make in (residual, perceptron, shape_chain, mobile, sparse, half)}
     made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
     layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
-    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several)}
+    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence)}
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)

@@ -293,7 +293,10 @@ fn stage<T: Real>(
             }
             (Work::Arithmetic(arithmetic), like_x(x.size))
         }
-        Kind::Concat => {
+        Kind::Concat(axis) => {
+            if axis != 0 {
+                return Err(unsupported(node, "a dimension other than the first"));
+            }
             if inputs.iter().any(|v| v.channels.len() != v.size.channels) {
                 return Err(unsupported(node, "inputs of which channels were removed"));
             }

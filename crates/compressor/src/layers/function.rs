@@ -14,7 +14,8 @@ pub(crate) enum Kind<'a> {
     Conv(&'a ops::Conv),
     BatchNormalization,
     Arithmetic(Arithmetic),
-    Concat,
+    /// Along that dimension.
+    Concat(usize),
     Function(Function),
     /// Not at all, as `not_trained` of the operator says.
     NotTrained,
@@ -30,7 +31,7 @@ impl<'a> Kind<'a> {
             Op::Sub => Self::Arithmetic(Arithmetic::Sub),
             Op::Mul => Self::Arithmetic(Arithmetic::Mul),
             Op::Div => Self::Arithmetic(Arithmetic::Div),
-            Op::Concat => Self::Concat,
+            &Op::Concat(ops::Concat { axis }) => Self::Concat(axis),
             Op::Relu
             | Op::Clip(_)
             | Op::LeakyRelu(_)
@@ -46,7 +47,7 @@ impl<'a> Kind<'a> {
             Op::GlobalAveragePool => Self::Function(Function::GlobalAveragePool),
             Op::Pad(pad) => Self::Function(Function::Pad(pad.pads, pad.value)),
             Op::Flatten => Self::Function(Function::Flatten),
-            Op::Softmax => Self::NotTrained,
+            Op::Softmax(_) => Self::NotTrained,
         }
     }
 }

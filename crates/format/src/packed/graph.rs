@@ -102,7 +102,7 @@ pub(super) fn graph<C: Coder>(
             ));
         }
         values.push(name.clone());
-        graph.inputs.push(Input { name, shape });
+        graph.inputs.push(Input::new(name, shape));
     }
     let places: HashMap<&str, usize> = have.map_or_else(HashMap::new, |g| {
         let inputs = g.inputs.iter().map(|i| i.name.as_str());
@@ -320,6 +320,8 @@ fn coded<C: Coder>(
                 .number(coder, n.wrapping_sub(1), Field::Groups)?
                 .saturating_add(1);
         }
+        // Version 1 of the format has the first dimension alone.
+        Attribute::Axis(_) => {}
         Attribute::Pads(pads) => {
             for pad in pads {
                 *pad = fields.number(coder, *pad, Field::Pad)?;

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sparsevd_model::quantised::is_scale;
-use sparsevd_model::{ModelError, Network, Op, Weights};
+use sparsevd_model::{DType, ModelError, Network, Op, Weights};
 
 use crate::file_type::PACKED_MAGIC as MAGIC;
 use crate::{FormatError, LoadedNetwork, write_atomically};
@@ -237,12 +237,33 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
 
 /// Checks what a packed file can say.
 fn check(network: &Network) -> Result<(), PackedError> {
-    network.shapes()?;
+    let shapes = network.shapes()?;
     let graph = &network.graph;
+    if let Some(input) = graph.inputs.iter().find(|i| i.dtype != DType::F32) {
+        return Err(PackedError::part(
+            format!("input `{}`", input.name),
+            "f32",
+            input.tensor_type().to_string(),
+        ));
+    }
+    for node in &graph.nodes {
+        let shape = node.inputs.first().and_then(|i| shapes.get(i.as_str()));
+        if let (Op::Linear(_), Some(shape)) = (&node.op, shape)
+            && shape.dims().len() != 1
+        {
+            return Err(PackedError::part(
+                format!("node `{}`", node.name),
+                "one vector of a sample",
+                shape.to_string(),
+            ));
+        }
+    }
     if let Some(node) = graph.nodes.iter().find(|n| !graph::has_number(&n.op)) {
         // Folding it here would move the weights off their grids.
         let expected = if matches!(node.op, Op::BatchNormalization(_)) {
             "normalisation that was folded into the layer before it before weights came on grids, as `compress` does"
+        } else if matches!(node.op, Op::Concat(_) | Op::Softmax(_)) {
+            "axis 0, the one that the packed format has"
         } else {
             "an operator that the packed format has"
         };

@@ -341,7 +341,8 @@ fn parse(path: &Path, what: &str, json: &str, fields: Fields) -> Result<Graph, F
         ));
     }
     for input in &graph.inputs {
-        let elements = input.shape.elements();
+        // A free dimension is 0.
+        let elements = input.tensor_type().shape(1).elements();
         if elements == 0 || elements > MAX_ELEMENTS {
             return Err(FormatError::invalid(
                 path,

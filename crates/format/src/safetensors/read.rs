@@ -430,9 +430,9 @@ fn versioned<T: DeserializeOwned>(
 
 /// Bounds the values that flow through the graph: padding alone can make them as large as it says.
 fn check_values(path: &Path, network: &Network) -> Result<(), FormatError> {
-    let shapes = network.shapes().map_err(|e| FormatError::model(path, e))?;
+    let types = network.types().map_err(|e| FormatError::model(path, e))?;
     for node in &network.graph.nodes {
-        if let Some(shape) = shapes.get(node.name.as_str())
+        if let Some(shape) = types.get(node.name.as_str()).map(|t| t.shape(1))
             && shape.elements() > MAX_ELEMENTS
         {
             return Err(FormatError::invalid(

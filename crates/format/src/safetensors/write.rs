@@ -136,7 +136,7 @@ impl<'n> Plan<'n> {
         network: &'n Network,
         options: &WriteOptions,
     ) -> Result<Self, FormatError> {
-        network.shapes().map_err(|e| FormatError::model(path, e))?;
+        network.types().map_err(|e| FormatError::model(path, e))?;
         for (name, tensor) in &network.tensors {
             tensor
                 .check_finite()

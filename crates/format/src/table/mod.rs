@@ -7,15 +7,12 @@ use std::path::Path;
 
 use sparsevd_model::{Column, Preprocessing, Shape, Table};
 
+use crate::array::MAX_BYTES;
 use crate::dataset::{self, Parts};
-use crate::npy::MAX_BYTES;
 use crate::regression::RegressionSplits;
 use crate::{Dataset, FormatError, LoadedSamples, Pixels, RegressionSet};
 
-use rows::{Rows, Values, list};
-
-/// Most categories of a column, and most classes of a target.
-const MAX_CATEGORIES: usize = 1000;
+use rows::{MAX_CATEGORIES, Rows, Values, list};
 
 /// What is known of a table before it is read.
 #[derive(Debug, Clone, Copy, Default)]

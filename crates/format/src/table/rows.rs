@@ -7,7 +7,6 @@ use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use super::MAX_CATEGORIES;
 use crate::FormatError;
 
 /// Most bytes of a file.
@@ -15,6 +14,9 @@ const MAX_FILE: u64 = 2 << 30;
 
 /// Most columns of a table.
 const MAX_COLUMNS: usize = 1 << 16;
+
+/// Most categories of a column, and most classes of a target.
+pub(super) const MAX_CATEGORIES: usize = 1000;
 
 /// Words that stand for a missing value, in lower case.
 const MISSING: [&str; 6] = ["", "na", "n/a", "nan", "null", "?"];

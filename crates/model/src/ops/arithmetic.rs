@@ -55,6 +55,10 @@ macro_rules! arithmetic {
                 same_or_per_channel(node)
             }
 
+            fn takes_free(&self, _dimension: usize, _rank: usize) -> bool {
+                true
+            }
+
             fn keeps_zero(&self) -> bool {
                 $keeps_zero
             }

@@ -2,13 +2,20 @@
 
 use std::ops::RangeInclusive;
 
-use super::onnx_form::{OnnxAttribute, OnnxForm};
-use super::operator::{Channels, NodeShapes, Operator};
+use serde::{Deserialize, Serialize};
+
+use super::axis::{axis_in_onnx, is_first};
+use super::onnx_form::OnnxForm;
+use super::operator::{Attribute, Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
-/// Feature maps of one size behind each other by channel, or vectors behind each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Concat;
+/// Values behind each other along one dimension; they agree in all others. Along the first these are maps by channel, or vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Concat {
+    /// The dimension, of one sample. The first where a file has none.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub axis: usize,
+}
 
 impl Operator for Concat {
     fn name(&self) -> &'static str {
@@ -21,15 +28,24 @@ impl Operator for Concat {
 
     fn shape(&self, node: &NodeShapes<'_>) -> Result<Shape, ModelError> {
         let x = node.x();
+        let axis = self.axis;
         let mut dims = x.dims().to_vec();
-        let Some(first) = dims.first_mut() else {
-            return Err(node.mismatch("vectors or feature maps", x));
+        let Some(size) = dims.get_mut(axis) else {
+            return Err(node.mismatch(format!("values of a dimension {axis}"), x));
+        };
+        let others = |shape: &Shape| {
+            let mut dims = shape.dims().to_vec();
+            (axis < dims.len()).then(|| dims.remove(axis))?;
+            Some(dims)
         };
         for more in &node.inputs[1..] {
-            let added = (more.dims().get(1..) == x.dims().get(1..))
-                .then(|| more.dims().first().and_then(|c| first.checked_add(*c)));
-            *first = added.flatten().ok_or_else(|| {
-                let expected = format!("inputs that differ from {x} in the first dimension alone");
+            let added = (others(more) == others(x)).then(|| size.checked_add(more.dims()[axis]));
+            *size = added.flatten().ok_or_else(|| {
+                let which = match axis {
+                    0 => "the first dimension".to_owned(),
+                    axis => format!("dimension {axis}"),
+                };
+                let expected = format!("inputs that differ from {x} in {which} alone");
                 node.mismatch(expected, more)
             })?;
         }
@@ -40,15 +56,26 @@ impl Operator for Concat {
         inputs.len() == 1
     }
 
+    fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        visit("axis", Attribute::Axis(&mut self.axis));
+    }
+
+    fn takes_free(&self, dimension: usize, _rank: usize) -> bool {
+        dimension != self.axis
+    }
+
     fn channels(&self) -> Channels {
-        Channels::Appended
+        match self.axis {
+            0 => Channels::Appended,
+            _ => Channels::All,
+        }
     }
 
     fn onnx(&self) -> OnnxForm {
-        OnnxForm::with("Concat", vec![("axis", OnnxAttribute::Int(1))])
+        OnnxForm::with("Concat", vec![("axis", axis_in_onnx(self.axis))])
     }
 
     fn packed_number(&self) -> Option<usize> {
-        Some(19)
+        (self.axis == 0).then_some(19)
     }
 }

@@ -6,7 +6,7 @@ use super::onnx_form::{OnnxAttribute, OnnxForm};
 use super::operator::{Attribute, Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
-/// `y = W x + b`; `weight` is `[out, in]`, `bias` is `[out]` (PyTorch's layout).
+/// `y = W x + b` over the last dimension; `weight` is `[out, in]`, `bias` is `[out]` (PyTorch's layout).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Linear {
     /// Tensor name of the weight.
@@ -47,9 +47,10 @@ impl Operator for Linear {
         let &[out, inn] = w.dims() else {
             return Err(node.mismatch("a weight [out, in]", w));
         };
-        if node.x().dims() != [inn] {
+        let mut dims = node.x().dims().to_vec();
+        if dims.last() != Some(&inn) {
             let expected = format!(
-                "an input of shape [{inn}] for the weight `{}` {w}",
+                "an input of shape [{inn}] or [.., {inn}] for the weight `{}` {w}",
                 self.weight
             );
             return Err(node.mismatch(expected, node.x()));
@@ -57,7 +58,14 @@ impl Operator for Linear {
         if let Some(bias) = &self.bias {
             node.check_vector(bias, out)?;
         }
-        Ok(Shape::from([out]))
+        if let Some(last) = dims.last_mut() {
+            *last = out;
+        }
+        Ok(Shape(dims))
+    }
+
+    fn takes_free(&self, dimension: usize, rank: usize) -> bool {
+        dimension + 1 < rank
     }
 
     fn channels(&self) -> Channels {

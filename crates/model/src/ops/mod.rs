@@ -7,6 +7,7 @@
 mod activations;
 mod approximate;
 mod arithmetic;
+mod axis;
 mod batch_normalization;
 mod concat;
 mod conv;
@@ -80,14 +81,14 @@ pub enum Op {
     Mul,
     /// `a / b`, element by element, with shapes as for [`Op::Add`].
     Div,
-    /// Feature maps of one size behind each other by channel, or vectors behind each other.
-    Concat,
+    /// Values behind each other along one dimension.
+    Concat(Concat),
     /// A border around each feature map.
     Pad(Pad),
     /// Feature maps to one vector: `[c, h, w]` to `[c*h*w]`.
     Flatten,
-    /// Probabilities over a vector.
-    Softmax,
+    /// Probabilities along one dimension.
+    Softmax(Softmax),
 }
 
 /// Evaluates `$call` with `$o` bound to the operator behind any [`Op`], by `&` or `&mut`.
@@ -103,8 +104,8 @@ macro_rules! with_operator {
     (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ $plain };
     ($op:expr, $borrow:tt $o:ident => $call:expr) => {
         with_operator!(@match $op, $o, $call, $borrow,
-            [Linear Conv BatchNormalization Clip LeakyRelu HardSigmoid Gelu MaxPool AveragePool Pad],
-            [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Concat Flatten Softmax])
+            [Linear Conv BatchNormalization Clip LeakyRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax],
+            [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Flatten])
     };
 }
 
@@ -142,7 +143,7 @@ pub fn examples() -> Vec<Op> {
         Op::GlobalAveragePool,
         Op::Add,
         Op::Flatten,
-        Op::Softmax,
+        Op::Softmax(Softmax::default()),
         Op::Clip(Clip {
             min: None,
             max: None,
@@ -161,7 +162,7 @@ pub fn examples() -> Vec<Op> {
         Op::Sub,
         Op::Mul,
         Op::Div,
-        Op::Concat,
+        Op::Concat(Concat::default()),
         Op::Pad(Pad {
             pads: [1; 4],
             value: 0.0,

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::approximate::Approximate;
 use super::onnx_form::OnnxForm;
 use super::window::Window;
-use crate::{ModelError, Node, Shape};
+use crate::{DType, ModelError, Node, Shape};
 
 /// What is known of an operator.
 ///
@@ -57,6 +57,17 @@ pub trait Operator {
     /// # Errors
     /// Inputs, tensors or attributes that do not fit.
     fn shape(&self, node: &NodeShapes<'_>) -> Result<Shape, ModelError>;
+
+    /// Whether input number `input` may have elements of that type.
+    fn takes(&self, _input: usize, dtype: DType) -> bool {
+        dtype == DType::F32
+    }
+
+    /// Whether `dimension` may be free in an input of `rank` dimensions: the operator then computes the same of each part of
+    /// the input, or over all of that dimension, whatever its size.
+    fn takes_free(&self, _dimension: usize, _rank: usize) -> bool {
+        self.activation(0.0).is_some()
+    }
 
     /// `f(x)`, where the operator applies one function to each number by itself.
     fn activation(&self, _x: f32) -> Option<f32> {
@@ -125,6 +136,8 @@ pub enum Attribute<'a> {
     Window(&'a mut Window),
     /// A positive count.
     Size(&'a mut usize),
+    /// A dimension per sample. The first, 0, is left out of files and of [`crate::Op::attributes`].
+    Axis(&'a mut usize),
     /// Pixels at the top, left, bottom, right.
     Pads(&'a mut [usize; 4]),
     /// A number.

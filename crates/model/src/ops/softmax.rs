@@ -1,12 +1,19 @@
 //! Softmax.
 
-use super::onnx_form::{OnnxAttribute, OnnxForm};
-use super::operator::{Channels, NodeShapes, Operator};
+use serde::{Deserialize, Serialize};
+
+use super::axis::{axis_in_onnx, is_first};
+use super::onnx_form::OnnxForm;
+use super::operator::{Attribute, Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
-/// Probabilities over a vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Softmax;
+/// Probabilities along one dimension: `e^x_i / sum_j e^x_j`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Softmax {
+    /// The dimension, of one sample. The first where a file has none.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub axis: usize,
+}
 
 impl Operator for Softmax {
     fn name(&self) -> &'static str {
@@ -14,10 +21,18 @@ impl Operator for Softmax {
     }
 
     fn shape(&self, node: &NodeShapes<'_>) -> Result<Shape, ModelError> {
-        match node.x().dims() {
-            [_] => Ok(node.x().clone()),
-            _ => Err(node.mismatch("a vector", node.x())),
+        if self.axis < node.x().dims().len() {
+            return Ok(node.x().clone());
         }
+        Err(node.mismatch(format!("a dimension {}", self.axis), node.x()))
+    }
+
+    fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        visit("axis", Attribute::Axis(&mut self.axis));
+    }
+
+    fn takes_free(&self, _dimension: usize, _rank: usize) -> bool {
+        true
     }
 
     fn channels(&self) -> Channels {
@@ -25,11 +40,11 @@ impl Operator for Softmax {
     }
 
     fn onnx(&self) -> OnnxForm {
-        OnnxForm::with("Softmax", vec![("axis", OnnxAttribute::Int(1))])
+        OnnxForm::with("Softmax", vec![("axis", axis_in_onnx(self.axis))])
     }
 
     fn packed_number(&self) -> Option<usize> {
-        Some(8)
+        (self.axis == 0).then_some(8)
     }
 
     fn not_trained(&self) -> Option<&'static str> {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::bind::bias_name;
 use crate::ops::{ChannelTensors, Channels};
-use crate::{Csr, Dense, Graph, Network, Op, Shape, Weights, ops};
+use crate::{Csr, Dense, Graph, Network, Node, Op, Shape, Weights, ops};
 
 /// The network without the channels that change no output, of which every value keeps at least one; `None` where all are needed.
 ///
@@ -26,10 +26,17 @@ pub fn drop_dead_channels(network: &Network) -> Option<Network> {
     Some(out)
 }
 
-/// Elements of the first dimension of every value by its name.
+/// Elements of the first dimension of every value by its name; `None` where that is not the channels of each.
 fn widths(network: &Network) -> Option<HashMap<String, usize>> {
     let shapes = network.shapes().ok()?;
     let width = |shape: Shape| shape.dims().first().copied().unwrap_or(1);
+    // Over several vectors of a sample, the units of a layer are not its channels.
+    let is_plain = |node: &Node| {
+        !matches!(node.op, Op::Linear(_)) || shapes[node.inputs[0].as_str()].dims().len() == 1
+    };
+    if !network.graph.nodes.iter().all(is_plain) {
+        return None;
+    }
     Some(
         (shapes
             .into_iter()

@@ -76,6 +76,12 @@ fn foldable(network: &Network) -> Vec<(usize, usize)> {
         *users.entry(tensor).or_default() += 1;
     }
     let makers: HashMap<&str, usize> = nodes.iter().map(|n| n.name.as_str()).zip(0..).collect();
+    // Over several vectors of a sample, the units of a layer are not its channels.
+    let types = network.types().unwrap_or_default();
+    let is_plain = |layer: usize| match &nodes[layer].op {
+        Op::Linear(_) => (types.get(nodes[layer].name.as_str())).is_some_and(|t| t.dims.len() == 1),
+        _ => true,
+    };
     let is_norm = |i: &usize| matches!(nodes[*i].op, Op::BatchNormalization(_));
     (0..nodes.len())
         .filter(is_norm)
@@ -84,6 +90,7 @@ fn foldable(network: &Network) -> Vec<(usize, usize)> {
             let &layer = makers.get(before)?;
             let op = &nodes[layer].op;
             let alone = op.weight().is_some()
+                && is_plain(layer)
                 && readers.get(before) == Some(&1)
                 && op.tensors().all(|t| users.get(t) == Some(&1));
             let finite = normalisation(network, &nodes[norm].op)

@@ -42,10 +42,7 @@ mod tests {
             .collect();
         Graph {
             name: "test".into(),
-            inputs: vec![Input {
-                name: "x".into(),
-                shape: Shape::from([2, 5, 5]),
-            }],
+            inputs: vec![Input::new("x", Shape::from([2, 5, 5]))],
             outputs: nodes.last().map(|n| n.name.clone()).into_iter().collect(),
             nodes,
             preprocessing: None,

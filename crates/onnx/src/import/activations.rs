@@ -192,14 +192,22 @@ impl<'m> Importer<'m> {
             true => x.dims[at..].iter().product::<usize>(),
             false => x.dims[at],
         };
-        if at.checked_sub(self.batch_axes).map(over) != Some(x.elements()) {
-            return Err(NodeError::unsupported(format!(
-                "axis {given} of {}, which is not all of a sample",
-                Shape(x.dims.clone())
-            )));
+        let over = |axis: usize| (axis, over(axis));
+        let Some((axis, size)) = at.checked_sub(self.batch_axes).map(over) else {
+            return Err(NodeError::unsupported("an axis across samples"));
+        };
+        if size != x.elements() {
+            if size != x.dims[axis] {
+                return Err(NodeError::unsupported(format!(
+                    "axis {given} of {}, from which on all axes count as one",
+                    Shape(x.dims.clone())
+                )));
+            }
+            let x = self.in_shape(x, &x.dims)?;
+            return self.push(node, Op::Softmax(ops::Softmax { axis }), &[&x]);
         }
         let vector = self.flat(x)?;
-        let made = self.push(node, Op::Softmax, &[&vector])?;
+        let made = self.push(node, Op::Softmax(ops::Softmax::default()), &[&vector])?;
         Ok(View {
             input: None,
             ..x.elementwise(made)

@@ -124,6 +124,11 @@ impl<'m> Importer<'m> {
                 Shape(other.dims.clone())
             )));
         }
+        let plain = |v: &View| v.order.is_none() && v.shape == v.dims;
+        if self.keeps_axes && at > 0 && views.iter().all(plain) {
+            let views: Vec<&View> = views.iter().collect();
+            return self.push(node, Op::Concat(ops::Concat { axis: at }), &views);
+        }
         let mut dims = dims.clone();
         dims[at] = views
             .iter()
@@ -168,7 +173,8 @@ impl<'m> Importer<'m> {
             simplified(order)
         };
         let views: Vec<&View> = views.iter().collect();
-        let made = self.push(node, Op::Concat, &views)?;
+        let op = Op::Concat(ops::Concat::default());
+        let made = self.push(node, op, &views)?;
         Ok(View {
             dims,
             order,
@@ -260,6 +266,19 @@ impl<'m> Importer<'m> {
         c: &Tensor,
         first: bool,
     ) -> Result<View, NodeError> {
+        if op == "Add" && node.0.op_type == "Add" && self.is_bias_of_vectors(node, x, c, first) {
+            let values = self.dense(node, "bias", c)?.values;
+            let mut made = self.add_bias(node, x, values, first);
+            // The layer is what the sum makes, and has no consumer yet.
+            if let (Some(name), Some(last)) = (node.0.output.first(), self.nodes.last_mut())
+                && !name.is_empty()
+                && self.names.insert(name.clone())
+            {
+                name.clone_into(&mut last.name);
+                name.clone_into(&mut made.name);
+            }
+            return Ok(made);
+        }
         let Broadcast { x, values } = self.broadcast(node, x, c)?;
         if op == "Add" && node.0.op_type == "Add" && self.takes_bias(node, &x, &values, first) {
             return Ok(self.add_bias(node, &x, values, first));
@@ -347,7 +366,24 @@ impl<'m> Importer<'m> {
         let is_alone = node.input(usize::from(first)) == Some(x.name.as_str())
             && self.uses.get(x.name.as_str()) == Some(&1);
         let product = matches!(last.op, Op::Linear(ops::Linear { bias: None, .. }));
-        product && is_alone && values.len() == x.shape[0]
+        product && is_alone && x.shape == [values.len()]
+    }
+
+    /// Whether this node adds a bias to the units of a layer over several vectors, and that layer has no other use.
+    fn is_bias_of_vectors(&self, node: OnnxNode<'m>, x: &View, c: &Tensor, first: bool) -> bool {
+        let Some(last) = self.nodes.last().filter(|n| n.name == x.name) else {
+            return false;
+        };
+        let is_alone = node.input(usize::from(first)) == Some(x.name.as_str())
+            && self.uses.get(x.name.as_str()) == Some(&1);
+        let product = matches!(last.op, Op::Linear(ops::Linear { bias: None, .. }));
+        let is_row = |out: &usize| {
+            c.dims.last() == Some(out)
+                && c.dims.len() <= x.dims.len() + self.batch_axes
+                && c.dims.iter().rev().skip(1).all(|d| *d == 1)
+        };
+        let plain = x.order.is_none() && x.dims.last() == x.shape.last();
+        product && is_alone && plain && x.shape.len() > 1 && x.shape.last().is_some_and(is_row)
     }
 
     fn add_bias(&mut self, node: OnnxNode<'m>, x: &View, values: Vec<f32>, first: bool) -> View {

@@ -1,5 +1,7 @@
 //! Building the network: names, nodes, tensors, and values in the shape that a node needs.
 
+use std::collections::{HashMap, HashSet};
+
 use sparsevd_model::{Dense, Node, Op, Shape, Weights, shape};
 
 use super::importer::{Importer, MOST_ELEMENTS};
@@ -61,6 +63,28 @@ impl<'m> Importer<'m> {
         }
         self.nodes.push(node);
         Ok(View::new(name, out.0))
+    }
+
+    /// Gives the nodes that make the outputs the names that those have in the file, by which outputs are told apart. An input keeps its name, and so
+    /// does a node that makes several outputs.
+    pub(super) fn name_outputs(&mut self, names: &[&str], outputs: &mut [String]) {
+        let mut uses: HashMap<&str, usize> = HashMap::new();
+        for output in &*outputs {
+            *uses.entry(output).or_default() += 1;
+        }
+        let nodes: HashSet<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
+        let renamed: HashMap<String, String> = (outputs.iter().zip(names))
+            .filter(|(made, _)| uses[made.as_str()] == 1 && nodes.contains(made.as_str()))
+            .filter(|(_, name)| self.names.insert((**name).to_owned()))
+            .map(|(made, name)| (made.clone(), (*name).to_owned()))
+            .collect();
+        let inputs_and_names =
+            (self.nodes.iter_mut()).flat_map(|n| n.inputs.iter_mut().chain([&mut n.name]));
+        for value in inputs_and_names.chain(outputs) {
+            if let Some(name) = renamed.get(value) {
+                name.clone_into(value);
+            }
+        }
     }
 
     /// The value in a shape that the network has it in, and in the network's order.

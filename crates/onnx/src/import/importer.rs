@@ -54,10 +54,16 @@ pub(super) struct Importer<'m> {
     pub batch: Option<usize>,
     /// Layouts of inputs that are not the declared ones, by index.
     pub layouts: HashMap<usize, Layout>,
+    /// Whether a Concat along an axis other than the first keeps its shape.
+    pub keeps_axes: bool,
+    /// The size that the free dimension of the inputs gets, where they have one.
+    pub length: Option<usize>,
     /// Declared dimensions of each input.
     pub declared: Vec<Vec<usize>>,
     pub names: HashSet<String>,
     pub nodes: Vec<Node>,
     pub tensors: BTreeMap<String, Weights>,
+    /// Names of constants, by the names that the file gives them transposed.
+    pub transposed: HashMap<&'m str, &'m str>,
     pub unsupported: Vec<UnsupportedNode>,
 }

@@ -34,10 +34,7 @@ impl<'m> Importer<'m> {
                         input: Some(inputs.len()),
                         ..View::new(proto.name.clone(), dims)
                     };
-                    inputs.push(Input {
-                        name: proto.name.clone(),
-                        shape: Shape(view.shape.clone()),
-                    });
+                    inputs.push(Input::new(proto.name.clone(), Shape(view.shape.clone())));
                     self.declared.push(view.dims.clone());
                     self.names.insert(proto.name.clone());
                     Value::Activation(view)
@@ -88,7 +85,7 @@ impl<'m> Importer<'m> {
         }
         let (batch, rest) = dims.split_at(self.batch_axes);
         self.batch = batch.first().copied().flatten();
-        let known: Option<Vec<usize>> = rest.iter().copied().collect();
+        let known: Option<Vec<usize>> = rest.iter().map(|d| d.or(self.length)).collect();
         let Some(known) = known else {
             let text =
                 |(i, size): (usize, &Option<usize>)| match (size, names().get(i + self.batch_axes))
@@ -119,6 +116,33 @@ impl<'m> Importer<'m> {
         }
         Ok(known)
     }
+}
+
+/// The name of the one size behind the batch that the inputs of a file leave open, each in at most one dimension.
+pub(super) fn free_symbol(graph: &GraphProto, options: &ImportOptions) -> Option<String> {
+    let constants: std::collections::HashSet<&str> =
+        graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let mut symbol: Option<&str> = None;
+    for proto in &graph.input {
+        if constants.contains(proto.name.as_str()) || options.of(&proto.name).is_some() {
+            continue;
+        }
+        let shape = (proto.r#type.as_ref())
+            .and_then(|t| t.tensor_type.as_ref())
+            .and_then(|t| t.shape.as_ref());
+        let dims = shape.map(|s| &s.dim[..]).unwrap_or_default();
+        let is_open = |d: &&crate::proto::DimensionProto| d.dim_value.is_none_or(|n| n <= 0);
+        let mut open = dims.iter().skip(1).filter(is_open);
+        let Some(first) = open.next() else { continue };
+        let name = first.dim_param.as_deref().unwrap_or_default();
+        // Sizes without a name may differ from input to input.
+        let is_other = symbol.is_some_and(|s| s != name || name.is_empty());
+        if open.next().is_some() || is_other {
+            return None;
+        }
+        symbol = Some(name);
+    }
+    symbol.map(|name| if name.is_empty() { "length" } else { name }.to_owned())
 }
 
 /// Whether the first dimension of every input has a fixed size, so that the file may have no batch.
@@ -162,8 +186,16 @@ fn kind(proto: &ValueInfoProto) -> Result<(), String> {
     if floats.contains(&kind.elem_type) {
         return Ok(());
     }
+    let given = match kind.elem_type {
+        data_type::INT8 => "int8".to_owned(),
+        data_type::UINT8 => "uint8".to_owned(),
+        data_type::INT32 => "int32".to_owned(),
+        data_type::INT64 => "int64".to_owned(),
+        data_type::BOOL => "bool".to_owned(),
+        other => other.to_string(),
+    };
     Err(format!(
-        "its input `{}` of data type {}, which is not floating-point",
-        proto.name, kind.elem_type
+        "its input `{}` of data type {given}, which is not floating-point",
+        proto.name
     ))
 }

@@ -121,7 +121,7 @@ impl<'m> Importer<'m> {
         self.linear(node, x, weight, None)
     }
 
-    /// The product of a vector, which may have further dimensions of one before it, and a weight `[out, in]`.
+    /// The product of the vectors along the last dimension of a value and a weight `[out, in]`.
     fn linear(
         &mut self,
         node: OnnxNode<'m>,
@@ -129,18 +129,28 @@ impl<'m> Importer<'m> {
         mut weight: Dense,
         bias: Option<String>,
     ) -> Result<View, NodeError> {
-        let rows = x
-            .dims
-            .split_last()
-            .map(|(_, rows)| rows.iter().all(|d| *d == 1));
-        if rows != Some(true) {
-            return Err(NodeError::unsupported(format!(
-                "a product over the last dimension of {}",
-                Shape(x.dims.clone())
-            )));
+        let inn = weight.shape.dims()[1];
+        let Some((_, rows)) = x.dims.split_last() else {
+            return Err(NodeError::unsupported("a product of a single number"));
+        };
+        if rows.iter().any(|d| *d != 1) {
+            let vectors = match x.shape.last() {
+                Some(last) if *last == inn && x.order.is_none() => x.clone(),
+                _ => self.in_shape(x, &x.dims)?,
+            };
+            let name = node.input(1).unwrap_or_default();
+            // A weight that the file transposes for this product keeps its name.
+            let name = self.transposed.get(name).copied().unwrap_or(name);
+            let weight = self.tensor(name, weight);
+            let op = Op::Linear(ops::Linear { weight, bias });
+            let made = self.push(node, op, &[&vectors])?;
+            let mut dims = x.dims.clone();
+            if let (Some(last), Some(out)) = (dims.last_mut(), made.shape.last()) {
+                *last = *out;
+            }
+            return Ok(made.reshaped(dims));
         }
         let vector = self.flat(x)?;
-        let inn = weight.shape.dims()[1];
         if x.order.is_some() && inn == x.elements() {
             // Columns in the order that the network has the elements in.
             let rows = weight.values.chunks(inn);

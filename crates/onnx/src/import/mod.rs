@@ -3,10 +3,10 @@
 //! Operators that only rename, fold or reshape add no node; every other one becomes a node of the network, or a few. What
 //! is not supported is collected, so that one error lists all of it.
 //!
-//! A file is imported in up to three attempts. The first takes the first dimension of its inputs as the batch, in the
+//! A file is imported in several attempts. The first takes the first dimension of its inputs as the batch, in the
 //! layout that they declare. Where an operator needs an input in another layout, as after a Transpose from channels last,
-//! the next attempt gives it that layout. Where operators mix samples and all sizes are fixed, the last attempt takes the
-//! whole input as one sample.
+//! the next attempt gives it that layout. Where operators mix samples and all sizes are fixed, another attempt takes the
+//! whole input as one sample. The last keeps the shape of a Concat along an axis other than the first, which the others take as a vector.
 
 mod activations;
 mod arithmetic;
@@ -24,7 +24,7 @@ mod view;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use sparsevd_model::{Graph, ModelError, Network};
+use sparsevd_model::{Graph, Input, ModelError, Network};
 
 use crate::attributes::OnnxNode;
 use crate::error::UnsupportedNode;
@@ -107,15 +107,91 @@ pub(crate) fn import(
 ) -> Result<Network, ImportError> {
     let graph = (model.graph.as_ref()).ok_or_else(|| Invalid::new("file", "a graph", "none"))?;
     if inputs::has_no_batch(graph) && options.shapes.is_empty() {
-        return attempts(model, graph, decoder, options, 0);
+        return attempts(model, graph, decoder, options, NO_BATCH);
     }
-    match attempts(model, graph, decoder, options, 1) {
-        Err(ImportError::Unsupported(nodes)) if inputs::may_have_no_batch(graph) => {
-            // The errors of a file that has a batch are about its operators alone.
-            attempts(model, graph, decoder, options, 0).map_err(|_| ImportError::Unsupported(nodes))
+    if let Some(symbol) = inputs::free_symbol(graph, options)
+        && let Some(network) = with_free(model, graph, decoder, options, &symbol)
+    {
+        return Ok(network);
+    }
+    let first = attempts(model, graph, decoder, options, BATCH);
+    if let Err(ImportError::Unsupported(_)) = &first {
+        let no_batch = inputs::may_have_no_batch(graph).then_some(NO_BATCH);
+        let keeps_axes = Attempt {
+            keeps_axes: true,
+            ..BATCH
+        };
+        let has_concat = graph.node.iter().any(|n| n.op_type == "Concat");
+        let others = no_batch.into_iter().chain(has_concat.then_some(keeps_axes));
+        for other in others {
+            if let Ok(network) = attempts(model, graph, decoder, options, other) {
+                return Ok(network);
+            }
         }
-        other => other,
     }
+    // The errors of a file that has a batch are about its operators alone.
+    first
+}
+
+/// How a file is taken.
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    /// 1 where the first dimension of every value is the batch, 0 where the file has no batch.
+    batch_axes: usize,
+    /// Whether a Concat along an axis other than the first keeps its shape.
+    keeps_axes: bool,
+    /// The size that the free dimension of the inputs gets, where they have one.
+    length: Option<usize>,
+}
+
+/// The attempt for a file with a batch.
+const BATCH: Attempt = Attempt {
+    batch_axes: 1,
+    keeps_axes: false,
+    length: None,
+};
+
+/// The attempt for a file without one.
+const NO_BATCH: Attempt = Attempt {
+    batch_axes: 0,
+    ..BATCH
+};
+
+/// Two sizes of the free dimension for which a file is imported.
+const PROBES: [usize; 2] = [89, 97];
+
+/// The network with the free dimension of its inputs; `None` where an operator does not take it.
+///
+/// The file is imported for two sizes. Where the networks differ in the shapes of their inputs alone, no node and no tensor depends on it.
+fn with_free(
+    model: &ModelProto,
+    graph: &GraphProto,
+    decoder: &Decoder,
+    options: &ImportOptions,
+    symbol: &str,
+) -> Option<Network> {
+    let import = |length| {
+        let attempt = Attempt {
+            // The order of a value of any length cannot be tracked.
+            keeps_axes: true,
+            length: Some(length),
+            ..BATCH
+        };
+        attempts(model, graph, decoder, options, attempt).ok()
+    };
+    let [mut network, other] = [import(PROBES[0])?, import(PROBES[1])?];
+    for (input, other) in network.graph.inputs.iter_mut().zip(&other.graph.inputs) {
+        if input.shape == other.shape {
+            continue;
+        }
+        let sizes = input.shape.dims().iter().zip(other.shape.dims());
+        let is_free = |(a, b): (&usize, &usize)| [*a, *b] == PROBES;
+        let dimension = sizes.into_iter().position(is_free)?;
+        *input = Input::with_free(&input.name, input.shape.clone(), dimension, symbol);
+    }
+    let other = other.graph.at_length(PROBES[1]) == network.graph.at_length(PROBES[1])
+        && other.tensors == network.tensors;
+    (other && network.graph.free_symbol().is_some() && network.types().is_ok()).then_some(network)
 }
 
 /// Imports a file, and again where an input has to have another layout.
@@ -124,7 +200,7 @@ fn attempts(
     graph: &GraphProto,
     decoder: &Decoder,
     options: &ImportOptions,
-    batch_axes: usize,
+    attempt: Attempt,
 ) -> Result<Network, ImportError> {
     let mut layouts = HashMap::new();
     loop {
@@ -134,13 +210,16 @@ fn attempts(
             decoder,
             values: HashMap::new(),
             uses: HashMap::new(),
-            batch_axes,
+            batch_axes: attempt.batch_axes,
             batch: None,
             layouts: layouts.clone(),
+            keeps_axes: attempt.keeps_axes,
+            length: attempt.length,
             declared: Vec::new(),
             names: HashSet::new(),
             nodes: Vec::new(),
             tensors: BTreeMap::new(),
+            transposed: HashMap::new(),
             unsupported: Vec::new(),
         };
         match importer.network(graph, options) {
@@ -267,7 +346,7 @@ impl<'m> Importer<'m> {
 
     /// Names of the network's outputs.
     fn outputs(&mut self, graph: &'m GraphProto) -> Result<Vec<String>, ImportError> {
-        let mut outputs = Vec::new();
+        let (mut names, mut outputs) = (Vec::new(), Vec::new());
         for output in &graph.output {
             let name = output.name.as_str();
             let invalid =
@@ -290,7 +369,10 @@ impl<'m> Importer<'m> {
                 None => Ok(view),
             };
             match made {
-                Ok(view) => outputs.push(view.name),
+                Ok(view) => {
+                    names.push(name);
+                    outputs.push(view.name);
+                }
                 Err(error) => {
                     let last = graph
                         .node
@@ -302,6 +384,9 @@ impl<'m> Importer<'m> {
                     self.refuse(name, &op, error)?;
                 }
             }
+        }
+        if graph.output.len() > 1 {
+            self.name_outputs(&names, &mut outputs);
         }
         Ok(outputs)
     }
@@ -402,6 +487,11 @@ impl<'m> Importer<'m> {
         let tensors: Vec<Option<Rc<Tensor>>> = inputs.iter().map(constant).collect();
         let tensors: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_deref).collect();
         let folded = constants::fold(node, &tensors, self.decoder)?;
+        if let ("Transpose", Some(made), Some(of)) =
+            (op.as_str(), node.0.output.first(), node.input(0))
+        {
+            self.transposed.insert(made, of);
+        }
         Ok(Value::Constant(Rc::new(folded)))
     }
 

@@ -1,5 +1,6 @@
 //! Kernels of operators that only move numbers: padding and concatenation.
 
+use sparsevd_kernels::Layout;
 use sparsevd_kernels::place::{PadKernel, PlaceKernel};
 use sparsevd_model::ops;
 
@@ -8,6 +9,7 @@ use super::context::Context;
 use crate::error::RuntimeError;
 use crate::lowered::Part;
 use crate::program::Step;
+use crate::value::{Rows, ValueType};
 
 /// The one kernel of a padding, which does not run over blocks.
 pub(super) fn pad<'a>(
@@ -30,12 +32,27 @@ pub(super) fn pad<'a>(
 }
 
 /// The one kernel of a concatenation, which does not run over blocks: a part for each input.
-pub(super) fn concat<'a>(context: &Context<'_>, step: &Step) -> Candidate<'a> {
-    let layout = context.layout_of_inputs(step, false);
-    let total = step.output_shape.elements();
+pub(super) fn concat<'a>(
+    context: &Context<'_>,
+    step: &Step,
+    &ops::Concat { axis }: &ops::Concat,
+) -> Candidate<'a> {
+    let value = &context.program.values[step.output];
+    let rows = value.rows_before(axis);
+    // What a free dimension behind the axis multiplies, the kernel finds out.
+    let features = |value: &ValueType| {
+        let dims = value.shape.dims()[axis..].iter().zip(axis..);
+        let known = dims.filter(|(_, i)| Some(*i) != value.free);
+        known.map(|(size, _)| size).product::<usize>()
+    };
+    let layout = match (rows, value.free) {
+        (Rows::ONE, None) => context.layout_of_inputs(step, false),
+        _ => Layout::Single,
+    };
+    let total = features(value);
     let mut offset = 0;
     let part = |&input: &usize| {
-        let features = context.values[input].features;
+        let features = features(&context.program.values[input]);
         let kernel = PlaceKernel {
             layout,
             features,
@@ -50,4 +67,5 @@ pub(super) fn concat<'a>(context: &Context<'_>, step: &Step) -> Candidate<'a> {
         per_input: true,
         ..Candidate::new(layout, move || parts)
     }
+    .over(rows)
 }

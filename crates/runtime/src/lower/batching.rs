@@ -100,12 +100,17 @@ impl Batching {
     }
 
     /// Samples of a block, and how many of the first steps run sample after sample.
-    pub fn one_by_one(&self, steps: &[Lowered], values: &[Tensor]) -> (usize, usize) {
+    pub fn one_by_one(
+        &self,
+        steps: &[Lowered],
+        values: &[Tensor],
+        length: usize,
+    ) -> (usize, usize) {
         let together = self.block == 1 || self.choice.layout == Layout::Tiled || self.tile_fits;
         let first = if together {
             0
         } else {
-            one_by_one(steps, values)
+            one_by_one(steps, values, length)
         };
         if first == steps.len() {
             // No step gains from a block: each sample goes through the whole network alone.
@@ -138,13 +143,15 @@ impl LinearLayers {
         let mut sizes = Vec::new();
         for (step, used) in program.steps.iter().zip(uses) {
             match (&step.op, used) {
-                (Op::Linear(_), Some(used)) => sizes.push(size(step, *used)),
+                (Op::Linear(_), Some(used)) if used.pixels == 1 => sizes.push(size(step, *used)),
                 (_, Some(_)) => return None,
                 (_, None) => {}
             }
         }
         let endpoints = program.inputs.iter().chain(&program.outputs);
-        let edge = endpoints.map(|e| e.shape.elements()).sum();
+        let edge = endpoints
+            .map(|e| program.values[e.value].shape.elements())
+            .sum();
         (!sizes.is_empty()).then_some(Self { sizes, edge })
     }
 }
@@ -183,7 +190,7 @@ fn small_maps_in_tiles(program: &Program, uses: &[Option<WeightUse>], n: usize) 
 
 /// How many of the first steps should run sample after sample. Over several samples, a step reads its weights from a near cache instead of from
 /// memory, but its maps no longer stay in that cache. Towards the end of a network, weights are larger and maps smaller.
-fn one_by_one(steps: &[Lowered], values: &[Tensor]) -> usize {
+fn one_by_one(steps: &[Lowered], values: &[Tensor], length: usize) -> usize {
     let (mut best, mut saved, mut split) = (0.0, 0.0, steps.len());
     for (i, step) in steps.iter().enumerate().rev() {
         let weights: usize = step.parts.iter().map(|p| p.kernel.bytes()).sum();
@@ -191,7 +198,7 @@ fn one_by_one(steps: &[Lowered], values: &[Tensor]) -> usize {
             .inputs
             .iter()
             .chain([&step.output])
-            .map(|&v| values[v].len(1))
+            .map(|&v| values[v].len(1, length))
             .sum();
         saved += weights as f64 - (maps * size_of::<f32>()) as f64;
         if saved > best {

@@ -3,11 +3,14 @@
 use sparsevd_kernels::{Layout, PackedKernel};
 
 use crate::lowered::Part;
+use crate::value::Rows;
 
 /// A kernel that could compute a step, with the layouts that it needs. Its weights are packed only if it is chosen.
 pub(super) struct Candidate<'a> {
     /// Layout of the inputs.
     pub input: Layout,
+    /// What is a sample to the kernel.
+    pub rows: Rows,
     /// Of the first input, the kernel reads only one pixel in that many rows and columns.
     pub subsample: Option<[usize; 2]>,
     /// Layout of the output, and of a residual.
@@ -30,6 +33,7 @@ impl<'a> Candidate<'a> {
     pub fn between([input, output]: [Layout; 2], pack: impl FnOnce() -> Vec<Part> + 'a) -> Self {
         Self {
             input,
+            rows: Rows::ONE,
             subsample: None,
             output,
             pools: false,
@@ -48,6 +52,11 @@ impl<'a> Candidate<'a> {
             pack: Box::new(pack),
             ..Self::between([input, output], Vec::new)
         }
+    }
+
+    /// The candidate, to which each of the `rows` of a sample is a sample.
+    pub fn over(self, rows: Rows) -> Self {
+        Self { rows, ..self }
     }
 
     /// A kernel without weights that computes all `features` elements of an output at once.

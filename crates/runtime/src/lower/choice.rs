@@ -26,18 +26,28 @@ impl Choice {
         let (Op::Linear(_), Some(used)) = (&step.op, used) else {
             return None;
         };
-        Some(match (self.sparse, self.layout) {
+        let size = size(step, used);
+        // Each of several vectors of a sample is a sample of the kernel.
+        let n = self.share * used.pixels;
+        let layout = match used.pixels {
+            1 => self.layout,
+            _ => {
+                let edge = size.rows + size.cols;
+                select::linear_layout(&self.costs, &[size], self.sparse, edge, n)
+            }
+        };
+        Some(match (self.sparse, layout) {
             // A dense plan is dense for any costs.
             (false, Layout::Tiled) => LinearKernel::Gemm,
             (false, _) => LinearKernel::Gemv,
-            (true, layout) => select::linear(&self.costs, size(step, used), layout, self.share),
+            (true, layout) => select::linear(&self.costs, size, layout, n),
         })
     }
 }
 
 /// Rows, columns and non-zeros of a linear step.
 pub(super) fn size(step: &Step, used: WeightUse) -> Size {
-    let rows = step.output_shape.elements();
+    let rows = step.output_shape.dims().last().copied().unwrap_or(1);
     Size {
         rows,
         cols: used.elements / rows.max(1),

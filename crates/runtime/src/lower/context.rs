@@ -12,7 +12,8 @@ use super::partition::split;
 use crate::error::RuntimeError;
 use crate::lowered::{Tensor, WeightUse};
 use crate::options::PlanOptions;
-use crate::program::{Step, Value};
+use crate::program::{Program, Step, Value};
+use crate::value::Rows;
 
 /// Measured share of non-zero inputs of linear layers, 0 to 1, by the name of the node.
 pub(crate) type Activity = HashMap<String, f64>;
@@ -28,6 +29,7 @@ pub(super) struct Context<'a> {
     pub halos: &'a [[usize; 4]],
     /// Values that depthwise convolutions read.
     pub read_by_depthwise: &'a HashSet<Value>,
+    pub program: &'a Program,
     /// Values of the program and of conversions. The layouts are those of values that steps before this one compute.
     pub values: &'a [Tensor],
 }
@@ -60,6 +62,27 @@ impl Context<'_> {
         }
     }
 
+    /// The layout of a step whose kernel has several and changes each number by itself, as [`Context::layout_of_inputs`], and the rows of its
+    /// tiles: those of its inputs.
+    pub fn form_of_inputs(&self, step: &Step, takes_blocks: bool) -> (Layout, Rows) {
+        let layout = self.layout_of_inputs(step, takes_blocks);
+        let mut tiled =
+            (step.inputs.iter().map(|&v| self.values[v])).filter(|t| t.layout == Layout::Tiled);
+        let rows = tiled.next().map_or(self.natural_rows(step), |t| t.rows);
+        (layout, rows)
+    }
+
+    /// The rows of a kernel that computes the output of a step in the fewest parts whose length is known.
+    pub fn natural_rows(&self, step: &Step) -> Rows {
+        self.program.values[step.output].rows()
+    }
+
+    /// The vectors along the last dimension of a step's output.
+    pub fn vectors(&self, step: &Step) -> Rows {
+        let value = &self.program.values[step.output];
+        value.rows_before(value.shape.dims().len().saturating_sub(1))
+    }
+
     /// A bias as numbers, in whatever form it is stored.
     pub fn bias(&self, name: Option<&str>) -> Option<Vec<f32>> {
         name.and_then(|n| self.network.tensors.get(n))
@@ -69,14 +92,15 @@ impl Context<'_> {
     /// Rows of each part of a layer: one part, or one for each thread where each has enough to do. `weights` are those of each row that are
     /// multiplied; all parts have about the same number of them.
     ///
-    /// Parts follow each other in memory only within one sample or tile, so a layer over several stays whole.
+    /// Parts follow each other in memory only within one row or tile, so a layer over several stays whole.
     pub fn ranges(
         &self,
         weights: &[usize],
         used: Option<WeightUse>,
         layout: Layout,
+        rows: Rows,
     ) -> Vec<Range<usize>> {
-        if self.batching.block > layout.samples() {
+        if rows.of(self.batching.block, self.program.length) > layout.samples() {
             return std::iter::once(0..weights.len()).collect();
         }
         let pixels = used.map_or(0, |u| u.pixels);

@@ -26,6 +26,7 @@ use super::weights::{rows_of, to_csr, weights_of_rows};
 use crate::error::RuntimeError;
 use crate::lowered::{Part, WeightUse};
 use crate::program::{FusedPool, Step, Value};
+use crate::value::Rows;
 
 /// A convolution that is to be packed.
 struct Layer<'a> {
@@ -139,13 +140,15 @@ impl<'a> Layer<'a> {
     /// Channels of each part in that layout.
     fn ranges(&self, layout: Layout) -> Vec<Range<usize>> {
         let weights = weights_of_rows(self.weight, self.sparse);
-        self.context.ranges(&weights, self.used, layout)
+        self.context.ranges(&weights, self.used, layout, Rows::ONE)
     }
 
     /// Channels of each part over blocks: all, where threads should rather share lines.
     fn ranges_over_blocks(&self, [input, output]: [Blocks; 2]) -> Vec<Range<usize>> {
         let weights = weights_of_rows(self.weight, self.sparse);
-        let ranges = self.context.ranges(&weights, self.used, Layout::Single);
+        let ranges = self
+            .context
+            .ranges(&weights, self.used, Layout::Single, Rows::ONE);
         // A depthwise convolution after this one may be shared by channels as well.
         let by_channels = self.context.read_by_depthwise.contains(&self.output)
             && select::share_channels(&output);
@@ -314,7 +317,9 @@ impl<'a> Layer<'a> {
                 let ranges = if select::share_channels(&input) {
                     let taps = window.kernel_shape.iter().product();
                     let weights = vec![taps; channels];
-                    layer.context.ranges(&weights, layer.used, Layout::Single)
+                    layer
+                        .context
+                        .ranges(&weights, layer.used, Layout::Single, Rows::ONE)
                 } else {
                     std::iter::once(0..channels).collect()
                 };

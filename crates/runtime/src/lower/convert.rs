@@ -10,6 +10,7 @@ use sparsevd_model::Shape;
 use super::partition::split;
 use crate::lowered::{Lowered, Part, Partition, Tensor};
 use crate::program::{Program, Value};
+use crate::value::Rows;
 
 /// The steps lowered so far, with their values.
 pub(super) struct Steps {
@@ -19,19 +20,15 @@ pub(super) struct Steps {
     /// Most parts into which a conversion is cut.
     parts: usize,
     /// Copies of values in other layouts.
-    converted: HashMap<(Value, Layout), Value>,
+    converted: HashMap<(Value, Layout, Rows), Value>,
 }
 
 impl Steps {
     /// No steps yet, and the values of a program, all of them [`Layout::Single`]. Conversions are cut into at most `parts` parts.
     pub fn new(program: &Program, isa: Isa, parts: usize) -> Self {
-        let single = |&features| Tensor {
-            features,
-            layout: Layout::Single,
-        };
         Self {
             steps: Vec::new(),
-            values: program.elements.iter().map(single).collect(),
+            values: program.values.iter().map(Tensor::single).collect(),
             isa,
             parts,
             converted: HashMap::new(),
@@ -44,25 +41,31 @@ impl Steps {
         self.values.len() - 1
     }
 
-    /// The copy of a value in that layout, or the value itself, if it is there already.
-    pub fn existing(&self, value: Value, layout: Layout) -> Option<Value> {
-        if self.values[value].layout == layout {
-            return Some(value);
-        }
-        self.converted.get(&(value, layout)).copied()
+    /// Says in which layout a step computes a value, in tiles of `rows`.
+    pub fn put(&mut self, value: Value, layout: Layout, rows: Rows) {
+        self.values[value] = self.values[value].with(layout, rows);
     }
 
-    /// The value in that layout. It is converted once for all consumers.
-    pub fn converted(&mut self, value: Value, layout: Layout) -> Value {
-        if let Some(existing) = self.existing(value, layout) {
+    /// The copy of a value in that layout, in tiles of `rows`, or the value itself, if it is there already.
+    pub fn existing(&self, value: Value, layout: Layout, rows: Rows) -> Option<Value> {
+        if self.values[value].is_in(layout, rows) {
+            return Some(value);
+        }
+        self.converted.get(&key(value, layout, rows)).copied()
+    }
+
+    /// The value in that layout, in tiles of `rows`. It is converted once for all consumers.
+    pub fn converted(&mut self, value: Value, layout: Layout, rows: Rows) -> Value {
+        if let Some(existing) = self.existing(value, layout, rows) {
             return existing;
         }
-        let Tensor {
-            features,
-            layout: old,
-        } = self.values[value];
+        let old = self.values[value].layout;
         let isa = self.isa;
-        let to = Tensor { features, layout };
+        let to = self.values[value].with(layout, rows);
+        let features = match old {
+            Layout::Tiled => self.values[value].features,
+            _ => to.features,
+        };
         match (old, layout) {
             (Layout::Blocks(from), Layout::Blocks(to_blocks)) if from.regroups(&to_blocks) => self
                 .convert("Reblock", value, to, &|channels| {
@@ -90,8 +93,8 @@ impl Steps {
             (Layout::Blocks(_), Layout::Blocks(_) | Layout::Tiled)
             | (Layout::Tiled, Layout::Blocks(_) | Layout::Tiled)
             | (Layout::Single, Layout::Single) => {
-                let single = self.converted(value, Layout::Single);
-                self.converted(single, layout)
+                let single = self.converted(value, Layout::Single, rows);
+                self.converted(single, layout, rows)
             }
         }
     }
@@ -104,7 +107,7 @@ impl Steps {
         strides: [usize; 2],
     ) -> Value {
         let layout = Layout::Blocks(to);
-        if let Some(existing) = self.existing(value, layout) {
+        if let Some(existing) = self.existing(value, layout, Rows::ONE) {
             return existing;
         }
         let isa = self.isa;
@@ -112,7 +115,11 @@ impl Steps {
         self.convert(
             "Subsample",
             value,
-            Tensor { features, layout },
+            Tensor {
+                features,
+                layout,
+                ..self.values[value]
+            },
             &|channels| {
                 let [from, to] = [from, to].map(|b| b.with_channels(channels));
                 Box::new(Subsample::new(isa, from, to, strides))
@@ -145,6 +152,10 @@ impl Steps {
                 kernel: kernel(range.len()),
             })
             .collect();
+        let rows = match (self.values[value], tensor) {
+            (_, tiled) | (tiled, _) if tiled.layout == Layout::Tiled => tiled.rows,
+            _ => Rows::ONE,
+        };
         let output = self.add_value(tensor);
         self.steps.push(Lowered {
             name: String::new(),
@@ -155,9 +166,11 @@ impl Steps {
             inputs: vec![value],
             output,
             output_shape: Shape::from([features]),
+            rows,
             weight: None,
         });
-        self.converted.insert((value, tensor.layout), output);
+        self.converted
+            .insert(key(value, tensor.layout, tensor.rows), output);
         output
     }
 
@@ -166,7 +179,8 @@ impl Steps {
         for i in 0..self.steps.len() {
             let (input, packed) = (self.steps[i].inputs[0], self.steps[i].output);
             let from_single = self.values[input].layout == Layout::Single;
-            if self.converted.get(&(input, Layout::Tiled)) != Some(&packed) || !from_single {
+            let rows = self.values[packed].rows;
+            if self.converted.get(&(input, Layout::Tiled, rows)) != Some(&packed) || !from_single {
                 continue;
             }
             let mut read = vec![false; self.values[packed].features];
@@ -185,5 +199,13 @@ impl Steps {
                 self.steps[i].parts[0].kernel = Box::new(Pack::some(self.isa, &read));
             }
         }
+    }
+}
+
+/// Under which a copy of a value is found: rows only play a part in tiles.
+fn key(value: Value, layout: Layout, rows: Rows) -> (Value, Layout, Rows) {
+    match layout {
+        Layout::Tiled => (value, layout, rows),
+        _ => (value, layout, Rows::ONE),
     }
 }

@@ -1,15 +1,18 @@
 //! Kernels of operators on single elements, and of softmax.
 
 use sparsevd_kernels::channels::PerChannelKernel;
-use sparsevd_kernels::elementwise::{Arithmetic, ArithmeticKernel, ClampKernel, SoftmaxKernel};
+use sparsevd_kernels::elementwise::{
+    Arithmetic, ArithmeticKernel, ClampKernel, SoftmaxKernel, Strided, StridedSoftmaxKernel,
+};
 use sparsevd_kernels::{Activation, ActivationKernel, Isa, Layout};
-use sparsevd_model::Shape;
+use sparsevd_model::{Shape, ops};
 
 use super::candidate::Candidate;
 use super::context::Context;
 use crate::error::RuntimeError;
 use crate::lowered::Part;
 use crate::program::Step;
+use crate::value::Rows;
 use crate::zeros::clamp_keeps_zero;
 
 /// The one kernel of an activation, in the layout of its input.
@@ -19,41 +22,64 @@ pub(super) fn activation<'a>(
 ) -> Result<Candidate<'a>, RuntimeError> {
     let isa = context.isa();
     let features = step.output_shape.elements();
-    let layout = context.layout_of_inputs(step, step.op.operator().keeps_zero());
+    let (layout, rows) = context.form_of_inputs(step, step.op.operator().keeps_zero());
     let function = Activation::of(&step.op).ok_or_else(|| context.unsupported(step))?;
-    Ok(match function {
+    let candidate = match function {
         Activation::Clamp(_) => Candidate::whole([layout, layout], ClampKernel { isa }, features),
         function => {
             let kernel = ActivationKernel { isa, function };
             Candidate::whole([layout, layout], kernel, features)
         }
-    })
+    };
+    Ok(candidate.over(rows))
 }
 
 /// The one kernel of a softmax, over single samples.
-pub(super) fn softmax<'a>(context: &Context<'_>, step: &Step) -> Candidate<'a> {
-    let features = step.output_shape.elements();
+pub(super) fn softmax<'a>(
+    context: &Context<'_>,
+    step: &Step,
+    &ops::Softmax { axis }: &ops::Softmax,
+) -> Candidate<'a> {
+    let total = step.output_shape.elements();
     let isa = context.isa();
-    let kernel = SoftmaxKernel { isa, features };
-    Candidate::whole([Layout::Single, Layout::Single], kernel, features)
+    let value = &context.program.values[step.output];
+    let rows = value.rows_before(axis);
+    let layouts = [Layout::Single, Layout::Single];
+    let (size, inner) = match &value.shape.dims()[axis..] {
+        [size, inner @ ..] => (*size, inner.iter().product()),
+        [] => (1, 1),
+    };
+    if inner == 1 && value.free != Some(axis) {
+        let kernel = SoftmaxKernel {
+            isa,
+            features: size,
+        };
+        return Candidate::whole(layouts, kernel, total).over(rows);
+    }
+    let known = match value.free {
+        Some(free) if free > axis => Strided::Size(size),
+        _ => Strided::Inner(inner),
+    };
+    let kernel = StridedSoftmaxKernel { isa, known };
+    Candidate::whole(layouts, kernel, total).over(rows)
 }
 
 /// Two values of one shape, or a map and one number for each of its channels.
 pub(super) fn arithmetic<'a>(context: &Context<'_>, step: &Step, op: Arithmetic) -> Candidate<'a> {
     let isa = context.isa();
     let features = step.output_shape.elements();
-    let [a, b] = [0, 1].map(|i| context.values[step.inputs[i]].features);
+    let [a, b] = [0, 1].map(|i| context.program.values[step.inputs[i]].shape.elements());
     let keeps = a == b && step.op.operator().keeps_zero() && clamp_keeps_zero(step.clamp);
-    let layout = context.layout_of_inputs(step, keeps);
     if a == b {
-        return Candidate::whole([layout, layout], ArithmeticKernel { isa, op }, features);
+        let (layout, rows) = context.form_of_inputs(step, keeps);
+        let kernel = ArithmeticKernel { isa, op };
+        return Candidate::whole([layout, layout], kernel, features).over(rows);
     }
-    let kernel = PerChannelKernel {
-        isa,
-        op,
-        layout,
-        area: a / b.max(1),
+    let layout = match context.natural_rows(step) {
+        Rows::ONE => context.layout_of_inputs(step, keeps),
+        _ => Layout::Single,
     };
+    let kernel = PerChannelKernel { isa, op, layout };
     Candidate::whole([layout, layout], kernel, features)
 }
 

@@ -10,7 +10,7 @@ use crate::program::{FusedPool, Program, Value};
 /// For each value the halo that the windows of its consumers need, directly or through elementwise steps, if they run over blocks:
 /// top, left, bottom, right.
 pub(super) fn halos(program: &Program) -> Vec<[usize; 4]> {
-    let mut halos = vec![[0; 4]; program.elements.len()];
+    let mut halos = vec![[0; 4]; program.values.len()];
     let widen = |halo: &mut [usize; 4], needed: [usize; 4]| {
         for (old, needed) in halo.iter_mut().zip(needed) {
             *old = needed.max(*old);

@@ -16,6 +16,7 @@ use super::weights::{rows_of, to_csr, weights_of_rows};
 use crate::error::RuntimeError;
 use crate::lowered::{Part, WeightUse};
 use crate::program::Step;
+use crate::value::Rows;
 
 /// A linear layer that is to be packed.
 struct Layer<'a> {
@@ -25,6 +26,8 @@ struct Layer<'a> {
     bias: Option<Vec<f32>>,
     used: Option<WeightUse>,
     precision: Precision,
+    /// Vectors of a sample.
+    rows: Rows,
     features: usize,
 }
 
@@ -45,13 +48,14 @@ pub(super) fn candidates<'a>(
         bias: context.bias(bias.as_deref()),
         used,
         precision: used.map_or(Precision::F32, |u| u.precision),
-        features: step.output_shape.elements(),
+        rows: context.vectors(step),
+        features: step.output_shape.dims().last().copied().unwrap_or(1),
     });
     let one = |layout, pack: fn(&Layer<'a>) -> Vec<Part>| {
         let layer = Rc::clone(&layer);
         Candidate::new(layout, move || pack(&layer))
     };
-    Ok(match choice.linear(step, used) {
+    let candidates = match choice.linear(step, used) {
         Some(LinearKernel::Spmv) => {
             let share = context.activity.get(&step.name).copied();
             let most = used.and_then(|u| select::most_active(&choice.costs, size(step, u), share));
@@ -68,14 +72,16 @@ pub(super) fn candidates<'a>(
         Some(LinearKernel::Spmm) => vec![one(Layout::Tiled, Layer::spmm)],
         Some(LinearKernel::Gemv) => vec![one(Layout::Single, Layer::gemv)],
         Some(LinearKernel::Gemm) | None => vec![one(Layout::Tiled, Layer::gemm)],
-    })
+    };
+    let over = |candidate: Candidate<'a>| candidate.over(layer.rows);
+    Ok(candidates.into_iter().map(over).collect())
 }
 
 impl Layer<'_> {
     /// Rows of each part.
     fn ranges(&self, sparse: bool, layout: Layout) -> Vec<Range<usize>> {
         let weights = weights_of_rows(self.weight, sparse);
-        self.context.ranges(&weights, self.used, layout)
+        self.context.ranges(&weights, self.used, layout, self.rows)
     }
 
     fn parts<K: PackedKernel + 'static>(

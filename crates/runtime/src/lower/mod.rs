@@ -32,9 +32,10 @@ use self::candidate::Candidate;
 use self::context::Context;
 use self::convert::Steps;
 use crate::error::RuntimeError;
-use crate::lowered::{Lowered, LoweredProgram, Part, Partition, Tensor, WeightUse};
+use crate::lowered::{Lowered, LoweredProgram, Part, Partition, WeightUse};
 use crate::options::PlanOptions;
 use crate::program::{Program, Step, Value, clamp_of};
+use crate::value::Rows;
 
 pub(crate) use self::context::Activity;
 
@@ -61,6 +62,7 @@ pub(crate) fn lower(
         1
     };
     let mut driver = Driver {
+        program,
         network,
         options,
         activity,
@@ -79,13 +81,14 @@ pub(crate) fn lower(
     } = driver;
     let outputs = program.outputs.iter();
     let outputs = outputs
-        .map(|o| lowered.converted(o.value, Layout::Single))
+        .map(|o| lowered.converted(o.value, Layout::Single, Rows::ONE))
         .collect();
     lowered.pack_only_what_is_read();
-    let (block, one_by_one) = batching.one_by_one(&lowered.steps, &lowered.values);
+    let (block, one_by_one) = batching.one_by_one(&lowered.steps, &lowered.values, program.length);
     Ok(LoweredProgram {
         steps: lowered.steps,
         values: lowered.values,
+        length: program.length,
         inputs: program.inputs.iter().map(|i| i.value).collect(),
         outputs,
         block,
@@ -111,7 +114,7 @@ fn candidates<'a>(
         }
         Op::BatchNormalization(_) => Ok(normalisation::candidates(context, step)),
         Op::Pad(pad) => one(arrange::pad(context, step, pad)),
-        Op::Concat => one(Ok(arrange::concat(context, step))),
+        Op::Concat(concat) => one(Ok(arrange::concat(context, step, concat))),
         Op::Relu
         | Op::Clip(_)
         | Op::LeakyRelu(_)
@@ -124,13 +127,14 @@ fn candidates<'a>(
         Op::Sub => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Sub))),
         Op::Mul => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Mul))),
         Op::Div => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Div))),
-        Op::Softmax => one(Ok(elementwise::softmax(context, step))),
+        Op::Softmax(softmax) => one(Ok(elementwise::softmax(context, step, softmax))),
         // It moves no number, so that a pass took it out.
         Op::Flatten => Err(context.unsupported(step)),
     }
 }
 
 struct Driver<'a> {
+    program: &'a Program,
     network: &'a Network,
     options: &'a PlanOptions,
     activity: &'a Activity,
@@ -144,6 +148,7 @@ struct Driver<'a> {
 struct Chosen {
     parts: Vec<Part>,
     input: Layout,
+    rows: Rows,
     subsample: Option<[usize; 2]>,
     output: Layout,
     pools: bool,
@@ -181,12 +186,14 @@ impl Driver<'_> {
             batching: &self.batching,
             halos: &self.halos,
             read_by_depthwise: &self.read_by_depthwise,
+            program: self.program,
             values: &self.lowered.values,
         };
         let mut candidates = candidates(&context, step, weight)?.into_iter();
         let chosen = candidates.find_map(|candidate| {
             let Candidate {
                 input,
+                rows,
                 subsample,
                 output,
                 pools,
@@ -196,6 +203,7 @@ impl Driver<'_> {
             Some(Chosen {
                 parts: pack()?,
                 input,
+                rows,
                 subsample,
                 output,
                 pools,
@@ -207,7 +215,8 @@ impl Driver<'_> {
 
     /// Whether the kernels can add the residual, which is there in the layout of the output.
     fn adds(&self, residual: Value, chosen: &Chosen) -> bool {
-        let there = self.lowered.existing(residual, chosen.output).is_some();
+        let there = self.lowered.existing(residual, chosen.output, chosen.rows);
+        let there = there.is_some();
         there && chosen.parts.iter().all(|p| p.kernel.takes_residual())
     }
 
@@ -221,7 +230,7 @@ impl Driver<'_> {
             (Some(strides), Layout::Blocks(from), Layout::Blocks(to)) => {
                 self.lowered.subsampled(value, [from, to], strides)
             }
-            (_, _, layout) => self.lowered.converted(value, layout),
+            (_, _, layout) => self.lowered.converted(value, layout, chosen.rows),
         }
     }
 
@@ -233,8 +242,8 @@ impl Driver<'_> {
             .map(|&v| self.input(v, &chosen))
             .collect();
         let residual = step.residual;
-        inputs.extend(residual.and_then(|v| self.lowered.existing(v, chosen.output)));
-        self.lowered.values[step.output].layout = chosen.output;
+        inputs.extend(residual.and_then(|v| self.lowered.existing(v, chosen.output, chosen.rows)));
+        self.lowered.put(step.output, chosen.output, chosen.rows);
         let added = residual.map_or("", |_| "+Add");
         let pooled = step.pool.as_ref().map_or("", |_| "+MaxPool");
         let op = [step.op.name(), added, suffix(step.clamp), pooled].concat();
@@ -247,6 +256,7 @@ impl Driver<'_> {
             inputs,
             output: step.output,
             output_shape: step.output_shape.clone(),
+            rows: chosen.rows,
             weight,
         });
     }
@@ -254,7 +264,7 @@ impl Driver<'_> {
     /// A step for each input, which writes its place of the output.
     fn push_per_input(&mut self, step: &Step, chosen: Chosen) {
         for (&input, part) in step.inputs.iter().zip(chosen.parts) {
-            let input = self.lowered.converted(input, chosen.input);
+            let input = self.lowered.converted(input, chosen.input, chosen.rows);
             self.lowered.steps.push(Lowered {
                 name: step.name.clone(),
                 op: step.op.name().into(),
@@ -264,10 +274,11 @@ impl Driver<'_> {
                 inputs: vec![input],
                 output: step.output,
                 output_shape: step.output_shape.clone(),
+                rows: chosen.rows,
                 weight: None,
             });
         }
-        self.lowered.values[step.output].layout = chosen.output;
+        self.lowered.put(step.output, chosen.output, chosen.rows);
     }
 
     /// A layer, and then the sum that its kernel cannot compute.
@@ -279,10 +290,9 @@ impl Driver<'_> {
         residual: Value,
     ) {
         let layout = chosen.output;
-        let term = self.lowered.add_value(Tensor {
-            features: self.lowered.values[step.output].features,
-            layout,
-        });
+        let rows = chosen.rows;
+        let term = self.lowered.values[step.output].with(layout, rows);
+        let term = self.lowered.add_value(term);
         let layer = Step {
             residual: None,
             clamp: Clamp::None,
@@ -295,8 +305,8 @@ impl Driver<'_> {
             Layout::Tiled => Layout::Tiled,
             _ => layout,
         };
-        let inputs = [term, residual].map(|v| self.lowered.converted(v, layout));
-        self.lowered.values[step.output].layout = layout;
+        let inputs = [term, residual].map(|v| self.lowered.converted(v, layout, rows));
+        self.lowered.put(step.output, layout, rows);
         self.lowered.steps.push(Lowered {
             name: step.name.clone(),
             op: format!("Add{}", suffix(step.clamp)),
@@ -306,6 +316,7 @@ impl Driver<'_> {
             inputs: inputs.to_vec(),
             output: step.output,
             output_shape: step.output_shape.clone(),
+            rows,
             weight: None,
         });
     }

@@ -33,7 +33,11 @@ pub(super) fn weight_use(
         // Convolutions always store f32.
         (map.dims()[1..].iter().product(), Precision::F32)
     } else {
-        (1, precision(network, name, weight, options)?)
+        let vectors = map
+            .dims()
+            .split_last()
+            .map_or(1, |(_, d)| d.iter().product());
+        (vectors, precision(network, name, weight, options)?)
     };
     Ok(Some(WeightUse {
         elements: weight.shape().elements(),

@@ -22,7 +22,8 @@ fn is_identity(program: &Program, i: usize) -> bool {
     let relu_again = step.op == Op::Relu
         && program.producer(step.inputs[0]).is_some_and(|m| {
             let before = &program.steps[m];
-            before.clamp == Clamp::Relu || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax)
+            before.clamp == Clamp::Relu
+                || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax(_))
         });
     // Every layout has the channels of a map in the order of the flat vector.
     let inputs = vec![&step.input_shape; step.inputs.len()];

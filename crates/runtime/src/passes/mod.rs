@@ -39,10 +39,7 @@ pub(crate) mod tests {
         ]);
         let graph = Graph {
             name: "test".into(),
-            inputs: vec![Input {
-                name: "x".into(),
-                shape: Shape::from([2, 4, 4]),
-            }],
+            inputs: vec![Input::new("x", Shape::from([2, 4, 4]))],
             nodes: nodes
                 .iter()
                 .map(|(name, inputs, op)| Node {
@@ -54,7 +51,7 @@ pub(crate) mod tests {
             outputs: vec![output.into()],
             preprocessing: None,
         };
-        Program::new(&Network::new(graph, tensors).unwrap()).unwrap()
+        Program::new(&Network::new(graph, tensors).unwrap(), 1).unwrap()
     }
 
     /// The steps as `name+clamp+pool`, for comparison.

@@ -223,7 +223,7 @@ fn add(b: &mut GraphBuilder, values: &[String], recipe: &Recipe, i: usize) -> Op
         }
         Recipe::Concat(n) => {
             let second = earlier(*n, &|s: &Shape| s.dims()[1..] == dims[1..]);
-            b.op(name, Op::Concat, &[x, &second, x])
+            b.op(name, Op::Concat(ops::Concat::default()), &[x, &second, x])
         }
         Recipe::BatchNormalization => b.batch_normalization(name, x),
         &Recipe::Pad(pads, value) if is_map => b.op(name, Op::Pad(ops::Pad { pads, value }), &[x]),
@@ -232,7 +232,7 @@ fn add(b: &mut GraphBuilder, values: &[String], recipe: &Recipe, i: usize) -> Op
             let weight = b.tensor(format!("{name}.weight"), [*out, dims[0]]);
             b.op(name, Op::Linear(ops::Linear { weight, bias: None }), &[x])
         }
-        Recipe::Softmax if !is_map => b.op(name, Op::Softmax, &[x]),
+        Recipe::Softmax if !is_map => b.op(name, Op::Softmax(ops::Softmax::default()), &[x]),
         _ => return None,
     };
     Some(value)

@@ -243,6 +243,9 @@ pub struct BenchArgs {
     /// Run these samples instead of random input, as for inference
     #[arg(long, short, value_name = "[NAME=]FILE", conflicts_with = "data")]
     pub input: Vec<String>,
+    /// Elements of a free dimension, such as the length of a sequence, where no input says it
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub length: usize,
     /// Seconds per plan and batch
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     pub seconds: f64,
@@ -267,6 +270,9 @@ pub struct PlanArgs {
     /// Labelled images like those that will come: a layer whose inputs are mostly zero then skips zeros at batch 1
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// Elements of a free dimension, such as the length of a sequence, where no input says it
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub length: usize,
     /// Samples like those that will come, as for inference
     #[arg(long, short, value_name = "[NAME=]FILE", conflicts_with = "data")]
     pub input: Vec<String>,
@@ -344,6 +350,8 @@ pub struct PeakRssArgs {
     pub dense_shapes: DenseShapes,
     #[arg(long)]
     pub batch: usize,
+    #[arg(long)]
+    pub length: usize,
     #[arg(long)]
     pub threads: usize,
 }

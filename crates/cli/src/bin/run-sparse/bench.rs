@@ -45,19 +45,31 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let before = fma_peak(isa);
     let mut runs: Vec<Measurement> = Vec::new();
     for &batch in &args.batch {
-        let input = samples(args.data.as_deref(), &args.input, &network, batch)?;
+        let input = samples(
+            args.data.as_deref(),
+            &args.input,
+            &network,
+            [batch, args.length],
+        )?;
+        let length = input.length;
         let input = input.named();
         let sessions = plans
             .iter()
             .map(|&weights| {
                 let network = shaped(&network, weights, args.dense_shapes)?;
-                session(&args.model, &network, weights, batch, args.threads, &input)
+                session(
+                    &args.model,
+                    &network,
+                    weights,
+                    [batch, length, args.threads],
+                    &input,
+                )
             })
             .collect::<anyhow::Result<Vec<Session>>>()?;
         let budget = Duration::from_secs_f64(args.seconds);
         let all: Vec<&Session> = sessions.iter().collect();
         for mut run in measure(&all, batch, &input[..], budget)? {
-            run.peak_rss_bytes = child(args, run.plan, batch);
+            run.peak_rss_bytes = child(args, run.plan, [batch, length]);
             runs.push(run);
         }
         if args.model.talks() {
@@ -146,13 +158,12 @@ pub fn run_child(args: &PeakRssArgs) -> anyhow::Result<Outcome> {
     let (session, input) = {
         let weights = args.weights.into();
         let network = shaped(&args.model.load()?.network, weights, args.dense_shapes)?;
-        let input = Samples::generate(&network, args.batch, random_input);
+        let input = Samples::generate(&network, args.batch, args.length, random_input);
         let session = session(
             &args.model,
             &network,
             weights,
-            args.batch,
-            args.threads,
+            [args.batch, args.length, args.threads],
             &[],
         )?;
         (session, input)
@@ -180,12 +191,13 @@ fn dense_shapes(shapes: DenseShapes) -> &'static str {
 }
 
 /// Peak RSS of a plan, measured in a child; `None` where that is not possible.
-fn child(args: &BenchArgs, plan: WeightMode, batch: usize) -> Option<u64> {
+fn child(args: &BenchArgs, plan: WeightMode, [batch, length]: [usize; 2]) -> Option<u64> {
     let model = &args.model;
     let mut command = Command::new(std::env::current_exe().ok()?);
     command.arg("peak-rss").arg("--quiet");
     command.args(["--weights", &plan.to_string()]);
     command.args(["--batch", &batch.to_string()]);
+    command.args(["--length", &length.to_string()]);
     command.args(["--threads", &args.threads.to_string()]);
     command.args(["--dense-shapes", dense_shapes(args.dense_shapes)]);
     command.args(["--values", &WeightType::from(model.values).to_string()]);
@@ -205,23 +217,24 @@ fn child(args: &BenchArgs, plan: WeightMode, batch: usize) -> Option<u64> {
     answer["peak_rss_bytes"].as_u64()
 }
 
-/// Whole batches of samples: test images where a set is given, those of files where they are given, else random numbers.
+/// Whole batches of samples: test images where a set is given, those of files where they are given, else random numbers, with `length` elements
+/// in a free dimension.
 pub fn samples(
     data: Option<&Path>,
     files: &[String],
     network: &Network,
-    batch: usize,
+    [batch, length]: [usize; 2],
 ) -> anyhow::Result<Samples> {
     let count = batch * (SAMPLES / batch).max(1);
     if !files.is_empty() {
         return Ok(read_samples(files, None, network)?.cycled(count));
     }
     let Some(path) = data else {
-        return Ok(Samples::generate(network, count, random_input));
+        return Ok(Samples::generate(network, count, length, random_input));
     };
     let (set, _) = load_split(path, Split::Test, network).context("--data")?;
     let preprocessing = preprocessing(set.pixels(), path, network)?;
-    Ok(Samples::generate(network, count, |len| {
+    Ok(Samples::generate(network, count, length, |len| {
         let mut input = vec![0.0; len];
         for (i, x) in input.chunks_exact_mut((len / count).max(1)).enumerate() {
             set.fill_input(i % set.len(), &preprocessing, x);

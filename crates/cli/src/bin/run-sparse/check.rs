@@ -27,8 +27,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
         &args.model,
         &network,
         args.weights.into(),
-        samples.count.min(64),
-        1,
+        [samples.count.min(64), samples.length, 1],
         &[],
     )?;
     let outputs = run_outputs(&session, &samples)?;

@@ -28,8 +28,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
         &args.model,
         &network,
         args.weights.into(),
-        BATCH,
-        all_threads(args.threads),
+        [BATCH, 1, all_threads(args.threads)],
         &[],
     )?;
     let preprocessing = preprocessing(set.pixels(), &args.data, &network)?;

@@ -30,8 +30,7 @@ pub fn run(args: &InferArgs) -> anyhow::Result<Outcome> {
         &args.model,
         &network,
         args.weights.into(),
-        batch,
-        all_threads(args.threads),
+        [batch, samples.length, all_threads(args.threads)],
         &[],
     )?;
     let outputs = run_outputs(&session, &samples)?;
@@ -108,8 +107,12 @@ pub fn run_outputs(session: &Session, samples: &Samples) -> anyhow::Result<Vec<O
     let mut outputs: Vec<Output> = (session.plan().outputs().iter())
         .map(|value| Output {
             name: value.name.clone(),
-            shape: [&[samples.count], value.shape.dims()].concat(),
-            values: vec![0.0; samples.count * value.shape.elements()],
+            shape: [
+                &[samples.count],
+                value.tensor_type.shape(samples.length).dims(),
+            ]
+            .concat(),
+            values: vec![0.0; samples.count * value.elements(samples.length)],
         })
         .collect();
     let mut named: Vec<(&str, &mut [f32])> = (outputs.iter_mut())
@@ -156,7 +159,7 @@ fn to_json(results: &[Top]) -> Value {
 
 fn is_softmax(network: &Network, output: &str) -> bool {
     let node = network.graph.nodes.iter().find(|n| n.name == output);
-    node.is_some_and(|n| n.op == Op::Softmax)
+    node.is_some_and(|n| matches!(n.op, Op::Softmax(_)))
 }
 
 /// The `k` largest of the outputs `y` of a sample.

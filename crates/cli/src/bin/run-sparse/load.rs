@@ -91,13 +91,12 @@ pub fn table_preprocessing<'a>(
     }
 }
 
-/// A session for that many samples at a time. `like` holds samples as they will come, by the name of the input, or nothing.
+/// A session for `batch` samples at a time, whose free dimension has `length` elements. `like` holds samples as they will come, by the name of the input, or nothing.
 pub fn session(
     args: &ModelArgs,
     network: &Network,
     weights: WeightMode,
-    batch: usize,
-    threads: usize,
+    [batch, length, threads]: [usize; 3],
     like: &[(&str, &[f32])],
 ) -> anyhow::Result<Session> {
     let isa = Isa::from_env()?;
@@ -106,6 +105,7 @@ pub fn session(
         isa,
         threads,
         batch,
+        length,
         values: args.values.into(),
         costs: tune::costs(isa)?,
     };

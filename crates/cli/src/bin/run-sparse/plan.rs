@@ -15,16 +15,21 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
     } = args.model.load()?;
     let like = match (&args.data, args.input.as_slice()) {
         (None, []) => None,
-        (set, input) => Some(samples(set.as_deref(), input, &network, args.batch.max(1))?),
+        (set, input) => Some(samples(
+            set.as_deref(),
+            input,
+            &network,
+            [args.batch.max(1), args.length],
+        )?),
     };
+    let length = like.as_ref().map_or(args.length, |l| l.length);
     let like = like.as_ref().map(Samples::named).unwrap_or_default();
     let weights = args.weights.into();
     let session = session(
         &args.model,
         &network,
         weights,
-        args.batch,
-        args.threads,
+        [args.batch, length, args.threads],
         &like,
     )?;
     if args.json {

@@ -24,15 +24,14 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
         args.data.as_deref(),
         &args.input,
         &network,
-        args.batch.max(1),
+        [args.batch.max(1), args.length],
     )?;
     // Nodes are timed one after the other, so one thread it is.
     let session = session(
         &args.model,
         &network,
         args.weights.into(),
-        args.batch,
-        1,
+        [args.batch, input.length, 1],
         &input.named(),
     )?;
     let isa = session.plan().options().isa;

@@ -12,19 +12,28 @@ use crate::load::{stored_preprocessing, table_preprocessing};
 #[derive(Debug)]
 pub struct Samples {
     pub count: usize,
+    /// Elements of the free dimension; 1 where there is none.
+    pub length: usize,
     /// Of each input its name and its samples, `[n][shape]` in C order.
     inputs: Vec<(String, Vec<f32>)>,
 }
 
 impl Samples {
-    /// `count` samples of each input, which `fill` makes from the number of elements.
-    pub fn generate(network: &Network, count: usize, fill: impl Fn(usize) -> Vec<f32>) -> Self {
-        let inputs = network.graph.inputs.iter();
+    /// `count` samples of each input, which `fill` makes from the number of elements. A free dimension has `length` of them.
+    pub fn generate(
+        network: &Network,
+        count: usize,
+        length: usize,
+        fill: impl Fn(usize) -> Vec<f32>,
+    ) -> Self {
+        let inputs = network.graph.inputs.iter().map(|input| {
+            let elements = input.tensor_type().shape(length).elements();
+            (input.name.clone(), fill(count * elements))
+        });
         Self {
             count,
-            inputs: inputs
-                .map(|i| (i.name.clone(), fill(count * i.shape.elements())))
-                .collect(),
+            length: network.graph.free_symbol().map_or(1, |_| length),
+            inputs: inputs.collect(),
         }
     }
 
@@ -48,6 +57,7 @@ impl Samples {
         let inputs = self.inputs.iter();
         Self {
             count,
+            length: self.length,
             inputs: inputs.map(|(n, v)| (n.clone(), cycle(v))).collect(),
         }
     }
@@ -139,6 +149,7 @@ pub fn samples_of(
     }
     let mut samples = Samples {
         count: 0,
+        length: 1,
         inputs: Vec::new(),
     };
     for (input, source) in inputs.iter().zip(sources) {
@@ -150,7 +161,11 @@ pub fn samples_of(
                 names(network)
             );
         };
-        let (count, values) = to_samples(path, &name, &array, input, network)?;
+        let shape = shape_of(&array, input);
+        let (count, values) = to_samples(path, &name, &array, input, &shape, network)?;
+        if let Some(free) = &input.free {
+            samples.length = shape.dims()[free.dimension];
+        }
         if !samples.inputs.is_empty() && count != samples.count {
             bail!(
                 "{}: array `{name}` for the input `{}`: expected {} samples, as of the input `{}`, got {count}",
@@ -219,7 +234,7 @@ fn choose<'f>(
 fn names(network: &Network) -> String {
     let inputs = network.graph.inputs.iter();
     let names: Vec<String> = inputs
-        .map(|i| format!("`{}` {}", i.name, i.shape))
+        .map(|i| format!("`{}` {}", i.name, i.tensor_type()))
         .collect();
     names.join(", ")
 }
@@ -237,20 +252,34 @@ pub fn describe(arrays: &[(String, Array)]) -> String {
     }
 }
 
+/// Shape of a sample of an input; a free dimension has the size that an array of one or more samples has there.
+fn shape_of(array: &Array, input: &Input) -> Shape {
+    let Some(free) = &input.free else {
+        return input.shape.clone();
+    };
+    let batch = array.shape.len().checked_sub(input.shape.dims().len());
+    let size = match batch {
+        Some(axes @ 0..=1) => array.shape[axes + free.dimension],
+        _ => 0,
+    };
+    input.tensor_type().shape(size)
+}
+
 /// Takes an array as one sample of an input or several: their number, and the numbers in the layout of the input.
 fn to_samples(
     path: &Path,
     name: &str,
     array: &Array,
     of: &Input,
+    input: &Shape,
     network: &Network,
 ) -> anyhow::Result<(usize, Vec<f32>)> {
-    let input = &of.shape;
     let last = count_channels_last(&array.shape, input);
     let Some(count) = count(&array.shape, input).or(last) else {
-        let dims: Vec<String> = input.dims().iter().map(usize::to_string).collect();
+        let expected = of.tensor_type();
+        let dims: Vec<String> = expected.dims.iter().map(ToString::to_string).collect();
         bail!(
-            "{}: array `{name}`: expected shape {input} or [n, {}], got {}",
+            "{}: array `{name}`: expected shape {expected} or [n, {}], got {}",
             path.display(),
             dims.join(", "),
             Shape(array.shape.clone())

@@ -1,5 +1,7 @@
 //! Values in other shapes, orders and types than the network's.
 
+use sparsevd_model::{Op, ops};
+
 use super::*;
 
 /// A model whose input `x` has those dimensions, a negative one open.
@@ -144,7 +146,7 @@ fn inputs_that_are_not_floating_point_are_refused_at_their_nodes_and_unused_ones
     graph.input.push(value("unused", &[-1, 3]));
     let error = read(&model).unwrap_err();
     assert!(
-        error.contains("`add` (Add): its input `i` of data type 7"),
+        error.contains("`add` (Add): its input `i` of data type int64"),
         "{error}"
     );
     model.graph.as_mut().unwrap().node[1].input[1] = "a".into();
@@ -171,4 +173,68 @@ fn a_file_that_mixes_samples_of_a_fixed_batch_is_one_sample() {
     assert_eq!(network.graph.inputs[0].shape.dims(), [1, 12, 1]);
     let error = read(&over(&[-1, 4], vec![reduce()])).unwrap_err();
     assert!(error.contains("`max` (ReduceMax): axes [0, 1]"), "{error}");
+}
+
+#[test]
+fn several_outputs_keep_the_names_of_the_file_and_one_the_name_of_its_node() {
+    // A bias becomes part of the layer before it, and a Flatten is nothing for what a vector already is.
+    let nodes = || {
+        vec![
+            node("Flatten", "flat", &["x"], &["v"]),
+            node("MatMul", "product", &["v", "k"], &["p"]),
+            node("Add", "bias", &["p", "b"], &["scores"]),
+            node("Relu", "relu", &["scores"], &["r"]),
+            node("Identity", "same", &["r"], &["y"]),
+        ]
+    };
+    let mut model = model(nodes());
+    let graph = model.graph.as_mut().unwrap();
+    graph.initializer.push(ones("k", &[32, 3]));
+    graph.initializer.push(ones("b", &[3]));
+    assert_eq!(read(&model).unwrap().graph.outputs, ["r"]);
+    let graph = model.graph.as_mut().unwrap();
+    graph.output.push(value("scores", &[]));
+    let network = read(&model).unwrap();
+    assert_eq!(network.graph.outputs, ["y", "scores"]);
+    let last = network.graph.nodes.last().unwrap();
+    assert_eq!(
+        (last.name.as_str(), last.inputs.as_slice()),
+        ("y", &["scores".to_owned()][..])
+    );
+}
+
+#[test]
+fn a_concat_along_a_later_axis_is_a_vector_where_that_is_enough_and_keeps_its_shape_where_not() {
+    let ops = |nodes: Vec<NodeProto>| {
+        let mut model = over(&[-1, 4, 6], nodes);
+        let graph = model.graph.as_mut().unwrap();
+        graph.initializer.push(ones("k", &[12, 3]));
+        let network = read(&model).unwrap();
+        let nodes = network.graph.nodes.into_iter();
+        nodes.map(|n| n.op).collect::<Vec<Op>>()
+    };
+    let concat = || {
+        let mut both = node("Concat", "both", &["x", "x"], &["z"]);
+        both.attribute.push(AttributeProto {
+            name: "axis".into(),
+            i: Some(2),
+            ..AttributeProto::default()
+        });
+        both
+    };
+    let product = node("MatMul", "product", &["z", "k"], &["y"]);
+    let kept = ops(vec![concat(), product]);
+    assert_eq!(kept[0], Op::Concat(ops::Concat { axis: 1 }));
+    assert_eq!(kept.len(), 2);
+    let nodes = vec![
+        concat(),
+        node("Flatten", "flat", &["z"], &["v"]),
+        node("MatMul", "layer", &["v", "k"], &["y"]),
+    ];
+    let mut model = over(&[-1, 4, 6], nodes);
+    let graph = model.graph.as_mut().unwrap();
+    graph.initializer.push(ones("k", &[48, 2]));
+    let network = read(&model).unwrap();
+    let first = Op::Concat(ops::Concat { axis: 0 });
+    assert!(network.graph.nodes.iter().any(|n| n.op == first));
 }

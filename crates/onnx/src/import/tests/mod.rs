@@ -185,7 +185,7 @@ fn what_old_opsets_could_say_and_we_cannot_is_refused() {
     assert_eq!(
         read(&old).unwrap_err(),
         "model.onnx: 4 unsupported node(s): `norm` (BatchNormalization): statistics per pixel; `up` (Upsample); \
-         `share` (Softmax): axis 2 of [2, 4, 4], which is not all of a sample; `drop` (Dropout): its output `mask`"
+         `share` (Softmax): axis 2 of [2, 4, 4], from which on all axes count as one; `drop` (Dropout): its output `mask`"
     );
 }
 
@@ -247,7 +247,7 @@ fn wrong_graphs_are_errors_that_name_the_node() {
             model(vec![ints(pool, "pads", &[i64::MAX; 4])])
         }),
         (
-            "`product` (MatMul): a product over the last dimension",
+            "`product` (MatMul): expected an input of shape [8] or [.., 8]",
             model(vec![node("MatMul", "product", &["x", "m"], &["y"])]),
         ),
         ("output `y`: expected a value of the graph", model(vec![])),
