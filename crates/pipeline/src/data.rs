@@ -10,9 +10,11 @@ use sparsevd_format::{
     DataSplits, FormatError, LoadedSamples, Pixels, RegressionSplits, TableOptions,
     load_samples_with, standardise,
 };
-use sparsevd_model::{Network, Preprocessing, Shape, Table};
+use sparsevd_model::{Graph, Network, Preprocessing, Shape, Table};
 
 use crate::error::PipelineError;
+use crate::labelled::{DataSplit, LabelledSamples, SampleSet};
+use crate::preprocessing::{of_pixels, of_table};
 
 /// A data set with labels or numbers as targets.
 #[derive(Debug, Clone)]
@@ -133,6 +135,54 @@ impl Data {
         }
     }
 
+    /// The part of the samples that `split` names, for a network with one input and one output.
+    ///
+    /// # Errors
+    /// A network with several inputs or outputs; data without that part, of other inputs or outputs than those of the network, or of
+    /// pixels or a table for a network that does not say how they become its input.
+    pub fn part(
+        self,
+        split: DataSplit,
+        network: &Network,
+    ) -> Result<LabelledSamples, PipelineError> {
+        let graph = &network.graph;
+        let (input, output) = match (graph.inputs.as_slice(), graph.outputs.as_slice()) {
+            ([input], [output]) => (&input.shape, output.as_str()),
+            (inputs, outputs) => {
+                return Err(PipelineError::SeveralInputs {
+                    inputs: inputs.len(),
+                    outputs: outputs.len(),
+                });
+            }
+        };
+        let outputs = network.shapes()?[output].elements();
+        let name = self.name();
+        let unfit = |error| PipelineError::Unfit {
+            data: name.clone(),
+            error,
+        };
+        let preprocessing = self.preprocessing(graph);
+        let (set, part) = match self.samples {
+            LoadedSamples::Classes(s) => {
+                let parts = [s.train, s.test, s.whole];
+                let (set, part) = split.of(&name, parts, &s.describe)?;
+                set.check_against(input, outputs).map_err(unfit)?;
+                (SampleSet::Classes(set), part)
+            }
+            LoadedSamples::Numbers(s) => {
+                let parts = [s.train, s.test, s.whole];
+                let (set, part) = split.of(&name, parts, &s.describe)?;
+                set.check_against(input, outputs).map_err(unfit)?;
+                (SampleSet::Numbers(set), part)
+            }
+        };
+        Ok(LabelledSamples {
+            set,
+            part,
+            preprocessing: preprocessing?,
+        })
+    }
+
     /// How errors call it.
     fn name(&self) -> String {
         self.path
@@ -151,7 +201,7 @@ impl Data {
         let outputs = network.shapes()?[network.graph.outputs[0].as_str()].elements();
         let input = &network.graph.inputs[0].shape;
         let name = self.name();
-        let preprocessing = self.preprocessing(network)?;
+        let preprocessing = self.preprocessing(&network.graph)?;
         let no_training = |describe: &str| {
             PipelineError::invalid(
                 &name,
@@ -225,40 +275,28 @@ impl Data {
     }
 
     /// How its inputs become those of the network.
-    fn preprocessing(&self, network: &Network) -> Result<Preprocessing, PipelineError> {
-        let graph = &network.graph;
-        let stored = graph.preprocessing.as_ref();
-        if let Some(table) = self.table() {
-            return match stored {
-                Some(p) if p.table.as_ref() == Some(table) => {
-                    p.check(&graph.inputs[0].shape)?;
-                    Ok(p.clone())
-                }
-                Some(Preprocessing { table: Some(_), .. }) => Err(PipelineError::invalid(
-                    self.name(),
-                    format!(
+    fn preprocessing(&self, graph: &Graph) -> Result<Preprocessing, PipelineError> {
+        let preprocessing = match self.table() {
+            None if !self.is_bytes() => return Ok(Preprocessing::default()),
+            None => of_pixels(graph, &self.name())?,
+            Some(table) => {
+                let stored = of_table(graph, &self.name())?;
+                if stored.table.as_ref() != Some(table) {
+                    let expected = format!(
                         "a table that was read by the columns which network `{}` stores",
                         graph.name
-                    ),
-                    "other columns",
-                )),
-                _ => Err(PipelineError::NoTable {
-                    data: self.name(),
-                    network: graph.name.clone(),
-                }),
-            };
-        }
-        match stored {
-            _ if !self.is_bytes() => Ok(Preprocessing::default()),
-            Some(preprocessing) => {
-                preprocessing.check(&graph.inputs[0].shape)?;
-                Ok(preprocessing.clone())
+                    );
+                    return Err(PipelineError::invalid(
+                        self.name(),
+                        expected,
+                        "other columns",
+                    ));
+                }
+                stored
             }
-            None => Err(PipelineError::NoPreprocessing {
-                data: self.name(),
-                network: graph.name.clone(),
-            }),
-        }
+        };
+        preprocessing.check(&graph.inputs[0].shape)?;
+        Ok(preprocessing.clone())
     }
 }
 

@@ -446,7 +446,7 @@ impl RunArgs {
                     "--mean, --std, --scale: expected a data set of pixels from 0 to 255, got floating-point numbers, which are the input as they are"
                 );
             };
-            graph.preprocessing = Some(self.pixels.over(Some(stored)));
+            graph.preprocessing = Some(self.pixels.over(stored));
         }
         Ok(())
     }

@@ -13,12 +13,13 @@ mod load;
 mod plan;
 mod print;
 mod profile;
-mod samples;
 mod tune;
 
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use sparsevd_cli as common;
+use sparsevd_pipeline::PipelineError;
 
 use args::Command;
 
@@ -50,5 +51,36 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args),
         Command::PeakRss(args) => bench::run_child(&args),
     };
-    common::exit("run-sparse", result)
+    common::exit("run-sparse", result.map_err(explain))
+}
+
+/// Names the options that get around an error.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    use PipelineError::{
+        InputName, InputTwice, NoArray, NoInput, NoPreprocessing, NoTable, SeveralInputs,
+    };
+
+    match error.downcast_ref() {
+        Some(e @ NoPreprocessing { .. }) => anyhow!("{e}; {}", common::PIXEL_OPTIONS),
+        Some(NoTable { data, network }) => anyhow!(
+            "{data}: expected a network that stores the columns of its table, as `compress train` writes it, got `{network}` without"
+        ),
+        Some(SeveralInputs { inputs, outputs }) => anyhow!(
+            "--data: expected a network with one input and one output, got {inputs} and {outputs}"
+        ),
+        Some(e @ (InputName { .. } | InputTwice { .. })) => anyhow!("--input {e}"),
+        Some(NoInput { input, inputs }) => anyhow!(
+            "input `{input}`: expected a file (--input {input}=FILE), as the network has the inputs {inputs}"
+        ),
+        Some(NoArray {
+            path,
+            expected,
+            has_choice: true,
+            got,
+        }) => anyhow!(
+            "{}: expected an array {expected} (or --array NAME), got {got}",
+            path.display()
+        ),
+        _ => error,
+    }
 }
