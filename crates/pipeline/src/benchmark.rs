@@ -255,3 +255,53 @@ impl fmt::Display for ProfileReport<'_> {
         Ok(())
     }
 }
+
+/// The instruction sets of a machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct IsaReport {
+    /// The one that kernels use.
+    pub isa: &'static str,
+    /// All of them.
+    pub available: Vec<IsaPeak>,
+}
+
+/// The arithmetic peak of one core with one instruction set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct IsaPeak {
+    /// The instruction set.
+    pub name: &'static str,
+    /// GFLOP/s.
+    pub fma_peak_gflops: f64,
+}
+
+impl IsaReport {
+    /// Measures every instruction set of this machine, of which kernels use `chosen`.
+    pub fn measure(chosen: Isa) -> Self {
+        let peak = |isa: Isa| IsaPeak {
+            name: isa.name(),
+            fma_peak_gflops: fma_peak(isa),
+        };
+        Self {
+            isa: chosen.name(),
+            available: Isa::available().into_iter().map(peak).collect(),
+        }
+    }
+}
+
+impl fmt::Display for IsaReport {
+    /// A line for each, with a star at the one that kernels use; each ends in a line end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &IsaPeak {
+            name,
+            fma_peak_gflops,
+        } in &self.available
+        {
+            let mark = if name == self.isa { "*" } else { " " };
+            writeln!(
+                f,
+                "{mark} {name:8} {fma_peak_gflops:>7.1} GFLOP/s peak of one core"
+            )?;
+        }
+        Ok(())
+    }
+}

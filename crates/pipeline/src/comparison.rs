@@ -1,7 +1,10 @@
 //! Outputs of a network beside those that are expected.
 
+use std::fmt;
 use std::path::Path;
 
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use sparsevd_format::{Array, ArrayData};
 
 use crate::error::PipelineError;
@@ -120,6 +123,68 @@ impl Comparison {
             self.expected,
             self.got,
         )
+    }
+}
+
+/// Comparisons of all outputs of a network, and how far they may differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// Of each output, in the order of the graph.
+    pub outputs: Vec<Comparison>,
+    /// Largest error allowed, as a share of the largest expected value.
+    pub tolerance: f64,
+}
+
+impl Check {
+    /// The comparison with the largest relative error, the first of equal ones; `None` without an output.
+    pub fn worst(&self) -> Option<&Comparison> {
+        let outputs = self.outputs.iter();
+        outputs.reduce(|w, c| if c.relative > w.relative { c } else { w })
+    }
+
+    /// Whether there is an output and no error is larger than allowed.
+    pub fn passes(&self) -> bool {
+        self.worst().is_some_and(|w| w.relative <= self.tolerance)
+    }
+}
+
+impl fmt::Display for Check {
+    /// A line for each output, without a line end behind the last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.outputs.iter().map(|c| c.line(self.tolerance));
+        f.write_str(&lines.collect::<Vec<String>>().join("\n"))
+    }
+}
+
+impl Serialize for Check {
+    /// The verdict and the worst output.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Worst<'c> {
+            sample: usize,
+            element: usize,
+            expected: f32,
+            got: f32,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            output: Option<&'c str>,
+        }
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("pass", &self.passes())?;
+        if let Some(worst) = self.worst() {
+            map.serialize_entry("samples", &worst.samples)?;
+            map.serialize_entry("max_error", &worst.error)?;
+            map.serialize_entry("max_relative_error", &worst.relative)?;
+            map.serialize_entry("tolerance", &self.tolerance)?;
+            let worst = Worst {
+                sample: worst.sample,
+                element: worst.element,
+                expected: worst.expected,
+                got: worst.got,
+                output: worst.output.as_deref(),
+            };
+            map.serialize_entry("worst", &worst)?;
+        }
+        map.end()
     }
 }
 

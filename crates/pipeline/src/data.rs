@@ -159,7 +159,7 @@ impl Data {
         let name = self.name();
         let unfit = |error| PipelineError::Unfit {
             data: name.clone(),
-            error,
+            error: Box::new(error),
         };
         let preprocessing = self.preprocessing(graph);
         let (set, part) = match self.samples {

@@ -47,8 +47,8 @@ mod train;
 mod training;
 mod training_log;
 
-pub use benchmark::{Benchmark, DenseShapes, Peaks, ProfileReport};
-pub use comparison::Comparison;
+pub use benchmark::{Benchmark, DenseShapes, IsaPeak, IsaReport, Peaks, ProfileReport};
+pub use comparison::{Check, Comparison};
 pub use compressed::Compressed;
 pub use compression::Compression;
 pub use convert::Conversion;

@@ -1,9 +1,9 @@
 //! `run-sparse check`.
 
 use anyhow::bail;
-use serde_json::json;
+use serde_json::to_value;
 use sparsevd_format::read_array;
-use sparsevd_pipeline::{Comparison, InputSamples, OutputValues};
+use sparsevd_pipeline::{Check, Comparison, InputSamples, OutputValues};
 
 use crate::args::CheckArgs;
 use crate::outcome::Outcome;
@@ -23,36 +23,16 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
     let size = [samples.count.min(64), samples.length, 1];
     let session = model.session(args.weights, size, &[])?;
     let outputs = OutputValues::of(&session, &samples)?;
-    let compared = Comparison::of(&outputs, path, &arrays)?;
-    // Of equal ones the first.
-    let worst = compared
-        .iter()
-        .reduce(|w, c| if c.relative > w.relative { c } else { w });
-    let Some(worst) = worst else {
-        bail!(
-            "network `{}`: expected at least one output",
-            model.network.graph.name
-        );
+    let check = Check {
+        outputs: Comparison::of(&outputs, path, &arrays)?,
+        tolerance: args.tolerance,
     };
-    let pass = worst.relative <= args.tolerance;
     if args.json {
-        let mut value = json!({
-            "pass": pass,
-            "samples": samples.count,
-            "max_error": worst.error,
-            "max_relative_error": worst.relative,
-            "tolerance": args.tolerance,
-            "worst": {"sample": worst.sample, "element": worst.element, "expected": worst.expected, "got": worst.got},
-        });
-        if let Some(output) = &worst.output {
-            value["worst"]["output"] = json!(output);
-        }
-        print::json_of(&model.warnings, value)?;
+        print::json_of(&model.warnings, to_value(&check)?)?;
     } else {
-        let lines: Vec<String> = compared.iter().map(|c| c.line(args.tolerance)).collect();
-        print::text(lines.join("\n"))?;
+        print::text(&check)?;
     }
-    Ok(match pass {
+    Ok(match check.passes() {
         true => Outcome::Done,
         false => Outcome::CheckFailed,
     })
