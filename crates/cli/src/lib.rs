@@ -36,9 +36,8 @@ impl PixelArgs {
         self.mean.is_some() || self.std.is_some() || self.scale.is_some()
     }
 
-    /// What the command line says over what is stored over the default.
-    pub fn over(&self, stored: Option<Preprocessing>) -> Preprocessing {
-        let stored = stored.unwrap_or_default();
+    /// What the command line says over what is stored.
+    pub fn over(&self, stored: Preprocessing) -> Preprocessing {
         Preprocessing {
             mean: self.mean.clone().unwrap_or(stored.mean),
             std: self.std.clone().unwrap_or(stored.std),

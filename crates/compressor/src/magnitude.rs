@@ -7,14 +7,17 @@ use sparsevd_model::{Csr, Network, Op, Weights, ops};
 
 use crate::error::CompressError;
 
-/// The weights among which the smallest are removed.
+/// Among which weights the smallest are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Scope {
-    /// Those of all layers together.
+    /// All layers together.
     #[default]
     Global,
-    /// Those of each layer separately: every layer gets the same sparsity.
+    /// Each layer for itself.
+    ///
+    /// Every layer gets the same sparsity.
     Layer,
 }
 

@@ -320,6 +320,16 @@ impl Recipe {
         }
     }
 
+    /// Steps of the whole run over a training set of `samples`. A phase is trained once for every grid that it tries.
+    pub fn total_steps(&self, samples: usize) -> u64 {
+        let steps = |p: &Phase| u64::from(p.epochs) * p.steps_per_epoch(samples) as u64;
+        let trials = |p: &Phase| match p.method {
+            Method::Quantise => p.grid.len() as u64,
+            Method::Dense | Method::SparseVd | Method::FineTune => 1,
+        };
+        self.phases.iter().map(|p| trials(p) * steps(p)).sum()
+    }
+
     /// R2 on validation that the result of a regression may lose.
     pub fn max_r2_drop(&self) -> f64 {
         self.max_r2_drop.unwrap_or(0.02)

@@ -4,6 +4,7 @@ mod epoch;
 mod evaluation;
 mod grid_search;
 mod history;
+mod lines;
 mod observer;
 mod pruning;
 mod schedule;

@@ -64,7 +64,7 @@ pub fn load_samples(path: impl AsRef<Path>) -> Result<LoadedSamples, FormatError
 /// A table is a CSV file with a header, whose values commas, semicolons or tabs separate, or a folder with `train.csv` and
 /// `test.csv`. Of one file a fifth of the rows are for testing, by a draw that depends on the number of rows alone. A column holds
 /// numbers or words, and words are categories. Targets with a decimal point or an exponent in some row make a regression;
-/// integers from 0 to 999 and words are classes. [`Pixels::Table`] holds the features; see [`Table`].
+/// integers from 0 to 999 and words are classes. [`crate::Pixels::Table`] holds the features; see [`sparsevd_model::Table`].
 ///
 /// # Errors
 /// As [`load_samples`]; a value that is missing, or of another kind than those before it, with its line and column; a target

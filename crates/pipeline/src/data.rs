@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sparsevd_compressor::architecture::{self, Architecture};
 use sparsevd_compressor::report::NO_TEST;
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_compressor::{Images, Samples, TrainingData};
@@ -9,9 +10,11 @@ use sparsevd_format::{
     DataSplits, FormatError, LoadedSamples, Pixels, RegressionSplits, TableOptions,
     load_samples_with, standardise,
 };
-use sparsevd_model::{Network, Preprocessing, Shape, Table};
+use sparsevd_model::{Graph, Network, Preprocessing, Shape, Table};
 
 use crate::error::PipelineError;
+use crate::labelled::{DataSplit, LabelledSamples, SampleSet};
+use crate::preprocessing::{of_pixels, of_table};
 
 /// A data set with labels or numbers as targets.
 #[derive(Debug, Clone)]
@@ -84,6 +87,35 @@ impl Data {
         }
     }
 
+    /// The preprocessing for this data that a network stores, else the default: what single settings may then replace. That of a
+    /// table has its columns. `None` for numbers, which are the input as they are.
+    pub fn preprocessing_or_default(&self, stored: Option<Preprocessing>) -> Option<Preprocessing> {
+        match self.table() {
+            // What is stored for pixels says nothing of columns.
+            Some(table) => Some(Preprocessing {
+                table: Some(table.clone()),
+                ..stored.filter(|p| p.table.is_some()).unwrap_or_default()
+            }),
+            None => self.is_bytes().then(|| stored.unwrap_or_default()),
+        }
+    }
+
+    /// A multi-layer perceptron with inputs and outputs for this data; `name` is `mlp`, or `mlp-300-100` with the widths of its hidden layers.
+    ///
+    /// # Errors
+    /// Data without a sample; another name.
+    pub fn mlp(&self, name: &str) -> Result<Architecture, PipelineError> {
+        let sizes = self.shape_and_outputs();
+        match sizes.and_then(|(input, outputs)| architecture::mlp(name, input, outputs)) {
+            Some(architecture) => Ok(architecture?),
+            None => Err(PipelineError::invalid(
+                name,
+                "data to take its sizes from",
+                "no samples",
+            )),
+        }
+    }
+
     /// Shape of an input and number of outputs: classes, or numbers per sample; `None` where there is no sample.
     pub fn shape_and_outputs(&self) -> Option<(&Shape, usize)> {
         self.samples.shape_and_outputs()
@@ -101,6 +133,54 @@ impl Data {
                 set.map(|set| set.pixels())
             }
         }
+    }
+
+    /// The part of the samples that `split` names, for a network with one input and one output.
+    ///
+    /// # Errors
+    /// A network with several inputs or outputs; data without that part, of other inputs or outputs than those of the network, or of
+    /// pixels or a table for a network that does not say how they become its input.
+    pub fn part(
+        self,
+        split: DataSplit,
+        network: &Network,
+    ) -> Result<LabelledSamples, PipelineError> {
+        let graph = &network.graph;
+        let (input, output) = match (graph.inputs.as_slice(), graph.outputs.as_slice()) {
+            ([input], [output]) => (&input.shape, output.as_str()),
+            (inputs, outputs) => {
+                return Err(PipelineError::SeveralInputs {
+                    inputs: inputs.len(),
+                    outputs: outputs.len(),
+                });
+            }
+        };
+        let outputs = network.shapes()?[output].elements();
+        let name = self.name();
+        let unfit = |error| PipelineError::Unfit {
+            data: name.clone(),
+            error,
+        };
+        let preprocessing = self.preprocessing(graph);
+        let (set, part) = match self.samples {
+            LoadedSamples::Classes(s) => {
+                let parts = [s.train, s.test, s.whole];
+                let (set, part) = split.of(&name, parts, &s.describe)?;
+                set.check_against(input, outputs).map_err(unfit)?;
+                (SampleSet::Classes(set), part)
+            }
+            LoadedSamples::Numbers(s) => {
+                let parts = [s.train, s.test, s.whole];
+                let (set, part) = split.of(&name, parts, &s.describe)?;
+                set.check_against(input, outputs).map_err(unfit)?;
+                (SampleSet::Numbers(set), part)
+            }
+        };
+        Ok(LabelledSamples {
+            set,
+            part,
+            preprocessing: preprocessing?,
+        })
     }
 
     /// How errors call it.
@@ -121,7 +201,7 @@ impl Data {
         let outputs = network.shapes()?[network.graph.outputs[0].as_str()].elements();
         let input = &network.graph.inputs[0].shape;
         let name = self.name();
-        let preprocessing = self.preprocessing(network)?;
+        let preprocessing = self.preprocessing(&network.graph)?;
         let no_training = |describe: &str| {
             PipelineError::invalid(
                 &name,
@@ -195,40 +275,28 @@ impl Data {
     }
 
     /// How its inputs become those of the network.
-    fn preprocessing(&self, network: &Network) -> Result<Preprocessing, PipelineError> {
-        let graph = &network.graph;
-        let stored = graph.preprocessing.as_ref();
-        if let Some(table) = self.table() {
-            return match stored {
-                Some(p) if p.table.as_ref() == Some(table) => {
-                    p.check(&graph.inputs[0].shape)?;
-                    Ok(p.clone())
-                }
-                Some(Preprocessing { table: Some(_), .. }) => Err(PipelineError::invalid(
-                    self.name(),
-                    format!(
+    fn preprocessing(&self, graph: &Graph) -> Result<Preprocessing, PipelineError> {
+        let preprocessing = match self.table() {
+            None if !self.is_bytes() => return Ok(Preprocessing::default()),
+            None => of_pixels(graph, &self.name())?,
+            Some(table) => {
+                let stored = of_table(graph, &self.name())?;
+                if stored.table.as_ref() != Some(table) {
+                    let expected = format!(
                         "a table that was read by the columns which network `{}` stores",
                         graph.name
-                    ),
-                    "other columns",
-                )),
-                _ => Err(PipelineError::NoTable {
-                    data: self.name(),
-                    network: graph.name.clone(),
-                }),
-            };
-        }
-        match stored {
-            _ if !self.is_bytes() => Ok(Preprocessing::default()),
-            Some(preprocessing) => {
-                preprocessing.check(&graph.inputs[0].shape)?;
-                Ok(preprocessing.clone())
+                    );
+                    return Err(PipelineError::invalid(
+                        self.name(),
+                        expected,
+                        "other columns",
+                    ));
+                }
+                stored
             }
-            None => Err(PipelineError::NoPreprocessing {
-                data: self.name(),
-                network: graph.name.clone(),
-            }),
-        }
+        };
+        preprocessing.check(&graph.inputs[0].shape)?;
+        Ok(preprocessing.clone())
     }
 }
 

@@ -83,6 +83,68 @@ pub enum PipelineError {
         /// The file that was to be written.
         path: PathBuf,
     },
+    /// A data set for a network that does not have one input and one output.
+    #[error(
+        "data set: expected a network with one input and one output, got {inputs} and {outputs}"
+    )]
+    SeveralInputs {
+        /// Inputs of the network.
+        inputs: usize,
+        /// Its outputs.
+        outputs: usize,
+    },
+    /// A data set cannot be that of a network.
+    #[error("{data}: {error}")]
+    Unfit {
+        /// The data set.
+        data: String,
+        /// What does not fit.
+        error: FormatError,
+    },
+    /// A file of samples is named for an input that a network does not have.
+    #[error("{file}: expected NAME=FILE with a name of {inputs}")]
+    InputName {
+        /// The file, as it was named.
+        file: String,
+        /// The inputs of the network.
+        inputs: String,
+    },
+    /// Two files have samples for one input.
+    #[error("{file}: input `{input}` already has a file")]
+    InputTwice {
+        /// The second file, as it was named.
+        file: String,
+        /// The input.
+        input: String,
+    },
+    /// No file has samples for an input.
+    #[error("input `{input}`: expected a file, as the network has the inputs {inputs}")]
+    NoInput {
+        /// The input.
+        input: String,
+        /// All inputs of the network.
+        inputs: String,
+    },
+    /// A file does not have the array of an input or output.
+    #[error("{}: expected an array {expected}, got {got}", path.display())]
+    NoArray {
+        /// The file.
+        path: PathBuf,
+        /// Names that the array may have.
+        expected: String,
+        /// Whether another array of the file could be named.
+        has_choice: bool,
+        /// The arrays of the file.
+        got: String,
+    },
+    /// A file of kernel costs cannot be used.
+    #[error("{}: {what}", path.display())]
+    Costs {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A setting, a file or a data set is not what it must be.
     #[error("{what}: expected {expected}, got {got}")]
     Invalid {

@@ -102,3 +102,35 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, FormatError> {
         error,
     })
 }
+
+/// What a model is called: the stem of its file, or the name of its folder where the file is just `model`.
+pub fn model_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // The index of shards has one ending more.
+    let name = name.strip_suffix(".index.json").unwrap_or(&name);
+    let stem = Path::new(name).file_stem().unwrap_or_default();
+    let stem = stem.to_string_lossy().into_owned();
+    if stem != "model" {
+        return stem;
+    }
+    let absolute = std::path::absolute(path).unwrap_or_default();
+    let folder = absolute.parent().and_then(Path::file_name);
+    folder.map_or(stem, |f| f.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_called_by_its_file_or_its_folder() {
+        let names = [
+            "models/lenet-5/model.safetensors",
+            "a/mine.safetensors",
+            "x.v2.safetensors",
+            "big/model.safetensors.index.json",
+        ]
+        .map(|p| model_name(Path::new(p)));
+        assert_eq!(names, ["lenet-5", "mine", "x.v2", "big"]);
+    }
+}

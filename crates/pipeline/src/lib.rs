@@ -1,4 +1,4 @@
-//! From a dense network to a sparse one in files: what the program `compress` does, as a library.
+//! From a dense network to a sparse one in files, and what it is worth: what the programs `compress` and `run-sparse` do, as a library.
 //!
 //! [`Compression`] takes a network, data and a recipe, trains, and gives a [`Compressed`] network, which writes itself and
 //! measures what it wrote:
@@ -18,38 +18,59 @@
 //!
 //! An [`Observer`] in the place of [`Silent`] receives progress and may stop the run; [`Compression::in_folder`] keeps
 //! checkpoints, from which [`Compression::resume`] goes on to the same bytes.
+//!
+//! A session of the runtime takes [`InputSamples`] from files and gives [`OutputValues`], which a [`Comparison`] holds against expected
+//! ones. [`Data::part`] gives [`LabelledSamples`] to score it on; a [`Benchmark`] times it by plans that [`KernelCosts`] of the machine chose.
 #![forbid(unsafe_code)]
 
+mod benchmark;
+mod comparison;
 mod compressed;
 mod compression;
 mod convert;
 mod data;
 mod error;
 mod input;
+mod input_samples;
 mod inspect;
+mod kernel_costs;
+mod labelled;
 mod measure;
+mod output_values;
 mod outputs;
+mod preprocessing;
 mod pruning;
 mod recipe;
 mod run_folder;
 mod sweep;
 mod train;
 mod training;
+mod training_log;
 
+pub use benchmark::{Benchmark, DenseShapes, Peaks, ProfileReport};
+pub use comparison::Comparison;
 pub use compressed::Compressed;
 pub use compression::Compression;
 pub use convert::Conversion;
 pub use data::Data;
 pub use error::{NEEDS_GRID, PipelineError};
-pub use input::{InputNetwork, ModelFile, absolute_source};
+pub use input::{InputNetwork, ModelFile, absolute_source, model_name};
+pub use input_samples::InputSamples;
 pub use inspect::{Inspection, PackedInspection};
+pub use kernel_costs::KernelCosts;
+pub use labelled::{DataSplit, EvaluationReport, LabelledSamples};
 pub use measure::Scores;
+pub use output_values::{
+    NamedPrediction, OutputValues, PredictedOutputs, Predictions, SamplePrediction, TopClass,
+    write_outputs,
+};
 pub use outputs::{Form, Outputs, ends_on_grids};
 pub use recipe::{DEFAULT_RECIPE, FoundRecipe};
 pub use run_folder::{RecordedRun, RunFolder};
 pub use sparsevd_compressor::trainer::{Observer, Silent};
 pub use sweep::{Sweep, SweepPoint, SweepScore, check_thresholds};
 pub use train::{ScoreReport, Trained, Training, TrainingReport};
+pub use training_log::TrainingLog;
 
 /// The examples of the README compile.
 #[cfg(doctest)]

@@ -12,12 +12,10 @@ use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 
 use crate::data::Split;
 use crate::error::PipelineError;
+use crate::labelled::{EVALUATION_BATCH, predictions};
 
 /// Batches that latencies are measured at.
 const BATCHES: [usize; 2] = [1, 64];
-
-/// Samples per run when a network is scored.
-const EVALUATION_BATCH: usize = 64;
 
 /// Time per plan and batch.
 const BUDGET: Duration = Duration::from_millis(200);
@@ -80,19 +78,8 @@ fn session(
 
 /// Score of a session on samples.
 fn score(session: &Session, input: &Shape, samples: &dyn Samples) -> Result<Score, PipelineError> {
-    let (inn, out) = (input.elements(), session.plan().output_shape().elements());
-    let mut outputs = vec![0.0; samples.len() * out];
-    let mut x = vec![0.0; EVALUATION_BATCH * inn];
-    for (chunk, y) in outputs
-        .chunks_mut((EVALUATION_BATCH * out).max(1))
-        .enumerate()
-    {
-        let n = y.len() / out;
-        for (i, x) in x.chunks_exact_mut(inn).take(n).enumerate() {
-            fill_input(samples, chunk * EVALUATION_BATCH + i, input, x);
-        }
-        session.run(n, &x[..n * inn], y)?;
-    }
+    let fill = |index: usize, x: &mut [f32]| fill_input(samples, index, input, x);
+    let outputs = predictions(session, samples.len(), fill)?;
     Ok(objective::score_predictions(&outputs, &samples.targets()))
 }
 

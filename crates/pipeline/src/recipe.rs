@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sparsevd_compressor::CompressError;
-use sparsevd_compressor::recipe::{Method, Recipe};
+use sparsevd_compressor::recipe::{Method, Overrides, Recipe};
 
 /// Where a recipe came from that nobody gave.
 pub const DEFAULT_RECIPE: &str = "the default recipe";
@@ -39,6 +39,17 @@ impl FoundRecipe {
                 recipe: default(),
                 source: DEFAULT_RECIPE.into(),
             },
+        })
+    }
+
+    /// The recipe with some settings replaced, checked, from the same source.
+    ///
+    /// # Errors
+    /// The first setting out of range.
+    pub fn with(self, overrides: &Overrides) -> Result<Self, CompressError> {
+        Ok(Self {
+            recipe: self.recipe.with(overrides)?,
+            ..self
         })
     }
 

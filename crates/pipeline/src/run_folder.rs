@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
 use sparsevd_compressor::{CompressError, checkpoint};
 use sparsevd_format::FormatError;
@@ -75,6 +76,35 @@ impl RunFolder {
     /// Whether the run goes on from a checkpoint.
     pub fn is_resumed(&self) -> bool {
         matches!(self.start, Start::Resume(_))
+    }
+
+    /// The recipe of a run: that of the file `named`, else that of the run that goes on, else as [`FoundRecipe::find`] has it.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no recipe.
+    pub fn recipe(
+        &self,
+        named: Option<&Path>,
+        beside: Option<&Path>,
+        default: fn() -> Recipe,
+    ) -> Result<FoundRecipe, CompressError> {
+        match (named, self.record()) {
+            (None, Some(record)) => Ok(FoundRecipe {
+                recipe: record.recipe.clone(),
+                source: record.recipe_source.clone(),
+            }),
+            _ => FoundRecipe::find(named, beside, default),
+        }
+    }
+
+    /// The path of the data set of a run: `named`, else that of the run that goes on, else that of the recipe.
+    pub fn data_path<'a>(
+        &'a self,
+        named: Option<&'a Path>,
+        recipe: &'a Recipe,
+    ) -> Option<&'a Path> {
+        let recorded = self.record().map(|r| r.data.as_path());
+        named.or(recorded).or(recipe.data.as_deref())
     }
 
     /// Refuses a new run where an earlier one could still go on.

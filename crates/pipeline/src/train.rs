@@ -1,13 +1,14 @@
 //! Dense networks from scratch.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sparsevd_compressor::architecture::Architecture;
 use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::{SCHEMA, Task};
+use sparsevd_compressor::report::{NO_TEST, SCHEMA, Task};
 use sparsevd_compressor::trainer::{EpochRecord, Observer};
 use sparsevd_compressor::{fit_outputs, initialise};
 use sparsevd_format::{GraphSource, read_network, write_network};
@@ -194,6 +195,27 @@ pub struct TrainingReport<'a> {
     /// The scores once more, as they are computed.
     #[serde(skip)]
     pub scores: Scores,
+}
+
+impl fmt::Display for TrainingReport<'_> {
+    /// The scores, and the file that was written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Scores { validation, test } = self.scores;
+        let samples = match validation {
+            Score::Classes { .. } => "images",
+            Score::Regression { .. } => "samples",
+        };
+        let test = test.map_or(format!(" ({NO_TEST})"), |t| {
+            format!(", test {t} of {}", t.samples())
+        });
+        write!(
+            f,
+            "{}: validation {validation} of {} {samples}{test}; wrote {}",
+            self.network,
+            validation.samples(),
+            self.output.display()
+        )
+    }
 }
 
 /// A score in a report.

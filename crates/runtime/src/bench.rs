@@ -6,9 +6,40 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use sparsevd_kernels::Isa;
 
 use crate::arguments::{Inputs, List, Slices};
 use crate::{RuntimeError, Session, WeightMode};
+
+/// A machine, as measurements name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// Name of its CPU; `None` on systems without `/proc/cpuinfo`.
+    pub cpu: Option<String>,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Operating system.
+    pub os: &'static str,
+    /// Architecture.
+    pub arch: &'static str,
+    /// Instruction set of the kernels.
+    pub isa: &'static str,
+}
+
+impl Machine {
+    /// This machine, with kernels of an instruction set.
+    pub fn this(isa: Isa) -> Self {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let name = info.lines().find_map(|l| l.strip_prefix("model name"));
+        Self {
+            cpu: name.and_then(|l| Some(l.split_once(':')?.1.trim().to_owned())),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            os: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+            isa: isa.name(),
+        }
+    }
+}
 
 /// Times and memory of one session.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -9,10 +9,13 @@ use sparsevd_kernels::cost::Costs;
 /// Whether a plan may use the zeros of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum WeightMode {
-    /// Sparse kernels where they are expected to be faster, dense ones elsewhere.
+    /// Sparse where that is faster.
+    ///
+    /// Layers for which sparse kernels are expected to be slower are dense.
     Sparse,
-    /// Dense kernels everywhere: the baseline.
+    /// Dense everywhere: the baseline.
     Dense,
 }
 
@@ -28,15 +31,20 @@ impl fmt::Display for WeightMode {
 /// How sparse linear layers store their non-zeros. Sums are f32 for every type; convolutions and dense kernels always store f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum WeightType {
-    /// Not rounded.
+    /// As they are.
     #[default]
     F32,
-    /// Rounded to eight significant bits.
+    /// Eight significant bits.
     Bf16,
-    /// Rounded to eleven significant bits; the largest weight must be at most 65504.
+    /// Eleven significant bits.
+    ///
+    /// The largest weight must be at most 65504.
     F16,
-    /// Integers from -127 to 127 times a scale. Exact for tensors that already lie on such a grid, rounded to the nearest integer for others.
+    /// Integers up to 127 times a scale: exact for tensors that the file has like that.
+    ///
+    /// Other tensors are rounded to the nearest integer.
     I8,
 }
 

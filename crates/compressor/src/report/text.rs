@@ -1,11 +1,14 @@
 //! Reports as text: the tables that people read.
 
 use std::fmt;
+use std::path::Path;
 
 use super::table::{Align, Table, bytes, count};
 use super::{
-    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Report, SplitScore, Summary, Timing,
+    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Pruning, Report, SplitScore,
+    Summary, Timing,
 };
+use crate::magnitude::Scope;
 
 /// What is said where a data set has no test images.
 pub const NO_TEST: &str = "the data set has no test images: no test error is reported";
@@ -37,6 +40,74 @@ impl fmt::Display for Report {
             writeln!(f, "{}", self::packed(&packed.size, s.nonzeros))?;
         }
         write!(f, "{}", timings(&self.timings))
+    }
+}
+
+impl Report {
+    /// How the network was pruned and trained, and its files: `report` is that of this report, `run` the folder of the run.
+    pub fn origin_and_files(&self, report: &Path, run: &Path) -> String {
+        let mut text = String::new();
+        if let Some(pruning) = &self.pruning {
+            text += &format!("{pruning}\n");
+        }
+        let trained = !self.history.is_empty();
+        if trained {
+            text += &format!(
+                "recipe: {}, seed {}; trained for {:.0} s\n",
+                self.recipe_source, self.seed, self.training_seconds
+            );
+        }
+        let size = bytes(self.summary.file_bytes);
+        text += &format!("wrote {} ({size})", self.output.display());
+        if let Some(packed) = &self.packed {
+            let size = count(packed.size.bytes as usize);
+            text += &format!(", {} ({size} B)", packed.output.display());
+        }
+        text += &format!(" and {}", report.display());
+        if trained {
+            text += &format!("; the run is in {}", run.display());
+        }
+        text
+    }
+}
+
+impl fmt::Display for Pruning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Magnitude(magnitude) => {
+                let scope = match magnitude.scope {
+                    Scope::Global => "all layers together",
+                    Scope::Layer => "each layer",
+                };
+                let share = 100.0 * magnitude.sparsity;
+                write!(f, "pruned by magnitude: {share:.2} % of {scope}")
+            }
+            Self::Posterior { file, threshold } => {
+                let file = file.display();
+                write!(f, "pruned by the posterior {file} at log alpha {threshold}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Accuracy {
+    /// The score on the validation samples that the promise is about, of the worse of two files, and what it may lose.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let drop = self.promise.drop;
+        match self.validation {
+            SplitScore::Fit(fit) => write!(
+                f,
+                "validation R2 {:.4}, {drop:.4} under the dense network's, expected at most {}",
+                fit.dense_r2 - drop,
+                self.promise.max_r2_drop.unwrap_or_default()
+            ),
+            SplitScore::Errors(errors) => write!(
+                f,
+                "validation error {:.2} %, {drop:.2} points over the dense network's, expected at most {}",
+                errors.dense_percent + drop,
+                self.promise.max_accuracy_drop.unwrap_or_default()
+            ),
+        }
     }
 }
 

@@ -5,13 +5,20 @@ use serde::{Deserialize, Serialize};
 /// Which weights share one dropout rate alpha.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Granularity {
-    /// Every weight has its own: Sparse Variational Dropout (Molchanov et al. 2017).
+    /// None: Sparse Variational Dropout.
+    ///
+    /// Every weight has its own rate (Molchanov et al. 2017).
     #[default]
     Weight,
-    /// One per output unit or filter: variational dropout with a rate per neuron (Kingma et al. 2015, section 3.4).
+    /// Those of an output unit or filter.
+    ///
+    /// Variational dropout with a rate per neuron (Kingma et al. 2015, section 3.4).
     Unit,
-    /// One per layer: Gaussian dropout with a learned rate (Srivastava et al. 2014; Kingma et al. 2015, section 3).
+    /// Those of a layer: Gaussian dropout with a learned rate.
+    ///
+    /// Srivastava et al. 2014; Kingma et al. 2015, section 3.
     Layer,
 }
 

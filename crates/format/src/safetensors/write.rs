@@ -20,31 +20,40 @@ use crate::{FormatError, write_atomically};
 /// Biases are written as F16 beside F16 and I8 values, and as BF16 beside BF16 values, where that changes none of their
 /// elements; otherwise as F32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[non_exhaustive]
 pub enum ValueType {
     /// 32 bits: lossless.
     #[default]
     F32,
-    /// IEEE half precision, rounded to nearest; a value that would become infinite is an error.
+    /// Half precision.
+    ///
+    /// Rounded to nearest; a value that would become infinite is an error.
     F16,
-    /// bfloat16, rounded to nearest; a value that would become infinite is an error.
+    /// bfloat16.
+    ///
+    /// Rounded to nearest; a value that would become infinite is an error.
     Bf16,
-    /// The integers of a grid, 8 bits each, beside its scale: lossless. Every CSR weight must have a scale
-    /// and no integer beyond 127; dense weights are written as F32.
+    /// Integers and a scale per tensor: lossless, for a network on grids.
+    ///
+    /// The integers have 8 bits. Every CSR weight must have a scale and no integer beyond 127; dense weights are written as F32.
     I8,
 }
 
 /// How the places of a sparse weight's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum CsrProfile {
-    /// Smallest: U16 where it holds the columns or row starts, otherwise U32; a preset's graph is named instead of
-    /// written out.
+    /// CSR with u16 where it suffices, u32 elsewhere; a preset's graph is named, not written out.
     #[default]
     Compact,
-    /// Columns and row starts I32, which torch and scipy wrap without a copy.
+    /// CSR with i32, and the graph in full.
+    ///
+    /// torch and scipy wrap columns and row starts without a copy.
     Interop,
-    /// The layout `sparse-bitmask` of compressed-tensors up to 0.14: a bit for each element. CSR weights must have names
-    /// that end in `.weight`, and values of a floating-point type.
+    /// sparse-bitmask, which compressed-tensors up to 0.14 reads, and the graph in full.
+    ///
+    /// A bit for each element. CSR weights must have names that end in `.weight`, and values of a floating-point type.
     Bitmask,
 }
 

@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_compressor::Scope;
-use sparsevd_compressor::recipe::Overrides;
+use sparsevd_compressor::recipe::{Overrides, Recipe};
+use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::variational::Granularity;
-use sparsevd_format::{CsrProfile, ValueType};
+use sparsevd_format::{CsrProfile, TableOptions, ValueType};
+use sparsevd_model::{Graph, Preprocessing};
+use sparsevd_pipeline::{Data, RunFolder};
 
 use sparsevd_cli::{PixelArgs, ShapeArgs};
 
@@ -89,8 +93,6 @@ pub struct CompressArgs {
     pub shapes: ShapeArgs,
     #[command(flatten)]
     pub run: RunArgs,
-    #[command(flatten)]
-    pub pixels: PixelArgs,
     /// Weights whose log alpha is above this are removed; the recipe's, else 3
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub threshold: Option<f64>,
@@ -106,8 +108,8 @@ pub struct CompressArgs {
     )]
     pub sparsity: Option<f64>,
     /// Where --method magnitude looks for the smallest weights
-    #[arg(long, value_enum, default_value_t = PruningScope::Global, requires = "sparsity")]
-    pub scope: PruningScope,
+    #[arg(long, value_enum, default_value_t = Scope::Global, requires = "sparsity")]
+    pub scope: Scope,
     /// Let --method magnitude prune the first convolution and depthwise ones too, which it leaves dense
     #[arg(long, requires = "sparsity")]
     pub every_layer: bool,
@@ -120,7 +122,7 @@ pub struct CompressArgs {
     pub kl_scale: Option<f64>,
     /// Which weights share a dropout rate
     #[arg(long, value_enum)]
-    pub alpha: Option<Alpha>,
+    pub alpha: Option<Granularity>,
     /// Points of validation error that the result may lose; the recipe's, else 0.5
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub max_accuracy_drop: Option<f64>,
@@ -153,8 +155,6 @@ pub struct TrainArgs {
     pub input: Option<Vec<usize>>,
     #[command(flatten)]
     pub run: RunArgs,
-    #[command(flatten)]
-    pub pixels: PixelArgs,
     /// Epochs of every phase; the recipe's, else 12, or for small sets as many as make about 2,000 steps
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
@@ -200,6 +200,8 @@ pub struct RunArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
 }
 
 /// How a network is written.
@@ -207,22 +209,22 @@ pub struct RunArgs {
 pub struct EncodingArgs {
     /// Element type of the weights in a .safetensors file; f32 where it is not said. Biases go along where it costs them nothing
     #[arg(long, value_enum)]
-    pub values: Option<Values>,
+    pub values: Option<ValueType>,
     /// How sparse weights are stored there: in the fewest bytes (compact, where it is not said), as torch and scipy take them, or as
     /// compressed-tensors does
     #[arg(long, value_enum)]
-    pub profile: Option<Indices>,
+    pub profile: Option<CsrProfile>,
 }
 
 impl EncodingArgs {
     /// Element type of weights.
     pub fn values(&self) -> ValueType {
-        self.values.map(ValueType::from).unwrap_or_default()
+        self.values.unwrap_or_default()
     }
 
     /// How sparse weights are stored.
     pub fn profile(&self) -> CsrProfile {
-        self.profile.map(CsrProfile::from).unwrap_or_default()
+        self.profile.unwrap_or_default()
     }
 }
 
@@ -361,90 +363,6 @@ pub enum Method {
     Magnitude,
 }
 
-/// Among which weights the smallest are looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PruningScope {
-    /// All layers together
-    Global,
-    /// Each layer for itself
-    Layer,
-}
-
-impl From<PruningScope> for Scope {
-    fn from(scope: PruningScope) -> Self {
-        match scope {
-            PruningScope::Global => Self::Global,
-            PruningScope::Layer => Self::Layer,
-        }
-    }
-}
-
-/// Which weights share a dropout rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Alpha {
-    /// None: Sparse Variational Dropout
-    Weight,
-    /// Those of an output unit or filter
-    Unit,
-    /// Those of a layer: Gaussian dropout with a learned rate
-    Layer,
-}
-
-impl From<Alpha> for Granularity {
-    fn from(alpha: Alpha) -> Self {
-        match alpha {
-            Alpha::Weight => Self::Weight,
-            Alpha::Unit => Self::Unit,
-            Alpha::Layer => Self::Layer,
-        }
-    }
-}
-
-/// Element types of weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Values {
-    /// 32 bits: lossless
-    F32,
-    /// Half precision
-    F16,
-    /// bfloat16
-    Bf16,
-    /// Integers and a scale per tensor: lossless, for a network on grids
-    I8,
-}
-
-impl From<Values> for ValueType {
-    fn from(values: Values) -> Self {
-        match values {
-            Values::F32 => Self::F32,
-            Values::F16 => Self::F16,
-            Values::Bf16 => Self::Bf16,
-            Values::I8 => Self::I8,
-        }
-    }
-}
-
-/// How sparse weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Indices {
-    /// CSR with u16 where it suffices, u32 elsewhere; a preset's graph is named, not written out
-    Compact,
-    /// CSR with i32, and the graph in full
-    Interop,
-    /// sparse-bitmask, which compressed-tensors up to 0.14 reads, and the graph in full
-    Bitmask,
-}
-
-impl From<Indices> for CsrProfile {
-    fn from(profile: Indices) -> Self {
-        match profile {
-            Indices::Compact => Self::Compact,
-            Indices::Interop => Self::Interop,
-            Indices::Bitmask => Self::Bitmask,
-        }
-    }
-}
-
 /// How a packed file is coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Packing {
@@ -463,7 +381,7 @@ impl CompressArgs {
             seed: self.run.seed,
             threshold: self.threshold,
             kl_scale: self.kl_scale,
-            alpha: self.alpha.map(Granularity::from),
+            alpha: self.alpha,
             max_accuracy_drop: self.max_accuracy_drop,
             max_r2_drop: self.max_r2_drop,
             epochs: None,
@@ -482,7 +400,57 @@ impl TrainArgs {
     }
 }
 
+/// What is said where no data set is named.
+pub const NO_DATA: &str = "no data set: expected --data PATH, or `data` in a recipe, got neither";
+
 impl RunArgs {
+    /// The folder of the run.
+    pub fn folder(&self, default: String) -> anyhow::Result<RunFolder> {
+        let Some(resumed) = &self.resume else {
+            let path = self.run.clone().unwrap_or_else(|| default.into());
+            return Ok(match self.force {
+                true => RunFolder::overwrite(path),
+                false => RunFolder::new(path),
+            });
+        };
+        let folder = RunFolder::resume(resumed)?;
+        if folder.record().is_none() {
+            // Says what is missing.
+            RunRecord::read(resumed)?;
+        }
+        Ok(folder)
+    }
+
+    /// Reads the data set, where one is named; a table by the columns that `preprocessing` stores, where it does.
+    pub fn data(
+        &self,
+        folder: &RunFolder,
+        recipe: &Recipe,
+        preprocessing: Option<&Preprocessing>,
+    ) -> anyhow::Result<Option<Data>> {
+        let options = TableOptions {
+            target: self.target.as_deref(),
+            table: preprocessing.and_then(|p| p.table.as_ref()),
+        };
+        let path = folder.data_path(self.data.as_deref(), recipe);
+        Ok(path
+            .map(|path| Data::load_with(path, &options))
+            .transpose()?)
+    }
+
+    /// Sets how pixels and the columns of a table become the input of a graph: as the command line says, over what is stored.
+    pub fn set_pixels(&self, graph: &mut Graph, data: &Data) -> anyhow::Result<()> {
+        if self.pixels.are_given() {
+            let Some(stored) = data.preprocessing_or_default(graph.preprocessing.take()) else {
+                bail!(
+                    "--mean, --std, --scale: expected a data set of pixels from 0 to 255, got floating-point numbers, which are the input as they are"
+                );
+            };
+            graph.preprocessing = Some(self.pixels.over(stored));
+        }
+        Ok(())
+    }
+
     /// Number of threads; 0 is one for each core.
     pub fn threads(&self) -> usize {
         self.threads.map_or(0, usize::from)

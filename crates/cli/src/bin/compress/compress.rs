@@ -1,18 +1,18 @@
 //! `compress MODEL`: a sparse network from a dense one, and the report on it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::bail;
+use sparsevd_compressor::Magnitude;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::{Pruning, Report};
-use sparsevd_compressor::{Magnitude, Scope};
+use sparsevd_compressor::report::{Pruning, Report, SplitScore};
+use sparsevd_format::ValueType;
 use sparsevd_pipeline::{
     Compression, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
-    RunFolder, Scores, ends_on_grids,
+    RunFolder, ends_on_grids, model_name,
 };
 
-use crate::args::{CompressArgs, Method, Values};
-use crate::inputs::{data_path, load, model_name, recipe, set_pixels};
+use crate::args::{CompressArgs, Method, NO_DATA};
 use crate::outcome::Outcome;
 use crate::print;
 use crate::progress::Progress;
@@ -32,12 +32,16 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     if let Some(record) = folder.record() {
         graph.preprocessing.clone_from(&record.preprocessing);
     }
-    let data = match data_path(&args.run, folder.record(), &recipe.recipe) {
-        // A network that is pruned already needs no data.
-        Err(_) if pruning.is_some() => None,
-        path => Some(load(path?, &args.run, graph.preprocessing.as_ref())?),
-    };
-    set_pixels(graph, &args.pixels, data.as_ref())?;
+    let data = args
+        .run
+        .data(&folder, &recipe.recipe, graph.preprocessing.as_ref())?;
+    // A network that is pruned already needs no data.
+    if data.is_none() && pruning.is_none() {
+        bail!(NO_DATA);
+    }
+    if let Some(data) = &data {
+        args.run.set_pixels(graph, data)?;
+    }
     tell(args, &recipe, pruning.is_some());
     let mut progress = Progress::new(folder.path(), args.run.quiet)?;
     let run = folder.path().to_owned();
@@ -52,13 +56,10 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     if args.run.json {
         print::json(&report)?;
     } else {
-        let closing = closing(&report, &outputs, &run);
+        let closing = report.origin_and_files(&outputs.report, &run);
         print::text(format_args!("{report}\n{closing}"))?;
     }
-    Ok(match compressed.before {
-        Some(before) => promise(&report, &before),
-        None => Outcome::Done,
-    })
+    Ok(promise(&report))
 }
 
 /// How the command line prunes before any training; `None` where training is to choose the weights.
@@ -72,7 +73,7 @@ fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
     Ok(match (args.method, args.sparsity) {
         (Some(Method::Magnitude), Some(sparsity)) => Some(Pruning::Magnitude(Magnitude {
             sparsity,
-            scope: args.scope.into(),
+            scope: args.scope,
             every_layer: args.every_layer,
         })),
         (_, None) => None,
@@ -84,13 +85,10 @@ fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
 
 /// The recipe that is followed: of one that was found, a network that is pruned already takes what it can.
 fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::Result<FoundRecipe> {
-    let found = recipe(
-        &args.run,
-        folder.record(),
-        Some(&args.model),
-        Recipe::default_for_compression,
-        &args.overrides(),
-    )?;
+    let (named, beside) = (args.run.recipe.as_deref(), Some(args.model.as_path()));
+    let found = folder
+        .recipe(named, beside, Recipe::default_for_compression)?
+        .with(&args.overrides())?;
     if !pruned {
         return Ok(found);
     }
@@ -122,7 +120,7 @@ fn input(args: &CompressArgs) -> anyhow::Result<InputNetwork> {
 
 /// Names the outputs.
 fn outputs(args: &CompressArgs, name: &str, recipe: &Recipe) -> anyhow::Result<Outputs> {
-    if args.encoding.values == Some(Values::I8) && !ends_on_grids(recipe) {
+    if args.encoding.values == Some(ValueType::I8) && !ends_on_grids(recipe) {
         bail!("--values i8: expected {NEEDS_GRID}; got a recipe that ends without one");
     }
     let default = || PathBuf::from(format!("{name}.sparse.safetensors"));
@@ -151,73 +149,23 @@ fn tell(args: &CompressArgs, recipe: &FoundRecipe, pruned: bool) {
     }
 }
 
-/// Where the result came from, and where it is.
-fn closing(report: &Report, outputs: &Outputs, run: &Path) -> String {
-    let from = match &report.pruning {
-        Some(Pruning::Magnitude(m)) => {
-            let scope = match m.scope {
-                Scope::Global => "all layers together",
-                Scope::Layer => "each layer",
-            };
-            let share = 100.0 * m.sparsity;
-            format!("pruned by magnitude: {share:.2} % of {scope}\n")
-        }
-        Some(Pruning::Posterior { file, threshold }) => {
-            let file = file.display();
-            format!("pruned by the posterior {file} at log alpha {threshold}\n")
-        }
-        None => String::new(),
-    };
-    let (recipe, run) = match report.history.is_empty() {
-        true => (String::new(), String::new()),
-        false => (
-            format!(
-                "recipe: {}, seed {}; trained for {:.0} s\n",
-                report.recipe_source, report.seed, report.training_seconds
-            ),
-            format!("; the run is in {}", run.display()),
-        ),
-    };
-    let packed = report.packed.as_ref().map_or(String::new(), |p| {
-        let (path, size) = (p.output.display(), print::count(p.size.bytes as usize));
-        format!(", {path} ({size} B)")
-    });
-    format!(
-        "{from}{recipe}wrote {} ({}){packed} and {}{run}",
-        report.output.display(),
-        print::bytes(report.summary.file_bytes),
-        outputs.report.display(),
-    )
-}
-
 /// Says where the result loses more than was promised.
-fn promise(report: &Report, before: &Scores) -> Outcome {
-    let Some(promise) = report.accuracy.as_ref().map(|a| a.promise) else {
+fn promise(report: &Report) -> Outcome {
+    let Some(accuracy) = report.accuracy.as_ref().filter(|a| !a.promise.kept) else {
         return Outcome::Done;
     };
-    if promise.kept {
-        return Outcome::Done;
-    }
+    let option = match accuracy.validation {
+        SplitScore::Fit(_) => "--max-r2-drop",
+        SplitScore::Errors(_) => "--max-accuracy-drop",
+    };
     let less = match report.pruning {
         Some(Pruning::Magnitude(_)) => "a lower --sparsity",
         Some(Pruning::Posterior { .. }) => "a higher --threshold",
         None => "a lower --kl-scale or a higher --threshold",
     };
-    let written = report.output.display();
-    match (before.validation.r2(), promise.max_r2_drop) {
-        (Some(r2), Some(most)) => eprintln!(
-            "compress: the accuracy promise is broken: validation R2 {:.4}, {:.4} under the dense network's, expected at most {most} \
-             (--max-r2-drop); {written} was written all the same; {less} keeps more weights",
-            r2 - promise.drop,
-            promise.drop,
-        ),
-        _ => eprintln!(
-            "compress: the accuracy promise is broken: validation error {:.2} %, {:.2} points over the dense network's, expected at most {} \
-             (--max-accuracy-drop); {written} was written all the same; {less} keeps more weights",
-            before.validation.error() + promise.drop,
-            promise.drop,
-            promise.max_accuracy_drop.unwrap_or_default(),
-        ),
-    }
+    eprintln!(
+        "compress: the accuracy promise is broken: {accuracy} ({option}); {} was written all the same; {less} keeps more weights",
+        report.output.display()
+    );
     Outcome::PromiseBroken
 }

@@ -7,7 +7,6 @@ mod args;
 mod compress;
 mod convert;
 mod init;
-mod inputs;
 mod inspect;
 mod interrupt;
 mod outcome;

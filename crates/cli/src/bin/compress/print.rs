@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-pub use sparsevd_compressor::report::{bytes, count};
+pub use sparsevd_compressor::report::count;
 
 pub use sparsevd_cli::{talks, text};
 

@@ -1,15 +1,12 @@
 //! `compress train NETWORK`: a dense network from scratch.
 
-use anyhow::bail;
-use sparsevd_compressor::architecture::{self, Architecture};
-use sparsevd_compressor::objective::Score;
+use anyhow::Context;
+use sparsevd_compressor::architecture;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::NO_TEST;
 use sparsevd_format::check_writable;
-use sparsevd_pipeline::{Data, Trained, Training};
+use sparsevd_pipeline::{Trained, Training, model_name};
 
-use crate::args::TrainArgs;
-use crate::inputs::{data_path, load, model_name, recipe, set_pixels};
+use crate::args::{NO_DATA, TrainArgs};
 use crate::outcome::Outcome;
 use crate::print;
 use crate::progress::Progress;
@@ -29,26 +26,28 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let folder = args.run.folder(format!("{}.train.run", model_name(&out)))?;
     folder.check()?;
     let record = folder.record();
-    let recipe = recipe(
-        &args.run,
-        record,
-        None,
-        Recipe::default_for_training,
-        &args.overrides(),
-    )?;
-    let path = data_path(&args.run, record, &recipe.recipe)?;
+    let recipe = folder
+        .recipe(
+            args.run.recipe.as_deref(),
+            None,
+            Recipe::default_for_training,
+        )?
+        .with(&args.overrides())?;
     let recorded = record.map(|r| r.preprocessing.clone());
     let known = recorded.as_ref().and_then(Option::as_ref);
-    let data = load(path, &args.run, known)?;
+    let data = args
+        .run
+        .data(&folder, &recipe.recipe, known)?
+        .context(NO_DATA)?;
     let mut architecture = match fixed {
         Some(fixed) => fixed,
-        None => mlp(&args.network, &data)?,
+        None => data.mlp(&args.network)?,
     };
     let graph = &mut architecture.graph;
     if let Some(recorded) = recorded {
         graph.preprocessing = recorded;
     }
-    set_pixels(graph, &args.pixels, Some(&data))?;
+    args.run.set_pixels(graph, &data)?;
     if print::talks(args.run.quiet) {
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
         if graph.preprocessing.is_none() && data.is_bytes() {
@@ -67,29 +66,6 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         print::json(&report)?;
         return Ok(Outcome::Done);
     }
-    let validation = report.scores.validation;
-    let test = report.scores.test;
-    let test = test.map_or(format!(" ({NO_TEST})"), |t| {
-        format!(", test {t} of {}", t.samples())
-    });
-    let name = match validation {
-        Score::Classes { .. } => "images",
-        Score::Regression { .. } => "samples",
-    };
-    print::text(format_args!(
-        "{}: validation {validation} of {} {name}{test}; wrote {}",
-        report.network,
-        validation.samples(),
-        out.display()
-    ))?;
+    print::text(report)?;
     Ok(Outcome::Done)
-}
-
-/// A multi-layer perceptron for a data set.
-fn mlp(name: &str, data: &Data) -> anyhow::Result<Architecture> {
-    let sizes = data.shape_and_outputs();
-    match sizes.and_then(|(input, outputs)| architecture::mlp(name, input, outputs)) {
-        Some(architecture) => Ok(architecture?),
-        None => bail!("{name}: expected data to take its sizes from, got no samples"),
-    }
 }

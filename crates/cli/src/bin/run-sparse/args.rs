@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use sparsevd_pipeline::{DataSplit, DenseShapes};
 use sparsevd_runtime::{WeightMode, WeightType};
 
 use sparsevd_cli::{PixelArgs, ShapeArgs};
@@ -81,62 +82,11 @@ pub struct ModelArgs {
     #[command(flatten)]
     pub pixels: PixelArgs,
     /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round
-    #[arg(long, value_enum, default_value_t = Values::F32, value_name = "TYPE")]
-    pub values: Values,
+    #[arg(long, value_enum, default_value_t = WeightType::F32, value_name = "TYPE")]
+    pub values: WeightType,
     /// Say nothing on stderr but errors
     #[arg(long, short)]
     pub quiet: bool,
-}
-
-/// Types of stored non-zeros.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Values {
-    /// As they are
-    F32,
-    /// Eight significant bits
-    Bf16,
-    /// Eleven significant bits
-    F16,
-    /// Integers up to 127 times a scale: exact for tensors that the file has like that
-    I8,
-}
-
-impl From<Values> for WeightType {
-    fn from(values: Values) -> Self {
-        match values {
-            Values::F32 => Self::F32,
-            Values::Bf16 => Self::Bf16,
-            Values::F16 => Self::F16,
-            Values::I8 => Self::I8,
-        }
-    }
-}
-
-/// Kernels that a plan may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Weights {
-    /// Sparse where that is faster
-    Sparse,
-    /// Dense everywhere: the baseline
-    Dense,
-}
-
-/// What a dense plan computes where units have left the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DenseShapes {
-    /// All units of the original network, as a dense engine ran it
-    Original,
-    /// Only the units that are left, which a dense engine could run too
-    Left,
-}
-
-impl From<Weights> for WeightMode {
-    fn from(weights: Weights) -> Self {
-        match weights {
-            Weights::Sparse => Self::Sparse,
-            Weights::Dense => Self::Dense,
-        }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -165,8 +115,8 @@ pub struct InferArgs {
     #[arg(long)]
     pub json: bool,
     /// Kernels
-    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
-    pub weights: Weights,
+    #[arg(long, value_enum, default_value_t = WeightMode::Sparse)]
+    pub weights: WeightMode,
     /// Most threads; all cores by default, small networks use one
     #[arg(long, short, value_name = "N")]
     pub threads: Option<usize>,
@@ -185,26 +135,17 @@ pub struct EvalArgs {
     #[arg(long, short, value_name = "PATH")]
     pub data: PathBuf,
     /// Part of the set to use
-    #[arg(long, value_enum, default_value_t = Split::Test)]
-    pub split: Split,
+    #[arg(long, value_enum, default_value_t = DataSplit::Test)]
+    pub split: DataSplit,
     /// Kernels
-    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
-    pub weights: Weights,
+    #[arg(long, value_enum, default_value_t = WeightMode::Sparse)]
+    pub weights: WeightMode,
     /// Most threads; all cores by default, small networks use one
     #[arg(long, short, value_name = "N")]
     pub threads: Option<usize>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// Part of a labelled set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Split {
-    /// Images to report on; all of a set that is not split
-    Test,
-    /// Images to train on
-    Train,
 }
 
 #[derive(Debug, Args)]
@@ -221,7 +162,7 @@ pub struct BenchArgs {
     pub model: ModelArgs,
     /// Also measure this plan of the same network
     #[arg(long, value_enum, value_name = "PLAN")]
-    pub against: Option<Weights>,
+    pub against: Option<WeightMode>,
     /// Shapes of the dense plan: those of the network before dead units left, or those of what is left
     #[arg(long, value_enum, default_value_t = DenseShapes::Original, value_name = "SHAPES")]
     pub dense_shapes: DenseShapes,
@@ -259,8 +200,8 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Kernels
-    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
-    pub weights: Weights,
+    #[arg(long, value_enum, default_value_t = WeightMode::Sparse)]
+    pub weights: WeightMode,
     /// Samples per run
     #[arg(long, short, default_value_t = 1, value_name = "B")]
     pub batch: usize,
@@ -311,8 +252,8 @@ pub struct CheckArgs {
     #[arg(long, default_value_t = 1e-4, value_name = "T")]
     pub tolerance: f64,
     /// Kernels
-    #[arg(long, value_enum, default_value_t = Weights::Sparse)]
-    pub weights: Weights,
+    #[arg(long, value_enum, default_value_t = WeightMode::Sparse)]
+    pub weights: WeightMode,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -345,7 +286,7 @@ pub struct PeakRssArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     #[arg(long, value_enum)]
-    pub weights: Weights,
+    pub weights: WeightMode,
     #[arg(long, value_enum)]
     pub dense_shapes: DenseShapes,
     #[arg(long)]

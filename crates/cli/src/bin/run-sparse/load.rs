@@ -2,38 +2,51 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
-use sparsevd_format::{LoadedNetwork, Pixels};
+use anyhow::Context;
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Network, Preprocessing};
-use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
+use sparsevd_model::Network;
+use sparsevd_pipeline::{Data, DataSplit, DenseShapes, InputSamples, KernelCosts, LabelledSamples};
+use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode, WeightType};
 
 use crate::args::ModelArgs;
-use crate::tune;
+
+/// Samples of input that runs take by turns, at least as many as one batch.
+const SAMPLES: usize = 256;
+
+/// A network as the command line has it.
+pub struct Model {
+    pub network: Network,
+    /// What was guessed when its file was read.
+    pub warnings: Vec<String>,
+    values: WeightType,
+}
 
 impl ModelArgs {
     /// Reads the network, with the preprocessing that the command line sets.
-    pub fn load(&self) -> anyhow::Result<LoadedNetwork> {
-        let mut loaded = sparsevd_cli::network(
-            &self.model,
-            self.network.as_deref(),
-            &self.shapes,
-            self.quiet,
-        )?;
+    pub fn load(&self) -> anyhow::Result<Model> {
+        let named = self.network.as_deref();
+        let mut loaded = sparsevd_cli::network(&self.model, named, &self.shapes, self.quiet)?;
         if self.talks() {
-            for note in &loaded.notes {
-                sparsevd_cli::note(note);
-            }
+            loaded
+                .notes
+                .iter()
+                .for_each(|note| sparsevd_cli::note(note));
         }
         if self.pixels.are_given() {
             let graph = &mut loaded.network.graph;
-            let p = self.pixels.over(graph.preprocessing.take());
+            let p = self
+                .pixels
+                .over(graph.preprocessing.take().unwrap_or_default());
             if let Some(input) = graph.inputs.first() {
                 p.check(&input.shape)?;
             }
             graph.preprocessing = Some(p);
         }
-        Ok(loaded)
+        Ok(Model {
+            network: loaded.network,
+            warnings: loaded.warnings,
+            values: self.values,
+        })
     }
 
     /// Whether stderr is for a person.
@@ -42,78 +55,67 @@ impl ModelArgs {
     }
 }
 
-/// How the samples of a set become the input: as stored with the network or told, and not at all where they are numbers.
-pub fn preprocessing(
-    pixels: &Pixels,
-    path: &Path,
-    network: &Network,
-) -> anyhow::Result<Preprocessing> {
-    match pixels {
-        Pixels::U8(_) => stored_preprocessing(network, path),
-        Pixels::Table(_) => table_preprocessing(network, path).cloned(),
-        Pixels::F32(_) => Ok(Preprocessing::default()),
+impl Model {
+    /// The same in the shapes that a plan is to have.
+    pub fn shaped(&self, shapes: DenseShapes, weights: WeightMode) -> anyhow::Result<Self> {
+        Ok(Self {
+            network: shapes.network(&self.network, weights)?,
+            warnings: vec![],
+            values: self.values,
+        })
     }
-}
 
-/// How pixels become the input of a network that was trained elsewhere. What is not known is not guessed.
-///
-/// # Errors
-/// A network without preprocessing; `data` is where the pixels come from.
-pub fn stored_preprocessing(network: &Network, data: &Path) -> anyhow::Result<Preprocessing> {
-    match &network.graph.preprocessing {
-        Some(preprocessing) => Ok(preprocessing.clone()),
-        None => bail!(
-            "{}: expected floating-point numbers, as network `{}` does not say how pixels become its input, got pixels of 0 to \
-             255; {}",
-            data.display(),
-            network.graph.name,
-            sparsevd_cli::PIXEL_OPTIONS
-        ),
+    /// The part `split` of the data set at `path`.
+    pub fn labelled(&self, path: &Path, split: DataSplit) -> anyhow::Result<LabelledSamples> {
+        let data = Data::load_for(path, self.network.graph.preprocessing.as_ref())?;
+        Ok(data.part(split, &self.network)?)
     }
-}
 
-/// How the columns of a table become the input of a network that was trained on one.
-///
-/// # Errors
-/// A network that stores no columns; `data` is where the table comes from.
-pub fn table_preprocessing<'a>(
-    network: &'a Network,
-    data: &Path,
-) -> anyhow::Result<&'a Preprocessing> {
-    let stored = network.graph.preprocessing.as_ref();
-    match stored.filter(|p| p.table.is_some()) {
-        Some(preprocessing) => Ok(preprocessing),
-        None => bail!(
-            "{}: expected a network that stores the columns of its table, as `compress train` writes it, got `{}` without",
-            data.display(),
-            network.graph.name
-        ),
+    /// Whole batches of samples: test images where a set is given, those of files where they are given, else random numbers, with `length`
+    /// elements in a free dimension.
+    pub fn samples(
+        &self,
+        data: Option<&Path>,
+        files: &[String],
+        [batch, length]: [usize; 2],
+    ) -> anyhow::Result<InputSamples> {
+        let count = batch * (SAMPLES / batch).max(1);
+        if !files.is_empty() {
+            return Ok(InputSamples::read(files, None, None, &self.network)?.cycled(count));
+        }
+        Ok(match data {
+            None => InputSamples::random(&self.network, count, length),
+            Some(path) => {
+                let set = self.labelled(path, DataSplit::Test).context("--data")?;
+                set.inputs(&self.network, count, length)
+            }
+        })
     }
-}
 
-/// A session for `batch` samples at a time, whose free dimension has `length` elements. `like` holds samples as they will come, by the name of the input, or nothing.
-pub fn session(
-    args: &ModelArgs,
-    network: &Network,
-    weights: WeightMode,
-    [batch, length, threads]: [usize; 3],
-    like: &[(&str, &[f32])],
-) -> anyhow::Result<Session> {
-    let isa = Isa::from_env()?;
-    let options = PlanOptions {
-        weights,
-        isa,
-        threads,
-        batch,
-        length,
-        values: args.values.into(),
-        costs: tune::costs(isa)?,
-    };
-    let plan = match like {
-        [] => Plan::new(network, &options)?,
-        _ => Plan::calibrated(network, &options, like)?,
-    };
-    Session::new(plan, threads).context("session")
+    /// A session for `batch` samples at a time, whose free dimension has `length` elements. `like` holds samples as they will come, by the
+    /// name of the input, or nothing.
+    pub fn session(
+        &self,
+        weights: WeightMode,
+        [batch, length, threads]: [usize; 3],
+        like: &[(&str, &[f32])],
+    ) -> anyhow::Result<Session> {
+        let isa = Isa::from_env()?;
+        let options = PlanOptions {
+            weights,
+            isa,
+            threads,
+            batch,
+            length,
+            values: self.values,
+            costs: KernelCosts::of(isa)?,
+        };
+        let plan = match like {
+            [] => Plan::new(&self.network, &options)?,
+            _ => Plan::calibrated(&self.network, &options, like)?,
+        };
+        Session::new(plan, threads).context("session")
+    }
 }
 
 /// Threads to use where the command line leaves it to us.

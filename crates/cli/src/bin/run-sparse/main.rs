@@ -14,10 +14,12 @@ mod outcome;
 mod plan;
 mod print;
 mod profile;
-mod samples;
 mod tune;
 
 use std::process::ExitCode;
+
+use anyhow::anyhow;
+use sparsevd_pipeline::PipelineError;
 
 use args::Command;
 
@@ -33,5 +35,36 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args),
         Command::PeakRss(args) => bench::run_child(&args),
     };
-    sparsevd_cli::exit("run-sparse", result)
+    sparsevd_cli::exit("run-sparse", result.map_err(explain))
+}
+
+/// Names the options that get around an error.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    use PipelineError::{
+        InputName, InputTwice, NoArray, NoInput, NoPreprocessing, NoTable, SeveralInputs,
+    };
+
+    match error.downcast_ref() {
+        Some(e @ NoPreprocessing { .. }) => anyhow!("{e}; {}", sparsevd_cli::PIXEL_OPTIONS),
+        Some(NoTable { data, network }) => anyhow!(
+            "{data}: expected a network that stores the columns of its table, as `compress train` writes it, got `{network}` without"
+        ),
+        Some(SeveralInputs { inputs, outputs }) => anyhow!(
+            "--data: expected a network with one input and one output, got {inputs} and {outputs}"
+        ),
+        Some(e @ (InputName { .. } | InputTwice { .. })) => anyhow!("--input {e}"),
+        Some(NoInput { input, inputs }) => anyhow!(
+            "input `{input}`: expected a file (--input {input}=FILE), as the network has the inputs {inputs}"
+        ),
+        Some(NoArray {
+            path,
+            expected,
+            has_choice: true,
+            got,
+        }) => anyhow!(
+            "{}: expected an array {expected} (or --array NAME), got {got}",
+            path.display()
+        ),
+        _ => error,
+    }
 }

@@ -1,40 +1,24 @@
 //! `run-sparse plan`.
 
 use serde_json::to_value;
-use sparsevd_format::LoadedNetwork;
+use sparsevd_pipeline::InputSamples;
 
 use crate::args::PlanArgs;
-use crate::bench::samples;
-use crate::load::session;
 use crate::outcome::Outcome;
 use crate::print;
-use crate::samples::Samples;
 
 pub fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
-    let LoadedNetwork {
-        network, warnings, ..
-    } = args.model.load()?;
+    let model = args.model.load()?;
+    let size = [args.batch.max(1), args.length];
     let like = match (&args.data, args.input.as_slice()) {
         (None, []) => None,
-        (set, input) => Some(samples(
-            set.as_deref(),
-            input,
-            &network,
-            [args.batch.max(1), args.length],
-        )?),
+        (set, input) => Some(model.samples(set.as_deref(), input, size)?),
     };
     let length = like.as_ref().map_or(args.length, |l| l.length);
-    let like = like.as_ref().map(Samples::named).unwrap_or_default();
-    let weights = args.weights.into();
-    let session = session(
-        &args.model,
-        &network,
-        weights,
-        [args.batch, length, args.threads],
-        &like,
-    )?;
+    let like = like.as_ref().map(InputSamples::named).unwrap_or_default();
+    let session = model.session(args.weights, [args.batch, length, args.threads], &like)?;
     if args.json {
-        print::json_of(&warnings, to_value(session.plan())?)?;
+        print::json_of(&model.warnings, to_value(session.plan())?)?;
     } else {
         print::text(session.plan())?;
     }

@@ -2,8 +2,6 @@
 
 use serde_json::{Map, Value};
 
-pub use sparsevd_compressor::report::bytes;
-
 pub use sparsevd_cli::text;
 
 /// Version of everything printed with `--json`.

@@ -1,16 +1,17 @@
-//! From arrays of files to samples of a network.
+//! Samples of the inputs of a network, from arrays of files.
 
 use std::path::Path;
 
-use anyhow::bail;
 use sparsevd_format::{Array, ArrayData, FileType, read_array, read_table};
 use sparsevd_model::{Input, Network, Shape};
 
-use crate::load::{stored_preprocessing, table_preprocessing};
+use crate::error::PipelineError;
+use crate::preprocessing::{of_pixels, of_table};
 
 /// Samples of the inputs of a network, in the order of the graph.
-#[derive(Debug)]
-pub struct Samples {
+#[derive(Debug, Clone, PartialEq)]
+pub struct InputSamples {
+    /// Samples of each input.
     pub count: usize,
     /// Elements of the free dimension; 1 where there is none.
     pub length: usize,
@@ -18,7 +19,7 @@ pub struct Samples {
     inputs: Vec<(String, Vec<f32>)>,
 }
 
-impl Samples {
+impl InputSamples {
     /// `count` samples of each input, which `fill` makes from the number of elements. A free dimension has `length` of them.
     pub fn generate(
         network: &Network,
@@ -35,6 +36,123 @@ impl Samples {
             length: network.graph.free_symbol().map_or(1, |_| length),
             inputs: inputs.collect(),
         }
+    }
+
+    /// `count` samples of numbers from 0 to 1, the same in every run. A free dimension has `length` elements.
+    pub fn random(network: &Network, count: usize, length: usize) -> Self {
+        Self::generate(network, count, length, |len| {
+            let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+            let next = |_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1u64 << 24) as f32
+            };
+            (0..len).map(next).collect()
+        })
+    }
+
+    /// Reads samples from files, each named `FILE`, or `NAME=FILE` for the input of that name.
+    ///
+    /// A file has the arrays of [`read_array`], `[shape]` or `[n][shape]`, of which bytes are pixels, or is a CSV file of rows for a
+    /// network that stores the columns of a table. `array` names one of several arrays of a file, for a network with one input.
+    /// Inputs that `files` do not have are in the arrays `others` of the file with that path.
+    ///
+    /// # Errors
+    /// Inputs without an array or with two; arrays of another shape or type; pixels or a table for a network that does not say how they
+    /// become its input; files that cannot be read.
+    pub fn read(
+        files: &[String],
+        array: Option<&str>,
+        others: Option<(&Path, &[(String, Array)])>,
+        network: &Network,
+    ) -> Result<Self, PipelineError> {
+        let inputs = &network.graph.inputs;
+        let mut sources: Vec<Option<Source<'_>>> = inputs.iter().map(|_| None).collect();
+        for file in files {
+            let named = file.split_once('=').and_then(|(name, path)| {
+                let index = inputs.iter().position(|i| i.name == name)?;
+                Some((index, Path::new(path)))
+            });
+            let (indices, path) = match named {
+                Some((index, path)) => (vec![index], path),
+                None => ((0..inputs.len()).collect(), Path::new(file)),
+            };
+            if named.is_none() && file.contains('=') && inputs.len() > 1 && !path.exists() {
+                return Err(PipelineError::InputName {
+                    file: file.clone(),
+                    inputs: names(network),
+                });
+            }
+            let arrays = match FileType::of_file(path)? {
+                FileType::Csv => vec![("rows".into(), read_rows(path, network)?)],
+                _ => read_array(path)?,
+            };
+            for index in indices {
+                let Some((name, array)) =
+                    choose(path, &arrays, array, network, index, named.is_some(), true)?
+                else {
+                    continue;
+                };
+                let source = Source {
+                    path,
+                    name: name.clone(),
+                    array: array.clone(),
+                };
+                if sources[index].replace(source).is_some() {
+                    return Err(PipelineError::InputTwice {
+                        file: file.clone(),
+                        input: inputs[index].name.clone(),
+                    });
+                }
+            }
+        }
+        if let Some((path, arrays)) = others {
+            for (index, source) in sources.iter_mut().enumerate() {
+                if source.is_none()
+                    && let Some((name, array)) =
+                        choose(path, arrays, None, network, index, false, false)?
+                {
+                    *source = Some(Source {
+                        path,
+                        name: name.clone(),
+                        array: array.clone(),
+                    });
+                }
+            }
+        }
+        let mut samples = InputSamples {
+            count: 0,
+            length: 1,
+            inputs: Vec::new(),
+        };
+        for (input, source) in inputs.iter().zip(sources) {
+            let Some(Source { path, name, array }) = source else {
+                return Err(PipelineError::NoInput {
+                    input: input.name.clone(),
+                    inputs: names(network),
+                });
+            };
+            let shape = shape_of(&array, input);
+            let (count, values) = to_samples(path, &name, &array, input, &shape, network)?;
+            if let Some(free) = &input.free {
+                samples.length = shape.dims()[free.dimension];
+            }
+            if !samples.inputs.is_empty() && count != samples.count {
+                let path = path.display();
+                return Err(PipelineError::invalid(
+                    format!("{path}: array `{name}` for the input `{}`", input.name),
+                    format!(
+                        "{} samples, as of the input `{}`",
+                        samples.count, inputs[0].name
+                    ),
+                    count.to_string(),
+                ));
+            }
+            samples.count = count;
+            samples.inputs.push((input.name.clone(), values));
+        }
+        Ok(samples)
     }
 
     /// The inputs by name, as a session takes them.
@@ -70,120 +188,9 @@ struct Source<'a> {
     array: Array,
 }
 
-/// Reads input samples from files as the command line names them: `FILE`, or `NAME=FILE` for the input of that name. `array` names one of
-/// several arrays of the file of a network with one input.
-pub fn read_samples(
-    files: &[String],
-    array: Option<&str>,
-    network: &Network,
-) -> anyhow::Result<Samples> {
-    samples_of(files, array, None, network)
-}
-
-/// As [`read_samples`]; inputs that `files` do not have are in the arrays `others` of a file.
-pub fn samples_of(
-    files: &[String],
-    array: Option<&str>,
-    others: Option<(&Path, &[(String, Array)])>,
-    network: &Network,
-) -> anyhow::Result<Samples> {
-    let inputs = &network.graph.inputs;
-    let mut sources: Vec<Option<Source<'_>>> = inputs.iter().map(|_| None).collect();
-    for file in files {
-        let named = file.split_once('=').and_then(|(name, path)| {
-            let index = inputs.iter().position(|i| i.name == name)?;
-            Some((index, Path::new(path)))
-        });
-        let (indices, path) = match named {
-            Some((index, path)) => (vec![index], path),
-            None => ((0..inputs.len()).collect(), Path::new(file)),
-        };
-        if named.is_none() && file.contains('=') && inputs.len() > 1 && !path.exists() {
-            bail!(
-                "--input {file}: expected NAME=FILE with a name of {}",
-                names(network)
-            );
-        }
-        let arrays = match FileType::of_file(path)? {
-            FileType::Csv => vec![("rows".into(), read_rows(path, network)?)],
-            _ => read_array(path)?,
-        };
-        for index in indices {
-            let Some((name, array)) = choose(
-                path,
-                &arrays,
-                array,
-                network,
-                index,
-                named.is_some(),
-                " (or --array NAME)",
-            )?
-            else {
-                continue;
-            };
-            let source = Source {
-                path,
-                name: name.clone(),
-                array: array.clone(),
-            };
-            if sources[index].replace(source).is_some() {
-                bail!(
-                    "--input {file}: input `{}` already has a file",
-                    inputs[index].name
-                );
-            }
-        }
-    }
-    if let Some((path, arrays)) = others {
-        for (index, source) in sources.iter_mut().enumerate() {
-            if source.is_none()
-                && let Some((name, array)) = choose(path, arrays, None, network, index, false, "")?
-            {
-                *source = Some(Source {
-                    path,
-                    name: name.clone(),
-                    array: array.clone(),
-                });
-            }
-        }
-    }
-    let mut samples = Samples {
-        count: 0,
-        length: 1,
-        inputs: Vec::new(),
-    };
-    for (input, source) in inputs.iter().zip(sources) {
-        let Some(Source { path, name, array }) = source else {
-            bail!(
-                "input `{}`: expected a file (--input {}=FILE), as the network has the inputs {}",
-                input.name,
-                input.name,
-                names(network)
-            );
-        };
-        let shape = shape_of(&array, input);
-        let (count, values) = to_samples(path, &name, &array, input, &shape, network)?;
-        if let Some(free) = &input.free {
-            samples.length = shape.dims()[free.dimension];
-        }
-        if !samples.inputs.is_empty() && count != samples.count {
-            bail!(
-                "{}: array `{name}` for the input `{}`: expected {} samples, as of the input `{}`, got {count}",
-                path.display(),
-                input.name,
-                samples.count,
-                inputs[0].name
-            );
-        }
-        samples.count = count;
-        samples.inputs.push((input.name.clone(), values));
-    }
-    Ok(samples)
-}
-
 /// Reads the rows of a table as inputs, by the columns that the network stores.
-fn read_rows(path: &Path, network: &Network) -> anyhow::Result<Array> {
-    let preprocessing = table_preprocessing(network, path)?;
+fn read_rows(path: &Path, network: &Network) -> Result<Array, PipelineError> {
+    let preprocessing = of_table(&network.graph, &path.display())?;
     let (input, table) = (&network.graph.inputs[0].shape, preprocessing.table.as_ref());
     let features = table.map_or(Ok(vec![]), |table| read_table(path, table))?;
     let mut values = vec![0.0; features.len()];
@@ -195,7 +202,7 @@ fn read_rows(path: &Path, network: &Network) -> anyhow::Result<Array> {
 }
 
 /// The array of a file for an input. `is_named` says that the file is for that input alone; another file may leave out some of several inputs.
-/// `hint` ends the message about a file of other arrays.
+/// `has_choice` says that `array` could name another.
 fn choose<'f>(
     path: &Path,
     arrays: &'f [(String, Array)],
@@ -203,8 +210,8 @@ fn choose<'f>(
     network: &Network,
     index: usize,
     is_named: bool,
-    hint: &str,
-) -> anyhow::Result<Option<&'f (String, Array)>> {
+    has_choice: bool,
+) -> Result<Option<&'f (String, Array)>, PipelineError> {
     let inputs = &network.graph.inputs;
     let input = &inputs[index];
     let find = |name: &str| arrays.iter().find(|(n, _)| n == name);
@@ -219,15 +226,16 @@ fn choose<'f>(
         return Ok(chosen);
     }
     let expected = match array {
-        Some(name) => format!("an array `{name}`"),
-        None if is_only => format!("an array `x` or `{}`{hint}", input.name),
-        None => format!("an array `{}`", input.name),
+        Some(name) => format!("`{name}`"),
+        None if is_only => format!("`x` or `{}`", input.name),
+        None => format!("`{}`", input.name),
     };
-    bail!(
-        "{}: expected {expected}, got {}",
-        path.display(),
-        describe(arrays)
-    )
+    Err(PipelineError::NoArray {
+        path: path.to_owned(),
+        expected,
+        has_choice: has_choice && is_only && array.is_none(),
+        got: describe(arrays),
+    })
 }
 
 /// Names of the inputs, for messages.
@@ -240,7 +248,7 @@ fn names(network: &Network) -> String {
 }
 
 /// Names and shapes of arrays, for messages; long lists are cut.
-pub fn describe(arrays: &[(String, Array)]) -> String {
+pub(crate) fn describe(arrays: &[(String, Array)]) -> String {
     const MOST: usize = 24;
     let listed: Vec<String> = (arrays.iter().take(MOST))
         .map(|(n, a)| format!("`{n}` {}", Shape(a.shape.clone())))
@@ -273,23 +281,20 @@ fn to_samples(
     of: &Input,
     input: &Shape,
     network: &Network,
-) -> anyhow::Result<(usize, Vec<f32>)> {
+) -> Result<(usize, Vec<f32>), PipelineError> {
+    let at = || format!("{}: array `{name}`", path.display());
     let last = count_channels_last(&array.shape, input);
     let Some(count) = count(&array.shape, input).or(last) else {
         let expected = of.tensor_type();
         let dims: Vec<String> = expected.dims.iter().map(ToString::to_string).collect();
-        bail!(
-            "{}: array `{name}`: expected shape {expected} or [n, {}], got {}",
-            path.display(),
-            dims.join(", "),
-            Shape(array.shape.clone())
-        );
+        return Err(PipelineError::invalid(
+            at(),
+            format!("shape {expected} or [n, {}]", dims.join(", ")),
+            Shape(array.shape.clone()).to_string(),
+        ));
     };
     if count == 0 {
-        bail!(
-            "{}: array `{name}`: expected at least one sample, got none",
-            path.display()
-        );
+        return Err(PipelineError::invalid(at(), "at least one sample", "none"));
     }
     let values = match &array.data {
         ArrayData::F32(values) if last.is_some() => channels_first(values, input),
@@ -300,23 +305,27 @@ fn to_samples(
                 Some(_) => &channels_first(pixels, input),
                 None => pixels,
             };
-            stored_preprocessing(network, path)?.apply(input, pixels, &mut values);
+            of_pixels(&network.graph, &path.display())?.apply(input, pixels, &mut values);
             values
         }
-        other => bail!(
-            "{}: array `{name}`: expected u8 pixels or floating-point numbers, got {}",
-            path.display(),
-            other.kind()
-        ),
+        other => {
+            return Err(PipelineError::invalid(
+                at(),
+                "u8 pixels or floating-point numbers",
+                other.kind(),
+            ));
+        }
     };
     // The channels of a colour image could be as many samples of one channel.
     if count != 1 && FileType::of_file(path)? == FileType::Png {
-        bail!(
-            "{}: expected a grey image, for the input {input} of the network, got a colour image {}; convert it: magick IN.png \
-             -colorspace gray OUT.png",
+        return Err(PipelineError::invalid(
             path.display(),
-            Shape(array.shape.clone())
-        );
+            format!("a grey image, for the input {input} of the network"),
+            format!(
+                "a colour image {}; convert it: magick IN.png -colorspace gray OUT.png",
+                Shape(array.shape.clone())
+            ),
+        ));
     }
     Ok((count, values))
 }

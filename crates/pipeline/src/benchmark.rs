@@ -1,0 +1,257 @@
+//! Sparse and dense plans of one network, timed beside each other.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use sparsevd_compressor::report::bytes;
+use sparsevd_kernels::{Isa, peak::fma_peak};
+use sparsevd_model::{ModelError, Network};
+use sparsevd_runtime::bench::{Machine, Measurement, measure};
+use sparsevd_runtime::profile::{NodeTime, Profile};
+use sparsevd_runtime::{RuntimeError, Session, WeightMode};
+
+use crate::input_samples::InputSamples;
+
+/// What a dense plan computes where units have left the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum DenseShapes {
+    /// All units of the original network, as a dense engine ran it.
+    Original,
+    /// Only the units that are left, which a dense engine could run too.
+    Left,
+}
+
+impl DenseShapes {
+    /// The network that a plan runs: a dense plan runs one of these shapes.
+    ///
+    /// # Errors
+    /// A network whose original shapes do not fit each other.
+    pub fn network(self, network: &Network, weights: WeightMode) -> Result<Network, ModelError> {
+        match (weights, self) {
+            (WeightMode::Dense, Self::Original) => network.in_original_shapes(),
+            _ => Ok(network.clone()),
+        }
+    }
+}
+
+impl fmt::Display for DenseShapes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Original => "original",
+            Self::Left => "left",
+        })
+    }
+}
+
+/// Times and memory of plans of one network, at one batch size or several.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Benchmark {
+    /// The machine.
+    pub machine: Machine,
+    /// Name of the network.
+    pub network: String,
+    /// What ran, in words.
+    pub input: String,
+    /// Shapes of the dense plan.
+    pub dense_shapes: DenseShapes,
+    /// The arithmetic peak of one core, which shows whether the machine was disturbed.
+    pub fma_peak_gflops: Peaks,
+    /// All measurements; those of one batch size follow each other.
+    pub runs: Vec<Measurement>,
+}
+
+/// The arithmetic peak of one core in GFLOP/s.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Peaks {
+    /// Before the measurements.
+    pub before: f64,
+    /// After them.
+    pub after: f64,
+}
+
+impl Benchmark {
+    /// A benchmark without a measurement; it takes the arithmetic peak.
+    pub fn new(network: &Network, isa: Isa, input: String, dense_shapes: DenseShapes) -> Self {
+        let before = fma_peak(isa);
+        Self {
+            machine: Machine::this(isa),
+            network: network.graph.name.clone(),
+            input,
+            dense_shapes,
+            fma_peak_gflops: Peaks {
+                before,
+                after: before,
+            },
+            runs: vec![],
+        }
+    }
+
+    /// Times runs of `batch` samples of each session, in turns, and returns the new measurements.
+    ///
+    /// # Errors
+    /// As [`measure`].
+    pub fn add(
+        &mut self,
+        sessions: &[&Session],
+        batch: usize,
+        input: &InputSamples,
+        budget: Duration,
+    ) -> Result<&mut [Measurement], RuntimeError> {
+        let first = self.runs.len();
+        let input = input.named();
+        self.runs
+            .extend(measure(sessions, batch, &input[..], budget)?);
+        Ok(&mut self.runs[first..])
+    }
+
+    /// Takes the arithmetic peak once more, at the end.
+    pub fn finish(&mut self, isa: Isa) {
+        self.fma_peak_gflops.after = fma_peak(isa);
+    }
+}
+
+impl fmt::Display for Benchmark {
+    /// The machine, a table of the measurements, and how two plans of one batch size compare; each line ends in a line end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine {
+            cpu, cores, isa, ..
+        } = &self.machine;
+        let Peaks { before, after } = self.fma_peak_gflops;
+        writeln!(
+            f,
+            "{} on {} ({cores} cores), {isa}; FMA peak of one core {before:.1} GFLOP/s before, {after:.1} after",
+            self.network,
+            cpu.as_deref().unwrap_or("unknown CPU"),
+        )?;
+        writeln!(
+            f,
+            "{:6}  {:>5}  {:>7}  {:>10}  {:>10}  {:>10}  {:>12}  {:>10}  {:>10}  {:>12}",
+            "plan",
+            "batch",
+            "threads",
+            "p50 us",
+            "p90 us",
+            "p99 us",
+            "items/s",
+            "weights",
+            "arena",
+            "peak RSS"
+        )?;
+        for r in &self.runs {
+            let rss = r.peak_rss_bytes.map_or("not measured".into(), bytes);
+            writeln!(
+                f,
+                "{:6}  {:>5}  {:>7}  {:>10.3}  {:>10.3}  {:>10.3}  {:>12.0}  {:>10}  {:>10}  {rss:>12}",
+                r.plan.to_string(),
+                r.batch,
+                r.threads,
+                r.p50_us,
+                r.p90_us,
+                r.p99_us,
+                r.items_per_s,
+                bytes(r.weight_bytes as u64),
+                bytes(r.arena_bytes as u64),
+            )?;
+        }
+        let shapes = match self.dense_shapes {
+            DenseShapes::Original => "the original shapes",
+            DenseShapes::Left => "the shapes that are left",
+        };
+        let (pairs, _) = self.runs.as_chunks::<2>();
+        for [one, other] in pairs.iter().filter(|[one, other]| one.plan != other.plan) {
+            writeln!(
+                f,
+                "batch {}: {} over {} in {shapes}: {:.1} times faster (p50), weights {:.1} times smaller",
+                one.batch,
+                one.plan,
+                other.plan,
+                other.p50_us / one.p50_us,
+                other.weight_bytes as f64 / one.weight_bytes.max(1) as f64,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The profile of a plan of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfileReport<'p> {
+    /// Name of the network.
+    pub network: &'p str,
+    /// Sparse or dense plan.
+    pub plan: WeightMode,
+    /// The arithmetic peak of one core in GFLOP/s.
+    pub peak: f64,
+    /// The times of its nodes.
+    pub profile: &'p Profile,
+}
+
+impl Serialize for ProfileReport<'_> {
+    /// The fields of the profile, each node with its share of the peak, and those of this report.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Node<'p> {
+            #[serde(flatten)]
+            time: &'p NodeTime,
+            peak_share: f64,
+        }
+        let node = |time| Node {
+            time,
+            peak_share: time.gflops / self.peak,
+        };
+        let nodes: Vec<Node<'_>> = self.profile.nodes.iter().map(node).collect();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("batch", &self.profile.batch)?;
+        map.serialize_entry("run_us", &self.profile.run_us)?;
+        map.serialize_entry("nodes", &nodes)?;
+        map.serialize_entry("network", self.network)?;
+        map.serialize_entry("plan", &self.plan)?;
+        map.serialize_entry("fma_peak_gflops", &self.peak)?;
+        map.end()
+    }
+}
+
+impl fmt::Display for ProfileReport<'_> {
+    /// A line for the run and one for each node; each ends in a line end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            network,
+            plan,
+            peak,
+            profile,
+        } = self;
+        writeln!(
+            f,
+            "{plan} plan of {network}, batch {}: {:.3} us per run; FMA peak {peak:.1} GFLOP/s",
+            profile.batch, profile.run_us
+        )?;
+        writeln!(
+            f,
+            "{:12}  {:14}  {:30}  {:>10}  {:>10}  {:>6}  {:>8}  {:>6}  {:>10}",
+            "node", "op", "kernel", "us", "expect us", "share", "GFLOP/s", "peak", "dense"
+        )?;
+        for n in &profile.nodes {
+            write!(
+                f,
+                "{:12}  {:14}  {:30}  {:>10.3}  {:>10.3}  {:>4.1} %",
+                n.node.name,
+                n.node.op,
+                n.node.kernel,
+                n.us,
+                n.node.expected_us,
+                n.share * 100.0
+            )?;
+            if n.node.weights > 0 {
+                let share = n.gflops / peak * 100.0;
+                let (sparse, dense) = (n.gflops, n.dense_gflops);
+                write!(f, "  {sparse:>8.2}  {share:>4.1} %  {dense:>10.2}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
