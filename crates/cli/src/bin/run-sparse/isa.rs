@@ -6,8 +6,8 @@ use serde_json::json;
 use sparsevd_kernels::{Isa, peak::fma_peak};
 
 use crate::args::IsaArgs;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &IsaArgs) -> anyhow::Result<Outcome> {
     let chosen = Isa::from_env()?;
