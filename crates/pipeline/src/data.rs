@@ -157,9 +157,9 @@ impl Data {
         };
         let outputs = network.shapes()?[output].elements();
         let name = self.name();
-        let unfit = |error| PipelineError::Unfit {
+        let unfit = |error: FormatError| PipelineError::Unfit {
             data: name.clone(),
-            error,
+            error: Box::new(error),
         };
         let preprocessing = self.preprocessing(graph);
         let (set, part) = match self.samples {

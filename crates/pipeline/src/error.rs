@@ -99,7 +99,7 @@ pub enum PipelineError {
         /// The data set.
         data: String,
         /// What does not fit.
-        error: FormatError,
+        error: Box<FormatError>,
     },
     /// A file of samples is named for an input that a network does not have.
     #[error("{file}: expected NAME=FILE with a name of {inputs}")]

@@ -16,7 +16,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     let session = model.session(args.weights, [BATCH, 1, all_threads(args.threads)], &[])?;
     let evaluation = set.evaluate(&model.network.graph.name, &session)?;
     if args.json {
-        print::json_of(&model.warnings, to_value(&evaluation)?)?;
+        print::json_of(&model.warnings, to_value(evaluation)?)?;
     } else {
         print::text(evaluation)?;
     }
