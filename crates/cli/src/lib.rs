@@ -97,6 +97,27 @@ pub fn text(text: impl Display) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How a command ended, for its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should.
+    Done,
+    /// The result breaks the accuracy promise, or outputs are not the expected ones.
+    Failed,
+    /// By Ctrl-C.
+    Interrupted,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::Failed => Self::from(1),
+            Outcome::Interrupted => Self::from(130),
+        }
+    }
+}
+
 /// The exit code of a command, which says on stderr what went wrong.
 pub fn exit(program: &str, result: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
     match result {

@@ -109,10 +109,6 @@ fn train(mut engine: Engine<f64>) -> [Vec<f64>; 3] {
 }
 
 #[test]
-#[expect(
-    clippy::single_range_in_vec_init,
-    reason = "the whole batch is one part"
-)]
 fn processes_with_parts_of_a_batch_train_as_one_with_all_of_it() {
     let network = network();
     let alone = train(engine(&network));

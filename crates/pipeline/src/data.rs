@@ -157,7 +157,7 @@ impl Data {
         };
         let outputs = network.shapes()?[output].elements();
         let name = self.name();
-        let unfit = |error| PipelineError::Unfit {
+        let unfit = |error: FormatError| PipelineError::Unfit {
             data: name.clone(),
             error: Box::new(error),
         };

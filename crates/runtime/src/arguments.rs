@@ -141,7 +141,7 @@ fn position(values: &[PlanValue], name: &str) -> usize {
     position.unwrap_or_else(|| unreachable!("names were checked"))
 }
 
-fn check_one(operand: &'static str, values: &[PlanValue]) -> Result<(), RuntimeError> {
+pub(crate) fn check_one(operand: &'static str, values: &[PlanValue]) -> Result<(), RuntimeError> {
     match values {
         [_] => Ok(()),
         _ => Err(names_error(operand, values, "one without a name".into())),
@@ -235,36 +235,48 @@ impl<T> DerefMut for List<T> {
 
 /// The slices of a run, in the order of the plan's inputs and outputs, each of `batch` samples.
 #[derive(Debug)]
-pub(crate) struct Slices<'a> {
+pub(crate) struct Slices<'s, 'a> {
     pub batch: usize,
     /// Elements of the free dimension; 1 where there is none.
     pub length: usize,
-    pub inputs: List<&'a [f32]>,
-    pub outputs: List<&'a mut [f32]>,
+    pub inputs: &'s [&'a [f32]],
+    pub outputs: &'s mut [&'a mut [f32]],
 }
 
-impl Slices<'_> {
-    /// The first `samples` samples and the others.
-    pub fn split(mut self, samples: usize) -> [Self; 2] {
-        let batch = self.batch;
+impl Slices<'_, '_> {
+    /// Calls `run` with the first `samples` samples and with the others.
+    pub fn split<R>(
+        self,
+        samples: usize,
+        run: impl FnOnce(Slices<'_, '_>, Slices<'_, '_>) -> R,
+    ) -> R {
+        let (batch, length) = (self.batch, self.length);
         let cut = |len: usize| len / batch.max(1) * samples;
-        let rest = Self {
-            batch: batch - samples,
-            length: self.length,
-            inputs: List::from_iter(self.inputs.iter_mut().map(|x| {
-                let (first, rest) = x.split_at(cut(x.len()));
-                *x = first;
-                rest
-            })),
-            outputs: List::from_iter(self.outputs.iter_mut().map(|y| {
-                let at = cut(y.len());
-                let (first, rest) = std::mem::take(y).split_at_mut(at);
-                *y = first;
-                rest
-            })),
-        };
-        self.batch = samples;
-        [self, rest]
+        let halves = self.inputs.iter().map(|x| x.split_at(cut(x.len())));
+        let inputs = [0, 1]
+            .map(|half| List::from_iter(halves.clone().map(|(first, rest)| [first, rest][half])));
+        let mut rest = List::of(self.outputs.len());
+        let firsts = self.outputs.iter_mut().zip(rest.iter_mut());
+        let mut first = List::from_iter(firsts.map(|(y, rest)| {
+            let at = cut(y.len());
+            let (first, last) = y.split_at_mut(at);
+            *rest = last;
+            first
+        }));
+        run(
+            Slices {
+                batch: samples,
+                length,
+                inputs: &inputs[0],
+                outputs: &mut first,
+            },
+            Slices {
+                batch: batch - samples,
+                length,
+                inputs: &inputs[1],
+                outputs: &mut rest,
+            },
+        )
     }
 }
 
@@ -313,15 +325,18 @@ mod tests {
         let slices = Slices {
             batch: 3,
             length: 1,
-            inputs: List::from_iter([&a[..], &b[..]].into_iter()),
-            outputs: List::from_iter([&mut y[..], &mut z[..]].into_iter()),
+            inputs: &[&a, &b],
+            outputs: &mut [&mut y, &mut z],
         };
-        let [first, rest] = slices.split(1);
-        assert_eq!((first.batch, rest.batch), (1, 2));
-        assert_eq!(first.inputs.concat(), [1.0, 1.0, 1.5]);
-        assert_eq!(rest.inputs.concat(), [2.0, 3.0, 2.0, 2.5, 3.0, 3.5]);
-        let lengths = |s: &Slices<'_>| s.outputs.iter().map(|y| y.len()).collect::<Vec<_>>();
-        assert_eq!((lengths(&first), lengths(&rest)), (vec![2, 1], vec![4, 2]));
+        slices.split(1, |first, rest| {
+            assert_eq!((first.batch, rest.batch), (1, 2));
+            assert_eq!(first.inputs.concat(), [1.0, 1.0, 1.5]);
+            assert_eq!(rest.inputs.concat(), [2.0, 3.0, 2.0, 2.5, 3.0, 3.5]);
+            first.outputs.iter_mut().for_each(|y| y.fill(1.0));
+            rest.outputs.iter_mut().for_each(|y| y.fill(2.0));
+        });
+        assert_eq!(y, [1.0, 1.0, 2.0, 2.0, 2.0, 2.0]);
+        assert_eq!(z, [1.0, 2.0, 2.0]);
     }
 
     #[test]

@@ -102,6 +102,9 @@ pub fn measure<'i>(
     let mut outputs: Vec<Vec<Vec<f32>>> = outputs
         .map(|(s, &length)| s.outputs(batch, length))
         .collect();
+    let mut outputs: Vec<Vec<&mut [f32]>> = (outputs.iter_mut())
+        .map(|outputs| outputs.iter_mut().map(Vec::as_mut_slice).collect())
+        .collect();
     let rounds = (budget.as_nanos() / TURN.as_nanos()).max(3);
     for round in 0..rounds {
         let started = Instant::now();
@@ -117,8 +120,8 @@ pub fn measure<'i>(
                     session.run_slices(Slices {
                         batch,
                         length: lengths[i],
-                        inputs: List::from_iter(inputs.iter().copied()),
-                        outputs: List::from_iter(outputs[i].iter_mut().map(Vec::as_mut_slice)),
+                        inputs,
+                        outputs: &mut outputs[i],
                     })?;
                 }
                 let now = Instant::now();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::arguments::{Inputs, List, Slices};
+use crate::arguments::{Inputs, Slices};
 use crate::bench::clock_cost;
 use crate::{PlanNode, RuntimeError, Session};
 
@@ -50,6 +50,7 @@ pub fn profile<'i>(
     let inputs = inputs.into().in_order(session.plan().inputs())?;
     let length = session.length(batch, &inputs)?;
     let mut outputs = session.outputs(batch, length);
+    let mut outputs: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     let plan = session.plan_for(length)?;
     session.run_slices(slices([batch, length], &inputs, &mut outputs))?;
     let start = Instant::now();
@@ -104,16 +105,16 @@ pub fn profile<'i>(
     })
 }
 
-fn slices<'a>(
+fn slices<'s, 'a>(
     [batch, length]: [usize; 2],
-    inputs: &[&'a [f32]],
-    outputs: &'a mut [Vec<f32>],
-) -> Slices<'a> {
+    inputs: &'s [&'a [f32]],
+    outputs: &'s mut [&'a mut [f32]],
+) -> Slices<'s, 'a> {
     Slices {
         batch,
         length,
-        inputs: List::from_iter(inputs.iter().copied()),
-        outputs: List::from_iter(outputs.iter_mut().map(Vec::as_mut_slice)),
+        inputs,
+        outputs,
     }
 }
 

@@ -13,9 +13,9 @@ use sparsevd_pipeline::{
 };
 
 use crate::args::{CompressArgs, Method, NO_DATA};
-use crate::outcome::Outcome;
 use crate::print;
 use crate::progress::Progress;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let name = model_name(&args.model);
@@ -167,5 +167,5 @@ fn promise(report: &Report) -> Outcome {
         "compress: the accuracy promise is broken: {accuracy} ({option}); {} was written all the same; {less} keeps more weights",
         report.output.display()
     );
-    Outcome::PromiseBroken
+    Outcome::Failed
 }

@@ -5,8 +5,8 @@ use sparsevd_format::{PackProfile, check_writable};
 use sparsevd_pipeline::{Conversion, Form, PipelineError};
 
 use crate::args::{ConvertArgs, Packing};
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     check_options(args)?;

@@ -8,8 +8,8 @@ use sparsevd_onnx::{ExportOptions, write_onnx};
 use sparsevd_pipeline::{Form, NEEDS_GRID};
 
 use crate::args::InitArgs;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &InitArgs) -> anyhow::Result<Outcome> {
     let preset = match args.input.as_deref() {

@@ -3,8 +3,8 @@
 use sparsevd_pipeline::Inspection;
 
 use crate::args::InspectArgs;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     let loaded = sparsevd_cli::network(&args.file, args.network.as_deref(), &args.shapes, false)?;

@@ -9,7 +9,6 @@ mod convert;
 mod init;
 mod inspect;
 mod interrupt;
-mod outcome;
 mod print;
 mod progress;
 mod sweep;
@@ -22,7 +21,7 @@ use sparsevd_format::FormatError;
 use sparsevd_pipeline::PipelineError;
 
 use args::Command;
-use outcome::Outcome;
+use sparsevd_cli::Outcome;
 
 fn main() -> ExitCode {
     let result = match args::parse() {

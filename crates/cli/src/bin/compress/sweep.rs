@@ -4,8 +4,8 @@ use anyhow::anyhow;
 use sparsevd_pipeline::{Data, RecordedRun, check_thresholds};
 
 use crate::args::SweepArgs;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     check_thresholds(&args.thresholds).map_err(|e| anyhow!("--{e}"))?;

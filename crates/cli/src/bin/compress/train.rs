@@ -7,9 +7,9 @@ use sparsevd_format::check_writable;
 use sparsevd_pipeline::{Trained, Training, model_name};
 
 use crate::args::{NO_DATA, TrainArgs};
-use crate::outcome::Outcome;
 use crate::print;
 use crate::progress::Progress;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     // An MLP takes its sizes from the data, which is read once the outputs are known to be free.

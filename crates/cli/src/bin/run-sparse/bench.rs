@@ -11,8 +11,8 @@ use sparsevd_runtime::bench::peak_rss_bytes;
 use sparsevd_runtime::{Session, WeightMode};
 
 use crate::args::{BenchArgs, PeakRssArgs};
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {

@@ -6,8 +6,8 @@ use sparsevd_format::read_array;
 use sparsevd_pipeline::{Check, Comparison, InputSamples, OutputValues};
 
 use crate::args::CheckArgs;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
     if !(args.tolerance >= 0.0 && args.tolerance.is_finite()) {
@@ -34,6 +34,6 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
     }
     Ok(match check.passes() {
         true => Outcome::Done,
-        false => Outcome::CheckFailed,
+        false => Outcome::Failed,
     })
 }

@@ -4,8 +4,8 @@ use serde_json::to_value;
 
 use crate::args::EvalArgs;
 use crate::load::all_threads;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 /// Samples per run.
 const BATCH: usize = 64;

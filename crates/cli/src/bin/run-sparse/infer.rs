@@ -7,8 +7,8 @@ use sparsevd_pipeline::{InputSamples, OutputValues, PipelineError, Predictions, 
 
 use crate::args::InferArgs;
 use crate::load::all_threads;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 /// Samples that a plan is made for at most; more run in several goes.
 const LARGEST_BATCH: usize = 64;

@@ -5,8 +5,8 @@ use sparsevd_kernels::Isa;
 use sparsevd_pipeline::IsaReport;
 
 use crate::args::IsaArgs;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &IsaArgs) -> anyhow::Result<Outcome> {
     let report = IsaReport::measure(Isa::from_env()?);

@@ -10,7 +10,6 @@ mod eval;
 mod infer;
 mod isa;
 mod load;
-mod outcome;
 mod plan;
 mod print;
 mod profile;

@@ -4,8 +4,8 @@ use serde_json::to_value;
 use sparsevd_pipeline::InputSamples;
 
 use crate::args::PlanArgs;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
     let model = args.model.load()?;

@@ -8,8 +8,8 @@ use sparsevd_pipeline::ProfileReport;
 use sparsevd_runtime::profile::profile;
 
 use crate::args::ProfileArgs;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 const BUDGET: Duration = Duration::from_secs(1);
 

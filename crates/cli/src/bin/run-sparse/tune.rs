@@ -5,8 +5,8 @@ use serde_json::to_value;
 use sparsevd_pipeline::KernelCosts;
 
 use crate::args::TuneArgs;
-use crate::outcome::Outcome;
 use crate::print;
+use sparsevd_cli::Outcome;
 
 pub fn run(args: &TuneArgs) -> anyhow::Result<Outcome> {
     let path = match &args.out {
