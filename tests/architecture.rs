@@ -264,7 +264,7 @@ fn files_import_in_one_direction() {
         ("format/src", false, ["packed", "file_type"]),
         ("pipeline/src", false, ["compression", "data"]),
         ("cli/src/bin/compress", false, ["compress", "progress"]),
-        ("cli/src/bin/run-sparse", false, ["bench", "load"]),
+        ("cli/src/bin/run-sparse", false, ["infer", "args"]),
     ];
     for (name, shared_root, [from, to]) in crates {
         let imports = Imports::of_crate(&root.join("crates").join(name), shared_root);
