@@ -36,7 +36,7 @@ impl PixelArgs {
         self.mean.is_some() || self.std.is_some() || self.scale.is_some()
     }
 
-    /// What the command line says over what is stored.
+    /// The stored preprocessing, with what the command line sets in place of it.
     pub fn over(&self, stored: Preprocessing) -> Preprocessing {
         Preprocessing {
             mean: self.mean.clone().unwrap_or(stored.mean),
@@ -82,7 +82,7 @@ pub fn network(
     Ok(loaded)
 }
 
-/// Whether stderr is for a person.
+/// Whether to write notes on stderr: it is a terminal, and not `quiet`.
 pub fn talks(quiet: bool) -> bool {
     !quiet && io::stderr().is_terminal()
 }
@@ -122,7 +122,7 @@ impl From<Outcome> for ExitCode {
 pub fn exit(program: &str, result: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
     match result {
         Ok(outcome) => outcome.into(),
-        // Whoever reads our output has read enough.
+        // The reader of stdout has closed the pipe, such as `head`: that is no error.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             note(&format!("{program}: {error:#}"));

@@ -24,8 +24,8 @@ pub(crate) struct Reader {
     pub padded: bool,
 }
 
-/// Readers of the value `name`, or `None` where something reads it whose units must stay: a sum, a normalisation, a grouped
-/// convolution, a softmax, the output.
+/// Weighted nodes that read the value `name`, through activations, pooling and flattening; `None` where its units must stay, as its
+/// consumer is for instance a sum, a normalisation, a grouped convolution or the network's output.
 ///
 /// `pixels` is the number of pixels of each value by name.
 pub(crate) fn readers<T>(

@@ -65,11 +65,11 @@ impl TrainingData {
         }
     }
 
-    /// Holds `validation` images back from a training set: at most a sixth of it, drawn the same way in every run, so that
-    /// the validation images of one seed are never training images of another.
+    /// Holds `validation` samples back from a training set: at most a sixth of it, drawn the same way in every run, so that
+    /// the validation samples of one seed are never training samples of another.
     ///
     /// # Errors
-    /// Images or labels that do not fit the network's `input` and `classes`.
+    /// Samples or labels that do not fit the network's `input` and `classes`.
     pub fn split(
         dataset: &Dataset,
         validation: usize,
@@ -106,7 +106,7 @@ impl TrainingData {
         &*self.train
     }
 
-    /// Samples that settings are chosen on; empty for a training set of fewer than six images.
+    /// Samples that settings are chosen on; empty for a training set of fewer than six samples.
     pub fn validation(&self) -> &dyn Samples {
         &*self.validation
     }

@@ -18,7 +18,7 @@ pub struct Recipe {
     /// Seed of everything random.
     #[serde(default)]
     pub seed: u64,
-    /// Training images held back to choose settings by.
+    /// Training samples held back to choose settings by.
     #[serde(default = "five_thousand")]
     pub validation: usize,
     /// Weights whose `log_alpha` is above this at the end of the sparse-vd phases are removed.
@@ -69,7 +69,7 @@ pub struct Overrides {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Cross-entropy alone.
+    /// The loss alone, without noise and KL term.
     Dense,
     /// Sparse Variational Dropout.
     SparseVd,
@@ -143,16 +143,16 @@ pub struct Phase {
     #[serde(default = "half")]
     pub weights_by: f64,
     /// Quantising: scales of the grids in units of the median sigma of each layer's survivors. Of several, each is trained for
-    /// `epochs`, and the one that packs smallest within `max_accuracy_drop` is kept.
+    /// `epochs`, and the one that packs smallest within `max_accuracy_drop`, or `max_r2_drop` of a regression, is kept.
     #[serde(default = "one_sigma")]
     pub grid: Vec<f64>,
     /// Quantising: scale of a bias in units of the scale of its layer's weights.
     #[serde(default = "one")]
     pub bias_step: f64,
-    /// Share of the loss that comes from the dense network's scores instead of the labels.
+    /// Share of the loss that comes from the outputs of the network that the run begins with, instead of the targets.
     #[serde(default)]
     pub distil: f64,
-    /// Temperature of distillation.
+    /// Temperature of distillation, for classes.
     #[serde(default = "two")]
     pub temperature: f64,
 }

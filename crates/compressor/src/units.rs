@@ -9,10 +9,10 @@ use sparsevd_model::{Network, Op, Weights};
 
 use crate::objective::Targets;
 
-/// The unit of a network's outputs for some targets: the power of two nearest to their deviation, the root of its mean square over
-/// the outputs.
+/// The unit of a network's outputs for some targets: the power of two nearest to the targets' standard deviation, as `deviation`
+/// computes it.
 ///
-/// It is 1 for classes, and for a network that does not end in a layer with weights.
+/// It is 1 for classes, for a network that does not end in a layer with weights, and where that layer cannot be scaled exactly.
 pub(crate) fn output_unit(network: &Network, targets: &Targets<'_>) -> f32 {
     let Some(deviation) = deviation(targets) else {
         return 1.0;
@@ -34,7 +34,7 @@ pub(crate) fn output_unit(network: &Network, targets: &Targets<'_>) -> f32 {
     }
 }
 
-/// Standard deviation of targets that are numbers, the root of its mean square over the outputs; `None` for classes and for
+/// Standard deviation of targets that are numbers: the root of the variance, averaged over the outputs; `None` for classes and for
 /// targets that do not differ.
 pub(crate) fn deviation(targets: &Targets<'_>) -> Option<f64> {
     let (mean, samples) = (means(targets)?, targets.len());
@@ -70,7 +70,7 @@ pub(crate) fn last_layer(network: &Network) -> Option<&Op> {
         return None;
     };
     let nodes = &network.graph.nodes;
-    // Where another node reads the layer, its numbers are not only outputs.
+    // Where another node reads the layer, scaling it would change that node too.
     let read = nodes.iter().any(|n| n.inputs.contains(output));
     let node = nodes.iter().find(|n| n.name == *output && !read)?;
     node.op.weight().map(|_| &node.op)

@@ -1,4 +1,4 @@
-//! Images with labels.
+//! Samples with classes: images, vectors, or rows of a table.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ impl Pixels {
     }
 }
 
-/// Images of one shape, each with its class.
+/// Samples of one shape, each with its class: images, vectors, or the features of a table's rows; all are called images here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     /// Values of all images.

@@ -12,7 +12,7 @@ use crate::regression::{self, LoadedSamples, RegressionSplits};
 use crate::table::{self, TableOptions};
 use crate::{FileType, FormatError, folder as class_folders, read_idx, read_npz};
 
-/// Loads images with labels.
+/// Loads samples with their classes: images, or the rows of a table.
 ///
 /// The path is one of
 /// - a folder of IDX files with MNIST's names, plain or `.gz`
@@ -27,8 +27,8 @@ use crate::{FileType, FormatError, folder as class_folders, read_idx, read_npz};
 /// `labels`, class folders alone) is [`DataSplits::whole`].
 ///
 /// # Errors
-/// A path that is none of these, a split beside a set without one, images and labels of different number, an empty set, labels that are no integers of
-/// 0 to 65535, and any broken file.
+/// A path that is none of these, a split beside a set without one, images and labels of different number, an empty set, labels that are
+/// no integers of 0 to 65535, a table whose target makes a regression, and any broken file.
 pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
     let path = path.as_ref();
     match find(path)? {

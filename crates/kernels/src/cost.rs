@@ -37,7 +37,7 @@ pub struct Costs {
     pub conv: f64,
     /// Dense convolutions, per multiply-add.
     pub dense_conv: f64,
-    /// Other operations, per element.
+    /// Copies into tiles and out of them, per element. Other operations without weights are taken to need three times as long.
     pub element: f64,
 }
 

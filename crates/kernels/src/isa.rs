@@ -4,7 +4,7 @@ use std::fmt;
 
 /// An instruction set that this machine has been checked to execute.
 ///
-/// Only [`Isa::available`] and the functions that use it return values. So a value proves that a function compiled for its features may be called.
+/// Apart from [`Isa::SCALAR`], only [`Isa::available`] and the functions that use it return values. So a value proves that a function compiled for its features may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Isa(Level);
 

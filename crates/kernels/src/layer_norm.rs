@@ -7,7 +7,7 @@ use crate::{Isa, LANES, Layout};
 
 /// A layer normalisation: `(x - mean) / sqrt(variance + epsilon) * scale + bias`, over each group of consecutive elements of a sample.
 ///
-/// The variance is taken around the mean in a second pass, so that a mean that is large against the deviation costs no digits.
+/// The variance is taken around the mean in a second pass, so that no digits cancel where the mean is large against the deviation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerNorm {
     isa: Isa,
@@ -53,7 +53,7 @@ impl LayerNorm {
     /// Normalises `x` in place: any number of samples or tiles of whole groups.
     ///
     /// # Panics
-    /// When `x` is no whole number of groups long.
+    /// When the length of `x` is no multiple of a group.
     #[track_caller]
     pub fn run(&self, x: &mut [f32]) {
         let group = self.scale.len() * self.layout.samples();

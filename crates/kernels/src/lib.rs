@@ -1,6 +1,7 @@
 //! Sparse and dense CPU kernels for inference, and the loops of training. Each runs on an instruction set that was detected ([`Isa`]).
 //!
-//! A layer is packed once (`pack`) into a type whose `run` allocates nothing, takes no lock and chooses nothing. Each `run` asserts the
+//! A layer is packed once (`pack`) into a type whose `run` allocates nothing, takes no lock and decides nothing that depends
+//! on sizes or density. Each `run` asserts the
 //! lengths of its slices and panics where one is wrong.
 //! Every packed type has a `name()`, `{isa}-{format}-{dtype}-{tile}`, and `bytes()`, the size of the packed weights.
 //! [`PackedKernel`] is the common interface of all of them, of operators without weights too.
@@ -12,9 +13,9 @@
 //! | convolution | [`conv::SparseConv`]; [`conv_rows::RowConv`] over [`Layout::Single`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`dense_blocks::DenseBlockConv`], [`depthwise::Depthwise`] over [`Layout::Blocks`] |
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
 //! | normalisation, values per channel | | [`channels`] over [`Layout::Single`] and [`Layout::Tiled`] |
-//! | layer normalisation | | [`layer_norm`] over the same layouts |
+//! | layer normalisation | | [`layer_norm`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | parametric ReLU | | [`prelu`] over every layout |
-//! | padding, concatenation | | [`place`] over the same layouts |
+//! | padding, concatenation | | [`place`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | the rest | | [`elementwise`], [`Activation`] |
 //!
 //! **Layouts.** Activations are f32: [`Layout::Single`], one sample after the other; [`Layout::Tiled`], sixteen samples innermost; or

@@ -113,7 +113,8 @@ pub struct PlaceKernel {
     pub offset: usize,
     /// Elements of a sample of the output.
     ///
-    /// In [`Layout::Single`] a sample may have a multiple of all three.
+    /// In [`Layout::Single`] the length of the output may be a multiple of this, as with a free dimension: all three are then multiplied
+    /// by the same factor.
     pub total: usize,
 }
 

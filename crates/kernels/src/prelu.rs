@@ -5,7 +5,7 @@ use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Isa, Layout};
 
-/// `x` where it is not negative, else `slope x`, with one slope per channel. A zero stays one, so halos of blocks do too.
+/// `x` where it is not negative, else `slope x`, with one slope per channel. Zeros stay zero, and so do the halos of blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PRelu {
     isa: Isa,
@@ -27,7 +27,7 @@ impl PRelu {
     /// Applies the function in place; `x` holds `n` samples, or the tiles of them.
     ///
     /// # Panics
-    /// When `x` is not as many times as long as there are channels of samples or tiles.
+    /// When the length of `x` is no multiple of the number of channels in all samples, or in all tiles.
     #[track_caller]
     pub fn run(&self, x: &mut [f32], n: usize) {
         let channels = n.div_ceil(self.layout.samples()) * self.slope.len();

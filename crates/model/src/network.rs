@@ -96,7 +96,7 @@ impl Input {
         }
     }
 
-    /// An input of floating-point numbers with that free dimension, of which `shape` has any size.
+    /// An input of floating-point numbers whose dimension `dimension` is free; the size that `shape` gives there is ignored.
     pub fn with_free(
         name: impl Into<String>,
         shape: impl Into<Shape>,
@@ -151,7 +151,7 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// Names of the values that the network returns.
     pub outputs: Vec<String>,
-    /// How raw pixels become the first input.
+    /// How raw pixels, or the columns of a table, become the first input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,
 }

@@ -54,7 +54,7 @@ impl fmt::Display for Shape {
 
 /// Shape of every input and node of a checked graph, by name, per sample.
 ///
-/// `weight_shape` gives the shape of a weight or bias tensor by name.
+/// `weight_shape` gives the shape of a tensor that a node names.
 ///
 /// # Errors
 /// The first node whose inputs or weights do not fit its operator, a tensor that is missing, or an input with a free dimension.

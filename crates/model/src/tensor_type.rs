@@ -63,7 +63,7 @@ impl fmt::Display for DType {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Dim {
-    /// That many elements.
+    /// This many elements.
     Known(usize),
     /// Any number of elements, one or more, the same for all values that have a dimension of this name in a run.
     Free(String),

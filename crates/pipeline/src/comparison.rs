@@ -1,4 +1,4 @@
-//! Outputs of a network beside those that are expected.
+//! Comparisons of a network's outputs with the expected ones.
 
 use std::fmt;
 use std::path::Path;
@@ -20,15 +20,15 @@ pub struct Comparison {
     pub samples: usize,
     /// The largest difference; infinite where a value is NaN.
     pub error: f64,
-    /// The same as a share of the largest expected value.
+    /// The largest difference as a share of the largest expected value.
     pub relative: f64,
-    /// Sample that has it.
+    /// Sample that has the largest difference.
     pub sample: usize,
     /// Element of that sample.
     pub element: usize,
     /// Value that is expected there.
     pub expected: f32,
-    /// Value that is there.
+    /// Value that the network computed there.
     pub got: f32,
 }
 

@@ -1,4 +1,4 @@
-//! A compressed network: its files, and what they are worth.
+//! A compressed network: its files, and the report that is measured from them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ impl Compressed {
     /// [`Self::write`]. What exists is overwritten.
     ///
     /// # Errors
-    /// As those.
+    /// As [`Outputs::new`] and [`Self::write`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<Report, PipelineError> {
         self.write(&Outputs::new(path, &self.recipe.recipe)?)
     }

@@ -183,7 +183,7 @@ impl Data {
         })
     }
 
-    /// How errors call it.
+    /// Name of the data set in errors.
     fn name(&self) -> String {
         self.path
             .as_ref()

@@ -20,7 +20,7 @@ pub struct InputNetwork {
     pub warnings: Vec<String>,
     /// Metadata that goes along to the result.
     pub metadata: BTreeMap<String, String>,
-    /// Where it came from; a run folder needs it to be of use without the program that made the run.
+    /// The file that it came from. The record of a run folder names it, so that the run can be resumed or swept from the folder alone.
     pub file: Option<ModelFile>,
 }
 

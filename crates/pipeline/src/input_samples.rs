@@ -20,7 +20,7 @@ pub struct InputSamples {
 }
 
 impl InputSamples {
-    /// `count` samples of each input, which `fill` makes from the number of elements. A free dimension has `length` of them.
+    /// `count` samples of each input: `fill(n)` makes the `n` elements of all samples of an input. A free dimension has `length` elements.
     pub fn generate(
         network: &Network,
         count: usize,
@@ -161,7 +161,7 @@ impl InputSamples {
         inputs.map(|(n, v)| (n.as_str(), v.as_slice())).collect()
     }
 
-    /// The first `count` samples; where there are fewer, again from the first on.
+    /// The first `count` samples; where there are fewer, they are repeated.
     pub fn cycled(&self, count: usize) -> Self {
         let cycle = |values: &[f32]| {
             let sample = values.len() / self.count.max(1);

@@ -12,7 +12,7 @@ use sparsevd_kernels::{Isa, tune};
 use crate::error::PipelineError;
 
 const SCHEMA: u64 = 1;
-/// More than any file of ours.
+/// More bytes than any file that `tune` writes.
 const MOST_BYTES: u64 = 1 << 16;
 /// Names the file in the environment.
 const VARIABLE: &str = "SPARSE_TUNE";

@@ -28,8 +28,10 @@ pub enum DataSplit {
 }
 
 impl DataSplit {
-    /// This part of the training samples, the test samples and those that are not split, and its name; see
-    /// [`LabelledSamples::part`]. `found` says what there is.
+    /// This part of a data set, with the name that [`LabelledSamples::part`] gives it.
+    ///
+    /// The array has the training samples, the test samples, and those of a set that is not split. `data` names the data set in an
+    /// error, and `found` says what it has.
     pub(crate) fn of<S>(
         self,
         data: &str,
@@ -94,7 +96,8 @@ impl LabelledSamples {
         }
     }
 
-    /// `count` of them as inputs of their network, whose free dimension has `length` elements; where there are fewer, again from the first on.
+    /// The first `count` samples as inputs of their network, whose free dimension has `length` elements; where there are fewer, they are
+    /// repeated.
     pub fn inputs(&self, network: &Network, count: usize, length: usize) -> InputSamples {
         InputSamples::generate(network, count, length, |len| {
             let mut input = vec![0.0; len];
@@ -105,7 +108,7 @@ impl LabelledSamples {
         })
     }
 
-    /// The score of a session of their network, which is named `network`.
+    /// The score of a session of their network, with what a report says of it; `network` is the network's name.
     ///
     /// # Errors
     /// Those of [`Session::run`].

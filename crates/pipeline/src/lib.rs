@@ -1,4 +1,4 @@
-//! From a dense network to a sparse one in files, and what it is worth: what the programs `compress` and `run-sparse` do, as a library.
+//! What the programs `compress` and `run-sparse` do, as a library: a dense network becomes a sparse one in files, with a report on them.
 //!
 //! [`Compression`] takes a network, data and a recipe, trains, and gives a [`Compressed`] network, which writes itself and
 //! measures what it wrote:

@@ -5,7 +5,7 @@ use std::path::Path;
 use sparsevd_compressor::CompressError;
 use sparsevd_compressor::recipe::{Method, Overrides, Recipe};
 
-/// Where a recipe came from that nobody gave.
+/// The source of a recipe where none is given.
 pub const DEFAULT_RECIPE: &str = "the default recipe";
 
 /// A recipe and where it came from, in words.
@@ -57,7 +57,7 @@ impl FoundRecipe {
     ///
     /// It is the fine-tuning on the labels alone: a teacher would be the pruned network itself, how many weights are left is
     /// decided, and the grids of a `quantise` phase come from the sigmas of a `sparse-vd` phase. Of the default recipe, which
-    /// nobody asked for, nothing is left. The source says what was left out.
+    /// the user did not choose, nothing is left. The source says what was left out.
     pub fn fine_tuning(mut self) -> (Self, Vec<String>) {
         let phases = &mut self.recipe.phases;
         if self.source == DEFAULT_RECIPE {

@@ -114,10 +114,10 @@ pub fn check_thresholds(thresholds: &[f64]) -> Result<(), PipelineError> {
 }
 
 impl RecordedRun {
-    /// Validates the state at the end of the last `sparse-vd` phase, before fine-tuning, at other thresholds. Weights that were
+    /// Scores the state at the end of the last `sparse-vd` phase, before fine-tuning, on the validation samples at other thresholds. Weights that were
     /// removed earlier stay removed.
     ///
-    /// `network` is that of [`Self::model`]; `data` may have moved since the run. 0 `threads` are one for each core.
+    /// `network` is that of [`Self::model`]; `data` may have moved since the run. `threads` of 0 is one for each core.
     ///
     /// # Errors
     /// Thresholds out of range, another network than that of the run, a run that has not done an epoch of `sparse-vd`.

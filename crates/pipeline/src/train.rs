@@ -64,7 +64,7 @@ impl Training {
         self
     }
 
-    /// Uses this many threads; 0, as where nothing is said, is one for each core. The result does not depend on it.
+    /// Uses this many threads; 0, the default, is one for each core. The result does not depend on it.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;

@@ -16,7 +16,7 @@ pub(crate) fn expected_us(
     length: usize,
 ) -> f64 {
     let outputs = step.output_shape.elements();
-    // Samples of the kernel in one of ours.
+    // Samples of the kernel per sample of the network.
     let kernel_samples = step.rows.of(1, length).max(1);
     let (pixels, size) = match step.weight {
         Some(used) => {

@@ -7,7 +7,8 @@
 //! 2. Each step gets a kernel by the thresholds of `sparsevd_kernels::select`, and each value a layout (`lower/`). A layer of a sparse plan is
 //!    dense where a sparse kernel would be slower. Layouts are converted only where a kernel needs another one.
 //! 3. Each value gets a place in one arena (`buffers.rs`). Values that are never needed at the same time share memory.
-//! 4. A run sends blocks of samples through all steps (`session.rs`). It allocates nothing, chooses nothing and waits for no lock.
+//! 4. A run sends blocks of samples through all steps (`session.rs`). It allocates nothing, chooses nothing and waits for no lock; [`Session`]
+//!    names the exceptions.
 #![forbid(unsafe_code)]
 
 mod arena;

@@ -27,8 +27,9 @@ const WORKSPACES: usize = 16;
 /// A plan with the memory and the threads to run it.
 ///
 /// [`Session::run`] takes `&self`: many threads may run one session at once, each in a workspace of its own. After its first
-/// run, a session on one thread neither allocates nor waits for a lock, except that `gemm-f32`, which computes dense batched
-/// layers, allocates its packing buffers.
+/// run, a session on one thread neither allocates nor waits for a lock, with three exceptions: `gemm-f32`, which computes dense batched
+/// layers, allocates its packing buffers; a network with more than eight inputs or outputs needs a list of them; and the first run of a
+/// bucket of lengths of a free dimension makes a plan.
 ///
 /// ```
 /// use sparsevd_model::{presets, Dense, Network, Weights};

@@ -2,11 +2,12 @@
 
 use sparsevd_model::{DType, Shape};
 
-/// A number of rows per sample: what is a sample to the kernels of a step. A sequence of vectors has a row for each vector.
+/// The number of rows per sample. A row is what the kernels of a step take as a sample: a sequence of vectors has a row for each vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Rows {
-    /// Rows, or of a free dimension rows for each of its elements.
+    /// Rows per sample; where `free`, rows for each element of the free dimension.
     pub count: usize,
+    /// Whether the size of the free dimension multiplies `count`.
     pub free: bool,
 }
 
@@ -41,7 +42,7 @@ impl ValueType {
             .map_or(1, |dimension| self.shape.dims()[dimension])
     }
 
-    /// Rows of a sample that is divided into as few as can be, so that the length of a row is known.
+    /// The fewest rows into which a sample can be divided so that the length of a row is known: the dimensions up to the free one, or one row.
     pub fn rows(&self) -> Rows {
         match self.free {
             None => Rows::ONE,

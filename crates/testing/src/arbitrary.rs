@@ -1,4 +1,4 @@
-//! Inputs: random ones for benchmarks, and proptest strategies that like edge cases.
+//! Random inputs for benchmarks, and proptest strategies with edge cases.
 
 use proptest::prelude::*;
 use sparsevd_model::{Csr, Dense, Shape, Window};
@@ -38,13 +38,13 @@ impl Stream {
         dense
     }
 
-    /// As [`Stream::bernoulli`], by rows.
+    /// As [`Stream::bernoulli`], in CSR.
     pub fn sparse(&mut self, shape: impl Into<Shape>, density: f64) -> Csr {
         Csr::from_dense(&self.bernoulli(shape, density))
     }
 }
 
-/// Elements of a weight: mostly zero, half zero, or none zero.
+/// Elements of a weight, of which about 5 %, 30 %, all or none are non-zero.
 fn weights(n: usize) -> impl Strategy<Value = Vec<f32>> {
     prop_oneof![Just(0.05), Just(0.3), Just(1.0), Just(0.0)].prop_flat_map(move |density| {
         let weight = (any::<f64>(), -1.0_f32..1.0).prop_map(move |(_, v)| v);
@@ -78,7 +78,7 @@ pub fn matrix(rows: usize, cols: usize) -> impl Strategy<Value = (Dense, Vec<f32
         })
 }
 
-/// `n` activations; one in a hundred vectors' elements is NaN or infinite when `wild`.
+/// `n` activations, about a sixth of them zero; when `wild`, about one in 120 is NaN or infinite.
 pub fn activations(n: usize, wild: bool) -> impl Strategy<Value = Vec<f32>> {
     let special = prop_oneof![Just(f32::NAN), Just(f32::INFINITY), Just(f32::NEG_INFINITY)];
     let element = prop_oneof![

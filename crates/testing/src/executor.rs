@@ -20,7 +20,7 @@ pub fn run(network: &Network, input: &[f32]) -> Vec<f64> {
 /// The outputs of a network for one sample of each of its inputs, both in the order of the graph, in f64, through the graph as it stands.
 ///
 /// # Panics
-/// On a network that is not valid or has another number of inputs, and on an operator that the reference does not have.
+/// On a network that is not valid or has another number of inputs.
 pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
     let named = &network.graph.inputs;
     assert_eq!(

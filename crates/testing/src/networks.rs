@@ -1,4 +1,4 @@
-//! Networks of real shapes with random numbers.
+//! Networks with the shapes of well-known ones and random weights.
 
 use std::collections::BTreeMap;
 
@@ -61,8 +61,8 @@ pub fn resnet_50(density: f64, seed: u64) -> Network {
     network
 }
 
-/// Bits that the positions of the non-zeros of CSR weights take at least where any are as likely as others: `log2 C(n, k)`
-/// for each weight.
+/// Fewest bits that the positions of the non-zeros of CSR weights take where all positions are equally likely: the sum of
+/// `log2 C(n, k)` over the weights, with `k` non-zeros of `n` elements.
 pub fn positions_bound(network: &Network) -> f64 {
     let weights = network.tensors.values();
     weights

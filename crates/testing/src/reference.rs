@@ -4,7 +4,7 @@
 
 use sparsevd_model::Window;
 
-/// A number of an input.
+/// The type of an input's elements: f32 or f64.
 pub trait Number: Copy + Into<f64> {}
 
 impl Number for f32 {}

@@ -29,7 +29,7 @@ type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
 /// Share of a batch's statistics in the running ones after it: PyTorch's momentum.
 const MOMENTUM: f64 = 0.1;
 
-/// What moves one parameter.
+/// The gradient of one parameter, or the statistic of the batch towards which it moves.
 enum Gradient<'a, T> {
     /// Gradients of weights by theta and by sigma^2.
     Weights(&'a [Vec<T>; 2]),

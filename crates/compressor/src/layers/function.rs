@@ -69,7 +69,7 @@ pub(crate) enum Function {
     Pad([usize; 4], f32),
     /// Conversion to channels first, where a consumer is not a linear layer, which gathers its inputs.
     Flatten,
-    /// A layer normalisation with this epsilon, of as many dimensions as its scale has elements.
+    /// A layer normalisation with this epsilon, over groups of as many elements as its scale has.
     LayerNorm(f32),
     PRelu,
 }
@@ -146,7 +146,7 @@ impl Function {
             }
             (Self::Pad(pads, _), Some(dx)) => arrange::pad_backward(g, output, *pads, dx, input),
             (Self::Flatten, Some(dx)) => arrange::flatten_backward(g, dx, input),
-            // All others have no tensors.
+            // The other operators have no tensors, so without `dx` there is nothing to compute.
             (_, None) => {}
         }
     }

@@ -6,7 +6,7 @@ use super::squared_error::SquaredError;
 use super::{Objective, SampleLoss, Score, Target, Targets};
 use crate::error::CompressError;
 
-/// Errors up to this many deviations of the noise count squared, larger ones linearly. With this one, 95 % of the efficiency of
+/// Errors up to this many deviations of the noise count squared, larger ones linearly. With 1.345, 95 % of the efficiency of
 /// the squared error is left where the noise is normal (Huber 1981, *Robust Statistics*).
 const THRESHOLD: f64 = 1.345;
 
@@ -90,7 +90,7 @@ impl<T: Real> Objective<T> for Huber {
         Objective::<T>::mean_error(&self.squared_error(), sum, samples)
     }
 
-    /// That of the squared error, which no Huber loss is above.
+    /// That of the squared error: the Huber loss of the same outputs is never larger.
     fn divergence(&self, targets: &Targets<'_>, outputs: usize) -> f64 {
         Objective::<T>::divergence(&self.squared_error(), targets, outputs)
     }

@@ -1,4 +1,4 @@
-//! What an objective is.
+//! The interface of objectives: losses, gradients and scores.
 
 use std::fmt::Debug;
 

@@ -3,7 +3,7 @@
 use super::{Objective, SampleLoss, Score, Target, Targets};
 use crate::error::CompressError;
 
-/// An objective whose outputs come in units of `unit`: what it sees of them is `unit` times as large.
+/// An objective of outputs that are divided by `unit`: it multiplies them by `unit` before it compares them with targets.
 ///
 /// So a network may be trained with outputs about one, whatever the size of the targets.
 #[derive(Debug)]

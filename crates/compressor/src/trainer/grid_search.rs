@@ -21,7 +21,7 @@ struct Trial {
 
 impl Trainer {
     /// Trains every candidate of the phase from the same beginning and keeps the one that packs smallest within the recipe's
-    /// `max_accuracy_drop` on validation; where none does, the most accurate.
+    /// `max_accuracy_drop`, or `max_r2_drop` of a regression, on validation; where none does, the most accurate.
     ///
     /// An interruption puts the run back to the beginning of the phase.
     pub(super) fn search_grid(

@@ -4,7 +4,7 @@ use super::adaptive::ONE;
 use super::logistic::{ln, ln_wide};
 use super::skeleton::Columns;
 
-/// Strengths of the priors: the weight, in non-zeros, of what the surroundings of a column suggest.
+/// Strengths of the priors: how many non-zeros (in 1/65,536 of one) count as much as the density that the surroundings of a column suggest.
 const OWN_OF_MAP: u64 = 85 << 12;
 const NEAR: u64 = 85 << 12;
 const AROUND: u64 = 64 << 12;
@@ -15,7 +15,7 @@ const UNIT_ALONE: u64 = 85 << 12;
 const CELL: u64 = 338 << 12;
 const OWN_OF_KERNEL: u64 = 48 << 12;
 
-/// `(seen + strength * prior) / (expected + strength)`, everything in 1/65,536, by one multiplication.
+/// `(seen + strength * prior) / (expected + strength)`, where all but `seen`, a count, are in 1/65,536; by one multiplication.
 #[derive(Clone, Copy)]
 struct Ratio {
     reciprocal: u64,
@@ -145,14 +145,15 @@ impl Factors {
         }
     }
 
-    /// Log-odds that a column has one of the `left` non-zeros, `log_left` their logarithm, of the row from it on.
+    /// Log-odds that `column` is non-zero when this and the later columns of the row have `left` non-zeros; `log_left` is the logarithm of
+    /// `left`.
     pub fn odds(&self, column: usize, left: u32, log_left: i32) -> i32 {
         let sum = self.sums[column];
         let rest = sum.saturating_sub(u64::from(left) * u64::from(self.factor[column]));
         self.log[column] + log_left - ln_wide(rest.max(sum >> 6))
     }
 
-    /// Learns a row of `columns`.
+    /// Counts the non-zeros of a row, which are in `columns`.
     pub fn end_row(&mut self, columns: &[u32]) {
         let (cells, width) = (self.height * self.width, self.width);
         for &column in columns {

@@ -201,8 +201,8 @@ impl Models {
         Ok(counts)
     }
 
-    /// By how much a row of `rows` that are left has less than the one before: geometric, as if the rows went down
-    /// to none evenly, and corrected.
+    /// How many non-zeros fewer a row has than the one before, which has `before`; `rows` rows are left. Coded in unary, with a
+    /// probability as if the counts fell evenly to zero over these rows, which adapts.
     fn fall(&mut self, coder: &mut impl Coder, before: u32, wish: u32, rows: usize) -> u32 {
         let base = ln(before.saturating_mul(16)) - ln((rows as u32).saturating_mul(16));
         let mut fall = 0;

@@ -14,12 +14,12 @@ pub(super) struct Neighbours {
     empty: bool,
 }
 
-/// Signs and magnitudes of the four cells that the pattern is of.
+/// Signs and magnitudes of the four neighbours in `pattern`: left, above, above left, above right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Around {
     /// Sum of their signs: -4 to 4.
     pub signs: i32,
-    /// Twice the mean of their magnitudes.
+    /// Twice the mean magnitude of those that are not zero, rounded down; 0 where all four are zero.
     pub size: i32,
 }
 
@@ -35,7 +35,7 @@ impl Neighbours {
         }
     }
 
-    /// Forgets everything.
+    /// Sets all cells to zero.
     pub fn clear(&mut self) {
         if !self.empty {
             self.levels.fill(0);
@@ -51,7 +51,7 @@ impl Neighbours {
         usize::from(self.pattern[cell])
     }
 
-    /// 0 where that is not known, otherwise one more than the count.
+    /// 0 where the grid is too small for such a count, otherwise one more than the count.
     pub fn far(&self, cell: usize) -> usize {
         self.far
             .as_ref()

@@ -11,9 +11,9 @@ use crate::{ModelError, Shape};
 /// `scale` and `bias` have the shape of the dimensions that are normalised: `[c, h, w]`, `[h, w]` or `[w]` of a map.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerNormalization {
-    /// Tensor name of the factors.
+    /// Tensor name of the scale, by which normalised numbers are multiplied.
     pub scale: String,
-    /// Tensor name of the summands.
+    /// Tensor name of the bias, which is added to them; without one nothing is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bias: Option<String>,
     /// How many dimensions are normalised, of those of one sample; ONNX's `axis` is minus that.
@@ -23,13 +23,13 @@ pub struct LayerNormalization {
     pub epsilon: f32,
 }
 
-/// ONNX's and PyTorch's.
+/// The default of ONNX and PyTorch.
 fn epsilon() -> f32 {
     1e-5
 }
 
 impl LayerNormalization {
-    /// The dimensions that are normalised, of a sample of this shape; `None` where it has fewer, or none are.
+    /// The sizes of the last `dimensions` dimensions of a sample of this shape; `None` where it has fewer, or `dimensions` is 0.
     fn normalized(&self, x: &Shape) -> Option<Shape> {
         let first = x.dims().len().checked_sub(self.dimensions)?;
         (self.dimensions > 0).then(|| Shape(x.dims()[first..].to_vec()))
@@ -76,7 +76,7 @@ impl Operator for LayerNormalization {
             }
         }
         node.check_finite(&[self.epsilon])?;
-        // With a negative one a constant input could have no deviation.
+        // With a negative epsilon, `variance + epsilon` could be negative or zero.
         if self.epsilon < 0.0 {
             return Err(node.mismatch("an epsilon of at least 0", self.epsilon));
         }

@@ -1,4 +1,4 @@
-//! Channels that nobody needs leave the computation, exactly: through sums, activations, pooling, normalisation and depthwise
+//! Removes channels that no output depends on, exactly: through sums, activations, pooling, normalisation and depthwise
 //! convolutions too.
 //!
 //! A channel is needed where the network returns it, or where a weight of a unit that is needed reads it. Channels that meet
@@ -455,7 +455,7 @@ mod tests {
         ]));
         // Everything is read.
         assert_eq!(drop_dead_channels(&network), None);
-        // Nobody reads the second channel of the sum.
+        // The second channel of the sum has no consumer.
         set(&mut network, "wc", &[1.0, 0.0, 1.0, 0.0]);
         let shapes = |n: &Network| ["wa", "wb", "wc"].map(|t| n.tensors[t].shape().0[..2].to_vec());
         let unread = drop_dead_channels(&network).unwrap();

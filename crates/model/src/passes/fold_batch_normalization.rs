@@ -1,4 +1,4 @@
-//! Makes a batch normalisation part of the convolution or linear layer before it, where nobody else reads that layer.
+//! Makes a batch normalisation part of the convolution or linear layer before it, where that layer has no other consumer.
 //!
 //! `scale (W x + b - mean) / sqrt(variance + epsilon) + bias` is a layer with other weights and another bias.
 
@@ -100,7 +100,7 @@ fn foldable(network: &Network) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// A name for the bias of a weight that nobody has.
+/// A name for the bias of a weight that no tensor has yet.
 fn free_name(tensors: &std::collections::BTreeMap<String, Weights>, weight: &str) -> String {
     let mut name = bias_name(weight);
     while tensors.contains_key(&name) {

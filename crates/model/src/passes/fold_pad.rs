@@ -1,4 +1,4 @@
-//! Makes a border of zeros part of the convolutions behind it, where nobody else reads it.
+//! Makes a border of zeros part of the convolutions behind it, where it has no other consumer.
 
 use std::collections::HashMap;
 

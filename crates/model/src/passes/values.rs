@@ -14,7 +14,7 @@ pub(super) fn consumers(graph: &Graph) -> HashMap<&str, usize> {
     counts
 }
 
-/// Lets all consumers of a value that is a key of `replaced` read the value of that key instead.
+/// Lets all consumers of a value that is a key of `replaced` read the value that it maps to.
 pub(super) fn replace(graph: &mut Graph, replaced: &HashMap<String, String>) {
     let inputs = graph.nodes.iter_mut().flat_map(|n| &mut n.inputs);
     for value in inputs.chain(&mut graph.outputs) {

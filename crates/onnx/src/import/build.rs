@@ -23,7 +23,7 @@ impl<'m> Importer<'m> {
         name
     }
 
-    /// Adds a node to the network, named by what the node of the file makes.
+    /// Adds a node to the network, with the name of the first output of the file's node.
     pub(super) fn push(
         &mut self,
         node: OnnxNode<'m>,
@@ -87,7 +87,10 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// The value in a shape that the network has it in, and in the network's order.
+    /// The value with the dimensions `dims` both in the file and in the network, in the network's order.
+    ///
+    /// # Errors
+    /// `NodeError::Layout` where an input must get another layout first; a value that has another shape or order in the network.
     pub(super) fn in_shape(&mut self, x: &View, dims: &[usize]) -> Result<View, NodeError> {
         if x.order.is_none() && x.shape == dims {
             return Ok(x.reshaped(dims.to_vec()));
@@ -141,7 +144,7 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// Gives a tensor to the network, under its name in the file where that is free or holds the same.
+    /// Adds a tensor to the network, under its name in the file where that is free or holds the same, and returns the name.
     pub(super) fn tensor(&mut self, wanted: &str, dense: Dense) -> String {
         let mut name = wanted.to_owned();
         let mut n = 1;

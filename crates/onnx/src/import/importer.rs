@@ -1,4 +1,4 @@
-//! The network so far, as its nodes are imported one by one.
+//! The state of an import: values, nodes and tensors of the network, to which each node of the file adds.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -41,7 +41,7 @@ impl From<Invalid> for ImportError {
     }
 }
 
-/// The network so far.
+/// The state of an import.
 pub(super) struct Importer<'m> {
     pub opset: i64,
     pub decoder: &'m Decoder,

@@ -145,7 +145,7 @@ pub(super) fn free_symbol(graph: &GraphProto, options: &ImportOptions) -> Option
     symbol.map(|name| if name.is_empty() { "length" } else { name }.to_owned())
 }
 
-/// Whether the first dimension of every input has a fixed size, so that the file may have no batch.
+/// Whether all dimensions of every input have fixed sizes, so that the file may have no batch.
 pub(super) fn may_have_no_batch(graph: &GraphProto) -> bool {
     let is_known = |d: &crate::proto::DimensionProto| d.dim_value.is_some_and(|n| n > 0);
     graph.input.iter().all(|proto| {
@@ -156,7 +156,7 @@ pub(super) fn may_have_no_batch(graph: &GraphProto) -> bool {
     })
 }
 
-/// Whether an input is a vector of fixed size or a scalar, which has no batch dimension.
+/// Whether all sizes are fixed and an input is a vector or a scalar, which then has no batch dimension.
 pub(super) fn has_no_batch(graph: &GraphProto) -> bool {
     let dims = |proto: &ValueInfoProto| {
         (proto.r#type.as_ref())
@@ -172,7 +172,7 @@ pub(super) fn has_no_batch(graph: &GraphProto) -> bool {
             .any(|p| dims(p).is_some_and(|n| n <= 1))
 }
 
-/// Why an input cannot be a value of a network.
+/// Checks that an input can be a value of a network; the error says why it cannot.
 fn kind(proto: &ValueInfoProto) -> Result<(), String> {
     let Some(kind) = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
         return Err(format!("its input `{}`, which is not a tensor", proto.name));

@@ -135,7 +135,7 @@ pub(crate) fn import(
     first
 }
 
-/// How a file is taken.
+/// What one attempt to import a file assumes about it.
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
     /// 1 where the first dimension of every value is the batch, 0 where the file has no batch.
@@ -238,7 +238,7 @@ fn attempts(
 fn nodes_of_outputs(graph: &GraphProto) -> Vec<&NodeProto> {
     let mut needed: HashSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
     let mut nodes = Vec::new();
-    // Readers come after what they read.
+    // Consumers come after producers.
     for node in graph.node.iter().rev() {
         // An empty name is an optional input or output that is left out: it joins no nodes.
         let is_needed = |o: &String| !o.is_empty() && needed.contains(o.as_str());

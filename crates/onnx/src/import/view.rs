@@ -48,7 +48,7 @@ impl View {
         }
     }
 
-    /// What `made`, a node that changes each element of this value by itself, is in the file.
+    /// The output `made` of a node that changes each element of this value by itself, as the file sees it.
     pub fn elementwise(&self, made: Self) -> Self {
         Self {
             dims: self.dims.clone(),

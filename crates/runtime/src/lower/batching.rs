@@ -27,7 +27,7 @@ pub(super) struct Batching {
     layers: Option<LinearLayers>,
 }
 
-/// The layers of a network that has no other weights.
+/// The linear layers of a network in which no other layer has weights.
 #[derive(Debug)]
 struct LinearLayers {
     sizes: Vec<Size>,
@@ -171,7 +171,7 @@ fn largest_map(program: &Program) -> usize {
 /// Whether in blocks of `n` samples the small maps should be in tiles: where their layers read far more bytes of weights, which all samples of a
 /// tile share, than of maps, which then leave the caches.
 fn small_maps_in_tiles(program: &Program, uses: &[Option<WeightUse>], n: usize) -> bool {
-    /// Of a weight with its offset.
+    /// Of a non-zero weight with its offset.
     const BYTES: usize = 6;
     /// How many times as much a byte of a map costs as a byte of a weight: maps are written, and copied into tiles and back.
     const MAPS: usize = 3;

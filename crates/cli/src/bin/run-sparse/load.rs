@@ -1,4 +1,4 @@
-//! From a file to a session.
+//! Reads networks and samples, and makes sessions, as the options of the command line say.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode, WeightType};
 
 use crate::args::ModelArgs;
 
-/// Samples of input that runs take by turns, at least as many as one batch.
+/// About how many samples of input runs take by turns: whole batches, at least one.
 const SAMPLES: usize = 256;
 
-/// A network as the command line has it.
+/// A network with the preprocessing and the type of weights that the command line sets.
 pub struct Model {
     pub network: Network,
     /// What was guessed when its file was read.
@@ -49,14 +49,14 @@ impl ModelArgs {
         })
     }
 
-    /// Whether stderr is for a person.
+    /// Whether to write notes on stderr: it is a terminal, and `--quiet` is not given.
     pub fn talks(&self) -> bool {
         sparsevd_cli::talks(self.quiet)
     }
 }
 
 impl Model {
-    /// The same in the shapes that a plan is to have.
+    /// The network of a plan with these weights, in the shapes that `--dense-shapes` selects.
     pub fn shaped(&self, shapes: DenseShapes, weights: WeightMode) -> anyhow::Result<Self> {
         Ok(Self {
             network: shapes.network(&self.network, weights)?,
@@ -118,7 +118,7 @@ impl Model {
     }
 }
 
-/// Threads to use where the command line leaves it to us.
+/// The number of threads that the command line sets, else that of the machine's cores.
 pub fn all_threads(threads: Option<usize>) -> usize {
     threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
