@@ -21,8 +21,8 @@ pub(super) fn rows_per_chunk(rows: usize, cols: usize) -> usize {
     CELLS.div_ceil(cols.max(1)).clamp(1, rows.max(1))
 }
 
-/// Frequencies of runs of zeros before a non-zero, where `nonzeros` of `cells` are none: geometric, and one last
-/// symbol for that number of zeros without a non-zero.
+/// Frequencies of the lengths of runs of zeros before a non-zero, where `nonzeros` of `cells` are non-zero: geometric. One last symbol,
+/// whose number is returned too, is a run of that many zeros that no non-zero ends.
 fn gaps(nonzeros: u64, cells: u64) -> (Table, usize) {
     let zero = ((cells - nonzeros) << 32) / cells.max(1);
     // What is left, of 2^32, after each zero.
@@ -47,7 +47,7 @@ fn symbol(level: i32) -> (u8, u16) {
     }
 }
 
-/// How often each value symbol comes up, to the last that does.
+/// How often each value symbol occurs, up to the last one that does.
 pub(super) fn histogram(levels: &[i32]) -> Vec<u64> {
     let mut counts = vec![0_u64; SYMBOLS];
     for &level in levels {
