@@ -79,13 +79,19 @@ impl Comparison {
 
     /// The largest difference between two arrays of samples of `elements` numbers.
     fn largest(got: &[f32], expected: &[f32], elements: usize) -> Self {
-        let scale = (expected.iter()).fold(0.0_f64, |m, v| m.max(f64::from(v.abs())));
+        // An infinite scale would hide every finite error.
+        let finite = expected.iter().filter(|v| v.is_finite());
+        let scale = finite.fold(0.0_f64, |m, v| m.max(f64::from(v.abs())));
         let mut worst = (0.0_f64, 0);
         for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
-            let error = (f64::from(got) - f64::from(expected)).abs();
-            // NaN is the worst of all errors.
-            if error > worst.0 || error.is_nan() {
-                worst = (if error.is_nan() { f64::INFINITY } else { error }, i);
+            let error = match (f64::from(got) - f64::from(expected)).abs() {
+                _ if got == expected => 0.0,
+                // NaN is the worst of all errors.
+                error if error.is_nan() => f64::INFINITY,
+                error => error,
+            };
+            if error > worst.0 {
+                worst = (error, i);
             }
         }
         let (error, at) = worst;
@@ -202,5 +208,27 @@ mod tests {
         assert_eq!((c.error, c.sample, c.element), (f64::INFINITY, 0, 1));
         let same = Comparison::largest(&[0.0; 2], &[0.0; 2], 2);
         assert_eq!((same.error, same.relative), (0.0, 0.0));
+    }
+
+    #[test]
+    fn infinities_agree_with_themselves_and_hide_nothing() {
+        const INF: f32 = f32::INFINITY;
+        let cases: [(&[f32], &[f32], f64, usize); 5] = [
+            (&[1.5, -4.0], &[1.0, -4.0], 0.125, 0),
+            (&[INF, -INF, 2.0], &[INF, -INF, 2.0], 0.0, 0),
+            (&[INF, 3.0], &[INF, 2.0], 0.5, 1),
+            (&[1.0, -INF], &[1.0, INF], f64::INFINITY, 1),
+            (
+                &[1.0, f32::NAN, f32::NAN],
+                &[1.0, 2.0, 3.0],
+                f64::INFINITY,
+                1,
+            ),
+        ];
+        for (got, expected, relative, at) in cases {
+            let largest = Comparison::largest(got, expected, got.len());
+            let found = (largest.relative, largest.element);
+            assert_eq!(found, (relative, at), "{got:?} {expected:?}");
+        }
     }
 }
