@@ -19,7 +19,8 @@ pub(crate) use fingerprint::fingerprint;
 use crate::error::CompressError;
 use crate::layer::Layer;
 use crate::state::State;
-use crate::trainer::{EpochRecord, Position, Snapshot};
+use crate::trainer::history::EpochRecord;
+use crate::trainer::snapshot::{Position, Snapshot};
 
 const FILE: &str = "checkpoint.safetensors";
 const POSTERIOR: &str = "posterior.safetensors";

@@ -3,12 +3,12 @@
 mod epoch;
 mod evaluation;
 mod grid_search;
-mod history;
+pub(crate) mod history;
 mod lines;
 mod observer;
 mod pruning;
 mod schedule;
-mod snapshot;
+pub(crate) mod snapshot;
 mod teacher;
 
 use std::borrow::Cow;

@@ -153,7 +153,7 @@ pub fn infer_types<'g>(
             free.count() <= 1
         };
         let tensor_type = tensor_type.filter(is_one).ok_or_else(|| {
-            let expected = format!("at most one dimension that depends on `{symbol}`, and is it");
+            let expected = format!("at most one dimension of `{symbol}`, and no other made of it");
             wrong(expected, format!("{short} where it is {}", PROBES[0]))
         })?;
         types.insert(&node.name, tensor_type);
