@@ -1,12 +1,16 @@
 //! Recipes: all settings that a result depends on, as TOML beside the model.
 
+mod search;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::CompressError;
-use crate::objective::Loss;
+use crate::objective::{Loss, Score};
 use crate::variational::Granularity;
+
+pub use search::{Goal, Search};
 
 /// How a network is trained or compressed: settings, then phases in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +45,9 @@ pub struct Recipe {
     /// `max_r2_drop` allows beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_deviation: Option<f64>,
+    /// Several numbers of weights are tried behind the last sparse-vd phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
     /// The phases.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
@@ -63,6 +70,8 @@ pub struct Overrides {
     pub max_r2_drop: Option<f64>,
     /// Epochs of every phase.
     pub epochs: Option<u32>,
+    /// What a search is to reach; a recipe without a search gets one.
+    pub goal: Option<Goal>,
 }
 
 /// What a phase does.
@@ -265,14 +274,14 @@ impl Phase {
 }
 
 impl Recipe {
-    /// The recipe for a model without one: two rounds of Sparse VD, then fine-tuning.
+    /// The recipe for a model without one: two rounds of Sparse VD, and from their posterior a search for the fewest weights that
+    /// keep the promise, each try fine-tuned beside the dense network and put on grids.
     ///
-    /// Its phases count steps, as many as 16, 12 and 10 epochs over 55,000 samples, so that small sets are trained as long.
+    /// Its phases count steps, as many as 16, 12, 16 and 8 epochs over 55,000 samples, so that small sets are trained as long.
     pub fn default_for_compression() -> Self {
-        let search = Phase {
+        let explore = Phase {
             lr: 2e-3,
             hold: 0.5,
-            kl_scale: 2.0,
             kl_warmup: 4.0,
             prune_from: 3,
             ..Phase::new(Method::SparseVd, 16)
@@ -285,15 +294,23 @@ impl Recipe {
             ..Phase::new(Method::SparseVd, 12)
         };
         let tune = Phase {
-            lr: 1.5e-3,
-            ..Phase::new(Method::FineTune, 10)
+            lr: 2e-3,
+            hold: 0.3,
+            distil: 0.5,
+            ..Phase::new(Method::FineTune, 16)
         };
-        Self::of(
-            vec![search, settle, tune]
-                .into_iter()
-                .map(in_steps)
-                .collect(),
-        )
+        let round = Phase {
+            lr: 1e-3,
+            hold: 0.3,
+            grid: vec![2.0],
+            distil: 0.5,
+            ..Phase::new(Method::Quantise, 8)
+        };
+        let phases = [explore, settle, tune, round].map(in_steps);
+        Self {
+            search: Some(Search::default()),
+            ..Self::of(phases.into())
+        }
     }
 
     /// The recipe for training a dense network: 12 epochs, or for a small set about 2,000 steps.
@@ -316,6 +333,7 @@ impl Recipe {
             max_r2_drop: None,
             loss: None,
             target_deviation: None,
+            search: None,
             phases,
         }
     }
@@ -335,6 +353,14 @@ impl Recipe {
         self.max_r2_drop.unwrap_or(0.02)
     }
 
+    /// Points of error, or R2, that the result may lose beside a network of this score.
+    pub fn max_drop(&self, dense: &Score) -> f64 {
+        match dense {
+            Score::Classes { .. } => self.max_accuracy_drop,
+            Score::Regression { .. } => self.max_r2_drop(),
+        }
+    }
+
     /// The recipe with some settings replaced, checked.
     ///
     /// # Errors
@@ -348,6 +374,7 @@ impl Recipe {
             max_accuracy_drop,
             max_r2_drop,
             epochs,
+            goal,
         } = *overrides;
         self.seed = seed.unwrap_or(self.seed);
         self.alpha = alpha.unwrap_or(self.alpha);
@@ -366,6 +393,9 @@ impl Recipe {
             }
         }
         self.threshold = threshold.unwrap_or(self.threshold);
+        if let Some(goal) = goal {
+            self.search.get_or_insert_default().set_goal(goal);
+        }
         self.check()?;
         Ok(self)
     }
@@ -452,6 +482,9 @@ impl Recipe {
             range("distil", p.distil, 0.0, 1.0)?;
             range("temperature", p.temperature, 0.1, 100.0)?;
         }
+        if let Some(search) = &self.search {
+            search.check(self)?;
+        }
         Ok(())
     }
 }
@@ -521,7 +554,11 @@ mod tests {
         assert_eq!((changed.threshold, changed.seed), (4.0, 7));
         assert!(changed.phases.iter().all(|p| p.prune_threshold >= 4.0));
         let scales: Vec<f64> = changed.phases.iter().map(|p| p.kl_scale).collect();
-        assert_eq!(scales, [0.5, 0.5, 1.0], "only where there is a KL term");
+        assert_eq!(
+            scales,
+            [0.5, 0.5, 1.0, 1.0],
+            "only where there is a KL term"
+        );
         let bad = recipe().with(&Overrides {
             threshold: Some(99.0),
             ..Overrides::default()

@@ -6,6 +6,7 @@ mod encoding;
 mod layers;
 mod packed;
 mod run;
+mod search;
 mod table;
 mod text;
 
@@ -15,6 +16,7 @@ pub use encoding::{Encoding, encodings};
 pub use layers::{LayerSummary, Summary, stored_bytes};
 pub use packed::{PackedResult, PackedSize};
 pub use run::{RunRecord, Task};
+pub use search::{SearchReport, Try};
 pub use table::{Align, Table, bytes, count};
 pub use text::{
     NO_TEST, encodings as encodings_table, layers as layers_table, packed as packed_table,

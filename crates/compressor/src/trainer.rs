@@ -2,6 +2,7 @@
 
 mod epoch;
 mod evaluation;
+mod fork;
 mod grid_search;
 pub(crate) mod history;
 mod lines;
@@ -67,7 +68,8 @@ pub struct Trainer {
     /// Of the network and the recipe that the run began with.
     fingerprint: String,
     pixels: HashMap<String, usize>,
-    teacher: Option<Teacher>,
+    /// Shared with the forks of a run.
+    teacher: Option<Arc<Teacher>>,
     /// Mean loss of an epoch above which the run has diverged, where it is above twice the dense network's too.
     divergence: f64,
     isa: Isa,
@@ -206,8 +208,27 @@ impl Trainer {
     /// # Errors
     /// A loss that diverges, a checkpoint that cannot be written.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome, CompressError> {
+        if self.run_until(self.recipe.phases.len(), observer)? == Outcome::Interrupted {
+            return Ok(Outcome::Interrupted);
+        }
+        self.remove_over(self.recipe.threshold)?;
+        self.save()?;
+        Ok(Outcome::Done)
+    }
+
+    /// Trains until the first `phases` phases are done or [`Observer::stop`] says so. Weights over the threshold stay.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_until(
+        &mut self,
+        phases: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, CompressError> {
         observer.begin(&self.recipe, self.data.train().len(), self.position);
-        while let Some(phase) = self.recipe.phases.get(self.position.phase).cloned() {
+        let end = phases.min(self.recipe.phases.len());
+        while self.position.phase < end {
+            let phase = self.recipe.phases[self.position.phase].clone();
             observer.phase(self.position.phase + 1, self.recipe.phases.len(), &phase);
             if !self.position.started {
                 self.start_phase(&phase)?;
@@ -232,8 +253,6 @@ impl Trainer {
             self.position.phase += 1;
             (self.position.epoch, self.position.started) = (0, false);
         }
-        self.remove_over(self.recipe.threshold)?;
-        self.save()?;
         Ok(Outcome::Done)
     }
 
@@ -357,7 +376,7 @@ impl Trainer {
             Teacher::samples(images, phase.shift)
         ));
         let mut engine = self.engine_of(self.dense.clone())?;
-        self.teacher = Some(Teacher::new(&mut engine, images, phase.shift));
+        self.teacher = Some(Arc::new(Teacher::new(&mut engine, images, phase.shift)));
         Ok(())
     }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use sparsevd_compressor::CompressError;
 use sparsevd_compressor::report::{
-    Accuracy, Encoding, PackedResult, PackedSize, Promise, Pruning, Report, SCHEMA, Summary,
-    encodings, stored_bytes,
+    Accuracy, Encoding, PackedResult, PackedSize, Promise, Pruning, Report, SCHEMA, SearchReport,
+    Summary, encodings, stored_bytes,
 };
 use sparsevd_compressor::trainer::EpochRecord;
 use sparsevd_format::{
@@ -29,6 +29,8 @@ pub struct Compressed {
     pub network: Network,
     /// Every epoch of its training.
     pub history: Vec<EpochRecord>,
+    /// Every number of weights that was tried, where the recipe searched; [`Self::recipe`] is then that of the best try.
+    pub search: Option<SearchReport>,
     /// Scores of the dense network, where there was a data set.
     pub before: Option<Scores>,
     /// The recipe that was followed.
@@ -139,7 +141,11 @@ impl Compressed {
             recipe_source: self.recipe.source.clone(),
             recipe: recipe.clone(),
             preprocessing: sparse.graph.preprocessing.clone(),
-            training_seconds: self.history.iter().map(|e| e.seconds).sum(),
+            training_seconds: match &self.search {
+                Some(search) => search.seconds,
+                None => self.history.iter().map(|e| e.seconds).sum(),
+            },
+            search: self.search.clone(),
             history: self.history.clone(),
             summary,
             kernels,

@@ -1,6 +1,7 @@
 //! From a dense network, data and a recipe to a sparse network.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sparsevd_compressor::report::Pruning;
 use sparsevd_compressor::trainer::Observer;
@@ -15,6 +16,7 @@ use crate::measure::Scores;
 use crate::pruning::{finish, folded, prune};
 use crate::recipe::FoundRecipe;
 use crate::run_folder::{RecordedRun, RunFolder, record};
+use crate::search::search;
 use crate::training::train;
 
 /// A compression that has not begun.
@@ -26,6 +28,7 @@ pub struct Compression {
     pruning: Option<Pruning>,
     folder: Option<RunFolder>,
     threads: usize,
+    budget: Option<Duration>,
 }
 
 impl Compression {
@@ -45,6 +48,7 @@ impl Compression {
             pruning: None,
             folder: None,
             threads: 0,
+            budget: None,
         }
     }
 
@@ -92,6 +96,13 @@ impl Compression {
         self
     }
 
+    /// Ends the search of a recipe before the next try once training has taken this long. The result depends on it.
+    #[must_use]
+    pub fn budget(mut self, budget: impl Into<Option<Duration>>) -> Self {
+        self.budget = budget.into();
+        self
+    }
+
     /// Measures the dense network, prunes, trains, and removes what no output depends on.
     ///
     /// # Errors
@@ -105,6 +116,7 @@ impl Compression {
             pruning,
             folder,
             threads,
+            budget,
         } = self;
         input.notes.iter().for_each(|note| observer.note(note));
         let pruned = pruning
@@ -141,28 +153,33 @@ impl Compression {
                     }
                     _ => None,
                 };
-                Some(train(
-                    pruned.as_ref().unwrap_or(&dense),
-                    &recipe.recipe,
-                    samples.training.clone(),
-                    folder.as_ref(),
-                    record.as_ref(),
-                    threads,
-                    observer,
-                )?)
+                let (network, folder) = (pruned.as_ref().unwrap_or(&dense), folder.as_ref());
+                let (training, record) = (samples.training.clone(), record.as_ref());
+                let plan = &recipe.recipe;
+                Some(if plan.search.is_some() {
+                    let limits = (threads, budget);
+                    let searched =
+                        search(network, plan, training, folder, record, limits, observer)?;
+                    (searched.trainer, Some(searched.report))
+                } else {
+                    let trainer =
+                        train(network, plan, training, folder, record, threads, observer)?;
+                    (trainer, None)
+                })
             }
             _ => None,
         };
-        let (network, history) = match trained {
-            Some(trainer) => {
+        let (network, history, search) = match trained {
+            Some((trainer, search)) => {
                 recipe.recipe = trainer.recipe().clone();
-                (trainer.network()?, trainer.history().to_vec())
+                (trainer.network()?, trainer.history().to_vec(), search)
             }
-            None => (pruned.unwrap_or_else(|| dense.clone()), vec![]),
+            None => (pruned.unwrap_or_else(|| dense.clone()), vec![], None),
         };
         Ok(Compressed {
             network: finish(network),
             history,
+            search,
             before,
             recipe,
             pruning,

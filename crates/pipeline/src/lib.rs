@@ -42,6 +42,7 @@ mod preprocessing;
 mod pruning;
 mod recipe;
 mod run_folder;
+mod search;
 mod sweep;
 mod train;
 mod training;
@@ -64,7 +65,7 @@ pub use output_values::{
     NamedPrediction, OutputValues, PredictedOutputs, Predictions, SamplePrediction, TopClass,
     write_outputs,
 };
-pub use outputs::{Form, Outputs, ends_on_grids};
+pub use outputs::{Form, Outputs};
 pub use recipe::{DEFAULT_RECIPE, FoundRecipe};
 pub use run_folder::{RecordedRun, RunFolder};
 pub use sparsevd_compressor::trainer::{Observer, Silent};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sparsevd_compressor::recipe::{Method, Recipe};
+use sparsevd_compressor::recipe::Recipe;
 use sparsevd_format::{CsrProfile, FormatError, ValueType, WriteOptions, check_writable};
 
 use crate::error::{NEEDS_GRID, PipelineError};
@@ -45,12 +45,6 @@ impl Form {
     }
 }
 
-/// Whether a recipe leaves the weights on grids, as a packed file stores them.
-pub fn ends_on_grids(recipe: &Recipe) -> bool {
-    let last = recipe.phases.last();
-    last.is_some_and(|p| p.method == Method::Quantise)
-}
-
 /// The files of a compressed network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outputs {
@@ -75,7 +69,7 @@ impl Outputs {
     pub fn new(named: impl AsRef<Path>, recipe: &Recipe) -> Result<Self, PipelineError> {
         let named = named.as_ref();
         let beside = |ending: &str| named.with_file_name(format!("{}.{ending}", stem(named)));
-        let on_grids = ends_on_grids(recipe);
+        let on_grids = recipe.ends_on_grids();
         let (network, packed) = match Form::of(named)? {
             Form::Interchange => (named.to_owned(), on_grids.then(|| beside("spvd"))),
             Form::Packed if on_grids => (beside("sparse.safetensors"), Some(named.to_owned())),
@@ -155,7 +149,7 @@ pub(crate) fn with_recipe(mut metadata: BTreeMap<String, String>, recipe: &Recip
 
 #[cfg(test)]
 mod tests {
-    use sparsevd_compressor::recipe::Phase;
+    use sparsevd_compressor::recipe::{Method, Phase};
 
     use super::*;
 
@@ -180,6 +174,6 @@ mod tests {
         assert!(error.to_string().contains("`quantise` phase"), "{error}");
         // A later phase moves weights off their grids.
         on_grids.phases.push(Phase::new(Method::FineTune, 1));
-        assert!(!ends_on_grids(&on_grids));
+        assert!(!on_grids.ends_on_grids());
     }
 }

@@ -60,11 +60,15 @@ impl FoundRecipe {
     /// the user did not choose, nothing is left. The source says what was left out.
     pub fn fine_tuning(mut self) -> (Self, Vec<String>) {
         let phases = &mut self.recipe.phases;
+        let searched = self.recipe.search.take().is_some();
         if self.source == DEFAULT_RECIPE {
             phases.clear();
             return (self, vec![]);
         }
         let mut left_out = vec![];
+        if searched {
+            left_out.push("`search`".to_owned());
+        }
         for (i, phase) in phases.iter_mut().enumerate() {
             let which = format!("phase {} ({})", i + 1, phase.method.name());
             if phase.method != Method::FineTune {

@@ -12,6 +12,9 @@ use crate::error::PipelineError;
 use crate::input::{ModelFile, absolute};
 use crate::recipe::FoundRecipe;
 
+/// What the names of the folders of a search's posteriors and tries begin with.
+pub(crate) const PARTS: [&str; 2] = ["posterior-", "try-"];
+
 /// A folder for the checkpoints of a run, and how the run begins there.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
@@ -58,6 +61,15 @@ impl RunFolder {
         };
         let start = Start::Resume(record);
         Ok(Self { path, start })
+    }
+
+    /// The folder of a part of a search: a run that goes on where it has a checkpoint, else a new one.
+    pub(crate) fn part(path: PathBuf) -> Self {
+        let start = match checkpoint::path(&path).is_file() {
+            true => Start::Resume(None),
+            false => Start::New,
+        };
+        Self { path, start }
     }
 
     /// The folder.
@@ -129,8 +141,22 @@ impl RunFolder {
             Some(record) => record.write(&self.path)?,
             None => RunRecord::remove(&self.path)?,
         }
+        for part in parts(&self.path) {
+            checkpoint::clear(&part)?;
+        }
         checkpoint::clear(&self.path)
     }
+}
+
+/// Folders of the parts of a search in a run folder.
+fn parts(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_part = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        PARTS.iter().any(|part| name.starts_with(part)) && entry.path().is_dir()
+    };
+    entries.filter(is_part).map(|entry| entry.path()).collect()
 }
 
 /// The record of a run that begins.

@@ -22,13 +22,27 @@ pub(crate) fn train(
     threads: usize,
     observer: &mut dyn Observer,
 ) -> Result<Trainer, PipelineError> {
+    let mut trainer = begin(network, recipe, data, folder, record, threads, observer)?;
+    finished(trainer.run(observer)?, folder)?;
+    Ok(trainer)
+}
+
+/// A run at its beginning, or where its folder has a checkpoint to go on from.
+pub(crate) fn begin(
+    network: &Network,
+    recipe: &Recipe,
+    data: TrainingData,
+    folder: Option<&RunFolder>,
+    record: Option<&RunRecord>,
+    threads: usize,
+    observer: &mut dyn Observer,
+) -> Result<Trainer, PipelineError> {
     if let Some(folder) = folder {
         folder.begin(record)?;
     }
-    let path = folder.map(|f| f.path().to_owned());
     let options = RunOptions {
         threads,
-        run_folder: path.clone(),
+        run_folder: folder.map(|f| f.path().to_owned()),
     };
     let mut trainer = Trainer::new(network, recipe.clone(), data, &options)?;
     if let Some(folder) = folder.filter(|f| f.is_resumed()) {
@@ -44,8 +58,15 @@ pub(crate) fn train(
             "noise of the targets: a deviation of {deviation:.4}, by the errors of the network as it came (target_deviation sets another)"
         ));
     }
-    match trainer.run(observer)? {
-        Outcome::Done => Ok(trainer),
-        Outcome::Interrupted => Err(PipelineError::Interrupted { folder: path }),
+    Ok(trainer)
+}
+
+/// Ends with an error where the observer stopped a run.
+pub(crate) fn finished(outcome: Outcome, folder: Option<&RunFolder>) -> Result<(), PipelineError> {
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::Interrupted => Err(PipelineError::Interrupted {
+            folder: folder.map(|f| f.path().to_owned()),
+        }),
     }
 }

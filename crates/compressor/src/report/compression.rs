@@ -9,6 +9,7 @@ use super::accuracy::Accuracy;
 use super::encoding::Encoding;
 use super::layers::Summary;
 use super::packed::PackedResult;
+use super::search::SearchReport;
 use crate::magnitude::Magnitude;
 use crate::recipe::Recipe;
 use crate::trainer::EpochRecord;
@@ -42,6 +43,9 @@ pub struct Report {
     pub recipe_source: String,
     /// The recipe, as it was followed.
     pub recipe: Recipe,
+    /// Every number of weights that was tried, where the recipe searched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchReport>,
     /// How pixels became the input.
     pub preprocessing: Option<Preprocessing>,
     /// Every epoch.

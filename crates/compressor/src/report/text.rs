@@ -35,6 +35,9 @@ impl fmt::Display for Report {
             }
             None => writeln!(f, "no data set was given: no error is reported")?,
         }
+        if let Some(search) = &self.search {
+            writeln!(f, "\n{search}")?;
+        }
         writeln!(f, "\n{}", encodings(&self.encodings))?;
         if let Some(packed) = &self.packed {
             writeln!(f, "{}", self::packed(&packed.size, s.nonzeros))?;

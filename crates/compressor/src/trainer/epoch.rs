@@ -89,7 +89,7 @@ impl Trainer {
             let shift = order.shift(first + i).map(i32::from);
             images.fill(order.samples[first + i] as usize, shift, out);
         };
-        let teacher = self.teacher.as_ref().filter(|_| phase.distil > 0.0);
+        let teacher = self.teacher.as_deref().filter(|_| phase.distil > 0.0);
         let outputs = teacher.map(|teacher| teacher.outputs(order, places));
         let objective = self.objective(phase);
         let data = Batch {

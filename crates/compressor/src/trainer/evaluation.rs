@@ -9,8 +9,11 @@ use crate::objective::Score;
 const LOSS_SAMPLES: usize = 1000;
 
 impl Trainer {
-    /// Score of the dense network on the validation samples.
-    pub(super) fn dense_validation_score(&mut self) -> Result<Score, CompressError> {
+    /// Score on the validation samples of the network that the run began with.
+    ///
+    /// # Errors
+    /// None that a run which began does not give.
+    pub fn dense_validation_score(&mut self) -> Result<Score, CompressError> {
         let now = self.engine.state().clone();
         let dense = self.dense.clone();
         self.replace_state(|state| *state = dense)?;

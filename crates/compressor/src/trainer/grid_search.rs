@@ -30,10 +30,7 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
         let dense = self.dense_validation_score()?;
-        let most = match dense {
-            Score::Classes { .. } => self.recipe.max_accuracy_drop,
-            Score::Regression { .. } => self.recipe.max_r2_drop(),
-        };
+        let most = self.recipe.max_drop(&dense);
         let (state, position, history) = (
             self.engine.state().clone(),
             self.position,

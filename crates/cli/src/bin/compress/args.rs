@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_compressor::Scope;
-use sparsevd_compressor::recipe::{Overrides, Recipe};
+use sparsevd_compressor::recipe::{Goal, Overrides, Recipe};
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, TableOptions, ValueType};
@@ -130,7 +130,42 @@ pub struct CompressArgs {
     #[arg(long, value_name = "R2", allow_negative_numbers = true)]
     pub max_r2_drop: Option<f64>,
     #[command(flatten)]
+    pub goal: GoalArgs,
+    /// Minutes of training after which no other number of weights is tried
+    #[arg(long, value_name = "MIN", value_parser = minutes)]
+    pub budget: Option<f64>,
+    #[command(flatten)]
     pub encoding: EncodingArgs,
+}
+
+/// What to reach in the place of the fewest weights that keep the promise.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub struct GoalArgs {
+    /// Leave one weight in R
+    #[arg(long, value_name = "R")]
+    pub ratio: Option<f64>,
+    /// Leave N weights
+    #[arg(long, value_name = "N")]
+    pub weights: Option<usize>,
+    /// Leave as many weights as a packed file of N bytes holds
+    #[arg(long, value_name = "N")]
+    pub bytes: Option<u64>,
+}
+
+impl GoalArgs {
+    fn goal(&self) -> Option<Goal> {
+        let ratio = self.ratio.map(Goal::Ratio);
+        let weights = self.weights.map(Goal::Weights);
+        ratio.or(weights).or(self.bytes.map(Goal::Bytes))
+    }
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(minutes) if (0.0..=1e6).contains(&minutes) => Ok(minutes),
+        _ => Err("expected minutes from 0 to 1000000".into()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -385,6 +420,7 @@ impl CompressArgs {
             max_accuracy_drop: self.max_accuracy_drop,
             max_r2_drop: self.max_r2_drop,
             epochs: None,
+            goal: self.goal.goal(),
         }
     }
 }

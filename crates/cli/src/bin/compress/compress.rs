@@ -1,6 +1,7 @@
 //! `compress MODEL`: a sparse network from a dense one, and the report on it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::bail;
 use sparsevd_compressor::Magnitude;
@@ -9,7 +10,7 @@ use sparsevd_compressor::report::{Pruning, Report, SplitScore};
 use sparsevd_format::ValueType;
 use sparsevd_pipeline::{
     Compression, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
-    RunFolder, ends_on_grids, model_name,
+    RunFolder, model_name,
 };
 
 use crate::args::{CompressArgs, Method, NO_DATA};
@@ -49,6 +50,10 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         .pruned_by(pruning)
         .in_folder(folder)
         .threads(args.run.threads())
+        .budget(
+            args.budget
+                .map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
+        )
         .run(&mut progress)?;
     drop(progress);
     let report = compressed.write(&outputs)?;
@@ -120,7 +125,7 @@ fn input(args: &CompressArgs) -> anyhow::Result<InputNetwork> {
 
 /// Names the outputs.
 fn outputs(args: &CompressArgs, name: &str, recipe: &Recipe) -> anyhow::Result<Outputs> {
-    if args.encoding.values == Some(ValueType::I8) && !ends_on_grids(recipe) {
+    if args.encoding.values == Some(ValueType::I8) && !recipe.ends_on_grids() {
         bail!("--values i8: expected {NEEDS_GRID}; got a recipe that ends without one");
     }
     let default = || PathBuf::from(format!("{name}.sparse.safetensors"));

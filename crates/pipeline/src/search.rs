@@ -1,0 +1,301 @@
+//! The search of a recipe: one posterior, from which several numbers of weights are tried.
+//!
+//! A run folder has the posterior's run, and a folder for each try: an interrupted search goes on inside its last one.
+
+mod next;
+
+use std::time::Duration;
+
+use sparsevd_compressor::TrainingData;
+use sparsevd_compressor::objective::Score;
+use sparsevd_compressor::recipe::{Goal, Recipe};
+use sparsevd_compressor::report::{RunRecord, SearchReport, SplitScore, Try};
+use sparsevd_compressor::trainer::{EpochRecord, Observer, Trainer};
+use sparsevd_format::{PackOptions, pack};
+use sparsevd_model::Network;
+
+use crate::error::PipelineError;
+use crate::run_folder::{PARTS, RunFolder};
+use crate::training::{begin, finished};
+use next::{Done, Next, next};
+
+/// Factor on the KL terms of a more careful posterior.
+const MORE_CAREFUL: f64 = 0.25;
+/// Posteriors that are trained at most.
+const POSTERIORS: usize = 3;
+
+/// The result of a search.
+pub(crate) struct Searched {
+    /// The run of the try that was chosen.
+    pub trainer: Trainer,
+    /// Every try.
+    pub report: SearchReport,
+}
+
+/// Searches as the recipe says; `budget` is the time of training after which no other try begins.
+///
+/// # Errors
+/// [`PipelineError::Interrupted`] where the observer stops it; what ends a run.
+pub(crate) fn search(
+    network: &Network,
+    recipe: &Recipe,
+    data: TrainingData,
+    folder: Option<&RunFolder>,
+    record: Option<&RunRecord>,
+    (threads, budget): (usize, Option<Duration>),
+    observer: &mut dyn Observer,
+) -> Result<Searched, PipelineError> {
+    let posterior = begin(
+        network,
+        recipe,
+        data.clone(),
+        folder,
+        record,
+        threads,
+        observer,
+    )?;
+    let goal = recipe.search.as_ref().map_or(Goal::Promise, |s| s.goal());
+    let mut search = Search {
+        network,
+        data,
+        folder,
+        threads,
+        goal,
+        dense: None,
+        posterior,
+        kl_scale: 1.0,
+        posteriors: 1,
+        tries: vec![],
+        best: None,
+        seconds: 0.0,
+    };
+    search.train_posterior(observer)?;
+    let most = recipe.search.as_ref().map_or(1, |s| s.tries as usize);
+    let ended = loop {
+        let done: Vec<Done> = search.tries.iter().map(done).collect();
+        let all = network.original_weights();
+        match next(goal, all, search.posterior.survivors(), &done) {
+            Next::Stop => {
+                break "no number of weights between those that were tried would say more"
+                    .to_owned();
+            }
+            Next::MoreCareful if search.posteriors == POSTERIORS => match search.best {
+                Some(_) => break format!("{POSTERIORS} posteriors leave no more weights"),
+                None => search.attempt(search.posterior.survivors(), observer)?,
+            },
+            Next::MoreCareful => search.be_more_careful(recipe, observer)?,
+            Next::Try(_) if search.tries.len() >= most => {
+                break format!("{most} tries were made, which are the most that the recipe allows");
+            }
+            Next::Try(_) if search.is_over(budget) => {
+                break "the budget of time was used up".to_owned();
+            }
+            Next::Try(weights) => search.attempt(weights, observer)?,
+        }
+    };
+    search.finish(ended)
+}
+
+/// What the choice of the next step takes of a try.
+fn done(t: &Try) -> Done {
+    Done {
+        weights: t.weights,
+        fits: t.fits,
+        bytes: t.bytes,
+    }
+}
+
+struct Search<'a> {
+    network: &'a Network,
+    data: TrainingData,
+    folder: Option<&'a RunFolder>,
+    threads: usize,
+    goal: Goal,
+    /// Validation score of the dense network.
+    dense: Option<Score>,
+    /// The run that every try begins with, at the end of its sparse-vd phases.
+    posterior: Trainer,
+    /// Factor on the recipe's KL terms in it.
+    kl_scale: f64,
+    /// Number of posteriors so far.
+    posteriors: usize,
+    tries: Vec<Try>,
+    /// The run of the try that is the best so far, and its place.
+    best: Option<(Trainer, usize)>,
+    /// Time of the tries and of the posteriors before this one.
+    seconds: f64,
+}
+
+impl Search<'_> {
+    /// Trains the phases that make the posterior.
+    fn train_posterior(&mut self, observer: &mut dyn Observer) -> Result<(), PipelineError> {
+        let phases = self.posterior.recipe().behind_posterior();
+        let outcome = self.posterior.run_until(phases, observer)?;
+        finished(outcome, self.folder)?;
+        observer.note(&format!(
+            "the posterior leaves {} of {} weights",
+            self.posterior.survivors(),
+            self.network.original_weights()
+        ));
+        Ok(())
+    }
+
+    /// Trains another posterior, of smaller KL terms.
+    fn be_more_careful(
+        &mut self,
+        recipe: &Recipe,
+        observer: &mut dyn Observer,
+    ) -> Result<(), PipelineError> {
+        self.seconds += seconds(self.posterior.history());
+        self.kl_scale *= MORE_CAREFUL;
+        self.posteriors += 1;
+        observer.note(&format!(
+            "more weights than the posterior leaves: another, with KL terms times {}",
+            self.kl_scale
+        ));
+        let mut of_try = recipe.of_try(self.kl_scale, 1);
+        of_try.target_deviation = self.posterior.recipe().target_deviation;
+        let folder = self.part(0, self.posteriors);
+        let (data, threads) = (self.data.clone(), self.threads);
+        self.posterior = begin(
+            self.network,
+            &of_try,
+            data,
+            folder.as_ref(),
+            None,
+            threads,
+            observer,
+        )?;
+        self.train_posterior(observer)
+    }
+
+    /// Trains the phases behind the posterior to this many weights.
+    fn attempt(
+        &mut self,
+        weights: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<(), PipelineError> {
+        let number = self.tries.len() + 1;
+        observer.note(&format!("try {number}: to {weights} weights"));
+        let recipe = self.posterior.recipe().of_try(1.0, weights);
+        let folder = self.part(1, number);
+        let path = folder.as_ref().map(|f| f.path().to_owned());
+        let mut trainer = self.posterior.fork(recipe, path)?;
+        if let Some(folder) = folder.as_ref().filter(|f| f.is_resumed()) {
+            trainer.resume(folder.path())?;
+        }
+        let before = self.posterior.history().len();
+        finished(trainer.run(observer)?, self.folder)?;
+        self.seconds += seconds(&trainer.history()[before..]);
+        let report = self.judge(&mut trainer, weights)?;
+        observer.note(&format!("try {number}: {}", line(&report)));
+        if self
+            .best
+            .as_ref()
+            .is_none_or(|(_, best)| self.is_better(&report, &self.tries[*best]))
+        {
+            self.best = Some((trainer, self.tries.len()));
+        }
+        self.tries.push(report);
+        Ok(())
+    }
+
+    /// What a try gave, on the validation samples that tries see.
+    fn judge(&mut self, trainer: &mut Trainer, weights: usize) -> Result<Try, PipelineError> {
+        let recipe = trainer.recipe().clone();
+        let dense = match self.dense {
+            Some(dense) => dense,
+            None => *self.dense.insert(trainer.dense_validation_score()?),
+        };
+        let score = trainer.validation_score(recipe.threshold);
+        let network = trainer.network()?;
+        let bytes = match recipe.ends_on_grids() {
+            true => {
+                let packed = pack(&network, &PackOptions::for_size_of(&network))?;
+                Some(packed.len() as u64)
+            }
+            false => None,
+        };
+        let left = network.nonzeros();
+        let fits = match self.goal {
+            Goal::Promise => score.is_within(recipe.max_drop(&dense), &dense),
+            Goal::Bytes(most) => bytes.is_some_and(|bytes| bytes <= most),
+            Goal::Ratio(_) | Goal::Weights(_) => true,
+        };
+        Ok(Try {
+            kl_scale: self.kl_scale,
+            weights,
+            left,
+            ratio: network.original_weights() as f64 / left.max(1) as f64,
+            bytes,
+            validation: SplitScore::new(&dense, &score),
+            fits,
+            chosen: false,
+        })
+    }
+
+    /// Whether a try is nearer to the goal than another.
+    fn is_better(&self, a: &Try, b: &Try) -> bool {
+        match (self.goal, a.fits, b.fits) {
+            (_, true, false) => true,
+            (_, false, true) => false,
+            (Goal::Bytes(_), true, true) => a.left > b.left,
+            (Goal::Bytes(_), false, false) => a.bytes < b.bytes,
+            (_, true, true) => a.left < b.left,
+            (_, false, false) => a.validation.drop() < b.validation.drop(),
+        }
+    }
+
+    fn is_over(&self, budget: Option<Duration>) -> bool {
+        let used = self.seconds + seconds(self.posterior.history());
+        !self.tries.is_empty() && budget.is_some_and(|budget| used >= budget.as_secs_f64())
+    }
+
+    /// The folder of a part of the search, in that of the run.
+    fn part(&self, kind: usize, number: usize) -> Option<RunFolder> {
+        let name = format!("{}{number:02}", PARTS[kind]);
+        Some(RunFolder::part(self.folder?.path().join(name)))
+    }
+
+    fn finish(mut self, ended: String) -> Result<Searched, PipelineError> {
+        let Some((trainer, best)) = self.best else {
+            return Err(PipelineError::invalid("search", "at least one try", "none"));
+        };
+        self.tries[best].chosen = true;
+        let report = SearchReport {
+            goal: describe(self.goal),
+            tries: self.tries,
+            ended,
+            seconds: self.seconds + seconds(self.posterior.history()),
+        };
+        Ok(Searched { trainer, report })
+    }
+}
+
+/// Wall time of epochs.
+fn seconds(history: &[EpochRecord]) -> f64 {
+    history.iter().map(|e| e.seconds).sum()
+}
+
+fn describe(goal: Goal) -> String {
+    match goal {
+        Goal::Promise => "the fewest weights that keep the promise".into(),
+        Goal::Ratio(ratio) => format!("a ratio of {ratio}x"),
+        Goal::Weights(weights) => format!("{weights} weights"),
+        Goal::Bytes(bytes) => format!("a packed file of {bytes} bytes"),
+    }
+}
+
+/// A try in a line of the log.
+fn line(t: &Try) -> String {
+    let bytes = t
+        .bytes
+        .map_or(String::new(), |b| format!(", {b} bytes packed"));
+    let fits = if t.fits { "fits" } else { "does not fit" };
+    format!(
+        "{} weights left, {:.1}x{bytes}, drop {:+.4} on validation: {fits}",
+        t.left,
+        t.ratio,
+        t.validation.drop()
+    )
+}

@@ -1,0 +1,180 @@
+//! Which number of weights is tried next.
+
+use sparsevd_compressor::recipe::Goal;
+
+/// Neighbouring tries whose numbers of weights differ by less than this factor are as near as their validation scores can tell.
+const NEAR: f64 = 1.12;
+/// The same for a goal in bytes, which are exact.
+const NEAR_BYTES: f64 = 1.03;
+/// Bits of a packed weight, about: the first guess for a goal in bytes.
+const BITS: u64 = 12;
+
+/// A try that is done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Done {
+    /// Weights that it was to leave.
+    pub weights: usize,
+    /// Whether it keeps the promise, or is small enough for a goal in bytes.
+    pub fits: bool,
+    /// Bytes of its packed file, where it has one.
+    pub bytes: Option<u64>,
+}
+
+/// What a search does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Trains the phases behind the posterior to this many weights.
+    Try(usize),
+    /// Trains another posterior, which leaves more weights.
+    MoreCareful,
+    /// Nothing: the best of the tries is the result.
+    Stop,
+}
+
+/// The next step towards a goal. The posterior leaves `survivors` of `all` weights; `tries` are those of every posterior so far.
+pub(super) fn next(goal: Goal, all: usize, survivors: usize, tries: &[Done]) -> Next {
+    match goal {
+        Goal::Promise => fewest(survivors, tries),
+        Goal::Ratio(ratio) => reach((all as f64 / ratio).round() as usize, survivors, tries),
+        Goal::Weights(weights) => reach(weights, survivors, tries),
+        Goal::Bytes(bytes) => most(bytes, survivors, tries),
+    }
+}
+
+/// Halves the number of weights while tries fit, then divides the gap between the fewest that fit and the most that do not.
+fn fewest(survivors: usize, tries: &[Done]) -> Next {
+    let [fit, unfit] = [true, false].map(|fits| tries.iter().filter(move |t| t.fits == fits));
+    let fit = fit.map(|t| t.weights).min();
+    // More weights that did not fit say nothing: their scores are noisy.
+    let below = |weights: &usize| fit.is_none_or(|fit| *weights < fit);
+    let unfit = unfit.map(|t| t.weights).filter(below).max();
+    match (fit, unfit) {
+        (None, None) => Next::Try((survivors / 2).max(1)),
+        (Some(1), None) => Next::Stop,
+        (Some(fit), None) => Next::Try(fit / 2),
+        (None, Some(unfit)) if unfit >= survivors => Next::MoreCareful,
+        (None, Some(unfit)) if unfit < survivors / 2 => Next::Try(survivors / 2),
+        (None, Some(_)) => Next::Try(survivors),
+        (Some(fit), Some(unfit)) => between(unfit, fit, NEAR),
+    }
+}
+
+/// One try with a number of weights.
+fn reach(weights: usize, survivors: usize, tries: &[Done]) -> Next {
+    match tries {
+        [_, ..] => Next::Stop,
+        [] if survivors < weights => Next::MoreCareful,
+        [] => Next::Try(weights.max(1)),
+    }
+}
+
+/// The most weights that fit into some bytes.
+fn most(bytes: u64, survivors: usize, tries: &[Done]) -> Next {
+    let [fit, unfit] = [true, false].map(|fits| tries.iter().filter(move |t| t.fits == fits));
+    let fit = fit.max_by_key(|t| t.weights);
+    let unfit = unfit.min_by_key(|t| t.weights);
+    // What the bytes of a try say of the number of weights that fills them.
+    let filled = |done: &Done| {
+        let share = bytes as f64 / done.bytes.unwrap_or(bytes).max(1) as f64;
+        (done.weights as f64 * share) as usize
+    };
+    match (fit, unfit) {
+        (None, None) => Next::Try(((8 * bytes / BITS) as usize).clamp(1, survivors.max(1))),
+        (Some(fit), None) => {
+            let weights = filled(fit).min(survivors);
+            match weights as f64 > fit.weights as f64 * NEAR_BYTES {
+                true => Next::Try(weights),
+                false => Next::Stop,
+            }
+        }
+        (None, Some(unfit)) if unfit.weights <= 1 => Next::Stop,
+        (None, Some(unfit)) => Next::Try(filled(unfit).min(unfit.weights - 1).max(1)),
+        (Some(fit), Some(unfit)) => between(fit.weights, unfit.weights, NEAR_BYTES),
+    }
+}
+
+/// The geometric mean of two numbers of weights that are not near each other.
+fn between(fewer: usize, more: usize, near: f64) -> Next {
+    if more as f64 <= fewer as f64 * near || more <= fewer + 1 {
+        return Next::Stop;
+    }
+    Next::Try((fewer as f64 * more as f64).sqrt().round() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of weights that are tried until the search stops, where exactly those fit that `fits` says; each posterior
+    /// leaves four times as many weights.
+    fn search(goal: Goal, survivors: usize, fits: impl Fn(usize) -> bool) -> Vec<usize> {
+        let (mut survivors, mut tries) = (survivors, vec![]);
+        for _ in 0..40 {
+            match next(goal, 100_000, survivors, &tries) {
+                Next::Stop => break,
+                Next::MoreCareful => survivors *= 4,
+                Next::Try(weights) => tries.push(Done {
+                    weights,
+                    fits: fits(weights),
+                    bytes: Some(weights as u64),
+                }),
+            }
+            if survivors > 100_000 {
+                break;
+            }
+        }
+        tries.iter().map(|t| t.weights).collect()
+    }
+
+    #[test]
+    fn the_fewest_weights_that_keep_a_promise_are_found_to_a_tenth() {
+        let tried = |least: usize| search(Goal::Promise, 6400, |weights| weights >= least);
+        assert_eq!(tried(5000), [3200, 6400, 4525, 5382, 4935]);
+        assert_eq!(tried(1000), [3200, 1600, 800, 1131, 951, 1037]);
+        // Where all survivors do not do, a more careful posterior has more.
+        assert_eq!(tried(10_000), [3200, 6400, 12_800, 9051, 10_763, 9870]);
+        // A promise that no number keeps ends with the posteriors.
+        assert_eq!(
+            tried(usize::MAX),
+            [3200, 6400, 12_800, 25_600, 51_200, 102_400][..]
+        );
+        assert_eq!(
+            tried(1),
+            [3200, 1600, 800, 400, 200, 100, 50, 25, 12, 6, 3, 1]
+        );
+    }
+
+    #[test]
+    fn a_noisy_failure_above_a_success_does_not_stop_the_search() {
+        let done = |weights, fits| Done {
+            weights,
+            fits,
+            bytes: None,
+        };
+        let tries = [done(3200, false), done(6400, false), done(4000, true)];
+        assert_eq!(fewest(6400, &tries), Next::Try(3578));
+    }
+
+    #[test]
+    fn a_ratio_is_one_try_of_a_posterior_that_leaves_enough() {
+        assert_eq!(search(Goal::Ratio(50.0), 6400, |_| false), [2000]);
+        assert_eq!(search(Goal::Ratio(10.0), 6400, |_| true), [10_000]);
+        assert_eq!(search(Goal::Weights(77), 6400, |_| true), [77]);
+    }
+
+    #[test]
+    fn bytes_are_filled_to_three_hundredths() {
+        // A weight is a byte here.
+        let tried =
+            |bytes: u64| search(Goal::Bytes(bytes), 6400, |weights| weights as u64 <= bytes);
+        assert_eq!(tried(3000), [2000, 3000]);
+        assert_eq!(tried(50_000), [6400], "no more than there are");
+        assert_eq!(tried(1), [1]);
+        let dear = |bytes: u64| {
+            search(Goal::Bytes(bytes), 6400, |weights| {
+                3 * weights as u64 <= bytes
+            })
+        };
+        assert_eq!(*dear(3000).last().unwrap(), 991);
+    }
+}
