@@ -362,7 +362,13 @@ fn a_network_without_a_recipe_follows_the_default_one() {
     let file = w.path("net.sparse.safetensors");
     let loaded = read_network(file, &GraphSource::Auto).unwrap();
     let recipe = &loaded.metadata["sparsevd.recipe"];
-    assert_eq!(recipe.matches("[[phase]]").count(), 3, "{recipe}");
+    assert_eq!(recipe.matches("[[phase]]").count(), 4, "{recipe}");
+    assert!(
+        !recipe.contains("[search]"),
+        "of the result alone: {recipe}"
+    );
+    assert!(w.path("net.spvd").is_file(), "packed by default");
+    assert!(text.contains("the result"), "the tries are told: {text}");
     assert!(loaded.network.nonzeros() * 4 < 456, "{text}");
 }
 

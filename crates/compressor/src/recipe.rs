@@ -309,20 +309,21 @@ impl Recipe {
         let phases = [explore, settle, tune, round].map(in_steps);
         Self {
             search: Some(Search::default()),
-            ..Self::of(phases.into())
+            ..Self::new(phases.into())
         }
     }
 
     /// The recipe for training a dense network: 12 epochs, or for a small set about 2,000 steps.
     pub fn default_for_training() -> Self {
-        Self::of(vec![Phase {
+        Self::new(vec![Phase {
             hold: 0.3,
             steps: Some(2000),
             ..Phase::new(Method::Dense, 12)
         }])
     }
 
-    fn of(phases: Vec<Phase>) -> Self {
+    /// A recipe of these phases, with default settings.
+    pub fn new(phases: Vec<Phase>) -> Self {
         Self {
             data: None,
             seed: 0,

@@ -83,7 +83,7 @@ fn recipe(phases: Vec<Phase>) -> Recipe {
     Recipe {
         target_deviation: Some(f64::from(NOISE)),
         phases,
-        ..Recipe::default_for_compression()
+        ..Recipe::new(vec![])
     }
 }
 
@@ -180,7 +180,7 @@ fn a_regression_does_not_depend_on_the_unit_of_its_targets() {
                 ..Phase::new(Method::Quantise, 2)
             },
         ],
-        ..Recipe::default_for_compression()
+        ..Recipe::new(vec![])
     };
     let run = |network: &Network, factor: f32| {
         let sums = |first, samples| {

@@ -73,17 +73,14 @@ fn recipe() -> Recipe {
         distil: 0.5,
         ..Phase::new(Method::FineTune, 3)
     };
-    let mut recipe = Recipe::default_for_compression();
-    recipe.seed = 5;
-    recipe.phases = vec![
-        Phase {
-            batch: 60,
-            ..Phase::new(Method::Dense, 2)
-        },
-        vd,
-        tune,
-    ];
-    recipe
+    let dense = Phase {
+        batch: 60,
+        ..Phase::new(Method::Dense, 2)
+    };
+    Recipe {
+        seed: 5,
+        ..Recipe::new(vec![dense, vd, tune])
+    }
 }
 
 /// A small residual network with depthwise convolution and with normalisations, one of which reads a sum.

@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_result_on_grids_is_two_files_and_a_report_beside_each_other() {
-        let plain = Recipe::default_for_compression();
+        let plain = Recipe::new(vec![Phase::new(Method::FineTune, 1)]);
         let mut on_grids = plain.clone();
         on_grids.phases.push(Phase::new(Method::Quantise, 1));
         for named in ["a/b.sparse.safetensors", "a/b.spvd"] {

@@ -65,7 +65,7 @@ fn recipe() -> Recipe {
             phase(Method::FineTune, 1),
             phase(Method::Quantise, 1),
         ],
-        ..Recipe::default_for_compression()
+        ..Recipe::new(vec![])
     }
 }
 

@@ -74,7 +74,7 @@ fn recipe(goal: Goal) -> Recipe {
             phase(Method::FineTune, 4),
             phase(Method::Quantise, 2),
         ],
-        ..Recipe::default_for_compression()
+        ..Recipe::new(vec![])
     }
 }
 

@@ -31,7 +31,7 @@ fn recipe(methods: &[Method]) -> Recipe {
     Recipe {
         validation: 20,
         phases: methods.iter().map(phase).collect(),
-        ..Recipe::default_for_compression()
+        ..Recipe::new(vec![])
     }
 }
 

@@ -161,10 +161,10 @@ mod tests {
     use super::*;
 
     fn recipe(methods: &[Method]) -> Recipe {
-        let mut recipe = Recipe::default_for_compression();
-        recipe.phases = methods.iter().map(|&m| Phase::new(m, 1)).collect();
-        recipe.search = Some(Search::default());
-        recipe
+        Recipe {
+            search: Some(Search::default()),
+            ..Recipe::new(methods.iter().map(|&m| Phase::new(m, 1)).collect())
+        }
     }
 
     #[test]

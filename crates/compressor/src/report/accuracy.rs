@@ -127,7 +127,7 @@ mod tests {
         let kept = |most, sparse| {
             let recipe = Recipe {
                 max_accuracy_drop: most,
-                ..Recipe::default_for_compression()
+                ..Recipe::new(vec![])
             };
             let split = SplitScore::new(&wrong(18), &wrong(sparse));
             Promise::new(&recipe, &split).kept
@@ -146,7 +146,7 @@ mod tests {
         };
         let recipe = Recipe {
             max_r2_drop: Some(0.05),
-            ..Recipe::default_for_compression()
+            ..Recipe::new(vec![])
         };
         let promise = |sparse| Promise::new(&recipe, &SplitScore::new(&fit(0.9), &fit(sparse)));
         assert!(promise(0.85).kept && !promise(0.84).kept);
