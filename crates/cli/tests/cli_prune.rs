@@ -18,6 +18,7 @@ fn presets_are_written_with_seeded_weights_and_run() {
     for (name, out, input) in [
         ("lenet-300-100", "a.safetensors", None),
         ("resnet-20", "b.onnx", Some("1,28,28")),
+        ("mlp:16,12,8,4", "d.safetensors", None),
         ("mobilenet-v1", "c.safetensors", Some("3,32,32")),
     ] {
         let mut args = vec!["init", name, "--seed", "5", "--out", out];
@@ -37,6 +38,10 @@ fn presets_are_written_with_seeded_weights_and_run() {
         (
             &["init", "lenet-6", "--out", "d.onnx"][..],
             &["lenet-6", "resnet-50"][..],
+        ),
+        (
+            &["init", "mlp:784", "--out", "d.onnx"],
+            &["mlp:784,300,100,10", "got mlp:784"],
         ),
         (
             &["init", "lenet-5", "--input", "1,28,28", "--out", "d.onnx"],

@@ -100,9 +100,9 @@ pub fn by_name_or_file(name: &str) -> Result<Architecture, CompressError> {
         what,
     };
     let text = std::fs::read_to_string(path).map_err(|e| {
-        let presets = presets::NAMES.join(", ");
+        let presets = presets::names();
         fail(format!(
-            "expected one of the presets {presets}, mlp or mlp-300-100 with the widths of its hidden layers, or a graph as JSON: {e}"
+            "expected one of the presets {presets}, mlp or mlp-300-100 with the widths of its hidden layers and the other sizes of the data, or a graph as JSON: {e}"
         ))
     })?;
     let File { graph, tensors } = serde_json::from_str(&text)

@@ -3,241 +3,177 @@
 //! A unit that no living weight reads is dropped. A unit that no living weight feeds is a constant: the constant is folded
 //! into the biases of its consumers, through activations and pooling, and the unit is dropped too. A convolution with padding sees the
 //! constant only where its window is inside, so there only a constant of zero may go.
+//!
+//! All units stay that a sum, a normalisation or a grouped convolution reads, whose state has the channels of the network that came.
+//! From the network that is written, [`drop_dead_channels`](sparsevd_model::passes::drop_dead_channels) removes those too.
 
 use sparsevd_kernels::training::{Real, activate};
 use sparsevd_kernels::{Activation, Isa};
-use sparsevd_model::Graph;
 use sparsevd_model::ops::Channels;
+use sparsevd_model::passes::channels::{ChannelSets, ChannelWeights, fold_constants};
+use sparsevd_model::{Graph, Node};
 
 use crate::layer::Layer;
 
-/// A weighted node that reads the units of another.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Reader {
-    /// Its place among the layers.
-    pub layer: usize,
-    /// Features per unit for a linear layer: the pixels of the map that was flattened. 1 for a convolution.
-    pub area: usize,
-    /// Activations that lie between, in the order they are met.
-    pub activations: Vec<Activation>,
-    /// Whether it is a convolution with padding.
-    pub padded: bool,
-}
-
-/// Weighted nodes that read the value `name`, through activations, pooling and flattening; `None` where its units must stay, as its
-/// consumer is for instance a sum, a normalisation, a grouped convolution or the network's output.
-///
-/// `pixels` is the number of pixels of each value by name.
-pub(crate) fn readers<T>(
-    graph: &Graph,
-    layers: &[Layer<T>],
-    name: &str,
-    pixels: &dyn Fn(&str) -> usize,
-) -> Option<Vec<Reader>> {
-    if graph.outputs.iter().any(|o| o == name) {
-        return None;
-    }
-    let mut all = vec![];
-    for node in graph
-        .nodes
-        .iter()
-        .filter(|n| n.inputs.iter().any(|i| i == name))
-    {
-        let layer = layers.iter().position(|l| l.node == node.name);
-        let operator = node.op.operator();
-        if let Some(layer) = layer {
-            if node.op.groups() > 1 {
-                return None;
-            }
-            all.push(Reader {
-                layer,
-                area: 1,
-                activations: vec![],
-                padded: operator.window().is_some_and(|w| w.pads != [0; 4]),
-            });
-        } else if let Some(activation) = Activation::of(&node.op) {
-            let mut behind = readers(graph, layers, &node.name, pixels)?;
-            for reader in &mut behind {
-                reader.activations.insert(0, activation);
-            }
-            all.extend(behind);
-        } else if operator.channels() == Channels::Flattened {
-            let area = pixels(name);
-            let behind = readers(graph, layers, &node.name, pixels)?;
-            all.extend(behind.into_iter().map(|r| Reader {
-                area: r.area * area,
-                ..r
-            }));
-        } else if operator.keeps_constants() {
-            all.extend(readers(graph, layers, &node.name, pixels)?);
-        } else {
-            return None;
-        }
-    }
-    Some(all)
-}
-
-/// Positions in `layer`'s weights of row 0 that read the producer's original unit `unit`.
-fn columns_of<T: Real>(layer: &Layer<T>, unit: u32, area: usize) -> Vec<usize> {
-    let inputs = layer.kept_in.len();
-    let here = layer
-        .kept_in
-        .iter()
-        .enumerate()
-        .filter(|(_, f)| **f / area as u32 == unit);
-    here.flat_map(|(i, _)| (0..layer.area()).map(move |a| a * inputs + i))
-        .collect()
-}
-
 /// Removes every weight that cannot matter, folds constants, and shrinks the arrays to what is left.
 ///
-/// Outputs without noise stay the same up to rounding. Returns whether anything shrank.
+/// `pixels` is the number of pixels of each value by name. Outputs without noise stay the same up to rounding. Returns whether
+/// anything shrank.
+///
+/// # Panics
+/// Where a node with a weight has no layer.
 pub fn compact<T: Real>(
     graph: &Graph,
     layers: &mut [Layer<T>],
     pixels: &dyn Fn(&str) -> usize,
 ) -> bool {
-    let readers: Vec<Option<Vec<Reader>>> = layers
-        .iter()
-        .map(|l| {
-            let whole = l.groups > 1;
-            (!whole).then(|| readers(graph, layers, &l.node, pixels))?
-        })
-        .collect();
-    let zero = T::default();
-    loop {
-        let mut changed = false;
-        for (producer, readers) in readers
-            .iter()
-            .enumerate()
-            .filter_map(|(i, r)| Some((i, r.as_ref()?)))
-        {
-            for unit in 0..layers[producer].units() {
-                changed |= settle_unit(layers, producer, unit, readers);
-            }
-        }
-        if !changed {
-            break;
-        }
+    let mut trained = Trained { layers, pixels };
+    let sets = ChannelSets::new(graph, &trained);
+    fold_constants(graph, &mut trained, Some(&sets.pinned()));
+    let mut live = sets.needed(graph, &trained);
+    for node in graph.weighted_nodes() {
+        trained.layer_mut(node).remove_units(&live.of(&node.name));
     }
-    // Now shrink: units without a consumer, and inputs without a living weight.
-    let mut keep_out: Vec<Vec<usize>> = vec![];
-    for (producer, readers) in readers.iter().enumerate() {
-        let layer = &layers[producer];
-        let mut kept: Vec<usize> = (0..layer.units()).collect();
-        if let Some(readers) = readers {
-            kept.retain(|&u| is_read(layers, readers, layer.kept_out[u]));
-            if kept.is_empty() {
-                kept.push(0);
-            }
-        }
-        keep_out.push(kept);
-    }
-    // Original units that stay, named before any array moves.
-    let stays: Vec<Vec<u32>> = layers
-        .iter()
-        .zip(&keep_out)
-        .map(|(l, kept)| kept.iter().map(|&u| l.kept_out[u]).collect())
-        .collect();
+    live.keep_one(graph, |node| match node.op.weight() {
+        Some(_) => trained.layer(node).kept_out[0] as usize,
+        None => 0,
+    });
     let mut shrank = false;
-    for consumer in 0..layers.len() {
-        let producers = readers.iter().enumerate().filter_map(|(p, r)| {
-            let reader = r.as_ref()?.iter().find(|r| r.layer == consumer)?;
-            Some((p, reader.area))
-        });
-        let from: Option<(usize, usize)> = producers.into_iter().next();
-        let layer = &layers[consumer];
-        let linear = layer.original.dims().len() == 2;
-        let alive = |i: usize| {
-            let inputs = layer.kept_in.len();
-            layer.mask.iter().skip(i).step_by(inputs).any(|m| *m > zero)
-        };
-        let mut inn: Vec<usize> = (0..layer.kept_in.len()).collect();
-        if linear {
-            // A linear layer gathers its inputs, so any of them may go.
-            inn.retain(|&i| alive(i));
-            if inn.is_empty() {
-                // Whatever stays must still be there in front of it.
-                let unit = from.map_or(0, |(p, _)| stays[p][0] as usize);
-                let area = from.map_or(1, |(_, a)| a);
-                inn = layer
-                    .kept_in
-                    .iter()
-                    .position(|&f| f as usize / area == unit)
-                    .into_iter()
-                    .collect();
-            }
-        } else if let Some((p, _)) = from {
-            // A convolution reads just the channels that its producer keeps.
-            inn.retain(|&i| stays[p].contains(&layer.kept_in[i]));
-        }
-        shrank |= inn.len() < layer.kept_in.len() || keep_out[consumer].len() < layer.units();
-        layers[consumer].keep(&keep_out[consumer], &inn);
+    for node in graph.weighted_nodes() {
+        let (read, made) = (live.of(&node.inputs[0]), live.of(&node.name));
+        shrank |= shrink(trained.layer_mut(node), &read, &made);
     }
     shrank
 }
 
-/// Whether a living weight of a reader reads the producer's original unit.
-fn is_read<T: Real>(layers: &[Layer<T>], readers: &[Reader], unit: u32) -> bool {
-    readers.iter().any(|r| {
-        let layer = &layers[r.layer];
-        let columns = columns_of(layer, unit, r.area);
-        layer
-            .mask
-            .chunks_exact(layer.patch().max(1))
-            .any(|row| columns.iter().any(|&c| row[c] > T::default()))
-    })
+/// Keeps the units that are among the original channels `made`, and of the inputs, those that are needed of the channels `read`.
+fn shrink<T: Real>(layer: &mut Layer<T>, read: &[bool], made: &[bool]) -> bool {
+    let out: Vec<usize> = (0..layer.units())
+        .filter(|&u| made[layer.kept_out[u] as usize])
+        .collect();
+    let mut inn: Vec<usize> = (0..layer.kept_in.len()).collect();
+    if layer.groups == 1 {
+        inn.retain(|&i| read[layer.kept_in[i] as usize]);
+    }
+    if layer.original.dims().len() == 2 {
+        // A linear layer gathers its inputs, so any of them may go. A convolution reads all channels of its producer.
+        let first = inn.first().copied();
+        inn.retain(|&i| layer.is_read(i));
+        if inn.is_empty() {
+            inn.extend(first);
+        }
+    }
+    let shrinks = inn.len() < layer.kept_in.len() || out.len() < layer.units();
+    layer.keep(&out, &inn);
+    shrinks
 }
 
-/// Removes the weights around one unit that cannot matter; returns whether any was alive.
-fn settle_unit<T: Real>(
-    layers: &mut [Layer<T>],
-    producer: usize,
-    unit: usize,
-    readers: &[Reader],
-) -> bool {
-    let zero = T::default();
-    let (patch, name) = (layers[producer].patch(), layers[producer].kept_out[unit]);
-    let row = unit * patch..(unit + 1) * patch;
-    let fed = layers[producer].mask[row.clone()].iter().any(|m| *m > zero);
-    if !is_read(layers, readers, name) {
-        if fed {
-            let mut keep = vec![true; layers[producer].theta.len()];
-            keep[row].fill(false);
-            layers[producer].remove(&keep);
+/// Layers in training, as the analysis of channels sees them: by the channels of the network that came.
+struct Trained<'a, T> {
+    layers: &'a mut [Layer<T>],
+    pixels: &'a dyn Fn(&str) -> usize,
+}
+
+impl<T: Real> Trained<'_, T> {
+    fn layer(&self, node: &Node) -> &Layer<T> {
+        let layer = self.layers.iter().find(|l| l.node == node.name);
+        layer.expect("every node with a weight has a layer")
+    }
+
+    fn layer_mut(&mut self, node: &Node) -> &mut Layer<T> {
+        let layer = self.layers.iter_mut().find(|l| l.node == node.name);
+        layer.expect("every node with a weight has a layer")
+    }
+}
+
+impl<T: Real> ChannelWeights for Trained<'_, T> {
+    type Number = T;
+
+    fn rows(&self, node: &Node) -> usize {
+        self.layer(node).original.dims()[0]
+    }
+
+    fn pixels(&self, value: &str) -> usize {
+        (self.pixels)(value)
+    }
+
+    fn may_leave(&self, node: &Node) -> bool {
+        let operator = node.op.operator();
+        match operator.channels() {
+            Channels::Rows => operator.groups() == 1,
+            Channels::Flattened => true,
+            Channels::Same => Activation::of(&node.op).is_some() || operator.keeps_constants(),
+            Channels::Appended | Channels::All => false,
         }
-        return fed;
     }
-    if fed {
-        return false;
-    }
-    let bias = layers[producer].bias[unit];
-    let sent = |r: &Reader| {
-        r.activations.iter().fold(bias, |value, f| {
-            let mut out = [zero];
-            activate(Isa::SCALAR, *f, &[value], &mut out);
-            out[0]
-        })
-    };
-    // Folding needs a bias that is stored, and under padding only zero is a constant everywhere.
-    let exact = readers
-        .iter()
-        .all(|r| sent(r) == zero || (!r.padded && layers[r.layer].bias_name.is_some()));
-    if !exact {
-        return false;
-    }
-    for r in readers {
-        let constant = sent(r);
-        let layer = &mut layers[r.layer];
-        let (columns, patch) = (columns_of(layer, name, r.area), layer.patch());
-        let mut keep = vec![true; layer.theta.len()];
-        for o in 0..layer.units() {
-            for &c in &columns {
-                layer.bias[o] += layer.theta[o * patch + c] * constant;
-                keep[o * patch + c] = false;
+
+    fn visit(&self, node: &Node, visit: &mut dyn FnMut(usize, usize)) {
+        let layer = self.layer(node);
+        // The inputs of a grouped convolution all stay.
+        if layer.groups > 1 || layer.kept_in.is_empty() {
+            return;
+        }
+        let rows = layer.mask.chunks_exact(layer.patch());
+        for (row, unit) in rows.zip(&layer.kept_out) {
+            let inputs = layer.kept_in.iter().cycle();
+            for (_, &channel) in row.iter().zip(inputs).filter(|(m, _)| **m > T::default()) {
+                visit(*unit as usize, channel as usize);
             }
         }
-        layer.remove(&keep);
     }
-    true
+
+    fn constants(&self, node: &Node, inputs: &[&[Option<T>]]) -> Vec<Option<T>> {
+        if let Some(activation) = Activation::of(&node.op) {
+            let apply = |x: T| {
+                let mut out = [T::default()];
+                activate(Isa::SCALAR, activation, &[x], &mut out);
+                out[0]
+            };
+            return inputs[0].iter().map(|x| x.map(apply)).collect();
+        }
+        match node.op.operator().keeps_constants() {
+            true => inputs[0].to_vec(),
+            false => vec![None; inputs[0].len()],
+        }
+    }
+
+    fn fold(&mut self, node: &Node, input: &[Option<T>]) -> Vec<Option<T>> {
+        let zero = T::default();
+        let padded = node
+            .op
+            .operator()
+            .window()
+            .is_some_and(|w| w.pads != [0; 4]);
+        let layer = self.layer_mut(node);
+        let mut made = vec![None; layer.original.dims()[0]];
+        if layer.groups > 1 {
+            return made;
+        }
+        // Folding needs a bias that is stored, and under padding only zero is a constant everywhere.
+        let only_zero = padded || layer.bias_name.is_none();
+        let (patch, inputs) = (layer.patch(), layer.kept_in.len());
+        let mut keep = vec![true; layer.theta.len()];
+        for (i, &channel) in layer.kept_in.iter().enumerate() {
+            let constant = input[channel as usize].filter(|k| *k == zero || !only_zero);
+            let Some(constant) = constant else { continue };
+            for unit in 0..layer.units() {
+                for at in (i..patch).step_by(inputs).map(|c| unit * patch + c) {
+                    if layer.mask[at] > zero {
+                        layer.bias[unit] += layer.theta[at] * constant;
+                        keep[at] = false;
+                    }
+                }
+            }
+        }
+        if keep.contains(&false) {
+            layer.remove(&keep);
+        }
+        for (unit, &channel) in layer.kept_out.iter().enumerate() {
+            let row = &layer.mask[unit * patch..][..patch];
+            if !row.iter().any(|m| *m > zero) {
+                made[channel as usize] = Some(layer.bias[unit]);
+            }
+        }
+        made
+    }
 }

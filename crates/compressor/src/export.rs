@@ -1,10 +1,10 @@
 //! From the trainable state back to a network: PyTorch layouts, sparse weights as CSR.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use sparsevd_model::ops::Channels;
 use sparsevd_model::{Csr, Dense, Graph, Network, Shape, Weights};
 
-use crate::compact::readers;
 use crate::error::CompressError;
 use crate::layer::Layer;
 use crate::parameter::Owner;
@@ -20,28 +20,7 @@ pub(crate) fn network(
     pixels: &dyn Fn(&str) -> usize,
 ) -> Result<Network, CompressError> {
     let layers = &state.layers;
-    // Which layer's units each layer reads, and how many features each unit is.
-    let mut sources: Vec<Option<(usize, usize)>> = vec![None; layers.len()];
-    for (producer, layer) in layers.iter().enumerate() {
-        for reader in readers(graph, layers, &layer.node, pixels).unwrap_or_default() {
-            sources[reader.layer] = Some((producer, reader.area));
-        }
-    }
-    let mut all_inputs: Vec<Vec<u32>> = vec![];
-    for (layer, source) in layers.iter().zip(&sources) {
-        // Input features in the exported shape: those of the units that are left in front, else as they came.
-        let inputs: Vec<u32> = match source {
-            Some((producer, area)) => {
-                let units = &layers[*producer].kept_out;
-                units
-                    .iter()
-                    .flat_map(|u| (0..*area as u32).map(move |p| u * *area as u32 + p))
-                    .collect()
-            }
-            None => (0..layer.original.dims()[1] as u32).collect(),
-        };
-        all_inputs.push(inputs);
-    }
+    let all_inputs = inputs(graph, layers, pixels);
     let mut tensors: BTreeMap<String, Weights> = BTreeMap::new();
     let mut original_shapes = BTreeMap::new();
     let mut scales: Vec<(&str, f32)> = vec![];
@@ -76,6 +55,43 @@ pub(crate) fn network(
         network.set_scale(name, scale)?;
     }
     Ok(network)
+}
+
+/// For each layer, which original inputs its weight has in the exported network: all that its producer still makes.
+fn inputs(graph: &Graph, layers: &[Layer<f32>], pixels: &dyn Fn(&str) -> usize) -> Vec<Vec<u32>> {
+    // The original channels of each value that are there.
+    let mut values: HashMap<&str, Vec<u32>> = HashMap::new();
+    for input in &graph.inputs {
+        let channels = input.shape.dims().first().map_or(1, |c| *c as u32);
+        values.insert(&input.name, (0..channels).collect());
+    }
+    let mut of_layers = vec![vec![]; layers.len()];
+    for node in &graph.nodes {
+        let x = &values[node.inputs[0].as_str()];
+        let made = match node.op.operator().channels() {
+            Channels::Rows => {
+                let place = layers.iter().position(|l| l.node == node.name);
+                let place = place.expect("every node with a weight has a layer");
+                of_layers[place] = match layers[place].groups {
+                    1 => x.clone(),
+                    _ => layers[place].kept_in.clone(),
+                };
+                layers[place].kept_out.clone()
+            }
+            Channels::Flattened => {
+                let pixels = pixels(&node.inputs[0]) as u32;
+                let features = x.iter();
+                (features.flat_map(|c| (0..pixels).map(move |p| c * pixels + p))).collect()
+            }
+            Channels::Appended => {
+                let channels: usize = node.inputs.iter().map(|i| values[i.as_str()].len()).sum();
+                (0..channels as u32).collect()
+            }
+            Channels::Same | Channels::All => x.clone(),
+        };
+        values.insert(&node.name, made);
+    }
+    of_layers
 }
 
 /// `[units][ky][kx][kept channel]` to `[units][input][ky][kx]`.

@@ -363,6 +363,24 @@ impl<T: Real> Layer<T> {
         self.refresh_grid();
     }
 
+    /// Removes for good every weight of the units that are not among the original units `stay`.
+    pub(crate) fn remove_units(&mut self, stay: &[bool]) {
+        let patch = self.patch();
+        let units = self.kept_out.iter();
+        let keep: Vec<bool> = units
+            .flat_map(|&u| std::iter::repeat_n(stay[u as usize], patch))
+            .collect();
+        if keep.contains(&false) {
+            self.remove(&keep);
+        }
+    }
+
+    /// Whether a living weight reads the input `inn`, an index into what is here.
+    pub(crate) fn is_read(&self, inn: usize) -> bool {
+        let mut weights = self.mask.iter().skip(inn).step_by(self.kept_in.len());
+        weights.any(|m| *m > T::default())
+    }
+
     /// Number of weights that were not removed.
     pub fn alive(&self) -> usize {
         self.mask.iter().filter(|m| **m > T::default()).count()

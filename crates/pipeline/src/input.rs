@@ -88,7 +88,7 @@ impl From<Network> for InputNetwork {
 /// # Errors
 /// A working directory that cannot be found.
 pub fn absolute_source(source: &str) -> Result<String, FormatError> {
-    if presets::NAMES.contains(&source) || is_mlp(source) {
+    if presets::by_name(source).is_some() || is_mlp(source) {
         return Ok(source.to_owned());
     }
     Ok(absolute(Path::new(source))?.to_string_lossy().into_owned())

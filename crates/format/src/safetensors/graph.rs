@@ -106,7 +106,7 @@ fn read_graph(network: &Path, name: &str) -> Result<Graph, FormatError> {
                 "network",
                 format!(
                     "the path of a graph as JSON or one of the presets {}",
-                    presets::NAMES.join(", ")
+                    presets::names()
                 ),
                 format!("`{name}`, which is neither"),
             ));
@@ -216,7 +216,7 @@ fn chain(found: &Found<'_>, notes: Vec<String>) -> Result<Bound, FormatError> {
             "no graph was found (give one as JSON in __metadata__[\"{}\"], as network.json beside the file, as a \
              path, or as one of the presets {}), and it cannot be read as a multi-layer perceptron: {reason}",
             metadata_keys::NETWORK,
-            presets::NAMES.join(", ")
+            presets::names()
         );
         found.fails(ModelError::Unbindable {
             reason: ways,

@@ -1,57 +1,167 @@
 //! Removes channels that no output depends on, exactly: through sums, activations, pooling, normalisation and depthwise
-//! convolutions too.
+//! convolutions too. [`super::channels`] says which they are.
 //!
-//! A channel is needed where the network returns it, or where a weight of a unit that is needed reads it. Channels that meet
-//! in a sum stay or leave together, and so do the channels before and behind a depthwise convolution. A channel that no weight
-//! feeds is a constant: it becomes part of its readers' biases first. Under padding, and on grids, only a constant of zero may.
+//! Under padding, and on grids, only a constant of zero may become part of a bias.
 
 use std::collections::HashMap;
 
+use super::channels::{ChannelSets, ChannelWeights, LiveChannels, fold_constants};
 use crate::bind::bias_name;
 use crate::ops::{ChannelTensors, Channels};
-use crate::{Csr, Dense, Graph, Network, Node, Op, Shape, Weights, ops};
+use crate::{Csr, Dense, Network, Node, Op, Shape, Weights, ops};
 
 /// The network without the channels that change no output, of which every value keeps at least one; `None` where all are needed.
 ///
 /// The channels behind a concatenation all stay, and those of convolutions with several groups that are not depthwise.
 pub fn drop_dead_channels(network: &Network) -> Option<Network> {
-    let mut out = network.clone();
-    fold_constants(&mut out);
-    let groups = Groups::of(&out)?;
-    let alive = groups.alive(&out);
-    if alive.values().flatten().all(|a| *a) {
+    let mut stored = Stored::new(network.clone())?;
+    let graph = &network.graph;
+    fold_constants(graph, &mut stored, None);
+    let mut live = ChannelSets::new(graph, &stored).needed(graph, &stored);
+    live.keep_one(graph, |_| 0);
+    if live.are_all() {
         return None;
     }
-    shrink(&mut out, &alive);
-    Some(out)
+    shrink(&mut stored.network, &live);
+    Some(stored.network)
 }
 
-/// Elements of the first dimension of every value by its name; `None` where that is not the channels of each.
-fn widths(network: &Network) -> Option<HashMap<String, usize>> {
-    let shapes = network.shapes().ok()?;
-    let width = |shape: Shape| shape.dims().first().copied().unwrap_or(1);
-    // Over several vectors of a sample, the units of a layer are not its channels.
-    let is_plain = |node: &Node| {
-        !matches!(node.op, Op::Linear(_)) || shapes[node.inputs[0].as_str()].dims().len() == 1
-    };
-    if !network.graph.nodes.iter().all(is_plain) {
-        return None;
-    }
-    Some(
-        (shapes
-            .into_iter()
-            .map(|(name, s)| (name.to_owned(), width(s))))
-        .collect(),
-    )
+/// A network's tensors, as the analysis of channels sees them.
+struct Stored {
+    network: Network,
+    /// Pixels of each channel of a value.
+    pixels: HashMap<String, usize>,
+    /// How many nodes use each tensor.
+    users: HashMap<String, usize>,
 }
 
-/// Whether a node has its tensors for itself; others are left as they are.
-fn owns_tensors(graph: &Graph) -> impl Fn(&Op) -> bool + use<> {
-    let mut users: HashMap<String, usize> = HashMap::new();
-    for tensor in graph.nodes.iter().flat_map(|n| n.op.tensors()) {
-        *users.entry(tensor.to_owned()).or_default() += 1;
+impl Stored {
+    /// `None` where the first dimension of a value is not its channels.
+    fn new(network: Network) -> Option<Self> {
+        let shapes = network.shapes().ok()?;
+        // Over several vectors of a sample, the units of a layer are not its channels.
+        let is_plain = |node: &Node| {
+            !matches!(node.op, Op::Linear(_)) || shapes[node.inputs[0].as_str()].dims().len() == 1
+        };
+        if !network.graph.nodes.iter().all(is_plain) {
+            return None;
+        }
+        let pixels = shapes.iter().map(|(name, shape)| {
+            let pixels = shape.dims().iter().skip(1).product();
+            ((*name).to_owned(), pixels)
+        });
+        let pixels = pixels.collect();
+        let mut users: HashMap<String, usize> = HashMap::new();
+        for tensor in network.graph.nodes.iter().flat_map(|n| n.op.tensors()) {
+            *users.entry(tensor.to_owned()).or_default() += 1;
+        }
+        Some(Self {
+            network,
+            pixels,
+            users,
+        })
     }
-    move |op| op.tensors().all(|t| users.get(t) == Some(&1))
+
+    /// Whether a node has its tensors for itself; others are left as they are.
+    fn owns_tensors(&self, op: &Op) -> bool {
+        op.tensors().all(|t| self.users.get(t) == Some(&1))
+    }
+}
+
+impl ChannelWeights for Stored {
+    type Number = f32;
+
+    fn rows(&self, node: &Node) -> usize {
+        let weight = self.network.weight(node);
+        weight.map_or(0, |w| w.shape().matrix().0)
+    }
+
+    fn pixels(&self, value: &str) -> usize {
+        self.pixels[value]
+    }
+
+    fn may_leave(&self, node: &Node) -> bool {
+        let depthwise =
+            || (self.network.weight(node)).is_some_and(|w| is_depthwise(&node.op, &w.shape()));
+        self.owns_tensors(&node.op) && (node.op.groups() == 1 || depthwise())
+    }
+
+    fn visit(&self, node: &Node, visit: &mut dyn FnMut(usize, usize)) {
+        if let Some(weight) = self.network.weight(node) {
+            let shape = weight.shape();
+            for (row, col, _) in elements(weight) {
+                visit(row, channel(&node.op, &shape, row, col));
+            }
+        }
+    }
+
+    fn constants(&self, node: &Node, inputs: &[&[Option<f32>]]) -> Vec<Option<f32>> {
+        let (op, operator) = (&node.op, node.op.operator());
+        let tensors: HashMap<&str, Vec<f32>> = op
+            .tensors()
+            .filter_map(|t| Some((t, self.network.tensors.get(t)?.to_dense().values)))
+            .collect();
+        let constant = |c: usize| {
+            let here: Option<Vec<_>> = inputs.iter().map(|i| i.get(c).copied()).collect();
+            let element = |name: &str| tensors.get(name)?.get(c).copied();
+            operator.constant(&here?, &ChannelTensors { element: &element })
+        };
+        (0..inputs[0].len()).map(constant).collect()
+    }
+
+    fn fold(&mut self, node: &Node, x: &[Option<f32>]) -> Vec<Option<f32>> {
+        let (rows, op) = (self.rows(node), &node.op);
+        let weight = op.weight().filter(|_| self.owns_tensors(op));
+        let network = &mut self.network;
+        let Some((name, weight)) = weight.and_then(|w| Some((w, network.tensors.get(w)?))) else {
+            return vec![None; rows];
+        };
+        let shape = weight.shape();
+        let padded = op.operator().window().is_some_and(|w| w.pads != [0; 4]);
+        let only_zero = padded || network.scales.contains_key(name);
+        let folds = |row, col| x[channel(op, &shape, row, col)].filter(|k| *k == 0.0 || !only_zero);
+        let mut sums = vec![0.0_f64; rows];
+        let mut fed = vec![false; rows];
+        for (row, col, v) in elements(weight) {
+            match folds(row, col) {
+                Some(k) => sums[row] += f64::from(v) * f64::from(k),
+                None => fed[row] = true,
+            }
+        }
+        let left = rebuilt(weight, shape.clone(), |row, col| {
+            folds(row, col).is_none().then_some((row, col))
+        });
+        network.tensors.insert(name.to_owned(), left);
+        let stored = op.bias().and_then(|b| network.tensors.get(b));
+        let mut bias = stored.map_or(vec![0.0; rows], |b| b.to_dense().values);
+        if sums.iter().any(|s| *s != 0.0) {
+            let moved = bias.iter().zip(&sums);
+            bias = moved.map(|(b, s)| (f64::from(*b) + s) as f32).collect();
+            set_bias(network, node, bias.clone());
+        }
+        (fed.iter().zip(bias))
+            .map(|(fed, bias)| (!fed).then_some(bias))
+            .collect()
+    }
+}
+
+/// Stores the bias of a node with a weight, under a free name where the node has none.
+fn set_bias(network: &mut Network, node: &Node, bias: Vec<f32>) {
+    let weight = node.op.weight().unwrap_or_default();
+    let name = node.op.bias().map(str::to_owned).unwrap_or_else(|| {
+        let mut free = bias_name(weight);
+        while network.tensors.contains_key(&free) {
+            free.push('_');
+        }
+        let same = |n: &&mut Node| n.name == node.name;
+        if let Some(node) = network.graph.nodes.iter_mut().find(same) {
+            node.op
+                .rename_tensors(weight.to_owned(), Some(free.clone()));
+        }
+        free
+    });
+    let bias = Dense::new([bias.len()], bias);
+    network.tensors.insert(name, Weights::Dense(bias));
 }
 
 /// The channel of its input that an element of a node's weight reads.
@@ -116,250 +226,8 @@ fn rebuilt(
     }
 }
 
-/// Moves what constant channels contribute into the biases of their readers, which read them no longer.
-fn fold_constants(network: &mut Network) {
-    let Some(widths) = widths(network) else {
-        return;
-    };
-    let owns = owns_tensors(&network.graph);
-    // The constant that each channel of a value is everywhere, where it is one.
-    let mut constants: HashMap<String, Vec<Option<f32>>> = HashMap::new();
-    for input in &network.graph.inputs {
-        constants.insert(input.name.clone(), vec![None; widths[&input.name]]);
-    }
-    for at in 0..network.graph.nodes.len() {
-        let node = &network.graph.nodes[at];
-        let name = node.name.clone();
-        let inputs: Vec<&[Option<f32>]> = (node.inputs.iter())
-            .map(|i| constants[i].as_slice())
-            .collect();
-        let made = if node.op.weight().is_some() && owns(&node.op) {
-            let x = inputs[0].to_vec();
-            fold_into(network, at, &x)
-        } else {
-            passed_on(network, &node.op, &inputs, widths[&name])
-        };
-        constants.insert(name, made);
-    }
-}
-
-/// Folds the constants among a layer's inputs; returns the constants among its outputs.
-fn fold_into(network: &mut Network, at: usize, x: &[Option<f32>]) -> Vec<Option<f32>> {
-    let op = network.graph.nodes[at].op.clone();
-    let Some((name, weight)) = op.weight().and_then(|w| Some((w, network.tensors.get(w)?))) else {
-        return vec![];
-    };
-    let shape = weight.shape();
-    let rows = shape.matrix().0;
-    let padded = matches!(&op, Op::Conv(ops::Conv { window, .. }) if window.pads != [0; 4]);
-    let only_zero = padded || network.scales.contains_key(name);
-    let folds = |row, col| x[channel(&op, &shape, row, col)].filter(|k| *k == 0.0 || !only_zero);
-    let mut sums = vec![0.0_f64; rows];
-    let mut fed = vec![false; rows];
-    for (row, col, v) in elements(weight) {
-        match folds(row, col) {
-            Some(k) => sums[row] += f64::from(v) * f64::from(k),
-            None => fed[row] = true,
-        }
-    }
-    let left = rebuilt(weight, shape.clone(), |row, col| {
-        folds(row, col).is_none().then_some((row, col))
-    });
-    network.tensors.insert(name.to_owned(), left);
-    if sums.iter().any(|s| *s != 0.0) {
-        let bias = match op.bias() {
-            Some(bias) => bias.to_owned(),
-            None => {
-                let mut free = bias_name(name);
-                while network.tensors.contains_key(&free) {
-                    free.push('_');
-                }
-                network.graph.nodes[at]
-                    .op
-                    .rename_tensors(name.to_owned(), Some(free.clone()));
-                free
-            }
-        };
-        let before = network.tensors.get(&bias).map(Weights::to_dense);
-        let moved = (sums.iter().enumerate())
-            .map(|(i, s)| (before.as_ref().map_or(0.0, |b| f64::from(b.values[i])) + s) as f32);
-        let moved = Dense::new([rows], moved.collect());
-        network.tensors.insert(bias, Weights::Dense(moved));
-    }
-    let bias = network.bias(&network.graph.nodes[at]);
-    (fed.iter().enumerate())
-        .map(|(i, fed)| (!fed).then(|| bias.map_or(0.0, |b| b[i])))
-        .collect()
-}
-
-/// The constants among the channels that an operator makes, `width` of them; none of an operator with weights of its own.
-fn passed_on(
-    network: &Network,
-    op: &Op,
-    inputs: &[&[Option<f32>]],
-    width: usize,
-) -> Vec<Option<f32>> {
-    let x = inputs[0];
-    let operator = op.operator();
-    match operator.channels() {
-        Channels::Rows | Channels::All => vec![None; width],
-        Channels::Flattened => {
-            let area = width / x.len().max(1);
-            x.iter().flat_map(|k| vec![*k; area]).collect()
-        }
-        Channels::Appended => inputs.concat(),
-        Channels::Same => {
-            let tensors: HashMap<&str, Vec<f32>> = op
-                .tensors()
-                .filter_map(|t| Some((t, network.tensors.get(t)?.to_dense().values)))
-                .collect();
-            let constant = |c: usize| {
-                let here: Option<Vec<_>> = inputs.iter().map(|i| i.get(c).copied()).collect();
-                let element = |name: &str| tensors.get(name)?.get(c).copied();
-                operator.constant(&here?, &ChannelTensors { element: &element })
-            };
-            (0..width).map(constant).collect()
-        }
-    }
-}
-
-/// Which channels stay or leave together: sets of them, and the sets that must stay.
-struct Groups {
-    /// The set of each channel of each value, through `joined`.
-    of: HashMap<String, Vec<usize>>,
-    joined: Vec<usize>,
-    pinned: Vec<usize>,
-}
-
-impl Groups {
-    fn of(network: &Network) -> Option<Self> {
-        let widths = widths(network)?;
-        let owns = owns_tensors(&network.graph);
-        let mut sets = Self {
-            of: HashMap::new(),
-            joined: vec![],
-            pinned: vec![],
-        };
-        for input in &network.graph.inputs {
-            let fresh = sets.fresh(widths[&input.name]);
-            sets.pinned.extend(&fresh);
-            sets.of.insert(input.name.clone(), fresh);
-        }
-        for node in &network.graph.nodes {
-            let width = widths[&node.name];
-            let inputs: Vec<Vec<usize>> =
-                (node.inputs.iter()).map(|i| sets.of[i].clone()).collect();
-            let x = &inputs[0];
-            let op = &node.op;
-            let made = match op.operator().channels() {
-                Channels::Rows => {
-                    let made = sets.fresh(width);
-                    let shape = network.weight(node)?.shape();
-                    let grouped = op.groups() > 1;
-                    if is_depthwise(op, &shape) && owns(op) {
-                        let units = width / x.len().max(1);
-                        made.iter()
-                            .enumerate()
-                            .for_each(|(o, &m)| sets.join(m, x[o / units]));
-                    } else if grouped || !owns(op) {
-                        sets.pinned.extend(made.iter().chain(x));
-                    }
-                    made
-                }
-                Channels::Same => {
-                    for other in &inputs[1..] {
-                        (x.iter().zip(other)).for_each(|(&a, &b)| sets.join(a, b));
-                    }
-                    if !owns(op) {
-                        sets.pinned.extend(x);
-                    }
-                    x.clone()
-                }
-                Channels::Appended => {
-                    sets.pinned.extend(inputs.iter().flatten());
-                    inputs.concat()
-                }
-                Channels::Flattened => {
-                    let area = width / x.len().max(1);
-                    x.iter().flat_map(|&c| vec![c; area]).collect()
-                }
-                Channels::All => {
-                    sets.pinned.extend(x);
-                    x.clone()
-                }
-            };
-            sets.of.insert(node.name.clone(), made);
-        }
-        for output in &network.graph.outputs {
-            sets.pinned.extend(&sets.of[output]);
-        }
-        Some(sets)
-    }
-
-    fn fresh(&mut self, count: usize) -> Vec<usize> {
-        let from = self.joined.len();
-        self.joined.extend(from..from + count);
-        (from..from + count).collect()
-    }
-
-    fn find(&self, mut set: usize) -> usize {
-        while self.joined[set] != set {
-            set = self.joined[set];
-        }
-        set
-    }
-
-    fn join(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.find(a), self.find(b));
-        // The smaller number is the older set, so that chains stay short.
-        self.joined[a.max(b)] = a.min(b);
-    }
-
-    /// Whether each channel of each value stays.
-    fn alive(&self, network: &Network) -> HashMap<String, Vec<bool>> {
-        let roots: Vec<usize> = (0..self.joined.len()).map(|s| self.find(s)).collect();
-        let mut alive = vec![false; roots.len()];
-        for &set in &self.pinned {
-            alive[roots[set]] = true;
-        }
-        let root_of = |value: &str, channel: usize| roots[self.of[value][channel]];
-        loop {
-            let mut changed = false;
-            for node in network.graph.nodes.iter().rev() {
-                let Some(weight) = network.weight(node) else {
-                    continue;
-                };
-                let shape = weight.shape();
-                for (row, col, _) in elements(weight) {
-                    if alive[root_of(&node.name, row)] {
-                        let read = channel(&node.op, &shape, row, col);
-                        let read = root_of(&node.inputs[0], read);
-                        changed |= !std::mem::replace(&mut alive[read], true);
-                    }
-                }
-            }
-            if !changed {
-                break;
-            }
-        }
-        // No value may be without channels.
-        for node in &network.graph.nodes {
-            let sets = &self.of[&node.name];
-            if !sets.iter().any(|s| alive[roots[*s]])
-                && let Some(&first) = sets.first()
-            {
-                alive[roots[first]] = true;
-            }
-        }
-        let stays = |sets: &Vec<usize>| sets.iter().map(|s| alive[roots[*s]]).collect();
-        (self.of.iter())
-            .map(|(name, sets)| (name.clone(), stays(sets)))
-            .collect()
-    }
-}
-
 /// Takes the channels that do not stay out of every tensor.
-fn shrink(network: &mut Network, alive: &HashMap<String, Vec<bool>>) {
+fn shrink(network: &mut Network, live: &LiveChannels) {
     // Where each channel goes.
     let places = |alive: &[bool]| -> (Vec<Option<usize>>, usize) {
         let mut n = 0;
@@ -383,7 +251,7 @@ fn shrink(network: &mut Network, alive: &HashMap<String, Vec<bool>>) {
             }
         };
     for node in &mut network.graph.nodes {
-        let (inn, out) = (&alive[&node.inputs[0]], &alive[&node.name]);
+        let (inn, out) = (live.of(&node.inputs[0]), live.of(&node.name));
         if node.op.operator().channels() == Channels::Same {
             for name in node.op.tensors().filter(|_| out.contains(&false)) {
                 let before = network.tensors.get(name).map(Weights::shape);
@@ -392,7 +260,7 @@ fn shrink(network: &mut Network, alive: &HashMap<String, Vec<bool>>) {
                 if before.elements() == out.len() {
                     let original = network.original_shapes.entry(name.to_owned());
                     original.or_insert(before);
-                    gather(&mut network.tensors, name, out);
+                    gather(&mut network.tensors, name, &out);
                 }
             }
             continue;
@@ -407,7 +275,7 @@ fn shrink(network: &mut Network, alive: &HashMap<String, Vec<bool>>) {
             continue;
         }
         let before = weight.shape();
-        let ((from, inputs), (to, units)) = (places(inn), places(out));
+        let ((from, inputs), (to, units)) = (places(&inn), places(&out));
         let depthwise = is_depthwise(&node.op, &before);
         let mut shape = before.clone();
         shape.0[0] = units;
@@ -422,7 +290,7 @@ fn shrink(network: &mut Network, alive: &HashMap<String, Vec<bool>>) {
         });
         network.tensors.insert(name.clone(), moved);
         if let Some(bias) = node.op.bias() {
-            gather(&mut network.tensors, bias, out);
+            gather(&mut network.tensors, bias, &out);
         }
         network.original_shapes.entry(name).or_insert(before);
         if let Op::Conv(ops::Conv { groups, .. }) = &mut node.op

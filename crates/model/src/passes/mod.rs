@@ -1,5 +1,6 @@
 //! Rewrites of a network that keep what it computes; each is a file of its own.
 
+pub mod channels;
 mod drop_dead_channels;
 mod fold_batch_normalization;
 mod fold_pad;

@@ -6,10 +6,14 @@ mod parts;
 mod resnet;
 mod vgg;
 
+use std::ops::RangeInclusive;
+
+use crate::Shape;
+
 pub use lenet::mlp;
 pub use parts::Preset;
 
-/// Names that [`by_name`] knows.
+/// Names of networks that [`by_name`] knows.
 pub const NAMES: [&str; 7] = [
     "lenet-300-100",
     "lenet-5",
@@ -20,7 +24,34 @@ pub const NAMES: [&str; 7] = [
     "resnet-50",
 ];
 
-/// The preset of that name, if there is one.
+/// Sizes of a multi-layer perceptron that is named by them.
+const MLP_SIZES: RangeInclusive<usize> = 2..=18;
+/// Most inputs, units or outputs of one.
+const MOST_UNITS: usize = 1 << 16;
+
+/// What [`by_name`] takes, in words.
+pub fn names() -> String {
+    format!(
+        "{} and mlp:784,300,100,10 with the sizes of a multi-layer perceptron, {} to {} of 1 to {MOST_UNITS}",
+        NAMES.join(", "),
+        MLP_SIZES.start(),
+        MLP_SIZES.end()
+    )
+}
+
+/// The multi-layer perceptron of a name such as `mlp:784,300,100,10`: inputs, widths of its hidden layers, outputs.
+fn mlp_by_sizes(name: &str) -> Option<Preset> {
+    let sizes = name.strip_prefix("mlp:")?.split(',');
+    let size = |s: &str| s.parse().ok().filter(|s| (1..=MOST_UNITS).contains(s));
+    let sizes: Vec<usize> = sizes.map(size).collect::<Option<_>>()?;
+    let (input, widths) = sizes.split_first()?;
+    let name = name.replace([':', ','], "-");
+    MLP_SIZES
+        .contains(&sizes.len())
+        .then(|| mlp(&name, Shape::from([*input]), widths))
+}
+
+/// The preset of that name, if there is one; a name of sizes such as `mlp:784,300,100,10` is a [multi-layer perceptron](mlp).
 pub fn by_name(name: &str) -> Option<Preset> {
     match name {
         "lenet-300-100" => Some(lenet::lenet_300_100()),
@@ -30,7 +61,7 @@ pub fn by_name(name: &str) -> Option<Preset> {
         "resnet-20-mnist" => Some(resnet::resnet_20_mnist()),
         "mobilenet-v1" => Some(mobilenet::mobilenet_v1([3, 224, 224])),
         "resnet-50" => Some(resnet::resnet_50([3, 224, 224])),
-        _ => None,
+        _ => mlp_by_sizes(name),
     }
 }
 
@@ -52,7 +83,7 @@ pub fn for_input(name: &str, input: [usize; 3]) -> Option<Preset> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Shape, shape};
+    use crate::shape;
 
     fn weights(preset: &Preset) -> usize {
         let (graph, tensors) = preset;
@@ -93,6 +124,29 @@ mod tests {
         .collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
         assert!(NAMES.iter().all(|n| by_name(n).is_some()));
+    }
+
+    #[test]
+    fn a_perceptron_is_named_by_its_sizes() {
+        let (graph, tensors) = by_name("mlp:784,300,100,10").unwrap();
+        assert_eq!(graph.name, "mlp-784-300-100-10");
+        assert_eq!(graph.inputs[0].shape, Shape::from([784]));
+        assert_eq!(weights(&(graph, tensors.clone())), 266_200);
+        assert_eq!(tensors[4], ("fc3.weight".into(), Shape::from([10, 100])));
+        let (_, tensors) = by_name("mlp:4,2").unwrap();
+        assert_eq!(tensors.len(), 2);
+        let long = format!("mlp:{}", ["3"; 19].join(","));
+        let wrong = [
+            "mlp:",
+            "mlp:784",
+            "mlp:4,0",
+            "mlp:4,x",
+            "mlp:4,2,",
+            "mlp:4,65537",
+            &long,
+        ];
+        assert!(wrong.iter().all(|name| by_name(name).is_none()));
+        assert!(by_name("mlp").is_none(), "its sizes are those of data");
     }
 
     #[test]

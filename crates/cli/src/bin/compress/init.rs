@@ -20,7 +20,7 @@ pub fn run(args: &InitArgs) -> anyhow::Result<Outcome> {
     let Some((graph, shapes)) = preset else {
         bail!(
             "expected one of the presets {}, the convolutional ones with an --input that they fit, got {}",
-            presets::NAMES.join(", "),
+            presets::names(),
             args.name
         );
     };
