@@ -42,6 +42,8 @@ mod preprocessing;
 mod pruning;
 mod recipe;
 mod run_folder;
+mod sample_set;
+mod split;
 mod sweep;
 mod train;
 mod training;
