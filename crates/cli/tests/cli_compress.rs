@@ -134,6 +134,22 @@ fn wrong_settings_and_inputs_are_named_in_one_line() {
             &["max_accuracy_drop", "got -1"],
         ),
         (
+            &[net, "--validation", "0.95"],
+            &["validation", "0.000001 to 0.9", "got 0.95"],
+        ),
+        (
+            &[net, "--validation", "nowhere"],
+            &["nowhere", "No such file"],
+        ),
+        (
+            &[net, "--validation-from-test", "60"],
+            &["more than 60 test images"],
+        ),
+        (
+            &[net, "--max-class-drop", "-1"],
+            &["max_class_drop", "got -1"],
+        ),
+        (
             &[net, "--recipe", "nan.recipe.toml"],
             &["nan.recipe.toml", "lr", "NaN"],
         ),
@@ -298,6 +314,62 @@ fn a_broken_promise_is_written_loud_and_exits_1() {
 }
 
 #[test]
+fn too_few_samples_are_undecided_and_what_would_decide_is_said() {
+    let w = Workplace::new();
+    let output = w.compress(&["net.safetensors", "--max-accuracy-drop", "0.5", "--quiet"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let words = "40 samples are too few to tell, about 200 would decide";
+    assert!(
+        stderr.contains("accuracy promise is undecided") && stderr.contains(words),
+        "{stderr}"
+    );
+    let promise = &w.json("net.report.json")["accuracy"]["promise"];
+    assert_eq!(
+        [
+            &promise["verdict"],
+            &promise["kept"],
+            &promise["samples_needed"]
+        ],
+        [&Value::from("undecided"), &false.into(), &200.into()]
+    );
+}
+
+#[test]
+fn validation_samples_and_classes_are_options() {
+    let w = Workplace::new();
+    let args = [
+        "net.safetensors",
+        "--validation-from-test",
+        "40",
+        "--max-class-drop",
+        "10",
+        "--class-weights",
+        "balanced",
+        "--json",
+    ];
+    let report: Value = serde_json::from_str(&w.ok(&args)).unwrap();
+    let accuracy = &report["accuracy"];
+    assert_eq!(accuracy["validation"]["images"], 40);
+    assert_eq!(accuracy["test"]["images"], 20);
+    assert_eq!(accuracy["promise"]["max_class_drop"], 10.0);
+    let classes = accuracy["validation_classes"].as_array().unwrap();
+    let images: u64 = classes.iter().map(|c| c["images"].as_u64().unwrap()).sum();
+    assert_eq!((classes.len(), images), (2, 40));
+    assert_eq!(report["recipe"]["class_weights"], "balanced");
+    assert_eq!(report["recipe"]["validation"]["from_test"], 40);
+    let share = [
+        "net.safetensors",
+        "--validation",
+        "0.25",
+        "--force",
+        "--json",
+    ];
+    let report: Value = serde_json::from_str(&w.ok(&share)).unwrap();
+    assert_eq!(report["accuracy"]["validation"]["images"], 60);
+}
+
+#[test]
 fn tensors_under_other_names_are_matched_by_order() {
     let w = Workplace::without_network();
     let (_, names) = presets::by_name("lenet-5").unwrap();
@@ -357,7 +429,8 @@ fn tensors_under_other_names_are_matched_by_order() {
 fn a_network_without_a_recipe_follows_the_default_one() {
     let w = Workplace::new();
     std::fs::remove_file(w.path("recipe.toml")).unwrap();
-    let text = w.ok(&["net.safetensors", "--data", "data"]);
+    let few = ["--max-accuracy-drop", "5"];
+    let text = w.ok(&[&["net.safetensors", "--data", "data"][..], &few].concat());
     assert!(text.contains("the default recipe"), "{text}");
     let file = w.path("net.sparse.safetensors");
     let loaded = read_network(file, &GraphSource::Auto).unwrap();

@@ -187,7 +187,7 @@ fn float_targets_are_trained_compressed_and_held_to_their_r2() {
     let stderr = String::from_utf8_lossy(&broken.stderr);
     assert_eq!(broken.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.contains("under the dense network's, expected at most 0.01 (--max-r2-drop)"),
+        stderr.contains("under the dense network's, expected at most 0.01 (max_r2_drop)"),
         "{stderr}"
     );
 }

@@ -78,26 +78,9 @@ impl TrainingData {
         classes: usize,
     ) -> Result<Self, CompressError> {
         dataset.check_against(input, classes)?;
-        let [held, rest] = held_back(dataset.len(), validation);
+        let samples = dataset.len();
+        let [held, rest] = draw(samples, validation.min(samples / 6));
         let part = |places: &[usize]| Images::new(dataset.subset(places), input, preprocessing);
-        Ok(Self::new(part(&rest), part(&held)))
-    }
-
-    /// The same for a regression: a network of `outputs` outputs per sample.
-    ///
-    /// # Errors
-    /// Inputs or targets that do not fit the network's `input` and `outputs`.
-    pub fn split_regression(
-        set: &RegressionSet,
-        validation: usize,
-        input: &Shape,
-        preprocessing: &Preprocessing,
-        outputs: usize,
-    ) -> Result<Self, CompressError> {
-        set.check_against(input, outputs)?;
-        let [held, rest] = held_back(set.len(), validation);
-        let part =
-            |places: &[usize]| Images::with_numbers(set.subset(places), input, preprocessing);
         Ok(Self::new(part(&rest), part(&held)))
     }
 
@@ -112,12 +95,11 @@ impl TrainingData {
     }
 }
 
-/// Places of `validation` samples that are held back, at most a sixth of all, and of the rest.
-fn held_back(samples: usize, validation: usize) -> [Vec<usize>; 2] {
-    let validation = validation.min(samples / 6);
+/// Places of `drawn` samples of a set, the same ones in every run, and of the others, both in the order of the set.
+pub fn draw(samples: usize, drawn: usize) -> [Vec<usize>; 2] {
     let mut order: Vec<usize> = (0..samples).collect();
     order.shuffle(&mut stream(0, Stream::Split));
-    let rest = order.split_off(validation);
+    let rest = order.split_off(drawn.min(samples));
     [order, rest].map(|mut places| {
         places.sort_unstable();
         places

@@ -26,7 +26,7 @@ mod units;
 pub mod variational;
 
 pub use compact::compact;
-pub use data::{Images, Samples, TrainingData};
+pub use data::{Images, Samples, TrainingData, draw};
 pub use error::CompressError;
 pub use export::smaller;
 pub use init::{fit_outputs, initialise};

@@ -3,9 +3,11 @@
 //! An [`Objective`] gives the loss of a sample, the negative log-likelihood of its target up to a constant, with its gradient
 //! by the network's outputs, and the [`Score`] of the outputs for a set of samples. A [`Loss`] names one in a recipe.
 
+mod class_weights;
 mod cross_entropy;
 mod huber;
 mod interface;
+mod sample_errors;
 mod scaled;
 mod score;
 mod squared_error;
@@ -13,9 +15,12 @@ mod targets;
 
 use serde::{Deserialize, Serialize};
 
+pub use class_weights::ClassWeights;
+pub(crate) use class_weights::Weighted;
 pub use cross_entropy::{CrossEntropy, Distillation, arg_max};
 pub use huber::Huber;
 pub use interface::{Objective, SampleLoss};
+pub use sample_errors::{PerSample, SampleErrors};
 pub(crate) use scaled::Scaled;
 pub use score::Score;
 pub use squared_error::SquaredError;
@@ -58,4 +63,13 @@ impl Loss {
 pub fn score_predictions(predictions: &[f32], targets: &Targets<'_>) -> Score {
     let objective = Loss::of(targets).objective(Distillation::NONE, 1.0);
     objective.score(predictions, targets)
+}
+
+/// The same score, with what each sample adds to it.
+pub fn sample_errors(predictions: &[f32], targets: &Targets<'_>) -> SampleErrors {
+    SampleErrors::new(
+        score_predictions(predictions, targets),
+        predictions,
+        targets,
+    )
 }

@@ -1,16 +1,18 @@
 //! Recipes: all settings that a result depends on, as TOML beside the model.
 
 mod search;
+mod validation;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::CompressError;
-use crate::objective::{Loss, Score};
+use crate::objective::{ClassWeights, Loss, Score};
 use crate::variational::Granularity;
 
 pub use search::{Goal, Search};
+pub use validation::Validation;
 
 /// How a network is trained or compressed: settings, then phases in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,9 +24,9 @@ pub struct Recipe {
     /// Seed of everything random.
     #[serde(default)]
     pub seed: u64,
-    /// Training samples held back to choose settings by.
+    /// Samples to choose settings by, and to measure the result on; 5,000 of the training set where absent.
     #[serde(default = "five_thousand")]
-    pub validation: usize,
+    pub validation: Validation,
     /// Weights whose `log_alpha` is above this at the end of the sparse-vd phases are removed.
     #[serde(default = "three")]
     pub threshold: f64,
@@ -37,6 +39,12 @@ pub struct Recipe {
     /// Regression: R2 on validation that the result may lose; 0.02 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_r2_drop: Option<f64>,
+    /// Points of recall that the result may lose of any class of a classification; not limited where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_class_drop: Option<f64>,
+    /// How much each class counts in the loss; by its samples where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
     /// What training minimises; where absent, the cross-entropy for classes, and the squared error for numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
@@ -54,10 +62,12 @@ pub struct Recipe {
 }
 
 /// Settings that replace those of a recipe; `None` keeps the recipe's.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides {
     /// Seed.
     pub seed: Option<u64>,
+    /// Where validation samples come from.
+    pub validation: Option<Validation>,
     /// Threshold on `log_alpha`. Pruning during a phase keeps every weight that this threshold keeps.
     pub threshold: Option<f64>,
     /// Factor on the KL term of every sparse-vd phase.
@@ -68,6 +78,10 @@ pub struct Overrides {
     pub max_accuracy_drop: Option<f64>,
     /// Regression: R2 on validation that the result may lose.
     pub max_r2_drop: Option<f64>,
+    /// Points of recall that the result may lose of any class.
+    pub max_class_drop: Option<f64>,
+    /// How much each class counts in the loss.
+    pub class_weights: Option<ClassWeights>,
     /// Epochs of every phase.
     pub epochs: Option<u32>,
     /// What a search is to reach; a recipe without a search gets one.
@@ -166,8 +180,8 @@ pub struct Phase {
     pub temperature: f64,
 }
 
-fn five_thousand() -> usize {
-    5000
+fn five_thousand() -> Validation {
+    Validation::Samples(5000)
 }
 fn hundred() -> usize {
     100
@@ -332,6 +346,8 @@ impl Recipe {
             alpha: Granularity::Weight,
             max_accuracy_drop: half(),
             max_r2_drop: None,
+            max_class_drop: None,
+            class_weights: None,
             loss: None,
             target_deviation: None,
             search: None,
@@ -369,18 +385,24 @@ impl Recipe {
     pub fn with(mut self, overrides: &Overrides) -> Result<Self, CompressError> {
         let Overrides {
             seed,
+            validation,
             threshold,
             kl_scale,
             alpha,
             max_accuracy_drop,
             max_r2_drop,
+            max_class_drop,
+            class_weights,
             epochs,
             goal,
-        } = *overrides;
+        } = overrides.clone();
         self.seed = seed.unwrap_or(self.seed);
+        self.validation = validation.unwrap_or(self.validation);
         self.alpha = alpha.unwrap_or(self.alpha);
         self.max_accuracy_drop = max_accuracy_drop.unwrap_or(self.max_accuracy_drop);
         self.max_r2_drop = max_r2_drop.or(self.max_r2_drop);
+        self.max_class_drop = max_class_drop.or(self.max_class_drop);
+        self.class_weights = class_weights.or(self.class_weights);
         for phase in &mut self.phases {
             if let Some(epochs) = epochs {
                 (phase.epochs, phase.steps) = (epochs, None);
@@ -414,10 +436,32 @@ impl Recipe {
         let mut recipe: Self =
             toml::from_str(&text).map_err(|e| fail(e.to_string().trim_end().replace('\n', " ")))?;
         recipe.check().map_err(|e| fail(e.to_string()))?;
-        if let (Some(data), Some(folder)) = (&recipe.data, path.parent()) {
-            recipe.data = Some(folder.join(data));
+        if let Some(folder) = path.parent() {
+            recipe.data = recipe.data.map(|data| folder.join(data));
+            if let Validation::Data(data) = &mut recipe.validation {
+                *data = folder.join(&data);
+            }
         }
         Ok(recipe)
+    }
+
+    /// The recipe without the places of data sets on this machine: of another data set for validation, its name is left.
+    #[must_use]
+    pub fn without_places(&self) -> Self {
+        let mut recipe = Self {
+            data: None,
+            ..self.clone()
+        };
+        if let Validation::Data(path) = &mut recipe.validation {
+            *path = path.file_name().unwrap_or_default().into();
+        }
+        recipe
+    }
+
+    /// Whether settings are chosen on validation samples. They are then halved: one half to choose by, the other to measure the result on.
+    pub fn chooses(&self) -> bool {
+        let several = |p: &Phase| p.method == Method::Quantise && p.grid.len() > 1;
+        self.search.is_some() || self.phases.iter().any(several)
     }
 
     /// The recipe as TOML.
@@ -437,10 +481,18 @@ impl Recipe {
                 "none",
             ));
         }
-        range("validation", self.validation as f64, 1.0, 1e9)?;
+        match self.validation {
+            Validation::Samples(n) | Validation::FromTest { from_test: n } => {
+                range("validation", n as f64, 1.0, 1e9)?;
+            }
+            Validation::Share(share) => range("validation", share, 1e-6, 0.9)?,
+            Validation::Data(_) => {}
+        }
         range("threshold", self.threshold, -8.0, 8.0)?;
         range("max_accuracy_drop", self.max_accuracy_drop, 0.0, 100.0)?;
         range("max_r2_drop", self.max_r2_drop(), 0.0, 2.0)?;
+        let of_class = self.max_class_drop.unwrap_or_default();
+        range("max_class_drop", of_class, 0.0, 100.0)?;
         if let Some(deviation) = self.target_deviation {
             range("target_deviation", deviation, 1e-30, 1e30)?;
         }
@@ -517,8 +569,45 @@ mod tests {
 
     #[test]
     fn a_recipe_survives_its_own_toml() {
-        let recipe = Recipe::default_for_compression();
-        assert_eq!(toml::from_str::<Recipe>(&recipe.to_toml()).unwrap(), recipe);
+        let mut recipe = Recipe::default_for_compression();
+        assert!(recipe.to_toml().contains("validation = 5000\n"));
+        for validation in [
+            Validation::Samples(7),
+            Validation::Share(0.25),
+            Validation::Data("held/x.npz".into()),
+            Validation::FromTest { from_test: 9 },
+        ] {
+            recipe.validation = validation;
+            let toml = recipe.to_toml();
+            assert_eq!(toml::from_str::<Recipe>(&toml).unwrap(), recipe, "{toml}");
+        }
+        recipe.data = Some("/home/me/data".into());
+        recipe.validation = Validation::Data("/home/me/x.npz".into());
+        let bare = recipe.without_places();
+        assert_eq!(bare.validation, Validation::Data("x.npz".into()));
+        assert!(!bare.to_toml().contains("/home"));
+    }
+
+    #[test]
+    fn validation_samples_out_of_range_are_named() {
+        let check = |validation: &str| {
+            let text =
+                format!("validation = {validation}\n[[phase]]\nmethod = \"dense\"\nepochs = 1");
+            let recipe = toml::from_str::<Recipe>(&text).map_err(|e| e.to_string())?;
+            recipe.check().map_err(|e| e.to_string())
+        };
+        assert_eq!(check("0.2"), Ok(()));
+        assert_eq!(check("{ from_test = 100 }"), Ok(()));
+        for (text, words) in [
+            ("0", "validation: expected 1 to"),
+            ("1.5", "validation: expected 0.000001 to 0.9, got 1.5"),
+            ("-3", "got -3"),
+            ("{ from_tst = 1 }", "a share of the training set"),
+            ("true", "a share of the training set"),
+        ] {
+            let error = check(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -1,22 +1,32 @@
 //! Reports on a run and on a network: the tables that are printed and the JSON that programs read.
 
 mod accuracy;
+mod class_error;
 mod compression;
 mod encoding;
 mod layers;
 mod packed;
+mod paired;
+mod promise;
 mod run;
 mod search;
+mod seen;
+mod split_score;
 mod table;
 mod text;
 
-pub use accuracy::{Accuracy, Promise, SplitError, SplitFit, SplitScore};
+pub use accuracy::{Accuracy, Part, SEEN};
+pub use class_error::ClassError;
 pub use compression::{KernelChoice, Pruning, Report, Timing};
 pub use encoding::{Encoding, encodings};
 pub use layers::{LayerSummary, Summary, stored_bytes};
 pub use packed::{PackedResult, PackedSize};
+pub use paired::{DropEstimate, mcnemar_p};
+pub use promise::{ClassDrop, Promise, Verdict};
 pub use run::{RunRecord, Task};
 pub use search::{SearchReport, Try};
+pub use seen::was_trained_on;
+pub use split_score::{SplitError, SplitFit, SplitScore};
 pub use table::{Align, Table, bytes, count};
 pub use text::{
     NO_TEST, encodings as encodings_table, layers as layers_table, packed as packed_table,

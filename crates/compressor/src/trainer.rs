@@ -27,7 +27,9 @@ use crate::engine::Engine;
 use crate::error::CompressError;
 use crate::export;
 use crate::layer::Layer;
-use crate::objective::{Distillation, Loss, Objective, Scaled, Score, Targets, score_predictions};
+use crate::objective::{
+    Distillation, Loss, Objective, SampleErrors, Scaled, Targets, Weighted, sample_errors,
+};
 use crate::quantise;
 use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
@@ -65,6 +67,8 @@ pub struct Trainer {
     original: Network,
     /// What an output of 1 in training stands for; see [`units`].
     unit: f32,
+    /// How much each class counts in the loss, where the recipe says it.
+    class_weights: Option<Arc<[f64]>>,
     /// Of the network and the recipe that the run began with.
     fingerprint: String,
     pixels: HashMap<String, usize>,
@@ -134,6 +138,8 @@ impl Trainer {
         });
         let pixels = pixels.collect();
         let unit = units::output_unit(network, &data.train().targets());
+        let class_weights = recipe.class_weights;
+        let class_weights = class_weights.map(|weights| weights.of(&data.train().targets()));
         let state = State::from_network(&units::scale_outputs(network.clone(), 1.0 / unit))?;
         let engine = Engine::new(
             &network.graph,
@@ -154,6 +160,7 @@ impl Trainer {
             dense: state,
             original: network.clone(),
             unit,
+            class_weights: class_weights.transpose()?,
             pixels,
             teacher: None,
             divergence: f64::INFINITY,
@@ -289,16 +296,18 @@ impl Trainer {
         let deviation = self.recipe.target_deviation.unwrap_or(1.0);
         let loss = self.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
         let objective = loss.objective(distillation, deviation);
-        match self.unit {
-            1.0 => objective,
-            unit => Box::new(Scaled { objective, unit }),
+        let weights = self.class_weights.clone();
+        match (self.unit, weights) {
+            (_, Some(weights)) => Box::new(Weighted { objective, weights }),
+            (1.0, None) => objective,
+            (unit, None) => Box::new(Scaled { objective, unit }),
         }
     }
 
-    /// Score of outputs of the engine.
-    fn score(&self, mut outputs: Vec<f32>, targets: &Targets<'_>) -> Score {
+    /// Errors of outputs of the engine.
+    fn errors(&self, mut outputs: Vec<f32>, targets: &Targets<'_>) -> SampleErrors {
         outputs.iter_mut().for_each(|y| *y *= self.unit);
-        score_predictions(&outputs, targets)
+        sample_errors(&outputs, targets)
     }
 
     /// Standard deviation of the noise of targets that are numbers, as far as the network that the run begins with can tell:

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use sparsevd_compressor::CompressError;
 use sparsevd_compressor::report::{
-    Accuracy, Encoding, PackedResult, PackedSize, Promise, Pruning, Report, SCHEMA, SearchReport,
-    Summary, encodings, stored_bytes,
+    Accuracy, Encoding, PackedResult, PackedSize, Part, Pruning, Report, SCHEMA, SEEN,
+    SearchReport, Summary, encodings, stored_bytes,
 };
 use sparsevd_compressor::trainer::EpochRecord;
 use sparsevd_format::{
@@ -16,11 +16,11 @@ use sparsevd_format::{
 use sparsevd_model::Network;
 use sparsevd_runtime::WeightMode;
 
-use crate::data::Split;
 use crate::error::PipelineError;
 use crate::measure::{Scores, timings};
 use crate::outputs::{Outputs, with_recipe};
 use crate::recipe::FoundRecipe;
+use crate::split::Split;
 
 /// The result of a [`Compression`](crate::Compression).
 #[derive(Debug)]
@@ -101,20 +101,18 @@ impl Compressed {
         let accuracy = match measured {
             Some((samples, before)) => {
                 let after = Scores::of(&sparse, WeightMode::Sparse, samples, self.threads)?;
-                let (validation, test) = before.beside(&after);
-                // Both files are what was promised.
-                let worst = match &packed {
-                    Some(p) if p.validation.drop() > validation.drop() => &p.validation,
-                    _ => &validation,
-                };
-                Some(Accuracy {
-                    promise: Promise::new(&self.recipe.recipe, worst),
-                    validation,
-                    test,
-                })
+                Some(Accuracy::new(
+                    &self.recipe.recipe,
+                    before.saw_validation(),
+                    before.beside(&after),
+                    packed.as_ref().map(|p| (p.validation, p.test)),
+                    before.classes_beside(&after),
+                ))
             }
             None => None,
         };
+        let seen = accuracy.as_ref().map(|a| a.promise_about) == Some(Part::Test);
+        let warnings = self.origin.warnings.iter().cloned();
         let as_it_came = inspect_encodings(&self.dense).into_iter().take(1);
         let as_it_came = as_it_came.map(|(label, bytes)| Encoding {
             encoding: format!("as it came: {label}"),
@@ -132,7 +130,7 @@ impl Compressed {
             version: env!("CARGO_PKG_VERSION").into(),
             network: sparse.graph.name.clone(),
             model: self.origin.model.clone().unwrap_or_default(),
-            warnings: self.origin.warnings.clone(),
+            warnings: warnings.chain(seen.then(|| SEEN.into())).collect(),
             output: path.clone(),
             packed,
             pruning: self.pruning.clone(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sparsevd_compressor::report::Pruning;
+use sparsevd_compressor::report::{Pruning, SEEN};
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_onnx::ImportOptions;
 use sparsevd_runtime::WeightMode;
@@ -125,8 +125,9 @@ impl Compression {
             .transpose()?;
         let dense = folded(input.network);
         let data_path = data.as_ref().and_then(Data::path).map(PathBuf::from);
+        let (validation, choose) = (&recipe.recipe.validation, recipe.recipe.chooses());
         let samples = data
-            .map(|data| data.split(&dense, recipe.recipe.validation, observer))
+            .map(|data| data.split(&dense, validation, choose, observer))
             .transpose()?;
         let before = samples
             .as_ref()
@@ -136,13 +137,18 @@ impl Compression {
         for note in notes.iter().flatten() {
             observer.note(note);
         }
-        if let Some(Scores { validation, test }) = &before {
+        if let Some(before @ Scores { validation, test }) = &before {
             let name = match &input.file {
                 Some(file) => file.path.display().to_string(),
                 None => dense.graph.name.clone(),
             };
-            let test = test.map_or(String::new(), |test| format!(", test {test}"));
+            let test = test.as_ref();
+            let test = test.map_or(String::new(), |test| format!(", test {}", test.score));
+            let validation = validation.score;
             observer.note(&format!("{name} as it came: validation {validation}{test}"));
+            if before.saw_validation() {
+                observer.note(SEEN);
+            }
         }
         let trained = match &samples {
             Some(samples) if !recipe.recipe.phases.is_empty() => {

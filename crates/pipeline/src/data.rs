@@ -2,19 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::architecture::{self, Architecture};
+use sparsevd_compressor::recipe::Validation;
 use sparsevd_compressor::report::NO_TEST;
 use sparsevd_compressor::trainer::Observer;
-use sparsevd_compressor::{Images, Samples, TrainingData};
 use sparsevd_format::{
-    DataSplits, FormatError, LoadedSamples, Pixels, RegressionSplits, TableOptions,
-    load_samples_with, standardise,
+    FormatError, LoadedSamples, Pixels, TableOptions, load_samples_with, standardise,
 };
 use sparsevd_model::{Graph, Network, Preprocessing, Shape, Table};
 
 use crate::error::PipelineError;
-use crate::labelled::{DataSplit, LabelledSamples, SampleSet};
+use crate::labelled::{DataSplit, LabelledSamples};
 use crate::preprocessing::{of_pixels, of_table};
+use crate::sample_set::{Parts, SampleSet};
+use crate::split::{Sets, Split};
 
 /// A data set with labels or numbers as targets.
 #[derive(Debug, Clone)]
@@ -162,20 +164,14 @@ impl Data {
             error: Box::new(error),
         };
         let preprocessing = self.preprocessing(graph);
-        let (set, part) = match self.samples {
-            LoadedSamples::Classes(s) => {
-                let parts = [s.train, s.test, s.whole];
-                let (set, part) = split.of(&name, parts, &s.describe)?;
-                set.check_against(input, outputs).map_err(unfit)?;
-                (SampleSet::Classes(set), part)
-            }
-            LoadedSamples::Numbers(s) => {
-                let parts = [s.train, s.test, s.whole];
-                let (set, part) = split.of(&name, parts, &s.describe)?;
-                set.check_against(input, outputs).map_err(unfit)?;
-                (SampleSet::Numbers(set), part)
-            }
-        };
+        let Parts {
+            train,
+            test,
+            whole,
+            describe,
+        } = self.samples.into();
+        let (set, part) = split.of(&name, [train, test, whole], &describe)?;
+        set.check_against(input, outputs).map_err(unfit)?;
         Ok(LabelledSamples {
             set,
             part,
@@ -190,88 +186,104 @@ impl Data {
             .map_or("data set".into(), |p| p.display().to_string())
     }
 
-    /// Holds `validation` samples back from those to train `network` on. Bytes and the features of a table become its input by
-    /// its preprocessing, which must be set.
+    /// Divides it into samples to train `network` on, validation samples and test samples; where settings are chosen, `choose`, one
+    /// half of the validation samples is for that. Bytes and the features of a table become its input by its preprocessing, which must
+    /// be set.
     pub(crate) fn split(
         self,
         network: &Network,
-        validation: usize,
+        validation: &Validation,
+        choose: bool,
         observer: &mut dyn Observer,
     ) -> Result<Split, PipelineError> {
         let outputs = network.shapes()?[network.graph.outputs[0].as_str()].elements();
         let input = &network.graph.inputs[0].shape;
         let name = self.name();
         let preprocessing = self.preprocessing(&network.graph)?;
-        let no_training = |describe: &str| {
-            PipelineError::invalid(
+        let Parts {
+            train,
+            test,
+            whole,
+            mut describe,
+        } = self.samples.into();
+        // A set that is not split gives training and validation samples; nothing is left to report a test error on.
+        let Some(train) = train.or(whole) else {
+            return Err(PipelineError::invalid(
                 &name,
                 "training images (train-* IDX files, arrays x_train and y_train or x and y, a train/ folder or class folders)",
                 describe,
-            )
-        };
-        // A set that is not split gives training and validation samples; nothing is left to report a test error on.
-        let (kind, all, split) = match self.samples {
-            LoadedSamples::Classes(splits) => {
-                let DataSplits {
-                    train,
-                    test,
-                    whole,
-                    describe,
-                    table: _,
-                } = splits;
-                let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
-                if let Some(test) = &test {
-                    test.check_against(input, outputs)?;
-                }
-                let p = &preprocessing;
-                let split = Split {
-                    training: TrainingData::split(&train, validation, input, p, outputs)?,
-                    test: test.map(|test| Images::new(test, input, p)),
-                    describe,
-                };
-                ("images", train.len(), split)
-            }
-            LoadedSamples::Numbers(splits) => {
-                let RegressionSplits {
-                    train,
-                    test,
-                    whole,
-                    describe,
-                    table: _,
-                } = splits;
-                let train = train.or(whole).ok_or_else(|| no_training(&describe))?;
-                if let Some(test) = &test {
-                    test.check_against(input, outputs)?;
-                }
-                let p = &preprocessing;
-                let split = Split {
-                    training: TrainingData::split_regression(
-                        &train, validation, input, p, outputs,
-                    )?,
-                    test: test.map(|test| Images::with_numbers(test, input, p)),
-                    describe,
-                };
-                ("samples", train.len(), split)
-            }
-        };
-        let [train, held] = [split.training.train(), split.training.validation()].map(|s| s.len());
-        if held == 0 {
-            return Err(PipelineError::invalid(
-                name,
-                format!(
-                    "at least 6 training {kind}, of which one in six is held back for validation"
-                ),
-                all.to_string(),
             ));
+        };
+        for set in test.iter().chain([&train]) {
+            set.check_against(input, outputs)?;
         }
-        observer.note(&split.describe);
+        let mut origin = "held back for validation".to_owned();
+        let (kind, targets) = (train.kind(), train.targets());
+        let mut of_other = preprocessing.clone();
+        let found = describe.clone();
+        let load = |path: &Path| {
+            let other = Self::load_for(path, network.graph.preprocessing.as_ref())?;
+            of_other = other.preprocessing(&network.graph)?;
+            let (set, found) = other.only_part(targets)?;
+            set.check_against(input, outputs)
+                .map_err(|error| PipelineError::Unfit {
+                    data: path.display().to_string(),
+                    error: Box::new(error),
+                })?;
+            origin = format!("of {} for validation", path.display());
+            describe = format!("{describe}; for validation, {found}");
+            Ok(set)
+        };
+        let sets = Sets::new(train, test, validation, load, [&name, &found])?;
+        if let Validation::FromTest { .. } = validation {
+            origin = "of the test set for validation".into();
+        }
+        let [trained_on, held] = [&sets.train, &sets.validation].map(SampleSet::len);
+        let (by, holdout) = Sets::halves(sets.validation, choose);
+        let halves = holdout.as_ref().map_or(String::new(), |holdout| {
+            let (by, holdout) = (by.len(), holdout.len());
+            format!(": {by} to choose settings by, {holdout} to measure the result on")
+        });
+        observer.note(&describe);
         observer.note(&format!(
-            "{train} {kind} to train on, {held} held back for validation"
+            "{trained_on} {kind} to train on, {held} {origin}{halves}"
         ));
-        if split.test.is_none() {
+        if sets.test.is_none() {
             observer.note(NO_TEST);
         }
-        Ok(split)
+        let of = |set: SampleSet| set.images(input, &preprocessing);
+        let for_validation = |set: SampleSet| set.images(input, &of_other);
+        Ok(Split {
+            training: TrainingData::new(of(sets.train), for_validation(by)),
+            holdout: holdout.map(for_validation),
+            test: sets.test.map(of),
+            describe,
+        })
+    }
+
+    /// The samples of a set for validation, with `targets` as targets, and the set in words.
+    fn only_part(self, targets: &str) -> Result<(SampleSet, String), PipelineError> {
+        let name = self.name();
+        let Parts {
+            train,
+            test,
+            whole,
+            describe,
+        } = self.samples.into();
+        let mut parts = [train, test, whole].into_iter().flatten();
+        match (parts.next(), parts.next()) {
+            (Some(set), None) if set.targets() == targets => Ok((set, describe)),
+            (Some(set), None) => Err(PipelineError::invalid(
+                name,
+                format!("{targets} as targets, as in the training set"),
+                set.targets(),
+            )),
+            _ => Err(PipelineError::invalid(
+                name,
+                "a data set for validation with one part",
+                describe,
+            )),
+        }
     }
 
     /// How its inputs become those of the network.
@@ -306,22 +318,5 @@ impl From<LoadedSamples> for Data {
             samples,
             path: None,
         }
-    }
-}
-
-/// The samples of a run.
-#[derive(Debug)]
-pub(crate) struct Split {
-    pub training: TrainingData,
-    pub test: Option<Images>,
-    /// The data set, in words.
-    pub describe: String,
-}
-
-impl Split {
-    /// The samples that errors are reported on: validation, and test where there are any.
-    pub fn measured(&self) -> (&dyn Samples, Option<&dyn Samples>) {
-        let test = self.test.as_ref().map(|test| test as &dyn Samples);
-        (self.training.validation(), test)
     }
 }

@@ -6,13 +6,13 @@ use std::time::Instant;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sparsevd_compressor::objective::{Score, Targets, score_predictions};
-use sparsevd_format::{Dataset, RegressionSet};
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Preprocessing};
 use sparsevd_runtime::{RuntimeError, Session, WeightMode, evaluate};
 
 use crate::error::PipelineError;
 use crate::input_samples::InputSamples;
+use crate::sample_set::SampleSet;
 
 /// Samples per run when a network is scored.
 pub(crate) const EVALUATION_BATCH: usize = 64;
@@ -62,20 +62,10 @@ pub struct LabelledSamples {
     pub(crate) part: &'static str,
 }
 
-/// Samples by what their targets are.
-#[derive(Debug, Clone)]
-pub(crate) enum SampleSet {
-    Classes(Dataset),
-    Numbers(RegressionSet),
-}
-
 impl LabelledSamples {
     /// Number of samples.
     pub fn len(&self) -> usize {
-        match &self.set {
-            SampleSet::Classes(set) => set.len(),
-            SampleSet::Numbers(set) => set.len(),
-        }
+        self.set.len()
     }
 
     /// Whether there is no sample.

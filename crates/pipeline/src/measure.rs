@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use sparsevd_compressor::Samples;
-use sparsevd_compressor::objective::{self, Score};
-use sparsevd_compressor::report::{KernelChoice, SplitScore, Timing};
+use sparsevd_compressor::objective::{self, SampleErrors};
+use sparsevd_compressor::report::{ClassError, KernelChoice, SplitScore, Timing, was_trained_on};
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Shape};
 use sparsevd_runtime::bench::measure;
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 
-use crate::data::Split;
 use crate::error::PipelineError;
 use crate::labelled::{EVALUATION_BATCH, predictions};
+use crate::split::Split;
 
 /// Batches that latencies are measured at.
 const BATCHES: [usize; 2] = [1, 64];
@@ -20,13 +20,13 @@ const BATCHES: [usize; 2] = [1, 64];
 /// Time per plan and batch.
 const BUDGET: Duration = Duration::from_millis(200);
 
-/// Scores of a network, as the runtime computes them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Scores of a network, as the runtime computes them, with the errors of each sample.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
     /// On the validation samples.
-    pub validation: Score,
+    pub validation: SampleErrors,
     /// On the test samples, where the data set has any.
-    pub test: Option<Score>,
+    pub test: Option<SampleErrors>,
 }
 
 impl Scores {
@@ -45,9 +45,24 @@ impl Scores {
         let input = &network.graph.inputs[0].shape;
         let (validation, test) = samples.measured();
         Ok(Self {
-            validation: score(&session, input, validation)?,
-            test: test.map(|test| score(&session, input, test)).transpose()?,
+            validation: errors(&session, input, validation)?,
+            test: test.map(|test| errors(&session, input, test)).transpose()?,
         })
+    }
+
+    /// Errors by class of a dense network, which these are of, and of the sparse one, on the validation and on the test samples.
+    pub(crate) fn classes_beside(&self, sparse: &Self) -> [Vec<ClassError>; 2] {
+        let test = self.test.as_ref().zip(sparse.test.as_ref());
+        [
+            ClassError::of(&self.validation, &sparse.validation),
+            test.map_or(vec![], |(dense, sparse)| ClassError::of(dense, sparse)),
+        ]
+    }
+
+    /// Whether the network was probably trained on the validation samples; see [`was_trained_on`].
+    pub(crate) fn saw_validation(&self) -> bool {
+        let test = self.test.as_ref();
+        test.is_some_and(|test| was_trained_on(&self.validation, test))
     }
 
     /// These scores, of a dense network, beside those of the sparse one.
@@ -76,11 +91,15 @@ fn session(
     Ok(Session::new(Plan::new(network, &options)?, threads)?)
 }
 
-/// Score of a session on samples.
-fn score(session: &Session, input: &Shape, samples: &dyn Samples) -> Result<Score, PipelineError> {
+/// Errors of a session on samples.
+fn errors(
+    session: &Session,
+    input: &Shape,
+    samples: &dyn Samples,
+) -> Result<SampleErrors, PipelineError> {
     let fill = |index: usize, x: &mut [f32]| fill_input(samples, index, input, x);
     let outputs = predictions(session, samples.len(), fill)?;
-    Ok(objective::score_predictions(&outputs, &samples.targets()))
+    Ok(objective::sample_errors(&outputs, &samples.targets()))
 }
 
 /// Writes the network's input for a sample in the layout of the runtime, channels first.

@@ -134,11 +134,8 @@ fn stem(output: &Path) -> String {
 
 /// Metadata of a result: the recipe, but for the data's place on this machine, the seed and the version.
 pub(crate) fn with_recipe(mut metadata: BTreeMap<String, String>, recipe: &Recipe) -> WriteOptions {
-    let recipe = Recipe {
-        data: None,
-        ..recipe.clone()
-    };
-    metadata.insert("sparsevd.recipe".into(), recipe.to_toml());
+    let bare = recipe.without_places();
+    metadata.insert("sparsevd.recipe".into(), bare.to_toml());
     metadata.insert("sparsevd.seed".into(), recipe.seed.to_string());
     metadata.insert("sparsevd.version".into(), env!("CARGO_PKG_VERSION").into());
     WriteOptions {

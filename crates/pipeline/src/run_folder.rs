@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sparsevd_compressor::recipe::Recipe;
+use sparsevd_compressor::recipe::{Recipe, Validation};
 use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
 use sparsevd_compressor::{CompressError, checkpoint};
 use sparsevd_format::FormatError;
@@ -166,14 +166,18 @@ pub(crate) fn record(
     recipe: &FoundRecipe,
     preprocessing: Option<Preprocessing>,
 ) -> Result<RunRecord, FormatError> {
+    let mut recipe = recipe.clone();
+    if let Validation::Data(path) = &mut recipe.recipe.validation {
+        *path = absolute(path)?;
+    }
     Ok(RunRecord {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").into(),
         task,
         data: absolute(data)?,
         preprocessing,
-        recipe_source: recipe.source.clone(),
-        recipe: recipe.recipe.clone(),
+        recipe_source: recipe.source,
+        recipe: recipe.recipe,
     })
 }
 

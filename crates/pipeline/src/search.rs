@@ -7,9 +7,11 @@ mod next;
 use std::time::Duration;
 
 use sparsevd_compressor::TrainingData;
-use sparsevd_compressor::objective::Score;
+use sparsevd_compressor::objective::SampleErrors;
 use sparsevd_compressor::recipe::{Goal, Recipe};
-use sparsevd_compressor::report::{RunRecord, SearchReport, SplitScore, Try};
+use sparsevd_compressor::report::{
+    ClassError, Promise, RunRecord, SearchReport, SplitScore, Try, Verdict,
+};
 use sparsevd_compressor::trainer::{EpochRecord, Observer, Trainer};
 use sparsevd_format::{PackOptions, pack};
 use sparsevd_model::Network;
@@ -111,8 +113,8 @@ struct Search<'a> {
     folder: Option<&'a RunFolder>,
     threads: usize,
     goal: Goal,
-    /// Validation score of the dense network.
-    dense: Option<Score>,
+    /// Validation errors of the dense network.
+    dense: Option<SampleErrors>,
     /// The run that every try begins with, at the end of its sparse-vd phases.
     posterior: Trainer,
     /// Factor on the recipe's KL terms in it.
@@ -203,11 +205,13 @@ impl Search<'_> {
     /// What a try gave, on the validation samples that tries see.
     fn judge(&mut self, trainer: &mut Trainer, weights: usize) -> Result<Try, PipelineError> {
         let recipe = trainer.recipe().clone();
-        let dense = match self.dense {
-            Some(dense) => dense,
-            None => *self.dense.insert(trainer.dense_validation_score()?),
-        };
-        let score = trainer.validation_score(recipe.threshold);
+        if self.dense.is_none() {
+            self.dense = Some(trainer.dense_validation_errors()?);
+        }
+        let sparse = trainer.validation_errors(recipe.threshold);
+        let dense = self.dense.as_ref().unwrap_or(&sparse);
+        let validation = SplitScore::new(dense, &sparse);
+        let promise = Promise::new(&recipe, &validation, &ClassError::of(dense, &sparse));
         let network = trainer.network()?;
         let bytes = match recipe.ends_on_grids() {
             true => {
@@ -218,7 +222,7 @@ impl Search<'_> {
         };
         let left = network.nonzeros();
         let fits = match self.goal {
-            Goal::Promise => score.is_within(recipe.max_drop(&dense), &dense),
+            Goal::Promise => is_safe(&promise, &validation),
             Goal::Bytes(most) => bytes.is_some_and(|bytes| bytes <= most),
             Goal::Ratio(_) | Goal::Weights(_) => true,
         };
@@ -228,7 +232,7 @@ impl Search<'_> {
             left,
             ratio: network.original_weights() as f64 / left.max(1) as f64,
             bytes,
-            validation: SplitScore::new(&dense, &score),
+            validation,
             fits,
             chosen: false,
         })
@@ -270,6 +274,15 @@ impl Search<'_> {
         };
         Ok(Searched { trainer, report })
     }
+}
+
+/// Whether a result that was chosen by these samples is likely to keep its promise on others: the best of several tries looks better
+/// than it is. It must lose nothing, or one standard error less than it may.
+fn is_safe(promise: &Promise, validation: &SplitScore) -> bool {
+    let estimate = validation.estimate();
+    let classes_lose = (promise.class_drop).is_some_and(|class| class.verdict == Verdict::Broken);
+    let with_spare = estimate.drop + estimate.standard_error;
+    !classes_lose && (estimate.drop <= 0.0 || with_spare <= promise.allowed)
 }
 
 /// Wall time of epochs.

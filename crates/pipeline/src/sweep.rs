@@ -134,7 +134,9 @@ impl RecordedRun {
             .graph
             .preprocessing
             .clone_from(&record.preprocessing);
-        let samples = data.split(&network, record.recipe.validation, &mut Silent)?;
+        let recipe = &record.recipe;
+        let choose = recipe.chooses();
+        let samples = data.split(&network, &recipe.validation, choose, &mut Silent)?;
         let options = RunOptions {
             threads,
             run_folder: None,

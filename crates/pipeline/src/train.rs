@@ -15,13 +15,14 @@ use sparsevd_format::{GraphSource, read_network, write_network};
 use sparsevd_model::{Network, passes};
 use sparsevd_runtime::WeightMode;
 
-use crate::data::{Data, Split};
+use crate::data::Data;
 use crate::error::PipelineError;
 use crate::input::absolute_source;
 use crate::measure::Scores;
 use crate::outputs::{check_interchange, with_recipe};
 use crate::recipe::FoundRecipe;
 use crate::run_folder::{RunFolder, record};
+use crate::split::Split;
 use crate::training::train;
 
 /// The training of a dense network that has not begun.
@@ -91,7 +92,7 @@ impl Training {
         }
         let recipe = &self.recipe.recipe;
         let data = self.data.path().map(PathBuf::from);
-        let samples = self.data.split(&network, recipe.validation, observer)?;
+        let samples = (self.data).split(&network, &recipe.validation, false, observer)?;
         let network = fit_outputs(network, &samples.training.train().targets());
         let record = match (&self.source, &data) {
             (Some(source), Some(data)) => {
@@ -155,8 +156,8 @@ impl Trained {
             output: path.to_owned(),
             seed: recipe.seed,
             recipe,
-            validation: scores.validation.into(),
-            test: scores.test.map(ScoreReport::from),
+            validation: scores.validation.score.into(),
+            test: scores.test.as_ref().map(|test| test.score.into()),
             history: &self.history,
             scores,
         })
@@ -200,7 +201,8 @@ pub struct TrainingReport<'a> {
 impl fmt::Display for TrainingReport<'_> {
     /// The scores, and the file that was written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scores { validation, test } = self.scores;
+        let validation = self.scores.validation.score;
+        let test = self.scores.test.as_ref().map(|test| test.score);
         let samples = match validation {
             Score::Classes { .. } => "images",
             Score::Regression { .. } => "samples",

@@ -58,7 +58,7 @@ fn recipe() -> Recipe {
         ..Phase::new(method, epochs)
     };
     Recipe {
-        validation: 20,
+        validation: 20.into(),
         max_accuracy_drop: 100.0,
         phases: vec![
             phase(Method::SparseVd, 4),
@@ -268,7 +268,7 @@ fn a_network_is_trained_compressed_converted_and_inspected() {
     let (graph, tensors) = presets::mlp("net", Shape::from([1, SIDE, SIDE]), &[8, 2]);
     let architecture = sparsevd_compressor::architecture::Architecture { graph, tensors };
     let dense = Recipe {
-        validation: 20,
+        validation: 20.into(),
         phases: vec![Phase {
             lr: 1e-2,
             batch: 10,
@@ -279,7 +279,7 @@ fn a_network_is_trained_compressed_converted_and_inspected() {
     let trained = Training::new(architecture, data(), dense);
     let trained = trained.run(&mut Silent).unwrap();
     let report = trained.save(path("net.safetensors")).unwrap();
-    assert_eq!(report.scores.test.unwrap().error(), 0.0);
+    assert_eq!(report.scores.test.unwrap().score.error(), 0.0);
     assert!(matches!(
         trained.save(path("net.spvd")),
         Err(PipelineError::Invalid { .. })

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use sparsevd_compressor::initialise;
-use sparsevd_compressor::recipe::{Goal, Method, Phase, Recipe, Search};
+use sparsevd_compressor::recipe::{Goal, Method, Phase, Recipe, Search, Validation};
 use sparsevd_compressor::report::Try;
 use sparsevd_format::{
     DataSplits, Dataset, LoadedSamples, Pixels, WriteOptions, write_network_bytes,
@@ -66,7 +66,7 @@ fn network() -> Network {
 
 fn recipe(goal: Goal) -> Recipe {
     Recipe {
-        validation: 40,
+        validation: Validation::Samples(40),
         max_accuracy_drop: 0.0,
         search: Some(Search::towards(goal)),
         phases: vec![

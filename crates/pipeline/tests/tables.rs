@@ -29,7 +29,7 @@ fn recipe(methods: &[Method]) -> Recipe {
         ..Phase::new(method, 4)
     };
     Recipe {
-        validation: 20,
+        validation: 20.into(),
         phases: methods.iter().map(phase).collect(),
         ..Recipe::new(vec![])
     }

@@ -21,6 +21,7 @@ pub const RECIPE: &str = "\
 data = \"data\"
 seed = 3
 validation = 40
+max_accuracy_drop = 5.0
 
 [[phase]]
 method = \"sparse-vd\"

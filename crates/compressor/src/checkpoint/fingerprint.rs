@@ -6,7 +6,7 @@ use sparsevd_model::{Network, Weights};
 
 use crate::recipe::Recipe;
 
-/// A fingerprint of what a network computes, of the elements it stores, and of the recipe but for its data path.
+/// A fingerprint of what a network computes, of the elements it stores, and of the recipe but for the places of its data.
 ///
 /// Neither names nor how a file spells the graph play a part: values count by their place, attributes as numbers.
 pub(crate) fn fingerprint(network: &Network, recipe: &Recipe) -> String {
@@ -40,11 +40,7 @@ pub(crate) fn fingerprint(network: &Network, recipe: &Recipe) -> String {
     hash.floats(&[pixels.scale]);
     hash.floats(&pixels.mean);
     hash.floats(&pixels.std);
-    let recipe = Recipe {
-        data: None,
-        ..recipe.clone()
-    };
-    hash.text(&recipe.to_toml());
+    hash.text(&recipe.without_places().to_toml());
     format!("{:016x}", hash.0)
 }
 

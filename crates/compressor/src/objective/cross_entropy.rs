@@ -112,9 +112,9 @@ impl<T: Real> Objective<T> for CrossEntropy {
         let scores = predictions.chunks_exact((predictions.len() / samples.max(1)).max(1));
         let wrong = scores
             .enumerate()
-            .filter(|(i, scores)| {
-                let best = arg_max(scores);
-                scores[best].to_f64().is_nan() || targets.get(*i) != Target::Class(best)
+            .filter(|(i, scores)| match targets.get(*i) {
+                Target::Class(label) => is_wrong(scores, label),
+                Target::Vector(_) => true,
             })
             .count();
         Score::Classes { samples, wrong }
@@ -128,6 +128,12 @@ fn softmax<T: Real>(scores: &[T], temperature: f64) -> Vec<f64> {
     let sum: f64 = p.iter().sum();
     p.iter_mut().for_each(|p| *p /= sum);
     p
+}
+
+/// Whether the largest score is that of another class, or no number.
+pub(super) fn is_wrong<T: Real>(scores: &[T], label: usize) -> bool {
+    let best = arg_max(scores);
+    scores[best].to_f64().is_nan() || best != label
 }
 
 /// Index of the largest score; the first of equals.

@@ -26,7 +26,7 @@ pub struct SquaredError {
 const DIVERGENCE: f64 = 100.0;
 
 /// Sums over samples of squared deviations from the mean, per output.
-fn squared_deviations(values: &[f32], outputs: usize) -> Vec<f64> {
+pub(super) fn squared_deviations(values: &[f32], outputs: usize) -> Vec<f64> {
     let samples = (values.len() / outputs.max(1)).max(1) as f64;
     (0..outputs)
         .map(|j| {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sparsevd_format::{PackOptions, pack, packed_breakdown};
 use sparsevd_model::Network;
 
-use super::accuracy::SplitScore;
+use super::split_score::SplitScore;
 use crate::error::CompressError;
 
 /// Bits of a packed file, by what they encode.

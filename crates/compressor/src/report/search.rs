@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::table::{Align, Table};
-use super::{accuracy::SplitScore, count};
+use super::{count, split_score::SplitScore};
 
 /// Every try of a search for the number of weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,13 +5,16 @@ use std::path::Path;
 
 use super::table::{Align, Table, bytes, count};
 use super::{
-    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Pruning, Report, SplitScore,
-    Summary, Timing,
+    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Part, Pruning, Report, SEEN,
+    SplitScore, Summary, Timing,
 };
 use crate::magnitude::Scope;
 
 /// What is said where a data set has no test images.
 pub const NO_TEST: &str = "the data set has no test images: no test error is reported";
+
+/// Classes whose errors are printed.
+const CLASSES: usize = 3;
 
 impl fmt::Display for Report {
     /// What is left, and tables of layers, errors, encodings and times; each ends in a line end.
@@ -31,6 +34,12 @@ impl fmt::Display for Report {
                 write!(f, "{}", errors(accuracy, self.packed.as_ref()))?;
                 if accuracy.test.is_none() {
                     writeln!(f, "{NO_TEST}")?;
+                }
+                if let Some(classes) = classes(accuracy) {
+                    write!(f, "\n{classes}")?;
+                }
+                if accuracy.promise_about == Part::Test {
+                    writeln!(f, "{SEEN}")?;
                 }
             }
             None => writeln!(f, "no data set was given: no error is reported")?,
@@ -89,27 +98,6 @@ impl fmt::Display for Pruning {
                 let file = file.display();
                 write!(f, "pruned by the posterior {file} at log alpha {threshold}")
             }
-        }
-    }
-}
-
-impl fmt::Display for Accuracy {
-    /// The score on the validation samples that the promise is about, of the worse of two files, and what it may lose.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let drop = self.promise.drop;
-        match self.validation {
-            SplitScore::Fit(fit) => write!(
-                f,
-                "validation R2 {:.4}, {drop:.4} under the dense network's, expected at most {}",
-                fit.dense_r2 - drop,
-                self.promise.max_r2_drop.unwrap_or_default()
-            ),
-            SplitScore::Errors(errors) => write!(
-                f,
-                "validation error {:.2} %, {drop:.2} points over the dense network's, expected at most {}",
-                errors.dense_percent + drop,
-                self.promise.max_accuracy_drop.unwrap_or_default()
-            ),
         }
     }
 }
@@ -182,7 +170,8 @@ fn kernels_of(report: &Report, layer: &LayerSummary) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Errors in percent, or R2 and root mean squared error of a regression.
+/// Errors in percent, or R2 and root mean squared error of a regression, with the upper 95 % bound of what was lost, and McNemar's p
+/// of errors.
 fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
     let regression = matches!(accuracy.validation, SplitScore::Fit(_));
     let titles = if regression {
@@ -196,6 +185,8 @@ fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
         ("before", Align::Right),
         ("after", Align::Right),
         (titles[2], Align::Right),
+        ("95 % bound", Align::Right),
+        (if regression { "" } else { "p" }, Align::Right),
     ];
     let mut table = Table::new(&columns);
     let sets: [(&str, Option<SplitScore>); 4] = [
@@ -212,6 +203,8 @@ fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
                 format!("{:.2} %", error.dense_percent),
                 format!("{:.2} %", error.sparse_percent),
                 format!("{:+.2}", score.drop()),
+                format!("{:+.2}", error.estimate.upper),
+                probability(error.mcnemar_p),
             ]),
             SplitScore::Fit(fit) => {
                 table.row([
@@ -220,18 +213,56 @@ fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
                     format!("{:.4}", fit.dense_r2),
                     format!("{:.4}", fit.sparse_r2),
                     format!("{:+.4}", score.drop()),
+                    format!("{:+.4}", fit.estimate.upper),
                 ]);
                 table.row([
                     format!("{name}, RMSE"),
                     count(fit.samples),
                     format!("{:.4e}", fit.dense_rmse),
                     format!("{:.4e}", fit.sparse_rmse),
-                    String::new(),
                 ]);
             }
         }
     }
     table
+}
+
+/// Errors of the classes that lost most, where any lost anything.
+fn classes(accuracy: &Accuracy) -> Option<Table> {
+    let mut classes: Vec<_> = (accuracy.classes().iter())
+        .map(|class| (class.estimate(), class))
+        .filter(|(estimate, _)| estimate.drop > 0.0)
+        .collect();
+    classes.sort_by(|(a, _), (b, _)| b.drop.total_cmp(&a.drop));
+    let title = format!("class, {}", accuracy.promise_about);
+    let mut table = Table::new(&[
+        (title.as_str(), Align::Left),
+        ("images", Align::Right),
+        ("before", Align::Right),
+        ("after", Align::Right),
+        ("points", Align::Right),
+        ("95 % bound", Align::Right),
+    ]);
+    for (estimate, class) in classes.iter().take(CLASSES) {
+        let percent = |wrong: usize| format!("{:.2} %", 100.0 * wrong as f64 / class.images as f64);
+        table.row([
+            class.class.to_string(),
+            count(class.images),
+            percent(class.dense_wrong),
+            percent(class.sparse_wrong),
+            format!("{:+.2}", estimate.drop),
+            format!("{:+.2}", estimate.upper),
+        ]);
+    }
+    (!classes.is_empty()).then_some(table)
+}
+
+/// A probability of a test.
+fn probability(p: f64) -> String {
+    match p {
+        p if p < 1e-4 => "<0.0001".into(),
+        p => format!("{p:.4}"),
+    }
 }
 
 /// Where the bits of a packed file go.

@@ -3,23 +3,23 @@
 use super::Trainer;
 use super::pruning::{survivors, under_threshold};
 use crate::error::CompressError;
-use crate::objective::Score;
+use crate::objective::{SampleErrors, Score};
 
 /// Training samples that the loss of the dense network is the mean of.
 const LOSS_SAMPLES: usize = 1000;
 
 impl Trainer {
-    /// Score on the validation samples of the network that the run began with.
+    /// Errors on the validation samples of the network that the run began with.
     ///
     /// # Errors
     /// None that a run which began does not give.
-    pub fn dense_validation_score(&mut self) -> Result<Score, CompressError> {
+    pub fn dense_validation_errors(&mut self) -> Result<SampleErrors, CompressError> {
         let now = self.engine.state().clone();
         let dense = self.dense.clone();
         self.replace_state(|state| *state = dense)?;
-        let score = self.validation_score(self.recipe.threshold);
+        let errors = self.validation_errors(self.recipe.threshold);
         self.replace_state(|state| *state = now)?;
-        Ok(score)
+        Ok(errors)
     }
 
     /// Mean loss of the dense network without noise, in nats, on the first training samples.
@@ -43,11 +43,16 @@ impl Trainer {
     /// Score on the validation samples, without noise and without the weights over the threshold. Its numbers are NaN where
     /// there are no validation samples.
     pub fn validation_score(&mut self, threshold: f64) -> Score {
+        self.validation_errors(threshold).score
+    }
+
+    /// The same with the errors of each sample.
+    pub fn validation_errors(&mut self, threshold: f64) -> SampleErrors {
         let samples = self.data.validation();
         let keep = under_threshold(self.engine.layers(), threshold);
         let fill = |i: usize, out: &mut [f32]| samples.fill(i, [0, 0], out);
         let outputs = self.engine.predict(samples.len(), &fill, &keep);
-        self.score(outputs, &samples.targets())
+        self.errors(outputs, &samples.targets())
     }
 
     /// Validation score and weights left for each threshold.

@@ -35,6 +35,7 @@ impl Trainer {
             pixels: self.pixels.clone(),
             teacher: self.teacher.clone(),
             divergence: self.divergence,
+            class_weights: self.class_weights.clone(),
             isa: self.isa,
             pool: self.pool.clone(),
             run_folder,

@@ -29,7 +29,7 @@ impl Trainer {
         phase: &Phase,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
-        let dense = self.dense_validation_score()?;
+        let dense = self.dense_validation_errors()?.score;
         let most = self.recipe.max_drop(&dense);
         let (state, position, history) = (
             self.engine.state().clone(),

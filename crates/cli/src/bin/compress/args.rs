@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_compressor::Scope;
-use sparsevd_compressor::recipe::{Goal, Overrides, Recipe};
+use sparsevd_compressor::objective::ClassWeights;
+use sparsevd_compressor::recipe::{Goal, Overrides, Recipe, Validation};
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, TableOptions, ValueType};
@@ -44,8 +45,8 @@ Examples:
       what other thresholds would have given
 
 A file named like a subcommand is meant by ./train. Results go to stdout, progress to stderr where that is a terminal.
-Exit code 0: done; 1: the result loses more accuracy than promised (it is written all the same); 2: the command line or a
-file is at fault; 130: interrupted."
+Exit code 0: done; 1: the result loses more accuracy than promised (it is written all the same; where its samples are too few to
+tell, that is said, and the code is 0); 2: the command line or a file is at fault; 130: interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -123,12 +124,15 @@ pub struct CompressArgs {
     /// Which weights share a dropout rate
     #[arg(long, value_enum)]
     pub alpha: Option<Granularity>,
-    /// Points of validation error that the result may lose; the recipe's, else 0.5
+    /// Points of validation error that the result may lose; the recipe's, else 0.5. Of 0, none that is significant (docs/method.md)
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub max_accuracy_drop: Option<f64>,
     /// R2 on validation that the result of a regression may lose; the recipe's, else 0.02
     #[arg(long, value_name = "R2", allow_negative_numbers = true)]
     pub max_r2_drop: Option<f64>,
+    /// Points of recall that any class may lose; the recipe's, else not limited
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub max_class_drop: Option<f64>,
     #[command(flatten)]
     pub goal: GoalArgs,
     /// Minutes of training after which no other number of weights is tried
@@ -210,6 +214,16 @@ pub struct RunArgs {
     /// Recipe; recipe.toml beside the model where there is one, else a default that is printed
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
+    /// Samples to choose settings by and to measure the result on: another data set, a share of the training set (0.1), or a number
+    /// of its samples, at most a sixth; the recipe's, else 5000
+    #[arg(long, value_name = "PATH|SHARE|N", allow_negative_numbers = true)]
+    pub validation: Option<Validation>,
+    /// Take N test images for validation, for a network that was trained on every training image
+    #[arg(long, value_name = "N", conflicts_with = "validation")]
+    pub validation_from_test: Option<usize>,
+    /// How much each class counts in the loss; the recipe's, else by its samples
+    #[arg(long, value_enum)]
+    pub class_weights: Option<ClassWeights>,
     /// File to write; ./NAME.sparse.safetensors for a compressed network and ./NAME.safetensors for a trained one where it
     /// is not said. A recipe that ends with a `quantise` phase makes a .spvd beside it, and either may be named
     #[arg(long, short, value_name = "FILE")]
@@ -413,14 +427,14 @@ impl CompressArgs {
     /// The settings that take the place of the recipe's.
     pub fn overrides(&self) -> Overrides {
         Overrides {
-            seed: self.run.seed,
             threshold: self.threshold,
             kl_scale: self.kl_scale,
             alpha: self.alpha,
             max_accuracy_drop: self.max_accuracy_drop,
             max_r2_drop: self.max_r2_drop,
-            epochs: None,
+            max_class_drop: self.max_class_drop,
             goal: self.goal.goal(),
+            ..self.run.overrides()
         }
     }
 }
@@ -429,9 +443,8 @@ impl TrainArgs {
     /// The settings that take the place of the recipe's.
     pub fn overrides(&self) -> Overrides {
         Overrides {
-            seed: self.run.seed,
             epochs: self.epochs,
-            ..Overrides::default()
+            ..self.run.overrides()
         }
     }
 }
@@ -485,6 +498,17 @@ impl RunArgs {
             graph.preprocessing = Some(self.pixels.over(stored));
         }
         Ok(())
+    }
+
+    /// The settings that take the place of the recipe's.
+    fn overrides(&self) -> Overrides {
+        let from_test = self.validation_from_test.map(Validation::from_test);
+        Overrides {
+            seed: self.seed,
+            validation: self.validation.clone().or(from_test),
+            class_weights: self.class_weights,
+            ..Overrides::default()
+        }
     }
 
     /// Number of threads; 0 is one for each core.

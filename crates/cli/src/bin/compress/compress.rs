@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use sparsevd_compressor::Magnitude;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::{Pruning, Report, SplitScore};
+use sparsevd_compressor::report::{Pruning, Report, Verdict};
 use sparsevd_format::ValueType;
 use sparsevd_pipeline::{
     Compression, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
@@ -154,23 +154,24 @@ fn tell(args: &CompressArgs, recipe: &FoundRecipe, pruned: bool) {
     }
 }
 
-/// Says where the result loses more than was promised.
+/// Says where the result loses more than was promised, and where its samples are too few to tell.
 fn promise(report: &Report) -> Outcome {
     let Some(accuracy) = report.accuracy.as_ref().filter(|a| !a.promise.kept) else {
         return Outcome::Done;
     };
-    let option = match accuracy.validation {
-        SplitScore::Fit(_) => "--max-r2-drop",
-        SplitScore::Errors(_) => "--max-accuracy-drop",
-    };
-    let less = match report.pruning {
-        Some(Pruning::Magnitude(_)) => "a lower --sparsity",
-        Some(Pruning::Posterior { .. }) => "a higher --threshold",
-        None => "a lower --kl-scale or a higher --threshold",
+    let advice = match (&report.pruning, accuracy.promise.verdict) {
+        (_, Verdict::Undecided) => "--validation takes more samples",
+        (Some(Pruning::Magnitude(_)), _) => "a lower --sparsity keeps more weights",
+        (Some(Pruning::Posterior { .. }), _) => "a higher --threshold keeps more weights",
+        (None, _) => "a lower --kl-scale or a higher --threshold keeps more weights",
     };
     eprintln!(
-        "compress: the accuracy promise is broken: {accuracy} ({option}); {} was written all the same; {less} keeps more weights",
+        "compress: the accuracy promise is {}: {accuracy}; {} was written all the same; {advice}",
+        accuracy.promise.verdict,
         report.output.display()
     );
-    Outcome::Failed
+    match accuracy.promise.verdict {
+        Verdict::Broken => Outcome::Failed,
+        Verdict::Kept | Verdict::Undecided => Outcome::Done,
+    }
 }

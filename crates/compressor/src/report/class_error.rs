@@ -1,0 +1,100 @@
+//! Errors by class.
+
+use serde::{Deserialize, Serialize};
+
+use super::paired::{DropEstimate, samples_for};
+use crate::objective::{PerSample, SampleErrors};
+
+/// Errors of both networks on the samples of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassError {
+    /// The class.
+    pub class: usize,
+    /// Its samples.
+    pub images: usize,
+    /// Those that the dense network gets wrong.
+    pub dense_wrong: usize,
+    /// Those that the compressed network gets wrong.
+    pub sparse_wrong: usize,
+    /// Those that the dense network alone gets wrong.
+    pub dense_only_wrong: usize,
+    /// Those that the compressed network alone gets wrong.
+    pub sparse_only_wrong: usize,
+}
+
+impl ClassError {
+    /// Errors of the classes that have samples, in their order; none of a regression.
+    pub fn of(dense: &SampleErrors, sparse: &SampleErrors) -> Vec<Self> {
+        let (PerSample::Classes { labels, wrong }, PerSample::Classes { wrong: after, .. }) =
+            (&dense.samples, &sparse.samples)
+        else {
+            return vec![];
+        };
+        let classes = labels.iter().max().map_or(0, |&most| usize::from(most) + 1);
+        let none = |class| Self {
+            class,
+            images: 0,
+            dense_wrong: 0,
+            sparse_wrong: 0,
+            dense_only_wrong: 0,
+            sparse_only_wrong: 0,
+        };
+        let mut errors: Vec<Self> = (0..classes).map(none).collect();
+        for (&label, (&dense, &sparse)) in labels.iter().zip(wrong.iter().zip(after)) {
+            let class = &mut errors[usize::from(label)];
+            class.images += 1;
+            class.dense_wrong += usize::from(dense);
+            class.sparse_wrong += usize::from(sparse);
+            class.dense_only_wrong += usize::from(dense && !sparse);
+            class.sparse_only_wrong += usize::from(sparse && !dense);
+        }
+        errors.retain(|class| class.images > 0);
+        errors
+    }
+
+    /// Points of recall that compression cost.
+    pub fn estimate(&self) -> DropEstimate {
+        DropEstimate::of_classes(self.images, self.dense_only_wrong, self.sparse_only_wrong)
+    }
+
+    /// Number of its samples, about, on which the standard error of that is `standard_error`.
+    pub(super) fn samples_for(&self, standard_error: f64) -> usize {
+        let differ = self.dense_only_wrong + self.sparse_only_wrong;
+        samples_for(standard_error, differ as f64 / self.images as f64).ceil() as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objective::{Targets, sample_errors};
+
+    #[test]
+    fn errors_are_counted_by_class() {
+        let labels = Targets::classes(&[0, 0, 0, 2, 2]);
+        let of = |predicted: [usize; 5]| {
+            let mut scores = [0.0; 15];
+            predicted
+                .iter()
+                .enumerate()
+                .for_each(|(i, &class)| scores[3 * i + class] = 1.0);
+            sample_errors(&scores, &labels)
+        };
+        let got = ClassError::of(&of([0, 1, 1, 2, 2]), &of([0, 1, 0, 0, 1]));
+        let class = |class, images, [dense_wrong, sparse_wrong]: [usize; 2], [b, c]: [usize; 2]| {
+            ClassError {
+                class,
+                images,
+                dense_wrong,
+                sparse_wrong,
+                dense_only_wrong: b,
+                sparse_only_wrong: c,
+            }
+        };
+        assert_eq!(
+            got,
+            [class(0, 3, [2, 1], [1, 0]), class(2, 2, [0, 2], [0, 2])]
+        );
+        assert_eq!(got[1].estimate().drop, 100.0);
+    }
+}
