@@ -21,7 +21,8 @@ pub struct Recipe {
     /// Training samples held back to choose settings by.
     #[serde(default = "five_thousand")]
     pub validation: usize,
-    /// Weights whose `log_alpha` is above this at the end of the sparse-vd phases are removed.
+    /// Weights whose `log_alpha` is above this at the end of the sparse-vd phases are removed; none where all of these have a
+    /// `kl_scale` of 0.
     #[serde(default = "three")]
     pub threshold: f64,
     /// Which weights share a dropout rate.
@@ -91,6 +92,23 @@ impl Method {
     }
 }
 
+/// By what fine-tuning chooses the weights to remove.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PruneBy {
+    /// The loss that removing a weight costs, by Fisher information.
+    #[default]
+    Fisher,
+    /// Its magnitude.
+    Magnitude,
+}
+
+impl PruneBy {
+    fn is_fisher(&self) -> bool {
+        *self == Self::Fisher
+    }
+}
+
 /// One phase of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,9 +154,12 @@ pub struct Phase {
     /// Threshold on `log_alpha` for that, at the end of the phase; `prune_threshold` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune_threshold_end: Option<f64>,
-    /// Fine-tuning prunes by Fisher information until this many weights are left.
+    /// Fine-tuning prunes until this many weights are left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<usize>,
+    /// By what the weights to remove are chosen.
+    #[serde(default, skip_serializing_if = "PruneBy::is_fisher")]
+    pub prune_by: PruneBy,
     /// Fraction of the phase by which they are reached.
     #[serde(default = "half")]
     pub weights_by: f64,
@@ -204,6 +225,7 @@ impl Phase {
             prune_threshold: three(),
             prune_threshold_end: None,
             weights: None,
+            prune_by: PruneBy::Fisher,
             weights_by: half(),
             grid: one_sigma(),
             bias_step: one(),
@@ -248,9 +270,10 @@ impl Phase {
         self.kl_scale * warm
     }
 
-    /// Threshold by which weights are removed after `done` epochs, or `None` where none are.
+    /// Threshold by which weights are removed after `done` epochs, or `None` where none are, as without a KL term.
     pub(crate) fn prune_threshold_after(&self, done: u32) -> Option<f64> {
         if self.method != Method::SparseVd
+            || self.kl_scale == 0.0
             || self.prune_from == 0
             || done < self.prune_from
             || done >= self.epochs
@@ -368,6 +391,71 @@ impl Recipe {
         self.threshold = threshold.unwrap_or(self.threshold);
         self.check()?;
         Ok(self)
+    }
+
+    /// The recipe with gradual pruning in the place of Sparse VD: a baseline of the same epochs, batches, shifts, learning rates and
+    /// distillation.
+    ///
+    /// Every `sparse-vd` phase becomes a `fine-tune` phase. These phases, and those that prune to `weights` already, remove weights by
+    /// `prune_by` until `weights` are left, else what the last of the recipe's phases has. From phase to phase the number left falls
+    /// from `dense`, the weights of the network, as the cube of the epochs of pruning that are to come (Zhu and Gupta 2017).
+    ///
+    /// # Errors
+    /// A recipe without a number of weights, where none is given; one without a phase that could prune.
+    pub fn gradual(
+        mut self,
+        prune_by: PruneBy,
+        dense: usize,
+        weights: Option<usize>,
+    ) -> Result<Self, CompressError> {
+        let prunes = |p: &Phase| p.method == Method::SparseVd || p.weights.is_some();
+        let pruning = |p: &Phase| {
+            let share = match p.method {
+                Method::SparseVd => 1.0,
+                Method::Dense | Method::FineTune | Method::Quantise => p.weights_by,
+            };
+            f64::from(p.epochs) * share
+        };
+        let target = weights.or_else(|| self.phases.iter().rev().find_map(|p| p.weights));
+        let target = target.ok_or_else(|| {
+            let expected = "a fine-tune phase that says how many are to be left";
+            CompressError::setting("weights", expected, "none")
+        })?;
+        if !self.phases.iter().any(prunes) {
+            let expected = "a sparse-vd phase, or a fine-tune phase with `weights`";
+            return Err(CompressError::setting("phase", expected, "neither"));
+        }
+        let all: f64 = self.phases.iter().filter(|p| prunes(p)).map(pruning).sum();
+        let mut done = 0.0;
+        for phase in self.phases.iter_mut().filter(|p| prunes(p)) {
+            done += pruning(phase);
+            let to_come = (1.0 - done / all.max(1e-9)).clamp(0.0, 1.0);
+            let more = dense.saturating_sub(target) as f64 * to_come.powi(3);
+            if phase.method == Method::SparseVd {
+                *phase = Phase {
+                    steps: phase.steps,
+                    batch: phase.batch,
+                    lr: phase.lr,
+                    hold: phase.hold,
+                    shift: phase.shift,
+                    weights_by: 1.0,
+                    distil: phase.distil,
+                    temperature: phase.temperature,
+                    ..Phase::new(Method::FineTune, phase.epochs)
+                };
+            }
+            phase.weights = Some(target + more.round() as usize);
+            phase.prune_by = prune_by;
+        }
+        self.alpha = Granularity::Weight;
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Whether rates may remove weights: without a KL term in any sparse-vd phase they say nothing.
+    pub(crate) fn has_kl_term(&self) -> bool {
+        let with_kl = |p: &Phase| p.method == Method::SparseVd && p.kl_scale > 0.0;
+        self.phases.iter().any(with_kl)
     }
 
     /// Reads and checks a recipe; its data path is resolved against its folder.
@@ -531,6 +619,47 @@ mod tests {
             "threshold: expected -8 to 8, got 99"
         );
         assert_eq!(recipe().with(&Overrides::default()).unwrap(), recipe());
+    }
+
+    #[test]
+    fn gradual_pruning_takes_the_place_of_sparse_vd() {
+        let mut recipe = Recipe::default_for_compression();
+        let error = recipe.clone().gradual(PruneBy::Fisher, 1000, None);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("weights: expected a fine-tune"),
+            "{error}"
+        );
+        recipe.phases[2].weights = Some(100);
+        let gradual = |weights| {
+            let recipe = recipe.clone().gradual(PruneBy::Magnitude, 1100, weights);
+            recipe.unwrap()
+        };
+        let got = gradual(None);
+        for (new, old) in got.phases.iter().zip(&recipe.phases) {
+            assert_eq!(
+                (new.method, new.prune_by),
+                (Method::FineTune, PruneBy::Magnitude)
+            );
+            assert_eq!(
+                (new.epochs, new.steps, new.batch),
+                (old.epochs, old.steps, old.batch)
+            );
+            assert_eq!((new.lr, new.hold, new.kl_scale), (old.lr, old.hold, 1.0));
+        }
+        // Of 16 + 12 + 5 epochs of pruning, 17, 5 and 0 are to come.
+        let left = |t: f64| Some(100 + (1000.0 * t.powi(3)).round() as usize);
+        let weights: Vec<Option<usize>> = got.phases.iter().map(|p| p.weights).collect();
+        assert_eq!(weights, [left(17.0 / 33.0), left(5.0 / 33.0), Some(100)]);
+        assert_eq!(gradual(Some(50)).phases[2].weights, Some(50));
+        assert_eq!(
+            got.clone().gradual(PruneBy::Magnitude, 1100, None).unwrap(),
+            got
+        );
+        // A phase that prunes as before is written as before.
+        let text = recipe.to_toml();
+        assert!(!text.contains("prune_by") && got.to_toml().contains("prune_by = \"magnitude\""));
+        assert_eq!(toml::from_str::<Recipe>(&got.to_toml()).unwrap(), got);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod accuracy;
 mod compression;
 mod encoding;
+mod failure;
 mod layers;
 mod packed;
 mod run;
@@ -12,7 +13,7 @@ mod text;
 pub use accuracy::{Accuracy, Promise, SplitError, SplitFit, SplitScore};
 pub use compression::{KernelChoice, Pruning, Report, Timing};
 pub use encoding::{Encoding, encodings};
-pub use layers::{LayerSummary, Summary, stored_bytes};
+pub use layers::{LayerSummary, Summary, ratio, stored_bytes};
 pub use packed::{PackedResult, PackedSize};
 pub use run::{RunRecord, Task};
 pub use table::{Align, Table, bytes, count};

@@ -14,7 +14,7 @@ impl Trainer {
         let now = self.engine.state().clone();
         let dense = self.dense.clone();
         self.replace_state(|state| *state = dense)?;
-        let score = self.validation_score(self.recipe.threshold);
+        let score = self.validation_score(self.threshold());
         self.replace_state(|state| *state = now)?;
         Ok(score)
     }
