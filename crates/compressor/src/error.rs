@@ -53,6 +53,25 @@ pub enum CompressError {
         /// Where to go on from, in words.
         checkpoint: String,
     },
+    /// The loss diverged, and the inputs are far from the scale that networks train on.
+    #[error(
+        "the loss diverged ({loss}) in phase {phase}, epoch {epoch}, and the inputs are not scaled: expected mean about 0 and deviation \
+         about 1, got mean {mean:.3e} and deviation {deviation:.3e} in {column}; scale them in the data set, or pixels by --mean and --std"
+    )]
+    Unscaled {
+        /// The loss.
+        loss: f64,
+        /// Phase of the recipe, from 1.
+        phase: usize,
+        /// Epoch of the phase, from 1.
+        epoch: usize,
+        /// The input with the largest numbers, in words.
+        column: String,
+        /// Its mean over training samples.
+        mean: f64,
+        /// Its standard deviation.
+        deviation: f64,
+    },
     /// A checkpoint belongs to another run or is damaged.
     #[error("checkpoint {}: {what}", path.display())]
     Checkpoint {

@@ -1,5 +1,7 @@
 //! Recipes: all settings that a result depends on, as TOML beside the model.
 
+mod gradual;
+mod overrides;
 mod search;
 mod validation;
 
@@ -11,6 +13,8 @@ use crate::error::CompressError;
 use crate::objective::{ClassWeights, Loss, Score};
 use crate::variational::Granularity;
 
+pub use gradual::PruneBy;
+pub use overrides::Overrides;
 pub use search::{Goal, Search};
 pub use validation::Validation;
 
@@ -27,7 +31,8 @@ pub struct Recipe {
     /// Samples to choose settings by, and to measure the result on; 5,000 of the training set where absent.
     #[serde(default = "five_thousand")]
     pub validation: Validation,
-    /// Weights whose `log_alpha` is above this at the end of the sparse-vd phases are removed.
+    /// Weights whose `log_alpha` is above this at the end of the sparse-vd phases are removed; none where all of these have a
+    /// `kl_scale` of 0.
     #[serde(default = "three")]
     pub threshold: f64,
     /// Which weights share a dropout rate.
@@ -59,33 +64,6 @@ pub struct Recipe {
     /// The phases.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
-}
-
-/// Settings that replace those of a recipe; `None` keeps the recipe's.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Overrides {
-    /// Seed.
-    pub seed: Option<u64>,
-    /// Where validation samples come from.
-    pub validation: Option<Validation>,
-    /// Threshold on `log_alpha`. Pruning during a phase keeps every weight that this threshold keeps.
-    pub threshold: Option<f64>,
-    /// Factor on the KL term of every sparse-vd phase.
-    pub kl_scale: Option<f64>,
-    /// Which weights share a dropout rate.
-    pub alpha: Option<Granularity>,
-    /// Points of validation error that the result may lose.
-    pub max_accuracy_drop: Option<f64>,
-    /// Regression: R2 on validation that the result may lose.
-    pub max_r2_drop: Option<f64>,
-    /// Points of recall that the result may lose of any class.
-    pub max_class_drop: Option<f64>,
-    /// How much each class counts in the loss.
-    pub class_weights: Option<ClassWeights>,
-    /// Epochs of every phase.
-    pub epochs: Option<u32>,
-    /// What a search is to reach; a recipe without a search gets one.
-    pub goal: Option<Goal>,
 }
 
 /// What a phase does.
@@ -159,9 +137,12 @@ pub struct Phase {
     /// Threshold on `log_alpha` for that, at the end of the phase; `prune_threshold` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune_threshold_end: Option<f64>,
-    /// Fine-tuning prunes by Fisher information until this many weights are left.
+    /// Fine-tuning prunes until this many weights are left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<usize>,
+    /// By what the weights to remove are chosen.
+    #[serde(default, skip_serializing_if = "PruneBy::is_fisher")]
+    pub prune_by: PruneBy,
     /// Fraction of the phase by which they are reached.
     #[serde(default = "half")]
     pub weights_by: f64,
@@ -227,6 +208,7 @@ impl Phase {
             prune_threshold: three(),
             prune_threshold_end: None,
             weights: None,
+            prune_by: PruneBy::Fisher,
             weights_by: half(),
             grid: one_sigma(),
             bias_step: one(),
@@ -271,9 +253,10 @@ impl Phase {
         self.kl_scale * warm
     }
 
-    /// Threshold by which weights are removed after `done` epochs, or `None` where none are.
+    /// Threshold by which weights are removed after `done` epochs, or `None` where none are, as without a KL term.
     pub(crate) fn prune_threshold_after(&self, done: u32) -> Option<f64> {
         if self.method != Method::SparseVd
+            || self.kl_scale == 0.0
             || self.prune_from == 0
             || done < self.prune_from
             || done >= self.epochs
@@ -378,49 +361,10 @@ impl Recipe {
         }
     }
 
-    /// The recipe with some settings replaced, checked.
-    ///
-    /// # Errors
-    /// The first setting out of range.
-    pub fn with(mut self, overrides: &Overrides) -> Result<Self, CompressError> {
-        let Overrides {
-            seed,
-            validation,
-            threshold,
-            kl_scale,
-            alpha,
-            max_accuracy_drop,
-            max_r2_drop,
-            max_class_drop,
-            class_weights,
-            epochs,
-            goal,
-        } = overrides.clone();
-        self.seed = seed.unwrap_or(self.seed);
-        self.validation = validation.unwrap_or(self.validation);
-        self.alpha = alpha.unwrap_or(self.alpha);
-        self.max_accuracy_drop = max_accuracy_drop.unwrap_or(self.max_accuracy_drop);
-        self.max_r2_drop = max_r2_drop.or(self.max_r2_drop);
-        self.max_class_drop = max_class_drop.or(self.max_class_drop);
-        self.class_weights = class_weights.or(self.class_weights);
-        for phase in &mut self.phases {
-            if let Some(epochs) = epochs {
-                (phase.epochs, phase.steps) = (epochs, None);
-            }
-            if phase.method == Method::SparseVd {
-                phase.kl_scale = kl_scale.unwrap_or(phase.kl_scale);
-            }
-            if let Some(t) = threshold {
-                phase.prune_threshold = phase.prune_threshold.max(t);
-                phase.prune_threshold_end = phase.prune_threshold_end.map(|end| end.max(t));
-            }
-        }
-        self.threshold = threshold.unwrap_or(self.threshold);
-        if let Some(goal) = goal {
-            self.search.get_or_insert_default().set_goal(goal);
-        }
-        self.check()?;
-        Ok(self)
+    /// Whether rates may remove weights: without a KL term in any sparse-vd phase they say nothing.
+    pub(crate) fn has_kl_term(&self) -> bool {
+        let with_kl = |p: &Phase| p.method == Method::SparseVd && p.kl_scale > 0.0;
+        self.phases.iter().any(with_kl)
     }
 
     /// Reads and checks a recipe; its data path is resolved against its folder.
@@ -628,36 +572,6 @@ mod tests {
                 .to_string()
                 .contains("kl_scal")
         );
-    }
-
-    #[test]
-    fn overrides_are_checked_and_pruning_on_the_way_respects_the_threshold() {
-        let recipe = Recipe::default_for_compression;
-        let changed = recipe()
-            .with(&Overrides {
-                threshold: Some(4.0),
-                kl_scale: Some(0.5),
-                seed: Some(7),
-                ..Overrides::default()
-            })
-            .unwrap();
-        assert_eq!((changed.threshold, changed.seed), (4.0, 7));
-        assert!(changed.phases.iter().all(|p| p.prune_threshold >= 4.0));
-        let scales: Vec<f64> = changed.phases.iter().map(|p| p.kl_scale).collect();
-        assert_eq!(
-            scales,
-            [0.5, 0.5, 1.0, 1.0],
-            "only where there is a KL term"
-        );
-        let bad = recipe().with(&Overrides {
-            threshold: Some(99.0),
-            ..Overrides::default()
-        });
-        assert_eq!(
-            bad.unwrap_err().to_string(),
-            "threshold: expected -8 to 8, got 99"
-        );
-        assert_eq!(recipe().with(&Overrides::default()).unwrap(), recipe());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod evaluation;
 mod fork;
 mod grid_search;
 pub(crate) mod history;
+mod inputs;
 mod lines;
 mod observer;
 mod pruning;
@@ -172,6 +173,7 @@ impl Trainer {
         for samples in [run.data.train(), run.data.validation()] {
             objective.check(&samples.targets(), outputs)?;
         }
+        check_classes(&run.data.train().targets())?;
         if let Some(noise) = run.noise_of_targets() {
             run.recipe.target_deviation.get_or_insert(noise);
         }
@@ -218,7 +220,7 @@ impl Trainer {
         if self.run_until(self.recipe.phases.len(), observer)? == Outcome::Interrupted {
             return Ok(Outcome::Interrupted);
         }
-        self.remove_over(self.recipe.threshold)?;
+        self.remove_over(self.threshold())?;
         self.save()?;
         Ok(Outcome::Done)
     }
@@ -252,7 +254,7 @@ impl Trainer {
             }
             if phase.method == Method::Quantise {
                 // Weights that were rounded to zero are removed.
-                self.remove_over(self.recipe.threshold)?;
+                self.remove_over(self.threshold())?;
             }
             if let (Method::SparseVd, Some(folder)) = (phase.method, &self.run_folder) {
                 checkpoint::keep_posterior(folder)?;
@@ -261,6 +263,14 @@ impl Trainer {
             (self.position.epoch, self.position.started) = (0, false);
         }
         Ok(Outcome::Done)
+    }
+
+    /// Threshold on `log_alpha` at the end of the sparse-vd phases; infinite without a KL term, where rates remove nothing.
+    pub fn threshold(&self) -> f64 {
+        match self.recipe.has_kl_term() {
+            true => self.recipe.threshold,
+            false => f64::INFINITY,
+        }
     }
 
     /// The epochs of a phase that are left, each with a checkpoint.
@@ -315,7 +325,7 @@ impl Trainer {
     /// have beside it.
     fn noise_of_targets(&mut self) -> Option<f64> {
         let deviation = units::deviation(&self.data.train().targets())?;
-        let error = self.validation_score(self.recipe.threshold).error();
+        let error = self.validation_score(self.threshold()).error();
         // `min` passes over NaN, which no validation samples give.
         let unexplained = (error / deviation).powi(2).min(1.0);
         let allowed = self.recipe.max_r2_drop().max(LEAST_NOISE);
@@ -338,7 +348,7 @@ impl Trainer {
 
     fn start_phase(&mut self, phase: &Phase) -> Result<(), CompressError> {
         if matches!(phase.method, Method::FineTune | Method::Quantise) {
-            self.remove_over(self.recipe.threshold)?;
+            self.remove_over(self.threshold())?;
         }
         let granularity = self.recipe.alpha;
         self.replace_state(|state| {
@@ -463,5 +473,21 @@ impl Trainer {
             Some(folder) => checkpoint::write(folder, &self.fingerprint, &self.snapshot()),
             None => Ok(()),
         }
+    }
+}
+
+/// That the samples to train on are not all of one class.
+fn check_classes(targets: &Targets<'_>) -> Result<(), CompressError> {
+    let Targets::Classes(labels) = targets else {
+        return Ok(());
+    };
+    match labels.first() {
+        Some(first) if labels.iter().all(|l| l == first) => {
+            let samples = labels.len();
+            Err(CompressError::Data(format!(
+                "expected samples of two classes or more to train on, got {samples}, all of class {first}"
+            )))
+        }
+        _ => Ok(()),
     }
 }

@@ -320,7 +320,7 @@ fn a_regression_that_diverges_is_stopped() {
     assert!(
         matches!(
             error,
-            CompressError::Diverged {
+            CompressError::Unscaled {
                 phase: 1,
                 epoch: 1,
                 ..

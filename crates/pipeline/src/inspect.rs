@@ -118,11 +118,14 @@ impl fmt::Display for Inspection {
         let s = &self.summary;
         writeln!(
             f,
-            "{}: {} of {} weights are not zero, {:.1} times fewer; {} parameters with biases; file of {} bytes\n",
+            "{}: {} of {} weights are not zero, {}; {} parameters with biases; file of {} bytes\n",
             self.network,
             count(s.nonzeros),
             count(s.weights),
-            s.ratio,
+            match s.ratio {
+                Some(ratio) => format!("{ratio:.1} times fewer"),
+                None => "so that the network is constant".into(),
+            },
             count(s.parameters),
             count(s.file_bytes as usize)
         )?;

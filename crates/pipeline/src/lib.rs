@@ -12,7 +12,7 @@
 //! let recipe = Recipe::read("models/lenet-5/recipe.toml".as_ref())?;
 //! let compressed = Compression::new(network, data, recipe).run(&mut Silent)?;
 //! let report = compressed.save("lenet-5.sparse.safetensors")?;
-//! println!("{:.1} times fewer weights", report.summary.ratio);
+//! println!("{} of {} weights left", report.summary.nonzeros, report.summary.weights);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use sparsevd_compressor::CompressError;
-use sparsevd_compressor::recipe::{Method, Overrides, Recipe};
+use sparsevd_compressor::recipe::{Method, Overrides, Phase, PruneBy, Recipe};
+use sparsevd_model::Network;
 
 /// The source of a recipe where none is given.
 pub const DEFAULT_RECIPE: &str = "the default recipe";
@@ -53,11 +54,28 @@ impl FoundRecipe {
         })
     }
 
+    /// The recipe with gradual pruning in the place of Sparse VD, from `network` to `weights` or what the recipe has; see
+    /// [`Recipe::gradual`].
+    ///
+    /// # Errors
+    /// As [`Recipe::gradual`].
+    pub fn gradual(
+        self,
+        prune_by: PruneBy,
+        network: &Network,
+        weights: Option<usize>,
+    ) -> Result<Self, CompressError> {
+        Ok(Self {
+            recipe: self.recipe.gradual(prune_by, network.nonzeros(), weights)?,
+            ..self
+        })
+    }
+
     /// The part of the recipe that can train a network that is pruned already, and what is left out for that.
     ///
-    /// It is the fine-tuning on the labels alone: a teacher would be the pruned network itself, how many weights are left is
-    /// decided, and the grids of a `quantise` phase come from the sigmas of a `sparse-vd` phase. Of the default recipe, which
-    /// the user did not choose, nothing is left. The source says what was left out.
+    /// It is fine-tuning and quantising on the labels alone: a teacher would be the pruned network itself, and how many weights are
+    /// left is decided. Of several grids, which only the dense network could choose among, the finest is left. Of the default recipe,
+    /// which the user did not choose, nothing is left. The source says what was left out.
     pub fn fine_tuning(mut self) -> (Self, Vec<String>) {
         let phases = &mut self.recipe.phases;
         let searched = self.recipe.search.take().is_some();
@@ -65,15 +83,21 @@ impl FoundRecipe {
             phases.clear();
             return (self, vec![]);
         }
+        let tunes = |p: &Phase| matches!(p.method, Method::FineTune | Method::Quantise);
         let mut left_out = vec![];
         if searched {
             left_out.push("`search`".to_owned());
         }
         for (i, phase) in phases.iter_mut().enumerate() {
             let which = format!("phase {} ({})", i + 1, phase.method.name());
-            if phase.method != Method::FineTune {
+            if !tunes(phase) {
                 left_out.push(which);
                 continue;
+            }
+            if phase.grid.len() > 1 {
+                let finest = phase.grid.iter().copied().reduce(f64::min);
+                phase.grid = finest.into_iter().collect();
+                left_out.push(format!("all but one `grid` of {which}"));
             }
             if phase.distil != 0.0 {
                 phase.distil = 0.0;
@@ -83,7 +107,7 @@ impl FoundRecipe {
                 left_out.push(format!("`weights` of {which}"));
             }
         }
-        phases.retain(|p| p.method == Method::FineTune);
+        phases.retain(tunes);
         if !left_out.is_empty() {
             self.source = format!("{}, without {}", self.source, left_out.join(", "));
         }

@@ -208,7 +208,7 @@ impl Search<'_> {
         if self.dense.is_none() {
             self.dense = Some(trainer.dense_validation_errors()?);
         }
-        let sparse = trainer.validation_errors(recipe.threshold);
+        let sparse = trainer.validation_errors(trainer.threshold());
         let dense = self.dense.as_ref().unwrap_or(&sparse);
         let validation = SplitScore::new(dense, &sparse);
         let promise = Promise::new(&recipe, &validation, &ClassError::of(dense, &sparse));

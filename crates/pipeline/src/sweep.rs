@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 use sparsevd_compressor::objective::Score;
-use sparsevd_compressor::report::{Align, SCHEMA, Table, count};
+use sparsevd_compressor::report::{Align, SCHEMA, Table, count, ratio};
 use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
 use sparsevd_compressor::{Layer, checkpoint};
 use sparsevd_model::Network;
@@ -34,8 +34,8 @@ pub struct SweepPoint {
     /// On the validation samples.
     #[serde(flatten)]
     pub score: SweepScore,
-    /// Weights over weights left.
-    pub ratio: f64,
+    /// Weights over weights left, where any is left.
+    pub ratio: Option<f64>,
     /// Weights left.
     pub left: usize,
 }
@@ -91,7 +91,7 @@ impl fmt::Display for Sweep {
                     SweepScore::Fit { validation_r2, .. } => format!("R2 {validation_r2:.4}"),
                 },
                 count(point.left),
-                format!("{:.1}x", point.ratio),
+                (point.ratio).map_or("constant".into(), |ratio| format!("{ratio:.1}x")),
             ]);
         }
         table.fmt(f)
@@ -160,7 +160,7 @@ impl RecordedRun {
         let points = points.map(|(threshold, score, left)| SweepPoint {
             threshold,
             score: score.into(),
-            ratio: weights as f64 / left.max(1) as f64,
+            ratio: ratio(weights, left),
             left,
         });
         Ok(Sweep {

@@ -158,6 +158,7 @@ impl<'a> Update<'a> {
         }
         if self.granularity != Granularity::Weight {
             let group = self.granularity.group(size[0], size[1]);
+            let group = (self.granularity, group);
             shared_rate_step(group, theta, [mt, vt], noise, gradients, &hyper);
             return;
         }
@@ -198,8 +199,12 @@ impl<'a> Update<'a> {
 }
 
 /// A step where the `group` weights of a unit or a layer share one rate alpha: `sigma^2 = alpha (theta^2 + 1e-8)`.
+///
+/// The variable of a layer is `log alpha`. That of a unit is the size of its noise, `log (alpha m)` with the mean square `m` of its
+/// weights, as that of a single weight is: so the KL term shrinks the weights of a unit that does not matter, until its rate passes the
+/// threshold. With `log alpha` all units of a layer come to rest at one rate, and none goes. A layer must not go.
 fn shared_rate_step<T: Real>(
-    group: usize,
+    (granularity, group): (Granularity, usize),
     theta: &mut [T],
     [mt, vt]: [&mut Vec<T>; 2],
     noise: Noise<&mut Vec<T>>,
@@ -222,11 +227,18 @@ fn shared_rate_step<T: Real>(
         let la = log_sigma2[start] - (theta[start] * theta[start] + T::of(1e-8)).ln();
         let alpha = la.exp();
         let slope = weight * kl_gradient(log_alpha(T::of(1.0), la)).to_f64();
+        let squares = |theta: &[T]| theta.iter().map(|t| *t * *t + T::of(1e-8)).sum::<T>();
         let mut by_rate = T::default();
         let mut by_theta = gradients[0][here.clone()].to_vec();
         for (k, i) in here.clone().enumerate() {
             by_rate += gradients[1][i] * sigma2[i] + T::of(slope) * mask[i];
             by_theta[k] += gradients[1][i] * alpha * T::of(2.0) * theta[i];
+        }
+        let before = squares(&theta[here.clone()]);
+        if granularity == Granularity::Unit {
+            for (by_theta, &t) in by_theta.iter_mut().zip(&theta[here.clone()]) {
+                *by_theta -= by_rate * T::of(2.0) * t / before;
+            }
         }
         adam(
             isa,
@@ -237,6 +249,13 @@ fn shared_rate_step<T: Real>(
             &mut mt[here.clone()],
             &mut vt[here.clone()],
         );
+        for i in here.clone() {
+            theta[i] *= mask[i];
+        }
+        let moved = match granularity {
+            Granularity::Unit => (squares(&theta[here.clone()]) / before).ln(),
+            Granularity::Layer | Granularity::Weight => T::default(),
+        };
         let mut la = [la];
         adam(
             isa,
@@ -248,9 +267,8 @@ fn shared_rate_step<T: Real>(
             &mut vl[rate..=rate],
         );
         // The clip of the published method: without a data term against it a rate would grow without bound.
-        let la = la[0].larger(T::of(-8.0)).smaller(T::of(8.0));
+        let la = (la[0] - moved).larger(T::of(-8.0)).smaller(T::of(8.0));
         for i in here {
-            theta[i] *= mask[i];
             log_sigma2[i] = la + (theta[i] * theta[i] + T::of(1e-8)).ln();
             sigma2[i] = mask[i] * log_sigma2[i].exp();
         }

@@ -38,8 +38,8 @@ pub struct Summary {
     pub weights: usize,
     /// Weights that are not zero.
     pub nonzeros: usize,
-    /// Weights over non-zeros.
-    pub ratio: f64,
+    /// Weights over non-zeros; `None` where no weight is left, and the network is constant.
+    pub ratio: Option<f64>,
     /// Size of the file.
     pub file_bytes: u64,
     /// The weighted nodes.
@@ -83,13 +83,18 @@ impl Summary {
         Self {
             weights,
             nonzeros,
-            ratio: weights as f64 / nonzeros.max(1) as f64,
+            ratio: ratio(weights, nonzeros),
             file_bytes,
             layers,
             parameters: weights + biases[0],
             nonzero_parameters: nonzeros + biases[1],
         }
     }
+}
+
+/// Weights over weights left, where any is left.
+pub fn ratio(weights: usize, left: usize) -> Option<f64> {
+    (left > 0).then(|| weights as f64 / left as f64)
 }
 
 /// Bytes of a weight: of its dense tensor or of its CSR parts.

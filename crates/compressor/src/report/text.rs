@@ -20,14 +20,16 @@ impl fmt::Display for Report {
     /// What is left, and tables of layers, errors, encodings and times; each ends in a line end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = &self.summary;
-        writeln!(
-            f,
-            "{}: {} of {} weights left, {:.1} times fewer\n",
-            self.network,
-            count(s.nonzeros),
-            count(s.weights),
-            s.ratio
-        )?;
+        let (left, weights) = (count(s.nonzeros), count(s.weights));
+        write!(f, "{}: {left} of {weights} weights left", self.network)?;
+        match s.ratio {
+            Some(ratio) => writeln!(f, ", {ratio:.1} times fewer")?,
+            None => writeln!(f, ": the network is constant")?,
+        }
+        if let Some(why) = self.nothing_removed() {
+            writeln!(f, "nothing was removed: {why}")?;
+        }
+        writeln!(f)?;
         writeln!(f, "{}", layers_with(s, |layer| kernels_of(self, layer)))?;
         match &self.accuracy {
             Some(accuracy) => {

@@ -3,15 +3,16 @@
 use std::time::Instant;
 
 use super::history::{EpochRecord, LayerRecord};
+use super::inputs::unscaled;
 use super::observer::Observer;
-use super::pruning::{alive, fisher_cut, fisher_score, under_threshold};
+use super::pruning::{cost, cut, survivors, under_threshold};
 use super::schedule::Schedule;
 use super::{Outcome, Trainer};
 use crate::checkpoint;
 use crate::data::EpochOrder;
 use crate::engine::Batch;
 use crate::error::CompressError;
-use crate::recipe::Phase;
+use crate::recipe::{Phase, PruneBy};
 
 impl Trainer {
     /// Trains the rest of the current epoch, prunes and records it.
@@ -114,29 +115,40 @@ impl Trainer {
         self.sums[1] += report.error;
         self.position.step += 1;
         self.position.total_steps += 1;
-        if let Some((target, t)) = schedule.fisher_pruning(epochs, adam_step) {
-            self.prune_by_fisher(target, t);
+        if let Some((target, t)) = schedule.pruning(epochs, adam_step) {
+            self.prune(phase.prune_by, target, t);
         }
         Ok(())
     }
 
-    /// Removes the weights with the lowest Fisher scores; `t` is the share of the pruning that is over.
-    fn prune_by_fisher(&mut self, target: usize, t: f64) {
+    /// Removes the weights that cost least; `t` is the share of the pruning that is over.
+    fn prune(&mut self, by: PruneBy, target: usize, t: f64) {
         let earlier = |r: &&EpochRecord| r.phase != self.position.phase + 1;
         let before = self.history.iter().rev().find(earlier);
         let layers = self.engine.layers();
-        let begin = before.map_or_else(|| alive(layers), EpochRecord::left);
-        if let Some(cut) = fisher_cut(layers, begin, target, t) {
+        let begin = before.map_or_else(|| survivors(&self.dense.layers, 0.0), EpochRecord::left);
+        if let Some(cut) = cut(layers, by, begin, target, t) {
             self.engine
-                .remove_where(|theta, second| fisher_score(theta, second) < cut);
+                .remove_where(|theta, second| cost(by, theta, second) < cut);
         }
     }
 
     fn diverged(&self, loss: f64) -> CompressError {
+        let (phase, epoch) = (self.position.phase + 1, self.position.epoch as usize + 1);
+        if let Some(input) = unscaled(&self.graph, self.data.train()) {
+            return CompressError::Unscaled {
+                loss,
+                phase,
+                epoch,
+                column: input.column,
+                mean: input.mean,
+                deviation: input.deviation,
+            };
+        }
         CompressError::Diverged {
             loss,
-            phase: self.position.phase + 1,
-            epoch: self.position.epoch as usize + 1,
+            phase,
+            epoch,
             checkpoint: match &self.run_folder {
                 Some(folder) if checkpoint::path(folder).is_file() => {
                     checkpoint::path(folder).display().to_string()
@@ -148,7 +160,7 @@ impl Trainer {
     }
 
     fn record(&mut self, phase: &Phase, loss: f64, train_error: f64, seconds: f64) -> EpochRecord {
-        let threshold = self.recipe.threshold;
+        let threshold = self.threshold();
         let validation = self.validation_score(threshold);
         let layers: Vec<LayerRecord> = self
             .engine

@@ -17,7 +17,7 @@ impl Trainer {
         let now = self.engine.state().clone();
         let dense = self.dense.clone();
         self.replace_state(|state| *state = dense)?;
-        let errors = self.validation_errors(self.recipe.threshold);
+        let errors = self.validation_errors(self.threshold());
         self.replace_state(|state| *state = now)?;
         Ok(errors)
     }

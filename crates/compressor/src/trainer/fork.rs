@@ -44,6 +44,6 @@ impl Trainer {
 
     /// Number of weights of all layers that the recipe's threshold leaves.
     pub fn survivors(&self) -> usize {
-        survivors(self.engine.layers(), self.recipe.threshold)
+        survivors(self.engine.layers(), self.threshold())
     }
 }

@@ -49,11 +49,11 @@ impl Trainer {
                     return Ok(Outcome::Interrupted);
                 }
             }
-            self.remove_over(self.recipe.threshold)?;
+            self.remove_over(self.threshold())?;
             let trial = Trial {
                 c,
                 bytes: pack(&self.network()?, &PackOptions::default())?.len(),
-                score: self.validation_score(self.recipe.threshold),
+                score: self.validation_score(self.threshold()),
                 state: self.engine.state().clone(),
                 history: self.history.clone(),
             };

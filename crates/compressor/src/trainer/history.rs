@@ -48,10 +48,11 @@ pub struct EpochRecord {
 }
 
 impl EpochRecord {
-    /// Weights of the original network over weights left.
-    pub fn ratio(&self) -> f64 {
+    /// Weights of the original network over weights left, where any is left.
+    pub fn ratio(&self) -> Option<f64> {
         let weights: usize = self.layers.iter().map(|l| l.weights).sum();
-        weights as f64 / self.left().max(1) as f64
+        let left = self.left();
+        (left > 0).then(|| weights as f64 / left as f64)
     }
 
     /// Weights left.

@@ -36,7 +36,11 @@ impl fmt::Display for EpochRecord {
                 self.validation_error
             )?,
         }
-        write!(f, "  {:.1}x  {:.1} s  [", self.ratio(), self.seconds)?;
+        match self.ratio() {
+            Some(ratio) => write!(f, "  {ratio:.1}x")?,
+            None => f.write_str("  no weight left")?,
+        }
+        write!(f, "  {:.1} s  [", self.seconds)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             let percent = 100.0 * layer.left as f64 / layer.weights.max(1) as f64;
@@ -82,6 +86,11 @@ mod tests {
             epoch.to_string(),
             "loss 0.2500  KL 1.234e3  validation error 1.50 %  50.0x  2.0 s  [fc1 0.50 %, fc2 3.50 %]"
         );
+        let emptied = EpochRecord {
+            layers: vec![layer("fc1", 0)],
+            ..epoch.clone()
+        };
+        assert!(emptied.to_string().contains("  no weight left  2.0 s"));
         (epoch.method, epoch.validation_r2) = (Method::FineTune, Some(0.5));
         assert_eq!(
             epoch.to_string(),

@@ -1,6 +1,7 @@
 //! Pruning policies: which weights of which layer are removed.
 
 use crate::layer::Layer;
+use crate::recipe::PruneBy;
 use crate::variational::Granularity;
 
 /// Per layer and weight, whether `log_alpha` is at most the threshold; see [`Layer::survivors`].
@@ -24,15 +25,20 @@ pub(super) fn may_compact(layers: &[Layer<f32>], granularity: Granularity) -> bo
     granularity == Granularity::Weight || !layers.iter().any(Layer::is_variational)
 }
 
-/// The loss that removing a weight costs: `theta^2 E[g^2] / 2`, times two, with Adam's second moment for the expectation.
-pub(super) fn fisher_score(theta: f32, second_moment: f32) -> f32 {
-    theta * theta * second_moment
+/// What removing a weight is taken to cost: its magnitude, or the loss `theta^2 E[g^2] / 2`, times two, with Adam's second moment
+/// for the expectation.
+pub(super) fn cost(by: PruneBy, theta: f32, second_moment: f32) -> f32 {
+    match by {
+        PruneBy::Fisher => theta * theta * second_moment,
+        PruneBy::Magnitude => theta.abs(),
+    }
 }
 
-/// The Fisher score below which weights are removed, so that the number left falls from `begin` to `target` as the cube of
+/// The cost below which weights are removed, so that the number left falls from `begin` to `target` as the cube of
 /// the remaining share `1 - t`; `None` where that many or fewer are left. Depthwise convolutions lose none.
-pub(super) fn fisher_cut(
+pub(super) fn cut(
     layers: &[Layer<f32>],
+    by: PruneBy,
     begin: usize,
     target: usize,
     t: f64,
@@ -46,15 +52,11 @@ pub(super) fn fisher_cut(
     if left >= alive {
         return None;
     }
-    let mut scores: Vec<f32> = vec![];
+    let mut costs: Vec<f32> = vec![];
     for l in pruned() {
         let weights = l.theta.iter().zip(&l.theta_moments[1]).zip(&l.mask);
         let living = weights.filter(|(_, m)| **m > 0.0);
-        scores.extend(living.map(|((&t, &v), _)| fisher_score(t, v)));
+        costs.extend(living.map(|((&t, &v), _)| cost(by, t, v)));
     }
-    Some(
-        *scores
-            .select_nth_unstable_by(alive - left, f32::total_cmp)
-            .1,
-    )
+    Some(*costs.select_nth_unstable_by(alive - left, f32::total_cmp).1)
 }

@@ -4,7 +4,7 @@ use super::snapshot::Position;
 use crate::engine::Hyper;
 use crate::recipe::Phase;
 
-/// Prunings by Fisher information in a phase.
+/// Prunings in a phase of fine-tuning.
 const PRUNINGS: u32 = 200;
 
 /// The schedules of a phase of `steps` steps per epoch.
@@ -36,7 +36,7 @@ impl Schedule<'_> {
 
     /// Number of weights to prune to by the end of the pruning, and the share of the pruning that is over; `None` where
     /// nothing is pruned after this step.
-    pub fn fisher_pruning(&self, epochs: f64, adam_step: u32) -> Option<(usize, f64)> {
+    pub fn pruning(&self, epochs: f64, adam_step: u32) -> Option<(usize, f64)> {
         let target = self.phase.weights?;
         let interval = (self.steps * self.phase.epochs / PRUNINGS).max(1);
         let share = epochs / f64::from(self.phase.epochs) / self.phase.weights_by.max(1e-9);

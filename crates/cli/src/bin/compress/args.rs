@@ -1,12 +1,13 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_compressor::Scope;
 use sparsevd_compressor::objective::ClassWeights;
-use sparsevd_compressor::recipe::{Goal, Overrides, Recipe, Validation};
+use sparsevd_compressor::recipe::{Goal, Overrides, PruneBy, Recipe, Validation};
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, TableOptions, ValueType};
@@ -137,7 +138,7 @@ pub struct CompressArgs {
     pub goal: GoalArgs,
     /// Minutes of training after which no other number of weights is tried
     #[arg(long, value_name = "MIN", value_parser = minutes)]
-    pub budget: Option<f64>,
+    pub budget: Option<Duration>,
     #[command(flatten)]
     pub encoding: EncodingArgs,
 }
@@ -165,11 +166,12 @@ impl GoalArgs {
     }
 }
 
-fn minutes(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(minutes) if (0.0..=1e6).contains(&minutes) => Ok(minutes),
-        _ => Err("expected minutes from 0 to 1000000".into()),
-    }
+fn minutes(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map(|minutes: f64| 60.0 * minutes);
+    let time = seconds.map(Duration::try_from_secs_f64);
+    Ok(time
+        .map_err(|e| e.to_string())?
+        .map_err(|e| e.to_string())?)
 }
 
 #[derive(Debug, Args)]
@@ -180,7 +182,7 @@ Examples:
   compress train resnet-20 --input 1,28,28 --data data/mnist
   compress train network.json --data set.npz
   compress train mlp --data houses.csv --target price
-      two hidden layers of 100; mlp-300-100 says others. Inputs and outputs are those of the data
+      two hidden layers of 100; mlp-300-100 says others. Inputs and outputs are those of the data; mlp:13,64,1 says all sizes
 
 Batch normalisation is trained by the statistics of each batch, and written as part of the layer before it where that is exact.
 A network.json is a graph as in docs/format.md with the shapes of its tensors beside it:
@@ -384,7 +386,8 @@ Examples:
   compress init resnet-50 --seed 1 --out resnet-50.safetensors
   compress init resnet-20 --input 1,28,28 --out resnet-20.onnx
 
-Presets: lenet-300-100, lenet-5, vgg-like (CIFAR), resnet-20, resnet-20-mnist (28x28, stride 2 at first), mobilenet-v1, resnet-50.
+Presets: lenet-300-100, lenet-5, vgg-like (CIFAR), resnet-20, resnet-20-mnist (28x28, stride 2 at first), mobilenet-v1, resnet-50,
+and mlp:784,300,100,10 with the sizes of a multi-layer perceptron.
 Weights are normal with variance 2 / fan-in (He et al. 2015), biases zero, normalisations change nothing.")]
 pub struct InitArgs {
     /// The preset
@@ -410,6 +413,21 @@ pub enum Method {
     SparseVd,
     /// The smallest, in one shot
     Magnitude,
+    /// The smallest, little by little in the recipe's epochs, to the `weights` of its fine-tuning
+    GradualMagnitude,
+    /// The same by Fisher information, the loss that removing a weight costs
+    Fisher,
+}
+
+impl Method {
+    /// By what it prunes gradually, where it does.
+    pub fn gradual(self) -> Option<PruneBy> {
+        match self {
+            Self::SparseVd | Self::Magnitude => None,
+            Self::GradualMagnitude => Some(PruneBy::Magnitude),
+            Self::Fisher => Some(PruneBy::Fisher),
+        }
+    }
 }
 
 /// How a packed file is coded.

@@ -1,12 +1,11 @@
 //! `compress MODEL`: a sparse network from a dense one, and the report on it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::bail;
 use sparsevd_compressor::Magnitude;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::{Pruning, Report, Verdict};
+use sparsevd_compressor::report::Pruning;
 use sparsevd_format::ValueType;
 use sparsevd_pipeline::{
     Compression, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
@@ -22,11 +21,14 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let name = model_name(&args.model);
     let folder = args.run.folder(format!("{name}.run"))?;
     let pruning = pruning(args)?;
-    let recipe = recipe_of(args, &folder, pruning.is_some())?;
+    let mut recipe = recipe_of(args, &folder, pruning.is_some())?;
     if !recipe.recipe.phases.is_empty() {
         folder.check()?;
     }
     let mut input = input(args)?;
+    if let Some(by) = args.method.and_then(Method::gradual) {
+        recipe = recipe.gradual(by, &input.network, None)?;
+    }
     let outputs = outputs(args, &name, &recipe.recipe)?;
     outputs.check(args.run.force)?;
     let graph = &mut input.network.graph;
@@ -50,10 +52,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         .pruned_by(pruning)
         .in_folder(folder)
         .threads(args.run.threads())
-        .budget(
-            args.budget
-                .map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
-        )
+        .budget(args.budget)
         .run(&mut progress)?;
     drop(progress);
     let report = compressed.write(&outputs)?;
@@ -64,7 +63,14 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         let closing = report.origin_and_files(&outputs.report, &run);
         print::text(format_args!("{report}\n{closing}"))?;
     }
-    Ok(promise(&report))
+    let failures = report.failures();
+    for line in failures.iter().chain(&report.undecided()) {
+        eprintln!("compress: {line}");
+    }
+    Ok(match failures.as_slice() {
+        [] => Outcome::Done,
+        _ => Outcome::Failed,
+    })
 }
 
 /// How the command line prunes before any training; `None` where training is to choose the weights.
@@ -151,27 +157,5 @@ fn tell(args: &CompressArgs, recipe: &FoundRecipe, pruned: bool) {
         eprintln!("{}", recipe.recipe.to_toml());
     } else {
         eprintln!("recipe: {}", recipe.source);
-    }
-}
-
-/// Says where the result loses more than was promised, and where its samples are too few to tell.
-fn promise(report: &Report) -> Outcome {
-    let Some(accuracy) = report.accuracy.as_ref().filter(|a| !a.promise.kept) else {
-        return Outcome::Done;
-    };
-    let advice = match (&report.pruning, accuracy.promise.verdict) {
-        (_, Verdict::Undecided) => "--validation takes more samples",
-        (Some(Pruning::Magnitude(_)), _) => "a lower --sparsity keeps more weights",
-        (Some(Pruning::Posterior { .. }), _) => "a higher --threshold keeps more weights",
-        (None, _) => "a lower --kl-scale or a higher --threshold keeps more weights",
-    };
-    eprintln!(
-        "compress: the accuracy promise is {}: {accuracy}; {} was written all the same; {advice}",
-        accuracy.promise.verdict,
-        report.output.display()
-    );
-    match accuracy.promise.verdict {
-        Verdict::Broken => Outcome::Failed,
-        Verdict::Kept | Verdict::Undecided => Outcome::Done,
     }
 }

@@ -1,0 +1,194 @@
+//! Results at the edge: what their reports say; and baselines that end on grids.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use sparsevd_compressor::recipe::{Method, Phase, PruneBy, Recipe, Validation};
+use sparsevd_compressor::report::{Pruning, Report};
+use sparsevd_compressor::variational::Granularity;
+use sparsevd_compressor::{Magnitude, Scope, initialise};
+use sparsevd_format::{DataSplits, Dataset, LoadedSamples, Pixels};
+use sparsevd_model::{Network, Preprocessing, Shape, presets};
+use sparsevd_pipeline::{Compression, Data, FoundRecipe, Silent};
+
+/// Side of the images.
+const SIDE: usize = 4;
+const WEIGHTS: usize = 16 * 8 + 8 * 2;
+
+/// Images of two classes, bright on the left and on the right.
+fn set(count: usize) -> Dataset {
+    let mut pixels = vec![];
+    for image in 0..count {
+        for p in 0..SIDE * SIDE {
+            let bright = usize::from(p % SIDE >= SIDE / 2) == image % 2;
+            pixels.push(((image * 7 + p * 13) % 60) as u8 + if bright { 150 } else { 0 });
+        }
+    }
+    let labels = (0..count).map(|i| (i % 2) as u16).collect();
+    Dataset::new(Pixels::U8(pixels), Shape::from([1, SIDE, SIDE]), labels).unwrap()
+}
+
+fn data() -> Data {
+    Data::from(LoadedSamples::Classes(DataSplits {
+        train: Some(set(120)),
+        test: Some(set(30)),
+        whole: None,
+        table: None,
+        describe: "stripes".into(),
+    }))
+}
+
+fn network() -> Network {
+    let (graph, shapes) = presets::mlp("net", Shape::from([1, SIDE, SIDE]), &[8, 2]);
+    let mut network = initialise(graph, &shapes, 1).unwrap();
+    network.graph.preprocessing = Some(Preprocessing::default());
+    network
+}
+
+fn recipe() -> Recipe {
+    let phase = |method, epochs| Phase {
+        lr: 1e-2,
+        batch: 10,
+        ..Phase::new(method, epochs)
+    };
+    let tune = Phase {
+        weights: Some(20),
+        ..phase(Method::FineTune, 4)
+    };
+    Recipe {
+        validation: Validation::Samples(20),
+        max_accuracy_drop: 100.0,
+        phases: vec![phase(Method::SparseVd, 4), tune, phase(Method::Quantise, 1)],
+        ..Recipe::new(vec![])
+    }
+}
+
+/// Compresses, and writes and reads the files.
+fn compress(recipe: FoundRecipe, pruning: Option<Pruning>) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    let compressed = Compression::new(network(), data(), recipe)
+        .pruned_by(pruning)
+        .threads(1)
+        .run(&mut Silent)
+        .unwrap();
+    compressed
+        .save(folder.path().join("net.sparse.safetensors"))
+        .unwrap()
+}
+
+fn magnitude(sparsity: f64) -> Option<Pruning> {
+    Some(Pruning::Magnitude(Magnitude {
+        sparsity,
+        scope: Scope::Global,
+        every_layer: true,
+    }))
+}
+
+#[test]
+fn a_network_without_a_weight_is_called_constant_and_fails() {
+    let mut recipe = recipe();
+    recipe.phases.truncate(1);
+    recipe.threshold = -8.0;
+    let report = compress(recipe.into(), None);
+    assert_eq!((report.summary.nonzeros, report.summary.ratio), (0, None));
+    let text = report.to_string();
+    let first = text.lines().next().unwrap();
+    assert_eq!(first, "net: 0 of 144 weights left: the network is constant");
+    let failures = report.failures().join("\n");
+    assert!(
+        failures.contains("same outputs for every input"),
+        "{failures}"
+    );
+    assert!(
+        failures.contains("a lower --kl-scale or a higher --threshold"),
+        "{failures}"
+    );
+}
+
+#[test]
+fn why_nothing_was_removed_is_said() {
+    let why = |change: fn(&mut Recipe)| {
+        let mut recipe = recipe();
+        recipe.phases.truncate(1);
+        change(&mut recipe);
+        let text = compress(recipe.into(), None).to_string();
+        text.lines().nth(1).unwrap().to_owned()
+    };
+    let none = why(|r| r.phases[0].kl_scale = 0.0);
+    assert!(
+        none.starts_with("nothing was removed: `kl_scale` is 0"),
+        "{none}"
+    );
+    let layer = why(|r| {
+        r.alpha = Granularity::Layer;
+        r.phases[0].kl_scale = 1e-3;
+    });
+    assert!(
+        layer.contains("above the threshold 3; the highest, of `fc"),
+        "{layer}"
+    );
+    assert!(layer.contains("weights of a layer share one"), "{layer}");
+}
+
+#[test]
+fn what_is_advised_fits_what_removed_the_weights() {
+    // A promise that no network can keep.
+    let broken = |mut report: Report| {
+        let accuracy = report.accuracy.as_mut().unwrap();
+        accuracy.promise.kept = false;
+        report.failures().join("\n")
+    };
+    let by_magnitude = compress(
+        Recipe {
+            phases: vec![],
+            ..recipe()
+        }
+        .into(),
+        magnitude(0.5),
+    );
+    assert!(broken(by_magnitude).contains("a lower --sparsity keeps"));
+    let all = broken(compress(recipe().into(), None));
+    let expected =
+        "more than 20 `weights` in the recipe, a lower --kl-scale or a higher --threshold keeps";
+    assert!(all.contains(expected), "{all}");
+    let mut plain = recipe();
+    plain.phases.remove(0);
+    let tuned = broken(compress(plain.into(), None));
+    assert!(
+        tuned.contains("more than 20 `weights` in the recipe keeps"),
+        "{tuned}"
+    );
+}
+
+#[test]
+fn baselines_prune_gradually_to_the_weights_of_the_recipe_and_are_packed() {
+    for by in [PruneBy::Magnitude, PruneBy::Fisher] {
+        let found = FoundRecipe::from(recipe())
+            .gradual(by, &network(), None)
+            .unwrap();
+        let report = compress(found, None);
+        let left: Vec<usize> = report.history.iter().map(|e| e.left()).collect();
+        // 4 epochs of pruning to an eighth of what is to go, then 2 of 4.
+        assert_eq!(report.history[0].method, Method::FineTune);
+        assert!(left[0] < WEIGHTS && left[3] > 20, "{left:?}");
+        assert!((2..=20).contains(&report.summary.nonzeros), "{left:?}");
+        assert!(report.packed.is_some(), "{by:?}");
+    }
+}
+
+#[test]
+fn a_network_pruned_by_magnitude_ends_on_grids_of_its_own() {
+    let (recipe, left_out) = FoundRecipe::from(recipe()).fine_tuning();
+    assert_eq!(
+        left_out,
+        ["phase 1 (sparse-vd)", "`weights` of phase 2 (fine-tune)"]
+    );
+    let methods: Vec<Method> = recipe.recipe.phases.iter().map(|p| p.method).collect();
+    assert_eq!(methods, [Method::FineTune, Method::Quantise]);
+    let report = compress(recipe, magnitude(0.5));
+    let packed = report.packed.unwrap();
+    assert!(packed.size.bytes < 300, "{}", packed.size.bytes);
+    let error = |score| match score {
+        sparsevd_compressor::report::SplitScore::Errors(e) => e.sparse_percent,
+        sparsevd_compressor::report::SplitScore::Fit(_) => panic!("a classification"),
+    };
+    assert_eq!(error(packed.validation), 0.0);
+}
