@@ -210,10 +210,30 @@ fn magnitude_reports_errors_and_fine_tunes_where_it_can() {
         .concat(),
         &[
             "tune.toml",
-            "`distil` of phase 1 (fine-tune), `weights` of phase 1 (fine-tune), phase 2 (quantise)",
+            "`distil` of phase 1 (fine-tune), `weights` of phase 1 (fine-tune)",
         ],
     );
     assert_eq!(complaint, None);
+    // Gradual pruning takes the epochs of Sparse VD, to a number of weights that the recipe must have.
+    let fisher = [
+        "net.safetensors",
+        "--method",
+        "fisher",
+        "--out",
+        "f.safetensors",
+        "--force",
+    ];
+    assert_eq!(
+        w.complaint(&fisher, &["weights: expected a fine-tune phase"]),
+        None
+    );
+    let recipe = synthetic::RECIPE.replace("epochs = 1\n", "epochs = 1\nweights = 60\n");
+    w.write("recipe.toml", recipe);
+    w.ok(&[&fisher[..], &["--max-accuracy-drop", "60"]].concat());
+    let report = w.json("f.report.json");
+    assert_eq!(report["history"].as_array().unwrap().len(), 7);
+    assert_eq!(report["history"][0]["method"], "fine-tune");
+    assert!(report["nonzeros"].as_u64().unwrap() <= 60);
     // Data alone: errors, and no training.
     std::fs::remove_file(w.path("recipe.toml")).unwrap();
     w.ok(&[&prune[..], &["--data", "data", "--out", "shot.safetensors"]].concat());

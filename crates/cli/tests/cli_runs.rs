@@ -261,13 +261,14 @@ fn what_exists_is_refused_before_any_work_unless_forced() {
 #[test]
 fn a_diverging_loss_stops_says_what_to_change_and_keeps_the_checkpoint() {
     let w = Workplace::new();
-    // Squares of such an input overflow as soon as there is noise, in the second phase.
-    let dense = "[[phase]]\nmethod = \"dense\"\nepochs = 1\nbatch = 20\nlr = 1e-9\n\n[[phase]]\nmethod = \"sparse-vd\"";
+    // Noise far over the weights, in the second phase.
+    let phases = "[[phase]]\nmethod = \"dense\"\nepochs = 1\nbatch = 20\nlr = 1e-9\n\n\
+                  [[phase]]\nmethod = \"sparse-vd\"\nlog_sigma2 = 5.0";
     w.write(
         "recipe.toml",
-        RECIPE.replacen("[[phase]]\nmethod = \"sparse-vd\"", dense, 1),
+        RECIPE.replacen("[[phase]]\nmethod = \"sparse-vd\"", phases, 1),
     );
-    let output = w.compress(&["net.safetensors", "--scale", "1e20"]);
+    let output = w.compress(&["net.safetensors"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
         (output.status.code(), stderr.lines().count()),
@@ -285,6 +286,13 @@ fn a_diverging_loss_stops_says_what_to_change_and_keeps_the_checkpoint() {
     }
     assert!(w.path("net.run/checkpoint.safetensors").exists());
     assert!(!w.path("net.sparse.safetensors").exists() && !w.path("net.report.json").exists());
+    // Squares of such an input overflow.
+    let scale = ["net.safetensors", "--scale", "1e20", "--force"];
+    let words = ["phase 2, epoch 1", "in channel 0", "--mean and --std"];
+    let output = w.compress(&scale);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(words.iter().all(|w| stderr.contains(w)), "{stderr}");
 }
 
 #[test]
