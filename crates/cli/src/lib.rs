@@ -58,20 +58,25 @@ pub struct ShapeArgs {
     pub shapes: Vec<InputShape>,
 }
 
-/// Reads a network; `named` says where its graph is, `shapes` what an ONNX file leaves open. What was guessed goes to
-/// stderr, wherever that leads, unless `quiet`.
-pub fn network(
-    path: &Path,
-    named: Option<&str>,
-    shapes: &ShapeArgs,
-    quiet: bool,
-) -> anyhow::Result<LoadedNetwork> {
-    let source = match named {
-        Some(name) => GraphSource::Named(name.to_owned()),
+/// Where a network has its graph from.
+#[derive(Debug, Clone, Default, Args)]
+pub struct GraphArgs {
+    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON, which names the tensors of the file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub network: Option<String>,
+    /// Shapes that its file leaves open
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+}
+
+/// Reads a network. What was guessed goes to stderr, wherever that leads, unless `quiet`.
+pub fn network(path: &Path, graph: &GraphArgs, quiet: bool) -> anyhow::Result<LoadedNetwork> {
+    let source = match &graph.network {
+        Some(name) => GraphSource::Named(name.clone()),
         None => GraphSource::Auto,
     };
     let options = ImportOptions {
-        shapes: shapes.shapes.clone(),
+        shapes: graph.shapes.shapes.clone(),
     };
     let loaded = load_with(path, &source, &options)?;
     if !quiet {

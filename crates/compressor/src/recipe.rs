@@ -297,9 +297,8 @@ impl Recipe {
             ..Phase::new(Method::FineTune, 16)
         };
         let round = Phase {
-            lr: 1e-3,
+            lr: 2e-3,
             hold: 0.3,
-            grid: vec![2.0],
             distil: 0.5,
             ..Phase::new(Method::Quantise, 8)
         };

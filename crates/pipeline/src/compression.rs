@@ -1,7 +1,6 @@
 //! From a dense network, data and a recipe to a sparse network.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use sparsevd_compressor::report::{Pruning, SEEN};
 use sparsevd_compressor::trainer::Observer;
@@ -28,7 +27,7 @@ pub struct Compression {
     pruning: Option<Pruning>,
     folder: Option<RunFolder>,
     threads: usize,
-    budget: Option<Duration>,
+    budget: Option<f64>,
 }
 
 impl Compression {
@@ -96,10 +95,10 @@ impl Compression {
         self
     }
 
-    /// Ends the search of a recipe before the next try once training has taken this long. The result depends on it.
+    /// Ends the search of a recipe before the next try once training has taken this many minutes. The result depends on it.
     #[must_use]
-    pub fn budget(mut self, budget: impl Into<Option<Duration>>) -> Self {
-        self.budget = budget.into();
+    pub fn budget(mut self, minutes: impl Into<Option<f64>>) -> Self {
+        self.budget = minutes.into();
         self
     }
 

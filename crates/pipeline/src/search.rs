@@ -4,8 +4,6 @@
 
 mod next;
 
-use std::time::Duration;
-
 use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::objective::SampleErrors;
 use sparsevd_compressor::recipe::{Goal, Recipe};
@@ -34,7 +32,7 @@ pub(crate) struct Searched {
     pub report: SearchReport,
 }
 
-/// Searches as the recipe says; `budget` is the time of training after which no other try begins.
+/// Searches as the recipe says; `budget` is the minutes of training after which no other try begins.
 ///
 /// # Errors
 /// [`PipelineError::Interrupted`] where the observer stops it; what ends a run.
@@ -44,7 +42,7 @@ pub(crate) fn search(
     data: TrainingData,
     folder: Option<&RunFolder>,
     record: Option<&RunRecord>,
-    (threads, budget): (usize, Option<Duration>),
+    (threads, budget): (usize, Option<f64>),
     observer: &mut dyn Observer,
 ) -> Result<Searched, PipelineError> {
     let posterior = begin(
@@ -250,9 +248,9 @@ impl Search<'_> {
         }
     }
 
-    fn is_over(&self, budget: Option<Duration>) -> bool {
+    fn is_over(&self, budget: Option<f64>) -> bool {
         let used = self.seconds + seconds(self.posterior.history());
-        !self.tries.is_empty() && budget.is_some_and(|budget| used >= budget.as_secs_f64())
+        !self.tries.is_empty() && budget.is_some_and(|budget| used >= 60.0 * budget)
     }
 
     /// The folder of a part of the search, in that of the run.

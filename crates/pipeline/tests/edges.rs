@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use sparsevd_compressor::recipe::{Method, Phase, PruneBy, Recipe, Validation};
-use sparsevd_compressor::report::{Pruning, Report};
+use sparsevd_compressor::report::{Pruning, Report, Verdict};
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_compressor::{Magnitude, Scope, initialise};
 use sparsevd_format::{DataSplits, Dataset, LoadedSamples, Pixels};
@@ -133,7 +133,7 @@ fn what_is_advised_fits_what_removed_the_weights() {
     // A promise that no network can keep.
     let broken = |mut report: Report| {
         let accuracy = report.accuracy.as_mut().unwrap();
-        accuracy.promise.kept = false;
+        accuracy.promise.verdict = Verdict::Broken;
         report.failures().join("\n")
     };
     let by_magnitude = compress(

@@ -186,10 +186,7 @@ fn an_interrupted_search_goes_on_where_it_was() {
 #[test]
 fn a_budget_ends_the_search_after_a_try() {
     let compression = Compression::new(network(), data(), recipe(Goal::Promise));
-    let found = compression
-        .budget(std::time::Duration::ZERO)
-        .run(&mut Silent)
-        .unwrap();
+    let found = compression.budget(0.0).run(&mut Silent).unwrap();
     let search = found.search.unwrap();
     assert_eq!(search.tries.len(), 1);
     assert!(search.ended.contains("budget"), "{}", search.ended);

@@ -104,7 +104,7 @@ mod tests {
         assert!(error.starts_with("weights: expected a ratio"), "{error}");
         recipe.search = Some(Search::towards(Goal::Ratio(11.0)));
         let by_goal = recipe.clone().gradual(PruneBy::Fisher, 1100, None).unwrap();
-        assert_eq!(by_goal.phases[2].weights, Some(100));
+        assert_eq!(by_goal.phases[1].weights, Some(100));
         assert_eq!(by_goal.search, None);
         recipe.search = None;
         recipe.phases.truncate(3);

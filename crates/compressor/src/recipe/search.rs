@@ -42,6 +42,14 @@ pub enum Goal {
     Bytes(u64),
 }
 
+impl Goal {
+    /// The first goal that is given.
+    pub fn of(ratio: Option<f64>, weights: Option<usize>, bytes: Option<u64>) -> Option<Self> {
+        let of_weights = ratio.map(Self::Ratio).or(weights.map(Self::Weights));
+        of_weights.or(bytes.map(Self::Bytes))
+    }
+}
+
 fn tries() -> u32 {
     TRIES
 }
@@ -67,12 +75,7 @@ impl Search {
 
     /// What it is to reach.
     pub fn goal(&self) -> Goal {
-        match (self.ratio, self.weights, self.bytes) {
-            (Some(ratio), _, _) => Goal::Ratio(ratio),
-            (_, Some(weights), _) => Goal::Weights(weights),
-            (_, _, Some(bytes)) => Goal::Bytes(bytes),
-            (None, None, None) => Goal::Promise,
-        }
+        Goal::of(self.ratio, self.weights, self.bytes).unwrap_or(Goal::Promise)
     }
 
     /// Replaces what it is to reach.

@@ -89,7 +89,10 @@ impl Report {
         let phases = &self.recipe.phases;
         let mut settings = vec![];
         if let Some(weights) = phases.iter().rev().find_map(|p| p.weights) {
-            settings.push(format!("more than {weights} `weights` in the recipe"));
+            settings.push(match self.search {
+                Some(_) => format!("--weights over {weights}"),
+                None => format!("more than {weights} `weights` in the recipe"),
+            });
         }
         if phases.iter().any(|p| p.method == Method::SparseVd) {
             settings.extend(["a lower --kl-scale".into(), "a higher --threshold".into()]);

@@ -1,7 +1,6 @@
 //! The command line.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -14,7 +13,7 @@ use sparsevd_format::{CsrProfile, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing};
 use sparsevd_pipeline::{Data, RunFolder};
 
-use sparsevd_cli::{PixelArgs, ShapeArgs};
+use sparsevd_cli::{GraphArgs, PixelArgs, ShapeArgs};
 
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
@@ -88,11 +87,8 @@ pub struct CompressArgs {
     /// The network to compress: a safetensors file, an index or a folder of its shards, or an .onnx; its content decides which.
     /// What is guessed about it is said on stderr and in `warnings` of the report
     pub model: PathBuf,
-    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON, which names the tensors of the file
-    #[arg(long, value_name = "NAME|FILE")]
-    pub network: Option<String>,
     #[command(flatten)]
-    pub shapes: ShapeArgs,
+    pub graph: GraphArgs,
     #[command(flatten)]
     pub run: RunArgs,
     /// Weights whose log alpha is above this are removed; the recipe's, else 3
@@ -134,44 +130,20 @@ pub struct CompressArgs {
     /// Points of recall that any class may lose; the recipe's, else not limited
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub max_class_drop: Option<f64>,
-    #[command(flatten)]
-    pub goal: GoalArgs,
-    /// Minutes of training after which no other number of weights is tried
-    #[arg(long, value_name = "MIN", value_parser = minutes)]
-    pub budget: Option<Duration>,
-    #[command(flatten)]
-    pub encoding: EncodingArgs,
-}
-
-/// What to reach in the place of the fewest weights that keep the promise.
-#[derive(Debug, Clone, Args)]
-#[group(multiple = false)]
-pub struct GoalArgs {
-    /// Leave one weight in R
-    #[arg(long, value_name = "R")]
+    /// Leave one weight in R, in the place of the fewest that keep the promise
+    #[arg(long, value_name = "R", group = "goal")]
     pub ratio: Option<f64>,
     /// Leave N weights
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", group = "goal")]
     pub weights: Option<usize>,
     /// Leave as many weights as a packed file of N bytes holds
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", group = "goal")]
     pub bytes: Option<u64>,
-}
-
-impl GoalArgs {
-    fn goal(&self) -> Option<Goal> {
-        let ratio = self.ratio.map(Goal::Ratio);
-        let weights = self.weights.map(Goal::Weights);
-        ratio.or(weights).or(self.bytes.map(Goal::Bytes))
-    }
-}
-
-fn minutes(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map(|minutes: f64| 60.0 * minutes);
-    let time = seconds.map(Duration::try_from_secs_f64);
-    Ok(time
-        .map_err(|e| e.to_string())?
-        .map_err(|e| e.to_string())?)
+    /// Minutes of training after which no other number of weights is tried
+    #[arg(long, value_name = "MIN")]
+    pub budget: Option<f64>,
+    #[command(flatten)]
+    pub encoding: EncodingArgs,
 }
 
 #[derive(Debug, Args)]
@@ -303,7 +275,7 @@ pub struct SweepArgs {
         default_value = "-1,0,1,2,3,4"
     )]
     pub thresholds: Vec<f64>,
-    /// Threads; all cores by default
+    /// Threads; all cores by default. The result does not depend on it
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Print JSON
@@ -323,11 +295,8 @@ Weights and ratio count the matrices and filters of the original network, biases
 pub struct InspectArgs {
     /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx
     pub file: PathBuf,
-    /// Graph of a file that has none: a preset or a graph as JSON, which names the tensors of the file
-    #[arg(long, value_name = "NAME|FILE")]
-    pub network: Option<String>,
     #[command(flatten)]
-    pub shapes: ShapeArgs,
+    pub graph: GraphArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -355,11 +324,8 @@ pub struct ConvertArgs {
     pub input: PathBuf,
     /// File to write, .safetensors, .spvd or .onnx
     pub output: PathBuf,
-    /// Graph of a file that has none: a preset or a graph as JSON, which names the tensors of the file
-    #[arg(long, value_name = "NAME|FILE")]
-    pub network: Option<String>,
     #[command(flatten)]
-    pub shapes: ShapeArgs,
+    pub graph: GraphArgs,
     #[command(flatten)]
     pub encoding: EncodingArgs,
     /// Write every weight with its zeros
@@ -451,7 +417,7 @@ impl CompressArgs {
             max_accuracy_drop: self.max_accuracy_drop,
             max_r2_drop: self.max_r2_drop,
             max_class_drop: self.max_class_drop,
-            goal: self.goal.goal(),
+            goal: Goal::of(self.ratio, self.weights, self.bytes),
             ..self.run.overrides()
         }
     }
@@ -527,10 +493,5 @@ impl RunArgs {
             class_weights: self.class_weights,
             ..Overrides::default()
         }
-    }
-
-    /// Number of threads; 0 is one for each core.
-    pub fn threads(&self) -> usize {
-        self.threads.map_or(0, usize::from)
     }
 }

@@ -51,7 +51,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let compressed = Compression::new(input, data, recipe)
         .pruned_by(pruning)
         .in_folder(folder)
-        .threads(args.run.threads())
+        .threads(args.run.threads.map_or(0, usize::from))
         .budget(args.budget)
         .run(&mut progress)?;
     drop(progress);
@@ -117,13 +117,11 @@ fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::R
 
 /// Reads the network.
 fn input(args: &CompressArgs) -> anyhow::Result<InputNetwork> {
-    let graph = args.network.clone();
-    let loaded =
-        sparsevd_cli::network(&args.model, graph.as_deref(), &args.shapes, args.run.quiet)?;
+    let loaded = sparsevd_cli::network(&args.model, &args.graph, args.run.quiet)?;
     Ok(InputNetwork {
         file: Some(ModelFile {
             path: args.model.clone(),
-            graph,
+            graph: args.graph.network.clone(),
         }),
         ..loaded.into()
     })

@@ -11,7 +11,7 @@ use sparsevd_cli::Outcome;
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     check_options(args)?;
     check_writable(&args.output, args.force)?;
-    let loaded = sparsevd_cli::network(&args.input, args.network.as_deref(), &args.shapes, false)?;
+    let loaded = sparsevd_cli::network(&args.input, &args.graph, false)?;
     let conversion = Conversion {
         dense: args.dense,
         values: args.encoding.values(),

@@ -7,7 +7,7 @@ use crate::print;
 use sparsevd_cli::Outcome;
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
-    let loaded = sparsevd_cli::network(&args.file, args.network.as_deref(), &args.shapes, false)?;
+    let loaded = sparsevd_cli::network(&args.file, &args.graph, false)?;
     let inspection = Inspection::new(&args.file, loaded)?;
     if args.json {
         print::json(&inspection)?;

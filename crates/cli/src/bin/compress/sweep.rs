@@ -5,13 +5,17 @@ use sparsevd_pipeline::{Data, RecordedRun, check_thresholds};
 
 use crate::args::SweepArgs;
 use crate::print;
-use sparsevd_cli::Outcome;
+use sparsevd_cli::{GraphArgs, Outcome};
 
 pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     check_thresholds(&args.thresholds).map_err(|e| anyhow!("--{e}"))?;
     let run = RecordedRun::open(&args.run)?;
     let model = run.model();
-    let loaded = sparsevd_cli::network(&model.path, model.graph.as_deref(), &args.shapes, false)?;
+    let graph = GraphArgs {
+        network: model.graph.clone(),
+        shapes: args.shapes.clone(),
+    };
+    let loaded = sparsevd_cli::network(&model.path, &graph, false)?;
     let record = run.record();
     let path = args.data.as_ref().unwrap_or(&record.data);
     let data = Data::load_for(path, record.preprocessing.as_ref())?;

@@ -58,7 +58,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let trained = Training::new(architecture, data, recipe)
         .of(&args.network)
         .in_folder(folder)
-        .threads(args.run.threads())
+        .threads(args.run.threads.map_or(0, usize::from))
         .run(&mut progress)?;
     drop(progress);
     let report = trained.save(&out)?;

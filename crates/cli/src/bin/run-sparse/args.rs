@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sparsevd_pipeline::{DataSplit, DenseShapes};
 use sparsevd_runtime::{WeightMode, WeightType};
 
-use sparsevd_cli::{PixelArgs, ShapeArgs};
+use sparsevd_cli::{GraphArgs, PixelArgs};
 
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]
@@ -74,11 +74,8 @@ pub struct ModelArgs {
     /// The network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx; its
     /// content decides which. What is guessed about it is said on stderr and in `warnings` of --json
     pub model: PathBuf,
-    /// Graph of a file that has none: a preset (lenet-5, resnet-20, ...) or a graph as JSON, which names the tensors of the file
-    #[arg(long, value_name = "NAME|FILE")]
-    pub network: Option<String>,
     #[command(flatten)]
-    pub shapes: ShapeArgs,
+    pub graph: GraphArgs,
     #[command(flatten)]
     pub pixels: PixelArgs,
     /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round

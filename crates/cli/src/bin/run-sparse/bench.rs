@@ -91,10 +91,10 @@ fn child(args: &BenchArgs, plan: WeightMode, [batch, length]: [usize; 2]) -> Opt
     command.args(["--threads", &args.threads.to_string()]);
     command.args(["--dense-shapes", &args.dense_shapes.to_string()]);
     command.args(["--values", &model.values.to_string()]);
-    if let Some(network) = &model.network {
+    if let Some(network) = &model.graph.network {
         command.arg(format!("--network={network}"));
     }
-    for shape in &model.shapes.shapes {
+    for shape in &model.graph.shapes.shapes {
         command.arg(format!("--shape={shape}"));
     }
     command.arg("--").arg(&model.model);

@@ -24,8 +24,7 @@ pub struct Model {
 impl ModelArgs {
     /// Reads the network, with the preprocessing that the command line sets.
     pub fn load(&self) -> anyhow::Result<Model> {
-        let named = self.network.as_deref();
-        let mut loaded = sparsevd_cli::network(&self.model, named, &self.shapes, self.quiet)?;
+        let mut loaded = sparsevd_cli::network(&self.model, &self.graph, self.quiet)?;
         if self.talks() {
             loaded
                 .notes
