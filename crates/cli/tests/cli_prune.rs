@@ -224,7 +224,7 @@ fn magnitude_reports_errors_and_fine_tunes_where_it_can() {
         "--force",
     ];
     assert_eq!(
-        w.complaint(&fisher, &["weights: expected a fine-tune phase"]),
+        w.complaint(&fisher, &["weights: expected a ratio or a number"]),
         None
     );
     let recipe = synthetic::RECIPE.replace("epochs = 1\n", "epochs = 1\nweights = 60\n");
