@@ -468,7 +468,11 @@ impl Trainer {
         self.restore(snapshot)
     }
 
-    fn save(&self) -> Result<(), CompressError> {
+    /// Writes the checkpoint, where the run has a folder.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self) -> Result<(), CompressError> {
         match &self.run_folder {
             Some(folder) => checkpoint::write(folder, &self.fingerprint, &self.snapshot()),
             None => Ok(()),

@@ -132,6 +132,8 @@ impl Search<'_> {
         let phases = self.posterior.recipe().behind_posterior();
         let outcome = self.posterior.run_until(phases, observer)?;
         finished(outcome, self.folder)?;
+        // Of a recipe without phases that make a posterior, too, there is a checkpoint to go on from.
+        self.posterior.save()?;
         observer.note(&format!(
             "the posterior leaves {} of {} weights",
             self.posterior.survivors(),
