@@ -58,7 +58,7 @@ pub struct Recipe {
     /// `max_r2_drop` allows beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_deviation: Option<f64>,
-    /// Several numbers of weights are tried behind the last sparse-vd phase.
+    /// Tries several numbers of weights with the phases after the last dense or sparse-vd one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
     /// The phases.
@@ -461,6 +461,7 @@ impl Recipe {
                 -8.0,
                 8.0,
             )?;
+            range("weights", p.weights.unwrap_or(1) as f64, 1.0, 1e12)?;
             range("weights_by", p.weights_by, 0.0, 1.0)?;
             range("bias_step", p.bias_step, 1e-3, 1e3)?;
             range("grid", p.grid.len() as f64, 1.0, 32.0)?;

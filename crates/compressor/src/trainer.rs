@@ -262,6 +262,10 @@ impl Trainer {
             self.position.phase += 1;
             (self.position.epoch, self.position.started) = (0, false);
         }
+        if end == 0 {
+            // No epoch writes the checkpoint by which a search that begins here goes on.
+            self.save()?;
+        }
         Ok(Outcome::Done)
     }
 

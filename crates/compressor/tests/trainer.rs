@@ -6,10 +6,10 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use sparsevd_compressor::engine::{Batch, Engine};
 use sparsevd_compressor::objective::{CrossEntropy, Distillation, Targets};
-use sparsevd_compressor::recipe::{Method, Phase, Recipe};
+use sparsevd_compressor::recipe::{Method, Phase, PruneBy, Recipe};
 use sparsevd_compressor::trainer::{Observer, Outcome, RunOptions, Silent, Trainer};
 use sparsevd_compressor::variational::Granularity;
-use sparsevd_compressor::{CompressError, State, TrainingData, checkpoint, initialise};
+use sparsevd_compressor::{CompressError, Layer, State, TrainingData, checkpoint, initialise};
 use sparsevd_format::{Dataset, Pixels, WriteOptions, write_network_bytes};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::philox4x32;
@@ -206,6 +206,22 @@ fn a_phase_in_steps_passes_over_a_small_set_several_times_in_an_epoch() {
     second.resume(folder.path()).unwrap();
     second.run(&mut Silent).unwrap();
     assert!(bytes(&second) == bytes(&straight));
+}
+
+#[test]
+fn pruning_to_fewer_weights_than_depthwise_filters_have_leaves_those() {
+    let tune = Phase {
+        batch: 60,
+        weights: Some(1),
+        prune_by: PruneBy::Magnitude,
+        ..Phase::new(Method::FineTune, 1)
+    };
+    let mut run = trainer_of(&residual_network(), Recipe::new(vec![tune]), 1, None);
+    run.run(&mut Silent).unwrap();
+    let alive: usize = run.layers().iter().map(Layer::alive).sum();
+    let depthwise = run.layers().iter().find(|l| l.node == "d").unwrap();
+    assert_eq!(depthwise.alive(), 72);
+    assert!(alive <= 73, "{alive}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{Pruning, SEEN};
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_onnx::ImportOptions;
@@ -95,7 +96,8 @@ impl Compression {
         self
     }
 
-    /// Ends the search of a recipe before the next try once training has taken this many minutes. The result depends on it.
+    /// Ends the search of a recipe before the next try once training has taken this many minutes. The result depends on it. A recipe
+    /// without a search is refused.
     #[must_use]
     pub fn budget(mut self, minutes: impl Into<Option<f64>>) -> Self {
         self.budget = minutes.into();
@@ -117,6 +119,9 @@ impl Compression {
             threads,
             budget,
         } = self;
+        if let Some(minutes) = budget {
+            check_budget(minutes, &recipe.recipe)?;
+        }
         input.notes.iter().for_each(|note| observer.note(note));
         let pruned = pruning
             .as_ref()
@@ -227,4 +232,21 @@ impl Compression {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses a budget that is no number of minutes, and one for a recipe that does not search.
+fn check_budget(minutes: f64, recipe: &Recipe) -> Result<(), PipelineError> {
+    if minutes.is_nan() || minutes < 0.0 {
+        let expected = "minutes, 0 or more";
+        return Err(PipelineError::invalid(
+            "budget",
+            expected,
+            minutes.to_string(),
+        ));
+    }
+    if recipe.search.is_none() {
+        let expected = "a recipe with a search, or a goal";
+        return Err(PipelineError::invalid("budget", expected, "neither"));
+    }
+    Ok(())
 }

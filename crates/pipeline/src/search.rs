@@ -8,21 +8,24 @@ use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::objective::SampleErrors;
 use sparsevd_compressor::recipe::{Goal, Recipe};
 use sparsevd_compressor::report::{
-    ClassError, Promise, RunRecord, SearchReport, SplitScore, Try, Verdict,
+    ClassError, Promise, RunRecord, SearchReport, SplitScore, Try, Verdict, ratio,
 };
 use sparsevd_compressor::trainer::{EpochRecord, Observer, Trainer};
 use sparsevd_format::{PackOptions, pack};
 use sparsevd_model::Network;
 
 use crate::error::PipelineError;
+use crate::pruning::finish;
 use crate::run_folder::{PARTS, RunFolder};
 use crate::training::{begin, finished};
-use next::{Done, Next, next};
+use next::{Done, Next, goal_weights, next};
 
 /// Factor on the KL terms of a more careful posterior.
 const MORE_CAREFUL: f64 = 0.25;
 /// Posteriors that are trained at most.
 const POSTERIORS: usize = 3;
+/// Why a search ended that could use more weights.
+const NO_MORE: &str = "the posteriors that were trained leave no more weights";
 
 /// The result of a search.
 pub(crate) struct Searched {
@@ -35,7 +38,7 @@ pub(crate) struct Searched {
 /// Searches as the recipe says; `budget` is the minutes of training after which no other try begins.
 ///
 /// # Errors
-/// [`PipelineError::Interrupted`] where the observer stops it; what ends a run.
+/// A goal that no number of weights of this network reaches; [`PipelineError::Interrupted`] where the observer stops it; errors of a run.
 pub(crate) fn search(
     network: &Network,
     recipe: &Recipe,
@@ -45,6 +48,9 @@ pub(crate) fn search(
     (threads, budget): (usize, Option<f64>),
     observer: &mut dyn Observer,
 ) -> Result<Searched, PipelineError> {
+    let goal = recipe.search.as_ref().map_or(Goal::Promise, |s| s.goal());
+    let all = network.original_weights();
+    check(goal, all)?;
     let posterior = begin(
         network,
         recipe,
@@ -54,7 +60,6 @@ pub(crate) fn search(
         threads,
         observer,
     )?;
-    let goal = recipe.search.as_ref().map_or(Goal::Promise, |s| s.goal());
     let mut search = Search {
         network,
         data,
@@ -73,27 +78,39 @@ pub(crate) fn search(
     let most = recipe.search.as_ref().map_or(1, |s| s.tries as usize);
     let ended = loop {
         let done: Vec<Done> = search.tries.iter().map(done).collect();
-        let all = network.original_weights();
-        match next(goal, all, search.posterior.survivors(), &done) {
-            Next::Stop => {
-                break "no number of weights between those that were tried would say more"
-                    .to_owned();
-            }
-            Next::MoreCareful if search.posteriors == POSTERIORS => match search.best {
-                Some(_) => break format!("{POSTERIORS} posteriors leave no more weights"),
-                None => search.attempt(search.posterior.survivors(), observer)?,
-            },
-            Next::MoreCareful => search.be_more_careful(recipe, observer)?,
-            Next::Try(_) if search.tries.len() >= most => {
+        let step = next(goal, all, search.posterior.survivors(), &done);
+        let over = search.is_over(budget);
+        match step {
+            Next::Stop => break search.why_stopped(),
+            Next::Try(_) | Next::MoreCareful if done.len() >= most => {
                 break format!("{most} tries were made, which are the most that the recipe allows");
             }
-            Next::Try(_) if search.is_over(budget) => {
+            Next::Try(_) | Next::MoreCareful if over && !done.is_empty() => {
                 break "the budget of time was used up".to_owned();
             }
             Next::Try(weights) => search.attempt(weights, observer)?,
+            Next::MoreCareful if !over && search.may_leave_more() => {
+                search.be_more_careful(recipe, observer)?;
+            }
+            Next::MoreCareful if done.is_empty() => {
+                search.attempt(search.posterior.survivors().max(1), observer)?;
+            }
+            Next::MoreCareful => break NO_MORE.to_owned(),
         }
     };
     search.finish(ended)
+}
+
+/// Refuses a number of weights that the network, which has `all`, cannot be left with.
+fn check(goal: Goal, all: usize) -> Result<(), PipelineError> {
+    match goal_weights(goal, all) {
+        Some(weights) if !(1..=all).contains(&weights) => Err(PipelineError::invalid(
+            "search",
+            format!("a goal of 1 to {all} weights, which are those of the network"),
+            format!("{}: {weights} weights", describe(goal)),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What the choice of the next step takes of a try.
@@ -212,7 +229,7 @@ impl Search<'_> {
         let dense = self.dense.as_ref().unwrap_or(&sparse);
         let validation = SplitScore::new(dense, &sparse);
         let promise = Promise::new(&recipe, &validation, &ClassError::of(dense, &sparse));
-        let network = trainer.network()?;
+        let network = finish(trainer.network()?);
         let bytes = match recipe.ends_on_grids() {
             true => {
                 let packed = pack(&network, &PackOptions::for_size_of(&network))?;
@@ -220,17 +237,19 @@ impl Search<'_> {
             }
             false => None,
         };
-        let left = network.nonzeros();
+        let (all, left) = (network.original_weights(), network.nonzeros());
         let fits = match self.goal {
             Goal::Promise => is_safe(&promise, &validation),
             Goal::Bytes(most) => bytes.is_some_and(|bytes| bytes <= most),
-            Goal::Ratio(_) | Goal::Weights(_) => true,
+            Goal::Ratio(_) | Goal::Weights(_) => {
+                goal_weights(self.goal, all).is_some_and(|most| left <= most)
+            }
         };
         Ok(Try {
             kl_scale: self.kl_scale,
             weights,
             left,
-            ratio: network.original_weights() as f64 / left.max(1) as f64,
+            ratio: ratio(all, left),
             bytes,
             validation,
             fits,
@@ -246,13 +265,50 @@ impl Search<'_> {
             (Goal::Bytes(_), true, true) => a.left > b.left,
             (Goal::Bytes(_), false, false) => a.bytes < b.bytes,
             (_, true, true) => a.left < b.left,
-            (_, false, false) => a.validation.drop() < b.validation.drop(),
+            // A drop that is no number is the worst.
+            (_, false, false) => {
+                let [a, b] = [a, b].map(|t| t.validation.drop());
+                a < b || (b.is_nan() && !a.is_nan())
+            }
         }
     }
 
+    /// Whether training has taken the minutes of `budget`.
     fn is_over(&self, budget: Option<f64>) -> bool {
         let used = self.seconds + seconds(self.posterior.history());
-        !self.tries.is_empty() && budget.is_some_and(|budget| used >= 60.0 * budget)
+        budget.is_some_and(|budget| used >= 60.0 * budget)
+    }
+
+    /// Whether another posterior could leave more weights: not without a KL term, where this one removed none.
+    fn may_leave_more(&self) -> bool {
+        self.posteriors < POSTERIORS
+            && self.posterior.threshold().is_finite()
+            && self.posterior.survivors() < self.network.original_weights()
+    }
+
+    /// Why no other number of weights is tried, where `next` stops.
+    fn why_stopped(&self) -> String {
+        let asked = goal_weights(self.goal, self.network.original_weights());
+        let tried = self.tries.last().map_or(0, |t| t.weights);
+        match asked {
+            Some(asked) if tried < asked => NO_MORE,
+            Some(_) => "a number of weights takes one try",
+            None => "no number of weights between those that were tried would say more",
+        }
+        .into()
+    }
+
+    /// What the best try has in the place of a goal in weights or bytes, where it does not reach it.
+    fn missed(&self, best: &Try) -> Option<String> {
+        let all = self.network.original_weights();
+        let missed = match (self.goal, goal_weights(self.goal, all)) {
+            (Goal::Bytes(most), _) => {
+                let bytes = best.bytes.unwrap_or_default();
+                Some(format!("expected at most {most} bytes packed, got {bytes}"))
+            }
+            (_, most) => most.map(|most| format!("expected {most} weights, got {}", best.left)),
+        };
+        missed.filter(|_| !best.fits)
     }
 
     /// The folder of a part of the search, in that of the run.
@@ -262,12 +318,13 @@ impl Search<'_> {
     }
 
     fn finish(mut self, ended: String) -> Result<Searched, PipelineError> {
-        let Some((trainer, best)) = self.best else {
+        let Some((trainer, best)) = self.best.take() else {
             return Err(PipelineError::invalid("search", "at least one try", "none"));
         };
         self.tries[best].chosen = true;
         let report = SearchReport {
             goal: describe(self.goal),
+            missed: self.missed(&self.tries[best]),
             tries: self.tries,
             ended,
             seconds: self.seconds + seconds(self.posterior.history()),
@@ -304,11 +361,13 @@ fn line(t: &Try) -> String {
     let bytes = t
         .bytes
         .map_or(String::new(), |b| format!(", {b} bytes packed"));
+    let ratio = t
+        .ratio
+        .map_or(String::new(), |ratio| format!(", {ratio:.1}x"));
     let fits = if t.fits { "fits" } else { "does not fit" };
     format!(
-        "{} weights left, {:.1}x{bytes}, drop {:+.4} on validation: {fits}",
+        "{} weights left{ratio}{bytes}, drop {:+.4} on validation: {fits}",
         t.left,
-        t.ratio,
         t.validation.drop()
     )
 }

@@ -13,7 +13,8 @@ use crate::sample_set::SampleSet;
 pub(crate) struct Split {
     /// Those to train on and to choose settings by.
     pub training: TrainingData,
-    /// Validation samples that nothing is chosen by; `None` where nothing is chosen, as all are such then.
+    /// Validation samples that nothing is chosen by; `None` where nothing is chosen, as all are such then, and where there is one
+    /// validation sample.
     pub holdout: Option<Images>,
     pub test: Option<Images>,
     /// The data set, in words.
@@ -89,6 +90,7 @@ impl Sets {
     }
 
     /// The validation samples to choose settings by, and those that the result is measured on, where settings are chosen: one half each.
+    /// A single sample is for both.
     pub fn halves(validation: SampleSet, choose: bool) -> (SampleSet, Option<SampleSet>) {
         match validation.len() {
             samples @ 2.. if choose => {

@@ -47,11 +47,14 @@ impl TrainingLog {
         format!("{} {epoch}/{}", self.phase, self.epochs)
     }
 
-    /// Opens the file when training begins. A run that goes on from a checkpoint continues it.
+    /// Opens the file when training begins. A run that goes on from a checkpoint continues it, and so do the later runs of a search.
     ///
     /// # Errors
     /// Those of the system.
     pub fn open(&mut self, from: Position) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
         let mut options = File::options();
         let file = options.create(true).append(true).open(&self.path)?;
         if from == Position::default() {

@@ -1,15 +1,18 @@
-//! Searches for the number of weights: what is chosen, that it is the result of the recipe that it says, and that a search goes on.
+//! Searches for the number of weights: what is chosen, that the stored recipe alone gives the same result, and that a search goes on
+//! after an interruption.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use sparsevd_compressor::initialise;
 use sparsevd_compressor::recipe::{Goal, Method, Phase, Recipe, Search, Validation};
 use sparsevd_compressor::report::Try;
+use sparsevd_compressor::trainer::Position;
 use sparsevd_format::{
     DataSplits, Dataset, LoadedSamples, Pixels, WriteOptions, write_network_bytes,
 };
 use sparsevd_model::{Network, Preprocessing, Shape, presets};
 use sparsevd_pipeline::{
     Compressed, Compression, Data, Observer, PipelineError, RunFolder, Silent, Training,
+    TrainingLog,
 };
 
 /// Side of the images.
@@ -134,6 +137,35 @@ fn a_ratio_a_number_of_weights_and_a_number_of_bytes_are_reached() {
     assert!(chosen(&careful).kl_scale < 1.0, "{:?}", chosen(&careful));
 }
 
+#[test]
+fn goals_that_the_network_cannot_reach_are_refused() {
+    let all = network().original_weights();
+    for (goal, got) in [
+        (Goal::Weights(all + 1), "481 weights: 481 weights"),
+        (Goal::Ratio(1000.0), "a ratio of 1000x: 0 weights"),
+    ] {
+        let error = Compression::new(network(), data(), recipe(goal)).run(&mut Silent);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("a goal of 1 to 480 weights"), "{error}");
+        assert!(error.ends_with(got), "{error}");
+    }
+}
+
+#[test]
+fn a_goal_that_is_missed_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    // Less than the graph takes.
+    let found = compress(recipe(Goal::Bytes(10)));
+    let best = chosen(&found);
+    assert!(!best.fits && best.bytes.unwrap() > 10, "{best:?}");
+    let path = folder.path().join("net.sparse.safetensors");
+    let report = found.save(path).unwrap();
+    assert!(report.to_string().contains("the result, does not fit"));
+    let failures = report.failures().join("\n");
+    let expected = "the goal is missed: expected at most 10 bytes packed, got";
+    assert!(failures.contains(expected), "{failures}");
+}
+
 /// Stops after a number of steps.
 struct StopAfter(u32);
 
@@ -184,10 +216,66 @@ fn an_interrupted_search_goes_on_where_it_was() {
 }
 
 #[test]
+fn an_interrupted_search_without_sparse_vd_goes_on_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let new = || {
+        let mut plain = recipe(Goal::Weights(60));
+        plain.phases.remove(0);
+        Compression::new(network(), data(), plain)
+    };
+    let straight = new().run(&mut Silent).unwrap();
+    let stopped = new().in_folder(RunFolder::new(&run));
+    let stopped = stopped.run(&mut StopAfter(15));
+    assert!(matches!(stopped, Err(PipelineError::Interrupted { .. })));
+    let resumed = new().in_folder(RunFolder::resume(&run).unwrap());
+    let resumed = resumed.run(&mut Silent).unwrap();
+    assert!(bytes(&resumed.network) == bytes(&straight.network));
+}
+
+#[test]
 fn a_budget_ends_the_search_after_a_try() {
     let compression = Compression::new(network(), data(), recipe(Goal::Promise));
     let found = compression.budget(0.0).run(&mut Silent).unwrap();
     let search = found.search.unwrap();
     assert_eq!(search.tries.len(), 1);
     assert!(search.ended.contains("budget"), "{}", search.ended);
+    // More weights than the posterior leaves: there is no time for another, and its survivors are tried.
+    let all = network().original_weights();
+    let compression = Compression::new(network(), data(), recipe(Goal::Weights(all)));
+    let found = compression.budget(0.0).run(&mut Silent).unwrap();
+    let best = chosen(&found);
+    assert!(best.kl_scale == 1.0 && best.weights < all, "{best:?}");
+    let ended = &found.search.as_ref().unwrap().ended;
+    assert!(ended.contains("leave no more weights"), "{ended}");
+}
+
+#[test]
+fn a_budget_is_for_a_search() {
+    let mut plain = recipe(Goal::Promise);
+    plain.search = None;
+    let budget = |recipe, minutes: f64| {
+        let compression = Compression::new(network(), data(), recipe).budget(minutes);
+        compression.run(&mut Silent).unwrap_err().to_string()
+    };
+    let error = budget(plain, 5.0);
+    assert!(error.contains("a recipe with a search"), "{error}");
+    let error = budget(recipe(Goal::Promise), f64::NAN);
+    assert!(error.ends_with("got NaN"), "{error}");
+}
+
+#[test]
+fn the_log_of_a_search_keeps_the_lines_of_every_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = TrainingLog::in_folder(folder.path());
+    let lines = |log: &TrainingLog| std::fs::read_to_string(log.path()).unwrap();
+    // Two posteriors, each of which begins at its beginning.
+    for note in ["one", "two"] {
+        log.open(Position::default()).unwrap();
+        log.note(note);
+    }
+    assert_eq!(lines(&log), "one\ntwo\n");
+    let mut log = TrainingLog::in_folder(folder.path());
+    log.open(Position::default()).unwrap();
+    assert_eq!(lines(&log), "", "a new run");
 }

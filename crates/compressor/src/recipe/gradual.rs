@@ -28,11 +28,13 @@ impl Recipe {
     /// distillation.
     ///
     /// Every `sparse-vd` phase becomes a `fine-tune` phase. These phases, and those that prune to `weights` already, remove weights by
-    /// `prune_by` until `weights` are left, else what the recipe's goal or the last of its phases says. Nothing is searched. From phase to phase the number left falls
-    /// from `dense`, the weights of the network, as the cube of the epochs of pruning that are to come (Zhu and Gupta 2017).
+    /// `prune_by` until `weights` are left, else as many as the recipe's goal or the last of its phases says. Nothing is searched. From
+    /// phase to phase the number left falls from `dense`, the weights of the network, as the cube of the epochs of pruning that are to
+    /// come (Zhu and Gupta 2017).
     ///
     /// # Errors
-    /// A recipe without a number of weights, where none is given; one without a phase that could prune.
+    /// A recipe without a number of weights, where none is given, or with a goal in bytes, which takes a search; one without a phase that
+    /// could prune.
     pub fn gradual(
         mut self,
         prune_by: PruneBy,
@@ -48,11 +50,16 @@ impl Recipe {
             f64::from(p.epochs) * share
         };
         let goal = self.search.take().map(|search| search.goal());
-        let by_goal = goal.and_then(|goal| match goal {
-            Goal::Weights(weights) => Some(weights),
-            Goal::Ratio(ratio) => Some((dense as f64 / ratio).round() as usize),
-            Goal::Promise | Goal::Bytes(_) => None,
-        });
+        let by_goal = match goal {
+            Some(Goal::Weights(weights)) => Some(weights),
+            Some(Goal::Ratio(ratio)) => Some((dense as f64 / ratio).round() as usize),
+            Some(Goal::Bytes(bytes)) if weights.is_none() => {
+                let expected = "a ratio or a number of weights, as bytes take a search";
+                let got = format!("{bytes} bytes");
+                return Err(CompressError::setting("goal", expected, got));
+            }
+            Some(Goal::Promise | Goal::Bytes(_)) | None => None,
+        };
         let of_phases = || self.phases.iter().rev().find_map(|p| p.weights);
         let target = weights.or(by_goal).or_else(of_phases);
         let target = target.ok_or_else(|| {
@@ -102,6 +109,12 @@ mod tests {
         let error = recipe.clone().gradual(PruneBy::Fisher, 1000, None);
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with("weights: expected a ratio"), "{error}");
+        recipe.search = Some(Search::towards(Goal::Bytes(900)));
+        recipe.phases[2].weights = Some(100);
+        let error = recipe.clone().gradual(PruneBy::Fisher, 1000, None);
+        let error = error.unwrap_err().to_string();
+        assert!(error.ends_with("got 900 bytes"), "{error}");
+        recipe.phases[2].weights = None;
         recipe.search = Some(Search::towards(Goal::Ratio(11.0)));
         let by_goal = recipe.clone().gradual(PruneBy::Fisher, 1100, None).unwrap();
         assert_eq!(by_goal.phases[1].weights, Some(100));

@@ -8,10 +8,11 @@ use crate::error::CompressError;
 /// Number of tries where a recipe does not say it.
 const TRIES: u32 = 7;
 
-/// A search for the number of weights that the phases behind the posterior leave.
+/// A search for the number of weights that are left.
 ///
-/// The phases up to the last `sparse-vd` one are trained once. From that posterior, the phases behind it are tried with several
-/// numbers of weights: the fewest that keep the promise about the validation samples win, or those that reach a goal.
+/// The phases up to the last `dense` or `sparse-vd` one, which make the posterior, are trained once. From there the later phases are tried
+/// with several numbers of weights. The result is the try with the fewest that keep the promise about the validation samples, or the one
+/// that reaches a goal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Search {
@@ -34,7 +35,7 @@ pub struct Search {
 pub enum Goal {
     /// The fewest weights that keep the promise about the validation samples.
     Promise,
-    /// This share of the original weights: one over it is the ratio.
+    /// This ratio of the original weights to those left.
     Ratio(f64),
     /// This many weights.
     Weights(usize),

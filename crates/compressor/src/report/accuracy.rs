@@ -57,8 +57,11 @@ impl fmt::Display for Part {
 type FileScores = (SplitScore, Option<SplitScore>);
 
 impl Accuracy {
-    /// Holds the files of a result, the interchange form first, against what a recipe promises: the promise is about the worse one, and
-    /// about `classes`, the errors of the interchange form by class on the validation and on the test samples. `seen` says that the dense network was probably trained on the validation samples; see [`was_trained_on`](super::was_trained_on).
+    /// Holds the files of a result, the interchange form first, against what a recipe promises.
+    ///
+    /// The promise is about the worse file, and about `classes`, the errors of the interchange form by class on the validation and on the
+    /// test samples. `seen` says that the dense network was probably trained on the validation samples; see
+    /// [`was_trained_on`](super::was_trained_on).
     pub fn new(
         recipe: &Recipe,
         seen: bool,

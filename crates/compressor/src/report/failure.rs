@@ -8,13 +8,19 @@ use crate::trainer::LayerRecord;
 use crate::variational::Granularity;
 
 impl Report {
-    /// What is wrong with the result, in sentences with what would help: a network that is constant, a broken promise.
+    /// What is wrong with the result, in sentences with what would help: a network that is constant, a goal of the search that is missed,
+    /// a broken promise.
     pub fn failures(&self) -> Vec<String> {
         let (output, more) = (self.output.display(), self.keeps_more());
         let mut failures = vec![];
         if self.summary.nonzeros == 0 {
             failures.push(format!(
                 "no weight is left: {output} gives the same outputs for every input; {more} keeps weights"
+            ));
+        }
+        if let Some(missed) = self.search.as_ref().and_then(|s| s.missed.as_ref()) {
+            failures.push(format!(
+                "the goal is missed: {missed}; {output} was written all the same"
             ));
         }
         if let Some(accuracy) = self.with_verdict(Verdict::Broken) {

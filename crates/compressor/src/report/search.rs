@@ -16,6 +16,9 @@ pub struct SearchReport {
     pub tries: Vec<Try>,
     /// Why there were no more.
     pub ended: String,
+    /// Where a goal in weights or bytes was not reached: what was expected, and what the result has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<String>,
     /// Wall time of all training in seconds, over all sittings.
     pub seconds: f64,
 }
@@ -29,14 +32,14 @@ pub struct Try {
     pub weights: usize,
     /// Weights that it left.
     pub left: usize,
-    /// Weights of the original network over weights left.
-    pub ratio: f64,
+    /// Weights of the original network over weights left, where any is left.
+    pub ratio: Option<f64>,
     /// Bytes of its packed file, where it is on grids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// Beside the dense network, on the validation samples that tries see.
     pub validation: SplitScore,
-    /// Whether it keeps the promise there, or fits into the bytes of the goal.
+    /// Whether it keeps the promise there, or leaves no more weights or bytes than the goal.
     pub fits: bool,
     /// Whether it is the result.
     pub chosen: bool,
@@ -70,7 +73,8 @@ impl fmt::Display for SearchReport {
                 ],
             };
             let says = match (t.chosen, t.fits) {
-                (true, _) => "the result",
+                (true, true) => "the result",
+                (true, false) => "the result, does not fit",
                 (false, true) => "fits",
                 (false, false) => "",
             };
@@ -78,7 +82,7 @@ impl fmt::Display for SearchReport {
                 (number + 1).to_string(),
                 format!("x {}", t.kl_scale),
                 count(t.left),
-                format!("{:.1}x", t.ratio),
+                (t.ratio).map_or("constant".into(), |ratio| format!("{ratio:.1}x")),
                 t.bytes.map_or(String::new(), |b| count(b as usize)),
                 before,
                 after,

@@ -14,7 +14,7 @@ const LEVEL: f64 = 1e-3;
 const Z_999: f64 = 3.090_232_306_167_813_5;
 
 /// Whether a network's error on the validation samples is so far below that on the test samples that it was probably trained on the
-/// former: below three quarters of it, and by Fisher's exact one-sided test with p below 0.001. For a regression, of `1 - R2`, by
+/// former: at most three quarters of it, and by Fisher's exact one-sided test with p below 0.001. For a regression, of `1 - R2`, by
 /// Welch's test.
 pub fn was_trained_on(validation: &SampleErrors, test: &SampleErrors) -> bool {
     match (&validation.samples, &test.samples) {

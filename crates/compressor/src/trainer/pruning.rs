@@ -35,7 +35,8 @@ pub(super) fn cost(by: PruneBy, theta: f32, second_moment: f32) -> f32 {
 }
 
 /// The cost below which weights are removed, so that the number left falls from `begin` to `target` as the cube of
-/// the remaining share `1 - t`; `None` where that many or fewer are left. Depthwise convolutions lose none.
+/// the remaining share `1 - t`; `None` where that many or fewer are left. Depthwise convolutions lose none, and of all other weights one
+/// is left.
 pub(super) fn cut(
     layers: &[Layer<f32>],
     by: PruneBy,
@@ -48,7 +49,7 @@ pub(super) fn cut(
     let fixed = alive - pruned().map(Layer::alive).sum::<usize>();
     let begin = begin.max(target) as f64;
     let left = (target as f64 + (begin - target as f64) * (1.0 - t).powi(3)).round() as usize;
-    let left = left.max(fixed);
+    let left = left.max(fixed + 1);
     if left >= alive {
         return None;
     }

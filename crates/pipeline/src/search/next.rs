@@ -14,7 +14,7 @@ const BITS: u64 = 12;
 pub(super) struct Done {
     /// Weights that it was to leave.
     pub weights: usize,
-    /// Whether it keeps the promise, or is small enough for a goal in bytes.
+    /// Whether it keeps the promise, or leaves no more weights or bytes than the goal.
     pub fits: bool,
     /// Bytes of its packed file, where it has one.
     pub bytes: Option<u64>,
@@ -33,11 +33,19 @@ pub(super) enum Next {
 
 /// The next step towards a goal. The posterior leaves `survivors` of `all` weights; `tries` are those of every posterior so far.
 pub(super) fn next(goal: Goal, all: usize, survivors: usize, tries: &[Done]) -> Next {
+    match (goal, goal_weights(goal, all)) {
+        (_, Some(weights)) => reach(weights, survivors, tries),
+        (Goal::Bytes(bytes), None) => most(bytes, survivors, tries),
+        (_, None) => fewest(survivors, tries),
+    }
+}
+
+/// The number of weights that a goal asks for of a network with `all`; `None` where the search finds the number.
+pub(super) fn goal_weights(goal: Goal, all: usize) -> Option<usize> {
     match goal {
-        Goal::Promise => fewest(survivors, tries),
-        Goal::Ratio(ratio) => reach((all as f64 / ratio).round() as usize, survivors, tries),
-        Goal::Weights(weights) => reach(weights, survivors, tries),
-        Goal::Bytes(bytes) => most(bytes, survivors, tries),
+        Goal::Ratio(ratio) => Some((all as f64 / ratio).round() as usize),
+        Goal::Weights(weights) => Some(weights),
+        Goal::Promise | Goal::Bytes(_) => None,
     }
 }
 
@@ -64,7 +72,7 @@ fn reach(weights: usize, survivors: usize, tries: &[Done]) -> Next {
     match tries {
         [_, ..] => Next::Stop,
         [] if survivors < weights => Next::MoreCareful,
-        [] => Next::Try(weights.max(1)),
+        [] => Next::Try(weights),
     }
 }
 

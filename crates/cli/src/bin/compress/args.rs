@@ -45,8 +45,8 @@ Examples:
       what other thresholds would have given
 
 A file named like a subcommand is meant by ./train. Results go to stdout, progress to stderr where that is a terminal.
-Exit code 0: done; 1: the result loses more accuracy than promised (it is written all the same; where its samples are too few to
-tell, that is said, and the code is 0); 2: the command line or a file is at fault; 130: interrupted."
+Exit code 0: done; 1: the result loses more accuracy than promised, or misses --ratio, --weights or --bytes (it is written all the
+same; where its samples are too few to tell, that is said, and the code is 0); 2: the command line or a file is at fault; 130: interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -102,7 +102,8 @@ pub struct CompressArgs {
         long,
         value_name = "S",
         required_if_eq("method", "magnitude"),
-        requires = "method"
+        requires = "method",
+        conflicts_with = "goal"
     )]
     pub sparsity: Option<f64>,
     /// Where --method magnitude looks for the smallest weights
@@ -113,7 +114,7 @@ pub struct CompressArgs {
     pub every_layer: bool,
     /// Prune by a posterior that was trained elsewhere: a safetensors file of NAME.theta with NAME.log_sigma2 or
     /// NAME.log_alpha (docs/posterior.md)
-    #[arg(long, value_name = "FILE", conflicts_with = "method")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "goal"])]
     pub posterior: Option<PathBuf>,
     /// Factor on the KL term: above 1 sparser, below 1 more careful
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
@@ -130,13 +131,13 @@ pub struct CompressArgs {
     /// Points of recall that any class may lose; the recipe's, else not limited
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub max_class_drop: Option<f64>,
-    /// Leave one weight in R, in the place of the fewest that keep the promise
+    /// Leave one weight in R, instead of the fewest that keep the promise
     #[arg(long, value_name = "R", group = "goal")]
     pub ratio: Option<f64>,
     /// Leave N weights
     #[arg(long, value_name = "N", group = "goal")]
     pub weights: Option<usize>,
-    /// Leave as many weights as a packed file of N bytes holds
+    /// Leave as many weights as fit into a packed file of N bytes
     #[arg(long, value_name = "N", group = "goal")]
     pub bytes: Option<u64>,
     /// Minutes of training after which no other number of weights is tried
@@ -379,7 +380,7 @@ pub enum Method {
     SparseVd,
     /// The smallest, in one shot
     Magnitude,
-    /// The smallest, little by little in the recipe's epochs, to the `weights` of its fine-tuning
+    /// The smallest, little by little in the recipe's epochs, to --ratio, --weights or the `weights` of its fine-tuning
     GradualMagnitude,
     /// The same by Fisher information, the loss that removing a weight costs
     Fisher,
