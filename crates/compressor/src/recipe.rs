@@ -2,7 +2,11 @@
 
 mod gradual;
 mod overrides;
+mod prune_by;
+mod range;
+mod replace;
 mod search;
+mod tries;
 mod validation;
 
 use std::path::{Path, PathBuf};
@@ -12,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::CompressError;
 use crate::objective::{ClassWeights, Loss, Score};
 use crate::variational::Granularity;
+use range::range;
 
-pub use gradual::PruneBy;
 pub use overrides::Overrides;
+pub use prune_by::PruneBy;
 pub use search::{Goal, Search};
 pub use validation::Validation;
 
@@ -480,7 +485,8 @@ impl Recipe {
             range("temperature", p.temperature, 0.1, 100.0)?;
         }
         if let Some(search) = &self.search {
-            search.check(self)?;
+            search.check()?;
+            self.check_search(search)?;
         }
         Ok(())
     }
@@ -491,19 +497,6 @@ fn in_steps(phase: Phase) -> Phase {
     Phase {
         steps: Some(phase.epochs * (55_000 / phase.batch as u32)),
         ..phase
-    }
-}
-
-fn range(name: &str, got: f64, least: f64, most: f64) -> Result<(), CompressError> {
-    // Not `contains` negated, so that NaN is out of range.
-    if got >= least && got <= most {
-        Ok(())
-    } else {
-        Err(CompressError::setting(
-            name,
-            format!("{least} to {most}"),
-            got,
-        ))
     }
 }
 

@@ -1,27 +1,8 @@
 //! Gradual pruning: baselines that a recipe of Sparse VD can be held against.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Goal, Method, Phase, Recipe};
+use super::{Goal, Method, Phase, PruneBy, Recipe};
 use crate::error::CompressError;
 use crate::variational::Granularity;
-
-/// By what fine-tuning chooses the weights to remove.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PruneBy {
-    /// The loss that removing a weight costs, by Fisher information.
-    #[default]
-    Fisher,
-    /// Its magnitude.
-    Magnitude,
-}
-
-impl PruneBy {
-    pub(super) fn is_fisher(&self) -> bool {
-        *self == Self::Fisher
-    }
-}
 
 impl Recipe {
     /// The recipe with gradual pruning in the place of Sparse VD: a baseline of the same epochs, batches, shifts, learning rates and
