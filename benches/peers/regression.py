@@ -84,9 +84,9 @@ def main():
                 ratio, scores, verdict = seed_of(args, args.tables / f"{name}.csv", seed, Path(folder))
             rows.append((ratio, scores))
             cells = " | ".join(f"{r2:.3f}" for r2 in scores)
-            print(f"| {name} | {seed} | {ratio:.0f}x | {cells} | {verdict} |", flush=True)
+            print(f"| {name} | {seed} | {f'{ratio:.0f}x' if ratio else 'constant'} | {cells} | {verdict} |", flush=True)
         means = " | ".join(f"{mean(scores[i] for _, scores in rows):.3f}" for i in range(4))
-        print(f"| {name} | mean | {mean(ratio for ratio, _ in rows):.0f}x | {means} | |", flush=True)
+        print(f"| {name} | mean | {mean(ratio for ratio, _ in rows if ratio):.0f}x | {means} | |", flush=True)
         print(f"| {name} | linear | | | | {linear(args.tables / f'{name}.csv'):.3f} | | |", flush=True)
 
 
