@@ -12,8 +12,10 @@ use crate::error::PipelineError;
 use crate::input::{ModelFile, absolute};
 use crate::recipe::FoundRecipe;
 
-/// What the names of the folders of a search's posteriors and tries begin with.
-pub(crate) const PARTS: [&str; 2] = ["posterior-", "try-"];
+/// What the names of the folders of a search's posteriors begin with.
+pub(crate) const POSTERIOR: &str = "posterior-";
+/// What those of its tries begin with.
+pub(crate) const TRY: &str = "try-";
 
 /// A folder for the checkpoints of a run, and how the run begins there.
 #[derive(Debug, Clone)]
@@ -154,7 +156,7 @@ fn parts(folder: &Path) -> Vec<PathBuf> {
     let is_part = |entry: &std::fs::DirEntry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        PARTS.iter().any(|part| name.starts_with(part)) && entry.path().is_dir()
+        [POSTERIOR, TRY].iter().any(|part| name.starts_with(part)) && entry.path().is_dir()
     };
     entries.filter(is_part).map(|entry| entry.path()).collect()
 }

@@ -24,29 +24,21 @@ pub(crate) struct Parts {
 
 impl From<LoadedSamples> for Parts {
     fn from(samples: LoadedSamples) -> Self {
-        match samples {
+        let ([train, test, whole], describe) = match samples {
             LoadedSamples::Classes(s) => {
-                let [train, test, whole] =
-                    [s.train, s.test, s.whole].map(|set| set.map(SampleSet::Classes));
-                let describe = s.describe;
-                Self {
-                    train,
-                    test,
-                    whole,
-                    describe,
-                }
+                let parts = [s.train, s.test, s.whole];
+                (parts.map(|set| set.map(SampleSet::Classes)), s.describe)
             }
             LoadedSamples::Numbers(s) => {
-                let [train, test, whole] =
-                    [s.train, s.test, s.whole].map(|set| set.map(SampleSet::Numbers));
-                let describe = s.describe;
-                Self {
-                    train,
-                    test,
-                    whole,
-                    describe,
-                }
+                let parts = [s.train, s.test, s.whole];
+                (parts.map(|set| set.map(SampleSet::Numbers)), s.describe)
             }
+        };
+        Self {
+            train,
+            test,
+            whole,
+            describe,
         }
     }
 }

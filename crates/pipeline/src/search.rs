@@ -16,7 +16,7 @@ use sparsevd_model::Network;
 
 use crate::error::PipelineError;
 use crate::pruning::finish;
-use crate::run_folder::{PARTS, RunFolder};
+use crate::run_folder::{POSTERIOR, RunFolder, TRY};
 use crate::training::{begin, finished};
 use next::{Done, Next, goal_weights, next};
 
@@ -174,7 +174,7 @@ impl Search<'_> {
         ));
         let mut of_try = recipe.of_try(self.kl_scale, 1);
         of_try.target_deviation = self.posterior.recipe().target_deviation;
-        let folder = self.part(0, self.posteriors);
+        let folder = self.part(POSTERIOR, self.posteriors);
         let (data, threads) = (self.data.clone(), self.threads);
         self.posterior = begin(
             self.network,
@@ -197,7 +197,7 @@ impl Search<'_> {
         let number = self.tries.len() + 1;
         observer.note(&format!("try {number}: to {weights} weights"));
         let recipe = self.posterior.recipe().of_try(1.0, weights);
-        let folder = self.part(1, number);
+        let folder = self.part(TRY, number);
         let path = folder.as_ref().map(|f| f.path().to_owned());
         let mut trainer = self.posterior.fork(recipe, path)?;
         if let Some(folder) = folder.as_ref().filter(|f| f.is_resumed()) {
@@ -312,8 +312,8 @@ impl Search<'_> {
     }
 
     /// The folder of a part of the search, in that of the run.
-    fn part(&self, kind: usize, number: usize) -> Option<RunFolder> {
-        let name = format!("{}{number:02}", PARTS[kind]);
+    fn part(&self, kind: &str, number: usize) -> Option<RunFolder> {
+        let name = format!("{kind}{number:02}");
         Some(RunFolder::part(self.folder?.path().join(name)))
     }
 

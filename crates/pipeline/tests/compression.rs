@@ -1,55 +1,25 @@
 //! Compressions in memory and in folders: progress, interruption, going on, and what is refused.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod stripes;
+
 use std::path::Path;
 
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::report::Pruning;
 use sparsevd_compressor::trainer::EpochRecord;
-use sparsevd_compressor::{Magnitude, Scope, initialise};
+use sparsevd_compressor::{Magnitude, Scope};
 use sparsevd_format::{
-    DataSplits, Dataset, GraphSource, LoadedSamples, Pixels, WriteOptions, read_network,
-    write_network, write_network_bytes,
+    GraphSource, Pixels, WriteOptions, read_network, write_network, write_network_bytes,
 };
-use sparsevd_model::{Network, Preprocessing, Shape, presets};
+use sparsevd_model::{Network, Shape, presets};
 use sparsevd_onnx::ImportOptions;
 use sparsevd_pipeline::{
     Compression, Conversion, Data, Inspection, ModelFile, Observer, Outputs, PipelineError,
     RecordedRun, RunFolder, Silent, SweepScore, Training,
 };
 
-/// Side of the images.
-const SIDE: usize = 4;
-
-/// Images of two classes, bright on the left and on the right.
-fn set(count: usize) -> Dataset {
-    let mut pixels = vec![];
-    for image in 0..count {
-        for p in 0..SIDE * SIDE {
-            let bright = usize::from(p % SIDE >= SIDE / 2) == image % 2;
-            pixels.push(((image * 7 + p * 13) % 60) as u8 + if bright { 150 } else { 0 });
-        }
-    }
-    let labels = (0..count).map(|i| (i % 2) as u16).collect();
-    Dataset::new(Pixels::U8(pixels), Shape::from([1, SIDE, SIDE]), labels).unwrap()
-}
-
-fn data() -> Data {
-    Data::from(LoadedSamples::Classes(DataSplits {
-        train: Some(set(120)),
-        test: Some(set(30)),
-        whole: None,
-        table: None,
-        describe: "stripes".into(),
-    }))
-}
-
-fn network() -> Network {
-    let (graph, shapes) = presets::mlp("net", Shape::from([1, SIDE, SIDE]), &[8, 2]);
-    let mut network = initialise(graph, &shapes, 1).unwrap();
-    network.graph.preprocessing = Some(Preprocessing::default());
-    network
-}
+use stripes::{SIDE, data, network, set};
 
 fn recipe() -> Recipe {
     let phase = |method, epochs| Phase {

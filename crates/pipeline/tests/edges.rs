@@ -1,47 +1,17 @@
 //! Results at the edge: what their reports say; and baselines that end on grids.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod stripes;
+
 use sparsevd_compressor::recipe::{Method, Phase, PruneBy, Recipe, Validation};
 use sparsevd_compressor::report::{Pruning, Report, Verdict};
 use sparsevd_compressor::variational::Granularity;
-use sparsevd_compressor::{Magnitude, Scope, initialise};
-use sparsevd_format::{DataSplits, Dataset, LoadedSamples, Pixels};
-use sparsevd_model::{Network, Preprocessing, Shape, presets};
-use sparsevd_pipeline::{Compression, Data, FoundRecipe, Silent};
+use sparsevd_compressor::{Magnitude, Scope};
+use sparsevd_pipeline::{Compression, FoundRecipe, Silent};
 
-/// Side of the images.
-const SIDE: usize = 4;
+use stripes::{data, network};
+
 const WEIGHTS: usize = 16 * 8 + 8 * 2;
-
-/// Images of two classes, bright on the left and on the right.
-fn set(count: usize) -> Dataset {
-    let mut pixels = vec![];
-    for image in 0..count {
-        for p in 0..SIDE * SIDE {
-            let bright = usize::from(p % SIDE >= SIDE / 2) == image % 2;
-            pixels.push(((image * 7 + p * 13) % 60) as u8 + if bright { 150 } else { 0 });
-        }
-    }
-    let labels = (0..count).map(|i| (i % 2) as u16).collect();
-    Dataset::new(Pixels::U8(pixels), Shape::from([1, SIDE, SIDE]), labels).unwrap()
-}
-
-fn data() -> Data {
-    Data::from(LoadedSamples::Classes(DataSplits {
-        train: Some(set(120)),
-        test: Some(set(30)),
-        whole: None,
-        table: None,
-        describe: "stripes".into(),
-    }))
-}
-
-fn network() -> Network {
-    let (graph, shapes) = presets::mlp("net", Shape::from([1, SIDE, SIDE]), &[8, 2]);
-    let mut network = initialise(graph, &shapes, 1).unwrap();
-    network.graph.preprocessing = Some(Preprocessing::default());
-    network
-}
 
 fn recipe() -> Recipe {
     let phase = |method, epochs| Phase {
