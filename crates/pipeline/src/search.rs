@@ -222,13 +222,14 @@ impl Search<'_> {
     /// What a try gave, on the validation samples that tries see.
     fn judge(&mut self, trainer: &mut Trainer, weights: usize) -> Result<Try, PipelineError> {
         let recipe = trainer.recipe().clone();
-        if self.dense.is_none() {
-            self.dense = Some(trainer.dense_validation_errors()?);
-        }
+        let dense = match self.dense.take() {
+            Some(dense) => dense,
+            None => trainer.dense_validation_errors()?,
+        };
         let sparse = trainer.validation_errors(trainer.threshold());
-        let dense = self.dense.as_ref().unwrap_or(&sparse);
-        let validation = SplitScore::new(dense, &sparse);
-        let promise = Promise::new(&recipe, &validation, &ClassError::of(dense, &sparse));
+        let validation = SplitScore::new(&dense, &sparse);
+        let promise = Promise::new(&recipe, &validation, &ClassError::of(&dense, &sparse));
+        self.dense = Some(dense);
         let network = finish(trainer.network()?);
         let bytes = match recipe.ends_on_grids() {
             true => {

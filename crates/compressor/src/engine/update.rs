@@ -202,7 +202,8 @@ impl<'a> Update<'a> {
 ///
 /// The variable of a layer is `log alpha`. That of a unit is the size of its noise, `log (alpha m)` with the mean square `m` of its
 /// weights, as that of a single weight is: so the KL term shrinks the weights of a unit that does not matter, until its rate passes the
-/// threshold. With `log alpha` all units of a layer come to rest at one rate, and none goes. A layer must not go.
+/// threshold. With `log alpha` all units of a layer come to rest at one rate, and none goes. Layers
+/// keep `log alpha`: by the other variable a whole layer would be removed.
 fn shared_rate_step<T: Real>(
     (granularity, group): (Granularity, usize),
     theta: &mut [T],
