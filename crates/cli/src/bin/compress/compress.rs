@@ -1,18 +1,18 @@
 //! `compress MODEL`: a sparse network from a dense one, and the report on it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use sparsevd_compressor::Magnitude;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::Pruning;
+use sparsevd_compressor::report::{Pruning, Report};
 use sparsevd_format::ValueType;
 use sparsevd_pipeline::{
     Compression, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
     RunFolder, model_name,
 };
 
-use crate::args::{CompressArgs, Method, NO_DATA};
+use crate::args::{CompressArgs, Method, NO_DATA, set_pixels};
 use crate::print;
 use crate::progress::Progress;
 use sparsevd_cli::Outcome;
@@ -43,7 +43,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         bail!(NO_DATA);
     }
     if let Some(data) = &data {
-        args.run.set_pixels(graph, data)?;
+        set_pixels(&args.run.pixels, graph, data)?;
     }
     tell(args, &recipe, pruning.is_some());
     let mut progress = Progress::new(folder.path(), args.run.quiet)?;
@@ -57,10 +57,20 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     drop(progress);
     let report = compressed.write(&outputs)?;
 
-    if args.run.json {
-        print::json(&report)?;
+    tell_of(&report, &outputs, &run, args.run.json)
+}
+
+/// Prints a report, and what is wrong with its result.
+pub fn tell_of(
+    report: &Report,
+    outputs: &Outputs,
+    run: &Path,
+    json: bool,
+) -> anyhow::Result<Outcome> {
+    if json {
+        print::json(report)?;
     } else {
-        let closing = report.origin_and_files(&outputs.report, &run);
+        let closing = report.origin_and_files(&outputs.report, run);
         print::text(format_args!("{report}\n{closing}"))?;
     }
     let failures = report.failures();

@@ -6,7 +6,7 @@ use sparsevd_compressor::recipe::Recipe;
 use sparsevd_format::check_writable;
 use sparsevd_pipeline::{Trained, Training, model_name};
 
-use crate::args::{NO_DATA, TrainArgs};
+use crate::args::{NO_DATA, TrainArgs, set_pixels};
 use crate::print;
 use crate::progress::Progress;
 use sparsevd_cli::Outcome;
@@ -47,7 +47,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     if let Some(recorded) = recorded {
         graph.preprocessing = recorded;
     }
-    args.run.set_pixels(graph, &data)?;
+    set_pixels(&args.run.pixels, graph, &data)?;
     if print::talks(args.run.quiet) {
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
         if graph.preprocessing.is_none() && data.is_bytes() {
