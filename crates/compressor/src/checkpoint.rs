@@ -15,6 +15,7 @@ use sparsevd_format::write_atomically;
 use sparsevd_model::quantised::is_scale;
 
 pub(crate) use fingerprint::fingerprint;
+pub use fingerprint::{network_fingerprint, samples_fingerprint};
 
 use crate::error::CompressError;
 use crate::layer::Layer;
@@ -54,7 +55,16 @@ pub fn posterior_path(folder: &Path) -> PathBuf {
 /// # Errors
 /// A file that cannot be removed.
 pub fn clear(folder: &Path) -> Result<(), CompressError> {
-    let mut files = vec![path(folder), posterior_path(folder)];
+    remove(vec![path(folder)])?;
+    clear_all_but_checkpoint(folder)
+}
+
+/// Removes the files of a run but its checkpoint: those that only pictures and `compress sweep` need.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub fn clear_all_but_checkpoint(folder: &Path) -> Result<(), CompressError> {
+    let mut files = vec![posterior_path(folder)];
     if let Ok(epochs) = std::fs::read_dir(folder.join("epochs")) {
         files.extend(
             epochs
@@ -63,6 +73,10 @@ pub fn clear(folder: &Path) -> Result<(), CompressError> {
                 .filter(|p| p.extension().is_some_and(|e| e == "safetensors")),
         );
     }
+    remove(files)
+}
+
+fn remove(files: Vec<PathBuf>) -> Result<(), CompressError> {
     for file in files {
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -8,6 +8,7 @@ mod failure;
 mod layers;
 mod packed;
 mod paired;
+mod pooled;
 mod promise;
 mod run;
 mod search;
@@ -23,6 +24,7 @@ pub use encoding::{Encoding, encodings};
 pub use layers::{LayerSummary, Summary, ratio, stored_bytes};
 pub use packed::{PackedResult, PackedSize};
 pub use paired::{DropEstimate, mcnemar_p};
+pub use pooled::{PooledErrors, PooledFit, PooledScore};
 pub use promise::{ClassDrop, Promise, Verdict};
 pub use run::{RunRecord, Task};
 pub use search::{SearchReport, Try};
@@ -31,6 +33,7 @@ pub use split_score::{SplitError, SplitFit, SplitScore};
 pub use table::{Align, Table, bytes, count};
 pub use text::{
     NO_TEST, encodings as encodings_table, layers as layers_table, packed as packed_table,
+    probability,
 };
 
 /// Version of every JSON that is written here.

@@ -10,15 +10,14 @@ use sparsevd_compressor::report::{
 };
 use sparsevd_compressor::trainer::EpochRecord;
 use sparsevd_format::{
-    FormatError, GraphSource, PackOptions, WriteOptions, inspect_encodings, read_network_bytes,
-    write_atomically, write_network, write_packed,
+    FormatError, GraphSource, inspect_encodings, read_network_bytes, write_atomically,
 };
 use sparsevd_model::Network;
 use sparsevd_runtime::WeightMode;
 
 use crate::error::PipelineError;
 use crate::measure::{Scores, timings};
-use crate::outputs::{Outputs, with_recipe};
+use crate::outputs::Outputs;
 use crate::recipe::FoundRecipe;
 use crate::split::Split;
 
@@ -67,16 +66,8 @@ impl Compressed {
     /// # Errors
     /// Files that cannot be written; weights that their form does not hold.
     pub fn write(&self, outputs: &Outputs) -> Result<Report, PipelineError> {
-        let options = WriteOptions {
-            values: outputs.values,
-            profile: outputs.profile,
-            ..with_recipe(self.origin.metadata.clone(), &self.recipe.recipe)
-        };
-        write_network(&outputs.network, &self.network, &options)?;
-        if let Some(path) = &outputs.packed {
-            let options = PackOptions::for_size_of(&self.network);
-            write_packed(path, &self.network, &options)?;
-        }
+        let metadata = self.origin.metadata.clone();
+        outputs.write(&self.network, metadata, &self.recipe.recipe)?;
         let report = self.report(outputs)?;
         let json = serde_json::to_string_pretty(&report).map_err(|e| CompressError::Report {
             path: outputs.report.clone(),

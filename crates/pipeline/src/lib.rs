@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod benchmark;
+mod compare;
 mod comparison;
 mod compressed;
 mod compression;
@@ -51,6 +52,9 @@ mod training;
 mod training_log;
 
 pub use benchmark::{Benchmark, DenseShapes, IsaPeak, IsaReport, Peaks, ProfileReport};
+pub use compare::{
+    ComparedMethods, MethodComparison, MethodResult, PairedMethods, PruningMethod, SeedResult,
+};
 pub use comparison::{Check, Comparison};
 pub use compressed::Compressed;
 pub use compression::Compression;

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_format::{CsrProfile, FormatError, ValueType, WriteOptions, check_writable};
+use sparsevd_format::{
+    CsrProfile, FormatError, PackOptions, ValueType, WriteOptions, check_writable, write_network,
+    write_packed,
+};
+use sparsevd_model::Network;
 
 use crate::error::{NEEDS_GRID, PipelineError};
 
@@ -109,6 +113,26 @@ impl Outputs {
         ];
         let mut files = files.into_iter().flatten();
         files.try_for_each(|file| check_writable(file, force))
+    }
+
+    /// Writes a network in its forms, with the metadata of its input and the recipe that gave it, and returns the bytes of the packed
+    /// one. What exists is overwritten.
+    pub(crate) fn write(
+        &self,
+        network: &Network,
+        metadata: BTreeMap<String, String>,
+        recipe: &Recipe,
+    ) -> Result<Option<u64>, FormatError> {
+        let options = WriteOptions {
+            values: self.values,
+            profile: self.profile,
+            ..with_recipe(metadata, recipe)
+        };
+        write_network(&self.network, network, &options)?;
+        let packed = self.packed.as_ref();
+        let packed =
+            packed.map(|path| write_packed(path, network, &PackOptions::for_size_of(network)));
+        packed.transpose()
     }
 }
 

@@ -18,6 +18,8 @@ pub struct TrainingLog {
     line: String,
     phase: String,
     epochs: u32,
+    /// Whether the lines of earlier runs stay.
+    continues: bool,
 }
 
 impl TrainingLog {
@@ -29,6 +31,15 @@ impl TrainingLog {
             line: String::new(),
             phase: String::new(),
             epochs: 0,
+            continues: false,
+        }
+    }
+
+    /// The log of many runs with this folder, which continues that of earlier sittings.
+    pub fn continued_in(folder: &Path) -> Self {
+        Self {
+            continues: true,
+            ..Self::in_folder(folder)
         }
     }
 
@@ -57,7 +68,7 @@ impl TrainingLog {
         }
         let mut options = File::options();
         let file = options.create(true).append(true).open(&self.path)?;
-        if from == Position::default() {
+        if from == Position::default() && !self.continues {
             file.set_len(0)?;
         }
         self.file = Some(file);

@@ -28,6 +28,29 @@ fn softmax(axis: usize) -> Op {
     Op::Softmax(ops::Softmax { axis })
 }
 
+/// Over the last `dimensions` of a value. The epsilon keeps what rounding changes in a small variance from being magnified.
+fn layer_norm(b: &mut GraphBuilder, name: &str, x: &str, dimensions: usize) -> String {
+    let dims = b.shape(x).map_or(vec![], |shape| shape.dims().to_vec());
+    let normalized = Shape(dims[dims.len().saturating_sub(dimensions)..].to_vec());
+    let op = Op::LayerNormalization(ops::LayerNormalization {
+        scale: b.tensor(format!("{name}.scale"), normalized.clone()),
+        bias: Some(b.tensor(format!("{name}.bias"), normalized)),
+        dimensions,
+        epsilon: 0.1,
+    });
+    b.op(name, op, &[x])
+}
+
+/// With a slope for each channel, or one for all.
+fn prelu(b: &mut GraphBuilder, name: &str, x: &str, per_channel: bool) -> String {
+    let slope = match b.shape(x) {
+        Some(shape) if per_channel => ops::PRelu::per_channel(shape),
+        _ => Shape::from([1]),
+    };
+    let slope = b.tensor(format!("{name}.slope"), slope);
+    b.op(name, Op::PRelu(ops::PRelu { slope }), &[x])
+}
+
 fn concat(axis: usize) -> Op {
     Op::Concat(ops::Concat { axis })
 }
@@ -39,7 +62,9 @@ fn tagger(density: f64) -> Network {
     let context = b.input("context", [5]);
     let wide = b.linear("wide", &words, 40);
     let wide = b.op("relu", Op::Relu, &[&wide]);
+    let wide = layer_norm(&mut b, "norm", &wide, 1);
     let narrow = b.linear("narrow", &wide, 24);
+    let narrow = prelu(&mut b, "prelu", &narrow, false);
     let sum = b.op("sum", Op::Add, &[&narrow, &words]);
     let over_words = b.op("over_words", softmax(0), &[&sum]);
     let scores = b.linear("scores", &sum, 7);
@@ -223,6 +248,10 @@ fn operators_that_take_no_free_dimension_or_type_are_named() {
         b.op("f", Op::Flatten, &[x]);
     });
     assert!(flat.starts_with("node `f` (Flatten)"), "{flat}");
+    let normalized = error(&|b, x| {
+        layer_norm(b, "l", x, 2);
+    });
+    assert!(normalized.contains("tensor `l.scale`"), "{normalized}");
     let joined = error(&|b, x| {
         b.op("j", concat(1), &[x, x]);
     });
@@ -268,6 +297,10 @@ enum Recipe {
     Softmax(usize),
     /// With an earlier value, chosen by the first number, along the dimension of the second.
     Concat(usize, usize),
+    /// Over that many dimensions.
+    LayerNorm(usize),
+    /// With a slope for each channel, or one.
+    PRelu(bool),
     /// Where no dimension is free.
     Flatten,
 }
@@ -280,6 +313,8 @@ fn recipe() -> impl Strategy<Value = Recipe> {
             .prop_map(|(op, n)| Recipe::Arithmetic(op, n)),
         2 => any::<usize>().prop_map(Recipe::Softmax),
         2 => any::<[usize; 2]>().prop_map(|[n, axis]| Recipe::Concat(n, axis)),
+        2 => any::<usize>().prop_map(Recipe::LayerNorm),
+        2 => any::<bool>().prop_map(Recipe::PRelu),
         1 => Just(Recipe::Flatten),
     ]
 }
@@ -312,6 +347,8 @@ fn build(
             Recipe::Concat(n, axis) => {
                 longer.op(name, concat(axis % rank), &[&x, &earlier(*n), &x])
             }
+            Recipe::LayerNorm(n) => layer_norm(&mut longer, &name, &x, 1 + n % rank),
+            Recipe::PRelu(per_channel) => prelu(&mut longer, &name, &x, *per_channel),
             Recipe::Flatten => longer.op(name, Op::Flatten, &[&x]),
         };
         if longer.clone().finish().is_ok() {

@@ -1,53 +1,91 @@
-//! What a run began with, in one number.
+//! What a run began with, in one number for each part.
 
 use std::collections::HashMap;
 
 use sparsevd_model::{Network, Weights};
 
+use crate::data::Samples;
+use crate::objective::Targets;
 use crate::recipe::Recipe;
 
-/// A fingerprint of what a network computes, of the elements it stores, and of the recipe but for the places of its data.
+/// A fingerprint of a network, as [`network_fingerprint`], and of the recipe but for the places of its data.
+pub(crate) fn fingerprint(network: &Network, recipe: &Recipe) -> String {
+    let mut hash = Hash(0);
+    hash.network(network);
+    hash.text(&recipe.without_places().to_toml());
+    hash.digits()
+}
+
+/// A fingerprint of what a network computes and of the elements it stores.
 ///
 /// Neither names nor how a file spells the graph play a part: values count by their place, attributes as numbers.
-pub(crate) fn fingerprint(network: &Network, recipe: &Recipe) -> String {
-    let graph = &network.graph;
+pub fn network_fingerprint(network: &Network) -> String {
     let mut hash = Hash(0);
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    hash.count(graph.inputs.len());
-    for input in &graph.inputs {
-        places.insert(&input.name, places.len());
-        hash.counts(input.shape.dims());
-    }
-    for node in &graph.nodes {
-        hash.text(node.op.name());
-        let inputs: Vec<usize> = node.inputs.iter().map(|i| places[i.as_str()]).collect();
-        hash.counts(&inputs);
-        for attribute in node.op.attributes() {
-            hash.word(attribute.map_or(u64::MAX, f64::to_bits));
+    hash.network(network);
+    hash.digits()
+}
+
+/// A fingerprint of the inputs, of `elements` numbers each, and the targets of sets of samples.
+pub fn samples_fingerprint<'a>(
+    sets: impl IntoIterator<Item = &'a dyn Samples>,
+    elements: usize,
+) -> String {
+    let mut hash = Hash(0);
+    let mut input = vec![0.0; elements];
+    for set in sets {
+        hash.count(set.len());
+        for index in 0..set.len() {
+            set.fill(index, [0, 0], &mut input);
+            hash.floats(&input);
         }
-        let tensors: Vec<&Weights> = (node.op.tensors())
-            .filter_map(|name| network.tensors.get(name))
-            .collect();
-        hash.count(tensors.len());
-        for tensor in tensors {
-            hash.tensor(tensor);
+        match set.targets() {
+            Targets::Classes(classes) => classes.iter().for_each(|&c| hash.word(c.into())),
+            Targets::Vectors { values, .. } => hash.floats(&values),
         }
-        places.insert(&node.name, places.len());
     }
-    let outputs: Vec<usize> = graph.outputs.iter().map(|o| places[o.as_str()]).collect();
-    hash.counts(&outputs);
-    let pixels = graph.preprocessing.clone().unwrap_or_default();
-    hash.floats(&[pixels.scale]);
-    hash.floats(&pixels.mean);
-    hash.floats(&pixels.std);
-    hash.text(&recipe.without_places().to_toml());
-    format!("{:016x}", hash.0)
+    hash.digits()
 }
 
 /// A hash of words: a product with a large odd number after each.
 struct Hash(u64);
 
 impl Hash {
+    fn network(&mut self, network: &Network) {
+        let graph = &network.graph;
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        self.count(graph.inputs.len());
+        for input in &graph.inputs {
+            places.insert(&input.name, places.len());
+            self.counts(input.shape.dims());
+        }
+        for node in &graph.nodes {
+            self.text(node.op.name());
+            let inputs: Vec<usize> = node.inputs.iter().map(|i| places[i.as_str()]).collect();
+            self.counts(&inputs);
+            for attribute in node.op.attributes() {
+                self.word(attribute.map_or(u64::MAX, f64::to_bits));
+            }
+            let tensors: Vec<&Weights> = (node.op.tensors())
+                .filter_map(|name| network.tensors.get(name))
+                .collect();
+            self.count(tensors.len());
+            for tensor in tensors {
+                self.tensor(tensor);
+            }
+            places.insert(&node.name, places.len());
+        }
+        let outputs: Vec<usize> = graph.outputs.iter().map(|o| places[o.as_str()]).collect();
+        self.counts(&outputs);
+        let pixels = graph.preprocessing.clone().unwrap_or_default();
+        self.floats(&[pixels.scale]);
+        self.floats(&pixels.mean);
+        self.floats(&pixels.std);
+    }
+
+    fn digits(&self) -> String {
+        format!("{:016x}", self.0)
+    }
+
     fn word(&mut self, word: u64) {
         self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
@@ -168,6 +206,31 @@ mod tests {
         let graph = serde_json::from_str(&long).unwrap();
         let spelled = Network::new(graph, network.tensors.clone()).unwrap();
         assert_eq!(of(&spelled), of(&network));
+    }
+
+    #[test]
+    fn samples_count_by_inputs_targets_and_set() {
+        use sparsevd_format::{Dataset, Pixels};
+        use sparsevd_model::Shape;
+
+        let set = |pixels: &[u8], labels: &[u16]| {
+            let shape = Shape::from([1, 1, 2]);
+            let dataset = Dataset::new(Pixels::U8(pixels.to_vec()), shape.clone(), labels.to_vec());
+            crate::Images::new(dataset.unwrap(), &shape, &Preprocessing::default())
+        };
+        let of = |sets: &[crate::Images]| {
+            samples_fingerprint(sets.iter().map(|set| set as &dyn Samples), 2)
+        };
+        let seen = [
+            of(&[set(&[1, 2, 3, 4], &[0, 1])]),
+            of(&[set(&[1, 2, 3, 5], &[0, 1])]),
+            of(&[set(&[1, 2, 3, 4], &[1, 1])]),
+            of(&[set(&[1, 2], &[0]), set(&[3, 4], &[1])]),
+        ];
+        for (i, one) in seen.iter().enumerate() {
+            assert!(!seen[..i].contains(one), "{i}");
+        }
+        assert_eq!(of(&[set(&[1, 2, 3, 4], &[0, 1])]), seen[0]);
     }
 
     #[test]

@@ -28,12 +28,18 @@ impl DropEstimate {
     /// Standard error and bounds are Wald's after half a sample is added to each cell of the table of pairs
     /// (Agresti and Min 2005), so that a small set without differences still has a bound above zero.
     pub fn of_classes(samples: usize, dense_only: usize, sparse_only: usize) -> Self {
+        let [b, c] = [dense_only, sparse_only].map(|count| count as f64);
+        Self::of_differences(samples, c - b, b + c)
+    }
+
+    /// The same where the difference between the networks on a sample is any number from -1 to 1, such as a mean over seeds: `sum` is
+    /// the sum of the differences and `squares` that of their squares.
+    pub(super) fn of_differences(samples: usize, sum: f64, squares: f64) -> Self {
         let n = samples as f64 + 2.0;
-        let [b, c] = [dense_only, sparse_only].map(|count| count as f64 + 0.5);
-        let centre = 100.0 * (c - b) / n;
-        let standard_error = 100.0 * (b + c - (c - b) * (c - b) / n).sqrt() / n;
+        let centre = 100.0 * sum / n;
+        let standard_error = 100.0 * (squares + 1.0 - sum * sum / n).sqrt() / n;
         Self {
-            drop: 100.0 * (sparse_only as f64 - dense_only as f64) / samples as f64,
+            drop: 100.0 * sum / samples as f64,
             standard_error,
             lower: centre - Z_95 * standard_error,
             upper: centre + Z_95 * standard_error,

@@ -259,8 +259,8 @@ fn classes(accuracy: &Accuracy) -> Option<Table> {
     (!classes.is_empty()).then_some(table)
 }
 
-/// A probability of a test.
-fn probability(p: f64) -> String {
+/// A probability of a test, to four digits.
+pub fn probability(p: f64) -> String {
     match p {
         p if p < 1e-4 => "<0.0001".into(),
         p => format!("{p:.4}"),

@@ -83,6 +83,11 @@ impl Operator for LayerNormalization {
         Ok(node.x().clone())
     }
 
+    /// A dimension before those that are normalised.
+    fn takes_free(&self, dimension: usize, rank: usize) -> bool {
+        dimension + self.dimensions < rank
+    }
+
     fn channels(&self) -> Channels {
         Channels::All
     }

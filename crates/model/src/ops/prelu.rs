@@ -55,6 +55,11 @@ impl Operator for PRelu {
         Ok(node.x().clone())
     }
 
+    /// Any: where it is that of the channels, no slope but one number has its shape.
+    fn takes_free(&self, _dimension: usize, _rank: usize) -> bool {
+        true
+    }
+
     fn keeps_zero(&self) -> bool {
         true
     }

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -11,7 +11,7 @@ use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing};
-use sparsevd_pipeline::{Data, RunFolder};
+use sparsevd_pipeline::{Data, PruningMethod, RunFolder};
 
 use sparsevd_cli::{GraphArgs, PixelArgs, ShapeArgs};
 
@@ -43,6 +43,8 @@ Examples:
       goes on after Ctrl-C
   compress sweep lenet-5.run
       what other thresholds would have given
+  compress compare models/lenet-5/model.safetensors --ratios 50,100 --seeds 0,1,2
+      Sparse VD beside gradual pruning
 
 A file named like a subcommand is meant by ./train. Results go to stdout, progress to stderr where that is a terminal.
 Exit code 0: done; 1: the result loses more accuracy than promised, or misses --ratio, --weights or --bytes (it is written all the
@@ -65,6 +67,8 @@ pub enum Command {
     Init(InitArgs),
     /// Trains a dense network from scratch
     Train(TrainArgs),
+    /// Pruning methods at the same ratios and epochs, over seeds
+    Compare(CompareArgs),
     /// Validation error and ratio of a run over thresholds
     Sweep(SweepArgs),
     /// Layers, shapes, density, and bytes by encoding of a file
@@ -175,9 +179,9 @@ pub struct TrainArgs {
     pub epochs: Option<u32>,
 }
 
-/// What training and compressing have in common.
+/// What every command that trains takes.
 #[derive(Debug, Clone, Args)]
-pub struct RunArgs {
+pub struct TrainingArgs {
     /// Labelled images: a folder of IDX files (plain or .gz), of train/ and test/ class folders with PNGs or of class folders
     /// alone, an .npz, a safetensors file, a table as .csv or a folder of train.csv and test.csv; the recipe's where it names one.
     /// Targets of an .npz or a safetensors file that are floating-point numbers, of one or two dimensions, make a regression, as do
@@ -200,6 +204,24 @@ pub struct RunArgs {
     /// How much each class counts in the loss; the recipe's, else by its samples
     #[arg(long, value_enum)]
     pub class_weights: Option<ClassWeights>,
+    /// Threads; all cores by default. The result does not depend on it
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Show no progress
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
+}
+
+/// What training and compressing have in common.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub training: TrainingArgs,
     /// File to write; ./NAME.sparse.safetensors for a compressed network and ./NAME.safetensors for a trained one where it
     /// is not said. A recipe that ends with a `quantise` phase makes a .spvd beside it, and either may be named
     #[arg(long, short, value_name = "FILE")]
@@ -210,23 +232,58 @@ pub struct RunArgs {
     /// Seed of everything random; the recipe's, else 0
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Threads; all cores by default. The result does not depend on it
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
     /// Folder for checkpoints and what pictures need; ./NAME.run, or ./NAME.train.run, where it is not said
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub run: Option<PathBuf>,
     /// Go on from the checkpoint of a run folder, with the recipe and data that the run began with
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
-    /// Show no progress
-    #[arg(long, short)]
-    pub quiet: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  compress compare models/lenet-300-100/model.safetensors
+      Sparse VD beside gradual pruning by magnitude and by Fisher information: 20, 50 and 100 times fewer weights, seed 0
+  compress compare models/lenet-5/model.safetensors --methods sparse-vd --ratios 100,150,200,280 --seeds 0,1,2,3,4
+      error against ratio of one method
+  compress compare mine.safetensors --data path/to/data --seeds 0,1,2 --json
+      each seed, all counts and the recipe of every method
+
+All methods have the same recipe: the same epochs, augmentation, distillation and grids. Its search is left out. With Sparse VD the
+phases up to the posterior are trained once for a seed; where it leaves fewer weights than asked for, so does the result.
+The same command goes on after an interruption. Ratios, seeds and methods may be added: what is finished is not trained again.")]
+pub struct CompareArgs {
+    /// The network to compress
+    pub model: PathBuf,
     #[command(flatten)]
-    pub pixels: PixelArgs,
+    pub graph: GraphArgs,
+    /// The methods; the others are compared with the first
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "METHOD,..",
+        default_value = "sparse-vd,gradual-magnitude,fisher"
+    )]
+    pub methods: Vec<PruningMethod>,
+    /// Weights of the network over weights that are to be left
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "R,..",
+        allow_negative_numbers = true,
+        default_value = "20,50,100"
+    )]
+    pub ratios: Vec<f64>,
+    /// Seeds of everything random
+    #[arg(long, value_delimiter = ',', value_name = "S,..", default_value = "0")]
+    pub seeds: Vec<u64>,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// Folder of the comparison, with the networks; ./NAME.compare where it is not said
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
 }
 
 /// How a network is written.
@@ -469,28 +526,51 @@ impl RunArgs {
         Ok(folder)
     }
 
-    /// Reads the data set, where one is named; a table by the columns that `preprocessing` stores, where it does.
+    /// Reads the data set of a run, where one is named; a table by the columns that `preprocessing` stores, where it does.
     pub fn data(
         &self,
         folder: &RunFolder,
         recipe: &Recipe,
         preprocessing: Option<&Preprocessing>,
     ) -> anyhow::Result<Option<Data>> {
+        let path = folder.data_path(self.training.data.as_deref(), recipe);
+        self.training.data(path, preprocessing)
+    }
+
+    /// The settings that take the place of the recipe's.
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            seed: self.seed,
+            ..self.training.overrides()
+        }
+    }
+}
+
+impl TrainingArgs {
+    /// Sets how pixels and the columns of a table become the input of a graph.
+    pub fn set_pixels(&self, graph: &mut Graph, data: &Data) -> anyhow::Result<()> {
+        set_pixels(&self.pixels, graph, data)
+    }
+
+    /// Reads the data set at a path, where there is one; a table by the columns that `preprocessing` stores, where it does.
+    pub fn data(
+        &self,
+        path: Option<&Path>,
+        preprocessing: Option<&Preprocessing>,
+    ) -> anyhow::Result<Option<Data>> {
         let options = TableOptions {
             target: self.target.as_deref(),
             table: preprocessing.and_then(|p| p.table.as_ref()),
         };
-        let path = folder.data_path(self.data.as_deref(), recipe);
         Ok(path
             .map(|path| Data::load_with(path, &options))
             .transpose()?)
     }
 
     /// The settings that take the place of the recipe's.
-    fn overrides(&self) -> Overrides {
+    pub fn overrides(&self) -> Overrides {
         let from_test = self.validation_from_test.map(Validation::from_test);
         Overrides {
-            seed: self.seed,
             validation: self.validation.clone().or(from_test),
             class_weights: self.class_weights,
             ..Overrides::default()

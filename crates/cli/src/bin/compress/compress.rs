@@ -9,13 +9,13 @@ use sparsevd_compressor::report::{Pruning, Report};
 use sparsevd_format::ValueType;
 use sparsevd_pipeline::{
     Compression, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
-    RunFolder, model_name,
+    RunFolder, TrainingLog, model_name,
 };
 
-use crate::args::{CompressArgs, Method, NO_DATA, set_pixels};
+use crate::args::{CompressArgs, Method, NO_DATA};
 use crate::print;
 use crate::progress::Progress;
-use sparsevd_cli::Outcome;
+use sparsevd_cli::{GraphArgs, Outcome};
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let name = model_name(&args.model);
@@ -25,7 +25,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     if !recipe.recipe.phases.is_empty() {
         folder.check()?;
     }
-    let mut input = input(args)?;
+    let mut input = input(&args.model, &args.graph, args.run.training.quiet)?;
     if let Some(by) = args.method.and_then(Method::gradual) {
         recipe = recipe.gradual(by, &input.network, None)?;
     }
@@ -43,21 +43,24 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         bail!(NO_DATA);
     }
     if let Some(data) = &data {
-        set_pixels(&args.run.pixels, graph, data)?;
+        args.run.training.set_pixels(graph, data)?;
     }
-    tell(args, &recipe, pruning.is_some());
-    let mut progress = Progress::new(folder.path(), args.run.quiet)?;
+    tell(args.run.training.quiet, &recipe, pruning.is_some());
+    let mut progress = Progress::new(
+        TrainingLog::in_folder(folder.path()),
+        args.run.training.quiet,
+    )?;
     let run = folder.path().to_owned();
     let compressed = Compression::new(input, data, recipe)
         .pruned_by(pruning)
         .in_folder(folder)
-        .threads(args.run.threads.map_or(0, usize::from))
+        .threads(args.run.training.threads.map_or(0, usize::from))
         .budget(args.budget)
         .run(&mut progress)?;
     drop(progress);
     let report = compressed.write(&outputs)?;
 
-    tell_of(&report, &outputs, &run, args.run.json)
+    tell_of(&report, &outputs, &run, args.run.training.json)
 }
 
 /// Prints a report, and what is wrong with its result.
@@ -106,7 +109,10 @@ fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
 
 /// The recipe that is followed: of one that was found, a network that is pruned already takes what it can.
 fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::Result<FoundRecipe> {
-    let (named, beside) = (args.run.recipe.as_deref(), Some(args.model.as_path()));
+    let (named, beside) = (
+        args.run.training.recipe.as_deref(),
+        Some(args.model.as_path()),
+    );
     let found = folder
         .recipe(named, beside, Recipe::default_for_compression)?
         .with(&args.overrides())?;
@@ -115,7 +121,7 @@ fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::R
     }
     let source = found.source.clone();
     let (tuning, left_out) = found.fine_tuning();
-    if args.run.recipe.is_some() && !left_out.is_empty() {
+    if args.run.training.recipe.is_some() && !left_out.is_empty() {
         bail!(
             "{source}: expected phases that fine-tune on the labels alone, as --method magnitude or --posterior decides which \
              weights go; got {}",
@@ -125,13 +131,13 @@ fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::R
     Ok(tuning)
 }
 
-/// Reads the network.
-fn input(args: &CompressArgs) -> anyhow::Result<InputNetwork> {
-    let loaded = sparsevd_cli::network(&args.model, &args.graph, args.run.quiet)?;
+/// Reads the network of a file.
+pub fn input(model: &Path, graph: &GraphArgs, quiet: bool) -> anyhow::Result<InputNetwork> {
+    let loaded = sparsevd_cli::network(model, graph, quiet)?;
     Ok(InputNetwork {
         file: Some(ModelFile {
-            path: args.model.clone(),
-            graph: args.graph.network.clone(),
+            path: model.to_owned(),
+            graph: graph.network.clone(),
         }),
         ..loaded.into()
     })
@@ -152,8 +158,8 @@ fn outputs(args: &CompressArgs, name: &str, recipe: &Recipe) -> anyhow::Result<O
 }
 
 /// Prints the recipe before training starts.
-fn tell(args: &CompressArgs, recipe: &FoundRecipe, pruned: bool) {
-    if !print::talks(args.run.quiet) {
+pub fn tell(quiet: bool, recipe: &FoundRecipe, pruned: bool) {
+    if !print::talks(quiet) {
         return;
     }
     if pruned && recipe.recipe.phases.is_empty() {

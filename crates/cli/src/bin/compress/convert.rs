@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_format::{LoadedNetwork, PackProfile, check_writable};
+use sparsevd_format::{PackProfile, check_writable};
 use sparsevd_pipeline::{
-    Compression, Conversion, Data, Form, InputNetwork, ModelFile, Outputs, PipelineError,
-    RunFolder, model_name,
+    Compression, Conversion, Data, Form, Outputs, PipelineError, RunFolder, TrainingLog, model_name,
 };
 
 use crate::args::{ConvertArgs, Packing, set_pixels};
-use crate::compress::tell_of;
+use crate::compress::{input, tell_of};
 use crate::print;
 use crate::progress::Progress;
 use sparsevd_cli::Outcome;
@@ -19,10 +18,10 @@ use sparsevd_cli::Outcome;
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     check_options(args)?;
     check_writable(&args.output, args.force)?;
-    let loaded = sparsevd_cli::network(&args.input, &args.graph, false)?;
     if let Some(data) = &args.data {
-        return train(args, data, loaded);
+        return train(args, data);
     }
+    let loaded = sparsevd_cli::network(&args.input, &args.graph, false)?;
     let conversion = Conversion {
         dense: args.dense,
         values: args.encoding.values(),
@@ -48,7 +47,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
 }
 
 /// Trains the network onto grids.
-fn train(args: &ConvertArgs, data: &Path, loaded: LoadedNetwork) -> anyhow::Result<Outcome> {
+fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
     let recipe = Recipe::default_for_grids();
     let outputs = Outputs {
         values: args.encoding.values(),
@@ -61,17 +60,11 @@ fn train(args: &ConvertArgs, data: &Path, loaded: LoadedNetwork) -> anyhow::Resu
         true => RunFolder::overwrite(&run),
         false => RunFolder::new(&run),
     };
-    let mut input = InputNetwork {
-        file: Some(ModelFile {
-            path: args.input.clone(),
-            graph: args.graph.network.clone(),
-        }),
-        ..loaded.into()
-    };
+    let mut input = input(&args.input, &args.graph, false)?;
     let graph = &mut input.network.graph;
     let data = Data::load_for(data, graph.preprocessing.as_ref())?;
     set_pixels(&args.pixels, graph, &data)?;
-    let mut progress = Progress::new(&run, false)?;
+    let mut progress = Progress::new(TrainingLog::in_folder(&run), false)?;
     let compressed = Compression::onto_grids(input, data)
         .in_folder(folder)
         .run(&mut progress)?;

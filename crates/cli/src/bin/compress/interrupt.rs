@@ -43,11 +43,18 @@ impl Interrupt {
 
 /// Says how to go on with an interrupted run.
 pub fn say_how_to_go_on(run: &Path) {
-    eprintln!(
-        "compress: interrupted; the checkpoint is in {}; go on with",
-        run.display()
-    );
-    eprintln!("  {}", resume_command(run));
+    say(run, &resume_command(run));
+}
+
+/// Says how to go on with an interrupted comparison.
+pub fn say_same_command(run: &Path) {
+    let words = std::env::args_os().map(|a| quote(&a.to_string_lossy()));
+    say(run, &words.collect::<Vec<_>>().join(" "));
+}
+
+fn say(run: &Path, command: &str) {
+    let run = run.display();
+    eprintln!("compress: interrupted; the checkpoint is in {run}; go on with\n  {command}");
 }
 
 /// The command that resumes `run`.

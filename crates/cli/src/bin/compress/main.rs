@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod compare;
 mod compress;
 mod convert;
 mod init;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Compress(args) => compress::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),

@@ -1,7 +1,6 @@
 //! Progress: a line per phase and epoch in the run folder's `training.log`, and on a terminal those lines over a bar for
 //! the epoch and one for the run, each with its ETA.
 
-use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -21,10 +20,10 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Progress of a run with this folder.
-    pub fn new(folder: &Path, quiet: bool) -> anyhow::Result<Self> {
+    /// Progress of a run with this log.
+    pub fn new(log: TrainingLog, quiet: bool) -> anyhow::Result<Self> {
         Ok(Self {
-            log: TrainingLog::in_folder(folder),
+            log,
             talks: print::talks(quiet),
             bars: None,
             interrupt: Interrupt::new()?,

@@ -4,9 +4,9 @@ use anyhow::Context;
 use sparsevd_compressor::architecture;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_format::check_writable;
-use sparsevd_pipeline::{Trained, Training, model_name};
+use sparsevd_pipeline::{Trained, Training, TrainingLog, model_name};
 
-use crate::args::{NO_DATA, TrainArgs, set_pixels};
+use crate::args::{NO_DATA, TrainArgs};
 use crate::print;
 use crate::progress::Progress;
 use sparsevd_cli::Outcome;
@@ -28,7 +28,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let record = folder.record();
     let recipe = folder
         .recipe(
-            args.run.recipe.as_deref(),
+            args.run.training.recipe.as_deref(),
             None,
             Recipe::default_for_training,
         )?
@@ -47,22 +47,25 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     if let Some(recorded) = recorded {
         graph.preprocessing = recorded;
     }
-    set_pixels(&args.run.pixels, graph, &data)?;
-    if print::talks(args.run.quiet) {
+    args.run.training.set_pixels(graph, &data)?;
+    if print::talks(args.run.training.quiet) {
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
         if graph.preprocessing.is_none() && data.is_bytes() {
             sparsevd_cli::note("pixels become 0 to 1 (--mean, --std, --scale set another)");
         }
     }
-    let mut progress = Progress::new(folder.path(), args.run.quiet)?;
+    let mut progress = Progress::new(
+        TrainingLog::in_folder(folder.path()),
+        args.run.training.quiet,
+    )?;
     let trained = Training::new(architecture, data, recipe)
         .of(&args.network)
         .in_folder(folder)
-        .threads(args.run.threads.map_or(0, usize::from))
+        .threads(args.run.training.threads.map_or(0, usize::from))
         .run(&mut progress)?;
     drop(progress);
     let report = trained.save(&out)?;
-    if args.run.json {
+    if args.run.training.json {
         print::json(&report)?;
         return Ok(Outcome::Done);
     }

@@ -1,0 +1,251 @@
+//! The result of a cell in its folder: numbers and the errors of each sample, from which tables are made without running it again.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sparsevd_compressor::CompressError;
+use sparsevd_compressor::objective::{PerSample, SampleErrors, Score};
+use sparsevd_compressor::recipe::Recipe;
+use sparsevd_compressor::report::SCHEMA;
+use sparsevd_format::write_atomically;
+
+use super::cell::Cell;
+use super::method::PruningMethod;
+use crate::measure::Scores;
+
+const FILE: &str = "cell.json";
+
+/// `cell.json`: what a finished cell gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredCell {
+    /// Version of this layout.
+    pub schema: u32,
+    pub method: PruningMethod,
+    /// Weights of the original network over those that were to be left.
+    pub ratio: f64,
+    pub seed: u64,
+    /// Weights that were to be left.
+    pub weights: usize,
+    /// Weights that the posterior leaves, of a cell that begins with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posterior_weights: Option<usize>,
+    /// Weights that are left.
+    pub left: usize,
+    /// Bytes of the packed file, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Wall time of its epochs in seconds, over all sittings, with those of the posterior.
+    pub training_seconds: f64,
+    /// The recipe that gives this network in one run.
+    pub recipe: Recipe,
+    pub validation: StoredErrors,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<StoredErrors>,
+}
+
+/// Errors of a network on a set of samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum StoredErrors {
+    /// Of a classification: the samples that are wrong, of how many.
+    Classes { samples: usize, wrong: Vec<usize> },
+    /// Of a regression: the terms of `1 - R2`, with `null` for what is no number.
+    Regression {
+        r2: Option<f64>,
+        rmse: Option<f64>,
+        terms: Vec<Option<f64>>,
+    },
+}
+
+impl StoredErrors {
+    pub fn of(errors: &SampleErrors) -> Self {
+        let number = |x: f64| x.is_finite().then_some(x);
+        match &errors.samples {
+            PerSample::Classes { wrong, .. } => Self::Classes {
+                samples: wrong.len(),
+                wrong: (0..wrong.len()).filter(|&i| wrong[i]).collect(),
+            },
+            PerSample::Regression(terms) => Self::Regression {
+                r2: errors.score.r2().and_then(number),
+                rmse: number(errors.score.error()),
+                terms: terms.iter().map(|&t| number(t)).collect(),
+            },
+        }
+    }
+
+    /// The errors, on the samples that `dense` are of; else what is wrong: expected and got.
+    fn beside(&self, dense: &SampleErrors) -> Result<SampleErrors, String> {
+        let number = |x: Option<f64>| x.unwrap_or(f64::NAN);
+        match (self, &dense.samples) {
+            (Self::Classes { samples, wrong }, PerSample::Classes { labels, .. }) => {
+                let n = labels.len();
+                if *samples != n {
+                    return Err(format!("expected errors of {n} samples, got {samples}"));
+                }
+                let mut marks = vec![false; n];
+                for &index in wrong {
+                    let mark = marks.get_mut(index).filter(|mark| !**mark);
+                    let mark = mark.ok_or_else(|| {
+                        format!("expected different samples below {n}, got sample {index}")
+                    })?;
+                    *mark = true;
+                }
+                let wrong = wrong.len();
+                Ok(SampleErrors {
+                    score: Score::Classes { samples: n, wrong },
+                    samples: PerSample::Classes {
+                        labels: labels.clone(),
+                        wrong: marks,
+                    },
+                })
+            }
+            (Self::Regression { r2, rmse, terms }, PerSample::Regression(of_dense)) => {
+                let samples = of_dense.len();
+                if terms.len() != samples {
+                    let got = terms.len();
+                    return Err(format!("expected errors of {samples} samples, got {got}"));
+                }
+                let score = Score::Regression {
+                    samples,
+                    r2: number(*r2),
+                    rmse: number(*rmse),
+                };
+                let samples = PerSample::Regression(terms.iter().map(|&t| number(t)).collect());
+                Ok(SampleErrors { score, samples })
+            }
+            (Self::Classes { .. }, PerSample::Regression(_)) => {
+                Err("expected errors of a regression, got those of classes".into())
+            }
+            (Self::Regression { .. }, PerSample::Classes { .. }) => {
+                Err("expected errors of classes, got those of a regression".into())
+            }
+        }
+    }
+}
+
+impl StoredCell {
+    /// Its place in the folder of a cell.
+    pub fn path(folder: &Path) -> PathBuf {
+        folder.join(FILE)
+    }
+
+    /// Writes it into the folder of the cell, which is finished then.
+    pub fn write(&self, folder: &Path) -> Result<(), CompressError> {
+        let path = Self::path(folder);
+        let json = serde_json::to_string(self).map_err(|e| fail(&path, e.to_string()))?;
+        write_atomically(&path, |out| writeln!(out, "{json}"))?;
+        Ok(())
+    }
+
+    /// Reads what `cell` gave; `None` where it is not finished.
+    pub fn read(folder: &Path, cell: &Cell) -> Result<Option<Self>, CompressError> {
+        let path = Self::path(folder);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(fail(&path, e.to_string())),
+        };
+        let expected = "expected the result of a cell";
+        let stored: Self =
+            serde_json::from_str(&text).map_err(|e| fail(&path, format!("{expected}: {e}")))?;
+        if stored.schema != SCHEMA {
+            let got = stored.schema;
+            return Err(fail(&path, format!("expected schema {SCHEMA}, got {got}")));
+        }
+        let got = Cell {
+            method: stored.method,
+            ratio: stored.ratio,
+            weights: stored.weights,
+            seed: stored.seed,
+        };
+        if got != *cell {
+            return Err(fail(&path, format!("expected {cell}, got {got}")));
+        }
+        Ok(Some(stored))
+    }
+
+    /// The errors of its network on the samples that `dense` are of.
+    pub fn scores(&self, folder: &Path, dense: &Scores) -> Result<Scores, CompressError> {
+        let path = Self::path(folder);
+        let of = |errors: &StoredErrors, dense: &SampleErrors| {
+            errors.beside(dense).map_err(|what| fail(&path, what))
+        };
+        let test = match (&self.test, &dense.test) {
+            (Some(errors), Some(dense)) => Some(of(errors, dense)?),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                let what =
+                    "expected test errors where the data set has test samples, and only there";
+                return Err(fail(&path, what.into()));
+            }
+        };
+        Ok(Scores {
+            validation: of(&self.validation, &dense.validation)?,
+            test,
+        })
+    }
+}
+
+fn fail(path: &Path, what: String) -> CompressError {
+    CompressError::Report {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_compressor::objective::{Targets, sample_errors};
+
+    use super::*;
+
+    #[test]
+    fn errors_survive_the_file() {
+        let labels = [0, 1, 0];
+        let classes = sample_errors(&[1.0, 0.0, 1.0, 0.0, 0.0, 1.0], &Targets::classes(&labels));
+        let targets = [1.0, 2.0, 4.0];
+        let fit = sample_errors(&[1.0, f32::NAN, 3.0], &Targets::vectors(&targets, 1));
+        let through = |errors: &SampleErrors| {
+            let json = serde_json::to_string(&StoredErrors::of(errors)).unwrap();
+            let stored: StoredErrors = serde_json::from_str(&json).unwrap();
+            stored.beside(errors)
+        };
+        assert_eq!(through(&classes).unwrap(), classes);
+        let PerSample::Regression(terms) = through(&fit).unwrap().samples else {
+            panic!("a regression")
+        };
+        assert!(
+            terms[0] == 0.0 && terms[1].is_nan() && terms[2] > 0.0,
+            "{terms:?}"
+        );
+    }
+
+    #[test]
+    fn damaged_errors_are_refused() {
+        let dense = sample_errors(&[1.0, 0.0, 1.0, 0.0], &Targets::classes(&[0, 1]));
+        let of = |samples, wrong: &[usize]| {
+            let wrong = wrong.to_vec();
+            let stored = StoredErrors::Classes { samples, wrong };
+            stored.beside(&dense).map(|e| e.score.error())
+        };
+        assert_eq!(of(2, &[1]), Ok(50.0));
+        assert_eq!(
+            of(3, &[1]).unwrap_err(),
+            "expected errors of 2 samples, got 3"
+        );
+        for wrong in [&[2][..], &[1, 1]] {
+            let error = of(2, wrong).unwrap_err();
+            assert!(
+                error.starts_with("expected different samples below 2"),
+                "{error}"
+            );
+        }
+        let regression = StoredErrors::Regression {
+            r2: None,
+            rmse: None,
+            terms: vec![],
+        };
+        let error = regression.beside(&dense).unwrap_err();
+        assert!(error.contains("got those of a regression"), "{error}");
+    }
+}
