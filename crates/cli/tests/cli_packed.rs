@@ -189,3 +189,69 @@ fn packed_files_are_made_and_undone_by_convert() {
     let named = ["inspect", "net.spvd", "--network", "lenet-5"];
     assert_eq!(w.complaint(&named, &["net.spvd", "has its own"]), None);
 }
+
+#[test]
+fn a_sparse_file_off_any_grid_is_rounded_or_trained_onto_one() {
+    let w = Workplace::new();
+    w.ok(&["net.safetensors"]);
+    let sparse = "net.sparse.safetensors";
+    let off = w.complaint(
+        &["convert", sparse, "x.spvd"],
+        &["net.sparse.safetensors", "`fc1.", "off any grid", "--grid"],
+    );
+    assert_eq!(off, None);
+    let wrong = |file: &str| -> f64 {
+        let text = w.ok_run_sparse(&["eval", file, "--data", "data", "--json"]);
+        let json: Value = serde_json::from_str(&text).unwrap();
+        json["error_percent"].as_f64().unwrap()
+    };
+    let text = w.ok(&["convert", sparse, "rounded.spvd", "--grid"]);
+    assert!(text.contains("moved outputs by about"), "{text}");
+    let train = [
+        "convert",
+        sparse,
+        "trained.spvd",
+        "--grid",
+        "--data",
+        "data",
+    ];
+    let output = w.compress(&train);
+    // The samples of the small set are too few for a verdict on half a point.
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout);
+    for words in [
+        "test, packed",
+        "trained.spvd",
+        "the quantise phase of the default recipe",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    for packed in ["rounded.spvd", "trained.spvd"] {
+        assert!(wrong(packed) <= wrong(sparse) + 2.0, "{packed}");
+    }
+    let report = w.json("trained.report.json");
+    assert_eq!(report["history"][0]["method"], "quantise");
+    assert!(
+        report["accuracy"]["promise"]["verdict"].is_string(),
+        "{report}"
+    );
+    // Zeros stay, and units without weights leave.
+    let left = |file: &str| {
+        read_network(w.path(file), &GraphSource::Auto)
+            .unwrap()
+            .network
+            .nonzeros()
+    };
+    assert!(left("trained.spvd") <= left(sparse));
+    for (args, words) in [
+        (&["--data", "data"][..], "--grid"),
+        (&["--grid", "--scale", "1"], "--data"),
+        (
+            &["--grid", "--data", "data", "--packing", "large"],
+            "--packing",
+        ),
+    ] {
+        let args = [&["convert", sparse, "x.spvd"], args].concat();
+        assert_eq!(w.complaint(&args, &[words]), None);
+    }
+}

@@ -11,7 +11,7 @@ use crate::error::CompressError;
 use crate::layer::Layer;
 
 /// Significant bits of a scale: within a sixteenth of any target, for about one byte in a packed file.
-const SCALE_BITS: u32 = 4;
+pub(crate) const SCALE_BITS: u32 = 4;
 /// Level of the largest weight of a layer that has no posterior; rounding the scale keeps it below 128.
 const LEVELS: u32 = 119;
 
@@ -20,7 +20,7 @@ const LEVELS: u32 = 119;
 const SIGMAS: f64 = 6.0;
 
 /// The scale that spreads numbers without a posterior over 8 bits; 1 where all are zero, where any scale is exact.
-fn eight_bits(values: &[f32]) -> f64 {
+pub(crate) fn eight_bits(values: &[f32]) -> f64 {
     let largest = values.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
     if largest > 0.0 {
         f64::from(largest) / f64::from(LEVELS)

@@ -1,5 +1,6 @@
 //! Recipes: all settings that a result depends on, as TOML beside the model.
 
+mod defaults;
 mod gradual;
 mod overrides;
 mod prune_by;
@@ -276,53 +277,6 @@ impl Phase {
 }
 
 impl Recipe {
-    /// The recipe for a model without one: two rounds of Sparse VD, and from their posterior a search for the fewest weights that
-    /// keep the promise, each try fine-tuned beside the dense network and put on grids.
-    ///
-    /// Its phases count steps, as many as 16, 12, 16 and 8 epochs over 55,000 samples, so that small sets are trained as long.
-    pub fn default_for_compression() -> Self {
-        let explore = Phase {
-            lr: 2e-3,
-            hold: 0.5,
-            kl_warmup: 4.0,
-            prune_from: 3,
-            ..Phase::new(Method::SparseVd, 16)
-        };
-        let settle = Phase {
-            lr: 1.5e-3,
-            lr_log_sigma2: Some(1e-2),
-            hold: 0.5,
-            prune_from: 1,
-            ..Phase::new(Method::SparseVd, 12)
-        };
-        let tune = Phase {
-            lr: 2e-3,
-            hold: 0.3,
-            distil: 0.5,
-            ..Phase::new(Method::FineTune, 16)
-        };
-        let round = Phase {
-            lr: 2e-3,
-            hold: 0.3,
-            distil: 0.5,
-            ..Phase::new(Method::Quantise, 8)
-        };
-        let phases = [explore, settle, tune, round].map(in_steps);
-        Self {
-            search: Some(Search::default()),
-            ..Self::new(phases.into())
-        }
-    }
-
-    /// The recipe for training a dense network: 12 epochs, or for a small set about 2,000 steps.
-    pub fn default_for_training() -> Self {
-        Self::new(vec![Phase {
-            hold: 0.3,
-            steps: Some(2000),
-            ..Phase::new(Method::Dense, 12)
-        }])
-    }
-
     /// A recipe of these phases, with default settings.
     pub fn new(phases: Vec<Phase>) -> Self {
         Self {
@@ -492,14 +446,6 @@ impl Recipe {
     }
 }
 
-/// A phase that has, on a set of any size, as many steps as its epochs over 55,000 samples have.
-fn in_steps(phase: Phase) -> Phase {
-    Phase {
-        steps: Some(phase.epochs * (55_000 / phase.batch as u32)),
-        ..phase
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -565,36 +511,6 @@ mod tests {
                 .to_string()
                 .contains("kl_scal")
         );
-    }
-
-    #[test]
-    fn a_phase_in_steps_takes_several_passes_over_a_small_set() {
-        let phase = in_steps(Phase::new(Method::Dense, 16));
-        assert_eq!(phase.steps, Some(8800));
-        let of = |samples| (phase.passes(samples), phase.steps_per_epoch(samples));
-        // Sets near MNIST's size and larger ones are passed once.
-        assert_eq!(
-            [54_000, 55_000, 1_000_000].map(of),
-            [(1, 540), (1, 550), (1, 10_000)]
-        );
-        assert_eq!(
-            [27_500, 1165, 350, 7].map(of),
-            [(2, 550), (47, 547), (157, 549), (550, 550)]
-        );
-        let plain = Phase::new(Method::Dense, 16);
-        assert_eq!((plain.passes(7), plain.steps_per_epoch(350)), (1, 3));
-        let long = |steps| {
-            let mut recipe = Recipe::default_for_training();
-            recipe.phases[0].steps = Some(steps);
-            recipe.check().map_err(|e| e.to_string())
-        };
-        assert_eq!(long(10_000_000), Ok(()));
-        assert!(long(0).unwrap_err().starts_with("steps: expected 1 to"));
-        let mut recipe = Recipe::default_for_training();
-        recipe.phases[0].steps = Some(10_000_000);
-        recipe.phases[0].batch = 60_000;
-        let error = recipe.check().unwrap_err().to_string();
-        assert!(error.starts_with("steps / epochs * batch"), "{error}");
     }
 
     #[test]

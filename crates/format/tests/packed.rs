@@ -77,6 +77,39 @@ fn narrow() -> Network {
     network
 }
 
+/// A chain two thirds of whose hidden units have no weights and no bias; what reads them is zero, but for one column of each layer.
+fn with_dead_units(mut network: Network) -> Network {
+    let nodes: Vec<_> = network.graph.weighted_nodes().cloned().collect();
+    let matrix = |name: &str| network.tensors[name].shape().matrix();
+    let weights: Vec<&str> = nodes.iter().filter_map(|n| n.op.weight()).collect();
+    let shapes: Vec<(usize, usize)> = weights.iter().map(|w| matrix(w)).collect();
+    let mut change = |name: &str, f: &dyn Fn(usize, usize) -> bool| {
+        let tensor = network.tensors.get_mut(name).unwrap();
+        let mut dense = tensor.to_dense();
+        let cols = match dense.shape.dims().len() {
+            1 => 1,
+            _ => dense.shape.matrix().1,
+        };
+        let elements = dense.values.iter_mut().enumerate();
+        for (_, v) in elements.filter(|(i, _)| f(i / cols, i % cols)) {
+            *v = 0.0;
+        }
+        *tensor = match tensor {
+            Weights::Csr(_) => Weights::Csr(sparsevd_model::Csr::from_dense(&dense)),
+            _ => dense.into(),
+        };
+    };
+    for i in 1..nodes.len() {
+        change(weights[i - 1], &|row, _| row % 3 != 0);
+        change(nodes[i - 1].op.bias().unwrap(), &|row, _| row % 3 != 0);
+        let cols = shapes[i].1 / shapes[i - 1].0;
+        change(weights[i], &|_, column| {
+            !(column / cols).is_multiple_of(3) && column != cols
+        });
+    }
+    network
+}
+
 const AS_IT_IS: PackOptions = PackOptions {
     keep_unit_order: true,
     ..PackOptions::small()
@@ -287,6 +320,28 @@ fn sorting_hidden_units_saves_bytes_and_keeps_the_function() {
 }
 
 #[test]
+fn units_without_weights_cost_little_in_any_order() {
+    for network in [
+        with_dead_units(preset("lenet-300-100", 6, 0.03)),
+        with_dead_units(preset("lenet-5", 7, 0.02)),
+    ] {
+        let packed = |options| pack(&network, &options).unwrap();
+        let (sorted, kept) = (packed(PackOptions::small()), packed(AS_IT_IS));
+        assert_eq!(kept[4], 1 << 4 | 3, "the profile with marked units");
+        let back = unpack(&kept, &Limits::default()).unwrap().network;
+        assert_eq!(back, network);
+        let [sorted, kept] = [sorted, kept].map(|bytes| packed_breakdown(&bytes).unwrap());
+        assert!(
+            kept.positions as f64 <= 1.02 * sorted.positions as f64,
+            "{}: {kept:?}, {sorted:?}",
+            network.graph.name
+        );
+    }
+    // Where no unit is without weights, marks are left out.
+    assert_eq!(pack(&compact(), &AS_IT_IS).unwrap()[4], 1 << 4 | 1);
+}
+
+#[test]
 fn every_reader_takes_a_packed_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("net.spvd");
@@ -489,7 +544,7 @@ fn golden_path(file: &str) -> PathBuf {
         .join(file)
 }
 
-fn golden_networks() -> [(&'static str, Network, PackOptions); 6] {
+fn golden_networks() -> [(&'static str, Network, PackOptions); 8] {
     [
         ("lenet-5-small", compact(), PackOptions::small()),
         ("lenet-5-large", compact(), PackOptions::large()),
@@ -497,6 +552,8 @@ fn golden_networks() -> [(&'static str, Network, PackOptions); 6] {
         ("residual-small", residual(), PackOptions::small()),
         ("residual-large", residual(), PackOptions::large()),
         ("tiny-small", quantise(networks::tiny()), AS_IT_IS),
+        ("lenet-5-marked", with_dead_units(compact()), AS_IT_IS),
+        ("lenet-300-100-marked", with_dead_units(narrow()), AS_IT_IS),
     ]
 }
 
@@ -616,7 +673,7 @@ proptest! {
 
     /// Random bytes behind a right beginning.
     #[test]
-    fn random_streams_are_errors(kind in 1..=2_u8, bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn random_streams_are_errors(kind in 1..=3_u8, bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut file = b"SPVD".to_vec();
         file.push(1 << 4 | kind);
         file.extend(bytes);
@@ -653,8 +710,8 @@ fn other_files_and_versions_are_named() {
         ],
     );
     fails(
-        &[&b"SPVD\x13"[..], &packed[5..]].concat(),
-        &["profile", "got 3"],
+        &[&b"SPVD\x14"[..], &packed[5..]].concat(),
+        &["profile", "got 4"],
     );
     fails(&packed[..packed.len() - 1], &[]);
     // A reader looks up to four bytes ahead; what it has not looked at is too much.

@@ -135,6 +135,14 @@ pub enum ModelError {
         /// Where it is among the stored elements.
         index: usize,
     },
+    /// The values of a tensor are on the grid of no scale.
+    #[error(
+        "tensor `{tensor}`: expected integers of at most 32767 times one scale of at most 16 significant bits, got values on no such grid"
+    )]
+    NoGrid {
+        /// The tensor at fault.
+        tensor: String,
+    },
     /// The tensors cannot be matched with a graph.
     #[error("{reason}; the tensors found are: {found}")]
     Unbindable {

@@ -10,6 +10,7 @@ mod builder;
 mod csr;
 mod error;
 mod fields;
+mod grids;
 mod network;
 mod op;
 pub mod ops;

@@ -388,33 +388,6 @@ impl Network {
             .sum()
     }
 
-    /// Declares that a tensor is on the grid of a scale, once that is checked.
-    ///
-    /// # Errors
-    /// A tensor that is not there, a number that is no scale, or a value that is off its grid.
-    pub fn set_scale(&mut self, tensor: &str, scale: f32) -> Result<(), ModelError> {
-        self.grid(tensor, scale)?;
-        self.scales.insert(tensor.into(), scale);
-        Ok(())
-    }
-
-    /// The integers of the stored elements of a tensor on the grid of `scale`.
-    ///
-    /// # Errors
-    /// As [`Network::set_scale`].
-    pub fn grid(&self, tensor: &str, scale: f32) -> Result<Vec<i32>, ModelError> {
-        let weights = self
-            .tensors
-            .get(tensor)
-            .ok_or_else(|| ModelError::NoTensor {
-                tensor: tensor.into(),
-                found: crate::bind::describe(
-                    self.tensors.iter().map(|(n, t)| (n.as_str(), t.shape())),
-                ),
-            })?;
-        crate::quantised::grid(weights.values(), scale).map_err(|e| e.for_tensor(tensor))
-    }
-
     /// The same network in the shapes it had before dead units left: weights are dense, and what left is back as zeros.
     ///
     /// Outputs are the same. This is what the network costs where zeros are not made use of.

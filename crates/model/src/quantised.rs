@@ -4,6 +4,8 @@
 //! being one IEEE multiplication of two `f32`. Elements stay `f32` in memory; [`crate::Network::scales`] holds the
 //! scales, and [`grid`] gets the integers back.
 
+use std::collections::HashSet;
+
 use crate::ModelError;
 
 /// Largest magnitude of an integer of the grid.
@@ -53,12 +55,7 @@ pub fn grid(values: &[f32], scale: f32) -> Result<Vec<i32>, ModelError> {
         });
     }
     let level = |(index, &v): (usize, &f32)| {
-        // The quotient is within 1/128 of the integer that the value was made from; casts saturate.
-        let q = (v / scale).round() as i32;
-        if q.checked_abs().is_some_and(|m| m <= MAX_LEVEL) && value(q, scale) == v {
-            return Ok(q);
-        }
-        Err(ModelError::OffGrid {
+        level(v, scale).ok_or_else(|| ModelError::OffGrid {
             tensor: String::new(),
             scale,
             got: v,
@@ -66,6 +63,44 @@ pub fn grid(values: &[f32], scale: f32) -> Result<Vec<i32>, ModelError> {
         })
     };
     values.iter().enumerate().map(level).collect()
+}
+
+/// The largest scale on whose grid all values are, or `None` where they are on none. Zeros alone are on the grid of 1.
+///
+/// The smallest magnitude is `k * scale` for some integer `k`, and at most one scale of [`STEP_BITS`] bits gives it for each `k`, so every
+/// grid is tried, the coarsest first. Time is bounded by the [`MAX_LEVEL`] magnitudes that a grid has, for each of as many scales; values off any grid
+/// fail at their first few magnitudes.
+pub fn find_scale(values: &[f32]) -> Option<f32> {
+    let mut distinct = HashSet::new();
+    for value in values.iter().filter(|v| **v != 0.0) {
+        // A grid has no other magnitudes, and NaN and infinity are on none.
+        if distinct.insert(value.abs().to_bits())
+            && (!value.is_finite() || distinct.len() > MAX_LEVEL as usize)
+        {
+            return None;
+        }
+    }
+    let mut magnitudes: Vec<f32> = distinct.into_iter().map(f32::from_bits).collect();
+    magnitudes.sort_unstable_by(f32::total_cmp);
+    let (Some(&smallest), Some(&largest)) = (magnitudes.first(), magnitudes.last()) else {
+        return Some(1.0);
+    };
+    // One more for what rounding the quotient may cost.
+    let most = f64::from(MAX_LEVEL) * f64::from(smallest) / f64::from(largest) + 1.0;
+    (1..=(most as i32).min(MAX_LEVEL)).find_map(|k| {
+        let scale = nearest_scale((f64::from(smallest) / f64::from(k)) as f32, STEP_BITS)?;
+        let on_grid =
+            value(k, scale) == smallest && magnitudes.iter().all(|m| level(*m, scale).is_some());
+        on_grid.then_some(scale)
+    })
+}
+
+/// The integer that a value is on the grid of `scale`.
+fn level(v: f32, scale: f32) -> Option<i32> {
+    // The quotient is within 1/128 of the integer that the value was made from; casts saturate.
+    let q = (v / scale).round() as i32;
+    let fits = q.checked_abs().is_some_and(|m| m <= MAX_LEVEL);
+    (fits && value(q, scale) == v).then_some(q)
 }
 
 #[cfg(test)]
@@ -112,5 +147,79 @@ mod tests {
         for none in [0.0, -1.0, f32::NAN, f32::INFINITY, f32::MAX, 1e-30] {
             assert_eq!(nearest_scale(none, 4), None, "{none}");
         }
+    }
+
+    /// Numbers from a seed, for scales and levels.
+    fn stream(mut state: u64) -> impl FnMut() -> u32 {
+        move || {
+            state = state
+                .wrapping_mul(0x5851_F42D_4C95_7F2D)
+                .wrapping_add(0x1405_7B7E_F767_814F);
+            (state >> 33) as u32
+        }
+    }
+
+    #[test]
+    fn a_scale_is_found_for_values_of_any_grid() {
+        let mut next = stream(5);
+        for round in 0..400 {
+            let target =
+                (0.5 + next() as f32 / (1_u64 << 31) as f32) * 2_f32.powi(next() as i32 % 40 - 20);
+            let scale = nearest_scale(target, 1 + next() % STEP_BITS).unwrap();
+            let most = 1 + next() % MAX_LEVEL as u32;
+            let level = |n: u32| (n % (2 * most + 1)) as i32 - most as i32;
+            let levels: Vec<i32> = (0..1 + next() % 200).map(|_| level(next())).collect();
+            let values: Vec<f32> = levels.iter().map(|&q| value(q, scale)).collect();
+            let found =
+                find_scale(&values).unwrap_or_else(|| panic!("{round}: {scale} {levels:?}"));
+            let back = grid(&values, found).unwrap();
+            assert!(
+                values
+                    .iter()
+                    .zip(&back)
+                    .all(|(v, q)| value(*q, found) == *v),
+                "{round}"
+            );
+            let any = levels.iter().any(|q| *q != 0);
+            assert!(
+                !any || found >= scale,
+                "{round}: {found} is finer than {scale}"
+            );
+        }
+        // The largest: of even levels that of twice the scale.
+        assert_eq!(
+            find_scale(&[6.0 * 0.3125, -0.0, -8.0 * 0.3125]),
+            Some(0.625)
+        );
+        for zeros in [&[][..], &[0.0, -0.0]] {
+            assert_eq!(find_scale(zeros), Some(1.0));
+        }
+    }
+
+    #[test]
+    fn no_scale_is_found_for_values_off_any_grid() {
+        let mut next = stream(9);
+        for round in 0..50 {
+            let values: Vec<f32> = (0..64).map(|_| next() as f32 / 3.0e8 - 3.5).collect();
+            assert_eq!(find_scale(&values), None, "{round}");
+            // One value that is off the grid of the others.
+            let mut values: Vec<f32> = (1..200).map(|q| value(q, 0.3125)).collect();
+            values[round] = f32::from_bits(values[round].to_bits() + 1);
+            assert_eq!(find_scale(&values), None, "{round}");
+        }
+        for bad in [
+            f32::NAN,
+            f32::INFINITY,
+            -f32::INFINITY,
+            f32::MIN_POSITIVE,
+            1e-45,
+        ] {
+            assert_eq!(find_scale(&[1.0, bad]), None, "{bad}");
+        }
+        // More magnitudes than a grid has, and a range that is wider.
+        let many: Vec<f32> = (1..=MAX_LEVEL + 1).map(|q| q as f32).collect();
+        assert_eq!(find_scale(&many[..MAX_LEVEL as usize]), Some(1.0));
+        assert_eq!(find_scale(&many), None);
+        assert_eq!(find_scale(&[1.0, 65_537.0]), None);
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{Pruning, SEEN};
 use sparsevd_compressor::trainer::Observer;
+use sparsevd_model::Csr;
 use sparsevd_onnx::ImportOptions;
 use sparsevd_runtime::WeightMode;
 
@@ -50,6 +51,24 @@ impl Compression {
             threads: 0,
             budget: None,
         }
+    }
+
+    /// Trains a network onto grids by [`Recipe::default_for_grids`]. Its zeros stay zero.
+    pub fn onto_grids(network: impl Into<InputNetwork>, data: Data) -> Self {
+        let mut input = network.into();
+        for name in input.network.weight_names() {
+            if let Some(tensor) = input.network.tensors.get_mut(&name)
+                && tensor.nonzeros() < tensor.shape().elements()
+            {
+                // The trainer takes zeros of dense weights for weights.
+                *tensor = Csr::from_dense(&tensor.to_dense()).into();
+            }
+        }
+        let recipe = FoundRecipe {
+            recipe: Recipe::default_for_grids(),
+            source: "the quantise phase of the default recipe".into(),
+        };
+        Self::new(input, data, recipe)
     }
 
     /// Goes on with the run that left a checkpoint in a folder, with the network, data and recipe that it began with. It ends

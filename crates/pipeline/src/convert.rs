@@ -1,17 +1,21 @@
 //! One form of a network to another.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
 
-use sparsevd_compressor::smaller;
+use sparsevd_compressor::report::count;
+use sparsevd_compressor::{Rounding, smaller};
 use sparsevd_format::{
     CsrProfile, LoadedNetwork, PackOptions, PackProfile, ValueType, WriteOptions, write_network,
     write_packed,
 };
-use sparsevd_model::{Network, Weights};
+use sparsevd_model::{ModelError, Network, Weights};
 use sparsevd_onnx::{ExportOptions, write_onnx};
 
 use crate::error::PipelineError;
 use crate::outputs::Form;
+use crate::pruning::folded;
 
 /// How a network is rewritten. The ending of the output names its form; settings of other forms have no effect.
 #[derive(Debug, Clone, Default)]
@@ -28,75 +32,142 @@ pub struct Conversion {
     pub keep_unit_order: bool,
     /// Whether sparse weights are sparse initializers of an `.onnx` file.
     pub sparse_initializers: bool,
+    /// Whether weights that are on no grid are rounded to one, as [`Rounding`] does by default; batch normalisation is folded into
+    /// them before.
+    pub grid: bool,
 }
 
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Converted {
+    /// Size of the file.
+    pub bytes: u64,
+    /// Where weights were rounded, the error of that; see [`sparsevd_compressor::Rounded::error`].
+    pub rounding_error: Option<f64>,
+}
+
+impl fmt::Display for Converted {
+    /// The size, and how far rounding moves outputs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", count(self.bytes as usize))?;
+        match self.rounding_error {
+            None => Ok(()),
+            Some(0.0) => f.write_str("; all weights were on grids"),
+            Some(error) => {
+                let percent = 100.0 * error;
+                write!(
+                    f,
+                    "; rounding to grids moved outputs by about {percent:.1} % (rms)"
+                )
+            }
+        }
+    }
+}
+
+/// Largest integer of an I8 weight.
+const I8_MOST: i32 = 127;
+
 impl Conversion {
-    /// Writes a network to `path` and returns the size of the file in bytes. A file that exists is overwritten.
+    /// Writes a network to `path`. A file that exists is overwritten.
+    ///
+    /// A form of weights on grids takes values of any file that are on grids: scales that the file does not name are found.
     ///
     /// # Errors
-    /// Another ending than `.safetensors`, `.spvd` or `.onnx`; a form that does not hold the network; a file that cannot be
-    /// written.
+    /// Another ending than `.safetensors`, `.spvd` or `.onnx`; a form that does not hold the network; weights on no grid, for a form that
+    /// needs one; a file that cannot be written.
     pub fn write(
         &self,
         loaded: LoadedNetwork,
         path: impl AsRef<Path>,
-    ) -> Result<u64, PipelineError> {
+    ) -> Result<Converted, PipelineError> {
         let path = path.as_ref();
         let form = Form::of(path)?;
+        let as_i8 = form == Form::Interchange && self.values == ValueType::I8;
         let mut network = loaded.network;
+        let mut rounding_error = None;
+        if self.grid {
+            let mut rounding = Rounding::default();
+            if as_i8 {
+                rounding.most = I8_MOST;
+            }
+            let rounded = rounding.round(&folded(network))?;
+            network = rounded.network;
+            rounding_error = Some(rounded.error);
+        }
         if self.dense {
             network = network.to_dense();
         } else {
             sparsify(&mut network);
         }
-        let needs_grid = match form {
-            Form::Packed => true,
-            Form::Interchange => self.values == ValueType::I8,
-            Form::Onnx => false,
+        let found = match form {
+            Form::Packed => network.find_scales(&network.layer_tensors()),
+            Form::Interchange if as_i8 => network.find_scales(&i8_weights(&network)),
+            Form::Interchange | Form::Onnx => Ok(()),
         };
-        if needs_grid && network.scales.is_empty() {
-            return Err(PipelineError::OffGrid {
-                network: network.graph.name,
+        found.map_err(|error| match error {
+            ModelError::NoGrid { tensor } => PipelineError::OffGrid {
+                network: network.graph.name.clone(),
+                tensor,
                 path: path.into(),
-            });
-        }
+            },
+            other => other.into(),
+        })?;
+        let bytes = self.write_form(form, &network, loaded.metadata, path)?;
+        Ok(Converted {
+            bytes,
+            rounding_error,
+        })
+    }
+
+    /// Writes a network in a form that holds it, and returns the size of the file in bytes.
+    fn write_form(
+        &self,
+        form: Form,
+        network: &Network,
+        metadata: BTreeMap<String, String>,
+        path: &Path,
+    ) -> Result<u64, PipelineError> {
         Ok(match form {
             Form::Interchange => {
                 let options = WriteOptions {
                     values: self.values,
                     profile: self.profile,
-                    metadata: loaded.metadata,
+                    metadata,
                 };
-                write_network(path, &network, &options)?
+                write_network(path, network, &options)?
             }
             Form::Packed => {
-                let by_size = || PackProfile::for_size_of(&network);
+                let by_size = || PackProfile::for_size_of(network);
                 let options = PackOptions {
                     profile: self.packing.unwrap_or_else(by_size),
                     keep_unit_order: self.keep_unit_order,
                 };
-                write_packed(path, &network, &options)?
+                write_packed(path, network, &options)?
             }
             Form::Onnx => {
                 let options = ExportOptions {
                     sparse_initializers: self.sparse_initializers,
-                    metadata: loaded.metadata,
+                    metadata,
                 };
-                write_onnx(path, &network, &options)?
+                write_onnx(path, network, &options)?
             }
         })
     }
 }
 
+/// The weights that an I8 file must have on grids: those that are CSR, or all where none is.
+fn i8_weights(network: &Network) -> BTreeSet<String> {
+    let mut weights = network.weight_names();
+    let is_csr = |name: &String| matches!(network.tensors.get(name), Some(Weights::Csr(_)));
+    if weights.iter().any(is_csr) {
+        weights.retain(is_csr);
+    }
+    weights
+}
+
 /// Makes every weight CSR that is smaller so.
 fn sparsify(network: &mut Network) {
-    let weights: Vec<String> = network
-        .graph
-        .weighted_nodes()
-        .filter_map(|n| n.op.weight())
-        .map(str::to_owned)
-        .collect();
-    for name in weights {
+    for name in network.weight_names() {
         if let Some(tensor) = network.tensors.get_mut(&name)
             && let Weights::Dense(dense) = tensor
         {

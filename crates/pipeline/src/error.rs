@@ -75,11 +75,13 @@ pub enum PipelineError {
         /// Name of the network.
         network: String,
     },
-    /// The form of a file needs weights on grids, and these are on none.
-    #[error("network `{network}`: expected {}, to write {}; got weights off any grid", NEEDS_GRID, path.display())]
+    /// The form of a file needs weights on grids, and a tensor is on none.
+    #[error("network `{network}`: expected {}, to write {}; got tensor `{tensor}` off any grid", NEEDS_GRID, path.display())]
     OffGrid {
         /// Name of the network.
         network: String,
+        /// The tensor.
+        tensor: String,
         /// The file that was to be written.
         path: PathBuf,
     },

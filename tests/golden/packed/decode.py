@@ -304,25 +304,29 @@ class Models:
         self.stream, self.number = stream, Numbers(stream).number
         family = lambda kinds, *more: Family(stream, [(w * U, s * U) for w, s in kinds], *more)
         prior = lambda name: lambda k, c: (32 * U, FAR[c]) if k else (30 * U, PATTERNS[name][c])
-        self.falls = family([(12, 64)])
+        self.falls, self.empty = family([(12, 64)]), family([(16, 16)])
         self.positions = {name: family([(16, 32), (13, 32)], 10, prior(name)) for name in PATTERNS}
         self.signs = {name: family([(24, 9)], 30) for name in PATTERNS}
         self.sizes = family([(7, 16), (7, 48), (12, 58)], 10)
         self.zero, self.negative, self.bias_sizes = family([(16, 16)]), family([(16, 32)]), family([(16, 16), (16, 51)])
 
-    def counts(self, rows, is_sorted):
+    def counts(self, rows, order):
         counts = []
         for row in range(rows):
-            if not counts:
+            if order == "marked" and self.empty.bit(-512, 0 if not counts else 1 if counts[-1] else 2):
+                counts.append(0)
+                continue
+            counted = [c for c in counts if c] if order == "marked" else counts
+            if not counted:
                 counts.append(self.number("first"))
-            elif is_sorted:
+            elif order == "sorted":
                 before, fall = counts[-1], 0
                 base = ln(16 * before) - ln(16 * (rows - row))
                 while fall < before and self.falls.bit(base, min(fall, 7)):
                     fall += 1
                 counts.append(before - fall)
             else:
-                mean = sum(counts) // row
+                mean = sum(counted) // len(counted)
                 low = (mean.bit_length() + 1) // 2
                 high = self.number("deviation")
                 counts.append(mean + unzigzag(high << low | self.stream.raw(low)))
@@ -334,13 +338,13 @@ class Models:
             size += 1
         return size + self.number("escape") if size == 24 else size
 
-    def matrix(self, counts, units, height, width, layer):
+    def matrix(self, counts, units, height, width, layer, dead):
         cells = height * width
         cols = units * cells
         kind = "units" if cells == 1 else "map" if units == 1 and cells > 64 else "kernel" if units == 1 else "kernels"
         seen, expected, rows = [0] * cols, 0, []
         for count in counts:
-            factors = self.factors(seen, expected, units, height, width) if count else []
+            factors = self.factors(seen, expected, units, height, width, dead) if count else []
             sums = [0] * (cols + 1)
             for c in reversed(range(len(factors))):
                 sums[c] = sums[c + 1] + factors[c]
@@ -373,7 +377,7 @@ class Models:
             rows.append(row)
         return rows
 
-    def factors(self, seen, e, units, height, width):
+    def factors(self, seen, e, units, height, width, dead):
         cells = height * width
 
         def ratio(n_seen, n, prior, s):
@@ -401,17 +405,22 @@ class Models:
                 factors.append(f)
         else:
             g = [ratio(sum(seen[c::cells]), units, 65536, 338) for c in range(cells)]
+            alive = units - sum(dead)
+            prior = [65536] * units
+            if len(dead) == units and alive:
+                prior = [256 if d else min(units * 65536 // alive, 1 << 24) for d in dead]
             for unit in range(units):
-                u = ratio(sum(seen[unit * cells:(unit + 1) * cells]), cells, 65536, 85)
+                u = ratio(sum(seen[unit * cells:(unit + 1) * cells]), cells, prior[unit], 85)
                 factors += [u] if cells == 1 else [ratio(seen[unit * cells + c], 1, u * g[c] >> 16, 48) for c in range(cells)]
         return [limit(f, 256, 1 << 24) >> 4 for f in factors]
 
-    def biases(self, counts, is_sorted):
+    def biases(self, counts, order):
         biases = []
         for row in range(len(counts)):
-            if is_sorted and row and counts[row] == counts[row - 1]:
+            of_empty = order == "marked" and counts[row] == 0
+            if order == "sorted" and row and counts[row] == counts[row - 1]:
                 biases.append(biases[-1] - self.number("bias fall"))
-            elif self.zero.bit(-384, 0):
+            elif self.zero.bit(512 if of_empty else -384, int(of_empty)):
                 biases.append(0)
             else:
                 negative = self.negative.bit(0, 0)
@@ -420,7 +429,22 @@ class Models:
         return biases
 
 
-def small(data):
+def dead_units(header, name, levels):
+    """Which units that a weight reads have neither weights nor a bias."""
+    made_by, makers = {}, []
+    for n in header.graph["nodes"]:
+        if n.get("weight") == name:
+            makers.append(made_by.get(n["inputs"][0]))
+            break
+        passes = n["op"] in ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")
+        made_by[n["name"]] = n.get("weight", made_by.get(n["inputs"][0]) if passes else None)
+    if makers == [None]:
+        return []
+    owned = [levels[b] for b, t in header.tensors.items() if t["owner"] == makers[0]]
+    return [not row and not any(b[r] for b in owned) for r, row in enumerate(levels[makers[0]])]
+
+
+def small(data, marked=False):
     checksum, = struct.unpack("<H", data[:2])
     stream = Stream(data[2:])
     header = Header(stream)
@@ -428,14 +452,15 @@ def small(data):
     for layer, (name, tensor) in enumerate(header.tensors.items()):
         if tensor["units"] is None:
             if name not in levels:
-                levels[name] = models.biases([0] * tensor["shape"][0], False)
+                levels[name] = models.biases([0] * tensor["shape"][0], "any")
             continue
-        is_sorted = header.flag("sorted")
-        counts = models.counts(tensor["shape"][0], is_sorted)
-        levels[name] = models.matrix(counts, *tensor["units"], layer)
+        order = "sorted" if header.flag("sorted") else "marked" if marked else "any"
+        counts = models.counts(tensor["shape"][0], order)
+        dead = dead_units(header, name, levels) if marked else []
+        levels[name] = models.matrix(counts, *tensor["units"], layer, dead)
         for bias, t in header.tensors.items():
             if t["owner"] == name:
-                levels[bias] = models.biases(counts, is_sorted)
+                levels[bias] = models.biases(counts, order)
     assert stream.checksum() & 0xFFFF == checksum
     return header, levels
 
@@ -471,7 +496,7 @@ def large(data):
     models, levels, plans = Models(stream), {}, []
     for name, tensor in header.tensors.items():
         if tensor["units"] is None:
-            levels[name] = models.biases([0] * tensor["shape"][0], False)
+            levels[name] = models.biases([0] * tensor["shape"][0], "any")
             continue
         rows, cols = tensor["shape"][0], tensor["units"][0] * tensor["units"][1] * tensor["units"][2]
         block = limit(-(-2 ** 18 // max(1, cols)), 1, max(1, rows))
@@ -518,7 +543,7 @@ def large(data):
 def main():
     data = open(sys.argv[1], "rb").read()
     assert data[:4] == b"SPVD" and data[4] >> 4 == 1
-    header, levels = {1: small, 2: large}[data[4] & 15](data[5:])
+    header, levels = {1: small, 2: large, 3: lambda data: small(data, True)}[data[4] & 15](data[5:])
     tensors = {}
     for name, t in header.tensors.items():
         values = levels[name] if t["units"] is None else [[c, row[c]] for row in levels[name] for c in sorted(row)]

@@ -41,11 +41,24 @@ impl Ratio {
 const MOST: u64 = 1 << 24;
 const LEAST: u64 = 1 << 8;
 
+/// What the density of units is expected to be, against the mean: of those that send nothing next to none, and all others alike.
+fn priors(units: usize, dead: &[bool]) -> Vec<u64> {
+    let alive = dead.iter().filter(|dead| !**dead).count() as u64;
+    if alive == 0 || dead.len() != units {
+        return vec![u64::from(ONE); units];
+    }
+    let of_alive = (units as u64 * u64::from(ONE) / alive).min(MOST);
+    let prior = |dead: &bool| if *dead { LEAST } else { of_alive };
+    dead.iter().map(prior).collect()
+}
+
 /// Non-zeros of the columns so far, and how much denser than the mean each is.
 pub(super) struct Factors {
     units: usize,
     height: usize,
     width: usize,
+    /// Density of each unit, against the mean, before any row is known.
+    of_units: Vec<u64>,
     /// Non-zeros of each column in the rows above.
     seen: Vec<u32>,
     /// Where all columns are one map: non-zeros in the 3 by 3 and the 5 by 5 around each cell, and the cells there.
@@ -64,7 +77,8 @@ pub(super) struct Factors {
 }
 
 impl Factors {
-    pub fn new(columns: &Columns) -> Self {
+    /// Factors before the first row; `dead` says which units send nothing, or is empty where that is not known.
+    pub fn new(columns: &Columns, dead: &[bool]) -> Self {
         let (units, [height, width]) = (columns.units, columns.grid);
         let cells = height * width;
         let n = units * cells;
@@ -84,6 +98,7 @@ impl Factors {
             units,
             height,
             width,
+            of_units: priors(units, dead),
             seen: vec![0; n],
             around: [vec![0; map], vec![0; map]],
             cells_around,
@@ -128,7 +143,7 @@ impl Factors {
             let own = Ratio::new(e, OWN_OF_KERNEL);
             let cell_factors: Vec<u64> = self.at_cell.iter().map(|&s| of_cell.of(s, one)).collect();
             for unit in 0..self.units {
-                let f = of_unit.of(self.at_unit[unit], one);
+                let f = of_unit.of(self.at_unit[unit], self.of_units[unit]);
                 for (cell, g) in cell_factors.iter().enumerate() {
                     let column = unit * cells + cell;
                     let f = if cells == 1 {

@@ -13,7 +13,7 @@ use super::fields::{Field, Fields};
 use super::graph::graph;
 use super::integers::{Integers, assemble, integers};
 use super::limits::Limits;
-use super::matrix::{Levels, Models};
+use super::matrix::{Levels, Models, RowOrder};
 use super::plain::{PlainTensors, plain_tensors};
 use super::range::{Coder, Decoder, Encoder, Meter};
 use super::rans::Table;
@@ -160,9 +160,12 @@ fn header<C: Coder>(
                 Some(Integers::Bias(bias)) => Some(bias.as_slice()),
                 _ => None,
             };
-            done.push(Some(Integers::Bias(
-                models.biases(coder, bias, &counts, false)?,
-            )));
+            done.push(Some(Integers::Bias(models.biases(
+                coder,
+                bias,
+                &counts,
+                RowOrder::Any,
+            )?)));
             plans.push(None);
             continue;
         }

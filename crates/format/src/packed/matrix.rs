@@ -21,6 +21,17 @@ pub(super) struct Levels {
     pub levels: Vec<i32>,
 }
 
+/// What is known of the order of a matrix's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowOrder {
+    /// Nothing.
+    Any,
+    /// Nothing; each row is marked by whether it has non-zeros.
+    Marked,
+    /// Those with the most non-zeros are first, and of equals those with the largest bias.
+    Sorted,
+}
+
 /// Spent bits, in 1/65,536.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Spent {
@@ -84,6 +95,7 @@ const FAR: [u32; 10] = [16, 13, 16, 16, 18, 20, 22, 24, 24, 29];
 pub(super) struct Models {
     numbers: Number,
     falls: Family<1>,
+    empties: Family<1>,
     positions: [Family<2>; CLASSES],
     signs: [Family<1>; CLASSES],
     sizes: Family<3>,
@@ -133,6 +145,7 @@ impl Models {
         Self {
             numbers: Number::new(Kind::Count as usize),
             falls: Family::new([look(8, 12, 64)], 0),
+            empties: Family::new([look(3, 16, 16)], 0),
             positions: std::array::from_fn(positions),
             signs: std::array::from_fn(|_| Family::new([look(16, 24, 9)], 30)),
             sizes: Family::new(
@@ -143,7 +156,7 @@ impl Models {
                 ],
                 10,
             ),
-            bias_is_zero: Family::new([look(1, 16, 16)], 0),
+            bias_is_zero: Family::new([look(2, 16, 16)], 0),
             bias_signs: Family::new([look(1, 16, 32)], 0),
             bias_sizes: Family::new([look(4, 16, 16), look(ESCAPE as usize, 16, 51)], 0),
             spent: Spent::default(),
@@ -160,27 +173,33 @@ impl Models {
             .ok_or_else(|| PackedError::damaged("number"))
     }
 
-    /// Non-zeros of each row: falling where `sorted`, otherwise around the mean so far.
+    /// Non-zeros of each row: falling in sorted rows, otherwise around the mean so far, of the rows that have
+    /// any where it is said which these are.
     pub fn row_counts(
         &mut self,
         coder: &mut impl Coder,
         have: Option<&[u32]>,
         [rows, cols]: [usize; 2],
-        sorted: bool,
+        order: RowOrder,
     ) -> Result<Vec<u32>, PackedError> {
         let bad = || PackedError::damaged("non-zeros of a row");
         let start = coder.spent();
         let mut counts: Vec<u32> = Vec::new();
-        let mut sum = 0_u64;
+        let (mut sum, mut counted) = (0_u64, 0_u64);
         for row in 0..rows {
             let have = have.map_or(0, |c| c[row]);
+            let marked = order == RowOrder::Marked;
+            if marked && self.is_empty(coder, have == 0, counts.last()) {
+                counts.push(0);
+                continue;
+            }
             let count = match counts.last() {
-                None => self.number(coder, have, Kind::First)?,
-                Some(&before) if sorted => {
+                _ if counted == 0 => self.number(coder, have, Kind::First)?,
+                Some(&before) if order == RowOrder::Sorted => {
                     before - self.fall(coder, before, before.wrapping_sub(have), rows - row)
                 }
-                Some(_) => {
-                    let mean = (sum / row as u64) as u32;
+                _ => {
+                    let mean = (sum / counted) as u32;
                     // Low bits, as many as a deviation of the square root of the mean has, are not modelled.
                     let low = (33 - mean.leading_zeros()) / 2;
                     let deviation = zigzag(have.wrapping_sub(mean) as i32);
@@ -191,14 +210,20 @@ impl Models {
                         .ok_or_else(bad)?
                 }
             };
-            if count as usize > cols || coder.exhausted() {
+            if count as usize > cols || marked && count == 0 || coder.exhausted() {
                 return Err(bad());
             }
-            sum += u64::from(count);
+            (sum, counted) = (sum + u64::from(count), counted + 1);
             counts.push(count);
         }
         self.spent.counts += coder.spent() - start;
         Ok(counts)
+    }
+
+    /// Whether a row has no non-zeros; `before` is the count of the row before.
+    fn is_empty(&mut self, coder: &mut impl Coder, have: bool, before: Option<&u32>) -> bool {
+        let context = before.map_or(0, |&count| 1 + usize::from(count == 0));
+        self.empties.code(coder, have, RARELY_EMPTY, [context])
     }
 
     /// How many non-zeros fewer a row has than the one before, which has `before`; `rows` rows are left. Coded in unary, with a
@@ -216,19 +241,20 @@ impl Models {
         fall
     }
 
-    /// Positions and numbers of a matrix whose rows have `counts` non-zeros.
+    /// Positions and numbers of a matrix whose rows have `counts` non-zeros; `dead` are the units that send nothing, where that is known.
     pub fn matrix<C: Coder>(
         &mut self,
         coder: &mut C,
         have: Option<&Levels>,
         counts: &[u32],
         columns: &Columns,
+        dead: &[bool],
         layer: usize,
     ) -> Result<Levels, PackedError> {
         let cells = columns.grid[0] * columns.grid[1];
         let cols = columns.units * cells;
         let class = Class::of(columns);
-        let mut factors = Factors::new(columns);
+        let mut factors = Factors::new(columns, dead);
         let mut neighbours = Neighbours::new(columns.grid, class == Class::Map);
         let mut out = Levels {
             starts: vec![0],
@@ -341,27 +367,28 @@ impl Models {
         Ok(if negative { -size } else { size })
     }
 
-    /// Biases of the rows of a matrix; where `counts` are sorted, they fall within each run of one count.
+    /// Biases of the rows of a matrix; where rows are sorted, they fall within each run of one count, and where the rows that have no
+    /// non-zeros are marked, most of their biases are zero.
     pub fn biases(
         &mut self,
         coder: &mut impl Coder,
         have: Option<&[i32]>,
         counts: &[u32],
-        sorted: bool,
+        order: RowOrder,
     ) -> Result<Vec<i32>, PackedError> {
         let start = coder.spent();
         let mut biases: Vec<i32> = Vec::new();
         for (row, &count) in counts.iter().enumerate() {
             let have = have.map_or(0, |b| b[row]);
             let bias = match biases.last() {
-                Some(&before) if sorted && counts[row - 1] == count => {
+                Some(&before) if order == RowOrder::Sorted && counts[row - 1] == count => {
                     let fall =
                         self.number(coder, before.wrapping_sub(have) as u32, Kind::BiasFall)?;
                     (before.checked_sub_unsigned(fall))
                         .filter(|b| *b >= -MAX_LEVEL)
                         .ok_or_else(|| PackedError::damaged("bias"))?
                 }
-                _ => self.bias(coder, have)?,
+                _ => self.bias(coder, have, order == RowOrder::Marked && count == 0)?,
             };
             biases.push(bias);
             if coder.exhausted() {
@@ -372,8 +399,15 @@ impl Models {
         Ok(biases)
     }
 
-    fn bias(&mut self, coder: &mut impl Coder, have: i32) -> Result<i32, PackedError> {
-        if self.bias_is_zero.code(coder, have == 0, -UNIT * 3 / 2, [0]) {
+    fn bias(
+        &mut self,
+        coder: &mut impl Coder,
+        have: i32,
+        of_empty: bool,
+    ) -> Result<i32, PackedError> {
+        let base = if of_empty { 2 * UNIT } else { -UNIT * 3 / 2 };
+        let context = usize::from(of_empty);
+        if self.bias_is_zero.code(coder, have == 0, base, [context]) {
             return Ok(0);
         }
         let negative = self.bias_signs.code(coder, have < 0, 0, [0]);
@@ -391,6 +425,9 @@ impl Models {
         self.finish_level(coder, have, size, negative)
     }
 }
+
+/// Log-odds, at first, that a row has no non-zeros.
+const RARELY_EMPTY: i32 = -2 * UNIT;
 
 /// Log-odds, at first, that a magnitude is larger than it is so far.
 const LONGER: i32 = UNIT * 2 / 5;

@@ -43,15 +43,17 @@ fn reader(graph: &Graph, i: usize) -> Option<usize> {
             return None;
         };
         let node = &graph.nodes[r];
-        let operator = node.op.operator();
-        let passes = node.op.is_activation()
-            || operator.keeps_constants()
-            || operator.channels() == Channels::Flattened;
-        if !passes {
+        if !keeps_units(&node.op) {
             return (ungrouped(&node.op) && alone(node)).then_some(r);
         }
         value = &node.name;
     }
+}
+
+/// Whether what an operator makes has the units of what it reads, in their order.
+pub(super) fn keeps_units(op: &Op) -> bool {
+    let operator = op.operator();
+    op.is_activation() || operator.keeps_constants() || operator.channels() == Channels::Flattened
 }
 
 fn sort(network: &mut Network, i: usize, next: usize) -> Result<(), ModelError> {

@@ -8,6 +8,7 @@ use sparsevd_model::{Graph, ModelError, Network, Node, Op, Shape, Weights, ops, 
 use super::error::PackedError;
 use super::fields::{Field, Fields};
 use super::limits::Limits;
+use super::order::keeps_units;
 use super::plain::PlainTensors;
 use super::range::Coder;
 
@@ -34,6 +35,8 @@ pub(super) struct Columns {
     pub units: usize,
     /// Height and width of the grid.
     pub grid: [usize; 2],
+    /// The weight whose rows are the units, where activations, pooling and flattening alone are between.
+    pub made_by: Option<String>,
 }
 
 /// Codes what is known of the tensors; a reader passes `None`. Weights and biases come in the order of the nodes.
@@ -271,6 +274,8 @@ struct Value {
     shape: Shape,
     /// Channels, height and width before flattening.
     map: Option<[usize; 3]>,
+    /// The weight whose rows are its units.
+    made_by: Option<String>,
 }
 
 type Shapes = BTreeMap<String, (Shape, Option<Columns>)>;
@@ -292,6 +297,7 @@ fn propagate(
         let value = Value {
             shape: input.shape.clone(),
             map: map(&input.shape),
+            made_by: None,
         };
         values.insert(&input.name, value);
     }
@@ -352,7 +358,17 @@ fn propagate(
         } else {
             map(&out)
         };
-        values.insert(&node.name, Value { shape: out, map });
+        let made_by = match node.op.weight() {
+            Some(weight) => Some(weight.to_owned()),
+            None if keeps_units(&node.op) && inputs.len() == 1 => x.made_by.clone(),
+            None => None,
+        };
+        let value = Value {
+            shape: out,
+            map,
+            made_by,
+        };
+        values.insert(&node.name, value);
     }
     Ok(shapes)
 }
@@ -366,17 +382,26 @@ fn weight_of(node: &Node, x: &Value, rows: &HashMap<&str, usize>) -> (Shape, Opt
             Some(map) if map.iter().product::<usize>() == inn => map,
             _ => [inn, 1, 1],
         };
-        let grid = [height, width];
-        (
-            Shape::from([of(weight), inn]),
-            Some(Columns { units, grid }),
-        )
+        let columns = Columns {
+            units,
+            grid: [height, width],
+            made_by: x.made_by.clone(),
+        };
+        (Shape::from([of(weight), inn]), Some(columns))
     } else if let Op::Conv(conv) = &node.op {
         let channels = x.shape.dims().first().copied().unwrap_or(0);
         let units = channels.checked_div(conv.groups).unwrap_or(0);
         let grid @ [height, width] = conv.window.kernel_shape;
         let shape = Shape::from([of(&conv.weight), units, height, width]);
-        (shape, Some(Columns { units, grid }))
+        let made_by = x.made_by.clone();
+        (
+            shape,
+            Some(Columns {
+                units,
+                grid,
+                made_by,
+            }),
+        )
     } else {
         (Shape::default(), None)
     }

@@ -9,34 +9,42 @@ use super::fields::{Field, Fields};
 use super::graph::graph;
 use super::integers::{Integers, assemble, integers};
 use super::limits::Limits;
-use super::matrix::{Models, Spent};
+use super::matrix::{Models, RowOrder, Spent};
 use super::plain::{PlainTensors, plain_tensors};
 use super::range::{Coder, Decoder, Encoder, Meter};
-use super::skeleton::{Tensor, skeleton};
+use super::skeleton::{Columns, Tensor, skeleton};
 
 /// Appends the checksum and the stream of a network.
-pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), PackedError> {
+pub(super) fn encode(
+    network: &Network,
+    units: Units,
+    bytes: &mut Vec<u8>,
+) -> Result<(), PackedError> {
     let mut coder = Checked::new(Encoder::new());
-    body(&mut coder, Some(network), &Limits::for_writing())?;
+    body(&mut coder, Some(network), units, &Limits::for_writing())?;
     bytes.extend((coder.crc() as u16).to_le_bytes());
     bytes.extend(coder.into_inner().finish());
     Ok(())
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, PackedError> {
+pub(super) fn decode(bytes: &[u8], units: Units, limits: &Limits) -> Result<Network, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Checked::new(Decoder::new(stream));
-    let (graph, plain, tensors, integers, _) = body(&mut coder, None, limits)?;
+    let (graph, plain, tensors, integers, _) = body(&mut coder, None, units, limits)?;
     coder.check_low(checksum)?;
     assemble(graph, plain, tensors, integers)
 }
 
 /// Where the bits of what [`encode`] wrote go; the header is what the other parts leave.
-pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown, PackedError> {
+pub(super) fn breakdown(
+    bytes: &[u8],
+    units: Units,
+    limits: &Limits,
+) -> Result<PackedBreakdown, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
-    let (_, _, _, _, spent) = body(&mut coder, None, limits)?;
+    let (_, _, _, _, spent) = body(&mut coder, None, units, limits)?;
     coder.into_inner().check_low(checksum)?;
     let bits = |fixed: u64| (fixed + (1 << 15)) >> 16;
     Ok(PackedBreakdown {
@@ -57,10 +65,20 @@ fn split(bytes: &[u8]) -> Result<(u16, &[u8]), PackedError> {
 
 type Body = (Graph, PlainTensors, Vec<Tensor>, Vec<Integers>, Spent);
 
+/// What a file knows of units without weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Units {
+    /// Nothing.
+    Any,
+    /// They are marked, and columns that read them are expected to be empty.
+    Marked,
+}
+
 /// Everything in the stream; a reader passes `None`.
 fn body<C: Coder>(
     coder: &mut C,
     have: Option<&Network>,
+    units: Units,
     limits: &Limits,
 ) -> Result<Body, PackedError> {
     let mut fields = Fields::new();
@@ -87,7 +105,7 @@ fn body<C: Coder>(
             // Most biases are coded with their weight.
             if done[i].is_none() {
                 let alone = vec![0; tensor.shape.elements()];
-                let bias = models.biases(coder, have_bias(i), &alone, false)?;
+                let bias = models.biases(coder, have_bias(i), &alone, RowOrder::Any)?;
                 done[i] = Some(Integers::Bias(bias));
             }
             continue;
@@ -99,22 +117,50 @@ fn body<C: Coder>(
             let bias = |r: usize| tensor.bias.and_then(have_bias).map_or(0, |b| b[r]);
             (1..c.len()).all(|r| c[r - 1] > c[r] || c[r - 1] == c[r] && bias(r - 1) >= bias(r))
         });
-        let sorted = fields.flag(coder, falls, Field::Sorted);
-        let counts = models.row_counts(coder, counts.as_deref(), [rows, cols], sorted)?;
+        let order = match (fields.flag(coder, falls, Field::Sorted), units) {
+            (true, _) => RowOrder::Sorted,
+            (false, Units::Any) => RowOrder::Any,
+            (false, Units::Marked) => RowOrder::Marked,
+        };
+        let counts = models.row_counts(coder, counts.as_deref(), [rows, cols], order)?;
         nonzeros += counts.iter().map(|&c| c as usize).sum::<usize>();
         if nonzeros > limits.nonzeros {
             return Err(PackedError::limit("non-zeros", limits.nonzeros, nonzeros));
         }
-        let levels = models.matrix(coder, have_weight(i), &counts, columns, i)?;
+        let dead = match units {
+            Units::Any => vec![],
+            Units::Marked => dead_units(columns, &tensors, &done),
+        };
+        let levels = models.matrix(coder, have_weight(i), &counts, columns, &dead, i)?;
         done[i] = Some(Integers::Weight(levels));
         if let Some(b) = tensor.bias {
-            let bias = models.biases(coder, have_bias(b), &counts, sorted)?;
+            let bias = models.biases(coder, have_bias(b), &counts, order)?;
             done[b] = Some(Integers::Bias(bias));
         }
     }
     let integers: Option<Vec<Integers>> = done.into_iter().collect();
     let integers = integers.ok_or_else(|| PackedError::damaged("tensors"))?;
     Ok((graph, plain, tensors, integers, models.spent))
+}
+
+/// Which input units of a matrix send nothing, by the weights and biases before; empty where they come from no such layer.
+fn dead_units(columns: &Columns, tensors: &[Tensor], done: &[Option<Integers>]) -> Vec<bool> {
+    let maker = |name: &String| tensors.iter().position(|t| t.name == *name);
+    let Some(maker) = columns.made_by.as_ref().and_then(maker) else {
+        return vec![];
+    };
+    let Some(Integers::Weight(levels)) = &done[maker] else {
+        return vec![];
+    };
+    let bias = match tensors[maker].bias.map(|b| &done[b]) {
+        Some(Some(Integers::Bias(bias))) => bias.as_slice(),
+        _ => &[],
+    };
+    let rows = levels.starts.windows(2).enumerate();
+    let sends_nothing = |(row, ends): (usize, &[u32])| {
+        ends[0] == ends[1] && bias.get(row).is_none_or(|bias| *bias == 0)
+    };
+    rows.map(sends_nothing).collect()
 }
 
 /// Bounds memory and time before any of it is spent.

@@ -373,9 +373,12 @@ Examples:
   compress convert pruned-elsewhere.safetensors sparse.safetensors --network lenet-5
   compress convert resnet-20.onnx resnet-20.safetensors
   compress convert lenet-5.sparse.safetensors lenet-5.onnx
+  compress convert pruned-elsewhere.onnx packed.spvd --grid
+  compress convert pruned-elsewhere.onnx packed.spvd --grid --data path/to/data
 
-Without --dense, every weight that is smaller as CSR becomes CSR. A .spvd file and --values i8 take weights on grids, which a
-`quantise` phase of the recipe makes; they lose nothing, nor does a 16-bit type that holds every point of the grids.
+Without --dense, every weight that is smaller as CSR becomes CSR. A .spvd file and --values i8 take weights on grids, of a file of any
+kind, and lose nothing, nor does a 16-bit type that holds every point of the grids. A `quantise` phase of the recipe puts weights on
+grids, --grid rounds those that are on none.
 Metadata of the input, such as the recipe, goes along to a .safetensors file and is dropped from a .spvd file.")]
 pub struct ConvertArgs {
     /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx
@@ -399,6 +402,16 @@ pub struct ConvertArgs {
     /// order of sums
     #[arg(long)]
     pub keep_unit_order: bool,
+    /// Round weights that are on no grid to one of their layer, so that a .spvd file and --values i8 take them
+    #[arg(long)]
+    pub grid: bool,
+    /// Let all weights settle on grids by training on labelled data, as the default recipe ends; zeros stay. Writes both files and a
+    /// report, as `compress` does
+    #[arg(long, short, value_name = "PATH", requires = "grid",
+        conflicts_with_all = ["dense", "packing", "keep_unit_order", "sparse_initializers"])]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
     /// Overwrite an existing output
     #[arg(long)]
     pub force: bool,
@@ -533,6 +546,11 @@ impl RunArgs {
 }
 
 impl TrainingArgs {
+    /// Sets how pixels and the columns of a table become the input of a graph.
+    pub fn set_pixels(&self, graph: &mut Graph, data: &Data) -> anyhow::Result<()> {
+        set_pixels(&self.pixels, graph, data)
+    }
+
     /// Reads the data set at a path, where there is one; a table by the columns that `preprocessing` stores, where it does.
     pub fn data(
         &self,
@@ -548,19 +566,6 @@ impl TrainingArgs {
             .transpose()?)
     }
 
-    /// Sets how pixels and the columns of a table become the input of a graph: as the command line says, over what is stored.
-    pub fn set_pixels(&self, graph: &mut Graph, data: &Data) -> anyhow::Result<()> {
-        if self.pixels.are_given() {
-            let Some(stored) = data.preprocessing_or_default(graph.preprocessing.take()) else {
-                bail!(
-                    "--mean, --std, --scale: expected a data set of pixels from 0 to 255, got floating-point numbers, which are the input as they are"
-                );
-            };
-            graph.preprocessing = Some(self.pixels.over(stored));
-        }
-        Ok(())
-    }
-
     /// The settings that take the place of the recipe's.
     pub fn overrides(&self) -> Overrides {
         let from_test = self.validation_from_test.map(Validation::from_test);
@@ -570,4 +575,17 @@ impl TrainingArgs {
             ..Overrides::default()
         }
     }
+}
+
+/// Sets how pixels and the columns of a table become the input of a graph: as the command line says, over what is stored.
+pub fn set_pixels(pixels: &PixelArgs, graph: &mut Graph, data: &Data) -> anyhow::Result<()> {
+    if pixels.are_given() {
+        let Some(stored) = data.preprocessing_or_default(graph.preprocessing.take()) else {
+            bail!(
+                "--mean, --std, --scale: expected a data set of pixels from 0 to 255, got floating-point numbers, which are the input as they are"
+            );
+        };
+        graph.preprocessing = Some(pixels.over(stored));
+    }
+    Ok(())
 }

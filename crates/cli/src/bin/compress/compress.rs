@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use sparsevd_compressor::Magnitude;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::Pruning;
+use sparsevd_compressor::report::{Pruning, Report};
 use sparsevd_format::ValueType;
 use sparsevd_pipeline::{
     Compression, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
@@ -60,10 +60,20 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     drop(progress);
     let report = compressed.write(&outputs)?;
 
-    if args.run.training.json {
-        print::json(&report)?;
+    tell_of(&report, &outputs, &run, args.run.training.json)
+}
+
+/// Prints a report, and what is wrong with its result.
+pub fn tell_of(
+    report: &Report,
+    outputs: &Outputs,
+    run: &Path,
+    json: bool,
+) -> anyhow::Result<Outcome> {
+    if json {
+        print::json(report)?;
     } else {
-        let closing = report.origin_and_files(&outputs.report, &run);
+        let closing = report.origin_and_files(&outputs.report, run);
         print::text(format_args!("{report}\n{closing}"))?;
     }
     let failures = report.failures();

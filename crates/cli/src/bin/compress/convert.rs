@@ -1,16 +1,26 @@
 //! `compress convert IN OUT`.
 
-use anyhow::bail;
-use sparsevd_format::{PackProfile, check_writable};
-use sparsevd_pipeline::{Conversion, Form, PipelineError};
+use std::path::{Path, PathBuf};
 
-use crate::args::{ConvertArgs, Packing};
+use anyhow::bail;
+use sparsevd_compressor::recipe::Recipe;
+use sparsevd_format::{PackProfile, check_writable};
+use sparsevd_pipeline::{
+    Compression, Conversion, Data, Form, Outputs, PipelineError, RunFolder, TrainingLog, model_name,
+};
+
+use crate::args::{ConvertArgs, Packing, set_pixels};
+use crate::compress::{input, tell_of};
 use crate::print;
+use crate::progress::Progress;
 use sparsevd_cli::Outcome;
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     check_options(args)?;
     check_writable(&args.output, args.force)?;
+    if let Some(data) = &args.data {
+        return train(args, data);
+    }
     let loaded = sparsevd_cli::network(&args.input, &args.graph, false)?;
     let conversion = Conversion {
         dense: args.dense,
@@ -23,21 +33,51 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
         },
         keep_unit_order: args.keep_unit_order,
         sparse_initializers: args.sparse_initializers,
+        grid: args.grid,
     };
-    let bytes = match conversion.write(loaded, &args.output) {
-        Err(error @ PipelineError::OffGrid { .. }) => bail!("{}: {error}", args.input.display()),
+    let written = match conversion.write(loaded, &args.output) {
+        Err(error @ PipelineError::OffGrid { .. }) => bail!(
+            "{}: {error}; --grid rounds weights to one",
+            args.input.display()
+        ),
         written => written?,
     };
-    print::text(format_args!(
-        "wrote {} ({} bytes)",
-        args.output.display(),
-        print::count(bytes as usize)
-    ))?;
+    print::text(format_args!("wrote {} ({written})", args.output.display()))?;
     Ok(Outcome::Done)
+}
+
+/// Trains the network onto grids.
+fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
+    let recipe = Recipe::default_for_grids();
+    let outputs = Outputs {
+        values: args.encoding.values(),
+        profile: args.encoding.profile(),
+        ..Outputs::new(&args.output, &recipe)?
+    };
+    outputs.check(args.force)?;
+    let run = PathBuf::from(format!("{}.run", model_name(&args.output)));
+    let folder = match args.force {
+        true => RunFolder::overwrite(&run),
+        false => RunFolder::new(&run),
+    };
+    let mut input = input(&args.input, &args.graph, false)?;
+    let graph = &mut input.network.graph;
+    let data = Data::load_for(data, graph.preprocessing.as_ref())?;
+    set_pixels(&args.pixels, graph, &data)?;
+    let mut progress = Progress::new(TrainingLog::in_folder(&run), false)?;
+    let compressed = Compression::onto_grids(input, data)
+        .in_folder(folder)
+        .run(&mut progress)?;
+    drop(progress);
+    let report = compressed.write(&outputs)?;
+    tell_of(&report, &outputs, &run, false)
 }
 
 /// Options that a format has no use for are a misunderstanding.
 fn check_options(args: &ConvertArgs) -> anyhow::Result<()> {
+    if args.pixels.are_given() && args.data.is_none() {
+        bail!("--mean, --std, --scale: expected --data, which they are for, got none");
+    }
     let packing = ("--packing", args.packing.is_some(), ".spvd");
     let order = ("--keep-unit-order", args.keep_unit_order, ".spvd");
     let sparse = ("--sparse-initializers", args.sparse_initializers, ".onnx");

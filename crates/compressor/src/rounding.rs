@@ -1,0 +1,155 @@
+//! Rounding the weights of a network to grids, without training.
+
+use std::collections::BTreeMap;
+
+use sparsevd_model::quantised::{MAX_LEVEL, grid, nearest_scale, value};
+use sparsevd_model::{ModelError, Network, Weights};
+
+use crate::error::CompressError;
+use crate::export::smaller;
+use crate::quantise::{SCALE_BITS, eight_bits};
+
+/// Root mean square error of outputs, as a share of their root mean square, that rounding aims at.
+const ERROR: f64 = 0.03;
+
+/// How weights are rounded to grids: every layer gets one scale, by which its weights and biases become integers.
+///
+/// With independent inputs of equal mean square, rounding `n` weights `W` of a layer to a scale `s` moves its outputs by the share
+/// `e^2 = n s^2 / (12 |W|^2)` of their mean square. The bits of all layers, `-sum n log2 s`, are fewest for a given sum of `e^2` where `s` is
+/// `|W|` times a factor that all layers share. A bias counts as a weight of an input of one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rounding {
+    /// Posterior deviations by the names of weights. Such a weight gets this scale.
+    pub sigmas: BTreeMap<String, f64>,
+    /// Root of the sum of `e^2` over the layers without a posterior.
+    pub error: f64,
+    /// Largest magnitude of the integers of weights.
+    pub most: i32,
+}
+
+impl Default for Rounding {
+    fn default() -> Self {
+        Self {
+            sigmas: BTreeMap::new(),
+            error: ERROR,
+            most: MAX_LEVEL,
+        }
+    }
+}
+
+/// A network that was rounded to grids.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rounded {
+    /// The network, with a scale for every weight and bias of a layer.
+    pub network: Network,
+    /// Root of the sum over the layers of `e^2`, the squared error that rounding made of their weights, as a share of their sum of squares.
+    pub error: f64,
+}
+
+impl Rounding {
+    /// Rounds every weight and bias of a layer that is on no grid yet. Weights that round to zero are removed; shapes stay.
+    ///
+    /// # Errors
+    /// Numbers that are not finite, or so large or small that no scale fits them.
+    pub fn round(&self, network: &Network) -> Result<Rounded, CompressError> {
+        let mut rounded = network.clone();
+        for (name, tensor) in &network.tensors {
+            tensor.check_finite().map_err(|e| e.for_tensor(name))?;
+        }
+        for name in network.layer_tensors() {
+            match rounded.find_scales([&name]) {
+                Ok(()) | Err(ModelError::NoGrid { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let weights = network.weight_names();
+        for name in &weights {
+            // Integers that are too large are rounded again.
+            let fits = |scale: &f32| {
+                let levels = rounded.grid(name, *scale);
+                levels.is_ok_and(|levels| levels.iter().all(|q| q.abs() <= self.most))
+            };
+            if !rounded.scales.get(name).is_some_and(fits) {
+                rounded.scales.remove(name);
+            }
+        }
+        let off_grid = |name: &&String| {
+            !rounded.scales.contains_key(*name) && !self.sigmas.contains_key(*name)
+        };
+        let by_error = weights
+            .iter()
+            .filter(off_grid)
+            .filter_map(|name| network.tensors.get(name));
+        let nonzeros: usize = by_error.map(Weights::nonzeros).sum();
+        let factor = self.error * (12.0 / nonzeros.max(1) as f64).sqrt();
+        let mut error = 0.0;
+        for node in network.graph.weighted_nodes() {
+            let (Some(weight), bias) = (node.op.weight(), node.op.bias()) else {
+                continue;
+            };
+            let of = |name: Option<&str>| {
+                name.and_then(|name| network.tensors.get(name))
+                    .map_or(&[][..], Weights::values)
+            };
+            let values = of(Some(weight));
+            let squares: f64 = values.iter().map(|w| f64::from(*w).powi(2)).sum();
+            let sigma = self.sigmas.get(weight).copied();
+            let target = sigma.unwrap_or(factor * squares.sqrt());
+            let scale = match rounded.scales.get(weight) {
+                Some(scale) => *scale,
+                None => {
+                    let scale = scale_of(weight, values, target, self.most)?;
+                    error += round(&mut rounded, weight, scale)? / squares.max(f64::MIN_POSITIVE);
+                    scale
+                }
+            };
+            if let Some(bias) = bias.filter(|bias| !rounded.scales.contains_key(*bias)) {
+                let values = of(Some(bias));
+                // A layer that lost all its weights stores its biases alone.
+                let target = match squares > 0.0 {
+                    true => f64::from(scale),
+                    false => eight_bits(values),
+                };
+                let scale = scale_of(bias, values, target, MAX_LEVEL)?;
+                round(&mut rounded, bias, scale)?;
+            }
+        }
+        Ok(Rounded {
+            network: rounded,
+            error: error.sqrt(),
+        })
+    }
+}
+
+/// A scale near `target` by which the integers of `values` are at most `most`.
+fn scale_of(name: &str, values: &[f32], target: f64, most: i32) -> Result<f32, CompressError> {
+    let largest = values.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+    let least = f64::from(largest) / f64::from(most);
+    let fits = |scale: &f32| (largest / scale).round() <= most as f32;
+    let next = |scale: f32| nearest_scale(scale * 1.125, SCALE_BITS);
+    let scale = nearest_scale(target.max(least) as f32, SCALE_BITS);
+    let scale = scale.and_then(|scale| Some(scale).filter(fits).or_else(|| next(scale)));
+    scale.ok_or_else(|| {
+        let name = format!("scale of `{name}`");
+        CompressError::setting(&name, "2^-64 to 2^64", target)
+    })
+}
+
+/// Rounds a tensor to the grid of `scale`, and returns the sum of the squares of what was rounded away.
+fn round(network: &mut Network, name: &str, scale: f32) -> Result<f64, CompressError> {
+    let Some(tensor) = network.tensors.get_mut(name) else {
+        return Ok(0.0);
+    };
+    let nearest = |v: f32| value((v / scale).round() as i32, scale);
+    let away = |v: &f32| f64::from(*v - nearest(*v)).powi(2);
+    let error = tensor.values().iter().map(away).sum();
+    let mut dense = tensor.to_dense();
+    dense.values.iter_mut().for_each(|v| *v = nearest(*v));
+    grid(&dense.values, scale).map_err(|e| e.for_tensor(name))?;
+    *tensor = match tensor {
+        Weights::Csr(_) => smaller(dense),
+        _ => dense.into(),
+    };
+    network.scales.insert(name.into(), scale);
+    Ok(error)
+}
