@@ -25,21 +25,21 @@ impl fmt::Display for ComparedMethods {
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
         let (seeds, about) = (seeds.join(", "), self.about);
         let of_classes = self.is_of_classes();
-        let (drop, of_pairs) = match of_classes {
+        let (drop, of_pairs, of_worst) = match of_classes {
             true => (
                 "points of error over",
                 "wrong or right alone: sums over the seeds; ",
+                ", and McNemar's exact p of it",
             ),
-            false => ("R2 under", ""),
+            false => ("R2 under", "", ""),
         };
-        writeln!(
-            f,
-            "Means over seeds {seeds}. worst: the seed that lost most{}.",
-            match of_classes {
-                true => ", and McNemar's exact p of it",
-                false => "",
-            }
-        )?;
+        match self.seeds.as_slice() {
+            [seed] => writeln!(f, "Seed {seed}.")?,
+            _ => writeln!(
+                f,
+                "Means over seeds {seeds}. worst: the seed that lost most{of_worst}."
+            )?,
+        }
         writeln!(
             f,
             "drop: {drop} the network as it came, on the {about} samples; bound: one-sided 95 %."
