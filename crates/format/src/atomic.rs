@@ -21,21 +21,54 @@ pub fn write_atomically(
 ) -> Result<u64, FormatError> {
     let path = path.as_ref();
     let fail = |error| FormatError::io(path, "write", error);
+    let (file, bytes) = filled(path, write).map_err(fail)?;
+    file.persist(path).map_err(fail)?;
+    sync_folder_of(path);
+    Ok(bytes)
+}
+
+/// Writes a file as [`write_atomically`], unless there is one of that name; returns whether it was written.
+///
+/// Of several processes that create the same file at once, one writes it, and the others find it complete.
+///
+/// # Errors
+/// [`FormatError::Io`] with what the system or `write` said.
+pub fn create_atomically(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<bool, FormatError> {
+    let path = path.as_ref();
+    let fail = |error| FormatError::io(path, "write", error);
+    let (file, _) = filled(path, write).map_err(fail)?;
+    let is_new = file.persist_new(path).map_err(fail)?;
+    sync_folder_of(path);
+    Ok(is_new)
+}
+
+/// A sibling of `path` with its content, and the number of bytes.
+fn filled(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<(Sibling, u64)> {
     let mut out = Counting {
-        inner: BufWriter::with_capacity(1 << 18, Sibling::new(path).map_err(fail)?),
+        inner: BufWriter::with_capacity(1 << 18, Sibling::new(path)?),
         bytes: 0,
     };
-    write(&mut out).map_err(fail)?;
+    write(&mut out)?;
     let bytes = out.bytes;
-    let file = out.inner.into_inner().map_err(|e| fail(e.into_error()))?;
-    file.persist(path).map_err(fail)?;
-    // The rename itself survives a power cut only once the folder is synced. Some systems cannot sync a folder, and
-    // the file is complete either way, so a refusal is no error.
+    let file = out.inner.into_inner().map_err(|e| e.into_error())?;
+    Ok((file, bytes))
+}
+
+/// Syncs the folder of a file that got its name: the name survives a power cut only then. Some systems cannot sync a folder, and the
+/// file is complete either way, so a refusal is no error.
+fn sync_folder_of(path: &Path) {
     #[cfg(unix)]
     if let Ok(folder) = File::open(folder_of(path)) {
         let _ = folder.sync_all();
     }
-    Ok(bytes)
+    #[cfg(not(unix))]
+    let _ = path;
 }
 
 /// Checks that a file can be written, before the work that makes its content starts.
@@ -114,6 +147,20 @@ impl Sibling {
         self.file = None;
         Ok(())
     }
+
+    /// Syncs the file and gives it its final name; returns `false` where another file has it.
+    fn persist_new(self, to: &Path) -> io::Result<bool> {
+        if let Some(file) = &self.file {
+            file.sync_all()?;
+        }
+        // Unlike a rename, a second name never replaces a file. The first one goes when this is dropped.
+        match fs::hard_link(&self.path, to) {
+            Ok(()) => Ok(true),
+            Err(_) if fs::symlink_metadata(to).is_ok() => Ok(false),
+            // A file system without second names, such as FAT.
+            Err(_) => self.persist(to).map(|()| true),
+        }
+    }
 }
 
 impl Write for Sibling {
@@ -178,6 +225,28 @@ mod tests {
         fs::create_dir_all(taken.join("inside")).unwrap();
         assert!(write_atomically(&taken, |w| w.write_all(b"x")).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn of_many_that_create_a_file_one_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.txt");
+        let create = |n: usize| {
+            let text = vec![b'0' + n as u8; 100_000];
+            let is_new = create_atomically(&path, |w| w.write_all(&text)).unwrap();
+            let found = fs::read(&path).unwrap();
+            assert_eq!(found.len(), text.len());
+            assert!(found.iter().all(|c| *c == found[0]), "{n}");
+            is_new.then(|| assert!(found == text)).is_some()
+        };
+        let created = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|n| scope.spawn(move || create(n))).collect();
+            threads.into_iter().filter_map(|t| t.join().unwrap().then_some(())).count()
+        });
+        assert_eq!(created, 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let nowhere = folder.path().join("no/out.txt");
+        assert!(create_atomically(nowhere, |w| w.write_all(b"x")).is_err());
     }
 
     #[test]

@@ -37,7 +37,7 @@ mod table;
 
 #[cfg(feature = "data")]
 pub use array::{Array, ArrayData};
-pub use atomic::{check_writable, write_atomically};
+pub use atomic::{check_writable, create_atomically, write_atomically};
 #[cfg(feature = "data")]
 pub use dataset::{DataSplits, Dataset, Pixels};
 pub use error::FormatError;

@@ -133,15 +133,21 @@ impl MethodComparison {
             recipe_source: self.recipe.source.clone(),
             recipe: base.without_places(),
         };
-        record.settle(&self.folder)?;
+        let mut warnings = self.input.warnings.clone();
+        if let Some(warning) = record.write_or_check(&self.folder)? {
+            observer.note(&warning);
+            warnings.push(warning);
+        }
         let dense = Scores::of(&network, WeightMode::Dense, &samples, self.threads)?;
         if dense.saw_validation() {
             observer.note(SEEN);
+            warnings.push(SEEN.to_owned());
         }
         let mut trainer = CellTrainer {
             network: &network,
             dense: dense_weights,
             base: &base,
+            record: &record,
             samples: &samples,
             folder: &self.folder,
             metadata: &self.input.metadata,
@@ -151,7 +157,9 @@ impl MethodComparison {
         let mut finished = vec![];
         for (number, cell) in cells.iter().enumerate() {
             let folder = cell.folder(&self.folder);
-            let stored = match StoredCell::read(&folder, cell)? {
+            let recipe = cell.recipe(&base, dense_weights)?;
+            let all = network.original_weights();
+            let stored = match StoredCell::read(&folder, cell, &record, &recipe, all)? {
                 Some(stored) => {
                     // What an end between the result and this would have left.
                     clear(&folder)?;
@@ -172,7 +180,7 @@ impl MethodComparison {
                 scores,
             });
         }
-        self.report(&network, model, &samples, &dense, &finished)
+        self.report(&network, model, warnings, &samples, &dense, &finished)
     }
 
     /// Puts the finished cells together.
@@ -180,6 +188,7 @@ impl MethodComparison {
         &self,
         network: &Network,
         model: Option<PathBuf>,
+        warnings: Vec<String>,
         samples: &Split,
         dense: &Scores,
         finished: &[Finished],
@@ -201,13 +210,12 @@ impl MethodComparison {
             }
         }
         let test = dense.test.as_ref().map(|test| test.score.into());
-        let seen = dense.saw_validation().then(|| SEEN.to_owned());
         Ok(ComparedMethods {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").into(),
             network: network.graph.name.clone(),
             model,
-            warnings: self.input.warnings.iter().cloned().chain(seen).collect(),
+            warnings,
             data: samples.describe.clone(),
             recipe_source: self.recipe.source.clone(),
             weights: all,
@@ -301,8 +309,8 @@ fn pooled(pairs: &[(&Scores, &Scores)]) -> Option<(PooledScore, Option<PooledSco
 }
 
 fn mean_left(cells: &[&Finished]) -> f64 {
-    let left: usize = cells.iter().map(|f| f.stored.left).sum();
-    left as f64 / cells.len().max(1) as f64
+    let left: f64 = cells.iter().map(|f| f.stored.left as f64).sum();
+    left / cells.len().max(1) as f64
 }
 
 /// A fingerprint of all samples of a comparison.

@@ -47,6 +47,16 @@ pub enum PipelineError {
         /// The run folder.
         folder: PathBuf,
     },
+    /// The folder of a comparison has results of another network, data set or recipe.
+    #[error("{}: expected {expected}, that the comparison in this folder began with, got {got}", record.display())]
+    OtherComparison {
+        /// The record of what that comparison began with.
+        record: PathBuf,
+        /// What it has.
+        expected: String,
+        /// What this one has in its place.
+        got: String,
+    },
     /// A run folder has no checkpoint to go on from.
     #[error("{}: expected a run folder with a checkpoint, got none at {}", folder.display(), checkpoint.display())]
     NoCheckpoint {

@@ -1,14 +1,16 @@
 //! What a comparison began with, kept in its folder: cells of another model, data set or recipe are not for one table.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sparsevd_compressor::CompressError;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::SCHEMA;
-use sparsevd_format::write_atomically;
+use sparsevd_compressor::{CompressError, checkpoint};
+use sparsevd_format::{create_atomically, write_atomically};
 
+use super::stored::StoredCell;
 use crate::error::PipelineError;
 
 const FILE: &str = "compare.json";
@@ -35,34 +37,34 @@ pub(super) struct CompareRecord {
 }
 
 impl CompareRecord {
-    /// Writes the record into the folder of a comparison, or checks that it is that of an earlier one there.
+    /// Writes the record into the folder of a comparison, or checks that it is that of an earlier one there; returns a warning where
+    /// that was of another version of the program.
+    ///
+    /// A record that differs is replaced as long as nothing was trained by it.
     ///
     /// # Errors
-    /// Another model, data set or recipe than that of the record; a record that cannot be read or written.
-    pub fn settle(&self, folder: &Path) -> Result<(), PipelineError> {
+    /// [`PipelineError::OtherComparison`] where the network, samples or recipe of the record differ; a record that cannot be read or
+    /// written.
+    pub fn write_or_check(&self, folder: &Path) -> Result<Option<String>, PipelineError> {
         let path = folder.join(FILE);
         let fail = |what: String| CompressError::Report {
             path: path.clone(),
             what,
         };
         let text = serde_json::to_string_pretty(self).map_err(|e| fail(e.to_string()))?;
-        let earlier = match std::fs::read_to_string(&path) {
-            Ok(earlier) => earlier,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let cannot = |e| fail(format!("cannot make the folder of the comparison: {e}"));
-                std::fs::create_dir_all(folder).map_err(cannot)?;
-                write_atomically(&path, |out| writeln!(out, "{text}"))?;
-                return Ok(());
-            }
-            Err(e) => return Err(fail(e.to_string()).into()),
-        };
+        let cannot = |e| fail(format!("cannot make the folder of the comparison: {e}"));
+        std::fs::create_dir_all(folder).map_err(cannot)?;
+        if create_atomically(&path, |out| writeln!(out, "{text}"))? {
+            return Ok(None);
+        }
+        let earlier = std::fs::read_to_string(&path).map_err(|e| fail(e.to_string()))?;
         let not_one = |e| fail(format!("expected the record of a comparison: {e}"));
         let record: Self = serde_json::from_str(&earlier).map_err(not_one)?;
         if record.schema != SCHEMA {
             let got = record.schema;
             return Err(fail(format!("expected schema {SCHEMA}, got {got}")).into());
         }
-        // Both recipes as they come out of a file, whose numbers are rounded alike.
+        // Both as they come out of a file: a setting that is left out there is unset.
         let recipe = |text: &str| -> Result<Value, CompressError> {
             let mut value: Value = serde_json::from_str(text).map_err(not_one)?;
             Ok(value["recipe"].take())
@@ -87,19 +89,38 @@ impl CompareRecord {
                 )
             })
         };
-        match differs {
-            None => Ok(()),
-            Some((what, expected, got)) => Err(PipelineError::invalid(
-                path.display(),
-                format!("{what} {expected}, that the comparison in this folder began with"),
+        let Some((what, expected, got)) = differs else {
+            let warning = || {
+                let (earlier, now) = (&record.version, &self.version);
+                format!("this comparison began with version {earlier}, and this is version {now}")
+            };
+            return Ok((record.version != self.version).then(warning));
+        };
+        if has_training(folder).map_err(|e| fail(e.to_string()))? {
+            return Err(PipelineError::OtherComparison {
+                record: path,
+                expected: format!("{what} {expected}"),
                 got,
-            )),
+            });
         }
+        write_atomically(&path, |out| writeln!(out, "{text}"))?;
+        Ok(None)
     }
 }
 
+/// Whether the folder of a comparison has a finished cell, or a checkpoint to go on from.
+fn has_training(folder: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        let part = entry?.path();
+        if StoredCell::path(&part).exists() || checkpoint::path(&part).exists() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The first setting that differs, and its two values.
-fn difference(name: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
+pub(super) fn difference(name: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
     let unset = &Value::Null;
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
@@ -121,7 +142,7 @@ fn difference(name: &str, a: &Value, b: &Value) -> Option<(String, String, Strin
 fn in_words(value: &Value) -> String {
     match value {
         Value::Null => "unset".into(),
-        Value::Array(values) => format!("{} times", values.len()),
+        Value::Array(values) => format!("{} entries", values.len()),
         Value::Object(_) => "set".into(),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
     }
@@ -150,12 +171,15 @@ mod tests {
     fn what_differs_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("new");
-        record().settle(&folder).unwrap();
-        record().settle(&folder).unwrap();
+        assert_eq!(record().write_or_check(&folder).unwrap(), None);
+        assert_eq!(record().write_or_check(&folder).unwrap(), None);
+        let cell = folder.join("fisher-6x-seed-0");
+        std::fs::create_dir(&cell).unwrap();
+        std::fs::write(StoredCell::path(&cell), "").unwrap();
         let refused = |change: &dyn Fn(&mut CompareRecord)| {
             let mut other = record();
             change(&mut other);
-            let error = other.settle(&folder).unwrap_err().to_string();
+            let error = other.write_or_check(&folder).unwrap_err().to_string();
             let (_, words) = error.split_once("compare.json: ").unwrap();
             words.to_owned()
         };
@@ -182,16 +206,37 @@ mod tests {
         );
         assert!(
             refused(&|r| r.recipe.phases.truncate(1))
-                .starts_with("expected the recipe with phase 2 times")
+                .starts_with("expected the recipe with phase 2 entries")
         );
         // Another version or another place of the same things is the same comparison.
         let mut moved = record();
         (moved.version, moved.model) = ("2".into(), None);
-        moved.settle(&folder).unwrap();
+        assert_eq!(
+            moved.write_or_check(&folder).unwrap().unwrap(),
+            "this comparison began with version 1, and this is version 2"
+        );
         std::fs::write(folder.join(FILE), "{}").unwrap();
-        let error = record().settle(&folder).unwrap_err().to_string();
+        let error = record().write_or_check(&folder).unwrap_err().to_string();
         assert!(
             error.contains("expected the record of a comparison"),
+            "{error}"
+        );
+    }
+    #[test]
+    fn a_record_that_nothing_was_trained_by_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("new");
+        record().write_or_check(&folder).unwrap();
+        std::fs::create_dir(folder.join("posterior-seed-0")).unwrap();
+        let mut other = record();
+        other.network = "0c".into();
+        assert_eq!(other.write_or_check(&folder).unwrap(), None);
+        let text = std::fs::read_to_string(folder.join(FILE)).unwrap();
+        assert_eq!(serde_json::from_str::<CompareRecord>(&text).unwrap(), other);
+        std::fs::write(checkpoint::path(&folder.join("posterior-seed-0")), "").unwrap();
+        let error = record().write_or_check(&folder).unwrap_err();
+        assert!(
+            matches!(error, PipelineError::OtherComparison { .. }),
             "{error}"
         );
     }

@@ -20,7 +20,8 @@ pub struct ComparedMethods {
     pub network: String,
     /// Its file, where it came from one.
     pub model: Option<PathBuf>,
-    /// What was guessed when its file was read, and whether it was probably trained on the validation samples.
+    /// What was guessed when its file was read, whether an earlier version of the program began the comparison, and whether the network
+    /// was probably trained on the validation samples.
     pub warnings: Vec<String>,
     /// The data set, in words.
     pub data: String,

@@ -11,6 +11,9 @@ use sparsevd_format::write_atomically;
 
 use super::cell::Cell;
 use super::method::PruningMethod;
+use super::record::{CompareRecord, difference};
+use super::train::files;
+use crate::error::PipelineError;
 use crate::measure::Scores;
 
 const FILE: &str = "cell.json";
@@ -20,6 +23,9 @@ const FILE: &str = "cell.json";
 pub(super) struct StoredCell {
     /// Version of this layout.
     pub schema: u32,
+    /// Fingerprints of the network and of the samples, as in the record of the comparison.
+    pub network: String,
+    pub samples: String,
     pub method: PruningMethod,
     /// Weights of the original network over those that were to be left.
     pub ratio: f64,
@@ -137,31 +143,76 @@ impl StoredCell {
         Ok(())
     }
 
-    /// Reads what `cell` gave; `None` where it is not finished.
-    pub fn read(folder: &Path, cell: &Cell) -> Result<Option<Self>, CompressError> {
+    /// Reads what `cell` gave in the comparison of `record`, by `recipe`, with a network of `all` weights; `None` where it is not
+    /// finished, or a file of its network is gone.
+    pub fn read(
+        folder: &Path,
+        cell: &Cell,
+        record: &CompareRecord,
+        recipe: &Recipe,
+        all: usize,
+    ) -> Result<Option<Self>, PipelineError> {
         let path = Self::path(folder);
+        let fail = |what: String| fail(&path, what);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(fail(&path, e.to_string())),
+            Err(e) => return Err(fail(e.to_string()).into()),
         };
-        let expected = "expected the result of a cell";
-        let stored: Self =
-            serde_json::from_str(&text).map_err(|e| fail(&path, format!("{expected}: {e}")))?;
+        let not_one = |e| fail(format!("expected the result of a cell: {e}"));
+        let stored: Self = serde_json::from_str(&text).map_err(not_one)?;
         if stored.schema != SCHEMA {
             let got = stored.schema;
-            return Err(fail(&path, format!("expected schema {SCHEMA}, got {got}")));
+            return Err(fail(format!("expected schema {SCHEMA}, got {got}")).into());
         }
+        // Not by the ratio, of which the number of weights is made.
+        let key = |c: &Cell| (c.method, c.weights, c.seed);
         let got = Cell {
             method: stored.method,
             ratio: stored.ratio,
             weights: stored.weights,
             seed: stored.seed,
         };
-        if got != *cell {
-            return Err(fail(&path, format!("expected {cell}, got {got}")));
+        if key(&got) != key(cell) {
+            return Err(fail(format!("expected {cell}, got {got}")).into());
         }
-        Ok(Some(stored))
+        for (what, expected, got) in [
+            ("network", &record.network, &stored.network),
+            ("samples", &record.samples, &stored.samples),
+        ] {
+            if got != expected {
+                let what = format!("expected a result of the {what} {expected}, got {got}");
+                return Err(fail(what).into());
+            }
+        }
+        if let Some((setting, expected, got)) = stored.other_setting(recipe) {
+            let what = format!("expected a result with {setting} {expected}, got {got}");
+            return Err(fail(what).into());
+        }
+        for weights in [Some(stored.left), stored.posterior_weights] {
+            if let Some(got) = weights.filter(|left| *left > all) {
+                let what = format!("expected at most {all} weights, got {got}");
+                return Err(fail(what).into());
+            }
+        }
+        let files = files(folder, &stored.recipe)?;
+        if files.packed.is_some() != stored.bytes.is_some() {
+            let what = "expected the bytes of a packed file where there is one, and only there";
+            return Err(fail(what.into()).into());
+        }
+        let mut networks = std::iter::once(&files.network).chain(&files.packed);
+        Ok(networks.all(|file| file.is_file()).then_some(stored))
+    }
+
+    /// The first setting in which its recipe differs from `expected`, but for the places of data sets.
+    fn other_setting(&self, expected: &Recipe) -> Option<(String, String, String)> {
+        let (mut got, expected) = (self.recipe.without_places(), expected.without_places());
+        if expected.target_deviation.is_none() {
+            // A trainer sets it by the network and the samples.
+            got.target_deviation = None;
+        }
+        let value = |recipe: &Recipe| serde_json::to_value(recipe).unwrap_or_default();
+        difference("", &value(&expected), &value(&got))
     }
 
     /// The errors of its network on the samples that `dense` are of.

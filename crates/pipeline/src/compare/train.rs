@@ -12,6 +12,7 @@ use sparsevd_model::Network;
 use sparsevd_runtime::WeightMode;
 
 use super::cell::Cell;
+use super::record::CompareRecord;
 use super::stored::{StoredCell, StoredErrors};
 use crate::error::PipelineError;
 use crate::measure::Scores;
@@ -29,6 +30,8 @@ pub(super) struct CellTrainer<'a> {
     pub dense: usize,
     /// The recipe of the comparison.
     pub base: &'a Recipe,
+    /// What the comparison began with.
+    pub record: &'a CompareRecord,
     pub samples: &'a Split,
     /// The folder of the comparison.
     pub folder: &'a Path,
@@ -165,6 +168,8 @@ impl CellTrainer<'_> {
         let scores = Scores::of(&network, WeightMode::Sparse, self.samples, self.threads)?;
         let stored = StoredCell {
             schema: SCHEMA,
+            network: self.record.network.clone(),
+            samples: self.record.samples.clone(),
             method: cell.method,
             ratio: cell.ratio,
             seed: cell.seed,
