@@ -76,7 +76,11 @@ fn a_cell_is_a_separate_run_and_what_is_finished_is_kept() {
     };
     refused(
         &["--recipe", "other.toml"],
-        &["net.compare/compare.json", "the recipe with phase"],
+        &[
+            "net.compare/compare.json",
+            "the recipe with phase",
+            "; name another folder by --run",
+        ],
     );
     refused(
         &["--ratios", "0.5"],

@@ -360,6 +360,16 @@ impl Recipe {
         recipe
     }
 
+    /// The recipe without data sets, neither their places nor their names: files that were moved or renamed are the same recipe.
+    #[must_use]
+    pub fn without_data(&self) -> Self {
+        let mut recipe = self.without_places();
+        if let Validation::Data(path) = &mut recipe.validation {
+            *path = PathBuf::new();
+        }
+        recipe
+    }
+
     /// Whether settings are chosen on validation samples. They are then halved: one half to choose by, the other to measure the result on.
     pub fn chooses(&self) -> bool {
         let several = |p: &Phase| p.method == Method::Quantise && p.grid.len() > 1;
@@ -469,6 +479,15 @@ mod tests {
         let bare = recipe.without_places();
         assert_eq!(bare.validation, Validation::Data("x.npz".into()));
         assert!(!bare.to_toml().contains("/home"));
+        let mut renamed = recipe.clone();
+        renamed.validation = Validation::Data("/home/me/y.npz".into());
+        assert_ne!(bare, renamed.without_places());
+        let unnamed = recipe.without_data();
+        assert_eq!(unnamed, renamed.without_data());
+        renamed.validation = Validation::Samples(7);
+        assert_ne!(unnamed, renamed.without_data());
+        let json = serde_json::to_string(&unnamed).unwrap();
+        assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), unnamed);
     }
 
     #[test]

@@ -241,7 +241,10 @@ mod tests {
         };
         let created = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8).map(|n| scope.spawn(move || create(n))).collect();
-            threads.into_iter().filter_map(|t| t.join().unwrap().then_some(())).count()
+            threads
+                .into_iter()
+                .filter_map(|t| t.join().unwrap().then_some(()))
+                .count()
         });
         assert_eq!(created, 1);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

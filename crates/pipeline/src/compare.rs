@@ -131,7 +131,7 @@ impl MethodComparison {
             data: data_path,
             samples: fingerprint(&samples, &network),
             recipe_source: self.recipe.source.clone(),
-            recipe: base.without_places(),
+            recipe: base.without_data(),
         };
         let mut warnings = self.input.warnings.clone();
         if let Some(warning) = record.write_or_check(&self.folder)? {
@@ -220,7 +220,7 @@ impl MethodComparison {
             recipe_source: self.recipe.source.clone(),
             weights: all,
             seeds: self.seeds.clone(),
-            about: match test {
+            part: match test {
                 Some(_) => Part::Test,
                 None => Part::Validation,
             },

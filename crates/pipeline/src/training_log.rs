@@ -77,8 +77,8 @@ impl TrainingLog {
 
     fn write(&mut self, line: String) {
         if let Some(file) = &mut self.file {
-            // The run is worth more than its log.
-            let _ = writeln!(file, "{line}");
+            // In one piece, as another process may write the same log. The run is worth more than its log.
+            let _ = file.write_all(format!("{line}\n").as_bytes());
         }
         self.line = line;
     }

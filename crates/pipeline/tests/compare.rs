@@ -111,7 +111,7 @@ fn every_cell_is_the_run_of_its_method_ratio_and_seed() {
         "cell 5 of 12: fisher, 3x, seed 0: to 48 weights"
     );
     // 144 weights; the reports are by ratio, then by method.
-    assert_eq!((compared.weights, compared.about), (144, Part::Test));
+    assert_eq!((compared.weights, compared.part), (144, Part::Test));
     let rows = compared.results.iter();
     let rows: Vec<_> = rows.map(|r| (r.asked_ratio, r.method)).collect();
     let methods = PruningMethod::ALL;
@@ -175,7 +175,7 @@ fn every_cell_is_the_run_of_its_method_ratio_and_seed() {
     assert_eq!(names("sparse-vd-6x-seed-5"), cell);
     assert_eq!(names("posterior-seed-0"), ["checkpoint.safetensors"]);
     let text = compared.to_string();
-    assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+    assert!(text.lines().all(|line| line.len() <= 110), "{text}");
     let first = text
         .lines()
         .position(|l| l.starts_with("sparse-vd "))
@@ -184,7 +184,13 @@ fn every_cell_is_the_run_of_its_method_ratio_and_seed() {
         text.lines().nth(first + 2).unwrap().starts_with("fisher"),
         "{text}"
     );
-    assert!(text.contains("beside sparse-vd"), "{text}");
+    assert!(text.contains("against sparse-vd"), "{text}");
+    for result in &compared.results {
+        let (method, ratio) = (result.method.name(), result.asked_ratio);
+        let said = text.contains(&format!("\n{method} at {ratio}x: "));
+        let asked = result.asked_weights;
+        assert_eq!(said, result.seeds.iter().any(|s| s.left != asked), "{text}");
+    }
 }
 
 #[test]
@@ -214,6 +220,15 @@ fn an_interrupted_comparison_goes_on_to_the_same_bytes() {
     let got = comparison(&resumed).run(&mut watch).unwrap();
     assert!(stops == 7 && watch.steps > 0);
     assert_eq!(done + watch.steps, all.steps, "no step is taken twice");
+    assert_eq!(timeless(&got), timeless(&want));
+    // Twelve cells, each as interchange form and packed.
+    assert_eq!(networks(&straight).len(), 24);
+    assert!(networks(&resumed) == networks(&straight));
+    // A network that is gone is made again, from the posterior that was kept.
+    fs::remove_file(resumed.join("sparse-vd-6x-seed-5/network.spvd")).unwrap();
+    let mut watch = Watch::default();
+    let got = comparison(&resumed).run(&mut watch).unwrap();
+    assert_eq!((watch.steps, watch.cells().len()), (30, 1));
     assert_eq!(timeless(&got), timeless(&want));
     assert!(networks(&resumed) == networks(&straight));
     // Once more: nothing is trained, not even a posterior.
@@ -291,6 +306,25 @@ fn another_recipe_network_or_data_set_is_refused() {
     }));
     let error = refused(small(recipe(), network(), fewer));
     assert!(error.contains("expected the samples of"), "{error}");
+    // A result of another comparison.
+    let record = folder.join("compare.json");
+    let own = fs::read_to_string(&record).unwrap();
+    fs::remove_file(&record).unwrap();
+    let mut other = recipe();
+    other.phases[0].epochs = 4;
+    let error = refused(small(other, network(), data()));
+    assert!(
+        error.contains("cell.json: expected a result with phase 1 epochs 4, got 3"),
+        "{error}"
+    );
+    // Of another version.
+    let version = env!("CARGO_PKG_VERSION");
+    fs::write(&record, own.replace(version, "0.0.0")).unwrap();
+    let compared = small(recipe(), network(), data()).run(&mut Silent).unwrap();
+    let warning =
+        format!("this comparison began with version 0.0.0, and this is version {version}");
+    assert_eq!(compared.warnings, [warning]);
+    fs::write(&record, own).unwrap();
     // A result that is damaged.
     let cell = folder.join("fisher-6x-seed-0/cell.json");
     let text = fs::read_to_string(&cell).unwrap();
@@ -298,6 +332,39 @@ fn another_recipe_network_or_data_set_is_refused() {
     let error = refused(small(recipe(), network(), data()));
     assert!(
         error.contains("expected fisher, 6x, seed 0, got fisher, 6x, seed 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_first_try_that_fails_does_not_keep_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("c");
+    let new = |recipe| {
+        MethodComparison::new(network(), data(), recipe, &folder)
+            .methods([Fisher])
+            .ratios([6.0])
+    };
+    let mut wild = recipe();
+    wild.phases[0].lr = 1.0;
+    wild.validation = Validation::Samples(10);
+    let mut watch = Watch {
+        stop_after: Some(0),
+        ..Watch::default()
+    };
+    let error = new(wild.clone()).run(&mut watch).unwrap_err();
+    assert!(matches!(error, PipelineError::Interrupted { .. }));
+    let cell = folder.join("fisher-6x-seed-0/checkpoint.safetensors");
+    let error = new(recipe()).run(&mut Silent).unwrap_err();
+    assert!(
+        matches!(error, PipelineError::OtherComparison { .. }) && cell.is_file(),
+        "{error}"
+    );
+    fs::remove_file(cell).unwrap();
+    new(recipe()).run(&mut Silent).unwrap();
+    let error = new(wild).run(&mut Silent).unwrap_err();
+    assert!(
+        matches!(error, PipelineError::OtherComparison { .. }),
         "{error}"
     );
 }
@@ -338,6 +405,13 @@ fn settings_that_make_no_table_are_refused() {
     );
     let none = with(&[Method::SparseVd]);
     assert!(none.contains("a fine-tune phase behind the last"), "{none}");
+    let mut fixed = recipe();
+    fixed.phases[2].weights = Some(10);
+    let fixed = error(MethodComparison::new(network(), data(), fixed, &folder));
+    assert!(
+        fixed.ends_with("got 10 in phase 3 (quantise)"),
+        "every ratio would prune to it: {fixed}"
+    );
 }
 
 #[test]
@@ -367,6 +441,6 @@ fn a_posterior_with_fewer_weights_is_said_and_data_without_test_samples_too() {
     assert!(text.contains(&said), "{text}");
     assert!(text.contains("on the validation samples"), "{text}");
     assert!(text.contains("\nSeed 0.\n"), "{text}");
-    assert!(!text.contains("beside"), "one method: {text}");
-    assert_eq!((compared.about, compared.test), (Part::Validation, None));
+    assert!(!text.contains("against"), "one method: {text}");
+    assert_eq!((compared.part, compared.test), (Part::Validation, None));
 }

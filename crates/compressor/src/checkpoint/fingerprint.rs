@@ -8,11 +8,11 @@ use crate::data::Samples;
 use crate::objective::Targets;
 use crate::recipe::Recipe;
 
-/// A fingerprint of a network, as [`network_fingerprint`], and of the recipe but for the places of its data.
+/// A fingerprint of a network, as [`network_fingerprint`], and of the recipe but for its data sets.
 pub(crate) fn fingerprint(network: &Network, recipe: &Recipe) -> String {
     let mut hash = Hash(0);
     hash.network(network);
-    hash.text(&recipe.without_places().to_toml());
+    hash.text(&recipe.without_data().to_toml());
     hash.digits()
 }
 
@@ -271,6 +271,11 @@ mod tests {
         let mut recipe = Recipe::default_for_compression();
         recipe.data = Some("elsewhere".into());
         assert_eq!(fingerprint(&network, &recipe), seen[0]);
+        recipe.validation = crate::recipe::Validation::Data("a.npz".into());
+        let by_file = fingerprint(&network, &recipe);
+        recipe.validation = crate::recipe::Validation::Data("b.npz".into());
+        assert_eq!(fingerprint(&network, &recipe), by_file);
+        assert_ne!(by_file, seen[0]);
         recipe.seed = 1;
         assert_ne!(fingerprint(&network, &recipe), seen[0]);
     }

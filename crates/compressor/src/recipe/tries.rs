@@ -4,11 +4,22 @@ use super::{Goal, Method, Recipe, Search};
 use crate::error::CompressError;
 
 impl Recipe {
-    /// Checks that there are phases to search with.
+    /// Checks that there are phases to search with, and that no other one behind the posterior prunes.
     pub(super) fn check_search(&self, search: &Search) -> Result<(), CompressError> {
-        if self.tuning().is_none() {
+        let Some(tuning) = self.tuning() else {
             let expected = "a fine-tune phase behind the last sparse-vd phase, for `search` to set its `weights`";
             return Err(CompressError::setting("phase", expected, "none"));
+        };
+        let mut tried = self.phases.iter().enumerate().skip(self.behind_posterior());
+        let fixed = tried.find(|(place, p)| *place != tuning && p.weights.is_some());
+        if let Some((place, phase)) = fixed {
+            let (tuning, place) = (tuning + 1, place + 1);
+            let expected = format!(
+                "none behind the posterior but in phase {tuning}, where each try sets its own"
+            );
+            let weights = phase.weights.unwrap_or_default();
+            let got = format!("{weights} in phase {place} ({})", phase.method.name());
+            return Err(CompressError::setting("weights", expected, got));
         }
         if matches!(search.goal(), Goal::Bytes(_)) && !self.ends_on_grids() {
             let expected =
@@ -108,6 +119,19 @@ mod tests {
         assert!(error.contains("a fine-tune phase behind"), "{error}");
         let error = check(&all[..2], Search::towards(Goal::Bytes(1))).unwrap_err();
         assert!(error.contains("a quantise phase at the end"), "{error}");
+        let mut fixed = recipe(&[SparseVd, FineTune, FineTune, Quantise]);
+        fixed.phases[1].weights = Some(90);
+        fixed.check().unwrap();
+        for (place, method) in [(2, FineTune), (3, Quantise)] {
+            let mut fixed = fixed.clone();
+            fixed.phases[place].weights = Some(80);
+            let error = fixed.check().unwrap_err().to_string();
+            let end = format!("got 80 in phase {} ({})", place + 1, method.name());
+            let start = "weights: expected none behind the posterior but in phase 2,";
+            assert!(error.starts_with(start) && error.ends_with(&end), "{error}");
+            fixed.search = None;
+            fixed.check().unwrap();
+        }
         let mut two = Search::towards(Goal::Ratio(2.0));
         two.weights = Some(3);
         let error = check(&all, two).unwrap_err();

@@ -35,8 +35,8 @@ pub struct PooledErrors {
     pub reference_only_wrong: usize,
     /// Images that the networks alone get wrong, a sum over the seeds.
     pub only_wrong: usize,
-    /// Exact two-sided p that both are equally good: the signs of the images' differences, summed over the seeds, are as likely one
-    /// way as the other. With one seed it is McNemar's.
+    /// Two-sided p of a sign-flip test that both are equally good, on the images' differences summed over the seeds. With one seed it is
+    /// McNemar's exact p. With several it is exact where each image's difference is as likely of one sign as of the other.
     pub p: f64,
     /// Points of error over the reference, a mean over the seeds. Standard error and bounds are about other images for these networks.
     #[serde(flatten)]
@@ -174,8 +174,9 @@ fn terms(errors: &SampleErrors, samples: usize) -> &[f64] {
     }
 }
 
-/// Exact two-sided p of a sign-flip test: how likely a sum at least as far from zero is where the sign of each difference is as likely to
-/// be plus as minus. Differences of -1, 0 and 1 make it McNemar's.
+/// Two-sided p of a sign-flip test: how likely a sum at least as far from zero is where the sign of each difference is as likely to be plus
+/// as minus. It is exact for differences with symmetric distributions, as those of -1, 0 and 1 of two equal networks, which make it
+/// McNemar's.
 fn sign_flip_p(differences: &[i64]) -> f64 {
     let largest = differences.iter().map(|d| d.unsigned_abs()).max();
     let mut counts = vec![0_usize; largest.unwrap_or(0) as usize + 1];

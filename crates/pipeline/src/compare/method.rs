@@ -10,9 +10,9 @@ use sparsevd_compressor::recipe::PruneBy;
 pub enum PruningMethod {
     /// By the dropout rates that training finds; fine-tuning prunes their survivors to the number of weights.
     SparseVd,
-    /// The smallest, little by little in the same epochs
+    /// Weights of the smallest magnitude, gradually, in the same epochs.
     GradualMagnitude,
-    /// The same by Fisher information, the loss that removing a weight costs.
+    /// Weights of the least Fisher information, which estimates the loss that removing a weight costs, gradually, in the same epochs.
     Fisher,
 }
 

@@ -32,7 +32,7 @@ pub(super) struct CompareRecord {
     pub samples: String,
     /// Where the recipe came from, in words.
     pub recipe_source: String,
-    /// The recipe, without a search and the places of data sets, and with seed 0.
+    /// The recipe, without a search and data sets, and with seed 0.
     pub recipe: Recipe,
 }
 

@@ -31,8 +31,8 @@ pub struct ComparedMethods {
     pub weights: usize,
     /// The seeds.
     pub seeds: Vec<u64>,
-    /// Samples that the table is about: test, where the data set has any.
-    pub about: Part,
+    /// The samples that the table is about: test, where the data set has any.
+    pub part: Part,
     /// Score of the network as it came, on the validation samples.
     pub validation: ScoreReport,
     /// The same on the test samples.
@@ -114,18 +114,15 @@ pub struct PairedMethods {
 }
 
 impl MethodResult {
-    /// The score on the samples that the table is about.
-    pub fn score(&self, about: Part) -> &PooledScore {
-        let test = self.test.as_ref().filter(|_| about == Part::Test);
-        test.unwrap_or(&self.validation)
+    /// The score on the samples of `part`, or on the validation samples where there are no others.
+    pub fn score(&self, part: Part) -> &PooledScore {
+        of_part(part, &self.validation, self.test.as_ref())
     }
 
     /// The score of the seed that lost most on these samples.
-    pub fn worst(&self, about: Part) -> Option<&SplitScore> {
-        let scores = self.seeds.iter().map(|seed| {
-            let test = seed.test.as_ref().filter(|_| about == Part::Test);
-            test.unwrap_or(&seed.validation)
-        });
+    pub fn worst(&self, part: Part) -> Option<&SplitScore> {
+        let seeds = self.seeds.iter();
+        let scores = seeds.map(|seed| of_part(part, &seed.validation, seed.test.as_ref()));
         // A drop that is no number is the worst.
         scores.max_by(|a, b| {
             let [a, b] = [a, b].map(|score| score.drop());
@@ -135,9 +132,15 @@ impl MethodResult {
 }
 
 impl PairedMethods {
-    /// The score on the samples that the table is about.
-    pub fn score(&self, about: Part) -> &PooledScore {
-        let test = self.test.as_ref().filter(|_| about == Part::Test);
-        test.unwrap_or(&self.validation)
+    /// The score on the samples of `part`, or on the validation samples where there are no others.
+    pub fn score(&self, part: Part) -> &PooledScore {
+        of_part(part, &self.validation, self.test.as_ref())
+    }
+}
+
+fn of_part<'a, T>(part: Part, validation: &'a T, test: Option<&'a T>) -> &'a T {
+    match part {
+        Part::Validation => validation,
+        Part::Test => test.unwrap_or(validation),
     }
 }

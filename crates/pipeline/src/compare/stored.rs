@@ -204,9 +204,9 @@ impl StoredCell {
         Ok(networks.all(|file| file.is_file()).then_some(stored))
     }
 
-    /// The first setting in which its recipe differs from `expected`, but for the places of data sets.
+    /// The first setting in which its recipe differs from `expected`, but for data sets.
     fn other_setting(&self, expected: &Recipe) -> Option<(String, String, String)> {
-        let (mut got, expected) = (self.recipe.without_places(), expected.without_places());
+        let (mut got, expected) = (self.recipe.without_data(), expected.without_data());
         if expected.target_deviation.is_none() {
             // A trainer sets it by the network and the samples.
             got.target_deviation = None;
@@ -247,8 +247,115 @@ fn fail(path: &Path, what: String) -> CompressError {
 #[cfg(test)]
 mod tests {
     use sparsevd_compressor::objective::{Targets, sample_errors};
+    use sparsevd_compressor::recipe::{Method, Phase};
 
     use super::*;
+
+    fn recipe() -> Recipe {
+        let phases = [Method::SparseVd, Method::FineTune, Method::Quantise];
+        Recipe::new(phases.map(|m| Phase::new(m, 3)).into())
+    }
+
+    fn record() -> CompareRecord {
+        CompareRecord {
+            schema: SCHEMA,
+            version: "1".into(),
+            model: None,
+            network: "0a".into(),
+            data: None,
+            samples: "0b".into(),
+            recipe_source: "the program".into(),
+            recipe: recipe(),
+        }
+    }
+
+    fn stored(ratio: f64) -> StoredCell {
+        StoredCell {
+            schema: SCHEMA,
+            network: "0a".into(),
+            samples: "0b".into(),
+            method: PruningMethod::Fisher,
+            ratio,
+            seed: 3,
+            weights: 9,
+            posterior_weights: None,
+            left: 8,
+            bytes: Some(70),
+            training_seconds: 0.1,
+            recipe: recipe(),
+            validation: StoredErrors::Classes {
+                samples: 2,
+                wrong: vec![1],
+            },
+            test: None,
+        }
+    }
+
+    /// Writes a cell with its network, and reads it again.
+    fn through_file(folder: &Path, stored: &StoredCell) -> Result<Option<StoredCell>, String> {
+        let files = files(folder, &recipe()).unwrap();
+        std::fs::write(files.network, "").unwrap();
+        std::fs::write(files.packed.unwrap(), "").unwrap();
+        stored.write(folder).unwrap();
+        let cell = Cell {
+            method: PruningMethod::Fisher,
+            ratio: 22.786_217_117_450_906,
+            weights: 9,
+            seed: 3,
+        };
+        StoredCell::read(folder, &cell, &record(), &recipe(), 200).map_err(|e| e.to_string())
+    }
+
+    /// Read to the nearest number but one, this ratio is another.
+    #[test]
+    fn a_cell_is_its_method_weights_and_seed() {
+        let dir = tempfile::tempdir().unwrap();
+        let ratio = 22.786_217_117_450_906;
+        let written = stored(ratio);
+        let read = through_file(dir.path(), &written).unwrap().unwrap();
+        assert_eq!(read.ratio.to_bits(), ratio.to_bits());
+        assert_eq!(read, written);
+        assert!(through_file(dir.path(), &stored(22.8)).unwrap().is_some());
+        let refused = |change: &dyn Fn(&mut StoredCell)| {
+            let mut other = stored(ratio);
+            change(&mut other);
+            let error = through_file(dir.path(), &other).unwrap_err();
+            let (_, words) = error.split_once("cell.json: expected ").unwrap();
+            words.to_owned()
+        };
+        for (change, words) in [
+            (
+                &(|c: &mut StoredCell| c.weights = 10) as &dyn Fn(&mut StoredCell),
+                "fisher, 22.786217117450906x, seed 3, got",
+            ),
+            (
+                &|c| c.network = "0c".into(),
+                "a result of the network 0a, got 0c",
+            ),
+            (
+                &|c| c.samples = "0c".into(),
+                "a result of the samples 0b, got 0c",
+            ),
+            (
+                &|c| c.recipe.phases[1].lr = 0.1,
+                "a result with phase 2 lr 0.001, got 0.1",
+            ),
+            (&|c| c.left = 201, "at most 200 weights, got 201"),
+            (
+                &|c| c.posterior_weights = Some(usize::MAX),
+                "at most 200 weights, got 18446744073709551615",
+            ),
+            (&|c| c.bytes = None, "the bytes of a packed file"),
+        ] {
+            let got = refused(change);
+            assert!(got.starts_with(words), "{got}");
+        }
+        // What a trainer sets, and where the data was.
+        let mut same = stored(ratio);
+        same.recipe.target_deviation = Some(0.5);
+        same.recipe.data = Some("elsewhere".into());
+        assert!(through_file(dir.path(), &same).unwrap().is_some());
+    }
 
     #[test]
     fn errors_survive_the_file() {

@@ -249,8 +249,9 @@ Examples:
   compress compare mine.safetensors --data path/to/data --seeds 0,1,2 --json
       each seed, all counts and the recipe of every method
 
-All methods have the same recipe: the same epochs, augmentation, distillation and grids. Its search is left out. With Sparse VD the
-phases up to the posterior are trained once for a seed; where it leaves fewer weights than asked for, so does the result.
+All methods have the same recipe: the same epochs, augmentation and distillation. Its search is left out. With Sparse VD the phases up
+to the posterior are trained once for a seed; where it leaves fewer weights than asked for, so does the result. Bytes are of grids whose
+scale is relative to a unit: the posterior's sigma with Sparse VD, a sixth of the root mean square of the weights otherwise.
 The same command goes on after an interruption. Ratios, seeds and methods may be added: what is finished is not trained again.")]
 pub struct CompareArgs {
     /// The network to compress
@@ -448,11 +449,11 @@ pub struct InitArgs {
 pub enum Method {
     /// By the dropout rates that training finds
     SparseVd,
-    /// The smallest, in one shot
+    /// Weights of the smallest magnitude, in one shot
     Magnitude,
-    /// The smallest, little by little in the recipe's epochs, to --ratio, --weights or the `weights` of its fine-tuning
+    /// Weights of the smallest magnitude, gradually in the recipe's epochs, to --ratio, --weights or the `weights` of its fine-tuning
     GradualMagnitude,
-    /// The same by Fisher information, the loss that removing a weight costs
+    /// The same for weights of the least Fisher information, which estimates the loss that removing a weight costs
     Fisher,
 }
 

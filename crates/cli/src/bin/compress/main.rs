@@ -39,7 +39,9 @@ fn main() -> ExitCode {
 
 /// Names the options that get around an error; an interruption is a way to end.
 fn explain(error: anyhow::Error) -> anyhow::Result<Outcome> {
-    use PipelineError::{Format, Interrupted, NoCheckpoint, NoPreprocessing, NoTable, Occupied};
+    use PipelineError::{
+        Format, Interrupted, NoCheckpoint, NoPreprocessing, NoTable, Occupied, OtherComparison,
+    };
 
     let exists = match (error.downcast_ref(), error.downcast_ref()) {
         (Some(FormatError::Exists { path }), _)
@@ -63,6 +65,7 @@ fn explain(error: anyhow::Error) -> anyhow::Result<Outcome> {
                 "{folder}: an earlier run left a checkpoint here; go on with it by --resume {folder}, or begin anew by --force"
             ))
         }
+        Some(OtherComparison { .. }) => Err(anyhow!("{error}; name another folder by --run")),
         Some(NoCheckpoint { .. }) => Err(anyhow!("--resume {error}")),
         Some(NoPreprocessing { .. }) => Err(anyhow!("{error}; {}", sparsevd_cli::PIXEL_OPTIONS)),
         Some(NoTable { .. }) => Err(anyhow!(
