@@ -40,6 +40,7 @@ mod labelled;
 mod measure;
 mod output_values;
 mod outputs;
+mod posterior;
 mod preprocessing;
 mod pruning;
 mod recipe;

@@ -15,6 +15,7 @@ use sparsevd_format::{PackOptions, pack};
 use sparsevd_model::Network;
 
 use crate::error::PipelineError;
+use crate::posterior::Posterior;
 use crate::pruning::finish;
 use crate::run_folder::{POSTERIOR, RunFolder, TRY};
 use crate::training::{begin, finished};
@@ -24,6 +25,8 @@ use next::{Done, Next, goal_weights, next};
 const MORE_CAREFUL: f64 = 0.25;
 /// Posteriors that are trained at most.
 const POSTERIORS: usize = 3;
+/// What a posterior is called in notes.
+const NAME: &str = "the posterior";
 /// Why a search ended that could use more weights.
 const NO_MORE: &str = "the posteriors that were trained leave no more weights";
 
@@ -51,7 +54,7 @@ pub(crate) fn search(
     let goal = recipe.search.as_ref().map_or(Goal::Promise, |s| s.goal());
     let all = network.original_weights();
     check(goal, all)?;
-    let posterior = begin(
+    let trainer = begin(
         network,
         recipe,
         data.clone(),
@@ -60,6 +63,7 @@ pub(crate) fn search(
         threads,
         observer,
     )?;
+    let posterior = Posterior::train(trainer, NAME, all, folder, observer)?;
     let mut search = Search {
         network,
         data,
@@ -74,11 +78,10 @@ pub(crate) fn search(
         best: None,
         seconds: 0.0,
     };
-    search.train_posterior(observer)?;
     let most = recipe.search.as_ref().map_or(1, |s| s.tries as usize);
     let ended = loop {
         let done: Vec<Done> = search.tries.iter().map(done).collect();
-        let step = next(goal, all, search.posterior.survivors(), &done);
+        let step = next(goal, all, search.posterior.trainer.survivors(), &done);
         let over = search.is_over(budget);
         match step {
             Next::Stop => break search.why_stopped(),
@@ -93,7 +96,7 @@ pub(crate) fn search(
                 search.be_more_careful(recipe, observer)?;
             }
             Next::MoreCareful if done.is_empty() => {
-                search.attempt(search.posterior.survivors().max(1), observer)?;
+                search.attempt(search.posterior.trainer.survivors().max(1), observer)?;
             }
             Next::MoreCareful => break NO_MORE.to_owned(),
         }
@@ -131,7 +134,7 @@ struct Search<'a> {
     /// Validation errors of the dense network.
     dense: Option<SampleErrors>,
     /// The run that every try begins with, at the end of its sparse-vd phases.
-    posterior: Trainer,
+    posterior: Posterior,
     /// Factor on the recipe's KL terms in it.
     kl_scale: f64,
     /// Number of posteriors so far.
@@ -144,28 +147,13 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Trains the phases that make the posterior.
-    fn train_posterior(&mut self, observer: &mut dyn Observer) -> Result<(), PipelineError> {
-        let phases = self.posterior.recipe().behind_posterior();
-        let outcome = self.posterior.run_until(phases, observer)?;
-        finished(outcome, self.folder)?;
-        // Of a recipe without phases that make a posterior, too, there is a checkpoint to go on from.
-        self.posterior.save()?;
-        observer.note(&format!(
-            "the posterior leaves {} of {} weights",
-            self.posterior.survivors(),
-            self.network.original_weights()
-        ));
-        Ok(())
-    }
-
     /// Trains another posterior, of smaller KL terms.
     fn be_more_careful(
         &mut self,
         recipe: &Recipe,
         observer: &mut dyn Observer,
     ) -> Result<(), PipelineError> {
-        self.seconds += seconds(self.posterior.history());
+        self.seconds += seconds(self.posterior.trainer.history());
         self.kl_scale *= MORE_CAREFUL;
         self.posteriors += 1;
         observer.note(&format!(
@@ -173,10 +161,10 @@ impl Search<'_> {
             self.kl_scale
         ));
         let mut of_try = recipe.of_try(self.kl_scale, 1);
-        of_try.target_deviation = self.posterior.recipe().target_deviation;
+        of_try.target_deviation = self.posterior.trainer.recipe().target_deviation;
         let folder = self.part(POSTERIOR, self.posteriors);
         let (data, threads) = (self.data.clone(), self.threads);
-        self.posterior = begin(
+        let trainer = begin(
             self.network,
             &of_try,
             data,
@@ -185,7 +173,9 @@ impl Search<'_> {
             threads,
             observer,
         )?;
-        self.train_posterior(observer)
+        let all = self.network.original_weights();
+        self.posterior = Posterior::train(trainer, NAME, all, self.folder, observer)?;
+        Ok(())
     }
 
     /// Trains the phases behind the posterior to this many weights.
@@ -196,14 +186,9 @@ impl Search<'_> {
     ) -> Result<(), PipelineError> {
         let number = self.tries.len() + 1;
         observer.note(&format!("try {number}: to {weights} weights"));
-        let recipe = self.posterior.recipe().of_try(1.0, weights);
         let folder = self.part(TRY, number);
-        let path = folder.as_ref().map(|f| f.path().to_owned());
-        let mut trainer = self.posterior.fork(recipe, path)?;
-        if let Some(folder) = folder.as_ref().filter(|f| f.is_resumed()) {
-            trainer.resume(folder.path())?;
-        }
-        let before = self.posterior.history().len();
+        let mut trainer = self.posterior.fork_to(weights, folder.as_ref())?;
+        let before = self.posterior.trainer.history().len();
         finished(trainer.run(observer)?, self.folder)?;
         self.seconds += seconds(&trainer.history()[before..]);
         let report = self.judge(&mut trainer, weights)?;
@@ -276,15 +261,15 @@ impl Search<'_> {
 
     /// Whether training has taken the minutes of `budget`.
     fn is_over(&self, budget: Option<f64>) -> bool {
-        let used = self.seconds + seconds(self.posterior.history());
+        let used = self.seconds + seconds(self.posterior.trainer.history());
         budget.is_some_and(|budget| used >= 60.0 * budget)
     }
 
     /// Whether another posterior could leave more weights: not without a KL term, where this one removed none.
     fn may_leave_more(&self) -> bool {
         self.posteriors < POSTERIORS
-            && self.posterior.threshold().is_finite()
-            && self.posterior.survivors() < self.network.original_weights()
+            && self.posterior.trainer.threshold().is_finite()
+            && self.posterior.trainer.survivors() < self.network.original_weights()
     }
 
     /// Why no other number of weights is tried, where `next` stops.
@@ -328,7 +313,7 @@ impl Search<'_> {
             missed: self.missed(&self.tries[best]),
             tries: self.tries,
             ended,
-            seconds: self.seconds + seconds(self.posterior.history()),
+            seconds: self.seconds + seconds(self.posterior.trainer.history()),
         };
         Ok(Searched { trainer, report })
     }

@@ -100,7 +100,9 @@ pub(super) fn ln_choose(n: usize, k: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PooledScore;
     use super::*;
+    use crate::objective::{PerSample, SampleErrors, Score};
 
     /// ```python
     /// from fractions import Fraction
@@ -145,16 +147,21 @@ mod tests {
         assert_eq!((back.drop, back.lower), (-got.drop, -got.upper));
     }
 
-    /// Of 100 sets of 1,000 pairs whose true drop is known, about five may have it above their upper bound.
-    #[test]
-    fn an_upper_bound_holds_for_95_sets_in_100() {
+    /// Numbers from 0 to 1.
+    fn uniforms() -> impl FnMut() -> f64 {
         let mut state = 1_u64;
-        let mut uniform = || {
+        move || {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as f64 / (1_u64 << 31) as f64
-        };
+        }
+    }
+
+    /// Of 100 sets of 1,000 pairs whose true drop is known, about five may have it above their upper bound.
+    #[test]
+    fn an_upper_bound_holds_for_95_sets_in_100() {
+        let mut uniform = uniforms();
         let (mut classes, mut numbers) = (0, 0);
         for _ in 0..400 {
             let (mut b, mut c) = (0, 0);
@@ -175,5 +182,47 @@ mod tests {
             (7..=34).contains(&classes) && (7..=34).contains(&numbers),
             "{classes}, {numbers}"
         );
+    }
+
+    /// The same for three seeds that are wrong on much the same samples. To count them as three times as many samples is not enough.
+    #[test]
+    fn an_upper_bound_of_seeds_that_err_alike_holds_for_95_sets_in_100() {
+        let mut uniform = uniforms();
+        let errors = |wrong: Vec<bool>| SampleErrors {
+            score: Score::Classes {
+                samples: wrong.len(),
+                wrong: wrong.iter().filter(|w| **w).count(),
+            },
+            samples: PerSample::Classes {
+                labels: vec![0; wrong.len()],
+                wrong,
+            },
+        };
+        let (mut pooled, mut naive) = (0, 0);
+        for _ in 0..400 {
+            let mut pairs = vec![(vec![false; 1000], vec![false; 1000]); 3];
+            for sample in 0..1000 {
+                // One sample in a hundred is hard for the reference alone and two for the others, each for four seeds in five.
+                let u = uniform();
+                for (reference, errors) in &mut pairs {
+                    let is_hard = uniform() < 0.8;
+                    reference[sample] = is_hard && u < 0.01;
+                    errors[sample] = is_hard && (0.01..0.03).contains(&u);
+                }
+            }
+            let pairs: Vec<_> = pairs
+                .into_iter()
+                .map(|(a, b)| (errors(a), errors(b)))
+                .collect();
+            let pairs: Vec<_> = pairs.iter().map(|(a, b)| (a, b)).collect();
+            let Some(PooledScore::Errors(score)) = PooledScore::new(&pairs) else {
+                panic!("a classification")
+            };
+            pooled += usize::from(score.estimate.upper < 0.8);
+            let (b, c) = (score.reference_only_wrong, score.only_wrong);
+            naive += usize::from(DropEstimate::of_classes(3000, b, c).upper < 0.8);
+        }
+        assert!((7..=34).contains(&pooled), "{pooled}");
+        assert!(naive > 50, "{naive}");
     }
 }

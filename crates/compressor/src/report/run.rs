@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sparsevd_format::write_atomically;
 use sparsevd_model::Preprocessing;
 
-use super::SCHEMA;
+use super::read_json;
 use crate::error::CompressError;
 use crate::recipe::Recipe;
 
@@ -66,19 +66,8 @@ impl RunRecord {
             path: path.clone(),
             what,
         };
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            fail(format!(
-                "expected the folder of a run, with {FILE} in it: {e}"
-            ))
-        })?;
-        let record: Self = serde_json::from_str(&text)
-            .map_err(|e| fail(format!("expected the record of a run: {e}")))?;
-        if record.schema != SCHEMA {
-            return Err(fail(format!(
-                "expected schema {SCHEMA}, got {}",
-                record.schema
-            )));
-        }
+        let record: Self = read_json(&path, "the record of a run")?
+            .ok_or_else(|| fail(format!("expected the folder of a run, with {FILE} in it")))?;
         record.recipe.check()?;
         Ok(record)
     }

@@ -36,7 +36,7 @@ pub(super) struct Columns {
     /// Height and width of the grid.
     pub grid: [usize; 2],
     /// The weight whose rows are the units, where activations, pooling and flattening alone are between.
-    pub made_by: Option<String>,
+    pub producer: Option<String>,
 }
 
 /// Codes what is known of the tensors; a reader passes `None`. Weights and biases come in the order of the nodes.
@@ -275,7 +275,7 @@ struct Value {
     /// Channels, height and width before flattening.
     map: Option<[usize; 3]>,
     /// The weight whose rows are its units.
-    made_by: Option<String>,
+    producer: Option<String>,
 }
 
 type Shapes = BTreeMap<String, (Shape, Option<Columns>)>;
@@ -297,7 +297,7 @@ fn propagate(
         let value = Value {
             shape: input.shape.clone(),
             map: map(&input.shape),
-            made_by: None,
+            producer: None,
         };
         values.insert(&input.name, value);
     }
@@ -358,15 +358,15 @@ fn propagate(
         } else {
             map(&out)
         };
-        let made_by = match node.op.weight() {
+        let producer = match node.op.weight() {
             Some(weight) => Some(weight.to_owned()),
-            None if keeps_units(&node.op) && inputs.len() == 1 => x.made_by.clone(),
+            None if keeps_units(&node.op) && inputs.len() == 1 => x.producer.clone(),
             None => None,
         };
         let value = Value {
             shape: out,
             map,
-            made_by,
+            producer,
         };
         values.insert(&node.name, value);
     }
@@ -385,7 +385,7 @@ fn weight_of(node: &Node, x: &Value, rows: &HashMap<&str, usize>) -> (Shape, Opt
         let columns = Columns {
             units,
             grid: [height, width],
-            made_by: x.made_by.clone(),
+            producer: x.producer.clone(),
         };
         (Shape::from([of(weight), inn]), Some(columns))
     } else if let Op::Conv(conv) = &node.op {
@@ -393,13 +393,13 @@ fn weight_of(node: &Node, x: &Value, rows: &HashMap<&str, usize>) -> (Shape, Opt
         let units = channels.checked_div(conv.groups).unwrap_or(0);
         let grid @ [height, width] = conv.window.kernel_shape;
         let shape = Shape::from([of(&conv.weight), units, height, width]);
-        let made_by = x.made_by.clone();
+        let producer = x.producer.clone();
         (
             shape,
             Some(Columns {
                 units,
                 grid,
-                made_by,
+                producer,
             }),
         )
     } else {

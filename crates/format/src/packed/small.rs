@@ -145,14 +145,14 @@ fn body<C: Coder>(
 
 /// Which input units of a matrix send nothing, by the weights and biases before; empty where they come from no such layer.
 fn dead_units(columns: &Columns, tensors: &[Tensor], done: &[Option<Integers>]) -> Vec<bool> {
-    let maker = |name: &String| tensors.iter().position(|t| t.name == *name);
-    let Some(maker) = columns.made_by.as_ref().and_then(maker) else {
+    let place = |name: &String| tensors.iter().position(|t| t.name == *name);
+    let Some(producer) = columns.producer.as_ref().and_then(place) else {
         return vec![];
     };
-    let Some(Integers::Weight(levels)) = &done[maker] else {
+    let Some(Integers::Weight(levels)) = &done[producer] else {
         return vec![];
     };
-    let bias = match tensors[maker].bias.map(|b| &done[b]) {
+    let bias = match tensors[producer].bias.map(|b| &done[b]) {
         Some(Some(Integers::Bias(bias))) => bias.as_slice(),
         _ => &[],
     };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::SCHEMA;
+use sparsevd_compressor::report::read_json;
 use sparsevd_compressor::{CompressError, checkpoint};
 use sparsevd_format::{create_atomically, write_atomically};
 
@@ -57,18 +57,8 @@ impl CompareRecord {
         if create_atomically(&path, |out| writeln!(out, "{text}"))? {
             return Ok(None);
         }
-        let earlier = std::fs::read_to_string(&path).map_err(|e| fail(e.to_string()))?;
-        let not_one = |e| fail(format!("expected the record of a comparison: {e}"));
-        let record: Self = serde_json::from_str(&earlier).map_err(not_one)?;
-        if record.schema != SCHEMA {
-            let got = record.schema;
-            return Err(fail(format!("expected schema {SCHEMA}, got {got}")).into());
-        }
-        // Both as they come out of a file: a setting that is left out there is unset.
-        let recipe = |text: &str| -> Result<Value, CompressError> {
-            let mut value: Value = serde_json::from_str(text).map_err(not_one)?;
-            Ok(value["recipe"].take())
-        };
+        let record: Self = read_json(&path, "the record of a comparison")?
+            .ok_or_else(|| fail("expected the record of a comparison: it was removed".into()))?;
         let place = |path: &Option<PathBuf>| {
             path.as_ref()
                 .map_or("memory".into(), |path| path.display().to_string())
@@ -80,7 +70,7 @@ impl CompareRecord {
             let [earlier, now] = [&record.data, &self.data].map(place);
             Some(("the samples of", earlier, format!("others, of {now}")))
         } else {
-            difference("", &recipe(&earlier)?, &recipe(&text)?).map(|(setting, earlier, now)| {
+            difference(&record.recipe, &self.recipe).map(|(setting, earlier, now)| {
                 let earlier = format!("{setting} {earlier}, of {}", record.recipe_source);
                 (
                     "the recipe with",
@@ -119,20 +109,25 @@ fn has_training(folder: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The first setting that differs, and its two values.
-pub(super) fn difference(name: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
+/// The first setting in which two recipes differ, and its two values.
+pub(super) fn difference(a: &Recipe, b: &Recipe) -> Option<(String, String, String)> {
+    let value = |recipe: &Recipe| serde_json::to_value(recipe).unwrap_or_default();
+    difference_in("", &value(a), &value(b))
+}
+
+fn difference_in(name: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
     let unset = &Value::Null;
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
             let mut keys = x.keys().chain(y.keys());
             keys.find_map(|key| {
                 let [a, b] = [x, y].map(|map| map.get(key).unwrap_or(unset));
-                difference(format!("{name} {key}").trim_start(), a, b)
+                difference_in(format!("{name} {key}").trim_start(), a, b)
             })
         }
         (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
             let mut pairs = x.iter().zip(y).enumerate();
-            pairs.find_map(|(i, (a, b))| difference(&format!("{name} {}", i + 1), a, b))
+            pairs.find_map(|(i, (a, b))| difference_in(&format!("{name} {}", i + 1), a, b))
         }
         _ if a == b => None,
         _ => Some((name.to_owned(), in_words(a), in_words(b))),
@@ -152,6 +147,7 @@ fn in_words(value: &Value) -> String {
 mod tests {
     use super::*;
     use sparsevd_compressor::recipe::{Method, Phase};
+    use sparsevd_compressor::report::SCHEMA;
 
     fn record() -> CompareRecord {
         let phases = [Method::SparseVd, Method::FineTune].map(|m| Phase::new(m, 3));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sparsevd_compressor::CompressError;
 use sparsevd_compressor::objective::{PerSample, SampleErrors, Score};
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::SCHEMA;
+use sparsevd_compressor::report::read_json;
 use sparsevd_format::write_atomically;
 
 use super::cell::Cell;
@@ -154,17 +154,9 @@ impl StoredCell {
     ) -> Result<Option<Self>, PipelineError> {
         let path = Self::path(folder);
         let fail = |what: String| fail(&path, what);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(fail(e.to_string()).into()),
+        let Some(stored) = read_json::<Self>(&path, "the result of a cell")? else {
+            return Ok(None);
         };
-        let not_one = |e| fail(format!("expected the result of a cell: {e}"));
-        let stored: Self = serde_json::from_str(&text).map_err(not_one)?;
-        if stored.schema != SCHEMA {
-            let got = stored.schema;
-            return Err(fail(format!("expected schema {SCHEMA}, got {got}")).into());
-        }
         // Not by the ratio, of which the number of weights is made.
         let key = |c: &Cell| (c.method, c.weights, c.seed);
         let got = Cell {
@@ -211,8 +203,7 @@ impl StoredCell {
             // A trainer sets it by the network and the samples.
             got.target_deviation = None;
         }
-        let value = |recipe: &Recipe| serde_json::to_value(recipe).unwrap_or_default();
-        difference("", &value(&expected), &value(&got))
+        difference(&expected, &got)
     }
 
     /// The errors of its network on the samples that `dense` are of.
@@ -248,6 +239,7 @@ fn fail(path: &Path, what: String) -> CompressError {
 mod tests {
     use sparsevd_compressor::objective::{Targets, sample_errors};
     use sparsevd_compressor::recipe::{Method, Phase};
+    use sparsevd_compressor::report::SCHEMA;
 
     use super::*;
 

@@ -17,6 +17,7 @@ use super::stored::{StoredCell, StoredErrors};
 use crate::error::PipelineError;
 use crate::measure::Scores;
 use crate::outputs::Outputs;
+use crate::posterior::Posterior;
 use crate::pruning::finish;
 use crate::run_folder::{POSTERIOR, RunFolder};
 use crate::split::Split;
@@ -39,7 +40,7 @@ pub(super) struct CellTrainer<'a> {
     pub metadata: &'a BTreeMap<String, String>,
     pub threads: usize,
     /// The seed that was last trained with Sparse VD, at the end of its sparse-vd phases.
-    pub posterior: Option<(u64, Trainer)>,
+    pub posterior: Option<(u64, Posterior)>,
 }
 
 impl CellTrainer<'_> {
@@ -58,13 +59,9 @@ impl CellTrainer<'_> {
             Some(_) => self.alone(cell, &folder, observer)?,
             None => {
                 let posterior = self.posterior(cell.seed, observer)?;
-                posterior_weights = Some(posterior.survivors());
-                let recipe = posterior.recipe().of_try(1.0, cell.weights);
+                posterior_weights = Some(posterior.trainer.survivors());
                 let part = RunFolder::part(folder.clone());
-                let mut trainer = posterior.fork(recipe, Some(folder.clone()))?;
-                if part.is_resumed() {
-                    trainer.resume(&folder)?;
-                }
+                let mut trainer = posterior.fork_to(cell.weights, Some(&part))?;
                 self.run(&mut trainer, observer)?;
                 trainer
             }
@@ -92,34 +89,26 @@ impl CellTrainer<'_> {
         &mut self,
         seed: u64,
         observer: &mut dyn Observer,
-    ) -> Result<&Trainer, PipelineError> {
+    ) -> Result<&Posterior, PipelineError> {
         let known = self.posterior.take().filter(|(of, _)| *of == seed);
-        let trainer = match known {
-            Some((_, trainer)) => trainer,
+        let posterior = match known {
+            Some((_, posterior)) => posterior,
             None => {
                 let folder = self.folder.join(format!("{POSTERIOR}seed-{seed}"));
                 let recipe = Recipe {
                     seed,
                     ..self.base.clone()
                 };
-                let phases = recipe.behind_posterior();
-                let mut trainer = self.begin(&recipe, &folder, observer)?;
-                if trainer.position().phase < phases {
-                    let outcome = trainer.run_until(phases, observer)?;
-                    finished(outcome, Some(&self.root()))?;
-                    trainer.save()?;
-                }
+                let trainer = self.begin(&recipe, &folder, observer)?;
+                let name = format!("the posterior of seed {seed}");
+                let (all, root) = (self.network.original_weights(), self.root());
+                let posterior = Posterior::train(trainer, &name, all, Some(&root), observer)?;
                 keep_checkpoint_alone(&folder)?;
-                observer.note(&format!(
-                    "the posterior of seed {seed} leaves {} of {} weights",
-                    trainer.survivors(),
-                    self.network.original_weights()
-                ));
-                trainer
+                posterior
             }
         };
-        let (_, trainer) = self.posterior.insert((seed, trainer));
-        Ok(trainer)
+        let (_, posterior) = self.posterior.insert((seed, posterior));
+        Ok(posterior)
     }
 
     /// A run in a folder, at its beginning or at its checkpoint.
