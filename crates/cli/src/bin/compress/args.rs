@@ -58,7 +58,6 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum Command {
     /// Compresses a network: what happens when no subcommand is named
     #[command(skip)]
