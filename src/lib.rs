@@ -43,7 +43,7 @@ pub use sparsevd_onnx as onnx;
 #[cfg(feature = "compress")]
 pub use sparsevd_pipeline as pipeline;
 #[cfg(feature = "compress")]
-pub use sparsevd_pipeline::{Compressed, Compression, Data, Observer, Silent};
+pub use sparsevd_pipeline::{Compressed, Compression, Data, MethodComparison, Observer, Silent};
 #[cfg(feature = "run")]
 pub use sparsevd_runtime as runtime;
 

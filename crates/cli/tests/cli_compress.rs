@@ -477,6 +477,7 @@ fn help_teaches_with_examples_and_misuse_exits_2() {
     for args in [
         &["--help"][..],
         &["train", "--help"],
+        &["compare", "--help"],
         &["sweep", "--help"],
         &["inspect", "--help"],
         &["convert", "--help"],

@@ -201,11 +201,13 @@ impl MethodComparison {
             }
         }
         let test = dense.test.as_ref().map(|test| test.score.into());
+        let seen = dense.saw_validation().then(|| SEEN.to_owned());
         Ok(ComparedMethods {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").into(),
             network: network.graph.name.clone(),
             model,
+            warnings: self.input.warnings.iter().cloned().chain(seen).collect(),
             data: samples.describe.clone(),
             recipe_source: self.recipe.source.clone(),
             weights: all,

@@ -17,7 +17,8 @@
 //! ```
 //!
 //! An [`Observer`] in the place of [`Silent`] receives progress and may stop the run; [`Compression::in_folder`] keeps
-//! checkpoints, from which [`Compression::resume`] goes on to the same bytes.
+//! checkpoints, from which [`Compression::resume`] goes on to the same bytes. A [`MethodComparison`] compresses by several methods, at the
+//! same ratios and over several seeds, and puts their errors into one table.
 //!
 //! A session of the runtime takes [`InputSamples`] from files and gives [`OutputValues`], which a [`Comparison`] holds against expected
 //! ones. [`Data::part`] gives [`LabelledSamples`] to score it on; a [`Benchmark`] times it by plans that [`KernelCosts`] of the machine chose.

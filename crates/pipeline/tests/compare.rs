@@ -366,6 +366,7 @@ fn a_posterior_with_fewer_weights_is_said_and_data_without_test_samples_too() {
     let said = format!("sparse-vd at 1x: a posterior leaves {left} weights, fewer than the 144");
     assert!(text.contains(&said), "{text}");
     assert!(text.contains("on the validation samples"), "{text}");
+    assert!(text.contains("\nSeed 0.\n"), "{text}");
     assert!(!text.contains("beside"), "one method: {text}");
     assert_eq!((compared.about, compared.test), (Part::Validation, None));
 }

@@ -278,4 +278,9 @@ fn the_log_of_a_search_keeps_the_lines_of_every_run() {
     let mut log = TrainingLog::in_folder(folder.path());
     log.open(Position::default()).unwrap();
     assert_eq!(lines(&log), "", "a new run");
+    log.note("three");
+    let mut log = TrainingLog::continued_in(folder.path());
+    log.open(Position::default()).unwrap();
+    log.note("four");
+    assert_eq!(lines(&log), "three\nfour\n");
 }

@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 
 use sparsevd_compressor::architecture;
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
+use sparsevd_compressor::report::{PooledScore, SplitScore};
 use sparsevd_compressor::trainer::Observer;
-use sparsevd_pipeline::{Compression, Data, ModelFile, PipelineError, RunFolder, Silent, Training};
+use sparsevd_onnx::ImportOptions;
+use sparsevd_pipeline::{
+    Compression, Data, MethodComparison, ModelFile, PipelineError, PruningMethod, RunFolder,
+    Silent, Training,
+};
 
 /// Rows whose target is twice `a` and larger for `b` of `yes`.
 fn table(folder: &Path) -> PathBuf {
@@ -125,4 +130,45 @@ fn a_table_that_the_network_does_not_know_is_refused() {
     input.network.graph.preprocessing = None;
     let error = run(input, Data::load(&path).unwrap()).unwrap_err();
     assert!(matches!(error, PipelineError::NoTable { .. }), "{error}");
+}
+
+#[test]
+fn methods_are_compared_on_a_regression_by_r2() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let compare = || {
+        let network = model.clone().read(&ImportOptions::default()).unwrap();
+        let recipe = recipe(&[Method::SparseVd, Method::FineTune]);
+        let data = Data::load(table(dir.path())).unwrap();
+        MethodComparison::new(network, data, recipe, dir.path().join("c"))
+            .methods([PruningMethod::SparseVd, PruningMethod::Fisher])
+            .ratios([2.0])
+            .seeds([0, 1])
+            .run(&mut Silent)
+            .unwrap()
+    };
+    let compared = compare();
+    let drops = compared.results.iter().map(|result| {
+        let of_seed = |seed: &sparsevd_pipeline::SeedResult| match seed.validation {
+            SplitScore::Fit(fit) => fit.estimate.drop,
+            SplitScore::Errors(_) => panic!("a regression"),
+        };
+        let drops: Vec<f64> = result.seeds.iter().map(of_seed).collect();
+        let PooledScore::Fit(fit) = result.validation else {
+            panic!("a regression")
+        };
+        assert_eq!((fit.samples, fit.seeds, result.bytes), (16, 2, None));
+        assert!((fit.estimate.drop - (drops[0] + drops[1]) / 2.0).abs() < 1e-12);
+        fit.estimate.drop
+    });
+    let drops: Vec<f64> = drops.collect();
+    let paired = compared.paired[0].validation;
+    assert!((paired.drop() - (drops[1] - drops[0])).abs() < 1e-12);
+    let text = compared.to_string();
+    assert!(
+        text.contains("validation R2 0.") && !text.contains(" p"),
+        "{text}"
+    );
+    // From the stored results.
+    assert_eq!(compare().to_string(), text);
 }

@@ -8,9 +8,9 @@ use sparsevd_compressor::recipe::PruneBy;
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum PruningMethod {
-    /// By the dropout rates that training finds, and from its posterior by Fisher information or what the recipe says.
+    /// By the dropout rates that training finds; fine-tuning prunes their survivors to the number of weights.
     SparseVd,
-    /// The smallest, little by little in the same epochs.
+    /// The smallest, little by little in the same epochs
     GradualMagnitude,
     /// The same by Fisher information, the loss that removing a weight costs.
     Fisher,

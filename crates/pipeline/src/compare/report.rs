@@ -20,6 +20,8 @@ pub struct ComparedMethods {
     pub network: String,
     /// Its file, where it came from one.
     pub model: Option<PathBuf>,
+    /// What was guessed when its file was read, and whether it was probably trained on the validation samples.
+    pub warnings: Vec<String>,
     /// The data set, in words.
     pub data: String,
     /// Where the recipe came from, in words.

@@ -24,22 +24,34 @@ impl fmt::Display for ComparedMethods {
         }
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
         let (seeds, about) = (seeds.join(", "), self.about);
-        writeln!(
-            f,
-            "Means over seeds {seeds}; left, ratio and bytes are those of the results."
-        )?;
-        let drop = match self.validation {
-            ScoreReport::Classes { .. } => "points of error over",
-            ScoreReport::Regression { .. } => "R2 under",
+        let of_classes = self.is_of_classes();
+        let (drop, of_pairs, of_worst) = match of_classes {
+            true => (
+                "points of error over",
+                "wrong or right alone: sums over the seeds; ",
+                ", and McNemar's exact p of it",
+            ),
+            false => ("R2 under", "", ""),
         };
+        match self.seeds.as_slice() {
+            [seed] => writeln!(f, "Seed {seed}.")?,
+            _ => writeln!(
+                f,
+                "Means over seeds {seeds}. worst: the seed that lost most{of_worst}."
+            )?,
+        }
         writeln!(
             f,
             "drop: {drop} the network as it came, on the {about} samples; bound: one-sided 95 %."
         )?;
-        writeln!(
-            f,
-            "worst: the seed that lost most, and its p (McNemar's, exact, two-sided)."
-        )?;
+        if !self.paired.is_empty() {
+            let p = if of_classes {
+                "; p: of signs by sample"
+            } else {
+                ""
+            };
+            writeln!(f, "beside: {of_pairs}from, to: one-sided 95 %{p}.")?;
+        }
         for result in &self.results {
             if let Some(fewer) = fewer(result) {
                 writeln!(f, "{fewer}")?;
@@ -50,11 +62,19 @@ impl fmt::Display for ComparedMethods {
 }
 
 impl ComparedMethods {
+    fn is_of_classes(&self) -> bool {
+        match self.validation {
+            ScoreReport::Classes { .. } => true,
+            ScoreReport::Regression { .. } => false,
+        }
+    }
+
     fn results(&self) -> Table {
         let (other, about) = match self.about {
             Part::Validation => ("", "validation"),
             Part::Test => ("validation", "test"),
         };
+        let p = if self.is_of_classes() { "worst p" } else { "" };
         let mut columns = vec![
             ("method", Align::Left),
             ("asked", Align::Right),
@@ -66,7 +86,7 @@ impl ComparedMethods {
             ("worst", Align::Right),
             ("drop", Align::Right),
             ("bound", Align::Right),
-            ("worst p", Align::Right),
+            (p, Align::Right),
         ];
         let has_test = !other.is_empty();
         columns.retain(|(title, _)| !title.is_empty());
@@ -99,8 +119,7 @@ impl ComparedMethods {
         let reference = self.paired.first().map_or("", |pair| pair.reference.name());
         let title = format!("beside {reference}");
         let its_left = format!("{reference}'s");
-        let of_classes = matches!(self.validation, ScoreReport::Classes { .. });
-        let [alone, reference_alone, p] = match of_classes {
+        let [alone, reference_alone, p] = match self.is_of_classes() {
             true => ["wrong alone", "right alone", "p"],
             false => [""; 3],
         };
