@@ -252,6 +252,9 @@ fn a_sparse_file_off_any_grid_is_rounded_or_trained_onto_one() {
         ),
     ] {
         let args = [&["convert", sparse, "x.spvd"], args].concat();
-        assert_eq!(w.complaint(&args, &[words]), None);
+        let refused = w.compress(&args);
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(words), "{words}: {stderr}");
     }
 }

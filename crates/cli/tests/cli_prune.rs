@@ -9,6 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 use sparsevd_format::{GraphSource, read_network};
 use sparsevd_model::presets;
+use sparsevd_model::quantised::nearest_scale;
 use sparsevd_testing::arbitrary::Stream;
 use synthetic::{SIDE, Workplace};
 
@@ -97,6 +98,15 @@ fn magnitude_prunes_in_one_shot_without_data() {
     let report = w.json("r.report.json");
     assert_eq!(report["accuracy"], Value::Null);
     assert_eq!(report["pruning"]["method"], "magnitude");
+    // The packed file has the weights rounded.
+    assert!(
+        text.contains("r.spvd") && text.contains("moved outputs by about"),
+        "{text}"
+    );
+    assert_eq!(report["packed"]["bytes"], w.read("r.spvd").len());
+    let error = report["packed"]["rounding_error"].as_f64().unwrap();
+    assert!((0.01..0.06).contains(&error), "{error}");
+    w.ok_run_sparse(&["plan", "r.spvd"]);
     assert_eq!(report["pruning"]["scope"], "layer");
     let layers = report["layers"].as_array().unwrap();
     assert_eq!(layers[0]["density"], 1.0, "the first convolution stays");
@@ -234,12 +244,23 @@ fn magnitude_reports_errors_and_fine_tunes_where_it_can() {
     assert_eq!(report["history"].as_array().unwrap().len(), 7);
     assert_eq!(report["history"][0]["method"], "fine-tune");
     assert!(report["nonzeros"].as_u64().unwrap() <= 60);
-    // Data alone: errors, and no training.
+    // Data alone: the weights that are left settle on grids.
     std::fs::remove_file(w.path("recipe.toml")).unwrap();
-    w.ok(&[&prune[..], &["--data", "data", "--out", "shot.safetensors"]].concat());
+    w.ok(&[
+        &prune[..],
+        &["--data", "data", "--out", "shot.spvd", "--run", "shot.run"],
+    ]
+    .concat());
     let report = w.json("shot.report.json");
-    assert_eq!(report["history"], serde_json::json!([]));
+    assert_eq!(
+        report["recipe_source"],
+        "the quantise phase of the default recipe"
+    );
+    assert_eq!(report["history"][0]["method"], "quantise");
     assert!(report["accuracy"]["test"]["sparse_percent"].is_number());
+    assert!(report["nonzeros"].as_u64().unwrap() <= all * 3 / 10 + 1);
+    assert_eq!(report["packed"]["rounding_error"], Value::Null);
+    w.ok_run_sparse(&["eval", "shot.spvd", "--data", "data"]);
 }
 
 /// Means of one and noise by unit, as a file from elsewhere.
@@ -304,6 +325,38 @@ fn a_posterior_from_elsewhere_is_thresholded_and_compacted() {
     assert_eq!(network.nonzeros(), 6 * SIDE * SIDE + 12);
     let report = w.json("net.report.json");
     assert_eq!(report["pruning"]["method"], "posterior");
+    // The packed file has the means on grids of one deviation, which is exp(-1/2) of the mean of every weight that is left.
+    let packed = read_network(w.path("net.spvd"), &GraphSource::Auto)
+        .unwrap()
+        .network;
+    for name in ["fc1.weight", "fc2.weight"] {
+        let means = network.tensors[name].values().iter().filter(|v| **v != 0.0);
+        let mut sigmas: Vec<f32> = means.map(|v| v.abs() * (-0.5_f32).exp()).collect();
+        sigmas.sort_by(f32::total_cmp);
+        let scale = nearest_scale(sigmas[sigmas.len() / 2], 4).unwrap();
+        assert_eq!(packed.scales[name], scale, "{name}");
+    }
+    assert!(text.contains("moved outputs by about"), "{text}");
+    w.ok_run_sparse(&["eval", "net.spvd", "--data", "data"]);
+    // With data they settle there.
+    let tuned = [
+        "net.safetensors",
+        "--posterior",
+        "p.safetensors",
+        "--data",
+        "data",
+        "--out",
+        "tuned.spvd",
+        "--max-accuracy-drop",
+        "100",
+    ];
+    w.ok(&tuned);
+    let report = w.json("tuned.report.json");
+    assert_eq!(report["history"][0]["method"], "quantise");
+    let tuned = read_network(w.path("tuned.spvd"), &GraphSource::Auto)
+        .unwrap()
+        .network;
+    assert_eq!(tuned.scales, packed.scales);
     // Nothing is over a threshold that high.
     w.ok(&[
         "net.safetensors",

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sparsevd_format::{Array, ArrayData, read_array};
 use sparsevd_kernels::training::log_alpha;
-use sparsevd_model::{Csr, Dense, Network, Shape, Weights};
+use sparsevd_model::{Csr, Dense, Network, Shape, Weights, passes};
 
 use crate::error::CompressError;
 
@@ -66,12 +66,8 @@ impl ForeignPosterior {
         let mut used = PosteriorUse::default();
         let mut stems = Vec::new();
         for (name, tensor) in &mut pruned.tensors {
-            let stem = [Some(name.as_str()), name.strip_suffix(".weight")]
-                .into_iter()
-                .flatten()
-                .find(|stem| self.arrays.contains_key(&format!("{stem}.theta")));
-            if let Some(stem) = stem {
-                *tensor = self.weight(stem, &tensor.shape(), threshold)?;
+            if let Some(stem) = self.stem(name) {
+                *tensor = self.weight(stem, &tensor.shape(), threshold, |theta, _| theta)?;
                 stems.push(stem.to_owned());
                 used.pruned.push(name.clone());
             } else if self.arrays.contains_key(name) {
@@ -97,6 +93,51 @@ impl ForeignPosterior {
         Ok((checked, used))
     }
 
+    /// Median deviation of the weights that survive the threshold, by the names of the weights of layers; none where no weight survives.
+    ///
+    /// They are those of the weights as the network runs, with batch normalisation folded into them.
+    ///
+    /// # Errors
+    /// As [`Self::prune`].
+    pub fn sigmas(
+        &self,
+        network: &Network,
+        threshold: f64,
+    ) -> Result<BTreeMap<String, f64>, CompressError> {
+        let mut deviations = network.clone();
+        let mut known = Vec::new();
+        for (name, tensor) in &mut deviations.tensors {
+            if let Some(stem) = self.stem(name) {
+                let deviation = |_: f32, log_sigma2: f32| (0.5 * log_sigma2).exp();
+                *tensor = self.weight(stem, &tensor.shape(), threshold, deviation)?;
+                known.push(name.clone());
+            } else if self.arrays.contains_key(name) {
+                let values = self.values(name, &tensor.shape())?.to_vec();
+                *tensor = Weights::Dense(Dense::new(tensor.shape(), values));
+            }
+        }
+        // A normalisation scales deviations as it does the weights, and those of dead units leave.
+        let folded = passes::for_running(&deviations);
+        let alive = passes::drop_dead_channels(&folded);
+        let alive = alive.as_ref().unwrap_or(&folded);
+        let median = |name: String| {
+            let tensor = alive.tensors.get(&name)?;
+            let nonzeros = tensor.values().iter().filter(|v| **v != 0.0);
+            let mut sigmas: Vec<f32> = nonzeros.map(|v| v.abs()).collect();
+            sigmas.sort_by(f32::total_cmp);
+            let median = *sigmas.get(sigmas.len() / 2)?;
+            Some((name, f64::from(median)))
+        };
+        Ok(known.into_iter().filter_map(median).collect())
+    }
+
+    /// What the arrays of a tensor's posterior are named after, where it has one.
+    fn stem<'n>(&self, tensor: &'n str) -> Option<&'n str> {
+        let stems = [Some(tensor), tensor.strip_suffix(".weight")];
+        let mut stems = stems.into_iter().flatten();
+        stems.find(|stem| self.arrays.contains_key(&format!("{stem}.theta")))
+    }
+
     /// Names before `.theta`.
     fn thetas(&self) -> impl Iterator<Item = &str> {
         self.arrays
@@ -104,22 +145,22 @@ impl ForeignPosterior {
             .filter_map(|name| name.strip_suffix(".theta"))
     }
 
-    fn weight(&self, stem: &str, shape: &Shape, threshold: f64) -> Result<Weights, CompressError> {
+    /// `value` of the mean and the log variance of each weight that survives.
+    fn weight(
+        &self,
+        stem: &str,
+        shape: &Shape,
+        threshold: f64,
+        value: impl Fn(f32, f32) -> f32,
+    ) -> Result<Weights, CompressError> {
         let theta = self.values(&format!("{stem}.theta"), shape)?;
         let [sigma, alpha] = ["log_sigma2", "log_alpha"].map(|part| format!("{stem}.{part}"));
-        let survives: Vec<bool> = match (
+        let is_sigma = match (
             self.arrays.contains_key(&sigma),
             self.arrays.contains_key(&alpha),
         ) {
-            (true, false) => {
-                let noise = self.values(&sigma, shape)?;
-                let rates = theta.iter().zip(noise).map(|(&t, &l)| log_alpha(t, l));
-                rates.map(|a| f64::from(a) <= threshold).collect()
-            }
-            (false, true) => {
-                let rates = self.values(&alpha, shape)?;
-                rates.iter().map(|a| f64::from(*a) <= threshold).collect()
-            }
+            (true, false) => true,
+            (false, true) => false,
             (both, _) => {
                 return Err(self.fail(format!(
                     "`{stem}.theta`: expected one of `{sigma}` and `{alpha}` beside it, got {}",
@@ -127,10 +168,18 @@ impl ForeignPosterior {
                 )));
             }
         };
-        let values = theta
-            .iter()
-            .zip(survives)
-            .map(|(t, s)| if s { *t } else { 0.0 });
+        let noise = self.values(if is_sigma { &sigma } else { &alpha }, shape)?;
+        let of = |(&theta, &noise): (&f32, &f32)| {
+            let (rate, log_sigma2) = match is_sigma {
+                true => (log_alpha(theta, noise), noise),
+                false => (noise, noise + (theta * theta + 1e-8).ln()),
+            };
+            match f64::from(rate) <= threshold {
+                true => value(theta, log_sigma2),
+                false => 0.0,
+            }
+        };
+        let values = theta.iter().zip(noise).map(of);
         let dense = Dense::new(shape.clone(), values.collect());
         Ok(Weights::Csr(Csr::from_dense(&dense)))
     }
@@ -220,6 +269,28 @@ mod tests {
             assert_eq!(used.kept, ["fc2.bias", "fc2.weight"]);
             let (pruned, _) = p.prune(&network, 2.0).unwrap();
             assert_eq!(pruned.tensors["fc1.weight"].nonzeros(), 2);
+        }
+    }
+
+    #[test]
+    fn deviations_are_the_medians_of_those_that_survive() {
+        let network = network();
+        let theta: &[f32] = &[1.0, 2.0, -3.0, 0.5];
+        let sigma = [0.125_f32, 0.25, 0.5, 1e3];
+        let logs = sigma.map(|s| 2.0 * s.ln());
+        let alphas = std::array::from_fn::<f32, 4, _>(|i| logs[i] - (theta[i] * theta[i]).ln());
+        for (name, noise) in [("fc1.log_sigma2", logs), ("fc1.log_alpha", alphas)] {
+            let p = posterior(&[("fc1.theta", &[2, 2], theta), (name, &[2, 2], &noise)]);
+            let sigmas = p.sigmas(&network, 3.0).unwrap();
+            assert_eq!(sigmas.len(), 1, "{name}: {sigmas:?}");
+            assert!(
+                (sigmas["fc1.weight"] - 0.25).abs() < 1e-5,
+                "{name}: {sigmas:?}"
+            );
+            assert!(
+                p.sigmas(&network, -8.0).unwrap().is_empty(),
+                "none survives"
+            );
         }
     }
 

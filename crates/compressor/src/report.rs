@@ -35,7 +35,7 @@ pub use split_score::{SplitError, SplitFit, SplitScore};
 pub use table::{Align, Table, bytes, count};
 pub use text::{
     NO_TEST, encodings as encodings_table, layers as layers_table, packed as packed_table,
-    probability,
+    probability, rounding,
 };
 
 /// Version of every JSON that is written here.

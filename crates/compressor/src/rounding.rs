@@ -73,6 +73,18 @@ impl Rounding {
                 rounded.scales.remove(name);
             }
         }
+        for node in network.graph.weighted_nodes() {
+            let is_rounded = node
+                .op
+                .weight()
+                .is_some_and(|w| !rounded.scales.contains_key(w));
+            if let Some(bias) = node.op.bias().filter(|_| is_rounded)
+                && !network.scales.contains_key(bias)
+            {
+                // One or two numbers are on some grid by chance, in many bits.
+                rounded.scales.remove(bias);
+            }
+        }
         let off_grid = |name: &&String| {
             !rounded.scales.contains_key(*name) && !self.sigmas.contains_key(*name)
         };

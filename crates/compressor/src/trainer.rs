@@ -14,7 +14,7 @@ pub(crate) mod snapshot;
 mod teacher;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -180,6 +180,27 @@ impl Trainer {
         let objective = run.plain_objective();
         run.divergence = objective.divergence(&run.data.train().targets(), outputs);
         Ok(run)
+    }
+
+    /// Gives weights, by their names, the deviations of a posterior that was trained elsewhere: a quantise phase takes its scales from
+    /// them.
+    ///
+    /// # Errors
+    /// None for a state that is valid already.
+    pub fn set_sigmas(&mut self, sigmas: &BTreeMap<String, f64>) -> Result<(), CompressError> {
+        let last = units::last_layer(&self.original).and_then(Op::weight);
+        let last = last.map(str::to_owned);
+        let unit = f64::from(self.unit);
+        self.replace_state(|state| {
+            for layer in &mut state.layers {
+                let sigma = sigmas.get(&layer.weight).filter(|sigma| **sigma > 0.0);
+                if let Some(sigma) = sigma {
+                    let scaled = last.as_ref() == Some(&layer.weight);
+                    let sigma = if scaled { sigma / unit } else { *sigma };
+                    layer.last_log_sigma2 = vec![(2.0 * sigma.ln()) as f32; layer.theta.len()];
+                }
+            }
+        })
     }
 
     /// Progress of the run.

@@ -1,16 +1,18 @@
 //! A compressed network: its files, and the report that is measured from them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sparsevd_compressor::CompressError;
 use sparsevd_compressor::report::{
     Accuracy, Encoding, PackedResult, PackedSize, Part, Pruning, Report, SCHEMA, SEEN,
     SearchReport, Summary, encodings, stored_bytes,
 };
 use sparsevd_compressor::trainer::EpochRecord;
+use sparsevd_compressor::{CompressError, Rounding};
 use sparsevd_format::{
-    FormatError, GraphSource, inspect_encodings, read_network_bytes, write_atomically,
+    FormatError, GraphSource, PackOptions, inspect_encodings, read_network_bytes, write_atomically,
+    write_packed,
 };
 use sparsevd_model::Network;
 use sparsevd_runtime::WeightMode;
@@ -18,6 +20,7 @@ use sparsevd_runtime::WeightMode;
 use crate::error::PipelineError;
 use crate::measure::{Scores, timings};
 use crate::outputs::Outputs;
+use crate::pruning::finish;
 use crate::recipe::FoundRecipe;
 use crate::split::Split;
 
@@ -37,6 +40,8 @@ pub struct Compressed {
     /// How it was pruned before any training, where it was.
     pub pruning: Option<Pruning>,
     pub(crate) dense: Network,
+    /// Deviations of a posterior that was trained elsewhere, by the names of weights.
+    pub(crate) sigmas: BTreeMap<String, f64>,
     pub(crate) samples: Option<Split>,
     pub(crate) threads: usize,
     pub(crate) origin: Origin,
@@ -50,6 +55,13 @@ pub(crate) struct Origin {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// A packed file that was written.
+struct Packed<'p> {
+    path: &'p Path,
+    /// Where weights were rounded, the error of that.
+    rounding_error: Option<f64>,
+}
+
 impl Compressed {
     /// Writes the network to `path`, `.safetensors` or `.spvd`, with its other files beside it; see [`Outputs::new`] and
     /// [`Self::write`]. What exists is overwritten.
@@ -57,7 +69,10 @@ impl Compressed {
     /// # Errors
     /// As [`Outputs::new`] and [`Self::write`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<Report, PipelineError> {
-        self.write(&Outputs::new(path, &self.recipe.recipe)?)
+        self.write(&match self.pruning {
+            Some(_) => Outputs::of_pruned(path)?,
+            None => Outputs::new(path, &self.recipe.recipe)?,
+        })
     }
 
     /// Writes the network and reads it back, measures what came back, and writes and returns the report on it. What exists is
@@ -67,8 +82,16 @@ impl Compressed {
     /// Files that cannot be written; weights that their form does not hold.
     pub fn write(&self, outputs: &Outputs) -> Result<Report, PipelineError> {
         let metadata = self.origin.metadata.clone();
-        outputs.write(&self.network, metadata, &self.recipe.recipe)?;
-        let report = self.report(outputs)?;
+        outputs.write_interchange(&self.network, metadata, &self.recipe.recipe)?;
+        let packed = match outputs.packed.as_deref().map(|path| self.pack(path)) {
+            Some(Err(PipelineError::Format(error @ FormatError::Io { .. }))) => {
+                return Err(error.into());
+            }
+            Some(Err(error)) if outputs.packs_if_possible => Err(Some(error.to_string())),
+            Some(packed) => Ok(packed?),
+            None => Err(None),
+        };
+        let report = self.report(outputs, packed)?;
         let json = serde_json::to_string_pretty(&report).map_err(|e| CompressError::Report {
             path: outputs.report.clone(),
             what: e.to_string(),
@@ -77,17 +100,41 @@ impl Compressed {
         Ok(report)
     }
 
-    /// Reads the written files back and measures them through the runtime.
-    fn report(&self, outputs: &Outputs) -> Result<Report, PipelineError> {
+    /// Writes the packed file, of weights that are rounded to grids where they are on none.
+    fn pack<'p>(&self, path: &'p Path) -> Result<Packed<'p>, PipelineError> {
+        let on_grid = |tensor| self.network.scales.contains_key(tensor);
+        let (network, rounding_error) = if self.network.layer_tensors().iter().all(on_grid) {
+            (Cow::Borrowed(&self.network), None)
+        } else {
+            let rounding = Rounding {
+                sigmas: self.sigmas.clone(),
+                ..Rounding::default()
+            };
+            let rounded = rounding.round(&self.network)?;
+            (Cow::Owned(finish(rounded.network)), Some(rounded.error))
+        };
+        write_packed(path, &network, &PackOptions::for_size_of(&network))?;
+        Ok(Packed {
+            path,
+            rounding_error,
+        })
+    }
+
+    /// Reads the written files back and measures them through the runtime; without a packed file there may be a reason for that.
+    fn report(
+        &self,
+        outputs: &Outputs,
+        packed: Result<Packed<'_>, Option<String>>,
+    ) -> Result<Report, PipelineError> {
         let path = &outputs.network;
         let file = read(path)?;
         let sparse = read_network_bytes(path, &file, &GraphSource::Auto)?.network;
         let stored = stored_bytes(path, &file)?;
         let summary = Summary::new(&sparse, stored.as_ref(), file.len() as u64);
         let measured = self.samples.as_ref().zip(self.before.as_ref());
-        let packed = match (&outputs.packed, measured) {
-            (Some(path), Some((samples, before))) => Some(self.packed(path, samples, before)?),
-            _ => None,
+        let (packed, not_packed) = match packed {
+            Ok(packed) => (Some(self.packed(&packed, measured)?), None),
+            Err(why) => (None, why),
         };
         let accuracy = match measured {
             Some((samples, before)) => {
@@ -96,7 +143,7 @@ impl Compressed {
                     &self.recipe.recipe,
                     before.saw_validation(),
                     before.beside(&after),
-                    packed.as_ref().map(|p| (p.validation, p.test)),
+                    packed.as_ref().and_then(|p| Some((p.validation?, p.test))),
                     before.classes_beside(&after),
                 ))
             }
@@ -124,6 +171,7 @@ impl Compressed {
             warnings: warnings.chain(seen.then(|| SEEN.into())).collect(),
             output: path.clone(),
             packed,
+            not_packed,
             pruning: self.pruning.clone(),
             data: self.samples.as_ref().map(|s| s.describe.clone()),
             seed: recipe.seed,
@@ -147,17 +195,27 @@ impl Compressed {
     /// The packed file, taken apart and run.
     fn packed(
         &self,
-        path: &Path,
-        samples: &Split,
-        before: &Scores,
+        packed: &Packed<'_>,
+        measured: Option<(&Split, &Scores)>,
     ) -> Result<PackedResult, PipelineError> {
+        let Packed {
+            path,
+            rounding_error,
+        } = *packed;
         let file = read(path)?;
         let network = read_network_bytes(path, &file, &GraphSource::Auto)?.network;
-        let after = Scores::of(&network, WeightMode::Sparse, samples, self.threads)?;
-        let (validation, test) = before.beside(&after);
+        let (validation, test) = match measured {
+            Some((samples, before)) => {
+                let after = Scores::of(&network, WeightMode::Sparse, samples, self.threads)?;
+                let (validation, test) = before.beside(&after);
+                (Some(validation), test)
+            }
+            None => (None, None),
+        };
         Ok(PackedResult {
             output: path.to_owned(),
             size: PackedSize::of(&file)?,
+            rounding_error,
             validation,
             test,
         })

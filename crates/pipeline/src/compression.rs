@@ -1,11 +1,13 @@
 //! From a dense network, data and a recipe to a sparse network.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use sparsevd_compressor::CompressError;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{Pruning, SEEN};
-use sparsevd_compressor::trainer::Observer;
-use sparsevd_model::Csr;
+use sparsevd_compressor::trainer::{Observer, RunOptions, Trainer};
+use sparsevd_model::{Csr, Network};
 use sparsevd_onnx::ImportOptions;
 use sparsevd_runtime::WeightMode;
 
@@ -15,10 +17,11 @@ use crate::error::PipelineError;
 use crate::input::InputNetwork;
 use crate::measure::Scores;
 use crate::pruning::{finish, folded, prune};
-use crate::recipe::FoundRecipe;
+use crate::recipe::{DEFAULT_GRIDS, FoundRecipe};
 use crate::run_folder::{RecordedRun, RunFolder, record};
 use crate::search::search;
-use crate::training::train;
+use crate::split::Split;
+use crate::training::{Start, train};
 
 /// A compression that has not begun.
 #[derive(Debug, Clone)]
@@ -66,7 +69,7 @@ impl Compression {
         }
         let recipe = FoundRecipe {
             recipe: Recipe::default_for_grids(),
-            source: "the quantise phase of the default recipe".into(),
+            source: DEFAULT_GRIDS.into(),
         };
         Self::new(input, data, recipe)
     }
@@ -156,8 +159,7 @@ impl Compression {
             .as_ref()
             .map(|samples| Scores::of(&dense, WeightMode::Dense, samples, threads))
             .transpose()?;
-        let (pruned, notes) = pruned.unzip();
-        for note in notes.iter().flatten() {
+        for note in pruned.iter().flat_map(|pruned| &pruned.notes) {
             observer.note(note);
         }
         if let Some(before @ Scores { validation, test }) = &before {
@@ -173,6 +175,16 @@ impl Compression {
                 observer.note(SEEN);
             }
         }
+        let mut warnings = input.warnings;
+        if let (Some(pruned), Some(samples)) = (&pruned, &samples)
+            && recipe.source == DEFAULT_GRIDS
+            && let Some(why) = untrainable(&pruned.network, &recipe.recipe, samples)?
+        {
+            let warning = format!("weights are rounded to grids without training: {why}");
+            observer.note(&warning);
+            warnings.push(warning);
+            recipe.recipe.phases.clear();
+        }
         let trained = match &samples {
             Some(samples) if !recipe.recipe.phases.is_empty() => {
                 let record = match (&input.file, &data_path) {
@@ -182,7 +194,8 @@ impl Compression {
                     }
                     _ => None,
                 };
-                let (network, folder) = (pruned.as_ref().unwrap_or(&dense), folder.as_ref());
+                let network = pruned.as_ref().map_or(&dense, |pruned| &pruned.network);
+                let folder = folder.as_ref();
                 let (training, record) = (samples.training.clone(), record.as_ref());
                 let plan = &recipe.recipe;
                 Some(if plan.search.is_some() {
@@ -191,12 +204,17 @@ impl Compression {
                         search(network, plan, training, folder, record, limits, observer)?;
                     (searched.trainer, Some(searched.report))
                 } else {
-                    let trainer =
-                        train(network, plan, training, folder, record, threads, observer)?;
+                    let sigmas = pruned.as_ref().map(|pruned| &pruned.sigmas);
+                    let start = Start { network, sigmas };
+                    let trainer = train(start, plan, training, folder, record, threads, observer)?;
                     (trainer, None)
                 })
             }
             _ => None,
+        };
+        let (pruned, sigmas) = match pruned {
+            Some(pruned) => (Some(pruned.network), pruned.sigmas),
+            None => (None, BTreeMap::new()),
         };
         let (network, history, search) = match trained {
             Some((trainer, search)) => {
@@ -213,11 +231,12 @@ impl Compression {
             recipe,
             pruning,
             dense,
+            sigmas,
             samples,
             threads,
             origin: Origin {
                 model: input.file.map(|file| file.path),
-                warnings: input.warnings,
+                warnings,
                 metadata: input.metadata,
             },
         })
@@ -250,6 +269,20 @@ impl Compression {
             Some(folder) if trains => folder.check(),
             _ => Ok(()),
         }
+    }
+}
+
+/// Why the trainer does not take a network, where it does not.
+fn untrainable(
+    network: &Network,
+    recipe: &Recipe,
+    samples: &Split,
+) -> Result<Option<CompressError>, CompressError> {
+    let options = RunOptions::default();
+    match Trainer::new(network, recipe.clone(), samples.training.clone(), &options) {
+        Ok(_) => Ok(None),
+        Err(error @ CompressError::Unsupported { .. }) => Ok(Some(error)),
+        Err(error) => Err(error),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use sparsevd_compressor::report::count;
+use sparsevd_compressor::report::{count, rounding};
 use sparsevd_compressor::{Rounding, smaller};
 use sparsevd_format::{
     CsrProfile, LoadedNetwork, PackOptions, PackProfile, ValueType, WriteOptions, write_network,
@@ -53,13 +53,7 @@ impl fmt::Display for Converted {
         match self.rounding_error {
             None => Ok(()),
             Some(0.0) => f.write_str("; all weights were on grids"),
-            Some(error) => {
-                let percent = 100.0 * error;
-                write!(
-                    f,
-                    "; rounding to grids moved outputs by about {percent:.1} % (rms)"
-                )
-            }
+            Some(error) => write!(f, "; {}", rounding(error)),
         }
     }
 }

@@ -74,7 +74,7 @@ pub use output_values::{
     write_outputs,
 };
 pub use outputs::{Form, Outputs};
-pub use recipe::{DEFAULT_RECIPE, FoundRecipe};
+pub use recipe::{DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe};
 pub use run_folder::{RecordedRun, RunFolder};
 pub use sparsevd_compressor::trainer::{Observer, Silent};
 pub use sweep::{Sweep, SweepPoint, SweepScore, check_thresholds};

@@ -54,8 +54,10 @@ impl Form {
 pub struct Outputs {
     /// The network in the interchange form.
     pub network: PathBuf,
-    /// The packed network, where the recipe ends on grids.
+    /// The packed network, where the recipe ends on grids or the network is pruned before any training.
     pub packed: Option<PathBuf>,
+    /// Whether the packed file is left out for a network that its form does not hold.
+    pub packs_if_possible: bool,
     /// The report as JSON.
     pub report: PathBuf,
     /// Element type of the weights in the interchange form.
@@ -71,9 +73,24 @@ impl Outputs {
     /// # Errors
     /// Another ending; a packed file for a recipe that does not end on grids.
     pub fn new(named: impl AsRef<Path>, recipe: &Recipe) -> Result<Self, PipelineError> {
+        Self::with(named.as_ref(), recipe.ends_on_grids())
+    }
+
+    /// The files of a network that is pruned before any training. It has a packed file whatever follows, of weights that are rounded to
+    /// grids where they are on none; where that is not named, and cannot be written, it is left out.
+    ///
+    /// # Errors
+    /// Another ending.
+    pub fn of_pruned(named: impl AsRef<Path>) -> Result<Self, PipelineError> {
         let named = named.as_ref();
+        Ok(Self {
+            packs_if_possible: Form::of(named)? == Form::Interchange,
+            ..Self::with(named, true)?
+        })
+    }
+
+    fn with(named: &Path, on_grids: bool) -> Result<Self, PipelineError> {
         let beside = |ending: &str| named.with_file_name(format!("{}.{ending}", stem(named)));
-        let on_grids = recipe.ends_on_grids();
         let (network, packed) = match Form::of(named)? {
             Form::Interchange => (named.to_owned(), on_grids.then(|| beside("spvd"))),
             Form::Packed if on_grids => (beside("sparse.safetensors"), Some(named.to_owned())),
@@ -95,6 +112,7 @@ impl Outputs {
         Ok(Self {
             network,
             packed,
+            packs_if_possible: false,
             report: beside("report.json"),
             values: ValueType::default(),
             profile: CsrProfile::default(),
@@ -115,6 +133,22 @@ impl Outputs {
         files.try_for_each(|file| check_writable(file, force))
     }
 
+    /// Writes a network in the interchange form, with the metadata of its input and the recipe that gave it. A file that exists is
+    /// overwritten.
+    pub(crate) fn write_interchange(
+        &self,
+        network: &Network,
+        metadata: BTreeMap<String, String>,
+        recipe: &Recipe,
+    ) -> Result<u64, FormatError> {
+        let options = WriteOptions {
+            values: self.values,
+            profile: self.profile,
+            ..with_recipe(metadata, recipe)
+        };
+        write_network(&self.network, network, &options)
+    }
+
     /// Writes a network in its forms, with the metadata of its input and the recipe that gave it, and returns the bytes of the packed
     /// one. What exists is overwritten.
     pub(crate) fn write(
@@ -123,12 +157,7 @@ impl Outputs {
         metadata: BTreeMap<String, String>,
         recipe: &Recipe,
     ) -> Result<Option<u64>, FormatError> {
-        let options = WriteOptions {
-            values: self.values,
-            profile: self.profile,
-            ..with_recipe(metadata, recipe)
-        };
-        write_network(&self.network, network, &options)?;
+        self.write_interchange(network, metadata, recipe)?;
         let packed = self.packed.as_ref();
         let packed =
             packed.map(|path| write_packed(path, network, &PackOptions::for_size_of(network)));
@@ -191,6 +220,10 @@ mod tests {
         assert_eq!(got.report, Path::new("b.report.json"));
         let got = Outputs::new("b.safetensors", &plain).unwrap();
         assert_eq!(got.packed, None);
+        let pruned = |named| Outputs::of_pruned(named).unwrap();
+        assert_eq!(pruned("b.safetensors").packed, Some("b.spvd".into()));
+        assert!(pruned("b.safetensors").packs_if_possible);
+        assert!(!pruned("b.spvd").packs_if_possible);
         let error = Outputs::new("b.spvd", &plain).unwrap_err();
         assert!(error.to_string().contains("`quantise` phase"), "{error}");
         // A later phase moves weights off their grids.

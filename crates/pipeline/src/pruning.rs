@@ -1,22 +1,32 @@
 //! Pruning before any training, and what is done to every network before and after.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use sparsevd_compressor::report::Pruning;
 use sparsevd_compressor::{CompressError, ForeignPosterior, smaller};
 use sparsevd_model::{Network, Weights, passes};
 
-/// The pruned network, and sentences for the user.
-pub(crate) fn prune(
-    pruning: &Pruning,
-    network: &Network,
-) -> Result<(Network, Vec<String>), CompressError> {
+/// A network that was pruned before any training.
+pub(crate) struct Pruned {
+    pub network: Network,
+    /// Deviations of its posterior, by the names of weights.
+    pub sigmas: BTreeMap<String, f64>,
+    /// Sentences for the user.
+    pub notes: Vec<String>,
+}
+
+/// Prunes a network.
+pub(crate) fn prune(pruning: &Pruning, network: &Network) -> Result<Pruned, CompressError> {
     match pruning {
-        Pruning::Magnitude(magnitude) => {
-            Ok((magnitude.prune(&passes::for_running(network))?, vec![]))
-        }
+        Pruning::Magnitude(magnitude) => Ok(Pruned {
+            network: magnitude.prune(&passes::for_running(network))?,
+            sigmas: BTreeMap::new(),
+            notes: vec![],
+        }),
         Pruning::Posterior { file, threshold } => {
-            let (pruned, used) = ForeignPosterior::read(file)?.prune(network, *threshold)?;
+            let posterior = ForeignPosterior::read(file)?;
+            let (pruned, used) = posterior.prune(network, *threshold)?;
             let notes = [
                 ("weights by their posterior", used.pruned),
                 ("from its file as they are", used.replaced),
@@ -24,7 +34,11 @@ pub(crate) fn prune(
             ];
             let notes = notes.into_iter().filter(|(_, names)| !names.is_empty());
             let notes = notes.map(|(what, names)| format!("{what}: {}", names.join(", ")));
-            Ok((folded(pruned), notes.collect()))
+            Ok(Pruned {
+                network: folded(pruned),
+                sigmas: posterior.sigmas(network, *threshold)?,
+                notes: notes.collect(),
+            })
         }
     }
 }

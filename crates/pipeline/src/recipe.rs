@@ -9,6 +9,9 @@ use sparsevd_model::Network;
 /// The source of a recipe where none is given.
 pub const DEFAULT_RECIPE: &str = "the default recipe";
 
+/// The source of a recipe that puts the weights of a network on grids, where none is given.
+pub const DEFAULT_GRIDS: &str = "the quantise phase of the default recipe";
+
 /// A recipe and where it came from, in words.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoundRecipe {
@@ -75,12 +78,14 @@ impl FoundRecipe {
     ///
     /// It is fine-tuning and quantising on the labels alone: a teacher would be the pruned network itself, and how many weights are
     /// left is decided. Of several grids, which only the dense network could choose among, the finest is left. Of the default recipe,
-    /// which the user did not choose, nothing is left. The source says what was left out.
+    /// which the user did not choose, the quantise phase is left. The source says what was left out.
     pub fn fine_tuning(mut self) -> (Self, Vec<String>) {
         let phases = &mut self.recipe.phases;
         let searched = self.recipe.search.take().is_some();
         if self.source == DEFAULT_RECIPE {
-            phases.clear();
+            phases.retain(|p| p.method == Method::Quantise);
+            phases.iter_mut().for_each(|p| p.distil = 0.0);
+            self.source = DEFAULT_GRIDS.into();
             return (self, vec![]);
         }
         let tunes = |p: &Phase| matches!(p.method, Method::FineTune | Method::Quantise);

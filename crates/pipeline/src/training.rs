@@ -1,5 +1,7 @@
 //! One run of the trainer: its folder, its checkpoint, its observer.
 
+use std::collections::BTreeMap;
+
 use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::recipe::{Method, Recipe};
 use sparsevd_compressor::report::RunRecord;
@@ -9,12 +11,29 @@ use sparsevd_model::Network;
 use crate::error::PipelineError;
 use crate::run_folder::RunFolder;
 
+/// The network that a run begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start<'n> {
+    pub network: &'n Network,
+    /// Deviations of a posterior that was trained elsewhere, by the names of weights.
+    pub sigmas: Option<&'n BTreeMap<String, f64>>,
+}
+
+impl<'n> From<&'n Network> for Start<'n> {
+    fn from(network: &'n Network) -> Self {
+        Self {
+            network,
+            sigmas: None,
+        }
+    }
+}
+
 /// Trains to the end; `record` says what the run began with.
 ///
 /// # Errors
 /// [`PipelineError::Interrupted`] where the observer stops it.
-pub(crate) fn train(
-    network: &Network,
+pub(crate) fn train<'n>(
+    start: impl Into<Start<'n>>,
     recipe: &Recipe,
     data: TrainingData,
     folder: Option<&RunFolder>,
@@ -22,14 +41,14 @@ pub(crate) fn train(
     threads: usize,
     observer: &mut dyn Observer,
 ) -> Result<Trainer, PipelineError> {
-    let mut trainer = begin(network, recipe, data, folder, record, threads, observer)?;
+    let mut trainer = begin(start, recipe, data, folder, record, threads, observer)?;
     finished(trainer.run(observer)?, folder)?;
     Ok(trainer)
 }
 
 /// A run at its beginning, or where its folder has a checkpoint to go on from.
-pub(crate) fn begin(
-    network: &Network,
+pub(crate) fn begin<'n>(
+    start: impl Into<Start<'n>>,
     recipe: &Recipe,
     data: TrainingData,
     folder: Option<&RunFolder>,
@@ -44,7 +63,11 @@ pub(crate) fn begin(
         threads,
         run_folder: folder.map(|f| f.path().to_owned()),
     };
+    let Start { network, sigmas } = start.into();
     let mut trainer = Trainer::new(network, recipe.clone(), data, &options)?;
+    if let Some(sigmas) = sigmas {
+        trainer.set_sigmas(sigmas)?;
+    }
     if let Some(folder) = folder.filter(|f| f.is_resumed()) {
         trainer.resume(folder.path())?;
     }

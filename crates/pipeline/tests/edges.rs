@@ -3,11 +3,14 @@
 
 mod stripes;
 
+use std::path::Path;
+
 use sparsevd_compressor::recipe::{Method, Phase, PruneBy, Recipe, Validation};
 use sparsevd_compressor::report::{Pruning, Report, Verdict};
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_compressor::{Magnitude, Scope};
-use sparsevd_pipeline::{Compression, FoundRecipe, Silent};
+use sparsevd_model::{Dense, Network, Node};
+use sparsevd_pipeline::{Compression, DEFAULT_RECIPE, Data, FoundRecipe, Silent};
 
 use stripes::{data, network};
 
@@ -160,5 +163,73 @@ fn a_network_pruned_by_magnitude_ends_on_grids_of_its_own() {
         sparsevd_compressor::report::SplitScore::Errors(e) => e.sparse_percent,
         sparsevd_compressor::report::SplitScore::Fit(_) => panic!("a classification"),
     };
-    assert_eq!(error(packed.validation), 0.0);
+    assert_eq!(error(packed.validation.unwrap()), 0.0);
+}
+
+/// Prunes a network by magnitude, with the default recipe where there are data.
+fn prune(network: Network, data: Option<Data>, out: &Path) -> Report {
+    let recipe = FoundRecipe {
+        recipe: Recipe {
+            max_accuracy_drop: 100.0,
+            ..Recipe::default_for_compression()
+        },
+        source: DEFAULT_RECIPE.into(),
+    };
+    Compression::new(network, data, recipe.fine_tuning().0)
+        .pruned_by(magnitude(0.5))
+        .threads(1)
+        .run(&mut Silent)
+        .unwrap()
+        .save(out)
+        .unwrap()
+}
+
+fn node(json: serde_json::Value) -> Node {
+    serde_json::from_value(json).unwrap()
+}
+
+#[test]
+fn a_pruned_network_that_cannot_be_trained_is_rounded_onto_grids() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut network = network();
+    let scores = network.graph.outputs[0].clone();
+    network.graph.nodes.push(node(
+        serde_json::json!({"name": "p", "inputs": [scores], "op": "Softmax"}),
+    ));
+    network.graph.outputs = vec!["p".into()];
+    let report = prune(network, Some(data()), &folder.path().join("net.spvd"));
+    assert_eq!(report.history, []);
+    let why = report.warnings.join("\n");
+    assert!(
+        why.contains("rounded to grids without training: node `p` (Softmax)"),
+        "{why}"
+    );
+    let packed = report.packed.unwrap();
+    assert!(packed.rounding_error.unwrap() > 0.0 && packed.validation.is_some());
+    assert!(folder.path().join("net.spvd").exists());
+}
+
+#[test]
+fn a_pruned_network_that_has_no_packed_form_is_written_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let graph = serde_json::json!({
+        "name": "tokens", "inputs": [{"name": "x", "shape": [3, 4]}], "outputs": ["fc"],
+        "nodes": [{"name": "fc", "inputs": ["x"], "op": "Linear", "weight": "fc.weight"}],
+    });
+    let weight = Dense::new([2, 4], (1..9).map(|i| i as f32 / 7.0).collect());
+    let tensors = [("fc.weight".to_owned(), weight.into())].into();
+    let network = Network::new(serde_json::from_value(graph).unwrap(), tensors).unwrap();
+    let report = prune(
+        network.clone(),
+        None,
+        &folder.path().join("net.safetensors"),
+    );
+    assert!(report.packed.is_none() && folder.path().join("net.safetensors").exists());
+    let why = report.not_packed.clone().unwrap();
+    assert!(why.contains("node `fc`"), "{why}");
+    let text = report.origin_and_files(Path::new("r"), Path::new("run"));
+    assert!(
+        text.contains("no .spvd") && text.contains("node `fc`"),
+        "{text}"
+    );
 }

@@ -30,8 +30,11 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The sparse network that was written, in the interchange form.
     pub output: PathBuf,
-    /// The packed file, where the network is on grids.
+    /// The packed file, where one was written.
     pub packed: Option<PackedResult>,
+    /// Why there is no packed file, where one was to lie beside the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_packed: Option<String>,
     /// How the network was pruned before any training, where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruning: Option<Pruning>,

@@ -72,6 +72,8 @@ impl PackedSize {
 }
 
 /// A packed file that was written beside the sparse network, and its errors as the runtime computes them.
+///
+/// A network that was pruned before any training has its exact weights in the interchange form, and weights rounded to grids here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PackedResult {
     /// The file.
@@ -79,8 +81,12 @@ pub struct PackedResult {
     /// Where its bits go.
     #[serde(flatten)]
     pub size: PackedSize,
-    /// Scores on the validation samples.
-    pub validation: SplitScore,
+    /// Where its weights were rounded to grids without training, the error of that; see [`Rounded::error`](crate::Rounded::error).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounding_error: Option<f64>,
+    /// Scores on the validation samples, where there was a data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<SplitScore>,
     /// Scores on the test samples, where the data set has any.
     pub test: Option<SplitScore>,
 }

@@ -78,11 +78,23 @@ impl Report {
             text += &format!(", {} ({size} B)", packed.output.display());
         }
         text += &format!(" and {}", report.display());
+        if let Some(error) = self.packed.as_ref().and_then(|p| p.rounding_error) {
+            text += &format!("; {}", rounding(error));
+        }
+        if let Some(why) = &self.not_packed {
+            text += &format!("; no .spvd, as it has no form for this network: {why}");
+        }
         if trained {
             text += &format!("; the run is in {}", run.display());
         }
         text
     }
+}
+
+/// What rounding to grids without training does to outputs, in words.
+pub fn rounding(error: f64) -> String {
+    let percent = 100.0 * error;
+    format!("rounding to grids moved outputs by about {percent:.1} % (rms)")
 }
 
 impl fmt::Display for Pruning {
@@ -193,7 +205,7 @@ fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
     let mut table = Table::new(&columns);
     let sets: [(&str, Option<SplitScore>); 4] = [
         ("validation", Some(accuracy.validation)),
-        ("validation, packed", packed.map(|p| p.validation)),
+        ("validation, packed", packed.and_then(|p| p.validation)),
         ("test", accuracy.test),
         ("test, packed", packed.and_then(|p| p.test)),
     ];

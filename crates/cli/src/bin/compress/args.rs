@@ -18,7 +18,7 @@ use sparsevd_cli::{GraphArgs, PixelArgs, ShapeArgs};
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
 /// Every weight gets a dropout rate of its own; weights whose rate diverges are removed, the rest is fine-tuned and written as
-/// a sparse safetensors file that `run-sparse` runs, and, where the recipe quantises, as a packed .spvd file of the fewest bytes.
+/// a sparse safetensors file that `run-sparse` runs, and, where it ends on grids, as a packed .spvd file of the fewest bytes.
 /// The accuracy that is reported is that of the written files.
 #[derive(Debug, Parser)]
 #[command(
@@ -36,7 +36,7 @@ Examples:
   compress mine.safetensors --data set.npz --mean 0.1307 --std 0.3081
       pixels normalised as when the network was trained
   compress resnet.onnx --method magnitude --sparsity 0.9
-      in one shot, without data; with --data and --recipe, errors and fine-tuning too
+      in one shot, without data, packed by rounding; with --data, errors and training on grids, and with --recipe fine-tuning too
   compress mine.safetensors --posterior posterior.safetensors
       trained elsewhere, say on GPUs: docs/posterior.md
   compress models/lenet-5/model.safetensors --resume lenet-5.run
@@ -222,7 +222,8 @@ pub struct RunArgs {
     #[command(flatten)]
     pub training: TrainingArgs,
     /// File to write; ./NAME.sparse.safetensors for a compressed network and ./NAME.safetensors for a trained one where it
-    /// is not said. A recipe that ends with a `quantise` phase makes a .spvd beside it, and either may be named
+    /// is not said. A recipe that ends with a `quantise` phase makes a .spvd beside it, as do --posterior and --method magnitude, and
+    /// either may be named
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Overwrite an existing output, and begin anew in a run folder that has a checkpoint

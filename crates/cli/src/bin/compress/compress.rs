@@ -8,8 +8,8 @@ use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{Pruning, Report};
 use sparsevd_format::ValueType;
 use sparsevd_pipeline::{
-    Compression, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID, Outputs,
-    RunFolder, TrainingLog, model_name,
+    Compression, DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID,
+    Outputs, RunFolder, TrainingLog, model_name,
 };
 
 use crate::args::{CompressArgs, Method, NO_DATA};
@@ -29,7 +29,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     if let Some(by) = args.method.and_then(Method::gradual) {
         recipe = recipe.gradual(by, &input.network, None)?;
     }
-    let outputs = outputs(args, &name, &recipe.recipe)?;
+    let outputs = outputs(args, &name, &recipe.recipe, pruning.is_some())?;
     outputs.check(args.run.force)?;
     let graph = &mut input.network.graph;
     if let Some(record) = folder.record() {
@@ -120,7 +120,12 @@ fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::R
         return Ok(found);
     }
     let source = found.source.clone();
-    let (tuning, left_out) = found.fine_tuning();
+    let (mut tuning, left_out) = found.fine_tuning();
+    let data = args.run.training.data.as_deref();
+    if tuning.source == DEFAULT_GRIDS && folder.data_path(data, &tuning.recipe).is_none() {
+        // Weights are rounded to grids as they are.
+        tuning.recipe.phases.clear();
+    }
     if args.run.training.recipe.is_some() && !left_out.is_empty() {
         bail!(
             "{source}: expected phases that fine-tune on the labels alone, as --method magnitude or --posterior decides which \
@@ -144,7 +149,12 @@ pub fn input(model: &Path, graph: &GraphArgs, quiet: bool) -> anyhow::Result<Inp
 }
 
 /// Names the outputs.
-fn outputs(args: &CompressArgs, name: &str, recipe: &Recipe) -> anyhow::Result<Outputs> {
+fn outputs(
+    args: &CompressArgs,
+    name: &str,
+    recipe: &Recipe,
+    pruned: bool,
+) -> anyhow::Result<Outputs> {
     if args.encoding.values == Some(ValueType::I8) && !recipe.ends_on_grids() {
         bail!("--values i8: expected {NEEDS_GRID}; got a recipe that ends without one");
     }
@@ -153,7 +163,10 @@ fn outputs(args: &CompressArgs, name: &str, recipe: &Recipe) -> anyhow::Result<O
     Ok(Outputs {
         values: args.encoding.values(),
         profile: args.encoding.profile(),
-        ..Outputs::new(named, recipe)?
+        ..match pruned {
+            true => Outputs::of_pruned(named)?,
+            false => Outputs::new(named, recipe)?,
+        }
     })
 }
 
