@@ -111,7 +111,7 @@ impl Compressed {
                 ..Rounding::default()
             };
             let rounded = rounding.round(&self.network)?;
-            (Cow::Owned(finish(rounded.network)), Some(rounded.error))
+            (Cow::Owned(finish(rounded.network)), rounded.error)
         };
         write_packed(path, &network, &PackOptions::for_size_of(&network))?;
         Ok(Packed {

@@ -59,7 +59,7 @@ pub use compare::{
 pub use comparison::{Check, Comparison};
 pub use compressed::Compressed;
 pub use compression::Compression;
-pub use convert::{Conversion, Converted};
+pub use convert::{Conversion, Converted, GridRounding};
 pub use data::Data;
 pub use error::{NEEDS_GRID, PipelineError};
 pub use input::{InputNetwork, ModelFile, absolute_source, model_name};
