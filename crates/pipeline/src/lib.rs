@@ -72,7 +72,7 @@ pub use output_values::{
     NamedPrediction, OutputValues, PredictedOutputs, Predictions, SamplePrediction, TopClass,
     write_outputs,
 };
-pub use outputs::{Form, Outputs};
+pub use outputs::{Form, Outputs, grid_run};
 pub use recipe::{DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe};
 pub use run_folder::{RecordedRun, RunFolder};
 pub use sparsevd_compressor::trainer::{Observer, Silent};
