@@ -3,10 +3,12 @@
 
 mod synthetic;
 
+use std::process::Stdio;
+
 use serde_json::Value;
 use sparsevd_format::{GraphSource, read_network};
 
-use synthetic::{RECIPE, Workplace};
+use synthetic::{RECIPE, SIDE, Workplace, wait_for};
 
 #[test]
 fn inspect_prints_what_programs_count_on() {
@@ -220,8 +222,8 @@ fn a_sparse_file_off_any_grid_is_rounded_or_trained_onto_one() {
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8_lossy(&output.stdout);
     for words in [
-        "test, packed",
-        "trained.spvd",
+        "test  ",
+        "wrote trained.spvd (",
         "the quantise phase of the default recipe",
     ] {
         assert!(text.contains(words), "{words}: {text}");
@@ -229,7 +231,17 @@ fn a_sparse_file_off_any_grid_is_rounded_or_trained_onto_one() {
     for packed in ["rounded.spvd", "trained.spvd"] {
         assert!(wrong(packed) <= wrong(sparse) + 2.0, "{packed}");
     }
-    let report = w.json("trained.report.json");
+    // One file and the report, and the run that is finished.
+    let names = w.names();
+    let mine = names.iter().filter(|name| name.starts_with("trained."));
+    let files = [
+        "trained.grid.report.json",
+        "trained.grid.run",
+        "trained.spvd",
+    ];
+    assert_eq!(mine.collect::<Vec<_>>(), files);
+    assert!(!w.path("trained.grid.run/checkpoint.safetensors").exists());
+    let report = w.json("trained.grid.report.json");
     assert_eq!(report["history"][0]["method"], "quantise");
     assert!(
         report["accuracy"]["promise"]["verdict"].is_string(),
@@ -257,4 +269,143 @@ fn a_sparse_file_off_any_grid_is_rounded_or_trained_onto_one() {
         assert_eq!(refused.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(words), "{words}: {stderr}");
     }
+    let refused = |args: &[&str], words: &[&str]| {
+        assert_eq!(w.complaint(&[&["convert"], args].concat(), words), None);
+    };
+    refused(
+        &[sparse, "x.onnx", "--grid", "--data", "data"],
+        &["--data", "x.onnx"],
+    );
+    refused(
+        &[sparse, "rounded.spvd", "--grid"],
+        &["rounded.spvd", "--force, or name another output"],
+    );
+}
+
+#[test]
+fn training_onto_grids_leaves_other_files_and_runs() {
+    let w = Workplace::new();
+    w.ok(&["net.safetensors"]);
+    let files = [
+        "net.safetensors",
+        "net.sparse.safetensors",
+        "net.report.json",
+        "net.run/checkpoint.safetensors",
+    ];
+    let before = files.map(|file| w.read(file));
+    let sparse = "net.sparse.safetensors";
+    let train = ["convert", sparse, "net.spvd", "--grid", "--data", "data"];
+    // The verdict on so few samples goes to stderr.
+    let train_with = |more: &[&str]| {
+        let output = w.compress(&[&train[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    };
+    train_with(&[]);
+    let first = w.read("net.spvd");
+    assert_eq!(w.complaint(&train, &["net.spvd", "exists already"]), None);
+    w.write("net.spvd", "older");
+    train_with(&["--force"]);
+    assert!(w.read("net.spvd") == first);
+    for output in [sparse, "./net.sparse.safetensors"] {
+        for more in [&["--grid", "--data", "data"][..], &["--values", "f16"]] {
+            let args = [&["convert", sparse, output, "--force"], more].concat();
+            assert_eq!(
+                w.complaint(&args, &["net.sparse.safetensors", "not read itself"]),
+                None
+            );
+        }
+    }
+    for (file, before) in files.iter().zip(before) {
+        assert!(w.read(file) == before, "{file}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn training_onto_grids_goes_on_by_the_same_command() {
+    let w = Workplace::new();
+    // Long enough to be interrupted.
+    w.write_data("data", SIDE, 24_000, 60);
+    let convert = |out: &str| -> Vec<String> {
+        let args = ["convert", "net.safetensors", out, "--grid", "--data"];
+        args.iter()
+            .map(|&a| a.to_owned())
+            .chain(["data".into()])
+            .collect()
+    };
+    let straight = w.compress(&convert("straight.spvd"));
+    assert!(straight.stderr.is_empty(), "{straight:?}");
+    w.write("resumed.spvd", "older");
+    let mut child = w
+        .command("compress")
+        .args(convert("resumed.spvd"))
+        .arg("--force")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let checkpoint = w.path("resumed.grid.run/checkpoint.safetensors");
+    wait_for(&checkpoint);
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(kill.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    let command = stderr.lines().last().unwrap();
+    assert!(
+        command.ends_with("convert net.safetensors resumed.spvd --grid --data data --force"),
+        "{stderr}"
+    );
+    assert_eq!(w.read("resumed.spvd"), b"older");
+    // It is no run of another command, and goes on with its own data and network only.
+    let refused = |args: &[&str], words: &[&str]| assert_eq!(w.complaint(args, words), None);
+    refused(
+        &["net.safetensors", "--resume", "resumed.grid.run"],
+        &["resumed.grid.run", "`compress MODEL`", "`compress convert`"],
+    );
+    refused(&["sweep", "resumed.grid.run"], &["`compress convert`"]);
+    w.write_data("other", SIDE, 240, 60);
+    let other = [
+        "convert",
+        "net.safetensors",
+        "resumed.spvd",
+        "--grid",
+        "--force",
+    ];
+    let anew = "remove the folder to begin anew";
+    refused(
+        &[&other[..], &["--data", "other"]].concat(),
+        &["resumed.grid.run", "other", anew],
+    );
+    w.ok(&["init", "mlp:36,12,2", "--out", "another.safetensors"]);
+    let network = [
+        "convert",
+        "another.safetensors",
+        "resumed.spvd",
+        "--grid",
+        "--force",
+    ];
+    refused(
+        &[&network[..], &["--data", "data"]].concat(),
+        &["resumed.grid.run", "of this network", anew],
+    );
+    // Exactly what it said, in a shell.
+    let shell = std::process::Command::new("sh")
+        .args(["-c", command])
+        .current_dir(w.path(""))
+        .output()
+        .unwrap();
+    assert_eq!(shell.status.code(), straight.status.code(), "{shell:?}");
+    assert!(w.read("straight.spvd") == w.read("resumed.spvd"));
+    assert!(!checkpoint.exists());
+    let log = String::from_utf8(w.read("resumed.grid.run/training.log")).unwrap();
+    let straight = String::from_utf8(w.read("straight.grid.run/training.log")).unwrap();
+    let epochs = |log: &str| {
+        log.lines()
+            .filter(|l| l.contains("validation error"))
+            .count()
+    };
+    assert_eq!(epochs(&log), epochs(&straight), "{log}");
 }

@@ -16,10 +16,11 @@ const ERROR: f64 = 0.03;
 ///
 /// With independent inputs of equal mean square, rounding `n` weights `W` of a layer to a scale `s` moves its outputs by the share
 /// `e^2 = n s^2 / (12 |W|^2)` of their mean square. The bits of all layers, `-sum n log2 s`, are fewest for a given sum of `e^2` where `s` is
-/// `|W|` times a factor that all layers share. A bias counts as a weight of an input of one.
+/// `|W|` times a factor that all layers share. A bias counts as a weight of an input of one: it gets the scale of its weights. Where these
+/// were on a grid before, which may be coarse, the scale of the bias is at most `|W|` times the factor of all weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rounding {
-    /// Posterior deviations by the names of weights. Such a weight gets this scale.
+    /// Posterior deviations by the names of weights, finite and above 0. Such a weight gets this scale.
     pub sigmas: BTreeMap<String, f64>,
     /// Root of the sum of `e^2` over the layers without a posterior.
     pub error: f64,
@@ -42,19 +43,30 @@ impl Default for Rounding {
 pub struct Rounded {
     /// The network, with a scale for every weight and bias of a layer.
     pub network: Network,
-    /// Root of the sum over the layers of `e^2`, the squared error that rounding made of their weights, as a share of their sum of squares.
-    pub error: f64,
+    /// Root of the sum over the layers of `e^2`, the squared error that rounding made of weights and biases, as a share of the weights' sum
+    /// of squares; of that of the biases in a layer without weights. `None` where nothing was rounded, as all was on grids.
+    pub error: Option<f64>,
 }
 
 impl Rounding {
     /// Rounds every weight and bias of a layer that is on no grid yet. Weights that round to zero are removed; shapes stay.
     ///
     /// # Errors
-    /// Numbers that are not finite, or so large or small that no scale fits them.
+    /// Numbers that are not finite, or so large or small that no scale fits them; a deviation that is not finite and above 0.
     pub fn round(&self, network: &Network) -> Result<Rounded, CompressError> {
         let mut rounded = network.clone();
         for (name, tensor) in &network.tensors {
             tensor.check_finite().map_err(|e| e.for_tensor(name))?;
+        }
+        for (name, sigma) in &self.sigmas {
+            if !(sigma.is_finite() && *sigma > 0.0) {
+                let name = format!("deviation of `{name}`");
+                return Err(CompressError::setting(
+                    &name,
+                    "a finite number above 0",
+                    sigma,
+                ));
+            }
         }
         for name in network.layer_tensors() {
             match rounded.find_scales([&name]) {
@@ -85,16 +97,16 @@ impl Rounding {
                 rounded.scales.remove(bias);
             }
         }
-        let off_grid = |name: &&String| {
-            !rounded.scales.contains_key(*name) && !self.sigmas.contains_key(*name)
+        let factor = |is_counted: &dyn Fn(&str) -> bool| {
+            let counted = weights.iter().filter(|name| is_counted(name));
+            let counted = counted.filter_map(|name| network.tensors.get(name));
+            let nonzeros: usize = counted.map(Weights::nonzeros).sum();
+            self.error * (12.0 / nonzeros.max(1) as f64).sqrt()
         };
-        let by_error = weights
-            .iter()
-            .filter(off_grid)
-            .filter_map(|name| network.tensors.get(name));
-        let nonzeros: usize = by_error.map(Weights::nonzeros).sum();
-        let factor = self.error * (12.0 / nonzeros.max(1) as f64).sqrt();
-        let mut error = 0.0;
+        let of_rounded =
+            factor(&|name| !rounded.scales.contains_key(name) && !self.sigmas.contains_key(name));
+        let of_all = factor(&|_| true);
+        let mut error = None;
         for node in network.graph.weighted_nodes() {
             let (Some(weight), bias) = (node.op.weight(), node.op.bias()) else {
                 continue;
@@ -103,32 +115,43 @@ impl Rounding {
                 name.and_then(|name| network.tensors.get(name))
                     .map_or(&[][..], Weights::values)
             };
-            let values = of(Some(weight));
-            let squares: f64 = values.iter().map(|w| f64::from(*w).powi(2)).sum();
-            let sigma = self.sigmas.get(weight).copied();
-            let target = sigma.unwrap_or(factor * squares.sqrt());
-            let scale = match rounded.scales.get(weight) {
-                Some(scale) => *scale,
+            let squares = |values: &[f32]| -> f64 {
+                let squares = values.iter().map(|w| f64::from(*w).powi(2));
+                squares.sum()
+            };
+            let (values, biases) = (of(Some(weight)), of(bias));
+            let norm = squares(values).sqrt();
+            let mut away = None;
+            let bias_target = match rounded.scales.get(weight) {
+                Some(scale) => f64::from(*scale).min(of_all * norm),
                 None => {
+                    let sigma = self.sigmas.get(weight).copied();
+                    let target = sigma.unwrap_or(of_rounded * norm);
                     let scale = scale_of(weight, values, target, self.most)?;
-                    error += round(&mut rounded, weight, scale)? / squares.max(f64::MIN_POSITIVE);
-                    scale
+                    away = Some(round(&mut rounded, weight, scale)?);
+                    f64::from(scale)
                 }
             };
             if let Some(bias) = bias.filter(|bias| !rounded.scales.contains_key(*bias)) {
-                let values = of(Some(bias));
                 // A layer that lost all its weights stores its biases alone.
-                let target = match squares > 0.0 {
-                    true => f64::from(scale),
-                    false => eight_bits(values),
+                let target = match norm > 0.0 {
+                    true => bias_target,
+                    false => eight_bits(biases),
                 };
-                let scale = scale_of(bias, values, target, MAX_LEVEL)?;
-                round(&mut rounded, bias, scale)?;
+                let scale = scale_of(bias, biases, target, MAX_LEVEL)?;
+                *away.get_or_insert(0.0) += round(&mut rounded, bias, scale)?;
+            }
+            if let Some(away) = away {
+                let all = match norm > 0.0 {
+                    true => norm.powi(2),
+                    false => squares(biases).max(f64::MIN_POSITIVE),
+                };
+                *error.get_or_insert(0.0) += away / all;
             }
         }
         Ok(Rounded {
             network: rounded,
-            error: error.sqrt(),
+            error: error.map(f64::sqrt),
         })
     }
 }

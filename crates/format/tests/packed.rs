@@ -14,7 +14,8 @@ use sparsevd_format::{
     write_packed,
 };
 use sparsevd_model::{
-    Dense, Graph, GraphBuilder, Input, Network, Op, Shape, Weights, ops, presets, quantised,
+    Approximate, Dense, Graph, GraphBuilder, Input, Network, Op, Shape, Weights, ops, presets,
+    quantised,
 };
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::close::assert_sums_close;
@@ -544,7 +545,36 @@ fn golden_path(file: &str) -> PathBuf {
         .join(file)
 }
 
-fn golden_networks() -> [(&'static str, Network, PackOptions); 8] {
+/// A linear layer with dead units before every activation.
+fn activations() -> Network {
+    let mut b = GraphBuilder::new("activations");
+    let (alpha, beta) = (0.25, 0.4);
+    let clip = |min, max| Op::Clip(ops::Clip { min, max });
+    let gelu = |approximate| Op::Gelu(ops::Gelu { approximate });
+    let between = [
+        Op::LeakyRelu(ops::LeakyRelu { alpha }),
+        clip(None, Some(6.0)),
+        clip(Some(-1.0), None),
+        Op::Sigmoid,
+        Op::HardSigmoid(ops::HardSigmoid { alpha, beta }),
+        Op::HardSwish,
+        Op::Tanh,
+        gelu(Approximate::None),
+        gelu(Approximate::Tanh),
+        Op::Relu,
+    ];
+    let x = b.input("input", [14]);
+    let mut x = b.linear("fc0", &x, 12);
+    for (i, op) in between.into_iter().enumerate() {
+        let y = b.op(format!("act{i}"), op, &[&x]);
+        x = b.linear(format!("fc{}", i + 1), &y, 12);
+    }
+    b.output(&x);
+    let (graph, tensors) = b.finish_with_tensors().unwrap();
+    with_dead_units(quantise(networks::fill(graph, &tensors, 7, 0.4, |_| true)))
+}
+
+fn golden_networks() -> [(&'static str, Network, PackOptions); 9] {
     [
         ("lenet-5-small", compact(), PackOptions::small()),
         ("lenet-5-large", compact(), PackOptions::large()),
@@ -554,6 +584,7 @@ fn golden_networks() -> [(&'static str, Network, PackOptions); 8] {
         ("tiny-small", quantise(networks::tiny()), AS_IT_IS),
         ("lenet-5-marked", with_dead_units(compact()), AS_IT_IS),
         ("lenet-300-100-marked", with_dead_units(narrow()), AS_IT_IS),
+        ("activations-marked", activations(), AS_IT_IS),
     ]
 }
 
@@ -633,6 +664,8 @@ fn golden_networks_pack_to_what_the_golden_files_hold() {
             write_network(plain, &decoded, &WriteOptions::default()).unwrap();
         }
         let golden = read_packed(&packed).unwrap().network;
+        let bytes = std::fs::read(&packed).unwrap();
+        assert_eq!(bytes[4] & 15 == 3, name.ends_with("-marked"), "{name}");
         let again = unpack(&pack(&network, &options).unwrap(), &Limits::default()).unwrap();
         assert!(again.network == golden, "{name}");
     }

@@ -256,7 +256,7 @@ impl MethodComparison {
                 training_seconds: stored.training_seconds,
                 validation,
                 test,
-                file: files.network,
+                file: files.measured()?.to_owned(),
                 packed: files.packed,
             });
         }

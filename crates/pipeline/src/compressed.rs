@@ -111,7 +111,7 @@ impl Compressed {
                 ..Rounding::default()
             };
             let rounded = rounding.round(&self.network)?;
-            (Cow::Owned(finish(rounded.network)), Some(rounded.error))
+            (Cow::Owned(finish(rounded.network)), rounded.error)
         };
         write_packed(path, &network, &PackOptions::for_size_of(&network))?;
         Ok(Packed {
@@ -126,10 +126,13 @@ impl Compressed {
         outputs: &Outputs,
         packed: Result<Packed<'_>, Option<String>>,
     ) -> Result<Report, PipelineError> {
-        let path = &outputs.network;
+        let path = outputs.measured()?;
         let file = read(path)?;
         let sparse = read_network_bytes(path, &file, &GraphSource::Auto)?.network;
-        let stored = stored_bytes(path, &file)?;
+        let stored = match &outputs.network {
+            Some(path) => stored_bytes(path, &file)?,
+            None => None,
+        };
         let summary = Summary::new(&sparse, stored.as_ref(), file.len() as u64);
         let measured = self.samples.as_ref().zip(self.before.as_ref());
         let (packed, not_packed) = match packed {
@@ -169,7 +172,7 @@ impl Compressed {
             network: sparse.graph.name.clone(),
             model: self.origin.model.clone().unwrap_or_default(),
             warnings: warnings.chain(seen.then(|| SEEN.into())).collect(),
-            output: path.clone(),
+            output: path.to_owned(),
             packed,
             not_packed,
             pruning: self.pruning.clone(),

@@ -30,6 +30,7 @@ pub struct Compression {
     data: Option<Data>,
     recipe: FoundRecipe,
     pruning: Option<Pruning>,
+    onto_grids: bool,
     folder: Option<RunFolder>,
     threads: usize,
     budget: Option<f64>,
@@ -50,6 +51,7 @@ impl Compression {
             data: data.into(),
             recipe: recipe.into(),
             pruning: None,
+            onto_grids: false,
             folder: None,
             threads: 0,
             budget: None,
@@ -71,7 +73,10 @@ impl Compression {
             recipe: Recipe::default_for_grids(),
             source: DEFAULT_GRIDS.into(),
         };
-        Self::new(input, data, recipe)
+        Self {
+            onto_grids: true,
+            ..Self::new(input, data, recipe)
+        }
     }
 
     /// Goes on with the run that left a checkpoint in a folder, with the network, data and recipe that it began with. It ends
@@ -137,6 +142,7 @@ impl Compression {
             data,
             mut recipe,
             pruning,
+            onto_grids,
             folder,
             threads,
             budget,
@@ -190,13 +196,17 @@ impl Compression {
                 let record = match (&input.file, &data_path) {
                     (Some(file), Some(data)) => {
                         let preprocessing = dense.graph.preprocessing.clone();
-                        Some(record(file.task()?, data, &recipe, preprocessing)?)
+                        let task = file.task(onto_grids)?;
+                        Some(record(task, data, &recipe, preprocessing)?)
                     }
                     _ => None,
                 };
                 let network = pruned.as_ref().map_or(&dense, |pruned| &pruned.network);
                 let folder = folder.as_ref();
                 let (training, record) = (samples.training.clone(), record.as_ref());
+                if let (true, Some(folder), Some(record)) = (onto_grids, folder, record) {
+                    folder.check_data(record)?;
+                }
                 let plan = &recipe.recipe;
                 Some(if plan.search.is_some() {
                     let limits = (threads, budget);
@@ -266,7 +276,10 @@ impl Compression {
         }
         let trains = self.data.is_some() && !self.recipe.recipe.phases.is_empty();
         match &self.folder {
-            Some(folder) if trains => folder.check(),
+            Some(folder) if trains => {
+                folder.check()?;
+                folder.check_task(self.onto_grids)
+            }
             _ => Ok(()),
         }
     }

@@ -42,18 +42,32 @@ pub struct Conversion {
 pub struct Converted {
     /// Size of the file.
     pub bytes: u64,
-    /// Where weights were rounded, the error of that; see [`sparsevd_compressor::Rounded::error`].
-    pub rounding_error: Option<f64>,
+    /// What [`Conversion::grid`] did.
+    pub rounding: GridRounding,
+}
+
+/// What was rounded to grids.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum GridRounding {
+    /// Nothing, as that was not asked for.
+    NotAsked,
+    /// Nothing: all weights and biases were on grids.
+    AllOnGrids,
+    /// Weights or biases.
+    Rounded {
+        /// As [`sparsevd_compressor::Rounded::error`].
+        error: f64,
+    },
 }
 
 impl fmt::Display for Converted {
     /// The size, and how far rounding moves outputs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", count(self.bytes as usize))?;
-        match self.rounding_error {
-            None => Ok(()),
-            Some(0.0) => f.write_str("; all weights were on grids"),
-            Some(error) => write!(f, "; {}", rounding(error)),
+        match self.rounding {
+            GridRounding::NotAsked => Ok(()),
+            GridRounding::AllOnGrids => f.write_str("; all weights and biases were on grids"),
+            GridRounding::Rounded { error } => write!(f, "; {}", rounding(error)),
         }
     }
 }
@@ -78,7 +92,7 @@ impl Conversion {
         let form = Form::of(path)?;
         let as_i8 = form == Form::Interchange && self.values == ValueType::I8;
         let mut network = loaded.network;
-        let mut rounding_error = None;
+        let mut done = GridRounding::NotAsked;
         if self.grid {
             let mut rounding = Rounding::default();
             if as_i8 {
@@ -86,7 +100,10 @@ impl Conversion {
             }
             let rounded = rounding.round(&folded(network))?;
             network = rounded.network;
-            rounding_error = Some(rounded.error);
+            done = match rounded.error {
+                None => GridRounding::AllOnGrids,
+                Some(error) => GridRounding::Rounded { error },
+            };
         }
         if self.dense {
             network = network.to_dense();
@@ -109,7 +126,7 @@ impl Conversion {
         let bytes = self.write_form(form, &network, loaded.metadata, path)?;
         Ok(Converted {
             bytes,
-            rounding_error,
+            rounding: done,
         })
     }
 

@@ -57,6 +57,16 @@ pub enum PipelineError {
         /// What this one has in its place.
         got: String,
     },
+    /// The checkpoint of a run folder is that of another run.
+    #[error("{}: expected {expected}, got {got}", folder.display())]
+    OtherRun {
+        /// The run folder.
+        folder: PathBuf,
+        /// The run that would go on.
+        expected: String,
+        /// The run that left the checkpoint.
+        got: String,
+    },
     /// A run folder has no checkpoint to go on from.
     #[error("{}: expected a run folder with a checkpoint, got none at {}", folder.display(), checkpoint.display())]
     NoCheckpoint {

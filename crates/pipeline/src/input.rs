@@ -50,11 +50,13 @@ impl ModelFile {
         })
     }
 
-    /// The task of compressing it, which holds in any working directory.
-    pub(crate) fn task(&self) -> Result<Task, FormatError> {
-        Ok(Task::Compress {
-            model: absolute(&self.path)?,
-            network: self.graph.as_deref().map(absolute_source).transpose()?,
+    /// The task of compressing it, or of training it onto grids; it holds in any working directory.
+    pub(crate) fn task(&self, onto_grids: bool) -> Result<Task, FormatError> {
+        let model = absolute(&self.path)?;
+        let network = self.graph.as_deref().map(absolute_source).transpose()?;
+        Ok(match onto_grids {
+            true => Task::Convert { model, network },
+            false => Task::Compress { model, network },
         })
     }
 }

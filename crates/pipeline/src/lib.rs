@@ -60,7 +60,7 @@ pub use compare::{
 pub use comparison::{Check, Comparison};
 pub use compressed::Compressed;
 pub use compression::Compression;
-pub use convert::{Conversion, Converted};
+pub use convert::{Conversion, Converted, GridRounding};
 pub use data::Data;
 pub use error::{NEEDS_GRID, PipelineError};
 pub use input::{InputNetwork, ModelFile, absolute_source, model_name};
@@ -73,7 +73,7 @@ pub use output_values::{
     NamedPrediction, OutputValues, PredictedOutputs, Predictions, SamplePrediction, TopClass,
     write_outputs,
 };
-pub use outputs::{Form, Outputs};
+pub use outputs::{Form, Outputs, grid_run};
 pub use recipe::{DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe};
 pub use run_folder::{RecordedRun, RunFolder};
 pub use sparsevd_compressor::trainer::{Observer, Silent};

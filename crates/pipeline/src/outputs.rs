@@ -52,8 +52,8 @@ impl Form {
 /// The files of a compressed network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outputs {
-    /// The network in the interchange form.
-    pub network: PathBuf,
+    /// The network in the interchange form; `None` where it is only packed.
+    pub network: Option<PathBuf>,
     /// The packed network, where the recipe ends on grids or the network is pruned before any training.
     pub packed: Option<PathBuf>,
     /// Whether the packed file is left out for a network that its form does not hold.
@@ -89,8 +89,25 @@ impl Outputs {
         })
     }
 
+    /// The one file that is named, `.safetensors` or `.spvd`, and the report on training it onto grids: `a.spvd` and
+    /// `a.grid.report.json`. Files of a run of another name stay.
+    ///
+    /// # Errors
+    /// Another ending.
+    pub fn onto_grids(named: impl AsRef<Path>) -> Result<Self, PipelineError> {
+        let named = named.as_ref();
+        let both = Self::with(named, true)?;
+        let is_packed = both.packed.as_deref() == Some(named);
+        Ok(Self {
+            network: both.network.filter(|_| !is_packed),
+            packed: both.packed.filter(|_| is_packed),
+            report: beside(named, "grid.report.json"),
+            ..both
+        })
+    }
+
     fn with(named: &Path, on_grids: bool) -> Result<Self, PipelineError> {
-        let beside = |ending: &str| named.with_file_name(format!("{}.{ending}", stem(named)));
+        let beside = |ending| beside(named, ending);
         let (network, packed) = match Form::of(named)? {
             Form::Interchange => (named.to_owned(), on_grids.then(|| beside("spvd"))),
             Form::Packed if on_grids => (beside("sparse.safetensors"), Some(named.to_owned())),
@@ -110,7 +127,7 @@ impl Outputs {
             }
         };
         Ok(Self {
-            network,
+            network: Some(network),
             packed,
             packs_if_possible: false,
             report: beside("report.json"),
@@ -119,34 +136,40 @@ impl Outputs {
         })
     }
 
+    /// The file that a report measures: the interchange form, else the packed one.
+    pub(crate) fn measured(&self) -> Result<&Path, PipelineError> {
+        let network = self.network.as_deref().or(self.packed.as_deref());
+        network.ok_or_else(|| PipelineError::invalid("outputs", "a file of the network", "none"))
+    }
+
     /// Checks that all files can be written; those that exist may be overwritten where `force` is set.
     ///
     /// # Errors
     /// [`FormatError::Exists`], or what the system refuses.
     pub fn check(&self, force: bool) -> Result<(), FormatError> {
-        let files = [
-            Some(&self.network),
-            self.packed.as_ref(),
-            Some(&self.report),
-        ];
-        let mut files = files.into_iter().flatten();
+        let files = [&self.network, &self.packed].into_iter().flatten();
+        let mut files = files.chain([&self.report]);
         files.try_for_each(|file| check_writable(file, force))
     }
 
-    /// Writes a network in the interchange form, with the metadata of its input and the recipe that gave it. A file that exists is
-    /// overwritten.
+    /// Writes a network in the interchange form, where that has a file, with the metadata of its input and the recipe that gave it. What
+    /// exists is overwritten.
     pub(crate) fn write_interchange(
         &self,
         network: &Network,
         metadata: BTreeMap<String, String>,
         recipe: &Recipe,
-    ) -> Result<u64, FormatError> {
+    ) -> Result<(), FormatError> {
+        let Some(path) = &self.network else {
+            return Ok(());
+        };
         let options = WriteOptions {
             values: self.values,
             profile: self.profile,
             ..with_recipe(metadata, recipe)
         };
-        write_network(&self.network, network, &options)
+        write_network(path, network, &options)?;
+        Ok(())
     }
 
     /// Writes a network in its forms, with the metadata of its input and the recipe that gave it, and returns the bytes of the packed
@@ -177,6 +200,16 @@ pub(crate) fn check_interchange(path: &Path) -> Result<(), PipelineError> {
         Form::Onnx => ".onnx; `compress convert` makes that of it".into(),
     };
     Err(PipelineError::invalid(path.display(), expected, got))
+}
+
+/// The folder of the run that trains a network onto grids: `a.grid.run` beside the output `a.spvd`.
+pub fn grid_run(output: &Path) -> PathBuf {
+    beside(output, "grid.run")
+}
+
+/// The file beside an output that is called as it is, with another ending.
+fn beside(output: &Path, ending: &str) -> PathBuf {
+    output.with_file_name(format!("{}.{ending}", stem(output)))
 }
 
 /// The name of a result without its endings.
@@ -210,12 +243,13 @@ mod tests {
         on_grids.phases.push(Phase::new(Method::Quantise, 1));
         for named in ["a/b.sparse.safetensors", "a/b.spvd"] {
             let got = Outputs::new(named, &on_grids).unwrap();
-            assert_eq!(got.network, Path::new("a/b.sparse.safetensors"), "{named}");
+            let network = Some("a/b.sparse.safetensors".into());
+            assert_eq!(got.network, network, "{named}");
             assert_eq!(got.packed.unwrap(), Path::new("a/b.spvd"), "{named}");
             assert_eq!(got.report, Path::new("a/b.report.json"), "{named}");
         }
         let got = Outputs::new("b.safetensors", &on_grids).unwrap();
-        assert_eq!(got.network, Path::new("b.safetensors"));
+        assert_eq!(got.network, Some("b.safetensors".into()));
         assert_eq!(got.packed.unwrap(), Path::new("b.spvd"));
         assert_eq!(got.report, Path::new("b.report.json"));
         let got = Outputs::new("b.safetensors", &plain).unwrap();
@@ -224,6 +258,13 @@ mod tests {
         assert_eq!(pruned("b.safetensors").packed, Some("b.spvd".into()));
         assert!(pruned("b.safetensors").packs_if_possible);
         assert!(!pruned("b.spvd").packs_if_possible);
+        let alone = |named| Outputs::onto_grids(named).unwrap();
+        let (interchange, packed) = (alone("a/b.sparse.safetensors"), alone("a/b.spvd"));
+        assert_eq!(interchange.network, Some("a/b.sparse.safetensors".into()));
+        assert_eq!(packed.packed, Some("a/b.spvd".into()));
+        assert_eq!((interchange.packed, packed.network), (None, None));
+        assert_eq!(packed.report, Path::new("a/b.grid.report.json"));
+        assert_eq!(grid_run(Path::new("a/b.spvd")), Path::new("a/b.grid.run"));
         let error = Outputs::new("b.spvd", &plain).unwrap_err();
         assert!(error.to_string().contains("`quantise` phase"), "{error}");
         // A later phase moves weights off their grids.

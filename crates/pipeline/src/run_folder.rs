@@ -65,6 +65,26 @@ impl RunFolder {
         Ok(Self { path, start })
     }
 
+    /// The folder of a run that goes on where it has a checkpoint; else a new one.
+    ///
+    /// # Errors
+    /// A checkpoint beside a record that cannot be read.
+    pub fn resume_or_new(path: impl Into<PathBuf>) -> Result<Self, PipelineError> {
+        let path = path.into();
+        match checkpoint::path(&path).is_file() {
+            true => Self::resume(path),
+            false => Ok(Self::new(path)),
+        }
+    }
+
+    /// Removes the checkpoint of a run, so that another can begin here. Record and log stay.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn clear(&self) -> Result<(), PipelineError> {
+        Ok(checkpoint::clear(&self.path)?)
+    }
+
     /// The folder of a part of a search: a run that goes on where it has a checkpoint, else a new one.
     pub(crate) fn part(path: PathBuf) -> Self {
         let start = match checkpoint::path(&path).is_file() {
@@ -134,6 +154,49 @@ impl RunFolder {
         }
     }
 
+    /// Refuses a run of another command that would go on.
+    ///
+    /// # Errors
+    /// [`PipelineError::OtherRun`].
+    pub(crate) fn check_task(&self, onto_grids: bool) -> Result<(), PipelineError> {
+        let Some(record) = self.record() else {
+            return Ok(());
+        };
+        let expected = match (&record.task, onto_grids) {
+            (Task::Compress { .. }, false) | (Task::Convert { .. }, true) => return Ok(()),
+            (Task::Convert { .. } | Task::Train { .. }, false) => "a run of `compress MODEL`",
+            (Task::Compress { .. } | Task::Train { .. }, true) => "a run of `compress convert`",
+        };
+        Err(self.other_run(expected.into(), format!("one of {}", record.task.command())))
+    }
+
+    fn other_run(&self, expected: String, got: String) -> PipelineError {
+        PipelineError::OtherRun {
+            folder: self.path.clone(),
+            expected,
+            got,
+        }
+    }
+
+    /// Refuses to go on with other data than the run began with, or with another preprocessing.
+    ///
+    /// # Errors
+    /// [`PipelineError::OtherRun`].
+    pub(crate) fn check_data(&self, now: &RunRecord) -> Result<(), PipelineError> {
+        let Some(begun) = self.record() else {
+            return Ok(());
+        };
+        if begun.data != now.data {
+            let [begun, now] = [begun, now].map(|record| record.data.display());
+            return Err(self.other_run(format!("a run on {now}"), format!("one on {begun}")));
+        }
+        if begun.preprocessing != now.preprocessing {
+            let expected = "a run with the same --mean, --std and --scale";
+            return Err(self.other_run(expected.into(), "one with others".into()));
+        }
+        Ok(())
+    }
+
     /// Prepares the folder for a new run and writes its record. A resumed run has both.
     pub(crate) fn begin(&self, record: Option<&RunRecord>) -> Result<(), CompressError> {
         if self.is_resumed() {
@@ -195,7 +258,7 @@ impl RecordedRun {
     /// Reads the record of a run folder.
     ///
     /// # Errors
-    /// A folder without a record, a record of another version, the run of a training.
+    /// A folder without a record, a record of another version, the run of another command than `compress MODEL`.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, PipelineError> {
         let folder = folder.into();
         let record = RunRecord::read(&folder)?;
@@ -203,7 +266,7 @@ impl RecordedRun {
             return Err(PipelineError::invalid(
                 folder.display(),
                 "a run of `compress MODEL`",
-                "one of `compress train`",
+                format!("one of {}", record.task.command()),
             ));
         };
         let model = ModelFile {

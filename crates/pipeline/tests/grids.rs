@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sparsevd_compressor::{Rounding, initialise};
 use sparsevd_format::{LoadedNetwork, ValueType, WriteOptions, write_network};
 use sparsevd_model::{Csr, Dense, Network, Shape, Weights, presets, quantised};
-use sparsevd_pipeline::{Conversion, PipelineError};
+use sparsevd_pipeline::{Conversion, GridRounding, PipelineError};
 use sparsevd_testing::{arbitrary::Stream, executor};
 
 fn model(name: &str) -> PathBuf {
@@ -77,7 +77,7 @@ fn scales_are_found_in_files_that_name_none() {
                 "{name}, {from}: {} bytes, {known} where scales are known",
                 written.bytes
             );
-            assert_eq!(written.rounding_error, None);
+            assert_eq!(written.rounding, GridRounding::NotAsked);
         }
         let i8 = Conversion {
             values: ValueType::I8,
@@ -120,10 +120,11 @@ fn rounding_moves_outputs_by_the_error_it_aims_at() {
             ..Rounding::default()
         };
         let rounded = rounding.round(&network).unwrap();
+        let got = rounded.error.unwrap();
+        // The biases, a fifth as many as the weights, add theirs.
         assert!(
-            (0.9..1.1).contains(&(rounded.error / error)),
-            "{} where {error} is aimed at",
-            rounded.error
+            (0.95..1.25).contains(&(got / error)),
+            "{got} where {error} is aimed at"
         );
         // Of the outputs, measured.
         let (mut moved, mut all) = (0.0, 0.0);
@@ -161,7 +162,7 @@ fn rounding_keeps_zeros_and_what_is_on_a_grid() {
     let again = Rounding::default().round(&rounded.network).unwrap();
     assert_eq!(
         (again.error, &again.network),
-        (0.0, &rounded.network),
+        (None, &rounded.network),
         "nothing is left to round"
     );
     // Integers of 8 bits, however fine the error asks for.
@@ -192,6 +193,52 @@ fn weights_with_a_posterior_get_the_scale_of_its_deviation() {
     );
     assert_eq!(rounded.scales["fc2.bias"], rounded.scales["fc2.weight"]);
     assert_ne!(rounded.scales["fc1.weight"], rounded.scales["fc2.weight"]);
+    for bad in [f64::NAN, f64::INFINITY, 0.0, -0.03] {
+        let rounding = Rounding {
+            sigmas: [("fc2.weight".to_owned(), bad)].into(),
+            ..Rounding::default()
+        };
+        let error = rounding.round(&network).unwrap_err().to_string();
+        assert!(
+            error.contains("deviation of `fc2.weight`") && error.contains("above 0"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn biases_beside_weights_on_a_coarse_grid_keep_their_digits() {
+    // A ternary network: the largest scale of its weights is their only magnitude.
+    let scale = quantised::nearest_scale(0.2, 4).unwrap();
+    let mut ternary = off_grid();
+    for name in ternary.weight_names() {
+        let tensor = ternary.tensors.get_mut(&name).unwrap();
+        let Weights::Csr(csr) = &*tensor else {
+            panic!("a sparse weight");
+        };
+        *tensor = csr.map_values(|_, v| scale.copysign(v)).into();
+    }
+    let rounded = Rounding::default().round(&ternary).unwrap();
+    for name in ternary.weight_names() {
+        assert_eq!(rounded.network.tensors[&name], ternary.tensors[&name]);
+        assert_eq!(rounded.network.scales[&name], scale);
+    }
+    let mut away = 0.0;
+    for name in ["fc1.bias", "fc2.bias", "fc3.bias"] {
+        let weight = ternary.tensors[&name.replace("bias", "weight")].nonzeros();
+        let squares = weight as f64 * f64::from(scale).powi(2);
+        let [before, after] = [&ternary, &rounded.network].map(|n| n.tensors[name].values());
+        for (b, a) in before.iter().zip(after) {
+            assert!((b - a).abs() < 0.1 * scale, "{name}: {b} {a}");
+            away += f64::from(b - a).powi(2) / squares;
+        }
+    }
+    let error = rounded.error.unwrap();
+    assert!(
+        away > 0.0 && (error / away.sqrt() - 1.0).abs() < 1e-3,
+        "{error} {away}"
+    );
+    assert!(error < 0.03, "{error}");
 }
 
 #[test]
@@ -245,7 +292,9 @@ fn a_file_off_any_grid_is_packed_by_rounding() {
     let written = conversion
         .write(loaded(off_grid()), path("x.spvd"))
         .unwrap();
-    let error = written.rounding_error.unwrap();
+    let GridRounding::Rounded { error } = written.rounding else {
+        panic!("{written}");
+    };
     assert!((0.01..0.1).contains(&error), "{written}");
     assert!(
         written.to_string().contains("moved outputs by about"),
@@ -257,7 +306,7 @@ fn a_file_off_any_grid_is_packed_by_rounding() {
     let again = conversion
         .write(read(path("x.spvd")), path("y.spvd"))
         .unwrap();
-    assert_eq!(again.rounding_error, Some(0.0));
+    assert_eq!(again.rounding, GridRounding::AllOnGrids);
     assert!(std::fs::read(path("x.spvd")).unwrap() == std::fs::read(path("y.spvd")).unwrap());
     let i8 = Conversion {
         values: ValueType::I8,

@@ -132,7 +132,9 @@ def window_output(node, h, w):
     return (h + t + b - dh * (kh - 1) - 1) // sh + 1, (w + l + r - dw * (kw - 1) - 1) // sw + 1
 
 
-OPS = ["Conv", "Relu", "Linear", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Flatten", "Softmax"]
+OPS = ["Conv", "Relu", "Linear", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Flatten", "Softmax", "Clip", "LeakyRelu", "Sigmoid",
+       "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Sub", "Mul", "Div"]  # those without tensors of their own that keep the shape
+KEEP_UNITS = {1, 3, 4, 5, 7, 9, 10, 11, 12, 13, 14, 15}
 
 
 def node(name, inputs, op, **more):
@@ -200,8 +202,9 @@ class Header:
             values.append(name)
         for _ in range(self.number("nodes")):
             op = self.number("operator")
+            assert op < len(OPS), f"operator {op} is not decoded here"
             name = names[op] = self.text(names.get(op, ""))
-            n = node(name, [values[-1 - self.number("distance")] for _ in range(2 if op == 6 else 1)], OPS[op])
+            n = node(name, [values[-1 - self.number("distance")] for _ in range(2 if op in (6, 16, 17, 18) else 1)], OPS[op])
             if op in (0, 2):
                 weight = name + ".weight"
                 n["weight"] = weight if self.flag("default weight") else self.text(weight)
@@ -216,17 +219,25 @@ class Header:
                 n["dilations"] = [1, 1] if self.flag("no dilation") else [self.number("dilation") for _ in range(2)]
             if op == 0:
                 n["groups"] = self.number("groups") + 1
+            if op == 9:
+                n |= {bound: self.float() for bound in ("min", "max") if not self.flag("no bound")}
+            for key in {10: ["alpha"], 12: ["alpha", "beta"]}.get(op, []):
+                n[key] = self.float()
+            if op == 15:
+                n["approximate"] = "tanh" if self.stream.raw(1) else "none"
             graph["nodes"].append(n)
             values.append(name)
         graph["outputs"] = [values[-1 - self.number("distance")] for _ in range(self.number("outputs"))]
         return graph, {}
 
+    def float(self):
+        return struct.unpack("<f", struct.pack("<I", self.stream.raw(32)))[0]
+
     def preprocessing(self):
         if not self.flag("preprocessing"):
             return None
-        f = lambda: struct.unpack("<f", struct.pack("<I", self.stream.raw(32)))[0]
-        scale = f()
-        lists = [[f() for _ in range(self.number("channels"))] for _ in range(2)]
+        scale = self.float()
+        lists = [[self.float() for _ in range(self.number("channels"))] for _ in range(2)]
         return {"scale": scale, "mean": lists[0], "std": lists[1]}
 
     def shapes(self, rows):
@@ -436,7 +447,7 @@ def dead_units(header, name, levels):
         if n.get("weight") == name:
             makers.append(made_by.get(n["inputs"][0]))
             break
-        passes = n["op"] in ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")
+        passes = OPS.index(n["op"]) in KEEP_UNITS
         made_by[n["name"]] = n.get("weight", made_by.get(n["inputs"][0]) if passes else None)
     if makers == [None]:
         return []

@@ -23,11 +23,29 @@ pub enum Task {
         /// Where its graph came from, where that was said: a preset's name or a file.
         network: Option<String>,
     },
+    /// Trains a network onto grids, as `compress convert --grid --data` does.
+    Convert {
+        /// Its file.
+        model: PathBuf,
+        /// Where its graph came from, where that was said: a preset's name or a file.
+        network: Option<String>,
+    },
     /// Trains a dense network from scratch.
     Train {
         /// A preset's name or a file.
         network: String,
     },
+}
+
+impl Task {
+    /// The command that does it.
+    pub fn command(&self) -> &'static str {
+        match self {
+            Self::Compress { .. } => "`compress MODEL`",
+            Self::Convert { .. } => "`compress convert`",
+            Self::Train { .. } => "`compress train`",
+        }
+    }
 }
 
 /// `run.json`: what a run began with. Paths are absolute.

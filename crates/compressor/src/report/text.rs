@@ -33,7 +33,7 @@ impl fmt::Display for Report {
         writeln!(f, "{}", layers_with(s, |layer| kernels_of(self, layer)))?;
         match &self.accuracy {
             Some(accuracy) => {
-                write!(f, "{}", errors(accuracy, self.packed.as_ref()))?;
+                write!(f, "{}", errors(accuracy, self.packed_beside()))?;
                 if accuracy.test.is_none() {
                     writeln!(f, "{NO_TEST}")?;
                 }
@@ -71,12 +71,19 @@ impl Report {
                 self.recipe_source, self.seed, self.training_seconds
             );
         }
-        let size = bytes(self.summary.file_bytes);
-        text += &format!("wrote {} ({size})", self.output.display());
-        if let Some(packed) = &self.packed {
+        let written = |packed: &PackedResult| {
             let size = count(packed.size.bytes as usize);
-            text += &format!(", {} ({size} B)", packed.output.display());
-        }
+            format!("{} ({size} B)", packed.output.display())
+        };
+        text += "wrote ";
+        text += &match (&self.packed, self.packed_beside()) {
+            (Some(alone), None) => written(alone),
+            (_, beside) => {
+                let size = bytes(self.summary.file_bytes);
+                let network = format!("{} ({size})", self.output.display());
+                beside.map_or(network.clone(), |p| format!("{network}, {}", written(p)))
+            }
+        };
         text += &format!(" and {}", report.display());
         if let Some(error) = self.packed.as_ref().and_then(|p| p.rounding_error) {
             text += &format!("; {}", rounding(error));
@@ -88,6 +95,11 @@ impl Report {
             text += &format!("; the run is in {}", run.display());
         }
         text
+    }
+
+    /// The packed file, where there is another file beside it.
+    fn packed_beside(&self) -> Option<&PackedResult> {
+        self.packed.as_ref().filter(|p| p.output != self.output)
     }
 }
 

@@ -41,7 +41,7 @@ impl Ratio {
 const MOST: u64 = 1 << 24;
 const LEAST: u64 = 1 << 8;
 
-/// What the density of units is expected to be, against the mean: of those that send nothing next to none, and all others alike.
+/// What the density of units is expected to be, against the mean: of dead ones next to none, and all others alike.
 fn priors(units: usize, dead: &[bool]) -> Vec<u64> {
     let alive = dead.iter().filter(|dead| !**dead).count() as u64;
     if alive == 0 || dead.len() != units {
@@ -77,7 +77,7 @@ pub(super) struct Factors {
 }
 
 impl Factors {
-    /// Factors before the first row; `dead` says which units send nothing, or is empty where that is not known.
+    /// Factors before the first row; `dead` says which units are dead, or is empty where that is not known.
     pub fn new(columns: &Columns, dead: &[bool]) -> Self {
         let (units, [height, width]) = (columns.units, columns.grid);
         let cells = height * width;

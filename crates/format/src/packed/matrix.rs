@@ -241,7 +241,7 @@ impl Models {
         fall
     }
 
-    /// Positions and numbers of a matrix whose rows have `counts` non-zeros; `dead` are the units that send nothing, where that is known.
+    /// Positions and numbers of a matrix whose rows have `counts` non-zeros; `dead` are the dead units, where they are known.
     pub fn matrix<C: Coder>(
         &mut self,
         coder: &mut C,

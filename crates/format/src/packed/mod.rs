@@ -34,7 +34,7 @@ use sparsevd_model::{DType, ModelError, Network, Op, Weights};
 use crate::file_type::PACKED_MAGIC as MAGIC;
 use crate::{FormatError, LoadedNetwork, write_atomically};
 use error::PackedError;
-use small::Units;
+use small::EmptyRows;
 
 pub use breakdown::PackedBreakdown;
 pub use limits::Limits;
@@ -153,7 +153,7 @@ pub(crate) fn unpack_named(
     limits: &Limits,
 ) -> Result<LoadedNetwork, FormatError> {
     let network = match content(bytes).map_err(|e| e.at(path))? {
-        Content::Small(units, rest) => small::decode(rest, units, limits),
+        Content::Small(empty_rows, rest) => small::decode(rest, empty_rows, limits),
         Content::Large(rest) => large::decode(rest, limits),
     }
     .map_err(|e| e.at(path))?;
@@ -172,7 +172,7 @@ pub(crate) fn unpack_named(
 pub fn packed_breakdown(bytes: &[u8]) -> Result<PackedBreakdown, FormatError> {
     let limits = Limits::default();
     let breakdown = || match content(bytes)? {
-        Content::Small(units, rest) => small::breakdown(rest, units, &limits),
+        Content::Small(empty_rows, rest) => small::breakdown(rest, empty_rows, &limits),
         Content::Large(rest) => large::breakdown(rest, &limits),
     };
     let mut spent = breakdown().map_err(|e: PackedError| e.at(Path::new("(memory)")))?;
@@ -184,21 +184,21 @@ pub fn packed_breakdown(bytes: &[u8]) -> Result<PackedBreakdown, FormatError> {
 fn pack_inner(network: &Network, options: &PackOptions) -> Result<Vec<u8>, PackedError> {
     check(network)?;
     let begin = |profile: u8| [MAGIC.as_slice(), &[VERSION << 4 | profile]].concat();
-    let small = |network: &Network, profile: u8, units: Units| {
+    let small = |network: &Network, profile: u8, empty_rows: EmptyRows| {
         let mut bytes = begin(profile);
-        small::encode(network, units, &mut bytes).map(|()| bytes)
+        small::encode(network, empty_rows, &mut bytes).map(|()| bytes)
     };
     match options.profile {
         PackProfile::Small if options.keep_unit_order => {
-            let plain = small(network, SMALL, Units::Any)?;
-            let marked = small(network, SMALL_MARKED, Units::Marked)?;
+            let plain = small(network, SMALL, EmptyRows::Any)?;
+            let marked = small(network, SMALL_MARKED, EmptyRows::Marked)?;
             Ok(if marked.len() < plain.len() {
                 marked
             } else {
                 plain
             })
         }
-        PackProfile::Small => small(&order::sort_units(network)?, SMALL, Units::Any),
+        PackProfile::Small => small(&order::sort_units(network)?, SMALL, EmptyRows::Any),
         PackProfile::Large => {
             let mut bytes = begin(LARGE);
             large::encode(network, &mut bytes)?;
@@ -214,7 +214,7 @@ const SMALL_MARKED: u8 = 3;
 
 /// What follows the magic, by profile.
 enum Content<'a> {
-    Small(Units, &'a [u8]),
+    Small(EmptyRows, &'a [u8]),
     Large(&'a [u8]),
 }
 
@@ -242,8 +242,8 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
         ));
     }
     match kind & 15 {
-        SMALL => Ok(Content::Small(Units::Any, rest)),
-        SMALL_MARKED => Ok(Content::Small(Units::Marked, rest)),
+        SMALL => Ok(Content::Small(EmptyRows::Any, rest)),
+        SMALL_MARKED => Ok(Content::Small(EmptyRows::Marked, rest)),
         LARGE => Ok(Content::Large(rest)),
         other => Err(PackedError::part("profile", "1 to 3", other.to_string())),
     }

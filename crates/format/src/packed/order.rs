@@ -50,7 +50,8 @@ fn reader(graph: &Graph, i: usize) -> Option<usize> {
     }
 }
 
-/// Whether what an operator makes has the units of what it reads, in their order.
+/// Whether what an operator makes has the units of what it reads, in their order. Files with marked units depend on it: docs/format.md lists
+/// the operators, and another one takes a new profile.
 pub(super) fn keeps_units(op: &Op) -> bool {
     let operator = op.operator();
     op.is_activation() || operator.keeps_constants() || operator.channels() == Channels::Flattened
@@ -171,4 +172,22 @@ fn permute_columns(weights: &Weights, order: &[usize], size: usize) -> Result<We
             Weights::Dense(Dense::new(dense.shape.clone(), values))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_model::ops;
+
+    use super::*;
+
+    #[test]
+    fn the_operators_that_keep_units_are_those_of_the_format() {
+        let examples = ops::examples();
+        let keep = examples.iter().filter(|op| keeps_units(op));
+        let mut numbers: Vec<usize> = keep
+            .filter_map(|op| op.operator().packed_number())
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [1, 3, 4, 5, 7, 9, 10, 11, 12, 13, 14, 15]);
+    }
 }

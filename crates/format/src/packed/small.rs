@@ -17,21 +17,30 @@ use super::skeleton::{Columns, Tensor, skeleton};
 /// Appends the checksum and the stream of a network.
 pub(super) fn encode(
     network: &Network,
-    units: Units,
+    empty_rows: EmptyRows,
     bytes: &mut Vec<u8>,
 ) -> Result<(), PackedError> {
     let mut coder = Checked::new(Encoder::new());
-    body(&mut coder, Some(network), units, &Limits::for_writing())?;
+    body(
+        &mut coder,
+        Some(network),
+        empty_rows,
+        &Limits::for_writing(),
+    )?;
     bytes.extend((coder.crc() as u16).to_le_bytes());
     bytes.extend(coder.into_inner().finish());
     Ok(())
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8], units: Units, limits: &Limits) -> Result<Network, PackedError> {
+pub(super) fn decode(
+    bytes: &[u8],
+    empty_rows: EmptyRows,
+    limits: &Limits,
+) -> Result<Network, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Checked::new(Decoder::new(stream));
-    let (graph, plain, tensors, integers, _) = body(&mut coder, None, units, limits)?;
+    let (graph, plain, tensors, integers, _) = body(&mut coder, None, empty_rows, limits)?;
     coder.check_low(checksum)?;
     assemble(graph, plain, tensors, integers)
 }
@@ -39,12 +48,12 @@ pub(super) fn decode(bytes: &[u8], units: Units, limits: &Limits) -> Result<Netw
 /// Where the bits of what [`encode`] wrote go; the header is what the other parts leave.
 pub(super) fn breakdown(
     bytes: &[u8],
-    units: Units,
+    empty_rows: EmptyRows,
     limits: &Limits,
 ) -> Result<PackedBreakdown, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
-    let (_, _, _, _, spent) = body(&mut coder, None, units, limits)?;
+    let (_, _, _, _, spent) = body(&mut coder, None, empty_rows, limits)?;
     coder.into_inner().check_low(checksum)?;
     let bits = |fixed: u64| (fixed + (1 << 15)) >> 16;
     Ok(PackedBreakdown {
@@ -65,12 +74,12 @@ fn split(bytes: &[u8]) -> Result<(u16, &[u8]), PackedError> {
 
 type Body = (Graph, PlainTensors, Vec<Tensor>, Vec<Integers>, Spent);
 
-/// What a file knows of units without weights.
+/// How a file codes rows without non-zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Units {
-    /// Nothing.
+pub(super) enum EmptyRows {
+    /// As any other row.
     Any,
-    /// They are marked, and columns that read them are expected to be empty.
+    /// They are marked, and columns of the next weight that read dead units are expected to be empty.
     Marked,
 }
 
@@ -78,7 +87,7 @@ pub(super) enum Units {
 fn body<C: Coder>(
     coder: &mut C,
     have: Option<&Network>,
-    units: Units,
+    empty_rows: EmptyRows,
     limits: &Limits,
 ) -> Result<Body, PackedError> {
     let mut fields = Fields::new();
@@ -117,19 +126,19 @@ fn body<C: Coder>(
             let bias = |r: usize| tensor.bias.and_then(have_bias).map_or(0, |b| b[r]);
             (1..c.len()).all(|r| c[r - 1] > c[r] || c[r - 1] == c[r] && bias(r - 1) >= bias(r))
         });
-        let order = match (fields.flag(coder, falls, Field::Sorted), units) {
+        let order = match (fields.flag(coder, falls, Field::Sorted), empty_rows) {
             (true, _) => RowOrder::Sorted,
-            (false, Units::Any) => RowOrder::Any,
-            (false, Units::Marked) => RowOrder::Marked,
+            (false, EmptyRows::Any) => RowOrder::Any,
+            (false, EmptyRows::Marked) => RowOrder::Marked,
         };
         let counts = models.row_counts(coder, counts.as_deref(), [rows, cols], order)?;
         nonzeros += counts.iter().map(|&c| c as usize).sum::<usize>();
         if nonzeros > limits.nonzeros {
             return Err(PackedError::limit("non-zeros", limits.nonzeros, nonzeros));
         }
-        let dead = match units {
-            Units::Any => vec![],
-            Units::Marked => dead_units(columns, &tensors, &done),
+        let dead = match empty_rows {
+            EmptyRows::Any => vec![],
+            EmptyRows::Marked => dead_units(columns, &tensors, &done),
         };
         let levels = models.matrix(coder, have_weight(i), &counts, columns, &dead, i)?;
         done[i] = Some(Integers::Weight(levels));
@@ -143,7 +152,7 @@ fn body<C: Coder>(
     Ok((graph, plain, tensors, integers, models.spent))
 }
 
-/// Which input units of a matrix send nothing, by the weights and biases before; empty where they come from no such layer.
+/// Which input units of a matrix are dead, their row empty and their bias 0; empty where they come from no such layer.
 fn dead_units(columns: &Columns, tensors: &[Tensor], done: &[Option<Integers>]) -> Vec<bool> {
     let place = |name: &String| tensors.iter().position(|t| t.name == *name);
     let Some(producer) = columns.producer.as_ref().and_then(place) else {
@@ -157,10 +166,10 @@ fn dead_units(columns: &Columns, tensors: &[Tensor], done: &[Option<Integers>]) 
         _ => &[],
     };
     let rows = levels.starts.windows(2).enumerate();
-    let sends_nothing = |(row, ends): (usize, &[u32])| {
+    let is_dead = |(row, ends): (usize, &[u32])| {
         ends[0] == ends[1] && bias.get(row).is_none_or(|bias| *bias == 0)
     };
-    rows.map(sends_nothing).collect()
+    rows.map(is_dead).collect()
 }
 
 /// Bounds memory and time before any of it is spent.

@@ -55,7 +55,7 @@ impl Operator for PRelu {
         Ok(node.x().clone())
     }
 
-    /// Any: where it is that of the channels, no slope but one number has its shape.
+    /// Any dimension. A slope per channel never fits a free channel dimension, so shape inference refuses it.
     fn takes_free(&self, _dimension: usize, _rank: usize) -> bool {
         true
     }

@@ -192,7 +192,7 @@ impl StoredCell {
             let what = "expected the bytes of a packed file where there is one, and only there";
             return Err(fail(what.into()).into());
         }
-        let mut networks = std::iter::once(&files.network).chain(&files.packed);
+        let mut networks = files.network.iter().chain(&files.packed);
         Ok(networks.all(|file| file.is_file()).then_some(stored))
     }
 
@@ -286,7 +286,7 @@ mod tests {
     /// Writes a cell with its network, and reads it again.
     fn through_file(folder: &Path, stored: &StoredCell) -> Result<Option<StoredCell>, String> {
         let files = files(folder, &recipe()).unwrap();
-        std::fs::write(files.network, "").unwrap();
+        std::fs::write(files.network.unwrap(), "").unwrap();
         std::fs::write(files.packed.unwrap(), "").unwrap();
         stored.write(folder).unwrap();
         let cell = Cell {

@@ -153,7 +153,7 @@ impl CellTrainer<'_> {
         let network = finish(trainer.network()?);
         let outputs = files(folder, recipe)?;
         let bytes = outputs.write(&network, self.metadata.clone(), recipe)?;
-        let network = read_network(&outputs.network, &GraphSource::Auto)?.network;
+        let network = read_network(outputs.measured()?, &GraphSource::Auto)?.network;
         let scores = Scores::of(&network, WeightMode::Sparse, self.samples, self.threads)?;
         let stored = StoredCell {
             schema: SCHEMA,

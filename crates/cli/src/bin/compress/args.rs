@@ -404,17 +404,18 @@ pub struct ConvertArgs {
     /// order of sums
     #[arg(long)]
     pub keep_unit_order: bool,
-    /// Round weights that are on no grid to one of their layer, so that a .spvd file and --values i8 take them
+    /// Round weights that are on no grid to one of their layer, so that a .spvd file and --values i8 take them; batch normalisation is
+    /// folded into the layer before it, whatever the output
     #[arg(long)]
     pub grid: bool,
-    /// Let all weights settle on grids by training on labelled data, as the default recipe ends; zeros stay. Writes both files and a
-    /// report, as `compress` does
+    /// Train all weights onto grids on labelled data, as the default recipe ends; zeros stay. Writes OUTPUT, a report in
+    /// NAME.grid.report.json and the run in NAME.grid.run beside it; after Ctrl-C the same command goes on
     #[arg(long, short, value_name = "PATH", requires = "grid",
         conflicts_with_all = ["dense", "packing", "keep_unit_order", "sparse_initializers"])]
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub pixels: PixelArgs,
-    /// Overwrite an existing output
+    /// Overwrite an existing output and the report of an earlier --data; never the input, nor a run that is not finished
     #[arg(long)]
     pub force: bool,
 }

@@ -1,22 +1,23 @@
 //! `compress convert IN OUT`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::bail;
-use sparsevd_compressor::recipe::Recipe;
-use sparsevd_format::{PackProfile, check_writable};
+use sparsevd_compressor::CompressError;
+use sparsevd_format::{PackProfile, check_writable, network_files};
 use sparsevd_pipeline::{
-    Compression, Conversion, Data, Form, Outputs, PipelineError, RunFolder, TrainingLog, model_name,
+    Compression, Conversion, Data, Form, Outputs, PipelineError, RunFolder, TrainingLog, grid_run,
 };
 
 use crate::args::{ConvertArgs, Packing, set_pixels};
 use crate::compress::{input, tell_of};
-use crate::print;
 use crate::progress::Progress;
+use crate::{interrupt, print};
 use sparsevd_cli::Outcome;
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     check_options(args)?;
+    check_not_read(args)?;
     check_writable(&args.output, args.force)?;
     if let Some(data) = &args.data {
         return train(args, data);
@@ -46,31 +47,63 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Trains the network onto grids.
+/// Trains the network onto grids. A run that is not finished goes on.
 fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
-    let recipe = Recipe::default_for_grids();
     let outputs = Outputs {
         values: args.encoding.values(),
         profile: args.encoding.profile(),
-        ..Outputs::new(&args.output, &recipe)?
+        ..Outputs::onto_grids(&args.output)?
     };
     outputs.check(args.force)?;
-    let run = PathBuf::from(format!("{}.run", model_name(&args.output)));
-    let folder = match args.force {
-        true => RunFolder::overwrite(&run),
-        false => RunFolder::new(&run),
-    };
+    let run = grid_run(&args.output);
+    let folder = RunFolder::resume_or_new(&run)?;
     let mut input = input(&args.input, &args.graph, false)?;
     let graph = &mut input.network.graph;
     let data = Data::load_for(data, graph.preprocessing.as_ref())?;
     set_pixels(&args.pixels, graph, &data)?;
     let mut progress = Progress::new(TrainingLog::in_folder(&run), false)?;
     let compressed = Compression::onto_grids(input, data)
-        .in_folder(folder)
-        .run(&mut progress)?;
+        .in_folder(folder.clone())
+        .run(&mut progress);
     drop(progress);
+    let compressed = match compressed {
+        Err(PipelineError::Interrupted { folder }) => {
+            folder.iter().for_each(|f| interrupt::say_same_command(f));
+            return Ok(Outcome::Interrupted);
+        }
+        Err(
+            error @ (PipelineError::OtherRun { .. }
+            | PipelineError::Compress(CompressError::Checkpoint { .. })),
+        ) => bail!(
+            "{error}; the run in {} is not finished: remove the folder to begin anew",
+            run.display()
+        ),
+        other => other?,
+    };
     let report = compressed.write(&outputs)?;
+    folder.clear()?;
     tell_of(&report, &outputs, &run, false)
+}
+
+/// Refuses an output that is one of the files to read, which would be lost.
+fn check_not_read(args: &ConvertArgs) -> anyhow::Result<()> {
+    let Ok(output) = args.output.canonicalize() else {
+        // It does not exist yet, or cannot be written.
+        return Ok(());
+    };
+    // What cannot be found is told of when it is read.
+    let mut read = network_files(&args.input).unwrap_or_default();
+    read.extend([&args.input].into_iter().chain(&args.data).cloned());
+    match read
+        .iter()
+        .any(|path| path.canonicalize().is_ok_and(|path| path == output))
+    {
+        true => bail!(
+            "{}: expected an output that is not read itself, got an input",
+            args.output.display()
+        ),
+        false => Ok(()),
+    }
 }
 
 /// Options that a format has no use for are a misunderstanding.
@@ -78,13 +111,20 @@ fn check_options(args: &ConvertArgs) -> anyhow::Result<()> {
     if args.pixels.are_given() && args.data.is_none() {
         bail!("--mean, --std, --scale: expected --data, which they are for, got none");
     }
+    let form = Form::of(&args.output)?;
+    if form == Form::Onnx && args.data.is_some() {
+        bail!(
+            "--data: expected an output ending in .safetensors or .spvd, got {}; a second `compress convert` makes an ONNX file of that",
+            args.output.display()
+        );
+    }
     let packing = ("--packing", args.packing.is_some(), ".spvd");
     let order = ("--keep-unit-order", args.keep_unit_order, ".spvd");
     let sparse = ("--sparse-initializers", args.sparse_initializers, ".onnx");
     let values = ("--values", args.encoding.values.is_some(), ".safetensors");
     let profile = ("--profile", args.encoding.profile.is_some(), ".safetensors");
     let dense = ("--dense", args.dense, ".safetensors");
-    let useless = match Form::of(&args.output)? {
+    let useless = match form {
         Form::Interchange => vec![packing, order, sparse],
         Form::Packed => vec![values, profile, dense, sparse],
         Form::Onnx => vec![values, profile, packing, order],

@@ -46,7 +46,7 @@ pub fn say_how_to_go_on(run: &Path) {
     say(run, &resume_command(run));
 }
 
-/// Says how to go on with an interrupted comparison.
+/// Says how to go on with an interrupted run that the same command goes on with.
 pub fn say_same_command(run: &Path) {
     let words = std::env::args_os().map(|a| quote(&a.to_string_lossy()));
     say(run, &words.collect::<Vec<_>>().join(" "));

@@ -25,7 +25,17 @@ use args::Command;
 use sparsevd_cli::Outcome;
 
 fn main() -> ExitCode {
-    let result = match args::parse() {
+    let command = args::parse();
+    let other_output = match &command {
+        Command::Convert(_) => "name another output",
+        Command::Compress(_)
+        | Command::Init(_)
+        | Command::Train(_)
+        | Command::Compare(_)
+        | Command::Sweep(_)
+        | Command::Inspect(_) => "name another by --out",
+    };
+    let result = match command {
         Command::Compress(args) => compress::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Train(args) => train::run(&args),
@@ -34,11 +44,14 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
     };
-    sparsevd_cli::exit("compress", result.or_else(explain))
+    sparsevd_cli::exit(
+        "compress",
+        result.or_else(|error| explain(error, other_output)),
+    )
 }
 
 /// Names the options that get around an error; an interruption is a way to end.
-fn explain(error: anyhow::Error) -> anyhow::Result<Outcome> {
+fn explain(error: anyhow::Error, other_output: &str) -> anyhow::Result<Outcome> {
     use PipelineError::{
         Format, Interrupted, NoCheckpoint, NoPreprocessing, NoTable, Occupied, OtherComparison,
     };
@@ -50,7 +63,7 @@ fn explain(error: anyhow::Error) -> anyhow::Result<Outcome> {
     };
     if let Some(path) = exists {
         return Err(anyhow!(
-            "{}: exists already; overwrite it by --force, or name another by --out",
+            "{}: exists already; overwrite it by --force, or {other_output}",
             path.display()
         ));
     }
