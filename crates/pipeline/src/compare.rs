@@ -5,6 +5,7 @@
 //! seeds and methods can be added.
 
 mod cell;
+mod files;
 mod method;
 mod record;
 mod report;
@@ -29,9 +30,10 @@ use crate::pruning::folded;
 use crate::recipe::FoundRecipe;
 use crate::split::Split;
 use cell::{Cell, cells, check_recipe};
+use files::files;
 use record::CompareRecord;
 use stored::StoredCell;
-use train::{CellTrainer, clear, files};
+use train::{CellTrainer, clear};
 
 pub use method::PruningMethod;
 pub use report::{ComparedMethods, MethodResult, PairedMethods, SeedResult};

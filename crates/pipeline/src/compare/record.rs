@@ -10,7 +10,7 @@ use sparsevd_compressor::report::read_json;
 use sparsevd_compressor::{CompressError, checkpoint};
 use sparsevd_format::{create_atomically, write_atomically};
 
-use super::stored::StoredCell;
+use super::files::result_path;
 use crate::error::PipelineError;
 
 const FILE: &str = "compare.json";
@@ -102,7 +102,7 @@ impl CompareRecord {
 fn has_training(folder: &Path) -> io::Result<bool> {
     for entry in std::fs::read_dir(folder)? {
         let part = entry?.path();
-        if StoredCell::path(&part).exists() || checkpoint::path(&part).exists() {
+        if result_path(&part).exists() || checkpoint::path(&part).exists() {
             return Ok(true);
         }
     }
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(record().write_or_check(&folder).unwrap(), None);
         let cell = folder.join("fisher-6x-seed-0");
         std::fs::create_dir(&cell).unwrap();
-        std::fs::write(StoredCell::path(&cell), "").unwrap();
+        std::fs::write(result_path(&cell), "").unwrap();
         let refused = |change: &dyn Fn(&mut CompareRecord)| {
             let mut other = record();
             change(&mut other);

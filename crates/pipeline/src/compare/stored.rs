@@ -1,6 +1,6 @@
 //! The result of a cell in its folder: numbers and the errors of each sample, from which tables are made without running it again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sparsevd_compressor::CompressError;
@@ -10,13 +10,11 @@ use sparsevd_compressor::report::read_json;
 use sparsevd_format::write_atomically;
 
 use super::cell::Cell;
+use super::files::{files, result_path};
 use super::method::PruningMethod;
 use super::record::{CompareRecord, difference};
-use super::train::files;
 use crate::error::PipelineError;
 use crate::measure::Scores;
-
-const FILE: &str = "cell.json";
 
 /// `cell.json`: what a finished cell gave.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,14 +128,9 @@ impl StoredErrors {
 }
 
 impl StoredCell {
-    /// Its place in the folder of a cell.
-    pub fn path(folder: &Path) -> PathBuf {
-        folder.join(FILE)
-    }
-
     /// Writes it into the folder of the cell, which is finished then.
     pub fn write(&self, folder: &Path) -> Result<(), CompressError> {
-        let path = Self::path(folder);
+        let path = result_path(folder);
         let json = serde_json::to_string(self).map_err(|e| fail(&path, e.to_string()))?;
         write_atomically(&path, |out| writeln!(out, "{json}"))?;
         Ok(())
@@ -152,7 +145,7 @@ impl StoredCell {
         recipe: &Recipe,
         all: usize,
     ) -> Result<Option<Self>, PipelineError> {
-        let path = Self::path(folder);
+        let path = result_path(folder);
         let fail = |what: String| fail(&path, what);
         let Some(stored) = read_json::<Self>(&path, "the result of a cell")? else {
             return Ok(None);
@@ -208,7 +201,7 @@ impl StoredCell {
 
     /// The errors of its network on the samples that `dense` are of.
     pub fn scores(&self, folder: &Path, dense: &Scores) -> Result<Scores, CompressError> {
-        let path = Self::path(folder);
+        let path = result_path(folder);
         let of = |errors: &StoredErrors, dense: &SampleErrors| {
             errors.beside(dense).map_err(|what| fail(&path, what))
         };

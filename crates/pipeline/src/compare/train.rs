@@ -12,11 +12,11 @@ use sparsevd_model::Network;
 use sparsevd_runtime::WeightMode;
 
 use super::cell::Cell;
+use super::files::files;
 use super::record::CompareRecord;
 use super::stored::{StoredCell, StoredErrors};
 use crate::error::PipelineError;
 use crate::measure::Scores;
-use crate::outputs::Outputs;
 use crate::posterior::Posterior;
 use crate::pruning::finish;
 use crate::run_folder::{POSTERIOR, RunFolder};
@@ -174,11 +174,6 @@ impl CellTrainer<'_> {
         stored.write(folder)?;
         Ok(stored)
     }
-}
-
-/// The files of the network of a cell.
-pub(super) fn files(folder: &Path, recipe: &Recipe) -> Result<Outputs, PipelineError> {
-    Outputs::new(folder.join("network.sparse.safetensors"), recipe)
 }
 
 /// Removes the checkpoints of a finished cell.
