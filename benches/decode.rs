@@ -27,7 +27,7 @@ fn main() {
         "min ms"
     );
     for name in ["lenet-300-100", "lenet-5"] {
-        let file = format!("{}/models/{name}/packed.spvd", env!("CARGO_MANIFEST_DIR"));
+        let file = format!("{}/models/{name}/record.spvd", env!("CARGO_MANIFEST_DIR"));
         line(name, &std::fs::read(file).expect("a committed file"));
     }
     let network = resnet_50(0.1, 50);

@@ -1,7 +1,7 @@
 //! A file as one QR code in byte mode, as a black and white PNG: a packed network on paper.
 //!
 //! ```sh
-//! cargo run --release --example qr -- models/lenet-5/packed.spvd models/lenet-5/packed.png
+//! cargo run --release --example qr -- models/lenet-5/record.spvd models/lenet-5/record.png
 //! ```
 //!
 //! 2,953 bytes are the most that fit. A reader gets the bytes of the file; `tests/qr.rs` reads the committed picture.

@@ -34,11 +34,16 @@ fn preset(name: &str) -> Network {
 
 fn networks() -> Vec<(String, Network)> {
     let presets = presets::NAMES.map(|name| (format!("preset {name}"), preset(name)));
-    let committed = ["lenet-300-100", "lenet-5", "resnet-20-mnist"].map(|name| {
+    let committed = [
+        "lenet-300-100/record",
+        "lenet-5/record",
+        "resnet-20-mnist/sparse",
+    ];
+    let committed = committed.map(|name| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("models")
             .join(name)
-            .join("sparse.safetensors");
+            .with_extension("safetensors");
         let file = read_network(path, &GraphSource::Auto).unwrap();
         (format!("committed {name}"), file.network)
     });

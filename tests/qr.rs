@@ -30,9 +30,9 @@ fn scan(picture: &Path) -> Vec<u8> {
 #[test]
 fn the_picture_of_lenet_5_runs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let bytes = scan(&root.join("models/lenet-5/packed.png"));
+    let bytes = scan(&root.join("models/lenet-5/record.png"));
     assert!(
-        bytes == std::fs::read(root.join("models/lenet-5/packed.spvd")).unwrap(),
+        bytes == std::fs::read(root.join("models/lenet-5/record.spvd")).unwrap(),
         "the picture is of another file; make it anew by the command in examples/qr.rs"
     );
     let network = unpack(&bytes, &Limits::default()).unwrap().network;

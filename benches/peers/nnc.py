@@ -1,7 +1,7 @@
 """Codes the integers of a network by ISO NNC (ISO/IEC 15938-17) and compares with its packed file.
 
-    compress convert models/lenet-5/packed.spvd lenet-5.i8.safetensors --values i8
-    python benches/peers/nnc.py lenet-5.i8.safetensors models/lenet-5/packed.spvd
+    compress convert models/lenet-5/record.spvd lenet-5.i8.safetensors --values i8
+    python benches/peers/nnc.py lenet-5.i8.safetensors models/lenet-5/record.spvd
 
 NNC gets every advantage that we know of: names of one letter, tensors of 32-bit integers, which it codes as they are, and the
 best of all its settings that matter for them (row skipping, optimised context parameters, unary length, scan order) and

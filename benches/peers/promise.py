@@ -7,14 +7,13 @@
 `make` writes the sets: `digits` (scikit-learn's, its first 1,165 images to train on), `rare` (20 features, three classes of 97, 2 and 1 %,
 drawn from a seed), from the file of github.com/clinc/oos-eval `clinc` (hashed words, pairs of words and fragments of four letters, of unit
 length), and a link to the folder of Debian's `dataset-fashion-mnist`. `run` trains each network and compresses it, both without a recipe,
-and prints rows of the tables in README.md: test errors with McNemar's p, and the recall that any class loses on the test samples.
+and prints rows of the tables in docs/promise.md: test errors with McNemar's p, and the recall that any class loses on the test samples.
 Networks and reports stay in SETS/runs, and what is there is not made again. `--drop` is `--max-accuracy-drop`.
 """
 
 import argparse
 import json
 import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +139,9 @@ def main():
         if args.clinc:
             clinc(args.sets, args.clinc)
         if args.fashion:
-            (args.sets / "fashion").symlink_to(args.fashion.resolve())
+            link = args.sets / "fashion"
+            link.unlink(missing_ok=True)
+            link.symlink_to(args.fashion.resolve())
         return
     print("| set | seed | fewer | packed | test error, dense | sparse | p | recall lost, at most | promise |")
     print("|---|---|---|---|---|---|---|---|---|")
