@@ -3,11 +3,9 @@
 
 mod synthetic;
 
-use std::process::Stdio;
-
 use serde_json::Value;
 
-use synthetic::{RECIPE, Workplace, wait_for};
+use synthetic::{RECIPE, Workplace};
 
 #[test]
 fn a_cell_is_a_separate_run_and_what_is_finished_is_kept() {
@@ -114,35 +112,18 @@ fn interrupted_and_begun_again_is_the_same_as_straight() {
         "--run",
     ];
     w.ok(&[&args[..], &["straight"]].concat());
-    let mut child = w
-        .command("compress")
-        .args(args)
-        .arg("resumed")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_for(&w.path("resumed/fisher-4x-seed-0/checkpoint.safetensors"));
-    let kill = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(kill.success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
-    let command = stderr.lines().last().unwrap();
+    let command = w.interrupted(
+        &[&args[..], &["resumed"]].concat(),
+        "resumed/fisher-4x-seed-0/checkpoint.safetensors",
+    );
     assert!(
         command.ends_with("compare net.safetensors --methods fisher --ratios 4 --run resumed"),
-        "{stderr}"
+        "{command}"
     );
     let cell = "fisher-4x-seed-0";
     assert!(!w.path(&format!("resumed/{cell}/cell.json")).exists());
     // Exactly what it said, in a shell.
-    let shell = std::process::Command::new("sh")
-        .args(["-c", command])
-        .current_dir(w.path(""))
-        .output()
-        .unwrap();
+    let shell = w.shell(&command);
     assert!(shell.status.success(), "{shell:?}");
     let network = |run: &str| w.read(&format!("{run}/{cell}/network.sparse.safetensors"));
     assert!(network("straight") == network("resumed"));

@@ -3,12 +3,10 @@
 
 mod synthetic;
 
-use std::process::Stdio;
-
 use serde_json::Value;
 use sparsevd_format::{GraphSource, read_network};
 
-use synthetic::{RECIPE, SIDE, Workplace, wait_for};
+use synthetic::{RECIPE, SIDE, Workplace};
 
 #[test]
 fn inspect_prints_what_programs_count_on() {
@@ -336,27 +334,12 @@ fn training_onto_grids_goes_on_by_the_same_command() {
     let straight = w.compress(&convert("straight.spvd"));
     assert!(straight.stderr.is_empty(), "{straight:?}");
     w.write("resumed.spvd", "older");
-    let mut child = w
-        .command("compress")
-        .args(convert("resumed.spvd"))
-        .arg("--force")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
     let checkpoint = w.path("resumed.grid.run/checkpoint.safetensors");
-    wait_for(&checkpoint);
-    let kill = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(kill.success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
-    let command = stderr.lines().last().unwrap();
+    let args = [&convert("resumed.spvd")[..], &["--force".to_owned()]].concat();
+    let command = w.interrupted(&args, "resumed.grid.run/checkpoint.safetensors");
     assert!(
         command.ends_with("convert net.safetensors resumed.spvd --grid --data data --force"),
-        "{stderr}"
+        "{command}"
     );
     assert_eq!(w.read("resumed.spvd"), b"older");
     // It is no run of another command, and goes on with its own data and network only.
@@ -392,11 +375,7 @@ fn training_onto_grids_goes_on_by_the_same_command() {
         &["resumed.grid.run", "of this network", anew],
     );
     // Exactly what it said, in a shell.
-    let shell = std::process::Command::new("sh")
-        .args(["-c", command])
-        .current_dir(w.path(""))
-        .output()
-        .unwrap();
+    let shell = w.shell(&command);
     assert_eq!(shell.status.code(), straight.status.code(), "{shell:?}");
     assert!(w.read("straight.spvd") == w.read("resumed.spvd"));
     assert!(!checkpoint.exists());

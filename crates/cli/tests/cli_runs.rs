@@ -3,13 +3,11 @@
 
 mod synthetic;
 
-use std::process::Stdio;
-
 use serde_json::Value;
 use sparsevd_format::{GraphSource, WriteOptions, read_network, write_network};
 use sparsevd_model::Weights;
 
-use synthetic::{RECIPE, Workplace, wait_for};
+use synthetic::{RECIPE, Workplace};
 
 #[test]
 fn one_thread_and_two_write_the_same_bytes() {
@@ -61,34 +59,20 @@ fn interrupted_and_resumed_is_the_same_as_straight() {
         "--run",
         "straight",
     ]);
-    let mut child = w
-        .command("compress")
-        .args([
-            "net.safetensors",
-            "--threads",
-            "1",
-            "--out",
-            "resumed.safetensors",
-            "--run",
-            "runs/one",
-        ])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_for(&w.path("runs/one/checkpoint.safetensors"));
-    let kill = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(kill.success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
-    let command = stderr.lines().last().unwrap();
+    let args = [
+        "net.safetensors",
+        "--threads",
+        "1",
+        "--out",
+        "resumed.safetensors",
+        "--run",
+        "runs/one",
+    ];
+    let command = w.interrupted(&args, "runs/one/checkpoint.safetensors");
     assert!(
         command
             .ends_with("net.safetensors --threads 1 --out resumed.safetensors --resume runs/one"),
-        "{stderr}"
+        "{command}"
     );
     assert!(!w.path("resumed.safetensors").exists());
 
@@ -104,11 +88,7 @@ fn interrupted_and_resumed_is_the_same_as_straight() {
     );
     assert_eq!(without, None);
     // Exactly what it said, in a shell.
-    let shell = std::process::Command::new("sh")
-        .args(["-c", command])
-        .current_dir(w.path(""))
-        .output()
-        .unwrap();
+    let shell = w.shell(&command);
     assert!(
         shell.status.success(),
         "{}",

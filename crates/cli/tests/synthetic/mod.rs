@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 use serde_json::Value;
@@ -162,6 +162,35 @@ impl Workplace {
         command
     }
 
+    /// Interrupts `compress` once that checkpoint is written, by SIGINT; returns the command that it says to go on with.
+    pub fn interrupted<S: AsRef<OsStr>>(&self, args: &[S], checkpoint: &str) -> String {
+        let mut child = self
+            .command("compress")
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for(&self.path(checkpoint));
+        let kill = Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(kill.success());
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+        stderr.lines().last().unwrap().to_owned()
+    }
+
+    /// Runs a command line as it was printed.
+    pub fn shell(&self, command: &str) -> Output {
+        Command::new("sh")
+            .args(["-c", command])
+            .current_dir(self.dir.path())
+            .output()
+            .unwrap()
+    }
+
     /// What a `compress` that must go through prints on stdout.
     pub fn ok(&self, args: &[&str]) -> String {
         stdout_of(args, self.compress(args))
@@ -236,7 +265,7 @@ pub fn plain_safetensors(tensors: &[(String, &Dense)]) -> Vec<u8> {
 }
 
 /// Waits until a file is there.
-pub fn wait_for(path: &Path) {
+fn wait_for(path: &Path) {
     let start = std::time::Instant::now();
     while !path.exists() {
         assert!(
