@@ -153,7 +153,7 @@ pub struct Phase {
     #[serde(default = "half")]
     pub weights_by: f64,
     /// Quantising: scales of the grids in units of the median sigma of each layer's survivors. Of several, each is trained for
-    /// `epochs`, and the one that packs smallest within `max_accuracy_drop`, or `max_r2_drop` of a regression, is kept.
+    /// `epochs`, from the coarsest, until one stays within `max_accuracy_drop`, or `max_r2_drop` of a regression.
     #[serde(default = "one_sigma")]
     pub grid: Vec<f64>,
     /// Quantising: scale of a bias in units of the scale of its layer's weights.

@@ -78,12 +78,12 @@ impl FoundRecipe {
     ///
     /// It is fine-tuning and quantising on the labels alone: a teacher would be the pruned network itself, and how many weights are
     /// left is decided. Of several grids, which only the dense network could choose among, the finest is left. Of the default recipe,
-    /// which the user did not choose, the quantise phase is left. The source says what was left out.
+    /// which the user did not choose, the quantise phase with one grid is left. The source says what was left out.
     pub fn fine_tuning(mut self) -> (Self, Vec<String>) {
         let phases = &mut self.recipe.phases;
         let searched = self.recipe.search.take().is_some();
         if self.source == DEFAULT_RECIPE {
-            phases.retain(|p| p.method == Method::Quantise);
+            *phases = Recipe::default_for_grids().phases;
             phases.iter_mut().for_each(|p| p.distil = 0.0);
             self.source = DEFAULT_GRIDS.into();
             return (self, vec![]);

@@ -2,13 +2,14 @@
 //!
 //! A run folder has the posterior's run, and a folder for each try: an interrupted search goes on inside its last one.
 
+mod evidence;
 mod next;
 
 use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::objective::SampleErrors;
 use sparsevd_compressor::recipe::{Goal, Recipe};
 use sparsevd_compressor::report::{
-    ClassError, Promise, RunRecord, SearchReport, SplitScore, Try, Verdict, ratio,
+    ClassError, Promise, RunRecord, SearchReport, SplitScore, Try, ratio,
 };
 use sparsevd_compressor::trainer::{EpochRecord, Observer, Trainer};
 use sparsevd_format::{PackOptions, pack};
@@ -19,6 +20,7 @@ use crate::posterior::Posterior;
 use crate::pruning::finish;
 use crate::run_folder::{POSTERIOR, RunFolder, TRY};
 use crate::training::{begin, finished};
+use evidence::Evidence;
 use next::{Done, Next, goal_weights, next};
 
 /// Factor on the KL terms of a more careful posterior.
@@ -29,6 +31,8 @@ const POSTERIORS: usize = 3;
 const NAME: &str = "the posterior";
 /// Why a search ended that could use more weights.
 const NO_MORE: &str = "the posteriors that were trained leave no more weights";
+/// Why no fewer weights are tried than the posterior leaves.
+const TOO_FEW: &str = "too few validation samples to judge fewer weights than the posterior leaves";
 
 /// The result of a search.
 pub(crate) struct Searched {
@@ -121,6 +125,7 @@ fn done(t: &Try) -> Done {
     Done {
         weights: t.weights,
         fits: t.fits,
+        undecided: t.undecided,
         bytes: t.bytes,
     }
 }
@@ -213,7 +218,9 @@ impl Search<'_> {
         };
         let sparse = trainer.validation_errors(trainer.threshold());
         let validation = SplitScore::new(&dense, &sparse);
-        let promise = Promise::new(&recipe, &validation, &ClassError::of(&dense, &sparse));
+        let classes = ClassError::of(&dense, &sparse);
+        let promise = Promise::new(&recipe, &validation, &classes);
+        let evidence = Evidence::new(&promise, &validation, &classes);
         self.dense = Some(dense);
         let network = finish(trainer.network()?);
         let bytes = match recipe.ends_on_grids() {
@@ -225,7 +232,10 @@ impl Search<'_> {
         };
         let (all, left) = (network.original_weights(), network.nonzeros());
         let fits = match self.goal {
-            Goal::Promise => is_safe(&promise, &validation),
+            Goal::Promise => evidence.is_safe(
+                weights >= self.posterior.trainer.survivors(),
+                self.kl_scale < 1.0,
+            ),
             Goal::Bytes(most) => bytes.is_some_and(|bytes| bytes <= most),
             Goal::Ratio(_) | Goal::Weights(_) => {
                 goal_weights(self.goal, all).is_some_and(|most| left <= most)
@@ -239,6 +249,7 @@ impl Search<'_> {
             bytes,
             validation,
             fits,
+            undecided: self.goal == Goal::Promise && !evidence.tells(),
             chosen: false,
         })
     }
@@ -251,6 +262,8 @@ impl Search<'_> {
             (Goal::Bytes(_), true, true) => a.left > b.left,
             (Goal::Bytes(_), false, false) => a.bytes < b.bytes,
             (_, true, true) => a.left < b.left,
+            // Where the samples cannot tell, more weights are more careful.
+            (_, false, false) if a.undecided && b.undecided => a.left > b.left,
             // A drop that is no number is the worst.
             (_, false, false) => {
                 let [a, b] = [a, b].map(|t| t.validation.drop());
@@ -279,6 +292,7 @@ impl Search<'_> {
         match asked {
             Some(asked) if tried < asked => NO_MORE,
             Some(_) => "a number of weights takes one try",
+            None if self.tries.last().is_some_and(|t| t.undecided) => TOO_FEW,
             None => "no number of weights between those that were tried would say more",
         }
         .into()
@@ -319,15 +333,6 @@ impl Search<'_> {
     }
 }
 
-/// Whether a result that was chosen by these samples is likely to keep its promise on others: the best of several tries looks better
-/// than it is. It must lose nothing, or one standard error less than it may.
-fn is_safe(promise: &Promise, validation: &SplitScore) -> bool {
-    let estimate = validation.estimate();
-    let classes_lose = (promise.class_drop).is_some_and(|class| class.verdict == Verdict::Broken);
-    let with_spare = estimate.drop + estimate.standard_error;
-    !classes_lose && (estimate.drop <= 0.0 || with_spare <= promise.allowed)
-}
-
 /// Wall time of epochs.
 fn seconds(history: &[EpochRecord]) -> f64 {
     history.iter().map(|e| e.seconds).sum()
@@ -350,7 +355,11 @@ fn line(t: &Try) -> String {
     let ratio = t
         .ratio
         .map_or(String::new(), |ratio| format!(", {ratio:.1}x"));
-    let fits = if t.fits { "fits" } else { "does not fit" };
+    let fits = match (t.fits, t.undecided) {
+        (true, _) => "fits",
+        (false, true) => "undecided, too few samples",
+        (false, false) => "does not fit",
+    };
     format!(
         "{} weights left{ratio}{bytes}, drop {:+.4} on validation: {fits}",
         t.left,

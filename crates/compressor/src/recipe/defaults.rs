@@ -35,9 +35,13 @@ impl Recipe {
         }
     }
 
-    /// The recipe that puts a sparse network on grids: the last phase of [`Self::default_for_compression`].
+    /// The recipe that puts a sparse network on grids: the last phase of [`Self::default_for_compression`], with one scale, so that no
+    /// validation samples are needed to choose.
     pub fn default_for_grids() -> Self {
-        Self::new(vec![in_steps(round())])
+        Self::new(vec![in_steps(Phase {
+            grid: vec![1.0],
+            ..round()
+        })])
     }
 
     /// The recipe for training a dense network: 12 epochs, or for a small set about 2,000 steps.
@@ -56,6 +60,8 @@ fn round() -> Phase {
         lr: 2e-3,
         hold: 0.3,
         distil: 0.5,
+        // Where a grid of one posterior sigma costs too much: of many inputs each weight counts for little, and its sigma is large.
+        grid: vec![1.0, 0.3],
         ..Phase::new(Method::Quantise, 8)
     }
 }
@@ -76,7 +82,9 @@ mod tests {
     fn grids_are_those_of_the_default_recipe() {
         let whole = Recipe::default_for_compression();
         let grids = Recipe::default_for_grids();
-        assert_eq!(grids.phases[..], whole.phases[3..]);
+        let mut phase = whole.phases[3].clone();
+        phase.grid.truncate(1);
+        assert_eq!(grids.phases, [phase]);
         assert!(grids.ends_on_grids() && !grids.chooses());
         grids.check().unwrap();
     }

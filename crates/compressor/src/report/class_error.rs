@@ -52,6 +52,20 @@ impl ClassError {
         errors
     }
 
+    /// Points of balanced accuracy, the mean recall of the classes, that compression cost, and their standard error; `None` without
+    /// classes.
+    pub fn balanced(classes: &[Self]) -> Option<(f64, f64)> {
+        let count = classes.len() as f64;
+        let drops = classes.iter().map(Self::estimate);
+        let (drop, variance) = drops.fold((0.0, 0.0), |(drop, variance), class| {
+            (
+                drop + class.drop,
+                variance + class.standard_error * class.standard_error,
+            )
+        });
+        (!classes.is_empty()).then(|| (drop / count, variance.sqrt() / count))
+    }
+
     /// Points of recall that compression cost.
     pub fn estimate(&self) -> DropEstimate {
         DropEstimate::of_classes(self.images, self.dense_only_wrong, self.sparse_only_wrong)
@@ -96,5 +110,11 @@ mod tests {
             [class(0, 3, [2, 1], [1, 0]), class(2, 2, [0, 2], [0, 2])]
         );
         assert_eq!(got[1].estimate().drop, 100.0);
+        // One of three is right again, two of two are lost. Standard errors by hand: sqrt(1 + 1 - 1 / 5) / 5, sqrt(2 + 1 - 4 / 4) / 4.
+        let (drop, standard_error) = ClassError::balanced(&got).unwrap();
+        assert!((drop - 0.5 * (100.0 - 100.0 / 3.0)).abs() < 1e-9, "{drop}");
+        let want = 50.0 * (1.8_f64 / 25.0 + 2.0 / 16.0).sqrt();
+        assert!((standard_error - want).abs() < 1e-9, "{standard_error}");
+        assert_eq!(ClassError::balanced(&[]), None);
     }
 }

@@ -41,6 +41,9 @@ pub struct Try {
     pub validation: SplitScore,
     /// Whether it keeps the promise there, or leaves no more weights or bytes than the goal.
     pub fits: bool,
+    /// Whether these samples are too few to tell what this number of weights costs.
+    #[serde(default)]
+    pub undecided: bool,
     /// Whether it is the result.
     pub chosen: bool,
 }
@@ -72,11 +75,12 @@ impl fmt::Display for SearchReport {
                     format!("{:+.4}", t.validation.drop()),
                 ],
             };
-            let says = match (t.chosen, t.fits) {
-                (true, true) => "the result",
-                (true, false) => "the result, does not fit",
-                (false, true) => "fits",
-                (false, false) => "",
+            let says = match (t.chosen, t.fits, t.undecided) {
+                (true, true, _) => "the result",
+                (true, false, _) => "the result, does not fit",
+                (false, true, _) => "fits",
+                (false, false, true) => "undecided",
+                (false, false, false) => "",
             };
             table.row([
                 (number + 1).to_string(),

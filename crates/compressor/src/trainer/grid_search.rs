@@ -20,8 +20,8 @@ struct Trial {
 }
 
 impl Trainer {
-    /// Trains every candidate of the phase from the same beginning and keeps the one that packs smallest within the recipe's
-    /// `max_accuracy_drop`, or `max_r2_drop` of a regression, on validation; where none does, the most accurate.
+    /// Trains candidates of the phase from the same beginning, the coarsest first, until one stays within the recipe's
+    /// `max_accuracy_drop`, or `max_r2_drop` of a regression, on validation; where none does, keeps the most accurate.
     ///
     /// An interruption puts the run back to the beginning of the phase.
     pub(super) fn search_grid(
@@ -37,7 +37,9 @@ impl Trainer {
             self.history.clone(),
         );
         let mut trials: Vec<Trial> = vec![];
-        for &c in &phase.grid {
+        let mut scales = phase.grid.clone();
+        scales.sort_by(|a, b| b.total_cmp(a));
+        for c in scales {
             let start = state.clone();
             self.replace_state(|state| *state = start)?;
             (self.position, self.history) = (position, history.clone());
@@ -61,13 +63,15 @@ impl Trainer {
                 "scales of {c} sigma: {} bytes packed, {} on validation",
                 trial.bytes, trial.score
             ));
+            let within = trial.score.is_within(most, &dense);
             trials.push(trial);
+            // A finer grid takes more bytes.
+            if within {
+                break;
+            }
         }
         let end = self.position;
-        let within = trials
-            .iter()
-            .filter(|t| t.score.is_within(most, &dense))
-            .min_by_key(|t| t.bytes);
+        let within = trials.iter().find(|t| t.score.is_within(most, &dense));
         let best = within.or_else(|| {
             trials
                 .iter()
@@ -75,7 +79,7 @@ impl Trainer {
         });
         if let Some(best) = best {
             let within = if best.score.is_within(most, &dense) {
-                "the smallest within"
+                "the coarsest within"
             } else {
                 "none stays within"
             };

@@ -16,6 +16,8 @@ pub(super) struct Done {
     pub weights: usize,
     /// Whether it keeps the promise, or leaves no more weights or bytes than the goal.
     pub fits: bool,
+    /// Whether the validation samples are too few to tell.
+    pub undecided: bool,
     /// Bytes of its packed file, where it has one.
     pub bytes: Option<u64>,
 }
@@ -49,19 +51,23 @@ pub(super) fn goal_weights(goal: Goal, all: usize) -> Option<usize> {
     }
 }
 
-/// Halves the number of weights while tries fit, then divides the gap between the fewest that fit and the most that do not.
+/// Begins with all survivors, halves the number of weights while tries fit, then divides the gap between the fewest that fit and the most
+/// that do not.
 fn fewest(survivors: usize, tries: &[Done]) -> Next {
+    // Fewer weights differ on more samples, which are then too few all the more.
+    if tries.last().is_some_and(|t| t.fits && t.undecided) {
+        return Next::Stop;
+    }
     let [fit, unfit] = [true, false].map(|fits| tries.iter().filter(move |t| t.fits == fits));
     let fit = fit.map(|t| t.weights).min();
     // More weights that did not fit say nothing: their scores are noisy.
     let below = |weights: &usize| fit.is_none_or(|fit| *weights < fit);
     let unfit = unfit.map(|t| t.weights).filter(below).max();
     match (fit, unfit) {
-        (None, None) => Next::Try((survivors / 2).max(1)),
+        (None, None) => Next::Try(survivors.max(1)),
         (Some(1), None) => Next::Stop,
         (Some(fit), None) => Next::Try(fit / 2),
         (None, Some(unfit)) if unfit >= survivors => Next::MoreCareful,
-        (None, Some(unfit)) if unfit < survivors / 2 => Next::Try(survivors / 2),
         (None, Some(_)) => Next::Try(survivors),
         (Some(fit), Some(unfit)) => between(unfit, fit),
     }
@@ -129,6 +135,7 @@ mod tests {
                 Next::Try(weights) => tries.push(Done {
                     weights,
                     fits: fits(weights),
+                    undecided: false,
                     bytes: Some(bytes * weights as u64),
                 }),
             }
@@ -146,18 +153,15 @@ mod tests {
     #[test]
     fn the_fewest_weights_that_keep_a_promise_are_found_to_a_tenth() {
         let tried = |least: usize| search(Goal::Promise, 6400, |weights| weights >= least);
-        assert_eq!(tried(5000), [3200, 6400, 4525, 5381, 4934]);
-        assert_eq!(tried(1000), [3200, 1600, 800, 1131, 951, 1037]);
+        assert_eq!(tried(5000), [6400, 3200, 4525, 5381, 4934]);
+        assert_eq!(tried(1000), [6400, 3200, 1600, 800, 1131, 951, 1037]);
         // Where all survivors do not do, a more careful posterior has more.
-        assert_eq!(tried(10_000), [3200, 6400, 12_800, 9051, 10_763, 9870]);
+        assert_eq!(tried(10_000), [6400, 25_600, 12_800, 9051, 10_763, 9870]);
         // A promise that no number keeps ends with the posteriors.
-        assert_eq!(
-            tried(usize::MAX),
-            [3200, 6400, 12_800, 25_600, 51_200, 102_400][..]
-        );
+        assert_eq!(tried(usize::MAX), [6400, 25_600, 102_400]);
         assert_eq!(
             tried(1),
-            [3200, 1600, 800, 400, 200, 100, 50, 25, 12, 6, 3, 1]
+            [6400, 3200, 1600, 800, 400, 200, 100, 50, 25, 12, 6, 3, 1]
         );
     }
 
@@ -166,10 +170,34 @@ mod tests {
         let done = |weights, fits| Done {
             weights,
             fits,
+            undecided: false,
             bytes: None,
         };
         let tries = [done(3200, false), done(6400, false), done(4000, true)];
         assert_eq!(fewest(6400, &tries), Next::Try(3578));
+    }
+
+    #[test]
+    fn samples_that_cannot_tell_leave_the_number_to_the_posterior() {
+        let done = |weights, fits| Done {
+            weights,
+            fits,
+            undecided: true,
+            bytes: None,
+        };
+        assert_eq!(fewest(6400, &[done(6400, true)]), Next::Stop);
+        assert_eq!(fewest(6400, &[done(6400, false)]), Next::MoreCareful);
+        assert_eq!(
+            fewest(25_600, &[done(6400, false)]),
+            Next::Try(25_600),
+            "the next posterior"
+        );
+        // Fewer weights, where the samples could still tell for all of them.
+        let own = Done {
+            undecided: false,
+            ..done(6400, true)
+        };
+        assert_eq!(fewest(6400, &[own, done(3200, false)]), Next::Try(4525));
     }
 
     #[test]
