@@ -270,6 +270,10 @@ fn a_search_for_the_grid_stays_within_the_drop_of_r2() {
     let (fine, coarse, chosen) = (r2(&[0.5]), r2(&[400.0]), r2(&[0.5, 400.0]));
     assert!(fine > 0.99 && coarse < 0.97, "R2 {fine} and {coarse}");
     assert_eq!(chosen, fine);
+    // A finer one than is needed takes more bytes, whatever it gains.
+    let finer = r2(&[0.01]);
+    assert_ne!(finer, fine);
+    assert_eq!(r2(&[0.01, 0.5, 400.0]), fine);
 }
 
 #[test]
