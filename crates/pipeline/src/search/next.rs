@@ -51,8 +51,8 @@ pub(super) fn goal_weights(goal: Goal, all: usize) -> Option<usize> {
     }
 }
 
-/// Begins with all survivors, halves the number of weights while tries fit, then divides the gap between the fewest that fit and the most
-/// that do not.
+/// Begins with all survivors and halves the number of weights while tries fit, then divides the gap between the fewest that fit and the
+/// most that do not. Where neither all survivors nor half of them fit, a more careful posterior is next.
 fn fewest(survivors: usize, tries: &[Done]) -> Next {
     // Fewer weights differ on more samples, which are then too few all the more.
     if tries.last().is_some_and(|t| t.fits && t.undecided) {
@@ -67,8 +67,16 @@ fn fewest(survivors: usize, tries: &[Done]) -> Next {
         (None, None) => Next::Try(survivors.max(1)),
         (Some(1), None) => Next::Stop,
         (Some(fit), None) => Next::Try(fit / 2),
-        (None, Some(unfit)) if unfit >= survivors => Next::MoreCareful,
-        (None, Some(_)) => Next::Try(survivors),
+        (None, Some(unfit)) if unfit < survivors => Next::Try(survivors),
+        // Fewer weights generalise better at times.
+        (None, Some(_)) => {
+            let half = survivors / 2;
+            let undecided = tries.last().is_some_and(|t| t.undecided);
+            match undecided || half == 0 || tries.iter().any(|t| t.weights == half) {
+                true => Next::MoreCareful,
+                false => Next::Try(half),
+            }
+        }
         (Some(fit), Some(unfit)) => between(unfit, fit),
     }
 }
@@ -156,9 +164,15 @@ mod tests {
         assert_eq!(tried(5000), [6400, 3200, 4525, 5381, 4934]);
         assert_eq!(tried(1000), [6400, 3200, 1600, 800, 1131, 951, 1037]);
         // Where all survivors do not do, a more careful posterior has more.
-        assert_eq!(tried(10_000), [6400, 25_600, 12_800, 9051, 10_763, 9870]);
+        assert_eq!(
+            tried(10_000),
+            [6400, 3200, 25_600, 12_800, 9051, 10_763, 9870]
+        );
         // A promise that no number keeps ends with the posteriors.
-        assert_eq!(tried(usize::MAX), [6400, 25_600, 102_400]);
+        assert_eq!(
+            tried(usize::MAX),
+            [6400, 3200, 25_600, 12_800, 102_400, 51_200]
+        );
         assert_eq!(
             tried(1),
             [6400, 3200, 1600, 800, 400, 200, 100, 50, 25, 12, 6, 3, 1]
