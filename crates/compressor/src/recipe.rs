@@ -223,6 +223,17 @@ impl Phase {
         }
     }
 
+    /// Leaves the coarsest of several grids.
+    pub fn keep_coarsest_grid(&mut self) {
+        self.grid = self
+            .grid
+            .iter()
+            .copied()
+            .reduce(f64::max)
+            .into_iter()
+            .collect();
+    }
+
     /// Samples per step of a training set of `samples`.
     pub fn batch_of(&self, samples: usize) -> usize {
         self.batch.min(samples).max(1)

@@ -83,8 +83,9 @@ impl FoundRecipe {
         let phases = &mut self.recipe.phases;
         let searched = self.recipe.search.take().is_some();
         if self.source == DEFAULT_RECIPE {
-            *phases = Recipe::default_for_grids().phases;
+            phases.retain(|p| p.method == Method::Quantise);
             phases.iter_mut().for_each(|p| p.distil = 0.0);
+            phases.iter_mut().for_each(Phase::keep_coarsest_grid);
             self.source = DEFAULT_GRIDS.into();
             return (self, vec![]);
         }

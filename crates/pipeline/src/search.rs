@@ -21,7 +21,7 @@ use crate::pruning::finish;
 use crate::run_folder::{POSTERIOR, RunFolder, TRY};
 use crate::training::{begin, finished};
 use evidence::Evidence;
-use next::{Done, Next, goal_weights, next};
+use next::{Done, Left, Next, goal_weights, next};
 
 /// Factor on the KL terms of a more careful posterior.
 const MORE_CAREFUL: f64 = 0.25;
@@ -79,13 +79,14 @@ pub(crate) fn search(
         kl_scale: 1.0,
         posteriors: 1,
         tries: vec![],
+        done: vec![],
         best: None,
         seconds: 0.0,
     };
     let most = recipe.search.as_ref().map_or(1, |s| s.tries as usize);
     let ended = loop {
-        let done: Vec<Done> = search.tries.iter().map(done).collect();
-        let step = next(goal, all, search.posterior.trainer.survivors(), &done);
+        let done = &search.done;
+        let step = next(goal, search.left(), done);
         let over = search.is_over(budget);
         match step {
             Next::Stop => break search.why_stopped(),
@@ -120,16 +121,6 @@ fn check(goal: Goal, all: usize) -> Result<(), PipelineError> {
     }
 }
 
-/// What the choice of the next step takes of a try.
-fn done(t: &Try) -> Done {
-    Done {
-        weights: t.weights,
-        fits: t.fits,
-        undecided: t.undecided,
-        bytes: t.bytes,
-    }
-}
-
 struct Search<'a> {
     network: &'a Network,
     data: TrainingData,
@@ -145,6 +136,8 @@ struct Search<'a> {
     /// Number of posteriors so far.
     posteriors: usize,
     tries: Vec<Try>,
+    /// What the choice of the next step takes of them.
+    done: Vec<Done>,
     /// The run of the try that is the best so far, and its place.
     best: Option<(Trainer, usize)>,
     /// Time of the tries and of the posteriors before this one.
@@ -162,7 +155,7 @@ impl Search<'_> {
         self.kl_scale *= MORE_CAREFUL;
         self.posteriors += 1;
         observer.note(&format!(
-            "more weights than the posterior leaves: another, with KL terms times {}",
+            "another posterior, with KL terms times {}",
             self.kl_scale
         ));
         let mut of_try = recipe.of_try(self.kl_scale, 1);
@@ -196,7 +189,7 @@ impl Search<'_> {
         let before = self.posterior.trainer.history().len();
         finished(trainer.run(observer)?, self.folder)?;
         self.seconds += seconds(&trainer.history()[before..]);
-        let report = self.judge(&mut trainer, weights)?;
+        let (report, tells) = self.judge(&mut trainer, weights)?;
         observer.note(&format!("try {number}: {}", line(&report)));
         if self
             .best
@@ -205,12 +198,23 @@ impl Search<'_> {
         {
             self.best = Some((trainer, self.tries.len()));
         }
+        self.done.push(Done {
+            posterior: self.posteriors,
+            weights,
+            fits: report.fits,
+            tells,
+            bytes: report.bytes,
+        });
         self.tries.push(report);
         Ok(())
     }
 
-    /// What a try gave, on the validation samples that tries see.
-    fn judge(&mut self, trainer: &mut Trainer, weights: usize) -> Result<Try, PipelineError> {
+    /// What a try gave on the validation samples that tries see, and whether they tell what it costs.
+    fn judge(
+        &mut self,
+        trainer: &mut Trainer,
+        weights: usize,
+    ) -> Result<(Try, bool), PipelineError> {
         let recipe = trainer.recipe().clone();
         let dense = match self.dense.take() {
             Some(dense) => dense,
@@ -234,14 +238,14 @@ impl Search<'_> {
         let fits = match self.goal {
             Goal::Promise => evidence.is_safe(
                 weights >= self.posterior.trainer.survivors(),
-                self.kl_scale < 1.0,
+                self.kl_scale < 1.0 || !self.removes(),
             ),
             Goal::Bytes(most) => bytes.is_some_and(|bytes| bytes <= most),
             Goal::Ratio(_) | Goal::Weights(_) => {
                 goal_weights(self.goal, all).is_some_and(|most| left <= most)
             }
         };
-        Ok(Try {
+        let report = Try {
             kl_scale: self.kl_scale,
             weights,
             left,
@@ -249,9 +253,10 @@ impl Search<'_> {
             bytes,
             validation,
             fits,
-            undecided: self.goal == Goal::Promise && !evidence.tells(),
+            undecided: self.goal == Goal::Promise && evidence.is_undecided(),
             chosen: false,
-        })
+        };
+        Ok((report, evidence.tells()))
     }
 
     /// Whether a try is nearer to the goal than another.
@@ -278,11 +283,24 @@ impl Search<'_> {
         budget.is_some_and(|budget| used >= 60.0 * budget)
     }
 
-    /// Whether another posterior could leave more weights: not without a KL term, where this one removed none.
+    /// What the posterior leaves.
+    fn left(&self) -> Left {
+        Left {
+            posterior: self.posteriors,
+            all: self.network.original_weights(),
+            survivors: self.posterior.trainer.survivors(),
+        }
+    }
+
+    /// Whether the posterior removes weights: not without a KL term, nor where no rate is over the threshold.
+    fn removes(&self) -> bool {
+        let Left { all, survivors, .. } = self.left();
+        self.posterior.trainer.threshold().is_finite() && survivors < all
+    }
+
+    /// Whether another posterior could leave more weights.
     fn may_leave_more(&self) -> bool {
-        self.posteriors < POSTERIORS
-            && self.posterior.trainer.threshold().is_finite()
-            && self.posterior.trainer.survivors() < self.network.original_weights()
+        self.posteriors < POSTERIORS && self.removes()
     }
 
     /// Why no other number of weights is tried, where `next` stops.
@@ -292,7 +310,7 @@ impl Search<'_> {
         match asked {
             Some(asked) if tried < asked => NO_MORE,
             Some(_) => "a number of weights takes one try",
-            None if self.tries.last().is_some_and(|t| t.undecided) => TOO_FEW,
+            None if self.done.last().is_some_and(|t| t.fits && !t.tells) => TOO_FEW,
             None => "no number of weights between those that were tried would say more",
         }
         .into()

@@ -108,7 +108,8 @@ fn the_fewest_weights_that_fit_are_the_result_of_the_recipe_that_is_stored() {
     let best = chosen(&found);
     let tries = &found.search.as_ref().unwrap().tries;
     assert!(tries.len() > 2, "{tries:?}");
-    assert!(best.fits && best.validation.drop() <= 10.0, "{tries:?}");
+    let cost = best.validation.estimate();
+    assert!(best.fits && (cost.drop <= 0.0 || cost.drop + cost.standard_error <= 10.0));
     assert!(best.left < tries[0].left, "{tries:?}");
     for other in tries.iter().filter(|t| t.fits) {
         assert!(best.left <= other.left, "{tries:?}");

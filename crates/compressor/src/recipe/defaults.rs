@@ -38,10 +38,9 @@ impl Recipe {
     /// The recipe that puts a sparse network on grids: the last phase of [`Self::default_for_compression`], with one scale, so that no
     /// validation samples are needed to choose.
     pub fn default_for_grids() -> Self {
-        Self::new(vec![in_steps(Phase {
-            grid: vec![1.0],
-            ..round()
-        })])
+        let mut phase = in_steps(round());
+        phase.keep_coarsest_grid();
+        Self::new(vec![phase])
     }
 
     /// The recipe for training a dense network: 12 epochs, or for a small set about 2,000 steps.

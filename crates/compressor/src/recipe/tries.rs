@@ -1,6 +1,6 @@
 //! The phases that a search trains once, and those that it tries.
 
-use super::{Goal, Method, Recipe, Search};
+use super::{Goal, Method, Phase, Recipe, Search};
 use crate::error::CompressError;
 
 impl Recipe {
@@ -50,11 +50,15 @@ impl Recipe {
         last.is_some_and(|p| p.method == Method::Quantise)
     }
 
-    /// The recipe of one try: without a search, `weights` left, the KL terms times `kl_scale`.
+    /// The recipe of one try: without a search, `weights` left, the KL terms times `kl_scale`; towards a goal in bytes, which would not grow
+    /// with the weights on a finer grid, with the coarsest grid alone.
     #[must_use]
     pub fn of_try(&self, kl_scale: f64, weights: usize) -> Self {
         let mut recipe = self.clone();
-        recipe.search = None;
+        let goal = recipe.search.take().map(|search| search.goal());
+        if matches!(goal, Some(Goal::Bytes(_))) {
+            recipe.phases.iter_mut().for_each(Phase::keep_coarsest_grid);
+        }
         let tuning = self.tuning();
         for (place, phase) in recipe.phases.iter_mut().enumerate() {
             if phase.method == Method::SparseVd {
@@ -70,7 +74,6 @@ impl Recipe {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Phase;
     use super::*;
 
     fn recipe(methods: &[Method]) -> Recipe {
@@ -92,6 +95,14 @@ mod tests {
         assert_eq!(scales, [0.25, 1.0, 0.25, 1.0, 1.0]);
         assert_eq!(of_try.search, None);
         of_try.check().unwrap();
+        let grids = |search| {
+            let mut recipe = recipe(&[SparseVd, FineTune, Quantise]);
+            recipe.search = Some(search);
+            recipe.phases[2].grid = vec![0.3, 1.0];
+            recipe.of_try(1.0, 70).phases[2].grid.clone()
+        };
+        assert_eq!(grids(Search::default()), [0.3, 1.0]);
+        assert_eq!(grids(Search::towards(Goal::Bytes(70))), [1.0]);
         assert_eq!(recipe(&[FineTune]).behind_posterior(), 0);
         assert_eq!(recipe(&[Dense, FineTune]).behind_posterior(), 1);
     }

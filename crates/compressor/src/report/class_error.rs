@@ -54,16 +54,19 @@ impl ClassError {
 
     /// Points of balanced accuracy, the mean recall of the classes, that compression cost, and their standard error; `None` without
     /// classes.
+    ///
+    /// What [`DropEstimate::of_classes`] adds to the table of pairs is divided among the classes, so that the standard error of classes of
+    /// one size is that of the error.
     pub fn balanced(classes: &[Self]) -> Option<(f64, f64)> {
         let count = classes.len() as f64;
-        let drops = classes.iter().map(Self::estimate);
-        let (drop, variance) = drops.fold((0.0, 0.0), |(drop, variance), class| {
-            (
-                drop + class.drop,
-                variance + class.standard_error * class.standard_error,
-            )
-        });
-        (!classes.is_empty()).then(|| (drop / count, variance.sqrt() / count))
+        let (mut drop, mut variance) = (0.0, 0.0);
+        for class in classes {
+            drop += class.estimate().drop;
+            let [b, c] = [class.dense_only_wrong, class.sparse_only_wrong].map(|n| n as f64);
+            let n = class.images as f64 + 2.0 / count;
+            variance += (b + c + 1.0 / count - (c - b) * (c - b) / n) / (n * n);
+        }
+        (!classes.is_empty()).then(|| (drop / count, 100.0 * variance.sqrt() / count))
     }
 
     /// Points of recall that compression cost.
@@ -110,11 +113,16 @@ mod tests {
             [class(0, 3, [2, 1], [1, 0]), class(2, 2, [0, 2], [0, 2])]
         );
         assert_eq!(got[1].estimate().drop, 100.0);
-        // One of three is right again, two of two are lost. Standard errors by hand: sqrt(1 + 1 - 1 / 5) / 5, sqrt(2 + 1 - 4 / 4) / 4.
+        // One of three is right again, two of two are lost. By hand: (1 + 1 / 2 - 1 / 4) / 4^2 and (2 + 1 / 2 - 4 / 3) / 3^2.
         let (drop, standard_error) = ClassError::balanced(&got).unwrap();
         assert!((drop - 0.5 * (100.0 - 100.0 / 3.0)).abs() < 1e-9, "{drop}");
-        let want = 50.0 * (1.8_f64 / 25.0 + 2.0 / 16.0).sqrt();
+        let want = 50.0 * (1.25_f64 / 16.0 + (2.5 - 4.0 / 3.0) / 9.0).sqrt();
         assert!((standard_error - want).abs() < 1e-9, "{standard_error}");
         assert_eq!(ClassError::balanced(&[]), None);
+        // A hundred classes of one size, without a difference: the error's standard error.
+        let none = [class(0, 25, [0, 0], [0, 0]); 100];
+        let (drop, standard_error) = ClassError::balanced(&none).unwrap();
+        let of_all = DropEstimate::of_classes(2500, 0, 0).standard_error;
+        assert!(drop == 0.0 && (standard_error - of_all).abs() < 1e-9);
     }
 }

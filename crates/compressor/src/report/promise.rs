@@ -136,8 +136,7 @@ impl Limits {
         if self.lost || estimate.drop.is_nan() {
             return Verdict::Broken;
         }
-        // Percentages of whole images: a billionth is rounding.
-        let kept = estimate.drop <= self.allowed + 1e-9;
+        let kept = is_within(estimate.drop, self.allowed);
         let bound_agrees = match kept {
             true => estimate.upper <= self.allowed,
             false => estimate.lower > self.allowed,
@@ -151,6 +150,11 @@ impl Limits {
             (false, _) => Verdict::Undecided,
         }
     }
+}
+
+/// Whether a drop is one that is allowed. Percentages of whole images: a billionth is rounding.
+fn is_within(drop: f64, allowed: f64) -> bool {
+    drop <= allowed + 1e-9
 }
 
 impl ClassDrop {
@@ -176,6 +180,12 @@ impl ClassDrop {
 }
 
 impl Promise {
+    /// Whether these samples show no loss above what is allowed, be they enough to tell or not.
+    pub fn loses_no_more(&self) -> bool {
+        let class_lost = (self.class_drop).is_some_and(|class| class.verdict == Verdict::Broken);
+        is_within(self.drop, self.allowed) && !class_lost
+    }
+
     /// Holds a result against what a recipe lets it lose: its score, and the errors of its classes.
     pub fn new(recipe: &Recipe, score: &SplitScore, classes: &[ClassError]) -> Self {
         let [accuracy, r2] = match score {

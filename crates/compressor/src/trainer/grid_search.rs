@@ -8,20 +8,22 @@ use super::{Outcome, Trainer};
 use crate::error::CompressError;
 use crate::objective::Score;
 use crate::recipe::Phase;
+use crate::report::{ClassError, Promise, SplitScore};
 use crate::state::State;
 
 /// Result of one candidate scale.
 struct Trial {
     c: f64,
-    bytes: usize,
     score: Score,
+    /// Whether it keeps the promise on the validation samples.
+    within: bool,
     state: State<f32>,
     history: Vec<EpochRecord>,
 }
 
 impl Trainer {
-    /// Trains candidates of the phase from the same beginning, the coarsest first, until one stays within the recipe's
-    /// `max_accuracy_drop`, or `max_r2_drop` of a regression, on validation; where none does, keeps the most accurate.
+    /// Trains candidates of the phase from the same beginning, the coarsest first, until one loses no more on validation than the recipe's
+    /// promise allows; where none does, keeps the most accurate. The time of the others counts with that of the one that is kept.
     ///
     /// An interruption puts the run back to the beginning of the phase.
     pub(super) fn search_grid(
@@ -29,8 +31,7 @@ impl Trainer {
         phase: &Phase,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
-        let dense = self.dense_validation_errors()?.score;
-        let most = self.recipe.max_drop(&dense);
+        let dense = self.dense_validation_errors()?;
         let (state, position, history) = (
             self.engine.state().clone(),
             self.position,
@@ -52,44 +53,51 @@ impl Trainer {
                 }
             }
             self.remove_over(self.threshold())?;
-            let trial = Trial {
+            let sparse = self.validation_errors(self.threshold());
+            let classes = ClassError::of(&dense, &sparse);
+            let promise = Promise::new(&self.recipe, &SplitScore::new(&dense, &sparse), &classes);
+            let bytes = pack(&self.network()?, &PackOptions::default())?.len();
+            observer.note(&format!(
+                "scales of {c} sigma: {bytes} bytes packed, {} on validation",
+                sparse.score
+            ));
+            let within = promise.loses_no_more();
+            trials.push(Trial {
                 c,
-                bytes: pack(&self.network()?, &PackOptions::default())?.len(),
-                score: self.validation_score(self.threshold()),
+                score: sparse.score,
+                within,
                 state: self.engine.state().clone(),
                 history: self.history.clone(),
-            };
-            observer.note(&format!(
-                "scales of {c} sigma: {} bytes packed, {} on validation",
-                trial.bytes, trial.score
-            ));
-            let within = trial.score.is_within(most, &dense);
-            trials.push(trial);
+            });
             // A finer grid takes more bytes.
             if within {
                 break;
             }
         }
         let end = self.position;
-        let within = trials.iter().find(|t| t.score.is_within(most, &dense));
-        let best = within.or_else(|| {
-            trials
-                .iter()
-                .min_by(|a, b| a.score.error().total_cmp(&b.score.error()))
-        });
+        let before = history.len();
+        let time = |t: &Trial| t.history[before..].iter().map(|e| e.seconds).sum::<f64>();
+        let all: f64 = trials.iter().map(time).sum();
+        // An error that is no number is the largest, whatever its sign.
+        let error = |t: &Trial| t.score.error().abs();
+        let best = (trials.iter().find(|t| t.within))
+            .or_else(|| trials.iter().min_by(|a, b| error(a).total_cmp(&error(b))));
         if let Some(best) = best {
-            let within = if best.score.is_within(most, &dense) {
-                "the coarsest within"
-            } else {
-                "none stays within"
+            let says = match best.within {
+                true => "the coarsest that keeps the promise",
+                false => "none keeps the promise",
             };
             observer.note(&format!(
-                "chose scales of {} sigma with {} on validation: {within} {most} of the dense network's {dense}{}",
+                "chose scales of {} sigma with {} on validation: {says}; the dense network has {}{}",
                 best.c,
                 best.score,
+                dense.score,
                 best.score.standard_error()
             ));
-            let (state, history) = (best.state.clone(), best.history.clone());
+            let (state, mut history) = (best.state.clone(), best.history.clone());
+            if let Some(first) = history.get_mut(before) {
+                first.seconds += all - time(best);
+            }
             self.replace_state(|now| *now = state)?;
             (self.position, self.history) = (end, history);
         }

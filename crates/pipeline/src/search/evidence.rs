@@ -18,6 +18,8 @@ pub(super) struct Evidence {
     allowed: bool,
     /// Whether it costs nothing, or one standard error less than is allowed.
     with_spare: bool,
+    /// Whether it costs more than is allowed, by a standard error or more, or no number.
+    lost: bool,
 }
 
 impl Evidence {
@@ -25,20 +27,23 @@ impl Evidence {
     pub fn new(promise: &Promise, validation: &SplitScore, classes: &[ClassError]) -> Self {
         let most = promise.allowed;
         let estimate = validation.estimate();
-        let overall = (estimate.drop, estimate.standard_error);
+        let score = (estimate.drop, estimate.standard_error);
         let finest = match validation {
             SplitScore::Errors(_) => TELLING_POINTS,
             SplitScore::Fit(_) => TELLING_R2,
         };
         let balanced = ClassError::balanced(classes);
+        let tells = |(_, error): (f64, f64)| error <= finest.max(most);
         let spares = |(drop, error): (f64, f64)| drop <= 0.0 || drop + error <= most;
-        let not_lost = |(drop, error): (f64, f64)| drop - error <= most;
+        // Of a drop that is no number all comparisons are false.
+        let may_fit = |(drop, error): (f64, f64)| drop - error <= most;
         let class_lost = (promise.class_drop).is_some_and(|c| c.verdict == Verdict::Broken);
         Self {
-            score_tells: overall.1 <= finest.max(most),
-            classes_tell: balanced.is_none_or(|(_, error)| error <= finest.max(most)),
-            allowed: !class_lost && overall.0 <= most && balanced.is_none_or(not_lost),
-            with_spare: !class_lost && spares(overall) && balanced.is_none_or(spares),
+            score_tells: tells(score),
+            classes_tell: balanced.is_none_or(tells),
+            allowed: promise.loses_no_more() && balanced.is_none_or(may_fit),
+            with_spare: !class_lost && spares(score) && balanced.is_none_or(spares),
+            lost: class_lost || !may_fit(score) || !balanced.is_none_or(may_fit),
         }
     }
 
@@ -47,8 +52,13 @@ impl Evidence {
         self.score_tells && self.classes_tell
     }
 
-    /// Whether the try is likely to keep its promise on other samples too; `own`: it leaves all weights that its posterior leaves, which
-    /// is a more `careful` one or the recipe's.
+    /// Whether they neither tell what the try costs nor contradict it.
+    pub fn is_undecided(&self) -> bool {
+        !self.tells() && !self.lost
+    }
+
+    /// Whether the try is likely to keep its promise on other samples too. `own`: its number of weights is its posterior's. `careful`:
+    /// that posterior is as careful as one can be, or more than the recipe's.
     ///
     /// The best of several tries looks better than it is: it must have something to spare. Where the samples are too few for that, the
     /// number of weights is left to the evidence lower bound, which the posterior maximises on all training samples. That bound expects
@@ -82,11 +92,15 @@ mod tests {
 
     /// What the samples say where the dense network is always right, and half a point is promised.
     fn evidence(classes: &[(usize, usize)]) -> Evidence {
+        evidence_by(&Recipe::new(vec![]), classes)
+    }
+
+    fn evidence_by(recipe: &Recipe, classes: &[(usize, usize)]) -> Evidence {
         let right: Vec<_> = classes.iter().map(|&(samples, _)| (samples, 0)).collect();
         let (dense, sparse) = (errors(&right), errors(classes));
         let validation = SplitScore::new(&dense, &sparse);
         let classes = ClassError::of(&dense, &sparse);
-        let promise = Promise::new(&Recipe::new(vec![]), &validation, &classes);
+        let promise = Promise::new(recipe, &validation, &classes);
         Evidence::new(&promise, &validation, &classes)
     }
 
@@ -128,5 +142,47 @@ mod tests {
         assert!(rare(0).score_tells && !rare(0).tells());
         assert!(!rare(0).is_safe(false, true), "fewer weights");
         assert!(rare(0).is_safe(true, false), "the number of the posterior");
+    }
+
+    #[test]
+    fn a_loss_that_few_samples_show_is_not_undecided() {
+        let few = |wrong| evidence(&[(50, wrong), (47, 0)]);
+        assert!(few(0).is_undecided() && few(1).is_undecided());
+        assert!(!few(20).tells() && !few(20).is_undecided());
+    }
+
+    #[test]
+    fn a_class_that_may_not_lose_its_recall_counts_alone() {
+        let recipe = Recipe {
+            max_class_drop: Some(1.0),
+            ..Recipe::new(vec![])
+        };
+        // Eight of 250, whose lower bound is above a point; 0.32 points of the error.
+        let classes: Vec<_> = (0..10).map(|c| (250, if c == 0 { 8 } else { 0 })).collect();
+        assert!(evidence(&classes).is_safe(false, false));
+        assert!(!evidence_by(&recipe, &classes).is_safe(false, false));
+    }
+
+    #[test]
+    fn a_regression_is_told_by_its_r2() {
+        let of = |samples: usize, error: f32| {
+            let targets: Vec<f32> = (0..samples).map(|i| (i % 20) as f32).collect();
+            let errors = |error: f32| {
+                let off = |(i, y): (usize, &f32)| if i % 4 == 0 { y + error } else { *y };
+                let predictions: Vec<f32> = targets.iter().enumerate().map(off).collect();
+                sample_errors(&predictions, &Targets::vectors(&targets, 1))
+            };
+            let validation = SplitScore::new(&errors(0.0), &errors(error));
+            let promise = Promise::new(&Recipe::new(vec![]), &validation, &[]);
+            Evidence::new(&promise, &validation, &[])
+        };
+        // A quarter of the squared error over a variance of 33.25, with half of it again as deviation: 0.0075 of R2 of 0.02.
+        assert!(of(4000, 1.0).is_safe(false, false));
+        // 0.03.
+        assert!(of(4000, 2.0).tells() && !of(4000, 2.0).is_safe(true, true));
+        // The same of 40 samples has a standard error of 0.008 and of 0.08 for ten times the loss.
+        assert!(of(40, 1.0).tells() && !of(40, 3.2).tells());
+        let no_number = of(40, f32::NAN);
+        assert!(!no_number.is_safe(true, true) && !no_number.is_undecided());
     }
 }

@@ -12,12 +12,14 @@ const BITS: u64 = 12;
 /// A try that is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Done {
+    /// Number of its posterior.
+    pub posterior: usize,
     /// Weights that it was to leave.
     pub weights: usize,
     /// Whether it keeps the promise, or leaves no more weights or bytes than the goal.
     pub fits: bool,
-    /// Whether the validation samples are too few to tell.
-    pub undecided: bool,
+    /// Whether the validation samples tell what it costs.
+    pub tells: bool,
     /// Bytes of its packed file, where it has one.
     pub bytes: Option<u64>,
 }
@@ -33,12 +35,24 @@ pub(super) enum Next {
     Stop,
 }
 
-/// The next step towards a goal. The posterior leaves `survivors` of `all` weights; `tries` are those of every posterior so far.
-pub(super) fn next(goal: Goal, all: usize, survivors: usize, tries: &[Done]) -> Next {
+/// What the present posterior leaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    /// Its number.
+    pub posterior: usize,
+    /// Weights of the network.
+    pub all: usize,
+    /// Those that it leaves.
+    pub survivors: usize,
+}
+
+/// The next step towards a goal; `tries` are those of every posterior so far.
+pub(super) fn next(goal: Goal, left: Left, tries: &[Done]) -> Next {
+    let Left { all, survivors, .. } = left;
     match (goal, goal_weights(goal, all)) {
         (_, Some(weights)) => reach(weights, survivors, tries),
         (Goal::Bytes(bytes), None) => most(bytes, survivors, tries),
-        (_, None) => fewest(survivors, tries),
+        (_, None) => fewest(left, tries),
     }
 }
 
@@ -53,9 +67,10 @@ pub(super) fn goal_weights(goal: Goal, all: usize) -> Option<usize> {
 
 /// Begins with all survivors and halves the number of weights while tries fit, then divides the gap between the fewest that fit and the
 /// most that do not. Where neither all survivors nor half of them fit, a more careful posterior is next.
-fn fewest(survivors: usize, tries: &[Done]) -> Next {
-    // Fewer weights differ on more samples, which are then too few all the more.
-    if tries.last().is_some_and(|t| t.fits && t.undecided) {
+fn fewest(left: Left, tries: &[Done]) -> Next {
+    let survivors = left.survivors;
+    // With fewer weights more outputs change, and the samples tell even less.
+    if tries.last().is_some_and(|t| t.fits && !t.tells) {
         return Next::Stop;
     }
     let [fit, unfit] = [true, false].map(|fits| tries.iter().filter(move |t| t.fits == fits));
@@ -64,17 +79,17 @@ fn fewest(survivors: usize, tries: &[Done]) -> Next {
     let below = |weights: &usize| fit.is_none_or(|fit| *weights < fit);
     let unfit = unfit.map(|t| t.weights).filter(below).max();
     match (fit, unfit) {
-        (None, None) => Next::Try(survivors.max(1)),
         (Some(1), None) => Next::Stop,
         (Some(fit), None) => Next::Try(fit / 2),
-        (None, Some(unfit)) if unfit < survivors => Next::Try(survivors),
-        // Fewer weights generalise better at times.
-        (None, Some(_)) => {
-            let half = survivors / 2;
-            let undecided = tries.last().is_some_and(|t| t.undecided);
-            match undecided || half == 0 || tries.iter().any(|t| t.weights == half) {
-                true => Next::MoreCareful,
-                false => Next::Try(half),
+        (None, _) => {
+            let own: Vec<&Done> = (tries.iter())
+                .filter(|t| t.posterior == left.posterior)
+                .collect();
+            match own[..] {
+                [] => Next::Try(survivors.max(1)),
+                // Fewer weights may generalise better.
+                [all] if all.tells && survivors > 1 => Next::Try(survivors / 2),
+                _ => Next::MoreCareful,
             }
         }
         (Some(fit), Some(unfit)) => between(unfit, fit),
@@ -127,6 +142,15 @@ fn between(fewer: usize, more: usize) -> Next {
 mod tests {
     use super::*;
 
+    fn of(posterior: usize, survivors: usize) -> Left {
+        let all = 100_000;
+        Left {
+            posterior,
+            all,
+            survivors,
+        }
+    }
+
     /// The numbers of weights that are tried until the search stops, where exactly those fit that `fits` says, and a weight takes
     /// `bytes` bytes; each posterior leaves four times as many weights.
     fn search_at(
@@ -135,19 +159,20 @@ mod tests {
         survivors: usize,
         fits: impl Fn(usize) -> bool,
     ) -> Vec<usize> {
-        let (mut survivors, mut tries) = (survivors, vec![]);
+        let (mut left, mut tries) = (of(1, survivors), vec![]);
         for _ in 0..40 {
-            match next(goal, 100_000, survivors, &tries) {
+            match next(goal, left, &tries) {
                 Next::Stop => break,
-                Next::MoreCareful => survivors *= 4,
+                Next::MoreCareful => left = of(left.posterior + 1, 4 * left.survivors),
                 Next::Try(weights) => tries.push(Done {
+                    posterior: left.posterior,
                     weights,
                     fits: fits(weights),
-                    undecided: false,
+                    tells: true,
                     bytes: Some(bytes * weights as u64),
                 }),
             }
-            if survivors > 110_000 {
+            if left.survivors > 110_000 {
                 break;
             }
         }
@@ -179,39 +204,40 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_noisy_failure_above_a_success_does_not_stop_the_search() {
-        let done = |weights, fits| Done {
+    fn done(posterior: usize, weights: usize, fits: bool, tells: bool) -> Done {
+        Done {
+            posterior,
             weights,
             fits,
-            undecided: false,
+            tells,
             bytes: None,
-        };
-        let tries = [done(3200, false), done(6400, false), done(4000, true)];
-        assert_eq!(fewest(6400, &tries), Next::Try(3578));
+        }
+    }
+
+    #[test]
+    fn a_noisy_failure_above_a_success_does_not_stop_the_search() {
+        let tries = [
+            done(1, 6400, false, true),
+            done(1, 3200, false, true),
+            done(1, 4000, true, true),
+        ];
+        assert_eq!(fewest(of(1, 6400), &tries), Next::Try(3578));
     }
 
     #[test]
     fn samples_that_cannot_tell_leave_the_number_to_the_posterior() {
-        let done = |weights, fits| Done {
-            weights,
-            fits,
-            undecided: true,
-            bytes: None,
-        };
-        assert_eq!(fewest(6400, &[done(6400, true)]), Next::Stop);
-        assert_eq!(fewest(6400, &[done(6400, false)]), Next::MoreCareful);
         assert_eq!(
-            fewest(25_600, &[done(6400, false)]),
-            Next::Try(25_600),
-            "the next posterior"
+            fewest(of(1, 6400), &[done(1, 6400, true, false)]),
+            Next::Stop
         );
+        let unfit = [done(1, 6400, false, false)];
+        assert_eq!(fewest(of(1, 6400), &unfit), Next::MoreCareful);
+        assert_eq!(fewest(of(2, 25_600), &unfit), Next::Try(25_600));
+        // A posterior that leaves no more weights is tried as well.
+        assert_eq!(fewest(of(2, 6000), &unfit), Next::Try(6000));
         // Fewer weights, where the samples could still tell for all of them.
-        let own = Done {
-            undecided: false,
-            ..done(6400, true)
-        };
-        assert_eq!(fewest(6400, &[own, done(3200, false)]), Next::Try(4525));
+        let tries = [done(1, 6400, true, true), done(1, 3200, false, false)];
+        assert_eq!(fewest(of(1, 6400), &tries), Next::Try(4525));
     }
 
     #[test]

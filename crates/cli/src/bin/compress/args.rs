@@ -252,7 +252,8 @@ Examples:
 
 All methods have the same recipe: the same epochs, augmentation and distillation. Its search is left out. With Sparse VD the phases up
 to the posterior are trained once for a seed; where it leaves fewer weights than asked for, so does the result. Bytes are of grids whose
-scale is relative to a unit: the posterior's sigma with Sparse VD, a sixth of the root mean square of the weights otherwise.
+scale is relative to a unit: the posterior's sigma with Sparse VD, a sixth of the root mean square of the weights otherwise. Of several
+grids of the recipe each network takes the coarsest that keeps the promise.
 The same command goes on after an interruption. Ratios, seeds and methods may be added: what is finished is not trained again.")]
 pub struct CompareArgs {
     /// The network to compress
@@ -408,7 +409,7 @@ pub struct ConvertArgs {
     /// folded into the layer before it, whatever the output
     #[arg(long)]
     pub grid: bool,
-    /// Train all weights onto grids on labelled data, as the default recipe ends; zeros stay. Writes OUTPUT, a report in
+    /// Train all weights onto grids on labelled data, as the default recipe ends, on the coarser of its grids; zeros stay. Writes OUTPUT, a report in
     /// NAME.grid.report.json and the run in NAME.grid.run beside it; after Ctrl-C the same command goes on
     #[arg(long, short, value_name = "PATH", requires = "grid",
         conflicts_with_all = ["dense", "packing", "keep_unit_order", "sparse_initializers"])]
