@@ -1,0 +1,149 @@
+//! Files over the limits, damaged ones, and those of another kind.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use sparsevd_format::{Limits, PackOptions, pack, unpack};
+
+use crate::golden::goldens;
+use crate::on_grids::{AS_IT_IS, compact, residual};
+
+#[test]
+fn limits_hold_before_anything_is_allocated() {
+    let network = compact();
+    for options in [PackOptions::small(), PackOptions::large()] {
+        let bytes = pack(&network, &options).unwrap();
+        let all = Limits::default();
+        for (limits, part) in [
+            (
+                Limits {
+                    elements: 100,
+                    ..all.clone()
+                },
+                "elements",
+            ),
+            (
+                Limits {
+                    nonzeros: 100,
+                    ..all.clone()
+                },
+                "non-zeros",
+            ),
+            (
+                Limits {
+                    dense_elements: 30,
+                    ..all.clone()
+                },
+                "dense tensors",
+            ),
+        ] {
+            let error = unpack(&bytes, &limits).unwrap_err().to_string();
+            assert!(error.contains("limit") && error.contains(part), "{error}");
+        }
+    }
+    let bytes = pack(&network, &PackOptions::small()).unwrap();
+    let error = unpack(
+        &bytes,
+        &Limits {
+            small_cells: 1000,
+            ..Limits::default()
+        },
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(error.contains("small profile"), "{error}");
+    let bytes = pack(&residual(), &PackOptions::small()).unwrap();
+    let error = unpack(
+        &bytes,
+        &Limits {
+            nodes: 9,
+            ..Limits::default()
+        },
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(error.contains("nodes"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// A damaged file gives an error or a network, in little time, and within the limits.
+    #[test]
+    fn damaged_files_are_errors(
+        file in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..4),
+    ) {
+        let goldens = goldens();
+        let (name, mut bytes, _) = file.get(&goldens).clone();
+        let original = bytes.clone();
+        for (at, byte, kind) in changes {
+            let at = at.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes[at] ^= 1 << (byte % 8),
+                2 => bytes.truncate(at.max(1)),
+                _ => bytes.insert(at, byte),
+            }
+        }
+        let limits = Limits { small_cells: 1 << 20, elements: 1 << 20, dense_elements: 1 << 20, nonzeros: 1 << 20, ..Limits::default() };
+        let start = Instant::now();
+        let result = unpack(&bytes, &limits);
+        prop_assert!(start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
+        if bytes != original {
+            // A 16-bit checksum misses one change in 65,536: the network is then still valid.
+            if let Ok(read) = result {
+                prop_assert!(pack(&read.network, &AS_IT_IS).is_ok(), "{name}");
+            }
+        }
+    }
+
+    /// Random bytes behind a right beginning.
+    #[test]
+    fn random_streams_are_errors(kind in 1..=3_u8, bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut file = b"SPVD".to_vec();
+        file.push(1 << 4 | kind);
+        file.extend(bytes);
+        let limits = Limits { small_cells: 1 << 20, elements: 1 << 20, dense_elements: 1 << 20, nonzeros: 1 << 20, ..Limits::default() };
+        if let Ok(read) = unpack(&file, &limits) {
+            prop_assert!(pack(&read.network, &AS_IT_IS).is_ok());
+        }
+    }
+}
+
+#[test]
+fn other_files_and_versions_are_named() {
+    let packed = pack(&compact(), &PackOptions::small()).unwrap();
+    let fails = |bytes: &[u8], parts: &[&str]| {
+        let error = unpack(bytes, &Limits::default())
+            .err()
+            .map(|e| e.to_string());
+        let error =
+            error.unwrap_or_else(|| format!("{} bytes of {} are read", bytes.len(), packed.len()));
+        assert!(
+            parts.iter().all(|p| error.contains(p)) && !error.contains("are read"),
+            "{error}"
+        );
+    };
+    fails(b"SPV", &["5 bytes", "got 3"]);
+    fails(b"spvd\x11abc", &["magic"]);
+    fails(
+        &[&b"SPVD\x21"[..], &packed[5..]].concat(),
+        &[
+            "version of the packed format",
+            "expected 1",
+            "newest",
+            "got 2",
+        ],
+    );
+    fails(
+        &[&b"SPVD\x14"[..], &packed[5..]].concat(),
+        &["profile", "got 4"],
+    );
+    fails(&packed[..packed.len() - 1], &[]);
+    // A reader looks up to four bytes ahead; what it has not looked at is too much.
+    fails(&[&packed[..], &[7; 5]].concat(), &["stream", "bytes more"]);
+    for end in 0..packed.len() {
+        fails(&packed[..end], &[]);
+    }
+}
