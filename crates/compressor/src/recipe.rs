@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CompressError;
-use crate::objective::{ClassWeights, Loss, Score};
+use crate::objective::{ClassWeights, Loss};
 use crate::variational::Granularity;
 use range::range;
 
@@ -153,7 +153,7 @@ pub struct Phase {
     #[serde(default = "half")]
     pub weights_by: f64,
     /// Quantising: scales of the grids in units of the median sigma of each layer's survivors. Of several, each is trained for
-    /// `epochs`, from the coarsest, until one stays within `max_accuracy_drop`, or `max_r2_drop` of a regression.
+    /// `epochs`, from the coarsest, until one loses no more on validation than `max_accuracy_drop`, or `max_r2_drop` of a regression, allows.
     #[serde(default = "one_sigma")]
     pub grid: Vec<f64>,
     /// Quantising: scale of a bias in units of the scale of its layer's weights.
@@ -307,7 +307,7 @@ impl Recipe {
         }
     }
 
-    /// Steps of the whole run over a training set of `samples`. A phase is trained once for every grid that it tries.
+    /// Most steps of the whole run over a training set of `samples`: a phase of several grids ends with the first that keeps the promise.
     pub fn total_steps(&self, samples: usize) -> u64 {
         let steps = |p: &Phase| u64::from(p.epochs) * p.steps_per_epoch(samples) as u64;
         let trials = |p: &Phase| match p.method {
@@ -320,14 +320,6 @@ impl Recipe {
     /// R2 on validation that the result of a regression may lose.
     pub fn max_r2_drop(&self) -> f64 {
         self.max_r2_drop.unwrap_or(0.02)
-    }
-
-    /// Points of error, or R2, that the result may lose beside a network of this score.
-    pub fn max_drop(&self, dense: &Score) -> f64 {
-        match dense {
-            Score::Classes { .. } => self.max_accuracy_drop,
-            Score::Regression { .. } => self.max_r2_drop(),
-        }
     }
 
     /// Whether rates may remove weights: without a KL term in any sparse-vd phase they say nothing.

@@ -48,14 +48,6 @@ impl Score {
         }
     }
 
-    /// Whether this is at most `most` worse than a reference of the same kind: in points of error, or in R2.
-    pub fn is_within(&self, most: f64, reference: &Self) -> bool {
-        match (self.r2(), reference.r2()) {
-            (Some(r2), Some(reference)) => r2 >= reference - most,
-            _ => self.error() <= reference.error() + most,
-        }
-    }
-
     /// The standard error of an error in percent, as a part of a sentence; empty for a regression.
     pub(crate) fn standard_error(&self) -> String {
         match *self {
