@@ -20,11 +20,9 @@ use crate::posterior::Posterior;
 use crate::pruning::finish;
 use crate::run_folder::{POSTERIOR, RunFolder, TRY};
 use crate::training::{begin, finished};
-use evidence::Evidence;
+use evidence::{Evidence, QUARTER};
 use next::{Done, Left, Next, goal_weights, next};
 
-/// Factor on the KL terms of a more careful posterior.
-const MORE_CAREFUL: f64 = 0.25;
 /// Posteriors that are trained at most.
 const POSTERIORS: usize = 3;
 /// What a posterior is called in notes.
@@ -77,6 +75,7 @@ pub(crate) fn search(
         dense: None,
         posterior,
         kl_scale: 1.0,
+        careful_kl: QUARTER,
         posteriors: 1,
         tries: vec![],
         done: vec![],
@@ -133,6 +132,8 @@ struct Search<'a> {
     posterior: Posterior,
     /// Factor on the recipe's KL terms in it.
     kl_scale: f64,
+    /// Factor on the KL terms of the next posterior.
+    careful_kl: f64,
     /// Number of posteriors so far.
     posteriors: usize,
     tries: Vec<Try>,
@@ -152,7 +153,7 @@ impl Search<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(), PipelineError> {
         self.seconds += seconds(self.posterior.trainer.history());
-        self.kl_scale *= MORE_CAREFUL;
+        self.kl_scale *= self.careful_kl;
         self.posteriors += 1;
         observer.note(&format!(
             "another posterior, with KL terms times {}",
@@ -226,6 +227,7 @@ impl Search<'_> {
         let promise = Promise::new(&recipe, &validation, &classes);
         let evidence = Evidence::new(&promise, &validation, &classes);
         self.dense = Some(dense);
+        self.careful_kl = evidence.careful_kl();
         let network = finish(trainer.network()?);
         let bytes = match recipe.ends_on_grids() {
             true => {

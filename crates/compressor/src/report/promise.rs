@@ -28,6 +28,8 @@ const SIGNIFICANT: f64 = 0.05;
 
 /// Standard error, in points, that decides where less is promised.
 const FINEST_POINTS: f64 = 0.25;
+/// The same in R2.
+const FINEST_R2: f64 = 0.01;
 
 /// What was promised about the scores, and whether it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -113,7 +115,7 @@ impl Limits {
                     e.estimate.drop > 0.0 && e.mcnemar_p <= SIGNIFICANT,
                 )
             }
-            SplitScore::Fit(f) => (0.005, 0.01, f.estimate.lower > 0.0),
+            SplitScore::Fit(f) => (0.005, FINEST_R2, f.estimate.lower > 0.0),
         };
         Self {
             allowed: if unchanged { margin } else { promised },
@@ -180,6 +182,14 @@ impl ClassDrop {
 }
 
 impl Promise {
+    /// The largest standard error of a score, in points or R2, with which its drop decides.
+    pub fn resolution(&self) -> f64 {
+        match (self.max_accuracy_drop, self.max_r2_drop) {
+            (Some(promised), _) => promised.max(FINEST_POINTS),
+            (None, promised) => promised.unwrap_or_default().max(FINEST_R2),
+        }
+    }
+
     /// Whether these samples show no loss above what is allowed, be they enough to tell or not.
     pub fn loses_no_more(&self) -> bool {
         let class_lost = (self.class_drop).is_some_and(|class| class.verdict == Verdict::Broken);

@@ -2,16 +2,17 @@
 
 use sparsevd_compressor::report::{ClassError, Promise, SplitScore, Verdict};
 
-/// Standard error, in points of error and of balanced error, with which validation samples tell what a try costs, where no larger drop
-/// is promised: the default promise.
-const TELLING_POINTS: f64 = 0.5;
-/// The same in R2.
-const TELLING_R2: f64 = 0.02;
+/// Factor on the KL terms of the next posterior where the samples nearly tell what the last one costs.
+const HALF: f64 = 0.5;
+/// The same where they do not, or were not asked.
+pub(super) const QUARTER: f64 = 0.25;
 
 /// What the validation samples say of a try.
 pub(super) struct Evidence {
     /// Whether they tell what it costs in the score.
     score_tells: bool,
+    /// Whether four times as many would.
+    score_nearly_tells: bool,
     /// Whether they tell what it costs in balanced errors.
     classes_tell: bool,
     /// Whether it costs no more than is allowed, and balanced errors do not contradict.
@@ -28,18 +29,16 @@ impl Evidence {
         let most = promise.allowed;
         let estimate = validation.estimate();
         let score = (estimate.drop, estimate.standard_error);
-        let finest = match validation {
-            SplitScore::Errors(_) => TELLING_POINTS,
-            SplitScore::Fit(_) => TELLING_R2,
-        };
+        let resolution = promise.resolution();
         let balanced = ClassError::balanced(classes);
-        let tells = |(_, error): (f64, f64)| error <= finest.max(most);
+        let tells = |(_, error): (f64, f64)| error <= resolution;
         let spares = |(drop, error): (f64, f64)| drop <= 0.0 || drop + error <= most;
         // Of a drop that is no number all comparisons are false.
         let may_fit = |(drop, error): (f64, f64)| drop - error <= most;
         let class_lost = (promise.class_drop).is_some_and(|c| c.verdict == Verdict::Broken);
         Self {
             score_tells: tells(score),
+            score_nearly_tells: score.1 <= 2.0 * resolution,
             classes_tell: balanced.is_none_or(tells),
             allowed: promise.loses_no_more() && balanced.is_none_or(may_fit),
             with_spare: !class_lost && spares(score) && balanced.is_none_or(spares),
@@ -50,6 +49,14 @@ impl Evidence {
     /// Whether they tell what the try costs.
     pub fn tells(&self) -> bool {
         self.score_tells && self.classes_tell
+    }
+
+    /// Factor on the KL terms of a more careful posterior: the less the samples tell, the more careful.
+    pub fn careful_kl(&self) -> f64 {
+        match self.score_nearly_tells {
+            true => HALF,
+            false => QUARTER,
+        }
     }
 
     /// Whether they neither tell what the try costs nor contradict it.
@@ -123,11 +130,42 @@ mod tests {
         assert!(!none_lost.is_safe(false, true), "fewer weights");
         assert!(!none_lost.is_safe(true, false), "the first posterior");
         assert!(none_lost.is_safe(true, true));
+        assert_eq!(none_lost.careful_kl(), 0.25);
         let one_lost = evidence(&[(50, 1), (47, 0)]);
         assert!(
             !one_lost.is_safe(true, true),
             "a point, where half of one is allowed"
         );
+    }
+
+    #[test]
+    fn a_promise_of_no_loss_takes_more_samples() {
+        let recipe = Recipe {
+            max_accuracy_drop: 0.0,
+            ..Recipe::new(vec![])
+        };
+        // 0.04 points, with a standard error of 0.06, and of 0.3 where both networks are wrong on 30 samples of their own.
+        let alike = evidence_by(&recipe, &[(1250, 1), (1250, 0)]);
+        assert!(alike.tells());
+        let (dense, sparse) = (
+            errors(&[(1250, 30), (1250, 0)]),
+            errors(&[(1250, 0), (1250, 30)]),
+        );
+        let validation = SplitScore::new(&dense, &sparse);
+        let classes = ClassError::of(&dense, &sparse);
+        let of = |recipe: &Recipe| {
+            let promise = Promise::new(recipe, &validation, &classes);
+            Evidence::new(&promise, &validation, &classes)
+        };
+        let default = of(&Recipe::new(vec![]));
+        assert!(default.tells() && default.is_safe(false, false));
+        let unchanged = of(&recipe);
+        assert!(!unchanged.tells() && !unchanged.is_safe(false, true));
+        assert!(
+            unchanged.is_safe(true, true),
+            "a more careful posterior's number"
+        );
+        assert_eq!(unchanged.careful_kl(), 0.5);
     }
 
     #[test]
