@@ -22,10 +22,9 @@ import websocket
 
 # Width, height in pixels and whether colours are dark.
 SCREENS = {"desktop": (1280, 900, False), "phone": (390, 844, False), "dark": (1280, 900, True)}
-# The number of canvases, their pixels, and what is said of the frame.
+# What is drawn and said of the frame, and the size of the page.
 STATE = """(() => {
-  const pixels = [...document.querySelectorAll('canvas')].map((c) =>
-    c.getContext('2d').getImageData(0, 0, c.width, c.height).data.reduce((sum, v, i) => (sum * 31 + v + i) % 1000003, 0));
+  const pixels = [...document.querySelectorAll('canvas')].map((c) => c.toDataURL());
   return JSON.stringify({ pixels, frame: document.getElementById('frame')?.textContent, wide: document.documentElement.scrollWidth,
     charts: document.querySelectorAll('svg').length, last: document.getElementById('slider')?.max });
 })()"""

@@ -13,6 +13,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod animation;
 mod page;
 mod picture;
 

@@ -241,11 +241,12 @@ function curves() {
   const of = (value) => epochs.map(([x, e]) => [x, value(e)]);
   const fit = history[0].validation_r2 !== undefined && history[0].validation_r2 !== null;
   const layers = history[0].layers.map((l) => l.node);
+  const losses = history.map((e) => e.loss);
   const density = layers.map((name, i) => ({ name, points: of((e) => (100 * e.layers[i].left) / e.layers[i].weights) }));
   const charts = [
     chart(fit ? "R2 on validation" : "Validation error", [{ points: of((e) => (fit ? e.validation_r2 : e.validation_error)) }], { phases: ends, unit: fit ? "" : "%" }),
     chart("Weights left", density, { log: true, phases: ends, unit: "% of each layer" }),
-    chart("Loss", [{ points: of((e) => e.loss) }], { log: history.every((e) => e.loss > 0), phases: ends, unit: "nats a sample" }),
+    chart("Loss", [{ points: of((e) => e.loss) }], { log: history.every((e) => e.loss > 0) && Math.max(...losses) > 8 * Math.min(...losses), phases: ends, unit: "nats a sample" }),
     chart("KL divergence", [{ points: of((e) => (e.kl > 0 ? e.kl : NaN)) }], { log: true, unit: "nats" }),
     rates(epochs),
     chart("Time", [{ points: of((e) => e.seconds) }], { phases: ends, unit: "seconds an epoch" }),

@@ -13,6 +13,7 @@ use sparsevd_compressor::frame::FrameTime;
 use sparsevd_compressor::report::Report;
 use sparsevd_pipeline::frame_files;
 
+use crate::animation::animate;
 use crate::picture::{Part, Picture, PictureLayer};
 
 const HTML: &str = include_str!("page.html");
@@ -74,6 +75,15 @@ impl<'r> Page<'r> {
     pub fn of_run(report: &'r Report, run: &Path) -> Result<Self, CompressError> {
         let picture = Picture::read(&frame_files(run, report.search.as_ref())?)?;
         Ok(Self { report, picture })
+    }
+
+    /// The weights over training as an animated GIF, 800 pixels wide; `None` where the run has no frames.
+    ///
+    /// # Errors
+    /// A picture of more pixels than a GIF has.
+    pub fn to_gif(&self) -> Result<Option<Vec<u8>>, CompressError> {
+        let picture = self.picture.as_ref();
+        picture.map(|p| animate(p, self.report)).transpose()
     }
 
     /// The page as one file.

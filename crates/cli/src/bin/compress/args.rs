@@ -356,6 +356,7 @@ Examples:
       writes lenet-5.report.html
   compress report lenet-5.report.json --html page.html
       without the weights over training, which are in the run folder
+  compress report lenet-5.run --gif lenet-5.gif
 
 The page is one file that loads nothing from elsewhere. `compress` writes it beside every result; --no-report spares that.")]
 pub struct ReportArgs {
@@ -365,6 +366,9 @@ pub struct ReportArgs {
     /// File to write; ./NAME.report.html where it is not said
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Write the weights over training as an animated picture too, 800 pixels wide
+    #[arg(long, value_name = "FILE")]
+    pub gif: Option<PathBuf>,
     /// Overwrite an existing file
     #[arg(long)]
     pub force: bool,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use sparsevd_compressor::report::{Report, bytes};
 use sparsevd_format::{check_writable, write_atomically};
 use sparsevd_pipeline::report_path;
@@ -25,10 +25,35 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Outcome> {
     };
     let default = || PathBuf::from(format!("{}.report.html", report.network));
     let page = args.html.clone().unwrap_or_else(default);
-    check_writable(&page, args.force)?;
-    let size = write(&report, folder, &page)?;
-    print::text(format_args!("wrote {} ({})", page.display(), bytes(size)))?;
+    for file in [Some(&page), args.gif.as_ref()].into_iter().flatten() {
+        check_writable(file, args.force)?;
+    }
+    let shown = of(&report, folder)?;
+    let html = shown.to_html()?;
+    put(&page, html.as_bytes())?;
+    if let Some(file) = &args.gif {
+        let Some(gif) = shown.to_gif()? else {
+            bail!(
+                "--gif: expected the folder of a run with frames, got {}",
+                args.run.display()
+            );
+        };
+        put(file, &gif)?;
+    }
     Ok(Outcome::Done)
+}
+
+/// What is shown of a report, with the frames of its run where that has a folder.
+fn of<'r>(report: &'r Report, run: Option<&Path>) -> anyhow::Result<Page<'r>> {
+    Ok(match run {
+        Some(run) => Page::of_run(report, run)?,
+        None => Page::new(report),
+    })
+}
+
+fn put(file: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let size = write_atomically(file, |out| out.write_all(content))?;
+    print::text(format_args!("wrote {} ({})", file.display(), bytes(size)))
 }
 
 /// The page of a report that lies beside it.
@@ -36,13 +61,9 @@ pub fn beside(report: &Path) -> PathBuf {
     report.with_extension("html")
 }
 
-/// Writes the page of a report, with the frames of its run where that has a folder, and returns its size in bytes.
-pub fn write(report: &Report, run: Option<&Path>, page: &Path) -> anyhow::Result<u64> {
-    let html = match run {
-        Some(run) => Page::of_run(report, run)?,
-        None => Page::new(report),
-    };
-    let html = html.to_html()?;
+/// Writes the page of a report, with the frames of its run where that has a folder.
+pub fn write(report: &Report, run: Option<&Path>, page: &Path) -> anyhow::Result<()> {
+    let html = of(report, run)?.to_html()?;
     write_atomically(page, |out| out.write_all(html.as_bytes()))?;
-    Ok(html.len() as u64)
+    Ok(())
 }
