@@ -5,7 +5,7 @@
     venv/bin/python benches/peers/curves.py F.json [F.json ...] --out docs/lenet-5-curve.svg
 
 Each method has a line through the means of its seeds, a point for each seed, and the dense network is a dashed line. Errors are those on
-the test samples.
+the test samples, which the data set must have; a regression has none.
 """
 
 import argparse

@@ -1,5 +1,9 @@
-//! What both binaries do alike: reading a network, the options of pixels, printing, exit codes.
+//! What both binaries do alike: reading a network, the options of pixels, printing, completions and man pages, exit codes.
 #![forbid(unsafe_code)]
+
+mod shell;
+
+pub use shell::{CompletionsArgs, ManArgs, completions, man};
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

@@ -1,7 +1,7 @@
 //! Frames: the weights of a run at one step, in a byte each, from which reports draw how they go to zero.
 //!
 //! A run folder has `frames/NNNNNNNN.safetensors`, named by the steps that were done: before training, after 1, 2, 4, ... steps of the
-//! first epochs, then after epochs, about [`MOST`] in all; docs/format.md has the tensors.
+//! first epochs, then after epochs, every one or, in a long run, every few; docs/format.md has the tensors.
 
 use std::path::{Path, PathBuf};
 
@@ -210,6 +210,15 @@ impl Frame {
                     layer.node, layer.shape
                 )));
             };
+            if (layer.shape.iter())
+                .try_fold(1usize, |product, n| product.checked_mul(*n))
+                .is_none()
+            {
+                return Err(fail(format!(
+                    "`{}`: expected a shape of fewer weights, got {:?}",
+                    layer.node, layer.shape
+                )));
+            }
             let (units, inputs) = (indices("units", *out)?, indices("inputs", *inn)?);
             let values: Vec<i8> = tensor("weight")?.data().iter().map(|b| *b as i8).collect();
             let factors = [units.len(), inputs.len()].into_iter();
@@ -282,7 +291,10 @@ impl LayerFrame {
 /// Units and inputs of a layer that frames keep: all, or those with the largest sums of squares, in the same shares of both.
 fn largest(dense: &Layer<f32>) -> (Vec<u32>, Vec<u32>) {
     let (units, inputs, area) = (dense.units(), dense.kept_in.len(), dense.area());
-    let share = (WEIGHTS as f64 / dense.theta.len() as f64).sqrt().min(1.0);
+    if dense.theta.len() <= WEIGHTS {
+        return (dense.kept_out.clone(), dense.kept_in.clone());
+    }
+    let share = (WEIGHTS as f64 / dense.theta.len() as f64).sqrt();
     let mut squares = [vec![0.0f64; units], vec![0.0f64; inputs]];
     for (at, theta) in dense.theta.iter().enumerate() {
         let square = f64::from(theta * theta);

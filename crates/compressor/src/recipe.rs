@@ -196,6 +196,11 @@ fn two() -> f64 {
 }
 
 impl Phase {
+    /// Whether several grids are tried, from each of which training begins at the same place.
+    pub(crate) fn tries_grids(&self) -> bool {
+        self.method == Method::Quantise && self.grid.len() > 1
+    }
+
     /// A phase of that method with default settings.
     pub fn new(method: Method, epochs: u32) -> Self {
         Self {

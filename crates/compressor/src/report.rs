@@ -22,6 +22,7 @@ pub use accuracy::{Accuracy, Part, SEEN};
 pub use class_error::ClassError;
 pub use compression::{KernelChoice, Pruning, Report, Timing};
 pub use encoding::{Encoding, encodings};
+pub(crate) use json::number;
 pub use json::read_json;
 pub use layers::{LayerSummary, Summary, ratio, stored_bytes};
 pub use packed::{PackedResult, PackedSize};

@@ -87,7 +87,7 @@ pub struct Trainer {
 pub struct RunOptions {
     /// Threads; 0 takes one per core.
     pub threads: usize,
-    /// Folder for checkpoints and the arrays of pictures; created where absent.
+    /// Folder for checkpoints and frames; created where absent.
     pub run_folder: Option<PathBuf>,
 }
 
@@ -268,7 +268,7 @@ impl Trainer {
                 self.start_phase(&phase)?;
             }
             self.teach(&phase, observer)?;
-            let outcome = if phase.grid.len() > 1 && phase.method == Method::Quantise {
+            let outcome = if phase.tries_grids() {
                 self.search_grid(&phase, observer)?
             } else {
                 self.epochs(&phase, observer)?
@@ -280,6 +280,9 @@ impl Trainer {
             if phase.method == Method::Quantise {
                 // Weights that were rounded to zero are removed.
                 self.remove_over(self.threshold())?;
+            }
+            if phase.tries_grids() {
+                self.keep_frame(0.0)?;
             }
             if let (Method::SparseVd, Some(folder)) = (phase.method, &self.run_folder) {
                 checkpoint::keep_posterior(folder)?;

@@ -254,7 +254,17 @@ pub fn frame_files(
         number => part(folder, POSTERIOR, number),
     };
     let mut files = frame::files(&posterior)?;
-    files.extend(frame::files(&part(folder, TRY, i + 1))?);
+    let of_try = frame::files(&part(folder, TRY, i + 1))?;
+    // Names are steps. Where the posterior took none, the try has its frame too.
+    let last = files
+        .last()
+        .and_then(|f| f.file_name())
+        .map(ToOwned::to_owned);
+    files.extend(
+        of_try
+            .into_iter()
+            .filter(|f| f.file_name() > last.as_deref()),
+    );
     Ok(files)
 }
 

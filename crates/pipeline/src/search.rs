@@ -30,7 +30,8 @@ const NAME: &str = "the posterior";
 /// Why a search ended that could use more weights.
 const NO_MORE: &str = "the posteriors that were trained leave no more weights";
 /// Why no fewer weights are tried than the posterior leaves.
-const TOO_FEW: &str = "too few validation samples to judge fewer weights than the posterior leaves";
+const TOO_FEW: &str =
+    "validation samples are too few to tell what fewer weights than the posterior's would cost";
 
 /// The result of a search.
 pub(crate) struct Searched {
@@ -190,7 +191,7 @@ impl Search<'_> {
         let before = self.posterior.trainer.history().len();
         finished(trainer.run(observer)?, self.folder)?;
         self.seconds += seconds(&trainer.history()[before..]);
-        let (report, tells) = self.judge(&mut trainer, weights)?;
+        let (report, tells) = self.measure(&mut trainer, weights)?;
         observer.note(&format!("try {number}: {}", line(&report)));
         if self
             .best
@@ -211,7 +212,7 @@ impl Search<'_> {
     }
 
     /// What a try gave on the validation samples that tries see, and whether they tell what it costs.
-    fn judge(
+    fn measure(
         &mut self,
         trainer: &mut Trainer,
         weights: usize,

@@ -287,8 +287,8 @@ mod tests {
             shape: vec![2, 2],
             left: vec![3, 1],
             part,
-            largest: 1.0,
             values,
+            scales: vec![],
         };
         let times = [0, 10].map(|step| FrameTime {
             step,

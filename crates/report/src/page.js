@@ -4,9 +4,12 @@ const page = JSON.parse(document.getElementById("data").textContent);
 const { report, picture } = page;
 const $ = (id) => document.getElementById(id);
 const count = (n) => n.toLocaleString("en-GB");
-const percent = (x, digits = 2) => `${x.toFixed(digits)} %`;
-const signed = (x, digits = 2) => (x < 0 ? "\u2212" : "+") + Math.abs(x).toFixed(digits);
-const bytes = (n) => (n < 10_000 ? `${count(n)} B` : n < 1_000_000 ? `${(n / 1000).toFixed(1)} kB` : `${(n / 1e6).toFixed(1)} MB`);
+// JSON has null for what is no number, and for what is not known.
+const known = (x) => x !== null && x !== undefined;
+const fixed = (x, digits) => (known(x) ? x.toFixed(digits) : "\u2013");
+const percent = (x, digits = 2) => `${fixed(x, digits)} %`;
+const signed = (x, digits = 2) => (known(x) ? (x < 0 ? "\u2212" : "+") + Math.abs(x).toFixed(digits) : "\u2013");
+const bytes = (n) => (!known(n) ? "" : n < 10_000 ? `${count(n)} B` : n < 1_000_000 ? `${(n / 1000).toFixed(1)} kB` : `${(n / 1e6).toFixed(1)} MB`);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const series = (i) => `var(--s${i % 6})`;
 
@@ -36,9 +39,10 @@ function table(headings, rows, chosen = () => false) {
 
 // What came of it.
 
-const isFit = (score) => score.dense_r2 !== undefined;
-const before = (score) => (isFit(score) ? `R2 ${score.dense_r2.toFixed(4)}` : percent(score.dense_percent));
-const after = (score) => (isFit(score) ? `R2 ${score.sparse_r2.toFixed(4)}` : percent(score.sparse_percent));
+const isFit = (score) => "dense_r2" in score;
+const before = (score) => (isFit(score) ? `R2 ${fixed(score.dense_r2, 4)}` : percent(score.dense_percent));
+const after = (score) => (isFit(score) ? `R2 ${fixed(score.sparse_r2, 4)}` : percent(score.sparse_percent));
+const isRegression = report.history.some((e) => known(e.validation_r2)) || (report.accuracy !== null && isFit(report.accuracy.validation));
 const lost = (score) => signed(score.drop, isFit(score) ? 4 : 2);
 
 function facts() {
@@ -52,7 +56,7 @@ function facts() {
     all.push(fact(`${before(score)} \u2192 ${after(score)}`, `${isFit(score) ? "fit" : "error"}, ${name} samples`));
     if (scores.promise.verdict) {
       const { max_accuracy_drop: points, max_r2_drop: r2, verdict } = scores.promise;
-      const promised = r2 === undefined || r2 === null ? `${points} points` : `${r2} of R2`;
+      const promised = known(r2) ? `${r2} of R2` : `${points} points`;
       all.push(fact(verdict, `the promise to lose at most ${promised}`, verdict));
     }
   }
@@ -74,8 +78,8 @@ function results() {
         ["<samples", "", "before", "after", "lost", "95 % bound", "p"],
         rows.map((name) => {
           const s = scores[name];
-          const bound = s.drop_upper_95 === undefined ? "" : signed(s.drop_upper_95, isFit(s) ? 4 : 2);
-          return [name, count(s.images ?? s.samples), before(s), after(s), lost(s), bound, s.mcnemar_p === undefined ? "" : s.mcnemar_p.toPrecision(2)];
+          const bound = signed(s.drop_upper_95, isFit(s) ? 4 : 2);
+          return [name, count(s.images ?? s.samples), before(s), after(s), lost(s), bound, known(s.mcnemar_p) ? s.mcnemar_p.toPrecision(2) : ""];
         }),
       ),
       element("p", { class: "lead" }, "Both networks on the same samples. The bound is one-sided; p is McNemar\u2019s, exact and two-sided."),
@@ -114,25 +118,27 @@ const WIDTH = 320;
 const HEIGHT = 190;
 const EDGE = { left: 46, right: 8, top: 12, bottom: 26 };
 
+/// The least and the largest; Math.min takes a limited number of arguments.
+const extent = (values) => values.reduce(([low, high], x) => [Math.min(low, x), Math.max(high, x)], [Infinity, -Infinity]);
+
 /// Positions on an axis from `from` to `to` pixels, linear or logarithmic, with ticks.
 function axis(values, log, from, to) {
-  let [low, high] = [Math.min(...values), Math.max(...values)];
+  let [low, high] = extent(values);
   if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
   const f = log ? Math.log10 : (x) => x;
   const at = (x) => from + ((f(x) - f(low)) / (f(high) - f(low))) * (to - from);
-  const ticks = [];
+  const inside = (ticks) => ticks.filter((t) => t >= low - 1e-9 * Math.abs(low) && t <= high + 1e-9 * Math.abs(high));
   if (log) {
     const steps = high / low > 30 ? [1] : [1, 2, 5];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
-      for (const step of steps) ticks.push(step * 10 ** power);
-    }
-  } else {
-    const rough = (high - low) / 4;
-    const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((s) => s * power).find((s) => s >= rough);
-    for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) ticks.push(tick);
+    const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+    const powers = Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i));
+    const ticks = inside(powers.flatMap((power) => steps.map((step) => step * power)));
+    if (ticks.length > 1) return { at, ticks };
   }
-  return { at, ticks: ticks.filter((t) => t >= low * (1 - 1e-9) - 1e-12 && t <= high * (1 + 1e-9)) };
+  const rough = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((s) => s * power).find((s) => s >= rough * (1 - 1e-9)) ?? rough;
+  return { at, ticks: inside(Array.from({ length: 7 }, (_, i) => (Math.ceil(low / step) + i) * step)) };
 }
 
 const short = (x) => {
@@ -180,7 +186,7 @@ function chart(title, lines, { log = false, logX = false, phases = [], dots = fa
   if (!dots) {
     const marker = drawing("line", { x1: 0, x2: 0, y1: EDGE.top, y2: HEIGHT - EDGE.bottom, stroke: "var(--accent)" });
     svg.append(marker);
-    const [first, last] = [Math.min(...all.map((p) => p[0])), Math.max(...all.map((p) => p[0]))];
+    const [first, last] = extent(all.map((p) => p[0]));
     markers.push((epochs) => {
       const place = x.at(Math.min(Math.max(epochs, first), last));
       marker.setAttribute("x1", place);
@@ -212,7 +218,7 @@ function rates(epochs) {
   const [width, height] = [WIDTH - EDGE.left - EDGE.right, HEIGHT - EDGE.top - EDGE.bottom];
   const svg = drawing("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": "log alpha over time" });
   const [wide, high] = [width / bins.length, height / 32];
-  const most = Math.max(...bins.flat());
+  const [, most] = extent(bins.flat());
   bins.forEach((column, i) => {
     column.forEach((n, bin) => {
       if (n === 0) return;
@@ -239,14 +245,14 @@ function curves() {
   const epochs = history.map((e, i) => [i + 1, e]);
   const ends = phases();
   const of = (value) => epochs.map(([x, e]) => [x, value(e)]);
-  const fit = history[0].validation_r2 !== undefined && history[0].validation_r2 !== null;
+  const fit = isRegression;
   const layers = history[0].layers.map((l) => l.node);
   const losses = history.map((e) => e.loss);
   const density = layers.map((name, i) => ({ name, points: of((e) => (100 * e.layers[i].left) / e.layers[i].weights) }));
   const charts = [
     chart(fit ? "R2 on validation" : "Validation error", [{ points: of((e) => (fit ? e.validation_r2 : e.validation_error)) }], { phases: ends, unit: fit ? "" : "%" }),
     chart("Weights left", density, { log: true, phases: ends, unit: "% of each layer" }),
-    chart("Loss", [{ points: of((e) => e.loss) }], { log: history.every((e) => e.loss > 0) && Math.max(...losses) > 8 * Math.min(...losses), phases: ends, unit: "nats a sample" }),
+    chart("Loss", [{ points: of((e) => e.loss) }], { log: history.every((e) => e.loss > 0) && extent(losses)[1] > 8 * extent(losses)[0], phases: ends, unit: "nats a sample" }),
     chart("KL divergence", [{ points: of((e) => (e.kl > 0 ? e.kl : NaN)) }], { log: true, unit: "nats" }),
     rates(epochs),
     chart("Time", [{ points: of((e) => e.seconds) }], { phases: ends, unit: "seconds an epoch" }),
@@ -254,14 +260,14 @@ function curves() {
   const tries = report.search?.tries ?? [];
   if (tries.length > 0) {
     const value = (t) => (isFit(t.validation) ? t.validation.sparse_r2 : t.validation.sparse_percent);
-    const points = tries.filter((t) => t.ratio).map((t, i) => {
+    const numbered = tries.map((t, i) => [t, i]).filter(([t]) => t.ratio);
+    const points = numbered.map(([t, i]) => {
       const says = `try ${i + 1}: ${count(t.left)} weights, lost ${lost(t.validation)}: ${t.chosen ? "the result" : t.fits ? "fits" : t.undecided ? "undecided" : "does not fit"}`;
       return [t.ratio, value(t), says, t.chosen];
     });
     const dense = isFit(tries[0].validation) ? tries[0].validation.dense_r2 : tries[0].validation.dense_percent;
     const caption = isFit(tries[0].validation) ? "R2 of the tries" : "Error of the tries, %";
-    const ratios = points.map((p) => p[0]);
-    const spread = [Math.min(...ratios), Math.max(...ratios)];
+    const spread = extent(points.map((p) => p[0]));
     const figure = chart(caption, [{ points }, { points: spread.map((r) => [r, dense]), colour: "var(--soft)", dashed: true }], { logX: true, dots: true, xUnit: "ratio; filled: the result; dashed: the dense network" });
     charts.push(figure);
   }
@@ -368,8 +374,7 @@ async function pictures() {
     markers.forEach((move) => move(time.epochs));
     const left = picture.layers.reduce((sum, layer) => sum + layer.left[frame], 0);
     const record = Number.isInteger(time.epochs) ? report.history[time.epochs - 1] : undefined;
-    const fit = record && record.validation_r2 !== undefined && record.validation_r2 !== null;
-    const score = !record ? "" : fit ? `, R2 ${record.validation_r2.toFixed(4)} on validation` : `, validation error ${percent(record.validation_error)}`;
+    const score = !record ? "" : isRegression ? `, R2 ${fixed(record.validation_r2, 4)} on validation` : `, validation error ${percent(record.validation_error)}`;
     const when = time.step === 0 ? "before training" : `epoch ${+time.epochs.toFixed(2)}, step ${count(time.step)}`;
     $("frame").textContent = `${when}: ${count(left)} weights${score}`;
   };
@@ -414,6 +419,5 @@ facts();
 results();
 curves();
 $("recipe").textContent = page.recipe;
-$("made").textContent = `sparsevd ${report.version}; recipe: ${report.recipe_source}, seed ${report.seed}; trained for ${report.training_seconds.toFixed(0)} s. To do it again, save this as recipe.toml and run`;
-$("command").textContent = `compress ${report.model} --recipe recipe.toml --seed ${report.seed}`;
+$("made").textContent = page.made;
 pictures();

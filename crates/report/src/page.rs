@@ -31,6 +31,8 @@ pub struct Page<'r> {
 #[derive(Serialize)]
 struct Data<'p> {
     report: &'p Report,
+    /// The program, and how the network was trained.
+    made: String,
     /// The recipe as TOML.
     recipe: String,
     picture: Option<PictureData<'p>>,
@@ -55,8 +57,6 @@ struct LayerData<'p> {
     rows: Option<&'p [u32]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     columns: Option<&'p [u32]>,
-    /// The weight that 127 stands for.
-    largest: f32,
     /// The weights of all frames, a byte each, through zlib and in base64.
     data: String,
 }
@@ -104,6 +104,7 @@ impl<'r> Page<'r> {
         });
         let data = Data {
             report: self.report,
+            made: self.made(),
             recipe: self.report.recipe.to_toml(),
             picture: picture.transpose().map_err(fail)?,
         };
@@ -114,6 +115,23 @@ impl<'r> Page<'r> {
         let page = HTML.replace("{{css}}", CSS).replace("{{js}}", JS);
         let page = page.replacen("{{data}}", &data, 1);
         Ok(page.replacen("{{title}}", &escaped(&self.report.network), 1))
+    }
+}
+
+impl Page<'_> {
+    /// The program, how weights were pruned before any training, and how the rest was trained.
+    fn made(&self) -> String {
+        let report = self.report;
+        let pruned = report.pruning.as_ref();
+        let pruned = pruned.map_or(String::new(), |p| format!("; {p}"));
+        let trained = match report.history.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; recipe: {}, seed {}; trained for {:.0} s",
+                report.recipe_source, report.seed, report.training_seconds
+            ),
+        };
+        format!("sparsevd {}{pruned}{trained}", report.version)
     }
 }
 
@@ -133,7 +151,6 @@ impl<'p> LayerData<'p> {
             kernels,
             rows,
             columns,
-            largest: layer.largest,
             data: STANDARD.encode(encoder.finish()?),
         })
     }

@@ -35,10 +35,10 @@ pub(crate) struct PictureLayer {
     pub left: Vec<usize>,
     /// What is shown.
     pub part: Part,
-    /// The largest weight of the layer over all frames, which 127 stands for.
-    pub largest: f32,
-    /// The weights that are shown, frame after frame, as multiples of a 127th of `largest`; -128 where a weight was removed.
+    /// The weights that are shown, frame after frame: 127 is the largest of the layer over all frames, -128 one that was removed.
     pub values: Vec<i8>,
+    /// What the number one of each frame stands for, until all have one scale.
+    pub scales: Vec<f32>,
 }
 
 /// Which weights of a layer are shown.
@@ -61,30 +61,19 @@ impl Picture {
             times: vec![],
             layers: last.layers.iter().map(PictureLayer::new).collect(),
         };
-        let files: Vec<&PathBuf> = thinned(files).collect();
-        let mut frames = vec![];
-        for file in files {
+        for file in thinned(files) {
             let frame = Frame::read(file)?;
             // Frames of another network, in a folder that was used twice.
+            let same = |(frame, last): (&LayerFrame, &LayerFrame)| frame.shape == last.shape;
             if frame.layers.len() == last.layers.len()
-                && frame
-                    .layers
-                    .iter()
-                    .zip(&last.layers)
-                    .all(|(a, b)| a.shape == b.shape)
+                && frame.layers.iter().zip(&last.layers).all(same)
             {
-                frames.push(frame);
+                picture.times.push(frame.time);
+                let layers = picture.layers.iter_mut().zip(&frame.layers);
+                layers.for_each(|(layer, frame)| layer.push(frame));
             }
         }
-        for (i, layer) in picture.layers.iter_mut().enumerate() {
-            let frames = frames.iter().map(|f| &f.layers[i]);
-            let largest = frames.clone().map(|f| 127.0 * f.scale);
-            layer.largest = largest.fold(0.0, f32::max);
-            for frame in frames {
-                layer.push(frame);
-            }
-        }
-        picture.times = frames.iter().map(|f| f.time).collect();
+        picture.layers.iter_mut().for_each(PictureLayer::rescale);
         Ok(Some(picture))
     }
 }
@@ -129,28 +118,20 @@ impl PictureLayer {
             shape: last.shape.clone(),
             left: vec![],
             part,
-            largest: 0.0,
             values: vec![],
+            scales: vec![],
         }
     }
 
     /// Appends the weights of a frame.
     fn push(&mut self, frame: &LayerFrame) {
         let area: usize = self.shape[2..].iter().product();
-        let factor = if self.largest > 0.0 {
-            127.0 * frame.scale / self.largest
-        } else {
-            1.0
-        };
         let mut kernel = |unit: u32, input: u32| {
             let place = |all: &[u32], index: u32| all.binary_search(&index).ok();
             let at = place(&frame.units, unit).zip(place(&frame.inputs, input));
             for a in 0..area {
                 self.values.push(match at {
-                    Some((u, i)) => match frame.values[(u * frame.inputs.len() + i) * area + a] {
-                        REMOVED => REMOVED,
-                        value => (f32::from(value) * factor).round() as i8,
-                    },
+                    Some((u, i)) => frame.values[(u * frame.inputs.len() + i) * area + a],
                     None => REMOVED,
                 });
             }
@@ -165,6 +146,20 @@ impl PictureLayer {
             }
         }
         self.left.push(frame.left);
+        self.scales.push(frame.scale);
+    }
+
+    /// Gives the weights of all frames one scale.
+    fn rescale(&mut self) {
+        let largest = self.scales.iter().copied().fold(0.0, f32::max);
+        let weights = self.values.len() / self.scales.len().max(1);
+        let frames = self.values.chunks_mut(weights.max(1));
+        for (values, scale) in frames.zip(&self.scales) {
+            let factor = if largest > 0.0 { scale / largest } else { 1.0 };
+            for value in values.iter_mut().filter(|v| **v != REMOVED) {
+                *value = (f32::from(*value) * factor).round() as i8;
+            }
+        }
     }
 }
 
@@ -205,7 +200,7 @@ mod tests {
         };
         assert_eq!(rows, &(200..264).collect::<Vec<u32>>());
         assert_eq!(columns, &(0..64).map(|i| 3 * i).collect::<Vec<u32>>());
-        // Few units have room for more inputs.
+        // Where units are few, more inputs are shown.
         let layer = PictureLayer::new(&linear(10, 600, |_, _| true));
         let Part::Fragment(rows, columns) = &layer.part else {
             panic!("a fragment");
@@ -230,12 +225,13 @@ mod tests {
 
     #[test]
     fn weights_of_all_frames_have_one_scale() {
-        let mut layer = PictureLayer::new(&linear(2, 2, |u, i| u == i));
-        layer.largest = 127.0;
+        let last = linear(2, 2, |u, i| u == i);
+        let mut layer = PictureLayer::new(&last);
         layer.push(&linear(2, 2, |_, _| true));
-        layer.push(&linear(2, 2, |u, i| u == i));
-        // 100 halves of 127.
-        assert_eq!(layer.values, [50, 50, 50, 50, 50, -128, -128, 50]);
+        layer.push(&LayerFrame { scale: 1.0, ..last });
+        layer.rescale();
+        // The first frame has half the scale.
+        assert_eq!(layer.values, [50, 50, 50, 50, 100, -128, -128, 100]);
     }
 
     #[test]

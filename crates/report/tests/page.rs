@@ -1,8 +1,18 @@
 //! Pages of reports, as text; `scripts/check-report.py` opens them in a browser.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::io::Read;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::ZlibDecoder;
 use serde_json::Value;
+use sparsevd_compressor::initialise;
+use sparsevd_compressor::recipe::{Goal, Method, Phase, Recipe, Search, Validation};
 use sparsevd_compressor::report::Report;
+use sparsevd_format::{DataSplits, Dataset, LoadedSamples, Pixels};
+use sparsevd_model::{Preprocessing, Shape, presets};
+use sparsevd_pipeline::{Compression, Data, RunFolder, Silent, report_path};
 use sparsevd_report::Page;
 
 /// A report of a network of that name.
@@ -12,7 +22,7 @@ fn report(name: &str) -> Report {
 }
 
 /// What the script of a page reads.
-fn data(page: &str) -> Value {
+fn page_data(page: &str) -> Value {
     let (_, rest) = page.split_once(r#"id="data">"#).unwrap();
     let (data, _) = rest.split_once("</script>").unwrap();
     serde_json::from_str(data).unwrap()
@@ -27,7 +37,7 @@ fn a_page_holds_the_report_and_loads_nothing() {
     for loads in ["src=", "href=", "@import", "url(", "fetch(", "{{"] {
         assert!(!page.contains(loads), "{loads}");
     }
-    let data = data(&page);
+    let data = page_data(&page);
     let held: Report = serde_json::from_value(data["report"].clone()).unwrap();
     assert_eq!(held, report);
     assert_eq!(data["picture"], Value::Null);
@@ -45,12 +55,91 @@ fn names_from_files_stay_text() {
         let page = Page::new(&report).to_html().unwrap();
         assert_eq!(page.matches("</script>").count(), 2, "{name}");
         assert!(!page.contains("<img") && !page.contains("<!--"), "{name}");
-        assert_eq!(data(&page)["report"]["network"], name);
+        assert_eq!(page_data(&page)["report"]["network"], name);
         let (title, _) = page.split_once("</title>").unwrap();
         let title = title.split_once("<title>").unwrap().1;
         let plain = title.replace("&lt;", "<").replace("&gt;", ">");
         assert_eq!(plain, name);
     }
+}
+
+/// Images of 6x6 with two classes: the brighter half.
+fn set(count: usize) -> Dataset {
+    let bright = |image: usize, p: usize| (p < 18) == (image % 2 == 0);
+    let pixel = |image: usize, p: usize| {
+        ((image * 7 + p * 13) % 100 + 100 * usize::from(bright(image, p))) as u8
+    };
+    let images = (0..count).flat_map(|image| (0..36).map(move |p| pixel(image, p)));
+    let labels = (0..count).map(|i| (i % 2) as u16).collect();
+    Dataset::new(Pixels::U8(images.collect()), Shape::from([1, 6, 6]), labels).unwrap()
+}
+
+#[test]
+fn the_picture_of_a_search_is_that_of_the_posterior_and_the_try_that_were_chosen() {
+    let (graph, shapes) = presets::mlp("net", Shape::from([1, 6, 6]), &[12, 2]);
+    let mut network = initialise(graph, &shapes, 1).unwrap();
+    network.graph.preprocessing = Some(Preprocessing::default());
+    let data = Data::from(LoadedSamples::Classes(DataSplits {
+        train: Some(set(240)),
+        test: Some(set(40)),
+        whole: None,
+        table: None,
+        describe: "halves".into(),
+    }));
+    let phase = |method, epochs| Phase {
+        lr: 1e-2,
+        batch: 20,
+        ..Phase::new(method, epochs)
+    };
+    let recipe = Recipe {
+        validation: Validation::Samples(40),
+        search: Some(Search::towards(Goal::Weights(40))),
+        phases: vec![phase(Method::SparseVd, 6), phase(Method::FineTune, 4)],
+        ..Recipe::new(vec![])
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("net.run");
+    let compression = Compression::new(network, data, recipe).in_folder(RunFolder::new(&run));
+    let result = compression.run(&mut Silent).unwrap();
+    let report = result
+        .save(dir.path().join("net.sparse.safetensors"))
+        .unwrap();
+    assert_eq!(Report::read(&report_path(&run)).unwrap(), report);
+    let page = Page::of_run(&report, &run).unwrap();
+    let picture = &page_data(&page.to_html().unwrap())["picture"];
+    let number = |value: &Value| value.as_u64().unwrap() as usize;
+    let times = picture["times"].as_array().unwrap();
+    let steps: Vec<usize> = times.iter().map(|t| number(&t["step"])).collect();
+    // Ten steps in an epoch: six epochs of the posterior, four of the try.
+    assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
+    assert_eq!((steps[0], *steps.last().unwrap()), (0, 100));
+    let mut all_left = 0;
+    for layer in picture["layers"].as_array().unwrap() {
+        let left: Vec<usize> = layer["left"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(number)
+            .collect();
+        assert_eq!(left.len(), steps.len());
+        let cells: usize = ["rows", "columns"]
+            .map(|side| layer[side].as_array().unwrap().len())
+            .iter()
+            .product();
+        let bytes = STANDARD.decode(layer["data"].as_str().unwrap()).unwrap();
+        let mut values = vec![];
+        ZlibDecoder::new(bytes.as_slice())
+            .read_to_end(&mut values)
+            .unwrap();
+        // The whole layer is shown: what is left is what is not marked as removed.
+        let living = |frame: &[u8]| frame.iter().filter(|v| **v != 128).count();
+        let shown: Vec<usize> = values.chunks(cells).map(living).collect();
+        assert_eq!(shown, left);
+        assert_eq!(shown[0], cells);
+        all_left += left.last().unwrap();
+    }
+    assert_eq!(all_left, 40);
+    assert_eq!(&page.to_gif().unwrap().unwrap()[..6], b"GIF89a");
 }
 
 #[test]

@@ -12,7 +12,7 @@ const TRIES: u32 = 7;
 ///
 /// The phases up to the last `dense` or `sparse-vd` one, which make the posterior, are trained once. From there the later phases are tried
 /// with several numbers of weights. The result is the try with the fewest that keep the promise about the validation samples, or the one
-/// that reaches a goal. Where these samples are too few to tell, no number below that of the posterior is tried.
+/// that reaches a goal. Where these samples are too few to tell, no number below that of the posterior is chosen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Search {

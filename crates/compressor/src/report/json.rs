@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::SCHEMA;
 use crate::error::CompressError;
@@ -12,6 +12,11 @@ use crate::error::CompressError;
 #[derive(Deserialize)]
 struct Versioned {
     schema: u32,
+}
+
+/// Reads a number that is no number too, which JSON writes as null.
+pub(crate) fn number<'d, D: Deserializer<'d>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// Reads a JSON file of this version's [`SCHEMA`]; `None` where there is no file. `what` it should be is for messages.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::json::number;
+
 /// 95 % of a normal distribution are below its mean and this number of standard deviations.
 const Z_95: f64 = 1.644_853_626_951_472_6;
 
@@ -9,15 +11,16 @@ const Z_95: f64 = 1.644_853_626_951_472_6;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DropEstimate {
     /// On these samples.
+    #[serde(deserialize_with = "number")]
     pub drop: f64,
     /// Standard error: the deviation that the drop has between sets of samples of this size.
-    #[serde(rename = "drop_standard_error")]
+    #[serde(rename = "drop_standard_error", deserialize_with = "number")]
     pub standard_error: f64,
     /// One-sided 95 % bound: the true drop is above this.
-    #[serde(rename = "drop_lower_95")]
+    #[serde(rename = "drop_lower_95", deserialize_with = "number")]
     pub lower: f64,
     /// One-sided 95 % bound: the true drop is below this.
-    #[serde(rename = "drop_upper_95")]
+    #[serde(rename = "drop_upper_95", deserialize_with = "number")]
     pub upper: f64,
 }
 

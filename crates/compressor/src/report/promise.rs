@@ -19,6 +19,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::class_error::ClassError;
+use super::json::number;
 use super::paired::DropEstimate;
 use super::split_score::SplitScore;
 use crate::recipe::Recipe;
@@ -47,6 +48,7 @@ pub struct Promise {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_drop: Option<ClassDrop>,
     /// Points or R2 that it lost.
+    #[serde(deserialize_with = "number")]
     pub drop: f64,
     /// What was allowed: the promised drop, or the margin of a promise of 0.
     pub allowed: f64,
@@ -119,7 +121,7 @@ impl Limits {
         };
         Self {
             allowed: if unchanged { margin } else { promised },
-            resolution: promised.max(finest),
+            resolution: resolution(promised, finest),
             lost: unchanged && significant,
         }
     }
@@ -128,7 +130,7 @@ impl Limits {
     fn of_class(promised: f64) -> Self {
         Self {
             allowed: promised,
-            resolution: promised.max(FINEST_POINTS),
+            resolution: resolution(promised, FINEST_POINTS),
             lost: false,
         }
     }
@@ -152,6 +154,11 @@ impl Limits {
             (false, _) => Verdict::Undecided,
         }
     }
+}
+
+/// The largest standard error that decides about a promised drop.
+fn resolution(promised: f64, finest: f64) -> f64 {
+    promised.max(finest)
 }
 
 /// Whether a drop is one that is allowed. Percentages of whole images: a billionth is rounding.
@@ -185,15 +192,14 @@ impl Promise {
     /// The largest standard error of a score, in points or R2, with which its drop decides.
     pub fn resolution(&self) -> f64 {
         match (self.max_accuracy_drop, self.max_r2_drop) {
-            (Some(promised), _) => promised.max(FINEST_POINTS),
-            (None, promised) => promised.unwrap_or_default().max(FINEST_R2),
+            (Some(points), _) => resolution(points, FINEST_POINTS),
+            (None, r2) => resolution(r2.unwrap_or_default(), FINEST_R2),
         }
     }
 
     /// Whether these samples show no loss above what is allowed, be they enough to tell or not.
     pub fn loses_no_more(&self) -> bool {
-        let class_lost = (self.class_drop).is_some_and(|class| class.verdict == Verdict::Broken);
-        is_within(self.drop, self.allowed) && !class_lost
+        is_within(self.drop, self.allowed) && self.verdict != Verdict::Broken
     }
 
     /// Holds a result against what a recipe lets it lose: its score, and the errors of its classes.
@@ -309,6 +315,8 @@ mod tests {
         assert_eq!((wide.verdict, wide.allowed), (Verdict::Kept, 0.25));
         // Ten images of 10,000 are 0.1 points, which p says are lost.
         assert_eq!(verdict(score(10_000, 900, 0, 10)), Verdict::Broken);
+        assert!(!promise(0.0, score(10_000, 900, 0, 10)).loses_no_more());
+        assert!(wide.loses_no_more() && promise(0.5, score(10_000, 900, 0, 10)).loses_no_more());
         assert_eq!(
             verdict(score(10_000, 900, 10, 0)),
             Verdict::Kept,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::json::number;
 use super::paired::{DropEstimate, mcnemar_p, samples_for};
 use crate::objective::{PerSample, SampleErrors};
 
@@ -41,12 +42,16 @@ pub struct SplitFit {
     /// Samples.
     pub samples: usize,
     /// R2 of the dense network.
+    #[serde(deserialize_with = "number")]
     pub dense_r2: f64,
     /// R2 of the compressed network.
+    #[serde(deserialize_with = "number")]
     pub sparse_r2: f64,
     /// Root mean squared error of the dense network.
+    #[serde(deserialize_with = "number")]
     pub dense_rmse: f64,
     /// Root mean squared error of the compressed network.
+    #[serde(deserialize_with = "number")]
     pub sparse_rmse: f64,
     /// R2 that compression cost.
     #[serde(flatten)]

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use sparsevd_model::Op;
+
 use super::history::{EpochRecord, LayerRecord};
 use super::inputs::unscaled;
 use super::observer::Observer;
@@ -13,7 +15,8 @@ use crate::data::EpochOrder;
 use crate::engine::Batch;
 use crate::error::CompressError;
 use crate::frame::{self, Frame, FrameTime};
-use crate::recipe::{Method, Phase, PruneBy};
+use crate::recipe::{Phase, PruneBy};
+use crate::units;
 
 impl Trainer {
     /// Trains the rest of the current epoch, prunes and records it.
@@ -30,13 +33,15 @@ impl Trainer {
         let order = EpochOrder::new(images, passes, phase.shift, seed, epoch);
         let steps = phase.steps_per_epoch(images) as u32;
         let schedule = Schedule { phase, steps };
+        // Of several grids the one that is chosen has a frame, at its end.
+        let has_frames = !phase.tries_grids();
         while self.position.step < steps {
             if observer.stop() {
                 return Ok(Outcome::Interrupted);
             }
             self.step(schedule, &order, batch)?;
             let done = self.position.step;
-            if frame::is_due_in_epoch(&self.position) {
+            if has_frames && frame::is_due_in_epoch(&self.position) {
                 self.keep_frame(f64::from(done) / f64::from(steps))?;
             }
             observer.step(
@@ -70,9 +75,7 @@ impl Trainer {
             started.elapsed().as_secs_f64(),
         );
         let epochs = self.recipe.phases.iter().map(|p| p.epochs).sum();
-        // Another grid may begin where this one did.
-        let chosen = phase.method != Method::Quantise || phase.grid.len() == 1;
-        if chosen && frame::is_due_after_epoch(&self.position, phase.epochs, epochs) {
+        if has_frames && frame::is_due_after_epoch(&self.position, phase.epochs, epochs) {
             self.keep_frame(0.0)?;
         }
         observer.epoch(&record);
@@ -151,7 +154,15 @@ impl Trainer {
             phase: (self.position.phase + 1).min(self.recipe.phases.len()),
         };
         let (layers, dense) = (self.engine.layers(), &self.dense.layers);
-        Frame::new(time, layers, dense, self.threshold()).write(folder)
+        let mut frame = Frame::new(time, layers, dense, self.threshold());
+        // The trainer has the last layer in units of the targets.
+        let last = units::last_layer(&self.original).and_then(Op::weight);
+        for (shown, layer) in frame.layers.iter_mut().zip(layers) {
+            if last == Some(layer.weight.as_str()) {
+                shown.scale *= self.unit;
+            }
+        }
+        frame.write(folder)
     }
 
     fn diverged(&self, loss: f64) -> CompressError {

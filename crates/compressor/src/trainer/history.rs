@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layer::Layer;
 use crate::recipe::Method;
+use crate::report::number;
 use crate::variational::histogram;
 
 /// One layer at the end of an epoch.
@@ -31,12 +32,16 @@ pub struct EpochRecord {
     /// Epoch of the phase, from 1.
     pub epoch: u32,
     /// Mean loss over the epoch's training samples, in nats.
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// Training samples that were wrong under noise, in percent; of a regression, the root mean squared error.
+    #[serde(deserialize_with = "number")]
     pub train_error: f64,
     /// KL divergence over all living weights at the end of the epoch, in nats; zero without noise.
+    #[serde(deserialize_with = "number")]
     pub kl: f64,
     /// The same on the validation samples, without noise and without the weights over the threshold.
+    #[serde(deserialize_with = "number")]
     pub validation_error: f64,
     /// Coefficient of determination on the validation samples, of a regression; see [`crate::objective::Score`].
     #[serde(default, skip_serializing_if = "Option::is_none")]

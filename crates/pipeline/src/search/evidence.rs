@@ -64,13 +64,16 @@ impl Evidence {
         !self.tells() && !self.lost
     }
 
-    /// Whether the try is likely to keep its promise on other samples too. `own`: its number of weights is its posterior's. `careful`:
-    /// that posterior is as careful as one can be, or more than the recipe's.
+    /// Whether the try is likely to keep its promise on other samples too.
     ///
-    /// The best of several tries looks better than it is: it must have something to spare. Where the samples are too few for that, the
-    /// number of weights is left to the evidence lower bound, which the posterior maximises on all training samples. That number was not
-    /// chosen by validation samples: it needs nothing to spare where the posterior is a careful one. The bound expects samples like those
-    /// of training, and where not even the score can contradict it, a careful posterior is asked for too.
+    /// `own`: its number of weights is the one that its posterior leaves. `careful`: that posterior has smaller KL terms than the recipe's,
+    /// or removed nothing, so that no other one would leave more weights.
+    ///
+    /// - The best of several tries looks better than it is: a try must have something to spare.
+    /// - The number that a posterior leaves was not chosen by validation samples, but by the evidence lower bound on all training samples.
+    ///   Where that posterior is a careful one, it needs nothing to spare.
+    /// - Where the samples cannot tell what balanced errors cost, the number is left to the posterior. Where they cannot even tell what
+    ///   errors cost, to a careful one: the bound expects samples like those of training, and nothing here could contradict it.
     pub fn is_safe(&self, own: bool, careful: bool) -> bool {
         let by_posterior = own && self.allowed;
         match self.tells() {
@@ -86,7 +89,7 @@ mod tests {
     use sparsevd_compressor::objective::{SampleErrors, Targets, sample_errors};
     use sparsevd_compressor::recipe::Recipe;
 
-    /// Errors on classes of so many samples, of which the first ones are wrong.
+    /// Errors on classes, each with its number of samples, of which the first ones are wrong.
     fn errors(classes: &[(usize, usize)]) -> SampleErrors {
         let (mut labels, mut outputs) = (vec![], vec![]);
         for (class, &(samples, wrong)) in classes.iter().enumerate() {
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn many_samples_judge_any_number_of_weights() {
+    fn many_samples_tell_for_any_number_of_weights() {
         let safe = |wrong| evidence(&[(1250, wrong), (1250, 0)]).is_safe(false, false);
         assert!(safe(0));
         // 0.32 points, with a standard error of 0.12.

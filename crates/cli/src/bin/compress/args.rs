@@ -13,7 +13,7 @@ use sparsevd_format::{CsrProfile, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing};
 use sparsevd_pipeline::{Data, PruningMethod, RunFolder};
 
-use sparsevd_cli::{GraphArgs, PixelArgs, ShapeArgs};
+use sparsevd_cli::{CompletionsArgs, GraphArgs, ManArgs, PixelArgs, ShapeArgs};
 
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
@@ -76,11 +76,20 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Rewrites a network: dense or sparse, other value and index types
     Convert(ConvertArgs),
+    /// Completions for a shell
+    Completions(CompletionsArgs),
+    /// Man pages
+    Man(ManArgs),
+}
+
+/// The command line.
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// Reads the command line; prints help or what is wrong with it, and exits.
 pub fn parse() -> Command {
-    let matches = Cli::command().get_matches();
+    let matches = command_line().get_matches();
     let parsed = Cli::from_arg_matches(&matches).and_then(|cli| match cli.command {
         Some(command) => Ok(command),
         None => CompressArgs::from_arg_matches(&matches).map(Command::Compress),
@@ -358,7 +367,7 @@ Examples:
       without the weights over training, which are in the run folder
   compress report lenet-5.run --gif lenet-5.gif
 
-The page is one file that loads nothing from elsewhere. `compress` writes it beside every result; --no-report spares that.")]
+The page is one file that loads nothing from elsewhere. `compress` writes it beside every result, unless --no-report is given.")]
 pub struct ReportArgs {
     /// Run folder of `compress`, or a report that it wrote
     #[arg(value_name = "RUN|REPORT")]

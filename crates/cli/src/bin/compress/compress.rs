@@ -64,15 +64,21 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         .run(&mut progress)?;
     drop(progress);
     let report = compressed.write(&outputs)?;
-    if let Some(page) = &page {
-        report::write(&report, Some(&run), page)?;
-    }
+    // A folder of the same name may have another run, where this network was only pruned.
+    let trained = (!report.history.is_empty()).then_some(run.as_path());
+    let shown = page
+        .as_deref()
+        .map(|page| report::write(&report, trained, page));
     let files = Files {
         report: &outputs.report,
-        page: page.as_deref(),
+        page: page.as_deref().filter(|_| matches!(shown, Some(Ok(())))),
         run: &run,
     };
-    tell_of(&report, files, args.run.training.json)
+    let outcome = tell_of(&report, files, args.run.training.json)?;
+    if let Some(Err(error)) = shown {
+        eprintln!("compress: there is no page about the result: {error:#}");
+    }
+    Ok(outcome)
 }
 
 /// The files of a run beside those of the network.

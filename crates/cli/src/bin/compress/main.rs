@@ -35,7 +35,9 @@ fn main() -> ExitCode {
         | Command::Compare(_)
         | Command::Sweep(_)
         | Command::Report(_)
-        | Command::Inspect(_) => "name another by --out",
+        | Command::Inspect(_)
+        | Command::Completions(_)
+        | Command::Man(_) => "name another by --out",
     };
     let result = match command {
         Command::Compress(args) => compress::run(&args),
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Completions(args) => sparsevd_cli::completions(&args, args::command_line()),
+        Command::Man(args) => sparsevd_cli::man(&args, args::command_line()),
     };
     sparsevd_cli::exit(
         "compress",

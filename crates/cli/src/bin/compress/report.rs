@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use sparsevd_compressor::report::{Report, bytes};
 use sparsevd_format::{check_writable, write_atomically};
 use sparsevd_pipeline::report_path;
@@ -15,16 +15,14 @@ use sparsevd_cli::Outcome;
 pub fn run(args: &ReportArgs) -> anyhow::Result<Outcome> {
     let folder = args.run.is_dir().then_some(args.run.as_path());
     let report = match folder {
-        Some(folder) => Report::read(&report_path(folder)).with_context(|| {
-            format!(
-                "{}: expected the folder of a run that is finished",
-                folder.display()
-            )
-        })?,
+        Some(folder) if !report_path(folder).is_file() => bail!(
+            "{}: expected the folder of a finished run of `compress MODEL`, got none with a report",
+            folder.display()
+        ),
+        Some(folder) => Report::read(&report_path(folder))?,
         None => Report::read(&args.run)?,
     };
-    let default = || PathBuf::from(format!("{}.report.html", report.network));
-    let page = args.html.clone().unwrap_or_else(default);
+    let page = (args.html.clone()).unwrap_or_else(|| PathBuf::from(page_name(&args.run)));
     for file in [Some(&page), args.gif.as_ref()].into_iter().flatten() {
         check_writable(file, args.force)?;
     }
@@ -54,6 +52,16 @@ fn of<'r>(report: &'r Report, run: Option<&Path>) -> anyhow::Result<Page<'r>> {
 fn put(file: &Path, content: &[u8]) -> anyhow::Result<()> {
     let size = write_atomically(file, |out| out.write_all(content))?;
     print::text(format_args!("wrote {} ({})", file.display(), bytes(size)))
+}
+
+/// The name of the page of a run folder `NAME.run` or of a report `NAME.report.json`.
+fn page_name(run: &Path) -> String {
+    let name = run.canonicalize().unwrap_or_else(|_| run.to_owned());
+    let name = name.file_name().unwrap_or(run.as_os_str());
+    let name = name.to_string_lossy();
+    let endings = [".run", ".report.json", ".json"];
+    let stem = endings.iter().find_map(|ending| name.strip_suffix(ending));
+    format!("{}.report.html", stem.unwrap_or(&name))
 }
 
 /// The page of a report that lies beside it.

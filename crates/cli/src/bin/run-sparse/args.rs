@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sparsevd_pipeline::{DataSplit, DenseShapes};
 use sparsevd_runtime::{WeightMode, WeightType};
 
-use sparsevd_cli::{GraphArgs, PixelArgs};
+use sparsevd_cli::{CompletionsArgs, GraphArgs, ManArgs, PixelArgs};
 
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]
@@ -53,14 +53,23 @@ pub enum Command {
     Isa(IsaArgs),
     /// Measures what kernels cost on this machine, for plans to choose by
     Tune(TuneArgs),
+    /// Completions for a shell
+    Completions(CompletionsArgs),
+    /// Man pages
+    Man(ManArgs),
     /// Memory of one plan in a process of its own, for `bench`
     #[command(hide = true)]
     PeakRss(PeakRssArgs),
 }
 
+/// The command line.
+pub fn command_line() -> clap::Command {
+    Cli::command()
+}
+
 /// Reads the command line; prints help or what is wrong with it, and exits.
 pub fn parse() -> Command {
-    let matches = Cli::command().get_matches();
+    let matches = command_line().get_matches();
     let parsed = Cli::from_arg_matches(&matches).and_then(|cli| match cli.command {
         Some(command) => Ok(command),
         None => InferArgs::from_arg_matches(&matches).map(Command::Infer),

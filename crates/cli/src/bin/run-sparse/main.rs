@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Isa(args) => isa::run(&args),
         Command::Tune(args) => tune::run(&args),
+        Command::Completions(args) => sparsevd_cli::completions(&args, args::command_line()),
+        Command::Man(args) => sparsevd_cli::man(&args, args::command_line()),
         Command::PeakRss(args) => bench::run_child(&args),
     };
     sparsevd_cli::exit("run-sparse", result.map_err(explain))
