@@ -70,6 +70,60 @@ fn from_training_to_a_sparse_file_that_runs() {
 }
 
 #[test]
+fn a_page_about_the_run_lies_beside_the_result() {
+    let w = Workplace::new();
+    w.ok(&["net.safetensors"]);
+    let read = |name: &str| String::from_utf8(w.read(name)).unwrap();
+    let page = read("net.report.html");
+    assert!(page.contains("<title>net</title>"));
+    let without_picture = r#""picture":null"#;
+    assert!(!page.contains(without_picture));
+    // The run folder says all of the run.
+    let text = w.ok(&[
+        "report",
+        "net.run",
+        "--html",
+        "page.html",
+        "--gif",
+        "net.gif",
+    ]);
+    assert!(text.contains("wrote page.html (") && text.contains("wrote net.gif ("));
+    assert_eq!(read("page.html"), page);
+    let again = ["report", "net.run"];
+    let exists = ["net.report.html: exists already", "--force"];
+    assert_eq!(w.complaint(&again, &exists), None);
+    w.ok(&[
+        "report",
+        "net.report.json",
+        "--html",
+        "page.html",
+        "--force",
+    ]);
+    assert!(read("page.html").contains(without_picture), "of a report");
+    // A network that is pruned in one shot has no part in the run of that name.
+    let prune = |more: &[&str]| {
+        let prune = [
+            "net.safetensors",
+            "--method",
+            "magnitude",
+            "--sparsity",
+            "0.5",
+        ];
+        w.ok(&[&prune, more].concat());
+    };
+    prune(&["--out", "half.sparse.safetensors"]);
+    assert!(read("half.report.html").contains(without_picture));
+    prune(&["--out", "none.sparse.safetensors", "--no-report"]);
+    assert!(!w.path("none.report.html").exists());
+    std::fs::remove_file(w.path("net.run/report.json")).unwrap();
+    let unfinished = ["net.run: expected the folder of a finished run"];
+    assert_eq!(
+        w.complaint(&["report", "net.run", "--force"], &unfinished),
+        None
+    );
+}
+
+#[test]
 fn a_folder_lends_its_name_and_json_is_the_report() {
     let w = Workplace::new();
     w.write("zoo/tiny/model.safetensors", w.read("net.safetensors"));

@@ -44,12 +44,30 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
+    use serde::Serialize;
+
     use super::*;
 
     #[derive(Debug, PartialEq, Deserialize)]
     struct Record {
         schema: u32,
         ratio: f64,
+    }
+
+    #[test]
+    fn what_is_no_number_is_null_and_is_read() {
+        #[derive(Serialize, Deserialize)]
+        struct Drop {
+            #[serde(deserialize_with = "number")]
+            drop: f64,
+        }
+        let text = serde_json::to_string(&Drop { drop: f64::NAN }).unwrap();
+        assert_eq!(text, r#"{"drop":null}"#);
+        let read: Drop = serde_json::from_str(&text).unwrap();
+        assert!(read.drop.is_nan());
+        let read: Drop = serde_json::from_str(r#"{"drop":-0.5}"#).unwrap();
+        assert_eq!(read.drop, -0.5);
+        assert!(serde_json::from_str::<Drop>("{}").is_err());
     }
 
     #[test]
