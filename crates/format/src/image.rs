@@ -1,12 +1,11 @@
 //! PNG images.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use png::{BitDepth, ColorType};
 
-use crate::{Array, ArrayData, FormatError};
+use crate::{Array, ArrayData, FormatError, open_file};
 
 /// Most bytes one image may unpack to.
 const MAX_IMAGE: usize = 256 << 20;
@@ -17,7 +16,7 @@ const MAX_IMAGE: usize = 256 << 20;
 /// Another depth, a palette, alpha or transparency, more than 256 MiB of pixels, or a broken file.
 pub fn read_png(path: impl AsRef<Path>) -> Result<Array, FormatError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|e| FormatError::io(path, "read", e))?;
+    let file = open_file(path)?;
     let broken = |e: png::DecodingError| {
         FormatError::invalid(path, "PNG", "a readable image", e.to_string())
     };

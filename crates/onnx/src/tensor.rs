@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use half::{bf16, f16};
-use sparsevd_model::Shape;
+use sparsevd_model::{Shape, memory};
 
 use crate::external::Folder;
 use crate::node_error::Invalid;
@@ -99,6 +99,8 @@ impl Decoder {
         let elements = Shape(dims.to_vec()).elements();
         match self.left.get().checked_sub(elements) {
             Some(left) => {
+                let fits = memory::check_elements(|| what.to_owned(), elements, size_of::<f32>());
+                fits.map_err(|e| Invalid::new(what, "a constant of some size", e.to_string()))?;
                 self.left.set(left);
                 Ok(elements)
             }

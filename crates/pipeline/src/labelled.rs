@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sparsevd_compressor::objective::{Score, Targets, score_predictions};
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Network, Preprocessing};
+use sparsevd_model::{Network, Preprocessing, terminal};
 use sparsevd_runtime::{RuntimeError, Session, WeightMode, evaluate};
 
 use crate::error::PipelineError;
@@ -191,6 +191,7 @@ fn top1(samples: usize, wrong: usize) -> f64 {
 impl fmt::Display for EvaluationReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { network, score, .. } = self;
+        let network = terminal::name(network);
         match *score {
             Score::Classes { samples, wrong } => write!(
                 f,

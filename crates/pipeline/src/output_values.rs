@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use sparsevd_format::{write_npy, write_npz};
-use sparsevd_model::{Network, Op};
+use sparsevd_model::{Network, Op, terminal};
 use sparsevd_runtime::{RuntimeError, Session};
 
 use crate::error::PipelineError;
@@ -181,7 +181,8 @@ impl fmt::Display for Predictions<'_> {
             }
             PredictedOutputs::Several { outputs } => outputs.iter().try_for_each(|output| {
                 let mut results = output.results.iter();
-                results.try_for_each(|r| writeln!(f, "{} {r}", output.name))
+                let name = terminal::name(&output.name);
+                results.try_for_each(|r| writeln!(f, "{name} {r}"))
             }),
         }
     }

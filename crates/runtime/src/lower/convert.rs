@@ -176,6 +176,12 @@ impl Steps {
 
     /// Leaves features out of tiles that no consumer reads, where all consumers are sparse layers.
     pub fn pack_only_what_is_read(&mut self) {
+        let mut consumers = vec![Vec::new(); self.values.len()];
+        for (i, step) in self.steps.iter().enumerate() {
+            for &v in &step.inputs {
+                consumers[v].push(i);
+            }
+        }
         for i in 0..self.steps.len() {
             let (input, packed) = (self.steps[i].inputs[0], self.steps[i].output);
             let from_single = self.values[input].layout == Layout::Single;
@@ -184,8 +190,8 @@ impl Steps {
                 continue;
             }
             let mut read = vec![false; self.values[packed].features];
-            let consumers = self.steps.iter().filter(|s| s.inputs.contains(&packed));
-            let mut parts = consumers.flat_map(|s| &s.parts);
+            let consumers = consumers[packed].iter();
+            let mut parts = consumers.flat_map(|&c| &self.steps[c].parts);
             let all_sparse = parts.all(|part| match part.kernel.reads() {
                 Some(reads) => {
                     for (read, more) in read.iter_mut().zip(reads) {

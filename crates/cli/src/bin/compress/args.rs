@@ -13,7 +13,7 @@ use sparsevd_format::{CsrProfile, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing};
 use sparsevd_pipeline::{Data, PruningMethod, RunFolder};
 
-use sparsevd_cli::{GraphArgs, PixelArgs, ShapeArgs};
+use sparsevd_cli::{GraphArgs, MemoryArgs, PixelArgs, ShapeArgs};
 
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
@@ -78,7 +78,8 @@ pub enum Command {
 
 /// Reads the command line; prints help or what is wrong with it, and exits.
 pub fn parse() -> Command {
-    let matches = Cli::command().get_matches();
+    let matches = MemoryArgs::augment_args(Cli::command()).get_matches();
+    MemoryArgs::apply(&matches);
     let parsed = Cli::from_arg_matches(&matches).and_then(|cli| match cli.command {
         Some(command) => Ok(command),
         None => CompressArgs::from_arg_matches(&matches).map(Command::Compress),

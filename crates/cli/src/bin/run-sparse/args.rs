@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sparsevd_pipeline::{DataSplit, DenseShapes};
 use sparsevd_runtime::{WeightMode, WeightType};
 
-use sparsevd_cli::{GraphArgs, PixelArgs};
+use sparsevd_cli::{GraphArgs, MemoryArgs, PixelArgs};
 
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]
@@ -60,7 +60,8 @@ pub enum Command {
 
 /// Reads the command line; prints help or what is wrong with it, and exits.
 pub fn parse() -> Command {
-    let matches = Cli::command().get_matches();
+    let matches = MemoryArgs::augment_args(Cli::command()).get_matches();
+    MemoryArgs::apply(&matches);
     let parsed = Cli::from_arg_matches(&matches).and_then(|cli| match cli.command {
         Some(command) => Ok(command),
         None => InferArgs::from_arg_matches(&matches).map(Command::Infer),

@@ -91,14 +91,14 @@ impl Model {
         })
     }
 
-    /// A session for `batch` samples at a time, whose free dimension has `length` elements. `like` holds samples as they will come, by the
+    /// A plan for `batch` samples at a time, whose free dimension has `length` elements. `like` holds samples as they will come, by the
     /// name of the input, or nothing.
-    pub fn session(
+    pub fn plan(
         &self,
         weights: WeightMode,
         [batch, length, threads]: [usize; 3],
         like: &[(&str, &[f32])],
-    ) -> anyhow::Result<Session> {
+    ) -> anyhow::Result<Plan> {
         let isa = Isa::from_env()?;
         let options = PlanOptions {
             weights,
@@ -109,11 +109,21 @@ impl Model {
             values: self.values,
             costs: KernelCosts::of(isa)?,
         };
-        let plan = match like {
+        Ok(match like {
             [] => Plan::new(&self.network, &options)?,
             _ => Plan::calibrated(&self.network, &options, like)?,
-        };
-        Session::new(plan, threads).context("session")
+        })
+    }
+
+    /// A session of such a plan, with its memory.
+    pub fn session(
+        &self,
+        weights: WeightMode,
+        size: [usize; 3],
+        like: &[(&str, &[f32])],
+    ) -> anyhow::Result<Session> {
+        let [_, _, threads] = size;
+        Session::new(self.plan(weights, size, like)?, threads).context("session")
     }
 }
 
