@@ -326,8 +326,27 @@ fn networks_of_many_parts_take_linear_time_or_are_refused() {
         "tensors",
         with_header(&format!("{{{}}}", tensors.join(",")), &[]),
     );
+    let shared = (0..20_000).map(|i| {
+        let before = if i == 0 {
+            "x".to_owned()
+        } else {
+            format!("n{}", i - 1)
+        };
+        json!({"name": format!("n{i}"), "inputs": [before], "op": "Linear", "weight": "w"})
+    });
+    let shared = graph(&[256], shared.collect(), "n19999");
+    let weight = (
+        "w",
+        "F32",
+        &[256, 256][..],
+        [0, 0, 0x80, 0x3f].repeat(256 * 256),
+    );
+    let metadata = [("sparsevd.network", shared.to_string())];
+    let shared = f.file("shared", safetensors(&[weight], &metadata));
     let plan: &[&str] = &["plan"];
     refuse(&[
+        (SMALL, RUN_SPARSE, plan, &[&shared], "shared tensors"),
+        (SMALL, COMPRESS, &["inspect"], &[&shared], "shared tensors"),
         (SMALL, RUN_SPARSE, plan, &[&long], "more than 131072 nodes"),
         (
             SMALL,

@@ -20,6 +20,9 @@ pub const MAX_TENSORS: usize = 1 << 17;
 /// Most inputs and most outputs of a graph.
 pub const MAX_ENDPOINTS: usize = 1 << 14;
 
+/// Most elements of tensors that nodes share, counted for each node but the first: each node packs weights of its own.
+pub const MAX_SHARED: usize = 1 << 30;
+
 /// Most elements of a map with the zeros around it, or of any other value, per sample.
 pub const MAX_ELEMENTS: usize = 1 << 32;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::fields::Fields;
-use crate::limits::{self, MAX_ENDPOINTS, MAX_NODE_INPUTS, MAX_NODES};
+use crate::limits::{self, MAX_ENDPOINTS, MAX_NODE_INPUTS, MAX_NODES, MAX_SHARED};
 use crate::presets::Preset;
 use crate::{
     DType, Dense, Dim, ModelError, Op, Preprocessing, Shape, TensorType, Weights, memory, ops,
@@ -307,6 +307,7 @@ impl Network {
             scales: BTreeMap::new(),
         };
         network.types()?;
+        network.check_shared()?;
         for (name, tensor) in &network.tensors {
             tensor.check_finite().map_err(|e| e.for_tensor(name))?;
         }
@@ -314,6 +315,23 @@ impl Network {
             p.check(&network.graph.inputs[0].shape)?;
         }
         Ok(network)
+    }
+
+    /// Bounds what nodes share: many nodes of one large tensor are a small file.
+    fn check_shared(&self) -> Result<(), ModelError> {
+        let mut seen = HashSet::new();
+        let names = self.graph.nodes.iter().flat_map(|n| n.op.tensors());
+        let again = names.filter(|name| !seen.insert(*name));
+        let stored = |name: &str| self.tensors.get(name).map_or(0, |t| t.values().len());
+        let shared = again.map(stored).fold(0, usize::saturating_add);
+        if shared > MAX_SHARED {
+            return Err(ModelError::TooMany {
+                what: "elements of shared tensors",
+                most: MAX_SHARED,
+                got: shared,
+            });
+        }
+        Ok(())
     }
 
     /// Puts a graph together with what `fill` makes of the name and shape of each of its tensors, in their order.

@@ -12,6 +12,9 @@ use crate::lowered::{Lowered, Part, Partition, Tensor};
 use crate::program::{Program, Value};
 use crate::value::Rows;
 
+/// Features of all consumers of a tile, beyond which it is packed whole: finding out what is read would take longer than it saves.
+const MOST_LOOKED_AT: usize = 1 << 28;
+
 /// The steps lowered so far, with their values.
 pub(super) struct Steps {
     pub steps: Vec<Lowered>,
@@ -189,7 +192,11 @@ impl Steps {
             if self.converted.get(&(input, Layout::Tiled, rows)) != Some(&packed) || !from_single {
                 continue;
             }
-            let mut read = vec![false; self.values[packed].features];
+            let features = self.values[packed].features;
+            if features.saturating_mul(consumers[packed].len()) > MOST_LOOKED_AT {
+                continue;
+            }
+            let mut read = vec![false; features];
             let consumers = consumers[packed].iter();
             let mut parts = consumers.flat_map(|&c| &self.steps[c].parts);
             let all_sparse = parts.all(|part| match part.kernel.reads() {
