@@ -62,8 +62,11 @@ fn from_training_to_a_sparse_file_that_runs() {
         "what is reported is what runs"
     );
     assert!(eval["error_percent"].as_f64().unwrap() < 5.0);
-    let epochs = std::fs::read_dir(w.path("net.run/epochs")).unwrap().count();
-    assert_eq!(epochs, 7, "pictures of every epoch");
+    let frames = std::fs::read_dir(w.path("net.run/frames")).unwrap().count();
+    assert_eq!(
+        frames, 13,
+        "before training, in the first epochs, after each"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Checkpoints, and the arrays that pictures of a run need.
+//! Checkpoints.
 //!
 //! A run folder holds `checkpoint.safetensors` (the state as named arrays, the position and history as metadata) and
-//! `epochs/NNNN.safetensors`; `posterior.safetensors` is the checkpoint at the end of the last sparse-vd phase so far, which
+//! [frames](crate::frame); `posterior.safetensors` is the checkpoint at the end of the last sparse-vd phase so far, which
 //! `compress sweep` needs. A resumed run gives the same bytes as one that never stopped.
 
 mod fingerprint;
@@ -9,7 +9,7 @@ mod fingerprint;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sparsevd_format::write_atomically;
 use sparsevd_model::quantised::is_scale;
@@ -17,8 +17,9 @@ use sparsevd_model::quantised::is_scale;
 pub(crate) use fingerprint::fingerprint;
 pub use fingerprint::{network_fingerprint, samples_fingerprint};
 
+use crate::arrays::write_arrays;
 use crate::error::CompressError;
-use crate::layer::Layer;
+use crate::frame;
 use crate::state::State;
 use crate::trainer::history::EpochRecord;
 use crate::trainer::snapshot::{Position, Snapshot};
@@ -27,8 +28,6 @@ const FILE: &str = "checkpoint.safetensors";
 const POSTERIOR: &str = "posterior.safetensors";
 const META: &str = "sparsevd.checkpoint";
 const VERSION: u32 = 2;
-/// Side of the fragment of each linear layer that is kept per epoch.
-const FRAGMENT: usize = 64;
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -38,6 +37,13 @@ struct Meta {
     position: Position,
     sums: [f64; 2],
     history: Vec<EpochRecord>,
+}
+
+fn fault(path: &Path, what: String) -> CompressError {
+    CompressError::Checkpoint {
+        path: path.into(),
+        what,
+    }
 }
 
 /// Path of the checkpoint in a run folder.
@@ -65,15 +71,11 @@ pub fn clear(folder: &Path) -> Result<(), CompressError> {
 /// A file that cannot be removed.
 pub fn clear_all_but_checkpoint(folder: &Path) -> Result<(), CompressError> {
     let mut files = vec![posterior_path(folder)];
-    if let Ok(epochs) = std::fs::read_dir(folder.join("epochs")) {
-        files.extend(
-            epochs
-                .flatten()
-                .map(|e| e.path())
-                .filter(|p| p.extension().is_some_and(|e| e == "safetensors")),
-        );
-    }
-    remove(files)
+    files.extend(frame::files(folder)?);
+    remove(files)?;
+    // A file that someone put beside the frames stays, and its folder.
+    let _ = std::fs::remove_dir(frame::folder(folder));
+    Ok(())
 }
 
 fn remove(files: Vec<PathBuf>) -> Result<(), CompressError> {
@@ -103,28 +105,10 @@ pub(crate) fn keep_posterior(folder: &Path) -> Result<(), CompressError> {
 }
 
 pub(crate) fn make_folder(folder: &Path) -> Result<(), CompressError> {
-    std::fs::create_dir_all(folder.join("epochs")).map_err(|e| CompressError::Checkpoint {
+    std::fs::create_dir_all(folder).map_err(|e| CompressError::Checkpoint {
         path: folder.into(),
         what: format!("cannot create the run folder: {e}"),
     })
-}
-
-fn write_arrays(
-    file: &Path,
-    tensors: Vec<(String, Dtype, Vec<usize>, &[u8])>,
-    meta: (&str, String),
-) -> Result<(), CompressError> {
-    let fail = |e: safetensors::SafeTensorError| CompressError::Checkpoint {
-        path: file.into(),
-        what: e.to_string(),
-    };
-    let views = tensors
-        .into_iter()
-        .map(|(n, d, s, b)| Ok((n, TensorView::new(d, s, b).map_err(fail)?)));
-    let views: Vec<(String, TensorView<'_>)> = views.collect::<Result<_, CompressError>>()?;
-    let bytes = serialize(views, Some([(meta.0.to_owned(), meta.1)].into())).map_err(fail)?;
-    write_atomically(file, |out| out.write_all(&bytes))?;
-    Ok(())
 }
 
 /// Writes the checkpoint of a run folder.
@@ -165,7 +149,7 @@ pub(crate) fn write(
         path: path(folder),
         what: e.to_string(),
     })?;
-    write_arrays(&path(folder), tensors, (META, json))
+    write_arrays(&path(folder), tensors, (META, json), fault)
 }
 
 /// Reads a checkpoint file; `state` is that of the run's network.
@@ -177,10 +161,7 @@ pub(crate) fn read(
     fingerprint: &str,
     mut state: State<f32>,
 ) -> Result<Snapshot<'static>, CompressError> {
-    let fail = |what: String| CompressError::Checkpoint {
-        path: file.into(),
-        what,
-    };
+    let fail = |what: String| fault(file, what);
     let bytes = std::fs::read(file).map_err(|e| fail(e.to_string()))?;
     let torn = |e: safetensors::SafeTensorError| {
         fail(format!(
@@ -269,83 +250,4 @@ pub(crate) fn read(
         history: Cow::Owned(meta.history),
         state: Cow::Owned(state),
     })
-}
-
-/// Writes the arrays that pictures of the epoch need: all filters and a fixed 64x64 fragment of each linear layer, theta and log_alpha,
-/// in original coordinates.
-pub(crate) fn write_pictures(
-    folder: &Path,
-    epoch: u32,
-    layers: &[Layer<f32>],
-) -> Result<(), CompressError> {
-    let mut arrays: Vec<(String, Vec<usize>, Vec<f32>)> = vec![];
-    for layer in layers {
-        let dims = layer.original.dims();
-        let shape = if dims.len() == 2 {
-            vec![dims[0].min(FRAGMENT), dims[1].min(FRAGMENT)]
-        } else {
-            dims.to_vec()
-        };
-        let log_alpha: Vec<f32> = if layer.is_variational() {
-            layer.posterior().log_alphas().collect()
-        } else {
-            vec![]
-        };
-        arrays.push((
-            format!("{}.theta", layer.node),
-            shape.clone(),
-            fragment(layer, &layer.theta, &shape, 0.0),
-        ));
-        if !log_alpha.is_empty() {
-            // Weights that were removed show the largest rate.
-            arrays.push((
-                format!("{}.log_alpha", layer.node),
-                shape.clone(),
-                fragment(layer, &log_alpha, &shape, 8.0),
-            ));
-        }
-    }
-    let tensors = arrays
-        .iter()
-        .map(|(n, s, d)| {
-            (
-                n.clone(),
-                Dtype::F32,
-                s.clone(),
-                bytemuck::cast_slice(d.as_slice()),
-            )
-        })
-        .collect();
-    let file = folder
-        .join("epochs")
-        .join(format!("{epoch:04}.safetensors"));
-    write_arrays(&file, tensors, ("sparsevd.epoch", epoch.to_string()))
-}
-
-/// The first corner of a layer in its original coordinates; `gone` stands where a weight was removed.
-fn fragment(layer: &Layer<f32>, values: &[f32], shape: &[usize], gone: f32) -> Vec<f32> {
-    let (area, inputs) = (layer.area(), layer.kept_in.len());
-    let (out, inn) = (shape[0], shape[1]);
-    let mut corner = vec![gone; shape.iter().product()];
-    for (o, &unit) in layer
-        .kept_out
-        .iter()
-        .enumerate()
-        .filter(|(_, u)| (**u as usize) < out)
-    {
-        for (i, &input) in layer
-            .kept_in
-            .iter()
-            .enumerate()
-            .filter(|(_, c)| (**c as usize) < inn)
-        {
-            for a in 0..area {
-                let at = (o * area + a) * inputs + i;
-                if layer.mask[at] > 0.0 {
-                    corner[(unit as usize * inn + input as usize) * area + a] = values[at];
-                }
-            }
-        }
-    }
-    corner
 }

@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod architecture;
+mod arrays;
 pub mod checkpoint;
 mod compact;
 mod data;
 pub mod engine;
 mod error;
 mod export;
+pub mod frame;
 mod init;
 mod layer;
 mod layers;

@@ -242,6 +242,7 @@ impl Trainer {
             return Ok(Outcome::Interrupted);
         }
         self.remove_over(self.threshold())?;
+        self.keep_frame(0.0)?;
         self.save()?;
         Ok(Outcome::Done)
     }
@@ -256,6 +257,9 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
         observer.begin(&self.recipe, self.data.train().len(), self.position);
+        if self.position == Position::default() {
+            self.keep_frame(0.0)?;
+        }
         let end = phases.min(self.recipe.phases.len());
         while self.position.phase < end {
             let phase = self.recipe.phases[self.position.phase].clone();

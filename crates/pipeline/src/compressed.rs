@@ -22,6 +22,7 @@ use crate::measure::{Scores, timings};
 use crate::outputs::Outputs;
 use crate::pruning::finish;
 use crate::recipe::FoundRecipe;
+use crate::run_folder::report_path;
 use crate::split::Split;
 
 /// The result of a [`Compression`](crate::Compression).
@@ -44,6 +45,8 @@ pub struct Compressed {
     pub(crate) sigmas: BTreeMap<String, f64>,
     pub(crate) samples: Option<Split>,
     pub(crate) threads: usize,
+    /// The folder of the run, where it trained in one.
+    pub(crate) folder: Option<PathBuf>,
     pub(crate) origin: Origin,
 }
 
@@ -96,7 +99,14 @@ impl Compressed {
             path: outputs.report.clone(),
             what: e.to_string(),
         })?;
-        write_atomically(&outputs.report, |out| writeln!(out, "{json}"))?;
+        // The run folder has the report too, so that it says all of the run.
+        let in_folder = self.folder.as_deref().map(report_path);
+        for path in [Some(outputs.report.clone()), in_folder]
+            .into_iter()
+            .flatten()
+        {
+            write_atomically(&path, |out| writeln!(out, "{json}"))?;
+        }
         Ok(report)
     }
 

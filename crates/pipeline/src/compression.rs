@@ -226,6 +226,7 @@ impl Compression {
             Some(pruned) => (Some(pruned.network), pruned.sigmas),
             None => (None, BTreeMap::new()),
         };
+        let trains = trained.is_some();
         let (network, history, search) = match trained {
             Some((trainer, search)) => {
                 recipe.recipe = trainer.recipe().clone();
@@ -244,6 +245,7 @@ impl Compression {
             sigmas,
             samples,
             threads,
+            folder: folder.filter(|_| trains).map(|f| f.path().to_owned()),
             origin: Origin {
                 model: input.file.map(|file| file.path),
                 warnings,

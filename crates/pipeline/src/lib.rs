@@ -75,7 +75,7 @@ pub use output_values::{
 };
 pub use outputs::{Form, Outputs, grid_run};
 pub use recipe::{DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe};
-pub use run_folder::{RecordedRun, RunFolder};
+pub use run_folder::{RecordedRun, RunFolder, frame_files, report_path};
 pub use sparsevd_compressor::trainer::{Observer, Silent};
 pub use sweep::{Sweep, SweepPoint, SweepScore, check_thresholds};
 pub use train::{ScoreReport, Trained, Training, TrainingReport};

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use sparsevd_compressor::recipe::{Recipe, Validation};
-use sparsevd_compressor::report::{RunRecord, SCHEMA, Task};
-use sparsevd_compressor::{CompressError, checkpoint};
+use sparsevd_compressor::report::{RunRecord, SCHEMA, SearchReport, Task};
+use sparsevd_compressor::{CompressError, checkpoint, frame};
 use sparsevd_format::FormatError;
 use sparsevd_model::Preprocessing;
 
@@ -206,11 +206,56 @@ impl RunFolder {
             Some(record) => record.write(&self.path)?,
             None => RunRecord::remove(&self.path)?,
         }
+        remove_report(&self.path)?;
         for part in parts(&self.path) {
             checkpoint::clear(&part)?;
         }
         checkpoint::clear(&self.path)
     }
+}
+
+/// The folder of a part of a search, a `kind` with a number from 1, in a run folder.
+pub(crate) fn part(folder: &Path, kind: &str, number: usize) -> PathBuf {
+    folder.join(format!("{kind}{number:02}"))
+}
+
+/// The report on the result of a run, in its folder.
+pub fn report_path(folder: &Path) -> PathBuf {
+    folder.join("report.json")
+}
+
+/// Removes the report of an earlier run.
+fn remove_report(folder: &Path) -> Result<(), CompressError> {
+    let path = report_path(folder);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(CompressError::Report {
+            path,
+            what: format!("cannot remove it: {e}"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The files of the frames that led to the result of a run, by time: where it searched, those of the posterior and then of the try that
+/// were chosen.
+///
+/// # Errors
+/// A folder that cannot be read; one without frames has none.
+pub fn frame_files(
+    folder: &Path,
+    search: Option<&SearchReport>,
+) -> Result<Vec<PathBuf>, CompressError> {
+    let chosen = search.and_then(|s| s.tries.iter().enumerate().find(|(_, t)| t.chosen));
+    let Some((i, chosen)) = chosen else {
+        return frame::files(folder);
+    };
+    let posterior = match chosen.posterior {
+        1 => folder.to_owned(),
+        number => part(folder, POSTERIOR, number),
+    };
+    let mut files = frame::files(&posterior)?;
+    files.extend(frame::files(&part(folder, TRY, i + 1))?);
+    Ok(files)
 }
 
 /// Folders of the parts of a search in a run folder.

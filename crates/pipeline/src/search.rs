@@ -18,7 +18,7 @@ use sparsevd_model::Network;
 use crate::error::PipelineError;
 use crate::posterior::Posterior;
 use crate::pruning::finish;
-use crate::run_folder::{POSTERIOR, RunFolder, TRY};
+use crate::run_folder::{POSTERIOR, RunFolder, TRY, part};
 use crate::training::{begin, finished};
 use evidence::{Evidence, QUARTER};
 use next::{Done, Left, Next, goal_weights, next};
@@ -248,6 +248,7 @@ impl Search<'_> {
             }
         };
         let report = Try {
+            posterior: self.posteriors,
             kl_scale: self.kl_scale,
             weights,
             left,
@@ -333,8 +334,7 @@ impl Search<'_> {
 
     /// The folder of a part of the search, in that of the run.
     fn part(&self, kind: &str, number: usize) -> Option<RunFolder> {
-        let name = format!("{kind}{number:02}");
-        Some(RunFolder::part(self.folder?.path().join(name)))
+        Some(RunFolder::part(part(self.folder?.path(), kind, number)))
     }
 
     fn finish(mut self, ended: String) -> Result<Searched, PipelineError> {

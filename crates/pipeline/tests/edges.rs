@@ -227,7 +227,7 @@ fn a_pruned_network_that_has_no_packed_form_is_written_without() {
     assert!(report.packed.is_none() && folder.path().join("net.safetensors").exists());
     let why = report.not_packed.clone().unwrap();
     assert!(why.contains("node `fc`"), "{why}");
-    let text = report.origin_and_files(Path::new("r"), Path::new("run"));
+    let text = report.origin_and_files(Path::new("r"), None, Path::new("run"));
     assert!(
         text.contains("no .spvd") && text.contains("node `fc`"),
         "{text}"

@@ -1,15 +1,17 @@
 //! The report of one compression.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sparsevd_model::Preprocessing;
 
 use super::accuracy::Accuracy;
 use super::encoding::Encoding;
+use super::json::read_json;
 use super::layers::Summary;
 use super::packed::PackedResult;
 use super::search::SearchReport;
+use crate::error::CompressError;
 use crate::magnitude::Magnitude;
 use crate::recipe::Recipe;
 use crate::trainer::EpochRecord;
@@ -66,6 +68,19 @@ pub struct Report {
     pub timings: Vec<Timing>,
     /// Wall time of training in seconds, over all sittings.
     pub training_seconds: f64,
+}
+
+impl Report {
+    /// Reads a report that was written as JSON.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no report of this version.
+    pub fn read(path: &Path) -> Result<Self, CompressError> {
+        read_json(path, "a report of `compress`")?.ok_or_else(|| CompressError::Report {
+            path: path.to_owned(),
+            what: "expected a report of `compress`, got no file".into(),
+        })
+    }
 }
 
 /// How the weights to remove were chosen, where training did not choose them.

@@ -26,6 +26,9 @@ pub struct SearchReport {
 /// One number of weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Try {
+    /// Number of the posterior that it began with, from 1.
+    #[serde(default = "first")]
+    pub posterior: usize,
     /// Factor on the KL terms of the recipe in the posterior that it began with.
     pub kl_scale: f64,
     /// Weights that it was to leave.
@@ -46,6 +49,11 @@ pub struct Try {
     pub undecided: bool,
     /// Whether it is the result.
     pub chosen: bool,
+}
+
+/// The number of a posterior where none is stored.
+fn first() -> usize {
+    1
 }
 
 impl fmt::Display for SearchReport {

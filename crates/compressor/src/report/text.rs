@@ -58,8 +58,9 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// How the network was pruned and trained, and its files: `report` is that of this report, `run` the folder of the run.
-    pub fn origin_and_files(&self, report: &Path, run: &Path) -> String {
+    /// How the network was pruned and trained, and its files: `report` is that of this report, `page` the page that shows it, `run` the
+    /// folder of the run.
+    pub fn origin_and_files(&self, report: &Path, page: Option<&Path>, run: &Path) -> String {
         let mut text = String::new();
         if let Some(pruning) = &self.pruning {
             text += &format!("{pruning}\n");
@@ -84,7 +85,10 @@ impl Report {
                 beside.map_or(network.clone(), |p| format!("{network}, {}", written(p)))
             }
         };
-        text += &format!(" and {}", report.display());
+        text += &match page {
+            Some(page) => format!(", {} and {}", report.display(), page.display()),
+            None => format!(" and {}", report.display()),
+        };
         if let Some(error) = self.packed.as_ref().and_then(|p| p.rounding_error) {
             text += &format!("; {}", rounding(error));
         }

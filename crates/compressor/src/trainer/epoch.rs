@@ -12,7 +12,8 @@ use crate::checkpoint;
 use crate::data::EpochOrder;
 use crate::engine::Batch;
 use crate::error::CompressError;
-use crate::recipe::{Phase, PruneBy};
+use crate::frame::{self, Frame, FrameTime};
+use crate::recipe::{Method, Phase, PruneBy};
 
 impl Trainer {
     /// Trains the rest of the current epoch, prunes and records it.
@@ -35,6 +36,9 @@ impl Trainer {
             }
             self.step(schedule, &order, batch)?;
             let done = self.position.step;
+            if frame::is_due_in_epoch(&self.position) {
+                self.keep_frame(f64::from(done) / f64::from(steps))?;
+            }
             observer.step(
                 self.position.epoch + 1,
                 done,
@@ -65,8 +69,11 @@ impl Trainer {
             objective.mean_error(errors, samples),
             started.elapsed().as_secs_f64(),
         );
-        if let Some(folder) = &self.run_folder {
-            checkpoint::write_pictures(folder, self.position.total_epochs, self.engine.layers())?;
+        let epochs = self.recipe.phases.iter().map(|p| p.epochs).sum();
+        // Another grid may begin where this one did.
+        let chosen = phase.method != Method::Quantise || phase.grid.len() == 1;
+        if chosen && frame::is_due_after_epoch(&self.position, phase.epochs, epochs) {
+            self.keep_frame(0.0)?;
         }
         observer.epoch(&record);
         self.history.push(record);
@@ -131,6 +138,20 @@ impl Trainer {
             self.engine
                 .remove_where(|theta, second| cost(by, theta, second) < cut);
         }
+    }
+
+    /// Writes a frame, where the run has a folder; `share` of the present epoch is done.
+    pub(super) fn keep_frame(&self, share: f64) -> Result<(), CompressError> {
+        let Some(folder) = &self.run_folder else {
+            return Ok(());
+        };
+        let time = FrameTime {
+            step: self.position.total_steps,
+            epochs: f64::from(self.position.total_epochs) + share,
+            phase: (self.position.phase + 1).min(self.recipe.phases.len()),
+        };
+        let (layers, dense) = (self.engine.layers(), &self.dense.layers);
+        Frame::new(time, layers, dense, self.threshold()).write(folder)
     }
 
     fn diverged(&self, loss: f64) -> CompressError {

@@ -178,19 +178,10 @@ impl CellTrainer<'_> {
 
 /// Removes the checkpoints of a finished cell.
 pub(super) fn clear(folder: &Path) -> Result<(), PipelineError> {
-    checkpoint::clear(folder)?;
-    remove_pictures_folder(folder);
-    Ok(())
+    Ok(checkpoint::clear(folder)?)
 }
 
 /// Removes what a finished posterior does not need but its checkpoint.
 fn keep_checkpoint_alone(folder: &Path) -> Result<(), PipelineError> {
-    checkpoint::clear_all_but_checkpoint(folder)?;
-    remove_pictures_folder(folder);
-    Ok(())
-}
-
-/// Removes the folder of pictures where it is empty; a file that someone put there stays.
-fn remove_pictures_folder(folder: &Path) {
-    let _ = std::fs::remove_dir(folder.join("epochs"));
+    Ok(checkpoint::clear_all_but_checkpoint(folder)?)
 }

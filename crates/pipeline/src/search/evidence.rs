@@ -68,12 +68,14 @@ impl Evidence {
     /// that posterior is as careful as one can be, or more than the recipe's.
     ///
     /// The best of several tries looks better than it is: it must have something to spare. Where the samples are too few for that, the
-    /// number of weights is left to the evidence lower bound, which the posterior maximises on all training samples. That bound expects
-    /// samples like those, and where not even the score can contradict it, a more careful posterior is taken.
+    /// number of weights is left to the evidence lower bound, which the posterior maximises on all training samples. That number was not
+    /// chosen by validation samples: it needs nothing to spare where the posterior is a careful one. The bound expects samples like those
+    /// of training, and where not even the score can contradict it, a careful posterior is asked for too.
     pub fn is_safe(&self, own: bool, careful: bool) -> bool {
+        let by_posterior = own && self.allowed;
         match self.tells() {
-            true => self.with_spare,
-            false => own && self.allowed && (self.score_tells || careful),
+            true => self.with_spare || by_posterior && careful,
+            false => by_posterior && (self.score_tells || careful),
         }
     }
 }
@@ -119,8 +121,10 @@ mod tests {
         assert!(safe(8));
         // 0.44 points are allowed, and leave too little to spare.
         assert!(!safe(11));
-        let own = evidence(&[(1250, 11), (1250, 0)]);
-        assert!(!own.is_safe(true, true), "for a posterior's own number too");
+        let own = |wrong, careful| evidence(&[(1250, wrong), (1250, 0)]).is_safe(true, careful);
+        assert!(!own(11, false), "for a posterior's own number too");
+        assert!(own(11, true), "which a careful one's does not need");
+        assert!(!own(13, true), "0.52 points");
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Validation error and ratio of a run over thresholds
     Sweep(SweepArgs),
+    /// A page that shows a run: weights going to zero, curves, and what came of it
+    Report(ReportArgs),
     /// Layers, shapes, density, and bytes by encoding of a file
     Inspect(InspectArgs),
     /// Rewrites a network: dense or sparse, other value and index types
@@ -148,6 +150,9 @@ pub struct CompressArgs {
     /// Minutes of training after which no other number of weights is tried
     #[arg(long, value_name = "MIN")]
     pub budget: Option<f64>,
+    /// Write no page about the result, NAME.report.html, beside its report
+    #[arg(long)]
+    pub no_report: bool,
     #[command(flatten)]
     pub encoding: EncodingArgs,
 }
@@ -233,7 +238,7 @@ pub struct RunArgs {
     /// Seed of everything random; the recipe's, else 0
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Folder for checkpoints and what pictures need; ./NAME.run, or ./NAME.train.run, where it is not said
+    /// Folder for checkpoints and frames; ./NAME.run, or ./NAME.train.run, where it is not said
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub run: Option<PathBuf>,
     /// Go on from the checkpoint of a run folder, with the recipe and data that the run began with
@@ -343,6 +348,27 @@ pub struct SweepArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  compress report lenet-5.run
+      writes lenet-5.report.html
+  compress report lenet-5.report.json --html page.html
+      without the weights over training, which are in the run folder
+
+The page is one file that loads nothing from elsewhere. `compress` writes it beside every result; --no-report spares that.")]
+pub struct ReportArgs {
+    /// Run folder of `compress`, or a report that it wrote
+    #[arg(value_name = "RUN|REPORT")]
+    pub run: PathBuf,
+    /// File to write; ./NAME.report.html where it is not said
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Overwrite an existing file
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use anyhow::bail;
 use sparsevd_compressor::Magnitude;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{Pruning, Report};
-use sparsevd_format::ValueType;
+use sparsevd_format::{ValueType, check_writable};
 use sparsevd_pipeline::{
     Compression, DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID,
     Outputs, RunFolder, TrainingLog, model_name,
@@ -15,6 +15,7 @@ use sparsevd_pipeline::{
 use crate::args::{CompressArgs, Method, NO_DATA};
 use crate::print;
 use crate::progress::Progress;
+use crate::report;
 use sparsevd_cli::{GraphArgs, Outcome};
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
@@ -31,6 +32,10 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     }
     let outputs = outputs(args, &name, &recipe.recipe, pruning.is_some())?;
     outputs.check(args.run.force)?;
+    let page = (!args.no_report).then(|| report::beside(&outputs.report));
+    if let Some(page) = &page {
+        check_writable(page, args.run.force)?;
+    }
     let graph = &mut input.network.graph;
     if let Some(record) = folder.record() {
         graph.preprocessing.clone_from(&record.preprocessing);
@@ -59,21 +64,33 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         .run(&mut progress)?;
     drop(progress);
     let report = compressed.write(&outputs)?;
+    if let Some(page) = &page {
+        report::write(&report, Some(&run), page)?;
+    }
+    let files = Files {
+        report: &outputs.report,
+        page: page.as_deref(),
+        run: &run,
+    };
+    tell_of(&report, files, args.run.training.json)
+}
 
-    tell_of(&report, &outputs, &run, args.run.training.json)
+/// The files of a run beside those of the network.
+pub struct Files<'f> {
+    /// The report as JSON.
+    pub report: &'f Path,
+    /// The page that shows it, where there is one.
+    pub page: Option<&'f Path>,
+    /// The folder of the run.
+    pub run: &'f Path,
 }
 
 /// Prints a report, and what is wrong with its result.
-pub fn tell_of(
-    report: &Report,
-    outputs: &Outputs,
-    run: &Path,
-    json: bool,
-) -> anyhow::Result<Outcome> {
+pub fn tell_of(report: &Report, files: Files<'_>, json: bool) -> anyhow::Result<Outcome> {
     if json {
         print::json(report)?;
     } else {
-        let closing = report.origin_and_files(&outputs.report, run);
+        let closing = report.origin_and_files(files.report, files.page, files.run);
         print::text(format_args!("{report}\n{closing}"))?;
     }
     let failures = report.failures();

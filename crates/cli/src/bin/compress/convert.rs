@@ -10,7 +10,7 @@ use sparsevd_pipeline::{
 };
 
 use crate::args::{ConvertArgs, Packing, set_pixels};
-use crate::compress::{input, tell_of};
+use crate::compress::{Files, input, tell_of};
 use crate::progress::Progress;
 use crate::{interrupt, print};
 use sparsevd_cli::Outcome;
@@ -82,7 +82,12 @@ fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
     };
     let report = compressed.write(&outputs)?;
     folder.clear()?;
-    tell_of(&report, &outputs, &run, false)
+    let files = Files {
+        report: &outputs.report,
+        page: None,
+        run: &run,
+    };
+    tell_of(&report, files, false)
 }
 
 /// Refuses an output that is one of the files to read, which would be lost.

@@ -12,6 +12,7 @@ mod inspect;
 mod interrupt;
 mod print;
 mod progress;
+mod report;
 mod sweep;
 mod train;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         | Command::Train(_)
         | Command::Compare(_)
         | Command::Sweep(_)
+        | Command::Report(_)
         | Command::Inspect(_) => "name another by --out",
     };
     let result = match command {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Sweep(args) => sweep::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
     };

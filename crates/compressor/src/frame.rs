@@ -1,0 +1,302 @@
+//! Frames: the weights of a run at one step, in a byte each, from which reports draw how they go to zero.
+//!
+//! A run folder has `frames/NNNNNNNN.safetensors`, named by the steps that were done: before training, after 1, 2, 4, ... steps of the
+//! first epochs, then after epochs, about [`MOST`] in all; docs/format.md has the tensors.
+
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use crate::arrays::write_arrays;
+use crate::error::CompressError;
+use crate::layer::Layer;
+use crate::trainer::snapshot::Position;
+
+/// Frames after epochs of a run, at most, beside the ends of its phases.
+const MOST: u32 = 48;
+/// Epochs whose steps have frames too.
+const FIRST_EPOCHS: u32 = 3;
+/// Weights of a layer that a frame keeps.
+const WEIGHTS: usize = 1 << 19;
+/// The byte of a removed weight. Others are -127 to 127.
+pub const REMOVED: i8 = i8::MIN;
+const FOLDER: &str = "frames";
+const META: &str = "sparsevd.frame";
+
+/// The weights of a run at one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame {
+    /// When it was.
+    pub time: FrameTime,
+    /// The layers, in the order of the network.
+    pub layers: Vec<LayerFrame>,
+}
+
+/// When a frame was.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FrameTime {
+    /// Steps of the run that were done.
+    pub step: u32,
+    /// Epochs of the run that were done, with the share of the one that was not.
+    pub epochs: f64,
+    /// Phase, from 1.
+    pub phase: usize,
+}
+
+/// A layer in a frame: all its weights, or, where these are over half a million, the units and inputs with the largest weights
+/// before training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerFrame {
+    /// Node.
+    pub node: String,
+    /// Shape of the whole weight, `[out, in]` or `[out, in, kh, kw]`.
+    pub shape: Vec<usize>,
+    /// Weights of the whole layer that are left.
+    pub left: usize,
+    /// Units that are here, ascending.
+    pub units: Vec<u32>,
+    /// Inputs or input channels that are here, ascending.
+    pub inputs: Vec<u32>,
+    /// The weight of the number one.
+    pub scale: f32,
+    /// `[units][inputs][kh][kw]`: weights as multiples of `scale`, from -127 to 127, [`REMOVED`] where a weight was removed.
+    pub values: Vec<i8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    time: FrameTime,
+    layers: Vec<LayerMeta>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LayerMeta {
+    node: String,
+    shape: Vec<usize>,
+    left: usize,
+    scale: f32,
+}
+
+/// Whether a run keeps a frame inside an epoch, at this place.
+pub(crate) fn is_due_in_epoch(position: &Position) -> bool {
+    position.total_epochs < FIRST_EPOCHS && position.total_steps.is_power_of_two()
+}
+
+/// Whether a run of `epochs` epochs keeps a frame after the epoch that ends at this place, of a phase of `of_phase` epochs.
+pub(crate) fn is_due_after_epoch(position: &Position, of_phase: u32, epochs: u32) -> bool {
+    let every = epochs.div_ceil(MOST).max(1);
+    position.total_epochs.is_multiple_of(every) || position.epoch == of_phase
+}
+
+/// The files of a run folder's frames, by time.
+///
+/// # Errors
+/// A folder that cannot be read; one without frames has none.
+pub fn files(run_folder: &Path) -> Result<Vec<PathBuf>, CompressError> {
+    let folder = run_folder.join(FOLDER);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(e) => return Err(fault(&folder, e.to_string())),
+    };
+    let mut files = vec![];
+    for entry in entries {
+        let path = entry.map_err(|e| fault(&folder, e.to_string()))?.path();
+        if path.extension().is_some_and(|e| e == "safetensors") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The folder of a run folder's frames.
+pub fn folder(run_folder: &Path) -> PathBuf {
+    run_folder.join(FOLDER)
+}
+
+fn fault(path: &Path, what: String) -> CompressError {
+    CompressError::Report {
+        path: path.into(),
+        what,
+    }
+}
+
+impl Frame {
+    /// The frame of layers whose weights over `threshold` count as removed; `dense` are those before training.
+    pub(crate) fn new(
+        time: FrameTime,
+        layers: &[Layer<f32>],
+        dense: &[Layer<f32>],
+        threshold: f64,
+    ) -> Self {
+        let layers = layers.iter().zip(dense);
+        let layers = layers
+            .map(|(layer, dense)| LayerFrame::new(layer, dense, threshold))
+            .collect();
+        Self { time, layers }
+    }
+
+    /// Writes it into a run folder.
+    pub(crate) fn write(&self, run_folder: &Path) -> Result<(), CompressError> {
+        let layers = self.layers.iter().map(|l| LayerMeta {
+            node: l.node.clone(),
+            shape: l.shape.clone(),
+            left: l.left,
+            scale: l.scale,
+        });
+        let meta = Meta {
+            time: self.time,
+            layers: layers.collect(),
+        };
+        let mut tensors = vec![];
+        for layer in &self.layers {
+            let mut dims = vec![layer.units.len(), layer.inputs.len()];
+            dims.extend(&layer.shape[2..]);
+            let name = |part: &str| format!("{}.{part}", layer.node);
+            let values = bytemuck::cast_slice(&layer.values);
+            tensors.push((name("weight"), Dtype::I8, dims, values));
+            for (part, indices) in [("units", &layer.units), ("inputs", &layer.inputs)] {
+                let bytes = bytemuck::cast_slice(indices);
+                tensors.push((name(part), Dtype::U32, vec![indices.len()], bytes));
+            }
+        }
+        let folder = folder(run_folder);
+        std::fs::create_dir_all(&folder).map_err(|e| fault(&folder, e.to_string()))?;
+        let file = folder.join(format!("{:08}.safetensors", self.time.step));
+        let json = serde_json::to_string(&meta).map_err(|e| fault(&file, e.to_string()))?;
+        write_arrays(&file, tensors, (META, json), fault)
+    }
+
+    /// Reads one of [`files`].
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no frame.
+    pub fn read(file: &Path) -> Result<Self, CompressError> {
+        let fail = |what: String| fault(file, what);
+        let bytes = std::fs::read(file).map_err(|e| fault(file, e.to_string()))?;
+        let (_, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| fault(file, e.to_string()))?;
+        let meta = header.metadata().as_ref().and_then(|m| m.get(META));
+        let meta = meta.ok_or_else(|| {
+            fail("expected a frame of a run, got another safetensors file".into())
+        })?;
+        let meta: Meta = serde_json::from_str(meta).map_err(|e| fault(file, e.to_string()))?;
+        let all = SafeTensors::deserialize(&bytes).map_err(|e| fault(file, e.to_string()))?;
+        let mut layers = vec![];
+        for layer in meta.layers {
+            let tensor = |part: &str| {
+                let name = format!("{}.{part}", layer.node);
+                all.tensor(&name).map_err(|e| fault(file, e.to_string()))
+            };
+            let indices = |part: &str, most: usize| {
+                let data = tensor(part)?;
+                let indices = data.data().chunks_exact(4);
+                let indices: Vec<u32> = indices
+                    .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                    .collect();
+                match indices.iter().all(|i| (*i as usize) < most) {
+                    true => Ok(indices),
+                    false => Err(fail(format!(
+                        "`{}.{part}`: expected indices below {most}, got a larger one",
+                        layer.node
+                    ))),
+                }
+            };
+            let [out, inn, area @ ..] = layer.shape.as_slice() else {
+                return Err(fail(format!(
+                    "`{}`: expected a weight of two dimensions or more, got {:?}",
+                    layer.node, layer.shape
+                )));
+            };
+            let (units, inputs) = (indices("units", *out)?, indices("inputs", *inn)?);
+            let values: Vec<i8> = tensor("weight")?.data().iter().map(|b| *b as i8).collect();
+            let factors = [units.len(), inputs.len()].into_iter();
+            let mut factors = factors.chain(area.iter().copied());
+            let expected = factors.try_fold(1usize, |product, n| product.checked_mul(n));
+            if expected != Some(values.len()) {
+                return Err(fail(format!(
+                    "`{}.weight`: expected {} units of {} inputs of {area:?}, got {} weights",
+                    layer.node,
+                    units.len(),
+                    inputs.len(),
+                    values.len()
+                )));
+            }
+            layers.push(LayerFrame {
+                node: layer.node,
+                shape: layer.shape,
+                left: layer.left,
+                units,
+                inputs,
+                scale: layer.scale,
+                values,
+            });
+        }
+        let time = meta.time;
+        Ok(Self { time, layers })
+    }
+}
+
+impl LayerFrame {
+    fn new(layer: &Layer<f32>, dense: &Layer<f32>, threshold: f64) -> Self {
+        let (units, inputs) = largest(dense);
+        let survivors = layer.survivors(threshold);
+        let weights = layer.weights();
+        let largest = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+        let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+        let area = layer.area();
+        let mut values = vec![REMOVED; units.len() * inputs.len() * area];
+        // Where each unit and input of the whole layer is among those that the run still has.
+        let place = |kept: &[u32], index: u32| kept.binary_search(&index).ok();
+        for (row, &unit) in units.iter().enumerate() {
+            let Some(o) = place(&layer.kept_out, unit) else {
+                continue;
+            };
+            for (column, &input) in inputs.iter().enumerate() {
+                let Some(i) = place(&layer.kept_in, input) else {
+                    continue;
+                };
+                for a in 0..area {
+                    let at = (o * area + a) * layer.kept_in.len() + i;
+                    if survivors[at] {
+                        let value = (weights[at] / scale).round() as i8;
+                        values[(row * inputs.len() + column) * area + a] = value.max(-127);
+                    }
+                }
+            }
+        }
+        Self {
+            node: layer.node.clone(),
+            shape: layer.original.dims().to_vec(),
+            left: survivors.iter().filter(|s| **s).count(),
+            units,
+            inputs,
+            scale,
+            values,
+        }
+    }
+}
+
+/// Units and inputs of a layer that frames keep: all, or those with the largest sums of squares, in the same shares of both.
+fn largest(dense: &Layer<f32>) -> (Vec<u32>, Vec<u32>) {
+    let (units, inputs, area) = (dense.units(), dense.kept_in.len(), dense.area());
+    let share = (WEIGHTS as f64 / dense.theta.len() as f64).sqrt().min(1.0);
+    let mut squares = [vec![0.0f64; units], vec![0.0f64; inputs]];
+    for (at, theta) in dense.theta.iter().enumerate() {
+        let square = f64::from(theta * theta);
+        squares[0][at / (area * inputs)] += square;
+        squares[1][at % inputs] += square;
+    }
+    let [units, inputs] = squares.map(|squares| {
+        let most = ((squares.len() as f64 * share) as usize).max(1);
+        let mut order: Vec<u32> = (0..squares.len() as u32).collect();
+        order.sort_by(|&a, &b| squares[b as usize].total_cmp(&squares[a as usize]));
+        order.truncate(most);
+        order.sort_unstable();
+        order
+    });
+    let of = |kept: &[u32], indices: Vec<u32>| indices.iter().map(|&i| kept[i as usize]).collect();
+    (of(&dense.kept_out, units), of(&dense.kept_in, inputs))
+}
