@@ -5,6 +5,7 @@ use std::path::Path;
 
 use png::{BitDepth, ColorType};
 
+use crate::array::check_memory;
 use crate::{Array, ArrayData, FormatError, open_file};
 
 /// Most bytes one image may unpack to.
@@ -56,6 +57,8 @@ pub fn read_png(path: impl AsRef<Path>) -> Result<Array, FormatError> {
                 format!("{width} x {height}"),
             )
         })?;
+    // Interleaved, and in planes.
+    check_memory(path, "pixels", size, size)?;
     let mut pixels = vec![0; size];
     reader.next_frame(&mut pixels).map_err(broken)?;
     reader.finish().map_err(broken)?;

@@ -133,7 +133,11 @@ fn parse_npy(
                 Shape(header.shape.clone()).to_string(),
             )
         })?;
-    check_memory(path, name, length, elements.unwrap_or(0) * in_memory)?;
+    let decoded = match kind {
+        "u1" => 0,
+        _ => elements.unwrap_or(0) * in_memory,
+    };
+    check_memory(path, name, length, decoded)?;
     let mut bytes = Vec::new();
     reader
         .take(length as u64 + 1)

@@ -544,7 +544,7 @@ fn metadata_cases() -> Vec<Case> {
                 p.edit(NETWORK, |v| v["preprocessing"]["std"] = json!([0.0]));
             },
         ),
-        case("padding without end", &["`pad`", "elements"], |p| {
+        case("padding without end", &["`pad`", "a window that fits"], |p| {
             p.edit(NETWORK, |v| {
                 let far = 1_u64 << 40;
                 v["inputs"] = json!([{"name": "input", "shape": [1, 1, 4]}]);

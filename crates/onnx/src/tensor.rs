@@ -99,8 +99,12 @@ impl Decoder {
         let elements = Shape(dims.to_vec()).elements();
         match self.left.get().checked_sub(elements) {
             Some(left) => {
-                let fits = memory::check_elements(|| what.to_owned(), elements, size_of::<f32>());
-                fits.map_err(|e| Invalid::new(what, "a constant of some size", e.to_string()))?;
+                // Together with those before it, which stay.
+                let all = MOST_ELEMENTS - left;
+                let fits = memory::check_elements(|| what.to_owned(), all, size_of::<f32>());
+                fits.map_err(|e| {
+                    Invalid::new(what, "constants that fit into memory", e.to_string())
+                })?;
                 self.left.set(left);
                 Ok(elements)
             }

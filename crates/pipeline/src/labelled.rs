@@ -153,6 +153,7 @@ pub(crate) fn predictions(
         session.plan().input_shape().elements(),
         session.plan().output_shape().elements(),
     );
+    session.plan().check_outputs(samples, 1)?;
     let mut x = vec![0.0; EVALUATION_BATCH * inn];
     let mut outputs = vec![0.0; samples * out];
     let batches = outputs.chunks_mut((EVALUATION_BATCH * out).max(1));

@@ -40,6 +40,7 @@ impl OutputValues {
     /// Those of [`Session::run`].
     pub fn of(session: &Session, samples: &InputSamples) -> Result<Vec<Self>, RuntimeError> {
         let (count, length) = (samples.count, samples.length);
+        session.plan().check_outputs(count, length)?;
         let mut outputs: Vec<Self> = (session.plan().outputs().iter())
             .map(|value| Self {
                 name: value.name.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use sparsevd_kernels::Layout;
-use sparsevd_model::{Network, Shape, TensorType, terminal};
+use sparsevd_model::{Network, Shape, TensorType, memory, terminal};
 
 use crate::buffers::{self, Bound};
 use crate::error::RuntimeError;
@@ -269,6 +269,19 @@ impl Plan {
     /// The outputs in the order of the graph.
     pub fn outputs(&self) -> &[PlanValue] {
         &self.outputs
+    }
+
+    /// Checks that there is memory for the outputs of `batch` samples whose free dimension, if they have one, has `length` elements.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Model`] where there is none.
+    pub fn check_outputs(&self, batch: usize, length: usize) -> Result<(), RuntimeError> {
+        let elements = self.outputs.iter().map(|v| v.elements(length));
+        let elements = elements
+            .fold(0, usize::saturating_add)
+            .saturating_mul(batch);
+        let what = || format!("the outputs of {batch} samples");
+        Ok(memory::check_elements(what, elements, size_of::<f32>())?)
     }
 
     /// Name of the free dimension, where there is one, and the lengths that the plan is for: more than half of the last.

@@ -283,11 +283,19 @@ impl Session {
     }
 
     /// Memory for the outputs of `batch` samples of that length, in the order of the plan.
-    pub(crate) fn outputs(&self, batch: usize, length: usize) -> Vec<Vec<f32>> {
+    ///
+    /// # Errors
+    /// As [`Plan::check_outputs`].
+    pub(crate) fn outputs(
+        &self,
+        batch: usize,
+        length: usize,
+    ) -> Result<Vec<Vec<f32>>, RuntimeError> {
+        self.plan.check_outputs(batch, length)?;
         let outputs = self.plan.outputs().iter();
-        outputs
+        Ok(outputs
             .map(|v| vec![0.0; batch * v.elements(length)])
-            .collect()
+            .collect())
     }
 
     fn check_lengths(&self, slices: &Slices<'_, '_>) -> Result<(), RuntimeError> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use sparsevd_kernels::Isa;
-use sparsevd_model::Network;
+use sparsevd_model::{Network, memory};
 use sparsevd_pipeline::{Data, DataSplit, DenseShapes, InputSamples, KernelCosts, LabelledSamples};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode, WeightType};
 
@@ -78,7 +78,14 @@ impl Model {
         files: &[String],
         [batch, length]: [usize; 2],
     ) -> anyhow::Result<InputSamples> {
-        let count = batch * (SAMPLES / batch).max(1);
+        let count = batch.saturating_mul((SAMPLES / batch).max(1));
+        let elements = self.network.graph.inputs.iter();
+        let elements = elements.map(|i| i.tensor_type().elements(length));
+        let elements = elements
+            .fold(0, usize::saturating_add)
+            .saturating_mul(count);
+        let what = || format!("{count} samples of input");
+        memory::check_elements(what, elements, size_of::<f32>())?;
         if !files.is_empty() {
             return Ok(InputSamples::read(files, None, None, &self.network)?.cycled(count));
         }
