@@ -9,11 +9,14 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::str::FromStr;
 
-use clap::Args;
-use sparsevd_format::{GraphSource, LoadedNetwork};
-use sparsevd_model::Preprocessing;
-use sparsevd_onnx::{ImportOptions, InputShape, load_with};
+use clap::{ArgMatches, Args};
+use sparsevd_format::{FormatError, GraphSource, LoadedNetwork};
+use sparsevd_model::{ModelError, Preprocessing, memory, terminal};
+use sparsevd_onnx::{ImportOptions, InputShape, OnnxError, load_with};
+use sparsevd_pipeline::PipelineError;
+use sparsevd_runtime::RuntimeError;
 
 /// How pixels become the input of a network; overrides what is stored with it.
 #[derive(Debug, Clone, Default, Args)]
@@ -73,6 +76,57 @@ pub struct GraphArgs {
     pub shapes: ShapeArgs,
 }
 
+/// How much memory a command may take.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MemoryArgs {
+    /// Most memory that the command may take, such as 4G; what a file describes beyond it is refused. By default three quarters of
+    /// what the machine, the control group and `ulimit -v` leave, and for one allocation of more than 1 GiB at most 1,000 times
+    /// the bytes of the files
+    #[arg(long, global = true, value_name = "SIZE")]
+    pub max_memory: Option<Size>,
+}
+
+impl MemoryArgs {
+    /// Sets the limit of the process, wherever on the command line it stands.
+    pub fn apply(matches: &ArgMatches) {
+        let mut matches = Some(matches);
+        while let Some(level) = matches {
+            if let Ok(Some(Size(bytes))) = level.try_get_one("max_memory") {
+                memory::set_limit(*bytes);
+            }
+            matches = level.subcommand().map(|(_, inner)| inner);
+        }
+    }
+}
+
+/// A number of bytes: `1000000`, `512M`, `4G`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected bytes, as 1000000, 512M or 4G".to_owned();
+        let end = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let (digits, unit) = text.split_at(end);
+        let unit = unit.to_ascii_uppercase();
+        let shift = match unit.trim_end_matches('B').trim_end_matches('I') {
+            "" => 0,
+            "K" => 10,
+            "M" => 20,
+            "G" => 30,
+            "T" => 40,
+            _ => return Err(wrong()),
+        };
+        let number = digits.parse::<u64>().map_err(|_| wrong())?;
+        let bytes = number.checked_mul(1 << shift).filter(|b| *b > 0);
+        bytes.map(Self).ok_or_else(wrong)
+    }
+}
+
 /// Reads a network. What was guessed goes to stderr, wherever that leads, unless `quiet`.
 pub fn network(path: &Path, graph: &GraphArgs, quiet: bool) -> anyhow::Result<LoadedNetwork> {
     let source = match &graph.network {
@@ -99,9 +153,28 @@ pub fn talks(quiet: bool) -> bool {
 /// Prints text and a line end on stdout in one go, so that a closed pipe is an error like any other.
 pub fn text(text: impl Display) -> anyhow::Result<()> {
     let text = text.to_string();
-    let lines: Vec<String> = text.split('\n').map(printable).collect();
+    let lines = text.split('\n').map(|l| terminal::line(l, usize::MAX));
+    let lines: Vec<_> = lines.collect();
+    out(&lines.join("\n"))
+}
+
+/// Prints a line of JSON on stdout.
+pub fn json(line: &str) -> anyhow::Result<()> {
+    let escaped = |c: char| match terminal::is_unprintable(c) {
+        true => (c.encode_utf16(&mut [0; 2]).iter())
+            .map(|unit| format!("\\u{unit:04x}"))
+            .collect(),
+        false => c.to_string(),
+    };
+    match line.chars().any(terminal::is_unprintable) {
+        true => out(&line.chars().map(escaped).collect::<String>()),
+        false => out(line),
+    }
+}
+
+fn out(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", lines.join("\n"))?;
+    writeln!(out, "{text}")?;
     out.flush()?;
     Ok(())
 }
@@ -134,28 +207,40 @@ pub fn exit(program: &str, result: anyhow::Result<impl Into<ExitCode>>) -> ExitC
         // The reader of stdout has closed the pipe, such as `head`: that is no error.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            note(&format!("{program}: {error:#}"));
+            let hint = match is_memory(&error) {
+                true => "; --max-memory sets another limit",
+                false => "",
+            };
+            note(&format!("{program}: {error:#}{hint}"));
             ExitCode::from(2)
         }
     }
 }
 
-/// Prints one line on stderr.
+/// Prints one line on stderr, of bounded length.
 pub fn note(line: &str) {
-    eprintln!("{}", printable(line));
+    eprintln!("{}", terminal::line(line, terminal::MESSAGE));
 }
 
-/// One line for a terminal: control characters, which names in a file may have, are escaped.
-fn printable(line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
-    for c in line.chars() {
-        match c {
-            '\t' => out.push(c),
-            c if c.is_control() => out.extend(c.escape_default()),
-            c => out.push(c),
-        }
+/// Whether there was no memory for something.
+fn is_memory(error: &anyhow::Error) -> bool {
+    let model = |e: &ModelError| matches!(e, ModelError::Memory { .. });
+    let format = |e: &FormatError| matches!(e, FormatError::Model { error, .. } if model(error));
+    let runtime = |e: &RuntimeError| matches!(e, RuntimeError::Model(e) if model(e));
+    let onnx = |e: &OnnxError| matches!(e, OnnxError::Format(e) if format(e));
+    if let Some(e) = error.downcast_ref::<PipelineError>() {
+        return match e {
+            PipelineError::Model(e) => model(e),
+            PipelineError::Format(e) => format(e),
+            PipelineError::Runtime(e) => runtime(e),
+            PipelineError::Onnx(e) => onnx(e),
+            _ => false,
+        };
     }
-    out
+    error.downcast_ref().is_some_and(model)
+        || error.downcast_ref().is_some_and(format)
+        || error.downcast_ref().is_some_and(runtime)
+        || error.downcast_ref().is_some_and(onnx)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -168,11 +253,22 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn control_characters_of_a_file_do_not_reach_the_terminal() {
-        assert_eq!(
-            super::printable("fc1\u{1b}[2J\r\nok\u{9b}\té"),
-            "fc1\\u{1b}[2J\\r\\nok\\u{9b}\té"
-        );
+    fn sizes_have_binary_units() {
+        let sizes = [
+            ("1", 1),
+            ("4k", 4096),
+            ("3M", 3 << 20),
+            ("2GiB", 2 << 30),
+            ("1TB", 1 << 40),
+        ];
+        for (text, bytes) in sizes {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+        for wrong in ["", "G", "-1", "1.5G", "1X", "0", "99999999999T"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
     }
 }

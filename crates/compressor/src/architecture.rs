@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use sparsevd_format::{MAX_JSON, read_text};
 use sparsevd_model::{Graph, Shape, presets, shape};
 
 use crate::error::CompressError;
@@ -99,10 +100,11 @@ pub fn by_name_or_file(name: &str) -> Result<Architecture, CompressError> {
         path: path.into(),
         what,
     };
-    let text = std::fs::read_to_string(path).map_err(|e| {
+    let text = read_text(path, MAX_JSON).map_err(|e| {
         let presets = presets::names();
         fail(format!(
-            "expected one of the presets {presets}, mlp or mlp-300-100 with the widths of its hidden layers and the other sizes of the data, or a graph as JSON: {e}"
+            "expected one of the presets {presets}, mlp or mlp-300-100 with the widths of its hidden layers and the other sizes of the data, or a graph as JSON: {}",
+            e.without_path()
         ))
     })?;
     let File { graph, tensors } = serde_json::from_str(&text)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
+use sparsevd_format::read_file;
 
 use crate::arrays::write_arrays;
 use crate::error::CompressError;
@@ -175,7 +176,7 @@ impl Frame {
     /// A file that cannot be read or is no frame.
     pub fn read(file: &Path) -> Result<Self, CompressError> {
         let fail = |what: String| fault(file, what);
-        let bytes = std::fs::read(file).map_err(|e| fault(file, e.to_string()))?;
+        let bytes = read_file(file, u64::MAX).map_err(|e| fault(file, e.without_path()))?;
         let (_, header) =
             SafeTensors::read_metadata(&bytes).map_err(|e| fault(file, e.to_string()))?;
         let meta = header.metadata().as_ref().and_then(|m| m.get(META));

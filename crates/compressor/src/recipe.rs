@@ -13,6 +13,7 @@ mod validation;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sparsevd_format::{MAX_TEXT, read_text};
 
 use crate::error::CompressError;
 use crate::objective::{ClassWeights, Loss};
@@ -342,7 +343,7 @@ impl Recipe {
             path: path.into(),
             what,
         };
-        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+        let text = read_text(path, MAX_TEXT).map_err(|e| fail(e.without_path()))?;
         let mut recipe: Self =
             toml::from_str(&text).map_err(|e| fail(e.to_string().trim_end().replace('\n', " ")))?;
         recipe.check().map_err(|e| fail(e.to_string()))?;

@@ -1,7 +1,24 @@
 //! Arrays of numbers, whatever file they come from.
 
+use std::path::Path;
+
+use sparsevd_model::memory;
+
+use crate::FormatError;
+
 /// Most bytes that the arrays of one file may unpack to.
 pub(crate) const MAX_BYTES: u64 = 8 << 30;
+
+/// Checks that there is memory for an array of `stored` bytes in a file, unpacked, and `decoded` bytes as numbers. Both are there for a moment.
+pub(crate) fn check_memory(
+    path: &Path,
+    name: &str,
+    stored: usize,
+    decoded: usize,
+) -> Result<(), FormatError> {
+    let bytes = (stored as u64).saturating_add(decoded as u64);
+    memory::check(|| format!("array `{name}`"), bytes).map_err(|e| FormatError::model(path, e))
+}
 
 /// Numbers of an [`Array`] in C order.
 #[derive(Debug, Clone, PartialEq)]

@@ -72,6 +72,21 @@ pub enum FormatError {
 }
 
 impl FormatError {
+    /// What is wrong, without the name of the file, for messages that have it already.
+    pub fn without_path(&self) -> String {
+        match self {
+            Self::Io { error, .. } => error.to_string(),
+            Self::Invalid {
+                what,
+                expected,
+                got,
+                ..
+            } => format!("{what}: expected {expected}, got {got}"),
+            Self::Model { error, .. } => error.to_string(),
+            Self::Exists { .. } | Self::Tensor { .. } | Self::Dataset { .. } => self.to_string(),
+        }
+    }
+
     pub(crate) fn io(path: &Path, action: &'static str, error: io::Error) -> Self {
         Self::Io {
             path: path.into(),

@@ -1,16 +1,16 @@
 //! What kind of file some bytes are, by their content.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use crate::FormatError;
+use crate::file::open_regular;
 
 /// First bytes of a packed file.
 pub(crate) const PACKED_MAGIC: &[u8; 4] = b"SPVD";
 
 /// Bytes from the beginning of a file that are enough to tell its type.
-const HEAD: usize = 4096;
+pub(crate) const HEAD: usize = 4096;
 
 /// The kind of a file, told by its content and never by its name.
 ///
@@ -100,15 +100,14 @@ impl FileType {
     /// The type of the file at `path`, of which only the beginning is read.
     ///
     /// # Errors
-    /// [`FormatError::Io`] with what the system said.
+    /// As [`crate::open_file`].
     pub fn of_file(path: impl AsRef<Path>) -> Result<Self, FormatError> {
         let path = path.as_ref();
-        let read = || {
-            let mut head = Vec::new();
-            File::open(path)?.take(HEAD as u64).read_to_end(&mut head)?;
-            Ok(head)
-        };
-        let head = read().map_err(|e| FormatError::io(path, "read", e))?;
+        let mut head = Vec::new();
+        open_regular(path)?
+            .take(HEAD as u64)
+            .read_to_end(&mut head)
+            .map_err(|e| FormatError::io(path, "read", e))?;
         Ok(Self::of(&head))
     }
 

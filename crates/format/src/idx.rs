@@ -1,14 +1,13 @@
 //! The IDX format of MNIST, plain or gzip.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use sparsevd_model::Shape;
 
-use crate::FormatError;
-use crate::array::{Array, ArrayData, MAX_BYTES, decode};
+use crate::array::{Array, ArrayData, MAX_BYTES, check_memory, decode};
+use crate::{FormatError, open_file};
 
 /// Reads an IDX file, plain or gzip; its content decides which, not its name.
 ///
@@ -19,7 +18,7 @@ use crate::array::{Array, ArrayData, MAX_BYTES, decode};
 pub fn read_idx(path: impl AsRef<Path>) -> Result<Array, FormatError> {
     let path = path.as_ref();
     let failed = |e| FormatError::io(path, "read", e);
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let mut file = BufReader::new(open_file(path)?);
     let gzip = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
     if gzip {
         parse(path, MultiGzDecoder::new(file))
@@ -76,6 +75,11 @@ fn parse(path: &Path, mut reader: impl Read) -> Result<Array, FormatError> {
                 Shape(shape.clone()).to_string(),
             )
         })?;
+    let decoded = match magic[2] {
+        0x08 => 0,
+        _ => length * widened as usize,
+    };
+    check_memory(path, "array", length, decoded)?;
     // The vector grows with the bytes that come, never with what the header says.
     let mut bytes = Vec::new();
     reader

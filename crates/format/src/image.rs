@@ -1,12 +1,12 @@
 //! PNG images.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use png::{BitDepth, ColorType};
 
-use crate::{Array, ArrayData, FormatError};
+use crate::array::check_memory;
+use crate::{Array, ArrayData, FormatError, open_file};
 
 /// Most bytes one image may unpack to.
 const MAX_IMAGE: usize = 256 << 20;
@@ -17,7 +17,7 @@ const MAX_IMAGE: usize = 256 << 20;
 /// Another depth, a palette, alpha or transparency, more than 256 MiB of pixels, or a broken file.
 pub fn read_png(path: impl AsRef<Path>) -> Result<Array, FormatError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|e| FormatError::io(path, "read", e))?;
+    let file = open_file(path)?;
     let broken = |e: png::DecodingError| {
         FormatError::invalid(path, "PNG", "a readable image", e.to_string())
     };
@@ -57,6 +57,8 @@ pub fn read_png(path: impl AsRef<Path>) -> Result<Array, FormatError> {
                 format!("{width} x {height}"),
             )
         })?;
+    // Interleaved, and in planes.
+    check_memory(path, "pixels", size, size)?;
     let mut pixels = vec![0; size];
     reader.next_frame(&mut pixels).map_err(broken)?;
     reader.finish().map_err(broken)?;

@@ -1,6 +1,6 @@
 //! Files of sparsevd: networks as safetensors with CSR weights, and, with the feature `data`, data sets, tables, arrays and images.
 //!
-//! Every byte that is read is treated as hostile: arithmetic is checked, nothing is allocated on the word of a header,
+//! Every byte that is read is treated as hostile: arithmetic is checked, nothing is allocated on the word of a header (`sparsevd_model::memory`),
 //! and an error names the file, the tensor, what was expected and what was found. Every write goes to a temporary sibling
 //! that is synced and renamed. The interchange format is documented in `docs/format.md`.
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@ mod atomic;
 #[cfg(feature = "data")]
 mod dataset;
 mod error;
+mod file;
 mod file_type;
 #[cfg(feature = "data")]
 mod folder;
@@ -41,6 +42,7 @@ pub use atomic::{check_writable, create_atomically, write_atomically};
 #[cfg(feature = "data")]
 pub use dataset::{DataSplits, Dataset, Pixels};
 pub use error::FormatError;
+pub use file::{MAX_JSON, MAX_TEXT, open_file, read_file, read_text};
 pub use file_type::FileType;
 #[cfg(feature = "data")]
 pub use idx::read_idx;

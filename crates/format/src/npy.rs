@@ -1,6 +1,5 @@
 //! Arrays in `.npy` and `.npz` files.
 
-use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, Write};
 use std::path::Path;
 
@@ -10,8 +9,8 @@ use ndarray_npy::npy::header::Header;
 use ndarray_npy::{NpzWriter, WriteNpyExt};
 use sparsevd_model::Shape;
 
-use crate::array::{Array, ArrayData, MAX_BYTES, decode};
-use crate::{FormatError, write_atomically};
+use crate::array::{Array, ArrayData, MAX_BYTES, check_memory, decode};
+use crate::{FormatError, open_file, write_atomically};
 
 /// Longest `.npy` header that is parsed; numpy writes 128 bytes.
 const MAX_HEADER: usize = 1 << 13;
@@ -27,7 +26,7 @@ const KINDS: [&str; 12] = [
 /// Another element type, a size that does not fit the shape, numbers that f32 or i64 cannot hold.
 pub fn read_npy(path: impl AsRef<Path>) -> Result<Array, FormatError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|e| FormatError::io(path, "read", e))?;
+    let file = open_file(path)?;
     parse_npy(path, "array", BufReader::new(file), MAX_BYTES)
 }
 
@@ -37,7 +36,7 @@ pub fn read_npy(path: impl AsRef<Path>) -> Result<Array, FormatError> {
 /// As [`read_npy`], and where the file is no zip archive.
 pub fn read_npz(path: impl AsRef<Path>) -> Result<Vec<(String, Array)>, FormatError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|e| FormatError::io(path, "read", e))?;
+    let file = open_file(path)?;
     parse_npz(path, BufReader::new(file))
 }
 
@@ -134,6 +133,11 @@ fn parse_npy(
                 Shape(header.shape.clone()).to_string(),
             )
         })?;
+    let decoded = match kind {
+        "u1" => 0,
+        _ => elements.unwrap_or(0) * in_memory,
+    };
+    check_memory(path, name, length, decoded)?;
     let mut bytes = Vec::new();
     reader
         .take(length as u64 + 1)

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::file_type::FileType;
 use crate::packed;
-use crate::safetensors::{Container, GraphSource, ShardList, read_container};
+use crate::safetensors::{Container, GraphSource, ShardList, read_container, read_model};
 use crate::{FormatError, LoadedNetwork};
 
 /// Reads a network, dense, CSR or `sparse-bitmask`, from a safetensors file, from the index of its shards or the folder they are
@@ -26,8 +26,7 @@ pub fn read_network(
         let shards = ShardList::of_folder(path)?.read()?;
         return read_container(&shards.path, &shards.join()?, source);
     }
-    let bytes = std::fs::read(path).map_err(|e| FormatError::io(path, "read", e))?;
-    read_network_bytes(path, &bytes, source)
+    read_network_bytes(path, &read_model(path)?, source)
 }
 
 /// Reads a network from the bytes of a file; `path` names it in errors, and a graph or shards may lie beside it.

@@ -5,7 +5,7 @@ use std::path::Path;
 use sparsevd_model::Shape;
 
 use crate::array::{Array, ArrayData};
-use crate::safetensors::Container;
+use crate::safetensors::{Container, read_model};
 use crate::{FileType, FormatError, read_idx, read_npy, read_npz, read_png};
 
 /// Reads the arrays of an `.npy`, `.npz`, PNG, IDX (plain or gzip) or safetensors file, told apart by their first bytes.
@@ -37,7 +37,7 @@ pub fn read_array(path: impl AsRef<Path>) -> Result<Vec<(String, Array)>, Format
 
 /// All arrays of a safetensors file.
 pub(crate) fn safetensors_arrays(path: &Path) -> Result<Vec<(String, Array)>, FormatError> {
-    let bytes = std::fs::read(path).map_err(|e| FormatError::io(path, "read", e))?;
+    let bytes = read_model(path)?;
     let file = Container::parse(path, &bytes)?;
     let names: Vec<(String, Shape)> = file.shapes().map(|(n, s)| (n.to_owned(), s)).collect();
     names

@@ -181,7 +181,7 @@ fn broken_idx_files_are_errors() {
             idx(9, &[1_500_000_000], &[]),
             "at most 8589934592 bytes",
         ),
-        ("a large claim", claims, "got 3"),
+        ("a large claim", claims, "memory for array"),
         ("torn gzip", torn, "IDX data"),
         (
             "f64 too large",

@@ -544,18 +544,22 @@ fn metadata_cases() -> Vec<Case> {
                 p.edit(NETWORK, |v| v["preprocessing"]["std"] = json!([0.0]));
             },
         ),
-        case("padding without end", &["`pad`", "elements"], |p| {
-            p.edit(NETWORK, |v| {
-                let far = 1_u64 << 40;
-                v["inputs"] = json!([{"name": "input", "shape": [1, 1, 4]}]);
-                v["nodes"] = json!([{"name": "pad", "inputs": ["input"], "op": "Conv",
+        case(
+            "padding without end",
+            &["`pad`", "a window that fits"],
+            |p| {
+                p.edit(NETWORK, |v| {
+                    let far = 1_u64 << 40;
+                    v["inputs"] = json!([{"name": "input", "shape": [1, 1, 4]}]);
+                    v["nodes"] = json!([{"name": "pad", "inputs": ["input"], "op": "Conv",
                     "weight": "k", "kernel_shape": [1, 1], "pads": [far, far, 0, 0]}]);
-                v["outputs"] = json!(["pad"]);
-            });
-            p.replace("k", "F32", &[1, 1, 1, 1], &1_f32.to_le_bytes());
-            p.remove("fc1.weight");
-            p.metadata(ORIGINAL, "{\"v\":1}");
-        }),
+                    v["outputs"] = json!(["pad"]);
+                });
+                p.replace("k", "F32", &[1, 1, 1, 1], &1_f32.to_le_bytes());
+                p.remove("fc1.weight");
+                p.metadata(ORIGINAL, "{\"v\":1}");
+            },
+        ),
     ]
 }
 

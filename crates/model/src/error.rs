@@ -6,6 +6,26 @@ use crate::Shape;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
+    /// Something takes more memory than the process may ([`crate::memory`]).
+    #[error("memory for {what}: expected at most {most}, got {got}")]
+    Memory {
+        /// What the memory is for.
+        what: String,
+        /// What can be allocated.
+        most: String,
+        /// What would be.
+        got: String,
+    },
+    /// A graph has more parts than any network ([`crate::limits`]).
+    #[error("{what} of the graph: expected at most {most}, got {got}")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// The limit.
+        most: usize,
+        /// Their number.
+        got: usize,
+    },
     /// An input has a free dimension where none can be, or not as it can be.
     #[error("input `{input}`: expected {expected}, got {got}")]
     FreeDimension {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::limits;
 use crate::ops::Attribute;
 use crate::{Node, Op};
 
@@ -26,6 +27,7 @@ fn of_op(op: &Op) -> Vec<&'static str> {
 #[derive(Deserialize)]
 pub(crate) struct Fields {
     name: String,
+    #[serde(deserialize_with = "limits::node_inputs")]
     inputs: Vec<String>,
     #[serde(flatten)]
     op: Op,

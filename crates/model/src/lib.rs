@@ -11,6 +11,8 @@ mod csr;
 mod error;
 mod fields;
 mod grids;
+pub mod limits;
+pub mod memory;
 mod network;
 mod op;
 pub mod ops;
@@ -21,6 +23,7 @@ pub mod quantised;
 pub mod shape;
 mod table;
 mod tensor_type;
+pub mod terminal;
 mod weights;
 
 pub use builder::{Conv2d, GraphBuilder};

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::fields::Fields;
+use crate::limits::{self, MAX_ENDPOINTS, MAX_NODE_INPUTS, MAX_NODES, MAX_SHARED};
 use crate::presets::Preset;
 use crate::{
-    DType, Dense, Dim, ModelError, Op, Preprocessing, Shape, TensorType, Weights, ops, shape,
+    DType, Dense, Dim, ModelError, Op, Preprocessing, Shape, TensorType, Weights, memory, ops,
+    shape,
 };
 
 /// A named input of a graph with its type.
@@ -146,10 +148,13 @@ pub struct Graph {
     /// Name of the network, for people.
     pub name: String,
     /// The inputs.
+    #[serde(deserialize_with = "limits::endpoints")]
     pub inputs: Vec<Input>,
     /// The nodes in topological order.
+    #[serde(deserialize_with = "limits::nodes")]
     pub nodes: Vec<Node>,
     /// Names of the values that the network returns.
+    #[serde(deserialize_with = "limits::endpoints")]
     pub outputs: Vec<String>,
     /// How raw pixels, or the columns of a table, become the first input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,8 +165,20 @@ impl Graph {
     /// Checks names, order and number of inputs.
     ///
     /// # Errors
-    /// A name used twice, an input that is not an earlier value, a wrong number of inputs, an unknown output.
+    /// A name used twice, an input that is not an earlier value, a wrong number of inputs, an unknown output, more of
+    /// something than [`limits`] allow.
     pub fn check(&self) -> Result<(), ModelError> {
+        let node_inputs = self.nodes.iter().map(|n| n.inputs.len()).sum();
+        for (what, got, most) in [
+            ("nodes", self.nodes.len(), MAX_NODES),
+            ("inputs of all nodes", node_inputs, MAX_NODE_INPUTS),
+            ("inputs", self.inputs.len(), MAX_ENDPOINTS),
+            ("outputs", self.outputs.len(), MAX_ENDPOINTS),
+        ] {
+            if got > most {
+                return Err(ModelError::TooMany { what, most, got });
+            }
+        }
         let mut seen = HashSet::new();
         for input in &self.inputs {
             if !seen.insert(input.name.as_str()) {
@@ -290,6 +307,7 @@ impl Network {
             scales: BTreeMap::new(),
         };
         network.types()?;
+        network.check_shared()?;
         for (name, tensor) in &network.tensors {
             tensor.check_finite().map_err(|e| e.for_tensor(name))?;
         }
@@ -297,6 +315,23 @@ impl Network {
             p.check(&network.graph.inputs[0].shape)?;
         }
         Ok(network)
+    }
+
+    /// Bounds what nodes share: many nodes of one large tensor are a small file.
+    fn check_shared(&self) -> Result<(), ModelError> {
+        let mut seen = HashSet::new();
+        let names = self.graph.nodes.iter().flat_map(|n| n.op.tensors());
+        let again = names.filter(|name| !seen.insert(*name));
+        let stored = |name: &str| self.tensors.get(name).map_or(0, |t| t.values().len());
+        let shared = again.map(stored).fold(0, usize::saturating_add);
+        if shared > MAX_SHARED {
+            return Err(ModelError::TooMany {
+                what: "elements of shared tensors",
+                most: MAX_SHARED,
+                got: shared,
+            });
+        }
+        Ok(())
     }
 
     /// Puts a graph together with what `fill` makes of the name and shape of each of its tensors, in their order.
@@ -395,6 +430,13 @@ impl Network {
     /// # Errors
     /// Original shapes that are smaller than what is left, or that do not fit the graph.
     pub fn in_original_shapes(&self) -> Result<Self, ModelError> {
+        self.check_dense()?;
+        let weights = self.graph.weighted_nodes().filter_map(|n| n.op.weight());
+        let elements = weights
+            .map(|name| self.original_shape(name).elements())
+            .fold(0, usize::saturating_add);
+        let what = || "the weights in their original shapes".into();
+        memory::check_elements(what, elements, size_of::<f32>())?;
         let mut padded = self.to_dense();
         for node in &self.graph.nodes {
             if let Some(weight) = node.op.weight() {
@@ -453,6 +495,20 @@ impl Network {
             shapes.insert(node.name.clone(), out);
         }
         Ok(())
+    }
+
+    /// Checks that there is memory for [`Network::to_dense`].
+    ///
+    /// # Errors
+    /// [`ModelError::Memory`] where there is none.
+    pub fn check_dense(&self) -> Result<(), ModelError> {
+        let elements = |tensor: &Weights| match tensor {
+            Weights::Csr(csr) => csr.shape().elements(),
+            Weights::Dense(_) => 0,
+        };
+        let all = self.tensors.values().map(elements);
+        let all = all.fold(0, usize::saturating_add);
+        memory::check_elements(|| "the dense weights".into(), all, size_of::<f32>())
     }
 
     /// The same network with every weight dense.

@@ -63,7 +63,16 @@ pub fn infer<'g>(
     weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
 ) -> Result<HashMap<&'g str, Shape>, ModelError> {
     graph.check()?;
-    let mut shapes: HashMap<&str, Shape> = HashMap::new();
+    infer_checked(graph, weight_shape)
+}
+
+/// [`infer`] for a graph that was checked.
+fn infer_checked<'g>(
+    graph: &'g Graph,
+    weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
+) -> Result<HashMap<&'g str, Shape>, ModelError> {
+    let mut shapes: HashMap<&str, Shape> =
+        HashMap::with_capacity(graph.inputs.len() + graph.nodes.len());
     for input in &graph.inputs {
         if input.free.is_some() {
             return Err(ModelError::FreeDimension {
@@ -99,15 +108,16 @@ pub fn infer_types<'g>(
     weight_shape: &dyn Fn(&Node, &str) -> Result<Shape, ModelError>,
 ) -> Result<HashMap<&'g str, TensorType>, ModelError> {
     graph.check()?;
-    let graphs = PROBES.map(|length| graph.at_length(length));
-    let short = infer(&graphs[0], weight_shape)?;
     let symbol = graph.free_symbol().unwrap_or_default();
-    let long = if symbol.is_empty() {
-        short.clone()
-    } else {
-        infer(&graphs[1], weight_shape)?
+    let graphs = (!symbol.is_empty()).then(|| PROBES.map(|length| graph.at_length(length)));
+    let (short, long) = match &graphs {
+        None => (infer_checked(graph, weight_shape)?, None),
+        Some([short, long]) => (
+            infer_checked(short, weight_shape)?,
+            Some(infer_checked(long, weight_shape)?),
+        ),
     };
-    let mut types: HashMap<&str, TensorType> = HashMap::new();
+    let mut types: HashMap<&str, TensorType> = HashMap::with_capacity(short.len());
     for input in &graph.inputs {
         types.insert(&input.name, input.tensor_type());
     }
@@ -131,7 +141,10 @@ pub fn infer_types<'g>(
                 return Err(wrong(expected, input.to_string()));
             }
         }
-        let [short, long] = [&short, &long].map(|shapes| &shapes[node.name.as_str()]);
+        let short = &short[node.name.as_str()];
+        let long = long
+            .as_ref()
+            .map_or(short, |long| &long[node.name.as_str()]);
         let dims: Option<Vec<Dim>> = (short.dims().len() == long.dims().len())
             .then(|| {
                 let sizes = short.dims().iter().zip(long.dims());

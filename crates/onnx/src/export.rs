@@ -31,6 +31,9 @@ pub struct ExportOptions {
 /// The file of a network.
 pub(crate) fn export(network: &Network, options: &ExportOptions) -> Result<ModelProto, ModelError> {
     let types = network.types()?;
+    if !options.sparse_initializers {
+        network.check_dense()?;
+    }
     // A free dimension gets size 0, which no known one has, so that it equals free ones alone.
     let shapes: HashMap<&str, Shape> = types.iter().map(|(n, t)| (*n, t.shape(0))).collect();
     let graph = &network.graph;

@@ -1,8 +1,9 @@
 //! External data: tensors in other files, which must lie in the model's folder.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
+
+use sparsevd_format::open_file;
 
 use crate::node_error::Invalid;
 use crate::proto::StringStringEntryProto;
@@ -55,7 +56,14 @@ impl Folder {
                 e.to_string(),
             )
         };
-        let mut file = File::open(&path).map_err(failed)?;
+        let mut file = open_file(&path).map_err(|e| {
+            let expected = "a file that can be read";
+            Invalid::new(
+                format!("{what}: external data `{location}`"),
+                expected,
+                e.to_string(),
+            )
+        })?;
         let size = file.metadata().map_err(failed)?.len();
         if offset.checked_add(length).is_none_or(|end| end > size) {
             return Err(Invalid::new(

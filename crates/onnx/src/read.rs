@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use prost::Message;
-use sparsevd_format::{FormatError, LoadedNetwork};
+use sparsevd_format::{FormatError, LoadedNetwork, read_file};
 
 use crate::error::OnnxError;
 use crate::external::Folder;
@@ -13,6 +13,9 @@ use crate::node_error::Invalid;
 use crate::options::ImportOptions;
 use crate::tensor::Decoder;
 use crate::{metadata, proto, scan};
+
+/// Most bytes of a message of protocol buffers.
+const MAX_PROTOBUF: u64 = 1 << 31;
 
 /// Reads a network from an ONNX file. The first dimension of its inputs is the batch, whatever size the file gives it.
 ///
@@ -31,11 +34,8 @@ pub fn read_onnx_with(
     options: &ImportOptions,
 ) -> Result<LoadedNetwork, OnnxError> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|error| FormatError::Io {
-        path: path.into(),
-        action: "read",
-        error,
-    })?;
+    // Larger models keep their weights in files beside them.
+    let bytes = read_file(path, MAX_PROTOBUF)?;
     read_onnx_bytes_with(path, bytes, options)
 }
 

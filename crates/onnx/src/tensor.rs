@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use half::{bf16, f16};
-use sparsevd_model::Shape;
+use sparsevd_model::{Shape, memory};
 
 use crate::external::Folder;
 use crate::node_error::Invalid;
@@ -99,6 +99,12 @@ impl Decoder {
         let elements = Shape(dims.to_vec()).elements();
         match self.left.get().checked_sub(elements) {
             Some(left) => {
+                // Together with those before it, which stay.
+                let all = MOST_ELEMENTS - left;
+                let fits = memory::check_elements(|| what.to_owned(), all, size_of::<f32>());
+                fits.map_err(|e| {
+                    Invalid::new(what, "constants that fit into memory", e.to_string())
+                })?;
                 self.left.set(left);
                 Ok(elements)
             }

@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sparsevd_compressor::report::bytes;
 use sparsevd_kernels::{Isa, peak::fma_peak};
-use sparsevd_model::{ModelError, Network};
+use sparsevd_model::{ModelError, Network, terminal};
 use sparsevd_runtime::bench::{Machine, Measurement, measure};
 use sparsevd_runtime::profile::{NodeTime, Profile};
 use sparsevd_runtime::{RuntimeError, Session, WeightMode};
@@ -124,7 +124,7 @@ impl fmt::Display for Benchmark {
         writeln!(
             f,
             "{} on {} ({cores} cores), {isa}; FMA peak of one core {before:.1} GFLOP/s before, {after:.1} after",
-            self.network,
+            terminal::name(&self.network),
             cpu.as_deref().unwrap_or("unknown CPU"),
         )?;
         writeln!(
@@ -226,8 +226,10 @@ impl fmt::Display for ProfileReport<'_> {
         } = self;
         writeln!(
             f,
-            "{plan} plan of {network}, batch {}: {:.3} us per run; FMA peak {peak:.1} GFLOP/s",
-            profile.batch, profile.run_us
+            "{plan} plan of {}, batch {}: {:.3} us per run; FMA peak {peak:.1} GFLOP/s",
+            terminal::name(network),
+            profile.batch,
+            profile.run_us
         )?;
         writeln!(
             f,
@@ -238,7 +240,7 @@ impl fmt::Display for ProfileReport<'_> {
             write!(
                 f,
                 "{:12}  {:14}  {:30}  {:>10.3}  {:>10.3}  {:>4.1} %",
-                n.node.name,
+                terminal::name(&n.node.name),
                 n.node.op,
                 n.node.kernel,
                 n.us,

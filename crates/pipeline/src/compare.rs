@@ -114,6 +114,7 @@ impl MethodComparison {
     /// of another network, data set or recipe; a recipe that a method cannot follow.
     pub fn run(self, observer: &mut dyn Observer) -> Result<ComparedMethods, PipelineError> {
         self.input.notes.iter().for_each(|note| observer.note(note));
+        self.input.network.check_dense()?;
         let dense_weights = self.input.network.nonzeros();
         let network = folded(self.input.network.clone());
         let cells = cells(&self.methods, &self.ratios, &self.seeds, &network)?;

@@ -11,8 +11,8 @@ use sparsevd_compressor::report::{
 use sparsevd_compressor::trainer::EpochRecord;
 use sparsevd_compressor::{CompressError, Rounding};
 use sparsevd_format::{
-    FormatError, GraphSource, PackOptions, inspect_encodings, read_network_bytes, write_atomically,
-    write_packed,
+    FormatError, GraphSource, PackOptions, inspect_encodings, read_file, read_network_bytes,
+    write_atomically, write_packed,
 };
 use sparsevd_model::Network;
 use sparsevd_runtime::WeightMode;
@@ -237,9 +237,5 @@ impl Compressed {
 
 /// The bytes of a file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FormatError> {
-    std::fs::read(path).map_err(|error| FormatError::Io {
-        path: path.into(),
-        action: "read",
-        error,
-    })
+    read_file(path, u64::MAX)
 }

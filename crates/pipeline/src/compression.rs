@@ -256,6 +256,8 @@ impl Compression {
 
     /// What can be refused before any work.
     fn check(&self) -> Result<(), PipelineError> {
+        // Training and pruning are dense.
+        self.input.network.check_dense()?;
         match &self.pruning {
             None if self.data.is_none() => {
                 return Err(PipelineError::invalid(

@@ -98,6 +98,7 @@ impl Conversion {
             if as_i8 {
                 rounding.most = I8_MOST;
             }
+            network.check_dense()?;
             let rounded = rounding.round(&folded(network))?;
             network = rounded.network;
             done = match rounded.error {
@@ -106,6 +107,7 @@ impl Conversion {
             };
         }
         if self.dense {
+            network.check_dense()?;
             network = network.to_dense();
         } else {
             sparsify(&mut network);

@@ -12,7 +12,7 @@ use sparsevd_compressor::report::{
 use sparsevd_format::{
     FileType, FormatError, LoadedNetwork, WriteOptions, network_files, write_network_bytes,
 };
-use sparsevd_model::{Network, Preprocessing};
+use sparsevd_model::{Network, Preprocessing, terminal};
 
 use crate::compressed::read;
 use crate::error::PipelineError;
@@ -113,13 +113,13 @@ impl fmt::Display for Inspection {
     /// Notes, what is not zero, and tables of layers, encodings and the packed form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for note in &self.notes {
-            writeln!(f, "{note}")?;
+            writeln!(f, "{}", terminal::line(note, terminal::MESSAGE))?;
         }
         let s = &self.summary;
         writeln!(
             f,
             "{}: {} of {} weights are not zero, {}; {} parameters with biases; file of {} bytes\n",
-            self.network,
+            terminal::name(&self.network),
             count(s.nonzeros),
             count(s.weights),
             match s.ratio {

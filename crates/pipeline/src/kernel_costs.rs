@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sparsevd_format::write_atomically;
+use sparsevd_format::{read_text, write_atomically};
 use sparsevd_kernels::cost::Costs;
 use sparsevd_kernels::{Isa, tune};
 
@@ -73,12 +73,7 @@ impl KernelCosts {
             path: path.to_owned(),
             what: what.to_string(),
         };
-        let bytes = std::fs::metadata(path).map_err(|e| fail(&e))?.len();
-        if bytes > MOST_BYTES {
-            let what = format!("expected costs in at most {MOST_BYTES} bytes, got {bytes}");
-            return Err(fail(&what));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| fail(&e))?;
+        let text = read_text(path, MOST_BYTES).map_err(|e| fail(&e.without_path()))?;
         let file: Self = serde_json::from_str(&text).map_err(|e| fail(&e))?;
         if file.schema != SCHEMA {
             let what = format!("expected schema {SCHEMA}, got {}", file.schema);

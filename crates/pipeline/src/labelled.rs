@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sparsevd_compressor::objective::{Score, Targets, score_predictions};
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Network, Preprocessing};
+use sparsevd_model::{Network, Preprocessing, terminal};
 use sparsevd_runtime::{RuntimeError, Session, WeightMode, evaluate};
 
 use crate::error::PipelineError;
@@ -153,6 +153,7 @@ pub(crate) fn predictions(
         session.plan().input_shape().elements(),
         session.plan().output_shape().elements(),
     );
+    session.plan().check_outputs(samples, 1)?;
     let mut x = vec![0.0; EVALUATION_BATCH * inn];
     let mut outputs = vec![0.0; samples * out];
     let batches = outputs.chunks_mut((EVALUATION_BATCH * out).max(1));
@@ -191,6 +192,7 @@ fn top1(samples: usize, wrong: usize) -> f64 {
 impl fmt::Display for EvaluationReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { network, score, .. } = self;
+        let network = terminal::name(network);
         match *score {
             Score::Classes { samples, wrong } => write!(
                 f,

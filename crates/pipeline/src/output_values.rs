@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use sparsevd_format::{write_npy, write_npz};
-use sparsevd_model::{Network, Op};
+use sparsevd_model::{Network, Op, terminal};
 use sparsevd_runtime::{RuntimeError, Session};
 
 use crate::error::PipelineError;
@@ -40,6 +40,7 @@ impl OutputValues {
     /// Those of [`Session::run`].
     pub fn of(session: &Session, samples: &InputSamples) -> Result<Vec<Self>, RuntimeError> {
         let (count, length) = (samples.count, samples.length);
+        session.plan().check_outputs(count, length)?;
         let mut outputs: Vec<Self> = (session.plan().outputs().iter())
             .map(|value| Self {
                 name: value.name.clone(),
@@ -181,7 +182,8 @@ impl fmt::Display for Predictions<'_> {
             }
             PredictedOutputs::Several { outputs } => outputs.iter().try_for_each(|output| {
                 let mut results = output.results.iter();
-                results.try_for_each(|r| writeln!(f, "{} {r}", output.name))
+                let name = terminal::name(&output.name);
+                results.try_for_each(|r| writeln!(f, "{name} {r}"))
             }),
         }
     }

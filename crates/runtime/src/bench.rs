@@ -99,9 +99,9 @@ pub fn measure<'i>(
         .map(|(session, batches)| session.length(batch, &batches[0]))
         .collect::<Result<Vec<usize>, _>>()?;
     let outputs = sessions.iter().zip(&lengths);
-    let mut outputs: Vec<Vec<Vec<f32>>> = outputs
+    let mut outputs = outputs
         .map(|(s, &length)| s.outputs(batch, length))
-        .collect();
+        .collect::<Result<Vec<Vec<Vec<f32>>>, _>>()?;
     let mut outputs: Vec<Vec<&mut [f32]>> = (outputs.iter_mut())
         .map(|outputs| outputs.iter_mut().map(Vec::as_mut_slice).collect())
         .collect();

@@ -54,12 +54,12 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
         ..
     } = program;
     let sharing = share(&steps, values.len(), &inputs, &outputs);
+    let computed = sharing.only_computed(&steps, &inputs);
+    let mut times = vec![0; values.len()];
+    outputs.iter().for_each(|&v| times[v] += 1);
     let in_place: Vec<bool> = outputs
         .iter()
-        .map(|&v| {
-            let once = outputs.iter().filter(|&&o| o == v).count() == 1;
-            once && sharing.may_be_output(&steps, &inputs, v)
-        })
+        .map(|&v| times[v] == 1 && computed[sharing.buffer_of[v]])
         .collect();
     for (output, _) in outputs.iter_mut().zip(in_place).filter(|(_, there)| !there) {
         // This value cannot be computed in the output of the caller, so it is copied there at the end.
@@ -70,7 +70,15 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
     }
     let sharing = share(&steps, values.len(), &inputs, &outputs);
     let buffers = &sharing.buffer_of;
-    let output_of = |buffer: Value| outputs.iter().position(|&o| buffers[o] == buffer);
+    // The first of each, where a buffer is several.
+    let mut output_of = vec![None; values.len()];
+    for (i, &output) in outputs.iter().enumerate().rev() {
+        output_of[buffers[output]] = Some(i);
+    }
+    let mut input_of = vec![None; values.len()];
+    for (i, &input) in inputs.iter().enumerate().rev() {
+        input_of[input] = Some(i);
+    }
     // Values that steps over whole blocks read or write.
     let mut wide = vec![one_by_one == 0; values.len()];
     for step in &steps[one_by_one..] {
@@ -82,7 +90,7 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
     let mut arena_of: Vec<Option<usize>> = vec![None; values.len()];
     for (i, step) in steps.iter().enumerate() {
         let buffer = buffers[step.output];
-        if output_of(buffer).is_some() {
+        if output_of[buffer].is_some() {
             continue;
         }
         let end = sharing.last_use[step.output].max(i) + 1;
@@ -106,10 +114,10 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
     let (offsets, size) = arena::place(&lifetimes);
     let place = |v: Value| {
         let buffer = buffers[v];
-        if let Some(input) = inputs.iter().position(|&i| i == buffer) {
+        if let Some(input) = input_of[buffer] {
             return Place::Input(input);
         }
-        match (output_of(buffer), arena_of[buffer]) {
+        match (output_of[buffer], arena_of[buffer]) {
             (Some(output), _) => Place::Output(output),
             (None, Some(at)) => Place::Arena(offsets[at]),
             (None, None) => unreachable!("a step reads inputs and what steps before it compute"),
@@ -160,10 +168,12 @@ fn share(steps: &[Lowered], values: usize, inputs: &[Value], outputs: &[Value]) 
     for &output in outputs {
         last_use[output] = steps.len();
     }
+    let mut is_input = vec![false; values];
+    inputs.iter().for_each(|&v| is_input[v] = true);
     let mut buffer_of: Vec<Value> = (0..values).collect();
     for (i, step) in steps.iter().enumerate() {
         let v = step.inputs[0];
-        if step.in_place() && !inputs.contains(&buffer_of[v]) && last_use[v] == i {
+        if step.in_place() && !is_input[buffer_of[v]] && last_use[v] == i {
             buffer_of[step.output] = buffer_of[v];
         }
     }
@@ -174,15 +184,19 @@ fn share(steps: &[Lowered], values: usize, inputs: &[Value], outputs: &[Value]) 
 }
 
 impl Sharing {
-    /// Whether the buffer of an output can be the slice of the caller: steps write it, and only steps in place read it.
-    fn may_be_output(&self, steps: &[Lowered], inputs: &[Value], output: Value) -> bool {
-        let buffer = self.buffer_of[output];
-        !inputs.contains(&buffer)
-            && steps.iter().all(|s| {
-                let reads = s.inputs.iter().any(|&v| self.buffer_of[v] == buffer);
-                let in_place = s.in_place() && self.buffer_of[s.output] == buffer;
-                !reads || in_place
-            })
+    /// For each buffer whether it can be an output's slice of the caller: steps write it, and only steps in place read it.
+    fn only_computed(&self, steps: &[Lowered], inputs: &[Value]) -> Vec<bool> {
+        let mut computed = vec![true; self.buffer_of.len()];
+        inputs.iter().for_each(|&v| computed[v] = false);
+        for step in steps {
+            for &v in &step.inputs {
+                let buffer = self.buffer_of[v];
+                if !step.in_place() || self.buffer_of[step.output] != buffer {
+                    computed[buffer] = false;
+                }
+            }
+        }
+        computed
     }
 }
 

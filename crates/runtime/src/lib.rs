@@ -26,6 +26,7 @@ mod passes;
 mod plan;
 pub mod profile;
 mod program;
+mod rewrite;
 mod session;
 mod threads;
 mod value;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use sparsevd_kernels::Layout;
-use sparsevd_model::{Network, Shape, TensorType};
+use sparsevd_model::{Network, Shape, TensorType, memory, terminal};
 
 use crate::buffers::{self, Bound};
 use crate::error::RuntimeError;
@@ -271,6 +271,19 @@ impl Plan {
         &self.outputs
     }
 
+    /// Checks that there is memory for the outputs of `batch` samples whose free dimension, if they have one, has `length` elements.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Model`] where there is none.
+    pub fn check_outputs(&self, batch: usize, length: usize) -> Result<(), RuntimeError> {
+        let elements = self.outputs.iter().map(|v| v.elements(length));
+        let elements = elements
+            .fold(0, usize::saturating_add)
+            .saturating_mul(batch);
+        let what = || format!("the outputs of {batch} samples");
+        Ok(memory::check_elements(what, elements, size_of::<f32>())?)
+    }
+
     /// Name of the free dimension, where there is one, and the lengths that the plan is for: more than half of the last.
     pub fn free(&self) -> Option<(&str, RangeInclusive<usize>)> {
         let symbol = self.source.as_ref()?.symbol.as_str();
@@ -387,13 +400,18 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "{} plan of {} for batch {} on {} thread(s), {} samples at a time",
-            self.options.weights, self.network, self.options.batch, self.threads, self.block
+            self.options.weights,
+            terminal::name(&self.network),
+            self.options.batch,
+            self.threads,
+            self.block
         )?;
         if let Some((symbol, lengths)) = self.free() {
             let (first, last) = lengths.into_inner();
             writeln!(
                 f,
-                "for a {symbol} of {first} to {last}; shapes are those of {last}"
+                "for a {} of {first} to {last}; shapes are those of {last}",
+                terminal::name(symbol)
             )?;
         }
         if self.inputs.len() > 1 || self.outputs.len() > 1 || self.longest > 1 {
@@ -401,6 +419,7 @@ impl fmt::Display for Plan {
                 let values: Vec<String> = values
                     .iter()
                     .map(|v| format!("{} {}", v.name, v.tensor_type))
+                    .map(|v| terminal::name(&v).into_owned())
                     .collect();
                 values.join(", ")
             };
@@ -411,7 +430,7 @@ impl fmt::Display for Plan {
             self.nodes.iter().map(get).max().unwrap_or(0).max(title)
         };
         let (name, op, kernel) = (
-            widest(|n| n.name.len(), 4),
+            widest(|n| terminal::name(&n.name).len(), 4),
             widest(|n| n.op.len(), 2),
             widest(|n| n.kernel.len() + 4, 6),
         );
@@ -432,7 +451,7 @@ impl fmt::Display for Plan {
             writeln!(
                 f,
                 "{:name$}  {:op$}  {kernel_name:kernel$}  {:6}  {:>14}  {:>10}  {density:>8}  {:>10}  {:>10.3}",
-                node.name,
+                terminal::name(&node.name),
                 node.op,
                 node.layout,
                 node.shape.to_string(),
@@ -452,7 +471,11 @@ impl fmt::Display for Plan {
         if let Some(node) = self.nodes.get(self.one_by_one)
             && self.one_by_one > 0
         {
-            writeln!(f, "samples go one by one up to {}", node.name)?;
+            writeln!(
+                f,
+                "samples go one by one up to {}",
+                terminal::name(&node.name)
+            )?;
         }
         write!(
             f,

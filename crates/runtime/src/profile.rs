@@ -49,7 +49,7 @@ pub fn profile<'i>(
     let clock = clock_cost();
     let inputs = inputs.into().in_order(session.plan().inputs())?;
     let length = session.length(batch, &inputs)?;
-    let mut outputs = session.outputs(batch, length);
+    let mut outputs = session.outputs(batch, length)?;
     let mut outputs: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     let plan = session.plan_for(length)?;
     session.run_slices(slices([batch, length], &inputs, &mut outputs))?;

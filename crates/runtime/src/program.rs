@@ -1,8 +1,9 @@
 //! A network as a list of steps over numbered values.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sparsevd_kernels::{Activation, Clamp};
+use sparsevd_model::memory;
 use sparsevd_model::{DType, Network, Op, Shape, TensorType, Window, ops};
 
 use crate::RuntimeError;
@@ -131,6 +132,12 @@ fn check_size(name: &str, value: &TensorType, length: usize) -> Result<(), Runti
     })
 }
 
+/// Checks that there is memory for a value of one sample, before kernels are made for it.
+fn check_memory(name: &str, elements: usize) -> Result<(), RuntimeError> {
+    let what = || format!("the value `{name}`");
+    Ok(memory::check_elements(what, elements, size_of::<f32>())?)
+}
+
 /// Steps in an order in which they can run, from inputs to outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Program {
@@ -181,6 +188,7 @@ impl Program {
                 });
             }
             check_size(&input.name, &types[input.name.as_str()], length)?;
+            check_memory(&input.name, types[input.name.as_str()].elements(length))?;
             numbers.insert(&input.name, value);
             values.push(value_type(&input.name));
         }
@@ -189,13 +197,20 @@ impl Program {
             let output = values.len();
             values.push(value_type(&node.name));
             check_size(&node.name, &types[node.name.as_str()], length)?;
+            check_memory(&node.name, types[node.name.as_str()].elements(length))?;
+            let input_shape = types[node.inputs[0].as_str()].shape(length);
+            // Kernels may copy their input with its padding.
+            if let (Some(window), &[c, h, w]) = (node.op.operator().window(), input_shape.dims()) {
+                let [h, w] = window.padded(h, w);
+                check_memory(&node.name, c.saturating_mul(h).saturating_mul(w))?;
+            }
             steps.push(Step {
                 name: node.name.clone(),
                 op: node.op.clone(),
                 inputs: node.inputs.iter().map(|i| numbers[i.as_str()]).collect(),
                 residual: None,
                 output,
-                input_shape: types[node.inputs[0].as_str()].shape(length),
+                input_shape,
                 output_shape: values[output].shape.clone(),
                 clamp: Clamp::None,
                 pool: None,
@@ -208,8 +223,9 @@ impl Program {
             tensor_type: types[name.as_str()].clone(),
         };
         let outputs: Vec<Endpoint> = graph.outputs.iter().map(endpoint).collect();
-        for (i, output) in outputs.iter().enumerate() {
-            if outputs[..i].iter().any(|o| o.name == output.name) {
+        let mut names = HashSet::new();
+        for output in &outputs {
+            if !names.insert(output.name.as_str()) {
                 return Err(RuntimeError::Unsupported {
                     network: graph.name.clone(),
                     what: "outputs",
@@ -225,35 +241,5 @@ impl Program {
             values,
             length: graph.free_symbol().map_or(1, |_| length),
         })
-    }
-
-    /// How often steps read a value, plus one for each output that it is.
-    pub fn consumers(&self, value: Value) -> usize {
-        let inside = self.steps.iter().flat_map(Step::reads);
-        let outside = self.outputs.iter().map(|o| o.value);
-        inside.chain(outside).filter(|&v| v == value).count()
-    }
-
-    /// Index of the step that computes a value; `None` for an input.
-    pub fn producer(&self, value: Value) -> Option<usize> {
-        self.steps.iter().position(|s| s.output == value)
-    }
-
-    /// Removes a step. Its consumers then read its first input.
-    pub fn bypass(&mut self, step: usize) {
-        let removed = self.steps.remove(step);
-        let (from, to) = (removed.output, removed.inputs[0]);
-        for later in &mut self.steps {
-            for input in later.inputs.iter_mut().chain(&mut later.residual) {
-                if *input == from {
-                    *input = to;
-                }
-            }
-        }
-        for output in &mut self.outputs {
-            if output.value == from {
-                output.value = to;
-            }
-        }
     }
 }

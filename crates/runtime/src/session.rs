@@ -8,6 +8,7 @@ use rayon::ThreadPool;
 use sparsevd_kernels::LANES;
 use sparsevd_kernels::kernel::Operands;
 use sparsevd_kernels::spmv::active;
+use sparsevd_model::memory;
 
 use crate::arena::LINE;
 use crate::arguments::{Inputs, List, Outputs, Slices, check_one};
@@ -92,7 +93,7 @@ impl Session {
     /// The threads belong to the session. A plan for one thread ([`Plan::threads`]) runs on the thread of the caller and starts none.
     ///
     /// # Errors
-    /// [`RuntimeError::Threads`] when the system cannot start the threads.
+    /// [`RuntimeError::Threads`] when the system cannot start the threads; [`RuntimeError::Model`] where there is no memory.
     pub fn new(plan: Plan, threads: usize) -> Result<Self, RuntimeError> {
         let others = plan.free().map_or(0, |_| LONGEST.ilog2() + 1);
         // Longer sequences may have enough work for threads.
@@ -114,6 +115,8 @@ impl Session {
                     })?,
             ),
         };
+        let arenas = plan.arena_bytes().saturating_mul(threads);
+        memory::check(|| "the values of a run".into(), arenas as u64)?;
         let workspaces: Vec<_> = (0..WORKSPACES).map(|_| Mutex::new(Vec::new())).collect();
         let session = Self {
             plan,
@@ -280,11 +283,19 @@ impl Session {
     }
 
     /// Memory for the outputs of `batch` samples of that length, in the order of the plan.
-    pub(crate) fn outputs(&self, batch: usize, length: usize) -> Vec<Vec<f32>> {
+    ///
+    /// # Errors
+    /// As [`Plan::check_outputs`].
+    pub(crate) fn outputs(
+        &self,
+        batch: usize,
+        length: usize,
+    ) -> Result<Vec<Vec<f32>>, RuntimeError> {
+        self.plan.check_outputs(batch, length)?;
         let outputs = self.plan.outputs().iter();
-        outputs
+        Ok(outputs
             .map(|v| vec![0.0; batch * v.elements(length)])
-            .collect()
+            .collect())
     }
 
     fn check_lengths(&self, slices: &Slices<'_, '_>) -> Result<(), RuntimeError> {

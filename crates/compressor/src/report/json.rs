@@ -1,9 +1,11 @@
 //! JSON files that are written here and read again.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use sparsevd_format::{FormatError, MAX_JSON, read_text};
 
 use super::SCHEMA;
 use crate::error::CompressError;
@@ -28,10 +30,12 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<Option<
         path: path.to_owned(),
         what,
     };
-    let text = match std::fs::read_to_string(path) {
+    let text = match read_text(path, MAX_JSON) {
         Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(fail(e.to_string())),
+        Err(FormatError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(e) => return Err(fail(e.without_path())),
     };
     let other = |e| fail(format!("expected {what}: {e}"));
     // First, as another schema has other fields.

@@ -48,11 +48,9 @@ impl PackedSize {
     /// # Errors
     /// A network on grids that cannot be packed all the same.
     pub fn of_network(network: &Network) -> Result<Option<Self>, CompressError> {
-        if network
-            .tensors
-            .keys()
-            .any(|t| !network.scales.contains_key(t))
-        {
+        let is_on_grids = !network.scales.is_empty()
+            && (network.tensors.keys()).all(|t| network.scales.contains_key(t));
+        if !is_on_grids {
             return Ok(None);
         }
         let bytes = pack(network, &PackOptions::for_size_of(network))?;

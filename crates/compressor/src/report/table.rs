@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sparsevd_model::terminal;
+
 /// On which side the cells of a column line up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
@@ -27,9 +29,11 @@ impl Table {
         }
     }
 
-    /// Adds a row; cells past the columns are dropped.
+    /// Adds a row; cells past the columns are dropped. Names of a file may have anything in them, so cells are made printable.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        let cells = cells.into_iter();
+        let printable = cells.map(|cell| terminal::name(&cell).into_owned());
+        self.rows.push(printable.collect());
     }
 }
 

@@ -32,7 +32,7 @@ use sparsevd_model::quantised::is_scale;
 use sparsevd_model::{DType, ModelError, Network, Op, Weights};
 
 use crate::file_type::PACKED_MAGIC as MAGIC;
-use crate::{FormatError, LoadedNetwork, write_atomically};
+use crate::{FormatError, LoadedNetwork, read_file, write_atomically};
 use error::PackedError;
 use small::EmptyRows;
 
@@ -135,7 +135,7 @@ pub fn pack(network: &Network, options: &PackOptions) -> Result<Vec<u8>, FormatE
 /// As [`unpack`], and what the system refuses.
 pub fn read_packed(path: impl AsRef<Path>) -> Result<LoadedNetwork, FormatError> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|e| FormatError::io(path, "read", e))?;
+    let bytes = read_file(path, u64::MAX)?;
     unpack_named(path, &bytes, &Limits::default())
 }
 

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use sparsevd_model::Shape;
+use sparsevd_model::limits::MAX_TENSORS;
+use sparsevd_model::{Shape, memory};
 
-use crate::{FileType, FormatError};
+use crate::file::rest_of;
+use crate::file_type::HEAD;
+use crate::{FileType, FormatError, MAX_JSON, open_file};
 
 /// Longest header the format allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
@@ -51,15 +55,7 @@ impl<'a> Container<'a> {
             ));
         }
         let (text, data) = rest.split_at(length as usize);
-        let header: Header = serde_json::from_slice(text).map_err(|e| {
-            FormatError::invalid(
-                path,
-                "safetensors header",
-                "JSON of tensors with dtype, shape and data_offsets",
-                e.to_string(),
-            )
-        })?;
-        check_offsets(path, &header.tensors, data.len())?;
+        let header = Header::checked(path, text, data.len())?;
         let crate_error = |e: safetensors::SafeTensorError| {
             FormatError::invalid(
                 path,
@@ -130,7 +126,7 @@ impl<'a> Container<'a> {
 
     /// A floating-point tensor, widened or narrowed to f32.
     pub fn floats(&self, name: &str) -> Result<Vec<f32>, FormatError> {
-        let tensor = self.get(name)?;
+        let tensor = self.checked(name)?;
         let bytes = tensor.data();
         // Element by element from bytes: right on every alignment and byte order, and as fast as a copy on this one.
         match tensor.dtype() {
@@ -152,7 +148,7 @@ impl<'a> Container<'a> {
 
     /// An integer tensor of any width.
     pub fn integers(&self, name: &str) -> Result<Vec<i64>, FormatError> {
-        let tensor = self.get(name)?;
+        let tensor = self.checked(name)?;
         let bytes = tensor.data();
         Ok(match tensor.dtype() {
             Dtype::BOOL | Dtype::U8 => elements(bytes, |b: [u8; 1]| i64::from(b[0])),
@@ -214,6 +210,15 @@ impl<'a> Container<'a> {
 
     pub fn wrong_dtype(&self, name: &str, expected: &str, got: Dtype) -> FormatError {
         FormatError::tensor(self.path, name, "dtype", expected, got.to_string())
+    }
+
+    /// A tensor, where there is memory to widen its elements to 64 bits.
+    fn checked(&self, name: &str) -> Result<&TensorView<'a>, FormatError> {
+        let tensor = self.get(name)?;
+        let elements = Shape(tensor.shape().to_vec()).elements();
+        memory::check_elements(|| format!("tensor `{name}`"), elements, 8)
+            .map_err(|e| FormatError::model(self.path, e))?;
+        Ok(tensor)
     }
 
     fn get(&self, name: &str) -> Result<&TensorView<'a>, FormatError> {
@@ -306,10 +311,56 @@ fn check_offsets(
     Ok(())
 }
 
+/// The bytes of the file of a network. Of a safetensors file the header is read and checked first, so that a file that is not as long as its
+/// header says is not read; of a file of another program no more is read than tells what it is.
+pub(crate) fn read_model(path: &Path) -> Result<Vec<u8>, FormatError> {
+    let failed = |e| FormatError::io(path, "read", e);
+    let mut file = open_file(path)?;
+    let mut bytes = Vec::new();
+    let mut read =
+        |bytes: &mut Vec<u8>, most: u64| (&mut file).take(most).read_to_end(bytes).map_err(failed);
+    read(&mut bytes, HEAD as u64)?;
+    match FileType::of(&bytes) {
+        FileType::Packed => {}
+        FileType::ShardIndex => return rest_of(path, file, bytes, MAX_JSON),
+        FileType::Safetensors => {
+            let length = (bytes.first_chunk()).map_or(0, |length| u64::from_le_bytes(*length));
+            let end = length.saturating_add(8);
+            if length <= MAX_HEADER {
+                read(&mut bytes, end.saturating_sub(HEAD as u64))?;
+            }
+            let size = file.metadata().map_err(failed)?.len();
+            // Anything else is an error of the container.
+            let text = bytes.get(8..).and_then(|b| b.get(..length as usize));
+            if let (Some(text), Some(data)) = (text, size.checked_sub(end)) {
+                Header::checked(path, text, usize::try_from(data).unwrap_or(usize::MAX))?;
+            }
+        }
+        _ => return Ok(bytes),
+    }
+    rest_of(path, file, bytes, u64::MAX)
+}
+
 #[derive(Default)]
 struct Header {
     metadata: BTreeMap<String, String>,
     tensors: BTreeMap<String, TensorInfo>,
+}
+
+impl Header {
+    /// The header of a file that has `data` bytes behind it.
+    fn checked(path: &Path, text: &[u8], data: usize) -> Result<Self, FormatError> {
+        let header: Self = serde_json::from_slice(text).map_err(|e| {
+            FormatError::invalid(
+                path,
+                "safetensors header",
+                "JSON of tensors with dtype, shape and data_offsets",
+                e.to_string(),
+            )
+        })?;
+        check_offsets(path, &header.tensors, data)?;
+        Ok(header)
+    }
 }
 
 impl<'de> Deserialize<'de> for Header {
@@ -334,6 +385,9 @@ impl<'de> Deserialize<'de> for Header {
                     let info = map
                         .next_value()
                         .map_err(|e| A::Error::custom(format!("tensor `{name}`: {e}")))?;
+                    if header.tensors.len() == MAX_TENSORS {
+                        return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+                    }
                     if header.tensors.insert(name.clone(), info).is_some() {
                         return Err(A::Error::custom(format!("tensor `{name}` is there twice")));
                     }

@@ -24,6 +24,9 @@ pub fn inspect_encodings(network: &Network) -> Vec<(String, u64)> {
         names.dedup();
         names
     };
+    if let Ok(dense) = Plan::dense_len(network) {
+        sizes.push(("dense f32, safetensors file".to_owned(), dense as u64));
+    }
     let mut add_file = |label: &str, network: &Network, values: ValueType| {
         let options = WriteOptions {
             values,
@@ -34,11 +37,6 @@ pub fn inspect_encodings(network: &Network) -> Vec<(String, u64)> {
             sizes.push((label.to_owned(), plan.len() as u64));
         }
     };
-    add_file(
-        "dense f32, safetensors file",
-        &network.to_dense(),
-        ValueType::F32,
-    );
     let mut sparse = network.clone();
     for name in &weights {
         if let Some(tensor) = sparse.tensors.get_mut(*name)

@@ -1,6 +1,7 @@
 //! Where the graph of a file of tensors comes from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::de::IgnoredAny;
@@ -13,7 +14,7 @@ use super::shards::shard;
 use super::stored::{Plain, Tensor, shapes};
 use super::{Container, MAX_ELEMENTS, metadata_keys};
 use crate::presets::PRESETS;
-use crate::{FileType, FormatError};
+use crate::{FileType, FormatError, MAX_JSON, read_file, read_text};
 
 /// Where to take the graph of a network from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -98,9 +99,9 @@ impl Found<'_> {
 /// A graph as the JSON of a file that the user names.
 fn read_graph(network: &Path, name: &str) -> Result<Graph, FormatError> {
     let path = Path::new(name);
-    let text = match std::fs::read(path) {
+    let text = match read_file(path, MAX_JSON) {
         Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(FormatError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
             return Err(FormatError::invalid(
                 network,
                 "network",
@@ -111,7 +112,7 @@ fn read_graph(network: &Path, name: &str) -> Result<Graph, FormatError> {
                 format!("`{name}`, which is neither"),
             ));
         }
-        Err(e) => return Err(FormatError::io(path, "read", e)),
+        Err(e) => return Err(e),
     };
     match String::from_utf8(text) {
         Ok(text) => parse(path, "graph", &text, Fields::Known),
@@ -174,12 +175,12 @@ fn by_order(found: Found<'_>, (mut graph, expected): Preset) -> Result<Bound, Fo
 fn beside(found: &Found<'_>, notes: &mut Vec<String>) -> Result<Option<Graph>, FormatError> {
     for (name, is_ours) in [("network.json", true), ("config.json", false)] {
         let path = found.path.with_file_name(name);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match read_text(&path, MAX_JSON) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) if is_ours => return Err(FormatError::io(&path, "read", e)),
+            Err(FormatError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => continue,
+            Err(e) if is_ours => return Err(e),
             Err(e) => {
-                notes.push(format!("{} was ignored: {e}", path.display()));
+                notes.push(format!("a file was ignored: {e}"));
                 continue;
             }
         };

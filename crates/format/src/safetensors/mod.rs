@@ -11,9 +11,9 @@ mod shards;
 mod stored;
 mod write;
 
-pub(crate) use container::Container;
 #[cfg(feature = "data")]
 pub(crate) use container::narrow;
+pub(crate) use container::{Container, read_model};
 pub use encodings::inspect_encodings;
 pub use graph::GraphSource;
 pub(crate) use read::read_container;
@@ -38,10 +38,7 @@ pub mod metadata_keys {
     pub const ALL: [&str; 5] = [FORMAT, NETWORK, ORIGINAL, SPARSE, STEPS];
 }
 
-/// Most elements that the dense shape of a tensor, or a value that flows through a graph, may have.
-///
-/// A few bytes of a file can claim any shape; this bounds what a reader may be made to allocate for it (16 GiB).
-pub(crate) const MAX_ELEMENTS: usize = 1 << 32;
+pub(crate) use sparsevd_model::limits::MAX_ELEMENTS;
 
 /// Names of the tensors that a CSR weight is stored as.
 pub(crate) struct CsrNames {

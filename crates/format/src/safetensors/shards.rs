@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Container;
-use crate::{FileType, FormatError};
+use super::{Container, read_model};
+use crate::{FileType, FormatError, MAX_JSON, read_file};
 
 /// The names of the shards of a network.
 pub(crate) struct ShardList {
@@ -74,8 +74,7 @@ impl ShardList {
             .collect();
         if let [index] = indices.as_slice() {
             let path = folder.join(index);
-            let json = std::fs::read(&path).map_err(|e| FormatError::io(&path, "read", e))?;
-            return Self::of_index(&path, &json);
+            return Self::of_index(&path, &read_file(&path, MAX_JSON)?);
         }
         match (indices.len(), sets.first()) {
             (0, Some(&(stem, count))) if sets.len() == 1 => {
@@ -122,7 +121,7 @@ impl ShardList {
     pub fn read(self) -> Result<Shards, FormatError> {
         let mut files = Vec::new();
         for path in self.files {
-            let bytes = std::fs::read(&path).map_err(|e| FormatError::io(&path, "read", e))?;
+            let bytes = read_model(&path)?;
             let kind = FileType::of(&bytes);
             if kind != FileType::Safetensors {
                 let got = kind.instead_of_network(&path);
@@ -182,8 +181,7 @@ pub fn network_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, FormatError
     if FileType::of_file(path)? != FileType::ShardIndex {
         return Ok(vec![path.to_owned()]);
     }
-    let json = std::fs::read(path).map_err(|e| FormatError::io(path, "read", e))?;
-    Ok(ShardList::of_index(path, &json)?.files)
+    Ok(ShardList::of_index(path, &read_file(path, MAX_JSON)?)?.files)
 }
 
 /// What comes before the numbers of a shard's name, its number and how many there are: `m-00001-of-00003.safetensors`.

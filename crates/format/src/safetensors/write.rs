@@ -136,6 +136,22 @@ impl<'n> Plan<'n> {
         network: &'n Network,
         options: &WriteOptions,
     ) -> Result<Self, FormatError> {
+        Self::in_layouts(path, network, options, false)
+    }
+
+    /// Size of the file of a network with all weights dense, which are not made for it.
+    pub fn dense_len(network: &Network) -> Result<usize, FormatError> {
+        let options = WriteOptions::default();
+        Ok(Plan::in_layouts(Path::new(""), network, &options, true)?.len())
+    }
+
+    /// With `dense`, the numbers of CSR weights are left out, and their size is that of dense ones.
+    fn in_layouts(
+        path: &Path,
+        network: &'n Network,
+        options: &WriteOptions,
+        dense: bool,
+    ) -> Result<Self, FormatError> {
         network.types().map_err(|e| FormatError::model(path, e))?;
         for (name, tensor) in &network.tensors {
             tensor
@@ -188,6 +204,12 @@ impl<'n> Plan<'n> {
                     dtype,
                     shape: dense.shape.dims().to_vec(),
                     source: Source::Floats(&dense.values),
+                }),
+                Weights::Csr(csr) if dense => tensors.push(Stored {
+                    name: name.clone(),
+                    dtype,
+                    shape: csr.shape().dims().to_vec(),
+                    source: Source::Floats(&[]),
                 }),
                 Weights::Csr(csr) => {
                     check_csr(path, name, csr, &weights)?;

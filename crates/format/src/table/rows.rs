@@ -1,13 +1,11 @@
 //! The text of a table: a header, and rows of numbers and words.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use crate::FormatError;
+use crate::{FormatError, read_file};
 
 /// Most bytes of a file.
 const MAX_FILE: u64 = 2 << 30;
@@ -138,16 +136,7 @@ pub(super) fn list(names: &[String]) -> String {
 
 /// The text of a file, without a byte order mark.
 fn read_text(path: &Path) -> Result<String, FormatError> {
-    let unreadable = |e| FormatError::io(path, "read", e);
-    let file = File::open(path).map_err(unreadable)?;
-    let mut bytes = vec![];
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE {
-        let expected = format!("at most {MAX_FILE} bytes");
-        return Err(FormatError::invalid(path, "table", expected, "more"));
-    }
+    let bytes = read_file(path, MAX_FILE)?;
     let mut text = String::from_utf8(bytes).map_err(|e| {
         let valid = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = 1 + valid.iter().filter(|b| **b == b'\n').count();

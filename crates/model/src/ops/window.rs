@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::onnx_form::OnnxAttribute;
+use crate::limits::MAX_ELEMENTS;
 
 /// How a convolution or pooling window moves over a feature map (ONNX attribute names).
 ///
@@ -45,8 +46,8 @@ impl Window {
         }
     }
 
-    /// Output height and width over an input of `height` by `width`, or `None` where the window does not fit
-    /// or a stride or dilation is zero.
+    /// Output height and width over an input of `height` by `width`, or `None` where the window does not fit,
+    /// a stride or dilation is zero, or the input with its padding is larger than any map ([`MAX_ELEMENTS`]).
     pub fn output(&self, height: usize, width: usize) -> Option<[usize; 2]> {
         let side = |n: usize, k: usize, s: usize, d: usize, before: usize, after: usize| {
             if k == 0 || s == 0 || d == 0 {
@@ -58,10 +59,21 @@ impl Window {
         };
         let [kh, kw] = self.kernel_shape;
         let [top, left, bottom, right] = self.pads;
+        let [rows, columns] = self.padded(height, width);
+        if rows.saturating_mul(columns) > MAX_ELEMENTS {
+            return None;
+        }
         Some([
             side(height, kh, self.strides[0], self.dilations[0], top, bottom)?,
             side(width, kw, self.strides[1], self.dilations[1], left, right)?,
         ])
+    }
+
+    /// Height and width of an input with its padding; saturates instead of overflowing.
+    pub fn padded(&self, height: usize, width: usize) -> [usize; 2] {
+        let [top, left, bottom, right] = self.pads;
+        let side = |n: usize, before: usize, after| n.saturating_add(before).saturating_add(after);
+        [side(height, top, bottom), side(width, left, right)]
     }
 
     /// The attributes in ONNX; dilations only where the operator has them.

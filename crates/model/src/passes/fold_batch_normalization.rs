@@ -70,6 +70,12 @@ pub fn fold_batch_normalization(network: &Network) -> Option<Network> {
 /// Layers and the normalisations that alone read them, by node.
 fn foldable(network: &Network) -> Vec<(usize, usize)> {
     let nodes = &network.graph.nodes;
+    if !nodes
+        .iter()
+        .any(|n| matches!(n.op, Op::BatchNormalization(_)))
+    {
+        return Vec::new();
+    }
     let readers = values::consumers(&network.graph);
     let mut users: HashMap<&str, usize> = HashMap::new();
     for tensor in nodes.iter().flat_map(|n| n.op.tensors()) {

@@ -25,6 +25,7 @@ mod view;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
+use sparsevd_model::limits::MAX_NODES;
 use sparsevd_model::{Graph, Input, ModelError, Network};
 
 use crate::attributes::OnnxNode;
@@ -108,6 +109,12 @@ pub(crate) fn import(
     options: &ImportOptions,
 ) -> Result<Network, ImportError> {
     let graph = (model.graph.as_ref()).ok_or_else(|| Invalid::new("file", "a graph", "none"))?;
+    if graph.node.len() > MAX_NODES {
+        let expected = format!("at most {MAX_NODES}");
+        return Err(
+            Invalid::new("nodes of the graph", expected, graph.node.len().to_string()).into(),
+        );
+    }
     if inputs::has_no_batch(graph) && options.shapes.is_empty() {
         return attempts(model, graph, decoder, options, NO_BATCH);
     }

@@ -12,6 +12,9 @@ use crate::lowered::{Lowered, Part, Partition, Tensor};
 use crate::program::{Program, Value};
 use crate::value::Rows;
 
+/// Features of all consumers of a tile, beyond which it is packed whole: finding out what is read would take longer than it saves.
+const MOST_LOOKED_AT: usize = 1 << 28;
+
 /// The steps lowered so far, with their values.
 pub(super) struct Steps {
     pub steps: Vec<Lowered>,
@@ -176,6 +179,12 @@ impl Steps {
 
     /// Leaves features out of tiles that no consumer reads, where all consumers are sparse layers.
     pub fn pack_only_what_is_read(&mut self) {
+        let mut consumers = vec![Vec::new(); self.values.len()];
+        for (i, step) in self.steps.iter().enumerate() {
+            for &v in &step.inputs {
+                consumers[v].push(i);
+            }
+        }
         for i in 0..self.steps.len() {
             let (input, packed) = (self.steps[i].inputs[0], self.steps[i].output);
             let from_single = self.values[input].layout == Layout::Single;
@@ -183,9 +192,13 @@ impl Steps {
             if self.converted.get(&(input, Layout::Tiled, rows)) != Some(&packed) || !from_single {
                 continue;
             }
-            let mut read = vec![false; self.values[packed].features];
-            let consumers = self.steps.iter().filter(|s| s.inputs.contains(&packed));
-            let mut parts = consumers.flat_map(|s| &s.parts);
+            let features = self.values[packed].features;
+            if features.saturating_mul(consumers[packed].len()) > MOST_LOOKED_AT {
+                continue;
+            }
+            let mut read = vec![false; features];
+            let consumers = consumers[packed].iter();
+            let mut parts = consumers.flat_map(|&c| &self.steps[c].parts);
             let all_sparse = parts.all(|part| match part.kernel.reads() {
                 Some(reads) => {
                     for (read, more) in read.iter_mut().zip(reads) {

@@ -56,6 +56,7 @@ pub(crate) fn lower(
         .iter()
         .map(|s| weights::weight_use(s, network, options))
         .collect::<Result<_, _>>()?;
+    weights::check_memory(&uses, options)?;
     let batching = Batching::new(program, &uses, options);
     // Parts follow each other in memory only within one sample.
     let parts = if batching.block == 1 {

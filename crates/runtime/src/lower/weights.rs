@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use sparsevd_kernels::Precision;
-use sparsevd_model::{Csr, Dense, Network, Shape, Weights, quantised};
+use sparsevd_model::{Csr, Dense, Network, Shape, Weights, memory, quantised};
 
 use crate::error::RuntimeError;
 use crate::lowered::WeightUse;
-use crate::options::{PlanOptions, WeightType};
+use crate::options::{PlanOptions, WeightMode, WeightType};
 use crate::program::Step;
 
 /// Size and use of the weight of a step; `None` for a step without one.
@@ -45,6 +45,25 @@ pub(super) fn weight_use(
         pixels,
         precision,
     }))
+}
+
+/// Checks that there is memory to pack the weights of a plan: a dense plan has all zeros, and copies them once.
+///
+/// # Errors
+/// [`RuntimeError::Model`] where there is none.
+pub(super) fn check_memory(
+    uses: &[Option<WeightUse>],
+    options: &PlanOptions,
+) -> Result<(), RuntimeError> {
+    /// A copy of a non-zero with its column, and its packed form.
+    const SPARSE: usize = 16;
+    const DENSE: usize = 2 * size_of::<f32>();
+    let bytes = uses.iter().flatten().map(|used| match options.weights {
+        WeightMode::Sparse => used.nonzeros.saturating_mul(SPARSE),
+        WeightMode::Dense => used.elements.saturating_mul(DENSE),
+    });
+    let bytes = bytes.fold(0, usize::saturating_add);
+    Ok(memory::check(|| "the packed weights".into(), bytes as u64)?)
 }
 
 /// How the non-zeros of the weight of a linear layer are stored.

@@ -4,24 +4,25 @@ use sparsevd_kernels::Clamp;
 use sparsevd_model::Op;
 
 use crate::program::Program;
+use crate::rewrite::Rewrite;
 
 pub(super) fn run(program: &mut Program) {
-    let mut i = 0;
-    while i < program.steps.len() {
-        if is_identity(program, i) {
-            program.bypass(i);
-        } else {
-            i += 1;
+    let mut rewrite = Rewrite::new(program);
+    for i in 0..rewrite.len() {
+        let to = rewrite.visit(i).inputs[0];
+        if is_identity(&rewrite, i) {
+            rewrite.bypass(i, to);
         }
     }
+    rewrite.finish();
 }
 
-fn is_identity(program: &Program, i: usize) -> bool {
-    let step = &program.steps[i];
+fn is_identity(program: &Rewrite<'_>, i: usize) -> bool {
+    let step = program.step(i);
     // What a ReLU makes of numbers that are not negative.
     let relu_again = step.op == Op::Relu
         && program.producer(step.inputs[0]).is_some_and(|m| {
-            let before = &program.steps[m];
+            let before = program.step(m);
             before.clamp == Clamp::Relu
                 || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax(_))
         });

@@ -1,13 +1,16 @@
 //! Removes steps whose output has no consumer.
 
 use crate::program::Program;
+use crate::rewrite::Rewrite;
 
 pub(super) fn run(program: &mut Program) {
-    for i in (0..program.steps.len()).rev() {
-        if program.consumers(program.steps[i].output) == 0 {
-            program.steps.remove(i);
+    let mut rewrite = Rewrite::new(program);
+    for i in (0..rewrite.len()).rev() {
+        if rewrite.consumers(rewrite.step(i).output) == 0 {
+            rewrite.remove(i);
         }
     }
+    rewrite.finish();
 }
 
 #[cfg(test)]

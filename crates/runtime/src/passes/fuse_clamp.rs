@@ -1,22 +1,22 @@
 //! Fuses a ReLU or clip into the layer or sum before it, where it is the only consumer of that output.
 
 use crate::program::{Program, clamp_of};
+use crate::rewrite::Rewrite;
 
 pub(super) fn run(program: &mut Program) {
-    let mut i = 0;
-    while i < program.steps.len() {
-        let before = program.steps[i].inputs[0];
-        let layer = program
+    let mut rewrite = Rewrite::new(program);
+    for i in 0..rewrite.len() {
+        let step = rewrite.visit(i);
+        let (before, clamp) = (step.inputs[0], clamp_of(&step.op));
+        let layer = rewrite
             .producer(before)
-            .filter(|&l| program.steps[l].takes_clamp() && program.consumers(before) == 1);
-        match (layer, clamp_of(&program.steps[i].op)) {
-            (Some(layer), Some(clamp)) => {
-                program.steps[layer].clamp = clamp;
-                program.bypass(i);
-            }
-            _ => i += 1,
+            .filter(|&l| rewrite.step(l).takes_clamp() && rewrite.consumers(before) == 1);
+        if let (Some(layer), Some(clamp)) = (layer, clamp) {
+            rewrite.step_mut(layer).clamp = clamp;
+            rewrite.bypass(i, before);
         }
     }
+    rewrite.finish();
 }
 
 #[cfg(test)]

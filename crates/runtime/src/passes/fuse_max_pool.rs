@@ -5,33 +5,36 @@
 use sparsevd_model::{Op, ops};
 
 use crate::program::{FusedPool, Program};
+use crate::rewrite::Rewrite;
 
 pub(super) fn run(program: &mut Program) {
-    let mut i = 0;
-    while i < program.steps.len() {
-        let Some(conv) = conv_before(program, i) else {
-            i += 1;
-            continue;
-        };
-        let pool = program.steps.remove(i);
-        let conv = &mut program.steps[conv];
-        conv.pool = Some(FusedPool {
-            name: pool.name,
-            input: std::mem::replace(&mut conv.output, pool.output),
-            input_shape: std::mem::replace(&mut conv.output_shape, pool.output_shape),
-        });
+    let mut rewrite = Rewrite::new(program);
+    for i in 0..rewrite.len() {
+        let pool = rewrite.visit(i);
+        let (name, map) = (pool.name.clone(), pool.inputs[0]);
+        let output_shape = pool.output_shape.clone();
+        if let Some(conv) = conv_before(&rewrite, i) {
+            rewrite.join(conv, i);
+            let conv = rewrite.step_mut(conv);
+            conv.pool = Some(FusedPool {
+                name,
+                input: map,
+                input_shape: std::mem::replace(&mut conv.output_shape, output_shape),
+            });
+        }
     }
+    rewrite.finish();
 }
 
 /// The convolution that this pooling can join.
-fn conv_before(program: &Program, pool: usize) -> Option<usize> {
-    let step = &program.steps[pool];
+fn conv_before(program: &Rewrite<'_>, pool: usize) -> Option<usize> {
+    let step = program.step(pool);
     let Op::MaxPool(ops::MaxPool { window }) = &step.op else {
         return None;
     };
     let map = step.inputs[0];
     let conv = program.producer(map)?;
-    let before = &program.steps[conv];
+    let before = program.step(conv);
     let takes = matches!(before.op, Op::Conv(_))
         && before.residual.is_none()
         && before.pool.is_none()

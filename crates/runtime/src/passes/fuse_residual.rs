@@ -4,48 +4,45 @@
 use sparsevd_model::Op;
 
 use crate::program::{Program, Value};
+use crate::rewrite::Rewrite;
 use crate::zeros::clamp_keeps_zero;
 
 pub(super) fn run(program: &mut Program) {
-    let mut i = 0;
-    while i < program.steps.len() {
-        match layer_and_residual(program, i) {
-            Some((layer, residual)) => {
-                let made = program.steps[layer].output;
-                let sum = &mut program.steps[i];
-                sum.inputs = vec![made, residual];
-                let clamp = sum.clamp;
-                let layer = &mut program.steps[layer];
-                layer.residual = Some(residual);
-                layer.clamp = clamp;
-                program.bypass(i);
-            }
-            None => i += 1,
+    let mut rewrite = Rewrite::new(program);
+    for i in 0..rewrite.len() {
+        rewrite.visit(i);
+        if let Some((layer, residual)) = layer_and_residual(&rewrite, i) {
+            let clamp = rewrite.step(i).clamp;
+            let term = rewrite.step(layer).output;
+            rewrite.bypass(i, term);
+            rewrite.add_residual(layer, residual);
+            rewrite.step_mut(layer).clamp = clamp;
         }
     }
+    rewrite.finish();
 }
 
 /// The convolution that can compute this sum, and the other term, which must be computed before it.
-fn layer_and_residual(program: &Program, sum: usize) -> Option<(usize, Value)> {
-    let step = &program.steps[sum];
+fn layer_and_residual(rewrite: &Rewrite<'_>, sum: usize) -> Option<(usize, Value)> {
+    let step = rewrite.step(sum);
     let &[a, b] = step.inputs.as_slice() else {
         return None;
     };
-    let elements = |v: Value| program.values[v].shape.elements();
+    let elements = |v: Value| rewrite.program().values[v].shape.elements();
     let same = elements(a) == elements(b);
     // Maps in blocks have zeros around them, which such a sum keeps.
     if step.op != Op::Add || a == b || !same || !clamp_keeps_zero(step.clamp) {
         return None;
     }
     [(a, b), (b, a)].into_iter().find_map(|(term, residual)| {
-        let layer = program.producer(term)?;
-        let before = program.producer(residual).is_none_or(|m| m < layer);
-        let step = &program.steps[layer];
+        let layer = rewrite.producer(term)?;
+        let before = rewrite.producer(residual).is_none_or(|m| m < layer);
+        let step = rewrite.step(layer);
         let takes = matches!(step.op, Op::Conv(_))
             && step.clamp == sparsevd_kernels::Clamp::None
             && step.residual.is_none()
             && step.inputs[0] != residual
-            && program.consumers(term) == 1;
+            && rewrite.consumers(term) == 1;
         (takes && before).then_some((layer, residual))
     })
 }

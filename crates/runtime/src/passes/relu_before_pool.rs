@@ -5,30 +5,33 @@
 
 use sparsevd_model::Op;
 
-use crate::program::{Program, clamp_of};
+use crate::program::{Program, Value, clamp_of};
+use crate::rewrite::Rewrite;
 
 pub(super) fn run(program: &mut Program) {
-    for i in 0..program.steps.len() {
-        let Some(clamp) = clamp_of(&program.steps[i].op) else {
-            continue;
-        };
-        let Some(pool) = program.producer(program.steps[i].inputs[0]) else {
-            continue;
-        };
-        let is_max_pool = matches!(program.steps[pool].op, Op::MaxPool(_));
-        if !is_max_pool || program.consumers(program.steps[pool].output) != 1 {
-            continue;
-        }
-        let before = program.steps[pool].inputs[0];
-        let layer = program.producer(before);
-        if program.consumers(before) == 1 && layer.is_some_and(|l| program.steps[l].takes_clamp()) {
-            if let Some(l) = layer {
-                program.steps[l].clamp = clamp;
-            }
-            program.bypass(i);
-            return run(program);
+    let mut rewrite = Rewrite::new(program);
+    for i in 0..rewrite.len() {
+        let step = rewrite.visit(i);
+        let pooled = step.inputs[0];
+        if let Some(clamp) = clamp_of(&step.op)
+            && let Some(layer) = layer_before_pool(&rewrite, pooled)
+        {
+            rewrite.step_mut(layer).clamp = clamp;
+            rewrite.bypass(i, pooled);
         }
     }
+    rewrite.finish();
+}
+
+/// The layer that can clamp before a max-pooling does, where both the map and what is pooled have one consumer.
+fn layer_before_pool(program: &Rewrite<'_>, pooled: Value) -> Option<usize> {
+    let pool = program.step(program.producer(pooled)?);
+    let map = pool.inputs[0];
+    let is_alone = matches!(pool.op, Op::MaxPool(_))
+        && program.consumers(pooled) == 1
+        && program.consumers(map) == 1;
+    let layer = program.producer(map)?;
+    (is_alone && program.step(layer).takes_clamp()).then_some(layer)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use sparsevd_format::{CsrProfile, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing};
 use sparsevd_pipeline::{Data, PruningMethod, RunFolder};
 
-use sparsevd_cli::{CompletionsArgs, GraphArgs, ManArgs, PixelArgs, ShapeArgs};
+use sparsevd_cli::{CompletionsArgs, GraphArgs, ManArgs, MemoryArgs, PixelArgs, ShapeArgs};
 
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
@@ -84,12 +84,13 @@ pub enum Command {
 
 /// The command line.
 pub fn command_line() -> clap::Command {
-    Cli::command()
+    MemoryArgs::augment_args(Cli::command())
 }
 
 /// Reads the command line; prints help or what is wrong with it, and exits.
 pub fn parse() -> Command {
     let matches = command_line().get_matches();
+    MemoryArgs::apply(&matches);
     let parsed = Cli::from_arg_matches(&matches).and_then(|cli| match cli.command {
         Some(command) => Ok(command),
         None => CompressArgs::from_arg_matches(&matches).map(Command::Compress),

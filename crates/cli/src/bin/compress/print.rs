@@ -8,5 +8,5 @@ pub use sparsevd_cli::{talks, text};
 
 /// Prints JSON as one line.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    text(serde_json::to_string(value)?)
+    sparsevd_cli::json(&serde_json::to_string(value)?)
 }

@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sparsevd_pipeline::{DataSplit, DenseShapes};
 use sparsevd_runtime::{WeightMode, WeightType};
 
-use sparsevd_cli::{CompletionsArgs, GraphArgs, ManArgs, PixelArgs};
+use sparsevd_cli::{CompletionsArgs, GraphArgs, ManArgs, MemoryArgs, PixelArgs};
 
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]
@@ -64,12 +64,13 @@ pub enum Command {
 
 /// The command line.
 pub fn command_line() -> clap::Command {
-    Cli::command()
+    MemoryArgs::augment_args(Cli::command())
 }
 
 /// Reads the command line; prints help or what is wrong with it, and exits.
 pub fn parse() -> Command {
     let matches = command_line().get_matches();
+    MemoryArgs::apply(&matches);
     let parsed = Cli::from_arg_matches(&matches).and_then(|cli| match cli.command {
         Some(command) => Ok(command),
         None => InferArgs::from_arg_matches(&matches).map(Command::Infer),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use sparsevd_kernels::Isa;
-use sparsevd_model::Network;
+use sparsevd_model::{Network, memory};
 use sparsevd_pipeline::{Data, DataSplit, DenseShapes, InputSamples, KernelCosts, LabelledSamples};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode, WeightType};
 
@@ -78,7 +78,14 @@ impl Model {
         files: &[String],
         [batch, length]: [usize; 2],
     ) -> anyhow::Result<InputSamples> {
-        let count = batch * (SAMPLES / batch).max(1);
+        let count = batch.saturating_mul((SAMPLES / batch).max(1));
+        let elements = self.network.graph.inputs.iter();
+        let elements = elements.map(|i| i.tensor_type().elements(length));
+        let elements = elements
+            .fold(0, usize::saturating_add)
+            .saturating_mul(count);
+        let what = || format!("{count} samples of input");
+        memory::check_elements(what, elements, size_of::<f32>())?;
         if !files.is_empty() {
             return Ok(InputSamples::read(files, None, None, &self.network)?.cycled(count));
         }
@@ -91,14 +98,14 @@ impl Model {
         })
     }
 
-    /// A session for `batch` samples at a time, whose free dimension has `length` elements. `like` holds samples as they will come, by the
+    /// A plan for `batch` samples at a time, whose free dimension has `length` elements. `like` holds samples as they will come, by the
     /// name of the input, or nothing.
-    pub fn session(
+    pub fn plan(
         &self,
         weights: WeightMode,
         [batch, length, threads]: [usize; 3],
         like: &[(&str, &[f32])],
-    ) -> anyhow::Result<Session> {
+    ) -> anyhow::Result<Plan> {
         let isa = Isa::from_env()?;
         let options = PlanOptions {
             weights,
@@ -109,11 +116,21 @@ impl Model {
             values: self.values,
             costs: KernelCosts::of(isa)?,
         };
-        let plan = match like {
+        Ok(match like {
             [] => Plan::new(&self.network, &options)?,
             _ => Plan::calibrated(&self.network, &options, like)?,
-        };
-        Session::new(plan, threads).context("session")
+        })
+    }
+
+    /// A session of such a plan, with its memory.
+    pub fn session(
+        &self,
+        weights: WeightMode,
+        size: [usize; 3],
+        like: &[(&str, &[f32])],
+    ) -> anyhow::Result<Session> {
+        let [_, _, threads] = size;
+        Session::new(self.plan(weights, size, like)?, threads).context("session")
     }
 }
 

@@ -16,11 +16,11 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
     };
     let length = like.as_ref().map_or(args.length, |l| l.length);
     let like = like.as_ref().map(InputSamples::named).unwrap_or_default();
-    let session = model.session(args.weights, [args.batch, length, args.threads], &like)?;
+    let plan = model.plan(args.weights, [args.batch, length, args.threads], &like)?;
     if args.json {
-        print::json_of(&model.warnings, to_value(session.plan())?)?;
+        print::json_of(&model.warnings, to_value(&plan)?)?;
     } else {
-        print::text(session.plan())?;
+        print::text(&plan)?;
     }
     Ok(Outcome::Done)
 }

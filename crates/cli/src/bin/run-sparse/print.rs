@@ -22,5 +22,5 @@ pub fn json(value: Value) -> anyhow::Result<()> {
             object.insert("value".into(), other);
         }
     }
-    text(Value::Object(object))
+    sparsevd_cli::json(&Value::Object(object).to_string())
 }
