@@ -182,7 +182,7 @@ impl fmt::Display for Predictions<'_> {
             }
             PredictedOutputs::Several { outputs } => outputs.iter().try_for_each(|output| {
                 let mut results = output.results.iter();
-                let name = terminal::name(&output.name);
+                let name = terminal::name(output.name);
                 results.try_for_each(|r| writeln!(f, "{name} {r}"))
             }),
         }
