@@ -9,7 +9,7 @@ use std::ops::Range;
 use sparsevd_model::Window;
 
 use crate::blocks::{Blocks, Edges};
-use crate::{Clamp, Isa, LANES};
+use crate::{Clamp, Isa, LANES, length};
 
 /// The lines of a channel of output in tiles, and the strides of the input under them.
 #[derive(Debug, Clone)]
@@ -157,10 +157,10 @@ pub(crate) fn run_whole(
         edges,
     } = kernel.frame();
     let (x_len, y_len) = (input.len(), output.len());
-    assert_eq!(x.len(), n * x_len, "elements of x");
-    assert_eq!(y.len(), n * y_len, "elements of y");
+    length::check("x", x.len(), [n, x_len]);
+    length::check("y", y.len(), [n, y_len]);
     if let Some(residual) = residual {
-        assert_eq!(residual.len(), y.len(), "elements of the residual");
+        length::check("the residual", residual.len(), [y.len()]);
     }
     for (i, y) in y.chunks_exact_mut(y_len.max(1)).enumerate() {
         let x = &x[i * x_len..(i + 1) * x_len];
@@ -169,6 +169,17 @@ pub(crate) fn run_whole(
         unsafe { kernel.run_units(0..tiling.tiles.len(), x, residual, y.as_mut_ptr(), clamp) };
         edges.refresh(*isa, y);
     }
+}
+
+/// Where the first `share / of` of a range ends: never outside of it, so that what two threads get never overlaps.
+///
+/// # Panics
+/// When `share` is above `of`.
+#[track_caller]
+fn cut(range: &Range<usize>, share: usize, of: usize) -> usize {
+    assert!(share <= of, "a share of {share} of {of}");
+    let first = range.len() as u128 * share as u128 / of.max(1) as u128;
+    range.start + first as usize
 }
 
 /// Lines of one sample that are still to be computed, which can be split between threads.
@@ -189,7 +200,7 @@ impl<'a> Band<'a> {
     /// When `y` is not one sample in the output's blocks.
     #[track_caller]
     pub fn new(kernel: &'a dyn Banded, y: &'a mut [f32]) -> Self {
-        assert_eq!(y.len(), kernel.frame().output.len(), "elements of y");
+        length::check("y", y.len(), [kernel.frame().output.len()]);
         Self {
             kernel,
             y: y.as_mut_ptr(),
@@ -199,8 +210,12 @@ impl<'a> Band<'a> {
     }
 
     /// The first `share / of` of it, and the rest.
+    ///
+    /// # Panics
+    /// When `share` is above `of`.
+    #[track_caller]
     pub fn split(self, share: usize, of: usize) -> [Self; 2] {
-        let cut = self.units.start + self.units.len() * share / of.max(1);
+        let cut = cut(&self.units, share, of);
         [self.units.start..cut, cut..self.units.end].map(|units| Self { units, ..self })
     }
 
@@ -213,11 +228,10 @@ impl<'a> Band<'a> {
     pub fn run(self, x: &[f32], residual: Option<&[f32]>, clamp: Clamp) {
         let frame = self.kernel.frame();
         let y_len = frame.output.len();
-        assert_eq!(x.len(), frame.input.len(), "elements of x");
-        assert!(
-            residual.is_none_or(|r| r.len() == y_len),
-            "elements of the residual"
-        );
+        length::check("x", x.len(), [frame.input.len()]);
+        if let Some(residual) = residual {
+            length::check("the residual", residual.len(), [y_len]);
+        }
         let units = self.units;
         let lines = frame.tiling.start(units.start)..frame.tiling.start(units.end);
         // SAFETY: the lengths were checked here and in `new`. Only this band has these units, so no other thread accesses their lines.
@@ -246,7 +260,7 @@ impl<'a> Halo<'a> {
     /// When `y` is not one sample in the output's blocks.
     #[track_caller]
     pub fn new(kernel: &'a dyn Banded, y: &'a mut [f32]) -> Self {
-        assert_eq!(y.len(), kernel.frame().output.len(), "elements of y");
+        length::check("y", y.len(), [kernel.frame().output.len()]);
         Self {
             kernel,
             y: y.as_mut_ptr(),
@@ -261,8 +275,12 @@ impl<'a> Halo<'a> {
     }
 
     /// The first `share / of` of it, and the rest.
+    ///
+    /// # Panics
+    /// When `share` is above `of`.
+    #[track_caller]
     pub fn split(self, share: usize, of: usize) -> [Self; 2] {
-        let cut = self.moves.start + self.moves.len() * share / of.max(1);
+        let cut = cut(&self.moves, share, of);
         [self.moves.start..cut, cut..self.moves.end].map(|moves| Self { moves, ..self })
     }
 

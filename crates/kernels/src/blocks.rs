@@ -14,7 +14,7 @@ use crate::Level;
 use crate::isa::multiversion;
 #[cfg(target_arch = "x86_64")]
 use crate::transpose::{RUN, lines_of_runs, runs_of_lines};
-use crate::{Isa, LANES};
+use crate::{Isa, LANES, length};
 
 /// Most lines of a row that convolutions compute at once.
 pub(crate) const TILE: usize = 4;
@@ -22,6 +22,9 @@ pub(crate) const TILE: usize = 4;
 /// The layout of a feature map `[c, h, w]` in spatial blocks: `[c][rows][columns][16]`, where rows and columns are those of a block with its halo.
 ///
 /// After a channel there may be a gap of one line.
+///
+/// # Invariants
+/// - a slice can hold all channels, or one where there is none: no product of their sides wraps, and no place in one
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Blocks {
     map: [usize; 3],
@@ -33,6 +36,10 @@ pub struct Blocks {
 
 impl Blocks {
     /// The blocks of a map under the grid that gives the fewest lines and tiles; without a halo.
+    ///
+    /// # Panics
+    /// When no slice can hold a map in blocks, as all that make them.
+    #[track_caller]
     pub fn of_map(map: [usize; 3]) -> Self {
         let cut = |grid| Self::cut(map, grid);
         // A tile costs two fifths of a line more than its lines.
@@ -51,6 +58,10 @@ impl Blocks {
 
     /// The map of a tile of sixteen samples ([`crate::Layout::Tiled`]), for kernels that work whatever the lanes are: one block, the whole map, whose
     /// lanes are samples. Its halo holds only padding.
+    ///
+    /// # Panics
+    /// As [`Blocks::of_map`].
+    #[track_caller]
     pub fn of_tile(map: [usize; 3]) -> Self {
         Self::cut(map, [1, 1])
     }
@@ -60,6 +71,7 @@ impl Blocks {
         self.grid == [1, 1]
     }
 
+    #[track_caller]
     fn cut(map: [usize; 3], grid: [usize; 2]) -> Self {
         Self {
             map,
@@ -67,10 +79,38 @@ impl Blocks {
             block: [0, 1].map(|d| map[d + 1].div_ceil(grid[d])),
             halo: [0; 4],
         }
+        .checked()
+    }
+
+    /// These blocks.
+    ///
+    /// # Panics
+    /// When no slice can hold a map in them, or the map alone.
+    #[track_caller]
+    fn checked(self) -> Self {
+        let Self {
+            map: [channels, height, width],
+            grid,
+            block,
+            halo,
+        } = self;
+        length::planned("a map", [channels, height, width]);
+        let sides = [0, 1].map(|d| {
+            let side = length::sum("lines of a block", [halo[d], block[d], halo[d + 2], 1]);
+            // Corners of blocks are counted in pixels of the map.
+            length::planned("the blocks of a map", [block[d], grid[d], LANES]);
+            side
+        });
+        length::planned("a map in blocks", [channels, sides[0], sides[1], LANES]);
+        self
     }
 
     /// The blocks of another map under the same grid, if they have no more lines than [`Blocks::of_map`], else those; without a halo.
+    ///
+    /// # Panics
+    /// As [`Blocks::of_map`].
     #[must_use]
+    #[track_caller]
     pub fn alike(&self, map: [usize; 3]) -> Self {
         let (alike, best) = (Self::cut(map, self.grid), Self::of_map(map));
         if alike.lines() <= best.lines() {
@@ -82,6 +122,10 @@ impl Blocks {
 
     /// The blocks of the output `map` of windows with `strides` over this map, in which each lane depends only on the same lane of this map; without a
     /// halo. `None` where there are none, or they have more lines than [`Blocks::of_map`].
+    ///
+    /// # Panics
+    /// As [`Blocks::of_map`].
+    #[track_caller]
     pub fn over(&self, map: [usize; 3], strides: [usize; 2]) -> Option<Self> {
         let divides = (0..2).all(|d| self.block[d].is_multiple_of(strides[d]));
         let blocks = Self {
@@ -91,21 +135,30 @@ impl Blocks {
             halo: [0; 4],
         };
         let whole = (0..2).all(|d| blocks.block[d] * blocks.grid[d] >= map[d + 1]);
-        let few = self.is_tile() || blocks.lines() <= Self::of_map(map).lines();
-        (divides && whole && few).then_some(blocks)
+        let few = || self.is_tile() || blocks.lines() <= Self::of_map(map).lines();
+        (divides && whole && few()).then(|| blocks.checked())
     }
 
     /// The same blocks with a halo at least this wide: rows above, columns on the left, rows below, columns on the right.
+    ///
+    /// # Panics
+    /// As [`Blocks::of_map`].
     #[must_use]
+    #[track_caller]
     pub fn with_halo(self, halo: [usize; 4]) -> Self {
         Self {
             halo: std::array::from_fn(|i| self.halo[i].max(halo[i])),
             ..self
         }
+        .checked()
     }
 
     /// The blocks of the input `map` of windows with `strides` whose outputs are in these blocks; without a halo.
+    ///
+    /// # Panics
+    /// As [`Blocks::of_map`].
     #[must_use]
+    #[track_caller]
     pub fn under(self, map: [usize; 3], strides: [usize; 2]) -> Self {
         if self.is_tile() {
             return Self::of_tile(map);
@@ -113,17 +166,19 @@ impl Blocks {
         Self {
             map,
             grid: self.grid,
-            block: [0, 1].map(|d| self.block[d] * strides[d]),
+            block: [0, 1].map(|d| self.block[d].saturating_mul(strides[d])),
             halo: [0; 4],
         }
+        .checked()
     }
 
     /// The halo that a window needs: its padding above and on the left, and its overlap with the next block below and on the right.
     pub fn halo_of(window: &Window) -> [usize; 4] {
         let [top, left, ..] = window.pads;
         let overlap = |d: usize| {
-            let reach = window.dilations[d] * window.kernel_shape[d].saturating_sub(1) + 1;
-            reach.saturating_sub(window.strides[d] + window.pads[d])
+            let last = window.dilations[d].saturating_mul(window.kernel_shape[d].saturating_sub(1));
+            let reach = last.saturating_add(1);
+            reach.saturating_sub(window.strides[d].saturating_add(window.pads[d]))
         };
         [top, left, overlap(0), overlap(1)]
     }
@@ -214,13 +269,18 @@ impl Blocks {
     }
 
     /// The same blocks of `channels` channels.
+    ///
+    /// # Panics
+    /// As [`Blocks::of_map`].
     #[must_use]
+    #[track_caller]
     pub fn with_channels(self, channels: usize) -> Self {
         let [_, h, w] = self.map;
         Self {
             map: [channels, h, w],
             ..self
         }
+        .checked()
     }
 
     /// Whether there are no pixels.
@@ -299,9 +359,9 @@ impl Blocks {
     /// When a slice has another length.
     #[track_caller]
     pub fn pack(&self, isa: Isa, x: &[f32], n: usize, y: &mut [f32]) {
-        let pixels: usize = self.map.iter().product();
-        assert_eq!(x.len(), n * pixels, "elements of x");
-        assert_eq!(y.len(), n * self.len(), "elements of y");
+        let [c, h, w] = self.map;
+        length::check("x", x.len(), [n, c, h, w]);
+        length::check("y", y.len(), [n, self.len()]);
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Avx512 {
             // SAFETY: an `Isa` of this level is only made where the features were detected.
@@ -316,9 +376,9 @@ impl Blocks {
     /// When a slice has another length.
     #[track_caller]
     pub fn unpack(&self, isa: Isa, x: &[f32], n: usize, y: &mut [f32]) {
-        let pixels: usize = self.map.iter().product();
-        assert_eq!(x.len(), n * self.len(), "elements of x");
-        assert_eq!(y.len(), n * pixels, "elements of y");
+        let [c, h, w] = self.map;
+        length::check("x", x.len(), [n, self.len()]);
+        length::check("y", y.len(), [n, c, h, w]);
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Avx512 {
             // SAFETY: an `Isa` of this level is only made where the features were detected.
@@ -398,10 +458,16 @@ impl SharedMap {
         Self { y, len }
     }
 
+    #[inline(always)]
+    fn check(self, at: usize) {
+        let last = self.len.checked_sub(LANES);
+        assert!(last.is_some_and(|last| at <= last), "a line of a channel");
+    }
+
     /// The sixteen floats from `at` on.
     #[inline(always)]
     fn load(self, at: usize) -> [f32; LANES] {
-        assert!(at + LANES <= self.len, "a line of a channel");
+        self.check(at);
         // SAFETY: the line was just checked to lie in `y`, which is valid and not written by another thread (the contract of `new`).
         unsafe { self.y.add(at).cast::<[f32; LANES]>().read_unaligned() }
     }
@@ -409,7 +475,7 @@ impl SharedMap {
     /// As [`SharedMap::load`], but floats whose mask is not set are zero and not read.
     #[inline(always)]
     fn load_some(self, at: usize, mask: [u32; LANES]) -> [f32; LANES] {
-        assert!(at + LANES <= self.len, "a line of a channel");
+        self.check(at);
         let mut line = [0.0; LANES];
         for lane in 0..LANES {
             if mask[lane] != 0 {
@@ -422,7 +488,7 @@ impl SharedMap {
 
     #[inline(always)]
     pub fn store(self, at: usize, line: [f32; LANES]) {
-        assert!(at + LANES <= self.len, "a line of a channel");
+        self.check(at);
         // SAFETY: the line was just checked to lie in `y`, which is valid, and no other thread accesses it (the contract of `new`).
         unsafe { self.y.add(at).cast::<[f32; LANES]>().write_unaligned(line) };
     }

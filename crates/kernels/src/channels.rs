@@ -8,7 +8,7 @@ use crate::cost::Costs;
 use crate::elementwise::{Arithmetic, arithmetic_body};
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::{Clamp, Isa, LANES, Layout};
+use crate::{Clamp, Isa, LANES, Layout, length};
 
 /// A normalisation, folded into one scale and shift per channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +41,12 @@ impl Affine {
     /// When `x` is not `count * channels * area * layout.samples()` long.
     #[track_caller]
     pub fn run(&self, layout: Layout, x: &mut [f32], count: usize, clamp: Clamp) {
-        let line = self.area * layout.samples();
-        assert_eq!(x.len(), count * self.scale.len() * line, "elements of x");
+        let lanes = layout.samples();
+        length::check("x", x.len(), [count, self.scale.len(), self.area, lanes]);
+        if x.is_empty() {
+            return;
+        }
+        let line = self.area * lanes;
         affine(self.isa, x, &self.scale, &self.shift, line, clamp.bounds());
     }
 
@@ -68,10 +72,8 @@ pub fn per_channel(
     area: usize,
     clamp: Clamp,
 ) {
-    assert!(
-        a.len() == b.len() * area && a.len() == y.len(),
-        "elements of maps and of numbers per channel"
-    );
+    length::check("a", a.len(), [b.len(), area]);
+    length::check("y", y.len(), [a.len()]);
     match layout {
         Layout::Tiled => per_channel_tiled(isa, op, a, b, y, area, clamp),
         _ => per_channel_single(isa, op, a, b, y, area, clamp),

@@ -13,7 +13,7 @@ use crate::isa::{kernel_name, multiversion};
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::sell::{self, Entry, LineStrides, Sell};
 use crate::spmm::bias_or_zero;
-use crate::{Clamp, Isa, LANES, select, tiles};
+use crate::{Clamp, Isa, LANES, length, select, tiles};
 
 /// A sparse convolution over [`crate::Layout::Tiled`], packed for one input size.
 #[derive(Debug, Clone)]
@@ -86,7 +86,8 @@ impl SparseConv {
         let ([sy, sx], [dy, dx]) = (window.strides, window.dilations);
         let (map, pitch) = (size[0] * size[1] * LANES, oh * ow * LANES);
         let reach = |d: usize| window.dilations[d] * (window.kernel_shape[d] - 1) + 1;
-        let touched = reach(0) * (3 * sx + reach(1)) * LANES;
+        let columns = sx.saturating_mul(3).saturating_add(reach(1));
+        let touched = columns.saturating_mul(reach(0) * LANES);
         let per_block = select::conv_block(touched, per_channel);
         let parts = filters_of_groups(out, groups, &channels)
             .map(|(g, rows)| {
@@ -147,10 +148,12 @@ impl SparseConv {
     /// When `x` or `y` has another length or `scratch` fewer than [`SparseConv::scratch_len`] elements.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], count: usize, scratch: &mut [f32], clamp: Clamp) {
+        // Neither product wraps (`check_conv`).
         let x_len = self.input.iter().product::<usize>() * LANES;
         let y_len = self.output.iter().product::<usize>() * LANES;
-        assert_eq!(x.len(), count * x_len, "elements of x");
-        assert_eq!(y.len(), count * y_len, "elements of y");
+        length::check("x", x.len(), [count, x_len]);
+        length::check("y", y.len(), [count, y_len]);
+        length::check_at_least("the scratch", scratch.len(), self.scratch_len());
         let copied = &mut scratch[..self.scratch_len()];
         if y_len == 0 {
             return;
@@ -194,7 +197,8 @@ pub(crate) fn filters_of_groups(
     channels: &Range<usize>,
 ) -> impl Iterator<Item = (usize, Range<usize>)> {
     let each = out / groups;
-    (0..groups)
+    // Without filters there is nothing to look for in the groups.
+    (0..groups.min(out))
         .map(move |g| {
             (
                 g,
@@ -204,10 +208,11 @@ pub(crate) fn filters_of_groups(
         .filter(|(_, filters)| !filters.is_empty())
 }
 
-/// Output height and width of a convolution.
+/// Output height and width of a convolution. No product of the dimensions of its padded input, or of those of its output, wraps, not even with
+/// sixteen lanes.
 ///
 /// # Panics
-/// When its parameters contradict each other.
+/// When its parameters contradict each other, or no slice can hold its input or its output.
 #[track_caller]
 pub(crate) fn check_conv(
     shape: [usize; 4],
@@ -221,10 +226,20 @@ pub(crate) fn check_conv(
         groups > 0 && out.is_multiple_of(groups),
         "{out} output channels in {groups} groups"
     );
-    assert_eq!(per_group * groups, input[0], "input channels");
-    window
+    assert_eq!(
+        per_group.checked_mul(groups),
+        Some(input[0]),
+        "input channels"
+    );
+    let [oh, ow] = window
         .output(input[1], input[2])
-        .unwrap_or_else(|| panic!("{window:?} does not fit {input:?}"))
+        .unwrap_or_else(|| panic!("{window:?} does not fit {input:?}"));
+    // `Window::output` has added up these sides.
+    let [top, left, bottom, right] = window.pads;
+    let padded = [input[1] + top + bottom, input[2] + left + right];
+    length::planned("x", [input[0], padded[0], padded[1], LANES]);
+    length::planned("y", [out, oh, ow, LANES]);
+    [oh, ow]
 }
 
 multiversion!(fn pad(x: &[f32], to: &mut [f32], from_size: [usize; 2], size: [usize; 2], before: [usize; 2]) = pad_body;);

@@ -23,7 +23,7 @@ use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Clamp, Isa, LANES, select};
+use crate::{Clamp, Isa, LANES, length, select};
 
 /// Outputs of a row that are computed together.
 const VECTOR: usize = 8;
@@ -92,8 +92,11 @@ fn strips(rows: usize, most: usize) -> impl Iterator<Item = usize> {
 impl RowConv {
     /// Whether there is such a convolution: what eight outputs read of a row must lie within a line.
     pub fn takes(window: &Window) -> bool {
+        let last = window.kernel_shape[1].saturating_sub(1);
         window.strides[1] == 1
-            && window.dilations[1] * (window.kernel_shape[1] - 1) <= LANES - VECTOR
+            && window.dilations[1]
+                .checked_mul(last)
+                .is_some_and(|reach| reach <= LANES - VECTOR)
     }
 
     /// Packs filters of `shape` `[out, in/groups, kh, kw]` (`weight` holds them as `out` rows) for inputs `[c, h, w]`, but of all output channels
@@ -223,9 +226,11 @@ impl RowConv {
     /// When `x` or `y` has another length or `scratch` fewer than [`RowConv::scratch_len`] elements.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, scratch: &mut [f32], clamp: Clamp) {
+        // Neither product wraps (`check_conv`).
         let [x_len, y_len] = [self.input, self.output].map(|map| map.iter().product::<usize>());
-        assert_eq!(x.len(), n * x_len, "elements of x");
-        assert_eq!(y.len(), n * y_len, "elements of y");
+        length::check("x", x.len(), [n, x_len]);
+        length::check("y", y.len(), [n, y_len]);
+        length::check_at_least("the scratch", scratch.len(), self.scratch_len());
         let (copied, padded) = scratch[..self.scratch_len()].split_at_mut(self.copied());
         let [_, oh, ow] = self.output;
         let pitch = self.tiling.pitch();

@@ -2,6 +2,7 @@
 
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::length;
 
 /// Copies a few dozen floats without a call of `memcpy`.
 #[inline(always)]
@@ -32,6 +33,7 @@ pub struct CopyKernel;
 
 impl PackedKernel for CopyKernel {
     fn run(&self, operands: Operands<'_>) {
+        length::check("y", operands.y.len(), [operands.x.len()]);
         operands.y.copy_from_slice(operands.x);
     }
 

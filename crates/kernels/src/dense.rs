@@ -13,7 +13,7 @@ use crate::isa::{kernel_name, multiversion};
 use crate::kernel::{Operands, PackedKernel, Workload, each_sample};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Buffer, Clamp, Isa, LANES, tiles};
+use crate::{Buffer, Clamp, Isa, LANES, length, tiles};
 
 pub use crate::dense_conv::Conv;
 
@@ -71,8 +71,8 @@ impl Gemv {
     /// When `x` does not have one element per column or `y` one per row.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], clamp: Clamp) {
-        assert_eq!(x.len(), self.cols, "elements of x");
-        assert_eq!(y.len(), self.bias.len(), "elements of y");
+        length::check("x", x.len(), [self.cols]);
+        length::check("y", y.len(), [self.bias.len()]);
         // SAFETY: `x` and `y` were just checked to have one element per column and per row.
         unsafe { dot_rows(self.isa, self, x, y, clamp.bounds()) };
     }
@@ -207,9 +207,9 @@ impl Linear {
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, clamp: Clamp) {
         let (rows, cols) = (self.bias.len(), self.cols);
-        assert_eq!(x.len(), n * cols, "elements of x");
-        assert_eq!(y.len(), n * rows, "elements of y");
-        if rows == 0 {
+        length::check("x", x.len(), [n, cols]);
+        length::check("y", y.len(), [n, rows]);
+        if y.is_empty() {
             return;
         }
         let weight = self.part(0, rows).t();
@@ -228,8 +228,8 @@ impl Linear {
         /// Weights of a block of rows, which stay in the second-level cache while all tiles use them.
         const BLOCK: usize = 96 * 1024;
         let (rows, cols) = (self.bias.len(), self.cols);
-        assert_eq!(x.len(), tiles * cols * LANES, "elements of x");
-        assert_eq!(y.len(), tiles * rows * LANES, "elements of y");
+        length::check("x", x.len(), [tiles, cols, LANES]);
+        length::check("y", y.len(), [tiles, rows, LANES]);
         let block = (BLOCK / cols.max(1)).next_multiple_of(LANES).max(LANES);
         for first in (0..rows).step_by(block) {
             let n = block.min(rows - first);

@@ -10,7 +10,7 @@ use crate::gemm::{View, gemm};
 use crate::isa::{kernel_name, multiversion};
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::spmm::bias_or_zero;
-use crate::{Clamp, Isa};
+use crate::{Clamp, Isa, length};
 
 /// A dense convolution over `[n][c][h][w]`.
 #[derive(Debug, Clone)]
@@ -98,9 +98,9 @@ impl Conv {
         let [c, h, w] = self.input;
         let [out, oh, ow] = self.output();
         let pixels = oh * ow;
-        assert_eq!(x.len(), n * c * h * w, "elements of x");
-        assert_eq!(y.len(), n * out * pixels, "elements of y");
-        assert!(scratch.len() >= self.scratch_len(), "scratch too short");
+        length::check("x", x.len(), [n, c, h, w]);
+        length::check("y", y.len(), [n, out, oh, ow]);
+        length::check_at_least("the scratch", scratch.len(), self.scratch_len());
         if y.is_empty() {
             return;
         }

@@ -14,7 +14,7 @@ use crate::isa::kernel_name;
 use crate::kernel::{InputSplit, Operands, PackedKernel, Workload};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Clamp, Isa, LANES, select};
+use crate::{Clamp, Isa, LANES, length, select};
 
 /// A depthwise convolution, packed for inputs and outputs in spatial [`Blocks`].
 ///
@@ -47,6 +47,7 @@ impl Depthwise {
         let &[out, 1, kh, kw] = weight.shape.dims() else {
             panic!("filters [out, 1, kh, kw], got {}", weight.shape)
         };
+        length::check("the filters", weight.values.len(), [out, kh, kw]);
         let groups = input.map()[0];
         let [oh, ow] = check_conv([out, 1, kh, kw], window, groups, input.map());
         assert_eq!(output.map(), [out, oh, ow], "map of the output");

@@ -4,7 +4,7 @@ use crate::cost::Costs;
 use crate::exponential::exp;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::{Clamp, Isa, LANES, Layout};
+use crate::{Clamp, Isa, LANES, Layout, length};
 
 /// `x = clamp(x)` in place, in any layout.
 pub fn clamp(isa: Isa, x: &mut [f32], clamp: Clamp) {
@@ -43,10 +43,8 @@ impl Arithmetic {
 /// When the lengths differ.
 #[track_caller]
 pub fn arithmetic(isa: Isa, op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32], clamp: Clamp) {
-    assert!(
-        a.len() == b.len() && a.len() == y.len(),
-        "lengths of operands"
-    );
+    length::check("b", b.len(), [a.len()]);
+    length::check("y", y.len(), [a.len()]);
     pairs(isa, op, a, b, y, clamp);
 }
 
@@ -56,7 +54,7 @@ pub fn arithmetic(isa: Isa, op: Arithmetic, a: &[f32], b: &[f32], y: &mut [f32],
 /// When the lengths differ.
 #[track_caller]
 pub fn add_assign(isa: Isa, x: &mut [f32], b: &[f32], clamp: Clamp) {
-    assert_eq!(x.len(), b.len(), "lengths of a sum");
+    length::check("b", b.len(), [x.len()]);
     sum_assign(isa, x, b, clamp);
 }
 
@@ -66,11 +64,7 @@ pub fn add_assign(isa: Isa, x: &mut [f32], b: &[f32], clamp: Clamp) {
 /// When `x` is not `count * features * layout.samples()` long.
 #[track_caller]
 pub fn softmax(isa: Isa, layout: Layout, x: &mut [f32], features: usize, count: usize) {
-    assert_eq!(
-        x.len(),
-        count * features * layout.samples(),
-        "elements of x"
-    );
+    length::check("x", x.len(), [count, features, layout.samples()]);
     match layout {
         Layout::Tiled => softmax_tiled(isa, x, features),
         _ => softmax_single(isa, x, features),
@@ -259,11 +253,14 @@ impl PackedKernel for ArithmeticKernel {
 /// When `x` is not a whole number of `size * inner`.
 #[track_caller]
 pub fn softmax_strided(isa: Isa, x: &mut [f32], size: usize, inner: usize) {
-    let each = size * inner;
-    assert!(
-        x.is_empty() || each > 0 && x.len().is_multiple_of(each),
-        "whole rows of x"
-    );
+    if x.is_empty() {
+        return;
+    }
+    let rows = x
+        .len()
+        .checked_div(size)
+        .and_then(|rest| rest.checked_div(inner));
+    length::check("x", x.len(), [rows.unwrap_or(0), size, inner]);
     softmax_inner(isa, x, size, inner);
 }
 
@@ -290,6 +287,7 @@ pub enum Strided {
 impl PackedKernel for StridedSoftmaxKernel {
     fn run(&self, operands: Operands<'_>) {
         let each = operands.y.len() / operands.n.max(1);
+        length::check("y", operands.y.len(), [operands.n, each]);
         let (size, inner) = match self.known {
             Strided::Size(size) => (size, each / size.max(1)),
             Strided::Inner(inner) => (each / inner.max(1), inner),

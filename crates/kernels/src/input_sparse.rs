@@ -8,7 +8,7 @@ use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload, each_sample};
 use crate::spmm::bias_or_zero;
 use crate::spmv::Spmv;
-use crate::{Clamp, Isa};
+use crate::{Clamp, Isa, length};
 
 /// A sparse matrix packed by columns.
 ///
@@ -93,8 +93,8 @@ impl InputSparse {
     /// When `x` does not have one element per column or `y` one per row.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], clamp: Clamp) {
-        assert_eq!(x.len(), self.cols(), "elements of x");
-        assert_eq!(y.len(), self.rows(), "elements of y");
+        length::check("x", x.len(), [self.cols()]);
+        length::check("y", y.len(), [self.rows()]);
         add_columns(self.isa, self, x, y, clamp.bounds());
     }
 

@@ -2,9 +2,9 @@
 
 use std::fmt::Debug;
 
-use crate::Clamp;
 use crate::bands::Banded;
 use crate::cost::{Costs, Size};
+use crate::{Clamp, length};
 
 /// The memory that one call of a kernel reads and writes.
 ///
@@ -152,12 +152,20 @@ pub trait PackedKernel: Debug + Send + Sync {
 }
 
 /// Runs a kernel for single samples over each sample of a batch.
+///
+/// # Panics
+/// When `x` or `y` is not `n` samples of one length, or `run` panics.
 #[inline]
+#[track_caller]
 pub(crate) fn each_sample(x: &[f32], y: &mut [f32], n: usize, run: impl Fn(&[f32], &mut [f32])) {
     if n == 1 {
         return run(x, y);
     }
     let (inputs, outputs) = (x.len() / n.max(1), y.len() / n.max(1));
+    length::check("x", x.len(), [n, inputs]);
+    length::check("y", y.len(), [n, outputs]);
+    // Samples without outputs only have their lengths checked.
+    let n = if outputs == 0 { n.min(1) } else { n };
     for sample in 0..n {
         run(
             &x[sample * inputs..][..inputs],

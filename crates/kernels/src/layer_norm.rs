@@ -3,7 +3,7 @@
 use crate::cost::Costs;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::{Isa, LANES, Layout};
+use crate::{Isa, LANES, Layout, length};
 
 /// A layer normalisation: `(x - mean) / sqrt(variance + epsilon) * scale + bias`, over each group of consecutive elements of a sample.
 ///
@@ -56,8 +56,8 @@ impl LayerNorm {
     /// When the length of `x` is no multiple of a group.
     #[track_caller]
     pub fn run(&self, x: &mut [f32]) {
-        let group = self.scale.len() * self.layout.samples();
-        assert_eq!(x.len() % group, 0, "elements of x past the last group");
+        let (scale, lanes) = (self.scale.len(), self.layout.samples());
+        length::check("x", x.len(), [x.len() / scale / lanes, scale, lanes]);
         match self.layout {
             Layout::Tiled => tiled(self.isa, x, &self.scale, &self.bias, self.epsilon),
             _ => single(self.isa, x, &self.scale, &self.bias, self.epsilon),

@@ -1,6 +1,5 @@
 //! Memory layouts of activations, and conversion between single samples and tiles.
 
-use crate::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::Level;
 use crate::blocks::Blocks;
@@ -9,6 +8,7 @@ use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 #[cfg(target_arch = "x86_64")]
 use crate::transpose::{lines_of_quads, transpose};
+use crate::{Isa, length};
 
 /// Samples in a tile, the innermost dimension of [`Layout::Tiled`]; also the number of spatial blocks of a map.
 pub const LANES: usize = 16;
@@ -45,8 +45,11 @@ pub fn tiles(n: usize) -> usize {
 /// When `src` is not `n * features` long or `dst` not `tiles(n) * features * 16`.
 #[track_caller]
 pub fn pack_tiles(isa: Isa, src: &[f32], n: usize, features: usize, dst: &mut [f32]) {
-    assert_eq!(src.len(), n * features, "row-major samples");
-    assert_eq!(dst.len(), tiles(n) * features * LANES, "tiles");
+    length::check("samples", src.len(), [n, features]);
+    length::check("tiles", dst.len(), [tiles(n), features, LANES]);
+    if dst.is_empty() {
+        return;
+    }
     #[cfg(target_arch = "x86_64")]
     if isa.level() == Level::Avx512 {
         for t in 0..tiles(n) {
@@ -124,8 +127,11 @@ impl Pack {
 /// When `src` is not `tiles(n) * features * 16` long or `dst` not `n * features`.
 #[track_caller]
 pub fn unpack_tiles(isa: Isa, src: &[f32], n: usize, features: usize, dst: &mut [f32]) {
-    assert_eq!(src.len(), tiles(n) * features * LANES, "tiles");
-    assert_eq!(dst.len(), n * features, "row-major samples");
+    length::check("tiles", src.len(), [tiles(n), features, LANES]);
+    length::check("samples", dst.len(), [n, features]);
+    if dst.is_empty() {
+        return;
+    }
     #[cfg(target_arch = "x86_64")]
     if isa.level() == Level::Avx512 {
         for t in 0..tiles(n) {
@@ -158,8 +164,11 @@ fn pack(
     rest: bool,
     dst: &mut [f32],
 ) {
-    assert_eq!(src.len(), n * features, "row-major samples");
-    assert_eq!(dst.len(), tiles(n) * features * LANES, "tiles");
+    length::check("samples", src.len(), [n, features]);
+    length::check("tiles", dst.len(), [tiles(n), features, LANES]);
+    if dst.is_empty() {
+        return;
+    }
     for t in 0..tiles(n) {
         let samples = (n - t * LANES).min(LANES);
         let src = &src[t * LANES * features..][..samples * features];

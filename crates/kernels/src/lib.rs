@@ -55,6 +55,7 @@ mod isa;
 pub mod kernel;
 pub mod layer_norm;
 mod layout;
+mod length;
 mod math;
 pub mod peak;
 mod permute;

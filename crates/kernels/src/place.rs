@@ -1,13 +1,13 @@
 //! Padding and concatenation.
 
-use crate::Layout;
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::{Layout, length};
 
 /// Pads maps with `value`: from `x`, `[count][c][h][w]`, to `y`, in [`Layout::Single`] or [`Layout::Tiled`]; `pads` are top, left, bottom, right.
 ///
 /// # Panics
-/// When `x` and `y` do not hold the same number of maps.
+/// When `x` and `y` do not hold the same number of maps, or no slice can hold a map with its border.
 #[track_caller]
 pub fn pad(
     layout: Layout,
@@ -19,17 +19,21 @@ pub fn pad(
 ) {
     let [top, left, bottom, right] = pads;
     let lanes = layout.samples();
-    let (row, padded_row) = (w * lanes, (left + w + right) * lanes);
-    let (map, padded_map) = (h * row, (top + h + bottom) * padded_row);
+    let padded = [
+        length::sum("rows of y", [top, h, bottom]),
+        length::sum("columns of y", [left, w, right]),
+    ];
+    let padded_map = length::planned("a map of y", [padded[0], padded[1], lanes]);
+    // A part of a padded map.
+    let map = h * w * lanes;
     let maps = x.len().checked_div(map).unwrap_or(0);
-    assert!(
-        x.len() == maps * map && y.len() == maps * padded_map,
-        "elements of maps with and without a border"
-    );
-    y.fill(value);
+    length::check("x", x.len(), [maps, map]);
+    length::check("y", y.len(), [maps, padded_map]);
     if map == 0 {
         return;
     }
+    y.fill(value);
+    let (row, padded_row) = (w * lanes, padded[1] * lanes);
     for (x, y) in x.chunks_exact(map).zip(y.chunks_exact_mut(padded_map)) {
         let rows = y.chunks_exact_mut(padded_row).skip(top);
         for (x, y) in x.chunks_exact(row).zip(rows) {
@@ -52,14 +56,14 @@ pub fn place(
     total: usize,
 ) {
     let lanes = layout.samples();
-    let count = y.len().checked_div(total * lanes).unwrap_or(0);
+    let count = (y.len() / lanes).checked_div(total).unwrap_or(0);
+    length::check("y", y.len(), [count, total, lanes]);
+    length::check("x", x.len(), [count, features, lanes]);
     assert!(
-        y.len() == count * total * lanes
-            && x.len() == count * features * lanes
-            && offset + features <= total,
-        "elements of samples and of a part of them"
+        length::sum("the part of y", [offset, features]) <= total,
+        "elements of the part of y: expected up to {total}, got {offset} + {features}"
     );
-    if features == 0 {
+    if x.is_empty() {
         return;
     }
     let samples = x.chunks_exact(features * lanes);
@@ -122,10 +126,12 @@ impl PackedKernel for PlaceKernel {
     fn run(&self, operands: Operands<'_>) {
         let Operands { x, y, n, .. } = operands;
         let times = match self.layout {
-            Layout::Single => y.len() / (n * self.total).max(1),
+            Layout::Single => (y.len() / n.max(1)).checked_div(self.total).unwrap_or(0),
             _ => 1,
         };
-        let [features, offset, total] = [self.features, self.offset, self.total].map(|e| e * times);
+        // Where a product is too large for a slice, so is the length that `place` asks for.
+        let parts = [self.features, self.offset, self.total];
+        let [features, offset, total] = parts.map(|e| e.saturating_mul(times));
         place(self.layout, x, y, features, offset, total);
     }
 

@@ -10,7 +10,7 @@ use crate::cost::Costs;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::pool::{Reduction, larger};
-use crate::{Clamp, Isa, LANES};
+use crate::{Clamp, Isa, LANES, length};
 
 /// Pooling planned for inputs and outputs in spatial [`Blocks`].
 ///
@@ -200,8 +200,8 @@ fn lines(
 /// When `x` or `y` has another length.
 #[track_caller]
 pub fn global_average(isa: Isa, input: &Blocks, x: &[f32], n: usize, y: &mut [f32]) {
-    assert_eq!(x.len(), n * input.len(), "elements of x");
-    assert_eq!(y.len(), n * input.map()[0], "elements of y");
+    length::check("x", x.len(), [n, input.len()]);
+    length::check("y", y.len(), [n, input.map()[0]]);
     means(isa, input, x, y);
 }
 

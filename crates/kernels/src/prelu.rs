@@ -3,7 +3,7 @@
 use crate::cost::Costs;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::{Isa, Layout};
+use crate::{Isa, Layout, length};
 
 /// `x` where it is not negative, else `slope x`, with one slope per channel. Zeros stay zero, and so do the halos of blocks.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,13 +30,11 @@ impl PRelu {
     /// When the length of `x` is no multiple of the number of channels in all samples, or in all tiles.
     #[track_caller]
     pub fn run(&self, x: &mut [f32], n: usize) {
-        let channels = n.div_ceil(self.layout.samples()) * self.slope.len();
-        assert!(
-            x.len().checked_rem(channels).unwrap_or(x.len()) == 0,
-            "elements of x past the last channel"
-        );
+        let (count, channels) = (n.div_ceil(self.layout.samples()), self.slope.len());
+        let line = (x.len() / channels).checked_div(count).unwrap_or(0);
+        length::check("x", x.len(), [count, channels, line]);
         if !x.is_empty() {
-            prelu(self.isa, x, &self.slope, x.len() / channels);
+            prelu(self.isa, x, &self.slope, line);
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::blocks::Blocks;
 use crate::cost::Costs;
 use crate::kernel::{InputSplit, Operands, PackedKernel, Workload};
 use crate::permute::{Permute, Sources};
-use crate::{Isa, LANES};
+use crate::{Isa, LANES, length};
 
 /// Conversion from maps in blocks to `[n][c][h][w]`, planned for one size.
 #[derive(Debug, Clone)]
@@ -46,9 +46,9 @@ impl Unpack {
     /// When a slice has another length.
     #[track_caller]
     pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) {
-        let pixels: usize = self.blocks.map().iter().product();
-        assert_eq!(x.len(), n * self.blocks.len(), "elements of x");
-        assert_eq!(y.len(), n * pixels, "elements of y");
+        let [c, h, w] = self.blocks.map();
+        length::check("x", x.len(), [n, self.blocks.len()]);
+        length::check("y", y.len(), [n, c, h, w]);
         match &self.narrow {
             Some(permute) => permute.run(x, y),
             None => self.blocks.unpack(self.isa, x, n, y),
@@ -132,8 +132,9 @@ impl Reblock {
     #[track_caller]
     pub fn run(&self, x: &[f32], n: usize, y: &mut [f32], scratch: &mut [f32]) {
         let [x_len, y_len] = self.blocks.map(|b| b.len());
-        assert_eq!(x.len(), n * x_len, "elements of x");
-        assert_eq!(y.len(), n * y_len, "elements of y");
+        length::check("x", x.len(), [n, x_len]);
+        length::check("y", y.len(), [n, y_len]);
+        length::check_at_least("the scratch", scratch.len(), self.scratch_len());
         let [old, between, new] = self.channels;
         let at_once = self.at_once();
         // Samples are contiguous, as channels are, so chunks may span samples.
@@ -190,8 +191,8 @@ impl Subsample {
     #[track_caller]
     pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) {
         let [x_len, y_len] = self.blocks.map(|b| b.len());
-        assert_eq!(x.len(), n * x_len, "elements of x");
-        assert_eq!(y.len(), n * y_len, "elements of y");
+        length::check("x", x.len(), [n, x_len]);
+        length::check("y", y.len(), [n, y_len]);
         self.permute.run(x, y);
     }
 }

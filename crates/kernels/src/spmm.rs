@@ -7,7 +7,7 @@ use sparsevd_model::Csr;
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::sell::{self, Entry, LineStrides, Sell};
-use crate::{Clamp, Isa, LANES, Precision, select, tiles};
+use crate::{Clamp, Isa, LANES, Precision, length, select, tiles};
 
 /// A sparse matrix packed for batches in [`crate::Layout::Tiled`].
 #[derive(Debug, Clone)]
@@ -95,8 +95,11 @@ impl Spmm {
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, clamp: Clamp) {
         let tiles = tiles(n);
-        assert_eq!(x.len(), tiles * self.cols * LANES, "elements of x");
-        assert_eq!(y.len(), tiles * self.rows * LANES, "elements of y");
+        length::check("x", x.len(), [tiles, self.cols, LANES]);
+        length::check("y", y.len(), [tiles, self.rows, LANES]);
+        if y.is_empty() {
+            return;
+        }
         let strides = LineStrides {
             lines: tiles,
             x_line: self.cols * LANES,

@@ -11,7 +11,7 @@ use crate::sell_vector::SellVector;
 use crate::spmm::bias_or_zero;
 #[cfg(target_arch = "x86_64")]
 use crate::table::Table;
-use crate::{Clamp, Isa};
+use crate::{Clamp, Isa, length};
 
 pub use crate::input_sparse::{ByActivity, InputSparse, active};
 
@@ -90,8 +90,8 @@ impl Spmv {
     /// When `x` does not have one element per column or `y` one per packed row.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], clamp: Clamp) {
-        assert_eq!(x.len(), self.cols, "elements of x");
-        assert_eq!(y.len(), self.rows, "elements of y");
+        length::check("x", x.len(), [self.cols]);
+        length::check("y", y.len(), [self.rows]);
         match &self.kernel {
             Kernel::Sell(sell) => sell.run(self.isa, x, y, clamp.bounds()),
             #[cfg(target_arch = "x86_64")]

@@ -93,6 +93,9 @@ impl PlanValue {
 /// Longest free dimension.
 pub(crate) const LONGEST: usize = 1 << 31;
 
+/// Largest batch for which a plan is made.
+const LARGEST_BATCH: usize = 1 << 32;
+
 /// What the plans of a network with a free dimension are made of.
 #[derive(Debug)]
 struct Source {
@@ -136,8 +139,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`RuntimeError::Model`] for a network that is not valid; [`RuntimeError::Unsupported`] for one without inputs, with an
-    /// operator without a kernel or with the same output twice; [`RuntimeError::Option`] for a batch or a number of threads of zero, and for weights that the type of the
-    /// options cannot hold.
+    /// operator without a kernel, with the same output twice or with a value that no memory holds; [`RuntimeError::Option`] for a batch or a number
+    /// of threads of zero, a batch that no memory holds, and weights that the type of the options cannot hold.
     pub fn new(network: &Network, options: &PlanOptions) -> Result<Self, RuntimeError> {
         Self::with_activity(network, options, &Activity::new())
     }
@@ -174,6 +177,13 @@ impl Plan {
                     got: "0".into(),
                 });
             }
+        }
+        if options.batch > LARGEST_BATCH {
+            return Err(RuntimeError::Option {
+                option: "batch",
+                expected: format!("at most {LARGEST_BATCH}"),
+                got: options.batch.to_string(),
+            });
         }
         let Some(symbol) = network.graph.free_symbol() else {
             return Self::up_to(network, options, activity, 1);

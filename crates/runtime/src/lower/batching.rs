@@ -42,8 +42,13 @@ impl Batching {
         let work: usize = uses
             .iter()
             .flatten()
-            .map(|u| if sparse { u.nonzeros } else { u.elements } * u.pixels * options.batch)
-            .sum();
+            .map(|u| {
+                let weights = if sparse { u.nonzeros } else { u.elements };
+                weights
+                    .saturating_mul(u.pixels)
+                    .saturating_mul(options.batch)
+            })
+            .fold(0, usize::saturating_add);
         let threads = select::threads(work, options.threads);
         let share = options.batch.div_ceil(threads);
         let tile_fits = select::tile_fits(largest_map(program));

@@ -28,7 +28,7 @@ impl Choice {
         };
         let size = size(step, used);
         // Each of several vectors of a sample is a sample of the kernel.
-        let n = self.share * used.pixels;
+        let n = self.share.saturating_mul(used.pixels);
         let layout = match used.pixels {
             1 => self.layout,
             _ => {

@@ -19,6 +19,7 @@ mod normalisation;
 mod partition;
 mod pool;
 mod prelu;
+mod sizes;
 mod weights;
 
 use std::collections::HashSet;
@@ -44,7 +45,7 @@ pub(crate) use self::context::Activity;
 /// Chooses layouts and kernels and packs the weights.
 ///
 /// # Errors
-/// When an operator has no kernel, or a weight cannot be stored as the options ask.
+/// When an operator has no kernel, a weight cannot be stored as the options ask, or no memory holds the values.
 pub(crate) fn lower(
     program: &Program,
     network: &Network,
@@ -57,6 +58,8 @@ pub(crate) fn lower(
         .map(|s| weights::weight_use(s, network, options))
         .collect::<Result<_, _>>()?;
     weights::check_memory(&uses, options)?;
+    let halos = halos::halos(program);
+    sizes::check_values(program, network, &halos)?;
     let batching = Batching::new(program, &uses, options);
     // Parts follow each other in memory only within one sample.
     let parts = if batching.block == 1 {
@@ -69,7 +72,7 @@ pub(crate) fn lower(
         network,
         options,
         activity,
-        halos: halos::halos(program),
+        halos,
         read_by_depthwise: halos::read_by_depthwise(program),
         lowered: Steps::new(program, options.isa, parts),
         batching,
@@ -88,7 +91,7 @@ pub(crate) fn lower(
         .collect();
     lowered.pack_only_what_is_read();
     let (block, one_by_one) = batching.one_by_one(&lowered.steps, &lowered.values, program.length);
-    Ok(LoweredProgram {
+    let lowered = LoweredProgram {
         steps: lowered.steps,
         values: lowered.values,
         length: program.length,
@@ -98,7 +101,9 @@ pub(crate) fn lower(
         one_by_one,
         threads: batching.threads,
         last_alone: batching.last_alone(),
-    })
+    };
+    sizes::check_memory(&lowered, options)?;
+    Ok(lowered)
 }
 
 /// The kernels that could compute a step, best first.
