@@ -91,7 +91,10 @@ fn fault(output: &Output, words: &str) -> Option<String> {
     (!is_refusal).then(|| format!("expected `{words}`, got {:?}: {begin}", output.status))
 }
 
-fn refuse(cases: &[(u64, &str, &[&str], &[&Path], &str)]) {
+/// Kibibytes of address space, a program with its arguments and its files, and words of the refusal.
+type Case<'c> = (u64, &'c str, &'c [&'c str], &'c [&'c Path], &'c str);
+
+fn refuse(cases: &[Case<'_>]) {
     let wrong: Vec<String> = cases
         .iter()
         .filter_map(|(kib, program, args, files, words)| {

@@ -137,7 +137,7 @@ fn too_few_samples_leave_the_number_of_weights_to_a_more_careful_posterior() {
     assert_eq!((best.kl_scale, first.kl_scale), (0.25, 1.0));
     assert!(second.weights > first.weights);
     assert!(
-        search.ended.starts_with("too few validation samples"),
+        search.ended.starts_with("validation samples are too few"),
         "{}",
         search.ended
     );
