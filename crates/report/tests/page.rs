@@ -65,7 +65,7 @@ fn names_from_files_stay_text() {
 
 /// Images of 6x6 with two classes: the brighter half.
 fn set(count: usize) -> Dataset {
-    let bright = |image: usize, p: usize| (p < 18) == (image % 2 == 0);
+    let bright = |image: usize, p: usize| (p < 18) == image.is_multiple_of(2);
     let pixel = |image: usize, p: usize| {
         ((image * 7 + p * 13) % 100 + 100 * usize::from(bright(image, p))) as u8
     };

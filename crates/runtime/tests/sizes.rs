@@ -2,12 +2,15 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use sparsevd_model::{Conv2d, Dense, GraphBuilder, Network, Op, Window, ops};
+use sparsevd_model::{Conv2d, Dense, GraphBuilder, ModelError, Network, Op, Window, ops};
 use sparsevd_runtime::{Plan, PlanOptions, RuntimeError, Session};
 
-fn ones(b: GraphBuilder) -> Network {
+fn built(b: GraphBuilder) -> Result<Network, ModelError> {
     b.network(|_, shape| Dense::new(shape.clone(), vec![1.0; shape.elements()]).into())
-        .unwrap()
+}
+
+fn ones(b: GraphBuilder) -> Network {
+    built(b).unwrap()
 }
 
 fn planned(network: &Network, batch: usize) -> Result<Plan, RuntimeError> {
@@ -32,7 +35,7 @@ fn values_that_no_memory_holds_are_errors_that_name_them() {
             let x = b.input("x", shape);
             let y = b.op("y", Op::Relu, &[&x]);
             b.output(&y);
-            refused(&ones(b), 1, "(`x`)");
+            refused(&ones(b), 1, "`x`");
         }
     }
 }
@@ -52,7 +55,11 @@ fn borders_and_strides_that_no_memory_holds_are_errors() {
             let x = b.input("x", [2, 4, 4]);
             let y = b.conv("y", &x, &Conv2d::new(2, window));
             b.output(&y);
-            refused(&ones(b), 1, "borders of");
+            match built(b) {
+                Ok(strides_alone) if side == 2 => refused(&strides_alone, 1, "borders of"),
+                Ok(_) => panic!("a border of {big}"),
+                Err(e) => assert!(e.to_string().contains("a window that fits"), "{e}"),
+            }
         }
         // The halos of two windows over one map come together.
         let mut b = GraphBuilder::new("halos");
