@@ -55,6 +55,8 @@ pub struct PackedInspection {
 
 /// Most bytes of the dense file that zstd is tried on: level 19 takes about a second for each megabyte.
 const MOST_FOR_ZSTD: u64 = 64 << 20;
+/// Most nodes of a graph that it is tried on: its text repeats itself, on which level 19 takes minutes.
+const MOST_NODES_FOR_ZSTD: usize = 4096;
 
 impl Inspection {
     /// Inspects a file and the network that was read from it.
@@ -163,7 +165,7 @@ fn zstd_over_dense(network: &Network) -> Result<Option<Encoding>, PipelineError>
     let elements: usize = (network.tensors.values())
         .map(|t| t.shape().elements())
         .fold(0, usize::saturating_add);
-    if elements as u64 > MOST_FOR_ZSTD / 4 {
+    if elements as u64 > MOST_FOR_ZSTD / 4 || network.graph.nodes.len() > MOST_NODES_FOR_ZSTD {
         return Ok(None);
     }
     let dense = write_network_bytes(&network.to_dense(), &WriteOptions::default())?;

@@ -391,7 +391,7 @@ Examples:
   compress inspect lenet-5.spvd
       where its bits go, too
 
-zstd is tried on dense files up to 64 MiB, and a network on grids is packed even where its file is not.
+zstd is tried on dense files up to 64 MiB with up to 4,096 nodes, and a network on grids is packed even where its file is not.
 Weights and ratio count the matrices and filters of the original network, biases apart, as papers do.")]
 pub struct InspectArgs {
     /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx
