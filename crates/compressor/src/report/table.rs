@@ -44,11 +44,12 @@ impl fmt::Display for Table {
             let cells = self.rows.iter().filter_map(|r| r.get(column));
             cells.map(|c| c.chars().count()).max().unwrap_or(0)
         };
+        let widths: Vec<usize> = (0..self.aligns.len()).map(width).collect();
         for row in &self.rows {
             let mut line = String::new();
-            for (column, (cell, align)) in row.iter().zip(&self.aligns).enumerate() {
+            let cells = row.iter().zip(&self.aligns).zip(&widths);
+            for (column, ((cell, align), &width)) in cells.enumerate() {
                 let gap = if column == 0 { "" } else { "  " };
-                let width = width(column);
                 match align {
                     Align::Left => line.push_str(&format!("{gap}{cell:width$}")),
                     Align::Right => line.push_str(&format!("{gap}{cell:>width$}")),
