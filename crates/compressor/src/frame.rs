@@ -260,14 +260,13 @@ impl LayerFrame {
         let mut values = vec![REMOVED; units.len() * inputs.len() * area];
         // Where each unit and input of the whole layer is among those that the run still has.
         let place = |kept: &[u32], index: u32| kept.binary_search(&index).ok();
+        let columns: Vec<_> = inputs.iter().map(|&i| place(&layer.kept_in, i)).collect();
         for (row, &unit) in units.iter().enumerate() {
             let Some(o) = place(&layer.kept_out, unit) else {
                 continue;
             };
-            for (column, &input) in inputs.iter().enumerate() {
-                let Some(i) = place(&layer.kept_in, input) else {
-                    continue;
-                };
+            let columns = columns.iter().enumerate();
+            for (column, i) in columns.filter_map(|(column, i)| Some((column, (*i)?))) {
                 for a in 0..area {
                     let at = (o * area + a) * layer.kept_in.len() + i;
                     if survivors[at] {
