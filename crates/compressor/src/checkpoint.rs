@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use sparsevd_format::write_atomically;
+use sparsevd_format::{read_file, write_atomically};
 use sparsevd_model::quantised::is_scale;
 
 pub(crate) use fingerprint::fingerprint;
@@ -96,10 +96,7 @@ fn remove(files: Vec<PathBuf>) -> Result<(), CompressError> {
 /// Copies the checkpoint to where the last posterior is kept.
 pub(crate) fn keep_posterior(folder: &Path) -> Result<(), CompressError> {
     let from = path(folder);
-    let bytes = std::fs::read(&from).map_err(|e| CompressError::Checkpoint {
-        path: from,
-        what: e.to_string(),
-    })?;
+    let bytes = read_file(&from, u64::MAX).map_err(|e| fault(&from, e.without_path()))?;
     write_atomically(posterior_path(folder), |out| out.write_all(&bytes))?;
     Ok(())
 }
@@ -162,7 +159,7 @@ pub(crate) fn read(
     mut state: State<f32>,
 ) -> Result<Snapshot<'static>, CompressError> {
     let fail = |what: String| fault(file, what);
-    let bytes = std::fs::read(file).map_err(|e| fail(e.to_string()))?;
+    let bytes = read_file(file, u64::MAX).map_err(|e| fail(e.without_path()))?;
     let torn = |e: safetensors::SafeTensorError| {
         fail(format!(
             "expected a whole checkpoint, got a damaged file ({e})"
