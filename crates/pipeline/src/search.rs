@@ -228,7 +228,10 @@ impl Search<'_> {
         let promise = Promise::new(&recipe, &validation, &classes);
         let evidence = Evidence::new(&promise, &validation, &classes);
         self.dense = Some(dense);
-        self.careful_kl = evidence.careful_kl();
+        let own = weights >= self.posterior.trainer.survivors();
+        if own {
+            self.careful_kl = evidence.careful_kl();
+        }
         let network = finish(trainer.network()?);
         let bytes = match recipe.ends_on_grids() {
             true => {
@@ -239,10 +242,7 @@ impl Search<'_> {
         };
         let (all, left) = (network.original_weights(), network.nonzeros());
         let fits = match self.goal {
-            Goal::Promise => evidence.is_safe(
-                weights >= self.posterior.trainer.survivors(),
-                self.kl_scale < 1.0 || !self.removes(),
-            ),
+            Goal::Promise => evidence.is_safe(own, self.kl_scale < 1.0 || !self.removes()),
             Goal::Bytes(most) => bytes.is_some_and(|bytes| bytes <= most),
             Goal::Ratio(_) | Goal::Weights(_) => {
                 goal_weights(self.goal, all).is_some_and(|most| left <= most)

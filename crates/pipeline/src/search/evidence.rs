@@ -51,9 +51,9 @@ impl Evidence {
         self.score_tells && self.classes_tell
     }
 
-    /// Factor on the KL terms of a more careful posterior: the less the samples tell, the more careful.
+    /// Factor on the KL terms of a more careful posterior: the less the samples tell, and where they show a loss, the more careful.
     pub fn careful_kl(&self) -> f64 {
-        match self.score_nearly_tells {
+        match self.score_nearly_tells && !self.lost {
             true => HALF,
             false => QUARTER,
         }
@@ -194,6 +194,9 @@ mod tests {
         let few = |wrong| evidence(&[(50, wrong), (47, 0)]);
         assert!(few(0).is_undecided() && few(1).is_undecided());
         assert!(!few(20).tells() && !few(20).is_undecided());
+        // The next posterior leaves many more weights after a loss of four points, a few more after one of 0.52.
+        let many = |wrong| evidence(&[(1250, wrong), (1250, 0)]).careful_kl();
+        assert_eq!((many(100), many(13)), (0.25, 0.5));
     }
 
     #[test]
