@@ -36,7 +36,7 @@ pub struct Recipe {
     #[serde(default)]
     pub seed: u64,
     /// Samples to choose settings by, and to measure the result on; 5,000 of the training set where absent.
-    #[serde(default = "five_thousand")]
+    #[serde(default = "ten_thousand")]
     pub validation: Validation,
     /// Weights whose `log_alpha` is above this at the end of the sparse-vd phases are removed; none where all of these have a
     /// `kl_scale` of 0.
@@ -168,8 +168,8 @@ pub struct Phase {
     pub temperature: f64,
 }
 
-fn five_thousand() -> Validation {
-    Validation::Samples(5000)
+fn ten_thousand() -> Validation {
+    Validation::Samples(10_000)
 }
 fn hundred() -> usize {
     100
@@ -299,7 +299,7 @@ impl Recipe {
         Self {
             data: None,
             seed: 0,
-            validation: five_thousand(),
+            validation: ten_thousand(),
             threshold: three(),
             alpha: Granularity::Weight,
             max_accuracy_drop: half(),
@@ -472,7 +472,7 @@ mod tests {
     #[test]
     fn a_recipe_survives_its_own_toml() {
         let mut recipe = Recipe::default_for_compression();
-        assert!(recipe.to_toml().contains("validation = 5000\n"));
+        assert!(recipe.to_toml().contains("validation = 10000\n"));
         for validation in [
             Validation::Samples(7),
             Validation::Share(0.25),

@@ -209,7 +209,7 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
     /// Samples to choose settings by and to measure the result on: another data set, a share of the training set (0.1), or a number
-    /// of its samples, at most a sixth; the recipe's, else 5000
+    /// of its samples, at most a sixth; the recipe's, else 10000
     #[arg(long, value_name = "PATH|SHARE|N", allow_negative_numbers = true)]
     pub validation: Option<Validation>,
     /// Take N test images for validation, for a network that was trained on every training image
