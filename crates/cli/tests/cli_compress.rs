@@ -116,6 +116,27 @@ fn a_page_about_the_run_lies_beside_the_result() {
     assert!(read("half.report.html").contains(without_picture));
     prune(&["--out", "none.sparse.safetensors", "--no-report"]);
     assert!(!w.path("none.report.html").exists());
+    // A network says what it is without its run.
+    let sparse = "net.sparse.safetensors";
+    w.ok(&["report", sparse, "--png", "net.png"]);
+    assert_eq!(&w.read("net.png")[1..4], b"PNG");
+    let of_file = read("net.sparse.safetensors.report.html");
+    assert!(!of_file.contains(without_picture));
+    let inspected: Value = serde_json::from_str(&w.ok(&["inspect", sparse, "--json"])).unwrap();
+    let left = format!(r#""nonzeros":{},"#, inspected["nonzeros"]);
+    assert!(of_file.contains(&left), "{left}");
+    assert!(of_file.contains(r#""recipe_source":"stored with the network""#));
+    assert!(of_file.contains(r#""plan":"sparse","batch":64"#), "speed");
+    let no_frames = ["--gif: expected the folder of a run with frames, or a network"];
+    let gif = [
+        "report",
+        "net.report.json",
+        "--html",
+        "p.html",
+        "--gif",
+        "no.gif",
+    ];
+    assert_eq!(w.complaint(&gif, &no_frames), None);
     std::fs::remove_file(w.path("net.run/report.json")).unwrap();
     let unfinished = ["net.run: expected the folder of a finished run"];
     assert_eq!(
@@ -258,7 +279,7 @@ fn wrong_settings_and_inputs_are_named_in_one_line() {
         (&[net, "--run", "file"], &["file", "run folder"]),
         (
             &[net, "--network", "lenet-6"],
-            &["lenet-6", "lenet-300-100, lenet-5"],
+            &["lenet-6", "lenet-300-100, lenet-5", "did you mean lenet-5?"],
         ),
         (&[net, "--network", "half.json"], &["half.json", "JSON"]),
         (&["cut.safetensors"], &["cut.safetensors"]),
@@ -278,7 +299,11 @@ fn wrong_settings_and_inputs_are_named_in_one_line() {
         ),
         (
             &["train", "lenet-6", "--data", "data"],
-            &["lenet-6", "presets lenet-300-100, lenet-5"],
+            &[
+                "lenet-6",
+                "presets lenet-300-100, lenet-5",
+                "did you mean lenet-5?",
+            ],
         ),
         (
             &["train", "lenet-5", "--data", "data"],

@@ -38,7 +38,7 @@ fn presets_are_written_with_seeded_weights_and_run() {
     let complaints: Vec<String> = [
         (
             &["init", "lenet-6", "--out", "d.onnx"][..],
-            &["lenet-6", "resnet-50"][..],
+            &["lenet-6", "resnet-50", "did you mean lenet-5?"][..],
         ),
         (
             &["init", "mlp:784", "--out", "d.onnx"],

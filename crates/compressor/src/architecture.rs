@@ -103,8 +103,9 @@ pub fn by_name_or_file(name: &str) -> Result<Architecture, CompressError> {
     let text = read_text(path, MAX_JSON).map_err(|e| {
         let presets = presets::names();
         fail(format!(
-            "expected one of the presets {presets}, mlp or mlp-300-100 with the widths of its hidden layers and the other sizes of the data, or a graph as JSON: {}",
-            e.without_path()
+            "expected one of the presets {presets}, mlp or mlp-300-100 with the widths of its hidden layers and the other sizes of the data, or a graph as JSON: {}{}",
+            e.without_path(),
+            presets::hint(name)
         ))
     })?;
     let File { graph, tensors } = serde_json::from_str(&text)

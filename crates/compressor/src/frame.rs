@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sparsevd_format::read_file;
+use sparsevd_model::{Dense, Network};
 
 use crate::arrays::write_arrays;
 use crate::error::CompressError;
@@ -137,6 +138,22 @@ impl Frame {
             .map(|(layer, dense)| LayerFrame::new(layer, dense, threshold))
             .collect();
         Self { time, layers }
+    }
+
+    /// The weights of a network as one frame, without a run.
+    pub fn of_network(network: &Network) -> Self {
+        let layers = network.graph.weighted_nodes().filter_map(|node| {
+            let weight = network.weight(node)?.to_dense();
+            (weight.shape.dims().len() >= 2).then(|| LayerFrame::of_weight(&node.name, &weight))
+        });
+        Self {
+            time: FrameTime {
+                step: 0,
+                epochs: 0.0,
+                phase: 1,
+            },
+            layers: layers.collect(),
+        }
     }
 
     /// Writes it into a run folder.
@@ -286,29 +303,70 @@ impl LayerFrame {
             values,
         }
     }
+
+    /// A weight in PyTorch's layout, `[out, in, ..]`, whose zeros count as removed.
+    fn of_weight(node: &str, weight: &Dense) -> Self {
+        let shape = weight.shape.dims().to_vec();
+        let area: usize = shape[2..].iter().product();
+        let all = &weight.values;
+        let place = |at: usize| [at / (area * shape[1]), at / area % shape[1]];
+        let [units, inputs] = with_largest_weights(all, [shape[0], shape[1]], place);
+        let largest = all.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+        let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+        let byte = |w: f32| match w == 0.0 {
+            true => REMOVED,
+            false => ((w / scale).round() as i8).max(-127),
+        };
+        let kernels = units.iter().flat_map(|&unit| {
+            let row = unit as usize * shape[1];
+            let start = move |input: &u32| (row + *input as usize) * area;
+            inputs.iter().map(start)
+        });
+        let values = kernels.flat_map(|at| all[at..at + area].iter().map(|w| byte(*w)));
+        Self {
+            left: all.iter().filter(|w| **w != 0.0).count(),
+            node: node.to_owned(),
+            values: values.collect(),
+            shape,
+            units,
+            inputs,
+            scale,
+        }
+    }
 }
 
-/// Units and inputs of a layer that frames keep: all, or those with the largest sums of squares, in the same shares of both.
+/// Units and inputs of a layer that frames keep.
 fn largest(dense: &Layer<f32>) -> (Vec<u32>, Vec<u32>) {
     let (units, inputs, area) = (dense.units(), dense.kept_in.len(), dense.area());
-    if dense.theta.len() <= WEIGHTS {
-        return (dense.kept_out.clone(), dense.kept_in.clone());
+    let place = |at: usize| [at / (area * inputs), at % inputs];
+    let [units, inputs] = with_largest_weights(&dense.theta, [units, inputs], place);
+    let of = |kept: &[u32], indices: Vec<u32>| indices.iter().map(|&i| kept[i as usize]).collect();
+    (of(&dense.kept_out, units), of(&dense.kept_in, inputs))
+}
+
+/// Units and inputs that are kept of a weight: all, or those with the largest sums of squares, in the same shares of both. `place` gives the
+/// unit and the input of each number.
+fn with_largest_weights(
+    weight: &[f32],
+    [units, inputs]: [usize; 2],
+    place: impl Fn(usize) -> [usize; 2],
+) -> [Vec<u32>; 2] {
+    if weight.len() <= WEIGHTS {
+        return [units, inputs].map(|n| (0..n as u32).collect());
     }
-    let share = (WEIGHTS as f64 / dense.theta.len() as f64).sqrt();
+    let share = (WEIGHTS as f64 / weight.len() as f64).sqrt();
     let mut squares = [vec![0.0f64; units], vec![0.0f64; inputs]];
-    for (at, theta) in dense.theta.iter().enumerate() {
-        let square = f64::from(theta * theta);
-        squares[0][at / (area * inputs)] += square;
-        squares[1][at % inputs] += square;
+    for (at, w) in weight.iter().enumerate() {
+        let [unit, input] = place(at);
+        squares[0][unit] += f64::from(w * w);
+        squares[1][input] += f64::from(w * w);
     }
-    let [units, inputs] = squares.map(|squares| {
+    squares.map(|squares| {
         let most = ((squares.len() as f64 * share) as usize).max(1);
         let mut order: Vec<u32> = (0..squares.len() as u32).collect();
         order.sort_by(|&a, &b| squares[b as usize].total_cmp(&squares[a as usize]));
         order.truncate(most);
         order.sort_unstable();
         order
-    });
-    let of = |kept: &[u32], indices: Vec<u32>| indices.iter().map(|&i| kept[i as usize]).collect();
-    (of(&dense.kept_out, units), of(&dense.kept_in, inputs))
+    })
 }

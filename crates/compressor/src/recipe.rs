@@ -339,20 +339,32 @@ impl Recipe {
     /// # Errors
     /// A file that cannot be read, is no TOML, has an unknown key or a value out of range.
     pub fn read(path: &Path) -> Result<Self, CompressError> {
-        let fail = |what: String| CompressError::Recipe {
+        let text = read_text(path, MAX_TEXT).map_err(|e| CompressError::Recipe {
             path: path.into(),
-            what,
-        };
-        let text = read_text(path, MAX_TEXT).map_err(|e| fail(e.without_path()))?;
-        let mut recipe: Self =
-            toml::from_str(&text).map_err(|e| fail(e.to_string().trim_end().replace('\n', " ")))?;
-        recipe.check().map_err(|e| fail(e.to_string()))?;
+            what: e.without_path(),
+        })?;
+        let mut recipe = Self::from_toml(&text, path)?;
         if let Some(folder) = path.parent() {
             recipe.data = recipe.data.map(|data| folder.join(data));
             if let Validation::Data(data) = &mut recipe.validation {
                 *data = folder.join(&data);
             }
         }
+        Ok(recipe)
+    }
+
+    /// Reads and checks the text of a recipe, which errors say is from the file `source`.
+    ///
+    /// # Errors
+    /// A text that is no TOML, has an unknown key or a value out of range.
+    pub fn from_toml(text: &str, source: &Path) -> Result<Self, CompressError> {
+        let fail = |what: String| CompressError::Recipe {
+            path: source.into(),
+            what,
+        };
+        let recipe: Self =
+            toml::from_str(text).map_err(|e| fail(e.to_string().trim_end().replace('\n', " ")))?;
+        recipe.check().map_err(|e| fail(e.to_string()))?;
         Ok(recipe)
     }
 

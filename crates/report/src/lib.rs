@@ -13,7 +13,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod animation;
+mod drawing;
 mod page;
 mod picture;
 

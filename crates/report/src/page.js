@@ -366,6 +366,11 @@ async function pictures() {
   const last = picture.times.length - 1;
   const slider = $("slider");
   slider.max = last;
+  if (last === 0) {
+    $("picture-title").textContent = "The weights";
+    $("play").remove();
+    slider.hidden = true;
+  }
   let colours = palette();
   const show = () => {
     const frame = Number(slider.value);
@@ -375,8 +380,8 @@ async function pictures() {
     const left = picture.layers.reduce((sum, layer) => sum + layer.left[frame], 0);
     const record = Number.isInteger(time.epochs) ? report.history[time.epochs - 1] : undefined;
     const score = !record ? "" : isRegression ? `, R2 ${fixed(record.validation_r2, 4)} on validation` : `, validation error ${percent(record.validation_error)}`;
-    const when = time.step === 0 ? "before training" : `epoch ${+time.epochs.toFixed(2)}, step ${count(time.step)}`;
-    $("frame").textContent = `${when}: ${count(left)} weights${score}`;
+    const when = last === 0 ? "" : time.step === 0 ? "before training: " : `epoch ${+time.epochs.toFixed(2)}, step ${count(time.step)}: `;
+    $("frame").textContent = `${when}${count(left)} weights${score}`;
   };
   const legend = () => {
     const stops = [0, 32, 80, 128, 176, 224, 255].map((v) => `rgb(${colours[Math.max(v, 1)].join(" ")})`);
@@ -393,7 +398,7 @@ async function pictures() {
     timer = null;
     $("play").textContent = "Play";
   };
-  $("play").addEventListener("click", () => {
+  $("play")?.addEventListener("click", () => {
     if (timer !== null) return stop();
     if (Number(slider.value) === last) slider.value = 0;
     show();
@@ -418,6 +423,7 @@ $("subtitle").textContent = `${report.model}${report.data ? `, on ${report.data}
 facts();
 results();
 curves();
-$("recipe").textContent = page.recipe;
+if (page.recipe) $("recipe").textContent = page.recipe;
+else $("recipe").parentElement.remove();
 $("made").textContent = page.made;
 pictures();

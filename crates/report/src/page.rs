@@ -11,9 +11,10 @@ use serde::Serialize;
 use sparsevd_compressor::CompressError;
 use sparsevd_compressor::frame::FrameTime;
 use sparsevd_compressor::report::Report;
+use sparsevd_model::Network;
 use sparsevd_pipeline::frame_files;
 
-use crate::animation::animate;
+use crate::drawing::{animate, still};
 use crate::picture::{Part, Picture, PictureLayer};
 
 const HTML: &str = include_str!("page.html");
@@ -33,7 +34,7 @@ struct Data<'p> {
     report: &'p Report,
     /// The program, and how the network was trained.
     made: String,
-    /// The recipe as TOML.
+    /// The recipe as TOML; empty where it is not known.
     recipe: String,
     picture: Option<PictureData<'p>>,
 }
@@ -77,6 +78,21 @@ impl<'r> Page<'r> {
         Ok(Self { report, picture })
     }
 
+    /// The page of a report on a network of which there is no run, with its weights as they are.
+    pub fn of_network(report: &'r Report, network: &Network) -> Self {
+        let picture = Some(Picture::of_network(network));
+        Self { report, picture }
+    }
+
+    /// The weights before training and at its end, one above the other, as a PNG, 800 pixels wide; `None` where the run has no frames.
+    ///
+    /// # Errors
+    /// A picture of more pixels than a PNG has.
+    pub fn to_png(&self) -> Result<Option<Vec<u8>>, CompressError> {
+        let picture = self.picture.as_ref();
+        picture.map(|p| still(p, self.report)).transpose()
+    }
+
     /// The weights over training as an animated GIF, 800 pixels wide; `None` where the run has no frames.
     ///
     /// # Errors
@@ -105,7 +121,10 @@ impl<'r> Page<'r> {
         let data = Data {
             report: self.report,
             made: self.made(),
-            recipe: self.report.recipe.to_toml(),
+            recipe: match self.report.recipe_source.is_empty() {
+                true => String::new(),
+                false => self.report.recipe.to_toml(),
+            },
             picture: picture.transpose().map_err(fail)?,
         };
         // Nothing in the data ends the script that holds it.
@@ -124,12 +143,11 @@ impl Page<'_> {
         let report = self.report;
         let pruned = report.pruning.as_ref();
         let pruned = pruned.map_or(String::new(), |p| format!("; {p}"));
+        let recipe = || format!("; recipe: {}, seed {}", report.recipe_source, report.seed);
         let trained = match report.history.is_empty() {
+            true if pruned.is_empty() && !report.recipe_source.is_empty() => recipe(),
             true => String::new(),
-            false => format!(
-                "; recipe: {}, seed {}; trained for {:.0} s",
-                report.recipe_source, report.seed, report.training_seconds
-            ),
+            false => format!("{}; trained for {:.0} s", recipe(), report.training_seconds),
         };
         format!("sparsevd {}{pruned}{trained}", report.version)
     }

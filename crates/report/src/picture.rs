@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use sparsevd_compressor::CompressError;
 use sparsevd_compressor::frame::{Frame, FrameTime, LayerFrame, REMOVED};
+use sparsevd_model::Network;
 
 /// Frames of a picture, at most.
 const FRAMES: usize = 64;
@@ -57,10 +58,7 @@ impl Picture {
             return Ok(None);
         };
         let last = Frame::read(last)?;
-        let mut picture = Self {
-            times: vec![],
-            layers: last.layers.iter().map(PictureLayer::new).collect(),
-        };
+        let mut picture = Self::before_frames(&last);
         for file in thinned(files) {
             let frame = Frame::read(file)?;
             // Frames of another network, in a folder that was used twice.
@@ -68,13 +66,34 @@ impl Picture {
             if frame.layers.len() == last.layers.len()
                 && frame.layers.iter().zip(&last.layers).all(same)
             {
-                picture.times.push(frame.time);
-                let layers = picture.layers.iter_mut().zip(&frame.layers);
-                layers.for_each(|(layer, frame)| layer.push(frame));
+                picture.push(&frame);
             }
         }
         picture.layers.iter_mut().for_each(PictureLayer::rescale);
         Ok(Some(picture))
+    }
+
+    /// The picture of a network.
+    pub fn of_network(network: &Network) -> Self {
+        let frame = Frame::of_network(network);
+        let mut picture = Self::before_frames(&frame);
+        picture.push(&frame);
+        picture
+    }
+
+    /// The picture whose parts are those of the last frame, without frames.
+    fn before_frames(last: &Frame) -> Self {
+        Self {
+            times: vec![],
+            layers: last.layers.iter().map(PictureLayer::new).collect(),
+        }
+    }
+
+    /// Appends a frame.
+    fn push(&mut self, frame: &Frame) {
+        self.times.push(frame.time);
+        let layers = self.layers.iter_mut().zip(&frame.layers);
+        layers.for_each(|(layer, frame)| layer.push(frame));
     }
 }
 

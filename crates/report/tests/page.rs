@@ -11,7 +11,7 @@ use sparsevd_compressor::initialise;
 use sparsevd_compressor::recipe::{Goal, Method, Phase, Recipe, Search, Validation};
 use sparsevd_compressor::report::Report;
 use sparsevd_format::{DataSplits, Dataset, LoadedSamples, Pixels};
-use sparsevd_model::{Preprocessing, Shape, presets};
+use sparsevd_model::{Dense, Preprocessing, Shape, Weights, presets};
 use sparsevd_pipeline::{Compression, Data, RunFolder, Silent, report_path};
 use sparsevd_report::Page;
 
@@ -140,6 +140,33 @@ fn the_picture_of_a_search_is_that_of_the_posterior_and_the_try_that_were_chosen
     }
     assert_eq!(all_left, 40);
     assert_eq!(&page.to_gif().unwrap().unwrap()[..6], b"GIF89a");
+}
+
+#[test]
+fn a_page_of_a_network_shows_its_weights_as_they_are() {
+    let (graph, shapes) = presets::mlp("net", Shape::from([6]), &[3, 2]);
+    let mut network = initialise(graph, &shapes, 1).unwrap();
+    let weight = vec![0.5, 0.0, -1.0, 0.0, 0.0, 0.25];
+    let weight = Weights::Dense(Dense::new([2, 3], weight));
+    network.tensors.insert("fc2.weight".into(), weight);
+    let report = report("net");
+    let page = Page::of_network(&report, &network);
+    let picture = &page_data(&page.to_html().unwrap())["picture"];
+    assert_eq!(picture["times"].as_array().unwrap().len(), 1);
+    let layer = &picture["layers"][1];
+    assert_eq!(
+        (&layer["node"], &layer["left"][0]),
+        (&"fc2".into(), &3.into())
+    );
+    let bytes = STANDARD.decode(layer["data"].as_str().unwrap()).unwrap();
+    let mut values = vec![];
+    ZlibDecoder::new(bytes.as_slice())
+        .read_to_end(&mut values)
+        .unwrap();
+    // Of the largest, -1, by 127; zeros count as removed.
+    let shown: Vec<i8> = values.iter().map(|b| *b as i8).collect();
+    assert_eq!(shown, [64, -128, -127, -128, -128, 32]);
+    assert_eq!(&page.to_png().unwrap().unwrap()[1..4], b"PNG");
 }
 
 #[test]

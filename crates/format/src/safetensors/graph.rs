@@ -109,7 +109,7 @@ fn read_graph(network: &Path, name: &str) -> Result<Graph, FormatError> {
                     "the path of a graph as JSON or one of the presets {}",
                     presets::names()
                 ),
-                format!("`{name}`, which is neither"),
+                format!("`{name}`, which is neither{}", presets::hint(name)),
             ));
         }
         Err(e) => return Err(e),

@@ -5,7 +5,7 @@ mod rows;
 use std::collections::HashMap;
 use std::path::Path;
 
-use sparsevd_model::{Column, Preprocessing, Shape, Table};
+use sparsevd_model::{Column, Preprocessing, Shape, Table, hint};
 
 use crate::array::MAX_BYTES;
 use crate::dataset::{self, Parts};
@@ -296,7 +296,8 @@ fn categories_of(
 fn target(path: &Path, rows: &Rows, name: &str) -> Result<usize, FormatError> {
     rows.column(name).ok_or_else(|| {
         let expected = format!("a column `{name}`, the target");
-        invalid(path, "header", expected, rows.described())
+        let hint = hint(name, rows.names.iter().map(String::as_str));
+        invalid(path, "header", expected, rows.described() + &hint)
     })
 }
 

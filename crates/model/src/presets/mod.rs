@@ -39,6 +39,11 @@ pub fn names() -> String {
     )
 }
 
+/// [`crate::hint`] for a name that is none of the presets.
+pub fn hint(name: &str) -> String {
+    crate::hint(name, NAMES)
+}
+
 /// The multi-layer perceptron of a name such as `mlp:784,300,100,10`: inputs, widths of its hidden layers, outputs.
 fn mlp_by_sizes(name: &str) -> Option<Preset> {
     let sizes = name.strip_prefix("mlp:")?.split(',');

@@ -70,7 +70,7 @@ pub enum Command {
     Compare(CompareArgs),
     /// Validation error and ratio of a run over thresholds
     Sweep(SweepArgs),
-    /// A page that shows a run: weights going to zero, curves, and what came of it
+    /// A page that shows a run, weights going to zero, curves, and what came of it, or a network
     Report(ReportArgs),
     /// Layers, shapes, density, and bytes by encoding of a file
     Inspect(InspectArgs),
@@ -367,18 +367,25 @@ Examples:
   compress report lenet-5.report.json --html page.html
       without the weights over training, which are in the run folder
   compress report lenet-5.run --gif lenet-5.gif
+  compress report lenet-5.spvd
+      layers, weights, bytes and speed of a network, whose run is not needed
 
 The page is one file that loads nothing from elsewhere. `compress` writes it beside every result, unless --no-report is given.")]
 pub struct ReportArgs {
-    /// Run folder of `compress`, or a report that it wrote
-    #[arg(value_name = "RUN|REPORT")]
-    pub run: PathBuf,
+    /// Run folder of `compress`, a report that it wrote, or a network
+    #[arg(value_name = "RUN|REPORT|NETWORK")]
+    pub of: PathBuf,
+    #[command(flatten)]
+    pub graph: GraphArgs,
     /// File to write; ./NAME.report.html where it is not said
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Write the weights over training as an animated picture too, 800 pixels wide
     #[arg(long, value_name = "FILE")]
     pub gif: Option<PathBuf>,
+    /// Write the weights before training and at its end as a picture too
+    #[arg(long, value_name = "FILE")]
+    pub png: Option<PathBuf>,
     /// Overwrite an existing file
     #[arg(long)]
     pub force: bool,

@@ -19,9 +19,10 @@ pub fn run(args: &InitArgs) -> anyhow::Result<Outcome> {
     };
     let Some((graph, shapes)) = preset else {
         bail!(
-            "expected one of the presets {}, the convolutional ones with an --input that they fit, got {}",
+            "expected one of the presets {}, the convolutional ones with an --input that they fit, got {}{}",
             presets::names(),
-            args.name
+            args.name,
+            presets::hint(&args.name)
         );
     };
     let form = Form::of(&args.out)?;

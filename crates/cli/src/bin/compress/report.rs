@@ -1,11 +1,11 @@
-//! `compress report RUN`: a page in HTML that shows a compression.
+//! `compress report`: a page in HTML that shows a compression, or a network.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use sparsevd_compressor::report::{Report, bytes};
-use sparsevd_format::{check_writable, write_atomically};
-use sparsevd_pipeline::report_path;
+use sparsevd_format::{check_writable, network_files, write_atomically};
+use sparsevd_pipeline::{report_on_file, report_path};
 use sparsevd_report::Page;
 
 use crate::args::ReportArgs;
@@ -13,39 +13,75 @@ use crate::print;
 use sparsevd_cli::Outcome;
 
 pub fn run(args: &ReportArgs) -> anyhow::Result<Outcome> {
-    let folder = args.run.is_dir().then_some(args.run.as_path());
-    let report = match folder {
-        Some(folder) if !report_path(folder).is_file() => bail!(
-            "{}: expected the folder of a finished run of `compress MODEL`, got none with a report",
-            folder.display()
-        ),
-        Some(folder) => Report::read(&report_path(folder))?,
-        None => Report::read(&args.run)?,
-    };
-    let page = (args.html.clone()).unwrap_or_else(|| PathBuf::from(page_name(&args.run)));
-    for file in [Some(&page), args.gif.as_ref()].into_iter().flatten() {
-        check_writable(file, args.force)?;
+    let page = (args.html.clone()).unwrap_or_else(|| PathBuf::from(page_name(&args.of)));
+    for file in [Some(&page), args.gif.as_ref(), args.png.as_ref()] {
+        file.map_or(Ok(()), |file| check_writable(file, args.force))?;
     }
-    let shown = of(&report, folder)?;
+    let of = args.of.as_path();
+    match Of::at(of) {
+        Of::Run => {
+            if !report_path(of).is_file() {
+                bail!(
+                    "{}: expected the folder of a finished run of `compress MODEL`, got none with a report",
+                    of.display()
+                );
+            }
+            let report = Report::read(&report_path(of))?;
+            write_all(args, &page, &Page::of_run(&report, of)?)
+        }
+        Of::Report => write_all(args, &page, &Page::new(&Report::read(of)?)),
+        Of::Network => {
+            let loaded = sparsevd_cli::network(of, &args.graph, false)?;
+            let network = loaded.network.clone();
+            let report = report_on_file(of, loaded)?;
+            write_all(args, &page, &Page::of_network(&report, &network))
+        }
+    }
+}
+
+/// What a report is made of.
+enum Of {
+    Run,
+    Report,
+    Network,
+}
+
+impl Of {
+    /// A folder without shards of a network is that of a run, and JSON that is no index of shards a report.
+    fn at(path: &Path) -> Self {
+        let is_json = path.extension().is_some_and(|e| e == "json");
+        match network_files(path) {
+            Err(_) if path.is_dir() => Self::Run,
+            Ok(files) if files.as_slice() == [path] && is_json => Self::Report,
+            _ => Self::Network,
+        }
+    }
+}
+
+/// Writes the page, and the pictures that are asked for.
+fn write_all(args: &ReportArgs, page: &Path, shown: &Page<'_>) -> anyhow::Result<Outcome> {
     let html = shown.to_html()?;
-    put(&page, html.as_bytes())?;
+    let mut pictures = vec![];
     if let Some(file) = &args.gif {
-        let Some(gif) = shown.to_gif()? else {
-            bail!(
-                "--gif: expected the folder of a run with frames, got {}",
-                args.run.display()
-            );
-        };
-        put(file, &gif)?;
+        pictures.push((file, drawn("--gif", args, shown.to_gif()?)?));
+    }
+    if let Some(file) = &args.png {
+        pictures.push((file, drawn("--png", args, shown.to_png()?)?));
+    }
+    put(page, html.as_bytes())?;
+    for (file, picture) in pictures {
+        put(file, &picture)?;
     }
     Ok(Outcome::Done)
 }
 
-/// What is shown of a report, with the frames of its run where that has a folder.
-fn of<'r>(report: &'r Report, run: Option<&Path>) -> anyhow::Result<Page<'r>> {
-    Ok(match run {
-        Some(run) => Page::of_run(report, run)?,
-        None => Page::new(report),
+/// A picture that an option asks for.
+fn drawn(option: &str, args: &ReportArgs, picture: Option<Vec<u8>>) -> anyhow::Result<Vec<u8>> {
+    picture.with_context(|| {
+        format!(
+            "{option}: expected the folder of a run with frames, or a network, got {}",
+            args.of.display()
+        )
     })
 }
 
@@ -54,10 +90,11 @@ fn put(file: &Path, content: &[u8]) -> anyhow::Result<()> {
     print::text(format_args!("wrote {} ({})", file.display(), bytes(size)))
 }
 
-/// The name of the page of a run folder `NAME.run` or of a report `NAME.report.json`.
-fn page_name(run: &Path) -> String {
-    let name = run.canonicalize().unwrap_or_else(|_| run.to_owned());
-    let name = name.file_name().unwrap_or(run.as_os_str());
+/// The name of the page of a run folder `NAME.run`, of a report `NAME.report.json`, or of a network, whose name stays whole: beside a result
+/// that is `NAME.safetensors` or `NAME.spvd` lies the page of its run.
+fn page_name(of: &Path) -> String {
+    let name = of.canonicalize().unwrap_or_else(|_| of.to_owned());
+    let name = name.file_name().unwrap_or(of.as_os_str());
     let name = name.to_string_lossy();
     let endings = [".run", ".report.json", ".json"];
     let stem = endings.iter().find_map(|ending| name.strip_suffix(ending));
@@ -71,7 +108,11 @@ pub fn beside(report: &Path) -> PathBuf {
 
 /// Writes the page of a report, with the frames of its run where that has a folder.
 pub fn write(report: &Report, run: Option<&Path>, page: &Path) -> anyhow::Result<()> {
-    let html = of(report, run)?.to_html()?;
+    let shown = match run {
+        Some(run) => Page::of_run(report, run)?,
+        None => Page::new(report),
+    };
+    let html = shown.to_html()?;
     write_atomically(page, |out| out.write_all(html.as_bytes()))?;
     Ok(())
 }

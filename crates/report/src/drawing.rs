@@ -1,4 +1,4 @@
-//! The picture of a run as an animated GIF.
+//! The picture of a run in pixels: all frames as an animated GIF, or the first and the last as a PNG.
 
 use std::borrow::Cow;
 
@@ -81,6 +81,34 @@ pub(crate) fn animate(picture: &Picture, report: &Report) -> Result<Vec<u8>, Com
         before = Some(canvas);
     }
     drop(encoder);
+    Ok(bytes)
+}
+
+/// Draws the first and the last frame of a picture, one above the other, as a PNG.
+///
+/// # Errors
+/// A picture of more pixels than a PNG has.
+pub(crate) fn still(picture: &Picture, report: &Report) -> Result<Vec<u8>, CompressError> {
+    let fail = |what: String| CompressError::Report {
+        path: report.output.clone(),
+        what,
+    };
+    let (places, height) = arrange(picture);
+    let last = picture.times.len() - 1;
+    let frames = if last > 0 { vec![0, last] } else { vec![0] };
+    let high = u32::try_from(frames.len() * height).map_err(|e| fail(e.to_string()))?;
+    let pixels = (frames.iter()).flat_map(|&frame| draw(picture, report, &places, height, frame));
+    let pixels: Vec<u8> = pixels.collect();
+    let mut bytes = vec![];
+    let mut encoder = png::Encoder::new(&mut bytes, WIDTH as u32, high);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette(palette());
+    encoder.set_compression(png::Compression::High);
+    let encoding = |e: png::EncodingError| fail(e.to_string());
+    let mut writer = encoder.write_header().map_err(encoding)?;
+    writer.write_image_data(&pixels).map_err(encoding)?;
+    writer.finish().map_err(encoding)?;
     Ok(bytes)
 }
 
@@ -228,8 +256,9 @@ fn head(picture: &Picture, report: &Report, frame: usize) -> String {
     let time = picture.times[frame];
     let left: usize = picture.layers.iter().map(|l| l.left[frame]).sum();
     let when = match time.step {
-        0 => "before training".to_owned(),
-        _ => format!("epoch {:.1}", time.epochs),
+        _ if picture.times.len() == 1 => String::new(),
+        0 => "before training, ".to_owned(),
+        _ => format!("epoch {:.1}, ", time.epochs),
     };
     let ended = (time.epochs as usize).checked_sub(1);
     let ended = ended.filter(|_| time.epochs.fract() == 0.0);
@@ -240,7 +269,7 @@ fn head(picture: &Picture, report: &Report, frame: usize) -> String {
         },
         None => String::new(),
     };
-    format!("{}: {when}, {} weights{score}", report.network, count(left))
+    format!("{}: {when}{} weights{score}", report.network, count(left))
 }
 
 /// Writes letters of 8x8 pixels; what is no ASCII is a question mark.
@@ -306,6 +335,13 @@ mod tests {
         );
         let at_end = "NAME: epoch 1.0, 1 weights, validation error 11.56 %";
         assert_eq!(head(&picture, &report, 1), at_end);
+        let png = still(&picture, &report).unwrap();
+        let mut decoder = png::Decoder::new(std::io::Cursor::new(&png));
+        decoder.set_transformations(png::Transformations::IDENTITY);
+        let mut decoder = decoder.read_info().unwrap();
+        let mut both = vec![0; decoder.output_buffer_size().unwrap()];
+        let size = decoder.next_frame(&mut both).unwrap();
+        assert_eq!(size.width as usize, WIDTH);
         let gif = animate(&picture, &report).unwrap();
         let mut options = gif::DecodeOptions::new();
         options.set_color_output(gif::ColorOutput::Indexed);
@@ -318,6 +354,9 @@ mod tests {
         let first = decoder.read_next_frame().unwrap().unwrap();
         let shades = SHADES as u8;
         assert_eq!(weights(&first.buffer), [2 * shades, 0, shades, GONE]);
+        let (above, below) = both.split_at(both.len() / 2);
+        assert_eq!(above, &first.buffer[..]);
+        assert_eq!(weights(below), [2 * shades, GONE, GONE, GONE]);
         let second = decoder.read_next_frame().unwrap().unwrap();
         assert_eq!(second.transparent, Some(SAME));
         assert_eq!(weights(&second.buffer), [SAME, GONE, GONE, SAME]);

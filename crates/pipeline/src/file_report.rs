@@ -1,0 +1,82 @@
+//! A report on the file of a network, without the run that made it.
+
+use std::path::Path;
+
+use sparsevd_compressor::recipe::Recipe;
+use sparsevd_compressor::report::{PackedResult, Report};
+use sparsevd_format::{FileType, LoadedNetwork, network_files};
+use sparsevd_model::{DType, Network};
+
+use crate::error::PipelineError;
+use crate::inspect::Inspection;
+use crate::measure::timings;
+
+/// What a file and the network that was read from it say of themselves: layers, bytes by encoding, kernels, speed and memory of the
+/// sparse plan beside the dense one, and the recipe and the seed, where they are stored. Nothing of training, nor errors.
+///
+/// Speed is measured on numbers from 0 to 1, of a network with one input of numbers and without a free dimension.
+///
+/// # Errors
+/// As [`Inspection::new`]; a network that cannot be planned.
+pub fn report_on_file(path: &Path, loaded: LoadedNetwork) -> Result<Report, PipelineError> {
+    let network = loaded.network.clone();
+    let inspection = Inspection::new(path, loaded)?;
+    let (kernels, timings) = match is_timed(&network) {
+        true => {
+            network.check_dense()?;
+            timings(&network, &network.to_dense(), None)?
+        }
+        false => (vec![], vec![]),
+    };
+    let is_packed = FileType::of_file(&network_files(path)?[0])? == FileType::Packed;
+    let packed = inspection.packed.filter(|_| is_packed);
+    let stored = |key: &str| inspection.metadata.get(key);
+    let recipe = stored("sparsevd.recipe").map(|text| Recipe::from_toml(text, path));
+    Ok(Report {
+        schema: inspection.schema,
+        version: env!("CARGO_PKG_VERSION").into(),
+        network: inspection.network,
+        model: path.to_owned(),
+        warnings: inspection.warnings,
+        output: path.to_owned(),
+        packed: packed.map(|packed| PackedResult {
+            output: path.to_owned(),
+            size: packed.size,
+            rounding_error: None,
+            validation: None,
+            test: None,
+        }),
+        not_packed: None,
+        pruning: None,
+        data: None,
+        seed: stored("sparsevd.seed").map_or(Ok(0), |seed| {
+            seed.parse().map_err(|_| {
+                let got = format!("`{seed}` in {}", path.display());
+                PipelineError::invalid("sparsevd.seed", "a whole number", got)
+            })
+        })?,
+        recipe_source: match recipe {
+            Some(_) => "stored with the network".into(),
+            None => String::new(),
+        },
+        recipe: recipe.transpose()?.unwrap_or_else(|| Recipe::new(vec![])),
+        search: None,
+        preprocessing: inspection.preprocessing,
+        history: vec![],
+        summary: inspection.summary,
+        kernels,
+        accuracy: None,
+        encodings: inspection.encodings,
+        timings,
+        training_seconds: 0.0,
+    })
+}
+
+/// Whether its plans can be timed on made-up samples.
+fn is_timed(network: &Network) -> bool {
+    let graph = &network.graph;
+    let [input] = graph.inputs.as_slice() else {
+        return false;
+    };
+    input.dtype == DType::F32 && graph.free_symbol().is_none()
+}
