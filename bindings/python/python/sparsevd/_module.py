@@ -158,7 +158,9 @@ class _Exporter:
         return graph, self.tensors
 
     def add(self, node: fx.Node, name: str, op: dict[str, Any] | None, values: dict[fx.Node, str], names: set[str]) -> None:
-        operands = [values[a] for a in node.args if isinstance(a, fx.Node)]
+        operands = [values[a] for a in node.args if isinstance(a, fx.Node) and a in values]
+        if not operands:
+            raise ModelError(f"module: expected values as positional arguments, got `{node.format_node()}`")
         if op is None:  # The value as it came.
             values[node] = operands[0]
             return
@@ -241,6 +243,16 @@ class _Exporter:
             "dilations": _pair(dilation),
         }
 
+    def pool(self, average: bool, rest: list[Any], named: dict[str, Any]) -> dict[str, Any] | None:
+        """The operator of a function that pools; None where it has arguments that no operator has."""
+        named = dict(zip(("kernel_size", "stride", "padding"), rest)) | named
+        kernel, stride = named.pop("kernel_size"), named.pop("stride", None)
+        padding, dilation = named.pop("padding", 0), named.pop("dilation", 1)
+        counts = named.pop("count_include_pad", True) or _pair(padding) == [0, 0]
+        if len(rest) > 3 or not counts or any(named.values()):
+            return None
+        return {"op": "AveragePool" if average else "MaxPool"} | self.window(kernel, stride, padding, dilation)
+
     def function(self, node: fx.Node) -> dict[str, Any] | None:
         """The operator of a function or method."""
         target, rest, named = node.target, list(node.args[1:]), dict(node.kwargs)
@@ -260,12 +272,10 @@ class _Exporter:
             return {"op": "Flatten"}
         if target in (F.dropout, F.dropout2d):
             return None
-        pool = target in (F.max_pool2d, torch.max_pool2d, F.avg_pool2d)
-        if pool and len(rest) <= 2 and not set(named) - {"kernel_size", "stride", "padding"}:
-            kernel = rest[0] if rest else named["kernel_size"]
-            stride = rest[1] if len(rest) == 2 else named.get("stride")
-            op = "AveragePool" if target is F.avg_pool2d else "MaxPool"
-            return {"op": op} | self.window(kernel, stride, named.get("padding", 0), 1)
+        if target in (F.max_pool2d, torch.max_pool2d, F.avg_pool2d):
+            op = self.pool(target is F.avg_pool2d, rest, named)
+            if op is not None:
+                return op
         if target is F.adaptive_avg_pool2d and rest and _pair(rest[0]) == [1, 1]:
             return {"op": "GlobalAveragePool"}
         if target in ("view", "reshape", torch.reshape) and _flattens(rest):
