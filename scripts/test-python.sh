@@ -14,8 +14,11 @@ export CARGO_TARGET_DIR=$target PYTHONDONTWRITEBYTECODE=1
 "$python" -c 'import maturin, numpy, pytest, tqdm' 2>/dev/null ||
     "$python" -m pip install --quiet --disable-pip-version-check 'maturin>=1.9.4,<2' numpy pytest tqdm
 
-# The tests compare with the programs.
-cargo build --release --quiet -p sparsevd-cli
+# The tests compare with the programs; .ci/run has built them.
+if [ -z "${SPARSEVD_BIN:-}" ]; then
+    cargo build --release --quiet -p sparsevd-cli
+    export SPARSEVD_BIN=$target/release
+fi
 rm -rf "$target/wheels"
 "$python" -m maturin build --release --quiet --manifest-path bindings/python/Cargo.toml --interpreter "$python" --out "$target/wheels"
 wheel=("$target"/wheels/sparsevd-*.whl)
@@ -27,5 +30,7 @@ if [ "$size" -gt 6000000 ]; then
     printf '%s: expected at most 6000000 bytes\n' "${wheel[0]}" >&2
     exit 1
 fi
-export SPARSEVD_BIN=$target/release
+"$python" -X importtime -c 'import numpy, sparsevd' 2>&1 | awk -F'|' '
+    $3 ~ /^ numpy$/ { numpy = $2 } $3 ~ /^ sparsevd$/ { print "import: numpy", numpy, "us, sparsevd beyond it", $2, "us"
+    if ($2 > 50000) { print "expected at most 50000 us" > "/dev/stderr"; exit 1 } }'
 "$python" -m pytest -q -p no:cacheprovider bindings/python/tests "$@"
