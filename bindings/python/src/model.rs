@@ -1,11 +1,13 @@
 //! A network from a file.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use numpy::{PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyUserWarning;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use sparsevd_format::{CsrProfile, GraphSource, LoadedNetwork, ValueType};
@@ -46,6 +48,10 @@ pub fn load(
         None => GraphSource::Auto,
     };
     let loaded = detached(py, || load_with(&path, &source, &options))?;
+    for warning in &loaded.warnings {
+        let text = format!("{}: {warning}", path.display()).replace('\0', " ");
+        PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(text)?, 1)?;
+    }
     let file = ModelFile {
         path,
         graph: network,

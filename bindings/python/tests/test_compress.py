@@ -137,13 +137,23 @@ def test_ctrl_c_leaves_a_checkpoint(case, program):
     assert (case / "a.sparse.safetensors").read_bytes() == expected
 
 
-def test_ctrl_c_is_heard_within_an_epoch(case):
-    (case / "long.toml").write_text(RECIPE.replace("epochs = 5", "epochs = 100000"))
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+def test_ctrl_c_is_heard_in_the_midst_of_training(case):
+    (case / "long.toml").write_text(RECIPE.replace("epochs = 5", "epochs = 400"))
+    where = {"data": case / "set.npz", "recipe": case / "long.toml"}
+    expected, got = case / "a.sparse.safetensors", case / "b.sparse.safetensors"
+    sparsevd.compress(case / "mlp.safetensors", out=expected, **where)
+    timers = []
+
+    def on_epoch(record):
+        if not timers:
+            timers.append(threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)))
+            timers[0].start()
+
     with pytest.raises(KeyboardInterrupt):
-        sparsevd.compress(case / "mlp.safetensors", case / "set.npz", recipe=case / "long.toml")
-    timer.join()
+        sparsevd.compress(case / "mlp.safetensors", run=case / "b.run", on_epoch=on_epoch, **where)
+    timers[0].join()
+    sparsevd.compress(case / "mlp.safetensors", run=case / "b.run", resume=True, out=got, **where)
+    assert got.read_bytes() == expected.read_bytes()
 
 
 def test_threads_work_while_a_run_does(case):

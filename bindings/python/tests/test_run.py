@@ -67,7 +67,8 @@ def test_a_folder_of_shards_is_one_network(models, rng, tmp_path):
 
 def test_what_is_guessed_is_said(tmp_path, mlp):
     safetensors(tmp_path / "a.safetensors", mlp.tensors(), {})
-    model = sparsevd.load(tmp_path / "a.safetensors")
+    with pytest.warns(UserWarning, match="a.safetensors: .*perceptron"):
+        model = sparsevd.load(tmp_path / "a.safetensors")
     assert len(model.warnings) == 1 and "perceptron" in model.warnings[0]
     assert model.inputs and list(model.inputs.values()) == [(8,)]
 

@@ -128,7 +128,7 @@ def _new_bar(progress: bool | None) -> Any:
     if progress is False:
         return None
     try:
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
     except ImportError:
         if progress:
             raise

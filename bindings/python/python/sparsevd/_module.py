@@ -73,6 +73,8 @@ def put_weights(model: Model, module: nn.Module) -> nn.Module:
 
 
 def _make_identity(layer: nn.modules.batchnorm._BatchNorm) -> None:
+    if layer.running_mean is None or layer.running_var is None:
+        return  # It is no part of a network that was exported.
     layer.running_mean.zero_()
     layer.running_var.fill_(1.0 - layer.eps)
     if layer.affine:
@@ -181,7 +183,7 @@ class _Exporter:
     def layer(self, name: str, layer: nn.Module) -> dict[str, Any] | None:
         """The operator of a layer; None is the identity."""
         if isinstance(layer, nn.Linear):
-            op = {"op": "Linear", "weight": self.keep(f"{name}.weight", layer.weight)}
+            op: dict[str, Any] = {"op": "Linear", "weight": self.keep(f"{name}.weight", layer.weight)}
             return op | self.bias(name, layer)
         if isinstance(layer, nn.Conv2d):
             if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
@@ -189,7 +191,7 @@ class _Exporter:
             op = {"op": "Conv", "weight": self.keep(f"{name}.weight", layer.weight), "groups": layer.groups}
             return op | self.bias(name, layer) | self.window(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            if layer.running_mean is None:
+            if layer.running_mean is None or layer.running_var is None:
                 raise ModelError(f"module `{name}`: expected running statistics, got none")
             features = layer.num_features
             one, zero = torch.ones(features), torch.zeros(features)
@@ -297,7 +299,7 @@ def _is_size(node: fx.Node) -> bool:
     if node.op != "call_function":
         return False
     if node.target is getattr:
-        return node.args[1] == "shape"
+        return bool(node.args[1] == "shape")
     return node.target is operator.getitem and isinstance(node.args[0], fx.Node) and _is_size(node.args[0])
 
 

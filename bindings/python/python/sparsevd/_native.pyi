@@ -6,15 +6,15 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-PathLike = str | os.PathLike[str]
-Array = NDArray[np.float32]
-Values = Literal["f32", "f16", "bf16", "i8"]
-Profile = Literal["compact", "interop", "bitmask"]
+_PathLike = str | os.PathLike[str]
+_Array = NDArray[np.float32]
+_Values = Literal["f32", "f16", "bf16", "i8"]
+_Profile = Literal["compact", "interop", "bitmask"]
 
 __version__: str
 
 def load(
-    path: PathLike,
+    path: _PathLike,
     *,
     network: str | None = None,
     shapes: dict[str, list[int] | tuple[int, ...]] | None = None,
@@ -22,10 +22,10 @@ def load(
     """Reads a network: safetensors (dense, sparse, an index or a folder of shards), .spvd or ONNX; the content decides.
 
     `network` is the graph of a file that has none: a preset (`"lenet-5"`) or a graph as JSON. `shapes` gives shapes to inputs that an
-    ONNX file leaves open. `Model.warnings` says what was guessed.
+    ONNX file leaves open. What is guessed is a UserWarning, and in `Model.warnings`.
     """
 
-def network(graph: str, tensors: dict[str, Array]) -> Model: ...
+def network(graph: str, tensors: dict[str, _Array]) -> Model: ...
 def compress(model: Model, arrays: dict[str, np.ndarray] | None, settings: dict[str, Any], listener: object) -> Compressed: ...
 @final
 class Model:
@@ -54,7 +54,7 @@ class Model:
     @property
     def metadata(self) -> dict[str, str]:
         """Metadata of the file that the format gives no meaning to."""
-    def plan(self, *, batch: int = 1, length: int = 1, threads: int = 1, dense: bool = False, values: Values = "f32") -> Plan:
+    def plan(self, *, batch: int = 1, length: int = 1, threads: int = 1, dense: bool = False, values: _Values = "f32") -> Plan:
         """The kernels that a session would run. `batch` and `length`, that of the free dimension, are what they are chosen for."""
     def session(
         self,
@@ -63,29 +63,29 @@ class Model:
         batch: int = 1,
         length: int = 1,
         dense: bool = False,
-        values: Values = "f32",
+        values: _Values = "f32",
     ) -> Session:
         """A session to run the network with, on at most `threads` threads; all cores where it is None."""
-    def preprocess(self, pixels: np.ndarray) -> Array:
+    def preprocess(self, pixels: np.ndarray) -> _Array:
         """Pixels of 0 to 255 as uint8, or rows of a table, `[batch, ...]`, as input, by the preprocessing that the network stores."""
     def inspect(self) -> dict[str, Any]:
         """What `compress inspect --json` prints, of a model that was read from a file."""
     def save(
         self,
-        path: PathLike,
+        path: _PathLike,
         *,
-        values: Values = "f32",
-        profile: Profile = "compact",
+        values: _Values = "f32",
+        profile: _Profile = "compact",
         dense: bool = False,
         grid: bool = False,
         overwrite: bool = False,
     ) -> int:
         """Writes the network as .safetensors, .spvd or .onnx, as `compress convert` does, and returns the size in bytes."""
-    def to_onnx(self, path: PathLike, *, sparse_initializers: bool = False, overwrite: bool = False) -> int:
+    def to_onnx(self, path: _PathLike, *, sparse_initializers: bool = False, overwrite: bool = False) -> int:
         """Writes the network as .onnx, with its zeros where nothing else is said, and returns the size in bytes."""
-    def tensors(self) -> dict[str, Array]:
+    def tensors(self) -> dict[str, _Array]:
         """Copies of weights and biases by name, dense, without units that left."""
-    def original_tensors(self) -> dict[str, Array]:
+    def original_tensors(self) -> dict[str, _Array]:
         """The same in the shapes that they had before units left, with zeros for what left."""
 
 @final
@@ -111,9 +111,9 @@ class Plan:
 class Session:
     """A network ready to run. Threads may share it; runs release the GIL."""
 
-    def __call__(self, x: Array = ..., /, **arrays: Array) -> Any:
+    def __call__(self, x: _Array = ..., /, **arrays: _Array) -> Any:
         """Runs the network on one array `[batch, ...]`, or on several by name. Returns an array, or a dictionary of several outputs."""
-    def run(self, inputs: Array | dict[str, Array], *, out: Array | dict[str, Array] | None = None) -> Any:
+    def run(self, inputs: _Array | dict[str, _Array], *, out: _Array | dict[str, _Array] | None = None) -> Any:
         """The same, into arrays of the caller where `out` has them."""
     @property
     def threads(self) -> int:
@@ -132,7 +132,7 @@ class Compressed:
     def recipe(self) -> str: ...
     def save(
         self,
-        path: PathLike,
+        path: _PathLike,
         *,
         values: str | None = None,
         profile: str | None = None,

@@ -34,7 +34,7 @@ class _Sparse(nn.Module):
     bias: nn.Parameter | None
     threshold: float
 
-    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None, log_sigma2: float, threshold: float) -> None:
+    def __init__(self, weight: Any, bias: nn.Parameter | None, log_sigma2: float, threshold: float) -> None:
         super().__init__()
         self.theta = weight
         self.log_sigma2 = nn.Parameter(torch.full_like(weight, log_sigma2))
@@ -198,7 +198,7 @@ def sparsify(
         raise ValueError(f"skip: expected names of layers, got {', '.join(absent)}")
     made: dict[int, nn.Module] = {}
 
-    def sparse(name: str, layer: nn.Module) -> nn.Module:
+    def sparse(name: str, layer: Any) -> Any:
         cls = _SPARSE.get(type(layer))
         depthwise = getattr(layer, "groups", 1) > 1 and layer.weight.shape[1] == 1
         if cls is None or depthwise or name in skip:
@@ -217,7 +217,7 @@ def sparsify(
             else:
                 setattr(parent, key, replaced)
 
-    result = sparse("", module)
+    result: nn.Module = sparse("", module)
     if result is module:
         visit("", module)
     if not made:
