@@ -1,6 +1,9 @@
 """What is wrong is an exception that names it, and leaves nothing half-written."""
 
+import importlib
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -168,3 +171,12 @@ def test_classes_of_exceptions():
     for error in [sparsevd.FormatError, sparsevd.ModelError, sparsevd.InputError, sparsevd.CompressError]:
         assert issubclass(error, sparsevd.Error) and issubclass(error, ValueError)
         assert error.__module__ == "sparsevd"
+
+
+def test_torch_and_tqdm_are_optional(monkeypatch):
+    code = "import sys, sparsevd; print([m for m in ('torch', 'tqdm') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "sparsevd.torch", raising=False)
+    with pytest.raises(ImportError, match="torch"):
+        importlib.import_module("sparsevd.torch")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -57,6 +56,8 @@ class Compressed:
         Errors, bytes and times are those of written files: of the last `save`, else of files that are removed again.
         """
         if self._report is None:
+            import tempfile
+
             with tempfile.TemporaryDirectory(prefix="sparsevd-") as folder:
                 path = os.path.join(folder, f"{self._name}.sparse.safetensors")
                 self._report = self._native.save(path)
