@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sparsevd_compressor::Magnitude;
-use sparsevd_compressor::recipe::{Goal, Overrides, Recipe, Validation};
+use sparsevd_compressor::recipe::{Goal, Overrides, PruneBy, Recipe, Validation};
 use sparsevd_compressor::report::Pruning;
 use sparsevd_format::{LoadedNetwork, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing};
@@ -46,8 +46,10 @@ pub struct Settings {
     mean: Option<Vec<f32>>,
     std: Option<Vec<f32>>,
     scale: Option<f32>,
+    method: Option<String>,
     sparsity: Option<f64>,
     scope: Option<String>,
+    every_layer: bool,
     posterior: Option<PathBuf>,
     run: Option<PathBuf>,
     resume: bool,
@@ -86,6 +88,31 @@ impl Settings {
         })
     }
 
+    /// By what the network is pruned gradually, where it is.
+    fn gradual(&self) -> PyResult<Option<PruneBy>> {
+        let method = self.method.as_deref();
+        let needs = match (method, self.sparsity, &self.posterior) {
+            (Some("magnitude"), None, _) => Some(("a `sparsity`", "none")),
+            (Some("sparse-vd" | "gradual-magnitude" | "fisher"), Some(_), _) => {
+                Some(("magnitude, which `sparsity` is for", "another"))
+            }
+            (Some(_), _, Some(_)) => Some(("none beside a posterior", "one")),
+            _ => None,
+        };
+        if let Some((expected, got)) = needs {
+            return Err(setting_error("method", expected, got));
+        }
+        match method {
+            None | Some("sparse-vd" | "magnitude") => Ok(None),
+            Some("gradual-magnitude") => Ok(Some(PruneBy::Magnitude)),
+            Some("fisher") => Ok(Some(PruneBy::Fisher)),
+            Some(other) => {
+                let expected = "sparse-vd, magnitude, gradual-magnitude or fisher";
+                Err(setting_error("method", expected, format!("`{other}`")))
+            }
+        }
+    }
+
     fn pruning(&self) -> PyResult<Option<Pruning>> {
         let scope = word("scope", self.scope.as_ref())?;
         Ok(match (&self.posterior, self.sparsity) {
@@ -100,7 +127,7 @@ impl Settings {
             (None, Some(sparsity)) => Some(Pruning::Magnitude(Magnitude {
                 sparsity,
                 scope: scope.unwrap_or_default(),
-                every_layer: false,
+                every_layer: self.every_layer,
             })),
             (None, None) => None,
         })
@@ -191,14 +218,19 @@ pub fn compress(
     listener: Option<Py<PyAny>>,
 ) -> PyResult<Compressed> {
     let folder = settings.folder()?;
-    let pruning = settings.pruning()?;
+    let (gradual, pruning) = (settings.gradual()?, settings.pruning()?);
     let beside = model.file.as_ref().map(|file| file.path.as_path());
     let named_data = settings.data.is_some() || arrays.is_some();
-    let recipe = settings.found_recipe(folder.as_ref(), beside, pruning.is_some(), named_data)?;
+    let mut recipe =
+        settings.found_recipe(folder.as_ref(), beside, pruning.is_some(), named_data)?;
     if let Some(folder) = &folder
         && !recipe.recipe.phases.is_empty()
     {
         folder.check().map_err(IntoPyErr::into_py_err)?;
+    }
+    if let Some(by) = gradual {
+        let pruned = recipe.gradual(by, &model.loaded.network, None);
+        recipe = pruned.map_err(IntoPyErr::into_py_err)?;
     }
     if let Some(out) = &settings.out {
         let outputs = settings.outputs(out, &recipe.recipe, pruning.is_some())?;

@@ -235,7 +235,7 @@ impl Model {
         let weights = mode(dense);
         let sizes = [batch, length, threads];
         let plan = self.planned(py, weights, sizes, weight_type(values)?)?;
-        Ok(Plan(Planned::Alone(plan)))
+        Ok(Plan(Planned::Alone(Box::new(plan))))
     }
 
     /// A session to run the network with.

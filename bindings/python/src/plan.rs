@@ -14,7 +14,7 @@ pub struct Plan(pub Planned);
 /// Where a plan is.
 pub enum Planned {
     /// By itself.
-    Alone(RuntimePlan),
+    Alone(Box<RuntimePlan>),
     /// In a session.
     In(Arc<RuntimeSession>),
 }

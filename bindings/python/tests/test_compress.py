@@ -81,6 +81,13 @@ def test_options_are_those_of_the_command(case, program):
     assert "kl_scale = 2.5" in result.recipe
 
 
+def test_methods_are_those_of_the_command(case, program):
+    expected = command(program, case, "--method", "fisher", "--ratio", 4)
+    result = sparsevd.compress(case / "mlp.safetensors", case / "set.npz", method="fisher", ratio=4)
+    result.save(case / "a.sparse.safetensors")
+    assert (case / "a.sparse.safetensors").read_bytes() == expected
+
+
 class Stop(Exception):
     pass
 
@@ -249,6 +256,8 @@ def test_settings_that_do_not_fit(case):
         ({"resume": True}, sparsevd.CompressError, "resume: expected a run folder"),
         ({"resume": True, "run": case / "none.run"}, sparsevd.CompressError, "none.run"),
         ({"ratio": 2.0, "weights": 3}, TypeError, "expected one of them"),
+        ({"method": "magic"}, sparsevd.CompressError, "method: expected sparse-vd, magnitude, gradual-magnitude or fisher"),
+        ({"method": "magnitude"}, sparsevd.CompressError, "method: expected a `sparsity`, got none"),
         ({"mean": [0.1]}, sparsevd.CompressError, "expected a data set of pixels"),
         ({"out": model}, FileExistsError, "mlp.safetensors"),
         ({"out": case / "a.pt"}, sparsevd.CompressError, "a.pt"),
