@@ -19,9 +19,9 @@ if [ -z "${SPARSEVD_BIN:-}" ]; then
     cargo build --release --quiet -p sparsevd-cli
     export SPARSEVD_BIN=$target/release
 fi
-rm -rf "$target/wheels"
-"$python" -m maturin build --release --quiet --manifest-path bindings/python/Cargo.toml --interpreter "$python" --out "$target/wheels"
-wheel=("$target"/wheels/sparsevd-*.whl)
+rm -rf "$target/python-package/wheels"
+"$python" -m maturin build --release --quiet --manifest-path bindings/python/Cargo.toml --interpreter "$python" --out "$target/python-package/wheels"
+wheel=("$target"/python-package/wheels/sparsevd-*.whl)
 "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "${wheel[0]}"
 
 size=$(wc -c <"${wheel[0]}")
