@@ -197,7 +197,6 @@ def test_pruning_needs_no_data(case):
 
 
 def test_progress_is_shown_by_tqdm(case, capsys):
-    pytest.importorskip("tqdm", reason="scripts/test-python.sh installs it")
     sparsevd.compress(case / "mlp.safetensors", case / "set.npz", progress=True)
     shown = capsys.readouterr().err
     assert "1/2 sparse-vd" in shown and "loss=" in shown
