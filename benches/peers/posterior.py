@@ -1,9 +1,9 @@
-"""Sparse Variational Dropout in PyTorch with the layers of docs/posterior.md, then `compress --posterior`.
+"""Sparse Variational Dropout in PyTorch with the layers of `sparsevd.torch`, then `compress --posterior`.
 
     python benches/peers/posterior.py [--epochs 20] [--bin target/release]
 
 Trains LeNet-300-100 on the MNIST of the repository, exports its posterior, compresses it, and compares what `run-sparse`
-computes from the result with what PyTorch computes from the posterior. Needs numpy, torch and safetensors.
+computes from the result with what PyTorch computes from the posterior. Needs torch and the Python package (bindings/python); the loop is that of docs/posterior.md.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+
+import sparsevd.torch as sparse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +41,7 @@ def main():
     model = nn.Sequential()
     model.add_module("flatten", nn.Flatten())
     for i, (inputs, outputs) in enumerate([(784, 300), (300, 100), (100, 10)], 1):
-        model.add_module(f"fc{i}", page["LinearSVD"](inputs, outputs))
+        model.add_module(f"fc{i}", nn.Linear(inputs, outputs))
         if i < 3:
             model.add_module(f"relu{i}", nn.ReLU())
 
@@ -61,17 +63,17 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        page["export"](model, folder / "posterior.safetensors")
+        sparse.export_posterior(model, folder / "posterior.safetensors")
         np.savez(folder / "expect.npz", x=test[:64].numpy(), y=scores[:64])
-        network, sparse = folder / "network.safetensors", folder / "sparse.safetensors"
+        network, result = folder / "network.safetensors", folder / "sparse.safetensors"
         compress = [args.bin / "compress"]
         subprocess.run([*compress, "init", "lenet-300-100", "--out", network], check=True)
-        command = [*compress, network, "--posterior", folder / "posterior.safetensors", "--out", sparse]
+        command = [*compress, network, "--posterior", folder / "posterior.safetensors", "--out", result]
         subprocess.run([*command, "--data", ROOT / "data/mnist", "--max-accuracy-drop", "100"], check=True)
         run = [args.bin / "run-sparse"]
-        subprocess.run([*run, "check", sparse, "--expect", folder / "expect.npz"], check=True)
+        subprocess.run([*run, "check", result, "--expect", folder / "expect.npz"], check=True)
         report = subprocess.run(
-            [*run, "eval", sparse, "--data", ROOT / "data/mnist", "--json"], check=True, capture_output=True
+            [*run, "eval", result, "--data", ROOT / "data/mnist", "--json"], check=True, capture_output=True
         )
         error = json.loads(report.stdout)["error_percent"]
         assert abs(error - 100 * wrong) < 0.02, (error, 100 * wrong)

@@ -49,7 +49,7 @@ pub use idx::read_idx;
 #[cfg(feature = "data")]
 pub use image::read_png;
 #[cfg(feature = "data")]
-pub use load_data::{load_data, load_samples, load_samples_with};
+pub use load_data::{load_data, load_samples, load_samples_with, samples_of_arrays};
 pub use loaded::LoadedNetwork;
 #[cfg(feature = "data")]
 pub use npy::{read_npy, read_npz, write_npy, write_npz};

@@ -89,6 +89,41 @@ pub fn load_samples_with(
         Found::Folder => return folder(path).map(LoadedSamples::Classes),
         Found::Table { train, test } => return table::load(&train, test.as_deref(), options),
     };
+    of_arrays(path, file)
+}
+
+/// Samples from arrays in memory, which have the names of those in an `.npz`: `x_train`, `y_train`, `x_test` and `y_test`, or `x` and `y`.
+///
+/// They are what [`load_samples`] makes of an `.npz` with these arrays; `name` stands for the file in errors.
+///
+/// # Errors
+/// As [`load_samples`]; an array of another name.
+pub fn samples_of_arrays(
+    name: &str,
+    arrays: Vec<(String, Array)>,
+) -> Result<LoadedSamples, FormatError> {
+    let path = Path::new(name);
+    let known = || NPZ_NAMES.iter().flat_map(|(x, y)| [*x, *y]);
+    if let Some((other, _)) = arrays.iter().find(|(n, _)| !known().any(|k| k == n)) {
+        let known: Vec<&str> = known().collect();
+        let expected = format!("arrays named {}", known.join(", "));
+        return Err(FormatError::invalid(
+            path,
+            "dataset",
+            expected,
+            format!("`{other}`"),
+        ));
+    }
+    let file = FileArrays {
+        kind: "arrays",
+        names: NPZ_NAMES,
+        arrays,
+    };
+    of_arrays(path, file)
+}
+
+/// Samples with classes or numbers, as the targets are.
+fn of_arrays(path: &Path, file: FileArrays) -> Result<LoadedSamples, FormatError> {
     let is_target = |name: &str| file.names.iter().any(|(_, target)| *target == name);
     let mut targets = file.arrays.iter().filter(|(name, _)| is_target(name));
     if !targets.any(|(_, array)| matches!(array.data, ArrayData::F32(_))) {
@@ -149,12 +184,15 @@ struct FileArrays {
     arrays: Vec<(String, Array)>,
 }
 
+/// Names of inputs and targets in an `.npz`, and of arrays in memory.
+const NPZ_NAMES: [(&str, &str); 3] = [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")];
+
 /// Reads the arrays of a file.
 fn file_arrays(path: &Path, kind: FileType) -> Result<FileArrays, FormatError> {
     Ok(match kind {
         FileType::Npz => FileArrays {
             kind: "npz arrays",
-            names: [("x_train", "y_train"), ("x_test", "y_test"), ("x", "y")],
+            names: NPZ_NAMES,
             arrays: read_npz(path)?,
         },
         FileType::Safetensors => FileArrays {
