@@ -164,7 +164,7 @@ fn one_thread_two_threads_and_an_interrupted_run_give_the_same_bytes() {
         let outcome = first.run(&mut StopAfter(steps)).unwrap();
         assert_eq!(outcome, Outcome::Interrupted);
         let mut second = trainer(recipe(), 1, Some(folder.path()));
-        second.resume(folder.path()).unwrap();
+        second.resume(folder.path(), &mut Silent).unwrap();
         assert_eq!(second.position().total_steps, steps);
         second.run(&mut Silent).unwrap();
         assert!(bytes(&second) == want, "stopped after {steps} steps");
@@ -203,7 +203,7 @@ fn a_phase_in_steps_passes_over_a_small_set_several_times_in_an_epoch() {
     let after = of_epoch[0] as u32 + 17;
     first.run(&mut StopAfter(after)).unwrap();
     let mut second = trainer(recipe, 1, Some(folder.path()));
-    second.resume(folder.path()).unwrap();
+    second.resume(folder.path(), &mut Silent).unwrap();
     second.run(&mut Silent).unwrap();
     assert!(bytes(&second) == bytes(&straight));
 }
@@ -265,7 +265,7 @@ fn normalisations_keep_their_statistics_through_threads_interruptions_and_every_
         let outcome = first.run(&mut StopAfter(steps)).unwrap();
         assert_eq!(outcome, Outcome::Interrupted);
         let mut second = trainer_of(&network, recipe.clone(), 1, Some(folder.path()));
-        second.resume(folder.path()).unwrap();
+        second.resume(folder.path(), &mut Silent).unwrap();
         second.run(&mut Silent).unwrap();
         assert!(bytes(&second) == want, "stopped after {steps} steps");
     }
@@ -348,7 +348,7 @@ fn what_is_wrong_with_a_run_is_said() {
         1,
         None,
     );
-    let error = other.resume(folder.path()).unwrap_err().to_string();
+    let error = other.resume(folder.path(), &mut Silent).unwrap_err().to_string();
     assert!(error.contains("of another"), "{error}");
 
     let file = checkpoint::path(folder.path());
@@ -356,7 +356,7 @@ fn what_is_wrong_with_a_run_is_said() {
     for part in 1..8 {
         std::fs::write(&file, &whole[..whole.len() * part / 8]).unwrap();
         let error = trainer(short.clone(), 1, None)
-            .resume(folder.path())
+            .resume(folder.path(), &mut Silent)
             .unwrap_err();
         assert!(matches!(error, CompressError::Checkpoint { .. }), "{error}");
     }
@@ -385,7 +385,7 @@ fn what_is_wrong_with_a_run_is_said() {
             serialize(changed, header.metadata().clone()).unwrap(),
         )
         .unwrap();
-        let error = (trainer(short.clone(), 1, None).resume(folder.path())).unwrap_err();
+        let error = (trainer(short.clone(), 1, None).resume(folder.path(), &mut Silent)).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
 
