@@ -322,8 +322,14 @@ fn meta(bytes: &[u8]) -> Result<Meta, Fault> {
 }
 
 fn of_version(version: u32) -> String {
-    let which = if version < VERSION { "an earlier" } else { "a later" };
-    format!("expected version {VERSION}, got {version}, of {which} version of the program; begin anew")
+    let which = if version < VERSION {
+        "an earlier"
+    } else {
+        "a later"
+    };
+    format!(
+        "expected version {VERSION}, got {version}, of {which} version of the program; begin anew"
+    )
 }
 
 /// The state in a file, as far as arrays go: each has the type and the length that the others give it. `dense` is that of the network.
@@ -332,7 +338,8 @@ fn state(bytes: &[u8], dense: &State<f32>) -> Result<State<f32>, String> {
         .map_err(|e| format!("expected a whole checkpoint, got a damaged file ({e})"))?;
     let mut left = all.names().len();
     let mut array = |name: &str, dtype: Dtype, most: usize| -> Result<Vec<[u8; 4]>, String> {
-        let tensor = (all.tensor(name)).map_err(|_| format!("expected an array `{name}`, got none"))?;
+        let tensor =
+            (all.tensor(name)).map_err(|_| format!("expected an array `{name}`, got none"))?;
         left -= 1;
         match (tensor.dtype(), tensor.shape()) {
             (got, &[n]) if got == dtype && n <= most => {}

@@ -270,8 +270,9 @@ impl Trainer {
             if !self.position.started {
                 self.start_phase(&phase)?;
             }
-            self.teach(&phase, observer)?;
-            let outcome = if phase.tries_grids() {
+            let outcome = if self.teach(&phase, observer)? == Outcome::Interrupted {
+                Outcome::Interrupted
+            } else if phase.tries_grids() {
                 self.search_grid(&phase, observer)?
             } else {
                 self.epochs(&phase, observer)?
@@ -419,10 +420,14 @@ impl Trainer {
     }
 
     /// Computes the teacher's outputs for the shifts of a phase that distils, where they are not known yet.
-    fn teach(&mut self, phase: &Phase, observer: &mut dyn Observer) -> Result<(), CompressError> {
+    fn teach(
+        &mut self,
+        phase: &Phase,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, CompressError> {
         let known = (self.teacher.as_ref()).is_some_and(|t| t.covers(phase.shift));
         if phase.distil == 0.0 || known {
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let images = self.data.train();
         observer.note(&format!(
@@ -430,8 +435,12 @@ impl Trainer {
             Teacher::samples(images, phase.shift)
         ));
         let mut engine = self.engine_of(self.dense.clone())?;
-        self.teacher = Some(Arc::new(Teacher::new(&mut engine, images, phase.shift)));
-        Ok(())
+        let teacher = Teacher::new(&mut engine, images, phase.shift, &mut || observer.stop());
+        let Some(teacher) = teacher else {
+            return Ok(Outcome::Interrupted);
+        };
+        self.teacher = Some(Arc::new(teacher));
+        Ok(Outcome::Done)
     }
 
     /// Removes weights over the threshold for good, and dead units with them.
@@ -543,7 +552,9 @@ impl Trainer {
     /// What the run began with.
     fn begun(&self) -> Begun {
         let (network, data, by) = (&self.original, &self.data, &self.begun_by);
-        let begun = self.begun.get_or_init(|| Begun::new(network, data, by, self.isa));
+        let begun = self
+            .begun
+            .get_or_init(|| Begun::new(network, data, by, self.isa));
         begun.by(by)
     }
 

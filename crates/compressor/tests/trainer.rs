@@ -348,7 +348,10 @@ fn what_is_wrong_with_a_run_is_said() {
         1,
         None,
     );
-    let error = other.resume(folder.path(), &mut Silent).unwrap_err().to_string();
+    let error = other
+        .resume(folder.path(), &mut Silent)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("of another"), "{error}");
 
     let file = checkpoint::path(folder.path());
@@ -385,7 +388,8 @@ fn what_is_wrong_with_a_run_is_said() {
             serialize(changed, header.metadata().clone()).unwrap(),
         )
         .unwrap();
-        let error = (trainer(short.clone(), 1, None).resume(folder.path(), &mut Silent)).unwrap_err();
+        let error =
+            (trainer(short.clone(), 1, None).resume(folder.path(), &mut Silent)).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
 

@@ -160,6 +160,10 @@ mod tests {
         assert_eq!(run.other_isa(&run), None);
         let mut other = run.clone();
         other.isa = "avx2".into();
-        assert!(run.other_isa(&other).unwrap().contains("began with the instructions avx2"));
+        assert!(
+            run.other_isa(&other)
+                .unwrap()
+                .contains("began with the instructions avx2")
+        );
     }
 }

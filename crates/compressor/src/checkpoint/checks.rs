@@ -121,8 +121,7 @@ impl Run<'_> {
         let phases = self.recipe.phases.iter().enumerate();
         let epochs = phases.flat_map(|(i, p)| (1..=p.epochs).map(move |epoch| (i + 1, epoch, p)));
         for (record, (place, epoch, phase)) in history.iter().zip(epochs) {
-            let is_it =
-                (record.phase, record.epoch, record.method) == (place, epoch, phase.method);
+            let is_it = (record.phase, record.epoch, record.method) == (place, epoch, phase.method);
             let layers = record.layers.iter().zip(&self.dense.layers);
             let fits = record.layers.len() == self.dense.layers.len()
                 && layers.into_iter().all(|(record, layer)| {

@@ -46,7 +46,9 @@ fn place(file: &[u8]) -> Option<usize> {
     let end = usize::try_from(length).ok()?.checked_add(8)?;
     let header = file.get(8..end)?;
     let key = format!("\"{KEY}\":\"");
-    let at = header.windows(key.len()).position(|w| w == key.as_bytes())?;
+    let at = header
+        .windows(key.len())
+        .position(|w| w == key.as_bytes())?;
     let place = 8 + at + key.len();
     (place + UNSET.len() <= end).then_some(place)
 }

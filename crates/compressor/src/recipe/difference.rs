@@ -57,10 +57,7 @@ mod tests {
         };
         assert_eq!(recipe.difference(&recipe), None);
         assert_eq!(differs(&|r| r.seed = 7), "seed: 0, 7");
-        assert_eq!(
-            differs(&|r| r.phases[1].lr = 0.1),
-            "phase 2 lr: 0.001, 0.1"
-        );
+        assert_eq!(differs(&|r| r.phases[1].lr = 0.1), "phase 2 lr: 0.001, 0.1");
         assert_eq!(
             differs(&|r| r.phases[1].weights = Some(9)),
             "phase 2 weights: unset, 9"

@@ -69,14 +69,17 @@ impl CompareRecord {
             let [earlier, now] = [&record.data, &self.data].map(place);
             Some(("the samples of", earlier, format!("others, of {now}")))
         } else {
-            record.recipe.difference(&self.recipe).map(|(setting, earlier, now)| {
-                let earlier = format!("{setting} {earlier}, of {}", record.recipe_source);
-                (
-                    "the recipe with",
-                    earlier,
-                    format!("{now}, of {}", self.recipe_source),
-                )
-            })
+            record
+                .recipe
+                .difference(&self.recipe)
+                .map(|(setting, earlier, now)| {
+                    let earlier = format!("{setting} {earlier}, of {}", record.recipe_source);
+                    (
+                        "the recipe with",
+                        earlier,
+                        format!("{now}, of {}", self.recipe_source),
+                    )
+                })
         };
         let Some((what, expected, got)) = differs else {
             let warning = || {

@@ -69,9 +69,7 @@ pub fn beside(report: &Path) -> PathBuf {
     report.with_extension("html")
 }
 
-/// Writes the page of a report, with the frames of its run where that has a folder.
-pub fn write(report: &Report, run: Option<&Path>, page: &Path) -> anyhow::Result<()> {
-    let html = of(report, run)?.to_html()?;
-    write_atomically(page, |out| out.write_all(html.as_bytes()))?;
-    Ok(())
+/// The page of a report, with the frames of its run where that has a folder.
+pub fn page(report: &Report, run: Option<&Path>) -> anyhow::Result<String> {
+    Ok(of(report, run)?.to_html()?)
 }
