@@ -15,7 +15,7 @@ use crate::FormatError;
 use crate::atomic::filled;
 use crate::file::read_text;
 use crate::temporary::{
-    ENDING, PREFIX, Sibling, entries, files, folder_of, is_abandoned, sweep, sync_folder,
+    ADVISORY, ENDING, PREFIX, Sibling, entries, files, folder_of, is_abandoned, sweep, sync_folder,
 };
 
 /// What the name of a list ends with.
@@ -168,7 +168,7 @@ pub fn recover(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>, FormatError> {
     let mut ended = vec![];
     for path in entries(folder, LIST) {
         // Its process is at it.
-        if !is_abandoned(&path) {
+        if ADVISORY && !is_abandoned(&path) {
             continue;
         }
         let list: Option<List> = serde_json::from_str(&read_text(&path, MOST)?).ok();

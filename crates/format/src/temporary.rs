@@ -17,6 +17,10 @@ pub(crate) const PREFIX: &str = ".sparsevd-";
 /// What names of temporary files end with.
 pub(crate) const ENDING: &str = ".tmp";
 
+/// Whether a lock keeps only those out who ask for it. Elsewhere nobody could read what is locked, so nothing is, and what dead processes
+/// left stays.
+pub(crate) const ADVISORY: bool = cfg!(unix);
+
 /// The temporary files of this process. Who holds it may give files their names.
 static FILES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -96,7 +100,7 @@ pub(crate) fn is_abandoned(path: &Path) -> bool {
     let is_file = fs::symlink_metadata(path).is_ok_and(|m| m.is_file());
     // Some network file systems lock only what may be written.
     let file = || File::options().read(true).write(true).open(path);
-    is_file && file().is_ok_and(|file| file.try_lock().is_ok())
+    ADVISORY && is_file && file().is_ok_and(|file| file.try_lock().is_ok())
 }
 
 /// A new file in the folder of another, removed when dropped.
@@ -121,9 +125,8 @@ impl Sibling {
                 file => file?,
             };
             // Another process may have taken it for abandoned, and removed it or be about to.
-            if matches!(file.try_lock(), Err(TryLockError::WouldBlock))
-                || fs::symlink_metadata(&path).is_err()
-            {
+            let is_taken = || matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+            if ADVISORY && (is_taken() || fs::symlink_metadata(&path).is_err()) {
                 continue;
             }
             files.insert(path.clone());
