@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sparsevd_format::{read_file, sweep, write_atomically, write_keeping};
+use sparsevd_model::terminal;
 
 pub(crate) use begun::Begun;
 pub use fingerprint::{network_fingerprint, samples_fingerprint};
@@ -35,6 +36,8 @@ const PREVIOUS: &str = "checkpoint.previous.safetensors";
 const POSTERIOR: &str = "posterior.safetensors";
 const META: &str = "sparsevd.checkpoint";
 const VERSION: u32 = 3;
+/// Most characters that say how a file is damaged.
+const MOST_DAMAGE: usize = 300;
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -290,11 +293,7 @@ fn read_inner(file: &Path, run: &Run<'_>) -> Result<Found, Fault> {
 
 /// The metadata of a whole file of this version.
 fn meta(bytes: &[u8]) -> Result<Meta, Fault> {
-    let damaged = |what: String| {
-        Fault::Damaged(format!(
-            "expected a whole checkpoint, got a damaged file ({what})"
-        ))
-    };
+    let damaged = |what: String| Fault::Damaged(of_damage(&what));
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
     let metadata = header.metadata().as_ref();
     let entry = |key: &str| metadata.and_then(|m| m.get(key));
@@ -321,6 +320,12 @@ fn meta(bytes: &[u8]) -> Result<Meta, Fault> {
     }
 }
 
+fn of_damage(what: &str) -> String {
+    // Some name what they met, which may be a whole history.
+    let what = terminal::line(what, MOST_DAMAGE);
+    format!("expected a whole checkpoint, got a damaged file ({what})")
+}
+
 fn of_version(version: u32) -> String {
     let which = if version < VERSION {
         "an earlier"
@@ -334,8 +339,7 @@ fn of_version(version: u32) -> String {
 
 /// The state in a file, as far as arrays go: each has the type and the length that the others give it. `dense` is that of the network.
 fn state(bytes: &[u8], dense: &State<f32>) -> Result<State<f32>, String> {
-    let all = SafeTensors::deserialize(bytes)
-        .map_err(|e| format!("expected a whole checkpoint, got a damaged file ({e})"))?;
+    let all = SafeTensors::deserialize(bytes).map_err(|e| of_damage(&e.to_string()))?;
     let mut left = all.names().len();
     let mut array = |name: &str, dtype: Dtype, most: usize| -> Result<Vec<[u8; 4]>, String> {
         let tensor =

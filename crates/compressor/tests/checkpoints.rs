@@ -194,7 +194,7 @@ impl Bench {
 
 fn variants() -> usize {
     let count = std::env::var("SPARSEVD_CHECKPOINTS");
-    count.map_or(3000, |count| count.parse().unwrap())
+    count.map_or(1000, |count| count.parse().unwrap())
 }
 
 /// The files themselves, to begin with: every one is gone on from to the same end.
