@@ -156,17 +156,18 @@ impl Outputs {
         files.try_for_each(|file| check_writable(file, force))
     }
 
-    /// Ends what a process that died began to write of a result with the report at `report`; returns whether it had begun. The files are
-    /// then as they would have been.
+    /// Ends what a process that died began to write of a result with the report at `report` and a run in the folder `run`; returns whether
+    /// it had begun. The files are then as they would have been.
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn recover(report: &Path) -> Result<bool, PipelineError> {
+    pub fn recover(report: &Path, run: &Path) -> Result<bool, PipelineError> {
         let folder = match report.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
         let ended = recover(folder)?;
+        recover(run)?;
         Ok(ended
             .iter()
             .any(|file| file.file_name() == report.file_name()))

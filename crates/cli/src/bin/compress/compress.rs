@@ -22,8 +22,11 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let name = model_name(&args.model);
     let named = named(args, &name);
     let beside = Outputs::report_beside(&named);
-    if Outputs::recover(&beside)? && !args.run.force {
-        return finished(args, &beside, &name);
+    let default = || PathBuf::from(format!("{name}.run"));
+    let run = args.run.resume.as_ref().or(args.run.run.as_ref());
+    let run = run.cloned().unwrap_or_else(default);
+    if Outputs::recover(&beside, &run)? && !args.run.force {
+        return finished(args, &beside, &run);
     }
     let folder = args.run.folder(format!("{name}.run"))?;
     let pruning = pruning(args)?;
@@ -191,14 +194,12 @@ fn named(args: &CompressArgs, name: &str) -> PathBuf {
 }
 
 /// Tells of a result whose files a process that died had written, and which have their names now.
-fn finished(args: &CompressArgs, report: &Path, name: &str) -> anyhow::Result<Outcome> {
-    let run = args.run.resume.as_ref().or(args.run.run.as_ref());
-    let default = || PathBuf::from(format!("{name}.run"));
+fn finished(args: &CompressArgs, report: &Path, run: &Path) -> anyhow::Result<Outcome> {
     let page = report::beside(report);
     let files = Files {
         report,
         page: Some(page.as_path()).filter(|page| page.is_file()),
-        run: &run.cloned().unwrap_or_else(default),
+        run,
     };
     tell_of(&Report::read(report)?, files, args.run.training.json)
 }

@@ -56,7 +56,7 @@ fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
         ..Outputs::onto_grids(&args.output)?
     };
     let run = grid_run(&args.output);
-    if Outputs::recover(&outputs.report)? && !args.force {
+    if Outputs::recover(&outputs.report, &run)? && !args.force {
         // A process died that had trained and written all of it.
         let folder = RunFolder::resume_or_new(&run)?;
         folder.check()?;
