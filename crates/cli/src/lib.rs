@@ -186,8 +186,8 @@ pub enum Outcome {
     Done,
     /// The result breaks the accuracy promise, or outputs are not the expected ones.
     Failed,
-    /// By Ctrl-C.
-    Interrupted,
+    /// By a signal, with its exit code: 128 and its number.
+    Interrupted(u8),
 }
 
 impl From<Outcome> for ExitCode {
@@ -195,7 +195,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => Self::SUCCESS,
             Outcome::Failed => Self::from(1),
-            Outcome::Interrupted => Self::from(130),
+            Outcome::Interrupted(code) => Self::from(code),
         }
     }
 }
@@ -219,7 +219,8 @@ pub fn exit(program: &str, result: anyhow::Result<impl Into<ExitCode>>) -> ExitC
 
 /// Prints one line on stderr, of bounded length.
 pub fn note(line: &str) {
-    eprintln!("{}", terminal::line(line, terminal::MESSAGE));
+    // A terminal that is gone is no reason to fail.
+    let _ = writeln!(io::stderr(), "{}", terminal::line(line, terminal::MESSAGE));
 }
 
 /// Whether there was no memory for something.

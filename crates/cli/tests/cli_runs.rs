@@ -144,8 +144,8 @@ fn a_run_goes_on_only_from_its_own_whole_checkpoint() {
             &resume("other.safetensors", "net.run"),
             &[
                 "net.run/checkpoint.safetensors",
-                "expected a run of this network and recipe",
-                "another",
+                "expected a run of this network (",
+                "got one of another network (",
             ],
         ),
         w.complaint(
@@ -166,7 +166,10 @@ fn a_run_goes_on_only_from_its_own_whole_checkpoint() {
                 &["--kl-scale", "2"],
             ]
             .concat(),
-            &["another"],
+            &[
+                "expected a run by a recipe with phase 1 kl_scale 2",
+                "another recipe, with 0.5",
+            ],
         ),
     ]
     .into_iter()

@@ -1,6 +1,7 @@
 //! Recipes: all settings that a result depends on, as TOML beside the model.
 
 mod defaults;
+mod difference;
 mod gradual;
 mod overrides;
 mod prune_by;

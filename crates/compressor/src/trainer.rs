@@ -16,12 +16,12 @@ mod teacher;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Graph, Network, Node, Op};
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Begun, Found};
 use crate::compact::compact;
 use crate::data::TrainingData;
 use crate::engine::Engine;
@@ -70,8 +70,10 @@ pub struct Trainer {
     unit: f32,
     /// How much each class counts in the loss, where the recipe says it.
     class_weights: Option<Arc<[f64]>>,
-    /// Of the network and the recipe that the run began with.
-    fingerprint: String,
+    /// The recipe that the run began with.
+    begun_by: Recipe,
+    /// What else it began with, once it was asked for. Shared with the forks of a run.
+    begun: Arc<OnceLock<Begun>>,
     pixels: HashMap<String, usize>,
     /// Shared with the forks of a run.
     teacher: Option<Arc<Teacher>>,
@@ -151,7 +153,8 @@ impl Trainer {
         )?;
         let mut run = Self {
             graph: network.graph.clone(),
-            fingerprint: checkpoint::fingerprint(network, &recipe),
+            begun_by: recipe.clone(),
+            begun: Arc::default(),
             recipe,
             data,
             engine,
@@ -267,8 +270,9 @@ impl Trainer {
             if !self.position.started {
                 self.start_phase(&phase)?;
             }
-            self.teach(&phase, observer)?;
-            let outcome = if phase.tries_grids() {
+            let outcome = if self.teach(&phase, observer)? == Outcome::Interrupted {
+                Outcome::Interrupted
+            } else if phase.tries_grids() {
                 self.search_grid(&phase, observer)?
             } else {
                 self.epochs(&phase, observer)?
@@ -416,10 +420,14 @@ impl Trainer {
     }
 
     /// Computes the teacher's outputs for the shifts of a phase that distils, where they are not known yet.
-    fn teach(&mut self, phase: &Phase, observer: &mut dyn Observer) -> Result<(), CompressError> {
+    fn teach(
+        &mut self,
+        phase: &Phase,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, CompressError> {
         let known = (self.teacher.as_ref()).is_some_and(|t| t.covers(phase.shift));
         if phase.distil == 0.0 || known {
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let images = self.data.train();
         observer.note(&format!(
@@ -427,8 +435,12 @@ impl Trainer {
             Teacher::samples(images, phase.shift)
         ));
         let mut engine = self.engine_of(self.dense.clone())?;
-        self.teacher = Some(Arc::new(Teacher::new(&mut engine, images, phase.shift)));
-        Ok(())
+        let teacher = Teacher::new(&mut engine, images, phase.shift, &mut || observer.stop());
+        let Some(teacher) = teacher else {
+            return Ok(Outcome::Interrupted);
+        };
+        self.teacher = Some(Arc::new(teacher));
+        Ok(Outcome::Done)
     }
 
     /// Removes weights over the threshold for good, and dead units with them.
@@ -482,22 +494,78 @@ impl Trainer {
         Ok(())
     }
 
-    /// Puts the run where the checkpoint of a run folder was written.
+    /// Puts the run where the last checkpoint of a run folder was written. Where that is damaged, the run goes on from the one before it,
+    /// of which the observer is warned.
     ///
     /// # Errors
-    /// A checkpoint that cannot be read, is damaged, or belongs to another network or recipe.
-    pub fn resume(&mut self, folder: &Path) -> Result<(), CompressError> {
-        self.resume_from(&checkpoint::path(folder))
+    /// A folder without a checkpoint that can be read, or one of a run of another network, data set, recipe or seed, which is named.
+    pub fn resume(
+        &mut self,
+        folder: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<(), CompressError> {
+        let begun = self.begun();
+        let found = checkpoint::read_last(folder, &self.checkpointed(&begun))?;
+        let is_previous = found.is_previous;
+        self.go_on(&checkpoint::path(folder), found, observer)?;
+        if is_previous && self.run_folder.as_deref() == Some(folder) {
+            checkpoint::restore_previous(folder)?;
+        }
+        Ok(())
     }
 
     /// Puts the run where a checkpoint file was written.
     ///
     /// # Errors
     /// As [`Self::resume`].
-    pub fn resume_from(&mut self, file: &Path) -> Result<(), CompressError> {
-        let state = self.engine.state().clone();
-        let snapshot = checkpoint::read(file, &self.fingerprint, state)?;
-        self.restore(snapshot)
+    pub fn resume_from(
+        &mut self,
+        file: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<(), CompressError> {
+        let begun = self.begun();
+        let found = checkpoint::read(file, &self.checkpointed(&begun))?;
+        self.go_on(file, found, observer)
+    }
+
+    fn go_on(
+        &mut self,
+        file: &Path,
+        found: Found,
+        observer: &mut dyn Observer,
+    ) -> Result<(), CompressError> {
+        let outputs = self.engine.outputs();
+        let unfit = |what: String| CompressError::Checkpoint {
+            path: file.into(),
+            what: format!("expected units and inputs that fit each other: {what}"),
+        };
+        self.restore(found.snapshot)
+            .map_err(|e| unfit(e.to_string()))?;
+        if self.engine.outputs() != outputs {
+            let got = self.engine.outputs();
+            return Err(unfit(format!("{outputs} outputs, got {got}")));
+        }
+        found.warnings.iter().for_each(|text| observer.warn(text));
+        Ok(())
+    }
+
+    /// What the run began with.
+    fn begun(&self) -> Begun {
+        let (network, data, by) = (&self.original, &self.data, &self.begun_by);
+        let begun = self
+            .begun
+            .get_or_init(|| Begun::new(network, data, by, self.isa));
+        begun.by(by)
+    }
+
+    /// The run as its checkpoints must have it.
+    fn checkpointed<'r>(&'r self, begun: &'r Begun) -> checkpoint::Run<'r> {
+        checkpoint::Run {
+            begun,
+            recipe: &self.recipe,
+            samples: self.data.train().len(),
+            dense: &self.dense,
+        }
     }
 
     /// Writes the checkpoint, where the run has a folder.
@@ -506,7 +574,7 @@ impl Trainer {
     /// A file that cannot be written.
     pub fn save(&self) -> Result<(), CompressError> {
         match &self.run_folder {
-            Some(folder) => checkpoint::write(folder, &self.fingerprint, &self.snapshot()),
+            Some(folder) => checkpoint::write(folder, &self.begun(), &self.snapshot()),
             None => Ok(()),
         }
     }

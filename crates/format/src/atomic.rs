@@ -1,12 +1,12 @@
 //! Atomic writes: a file is written completely or left as it was.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 use crate::FormatError;
+use crate::staged::recover;
+use crate::temporary::{Sibling, folder_of, sync_folder_of};
 
 /// Writes a file by way of a temporary sibling that is synced and then renamed; returns the number of bytes.
 ///
@@ -45,8 +45,28 @@ pub fn create_atomically(
     Ok(is_new)
 }
 
+/// Writes a file as [`write_atomically`]; the file that had the name is then called `previous`, in place of one that had that.
+///
+/// When the process dies in between, there is a moment at which only `previous` is there.
+///
+/// # Errors
+/// [`FormatError::Io`] with what the system or `write` said.
+pub fn write_keeping(
+    path: impl AsRef<Path>,
+    previous: impl AsRef<Path>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<u64, FormatError> {
+    let path = path.as_ref();
+    let fail = |error| FormatError::io(path, "write", error);
+    let (file, bytes) = filled(path, write).map_err(fail)?;
+    file.persist_keeping(path, previous.as_ref())
+        .map_err(fail)?;
+    sync_folder_of(path);
+    Ok(bytes)
+}
+
 /// A sibling of `path` with its content, and the number of bytes.
-fn filled(
+pub(crate) fn filled(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<(Sibling, u64)> {
@@ -60,18 +80,8 @@ fn filled(
     Ok((file, bytes))
 }
 
-/// Syncs the folder of a file that got its name: the name survives a power cut only then. Some systems cannot sync a folder, and the
-/// file is complete either way, so a refusal is no error.
-fn sync_folder_of(path: &Path) {
-    #[cfg(unix)]
-    if let Ok(folder) = File::open(folder_of(path)) {
-        let _ = folder.sync_all();
-    }
-    #[cfg(not(unix))]
-    let _ = path;
-}
-
-/// Checks that a file can be written, before the work that makes its content starts.
+/// Checks that a file can be written, before the work that makes its content starts. What a process that died left in its folder is
+/// put in order first, as [`recover`] does.
 ///
 /// # Errors
 /// [`FormatError::Exists`] for an existing file unless `force`; [`FormatError::Io`] where the folder is missing or
@@ -100,86 +110,11 @@ pub fn check_writable(path: impl AsRef<Path>, force: bool) -> Result<(), FormatE
             ),
         ));
     }
+    recover(folder)?;
     // Only an attempt tells: permissions, read-only mounts and full disks all count.
     Sibling::new(path)
         .map(drop)
         .map_err(|error| FormatError::io(path, "write", error))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// A new file in the folder of another, removed when dropped.
-struct Sibling {
-    path: PathBuf,
-    /// `None` once the file has its final name.
-    file: Option<File>,
-}
-
-impl Sibling {
-    fn new(path: &Path) -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = format!(".sparsevd-{}-{count}.tmp", process::id());
-            let path = folder_of(path).join(name);
-            // Another process of that id may have been killed and left its file.
-            match File::create_new(&path) {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                file => {
-                    let file = Some(file?);
-                    return Ok(Self { path, file });
-                }
-            }
-        }
-    }
-
-    /// Syncs the file and gives it its final name, in place of a file that has it.
-    fn persist(mut self, to: &Path) -> io::Result<()> {
-        if let Some(file) = &self.file {
-            file.sync_all()?;
-        }
-        fs::rename(&self.path, to)?;
-        self.file = None;
-        Ok(())
-    }
-
-    /// Syncs the file and gives it its final name; returns `false` where another file has it.
-    fn persist_new(self, to: &Path) -> io::Result<bool> {
-        if let Some(file) = &self.file {
-            file.sync_all()?;
-        }
-        // Unlike a rename, a second name never replaces a file. The first one goes when this is dropped.
-        match fs::hard_link(&self.path, to) {
-            Ok(()) => Ok(true),
-            Err(_) if fs::symlink_metadata(to).is_ok() => Ok(false),
-            // A file system without second names, such as FAT.
-            Err(_) => self.persist(to).map(|()| true),
-        }
-    }
-}
-
-impl Write for Sibling {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.file.as_mut().map_or(Ok(0), |f| f.write(buffer))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.as_mut().map_or(Ok(()), File::flush)
-    }
-}
-
-impl Drop for Sibling {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            // The error that led here counts, not one of cleaning up.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }
 
 struct Counting<W> {

@@ -33,12 +33,14 @@ mod read_array;
 #[cfg(feature = "data")]
 mod regression;
 mod safetensors;
+mod staged;
 #[cfg(feature = "data")]
 mod table;
+mod temporary;
 
 #[cfg(feature = "data")]
 pub use array::{Array, ArrayData};
-pub use atomic::{check_writable, create_atomically, write_atomically};
+pub use atomic::{check_writable, create_atomically, write_atomically, write_keeping};
 #[cfg(feature = "data")]
 pub use dataset::{DataSplits, Dataset, Pixels};
 pub use error::FormatError;
@@ -66,8 +68,10 @@ pub use safetensors::{
     CsrProfile, GraphSource, ValueType, WriteOptions, inspect_encodings, metadata_keys,
     network_files, write_network, write_network_bytes,
 };
+pub use staged::{Staged, recover};
 #[cfg(feature = "data")]
 pub use table::{TableOptions, read_table, standardise};
+pub use temporary::{WritingStopped, stop_writing, sweep};
 
 /// The examples of the README compile.
 #[cfg(doctest)]

@@ -19,12 +19,14 @@ use sparsevd_compressor::checkpoint::{network_fingerprint, samples_fingerprint};
 use sparsevd_compressor::objective::SampleErrors;
 use sparsevd_compressor::report::{Part, PooledScore, SCHEMA, SEEN, count, ratio};
 use sparsevd_compressor::trainer::Observer;
+use sparsevd_format::recover;
 use sparsevd_model::Network;
 use sparsevd_runtime::WeightMode;
 
 use crate::data::Data;
 use crate::error::PipelineError;
 use crate::input::{InputNetwork, absolute};
+use crate::lock::FolderLock;
 use crate::measure::Scores;
 use crate::pruning::folded;
 use crate::recipe::FoundRecipe;
@@ -111,8 +113,12 @@ impl MethodComparison {
     ///
     /// # Errors
     /// [`PipelineError::Interrupted`] where the observer stops it; methods, ratios or seeds that are at fault; a folder with a comparison
-    /// of another network, data set or recipe; a recipe that a method cannot follow.
+    /// of another network, data set or recipe, or one that another process is at; a recipe that a method cannot follow.
     pub fn run(self, observer: &mut dyn Observer) -> Result<ComparedMethods, PipelineError> {
+        let lock = FolderLock::new(&self.folder);
+        if self.folder.is_dir() {
+            lock.take()?;
+        }
         self.input.notes.iter().for_each(|note| observer.note(note));
         self.input.network.check_dense()?;
         let dense_weights = self.input.network.nonzeros();
@@ -137,6 +143,7 @@ impl MethodComparison {
             recipe: base.without_data(),
         };
         let mut warnings = self.input.warnings.clone();
+        lock.take()?;
         if let Some(warning) = record.write_or_check(&self.folder)? {
             observer.note(&warning);
             warnings.push(warning);
@@ -160,6 +167,7 @@ impl MethodComparison {
         let mut finished = vec![];
         for (number, cell) in cells.iter().enumerate() {
             let folder = cell.folder(&self.folder);
+            recover(&folder)?;
             let recipe = cell.recipe(&base, dense_weights)?;
             let all = network.original_weights();
             let stored = match StoredCell::read(&folder, cell, &record, &recipe, all)? {

@@ -11,8 +11,7 @@ use sparsevd_compressor::report::{
 use sparsevd_compressor::trainer::EpochRecord;
 use sparsevd_compressor::{CompressError, Rounding};
 use sparsevd_format::{
-    FormatError, GraphSource, PackOptions, inspect_encodings, read_file, read_network_bytes,
-    write_atomically, write_packed,
+    FormatError, GraphSource, PackOptions, Staged, inspect_encodings, read_file, read_network_bytes,
 };
 use sparsevd_model::Network;
 use sparsevd_runtime::WeightMode;
@@ -22,7 +21,7 @@ use crate::measure::{Scores, timings};
 use crate::outputs::Outputs;
 use crate::pruning::finish;
 use crate::recipe::FoundRecipe;
-use crate::run_folder::report_path;
+use crate::run_folder::{RunFolder, report_path};
 use crate::split::Split;
 
 /// The result of a [`Compression`](crate::Compression).
@@ -45,8 +44,8 @@ pub struct Compressed {
     pub(crate) sigmas: BTreeMap<String, f64>,
     pub(crate) samples: Option<Split>,
     pub(crate) threads: usize,
-    /// The folder of the run, where it trained in one.
-    pub(crate) folder: Option<PathBuf>,
+    /// The folder of the run, where it trained in one; it stays locked until the result is written.
+    pub(crate) folder: Option<RunFolder>,
     pub(crate) origin: Origin,
 }
 
@@ -56,6 +55,42 @@ pub(crate) struct Origin {
     pub model: Option<PathBuf>,
     pub warnings: Vec<String>,
     pub metadata: BTreeMap<String, String>,
+}
+
+/// The files of a result, written and measured, that do not have their names yet. Dropped, they are removed.
+#[derive(Debug)]
+pub struct StagedResult {
+    report: Report,
+    files: Staged,
+}
+
+impl StagedResult {
+    /// The report on the result.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Adds a file that is to appear with the others.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn add(&mut self, path: impl Into<PathBuf>, content: &[u8]) -> Result<(), PipelineError> {
+        self.files.add(path, |out| out.write_all(content))?;
+        Ok(())
+    }
+
+    /// Gives the files their names; what exists is overwritten. `then` is called while the result counts as unfinished: where the process
+    /// dies before its end, [`Outputs::recover`] says that it is to be called again.
+    ///
+    /// # Errors
+    /// What the system refuses, and what `then` gives.
+    pub fn commit(
+        self,
+        then: impl FnOnce() -> Result<(), PipelineError>,
+    ) -> Result<Report, PipelineError> {
+        self.files.commit(then)?;
+        Ok(self.report)
+    }
 }
 
 /// A packed file that was written.
@@ -79,14 +114,24 @@ impl Compressed {
     }
 
     /// Writes the network and reads it back, measures what came back, and writes and returns the report on it. What exists is
-    /// overwritten.
+    /// overwritten. The files appear together, once all are written; see [`Staged`].
     ///
     /// # Errors
     /// Files that cannot be written; weights that their form does not hold.
     pub fn write(&self, outputs: &Outputs) -> Result<Report, PipelineError> {
+        self.stage(outputs)?.commit(|| Ok(()))
+    }
+
+    /// Does as [`Self::write`] but for the names of the files: these appear by [`StagedResult::commit`], perhaps with others.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn stage(&self, outputs: &Outputs) -> Result<StagedResult, PipelineError> {
         let metadata = self.origin.metadata.clone();
-        outputs.write_interchange(&self.network, metadata, &self.recipe.recipe)?;
-        let packed = match outputs.packed.as_deref().map(|path| self.pack(path)) {
+        let mut files = Staged::new();
+        outputs.stage_interchange(&mut files, &self.network, metadata, &self.recipe.recipe)?;
+        let packed = outputs.packed.as_deref();
+        let packed = match packed.map(|path| self.pack(path, &mut files)) {
             Some(Err(PipelineError::Format(error @ FormatError::Io { .. }))) => {
                 return Err(error.into());
             }
@@ -94,24 +139,24 @@ impl Compressed {
             Some(packed) => Ok(packed?),
             None => Err(None),
         };
-        let report = self.report(outputs, packed)?;
+        let report = self.report(outputs, packed, &files)?;
         let json = serde_json::to_string_pretty(&report).map_err(|e| CompressError::Report {
             path: outputs.report.clone(),
             what: e.to_string(),
         })?;
         // The run folder has the report too, so that it says all of the run.
-        let in_folder = self.folder.as_deref().map(report_path);
+        let in_folder = self.folder.as_ref().map(|f| report_path(f.path()));
         for path in [Some(outputs.report.clone()), in_folder]
             .into_iter()
             .flatten()
         {
-            write_atomically(&path, |out| writeln!(out, "{json}"))?;
+            files.add(path, |out| writeln!(out, "{json}"))?;
         }
-        Ok(report)
+        Ok(StagedResult { report, files })
     }
 
     /// Writes the packed file, of weights that are rounded to grids where they are on none.
-    fn pack<'p>(&self, path: &'p Path) -> Result<Packed<'p>, PipelineError> {
+    fn pack<'p>(&self, path: &'p Path, files: &mut Staged) -> Result<Packed<'p>, PipelineError> {
         let on_grid = |tensor| self.network.scales.contains_key(tensor);
         let (network, rounding_error) = if self.network.layer_tensors().iter().all(on_grid) {
             (Cow::Borrowed(&self.network), None)
@@ -123,7 +168,7 @@ impl Compressed {
             let rounded = rounding.round(&self.network)?;
             (Cow::Owned(finish(rounded.network)), rounded.error)
         };
-        write_packed(path, &network, &PackOptions::for_size_of(&network))?;
+        files.add_packed(path, &network, &PackOptions::for_size_of(&network))?;
         Ok(Packed {
             path,
             rounding_error,
@@ -135,9 +180,10 @@ impl Compressed {
         &self,
         outputs: &Outputs,
         packed: Result<Packed<'_>, Option<String>>,
+        files: &Staged,
     ) -> Result<Report, PipelineError> {
         let path = outputs.measured()?;
-        let file = read(path)?;
+        let file = read(files.content_of(path))?;
         let sparse = read_network_bytes(path, &file, &GraphSource::Auto)?.network;
         let stored = match &outputs.network {
             Some(path) => stored_bytes(path, &file)?,
@@ -146,7 +192,7 @@ impl Compressed {
         let summary = Summary::new(&sparse, stored.as_ref(), file.len() as u64);
         let measured = self.samples.as_ref().zip(self.before.as_ref());
         let (packed, not_packed) = match packed {
-            Ok(packed) => (Some(self.packed(&packed, measured)?), None),
+            Ok(packed) => (Some(self.packed(&packed, measured, files)?), None),
             Err(why) => (None, why),
         };
         let accuracy = match measured {
@@ -210,12 +256,13 @@ impl Compressed {
         &self,
         packed: &Packed<'_>,
         measured: Option<(&Split, &Scores)>,
+        files: &Staged,
     ) -> Result<PackedResult, PipelineError> {
         let Packed {
             path,
             rounding_error,
         } = *packed;
-        let file = read(path)?;
+        let file = read(files.content_of(path))?;
         let network = read_network_bytes(path, &file, &GraphSource::Auto)?.network;
         let (validation, test) = match measured {
             Some((samples, before)) => {

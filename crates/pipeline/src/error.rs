@@ -47,6 +47,14 @@ pub enum PipelineError {
         /// The run folder.
         folder: PathBuf,
     },
+    /// Another process has a run in a folder.
+    #[error("{}: expected a folder without a run, got one that {} has a run in", folder.display(), named(*process))]
+    Locked {
+        /// The run folder.
+        folder: PathBuf,
+        /// The process, where it is known.
+        process: Option<u32>,
+    },
     /// The folder of a comparison has results of another network, data set or recipe.
     #[error("{}: expected {expected}, that the comparison in this folder began with, got {got}", record.display())]
     OtherComparison {
@@ -191,6 +199,10 @@ impl PipelineError {
             got: got.into(),
         }
     }
+}
+
+fn named(process: Option<u32>) -> String {
+    process.map_or("another process".into(), |p| format!("process {p}"))
 }
 
 fn at(folder: Option<&PathBuf>) -> String {

@@ -38,6 +38,7 @@ mod input_samples;
 mod inspect;
 mod kernel_costs;
 mod labelled;
+mod lock;
 mod measure;
 mod output_values;
 mod outputs;
@@ -59,7 +60,7 @@ pub use compare::{
     ComparedMethods, MethodComparison, MethodResult, PairedMethods, PruningMethod, SeedResult,
 };
 pub use comparison::{Check, Comparison};
-pub use compressed::Compressed;
+pub use compressed::{Compressed, StagedResult};
 pub use compression::Compression;
 pub use convert::{Conversion, Converted, GridRounding};
 pub use data::Data;

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_format::{
-    CsrProfile, FormatError, PackOptions, ValueType, WriteOptions, check_writable, write_network,
-    write_packed,
+    CsrProfile, FormatError, PackOptions, Staged, ValueType, WriteOptions, check_writable, recover,
 };
 use sparsevd_model::Network;
 
@@ -130,7 +129,7 @@ impl Outputs {
             network: Some(network),
             packed,
             packs_if_possible: false,
-            report: beside("report.json"),
+            report: Self::report_beside(named),
             values: ValueType::default(),
             profile: CsrProfile::default(),
         })
@@ -140,6 +139,11 @@ impl Outputs {
     pub(crate) fn measured(&self) -> Result<&Path, PipelineError> {
         let network = self.network.as_deref().or(self.packed.as_deref());
         network.ok_or_else(|| PipelineError::invalid("outputs", "a file of the network", "none"))
+    }
+
+    /// The report beside the network `named`, as [`Self::new`] has it.
+    pub fn report_beside(named: &Path) -> PathBuf {
+        beside(named, "report.json")
     }
 
     /// Checks that all files can be written; those that exist may be overwritten where `force` is set.
@@ -152,10 +156,27 @@ impl Outputs {
         files.try_for_each(|file| check_writable(file, force))
     }
 
-    /// Writes a network in the interchange form, where that has a file, with the metadata of its input and the recipe that gave it. What
-    /// exists is overwritten.
-    pub(crate) fn write_interchange(
+    /// Ends what a process that died began to write of a result with the report at `report` and a run in the folder `run`; returns whether
+    /// it had begun. The files are then as they would have been.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn recover(report: &Path, run: &Path) -> Result<bool, PipelineError> {
+        let folder = match report.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let ended = recover(folder)?;
+        recover(run)?;
+        Ok(ended
+            .iter()
+            .any(|file| file.file_name() == report.file_name()))
+    }
+
+    /// Adds a network in the interchange form, where that has a file, with the metadata of its input and the recipe that gave it.
+    pub(crate) fn stage_interchange(
         &self,
+        files: &mut Staged,
         network: &Network,
         metadata: BTreeMap<String, String>,
         recipe: &Recipe,
@@ -168,7 +189,7 @@ impl Outputs {
             profile: self.profile,
             ..with_recipe(metadata, recipe)
         };
-        write_network(path, network, &options)?;
+        files.add_network(path, network, &options)?;
         Ok(())
     }
 
@@ -180,11 +201,14 @@ impl Outputs {
         metadata: BTreeMap<String, String>,
         recipe: &Recipe,
     ) -> Result<Option<u64>, FormatError> {
-        self.write_interchange(network, metadata, recipe)?;
+        let mut files = Staged::new();
+        self.stage_interchange(&mut files, network, metadata, recipe)?;
+        let options = PackOptions::for_size_of(network);
         let packed = self.packed.as_ref();
-        let packed =
-            packed.map(|path| write_packed(path, network, &PackOptions::for_size_of(network)));
-        packed.transpose()
+        let packed = packed.map(|path| files.add_packed(path, network, &options));
+        let packed = packed.transpose()?;
+        files.commit(|| Ok::<_, FormatError>(()))?;
+        Ok(packed)
     }
 }
 

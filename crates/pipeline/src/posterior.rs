@@ -41,12 +41,13 @@ impl Posterior {
         &self,
         weights: usize,
         folder: Option<&RunFolder>,
+        observer: &mut dyn Observer,
     ) -> Result<Trainer, PipelineError> {
         let recipe = self.trainer.recipe().of_try(1.0, weights);
         let path = folder.map(|f| f.path().to_owned());
         let mut trainer = self.trainer.fork(recipe, path)?;
         if let Some(folder) = folder.filter(|f| f.is_resumed()) {
-            trainer.resume(folder.path())?;
+            trainer.resume(folder.path(), observer)?;
         }
         Ok(trainer)
     }

@@ -1,15 +1,17 @@
-//! The folder of a run: its record, its checkpoint, and whether a run may begin there.
+//! The folder of a run: its lock, its record, its checkpoint, and whether a run may begin there.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sparsevd_compressor::recipe::{Recipe, Validation};
 use sparsevd_compressor::report::{RunRecord, SCHEMA, SearchReport, Task};
 use sparsevd_compressor::{CompressError, checkpoint, frame};
-use sparsevd_format::FormatError;
+use sparsevd_format::{FormatError, recover};
 use sparsevd_model::Preprocessing;
 
 use crate::error::PipelineError;
 use crate::input::{ModelFile, absolute};
+use crate::lock::FolderLock;
 use crate::recipe::FoundRecipe;
 
 /// What the names of the folders of a search's posteriors begin with.
@@ -18,10 +20,14 @@ pub(crate) const POSTERIOR: &str = "posterior-";
 pub(crate) const TRY: &str = "try-";
 
 /// A folder for the checkpoints of a run, and how the run begins there.
+///
+/// From [`Self::check`] on, where the folder exists, no other run gets it, until this and its clones are dropped or the process ends.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
     start: Start,
+    /// `None` for the folder of a part, which is inside of one that is locked.
+    lock: Option<Arc<FolderLock>>,
 }
 
 #[derive(Debug, Clone)]
@@ -34,14 +40,17 @@ enum Start {
 impl RunFolder {
     /// A folder for a new run, which is refused where an earlier one left a checkpoint.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        let (path, start) = (path.into(), Start::New);
-        Self { path, start }
+        Self::starting(path.into(), Start::New)
     }
 
     /// A folder for a new run, which replaces an earlier one.
     pub fn overwrite(path: impl Into<PathBuf>) -> Self {
-        let (path, start) = (path.into(), Start::Overwrite);
-        Self { path, start }
+        Self::starting(path.into(), Start::Overwrite)
+    }
+
+    fn starting(path: PathBuf, start: Start) -> Self {
+        let lock = Some(Arc::new(FolderLock::new(&path)));
+        Self { path, start, lock }
     }
 
     /// The folder of a run that goes on from its checkpoint. The network, recipe and data must be those that it began with.
@@ -50,8 +59,8 @@ impl RunFolder {
     /// A folder without a checkpoint, or with a record that cannot be read.
     pub fn resume(path: impl Into<PathBuf>) -> Result<Self, PipelineError> {
         let path = path.into();
-        let checkpoint = checkpoint::path(&path);
-        if !checkpoint.is_file() {
+        if !checkpoint::exists(&path) {
+            let checkpoint = checkpoint::path(&path);
             return Err(PipelineError::NoCheckpoint {
                 folder: path,
                 checkpoint,
@@ -61,8 +70,7 @@ impl RunFolder {
             true => Some(Box::new(RunRecord::read(&path)?)),
             false => None,
         };
-        let start = Start::Resume(record);
-        Ok(Self { path, start })
+        Ok(Self::starting(path, Start::Resume(record)))
     }
 
     /// The folder of a run that goes on where it has a checkpoint; else a new one.
@@ -71,7 +79,7 @@ impl RunFolder {
     /// A checkpoint beside a record that cannot be read.
     pub fn resume_or_new(path: impl Into<PathBuf>) -> Result<Self, PipelineError> {
         let path = path.into();
-        match checkpoint::path(&path).is_file() {
+        match checkpoint::exists(&path) {
             true => Self::resume(path),
             false => Ok(Self::new(path)),
         }
@@ -87,11 +95,12 @@ impl RunFolder {
 
     /// The folder of a part of a search: a run that goes on where it has a checkpoint, else a new one.
     pub(crate) fn part(path: PathBuf) -> Self {
-        let start = match checkpoint::path(&path).is_file() {
+        let start = match checkpoint::exists(&path) {
             true => Start::Resume(None),
             false => Start::New,
         };
-        Self { path, start }
+        let lock = None;
+        Self { path, start, lock }
     }
 
     /// The folder.
@@ -141,13 +150,16 @@ impl RunFolder {
         named.or(recorded).or(recipe.data.as_deref())
     }
 
-    /// Refuses a new run where an earlier one could still go on.
+    /// Refuses a run where another process has one, and a new run where an earlier one could still go on.
     ///
     /// # Errors
-    /// [`PipelineError::Occupied`].
+    /// [`PipelineError::Locked`], [`PipelineError::Occupied`].
     pub fn check(&self) -> Result<(), PipelineError> {
+        if let Some(lock) = self.lock.as_ref().filter(|_| self.path.is_dir()) {
+            lock.take()?;
+        }
         match self.start {
-            Start::New if checkpoint::path(&self.path).exists() => Err(PipelineError::Occupied {
+            Start::New if checkpoint::exists(&self.path) => Err(PipelineError::Occupied {
                 folder: self.path.clone(),
             }),
             Start::New | Start::Overwrite | Start::Resume(_) => Ok(()),
@@ -197,20 +209,32 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Prepares the folder for a new run and writes its record. A resumed run has both.
-    pub(crate) fn begin(&self, record: Option<&RunRecord>) -> Result<(), CompressError> {
+    /// Locks the folder, and prepares it for a new run: what an earlier one left is removed, and the record is written. A resumed run
+    /// has its record.
+    pub(crate) fn begin(&self, record: Option<&RunRecord>) -> Result<(), PipelineError> {
+        if let Some(lock) = &self.lock {
+            lock.take()?;
+            recover(&self.path)?;
+            // What is unfinished from here on has no report.
+            remove_report(&self.path)?;
+        }
+        let parts = parts(&self.path);
+        for folder in parts.iter().chain([&self.path]) {
+            checkpoint::sweep_folder(folder);
+        }
         if self.is_resumed() {
             return Ok(());
+        }
+        // A folder between the two has a checkpoint without its record at no time.
+        checkpoint::clear(&self.path)?;
+        for part in &parts {
+            checkpoint::clear(part)?;
         }
         match record {
             Some(record) => record.write(&self.path)?,
             None => RunRecord::remove(&self.path)?,
         }
-        remove_report(&self.path)?;
-        for part in parts(&self.path) {
-            checkpoint::clear(&part)?;
-        }
-        checkpoint::clear(&self.path)
+        Ok(())
     }
 }
 

@@ -187,7 +187,7 @@ impl Search<'_> {
         let number = self.tries.len() + 1;
         observer.note(&format!("try {number}: to {weights} weights"));
         let folder = self.part(TRY, number);
-        let mut trainer = self.posterior.fork_to(weights, folder.as_ref())?;
+        let mut trainer = self.posterior.fork_to(weights, folder.as_ref(), observer)?;
         let before = self.posterior.trainer.history().len();
         finished(trainer.run(observer)?, self.folder)?;
         self.seconds += seconds(&trainer.history()[before..]);

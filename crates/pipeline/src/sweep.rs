@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use sparsevd_compressor::objective::Score;
 use sparsevd_compressor::report::{Align, SCHEMA, Table, count, ratio};
-use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
+use sparsevd_compressor::trainer::{Observer, RunOptions, Silent, Trainer};
 use sparsevd_compressor::{Layer, checkpoint};
 use sparsevd_model::Network;
 
@@ -117,7 +117,7 @@ impl RecordedRun {
     /// Scores the state at the end of the last `sparse-vd` phase, before fine-tuning, on the validation samples at other thresholds. Weights that were
     /// removed earlier stay removed.
     ///
-    /// `network` is that of [`Self::model`]; `data` may have moved since the run. `threads` of 0 is one for each core.
+    /// `network` is that of [`Self::model`]; `data` must be what the run began with, and may have moved since. `threads` of 0 is one for each core.
     ///
     /// # Errors
     /// Thresholds out of range, another network than that of the run, a run that has not done an epoch of `sparse-vd`.
@@ -127,6 +127,7 @@ impl RecordedRun {
         data: Data,
         thresholds: &[f64],
         threads: usize,
+        observer: &mut dyn Observer,
     ) -> Result<Sweep, PipelineError> {
         check_thresholds(thresholds)?;
         let record = &self.record;
@@ -144,10 +145,10 @@ impl RecordedRun {
         let weights = network.original_weights();
         let mut trainer =
             Trainer::new(&network, record.recipe.clone(), samples.training, &options)?;
-        trainer.resume(&self.folder)?;
+        trainer.resume(&self.folder, observer)?;
         let posterior = checkpoint::posterior_path(&self.folder);
         if !trainer.layers().iter().any(Layer::is_variational) && posterior.is_file() {
-            trainer.resume_from(&posterior)?;
+            trainer.resume_from(&posterior, observer)?;
         }
         if !trainer.layers().iter().any(Layer::is_variational) {
             return Err(PipelineError::invalid(

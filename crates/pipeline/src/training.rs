@@ -69,7 +69,7 @@ pub(crate) fn begin<'n>(
         trainer.set_sigmas(sigmas)?;
     }
     if let Some(folder) = folder.filter(|f| f.is_resumed()) {
-        trainer.resume(folder.path())?;
+        trainer.resume(folder.path(), observer)?;
     }
     let has_noise = recipe.phases.iter().any(|p| p.method == Method::SparseVd);
     if let (None, Some(deviation), true) = (

@@ -9,7 +9,7 @@ use sparsevd_compressor::trainer::{EpochRecord, Observer, Position};
 
 /// An observer that writes a line per phase, epoch and note to `training.log` in the folder of a run.
 ///
-/// Notes before training begins are lines, but not in the file, as the folder may not exist yet. A file that can no longer be
+/// Notes before training begins are lines, but not in the file, as the folder may not exist yet; warnings follow once it does. A file that can no longer be
 /// written, as on a full disk, does not stop the run.
 #[derive(Debug)]
 pub struct TrainingLog {
@@ -20,6 +20,8 @@ pub struct TrainingLog {
     epochs: u32,
     /// Whether the lines of earlier runs stay.
     continues: bool,
+    /// Warnings before there was a file.
+    early: Vec<String>,
 }
 
 impl TrainingLog {
@@ -32,6 +34,7 @@ impl TrainingLog {
             phase: String::new(),
             epochs: 0,
             continues: false,
+            early: vec![],
         }
     }
 
@@ -72,6 +75,9 @@ impl TrainingLog {
             file.set_len(0)?;
         }
         self.file = Some(file);
+        for line in std::mem::take(&mut self.early) {
+            self.write(line);
+        }
         Ok(())
     }
 
@@ -106,5 +112,13 @@ impl Observer for TrainingLog {
 
     fn note(&mut self, text: &str) {
         self.write(text.to_owned());
+    }
+
+    fn warn(&mut self, text: &str) {
+        let line = format!("warning: {text}");
+        match self.file {
+            Some(_) => self.write(line),
+            None => self.early.push(line),
+        }
     }
 }

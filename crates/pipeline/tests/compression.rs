@@ -176,7 +176,9 @@ fn a_folder_knows_how_to_go_on_and_what_other_thresholds_give() {
     assert!(outputs[0] == outputs[1], "files differ");
 
     let recorded = RecordedRun::open(&run).unwrap();
-    let sweep = recorded.sweep(network(), load(), &[-1.0, 8.0], 1).unwrap();
+    let sweep = recorded
+        .sweep(network(), load(), &[-1.0, 8.0], 1, &mut Silent)
+        .unwrap();
     assert_eq!(sweep.weights, 8 * 16 + 16);
     let [low, high] = &sweep.points[..] else {
         panic!("{sweep:?}")
@@ -185,7 +187,9 @@ fn a_folder_knows_how_to_go_on_and_what_other_thresholds_give() {
     assert!(
         matches!(high.score, SweepScore::Error { validation_error_percent } if validation_error_percent < 50.0)
     );
-    let error = recorded.sweep(network(), load(), &[9.0], 1).unwrap_err();
+    let error = recorded
+        .sweep(network(), load(), &[9.0], 1, &mut Silent)
+        .unwrap_err();
     assert!(error.to_string().contains("got 9"), "{error}");
 }
 

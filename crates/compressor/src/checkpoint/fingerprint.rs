@@ -1,4 +1,4 @@
-//! What a run began with, in one number for each part.
+//! What a network and a data set are, in one number each.
 
 use std::collections::HashMap;
 
@@ -6,15 +6,6 @@ use sparsevd_model::{Network, Weights};
 
 use crate::data::Samples;
 use crate::objective::Targets;
-use crate::recipe::Recipe;
-
-/// A fingerprint of a network, as [`network_fingerprint`], and of the recipe but for its data sets.
-pub(crate) fn fingerprint(network: &Network, recipe: &Recipe) -> String {
-    let mut hash = Hash(0);
-    hash.network(network);
-    hash.text(&recipe.without_data().to_toml());
-    hash.digits()
-}
 
 /// A fingerprint of what a network computes and of the elements it stores.
 ///
@@ -147,7 +138,7 @@ mod tests {
     }
 
     fn of(network: &Network) -> String {
-        fingerprint(network, &Recipe::default_for_compression())
+        network_fingerprint(network)
     }
 
     /// The network with a suffix on every name, and every weight as CSR of all its elements.
@@ -268,15 +259,5 @@ mod tests {
             assert!(!seen.contains(&one), "{i}");
             seen.push(one);
         }
-        let mut recipe = Recipe::default_for_compression();
-        recipe.data = Some("elsewhere".into());
-        assert_eq!(fingerprint(&network, &recipe), seen[0]);
-        recipe.validation = crate::recipe::Validation::Data("a.npz".into());
-        let by_file = fingerprint(&network, &recipe);
-        recipe.validation = crate::recipe::Validation::Data("b.npz".into());
-        assert_eq!(fingerprint(&network, &recipe), by_file);
-        assert_ne!(by_file, seen[0]);
-        recipe.seed = 1;
-        assert_ne!(fingerprint(&network, &recipe), seen[0]);
     }
 }

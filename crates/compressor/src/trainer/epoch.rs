@@ -51,6 +51,11 @@ impl Trainer {
                 self.sums[0] / f64::from(done) / batch as f64,
             );
         }
+        // What follows is done again where the run goes on from here.
+        if observer.stop() {
+            return Ok(Outcome::Interrupted);
+        }
+        let at_end = (self.position, self.sums);
         let [loss, errors] = self.sums;
         let objective = self.objective(phase);
         let samples = f64::from(steps) * batch as f64;
@@ -63,17 +68,24 @@ impl Trainer {
         self.position.total_epochs += 1;
         self.position.step = 0;
         self.sums = [0.0; 2];
-        if let Some(threshold) = phase.prune_threshold_after(self.position.epoch) {
+        let pruned_over = phase.prune_threshold_after(self.position.epoch);
+        let prunes = pruned_over.is_some() || phase.weights.is_some();
+        let before = prunes.then(|| self.engine.state().clone());
+        if let Some(threshold) = pruned_over {
             self.remove_over(threshold)?;
         } else if phase.weights.is_some() {
             self.remove(&under_threshold(self.engine.layers(), 0.0))?;
         }
-        let record = self.record(
-            phase,
-            mean,
-            objective.mean_error(errors, samples),
-            started.elapsed().as_secs_f64(),
-        );
+        let train_error = objective.mean_error(errors, samples);
+        let record = self.record(phase, mean, train_error, &mut || observer.stop());
+        let Some(mut record) = record else {
+            (self.position, self.sums) = at_end;
+            if let Some(before) = before {
+                self.replace_state(|state| *state = before)?;
+            }
+            return Ok(Outcome::Interrupted);
+        };
+        record.seconds = started.elapsed().as_secs_f64();
         let epochs = self.recipe.phases.iter().map(|p| p.epochs).sum();
         if has_frames && frame::is_due_after_epoch(&self.position, phase.epochs, epochs) {
             self.keep_frame(0.0)?;
@@ -191,9 +203,16 @@ impl Trainer {
         }
     }
 
-    fn record(&mut self, phase: &Phase, loss: f64, train_error: f64, seconds: f64) -> EpochRecord {
+    /// The record of an epoch but for its time; `None` where `stop` says so in between.
+    fn record(
+        &mut self,
+        phase: &Phase,
+        loss: f64,
+        train_error: f64,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Option<EpochRecord> {
         let threshold = self.threshold();
-        let validation = self.validation_score(threshold);
+        let validation = self.validation_errors_until(threshold, stop)?.score;
         let layers: Vec<LayerRecord> = self
             .engine
             .layers()
@@ -203,7 +222,7 @@ impl Trainer {
         let parameters = self.engine.state().parameters();
         let posteriors = parameters.iter().filter_map(|p| p.posterior());
         let kl = posteriors.fold(0.0, |kl, posterior| kl + posterior.kl());
-        EpochRecord {
+        Some(EpochRecord {
             phase: self.position.phase + 1,
             method: phase.method,
             epoch: self.position.epoch,
@@ -213,7 +232,7 @@ impl Trainer {
             validation_error: validation.error(),
             validation_r2: validation.r2(),
             layers,
-            seconds,
-        }
+            seconds: 0.0,
+        })
     }
 }

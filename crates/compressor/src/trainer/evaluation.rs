@@ -2,11 +2,33 @@
 
 use super::Trainer;
 use super::pruning::{survivors, under_threshold};
+use crate::engine::Engine;
 use crate::error::CompressError;
 use crate::objective::{SampleErrors, Score};
 
 /// Training samples that the loss of the dense network is the mean of.
 const LOSS_SAMPLES: usize = 1000;
+/// Samples between two questions whether to stop: some chunks of [`Engine::predict`], so that no bit depends on it.
+const PIECE: usize = 500;
+
+/// Outputs of an engine without noise for `samples` samples; `None` where `stop` says so in between.
+pub(super) fn predict_until(
+    engine: &mut Engine<f32>,
+    samples: usize,
+    fill: &(dyn Fn(usize, &mut [f32]) + Sync),
+    keep: &[Vec<bool>],
+    stop: &mut dyn FnMut() -> bool,
+) -> Option<Vec<f32>> {
+    let mut outputs = Vec::with_capacity(samples * engine.outputs());
+    for first in (0..samples).step_by(PIECE) {
+        if stop() {
+            return None;
+        }
+        let fill = |i: usize, out: &mut [f32]| fill(first + i, out);
+        outputs.extend(engine.predict(PIECE.min(samples - first), &fill, keep));
+    }
+    Some(outputs)
+}
 
 impl Trainer {
     /// Errors on the validation samples of the network that the run began with.
@@ -14,10 +36,19 @@ impl Trainer {
     /// # Errors
     /// None that a run which began does not give.
     pub fn dense_validation_errors(&mut self) -> Result<SampleErrors, CompressError> {
+        let errors = self.dense_validation_errors_until(&mut || false)?;
+        Ok(errors.unwrap_or_else(|| unreachable!("nothing stops it")))
+    }
+
+    /// The same; `None` where `stop` says so in between.
+    pub(super) fn dense_validation_errors_until(
+        &mut self,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<SampleErrors>, CompressError> {
         let now = self.engine.state().clone();
         let dense = self.dense.clone();
         self.replace_state(|state| *state = dense)?;
-        let errors = self.validation_errors(self.threshold());
+        let errors = self.validation_errors_until(self.threshold(), stop);
         self.replace_state(|state| *state = now)?;
         Ok(errors)
     }
@@ -48,11 +79,21 @@ impl Trainer {
 
     /// The same with the errors of each sample.
     pub fn validation_errors(&mut self, threshold: f64) -> SampleErrors {
+        let errors = self.validation_errors_until(threshold, &mut || false);
+        errors.unwrap_or_else(|| unreachable!("nothing stops it"))
+    }
+
+    /// The same; `None` where `stop` says so in between.
+    pub(super) fn validation_errors_until(
+        &mut self,
+        threshold: f64,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Option<SampleErrors> {
         let samples = self.data.validation();
         let keep = under_threshold(self.engine.layers(), threshold);
         let fill = |i: usize, out: &mut [f32]| samples.fill(i, [0, 0], out);
-        let outputs = self.engine.predict(samples.len(), &fill, &keep);
-        self.errors(outputs, &samples.targets())
+        let outputs = predict_until(&mut self.engine, samples.len(), &fill, &keep, stop)?;
+        Some(self.errors(outputs, &samples.targets()))
     }
 
     /// Validation score and weights left for each threshold.

@@ -22,7 +22,8 @@ impl Trainer {
         }
         Ok(Self {
             graph: self.graph.clone(),
-            fingerprint: checkpoint::fingerprint(&self.original, &recipe),
+            begun_by: recipe.clone(),
+            begun: self.begun.clone(),
             recipe,
             data: self.data.clone(),
             engine: self.engine_of(self.engine.state().clone())?,

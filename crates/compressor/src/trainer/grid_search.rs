@@ -31,7 +31,9 @@ impl Trainer {
         phase: &Phase,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
-        let dense = self.dense_validation_errors()?;
+        let Some(dense) = self.dense_validation_errors_until(&mut || observer.stop())? else {
+            return Ok(Outcome::Interrupted);
+        };
         let (state, position, history) = (
             self.engine.state().clone(),
             self.position,
@@ -45,15 +47,22 @@ impl Trainer {
             self.replace_state(|state| *state = start)?;
             (self.position, self.history) = (position, history.clone());
             self.start_grid(c, phase.bias_step)?;
-            while self.position.epoch < phase.epochs {
-                if self.epoch(phase, observer)? == Outcome::Interrupted {
-                    self.replace_state(|now| *now = state)?;
-                    (self.position, self.history, self.sums) = (position, history, [0.0; 2]);
-                    return Ok(Outcome::Interrupted);
-                }
+            let mut outcome = Outcome::Done;
+            while self.position.epoch < phase.epochs && outcome == Outcome::Done {
+                outcome = self.epoch(phase, observer)?;
             }
-            self.remove_over(self.threshold())?;
-            let sparse = self.validation_errors(self.threshold());
+            let sparse = match outcome {
+                Outcome::Done => {
+                    self.remove_over(self.threshold())?;
+                    self.validation_errors_until(self.threshold(), &mut || observer.stop())
+                }
+                Outcome::Interrupted => None,
+            };
+            let Some(sparse) = sparse else {
+                self.replace_state(|now| *now = state)?;
+                (self.position, self.history, self.sums) = (position, history, [0.0; 2]);
+                return Ok(Outcome::Interrupted);
+            };
             let classes = ClassError::of(&dense, &sparse);
             let promise = Promise::new(&self.recipe, &SplitScore::new(&dense, &sparse), &classes);
             let bytes = pack(&self.network()?, &PackOptions::default())?.len();

@@ -16,6 +16,10 @@ pub trait Observer {
     fn epoch(&mut self, _record: &EpochRecord) {}
     /// A message for people.
     fn note(&mut self, _text: &str) {}
+    /// A message for people that they must not miss, such as that the last checkpoint was damaged and an earlier one is used.
+    fn warn(&mut self, text: &str) {
+        self.note(&format!("warning: {text}"));
+    }
     /// Whether to stop before the next step. A run with a folder leaves a checkpoint there, from which it can go on.
     fn stop(&mut self) -> bool {
         false

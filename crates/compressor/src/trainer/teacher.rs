@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::evaluation::predict_until;
 use crate::data::{EpochOrder, Samples};
 use crate::engine::Engine;
 
@@ -24,19 +25,25 @@ impl Teacher {
         images.len() * positions(shift) * positions(shift)
     }
 
-    /// Runs `engine` without noise on every sample in every shift.
-    pub fn new(engine: &mut Engine<f32>, images: &dyn Samples, shift: u8) -> Self {
+    /// Runs `engine` without noise on every sample in every shift; `None` where `stop` says so in between.
+    pub fn new(
+        engine: &mut Engine<f32>,
+        images: &dyn Samples,
+        shift: u8,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Option<Self> {
         let side = positions(shift);
         let fill = |i: usize, out: &mut [f32]| {
             let (variant, image) = (i / images.len(), i % images.len());
             let by = [variant / side, variant % side].map(|v| v as i32 - i32::from(shift));
             images.fill(image, by, out);
         };
-        Self {
+        let outputs = predict_until(engine, Self::samples(images, shift), &fill, &[], stop)?;
+        Some(Self {
             shift,
             images: images.len(),
-            outputs: engine.predict(Self::samples(images, shift), &fill, &[]),
-        }
+            outputs,
+        })
     }
 
     /// Whether the outputs are those of shifts up to `shift`.

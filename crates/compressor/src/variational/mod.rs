@@ -24,5 +24,5 @@ mod granularity;
 mod posterior;
 
 pub use granularity::Granularity;
-pub use posterior::{Posterior, histogram};
+pub use posterior::{HISTOGRAM_BINS, Posterior, histogram};
 pub use sparsevd_kernels::training::{kl, kl_gradient, log_alpha};

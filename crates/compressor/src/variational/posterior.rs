@@ -40,9 +40,12 @@ impl<T: Real> Posterior<'_, T> {
     }
 }
 
+/// Bins of a [`histogram`].
+pub const HISTOGRAM_BINS: usize = 32;
+
 /// Counts of `log_alpha` in 32 bins of half a nat from -8 to 8.
-pub fn histogram<T: Real>(posterior: &Posterior<'_, T>) -> [u64; 32] {
-    let mut bins = [0; 32];
+pub fn histogram<T: Real>(posterior: &Posterior<'_, T>) -> [u64; HISTOGRAM_BINS] {
+    let mut bins = [0; HISTOGRAM_BINS];
     for (a, &m) in posterior.log_alphas().zip(posterior.mask) {
         if m > T::of(0.0) {
             let bin = ((a.to_f64() + 8.0) * 2.0).floor().clamp(0.0, 31.0);

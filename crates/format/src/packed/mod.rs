@@ -32,7 +32,7 @@ use sparsevd_model::quantised::is_scale;
 use sparsevd_model::{DType, ModelError, Network, Op, Weights};
 
 use crate::file_type::PACKED_MAGIC as MAGIC;
-use crate::{FormatError, LoadedNetwork, read_file, write_atomically};
+use crate::{FormatError, LoadedNetwork, Staged, read_file, write_atomically};
 use error::PackedError;
 use small::EmptyRows;
 
@@ -118,6 +118,23 @@ pub fn write_packed(
     let path = path.as_ref();
     let bytes = pack_inner(network, options).map_err(|e| e.at(path))?;
     write_atomically(path, |out| out.write_all(&bytes))
+}
+
+impl Staged {
+    /// Adds a packed network, as [`write_packed`] writes it.
+    ///
+    /// # Errors
+    /// As [`write_packed`].
+    pub fn add_packed(
+        &mut self,
+        path: impl AsRef<Path>,
+        network: &Network,
+        options: &PackOptions,
+    ) -> Result<u64, FormatError> {
+        let path = path.as_ref();
+        let bytes = pack_inner(network, options).map_err(|e| e.at(path))?;
+        self.add(path, |out| out.write_all(&bytes))
+    }
 }
 
 /// The bytes of a network as a packed file. The same network and options give the same bytes.

@@ -13,7 +13,7 @@ use super::bitmask::{BitmaskNames, mask_and_offsets};
 use super::graph::preset_of;
 use super::read::check_original;
 use super::{CsrNames, MAX_ELEMENTS, metadata_keys};
-use crate::{FormatError, write_atomically};
+use crate::{FormatError, Staged, write_atomically};
 
 /// Element type that the values of weights are written as.
 ///
@@ -83,6 +83,24 @@ pub fn write_network(
     let plan = Plan::new(path, network, options)?;
     plan.check_values(path)?;
     write_atomically(path, |out| plan.write(out))
+}
+
+impl Staged {
+    /// Adds a network, as [`write_network`] writes it.
+    ///
+    /// # Errors
+    /// As [`write_network`].
+    pub fn add_network(
+        &mut self,
+        path: impl AsRef<Path>,
+        network: &Network,
+        options: &WriteOptions,
+    ) -> Result<u64, FormatError> {
+        let path = path.as_ref();
+        let plan = Plan::new(path, network, options)?;
+        plan.check_values(path)?;
+        self.add(path, |out| plan.write(out))
+    }
 }
 
 /// The bytes that [`write_network`] writes.

@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::read_json;
 use sparsevd_compressor::{CompressError, checkpoint};
@@ -70,14 +69,17 @@ impl CompareRecord {
             let [earlier, now] = [&record.data, &self.data].map(place);
             Some(("the samples of", earlier, format!("others, of {now}")))
         } else {
-            difference(&record.recipe, &self.recipe).map(|(setting, earlier, now)| {
-                let earlier = format!("{setting} {earlier}, of {}", record.recipe_source);
-                (
-                    "the recipe with",
-                    earlier,
-                    format!("{now}, of {}", self.recipe_source),
-                )
-            })
+            record
+                .recipe
+                .difference(&self.recipe)
+                .map(|(setting, earlier, now)| {
+                    let earlier = format!("{setting} {earlier}, of {}", record.recipe_source);
+                    (
+                        "the recipe with",
+                        earlier,
+                        format!("{now}, of {}", self.recipe_source),
+                    )
+                })
         };
         let Some((what, expected, got)) = differs else {
             let warning = || {
@@ -102,45 +104,11 @@ impl CompareRecord {
 fn has_training(folder: &Path) -> io::Result<bool> {
     for entry in std::fs::read_dir(folder)? {
         let part = entry?.path();
-        if result_path(&part).exists() || checkpoint::path(&part).exists() {
+        if result_path(&part).exists() || checkpoint::exists(&part) {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-/// The first setting in which two recipes differ, and its two values.
-pub(super) fn difference(a: &Recipe, b: &Recipe) -> Option<(String, String, String)> {
-    let value = |recipe: &Recipe| serde_json::to_value(recipe).unwrap_or_default();
-    difference_in("", &value(a), &value(b))
-}
-
-fn difference_in(name: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
-    let unset = &Value::Null;
-    match (a, b) {
-        (Value::Object(x), Value::Object(y)) => {
-            let mut keys = x.keys().chain(y.keys());
-            keys.find_map(|key| {
-                let [a, b] = [x, y].map(|map| map.get(key).unwrap_or(unset));
-                difference_in(format!("{name} {key}").trim_start(), a, b)
-            })
-        }
-        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
-            let mut pairs = x.iter().zip(y).enumerate();
-            pairs.find_map(|(i, (a, b))| difference_in(&format!("{name} {}", i + 1), a, b))
-        }
-        _ if a == b => None,
-        _ => Some((name.to_owned(), in_words(a), in_words(b))),
-    }
-}
-
-fn in_words(value: &Value) -> String {
-    match value {
-        Value::Null => "unset".into(),
-        Value::Array(values) => format!("{} entries", values.len()),
-        Value::Object(_) => "set".into(),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
-    }
 }
 
 #[cfg(test)]

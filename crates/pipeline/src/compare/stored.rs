@@ -12,7 +12,7 @@ use sparsevd_format::write_atomically;
 use super::cell::Cell;
 use super::files::{files, result_path};
 use super::method::PruningMethod;
-use super::record::{CompareRecord, difference};
+use super::record::CompareRecord;
 use crate::error::PipelineError;
 use crate::measure::Scores;
 
@@ -196,7 +196,7 @@ impl StoredCell {
             // A trainer sets it by the network and the samples.
             got.target_deviation = None;
         }
-        difference(&expected, &got)
+        expected.difference(&got)
     }
 
     /// The errors of its network on the samples that `dense` are of.

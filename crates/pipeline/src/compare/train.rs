@@ -61,7 +61,7 @@ impl CellTrainer<'_> {
                 let posterior = self.posterior(cell.seed, observer)?;
                 posterior_weights = Some(posterior.trainer.survivors());
                 let part = RunFolder::part(folder.clone());
-                let mut trainer = posterior.fork_to(cell.weights, Some(&part))?;
+                let mut trainer = posterior.fork_to(cell.weights, Some(&part), observer)?;
                 self.run(&mut trainer, observer)?;
                 trainer
             }

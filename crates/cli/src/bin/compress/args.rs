@@ -48,7 +48,8 @@ Examples:
 
 A file named like a subcommand is meant by ./train. Results go to stdout, progress to stderr where that is a terminal.
 Exit code 0: done; 1: the result loses more accuracy than promised, or misses --ratio, --weights or --bytes (it is written all the
-same; where its samples are too few to tell, that is said, and the code is 0); 2: the command line or a file is at fault; 130: interrupted."
+same; where its samples are too few to tell, that is said, and the code is 0); 2: the command line or a file is at fault; 130, 143, 129:
+ended by Ctrl-C, SIGTERM or SIGHUP, with a checkpoint to go on from where a network was trained."
 )]
 struct Cli {
     #[command(subcommand)]

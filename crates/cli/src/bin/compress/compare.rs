@@ -24,7 +24,8 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
     tell(training.quiet, &recipe, false);
     let default = || format!("{}.compare", model_name(&args.model)).into();
     let folder = args.run.clone().unwrap_or_else(default);
-    let mut progress = Progress::new(TrainingLog::continued_in(&folder), training.quiet)?;
+    let mut progress =
+        Progress::new(TrainingLog::continued_in(&folder), training.quiet).by_same_command();
     let compared = MethodComparison::new(input, data, recipe, folder)
         .methods(args.methods.as_slice())
         .ratios(args.ratios.as_slice())
@@ -34,8 +35,14 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
     drop(progress);
     let compared = match compared {
         Err(PipelineError::Interrupted { folder }) => {
-            folder.iter().for_each(|f| interrupt::say_same_command(f));
-            return Ok(Outcome::Interrupted);
+            if let Some(folder) = folder {
+                let run = interrupt::Run {
+                    folder,
+                    by_same_command: true,
+                };
+                run.say_how_to_go_on();
+            }
+            return Ok(interrupt::outcome());
         }
         other => other?,
     };

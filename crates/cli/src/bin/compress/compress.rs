@@ -20,6 +20,14 @@ use sparsevd_cli::{GraphArgs, Outcome};
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let name = model_name(&args.model);
+    let named = named(args, &name);
+    let beside = Outputs::report_beside(&named);
+    let default = || PathBuf::from(format!("{name}.run"));
+    let run = args.run.resume.as_ref().or(args.run.run.as_ref());
+    let run = run.cloned().unwrap_or_else(default);
+    if Outputs::recover(&beside, &run)? && !args.run.force {
+        return finished(args, &beside, &run);
+    }
     let folder = args.run.folder(format!("{name}.run"))?;
     let pruning = pruning(args)?;
     let mut recipe = recipe_of(args, &folder, pruning.is_some())?;
@@ -30,7 +38,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     if let Some(by) = args.method.and_then(Method::gradual) {
         recipe = recipe.gradual(by, &input.network, None)?;
     }
-    let outputs = outputs(args, &name, &recipe.recipe, pruning.is_some())?;
+    let outputs = outputs(args, named, &recipe.recipe, pruning.is_some())?;
     outputs.check(args.run.force)?;
     let page = (!args.no_report).then(|| report::beside(&outputs.report));
     if let Some(page) = &page {
@@ -54,7 +62,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let mut progress = Progress::new(
         TrainingLog::in_folder(folder.path()),
         args.run.training.quiet,
-    )?;
+    );
     let run = folder.path().to_owned();
     let compressed = Compression::new(input, data, recipe)
         .pruned_by(pruning)
@@ -63,19 +71,27 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         .budget(args.budget)
         .run(&mut progress)?;
     drop(progress);
-    let report = compressed.write(&outputs)?;
+    let mut result = compressed.stage(&outputs)?;
     // A folder of the same name may have another run, where this network was only pruned.
-    let trained = (!report.history.is_empty()).then_some(run.as_path());
-    let shown = page
-        .as_deref()
-        .map(|page| report::write(&report, trained, page));
+    let trained = (!result.report().history.is_empty()).then_some(run.as_path());
+    let shown = match &page {
+        Some(page) => match report::page(result.report(), trained) {
+            Ok(html) => {
+                result.add(page, html.as_bytes())?;
+                Ok(Some(page.as_path()))
+            }
+            Err(error) => Err(error),
+        },
+        None => Ok(None),
+    };
+    let report = result.commit(|| Ok(()))?;
     let files = Files {
         report: &outputs.report,
-        page: page.as_deref().filter(|_| matches!(shown, Some(Ok(())))),
+        page: shown.as_ref().ok().copied().flatten(),
         run: &run,
     };
     let outcome = tell_of(&report, files, args.run.training.json)?;
-    if let Some(Err(error)) = shown {
+    if let Err(error) = shown {
         eprintln!("compress: there is no page about the result: {error:#}");
     }
     Ok(outcome)
@@ -171,18 +187,33 @@ pub fn input(model: &Path, graph: &GraphArgs, quiet: bool) -> anyhow::Result<Inp
     })
 }
 
-/// Names the outputs.
+/// The name of the result.
+fn named(args: &CompressArgs, name: &str) -> PathBuf {
+    let default = || PathBuf::from(format!("{name}.sparse.safetensors"));
+    args.run.out.clone().unwrap_or_else(default)
+}
+
+/// Tells of a result whose files a process that died had written, and which have their names now.
+fn finished(args: &CompressArgs, report: &Path, run: &Path) -> anyhow::Result<Outcome> {
+    let page = report::beside(report);
+    let files = Files {
+        report,
+        page: Some(page.as_path()).filter(|page| page.is_file()),
+        run,
+    };
+    tell_of(&Report::read(report)?, files, args.run.training.json)
+}
+
+/// The files of a result.
 fn outputs(
     args: &CompressArgs,
-    name: &str,
+    named: PathBuf,
     recipe: &Recipe,
     pruned: bool,
 ) -> anyhow::Result<Outputs> {
     if args.encoding.values == Some(ValueType::I8) && !recipe.ends_on_grids() {
         bail!("--values i8: expected {NEEDS_GRID}; got a recipe that ends without one");
     }
-    let default = || PathBuf::from(format!("{name}.sparse.safetensors"));
-    let named = args.run.out.clone().unwrap_or_else(default);
     Ok(Outputs {
         values: args.encoding.values(),
         profile: args.encoding.profile(),

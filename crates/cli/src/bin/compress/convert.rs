@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use sparsevd_compressor::CompressError;
+use sparsevd_compressor::report::Report;
 use sparsevd_format::{PackProfile, check_writable, network_files};
 use sparsevd_pipeline::{
     Compression, Conversion, Data, Form, Outputs, PipelineError, RunFolder, TrainingLog, grid_run,
@@ -18,10 +19,10 @@ use sparsevd_cli::Outcome;
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     check_options(args)?;
     check_not_read(args)?;
-    check_writable(&args.output, args.force)?;
     if let Some(data) = &args.data {
         return train(args, data);
     }
+    check_writable(&args.output, args.force)?;
     let loaded = sparsevd_cli::network(&args.input, &args.graph, false)?;
     let conversion = Conversion {
         dense: args.dense,
@@ -54,22 +55,35 @@ fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
         profile: args.encoding.profile(),
         ..Outputs::onto_grids(&args.output)?
     };
-    outputs.check(args.force)?;
     let run = grid_run(&args.output);
+    if Outputs::recover(&outputs.report, &run)? && !args.force {
+        // A process died that had trained and written all of it.
+        let folder = RunFolder::resume_or_new(&run)?;
+        folder.check()?;
+        folder.clear()?;
+        return tell(&Report::read(&outputs.report)?, &outputs, &run);
+    }
+    outputs.check(args.force)?;
     let folder = RunFolder::resume_or_new(&run)?;
     let mut input = input(&args.input, &args.graph, false)?;
     let graph = &mut input.network.graph;
     let data = Data::load_for(data, graph.preprocessing.as_ref())?;
     set_pixels(&args.pixels, graph, &data)?;
-    let mut progress = Progress::new(TrainingLog::in_folder(&run), false)?;
+    let mut progress = Progress::new(TrainingLog::in_folder(&run), false).by_same_command();
     let compressed = Compression::onto_grids(input, data)
         .in_folder(folder.clone())
         .run(&mut progress);
     drop(progress);
     let compressed = match compressed {
         Err(PipelineError::Interrupted { folder }) => {
-            folder.iter().for_each(|f| interrupt::say_same_command(f));
-            return Ok(Outcome::Interrupted);
+            if let Some(folder) = folder {
+                let run = interrupt::Run {
+                    folder,
+                    by_same_command: true,
+                };
+                run.say_how_to_go_on();
+            }
+            return Ok(interrupt::outcome());
         }
         Err(
             error @ (PipelineError::OtherRun { .. }
@@ -80,14 +94,18 @@ fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
         ),
         other => other?,
     };
-    let report = compressed.write(&outputs)?;
-    folder.clear()?;
+    let result = compressed.stage(&outputs)?;
+    let report = result.commit(|| folder.clear())?;
+    tell(&report, &outputs, &run)
+}
+
+fn tell(report: &Report, outputs: &Outputs, run: &Path) -> anyhow::Result<Outcome> {
     let files = Files {
         report: &outputs.report,
         page: None,
-        run: &run,
+        run,
     };
-    tell_of(&report, files, false)
+    tell_of(report, files, false)
 }
 
 /// Refuses an output that is one of the files to read, which would be lost.

@@ -1,60 +1,147 @@
-//! Ctrl-C: while a network is trained, once to stop after the step and keep a checkpoint, twice to stop at once.
+//! Signals that end the program: SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+//!
+//! While a network is trained, the first stops it after the step and keeps a checkpoint. Where that takes longer than a moment, as in a
+//! step of a very large network, or where nothing is trained, the process ends with what is on disk: checkpoints, and files of a result
+//! all or none. A second signal ends it at once.
 
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
+use sparsevd_cli::Outcome;
+use sparsevd_compressor::checkpoint;
+use sparsevd_format::stop_writing;
 
-/// Whether Ctrl-C was pressed.
-#[derive(Debug, Clone, Default)]
-pub struct Interrupt {
-    /// Whether a network is being trained, so that the process does not end at once.
-    training: Arc<AtomicBool>,
-    asked: Arc<AtomicBool>,
+/// What a training that was asked to stop has for its step and its checkpoint.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// The exit code of the first signal, 128 and its number; 0 before there is one.
+static CODE: AtomicU8 = AtomicU8::new(0);
+/// Whether a network is being trained, by what asks [`asked`] before every step.
+static TRAINING: AtomicBool = AtomicBool::new(false);
+/// The run that could go on after an end at once.
+static RUN: Mutex<Option<Run>> = Mutex::new(None);
+
+/// A run, and how to go on with it.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Whether the same command goes on, not one with `--resume`.
+    pub by_same_command: bool,
 }
 
-impl Interrupt {
-    /// Handles Ctrl-C from now on.
-    pub fn new() -> anyhow::Result<Self> {
-        let interrupt = Self::default();
-        let handler = interrupt.clone();
-        ctrlc::set_handler(move || {
-            let training = handler.training.load(Ordering::Relaxed);
-            if handler.asked.swap(true, Ordering::Relaxed) || !training {
-                process::exit(130);
-            }
-        })
-        .context("Ctrl-C")?;
-        Ok(interrupt)
-    }
-
-    /// Says that training begins or ends.
-    pub fn set_training(&self, training: bool) {
-        self.training.store(training, Ordering::Relaxed);
-    }
-
-    /// Whether to stop.
-    pub fn asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
+impl Run {
+    /// Says how to go on with it.
+    pub fn say_how_to_go_on(&self) {
+        let command = match self.by_same_command {
+            true => same_command(),
+            false => resume_command(&self.folder),
+        };
+        let folder = self.folder.display();
+        // The terminal may be gone.
+        let _ = writeln!(
+            io::stderr(),
+            "compress: interrupted; the checkpoint is in {folder}; go on with\n  {command}"
+        );
     }
 }
 
-/// Says how to go on with an interrupted run.
-pub fn say_how_to_go_on(run: &Path) {
-    say(run, &resume_command(run));
+/// Handles the signals from now on.
+pub fn handle() -> anyhow::Result<()> {
+    listen(|code| {
+        if CODE.swap(code, Ordering::Relaxed) != 0 {
+            process::exit(code.into());
+        }
+        let patience = match TRAINING.load(Ordering::Relaxed) {
+            true => PATIENCE,
+            false => Duration::ZERO,
+        };
+        // A second signal is heard meanwhile.
+        thread::spawn(move || {
+            thread::sleep(patience);
+            end(code)
+        });
+    })
+    .context("signals")
 }
 
-/// Says how to go on with an interrupted run that the same command goes on with.
-pub fn say_same_command(run: &Path) {
+/// Calls `hear` with the exit code of each signal, on a thread.
+#[cfg(unix)]
+fn listen(hear: impl Fn(u8) + Send + 'static) -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+    let mut signals = vec![SIGINT, SIGTERM];
+    // Who calls a program by `nohup` wants it to go on; only here it can be told.
+    if cfg!(target_os = "linux") && !is_ignored(SIGHUP) {
+        signals.push(SIGHUP);
+    }
+    let mut signals = signal_hook::iterator::Signals::new(signals)?;
+    thread::Builder::new().spawn(move || {
+        for signal in signals.forever() {
+            hear(u8::try_from(128 + signal).unwrap_or(u8::MAX));
+        }
+    })?;
+    Ok(())
+}
+
+/// Whether a signal was ignored when the program began.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(not(unix))]
+fn listen(hear: impl Fn(u8) + Send + 'static) -> anyhow::Result<()> {
+    Ok(ctrlc::set_handler(move || hear(130))?)
+}
+
+/// Ends the process: what is being written is removed, what is being named gets all of its names.
+fn end(code: u8) -> ! {
+    let _stopped = stop_writing();
+    let run = RUN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(run) = run.filter(|r| r.by_same_command || checkpoint::exists(&r.folder)) {
+        run.say_how_to_go_on();
+    }
+    process::exit(code.into())
+}
+
+/// Says that the training of a run begins.
+pub fn begin_training(run: Run) {
+    *RUN.lock().unwrap_or_else(PoisonError::into_inner) = Some(run);
+    TRAINING.store(true, Ordering::Relaxed);
+}
+
+/// Says that training is over.
+pub fn end_training() {
+    TRAINING.store(false, Ordering::Relaxed);
+}
+
+/// Whether to stop.
+pub fn asked() -> bool {
+    CODE.load(Ordering::Relaxed) != 0
+}
+
+/// How the program ends that stopped when it was asked to.
+pub fn outcome() -> Outcome {
+    match CODE.load(Ordering::Relaxed) {
+        0 => Outcome::Interrupted(130),
+        code => Outcome::Interrupted(code),
+    }
+}
+
+/// The command line.
+fn same_command() -> String {
     let words = std::env::args_os().map(|a| quote(&a.to_string_lossy()));
-    say(run, &words.collect::<Vec<_>>().join(" "));
-}
-
-fn say(run: &Path, command: &str) {
-    let run = run.display();
-    eprintln!("compress: interrupted; the checkpoint is in {run}; go on with\n  {command}");
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The command that resumes `run`.

@@ -1,6 +1,7 @@
 //! `compress`: makes networks sparse by Sparse Variational Dropout, trains dense ones, and inspects the results.
 //!
-//! Exit codes: 0 done, 1 the result breaks the accuracy promise, 2 the command line or a file is at fault, 130 interrupted.
+//! Exit codes: 0 done, 1 the result breaks the accuracy promise, 2 the command line or a file is at fault, 130 interrupted
+//! by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -27,6 +28,9 @@ use sparsevd_cli::Outcome;
 
 fn main() -> ExitCode {
     let command = args::parse();
+    if let Err(error) = interrupt::handle() {
+        return sparsevd_cli::exit("compress", Err::<Outcome, _>(error));
+    }
     let other_output = match &command {
         Command::Convert(_) => "name another output",
         Command::Compress(_)
@@ -60,7 +64,8 @@ fn main() -> ExitCode {
 /// Names the options that get around an error; an interruption is a way to end.
 fn explain(error: anyhow::Error, other_output: &str) -> anyhow::Result<Outcome> {
     use PipelineError::{
-        Format, Interrupted, NoCheckpoint, NoPreprocessing, NoTable, Occupied, OtherComparison,
+        Format, Interrupted, Locked, NoCheckpoint, NoPreprocessing, NoTable, Occupied,
+        OtherComparison,
     };
 
     let exists = match (error.downcast_ref(), error.downcast_ref()) {
@@ -76,8 +81,14 @@ fn explain(error: anyhow::Error, other_output: &str) -> anyhow::Result<Outcome> 
     }
     match error.downcast_ref() {
         Some(Interrupted { folder }) => {
-            folder.iter().for_each(|f| interrupt::say_how_to_go_on(f));
-            Ok(Outcome::Interrupted)
+            if let Some(folder) = folder {
+                let run = interrupt::Run {
+                    folder: folder.clone(),
+                    by_same_command: false,
+                };
+                run.say_how_to_go_on();
+            }
+            Ok(interrupt::outcome())
         }
         Some(Occupied { folder }) => {
             let folder = folder.display();
@@ -85,6 +96,9 @@ fn explain(error: anyhow::Error, other_output: &str) -> anyhow::Result<Outcome> 
                 "{folder}: an earlier run left a checkpoint here; go on with it by --resume {folder}, or begin anew by --force"
             ))
         }
+        Some(Locked { .. }) => Err(anyhow!(
+            "{error}; wait for its end, or name another folder by --run"
+        )),
         Some(OtherComparison { .. }) => Err(anyhow!("{error}; name another folder by --run")),
         Some(NoCheckpoint { .. }) => Err(anyhow!("--resume {error}")),
         Some(NoPreprocessing { .. }) => Err(anyhow!("{error}; {}", sparsevd_cli::PIXEL_OPTIONS)),

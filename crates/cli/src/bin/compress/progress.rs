@@ -1,6 +1,7 @@
 //! Progress: a line per phase and epoch in the run folder's `training.log`, and on a terminal those lines over a bar for
 //! the epoch and one for the run, each with its ETA.
 
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -8,26 +9,36 @@ use sparsevd_compressor::recipe::{Phase, Recipe};
 use sparsevd_compressor::trainer::{EpochRecord, Observer, Position};
 use sparsevd_pipeline::TrainingLog;
 
-use crate::interrupt::Interrupt;
+use crate::interrupt::{self, Run};
 use crate::print;
 
-/// Writes the log of a run, and bars where stderr is a terminal; stops the run at Ctrl-C.
+/// Writes the log of a run, and bars where stderr is a terminal; stops the run at a signal.
 pub struct Progress {
     log: TrainingLog,
     talks: bool,
     bars: Option<Bars>,
-    interrupt: Interrupt,
+    run: Run,
 }
 
 impl Progress {
     /// Progress of a run with this log.
-    pub fn new(log: TrainingLog, quiet: bool) -> anyhow::Result<Self> {
-        Ok(Self {
+    pub fn new(log: TrainingLog, quiet: bool) -> Self {
+        let folder = log.path().parent().map(Path::to_owned);
+        Self {
             log,
             talks: print::talks(quiet),
             bars: None,
-            interrupt: Interrupt::new()?,
-        })
+            run: Run {
+                folder: folder.unwrap_or_default(),
+                by_same_command: false,
+            },
+        }
+    }
+
+    /// Says that the run goes on by the same command.
+    pub fn by_same_command(mut self) -> Self {
+        self.run.by_same_command = true;
+        self
     }
 
     /// Shows the last line of the log on the terminal.
@@ -39,6 +50,22 @@ impl Progress {
         } else if self.talks {
             sparsevd_cli::note(line);
         }
+    }
+}
+
+/// Prints a warning on stderr, wherever that leads.
+pub fn warn(text: &str) {
+    sparsevd_cli::note(&format!("warning: {text}"));
+}
+
+/// An observer for what is not logged: it prints warnings.
+pub struct Warnings;
+
+impl Observer for Warnings {
+    fn note(&mut self, _text: &str) {}
+
+    fn warn(&mut self, text: &str) {
+        warn(text);
     }
 }
 
@@ -76,7 +103,7 @@ impl Bars {
 
 impl Observer for Progress {
     fn begin(&mut self, recipe: &Recipe, samples: usize, from: Position) {
-        self.interrupt.set_training(true);
+        interrupt::begin_training(self.run.clone());
         if let Err(error) = self.log.open(from) {
             sparsevd_cli::note(&format!(
                 "compress: {}: {error}; the run goes on without a log",
@@ -113,14 +140,23 @@ impl Observer for Progress {
         self.show();
     }
 
+    fn warn(&mut self, text: &str) {
+        self.log.warn(text);
+        if let Some(bars) = &self.bars {
+            bars.all.suspend(|| warn(text));
+        } else {
+            warn(text);
+        }
+    }
+
     fn stop(&mut self) -> bool {
-        self.interrupt.asked()
+        interrupt::asked()
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.interrupt.set_training(false);
+        interrupt::end_training();
     }
 }
 

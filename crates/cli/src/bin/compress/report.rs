@@ -106,13 +106,11 @@ pub fn beside(report: &Path) -> PathBuf {
     report.with_extension("html")
 }
 
-/// Writes the page of a report, with the frames of its run where that has a folder.
-pub fn write(report: &Report, run: Option<&Path>, page: &Path) -> anyhow::Result<()> {
+/// The page of a report, with the frames of its run where that has a folder.
+pub fn page(report: &Report, run: Option<&Path>) -> anyhow::Result<String> {
     let shown = match run {
         Some(run) => Page::of_run(report, run)?,
         None => Page::new(report),
     };
-    let html = shown.to_html()?;
-    write_atomically(page, |out| out.write_all(html.as_bytes()))?;
-    Ok(())
+    Ok(shown.to_html()?)
 }

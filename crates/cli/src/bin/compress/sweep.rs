@@ -5,6 +5,7 @@ use sparsevd_pipeline::{Data, RecordedRun, check_thresholds};
 
 use crate::args::SweepArgs;
 use crate::print;
+use crate::progress::Warnings;
 use sparsevd_cli::{GraphArgs, Outcome};
 
 pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
@@ -20,7 +21,13 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<Outcome> {
     let path = args.data.as_ref().unwrap_or(&record.data);
     let data = Data::load_for(path, record.preprocessing.as_ref())?;
     let threads = args.threads.map_or(0, usize::from);
-    let sweep = run.sweep(loaded.network, data, &args.thresholds, threads)?;
+    let sweep = run.sweep(
+        loaded.network,
+        data,
+        &args.thresholds,
+        threads,
+        &mut Warnings,
+    )?;
     if args.json {
         print::json(&sweep)?;
         return Ok(Outcome::Done);

@@ -57,7 +57,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let mut progress = Progress::new(
         TrainingLog::in_folder(folder.path()),
         args.run.training.quiet,
-    )?;
+    );
     let trained = Training::new(architecture, data, recipe)
         .of(&args.network)
         .in_folder(folder)
