@@ -408,7 +408,7 @@ fn wrong_places_and_histories_are_refused() {
         });
         refused("another version", &|meta| meta["version"] = 4.into());
         refused("an earlier version", &|meta| meta["version"] = 2.into());
-        let epochs = serde_json::to_value(&trainer_history(file)).unwrap();
+        let epochs = serde_json::to_value(trainer_history(file)).unwrap();
         if epochs.as_array().unwrap().is_empty() {
             continue;
         }
