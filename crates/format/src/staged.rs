@@ -229,7 +229,8 @@ mod tests {
         let folder = folder.path();
         fs::write(folder.join("b"), "old").unwrap();
         let dropped = staged(folder);
-        let content = dropped.content_of(&folder.join("b"));
+        let b = folder.join("b");
+        let content = dropped.content_of(&b);
         assert_eq!(fs::read_to_string(content).unwrap(), "new b");
         assert_eq!(dropped.content_of(&folder.join("x")), folder.join("x"));
         drop(dropped);
