@@ -229,10 +229,10 @@ mod tests {
         let folder = folder.path();
         fs::write(folder.join("b"), "old").unwrap();
         let dropped = staged(folder);
-        let b = folder.join("b");
+        let (b, x) = (folder.join("b"), folder.join("x"));
         let content = dropped.content_of(&b);
         assert_eq!(fs::read_to_string(content).unwrap(), "new b");
-        assert_eq!(dropped.content_of(&folder.join("x")), folder.join("x"));
+        assert_eq!(dropped.content_of(&x), x);
         drop(dropped);
         assert_eq!(names(folder), ["b"]);
         let seen = |folder: &Path| {

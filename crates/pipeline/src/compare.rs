@@ -144,6 +144,7 @@ impl MethodComparison {
         };
         let mut warnings = self.input.warnings.clone();
         lock.take()?;
+        recover(&self.folder)?;
         if let Some(warning) = record.write_or_check(&self.folder)? {
             observer.note(&warning);
             warnings.push(warning);
