@@ -1,12 +1,13 @@
 //! Errors of the libraries as exceptions of Python.
 
 use std::any::Any;
+use std::ffi::CString;
 use std::fmt::Display;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::PyErr;
-use pyo3::exceptions::{PyFileExistsError, PyMemoryError};
+use pyo3::exceptions::{PyFileExistsError, PyMemoryError, PyUserWarning};
 use pyo3::marker::Ungil;
 use pyo3::prelude::*;
 use sparsevd_compressor::CompressError;
@@ -26,6 +27,12 @@ pub mod class {
     import_exception!(sparsevd._errors, InputError);
     import_exception!(sparsevd._errors, InternalError);
     import_exception!(sparsevd._errors, ModelError);
+}
+
+/// Warns in Python, which may make an exception of it.
+pub fn user_warning(py: Python<'_>, text: &str) -> PyResult<()> {
+    let text = CString::new(text.replace('\0', " "))?;
+    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1)
 }
 
 /// An error of a library that Python can raise.

@@ -1,13 +1,11 @@
 //! A network from a file.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use numpy::{PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::PyUserWarning;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use sparsevd_format::{CsrProfile, GraphSource, LoadedNetwork, ValueType};
@@ -18,7 +16,7 @@ use sparsevd_pipeline::{Conversion, Inspection, KernelCosts, ModelFile, Pipeline
 use sparsevd_runtime::{Plan as RuntimePlan, PlanOptions, WeightMode, WeightType};
 
 use crate::array::{Operand, in_c_order};
-use crate::error::{class, detached, input_error, setting_error};
+use crate::error::{class, detached, input_error, setting_error, user_warning};
 use crate::json;
 use crate::plan::{Plan, Planned};
 use crate::session::Session;
@@ -49,8 +47,7 @@ pub fn load(
     };
     let loaded = detached(py, || load_with(&path, &source, &options))?;
     for warning in &loaded.warnings {
-        let text = format!("{}: {warning}", path.display()).replace('\0', " ");
-        PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(text)?, 1)?;
+        user_warning(py, &format!("{}: {warning}", path.display()))?;
     }
     let file = ModelFile {
         path,

@@ -9,6 +9,7 @@ use sparsevd_compressor::recipe::{Phase, Recipe};
 use sparsevd_compressor::trainer::{EpochRecord, Observer, Position};
 use sparsevd_pipeline::TrainingLog;
 
+use crate::error::user_warning;
 use crate::json;
 
 /// Steps may take microseconds: signals are looked for, and steps are told, this often at most.
@@ -45,6 +46,13 @@ impl Listener {
         self.error
     }
 
+    /// A `UserWarning`, unless something was raised already.
+    fn warn_python(&mut self, text: &str) {
+        if self.error.is_none() {
+            self.error = Python::attach(|py| user_warning(py, text)).err();
+        }
+    }
+
     /// Calls a method, unless something was raised already.
     fn tell(
         &mut self,
@@ -64,7 +72,7 @@ impl Observer for Listener {
         {
             let path = log.path().display();
             let text = format!("{path}: {error}; the run goes on without a log");
-            self.tell(|_, to| to.call_method1("note", (text,)));
+            self.warn_python(&text);
         }
         let (all, done) = (recipe.total_steps(samples), from.total_steps);
         self.tell(|_, to| to.call_method1("begin", (all, done)));
@@ -92,6 +100,13 @@ impl Observer for Listener {
             log.epoch(record);
         }
         self.tell(|py, to| to.call_method1("epoch", (json::to_python(py, record)?,)));
+    }
+
+    fn warn(&mut self, text: &str) {
+        if let Some(log) = &mut self.log {
+            log.warn(text);
+        }
+        self.warn_python(text);
     }
 
     fn note(&mut self, text: &str) {

@@ -144,6 +144,24 @@ def test_ctrl_c_leaves_a_checkpoint(case, program):
     assert (case / "a.sparse.safetensors").read_bytes() == expected
 
 
+def test_an_earlier_checkpoint_is_used_aloud(case):
+    where = {"data": case / "set.npz", "run": case / "a.run"}
+
+    def on_epoch(record):
+        if record["epoch"] == 3:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        sparsevd.compress(case / "mlp.safetensors", on_epoch=on_epoch, **where)
+    last = case / "a.run" / "checkpoint.safetensors"
+    last.write_bytes(last.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="checkpoint"):
+        first = sparsevd.compress(case / "mlp.safetensors", resume=True, **where)
+    # The lock of a run ends with it, also where its result is kept.
+    again = sparsevd.compress(case / "mlp.safetensors", overwrite=True, **where)
+    assert again.report["nonzeros"] == first.report["nonzeros"]
+
+
 def test_ctrl_c_is_heard_in_the_midst_of_training(case):
     (case / "long.toml").write_text(RECIPE.replace("epochs = 5", "epochs = 400"))
     where = {"data": case / "set.npz", "recipe": case / "long.toml"}

@@ -214,6 +214,12 @@ impl Frame {
                 let indices: Vec<u32> = indices
                     .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                     .collect();
+                if indices.is_empty() {
+                    let name = &layer.node;
+                    return Err(fail(format!(
+                        "`{name}.{part}`: expected an index, got none"
+                    )));
+                }
                 match indices.iter().all(|i| (*i as usize) < most) {
                     true => Ok(indices),
                     false => Err(fail(format!(

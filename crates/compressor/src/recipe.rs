@@ -36,7 +36,7 @@ pub struct Recipe {
     /// Seed of everything random.
     #[serde(default)]
     pub seed: u64,
-    /// Samples to choose settings by, and to measure the result on; 5,000 of the training set where absent.
+    /// Samples to choose settings by, and to measure the result on; 10,000 of the training set where absent, at most a sixth.
     #[serde(default = "ten_thousand")]
     pub validation: Validation,
     /// Weights whose `log_alpha` is above this at the end of the sparse-vd phases are removed; none where all of these have a

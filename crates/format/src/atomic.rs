@@ -96,9 +96,6 @@ pub fn check_writable(path: impl AsRef<Path>, force: bool) -> Result<(), FormatE
             "a folder",
         ));
     }
-    if !force && fs::symlink_metadata(path).is_ok() {
-        return Err(FormatError::Exists { path: path.into() });
-    }
     let folder = folder_of(path);
     if !folder.is_dir() {
         return Err(FormatError::io(
@@ -110,7 +107,11 @@ pub fn check_writable(path: impl AsRef<Path>, force: bool) -> Result<(), FormatE
             ),
         ));
     }
+    // It may give this file its name.
     recover(folder)?;
+    if !force && fs::symlink_metadata(path).is_ok() {
+        return Err(FormatError::Exists { path: path.into() });
+    }
     // Only an attempt tells: permissions, read-only mounts and full disks all count.
     Sibling::new(path)
         .map(drop)

@@ -68,10 +68,10 @@ pub use safetensors::{
     CsrProfile, GraphSource, ValueType, WriteOptions, inspect_encodings, metadata_keys,
     network_files, write_network, write_network_bytes,
 };
-pub use staged::{Staged, recover};
+pub use staged::{Staged, recover, sweep};
 #[cfg(feature = "data")]
 pub use table::{TableOptions, read_table, standardise};
-pub use temporary::{WritingStopped, stop_writing, sweep};
+pub use temporary::{WritingStopped, stop_writing};
 
 /// The examples of the README compile.
 #[cfg(doctest)]

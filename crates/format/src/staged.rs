@@ -15,7 +15,7 @@ use crate::FormatError;
 use crate::atomic::filled;
 use crate::file::read_text;
 use crate::temporary::{
-    ADVISORY, ENDING, PREFIX, Sibling, entries, files, folder_of, is_abandoned, sweep, sync_folder,
+    ADVISORY, ENDING, PREFIX, Sibling, abandoned, entries, files, folder_of, sweep_but, sync_folder,
 };
 
 /// What the name of a list ends with.
@@ -167,8 +167,9 @@ pub fn recover(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>, FormatError> {
     let folder = folder.as_ref();
     let mut ended = vec![];
     for path in entries(folder, LIST) {
-        // Its process is at it.
-        if ADVISORY && !is_abandoned(&path) {
+        // No other process is at it meanwhile.
+        let lock = abandoned(&path);
+        if ADVISORY && lock.is_none() {
             continue;
         }
         let list: Option<List> = serde_json::from_str(&read_text(&path, MOST)?).ok();
@@ -199,6 +200,15 @@ pub fn recover(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>, FormatError> {
     }
     sweep(folder);
     Ok(ended)
+}
+
+/// Removes the temporary files that dead processes left in a folder, but for those of results that [`recover`] would end.
+pub fn sweep(folder: &Path) {
+    let lists = entries(folder, LIST);
+    let lists = lists.iter().filter_map(|list| read_text(list, MOST).ok());
+    let lists = lists.filter_map(|text| serde_json::from_str::<List>(&text).ok());
+    let listed = lists.flat_map(|list| list.files.into_iter().map(|(from, _)| folder.join(from)));
+    sweep_but(folder, &listed.collect());
 }
 
 #[cfg(test)]

@@ -74,10 +74,14 @@ pub(crate) fn sync_folder(folder: &Path) {
     let _ = folder;
 }
 
-/// Removes the temporary files that dead processes left in a folder. One that cannot be read or removed is left as it is.
-pub fn sweep(folder: &Path) {
+/// Removes the temporary files that dead processes left in a folder, but for those of a result that is to be ended. One that cannot be read or
+/// removed is left as it is.
+pub(crate) fn sweep_but(folder: &Path, of_results: &BTreeSet<PathBuf>) {
     for path in entries(folder, ENDING) {
-        if is_abandoned(&path) {
+        if of_results.contains(&path) {
+            continue;
+        }
+        if let Some(_lock) = abandoned(&path) {
             let _ = fs::remove_file(&path);
         }
     }
@@ -94,13 +98,16 @@ pub(crate) fn entries(folder: &Path, ending: &str) -> BTreeSet<PathBuf> {
     named.map(|entry| entry.path()).collect()
 }
 
-/// Whether no process has a file any more that was made here.
-pub(crate) fn is_abandoned(path: &Path) -> bool {
+/// A file that was made here and that no process has any more, locked until what is returned is dropped.
+pub(crate) fn abandoned(path: &Path) -> Option<File> {
     // Opening what is no file may wait for another process.
     let is_file = fs::symlink_metadata(path).is_ok_and(|m| m.is_file());
     // Some network file systems lock only what may be written.
     let file = || File::options().read(true).write(true).open(path);
-    ADVISORY && is_file && file().is_ok_and(|file| file.try_lock().is_ok())
+    if !ADVISORY || !is_file {
+        return None;
+    }
+    file().ok().filter(|file| file.try_lock().is_ok())
 }
 
 /// A new file in the folder of another, removed when dropped.

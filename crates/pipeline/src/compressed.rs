@@ -21,7 +21,7 @@ use crate::measure::{Scores, timings};
 use crate::outputs::Outputs;
 use crate::pruning::finish;
 use crate::recipe::FoundRecipe;
-use crate::run_folder::{RunFolder, report_path};
+use crate::run_folder::report_path;
 use crate::split::Split;
 
 /// The result of a [`Compression`](crate::Compression).
@@ -44,8 +44,8 @@ pub struct Compressed {
     pub(crate) sigmas: BTreeMap<String, f64>,
     pub(crate) samples: Option<Split>,
     pub(crate) threads: usize,
-    /// The folder of the run, where it trained in one; it stays locked until the result is written.
-    pub(crate) folder: Option<RunFolder>,
+    /// The folder of the run, where it trained in one. Its lock ends with the run, so that the next can begin there while this is kept.
+    pub(crate) folder: Option<PathBuf>,
     pub(crate) origin: Origin,
 }
 
@@ -145,7 +145,7 @@ impl Compressed {
             what: e.to_string(),
         })?;
         // The run folder has the report too, so that it says all of the run.
-        let in_folder = self.folder.as_ref().map(|f| report_path(f.path()));
+        let in_folder = self.folder.as_deref().map(report_path);
         for path in [Some(outputs.report.clone()), in_folder]
             .into_iter()
             .flatten()

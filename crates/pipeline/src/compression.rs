@@ -245,7 +245,7 @@ impl Compression {
             sigmas,
             samples,
             threads,
-            folder: folder.filter(|_| trains),
+            folder: folder.filter(|_| trains).map(|f| f.path().to_owned()),
             origin: Origin {
                 model: input.file.map(|file| file.path),
                 warnings,

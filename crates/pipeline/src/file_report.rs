@@ -31,13 +31,19 @@ pub fn report_on_file(path: &Path, loaded: LoadedNetwork) -> Result<Report, Pipe
     let is_packed = FileType::of_file(&network_files(path)?[0])? == FileType::Packed;
     let packed = inspection.packed.filter(|_| is_packed);
     let stored = |key: &str| inspection.metadata.get(key);
-    let recipe = stored("sparsevd.recipe").map(|text| Recipe::from_toml(text, path));
+    let mut warnings = inspection.warnings.clone();
+    // What another version stored is no reason to show nothing.
+    let recipe = stored("sparsevd.recipe").and_then(|text| {
+        let recipe = Recipe::from_toml(text, path);
+        recipe.map_err(|e| warnings.push(e.to_string())).ok()
+    });
+    let seed = stored("sparsevd.seed").and_then(|seed| seed.parse().ok());
     Ok(Report {
         schema: inspection.schema,
         version: env!("CARGO_PKG_VERSION").into(),
         network: inspection.network,
         model: path.to_owned(),
-        warnings: inspection.warnings,
+        warnings,
         output: path.to_owned(),
         packed: packed.map(|packed| PackedResult {
             output: path.to_owned(),
@@ -49,17 +55,12 @@ pub fn report_on_file(path: &Path, loaded: LoadedNetwork) -> Result<Report, Pipe
         not_packed: None,
         pruning: None,
         data: None,
-        seed: stored("sparsevd.seed").map_or(Ok(0), |seed| {
-            seed.parse().map_err(|_| {
-                let got = format!("`{seed}` in {}", path.display());
-                PipelineError::invalid("sparsevd.seed", "a whole number", got)
-            })
-        })?,
+        seed: seed.unwrap_or_default(),
         recipe_source: match recipe {
             Some(_) => "stored with the network".into(),
             None => String::new(),
         },
-        recipe: recipe.transpose()?.unwrap_or_else(|| Recipe::new(vec![])),
+        recipe: recipe.unwrap_or_else(|| Recipe::new(vec![])),
         search: None,
         preprocessing: inspection.preprocessing,
         history: vec![],

@@ -221,6 +221,10 @@ fn draw(
         for (i, value) in values.iter().enumerate() {
             let [x, y] = cell(layer, i, place.size[0]);
             let (x, y) = (place.left + x * place.cell, place.top + y * place.cell);
+            // Kernels may be wider than the picture.
+            if x + place.cell > WIDTH {
+                continue;
+            }
             for row in y..y + place.cell {
                 canvas[row * WIDTH + x..row * WIDTH + x + place.cell].fill(shade(*value));
             }

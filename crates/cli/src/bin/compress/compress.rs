@@ -26,6 +26,9 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let run = args.run.resume.as_ref().or(args.run.run.as_ref());
     let run = run.cloned().unwrap_or_else(default);
     if Outputs::recover(&beside, &run)? && !args.run.force {
+        sparsevd_cli::note(
+            "compress: this result was finished by an earlier command, which was killed while it wrote it; --force begins anew",
+        );
         return finished(args, &beside, &run);
     }
     let folder = args.run.folder(format!("{name}.run"))?;
@@ -64,6 +67,8 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         args.run.training.quiet,
     );
     let run = folder.path().to_owned();
+    // The folder stays locked until its result is written.
+    let _locked = folder.clone();
     let compressed = Compression::new(input, data, recipe)
         .pruned_by(pruning)
         .in_folder(folder)

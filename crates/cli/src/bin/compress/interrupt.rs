@@ -10,7 +10,7 @@ use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use sparsevd_cli::Outcome;
@@ -19,6 +19,9 @@ use sparsevd_format::stop_writing;
 
 /// What a training that was asked to stop has for its step and its checkpoint.
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Signals within this time count as one: `timeout`, and shells that pass Ctrl-C on, send theirs to the process and to its group.
+const AT_ONCE: Duration = Duration::from_millis(300);
 
 /// The exit code of the first signal, 128 and its number; 0 before there is one.
 static CODE: AtomicU8 = AtomicU8::new(0);
@@ -54,10 +57,15 @@ impl Run {
 
 /// Handles the signals from now on.
 pub fn handle() -> anyhow::Result<()> {
-    listen(|code| {
+    let mut first: Option<Instant> = None;
+    listen(move |code| {
         if CODE.swap(code, Ordering::Relaxed) != 0 {
-            process::exit(code.into());
+            if first.is_none_or(|first| first.elapsed() >= AT_ONCE) {
+                process::exit(code.into());
+            }
+            return;
         }
+        first = Some(Instant::now());
         let patience = match TRAINING.load(Ordering::Relaxed) {
             true => PATIENCE,
             false => Duration::ZERO,
@@ -73,7 +81,7 @@ pub fn handle() -> anyhow::Result<()> {
 
 /// Calls `hear` with the exit code of each signal, on a thread.
 #[cfg(unix)]
-fn listen(hear: impl Fn(u8) + Send + 'static) -> anyhow::Result<()> {
+fn listen(mut hear: impl FnMut(u8) + Send + 'static) -> anyhow::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
     let mut signals = vec![SIGINT, SIGTERM];
@@ -100,7 +108,7 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 #[cfg(not(unix))]
-fn listen(hear: impl Fn(u8) + Send + 'static) -> anyhow::Result<()> {
+fn listen(mut hear: impl FnMut(u8) + Send + 'static) -> anyhow::Result<()> {
     Ok(ctrlc::set_handler(move || hear(130))?)
 }
 
