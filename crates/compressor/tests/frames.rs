@@ -1,6 +1,9 @@
 //! Frames of a run: weights from before training to its end.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::HashMap;
+
+use safetensors::tensor::{Dtype, TensorView};
 use sparsevd_compressor::frame::{self, Frame, REMOVED};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
 use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
@@ -153,6 +156,23 @@ fn a_file_that_is_no_frame_is_named() {
     std::fs::write(&file, &other).unwrap();
     let error = Frame::read(&file).unwrap_err().to_string();
     assert!(error.contains("got a larger one"), "{error}");
+    // A layer without units.
+    let tensors: [(&str, Dtype, Vec<usize>, &[u8]); 3] = [
+        ("fc.weight", Dtype::I8, vec![0, 64], &[]),
+        ("fc.units", Dtype::U32, vec![0], &[]),
+        ("fc.inputs", Dtype::U32, vec![1], &[0; 4]),
+    ];
+    let views = tensors
+        .map(|(name, dtype, shape, data)| (name, TensorView::new(dtype, shape, data).unwrap()));
+    let layer = r#"{"node":"fc","shape":[4,64],"left":0,"scale":1.0}"#;
+    let meta = format!(r#"{{"time":{{"step":0,"epochs":0.0,"phase":1}},"layers":[{layer}]}}"#);
+    let meta = HashMap::from([("sparsevd.frame".to_owned(), meta)]);
+    std::fs::write(&file, safetensors::serialize(views, Some(meta)).unwrap()).unwrap();
+    let error = Frame::read(&file).unwrap_err().to_string();
+    assert!(
+        error.contains("`fc.units`: expected an index, got none"),
+        "{error}"
+    );
     let empty = tempfile::tempdir().unwrap();
     assert!(frame::files(empty.path()).unwrap().is_empty());
 }

@@ -269,6 +269,9 @@ mod tests {
             let list = List { files: list.into() };
             let text = serde_json::to_string(&list).unwrap();
             fs::write(folder.join(".sparsevd-1-9.list"), text).unwrap();
+            let before = names(folder);
+            sweep(folder);
+            assert_eq!(names(folder), before, "what the list names stays");
             let ended = recover(folder).unwrap();
             assert_eq!(ended, ["a", "b", "c"].map(|n| folder.join(n)), "{done}");
             assert_eq!(names(folder), ["a", "b", "c"], "{done}");
@@ -277,6 +280,19 @@ mod tests {
                 assert_eq!(text, format!("new {name}"));
             }
         }
+    }
+
+    #[test]
+    fn a_file_that_gets_its_name_late_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::write(folder.join(".sparsevd-1-0.tmp"), "new a").unwrap();
+        let files = vec![(".sparsevd-1-0.tmp".into(), "a".into())];
+        let text = serde_json::to_string(&List { files }).unwrap();
+        fs::write(folder.join(".sparsevd-1-9.list"), text).unwrap();
+        let error = crate::check_writable(folder.join("a"), false).unwrap_err();
+        assert!(matches!(error, FormatError::Exists { .. }), "{error}");
+        assert_eq!(names(folder), ["a"]);
     }
 
     /// A folder has the name of a file: the list stays until it is gone.
