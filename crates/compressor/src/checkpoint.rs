@@ -21,12 +21,12 @@ use sparsevd_format::{read_file, sweep, write_atomically, write_keeping};
 use sparsevd_model::terminal;
 
 pub(crate) use begun::Begun;
+pub(crate) use checks::Run;
 pub use fingerprint::{network_fingerprint, samples_fingerprint};
 
 use crate::arrays::to_bytes;
 use crate::error::CompressError;
 use crate::frame;
-use crate::recipe::Recipe;
 use crate::state::State;
 use crate::trainer::history::EpochRecord;
 use crate::trainer::snapshot::{Position, Snapshot};
@@ -52,16 +52,6 @@ struct Meta {
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
-}
-
-/// The run that a checkpoint is to be of.
-pub(crate) struct Run<'r> {
-    pub begun: &'r Begun,
-    pub recipe: &'r Recipe,
-    /// Number of samples to train on.
-    pub samples: usize,
-    /// The state of the network that it begins with.
-    pub dense: &'r State<f32>,
 }
 
 /// Why a checkpoint cannot be gone on from.

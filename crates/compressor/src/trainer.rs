@@ -8,6 +8,7 @@ pub(crate) mod history;
 mod inputs;
 mod lines;
 mod observer;
+mod prediction;
 mod pruning;
 mod schedule;
 pub(crate) mod snapshot;

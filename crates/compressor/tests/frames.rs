@@ -1,8 +1,6 @@
 //! Frames of a run: weights from before training to its end.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::HashMap;
-
 use safetensors::tensor::{Dtype, TensorView};
 use sparsevd_compressor::frame::{self, Frame, REMOVED};
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
@@ -166,7 +164,7 @@ fn a_file_that_is_no_frame_is_named() {
         .map(|(name, dtype, shape, data)| (name, TensorView::new(dtype, shape, data).unwrap()));
     let layer = r#"{"node":"fc","shape":[4,64],"left":0,"scale":1.0}"#;
     let meta = format!(r#"{{"time":{{"step":0,"epochs":0.0,"phase":1}},"layers":[{layer}]}}"#);
-    let meta = HashMap::from([("sparsevd.frame".to_owned(), meta)]);
+    let meta = [("sparsevd.frame".to_owned(), meta)].into_iter().collect();
     std::fs::write(&file, safetensors::serialize(views, Some(meta)).unwrap()).unwrap();
     let error = Frame::read(&file).unwrap_err().to_string();
     assert!(

@@ -4,10 +4,10 @@
 
 use sparsevd_model::quantised::is_scale;
 
-use super::Run;
+use super::begun::Begun;
 use crate::layer::Layer;
 use crate::parameter::{Owner, ParameterRef, Role};
-use crate::recipe::{Method, Phase};
+use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
 use crate::trainer::history::EpochRecord;
 use crate::trainer::snapshot::{Position, Snapshot};
@@ -15,6 +15,16 @@ use crate::variational::HISTOGRAM_BINS;
 
 /// Largest log variance whose variance is a finite number of f32.
 const MOST_LOG_SIGMA2: f32 = 88.0;
+
+/// The run that a checkpoint is to be of.
+pub(crate) struct Run<'r> {
+    pub begun: &'r Begun,
+    pub recipe: &'r Recipe,
+    /// Number of samples to train on.
+    pub samples: usize,
+    /// The state of the network that it begins with.
+    pub dense: &'r State<f32>,
+}
 
 impl Run<'_> {
     pub(super) fn check(&self, snapshot: &Snapshot<'_>) -> Result<(), String> {

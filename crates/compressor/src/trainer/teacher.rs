@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::evaluation::predict_until;
+use super::prediction::predict_until;
 use crate::data::{EpochOrder, Samples};
 use crate::engine::Engine;
 
