@@ -38,8 +38,8 @@ impl FolderLock {
             return Ok(());
         }
         let path = self.folder.join(FILE);
-        let fail = |action| {
-            let path = path.clone().into_boxed_path();
+        let io = |path: &Path, action| {
+            let path = path.to_owned().into_boxed_path();
             move |error| {
                 PipelineError::from(FormatError::Io {
                     path,
@@ -48,7 +48,8 @@ impl FolderLock {
                 })
             }
         };
-        create_dir_all(&self.folder).map_err(fail("make the folder of"))?;
+        create_dir_all(&self.folder).map_err(io(&self.folder, "make the run folder"))?;
+        let fail = |action| io(&path, action);
         let mut options = File::options();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(&path).map_err(fail("write"))?;
