@@ -1,12 +1,12 @@
 //! Atomic writes: a file is written completely or left as it was.
 
 use std::fs;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::FormatError;
 use crate::staged::recover;
-use crate::temporary::{Sibling, folder_of, sync_folder_of};
+use crate::temporary::{Sibling, filled, folder_of, sync_folder_of};
 
 /// Writes a file by way of a temporary sibling that is synced and then renamed; returns the number of bytes.
 ///
@@ -65,21 +65,6 @@ pub fn write_keeping(
     Ok(bytes)
 }
 
-/// A sibling of `path` with its content, and the number of bytes.
-pub(crate) fn filled(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<(Sibling, u64)> {
-    let mut out = Counting {
-        inner: BufWriter::with_capacity(1 << 18, Sibling::new(path)?),
-        bytes: 0,
-    };
-    write(&mut out)?;
-    let bytes = out.bytes;
-    let file = out.inner.into_inner().map_err(|e| e.into_error())?;
-    Ok((file, bytes))
-}
-
 /// Checks that a file can be written, before the work that makes its content starts. What a process that died left in its folder is
 /// put in order first, as [`recover`] does.
 ///
@@ -116,23 +101,6 @@ pub fn check_writable(path: impl AsRef<Path>, force: bool) -> Result<(), FormatE
     Sibling::new(path)
         .map(drop)
         .map_err(|error| FormatError::io(path, "write", error))
-}
-
-struct Counting<W> {
-    inner: W,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Counting<W> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let n = self.inner.write(buffer)?;
-        self.bytes += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::FormatError;
-use crate::atomic::filled;
 use crate::file::read_text;
 use crate::temporary::{
-    ADVISORY, ENDING, PREFIX, Sibling, abandoned, entries, files, folder_of, sweep_but, sync_folder,
+    ADVISORY, ENDING, PREFIX, Sibling, abandoned, entries, files, filled, folder_of, sweep_but,
+    sync_folder,
 };
 
 /// What the name of a list ends with.

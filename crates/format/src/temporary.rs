@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -227,6 +227,38 @@ impl Drop for Sibling {
             // The error that led here counts, not one of cleaning up.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// A sibling of `path` with its content, and the number of bytes.
+pub(crate) fn filled(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<(Sibling, u64)> {
+    let mut out = Counting {
+        inner: BufWriter::with_capacity(1 << 18, Sibling::new(path)?),
+        bytes: 0,
+    };
+    write(&mut out)?;
+    let bytes = out.bytes;
+    let file = out.inner.into_inner().map_err(|e| e.into_error())?;
+    Ok((file, bytes))
+}
+
+struct Counting<W> {
+    inner: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(buffer)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
