@@ -126,7 +126,15 @@ def test_the_command_goes_on_with_a_run_of_python(case, program):
     assert out.read_bytes() == expected
 
 
-def test_ctrl_c_leaves_a_checkpoint(case, program):
+@pytest.fixture
+def hears_ctrl_c():
+    """Shells start what runs in the background with SIGINT ignored, and Python then leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_leaves_a_checkpoint(case, program, hears_ctrl_c):
     expected = command(program, case)
     seen = []
 
@@ -162,7 +170,7 @@ def test_an_earlier_checkpoint_is_used_aloud(case):
     assert again.report["nonzeros"] == first.report["nonzeros"]
 
 
-def test_ctrl_c_is_heard_in_the_midst_of_training(case):
+def test_ctrl_c_is_heard_in_the_midst_of_training(case, hears_ctrl_c):
     (case / "long.toml").write_text(RECIPE.replace("epochs = 5", "epochs = 400"))
     where = {"data": case / "set.npz", "recipe": case / "long.toml"}
     expected, got = case / "a.sparse.safetensors", case / "b.sparse.safetensors"
