@@ -312,6 +312,33 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_that_is_wider_than_the_picture_is_clipped() {
+        let wide = 40_000;
+        let layer = PictureLayer {
+            node: "conv".into(),
+            shape: vec![1, 1, wide],
+            left: vec![wide],
+            part: Part::Kernels(vec![[0, 0]]),
+            values: vec![127; wide],
+            scales: vec![],
+        };
+        let time = FrameTime {
+            step: 0,
+            epochs: 0.0,
+            phase: 1,
+        };
+        let picture = Picture {
+            times: vec![time],
+            layers: vec![layer],
+        };
+        let report: Report = serde_json::from_str(include_str!("../tests/report.json")).unwrap();
+        let (places, height) = arrange(&picture);
+        let canvas = draw(&picture, &report, &places, height, 0);
+        let shown = canvas.iter().filter(|p| **p == 2 * SHADES as u8).count();
+        assert_eq!(shown, WIDTH - MARGIN, "one line, none of it wrapped");
+    }
+
+    #[test]
     fn each_frame_shows_the_weights_of_its_time() {
         let part = Part::Fragment(vec![0, 1], vec![0, 1]);
         let values = vec![127, -127, 0, REMOVED, 127, REMOVED, REMOVED, REMOVED];

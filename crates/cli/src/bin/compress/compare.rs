@@ -35,14 +35,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
     drop(progress);
     let compared = match compared {
         Err(PipelineError::Interrupted { folder }) => {
-            if let Some(folder) = folder {
-                let run = interrupt::Run {
-                    folder,
-                    by_same_command: true,
-                };
-                run.say_how_to_go_on();
-            }
-            return Ok(interrupt::outcome());
+            return Ok(interrupt::ended(folder, true));
         }
         other => other?,
     };

@@ -76,14 +76,7 @@ fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
     drop(progress);
     let compressed = match compressed {
         Err(PipelineError::Interrupted { folder }) => {
-            if let Some(folder) = folder {
-                let run = interrupt::Run {
-                    folder,
-                    by_same_command: true,
-                };
-                run.say_how_to_go_on();
-            }
-            return Ok(interrupt::outcome());
+            return Ok(interrupt::ended(folder, true));
         }
         Err(
             error @ (PipelineError::OtherRun { .. }

@@ -55,6 +55,18 @@ impl Run {
     }
 }
 
+/// The outcome of a training that a signal stopped, after saying how to go on where it has a folder.
+pub fn ended(folder: Option<PathBuf>, by_same_command: bool) -> Outcome {
+    if let Some(folder) = folder {
+        let run = Run {
+            folder,
+            by_same_command,
+        };
+        run.say_how_to_go_on();
+    }
+    outcome()
+}
+
 /// Handles the signals from now on.
 pub fn handle() -> anyhow::Result<()> {
     let mut first: Option<Instant> = None;

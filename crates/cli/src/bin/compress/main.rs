@@ -80,16 +80,7 @@ fn explain(error: anyhow::Error, other_output: &str) -> anyhow::Result<Outcome> 
         ));
     }
     match error.downcast_ref() {
-        Some(Interrupted { folder }) => {
-            if let Some(folder) = folder {
-                let run = interrupt::Run {
-                    folder: folder.clone(),
-                    by_same_command: false,
-                };
-                run.say_how_to_go_on();
-            }
-            Ok(interrupt::outcome())
-        }
+        Some(Interrupted { folder }) => Ok(interrupt::ended(folder.clone(), false)),
         Some(Occupied { folder }) => {
             let folder = folder.display();
             Err(anyhow!(
