@@ -32,6 +32,8 @@ pub struct Blocks {
     block: [usize; 2],
     /// Rows above, columns on the left, rows below, columns on the right.
     halo: [usize; 4],
+    /// Whether blocks that lie wholly outside of the map hold zeros; else they may hold anything.
+    zeros_outside: bool,
 }
 
 impl Blocks {
@@ -78,6 +80,7 @@ impl Blocks {
             grid,
             block: [0, 1].map(|d| map[d + 1].div_ceil(grid[d])),
             halo: [0; 4],
+            zeros_outside: false,
         }
         .checked()
     }
@@ -93,6 +96,7 @@ impl Blocks {
             grid,
             block,
             halo,
+            ..
         } = self;
         length::planned("a map", [channels, height, width]);
         let sides = [0, 1].map(|d| {
@@ -133,6 +137,7 @@ impl Blocks {
             grid: self.grid,
             block: [0, 1].map(|d| self.block[d] / strides[d].max(1)),
             halo: [0; 4],
+            zeros_outside: false,
         };
         let whole = (0..2).all(|d| blocks.block[d] * blocks.grid[d] >= map[d + 1]);
         let few = || self.is_tile() || blocks.lines() <= Self::of_map(map).lines();
@@ -168,8 +173,21 @@ impl Blocks {
             grid: self.grid,
             block: [0, 1].map(|d| self.block[d].saturating_mul(strides[d])),
             halo: [0; 4],
+            zeros_outside: false,
         }
         .checked()
+    }
+
+    /// The same blocks for windows whose outputs lie in `output`: where one begins in a block that lies wholly outside of this map, as it may where
+    /// windows lie in the padding, such blocks hold zeros.
+    #[must_use]
+    pub(crate) fn read_for(self, output: &Self) -> Self {
+        let (read, there) = (output.inside(0, 0), self.inside(0, 0));
+        let outside = (0..LANES).any(|lane| read[lane] && !there[lane]);
+        Self {
+            zeros_outside: self.zeros_outside || outside,
+            ..self
+        }
     }
 
     /// The halo that a window needs: its padding above and on the left, and its overlap with the next block below and on the right.
@@ -183,10 +201,12 @@ impl Blocks {
         [top, left, overlap(0), overlap(1)]
     }
 
-    /// Whether a kernel that needs `other` can read this layout: the same blocks, and a halo at least as wide.
+    /// Whether a kernel that needs `other` can read this layout: the same blocks, a halo at least as wide, and zeros outside of the map where it
+    /// needs them.
     pub fn covers(&self, other: &Self) -> bool {
         let same = (self.map, self.grid, self.block) == (other.map, other.grid, other.block);
-        same && (0..4).all(|i| self.halo[i] >= other.halo[i])
+        let zeros = self.zeros_outside >= other.zeros_outside;
+        same && zeros && (0..4).all(|i| self.halo[i] >= other.halo[i])
     }
 
     /// Whether `other` has the same map and grid, so that [`crate::reblock::Reblock`] can convert to it.
@@ -324,15 +344,15 @@ impl Blocks {
                 let alone = self.is_tile() && (up, left) != (0, 0);
                 let shift = up * self.grid[1].cast_signed() + left;
                 let inside = self.inside(row, column);
-                // Blocks that lie wholly outside of the map are never read.
                 let origin = self.inside(0, 0);
+                let any = |lane: usize| !origin[lane] && !self.zeros_outside;
                 let keeps = |lane: usize| {
                     let from = (lane / self.grid[1]).wrapping_add_signed(up);
                     let from_column = (lane % self.grid[1]).wrapping_add_signed(left);
                     let there = from < self.grid[0] && from_column < self.grid[1];
                     inside[lane] && !alone && (there || self.is_tile())
                 };
-                if shift == 0 && up == 0 && (0..LANES).all(|l| keeps(l) || !origin[l]) {
+                if shift == 0 && up == 0 && (0..LANES).all(|l| keeps(l) || any(l)) {
                     continue;
                 }
                 let mask: [u32; LANES] =

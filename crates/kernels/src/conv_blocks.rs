@@ -47,7 +47,10 @@ impl BlockConv {
         } else {
             Blocks::halo_of(window)
         };
-        output.under(input, window.strides).with_halo(halo)
+        output
+            .under(input, window.strides)
+            .with_halo(halo)
+            .read_for(output)
     }
 
     /// Packs a range of output channels of filters of `shape` `[out, in/groups, kh, kw]` (`weight` holds them as `out` rows), so that threads can

@@ -172,6 +172,54 @@ fn maps_in_blocks_give_what_plain_loops_give() {
     }
 }
 
+/// Such windows make maps larger, so that they read blocks of which no pixel lies in the map; a convolution before them has written its bias there.
+#[test]
+fn windows_that_lie_in_the_padding_read_zeros() {
+    let windows = [
+        ([1, 1], [1, 1], [0, 0, 1, 1]),
+        ([1, 3], [1, 1], [0, 2, 1, 0]),
+        ([2, 2], [1, 1], [1, 1, 1, 1]),
+        ([3, 3], [1, 1], [2, 2, 2, 2]),
+        ([3, 3], [1, 2], [0, 0, 3, 3]),
+        ([2, 2], [2, 2], [0, 0, 4, 4]),
+    ];
+    // Sparse, depthwise and dense.
+    for (groups, density) in [(1, 0.3), (32, 1.0), (1, 1.0)] {
+        for (side, (kernel_shape, strides, pads)) in [5, 8, 9]
+            .into_iter()
+            .flat_map(|side| windows.map(|w| (side, w)))
+        {
+            // Small layers stay over rows unless they have strides.
+            let mut b = Maps::new([32, 2 * side, 2 * side]);
+            b.conv("first", "x", [32, 32, 3, 3], 2, 1, 0.3);
+            let window = Window {
+                kernel_shape,
+                strides,
+                pads,
+                dilations: [1, 1],
+            };
+            let filters = Conv2d::new(32, window).groups(groups);
+            let shape = [32, 32 / groups, kernel_shape[0], kernel_shape[1]];
+            let weight = b.stream.bernoulli(shape, density);
+            b.graph.weights("second.weight", weight);
+            b.graph
+                .weights("second.bias", Dense::new([32], vec![0.0; 32]));
+            b.graph.conv("second", "first", &filters);
+            let network = b.build();
+            let x = Stream(9).floats(32 * 4 * side * side);
+            let want = executor::run(&network, &x);
+            for isa in Isa::available() {
+                let options = PlanOptions {
+                    isa,
+                    ..PlanOptions::default()
+                };
+                let (got, plan) = run(&network, &options, &x);
+                assert_sums_close(&got, &want, 1e-4, plan);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_chain_is_packed_at_its_edges_only() {
     for isa in Isa::available() {
