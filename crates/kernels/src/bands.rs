@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use sparsevd_model::Window;
 
-use crate::blocks::{Blocks, Edges};
+use crate::blocks::Blocks;
+use crate::edges::Edges;
 use crate::{Clamp, Isa, LANES, length};
 
 /// The lines of a channel of output in tiles, and the strides of the input under them.
@@ -104,7 +105,7 @@ impl Frame {
         Self {
             isa,
             input,
-            edges: output.edges(),
+            edges: Edges::of(&output),
             output,
             tiling,
         }

@@ -47,6 +47,7 @@ pub mod dense;
 pub mod dense_blocks;
 mod dense_conv;
 pub mod depthwise;
+mod edges;
 pub mod elementwise;
 mod exponential;
 pub mod gemm;

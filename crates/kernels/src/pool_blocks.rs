@@ -5,8 +5,9 @@ use std::ops::Range;
 use sparsevd_model::Window;
 
 use crate::bands::{Banded, Frame, Tiling, run_whole};
-use crate::blocks::{Blocks, SharedMap};
+use crate::blocks::Blocks;
 use crate::cost::Costs;
+use crate::edges::SharedMap;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::pool::{Reduction, larger};
