@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -297,6 +298,60 @@ fn a_limit_of_memory_holds_for_what_is_allowed_otherwise() {
         &[&path],
         "100 MiB",
     )]);
+}
+
+/// An IDX array of zeros of that type and number of bytes, as gzip of few bytes.
+fn packed_zeros(kind: u8, bytes: u32) -> Vec<u8> {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    const MEMBER: u32 = 1 << 24;
+    let header = [&[0, 0, kind, 1][..], &bytes.to_be_bytes()].concat();
+    // Files behind each other are one file.
+    let whole = gzip(&vec![0; MEMBER as usize]).repeat((bytes / MEMBER) as usize);
+    [
+        gzip(&header),
+        whole,
+        gzip(&vec![0; (bytes % MEMBER) as usize]),
+    ]
+    .concat()
+}
+
+/// What is just small enough for the limits that hold without `--max-memory` ends within them, and is refused by smaller ones.
+#[test]
+fn bombs_of_just_under_a_gibibyte_stay_within_memory() {
+    const GIB: u32 = 1 << 30;
+    let f = Folder::new();
+    let network = f.file("network", linear());
+    let pixels = f.file("pixels.gz", packed_zeros(8, GIB - 4096));
+    let integers = f.file("integers.gz", packed_zeros(9, GIB / 9 - 4096));
+    let border = graph(&[1, 1, 1], vec![pad(8_190)], "pad");
+    let border = f.file("border", of_graph(&border));
+    let wide = f.file("wide", csr(1, GIB as usize / 4 - 4096, &[0, 1], &[5]));
+    for small in [true, false] {
+        for input in [&pixels, &integers] {
+            let input = format!("--input={}", input.display());
+            let mut args = vec![input.as_str()];
+            args.extend(small.then_some("--max-memory=100M"));
+            let output = run(3_000_000, RUN_SPARSE, &args, &[&network]);
+            // Read or not, it is no input of the network.
+            let words = if small { "memory" } else { "expected" };
+            assert_eq!(fault(&output, words), None, "{args:?}");
+        }
+    }
+    for (args, file) in [
+        (&["plan"][..], &border),
+        (&["plan", "--weights", "dense"], &wide),
+    ] {
+        let output = run(3_000_000, RUN_SPARSE, args, &[file]);
+        let is_refused = fault(&output, "memory").is_none();
+        assert!(is_refused || output.status.success(), "{output:?}");
+        let limited = [args, &["--max-memory=100M"]].concat();
+        let output = run(3_000_000, RUN_SPARSE, &limited, &[file]);
+        assert_eq!(fault(&output, "memory"), None, "{limited:?}");
+    }
 }
 
 #[test]

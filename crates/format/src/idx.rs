@@ -17,8 +17,12 @@ use crate::{FormatError, open_file};
 /// A magic number that is not IDX's, a length that does not fit the header, numbers that f32 cannot hold.
 pub fn read_idx(path: impl AsRef<Path>) -> Result<Array, FormatError> {
     let path = path.as_ref();
+    parse_idx(path, BufReader::new(open_file(path)?))
+}
+
+/// The array of an IDX file, plain or gzip.
+pub(crate) fn parse_idx(path: &Path, mut file: impl BufRead) -> Result<Array, FormatError> {
     let failed = |e| FormatError::io(path, "read", e);
-    let mut file = BufReader::new(open_file(path)?);
     let gzip = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
     if gzip {
         parse(path, MultiGzDecoder::new(file))

@@ -1,6 +1,6 @@
 //! PNG images.
 
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Seek};
 use std::path::Path;
 
 use png::{BitDepth, ColorType};
@@ -17,11 +17,15 @@ const MAX_IMAGE: usize = 256 << 20;
 /// Another depth, a palette, alpha or transparency, more than 256 MiB of pixels, or a broken file.
 pub fn read_png(path: impl AsRef<Path>) -> Result<Array, FormatError> {
     let path = path.as_ref();
-    let file = open_file(path)?;
+    parse_png(path, BufReader::new(open_file(path)?))
+}
+
+/// The pixels of a PNG file.
+pub(crate) fn parse_png(path: &Path, file: impl BufRead + Seek) -> Result<Array, FormatError> {
     let broken = |e: png::DecodingError| {
         FormatError::invalid(path, "PNG", "a readable image", e.to_string())
     };
-    let mut decoder = png::Decoder::new(BufReader::new(file));
+    let mut decoder = png::Decoder::new(file);
     decoder.set_transformations(png::Transformations::IDENTITY);
     let mut reader = decoder.read_info().map_err(broken)?;
     let info = reader.info();

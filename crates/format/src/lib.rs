@@ -61,7 +61,7 @@ pub use packed::{
 };
 pub use read::{read_network, read_network_bytes};
 #[cfg(feature = "data")]
-pub use read_array::read_array;
+pub use read_array::{read_array, read_array_bytes};
 #[cfg(feature = "data")]
 pub use regression::{LoadedSamples, RegressionSet, RegressionSplits};
 pub use safetensors::{

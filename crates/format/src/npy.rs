@@ -27,7 +27,12 @@ const KINDS: [&str; 12] = [
 pub fn read_npy(path: impl AsRef<Path>) -> Result<Array, FormatError> {
     let path = path.as_ref();
     let file = open_file(path)?;
-    parse_npy(path, "array", BufReader::new(file), MAX_BYTES)
+    parse_npy_file(path, BufReader::new(file))
+}
+
+/// The array of an `.npy` file.
+pub(crate) fn parse_npy_file(path: &Path, reader: impl Read) -> Result<Array, FormatError> {
+    parse_npy(path, "array", reader, MAX_BYTES)
 }
 
 /// Reads all arrays of an `.npz` file, compressed or not, in the order of the file.
@@ -40,7 +45,11 @@ pub fn read_npz(path: impl AsRef<Path>) -> Result<Vec<(String, Array)>, FormatEr
     parse_npz(path, BufReader::new(file))
 }
 
-fn parse_npz(path: &Path, reader: impl Read + Seek) -> Result<Vec<(String, Array)>, FormatError> {
+/// The arrays of an `.npz` file.
+pub(crate) fn parse_npz(
+    path: &Path,
+    reader: impl Read + Seek,
+) -> Result<Vec<(String, Array)>, FormatError> {
     let broken = |e: zip::result::ZipError| {
         FormatError::invalid(path, "npz archive", "a zip archive", e.to_string())
     };

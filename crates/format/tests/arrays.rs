@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use sparsevd_format::{
-    Array, ArrayData, LoadedSamples, load_samples, samples_of_arrays, write_npz,
+    Array, ArrayData, LoadedSamples, load_samples, read_array, read_array_bytes, samples_of_arrays,
+    write_npy, write_npz,
 };
 
 fn array(shape: &[usize], data: ArrayData) -> Array {
@@ -82,4 +83,33 @@ fn what_does_not_fit_is_named() {
         let error = error.to_string();
         assert!(error.contains(expected), "{error}, expected {expected}");
     }
+}
+
+#[test]
+fn the_bytes_of_a_file_are_read_as_the_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.file");
+    let mut files = vec![];
+    write_npz(&path, &[("x", &[2, 3], &[0.5; 6]), ("y", &[2], &[1.0; 2])]).unwrap();
+    files.push(std::fs::read(&path).unwrap());
+    write_npy(&path, &[3, 2], &[0.0, 1.0, 2.0, -3.0, 4.0, 5.0]).unwrap();
+    files.push(std::fs::read(&path).unwrap());
+    files.push(
+        [
+            &[0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3][..],
+            &[9, 8, 7, 6, 5, 4],
+        ]
+        .concat(),
+    );
+    let header = r#"{"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    let length = (header.len() as u64).to_le_bytes();
+    files.push([&length[..], header.as_bytes(), &[0; 8]].concat());
+    for bytes in &files {
+        std::fs::write(&path, bytes).unwrap();
+        let expected = read_array(&path).unwrap();
+        assert_eq!(read_array_bytes(&path, bytes).unwrap(), expected);
+        let cut = read_array_bytes(&path, &bytes[..bytes.len() - 3]);
+        assert!(cut.unwrap_err().to_string().contains("a.file"));
+    }
+    assert!(read_array_bytes(&path, b"").is_err());
 }

@@ -46,7 +46,15 @@ pub struct Workplace {
 impl Workplace {
     /// With `net.safetensors`, a small trained network.
     pub fn new() -> Self {
-        let place = Self::without_network();
+        Self::without_network().with_network()
+    }
+
+    /// The same in another folder than that of temporary files.
+    pub fn new_in(folder: &Path) -> Self {
+        Self::of(TempDir::new_in(folder).unwrap()).with_network()
+    }
+
+    fn with_network(self) -> Self {
         let (graph, tensors) = presets::mlp("net", Shape::from([1, SIDE, SIDE]), &[12, 2]);
         let shapes: Value = tensors
             .iter()
@@ -54,8 +62,8 @@ impl Workplace {
             .collect();
         let mut json = serde_json::to_value(&graph).unwrap();
         json["tensors"] = shapes;
-        place.write("graph.json", json.to_string());
-        place.ok(&[
+        self.write("graph.json", json.to_string());
+        self.ok(&[
             "train",
             "graph.json",
             "--data",
@@ -67,14 +75,16 @@ impl Workplace {
             "-o",
             "net.safetensors",
         ]);
-        place
+        self
     }
 
     /// Without one.
     pub fn without_network() -> Self {
-        let place = Self {
-            dir: TempDir::new().unwrap(),
-        };
+        Self::of(TempDir::new().unwrap())
+    }
+
+    fn of(dir: TempDir) -> Self {
+        let place = Self { dir };
         place.write("recipe.toml", RECIPE);
         place.write(
             "train.toml",
