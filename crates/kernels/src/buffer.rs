@@ -25,6 +25,19 @@ impl Buffer {
             len,
         }
     }
+
+    /// The same memory as bytes, for activations of bytes ([`crate::int8`]).
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: floats have no padding, and any byte of them is a valid byte.
+        unsafe { std::slice::from_raw_parts(self.as_ptr().cast(), size_of_val(&self[..])) }
+    }
+
+    /// As [`Buffer::bytes`], to write to.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = size_of_val(&self[..]);
+        // SAFETY: as in `bytes`, and any four bytes are a float; the floats are borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr().cast(), len) }
+    }
 }
 
 impl From<&[f32]> for Buffer {
@@ -53,5 +66,20 @@ impl DerefMut for Buffer {
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_those_of_the_floats() {
+        let mut buffer = Buffer::from(&[1.5, -2.0, 0.25][..]);
+        buffer.bytes_mut()[4..8].copy_from_slice(&7.0_f32.to_ne_bytes());
+        assert_eq!(buffer[..], [1.5, 7.0, 0.25]);
+        let bytes = [1.5, 7.0, 0.25].map(f32::to_ne_bytes);
+        assert_eq!(buffer.bytes(), bytes.as_flattened());
+        assert!(Buffer::zeroed(0).bytes().is_empty());
     }
 }

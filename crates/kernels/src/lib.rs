@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | linear, batch 1 | [`spmv::Spmv`]; [`spmv::ByActivity`] where inputs may be mostly zero | [`dense::Gemv`] |
 //! | linear, batched | [`spmm::Spmm`] over [`Layout::Tiled`] | [`dense::Linear`] over [`Layout::Single`] |
+//! | linear, batched, 8-bit activations | [`int8::Spmm`] | |
 //! | convolution | [`conv::SparseConv`]; [`conv_rows::RowConv`] over [`Layout::Single`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`dense_blocks::DenseBlockConv`], [`depthwise::Depthwise`] over [`Layout::Blocks`] |
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
 //! | normalisation, values per channel | | [`channels`] over [`Layout::Single`] and [`Layout::Tiled`] |
@@ -52,6 +53,7 @@ pub mod elementwise;
 mod exponential;
 pub mod gemm;
 mod input_sparse;
+pub mod int8;
 mod isa;
 pub mod kernel;
 pub mod layer_norm;

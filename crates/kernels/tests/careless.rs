@@ -23,6 +23,7 @@ use sparsevd_kernels::elementwise::{
     add_assign, arithmetic, softmax, softmax_strided,
 };
 use sparsevd_kernels::gemm::{View, gemm};
+use sparsevd_kernels::int8::{self, Dot, byte_tiles, quantize};
 use sparsevd_kernels::kernel::Operands;
 use sparsevd_kernels::layer_norm::LayerNorm;
 use sparsevd_kernels::place::{PadKernel, PlaceKernel, pad, place};
@@ -653,6 +654,91 @@ fn layers_of_nothing_take_any_count() {
         let mut y = [0.0; SIDE];
         Gemv::pack(isa, &weight, Some(&bias)).run(&[], &mut y, Clamp::None);
         assert_eq!(y, bias);
+    }
+}
+
+/// A run with slices of these lengths and a count of samples.
+type Run<'a> = &'a dyn Fn([usize; 2], usize);
+
+/// Products of bytes, which are no [`PackedKernel`] yet.
+#[test]
+fn lines_of_bytes_that_do_not_fit_are_refused() {
+    quiet();
+    let mut levels = dense([SIDE, SIDE]);
+    for v in &mut levels.values {
+        *v = (*v * 127.0).trunc();
+    }
+    let csr = Csr::from_dense(&levels);
+    let quantization = int8::Quantization {
+        zero_point: 128,
+        scale: &[0.01; SIDE],
+        offset: &[128.0; SIDE],
+    };
+    for dot in Dot::available() {
+        let layer = int8::Spmm::pack(dot, &csr, quantization);
+        let sums = |[x, y]: [usize; 2], n| layer.run_sums(&vec![3; x], &mut vec![0; y], n);
+        let floats =
+            |[x, y]: [usize; 2], n| layer.run(&vec![3; x], &mut vec![0.0; y], n, Clamp::None);
+        let bytes =
+            |[x, y]: [usize; 2], n| layer.run_bytes(&vec![3; x], &mut vec![0; y], n, [0, 255]);
+        let lines = |[x, y]: [usize; 2], n| {
+            quantize(dot, &vec![0.5; x], n, SIDE, (0.01, 3), &mut vec![0; y]);
+        };
+        for right in [0, 1, 15, 16, 17, 63, 64, 65, 130] {
+            let of_bytes = byte_tiles(right) * SIDE * dot.line();
+            let of_floats = tiles(right) * SIDE * LANES;
+            let kernels: [(Run<'_>, [usize; 2]); 4] = [
+                (&sums, [of_bytes, of_floats]),
+                (&floats, [of_bytes, of_floats]),
+                (&bytes, [of_bytes; 2]),
+                (&lines, [of_floats, of_bytes]),
+            ];
+            for (run, [x, y]) in kernels {
+                run([x, y], right);
+                let wrong = [
+                    [x + 1, y],
+                    [x, y + 1],
+                    [x.wrapping_sub(1), y],
+                    [x, y.wrapping_sub(1)],
+                ];
+                for lengths in wrong.into_iter().filter(|w| !w.contains(&usize::MAX)) {
+                    refuses(&format!("{dot}: {lengths:?}"), || run(lengths, right));
+                }
+                for n in huge() {
+                    refuses(&format!("{dot}: {n} samples"), || run([x, y], n));
+                }
+            }
+        }
+        for [rows, cols] in [[0, 0], [0, SIDE], [SIDE, 0]] {
+            let levels = Csr::from_dense(&Dense::zeros([rows, cols]));
+            let quantization = int8::Quantization {
+                scale: &vec![1.0; rows],
+                offset: &vec![0.0; rows],
+                ..quantization
+            };
+            let layer = int8::Spmm::pack(dot, &levels, quantization);
+            for n in huge() {
+                let panic = panic_of(|| layer.run_bytes(&[], &mut [], n, [0, 255]));
+                assert_eq!(panic.is_none(), rows + cols == 0, "{dot}: {rows}x{cols}");
+                quantize(dot, &[], n, 0, (1.0, 0), &mut []);
+            }
+            let none: &[f32] = &[];
+            for [scale, offset] in [[none, &[0.0; SIDE]], [&[1.0; SIDE], none]] {
+                let quantization = int8::Quantization {
+                    scale,
+                    offset,
+                    ..quantization
+                };
+                refuses("numbers of rows", || {
+                    int8::Spmm::pack(dot, &csr, quantization)
+                });
+            }
+        }
+        for n in huge() {
+            refuses("features", || {
+                quantize(dot, &[], SIDE, n, (1.0, 0), &mut [])
+            });
+        }
     }
 }
 

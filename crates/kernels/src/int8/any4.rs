@@ -1,0 +1,443 @@
+//! The sparse format and inner loop of products of bytes.
+//!
+//! **Format, "any four".** The non-zeros of a row are cut into steps of four, whichever columns they are in. A step is their four offsets, read with
+//! one load, and their four weights. The four lines of bytes are interleaved at run time, so that the four bytes of a sample are side by side, and
+//! one instruction sums their products. A last step of fewer than four has weights of zero.
+//!
+//! **Order.** Rows are sorted by their number of steps and computed two at a time, where there are registers for that. The second has as many steps as the
+//! first, the last ones with weights of zero. So there are half as many ends of loops, most of which are predicted, and what becomes of the sums of one row
+//! overlaps with the other.
+//!
+//! **Saturation.** AVX2 without VNNI sums two products in 16 bits. Bytes are at most 255, so these sums fit where the positive weights of the pair add
+//! up to at most 128, and so do the negative ones: 255 * 128 < 2^15. Packing pairs the weights of a row accordingly, a large one with a
+//! small or a negative one, or else with zero ([`fitting_pairs`]).
+
+use super::dot::{Dot, Task};
+use super::lanes::{Lanes, Weights};
+use super::lines::{SAMPLES, TILES};
+use crate::LANES;
+use crate::clamp::Bounds;
+use crate::simd::Simd;
+
+/// Rows that have as many steps each.
+const GROUP: usize = 2;
+
+/// A packed sparse matrix.
+///
+/// # Invariants
+/// - numbers of rows are below the number of packed rows, and each occurs once
+/// - there are as many steps as the rows have in total, and as many of each row of a group
+/// - an offset is the number of a column times the bytes of a line
+#[derive(Debug, Clone)]
+pub(super) struct Any4 {
+    pub rows: Vec<Row>,
+    pub steps: Steps,
+}
+
+/// A row of the output.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    pub row: u32,
+    pub steps: u32,
+    /// The first value of its sums.
+    pub start: i32,
+    pub scale: f32,
+    pub offset: f32,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Steps {
+    Short(Vec<Short>),
+    Long(Vec<Long>),
+}
+
+/// Four 16-bit offsets in units of eight bytes, which x86 addresses can scale by, the first in the lowest bits.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(16))]
+pub(super) struct Short {
+    offsets: u64,
+    weights: Weights,
+}
+
+/// Offsets in bytes.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct Long {
+    offsets: [u32; 4],
+    weights: Weights,
+}
+
+/// A step of a row.
+pub(super) trait Step: Copy {
+    /// Where its four lines begin, in bytes.
+    fn offsets(&self) -> [usize; 4];
+    /// Their weights.
+    fn weights(&self) -> &Weights;
+}
+
+impl Step for Short {
+    #[inline(always)]
+    fn offsets(&self) -> [usize; 4] {
+        let q = self.offsets as usize;
+        [
+            (q & 0xffff) * 8,
+            (q >> 16 & 0xffff) * 8,
+            (q >> 32 & 0xffff) * 8,
+            (q >> 48) * 8,
+        ]
+    }
+
+    #[inline(always)]
+    fn weights(&self) -> &Weights {
+        &self.weights
+    }
+}
+
+impl Step for Long {
+    #[inline(always)]
+    fn offsets(&self) -> [usize; 4] {
+        self.offsets.map(|offset| offset as usize)
+    }
+
+    #[inline(always)]
+    fn weights(&self) -> &Weights {
+        &self.weights
+    }
+}
+
+/// A non-zero: its column and its weight.
+pub(super) type Entry = (u32, i8);
+
+/// The non-zeros of a row of the output, and what its [`Row`] says of it.
+pub(super) struct Unpacked {
+    pub entries: Vec<Entry>,
+    pub start: i32,
+    pub scale: f32,
+    pub offset: f32,
+}
+
+impl Any4 {
+    /// Packs the rows of a matrix.
+    ///
+    /// # Panics
+    /// When a line begins 4 GiB or more behind the first one.
+    pub fn pack(dot: Dot, rows: Vec<Unpacked>) -> Self {
+        let mut rows: Vec<(u32, Unpacked)> = (0..).zip(rows).collect();
+        for (_, row) in &mut rows {
+            if dot.saturates() {
+                row.entries = fitting_pairs(std::mem::take(&mut row.entries));
+            }
+            let whole = row.entries.len().next_multiple_of(4);
+            pad(&mut row.entries, whole);
+        }
+        rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.entries.len()));
+        for group in rows.chunks_exact_mut(GROUP) {
+            let longest = group[0].1.entries.len();
+            for (_, row) in group {
+                pad(&mut row.entries, longest);
+            }
+        }
+        let fours = rows
+            .iter()
+            .flat_map(|(_, row)| row.entries.as_chunks::<4>().0);
+        let offset = |(column, _): Entry| {
+            let bytes = (column as usize).checked_mul(dot.line());
+            bytes
+                .and_then(|bytes| u32::try_from(bytes).ok())
+                .expect("an input of less than 4 GiB")
+        };
+        let long = fours.map(|entries| Long {
+            offsets: entries.map(offset),
+            weights: Weights::new(entries.map(|(_, weight)| weight)),
+        });
+        let long: Vec<Long> = long.collect();
+        let short = long.iter().map(Short::of).collect::<Option<Vec<_>>>();
+        Self {
+            rows: rows
+                .iter()
+                .map(|(number, row)| Row::of(*number, row))
+                .collect(),
+            steps: short.map_or(Steps::Long(long), Steps::Short),
+        }
+    }
+
+    /// Bytes of weights, offsets and what is stored for each row.
+    pub fn bytes(&self) -> usize {
+        let steps = match &self.steps {
+            Steps::Short(steps) => size_of_val(&steps[..]),
+            Steps::Long(steps) => size_of_val(&steps[..]),
+        };
+        steps + size_of_val(&self.rows[..])
+    }
+}
+
+impl Row {
+    fn of(row: u32, unpacked: &Unpacked) -> Self {
+        let steps = unpacked.entries.len() / 4;
+        Self {
+            row,
+            steps: u32::try_from(steps).expect("columns fit in 32 bits"),
+            start: unpacked.start,
+            scale: unpacked.scale,
+            offset: unpacked.offset,
+        }
+    }
+}
+
+impl Short {
+    /// `None` where an offset does not fit.
+    fn of(long: &Long) -> Option<Self> {
+        let mut offsets = 0;
+        for offset in long.offsets.into_iter().rev() {
+            offsets = offsets << 16 | u64::from(u16::try_from(offset / 8).ok()?);
+        }
+        let weights = long.weights;
+        Some(Self { offsets, weights })
+    }
+}
+
+/// Appends weights of zero until there are `len` entries. Each repeats the last column; in an empty row, the first column of the matrix.
+fn pad(entries: &mut Vec<Entry>, len: usize) {
+    let column = entries.last().map_or(0, |&(column, _)| column);
+    entries.resize(len, (column, 0));
+}
+
+/// The entries in an order in which the products of each pair with two bytes fit in 16 bits, with some weights of zero between them.
+fn fitting_pairs(mut entries: Vec<Entry>) -> Vec<Entry> {
+    let fits = |a: i8, b: i8| {
+        let [a, b] = [a, b].map(i32::from);
+        a.max(0) + b.max(0) <= 128 && a.min(0) + b.min(0) >= -128
+    };
+    entries.sort_by_key(|&(_, weight)| weight);
+    let mut pairs = Vec::with_capacity(entries.len());
+    let mut rest = &entries[..];
+    while let [least, .., most] = *rest {
+        // Weights of different signs fit, so these two do not only where both have the same sign.
+        if fits(least.1, most.1) {
+            pairs.extend([least, most]);
+            rest = &rest[1..rest.len() - 1];
+        } else if most.1 > 0 {
+            pairs.extend([most, (most.0, 0)]);
+            rest = &rest[..rest.len() - 1];
+        } else {
+            pairs.extend([least, (least.0, 0)]);
+            rest = &rest[1..];
+        }
+    }
+    pairs.extend_from_slice(rest);
+    pairs
+}
+
+/// What becomes of the sums of a row.
+pub(super) trait Output: Copy {
+    /// Stores the sums of part `part` of tile `tile`.
+    ///
+    /// # Safety
+    /// The instructions of `L` must be enabled where this is inlined, and what the output says of its pointer must hold.
+    unsafe fn store<L: Lanes>(&self, row: &Row, tile: usize, part: usize, sums: [L::Ints; 4]);
+}
+
+/// The sums, `[tile][rows][16]`. `y` is writable for `tiles * rows * 16` integers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sums {
+    pub y: *mut i32,
+    pub rows: usize,
+    pub tiles: usize,
+}
+
+impl Output for Sums {
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&self, row: &Row, tile: usize, part: usize, sums: [L::Ints; 4]) {
+        for (j, sums) in sums.into_iter().enumerate() {
+            let t = tile * TILES + j;
+            if t < self.tiles {
+                let at = (t * self.rows + row.row as usize) * LANES + part * L::N;
+                // SAFETY: part of a line of a tile that exists; the instruction set is enabled (contract of the trait).
+                unsafe { L::store(self.y.add(at), sums) };
+            }
+        }
+    }
+}
+
+/// `clamp(sum * scale + offset)`, `[tile][rows][16]`. `y` is writable for `tiles * rows * 16` floats.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scaled {
+    pub y: *mut f32,
+    pub rows: usize,
+    pub tiles: usize,
+    pub bounds: Bounds,
+}
+
+impl Output for Scaled {
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&self, row: &Row, tile: usize, part: usize, sums: [L::Ints; 4]) {
+        // SAFETY: parts of lines of tiles that exist; the instruction set is enabled (contract of the trait).
+        unsafe {
+            let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
+            for (j, v) in scaled::<L>(row, sums).into_iter().enumerate() {
+                let t = tile * TILES + j;
+                if t < self.tiles {
+                    let at = (t * self.rows + row.row as usize) * LANES + part * L::N;
+                    L::Floats::store(self.y.add(at), L::Floats::clamp(v, low, high));
+                }
+            }
+        }
+    }
+}
+
+/// `sum * scale + offset` as bytes, `[byte tile][rows][line]`. `y` is writable for `line` bytes of each row of each tile of bytes. `LARGE` says that
+/// numbers may be above 2^30.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bytes<const LARGE: bool> {
+    pub y: *mut u8,
+    pub rows: usize,
+    pub line: usize,
+    pub bounds: [u8; 2],
+}
+
+impl<const LARGE: bool> Output for Bytes<LARGE> {
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&self, row: &Row, tile: usize, part: usize, sums: [L::Ints; 4]) {
+        let at = (tile * self.rows + row.row as usize) * self.line + part * TILES * L::N;
+        // SAFETY: part of a line of `y`; the instruction set is enabled (contract of the trait).
+        unsafe {
+            let mut values = scaled::<L>(row, sums);
+            if LARGE {
+                let [low, high] = [f32::NEG_INFINITY, 255.0].map(|v| L::Floats::splat(v));
+                for v in &mut values {
+                    *v = L::Floats::clamp(*v, low, high);
+                }
+            }
+            L::store_bytes(self.y.add(at), values, self.bounds);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn scaled<L: Lanes>(row: &Row, sums: [L::Ints; 4]) -> [<L::Floats as Simd>::V; 4] {
+    // SAFETY: no memory is accessed; callers enable the instruction set.
+    unsafe {
+        let [scale, offset] = [row.scale, row.offset].map(|v| L::Floats::splat(v));
+        let [s, t, u, v] = sums;
+        [
+            L::fused(L::floats(s), scale, offset),
+            L::fused(L::floats(t), scale, offset),
+            L::fused(L::floats(u), scale, offset),
+            L::fused(L::floats(v), scale, offset),
+        ]
+    }
+}
+
+/// A product with `tiles` tiles of bytes, each `tile` bytes long. `x` is readable for all of them, and columns of the matrix are below the number of
+/// lines of a tile.
+pub(super) struct Product<'a, O> {
+    pub matrix: &'a Any4,
+    pub x: *const u8,
+    pub tile: usize,
+    pub tiles: usize,
+    pub output: O,
+}
+
+impl<O: Output> Task for Product<'_, O> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        // SAFETY: by the contract of the task.
+        unsafe {
+            match &self.matrix.steps {
+                Steps::Short(steps) => self.rows::<L, Short>(steps.as_ptr()),
+                Steps::Long(steps) => self.rows::<L, Long>(steps.as_ptr()),
+            }
+        }
+    }
+}
+
+impl<O: Output> Product<'_, O> {
+    #[inline(always)]
+    unsafe fn rows<L: Lanes, S: Step>(&self, steps: *const S) {
+        let constants = L::constants();
+        for tile in 0..self.tiles {
+            let mut step = steps;
+            let (groups, rest) = self.matrix.rows.as_chunks::<GROUP>();
+            // SAFETY: `step` is the first step of the rows, of which there are as many as there are steps in total.
+            unsafe {
+                for group in groups {
+                    if L::TWO_ROWS {
+                        step = self.group::<L, S, GROUP>(constants, group, step, tile);
+                    } else {
+                        for row in group {
+                            step = self.group::<L, S, 1>(constants, &[*row], step, tile);
+                        }
+                    }
+                }
+                for row in rest {
+                    step = self.group::<L, S, 1>(constants, &[*row], step, tile);
+                }
+            }
+        }
+    }
+
+    /// Rows with as many steps each, from `step` on. Returns the step after them.
+    #[inline(always)]
+    unsafe fn group<L: Lanes, S: Step, const R: usize>(
+        &self,
+        constants: L::Constants,
+        rows: &[Row; R],
+        step: *const S,
+        tile: usize,
+    ) -> *const S {
+        // SAFETY: `step` is the first of as many steps as the rows have; offsets are those of lines of a tile, of which parts are read.
+        unsafe {
+            let steps = rows[0].steps as usize;
+            for part in 0..SAMPLES / (TILES * L::N) {
+                let x = self.x.add(tile * self.tile + part * TILES * L::N);
+                let mut sums: [[L::Ints; 4]; R] =
+                    std::array::from_fn(|r| [L::splat(rows[r].start); 4]);
+                for at in 0..steps {
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let step = &*step.add(r * steps + at);
+                        let lines = step.offsets().map(|offset| x.add(offset));
+                        *sums = L::add_products(constants, *sums, lines, step.weights());
+                    }
+                }
+                for (row, sums) in rows.iter().zip(sums) {
+                    self.output.store::<L>(row, tile, part, L::in_order(sums));
+                }
+            }
+            step.add(R * steps)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_fit_in_sixteen_bits_and_keep_all_weights() {
+        let rows: [&[i8]; 8] = [
+            &[],
+            &[127],
+            &[-128, -128, -128],
+            &[127, 127, 127, 127],
+            &[-128, 127, -128, 127, 3],
+            &[64, 64, 65, 64, 1],
+            &[-64, -64, -65, 0],
+            &[127, 1, 2, 3, -128, -1, 126],
+        ];
+        for weights in rows {
+            let entries: Vec<Entry> = (0..).zip(weights.iter().copied()).collect();
+            let paired = fitting_pairs(entries.clone());
+            let mut kept: Vec<Entry> = paired.iter().copied().filter(|e| e.1 != 0).collect();
+            kept.sort_unstable();
+            let all: Vec<Entry> = entries.into_iter().filter(|e| e.1 != 0).collect();
+            assert_eq!(kept, all);
+            for pair in paired.chunks(2) {
+                for bytes in [[0, 0], [255, 0], [0, 255], [255, 255]] {
+                    let products = pair.iter().zip(bytes).map(|(&(_, w), x)| i32::from(w) * x);
+                    let sum: i32 = products.sum();
+                    assert!(i16::try_from(sum).is_ok(), "{pair:?} times {bytes:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! The few vector operations that products of bytes are built on, one implementation per [`super::Dot`].
+
+use crate::simd::{self, Simd};
+
+/// The two orders of the weights of a step: of its four lines, and with the last two lines first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub(super) struct Weights {
+    pub four: [i8; 4],
+    pub exchanged: [i8; 4],
+}
+
+impl Weights {
+    pub fn new([a, b, c, d]: [i8; 4]) -> Self {
+        Self {
+            four: [a, b, c, d],
+            exchanged: [c, d, a, b],
+        }
+    }
+}
+
+/// Four sums of `N` samples each: a part of a line at a time.
+///
+/// # Safety
+/// Functions may only be called where the instructions of the implementation are enabled, that is, inlined by [`super::dot::run`]. Pointers must be
+/// valid for the number of elements that the function's documentation says. They need no alignment.
+pub(super) unsafe trait Lanes: Copy {
+    /// `N` floats.
+    type Floats: Simd;
+    /// `N` integers of 32 bits.
+    type Ints: Copy;
+    /// Samples of each of four sums: a divisor of sixteen.
+    const N: usize = Self::Floats::N;
+    /// Forms of a line that are stored: 1 or 2.
+    const FORMS: usize;
+    /// Whether there are registers for the sums of two rows.
+    const TWO_ROWS: bool;
+    /// What [`Lanes::add_products`] needs in registers.
+    type Constants: Copy;
+    /// The constants, for all calls of a loop.
+    fn constants() -> Self::Constants;
+    /// One integer in all lanes.
+    unsafe fn splat(v: i32) -> Self::Ints;
+    /// Adds the products of four lines, of which `4 N` bytes from each pointer are read, in each form, with their weights. Sums wrap.
+    unsafe fn add_products(
+        constants: Self::Constants,
+        sums: [Self::Ints; 4],
+        lines: [*const u8; 4],
+        weights: &Weights,
+    ) -> [Self::Ints; 4];
+    /// The sums with their samples in order, in the order of lines. Until then each may hold samples of others.
+    unsafe fn in_order(sums: [Self::Ints; 4]) -> [Self::Ints; 4];
+    /// `N` integers to memory.
+    unsafe fn store(p: *mut i32, v: Self::Ints);
+    /// The nearest floats, ties to even.
+    unsafe fn floats(v: Self::Ints) -> Floats<Self>;
+    /// `a * b + c`, rounded once.
+    #[inline(always)]
+    unsafe fn fused(a: Floats<Self>, b: Floats<Self>, c: Floats<Self>) -> Floats<Self> {
+        // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+        unsafe { Self::Floats::fma(a, b, c) }
+    }
+    /// Rounds half to even, saturates to bytes, clamps to `bounds`, and stores the part of a line, of `4 N` bytes, in each form. The byte of NaN is that of
+    /// zero. No number may be above 2^31 - 128.
+    unsafe fn store_bytes(p: *mut u8, v: [Floats<Self>; 4], bounds: [u8; 2]);
+}
+
+type Floats<L> = <<L as Lanes>::Floats as Simd>::V;
+
+/// Plain Rust.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scalar;
+
+/// Where sample `i` of sum `j` is in a line, see [`super::lines`].
+pub(super) const fn place(j: usize, i: usize) -> usize {
+    16 * (i / 4) + 8 * (j / 2) + 2 * (i % 4) + j % 2
+}
+
+// SAFETY: plain Rust, which runs everywhere.
+unsafe impl Lanes for Scalar {
+    type Floats = simd::Scalar;
+    type Ints = [i32; 16];
+    const FORMS: usize = 1;
+    const TWO_ROWS: bool = false;
+    type Constants = ();
+    #[inline(always)]
+    fn constants() {}
+    #[inline(always)]
+    unsafe fn splat(v: i32) -> [i32; 16] {
+        [v; 16]
+    }
+    #[inline(always)]
+    unsafe fn add_products(
+        (): (),
+        mut sums: [[i32; 16]; 4],
+        lines: [*const u8; 4],
+        weights: &Weights,
+    ) -> [[i32; 16]; 4] {
+        for (line, weight) in lines.into_iter().zip(weights.four) {
+            // SAFETY: `line` is readable for 64 bytes (contract of the trait).
+            let line = unsafe { line.cast::<[[u8; 16]; 4]>().read() };
+            for (sums, bytes) in sums.iter_mut().zip(line) {
+                for (sum, byte) in sums.iter_mut().zip(bytes) {
+                    // No product of a signed and an unsigned byte exceeds 2^15.
+                    let product = i16::from(weight) * i16::from(byte);
+                    *sum = sum.wrapping_add(i32::from(product));
+                }
+            }
+        }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn in_order(sums: [[i32; 16]; 4]) -> [[i32; 16]; 4] {
+        let sums = sums.as_flattened();
+        std::array::from_fn(|j| std::array::from_fn(|i| sums[place(j, i)]))
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut i32, v: [i32; 16]) {
+        // SAFETY: `p` is writable for sixteen integers (contract of the trait).
+        unsafe { p.cast::<[i32; 16]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn floats(v: [i32; 16]) -> [f32; 16] {
+        v.map(|v| v as f32)
+    }
+    #[inline(always)]
+    unsafe fn fused(a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: [[f32; 16]; 4], [least, most]: [u8; 2]) {
+        let mut line = [0; 64];
+        for (j, v) in v.iter().enumerate() {
+            for (i, v) in v.iter().enumerate() {
+                // `as` saturates, and makes NaN zero.
+                line[place(j, i)] = (v.round_ties_even() as u8).max(least).min(most);
+            }
+        }
+        // SAFETY: `p` is writable for 64 bytes (contract of the trait).
+        unsafe { p.cast::<[u8; 64]>().write(line) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx2Vnni, Avx512Vnni};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Lanes, Weights};
+    use crate::simd;
+
+    /// For each byte of a 128-bit lane of a line, where it is after three saturating packs: at `4 j + i`.
+    const PACKED: [i8; 16] = [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15];
+    /// The same for the second form.
+    const PACKED_SECOND: [i8; 16] = [4, 0, 5, 1, 6, 2, 7, 3, 12, 8, 13, 9, 14, 10, 15, 11];
+
+    /// Sums of the products of four bytes each.
+    trait Products {
+        /// `sums` plus the products of each four bytes with the four of `weights`.
+        ///
+        /// # Safety
+        /// The instructions must be enabled where this is inlined.
+        unsafe fn add(sums: __m256i, x: __m256i, weights: __m256i) -> __m256i;
+    }
+
+    /// AVX2 without VNNI. It sums two products in 16 bits, with saturation: see [`crate::int8::any4`] for why they fit.
+    #[derive(Debug, Clone, Copy)]
+    pub(in crate::int8) struct Avx2;
+
+    impl Products for Avx2 {
+        #[inline(always)]
+        unsafe fn add(sums: __m256i, x: __m256i, weights: __m256i) -> __m256i {
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+            unsafe {
+                let pairs = _mm256_maddubs_epi16(x, weights);
+                _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            }
+        }
+    }
+
+    /// AVX2 with VNNI.
+    #[derive(Debug, Clone, Copy)]
+    pub(in crate::int8) struct Avx2Vnni;
+
+    impl Products for Avx2Vnni {
+        #[inline(always)]
+        unsafe fn add(sums: __m256i, x: __m256i, weights: __m256i) -> __m256i {
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+            unsafe { _mm256_dpbusd_avx_epi32(sums, x, weights) }
+        }
+    }
+
+    macro_rules! avx2 {
+        ($name:ident) => {
+            // SAFETY: only instructions that are enabled where `dot::run` inlines this.
+            unsafe impl Lanes for $name {
+                type Floats = simd::Avx2;
+                type Ints = __m256i;
+                const FORMS: usize = 1;
+                const TWO_ROWS: bool = false;
+                type Constants = ();
+                #[inline(always)]
+                fn constants() {}
+                #[inline(always)]
+                unsafe fn splat(v: i32) -> __m256i {
+                    // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                    unsafe { _mm256_set1_epi32(v) }
+                }
+                #[inline(always)]
+                unsafe fn add_products(
+                    (): (),
+                    [mut s, mut t, mut u, mut v]: [__m256i; 4],
+                    lines: [*const u8; 4],
+                    weights: &Weights,
+                ) -> [__m256i; 4] {
+                    // SAFETY: each line is readable for 32 bytes; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let [a, b, c, d] = lines.map(|line| _mm256_loadu_si256(line.cast()));
+                        let weights = _mm256_set1_epi32(i32::from_ne_bytes(
+                            weights.four.map(i8::cast_unsigned),
+                        ));
+                        let ab = _mm256_unpacklo_epi8(a, b);
+                        let cd = _mm256_unpacklo_epi8(c, d);
+                        s = <$name>::add(s, _mm256_unpacklo_epi16(ab, cd), weights);
+                        t = <$name>::add(t, _mm256_unpackhi_epi16(ab, cd), weights);
+                        let ab = _mm256_unpackhi_epi8(a, b);
+                        let cd = _mm256_unpackhi_epi8(c, d);
+                        u = <$name>::add(u, _mm256_unpacklo_epi16(ab, cd), weights);
+                        v = <$name>::add(v, _mm256_unpackhi_epi16(ab, cd), weights);
+                        [s, t, u, v]
+                    }
+                }
+                #[inline(always)]
+                unsafe fn in_order(sums: [__m256i; 4]) -> [__m256i; 4] {
+                    // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let [s, t, u, v] = sums.map(|s| _mm256_castsi256_ps(s));
+                        [
+                            _mm256_shuffle_ps::<0x88>(s, t),
+                            _mm256_shuffle_ps::<0xdd>(s, t),
+                            _mm256_shuffle_ps::<0x88>(u, v),
+                            _mm256_shuffle_ps::<0xdd>(u, v),
+                        ]
+                        .map(|s| _mm256_castps_si256(s))
+                    }
+                }
+                #[inline(always)]
+                unsafe fn store(p: *mut i32, v: __m256i) {
+                    // SAFETY: `p` is writable for eight integers (contract of the trait).
+                    unsafe { _mm256_storeu_si256(p.cast(), v) }
+                }
+                #[inline(always)]
+                unsafe fn floats(v: __m256i) -> __m256 {
+                    // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                    unsafe { _mm256_cvtepi32_ps(v) }
+                }
+                #[inline(always)]
+                unsafe fn store_bytes(p: *mut u8, v: [__m256; 4], [least, most]: [u8; 2]) {
+                    // SAFETY: `p` is writable for 32 bytes; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let [a, b, c, d] = v.map(|v| _mm256_cvtps_epi32(v));
+                        let words = [_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)];
+                        let bytes = _mm256_packus_epi16(words[0], words[1]);
+                        let bytes = _mm256_max_epu8(bytes, _mm256_set1_epi8(least.cast_signed()));
+                        let bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8(most.cast_signed()));
+                        let order = _mm_loadu_si128(PACKED.as_ptr().cast());
+                        let order = _mm256_broadcastsi128_si256(order);
+                        _mm256_storeu_si256(p.cast(), _mm256_shuffle_epi8(bytes, order));
+                    }
+                }
+            }
+        };
+    }
+    avx2!(Avx2);
+    avx2!(Avx2Vnni);
+
+    /// AVX-512 with VNNI.
+    #[derive(Debug, Clone, Copy)]
+    pub(in crate::int8) struct Avx512Vnni;
+
+    // SAFETY: instructions of AVX-512 F, BW and VNNI only.
+    unsafe impl Lanes for Avx512Vnni {
+        type Floats = simd::Avx512;
+        type Ints = __m512i;
+        const FORMS: usize = 2;
+        const TWO_ROWS: bool = true;
+        /// Which of two words a blend takes from the second register.
+        type Constants = __mmask32;
+        #[inline(always)]
+        fn constants() -> __mmask32 {
+            // If the compiler knew the mask, it would merge blends and interleavings into permutes of two registers, which take three times as long.
+            std::hint::black_box(0xaaaa_aaaa)
+        }
+        #[inline(always)]
+        unsafe fn splat(v: i32) -> __m512i {
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+            unsafe { _mm512_set1_epi32(v) }
+        }
+        #[inline(always)]
+        unsafe fn add_products(
+            odd: __mmask32,
+            [mut s, mut t, mut u, mut v]: [__m512i; 4],
+            [a, b, c, d]: [*const u8; 4],
+            weights: &Weights,
+        ) -> [__m512i; 4] {
+            // SAFETY: each line is readable for 64 bytes in each form; the instruction set is enabled (contract of the trait).
+            unsafe {
+                let [a, b] = [a, b].map(|line| _mm512_loadu_si512(line.cast()));
+                let [c, d] = [c, d].map(|line| _mm512_loadu_si512(line.add(64).cast()));
+                let [four, exchanged] = [weights.four, weights.exchanged]
+                    .map(|w| _mm512_set1_epi32(i32::from_ne_bytes(w.map(i8::cast_unsigned))));
+                // Words of `ab` belong to samples of the first two sums in turn, those of `cd` the other way round.
+                let [ab, cd] = [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d)];
+                s = _mm512_dpbusd_epi32(s, _mm512_mask_blend_epi16(odd, ab, cd), four);
+                t = _mm512_dpbusd_epi32(t, _mm512_mask_blend_epi16(odd, cd, ab), exchanged);
+                let [ab, cd] = [_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d)];
+                u = _mm512_dpbusd_epi32(u, _mm512_mask_blend_epi16(odd, ab, cd), four);
+                v = _mm512_dpbusd_epi32(v, _mm512_mask_blend_epi16(odd, cd, ab), exchanged);
+                [s, t, u, v]
+            }
+        }
+        #[inline(always)]
+        unsafe fn in_order(sums: [__m512i; 4]) -> [__m512i; 4] {
+            sums
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut i32, v: __m512i) {
+            // SAFETY: `p` is writable for sixteen integers (contract of the trait).
+            unsafe { _mm512_storeu_si512(p.cast(), v) }
+        }
+        #[inline(always)]
+        unsafe fn floats(v: __m512i) -> __m512 {
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+            unsafe { _mm512_cvtepi32_ps(v) }
+        }
+        #[inline(always)]
+        unsafe fn store_bytes(p: *mut u8, v: [__m512; 4], [least, most]: [u8; 2]) {
+            // SAFETY: `p` is writable for 64 bytes in each form; the instruction set is enabled (contract of the trait).
+            unsafe {
+                let [a, b, c, d] = v.map(|v| _mm512_cvtps_epi32(v));
+                let words = [_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)];
+                let bytes = _mm512_packus_epi16(words[0], words[1]);
+                let bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8(least.cast_signed()));
+                let bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8(most.cast_signed()));
+                for (form, order) in [PACKED, PACKED_SECOND].iter().enumerate() {
+                    let order = _mm512_broadcast_i32x4(_mm_loadu_si128(order.as_ptr().cast()));
+                    let bytes = _mm512_shuffle_epi8(bytes, order);
+                    _mm512_storeu_si512(p.add(64 * form).cast(), bytes);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(super) use neon::{Neon, NeonDot};
+
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use std::arch::aarch64::*;
+    use std::arch::asm;
+
+    use super::{Lanes, Weights};
+    use crate::simd;
+
+    /// For each byte of a line, where it is after packing: at `4 j + i`.
+    const PACKED: [u8; 16] = [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15];
+
+    /// Sums of the products of four signed bytes each.
+    trait Products {
+        /// `sums` plus the products of each four bytes with the four of `weights`.
+        ///
+        /// # Safety
+        /// The instructions must be enabled where this is inlined.
+        unsafe fn add(sums: int32x4_t, x: int8x16_t, weights: int8x16_t) -> int32x4_t;
+    }
+
+    /// NEON without its instructions for dot products.
+    #[derive(Debug, Clone, Copy)]
+    pub(in crate::int8) struct Neon;
+
+    impl Products for Neon {
+        #[inline(always)]
+        unsafe fn add(sums: int32x4_t, x: int8x16_t, weights: int8x16_t) -> int32x4_t {
+            // SAFETY: no memory is accessed; NEON is part of every aarch64. No product of signed bytes exceeds 2^14.
+            unsafe {
+                let low = vmull_s8(vget_low_s8(x), vget_low_s8(weights));
+                let high = vmull_high_s8(x, weights);
+                let fours = vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
+                vaddq_s32(sums, fours)
+            }
+        }
+    }
+
+    /// NEON with its instructions for dot products.
+    #[derive(Debug, Clone, Copy)]
+    pub(in crate::int8) struct NeonDot;
+
+    // The intrinsic is not stable.
+    #[inline]
+    #[target_feature(enable = "neon,dotprod")]
+    fn sdot(mut sums: int32x4_t, x: int8x16_t, weights: int8x16_t) -> int32x4_t {
+        // SAFETY: no memory is accessed; the instruction set is enabled.
+        unsafe {
+            asm!("sdot {sums:v}.4s, {x:v}.16b, {weights:v}.16b",
+                sums = inout(vreg) sums, x = in(vreg) x, weights = in(vreg) weights,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        sums
+    }
+
+    impl Products for NeonDot {
+        #[inline(always)]
+        unsafe fn add(sums: int32x4_t, x: int8x16_t, weights: int8x16_t) -> int32x4_t {
+            // SAFETY: the instruction set is enabled (contract of the trait).
+            unsafe { sdot(sums, x, weights) }
+        }
+    }
+
+    macro_rules! neon {
+        ($name:ident) => {
+            // SAFETY: only instructions that are enabled where `dot::run` inlines this.
+            unsafe impl Lanes for $name {
+                type Floats = simd::Neon;
+                type Ints = int32x4_t;
+                const FORMS: usize = 1;
+                const TWO_ROWS: bool = true;
+                type Constants = ();
+                #[inline(always)]
+                fn constants() {}
+                #[inline(always)]
+                unsafe fn splat(v: i32) -> int32x4_t {
+                    // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                    unsafe { vdupq_n_s32(v) }
+                }
+                #[inline(always)]
+                unsafe fn add_products(
+                    (): (),
+                    [mut s, mut t, mut u, mut v]: [int32x4_t; 4],
+                    lines: [*const u8; 4],
+                    weights: &Weights,
+                ) -> [int32x4_t; 4] {
+                    // SAFETY: each line is readable for 16 bytes; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let weights = i32::from_ne_bytes(weights.four.map(i8::cast_unsigned));
+                        let weights = vreinterpretq_s8_s32(vdupq_n_s32(weights));
+                        // Bytes less 128 are signed bytes; the first value of the sums makes up for it.
+                        let signed = |line: *const u8| veorq_u8(vld1q_u8(line), vdupq_n_u8(128));
+                        let [a, b, c, d] = lines.map(signed);
+                        let words = |bytes: uint8x16_t| vreinterpretq_u16_u8(bytes);
+                        let bytes = |words: uint16x8_t| vreinterpretq_s8_u16(words);
+                        let [ab, cd] = [words(vzip1q_u8(a, b)), words(vzip1q_u8(c, d))];
+                        s = <$name>::add(s, bytes(vzip1q_u16(ab, cd)), weights);
+                        t = <$name>::add(t, bytes(vzip2q_u16(ab, cd)), weights);
+                        let [ab, cd] = [words(vzip2q_u8(a, b)), words(vzip2q_u8(c, d))];
+                        u = <$name>::add(u, bytes(vzip1q_u16(ab, cd)), weights);
+                        v = <$name>::add(v, bytes(vzip2q_u16(ab, cd)), weights);
+                        [s, t, u, v]
+                    }
+                }
+                #[inline(always)]
+                unsafe fn in_order([s, t, u, v]: [int32x4_t; 4]) -> [int32x4_t; 4] {
+                    // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        [
+                            vuzp1q_s32(s, t),
+                            vuzp2q_s32(s, t),
+                            vuzp1q_s32(u, v),
+                            vuzp2q_s32(u, v),
+                        ]
+                    }
+                }
+                #[inline(always)]
+                unsafe fn store(p: *mut i32, v: int32x4_t) {
+                    // SAFETY: `p` is writable for four integers (contract of the trait).
+                    unsafe { vst1q_s32(p, v) }
+                }
+                #[inline(always)]
+                unsafe fn floats(v: int32x4_t) -> float32x4_t {
+                    // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                    unsafe { vcvtq_f32_s32(v) }
+                }
+                #[inline(always)]
+                unsafe fn store_bytes(p: *mut u8, v: [float32x4_t; 4], [least, most]: [u8; 2]) {
+                    // SAFETY: `p` is writable for 16 bytes; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let [a, b, c, d] = v.map(|v| vqmovn_s32(vcvtnq_s32_f32(v)));
+                        let low = vqmovun_s16(vcombine_s16(a, b));
+                        let bytes = vqmovun_high_s16(low, vcombine_s16(c, d));
+                        let bytes = vmaxq_u8(bytes, vdupq_n_u8(least));
+                        let bytes = vminq_u8(bytes, vdupq_n_u8(most));
+                        vst1q_u8(p, vqtbl1q_u8(bytes, vld1q_u8(PACKED.as_ptr())));
+                    }
+                }
+            }
+        };
+    }
+    neon!(Neon);
+    neon!(NeonDot);
+}
