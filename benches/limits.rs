@@ -6,7 +6,7 @@
 //!
 //! ```sh
 //! taskset -c 1 cargo bench --bench limits                   # all
-//! taskset -c 1 cargo bench --bench limits -- spmm           # lines of one kind: spmm, spmv, conv, lenets
+//! taskset -c 1 cargo bench --bench limits -- spmm           # lines of one kind: spmm, spmv, int8, conv, lenets
 //! taskset -c 1 cargo bench --bench limits -- spmm 512x512   # of one layer
 //! taskset -c 1 cargo bench --bench limits -- spmm json      # one object per line, for programs
 //! ```
@@ -26,6 +26,7 @@ use sparsevd_kernels::dense::{Conv, Gemv};
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::gemm::{View, gemm};
+use sparsevd_kernels::int8::{self, Dot, byte_tiles, quantize};
 use sparsevd_kernels::peak::fma_peak;
 use sparsevd_kernels::spmm::Spmm;
 use sparsevd_kernels::spmv::{InputSparse, Spmv};
@@ -44,7 +45,7 @@ fn main() {
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let kinds = ["spmm", "spmv", "conv", "lenets"];
+    let kinds = ["spmm", "spmv", "int8", "conv", "lenets"];
     let all = !wanted.iter().any(|w| kinds.contains(&w.as_str()));
     let want = |kind: &str| all || wanted.iter().any(|w| w == kind);
     let shape = wanted.iter().find(|w| w.contains('x'));
@@ -71,6 +72,15 @@ fn main() {
         for_linear_shapes(shape, &[1], |rows, cols, density, _| {
             spmv(&race, rows, cols, density)
         });
+    }
+    if want("int8") {
+        for [rows, cols] in [[512, 512], [384, 1536]] {
+            if shape.is_none_or(|shape| *shape == format!("{rows}x{cols}")) {
+                for density in [0.3, 0.2, 0.1, 0.05] {
+                    bytes(&race, rows, cols, density, 64);
+                }
+            }
+        }
     }
     if want("conv") {
         for line in shapes(include_str!("shapes/conv.txt")) {
@@ -187,6 +197,53 @@ fn spmm(race: &Race, rows: usize, cols: usize, density: f64, n: usize) {
                     black_box(peer_x.view()),
                     peer_y.view_mut(),
                 );
+            }),
+        ],
+    );
+}
+
+/// Products of bytes, whose outputs are bytes or floats, against the same product in f32. The share is that of the peak in f32: it counts each product
+/// of bytes as one multiply-add.
+fn bytes(race: &Race, rows: usize, cols: usize, density: f64, n: usize) {
+    let (isa, dot) = (race.isa, Dot::of(race.isa));
+    let mut stream = Stream(7);
+    let mut levels = stream.bernoulli([rows, cols], density);
+    for v in levels.values.iter_mut().filter(|v| **v != 0.0) {
+        *v = (*v * 126.0).round() + v.signum();
+    }
+    let csr = Csr::from_dense(&levels);
+    let quantization = int8::Quantization {
+        zero_point: 128,
+        scale: &vec![1e-3; rows],
+        offset: &vec![128.0; rows],
+    };
+    let layer = int8::Spmm::pack(dot, &csr, quantization);
+    let in_floats = Spmm::pack(isa, &csr, None);
+    let samples = stream.floats(n * cols);
+    let mut x = Buffer::zeroed(tiles(n) * cols * 16);
+    pack_tiles(isa, &samples, n, cols, &mut x);
+    let lines = |features: usize| byte_tiles(n) * features * dot.line() / size_of::<f32>();
+    let [mut x_bytes, mut y_bytes] = [lines(cols), lines(rows)].map(Buffer::zeroed);
+    quantize(dot, &x, n, cols, (1.0 / 128.0, 128), x_bytes.bytes_mut());
+    let [mut y, mut y_floats] = [(); 2].map(|()| Buffer::zeroed(tiles(n) * rows * 16));
+    race.run(
+        &format!("{rows}x{cols} d={density} n={n} {}", layer.name()),
+        2.0 * csr.nonzeros() as f64 * n as f64,
+        &mut [
+            ("to bytes", &mut || {
+                let (x, y) = (x_bytes.bytes(), y_bytes.bytes_mut());
+                layer.run_bytes(black_box(x), black_box(y), n, [128, 255]);
+            }),
+            ("to floats", &mut || {
+                layer.run(
+                    black_box(x_bytes.bytes()),
+                    black_box(&mut y),
+                    n,
+                    Clamp::Relu,
+                );
+            }),
+            ("f32", &mut || {
+                in_floats.run(black_box(&x), black_box(&mut y_floats), n, Clamp::Relu);
             }),
         ],
     );

@@ -19,7 +19,7 @@
 //! | padding, concatenation | | [`place`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | the rest | | [`elementwise`], [`Activation`] |
 //!
-//! **Layouts.** Activations are f32: [`Layout::Single`], one sample after the other; [`Layout::Tiled`], sixteen samples innermost; or
+//! **Layouts.** Activations are f32, but for those of [`int8`]: [`Layout::Single`], one sample after the other; [`Layout::Tiled`], sixteen samples innermost; or
 //! [`Layout::Blocks`], each map cut into sixteen spatial [`blocks`], one per SIMD lane. [`pack_tiles`], [`unpack_tiles`] and
 //! [`blocks::Blocks::pack`] convert between them, best at the edge of a network. In a tile, lanes past the last sample start as zeros;
 //! their results are computed and ignored. Kernels apply a [`Clamp`] as they store.

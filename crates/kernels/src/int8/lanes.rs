@@ -146,6 +146,7 @@ pub(super) use x86::{Avx2, Avx2Vnni, Avx512Vnni};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use std::arch::asm;
     use std::arch::x86_64::*;
 
     use super::{Lanes, Weights};
@@ -280,6 +281,20 @@ mod x86 {
     #[derive(Debug, Clone, Copy)]
     pub(in crate::int8) struct Avx512Vnni;
 
+    // With an intrinsic the compiler may read both numbers with one load and broadcast them from general registers, on the port that shuffles.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn vpbroadcastd(weights: &Weights) -> [__m512i; 2] {
+        let (four, exchanged);
+        // SAFETY: reads the eight bytes of `weights`.
+        unsafe {
+            asm!("vpbroadcastd {four}, [{weights}]", "vpbroadcastd {exchanged}, [{weights} + 4]",
+                four = out(zmm_reg) four, exchanged = lateout(zmm_reg) exchanged, weights = in(reg) weights,
+                options(pure, readonly, nostack, preserves_flags));
+        }
+        [four, exchanged]
+    }
+
     // SAFETY: instructions of AVX-512 F, BW and VNNI only.
     unsafe impl Lanes for Avx512Vnni {
         type Floats = simd::Avx512;
@@ -309,8 +324,7 @@ mod x86 {
             unsafe {
                 let [a, b] = [a, b].map(|line| _mm512_loadu_si512(line.cast()));
                 let [c, d] = [c, d].map(|line| _mm512_loadu_si512(line.add(64).cast()));
-                let [four, exchanged] = [weights.four, weights.exchanged]
-                    .map(|w| _mm512_set1_epi32(i32::from_ne_bytes(w.map(i8::cast_unsigned))));
+                let [four, exchanged] = vpbroadcastd(weights);
                 // Words of `ab` belong to samples of the first two sums in turn, those of `cd` the other way round.
                 let [ab, cd] = [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d)];
                 s = _mm512_dpbusd_epi32(s, _mm512_mask_blend_epi16(odd, ab, cd), four);
