@@ -127,6 +127,36 @@ impl FromStr for Size {
     }
 }
 
+/// How much a command says on stderr.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct VerbosityArgs {
+    /// Say on stderr only what is wrong
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Say on stderr what was chosen and why; it, notes and progress are then said where stderr is no terminal, too
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub verbose: bool,
+}
+
+impl VerbosityArgs {
+    /// Whether to write notes on stderr: it is a terminal and not to be quiet, or all is to be said.
+    pub fn talks(self) -> bool {
+        self.verbose || self.has_bars()
+    }
+
+    /// Whether progress bars have a place: stderr is a terminal, and not to be quiet.
+    pub fn has_bars(self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// Writes lines about what was chosen on stderr, where that is asked for.
+    pub fn explain(self, text: impl FnOnce() -> String) {
+        if self.verbose {
+            text().lines().for_each(note);
+        }
+    }
+}
+
 /// Reads a network. What was guessed goes to stderr, wherever that leads, unless `quiet`.
 pub fn network(path: &Path, graph: &GraphArgs, quiet: bool) -> anyhow::Result<LoadedNetwork> {
     let source = match &graph.network {
@@ -143,11 +173,6 @@ pub fn network(path: &Path, graph: &GraphArgs, quiet: bool) -> anyhow::Result<Lo
         }
     }
     Ok(loaded)
-}
-
-/// Whether to write notes on stderr: it is a terminal, and not `quiet`.
-pub fn talks(quiet: bool) -> bool {
-    !quiet && io::stderr().is_terminal()
 }
 
 /// Prints text and a line end on stdout in one go, so that a closed pipe is an error like any other.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sparsevd_model::{Csr, Network, Op, Weights, ops};
+use sparsevd_model::{Csr, Network, Op, Weights};
 
 use crate::error::CompressError;
 
@@ -82,8 +82,8 @@ impl Magnitude {
             let (Some(name), Some(weight)) = (node.op.weight(), network.weight(node)) else {
                 continue;
             };
-            let depthwise = matches!(node.op, Op::Conv(ops::Conv { groups, .. }) if groups > 1)
-                && weight.shape().dims().get(1) == Some(&1);
+            let depthwise =
+                matches!(&node.op, Op::Conv(conv) if conv.is_depthwise(&weight.shape()));
             if !self.every_layer && (Some(i) == first || depthwise) {
                 kept.push(name);
             } else {

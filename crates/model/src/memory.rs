@@ -44,15 +44,8 @@ pub fn check(what: impl FnOnce() -> String, bytes: u64) -> Result<(), ModelError
     if bytes < SMALL {
         return Ok(());
     }
-    let limit = match LIMIT.load(Ordering::Relaxed) {
-        0 => None,
-        limit => Some(limit),
-    };
-    let read = READ.load(Ordering::Relaxed);
-    let most = match limit {
-        Some(limit) => limit.saturating_sub(resident()),
-        None => default_most(left(), read),
-    };
+    let limit = limit();
+    let most = most(limit);
     if bytes <= most {
         return Ok(());
     }
@@ -64,6 +57,33 @@ pub fn check(what: impl FnOnce() -> String, bytes: u64) -> Result<(), ModelError
         },
         got: size(bytes),
     })
+}
+
+/// The limit of the process in words, and where it comes from.
+pub fn describe() -> String {
+    match limit() {
+        Some(limit) => format!("memory: at most {}, as was asked for", size(limit)),
+        None => match most(None) {
+            u64::MAX => "memory: no limit, as the system does not say what is left".into(),
+            most => format!(
+                "memory: at most {} more in one piece, by what the machine has left and the files that were read",
+                size(most)
+            ),
+        },
+    }
+}
+
+/// The limit that was set, where one was.
+fn limit() -> Option<u64> {
+    Some(LIMIT.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
+}
+
+/// Most bytes that may be allocated now, by the limit that was set, where one was.
+fn most(limit: Option<u64>) -> u64 {
+    match limit {
+        Some(limit) => limit.saturating_sub(resident()),
+        None => default_most(left(), READ.load(Ordering::Relaxed)),
+    }
 }
 
 /// [`check`] for `elements` of `width` bytes each.

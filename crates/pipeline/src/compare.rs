@@ -23,6 +23,7 @@ use sparsevd_format::recover;
 use sparsevd_model::Network;
 use sparsevd_runtime::WeightMode;
 
+use crate::choices::TrainingChoices;
 use crate::data::Data;
 use crate::error::PipelineError;
 use crate::input::{InputNetwork, absolute};
@@ -154,6 +155,14 @@ impl MethodComparison {
             observer.note(SEEN);
             warnings.push(SEEN.to_owned());
         }
+        TrainingChoices {
+            recipe: &base,
+            network: &network,
+            pruned: None,
+            samples: Some(&samples),
+            threads: self.threads,
+        }
+        .tell(observer)?;
         let mut trainer = CellTrainer {
             network: &network,
             dense: dense_weights,

@@ -11,6 +11,7 @@ use sparsevd_model::{Csr, Network};
 use sparsevd_onnx::ImportOptions;
 use sparsevd_runtime::WeightMode;
 
+use crate::choices::TrainingChoices;
 use crate::compressed::{Compressed, Origin};
 use crate::data::Data;
 use crate::error::PipelineError;
@@ -191,6 +192,14 @@ impl Compression {
             warnings.push(warning);
             recipe.recipe.phases.clear();
         }
+        TrainingChoices {
+            recipe: &recipe.recipe,
+            network: &dense,
+            pruned: pruned.as_ref().map(|pruned| &pruned.network),
+            samples: samples.as_ref(),
+            threads,
+        }
+        .tell(observer)?;
         let trained = match &samples {
             Some(samples) if !recipe.recipe.phases.is_empty() => {
                 let record = match (&input.file, &data_path) {

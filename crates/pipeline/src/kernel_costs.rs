@@ -46,13 +46,27 @@ impl KernelCosts {
         Some(config.or_else(home)?.join("sparsevd/tune.json"))
     }
 
+    /// Which costs plans choose by, in words.
+    pub(crate) fn describe() -> String {
+        match Self::in_use() {
+            Some(path) => format!("costs of kernels: those in {}", path.display()),
+            None => "costs of kernels: those built in, as `run-sparse tune` has measured none here"
+                .into(),
+        }
+    }
+
+    /// The file of costs, where one is named or there.
+    fn in_use() -> Option<PathBuf> {
+        let is_named = std::env::var_os(VARIABLE).is_some();
+        Self::path().filter(|path| is_named || path.exists())
+    }
+
     /// Costs of an instruction set: those kept at [`Self::path`], where there are any, else those built in.
     ///
     /// # Errors
     /// As [`Self::read`]. The file that `SPARSE_TUNE` names must exist.
     pub fn of(isa: Isa) -> Result<Costs, PipelineError> {
-        let is_named = std::env::var_os(VARIABLE).is_some();
-        match Self::path().filter(|path| is_named || path.exists()) {
+        match Self::in_use() {
             Some(path) => Ok(Self::read(&path)?.get(isa).unwrap_or_default()),
             None => Ok(Costs::default()),
         }

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod benchmark;
+mod choices;
 mod compare;
 mod comparison;
 mod compressed;
@@ -56,6 +57,7 @@ mod training;
 mod training_log;
 
 pub use benchmark::{Benchmark, DenseShapes, IsaPeak, IsaReport, Peaks, ProfileReport};
+pub use choices::plan_choices;
 pub use compare::{
     ComparedMethods, MethodComparison, MethodResult, PairedMethods, PruningMethod, SeedResult,
 };

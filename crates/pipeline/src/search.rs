@@ -359,7 +359,8 @@ fn seconds(history: &[EpochRecord]) -> f64 {
     history.iter().map(|e| e.seconds).sum()
 }
 
-fn describe(goal: Goal) -> String {
+/// A goal in words.
+pub(crate) fn describe(goal: Goal) -> String {
     match goal {
         Goal::Promise => "the fewest weights that keep the promise".into(),
         Goal::Ratio(ratio) => format!("a ratio of {ratio}x"),

@@ -15,6 +15,7 @@ use sparsevd_format::{GraphSource, read_network, write_network};
 use sparsevd_model::{Network, passes};
 use sparsevd_runtime::WeightMode;
 
+use crate::choices::TrainingChoices;
 use crate::data::Data;
 use crate::error::PipelineError;
 use crate::input::absolute_source;
@@ -94,6 +95,14 @@ impl Training {
         let data = self.data.path().map(PathBuf::from);
         let samples = (self.data).split(&network, &recipe.validation, false, observer)?;
         let network = fit_outputs(network, &samples.training.train().targets());
+        TrainingChoices {
+            recipe,
+            network: &network,
+            pruned: None,
+            samples: Some(&samples),
+            threads: self.threads,
+        }
+        .tell(observer)?;
         let record = match (&self.source, &data) {
             (Some(source), Some(data)) => {
                 let task = Task::Train {

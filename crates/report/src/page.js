@@ -30,10 +30,13 @@ function drawing(tag, attributes = {}, ...children) {
 
 /// A table; columns whose heading begins with "<" hold words.
 function table(headings, rows, chosen = () => false) {
-  const word = headings.map((h) => h.startsWith("<"));
+  // A column that says nothing is left out, such as the bytes of layers in a packed file, which codes them together.
+  const says = headings.map((_, i) => rows.some((row) => row[i] !== ""));
+  const kept = (row) => row.filter((_, i) => says[i]);
+  const word = kept(headings).map((h) => h.startsWith("<"));
   const cell = (tag) => (text, i) => element(tag, word[i] ? { class: "word" } : {}, text);
-  const head = element("tr", {}, ...headings.map((h) => h.replace(/^</, "")).map(cell("th")));
-  const body = rows.map((row, i) => element("tr", chosen(i) ? { class: "chosen" } : {}, ...row.map(cell("td"))));
+  const head = element("tr", {}, ...kept(headings).map((h) => h.replace(/^</, "")).map(cell("th")));
+  const body = rows.map((row, i) => element("tr", chosen(i) ? { class: "chosen" } : {}, ...kept(row).map(cell("td"))));
   return element("div", { class: "scroll" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body)));
 }
 

@@ -16,6 +16,8 @@ pub trait Observer {
     fn epoch(&mut self, _record: &EpochRecord) {}
     /// A message for people.
     fn note(&mut self, _text: &str) {}
+    /// What was chosen, and why, for people who ask.
+    fn choice(&mut self, _text: &str) {}
     /// A message for people that they must not miss, such as that the last checkpoint was damaged and an earlier one is used.
     fn warn(&mut self, text: &str) {
         self.note(&format!("warning: {text}"));

@@ -23,6 +23,13 @@ pub struct Conv {
     pub groups: usize,
 }
 
+impl Conv {
+    /// Whether every filter of a weight of this shape reads one channel of its own.
+    pub fn is_depthwise(&self, weight: &Shape) -> bool {
+        self.groups > 1 && weight.dims().get(1) == Some(&1)
+    }
+}
+
 fn one() -> usize {
     1
 }

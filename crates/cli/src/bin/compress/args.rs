@@ -13,7 +13,9 @@ use sparsevd_format::{CsrProfile, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing};
 use sparsevd_pipeline::{Data, PruningMethod, RunFolder};
 
-use sparsevd_cli::{CompletionsArgs, GraphArgs, ManArgs, MemoryArgs, PixelArgs, ShapeArgs};
+use sparsevd_cli::{
+    CompletionsArgs, GraphArgs, ManArgs, MemoryArgs, PixelArgs, ShapeArgs, VerbosityArgs,
+};
 
 /// Makes neural networks sparse by Sparse Variational Dropout.
 ///
@@ -46,7 +48,8 @@ Examples:
   compress compare models/lenet-5/model.safetensors --ratios 50,100 --seeds 0,1,2
       Sparse VD beside gradual pruning
 
-A file named like a subcommand is meant by ./train. Results go to stdout, progress to stderr where that is a terminal.
+A file named like a subcommand is meant by ./train. Results go to stdout, progress to stderr where that is a terminal. Only help and errors
+have colours, on terminals; NO_COLOR=1 switches them off.
 Exit code 0: done; 1: the result loses more accuracy than promised, or misses --ratio, --weights or --bytes (it is written all the
 same; where its samples are too few to tell, that is said, and the code is 0); 2: the command line or a file is at fault; 130, 143, 129:
 ended by Ctrl-C, SIGTERM or SIGHUP, with a checkpoint to go on from where a network was trained."
@@ -222,9 +225,8 @@ pub struct TrainingArgs {
     /// Threads; all cores by default. The result does not depend on it
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Show no progress
-    #[arg(long, short)]
-    pub quiet: bool,
+    #[command(flatten)]
+    pub verbosity: VerbosityArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -15,17 +15,17 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
     let (named, beside) = (training.recipe.as_deref(), Some(args.model.as_path()));
     let recipe = FoundRecipe::find(named, beside, Recipe::default_for_compression)?
         .with(&training.overrides())?;
-    let mut input = input(&args.model, &args.graph, training.quiet)?;
+    let mut input = input(&args.model, &args.graph, training.verbosity.quiet)?;
     let graph = &mut input.network.graph;
     let path = training.data.as_deref().or(recipe.recipe.data.as_deref());
     let data = training.data(path, graph.preprocessing.as_ref())?;
     let data = data.context(NO_DATA)?;
     training.set_pixels(graph, &data)?;
-    tell(training.quiet, &recipe, false);
+    tell(training.verbosity, &recipe, false);
     let default = || format!("{}.compare", model_name(&args.model)).into();
     let folder = args.run.clone().unwrap_or_else(default);
-    let mut progress =
-        Progress::new(TrainingLog::continued_in(&folder), training.quiet).by_same_command();
+    let log = TrainingLog::continued_in(&folder);
+    let mut progress = Progress::new(log, training.verbosity).by_same_command();
     let compared = MethodComparison::new(input, data, recipe, folder)
         .methods(args.methods.as_slice())
         .ratios(args.ratios.as_slice())

@@ -16,7 +16,7 @@ use crate::args::{CompressArgs, Method, NO_DATA};
 use crate::print;
 use crate::progress::Progress;
 use crate::report;
-use sparsevd_cli::{GraphArgs, Outcome};
+use sparsevd_cli::{GraphArgs, Outcome, VerbosityArgs};
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let name = model_name(&args.model);
@@ -37,7 +37,8 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     if !recipe.recipe.phases.is_empty() {
         folder.check()?;
     }
-    let mut input = input(&args.model, &args.graph, args.run.training.quiet)?;
+    let verbosity = args.run.training.verbosity;
+    let mut input = input(&args.model, &args.graph, verbosity.quiet)?;
     if let Some(by) = args.method.and_then(Method::gradual) {
         recipe = recipe.gradual(by, &input.network, None)?;
     }
@@ -61,11 +62,8 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     if let Some(data) = &data {
         args.run.training.set_pixels(graph, data)?;
     }
-    tell(args.run.training.quiet, &recipe, pruning.is_some());
-    let mut progress = Progress::new(
-        TrainingLog::in_folder(folder.path()),
-        args.run.training.quiet,
-    );
+    tell(verbosity, &recipe, pruning.is_some());
+    let mut progress = Progress::new(TrainingLog::in_folder(folder.path()), verbosity);
     let run = folder.path().to_owned();
     // The folder stays locked until its result is written.
     let _locked = folder.clone();
@@ -230,8 +228,8 @@ fn outputs(
 }
 
 /// Prints the recipe before training starts.
-pub fn tell(quiet: bool, recipe: &FoundRecipe, pruned: bool) {
-    if !print::talks(quiet) {
+pub fn tell(verbosity: VerbosityArgs, recipe: &FoundRecipe, pruned: bool) {
+    if !verbosity.talks() {
         return;
     }
     if pruned && recipe.recipe.phases.is_empty() {

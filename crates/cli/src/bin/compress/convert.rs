@@ -14,7 +14,7 @@ use crate::args::{ConvertArgs, Packing, set_pixels};
 use crate::compress::{Files, input, tell_of};
 use crate::progress::Progress;
 use crate::{interrupt, print};
-use sparsevd_cli::Outcome;
+use sparsevd_cli::{Outcome, VerbosityArgs};
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Outcome> {
     check_options(args)?;
@@ -69,7 +69,8 @@ fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
     let graph = &mut input.network.graph;
     let data = Data::load_for(data, graph.preprocessing.as_ref())?;
     set_pixels(&args.pixels, graph, &data)?;
-    let mut progress = Progress::new(TrainingLog::in_folder(&run), false).by_same_command();
+    let mut progress =
+        Progress::new(TrainingLog::in_folder(&run), VerbosityArgs::default()).by_same_command();
     let compressed = Compression::onto_grids(input, data)
         .in_folder(folder.clone())
         .run(&mut progress);

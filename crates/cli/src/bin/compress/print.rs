@@ -4,7 +4,7 @@ use serde::Serialize;
 
 pub use sparsevd_compressor::report::count;
 
-pub use sparsevd_cli::{talks, text};
+pub use sparsevd_cli::text;
 
 /// Prints JSON as one line.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -10,23 +10,23 @@ use sparsevd_compressor::trainer::{EpochRecord, Observer, Position};
 use sparsevd_pipeline::TrainingLog;
 
 use crate::interrupt::{self, Run};
-use crate::print;
+use sparsevd_cli::VerbosityArgs;
 
 /// Writes the log of a run, and bars where stderr is a terminal; stops the run at a signal.
 pub struct Progress {
     log: TrainingLog,
-    talks: bool,
+    verbosity: VerbosityArgs,
     bars: Option<Bars>,
     run: Run,
 }
 
 impl Progress {
     /// Progress of a run with this log.
-    pub fn new(log: TrainingLog, quiet: bool) -> Self {
+    pub fn new(log: TrainingLog, verbosity: VerbosityArgs) -> Self {
         let folder = log.path().parent().map(Path::to_owned);
         Self {
             log,
-            talks: print::talks(quiet),
+            verbosity,
             bars: None,
             run: Run {
                 folder: folder.unwrap_or_default(),
@@ -41,13 +41,17 @@ impl Progress {
         self
     }
 
-    /// Shows the last line of the log on the terminal.
+    /// Shows the last line of the log.
     fn show(&self) {
-        let line = self.log.last_line();
+        self.say(self.log.last_line());
+    }
+
+    /// Says a line where this talks, above the bars.
+    fn say(&self, line: &str) {
         if let Some(bars) = &self.bars {
             // A terminal that is gone is no reason to lose the run.
             let _ = bars.all.println(line);
-        } else if self.talks {
+        } else if self.verbosity.talks() {
             sparsevd_cli::note(line);
         }
     }
@@ -110,7 +114,7 @@ impl Observer for Progress {
                 self.log.path().display()
             ));
         }
-        self.bars = self.talks.then(|| Bars::new(recipe, samples, from));
+        self.bars = (self.verbosity.has_bars()).then(|| Bars::new(recipe, samples, from));
     }
 
     fn phase(&mut self, number: usize, of: usize, phase: &Phase) {
@@ -138,6 +142,12 @@ impl Observer for Progress {
     fn note(&mut self, text: &str) {
         self.log.note(text);
         self.show();
+    }
+
+    fn choice(&mut self, text: &str) {
+        if self.verbosity.verbose {
+            self.say(text);
+        }
     }
 
     fn warn(&mut self, text: &str) {

@@ -48,16 +48,14 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
         graph.preprocessing = recorded;
     }
     args.run.training.set_pixels(graph, &data)?;
-    if print::talks(args.run.training.quiet) {
+    let verbosity = args.run.training.verbosity;
+    if verbosity.talks() {
         eprintln!("recipe: {}\n{}", recipe.source, recipe.recipe.to_toml());
         if graph.preprocessing.is_none() && data.is_bytes() {
             sparsevd_cli::note("pixels become 0 to 1 (--mean, --std, --scale set another)");
         }
     }
-    let mut progress = Progress::new(
-        TrainingLog::in_folder(folder.path()),
-        args.run.training.quiet,
-    );
+    let mut progress = Progress::new(TrainingLog::in_folder(folder.path()), verbosity);
     let trained = Training::new(architecture, data, recipe)
         .of(&args.network)
         .in_folder(folder)

@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sparsevd_pipeline::{DataSplit, DenseShapes};
 use sparsevd_runtime::{WeightMode, WeightType};
 
-use sparsevd_cli::{CompletionsArgs, GraphArgs, ManArgs, MemoryArgs, PixelArgs};
+use sparsevd_cli::{CompletionsArgs, GraphArgs, ManArgs, MemoryArgs, PixelArgs, VerbosityArgs};
 
 /// Runs sparse neural networks on CPUs.
 #[derive(Debug, Parser)]
@@ -25,7 +25,8 @@ Examples:
 
 Results go to stdout, the rest to stderr. Exit code 0: done; 1: a check failed; 2: the command line or a file is at fault.
 SPARSE_ISA=scalar|avx2|avx512|neon forces an instruction set; `run-sparse isa` lists what this machine has.
-SPARSE_TUNE=FILE names the costs that `run-sparse tune` measured."
+SPARSE_TUNE=FILE names the costs that `run-sparse tune` measured.
+Only help and errors have colours, on terminals; NO_COLOR=1 switches them off."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -91,9 +92,8 @@ pub struct ModelArgs {
     /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round
     #[arg(long, value_enum, default_value_t = WeightType::F32, value_name = "TYPE")]
     pub values: WeightType,
-    /// Say nothing on stderr but errors
-    #[arg(long, short)]
-    pub quiet: bool,
+    #[command(flatten)]
+    pub verbosity: VerbosityArgs,
 }
 
 #[derive(Debug, Args)]

@@ -51,7 +51,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
         for run in benchmark.add(&all, batch, &input, budget)? {
             run.peak_rss_bytes = child(args, run.plan, [batch, input.length]);
         }
-        if args.model.talks() {
+        if args.model.verbosity.talks() {
             eprintln!("batch {batch} done");
         }
     }

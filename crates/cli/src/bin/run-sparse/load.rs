@@ -3,9 +3,12 @@
 use std::path::Path;
 
 use anyhow::Context;
+use sparsevd_cli::VerbosityArgs;
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, memory};
-use sparsevd_pipeline::{Data, DataSplit, DenseShapes, InputSamples, KernelCosts, LabelledSamples};
+use sparsevd_pipeline::{
+    Data, DataSplit, DenseShapes, InputSamples, KernelCosts, LabelledSamples, plan_choices,
+};
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode, WeightType};
 
 use crate::args::ModelArgs;
@@ -19,13 +22,14 @@ pub struct Model {
     /// What was guessed when its file was read.
     pub warnings: Vec<String>,
     values: WeightType,
+    verbosity: VerbosityArgs,
 }
 
 impl ModelArgs {
     /// Reads the network, with the preprocessing that the command line sets.
     pub fn load(&self) -> anyhow::Result<Model> {
-        let mut loaded = sparsevd_cli::network(&self.model, &self.graph, self.quiet)?;
-        if self.talks() {
+        let mut loaded = sparsevd_cli::network(&self.model, &self.graph, self.verbosity.quiet)?;
+        if self.verbosity.talks() {
             loaded
                 .notes
                 .iter()
@@ -45,12 +49,8 @@ impl ModelArgs {
             network: loaded.network,
             warnings: loaded.warnings,
             values: self.values,
+            verbosity: self.verbosity,
         })
-    }
-
-    /// Whether to write notes on stderr: it is a terminal, and `--quiet` is not given.
-    pub fn talks(&self) -> bool {
-        sparsevd_cli::talks(self.quiet)
     }
 }
 
@@ -61,6 +61,7 @@ impl Model {
             network: shapes.network(&self.network, weights)?,
             warnings: vec![],
             values: self.values,
+            verbosity: self.verbosity,
         })
     }
 
@@ -116,10 +117,12 @@ impl Model {
             values: self.values,
             costs: KernelCosts::of(isa)?,
         };
-        Ok(match like {
+        let plan = match like {
             [] => Plan::new(&self.network, &options)?,
             _ => Plan::calibrated(&self.network, &options, like)?,
-        })
+        };
+        self.verbosity.explain(|| plan_choices(&plan).join("\n"));
+        Ok(plan)
     }
 
     /// A session of such a plan, with its memory.
@@ -130,7 +133,9 @@ impl Model {
         like: &[(&str, &[f32])],
     ) -> anyhow::Result<Session> {
         let [_, _, threads] = size;
-        Session::new(self.plan(weights, size, like)?, threads).context("session")
+        let plan = self.plan(weights, size, like)?;
+        self.verbosity.explain(|| plan.to_string());
+        Session::new(plan, threads).context("session")
     }
 }
 
