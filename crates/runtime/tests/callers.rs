@@ -94,6 +94,22 @@ impl Shared {
             .unwrap();
         outputs.into_iter().map(f32::to_bits).collect()
     }
+
+    /// Runs batches that are drawn until then, and counts them; returns the longest time of a run.
+    fn call(&self, seed: u64, until: Instant, runs: &AtomicU64) -> Duration {
+        let mut random = Stream(seed);
+        let mut slowest = Duration::ZERO;
+        while runs.load(Relaxed) == 0 || Instant::now() < until {
+            let place = random.bits() as usize % BATCHES.len();
+            let start = Instant::now();
+            let got = self.run(BATCHES[place]);
+            slowest = slowest.max(start.elapsed());
+            let batch = BATCHES[place];
+            assert!(got == self.expected[place], "{}: batch {batch}", self.name);
+            runs.fetch_add(1, Relaxed);
+        }
+        slowest
+    }
 }
 
 /// Ends the process where a caller has not answered for [`STALL`]: threads that wait cannot be joined.
@@ -134,29 +150,9 @@ fn callers_get_the_answers_of_a_single_one() {
         let runs: [AtomicU64; CALLERS] = Default::default();
         let until = Instant::now() + turn;
         let slow = thread::scope(|scope| {
-            let call = |caller: usize| {
-                let mut random = Stream(caller as u64);
-                let mut slowest = Duration::ZERO;
-                let mut is_first = true;
-                while is_first || Instant::now() < until {
-                    is_first = false;
-                    let place = random.bits() as usize % BATCHES.len();
-                    let start = Instant::now();
-                    let got = shared.run(BATCHES[place]);
-                    slowest = slowest.max(start.elapsed());
-                    assert!(
-                        got == shared.expected[place],
-                        "{}: batch {}",
-                        shared.name,
-                        BATCHES[place]
-                    );
-                    runs[caller].fetch_add(1, Relaxed);
-                }
-                slowest
-            };
-            let call = &call;
             let callers: Vec<_> = (0..CALLERS)
-                .map(|caller| scope.spawn(move || call(caller)))
+                .map(|caller| (caller as u64, &runs[caller]))
+                .map(|(seed, runs)| scope.spawn(move || shared.call(seed, until, runs)))
                 .collect();
             watch(&runs, &callers);
             let times = callers.into_iter().map(|caller| caller.join().unwrap());
