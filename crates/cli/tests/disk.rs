@@ -64,7 +64,7 @@ fn a_disk_that_fills_up_ends_runs_which_go_on_when_there_is_room() {
     let straight = Straight::new(place);
     let mut random = Stream(number("SPARSEVD_SEED", 0) as u64);
     let (mut full, mut words) = (0, BTreeMap::<String, usize>::new());
-    let tries = number("SPARSEVD_FULL", 12);
+    let tries = number("SPARSEVD_FULL", 6);
     for i in 0..tries {
         let chain = &CHAINS[i % CHAINS.len()];
         straight.clean(chain);

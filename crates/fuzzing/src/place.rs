@@ -35,6 +35,6 @@ impl Place {
 pub(crate) fn check_error(error: &dyn std::error::Error) {
     let text = error.to_string();
     let line = terminal::line(&text, 2000);
-    assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+    assert!(!line.contains(terminal::is_unprintable), "{line:?}");
     assert!(line.chars().count() <= 2000, "{line:?}");
 }

@@ -217,7 +217,7 @@ pub(crate) fn tensors() -> Vec<u8> {
 }
 
 pub(crate) fn packed() -> Vec<Vec<u8>> {
-    let mut all = golden("tests/golden/packed/v1", ".spvd", 8_000);
+    let mut all = golden("tests/golden/packed/v1", ".spvd", 600);
     for mut network in networks() {
         let names: Vec<String> = network.tensors.keys().cloned().collect();
         let scale = quantised::nearest_scale(1.0 / 16.0, 8).expect("a scale");

@@ -94,6 +94,22 @@ impl Shared {
             .unwrap();
         outputs.into_iter().map(f32::to_bits).collect()
     }
+
+    /// Runs batches that are drawn until then, and counts them; returns the longest time of a run.
+    fn call(&self, seed: u64, until: Instant, runs: &AtomicU64) -> Duration {
+        let mut random = Stream(seed);
+        let mut slowest = Duration::ZERO;
+        while runs.load(Relaxed) == 0 || Instant::now() < until {
+            let place = random.bits() as usize % BATCHES.len();
+            let start = Instant::now();
+            let got = self.run(BATCHES[place]);
+            slowest = slowest.max(start.elapsed());
+            let batch = BATCHES[place];
+            assert!(got == self.expected[place], "{}: batch {batch}", self.name);
+            runs.fetch_add(1, Relaxed);
+        }
+        slowest
+    }
 }
 
 /// Ends the process where a caller has not answered for [`STALL`]: threads that wait cannot be joined.
@@ -156,7 +172,8 @@ fn callers_get_the_answers_of_a_single_one() {
         let call = &call;
         let slow = thread::scope(|scope| {
             let callers: Vec<_> = (0..CALLERS)
-                .map(|caller| scope.spawn(move || call(caller)))
+                .map(|caller| (caller as u64, &runs[caller]))
+                .map(|(seed, runs)| scope.spawn(move || shared.call(seed, until, runs)))
                 .collect();
             watch(&runs, &callers);
             let times = callers.into_iter().map(|caller| caller.join().unwrap());
