@@ -242,7 +242,7 @@ mod tests {
         let network = initialise(graph, &shapes, 3).unwrap();
         let line = |lines: &[String], start: &str| {
             let line = lines.iter().find(|line| line.starts_with(start));
-            line.map(String::clone).unwrap_or_default()
+            line.cloned().unwrap_or_default()
         };
 
         let trained = told(&Recipe::default_for_compression(), &network, None);

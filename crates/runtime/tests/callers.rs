@@ -149,27 +149,6 @@ fn callers_get_the_answers_of_a_single_one() {
     for shared in &sessions {
         let runs: [AtomicU64; CALLERS] = Default::default();
         let until = Instant::now() + turn;
-        let call = |caller: usize| {
-            let mut random = Stream(caller as u64);
-            let mut slowest = Duration::ZERO;
-            let mut is_first = true;
-            while is_first || Instant::now() < until {
-                is_first = false;
-                let place = random.bits() as usize % BATCHES.len();
-                let start = Instant::now();
-                let got = shared.run(BATCHES[place]);
-                slowest = slowest.max(start.elapsed());
-                assert!(
-                    got == shared.expected[place],
-                    "{}: batch {}",
-                    shared.name,
-                    BATCHES[place]
-                );
-                runs[caller].fetch_add(1, Relaxed);
-            }
-            slowest
-        };
-        let call = &call;
         let slow = thread::scope(|scope| {
             let callers: Vec<_> = (0..CALLERS)
                 .map(|caller| (caller as u64, &runs[caller]))
