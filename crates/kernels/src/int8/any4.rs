@@ -13,8 +13,8 @@
 //! small or a negative one, or else with zero ([`fitting_pairs`]).
 
 use super::dot::{Dot, Task};
-use super::lanes::{Lanes, Weights};
-use super::lines::{SAMPLES, TILES};
+use super::lanes::{Lanes, SAMPLES, Weights};
+use super::lines::TILES;
 use crate::LANES;
 use crate::clamp::Bounds;
 use crate::simd::Simd;

@@ -4,10 +4,9 @@ use std::fmt;
 
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx2Vnni, Avx512Vnni};
-use super::lanes::{Lanes, Scalar};
+use super::lanes::{Lanes, SAMPLES, Scalar};
 #[cfg(target_arch = "aarch64")]
 use super::lanes::{Neon, NeonDot};
-use super::lines::SAMPLES;
 use crate::{Isa, Level};
 
 /// An instruction set with its instructions for products of bytes, which this machine has been checked to execute.

@@ -71,7 +71,10 @@ type Floats<L> = <<L as Lanes>::Floats as Simd>::V;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scalar;
 
-/// Where sample `i` of sum `j` is in a line, see [`super::lines`].
+/// Samples of a tile of bytes.
+pub const SAMPLES: usize = 64;
+
+/// Where sample `i` of sum `j` is in a line, as `lines.rs` says.
 pub(super) const fn place(j: usize, i: usize) -> usize {
     16 * (i / 4) + 8 * (j / 2) + 2 * (i % 4) + j % 2
 }
@@ -149,7 +152,7 @@ mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::*;
 
-    use super::{Lanes, Weights};
+    use crate::int8::lanes::{Lanes, Weights};
     use crate::simd;
 
     /// For each byte of a 128-bit lane of a line, where it is after three saturating packs: at `4 j + i`.
@@ -166,9 +169,9 @@ mod x86 {
         unsafe fn add(sums: __m256i, x: __m256i, weights: __m256i) -> __m256i;
     }
 
-    /// AVX2 without VNNI. It sums two products in 16 bits, with saturation: see [`crate::int8::any4`] for why they fit.
+    /// AVX2 without VNNI. It sums two products in 16 bits, with saturation: see `any4.rs` for why they fit.
     #[derive(Debug, Clone, Copy)]
-    pub(in crate::int8) struct Avx2;
+    pub(crate) struct Avx2;
 
     impl Products for Avx2 {
         #[inline(always)]
@@ -183,7 +186,7 @@ mod x86 {
 
     /// AVX2 with VNNI.
     #[derive(Debug, Clone, Copy)]
-    pub(in crate::int8) struct Avx2Vnni;
+    pub(crate) struct Avx2Vnni;
 
     impl Products for Avx2Vnni {
         #[inline(always)]
@@ -279,7 +282,7 @@ mod x86 {
 
     /// AVX-512 with VNNI.
     #[derive(Debug, Clone, Copy)]
-    pub(in crate::int8) struct Avx512Vnni;
+    pub(crate) struct Avx512Vnni;
 
     // With an intrinsic the compiler may read both numbers with one load and broadcast them from general registers, on the port that shuffles.
     #[inline]
@@ -376,7 +379,7 @@ mod neon {
     use std::arch::aarch64::*;
     use std::arch::asm;
 
-    use super::{Lanes, Weights};
+    use crate::int8::lanes::{Lanes, Weights};
     use crate::simd;
 
     /// For each byte of a line, where it is after packing: at `4 j + i`.
@@ -393,7 +396,7 @@ mod neon {
 
     /// NEON without its instructions for dot products.
     #[derive(Debug, Clone, Copy)]
-    pub(in crate::int8) struct Neon;
+    pub(crate) struct Neon;
 
     impl Products for Neon {
         #[inline(always)]
@@ -410,7 +413,7 @@ mod neon {
 
     /// NEON with its instructions for dot products.
     #[derive(Debug, Clone, Copy)]
-    pub(in crate::int8) struct NeonDot;
+    pub(crate) struct NeonDot;
 
     // The intrinsic is not stable.
     #[inline]

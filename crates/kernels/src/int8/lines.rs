@@ -9,12 +9,9 @@
 //! shuffles, put the two pairs together.
 
 use super::dot::{self, Dot, Task};
-use super::lanes::{Lanes, place};
+use super::lanes::{Lanes, SAMPLES, place};
 use crate::simd::Simd;
 use crate::{LANES, length, tiles};
-
-/// Samples of a tile of bytes.
-pub const SAMPLES: usize = 64;
 
 /// Tiles of sixteen samples in a tile of bytes.
 pub(super) const TILES: usize = SAMPLES / LANES;

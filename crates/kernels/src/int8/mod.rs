@@ -23,7 +23,8 @@ use crate::{Clamp, LANES, length, tiles};
 use any4::{Any4, Bytes, Entry, Output, Product, Scaled, Sums, Unpacked};
 
 pub use dot::Dot;
-pub use lines::{SAMPLES, byte_of, byte_tiles, quantize};
+pub use lanes::SAMPLES;
+pub use lines::{byte_of, byte_tiles, quantize};
 
 /// What a sparse layer of bytes computes: the zero point of its input, and what becomes of its sums.
 #[derive(Debug, Clone, Copy)]
