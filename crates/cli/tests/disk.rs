@@ -40,6 +40,12 @@ fn within(straight: &Straight, chain: &Chain, most: usize, disk: Option<&Path>) 
         limited.args(["-c", &script]).arg(command.get_program());
         limited.args(command.get_args());
         limited.current_dir(command.get_current_dir().unwrap());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
         return limited.output().unwrap();
     };
     let filler = disk.join("filler");

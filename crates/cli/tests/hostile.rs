@@ -336,9 +336,10 @@ fn bombs_of_just_under_a_gibibyte_stay_within_memory() {
             let mut args = vec![input.as_str()];
             args.extend(small.then_some("--max-memory=100M"));
             let output = run(3_000_000, RUN_SPARSE, &args, &[&network]);
-            // Read or not, it is no input of the network.
-            let words = if small { "memory" } else { "expected" };
-            assert_eq!(fault(&output, words), None, "{args:?}");
+            // Read, it is no input of the network; a machine with little memory left does not read it.
+            let is_refused = fault(&output, "memory").is_none();
+            let is_no_input = !small && fault(&output, "expected").is_none();
+            assert!(is_refused || is_no_input, "{args:?}: {output:?}");
         }
     }
     for (args, file) in [

@@ -389,7 +389,8 @@ impl<O: Output> Product<'_, O> {
         unsafe {
             let steps = rows[0].steps as usize;
             for part in 0..SAMPLES / (TILES * L::N) {
-                let x = self.x.add(tile * self.tile + part * TILES * L::N);
+                // A matrix without columns has no steps, and an input without bytes.
+                let x = self.x.wrapping_add(tile * self.tile + part * TILES * L::N);
                 let mut sums: [[L::Ints; 4]; R] =
                     std::array::from_fn(|r| [L::splat(rows[r].start); 4]);
                 for at in 0..steps {

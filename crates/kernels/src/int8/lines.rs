@@ -33,7 +33,8 @@ pub fn byte_of(sample: usize) -> usize {
 /// Quantises `x`, `[tile][features][16]`, into lines: `y` is `[byte tile][features][line]`, with `dot.line()` bytes in a line.
 ///
 /// A byte is `round(x / scale + zero_point)`, rounded half to even and saturated to 0..=255; that of NaN is 0. The quotient is computed as a
-/// product with `1 / scale`, in one rounding with the sum. Samples past the last whole tile of sixteen become the zero point.
+/// product with `1 / scale`, in one rounding with the sum. Tiles of sixteen that `x` lacks become the zero point. The scale must have a finite
+/// reciprocal.
 ///
 /// # Panics
 /// When `x` does not have `tiles(n) * features * 16` elements or `y` not `byte_tiles(n) * features * dot.line()`.
