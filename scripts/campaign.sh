@@ -14,7 +14,7 @@
 #   scripts/campaign.sh valgrind                         the golden networks by plain Rust under valgrind
 #
 # The sanitizer is that of the installed toolchain, whatever its channel (RUSTC_BOOTSTRAP). Corpora and logs are in target/campaign, or in
-# the folder of SPARSEVD_CAMPAIGN. Exit code 1 means that a promise is broken: a crash, an input of more than 5 seconds, an allocation past
+# the folder of SPARSEVD_CAMPAIGN; SPARSEVD_FUZZER names a fuzzer that is built already. Exit code 1 means that a promise is broken: a crash, an input of more than 5 seconds, an allocation past
 # the limit, a test that fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,10 +37,14 @@ build_fuzzer() {
     done
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="$coverage --cfg fuzzing -Zsanitizer=address" \
         cargo build --release --manifest-path fuzz/Cargo.toml --target-dir "$target/fuzz" --target "$triple"
-    RUSTC_BOOTSTRAP=1 cargo run --release --quiet -p sparsevd-fuzzing --bin seeds -- "$folder/seeds" >"$folder/targets"
 }
 
-# One turn of a target, at the end of whose log libFuzzer's numbers are. What it finds is kept in findings/.
+write_seeds() {
+    mkdir -p "$folder"
+    cargo run --release --quiet -p sparsevd-fuzzing --bin seeds -- "$folder/seeds" >"$folder/targets"
+}
+
+# Runs a target once; libFuzzer's statistics end its log, and what it finds is kept in findings/.
 turn() {
     local name=$1 seconds=$2
     local log=$folder/log/$name.$(date +%s)
@@ -60,8 +64,8 @@ fuzz() {
         seconds=$2
         shift 2
     fi
-    mkdir -p "$folder"
     [ -n "${SPARSEVD_FUZZER:-}" ] || build_fuzzer
+    write_seeds
     local names=("$@")
     [ $# -gt 0 ] || mapfile -t names <"$folder/targets"
     for name in "${names[@]}"; do
@@ -101,10 +105,10 @@ minimise() {
     local name into
     while read -r name; do
         into=$(mktemp -d)
-        ASAN_OPTIONS=detect_leaks=0 SPARSEVD_TARGET=$name "$fuzzer" -merge=1 -max_len=2048 "$into" "$folder/seeds/$name" >/dev/null 2>&1
+        ASAN_OPTIONS=detect_leaks=0 SPARSEVD_TARGET=$name "$fuzzer" -merge=1 -max_len=2048 "$into" "$folder/seeds/$name" >"$folder/log/$name.merge" 2>&1
         mkdir -p "$folder/kept/$name"
         cp -r "$into/." "$folder/kept/$name"
-        ASAN_OPTIONS=detect_leaks=0 SPARSEVD_TARGET=$name "$fuzzer" -merge=1 -max_len=2048 "$into" "$folder/corpus/$name" >/dev/null 2>&1
+        ASAN_OPTIONS=detect_leaks=0 SPARSEVD_TARGET=$name "$fuzzer" -merge=1 -max_len=2048 "$into" "$folder/corpus/$name" >>"$folder/log/$name.merge" 2>&1
         mkdir -p "crates/fuzzing/corpus/$name"
         # Small ones first.
         find "$into" -type f -size -3k -printf '%s %f\n' | sort -n | awk '{ sum += $1; if (sum <= 49152) print $2 }' |

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use sparsevd_testing::arbitrary::Stream;
+use sparsevd_testing::number_from_env;
 
-use chains::{CHAINS, Chain, Straight};
+use chains::{CHAINS, Chain, Uninterrupted};
 use synthetic::Workplace;
 
 /// Bytes that a file system has left.
@@ -32,8 +33,13 @@ fn free(folder: &Path) -> usize {
 }
 
 /// Runs a chain with room for `most` KiB: on the whole disk, where `disk` is a small one, or in each file.
-fn within(straight: &Straight, chain: &Chain, most: usize, disk: Option<&Path>) -> Output {
-    let command = straight.command(chain);
+fn within(
+    uninterrupted: &Uninterrupted,
+    chain: &Chain,
+    most: usize,
+    disk: Option<&Path>,
+) -> Output {
+    let command = uninterrupted.command(chain);
     let Some(disk) = disk else {
         let script = format!("trap '' XFSZ; ulimit -f {most}; exec \"$0\" \"$@\"");
         let mut limited = Command::new("bash");
@@ -49,15 +55,16 @@ fn within(straight: &Straight, chain: &Chain, most: usize, disk: Option<&Path>) 
         return limited.output().unwrap();
     };
     let filler = disk.join("filler");
-    let zeros = free(disk).saturating_sub(1024 * most);
+    let free = free(disk);
+    assert!(
+        free <= 64 << 20,
+        "expected a disk of some MiB, got {free} bytes free"
+    );
+    let zeros = free.saturating_sub(1024 * most);
     fs::write(&filler, vec![0; zeros]).unwrap();
     let output = { command }.output().unwrap();
     fs::remove_file(filler).unwrap();
     output
-}
-
-fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |n| n.parse().unwrap())
 }
 
 #[test]
@@ -67,20 +74,21 @@ fn a_disk_that_fills_up_ends_runs_which_go_on_when_there_is_room() {
         Some(folder) => Workplace::new_in(folder),
         None => Workplace::new(),
     };
-    let straight = Straight::new(place);
-    let mut random = Stream(number("SPARSEVD_SEED", 0) as u64);
+    let uninterrupted = Uninterrupted::new(place);
+    let mut random = Stream(number_from_env("SPARSEVD_SEED", 0));
     let (mut full, mut words) = (0, BTreeMap::<String, usize>::new());
-    let tries = number("SPARSEVD_FULL", 6);
+    let tries = number_from_env("SPARSEVD_FULL", 6) as usize;
     for i in 0..tries {
         let chain = &CHAINS[i % CHAINS.len()];
-        straight.clean(chain);
+        uninterrupted.clean(chain);
         // A few runs of a chain, each with room for more than the one before.
         let mut most = 0;
         loop {
-            let output = within(&straight, chain, most, disk.as_deref());
+            let output = within(&uninterrupted, chain, most, disk.as_deref());
             let said = String::from_utf8_lossy(&output.stderr);
-            let (found, has_list) = straight.check_outputs(chain);
-            if output.status.code() == Some(0) {
+            let (found, has_list) = uninterrupted.check_outputs(chain);
+            let is_done = output.status.code() == Some(2) && said.contains("exists already");
+            if output.status.code() == Some(0) || is_done {
                 break;
             }
             full += 1;
@@ -96,7 +104,7 @@ fn a_disk_that_fills_up_ends_runs_which_go_on_when_there_is_room() {
             assert!(left.is_empty() && !has_list, "{context}{left:?}");
             most += 1 + random.bits() as usize % (most + 2);
         }
-        straight.finish(chain);
+        uninterrupted.finish(chain);
     }
     println!("{tries} runs went on from {full} ends on a full disk: {words:?}");
     assert!(full > tries);

@@ -15,8 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sparsevd_testing::arbitrary::Stream;
+use sparsevd_testing::number_from_env;
 
-use chains::{CHAINS, Chain, Straight};
+use chains::{CHAINS, Chain, Uninterrupted};
 use synthetic::Workplace;
 
 /// Longest time from a signal to the end of the process that is let pass here; a busy machine needs some of it.
@@ -37,7 +38,7 @@ struct Counts {
 }
 
 struct Campaign {
-    straight: Straight,
+    uninterrupted: Uninterrupted,
     random: Stream,
     counts: Counts,
 }
@@ -45,7 +46,7 @@ struct Campaign {
 impl Campaign {
     fn new(seed: u64) -> Self {
         Self {
-            straight: Straight::new(Workplace::new()),
+            uninterrupted: Uninterrupted::new(Workplace::new()),
             random: Stream(seed),
             counts: Counts::default(),
         }
@@ -95,7 +96,7 @@ impl Campaign {
 
     /// What files there are after a kill.
     fn check_outputs(&mut self, chain: &Chain) {
-        let (found, has_list) = self.straight.check_outputs(chain);
+        let (found, has_list) = self.uninterrupted.check_outputs(chain);
         self.counts.left += usize::from(found.keys().any(|n| n.contains(".sparsevd-")));
         self.counts.between += usize::from(has_list);
     }
@@ -103,11 +104,11 @@ impl Campaign {
     /// Runs a chain to its end, killing it a few times.
     fn chain(&mut self, place: usize) {
         let chain = &CHAINS[place];
-        self.straight.clean(chain);
+        self.uninterrupted.clean(chain);
         *self.counts.chains.entry(chain.name).or_default() += 1;
-        let within = self.straight.of[place].1;
+        let within = self.uninterrupted.of(chain).1;
         for _ in 0..1 + self.draw(5) {
-            let mut command = self.straight.command(chain);
+            let mut command = self.uninterrupted.command(chain);
             command.stdout(Stdio::null()).stderr(Stdio::piped());
             let (code, said) = self.kill(command.spawn().unwrap(), within);
             self.check_outputs(chain);
@@ -116,18 +117,14 @@ impl Campaign {
             }
             assert!(!said.contains("panicked"), "{}: {said}", chain.name);
         }
-        self.straight.finish(chain);
+        self.uninterrupted.finish(chain);
     }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |n| n.parse().unwrap())
 }
 
 #[test]
 fn killed_runs_end_as_if_nobody_had_killed_them() {
-    let most = number("SPARSEVD_KILLS", 12) as usize;
-    let mut campaign = Campaign::new(number("SPARSEVD_SEED", 0));
+    let most = number_from_env("SPARSEVD_KILLS", 12) as usize;
+    let mut campaign = Campaign::new(number_from_env("SPARSEVD_SEED", 0));
     let kills = |c: &Campaign| c.counts.kills.values().sum::<usize>();
     let mut place = 0;
     while kills(&campaign) < most {

@@ -16,9 +16,9 @@ use sparsevd_compressor::{CompressError, TrainingData, checkpoint, initialise};
 use sparsevd_format::{Dataset, Pixels, WriteOptions, write_network_bytes};
 use sparsevd_model::{Conv2d, GraphBuilder, Network, Op, Preprocessing, Shape};
 use sparsevd_testing::arbitrary::Stream;
+use sparsevd_testing::checkpoint::with_checksum;
 
 const META: &str = "sparsevd.checkpoint";
-const SUM: &str = "sparsevd.checksum";
 
 /// Images whose brighter half is their class.
 fn images(seed: u64) -> Dataset {
@@ -126,22 +126,6 @@ fn checkpoints() -> Vec<Vec<u8>> {
     found
 }
 
-/// The bytes with the checksum that they should have.
-fn mended(mut file: Vec<u8>) -> Vec<u8> {
-    let key = format!("\"{SUM}\":\"");
-    let at = file.windows(key.len()).position(|w| w == key.as_bytes());
-    let Some(at) = at
-        .map(|at| at + key.len())
-        .filter(|at| at + 8 <= file.len())
-    else {
-        return file;
-    };
-    file[at..at + 8].copy_from_slice(b"00000000");
-    let sum = format!("{:08x}", crc32fast::hash(&file));
-    file[at..at + 8].copy_from_slice(sum.as_bytes());
-    file
-}
-
 type Arrays = BTreeMap<String, (Dtype, Vec<u8>)>;
 
 /// A checkpoint with other arrays or metadata, and the checksum that they should have.
@@ -160,7 +144,7 @@ fn edited(file: &[u8], edit: impl FnOnce(&mut Arrays, &mut Value)) -> Vec<u8> {
         let view = TensorView::new(*dtype, vec![data.len() / size], data);
         (name.clone(), view.unwrap())
     });
-    mended(serialize(views, Some(metadata)).unwrap())
+    with_checksum(serialize(views, Some(metadata)).unwrap())
 }
 
 /// A run that variants are tried on, and its folder.
@@ -264,7 +248,7 @@ fn flipped_bits_under_a_mended_checksum_are_refused_or_usable() {
         for _ in 0..1 + draw(3) {
             flipped[draw(file.len())] ^= 1 << draw(8);
         }
-        if bench.resume(&mended(flipped)).is_err() {
+        if bench.resume(&with_checksum(flipped)).is_err() {
             continue;
         }
         usable += 1;

@@ -42,7 +42,6 @@ pub(crate) fn idx(bytes: &[u8]) {
 
 /// The bytes packed, and as they are.
 pub(crate) fn gzip(bytes: &[u8]) {
-    read(bytes);
     let mut packed = GzEncoder::new(vec![], Compression::none());
     packed.write_all(bytes).unwrap();
     let packed = packed.finish().unwrap();

@@ -1,7 +1,8 @@
 //! Fuzz targets: functions that take any bytes, as a file of some kind, and panic where a promise about such files does not hold.
 //!
 //! [`TARGETS`] has one for every reader of bytes from outside, and three that plan and run what was read. The program in `fuzz/` has
-//! libFuzzer run them for hours; `tests/smoke.rs` runs them for seconds on their [seeds](Target::seeds), on `corpus/`, and on bytes near these.
+//! libFuzzer run them for hours; `tests/smoke.rs` runs them for seconds on their [seeds](Target::seeds), on `corpus/`, where there
+//! is one, and on bytes near these.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a panic is what a target finds")]
 

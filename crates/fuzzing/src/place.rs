@@ -11,11 +11,7 @@ pub(crate) struct Place(TempDir);
 
 impl Place {
     pub fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let folder = match memory.is_dir() {
-            true => tempfile::tempdir_in(memory),
-            false => tempfile::tempdir(),
-        };
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         Self(folder.expect("a place for temporary files"))
     }
 

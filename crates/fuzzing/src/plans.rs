@@ -260,3 +260,34 @@ fn row_sum(weight: &Weights) -> f64 {
     rows.map(|row| row.iter().map(|v| f64::from(v.abs())).sum())
         .fold(0.0, f64::max)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seeds;
+
+    /// A target takes every refusal of a plan, so that one that refused all networks would find nothing.
+    #[test]
+    fn every_kind_of_plan_runs_the_networks_of_the_seeds() {
+        for network in seeds::networks() {
+            let length = 3;
+            let sized = network.at_length(length);
+            let inputs: Vec<(&str, Vec<f32>)> = (sized.graph.inputs.iter())
+                .map(|input| (input.name.as_str(), vec![0.5; input.shape.elements()]))
+                .collect();
+            let expected = Expected::of(&sized, &inputs, 1);
+            for isa in Isa::available() {
+                for weights in [WeightMode::Sparse, WeightMode::Dense] {
+                    let options = PlanOptions {
+                        weights,
+                        isa,
+                        length,
+                        ..PlanOptions::default()
+                    };
+                    let outputs = answers(&network, &options, 1, length, &inputs).unwrap();
+                    expected.check(&sized, &options, &outputs);
+                }
+            }
+        }
+    }
+}

@@ -174,7 +174,7 @@ fn wide() -> Network {
     fill(b, 0.05, 5)
 }
 
-fn networks() -> Vec<Network> {
+pub(crate) fn networks() -> Vec<Network> {
     vec![perceptron(), images(), normalised(), sequence(), wide()]
 }
 
@@ -586,22 +586,6 @@ fn stopped(steps: u32) -> Place {
 pub(crate) fn checkpoints() -> Vec<Vec<u8>> {
     let one = |steps| fs::read(checkpoint_files::path(stopped(steps).path())).unwrap();
     [2, 5, 11, 14, 18, 99].map(one).into()
-}
-
-/// The bytes of a checkpoint with the checksum that they should have.
-pub(crate) fn mended(mut file: Vec<u8>) -> Vec<u8> {
-    const KEY: &[u8] = b"\"sparsevd.checksum\":\"";
-    let at = file.windows(KEY.len()).position(|w| w == KEY);
-    let Some(at) = at
-        .map(|at| at + KEY.len())
-        .filter(|at| at + 8 <= file.len())
-    else {
-        return file;
-    };
-    file[at..at + 8].copy_from_slice(b"00000000");
-    let sum = format!("{:08x}", crc32fast::hash(&file));
-    file[at..at + 8].copy_from_slice(sum.as_bytes());
-    file
 }
 
 pub(crate) fn frames() -> Vec<Vec<u8>> {

@@ -8,6 +8,7 @@ use sparsevd_compressor::trainer::{Silent, Trainer};
 use sparsevd_compressor::{CompressError, ForeignPosterior, checkpoint as files};
 use sparsevd_model::Network;
 use sparsevd_report::Page;
+use sparsevd_testing::checkpoint::with_checksum;
 
 use crate::place::{Place, check_error};
 use crate::seeds;
@@ -21,7 +22,7 @@ thread_local! {
 
 /// The bytes with the checksum that they should have, in the place of a checkpoint of a run.
 pub(crate) fn checkpoint(bytes: &[u8]) {
-    let mended = seeds::mended(bytes.to_vec());
+    let mended = with_checksum(bytes.to_vec());
     PLACE.with(|place| {
         let path = files::path(place.path());
         std::fs::write(&path, &mended).expect("a temporary file");
@@ -30,7 +31,11 @@ pub(crate) fn checkpoint(bytes: &[u8]) {
                 Ok(_) | Err(CompressError::Model(_)) => {}
                 Err(error) => panic!("{error}"),
             },
-            Err(error @ CompressError::Checkpoint { .. }) => check_error(&error),
+            Err(error @ CompressError::Checkpoint { .. }) => {
+                check_error(&error);
+                // What an unfit checkpoint left behind is not for the next input.
+                *run = seeds::trainer(None);
+            }
             Err(error) => panic!("{error}"),
         });
     });

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets on seeds, on the corpus, and on bytes near these.
+//! The bodies of the fuzz targets on seeds, on `corpus/` where there is one, and on bytes near these.
 //!
 //! `SPARSEVD_FUZZ=N` tries N inputs of each target, and `SPARSEVD_SEED` others than those of every run of the tests.
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -9,8 +9,14 @@ use std::time::{Duration, Instant};
 
 use sparsevd_fuzzing::{TARGETS, Target};
 use sparsevd_testing::arbitrary::Stream;
+use sparsevd_testing::number_from_env;
 
-/// Seeds, and the files of the corpus.
+/// Inputs of each target in every run of the tests.
+const SMOKE: u64 = 1500;
+/// Longest time of an input.
+const MOST_TIME: Duration = Duration::from_secs(5);
+
+/// Seeds, and the files of the corpus, where there is one.
 fn beginnings(target: &Target) -> Vec<Vec<u8>> {
     let mut all = target.seeds();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -71,13 +77,12 @@ fn near(files: &[Vec<u8>], random: &mut Stream) -> Vec<u8> {
     bytes
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |n| n.parse().unwrap())
-}
-
 #[test]
 fn promises_hold_for_files_and_for_bytes_near_them() {
-    let (inputs, seed) = (number("SPARSEVD_FUZZ", 1500), number("SPARSEVD_SEED", 0));
+    let (inputs, seed) = (
+        number_from_env("SPARSEVD_FUZZ", SMOKE),
+        number_from_env("SPARSEVD_SEED", 0),
+    );
     for target in TARGETS {
         let files = beginnings(target);
         assert!(!files.is_empty(), "{}", target.name);
@@ -88,12 +93,13 @@ fn promises_hold_for_files_and_for_bytes_near_them() {
             let result = std::panic::catch_unwind(|| target.run(bytes));
             slowest = slowest.max(start.elapsed());
             if result.is_err() {
-                let folder = std::env::temp_dir().join(format!("crash-{}", target.name));
-                fs::write(&folder, bytes).unwrap();
+                let name = format!("crash-{}-{}", target.name, std::process::id());
+                let path = std::env::temp_dir().join(name);
+                fs::write(&path, bytes).unwrap();
                 panic!(
                     "target {}: the bytes are in {}",
                     target.name,
-                    folder.display()
+                    path.display()
                 );
             }
         };
@@ -106,5 +112,8 @@ fn promises_hold_for_files_and_for_bytes_near_them() {
             target.name,
             files.len()
         );
+        // A busy machine may stop a short run for longer.
+        let is_slow = inputs > SMOKE && slowest > MOST_TIME;
+        assert!(!is_slow, "{}: an input took {slowest:?}", target.name);
     }
 }

@@ -532,3 +532,45 @@ fn pooling_follows_the_lanes_of_a_chain() {
     let pooled = BlockPool::output(&padded, &wide).expect("blocks with a halo");
     assert_eq!(pooled.map(), [1, 16, 16]);
 }
+
+/// A convolution may write the blocks that windows in wide padding read: its bias stays inside of the map.
+#[test]
+fn outputs_have_zeros_outside_of_the_map_where_windows_read_them() {
+    let wide = Window {
+        pads: [0, 0, 1, 1],
+        ..Window::square(1, 1)
+    };
+    let (map, padded) = ([1, 9, 9], Blocks::of_map([1, 10, 10]));
+    let one = |value| Csr::from_dense(&Dense::new([1, 1, 1, 1], vec![value]));
+    let between = BlockConv::input(map, &wide, &padded);
+    let (shape, plain) = ([1, 1, 1, 1], Window::square(1, 1));
+    let from = BlockConv::input(map, &plain, &between);
+    for isa in Isa::available() {
+        let pack = |weight, bias: f32, window, blocks| {
+            BlockConv::pack_channels(
+                isa,
+                &one(weight),
+                shape,
+                Some(&[bias]),
+                window,
+                1,
+                blocks,
+                0..1,
+            )
+        };
+        let first = pack(1.0, 2.0, &plain, [from, between]);
+        let second = pack(1.0, 0.0, &wide, [between, padded]);
+        let x = packed(isa, &from, &[1.0; 81], 1);
+        let [mut y, mut z] = [between, padded].map(|b| Buffer::zeroed(b.len()));
+        y.fill(f32::NAN);
+        first.run(&x, &mut y, 1, Clamp::None);
+        second.run(&y, &mut z, 1, Clamp::None);
+        let mut got = vec![f32::NAN; 100];
+        padded.unpack(isa, &z, 1, &mut got);
+        let is_inside = |i: usize| i / 10 < 9 && i % 10 < 9;
+        let want: Vec<f32> = (0..100)
+            .map(|i| if is_inside(i) { 3.0 } else { 0.0 })
+            .collect();
+        assert_eq!(got, want, "{isa}");
+    }
+}

@@ -176,13 +176,13 @@ fn files(folder: &Path, prefix: &str, found: &mut BTreeMap<String, Vec<u8>>) {
 }
 
 /// The folder that chains run in, and what they give where nothing ends them.
-pub struct Straight {
+pub struct Uninterrupted {
     pub place: Workplace,
     /// Bytes of the files that are the same in every run, by chain, and its time.
     pub of: Vec<(BTreeMap<String, Vec<u8>>, Duration)>,
 }
 
-impl Straight {
+impl Uninterrupted {
     /// Runs each chain once in a folder.
     pub fn new(place: Workplace) -> Self {
         place.write("recipe.toml", RECIPE);
@@ -190,18 +190,27 @@ impl Straight {
             "train.toml",
             "[[phase]]\nmethod = \"dense\"\nepochs = 6\nbatch = 4\nlr = 1e-2\n",
         );
-        let mut straight = Self { place, of: vec![] };
+        let mut uninterrupted = Self { place, of: vec![] };
         for chain in CHAINS {
-            straight.clean(chain);
+            uninterrupted.clean(chain);
             let started = Instant::now();
-            let output = straight.place.compress(chain.args);
+            let output = uninterrupted.place.compress(chain.args);
             let took = started.elapsed();
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(0), "{}: {stderr}", chain.name);
-            let exact = straight.files().into_iter().filter(|(n, _)| is_exact(n));
-            straight.of.push((exact.collect(), took));
+            let exact = uninterrupted
+                .files()
+                .into_iter()
+                .filter(|(n, _)| is_exact(n));
+            uninterrupted.of.push((exact.collect(), took));
         }
-        straight
+        uninterrupted
+    }
+
+    /// The files that a chain makes, and how long it takes.
+    pub fn of(&self, chain: &Chain) -> &(BTreeMap<String, Vec<u8>>, Duration) {
+        let place = CHAINS.iter().position(|c| c.name == chain.name);
+        &self.of[place.unwrap()]
     }
 
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
@@ -256,10 +265,9 @@ impl Straight {
             chain.name,
             found.keys()
         );
-        let place = CHAINS.iter().position(|c| c.name == chain.name).unwrap();
-        let (straight, _) = &self.of[place];
+        let (uninterrupted, _) = self.of(chain);
         for (name, bytes) in &found {
-            if let Some(expected) = straight.get(name).filter(|_| bytes != b"older") {
+            if let Some(expected) = uninterrupted.get(name).filter(|_| bytes != b"older") {
                 assert!(bytes == expected, "{}: {name} differs", chain.name);
             }
             if name.ends_with("report.json") && bytes != b"older" {
@@ -289,8 +297,7 @@ impl Straight {
         let (found, _) = self.check_outputs(chain);
         let temporary: Vec<_> = found.keys().filter(|n| n.contains(".sparsevd-")).collect();
         assert!(temporary.is_empty(), "{}: {temporary:?}", chain.name);
-        let place = CHAINS.iter().position(|c| c.name == chain.name).unwrap();
-        let exact = self.of[place].0.keys().map(String::as_str);
+        let exact = self.of(chain).0.keys().map(String::as_str);
         for name in exact.chain(chain.outputs.iter().copied()) {
             assert!(
                 found.contains_key(name),

@@ -78,13 +78,8 @@ pub(super) trait Step: Copy {
 impl Step for Short {
     #[inline(always)]
     fn offsets(&self) -> [usize; 4] {
-        let q = self.offsets as usize;
-        [
-            (q & 0xffff) * 8,
-            (q >> 16 & 0xffff) * 8,
-            (q >> 32 & 0xffff) * 8,
-            (q >> 48) * 8,
-        ]
+        let q = self.offsets;
+        [q & 0xffff, q >> 16 & 0xffff, q >> 32 & 0xffff, q >> 48].map(|offset| offset as usize * 8)
     }
 
     #[inline(always)]

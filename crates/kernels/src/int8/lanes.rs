@@ -298,7 +298,7 @@ mod x86 {
         [four, exchanged]
     }
 
-    // SAFETY: instructions of AVX-512 F, BW and VNNI only.
+    // SAFETY: only instructions that are enabled where `dot::run` inlines this.
     unsafe impl Lanes for Avx512Vnni {
         type Floats = simd::Avx512;
         type Ints = __m512i;
