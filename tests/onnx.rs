@@ -8,7 +8,7 @@ use sparsevd::model::{Csr, Network, Op, Weights};
 use sparsevd::onnx::{ExportOptions, read_onnx, read_onnx_bytes, write_onnx_bytes};
 use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
 
-const GOLDEN: [&str; 14] = [
+const GOLDEN: [&str; 15] = [
     "residual",
     "perceptron",
     "shape_chain",
@@ -23,6 +23,7 @@ const GOLDEN: [&str; 14] = [
     "opset_23",
     "layer_normalization",
     "prelu",
+    "decomposed",
 ];
 
 fn golden(name: &str, ending: &str) -> PathBuf {

@@ -68,11 +68,6 @@ pub fn read_onnx_bytes_with(
             path: path.into(),
             nodes,
         },
-        ImportError::Layout(..) => at(Invalid::new(
-            "inputs",
-            "few that need another layout than the declared one",
-            "more",
-        )),
         ImportError::Model(error) => OnnxError::from(FormatError::Model {
             path: path.into(),
             error: Box::new(error),

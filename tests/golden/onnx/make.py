@@ -543,6 +543,106 @@ def prelu():
     return model(nodes, [3, 5, 6], w, 17)
 
 
+def decomposed():
+    """Layer normalisations, GELUs and a softmax as exporters write them without operators of their own: opset 13.
+
+    The first half is PyTorch's form, the second that of JAX by tf2onnx.
+    """
+    number = lambda v, *dims: np.full(dims, v, np.float32)
+    w = {
+        "torch.scale": weights(8, scale=1),
+        "torch.bias": weights(8, scale=1),
+        "two": number(2),
+        "epsilon": number(1e-5),
+        "fc1": weights(8, 8),
+        "fc1.bias": weights(8),
+        "root": number(2**0.5),
+        "one": number(1),
+        "half": number(0.5),
+        "axis": ints(2),
+        "eighth": number(1 / 8),
+        "zero": number(0),
+        "0": ints(0),
+        "1": ints(1),
+        "rows": ints(6),
+        "jax.epsilon": number(1e-6),
+        "jax.scale": weights(1, 1, 8, scale=1),
+        "jax.bias": weights(1, 1, 8, scale=1),
+        "fc2": weights(8, 5),
+        "cube": number(0.044715, 1, 1, 1),
+        "scale": number((2 / np.pi) ** 0.5),
+        "least": number(-np.inf),
+        "fc3": weights(30, 4),
+    }
+    torch = [
+        node("ReduceMean", ["x"], "mean", axes=[-1]),
+        node("Sub", ["x", "mean"], "centred"),
+        node("Pow", ["centred", "two"], "squares"),
+        node("ReduceMean", ["squares"], "variance", axes=[-1]),
+        node("Add", ["variance", "epsilon"], "shifted"),
+        node("Sqrt", ["shifted"], "deviation"),
+        node("Div", ["centred", "deviation"], "normal"),
+        node("Mul", ["normal", "torch.scale"], "scaled"),
+        node("Add", ["scaled", "torch.bias"], "a"),
+        node("MatMul", ["a", "fc1"], "fc"),
+        node("Add", ["fc", "fc1.bias"], "b"),
+        node("Div", ["b", "root"], "b.root"),
+        node("Erf", ["b.root"], "b.erf"),
+        node("Add", ["b.erf", "one"], "b.gate"),
+        node("Mul", ["b", "b.gate"], "b.twice"),
+        node("Mul", ["b.twice", "half"], "c"),
+    ]
+    shape = [
+        node("Shape", ["x"], "x.shape"),
+        node("Slice", ["x.shape", "0", "1", "0"], "batch"),
+        node("Concat", ["batch", "rows", "1"], "column", axis=0),
+    ]
+    jax = [
+        node("ReduceSum", ["c", "axis"], "sum", keepdims=0),
+        node("Mul", ["sum", "eighth"], "c.mean"),
+        node("Mul", ["c", "c"], "c.squares"),
+        node("ReduceSum", ["c.squares", "axis"], "sum2", keepdims=0),
+        node("Mul", ["sum2", "eighth"], "moment"),
+        node("Mul", ["c.mean", "c.mean"], "mean2"),
+        node("Sub", ["moment", "mean2"], "c.variance"),
+        node("Max", ["zero", "c.variance"], "positive"),
+        node("Reshape", ["positive", "column"], "v.column"),
+        node("Expand", ["v.column", "column"], "v.rows"),
+        node("Add", ["v.rows", "jax.epsilon"], "v.shifted"),
+        node("Sqrt", ["v.shifted"], "v.root"),
+        node("Reciprocal", ["v.root"], "v.inverse"),
+        node("Mul", ["v.inverse", "jax.scale"], "v.scale"),
+        node("Reshape", ["c.mean", "column"], "m.column"),
+        node("Expand", ["m.column", "column"], "m.rows"),
+        node("Sub", ["c", "m.rows"], "c.centred"),
+        node("Mul", ["c.centred", "v.scale"], "c.scaled"),
+        node("Add", ["c.scaled", "jax.bias"], "d"),
+        node("MatMul", ["d", "fc2"], "e"),
+        node("Mul", ["cube", "e"], "e.cube"),
+        node("Mul", ["e", "e.cube"], "e.cube2"),
+        node("Mul", ["e", "e.cube2"], "e.cube3"),
+        node("Add", ["e", "e.cube3"], "e.sum"),
+        node("Mul", ["scale", "e.sum"], "e.inner"),
+        node("Tanh", ["e.inner"], "e.tanh"),
+        node("Add", ["one", "e.tanh"], "e.gate"),
+        node("Mul", ["half", "e.gate"], "e.half"),
+        node("Mul", ["e", "e.half"], "f"),
+        node("ReduceMax", ["f"], "f.max", axes=[2], keepdims=0),
+        node("Max", ["least", "f.max"], "f.most"),
+        node("Reshape", ["f.most", "column"], "f.column"),
+        node("Expand", ["f.column", "column"], "f.rows"),
+        node("Sub", ["f", "f.rows"], "f.less"),
+        node("Exp", ["f.less"], "f.exp"),
+        node("ReduceSum", ["f.exp", "axis"], "f.sum", keepdims=0),
+        node("Reshape", ["f.sum", "column"], "s.column"),
+        node("Expand", ["s.column", "column"], "s.rows"),
+        node("Div", ["f.exp", "s.rows"], "g"),
+        node("Flatten", ["g"], "h"),
+        node("MatMul", ["h", "fc3"], "y"),
+    ]
+    return model(torch + shape + jax, [6, 8], w, 13)
+
+
 def arrays(built, session):
     """Three samples and what onnxruntime makes of them, by the names that they have in the .npz."""
     inputs = {}
@@ -566,7 +666,7 @@ def main():
     made = {make.__name__: make for make in (residual, perceptron, shape_chain, mobile, sparse, half)}
     made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
     layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
-    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu)}
+    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu, decomposed)}
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)

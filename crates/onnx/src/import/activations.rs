@@ -173,20 +173,34 @@ impl<'m> Importer<'m> {
             true => x.dims[at..].iter().product::<usize>(),
             false => x.dims[at],
         };
-        let over = |axis: usize| (axis, over(axis));
-        let Some((axis, size)) = at.checked_sub(self.batch_axes).map(over) else {
+        let Some(axis) = at.checked_sub(self.batch_axes) else {
             return Err(NodeError::unsupported("an axis across samples"));
         };
-        if size != x.elements() {
-            if size != x.dims[axis] {
-                return Err(NodeError::unsupported(format!(
-                    "axis {given} of {}, from which on all axes count as one",
-                    Shape(x.dims.clone())
-                )));
-            }
+        match over(axis) {
+            size if size == x.elements() => self.softmax_of_all(node, x),
+            size if size == x.dims[axis] => self.softmax_along(node, x, axis),
+            _ => Err(NodeError::unsupported(format!(
+                "axis {given} of {}, from which on all axes count as one",
+                Shape(x.dims.clone())
+            ))),
+        }
+    }
+
+    /// The softmax along an axis of a sample.
+    pub(super) fn softmax_along(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        axis: usize,
+    ) -> Result<View, NodeError> {
+        if x.dims[axis] != x.elements() {
             let x = self.in_shape(x, &x.dims)?;
             return self.push(node, Op::Softmax(ops::Softmax { axis }), &[&x]);
         }
+        self.softmax_of_all(node, x)
+    }
+
+    fn softmax_of_all(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
         let vector = self.flat(x)?;
         let made = self.push(node, Op::Softmax(ops::Softmax::default()), &[&vector])?;
         Ok(View {

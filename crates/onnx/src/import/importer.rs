@@ -6,6 +6,8 @@ use std::rc::Rc;
 use sparsevd_model::{Node, Weights};
 
 use super::view::View;
+use super::whole::Whole;
+use crate::attributes::OnnxNode;
 use crate::error::UnsupportedNode;
 use crate::node_error::Invalid;
 use crate::order::Layout;
@@ -31,8 +33,6 @@ pub(crate) enum ImportError {
     Invalid(Invalid),
     Unsupported(Vec<UnsupportedNode>),
     Model(sparsevd_model::ModelError),
-    /// An input has to have another layout.
-    Layout(usize, Layout),
 }
 
 impl From<Invalid> for ImportError {
@@ -66,4 +66,12 @@ pub(super) struct Importer<'m> {
     /// Names of constants, by the names that the file gives them transposed.
     pub transposed: HashMap<&'m str, &'m str>,
     pub unsupported: Vec<UnsupportedNode>,
+    /// The layout that an input has to have.
+    pub wanted: Option<(usize, Layout)>,
+    /// The node that makes each value.
+    pub producers: HashMap<&'m str, OnnxNode<'m>>,
+    /// Operators that the file writes as several, by the values that they make.
+    pub whole: HashMap<&'m str, Whole<'m>>,
+    /// Those that were not known before.
+    pub found: HashMap<&'m str, Whole<'m>>,
 }

@@ -9,6 +9,13 @@ use crate::constants::source;
 use crate::node_error::NodeError;
 use crate::tensor::Tensor;
 
+/// A constant of a normalisation, which broadcasts to what is normalised.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parameter<'t> {
+    pub name: &'t str,
+    pub tensor: &'t Tensor,
+}
+
 impl<'m> Importer<'m> {
     pub(super) fn layer_normalization<'t>(
         &mut self,
@@ -16,6 +23,17 @@ impl<'m> Importer<'m> {
         x: &View,
         constant: impl Fn(usize) -> Option<&'t Tensor>,
     ) -> Result<View, NodeError> {
+        let parameter = |i: usize, what: &str| -> Result<Option<Parameter<'_>>, NodeError> {
+            let Some(name) = node.input(i) else {
+                return Ok(None);
+            };
+            match constant(i) {
+                Some(tensor) => Ok(Some(Parameter { name, tensor })),
+                None => Err(NodeError::unsupported(format!(
+                    "a {what} that is no constant"
+                ))),
+            }
+        };
         if let Some(other) = node.int("stash_type")?.filter(|t| *t != 1) {
             return Err(NodeError::unsupported(format!("stash_type {other}")));
         }
@@ -26,6 +44,23 @@ impl<'m> Importer<'m> {
         let Some(from) = from.checked_sub(self.batch_axes) else {
             return Err(NodeError::unsupported("statistics over several samples"));
         };
+        let Some(scale) = parameter(1, "scale")? else {
+            return Err(node.invalid("a scale", "none").into());
+        };
+        let epsilon = node.float("epsilon")?.unwrap_or(1e-5);
+        self.normalized(node, x, from, scale, parameter(2, "bias")?, epsilon)
+    }
+
+    /// The layer normalisation over the dimensions of a sample from `from` on.
+    pub(super) fn normalized(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        from: usize,
+        scale: Parameter<'_>,
+        bias: Option<Parameter<'_>>,
+        epsilon: f32,
+    ) -> Result<View, NodeError> {
         let normalized = &x.dims[from..];
         let elements = Shape(normalized.to_vec()).elements();
         // Groups are consecutive elements: any shape of the network with the group as its trailing dimensions will do.
@@ -40,19 +75,13 @@ impl<'m> Importer<'m> {
         };
         let Some(at) = trailing(&laid_out) else {
             return Err(NodeError::unsupported(format!(
-                "axis {given} of {}",
+                "axis {from} of {} per sample",
                 Shape(x.dims.clone())
             )));
         };
         let shape = Shape(laid_out.shape[at..].to_vec());
-        let mut tensor = |i: usize, what: &str| -> Result<Option<String>, NodeError> {
-            let Some(name) = node.input(i) else {
-                return Ok(None);
-            };
-            let Some(tensor) = constant(i) else {
-                let why = format!("a {what} that is no constant");
-                return Err(NodeError::unsupported(why));
-            };
+        let mut name = |parameter: &Parameter<'_>, what: &str| -> Result<String, NodeError> {
+            let Parameter { name, tensor } = *parameter;
             let dims = tensor.dims.as_slice();
             let fits = |(t, x): (&usize, &usize)| *t == 1 || t == x;
             let is_broadcast = dims.len() <= normalized.len()
@@ -65,16 +94,13 @@ impl<'m> Importer<'m> {
             self.decoder.take(&node.label(), normalized)?;
             let value = |i| dense.values[source(i, normalized, dims)];
             let values = (0..elements).map(value).collect();
-            Ok(Some(self.tensor(name, Dense::new(shape.clone(), values))))
-        };
-        let Some(scale) = tensor(1, "scale")? else {
-            return Err(node.invalid("a scale", "none").into());
+            Ok(self.tensor(name, Dense::new(shape.clone(), values)))
         };
         let op = Op::LayerNormalization(ops::LayerNormalization {
-            scale,
-            bias: tensor(2, "bias")?,
+            scale: name(&scale, "scale")?,
+            bias: bias.map(|b| name(&b, "bias")).transpose()?,
             dimensions: shape.dims().len(),
-            epsilon: node.float("epsilon")?.unwrap_or(1e-5),
+            epsilon,
         });
         let made = self.push(node, op, &[&laid_out])?;
         Ok(View {

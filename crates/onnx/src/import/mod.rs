@@ -11,6 +11,7 @@
 mod activations;
 mod arithmetic;
 mod build;
+mod decomposed;
 mod importer;
 mod inputs;
 mod layer_normalization;
@@ -21,6 +22,7 @@ mod shapes;
 #[cfg(test)]
 mod tests;
 mod view;
+mod whole;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -37,14 +39,16 @@ use crate::tensor::{Decoder, Int, Tensor};
 use crate::{constants, tensor};
 use build::moved;
 use importer::{Importer, Value};
+use whole::Whole;
 
 pub(crate) use importer::ImportError;
 
 /// Oldest set of operators that is understood.
 const OLDEST_OPSET: i64 = 7;
 
-/// Most inputs that get another layout than the declared one.
-const MOST_LAYOUTS: usize = 4;
+/// Most runs through the nodes of a file: each gives an input another layout than the declared one, or finds operators that are written as
+/// several.
+const MOST_RUNS: usize = 8;
 
 /// Operators over computed values that [`Importer::activation`] imports.
 const OPERATORS: &[&str] = &[
@@ -203,7 +207,7 @@ fn with_free(
     (other && network.graph.free_symbol().is_some() && network.types().is_ok()).then_some(network)
 }
 
-/// Imports a file, and again where an input has to have another layout.
+/// Imports a file, and again where an input has to have another layout, or an operator was found that the file writes as several.
 fn attempts(
     model: &ModelProto,
     graph: &GraphProto,
@@ -212,7 +216,8 @@ fn attempts(
     attempt: Attempt,
 ) -> Result<Network, ImportError> {
     let mut layouts = HashMap::new();
-    loop {
+    let mut whole = HashMap::new();
+    for _ in 0..MOST_RUNS {
         decoder.reset();
         let mut importer = Importer {
             opset: opset(model, graph)?,
@@ -230,19 +235,43 @@ fn attempts(
             tensors: BTreeMap::new(),
             transposed: HashMap::new(),
             unsupported: Vec::new(),
+            wanted: None,
+            producers: producers(graph),
+            whole: whole.clone(),
+            found: HashMap::new(),
         };
-        match importer.network(graph, options) {
-            Err(ImportError::Layout(input, layout)) if layouts.len() < MOST_LAYOUTS => {
+        if let Some(network) = importer.network(graph, options)? {
+            return Ok(network);
+        }
+        // What reads an input inside such an operator needs no layout of it.
+        match (importer.found, importer.wanted) {
+            (found, Some((input, layout))) if found.is_empty() => {
                 layouts.insert(input, layout);
             }
-            other => return other,
+            (found, _) => whole.extend(found),
         }
     }
+    let expected =
+        format!("few that need another layout than the declared one, after {MOST_RUNS} attempts");
+    Err(Invalid::new("inputs", expected, "more").into())
+}
+
+/// The node that makes each value.
+fn producers(graph: &GraphProto) -> HashMap<&str, OnnxNode<'_>> {
+    let all = (graph.node.iter()).flat_map(|node| {
+        node.output
+            .iter()
+            .map(move |o| (o.as_str(), OnnxNode(node)))
+    });
+    all.filter(|(output, _)| !output.is_empty()).collect()
 }
 
 /// The nodes that an output of the graph depends on, in the order of the file. The others are never run, so their
 /// operators need no support.
-fn nodes_of_outputs(graph: &GraphProto) -> Vec<&NodeProto> {
+fn nodes_of_outputs<'m>(
+    graph: &'m GraphProto,
+    whole: &HashMap<&str, Whole<'m>>,
+) -> Vec<&'m NodeProto> {
     let mut needed: HashSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
     let mut nodes = Vec::new();
     // Consumers come after producers.
@@ -250,7 +279,11 @@ fn nodes_of_outputs(graph: &GraphProto) -> Vec<&NodeProto> {
         // An empty name is an optional input or output that is left out: it joins no nodes.
         let is_needed = |o: &String| !o.is_empty() && needed.contains(o.as_str());
         if node.output.iter().any(is_needed) {
-            needed.extend(node.input.iter().map(String::as_str));
+            let first = node.output.first().map_or("", String::as_str);
+            match whole.get(first) {
+                Some(whole) => needed.extend(whole.inputs()),
+                None => needed.extend(node.input.iter().map(String::as_str)),
+            }
             nodes.push(node);
         }
     }
@@ -274,14 +307,15 @@ fn opset(model: &ModelProto, graph: &GraphProto) -> Result<i64, Invalid> {
 }
 
 impl<'m> Importer<'m> {
+    /// The network; `None` where the file has to be imported again.
     fn network(
         &mut self,
         graph: &'m GraphProto,
         options: &ImportOptions,
-    ) -> Result<Network, ImportError> {
+    ) -> Result<Option<Network>, ImportError> {
         self.initializers(graph)?;
         let mut inputs = self.inputs(graph, options)?;
-        let nodes = nodes_of_outputs(graph);
+        let nodes = nodes_of_outputs(graph, &self.whole);
         let read = nodes.iter().flat_map(|n| &n.input);
         for name in read.chain(graph.output.iter().map(|o| &o.name)) {
             *self.uses.entry(name).or_default() += 1;
@@ -290,6 +324,9 @@ impl<'m> Importer<'m> {
             self.node(OnnxNode(node))?;
         }
         let outputs = self.outputs(graph)?;
+        if self.wanted.is_some() || !self.found.is_empty() {
+            return Ok(None);
+        }
         if !self.unsupported.is_empty() {
             return Err(ImportError::Unsupported(std::mem::take(
                 &mut self.unsupported,
@@ -319,7 +356,8 @@ impl<'m> Importer<'m> {
             outputs,
             preprocessing: None,
         };
-        Network::new(graph, std::mem::take(&mut self.tensors)).map_err(ImportError::Model)
+        let network = Network::new(graph, std::mem::take(&mut self.tensors));
+        network.map(Some).map_err(ImportError::Model)
     }
 
     fn initializers(&mut self, graph: &'m GraphProto) -> Result<(), Invalid> {
@@ -390,7 +428,7 @@ impl<'m> Importer<'m> {
                     let (name, op) = last.map_or((name, "output".into()), |n| {
                         (OnnxNode(n).name(), OnnxNode(n).op())
                     });
-                    self.refuse(name, &op, error)?;
+                    self.refuse(name, &op, error);
                 }
             }
         }
@@ -401,7 +439,7 @@ impl<'m> Importer<'m> {
     }
 
     /// Collects what is unsupported or does not fit its operator.
-    fn refuse(&mut self, name: &str, op: &str, error: NodeError) -> Result<(), ImportError> {
+    fn refuse(&mut self, name: &str, op: &str, error: NodeError) {
         let why = match error {
             NodeError::Unsupported(why) => why,
             NodeError::Invalid(Invalid {
@@ -416,17 +454,51 @@ impl<'m> Importer<'m> {
                 format!("expected {expected}, got {got}")
             }
             NodeError::Model(error) => error.to_string(),
-            NodeError::Layout(input, layout) => return Err(ImportError::Layout(input, layout)),
+            NodeError::Layout(input, layout) => {
+                self.wanted.get_or_insert((input, layout));
+                return;
+            }
         };
         self.unsupported.push(UnsupportedNode {
             name: name.into(),
             op: op.into(),
             why,
         });
-        Ok(())
     }
 
     fn node(&mut self, node: OnnxNode<'m>) -> Result<(), ImportError> {
+        let made = match self.value(node)? {
+            Ok(value) => value,
+            Err(error) => {
+                self.refuse(node.name(), &node.op(), error);
+                Value::Unknown
+            }
+        };
+        for (i, name) in node.0.output.iter().enumerate() {
+            if name.is_empty() {
+                continue;
+            }
+            let value = if i == 0 { made.clone() } else { Value::Unknown };
+            if i > 0 && self.uses.contains_key(name.as_str()) && !matches!(made, Value::Unknown) {
+                let error = NodeError::unsupported(format!("its output `{name}`"));
+                self.refuse(node.name(), &node.op(), error);
+            }
+            if self.values.insert(name, value).is_some() {
+                return Err(node
+                    .invalid("outputs with names of their own", format!("`{name}` again"))
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a node, or why it cannot be imported.
+    fn value(&mut self, node: OnnxNode<'m>) -> Result<Result<Value, NodeError>, ImportError> {
+        let first = node.0.output.first().map_or("", String::as_str);
+        if let Some(whole) = self.whole.get(first).cloned() {
+            let made = self.import_whole(node, &whole);
+            return Ok(made.map_or(Ok(Value::Unknown), |m| m.map(Value::Activation)));
+        }
         let mut inputs: Vec<Option<Value>> = Vec::with_capacity(node.0.input.len());
         for name in &node.0.input {
             let name = name.as_str();
@@ -439,32 +511,13 @@ impl<'m> Importer<'m> {
                 }
             });
         }
-        let made = match self.make(node, &inputs) {
-            Ok(value) => value,
-            Err(error) => {
-                self.refuse(node.name(), &node.op(), error)?;
-                Value::Unknown
-            }
-        };
-        for (i, name) in node.0.output.iter().enumerate() {
-            if name.is_empty() {
-                continue;
-            }
-            let value = if i == 0 { made.clone() } else { Value::Unknown };
-            if i > 0 && self.uses.contains_key(name.as_str()) && !matches!(made, Value::Unknown) {
-                let error = NodeError::unsupported(format!("its output `{name}`"));
-                self.refuse(node.name(), &node.op(), error)?;
-            }
-            if self.values.insert(name, value).is_some() {
-                return Err(node
-                    .invalid("outputs with names of their own", format!("`{name}` again"))
-                    .into());
-            }
-        }
-        Ok(())
+        Ok(match self.decomposed(node) {
+            Some(view) => Ok(Value::Activation(view)),
+            None => self.make(node, &inputs),
+        })
     }
 
-    /// The value of a node.
+    /// The value of a node by itself.
     fn make(&mut self, node: OnnxNode<'m>, inputs: &[Option<Value>]) -> Result<Value, NodeError> {
         let op = node.op();
         let known = |list: &[&str]| list.contains(&op.as_str());

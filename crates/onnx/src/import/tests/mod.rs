@@ -1,5 +1,6 @@
 //! Files that are wrong or beyond what networks here can do.
 
+mod decomposed;
 mod layouts;
 
 use std::path::Path;

@@ -1,0 +1,117 @@
+//! Operators that exporters write as several: GELU, layer normalisation and softmax.
+//!
+//! Such a group is known by its last node, whose value the operator then makes; nodes that only the group reads are not imported. To know
+//! a group takes shapes and constants, so a file with new ones is imported again.
+
+mod gelu;
+mod normalisation;
+mod product;
+mod reader;
+mod statistic;
+
+use sparsevd_model::{Op, ops};
+
+use super::importer::{Importer, Value};
+use super::layer_normalization::Parameter;
+use super::view::View;
+use super::whole::{LayerNormalization, Whole};
+use crate::attributes::OnnxNode;
+use crate::node_error::NodeError;
+use crate::tensor::{Data, Tensor};
+use reader::Reader;
+
+impl<'m> Importer<'m> {
+    /// The value of a node that is the last of an operator written as several; `None` where it is not, or where that operator cannot be
+    /// imported and its parts may be.
+    pub(super) fn decomposed(&mut self, node: OnnxNode<'m>) -> Option<View> {
+        let value = node.0.output.first()?.as_str();
+        let whole = recognized(self, value)?;
+        let made = self.import_whole(node, &whole)?.ok()?;
+        self.found.insert(value, whole);
+        Some(made)
+    }
+
+    /// The value of an operator that is written as several; `None` where its input is unknown.
+    pub(super) fn import_whole(
+        &mut self,
+        node: OnnxNode<'m>,
+        whole: &Whole<'m>,
+    ) -> Option<Result<View, NodeError>> {
+        let Some(Value::Activation(x)) = self.values.get(whole.x()).cloned() else {
+            return None;
+        };
+        Some(match whole {
+            Whole::Gelu { approximate, .. } => {
+                let approximate = *approximate;
+                self.map(node, &x, Op::Gelu(ops::Gelu { approximate }))
+            }
+            Whole::LayerNormalization(whole) => self.whole_normalization(node, &x, whole),
+            Whole::Softmax { axis, .. } => self.softmax_along(node, &x, *axis),
+        })
+    }
+
+    fn whole_normalization(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        whole: &LayerNormalization<'m>,
+    ) -> Result<View, NodeError> {
+        let from = whole.axes[0];
+        if !whole.axes.iter().copied().eq(from..x.dims.len()) {
+            let why = format!("a layer normalisation over axes {:?}", whole.axes);
+            return Err(NodeError::unsupported(why));
+        }
+        let constant = |name: &str| match self.values.get(name) {
+            Some(Value::Constant(tensor)) => Some(without_ones(tensor, x.dims.len() - from)),
+            _ => None,
+        };
+        let one = Tensor {
+            dims: vec![],
+            data: Data::Float(vec![1.0]),
+        };
+        let mut scale = whole.scale.and_then(constant).unwrap_or(one);
+        if let Data::Float(values) = &mut scale.data {
+            values.iter_mut().for_each(|v| *v *= whole.number);
+        }
+        let scale_name = whole
+            .scale
+            .filter(|_| whole.number == 1.0)
+            .map_or_else(|| format!("{}.scale", node.name()), str::to_owned);
+        let bias = whole.bias.and_then(|name| Some((name, constant(name)?)));
+        let scale = Parameter {
+            name: &scale_name,
+            tensor: &scale,
+        };
+        let bias = bias
+            .as_ref()
+            .map(|(name, tensor)| Parameter { name, tensor });
+        self.normalized(node, x, from, scale, bias, whole.epsilon)
+    }
+}
+
+/// The operator of which `value` is the last; `None` where it is none.
+fn recognized<'m>(importer: &Importer<'m>, value: &'m str) -> Option<Whole<'m>> {
+    // Every group ends in one of these.
+    let node = importer.producers.get(value)?;
+    if !["Add", "Div", "Mul"].contains(&node.0.op_type.as_str()) {
+        return None;
+    }
+    if let Some((x, approximate)) = Reader::new(importer).gelu(value) {
+        return Some(Whole::Gelu { x, approximate });
+    }
+    if let Some(whole) = Reader::new(importer).layer_normalization(value) {
+        return Some(Whole::LayerNormalization(whole));
+    }
+    let (x, axis) = Reader::new(importer).softmax(value)?;
+    Some(Whole::Softmax { x, axis })
+}
+
+/// A constant with at most `rank` dimensions, where those before are of one element.
+fn without_ones(tensor: &Tensor, rank: usize) -> Tensor {
+    let extra = tensor.dims.len().saturating_sub(rank);
+    let ones = tensor.dims.iter().take(extra).take_while(|d| **d == 1);
+    Tensor {
+        dims: tensor.dims[ones.count()..].to_vec(),
+        data: tensor.data.clone(),
+    }
+}

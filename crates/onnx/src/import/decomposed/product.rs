@@ -1,0 +1,85 @@
+//! Values that are products, however the file multiplies them.
+
+use half::{bf16, f16};
+
+use super::reader::Reader;
+
+/// Most factors of a product.
+const MOST_FACTORS: usize = 8;
+
+/// `number` times all `factors`, over all `divisors`.
+#[derive(Debug)]
+pub(super) struct Product<'m> {
+    pub number: f64,
+    pub factors: Vec<&'m str>,
+    pub divisors: Vec<&'m str>,
+}
+
+impl<'m> Reader<'_, 'm> {
+    /// A value as a product; values of `whole` are factors even where they are products themselves.
+    pub fn product(&self, value: &'m str, whole: &[&str]) -> Option<Product<'m>> {
+        let mut product = Product {
+            number: 1.0,
+            factors: vec![],
+            divisors: vec![],
+        };
+        self.multiply(value, false, whole, &mut product)?;
+        Some(product)
+    }
+
+    fn multiply(
+        &self,
+        value: &'m str,
+        inverse: bool,
+        whole: &[&str],
+        into: &mut Product<'m>,
+    ) -> Option<()> {
+        let value = self.plain(value);
+        if let Some(number) = self.number(value) {
+            into.number *= if inverse { 1.0 / number } else { number };
+            return Some(());
+        }
+        let node = self.node(value).filter(|_| !whole.contains(&value));
+        if let Some(node) = node {
+            let both = || Self::pair(node);
+            match node.0.op_type.as_str() {
+                "Mul" => {
+                    let [a, b] = both()?;
+                    self.multiply(a, inverse, whole, into)?;
+                    return self.multiply(b, inverse, whole, into);
+                }
+                "Div" => {
+                    let [a, b] = both()?;
+                    self.multiply(a, inverse, whole, into)?;
+                    return self.multiply(b, !inverse, whole, into);
+                }
+                "Reciprocal" => return self.multiply(node.input(0)?, !inverse, whole, into),
+                "Pow" => {
+                    let [a, exponent] = both()?;
+                    if let Some(times @ (2.0 | 3.0)) = self.number(exponent) {
+                        for _ in 0..times as usize {
+                            self.multiply(a, inverse, whole, into)?;
+                        }
+                        return Some(());
+                    }
+                }
+                _ => {}
+            }
+        }
+        match inverse {
+            true => into.divisors.push(value),
+            false => into.factors.push(value),
+        }
+        (into.factors.len() + into.divisors.len() <= MOST_FACTORS).then_some(())
+    }
+}
+
+/// Whether a number is that of a formula in the precision of a file.
+pub(super) fn is_number(number: f64, formula: f64) -> bool {
+    let halves = [
+        f16::from_f64(formula).to_f64(),
+        bf16::from_f64(formula).to_f64(),
+    ];
+    // A number may itself be a product or an inverse of numbers of the file.
+    (number - formula).abs() <= 1e-6 * formula.abs() || halves.contains(&number)
+}
