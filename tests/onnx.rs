@@ -8,7 +8,7 @@ use sparsevd::model::{Csr, Network, Op, Weights};
 use sparsevd::onnx::{ExportOptions, read_onnx, read_onnx_bytes, write_onnx_bytes};
 use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
 
-const GOLDEN: [&str; 15] = [
+const GOLDEN: [&str; 16] = [
     "residual",
     "perceptron",
     "shape_chain",
@@ -24,6 +24,7 @@ const GOLDEN: [&str; 15] = [
     "layer_normalization",
     "prelu",
     "decomposed",
+    "moved",
 ];
 
 fn golden(name: &str, ending: &str) -> PathBuf {

@@ -465,6 +465,36 @@ fn metadata_cases() -> Vec<Case> {
                 });
             },
         ),
+        case(
+            "a shape of another number of elements",
+            &["`relu1`", "dimensions of 3 elements", "[2, 2]"],
+            |p| {
+                p.edit(NETWORK, |v| {
+                    v["nodes"][1]["op"] = json!("Reshape");
+                    v["nodes"][1]["shape"] = json!([2, 2]);
+                });
+            },
+        ),
+        case(
+            "a shape of more elements than can be counted",
+            &["`relu1`", "dimensions of 3 elements"],
+            |p| {
+                p.edit(NETWORK, |v| {
+                    v["nodes"][1]["op"] = json!("Reshape");
+                    v["nodes"][1]["shape"] = json!([3, 1_u64 << 32, 1_u64 << 32]);
+                });
+            },
+        ),
+        case(
+            "an order that has a dimension twice",
+            &["`relu1`", "each of 1 dimensions once", "[0, 0]"],
+            |p| {
+                p.edit(NETWORK, |v| {
+                    v["nodes"][1]["op"] = json!("Transpose");
+                    v["nodes"][1]["perm"] = json!([0, 0]);
+                });
+            },
+        ),
         case("an epsilon below zero", &["`relu1`", "at least 0"], |p| {
             p.edit(NETWORK, |v| {
                 v["nodes"][1]["op"] = json!("LayerNormalization");

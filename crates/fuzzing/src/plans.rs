@@ -224,6 +224,8 @@ fn scales(network: &Network) -> HashMap<&str, f64> {
             | Op::Sigmoid
             | Op::Tanh
             | Op::Flatten
+            | Op::Reshape(_)
+            | Op::Transpose(_)
             | Op::MaxPool(_)
             | Op::AveragePool(_)
             | Op::GlobalAveragePool

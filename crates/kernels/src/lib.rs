@@ -16,6 +16,7 @@
 //! | normalisation, values per channel | | [`channels`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | layer normalisation | | [`layer_norm`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | parametric ReLU | | [`prelu`] over every layout |
+//! | transposition of axes | | [`axes`] over [`Layout::Single`] |
 //! | padding, concatenation | | [`place`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | the rest | | [`elementwise`], [`Activation`] |
 //!
@@ -34,6 +35,7 @@
 //! [`select`] holds every threshold between kernels, [`cost`] the times that they compare, and [`tune`] measures those times. This is the only crate of the project with `unsafe`.
 
 mod activation;
+pub mod axes;
 pub mod bands;
 pub mod blocks;
 mod buffer;

@@ -79,6 +79,8 @@ mod tests {
             json!({"op": "Clip", "min": 0.0, "max": 6.0}),
             json!({"op": "LeakyRelu", "alpha": 0.5}),
             json!({"op": "PRelu", "slope": "a"}),
+            json!({"op": "Reshape", "shape": [2, 3]}),
+            json!({"op": "Transpose", "perm": [1, 0]}),
             json!({"op": "HardSigmoid", "alpha": 0.5, "beta": 0.5}),
             json!({"op": "Gelu", "approximate": "tanh"}),
             with_window(json!({"op": "MaxPool"})),

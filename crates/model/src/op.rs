@@ -26,6 +26,7 @@ impl Op {
                 Attribute::Size(n) => sizes(&[*n]),
                 Attribute::Axis(0) => vec![],
                 Attribute::Axis(n) => sizes(&[*n]),
+                Attribute::Sizes(all) => sizes(all),
                 Attribute::Pads(pads) => sizes(pads),
                 Attribute::Float(v) => vec![Some(f64::from(*v))],
                 Attribute::Bound(v) => vec![v.map(f64::from)],

@@ -101,6 +101,8 @@ fn shapes_follow_from_inputs_and_tensors() {
             "GlobalAveragePool" => Shape::from([4, 1, 1]),
             "Flatten" => Shape::from([36]),
             "Pad" => Shape::from([4, 5, 5]),
+            "Reshape" => Shape::from([9, 4]),
+            "Transpose" => Shape::from([3, 4, 3]),
             _ => x.clone(),
         };
         assert_eq!(

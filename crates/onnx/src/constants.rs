@@ -442,7 +442,20 @@ fn gather(
     Ok(pick(x, dims, places))
 }
 
-fn slice(node: OnnxNode<'_>, x: &Tensor, inputs: &[Option<&Tensor>]) -> Result<Tensor, NodeError> {
+/// What a Slice keeps along one axis.
+pub(crate) struct AxisSlice {
+    pub axis: usize,
+    pub start: i64,
+    pub end: i64,
+    pub step: i64,
+}
+
+/// What a Slice of a value of `rank` dimensions keeps along each axis that it names.
+pub(crate) fn slices(
+    node: OnnxNode<'_>,
+    rank: usize,
+    inputs: &[Option<&Tensor>],
+) -> Result<Vec<AxisSlice>, NodeError> {
     let list = |i: usize, name: &str| -> Result<Option<Vec<i64>>, NodeError> {
         match (node.ints(name)?, inputs.get(i).copied().flatten()) {
             (Some(v), _) => Ok(Some(v.to_vec())),
@@ -460,12 +473,23 @@ fn slice(node: OnnxNode<'_>, x: &Tensor, inputs: &[Option<&Tensor>]) -> Result<T
     };
     let axes = list(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
     let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
-    let axes = resolve(node, &axes, x.dims.len())?;
+    let axes = resolve(node, &axes, rank)?;
     if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
         return Err(node
             .invalid("as many starts, ends, axes and steps", "different numbers")
             .into());
     }
+    let named = (axes.into_iter().zip(starts)).zip(ends.into_iter().zip(steps));
+    let all = named.map(|((axis, start), (end, step))| AxisSlice {
+        axis,
+        start,
+        end,
+        step,
+    });
+    Ok(all.collect())
+}
+
+fn slice(node: OnnxNode<'_>, x: &Tensor, inputs: &[Option<&Tensor>]) -> Result<Tensor, NodeError> {
     let mut picks: Vec<Picks> = (x.dims.iter())
         .map(|&count| Picks {
             first: 0,
@@ -473,8 +497,14 @@ fn slice(node: OnnxNode<'_>, x: &Tensor, inputs: &[Option<&Tensor>]) -> Result<T
             count,
         })
         .collect();
-    for (((&a, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
-        picks[a] = Picks::new(x.dims[a], start, end, step)
+    for slice in slices(node, x.dims.len(), inputs)? {
+        let AxisSlice {
+            axis,
+            start,
+            end,
+            step,
+        } = slice;
+        picks[axis] = Picks::new(x.dims[axis], start, end, step)
             .ok_or_else(|| node.invalid("a step other than 0", step.to_string()))?;
     }
     let dims: Vec<usize> = picks.iter().map(|p| p.count).collect();

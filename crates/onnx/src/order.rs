@@ -47,6 +47,31 @@ pub(crate) fn simplified(order: Vec<u32>) -> Option<Rc<[u32]>> {
     (!is_identity).then(|| order.into())
 }
 
+/// The transposition that an order is: the sizes of the axes before it, and for each axis behind it that before it. `None` for any other order.
+pub(crate) fn transposition(order: &[u32]) -> Option<(Vec<usize>, Vec<usize>)> {
+    let at = |i: usize| order[i] as usize;
+    // Sizes and strides of the axes behind it, the last axis first.
+    let (mut axes, mut block) = (Vec::new(), 1);
+    while block < order.len() {
+        let stride = at(block);
+        let steps = (0..order.len() / block).take_while(|&k| at(k * block) == k * stride);
+        let size = steps.count();
+        if size < 2 || order.len() % (block * size) != 0 {
+            return None;
+        }
+        axes.push((size, stride));
+        block *= size;
+    }
+    axes.reverse();
+    let mut by_stride: Vec<usize> = (0..axes.len()).collect();
+    by_stride.sort_by_key(|&i| std::cmp::Reverse(axes[i].1));
+    let sizes: Vec<usize> = by_stride.iter().map(|&i| axes[i].0).collect();
+    let place = |i: usize| by_stride.iter().position(|&j| j == i);
+    let perm: Vec<usize> = (0..axes.len()).map(place).collect::<Option<_>>()?;
+    let is_order = permuted(&sizes, &perm).eq((0..order.len()).map(at));
+    is_order.then_some((sizes, perm))
+}
+
 /// The inverse of an order.
 pub(crate) fn inverse(order: &[u32]) -> Vec<u32> {
     let mut inverse = vec![0; order.len()];
@@ -74,4 +99,42 @@ pub(crate) fn permuted<'d>(
         }
         at
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transpositions_are_found_and_other_orders_are_none() {
+        let order = |dims: &[usize], perm: &[usize]| -> Vec<u32> {
+            permuted(dims, perm).map(|i| i as u32).collect()
+        };
+        for (dims, perm) in [
+            (vec![2, 3], vec![1, 0]),
+            (vec![2, 3, 4], vec![2, 0, 1]),
+            (vec![4, 4, 4], vec![2, 1, 0]),
+            (vec![2, 3, 4, 5], vec![0, 3, 1, 2]),
+            (vec![3, 2, 2, 3, 2], vec![1, 0, 4, 3, 2]),
+        ] {
+            let wanted = order(&dims, &perm);
+            let (sizes, of) = transposition(&wanted).unwrap();
+            assert_eq!(order(&sizes, &of), wanted, "{dims:?} {perm:?}");
+            assert!(sizes.len() <= dims.len(), "{sizes:?} of {dims:?}");
+        }
+        // Axes that stay together are one.
+        assert_eq!(
+            transposition(&order(&[2, 3, 4], &[2, 0, 1])),
+            Some((vec![6, 4], vec![1, 0]))
+        );
+        for other in [
+            vec![1, 0],
+            vec![0, 2, 1],
+            vec![0, 2, 1, 3, 4],
+            vec![0, 2, 3, 1],
+            vec![2, 1, 0],
+        ] {
+            assert_eq!(transposition(&other), None, "{other:?}");
+        }
+    }
 }

@@ -145,7 +145,8 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
             Op::Pad(ops::Pad { pads, value }) => {
                 reference::pad(x, [from[1], from[2]], *pads, f64::from(*value))
             }
-            Op::Flatten => x.clone(),
+            Op::Flatten | Op::Reshape(_) => x.clone(),
+            Op::Transpose(ops::Transpose { perm }) => reference::transpose(x, from, perm),
             Op::Softmax(ops::Softmax { axis }) => {
                 let (size, inner) = (from[*axis], from[*axis + 1..].iter().product::<usize>());
                 let mut y = vec![0.0; x.len()];

@@ -44,6 +44,20 @@ fn source(window: &Window, [h, w]: [usize; 2], o: [usize; 2], k: [usize; 2]) -> 
     (y < h && x < w).then(|| y * w + x)
 }
 
+/// `x` of these dimensions with its axes in another order: axis `i` of the result is axis `perm[i]`.
+pub fn transpose<X: Copy>(x: &[X], dims: &[usize], perm: &[usize]) -> Vec<X> {
+    let to: Vec<usize> = perm.iter().map(|&p| dims[p]).collect();
+    let index = |i: usize, dims: &[usize], axis: usize| {
+        i / dims[axis + 1..].iter().product::<usize>() % dims[axis]
+    };
+    let from = |i: usize| {
+        let of_axis =
+            |axis: usize| index(i, &to, perm.iter().position(|&p| p == axis).unwrap_or(0));
+        (0..dims.len()).fold(0, |at, axis| at * dims[axis] + of_axis(axis))
+    };
+    (0..x.len()).map(|i| x[from(i)]).collect()
+}
+
 /// Cross-correlation of `x` = `[n][c][h][w]` with filters `[out][c/groups][kh][kw]`; gives `[n][out][oh][ow]`.
 pub fn conv(
     filters: &[f32],

@@ -643,6 +643,51 @@ def decomposed():
     return model(torch + shape + jax, [6, 8], w, 13)
 
 
+def moved():
+    """Numbers that move: a channel shuffle, a block over channels last, a normalisation over channels first, an output in another order: opset 17."""
+    w = {
+        "conv1": weights(4, 4, 3, 3),
+        "groups": ints(0, 2, 2, 6, 5),
+        "map": ints(0, 4, 6, 5),
+        "conv2": weights(4, 1, 3, 3),
+        "norm.scale": weights(4, scale=1),
+        "norm.bias": weights(4, scale=1),
+        "up": weights(4, 8),
+        "up.bias": weights(8),
+        "down": weights(8, 4),
+        "two": np.full((), 2, np.float32),
+        "epsilon": np.full((), 1e-6, np.float32),
+        "channel.scale": weights(4, 1, 1, scale=1),
+        "channel.bias": weights(4, 1, 1, scale=1),
+    }
+    nodes = [
+        node("Conv", ["x", "conv1"], "a", pads=[1, 1, 1, 1]),
+        node("Reshape", ["a", "groups"], "a.groups"),
+        node("Transpose", ["a.groups"], "a.shuffled", perm=[0, 2, 1, 3, 4]),
+        node("Reshape", ["a.shuffled", "map"], "b"),
+        node("Conv", ["b", "conv2"], "c", pads=[1, 1, 1, 1], group=4),
+        node("Transpose", ["c"], "last", perm=[0, 2, 3, 1]),
+        node("LayerNormalization", ["last", "norm.scale", "norm.bias"], "normal"),
+        node("MatMul", ["normal", "up"], "wide"),
+        node("Add", ["wide", "up.bias"], "biased"),
+        node("Relu", ["biased"], "relu"),
+        node("MatMul", ["relu", "down"], "narrow"),
+        node("Transpose", ["narrow"], "first", perm=[0, 3, 1, 2]),
+        node("Add", ["b", "first"], "d"),
+        node("ReduceMean", ["d"], "mean", axes=[1]),
+        node("Sub", ["d", "mean"], "centred"),
+        node("Pow", ["centred", "two"], "squares"),
+        node("ReduceMean", ["squares"], "variance", axes=[1]),
+        node("Add", ["variance", "epsilon"], "shifted"),
+        node("Sqrt", ["shifted"], "deviation"),
+        node("Div", ["centred", "deviation"], "even"),
+        node("Mul", ["even", "channel.scale"], "scaled"),
+        node("Add", ["scaled", "channel.bias"], "e"),
+        node("Transpose", ["e"], "y", perm=[0, 3, 1, 2]),
+    ]
+    return model(nodes, [4, 6, 5], w, 17, output_shape=(5, 4, 6))
+
+
 def arrays(built, session):
     """Three samples and what onnxruntime makes of them, by the names that they have in the .npz."""
     inputs = {}
@@ -666,7 +711,7 @@ def main():
     made = {make.__name__: make for make in (residual, perceptron, shape_chain, mobile, sparse, half)}
     made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
     layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
-    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu, decomposed)}
+    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu, decomposed, moved)}
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)

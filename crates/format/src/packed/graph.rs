@@ -320,8 +320,8 @@ fn coded<C: Coder>(
                 .number(coder, n.wrapping_sub(1), Field::Groups)?
                 .saturating_add(1);
         }
-        // Version 1 of the format has the first dimension alone.
-        Attribute::Axis(_) => {}
+        // Version 1 of the format has the first dimension alone, and no operator with a list of them.
+        Attribute::Axis(_) | Attribute::Sizes(_) => {}
         Attribute::Pads(pads) => {
             for pad in pads {
                 *pad = fields.number(coder, *pad, Field::Pad)?;

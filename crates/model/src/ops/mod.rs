@@ -19,7 +19,9 @@ mod operator;
 mod pad;
 mod pool;
 mod prelu;
+mod reshape;
 mod softmax;
+mod transpose;
 mod window;
 
 use serde::{Deserialize, Serialize};
@@ -38,7 +40,9 @@ pub use operator::{Attribute, ChannelTensors, Channels, NodeShapes, Operator};
 pub use pad::Pad;
 pub use pool::{AveragePool, GlobalAveragePool, MaxPool};
 pub use prelu::PRelu;
+pub use reshape::Reshape;
 pub use softmax::Softmax;
+pub use transpose::Transpose;
 pub use window::Window;
 
 /// What a node computes: an ONNX operator with its attributes.
@@ -95,6 +99,10 @@ pub enum Op {
     Pad(Pad),
     /// Feature maps to one vector: `[c, h, w]` to `[c*h*w]`.
     Flatten,
+    /// The same numbers in other dimensions.
+    Reshape(Reshape),
+    /// The dimensions in another order.
+    Transpose(Transpose),
     /// Probabilities along one dimension.
     Softmax(Softmax),
 }
@@ -112,7 +120,7 @@ macro_rules! with_operator {
     (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ $plain };
     ($op:expr, $borrow:tt $o:ident => $call:expr) => {
         with_operator!(@match $op, $o, $call, $borrow,
-            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax],
+            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax Reshape Transpose],
             [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Flatten])
     };
 }
@@ -190,6 +198,10 @@ pub fn examples() -> Vec<Op> {
             bias: None,
             dimensions: 1,
             epsilon: 1e-5,
+        }),
+        Op::Reshape(Reshape { shape: vec![9, 4] }),
+        Op::Transpose(Transpose {
+            perm: vec![2, 0, 1],
         }),
     ]
 }

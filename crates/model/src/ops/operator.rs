@@ -138,6 +138,8 @@ pub enum Attribute<'a> {
     Size(&'a mut usize),
     /// A dimension per sample. The first, 0, is left out of files and of [`crate::Op::attributes`].
     Axis(&'a mut usize),
+    /// Dimensions, or their sizes, of one sample.
+    Sizes(&'a mut Vec<usize>),
     /// Pixels at the top, left, bottom, right.
     Pads(&'a mut [usize; 4]),
     /// A number.

@@ -210,6 +210,11 @@ impl<'m> Importer<'m> {
                 ..a.elementwise(made)
             });
         }
+        if a.dims == b.dims && self.moves {
+            let dims = a.dims.clone();
+            let (a, b) = (self.in_shape(a, &dims)?, self.in_shape(b, &dims)?);
+            return self.push(node, op, &[&a, &b]);
+        }
         let commutes = matches!(op, Op::Add | Op::Mul);
         let (map, numbers) = if self.is_per_channel(node, b, a)? {
             (a, b)

@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sparsevd_model::{Dense, Node, Op, Shape, Weights, shape};
+use sparsevd_model::{Dense, Node, Op, Shape, Weights, ops, shape};
 
 use super::importer::{Importer, MOST_ELEMENTS};
 use super::view::View;
 use crate::attributes::OnnxNode;
 use crate::node_error::{Invalid, NodeError};
-use crate::order::Layout;
+use crate::order::{Layout, transposition};
 use crate::tensor::Tensor;
 
 impl<'m> Importer<'m> {
@@ -104,6 +104,9 @@ impl<'m> Importer<'m> {
         {
             return Err(NodeError::Layout(input, layout));
         }
+        if self.moves {
+            return self.moved_to(x, dims);
+        }
         if x.order.is_some() {
             return Err(moved(x));
         }
@@ -112,6 +115,33 @@ impl<'m> Importer<'m> {
             Shape(x.shape.clone()),
             Shape(dims.to_vec())
         )))
+    }
+
+    /// The value in the file's order, with the dimensions `dims`, by operators that move its numbers.
+    pub(super) fn moved_to(&mut self, x: &View, dims: &[usize]) -> Result<View, NodeError> {
+        let mut made = View::new(x.name.clone(), x.shape.clone());
+        if let Some(order) = &x.order {
+            self.decoder
+                .take(&format!("value `{}`", x.name), &[order.len()])?;
+            let Some((sizes, perm)) = transposition(order) else {
+                let dims = Shape(x.dims.clone());
+                let why = format!("an input of {dims} in an order that no Transpose makes");
+                return Err(NodeError::unsupported(why));
+            };
+            made = self.in_dimensions(&made, sizes)?;
+            let name = self.free_name(&format!("{}.transposed", x.name));
+            made = self.push_named(name, Op::Transpose(ops::Transpose { perm }), &[&made])?;
+        }
+        self.in_dimensions(&made, dims.to_vec())
+    }
+
+    /// The value with other dimensions in the network.
+    fn in_dimensions(&mut self, x: &View, shape: Vec<usize>) -> Result<View, NodeError> {
+        if x.shape == shape {
+            return Ok(x.clone());
+        }
+        let name = self.free_name(&format!("{}.reshaped", x.name));
+        self.push_named(name, Op::Reshape(ops::Reshape { shape }), &[x])
     }
 
     /// The value as a vector, in the order that it has in the network.

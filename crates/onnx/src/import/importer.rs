@@ -56,6 +56,8 @@ pub(super) struct Importer<'m> {
     pub layouts: HashMap<usize, Layout>,
     /// Whether a Concat along an axis other than the first keeps its shape.
     pub keeps_axes: bool,
+    /// Whether values get another order or shape by operators of the network where nothing else will do.
+    pub moves: bool,
     /// The size that the free dimension of the inputs gets, where they have one.
     pub length: Option<usize>,
     /// Declared dimensions of each input.

@@ -6,7 +6,8 @@
 //! A file is imported in several attempts. The first takes the first dimension of its inputs as the batch, in the
 //! layout that they declare. Where an operator needs an input in another layout, as after a Transpose from channels last,
 //! the next attempt gives it that layout. Where operators mix samples and all sizes are fixed, another attempt takes the
-//! whole input as one sample. The last keeps the shape of a Concat along an axis other than the first, which the others take as a vector.
+//! whole input as one sample. Another keeps the shape of a Concat along an axis other than the first, which the others take as a vector. Where
+//! none of these will do, values are reshaped and transposed by operators of the network.
 
 mod activations;
 mod arithmetic;
@@ -95,6 +96,7 @@ const OPERATORS: &[&str] = &[
     "Shape",
     "Shrink",
     "Sigmoid",
+    "Slice",
     "Softmax",
     "Softsign",
     "Squeeze",
@@ -119,8 +121,14 @@ pub(crate) fn import(
             Invalid::new("nodes of the graph", expected, graph.node.len().to_string()).into(),
         );
     }
+    let moves = |attempt| Attempt {
+        keeps_axes: true,
+        moves: true,
+        ..attempt
+    };
     if inputs::has_no_batch(graph) && options.shapes.is_empty() {
-        return attempts(model, graph, decoder, options, NO_BATCH);
+        return attempts(model, graph, decoder, options, NO_BATCH)
+            .or_else(|_| attempts(model, graph, decoder, options, moves(NO_BATCH)));
     }
     if let Some(symbol) = inputs::free_symbol(graph, options)
         && let Some(network) = with_free(model, graph, decoder, options, &symbol)
@@ -128,22 +136,31 @@ pub(crate) fn import(
         return Ok(network);
     }
     let first = attempts(model, graph, decoder, options, BATCH);
-    if let Err(ImportError::Unsupported(_)) = &first {
-        let no_batch = inputs::may_have_no_batch(graph).then_some(NO_BATCH);
-        let keeps_axes = Attempt {
-            keeps_axes: true,
-            ..BATCH
-        };
-        let has_concat = graph.node.iter().any(|n| n.op_type == "Concat");
-        let others = no_batch.into_iter().chain(has_concat.then_some(keeps_axes));
-        for other in others {
-            if let Ok(network) = attempts(model, graph, decoder, options, other) {
-                return Ok(network);
-            }
+    if !matches!(first, Err(ImportError::Unsupported(_))) {
+        return first;
+    }
+    let no_batch = inputs::may_have_no_batch(graph);
+    let keeps_axes = Attempt {
+        keeps_axes: true,
+        ..BATCH
+    };
+    let has_concat = graph.node.iter().any(|n| n.op_type == "Concat");
+    let others = [
+        no_batch.then_some(NO_BATCH),
+        has_concat.then_some(keeps_axes),
+        Some(moves(BATCH)),
+        no_batch.then_some(moves(NO_BATCH)),
+    ];
+    let mut refused = first;
+    for other in others.into_iter().flatten() {
+        match attempts(model, graph, decoder, options, other) {
+            Ok(network) => return Ok(network),
+            // Of a file that has a batch, what nothing can help.
+            Err(error) if other.batch_axes == 1 => refused = Err(error),
+            Err(_) => {}
         }
     }
-    // The errors of a file that has a batch are about its operators alone.
-    first
+    refused
 }
 
 /// What one attempt to import a file assumes about it.
@@ -153,6 +170,8 @@ struct Attempt {
     batch_axes: usize,
     /// Whether a Concat along an axis other than the first keeps its shape.
     keeps_axes: bool,
+    /// Whether values get another order or shape by operators of the network where nothing else will do.
+    moves: bool,
     /// The size that the free dimension of the inputs gets, where they have one.
     length: Option<usize>,
 }
@@ -161,6 +180,7 @@ struct Attempt {
 const BATCH: Attempt = Attempt {
     batch_axes: 1,
     keeps_axes: false,
+    moves: false,
     length: None,
 };
 
@@ -228,6 +248,7 @@ fn attempts(
             batch: None,
             layouts: layouts.clone(),
             keeps_axes: attempt.keeps_axes,
+            moves: attempt.moves,
             length: attempt.length,
             declared: Vec::new(),
             names: HashSet::new(),
@@ -411,6 +432,7 @@ impl<'m> Importer<'m> {
             };
             // The numbers are the same in any shape; vectors are given back as vectors.
             let made = match view.order {
+                Some(_) if self.moves => self.moved_to(&view, &view.dims.clone()),
                 Some(_) => Err(moved(&view)),
                 None if view.dims.len() == 1 => self.in_shape(&view, &view.dims),
                 None => Ok(view),
@@ -612,6 +634,7 @@ impl<'m> Importer<'m> {
             "Squeeze" => self.squeeze(node, x, constant(1))?,
             "Unsqueeze" => self.unsqueeze(node, x, constant(1))?,
             "Transpose" => self.transpose(node, x)?,
+            "Slice" => self.slice(node, x, constant)?,
             "Reshape" => match constant(1) {
                 Some(target) => self.reshape(node, x, target)?,
                 None => return Err(node.invalid("a shape", "none").into()),

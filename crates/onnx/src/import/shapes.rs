@@ -3,7 +3,7 @@
 use super::importer::Importer;
 use super::view::View;
 use crate::attributes::{OnnxNode, axis};
-use crate::constants::{axes, permutation, reshaped, resolve};
+use crate::constants::{AxisSlice, axes, permutation, reshaped, resolve, slices};
 use crate::node_error::NodeError;
 use crate::proto::data_type;
 use crate::tensor::{Data, Int, Tensor};
@@ -169,5 +169,36 @@ impl<'m> Importer<'m> {
             return Err(mixes());
         }
         Ok(x.reshaped(reshaped(node, &x.dims, &rest)?))
+    }
+
+    /// A slice that keeps all elements.
+    pub(super) fn slice<'t>(
+        &self,
+        node: OnnxNode<'m>,
+        x: &View,
+        constant: impl Fn(usize) -> Option<&'t Tensor>,
+    ) -> Result<View, NodeError> {
+        /// Ends from which on exporters mean all samples, whatever their number.
+        const ALL: i64 = i32::MAX as i64;
+        if (1..node.0.input.len()).any(|i| node.input(i).is_some() && constant(i).is_none()) {
+            return Err(NodeError::unsupported("bounds that are not constants"));
+        }
+        let inputs: Vec<Option<&Tensor>> = (0..node.0.input.len()).map(constant).collect();
+        let keeps = |slice: &AxisSlice| {
+            let size = match slice.axis.checked_sub(self.batch_axes) {
+                Some(axis) => x.dims[axis] as i64,
+                None => self.batch.map_or(ALL, |n| n as i64),
+            };
+            slice.step == 1 && slice.start == 0 && slice.end >= size
+        };
+        let all = slices(node, x.dims.len() + self.batch_axes, &inputs)?;
+        match all.iter().find(|s| !keeps(s)) {
+            None => Ok(x.clone()),
+            Some(AxisSlice {
+                axis, start, end, ..
+            }) => Err(NodeError::unsupported(format!(
+                "a part of axis {axis}, from {start} to {end}"
+            ))),
+        }
     }
 }

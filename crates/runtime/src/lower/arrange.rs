@@ -1,7 +1,8 @@
-//! Kernels of operators that only move numbers: padding and concatenation.
+//! Kernels of operators that only move numbers: padding, concatenation, reshaping and transposition.
 
-use sparsevd_kernels::Layout;
+use sparsevd_kernels::axes::Transpose;
 use sparsevd_kernels::place::{PadKernel, PlaceKernel};
+use sparsevd_kernels::{CopyKernel, Layout};
 use sparsevd_model::ops;
 
 use super::candidate::Candidate;
@@ -29,6 +30,23 @@ pub(super) fn pad<'a>(
     };
     let total = step.output_shape.elements();
     Ok(Candidate::whole([layout, layout], kernel, total))
+}
+
+/// The one kernel of a reshaping: a copy, since the steps that read a value know it by one shape.
+pub(super) fn reshape<'a>(step: &Step) -> Candidate<'a> {
+    let total = step.output_shape.elements();
+    Candidate::whole([Layout::Single; 2], CopyKernel, total)
+}
+
+/// The one kernel of a transposition, over single samples.
+pub(super) fn transpose<'a>(
+    context: &Context<'_>,
+    step: &Step,
+    ops::Transpose { perm }: &ops::Transpose,
+) -> Candidate<'a> {
+    let dims = context.program.values[step.inputs[0]].shape.dims();
+    let kernel = Transpose::new(dims, perm);
+    Candidate::whole([Layout::Single; 2], kernel, step.output_shape.elements())
 }
 
 /// The one kernel of a concatenation, which does not run over blocks: a part for each input.

@@ -82,10 +82,12 @@ fn random_networks_have_every_operator() {
         "PRelu",
         "Pad",
         "Relu",
+        "Reshape",
         "Sigmoid",
         "Softmax",
         "Sub",
         "Tanh",
+        "Transpose",
     ];
     assert_eq!(operators, BTreeSet::from(expected));
 }

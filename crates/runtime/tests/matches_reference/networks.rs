@@ -27,6 +27,10 @@ pub enum Recipe {
     /// Over that many dimensions, with or without a bias.
     LayerNormalization(usize, bool),
     Pad([usize; 4], f32),
+    /// The last dimension becomes the first, without a number moved.
+    Reshape,
+    /// The dimensions in that order.
+    Transpose([usize; 3]),
     GlobalAveragePool,
     Flatten,
     Linear {
@@ -88,6 +92,8 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
         2 => (1usize..=3, any::<bool>()).prop_map(|(dimensions, bias)| Recipe::LayerNormalization(dimensions, bias)),
         1 => ([0usize..3, 0..3, 0..3, 0..3], prop_oneof![Just(0.0), Just(0.5)]).prop_map(
             |(pads, value)| Recipe::Pad(pads, value)),
+        1 => Just(Recipe::Reshape),
+        2 => prop_oneof![Just([0, 2, 1]), Just([1, 0, 2]), Just([1, 2, 0]), Just([2, 0, 1]), Just([2, 1, 0])].prop_map(Recipe::Transpose),
         1 => Just(Recipe::GlobalAveragePool),
         2 => Just(Recipe::Flatten),
         4 => (1usize..40, any::<bool>()).prop_map(|(out, bias)| Recipe::Linear { out, bias }),
@@ -254,6 +260,15 @@ fn add(b: &mut GraphBuilder, values: &[String], recipe: &Recipe, i: usize) -> Op
             b.op(name, op, &[x])
         }
         &Recipe::Pad(pads, value) if is_map => b.op(name, Op::Pad(ops::Pad { pads, value }), &[x]),
+        Recipe::Reshape => {
+            let mut shape = dims.to_vec();
+            shape.rotate_right(1);
+            b.op(name, Op::Reshape(ops::Reshape { shape }), &[x])
+        }
+        Recipe::Transpose(perm) if is_map => {
+            let perm = perm.to_vec();
+            b.op(name, Op::Transpose(ops::Transpose { perm }), &[x])
+        }
         Recipe::Linear { out, bias: true } if !is_map => b.linear(name, x, *out),
         Recipe::Linear { out, bias: false } if !is_map => {
             let weight = b.tensor(format!("{name}.weight"), [*out, dims[0]]);

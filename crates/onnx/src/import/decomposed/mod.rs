@@ -56,20 +56,24 @@ impl<'m> Importer<'m> {
         x: &View,
         whole: &LayerNormalization<'m>,
     ) -> Result<View, NodeError> {
-        let from = whole.axes[0];
-        if !whole.axes.iter().copied().eq(from..x.dims.len()) {
-            let why = format!("a layer normalisation over axes {:?}", whole.axes);
-            return Err(NodeError::unsupported(why));
-        }
-        let constant = |name: &str| match self.values.get(name) {
-            Some(Value::Constant(tensor)) => Some(without_ones(tensor, x.dims.len() - from)),
-            _ => None,
+        // The axes that are normalised become the last.
+        let rank = x.dims.len();
+        let others = (0..rank).filter(|i| !whole.axes.contains(i));
+        let perm: Vec<usize> = others.chain(whole.axes.iter().copied()).collect();
+        let turned = x.transposed(&node.label(), &perm, self.decoder)?;
+        let constant = |name: &str| -> Result<Tensor, NodeError> {
+            let tensor = match self.values.get(name) {
+                Some(Value::Constant(tensor)) => along(tensor, rank, &whole.axes),
+                _ => None,
+            };
+            let why = || format!("a constant `{name}` over other axes than {:?}", whole.axes);
+            tensor.ok_or_else(|| NodeError::unsupported(why()))
         };
         let one = Tensor {
             dims: vec![],
             data: Data::Float(vec![1.0]),
         };
-        let mut scale = whole.scale.and_then(constant).unwrap_or(one);
+        let mut scale = whole.scale.map_or(Ok(one), constant)?;
         if let Data::Float(values) = &mut scale.data {
             values.iter_mut().for_each(|v| *v *= whole.number);
         }
@@ -77,7 +81,10 @@ impl<'m> Importer<'m> {
             .scale
             .filter(|_| whole.number == 1.0)
             .map_or_else(|| format!("{}.scale", node.name()), str::to_owned);
-        let bias = whole.bias.and_then(|name| Some((name, constant(name)?)));
+        let bias = whole
+            .bias
+            .map(|name| Ok::<_, NodeError>((name, constant(name)?)));
+        let bias = bias.transpose()?;
         let scale = Parameter {
             name: &scale_name,
             tensor: &scale,
@@ -85,7 +92,12 @@ impl<'m> Importer<'m> {
         let bias = bias
             .as_ref()
             .map(|(name, tensor)| Parameter { name, tensor });
-        self.normalized(node, x, from, scale, bias, whole.epsilon)
+        let from = rank - whole.axes.len();
+        let made = self.normalized(node, &turned, from, scale, bias, whole.epsilon)?;
+        let back: Vec<usize> = (0..rank)
+            .filter_map(|axis| perm.iter().position(|&p| p == axis))
+            .collect();
+        Ok(made.transposed(&node.label(), &back, self.decoder)?)
     }
 }
 
@@ -106,12 +118,16 @@ fn recognized<'m>(importer: &Importer<'m>, value: &'m str) -> Option<Whole<'m>> 
     Some(Whole::Softmax { x, axis })
 }
 
-/// A constant with at most `rank` dimensions, where those before are of one element.
-fn without_ones(tensor: &Tensor, rank: usize) -> Tensor {
+/// A constant that is broadcast to a value of `rank` dimensions, as one of the dimensions `axes`; `None` where it differs along others.
+fn along(tensor: &Tensor, rank: usize, axes: &[usize]) -> Option<Tensor> {
+    let missing = rank.saturating_sub(tensor.dims.len());
     let extra = tensor.dims.len().saturating_sub(rank);
-    let ones = tensor.dims.iter().take(extra).take_while(|d| **d == 1);
-    Tensor {
-        dims: tensor.dims[ones.count()..].to_vec(),
+    let (before, own) = tensor.dims.split_at(extra);
+    let size = |axis: usize| axis.checked_sub(missing).map_or(1, |i| own[i]);
+    let fits = before.iter().all(|d| *d == 1)
+        && (0..rank).all(|axis| size(axis) == 1 || axes.contains(&axis));
+    fits.then(|| Tensor {
+        dims: axes.iter().map(|&axis| size(axis)).collect(),
         data: tensor.data.clone(),
-    }
+    })
 }

@@ -1,0 +1,130 @@
+//! Values with their axes in another order.
+
+use crate::cost::Costs;
+use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::length;
+
+/// Rows and columns that are moved together, so that both sides use whole cache lines.
+const SIDE: usize = 16;
+
+/// Transposes each sample: axis `i` of the output is axis `perm[i]` of the input, over [`crate::Layout::Single`].
+#[derive(Debug, Clone)]
+pub struct Transpose {
+    /// Elements of a sample.
+    elements: usize,
+    /// Size of each axis of the output and its stride in the input, in elements; axes that stay together are one.
+    axes: Vec<Axis>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Axis {
+    size: usize,
+    stride: usize,
+}
+
+impl Transpose {
+    /// # Panics
+    /// When `perm` does not have each axis of `dims` once, or no slice can hold a sample.
+    #[track_caller]
+    pub fn new(dims: &[usize], perm: &[usize]) -> Self {
+        let each_once = perm.len() == dims.len() && (0..dims.len()).all(|i| perm.contains(&i));
+        assert!(
+            each_once,
+            "axes: expected each of {}, got {perm:?}",
+            dims.len()
+        );
+        let mut elements = 1;
+        let mut strides = vec![0; dims.len()];
+        for (stride, &size) in strides.iter_mut().zip(dims).rev() {
+            *stride = elements;
+            elements = length::planned("a sample", [elements, size]);
+        }
+        let mut axes: Vec<Axis> = Vec::new();
+        for &p in perm.iter().filter(|&&p| dims[p] != 1) {
+            let (size, stride) = (dims[p], strides[p]);
+            match axes.last_mut() {
+                Some(before) if before.stride == size * stride => {
+                    before.size *= size;
+                    before.stride = stride;
+                }
+                _ => axes.push(Axis { size, stride }),
+            }
+        }
+        Self { elements, axes }
+    }
+
+    /// Transposes the samples of `x` into `y`.
+    ///
+    /// # Panics
+    /// When `x` does not hold whole samples, or `y` has another length.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], y: &mut [f32]) {
+        let samples = x.len().checked_div(self.elements).unwrap_or(0);
+        length::check("x", x.len(), [samples, self.elements]);
+        length::check("y", y.len(), [x.len()]);
+        if x.is_empty() {
+            return;
+        }
+        for (x, y) in x
+            .chunks_exact(self.elements)
+            .zip(y.chunks_exact_mut(self.elements))
+        {
+            transpose(&self.axes, x, y);
+        }
+    }
+}
+
+/// One sample, or the part of it from an index of outer axes on.
+fn transpose(axes: &[Axis], x: &[f32], y: &mut [f32]) {
+    match axes {
+        [] => y.copy_from_slice(&x[..y.len()]),
+        [Axis { stride: 1, .. }] => y.copy_from_slice(&x[..y.len()]),
+        &[Axis { stride, .. }] => {
+            for (y, x) in y.iter_mut().zip(x.iter().step_by(stride)) {
+                *y = *x;
+            }
+        }
+        // The rows of a matrix in the input are the columns of one in the output.
+        &[
+            Axis {
+                size: rows,
+                stride: 1,
+            },
+            Axis {
+                size: columns,
+                stride,
+            },
+        ] => {
+            for row in (0..rows).step_by(SIDE) {
+                for column in (0..columns).step_by(SIDE) {
+                    for r in row..rows.min(row + SIDE) {
+                        let line = &mut y[r * columns..][..columns];
+                        for c in column..columns.min(column + SIDE) {
+                            line[c] = x[c * stride + r];
+                        }
+                    }
+                }
+            }
+        }
+        [outer, inner @ ..] => {
+            let part = y.len() / outer.size;
+            for (i, y) in y.chunks_exact_mut(part).enumerate() {
+                transpose(inner, &x[i * outer.stride..], y);
+            }
+        }
+    }
+}
+
+impl PackedKernel for Transpose {
+    fn run(&self, operands: Operands<'_>) {
+        Self::run(self, operands.x, operands.y);
+    }
+
+    fn name(&self) -> String {
+        "transpose-f32".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+}
