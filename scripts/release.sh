@@ -10,8 +10,8 @@
 # and tries what it made: the programs need no library, know no path of this machine, and run the golden networks and a committed model from an
 # empty folder without an environment.
 #
-# The same commit gives the same bytes, in whatever folder it is built, by the same Rust and glibc, GNU tar and gzip. So files that are not
-# committed are refused: nobody could make that tarball again.
+# The same commit gives the same bytes, in whatever folder it is built, by the same Rust, C compiler and glibc, GNU tar and gzip. So files
+# that are not committed are refused: nobody could make that tarball again.
 #
 # Needs the target's standard library (`rustup target add x86_64-unknown-linux-gnu`) and a static glibc, in Debian the package libc6-dev.
 set -euo pipefail
@@ -40,6 +40,7 @@ name=sparsevd-${package##*[#@]}-x86_64-linux
 tarballs=$target/release-tarballs
 top=$tarballs/$name
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+# C compilers take it for the time; Cargo builds what is C again where it differs.
 export SOURCE_DATE_EPOCH LC_ALL=C
 
 # With --target, flags are for the programs alone, not for build scripts and macros. Encoded, they may have spaces.
