@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use clap::{ArgMatches, Args};
+use clap::builder::Resettable;
+use clap::{ArgMatches, Args, Command};
 use sparsevd_format::{FormatError, GraphSource, LoadedNetwork};
 use sparsevd_model::{ModelError, Preprocessing, memory, terminal};
 use sparsevd_onnx::{ImportOptions, InputShape, OnnxError, load_with};
@@ -87,6 +88,15 @@ pub struct MemoryArgs {
 }
 
 impl MemoryArgs {
+    /// Adds the option to a command line, which keeps its own description.
+    pub fn add_to(command: Command) -> Command {
+        let about = Resettable::from(command.get_about().cloned());
+        let long_about = Resettable::from(command.get_long_about().cloned());
+        Self::augment_args(command)
+            .about(about)
+            .long_about(long_about)
+    }
+
     /// Sets the limit of the process, wherever on the command line it stands.
     pub fn apply(matches: &ArgMatches) {
         let mut matches = Some(matches);

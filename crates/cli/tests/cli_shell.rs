@@ -31,7 +31,15 @@ fn each_subcommand_has_a_man_page() {
     let w = Workplace::without_network();
     let page = w.ok(&["man"]);
     assert!(page.contains(".TH compress 1"), "{page}");
-    assert!(page.contains("Sparse Variational Dropout"));
+    assert!(
+        page.contains("compress \\- Makes neural networks sparse by Sparse Variational Dropout"),
+        "{page}"
+    );
+    let page = w.ok_run_sparse(&["man"]);
+    assert!(
+        page.contains("run\\-sparse \\- Runs sparse neural networks on CPUs"),
+        "{page}"
+    );
     std::fs::create_dir(w.path("man")).unwrap();
     w.ok(&["man", "--out", "man"]);
     w.ok_run_sparse(&["man", "--out", "man"]);

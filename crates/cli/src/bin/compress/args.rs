@@ -88,7 +88,7 @@ pub enum Command {
 
 /// The command line.
 pub fn command_line() -> clap::Command {
-    MemoryArgs::augment_args(Cli::command())
+    MemoryArgs::add_to(Cli::command())
 }
 
 /// Reads the command line; prints help or what is wrong with it, and exits.
