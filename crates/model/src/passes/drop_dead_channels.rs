@@ -36,14 +36,20 @@ struct Stored {
 }
 
 impl Stored {
-    /// `None` where the first dimension of a value is not its channels.
+    /// `None` where the first dimension of a value is not its channels, or an operator that mixes channels makes another number of them.
     fn new(network: Network) -> Option<Self> {
         let shapes = network.shapes().ok()?;
         // Over several vectors of a sample, the units of a layer are not its channels.
         let is_plain = |node: &Node| {
             !matches!(node.op, Op::Linear(_)) || shapes[node.inputs[0].as_str()].dims().len() == 1
         };
-        if !network.graph.nodes.iter().all(is_plain) {
+        let channels = |value: &str| shapes[value].dims().first().copied();
+        let keeps_count = |node: &Node| {
+            node.op.operator().channels() != Channels::All
+                || channels(&node.name) == channels(&node.inputs[0])
+        };
+        let nodes = &network.graph.nodes;
+        if !nodes.iter().all(|n| is_plain(n) && keeps_count(n)) {
             return None;
         }
         let pixels = shapes.iter().map(|(name, shape)| {

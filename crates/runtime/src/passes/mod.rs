@@ -5,6 +5,7 @@ mod drop_unread;
 mod fuse_clamp;
 mod fuse_max_pool;
 mod fuse_residual;
+mod merge_moves;
 mod relu_before_pool;
 
 use crate::program::Program;
@@ -12,6 +13,7 @@ use crate::program::Program;
 /// Runs all passes, each before those that find more to do after it.
 pub(crate) fn run(program: &mut Program) {
     drop_unread::run(program);
+    merge_moves::run(program);
     drop_identity::run(program);
     relu_before_pool::run(program);
     fuse_clamp::run(program);
