@@ -134,6 +134,10 @@ fn normalised() -> Network {
     let gate = b.op("sigmoid", Op::Sigmoid, &[&gate]);
     let y = b.op("scaled", Op::Mul, &[&x, &gate]);
     let x = b.op("both", Op::Concat(ops::Concat { axis: 0 }), &[&x, &y]);
+    let perm = vec![2, 0, 1];
+    let x = b.op("turned", Op::Transpose(ops::Transpose { perm }), &[&x]);
+    let shape = vec![20, 10];
+    let x = b.op("rows", Op::Reshape(ops::Reshape { shape }), &[&x]);
     let x = b.op("flat", Op::Flatten, &[&x]);
     let x = b.linear("scores", &x, 6);
     let x = b.op("tanh", Op::Tanh, &[&x]);
