@@ -63,7 +63,7 @@ impl<'m> Importer<'m> {
         let turned = x.transposed(&node.label(), &perm, self.decoder)?;
         let constant = |name: &str| -> Result<Tensor, NodeError> {
             let tensor = match self.values.get(name) {
-                Some(Value::Constant(tensor)) => along(tensor, rank, &whole.axes),
+                Some(Value::Constant(tensor)) => along(tensor, rank, self.batch_axes, &whole.axes),
                 _ => None,
             };
             let why = || format!("a constant `{name}` over other axes than {:?}", whole.axes);
@@ -108,23 +108,34 @@ fn recognized<'m>(importer: &Importer<'m>, value: &'m str) -> Option<Whole<'m>> 
     if !["Add", "Div", "Mul"].contains(&node.0.op_type.as_str()) {
         return None;
     }
-    if let Some((x, approximate)) = Reader::new(importer).gelu(value) {
-        return Some(Whole::Gelu { x, approximate });
-    }
-    if let Some(whole) = Reader::new(importer).layer_normalization(value) {
-        return Some(Whole::LayerNormalization(whole));
-    }
-    let (x, axis) = Reader::new(importer).softmax(value)?;
-    Some(Whole::Softmax { x, axis })
+    let readers = [(); 3].map(|()| Reader::new(importer));
+    let [gelu, normalization, softmax] = &readers;
+    let gelu_of = || {
+        let (x, approximate) = gelu.gelu(value)?;
+        Some((gelu, Whole::Gelu { x, approximate }))
+    };
+    let normalization_of = || {
+        let whole = normalization.layer_normalization(value)?;
+        Some((normalization, Whole::LayerNormalization(whole)))
+    };
+    let softmax_of = || {
+        let (x, axis) = softmax.softmax(value)?;
+        Some((softmax, Whole::Softmax { x, axis }))
+    };
+    let (reader, whole) = gelu_of().or_else(normalization_of).or_else(softmax_of)?;
+    let rank = reader.dims(whole.x())?.len() + importer.batch_axes;
+    (reader.rank() <= rank).then_some(whole)
 }
 
-/// A constant that is broadcast to a value of `rank` dimensions, as one of the dimensions `axes`; `None` where it differs along others.
-fn along(tensor: &Tensor, rank: usize, axes: &[usize]) -> Option<Tensor> {
+/// A constant that is broadcast to a value of `rank` dimensions behind those of the batch, as one of the dimensions `axes`; `None` where it
+/// differs along others.
+fn along(tensor: &Tensor, rank: usize, batch_axes: usize, axes: &[usize]) -> Option<Tensor> {
     let missing = rank.saturating_sub(tensor.dims.len());
     let extra = tensor.dims.len().saturating_sub(rank);
     let (before, own) = tensor.dims.split_at(extra);
     let size = |axis: usize| axis.checked_sub(missing).map_or(1, |i| own[i]);
-    let fits = before.iter().all(|d| *d == 1)
+    let fits = before.len() <= batch_axes
+        && before.iter().all(|d| *d == 1)
         && (0..rank).all(|axis| size(axis) == 1 || axes.contains(&axis));
     fits.then(|| Tensor {
         dims: axes.iter().map(|&axis| size(axis)).collect(),

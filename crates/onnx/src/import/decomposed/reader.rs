@@ -16,6 +16,7 @@ const MOST_STEPS: usize = 256;
 pub(super) struct Reader<'a, 'm> {
     pub importer: &'a Importer<'m>,
     left: Cell<usize>,
+    rank: Cell<usize>,
 }
 
 impl<'a, 'm> Reader<'a, 'm> {
@@ -23,6 +24,7 @@ impl<'a, 'm> Reader<'a, 'm> {
         Self {
             importer,
             left: Cell::new(MOST_STEPS),
+            rank: Cell::new(0),
         }
     }
 
@@ -46,12 +48,21 @@ impl<'a, 'm> Reader<'a, 'm> {
         }
     }
 
-    /// A constant that is one floating-point number, in any number of dimensions.
+    /// A constant that is one floating-point number. Its dimensions count: with more than the value beside it, it gives that more.
     pub fn number(&self, value: &str) -> Option<f64> {
-        match self.constant(value)?.floats()? {
-            &[number] => Some(f64::from(number)),
+        let tensor = self.constant(value)?;
+        match tensor.floats()? {
+            &[number] => {
+                self.rank.set(self.rank.get().max(tensor.dims.len()));
+                Some(f64::from(number))
+            }
             _ => None,
         }
+    }
+
+    /// Most dimensions of the numbers that were looked at.
+    pub fn rank(&self) -> usize {
+        self.rank.get()
     }
 
     /// The value that a cast between floating-point types, or nothing, makes into this one.
@@ -76,6 +87,13 @@ impl<'a, 'm> Reader<'a, 'm> {
     /// The two inputs of a node.
     pub fn pair(node: OnnxNode<'m>) -> Option<[&'m str; 2]> {
         Some([node.input(0)?, node.input(1)?])
+    }
+
+    /// Whether the constants among the inputs of a node have at most as many dimensions as a value with `inner` of them per sample.
+    pub fn keeps_rank(&self, node: OnnxNode<'m>, inner: usize) -> bool {
+        let rank = inner + self.importer.batch_axes;
+        let fits = |name: &String| self.constant(name).is_none_or(|t| t.dims.len() <= rank);
+        node.0.input.iter().all(fits)
     }
 
     /// The input of a node beside a number, and that number: `x + 1` as well as `1 + x`.

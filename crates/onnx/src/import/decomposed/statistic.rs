@@ -50,16 +50,24 @@ impl<'m> Reader<'_, 'm> {
     /// A value that is a statistic of another.
     pub fn statistic(&self, value: &'m str) -> Option<Statistic<'m>> {
         let node = self.node(self.plain(value))?;
-        let first = node.input(0)?;
-        let with = |kind, statistic| Some(Statistic { kind, ..statistic });
         let op = node.0.op_type.as_str();
+        let first = node.input(0)?;
+        if op.starts_with("Reduce") {
+            return self.reduction(node);
+        }
+        if ["Reshape", "Squeeze", "Unsqueeze", "Expand"].contains(&op) {
+            let statistic = self.statistic(first)?;
+            let view = self.moved(node, &statistic)?;
+            return Some(Statistic { view, ..statistic });
+        }
+        let made = self.combined(node, op, first)?;
+        self.keeps_rank(node, made.view.dims.len()).then_some(made)
+    }
+
+    /// A statistic that an operator makes of another, element by element.
+    fn combined(&self, node: OnnxNode<'m>, op: &str, first: &'m str) -> Option<Statistic<'m>> {
+        let with = |kind, statistic| Some(Statistic { kind, ..statistic });
         match op {
-            "ReduceMean" | "ReduceSum" | "ReduceMax" => self.reduction(node),
-            "Reshape" | "Squeeze" | "Unsqueeze" | "Expand" => {
-                let statistic = self.statistic(first)?;
-                let view = self.moved(node, &statistic.view)?;
-                Some(Statistic { view, ..statistic })
-            }
             // A sum over the number of elements.
             "Mul" | "Div" => {
                 let (sum, number) = self.beside_number(node)?;
@@ -159,7 +167,8 @@ impl<'m> Reader<'_, 'm> {
         let (kind, is_mean) = match node.0.op_type.as_str() {
             "ReduceMean" => (Kind::Mean, true),
             "ReduceSum" => (Kind::Sum, false),
-            _ => (Kind::Max, false),
+            "ReduceMax" => (Kind::Max, false),
+            _ => return None,
         };
         let statistic = Statistic {
             kind,
@@ -190,7 +199,8 @@ impl<'m> Reader<'_, 'm> {
     }
 
     /// A statistic behind an operator that gives it another shape: dimensions of one come and go, and become larger.
-    fn moved(&self, node: OnnxNode<'m>, x: &View) -> Option<View> {
+    fn moved(&self, node: OnnxNode<'m>, statistic: &Statistic<'m>) -> Option<View> {
+        let x = &statistic.view;
         let target = node.input(1).map(|name| self.constant(name));
         if matches!(target, Some(None)) {
             return None;
@@ -201,6 +211,10 @@ impl<'m> Reader<'_, 'm> {
             "Squeeze" => self.importer.squeeze(node, x, target.as_deref()).ok()?,
             "Unsqueeze" => self.importer.unsqueeze(node, x, target.as_deref()).ok()?,
             _ => {
+                // Only in its place does it grow along the axes that it is over.
+                if !statistic.fits(&self.dims(statistic.of)?) {
+                    return None;
+                }
                 let Data::Int(target) = &target.as_deref()?.data else {
                     return None;
                 };

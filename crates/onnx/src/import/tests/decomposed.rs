@@ -71,8 +71,15 @@ fn over(dims: &[i64], lines: &str) -> ModelProto {
         ones("gamma", &[4]),
         ones("beta", &[1, 1, 4]),
         ones("rows", &[3, 1]),
+        ones("deep_gamma", &[1, 1, 1, 4]),
     ]);
-    for (name, shape) in [("column", [0, 3, 1]), ("row", [0, 1, 4])] {
+    for (name, v) in [("deep_half", 0.5), ("deep_epsilon", 1e-5)] {
+        graph.initializer.push(TensorProto {
+            dims: vec![1; 4],
+            ..number(name, v)
+        });
+    }
+    for (name, shape) in [("column", [0, 3, 1]), ("square", [1, 3, 3])] {
         graph.initializer.push(TensorProto {
             dims: vec![3],
             data_type: data_type::INT64,
@@ -315,12 +322,60 @@ t = Reshape s column
 f = Reshape m column
 d = Sub x f
 y = Div d t";
-    let error = read(&over(
-        &[3, 3],
-        &turned.replace("axes 1", "axes 1 ; keepdims 0"),
-    ))
-    .unwrap_err();
-    assert!(error.contains("unsupported"), "{error}");
+    let turned = turned.replace("axes 1", "axes 1 ; keepdims 0");
+    let grown = turned
+        .replace(
+            "t = Reshape s column",
+            "a = Reshape s column\nt = Expand a square",
+        )
+        .replace(
+            "f = Reshape m column",
+            "b = Reshape m column\nf = Expand b square",
+        );
+    for lines in [turned, grown] {
+        let error = read(&over(&[3, 3], &lines)).unwrap_err();
+        assert!(error.contains("unsupported"), "{lines}: {error}");
+    }
+    // In their place they may grow.
+    let lines = "m = ReduceMean x ; axes 1 ; keepdims 0
+u = Unsqueeze m ; axes 1
+f = Expand u square
+d = Sub x f
+q = Mul d d
+v = ReduceMean q ; axes 1
+w = Add v epsilon
+a = Expand w square
+s = Sqrt a
+y = Div d s";
+    let network = read(&over(&[3, 3], lines)).unwrap();
+    assert!(
+        names(&network).contains(&"LayerNormalization"),
+        "{:?}",
+        names(&network)
+    );
+}
+
+#[test]
+fn constants_of_more_dimensions_than_the_value_make_no_whole() {
+    let gelu = "u = Div x root\ne = Erf u\ng = Add e one\np = Mul x g\ny = Mul p deep_half";
+    let error = read(&over(&[3, 4], gelu)).unwrap_err();
+    assert!(error.contains("`e` (Erf)"), "{error}");
+    for (from, to) in [
+        ("Add v epsilon", "Add v deep_epsilon"),
+        ("Mul n gamma", "Mul n deep_gamma"),
+    ] {
+        let made = read(&over(&[3, 4], &TORCH.replace(from, to)));
+        let whole = made.as_ref().is_ok_and(|network| {
+            let norms = network
+                .graph
+                .nodes
+                .iter()
+                .filter(|n| n.op.name() == "LayerNormalization");
+            // The part before the scale is one.
+            norms.count() > usize::from(to.contains("gamma"))
+        });
+        assert!(!whole, "{to}: {made:?}");
+    }
 }
 
 #[test]
