@@ -7,6 +7,9 @@ use super::reader::Reader;
 /// Most factors of a product.
 const MOST_FACTORS: usize = 8;
 
+/// Most products inside each other; a value behind them is a factor, so that long chains of products cost little.
+const DEEPEST: usize = 6;
+
 /// `number` times all `factors`, over all `divisors`.
 #[derive(Debug)]
 pub(super) struct Product<'m> {
@@ -23,7 +26,7 @@ impl<'m> Reader<'_, 'm> {
             factors: vec![],
             divisors: vec![],
         };
-        self.multiply(value, false, whole, &mut product)?;
+        self.multiply(value, false, whole, DEEPEST, &mut product)?;
         Some(product)
     }
 
@@ -32,6 +35,7 @@ impl<'m> Reader<'_, 'm> {
         value: &'m str,
         inverse: bool,
         whole: &[&str],
+        depth: usize,
         into: &mut Product<'m>,
     ) -> Option<()> {
         let value = self.plain(value);
@@ -39,26 +43,28 @@ impl<'m> Reader<'_, 'm> {
             into.number *= if inverse { 1.0 / number } else { number };
             return Some(());
         }
-        let node = self.node(value).filter(|_| !whole.contains(&value));
+        let is_open = depth > 0 && !whole.contains(&value);
+        let node = is_open.then(|| self.node(value)).flatten();
+        let depth = depth.saturating_sub(1);
         if let Some(node) = node {
             let both = || Self::pair(node);
             match node.0.op_type.as_str() {
                 "Mul" => {
                     let [a, b] = both()?;
-                    self.multiply(a, inverse, whole, into)?;
-                    return self.multiply(b, inverse, whole, into);
+                    self.multiply(a, inverse, whole, depth, into)?;
+                    return self.multiply(b, inverse, whole, depth, into);
                 }
                 "Div" => {
                     let [a, b] = both()?;
-                    self.multiply(a, inverse, whole, into)?;
-                    return self.multiply(b, !inverse, whole, into);
+                    self.multiply(a, inverse, whole, depth, into)?;
+                    return self.multiply(b, !inverse, whole, depth, into);
                 }
-                "Reciprocal" => return self.multiply(node.input(0)?, !inverse, whole, into),
+                "Reciprocal" => return self.multiply(node.input(0)?, !inverse, whole, depth, into),
                 "Pow" => {
                     let [a, exponent] = both()?;
                     if let Some(times @ (2.0 | 3.0)) = self.number(exponent) {
                         for _ in 0..times as usize {
-                            self.multiply(a, inverse, whole, into)?;
+                            self.multiply(a, inverse, whole, depth, into)?;
                         }
                         return Some(());
                     }

@@ -10,7 +10,7 @@ use crate::import::view::View;
 use crate::tensor::Tensor;
 
 /// Most nodes that are looked at for one operator. A layer normalisation of fifteen nodes asks for some of them several times.
-const MOST_STEPS: usize = 256;
+const MOST_STEPS: usize = 128;
 
 /// Looks at the nodes behind a value, up to [`MOST_STEPS`] of them.
 pub(super) struct Reader<'a, 'm> {
