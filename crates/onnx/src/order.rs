@@ -56,7 +56,7 @@ pub(crate) fn transposition(order: &[u32]) -> Option<(Vec<usize>, Vec<usize>)> {
         let stride = at(block);
         let steps = (0..order.len() / block).take_while(|&k| at(k * block) == k * stride);
         let size = steps.count();
-        if size < 2 || order.len() % (block * size) != 0 {
+        if size < 2 || !order.len().is_multiple_of(block * size) {
             return None;
         }
         axes.push((size, stride));

@@ -82,14 +82,14 @@ impl<'m> Reader<'_, 'm> {
         let is_scale = is_number(product.number, FRAC_2_PI.sqrt());
         let sum = |value: &'m str| Self::pair(self.node_of(value, "Add")?);
         // The powers of `x` in both terms.
-        let cubic = match product.factors.as_slice() {
-            &[only] => {
+        let cubic = match *product.factors.as_slice() {
+            [only] => {
                 let [a, b] = sum(only)?;
                 let cube = if self.plain(a) == x { b } else { a };
                 (self.plain(a) == x || self.plain(b) == x)
                     && self.is_product(cube, CUBE, &[x, x, x])
             }
-            &[a, b] => {
+            [a, b] => {
                 let other = if a == x { b } else { a };
                 let (square, one) = self.beside_number(self.node_of(other, "Add")?)?;
                 (a == x || b == x) && one == 1.0 && self.is_product(square, CUBE, &[x, x])
