@@ -22,6 +22,7 @@ missing=()
 [ "$(uname -sm)" = "Linux x86_64" ] || missing+=("Linux on x86-64, which runs what it builds")
 [ -d "$(rustc --print sysroot)/lib/rustlib/$triple/lib" ] || missing+=("rustup target add $triple")
 [ -f "$(cc -print-file-name=libc.a)" ] || missing+=("libc.a, a static glibc")
+command -v readelf >/dev/null || missing+=("readelf, of binutils")
 if [ ${#missing[@]} -gt 0 ]; then
     printf 'release: needs %s\n' "${missing[@]}" >&2
     exit 2

@@ -467,7 +467,7 @@ fn metadata_cases() -> Vec<Case> {
         ),
         case(
             "a shape of another number of elements",
-            &["`relu1`", "dimensions of 3 elements", "[2, 2]"],
+            &["`relu1`", "1 to 8 dimensions of 3 elements", "[2, 2]"],
             |p| {
                 p.edit(NETWORK, |v| {
                     v["nodes"][1]["op"] = json!("Reshape");
@@ -482,6 +482,28 @@ fn metadata_cases() -> Vec<Case> {
                 p.edit(NETWORK, |v| {
                     v["nodes"][1]["op"] = json!("Reshape");
                     v["nodes"][1]["shape"] = json!([3, 1_u64 << 32, 1_u64 << 32]);
+                });
+            },
+        ),
+        case(
+            "a shape without dimensions",
+            &["`relu1`", "1 to 8 dimensions of 3 elements"],
+            |p| {
+                p.edit(NETWORK, |v| {
+                    v["nodes"][1]["op"] = json!("Reshape");
+                    v["nodes"][1]["shape"] = json!([]);
+                });
+            },
+        ),
+        case(
+            "a shape of too many dimensions",
+            &["`relu1`", "1 to 8 dimensions of 3 elements"],
+            |p| {
+                p.edit(NETWORK, |v| {
+                    let mut shape = vec![1; 9];
+                    shape[0] = 3;
+                    v["nodes"][1]["op"] = json!("Reshape");
+                    v["nodes"][1]["shape"] = json!(shape);
                 });
             },
         ),

@@ -4,8 +4,8 @@ use crate::attributes::{OnnxNode, axis};
 use crate::node_error::{Invalid, NodeError};
 use crate::tensor::{Data, Decoder, Int, Tensor};
 
-/// Most axes that an operator may name.
-const MOST_AXES: usize = 16;
+/// Most axes that an operator may name, or a value may get.
+pub(crate) const MOST_AXES: usize = 16;
 
 /// Operators that [`fold`] evaluates.
 pub(crate) const OPERATORS: &[&str] = &[
@@ -172,6 +172,10 @@ pub(crate) fn reshaped(
     dims: &[usize],
     target: &[i64],
 ) -> Result<Vec<usize>, Invalid> {
+    if target.len() > MOST_AXES {
+        let got = target.len().to_string();
+        return Err(node.invalid(format!("at most {MOST_AXES} dimensions"), got));
+    }
     let wrong = || node.invalid(format!("a shape for {dims:?}"), format!("{target:?}"));
     let keeps = node.int("allowzero")?.unwrap_or(0) == 0;
     let mut open = None;

@@ -6,6 +6,9 @@ use super::onnx_form::{OnnxConstant, OnnxForm};
 use super::operator::{Attribute, Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
+/// Most dimensions of a sample that is reshaped or transposed.
+pub(super) const MOST_DIMENSIONS: usize = 8;
+
 /// The same numbers in other dimensions: element `i` in C order stays element `i`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reshape {
@@ -24,10 +27,14 @@ impl Operator for Reshape {
 
     fn shape(&self, node: &NodeShapes<'_>) -> Result<Shape, ModelError> {
         let elements = (self.shape.iter()).try_fold(1_usize, |n, &d| n.checked_mul(d));
-        if elements == Some(node.x().elements()) {
+        let can_be = (1..=MOST_DIMENSIONS).contains(&self.shape.len());
+        if can_be && elements == Some(node.x().elements()) {
             return Ok(Shape(self.shape.clone()));
         }
-        let expected = format!("dimensions of {} elements", node.x().elements());
+        let expected = format!(
+            "1 to {MOST_DIMENSIONS} dimensions of {} elements",
+            node.x().elements()
+        );
         Err(node.mismatch(expected, Shape(self.shape.clone())))
     }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::onnx_form::{OnnxAttribute, OnnxForm};
 use super::operator::{Attribute, Channels, NodeShapes, Operator};
+use super::reshape::MOST_DIMENSIONS;
 use crate::{ModelError, Shape};
 
 /// The dimensions in another order: dimension `i` of the output is dimension `perm[i]` of the input.
@@ -24,12 +25,16 @@ impl Operator for Transpose {
 
     fn shape(&self, node: &NodeShapes<'_>) -> Result<Shape, ModelError> {
         let dims = node.x().dims();
-        let is_order =
-            self.perm.len() == dims.len() && (0..dims.len()).all(|i| self.perm.contains(&i));
+        let is_order = dims.len() <= MOST_DIMENSIONS
+            && self.perm.len() == dims.len()
+            && (0..dims.len()).all(|i| self.perm.contains(&i));
         if is_order {
             return Ok(Shape(self.perm.iter().map(|&p| dims[p]).collect()));
         }
-        let expected = format!("each of {} dimensions once", dims.len());
+        let expected = format!(
+            "each of {} dimensions once, of at most {MOST_DIMENSIONS}",
+            dims.len()
+        );
         Err(node.mismatch(expected, format!("{:?}", self.perm)))
     }
 

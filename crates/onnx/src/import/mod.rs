@@ -1,6 +1,6 @@
 //! Import: the nodes of a file become nodes of a network.
 //!
-//! Operators that only rename, fold or reshape add no node; every other one becomes a node of the network, or a few. What
+//! Operators that only rename, fold or reshape add no node where that can be; every other one becomes a node of the network, or a few. What
 //! is not supported is collected, so that one error lists all of it.
 //!
 //! A file is imported in several attempts. The first takes the first dimension of its inputs as the batch, in the
@@ -155,8 +155,10 @@ pub(crate) fn import(
     for other in others.into_iter().flatten() {
         match attempts(model, graph, decoder, options, other) {
             Ok(network) => return Ok(network),
-            // Of a file that has a batch, what nothing can help.
-            Err(error) if other.batch_axes == 1 => refused = Err(error),
+            // The nodes that no attempt with a batch can import.
+            Err(error @ ImportError::Unsupported(_)) if other.batch_axes == 1 => {
+                refused = Err(error);
+            }
             Err(_) => {}
         }
     }
@@ -300,16 +302,21 @@ fn nodes_of_outputs<'m>(
         // An empty name is an optional input or output that is left out: it joins no nodes.
         let is_needed = |o: &String| !o.is_empty() && needed.contains(o.as_str());
         if node.output.iter().any(is_needed) {
-            let first = node.output.first().map_or("", String::as_str);
-            match whole.get(first) {
-                Some(whole) => needed.extend(whole.inputs()),
-                None => needed.extend(node.input.iter().map(String::as_str)),
-            }
+            needed.extend(reads(node, whole));
             nodes.push(node);
         }
     }
     nodes.reverse();
     nodes
+}
+
+/// The values that a node reads; those of an operator that it is the last of, where the file writes that as several.
+fn reads<'m>(node: &'m NodeProto, whole: &HashMap<&str, Whole<'m>>) -> Vec<&'m str> {
+    let first = node.output.first().map_or("", String::as_str);
+    match whole.get(first) {
+        Some(whole) => whole.inputs().collect(),
+        None => node.input.iter().map(String::as_str).collect(),
+    }
 }
 
 fn opset(model: &ModelProto, graph: &GraphProto) -> Result<i64, Invalid> {
@@ -337,8 +344,12 @@ impl<'m> Importer<'m> {
         self.initializers(graph)?;
         let mut inputs = self.inputs(graph, options)?;
         let nodes = nodes_of_outputs(graph, &self.whole);
-        let read = nodes.iter().flat_map(|n| &n.input);
-        for name in read.chain(graph.output.iter().map(|o| &o.name)) {
+        let outputs = graph.output.iter().map(|o| o.name.as_str());
+        for name in nodes
+            .iter()
+            .flat_map(|n| reads(n, &self.whole))
+            .chain(outputs)
+        {
             *self.uses.entry(name).or_default() += 1;
         }
         for node in nodes {

@@ -1,9 +1,9 @@
-//! Operators that give a value another shape or order of axes, and become no node.
+//! Operators that give a value another shape or order of axes, and become no node until a layer needs them (`Importer::in_shape`).
 
 use super::importer::Importer;
 use super::view::View;
 use crate::attributes::{OnnxNode, axis};
-use crate::constants::{AxisSlice, axes, permutation, reshaped, resolve, slices};
+use crate::constants::{AxisSlice, MOST_AXES, axes, permutation, reshaped, resolve, slices};
 use crate::node_error::NodeError;
 use crate::proto::data_type;
 use crate::tensor::{Data, Int, Tensor};
@@ -92,6 +92,10 @@ impl<'m> Importer<'m> {
     ) -> Result<View, NodeError> {
         let axes = axes(node, input)?.ok_or_else(|| node.invalid("axes", "none"))?;
         let rank = x.dims.len() + axes.len();
+        if rank > MOST_AXES {
+            let expected = format!("at most {MOST_AXES} dimensions");
+            return Err(node.invalid(expected, rank.to_string()).into());
+        }
         let new = self.inner_axes(node, &axes, rank)?;
         let mut old = x.dims.iter().copied();
         let dims = (0..rank)
@@ -187,7 +191,9 @@ impl<'m> Importer<'m> {
         let keeps = |slice: &AxisSlice| {
             let size = match slice.axis.checked_sub(self.batch_axes) {
                 Some(axis) => x.dims[axis] as i64,
-                None => self.batch.map_or(ALL, |n| n as i64),
+                // With several inputs there may be several numbers of samples.
+                None if self.declared.len() == 1 => self.batch.map_or(ALL, |n| n as i64),
+                None => ALL,
             };
             slice.step == 1 && slice.start == 0 && slice.end >= size
         };

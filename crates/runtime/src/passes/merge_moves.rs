@@ -42,7 +42,7 @@ pub(super) fn run(program: &mut Program) {
 mod tests {
     use sparsevd_model::{Op, Shape, ops};
 
-    use crate::passes::tests::{program, steps};
+    use crate::passes::tests::{conv, max_pool, program, steps};
 
     fn reshape(shape: &[usize]) -> Op {
         Op::Reshape(ops::Reshape {
@@ -95,6 +95,19 @@ mod tests {
         assert_eq!(p.steps[0].output_shape, Shape::from([4, 8]));
         let read = p.steps[0].output;
         assert_eq!([&p.steps[1].inputs, &p.steps[2].inputs], [&[read], &[read]]);
+    }
+
+    #[test]
+    fn a_transposition_that_is_none_leaves_the_reshaping_behind_it() {
+        let nodes: [(&str, &[&str], Op); 4] = [
+            ("conv", &["x"], conv()),
+            ("turn", &["conv"], transpose(&[0, 1, 2])),
+            ("map", &["turn"], reshape(&[4, 4, 2])),
+            ("pool", &["map"], max_pool()),
+        ];
+        let mut p = program(&nodes, "pool");
+        crate::passes::run(&mut p);
+        assert_eq!(steps(&p), ["conv", "map", "pool"]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::program::Program;
 /// Runs all passes, each before those that find more to do after it.
 pub(crate) fn run(program: &mut Program) {
     drop_unread::run(program);
+    // A transposition that is none must not take a reshaping with it.
+    drop_identity::run(program);
     merge_moves::run(program);
     drop_identity::run(program);
     relu_before_pool::run(program);

@@ -93,7 +93,7 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
         1 => ([0usize..3, 0..3, 0..3, 0..3], prop_oneof![Just(0.0), Just(0.5)]).prop_map(
             |(pads, value)| Recipe::Pad(pads, value)),
         1 => Just(Recipe::Reshape),
-        2 => prop_oneof![Just([0, 2, 1]), Just([1, 0, 2]), Just([1, 2, 0]), Just([2, 0, 1]), Just([2, 1, 0])].prop_map(Recipe::Transpose),
+        2 => prop_oneof![Just([0, 1, 2]), Just([0, 2, 1]), Just([1, 0, 2]), Just([1, 2, 0]), Just([2, 0, 1]), Just([2, 1, 0])].prop_map(Recipe::Transpose),
         1 => Just(Recipe::GlobalAveragePool),
         2 => Just(Recipe::Flatten),
         4 => (1usize..40, any::<bool>()).prop_map(|(out, bias)| Recipe::Linear { out, bias }),

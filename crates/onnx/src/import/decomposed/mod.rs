@@ -26,9 +26,18 @@ impl<'m> Importer<'m> {
     pub(super) fn decomposed(&mut self, node: OnnxNode<'m>) -> Option<View> {
         let value = node.0.output.first()?.as_str();
         let whole = recognized(self, value)?;
-        let made = self.import_whole(node, &whole)?.ok()?;
-        self.found.insert(value, whole);
-        Some(made)
+        let nodes = self.nodes.len();
+        match self.import_whole(node, &whole)? {
+            Ok(made) => {
+                self.found.insert(value, whole);
+                return Some(made);
+            }
+            // Before what its parts asked for.
+            Err(NodeError::Layout(input, layout)) => self.wanted = Some((input, layout)),
+            Err(_) => {}
+        }
+        self.nodes.truncate(nodes);
+        None
     }
 
     /// The value of an operator that is written as several; `None` where its input is unknown.

@@ -1,7 +1,5 @@
 //! Values that are products, however the file multiplies them.
 
-use half::{bf16, f16};
-
 use super::reader::Reader;
 
 /// Most factors of a product.
@@ -80,12 +78,8 @@ impl<'m> Reader<'_, 'm> {
     }
 }
 
-/// Whether a number is that of a formula in the precision of a file.
+/// Whether a number is that of a formula, to single precision.
 pub(super) fn is_number(number: f64, formula: f64) -> bool {
-    let halves = [
-        f16::from_f64(formula).to_f64(),
-        bf16::from_f64(formula).to_f64(),
-    ];
     // A number may itself be a product or an inverse of numbers of the file.
-    (number - formula).abs() <= 1e-6 * formula.abs() || halves.contains(&number)
+    (number - formula).abs() <= 1e-6 * formula.abs()
 }

@@ -84,9 +84,11 @@ impl<'a, 'm> Reader<'a, 'm> {
         value
     }
 
-    /// The two inputs of a node.
+    /// The two inputs of a node; `None` where it has more or fewer.
     pub fn pair(node: OnnxNode<'m>) -> Option<[&'m str; 2]> {
-        Some([node.input(0)?, node.input(1)?])
+        let two = node.0.input.len() == 2;
+        two.then(|| Some([node.input(0)?, node.input(1)?]))
+            .flatten()
     }
 
     /// Whether the constants among the inputs of a node have at most as many dimensions as a value with `inner` of them per sample.

@@ -33,6 +33,8 @@ pub(super) struct Statistic<'m> {
     pub axes: Vec<usize>,
     /// The statistic as the file sees it.
     view: View,
+    /// Whether it was repeated along axes that it is over, which a reshaping could not tell from others.
+    is_repeated: bool,
 }
 
 impl Statistic<'_> {
@@ -58,7 +60,11 @@ impl<'m> Reader<'_, 'm> {
         if ["Reshape", "Squeeze", "Unsqueeze", "Expand"].contains(&op) {
             let statistic = self.statistic(first)?;
             let view = self.moved(node, &statistic)?;
-            return Some(Statistic { view, ..statistic });
+            return Some(Statistic {
+                view,
+                is_repeated: statistic.is_repeated || op == "Expand",
+                ..statistic
+            });
         }
         let made = self.combined(node, op, first)?;
         self.keeps_rank(node, made.view.dims.len()).then_some(made)
@@ -175,6 +181,7 @@ impl<'m> Reader<'_, 'm> {
             of,
             axes,
             view,
+            is_repeated: false,
         };
         Some(match is_mean {
             true => self.mean(statistic),
@@ -206,6 +213,9 @@ impl<'m> Reader<'_, 'm> {
             return None;
         }
         let target = target.flatten();
+        if statistic.is_repeated {
+            return None;
+        }
         let moved = match node.0.op_type.as_str() {
             "Reshape" => self.importer.reshape(node, x, target.as_deref()?).ok()?,
             "Squeeze" => self.importer.squeeze(node, x, target.as_deref()).ok()?,
@@ -218,7 +228,14 @@ impl<'m> Reader<'_, 'm> {
                 let Data::Int(target) = &target.as_deref()?.data else {
                     return None;
                 };
-                let inner = target.get(self.importer.batch_axes..)?;
+                let (batch, inner) = target.split_at_checked(self.importer.batch_axes)?;
+                let keeps_batch = |size: &Int| match size {
+                    Int::Batch | Int::Known(1) => true,
+                    Int::Known(n) => self.importer.batch.map(|b| b as i64) == Some(*n),
+                };
+                if !batch.iter().all(keeps_batch) {
+                    return None;
+                }
                 let same_rank = inner.len() == x.dims.len();
                 let sizes = x.dims.iter().zip(inner).map(|(&own, to)| match to {
                     Int::Known(1) => Some(own),

@@ -298,18 +298,25 @@ fn what_is_almost_a_layer_normalisation_is_none() {
         ),
         // Another value over the deviation.
         TORCH.replace("n = Div d s", "n = Div x s"),
-        // A scale of the axis that is not normalised.
-        TORCH.replace("k = Mul n gamma", "k = Mul n rows"),
         // A variance without its number.
         TORCH.replace("s = Sqrt w", "s = Sqrt v"),
     ];
     for lines in others {
-        if let Ok(network) = read(&over(&[3, 4], &lines)) {
-            let whole = names(&network).contains(&"LayerNormalization");
-            let only_inside = lines.contains("Mul n rows") && whole;
-            assert!(!whole || only_inside, "{lines}: {:?}", names(&network));
-        }
+        let error = read(&over(&[3, 4], &lines)).unwrap_err();
+        // Without the operator its parts remain, of which these have none.
+        let parts = ["`s` (Sqrt): computed inputs", "`d` (Sub): operands [3, 4] and [1, 4]"];
+        assert!(parts.iter().any(|part| error.contains(part)), "{lines}: {error}");
     }
+    // A scale of the axis that is not normalised is beside the operator.
+    let network = read(&over(
+        &[3, 4],
+        &TORCH.replace("k = Mul n gamma", "k = Mul n rows"),
+    ));
+    let network = network.unwrap();
+    let Op::LayerNormalization(norm) = &network.graph.nodes[0].op else {
+        panic!("{:?}", names(&network))
+    };
+    assert_eq!((norm.scale.as_str(), &norm.bias), ("n.scale", &None));
     // Statistics of columns beside rows, which have as many elements.
     let turned = "m = ReduceMean x ; axes 1
 q = Mul x x
@@ -414,4 +421,104 @@ y = Div e s";
         let error = read(&over(&[3, 4], lines)).unwrap_err();
         assert!(error.contains("`e` (Exp)"), "{lines}: {error}");
     }
+}
+
+#[test]
+fn a_layer_that_an_operator_and_something_else_read_keeps_its_bias_to_itself() {
+    let lines = "f = MatMul x square_weight
+b = Add f gamma
+u = Div f root
+e = Erf u
+g = Add e one
+p = Mul f g
+z = Mul p half
+y = Add z b";
+    for dims in [&[4][..], &[3, 4]] {
+        let mut model = over(dims, lines);
+        let graph = model.graph.as_mut().unwrap();
+        graph.initializer.push(ones("square_weight", &[4, 4]));
+        let made = read(&model);
+        let Ok(network) = made else {
+            // Over rows there is no operator for the sum with a row.
+            assert_eq!(dims.len(), 2, "{made:?}");
+            continue;
+        };
+        let Op::Linear(layer) = &network.graph.nodes[0].op else {
+            panic!("{:?}", names(&network))
+        };
+        assert_eq!(layer.bias, None);
+        assert!(names(&network).contains(&"Gelu"));
+    }
+}
+
+#[test]
+fn what_more_than_two_inputs_make_is_no_part_of_a_whole() {
+    let lines = TORCH.replace(
+        "w = Add v epsilon",
+        "a = Max v zero three\nw = Add a epsilon",
+    );
+    let error = read(&over(&[3, 4], &lines)).unwrap_err();
+    assert!(error.contains("`s` (Sqrt)"), "{error}");
+    let lines = "z = Mul x two
+m = ReduceMax x ; axes -1
+n = Max m least z
+d = Sub x n
+e = Exp d
+s = ReduceSum e ; axes -1
+y = Div e s";
+    // The softmax of what is less another value is that, whatever the value: but not of `x`.
+    let error = read(&over(&[3, 4], lines)).unwrap_err();
+    assert!(error.contains("unsupported"), "{error}");
+}
+
+#[test]
+fn a_statistic_that_was_repeated_is_not_reshaped() {
+    let lines = "m = ReduceMean x ; axes 1,3
+a = Expand m rows_repeated
+f = Reshape a columns
+d = Sub x f
+q = Mul d d
+v = ReduceMean q ; axes 1,3
+w = Add v epsilon
+s = Sqrt w
+y = Div d s";
+    let repeated = |rows: &[i64]| {
+        let mut model = over(&[3, 3, 3], lines);
+        for (name, shape) in [("rows_repeated", rows), ("columns", &[0, 1, 3, 3])] {
+            model.graph.as_mut().unwrap().initializer.push(TensorProto {
+                dims: vec![4],
+                data_type: data_type::INT64,
+                int64_data: shape.to_vec(),
+                name: name.into(),
+                ..TensorProto::default()
+            });
+        }
+        read(&model).unwrap_err()
+    };
+    let error = repeated(&[1, 3, 3, 1]);
+    assert!(error.contains("unsupported"), "{error}");
+    // Nor does one sample become several.
+    let error = repeated(&[5, 1, 3, 1]);
+    assert!(error.contains("unsupported"), "{error}");
+}
+
+#[test]
+fn an_input_gets_the_shape_that_the_whole_needs() {
+    let lines = "x2 = Reshape x shape
+m = ReduceMax x2 ; axes -1
+d = Sub x2 m
+e = Exp d
+s = ReduceSum e ; axes -1
+y = Div e s";
+    let mut model = over(&[12], lines);
+    model.graph.as_mut().unwrap().initializer.push(TensorProto {
+        dims: vec![3],
+        data_type: data_type::INT64,
+        int64_data: vec![0, 3, 4],
+        name: "shape".into(),
+        ..TensorProto::default()
+    });
+    let network = read(&model).unwrap();
+    assert_eq!(names(&network), ["Softmax"]);
+    assert_eq!(network.graph.inputs[0].shape.dims(), [3, 4]);
 }
