@@ -304,8 +304,14 @@ fn what_is_almost_a_layer_normalisation_is_none() {
     for lines in others {
         let error = read(&over(&[3, 4], &lines)).unwrap_err();
         // Without the operator its parts remain, of which these have none.
-        let parts = ["`s` (Sqrt): computed inputs", "`d` (Sub): operands [3, 4] and [1, 4]"];
-        assert!(parts.iter().any(|part| error.contains(part)), "{lines}: {error}");
+        let parts = [
+            "`s` (Sqrt): computed inputs",
+            "`d` (Sub): operands [3, 4] and [1, 4]",
+        ];
+        assert!(
+            parts.iter().any(|part| error.contains(part)),
+            "{lines}: {error}"
+        );
     }
     // A scale of the axis that is not normalised is beside the operator.
     let network = read(&over(
