@@ -1,7 +1,7 @@
 """Sparse Variational Dropout of LeNet-5 on several processes, by DistributedDataParallel.
 
     torchrun --nproc-per-node 2 bindings/python/examples/train_ddp.py --data data/mnist --out lenet-5
-    compress lenet-5.safetensors --posterior lenet-5.posterior.safetensors --data data/mnist
+    compress lenet-5.safetensors --posterior lenet-5.posterior.safetensors --data data/mnist --scale 0.00392157
 
 On a cluster the same is launched on each machine, as for any program of PyTorch:
 
