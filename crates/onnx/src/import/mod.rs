@@ -275,8 +275,8 @@ fn attempts(
         }
     }
     let expected =
-        format!("few that need another layout than the declared one, after {MOST_RUNS} attempts");
-    Err(Invalid::new("inputs", expected, "more").into())
+        format!("layouts of inputs and operators of several nodes that {MOST_RUNS} runs settle");
+    Err(Invalid::new("file", expected, "more").into())
 }
 
 /// The node that makes each value.
