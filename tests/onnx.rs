@@ -123,7 +123,7 @@ fn a_network_of_channels_last_has_its_channels_first() {
 #[test]
 fn written_files_come_back_as_the_same_network() {
     let layouts = LAYOUTS.into_iter().filter(|name| *name != "open_size");
-    let several = ["several", "sequence"];
+    let several = ["several", "sequence", "ids"];
     for name in GOLDEN.into_iter().chain(layouts).chain(several) {
         let mut network = read_onnx(golden(name, "onnx")).unwrap().network;
         for (sparse, csr) in [(false, false), (true, true), (false, true)] {

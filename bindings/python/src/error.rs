@@ -95,9 +95,10 @@ impl IntoPyErr for RuntimeError {
         let message = self.to_string();
         match self {
             Self::Model(error) => error.into_py_err(),
-            Self::Length { .. } | Self::FreeLength { .. } | Self::Names { .. } => {
-                class::InputError::new_err(message)
-            }
+            Self::Length { .. }
+            | Self::FreeLength { .. }
+            | Self::Id { .. }
+            | Self::Names { .. } => class::InputError::new_err(message),
             _ => class::ModelError::new_err(message),
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sparsevd_format::{GraphSource, read_network_bytes};
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Network, Op, Shape, Weights, ops};
+use sparsevd_model::{Input, Network, Op, Shape, Weights, ops};
 use sparsevd_onnx::read_onnx_bytes;
 use sparsevd_runtime::{Plan, PlanOptions, RuntimeError, Session, WeightMode, WeightType};
 use sparsevd_testing::arbitrary::Stream;
@@ -61,8 +61,8 @@ fn run(network: &Network, bytes: &[u8]) {
     let planned_for = [batch, 1, 16][draw(3)];
     let mut inputs: Vec<(&str, Vec<f32>)> = vec![];
     for input in &sized.graph.inputs {
-        let elements = input.shape.elements();
-        inputs.push((&input.name, random.floats(batch * elements)));
+        let numbers = random.floats(batch * input.shape.elements());
+        inputs.push((&input.name, of_input(&sized, input, numbers)));
     }
     let expected = Expected::of(&sized, &inputs, batch);
     for isa in Isa::available() {
@@ -82,6 +82,15 @@ fn run(network: &Network, bytes: &[u8]) {
             }
         }
     }
+}
+
+/// Numbers of -1 to 1 as elements of an input, which ids are too.
+fn of_input(network: &Network, input: &Input, mut numbers: Vec<f32>) -> Vec<f32> {
+    if let Some(ids) = network.ids_of(&input.name) {
+        let id = |v: f32| (v.abs() * ids as f32).floor().min((ids - 1) as f32);
+        numbers.iter_mut().for_each(|v| *v = id(*v));
+    }
+    numbers
 }
 
 /// The outputs of a plan.
@@ -237,6 +246,7 @@ fn scales(network: &Network) -> HashMap<&str, f64> {
                 x + bound(min) + bound(max)
             }
             Op::LeakyRelu(ops::LeakyRelu { alpha }) => x * f64::from(alpha.abs()).max(1.0),
+            Op::Embedding(ops::Embedding { table }) => largest(table),
             Op::PRelu(ops::PRelu { slope }) => x * largest(slope).max(1.0),
             Op::HardSigmoid(ops::HardSigmoid { alpha, beta }) => {
                 x * f64::from(alpha.abs()) + f64::from(beta.abs()) + 1.0
@@ -275,7 +285,10 @@ mod tests {
             let length = 3;
             let sized = network.at_length(length);
             let inputs: Vec<(&str, Vec<f32>)> = (sized.graph.inputs.iter())
-                .map(|input| (input.name.as_str(), vec![0.5; input.shape.elements()]))
+                .map(|input| {
+                    let numbers = vec![0.5; input.shape.elements()];
+                    (input.name.as_str(), of_input(&sized, input, numbers))
+                })
                 .collect();
             let expected = Expected::of(&sized, &inputs, 1);
             for isa in Isa::available() {

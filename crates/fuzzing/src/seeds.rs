@@ -19,8 +19,8 @@ use sparsevd_format::{
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::cost::Costs;
 use sparsevd_model::{
-    Column, Conv2d, GraphBuilder, Input, Network, Op, Preprocessing, Shape, Table, Window, ops,
-    quantised,
+    Column, Conv2d, DType, GraphBuilder, Input, Network, Op, Preprocessing, Shape, Table, Window,
+    ops, quantised,
 };
 use sparsevd_onnx::{ExportOptions, write_onnx_bytes};
 use sparsevd_testing::arbitrary::Stream;
@@ -168,6 +168,18 @@ fn sequence() -> Network {
     fill(b, 0.2, 4)
 }
 
+/// Rows of a table by ids of any number.
+fn ids() -> Network {
+    let mut b = GraphBuilder::new("ids");
+    let ids = Input::with_free("ids", [0], 0, "length").of(DType::I64);
+    let ids = b.free_input(ids);
+    let table = b.tensor("table", [11, 6]);
+    let x = b.op("rows", Op::Embedding(ops::Embedding { table }), &[&ids]);
+    let x = b.op("relu", Op::Relu, &[&x]);
+    b.linear("tags", &x, 3);
+    fill(b, 0.6, 6)
+}
+
 /// A wide sparse layer, for the kernels of many columns.
 fn wide() -> Network {
     let mut b = GraphBuilder::new("wide");
@@ -179,7 +191,14 @@ fn wide() -> Network {
 }
 
 pub(crate) fn networks() -> Vec<Network> {
-    vec![perceptron(), images(), normalised(), sequence(), wide()]
+    vec![
+        perceptron(),
+        images(),
+        normalised(),
+        sequence(),
+        ids(),
+        wide(),
+    ]
 }
 
 pub(crate) fn safetensors() -> Vec<Vec<u8>> {

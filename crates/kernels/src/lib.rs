@@ -17,6 +17,7 @@
 //! | layer normalisation | | [`layer_norm`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | parametric ReLU | | [`prelu`] over every layout |
 //! | transposition of axes | | [`axes`] over [`Layout::Single`] |
+//! | rows of a table | | [`embedding`] over [`Layout::Single`] |
 //! | padding, concatenation | | [`place`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | the rest | | [`elementwise`], [`Activation`] |
 //!
@@ -52,6 +53,7 @@ mod dense_conv;
 pub mod depthwise;
 mod edges;
 pub mod elementwise;
+pub mod embedding;
 mod exponential;
 pub mod gemm;
 mod input_sparse;

@@ -128,7 +128,7 @@ impl GraphBuilder {
         name
     }
 
-    /// Adds an input with a free dimension; returns its name. Shapes are inferred with one element in that dimension.
+    /// Adds an input of any type; returns its name. Shapes are inferred with one element in a free dimension.
     pub fn free_input(&mut self, input: Input) -> String {
         let name = input.name.clone();
         self.values

@@ -81,6 +81,7 @@ mod tests {
             json!({"op": "PRelu", "slope": "a"}),
             json!({"op": "Reshape", "shape": [2, 3]}),
             json!({"op": "Transpose", "perm": [1, 0]}),
+            json!({"op": "Embedding", "table": "t"}),
             json!({"op": "HardSigmoid", "alpha": 0.5, "beta": 0.5}),
             json!({"op": "Gelu", "approximate": "tanh"}),
             with_window(json!({"op": "MaxPool"})),

@@ -36,7 +36,7 @@ pub use ops::{Approximate, Op, Window};
 pub use preprocessing::Preprocessing;
 pub use shape::Shape;
 pub use table::{Column, Table};
-pub use tensor_type::{DType, Dim, TensorType};
+pub use tensor_type::{DType, Dim, MOST_IDS, TensorType};
 pub use weights::{Dense, Weights};
 
 /// The examples of the README compile.

@@ -114,6 +114,12 @@ impl Input {
         input
     }
 
+    /// The input with elements of another type.
+    #[must_use]
+    pub fn of(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+
     /// Its type.
     pub fn tensor_type(&self) -> TensorType {
         let mut dims: Vec<Dim> = self.shape.dims().iter().copied().map(Dim::Known).collect();
@@ -381,6 +387,17 @@ impl Network {
             graph: self.graph.at_length(length),
             ..self.clone()
         }
+    }
+
+    /// The number of ids that an input may have, from 0 on: the rows of the smallest table that it numbers; `None` where it numbers none.
+    pub fn ids_of(&self, input: &str) -> Option<usize> {
+        let readers = (self.graph.nodes.iter()).filter(|n| n.inputs.iter().any(|i| i == input));
+        let tables = readers.filter_map(|node| match &node.op {
+            Op::Embedding(op) => self.tensors.get(&op.table),
+            _ => None,
+        });
+        let rows = tables.filter_map(|table| table.shape().dims().first().copied());
+        rows.min()
     }
 
     /// The weight of a node that has one.

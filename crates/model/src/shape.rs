@@ -132,7 +132,11 @@ pub fn infer_types<'g>(
         for (i, name) in node.inputs.iter().enumerate() {
             let input = &types[name.as_str()];
             if !operator.takes(i, input.dtype) {
-                return Err(wrong("an input of f32".into(), input.to_string()));
+                let expected = match operator.takes(i, DType::F32) {
+                    true => "an input of f32",
+                    false => "an input of ids, i32 or i64",
+                };
+                return Err(wrong(expected.into(), input.to_string()));
             }
             if let Some(free) = input.free()
                 && !operator.takes_free(free, input.dims.len())

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Shape;
 
+/// Most rows of a table: every smaller integer is an `f32`.
+pub const MOST_IDS: usize = 1 << 24;
+
 /// What the elements of a value are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -33,6 +36,11 @@ impl DType {
             Self::F32 | Self::I32 => 4,
             Self::I64 => 8,
         }
+    }
+
+    /// Whether it can number the rows of a table. Plans and samples carry such integers as `f32`, which is exact up to [`MOST_IDS`].
+    pub fn is_id(self) -> bool {
+        matches!(self, Self::I32 | Self::I64)
     }
 
     /// Its name in graphs.

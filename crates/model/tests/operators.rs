@@ -78,6 +78,7 @@ fn shapes_follow_from_inputs_and_tensors() {
                 ("weight", "Linear") => Shape::from([5, 4]),
                 ("weight", _) => Shape::from([5, 4, 2, 2]),
                 (_, "LayerNormalization") => Shape::from([3]),
+                (_, "Embedding") => Shape::from([7, 2]),
                 (_, "PRelu") => Shape::from([4, 1, 1]),
                 _ => Shape::from([4]),
             })
@@ -103,6 +104,7 @@ fn shapes_follow_from_inputs_and_tensors() {
             "Pad" => Shape::from([4, 5, 5]),
             "Reshape" => Shape::from([9, 4]),
             "Transpose" => Shape::from([3, 4, 3]),
+            "Embedding" => Shape::from([4, 3, 3, 2]),
             _ => x.clone(),
         };
         assert_eq!(
@@ -203,6 +205,7 @@ fn onnx_names_are_those_of_the_standard() {
         let form = op.operator().onnx();
         let expected = match op.name() {
             "Linear" => "Gemm",
+            "Embedding" => "Gather",
             name => name,
         };
         assert_eq!(form.op_type, expected);

@@ -122,9 +122,12 @@ impl Writer<'_> {
         {
             return self.over_vectors(node, linear);
         }
-        let mut inputs = node.inputs.clone();
-        inputs.extend(node.op.tensors().map(|t| self.tensors[t].clone()));
         let form = node.op.operator().onnx();
+        let tensors = node.op.tensors().map(|t| self.tensors[t].clone());
+        let mut inputs = match form.tensors_first {
+            true => tensors.chain(node.inputs.iter().cloned()).collect(),
+            false => [node.inputs.clone(), tensors.collect()].concat(),
+        };
         self.opset = self.opset.max(form.opset);
         if let [map, numbers] = node.inputs.as_slice()
             && is_per_channel(&self.shapes[numbers.as_str()], &self.shapes[map.as_str()])

@@ -63,6 +63,14 @@ impl Tensor {
         values.iter().map(known).collect()
     }
 
+    /// The elements, where they are integers.
+    pub fn sizes(&self) -> Option<&[Int]> {
+        match &self.data {
+            Data::Int(values) => Some(values),
+            Data::Float(_) => None,
+        }
+    }
+
     /// Type and shape, for messages.
     pub fn describe(&self) -> String {
         let kind = match self.data {

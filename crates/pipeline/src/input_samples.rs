@@ -20,16 +20,16 @@ pub struct InputSamples {
 }
 
 impl InputSamples {
-    /// `count` samples of each input: `fill(n)` makes the `n` elements of all samples of an input. A free dimension has `length` elements.
+    /// `count` samples of each input: `fill(input, n)` makes the `n` elements of all samples of an input. A free dimension has `length` elements.
     pub fn generate(
         network: &Network,
         count: usize,
         length: usize,
-        fill: impl Fn(usize) -> Vec<f32>,
+        fill: impl Fn(&Input, usize) -> Vec<f32>,
     ) -> Self {
         let inputs = network.graph.inputs.iter().map(|input| {
             let elements = input.tensor_type().shape(length).elements();
-            (input.name.clone(), fill(count * elements))
+            (input.name.clone(), fill(input, count * elements))
         });
         Self {
             count,
@@ -38,15 +38,17 @@ impl InputSamples {
         }
     }
 
-    /// `count` samples of numbers from 0 to 1, the same in every run. A free dimension has `length` elements.
+    /// `count` samples of numbers from 0 to 1, or of ids, the same in every run. A free dimension has `length` elements.
     pub fn random(network: &Network, count: usize, length: usize) -> Self {
-        Self::generate(network, count, length, |len| {
+        Self::generate(network, count, length, |input, len| {
+            let ids = network.ids_of(&input.name);
             let mut state = 0x9e37_79b9_7f4a_7c15_u64;
             let next = |_| {
                 state = state
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1_442_695_040_888_963_407);
-                (state >> 40) as f32 / (1u64 << 24) as f32
+                let unit = (state >> 40) as f32 / (1u64 << 24) as f32;
+                ids.map_or(unit, |ids| (unit * ids as f32).floor())
             };
             (0..len).map(next).collect()
         })
@@ -55,7 +57,7 @@ impl InputSamples {
     /// Reads samples from files, each named `FILE`, or `NAME=FILE` for the input of that name.
     ///
     /// A file has the arrays of [`read_array`], `[shape]` or `[n][shape]`, of which bytes are pixels, or is a CSV file of rows for a
-    /// network that stores the columns of a table. `array` names one of several arrays of a file, for a network with one input.
+    /// network that stores the columns of a table. Of an input of ids they are integers. `array` names one of several arrays of a file, for a network with one input.
     /// Inputs that `files` do not have are in the arrays `others` of the file with that path.
     ///
     /// # Errors
@@ -283,7 +285,10 @@ fn to_samples(
     network: &Network,
 ) -> Result<(usize, Vec<f32>), PipelineError> {
     let at = || format!("{}: array `{name}`", path.display());
-    let last = count_channels_last(&array.shape, input);
+    let last = match of.dtype.is_id() {
+        true => None,
+        false => count_channels_last(&array.shape, input),
+    };
     let Some(count) = count(&array.shape, input).or(last) else {
         let expected = of.tensor_type();
         let dims: Vec<String> = expected.dims.iter().map(ToString::to_string).collect();
@@ -297,6 +302,13 @@ fn to_samples(
         return Err(PipelineError::invalid(at(), "at least one sample", "none"));
     }
     let values = match &array.data {
+        ArrayData::U8(ids) if of.dtype.is_id() => ids.iter().map(|&id| f32::from(id)).collect(),
+        // Those that are no `f32` number no row.
+        ArrayData::I64(ids) if of.dtype.is_id() => ids.iter().map(|&id| id as f32).collect(),
+        other if of.dtype.is_id() => {
+            let expected = "integers, for an input of ids";
+            return Err(PipelineError::invalid(at(), expected, other.kind()));
+        }
         ArrayData::F32(values) if last.is_some() => channels_first(values, input),
         ArrayData::F32(values) => values.clone(),
         ArrayData::U8(pixels) if network.graph.inputs[0].name == of.name => {

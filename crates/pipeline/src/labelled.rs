@@ -89,7 +89,7 @@ impl LabelledSamples {
     /// The first `count` samples as inputs of their network, whose free dimension has `length` elements; where there are fewer, they are
     /// repeated.
     pub fn inputs(&self, network: &Network, count: usize, length: usize) -> InputSamples {
-        InputSamples::generate(network, count, length, |len| {
+        InputSamples::generate(network, count, length, |_, len| {
             let mut input = vec![0.0; len];
             for (i, x) in input.chunks_exact_mut((len / count).max(1)).enumerate() {
                 self.fill_input(i % self.len(), x);

@@ -67,6 +67,18 @@ pub enum RuntimeError {
         /// Elements of the slice.
         got: usize,
     },
+    /// An input of ids has a number that is none.
+    #[error("input `{name}`, sample {sample}: expected ids from 0 to {last}, got {got}")]
+    Id {
+        /// Name of the input.
+        name: String,
+        /// Index of the sample.
+        sample: usize,
+        /// The last row of the smallest table that the ids number.
+        last: usize,
+        /// The number.
+        got: f32,
+    },
     /// The inputs or outputs given to a run are not those of the network.
     #[error("{operand} of the run: expected {expected}, got {got}")]
     Names {

@@ -70,6 +70,9 @@ pub struct PlanValue {
     each: usize,
     #[serde(skip)]
     is_free: bool,
+    /// Of an input of ids their number: each is an integer below it.
+    #[serde(skip)]
+    pub(crate) ids: Option<usize>,
 }
 
 impl PlanValue {
@@ -80,6 +83,7 @@ impl PlanValue {
             each: tensor_type.elements(1),
             is_free: tensor_type.free().is_some(),
             tensor_type,
+            ids: None,
         }
     }
 
@@ -236,7 +240,10 @@ impl Plan {
         let nodes = steps.iter().map(describe).collect();
         let values = |endpoints: Vec<Endpoint>| {
             let values = endpoints.into_iter();
-            let value = |e: Endpoint| PlanValue::new(e.name, e.tensor_type, longest);
+            let value = |e: Endpoint| PlanValue {
+                ids: e.ids,
+                ..PlanValue::new(e.name, e.tensor_type, longest)
+            };
             values.map(value).collect()
         };
         Ok(Self {

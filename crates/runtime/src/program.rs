@@ -115,6 +115,8 @@ pub(crate) struct Endpoint {
     pub name: String,
     pub value: Value,
     pub tensor_type: TensorType,
+    /// Of an input of ids their number.
+    pub ids: Option<usize>,
 }
 
 /// Most elements of a value with a free dimension, per sample.
@@ -173,17 +175,18 @@ impl Program {
         let value_type = |name: &String| {
             let tensor_type = &types[name.as_str()];
             ValueType {
-                dtype: tensor_type.dtype,
+                // Ids are carried as floating-point numbers.
+                dtype: DType::F32,
                 shape: tensor_type.shape(length),
                 free: tensor_type.free(),
             }
         };
         for (value, input) in graph.inputs.iter().enumerate() {
-            if input.dtype != DType::F32 {
+            if input.dtype != DType::F32 && !input.dtype.is_id() {
                 return Err(RuntimeError::Unsupported {
                     network: graph.name.clone(),
                     what: "inputs",
-                    expected: "f32".into(),
+                    expected: "f32, i32 or i64".into(),
                     got: format!("{} (`{}`)", input.tensor_type(), input.name),
                 });
             }
@@ -221,6 +224,7 @@ impl Program {
             name: name.clone(),
             value: numbers[name.as_str()],
             tensor_type: types[name.as_str()].clone(),
+            ids: network.ids_of(name),
         };
         let outputs: Vec<Endpoint> = graph.outputs.iter().map(endpoint).collect();
         let mut names = HashSet::new();

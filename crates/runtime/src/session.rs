@@ -198,6 +198,8 @@ impl Session {
     /// The inputs say how many elements a free dimension has. A new bucket of lengths is planned first: powers of two and what is above half of
     /// them. Nothing is padded.
     ///
+    /// Ids, of an input of type i32 or i64, are given as `f32`, which holds every integer up to [`sparsevd_model::MOST_IDS`] exactly.
+    ///
     /// Of a network with one input, that slice is enough, and likewise of its output. Several are named, in any order:
     ///
     /// ```
@@ -222,8 +224,8 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// [`RuntimeError::Names`] when the names are not those of the network, and [`RuntimeError::Length`] or [`RuntimeError::FreeLength`] when a
-    /// slice has another length. The outputs are then unchanged.
+    /// [`RuntimeError::Names`] when the names are not those of the network, [`RuntimeError::Length`] or [`RuntimeError::FreeLength`] when a
+    /// slice has another length, and [`RuntimeError::Id`] for an id that numbers no row. The outputs are then unchanged.
     pub fn run<'i, 'o, 'n: 'o>(
         &self,
         batch: usize,
@@ -262,7 +264,7 @@ impl Session {
 
     /// As [`Session::run`], with slices whose free dimension is known.
     pub(crate) fn run_slices(&self, mut slices: Slices<'_, '_>) -> Result<(), RuntimeError> {
-        self.check_lengths(&slices)?;
+        self.check(&slices)?;
         // Without an element to compute, any number of samples is right.
         if slices.outputs.iter().all(|y| y.is_empty()) {
             return Ok(());
@@ -299,7 +301,8 @@ impl Session {
             .collect())
     }
 
-    fn check_lengths(&self, slices: &Slices<'_, '_>) -> Result<(), RuntimeError> {
+    /// Checks the lengths of all slices, and the ids among the inputs.
+    fn check(&self, slices: &Slices<'_, '_>) -> Result<(), RuntimeError> {
         let batch = slices.batch;
         let check = |operand, value: &PlanValue, got: usize| {
             let sample = value.elements(slices.length);
@@ -320,6 +323,23 @@ impl Session {
         for (value, y) in self.plan.outputs().iter().zip(&*slices.outputs) {
             check("output", value, y.len())?;
         }
+        self.check_ids(slices.length, slices.inputs)
+    }
+
+    /// Checks that each id among the inputs numbers a row.
+    fn check_ids(&self, length: usize, inputs: &[&[f32]]) -> Result<(), RuntimeError> {
+        for (value, x) in self.plan.inputs().iter().zip(inputs) {
+            let Some(ids) = value.ids else { continue };
+            let is_id = |x: &f32| (0.0..ids as f32).contains(x) && x.trunc() == *x;
+            if let Some(at) = x.iter().position(|x| !is_id(x)) {
+                return Err(RuntimeError::Id {
+                    name: value.name.clone(),
+                    sample: at / value.elements(length).max(1),
+                    last: ids - 1,
+                    got: x[at],
+                });
+            }
+        }
         Ok(())
     }
 
@@ -329,7 +349,7 @@ impl Session {
         mut slices: Slices<'_, '_>,
         times: &mut [Duration],
     ) -> Result<(), RuntimeError> {
-        self.check_lengths(&slices)?;
+        self.check(&slices)?;
         let plan = self.plan_for(slices.length)?;
         self.in_workspace(plan, |arenas| {
             let arena = arenas[0].slice();
@@ -350,6 +370,7 @@ impl Session {
     pub(crate) fn activity(&self, samples: Inputs<'_>) -> Result<Activity, RuntimeError> {
         let inputs = samples.in_order(self.plan.inputs())?;
         let length = self.plan.options().length;
+        self.check_ids(length, &inputs)?;
         let elements = |values: &[PlanValue]| -> Vec<usize> {
             values.iter().map(|v| v.elements(length)).collect()
         };

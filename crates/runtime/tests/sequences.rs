@@ -265,24 +265,22 @@ fn operators_that_take_no_free_dimension_or_type_are_named() {
     );
 
     let mut b = GraphBuilder::new("test");
-    let ids = b.free_input(Input {
-        dtype: DType::I64,
-        ..Input::new("ids", [3])
-    });
-    let mut without_node = b.clone();
+    let ids = b.free_input(Input::new("ids", [3]).of(DType::I64));
     b.op("r", Op::Relu, &[&ids]);
     let error = b.finish().unwrap_err().to_string();
     assert_eq!(
         error,
         "node `r` (Relu): expected an input of f32, got i64 [3]"
     );
-    // An input that no node reads cannot be run either.
-    without_node.output(&ids);
-    let network = fill(without_node, 1.0, 1);
+    // Of other types not even an input that no node reads can be run.
+    let mut b = GraphBuilder::new("test");
+    let bytes = b.free_input(Input::new("bytes", [3]).of(DType::U8));
+    b.output(&bytes);
+    let network = fill(b, 1.0, 1);
     let error = Plan::new(&network, &PlanOptions::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "network `test`: inputs: expected f32, got i64 [3] (`ids`)"
+        "network `test`: inputs: expected f32, i32 or i64, got u8 [3] (`bytes`)"
     );
 }
 

@@ -147,6 +147,11 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
             }
             Op::Flatten | Op::Reshape(_) => x.clone(),
             Op::Transpose(ops::Transpose { perm }) => reference::transpose(x, from, perm),
+            Op::Embedding(op) => {
+                let width = shapes[node.name.as_str()].dims()[from.len()];
+                let rows = reference::embedding(&tensor(&op.table), width, x);
+                rows.into_iter().map(f64::from).collect()
+            }
             Op::Softmax(ops::Softmax { axis }) => {
                 let (size, inner) = (from[*axis], from[*axis + 1..].iter().product::<usize>());
                 let mut y = vec![0.0; x.len()];

@@ -58,6 +58,15 @@ pub fn transpose<X: Copy>(x: &[X], dims: &[usize], perm: &[usize]) -> Vec<X> {
     (0..x.len()).map(|i| x[from(i)]).collect()
 }
 
+/// The row of a table, of rows of `width` numbers, for each id of `x`.
+pub fn embedding<X: Copy + Into<f64>>(table: &[f32], width: usize, x: &[X]) -> Vec<f32> {
+    let row = |&id: &X| {
+        let id: f64 = id.into();
+        table[id as usize * width..][..width].to_vec()
+    };
+    x.iter().flat_map(row).collect()
+}
+
 /// Cross-correlation of `x` = `[n][c][h][w]` with filters `[out][c/groups][kh][kw]`; gives `[n][out][oh][ow]`.
 pub fn conv(
     filters: &[f32],

@@ -688,6 +688,48 @@ def moved():
     return model(nodes, [4, 6, 5], w, 17, output_shape=(5, 4, 6))
 
 
+def ids():
+    """Rows of tables by ids: Gather, OneHot and Equal with a product, over int64 and int32, a reshaped and a transposed input: opset 13."""
+    w = {
+        "words": weights(9, 4, scale=1),
+        "bytes": weights(6, 4, scale=1),
+        "kinds": weights(3, 4, scale=1),
+        "pairs": ints(0, 2, 3),
+        "depth": np.array(6, np.int64),
+        "values": np.array([0, 1], np.float32),
+        "column": ints(-1, 6, 1),
+        "same": ints(1, 6, 1),
+        "numbers": np.arange(3, dtype=np.int32).reshape(1, 1, 3),
+        "bias": weights(4),
+    }
+    nodes = [
+        node("Reshape", ["x", "pairs"], "x.pairs"),
+        node("Transpose", ["x.pairs"], "x.turned", perm=[0, 2, 1]),
+        node("Gather", ["words", "x.turned"], "a"),
+        node("Reshape", ["a", "rows"], "a.rows"),
+        node("OneHot", ["z", "depth", "values"], "z.hot", axis=-1),
+        node("MatMul", ["z.hot", "bytes"], "b"),
+        node("Reshape", ["k", "column"], "k.column"),
+        node("Expand", ["k.column", "same"], "k.same"),
+        node("Equal", ["k.same", "numbers"], "k.equal"),
+        node("Cast", ["k.equal"], "k.hot", to=TensorProto.FLOAT),
+        node("MatMul", ["k.hot", "kinds"], "c"),
+        node("Add", ["a.rows", "b"], "d"),
+        node("Add", ["d", "c"], "e"),
+        node("Add", ["e", "bias"], "y"),
+    ]
+    w["rows"] = ints(0, 6, 4)
+    built = model(nodes, [6], w, 13, output_shape=(6, 4))
+    inputs = [("x", TensorProto.INT64), ("z", TensorProto.INT64), ("k", TensorProto.INT32)]
+    del built.graph.input[:]
+    built.graph.input.extend(helper.make_tensor_value_info(name, kind, ["N", 6]) for name, kind in inputs)
+    return built
+
+
+# Rows of the tables that integers number.
+IDS = {"x": 9, "z": 6, "k": 3}
+
+
 def arrays(built, session):
     """Three samples and what onnxruntime makes of them, by the names that they have in the .npz."""
     inputs = {}
@@ -699,7 +741,11 @@ def arrays(built, session):
         batch, *rest = value.type.tensor_type.shape.dim
         # Open sizes are 6.
         shape = [3 if rest else batch.dim_value, *[d.dim_value or 6 for d in rest]]
-        inputs[value.name] = RANDOM.standard_normal(shape).astype(np.float32)
+        kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if np.issubdtype(kind, np.integer):
+            inputs[value.name] = RANDOM.integers(0, IDS[value.name], shape).astype(kind)
+        else:
+            inputs[value.name] = RANDOM.standard_normal(shape).astype(np.float32)
     names = [value.name for value in built.graph.output]
     outputs = dict(zip(names, session.run(None, inputs)))
     if len(inputs) == len(outputs) == 1:
@@ -711,7 +757,7 @@ def main():
     made = {make.__name__: make for make in (residual, perceptron, shape_chain, mobile, sparse, half)}
     made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
     layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
-    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu, decomposed, moved)}
+    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu, decomposed, moved, ids)}
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)

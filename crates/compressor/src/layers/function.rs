@@ -52,7 +52,9 @@ impl<'a> Kind<'a> {
             Op::Flatten => Self::Function(Function::Flatten),
             Op::PRelu(_) => Self::Function(Function::PRelu),
             Op::LayerNormalization(norm) => Self::Function(Function::LayerNorm(norm.epsilon)),
-            Op::Reshape(_) | Op::Transpose(_) | Op::Softmax(_) => Self::NotTrained,
+            Op::Reshape(_) | Op::Transpose(_) | Op::Embedding(_) | Op::Softmax(_) => {
+                Self::NotTrained
+            }
         }
     }
 }

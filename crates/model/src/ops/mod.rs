@@ -11,6 +11,7 @@ mod axis;
 mod batch_normalization;
 mod concat;
 mod conv;
+mod embedding;
 mod flatten;
 mod layer_normalization;
 mod linear;
@@ -32,6 +33,7 @@ pub use arithmetic::{Add, Div, Mul, Sub, is_per_channel};
 pub use batch_normalization::BatchNormalization;
 pub use concat::Concat;
 pub use conv::Conv;
+pub use embedding::Embedding;
 pub use flatten::Flatten;
 pub use layer_normalization::LayerNormalization;
 pub use linear::Linear;
@@ -105,6 +107,8 @@ pub enum Op {
     Transpose(Transpose),
     /// Probabilities along one dimension.
     Softmax(Softmax),
+    /// Rows of a table by their numbers.
+    Embedding(Embedding),
 }
 
 /// Evaluates `$call` with `$o` bound to the operator behind any [`Op`], by `&` or `&mut`.
@@ -120,7 +124,7 @@ macro_rules! with_operator {
     (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ $plain };
     ($op:expr, $borrow:tt $o:ident => $call:expr) => {
         with_operator!(@match $op, $o, $call, $borrow,
-            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax Reshape Transpose],
+            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax Reshape Transpose Embedding],
             [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Flatten])
     };
 }
@@ -202,6 +206,9 @@ pub fn examples() -> Vec<Op> {
         Op::Reshape(Reshape { shape: vec![9, 4] }),
         Op::Transpose(Transpose {
             perm: vec![2, 0, 1],
+        }),
+        Op::Embedding(Embedding {
+            table: "table".into(),
         }),
     ]
 }

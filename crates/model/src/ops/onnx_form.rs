@@ -11,6 +11,8 @@ pub struct OnnxForm {
     pub attributes: Vec<(&'static str, OnnxAttribute)>,
     /// Constants that are inputs behind all others, by what they are; one that is left out is `None`.
     pub constants: Vec<(&'static str, Option<OnnxConstant>)>,
+    /// Whether the tensors of the operator come before the values that it reads.
+    pub tensors_first: bool,
 }
 
 impl OnnxForm {
@@ -21,6 +23,7 @@ impl OnnxForm {
             opset: 17,
             attributes: vec![],
             constants: vec![],
+            tensors_first: false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Inputs of a file, and the layout that they get in the network.
 
-use sparsevd_model::{Input, Shape};
+use sparsevd_model::{DType, Input, Shape};
 
 use super::importer::{ImportError, Importer, MOST_ELEMENTS, Value};
 use super::view::View;
@@ -25,16 +25,18 @@ impl<'m> Importer<'m> {
         for proto in protos {
             let value = match kind(proto) {
                 Err(why) => Value::Unusable(why.into()),
-                Ok(()) => {
+                Ok(dtype) => {
                     let dims = self.declared(proto, options)?;
                     let layout = self.layouts.get(&inputs.len());
                     let view = View {
                         shape: layout.map_or_else(|| dims.clone(), |l| l.shape.clone()),
                         order: layout.and_then(|l| l.order.clone()),
+                        dtype,
                         input: Some(inputs.len()),
                         ..View::new(proto.name.clone(), dims)
                     };
-                    inputs.push(Input::new(proto.name.clone(), Shape(view.shape.clone())));
+                    let shape = Shape(view.shape.clone());
+                    inputs.push(Input::new(proto.name.clone(), shape).of(dtype));
                     self.declared.push(view.dims.clone());
                     self.names.insert(proto.name.clone());
                     Value::Activation(view)
@@ -172,8 +174,8 @@ pub(super) fn has_no_batch(graph: &GraphProto) -> bool {
             .any(|p| dims(p).is_some_and(|n| n <= 1))
 }
 
-/// Checks that an input can be a value of a network; the error says why it cannot.
-fn kind(proto: &ValueInfoProto) -> Result<(), String> {
+/// What the elements of an input are in a network; the error says why it can be no value of one.
+fn kind(proto: &ValueInfoProto) -> Result<DType, String> {
     let Some(kind) = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
         return Err(format!("its input `{}`, which is not a tensor", proto.name));
     };
@@ -184,18 +186,18 @@ fn kind(proto: &ValueInfoProto) -> Result<(), String> {
         data_type::BFLOAT16,
     ];
     if floats.contains(&kind.elem_type) {
-        return Ok(());
+        return Ok(DType::F32);
     }
     let given = match kind.elem_type {
         data_type::INT8 => "int8".to_owned(),
         data_type::UINT8 => "uint8".to_owned(),
-        data_type::INT32 => "int32".to_owned(),
-        data_type::INT64 => "int64".to_owned(),
+        data_type::INT32 => return Ok(DType::I32),
+        data_type::INT64 => return Ok(DType::I64),
         data_type::BOOL => "bool".to_owned(),
         other => other.to_string(),
     };
     Err(format!(
-        "its input `{}` of data type {given}, which is not floating-point",
+        "its input `{}` of data type {given}, which is neither floating-point nor int32 or int64",
         proto.name
     ))
 }

@@ -13,6 +13,7 @@ mod activations;
 mod arithmetic;
 mod build;
 mod decomposed;
+mod embedding;
 mod importer;
 mod inputs;
 mod layer_normalization;
@@ -40,6 +41,7 @@ use crate::tensor::{Decoder, Int, Tensor};
 use crate::{constants, tensor};
 use build::moved;
 use importer::{Importer, Value};
+use view::View;
 use whole::Whole;
 
 pub(crate) use importer::ImportError;
@@ -64,7 +66,9 @@ const OPERATORS: &[&str] = &[
     "Conv",
     "Div",
     "Dropout",
+    "Expand",
     "Flatten",
+    "Gather",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
@@ -107,6 +111,29 @@ const OPERATORS: &[&str] = &[
     "Transpose",
     "Unsqueeze",
 ];
+
+/// Those of them that take integers: all but `Gather` keep the elements of a value.
+const OVER_IDS: &[&str] = &[
+    "Cast",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Shape",
+    "Slice",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// Why an operator does not take a value of integers.
+fn ids(x: &View) -> NodeError {
+    NodeError::unsupported(format!(
+        "its input `{}` of type {}, which can only number the rows of a table",
+        x.name, x.dtype
+    ))
+}
 
 /// The network that a file describes.
 pub(crate) fn import(
@@ -222,7 +249,8 @@ fn with_free(
         let sizes = input.shape.dims().iter().zip(other.shape.dims());
         let is_free = |(a, b): (&usize, &usize)| [*a, *b] == PROBES;
         let dimension = sizes.into_iter().position(is_free)?;
-        *input = Input::with_free(&input.name, input.shape.clone(), dimension, symbol);
+        *input =
+            Input::with_free(&input.name, input.shape.clone(), dimension, symbol).of(input.dtype);
     }
     let other = other.graph.at_length(PROBES[1]) == network.graph.at_length(PROBES[1])
         && other.tensors == network.tensors;
@@ -365,7 +393,7 @@ impl<'m> Importer<'m> {
             )));
         }
         if inputs.is_empty() {
-            let expected = "at least one of floating-point numbers";
+            let expected = "at least one of floating-point numbers or ids";
             return Err(Invalid::new("inputs", expected, "none").into());
         }
         let nodes = std::mem::take(&mut self.nodes);
@@ -597,6 +625,17 @@ impl<'m> Importer<'m> {
         inputs: &[Option<Value>],
     ) -> Result<Value, NodeError> {
         let op = node.0.op_type.as_str();
+        let is_id = |v: &&Value| matches!(v, Value::Activation(view) if view.dtype.is_id());
+        if !OVER_IDS.contains(&op)
+            && let Some(Value::Activation(x)) = inputs.iter().flatten().find(is_id)
+        {
+            return Err(ids(x));
+        }
+        if let ("Gather", [Some(Value::Constant(table)), Some(Value::Activation(x)), ..]) =
+            (op, inputs)
+        {
+            return Ok(Value::Activation(self.gather(node, table, x)?));
+        }
         let view = match op {
             "Add" | "Sub" | "Mul" | "Div" => Some(self.arithmetic(node, inputs)?),
             "Sum" | "Mean" => Some(self.sum(node, inputs)?),
@@ -641,6 +680,7 @@ impl<'m> Importer<'m> {
             "Identity" => x.clone(),
             "Dropout" => self.dropout(node, x, constant(2))?,
             "Cast" => shapes::cast(node, x)?,
+            "Expand" => self.expand(node, x, constant(1))?,
             "Flatten" => self.flatten(node, x)?,
             "Squeeze" => self.squeeze(node, x, constant(1))?,
             "Unsqueeze" => self.unsqueeze(node, x, constant(1))?,

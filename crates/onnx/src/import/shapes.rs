@@ -19,7 +19,12 @@ pub(super) fn cast(node: OnnxNode<'_>, x: &View) -> Result<View, NodeError> {
         data_type::FLOAT16,
         data_type::BFLOAT16,
     ];
-    if !floats.iter().any(|f| i64::from(*f) == to) {
+    let integers = [data_type::INT32, data_type::INT64];
+    let same: &[i32] = match x.dtype.is_id() {
+        true => &integers,
+        false => &floats,
+    };
+    if !same.iter().any(|f| i64::from(*f) == to) {
         return Err(NodeError::unsupported(format!("data type {to}")));
     }
     Ok(x.clone())
@@ -183,7 +188,7 @@ impl<'m> Importer<'m> {
         constant: impl Fn(usize) -> Option<&'t Tensor>,
     ) -> Result<View, NodeError> {
         /// Ends from which on exporters mean all samples, whatever their number.
-        const ALL: i64 = i32::MAX as i64;
+        const ALL: i64 = 1_000_000_000;
         if (1..node.0.input.len()).any(|i| node.input(i).is_some() && constant(i).is_none()) {
             return Err(NodeError::unsupported("bounds that are not constants"));
         }

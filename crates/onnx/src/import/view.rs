@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use sparsevd_model::DType;
+
 use crate::node_error::Invalid;
 use crate::order::{permuted, simplified};
 use crate::tensor::Decoder;
@@ -20,6 +22,8 @@ pub(super) struct View {
     pub dims: Vec<usize>,
     /// For each element in the file's order its index in the network's order; `None` where the orders agree.
     pub order: Option<Rc<[u32]>>,
+    /// What its elements are: numbers, or ids.
+    pub dtype: DType,
     /// The input of the network that this value is, up to changes of each element by itself: its layout can be chosen.
     pub input: Option<usize>,
 }
@@ -32,6 +36,7 @@ impl View {
             dims: shape.clone(),
             shape,
             order: None,
+            dtype: DType::F32,
             input: None,
         }
     }

@@ -10,6 +10,7 @@ pub(super) enum Whole<'m> {
         approximate: Approximate,
     },
     LayerNormalization(LayerNormalization<'m>),
+    Rows(Rows<'m>),
     /// Along an axis per sample.
     Softmax {
         x: &'m str,
@@ -23,6 +24,7 @@ impl<'m> Whole<'m> {
         match self {
             Self::Gelu { x, .. } | Self::Softmax { x, .. } => x,
             Self::LayerNormalization(whole) => whole.x,
+            Self::Rows(rows) => rows.ids,
         }
     }
 
@@ -30,10 +32,21 @@ impl<'m> Whole<'m> {
     pub fn inputs(&self) -> impl Iterator<Item = &'m str> {
         let [scale, bias] = match self {
             Self::LayerNormalization(whole) => [whole.scale, whole.bias],
+            Self::Rows(rows) => [Some(rows.table), None],
             Self::Gelu { .. } | Self::Softmax { .. } => [None, None],
         };
         [Some(self.x()), scale, bias].into_iter().flatten()
     }
+}
+
+/// The row of a table for each id.
+#[derive(Debug, Clone)]
+pub(super) struct Rows<'m> {
+    pub ids: &'m str,
+    /// Whether the ids have a last dimension, of one element, in the place of the row's.
+    pub has_axis: bool,
+    /// Name of a constant.
+    pub table: &'m str,
 }
 
 /// `number scale (x - mean) / sqrt(variance + epsilon) + bias` over some axes.

@@ -1,9 +1,10 @@
-//! Kernels of operators that only move numbers: padding, concatenation, reshaping and transposition.
+//! Kernels of operators that only move numbers: padding, concatenation, reshaping, transposition and rows of a table.
 
 use sparsevd_kernels::axes::Transpose;
+use sparsevd_kernels::embedding::Embedding;
 use sparsevd_kernels::place::{PadKernel, PlaceKernel};
 use sparsevd_kernels::{CopyKernel, Layout};
-use sparsevd_model::ops;
+use sparsevd_model::{Weights, ops};
 
 use super::candidate::Candidate;
 use super::context::Context;
@@ -45,6 +46,24 @@ pub(super) fn transpose<'a>(
 ) -> Candidate<'a> {
     let kernel = Transpose::new(step.input_shape.dims(), perm);
     Candidate::whole([Layout::Single; 2], kernel, step.output_shape.elements())
+}
+
+/// The one kernel of an embedding, to which each id is a sample.
+pub(super) fn embedding<'a>(
+    context: &Context<'_>,
+    step: &Step,
+    ops::Embedding { table }: &ops::Embedding,
+) -> Result<Candidate<'a>, RuntimeError> {
+    let Some(table) = context.network.tensors.get(table).map(Weights::to_dense) else {
+        return Err(context.unsupported(step));
+    };
+    let &[rows, width] = table.shape.dims() else {
+        return Err(context.unsupported(step));
+    };
+    let ids = &context.program.values[step.inputs[0]];
+    let ids = ids.rows_before(ids.shape.dims().len());
+    let kernel = Embedding::new(table.values, [rows, width]);
+    Ok(Candidate::whole([Layout::Single; 2], kernel, width).over(ids))
 }
 
 /// The one kernel of a concatenation, which does not run over blocks: a part for each input.

@@ -1,20 +1,22 @@
-//! Operators that exporters write as several: GELU, layer normalisation and softmax.
+//! Operators that exporters write as several: GELU, layer normalisation, softmax, and rows of a table by a product with one-hot values.
 //!
 //! Such a group is known by its last node, whose value the operator then makes; nodes that only the group reads are not imported. To know
 //! a group takes shapes and constants, so a file with new ones is imported again.
 
 mod gelu;
 mod normalisation;
+mod one_hot;
 mod product;
 mod reader;
 mod statistic;
 
 use sparsevd_model::{Op, ops};
 
+use super::ids;
 use super::importer::{Importer, Value};
 use super::layer_normalization::Parameter;
 use super::view::View;
-use super::whole::{LayerNormalization, Whole};
+use super::whole::{LayerNormalization, Rows, Whole};
 use crate::attributes::OnnxNode;
 use crate::node_error::NodeError;
 use crate::tensor::{Data, Tensor};
@@ -50,6 +52,8 @@ impl<'m> Importer<'m> {
             return None;
         };
         Some(match whole {
+            Whole::Rows(rows) => self.whole_rows(node, &x, rows),
+            _ if x.dtype.is_id() => Err(ids(&x)),
             Whole::Gelu { approximate, .. } => {
                 let approximate = *approximate;
                 self.map(node, &x, Op::Gelu(ops::Gelu { approximate }))
@@ -57,6 +61,20 @@ impl<'m> Importer<'m> {
             Whole::LayerNormalization(whole) => self.whole_normalization(node, &x, whole),
             Whole::Softmax { axis, .. } => self.softmax_along(node, &x, *axis),
         })
+    }
+
+    fn whole_rows(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        rows: &Rows<'m>,
+    ) -> Result<View, NodeError> {
+        let Some(Value::Constant(table)) = self.values.get(rows.table).cloned() else {
+            return Err(NodeError::unsupported("a table that is no constant"));
+        };
+        let inner = x.dims.len() - usize::from(rows.has_axis);
+        let ids = x.reshaped(x.dims[..inner].to_vec());
+        self.embedding(node, &table, rows.table, &ids)
     }
 
     fn whole_normalization(
@@ -114,11 +132,11 @@ impl<'m> Importer<'m> {
 fn recognized<'m>(importer: &Importer<'m>, value: &'m str) -> Option<Whole<'m>> {
     // Every group ends in one of these.
     let node = importer.producers.get(value)?;
-    if !["Add", "Div", "Mul"].contains(&node.0.op_type.as_str()) {
+    if !["Add", "Div", "MatMul", "Mul"].contains(&node.0.op_type.as_str()) {
         return None;
     }
-    let readers = [(); 3].map(|()| Reader::new(importer));
-    let [gelu, normalization, softmax] = &readers;
+    let readers = [(); 4].map(|()| Reader::new(importer));
+    let [gelu, normalization, softmax, rows] = &readers;
     let gelu_of = || {
         let (x, approximate) = gelu.gelu(value)?;
         Some((gelu, Whole::Gelu { x, approximate }))
@@ -131,7 +149,9 @@ fn recognized<'m>(importer: &Importer<'m>, value: &'m str) -> Option<Whole<'m>> 
         let (x, axis) = softmax.softmax(value)?;
         Some((softmax, Whole::Softmax { x, axis }))
     };
-    let (reader, whole) = gelu_of().or_else(normalization_of).or_else(softmax_of)?;
+    let rows_of = || Some((rows, Whole::Rows(rows.rows(value)?)));
+    let found = gelu_of().or_else(normalization_of).or_else(softmax_of);
+    let (reader, whole) = found.or_else(rows_of)?;
     let rank = reader.dims(whole.x())?.len() + importer.batch_axes;
     (reader.rank() <= rank).then_some(whole)
 }

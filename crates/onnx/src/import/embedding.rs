@@ -1,0 +1,94 @@
+//! Rows of a table by ids, which are inputs of integers.
+
+use sparsevd_model::{Op, ops};
+
+use super::build::moved;
+use super::importer::Importer;
+use super::view::{MOST_TRACKED, View};
+use crate::attributes::OnnxNode;
+use crate::node_error::NodeError;
+use crate::tensor::{Int, Tensor};
+
+impl<'m> Importer<'m> {
+    /// `Gather` of a constant by computed indices.
+    pub(super) fn gather(
+        &mut self,
+        node: OnnxNode<'m>,
+        table: &Tensor,
+        ids: &View,
+    ) -> Result<View, NodeError> {
+        let axis = node.int("axis")?.unwrap_or(0);
+        if axis != 0 && axis + table.dims.len() as i64 != 0 {
+            return Err(NodeError::unsupported(format!("axis {axis} of a constant")));
+        }
+        let name = node.input(0).unwrap_or_default();
+        self.embedding(node, table, name, ids)
+    }
+
+    /// The row of a table for each id of a value.
+    pub(super) fn embedding(
+        &mut self,
+        node: OnnxNode<'m>,
+        table: &Tensor,
+        name: &str,
+        ids: &View,
+    ) -> Result<View, NodeError> {
+        if !ids.dtype.is_id() {
+            return Err(NodeError::unsupported("computed indices of a constant"));
+        }
+        let &[_, width] = table.dims.as_slice() else {
+            let why = format!("indices of {}, which is no matrix", table.describe());
+            return Err(NodeError::unsupported(why));
+        };
+        let table = self.dense(node, "table", table)?;
+        let table = self.tensor(name, table);
+        let made = self.push(node, Op::Embedding(ops::Embedding { table }), &[ids])?;
+        // Rows are in the order of the ids.
+        let order = match &ids.order {
+            None => None,
+            Some(order) if made.elements() <= MOST_TRACKED => {
+                self.decoder.take(&node.label(), &made.shape)?;
+                let width = width as u32;
+                let row = |&row: &u32| (0..width).map(move |i| row * width + i);
+                Some(order.iter().flat_map(row).collect())
+            }
+            Some(_) => return Err(moved(ids)),
+        };
+        Ok(View {
+            dims: [ids.dims.as_slice(), &[width]].concat(),
+            order,
+            ..made
+        })
+    }
+
+    /// An expansion that keeps the shape of a value.
+    pub(super) fn expand(
+        &self,
+        node: OnnxNode<'m>,
+        x: &View,
+        target: Option<&Tensor>,
+    ) -> Result<View, NodeError> {
+        let Some(target) = target else {
+            return Err(node.invalid("a constant shape", "none").into());
+        };
+        let Some(target) = target.sizes() else {
+            return Err(node
+                .invalid("integers as a shape", target.describe())
+                .into());
+        };
+        let batch = [self.batch].into_iter().take(self.batch_axes);
+        let own: Vec<Option<usize>> = batch.chain(x.dims.iter().copied().map(Some)).collect();
+        let keeps = |(size, own): (&Int, &Option<usize>)| match size {
+            Int::Batch => own.is_none(),
+            Int::Known(1) => true,
+            Int::Known(n) => own.is_some_and(|own| i64::try_from(own) == Ok(*n)),
+        };
+        let missing = own.len().checked_sub(target.len());
+        let is_same = missing.is_some_and(|m| target.iter().zip(&own[m..]).all(keeps));
+        if !is_same {
+            let from = sparsevd_model::Shape(x.dims.clone());
+            return Err(NodeError::unsupported(format!("copies of {from}")));
+        }
+        Ok(x.clone())
+    }
+}
