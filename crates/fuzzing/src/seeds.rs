@@ -61,6 +61,8 @@ fn fill(builder: GraphBuilder, density: f64, seed: u64) -> Network {
         }
         match shape.dims().len() {
             1 => dense.into(),
+            // Only the weights of layers are sparse in files.
+            _ if name == "table" => dense.into(),
             _ => sparsevd_model::Csr::from_dense(&dense).into(),
         }
     });

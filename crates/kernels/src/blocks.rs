@@ -260,8 +260,8 @@ impl Blocks {
     pub(crate) fn pixel(&self, lane: usize, row: usize, column: usize) -> [usize; 2] {
         let corner = self.corners()[lane].map(|n| n.cast_unsigned());
         [
-            (corner[0] + row).wrapping_sub(self.halo[0]),
-            (corner[1] + column).wrapping_sub(self.halo[1]),
+            corner[0].wrapping_add(row).wrapping_sub(self.halo[0]),
+            corner[1].wrapping_add(column).wrapping_sub(self.halo[1]),
         ]
     }
 

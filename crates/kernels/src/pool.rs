@@ -65,17 +65,17 @@ impl Pool {
         }
     }
 
-    /// Global average pooling: `[c, h, w]` to `[c, 1, 1]`.
+    /// Pooling of whole maps: `[c, h, w]` to `[c, 1, 1]`.
     ///
     /// # Panics
     /// When the map is empty.
     #[track_caller]
-    pub fn global_average(isa: Isa, layout: Layout, input: [usize; 3]) -> Self {
+    pub fn global(isa: Isa, reduction: Reduction, layout: Layout, input: [usize; 3]) -> Self {
         let window = Window {
             kernel_shape: [input[1], input[2]],
             ..Window::square(1, 1)
         };
-        Self::new(isa, Reduction::Average, layout, &window, input)
+        Self::new(isa, reduction, layout, &window, input)
     }
 
     /// Pools `count` samples or tiles (see [`Layout`]). Threads can split them by samples, tiles or channels.
@@ -102,16 +102,15 @@ impl Pool {
                 }
             },
             Layout::Tiled => tiled(self.isa, self, x, y),
-            _ if self.is_global_average() => means(self.isa, x, y, h * w),
+            _ if self.is_global() => whole(self.isa, self, x, y),
             _ => single(self.isa, self, x, y),
         }
     }
 
-    /// Whether this is global average pooling.
-    fn is_global_average(&self) -> bool {
+    /// Whether it pools whole maps.
+    fn is_global(&self) -> bool {
         let [_, h, w] = self.input;
-        let whole = self.window.kernel_shape == [h, w] && self.window.dilations == [1, 1];
-        self.reduction == Reduction::Average && whole && self.window.pads == [0; 4]
+        self.window.is_whole(h, w)
     }
 
     /// Whether this is 2x2 max-pooling with stride 2.
@@ -126,7 +125,7 @@ impl Pool {
     }
 }
 
-multiversion!(fn means(x: &[f32], y: &mut [f32], pixels: usize) = means_body;);
+multiversion!(fn whole(pool: &Pool, x: &[f32], y: &mut [f32]) = whole_body;);
 multiversion!(fn single(pool: &Pool, x: &[f32], y: &mut [f32]) = single_body;);
 multiversion!(fn tiled(pool: &Pool, x: &[f32], y: &mut [f32]) = tiled_body;);
 
@@ -172,21 +171,33 @@ pub(crate) fn larger(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
 }
 
-/// The mean of each map of `pixels` pixels, as sixteen partial sums.
 #[inline(always)]
-fn means_body(x: &[f32], y: &mut [f32], pixels: usize) {
+fn whole_body(pool: &Pool, x: &[f32], y: &mut [f32]) {
+    let [_, h, w] = pool.input;
+    match pool.reduction {
+        Reduction::Max => reduced(x, y, h * w, f32::NEG_INFINITY, larger),
+        Reduction::Average => {
+            reduced(x, y, h * w, 0.0, |a, b| a + b);
+            y.iter_mut().for_each(|y| *y /= (h * w) as f32);
+        }
+    }
+}
+
+/// Each map of `pixels` pixels as one number, by sixteen partial results.
+#[inline(always)]
+fn reduced(x: &[f32], y: &mut [f32], pixels: usize, start: f32, reduce: impl Fn(f32, f32) -> f32) {
     for (x, y) in x.chunks_exact(pixels).zip(y) {
-        let mut sums = [0.0; LANES];
+        let mut parts = [start; LANES];
         let lines = x.chunks_exact(LANES);
-        for (sum, v) in sums.iter_mut().zip(lines.remainder()) {
-            *sum = *v;
+        for (part, v) in parts.iter_mut().zip(lines.remainder()) {
+            *part = reduce(*part, *v);
         }
         for line in lines {
-            for (sum, v) in sums.iter_mut().zip(line) {
-                *sum += v;
+            for (part, v) in parts.iter_mut().zip(line) {
+                *part = reduce(*part, *v);
             }
         }
-        *y = sums.iter().sum::<f32>() / pixels as f32;
+        *y = parts.into_iter().fold(start, &reduce);
     }
 }
 

@@ -195,37 +195,85 @@ fn lines(
     }
 }
 
-/// Global average pooling: `x` is `n` samples in the blocks `input`, `y` `[n][c]`.
-///
-/// # Panics
-/// When `x` or `y` has another length.
-#[track_caller]
-pub fn global_average(isa: Isa, input: &Blocks, x: &[f32], n: usize, y: &mut [f32]) {
-    length::check("x", x.len(), [n, input.len()]);
-    length::check("y", y.len(), [n, input.map()[0]]);
-    means(isa, input, x, y);
+/// Pooling of whole maps in [`Blocks`]: `[c, h, w]` to `[c]`.
+#[derive(Debug, Clone)]
+pub struct GlobalPool {
+    isa: Isa,
+    reduction: Reduction,
+    blocks: Blocks,
+    /// For each line of a channel without its halo, a mask of the lanes that lie in the map.
+    inside: Vec<[u32; LANES]>,
 }
 
-multiversion!(fn means(input: &Blocks, x: &[f32], y: &mut [f32]) = means_body;);
+impl GlobalPool {
+    /// Plans the pooling of maps in these blocks.
+    pub fn new(isa: Isa, reduction: Reduction, blocks: Blocks) -> Self {
+        let [rows, columns] = blocks.block();
+        let lines = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        let inside = lines.map(|(row, column)| {
+            let inside = blocks.inside(row.cast_signed(), column.cast_signed());
+            inside.map(|is| if is { u32::MAX } else { 0 })
+        });
+        Self {
+            isa,
+            reduction,
+            blocks,
+            inside: inside.collect(),
+        }
+    }
+
+    /// Pools `n` samples: `y` is `[n][c]`.
+    ///
+    /// # Panics
+    /// When `x` or `y` has another length.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) {
+        length::check("x", x.len(), [n, self.blocks.len()]);
+        length::check("y", y.len(), [n, self.blocks.map()[0]]);
+        whole(self.isa, self, x, y);
+    }
+}
+
+multiversion!(fn whole(pool: &GlobalPool, x: &[f32], y: &mut [f32]) = whole_body;);
 
 #[inline(always)]
-fn means_body(input: &Blocks, x: &[f32], y: &mut [f32]) {
-    let [_, h, w] = input.map();
-    let [rows, columns] = input.block();
-    // Blocks that lie partly outside of the map hold zeros there; those that lie wholly outside may hold anything.
-    let inside = input.inside(0, 0);
-    for (x, y) in x.chunks_exact((input.channel() * LANES).max(1)).zip(y) {
-        let mut acc = [0.0; LANES];
+fn whole_body(pool: &GlobalPool, x: &[f32], y: &mut [f32]) {
+    let [_, h, w] = pool.blocks.map();
+    match pool.reduction {
+        Reduction::Max => reduced(pool, x, y, f32::NEG_INFINITY, larger),
+        Reduction::Average => {
+            reduced(pool, x, y, 0.0, |a, b| a + b);
+            y.iter_mut().for_each(|y| *y /= (h * w) as f32);
+        }
+    }
+}
+
+#[inline(always)]
+fn reduced(
+    pool: &GlobalPool,
+    x: &[f32],
+    y: &mut [f32],
+    start: f32,
+    reduce: impl Fn(f32, f32) -> f32,
+) {
+    let blocks = &pool.blocks;
+    let [rows, columns] = blocks.block();
+    let channels = x.chunks_exact((blocks.channel() * LANES).max(1));
+    for (x, y) in channels.zip(y) {
+        let mut acc = [start; LANES];
         for row in 0..rows {
-            let row = &x[input.line(row.cast_signed(), 0) * LANES..][..columns * LANES];
-            for line in row.chunks_exact(LANES) {
+            let lines = &x[blocks.line(row.cast_signed(), 0) * LANES..][..columns * LANES];
+            let inside = &pool.inside[row * columns..][..columns];
+            for (line, inside) in lines.chunks_exact(LANES).zip(inside) {
                 for lane in 0..LANES {
-                    acc[lane] += line[lane];
+                    // What lies outside of the map may be anything.
+                    let (v, inside) = (line[lane].to_bits(), inside[lane]);
+                    let v = f32::from_bits((v & inside) | (start.to_bits() & !inside));
+                    acc[lane] = reduce(acc[lane], v);
                 }
             }
         }
-        let sums = acc.iter().zip(inside).filter(|(_, inside)| *inside);
-        *y = sums.map(|(sum, _)| sum).sum::<f32>() / (h * w) as f32;
+        *y = acc.into_iter().fold(start, &reduce);
     }
 }
 
@@ -247,19 +295,9 @@ impl PackedKernel for BlockPool {
     }
 }
 
-/// [`global_average`] of maps in these blocks.
-#[derive(Debug, Clone)]
-pub struct BlockAverage {
-    /// Instruction set of the kernel.
-    pub isa: Isa,
-    /// Blocks of the input.
-    pub blocks: Blocks,
-}
-
-impl PackedKernel for BlockAverage {
+impl PackedKernel for GlobalPool {
     fn run(&self, operands: Operands<'_>) {
-        let Operands { x, y, n, .. } = operands;
-        global_average(self.isa, &self.blocks, x, n, y);
+        Self::run(self, operands.x, operands.n, operands.y);
     }
 
     fn name(&self) -> String {
@@ -268,5 +306,9 @@ impl PackedKernel for BlockAverage {
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
         work.elementwise(costs)
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.inside)
     }
 }

@@ -94,8 +94,9 @@ impl Reblock {
             let (row, column) = (line / width, line % width);
             std::array::from_fn(|lane| {
                 let [y, x] = to.pixel(lane, row, column);
-                let from = lane / grid[1] * grid[1] + x / columns;
-                (y < h && x < w).then(|| (row * columns + x % columns, from))
+                // Outside of the map the column may be any number.
+                let from = || lane / grid[1] * grid[1] + x / columns;
+                (y < h && x < w).then(|| (row * columns + x % columns, from()))
             })
         });
         let between = height * columns * LANES;

@@ -7,7 +7,7 @@ use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool::Reduction;
-use sparsevd_kernels::pool_blocks::{BlockPool, global_average};
+use sparsevd_kernels::pool_blocks::{BlockPool, GlobalPool};
 use sparsevd_kernels::reblock::{Reblock, Subsample, Unpack};
 use sparsevd_kernels::{Buffer, Clamp, Isa};
 use sparsevd_model::{Csr, Dense, Window};
@@ -356,7 +356,11 @@ proptest! {
     ) {
         let [c, h, w] = [map.0, map.1, map.2];
         let x = Stream(7).floats(n * c * h * w);
-        let want: Vec<f32> = x.chunks_exact(h * w).map(|m| m.iter().sum::<f32>() / (h * w) as f32).collect();
+        // Only negative numbers show that what lies outside of the map is no part of a maximum.
+        let x: Vec<f32> = x.into_iter().map(|v| v - 2.0).collect();
+        let mean = |m: &[f32]| m.iter().sum::<f32>() / (h * w) as f32;
+        let max = |m: &[f32]| m.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let want: [Vec<f32>; 2] = [x.chunks_exact(h * w).map(mean).collect(), x.chunks_exact(h * w).map(max).collect()];
         let blocks = Blocks::of_map([c, h, w]).with_halo([halo; 4]);
         for isa in Isa::available() {
             let mut packed = packed(isa, &blocks, &x, n);
@@ -367,9 +371,11 @@ proptest! {
             for line in packed.chunks_exact_mut(16) {
                 dead.iter().for_each(|&l| line[l] = f32::NAN);
             }
-            let mut y = vec![f32::NAN; n * c];
-            global_average(isa, &blocks, &packed, n, &mut y);
-            assert_close(&y, &want, TOLERANCE);
+            for (reduction, want) in [Reduction::Average, Reduction::Max].into_iter().zip(&want) {
+                let mut y = vec![f32::NAN; n * c];
+                GlobalPool::new(isa, reduction, blocks).run(&packed, n, &mut y);
+                assert_close(&y, want, TOLERANCE);
+            }
         }
     }
 

@@ -28,7 +28,7 @@ use sparsevd_kernels::kernel::Operands;
 use sparsevd_kernels::layer_norm::LayerNorm;
 use sparsevd_kernels::place::{PadKernel, PlaceKernel, pad, place};
 use sparsevd_kernels::pool::{Pool, Reduction};
-use sparsevd_kernels::pool_blocks::{BlockAverage, BlockPool, global_average};
+use sparsevd_kernels::pool_blocks::{BlockPool, GlobalPool};
 use sparsevd_kernels::prelu::PRelu;
 use sparsevd_kernels::reblock::{PackBlocks, Reblock, Subsample, Unpack};
 use sparsevd_kernels::spmm::Spmm;
@@ -368,7 +368,7 @@ fn map_kernels(isa: Isa) -> Vec<Case> {
         case(Unpack::new(isa, blocks), b, floats, 1),
         case(Reblock::new(isa, other, blocks), o, b, 1),
         case(Subsample::new(isa, other, half, [2, 2]), o, half.len(), 1),
-        case(BlockAverage { isa, blocks }, b, SIDE, 1),
+        case(GlobalPool::new(isa, Reduction::Max, blocks), b, SIDE, 1),
     ]);
     all
 }
@@ -582,7 +582,7 @@ fn functions_refuse_sizes_that_wrap() {
             }
             let blocks = Blocks::of_map([SIDE, 8, 8]);
             refuses("samples", || {
-                global_average(isa, &blocks, &[], big, &mut [])
+                GlobalPool::new(isa, Reduction::Average, blocks).run(&[], big, &mut [])
             });
             refuses("samples", || blocks.pack(isa, &[], big, &mut []));
             refuses("samples", || blocks.unpack(isa, &[], big, &mut []));

@@ -158,7 +158,8 @@ proptest! {
                 let pools = [
                     (Pool::new(isa, Reduction::Max, layout, &window, [c, h, w]), reference::pool(&x, [h, w], &window, max)),
                     (Pool::new(isa, Reduction::Average, layout, &window, [c, h, w]), reference::pool(&x, [h, w], &window, mean)),
-                    (Pool::global_average(isa, layout, [c, h, w]), reference::pool(&x, [h, w], &global, mean)),
+                    (Pool::global(isa, Reduction::Average, layout, [c, h, w]), reference::pool(&x, [h, w], &global, mean)),
+                    (Pool::global(isa, Reduction::Max, layout, [c, h, w]), reference::pool(&x, [h, w], &global, max)),
                 ];
                 for (pool, want) in pools {
                     let y_len: usize = pool.output().iter().product();

@@ -11,6 +11,7 @@ use sparsevd_runtime::bench::measure;
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 
 use crate::error::PipelineError;
+use crate::input_samples::InputSamples;
 use crate::labelled::{EVALUATION_BATCH, predictions};
 use crate::split::Split;
 
@@ -128,18 +129,19 @@ pub(crate) fn timings(
     dense: &Network,
     samples: Option<&dyn Samples>,
 ) -> Result<(Vec<KernelChoice>, Vec<Timing>), PipelineError> {
-    let input_shape = &sparse.graph.inputs[0].shape;
-    let size = input_shape.elements();
     let (mut kernels, mut timings) = (vec![], vec![]);
     for batch in BATCHES {
-        let mut input = vec![0.0; 4 * batch * size];
-        for (i, x) in input.chunks_exact_mut(size).enumerate() {
-            match samples {
-                Some(samples) => fill_input(samples, i % samples.len(), input_shape, x),
-                None => (x.iter_mut().enumerate())
-                    .for_each(|(j, x)| *x = ((i + j) * 7919 % 1009) as f32 / 1009.0),
-            }
-        }
+        let count = 4 * batch;
+        let inputs = match samples {
+            None => InputSamples::random(sparse, count, 1),
+            Some(samples) => InputSamples::generate(sparse, count, 1, |input, len| {
+                let mut all = vec![0.0; len];
+                for (i, x) in all.chunks_exact_mut((len / count).max(1)).enumerate() {
+                    fill_input(samples, i % samples.len(), &input.shape, x);
+                }
+                all
+            }),
+        };
         let sessions = [
             session(sparse, WeightMode::Sparse, batch, 1)?,
             session(dense, WeightMode::Dense, batch, 1)?,
@@ -150,7 +152,12 @@ pub(crate) fn timings(
             batch,
             kernel: n.kernel.clone(),
         }));
-        let measured = measure(&[&sessions[0], &sessions[1]], batch, &input, BUDGET)?;
+        let measured = measure(
+            &[&sessions[0], &sessions[1]],
+            batch,
+            &inputs.named()[..],
+            BUDGET,
+        )?;
         timings.extend(measured.into_iter().map(|m| Timing {
             plan: m.plan.to_string(),
             batch: m.batch,

@@ -36,6 +36,19 @@ fn is_zeros(pads: &[usize; 4]) -> bool {
 }
 
 impl Window {
+    /// The window over maps whose rows are the columns.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        let turned = |[down, right]: [usize; 2]| [right, down];
+        let [top, left, bottom, right] = self.pads;
+        Self {
+            kernel_shape: turned(self.kernel_shape),
+            strides: turned(self.strides),
+            pads: [left, top, right, bottom],
+            dilations: turned(self.dilations),
+        }
+    }
+
     /// A square window without padding or dilation.
     pub fn square(size: usize, stride: usize) -> Self {
         Self {
@@ -67,6 +80,11 @@ impl Window {
             side(height, kh, self.strides[0], self.dilations[0], top, bottom)?,
             side(width, kw, self.strides[1], self.dilations[1], left, right)?,
         ])
+    }
+
+    /// Whether there is one position, in which it has all of an input of that height and width and no padding.
+    pub fn is_whole(&self, height: usize, width: usize) -> bool {
+        self.kernel_shape == [height, width] && self.dilations == [1; 2] && self.pads == [0; 4]
     }
 
     /// Height and width of an input with its padding; saturates instead of overflowing.

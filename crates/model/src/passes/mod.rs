@@ -3,6 +3,7 @@
 pub mod channels;
 mod drop_dead_channels;
 mod fold_batch_normalization;
+mod fold_embedding;
 mod fold_pad;
 mod values;
 
@@ -12,12 +13,14 @@ use crate::Network;
 
 pub use drop_dead_channels::drop_dead_channels;
 pub use fold_batch_normalization::{fold_batch_normalization, normalisation};
+pub use fold_embedding::fold_embedding;
 pub use fold_pad::fold_pad;
 
-/// The network as it is best run or pruned: normalisations and borders are part of the layers beside them, where that is exact.
+/// The network as it is best run or pruned: normalisations and borders are part of the layers beside them, and
+/// functions of the rows of a table part of the table, where that is exact.
 pub fn for_running(network: &Network) -> Cow<'_, Network> {
     let mut out = Cow::Borrowed(network);
-    for pass in [fold_batch_normalization, fold_pad] {
+    for pass in [fold_batch_normalization, fold_pad, fold_embedding] {
         if let Some(next) = pass(&out) {
             out = Cow::Owned(next);
         }

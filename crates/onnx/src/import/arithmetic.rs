@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use sparsevd_model::{Dense, Op, Shape, ops};
+use sparsevd_model::{Dense, Op, Shape, Weights, ops};
 
 use super::activations::clip;
 use super::importer::{Importer, Value};
@@ -394,14 +394,17 @@ impl<'m> Importer<'m> {
         product && is_alone && x.shape == [values.len()]
     }
 
-    /// Whether this node adds a bias to the units of a layer over several vectors, and that layer has no other use.
+    /// Whether this node adds a bias to the units of a layer over several vectors, or to the rows of a table, and that has no other use.
     fn is_bias_of_vectors(&self, node: OnnxNode<'m>, x: &View, c: &Tensor, first: bool) -> bool {
         let Some(last) = self.nodes.last().filter(|n| n.name == x.name) else {
             return false;
         };
         let is_alone = node.input(usize::from(first)) == Some(x.name.as_str())
             && self.uses.get(x.name.as_str()) == Some(&1);
-        let product = matches!(last.op, Op::Linear(ops::Linear { bias: None, .. }));
+        let product = matches!(
+            last.op,
+            Op::Linear(ops::Linear { bias: None, .. }) | Op::Embedding(_)
+        );
         let is_row = |out: &usize| {
             c.dims.last() == Some(out)
                 && c.dims.len() <= x.dims.len() + self.batch_axes
@@ -412,6 +415,11 @@ impl<'m> Importer<'m> {
     }
 
     fn add_bias(&mut self, node: OnnxNode<'m>, x: &View, values: Vec<f32>, first: bool) -> View {
+        if let Some(Op::Embedding(ops::Embedding { table })) = self.nodes.last().map(|n| &n.op) {
+            let table = table.clone();
+            self.add_to_rows(&table, &values);
+            return x.clone();
+        }
         let name = node.input(usize::from(!first)).unwrap_or_default();
         let bias = self.tensor(name, Dense::new([values.len()], values));
         if let Some(last) = self.nodes.last_mut()
@@ -421,6 +429,25 @@ impl<'m> Importer<'m> {
             last.op.rename_tensors(weight, Some(bias));
         }
         x.clone()
+    }
+
+    /// Adds numbers to each row of the table that the last node reads.
+    fn add_to_rows(&mut self, name: &str, numbers: &[f32]) {
+        let is_read = |n: &sparsevd_model::Node| n.op.tensors().any(|t| t == name);
+        let is_shared = self.nodes.iter().filter(|n| is_read(n)).count() > 1;
+        let Some(mut table) = self.tensors.get(name).map(Weights::to_dense) else {
+            return;
+        };
+        if !is_shared {
+            self.tensors.remove(name);
+        }
+        for row in table.values.chunks_mut(numbers.len().max(1)) {
+            row.iter_mut().zip(numbers).for_each(|(v, n)| *v += n);
+        }
+        let table = self.tensor(name, table);
+        if let Some(last) = self.nodes.last_mut() {
+            last.op = Op::Embedding(ops::Embedding { table });
+        }
     }
 
     /// Constants over a value: one number, one per channel, or one per element of a vector.

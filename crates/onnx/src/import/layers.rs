@@ -19,7 +19,7 @@ impl<'m> Importer<'m> {
         let Some(weight) = constant(1) else {
             return Err(NodeError::unsupported("a weight that is no constant"));
         };
-        let map = self.map_of(x)?;
+        let mut map = self.map_of(x)?;
         let (out, kernel) = match (map.spatial, weight.dims.as_slice()) {
             (2, &[out, _, kh, kw]) => (out, [kh, kw]),
             (1, &[out, _, kw]) => (out, [1, kw]),
@@ -40,7 +40,13 @@ impl<'m> Importer<'m> {
                 )
                 .into());
         }
-        let window = map.window(node, kernel_shape)?;
+        let mut window = map.window(node, kernel_shape)?;
+        // Kernels compute rows of a map at a time: a column that has to be reshaped anyway becomes a row.
+        let as_row = x.shape != map.shape && map.is_column_of(&window);
+        if as_row {
+            map.shape.swap(1, 2);
+            window = window.transposed();
+        }
         let [groups] = node.int("group")?.map_or(Ok([1]), |g| {
             usize::try_from(g)
                 .map(|g| [g])
@@ -49,6 +55,9 @@ impl<'m> Importer<'m> {
         let mut dense = self.dense(node, "weight", weight)?;
         if let &[out, of_group, width] = weight.dims.as_slice() {
             dense.shape = Shape::from([out, of_group, 1, width]);
+        }
+        if as_row {
+            dense.shape.0.swap(2, 3);
         }
         let bias = self.bias(node, node.input(1), constant(2), node.input(2), out, 1.0)?;
         let weight = self.tensor(node.input(1).unwrap_or_default(), dense);
@@ -60,7 +69,10 @@ impl<'m> Importer<'m> {
         });
         let x = self.in_shape(x, &map.shape)?;
         let made = self.push(node, op, &[&x])?;
-        Ok(map.in_file(made))
+        Ok(match as_row {
+            true => map.column_in_file(made),
+            false => map.in_file(made),
+        })
     }
 
     pub(super) fn gemm<'t>(

@@ -58,6 +58,20 @@ impl Map {
         made.reshaped(dims)
     }
 
+    /// Whether the map is a column, and the window moves along it alone.
+    pub fn is_column_of(&self, window: &Window) -> bool {
+        let [_, left, _, right] = window.pads;
+        self.shape[2] == 1 && window.kernel_shape[1] == 1 && [left, right] == [0; 2]
+    }
+
+    /// As [`Map::in_file`], of a row that the file has as a column.
+    pub fn column_in_file(&self, made: View) -> View {
+        let mut view = self.in_file(made);
+        let last = view.dims.len() - 1;
+        view.dims.swap(last - 1, last);
+        view
+    }
+
     /// Sizes down and right.
     pub fn sizes(
         &self,

@@ -2,7 +2,7 @@
 
 use sparsevd_kernels::Layout;
 use sparsevd_kernels::pool::{Pool, Reduction};
-use sparsevd_kernels::pool_blocks::{BlockAverage, BlockPool};
+use sparsevd_kernels::pool_blocks::{BlockPool, GlobalPool};
 
 use super::candidate::Candidate;
 use super::context::Context;
@@ -30,8 +30,10 @@ pub(super) fn candidates<'a>(
         let layouts = [layout, Layout::Blocks(output)];
         return Ok(vec![Candidate::whole(layouts, kernel, features)]);
     }
-    if let (Layout::Blocks(blocks), None) = (layout, window) {
-        let kernel = BlockAverage { isa, blocks };
+    if let Layout::Blocks(blocks) = layout
+        && window.is_none_or(|window| window.is_whole(h, w))
+    {
+        let kernel = GlobalPool::new(isa, reduction, blocks);
         let layouts = [layout, Layout::Single];
         return Ok(vec![Candidate::whole(layouts, kernel, features)]);
     }
@@ -41,7 +43,7 @@ pub(super) fn candidates<'a>(
     };
     let kernel = match window {
         Some(window) => Pool::new(isa, reduction, layout, window, [c, h, w]),
-        None => Pool::global_average(isa, layout, [c, h, w]),
+        None => Pool::global(isa, reduction, layout, [c, h, w]),
     };
     Ok(vec![Candidate::whole([layout, layout], kernel, features)])
 }
