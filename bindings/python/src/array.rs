@@ -3,7 +3,8 @@
 use std::fmt;
 
 use numpy::{
-    PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+    PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray,
+    PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
 use sparsevd_model::{Dim, TensorType};
@@ -42,6 +43,24 @@ pub fn in_c_order<'py>(
     };
     let busy = |_| input_error(what, "an array that no other run writes to", "one in use");
     array.try_readonly().map_err(busy)
+}
+
+/// An array of ids, which a run takes as floating-point numbers: a copy of the caller's integers.
+pub fn ids<'py>(
+    what: Operand<'_>,
+    array: &Bound<'py, PyAny>,
+) -> PyResult<PyReadonlyArrayDyn<'py, f32>> {
+    let untyped = array.cast::<PyUntypedArray>().ok();
+    let is_integer = untyped.is_some_and(|a| matches!(a.dtype().kind(), b'i' | b'u'));
+    if !is_integer {
+        return Err(input_error(
+            what,
+            "a NumPy array of integers",
+            kind_of(array)?,
+        ));
+    }
+    let copy = array.call_method1("astype", ("float32", "C"))?;
+    in_c_order(what, &copy)
 }
 
 /// A copy in C order.

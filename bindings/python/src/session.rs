@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 use sparsevd_runtime::{Plan as RuntimePlan, PlanValue, RuntimeError, Session as RuntimeSession};
 
 use crate::array::{
-    Operand, batch_and_length, check_finite, in_c_order, in_words, is_aligned, kind_of,
+    Operand, batch_and_length, check_finite, ids, in_c_order, in_words, is_aligned, kind_of,
 };
 use crate::error::{IntoPyErr, class, detached, input_error};
 use crate::plan::{Plan, Planned};
@@ -32,7 +32,10 @@ impl<'py> Input<'py> {
             kind: "input",
             name: &value.name,
         };
-        let array = in_c_order(what, array)?;
+        let array = match value.tensor_type.dtype.is_id() {
+            true => ids(what, array)?,
+            false => in_c_order(what, array)?,
+        };
         let shape = array.shape();
         let (batch, length) = batch_and_length(what, &value.tensor_type, shape)?;
         check_finite(what, array.as_slice()?, shape)?;

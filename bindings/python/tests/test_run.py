@@ -188,3 +188,20 @@ def test_inspection_is_that_of_the_program(models, program):
     path = models / "lenet-300-100" / "sparse.safetensors"
     assert sparsevd.load(path).inspect() == json.loads(program("compress", "inspect", path, "--json"))
     assert "of 266200 weights" in repr(sparsevd.load(path))
+
+
+def test_ids_are_arrays_of_integers(models):
+    golden = models.parent / "tests" / "golden" / "onnx"
+    session = sparsevd.load(golden / "ids.onnx").session(threads=1)
+    arrays = dict(np.load(golden / "ids.npz"))
+    expected = arrays.pop("y")
+    for kind in [np.int64, np.int32, np.uint8]:
+        y = session(**{name: ids.astype(kind) for name, ids in arrays.items()})
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    # Nine rows, and every other element.
+    wide = np.repeat(arrays["x"], 2, axis=1)[:, ::2]
+    np.testing.assert_allclose(session(**arrays | {"x": wide}), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(sparsevd.InputError, match="input `x`, sample 1: expected ids from 0 to 8, got 9"):
+        session(**arrays | {"x": np.where(np.arange(3)[:, None] == 1, 9, arrays["x"])})
+    with pytest.raises(sparsevd.InputError, match="a NumPy array of integers, got an array of .*f4"):
+        session(**arrays | {"x": arrays["x"].astype(np.float32)})

@@ -1,6 +1,7 @@
 //! Files that are wrong or beyond what networks here can do.
 
 mod decomposed;
+mod ids;
 mod layouts;
 
 use std::path::Path;
