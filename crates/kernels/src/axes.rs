@@ -1,8 +1,12 @@
 //! Values with their axes in another order.
 
+#[cfg(target_arch = "x86_64")]
+use crate::Level;
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::length;
+#[cfg(target_arch = "x86_64")]
+use crate::transpose;
+use crate::{Isa, length};
 
 /// Rows and columns that are moved together, so that both sides use whole cache lines.
 const SIDE: usize = 16;
@@ -10,6 +14,7 @@ const SIDE: usize = 16;
 /// Transposes each sample: axis `i` of the output is axis `perm[i]` of the input, over [`crate::Layout::Single`].
 #[derive(Debug, Clone)]
 pub struct Transpose {
+    isa: Isa,
     /// Elements of a sample.
     elements: usize,
     /// Size of each axis of the output and its stride in the input, in elements; axes that stay together are one.
@@ -26,7 +31,7 @@ impl Transpose {
     /// # Panics
     /// When `perm` does not have each axis of `dims` once, or no slice can hold a sample.
     #[track_caller]
-    pub fn new(dims: &[usize], perm: &[usize]) -> Self {
+    pub fn new(isa: Isa, dims: &[usize], perm: &[usize]) -> Self {
         let each_once = perm.len() == dims.len() && (0..dims.len()).all(|i| perm.contains(&i));
         assert!(
             each_once,
@@ -50,7 +55,11 @@ impl Transpose {
                 _ => axes.push(Axis { size, stride }),
             }
         }
-        Self { elements, axes }
+        Self {
+            isa,
+            elements,
+            axes,
+        }
     }
 
     /// Transposes the samples of `x` into `y`.
@@ -69,13 +78,13 @@ impl Transpose {
             .chunks_exact(self.elements)
             .zip(y.chunks_exact_mut(self.elements))
         {
-            transpose(&self.axes, x, y);
+            transposed(self.isa, &self.axes, x, y);
         }
     }
 }
 
 /// One sample, or the part of it from an index of outer axes on.
-fn transpose(axes: &[Axis], x: &[f32], y: &mut [f32]) {
+fn transposed(isa: Isa, axes: &[Axis], x: &[f32], y: &mut [f32]) {
     match axes {
         [] => y.copy_from_slice(&x[..y.len()]),
         [Axis { stride: 1, .. }] => y.copy_from_slice(&x[..y.len()]),
@@ -95,21 +104,40 @@ fn transpose(axes: &[Axis], x: &[f32], y: &mut [f32]) {
                 stride,
             },
         ] => {
-            for row in (0..rows).step_by(SIDE) {
-                for column in (0..columns).step_by(SIDE) {
-                    for r in row..rows.min(row + SIDE) {
-                        let line = &mut y[r * columns..][..columns];
-                        for c in column..columns.min(column + SIDE) {
-                            line[c] = x[c * stride + r];
-                        }
-                    }
-                }
-            }
+            matrix(isa, [rows, columns], stride, x, y);
         }
         [outer, inner @ ..] => {
             let part = y.len() / outer.size;
             for (i, y) in y.chunks_exact_mut(part).enumerate() {
-                transpose(inner, &x[i * outer.stride..], y);
+                transposed(isa, inner, &x[i * outer.stride..], y);
+            }
+        }
+    }
+}
+
+/// `y[r][c] = x[c * stride + r]` for `rows` by `columns`, a tile after the other.
+fn matrix(isa: Isa, [rows, columns]: [usize; 2], stride: usize, x: &[f32], y: &mut [f32]) {
+    let y = &mut y[..rows * columns];
+    let x = &x[..(columns - 1) * stride + rows];
+    for row in (0..rows).step_by(SIDE) {
+        for column in (0..columns).step_by(SIDE) {
+            let [height, width] = [rows - row, columns - column].map(|n| n.min(SIDE));
+            #[cfg(target_arch = "x86_64")]
+            if isa.level() == Level::Avx512 {
+                // SAFETY: an `Isa` of this level is only made where the features were detected. The slices above end with the last row
+                // that is read and the last that is written, and the tile lies in them.
+                unsafe {
+                    let from = x.as_ptr().add(column * stride + row);
+                    let to = y.as_mut_ptr().add(row * columns + column);
+                    transpose::transpose(from, stride, [width, height], to, columns, width);
+                }
+                continue;
+            }
+            for r in row..row + height {
+                let line = &mut y[r * columns..][..columns];
+                for c in column..column + width {
+                    line[c] = x[c * stride + r];
+                }
             }
         }
     }

@@ -100,10 +100,10 @@ pub(crate) fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-/// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
+/// `x (1 + tanh(u)) / 2` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, as `x / (1 + e^-2u)`, which needs no series near zero.
 #[inline(always)]
 pub(crate) fn gelu_tanh(x: f32) -> f32 {
-    0.5 * x * (1.0 + tanh(real::gelu_tanh_argument(x)))
+    x * sigmoid(2.0 * real::gelu_tanh_argument(x))
 }
 
 /// The formulas of training.

@@ -307,8 +307,4 @@ impl PackedKernel for GlobalPool {
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
         work.elementwise(costs)
     }
-
-    fn bytes(&self) -> usize {
-        size_of_val(&*self.inside)
-    }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use proptest::prelude::*;
+use sparsevd_kernels::Isa;
 use sparsevd_kernels::axes::Transpose;
 use sparsevd_testing::reference;
 
@@ -20,17 +21,22 @@ proptest! {
             .chunks(elements)
             .flat_map(|x| reference::transpose(x, &dims, &perm))
             .collect();
-        let mut y = vec![f32::NAN; x.len()];
-        Transpose::new(&dims, &perm).run(&x, &mut y);
-        prop_assert_eq!(y, want);
+        for isa in Isa::available() {
+            let mut y = vec![f32::NAN; x.len()];
+            Transpose::new(isa, &dims, &perm).run(&x, &mut y);
+            prop_assert_eq!(&y, &want);
+        }
     }
 }
 
 #[test]
 fn a_matrix_becomes_its_columns() {
     let x: Vec<f32> = (0..6).map(|i| i as f32).collect();
-    let mut y = [0.0; 6];
-    Transpose::new(&[2, 3], &[1, 0]).run(&x, &mut y);
-    assert_eq!(y, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
-    assert_eq!(reference::transpose(&x, &[2, 3], &[1, 0]), y);
+    let want = [0.0, 3.0, 1.0, 4.0, 2.0, 5.0];
+    for isa in Isa::available() {
+        let mut y = [0.0; 6];
+        Transpose::new(isa, &[2, 3], &[1, 0]).run(&x, &mut y);
+        assert_eq!(y, want);
+    }
+    assert_eq!(reference::transpose(&x, &[2, 3], &[1, 0]), want);
 }

@@ -41,10 +41,11 @@ pub(super) fn reshape<'a>(step: &Step) -> Candidate<'a> {
 
 /// The one kernel of a transposition, over single samples.
 pub(super) fn transpose<'a>(
+    context: &Context<'_>,
     step: &Step,
     ops::Transpose { perm }: &ops::Transpose,
 ) -> Candidate<'a> {
-    let kernel = Transpose::new(step.input_shape.dims(), perm);
+    let kernel = Transpose::new(context.isa(), step.input_shape.dims(), perm);
     Candidate::whole([Layout::Single; 2], kernel, step.output_shape.elements())
 }
 

@@ -139,7 +139,7 @@ fn candidates<'a>(
         Op::Div => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Div))),
         Op::Softmax(softmax) => one(Ok(elementwise::softmax(context, step, softmax))),
         Op::Reshape(_) => one(Ok(arrange::reshape(step))),
-        Op::Transpose(transpose) => one(Ok(arrange::transpose(step, transpose))),
+        Op::Transpose(transpose) => one(Ok(arrange::transpose(context, step, transpose))),
         Op::Embedding(op) => one(arrange::embedding(context, step, op)),
         // It moves no number, so that a pass took it out.
         Op::Flatten => Err(context.unsupported(step)),
