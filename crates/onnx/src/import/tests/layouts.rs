@@ -152,7 +152,7 @@ fn slices_that_keep_everything_are_nothing_and_others_are_refused() {
 }
 
 #[test]
-fn inputs_that_are_not_floating_point_are_refused_at_their_nodes_and_unused_ones_left_out() {
+fn inputs_of_integers_are_refused_at_nodes_that_compute_with_them_and_unused_ones_left_out() {
     let integers = |name: &str| {
         let mut proto = value(name, &[-1, 2, 4, 4]);
         proto
@@ -174,7 +174,7 @@ fn inputs_that_are_not_floating_point_are_refused_at_their_nodes_and_unused_ones
     graph.input.push(value("unused", &[-1, 3]));
     let error = read(&model).unwrap_err();
     assert!(
-        error.contains("`add` (Add): its input `i` of data type int64"),
+        error.contains("`add` (Add): its input `i` of type i64"),
         "{error}"
     );
     model.graph.as_mut().unwrap().node[1].input[1] = "a".into();
