@@ -28,7 +28,8 @@ pub struct Magnitude {
     pub sparsity: f64,
     /// Among which weights.
     pub scope: Scope,
-    /// Prune the first convolution and depthwise ones too, which have few weights and matter much.
+    /// Prune the first convolution and depthwise ones too, which have few weights and matter much. A first convolution with most of the
+    /// weights is pruned in any case.
     pub every_layer: bool,
 }
 
@@ -76,6 +77,9 @@ impl Magnitude {
     fn layers<'n>(&self, network: &'n Network) -> BTreeMap<&'n str, Vec<f32>> {
         let is_conv = |op: &Op| matches!(op, Op::Conv(_));
         let first = network.graph.weighted_nodes().position(|n| is_conv(&n.op));
+        let elements = |node| network.weight(node).map_or(0, |w| w.shape().elements());
+        let all: usize = network.graph.weighted_nodes().map(elements).sum();
+        let has_most = |node| elements(node) > all / 2;
         let mut layers = BTreeMap::new();
         let mut kept: Vec<&str> = Vec::new();
         for (i, node) in network.graph.weighted_nodes().enumerate() {
@@ -84,7 +88,8 @@ impl Magnitude {
             };
             let depthwise =
                 matches!(&node.op, Op::Conv(conv) if conv.is_depthwise(&weight.shape()));
-            if !self.every_layer && (Some(i) == first || depthwise) {
+            let is_small_first = Some(i) == first && !has_most(node);
+            if !self.every_layer && (is_small_first || depthwise) {
                 kept.push(name);
             } else {
                 layers.insert(name, weight.to_dense().values);
@@ -123,6 +128,32 @@ mod tests {
     fn network() -> Network {
         let (graph, shapes) = presets::for_input("mobilenet-v1", [3, 32, 32]).unwrap();
         initialise(graph, &shapes, 3).unwrap()
+    }
+
+    #[test]
+    fn a_first_convolution_with_most_of_the_weights_is_pruned() {
+        let mut b = sparsevd_model::GraphBuilder::new("wide");
+        let x = b.input("x", [8, 1, 20]);
+        let window = sparsevd_model::Window {
+            kernel_shape: [1, 5],
+            ..sparsevd_model::Window::square(1, 1)
+        };
+        let x = b.conv("conv", &x, &sparsevd_model::Conv2d::new(16, window));
+        let x = b.op("mean", Op::GlobalAveragePool, &[&x]);
+        let x = b.op("flat", Op::Flatten, &[&x]);
+        b.linear("fc", &x, 10);
+        let network = b.network(|_, shape| {
+            let values = (0..shape.elements()).map(|i| 1.0 + i as f32);
+            Dense::new(shape.clone(), values.collect()).into()
+        });
+        let magnitude = Magnitude {
+            sparsity: 0.5,
+            scope: Scope::Layer,
+            every_layer: false,
+        };
+        let pruned = magnitude.prune(&network.unwrap()).unwrap();
+        assert_eq!(nonzeros(&pruned, "conv"), (320, 640));
+        assert_eq!(nonzeros(&pruned, "fc"), (80, 160));
     }
 
     fn nonzeros(network: &Network, node: &str) -> (usize, usize) {

@@ -86,8 +86,8 @@ fn run(network: &Network, bytes: &[u8]) {
 
 /// Numbers of -1 to 1 as elements of an input, which ids are too.
 fn of_input(network: &Network, input: &Input, mut numbers: Vec<f32>) -> Vec<f32> {
-    if let Some(ids) = network.ids_of(&input.name) {
-        let id = |v: f32| (v.abs() * ids as f32).floor().min((ids - 1) as f32);
+    if let Some(ids) = network.ids().get(input.name.as_str()) {
+        let id = |v: f32| (v.abs() * *ids as f32).floor().min((ids - 1) as f32);
         numbers.iter_mut().for_each(|v| *v = id(*v));
     }
     numbers

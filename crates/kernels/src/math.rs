@@ -103,7 +103,13 @@ pub(crate) fn gelu(x: f32) -> f32 {
 /// `x (1 + tanh(u)) / 2` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, as `x / (1 + e^-2u)`, which needs no series near zero.
 #[inline(always)]
 pub(crate) fn gelu_tanh(x: f32) -> f32 {
-    x * sigmoid(2.0 * real::gelu_tanh_argument(x))
+    let twice = 2.0 * real::gelu_tanh_argument(x);
+    // The sigmoid stops there, above zero.
+    if twice < -87.0 {
+        0.0
+    } else {
+        x * sigmoid(twice)
+    }
 }
 
 /// The formulas of training.

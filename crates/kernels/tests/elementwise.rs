@@ -62,6 +62,11 @@ fn functions_follow_their_formulas_and_let_nan_through() {
             let mut y = vec![f32::NAN; 37];
             function.apply(isa, &mut y);
             assert!(y.iter().all(|v| v.is_nan()), "{function:?} of NaN on {isa}");
+            if matches!(function, Activation::Gelu | Activation::GeluTanh) {
+                let mut y = [-1e20, -1e30, -3e38, 3e38];
+                function.apply(isa, &mut y);
+                assert_eq!(y, [0.0, 0.0, 0.0, 3e38], "{function:?} on {isa}");
+            }
         }
     }
 }

@@ -19,3 +19,17 @@ fn each_id_becomes_its_row() {
         }
     }
 }
+
+#[test]
+fn other_numbers_and_lengths_are_refused() {
+    let kernel = Embedding::new(vec![1.0; 6], [3, 2]);
+    let panics = |x: &[f32], len: usize| {
+        let run = || kernel.run(x, &mut vec![0.0; len]);
+        std::panic::catch_unwind(run).is_err()
+    };
+    assert!(!panics(&[2.0, 0.0], 4));
+    for bad in [3.0, -1.0, 0.5, f32::NAN, f32::INFINITY, 1e30] {
+        assert!(panics(&[0.0, bad], 4), "{bad}");
+    }
+    assert!(panics(&[0.0, 1.0], 3) && panics(&[0.0], 4));
+}

@@ -389,15 +389,19 @@ impl Network {
         }
     }
 
-    /// The number of ids that an input may have, from 0 on: the rows of the smallest table that it numbers; `None` where it numbers none.
-    pub fn ids_of(&self, input: &str) -> Option<usize> {
-        let readers = (self.graph.nodes.iter()).filter(|n| n.inputs.iter().any(|i| i == input));
-        let tables = readers.filter_map(|node| match &node.op {
-            Op::Embedding(op) => self.tensors.get(&op.table),
-            _ => None,
-        });
-        let rows = tables.filter_map(|table| table.shape().dims().first().copied());
-        rows.min()
+    /// For each value whose elements number rows of tables the number of ids, from 0 on: the rows of the smallest of them.
+    pub fn ids(&self) -> HashMap<&str, usize> {
+        let mut ids: HashMap<&str, usize> = HashMap::new();
+        for node in &self.graph.nodes {
+            if let Op::Embedding(op) = &node.op
+                && let Some(table) = self.tensors.get(&op.table)
+                && let Some(&rows) = table.shape().dims().first()
+            {
+                let least = ids.entry(&node.inputs[0]).or_insert(rows);
+                *least = rows.min(*least);
+            }
+        }
+        ids
     }
 
     /// The weight of a node that has one.

@@ -5,6 +5,7 @@ use std::path::Path;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{PackedResult, Report};
 use sparsevd_format::{FileType, LoadedNetwork, network_files};
+use sparsevd_model::{DType, Input, Network};
 
 use crate::error::PipelineError;
 use crate::inspect::Inspection;
@@ -13,19 +14,19 @@ use crate::measure::timings;
 /// What a file and the network that was read from it say of themselves: layers, bytes by encoding, kernels, speed and memory of the
 /// sparse plan beside the dense one, and the recipe and the seed, where they are stored. Nothing of training, nor errors.
 ///
-/// Speed is measured on numbers from 0 to 1, or ids, of a network without a free dimension.
+/// Speed is measured on numbers from 0 to 1, or ids, of a network without a free dimension and with inputs that can be run.
 ///
 /// # Errors
 /// As [`Inspection::new`]; a network that cannot be planned.
 pub fn report_on_file(path: &Path, loaded: LoadedNetwork) -> Result<Report, PipelineError> {
     let network = loaded.network.clone();
     let inspection = Inspection::new(path, loaded)?;
-    let (kernels, timings) = match network.graph.free_symbol() {
-        None => {
+    let (kernels, timings) = match is_timed(&network) {
+        true => {
             network.check_dense()?;
             timings(&network, &network.to_dense(), None)?
         }
-        Some(_) => (vec![], vec![]),
+        false => (vec![], vec![]),
     };
     let is_packed = FileType::of_file(&network_files(path)?[0])? == FileType::Packed;
     let packed = inspection.packed.filter(|_| is_packed);
@@ -70,4 +71,11 @@ pub fn report_on_file(path: &Path, loaded: LoadedNetwork) -> Result<Report, Pipe
         timings,
         training_seconds: 0.0,
     })
+}
+
+/// Whether its plans can be timed on made-up samples: it has no free dimension, and inputs that can be run.
+fn is_timed(network: &Network) -> bool {
+    let (graph, ids) = (&network.graph, network.ids());
+    let runs = |i: &Input| i.dtype == DType::F32 || ids.contains_key(i.name.as_str());
+    graph.free_symbol().is_none() && graph.inputs.iter().all(runs)
 }

@@ -40,15 +40,16 @@ impl InputSamples {
 
     /// `count` samples of numbers from 0 to 1, or of ids, the same in every run. A free dimension has `length` elements.
     pub fn random(network: &Network, count: usize, length: usize) -> Self {
+        let ids = network.ids();
         Self::generate(network, count, length, |input, len| {
-            let ids = network.ids_of(&input.name);
+            let ids = ids.get(input.name.as_str());
             let mut state = 0x9e37_79b9_7f4a_7c15_u64;
             let next = |_| {
                 state = state
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1_442_695_040_888_963_407);
                 let unit = (state >> 40) as f32 / (1u64 << 24) as f32;
-                ids.map_or(unit, |ids| (unit * ids as f32).floor())
+                ids.map_or(unit, |&ids| (unit * ids as f32).floor())
             };
             (0..len).map(next).collect()
         })

@@ -6,7 +6,7 @@ use sparsevd_compressor::Samples;
 use sparsevd_compressor::objective::{self, SampleErrors};
 use sparsevd_compressor::report::{ClassError, KernelChoice, SplitScore, Timing, was_trained_on};
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Network, Shape};
+use sparsevd_model::{Network, Shape, memory};
 use sparsevd_runtime::bench::measure;
 use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
 
@@ -132,6 +132,12 @@ pub(crate) fn timings(
     let (mut kernels, mut timings) = (vec![], vec![]);
     for batch in BATCHES {
         let count = 4 * batch;
+        let elements = sparse.graph.inputs.iter().map(|i| i.shape.elements());
+        let elements = elements
+            .fold(0, usize::saturating_add)
+            .saturating_mul(count);
+        let what = || format!("{count} samples of input");
+        memory::check_elements(what, elements, size_of::<f32>())?;
         let inputs = match samples {
             None => InputSamples::random(sparse, count, 1),
             Some(samples) => InputSamples::generate(sparse, count, 1, |input, len| {

@@ -161,6 +161,7 @@ impl Program {
     /// When shapes do not fit together, there is no input, or two outputs have one name.
     pub fn new(network: &Network, length: usize) -> Result<Self, RuntimeError> {
         let types = network.types()?;
+        let ids = network.ids();
         let graph = &network.graph;
         if graph.inputs.is_empty() {
             return Err(RuntimeError::Unsupported {
@@ -182,11 +183,12 @@ impl Program {
             }
         };
         for (value, input) in graph.inputs.iter().enumerate() {
-            if input.dtype != DType::F32 && !input.dtype.is_id() {
+            let is_id = input.dtype.is_id() && ids.contains_key(input.name.as_str());
+            if input.dtype != DType::F32 && !is_id {
                 return Err(RuntimeError::Unsupported {
                     network: graph.name.clone(),
                     what: "inputs",
-                    expected: "f32, i32 or i64".into(),
+                    expected: "f32, or ids that number rows of a table".into(),
                     got: format!("{} (`{}`)", input.tensor_type(), input.name),
                 });
             }
@@ -224,7 +226,7 @@ impl Program {
             name: name.clone(),
             value: numbers[name.as_str()],
             tensor_type: types[name.as_str()].clone(),
-            ids: network.ids_of(name),
+            ids: ids.get(name.as_str()).copied(),
         };
         let outputs: Vec<Endpoint> = graph.outputs.iter().map(endpoint).collect();
         let mut names = HashSet::new();

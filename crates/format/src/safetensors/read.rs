@@ -76,7 +76,7 @@ pub(crate) fn read_container(
                 path,
                 vector,
                 "layout",
-                format!("a dense vector for node `{}`", node.name),
+                format!("a dense tensor for node `{}`", node.name),
                 "csr",
             ));
         }

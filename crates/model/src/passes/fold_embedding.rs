@@ -1,55 +1,86 @@
-//! Applies a function of single numbers to the rows of a table, where it is all that becomes of them.
+//! Applies functions of single numbers to the rows of a table, where they are all that becomes of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::values;
 use crate::{Dense, Network, Op, Weights, ops};
 
 /// The network with every function behind an embedding folded that can be; `None` where there is none.
+///
+/// The embedding gets the name of the last function, so that what reads that, or is an output, stays as it is.
 pub fn fold_embedding(network: &Network) -> Option<Network> {
-    let readers = values::consumers(&network.graph);
-    let mut out = network.clone();
-    let mut renamed: HashMap<String, String> = HashMap::new();
-    for node in &network.graph.nodes {
-        let operator = node.op.operator();
-        // A chain of functions ends in one table.
-        let first = renamed.get(&node.inputs[0]).unwrap_or(&node.inputs[0]);
-        if operator.activation(0.0).is_none()
-            || readers.get(node.inputs[0].as_str()) != Some(&1)
-            || network.graph.outputs.contains(&node.inputs[0])
-        {
-            continue;
-        }
-        let embedding = out.graph.nodes.iter_mut().find(|n| n.name == *first);
-        let Some(Op::Embedding(ops::Embedding { table })) = embedding.map(|n| &mut n.op) else {
-            continue;
-        };
-        let Some(weights) = out.tensors.get(table).map(Weights::to_dense) else {
-            continue;
-        };
-        let values = weights.values.iter().map(|&v| operator.activation(v));
-        let Some(values) = values.collect::<Option<Vec<f32>>>() else {
-            continue;
-        };
-        // Other nodes may read the table as it is.
-        let mut name = format!("{table}.{}", node.name);
-        while out.tensors.contains_key(&name) {
-            name.push('_');
-        }
-        let before = std::mem::replace(table, name.clone());
-        let mapped = Dense::new(weights.shape.clone(), values);
-        out.tensors.insert(name, Weights::Dense(mapped));
-        let is_read = |n: &crate::Node| n.op.tensors().any(|t| t == before);
-        if !out.graph.nodes.iter().any(is_read) {
-            out.tensors.remove(&before);
-        }
-        renamed.insert(node.name.clone(), first.clone());
-    }
-    if renamed.is_empty() {
+    let nodes = &network.graph.nodes;
+    let is_embedding = |op: &Op| matches!(op, Op::Embedding(_));
+    if !nodes.iter().any(|n| is_embedding(&n.op)) {
         return None;
     }
-    out.graph.nodes.retain(|n| !renamed.contains_key(&n.name));
-    values::replace(&mut out.graph, &renamed);
+    let readers = values::consumers(&network.graph);
+    let outputs: HashSet<&str> = network.graph.outputs.iter().map(String::as_str).collect();
+    // The embedding of each value that is one with functions behind it, and those functions, by the indices of their nodes.
+    let mut makers: HashMap<&str, usize> = HashMap::new();
+    let mut chains: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        if is_embedding(&node.op) {
+            makers.insert(&node.name, i);
+            continue;
+        }
+        let before = node.inputs[0].as_str();
+        let is_alone = readers.get(before) == Some(&1) && !outputs.contains(before);
+        if let Some(&embedding) = makers.get(before)
+            && is_alone
+            && node.op.operator().activation(0.0).is_some()
+        {
+            makers.insert(&node.name, embedding);
+            chains.entry(embedding).or_default().push(i);
+        }
+    }
+    let mut reads: HashMap<&str, usize> = HashMap::new();
+    for name in nodes.iter().flat_map(|n| n.op.tensors()) {
+        *reads.entry(name).or_default() += 1;
+    }
+    let folded = chains.into_iter().filter_map(|(embedding, chain)| {
+        let Op::Embedding(ops::Embedding { table }) = &nodes[embedding].op else {
+            return None;
+        };
+        let functions: Vec<_> = chain.iter().map(|&i| nodes[i].op.operator()).collect();
+        let through = |v: f32| functions.iter().try_fold(v, |v, f| f.activation(v));
+        let mut dense: Dense = network.tensors.get(table)?.to_dense();
+        for v in &mut dense.values {
+            // A network has finite numbers alone.
+            *v = through(*v).filter(|v| v.is_finite())?;
+        }
+        Some((embedding, chain, table, dense))
+    });
+    let folded: Vec<_> = folded.collect();
+    if folded.is_empty() {
+        return None;
+    }
+    let mut out = network.clone();
+    let mut gone: HashSet<&str> = HashSet::new();
+    for (embedding, chain, table, dense) in folded {
+        let mut name = table.clone();
+        if reads.get(table.as_str()) == Some(&1) {
+            out.scales.remove(table);
+        } else {
+            // Other nodes read the table as it is.
+            name = format!("{table}.{}", nodes[embedding].name);
+            while out.tensors.contains_key(&name) {
+                name.push('_');
+            }
+        }
+        out.tensors.insert(name.clone(), Weights::Dense(dense));
+        gone.extend(chain.iter().map(|&i| nodes[i].name.as_str()));
+        let node = &mut out.graph.nodes[embedding];
+        node.op = Op::Embedding(ops::Embedding { table: name });
+        if let Some(&last) = chain.last() {
+            node.name.clone_from(&nodes[last].name);
+        }
+    }
+    let mut i = 0;
+    out.graph.nodes.retain(|_| {
+        i += 1;
+        !gone.contains(nodes[i - 1].name.as_str())
+    });
     Some(out)
 }
 
@@ -82,7 +113,7 @@ mod tests {
         b.output(&sum);
         let after = fold_embedding(&network(b)).unwrap();
         let names: Vec<&str> = after.graph.nodes.iter().map(|n| n.name.as_str()).collect();
-        assert_eq!(names, ["rows", "same", "sum"]);
+        assert_eq!(names, ["clip", "same", "sum"]);
         let table = |node: usize| {
             let name = after.graph.nodes[node].op.tensors().next().unwrap();
             after.tensors[name].to_dense().values
@@ -90,7 +121,7 @@ mod tests {
         assert_eq!(table(0), [1.0, 1.0, 1.0, 1.0, 2.0, 3.0]);
         assert_eq!(table(1), [-2.0, -1.0, 0.0, 1.0, 2.0, 3.0]);
         assert_eq!(after.tensors.len(), 2);
-        assert_eq!(after.graph.nodes[2].inputs, ["rows", "same"]);
+        assert_eq!(after.graph.nodes[2].inputs, ["clip", "same"]);
         after.types().unwrap();
     }
 
@@ -110,5 +141,26 @@ mod tests {
         b.output(&x);
         b.output(&y);
         assert_eq!(fold_embedding(&network(b)), None);
+    }
+
+    #[test]
+    fn a_function_that_is_an_output_keeps_its_name_and_numbers_stay_finite() {
+        let rows = |alpha| {
+            let mut b = GraphBuilder::new("test");
+            let ids = b.free_input(Input::new("ids", [4]).of(DType::I32));
+            let x = embedding(&mut b, "rows", "t", &ids);
+            let x = b.op("leaky", Op::LeakyRelu(ops::LeakyRelu { alpha }), &[&x]);
+            let z = embedding(&mut b, "others", "u", &ids);
+            b.output(&x);
+            b.output(&z);
+            network(b)
+        };
+        let after = fold_embedding(&rows(0.5)).unwrap();
+        assert_eq!(after.graph.outputs, ["leaky", "others"]);
+        assert_eq!(after.graph.nodes[0].name, "leaky");
+        assert_eq!(after.tensors["t"].values()[..2], [-1.0, -0.5]);
+        assert_eq!(after.tensors.len(), 2);
+        after.types().unwrap();
+        assert_eq!(fold_embedding(&rows(3e38)), None);
     }
 }

@@ -138,6 +138,7 @@ impl<'m> Importer<'m> {
         };
         let is_float = |v: &Value| match v {
             Value::Constant(t) => t.floats().is_some(),
+            Value::Activation(view) => !view.dtype.is_id(),
             _ => true,
         };
         match is_float(x) == is_float(like) {

@@ -9,7 +9,7 @@ use super::importer::{Importer, Value};
 use super::view::{MOST_TRACKED, View};
 use crate::attributes::{OnnxNode, axis};
 use crate::constants::source;
-use crate::node_error::NodeError;
+use crate::node_error::{Invalid, NodeError};
 use crate::order::simplified;
 use crate::tensor::Tensor;
 
@@ -273,7 +273,7 @@ impl<'m> Importer<'m> {
     ) -> Result<View, NodeError> {
         if op == "Add" && node.0.op_type == "Add" && self.is_bias_of_vectors(node, x, c, first) {
             let values = self.dense(node, "bias", c)?.values;
-            let mut made = self.add_bias(node, x, values, first);
+            let mut made = self.add_bias(node, x, values, first)?;
             // The layer is what the sum makes, and has no consumer yet.
             if let (Some(name), Some(last)) = (node.0.output.first(), self.nodes.last_mut())
                 && !name.is_empty()
@@ -286,7 +286,7 @@ impl<'m> Importer<'m> {
         }
         let Broadcast { x, values } = self.broadcast(node, x, c)?;
         if op == "Add" && node.0.op_type == "Add" && self.takes_bias(node, &x, &values, first) {
-            return Ok(self.add_bias(node, &x, values, first));
+            return Ok(self.add_bias(node, &x, values, first)?);
         }
         let n = values.len();
         let (scale, shift) = match (op, first) {
@@ -414,11 +414,17 @@ impl<'m> Importer<'m> {
         product && is_alone && plain && x.shape.len() > 1 && x.shape.last().is_some_and(is_row)
     }
 
-    fn add_bias(&mut self, node: OnnxNode<'m>, x: &View, values: Vec<f32>, first: bool) -> View {
+    fn add_bias(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        values: Vec<f32>,
+        first: bool,
+    ) -> Result<View, Invalid> {
         if let Some(Op::Embedding(ops::Embedding { table })) = self.nodes.last().map(|n| &n.op) {
             let table = table.clone();
-            self.add_to_rows(&table, &values);
-            return x.clone();
+            self.add_to_rows(node, &table, &values)?;
+            return Ok(x.clone());
         }
         let name = node.input(usize::from(!first)).unwrap_or_default();
         let bias = self.tensor(name, Dense::new([values.len()], values));
@@ -428,26 +434,37 @@ impl<'m> Importer<'m> {
             let weight = weight.clone();
             last.op.rename_tensors(weight, Some(bias));
         }
-        x.clone()
+        Ok(x.clone())
     }
 
-    /// Adds numbers to each row of the table that the last node reads.
-    fn add_to_rows(&mut self, name: &str, numbers: &[f32]) {
-        let is_read = |n: &sparsevd_model::Node| n.op.tensors().any(|t| t == name);
-        let is_shared = self.nodes.iter().filter(|n| is_read(n)).count() > 1;
+    /// Adds numbers to each row of the table that the last node reads. Each copy of a table counts towards the budget.
+    fn add_to_rows(
+        &mut self,
+        node: OnnxNode<'m>,
+        name: &str,
+        numbers: &[f32],
+    ) -> Result<(), Invalid> {
         let Some(mut table) = self.tensors.get(name).map(Weights::to_dense) else {
-            return;
+            return Ok(());
         };
-        if !is_shared {
-            self.tensors.remove(name);
-        }
+        self.decoder.take(&node.label(), table.shape.dims())?;
         for row in table.values.chunks_mut(numbers.len().max(1)) {
             row.iter_mut().zip(numbers).for_each(|(v, n)| *v += n);
         }
-        let table = self.tensor(name, table);
-        if let Some(last) = self.nodes.last_mut() {
-            last.op = Op::Embedding(ops::Embedding { table });
+        if self.tables.get(name) == Some(&1) {
+            self.tensors.insert(name.to_owned(), Weights::Dense(table));
+            return Ok(());
         }
+        let mut name = format!("{name}.biased");
+        while self.tensors.contains_key(&name) {
+            name.push('_');
+        }
+        self.tables.insert(name.clone(), 1);
+        self.tensors.insert(name.clone(), Weights::Dense(table));
+        if let Some(last) = self.nodes.last_mut() {
+            last.op = Op::Embedding(ops::Embedding { table: name });
+        }
+        Ok(())
     }
 
     /// Constants over a value: one number, one per channel, or one per element of a vector.

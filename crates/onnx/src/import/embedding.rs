@@ -5,7 +5,7 @@ use sparsevd_model::{Op, ops};
 use super::build::moved;
 use super::importer::Importer;
 use super::view::{MOST_TRACKED, View};
-use crate::attributes::OnnxNode;
+use crate::attributes::{OnnxNode, axis};
 use crate::node_error::NodeError;
 use crate::tensor::{Int, Tensor};
 
@@ -17,9 +17,11 @@ impl<'m> Importer<'m> {
         table: &Tensor,
         ids: &View,
     ) -> Result<View, NodeError> {
-        let axis = node.int("axis")?.unwrap_or(0);
-        if axis != 0 && axis + table.dims.len() as i64 != 0 {
-            return Err(NodeError::unsupported(format!("axis {axis} of a constant")));
+        let given = node.int("axis")?.unwrap_or(0);
+        if axis(given, table.dims.len()) != Some(0) {
+            return Err(NodeError::unsupported(format!(
+                "axis {given} of a constant"
+            )));
         }
         let name = node.input(0).unwrap_or_default();
         self.embedding(node, table, name, ids)
@@ -42,6 +44,7 @@ impl<'m> Importer<'m> {
         };
         let table = self.dense(node, "table", table)?;
         let table = self.tensor(name, table);
+        *self.tables.entry(table.clone()).or_default() += 1;
         let made = self.push(node, Op::Embedding(ops::Embedding { table }), &[ids])?;
         // Rows are in the order of the ids.
         let order = match &ids.order {
@@ -76,15 +79,20 @@ impl<'m> Importer<'m> {
                 .invalid("integers as a shape", target.describe())
                 .into());
         };
-        let batch = [self.batch].into_iter().take(self.batch_axes);
-        let own: Vec<Option<usize>> = batch.chain(x.dims.iter().copied().map(Some)).collect();
-        let keeps = |(size, own): (&Int, &Option<usize>)| match size {
-            Int::Batch => own.is_none(),
-            Int::Known(1) => true,
-            Int::Known(n) => own.is_some_and(|own| i64::try_from(own) == Ok(*n)),
+        let rank = self.batch_axes + x.dims.len();
+        let keeps = |(i, size): (usize, &Int)| {
+            let own = match i.checked_sub(self.batch_axes) {
+                Some(axis) => Some(x.dims[axis]),
+                None => self.batch,
+            };
+            match size {
+                Int::Batch => i < self.batch_axes,
+                Int::Known(1) => true,
+                Int::Known(n) => own.is_some_and(|own| i64::try_from(own) == Ok(*n)),
+            }
         };
-        let missing = own.len().checked_sub(target.len());
-        let is_same = missing.is_some_and(|m| target.iter().zip(&own[m..]).all(keeps));
+        let missing = rank.checked_sub(target.len());
+        let is_same = missing.is_some_and(|m| (m..).zip(target).all(keeps));
         if !is_same {
             let from = sparsevd_model::Shape(x.dims.clone());
             return Err(NodeError::unsupported(format!("copies of {from}")));

@@ -67,6 +67,8 @@ pub(super) struct Importer<'m> {
     pub tensors: BTreeMap<String, Weights>,
     /// Names of constants, by the names that the file gives them transposed.
     pub transposed: HashMap<&'m str, &'m str>,
+    /// How many nodes read each table of rows.
+    pub tables: HashMap<String, usize>,
     pub unsupported: Vec<UnsupportedNode>,
     /// The layout that an input has to have.
     pub wanted: Option<(usize, Layout)>,

@@ -1,5 +1,7 @@
 //! Inputs of a file, and the layout that they get in the network.
 
+use std::collections::HashSet;
+
 use sparsevd_model::{DType, Input, Shape};
 
 use super::importer::{ImportError, Importer, MOST_ELEMENTS, Value};
@@ -9,11 +11,13 @@ use crate::options::ImportOptions;
 use crate::proto::{GraphProto, ValueInfoProto, data_type};
 
 impl<'m> Importer<'m> {
-    /// The inputs that are not initializers, which old files list among them.
+    /// The inputs that are not initializers, which old files list among them. `read` are the values that nodes read: other inputs of integers
+    /// are none of the network.
     pub(super) fn inputs(
         &mut self,
         graph: &'m GraphProto,
         options: &ImportOptions,
+        read: &HashSet<&str>,
     ) -> Result<Vec<Input>, ImportError> {
         let mut inputs = Vec::new();
         let protos = graph.input.iter().filter(|proto| {
@@ -24,6 +28,9 @@ impl<'m> Importer<'m> {
         options.check(protos.iter().map(|p| p.name.as_str()))?;
         for proto in protos {
             let value = match kind(proto) {
+                Ok(dtype) if dtype.is_id() && !read.contains(proto.name.as_str()) => {
+                    Value::Unusable("an input of integers".into())
+                }
                 Err(why) => Value::Unusable(why.into()),
                 Ok(dtype) => {
                     let dims = self.declared(proto, options)?;

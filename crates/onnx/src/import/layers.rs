@@ -41,8 +41,9 @@ impl<'m> Importer<'m> {
                 .into());
         }
         let mut window = map.window(node, kernel_shape)?;
-        // Kernels compute rows of a map at a time: a column that has to be reshaped anyway becomes a row.
-        let as_row = x.shape != map.shape && map.is_column_of(&window);
+        // Kernels compute rows of a map at a time: a column that an operator reshapes anyway becomes a row.
+        let is_reshaped = self.moves && x.input.is_none() && x.shape != map.shape;
+        let as_row = is_reshaped && map.is_column_of(&window);
         if as_row {
             map.shape.swap(1, 2);
             window = window.transposed();

@@ -61,7 +61,8 @@ impl Map {
     /// Whether the map is a column, and the window moves along it alone.
     pub fn is_column_of(&self, window: &Window) -> bool {
         let [_, left, _, right] = window.pads;
-        self.shape[2] == 1 && window.kernel_shape[1] == 1 && [left, right] == [0; 2]
+        let is_column = self.spatial == 2 && self.shape[2] == 1;
+        is_column && window.kernel_shape[1] == 1 && [left, right] == [0; 2]
     }
 
     /// As [`Map::in_file`], of a row that the file has as a column.

@@ -285,6 +285,7 @@ fn attempts(
             nodes: Vec::new(),
             tensors: BTreeMap::new(),
             transposed: HashMap::new(),
+            tables: HashMap::new(),
             unsupported: Vec::new(),
             wanted: None,
             producers: producers(graph),
@@ -370,8 +371,9 @@ impl<'m> Importer<'m> {
         options: &ImportOptions,
     ) -> Result<Option<Network>, ImportError> {
         self.initializers(graph)?;
-        let mut inputs = self.inputs(graph, options)?;
         let nodes = nodes_of_outputs(graph, &self.whole);
+        let read = nodes.iter().flat_map(|n| reads(n, &self.whole)).collect();
+        let mut inputs = self.inputs(graph, options, &read)?;
         let outputs = graph.output.iter().map(|o| o.name.as_str());
         for name in nodes
             .iter()
@@ -459,6 +461,9 @@ impl<'m> Importer<'m> {
             let invalid =
                 |expected: &str, got: &str| Invalid::new(format!("output `{name}`"), expected, got);
             let view = match self.values.get(name).cloned() {
+                Some(Value::Activation(view)) if view.dtype.is_id() => {
+                    return Err(invalid("a value of floating-point numbers", "ids").into());
+                }
                 Some(Value::Activation(view)) => view,
                 Some(Value::Unknown) => continue,
                 Some(Value::Constant(_)) => {

@@ -129,7 +129,8 @@ pub struct CompressArgs {
     /// Where --method magnitude looks for the smallest weights
     #[arg(long, value_enum, default_value_t = Scope::Global, requires = "sparsity")]
     pub scope: Scope,
-    /// Let --method magnitude prune the first convolution and depthwise ones too, which it leaves dense
+    /// Let --method magnitude prune depthwise convolutions too, and a first convolution with less than half of the weights, which
+    /// it leaves dense
     #[arg(long, requires = "sparsity")]
     pub every_layer: bool,
     /// Prune by a posterior that was trained elsewhere: a safetensors file of NAME.theta with NAME.log_sigma2 or

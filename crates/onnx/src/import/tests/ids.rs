@@ -126,6 +126,14 @@ fn what_ids_cannot_do_is_refused_with_a_reason() {
             ],
             "`copies` (Expand): copies of [4]",
         ),
+        (
+            vec![node("Identity", "same", &["x"], &["y"])],
+            "expected a value of floating-point numbers, got ids",
+        ),
+        (
+            vec![node("CastLike", "cast", &["x", "row"], &["y"])],
+            "`cast` (CastLike): another type",
+        ),
         (one_hot("others"), "`equal` (Equal)"),
         (along_other, "`hot` (OneHot)"),
         (narrow, "`hot` (OneHot)"),
@@ -143,6 +151,52 @@ fn what_ids_cannot_do_is_refused_with_a_reason() {
     floats.graph.as_mut().unwrap().input = vec![value("x", &[-1, 4])];
     let error = read(&floats).unwrap_err();
     assert!(error.contains("computed indices of a constant"), "{error}");
+}
+
+#[test]
+fn an_expansion_to_its_own_shape_is_nothing_whatever_the_batch() {
+    for batch in [-1, 1, 3] {
+        let mut model = over_ids(vec![
+            node("Shape", "shape", &["x"], &["s"]),
+            node("Expand", "same", &["x", "s"], &["e"]),
+            node("Gather", "rows", &["t", "e"], &["y"]),
+        ]);
+        model.graph.as_mut().unwrap().input =
+            vec![of_type(value("x", &[batch, 4]), data_type::INT32)];
+        let network = read(&model).unwrap();
+        let ops: Vec<&str> = network.graph.nodes.iter().map(|n| n.op.name()).collect();
+        assert_eq!(ops, ["Embedding"], "{batch}");
+        assert_eq!(network.graph.inputs[0].shape.dims(), [4]);
+    }
+}
+
+#[test]
+fn integers_that_no_node_reads_are_no_inputs() {
+    let mut model = over_ids(vec![node("Gather", "rows", &["t", "x"], &["y"])]);
+    let input = &mut model.graph.as_mut().unwrap().input;
+    input.push(of_type(value("steps", &[]), data_type::INT64));
+    let network = read(&model).unwrap();
+    assert_eq!(network.graph.inputs.len(), 1);
+}
+
+#[test]
+fn a_map_of_one_dimension_and_one_pixel_keeps_its_channels() {
+    let mut model = model(vec![
+        node("Gemm", "fc", &["x", "w"], &["v"]),
+        node("Unsqueeze", "map", &["v", "two"], &["m"]),
+        node("Conv", "conv", &["m", "filters"], &["c"]),
+        node("GlobalAveragePool", "mean", &["c"], &["y"]),
+    ]);
+    let graph = model.graph.as_mut().unwrap();
+    graph.input = vec![value("x", &[-1, 16])];
+    graph.initializer = vec![
+        ones("w", &[16, 8]),
+        ones("filters", &[4, 8, 1]),
+        integers("two", &[2]),
+    ];
+    let network = read(&model).unwrap();
+    let output = &network.graph.outputs[0];
+    assert_eq!(network.shapes().unwrap()[output.as_str()].dims(), [4, 1, 1]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 """Magika's own ONNX file: its outputs beside onnxruntime's and those in float64, and its latency beside onnxruntime's f32 and int8.
 
     pip install magika onnx onnxruntime numpy
-    taskset -c 1 python benches/peers/magika.py RELEASE FILE.. [--sparsities 0.9,0.95]
+    taskset -c 1 python benches/peers/file_types.py RELEASE FILE.. [--sparsities 0.9,0.95]
 
 RELEASE is the folder of `compress` and `run-sparse`; each FILE is an input of the network, as Magika reads files: the first and
 the last 1,024 bytes without white space around them, 256 where there are fewer. The file is read from the package `magika`, and
