@@ -117,6 +117,8 @@ fn transposed(isa: Isa, axes: &[Axis], x: &[f32], y: &mut [f32]) {
 
 /// `y[r][c] = x[c * stride + r]` for `rows` by `columns`, a tile after the other.
 fn matrix(isa: Isa, [rows, columns]: [usize; 2], stride: usize, x: &[f32], y: &mut [f32]) {
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = isa;
     let y = &mut y[..rows * columns];
     let x = &x[..(columns - 1) * stride + rows];
     for row in (0..rows).step_by(SIDE) {
