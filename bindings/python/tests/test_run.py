@@ -194,7 +194,7 @@ def test_ids_are_arrays_of_integers(models):
     golden = models.parent / "tests" / "golden" / "onnx"
     session = sparsevd.load(golden / "ids.onnx").session(threads=1)
     arrays = dict(np.load(golden / "ids.npz"))
-    expected = arrays.pop("y")
+    expected = arrays.pop("y").reshape(3, -1)
     for kind in [np.int64, np.int32, np.uint8]:
         y = session(**{name: ids.astype(kind) for name, ids in arrays.items()})
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
@@ -203,5 +203,5 @@ def test_ids_are_arrays_of_integers(models):
     np.testing.assert_allclose(session(**arrays | {"x": wide}), expected, rtol=1e-5, atol=1e-5)
     with pytest.raises(sparsevd.InputError, match="input `x`, sample 1: expected ids from 0 to 8, got 9"):
         session(**arrays | {"x": np.where(np.arange(3)[:, None] == 1, 9, arrays["x"])})
-    with pytest.raises(sparsevd.InputError, match="a NumPy array of integers, got an array of .*f4"):
+    with pytest.raises(sparsevd.InputError, match="a NumPy array of integers, got an array of float32"):
         session(**arrays | {"x": arrays["x"].astype(np.float32)})
