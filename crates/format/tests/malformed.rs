@@ -393,7 +393,7 @@ fn metadata_cases() -> Vec<Case> {
         ),
         case(
             "a CSR bias",
-            &["`fc1.weight`", "dense vector", "fc2"],
+            &["`fc1.weight`", "dense tensor", "fc2"],
             |p| {
                 p.edit(NETWORK, |v| v["nodes"][2]["bias"] = json!("fc1.weight"));
             },
