@@ -1,6 +1,6 @@
 //! Applies functions of single numbers to the rows of a table, where they are all that becomes of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::values;
 use crate::{Dense, Network, Op, Weights, ops};
@@ -18,7 +18,7 @@ pub fn fold_embedding(network: &Network) -> Option<Network> {
     let outputs: HashSet<&str> = network.graph.outputs.iter().map(String::as_str).collect();
     // The embedding of each value that is one with functions behind it, and those functions, by the indices of their nodes.
     let mut makers: HashMap<&str, usize> = HashMap::new();
-    let mut chains: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut chains: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (i, node) in nodes.iter().enumerate() {
         if is_embedding(&node.op) {
             makers.insert(&node.name, i);
@@ -59,10 +59,12 @@ pub fn fold_embedding(network: &Network) -> Option<Network> {
     let mut gone: HashSet<&str> = HashSet::new();
     for (embedding, chain, table, dense) in folded {
         let mut name = table.clone();
-        if reads.get(table.as_str()) == Some(&1) {
+        // Other nodes may read the table as it is.
+        let left = reads.entry(table.as_str()).or_default();
+        *left -= 1;
+        if *left == 0 {
             out.scales.remove(table);
         } else {
-            // Other nodes read the table as it is.
             name = format!("{table}.{}", nodes[embedding].name);
             while out.tensors.contains_key(&name) {
                 name.push('_');
@@ -123,6 +125,29 @@ mod tests {
         assert_eq!(after.tensors.len(), 2);
         assert_eq!(after.graph.nodes[2].inputs, ["clip", "same"]);
         after.types().unwrap();
+    }
+
+    #[test]
+    fn a_table_of_two_embeddings_with_functions_becomes_two_and_none_is_left() {
+        let mut b = GraphBuilder::new("test");
+        let ids = b.free_input(Input::new("ids", [4]).of(DType::I32));
+        let x = embedding(&mut b, "rows", "t", &ids);
+        let y = embedding(&mut b, "same", "t", &ids);
+        let x = b.op("relu", Op::Relu, &[&x]);
+        let max = Some(0.0);
+        let y = b.op("clip", Op::Clip(ops::Clip { min: None, max }), &[&y]);
+        let sum = b.op("sum", Op::Add, &[&x, &y]);
+        b.output(&sum);
+        let after = fold_embedding(&network(b)).unwrap();
+        let tables = after
+            .graph
+            .nodes
+            .iter()
+            .filter_map(|n| n.op.tensors().next());
+        let tables: Vec<_> = tables.map(|t| after.tensors[t].to_dense().values).collect();
+        let relu = vec![0.0, 0.0, 0.0, 1.0, 2.0, 3.0];
+        assert_eq!(tables, [relu, vec![-2.0, -1.0, 0.0, 0.0, 0.0, 0.0]]);
+        assert_eq!(after.tensors.len(), 2);
     }
 
     #[test]

@@ -451,10 +451,12 @@ impl<'m> Importer<'m> {
         for row in table.values.chunks_mut(numbers.len().max(1)) {
             row.iter_mut().zip(numbers).for_each(|(v, n)| *v += n);
         }
-        if self.tables.get(name) == Some(&1) {
+        let readers = self.tables.entry(name.to_owned()).or_insert(1);
+        if *readers == 1 {
             self.tensors.insert(name.to_owned(), Weights::Dense(table));
             return Ok(());
         }
+        *readers -= 1;
         let mut name = format!("{name}.biased");
         while self.tensors.contains_key(&name) {
             name.push('_');

@@ -32,16 +32,6 @@ fn of_type(mut value: ValueInfoProto, elem_type: i32) -> ValueInfoProto {
     value
 }
 
-fn integers(name: &str, values: &[i64]) -> TensorProto {
-    TensorProto {
-        dims: vec![values.len() as i64],
-        data_type: data_type::INT64,
-        int64_data: values.to_vec(),
-        name: name.into(),
-        ..TensorProto::default()
-    }
-}
-
 fn int(mut node: NodeProto, name: &str, i: i64) -> NodeProto {
     node.attribute.push(AttributeProto {
         name: name.into(),
@@ -77,6 +67,23 @@ fn a_bias_is_part_of_the_rows_unless_others_read_them() {
         .filter_map(|n| Some(network.tensors[n.op.tensors().next()?].to_dense().values[0]))
         .collect();
     assert_eq!(sums, [1.0, 2.0]);
+
+    // Both biased: no table is left that none reads.
+    let network = read(&over_ids(vec![
+        gather("first", "p"),
+        node("Add", "first bias", &["p", "row"], &["q"]),
+        gather("second", "a"),
+        node("Add", "second bias", &["a", "row"], &["b"]),
+        node("Mul", "product", &["b", "q"], &["y"]),
+    ]))
+    .unwrap();
+    let read_by = |n: &sparsevd_model::Node| n.op.tensors().next().map(str::to_owned);
+    let tables: std::collections::BTreeSet<String> =
+        network.graph.nodes.iter().filter_map(read_by).collect();
+    assert_eq!(network.tensors.len(), tables.len());
+    for table in network.tensors.values() {
+        assert_eq!(table.to_dense().values, [2.0; 10]);
+    }
 }
 
 #[test]

@@ -94,17 +94,6 @@ fn transposes_become_nodes_only_where_a_layer_or_output_needs_the_order() {
     );
 }
 
-/// An initializer of integers.
-fn integers(name: &str, values: &[i64]) -> TensorProto {
-    TensorProto {
-        dims: vec![values.len() as i64],
-        data_type: data_type::INT64,
-        int64_data: values.to_vec(),
-        name: name.into(),
-        ..TensorProto::default()
-    }
-}
-
 #[test]
 fn vectors_become_maps_inside_a_network_by_a_node() {
     let mut model = over(

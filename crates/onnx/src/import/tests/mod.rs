@@ -62,6 +62,17 @@ fn ones(name: &str, dims: &[i64]) -> TensorProto {
     }
 }
 
+/// An initializer of integers.
+fn integers(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        dims: vec![values.len() as i64],
+        data_type: data_type::INT64,
+        int64_data: values.to_vec(),
+        name: name.into(),
+        ..TensorProto::default()
+    }
+}
+
 /// A model over `x` `[n, 2, 4, 4]` with filters `w` `[2, 2, 3, 3]`, whose output is `y`.
 fn model(nodes: Vec<NodeProto>) -> ModelProto {
     ModelProto {
