@@ -17,7 +17,8 @@ use crate::layer::Layer;
 
 /// Removes every weight that cannot matter, folds constants, and shrinks the arrays to what is left.
 ///
-/// `pixels` is the number of pixels of each value by name. Outputs without noise stay the same up to rounding. Returns whether
+/// `size` gives channels and pixels of each value by name, as [`Shape::channels_and_pixels`](sparsevd_model::Shape::channels_and_pixels)
+/// does. Outputs without noise stay the same up to rounding. Returns whether
 /// anything shrank.
 ///
 /// # Panics
@@ -25,9 +26,9 @@ use crate::layer::Layer;
 pub fn compact<T: Real>(
     graph: &Graph,
     layers: &mut [Layer<T>],
-    pixels: &dyn Fn(&str) -> usize,
+    size: &dyn Fn(&str) -> [usize; 2],
 ) -> bool {
-    let mut trained = Trained { layers, pixels };
+    let mut trained = Trained { layers, size };
     let sets = ChannelSets::new(graph, &trained);
     fold_constants(graph, &mut trained, Some(&sets.pinned()));
     let mut live = sets.needed(graph, &trained);
@@ -71,7 +72,7 @@ fn shrink<T: Real>(layer: &mut Layer<T>, read: &[bool], made: &[bool]) -> bool {
 /// Layers in training, as the analysis of channels sees them: by the channels of the network that came.
 struct Trained<'a, T> {
     layers: &'a mut [Layer<T>],
-    pixels: &'a dyn Fn(&str) -> usize,
+    size: &'a dyn Fn(&str) -> [usize; 2],
 }
 
 impl<T: Real> Trained<'_, T> {
@@ -93,8 +94,8 @@ impl<T: Real> ChannelWeights for Trained<'_, T> {
         self.layer(node).original.dims()[0]
     }
 
-    fn pixels(&self, value: &str) -> usize {
-        (self.pixels)(value)
+    fn size(&self, value: &str) -> [usize; 2] {
+        (self.size)(value)
     }
 
     fn may_leave(&self, node: &Node) -> bool {

@@ -30,6 +30,7 @@ use crate::state::State;
 use crate::variational::Granularity;
 
 pub use batch::{Batch, StepReport};
+pub(crate) use lower::scores;
 use lower::{Program, Stage, Work};
 pub use reduce::Reduce;
 use shard::{Parameters, Shard};

@@ -17,10 +17,10 @@ pub(crate) fn network(
     graph: &Graph,
     state: &State<f32>,
     original: &Network,
-    pixels: &dyn Fn(&str) -> usize,
+    size: &dyn Fn(&str) -> [usize; 2],
 ) -> Result<Network, CompressError> {
     let layers = &state.layers;
-    let all_inputs = inputs(graph, layers, pixels);
+    let all_inputs = inputs(graph, layers, size);
     let mut tensors: BTreeMap<String, Weights> = BTreeMap::new();
     let mut original_shapes = BTreeMap::new();
     let mut scales: Vec<(&str, f32)> = vec![];
@@ -58,7 +58,11 @@ pub(crate) fn network(
 }
 
 /// For each layer, which original inputs its weight has in the exported network: all that its producer still makes.
-fn inputs(graph: &Graph, layers: &[Layer<f32>], pixels: &dyn Fn(&str) -> usize) -> Vec<Vec<u32>> {
+fn inputs(
+    graph: &Graph,
+    layers: &[Layer<f32>],
+    size: &dyn Fn(&str) -> [usize; 2],
+) -> Vec<Vec<u32>> {
     // The original channels of each value that are there.
     let mut values: HashMap<&str, Vec<u32>> = HashMap::new();
     for input in &graph.inputs {
@@ -79,7 +83,7 @@ fn inputs(graph: &Graph, layers: &[Layer<f32>], pixels: &dyn Fn(&str) -> usize) 
                 layers[place].kept_out.clone()
             }
             Channels::Flattened => {
-                let pixels = pixels(&node.inputs[0]) as u32;
+                let pixels = size(&node.inputs[0])[1] as u32;
                 let features = x.iter();
                 (features.flat_map(|c| (0..pixels).map(move |p| c * pixels + p))).collect()
             }
@@ -87,7 +91,8 @@ fn inputs(graph: &Graph, layers: &[Layer<f32>], pixels: &dyn Fn(&str) -> usize) 
                 let channels: usize = node.inputs.iter().map(|i| values[i.as_str()].len()).sum();
                 (0..channels as u32).collect()
             }
-            Channels::Same | Channels::All => x.clone(),
+            Channels::Same => x.clone(),
+            Channels::All => (0..size(&node.name)[0] as u32).collect(),
         };
         values.insert(&node.name, made);
     }

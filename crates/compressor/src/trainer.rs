@@ -25,7 +25,7 @@ use sparsevd_model::{Graph, Network, Node, Op};
 use crate::checkpoint::{self, Begun, Found};
 use crate::compact::compact;
 use crate::data::TrainingData;
-use crate::engine::Engine;
+use crate::engine::{Engine, scores};
 use crate::error::CompressError;
 use crate::export;
 use crate::layer::Layer;
@@ -75,7 +75,8 @@ pub struct Trainer {
     begun_by: Recipe,
     /// What else it began with, once it was asked for. Shared with the forks of a run.
     begun: Arc<OnceLock<Begun>>,
-    pixels: HashMap<String, usize>,
+    /// Channels and pixels of each value of the network that came.
+    sizes: HashMap<String, [usize; 2]>,
     /// Shared with the forks of a run.
     teacher: Option<Arc<Teacher>>,
     /// Mean loss of an epoch above which the run has diverged, where it is above twice the dense network's too.
@@ -136,11 +137,9 @@ impl Trainer {
                 what: "several vectors of a sample".into(),
             });
         }
-        let pixels = shapes.iter().map(|(name, shape)| {
-            let pixels = shape.dims().get(1..).map_or(1, |d| d.iter().product());
-            ((*name).to_owned(), pixels)
-        });
-        let pixels = pixels.collect();
+        let sizes = shapes.iter();
+        let sizes = sizes.map(|(name, shape)| ((*name).to_owned(), shape.channels_and_pixels()));
+        let sizes = sizes.collect();
         let unit = units::output_unit(network, &data.train().targets());
         let class_weights = recipe.class_weights;
         let class_weights = class_weights.map(|weights| weights.of(&data.train().targets()));
@@ -166,13 +165,22 @@ impl Trainer {
             original: network.clone(),
             unit,
             class_weights: class_weights.transpose()?,
-            pixels,
+            sizes,
             teacher: None,
             divergence: f64::INFINITY,
             isa,
             pool,
             run_folder: options.run_folder.clone(),
         };
+        let targets = run.data.train().targets();
+        let loss = run.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
+        if let (Some(_), false) = (scores(&run.graph), loss == Loss::CrossEntropy) {
+            return Err(CompressError::Unsupported {
+                node: run.graph.outputs[0].clone(),
+                op: "Softmax",
+                what: "it under another loss than the cross-entropy".into(),
+            });
+        }
         let (objective, outputs) = (run.plain_objective(), run.engine.outputs());
         for samples in [run.data.train(), run.data.validation()] {
             objective.check(&samples.targets(), outputs)?;
@@ -450,14 +458,14 @@ impl Trainer {
     }
 
     fn remove(&mut self, keep: &[Vec<bool>]) -> Result<(), CompressError> {
-        let (graph, pixels) = (self.graph.clone(), self.pixels.clone());
+        let (graph, sizes) = (self.graph.clone(), self.sizes.clone());
         let shrink = pruning::may_compact(self.engine.layers(), self.recipe.alpha);
         self.replace_state(|state| {
             for (layer, keep) in state.layers.iter_mut().zip(keep) {
                 layer.remove(keep);
             }
             if shrink {
-                compact(&graph, &mut state.layers, &|value| pixels[value]);
+                compact(&graph, &mut state.layers, &|value| sizes[value]);
             }
         })
     }
@@ -469,7 +477,7 @@ impl Trainer {
     pub fn network(&self) -> Result<Network, CompressError> {
         let network =
             export::network(&self.graph, self.engine.state(), &self.original, &|value| {
-                self.pixels[value]
+                self.sizes[value]
             })?;
         Ok(units::scale_outputs(network, self.unit))
     }

@@ -85,9 +85,9 @@ proptest! {
         }
         let before = outputs(&network.graph, layers.clone());
         let shapes = network.shapes().unwrap();
-        let pixels = |name: &str| shapes[name].dims()[1..].iter().product();
+        let size = |name: &str| shapes[name].channels_and_pixels();
         let units: usize = layers.iter().map(Layer::units).sum();
-        let shrank = compact(&network.graph, &mut layers, &pixels);
+        let shrank = compact(&network.graph, &mut layers, &size);
         if dead.iter().any(|(l, u)| *l == 0 && *u < 6) && padding == 0 {
             prop_assert!(shrank && layers.iter().map(Layer::units).sum::<usize>() < units);
         }

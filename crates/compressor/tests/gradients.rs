@@ -9,7 +9,10 @@ use sparsevd_compressor::objective::{
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, normals};
-use sparsevd_model::{Approximate, Dense, GraphBuilder, Network, Op, Shape, Weights, Window, ops};
+use sparsevd_model::{
+    Approximate, DType, Dense, GraphBuilder, Input, Network, Op, Shape, Weights, Window, ops,
+};
+use sparsevd_testing::executor;
 
 fn random(len: usize, stream: u32, scale: f64) -> Vec<f64> {
     let mut out = vec![0.0; len];
@@ -27,10 +30,14 @@ fn random(len: usize, stream: u32, scale: f64) -> Vec<f64> {
     out
 }
 
-/// Puts nodes `(name, op, inputs)` together with random weights of the given shapes.
+/// Puts nodes `(name, op, inputs)` together with random weights of the given shapes. An input that a table is read by is ids.
 fn network(input: Shape, nodes: Vec<(&str, Op, Vec<&str>)>, shapes: &[(&str, Shape)]) -> Network {
     let mut b = GraphBuilder::new("test");
-    b.input("x", input);
+    let mut input = Input::new("x", input);
+    if matches!(nodes[0].1, Op::Embedding(_)) {
+        input.dtype = DType::I32;
+    }
+    b.free_input(input);
     for (i, (name, shape)) in shapes.iter().enumerate() {
         let values = random(shape.elements(), i as u32, 0.5).into_iter();
         let values = values.map(|x| x as f32).collect();
@@ -73,6 +80,8 @@ fn window(
 }
 
 const SAMPLES: usize = 5;
+/// Rows of the tables.
+const IDS: usize = 7;
 
 /// Of a batch with and without a teacher.
 const DISTILLATION: Distillation = Distillation {
@@ -116,8 +125,14 @@ impl Case {
     }
 
     fn gradients(&self, state: State<f64>) -> Gradients {
-        let input: usize = self.network.graph.inputs[0].shape.elements();
-        self.gradients_of(state, &random(SAMPLES * input, 77, 1.0))
+        let input = &self.network.graph.inputs[0];
+        let len = SAMPLES * input.shape.elements();
+        let data = match input.dtype.is_id() {
+            // Some rows of the table more often than others.
+            true => (0..len).map(|i| (i * i % IDS) as f64).collect(),
+            false => random(len, 77, 1.0),
+        };
+        self.gradients_of(state, &data)
     }
 
     /// Of a batch of these inputs.
@@ -463,6 +478,58 @@ fn layer_normalised() -> Case {
     case(Shape::from([2, 3, 4]), nodes, &shapes)
 }
 
+/// Ids, whose rows become a map by way of a reshaping and a transposition, with normalisations of either order; behind the map another
+/// transposition and reshapings, a sum of two orders, and a softmax at the end, which the loss has itself.
+fn of_ids() -> Case {
+    let reshape = |shape: &[usize]| {
+        Op::Reshape(ops::Reshape {
+            shape: shape.to_vec(),
+        })
+    };
+    let transpose = |perm: &[usize]| {
+        Op::Transpose(ops::Transpose {
+            perm: perm.to_vec(),
+        })
+    };
+    let gelu = Op::Gelu(ops::Gelu {
+        approximate: Approximate::Tanh,
+    });
+    let table = "e.weight".to_owned();
+    let nodes = vec![
+        ("e", Op::Embedding(ops::Embedding { table }), vec!["x"]),
+        ("g", gelu, vec!["e"]),
+        ("rows", reshape(&[4, 6]), vec!["g"]),
+        ("columns", transpose(&[1, 0]), vec!["rows"]),
+        ("n1", layer_norm("n1", 1, true), vec!["columns"]),
+        ("map", reshape(&[6, 1, 4]), vec!["n1"]),
+        ("c", conv("c", window([1, 2], [1, 1], [0; 4], [1, 1])), vec!["map"]),
+        ("n2", layer_norm("n2", 2, false), vec!["c"]),
+        // [5, 1, 3] to [1, 3, 5], and back as other numbers.
+        ("moved", transpose(&[1, 2, 0]), vec!["n2"]),
+        ("other", reshape(&[5, 1, 3]), vec!["moved"]),
+        ("sum", Op::Add, vec!["c", "other"]),
+        ("deep", reshape(&[5, 1, 3, 1]), vec!["sum"]),
+        ("turned", transpose(&[3, 2, 1, 0]), vec!["deep"]),
+        ("flat", Op::Flatten, vec!["turned"]),
+        ("relu", Op::Relu, vec!["flat"]),
+        ("l", linear("l"), vec!["relu"]),
+        ("n3", layer_norm("n3", 1, true), vec!["l"]),
+        ("out", linear("out"), vec!["n3"]),
+        ("p", Op::Softmax(ops::Softmax::default()), vec!["out"]),
+    ];
+    let tensor = |name: &str, dims: &[usize]| (name.to_owned(), Shape(dims.to_vec()));
+    let shapes = [
+        weights("e", [IDS, 3]),
+        vec![tensor("n1.weight", &[4]), tensor("n1.bias", &[4])],
+        with_bias("c", [5, 6, 1, 2]),
+        vec![tensor("n2.weight", &[1, 3])],
+        with_bias("l", [6, 15]),
+        vec![tensor("n3.weight", &[6]), tensor("n3.bias", &[6])],
+        with_bias("out", [3, 6]),
+    ];
+    case(Shape::from([8]), nodes, &shapes)
+}
+
 /// Parametric ReLUs of the input, of maps, with one slope, and of vectors.
 fn with_slopes() -> Case {
     let prelu = |name: &str| {
@@ -718,6 +785,33 @@ fn layer_normalisation_of_maps_rows_and_vectors() {
 }
 
 #[test]
+fn ids_and_values_in_other_orders() {
+    of_ids().check(false);
+    of_ids().check(true);
+}
+
+/// The values that the trainer computes are those of the slow executor, whatever order they lie in.
+#[test]
+fn values_in_other_orders_are_those_of_the_network() {
+    let Case { network, .. } = of_ids();
+    let ids: Vec<f32> = (0..8).map(|i| (i * i % IDS) as f32).collect();
+    let want = executor::run(&network, &ids);
+    let state = State::<f64>::from_network(&network).unwrap();
+    let isa = Isa::best();
+    let mut engine = Engine::new(&network.graph, state, Granularity::Weight, isa, None).unwrap();
+    let fill = |_: usize, out: &mut [f64]| {
+        let ids = ids.iter().map(|&id| f64::from(id));
+        out.iter_mut().zip(ids).for_each(|(o, id)| *o = id);
+    };
+    let scores = engine.predict(1, &fill, &[]);
+    let sum: f64 = scores.iter().map(|s| s.exp()).sum();
+    for (score, want) in scores.iter().zip(want) {
+        let got = score.exp() / sum;
+        assert!((got - want).abs() < 1e-6, "{got} and {want}");
+    }
+}
+
+#[test]
 fn slopes_of_channels_and_of_all() {
     with_slopes().check(false);
     with_slopes().check(true);
@@ -868,14 +962,37 @@ fn what_has_no_gradient_is_refused_by_name() {
         error.to_string().starts_with("node `l2` (Linear)"),
         "{error}"
     );
-    let softmax = vec![
-        ("l", linear("l"), vec!["x"]),
-        ("p", Op::Softmax(ops::Softmax::default()), vec!["l"]),
+    let softmax = |axis| Op::Softmax(ops::Softmax { axis });
+    let slopes = ops::PRelu {
+        slope: "s.weight".into(),
+    };
+    let rows = Op::Reshape(ops::Reshape { shape: vec![3, 2] });
+    let slopes = vec![
+        ("rows", rows, vec!["x"]),
+        ("s", Op::PRelu(slopes), vec!["rows"]),
+        ("f", Op::Flatten, vec!["s"]),
+        ("l", linear("l"), vec!["f"]),
     ];
-    let softmax = case(Shape::from([3]), softmax, &[with_bias("l", [3, 3])]);
-    let state = State::<f32>::from_network(&softmax.network).unwrap();
-    let graph = &softmax.network.graph;
-    let error = Engine::new(graph, state, Granularity::Weight, Isa::best(), None).err();
-    let error = error.unwrap().to_string();
-    assert!(error.starts_with("node `p` (Softmax)"), "{error}");
+    let hidden = vec![
+        ("p", softmax(0), vec!["x"]),
+        ("l", linear("l"), vec!["p"]),
+    ];
+    let read_twice = vec![
+        ("l", linear("l"), vec!["x"]),
+        ("p", softmax(0), vec!["l"]),
+        ("sum", Op::Add, vec!["p", "l"]),
+    ];
+    for (nodes, start) in [
+        (hidden, "node `p` (Softmax)"),
+        (read_twice, "node `p` (Softmax)"),
+        (slopes, "node `s` (PRelu)"),
+    ] {
+        let shapes = [with_bias("l", [6, 6]), weights("s", [3, 1])];
+        let case = case(Shape::from([6]), nodes, &shapes);
+        let state = State::<f32>::from_network(&case.network).unwrap();
+        let graph = &case.network.graph;
+        let error = Engine::new(graph, state, Granularity::Weight, Isa::best(), None).err();
+        let error = error.unwrap().to_string();
+        assert!(error.starts_with(start), "{error}");
+    }
 }

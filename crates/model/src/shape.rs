@@ -37,6 +37,12 @@ impl Shape {
             Some((&rows, rest)) => (rows, rest.iter().fold(1, |n, &d| n.saturating_mul(d))),
         }
     }
+
+    /// Channels of a value of this shape, which are its first dimension, and elements of each: the pixels of a map. A scalar has one.
+    pub fn channels_and_pixels(&self) -> [usize; 2] {
+        let (channels, pixels) = self.matrix();
+        [channels, pixels]
+    }
 }
 
 impl<const N: usize> From<[usize; N]> for Shape {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use sparsevd_kernels::training::Real;
-use sparsevd_model::{Graph, Node, Op, Window, ops};
+use sparsevd_model::{Graph, Node, Op, Shape, Window, ops};
 
 use crate::error::CompressError;
 use crate::layer::Layer;
@@ -120,18 +120,30 @@ impl Program {
     }
 }
 
-/// A value while lowering: its size, and which original channels its channels are.
+/// A value while lowering: its dimensions per sample, in the order of the network, and which original channels its channels are.
+///
+/// Only of vectors and maps may channels have been removed, and only they have channels at all.
 struct Value {
-    size: MapSize,
+    dims: Vec<usize>,
     channels: Vec<u32>,
 }
 
 impl Value {
-    fn new(size: MapSize) -> Self {
+    fn new(dims: Vec<usize>) -> Self {
+        let channels = dims.first().copied().unwrap_or(1) as u32;
         Self {
-            size,
-            channels: (0..size.channels as u32).collect(),
+            dims,
+            channels: (0..channels).collect(),
         }
+    }
+
+    fn size(&self) -> MapSize {
+        MapSize::of(&self.dims)
+    }
+
+    /// Whether it is a vector or a map, whose first dimension is its channels.
+    fn has_channels(&self) -> bool {
+        matches!(self.dims.len(), 1 | 3)
     }
 }
 
@@ -140,8 +152,12 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
         let got = graph.outputs.len();
         return Err(CompressError::setting("network", "one output", got));
     };
-    let mut values = vec![Value::new(input_size(graph)?)];
-    let mut ids: HashMap<&str, usize> = HashMap::from([(graph.inputs[0].name.as_str(), 0)]);
+    let [input] = graph.inputs.as_slice() else {
+        let got = graph.inputs.len();
+        return Err(CompressError::setting("network", "one input", got));
+    };
+    let mut values = vec![Value::new(input.shape.dims().to_vec())];
+    let mut ids: HashMap<&str, usize> = HashMap::from([(input.name.as_str(), 0)]);
     let mut stages: Vec<Stage> = vec![];
     for node in &graph.nodes {
         let inputs: Vec<usize> = node.inputs.iter().map(|i| ids[i.as_str()]).collect();
@@ -149,15 +165,19 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
         // A value without other consumers may change its meaning in place.
         let alone = reads(graph, &node.inputs[0]) == 1;
         if let Some(last) = stages.iter_mut().find(|s| s.output == first && alone)
-            && fuse(node, last, &mut values[first].size)?
+            && fuse(node, last, &mut values[first].dims)?
         {
             ids.insert(&node.name, first);
             continue;
         }
-        if let Op::Flatten = node.op
-            && (values[first].size.area() == 1 || only_gathered(graph, &node.name))
-        {
+        let only_named = match &node.op {
             // Only the meaning of the features changes; a linear layer gathers them where they lie.
+            Op::Flatten => values[first].size().area() == 1 || only_gathered(graph, &node.name),
+            Op::Transpose(transpose) => transpose.perm.is_sorted(),
+            Op::Softmax(_) => scores(graph).is_some_and(|scores| scores == node.inputs[0]),
+            _ => false,
+        };
+        if only_named {
             ids.insert(&node.name, first);
             continue;
         }
@@ -173,7 +193,8 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
         });
     }
     let output = ids[output.as_str()];
-    if values[output].size.area() != 1 {
+    let values: Vec<MapSize> = values.iter().map(Value::size).collect();
+    if values[output].area() != 1 {
         return Err(CompressError::setting(
             "network output",
             "one vector per sample",
@@ -182,29 +203,21 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
     }
     Ok(Program {
         stages,
-        values: values.iter().map(|v| v.size).collect(),
+        values,
         output,
     })
 }
 
-fn input_size(graph: &Graph) -> Result<MapSize, CompressError> {
-    let [input] = graph.inputs.as_slice() else {
-        let got = graph.inputs.len();
-        return Err(CompressError::setting("network", "one input", got));
+/// The value that a softmax makes probabilities of, where that is all that the network does with it and returns: networks are trained on
+/// scores, as the cross-entropy has a softmax of its own.
+pub(crate) fn scores(graph: &Graph) -> Option<&str> {
+    let [output] = graph.outputs.as_slice() else {
+        return None;
     };
-    match *input.shape.dims() {
-        [n] => Ok(MapSize::vector(n)),
-        [channels, height, width] => Ok(MapSize {
-            height,
-            width,
-            channels,
-        }),
-        _ => Err(CompressError::setting(
-            "network input",
-            "[features] or [channels, height, width]",
-            &input.shape,
-        )),
-    }
+    let node = graph.nodes.iter().find(|n| n.name == *output)?;
+    let scores = node.inputs.first()?;
+    let is_last = matches!(node.op, Op::Softmax(ops::Softmax { axis: 0 })) && reads(graph, output) == 1;
+    (is_last && reads(graph, scores) == 1).then_some(scores)
 }
 
 /// Number of consumers of a value; an output of the network has the caller as one more.
@@ -236,12 +249,12 @@ fn over(node: &Node, window: &Window, size: MapSize) -> Result<MapSize, Compress
         .ok_or_else(|| unsupported(node, "a window larger than its map"))
 }
 
-/// Makes a ReLU or max-pooling part of the stage that it follows, where it can be; `size` is that of the stage's output.
-fn fuse(node: &Node, last: &mut Stage, size: &mut MapSize) -> Result<bool, CompressError> {
+/// Makes a ReLU or max-pooling part of the stage that it follows, where it can be; `dims` are those of the stage's output.
+fn fuse(node: &Node, last: &mut Stage, dims: &mut Vec<usize>) -> Result<bool, CompressError> {
     match (&node.op, &mut last.work) {
         (Op::Relu, work) if !last.relu && work.takes_relu() => last.relu = true,
         (Op::MaxPool(ops::MaxPool { window }), Work::Conv { pool, .. }) if pool.is_none() => {
-            *size = over(node, window, *size)?;
+            *dims = over(node, window, MapSize::of(dims))?.map_dims();
             *pool = Some(window.clone());
         }
         _ => return Ok(false),
@@ -256,16 +269,26 @@ fn stage<T: Real>(
     state: &State<T>,
 ) -> Result<(Work, Value), CompressError> {
     let x = inputs[0];
-    let like_x = |size| Value {
-        size,
+    let like_x = |dims| Value {
+        dims,
         channels: x.channels.clone(),
     };
-    Ok(match Kind::of(&node.op) {
+    let tensors = state.plain_of(&node.name);
+    let plain = &state.plain[tensors.clone()];
+    let shapes: Vec<&Shape> = plain.iter().map(|t| &t.shape).collect();
+    let per_channel = |numbers: usize| match numbers == 1 || x.has_channels() {
+        true => Ok(()),
+        false => Err(unsupported(
+            node,
+            "it along the first dimension of a value that is neither a vector nor a map",
+        )),
+    };
+    Ok(match Kind::of(&node.op, &x.dims, &shapes) {
         Kind::Linear => {
             let layer = layer_of(node, &state.layers)?;
             let gather = gather(x, &state.layers[layer].kept_in)
                 .ok_or_else(|| unsupported(node, "inputs that were removed"))?;
-            let value = units_of(&state.layers[layer], MapSize::vector(0));
+            let value = units_of(&state.layers[layer], &[]);
             (Work::Linear { layer, gather }, value)
         }
         Kind::Conv(ops::Conv { window, groups, .. }) => {
@@ -277,7 +300,8 @@ fn stage<T: Real>(
                 .iter()
                 .position(|n| n.node == node.name);
             let place = place.ok_or_else(|| unsupported(node, "statistics without state"))?;
-            if state.normalisations[place].channels() != x.size.channels {
+            per_channel(state.normalisations[place].channels())?;
+            if state.normalisations[place].channels() != x.channels.len() {
                 return Err(unsupported(node, "channels that were removed"));
             }
             let work = if state.normalisations[place].constant {
@@ -285,32 +309,39 @@ fn stage<T: Real>(
             } else {
                 Work::Normalise(place)
             };
-            (work, like_x(x.size))
+            (work, like_x(x.dims.clone()))
         }
         Kind::Arithmetic(arithmetic) => {
             if x.channels != inputs[1].channels {
                 return Err(unsupported(node, "inputs of different channels"));
             }
-            (Work::Arithmetic(arithmetic), like_x(x.size))
+            (Work::Arithmetic(arithmetic), like_x(x.dims.clone()))
         }
         Kind::Concat(axis) => {
-            if axis != 0 {
-                return Err(unsupported(node, "a dimension other than the first"));
+            if axis != 0 || !x.has_channels() {
+                return Err(unsupported(
+                    node,
+                    "it along another dimension than the channels",
+                ));
             }
-            if inputs.iter().any(|v| v.channels.len() != v.size.channels) {
+            if inputs.iter().any(|v| v.channels.len() != v.size().channels) {
                 return Err(unsupported(node, "inputs of which channels were removed"));
             }
-            let channels = inputs.iter().map(|v| v.size.channels).sum();
-            (Work::Concat, Value::new(MapSize { channels, ..x.size }))
+            let channels = inputs.iter().map(|v| v.dims[0]).sum();
+            let dims = std::iter::once(channels).chain(x.dims[1..].iter().copied());
+            (Work::Concat, Value::new(dims.collect()))
         }
         Kind::Function(function) => {
-            let size = (function.output(x.size))
+            if let Function::PRelu = function {
+                per_channel(shapes.iter().map(|s| s.elements()).sum())?;
+            }
+            let dims = (function.output(&x.dims))
                 .ok_or_else(|| unsupported(node, "a window larger than its map"))?;
-            let value = match function {
-                Function::Flatten => flattened(x, size),
-                _ => like_x(size),
+            let value = match (&function, &node.op) {
+                (_, Op::Flatten) if x.has_channels() => flattened(x, dims),
+                (Function::Arrangement(_) | Function::Embedding { .. }, _) => Value::new(dims),
+                _ => like_x(dims),
             };
-            let tensors = state.plain_of(&node.name);
             (Work::Function { function, tensors }, value)
         }
         Kind::NotTrained => {
@@ -321,12 +352,12 @@ fn stage<T: Real>(
 }
 
 /// A map as a vector: the features of each channel lie one behind the other.
-fn flattened(x: &Value, size: MapSize) -> Value {
-    let area = x.size.area() as u32;
+fn flattened(x: &Value, dims: Vec<usize>) -> Value {
+    let area = x.size().area() as u32;
     let channels = x.channels.iter();
     let channels = channels.flat_map(|c| (0..area).map(move |p| c * area + p));
     Value {
-        size,
+        dims,
         channels: channels.collect(),
     }
 }
@@ -340,8 +371,9 @@ fn conv<T: Real>(
 ) -> Result<(Work, Value), CompressError> {
     let layer = layer_of(node, layers)?;
     let (state, window) = (&layers[layer], window.clone());
-    let value = units_of(state, over(node, &window, x.size)?);
-    let whole = x.size.channels == state.kept_in.len() * groups;
+    let size = over(node, &window, x.size())?;
+    let value = units_of(state, &[size.height, size.width]);
+    let whole = x.channels.len() == state.kept_in.len() * groups;
     if (groups == 1 && state.kept_in != x.channels) || !whole {
         return Err(unsupported(node, "input channels that were removed"));
     }
@@ -368,20 +400,20 @@ fn layer_of<T: Real>(node: &Node, layers: &[Layer<T>]) -> Result<usize, Compress
     place.ok_or_else(|| unsupported(node, "a weight without state"))
 }
 
-/// A value of a layer's units over maps of `size`.
-fn units_of<T: Real>(layer: &Layer<T>, size: MapSize) -> Value {
+/// A value of a layer's units over maps of `size`: height and width, or nothing for a vector.
+fn units_of<T: Real>(layer: &Layer<T>, size: &[usize]) -> Value {
     Value {
-        size: MapSize {
-            channels: layer.units(),
-            ..size
-        },
+        dims: [&[layer.units()], size].concat(),
         channels: layer.kept_out.clone(),
     }
 }
 
-/// Where each feature of a linear layer lies in its channels-last input; `None` when one is not there.
+/// Where each feature of a linear layer lies in its input; `None` when one is not there.
 fn gather(x: &Value, kept_in: &[u32]) -> Option<Vec<u32>> {
-    let (area, channels) = (x.size.area(), x.size.channels);
+    if !x.has_channels() {
+        return Some(kept_in.to_vec());
+    }
+    let (area, channels) = (x.size().area(), x.channels.len());
     kept_in
         .iter()
         .map(|&feature| {

@@ -1,8 +1,10 @@
-//! Operators that only move numbers: concatenation, borders, and flattening to channels first.
+//! Operators that only move numbers: concatenation, borders, and reshapings and transpositions, which are another order of elements.
+
+use std::sync::Arc;
 
 use sparsevd_kernels::training::Real;
 
-use super::size::MapSize;
+use super::size::{MapSize, places};
 
 /// Copies `x` into the channels of `y` from `at` on.
 pub(crate) fn place_channels<T: Copy>(
@@ -74,25 +76,77 @@ pub(crate) fn pad_backward<T: Real>(
     }
 }
 
-/// `[position][channel]` to `[channel][position]`, per sample.
-pub(crate) fn flatten_forward<T: Copy>(x: &[T], size: MapSize, y: &mut [T]) {
-    let per = size.elements();
-    for (x, y) in x.chunks_exact(per).zip(y.chunks_exact_mut(per)) {
-        for (position, x) in x.chunks_exact(size.channels).enumerate() {
-            for (channel, &x) in x.iter().enumerate() {
-                y[channel * size.area() + position] = x;
-            }
-        }
-    }
+/// The elements of a value in another order, in other dimensions.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Order {
+    /// Dimensions of the output per sample, in the order of the network.
+    pub dims: Vec<usize>,
+    /// For each place of the output, the place in the input; `None` where all stay in theirs.
+    from: Option<Arc<[u32]>>,
 }
 
-pub(crate) fn flatten_backward<T: Real>(g: &[T], dx: &mut [T], size: MapSize) {
-    let per = size.elements();
-    for (g, dx) in g.chunks_exact(per).zip(dx.chunks_exact_mut(per)) {
-        for (position, dx) in dx.chunks_exact_mut(size.channels).enumerate() {
-            for (channel, dx) in dx.iter_mut().enumerate() {
-                *dx += g[channel * size.area() + position];
+impl Order {
+    /// `dims` as `to`; element `i` in C order stays element `i`. `None` where places have more than 32 bits.
+    pub fn reshaped(dims: &[usize], to: &[usize]) -> Option<Self> {
+        Self::new(dims, to.to_vec(), |i| i)
+    }
+
+    /// Dimension `i` of the output is dimension `perm[i]` of `dims`. `None` where places have more than 32 bits.
+    pub fn transposed(dims: &[usize], perm: &[usize]) -> Option<Self> {
+        let stride = |axis: usize| dims[axis + 1..].iter().product::<usize>();
+        let to: Vec<usize> = perm.iter().map(|&p| dims[p]).collect();
+        let sizes: Vec<[usize; 2]> = perm.iter().map(|&p| [dims[p], stride(p)]).collect();
+        Self::new(dims, to, |mut i| {
+            let mut at = 0;
+            for [size, stride] in sizes.iter().rev() {
+                at += i % size * stride;
+                i /= size;
             }
+            at
+        })
+    }
+
+    /// `source` gives the element of the input, in C order, that an element of the output is.
+    fn new(dims: &[usize], to: Vec<usize>, source: impl Fn(usize) -> usize) -> Option<Self> {
+        let elements = dims.iter().product::<usize>();
+        let mut from = vec![0; elements];
+        let (place, place_of_source) = (places(&to), places(dims));
+        for i in 0..elements {
+            from[place(i)] = u32::try_from(place_of_source(source(i))).ok()?;
+        }
+        let stays = from.iter().enumerate().all(|(i, &f)| i == f as usize);
+        Some(Self {
+            dims: to,
+            from: (!stays).then(|| from.into()),
+        })
+    }
+
+    pub fn forward<T: Copy>(&self, x: &[T], y: &mut [T]) {
+        let Some(from) = &self.from else {
+            y.copy_from_slice(x);
+            return;
+        };
+        for (x, y) in x
+            .chunks_exact(from.len())
+            .zip(y.chunks_exact_mut(from.len()))
+        {
+            y.iter_mut()
+                .zip(from.iter())
+                .for_each(|(y, &f)| *y = x[f as usize]);
+        }
+    }
+
+    /// Adds the gradient by the input.
+    pub fn backward<T: Real>(&self, g: &[T], dx: &mut [T]) {
+        let Some(from) = &self.from else {
+            dx.iter_mut().zip(g).for_each(|(dx, &g)| *dx += g);
+            return;
+        };
+        let samples = g.chunks_exact(from.len());
+        for (g, dx) in samples.zip(dx.chunks_exact_mut(from.len())) {
+            g.iter()
+                .zip(from.iter())
+                .for_each(|(&g, &f)| dx[f as usize] += g);
         }
     }
 }

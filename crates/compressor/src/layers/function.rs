@@ -1,15 +1,19 @@
 //! What training makes of each operator, and the operators of one input that are neither weighted layers nor batch normalisations.
 
+mod embedding;
 mod layer_norm;
 mod prelu;
 
+use std::sync::Arc;
+
 use sparsevd_kernels::Activation;
 use sparsevd_kernels::training::{Real, activate, activation_gradient};
-use sparsevd_model::{Op, Window, ops};
+use sparsevd_model::{Op, Shape, Window, ops};
 
 use super::arithmetic::Arithmetic;
-use super::size::MapSize;
-use super::{Pass, Saved, arrange, pool};
+use super::arrange::{self, Order};
+use super::size::{MapSize, places};
+use super::{Pass, Saved, pool};
 
 /// How an operator is trained.
 pub(crate) enum Kind<'a> {
@@ -25,16 +29,17 @@ pub(crate) enum Kind<'a> {
 }
 
 impl<'a> Kind<'a> {
-    pub fn of(op: &'a Op) -> Self {
-        match op {
-            Op::Linear(_) => Self::Linear,
-            Op::Conv(conv) => Self::Conv(conv),
-            Op::BatchNormalization(_) => Self::BatchNormalization,
-            Op::Add => Self::Arithmetic(Arithmetic::Add),
-            Op::Sub => Self::Arithmetic(Arithmetic::Sub),
-            Op::Mul => Self::Arithmetic(Arithmetic::Mul),
-            Op::Div => Self::Arithmetic(Arithmetic::Div),
-            &Op::Concat(ops::Concat { axis }) => Self::Concat(axis),
+    /// Of an operator whose first input has these dimensions per sample, and whose tensors have these shapes.
+    pub fn of(op: &'a Op, dims: &[usize], tensors: &[&Shape]) -> Self {
+        let function = match op {
+            Op::Linear(_) => return Self::Linear,
+            Op::Conv(conv) => return Self::Conv(conv),
+            Op::BatchNormalization(_) => return Self::BatchNormalization,
+            Op::Add => return Self::Arithmetic(Arithmetic::Add),
+            Op::Sub => return Self::Arithmetic(Arithmetic::Sub),
+            Op::Mul => return Self::Arithmetic(Arithmetic::Mul),
+            Op::Div => return Self::Arithmetic(Arithmetic::Div),
+            &Op::Concat(ops::Concat { axis }) => return Self::Concat(axis),
             Op::Relu
             | Op::Clip(_)
             | Op::LeakyRelu(_)
@@ -42,20 +47,36 @@ impl<'a> Kind<'a> {
             | Op::HardSigmoid(_)
             | Op::HardSwish
             | Op::Tanh
-            | Op::Gelu(_) => Activation::of(op).map_or(Self::NotTrained, |activation| {
-                Self::Function(Function::Activation(activation))
-            }),
-            Op::MaxPool(pool) => Self::Function(Function::MaxPool(pool.window.clone())),
-            Op::AveragePool(pool) => Self::Function(Function::AveragePool(pool.window.clone())),
-            Op::GlobalAveragePool => Self::Function(Function::GlobalAveragePool),
-            Op::Pad(pad) => Self::Function(Function::Pad(pad.pads, pad.value)),
-            Op::Flatten => Self::Function(Function::Flatten),
-            Op::PRelu(_) => Self::Function(Function::PRelu),
-            Op::LayerNormalization(norm) => Self::Function(Function::LayerNorm(norm.epsilon)),
-            Op::Reshape(_) | Op::Transpose(_) | Op::Embedding(_) | Op::Softmax(_) => {
-                Self::NotTrained
+            | Op::Gelu(_) => Activation::of(op).map(Function::Activation),
+            Op::MaxPool(pool) => Some(Function::MaxPool(pool.window.clone())),
+            Op::AveragePool(pool) => Some(Function::AveragePool(pool.window.clone())),
+            Op::GlobalAveragePool => Some(Function::GlobalAveragePool),
+            Op::Pad(pad) => Some(Function::Pad(pad.pads, pad.value)),
+            Op::Flatten => {
+                Order::reshaped(dims, &[dims.iter().product()]).map(Function::Arrangement)
             }
-        }
+            Op::Reshape(reshape) => {
+                Order::reshaped(dims, &reshape.shape).map(Function::Arrangement)
+            }
+            Op::Transpose(transpose) => {
+                Order::transposed(dims, &transpose.perm).map(Function::Arrangement)
+            }
+            Op::PRelu(_) => Some(Function::PRelu),
+            Op::LayerNormalization(norm) => {
+                let place = places(dims);
+                let places = (0..dims.iter().product()).map(|i| u32::try_from(place(i)).ok());
+                places.collect::<Option<_>>().map(|places| {
+                    let epsilon = norm.epsilon;
+                    Function::LayerNorm { epsilon, places }
+                })
+            }
+            Op::Embedding(_) => {
+                let width = tensors.first().and_then(|table| table.dims().last());
+                width.map(|&width| Function::Embedding { width })
+            }
+            Op::Softmax(_) => None,
+        };
+        function.map_or(Self::NotTrained, Self::Function)
     }
 }
 
@@ -69,27 +90,35 @@ pub(crate) enum Function {
     GlobalAveragePool,
     /// A border: pixels at the top, left, bottom and right, and what they hold.
     Pad([usize; 4], f32),
-    /// Conversion to channels first, where a consumer is not a linear layer, which gathers its inputs.
-    Flatten,
-    /// A layer normalisation with this epsilon, over groups of as many elements as its scale has.
-    LayerNorm(f32),
+    /// Reshaping, transposition, or flattening where a consumer is not a linear layer, which gathers its inputs.
+    Arrangement(Order),
+    /// A layer normalisation, over groups of as many elements as its scale has.
+    LayerNorm {
+        epsilon: f32,
+        /// Places of the elements of a sample in the order of the network.
+        places: Arc<[u32]>,
+    },
     PRelu,
+    /// Rows of a table of this width.
+    Embedding {
+        width: usize,
+    },
 }
 
 impl Function {
-    /// Size of the output; `None` where a window is larger than its map.
-    pub fn output(&self, input: MapSize) -> Option<MapSize> {
-        match self {
-            Self::Activation(_) | Self::LayerNorm(_) | Self::PRelu => Some(input),
-            Self::MaxPool(window) | Self::AveragePool(window) => input.over(window),
-            Self::GlobalAveragePool => Some(MapSize::vector(input.channels)),
-            &Self::Pad([top, left, bottom, right], _) => Some(MapSize {
-                height: input.height + top + bottom,
-                width: input.width + left + right,
-                ..input
-            }),
-            Self::Flatten => Some(MapSize::vector(input.elements())),
-        }
+    /// Dimensions of the output per sample; `None` where a window is larger than its map.
+    pub fn output(&self, dims: &[usize]) -> Option<Vec<usize>> {
+        let over = |window| MapSize::of(dims).over(window).map(MapSize::map_dims);
+        Some(match self {
+            Self::Activation(_) | Self::LayerNorm { .. } | Self::PRelu => dims.to_vec(),
+            Self::MaxPool(window) | Self::AveragePool(window) => over(window)?,
+            Self::GlobalAveragePool => vec![dims[0], 1, 1],
+            &Self::Pad([top, left, bottom, right], _) => {
+                vec![dims[0], dims[1] + top + bottom, dims[2] + left + right]
+            }
+            Self::Arrangement(order) => order.dims.clone(),
+            Self::Embedding { width } => [dims, &[*width]].concat(),
+        })
     }
 
     /// `y` of `x`; `tensors` are those of the node.
@@ -112,8 +141,11 @@ impl Function {
                 pool::average_forward(x, input, &pool::global(input), y, output);
             }
             Self::Pad(pads, value) => arrange::pad_forward(x, input, *pads, *value, y, output),
-            Self::Flatten => arrange::flatten_forward(x, input, y),
-            Self::LayerNorm(epsilon) => layer_norm::forward(*epsilon, tensors, x, y, input),
+            Self::Arrangement(order) => order.forward(x, y),
+            Self::LayerNorm { epsilon, places } => {
+                layer_norm::forward(*epsilon, places, tensors, x, y);
+            }
+            Self::Embedding { width } => embedding::forward(tensors[0], *width, x, y),
             Self::PRelu => prelu::forward(tensors[0], input.channels, x, y),
         }
     }
@@ -132,8 +164,11 @@ impl Function {
         by_tensors: &mut [Vec<T>],
     ) {
         match (self, dx) {
-            (Self::LayerNorm(epsilon), dx) => {
-                layer_norm::backward(*epsilon, tensors, x, g, input, dx, by_tensors);
+            (Self::LayerNorm { epsilon, places }, dx) => {
+                layer_norm::backward(*epsilon, places, tensors, x, g, dx, by_tensors);
+            }
+            (Self::Embedding { width }, _) => {
+                embedding::backward(*width, x, g, &mut by_tensors[0]);
             }
             (Self::PRelu, dx) => {
                 prelu::backward(tensors[0], input.channels, x, g, dx, &mut by_tensors[0]);
@@ -147,7 +182,7 @@ impl Function {
                 pool::average_backward(g, input, &pool::global(input), dx, output);
             }
             (Self::Pad(pads, _), Some(dx)) => arrange::pad_backward(g, output, *pads, dx, input),
-            (Self::Flatten, Some(dx)) => arrange::flatten_backward(g, dx, input),
+            (Self::Arrangement(order), Some(dx)) => order.backward(g, dx),
             // The other operators have no tensors, so without `dx` there is nothing to compute.
             (_, None) => {}
         }

@@ -18,9 +18,10 @@ pub(super) struct Unscaled {
     pub deviation: f64,
 }
 
-/// The input with the largest numbers among the first training samples, where it is not scaled.
+/// The input with the largest numbers among the first training samples, where it is not scaled. Ids have no scale.
 pub(super) fn unscaled(graph: &Graph, samples: &dyn Samples) -> Option<Unscaled> {
-    let input = &graph.inputs.first()?.shape;
+    let input = graph.inputs.first().filter(|i| !i.dtype.is_id())?;
+    let input = &input.shape;
     let is_map = input.dims().len() == 3;
     let columns = match is_map {
         true => input.dims()[0],

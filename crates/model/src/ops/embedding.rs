@@ -64,8 +64,4 @@ impl Operator for Embedding {
     fn packed_number(&self) -> Option<usize> {
         None
     }
-
-    fn not_trained(&self) -> Option<&'static str> {
-        Some("it: training takes inputs of floating-point numbers")
-    }
 }

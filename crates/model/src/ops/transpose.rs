@@ -55,8 +55,4 @@ impl Operator for Transpose {
     fn packed_number(&self) -> Option<usize> {
         None
     }
-
-    fn not_trained(&self) -> Option<&'static str> {
-        Some("it: training knows the channels of a value by their place, which it changes")
-    }
 }

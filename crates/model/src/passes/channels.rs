@@ -19,8 +19,10 @@ pub trait ChannelWeights {
     /// Rows of a node's weight: the channels that it makes.
     fn rows(&self, node: &Node) -> usize;
 
-    /// Pixels of each channel of a value.
-    fn pixels(&self, value: &str) -> usize;
+    /// Channels of a value, which are its first dimension, and pixels of each; see [`Shape::channels_and_pixels`].
+    ///
+    /// [`Shape::channels_and_pixels`]: crate::Shape::channels_and_pixels
+    fn size(&self, value: &str) -> [usize; 2];
 
     /// Whether channels may leave before and behind a node; all stay before and behind a concatenation and an operator that
     /// mixes channels without a weight.
@@ -61,9 +63,9 @@ pub fn fold_constants<W: ChannelWeights>(
         let mut made = match node.op.operator().channels() {
             Channels::Rows => weights.fold(node, inputs[0]),
             Channels::Same => weights.constants(node, &inputs),
-            Channels::Flattened => repeated(inputs[0], weights.pixels(&node.inputs[0])),
+            Channels::Flattened => repeated(inputs[0], weights.size(&node.inputs[0])[1]),
             Channels::Appended => inputs.concat(),
-            Channels::All => vec![None; inputs[0].len()],
+            Channels::All => vec![None; weights.size(&node.name)[0]],
         };
         if let Some(except) = except {
             let stays = except.of(&node.name);
@@ -112,9 +114,11 @@ impl ChannelSets {
             let channels = node.op.operator().channels();
             let made = match channels {
                 Channels::Rows => sets.fresh(weights.rows(node)),
-                Channels::Flattened => repeated(x, weights.pixels(&node.inputs[0])),
+                Channels::Flattened => repeated(x, weights.size(&node.inputs[0])[1]),
                 Channels::Appended => inputs.concat(),
-                Channels::Same | Channels::All => x.clone(),
+                Channels::Same => x.clone(),
+                // Of another number than the input has, perhaps.
+                Channels::All => sets.fresh(weights.size(&node.name)[0]),
             };
             if matches!(channels, Channels::Appended | Channels::All) || !weights.may_leave(node) {
                 sets.pinned.extend(inputs.iter().flatten().chain(&made));

@@ -29,41 +29,33 @@ pub fn drop_dead_channels(network: &Network) -> Option<Network> {
 /// A network's tensors, as the analysis of channels sees them.
 struct Stored {
     network: Network,
-    /// Pixels of each channel of a value.
-    pixels: HashMap<String, usize>,
+    /// Channels of each value, and pixels of each channel.
+    sizes: HashMap<String, [usize; 2]>,
     /// How many nodes use each tensor.
     users: HashMap<String, usize>,
 }
 
 impl Stored {
-    /// `None` where the first dimension of a value is not its channels, or an operator that mixes channels makes another number of them.
+    /// `None` where the first dimension of a value is not its channels.
     fn new(network: Network) -> Option<Self> {
         let shapes = network.shapes().ok()?;
         // Over several vectors of a sample, the units of a layer are not its channels.
         let is_plain = |node: &Node| {
             !matches!(node.op, Op::Linear(_)) || shapes[node.inputs[0].as_str()].dims().len() == 1
         };
-        let channels = |value: &str| shapes[value].dims().first().copied();
-        let keeps_count = |node: &Node| {
-            node.op.operator().channels() != Channels::All
-                || channels(&node.name) == channels(&node.inputs[0])
-        };
-        let nodes = &network.graph.nodes;
-        if !nodes.iter().all(|n| is_plain(n) && keeps_count(n)) {
+        if !network.graph.nodes.iter().all(is_plain) {
             return None;
         }
-        let pixels = shapes.iter().map(|(name, shape)| {
-            let pixels = shape.dims().iter().skip(1).product();
-            ((*name).to_owned(), pixels)
-        });
-        let pixels = pixels.collect();
+        let sizes = shapes.iter();
+        let sizes = sizes.map(|(name, shape)| ((*name).to_owned(), shape.channels_and_pixels()));
+        let sizes = sizes.collect();
         let mut users: HashMap<String, usize> = HashMap::new();
         for tensor in network.graph.nodes.iter().flat_map(|n| n.op.tensors()) {
             *users.entry(tensor.to_owned()).or_default() += 1;
         }
         Some(Self {
             network,
-            pixels,
+            sizes,
             users,
         })
     }
@@ -82,8 +74,8 @@ impl ChannelWeights for Stored {
         weight.map_or(0, |w| w.shape().matrix().0)
     }
 
-    fn pixels(&self, value: &str) -> usize {
-        self.pixels[value]
+    fn size(&self, value: &str) -> [usize; 2] {
+        self.sizes[value]
     }
 
     fn may_leave(&self, node: &Node) -> bool {
