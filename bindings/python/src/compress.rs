@@ -32,6 +32,7 @@ pub struct Settings {
     kl_scale: Option<f64>,
     alpha: Option<String>,
     max_accuracy_drop: Option<f64>,
+    min_agreement: Option<f64>,
     max_r2_drop: Option<f64>,
     max_class_drop: Option<f64>,
     class_weights: Option<String>,
@@ -80,6 +81,7 @@ impl Settings {
             kl_scale: self.kl_scale,
             alpha: word("alpha", self.alpha.as_ref())?,
             max_accuracy_drop: self.max_accuracy_drop,
+            min_agreement: self.min_agreement,
             max_r2_drop: self.max_r2_drop,
             max_class_drop: self.max_class_drop,
             class_weights: word("class_weights", self.class_weights.as_ref())?,
@@ -266,7 +268,11 @@ pub fn compress(
             return Err(setting_error("data", expected, "neither"));
         }
         None => {}
-        Some(data) => settings.set_preprocessing(graph, data)?,
+        Some(data) => {
+            settings.set_preprocessing(graph, data)?;
+            let checked = data.check_agreement(settings.min_agreement);
+            checked.map_err(IntoPyErr::into_py_err)?;
+        }
     }
     let threads = settings.threads.unwrap_or(0);
     let mut compression = Compression::new(input, data, recipe)

@@ -154,7 +154,7 @@ impl Images {
         };
         let values = match pixels {
             Pixels::U8(bytes) => Values::Bytes(bytes),
-            Pixels::F32(numbers) => Values::Numbers(numbers),
+            Pixels::F32(numbers) | Pixels::Ids(numbers) => Values::Numbers(numbers),
             Pixels::Table(features) => {
                 let mut numbers = vec![0.0; features.len()];
                 preprocessing.apply(input, &features, &mut numbers);

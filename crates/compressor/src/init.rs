@@ -27,7 +27,8 @@ pub fn fit_outputs(network: Network, targets: &Targets<'_>) -> Network {
     network
 }
 
-/// A network of seeded weights: normal with variance 2 / fan-in (He et al. 2015), biases zero, normalisations that change nothing.
+/// A network of seeded weights: normal with variance 2 / fan-in (He et al. 2015), rows of tables with variance 1, biases zero,
+/// normalisations that change nothing.
 ///
 /// # Errors
 /// Shapes that do not fit the graph.
@@ -38,7 +39,7 @@ pub fn initialise(
 ) -> Result<Network, ModelError> {
     let mut rng = stream(seed, Stream::Weights);
     let mut tensors = BTreeMap::new();
-    let constants: HashMap<String, f32> = (graph.nodes.iter())
+    let plain: HashMap<String, Option<f32>> = (graph.nodes.iter())
         .flat_map(|node| {
             let plain = node.op.plain_tensors().into_iter();
             plain.map(|(_, name)| {
@@ -50,11 +51,15 @@ pub fn initialise(
     for (name, shape) in shapes {
         let fan_in: usize = shape.dims().iter().skip(1).product();
         let mut tensor = Dense::zeros(shape.clone());
-        if let Some(&constant) = constants.get(name) {
-            tensor.values.fill(constant);
-        } else if shape.dims().len() > 1
-            && let Ok(normal) = Normal::new(0.0, (2.0 / fan_in as f32).sqrt())
-        {
+        let deviation = match plain.get(name) {
+            Some(Some(constant)) => {
+                tensor.values.fill(*constant);
+                None
+            }
+            Some(None) => Some(1.0),
+            None => (shape.dims().len() > 1).then(|| (2.0 / fan_in as f32).sqrt()),
+        };
+        if let Some(Ok(normal)) = deviation.map(|deviation| Normal::new(0.0, deviation)) {
             tensor.values.fill_with(|| normal.sample(&mut rng));
         }
         tensors.insert(name.clone(), Weights::Dense(tensor));

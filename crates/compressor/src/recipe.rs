@@ -398,6 +398,19 @@ impl Recipe {
         self.search.is_some() || self.phases.iter().any(several)
     }
 
+    /// Lets every phase learn from the outputs of the network that the run begins with alone, as samples without targets have nothing else.
+    ///
+    /// Under noise at temperature 1: there the cross-entropy against the teacher's probabilities is the expected negative
+    /// log-likelihood of a label that is drawn from them, so that the KL term has its right weight beside it.
+    pub fn learn_from_teacher(&mut self) {
+        for phase in &mut self.phases {
+            phase.distil = 1.0;
+            if phase.method == Method::SparseVd {
+                phase.temperature = 1.0;
+            }
+        }
+    }
+
     /// The recipe as TOML.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()

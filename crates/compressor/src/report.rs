@@ -18,7 +18,7 @@ mod split_score;
 mod table;
 mod text;
 
-pub use accuracy::{Accuracy, Part, SEEN};
+pub use accuracy::{Accuracy, Against, Part, SEEN};
 pub use class_error::ClassError;
 pub use compression::{KernelChoice, Pruning, Report, Timing};
 pub use encoding::{Encoding, encodings};

@@ -502,7 +502,11 @@ fn of_ids() -> Case {
         ("columns", transpose(&[1, 0]), vec!["rows"]),
         ("n1", layer_norm("n1", 1, true), vec!["columns"]),
         ("map", reshape(&[6, 1, 4]), vec!["n1"]),
-        ("c", conv("c", window([1, 2], [1, 1], [0; 4], [1, 1])), vec!["map"]),
+        (
+            "c",
+            conv("c", window([1, 2], [1, 1], [0; 4], [1, 1])),
+            vec!["map"],
+        ),
         ("n2", layer_norm("n2", 2, false), vec!["c"]),
         // [5, 1, 3] to [1, 3, 5], and back as other numbers.
         ("moved", transpose(&[1, 2, 0]), vec!["n2"]),
@@ -973,10 +977,7 @@ fn what_has_no_gradient_is_refused_by_name() {
         ("f", Op::Flatten, vec!["s"]),
         ("l", linear("l"), vec!["f"]),
     ];
-    let hidden = vec![
-        ("p", softmax(0), vec!["x"]),
-        ("l", linear("l"), vec!["p"]),
-    ];
+    let hidden = vec![("p", softmax(0), vec!["x"]), ("l", linear("l"), vec!["p"])];
     let read_twice = vec![
         ("l", linear("l"), vec!["x"]),
         ("p", softmax(0), vec!["l"]),

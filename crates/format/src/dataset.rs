@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sparsevd_model::{Preprocessing, Shape, Table};
+use sparsevd_model::{Input, MOST_IDS, Preprocessing, Shape, Table};
 
 use crate::{Array, ArrayData, FormatError};
 
@@ -15,6 +15,9 @@ pub enum Pixels {
     F32(Vec<f32>),
     /// Features of the rows of a table, which the network's preprocessing turns into its input.
     Table(Vec<f32>),
+    /// Integers that number the rows of a network's tables, as floating-point numbers, which hold them exactly. No preprocessing
+    /// applies.
+    Ids(Vec<f32>),
 }
 
 impl Pixels {
@@ -22,7 +25,7 @@ impl Pixels {
     pub fn len(&self) -> usize {
         match self {
             Self::U8(v) => v.len(),
-            Self::F32(v) | Self::Table(v) => v.len(),
+            Self::F32(v) | Self::Table(v) | Self::Ids(v) => v.len(),
         }
     }
 
@@ -87,7 +90,7 @@ impl Dataset {
 
     /// Writes the network input of one image to `out`.
     ///
-    /// U8 pixels and features of a table go through `preprocessing`; F32 values are input already and are copied as they are.
+    /// U8 pixels and features of a table go through `preprocessing`; F32 values and ids are input already and are copied as they are.
     ///
     /// # Panics
     /// When there is no such image or `out` is not of its size.
@@ -97,9 +100,46 @@ impl Dataset {
         let range = index * size..(index + 1) * size;
         match &self.pixels {
             Pixels::U8(pixels) => preprocessing.apply(&self.shape, &pixels[range], out),
-            Pixels::F32(values) => out.copy_from_slice(&values[range]),
+            Pixels::F32(values) | Pixels::Ids(values) => out.copy_from_slice(&values[range]),
             Pixels::Table(values) => preprocessing.apply(&self.shape, &values[range], out),
         }
+    }
+
+    /// The samples for an input of a network: bytes are ids where the input takes ids, of which there are `ids`.
+    ///
+    /// # Errors
+    /// [`FormatError::Dataset`] for integers where the input takes pixels or numbers and the other way round, and for an id that is none.
+    pub fn for_input(mut self, input: &Input, ids: Option<usize>) -> Result<Self, FormatError> {
+        let name = &input.name;
+        if !input.dtype.is_id() {
+            return match self.pixels {
+                Pixels::Ids(_) => Err(mismatch(
+                    format!("values of input `{name}`"),
+                    "u8 pixels or floating-point numbers",
+                    "integers",
+                )),
+                _ => Ok(self),
+            };
+        }
+        let values = match self.pixels {
+            Pixels::U8(bytes) => bytes.into_iter().map(f32::from).collect(),
+            Pixels::Ids(ids) => ids,
+            Pixels::F32(_) | Pixels::Table(_) => {
+                let what = format!("values of input `{name}`");
+                let expected = "integers, which are ids";
+                return Err(mismatch(what, expected, "floating-point numbers"));
+            }
+        };
+        let ids = ids.unwrap_or(MOST_IDS);
+        if let Some(at) = values.iter().position(|v| *v >= ids as f32) {
+            return Err(mismatch(
+                format!("input `{name}`, sample {}", at / self.shape.elements()),
+                format!("ids from 0 to {}", ids - 1),
+                values[at].to_string(),
+            ));
+        }
+        self.pixels = Pixels::Ids(values);
+        Ok(self)
     }
 
     /// The images at these places, in their order.
@@ -122,6 +162,7 @@ impl Dataset {
                 Pixels::U8(v) => Pixels::U8(pick(v, indices, size)),
                 Pixels::F32(v) => Pixels::F32(pick(v, indices, size)),
                 Pixels::Table(v) => Pixels::Table(pick(v, indices, size)),
+                Pixels::Ids(v) => Pixels::Ids(pick(v, indices, size)),
             },
             shape: self.shape.clone(),
             labels: indices.iter().map(|&i| self.labels[i]).collect(),
@@ -195,6 +236,19 @@ pub(crate) fn splits(path: &Path, kind: &str, parts: Parts<Dataset>) -> DataSpli
     }
 }
 
+/// Splits without targets from the sets that were found.
+pub(crate) fn inputs_alone(path: &Path, kind: &str, parts: Parts<Dataset>) -> DataSplits {
+    DataSplits {
+        table: None,
+        describe: parts.describe(path, kind, |name, set| {
+            format!("{} {name}inputs {} without labels", set.len(), set.shape)
+        }),
+        train: parts.train,
+        test: parts.test,
+        whole: parts.whole,
+    }
+}
+
 /// The sets that were found.
 pub(crate) struct Parts<S> {
     pub train: Option<S>,
@@ -219,6 +273,75 @@ impl<S> Parts<S> {
     }
 }
 
+/// Inputs from an array, and the shape of one of them.
+fn inputs(path: &Path, name: &str, array: Array) -> Result<(Pixels, Shape), FormatError> {
+    let shape = match array.shape.as_slice() {
+        &[_, h, w] => Shape::from([1, h, w]),
+        [_, rest @ ..] if matches!(rest.len(), 1 | 3) => Shape(rest.to_vec()),
+        other => {
+            return Err(FormatError::tensor(
+                path,
+                name,
+                "shape",
+                "[n, features], [n, height, width] or [n, channels, height, width]",
+                Shape(other.to_vec()).to_string(),
+            ));
+        }
+    };
+    let fail = |at: usize, expected: String, got: String| {
+        FormatError::tensor(path, name, format!("element {at}"), expected, got)
+    };
+    let pixels = match array.data {
+        ArrayData::U8(v) => Pixels::U8(v),
+        ArrayData::F32(v) => match v.iter().position(|v| !v.is_finite()) {
+            None => Pixels::F32(v),
+            Some(at) => return Err(fail(at, "a finite number".into(), v[at].to_string())),
+        },
+        ArrayData::I64(v) => match v.iter().position(|v| !(0..MOST_IDS as i64).contains(v)) {
+            None => Pixels::Ids(v.into_iter().map(|id| id as f32).collect()),
+            Some(at) => {
+                let expected = format!("an id from 0 to {}", MOST_IDS - 1);
+                return Err(fail(at, expected, v[at].to_string()));
+            }
+        },
+        other @ ArrayData::Bool(_) => {
+            return Err(FormatError::tensor(
+                path,
+                name,
+                "element type",
+                "u8 pixels, floating-point numbers, or integers, which are ids",
+                other.kind(),
+            ));
+        }
+    };
+    Ok((pixels, shape))
+}
+
+/// Inputs without targets from an array; all labels are 0.
+pub(crate) fn alone(path: &Path, name: &str, array: Array) -> Result<Dataset, FormatError> {
+    let count = array.shape.first().copied().unwrap_or_default();
+    let (pixels, shape) = inputs(path, name, array)?;
+    new(path, name, pixels, shape, vec![0; count])
+}
+
+/// [`Dataset::new`], whose error names the array of the inputs.
+fn new(
+    path: &Path,
+    name: &str,
+    pixels: Pixels,
+    shape: Shape,
+    labels: Vec<u16>,
+) -> Result<Dataset, FormatError> {
+    Dataset::new(pixels, shape, labels).map_err(|e| match e {
+        FormatError::Dataset {
+            what,
+            expected,
+            got,
+        } => FormatError::tensor(path, name, what, expected, got),
+        other => other,
+    })
+}
+
 /// Images and labels from arrays.
 pub(crate) fn join(
     path: &Path,
@@ -227,20 +350,8 @@ pub(crate) fn join(
     labels_name: &str,
     labels: Array,
 ) -> Result<Dataset, FormatError> {
-    let shape = match images.shape.as_slice() {
-        &[_, h, w] => Shape::from([1, h, w]),
-        [_, rest @ ..] if matches!(rest.len(), 1 | 3) => Shape(rest.to_vec()),
-        other => {
-            return Err(FormatError::tensor(
-                path,
-                images_name,
-                "shape",
-                "[n, features], [n, height, width] or [n, channels, height, width]",
-                Shape(other.to_vec()).to_string(),
-            ));
-        }
-    };
     let count = images.shape.first().copied().unwrap_or_default();
+    let (pixels, shape) = inputs(path, images_name, images)?;
     if !matches!(labels.shape.as_slice(), [_] | [_, 1]) || labels.shape[0] != count {
         return Err(FormatError::tensor(
             path,
@@ -275,38 +386,7 @@ pub(crate) fn join(
             ));
         }
     };
-    let pixels = match images.data {
-        ArrayData::U8(v) => Pixels::U8(v),
-        ArrayData::F32(v) => match v.iter().position(|v| !v.is_finite()) {
-            None => Pixels::F32(v),
-            Some(at) => {
-                return Err(FormatError::tensor(
-                    path,
-                    images_name,
-                    format!("element {at}"),
-                    "a finite number",
-                    v[at].to_string(),
-                ));
-            }
-        },
-        other => {
-            return Err(FormatError::tensor(
-                path,
-                images_name,
-                "element type",
-                "u8 pixels, or floating-point numbers",
-                other.kind(),
-            ));
-        }
-    };
-    Dataset::new(pixels, shape, classes).map_err(|e| match e {
-        FormatError::Dataset {
-            what,
-            expected,
-            got,
-        } => FormatError::tensor(path, images_name, what, expected, got),
-        other => other,
-    })
+    new(path, images_name, pixels, shape, classes)
 }
 
 pub(crate) fn mismatch(

@@ -38,12 +38,10 @@ pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
             let loaded = table::load(&train, test.as_deref(), &TableOptions::default())?;
             match loaded {
                 LoadedSamples::Classes(splits) => Ok(splits),
-                LoadedSamples::Numbers(splits) => Err(FormatError::invalid(
-                    path,
-                    "dataset",
-                    "classes",
-                    splits.describe,
-                )),
+                LoadedSamples::Numbers(RegressionSplits { describe, .. })
+                | LoadedSamples::Inputs(DataSplits { describe, .. }) => {
+                    Err(FormatError::invalid(path, "dataset", "classes", describe))
+                }
             }
         }
     }
@@ -51,7 +49,8 @@ pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
 
 /// Loads samples with their targets, from the paths that [`load_data`] takes.
 ///
-/// Targets that are floating-point numbers, `[n]` or `[n, outputs]`, make a regression; integers are classes.
+/// Targets that are floating-point numbers, `[n]` or `[n, outputs]`, make a regression; integers are classes. The arrays of a file may
+/// also be inputs alone: `x_train` and `x_test`, or `x`.
 ///
 /// # Errors
 /// As [`load_data`]; targets of which some are classes and some are numbers, and targets that are not finite.
@@ -125,6 +124,20 @@ pub fn samples_of_arrays(
 /// Samples with classes or numbers, as the targets are.
 fn of_arrays(path: &Path, file: FileArrays) -> Result<LoadedSamples, FormatError> {
     let is_target = |name: &str| file.names.iter().any(|(_, target)| *target == name);
+    let is_input = |name: &str| file.names.iter().any(|(input, _)| *input == name);
+    let names = || file.arrays.iter().map(|(name, _)| name.as_str());
+    if names().any(is_input) && !names().any(is_target) {
+        let kind = file.kind;
+        let parts = parts(path, file, |file, [input, _]| {
+            let array = file.take(input);
+            array
+                .map(|array| dataset::alone(path, input, array))
+                .transpose()
+        })?;
+        return Ok(LoadedSamples::Inputs(dataset::inputs_alone(
+            path, kind, parts,
+        )));
+    }
     let mut targets = file.arrays.iter().filter(|(name, _)| is_target(name));
     if !targets.any(|(_, array)| matches!(array.data, ArrayData::F32(_))) {
         return classes(path, file).map(LoadedSamples::Classes);
@@ -182,6 +195,20 @@ struct FileArrays {
     kind: &'static str,
     names: [(&'static str, &'static str); 3],
     arrays: Vec<(String, Array)>,
+}
+
+impl FileArrays {
+    /// The array of this name, which leaves the file.
+    fn take(&mut self, name: &str) -> Option<Array> {
+        let at = self.arrays.iter().position(|(n, _)| n == name)?;
+        Some(self.arrays.swap_remove(at).1)
+    }
+
+    /// Names and shapes of the arrays, in words.
+    fn found(&self) -> String {
+        let arrays = self.arrays.iter();
+        describe(arrays.map(|(name, array)| (name.as_str(), Shape(array.shape.clone()))))
+    }
 }
 
 /// Names of inputs and targets in an `.npz`, and of arrays in memory.
@@ -291,7 +318,7 @@ fn idx_pair(folder: &Path, split: &str) -> Result<Option<Dataset>, FormatError> 
     dataset::join(&images, "images", of_images, "labels", of_labels).map(Some)
 }
 
-/// Splits by the names of their arrays; the last pair of names is a set that is not split.
+/// Splits by the names of their arrays.
 ///
 /// `join` makes a set of the arrays of inputs and of targets, each behind its name.
 fn from_arrays<S>(
@@ -299,40 +326,38 @@ fn from_arrays<S>(
     file: FileArrays,
     join: impl Fn(&Path, &str, Array, &str, Array) -> Result<S, FormatError>,
 ) -> Result<Parts<S>, FormatError> {
-    let FileArrays {
-        names, mut arrays, ..
-    } = file;
-    let pairs = arrays
-        .iter()
-        .map(|(n, a)| (n.as_str(), Shape(a.shape.clone())));
-    let found = describe(pairs);
-    let mut splits = Vec::new();
-    for (images, labels) in names {
-        let mut take = |name: &str| {
-            let at = arrays.iter().position(|(n, _)| n == name)?;
-            Some(arrays.swap_remove(at).1)
-        };
-        splits.push(match (take(images), take(labels)) {
-            (None, None) => None,
-            (Some(x), Some(y)) => Some(join(path, images, x, labels, y)?),
+    let found = file.found();
+    parts(path, file, |file, [images, labels]| {
+        match (file.take(images), file.take(labels)) {
+            (None, None) => Ok(None),
+            (Some(x), Some(y)) => join(path, images, x, labels, y).map(Some),
             (x, _) => {
                 let (there, absent) = match x {
                     Some(_) => (images, labels),
                     None => (labels, images),
                 };
-                return Err(FormatError::tensor(
+                Err(FormatError::tensor(
                     path,
                     absent,
                     "dataset",
                     format!("it beside `{there}`"),
                     format!("only {found}"),
-                ));
+                ))
             }
-        });
-    }
-    let whole = splits.pop().flatten();
-    let test = splits.pop().flatten();
-    let train = splits.pop().flatten();
+        }
+    })
+}
+
+/// The sets of a file; `set` takes that of an array of inputs and of an array of targets, by their names, out of it. The last pair of
+/// names is a set that is not split.
+fn parts<S>(
+    path: &Path,
+    mut file: FileArrays,
+    set: impl Fn(&mut FileArrays, [&'static str; 2]) -> Result<Option<S>, FormatError>,
+) -> Result<Parts<S>, FormatError> {
+    let (found, names) = (file.found(), file.names);
+    let mut part = |(images, labels)| set(&mut file, [images, labels]);
+    let (train, test, whole) = (part(names[0])?, part(names[1])?, part(names[2])?);
     if train.is_none() && test.is_none() && whole.is_none() {
         let expected: Vec<String> = names.iter().map(|(x, y)| format!("{x} and {y}")).collect();
         return Err(FormatError::invalid(

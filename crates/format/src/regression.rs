@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sparsevd_model::{Preprocessing, Shape, Table};
+use sparsevd_model::{Input, Preprocessing, Shape, Table};
 
 use crate::dataset::{self, Parts, mismatch};
 use crate::{Array, ArrayData, DataSplits, Dataset, FormatError, Pixels};
@@ -34,7 +34,11 @@ impl RegressionSet {
         Self::of(inputs, targets, outputs)
     }
 
-    fn of(inputs: Dataset, targets: Vec<f32>, outputs: usize) -> Result<Self, FormatError> {
+    /// Puts inputs, whose labels are of no account, and targets together; `targets` is `[samples][outputs]`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of(inputs: Dataset, targets: Vec<f32>, outputs: usize) -> Result<Self, FormatError> {
         if Some(targets.len()) != inputs.len().checked_mul(outputs) {
             let expected = format!("{} of {outputs} numbers", inputs.len());
             return Err(mismatch(
@@ -95,6 +99,15 @@ impl RegressionSet {
     #[track_caller]
     pub fn fill_input(&self, index: usize, preprocessing: &Preprocessing, out: &mut [f32]) {
         self.inputs.fill_input(index, preprocessing, out);
+    }
+
+    /// The samples for an input of a network; see [`Dataset::for_input`].
+    ///
+    /// # Errors
+    /// As [`Dataset::for_input`].
+    pub fn for_input(mut self, input: &Input, ids: Option<usize>) -> Result<Self, FormatError> {
+        self.inputs = self.inputs.for_input(input, ids)?;
+        Ok(self)
     }
 
     /// The samples at these places, in their order.
@@ -159,19 +172,22 @@ impl RegressionSplits {
     }
 }
 
-/// Samples of a path: with classes, or with numbers.
+/// Samples of a path: with classes, with numbers, or without targets.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LoadedSamples {
     /// Each sample has a class.
     Classes(DataSplits),
     /// Each sample has numbers.
     Numbers(RegressionSplits),
+    /// Samples are inputs alone. Their labels are zeros, which nothing reads.
+    Inputs(DataSplits),
 }
 
 impl LoadedSamples {
-    /// Shape of an input and number of outputs: classes, or numbers per sample; `None` where there is no sample.
+    /// Shape of an input and number of outputs: classes, or numbers per sample; `None` where there is no sample or no target.
     pub fn shape_and_outputs(&self) -> Option<(&Shape, usize)> {
         match self {
+            Self::Inputs(_) => None,
             Self::Classes(splits) => {
                 let sets = [&splits.train, &splits.whole, &splits.test];
                 let sets = || sets.into_iter().flatten();

@@ -681,3 +681,62 @@ fn floating_point_targets_make_a_regression() {
         assert!(error.contains(expected), "{error}, expected {expected}");
     }
 }
+
+#[test]
+fn arrays_of_inputs_alone_are_inputs_without_targets() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.npz");
+    let ids = |ids: &[i16]| -> Vec<u8> { ids.iter().flat_map(|v| v.to_le_bytes()).collect() };
+    let train = npy("<i2", false, "(2, 3)", &ids(&[0, 256, 3, 4, 5, 6]));
+    let test = npy("<i2", false, "(1, 3)", &ids(&[7, 8, 9]));
+    let arrays = [("x_train", train.clone()), ("x_test", test.clone())];
+    fs::write(&path, npz(&arrays, true)).unwrap();
+    let LoadedSamples::Inputs(splits) = load_samples(&path).unwrap() else {
+        panic!("expected inputs alone")
+    };
+    assert!(
+        splits.describe.ends_with(
+            "npz arrays, 2 training inputs [3] without labels, 1 test inputs [3] without labels"
+        ),
+        "{}",
+        splits.describe
+    );
+    let train_set = splits.train.unwrap();
+    assert_eq!(
+        train_set.pixels,
+        Pixels::Ids(vec![0.0, 256.0, 3.0, 4.0, 5.0, 6.0])
+    );
+    let mut input = [0.0; 3];
+    train_set.fill_input(0, &Preprocessing::default(), &mut input);
+    assert_eq!(input, [0.0, 256.0, 3.0]);
+    assert!(splits.whole.is_none() && splits.test.unwrap().len() == 1);
+
+    // With the labels of one part, those of the others are missing.
+    let labels = npy("|u1", false, "(2,)", &[0, 1]);
+    let negative = npy("<i2", false, "(1, 3)", &ids(&[0, -1, 2]));
+    let cases = [
+        (
+            vec![
+                ("x_train", train.clone()),
+                ("y_train", labels),
+                ("x_test", test.clone()),
+            ],
+            "expected it beside `x_test`",
+        ),
+        (
+            vec![("x_train", train), ("x", test)],
+            "a set that is split or one that is not",
+        ),
+        (
+            vec![("x", negative)],
+            "element 1: expected an id from 0 to 16777215, got -1",
+        ),
+    ];
+    for (arrays, expected) in cases {
+        fs::write(&path, npz(&arrays, false)).unwrap();
+        let error = load_samples(&path).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}, expected {expected}");
+    }
+    let error = load_data(&path).unwrap_err().to_string();
+    assert!(error.contains("`y`"), "{error}");
+}

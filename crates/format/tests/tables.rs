@@ -27,14 +27,14 @@ impl Folder {
 fn numbers(loaded: LoadedSamples) -> RegressionSplits {
     match loaded {
         LoadedSamples::Numbers(splits) => splits,
-        LoadedSamples::Classes(splits) => panic!("expected a regression, got {splits:?}"),
+        other => panic!("expected a regression, got {other:?}"),
     }
 }
 
 fn classes(loaded: LoadedSamples) -> DataSplits {
     match loaded {
         LoadedSamples::Classes(splits) => splits,
-        LoadedSamples::Numbers(splits) => panic!("expected classes, got {splits:?}"),
+        other => panic!("expected classes, got {other:?}"),
     }
 }
 

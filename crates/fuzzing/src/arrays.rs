@@ -98,6 +98,7 @@ fn of_same_table(path: &Path, samples: LoadedSamples) {
     let table: Option<Table> = match samples {
         LoadedSamples::Classes(splits) => splits.table,
         LoadedSamples::Numbers(splits) => splits.table,
+        LoadedSamples::Inputs(_) => None,
     };
     let table = table.expect("the columns of a table");
     let features = read_table(path, &table).expect("a table that was read");

@@ -130,7 +130,10 @@ impl MethodComparison {
         check_recipe(&base, &cells, dense_weights)?;
         let data_path = self.data.path().map(absolute).transpose()?;
         let data = self.data.clone();
-        let samples = data.split(&network, &base.validation, base.chooses(), observer)?;
+        let samples = data.split(&network, &base, observer)?;
+        if !samples.has_targets {
+            base.learn_from_teacher();
+        }
         let model = self.input.file.as_ref().map(|file| absolute(&file.path));
         let model = model.transpose()?;
         let record = CompareRecord {

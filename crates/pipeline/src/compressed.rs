@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sparsevd_compressor::report::{
-    Accuracy, Encoding, PackedResult, PackedSize, Part, Pruning, Report, SCHEMA, SEEN,
+    Accuracy, Against, Encoding, PackedResult, PackedSize, Part, Pruning, Report, SCHEMA, SEEN,
     SearchReport, Summary, encodings, stored_bytes,
 };
 use sparsevd_compressor::trainer::EpochRecord;
@@ -200,6 +200,10 @@ impl Compressed {
                 let after = Scores::of(&sparse, WeightMode::Sparse, samples, self.threads)?;
                 Some(Accuracy::new(
                     &self.recipe.recipe,
+                    match samples.has_targets {
+                        true => Against::Targets,
+                        false => Against::DenseNetwork,
+                    },
                     before.saw_validation(),
                     before.beside(&after),
                     packed.as_ref().and_then(|p| Some((p.validation?, p.test))),

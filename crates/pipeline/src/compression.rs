@@ -158,10 +158,18 @@ impl Compression {
             .transpose()?;
         let dense = folded(input.network);
         let data_path = data.as_ref().and_then(Data::path).map(PathBuf::from);
-        let (validation, choose) = (&recipe.recipe.validation, recipe.recipe.chooses());
         let samples = data
-            .map(|data| data.split(&dense, validation, choose, observer))
+            .map(|data| data.split(&dense, &recipe.recipe, observer))
             .transpose()?;
+        if let (
+            Some(Split {
+                has_targets: false, ..
+            }),
+            None,
+        ) = (&samples, &pruned)
+        {
+            recipe.recipe.learn_from_teacher();
+        }
         let before = samples
             .as_ref()
             .map(|samples| Scores::of(&dense, WeightMode::Dense, samples, threads))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::architecture::{self, Architecture};
-use sparsevd_compressor::recipe::Validation;
+use sparsevd_compressor::recipe::{Recipe, Validation};
 use sparsevd_compressor::report::NO_TEST;
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_format::{
@@ -12,6 +12,7 @@ use sparsevd_format::{
 };
 use sparsevd_model::{Graph, Network, Preprocessing, Shape, Table};
 
+use crate::answers::Answers;
 use crate::error::PipelineError;
 use crate::labelled::{DataSplit, LabelledSamples};
 use crate::preprocessing::{of_pixels, of_table};
@@ -67,6 +68,26 @@ impl Data {
         self.path.as_deref()
     }
 
+    /// Whether its samples have targets; otherwise a network is compressed by its own answers.
+    pub fn has_targets(&self) -> bool {
+        !matches!(self.samples, LoadedSamples::Inputs(_))
+    }
+
+    /// Refuses a promise of agreement, `percent`, about samples that have targets: errors are against those.
+    ///
+    /// # Errors
+    /// A promise, and samples with targets.
+    pub fn check_agreement(&self, percent: Option<f64>) -> Result<(), PipelineError> {
+        match percent {
+            Some(_) if self.has_targets() => Err(PipelineError::invalid(
+                "min_agreement",
+                "inputs without labels, which it is promised of",
+                format!("{} with targets", self.name()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether its inputs are bytes, which a network's preprocessing turns into numbers.
     pub fn is_bytes(&self) -> bool {
         matches!(self.pixels(), Some(Pixels::U8(_)))
@@ -75,7 +96,7 @@ impl Data {
     /// The columns of a table, which a network's preprocessing turns into its input; `None` for other data.
     pub fn table(&self) -> Option<&Table> {
         match &self.samples {
-            LoadedSamples::Classes(s) => s.table.as_ref(),
+            LoadedSamples::Classes(s) | LoadedSamples::Inputs(s) => s.table.as_ref(),
             LoadedSamples::Numbers(s) => s.table.as_ref(),
         }
     }
@@ -126,7 +147,7 @@ impl Data {
     /// The inputs to train on, else those to test on.
     fn pixels(&self) -> Option<&Pixels> {
         match &self.samples {
-            LoadedSamples::Classes(s) => {
+            LoadedSamples::Classes(s) | LoadedSamples::Inputs(s) => {
                 let set = s.train.as_ref().or(s.whole.as_ref()).or(s.test.as_ref());
                 set.map(|set| &set.pixels)
             }
@@ -171,7 +192,16 @@ impl Data {
             describe,
         } = self.samples.into();
         let (set, part) = split.of(&name, [train, test, whole], &describe)?;
+        if let SampleSet::Inputs(_) = set {
+            return Err(PipelineError::invalid(
+                name,
+                "labels or numbers as targets",
+                describe,
+            ));
+        }
         set.check_against(input, outputs).map_err(unfit)?;
+        let ids = network.ids().get(graph.inputs[0].name.as_str()).copied();
+        let set = set.for_input(&graph.inputs[0], ids).map_err(unfit)?;
         Ok(LabelledSamples {
             set,
             part,
@@ -186,19 +216,27 @@ impl Data {
             .map_or("data set".into(), |p| p.display().to_string())
     }
 
-    /// Divides it into samples to train `network` on, validation samples and test samples; where settings are chosen, `choose`, one
-    /// half of the validation samples is for that. Bytes and the features of a table become its input by its preprocessing, which must
-    /// be set.
+    /// Divides it into samples to train `network` on, validation samples and test samples, as the recipe says; where the recipe chooses
+    /// settings, one half of the validation samples is for that. Bytes and the features of a table become its input by its preprocessing,
+    /// which must be set. Inputs without targets get the network's own answers.
     pub(crate) fn split(
         self,
         network: &Network,
-        validation: &Validation,
-        choose: bool,
+        recipe: &Recipe,
         observer: &mut dyn Observer,
     ) -> Result<Split, PipelineError> {
+        let (validation, choose) = (&recipe.validation, recipe.chooses());
         let outputs = network.shapes()?[network.graph.outputs[0].as_str()].elements();
-        let input = &network.graph.inputs[0].shape;
+        let first = &network.graph.inputs[0];
+        let (input, ids) = (
+            &first.shape,
+            network.ids().get(first.name.as_str()).copied(),
+        );
         let name = self.name();
+        let answers = match self.has_targets() {
+            true => None,
+            false => Some(Answers::of(network, recipe.loss)?),
+        };
         let preprocessing = self.preprocessing(&network.graph)?;
         let Parts {
             train,
@@ -217,6 +255,8 @@ impl Data {
         for set in test.iter().chain([&train]) {
             set.check_against(input, outputs)?;
         }
+        let train = train.for_input(first, ids)?;
+        let test = test.map(|test| test.for_input(first, ids)).transpose()?;
         let mut origin = "held back for validation".to_owned();
         let (kind, targets) = (train.kind(), train.targets());
         let mut of_other = preprocessing.clone();
@@ -225,21 +265,22 @@ impl Data {
             let other = Self::load_for(path, network.graph.preprocessing.as_ref())?;
             of_other = other.preprocessing(&network.graph)?;
             let (set, found) = other.only_part(targets)?;
-            set.check_against(input, outputs)
-                .map_err(|error| PipelineError::Unfit {
-                    data: path.display().to_string(),
-                    error: Box::new(error),
-                })?;
+            let unfit = |error| PipelineError::Unfit {
+                data: path.display().to_string(),
+                error: Box::new(error),
+            };
+            set.check_against(input, outputs).map_err(unfit)?;
+            let set = set.for_input(first, ids).map_err(unfit)?;
             origin = format!("of {} for validation", path.display());
             describe = format!("{describe}; for validation, {found}");
             Ok(set)
         };
-        let sets = Sets::new(train, test, validation, load, [&name, &found])?;
+        let mut sets = Sets::new(train, test, validation, load, [&name, &found])?;
         if let Validation::FromTest { .. } = validation {
             origin = "of the test set for validation".into();
         }
         let [trained_on, held] = [&sets.train, &sets.validation].map(SampleSet::len);
-        let (by, holdout) = Sets::halves(sets.validation, choose);
+        let (mut by, mut holdout) = Sets::halves(sets.validation, choose);
         let halves = holdout.as_ref().map_or(String::new(), |holdout| {
             let (by, holdout) = (by.len(), holdout.len());
             format!(": {by} to choose settings by, {holdout} to measure the result on")
@@ -251,12 +292,22 @@ impl Data {
         if sets.test.is_none() {
             observer.note(NO_TEST);
         }
+        let has_targets = answers.is_none();
+        if let Some(answers) = answers {
+            observer.note(&answers.describe(network));
+            let mut answered = |set, by| answers.to(set, by, observer);
+            sets.train = answered(sets.train, &preprocessing)?;
+            by = answered(by, &of_other)?;
+            holdout = (holdout.map(|set| answered(set, &of_other))).transpose()?;
+            sets.test = (sets.test.map(|set| answered(set, &preprocessing))).transpose()?;
+        }
         let of = |set: SampleSet| set.images(input, &preprocessing);
         let for_validation = |set: SampleSet| set.images(input, &of_other);
         Ok(Split {
             training: TrainingData::new(of(sets.train), for_validation(by)),
             holdout: holdout.map(for_validation),
             test: sets.test.map(of),
+            has_targets,
             describe,
         })
     }
@@ -288,8 +339,9 @@ impl Data {
 
     /// How its inputs become those of the network.
     fn preprocessing(&self, graph: &Graph) -> Result<Preprocessing, PipelineError> {
+        let takes_ids = graph.inputs.iter().any(|input| input.dtype.is_id());
         let preprocessing = match self.table() {
-            None if !self.is_bytes() => return Ok(Preprocessing::default()),
+            None if !self.is_bytes() || takes_ids => return Ok(Preprocessing::default()),
             None => of_pixels(graph, &self.name())?,
             Some(table) => {
                 let stored = of_table(graph, &self.name())?;

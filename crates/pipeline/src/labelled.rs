@@ -80,10 +80,7 @@ impl LabelledSamples {
 
     /// Writes sample `index` as the input of the network.
     pub fn fill_input(&self, index: usize, out: &mut [f32]) {
-        match &self.set {
-            SampleSet::Classes(set) => set.fill_input(index, &self.preprocessing, out),
-            SampleSet::Numbers(set) => set.fill_input(index, &self.preprocessing, out),
-        }
+        self.set.fill_input(index, &self.preprocessing, out);
     }
 
     /// The first `count` samples as inputs of their network, whose free dimension has `length` elements; where there are fewer, they are
@@ -139,6 +136,7 @@ impl LabelledSamples {
                 let outputs = predictions(session, set.len(), fill)?;
                 Ok(score_predictions(&outputs, &targets))
             }
+            SampleSet::Inputs(_) => unreachable!("`Data::part` refuses samples without targets"),
         }
     }
 }

@@ -24,6 +24,7 @@
 //! ones. [`Data::part`] gives [`LabelledSamples`] to score it on; a [`Benchmark`] times it by plans that [`KernelCosts`] of the machine chose.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod benchmark;
 mod choices;
 mod compare;

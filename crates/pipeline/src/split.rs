@@ -17,6 +17,8 @@ pub(crate) struct Split {
     /// validation sample.
     pub holdout: Option<Images>,
     pub test: Option<Images>,
+    /// Whether the targets came with the inputs; otherwise they are the network's own answers.
+    pub has_targets: bool,
     /// The data set, in words.
     pub describe: String,
 }

@@ -136,8 +136,7 @@ impl RecordedRun {
             .preprocessing
             .clone_from(&record.preprocessing);
         let recipe = &record.recipe;
-        let choose = recipe.chooses();
-        let samples = data.split(&network, &recipe.validation, choose, &mut Silent)?;
+        let samples = data.split(&network, recipe, &mut Silent)?;
         let options = RunOptions {
             threads,
             run_folder: None,

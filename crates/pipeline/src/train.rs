@@ -93,7 +93,11 @@ impl Training {
         }
         let recipe = &self.recipe.recipe;
         let data = self.data.path().map(PathBuf::from);
-        let samples = (self.data).split(&network, &recipe.validation, false, observer)?;
+        if !self.data.has_targets() {
+            let expected = "labels or numbers as targets to train on";
+            return Err(PipelineError::invalid("data set", expected, "inputs alone"));
+        }
+        let samples = (self.data).split(&network, recipe, observer)?;
         let network = fit_outputs(network, &samples.training.train().targets());
         TrainingChoices {
             recipe,

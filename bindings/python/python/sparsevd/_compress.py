@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._native import Model
 
     PathLike = str | os.PathLike[str]
-    Arrays = tuple[np.ndarray, np.ndarray] | Mapping[str, np.ndarray]
+    Arrays = np.ndarray | tuple[np.ndarray, np.ndarray] | Mapping[str, np.ndarray]
 
 
 class Compressed:
@@ -142,6 +142,8 @@ def _arrays(data: Any) -> dict[str, np.ndarray] | None:
     """The arrays of a data set by their names in an .npz, where it is in memory."""
     if isinstance(data, (str, os.PathLike)) or data is None:
         return None
+    if isinstance(data, np.ndarray):
+        return {"x": data}
     if isinstance(data, Mapping):
         arrays = {}
         for name in data:
@@ -153,7 +155,7 @@ def _arrays(data: Any) -> dict[str, np.ndarray] | None:
     if isinstance(data, tuple) and len(data) == 2:
         x, y = data
         return {"x": x, "y": y}
-    raise InputError(f"data: expected a path, a pair (x, y) or a mapping of arrays, got an object of type {type(data).__name__}")
+    raise InputError(f"data: expected a path, an array x, a pair (x, y) or a mapping of arrays, got an object of type {type(data).__name__}")
 
 
 def compress(
@@ -169,6 +171,7 @@ def compress(
     threshold: float | None = None,
     alpha: str | None = None,
     max_accuracy_drop: float | None = None,
+    min_agreement: float | None = None,
     max_r2_drop: float | None = None,
     max_class_drop: float | None = None,
     class_weights: str | None = None,
@@ -199,12 +202,14 @@ def compress(
     """Compresses a network as the command `compress` does, to the same bytes.
 
     `model` is a path, a `Model` or a `torch.nn.Module`, for which `example` is an input of one or more samples. `data` is a path that the
-    command takes, a pair of arrays `(x, y)`, or arrays by the names that they have in an .npz. The keywords are the options of the command.
+    command takes, a pair of arrays `(x, y)`, an array `x` of inputs without labels, or arrays by the names that they have in an .npz. The keywords are the options of the command.
     `run` is a folder for checkpoints; after an interruption the same call with `resume=True` goes on. `on_epoch` is called with a
     dictionary after each epoch.
     """
     if ratio is not None and (weights is not None or bytes is not None) or (weights is not None and bytes is not None):
         raise TypeError("ratio, weights, bytes: expected one of them, got several")
+    if max_accuracy_drop is not None and min_agreement is not None:
+        raise TypeError("max_accuracy_drop, min_agreement: expected one of them, got both")
     if validation is not None and validation_from_test is not None:
         raise TypeError("validation, validation_from_test: expected one of them, got both")
     arrays = _arrays(data)
@@ -216,6 +221,7 @@ def compress(
         "kl_scale": kl_scale,
         "alpha": alpha,
         "max_accuracy_drop": max_accuracy_drop,
+        "min_agreement": min_agreement,
         "max_r2_drop": max_r2_drop,
         "max_class_drop": max_class_drop,
         "class_weights": class_weights,

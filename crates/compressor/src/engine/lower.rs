@@ -216,7 +216,8 @@ pub(crate) fn scores(graph: &Graph) -> Option<&str> {
     };
     let node = graph.nodes.iter().find(|n| n.name == *output)?;
     let scores = node.inputs.first()?;
-    let is_last = matches!(node.op, Op::Softmax(ops::Softmax { axis: 0 })) && reads(graph, output) == 1;
+    let is_last =
+        matches!(node.op, Op::Softmax(ops::Softmax { axis: 0 })) && reads(graph, output) == 1;
     (is_last && reads(graph, scores) == 1).then_some(scores)
 }
 

@@ -20,6 +20,9 @@ pub struct Overrides {
     pub alpha: Option<Granularity>,
     /// Points of validation error that the result may lose.
     pub max_accuracy_drop: Option<f64>,
+    /// Percent of validation samples to which the result must answer as the dense network does, of samples without targets: 100 less
+    /// the points of error.
+    pub min_agreement: Option<f64>,
     /// Regression: R2 on validation that the result may lose.
     pub max_r2_drop: Option<f64>,
     /// Points of recall that the result may lose of any class.

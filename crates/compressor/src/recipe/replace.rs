@@ -1,5 +1,6 @@
 //! A recipe with some settings replaced.
 
+use super::range::range;
 use super::{Method, Overrides, Recipe};
 use crate::error::CompressError;
 
@@ -16,6 +17,7 @@ impl Recipe {
             kl_scale,
             alpha,
             max_accuracy_drop,
+            min_agreement,
             max_r2_drop,
             max_class_drop,
             class_weights,
@@ -26,6 +28,10 @@ impl Recipe {
         self.validation = validation.unwrap_or(self.validation);
         self.alpha = alpha.unwrap_or(self.alpha);
         self.max_accuracy_drop = max_accuracy_drop.unwrap_or(self.max_accuracy_drop);
+        if let Some(percent) = min_agreement {
+            range("min_agreement", percent, 0.0, 100.0)?;
+            self.max_accuracy_drop = 100.0 - percent;
+        }
         self.max_r2_drop = max_r2_drop.or(self.max_r2_drop);
         self.max_class_drop = max_class_drop.or(self.max_class_drop);
         self.class_weights = class_weights.or(self.class_weights);

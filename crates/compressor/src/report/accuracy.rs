@@ -18,6 +18,9 @@ pub const SEEN: &str = "the network as it came errs far less on the validation s
 /// Scores of the dense and of the compressed network, both run by the runtime.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
+    /// What the scores are against.
+    #[serde(default)]
+    pub against: Against,
     /// On the validation samples.
     pub validation: SplitScore,
     /// On the test samples, where the data set has any.
@@ -32,6 +35,17 @@ pub struct Accuracy {
     pub promise_about: Part,
     /// The promise.
     pub promise: Promise,
+}
+
+/// What scores are against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Against {
+    /// Targets that came with the inputs.
+    #[default]
+    Targets,
+    /// The answers of the dense network, of inputs without targets: an error is an answer that is not the dense network's.
+    DenseNetwork,
 }
 
 /// Part of the samples.
@@ -64,6 +78,7 @@ impl Accuracy {
     /// [`was_trained_on`](super::was_trained_on).
     pub fn new(
         recipe: &Recipe,
+        against: Against,
         seen: bool,
         file: FileScores,
         packed: Option<FileScores>,
@@ -82,6 +97,7 @@ impl Accuracy {
         let worst = packed.filter(|p| p.drop() > score.drop()).unwrap_or(score);
         let promise = Promise::new(recipe, &worst, classes);
         Self {
+            against,
             validation,
             test,
             validation_classes,
@@ -126,6 +142,12 @@ impl fmt::Display for Accuracy {
                 f,
                 "{part} R2 {:.4}, {drop:.4} under the dense network's, expected at most {promised} (max_r2_drop)",
                 fit.dense_r2 - drop,
+            )?,
+            SplitScore::Errors(errors) if self.against == Against::DenseNetwork => write!(
+                f,
+                "{part} agreement with the dense network {:.2} %, expected at least {} (min_agreement)",
+                100.0 - errors.dense_percent - drop,
+                100.0 - promised
             )?,
             SplitScore::Errors(errors) => write!(
                 f,
@@ -180,7 +202,16 @@ mod tests {
         let recipe = Recipe::default_for_compression();
         let file = (score(5000, 0, 20), Some(score(10_000, 184, 180)));
         let packed = (score(5000, 0, 123), file.1);
-        let of = |seen, packed| Accuracy::new(&recipe, seen, file, packed, Default::default());
+        let of = |seen, packed| {
+            Accuracy::new(
+                &recipe,
+                Against::Targets,
+                seen,
+                file,
+                packed,
+                Default::default(),
+            )
+        };
         assert!(of(false, None).promise.kept);
         let broken = of(false, Some(packed));
         assert!(!broken.promise.kept);
@@ -192,7 +223,14 @@ mod tests {
         assert!(seen.promise.kept && seen.promise_about == Part::Test);
         assert!((seen.promise.drop + 0.04).abs() < 1e-9);
         let (file, packed) = ((file.0, None), Some((packed.0, None)));
-        let without_test = Accuracy::new(&recipe, true, file, packed, Default::default());
+        let without_test = Accuracy::new(
+            &recipe,
+            Against::Targets,
+            true,
+            file,
+            packed,
+            Default::default(),
+        );
         assert!(!without_test.promise.kept);
     }
 
@@ -203,11 +241,34 @@ mod tests {
             ..Recipe::new(vec![])
         };
         let file = (score(40, 1, 1), None);
-        let accuracy = Accuracy::new(&recipe, false, file, None, Default::default());
+        let accuracy = Accuracy::new(
+            &recipe,
+            Against::Targets,
+            false,
+            file,
+            None,
+            Default::default(),
+        );
         assert_eq!(
             accuracy.to_string(),
             "validation error 2.50 %, 0.00 points over the dense network's, expected at most 0 (max_accuracy_drop), with a margin of 0.25 and no \
              significant loss; 40 samples are too few to tell, about 400 would decide"
+        );
+    }
+
+    #[test]
+    fn against_the_dense_network_agreement_is_said() {
+        let recipe = Recipe {
+            max_accuracy_drop: 1.5,
+            ..Recipe::new(vec![])
+        };
+        let file = (score(5000, 0, 123), None);
+        let against = Against::DenseNetwork;
+        let accuracy = Accuracy::new(&recipe, against, false, file, None, Default::default());
+        assert!(!accuracy.promise.kept);
+        assert_eq!(
+            accuracy.to_string(),
+            "validation agreement with the dense network 97.54 %, expected at least 98.5 (min_agreement)"
         );
     }
 }

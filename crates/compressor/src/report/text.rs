@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::table::{Align, Table, bytes, count};
 use super::{
-    Accuracy, Encoding, LayerSummary, PackedResult, PackedSize, Part, Pruning, Report, SEEN,
-    SplitScore, Summary, Timing,
+    Accuracy, Against, Encoding, LayerSummary, PackedResult, PackedSize, Part, Pruning, Report,
+    SEEN, SplitScore, Summary, Timing,
 };
 use crate::magnitude::Scope;
 
@@ -204,6 +204,10 @@ fn kernels_of(report: &Report, layer: &LayerSummary) -> Vec<(String, String)> {
 /// of errors.
 fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
     let regression = matches!(accuracy.validation, SplitScore::Fit(_));
+    let agreement = accuracy.against == Against::DenseNetwork && !regression;
+    if agreement {
+        return agreements(accuracy, packed);
+    }
     let titles = if regression {
         ["R2", "samples", "drop"]
     } else {
@@ -219,13 +223,7 @@ fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
         (if regression { "" } else { "p" }, Align::Right),
     ];
     let mut table = Table::new(&columns);
-    let sets: [(&str, Option<SplitScore>); 4] = [
-        ("validation", Some(accuracy.validation)),
-        ("validation, packed", packed.and_then(|p| p.validation)),
-        ("test", accuracy.test),
-        ("test, packed", packed.and_then(|p| p.test)),
-    ];
-    for (name, score) in sets.into_iter().filter_map(|(n, e)| Some((n, e?))) {
+    for (name, score) in scores(accuracy, packed) {
         match score {
             SplitScore::Errors(error) => table.row([
                 name.into(),
@@ -253,6 +251,51 @@ fn errors(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
                 ]);
             }
         }
+    }
+    table
+}
+
+/// The scores of both files on each part of the samples, by name.
+fn scores(
+    accuracy: &Accuracy,
+    packed: Option<&PackedResult>,
+) -> impl Iterator<Item = (&'static str, SplitScore)> {
+    let sets = [
+        ("validation", Some(accuracy.validation)),
+        ("validation, packed", packed.and_then(|p| p.validation)),
+        ("test", accuracy.test),
+        ("test, packed", packed.and_then(|p| p.test)),
+    ];
+    sets.into_iter()
+        .filter_map(|(name, score)| Some((name, score?)))
+}
+
+/// Percent of inputs to which a result answers as the dense network does, with the lower 95 % bound.
+fn agreements(accuracy: &Accuracy, packed: Option<&PackedResult>) -> Table {
+    let mut table = Table::new(&[
+        ("agreement with the dense network", Align::Left),
+        ("inputs", Align::Right),
+        ("answered alike", Align::Right),
+        ("share", Align::Right),
+        ("95 % bound", Align::Right),
+    ]);
+    for (name, score) in scores(accuracy, packed) {
+        let SplitScore::Errors(errors) = score else {
+            continue;
+        };
+        let agreement = 100.0 - errors.sparse_percent;
+        let alike = errors.images as f64 * agreement / 100.0;
+        // The dense network is at fault only where the last bits of equal scores decide.
+        table.row([
+            name.into(),
+            count(errors.images),
+            count(alike.round() as usize),
+            format!("{agreement:.2} %"),
+            format!(
+                "{:.2} %",
+                100.0 - errors.dense_percent - errors.estimate.upper
+            ),
+        ]);
     }
     table
 }

@@ -50,8 +50,8 @@ impl Operator for BatchNormalization {
         vec![&self.scale, &self.bias, &self.mean, &self.variance]
     }
 
-    fn initial(&self, tensor: &str) -> f32 {
-        f32::from(tensor == self.scale || tensor == self.variance)
+    fn initial(&self, tensor: &str) -> Option<f32> {
+        Some(f32::from(tensor == self.scale || tensor == self.variance))
     }
 
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {

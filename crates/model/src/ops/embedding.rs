@@ -24,6 +24,11 @@ impl Operator for Embedding {
         vec![&self.table]
     }
 
+    /// As PyTorch begins with.
+    fn initial(&self, _tensor: &str) -> Option<f32> {
+        None
+    }
+
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
         visit("table", Attribute::Tensor(&mut self.table));
     }

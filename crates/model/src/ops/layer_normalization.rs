@@ -49,8 +49,8 @@ impl Operator for LayerNormalization {
             .collect()
     }
 
-    fn initial(&self, tensor: &str) -> f32 {
-        f32::from(tensor == self.scale)
+    fn initial(&self, tensor: &str) -> Option<f32> {
+        Some(f32::from(tensor == self.scale))
     }
 
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {

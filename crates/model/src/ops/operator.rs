@@ -34,9 +34,10 @@ pub trait Operator {
         None
     }
 
-    /// The number that all elements of a tensor are before training, for a tensor that is neither weight nor bias of a layer.
-    fn initial(&self, _tensor: &str) -> f32 {
-        0.0
+    /// The number that all elements of a tensor are before training, for a tensor that is neither weight nor bias of a layer; `None` where
+    /// they are drawn from a standard normal distribution.
+    fn initial(&self, _tensor: &str) -> Option<f32> {
+        Some(0.0)
     }
 
     /// The window with which it moves over a map, where it has one.

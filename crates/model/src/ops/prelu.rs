@@ -34,8 +34,8 @@ impl Operator for PRelu {
     }
 
     /// As PyTorch initialises it.
-    fn initial(&self, _tensor: &str) -> f32 {
-        0.25
+    fn initial(&self, _tensor: &str) -> Option<f32> {
+        Some(0.25)
     }
 
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {

@@ -48,6 +48,8 @@ impl Operator for Softmax {
     }
 
     fn not_trained(&self) -> Option<&'static str> {
-        Some("it but at the end of a network: scores are trained, and the loss has a softmax of its own")
+        Some(
+            "it but at the end of a network: scores are trained, and the loss has a softmax of its own",
+        )
     }
 }

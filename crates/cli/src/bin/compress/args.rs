@@ -39,6 +39,8 @@ Examples:
       pixels normalised as when the network was trained
   compress resnet.onnx --method magnitude --sparsity 0.9
       in one shot, without data, packed by rounding; with --data, errors and training on grids, and with --recipe fine-tuning too
+  compress classifier.onnx --data inputs.npz --min-agreement 98.5
+      without labels: the network is the teacher, and the result must answer 98.5 % of the inputs as it does
   compress mine.safetensors --posterior posterior.safetensors
       trained elsewhere, say on GPUs: docs/posterior.md
   compress models/lenet-5/model.safetensors --resume lenet-5.run
@@ -146,6 +148,15 @@ pub struct CompressArgs {
     /// Points of validation error that the result may lose; the recipe's, else 0.5. Of 0, none that is significant (docs/method.md)
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub max_accuracy_drop: Option<f64>,
+    /// Percent of validation inputs to which the result must answer as the dense network does, of data without labels; 99.5 where
+    /// neither this nor the recipe says another
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        allow_negative_numbers = true,
+        conflicts_with = "max_accuracy_drop"
+    )]
+    pub min_agreement: Option<f64>,
     /// R2 on validation that the result of a regression may lose; the recipe's, else 0.02
     #[arg(long, value_name = "R2", allow_negative_numbers = true)]
     pub max_r2_drop: Option<f64>,
@@ -201,10 +212,11 @@ pub struct TrainArgs {
 /// What every command that trains takes.
 #[derive(Debug, Clone, Args)]
 pub struct TrainingArgs {
-    /// Labelled images: a folder of IDX files (plain or .gz), of train/ and test/ class folders with PNGs or of class folders
+    /// Images with labels: a folder of IDX files (plain or .gz), of train/ and test/ class folders with PNGs or of class folders
     /// alone, an .npz, a safetensors file, a table as .csv or a folder of train.csv and test.csv; the recipe's where it names one.
     /// Targets of an .npz or a safetensors file that are floating-point numbers, of one or two dimensions, make a regression, as do
-    /// those of a table with a decimal point. Without test images no test error is reported
+    /// those of a table with a decimal point. An .npz of x_train and x_test alone, or of x, has no labels: a network is then compressed by
+    /// its own answers. Without test images no test error is reported
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Column of a table that holds the targets; the last where it is not said
@@ -541,6 +553,7 @@ impl CompressArgs {
             kl_scale: self.kl_scale,
             alpha: self.alpha,
             max_accuracy_drop: self.max_accuracy_drop,
+            min_agreement: self.min_agreement,
             max_r2_drop: self.max_r2_drop,
             max_class_drop: self.max_class_drop,
             goal: Goal::of(self.ratio, self.weights, self.bytes),

@@ -61,6 +61,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     }
     if let Some(data) = &data {
         args.run.training.set_pixels(graph, data)?;
+        data.check_agreement(args.min_agreement)?;
     }
     tell(verbosity, &recipe, pruning.is_some());
     let mut progress = Progress::new(TrainingLog::in_folder(folder.path()), verbosity);
