@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sparsevd_model::ops::{self, Attribute};
 use sparsevd_model::{
-    Approximate, Graph, Input, Network, Node, Op, Preprocessing, Shape, Window, presets,
+    Approximate, DType, Graph, Input, Network, Node, Op, Preprocessing, Shape, Window, presets,
 };
 
 use super::error::PackedError;
@@ -12,6 +12,9 @@ use super::fields::{Field, Fields};
 use super::limits::Limits;
 use super::range::Coder;
 use crate::presets::PRESETS;
+
+/// Most dimensions of a shape.
+const MOST_DIMENSIONS: usize = 8;
 
 /// Codes a graph, and tells which preset it is; a reader passes no network.
 pub(super) fn graph<C: Coder>(
@@ -77,10 +80,10 @@ pub(super) fn graph<C: Coder>(
             input.map_or(0, |i| i.shape.dims().len()),
             Field::Dimensions,
         )?;
-        if rank > 8 {
+        if rank > MOST_DIMENSIONS {
             return Err(PackedError::part(
                 format!("input `{name}`"),
-                "at most 8 dimensions",
+                format!("at most {MOST_DIMENSIONS} dimensions"),
                 rank.to_string(),
             ));
         }
@@ -170,6 +173,14 @@ pub(super) fn graph<C: Coder>(
         }
         let mut op = node.map_or(&operators[kind], |n| &n.op).clone();
         attributes(coder, fields, &mut op, &name)?;
+        if let Op::Embedding(_) = op {
+            let wide = have.is_some_and(|g| type_of(g, &from[0]) == Some(DType::I64));
+            let dtype = match coder.raw(u32::from(wide), 1) {
+                0 => DType::I32,
+                _ => DType::I64,
+            };
+            set_type(&mut graph, &from[0], dtype)?;
+        }
         values.push(name.clone());
         graph.nodes.push(Node {
             name,
@@ -203,6 +214,23 @@ pub(super) fn graph<C: Coder>(
         graph.outputs.push(value.clone());
     }
     Ok((graph, None))
+}
+
+/// The type of an input of a graph.
+fn type_of(graph: &Graph, input: &str) -> Option<DType> {
+    let input = graph.inputs.iter().find(|i| i.name == input);
+    input.map(|i| i.dtype)
+}
+
+/// Gives an input the type that one who reads it says; all who read it say the same.
+fn set_type(graph: &mut Graph, input: &str, dtype: DType) -> Result<(), PackedError> {
+    let input = graph.inputs.iter_mut().find(|i| i.name == input);
+    let input = input.ok_or_else(|| PackedError::damaged("ids"))?;
+    if input.dtype.is_id() && input.dtype != dtype {
+        return Err(PackedError::damaged("ids"));
+    }
+    input.dtype = dtype;
+    Ok(())
 }
 
 /// Whether a network has the graph of a preset, and weights with no more rows.
@@ -320,8 +348,22 @@ fn coded<C: Coder>(
                 .number(coder, n.wrapping_sub(1), Field::Groups)?
                 .saturating_add(1);
         }
-        // Version 1 of the format has the first dimension alone, and no operator with a list of them.
-        Attribute::Axis(_) | Attribute::Sizes(_) => {}
+        // Version 1 of the format has the first dimension alone.
+        Attribute::Axis(_) => {}
+        Attribute::Sizes(sizes) => {
+            let count = fields.number(coder, sizes.len(), Field::Dimensions)?;
+            if count > MOST_DIMENSIONS {
+                return Err(PackedError::part(
+                    format!("node `{node}`"),
+                    format!("at most {MOST_DIMENSIONS} dimensions"),
+                    count.to_string(),
+                ));
+            }
+            sizes.resize(count, 0);
+            for size in sizes {
+                *size = fields.number(coder, *size, Field::Dimension)?;
+            }
+        }
         Attribute::Pads(pads) => {
             for pad in pads {
                 *pad = fields.number(coder, *pad, Field::Pad)?;

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sparsevd_model::quantised::is_scale;
-use sparsevd_model::{DType, ModelError, Network, Op, Weights};
+use sparsevd_model::{DType, Input, ModelError, Network, Op, Weights};
 
 use crate::file_type::PACKED_MAGIC as MAGIC;
 use crate::{FormatError, LoadedNetwork, Staged, read_file, write_atomically};
@@ -270,10 +270,14 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
 fn check(network: &Network) -> Result<(), PackedError> {
     let shapes = network.shapes()?;
     let graph = &network.graph;
-    if let Some(input) = graph.inputs.iter().find(|i| i.dtype != DType::F32) {
+    // A file says what an input is only where a table is read by it.
+    let ids = network.ids();
+    let has_form =
+        |i: &&Input| i.dtype == DType::F32 || i.dtype.is_id() && ids.contains_key(i.name.as_str());
+    if let Some(input) = graph.inputs.iter().find(|i| !has_form(i)) {
         return Err(PackedError::part(
             format!("input `{}`", input.name),
-            "f32",
+            "f32, or i32 or i64 that numbers the rows of a table",
             input.tensor_type().to_string(),
         ));
     }

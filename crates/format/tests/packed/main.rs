@@ -14,7 +14,7 @@ use sparsevd_format::{
     GraphSource, Limits, PackOptions, ValueType, WriteOptions, pack, packed_breakdown,
     read_network, read_network_bytes, read_packed, unpack, write_network_bytes, write_packed,
 };
-use sparsevd_model::{Dense, GraphBuilder, Input, Network, Op, ops};
+use sparsevd_model::{DType, Dense, GraphBuilder, Input, Network, Op, ops};
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::close::assert_sums_close;
 use sparsevd_testing::executor;
@@ -27,6 +27,8 @@ fn networks_come_back_exactly() {
         quantise(networks::tiny()),
         residual(),
         with_plain_tensors(),
+        of_ids("i32"),
+        of_ids("i64"),
         compact(),
     ];
     for name in ["lenet-300-100", "lenet-5"] {
@@ -242,6 +244,12 @@ fn what_cannot_be_packed_is_said() {
         b.linear("l", x, 4);
     });
     fails(&vectors, &["node `l`", "one vector", "[2, 3]"]);
+    let mut network = of_ids("i32");
+    network.graph.inputs.push(Input {
+        dtype: DType::I32,
+        ..Input::new("unread", [2])
+    });
+    fails(&network, &["input `unread`", "numbers the rows of a table"]);
 }
 
 /// `cargo test --release -p sparsevd-format --test packed -- --nocapture resnet` prints the figures.

@@ -181,6 +181,41 @@ pub fn with_plain_tensors() -> Network {
     network
 }
 
+/// Rows of two tables by the same ids, reshaped and transposed before a convolution.
+pub fn of_ids(dtype: &str) -> Network {
+    let graph: Graph = serde_json::from_value(serde_json::json!({
+        "name": "ids",
+        "inputs": [{"name": "numbers", "shape": [2]}, {"name": "ids", "shape": [4], "dtype": dtype}],
+        "nodes": [
+            {"name": "rows", "inputs": ["ids"], "op": "Embedding", "table": "rows.weight"},
+            {"name": "others", "inputs": ["ids"], "op": "Embedding", "table": "words"},
+            {"name": "sum", "inputs": ["rows", "others"], "op": "Add"},
+            {"name": "turned", "inputs": ["sum"], "op": "Transpose", "perm": [1, 0]},
+            {"name": "map", "inputs": ["turned"], "op": "Reshape", "shape": [3, 1, 4]},
+            {"name": "c", "inputs": ["map"], "op": "Conv", "weight": "c.weight", "bias": "c.bias", "kernel_shape": [1, 2]},
+            {"name": "flat", "inputs": ["c"], "op": "Reshape", "shape": [6]},
+            {"name": "all", "inputs": ["flat", "numbers"], "op": "Concat"},
+            {"name": "head", "inputs": ["all"], "op": "Linear", "weight": "head.weight", "bias": "head.bias"}
+        ],
+        "outputs": ["head"]
+    }))
+    .unwrap();
+    let shapes: [(&str, &[usize]); 6] = [
+        ("rows.weight", &[5, 3]),
+        ("words", &[9, 3]),
+        ("c.weight", &[2, 3, 1, 2]),
+        ("c.bias", &[2]),
+        ("head.weight", &[3, 8]),
+        ("head.bias", &[3]),
+    ];
+    let tensors = shapes.map(|(name, dims)| (name.to_owned(), Shape(dims.to_vec())));
+    let mut network = networks::fill(graph, &tensors, 11, 1.0, |_| false);
+    for (name, _) in &shapes[2..] {
+        quantise_tensor(&mut network, name, 0.125);
+    }
+    network
+}
+
 /// LeNet-5 as it is after compaction, with large numbers, an untouched grid and zeros.
 pub fn compact() -> Network {
     let (graph, tensors) = presets::by_name("lenet-5").unwrap();

@@ -57,6 +57,6 @@ impl Operator for Reshape {
     }
 
     fn packed_number(&self) -> Option<usize> {
-        None
+        Some(23)
     }
 }

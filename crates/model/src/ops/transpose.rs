@@ -53,6 +53,6 @@ impl Operator for Transpose {
     }
 
     fn packed_number(&self) -> Option<usize> {
-        None
+        Some(24)
     }
 }
