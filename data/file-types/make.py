@@ -3,11 +3,12 @@
 
     python data/file-types/make.py OUT.npz [--most 12000] [--per-kind 30] [--test-share 0.2] [--seed 0]
 
-`x_train` and `x_test` are int16 [n, 2048]: of each file the first and the last 1,024 bytes without white space around them, and 256
-where there are fewer, as Magika reads files. Files are those that dpkg's lists name, of 8 bytes or more, since Magika decides shorter
-ones by rules. Packages of one source are on one side, which a hash of the source's name and the seed decides, so that a network is
-tested on files of packages that training never saw. Equal inputs count once, and on the test side only where training does not have
-them. At most `--per-kind` files of a package have the same suffix, so that manual pages and headers do not take everything.
+`x_train` and `x_test` are int16 [n, 2048]: of each file the first and the last 1,024 bytes without white space around them, and
+256 where there are fewer, as Magika reads files. Files are those that dpkg's lists name, of 8 bytes or more, since Magika decides
+shorter ones by rules. Packages of one source are on one side, which a hash of the source's name and the seed decides, so that a
+network is tested on files of packages that training never saw. Equal inputs count once, and on the test side only where training
+does not have them. At most `--per-kind` files of a package have the same suffix, so that manual pages and headers do not take
+everything.
 """
 import argparse
 import hashlib

@@ -172,6 +172,7 @@ impl Trainer {
             pool,
             run_folder: options.run_folder.clone(),
         };
+        check_shifts(&run.graph, &run.recipe)?;
         let targets = run.data.train().targets();
         let loss = run.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
         if let (Some(_), false) = (scores(&run.graph), loss == Loss::CrossEntropy) {
@@ -586,6 +587,19 @@ impl Trainer {
             Some(folder) => checkpoint::write(folder, &self.begun(), &self.snapshot()),
             None => Ok(()),
         }
+    }
+}
+
+/// That inputs which are shifted are maps: in another one, neighbours are no pixels.
+fn check_shifts(graph: &Graph, recipe: &Recipe) -> Result<(), CompressError> {
+    let shape = graph.inputs.first().map(|input| &input.shape);
+    let shifted = recipe.phases.iter().find(|phase| phase.shift > 0);
+    match (shape, shifted) {
+        (Some(shape), Some(phase)) if shape.dims().len() != 3 => {
+            let expected = format!("0 for inputs {shape}, which are no images");
+            Err(CompressError::setting("shift", expected, phase.shift))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use sparsevd_compressor::engine::{Batch, Engine};
-use sparsevd_compressor::objective::{CrossEntropy, Distillation, Targets};
+use sparsevd_compressor::objective::{CrossEntropy, Distillation, Loss, Targets};
 use sparsevd_compressor::recipe::{Method, Phase, PruneBy, Recipe};
 use sparsevd_compressor::trainer::{Observer, Outcome, RunOptions, Silent, Trainer};
 use sparsevd_compressor::variational::Granularity;
@@ -535,22 +535,56 @@ fn layer_normalisations_and_slopes_learn_through_threads_and_interruptions() {
     }
 }
 
-#[test]
-fn an_operator_without_gradient_is_refused_by_name() {
+/// The network with probabilities in the place of its scores.
+fn with_softmax() -> Network {
     let mut network = network();
-    let mut graph: Graph = network.graph.clone();
-    graph.nodes.push(Node {
+    network.graph.nodes.push(Node {
         name: "p".into(),
         op: Op::Softmax(ops::Softmax::default()),
         inputs: vec!["fc2".into()],
     });
-    graph.outputs = vec!["p".into()];
-    network.graph = graph;
-    let shape = network.graph.inputs[0].shape.clone();
-    let data = TrainingData::split(&images(), 120, &shape, &Preprocessing::default(), 4).unwrap();
-    let error = Trainer::new(&network, recipe(), data, &RunOptions::default())
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(error.contains("`p` (Softmax)"), "{error}");
+    network.graph.outputs = vec!["p".into()];
+    network
+}
+
+#[test]
+fn a_softmax_at_the_end_changes_nothing_in_training() {
+    let mut scores = trainer_of(&network(), recipe(), 2, None);
+    let mut probabilities = trainer_of(&with_softmax(), recipe(), 2, None);
+    for run in [&mut scores, &mut probabilities] {
+        run.run(&mut Silent).unwrap();
+    }
+    let (scores, probabilities) = (scores.network().unwrap(), probabilities.network().unwrap());
+    assert_eq!(probabilities.tensors, scores.tensors);
+    assert_eq!(probabilities.graph.nodes.last().unwrap().name, "p");
+    assert_eq!(probabilities.graph.outputs, ["p"]);
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_by_name() {
+    let refused = |network: &Network, data: Dataset, recipe: Recipe, expected: &str| {
+        let shape = network.graph.inputs[0].shape.clone();
+        let data = TrainingData::split(&data, 120, &shape, &Preprocessing::default(), 4).unwrap();
+        let error = Trainer::new(network, recipe, data, &RunOptions::default());
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}, expected {expected}");
+    };
+    let squared = Recipe {
+        loss: Some(Loss::SquaredError),
+        ..recipe()
+    };
+    refused(
+        &with_softmax(),
+        images(),
+        squared,
+        "`p` (Softmax): the trainer does not support it under another loss",
+    );
+    let (graph, tensors) = presets::mlp("mlp", Shape::from([784]), &[5, 4]);
+    let vectors = initialise(graph, &tensors, 1).unwrap();
+    refused(
+        &vectors,
+        images(),
+        recipe(),
+        "shift: expected 0 for inputs [784], which are no images, got 1",
+    );
 }
