@@ -41,8 +41,7 @@ fn a_network_is_compressed_without_labels_and_held_to_its_agreement() {
         args.extend(["--out", "small.safetensors", "--min-agreement", percent]);
         args
     };
-    let output = place.ok(&args("90"));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = place.ok(&args("90"));
     assert!(text.contains("agreement with the dense network"), "{text}");
     let report = place.json("small.report.json");
     let accuracy = &report["accuracy"];
