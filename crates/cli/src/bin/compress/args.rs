@@ -67,7 +67,7 @@ struct Cli {
 pub enum Command {
     /// Compresses a network: what happens when no subcommand is named
     #[command(skip)]
-    Compress(CompressArgs),
+    Compress(Box<CompressArgs>),
     /// Writes a preset network with seeded weights
     Init(InitArgs),
     /// Trains a dense network from scratch
@@ -99,7 +99,9 @@ pub fn parse() -> Command {
     MemoryArgs::apply(&matches);
     let parsed = Cli::from_arg_matches(&matches).and_then(|cli| match cli.command {
         Some(command) => Ok(command),
-        None => CompressArgs::from_arg_matches(&matches).map(Command::Compress),
+        None => {
+            CompressArgs::from_arg_matches(&matches).map(|args| Command::Compress(Box::new(args)))
+        }
     });
     parsed.unwrap_or_else(|error| error.exit())
 }
