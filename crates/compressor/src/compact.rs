@@ -4,21 +4,22 @@
 //! into the biases of its consumers, through activations and pooling, and the unit is dropped too. A convolution with padding sees the
 //! constant only where its window is inside, so there only a constant of zero may go.
 //!
-//! All units stay that a sum, a normalisation or a grouped convolution reads, whose state has the channels of the network that came.
+//! All units stay of a layer over several vectors of a sample, and all that a sum, a normalisation or a grouped convolution reads, whose state has the channels of the network that came.
 //! From the network that is written, [`drop_dead_channels`](sparsevd_model::passes::drop_dead_channels) removes those too.
+
+use std::collections::HashMap;
 
 use sparsevd_kernels::training::{Real, activate};
 use sparsevd_kernels::{Activation, Isa};
 use sparsevd_model::ops::Channels;
 use sparsevd_model::passes::channels::{ChannelSets, ChannelWeights, fold_constants};
-use sparsevd_model::{Graph, Node};
+use sparsevd_model::{Graph, Node, Shape};
 
 use crate::layer::Layer;
 
 /// Removes every weight that cannot matter, folds constants, and shrinks the arrays to what is left.
 ///
-/// `size` gives channels and pixels of each value by name, as [`Shape::channels_and_pixels`](sparsevd_model::Shape::channels_and_pixels)
-/// does. Outputs without noise stay the same up to rounding. Returns whether
+/// `shapes` are those of the values by name, per sample. Outputs without noise stay the same up to rounding. Returns whether
 /// anything shrank.
 ///
 /// # Panics
@@ -26,13 +27,14 @@ use crate::layer::Layer;
 pub fn compact<T: Real>(
     graph: &Graph,
     layers: &mut [Layer<T>],
-    size: &dyn Fn(&str) -> [usize; 2],
+    shapes: &HashMap<String, Shape>,
 ) -> bool {
-    let mut trained = Trained { layers, size };
+    let mut trained = Trained { layers, shapes };
     let sets = ChannelSets::new(graph, &trained);
     fold_constants(graph, &mut trained, Some(&sets.pinned()));
     let mut live = sets.needed(graph, &trained);
-    for node in graph.weighted_nodes() {
+    let of_rows = |n: &&Node| n.op.channels_of(&shapes[n.inputs[0].as_str()]) == Channels::Rows;
+    for node in graph.nodes.iter().filter(of_rows) {
         trained.layer_mut(node).remove_units(&live.of(&node.name));
     }
     live.keep_one(graph, |node| match node.op.weight() {
@@ -40,7 +42,7 @@ pub fn compact<T: Real>(
         None => 0,
     });
     let mut shrank = false;
-    for node in graph.weighted_nodes() {
+    for node in graph.nodes.iter().filter(of_rows) {
         let (read, made) = (live.of(&node.inputs[0]), live.of(&node.name));
         shrank |= shrink(trained.layer_mut(node), &read, &made);
     }
@@ -72,7 +74,7 @@ fn shrink<T: Real>(layer: &mut Layer<T>, read: &[bool], made: &[bool]) -> bool {
 /// Layers in training, as the analysis of channels sees them: by the channels of the network that came.
 struct Trained<'a, T> {
     layers: &'a mut [Layer<T>],
-    size: &'a dyn Fn(&str) -> [usize; 2],
+    shapes: &'a HashMap<String, Shape>,
 }
 
 impl<T: Real> Trained<'_, T> {
@@ -94,13 +96,13 @@ impl<T: Real> ChannelWeights for Trained<'_, T> {
         self.layer(node).original.dims()[0]
     }
 
-    fn size(&self, value: &str) -> [usize; 2] {
-        (self.size)(value)
+    fn shape(&self, value: &str) -> &Shape {
+        &self.shapes[value]
     }
 
     fn may_leave(&self, node: &Node) -> bool {
         let operator = node.op.operator();
-        match operator.channels() {
+        match node.op.channels_of(self.shape(&node.inputs[0])) {
             Channels::Rows => operator.groups() == 1,
             Channels::Flattened => true,
             Channels::Same => Activation::of(&node.op).is_some() || operator.keeps_constants(),

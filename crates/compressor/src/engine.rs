@@ -184,6 +184,7 @@ impl<T: Real> Engine<T> {
                 | Work::DepthwiseConv { window, .. } => window
                     .output(input.height, input.width)
                     .map_or(1, |[h, w]| h * w),
+                Work::Linear { vectors, .. } => *vectors,
                 _ => 1,
             };
             let layer = &self.state.layers[layer];

@@ -17,10 +17,10 @@ pub(crate) fn network(
     graph: &Graph,
     state: &State<f32>,
     original: &Network,
-    size: &dyn Fn(&str) -> [usize; 2],
+    shapes: &HashMap<String, Shape>,
 ) -> Result<Network, CompressError> {
     let layers = &state.layers;
-    let all_inputs = inputs(graph, layers, size);
+    let all_inputs = inputs(graph, layers, shapes);
     let mut tensors: BTreeMap<String, Weights> = BTreeMap::new();
     let mut original_shapes = BTreeMap::new();
     let mut scales: Vec<(&str, f32)> = vec![];
@@ -58,32 +58,29 @@ pub(crate) fn network(
 }
 
 /// For each layer, which original inputs its weight has in the exported network: all that its producer still makes.
-fn inputs(
-    graph: &Graph,
-    layers: &[Layer<f32>],
-    size: &dyn Fn(&str) -> [usize; 2],
-) -> Vec<Vec<u32>> {
+fn inputs(graph: &Graph, layers: &[Layer<f32>], shapes: &HashMap<String, Shape>) -> Vec<Vec<u32>> {
     // The original channels of each value that are there.
     let mut values: HashMap<&str, Vec<u32>> = HashMap::new();
     for input in &graph.inputs {
         let channels = input.shape.dims().first().map_or(1, |c| *c as u32);
         values.insert(&input.name, (0..channels).collect());
     }
-    let mut of_layers = vec![vec![]; layers.len()];
+    // Of layers over several vectors of a sample, and of convolutions with groups, all inputs stay.
+    let mut of_layers: Vec<Vec<u32>> = layers.iter().map(|l| l.kept_in.clone()).collect();
     for node in &graph.nodes {
         let x = &values[node.inputs[0].as_str()];
-        let made = match node.op.operator().channels() {
+        let made = match node.op.channels_of(&shapes[node.inputs[0].as_str()]) {
             Channels::Rows => {
                 let place = layers.iter().position(|l| l.node == node.name);
                 let place = place.expect("every node with a weight has a layer");
-                of_layers[place] = match layers[place].groups {
-                    1 => x.clone(),
-                    _ => layers[place].kept_in.clone(),
-                };
+                if layers[place].groups == 1 {
+                    of_layers[place].clone_from(x);
+                }
                 layers[place].kept_out.clone()
             }
             Channels::Flattened => {
-                let pixels = size(&node.inputs[0])[1] as u32;
+                let [_, pixels] = shapes[node.inputs[0].as_str()].channels_and_pixels();
+                let pixels = pixels as u32;
                 let features = x.iter();
                 (features.flat_map(|c| (0..pixels).map(move |p| c * pixels + p))).collect()
             }
@@ -92,7 +89,10 @@ fn inputs(
                 (0..channels as u32).collect()
             }
             Channels::Same => x.clone(),
-            Channels::All => (0..size(&node.name)[0] as u32).collect(),
+            Channels::All => {
+                let [channels, _] = shapes[node.name.as_str()].channels_and_pixels();
+                (0..channels as u32).collect()
+            }
         };
         values.insert(&node.name, made);
     }

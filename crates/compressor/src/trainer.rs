@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Graph, Network, Node, Op};
+use sparsevd_model::{Graph, Network, Op, Shape};
 
 use crate::checkpoint::{self, Begun, Found};
 use crate::compact::compact;
@@ -75,8 +75,8 @@ pub struct Trainer {
     begun_by: Recipe,
     /// What else it began with, once it was asked for. Shared with the forks of a run.
     begun: Arc<OnceLock<Begun>>,
-    /// Channels and pixels of each value of the network that came.
-    sizes: HashMap<String, [usize; 2]>,
+    /// Shapes of the values of the network that came.
+    shapes: HashMap<String, Shape>,
     /// Shared with the forks of a run.
     teacher: Option<Arc<Teacher>>,
     /// Mean loss of an epoch above which the run has diverged, where it is above twice the dense network's too.
@@ -127,19 +127,9 @@ impl Trainer {
             CompressError::setting("SPARSE_ISA", "an instruction set of this machine", e)
         })?;
         let shapes = network.shapes()?;
-        let of_matrix = |node: &&Node| {
-            matches!(node.op, Op::Linear(_)) && shapes[node.inputs[0].as_str()].dims().len() != 1
-        };
-        if let Some(node) = network.graph.nodes.iter().find(of_matrix) {
-            return Err(CompressError::Unsupported {
-                node: node.name.clone(),
-                op: node.op.name(),
-                what: "several vectors of a sample".into(),
-            });
-        }
-        let sizes = shapes.iter();
-        let sizes = sizes.map(|(name, shape)| ((*name).to_owned(), shape.channels_and_pixels()));
-        let sizes = sizes.collect();
+        let shapes = shapes.into_iter();
+        let shapes = shapes.map(|(name, shape)| (name.to_owned(), shape));
+        let shapes = shapes.collect();
         let unit = units::output_unit(network, &data.train().targets());
         let class_weights = recipe.class_weights;
         let class_weights = class_weights.map(|weights| weights.of(&data.train().targets()));
@@ -165,7 +155,7 @@ impl Trainer {
             original: network.clone(),
             unit,
             class_weights: class_weights.transpose()?,
-            sizes,
+            shapes,
             teacher: None,
             divergence: f64::INFINITY,
             isa,
@@ -459,14 +449,14 @@ impl Trainer {
     }
 
     fn remove(&mut self, keep: &[Vec<bool>]) -> Result<(), CompressError> {
-        let (graph, sizes) = (self.graph.clone(), self.sizes.clone());
+        let (graph, shapes) = (self.graph.clone(), self.shapes.clone());
         let shrink = pruning::may_compact(self.engine.layers(), self.recipe.alpha);
         self.replace_state(|state| {
             for (layer, keep) in state.layers.iter_mut().zip(keep) {
                 layer.remove(keep);
             }
             if shrink {
-                compact(&graph, &mut state.layers, &|value| sizes[value]);
+                compact(&graph, &mut state.layers, &shapes);
             }
         })
     }
@@ -476,10 +466,8 @@ impl Trainer {
     /// # Errors
     /// What is left does not make a valid network.
     pub fn network(&self) -> Result<Network, CompressError> {
-        let network =
-            export::network(&self.graph, self.engine.state(), &self.original, &|value| {
-                self.sizes[value]
-            })?;
+        let state = self.engine.state();
+        let network = export::network(&self.graph, state, &self.original, &self.shapes)?;
         Ok(units::scale_outputs(network, self.unit))
     }
 

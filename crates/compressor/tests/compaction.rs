@@ -84,10 +84,10 @@ proptest! {
             layer.remove(&keep);
         }
         let before = outputs(&network.graph, layers.clone());
-        let shapes = network.shapes().unwrap();
-        let size = |name: &str| shapes[name].channels_and_pixels();
+        let shapes = network.shapes().unwrap().into_iter();
+        let shapes = shapes.map(|(name, shape)| (name.to_owned(), shape)).collect();
         let units: usize = layers.iter().map(Layer::units).sum();
-        let shrank = compact(&network.graph, &mut layers, &size);
+        let shrank = compact(&network.graph, &mut layers, &shapes);
         if dead.iter().any(|(l, u)| *l == 0 && *u < 6) && padding == 0 {
             prop_assert!(shrank && layers.iter().map(Layer::units).sum::<usize>() < units);
         }

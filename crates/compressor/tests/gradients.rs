@@ -534,6 +534,39 @@ fn of_ids() -> Case {
     case(Shape::from([8]), nodes, &shapes)
 }
 
+/// Layers over the vectors of a sample and, after a transposition, over their columns, a residual connection around two, and a value that is
+/// read both as vectors and flattened.
+fn of_vectors() -> Case {
+    let perm = vec![1, 0];
+    let nodes = vec![
+        ("l1", linear("l1"), vec!["x"]),
+        ("n", layer_norm("n", 1, true), vec!["l1"]),
+        ("l2", linear("l2"), vec!["n"]),
+        ("g", Op::Relu, vec!["l2"]),
+        ("l3", linear("l3"), vec!["g"]),
+        ("sum", Op::Add, vec!["l3", "l1"]),
+        ("t", Op::Transpose(ops::Transpose { perm }), vec!["sum"]),
+        ("mix", linear("mix"), vec!["t"]),
+        ("tanh", Op::Tanh, vec!["mix"]),
+        ("f1", Op::Flatten, vec!["tanh"]),
+        ("a", linear("a"), vec!["f1"]),
+        ("f2", Op::Flatten, vec!["sum"]),
+        ("r", Op::Relu, vec!["f2"]),
+        ("b", linear("b"), vec!["r"]),
+        ("both", Op::Add, vec!["a", "b"]),
+    ];
+    let shapes = [
+        with_bias("l1", [4, 5]),
+        channels("n", 4)[..2].to_vec(),
+        with_bias("l2", [6, 4]),
+        with_bias("l3", [4, 6]),
+        with_bias("mix", [2, 3]),
+        with_bias("a", [3, 8]),
+        with_bias("b", [3, 12]),
+    ];
+    case(Shape::from([3, 5]), nodes, &shapes)
+}
+
 /// Parametric ReLUs of the input, of maps, with one slope, and of vectors.
 fn with_slopes() -> Case {
     let prelu = |name: &str| {
@@ -794,24 +827,36 @@ fn ids_and_values_in_other_orders() {
     of_ids().check(true);
 }
 
-/// The values that the trainer computes are those of the slow executor, whatever order they lie in.
+#[test]
+fn layers_over_the_vectors_of_a_sample() {
+    of_vectors().check(false);
+    of_vectors().check(true);
+}
+
+/// What the trainer computes is what the slow executor does, whatever order values lie in.
 #[test]
 fn values_in_other_orders_are_those_of_the_network() {
-    let Case { network, .. } = of_ids();
-    let ids: Vec<f32> = (0..8).map(|i| (i * i % IDS) as f32).collect();
-    let want = executor::run(&network, &ids);
-    let state = State::<f64>::from_network(&network).unwrap();
-    let isa = Isa::best();
-    let mut engine = Engine::new(&network.graph, state, Granularity::Weight, isa, None).unwrap();
-    let fill = |_: usize, out: &mut [f64]| {
-        let ids = ids.iter().map(|&id| f64::from(id));
-        out.iter_mut().zip(ids).for_each(|(o, id)| *o = id);
-    };
-    let scores = engine.predict(1, &fill, &[]);
-    let sum: f64 = scores.iter().map(|s| s.exp()).sum();
-    for (score, want) in scores.iter().zip(want) {
-        let got = score.exp() / sum;
-        assert!((got - want).abs() < 1e-6, "{got} and {want}");
+    let ids = (0..8).map(|i| (i * i % IDS) as f32).collect();
+    let numbers = random(15, 80, 1.0).iter().map(|x| *x as f32).collect();
+    for (case, input) in [(of_ids(), ids), (of_vectors(), numbers)] {
+        let input: Vec<f32> = input;
+        let Case { network, .. } = case;
+        let want = executor::run(&network, &input);
+        let state = State::<f64>::from_network(&network).unwrap();
+        let (graph, isa) = (&network.graph, Isa::best());
+        let mut engine = Engine::new(graph, state, Granularity::Weight, isa, None).unwrap();
+        let fill = |_: usize, out: &mut [f64]| {
+            let input = input.iter().map(|&x| f64::from(x));
+            out.iter_mut().zip(input).for_each(|(o, x)| *o = x);
+        };
+        let mut got = engine.predict(1, &fill, &[]);
+        if matches!(graph.nodes.last().unwrap().op, Op::Softmax(_)) {
+            let sum: f64 = got.iter().map(|s| s.exp()).sum();
+            got.iter_mut().for_each(|s| *s = s.exp() / sum);
+        }
+        for (got, want) in got.iter().zip(want) {
+            assert!((got - want).abs() < 1e-6, "{got} and {want}");
+        }
     }
 }
 
@@ -983,7 +1028,19 @@ fn what_has_no_gradient_is_refused_by_name() {
         ("p", softmax(0), vec!["l"]),
         ("sum", Op::Add, vec!["p", "l"]),
     ];
+    let rows_of_maps = vec![
+        (
+            "map",
+            Op::Reshape(ops::Reshape {
+                shape: vec![1, 1, 6],
+            }),
+            vec!["x"],
+        ),
+        ("l", linear("l"), vec!["map"]),
+        ("f", Op::Flatten, vec!["l"]),
+    ];
     for (nodes, start) in [
+        (rows_of_maps, "node `l` (Linear)"),
         (hidden, "node `p` (Softmax)"),
         (read_twice, "node `p` (Softmax)"),
         (slopes, "node `s` (PRelu)"),

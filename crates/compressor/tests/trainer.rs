@@ -535,6 +535,57 @@ fn layer_normalisations_and_slopes_learn_through_threads_and_interruptions() {
     }
 }
 
+/// Layers over the rows of an image keep their units, and are pruned, to the same bytes through threads and interruptions.
+#[test]
+fn layers_over_the_vectors_of_a_sample_are_pruned() {
+    let mut b = GraphBuilder::new("rows");
+    let x = b.input("input", [1, 28, 28]);
+    let shape = vec![28, 28];
+    let x = b.op("rows", Op::Reshape(ops::Reshape { shape }), &[&x]);
+    let x = b.linear("l1", &x, 10);
+    let x = b.op("r1", Op::Relu, &[&x]);
+    let x = b.linear("l2", &x, 6);
+    let perm = vec![1, 0];
+    let x = b.op("columns", Op::Transpose(ops::Transpose { perm }), &[&x]);
+    let x = b.linear("mix", &x, 5);
+    let x = b.op("r2", Op::Relu, &[&x]);
+    let x = b.op("flat", Op::Flatten, &[&x]);
+    let x = b.linear("fc1", &x, 12);
+    let x = b.op("r3", Op::Relu, &[&x]);
+    b.linear("fc2", &x, 4);
+    let (graph, tensors) = b.finish_with_tensors().unwrap();
+    let network = initialise(graph, &tensors, 3).unwrap();
+    let recipe = || {
+        let mut recipe = recipe();
+        recipe.phases[1].kl_scale = 0.3;
+        recipe.phases[2].weights = Some(500);
+        recipe
+    };
+    let mut straight = trainer_of(&network, recipe(), 1, None);
+    straight.run(&mut Silent).unwrap();
+    let want = bytes(&straight);
+    let mut two = trainer_of(&network, recipe(), 2, None);
+    two.run(&mut Silent).unwrap();
+    assert!(bytes(&two) == want, "two threads");
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = trainer_of(&network, recipe(), 2, Some(folder.path()));
+    let outcome = first.run(&mut StopAfter(35)).unwrap();
+    assert!(matches!(outcome, Outcome::Interrupted), "{outcome:?}");
+    let mut second = trainer_of(&network, recipe(), 1, Some(folder.path()));
+    second.run(&mut Silent).unwrap();
+    assert!(bytes(&second) == want, "an interrupted run");
+
+    let trained = straight.network().unwrap();
+    assert!(trained.nonzeros() <= 500);
+    for name in ["l1.weight", "l2.weight", "mix.weight"] {
+        let (before, after) = (&network.tensors[name], &trained.tensors[name]);
+        assert_eq!(after.shape(), before.shape(), "{name}");
+        assert!(after.nonzeros() < before.nonzeros(), "{name}");
+    }
+    let last = straight.history().last().unwrap();
+    assert!(last.validation_error < 30.0, "{last:?}");
+}
+
 /// The network with probabilities in the place of its scores.
 fn with_softmax() -> Network {
     let mut network = network();

@@ -2,12 +2,22 @@
 
 use std::ops::RangeInclusive;
 
-use crate::ops::{self, Attribute, Op};
+use crate::Shape;
+use crate::ops::{self, Attribute, Channels, Op};
 
 impl Op {
     /// The name of the operator: ONNX's, but for `Linear`, which is `Gemm` there.
     pub fn name(&self) -> &'static str {
         self.operator().name()
+    }
+
+    /// What it does to the channels of an input of this shape per sample. The units of a layer over several vectors are no channels: these
+    /// are the vectors, of which each result has its own.
+    pub fn channels_of(&self, input: &Shape) -> Channels {
+        match self {
+            Self::Linear(_) if input.dims().len() != 1 => Channels::All,
+            _ => self.operator().channels(),
+        }
     }
 
     /// The attributes as numbers in a fixed order, an absent bound as `None`; tensor names are left out.

@@ -11,7 +11,8 @@ use crate::layers::linear;
 struct Piece<T> {
     stage: usize,
     layer: usize,
-    linear: bool,
+    /// Vectors of a sample, of a linear layer.
+    vectors: Option<usize>,
     patch: usize,
     chunk: usize,
     theta: Vec<T>,
@@ -28,7 +29,10 @@ impl<T: Real> Engine<T> {
             let Some(layer) = s.work.layer() else {
                 continue;
             };
-            let linear = matches!(s.work, Work::Linear { .. });
+            let vectors = match s.work {
+                Work::Linear { vectors, .. } => Some(vectors),
+                _ => None,
+            };
             // Each layer belongs to one stage, so the arrays can be taken out of their places.
             let patch = layers[layer].patch();
             let rows_per_piece = (PIECE / patch.max(1)).max(1);
@@ -38,7 +42,7 @@ impl<T: Real> Engine<T> {
             pieces.push(Piece {
                 stage,
                 layer,
-                linear,
+                vectors,
                 patch,
                 chunk,
                 theta,
@@ -63,12 +67,12 @@ impl<T: Real> Engine<T> {
                 .collect();
             let one = |(at, theta, sigma2): (usize, &mut [T], &mut [T])| {
                 for (i, shard) in shards.iter().enumerate() {
-                    if piece.linear {
+                    if let Some(vectors) = piece.vectors {
                         let rows = at / patch..(at + theta.len()) / patch;
                         let saved = &shard.saved[piece.stage];
                         linear::weight_gradient(
                             saved,
-                            shard.samples,
+                            shard.samples * vectors,
                             [units, patch],
                             rows,
                             theta,

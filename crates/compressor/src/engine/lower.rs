@@ -16,9 +16,10 @@ use crate::state::State;
 /// What one stage computes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Work {
-    /// A linear layer on the gathered features of its input.
+    /// A linear layer on the gathered features of its input, or of each of its vectors.
     Linear {
         layer: usize,
+        vectors: usize,
         gather: Vec<u32>,
     },
     /// A convolution, with max-pooling fused behind it (it commutes with ReLU; pooling first is cheaper).
@@ -147,6 +148,17 @@ impl Value {
     }
 }
 
+/// A value by the name of a node.
+#[derive(Clone, Copy)]
+struct Named {
+    value: usize,
+    /// Whether the node means one vector of all elements in C order, wherever they lie: it flattens the value, and linear layers alone
+    /// read it, perhaps through activations.
+    flat: bool,
+    /// Whether other nodes read the value by another name.
+    shared: bool,
+}
+
 pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program, CompressError> {
     let [output] = graph.outputs.as_slice() else {
         let got = graph.outputs.len();
@@ -157,34 +169,53 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
         return Err(CompressError::setting("network", "one input", got));
     };
     let mut values = vec![Value::new(input.shape.dims().to_vec())];
-    let mut ids: HashMap<&str, usize> = HashMap::from([(input.name.as_str(), 0)]);
+    let begin = Named {
+        value: 0,
+        flat: false,
+        shared: false,
+    };
+    let mut named: HashMap<&str, Named> = HashMap::from([(input.name.as_str(), begin)]);
     let mut stages: Vec<Stage> = vec![];
     for node in &graph.nodes {
-        let inputs: Vec<usize> = node.inputs.iter().map(|i| ids[i.as_str()]).collect();
-        let first = inputs[0];
-        // A value without other consumers may change its meaning in place.
-        let alone = reads(graph, &node.inputs[0]) == 1;
+        let read = |name: &String| named[name.as_str()].value;
+        let inputs: Vec<usize> = node.inputs.iter().map(read).collect();
+        let x = named[node.inputs[0].as_str()];
+        let first = x.value;
+        // A value without other consumers, by any name, may change its meaning in place.
+        let alone = !x.shared && reads(graph, &node.inputs[0]) == 1;
+        let same_value = |flat| Named {
+            flat,
+            shared: !alone,
+            ..x
+        };
         if let Some(last) = stages.iter_mut().find(|s| s.output == first && alone)
             && fuse(node, last, &mut values[first].dims)?
         {
-            ids.insert(&node.name, first);
+            named.insert(&node.name, same_value(x.flat));
             continue;
         }
-        let only_named = match &node.op {
+        let value = &values[first];
+        let same_elements = match &node.op {
             // Only the meaning of the features changes; a linear layer gathers them where they lie.
-            Op::Flatten => values[first].size().area() == 1 || only_gathered(graph, &node.name),
-            Op::Transpose(transpose) => transpose.perm.is_sorted(),
-            Op::Softmax(_) => scores(graph).is_some_and(|scores| scores == node.inputs[0]),
-            _ => false,
+            Op::Flatten if only_gathered(graph, &node.name) => Some(true),
+            Op::Flatten if value.has_channels() && value.size().area() == 1 => Some(x.flat),
+            Op::Transpose(transpose) if transpose.perm.is_sorted() => Some(x.flat),
+            Op::Softmax(_) if scores(graph) == Some(node.inputs[0].as_str()) => Some(x.flat),
+            _ => None,
         };
-        if only_named {
-            ids.insert(&node.name, first);
+        if let Some(flat) = same_elements {
+            named.insert(&node.name, same_value(flat));
             continue;
         }
         let inputs_here: Vec<&Value> = inputs.iter().map(|i| &values[*i]).collect();
-        let (work, value) = stage(node, &inputs_here, state)?;
+        let (work, value) = stage(node, &inputs_here, x.flat, state)?;
         values.push(value);
-        ids.insert(&node.name, values.len() - 1);
+        let made = Named {
+            value: values.len() - 1,
+            flat: x.flat && node.op.is_activation(),
+            shared: false,
+        };
+        named.insert(&node.name, made);
         stages.push(Stage {
             work,
             relu: false,
@@ -192,7 +223,7 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
             output: values.len() - 1,
         });
     }
-    let output = ids[output.as_str()];
+    let output = named[output.as_str()].value;
     let values: Vec<MapSize> = values.iter().map(Value::size).collect();
     if values[output].area() != 1 {
         return Err(CompressError::setting(
@@ -263,10 +294,11 @@ fn fuse(node: &Node, last: &mut Stage, dims: &mut Vec<usize>) -> Result<bool, Co
     Ok(true)
 }
 
-/// The stage of a node of its own, and the value it makes.
+/// The stage of a node of its own, and the value it makes; `flat` says that its input is a vector, wherever the elements lie.
 fn stage<T: Real>(
     node: &Node,
     inputs: &[&Value],
+    flat: bool,
     state: &State<T>,
 ) -> Result<(Work, Value), CompressError> {
     let x = inputs[0];
@@ -286,11 +318,27 @@ fn stage<T: Real>(
     };
     Ok(match Kind::of(&node.op, &x.dims, &shapes) {
         Kind::Linear => {
-            let layer = layer_of(node, &state.layers)?;
-            let gather = gather(x, &state.layers[layer].kept_in)
-                .ok_or_else(|| unsupported(node, "inputs that were removed"))?;
-            let value = units_of(&state.layers[layer], &[]);
-            (Work::Linear { layer, gather }, value)
+            let place = layer_of(node, &state.layers)?;
+            let layer = &state.layers[place];
+            if flat || x.dims.len() == 1 {
+                let gather = gather(x, &layer.kept_in)
+                    .ok_or_else(|| unsupported(node, "inputs that were removed"))?;
+                let work = Work::Linear {
+                    layer: place,
+                    vectors: 1,
+                    gather,
+                };
+                return Ok((work, units_of(layer, &[])));
+            }
+            let Some((_, before)) = x.dims.split_last().filter(|_| x.dims.len() != 3) else {
+                return Err(unsupported(node, "it over the rows of a map"));
+            };
+            let work = Work::Linear {
+                layer: place,
+                vectors: before.iter().product(),
+                gather: layer.kept_in.clone(),
+            };
+            (work, Value::new([before, &[layer.units()]].concat()))
         }
         Kind::Conv(ops::Conv { window, groups, .. }) => {
             conv(node, window, *groups, x, &state.layers)?

@@ -129,9 +129,14 @@ impl<T: Real> Shard<T> {
         let x = self.value(program, stage.inputs[0]);
         let weights = |layer: usize| parameters.weights[layer];
         match &stage.work {
-            Work::Linear { layer, gather } => Linear {
+            Work::Linear {
+                layer,
+                vectors,
+                gather,
+            } => Linear {
                 weights: weights(*layer),
                 layer: *layer,
+                vectors: *vectors,
                 gather,
             }
             .forward(pass, x, y, saved, scratch),
@@ -332,10 +337,16 @@ impl<T: Real> Shard<T> {
         let (saved, scratch) = (&mut self.saved[place], &mut self.scratch);
         // The gradient by the network's input has no consumer.
         let dx = (id != 0).then(|| &mut self.gradients[id][..x.len()]);
-        if let Work::Linear { layer, gather } = &stage.work {
+        if let Work::Linear {
+            layer,
+            vectors,
+            gather,
+        } = &stage.work
+        {
             let linear = Linear {
                 weights: parameters.weights[*layer],
                 layer: *layer,
+                vectors: *vectors,
                 gather,
             };
             let by_bias = &mut self.bias_gradients[*layer];

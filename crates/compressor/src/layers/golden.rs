@@ -117,6 +117,7 @@ fn dense_layer() {
     let layer = Linear {
         weights,
         layer: 0,
+        vectors: 1,
         gather: &gather,
     };
     let pass = Pass {

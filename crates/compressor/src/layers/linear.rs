@@ -7,11 +7,14 @@ use super::{Pass, Saved, Scratch, Weights, fill_rows, sized};
 pub(crate) struct Linear<'a, T> {
     pub weights: Weights<'a, T>,
     pub layer: usize,
+    /// Vectors of a sample, each of which goes through the layer.
+    pub vectors: usize,
+    /// Where the inputs lie in a vector.
     pub gather: &'a [u32],
 }
 
 impl<T: Real> Linear<'_, T> {
-    /// `input` is `[samples][features]`, `y` is `[samples][units]`.
+    /// `input` is `[samples][vectors][features]`, `y` is `[samples][vectors][units]`.
     pub fn forward(
         &self,
         pass: &Pass<'_>,
@@ -20,7 +23,7 @@ impl<T: Real> Linear<'_, T> {
         saved: &mut Saved<T>,
         scratch: &mut Scratch<T>,
     ) {
-        let (b, w) = (pass.samples, &self.weights);
+        let (b, w) = (pass.samples * self.vectors, &self.weights);
         let features = input.len() / b;
         let x = sized(&mut saved.x, b * w.patch);
         for (x, input) in x
@@ -53,7 +56,8 @@ impl<T: Real> Linear<'_, T> {
                 false,
             );
             let noise = sized(&mut scratch.noise, b * w.units);
-            for (sample, noise) in noise.chunks_exact_mut(w.units).enumerate() {
+            let of_samples = noise.chunks_exact_mut(self.vectors * w.units);
+            for (sample, noise) in of_samples.enumerate() {
                 pass.fill_noise(self.layer, sample, noise);
             }
             reparametrize(pass.isa, y, v, noise);
@@ -72,7 +76,7 @@ impl<T: Real> Linear<'_, T> {
         bias_gradient: &mut [T],
         scratch: &mut Scratch<T>,
     ) {
-        let (b, w) = (pass.samples, &self.weights);
+        let (b, w) = (pass.samples * self.vectors, &self.weights);
         for row in gradient.chunks_exact(w.units) {
             for (bias, &g) in bias_gradient.iter_mut().zip(row) {
                 *bias += g;
@@ -123,17 +127,17 @@ impl<T: Real> Linear<'_, T> {
     }
 }
 
-/// Adds the gradient of the weight rows `rows` by theta, and by sigma^2 where `by_sigma2` is not empty, for one shard.
+/// Adds the gradient of the weight rows `rows` by theta, and by sigma^2 where `by_sigma2` is not empty, for the `vectors` of one shard.
 pub(crate) fn weight_gradient<T: Real>(
     saved: &Saved<T>,
-    samples: usize,
+    vectors: usize,
     [units, patch]: [usize; 2],
     rows: std::ops::Range<usize>,
     by_theta: &mut [T],
     by_sigma2: &mut [T],
     accumulate: bool,
 ) {
-    let sizes = [rows.len(), patch, samples];
+    let sizes = [rows.len(), patch, vectors];
     T::gemm(
         by_theta,
         patch,

@@ -33,7 +33,7 @@ impl Trainer {
             dense: self.dense.clone(),
             original: self.original.clone(),
             unit: self.unit,
-            sizes: self.sizes.clone(),
+            shapes: self.shapes.clone(),
             teacher: self.teacher.clone(),
             divergence: self.divergence,
             class_weights: self.class_weights.clone(),

@@ -122,8 +122,7 @@ pub enum Channels {
     Flattened,
     /// Those of the inputs one behind the other.
     Appended,
-    /// Each channel depends on all channels. Where there are as many as before, they are counted as the same; where not, no channel of
-    /// the network leaves.
+    /// Each channel depends on all channels; their number may be another.
     All,
 }
 

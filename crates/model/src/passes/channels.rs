@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::ops::Channels;
-use crate::{Graph, Node};
+use crate::{Graph, Node, Shape};
 
 /// The weights of a graph as the analysis of its channels sees them.
 ///
@@ -19,10 +19,8 @@ pub trait ChannelWeights {
     /// Rows of a node's weight: the channels that it makes.
     fn rows(&self, node: &Node) -> usize;
 
-    /// Channels of a value, which are its first dimension, and pixels of each; see [`Shape::channels_and_pixels`].
-    ///
-    /// [`Shape::channels_and_pixels`]: crate::Shape::channels_and_pixels
-    fn size(&self, value: &str) -> [usize; 2];
+    /// Shape of a value per sample; its channels are the first dimension.
+    fn shape(&self, value: &str) -> &Shape;
 
     /// Whether channels may leave before and behind a node; all stay before and behind a concatenation and an operator that
     /// mixes channels without a weight.
@@ -60,12 +58,12 @@ pub fn fold_constants<W: ChannelWeights>(
         let inputs: Vec<&[Option<W::Number>]> = (node.inputs.iter())
             .map(|i| constants[i.as_str()].as_slice())
             .collect();
-        let mut made = match node.op.operator().channels() {
+        let mut made = match channels(node, weights) {
             Channels::Rows => weights.fold(node, inputs[0]),
             Channels::Same => weights.constants(node, &inputs),
-            Channels::Flattened => repeated(inputs[0], weights.size(&node.inputs[0])[1]),
+            Channels::Flattened => repeated(inputs[0], pixels(&node.inputs[0], weights)),
             Channels::Appended => inputs.concat(),
-            Channels::All => vec![None; weights.size(&node.name)[0]],
+            Channels::All => vec![None; channel_count(&node.name, weights)],
         };
         if let Some(except) = except {
             let stays = except.of(&node.name);
@@ -73,6 +71,20 @@ pub fn fold_constants<W: ChannelWeights>(
         }
         constants.insert(&node.name, made);
     }
+}
+
+/// What a node does to channels.
+fn channels<W: ChannelWeights>(node: &Node, weights: &W) -> Channels {
+    node.op.channels_of(weights.shape(&node.inputs[0]))
+}
+
+fn channel_count<W: ChannelWeights>(value: &str, weights: &W) -> usize {
+    weights.shape(value).channels_and_pixels()[0]
+}
+
+/// Pixels of each channel of a value.
+fn pixels<W: ChannelWeights>(value: &str, weights: &W) -> usize {
+    weights.shape(value).channels_and_pixels()[1]
 }
 
 fn input_channels(input: &crate::Input) -> usize {
@@ -111,14 +123,13 @@ impl ChannelSets {
             let inputs: Vec<Vec<usize>> =
                 (node.inputs.iter()).map(|i| sets.of[i].clone()).collect();
             let x = &inputs[0];
-            let channels = node.op.operator().channels();
+            let channels = channels(node, weights);
             let made = match channels {
                 Channels::Rows => sets.fresh(weights.rows(node)),
-                Channels::Flattened => repeated(x, weights.size(&node.inputs[0])[1]),
+                Channels::Flattened => repeated(x, pixels(&node.inputs[0], weights)),
                 Channels::Appended => inputs.concat(),
                 Channels::Same => x.clone(),
-                // Of another number than the input has, perhaps.
-                Channels::All => sets.fresh(weights.size(&node.name)[0]),
+                Channels::All => sets.fresh(channel_count(&node.name, weights)),
             };
             if matches!(channels, Channels::Appended | Channels::All) || !weights.may_leave(node) {
                 sets.pinned.extend(inputs.iter().flatten().chain(&made));
@@ -174,12 +185,12 @@ impl ChannelSets {
 
     /// The channels that an output depends on, and those that stay whatever the weights are.
     pub fn needed<W: ChannelWeights>(&self, graph: &Graph, weights: &W) -> LiveChannels {
-        let mut channels = self.pinned();
-        let (of, live) = (&channels.of, &mut channels.live);
+        let mut needed = self.pinned();
+        let (of, live) = (&needed.of, &mut needed.live);
         loop {
             let mut changed = false;
-            let weighted = graph.nodes.iter().filter(|n| n.op.weight().is_some());
-            for node in weighted.rev() {
+            let of_rows = |n: &&Node| channels(n, weights) == Channels::Rows;
+            for node in graph.nodes.iter().filter(of_rows).rev() {
                 let (made, read) = (&of[&node.name], &of[&node.inputs[0]]);
                 weights.visit(node, &mut |row, channel| {
                     if live[made[row]] {
@@ -188,7 +199,7 @@ impl ChannelSets {
                 });
             }
             if !changed {
-                return channels;
+                return needed;
             }
         }
     }

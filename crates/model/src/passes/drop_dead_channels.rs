@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use super::channels::{ChannelSets, ChannelWeights, LiveChannels, fold_constants};
 use crate::bind::bias_name;
 use crate::ops::{ChannelTensors, Channels};
-use crate::{Csr, Dense, Network, Node, Op, Shape, Weights, ops};
+use crate::{Csr, Dense, ModelError, Network, Node, Op, Shape, Weights, ops};
 
 /// The network without the channels that change no output, of which every value keeps at least one; `None` where all are needed.
 ///
 /// The channels behind a concatenation all stay, and those of convolutions with several groups that are not depthwise.
 pub fn drop_dead_channels(network: &Network) -> Option<Network> {
-    let mut stored = Stored::new(network.clone())?;
+    let mut stored = Stored::new(network.clone()).ok()?;
     let graph = &network.graph;
     fold_constants(graph, &mut stored, None);
     let mut live = ChannelSets::new(graph, &stored).needed(graph, &stored);
@@ -29,33 +29,23 @@ pub fn drop_dead_channels(network: &Network) -> Option<Network> {
 /// A network's tensors, as the analysis of channels sees them.
 struct Stored {
     network: Network,
-    /// Channels of each value, and pixels of each channel.
-    sizes: HashMap<String, [usize; 2]>,
+    shapes: HashMap<String, Shape>,
     /// How many nodes use each tensor.
     users: HashMap<String, usize>,
 }
 
 impl Stored {
-    /// `None` where the first dimension of a value is not its channels.
-    fn new(network: Network) -> Option<Self> {
-        let shapes = network.shapes().ok()?;
-        // Over several vectors of a sample, the units of a layer are not its channels.
-        let is_plain = |node: &Node| {
-            !matches!(node.op, Op::Linear(_)) || shapes[node.inputs[0].as_str()].dims().len() == 1
-        };
-        if !network.graph.nodes.iter().all(is_plain) {
-            return None;
-        }
-        let sizes = shapes.iter();
-        let sizes = sizes.map(|(name, shape)| ((*name).to_owned(), shape.channels_and_pixels()));
-        let sizes = sizes.collect();
+    fn new(network: Network) -> Result<Self, ModelError> {
+        let shapes = network.shapes()?.into_iter();
+        let shapes = shapes.map(|(name, shape)| (name.to_owned(), shape));
+        let shapes = shapes.collect();
         let mut users: HashMap<String, usize> = HashMap::new();
         for tensor in network.graph.nodes.iter().flat_map(|n| n.op.tensors()) {
             *users.entry(tensor.to_owned()).or_default() += 1;
         }
-        Some(Self {
+        Ok(Self {
             network,
-            sizes,
+            shapes,
             users,
         })
     }
@@ -74,8 +64,8 @@ impl ChannelWeights for Stored {
         weight.map_or(0, |w| w.shape().matrix().0)
     }
 
-    fn size(&self, value: &str) -> [usize; 2] {
-        self.sizes[value]
+    fn shape(&self, value: &str) -> &Shape {
+        &self.shapes[value]
     }
 
     fn may_leave(&self, node: &Node) -> bool {
