@@ -586,6 +586,29 @@ fn layers_over_the_vectors_of_a_sample_are_pruned() {
     assert!(last.validation_error < 30.0, "{last:?}");
 }
 
+/// Against its own outputs a network has no gradients, by which weights could be chosen, until it has lost some.
+#[test]
+fn a_network_that_learns_from_itself_alone_loses_weights() {
+    let tune = Phase {
+        batch: 60,
+        weights: Some(900),
+        ..Phase::new(Method::FineTune, 3)
+    };
+    let mut recipe = Recipe::new(vec![tune]);
+    recipe.learn_from_teacher();
+    let mut run = trainer(recipe, 2, None);
+    run.run(&mut Silent).unwrap();
+    let left: Vec<usize> = (run.history().iter())
+        .map(|epoch| epoch.layers.iter().map(|l| l.left).sum())
+        .collect();
+    assert!(left[0] < 1600 && left[2] <= 900, "{left:?}");
+    // The gradients chose after the first weights were gone.
+    let weights = &run.network().unwrap().tensors["fc1.weight"];
+    let smallest = weights.to_dense().values.into_iter().map(f32::abs);
+    let smallest = smallest.filter(|w| *w > 0.0).reduce(f32::min).unwrap();
+    assert!(smallest < 0.1, "{smallest}");
+}
+
 /// The network with probabilities in the place of its scores.
 fn with_softmax() -> Network {
     let mut network = network();

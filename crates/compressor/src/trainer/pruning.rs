@@ -26,12 +26,16 @@ pub(super) fn may_compact(layers: &[Layer<f32>], granularity: Granularity) -> bo
 }
 
 /// What removing a weight is taken to cost: its magnitude, or the loss `theta^2 E[g^2] / 2`, times two, with Adam's second moment
-/// for the expectation.
-pub(super) fn cost(by: PruneBy, theta: f32, second_moment: f32) -> f32 {
-    match by {
+/// for the expectation; among equals, its magnitude. A network that learns from itself alone has no gradients before it loses weights, so the
+/// first to go are chosen by magnitude.
+pub(super) type Cost = [f32; 2];
+
+pub(super) fn cost(by: PruneBy, theta: f32, second_moment: f32) -> Cost {
+    let first = match by {
         PruneBy::Fisher => theta * theta * second_moment,
         PruneBy::Magnitude => theta.abs(),
-    }
+    };
+    [first, theta.abs()]
 }
 
 /// The cost below which weights are removed, so that the number left falls from `begin` to `target` as the cube of
@@ -43,7 +47,7 @@ pub(super) fn cut(
     begin: usize,
     target: usize,
     t: f64,
-) -> Option<f32> {
+) -> Option<Cost> {
     let pruned = || layers.iter().filter(|l| !l.is_depthwise());
     let alive = alive(layers);
     let fixed = alive - pruned().map(Layer::alive).sum::<usize>();
@@ -53,11 +57,12 @@ pub(super) fn cut(
     if left >= alive {
         return None;
     }
-    let mut costs: Vec<f32> = vec![];
+    let mut costs: Vec<Cost> = vec![];
     for l in pruned() {
         let weights = l.theta.iter().zip(&l.theta_moments[1]).zip(&l.mask);
         let living = weights.filter(|(_, m)| **m > 0.0);
         costs.extend(living.map(|((&t, &v), _)| cost(by, t, v)));
     }
-    Some(*costs.select_nth_unstable_by(alive - left, f32::total_cmp).1)
+    let order = |a: &Cost, b: &Cost| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1]));
+    Some(*costs.select_nth_unstable_by(alive - left, order).1)
 }
