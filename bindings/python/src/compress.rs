@@ -189,7 +189,7 @@ impl Settings {
             return Err(setting_error(
                 "mean, std, scale",
                 "a data set of pixels from 0 to 255",
-                "floating-point numbers, which are the input as they are",
+                "numbers, which are the input as they are",
             ));
         };
         graph.preprocessing = Some(Preprocessing {
@@ -268,12 +268,12 @@ pub fn compress(
             return Err(setting_error("data", expected, "neither"));
         }
         None => {}
-        Some(data) => {
-            settings.set_preprocessing(graph, data)?;
-            let checked = data.check_agreement(settings.min_agreement);
-            checked.map_err(IntoPyErr::into_py_err)?;
-        }
+        Some(data) => settings.set_preprocessing(graph, data)?,
     }
+    let loss = recipe.recipe.loss;
+    let checked =
+        Data::check_agreement(data.as_ref(), settings.min_agreement, &input.network, loss);
+    checked.map_err(IntoPyErr::into_py_err)?;
     let threads = settings.threads.unwrap_or(0);
     let mut compression = Compression::new(input, data, recipe)
         .pruned_by(pruning)

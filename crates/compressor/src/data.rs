@@ -47,6 +47,11 @@ pub trait Samples: Debug + Send + Sync {
 
     /// Target of each sample.
     fn targets(&self) -> Targets<'_>;
+
+    /// Whether the targets came with the inputs; otherwise they are the answers of the network that is compressed.
+    fn has_targets(&self) -> bool {
+        true
+    }
 }
 
 /// The samples of a run, split into those that are trained on and those that settings are chosen on.
@@ -118,6 +123,7 @@ enum Values {
 pub struct Images {
     values: Values,
     targets: Targets<'static>,
+    has_targets: bool,
     size: [usize; 3],
     /// Network input of each pixel value, per channel.
     table: Vec<[f32; 256]>,
@@ -139,6 +145,13 @@ impl Images {
             values: values.into(),
         };
         Self::of(pixels, targets, input, preprocessing)
+    }
+
+    /// The same, whose targets are the answers of a network.
+    #[must_use]
+    pub fn answered(mut self) -> Self {
+        self.has_targets = false;
+        self
     }
 
     fn of(
@@ -178,6 +191,7 @@ impl Images {
         Self {
             values,
             targets,
+            has_targets: true,
             size,
             table,
         }
@@ -194,6 +208,10 @@ impl Samples for Images {
             Targets::Classes(labels) => Targets::classes(labels),
             Targets::Vectors { outputs, values } => Targets::vectors(values, *outputs),
         }
+    }
+
+    fn has_targets(&self) -> bool {
+        self.has_targets
     }
 
     /// A pixel that is moved in from outside is 0.

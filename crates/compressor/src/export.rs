@@ -79,8 +79,7 @@ fn inputs(graph: &Graph, layers: &[Layer<f32>], shapes: &HashMap<String, Shape>)
                 layers[place].kept_out.clone()
             }
             Channels::Flattened => {
-                let [_, pixels] = shapes[node.inputs[0].as_str()].channels_and_pixels();
-                let pixels = pixels as u32;
+                let pixels = shapes[node.inputs[0].as_str()].matrix().1 as u32;
                 let features = x.iter();
                 (features.flat_map(|c| (0..pixels).map(move |p| c * pixels + p))).collect()
             }
@@ -90,7 +89,7 @@ fn inputs(graph: &Graph, layers: &[Layer<f32>], shapes: &HashMap<String, Shape>)
             }
             Channels::Same => x.clone(),
             Channels::All => {
-                let [channels, _] = shapes[node.name.as_str()].channels_and_pixels();
+                let channels = shapes[node.name.as_str()].matrix().0;
                 (0..channels as u32).collect()
             }
         };

@@ -24,7 +24,7 @@ use sparsevd_model::{Graph, Network, Op, Shape};
 
 use crate::checkpoint::{self, Begun, Found};
 use crate::compact::compact;
-use crate::data::TrainingData;
+use crate::data::{Samples, TrainingData};
 use crate::engine::{Engine, scores};
 use crate::error::CompressError;
 use crate::export;
@@ -163,6 +163,9 @@ impl Trainer {
             run_folder: options.run_folder.clone(),
         };
         check_shifts(&run.graph, &run.recipe)?;
+        for samples in [run.data.train(), run.data.validation()] {
+            check_ids(network, samples)?;
+        }
         let targets = run.data.train().targets();
         let loss = run.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
         if let (Some(_), false) = (scores(&run.graph), loss == Loss::CrossEntropy) {
@@ -176,7 +179,7 @@ impl Trainer {
         for samples in [run.data.train(), run.data.validation()] {
             objective.check(&samples.targets(), outputs)?;
         }
-        check_classes(&run.data.train().targets())?;
+        check_classes(run.data.train())?;
         if let Some(noise) = run.noise_of_targets() {
             run.recipe.target_deviation.get_or_insert(noise);
         }
@@ -578,6 +581,26 @@ impl Trainer {
     }
 }
 
+/// That inputs which number the rows of tables are rows of them.
+fn check_ids(network: &Network, samples: &dyn Samples) -> Result<(), CompressError> {
+    let ids = network.ids();
+    let input = network.graph.inputs.first();
+    let Some((input, &rows)) = input.and_then(|i| Some((i, ids.get(i.name.as_str())?))) else {
+        return Ok(());
+    };
+    let mut sample = vec![0.0; input.shape.elements()];
+    for i in 0..samples.len() {
+        samples.fill(i, [0, 0], &mut sample);
+        let is_id = |v: &&f32| v.fract() == 0.0 && (0.0..rows as f32).contains(*v);
+        if let Some(got) = sample.iter().find(|v| !is_id(v)) {
+            let name = format!("input `{}`, sample {i}", input.name);
+            let expected = format!("ids from 0 to {}", rows - 1);
+            return Err(CompressError::setting(&name, expected, got));
+        }
+    }
+    Ok(())
+}
+
 /// That inputs which are shifted are maps: in another one, neighbours are no pixels.
 fn check_shifts(graph: &Graph, recipe: &Recipe) -> Result<(), CompressError> {
     let shape = graph.inputs.first().map(|input| &input.shape);
@@ -592,15 +615,20 @@ fn check_shifts(graph: &Graph, recipe: &Recipe) -> Result<(), CompressError> {
 }
 
 /// That the samples to train on are not all of one class.
-fn check_classes(targets: &Targets<'_>) -> Result<(), CompressError> {
-    let Targets::Classes(labels) = targets else {
+fn check_classes(samples: &dyn Samples) -> Result<(), CompressError> {
+    let Targets::Classes(labels) = samples.targets() else {
         return Ok(());
     };
     match labels.first() {
         Some(first) if labels.iter().all(|l| l == first) => {
-            let samples = labels.len();
+            let count = labels.len();
+            if !samples.has_targets() {
+                return Err(CompressError::Data(format!(
+                    "the network answers all {count} inputs to train on alike, by class {first}: there is nothing to learn from"
+                )));
+            }
             Err(CompressError::Data(format!(
-                "expected samples of two classes or more to train on, got {samples}, all of class {first}"
+                "expected samples of two classes or more to train on, got {count}, all of class {first}"
             )))
         }
         _ => Ok(()),

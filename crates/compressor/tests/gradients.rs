@@ -534,6 +534,53 @@ fn of_ids() -> Case {
     case(Shape::from([8]), nodes, &shapes)
 }
 
+/// Ids of two and of three dimensions, whose rows are maps and deeper, flattened for a linear layer.
+fn of_maps_of_ids(dims: &[usize]) -> Case {
+    let table = "e.weight".to_owned();
+    let nodes = vec![
+        ("e", Op::Embedding(ops::Embedding { table }), vec!["x"]),
+        ("n", layer_norm("n", 1, true), vec!["e"]),
+        ("f", Op::Flatten, vec!["n"]),
+        ("l", linear("l"), vec!["f"]),
+    ];
+    let shapes = [
+        weights("e", [IDS, 2]),
+        channels("n", 2)[..2].to_vec(),
+        with_bias("l", [3, 2 * dims.iter().product::<usize>()]),
+    ];
+    case(Shape(dims.to_vec()), nodes, &shapes)
+}
+
+/// Features of pooled maps through what reads vectors, before linear layers.
+fn pooled() -> Case {
+    let nodes = vec![
+        (
+            "c",
+            conv("c", window([2, 2], [1, 1], [0; 4], [1, 1])),
+            vec!["x"],
+        ),
+        ("p", Op::GlobalAveragePool, vec!["c"]),
+        ("f", Op::Flatten, vec!["p"]),
+        ("n", layer_norm("n", 1, true), vec!["f"]),
+        ("sum", Op::Add, vec!["n", "f"]),
+        (
+            "both",
+            Op::Concat(ops::Concat { axis: 0 }),
+            vec!["sum", "f"],
+        ),
+        ("l1", linear("l1"), vec!["both"]),
+        ("t", Op::Tanh, vec!["l1"]),
+        ("l2", linear("l2"), vec!["t"]),
+    ];
+    let shapes = [
+        with_bias("c", [4, 2, 2, 2]),
+        channels("n", 4)[..2].to_vec(),
+        with_bias("l1", [5, 8]),
+        with_bias("l2", [3, 5]),
+    ];
+    case(Shape::from([2, 3, 4]), nodes, &shapes)
+}
+
 /// Layers over the vectors of a sample and, after a transposition, over their columns, a residual connection around two, and a value that is
 /// read both as vectors and flattened.
 fn of_vectors() -> Case {
@@ -828,6 +875,18 @@ fn ids_and_values_in_other_orders() {
 }
 
 #[test]
+fn features_of_pooled_maps() {
+    pooled().check(false);
+    pooled().check(true);
+}
+
+#[test]
+fn ids_of_several_dimensions() {
+    of_maps_of_ids(&[2, 3]).check(false);
+    of_maps_of_ids(&[2, 1, 3]).check(false);
+}
+
+#[test]
 fn layers_over_the_vectors_of_a_sample() {
     of_vectors().check(false);
     of_vectors().check(true);
@@ -836,12 +895,27 @@ fn layers_over_the_vectors_of_a_sample() {
 /// What the trainer computes is what the slow executor does, whatever order values lie in.
 #[test]
 fn values_in_other_orders_are_those_of_the_network() {
-    let ids = (0..8).map(|i| (i * i % IDS) as f32).collect();
-    let numbers = random(15, 80, 1.0).iter().map(|x| *x as f32).collect();
-    for (case, input) in [(of_ids(), ids), (of_vectors(), numbers)] {
-        let input: Vec<f32> = input;
-        let Case { network, .. } = case;
+    let cases = [
+        of_ids(),
+        of_vectors(),
+        pooled(),
+        of_maps_of_ids(&[2, 3]),
+        of_maps_of_ids(&[2, 1, 3]),
+    ];
+    for Case { network, .. } in cases {
+        let input = &network.graph.inputs[0];
+        let len = input.shape.elements();
+        let input: Vec<f32> = match input.dtype.is_id() {
+            true => (0..len).map(|i| (i * i % IDS) as f32).collect(),
+            false => random(len, 80, 1.0).iter().map(|x| *x as f32).collect(),
+        };
         let want = executor::run(&network, &input);
+        // The trainer takes maps channels last.
+        let dims = network.graph.inputs[0].shape.dims().to_vec();
+        let input: Vec<f32> = match dims[..] {
+            [c, h, w] => (0..len).map(|i| input[i % c * h * w + i / c]).collect(),
+            _ => input,
+        };
         let state = State::<f64>::from_network(&network).unwrap();
         let (graph, isa) = (&network.graph, Isa::best());
         let mut engine = Engine::new(graph, state, Granularity::Weight, isa, None).unwrap();
@@ -1023,6 +1097,15 @@ fn what_has_no_gradient_is_refused_by_name() {
         ("l", linear("l"), vec!["f"]),
     ];
     let hidden = vec![("p", softmax(0), vec!["x"]), ("l", linear("l"), vec!["p"])];
+    let statistics = |name: &str, of: &str| {
+        let rows = ops::Reshape { shape: vec![1, 6] };
+        vec![
+            ("rows", Op::Reshape(rows), vec!["x"]),
+            ("n", normalise(name), vec!["rows"]),
+            ("f", Op::Flatten, vec!["n"]),
+            ("l", linear(of), vec!["f"]),
+        ]
+    };
     let read_twice = vec![
         ("l", linear("l"), vec!["x"]),
         ("p", softmax(0), vec!["l"]),
@@ -1044,8 +1127,13 @@ fn what_has_no_gradient_is_refused_by_name() {
         (hidden, "node `p` (Softmax)"),
         (read_twice, "node `p` (Softmax)"),
         (slopes, "node `s` (PRelu)"),
+        (statistics("n", "l"), "node `n` (BatchNormalization)"),
     ] {
-        let shapes = [with_bias("l", [6, 6]), weights("s", [3, 1])];
+        let shapes = [
+            with_bias("l", [6, 6]),
+            weights("s", [3, 1]),
+            channels("n", 1),
+        ];
         let case = case(Shape::from([6]), nodes, &shapes);
         let state = State::<f32>::from_network(&case.network).unwrap();
         let graph = &case.network.graph;

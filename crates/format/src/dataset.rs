@@ -131,7 +131,8 @@ impl Dataset {
             }
         };
         let ids = ids.unwrap_or(MOST_IDS);
-        if let Some(at) = values.iter().position(|v| *v >= ids as f32) {
+        let is_id = |v: &f32| v.fract() == 0.0 && (0.0..ids as f32).contains(v);
+        if let Some(at) = values.iter().position(|v| !is_id(v)) {
             return Err(mismatch(
                 format!("input `{name}`, sample {}", at / self.shape.elements()),
                 format!("ids from 0 to {}", ids - 1),
@@ -191,8 +192,8 @@ impl Dataset {
         let flat = channels(input) == 1 && ours.len().min(theirs.len()) <= 1;
         if !(same || (same_size && flat)) {
             return Err(mismatch(
-                "image size",
-                format!("{input}, the network's input (channels, height, width)"),
+                "shape of a sample",
+                format!("{input}, that of the network's input"),
                 self.shape.to_string(),
             ));
         }

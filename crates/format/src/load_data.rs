@@ -50,7 +50,7 @@ pub fn load_data(path: impl AsRef<Path>) -> Result<DataSplits, FormatError> {
 /// Loads samples with their targets, from the paths that [`load_data`] takes.
 ///
 /// Targets that are floating-point numbers, `[n]` or `[n, outputs]`, make a regression; integers are classes. The arrays of a file may
-/// also be inputs alone: `x_train` and `x_test`, or `x`.
+/// also be inputs alone, with no other array beside them.
 ///
 /// # Errors
 /// As [`load_data`]; targets of which some are classes and some are numbers, and targets that are not finite.
@@ -124,9 +124,9 @@ pub fn samples_of_arrays(
 /// Samples with classes or numbers, as the targets are.
 fn of_arrays(path: &Path, file: FileArrays) -> Result<LoadedSamples, FormatError> {
     let is_target = |name: &str| file.names.iter().any(|(_, target)| *target == name);
-    let is_input = |name: &str| file.names.iter().any(|(input, _)| *input == name);
-    let names = || file.arrays.iter().map(|(name, _)| name.as_str());
-    if names().any(is_input) && !names().any(is_target) {
+    // With other arrays beside them, targets may have another name than is known.
+    let is_input = |(name, _): &(String, Array)| file.names.iter().any(|(input, _)| input == name);
+    if !file.arrays.is_empty() && file.arrays.iter().all(is_input) {
         let kind = file.kind;
         let parts = parts(path, file, |file, [input, _]| {
             let array = file.take(input);

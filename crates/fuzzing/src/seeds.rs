@@ -182,6 +182,25 @@ fn ids() -> Network {
     fill(b, 0.6, 6)
 }
 
+/// Ids of a fixed number, whose rows become a map.
+fn map_of_ids() -> Network {
+    let mut b = GraphBuilder::new("map");
+    let ids = b.free_input(Input::new("ids", [8]).of(DType::I32));
+    let table = b.tensor("table", [7, 3]);
+    let x = b.op("rows", Op::Embedding(ops::Embedding { table }), &[&ids]);
+    let shape = vec![4, 6];
+    let x = b.op("wide", Op::Reshape(ops::Reshape { shape }), &[&x]);
+    let perm = vec![1, 0];
+    let x = b.op("turned", Op::Transpose(ops::Transpose { perm }), &[&x]);
+    let shape = vec![6, 1, 4];
+    let x = b.op("map", Op::Reshape(ops::Reshape { shape }), &[&x]);
+    let x = b.conv("c", &x, &Conv2d::square(3, 1));
+    let x = b.op("flat", Op::Flatten, &[&x]);
+    let x = b.linear("fc", &x, 2);
+    b.op("p", Op::Softmax(ops::Softmax::default()), &[&x]);
+    fill(b, 0.6, 8)
+}
+
 /// A wide sparse layer, for the kernels of many columns.
 fn wide() -> Network {
     let mut b = GraphBuilder::new("wide");
@@ -199,6 +218,7 @@ pub(crate) fn networks() -> Vec<Network> {
         normalised(),
         sequence(),
         ids(),
+        map_of_ids(),
         wide(),
     ]
 }
@@ -244,7 +264,7 @@ pub(crate) fn tensors() -> Vec<u8> {
 pub(crate) fn packed() -> Vec<Vec<u8>> {
     let mut all = golden("tests/golden/packed/v1", ".spvd", 600);
     for mut network in networks() {
-        let names: Vec<String> = network.tensors.keys().cloned().collect();
+        let names = network.layer_tensors();
         let scale = quantised::nearest_scale(1.0 / 16.0, 8).expect("a scale");
         // Some values of a normalisation have no grid.
         if names
@@ -452,6 +472,8 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = of.iter().flat_map(|of| of().into_iter().take(2)).collect();
     let place = Place::new();
     let path = place.path().join("a.npz");
+    write_npz(&path, &[("x", &[2, 6], &[0.25; 12])]).unwrap();
+    all.push(fs::read(&path).unwrap());
     for (input, output) in [("x", "y"), ("input", "fc2")] {
         write_npz(
             &path,

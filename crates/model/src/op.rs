@@ -11,8 +11,8 @@ impl Op {
         self.operator().name()
     }
 
-    /// What it does to the channels of an input of this shape per sample. The units of a layer over several vectors are no channels: these
-    /// are the vectors, of which each result has its own.
+    /// What it does to the channels of an input of this shape per sample. Of a layer over several vectors of a sample the first dimension
+    /// counts vectors, so its units are no channels.
     pub fn channels_of(&self, input: &Shape) -> Channels {
         match self {
             Self::Linear(_) if input.dims().len() != 1 => Channels::All,

@@ -29,19 +29,14 @@ impl Shape {
         self.0.len() == larger.0.len() && self.0.iter().zip(&larger.0).all(|(n, l)| n <= l)
     }
 
-    /// Rows and columns of the matrix a weight of this shape flattens to: `[out, in/groups * kh * kw]`.
+    /// Rows and columns of the matrix a weight of this shape flattens to: `[out, in/groups * kh * kw]`. Of a value, its channels and the
+    /// pixels of each.
     /// A scalar is one by one.
     pub fn matrix(&self) -> (usize, usize) {
         match self.0.split_first() {
             None => (1, 1),
             Some((&rows, rest)) => (rows, rest.iter().fold(1, |n, &d| n.saturating_mul(d))),
         }
-    }
-
-    /// Channels of a value of this shape, which are its first dimension, and elements of each: the pixels of a map. A scalar has one.
-    pub fn channels_and_pixels(&self) -> [usize; 2] {
-        let (channels, pixels) = self.matrix();
-        [channels, pixels]
     }
 }
 

@@ -3,6 +3,7 @@
 use std::thread;
 
 use sparsevd_compressor::objective::{Loss, arg_max};
+use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_format::{Dataset, RegressionSet};
 use sparsevd_kernels::Isa;
@@ -16,6 +17,15 @@ use crate::sample_set::SampleSet;
 /// Batches between two questions whether to stop, for each thread.
 const BATCHES: usize = 4;
 
+/// Most classes: labels have 16 bits.
+const MOST_CLASSES: usize = 1 << 16;
+
+/// Whether the answers of a network with this many outputs are classes: by the loss, where a recipe names one; otherwise several outputs are
+/// scores of classes, and a single one is a number.
+pub(crate) fn are_classes(outputs: usize, loss: Option<Loss>) -> bool {
+    loss.map_or(outputs > 1, |loss| loss == Loss::CrossEntropy)
+}
+
 /// A network whose answers are targets.
 pub(crate) struct Answers {
     session: Session,
@@ -25,10 +35,12 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// The answers of `network`; `loss` says what its outputs are where a recipe does. Otherwise they are scores of classes where a
-    /// softmax makes them probabilities or where there are several, and a single output is a number. The answers do not depend on the
-    /// number of threads.
-    pub fn of(network: &Network, loss: Option<Loss>) -> Result<Self, PipelineError> {
+    /// The answers of `network`, which do not depend on the number of `threads`; 0 takes one per core.
+    pub fn of(
+        network: &Network,
+        loss: Option<Loss>,
+        threads: usize,
+    ) -> Result<Self, PipelineError> {
         let options = PlanOptions {
             weights: WeightMode::Dense,
             isa: Isa::from_env()?,
@@ -37,16 +49,27 @@ impl Answers {
             ..PlanOptions::default()
         };
         let session = Session::new(Plan::new(network, &options)?, 1)?;
-        let several = session.plan().output_shape().elements() > 1;
+        let outputs = session.plan().output_shape().elements();
+        let classes = are_classes(outputs, loss);
+        if classes && outputs > MOST_CLASSES {
+            return Err(PipelineError::invalid(
+                format!("network `{}`", network.graph.name),
+                format!("at most {MOST_CLASSES} outputs, which are scores of classes"),
+                outputs.to_string(),
+            ));
+        }
         Ok(Self {
             session,
-            threads: thread::available_parallelism().map_or(1, usize::from),
-            classes: loss.map_or(several, |loss| loss == Loss::CrossEntropy),
+            threads: match threads {
+                0 => thread::available_parallelism().map_or(1, usize::from),
+                n => n,
+            },
+            classes,
         })
     }
 
-    /// What the answers are, for the user.
-    pub fn describe(&self, network: &Network) -> String {
+    /// What the answers are and what they are for, for the user.
+    pub fn describe(&self, network: &Network, recipe: &Recipe) -> String {
         let outputs = self.session.plan().output_shape().elements();
         let graph = &network.graph;
         let softmax = (graph.nodes.iter())
@@ -58,9 +81,13 @@ impl Answers {
             ),
             (false, _) => "numbers".into(),
         };
+        let learns = match recipe.phases.is_empty() {
+            true => "",
+            false => "it learns from them, and ",
+        };
         format!(
-            "the inputs have no labels: the network learns from its own answers as it came, which are {what}, and errors count where the \
-             result answers otherwise"
+            "the inputs have no labels: the network's own answers as it came, which are {what}, take their place; {learns}errors count where \
+             the result answers otherwise"
         )
     }
 
@@ -75,22 +102,29 @@ impl Answers {
             return Ok(set);
         };
         let width = self.session.plan().output_shape().elements();
-        self.session.plan().check_outputs(inputs.len(), 1)?;
-        let mut outputs = vec![0.0; inputs.len() * width];
+        let kept = if self.classes { 0 } else { inputs.len() };
+        self.session.plan().check_outputs(kept, 1)?;
+        let (mut labels, mut numbers) = (vec![], vec![]);
         let piece = BATCHES * self.threads * EVALUATION_BATCH;
-        for (i, outputs) in outputs.chunks_mut(piece * width).enumerate() {
+        for first in (0..inputs.len()).step_by(piece) {
             if observer.stop() {
                 return Err(PipelineError::Interrupted { folder: None });
             }
-            self.compute(&inputs, preprocessing, i * piece, outputs)?;
+            let mut outputs = vec![0.0; piece.min(inputs.len() - first) * width];
+            self.compute(&inputs, preprocessing, first, &mut outputs)?;
+            if self.classes {
+                labels.extend(outputs.chunks_exact(width).map(|o| arg_max(o) as u16));
+            } else {
+                numbers.extend(outputs);
+            }
         }
-        Ok(if self.classes {
-            let labels = outputs.chunks_exact(width).map(|o| arg_max(o) as u16);
-            let labels = labels.collect();
-            SampleSet::Classes(Dataset::new(inputs.pixels, inputs.shape, labels)?)
-        } else {
-            SampleSet::Numbers(RegressionSet::of(inputs, outputs, width)?)
-        })
+        if self.classes {
+            let set = Dataset::new(inputs.pixels, inputs.shape, labels)?;
+            return Ok(SampleSet::Classes(set));
+        }
+        Ok(SampleSet::Numbers(RegressionSet::of(
+            inputs, numbers, width,
+        )?))
     }
 
     /// Outputs of the inputs from `first` on. Threads take batches in turn, and each batch runs on one.
@@ -126,9 +160,8 @@ impl Answers {
                 })
                 .collect();
             threads.into_iter().try_for_each(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|p| std::panic::resume_unwind(p))
+                let result = thread.join();
+                result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
         })
     }

@@ -130,7 +130,7 @@ impl MethodComparison {
         check_recipe(&base, &cells, dense_weights)?;
         let data_path = self.data.path().map(absolute).transpose()?;
         let data = self.data.clone();
-        let samples = data.split(&network, &base, observer)?;
+        let samples = data.split(&network, &base, self.threads, observer)?;
         if !samples.has_targets {
             base.learn_from_teacher();
         }

@@ -159,15 +159,19 @@ impl Compression {
         let dense = folded(input.network);
         let data_path = data.as_ref().and_then(Data::path).map(PathBuf::from);
         let samples = data
-            .map(|data| data.split(&dense, &recipe.recipe, observer))
-            .transpose()?;
-        if let (
-            Some(Split {
-                has_targets: false, ..
-            }),
-            None,
-        ) = (&samples, &pruned)
-        {
+            .map(|data| data.split(&dense, &recipe.recipe, threads, observer))
+            .transpose();
+        let samples = samples.map_err(|error| match (error, &folder) {
+            // A run that was to go on still can.
+            (PipelineError::Interrupted { .. }, Some(folder)) if folder.is_resumed() => {
+                let folder = Some(folder.path().to_owned());
+                PipelineError::Interrupted { folder }
+            }
+            (error, _) => error,
+        })?;
+        let answered = samples.as_ref().is_some_and(|s| !s.has_targets);
+        // The teacher of a network that was pruned is that network, so it learns from the answers themselves.
+        if answered && pruned.is_none() {
             recipe.recipe.learn_from_teacher();
         }
         let before = samples
@@ -177,7 +181,7 @@ impl Compression {
         for note in pruned.iter().flat_map(|pruned| &pruned.notes) {
             observer.note(note);
         }
-        if let Some(before @ Scores { validation, test }) = &before {
+        if let Some(before @ Scores { validation, test }) = before.as_ref().filter(|_| !answered) {
             let name = match &input.file {
                 Some(file) => file.path.display().to_string(),
                 None => dense.graph.name.clone(),

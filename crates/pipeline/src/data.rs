@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::architecture::{self, Architecture};
+use sparsevd_compressor::objective::Loss;
 use sparsevd_compressor::recipe::{Recipe, Validation};
 use sparsevd_compressor::report::NO_TEST;
 use sparsevd_compressor::trainer::Observer;
@@ -12,14 +13,14 @@ use sparsevd_format::{
 };
 use sparsevd_model::{Graph, Network, Preprocessing, Shape, Table};
 
-use crate::answers::Answers;
+use crate::answers::{Answers, are_classes};
 use crate::error::PipelineError;
 use crate::labelled::{DataSplit, LabelledSamples};
 use crate::preprocessing::{of_pixels, of_table};
 use crate::sample_set::{Parts, SampleSet};
 use crate::split::{Sets, Split};
 
-/// A data set with labels or numbers as targets.
+/// A data set with labels or numbers as targets, or of inputs alone.
 #[derive(Debug, Clone)]
 pub struct Data {
     samples: LoadedSamples,
@@ -73,18 +74,40 @@ impl Data {
         !matches!(self.samples, LoadedSamples::Inputs(_))
     }
 
-    /// Refuses a promise of agreement, `percent`, about samples that have targets: errors are against those.
+    /// Refuses a promise of agreement, `percent`, about samples that have targets, as errors are against those, and about answers of a
+    /// network that are numbers by the `loss` of a recipe.
     ///
     /// # Errors
-    /// A promise, and samples with targets.
-    pub fn check_agreement(&self, percent: Option<f64>) -> Result<(), PipelineError> {
-        match percent {
-            Some(_) if self.has_targets() => Err(PipelineError::invalid(
-                "min_agreement",
-                "inputs without labels, which it is promised of",
-                format!("{} with targets", self.name()),
-            )),
-            _ => Ok(()),
+    /// A promise, and data or a network that it cannot be about.
+    pub fn check_agreement(
+        data: Option<&Self>,
+        percent: Option<f64>,
+        network: &Network,
+        loss: Option<Loss>,
+    ) -> Result<(), PipelineError> {
+        if percent.is_none() {
+            return Ok(());
+        }
+        let fail = |expected: &str, got: String| {
+            Err(PipelineError::invalid("min_agreement", expected, got))
+        };
+        let expected = "inputs without labels, which it is promised of";
+        match data {
+            None => fail(expected, "no data".into()),
+            Some(data) if data.has_targets() => {
+                fail(expected, format!("{} with targets", data.name()))
+            }
+            Some(_) => {
+                let shapes = network.shapes()?;
+                let outputs = network.graph.outputs.iter().map(|o| &shapes[o.as_str()]);
+                match are_classes(outputs.map(Shape::elements).sum(), loss) {
+                    true => Ok(()),
+                    false => fail(
+                        "outputs that are scores of classes",
+                        "numbers, of which max_r2_drop promises".into(),
+                    ),
+                }
+            }
         }
     }
 
@@ -133,8 +156,8 @@ impl Data {
             Some(architecture) => Ok(architecture?),
             None => Err(PipelineError::invalid(
                 name,
-                "data to take its sizes from",
-                "no samples",
+                "data with samples and their targets, to take its sizes from",
+                self.describe(),
             )),
         }
     }
@@ -209,6 +232,14 @@ impl Data {
         })
     }
 
+    /// What was found, in words.
+    fn describe(&self) -> &str {
+        match &self.samples {
+            LoadedSamples::Classes(s) | LoadedSamples::Inputs(s) => &s.describe,
+            LoadedSamples::Numbers(s) => &s.describe,
+        }
+    }
+
     /// Name of the data set in errors.
     fn name(&self) -> String {
         self.path
@@ -218,11 +249,12 @@ impl Data {
 
     /// Divides it into samples to train `network` on, validation samples and test samples, as the recipe says; where the recipe chooses
     /// settings, one half of the validation samples is for that. Bytes and the features of a table become its input by its preprocessing,
-    /// which must be set. Inputs without targets get the network's own answers.
+    /// which must be set. Inputs without targets get the network's own answers, by `threads`, of which 0 are all cores.
     pub(crate) fn split(
         self,
         network: &Network,
         recipe: &Recipe,
+        threads: usize,
         observer: &mut dyn Observer,
     ) -> Result<Split, PipelineError> {
         let (validation, choose) = (&recipe.validation, recipe.chooses());
@@ -235,7 +267,7 @@ impl Data {
         let name = self.name();
         let answers = match self.has_targets() {
             true => None,
-            false => Some(Answers::of(network, recipe.loss)?),
+            false => Some(Answers::of(network, recipe.loss, threads)?),
         };
         let preprocessing = self.preprocessing(&network.graph)?;
         let Parts {
@@ -248,7 +280,12 @@ impl Data {
         let Some(train) = train.or(whole) else {
             return Err(PipelineError::invalid(
                 &name,
-                "training images (train-* IDX files, arrays x_train and y_train or x and y, a train/ folder or class folders)",
+                match answers {
+                    None => {
+                        "training images (train-* IDX files, arrays x_train and y_train or x and y, a train/ folder or class folders)"
+                    }
+                    Some(_) => "inputs to train on (array x_train, or x)",
+                },
                 describe,
             ));
         };
@@ -294,15 +331,19 @@ impl Data {
         }
         let has_targets = answers.is_none();
         if let Some(answers) = answers {
-            observer.note(&answers.describe(network));
+            observer.note(&answers.describe(network, recipe));
             let mut answered = |set, by| answers.to(set, by, observer);
             sets.train = answered(sets.train, &preprocessing)?;
             by = answered(by, &of_other)?;
             holdout = (holdout.map(|set| answered(set, &of_other))).transpose()?;
             sets.test = (sets.test.map(|set| answered(set, &preprocessing))).transpose()?;
         }
-        let of = |set: SampleSet| set.images(input, &preprocessing);
-        let for_validation = |set: SampleSet| set.images(input, &of_other);
+        let images = |set: SampleSet, by| match has_targets {
+            true => set.images(input, by),
+            false => set.images(input, by).answered(),
+        };
+        let of = |set| images(set, &preprocessing);
+        let for_validation = |set| images(set, &of_other);
         Ok(Split {
             training: TrainingData::new(of(sets.train), for_validation(by)),
             holdout: holdout.map(for_validation),
@@ -326,7 +367,7 @@ impl Data {
             (Some(set), None) if set.targets() == targets => Ok((set, describe)),
             (Some(set), None) => Err(PipelineError::invalid(
                 name,
-                format!("{targets} as targets, as in the training set"),
+                format!("targets like those of the training set ({targets})"),
                 set.targets(),
             )),
             _ => Err(PipelineError::invalid(

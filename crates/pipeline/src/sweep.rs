@@ -11,6 +11,7 @@ use sparsevd_model::Network;
 
 use crate::data::Data;
 use crate::error::PipelineError;
+use crate::pruning::folded;
 use crate::run_folder::RecordedRun;
 
 /// What other thresholds would have given.
@@ -135,8 +136,10 @@ impl RecordedRun {
             .graph
             .preprocessing
             .clone_from(&record.preprocessing);
+        // As it was when the run began.
+        let network = folded(network);
         let recipe = &record.recipe;
-        let samples = data.split(&network, recipe, &mut Silent)?;
+        let samples = data.split(&network, recipe, threads, &mut Silent)?;
         let options = RunOptions {
             threads,
             run_folder: None,

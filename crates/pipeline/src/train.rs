@@ -83,8 +83,9 @@ impl Training {
         }
         let Architecture { graph, tensors } = self.architecture;
         let mut network = initialise(graph, &tensors, self.recipe.recipe.seed)?;
+        let takes_ids = network.graph.inputs.iter().any(|i| i.dtype.is_id());
         let preprocessing = &mut network.graph.preprocessing;
-        if self.data.is_bytes() {
+        if self.data.is_bytes() && !takes_ids {
             preprocessing.get_or_insert_with(Default::default);
         } else if let Some(standardised) = self.data.standardised() {
             // Presets store how pixels become their input, which says nothing of columns.
@@ -97,7 +98,7 @@ impl Training {
             let expected = "labels or numbers as targets to train on";
             return Err(PipelineError::invalid("data set", expected, "inputs alone"));
         }
-        let samples = (self.data).split(&network, recipe, observer)?;
+        let samples = (self.data).split(&network, recipe, self.threads, observer)?;
         let network = fit_outputs(network, &samples.training.train().targets());
         TrainingChoices {
             recipe,

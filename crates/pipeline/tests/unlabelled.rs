@@ -8,11 +8,16 @@ use sparsevd_compressor::objective::Loss;
 use sparsevd_compressor::recipe::{Method, Overrides, Phase, Recipe};
 use sparsevd_compressor::report::{Against, SplitScore};
 use sparsevd_format::{
-    DataSplits, Dataset, LoadedSamples, Pixels, WriteOptions, write_network_bytes,
+    DataSplits, Dataset, LoadedSamples, Pixels, WriteOptions, write_network, write_network_bytes,
+    write_npz,
 };
-use sparsevd_model::{DType, GraphBuilder, Input, Network, Op, Shape, ops};
+use sparsevd_model::{
+    Conv2d, DType, Dense, GraphBuilder, Input, Network, Op, Preprocessing, Shape, ops,
+};
+use sparsevd_onnx::ImportOptions;
 use sparsevd_pipeline::{
-    Compressed, Compression, Data, DataSplit, Observer, PipelineError, RunFolder, Silent, Training,
+    Compressed, Compression, Data, DataSplit, ModelFile, Observer, PipelineError, RecordedRun,
+    RunFolder, Silent, Training,
 };
 
 /// Rows of the table, and ids of an input.
@@ -212,6 +217,65 @@ fn outputs_are_numbers_where_the_recipe_says_so() {
     assert!(fit.dense_r2 == 1.0 && fit.sparse_r2 > 0.5, "{fit:?}");
 }
 
+/// A normalisation that is folded before the run answers as it does after it, so the run's checkpoints are those of its inputs.
+#[test]
+fn a_run_in_files_goes_on_and_is_swept() {
+    let mut b = GraphBuilder::new("normalised");
+    let x = b.input("input", [1, stripes::SIDE, stripes::SIDE]);
+    let x = b.conv("conv", &x, &Conv2d::square(5, 3));
+    let x = b.batch_normalization("norm", &x);
+    let x = b.op("relu", Op::Relu, &[&x]);
+    let x = b.op("flat", Op::Flatten, &[&x]);
+    b.linear("fc", &x, 3);
+    let (graph, tensors) = b.finish_with_tensors().unwrap();
+    let mut network = initialise(graph, &tensors, 2).unwrap();
+    // Neither nothing nor a power of two.
+    let tensor = network.tensors.get_mut("norm.weight").unwrap();
+    *tensor = Dense::new([5], vec![1.3; 5]).into();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (model, data, run) = (path("net.safetensors"), path("x.npz"), path("run"));
+    write_network(&model, &network, &WriteOptions::default()).unwrap();
+    let mut pixels = vec![0.0; 120 * 16];
+    let stripes = stripes::set(120);
+    for (i, x) in pixels.chunks_exact_mut(16).enumerate() {
+        stripes.fill_input(i, &Preprocessing::default(), x);
+    }
+    write_npz(&data, &[("x", &[120, 1, 4, 4], &pixels)]).unwrap();
+    let read = || {
+        let file = ModelFile {
+            path: model.clone(),
+            graph: None,
+        };
+        file.read(&ImportOptions::default()).unwrap()
+    };
+    let load = || Data::load(&data).unwrap();
+    let mut until = Watch {
+        stop_after: Some(15),
+        ..Watch::default()
+    };
+    // Numbers show every bit of the answers.
+    let recipe = || Recipe {
+        loss: Some(Loss::SquaredError),
+        ..recipe()
+    };
+    let new = || Compression::new(read(), load(), recipe());
+    let stopped = new().in_folder(RunFolder::new(&run)).run(&mut until);
+    assert!(
+        matches!(stopped, Err(PipelineError::Interrupted { .. })),
+        "{:?}",
+        stopped.err()
+    );
+    let resumed = Compression::resume(&run).unwrap().run(&mut Silent).unwrap();
+    assert!(bytes(&resumed) == bytes(&new().run(&mut Silent).unwrap()));
+    let recorded = RecordedRun::open(&run).unwrap();
+    let network = recorded.model().clone().read(&ImportOptions::default());
+    let network = network.unwrap().network;
+    let swept = recorded.sweep(network, load(), &[0.0, 8.0], 1, &mut Silent);
+    let points = swept.unwrap().points;
+    assert!(points[0].left <= points[1].left, "{points:?}");
+}
+
 #[test]
 fn inputs_that_are_none_of_the_network_are_refused() {
     let refused = |network: Network, data: Data, expected: &str| {
@@ -233,6 +297,19 @@ fn inputs_that_are_none_of_the_network_are_refused() {
     let values: Vec<f32> = (0..numbers.pixels.len())
         .map(|i| (i % 200) as f32)
         .collect();
+    let fractions =
+        |ids: Vec<usize>| Pixels::Ids(ids.into_iter().map(|id| id as f32 / 2.0).collect());
+    let halves = alone(inputs(fractions, 300, IDS), None);
+    refused(network(), halves, "expected ids from 0 to 8, got");
+    // A network that says the same of everything.
+    let mut constant = network();
+    let bias = constant.tensors.get_mut("fc2.bias").unwrap();
+    *bias = Dense::new([3], vec![0.0, 100.0, 0.0]).into();
+    refused(
+        constant,
+        data(),
+        "the network answers all 250 inputs to train on alike, by class 1",
+    );
     let integers = Dataset::new(Pixels::Ids(values), numbers.shape, vec![0; 60]).unwrap();
     refused(
         stripes::network(),
@@ -243,8 +320,11 @@ fn inputs_that_are_none_of_the_network_are_refused() {
 
 #[test]
 fn without_labels_there_is_no_training_from_scratch_and_no_error_of_a_file() {
-    let architecture = data().mlp("mlp").err().unwrap().to_string();
-    assert!(architecture.contains("sizes"), "{architecture}");
+    let error = data().mlp("mlp").err().unwrap().to_string();
+    assert!(
+        error.contains("targets, to take its sizes from, got inputs"),
+        "{error}"
+    );
     let (graph, tensors) = sparsevd_model::presets::by_name("lenet-300-100").unwrap();
     let architecture = sparsevd_compressor::architecture::Architecture { graph, tensors };
     let stripes = alone(stripes::set(60), None);
@@ -275,8 +355,31 @@ fn agreement_is_promised_of_inputs_without_labels_alone() {
             .unwrap_err()
             .starts_with("min_agreement: expected")
     );
-    assert!(data().check_agreement(Some(98.5)).is_ok());
-    assert!(stripes::data().check_agreement(None).is_ok());
-    let error = stripes::data().check_agreement(Some(98.5)).unwrap_err();
-    assert!(error.to_string().starts_with("min_agreement"), "{error}");
+    // As it is written in a report.
+    assert_eq!(promise(99.3), Ok(0.7));
+    let check = |data: Option<&Data>, percent, loss| {
+        let checked = Data::check_agreement(data, percent, &network(), loss);
+        checked.map_err(|e| e.to_string())
+    };
+    assert_eq!(check(Some(&data()), Some(98.5), None), Ok(()));
+    assert_eq!(check(Some(&stripes::data()), None, None), Ok(()));
+    for (data, loss, expected) in [
+        (
+            Some(&stripes::data()),
+            None,
+            "expected inputs without labels",
+        ),
+        (None, None, "got no data"),
+        (
+            Some(&data()),
+            Some(Loss::SquaredError),
+            "expected outputs that are scores",
+        ),
+    ] {
+        let error = check(data, Some(98.5), loss).unwrap_err();
+        assert!(
+            error.starts_with("min_agreement") && error.contains(expected),
+            "{error}"
+        );
+    }
 }

@@ -182,7 +182,10 @@ fn validation_samples_come_from_where_the_recipe_says() {
         ("y", &[50], &[0.5; 50]),
     ];
     write_npz(&numbers, &arrays).unwrap();
-    fails(Validation::Data(numbers), "classes as targets");
+    fails(
+        Validation::Data(numbers),
+        "like those of the training set (classes)",
+    );
     fails(Validation::Data(wide), "wide: ");
 }
 

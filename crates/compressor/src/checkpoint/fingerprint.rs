@@ -16,7 +16,8 @@ pub fn network_fingerprint(network: &Network) -> String {
     hash.digits()
 }
 
-/// A fingerprint of the inputs, of `elements` numbers each, and the targets of sets of samples.
+/// A fingerprint of the inputs, of `elements` numbers each, and the targets of sets of samples. Answers of the network are no part of it:
+/// they follow from it, and their last bits depend on the instruction set.
 pub fn samples_fingerprint<'a>(
     sets: impl IntoIterator<Item = &'a dyn Samples>,
     elements: usize,
@@ -28,6 +29,9 @@ pub fn samples_fingerprint<'a>(
         for index in 0..set.len() {
             set.fill(index, [0, 0], &mut input);
             hash.floats(&input);
+        }
+        if !set.has_targets() {
+            continue;
         }
         match set.targets() {
             Targets::Classes(classes) => classes.iter().for_each(|&c| hash.word(c.into())),

@@ -200,7 +200,12 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
             Op::Flatten if only_gathered(graph, &node.name) => Some(true),
             Op::Flatten if value.has_channels() && value.size().area() == 1 => Some(x.flat),
             Op::Transpose(transpose) if transpose.perm.is_sorted() => Some(x.flat),
-            Op::Softmax(_) if scores(graph) == Some(node.inputs[0].as_str()) => Some(x.flat),
+            Op::Softmax(softmax)
+                if scores(graph) == Some(node.inputs[0].as_str())
+                    && value.dims.get(softmax.axis) == Some(&value.dims.iter().product()) =>
+            {
+                Some(x.flat)
+            }
             _ => None,
         };
         if let Some(flat) = same_elements {
@@ -247,8 +252,7 @@ pub(crate) fn scores(graph: &Graph) -> Option<&str> {
     };
     let node = graph.nodes.iter().find(|n| n.name == *output)?;
     let scores = node.inputs.first()?;
-    let is_last =
-        matches!(node.op, Op::Softmax(ops::Softmax { axis: 0 })) && reads(graph, output) == 1;
+    let is_last = matches!(node.op, Op::Softmax(_)) && reads(graph, output) == 1;
     (is_last && reads(graph, scores) == 1).then_some(scores)
 }
 
@@ -320,7 +324,10 @@ fn stage<T: Real>(
         Kind::Linear => {
             let place = layer_of(node, &state.layers)?;
             let layer = &state.layers[place];
-            if flat || x.dims.len() == 1 {
+            // A map of one pixel that was flattened is read as it lies, but a layer of one column over such a map is one over its channels.
+            let pixel = x.dims.len() == 3 && x.size().area() == 1;
+            let is_column = layer.original.dims()[1] == 1 && x.dims[0] != 1;
+            if flat || x.dims.len() == 1 || pixel && !is_column {
                 let gather = gather(x, &layer.kept_in)
                     .ok_or_else(|| unsupported(node, "inputs that were removed"))?;
                 let work = Work::Linear {
@@ -349,7 +356,13 @@ fn stage<T: Real>(
                 .iter()
                 .position(|n| n.node == node.name);
             let place = place.ok_or_else(|| unsupported(node, "statistics without state"))?;
-            per_channel(state.normalisations[place].channels())?;
+            // One constant for all is no matter of channels; statistics are.
+            let constant = state.normalisations[place].constant;
+            per_channel(if constant {
+                state.normalisations[place].channels()
+            } else {
+                2
+            })?;
             if state.normalisations[place].channels() != x.channels.len() {
                 return Err(unsupported(node, "channels that were removed"));
             }
@@ -388,7 +401,7 @@ fn stage<T: Real>(
                 .ok_or_else(|| unsupported(node, "a window larger than its map"))?;
             let value = match (&function, &node.op) {
                 (_, Op::Flatten) if x.has_channels() => flattened(x, dims),
-                (Function::Arrangement(_) | Function::Embedding { .. }, _) => Value::new(dims),
+                (Function::Arrangement(_) | Function::Embedding(_), _) => Value::new(dims),
                 _ => like_x(dims),
             };
             (Work::Function { function, tensors }, value)

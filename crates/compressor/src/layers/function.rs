@@ -10,9 +10,11 @@ use sparsevd_kernels::Activation;
 use sparsevd_kernels::training::{Real, activate, activation_gradient};
 use sparsevd_model::{Op, Shape, Window, ops};
 
+use embedding::Embedding;
+
 use super::arithmetic::Arithmetic;
 use super::arrange::{self, Order};
-use super::size::{MapSize, places};
+use super::size::{MapSize, all_places};
 use super::{Pass, Saved, pool};
 
 /// How an operator is trained.
@@ -63,16 +65,14 @@ impl<'a> Kind<'a> {
             }
             Op::PRelu(_) => Some(Function::PRelu),
             Op::LayerNormalization(norm) => {
-                let place = places(dims);
-                let places = (0..dims.iter().product()).map(|i| u32::try_from(place(i)).ok());
-                places.collect::<Option<_>>().map(|places| {
-                    let epsilon = norm.epsilon;
-                    Function::LayerNorm { epsilon, places }
-                })
+                let epsilon = norm.epsilon;
+                all_places(dims).map(|places| Function::LayerNorm { epsilon, places })
             }
             Op::Embedding(_) => {
                 let width = tensors.first().and_then(|table| table.dims().last());
-                width.map(|&width| Function::Embedding { width })
+                width
+                    .and_then(|&width| Embedding::new(dims, width))
+                    .map(Function::Embedding)
             }
             Op::Softmax(_) => None,
         };
@@ -99,10 +99,7 @@ pub(crate) enum Function {
         places: Arc<[u32]>,
     },
     PRelu,
-    /// Rows of a table of this width.
-    Embedding {
-        width: usize,
-    },
+    Embedding(Embedding),
 }
 
 impl Function {
@@ -117,7 +114,7 @@ impl Function {
                 vec![dims[0], dims[1] + top + bottom, dims[2] + left + right]
             }
             Self::Arrangement(order) => order.dims.clone(),
-            Self::Embedding { width } => [dims, &[*width]].concat(),
+            Self::Embedding(embedding) => [dims, &[embedding.width]].concat(),
         })
     }
 
@@ -145,7 +142,7 @@ impl Function {
             Self::LayerNorm { epsilon, places } => {
                 layer_norm::forward(*epsilon, places, tensors, x, y);
             }
-            Self::Embedding { width } => embedding::forward(tensors[0], *width, x, y),
+            Self::Embedding(embedding) => embedding.forward(tensors[0], x, y),
             Self::PRelu => prelu::forward(tensors[0], input.channels, x, y),
         }
     }
@@ -167,9 +164,7 @@ impl Function {
             (Self::LayerNorm { epsilon, places }, dx) => {
                 layer_norm::backward(*epsilon, places, tensors, x, g, dx, by_tensors);
             }
-            (Self::Embedding { width }, _) => {
-                embedding::backward(*width, x, g, &mut by_tensors[0]);
-            }
+            (Self::Embedding(embedding), _) => embedding.backward(x, g, &mut by_tensors[0]),
             (Self::PRelu, dx) => {
                 prelu::backward(tensors[0], input.channels, x, g, dx, &mut by_tensors[0]);
             }

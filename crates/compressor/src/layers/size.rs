@@ -1,5 +1,7 @@
 //! Size of a value in training, and where its elements lie.
 
+use std::sync::Arc;
+
 use sparsevd_model::Window;
 
 /// Size of one value per sample: channels last, `height = width = 1` for a vector.
@@ -67,4 +69,11 @@ pub(crate) fn places(dims: &[usize]) -> impl Fn(usize) -> usize + use<> {
         1 => i,
         _ => i % area * channels + i / area,
     }
+}
+
+/// The places of all elements; `None` where they have more than 32 bits.
+pub(crate) fn all_places(dims: &[usize]) -> Option<Arc<[u32]>> {
+    let place = places(dims);
+    let elements = 0..dims.iter().product();
+    elements.map(|i| u32::try_from(place(i)).ok()).collect()
 }

@@ -30,7 +30,8 @@ impl Recipe {
         self.max_accuracy_drop = max_accuracy_drop.unwrap_or(self.max_accuracy_drop);
         if let Some(percent) = min_agreement {
             range("min_agreement", percent, 0.0, 100.0)?;
-            self.max_accuracy_drop = 100.0 - percent;
+            // As it would be written: 100 - 99.3 is 0.7000000000000028.
+            self.max_accuracy_drop = ((100.0 - percent) * 1e9).round() / 1e9;
         }
         self.max_r2_drop = max_r2_drop.or(self.max_r2_drop);
         self.max_class_drop = max_class_drop.or(self.max_class_drop);

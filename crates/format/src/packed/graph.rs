@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sparsevd_model::ops::{self, Attribute};
+use sparsevd_model::ops::{self, Attribute, MOST_DIMENSIONS};
 use sparsevd_model::{
     Approximate, DType, Graph, Input, Network, Node, Op, Preprocessing, Shape, Window, presets,
 };
@@ -12,9 +12,6 @@ use super::fields::{Field, Fields};
 use super::limits::Limits;
 use super::range::Coder;
 use crate::presets::PRESETS;
-
-/// Most dimensions of a shape.
-const MOST_DIMENSIONS: usize = 8;
 
 /// Codes a graph, and tells which preset it is; a reader passes no network.
 pub(super) fn graph<C: Coder>(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use sparsevd_model::ops::MOST_DIMENSIONS;
 use sparsevd_model::{Dense, Graph, Network, Shape, Weights};
 
 use super::error::PackedError;
@@ -51,14 +52,10 @@ pub(super) fn plain_tensors<C: Coder>(
         let before = have.map(|n| n.original_shape(&name));
         let dims = tensor.as_ref().map_or(&[][..], |t| t.shape.dims());
         let rank = fields.number(coder, dims.len(), Field::Dimensions)?;
-        if rank > 8 {
+        if rank > MOST_DIMENSIONS {
+            let expected = format!("at most {MOST_DIMENSIONS} dimensions");
             let got = rank.to_string();
-            return Err(PackedError::tensor(
-                &name,
-                "shape",
-                "at most 8 dimensions",
-                got,
-            ));
+            return Err(PackedError::tensor(&name, "shape", expected, got));
         }
         let mut shape = Vec::with_capacity(rank);
         for d in 0..rank {

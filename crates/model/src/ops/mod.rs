@@ -42,7 +42,7 @@ pub use operator::{Attribute, ChannelTensors, Channels, NodeShapes, Operator};
 pub use pad::Pad;
 pub use pool::{AveragePool, GlobalAveragePool, MaxPool};
 pub use prelu::PRelu;
-pub use reshape::Reshape;
+pub use reshape::{MOST_DIMENSIONS, Reshape};
 pub use softmax::Softmax;
 pub use transpose::Transpose;
 pub use window::Window;

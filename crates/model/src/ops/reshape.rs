@@ -7,7 +7,7 @@ use super::operator::{Attribute, Channels, NodeShapes, Operator};
 use crate::{ModelError, Shape};
 
 /// Most dimensions of a sample that is reshaped or transposed.
-pub(super) const MOST_DIMENSIONS: usize = 8;
+pub const MOST_DIMENSIONS: usize = 8;
 
 /// The same numbers in other dimensions: element `i` in C order stays element `i`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

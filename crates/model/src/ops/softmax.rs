@@ -49,7 +49,7 @@ impl Operator for Softmax {
 
     fn not_trained(&self) -> Option<&'static str> {
         Some(
-            "it but at the end of a network: scores are trained, and the loss has a softmax of its own",
+            "it, unless it makes the output of the one dimension of scores that nothing else reads: the loss has a softmax of its own",
         )
     }
 }

@@ -79,12 +79,12 @@ fn channels<W: ChannelWeights>(node: &Node, weights: &W) -> Channels {
 }
 
 fn channel_count<W: ChannelWeights>(value: &str, weights: &W) -> usize {
-    weights.shape(value).channels_and_pixels()[0]
+    weights.shape(value).matrix().0
 }
 
 /// Pixels of each channel of a value.
 fn pixels<W: ChannelWeights>(value: &str, weights: &W) -> usize {
-    weights.shape(value).channels_and_pixels()[1]
+    weights.shape(value).matrix().1
 }
 
 fn input_channels(input: &crate::Input) -> usize {

@@ -10,7 +10,7 @@ use sparsevd_compressor::recipe::{Goal, Overrides, PruneBy, Recipe, Validation};
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, TableOptions, ValueType};
-use sparsevd_model::{Graph, Preprocessing};
+use sparsevd_model::{Graph, Preprocessing, terminal};
 use sparsevd_pipeline::{Data, PruningMethod, RunFolder};
 
 use sparsevd_cli::{
@@ -217,7 +217,7 @@ pub struct TrainingArgs {
     /// Images with labels: a folder of IDX files (plain or .gz), of train/ and test/ class folders with PNGs or of class folders
     /// alone, an .npz, a safetensors file, a table as .csv or a folder of train.csv and test.csv; the recipe's where it names one.
     /// Targets of an .npz or a safetensors file that are floating-point numbers, of one or two dimensions, make a regression, as do
-    /// those of a table with a decimal point. An .npz of x_train and x_test alone, or of x, has no labels: a network is then compressed by
+    /// those of a table with a decimal point. A file of inputs alone, such as an .npz of x_train and x_test, or of x, has no labels: a network is then compressed by
     /// its own answers. Without test images no test error is reported
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
@@ -357,7 +357,7 @@ pub struct SweepArgs {
     pub run: PathBuf,
     #[command(flatten)]
     pub shapes: ShapeArgs,
-    /// Labelled images, where they are no longer where the run had them
+    /// The data set, where it is no longer where the run had it
     #[arg(long, short, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Thresholds on log alpha
@@ -474,7 +474,7 @@ pub struct ConvertArgs {
     /// folded into the layer before it, whatever the output
     #[arg(long)]
     pub grid: bool,
-    /// Train all weights onto grids on labelled data, as the default recipe ends, on the coarser of its grids; zeros stay. Writes OUTPUT, a report in
+    /// Train all weights onto grids on data, with labels or without, as the default recipe ends, on the coarser of its grids; zeros stay. Writes OUTPUT, a report in
     /// NAME.grid.report.json and the run in NAME.grid.run beside it; after Ctrl-C the same command goes on
     #[arg(long, short, value_name = "PATH", requires = "grid",
         conflicts_with_all = ["dense", "packing", "keep_unit_order", "sparse_initializers"])]
@@ -650,9 +650,13 @@ impl TrainingArgs {
 /// Sets how pixels and the columns of a table become the input of a graph: as the command line says, over what is stored.
 pub fn set_pixels(pixels: &PixelArgs, graph: &mut Graph, data: &Data) -> anyhow::Result<()> {
     if pixels.are_given() {
+        if let Some(input) = graph.inputs.iter().find(|i| i.dtype.is_id()) {
+            let name = terminal::name(&input.name);
+            bail!("--mean, --std, --scale: expected pixels, got input `{name}` of ids");
+        }
         let Some(stored) = data.preprocessing_or_default(graph.preprocessing.take()) else {
             bail!(
-                "--mean, --std, --scale: expected a data set of pixels from 0 to 255, got floating-point numbers, which are the input as they are"
+                "--mean, --std, --scale: expected a data set of pixels from 0 to 255, got numbers, which are the input as they are"
             );
         };
         graph.preprocessing = Some(pixels.over(stored));

@@ -8,8 +8,8 @@ use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{Pruning, Report};
 use sparsevd_format::{ValueType, check_writable};
 use sparsevd_pipeline::{
-    Compression, DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe, InputNetwork, ModelFile, NEEDS_GRID,
-    Outputs, RunFolder, TrainingLog, model_name,
+    Compression, DEFAULT_GRIDS, DEFAULT_RECIPE, Data, FoundRecipe, InputNetwork, ModelFile,
+    NEEDS_GRID, Outputs, RunFolder, TrainingLog, model_name,
 };
 
 use crate::args::{CompressArgs, Method, NO_DATA};
@@ -61,8 +61,9 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     }
     if let Some(data) = &data {
         args.run.training.set_pixels(graph, data)?;
-        data.check_agreement(args.min_agreement)?;
     }
+    let loss = recipe.recipe.loss;
+    Data::check_agreement(data.as_ref(), args.min_agreement, &input.network, loss)?;
     tell(verbosity, &recipe, pruning.is_some());
     let mut progress = Progress::new(TrainingLog::in_folder(folder.path()), verbosity);
     let run = folder.path().to_owned();
