@@ -293,11 +293,44 @@ fn shrink(network: &mut Network, live: &LiveChannels) {
 mod tests {
     use super::super::tests::{conv, graph_of, network};
     use super::*;
+    use crate::{Conv2d, GraphBuilder};
 
     fn set(network: &mut Network, tensor: &str, values: &[f32]) {
         let shape = network.tensors[tensor].shape();
         let dense = Dense::new(shape, values.to_vec());
         network.tensors.insert(tensor.into(), Weights::Dense(dense));
+    }
+
+    /// A reshaping makes other channels of the same numbers: those behind it may leave, those before it stay.
+    #[test]
+    fn channels_leave_behind_a_reshaping_that_makes_more_of_them() {
+        let mut b = GraphBuilder::new("reshaped");
+        let x = b.input("x", [1, 2, 2]);
+        let x = b.conv("a", &x, &Conv2d::square(3, 1));
+        let shape = vec![4, 1, 3];
+        let x = b.op("more", Op::Reshape(ops::Reshape { shape }), &[&x]);
+        let x = b.conv("b", &x, &Conv2d::square(5, 1));
+        let x = b.op("flat", Op::Flatten, &[&x]);
+        b.linear("fc", &x, 2);
+        let ones = |_: &str, shape: &Shape| {
+            let values = vec![1.0; shape.elements()];
+            Weights::Dense(Dense::new(shape.clone(), values))
+        };
+        let mut network = b.network(ones).unwrap();
+        assert_eq!(drop_dead_channels(&network), None);
+        // Pixels of the second unit alone are read, and a weight of the first channel of `a` is left.
+        let reads = |i: usize| f32::from(u8::from(i % 15 / 3 == 1));
+        set(
+            &mut network,
+            "fc.weight",
+            &std::array::from_fn::<f32, 30, _>(reads),
+        );
+        set(&mut network, "a.weight", &[1.0, 0.0, 0.0]);
+        let unread = drop_dead_channels(&network).unwrap();
+        let shape = |tensor: &str| unread.tensors[tensor].shape();
+        assert_eq!(shape("a.weight"), Shape::from([3, 1, 1, 1]));
+        assert_eq!(shape("b.weight"), Shape::from([1, 4, 1, 1]));
+        assert_eq!(shape("fc.weight"), Shape::from([2, 3]));
     }
 
     #[test]
