@@ -71,6 +71,23 @@ def test_the_bytes_are_those_of_the_command(case, program, table):
     assert (case / "c.sparse.safetensors").read_bytes() == expected
 
 
+def test_without_labels_the_network_is_held_to_its_own_answers(case, program, table):
+    x, y = table
+    np.savez(case / "set.npz", x=x)
+    expected = command(program, case, "--min-agreement", 70)
+    loaded = sparsevd.load(case / "mlp.safetensors")
+    for data in (x, {"x": x}, case / "set.npz"):
+        result = sparsevd.compress(loaded, data, recipe=case / "recipe.toml", min_agreement=70)
+        result.save(case / "a.sparse.safetensors")
+        assert (case / "a.sparse.safetensors").read_bytes() == expected
+    accuracy = result.report["accuracy"]
+    assert accuracy["against"] == "dense-network" and accuracy["promise"]["max_accuracy_drop"] == 30
+    with pytest.raises(sparsevd.CompressError, match="min_agreement: expected inputs without labels"):
+        sparsevd.compress(loaded, table, recipe=case / "recipe.toml", min_agreement=70)
+    with pytest.raises(TypeError, match="max_accuracy_drop, min_agreement"):
+        sparsevd.compress(loaded, x, max_accuracy_drop=1, min_agreement=70)
+
+
 def test_options_are_those_of_the_command(case, program):
     options = {"kl_scale": 2.5, "threshold": 2.0, "seed": 7, "validation": 0.25, "max_accuracy_drop": 3.0}
     arguments = [text for name, value in options.items() for text in ("--" + name.replace("_", "-"), value)]
