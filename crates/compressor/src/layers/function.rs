@@ -74,7 +74,7 @@ impl<'a> Kind<'a> {
                 let width = tensors.first().and_then(|table| table.dims().last());
                 width.map(|&width| Function::Embedding { width })
             }
-            Op::Softmax(_) => None,
+            Op::Softmax(_) | Op::Attention(_) | Op::ReduceMean(_) | Op::L2Normalize => None,
         };
         function.map_or(Self::NotTrained, Self::Function)
     }
