@@ -359,7 +359,7 @@ impl PackedKernel for Attention {
             ..
         } = operands;
         let Some(values) = x3 else {
-            panic!("attention has three inputs");
+            panic!("elements of the values: expected a third input, got none");
         };
         self.run([x, x2.unwrap_or(x), values], y, n, scratch);
     }
