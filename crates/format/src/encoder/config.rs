@@ -179,7 +179,7 @@ impl Config {
             epsilon: self.epsilon()?,
             activation: self.activation(activation)?,
         };
-        if settings.width % settings.heads != 0 {
+        if !settings.width.is_multiple_of(settings.heads) {
             let expected = format!("a number that divides {width}, {}", settings.width);
             return Err(self.wrong(heads, expected, settings.heads));
         }

@@ -36,7 +36,7 @@ impl Operator for Attention {
         let &[_, d] = q.dims() else {
             return Err(node.mismatch("vectors [n, d]", q));
         };
-        if d == 0 || !d.checked_rem(self.heads).is_some_and(|rest| rest == 0) {
+        if d == 0 || d.checked_rem(self.heads) != Some(0) {
             let expected = format!("a number of heads that divides {d}");
             return Err(node.mismatch(expected, self.heads));
         }
