@@ -11,6 +11,7 @@ mod array;
 mod atomic;
 #[cfg(feature = "data")]
 mod dataset;
+mod encoder;
 mod error;
 mod file;
 mod file_type;
@@ -43,6 +44,7 @@ pub use array::{Array, ArrayData};
 pub use atomic::{check_writable, create_atomically, write_atomically, write_keeping};
 #[cfg(feature = "data")]
 pub use dataset::{DataSplits, Dataset, Pixels};
+pub use encoder::{Encoder, read_encoder};
 pub use error::FormatError;
 pub use file::{MAX_JSON, MAX_TEXT, open_file, read_file, read_text};
 pub use file_type::FileType;

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use crate::encoder::{is_encoder, read_encoder};
 use crate::file_type::FileType;
 use crate::packed;
 use crate::safetensors::{Container, GraphSource, ShardList, read_container, read_model};
 use crate::{FormatError, LoadedNetwork};
 
 /// Reads a network, dense, CSR or `sparse-bitmask`, from a safetensors file, from the index of its shards or the folder they are
-/// in, or from a packed file. Its content decides which ([`FileType`]).
+/// in, or from a packed file. Its content decides which ([`FileType`]). A folder with an encoder of texts is read as by [`read_encoder`].
 ///
 /// The graph comes from `source` when it is named; otherwise from the file's metadata, from `network.json` or a
 /// `config.json` that holds a graph beside the file, or, for a pure chain of matrices, is taken to be an MLP with ReLU, which
@@ -23,6 +24,9 @@ pub fn read_network(
 ) -> Result<LoadedNetwork, FormatError> {
     let path = path.as_ref();
     if path.is_dir() {
+        if *source == GraphSource::Auto && is_encoder(path) {
+            return Ok(read_encoder(path)?.loaded);
+        }
         let shards = ShardList::of_folder(path)?.read()?;
         return read_container(&shards.path, &shards.join()?, source);
     }

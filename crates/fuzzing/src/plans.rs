@@ -254,8 +254,15 @@ fn scales(network: &Network) -> HashMap<&str, f64> {
             Op::Add | Op::Sub => of.iter().sum(),
             Op::Mul => of.iter().product(),
             Op::Concat(_) => of.iter().copied().fold(0.0, f64::max),
+            Op::ReduceMean(_) => x,
+            // Scores are products, so that their error, and that of the weights, grows with the square of the inputs.
+            Op::Attention(_) if of.iter().all(|x| *x <= 1.0) => of[2].max(1.0),
             Op::Pad(ops::Pad { value, .. }) => x.max(f64::from(value.abs())),
-            Op::Div | Op::BatchNormalization(_) | Op::LayerNormalization(_) => continue,
+            Op::Div
+            | Op::BatchNormalization(_)
+            | Op::LayerNormalization(_)
+            | Op::L2Normalize
+            | Op::Attention(_) => continue,
         };
         if scale < 1e30 {
             scales.insert(&node.name, scale);

@@ -16,6 +16,8 @@ pub struct Operands<'a> {
     /// The second input: of an arithmetic operation, or the residual of a convolution. `None` where there is none, and where it is the first
     /// input again.
     pub x2: Option<&'a [f32]>,
+    /// The third input, those of attention alone being three. `None` where there is none.
+    pub x3: Option<&'a [f32]>,
     /// The output.
     pub y: &'a mut [f32],
     /// At least [`PackedKernel::scratch_len`] elements, with any content.

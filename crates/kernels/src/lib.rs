@@ -17,6 +17,8 @@
 //! | layer normalisation | | [`layer_norm`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | parametric ReLU | | [`prelu`] over every layout |
 //! | transposition of axes | | [`axes`] over [`Layout::Single`] |
+//! | attention | | [`attention`] over [`Layout::Single`] |
+//! | means of vectors, vectors of length 1 | | [`reduce`] over [`Layout::Single`] |
 //! | rows of a table | | [`embedding`] over [`Layout::Single`] |
 //! | padding, concatenation | | [`place`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | the rest | | [`elementwise`], [`Activation`] |
@@ -36,6 +38,7 @@
 //! [`select`] holds every threshold between kernels, [`cost`] the times that they compare, and [`tune`] measures those times. This is the only crate of the project with `unsafe`.
 
 mod activation;
+pub mod attention;
 pub mod axes;
 pub mod bands;
 pub mod blocks;
@@ -72,6 +75,7 @@ pub mod pool_blocks;
 mod precision;
 pub mod prelu;
 pub mod reblock;
+pub mod reduce;
 pub mod select;
 mod sell;
 mod sell_vector;

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
+use sparsevd_kernels::attention::Attention;
 use sparsevd_kernels::bands::{Band, Halo};
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::channels::{Affine, AffineKernel, PerChannelKernel, per_channel};
@@ -31,6 +32,7 @@ use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::{BlockPool, GlobalPool};
 use sparsevd_kernels::prelu::PRelu;
 use sparsevd_kernels::reblock::{PackBlocks, Reblock, Subsample, Unpack};
+use sparsevd_kernels::reduce::{L2Normalize, Mean};
 use sparsevd_kernels::spmm::Spmm;
 use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
 use sparsevd_kernels::{
@@ -157,6 +159,7 @@ impl Case {
         self.kernel.run(Operands {
             x: &x,
             x2: x2.as_deref(),
+            x3: None,
             y: &mut y,
             scratch: &mut scratch,
             n,
@@ -412,6 +415,7 @@ fn kernels_that_take_any_count_refuse_slices_that_do_not_fit_together() {
             kernel.run(Operands {
                 x: &x,
                 x2: x2.as_deref(),
+                x3: None,
                 y: &mut y,
                 scratch: &mut [],
                 n,
@@ -459,6 +463,17 @@ fn kernels_that_take_any_count_refuse_slices_that_do_not_fit_together() {
                     refuses("a softmax", || run(&softmax, [0, 8], None, n));
                 }
             }
+            let mean = Mean::new(isa, 4);
+            let normalize = L2Normalize::new(isa, 4);
+            run(&mean, [0, 0], None, 0);
+            run(&normalize, [0, 8], None, n);
+            refuses("a vector", || run(&normalize, [0, 9], None, n));
+            refuses("a mean", || run(&mean, [9, 4], None, n));
+            let attention = Attention::new(isa, 2, 2);
+            refuses("a third input", || run(&attention, [8, 8], Some(8), n));
+            if n != 1 {
+                refuses("a mean", || run(&mean, [8, 4], None, n));
+            }
             let function = Activation::Tanh;
             assert_eq!(
                 run(&ActivationKernel { isa, function }, [0, 5], None, n).len(),
@@ -477,6 +492,7 @@ fn padding_and_places_refuse_sizes_that_wrap() {
         kernel.run(Operands {
             x: &x,
             x2: None,
+            x3: None,
             y: &mut y,
             scratch: &mut [],
             n,
@@ -625,6 +641,7 @@ fn layers_of_nothing_take_any_count() {
                         kernel.run(Operands {
                             x: &[],
                             x2: None,
+                            x3: None,
                             y: &mut [],
                             scratch: &mut [],
                             n,

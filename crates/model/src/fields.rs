@@ -82,6 +82,8 @@ mod tests {
             json!({"op": "Reshape", "shape": [2, 3]}),
             json!({"op": "Transpose", "perm": [1, 0]}),
             json!({"op": "Embedding", "table": "t"}),
+            json!({"op": "Attention", "heads": 2}),
+            json!({"op": "ReduceMean", "axis": 1}),
             json!({"op": "HardSigmoid", "alpha": 0.5, "beta": 0.5}),
             json!({"op": "Gelu", "approximate": "tanh"}),
             with_window(json!({"op": "MaxPool"})),
@@ -101,6 +103,7 @@ mod tests {
             "Mul",
             "Div",
             "Flatten",
+            "L2Normalize",
         ];
         nodes.extend(plain.map(|op| json!({"op": op})));
         for node in &mut nodes {

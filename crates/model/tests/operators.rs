@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use sparsevd_model::ops::{Attribute, ChannelTensors, Channels, NodeShapes, examples};
-use sparsevd_model::{Node, Op, Shape};
+use sparsevd_model::{Node, Op, Shape, ops};
 
 /// Names of all variants of [`Op`], which serde lists where it meets an unknown one.
 fn names() -> HashSet<String> {
@@ -22,6 +22,7 @@ fn names() -> HashSet<String> {
 fn shape_of(op: &Op) -> Shape {
     match op.name() {
         "Linear" | "Softmax" => Shape::from([4]),
+        "Attention" => Shape::from([3, 4]),
         _ => Shape::from([4, 3, 3]),
     }
 }
@@ -68,6 +69,9 @@ fn numbers_of_packed_files_are_all_there_once() {
         ("Transpose", Some(24)),
         ("Embedding", Some(25)),
         ("BatchNormalization", None),
+        ("Attention", None),
+        ("ReduceMean", None),
+        ("L2Normalize", None),
     ] {
         assert_eq!(number(name), expected, "{name}");
     }
@@ -108,6 +112,7 @@ fn shapes_follow_from_inputs_and_tensors() {
             "Reshape" => Shape::from([9, 4]),
             "Transpose" => Shape::from([3, 4, 3]),
             "Embedding" => Shape::from([4, 3, 3, 2]),
+            "ReduceMean" => Shape::from([3, 3]),
             _ => x.clone(),
         };
         assert_eq!(
@@ -209,10 +214,77 @@ fn onnx_names_are_those_of_the_standard() {
         let expected = match op.name() {
             "Linear" => "Gemm",
             "Embedding" => "Gather",
+            "L2Normalize" => "LpNormalization",
             name => name,
         };
         assert_eq!(form.op_type, expected);
-        let opset = if op.name() == "Gelu" { 20 } else { 17 };
+        let opset = match op.name() {
+            "Gelu" => 20,
+            "Attention" => 23,
+            "ReduceMean" => 18,
+            _ => 17,
+        };
         assert_eq!(form.opset, opset, "{}", op.name());
     }
+}
+
+/// The output of an operator over inputs of these shapes, or the error.
+fn output(op: Op, inputs: &[&[usize]]) -> Result<Shape, String> {
+    let node = Node {
+        name: "n".into(),
+        inputs: vec![],
+        op: op.clone(),
+    };
+    let inputs: Vec<Shape> = inputs.iter().map(|dims| Shape(dims.to_vec())).collect();
+    let shapes = NodeShapes {
+        node: &node,
+        inputs: &inputs.iter().collect::<Vec<_>>(),
+        tensor: &|_, _| unreachable!("no tensors"),
+    };
+    let shape = op.operator().shape(&shapes);
+    shape.map_err(|error| error.to_string())
+}
+
+#[test]
+fn attention_takes_three_values_of_vectors_that_its_heads_divide() {
+    let attention = |heads| Op::Attention(ops::Attention { heads });
+    let same = |heads, dims: &[usize]| output(attention(heads), &[dims; 3]);
+    assert_eq!(same(3, &[5, 12]), Ok(Shape::from([5, 12])));
+    for heads in [0, 5, 13, usize::MAX] {
+        let error = same(heads, &[5, 12]).unwrap_err();
+        let expected = format!(
+            "node `n` (Attention): expected a number of heads that divides 12, got {heads}"
+        );
+        assert_eq!(error, expected);
+    }
+    for dims in [&[12][..], &[2, 5, 12], &[]] {
+        let error = same(3, dims).unwrap_err();
+        assert!(error.contains("expected vectors [n, d]"), "{error}");
+    }
+    assert!(same(1, &[5, 0]).is_err());
+    let error = output(attention(3), &[&[5, 12], &[5, 12], &[4, 12]]).unwrap_err();
+    assert_eq!(
+        error,
+        "node `n` (Attention): expected keys and values of the shape of the queries, [5, 12], got [4, 12]"
+    );
+}
+
+#[test]
+fn means_and_norms_say_which_dimensions_they_take() {
+    let mean = |axis, dims: &[usize]| output(Op::ReduceMean(ops::ReduceMean { axis }), &[dims]);
+    assert_eq!(mean(0, &[5, 12]), Ok(Shape::from([12])));
+    assert_eq!(mean(0, &[5, 2, 3]), Ok(Shape::from([2, 3])));
+    assert_eq!(
+        mean(1, &[5, 12]),
+        Err("node `n` (ReduceMean): expected the first dimension, 0, as its axis, got 1".into())
+    );
+    for dims in [&[5][..], &[0, 3], &[]] {
+        let error = mean(0, dims).unwrap_err();
+        assert!(
+            error.contains("expected one or more values [n, ..]"),
+            "{error}"
+        );
+    }
+    assert_eq!(output(Op::L2Normalize, &[&[5, 3]]), Ok(Shape::from([5, 3])));
+    assert!(output(Op::L2Normalize, &[&[]]).is_err());
 }

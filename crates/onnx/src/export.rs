@@ -66,10 +66,12 @@ pub(crate) fn export(network: &Network, options: &ExportOptions) -> Result<Model
         name: name.to_owned(),
         r#type: Some(batch_of(&types[name])),
     };
-    let ir_version = if writer.opset > 18 {
-        IR_VERSION + 1
-    } else {
-        IR_VERSION
+    // That of the first release of ONNX with these operators.
+    let ir_version = match writer.opset {
+        ..=18 => IR_VERSION,
+        19..=20 => 9,
+        21..=22 => 10,
+        _ => 11,
     };
     Ok(ModelProto {
         ir_version: Some(ir_version),

@@ -21,7 +21,7 @@
 //! same ratios and over several seeds, and puts their errors into one table.
 //!
 //! A session of the runtime takes [`InputSamples`] from files and gives [`OutputValues`], which a [`Comparison`] holds against expected
-//! ones. [`Data::part`] gives [`LabelledSamples`] to score it on; a [`Benchmark`] times it by plans that [`KernelCosts`] of the machine chose.
+//! ones. With the feature `text`, a `TextEncoder` gives the embeddings of texts. [`Data::part`] gives [`LabelledSamples`] to score it on; a [`Benchmark`] times it by plans that [`KernelCosts`] of the machine chose.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -53,6 +53,8 @@ mod sample_set;
 mod search;
 mod split;
 mod sweep;
+#[cfg(feature = "text")]
+mod text_encoder;
 mod train;
 mod training;
 mod training_log;
@@ -84,6 +86,8 @@ pub use recipe::{DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe};
 pub use run_folder::{RecordedRun, RunFolder, frame_files, report_path};
 pub use sparsevd_compressor::trainer::{Observer, Silent};
 pub use sweep::{Sweep, SweepPoint, SweepScore, check_thresholds};
+#[cfg(feature = "text")]
+pub use text_encoder::{Embeddings, TextEncoder};
 pub use train::{ScoreReport, Trained, Training, TrainingReport};
 pub use training_log::TrainingLog;
 

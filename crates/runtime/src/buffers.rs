@@ -36,6 +36,8 @@ pub(crate) struct Bound {
     pub x: Option<Operand>,
     /// Second input; `None` where there is none or it is the first input again.
     pub x2: Option<Operand>,
+    /// Third input; `None` where there is none. It may be one of the others again.
+    pub x3: Option<Operand>,
     pub y: Operand,
     /// Offset of the scratch in the arena, in bytes.
     pub scratch: usize,
@@ -141,6 +143,7 @@ pub(crate) fn assign(program: LoweredProgram) -> (Vec<Bound>, usize) {
                     .get(1)
                     .filter(|&&v| v != step.inputs[0])
                     .map(|&v| operand(v)),
+                x3: step.inputs.get(2).map(|&v| operand(v)),
                 y: operand(step.output),
                 scratch: offsets[first_scratch + i],
                 step,

@@ -110,7 +110,7 @@ pub(crate) struct Lowered {
     pub parts: Vec<Part>,
     pub partition: Partition,
     pub clamp: Clamp,
-    /// One input or two: the second is a summand, or the second operand of an arithmetic operation.
+    /// One input, two or three: the second is a summand, or the second operand of an arithmetic operation; three are those of attention.
     pub inputs: Vec<Value>,
     pub output: Value,
     pub output_shape: Shape,

@@ -563,8 +563,16 @@ impl Bound {
             0 => 0..0,
             len => self.scratch..self.scratch + len * size_of::<f32>(),
         };
-        let places = [range(self.x), range(self.x2), range(Some(self.y)), scratch];
-        let Ok([x, x2, y, scratch]) = arena.get_disjoint_mut(places) else {
+        // An input that a step reads twice has one place.
+        let third = self.x3.filter(|_| self.x3 != self.x && self.x3 != self.x2);
+        let places = [
+            range(self.x),
+            range(self.x2),
+            range(third),
+            range(Some(self.y)),
+            scratch,
+        ];
+        let Ok([x, x2, x3, y, scratch]) = arena.get_disjoint_mut(places) else {
             unreachable!("buffers that are alive together do not overlap");
         };
         let Slices {
@@ -578,9 +586,18 @@ impl Bound {
             }) => &inputs[i][outside(extent.elements(1, length))],
             _ => bytemuck::cast_slice(in_arena),
         };
+        let x = pick(self.x, x);
+        let x2 = self.x2.map(|second| pick(Some(second), x2));
+        let x3 = match self.x3 {
+            None => None,
+            again if again == self.x => Some(x),
+            again if again == self.x2 => x2,
+            third => Some(pick(third, x3)),
+        };
         Operands {
-            x: pick(self.x, x),
-            x2: self.x2.map(|second| pick(Some(second), x2)),
+            x,
+            x2,
+            x3,
             y: match self.y.place {
                 Place::Output(i) => &mut outputs[i][outside(self.y.extent.elements(1, length))],
                 _ => bytemuck::cast_slice_mut(y),

@@ -135,6 +135,7 @@ pub(crate) fn run_parts(
             scratch: more_scratch,
             x: more_x,
             x2: more_x2,
+            x3: op.x3,
             n: a.n,
             clamp: a.clamp,
         };

@@ -78,6 +78,79 @@ fn tagger(density: f64) -> Network {
     fill(b, density, 11)
 }
 
+/// Two blocks of an encoder over words, then the mean of its vectors, at length 1.
+fn encoder(density: f64) -> Network {
+    let mut b = GraphBuilder::new("encoder");
+    let mut x = b.free_input(Input::with_free("words", [0, 24], 0, "length"));
+    for block in ["a", "b"] {
+        let [q, k, v] = ["q", "k", "v"].map(|name| b.linear(format!("{block}.{name}"), &x, 24));
+        let attention = Op::Attention(ops::Attention { heads: 3 });
+        let attended = b.op(format!("{block}.attention"), attention, &[&q, &k, &v]);
+        let attended = b.linear(format!("{block}.out"), &attended, 24);
+        let sum = b.op(format!("{block}.sum"), Op::Add, &[&attended, &x]);
+        x = layer_norm(&mut b, &format!("{block}.norm"), &sum, 1);
+    }
+    let mean = b.op("mean", Op::ReduceMean(ops::ReduceMean::default()), &[&x]);
+    let unit = b.op("unit", Op::L2Normalize, &[&mean]);
+    b.output(&unit);
+    b.output(&x);
+    fill(b, density, 5)
+}
+
+#[test]
+fn an_encoder_is_exact_at_forty_lengths() {
+    for density in [0.1, 1.0] {
+        let network = encoder(density);
+        for weights in [WeightMode::Sparse, WeightMode::Dense] {
+            for (batch, threads) in [(1, 1), (3, 2), (17, 1)] {
+                let options = PlanOptions {
+                    weights,
+                    batch,
+                    threads,
+                    ..PlanOptions::default()
+                };
+                let plan = Plan::new(&network, &options).unwrap();
+                let session = Session::new(plan, threads).unwrap();
+                for length in LENGTHS.into_iter().rev() {
+                    check(&network, &session, batch, length);
+                }
+            }
+        }
+    }
+}
+
+/// Inputs of attention that are one value have one place in memory.
+#[test]
+fn queries_keys_and_values_may_be_one_value() {
+    for order in [
+        [0, 0, 0],
+        [0, 0, 1],
+        [0, 1, 0],
+        [1, 0, 0],
+        [0, 1, 2],
+        [2, 1, 0],
+    ] {
+        // Inputs of the network, and values in memory of the session.
+        for computed in [false, true] {
+            let mut b = GraphBuilder::new("attention");
+            let x = b.free_input(Input::with_free("x", [0, 6], 0, "length"));
+            let mut values = [x.clone(), x.clone(), x];
+            if computed {
+                for (i, value) in values.iter_mut().enumerate() {
+                    *value = b.linear(format!("linear{i}"), value, 6);
+                }
+            }
+            let inputs = order.map(|i| values[i].as_str());
+            let attention = Op::Attention(ops::Attention { heads: 2 });
+            let y = b.op("attention", attention, &inputs);
+            b.output(&y);
+            let network = fill(b, 1.0, 2);
+            let session = Session::new(Plan::new(&network, &PlanOptions::default()).unwrap(), 1);
+            check(&network, &session.unwrap(), 2, 5);
+        }
+    }
+}
+
 /// Runs a network for `batch` samples of each length, and compares each sample with the reference.
 fn check(network: &Network, session: &Session, batch: usize, length: usize) {
     let known = network.at_length(length);
@@ -301,6 +374,12 @@ enum Recipe {
     LayerNorm(usize),
     /// With a slope for each channel, or one.
     PRelu(bool),
+    /// With that many heads, of keys and values chosen by the other numbers.
+    Attention(usize, [usize; 2]),
+    /// Along the first dimension, where two are more.
+    Mean,
+    /// Vectors of length 1.
+    Normalize,
     /// Where no dimension is free.
     Flatten,
 }
@@ -315,6 +394,9 @@ fn recipe() -> impl Strategy<Value = Recipe> {
         2 => any::<[usize; 2]>().prop_map(|[n, axis]| Recipe::Concat(n, axis)),
         2 => any::<usize>().prop_map(Recipe::LayerNorm),
         2 => any::<bool>().prop_map(Recipe::PRelu),
+        2 => (1usize..4, any::<[usize; 2]>()).prop_map(|(heads, of)| Recipe::Attention(heads, of)),
+        1 => Just(Recipe::Mean),
+        1 => Just(Recipe::Normalize),
         1 => Just(Recipe::Flatten),
     ]
 }
@@ -349,6 +431,12 @@ fn build(
             }
             Recipe::LayerNorm(n) => layer_norm(&mut longer, &name, &x, 1 + n % rank),
             Recipe::PRelu(per_channel) => prelu(&mut longer, &name, &x, *per_channel),
+            Recipe::Attention(heads, [k, v]) => {
+                let op = Op::Attention(ops::Attention { heads: *heads });
+                longer.op(name, op, &[&x, &earlier(*k), &earlier(*v)])
+            }
+            Recipe::Mean => longer.op(name, Op::ReduceMean(ops::ReduceMean::default()), &[&x]),
+            Recipe::Normalize => longer.op(name, Op::L2Normalize, &[&x]),
             Recipe::Flatten => longer.op(name, Op::Flatten, &[&x]),
         };
         if longer.clone().finish().is_ok() {

@@ -125,6 +125,12 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
                 let bias = norm.bias.as_deref().map(tensor);
                 reference::layer_norm(x, &scale, bias.as_deref(), norm.epsilon)
             }
+            Op::Attention(ops::Attention { heads }) => {
+                let inputs = [0, 1, 2].map(|i| values[node.inputs[i].as_str()].as_slice());
+                reference::attention(inputs, from[1], from[1] / heads)
+            }
+            Op::ReduceMean(_) => reference::mean_of_rows(x, from[1..].iter().product()),
+            Op::L2Normalize => reference::l2_normalize(x, from[from.len() - 1]),
             Op::PRelu(op) => {
                 let slope = tensor(&op.slope);
                 reference::prelu(x, &slope, x.len() / channels)

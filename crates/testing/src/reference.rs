@@ -176,6 +176,42 @@ pub fn layer_norm<X: Number>(
     x.chunks(scale.len().max(1)).flat_map(normal).collect()
 }
 
+/// `softmax(q k^T / sqrt(width)) v` of one sample, in each head of `width` of the `d` columns of queries, keys and values.
+pub fn attention<X: Number>([q, k, v]: [&[X]; 3], d: usize, width: usize) -> Vec<f64> {
+    let at = |x: &[X], row: usize, column: usize| -> f64 { x[row * d + column].into() };
+    let output = |i: usize| {
+        let (row, head) = (i / d, i % d / width * width);
+        let score = |key: usize| {
+            let columns = head..head + width;
+            let products = columns.map(|c| at(q, row, c) * at(k, key, c));
+            products.sum::<f64>() / (width as f64).sqrt()
+        };
+        let scores: Vec<f64> = (0..k.len() / d).map(score).collect();
+        let weights = softmax_of_row(&scores).into_iter().enumerate();
+        weights.map(|(key, w)| w * at(v, key, i % d)).sum()
+    };
+    (0..q.len()).map(output).collect()
+}
+
+/// The mean of the rows of `[n][inner]`.
+pub fn mean_of_rows<X: Number>(x: &[X], inner: usize) -> Vec<f64> {
+    let column = |i: usize| x[i..].iter().step_by(inner).map(|&x| x.into());
+    let count = (x.len() / inner) as f64;
+    (0..inner).map(|i| column(i).sum::<f64>() / count).collect()
+}
+
+/// `x / max(||x||, 1e-12)` of each vector of `width` elements.
+pub fn l2_normalize<X: Number>(x: &[X], width: usize) -> Vec<f64> {
+    let normalized = |vector: &[X]| {
+        let vector: Vec<f64> = vector.iter().map(|&x| x.into()).collect();
+        let norm = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
+        // Not by `max`, which leaves NaN out.
+        let norm = if norm < 1e-12 { 1e-12 } else { norm };
+        vector.into_iter().map(move |x| x / norm)
+    };
+    x.chunks(width.max(1)).flat_map(normalized).collect()
+}
+
 /// `x` where it is not negative, else `slope x`, for maps of `area` pixels; `slope` has one number, or one per channel.
 pub fn prelu<X: Number>(x: &[X], slope: &[f32], area: usize) -> Vec<f64> {
     let f = |(i, &x): (usize, &X)| match x.into() {

@@ -74,7 +74,7 @@ impl<'a> Kind<'a> {
                     .and_then(|&width| Embedding::new(dims, width))
                     .map(Function::Embedding)
             }
-            Op::Softmax(_) => None,
+            Op::Softmax(_) | Op::Attention(_) | Op::ReduceMean(_) | Op::L2Normalize => None,
         };
         function.map_or(Self::NotTrained, Self::Function)
     }

@@ -8,6 +8,9 @@ use serde::Deserialize;
 use super::{Container, read_model};
 use crate::{FileType, FormatError, MAX_JSON, read_file};
 
+/// What Hugging Face's libraries call a network in one file.
+const ALONE: &str = "model.safetensors";
+
 /// The names of the shards of a network.
 pub(crate) struct ShardList {
     /// What names them: an index, or a pattern.
@@ -55,7 +58,7 @@ impl ShardList {
         .if_all_are_there()
     }
 
-    /// The shards of a folder: those of its one index, else all of `NAME-00001-of-0000N.safetensors`.
+    /// The shards of a folder: those of its one index, else all of `NAME-00001-of-0000N.safetensors`, else `model.safetensors` alone.
     pub fn of_folder(folder: &Path) -> Result<Self, FormatError> {
         let failed = |e| FormatError::io(folder, "read", e);
         let mut names = Vec::new();
@@ -85,6 +88,14 @@ impl ShardList {
                     index: None,
                 }
                 .if_all_are_there()
+            }
+            (0, None) if names.iter().any(|n| n == ALONE) => {
+                let path = folder.join(ALONE);
+                Ok(Self {
+                    files: vec![path.clone()],
+                    path,
+                    index: None,
+                })
             }
             (indices, _) => Err(FormatError::invalid(
                 folder,

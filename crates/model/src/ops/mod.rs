@@ -7,12 +7,14 @@
 mod activations;
 mod approximate;
 mod arithmetic;
+mod attention;
 mod axis;
 mod batch_normalization;
 mod concat;
 mod conv;
 mod embedding;
 mod flatten;
+mod l2_normalize;
 mod layer_normalization;
 mod linear;
 mod onnx_form;
@@ -20,6 +22,7 @@ mod operator;
 mod pad;
 mod pool;
 mod prelu;
+mod reduce_mean;
 mod reshape;
 mod softmax;
 mod transpose;
@@ -30,11 +33,13 @@ use serde::{Deserialize, Serialize};
 pub use activations::{Clip, Gelu, HardSigmoid, HardSwish, LeakyRelu, Relu, Sigmoid, Tanh};
 pub use approximate::Approximate;
 pub use arithmetic::{Add, Div, Mul, Sub, is_per_channel};
+pub use attention::Attention;
 pub use batch_normalization::BatchNormalization;
 pub use concat::Concat;
 pub use conv::Conv;
 pub use embedding::Embedding;
 pub use flatten::Flatten;
+pub use l2_normalize::L2Normalize;
 pub use layer_normalization::LayerNormalization;
 pub use linear::Linear;
 pub use onnx_form::{OnnxAttribute, OnnxConstant, OnnxForm};
@@ -42,6 +47,7 @@ pub use operator::{Attribute, ChannelTensors, Channels, NodeShapes, Operator};
 pub use pad::Pad;
 pub use pool::{AveragePool, GlobalAveragePool, MaxPool};
 pub use prelu::PRelu;
+pub use reduce_mean::ReduceMean;
 pub use reshape::{MOST_DIMENSIONS, Reshape};
 pub use softmax::Softmax;
 pub use transpose::Transpose;
@@ -109,6 +115,12 @@ pub enum Op {
     Softmax(Softmax),
     /// Rows of a table by their numbers.
     Embedding(Embedding),
+    /// Attention of vectors to each other, `softmax(q k^T / sqrt(w)) v` in each head: three times `[n, d]` to `[n, d]`.
+    Attention(Attention),
+    /// The mean along the first dimension: `[n, ..]` to `[..]`.
+    ReduceMean(ReduceMean),
+    /// `x / max(||x||, 1e-12)` of each vector along the last dimension.
+    L2Normalize,
 }
 
 /// Evaluates `$call` with `$o` bound to the operator behind any [`Op`], by `&` or `&mut`.
@@ -124,8 +136,8 @@ macro_rules! with_operator {
     (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ $plain };
     ($op:expr, $borrow:tt $o:ident => $call:expr) => {
         with_operator!(@match $op, $o, $call, $borrow,
-            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax Reshape Transpose Embedding],
-            [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Flatten])
+            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax Reshape Transpose Embedding Attention ReduceMean],
+            [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Flatten L2Normalize])
     };
 }
 
@@ -210,5 +222,8 @@ pub fn examples() -> Vec<Op> {
         Op::Embedding(Embedding {
             table: "table".into(),
         }),
+        Op::Attention(Attention { heads: 2 }),
+        Op::ReduceMean(ReduceMean::default()),
+        Op::L2Normalize,
     ]
 }

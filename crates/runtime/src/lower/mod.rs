@@ -5,6 +5,7 @@
 //! needs, and divides the step among threads. The files of the operators read a [`Context`] and never call the driver.
 
 mod arrange;
+mod attention;
 mod batching;
 mod candidate;
 mod choice;
@@ -19,6 +20,7 @@ mod normalisation;
 mod partition;
 mod pool;
 mod prelu;
+mod reduce;
 mod sizes;
 mod weights;
 
@@ -141,6 +143,9 @@ fn candidates<'a>(
         Op::Reshape(_) => one(Ok(arrange::reshape(step))),
         Op::Transpose(transpose) => one(Ok(arrange::transpose(context, step, transpose))),
         Op::Embedding(op) => one(arrange::embedding(context, step, op)),
+        Op::Attention(op) => one(attention::candidate(context, step, op)),
+        Op::ReduceMean(_) => one(Ok(reduce::mean(context, step))),
+        Op::L2Normalize => one(Ok(reduce::l2_normalize(context, step))),
         // It moves no number, so that a pass took it out.
         Op::Flatten => Err(context.unsupported(step)),
     }

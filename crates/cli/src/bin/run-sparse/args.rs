@@ -50,6 +50,8 @@ pub enum Command {
     Profile(ProfileArgs),
     /// Compares outputs with expected ones; exit code 1 where they differ
     Check(CheckArgs),
+    /// Embeddings of the lines of a text, by an encoder from its Hugging Face folder
+    Embed(EmbedArgs),
     /// Instruction sets of this machine, with the arithmetic peak of one core
     Isa(IsaArgs),
     /// Measures what kernels cost on this machine, for plans to choose by
@@ -264,6 +266,38 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  run-sparse embed all-MiniLM-L6-v2 --text sentences.txt --out embeddings.npy
+
+Without --out each embedding is a line of JSON: line, tokens, truncated, embedding. Embeddings have the order of the lines. An empty line has one too,
+of the tokens that stand around every text. A line of more tokens than the encoder takes is cut, which is said on stderr.")]
+pub struct EmbedArgs {
+    /// The folder of the encoder: config.json, model.safetensors and tokenizer.json, with modules.json of sentence-transformers
+    pub folder: PathBuf,
+    /// A text in UTF-8, each line of which is embedded; - is stdin
+    #[arg(long, value_name = "FILE")]
+    pub text: PathBuf,
+    /// Write the embeddings: an array [lines, width] as .npy, or lines of JSON as .jsonl
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Overwrite an existing file
+    #[arg(long, requires = "out")]
+    pub force: bool,
+    /// Most lines of one number of tokens that run together
+    #[arg(long, short, default_value_t = 16, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
+    pub batch: usize,
+    /// Kernels
+    #[arg(long, value_enum, default_value_t = WeightMode::Sparse)]
+    pub weights: WeightMode,
+    /// Most threads; all cores by default
+    #[arg(long, short, value_name = "N")]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub verbosity: VerbosityArgs,
 }
 
 #[derive(Debug, Args)]

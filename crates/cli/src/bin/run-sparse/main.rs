@@ -6,6 +6,7 @@
 mod args;
 mod bench;
 mod check;
+mod embed;
 mod eval;
 mod infer;
 mod isa;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Isa(args) => isa::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Completions(args) => sparsevd_cli::completions(&args, args::command_line()),

@@ -1,0 +1,176 @@
+//! `run-sparse embed` on the encoder of `tests/golden/encoder`, whose embeddings PyTorch computed in float64.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod synthetic;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use sparsevd_format::{ArrayData, read_npy};
+
+use synthetic::Workplace;
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/encoder");
+
+/// Shape and numbers of an .npy file.
+fn rows(path: impl AsRef<Path>) -> (Vec<usize>, Vec<f32>) {
+    let array = read_npy(path).unwrap();
+    match array.data {
+        ArrayData::F32(values) => (array.shape, values),
+        _ => panic!("no f32"),
+    }
+}
+
+fn texts() -> String {
+    std::fs::read_to_string(Path::new(GOLDEN).join("texts.txt")).unwrap()
+}
+
+fn embed(w: &Workplace, args: &[&str]) -> Output {
+    let mut command = w.command("run-sparse");
+    command.arg("embed").args(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[track_caller]
+fn assert_near(got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len());
+    let differences = got.iter().zip(want).map(|(a, b)| (a - b).abs());
+    let largest = differences.fold(0.0, f32::max);
+    assert!(largest < 1e-6, "largest difference {largest}");
+}
+
+#[test]
+fn embeddings_are_those_of_pytorch_in_the_order_of_the_lines() {
+    let w = Workplace::new();
+    let (shape, want) = rows(Path::new(GOLDEN).join("embeddings.npy"));
+    w.write("texts.txt", texts());
+    let (text, out) = (w.path("texts.txt"), w.path("y.npy"));
+    let [text, out] = [&text, &out].map(|path| path.to_str().unwrap());
+    for options in [
+        &[][..],
+        &["--batch", "1", "--threads", "1"],
+        &["--weights", "dense"],
+    ] {
+        let args = [&[GOLDEN, "--text", text, "--out", out, "--force"], options].concat();
+        let output = embed(&w, &args);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let (got_shape, got) = rows(out);
+        assert_eq!(got_shape, shape);
+        assert_near(&got, &want);
+        assert_eq!(
+            stderr(&output),
+            "line 7 has more than the 20 tokens that the encoder takes; what is behind them was left out\n"
+        );
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn lines_of_json_say_how_many_tokens_there_were() {
+    let w = Workplace::new();
+    let (_, want) = rows(Path::new(GOLDEN).join("embeddings.npy"));
+    let mut command = w.command("run-sparse");
+    let mut child = command
+        .args(["embed", GOLDEN, "--text", "-", "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let windows = texts().replace('\n', "\r\n");
+    input.write_all(windows.as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+    let lines: Vec<Value> = (output.stdout.split(|b| *b == b'\n'))
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    let numbers = |field: &str| -> Vec<u64> {
+        let all = lines.iter().map(|line| line[field].as_u64().unwrap());
+        all.collect()
+    };
+    assert_eq!(numbers("line"), [1, 2, 3, 4, 5, 6, 7]);
+    // With those at the beginning and the end.
+    assert_eq!(numbers("tokens"), [9, 2, 11, 4, 4, 7, 20]);
+    let got: Vec<f32> = (lines.iter())
+        .flat_map(|line| line["embedding"].as_array().unwrap())
+        .map(|v| v.as_f64().unwrap() as f32)
+        .collect();
+    assert_near(&got, &want);
+    for (i, line) in lines.iter().enumerate() {
+        assert_eq!(line["truncated"], i == 6);
+    }
+
+    // The same in a file.
+    w.write("texts.txt", texts());
+    let (text, out) = (w.path("texts.txt"), w.path("y.jsonl"));
+    let [text, out] = [&text, &out].map(|path| path.to_str().unwrap());
+    let file = embed(&w, &[GOLDEN, "--text", text, "--out", out]);
+    assert_eq!(file.status.code(), Some(0), "{}", stderr(&file));
+    assert_eq!(std::fs::read(out).unwrap(), output.stdout);
+    let again = embed(&w, &[GOLDEN, "--text", text, "--out", out]);
+    assert_eq!(again.status.code(), Some(2), "{}", stderr(&again));
+    // No lines have no embeddings.
+    w.write("texts.txt", "");
+    let none = embed(&w, &[GOLDEN, "--text", text]);
+    assert_eq!((none.status.code(), none.stdout), (Some(0), vec![]));
+}
+
+#[test]
+fn what_is_missing_or_no_text_is_refused() {
+    let w = Workplace::new();
+    let folder = w.path("encoder");
+    std::fs::create_dir_all(folder.join("1_Pooling")).unwrap();
+    let copy = |name: &str| {
+        std::fs::copy(Path::new(GOLDEN).join(name), folder.join(name)).unwrap();
+    };
+    w.write("texts.txt", texts());
+    let text = w.path("texts.txt");
+    let [at, text] = [&folder, &text].map(|path| path.to_str().unwrap());
+    let refused = |more: &[&str], words: &[&str]| {
+        let output = embed(&w, &[&[at, "--text", text], more].concat());
+        let stderr = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        for word in words {
+            assert!(stderr.contains(word), "{word}: {stderr}");
+        }
+    };
+    refused(&[], &["encoder/config.json: cannot read"]);
+    copy("config.json");
+    refused(&[], &["encoder: folder: expected"]);
+    copy("model.safetensors");
+    refused(&[], &["encoder: expected a modules.json"]);
+    copy("modules.json");
+    refused(&[], &["1_Pooling/config.json: cannot read"]);
+    copy("1_Pooling/config.json");
+    refused(&[], &["tokenizer.json: cannot read"]);
+    std::fs::write(folder.join("tokenizer.json"), "{}").unwrap();
+    refused(&[], &["tokenizer.json: expected a tokenizer"]);
+    copy("tokenizer.json");
+    let other = w.path("y.txt");
+    let other = other.to_str().unwrap();
+    refused(&["--out", other], &["expected a file .npy or .jsonl"]);
+    // No more tokens than stand around every text.
+    let limit = folder.join("sentence_bert_config.json");
+    std::fs::write(&limit, r#"{"max_seq_length": 2}"#).unwrap();
+    refused(&[], &["expected fewer than 2 tokens", "got 2"]);
+    copy("sentence_bert_config.json");
+    // A token without a row: one behind the last of the table.
+    let json = std::fs::read_to_string(folder.join("tokenizer.json")).unwrap();
+    let other = json.replace("\"cat\": 6", "\"cat\": 22");
+    assert_ne!(json, other);
+    std::fs::write(folder.join("tokenizer.json"), other).unwrap();
+    refused(&[], &["input `input_ids`", "22"]);
+    copy("tokenizer.json");
+    w.write("texts.txt", [0xff, 0xfe]);
+    refused(&[], &["texts.txt: file: expected UTF-8 text"]);
+}
