@@ -241,7 +241,7 @@ fn wrong_settings_and_inputs_are_named_in_one_line() {
         (&[net, "--data", "nowhere"], &["nowhere", "No such file"]),
         (
             &[net, "--data", "wide"],
-            &["image size", "[1, 6, 6]", "[1, 7, 7]"],
+            &["shape of a sample", "[1, 6, 6]", "[1, 7, 7]"],
         ),
         (
             &[net, "--data", "labels"],
@@ -307,7 +307,7 @@ fn wrong_settings_and_inputs_are_named_in_one_line() {
         ),
         (
             &["train", "lenet-5", "--data", "data"],
-            &["image size", "[1, 28, 28]", "[1, 6, 6]"],
+            &["shape of a sample", "[1, 28, 28]", "[1, 6, 6]"],
         ),
         (
             &["train", "graph.json", "-o", "y.safetensors"],
