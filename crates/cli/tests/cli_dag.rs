@@ -133,7 +133,8 @@ fn what_a_trainer_cannot_do_is_named_with_its_node() {
     let mut with_softmax = graph();
     let nodes = with_softmax["nodes"].as_array_mut().unwrap();
     nodes.push(json!({"name": "probabilities", "inputs": ["fc"], "op": "Softmax"}));
-    with_softmax["outputs"] = json!(["probabilities"]);
+    nodes.push(json!({"name": "last", "inputs": ["probabilities"], "op": "Relu"}));
+    with_softmax["outputs"] = json!(["last"]);
     w.write("graph.json", with_softmax.to_string());
     let out = w.compress(&[
         "train",

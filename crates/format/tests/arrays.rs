@@ -64,7 +64,14 @@ fn what_does_not_fit_is_named() {
     let classes = |of: &[i64]| array(&[of.len()], ArrayData::I64(of.to_vec()));
     let nan = array(&[4, 3], ArrayData::F32(vec![f32::NAN; 12]));
     let cases = [
-        (vec![("x", inputs())], "data: tensor `y`"),
+        (
+            vec![
+                ("x_train", inputs()),
+                ("x_test", inputs()),
+                ("y_test", classes(&[0, 1, 1, 0])),
+            ],
+            "data: tensor `y_train`",
+        ),
         (
             vec![("x", inputs()), ("y", classes(&[0, 1, 1]))],
             "data: tensor `y`: shape: expected [4]",

@@ -196,7 +196,10 @@ fn a_pruned_network_that_cannot_be_trained_is_rounded_onto_grids() {
     network.graph.nodes.push(node(
         serde_json::json!({"name": "p", "inputs": [scores], "op": "Softmax"}),
     ));
-    network.graph.outputs = vec!["p".into()];
+    network.graph.nodes.push(node(
+        serde_json::json!({"name": "last", "inputs": ["p"], "op": "Relu"}),
+    ));
+    network.graph.outputs = vec!["last".into()];
     let report = prune(network, Some(data()), &folder.path().join("net.spvd"));
     assert_eq!(report.history, []);
     let why = report.warnings.join("\n");
