@@ -76,10 +76,10 @@ def test_without_labels_the_network_is_held_to_its_own_answers(case, program, ta
     np.savez(case / "set.npz", x=x)
     expected = command(program, case, "--min-agreement", 70)
     loaded = sparsevd.load(case / "mlp.safetensors")
-    for data in (x, {"x": x}, case / "set.npz"):
+    for name, data in {"array": x, "mapping": {"x": x}, "file": case / "set.npz"}.items():
         result = sparsevd.compress(loaded, data, recipe=case / "recipe.toml", min_agreement=70)
-        result.save(case / "a.sparse.safetensors")
-        assert (case / "a.sparse.safetensors").read_bytes() == expected
+        result.save(case / f"{name}.sparse.safetensors")
+        assert (case / f"{name}.sparse.safetensors").read_bytes() == expected
     accuracy = result.report["accuracy"]
     assert accuracy["against"] == "dense-network" and accuracy["promise"]["max_accuracy_drop"] == 30
     with pytest.raises(sparsevd.CompressError, match="min_agreement: expected inputs without labels"):
@@ -263,12 +263,12 @@ NAN[2, 1] = np.nan
         (bad(y=np.zeros(5, np.int64)), sparsevd.FormatError, "`y`: shape: expected [4]"),
         (bad(y=np.full(4, -1)), sparsevd.FormatError, "`y`: label 0: expected 0 to 65535, got -1"),
         (bad(y=np.full(4, 3)), sparsevd.FormatError, "label of image 0: expected 0 to 2"),
-        (bad(x=np.ones((4, 7), np.float32)), sparsevd.FormatError, "expected [8], the network's input"),
+        (bad(x=np.ones((4, 7), np.float32)), sparsevd.FormatError, "expected [8], that of the network's input, got [7]"),
         (bad(x=np.ones((4, 8), np.complex64)), sparsevd.InputError, "data `x`: expected an array of uint8"),
         (bad(x=[["a"] * 8] * 4), sparsevd.InputError, "data `x`: expected an array of uint8"),
         (bad(z=np.ones(4)), sparsevd.FormatError, "got `z`"),
-        ({"x": np.ones((4, 8), np.float32)}, sparsevd.FormatError, "`y`"),
-        ((1, 2, 3), sparsevd.InputError, "expected a path, a pair (x, y) or a mapping of arrays, got an object of type tuple"),
+        ({"x_train": bad()["x"], "x_test": bad()["x"], "y_test": bad()["y"]}, sparsevd.FormatError, "`y_train`"),
+        ((1, 2, 3), sparsevd.InputError, "expected a path, an array x, a pair (x, y) or a mapping of arrays, got an object of type tuple"),
         (([[1.0] * 8] * 4, np.zeros(4, int)), sparsevd.InputError, "data `x`: expected a NumPy array, got an object of type list"),
         ("absent.npz", FileNotFoundError, "absent.npz"),
         (None, sparsevd.CompressError, "data: expected arrays or a path, or `data` in a recipe, got neither"),
