@@ -106,7 +106,7 @@ def ours(release: pathlib.Path, model: pathlib.Path, ids: pathlib.Path) -> float
 
 
 def outputs(release: pathlib.Path, model: pathlib.Path, ids: pathlib.Path, folder: pathlib.Path) -> np.ndarray:
-    command = [release / "run-sparse", model, "--input", ids, "--output", folder / "y.npy", "--quiet"]
+    command = [release / "run-sparse", model, "--input", ids, "--output", folder / "y.npy", "--force", "--quiet"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return np.load(folder / "y.npy")
 
