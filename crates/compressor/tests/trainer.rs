@@ -140,6 +140,24 @@ impl Observer for StopAfter {
     }
 }
 
+/// A run on one thread to its end, whose bytes a run on two threads has too, and one that was interrupted and began again.
+fn the_same_bytes_every_way(network: &Network, recipe: &Recipe) -> Trainer {
+    let mut straight = trainer_of(network, recipe.clone(), 1, None);
+    straight.run(&mut Silent).unwrap();
+    let want = bytes(&straight);
+    let mut two = trainer_of(network, recipe.clone(), 2, None);
+    two.run(&mut Silent).unwrap();
+    assert!(bytes(&two) == want, "two threads");
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = trainer_of(network, recipe.clone(), 2, Some(folder.path()));
+    let outcome = first.run(&mut StopAfter(35)).unwrap();
+    assert!(matches!(outcome, Outcome::Interrupted), "{outcome:?}");
+    let mut second = trainer_of(network, recipe.clone(), 1, Some(folder.path()));
+    second.run(&mut Silent).unwrap();
+    assert!(bytes(&second) == want, "an interrupted run");
+    straight
+}
+
 #[test]
 fn one_thread_two_threads_and_an_interrupted_run_give_the_same_bytes() {
     let mut straight = trainer(recipe(), 1, None);
@@ -508,19 +526,7 @@ fn layer_normalisations_and_slopes_learn_through_threads_and_interruptions() {
     assert!(start("n1.bias").iter().all(|v| *v == 0.0));
     assert!(start("p.weight").iter().all(|v| *v == 0.25));
 
-    let mut straight = trainer_of(&network, recipe(), 1, None);
-    straight.run(&mut Silent).unwrap();
-    let want = bytes(&straight);
-    let mut two = trainer_of(&network, recipe(), 2, None);
-    two.run(&mut Silent).unwrap();
-    assert!(bytes(&two) == want, "two threads");
-    let folder = tempfile::tempdir().unwrap();
-    let mut first = trainer_of(&network, recipe(), 2, Some(folder.path()));
-    let outcome = first.run(&mut StopAfter(35)).unwrap();
-    assert!(matches!(outcome, Outcome::Interrupted), "{outcome:?}");
-    let mut second = trainer_of(&network, recipe(), 1, Some(folder.path()));
-    second.run(&mut Silent).unwrap();
-    assert!(bytes(&second) == want, "an interrupted run");
+    let straight = the_same_bytes_every_way(&network, &recipe());
 
     let last = straight.history().last().unwrap();
     assert!(last.validation_error < 20.0, "{last:?}");
@@ -561,19 +567,7 @@ fn layers_over_the_vectors_of_a_sample_are_pruned() {
         recipe.phases[2].weights = Some(500);
         recipe
     };
-    let mut straight = trainer_of(&network, recipe(), 1, None);
-    straight.run(&mut Silent).unwrap();
-    let want = bytes(&straight);
-    let mut two = trainer_of(&network, recipe(), 2, None);
-    two.run(&mut Silent).unwrap();
-    assert!(bytes(&two) == want, "two threads");
-    let folder = tempfile::tempdir().unwrap();
-    let mut first = trainer_of(&network, recipe(), 2, Some(folder.path()));
-    let outcome = first.run(&mut StopAfter(35)).unwrap();
-    assert!(matches!(outcome, Outcome::Interrupted), "{outcome:?}");
-    let mut second = trainer_of(&network, recipe(), 1, Some(folder.path()));
-    second.run(&mut Silent).unwrap();
-    assert!(bytes(&second) == want, "an interrupted run");
+    let straight = the_same_bytes_every_way(&network, &recipe());
 
     let trained = straight.network().unwrap();
     assert!(trained.nonzeros() <= 500);
