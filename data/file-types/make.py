@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Inputs without labels for Magika's network: the files of a Debian machine, split by package.
 
-    python data/file-types/make.py OUT.npz [--most 12000] [--per-kind 30] [--test-share 0.2] [--seed 0]
+    python data/file-types/make.py OUT.npz [--most 12000] [--per-kind 30] [--most-test 3000] [--per-kind-test 30] [--test-share 0.2]
+        [--seed 0]
 
 `x_train` and `x_test` are int16 [n, 2048]: of each file the first and the last 1,024 bytes without white space around them, and
 256 where there are fewer, as Magika reads files. Files are those that dpkg's lists name, of 8 bytes or more, since Magika decides
 shorter ones by rules. Packages of one source are on one side, which a hash of the source's name and the seed decides, so that a
 network is tested on files of packages that training never saw. Equal inputs count once, and on the test side only where training
-does not have them. At most `--per-kind` files of a package have the same suffix, so that manual pages and headers do not take
-everything.
+does not have them. At most `--per-kind` (for testing, `--per-kind-test`) files of a package have the same suffix, so that manual pages and headers
+do not take everything.
 """
 import argparse
 import hashlib
@@ -61,20 +62,20 @@ def ids(path: str, size: int) -> bytes:
     return row.tobytes()
 
 
-def candidates(lists: pathlib.Path, per_kind: int) -> dict[str, list[str]]:
-    """Paths by package, of which each kind has at most `per_kind`."""
+def candidates(lists: pathlib.Path, per_kind) -> dict[str, list[str]]:
+    """Paths by package, of which each kind has at most `per_kind(package)`."""
     by_package = defaultdict(list)
     for file in sorted(lists.glob("*.list")):
         package = file.name.removesuffix(".list").partition(":")[0]
         paths = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        kinds = Counter()
+        kinds, most = Counter(), per_kind(package)
         for path in sorted(paths, key=draw):
             try:
                 found = os.lstat(path)
             except OSError:
                 continue
             kind = suffix(path)
-            if stat.S_ISREG(found.st_mode) and found.st_size >= LEAST_BYTES and kinds[kind] < per_kind:
+            if stat.S_ISREG(found.st_mode) and found.st_size >= LEAST_BYTES and kinds[kind] < most:
                 kinds[kind] += 1
                 by_package[package].append(path)
     return by_package
@@ -105,22 +106,28 @@ def main() -> None:
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--lists", type=pathlib.Path, default="/var/lib/dpkg/info", help="folder of dpkg's lists of files")
     parser.add_argument("--status", type=pathlib.Path, default="/var/lib/dpkg/status", help="dpkg's list of packages")
-    parser.add_argument("--most", type=int, default=12_000, help="most files to train on; a quarter of that to test on")
-    parser.add_argument("--per-kind", type=int, default=30, help="most files of a package with one suffix")
+    parser.add_argument("--most", type=int, default=12_000, help="most files to train on")
+    parser.add_argument("--per-kind", type=int, default=30, help="most files of a package with one suffix, to train on")
+    parser.add_argument("--most-test", type=int, default=3_000, help="most files to test on")
+    parser.add_argument("--per-kind-test", type=int, default=30, help="most files of a package with one suffix, to test on")
     parser.add_argument("--test-share", type=float, default=0.2, help="share of the sources whose files are for testing")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     source_of = sources(args.status)
+
+    def side_of(package: str) -> str:
+        return "test" if draw(f"{args.seed} {source_of.get(package, package)}") < args.test_share * 2**64 else "train"
+
+    most_of = {"train": args.per_kind, "test": args.per_kind_test}
     sides, names = {"train": [], "test": []}, {"train": set(), "test": set()}
-    for package, paths in candidates(args.lists, args.per_kind).items():
-        source = source_of.get(package, package)
-        side = "test" if draw(f"{args.seed} {source}") < args.test_share * 2**64 else "train"
+    for package, paths in candidates(args.lists, lambda package: most_of[side_of(package)]).items():
+        side = side_of(package)
         sides[side] += paths
-        names[side].add(source)
+        names[side].add(source_of.get(package, package))
     known: set[bytes] = set()
     arrays = {}
-    for side, most in [("train", args.most), ("test", args.most // 4)]:
+    for side, most in [("train", args.most), ("test", args.most_test)]:
         arrays[f"x_{side}"], counts = rows(sides[side], most, known)
         common = ", ".join(f"{n} {kind}" for kind, n in counts.most_common(20))
         print(f"{side}: {len(arrays[f'x_{side}'])} inputs of {len(sides[side])} files of {len(names[side])} sources: {common}")

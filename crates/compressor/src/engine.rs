@@ -25,6 +25,7 @@ use sparsevd_model::Graph;
 use crate::error::CompressError;
 use crate::layer::Layer;
 use crate::layers::normalise::{Affine, Sums};
+use crate::layers::sparse::Sparse;
 use crate::layers::{Noise, Pass, Weights};
 use crate::state::State;
 use crate::variational::Granularity;
@@ -63,6 +64,10 @@ pub struct Engine<T> {
     pool: Option<Arc<ThreadPool>>,
     /// `None` for one process.
     reduce: Option<Box<dyn Reduce<T>>>,
+    skip_zeros: bool,
+    /// Of each layer the weights that are left, where training computes with those alone; `None` where weights were removed
+    /// since.
+    sparse: Option<Vec<Option<Sparse>>>,
 }
 
 /// Statistics that the last batch was normalised by.
@@ -113,12 +118,21 @@ impl<T: Real> Engine<T> {
             bias_gradients,
             pool,
             reduce: None,
+            skip_zeros: true,
+            sparse: None,
         })
     }
 
     /// Trains together with other processes: [`Self::backward`] computes a part of each batch and sums over all parts.
     pub fn reduce_by(&mut self, reduce: Box<dyn Reduce<T>>) {
         self.reduce = Some(reduce);
+    }
+
+    /// Whether layers without noise compute with the weights that are left alone, where few enough are left for that to be
+    /// faster; they do where this was not called. The order of sums depends on it.
+    pub fn skip_zeros(&mut self, skip: bool) {
+        self.skip_zeros = skip;
+        self.sparse = None;
     }
 
     /// The state.
@@ -134,6 +148,7 @@ impl<T: Real> Engine<T> {
     /// Removes for good every weight for which `removed` is true, given theta and its second moment; depthwise convolutions
     /// keep theirs.
     pub fn remove_where(&mut self, removed: impl Fn(T, T) -> bool) {
+        self.sparse = None;
         for layer in self.state.layers.iter_mut().filter(|l| !l.is_depthwise()) {
             let second = layer.theta.iter().zip(&layer.theta_moments[1]);
             let keep: Vec<bool> = second.map(|(&t, &v)| !removed(t, v)).collect();
@@ -239,6 +254,14 @@ impl<T: Real> Engine<T> {
         };
         self.prepare_shards(part.len());
         let (program, isa, state) = (&self.program, self.isa, &self.state);
+        let skip = self.skip_zeros;
+        let sparse = self.sparse.get_or_insert_with(|| {
+            sparse_layers(program, &state.layers, |i| {
+                let layer = &state.layers[i];
+                let quiet = skip && !layer.is_variational();
+                quiet.then(|| layer.mask.iter().map(|m| *m > T::default()))
+            })
+        });
         let (count, pool) = (self.shards.len(), self.pool.as_deref());
         let first = |i: usize| part.start + i * part.len() / count;
         let pass = |i: usize, samples| Pass {
@@ -252,7 +275,7 @@ impl<T: Real> Engine<T> {
             samples,
         };
         let mut parameters = Parameters {
-            weights: weights(&state.layers),
+            weights: weights(&state.layers, sparse),
             affine: (state.normalisations.iter())
                 .map(|n| {
                     if n.constant {
@@ -367,11 +390,19 @@ impl<T: Real> Engine<T> {
                 kept.collect()
             })
             .collect();
-        let weights = weights(&self.state.layers).into_iter().enumerate();
+        let theta = |i: usize| {
+            kept.get(i)
+                .map_or(self.state.layers[i].weights(), Vec::as_slice)
+        };
+        let sparse = sparse_layers(&self.program, &self.state.layers, |i| {
+            let living = theta(i).iter().map(|t| *t != T::default());
+            self.skip_zeros.then_some(living)
+        });
+        let weights = weights(&self.state.layers, &sparse).into_iter().enumerate();
         let parameters = Parameters {
             weights: weights
                 .map(|(i, w)| Weights {
-                    theta: kept.get(i).map_or(w.theta, Vec::as_slice),
+                    theta: theta(i),
                     sigma2: &[],
                     ..w
                 })
@@ -482,15 +513,41 @@ fn plain<T>(state: &State<T>) -> Vec<&[T]> {
     state.plain.iter().map(|t| t.values.as_slice()).collect()
 }
 
-fn weights<T: Real>(layers: &[Layer<T>]) -> Vec<Weights<'_, T>> {
-    layers
-        .iter()
-        .map(|l| Weights {
+fn weights<'a, T: Real>(
+    layers: &'a [Layer<T>],
+    sparse: &'a [Option<Sparse>],
+) -> Vec<Weights<'a, T>> {
+    (layers.iter().zip(sparse))
+        .map(|(l, sparse)| Weights {
             theta: l.weights(),
             bias: l.biases(),
             sigma2: &l.sigma2,
             units: l.units(),
             patch: l.patch(),
+            sparse: sparse.as_ref(),
         })
         .collect()
+}
+
+/// Of each layer the weights that are left, where passes with those alone are cheaper. `alive` says of a layer which of its
+/// weights are, or `None` where passes take all.
+fn sparse_layers<T: Real, A: Iterator<Item = bool>>(
+    program: &Program,
+    layers: &[Layer<T>],
+    alive: impl Fn(usize) -> Option<A>,
+) -> Vec<Option<Sparse>> {
+    let mut sparse = vec![None; layers.len()];
+    for stage in &program.stages {
+        let (Work::Linear { layer, .. } | Work::Conv { layer, .. }) = stage.work else {
+            continue;
+        };
+        let units = layers[layer].units();
+        sparse[layer] = alive(layer).and_then(|alive| match &stage.work {
+            Work::Conv { window, .. } => {
+                Sparse::conv(alive, units, window, program.values[stage.inputs[0]])
+            }
+            _ => Sparse::linear(alive, units, layers[layer].patch()),
+        });
+    }
+    sparse
 }

@@ -15,7 +15,9 @@ pub(crate) mod linear;
 pub(crate) mod normalise;
 pub(crate) mod pool;
 pub(crate) mod size;
+pub(crate) mod sparse;
 
+use sparse::{Sparse, Vectors};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, Real, normals};
 
@@ -28,6 +30,8 @@ pub(crate) struct Weights<'a, T> {
     pub sigma2: &'a [T],
     pub units: usize,
     pub patch: usize,
+    /// The weights that are left, where passes compute with those alone; then there is no noise.
+    pub sparse: Option<&'a Sparse>,
 }
 
 impl<T> Weights<'_, T> {
@@ -106,6 +110,11 @@ pub(crate) struct Scratch<T> {
     pub part_input: Vec<T>,
     pub events: Vec<sparsevd_kernels::training::Event<T>>,
     pub sorted: Vec<sparsevd_kernels::training::Event<T>>,
+    /// Of every output position, its place among those that events have; and those.
+    pub places: Vec<u32>,
+    pub positions: Vec<u32>,
+    /// Of sparse passes.
+    pub vectors: Vectors<T>,
 }
 
 /// The first `len` elements of a buffer, which grows where it is shorter; earlier contents are kept.

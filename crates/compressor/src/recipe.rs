@@ -46,6 +46,10 @@ pub struct Recipe {
     /// Which weights share a dropout rate.
     #[serde(default)]
     pub alpha: Granularity,
+    /// Whether layers without noise compute with the weights that are left alone, where that is faster. Sums then have another
+    /// order, so that a result differs from one without in its last bits.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub skip_zeros: bool,
     /// Points by which the validation error of the result may exceed that of the dense network.
     #[serde(default = "half")]
     pub max_accuracy_drop: f64,
@@ -169,6 +173,12 @@ pub struct Phase {
     pub temperature: f64,
 }
 
+fn yes() -> bool {
+    true
+}
+fn is_yes(setting: &bool) -> bool {
+    *setting
+}
 fn ten_thousand() -> Validation {
     Validation::Samples(10_000)
 }
@@ -303,6 +313,7 @@ impl Recipe {
             validation: ten_thousand(),
             threshold: three(),
             alpha: Granularity::Weight,
+            skip_zeros: true,
             max_accuracy_drop: half(),
             max_r2_drop: None,
             max_class_drop: None,

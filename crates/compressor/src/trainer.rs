@@ -134,13 +134,14 @@ impl Trainer {
         let class_weights = recipe.class_weights;
         let class_weights = class_weights.map(|weights| weights.of(&data.train().targets()));
         let state = State::from_network(&units::scale_outputs(network.clone(), 1.0 / unit))?;
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             &network.graph,
             state.clone(),
             recipe.alpha,
             isa,
             pool.clone(),
         )?;
+        engine.skip_zeros(recipe.skip_zeros);
         let mut run = Self {
             graph: network.graph.clone(),
             begun_by: recipe.clone(),
@@ -374,7 +375,9 @@ impl Trainer {
     /// An engine with the run's graph and threads.
     fn engine_of(&self, state: State<f32>) -> Result<Engine<f32>, CompressError> {
         let pool = self.pool.clone();
-        Engine::new(&self.graph, state, self.recipe.alpha, self.isa, pool)
+        let mut engine = Engine::new(&self.graph, state, self.recipe.alpha, self.isa, pool)?;
+        engine.skip_zeros(self.recipe.skip_zeros);
+        Ok(engine)
     }
 
     /// Replaces the state and rebuilds what depends on it.

@@ -124,23 +124,44 @@ impl Case {
         state
     }
 
+    /// As [`Self::state`] without noise, but with one weight of seven.
+    fn state_of_few(&self) -> State<f64> {
+        let mut state = self.state(false);
+        for layer in state.layers.iter_mut().filter(|l| !l.is_depthwise()) {
+            let keep: Vec<bool> = (0..layer.theta.len())
+                .map(|i| (i + i / 6) % 7 == 1)
+                .collect();
+            layer.remove(&keep);
+        }
+        state
+    }
+
     fn gradients(&self, state: State<f64>) -> Gradients {
+        self.gradients_of(state, &self.data(SAMPLES))
+    }
+
+    /// Inputs of a batch.
+    fn data(&self, samples: usize) -> Vec<f64> {
         let input = &self.network.graph.inputs[0];
-        let len = SAMPLES * input.shape.elements();
-        let data = match input.dtype.is_id() {
+        let len = samples * input.shape.elements();
+        match input.dtype.is_id() {
             // Some rows of the table more often than others.
             true => (0..len).map(|i| (i * i % IDS) as f64).collect(),
             false => random(len, 77, 1.0),
-        };
-        self.gradients_of(state, &data)
+        }
     }
 
     /// Of a batch of these inputs.
     fn gradients_of(&self, state: State<f64>, data: &[f64]) -> Gradients {
-        let input = data.len() / SAMPLES;
-        let teacher = random(SAMPLES * self.outputs, 78, 1.0);
-        let labels: Vec<u16> = (0..SAMPLES).map(|i| (i % self.outputs) as u16).collect();
-        let numbers = random(SAMPLES * self.outputs, 79, 1.0);
+        self.gradients_by(state, data, true)
+    }
+
+    fn gradients_by(&self, state: State<f64>, data: &[f64], skip_zeros: bool) -> Gradients {
+        let input = self.network.graph.inputs[0].shape.elements();
+        let samples = data.len() / input;
+        let teacher = random(samples * self.outputs, 78, 1.0);
+        let labels: Vec<u16> = (0..samples).map(|i| (i % self.outputs) as u16).collect();
+        let numbers = random(samples * self.outputs, 79, 1.0);
         let numbers: Vec<f32> = numbers.into_iter().map(|x| x as f32).collect();
         let cross_entropy = CrossEntropy {
             distillation: DISTILLATION,
@@ -162,8 +183,9 @@ impl Case {
             None,
         )
         .unwrap();
+        engine.skip_zeros(skip_zeros);
         let batch = Batch {
-            samples: SAMPLES,
+            samples,
             fill: &|i, out| out.copy_from_slice(&data[i * input..(i + 1) * input]),
             objective,
             targets: &targets,
@@ -171,7 +193,7 @@ impl Case {
         };
         let report = engine.backward(&batch, 5, 9).unwrap();
         Gradients {
-            loss: report.objective / SAMPLES as f64,
+            loss: report.objective / samples as f64,
             layers: engine.gradients().to_vec(),
             biases: engine.bias_gradients().to_vec(),
             normalisations: engine.normalisation_gradients().to_vec(),
@@ -579,6 +601,31 @@ fn pooled() -> Case {
         with_bias("l2", [3, 5]),
     ];
     case(Shape::from([2, 3, 4]), nodes, &shapes)
+}
+
+/// A convolution whose gradient is zero but for one position of each channel, without its max-pooling being a part of it.
+fn pooled_whole() -> Case {
+    let whole = ops::MaxPool {
+        window: window([5, 6], [1, 1], [0; 4], [1, 1]),
+    };
+    let nodes = vec![
+        ("first", conv("first", Window::square(1, 1)), vec!["x"]),
+        (
+            "c",
+            conv("c", window([3, 2], [1, 1], [1, 0, 0, 0], [1, 1])),
+            vec!["first"],
+        ),
+        ("t", Op::Tanh, vec!["c"]),
+        ("p", Op::MaxPool(whole), vec!["t"]),
+        ("f", Op::Flatten, vec!["p"]),
+        ("l", linear("l"), vec!["f"]),
+    ];
+    let shapes = [
+        with_bias("first", [3, 2, 1, 1]),
+        with_bias("c", [4, 3, 3, 2]),
+        with_bias("l", [3, 4]),
+    ];
+    case(Shape::from([2, 6, 7]), nodes, &shapes)
 }
 
 /// Layers over the vectors of a sample and, after a transposition, over their columns, a residual connection around two, and a value that is
@@ -1063,6 +1110,71 @@ fn a_first_node_has_the_values_of_its_results_as_inputs() {
         };
         for (got, want) in all(&got).into_iter().zip(all(&want)) {
             assert!((got - want).abs() < 1e-6, "{constant}: {got} and {want}");
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_is_mostly_zero() {
+    pooled_whole().check(false);
+    pooled_whole().check(true);
+}
+
+/// Products with all weights, of which many are zero, and with those that are left alone.
+#[test]
+fn zeros_that_are_skipped_change_nothing() {
+    let cases = [
+        chain(),
+        residual(),
+        normalised(),
+        of_ids(),
+        pooled(),
+        pooled_whole(),
+        of_vectors(),
+        mobile(),
+        branches(),
+    ];
+    for (number, case) in cases.iter().enumerate() {
+        let state = case.state_of_few();
+        // Two whole blocks of vectors and a part of one.
+        let data = case.data(40);
+        let want = case.gradients_by(state.clone(), &data, false);
+        let got = case.gradients_by(state.clone(), &data, true);
+        let close = |what: &str, got: &[f64], want: &[f64]| {
+            assert_eq!(got.len(), want.len(), "case {number}, {what}");
+            for (got, want) in got.iter().zip(want) {
+                let most = 1e-12 + 1e-9 * want.abs();
+                assert!(
+                    (got - want).abs() <= most,
+                    "case {number}, {what}: {got}, {want}"
+                );
+            }
+        };
+        close("loss", &[got.loss], &[want.loss]);
+        assert!(want.loss.is_finite() && want.loss > 0.0);
+        let mut skipped = 0;
+        for (l, layer) in state.layers.iter().enumerate() {
+            let living = |g: &Gradients| -> Vec<f64> {
+                let all = g.layers[l][0].iter().zip(&layer.mask);
+                all.filter(|(_, m)| **m > 0.0).map(|(g, _)| *g).collect()
+            };
+            close(&layer.node, &living(&got), &living(&want));
+            let dead = got.layers[l][0].iter().zip(&layer.mask);
+            let mut dead = dead.filter(|(_, m)| **m == 0.0).map(|(g, _)| *g);
+            // Gradients of weights that were removed are only there where nothing was skipped.
+            skipped += usize::from(dead.all(|g| g == 0.0));
+        }
+        assert!(skipped > 0, "case {number}: no layer skipped its zeros");
+        for (got, want) in got.biases.iter().zip(&want.biases) {
+            close("bias", got, want);
+        }
+        for (got, want) in got.plain.iter().zip(&want.plain) {
+            close("tensors", got, want);
+        }
+        let normalisations = got.normalisations.iter().zip(&want.normalisations);
+        for (got, want) in normalisations {
+            close("scale", &got[0], &want[0]);
+            close("shift", &got[1], &want[1]);
         }
     }
 }

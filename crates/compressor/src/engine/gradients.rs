@@ -24,6 +24,7 @@ impl<T: Real> Engine<T> {
     pub(super) fn sum_gradients(&mut self) {
         let (shards, program, isa) = (&self.shards, &self.program, self.isa);
         let layers = &self.state.layers;
+        let sparse = self.sparse.as_deref().unwrap_or(&[]);
         let mut pieces: Vec<Piece<T>> = vec![];
         for (stage, s) in program.stages.iter().enumerate() {
             let Some(layer) = s.work.layer() else {
@@ -70,6 +71,15 @@ impl<T: Real> Engine<T> {
                     if let Some(vectors) = piece.vectors {
                         let rows = at / patch..(at + theta.len()) / patch;
                         let saved = &shard.saved[piece.stage];
+                        if let Some(Some(sparse)) = sparse.get(layer) {
+                            if i == 0 {
+                                theta.fill(T::default());
+                            }
+                            let read = [&saved.x[..], &saved.mean_gradient];
+                            let samples = shard.samples * vectors;
+                            sparse.linear_weight_gradient(isa, read, samples, rows, theta);
+                            continue;
+                        }
                         linear::weight_gradient(
                             saved,
                             shard.samples * vectors,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use sparsevd_kernels::LANES;
 use sparsevd_kernels::training::{
     Event, PoolMaps, Real, add_square_gradient, col2im_add, im2row, input_gradient, max_pool,
     multiply, reparametrize, square, weight_gradient,
@@ -9,10 +10,13 @@ use sparsevd_kernels::training::{
 use sparsevd_model::Window;
 
 use super::size::MapSize;
+use super::sparse::{Sparse, Vectors};
 use super::{Pass, Saved, Scratch, Weights, fill_rows, sized};
 
 /// Patches of a group of images should stay in a core's L2 cache together with their products.
 const GROUP_BYTES: usize = 512 << 10;
+/// Multiply-adds of a product in the time of one that visits events.
+const EVENT_COST: usize = 8;
 
 pub(crate) struct Conv<'a, T> {
     pub weights: Weights<'a, T>,
@@ -47,9 +51,10 @@ impl<T: Real> Gradients<'_, T> {
 
 /// Buffers of the two products.
 struct Products<'a, T> {
-    rows: &'a [T],
+    rows: &'a mut Vec<T>,
     rows2: &'a mut Vec<T>,
     noise: &'a mut Vec<T>,
+    vectors: &'a mut Vectors<T>,
 }
 
 impl<T: Real> Conv<'_, T> {
@@ -68,6 +73,9 @@ impl<T: Real> Conv<'_, T> {
 
     /// Images per group.
     fn group(&self, samples: usize) -> usize {
+        if self.weights.sparse.is_some() {
+            return LANES.min(samples.max(1));
+        }
         let map = self.map();
         let per_image = size_of::<T>()
             * map.height
@@ -82,7 +90,26 @@ impl<T: Real> Conv<'_, T> {
             .chunks_exact(self.input.elements())
             .zip(rows.chunks_exact_mut(per_image))
         {
-            im2row(image, self.input.dims(), self.window, rows);
+            let all = 0..self.map().area();
+            im2row(image, self.input.dims(), self.window, all, rows);
+        }
+    }
+
+    /// Calls `visit` with each image that has some of the ascending `positions`, which are counted through the images, with
+    /// their range, and with the positions in the image.
+    fn by_image(
+        &self,
+        positions: &[u32],
+        mut visit: impl FnMut(usize, Range<usize>, &mut dyn ExactSizeIterator<Item = usize>),
+    ) {
+        let area = self.map().area();
+        let mut first = 0;
+        for same in positions.chunk_by(|a, b| *a as usize / area == *b as usize / area) {
+            let image = same[0] as usize / area;
+            let rows = first..first + same.len();
+            first = rows.end;
+            let mut inside = same.iter().map(|p| *p as usize - image * area);
+            visit(image, rows, &mut inside);
         }
     }
 
@@ -108,29 +135,26 @@ impl<T: Real> Conv<'_, T> {
         for first in (0..pass.samples).step_by(group) {
             let images = group.min(pass.samples - first);
             let positions = images * area;
-            let rows = sized(&mut scratch.rows, positions * w.patch);
-            self.patches(
-                &input[first * self.input.elements()..][..images * self.input.elements()],
-                rows,
-            );
             let here = first * per_out..(first + images) * per_out;
-            let scratch_rows = Products {
-                rows,
+            let buffers = Products {
+                rows: &mut scratch.rows,
                 rows2: &mut scratch.rows2,
                 noise: &mut scratch.noise,
+                vectors: &mut scratch.vectors,
             };
+            let x = &input[first * self.input.elements()..][..images * self.input.elements()];
             let Some(pool) = self.pool else {
                 let v = if noisy {
                     &mut factor[here.clone()]
                 } else {
                     &mut [][..]
                 };
-                self.products(pass, first, scratch_rows, &mut out[here], v);
+                self.products(pass, first, x, buffers, &mut out[here], v);
                 continue;
             };
             let y = sized(&mut scratch.y, positions * w.units);
             let v = sized(&mut scratch.v, if noisy { positions * w.units } else { 0 });
-            self.products(pass, first, scratch_rows, y, v);
+            self.products(pass, first, x, buffers, y, v);
             let images = y.chunks_exact(map.elements()).enumerate();
             for (i, y) in images {
                 let pooled = (first + i) * per_out..(first + i + 1) * per_out;
@@ -154,12 +178,24 @@ impl<T: Real> Conv<'_, T> {
         &self,
         pass: &Pass<'_>,
         first: usize,
+        input: &[T],
         buffers: Products<'_, T>,
         y: &mut [T],
         v: &mut [T],
     ) {
         let w = &self.weights;
-        let Products { rows, rows2, noise } = buffers;
+        let Products {
+            rows,
+            rows2,
+            noise,
+            vectors,
+        } = buffers;
+        if let Some(sparse) = w.sparse {
+            sparse.conv_forward(pass.isa, [w.theta, w.bias], input, y, vectors);
+            return;
+        }
+        let rows = sized(rows, y.len() / w.units * w.patch);
+        self.patches(input, rows);
         fill_rows(y, w.bias);
         let sizes = [y.len() / w.units, w.units, w.patch];
         T::gemm(
@@ -191,7 +227,7 @@ impl<T: Real> Conv<'_, T> {
 
     /// Adds to the gradients; `gradient` is by the stage's output.
     ///
-    /// Behind max-pooling few pre-activations carry gradient, and only those are visited; else products do the work.
+    /// Where few pre-activations carry gradient, as behind max-pooling, only those are visited; else products do the work.
     pub fn backward(
         &self,
         pass: &Pass<'_>,
@@ -204,12 +240,61 @@ impl<T: Real> Conv<'_, T> {
         let group = self.group(pass.samples);
         for first in (0..pass.samples).step_by(group) {
             let images = first..pass.samples.min(first + group);
-            if self.pool.is_some() {
+            let per_out = self.output.elements();
+            let g = &gradient[images.start * per_out..images.end * per_out];
+            let sparse = self.weights.sparse;
+            if is_mostly_zero(g) || self.pool.is_some() && sparse.is_none() {
                 self.backward_by_events(pass, images, input, gradient, saved, &mut out, scratch);
             } else {
-                self.backward_by_products(pass, images, input, gradient, saved, &mut out, scratch);
+                match sparse {
+                    Some(sparse) => self.backward_of_sparse(
+                        pass, sparse, images, input, gradient, saved, &mut out, scratch,
+                    ),
+                    None => self.backward_by_products(
+                        pass, images, input, gradient, saved, &mut out, scratch,
+                    ),
+                }
             }
         }
+    }
+
+    /// With the weights that are left alone; of a map that is pooled, with the zeros of its gradient.
+    #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
+    fn backward_of_sparse(
+        &self,
+        pass: &Pass<'_>,
+        sparse: &Sparse,
+        images: Range<usize>,
+        input: &[T],
+        gradient: &[T],
+        saved: &Saved<T>,
+        out: &mut Gradients<'_, T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let (per_in, per_out) = (self.input.elements(), self.output.elements());
+        let here = images.start * per_out..images.end * per_out;
+        let x = images.start * per_in..images.end * per_in;
+        let mut g = &gradient[here.clone()];
+        out.add_bias(g);
+        if self.pool.is_some() {
+            let (units, per_map) = (self.weights.units, self.map().elements());
+            let whole = sized(&mut scratch.y, images.len() * per_map);
+            whole.fill(T::default());
+            let pooled = g
+                .chunks_exact(per_out)
+                .zip(saved.arg[here].chunks_exact(per_out));
+            for ((g, arg), map) in pooled.zip(whole.chunks_exact_mut(per_map)) {
+                for (g, arg) in g.chunks_exact(units).zip(arg.chunks_exact(units)) {
+                    for (unit, (&g, &position)) in g.iter().zip(arg).enumerate() {
+                        map[position as usize * units + unit] += g;
+                    }
+                }
+            }
+            g = whole;
+        }
+        let dx = out.input.as_deref_mut().map(|dx| &mut dx[x.clone()]);
+        let (theta, vectors) = (self.weights.theta, &mut scratch.vectors);
+        sparse.conv_backward(pass.isa, theta, &input[x], g, out.theta, dx, vectors);
     }
 
     #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
@@ -230,8 +315,8 @@ impl<T: Real> Conv<'_, T> {
         let here = images.start * per_out..images.end * per_out;
         let g = &gradient[here.clone()];
         out.add_bias(g);
-        let rows = sized(&mut scratch.rows, positions * w.patch);
         let x = images.start * per_in..images.end * per_in;
+        let rows = sized(&mut scratch.rows, positions * w.patch);
         self.patches(&input[x.clone()], rows);
         let by_weights = [w.units, w.patch, positions];
         let right = (&*rows, w.patch, 1);
@@ -292,37 +377,38 @@ impl<T: Real> Conv<'_, T> {
     ) {
         let w = &self.weights;
         let per_in = self.input.elements();
-        let positions = images.len() * self.map().area();
         let x = images.start * per_in..images.end * per_in;
-        self.collect_events(images, gradient, saved, out.bias, &mut scratch.events);
-        let rows = sized(&mut scratch.rows, positions * w.patch);
-        self.patches(&input[x.clone()], rows);
-        sort_events(&scratch.events, &mut scratch.sorted, w.units, |e| e.channel);
-        weight_gradient(
-            pass.isa,
+        let Scratch {
+            events,
+            sorted,
+            places,
+            positions,
             rows,
-            w.patch,
-            &scratch.sorted,
-            out.theta,
-            out.sigma2,
-        );
+            rows2,
+            ..
+        } = scratch;
+        let all = images.len() * self.map().area();
+        self.collect_events(images, gradient, saved, out.bias, events);
+        keep_positions(events, all, places, positions);
+        let rows = sized(rows, positions.len() * w.patch);
+        self.by_image(positions, |image, these, inside| {
+            let map = &input[x.start + image * per_in..][..per_in];
+            let rows = &mut rows[these.start * w.patch..these.end * w.patch];
+            im2row(map, self.input.dims(), self.window, inside, rows);
+        });
+        sort_events(events, sorted, w.units, |e| e.channel);
+        weight_gradient(pass.isa, rows, w.patch, sorted, out.theta, out.sigma2);
         let Some(dx) = out.input.as_deref_mut() else {
             return;
         };
-        sort_events(&scratch.events, &mut scratch.sorted, positions, |e| {
-            e.position
+        sort_events(events, sorted, positions.len(), |e| e.position);
+        let d = sized(rows2, rows.len());
+        input_gradient(pass.isa, rows, w.patch, sorted, w.theta, w.sigma2, d);
+        self.by_image(positions, |image, these, inside| {
+            let map = &mut dx[x.start + image * per_in..][..per_in];
+            let rows = &d[these.start * w.patch..these.end * w.patch];
+            col2im_add(rows, self.input.dims(), self.window, inside, map);
         });
-        let d = sized(&mut scratch.rows2, positions * w.patch);
-        input_gradient(
-            pass.isa,
-            rows,
-            w.patch,
-            &scratch.sorted,
-            w.theta,
-            w.sigma2,
-            d,
-        );
-        self.add_patches(d, &mut dx[x]);
     }
 
     /// Adds the gradient of patches to that of the images they came from.
@@ -332,7 +418,8 @@ impl<T: Real> Conv<'_, T> {
             .chunks_exact(per_image)
             .zip(dx.chunks_exact_mut(self.input.elements()))
         {
-            col2im_add(rows, self.input.dims(), self.window, dx);
+            let all = 0..self.map().area();
+            col2im_add(rows, self.input.dims(), self.window, all, dx);
         }
     }
 
@@ -349,12 +436,13 @@ impl<T: Real> Conv<'_, T> {
         let (units, per_out) = (self.weights.units, self.output.elements());
         let area = self.map().area();
         let noisy = self.weights.has_noise();
+        let pooled = self.pool.is_some();
         // Written without a branch per element: which ones carry gradient is random, and mispredictions would dominate.
         events.resize(images.len() * per_out + 1, Event::default());
         let mut n = 0;
         for (i, image) in images.enumerate() {
             let at = image * per_out..(image + 1) * per_out;
-            let arg = &saved.arg[at.clone()];
+            let arg = saved.arg.get(at.clone()).unwrap_or(&[]);
             let factor = if noisy {
                 &saved.factor[at.clone()]
             } else {
@@ -364,9 +452,10 @@ impl<T: Real> Conv<'_, T> {
                 for (channel, (&g, bias)) in gradient.iter().zip(&mut *by_bias).enumerate() {
                     let element = pixel * units + channel;
                     let variance = if noisy { g * factor[element] } else { zero };
+                    let inside = if pooled { arg[element] } else { pixel as u32 };
                     *bias += g;
                     events[n] = Event {
-                        position: (i * area) as u32 + arg[element],
+                        position: (i * area) as u32 + inside,
                         channel: channel as u32,
                         mean: g,
                         variance,
@@ -376,6 +465,46 @@ impl<T: Real> Conv<'_, T> {
             }
         }
         events.truncate(n);
+    }
+}
+
+/// Whether so few gradients are not zero that visiting those alone is cheaper than products with all.
+fn is_mostly_zero<T: Real>(gradient: &[T]) -> bool {
+    let most = gradient.len() / EVENT_COST;
+    let mut found = 0_u32;
+    for part in gradient.chunks(256) {
+        found += part
+            .iter()
+            .map(|g| u32::from(*g != T::default()))
+            .sum::<u32>();
+        if found as usize > most {
+            return false;
+        }
+    }
+    true
+}
+
+/// Counts the events' positions anew, without those that no event has; `positions` become the old ones, ascending.
+fn keep_positions<T>(
+    events: &mut [Event<T>],
+    all: usize,
+    places: &mut Vec<u32>,
+    positions: &mut Vec<u32>,
+) {
+    let places = sized(places, all);
+    places.fill(0);
+    for e in &*events {
+        places[e.position as usize] = 1;
+    }
+    positions.clear();
+    for (old, place) in places.iter_mut().enumerate() {
+        if *place == 1 {
+            *place = positions.len() as u32;
+            positions.push(old as u32);
+        }
+    }
+    for e in events {
+        e.position = places[e.position as usize];
     }
 }
 

@@ -113,6 +113,7 @@ fn dense_layer() {
         sigma2: &sigma2,
         units,
         patch: inn,
+        sparse: None,
     };
     let layer = Linear {
         weights,
@@ -169,6 +170,7 @@ fn conv_layer() {
             sigma2: &sigma2,
             units,
             patch: 25 * channels,
+            sparse: None,
         },
         layer: 0,
         window: &window,

@@ -35,6 +35,7 @@ impl<T: Real> GroupedConv<'_, T> {
                 },
                 units,
                 patch: self.weights.patch,
+                sparse: None,
             },
             // Groups draw noise of their own, as if they were layers beyond any network's number of them.
             layer: self.layer | group << 16,

@@ -24,16 +24,13 @@ impl<T: Real> Linear<'_, T> {
         scratch: &mut Scratch<T>,
     ) {
         let (b, w) = (pass.samples * self.vectors, &self.weights);
-        let features = input.len() / b;
-        let x = sized(&mut saved.x, b * w.patch);
-        for (x, input) in x
-            .chunks_exact_mut(w.patch.max(1))
-            .zip(input.chunks_exact(features))
-        {
-            for (x, &g) in x.iter_mut().zip(self.gather) {
-                *x = input[g as usize];
-            }
+        if let Some(sparse) = w.sparse {
+            let Scratch { rows, vectors, .. } = scratch;
+            let x = self.gathered(b, input, rows);
+            sparse.linear_forward(pass.isa, [w.theta, w.bias], x, y, &mut saved.x, vectors);
+            return;
         }
+        let x = self.gathered(b, input, &mut saved.x);
         fill_rows(y, w.bias);
         T::gemm(
             y,
@@ -64,6 +61,21 @@ impl<T: Real> Linear<'_, T> {
         }
     }
 
+    /// What the layer reads of `b` vectors, `[b][patch]`.
+    fn gathered<'b>(&self, b: usize, input: &[T], buffer: &'b mut Vec<T>) -> &'b mut [T] {
+        let patch = self.weights.patch;
+        let x = sized(buffer, b * patch);
+        for (x, input) in x
+            .chunks_exact_mut(patch.max(1))
+            .zip(input.chunks_exact(input.len() / b))
+        {
+            for (x, &g) in x.iter_mut().zip(self.gather) {
+                *x = input[g as usize];
+            }
+        }
+        x
+    }
+
     /// Adds to the gradients of the input (where there is one) and of the bias; stores those of `y` in `saved`, from which
     /// [`weight_gradient`] computes those of the weights.
     #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
@@ -91,16 +103,34 @@ impl<T: Real> Linear<'_, T> {
                 sized(&mut saved.variance_gradient, b * w.units),
             );
         }
-        if let Some(input_gradient) = input_gradient {
-            let dx = sized(&mut scratch.y, b * w.patch);
-            T::gemm(
-                dx,
-                w.patch,
-                (gradient, w.units, 1),
-                (w.theta, w.patch, 1),
-                [b, w.patch, w.units],
-                false,
+        let mut dx = input_gradient
+            .is_some()
+            .then(|| sized(&mut scratch.y, b * w.patch));
+        if let Some(sparse) = w.sparse {
+            let (saved, vectors) = (&mut saved.mean_gradient, &mut scratch.vectors);
+            sparse.linear_backward(
+                pass.isa,
+                w.theta,
+                gradient,
+                b,
+                dx.as_deref_mut(),
+                saved,
+                vectors,
             );
+        } else {
+            sized(&mut saved.mean_gradient, b * w.units).copy_from_slice(gradient);
+        }
+        if let Some((dx, input_gradient)) = dx.zip(input_gradient) {
+            if w.sparse.is_none() {
+                T::gemm(
+                    dx,
+                    w.patch,
+                    (gradient, w.units, 1),
+                    (w.theta, w.patch, 1),
+                    [b, w.patch, w.units],
+                    false,
+                );
+            }
             if w.has_noise() {
                 let d = sized(&mut scratch.v, b * w.patch);
                 T::gemm(
@@ -123,7 +153,6 @@ impl<T: Real> Linear<'_, T> {
                 }
             }
         }
-        sized(&mut saved.mean_gradient, b * w.units).copy_from_slice(gradient);
     }
 }
 

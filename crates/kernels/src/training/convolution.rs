@@ -1,7 +1,7 @@
 //! The training step of a convolution, channels last: im2row patches, and gradients that skip zeros.
 //!
-//! Behind max-pooling and ReLU only about one pre-activation in eight has a non-zero gradient. So backward passes take a list of [`Event`]s
-//! instead of a dense gradient map. The paths of mean and variance share patches and events.
+//! Behind max-pooling and ReLU only about one pre-activation in eight has a non-zero gradient, behind global max-pooling one of a
+//! map. There backward passes take a list of [`Event`]s instead of a dense gradient map. The paths of mean and variance share patches and events.
 
 use sparsevd_model::Window;
 
@@ -22,23 +22,25 @@ pub struct Event<T> {
     pub variance: T,
 }
 
-/// Copies the patches of one channels-last map `x` (`size` = `[height, width, channels]`) into rows:
-/// `rows[position][ky][kx][channel]`, zero in the padding.
+/// Copies patches of one channels-last map `x` (`size` = `[height, width, channels]`) into rows, one for each of the output
+/// `positions` (row times output width plus column): `rows[i][ky][kx][channel]`, zero in the padding.
 ///
 /// # Panics
-/// When lengths disagree.
+/// When lengths disagree, or a position is outside the output.
 #[track_caller]
-pub fn im2row<T: Real>(x: &[T], size: [usize; 3], window: &Window, rows: &mut [T]) {
-    let [height, width, channels] = size;
-    assert_eq!(x.len(), height * width * channels, "input map");
-    let patch = window.kernel_shape[0] * window.kernel_shape[1] * channels;
-    let [oh, ow] = window
-        .output(height, width)
-        .expect("the window fits its map");
-    assert_eq!(rows.len(), oh * ow * patch, "rows of patches");
-    for o in 0..oh * ow {
+pub fn im2row<T: Real>(
+    x: &[T],
+    size: [usize; 3],
+    window: &Window,
+    positions: impl ExactSizeIterator<Item = usize>,
+    rows: &mut [T],
+) {
+    let [patch, oh, ow] = checked_sizes(x, size, window);
+    assert_eq!(rows.len(), positions.len() * patch, "rows of patches");
+    for (i, o) in positions.enumerate() {
+        assert!(o < oh * ow, "position {o} of {oh} times {ow}");
         for_each_run(window, [o / ow, o % ow], size, |k, run| {
-            let to = o * patch + k;
+            let to = i * patch + k;
             match run {
                 // Runs are often too short for a call of memcpy. Elements that a wide copy writes past the run are overwritten by the next run or row.
                 Run::Real { at, len }
@@ -53,23 +55,36 @@ pub fn im2row<T: Real>(x: &[T], size: [usize; 3], window: &Window, rows: &mut [T
     }
 }
 
-/// Elements that one or two vector moves copy.
-const WIDE: usize = 8;
-
-/// Adds the gradient of patches back to the map they came from: the transpose of [`im2row`].
-///
-/// # Panics
-/// When lengths disagree.
+/// Elements of a patch, and the output's height and width.
 #[track_caller]
-pub fn col2im_add<T: Real>(rows: &[T], size: [usize; 3], window: &Window, x: &mut [T]) {
-    let [height, width, channels] = size;
+fn checked_sizes<T>(x: &[T], [height, width, channels]: [usize; 3], window: &Window) -> [usize; 3] {
     assert_eq!(x.len(), height * width * channels, "input map");
     let patch = window.kernel_shape[0] * window.kernel_shape[1] * channels;
     let [oh, ow] = window
         .output(height, width)
         .expect("the window fits its map");
-    assert_eq!(rows.len(), oh * ow * patch, "rows of patches");
-    for (o, row) in rows.chunks_exact(patch).enumerate() {
+    [patch, oh, ow]
+}
+
+/// Elements that one or two vector moves copy.
+const WIDE: usize = 8;
+
+/// Adds the gradient of the patches at some output positions back to the map they came from: the transpose of [`im2row`].
+///
+/// # Panics
+/// When lengths disagree, or a position is outside the output.
+#[track_caller]
+pub fn col2im_add<T: Real>(
+    rows: &[T],
+    size: [usize; 3],
+    window: &Window,
+    positions: impl ExactSizeIterator<Item = usize>,
+    x: &mut [T],
+) {
+    let [patch, oh, ow] = checked_sizes(x, size, window);
+    assert_eq!(rows.len(), positions.len() * patch, "rows of patches");
+    for (row, o) in rows.chunks_exact(patch).zip(positions) {
+        assert!(o < oh * ow, "position {o} of {oh} times {ow}");
         for_each_run(window, [o / ow, o % ow], size, |k, run| {
             if let Run::Real { at, len } = run {
                 for (x, &r) in x[at..at + len].iter_mut().zip(&row[k..k + len]) {

@@ -11,6 +11,7 @@ mod elementwise;
 mod philox;
 mod real;
 mod reparametrization;
+mod sparse;
 mod update;
 mod windows;
 
@@ -22,6 +23,9 @@ pub use elementwise::{add, add_square_gradient, multiply, relu, relu_gradient};
 pub use philox::{NoiseKey, normals, philox4x32};
 pub use real::Real;
 pub use reparametrization::{VARIANCE_EPSILON, reparametrize, square};
+pub use sparse::{
+    Grid, Plane, Samples, Taps, from_lanes, sampled_product, sparse_product, to_lanes,
+};
 pub use update::{
     Adam, K1, K2, K3, KlWeight, LOG_ALPHA_LIMIT, THETA_EPSILON, adam, exp, kl, kl_gradient,
     log_alpha, variational_adam,

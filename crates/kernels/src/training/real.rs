@@ -2,8 +2,10 @@
 
 use std::fmt::Debug;
 use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub, SubAssign};
 
+use super::sparse::{Plane, Samples, Taps, plain, vectors};
+use crate::Isa;
 use crate::exponential::{exp_saturated, ln};
 use crate::gemm::{View, gemm};
 
@@ -55,6 +57,54 @@ pub trait Real:
         accumulate: bool,
     );
 
+    /// [`super::sparse_product`] without checks.
+    ///
+    /// # Safety
+    /// That function does not panic at these arguments.
+    #[doc(hidden)]
+    unsafe fn sparse_product(
+        isa: Isa,
+        taps: &Taps,
+        weights: &[Self],
+        first: Option<&[Self]>,
+        from: Plane<&[Self]>,
+        to: Plane<&mut [Self]>,
+    );
+
+    /// [`super::sampled_product`] without checks.
+    ///
+    /// # Safety
+    /// That function does not panic at these arguments.
+    #[doc(hidden)]
+    unsafe fn sampled_product(
+        isa: Isa,
+        taps: &Taps,
+        rows: Range<usize>,
+        by_output: Plane<&[Self]>,
+        input: Plane<&[Self]>,
+        gradients: &mut [Self],
+    );
+
+    /// [`super::to_lanes`] without checks.
+    ///
+    /// # Safety
+    /// That function does not panic at these arguments.
+    #[doc(hidden)]
+    unsafe fn to_lanes(isa: Isa, from: &[Self], samples: Samples, to: Plane<&mut [Self]>);
+
+    /// [`super::from_lanes`] without checks.
+    ///
+    /// # Safety
+    /// That function does not panic at these arguments.
+    #[doc(hidden)]
+    unsafe fn from_lanes(
+        isa: Isa,
+        from: Plane<&[Self]>,
+        samples: Samples,
+        to: &mut [Self],
+        add: bool,
+    );
+
     /// 1 / (1 + e^-x).
     #[inline(always)]
     fn sigmoid(self) -> Self {
@@ -102,6 +152,42 @@ impl Real for f32 {
         let a = View::new(a.0, m, k, a.1, a.2);
         let b = View::new(b.0, k, n, b.1, b.2);
         gemm(c, c_stride, a, b, accumulate);
+    }
+    unsafe fn sparse_product(
+        isa: Isa,
+        taps: &Taps,
+        weights: &[Self],
+        first: Option<&[Self]>,
+        from: Plane<&[Self]>,
+        to: Plane<&mut [Self]>,
+    ) {
+        // SAFETY: the contract of the trait.
+        unsafe { vectors::sparse_product(isa, taps, weights, first, from, to) };
+    }
+    unsafe fn sampled_product(
+        isa: Isa,
+        taps: &Taps,
+        rows: Range<usize>,
+        by_output: Plane<&[Self]>,
+        input: Plane<&[Self]>,
+        gradients: &mut [Self],
+    ) {
+        // SAFETY: the contract of the trait.
+        unsafe { vectors::sampled_product(isa, taps, rows, by_output, input, gradients) };
+    }
+    unsafe fn to_lanes(isa: Isa, from: &[Self], samples: Samples, to: Plane<&mut [Self]>) {
+        // SAFETY: the contract of the trait.
+        unsafe { vectors::to_lanes(isa, from, samples, to) };
+    }
+    unsafe fn from_lanes(
+        isa: Isa,
+        from: Plane<&[Self]>,
+        samples: Samples,
+        to: &mut [Self],
+        add: bool,
+    ) {
+        // SAFETY: the contract of the trait.
+        unsafe { vectors::from_lanes(isa, from, samples, to, add) };
     }
 }
 
@@ -151,5 +237,37 @@ impl Real for f64 {
                 *c = if accumulate { *c + sum } else { sum };
             }
         }
+    }
+    unsafe fn sparse_product(
+        _isa: Isa,
+        taps: &Taps,
+        weights: &[Self],
+        first: Option<&[Self]>,
+        from: Plane<&[Self]>,
+        to: Plane<&mut [Self]>,
+    ) {
+        plain::sparse_product(taps, weights, first, from, to);
+    }
+    unsafe fn sampled_product(
+        _isa: Isa,
+        taps: &Taps,
+        rows: Range<usize>,
+        by_output: Plane<&[Self]>,
+        input: Plane<&[Self]>,
+        gradients: &mut [Self],
+    ) {
+        plain::sampled_product(taps, rows, by_output, input, gradients);
+    }
+    unsafe fn to_lanes(_isa: Isa, from: &[Self], samples: Samples, to: Plane<&mut [Self]>) {
+        plain::to_lanes(from, samples, to);
+    }
+    unsafe fn from_lanes(
+        _isa: Isa,
+        from: Plane<&[Self]>,
+        samples: Samples,
+        to: &mut [Self],
+        add: bool,
+    ) {
+        plain::from_lanes(from, samples, to, add);
     }
 }
