@@ -40,10 +40,7 @@ impl Magnitude {
     /// # Errors
     /// A sparsity out of range.
     pub fn prune(&self, network: &Network) -> Result<Network, CompressError> {
-        if !(0.0..1.0).contains(&self.sparsity) {
-            let expected = "a number of 0 or more and below 1";
-            return Err(CompressError::setting("sparsity", expected, self.sparsity));
-        }
+        self.check()?;
         let layers = self.layers(network);
         let mut removed: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
         match self.scope {
@@ -71,6 +68,23 @@ impl Magnitude {
             }
         }
         Ok(pruned)
+    }
+
+    /// The names of the weights that may be pruned.
+    ///
+    /// # Errors
+    /// A sparsity out of range.
+    pub fn pruned<'n>(&self, network: &'n Network) -> Result<Vec<&'n str>, CompressError> {
+        self.check()?;
+        Ok(self.layers(network).into_keys().collect())
+    }
+
+    fn check(&self) -> Result<(), CompressError> {
+        if (0.0..1.0).contains(&self.sparsity) {
+            return Ok(());
+        }
+        let expected = "a number of 0 or more and below 1";
+        Err(CompressError::setting("sparsity", expected, self.sparsity))
     }
 
     /// Weights of the layers that are pruned, by tensor name.

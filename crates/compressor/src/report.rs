@@ -20,7 +20,7 @@ mod text;
 
 pub use accuracy::{Accuracy, Against, Part, SEEN};
 pub use class_error::ClassError;
-pub use compression::{KernelChoice, Pruning, Report, Timing};
+pub use compression::{Calibration, KernelChoice, Pruning, Report, Timing};
 pub use encoding::{Encoding, encodings};
 pub(crate) use json::number;
 pub use json::read_json;

@@ -11,13 +11,14 @@ use sparsevd_model::{Csr, Network};
 use sparsevd_onnx::ImportOptions;
 use sparsevd_runtime::WeightMode;
 
+use crate::calibrate::calibrate;
 use crate::choices::TrainingChoices;
 use crate::compressed::{Compressed, Origin};
 use crate::data::Data;
 use crate::error::PipelineError;
 use crate::input::InputNetwork;
 use crate::measure::Scores;
-use crate::pruning::{finish, folded, prune};
+use crate::pruning::{Pruned, finish, folded, prune};
 use crate::recipe::{DEFAULT_GRIDS, FoundRecipe};
 use crate::run_folder::{RecordedRun, RunFolder, record};
 use crate::search::search;
@@ -152,10 +153,10 @@ impl Compression {
             check_budget(minutes, &recipe.recipe)?;
         }
         input.notes.iter().for_each(|note| observer.note(note));
-        let pruned = pruning
-            .as_ref()
-            .map(|pruning| prune(pruning, &input.network))
-            .transpose()?;
+        let mut pruned = match &pruning {
+            Some(pruning) => prune(pruning, &input.network)?,
+            None => None,
+        };
         let dense = folded(input.network);
         let data_path = data.as_ref().and_then(Data::path).map(PathBuf::from);
         let samples = data
@@ -171,13 +172,18 @@ impl Compression {
         })?;
         let answered = samples.as_ref().is_some_and(|s| !s.has_targets);
         // The teacher of a network that was pruned is that network, so it learns from the answers themselves.
-        if answered && pruned.is_none() {
+        if answered && pruning.is_none() {
             recipe.recipe.learn_from_teacher();
         }
         let before = samples
             .as_ref()
             .map(|samples| Scores::of(&dense, WeightMode::Dense, samples, threads))
             .transpose()?;
+        if let (Some(Pruning::Calibration(settings)), Some(samples)) = (&pruning, &samples) {
+            let training = samples.training.train();
+            let network = calibrate(&dense, settings, training, threads, observer)?;
+            pruned = Some(Pruned::without_sigmas(network));
+        }
         for note in pruned.iter().flat_map(|pruned| &pruned.notes) {
             observer.note(note);
         }
@@ -197,6 +203,7 @@ impl Compression {
         let mut warnings = input.warnings;
         if let (Some(pruned), Some(samples)) = (&pruned, &samples)
             && recipe.source == DEFAULT_GRIDS
+            && !recipe.recipe.phases.is_empty()
             && let Some(why) = untrainable(&pruned.network, &recipe.recipe, samples)?
         {
             let warning = format!("weights are rounded to grids without training: {why}");
@@ -280,10 +287,10 @@ impl Compression {
         // Training and pruning are dense.
         self.input.network.check_dense()?;
         match &self.pruning {
-            None if self.data.is_none() => {
+            None | Some(Pruning::Calibration(_)) if self.data.is_none() => {
                 return Err(PipelineError::invalid(
                     "data set",
-                    "one to train on",
+                    "one with inputs to train or calibrate on",
                     "none",
                 ));
             }

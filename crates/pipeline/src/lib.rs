@@ -26,6 +26,7 @@
 
 mod answers;
 mod benchmark;
+mod calibrate;
 mod choices;
 mod compare;
 mod comparison;

@@ -76,7 +76,7 @@ impl Scores {
     }
 }
 
-fn session(
+pub(crate) fn session(
     network: &Network,
     weights: WeightMode,
     batch: usize,
@@ -104,7 +104,7 @@ fn errors(
 }
 
 /// Writes the network's input for a sample in the layout of the runtime, channels first.
-fn fill_input(samples: &dyn Samples, index: usize, input: &Shape, out: &mut [f32]) {
+pub(crate) fn fill_input(samples: &dyn Samples, index: usize, input: &Shape, out: &mut [f32]) {
     let channels = match *input.dims() {
         [channels, _, _] => channels,
         _ => 1,

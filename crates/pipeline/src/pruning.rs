@@ -16,14 +16,13 @@ pub(crate) struct Pruned {
     pub notes: Vec<String>,
 }
 
-/// Prunes a network.
-pub(crate) fn prune(pruning: &Pruning, network: &Network) -> Result<Pruned, CompressError> {
-    match pruning {
-        Pruning::Magnitude(magnitude) => Ok(Pruned {
-            network: magnitude.prune(&passes::for_running(network))?,
-            sigmas: BTreeMap::new(),
-            notes: vec![],
-        }),
+/// Prunes a network; `None` by a calibration, which needs samples.
+pub(crate) fn prune(pruning: &Pruning, network: &Network) -> Result<Option<Pruned>, CompressError> {
+    let pruned = match pruning {
+        Pruning::Calibration(_) => return Ok(None),
+        Pruning::Magnitude(magnitude) => {
+            Pruned::without_sigmas(magnitude.prune(&passes::for_running(network))?)
+        }
         Pruning::Posterior { file, threshold } => {
             let posterior = ForeignPosterior::read(file)?;
             let (pruned, used) = posterior.prune(network, *threshold)?;
@@ -34,11 +33,23 @@ pub(crate) fn prune(pruning: &Pruning, network: &Network) -> Result<Pruned, Comp
             ];
             let notes = notes.into_iter().filter(|(_, names)| !names.is_empty());
             let notes = notes.map(|(what, names)| format!("{what}: {}", names.join(", ")));
-            Ok(Pruned {
+            Pruned {
                 network: folded(pruned),
                 sigmas: posterior.sigmas(network, *threshold)?,
                 notes: notes.collect(),
-            })
+            }
+        }
+    };
+    Ok(Some(pruned))
+}
+
+impl Pruned {
+    /// A network of which there is no posterior, and nothing to tell.
+    pub fn without_sigmas(network: Network) -> Self {
+        Self {
+            network,
+            sigmas: BTreeMap::new(),
+            notes: vec![],
         }
     }
 }

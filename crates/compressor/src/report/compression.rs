@@ -89,6 +89,8 @@ impl Report {
 pub enum Pruning {
     /// Their magnitude.
     Magnitude(Magnitude),
+    /// What it costs the outputs of their layers, by the inputs of some samples.
+    Calibration(Calibration),
     /// A posterior that was trained elsewhere.
     Posterior {
         /// Its file.
@@ -96,6 +98,17 @@ pub enum Pruning {
         /// Weights whose `log_alpha` was above this went.
         threshold: f64,
     },
+}
+
+/// How a network is pruned in one shot by what its layers read of some samples, and repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Samples of the training set that the layers are measured on; all where there are fewer.
+    pub samples: usize,
+    /// Share of the weights of the pruned layers that is removed: 0 or more, below 1.
+    pub sparsity: f64,
+    /// Prune the first convolution too, which has few weights and matters much. One with most of the weights is pruned in any case.
+    pub every_layer: bool,
 }
 
 /// The kernel of one layer at one batch size.

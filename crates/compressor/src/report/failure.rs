@@ -88,7 +88,9 @@ impl Report {
     /// The setting that keeps more weights, of those that this network was pruned by.
     fn keeps_more(&self) -> String {
         match self.pruning {
-            Some(Pruning::Magnitude(_)) => return "a lower --sparsity".into(),
+            Some(Pruning::Magnitude(_) | Pruning::Calibration(_)) => {
+                return "a lower --sparsity".into();
+            }
             Some(Pruning::Posterior { .. }) => return "a higher --threshold".into(),
             None => {}
         }

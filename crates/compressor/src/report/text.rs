@@ -124,6 +124,13 @@ impl fmt::Display for Pruning {
                 let share = 100.0 * magnitude.sparsity;
                 write!(f, "pruned by magnitude: {share:.2} % of {scope}")
             }
+            Self::Calibration(settings) => {
+                let (share, samples) = (100.0 * settings.sparsity, settings.samples);
+                write!(
+                    f,
+                    "pruned by calibration on {samples} samples: {share:.2} % of all layers together"
+                )
+            }
             Self::Posterior { file, threshold } => {
                 let file = file.display();
                 write!(f, "pruned by the posterior {file} at log alpha {threshold}")

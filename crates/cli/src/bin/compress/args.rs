@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -39,6 +40,8 @@ Examples:
       pixels normalised as when the network was trained
   compress resnet.onnx --method magnitude --sparsity 0.9
       in one shot, without data, packed by rounding; with --data, errors and training on grids, and with --recipe fine-tuning too
+  compress resnet.onnx --calibrate --sparsity 0.6 --data inputs.npz
+      in one shot, with a repair of the weights that stay, by the first 512 inputs; without labels and training
   compress classifier.onnx --data inputs.npz --min-agreement 98.5
       without labels: the network is the teacher, and the result must answer 98.5 % of the inputs as it does
   compress mine.safetensors --posterior posterior.safetensors
@@ -121,20 +124,31 @@ pub struct CompressArgs {
     /// How weights are chosen to go
     #[arg(long, value_enum)]
     pub method: Option<Method>,
-    /// Share of the weights that --method magnitude removes: 0.9 leaves one in ten
+    /// Prune in one shot by what the layers read of this many training inputs, 512 where no number is given: the weights whose
+    /// removal changes their layer's outputs least go, and the others are set anew. No labels and no training, some minutes;
+    /// --recipe fine-tunes after it
+    #[arg(
+        long,
+        value_name = "INPUTS",
+        num_args = 0..=1,
+        default_missing_value = "512",
+        requires = "sparsity",
+        conflicts_with_all = ["method", "posterior", "goal"]
+    )]
+    pub calibrate: Option<NonZeroUsize>,
+    /// Share of the weights that --method magnitude or --calibrate removes: 0.9 leaves one in ten
     #[arg(
         long,
         value_name = "S",
         required_if_eq("method", "magnitude"),
-        requires = "method",
         conflicts_with = "goal"
     )]
     pub sparsity: Option<f64>,
     /// Where --method magnitude looks for the smallest weights
     #[arg(long, value_enum, default_value_t = Scope::Global, requires = "sparsity")]
     pub scope: Scope,
-    /// Let --method magnitude prune depthwise convolutions too, and a first convolution with less than half of the weights, which
-    /// it leaves dense
+    /// Let --method magnitude and --calibrate prune a first convolution with less than half of the weights too, and --method magnitude
+    /// depthwise ones, which they leave dense
     #[arg(long, requires = "sparsity")]
     pub every_layer: bool,
     /// Prune by a posterior that was trained elsewhere: a safetensors file of NAME.theta with NAME.log_sigma2 or

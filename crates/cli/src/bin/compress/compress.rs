@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use sparsevd_compressor::Magnitude;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::{Pruning, Report};
+use sparsevd_compressor::report::{Calibration, Pruning, Report};
 use sparsevd_format::{ValueType, check_writable};
 use sparsevd_pipeline::{
     Compression, DEFAULT_GRIDS, DEFAULT_RECIPE, Data, FoundRecipe, InputNetwork, ModelFile,
@@ -138,6 +138,13 @@ fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
             threshold: args.threshold.unwrap_or(3.0),
         }));
     }
+    if let (Some(samples), Some(sparsity)) = (args.calibrate, args.sparsity) {
+        return Ok(Some(Pruning::Calibration(Calibration {
+            samples: samples.get(),
+            sparsity,
+            every_layer: args.every_layer,
+        })));
+    }
     Ok(match (args.method, args.sparsity) {
         (Some(Method::Magnitude), Some(sparsity)) => Some(Pruning::Magnitude(Magnitude {
             sparsity,
@@ -146,7 +153,9 @@ fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
         })),
         (_, None) => None,
         (_, Some(_)) => {
-            bail!("--sparsity: expected --method magnitude, which it is for, got another")
+            bail!(
+                "--sparsity: expected --method magnitude or --calibrate, which it is for, got neither"
+            )
         }
     })
 }
@@ -166,8 +175,10 @@ fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::R
     let source = found.source.clone();
     let (mut tuning, left_out) = found.fine_tuning();
     let data = args.run.training.data.as_deref();
-    if tuning.source == DEFAULT_GRIDS && folder.data_path(data, &tuning.recipe).is_none() {
-        // Weights are rounded to grids as they are.
+    if tuning.source == DEFAULT_GRIDS
+        && (args.calibrate.is_some() || folder.data_path(data, &tuning.recipe).is_none())
+    {
+        // Weights are rounded to grids as they are, or stay as they are where nothing is said of grids.
         tuning.recipe.phases.clear();
     }
     if args.run.training.recipe.is_some() && !left_out.is_empty() {

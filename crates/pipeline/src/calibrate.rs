@@ -1,0 +1,426 @@
+//! Pruning in one shot by what layers read: the outputs of each layer on some samples stay as near as they can to what they were.
+
+use std::collections::{BTreeSet, HashMap};
+use std::thread;
+
+use sparsevd_compressor::report::Calibration;
+use sparsevd_compressor::trainer::Observer;
+use sparsevd_compressor::{CompressError, Magnitude, Moments, Samples, Scope, Surgeon};
+use sparsevd_model::{Csr, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_runtime::{Session, WeightMode};
+
+use crate::error::PipelineError;
+use crate::measure::{fill_input, session};
+
+/// Samples that run together.
+const BATCH: usize = 16;
+/// Rows that a layer is measured on where its inputs have more, but no fewer than [`LEAST_ROWS_PER_INPUT`] for each weight of a unit:
+/// enough that their products are those of the data.
+const ROWS: usize = 65_536;
+const LEAST_ROWS_PER_INPUT: usize = 8;
+/// A layer whose units have more weights stays dense: the inverse of its products would take an hour.
+const MOST_INPUTS: usize = 4608;
+
+/// A layer that is pruned.
+struct Layer<'n> {
+    node: &'n Node,
+    weight: &'n str,
+    bias: Option<&'n str>,
+    /// What it reads.
+    value: &'n str,
+    units: usize,
+    /// Weights of a unit.
+    inputs: usize,
+}
+
+/// Prunes a network, on as many samples as the settings say, or all where there are fewer. What is not pruned is told to the observer.
+pub(crate) fn calibrate(
+    network: &Network,
+    settings: &Calibration,
+    samples: &dyn Samples,
+    threads: usize,
+    observer: &mut dyn Observer,
+) -> Result<Network, PipelineError> {
+    let magnitude = Magnitude {
+        sparsity: settings.sparsity,
+        scope: Scope::Global,
+        every_layer: settings.every_layer,
+    };
+    let names = magnitude.pruned(network)?;
+    let (layers, left_out) = layers(network, &names);
+    if !left_out.is_empty() {
+        observer.note(&format!("not pruned: {}", left_out.join(", ")));
+    }
+    let count = settings.samples.min(samples.len());
+    observer.note(&format!(
+        "calibrating {} layers on {count} samples",
+        layers.len()
+    ));
+    let run = Run {
+        samples,
+        count,
+        threads: match threads {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        },
+    };
+    // How many weights each layer is to lose, by what that costs it in the dense network.
+    let mut costs = vec![];
+    for layer in &layers {
+        let moments = run.moments(network, None, layer, observer)?;
+        costs.push(surgeon(network, layer, &moments)?.costs());
+    }
+    let removed = deal(&costs, settings.sparsity);
+    // From the input to the output, so that each layer makes up for what those before it lost.
+    let mut pruned = network.clone();
+    for (layer, removed) in layers.iter().zip(removed) {
+        let moments = run.moments(&pruned, Some(network), layer, observer)?;
+        let [weights, bias] = surgeon(network, layer, &moments)?.prune(removed)?;
+        if let Some(tensor) = pruned.tensors.get_mut(layer.weight) {
+            let mut dense = tensor.to_dense();
+            dense.values = weights;
+            *tensor = Weights::Csr(Csr::from_dense(&dense));
+        }
+        if let Some(Weights::Dense(old)) = layer.bias.and_then(|b| pruned.tensors.get_mut(b)) {
+            old.values = bias;
+        }
+        let share = removed as f64 / (layer.units * layer.inputs).max(1) as f64;
+        let name = &layer.node.name;
+        observer.note(&format!(
+            "{name}: {:.1} % of the weights removed",
+            100.0 * share
+        ));
+    }
+    Ok(pruned)
+}
+
+/// The layers that are pruned, from the input to the output, and those of `names` that cannot be, each with why.
+fn layers<'n>(network: &'n Network, names: &[&str]) -> (Vec<Layer<'n>>, Vec<String>) {
+    let mut uses: HashMap<&str, usize> = HashMap::new();
+    for name in network.graph.weighted_nodes().filter_map(|n| n.op.weight()) {
+        *uses.entry(name).or_default() += 1;
+    }
+    let (mut layers, mut left_out) = (vec![], vec![]);
+    for node in network.graph.weighted_nodes() {
+        let (Some(name), Some(weight)) = (node.op.weight(), network.weight(node)) else {
+            continue;
+        };
+        if !names.contains(&name) {
+            left_out.push(format!("`{}` (few weights that matter much)", node.name));
+            continue;
+        }
+        let dims = weight.shape().dims().to_vec();
+        let inputs = dims[1..].iter().product();
+        let why = match &node.op {
+            Op::Conv(conv) if conv.groups > 1 => Some("its groups".to_owned()),
+            Op::Conv(_) | Op::Linear(_) if uses[name] > 1 => {
+                Some("weights of several layers".into())
+            }
+            Op::Conv(_) | Op::Linear(_) if inputs > MOST_INPUTS => Some(format!(
+                "{inputs} weights of a unit, of at most {MOST_INPUTS}"
+            )),
+            Op::Conv(_) | Op::Linear(_) => None,
+            op => Some(op.name().to_owned()),
+        };
+        match why {
+            Some(why) => left_out.push(format!("`{}` ({why})", node.name)),
+            None => layers.push(Layer {
+                node,
+                weight: name,
+                bias: node.op.bias(),
+                value: &node.inputs[0],
+                units: dims[0],
+                inputs,
+            }),
+        }
+    }
+    (layers, left_out)
+}
+
+fn surgeon(
+    network: &Network,
+    layer: &Layer<'_>,
+    moments: &Moments,
+) -> Result<Surgeon, CompressError> {
+    let weights = network.tensors[layer.weight].to_dense().values;
+    let zeros = vec![0.0; layer.units];
+    let bias = network.bias(layer.node).unwrap_or(&zeros);
+    Surgeon::new(&weights, bias, moments)
+}
+
+/// How many weights each layer loses: the cheapest of all, up to this share of all. `costs` are those of [`Surgeon::costs`].
+fn deal(costs: &[Vec<f64>], sparsity: f64) -> Vec<usize> {
+    let mut all: Vec<(f64, usize)> = vec![];
+    for (layer, costs) in costs.iter().enumerate() {
+        let mut rank = 0.0_f64;
+        for pair in costs.windows(2) {
+            rank = rank.max(pair[1] - pair[0]);
+            all.push((rank, layer));
+        }
+    }
+    all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let count = (sparsity * all.len() as f64).round() as usize;
+    let mut removed = vec![0; costs.len()];
+    all[..count]
+        .iter()
+        .for_each(|(_, layer)| removed[*layer] += 1);
+    removed
+}
+
+/// The samples that layers are measured on.
+struct Run<'s> {
+    samples: &'s dyn Samples,
+    count: usize,
+    threads: usize,
+}
+
+impl Run<'_> {
+    /// What a layer reads in `now`, and in the `dense` network where that is another, summed over the samples.
+    fn moments(
+        &self,
+        now: &Network,
+        dense: Option<&Network>,
+        layer: &Layer<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Moments, PipelineError> {
+        let now = Reader::new(now, layer, self.threads)?;
+        let dense = match dense {
+            Some(dense) => Some(Reader::new(dense, layer, self.threads)?),
+            None => None,
+        };
+        let rows = self.count * now.positions;
+        let every = (rows / ROWS.max(LEAST_ROWS_PER_INPUT * layer.inputs)).max(1);
+        let mut moments = Moments::new(layer.inputs, layer.bias.is_some());
+        let (mut x, mut t, mut skip) = (vec![], vec![], 0);
+        for first in (0..self.count).step_by(BATCH) {
+            if observer.stop() {
+                return Err(PipelineError::Interrupted { folder: None });
+            }
+            let samples = first..self.count.min(first + BATCH);
+            let at = skip;
+            x.clear();
+            skip = now.rows(self.samples, samples.clone(), at, every, &mut x)?;
+            if let Some(dense) = &dense {
+                t.clear();
+                dense.rows(self.samples, samples, at, every, &mut t)?;
+            }
+            moments.add(&x, dense.as_ref().map(|_| &t[..]));
+        }
+        Ok(moments)
+    }
+}
+
+/// Gives the rows that a layer reads.
+struct Reader {
+    /// `None` where the layer reads the network's input.
+    session: Option<Session>,
+    input: Shape,
+    /// What the layer reads of a sample.
+    read: Shape,
+    window: Option<Window>,
+    /// Rows of a sample.
+    positions: usize,
+    /// Numbers of a row.
+    width: usize,
+}
+
+impl Reader {
+    fn new(network: &Network, layer: &Layer<'_>, threads: usize) -> Result<Self, PipelineError> {
+        let shapes = network.shapes()?;
+        let read = shapes[layer.value].clone();
+        let window = match &layer.node.op {
+            Op::Conv(conv) => Some(conv.window.clone()),
+            _ => None,
+        };
+        let positions = match (&window, read.dims()) {
+            (Some(window), &[_, height, width]) => {
+                window.output(height, width).map_or(0, |[h, w]| h * w)
+            }
+            _ => read.elements() / layer.inputs.max(1),
+        };
+        let is_input = network.graph.inputs.iter().any(|i| i.name == layer.value);
+        let session = match is_input {
+            true => None,
+            false => Some(session(
+                &up_to(network, layer.value)?,
+                WeightMode::Dense,
+                BATCH,
+                threads,
+            )?),
+        };
+        Ok(Self {
+            session,
+            input: network.graph.inputs[0].shape.clone(),
+            read,
+            window,
+            positions,
+            width: layer.inputs,
+        })
+    }
+
+    /// Adds every `every`th row of some samples, of which `skip` are left out first; returns how many are to be left out of the next.
+    fn rows(
+        &self,
+        samples: &dyn Samples,
+        range: std::ops::Range<usize>,
+        skip: usize,
+        every: usize,
+        rows: &mut Vec<f32>,
+    ) -> Result<usize, PipelineError> {
+        let per_input = self.input.elements();
+        let count = range.len();
+        let mut x = vec![0.0; count * per_input];
+        for (index, x) in range.zip(x.chunks_exact_mut(per_input)) {
+            fill_input(samples, index, &self.input, x);
+        }
+        if let Some(session) = &self.session {
+            let mut y = vec![0.0; count * self.read.elements()];
+            session.run(count, &x[..], &mut y[..])?;
+            x = y;
+        }
+        let mut next = skip;
+        for value in x.chunks_exact(self.read.elements()) {
+            while next < self.positions {
+                self.row(value, next, rows);
+                next += every;
+            }
+            next -= self.positions;
+        }
+        Ok(next)
+    }
+
+    /// Adds the row at a position, in the order of the weights of a unit.
+    fn row(&self, value: &[f32], position: usize, rows: &mut Vec<f32>) {
+        let (Some(window), &[channels, height, width]) = (&self.window, self.read.dims()) else {
+            rows.extend_from_slice(&value[position * self.width..(position + 1) * self.width]);
+            return;
+        };
+        let [_, columns] = window.output(height, width).unwrap_or([1, 1]);
+        let [y, x] = [position / columns, position % columns];
+        let inside = |at: usize, k: usize, axis: usize, size: usize| {
+            let padded = at * window.strides[axis] + k * window.dilations[axis];
+            padded.checked_sub(window.pads[axis]).filter(|i| *i < size)
+        };
+        for map in value.chunks_exact(height * width).take(channels) {
+            for ky in 0..window.kernel_shape[0] {
+                let row = inside(y, ky, 0, height);
+                for kx in 0..window.kernel_shape[1] {
+                    let at = row.zip(inside(x, kx, 1, width));
+                    rows.push(at.map_or(0.0, |(row, column)| map[row * width + column]));
+                }
+            }
+        }
+    }
+}
+
+/// The part of a network that one value depends on, which is its output.
+fn up_to(network: &Network, value: &str) -> Result<Network, PipelineError> {
+    let mut needed: BTreeSet<&str> = [value].into();
+    for node in network.graph.nodes.iter().rev() {
+        if needed.contains(node.name.as_str()) {
+            needed.extend(node.inputs.iter().map(String::as_str));
+        }
+    }
+    let mut graph = network.graph.clone();
+    graph
+        .nodes
+        .retain(|node| needed.contains(node.name.as_str()));
+    graph.outputs = vec![value.to_owned()];
+    let used: BTreeSet<&str> = graph.nodes.iter().flat_map(|n| n.op.tensors()).collect();
+    let tensors = network.tensors.iter();
+    let tensors = tensors.filter(|(name, _)| used.contains(name.as_str()));
+    let tensors = tensors
+        .map(|(name, tensor)| (name.clone(), tensor.clone()))
+        .collect();
+    Ok(Network::new(graph, tensors)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_compressor::{Images, initialise};
+    use sparsevd_format::{Dataset, Pixels};
+    use sparsevd_model::{Conv2d, GraphBuilder, Preprocessing};
+
+    use super::*;
+
+    /// The products of rows and weights are what the layers compute.
+    #[test]
+    fn rows_are_what_layers_read_in_the_order_of_their_weights() {
+        let mut b = GraphBuilder::new("rows");
+        b.preprocessing(Preprocessing::default());
+        let shape = Shape::from([2, 7, 6]);
+        let x = b.input("x", shape.clone());
+        let window = Window {
+            kernel_shape: [3, 2],
+            strides: [2, 1],
+            pads: [1, 0, 0, 1],
+            dilations: [1, 2],
+        };
+        let x = b.conv("c", &x, &Conv2d::new(3, window.clone()));
+        let x = b.op("r", Op::Relu, &[&x]);
+        let x = b.conv("d", &x, &Conv2d::new(4, window));
+        let x = b.op("flat", Op::Flatten, &[&x]);
+        b.linear("l", &x, 5);
+        let (graph, shapes) = b.finish_with_tensors().unwrap();
+        let network = initialise(graph, &shapes, 4).unwrap();
+        let pixels = (0..3 * 84_u32).map(|i| (i * 73 % 251) as u8).collect();
+        let set = Dataset::new(Pixels::U8(pixels), shape.clone(), vec![0; 3]).unwrap();
+        let samples = Images::new(set, &shape, &Preprocessing::default());
+        let names: Vec<&str> = network
+            .graph
+            .weighted_nodes()
+            .filter_map(|n| n.op.weight())
+            .collect();
+        let (layers, left_out) = layers(&network, &names);
+        assert_eq!((layers.len(), left_out.len()), (3, 0));
+        for layer in &layers {
+            let reader = Reader::new(&network, layer, 1).unwrap();
+            let mut rows = vec![];
+            reader.rows(&samples, 0..3, 0, 1, &mut rows).unwrap();
+            let whole = up_to(&network, &layer.node.name).unwrap();
+            let session = session(&whole, WeightMode::Dense, 3, 1).unwrap();
+            let mut x = vec![0.0; 3 * 84];
+            for (i, x) in x.chunks_exact_mut(84).enumerate() {
+                fill_input(&samples, i, &shape, x);
+            }
+            let mut want = vec![0.0; 3 * session.plan().output_shape().elements()];
+            session.run(3, &x[..], &mut want[..]).unwrap();
+            let weights = network.tensors[layer.weight].to_dense().values;
+            let bias = network.bias(layer.node).unwrap();
+            assert_eq!(rows.len(), 3 * reader.positions * layer.inputs);
+            for (i, row) in rows.chunks_exact(layer.inputs).enumerate() {
+                for (unit, weights) in weights.chunks_exact(layer.inputs).enumerate() {
+                    let sum: f32 = row.iter().zip(weights).map(|(x, w)| x * w).sum();
+                    let (sample, position) = (i / reader.positions, i % reader.positions);
+                    let at = (sample * layer.units + unit) * reader.positions + position;
+                    let difference = (sum + bias[unit] - want[at]).abs();
+                    assert!(
+                        difference < 1e-4,
+                        "{}, row {i}, unit {unit}",
+                        layer.node.name
+                    );
+                }
+            }
+            // Every third row, over the ends of samples and from a batch to the next.
+            let mut some = vec![];
+            let next = reader.rows(&samples, 0..2, 1, 3, &mut some).unwrap();
+            reader.rows(&samples, 2..3, next, 3, &mut some).unwrap();
+            let wanted: Vec<f32> = (rows.chunks_exact(layer.inputs).skip(1).step_by(3))
+                .flatten()
+                .copied()
+                .collect();
+            assert_eq!(some, wanted, "{}", layer.node.name);
+        }
+    }
+
+    #[test]
+    fn layers_lose_what_costs_least() {
+        // Ten weights of which each costs as much as the next, and ten that cost a tenth of it.
+        let even = |cost: f64| (0..=10).map(|i| f64::from(i) * cost).collect::<Vec<_>>();
+        assert_eq!(deal(&[even(1.0), even(0.1)], 0.25), [0, 5]);
+        assert_eq!(deal(&[even(1.0), even(0.1)], 0.75), [5, 10]);
+        assert_eq!(deal(&[even(1.0), even(0.1)], 0.0), [0, 0]);
+        // A cheap weight behind a dear one costs as much as that.
+        assert_eq!(deal(&[vec![0.0, 2.0, 2.1], even(1.0)], 0.84), [0, 10]);
+    }
+}
