@@ -49,6 +49,7 @@ pub struct Settings {
     scale: Option<f32>,
     method: Option<String>,
     sparsity: Option<f64>,
+    calibrate: Option<usize>,
     scope: Option<String>,
     every_layer: bool,
     posterior: Option<PathBuf>,
@@ -93,6 +94,19 @@ impl Settings {
     /// By what the network is pruned gradually, where it is.
     fn gradual(&self) -> PyResult<Option<PruneBy>> {
         let method = self.method.as_deref();
+        if self.calibrate.is_some() {
+            let others = [
+                ("method", method.is_some()),
+                ("posterior", self.posterior.is_some()),
+                (
+                    "goal",
+                    Goal::of(self.ratio, self.weights, self.bytes).is_some(),
+                ),
+            ];
+            if let Some((name, _)) = others.into_iter().find(|(_, given)| *given) {
+                return Err(setting_error(name, "none beside `calibrate`", "one"));
+            }
+        }
         let needs = match (method, self.sparsity, &self.posterior) {
             (Some("magnitude"), None, _) => Some(("a `sparsity`", "none")),
             (Some("sparse-vd" | "gradual-magnitude" | "fisher"), Some(_), _) => {
@@ -116,6 +130,19 @@ impl Settings {
     }
 
     fn pruning(&self) -> PyResult<Option<Pruning>> {
+        if let Some(samples) = self.calibrate {
+            let Some(sparsity) = self.sparsity else {
+                return Err(setting_error("calibrate", "a `sparsity` beside it", "none"));
+            };
+            if samples == 0 {
+                return Err(setting_error("calibrate", "1 input or more", "0"));
+            }
+            return Ok(Some(Pruning::Calibration(Calibration {
+                samples,
+                sparsity,
+                every_layer: self.every_layer,
+            })));
+        }
         let scope = word("scope", self.scope.as_ref())?;
         Ok(match (&self.posterior, self.sparsity) {
             (Some(_), Some(_)) => {
@@ -169,7 +196,12 @@ impl Settings {
         }
         let source = found.source.clone();
         let (mut tuning, left_out) = found.fine_tuning();
-        if tuning.source == DEFAULT_GRIDS && !has_data && tuning.recipe.data.is_none() {
+        let untrained = match self.calibrate {
+            // What is trained after it is named.
+            Some(_) => self.recipe.is_none(),
+            None => tuning.source == DEFAULT_GRIDS && !has_data && tuning.recipe.data.is_none(),
+        };
+        if untrained {
             // Weights are rounded to grids as they are.
             tuning.recipe.phases.clear();
         }

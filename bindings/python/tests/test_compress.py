@@ -239,6 +239,17 @@ def test_pruning_needs_no_data(case):
     assert (case / "a.spvd").exists()
 
 
+def test_a_calibration_prunes_with_inputs_alone(rng, case):
+    x = rng.normal(size=(300, 8)).astype(np.float32)
+    notes = []
+    result = sparsevd.compress(case / "mlp.safetensors", x, calibrate=100, sparsity=0.5, on_note=notes.append)
+    assert result.history == []
+    assert result.model.nonzeros <= result.model.weights // 2
+    assert any("on 100 samples" in note for note in notes)
+    whole = sparsevd.compress(case / "mlp.safetensors", x, calibrate=True, sparsity=0.5)
+    assert whole.model.nonzeros <= whole.model.weights // 2
+
+
 def test_progress_is_shown_by_tqdm(case, capsys):
     sparsevd.compress(case / "mlp.safetensors", case / "set.npz", progress=True)
     shown = capsys.readouterr().err
@@ -299,6 +310,8 @@ def test_settings_that_do_not_fit(case):
         ({"resume": True, "run": case / "none.run"}, sparsevd.CompressError, "none.run"),
         ({"ratio": 2.0, "weights": 3}, TypeError, "expected one of them"),
         ({"method": "magic"}, sparsevd.CompressError, "method: expected sparse-vd, magnitude, gradual-magnitude or fisher"),
+        ({"calibrate": 5}, sparsevd.CompressError, "calibrate: expected a `sparsity` beside it, got none"),
+        ({"calibrate": 5, "sparsity": 0.5, "method": "magnitude"}, sparsevd.CompressError, "method: expected none beside `calibrate`"),
         ({"method": "magnitude"}, sparsevd.CompressError, "method: expected a `sparsity`, got none"),
         ({"mean": [0.1]}, sparsevd.CompressError, "expected a data set of pixels"),
         ({"out": model}, FileExistsError, "mlp.safetensors"),

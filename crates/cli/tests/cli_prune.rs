@@ -176,6 +176,64 @@ fn magnitude_prunes_in_one_shot_without_data() {
 }
 
 #[test]
+fn a_calibration_prunes_without_training_and_says_what_it_needs() {
+    let w = Workplace::new();
+    let calibrate = [
+        "net.safetensors",
+        "--calibrate",
+        "30",
+        "--sparsity",
+        "0.5",
+        "--max-accuracy-drop",
+        "60",
+    ];
+    // The recipe beside the model names data; its phases are not run.
+    let text = w.ok(&[&calibrate[..], &["--out", "c.safetensors"]].concat());
+    assert!(
+        text.contains("pruned by calibration on 30 samples: 50.00 % of all layers together"),
+        "{text}"
+    );
+    let report = w.json("c.report.json");
+    assert_eq!(report["history"].as_array().unwrap().len(), 0);
+    assert_eq!(report["pruning"]["method"], "calibration");
+    assert_eq!(report["pruning"]["samples"], 30);
+    let (left, all) = (
+        report["nonzeros"].as_u64().unwrap(),
+        report["weights"].as_u64().unwrap(),
+    );
+    assert!(left <= all / 2 + 1, "{left} of {all}");
+    assert!(report["accuracy"]["validation"]["sparse_percent"].is_number());
+    // A recipe that is named is trained after it.
+    w.write(
+        "tune.toml",
+        "data = \"data\"\nvalidation = 40\n[[phase]]\nmethod = \"fine-tune\"\nepochs = 1\n",
+    );
+    w.ok(&[
+        &calibrate[..],
+        &["--out", "t.safetensors", "--recipe", "tune.toml"],
+    ]
+    .concat());
+    assert_eq!(
+        w.json("t.report.json")["history"].as_array().unwrap().len(),
+        1
+    );
+    let complaints: Vec<String> = [
+        (
+            &["net.safetensors", "--calibrate", "--sparsity", "1.5"][..],
+            &["sparsity", "below 1, got 1.5"][..],
+        ),
+        (
+            &["net.safetensors", "--sparsity", "0.5"],
+            &["--sparsity", "--calibrate", "neither"],
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(args, words)| w.complaint(args, words))
+    .collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[test]
 fn magnitude_reports_errors_and_fine_tunes_where_it_can() {
     let w = Workplace::new();
     let prune = [

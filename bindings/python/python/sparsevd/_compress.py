@@ -158,6 +158,10 @@ def _arrays(data: Any) -> dict[str, np.ndarray] | None:
     raise InputError(f"data: expected a path, an array x, a pair (x, y) or a mapping of arrays, got an object of type {type(data).__name__}")
 
 
+# Of the command, where `--calibrate` is given no number.
+_CALIBRATION_INPUTS = 512
+
+
 def compress(
     model: PathLike | Model | torch.nn.Module,
     data: PathLike | Arrays | None = None,
@@ -181,6 +185,7 @@ def compress(
     budget: float | None = None,
     method: str | None = None,
     sparsity: float | None = None,
+    calibrate: int | bool | None = None,
     scope: str | None = None,
     every_layer: bool = False,
     posterior: PathLike | None = None,
@@ -202,7 +207,8 @@ def compress(
     """Compresses a network as the command `compress` does, to the same bytes.
 
     `model` is a path, a `Model` or a `torch.nn.Module`, for which `example` is an input of one or more samples. `data` is a path that the
-    command takes, a pair of arrays `(x, y)`, an array `x` of inputs without labels, or arrays by the names that they have in an .npz. The keywords are the options of the command.
+    command takes, a pair of arrays `(x, y)`, an array `x` of inputs without labels, or arrays by the names that they have in an .npz. The keywords are the options of the command;
+    `calibrate=True` takes as many inputs as the command does where it is given no number.
     `run` is a folder for checkpoints; after an interruption the same call with `resume=True` goes on. `on_epoch` is called with a
     dictionary after each epoch.
     """
@@ -238,6 +244,7 @@ def compress(
         "scale": scale,
         "method": method,
         "sparsity": sparsity,
+        "calibrate": _CALIBRATION_INPUTS if calibrate is True else calibrate or None,
         "scope": scope,
         "every_layer": every_layer,
         "posterior": posterior,

@@ -269,8 +269,8 @@ pub struct RunArgs {
     #[command(flatten)]
     pub training: TrainingArgs,
     /// File to write; ./NAME.sparse.safetensors for a compressed network and ./NAME.safetensors for a trained one where it
-    /// is not said. A recipe that ends with a `quantise` phase makes a .spvd beside it, as do --posterior and --method magnitude, and
-    /// either may be named
+    /// is not said. A recipe that ends with a `quantise` phase makes a .spvd beside it, as do --posterior, --calibrate and
+    /// --method magnitude, and either may be named
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Overwrite an existing output, and begin anew in a run folder that has a checkpoint

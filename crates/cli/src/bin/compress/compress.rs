@@ -175,10 +175,16 @@ fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::R
     let source = found.source.clone();
     let (mut tuning, left_out) = found.fine_tuning();
     let data = args.run.training.data.as_deref();
-    if tuning.source == DEFAULT_GRIDS
-        && (args.calibrate.is_some() || folder.data_path(data, &tuning.recipe).is_none())
-    {
-        // Weights are rounded to grids as they are, or stay as they are where nothing is said of grids.
+    let untrained = match args.calibrate {
+        // What is trained after it is named.
+        Some(_) => args.run.training.recipe.is_none(),
+        None => {
+            let data = folder.data_path(data, &tuning.recipe);
+            tuning.source == DEFAULT_GRIDS && data.is_none()
+        }
+    };
+    if untrained {
+        // Weights are rounded to grids as they are.
         tuning.recipe.phases.clear();
     }
     if args.run.training.recipe.is_some() && !left_out.is_empty() {
