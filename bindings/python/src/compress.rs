@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sparsevd_compressor::Magnitude;
 use sparsevd_compressor::recipe::{Goal, Overrides, PruneBy, Recipe, Validation};
-use sparsevd_compressor::report::Pruning;
+use sparsevd_compressor::report::{Calibration, Pruning};
 use sparsevd_format::{LoadedNetwork, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing};
 use sparsevd_pipeline::{
