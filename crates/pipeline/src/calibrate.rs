@@ -6,7 +6,7 @@ use std::thread;
 use sparsevd_compressor::report::Calibration;
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_compressor::{CompressError, Magnitude, Moments, Samples, Scope, Surgeon};
-use sparsevd_model::{Csr, Network, Node, Op, Shape, Weights, Window};
+use sparsevd_model::{Csr, Network, Node, Op, Shape, TensorType, Weights, Window};
 use sparsevd_runtime::{Session, WeightMode};
 
 use crate::error::PipelineError;
@@ -33,11 +33,78 @@ struct Layer<'n> {
     inputs: usize,
 }
 
-/// Prunes a network, on as many samples as the settings say, or all where there are fewer. What is not pruned is told to the observer.
+/// Inputs of a network that run together.
+pub(crate) struct Batch {
+    /// Samples.
+    pub count: usize,
+    /// The free dimension, 1 where there is none.
+    pub length: usize,
+    /// The numbers of all samples, by the names of the network's inputs.
+    pub inputs: Vec<(String, Vec<f32>)>,
+}
+
+/// The inputs that layers are measured on.
+pub(crate) trait Batches {
+    /// Samples in all.
+    fn samples(&self) -> usize;
+    /// Calls `visit` with each batch, until it fails.
+    fn for_each(
+        &self,
+        visit: &mut dyn FnMut(&Batch) -> Result<(), PipelineError>,
+    ) -> Result<(), PipelineError>;
+}
+
+/// The first samples of a data set.
+pub(crate) struct FirstSamples<'s> {
+    samples: &'s dyn Samples,
+    count: usize,
+    name: String,
+    shape: Shape,
+}
+
+impl<'s> FirstSamples<'s> {
+    pub fn new(network: &Network, samples: &'s dyn Samples, count: usize) -> Self {
+        let input = &network.graph.inputs[0];
+        Self {
+            samples,
+            count: count.min(samples.len()),
+            name: input.name.clone(),
+            shape: input.shape.clone(),
+        }
+    }
+}
+
+impl Batches for FirstSamples<'_> {
+    fn samples(&self) -> usize {
+        self.count
+    }
+
+    fn for_each(
+        &self,
+        visit: &mut dyn FnMut(&Batch) -> Result<(), PipelineError>,
+    ) -> Result<(), PipelineError> {
+        let elements = self.shape.elements();
+        for first in (0..self.count).step_by(BATCH) {
+            let count = BATCH.min(self.count - first);
+            let mut x = vec![0.0; count * elements];
+            for (i, x) in x.chunks_exact_mut(elements).enumerate() {
+                fill_input(self.samples, first + i, &self.shape, x);
+            }
+            visit(&Batch {
+                count,
+                length: 1,
+                inputs: vec![(self.name.clone(), x)],
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Prunes a network by what its layers read of some inputs. What is not pruned is told to the observer.
 pub(crate) fn calibrate(
     network: &Network,
     settings: &Calibration,
-    samples: &dyn Samples,
+    inputs: &dyn Batches,
     threads: usize,
     observer: &mut dyn Observer,
 ) -> Result<Network, PipelineError> {
@@ -51,47 +118,66 @@ pub(crate) fn calibrate(
     if !left_out.is_empty() {
         observer.note(&format!("not pruned: {}", left_out.join(", ")));
     }
-    let count = settings.samples.min(samples.len());
     observer.note(&format!(
-        "calibrating {} layers on {count} samples",
-        layers.len()
+        "calibrating {} layers on {} samples",
+        layers.len(),
+        inputs.samples()
     ));
     let run = Run {
-        samples,
-        count,
+        inputs,
         threads: match threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             n => n,
         },
     };
+    // Layers that read the same value are measured together, such as the queries, keys and values of attention.
+    let same: Vec<&[Layer<'_>]> = layers.chunk_by(|a, b| a.reads_as(b)).collect();
     // How many weights each layer is to lose, by what that costs it in the dense network.
     let mut costs = vec![];
-    for layer in &layers {
-        let moments = run.moments(network, None, layer, observer)?;
-        costs.push(surgeon(network, layer, &moments)?.costs());
+    for layers in &same {
+        let moments = run.moments(network, None, &layers[0], observer)?;
+        for layer in *layers {
+            costs.push(surgeon(network, layer, &moments)?.costs());
+        }
     }
-    let removed = deal(&costs, settings.sparsity);
+    let mut removed = deal(&costs, settings.sparsity).into_iter();
     // From the input to the output, so that each layer makes up for what those before it lost.
     let mut pruned = network.clone();
-    for (layer, removed) in layers.iter().zip(removed) {
-        let moments = run.moments(&pruned, Some(network), layer, observer)?;
-        let [weights, bias] = surgeon(network, layer, &moments)?.prune(removed)?;
-        if let Some(tensor) = pruned.tensors.get_mut(layer.weight) {
-            let mut dense = tensor.to_dense();
-            dense.values = weights;
-            *tensor = Weights::Csr(Csr::from_dense(&dense));
+    for layers in same {
+        let moments = run.moments(&pruned, Some(network), &layers[0], observer)?;
+        for (layer, removed) in layers.iter().zip(&mut removed) {
+            let [weights, bias] = surgeon(network, layer, &moments)?.prune(removed)?;
+            if let Some(tensor) = pruned.tensors.get_mut(layer.weight) {
+                let mut dense = tensor.to_dense();
+                dense.values = weights;
+                *tensor = Weights::Csr(Csr::from_dense(&dense));
+            }
+            if let Some(Weights::Dense(old)) = layer.bias.and_then(|b| pruned.tensors.get_mut(b)) {
+                old.values = bias;
+            }
+            let share = removed as f64 / (layer.units * layer.inputs).max(1) as f64;
+            let name = &layer.node.name;
+            observer.note(&format!(
+                "{name}: {:.1} % of the weights removed",
+                100.0 * share
+            ));
         }
-        if let Some(Weights::Dense(old)) = layer.bias.and_then(|b| pruned.tensors.get_mut(b)) {
-            old.values = bias;
-        }
-        let share = removed as f64 / (layer.units * layer.inputs).max(1) as f64;
-        let name = &layer.node.name;
-        observer.note(&format!(
-            "{name}: {:.1} % of the weights removed",
-            100.0 * share
-        ));
     }
     Ok(pruned)
+}
+
+impl Layer<'_> {
+    /// Whether what another layer reads is the same, row for row.
+    fn reads_as(&self, other: &Self) -> bool {
+        let window = |op: &Op| match op {
+            Op::Conv(conv) => Some(conv.window.clone()),
+            _ => None,
+        };
+        self.value == other.value
+            && self.inputs == other.inputs
+            && self.bias.is_some() == other.bias.is_some()
+            && window(&self.node.op) == window(&other.node.op)
+    }
 }
 
 /// The layers that are pruned, from the input to the output, and those of `names` that cannot be, each with why.
@@ -167,10 +253,9 @@ fn deal(costs: &[Vec<f64>], sparsity: f64) -> Vec<usize> {
     removed
 }
 
-/// The samples that layers are measured on.
+/// The inputs that layers are measured on.
 struct Run<'s> {
-    samples: &'s dyn Samples,
-    count: usize,
+    inputs: &'s dyn Batches,
     threads: usize,
 }
 
@@ -188,55 +273,50 @@ impl Run<'_> {
             Some(dense) => Some(Reader::new(dense, layer, self.threads)?),
             None => None,
         };
-        let rows = self.count * now.positions;
+        let mut rows = 0;
+        self.inputs.for_each(&mut |batch| {
+            rows += batch.count * now.positions(batch.length);
+            Ok(())
+        })?;
         let every = (rows / ROWS.max(LEAST_ROWS_PER_INPUT * layer.inputs)).max(1);
         let mut moments = Moments::new(layer.inputs, layer.bias.is_some());
         let (mut x, mut t, mut skip) = (vec![], vec![], 0);
-        for first in (0..self.count).step_by(BATCH) {
+        self.inputs.for_each(&mut |batch| {
             if observer.stop() {
                 return Err(PipelineError::Interrupted { folder: None });
             }
-            let samples = first..self.count.min(first + BATCH);
             let at = skip;
             x.clear();
-            skip = now.rows(self.samples, samples.clone(), at, every, &mut x)?;
+            skip = now.rows(batch, at, every, &mut x)?;
             if let Some(dense) = &dense {
                 t.clear();
-                dense.rows(self.samples, samples, at, every, &mut t)?;
+                dense.rows(batch, at, every, &mut t)?;
             }
             moments.add(&x, dense.as_ref().map(|_| &t[..]));
-        }
+            Ok(())
+        })?;
         Ok(moments)
     }
 }
 
 /// Gives the rows that a layer reads.
 struct Reader {
-    /// `None` where the layer reads the network's input.
+    /// `None` where the layer reads an input of the network.
     session: Option<Session>,
-    input: Shape,
+    value: String,
     /// What the layer reads of a sample.
-    read: Shape,
+    read: TensorType,
     window: Option<Window>,
-    /// Rows of a sample.
-    positions: usize,
     /// Numbers of a row.
     width: usize,
 }
 
 impl Reader {
     fn new(network: &Network, layer: &Layer<'_>, threads: usize) -> Result<Self, PipelineError> {
-        let shapes = network.shapes()?;
-        let read = shapes[layer.value].clone();
+        let read = network.types()?[layer.value].clone();
         let window = match &layer.node.op {
             Op::Conv(conv) => Some(conv.window.clone()),
             _ => None,
-        };
-        let positions = match (&window, read.dims()) {
-            (Some(window), &[_, height, width]) => {
-                window.output(height, width).map_or(0, |[h, w]| h * w)
-            }
-            _ => read.elements() / layer.inputs.max(1),
         };
         let is_input = network.graph.inputs.iter().any(|i| i.name == layer.value);
         let session = match is_input {
@@ -250,48 +330,63 @@ impl Reader {
         };
         Ok(Self {
             session,
-            input: network.graph.inputs[0].shape.clone(),
+            value: layer.value.to_owned(),
             read,
             window,
-            positions,
             width: layer.inputs,
         })
     }
 
-    /// Adds every `every`th row of some samples, of which `skip` are left out first; returns how many are to be left out of the next.
+    /// Rows of a sample of that length.
+    fn positions(&self, length: usize) -> usize {
+        let shape = self.read.shape(length);
+        match (&self.window, shape.dims()) {
+            (Some(window), &[_, height, width]) => {
+                window.output(height, width).map_or(0, |[h, w]| h * w)
+            }
+            _ => shape.elements() / self.width.max(1),
+        }
+    }
+
+    /// Adds every `every`th row of a batch, of which `skip` are left out first; returns how many are to be left out of the next.
     fn rows(
         &self,
-        samples: &dyn Samples,
-        range: std::ops::Range<usize>,
+        batch: &Batch,
         skip: usize,
         every: usize,
         rows: &mut Vec<f32>,
     ) -> Result<usize, PipelineError> {
-        let per_input = self.input.elements();
-        let count = range.len();
-        let mut x = vec![0.0; count * per_input];
-        for (index, x) in range.zip(x.chunks_exact_mut(per_input)) {
-            fill_input(samples, index, &self.input, x);
-        }
-        if let Some(session) = &self.session {
-            let mut y = vec![0.0; count * self.read.elements()];
-            session.run(count, &x[..], &mut y[..])?;
-            x = y;
-        }
+        let (shape, positions) = (self.read.shape(batch.length), self.positions(batch.length));
+        let computed = match &self.session {
+            None => None,
+            Some(session) => {
+                let mut y = vec![0.0; batch.count * shape.elements()];
+                let inputs = batch.inputs.iter();
+                let inputs: Vec<(&str, &[f32])> =
+                    inputs.map(|(n, x)| (n.as_str(), &x[..])).collect();
+                session.run(batch.count, &inputs[..], &mut y[..])?;
+                Some(y)
+            }
+        };
+        let given = || batch.inputs.iter().find(|(name, _)| *name == self.value);
+        let values = match &computed {
+            Some(values) => values,
+            None => given().map_or(&[][..], |(_, values)| values),
+        };
         let mut next = skip;
-        for value in x.chunks_exact(self.read.elements()) {
-            while next < self.positions {
-                self.row(value, next, rows);
+        for value in values.chunks_exact(shape.elements().max(1)) {
+            while next < positions {
+                self.row(value, &shape, next, rows);
                 next += every;
             }
-            next -= self.positions;
+            next -= positions;
         }
         Ok(next)
     }
 
     /// Adds the row at a position, in the order of the weights of a unit.
-    fn row(&self, value: &[f32], position: usize, rows: &mut Vec<f32>) {
-        let (Some(window), &[channels, height, width]) = (&self.window, self.read.dims()) else {
+    fn row(&self, value: &[f32], shape: &Shape, position: usize, rows: &mut Vec<f32>) {
+        let (Some(window), &[channels, height, width]) = (&self.window, shape.dims()) else {
             rows.extend_from_slice(&value[position * self.width..(position + 1) * self.width]);
             return;
         };
@@ -376,7 +471,13 @@ mod tests {
         for layer in &layers {
             let reader = Reader::new(&network, layer, 1).unwrap();
             let mut rows = vec![];
-            reader.rows(&samples, 0..3, 0, 1, &mut rows).unwrap();
+            let batches = FirstSamples::new(&network, &samples, 3);
+            let visited = batches.for_each(&mut |batch| {
+                assert_eq!(reader.rows(batch, 0, 1, &mut rows)?, 0);
+                Ok(())
+            });
+            visited.unwrap();
+            let positions = reader.positions(1);
             let whole = up_to(&network, &layer.node.name).unwrap();
             let session = session(&whole, WeightMode::Dense, 3, 1).unwrap();
             let mut x = vec![0.0; 3 * 84];
@@ -387,12 +488,12 @@ mod tests {
             session.run(3, &x[..], &mut want[..]).unwrap();
             let weights = network.tensors[layer.weight].to_dense().values;
             let bias = network.bias(layer.node).unwrap();
-            assert_eq!(rows.len(), 3 * reader.positions * layer.inputs);
+            assert_eq!(rows.len(), 3 * positions * layer.inputs);
             for (i, row) in rows.chunks_exact(layer.inputs).enumerate() {
                 for (unit, weights) in weights.chunks_exact(layer.inputs).enumerate() {
                     let sum: f32 = row.iter().zip(weights).map(|(x, w)| x * w).sum();
-                    let (sample, position) = (i / reader.positions, i % reader.positions);
-                    let at = (sample * layer.units + unit) * reader.positions + position;
+                    let (sample, position) = (i / positions, i % positions);
+                    let at = (sample * layer.units + unit) * positions + position;
                     let difference = (sum + bias[unit] - want[at]).abs();
                     assert!(
                         difference < 1e-4,
@@ -403,8 +504,13 @@ mod tests {
             }
             // Every third row, over the ends of samples and from a batch to the next.
             let mut some = vec![];
-            let next = reader.rows(&samples, 0..2, 1, 3, &mut some).unwrap();
-            reader.rows(&samples, 2..3, next, 3, &mut some).unwrap();
+            let batch = |first: usize, count: usize| Batch {
+                count,
+                length: 1,
+                inputs: vec![("x".into(), x[first * 84..(first + count) * 84].to_vec())],
+            };
+            let next = reader.rows(&batch(0, 2), 1, 3, &mut some).unwrap();
+            reader.rows(&batch(2, 1), next, 3, &mut some).unwrap();
             let wanted: Vec<f32> = (rows.chunks_exact(layer.inputs).skip(1).step_by(3))
                 .flatten()
                 .copied()

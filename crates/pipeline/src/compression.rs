@@ -11,7 +11,7 @@ use sparsevd_model::{Csr, Network};
 use sparsevd_onnx::ImportOptions;
 use sparsevd_runtime::WeightMode;
 
-use crate::calibrate::calibrate;
+use crate::calibrate::{FirstSamples, calibrate};
 use crate::choices::TrainingChoices;
 use crate::compressed::{Compressed, Origin};
 use crate::data::Data;
@@ -180,8 +180,8 @@ impl Compression {
             .map(|samples| Scores::of(&dense, WeightMode::Dense, samples, threads))
             .transpose()?;
         if let (Some(Pruning::Calibration(settings)), Some(samples)) = (&pruning, &samples) {
-            let training = samples.training.train();
-            let network = calibrate(&dense, settings, training, threads, observer)?;
+            let inputs = FirstSamples::new(&dense, samples.training.train(), settings.samples);
+            let network = calibrate(&dense, settings, &inputs, threads, observer)?;
             pruned = Some(Pruned::without_sigmas(network));
         }
         for note in pruned.iter().flat_map(|pruned| &pruned.notes) {

@@ -34,6 +34,8 @@ mod compressed;
 mod compression;
 mod convert;
 mod data;
+#[cfg(feature = "text")]
+mod encoder_calibration;
 mod error;
 mod file_report;
 mod input;
@@ -70,6 +72,8 @@ pub use compressed::{Compressed, StagedResult};
 pub use compression::Compression;
 pub use convert::{Conversion, Converted, GridRounding};
 pub use data::Data;
+#[cfg(feature = "text")]
+pub use encoder_calibration::{CalibratedEncoder, Cosines};
 pub use error::{NEEDS_GRID, PipelineError};
 pub use file_report::report_on_file;
 pub use input::{InputNetwork, ModelFile, absolute_source, model_name};

@@ -37,7 +37,25 @@ pub struct Embeddings {
 }
 
 /// The inputs of an encoder.
-const INPUTS: [&str; 2] = ["input_ids", "position_ids"];
+pub(crate) const INPUTS: [&str; 2] = ["input_ids", "position_ids"];
+
+/// The tokens of some texts.
+pub(crate) struct Tokens {
+    pub ids: Vec<Vec<u32>>,
+    /// The texts that had more tokens than the encoder takes.
+    pub truncated: Vec<usize>,
+}
+
+impl Tokens {
+    /// The texts of equally many tokens, by that number.
+    pub fn by_length(&self) -> BTreeMap<usize, Vec<usize>> {
+        let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (i, ids) in self.ids.iter().enumerate() {
+            by_length.entry(ids.len()).or_default().push(i);
+        }
+        by_length
+    }
+}
 
 impl TextEncoder {
     /// Reads the folder of an encoder ([`read_encoder`]) with its `tokenizer.json`, and plans for batches of `options.batch` texts.
@@ -115,28 +133,15 @@ impl TextEncoder {
         let what = || format!("the embeddings of {} texts", texts.len());
         let elements = texts.len().saturating_mul(self.width);
         memory::check_elements(what, elements, size_of::<f32>())?;
+        let tokens = self.tokens(texts)?;
+        let by_length = tokens.by_length();
+        let Tokens { ids, truncated } = tokens;
         let mut embeddings = Embeddings {
             width: self.width,
             values: vec![0.0; elements],
-            tokens: Vec::with_capacity(texts.len()),
-            truncated: vec![],
+            tokens: ids.iter().map(Vec::len).collect(),
+            truncated,
         };
-        let mut ids = Vec::with_capacity(texts.len());
-        let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (i, text) in texts.iter().enumerate() {
-            let encoding = (self.tokenizer.encode_fast(text.as_ref(), true))
-                .map_err(|e| self.wrong(i, "one that it takes", e.to_string()))?;
-            let length = encoding.len();
-            if length == 0 {
-                return Err(self.wrong(i, "at least one token", "none".into()));
-            }
-            if !encoding.get_overflowing().is_empty() {
-                embeddings.truncated.push(i);
-            }
-            by_length.entry(length).or_default().push(i);
-            embeddings.tokens.push(length);
-            ids.push(encoding.get_ids().to_vec());
-        }
         let (mut words, mut y) = (Vec::new(), Vec::new());
         for (length, texts) in by_length {
             let positions: Vec<f32> = (0..length).map(|i| i as f32).collect();
@@ -154,6 +159,23 @@ impl TextEncoder {
             }
         }
         Ok(embeddings)
+    }
+
+    /// The tokens of texts, at least one of each.
+    pub(crate) fn tokens(&self, texts: &[impl AsRef<str>]) -> Result<Tokens, PipelineError> {
+        let (mut ids, mut truncated) = (Vec::with_capacity(texts.len()), vec![]);
+        for (i, text) in texts.iter().enumerate() {
+            let encoding = (self.tokenizer.encode_fast(text.as_ref(), true))
+                .map_err(|e| self.wrong(i, "one that it takes", e.to_string()))?;
+            if encoding.is_empty() {
+                return Err(self.wrong(i, "at least one token", "none".into()));
+            }
+            if !encoding.get_overflowing().is_empty() {
+                truncated.push(i);
+            }
+            ids.push(encoding.get_ids().to_vec());
+        }
+        Ok(Tokens { ids, truncated })
     }
 
     /// The error of text number `i`.

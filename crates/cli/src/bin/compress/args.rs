@@ -42,6 +42,8 @@ Examples:
       in one shot, without data, packed by rounding; with --data, errors and training on grids, and with --recipe fine-tuning too
   compress resnet.onnx --calibrate --sparsity 0.6 --data inputs.npz
       in one shot, with a repair of the weights that stay, by the first 512 inputs; without labels and training
+  compress all-MiniLM-L6-v2 --calibrate 1024 --sparsity 0.6 --text sentences.txt --out MiniLM-sparse
+      an encoder from its Hugging Face folder, to a folder that `run-sparse embed` takes
   compress classifier.onnx --data inputs.npz --min-agreement 98.5
       without labels: the network is the teacher, and the result must answer 98.5 % of the inputs as it does
   compress mine.safetensors --posterior posterior.safetensors
@@ -136,6 +138,9 @@ pub struct CompressArgs {
         conflicts_with_all = ["method", "posterior", "goal"]
     )]
     pub calibrate: Option<NonZeroUsize>,
+    /// Calibrate an encoder of texts, whose Hugging Face folder MODEL is, on the lines of this file, and write it as a folder again
+    #[arg(long, value_name = "FILE", requires_all = ["calibrate", "out"], conflicts_with = "data")]
+    pub text: Option<PathBuf>,
     /// Share of the weights that --method magnitude or --calibrate removes: 0.9 leaves one in ten
     #[arg(
         long,

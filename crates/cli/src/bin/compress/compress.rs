@@ -13,12 +13,16 @@ use sparsevd_pipeline::{
 };
 
 use crate::args::{CompressArgs, Method, NO_DATA};
+use crate::encoder;
 use crate::print;
 use crate::progress::Progress;
 use crate::report;
 use sparsevd_cli::{GraphArgs, Outcome, VerbosityArgs};
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
+    if let (Some(text), Some(out)) = (&args.text, &args.run.out) {
+        return encoder::run(args, text, out);
+    }
     let name = model_name(&args.model);
     let named = named(args, &name);
     let beside = Outputs::report_beside(&named);
@@ -131,7 +135,7 @@ pub fn tell_of(report: &Report, files: Files<'_>, json: bool) -> anyhow::Result<
 }
 
 /// How the command line prunes before any training; `None` where training is to choose the weights.
-fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
+pub fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
     if let Some(file) = &args.posterior {
         return Ok(Some(Pruning::Posterior {
             file: file.clone(),

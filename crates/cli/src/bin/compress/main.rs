@@ -8,6 +8,7 @@ mod args;
 mod compare;
 mod compress;
 mod convert;
+mod encoder;
 mod init;
 mod inspect;
 mod interrupt;
