@@ -12,8 +12,8 @@ use sparsevd_compressor::report::{Calibration, Pruning};
 use sparsevd_format::{LoadedNetwork, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing};
 use sparsevd_pipeline::{
-    Compression, DEFAULT_GRIDS, Data, FoundRecipe, InputNetwork, NEEDS_GRID, Outputs,
-    PipelineError, RunFolder,
+    Compression, DEFAULT_GRIDS, Data, FoundRecipe, InputNetwork, NEEDS_GRID, ONLY_FINE_TUNING,
+    Outputs, PipelineError, RunFolder,
 };
 
 use crate::error::{IntoPyErr, class, detached, setting_error};
@@ -98,6 +98,7 @@ impl Settings {
             let others = [
                 ("method", method.is_some()),
                 ("posterior", self.posterior.is_some()),
+                ("scope", self.scope.is_some()),
                 (
                     "goal",
                     Goal::of(self.ratio, self.weights, self.bytes).is_some(),
@@ -206,8 +207,7 @@ impl Settings {
             tuning.recipe.phases.clear();
         }
         if self.recipe.is_some() && !left_out.is_empty() {
-            let expected = "phases that fine-tune on the labels alone, as magnitude or a posterior decides which weights go";
-            return Err(setting_error(source, expected, left_out.join(", ")));
+            return Err(setting_error(source, ONLY_FINE_TUNING, left_out.join(", ")));
         }
         Ok(tuning)
     }

@@ -246,7 +246,9 @@ def test_a_calibration_prunes_with_inputs_alone(rng, case):
     assert result.history == []
     assert result.model.nonzeros <= result.model.weights // 2
     assert any("on 100 samples" in note for note in notes)
-    whole = sparsevd.compress(case / "mlp.safetensors", x, calibrate=True, sparsity=0.5)
+    whole = sparsevd.compress(case / "mlp.safetensors", x, calibrate=True, sparsity=0.5, out=case / "c.safetensors")
+    # A sixth of the inputs is for validation.
+    assert whole.report["pruning"] == {"method": "calibration", "samples": 250, "sparsity": 0.5, "every_layer": False}
     assert whole.model.nonzeros <= whole.model.weights // 2
 
 
@@ -310,6 +312,8 @@ def test_settings_that_do_not_fit(case):
         ({"resume": True, "run": case / "none.run"}, sparsevd.CompressError, "none.run"),
         ({"ratio": 2.0, "weights": 3}, TypeError, "expected one of them"),
         ({"method": "magic"}, sparsevd.CompressError, "method: expected sparse-vd, magnitude, gradual-magnitude or fisher"),
+        ({"calibrate": 0, "sparsity": 0.5}, sparsevd.CompressError, "calibrate: expected 1 input or more, got 0"),
+        ({"calibrate": 5, "sparsity": 0.5, "scope": "layer"}, sparsevd.CompressError, "scope: expected none beside `calibrate`"),
         ({"calibrate": 5}, sparsevd.CompressError, "calibrate: expected a `sparsity` beside it, got none"),
         ({"calibrate": 5, "sparsity": 0.5, "method": "magnitude"}, sparsevd.CompressError, "method: expected none beside `calibrate`"),
         ({"method": "magnitude"}, sparsevd.CompressError, "method: expected a `sparsity`, got none"),

@@ -174,3 +174,116 @@ fn what_is_missing_or_no_text_is_refused() {
     w.write("texts.txt", [0xff, 0xfe]);
     refused(&[], &["texts.txt: file: expected UTF-8 text"]);
 }
+
+/// Files of a folder, and of the folders in it.
+fn files(folder: &Path) -> Vec<String> {
+    let mut names = vec![];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        match path.is_dir() {
+            true => names.extend(files(&path).iter().map(|inner| format!("{name}/{inner}"))),
+            false => names.push(name),
+        }
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn an_encoder_is_calibrated_on_lines_and_is_a_folder_again() {
+    let w = Workplace::new();
+    let words: Vec<String> = texts().split_whitespace().map(str::to_owned).collect();
+    let line = |i: usize| -> String {
+        let of_line = (0..3 + i % 7).map(|j| words[(i * 5 + j * 3 + i * j) % words.len()].as_str());
+        of_line.collect::<Vec<_>>().join(" ") + "\n"
+    };
+    w.write("lines.txt", (0..90).map(line).collect::<String>());
+    let compress = |sparsity: &str, out: &str, more: &[&str]| {
+        let args = [
+            GOLDEN,
+            "--calibrate",
+            "60",
+            "--sparsity",
+            sparsity,
+            "--text",
+            "lines.txt",
+            "--out",
+            out,
+        ];
+        w.command("compress")
+            .args([&args[..], more].concat())
+            .output()
+            .unwrap()
+    };
+    let output = compress("0.5", "half", &["--json", "--quiet"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(output.stderr.is_empty(), "{}", stderr(&output));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let number = |name: &str| summary[name].as_u64().unwrap();
+    assert_eq!(number("nonzeros"), number("weights").div_ceil(2));
+    let mean = summary["cosine"]["mean"].as_f64().unwrap();
+    let worst = summary["cosine"]["worst_decile"].as_f64().unwrap();
+    assert!(0.8 < mean && mean < 0.9999 && worst < mean, "{summary}");
+    assert!(
+        summary["cosine"]["texts"].as_u64().unwrap() > 5,
+        "{summary}"
+    );
+    // Settings and vocabularies come along, and the folder is an encoder.
+    let kept = |name: &&String| name.ends_with(".json") || name.ends_with("model.safetensors");
+    let of_dense: Vec<String> = files(Path::new(GOLDEN))
+        .iter()
+        .filter(kept)
+        .cloned()
+        .collect();
+    let of_half: Vec<String> = files(&w.path("half"))
+        .iter()
+        .filter(kept)
+        .cloned()
+        .collect();
+    assert_eq!(of_half, of_dense);
+    let half = w.path("half").to_str().unwrap().to_owned();
+    let text = w.path("lines.txt").to_str().unwrap().to_owned();
+    let out = w.path("y.npy").to_str().unwrap().to_owned();
+    let output = embed(&w, &[&half, "--text", &text, "--out", &out]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(rows(&out).0[0], 90);
+    // With nothing removed, nothing moves.
+    let output = compress("0", "whole", &["--json"]);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(
+        summary["cosine"]["worst_decile"].as_f64().unwrap() > 0.999_99,
+        "{summary}"
+    );
+    assert!(
+        stderr(&output).contains("12 layers on 60 samples"),
+        "{}",
+        stderr(&output)
+    );
+    // What is there stays, and the encoder itself is never written over.
+    for (out, more, words) in [
+        (
+            "half",
+            &[][..],
+            "half: expected a folder that does not exist, as --force is not given",
+        ),
+        (
+            GOLDEN,
+            &["--force"],
+            "expected another folder than that of the encoder",
+        ),
+    ] {
+        let output = compress("0.5", out, more);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+    assert_eq!(compress("0.5", "half", &["--force"]).status.code(), Some(0));
+    w.write("lines.txt", "one line\none line\n");
+    let output = compress("0.5", "other", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("texts: expected at least two different lines"),
+        "{}",
+        stderr(&output)
+    );
+}

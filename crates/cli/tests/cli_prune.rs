@@ -190,7 +190,7 @@ fn a_calibration_prunes_without_training_and_says_what_it_needs() {
     // The recipe beside the model names data; its phases are not run.
     let text = w.ok(&[&calibrate[..], &["--out", "c.safetensors"]].concat());
     assert!(
-        text.contains("pruned by calibration on 30 samples: 50.00 % of all layers together"),
+        text.contains("pruned by calibration on 30 samples: 50.00 % of the pruned layers together"),
         "{text}"
     );
     let report = w.json("c.report.json");

@@ -128,8 +128,9 @@ impl<T: Real> Engine<T> {
         self.reduce = Some(reduce);
     }
 
-    /// Whether layers without noise compute with the weights that are left alone, where few enough are left for that to be
-    /// faster; they do where this was not called. The order of sums depends on it.
+    /// Whether layers without noise, and all in predictions, compute with the weights that are left alone where few enough are left
+    /// for that to be faster, and whether gradients that are mostly zero are taken as lists. They are where this was not
+    /// called. The order of sums depends on it.
     pub fn skip_zeros(&mut self, skip: bool) {
         self.skip_zeros = skip;
         self.sparse = None;
@@ -273,6 +274,7 @@ impl<T: Real> Engine<T> {
                 sample: first(i) as u32,
             }),
             samples,
+            skip_zeros: skip,
         };
         let mut parameters = Parameters {
             weights: weights(&state.layers, sparse),
@@ -426,6 +428,7 @@ impl<T: Real> Engine<T> {
                 isa,
                 noise: Noise::Given(&[]),
                 samples: shard.samples,
+                skip_zeros: false,
             };
             shard.fill(program, |sample, out| fill(chunk * CHUNK + sample, out));
             shard.forward(program, 0..program.stages.len(), &parameters, &pass);

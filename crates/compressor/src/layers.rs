@@ -47,6 +47,8 @@ pub(crate) struct Pass<'a> {
     pub noise: Noise<'a>,
     /// Samples of the shard in this pass.
     pub samples: usize,
+    /// Whether gradients that are mostly zero are taken as lists; those behind a fused max-pooling always are.
+    pub skip_zeros: bool,
 }
 
 /// Where the noise of a pass comes from.

@@ -38,6 +38,10 @@ pub struct Moments {
     size: usize,
     /// What stands for the bias in a row: 1, or 0 where the layer has none.
     one: f32,
+    /// Rows.
+    count: f64,
+    /// Sum of each input over the rows, the bias's included.
+    sums: Vec<f64>,
     /// `[input][input]`.
     products: Vec<f64>,
     /// `[input][target]`.
@@ -51,43 +55,47 @@ impl Moments {
         Self {
             size,
             one: if bias { 1.0 } else { 0.0 },
+            count: 0.0,
+            sums: vec![0.0; size],
             products: vec![0.0; size * size],
             cross: vec![0.0; size * size],
         }
     }
 
-    /// Adds rows of `inputs` numbers, and those that stood in their place before anything was pruned, where they are others.
+    /// Adds rows `[row][input]`, and those that stood in their place before anything was pruned, where they are others.
     ///
     /// # Panics
     /// When a row has another length, or the two have different numbers of rows.
     #[track_caller]
     pub fn add(&mut self, inputs: &[f32], targets: Option<&[f32]>) {
-        let same = targets.is_none();
-        let targets = targets.unwrap_or(inputs);
-        assert_eq!(inputs.len(), targets.len(), "rows");
         let width = self.size - 1;
         assert_eq!(inputs.len() % width.max(1), 0, "numbers of a row");
-        let mut sums = vec![0.0; self.size * self.size];
-        for (x, t) in (inputs.chunks(CHUNK * width)).zip(targets.chunks(CHUNK * width)) {
-            let (x, t) = (self.with_one(x), self.with_one(t));
+        assert!(targets.is_none_or(|t| t.len() == inputs.len()), "rows");
+        let mut products = vec![0.0; self.size * self.size];
+        for (chunk, x) in inputs.chunks(CHUNK * width).enumerate() {
+            let t = targets.map(|t| &t[chunk * CHUNK * width..][..x.len()]);
+            let (x, t) = (self.with_one(x), t.map(|t| self.with_one(t)));
             let rows = x.len() / self.size;
+            self.count += rows as f64;
+            for row in x.chunks_exact(self.size) {
+                (self.sums.iter_mut().zip(row)).for_each(|(s, x)| *s += f64::from(*x));
+            }
             let sizes = [self.size, self.size, rows];
-            let mut product = |right: &[f32], into: &mut [f64]| {
+            let mut multiply = |right: &[f32], into: [Option<&mut [f64]>; 2]| {
                 let left = (&x[..], 1, self.size);
-                f32::gemm(
-                    &mut sums,
-                    self.size,
-                    left,
-                    (right, self.size, 1),
-                    sizes,
-                    false,
-                );
-                (into.iter_mut().zip(&sums)).for_each(|(s, x)| *s += f64::from(*x));
+                let right = (right, self.size, 1);
+                f32::gemm(&mut products, self.size, left, right, sizes, false);
+                for into in into.into_iter().flatten() {
+                    (into.iter_mut().zip(&products)).for_each(|(s, x)| *s += f64::from(*x));
+                }
             };
-            product(&x, &mut self.products);
-            match same {
-                true => self.cross.copy_from_slice(&self.products),
-                false => product(&t, &mut self.cross),
+            let (squares, cross) = (&mut self.products[..], &mut self.cross[..]);
+            match t {
+                None => multiply(&x, [Some(squares), Some(cross)]),
+                Some(t) => {
+                    multiply(&x, [Some(squares), None]);
+                    multiply(&t, [Some(cross), None]);
+                }
             }
         }
     }
@@ -98,8 +106,8 @@ impl Moments {
             .collect()
     }
 
-    /// The products, damped.
-    fn damped(&self) -> Vec<f64> {
+    /// The products, damped, and what was added to the square of each input.
+    fn damped(&self) -> (Vec<f64>, f64) {
         let n = self.size;
         let squares = (0..n - 1).map(|i| self.products[i * n + i]).sum::<f64>();
         let more = (DAMPING * squares / (n - 1).max(1) as f64).max(f64::MIN_POSITIVE.sqrt());
@@ -109,7 +117,7 @@ impl Moments {
         }
         // The bias has no square of its own to be compared with.
         damped[n * n - 1] += 1e-9 * damped[n * n - 1] + f64::MIN_POSITIVE.sqrt();
-        damped
+        (damped, more)
     }
 }
 
@@ -143,7 +151,7 @@ struct Removal {
 }
 
 impl Surgeon {
-    /// Finds in which order the weights of each unit are to go.
+    /// Finds in which order the weights `[unit][input]` of each unit are to go.
     ///
     /// # Errors
     /// Inputs or weights that are not finite.
@@ -154,9 +162,8 @@ impl Surgeon {
     pub fn new(weights: &[f32], bias: &[f32], moments: &Moments) -> Result<Self, CompressError> {
         let n = moments.size;
         assert_eq!(weights.len(), bias.len() * (n - 1), "weights");
-        let damped = moments.damped();
+        let (damped, more) = moments.damped();
         let inverse = inverse(&damped, n)?;
-        let more = damped[0] - moments.products[0];
         let original = |unit: usize| -> Vec<f64> {
             let row = &weights[unit * (n - 1)..(unit + 1) * (n - 1)];
             row.iter()
@@ -168,7 +175,7 @@ impl Surgeon {
         let rows: Vec<Vec<f64>> = (0..bias.len())
             .map(|unit| {
                 let row = original(unit);
-                energy += spread(&row, &moments.products, n);
+                energy += spread(&row, moments);
                 // The row that comes nearest to the outputs as they were, damped towards the row as it was.
                 let mut aim = multiply(&moments.cross, &row, n);
                 aim.iter_mut()
@@ -180,13 +187,7 @@ impl Surgeon {
             .collect();
         let order = match n - 1 > MOST_OF_OWN_ORDER {
             false => Order::Own(rows.par_iter().map(|row| order(row, &inverse)).collect()),
-            true => {
-                let mut factor = inverse;
-                cholesky(&mut factor, n)?;
-                let transposed = (0..n * n).map(|i| (i / n, i % n));
-                let upper = transposed.map(|(i, j)| if j < i { 0.0 } else { factor[j * n + i] });
-                Order::Common(upper.collect())
-            }
+            true => Order::Common(upper_factor(inverse, n)?),
         };
         Ok(Self {
             size: n,
@@ -204,7 +205,11 @@ impl Surgeon {
 
     /// What removing the cheapest weights costs, as a share of the variance of the layer's outputs: of each number removed, none at first.
     pub fn costs(&self) -> Vec<f64> {
-        let energy = self.energy.max(f64::MIN_POSITIVE);
+        // Weights of a layer whose outputs are always the same cost nothing.
+        let energy = match self.energy > 0.0 {
+            true => self.energy,
+            false => f64::INFINITY,
+        };
         match &self.order {
             Order::Own(removals) => {
                 let mut sum = 0.0;
@@ -427,11 +432,11 @@ fn order(row: &[f64], inverse: &[f64]) -> Vec<Removal> {
     removals
 }
 
-/// The sum over the samples of the squared outputs of a row, less their mean.
-fn spread(row: &[f64], products: &[f64], n: usize) -> f64 {
-    let outputs = multiply(products, row, n);
-    let samples = products[n * n - 1].max(1.0);
-    (dot(&outputs, row) - outputs[n - 1] * outputs[n - 1] / samples).max(0.0)
+/// The sum over the rows of inputs of the squared outputs of a row of weights, less their mean.
+fn spread(row: &[f64], moments: &Moments) -> f64 {
+    let outputs = multiply(&moments.products, row, moments.size);
+    let sum = dot(&moments.sums, row);
+    (dot(&outputs, row) - sum * sum / moments.count.max(1.0)).max(0.0)
 }
 
 /// A square matrix times a vector.
@@ -470,6 +475,14 @@ fn cholesky(a: &mut [f64], n: usize) -> Result<(), CompressError> {
         row[i] = square.sqrt();
     }
     Ok(())
+}
+
+/// The upper triangle `U` of `U^T U = a`.
+fn upper_factor(mut a: Vec<f64>, n: usize) -> Result<Vec<f64>, CompressError> {
+    cholesky(&mut a, n)?;
+    let transposed = (0..n * n).map(|i| (i / n, i % n));
+    let upper = transposed.map(|(i, j)| if j < i { 0.0 } else { a[j * n + i] });
+    Ok(upper.collect())
 }
 
 /// The inverse of a positive definite matrix.
@@ -670,13 +683,10 @@ mod tests {
         let mut moments = Moments::new(INPUTS, true);
         moments.add(&x, None);
         let own = Surgeon::new(&weights, &bias, &moments).unwrap();
-        let mut factor = inverse(&own.damped, own.size).unwrap();
-        cholesky(&mut factor, own.size).unwrap();
         let n = own.size;
-        let upper = (0..n * n).map(|i| (i / n, i % n));
-        let upper = upper.map(|(i, j)| if j < i { 0.0 } else { factor[j * n + i] });
+        let factor = upper_factor(inverse(&own.damped, n).unwrap(), n).unwrap();
         let common = Surgeon {
-            order: Order::Common(upper.collect()),
+            order: Order::Common(factor),
             rows: own.rows.clone(),
             damped: own.damped.clone(),
             ..own

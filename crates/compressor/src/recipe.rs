@@ -46,8 +46,8 @@ pub struct Recipe {
     /// Which weights share a dropout rate.
     #[serde(default)]
     pub alpha: Granularity,
-    /// Whether layers without noise compute with the weights that are left alone, where that is faster. Sums then have another
-    /// order, so that a result differs from one without in its last bits.
+    /// Whether layers without noise compute with the weights that are left alone, where that is faster, and gradients that are
+    /// mostly zero are taken as lists. The order of sums depends on it, and so do the last bits of the result.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub skip_zeros: bool,
     /// Points by which the validation error of the result may exceed that of the dense network.

@@ -3,9 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::thread;
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
 use sparsevd_compressor::report::Calibration;
 use sparsevd_compressor::trainer::Observer;
-use sparsevd_compressor::{CompressError, Magnitude, Moments, Samples, Scope, Surgeon};
+use sparsevd_compressor::{Magnitude, Moments, Samples, Scope, Surgeon};
 use sparsevd_model::{Csr, Network, Node, Op, Shape, TensorType, Weights, Window};
 use sparsevd_runtime::{Session, WeightMode};
 
@@ -18,7 +20,8 @@ const BATCH: usize = 16;
 /// enough that their products are those of the data.
 const ROWS: usize = 65_536;
 const LEAST_ROWS_PER_INPUT: usize = 8;
-/// A layer whose units have more weights stays dense: the inverse of its products would take an hour.
+/// A layer whose units have more weights stays dense: its products and their inverse are half a dozen matrices of as many rows and
+/// columns, in double precision.
 const MOST_INPUTS: usize = 4608;
 
 /// A layer that is pruned.
@@ -123,12 +126,18 @@ pub(crate) fn calibrate(
         layers.len(),
         inputs.samples()
     ));
+    let threads = match threads {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| {
+        PipelineError::invalid("threads", "some that can be started", error.to_string())
+    })?;
     let run = Run {
         inputs,
-        threads: match threads {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            n => n,
-        },
+        threads,
+        pool,
     };
     // Layers that read the same value are measured together, such as the queries, keys and values of attention.
     let same: Vec<&[Layer<'_>]> = layers.chunk_by(|a, b| a.reads_as(b)).collect();
@@ -137,7 +146,8 @@ pub(crate) fn calibrate(
     for layers in &same {
         let moments = run.moments(network, None, &layers[0], observer)?;
         for layer in *layers {
-            costs.push(surgeon(network, layer, &moments)?.costs());
+            let surgeon = run.surgeon(network, layer, &moments, observer)?;
+            costs.push(run.pool.install(|| surgeon.costs()));
         }
     }
     let mut removed = deal(&costs, settings.sparsity).into_iter();
@@ -146,7 +156,8 @@ pub(crate) fn calibrate(
     for layers in same {
         let moments = run.moments(&pruned, Some(network), &layers[0], observer)?;
         for (layer, removed) in layers.iter().zip(&mut removed) {
-            let [weights, bias] = surgeon(network, layer, &moments)?.prune(removed)?;
+            let surgeon = run.surgeon(network, layer, &moments, observer)?;
+            let [weights, bias] = run.pool.install(|| surgeon.prune(removed))?;
             if let Some(tensor) = pruned.tensors.get_mut(layer.weight) {
                 let mut dense = tensor.to_dense();
                 dense.values = weights;
@@ -183,9 +194,15 @@ impl Layer<'_> {
 /// The layers that are pruned, from the input to the output, and those of `names` that cannot be, each with why.
 fn layers<'n>(network: &'n Network, names: &[&str]) -> (Vec<Layer<'n>>, Vec<String>) {
     let mut uses: HashMap<&str, usize> = HashMap::new();
-    for name in network.graph.weighted_nodes().filter_map(|n| n.op.weight()) {
+    for name in network.graph.nodes.iter().flat_map(|n| n.op.tensors()) {
         *uses.entry(name).or_default() += 1;
     }
+    let is_shared = |op: &Op| {
+        op.weight()
+            .into_iter()
+            .chain(op.bias())
+            .any(|name| uses[name] > 1)
+    };
     let (mut layers, mut left_out) = (vec![], vec![]);
     for node in network.graph.weighted_nodes() {
         let (Some(name), Some(weight)) = (node.op.weight(), network.weight(node)) else {
@@ -199,8 +216,8 @@ fn layers<'n>(network: &'n Network, names: &[&str]) -> (Vec<Layer<'n>>, Vec<Stri
         let inputs = dims[1..].iter().product();
         let why = match &node.op {
             Op::Conv(conv) if conv.groups > 1 => Some("its groups".to_owned()),
-            Op::Conv(_) | Op::Linear(_) if uses[name] > 1 => {
-                Some("weights of several layers".into())
+            Op::Conv(_) | Op::Linear(_) if is_shared(&node.op) => {
+                Some("tensors of several nodes".into())
             }
             Op::Conv(_) | Op::Linear(_) if inputs > MOST_INPUTS => Some(format!(
                 "{inputs} weights of a unit, of at most {MOST_INPUTS}"
@@ -223,33 +240,22 @@ fn layers<'n>(network: &'n Network, names: &[&str]) -> (Vec<Layer<'n>>, Vec<Stri
     (layers, left_out)
 }
 
-fn surgeon(
-    network: &Network,
-    layer: &Layer<'_>,
-    moments: &Moments,
-) -> Result<Surgeon, CompressError> {
-    let weights = network.tensors[layer.weight].to_dense().values;
-    let zeros = vec![0.0; layer.units];
-    let bias = network.bias(layer.node).unwrap_or(&zeros);
-    Surgeon::new(&weights, bias, moments)
-}
-
 /// How many weights each layer loses: the cheapest of all, up to this share of all. `costs` are those of [`Surgeon::costs`].
 fn deal(costs: &[Vec<f64>], sparsity: f64) -> Vec<usize> {
-    let mut all: Vec<(f64, usize)> = vec![];
+    let mut all: Vec<(f64, u32)> = vec![];
     for (layer, costs) in costs.iter().enumerate() {
         let mut rank = 0.0_f64;
         for pair in costs.windows(2) {
             rank = rank.max(pair[1] - pair[0]);
-            all.push((rank, layer));
+            all.push((rank, layer as u32));
         }
     }
-    all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let count = (sparsity * all.len() as f64).round() as usize;
     let mut removed = vec![0; costs.len()];
     all[..count]
         .iter()
-        .for_each(|(_, layer)| removed[*layer] += 1);
+        .for_each(|(_, layer)| removed[*layer as usize] += 1);
     removed
 }
 
@@ -257,9 +263,57 @@ fn deal(costs: &[Vec<f64>], sparsity: f64) -> Vec<usize> {
 struct Run<'s> {
     inputs: &'s dyn Batches,
     threads: usize,
+    /// For what is computed of a layer.
+    pool: ThreadPool,
+}
+
+/// The least number from `least` on that has no divisor in common with the positions of a sample: every so manyth row then meets all
+/// positions, and all columns of a map, in turn.
+fn step(
+    least: usize,
+    positions: impl Fn(usize) -> usize,
+    inputs: &dyn Batches,
+) -> Result<usize, PipelineError> {
+    let mut longest = 1;
+    inputs.for_each(&mut |batch| {
+        longest = longest.max(positions(batch.length));
+        Ok(())
+    })?;
+    let common = |mut a: usize, mut b: usize| {
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let mut step = least.max(1);
+    while common(step, longest) > 1 {
+        step += 1;
+    }
+    Ok(step)
 }
 
 impl Run<'_> {
+    /// Which weights of a layer are to go in which order.
+    fn surgeon(
+        &self,
+        network: &Network,
+        layer: &Layer<'_>,
+        moments: &Moments,
+        observer: &mut dyn Observer,
+    ) -> Result<Surgeon, PipelineError> {
+        if observer.stop() {
+            return Err(PipelineError::Interrupted { folder: None });
+        }
+        let weights = network.tensors[layer.weight].to_dense().values;
+        let zeros = vec![0.0; layer.units];
+        let bias = network.bias(layer.node).unwrap_or(&zeros);
+        let surgeon = self.pool.install(|| Surgeon::new(&weights, bias, moments));
+        surgeon.map_err(|_| {
+            let what = format!("calibration of layer `{}`", layer.node.name);
+            PipelineError::invalid(what, "finite inputs and weights", "others")
+        })
+    }
+
     /// What a layer reads in `now`, and in the `dense` network where that is another, summed over the samples.
     fn moments(
         &self,
@@ -278,7 +332,8 @@ impl Run<'_> {
             rows += batch.count * now.positions(batch.length);
             Ok(())
         })?;
-        let every = (rows / ROWS.max(LEAST_ROWS_PER_INPUT * layer.inputs)).max(1);
+        let least = rows / ROWS.max(LEAST_ROWS_PER_INPUT * layer.inputs);
+        let every = step(least, |length| now.positions(length), self.inputs)?;
         let mut moments = Moments::new(layer.inputs, layer.bias.is_some());
         let (mut x, mut t, mut skip) = (vec![], vec![], 0);
         self.inputs.for_each(&mut |batch| {
@@ -517,6 +572,57 @@ mod tests {
                 .collect();
             assert_eq!(some, wanted, "{}", layer.node.name);
         }
+    }
+
+    #[test]
+    fn layers_whose_tensors_others_read_stay() {
+        let mut b = GraphBuilder::new("shared");
+        let x = b.input("x", Shape::from([3]));
+        let x = b.linear("a", &x, 3);
+        let x = b.linear("b", &x, 3);
+        b.linear("c", &x, 3);
+        let (mut graph, shapes) = b.finish_with_tensors().unwrap();
+        let mut network = initialise(graph.clone(), &shapes, 1).unwrap();
+        if let Op::Linear(linear) = &mut graph.nodes[1].op {
+            linear.bias = Some("a.bias".into());
+        }
+        network.tensors.remove("b.bias");
+        let network = Network::new(graph, network.tensors).unwrap();
+        let (layers, left_out) = layers(&network, &["a.weight", "b.weight", "c.weight"]);
+        let names: Vec<&str> = layers.iter().map(|l| l.weight).collect();
+        assert_eq!(names, ["c.weight"]);
+        assert_eq!(
+            left_out,
+            [
+                "`a` (tensors of several nodes)",
+                "`b` (tensors of several nodes)"
+            ]
+        );
+    }
+
+    #[test]
+    fn rows_that_are_left_out_are_not_always_the_same() {
+        struct Maps;
+        impl Batches for Maps {
+            fn samples(&self) -> usize {
+                7
+            }
+            fn for_each(
+                &self,
+                visit: &mut dyn FnMut(&Batch) -> Result<(), PipelineError>,
+            ) -> Result<(), PipelineError> {
+                visit(&Batch {
+                    count: 7,
+                    length: 1,
+                    inputs: vec![],
+                })
+            }
+        }
+        let step = |least, positions| super::step(least, |_| positions, &Maps).unwrap();
+        assert_eq!(
+            [step(8, 1024), step(2, 256), step(3, 63), step(0, 49)],
+            [9, 3, 4, 1]
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::error::PipelineError;
 use crate::input::InputNetwork;
 use crate::measure::Scores;
 use crate::pruning::{Pruned, finish, folded, prune};
-use crate::recipe::{DEFAULT_GRIDS, FoundRecipe};
+use crate::recipe::{DEFAULT_GRIDS, FoundRecipe, ONLY_FINE_TUNING};
 use crate::run_folder::{RecordedRun, RunFolder, record};
 use crate::search::search;
 use crate::split::Split;
@@ -143,7 +143,7 @@ impl Compression {
             input,
             data,
             mut recipe,
-            pruning,
+            mut pruning,
             onto_grids,
             folder,
             threads,
@@ -179,7 +179,8 @@ impl Compression {
             .as_ref()
             .map(|samples| Scores::of(&dense, WeightMode::Dense, samples, threads))
             .transpose()?;
-        if let (Some(Pruning::Calibration(settings)), Some(samples)) = (&pruning, &samples) {
+        if let (Some(Pruning::Calibration(settings)), Some(samples)) = (&mut pruning, &samples) {
+            settings.samples = settings.samples.min(samples.training.train().len());
             let inputs = FirstSamples::new(&dense, samples.training.train(), settings.samples);
             let network = calibrate(&dense, settings, &inputs, threads, observer)?;
             pruned = Some(Pruned::without_sigmas(network));
@@ -300,7 +301,7 @@ impl Compression {
                 if !left_out.is_empty() {
                     return Err(PipelineError::invalid(
                         &self.recipe.source,
-                        "phases that fine-tune on the labels alone, as magnitude or a posterior decides which weights go",
+                        ONLY_FINE_TUNING,
                         left_out.join(", "),
                     ));
                 }

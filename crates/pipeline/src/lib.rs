@@ -87,7 +87,7 @@ pub use output_values::{
     write_outputs,
 };
 pub use outputs::{Form, Outputs, grid_run};
-pub use recipe::{DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe};
+pub use recipe::{DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe, ONLY_FINE_TUNING};
 pub use run_folder::{RecordedRun, RunFolder, frame_files, report_path};
 pub use sparsevd_compressor::trainer::{Observer, Silent};
 pub use sweep::{Sweep, SweepPoint, SweepScore, check_thresholds};

@@ -9,6 +9,9 @@ use sparsevd_model::Network;
 /// The source of a recipe where none is given.
 pub const DEFAULT_RECIPE: &str = "the default recipe";
 
+/// What is expected of the recipe for a network that is pruned already.
+pub const ONLY_FINE_TUNING: &str =
+    "phases that fine-tune on the labels alone, as it is decided already which weights go";
 /// The source of a recipe that puts the weights of a network on grids, where none is given.
 pub const DEFAULT_GRIDS: &str = "the quantise phase of the default recipe";
 

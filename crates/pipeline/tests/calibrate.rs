@@ -164,7 +164,7 @@ fn a_calibration_removes_what_it_says_the_same_on_any_number_of_threads() {
     let pruning = report.pruning.unwrap().to_string();
     assert_eq!(
         pruning,
-        "pruned by calibration on 200 samples: 50.00 % of all layers together"
+        "pruned by calibration on 200 samples: 50.00 % of the pruned layers together"
     );
     assert!(report.history.is_empty());
 }

@@ -244,7 +244,7 @@ def compress(
         "scale": scale,
         "method": method,
         "sparsity": sparsity,
-        "calibrate": _CALIBRATION_INPUTS if calibrate is True else calibrate or None,
+        "calibrate": {True: _CALIBRATION_INPUTS, False: None}[calibrate] if isinstance(calibrate, bool) else calibrate,
         "scope": scope,
         "every_layer": every_layer,
         "posterior": posterior,

@@ -15,8 +15,8 @@ use super::{Pass, Saved, Scratch, Weights, fill_rows, sized};
 
 /// Patches of a group of images should stay in a core's L2 cache together with their products.
 const GROUP_BYTES: usize = 512 << 10;
-/// Multiply-adds of a product in the time of one that visits events.
-const EVENT_COST: usize = 8;
+/// A multiply-add of an event takes as long as about this many of a product.
+const EVENT_COST: f64 = 8.0;
 
 pub(crate) struct Conv<'a, T> {
     pub weights: Weights<'a, T>,
@@ -73,9 +73,14 @@ impl<T: Real> Conv<'_, T> {
 
     /// Images per group.
     fn group(&self, samples: usize) -> usize {
-        if self.weights.sparse.is_some() {
-            return LANES.min(samples.max(1));
+        match self.weights.sparse {
+            Some(_) => LANES.min(samples.max(1)),
+            None => self.images_of_patches(samples),
         }
+    }
+
+    /// Images whose patches are made together.
+    fn images_of_patches(&self, samples: usize) -> usize {
         let map = self.map();
         let per_image = size_of::<T>()
             * map.height
@@ -237,22 +242,35 @@ impl<T: Real> Conv<'_, T> {
         mut out: Gradients<'_, T>,
         scratch: &mut Scratch<T>,
     ) {
+        let per_out = self.output.elements();
+        let sparse = self.weights.sparse;
         let group = self.group(pass.samples);
         for first in (0..pass.samples).step_by(group) {
             let images = first..pass.samples.min(first + group);
-            let per_out = self.output.elements();
             let g = &gradient[images.start * per_out..images.end * per_out];
-            let sparse = self.weights.sparse;
-            if is_mostly_zero(g) || self.pool.is_some() && sparse.is_none() {
-                self.backward_by_events(pass, images, input, gradient, saved, &mut out, scratch);
-            } else {
-                match sparse {
-                    Some(sparse) => self.backward_of_sparse(
-                        pass, sparse, images, input, gradient, saved, &mut out, scratch,
-                    ),
-                    None => self.backward_by_products(
+            let by_events = match sparse {
+                None => self.pool.is_some() || pass.skip_zeros && is_mostly_zero(g, 1.0),
+                Some(sparse) => is_mostly_zero(g, sparse.density()),
+            };
+            if by_events {
+                // Patches of the images' positions are whole arrays, as products have them.
+                let few = self.images_of_patches(images.len());
+                for first in images.clone().step_by(few) {
+                    let images = first..images.end.min(first + few);
+                    self.backward_by_events(
                         pass, images, input, gradient, saved, &mut out, scratch,
-                    ),
+                    );
+                }
+                continue;
+            }
+            match sparse {
+                Some(sparse) => self.backward_of_sparse(
+                    pass, sparse, images, input, gradient, saved, &mut out, scratch,
+                ),
+                None => {
+                    self.backward_by_products(
+                        pass, images, input, gradient, saved, &mut out, scratch,
+                    );
                 }
             }
         }
@@ -468,16 +486,15 @@ impl<T: Real> Conv<'_, T> {
     }
 }
 
-/// Whether so few gradients are not zero that visiting those alone is cheaper than products with all.
-fn is_mostly_zero<T: Real>(gradient: &[T]) -> bool {
-    let most = gradient.len() / EVENT_COST;
+/// Whether so few gradients are not zero that visiting those alone, each with all weights, is cheaper than a product of all with the
+/// weights that are left, of which `density` is the share.
+fn is_mostly_zero<T: Real>(gradient: &[T], density: f64) -> bool {
+    let most = gradient.len() as f64 * density / EVENT_COST;
     let mut found = 0_u32;
     for part in gradient.chunks(256) {
-        found += part
-            .iter()
-            .map(|g| u32::from(*g != T::default()))
-            .sum::<u32>();
-        if found as usize > most {
+        let here = part.iter().map(|g| u32::from(*g != T::default()));
+        found += here.sum::<u32>();
+        if f64::from(found) > most {
             return false;
         }
     }

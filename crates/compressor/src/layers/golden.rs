@@ -125,6 +125,7 @@ fn dense_layer() {
         isa: Isa::best(),
         noise: Noise::Given(&noise),
         samples,
+        skip_zeros: true,
     };
     let (mut saved, mut scratch) = (Saved::default(), Scratch::default());
     let mut y = vec![0.0; samples * units];
@@ -190,6 +191,7 @@ fn conv_layer() {
         isa: Isa::best(),
         noise: Noise::Given(&noise),
         samples,
+        skip_zeros: true,
     };
     let (mut saved, mut scratch) = (Saved::default(), Scratch::default());
     let x = swap(&get("x"), channels, 81);

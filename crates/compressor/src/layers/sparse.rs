@@ -1,7 +1,7 @@
 //! The weights of a layer that are left, for passes that compute with those alone: training on its own zeros.
 
 use sparsevd_kernels::training::{
-    Grid, Plane, Real, Samples, Taps, from_lanes, sampled_product, sparse_product, to_lanes,
+    Grid, LaneLayout, Plane, Real, Taps, from_lanes, sampled_product, sparse_product, to_lanes,
 };
 use sparsevd_kernels::{Isa, LANES};
 use sparsevd_model::Window;
@@ -9,8 +9,7 @@ use sparsevd_model::Window;
 use super::size::MapSize;
 use super::sized;
 
-/// Weights per one that is left from which products with those alone are cheaper, measured on LeNet-5, ResNet-20 and Magika
-/// (docs/performance.md).
+/// Weights per one that is left from which products with those alone are cheaper; `cargo bench --bench training` has what they gain.
 const LEAST_RATIO: usize = 5;
 
 /// Which weights of a layer are left, and where they read and write.
@@ -194,6 +193,11 @@ impl Sparse {
         })
     }
 
+    /// The share of the weights that are left.
+    pub fn density(&self) -> f64 {
+        self.weights.len() as f64 / (self.forward.rows() * self.patch) as f64
+    }
+
     fn maps(&self) -> Maps {
         match self.shape {
             Shape::Conv(maps) => maps,
@@ -216,6 +220,9 @@ fn left(
     patch: usize,
 ) -> Option<(Vec<u32>, Vec<usize>)> {
     let most = u32::try_from(units * patch).ok()? as usize / LEAST_RATIO;
+    if units * patch == 0 {
+        return None;
+    }
     let mut weights = Vec::new();
     let mut starts = vec![0; units + 1];
     for (i, _) in alive.enumerate().filter(|(_, alive)| *alive) {
@@ -282,8 +289,8 @@ fn gather<'a, T: Real>(buffer: &'a mut Vec<T>, values: &[T], numbers: &[u32]) ->
 }
 
 /// Maps of `[rows, columns]` positions, each with its channels, one after the other.
-fn maps_of(lanes: usize, [rows, columns]: [usize; 2], channels: usize) -> Samples {
-    Samples {
+fn maps_of(lanes: usize, [rows, columns]: [usize; 2], channels: usize) -> LaneLayout {
+    LaneLayout {
         lanes,
         lane_step: rows * columns * channels,
         steps: [columns * channels, channels],
@@ -561,7 +568,7 @@ fn blocks<A>(array: A, rows: usize, channels: usize) -> Plane<A> {
 }
 
 /// Calls `visit` with each block of rows: where its numbers and its vectors begin, and its shape.
-fn for_each_block(rows: usize, channels: usize, mut visit: impl FnMut(usize, usize, Samples)) {
+fn for_each_block(rows: usize, channels: usize, mut visit: impl FnMut(usize, usize, LaneLayout)) {
     for first in (0..rows).step_by(LANES) {
         let lanes = LANES.min(rows - first);
         visit(

@@ -103,7 +103,7 @@ pub enum Pruning {
 /// How a network is pruned in one shot by what its layers read of some samples, and repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Samples of the training set that the layers are measured on; all where there are fewer.
+    /// Samples that the layers are measured on, the first of the training set; in a report no more than there were.
     pub samples: usize,
     /// Share of the weights of the pruned layers that is removed: 0 or more, below 1.
     pub sparsity: f64,

@@ -128,7 +128,7 @@ impl fmt::Display for Pruning {
                 let (share, samples) = (100.0 * settings.sparsity, settings.samples);
                 write!(
                     f,
-                    "pruned by calibration on {samples} samples: {share:.2} % of all layers together"
+                    "pruned by calibration on {samples} samples: {share:.2} % of the pruned layers together"
                 )
             }
             Self::Posterior { file, threshold } => {

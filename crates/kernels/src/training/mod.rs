@@ -24,7 +24,7 @@ pub use philox::{NoiseKey, normals, philox4x32};
 pub use real::Real;
 pub use reparametrization::{VARIANCE_EPSILON, reparametrize, square};
 pub use sparse::{
-    Grid, Plane, Samples, Taps, from_lanes, sampled_product, sparse_product, to_lanes,
+    Grid, LaneLayout, Plane, Taps, from_lanes, sampled_product, sparse_product, to_lanes,
 };
 pub use update::{
     Adam, K1, K2, K3, KlWeight, LOG_ALPHA_LIMIT, THETA_EPSILON, adam, exp, kl, kl_gradient,

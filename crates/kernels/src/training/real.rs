@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub, SubAssign};
 
-use super::sparse::{Plane, Samples, Taps, plain, vectors};
+use super::sparse::{LaneLayout, Plane, Taps, plain, vectors};
 use crate::Isa;
 use crate::exponential::{exp_saturated, ln};
 use crate::gemm::{View, gemm};
@@ -90,7 +90,7 @@ pub trait Real:
     /// # Safety
     /// That function does not panic at these arguments.
     #[doc(hidden)]
-    unsafe fn to_lanes(isa: Isa, from: &[Self], samples: Samples, to: Plane<&mut [Self]>);
+    unsafe fn to_lanes(isa: Isa, from: &[Self], samples: LaneLayout, to: Plane<&mut [Self]>);
 
     /// [`super::from_lanes`] without checks.
     ///
@@ -100,7 +100,7 @@ pub trait Real:
     unsafe fn from_lanes(
         isa: Isa,
         from: Plane<&[Self]>,
-        samples: Samples,
+        samples: LaneLayout,
         to: &mut [Self],
         add: bool,
     );
@@ -175,14 +175,14 @@ impl Real for f32 {
         // SAFETY: the contract of the trait.
         unsafe { vectors::sampled_product(isa, taps, rows, by_output, input, gradients) };
     }
-    unsafe fn to_lanes(isa: Isa, from: &[Self], samples: Samples, to: Plane<&mut [Self]>) {
+    unsafe fn to_lanes(isa: Isa, from: &[Self], samples: LaneLayout, to: Plane<&mut [Self]>) {
         // SAFETY: the contract of the trait.
         unsafe { vectors::to_lanes(isa, from, samples, to) };
     }
     unsafe fn from_lanes(
         isa: Isa,
         from: Plane<&[Self]>,
-        samples: Samples,
+        samples: LaneLayout,
         to: &mut [Self],
         add: bool,
     ) {
@@ -258,13 +258,13 @@ impl Real for f64 {
     ) {
         plain::sampled_product(taps, rows, by_output, input, gradients);
     }
-    unsafe fn to_lanes(_isa: Isa, from: &[Self], samples: Samples, to: Plane<&mut [Self]>) {
+    unsafe fn to_lanes(_isa: Isa, from: &[Self], samples: LaneLayout, to: Plane<&mut [Self]>) {
         plain::to_lanes(from, samples, to);
     }
     unsafe fn from_lanes(
         _isa: Isa,
         from: Plane<&[Self]>,
-        samples: Samples,
+        samples: LaneLayout,
         to: &mut [Self],
         add: bool,
     ) {

@@ -9,9 +9,9 @@ use crate::simd::{Simd, simd_dispatch};
 use crate::training::Real;
 use crate::{Isa, LANES, Level};
 
-/// The weights that are left, by rows: of row `r`, numbers `starts[r]` to `starts[r + 1]` of an array of weights, each of
+/// The weights that are left, by rows as in CSR: of row `r`, numbers `starts[r]` to `starts[r + 1]` of an array of weights, each of
 /// which multiplies the vector at its place.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taps {
     starts: Vec<usize>,
     places: Vec<u32>,
@@ -176,8 +176,8 @@ pub fn sampled_product<T: Real>(
 
 /// Numbers of up to sixteen samples, `[lane][position][channel]`: how far lanes and positions are apart.
 #[derive(Debug, Clone, Copy)]
-pub struct Samples {
-    /// Samples that there are.
+pub struct LaneLayout {
+    /// LaneLayout that there are.
     pub lanes: usize,
     /// Numbers from one sample to the next.
     pub lane_step: usize,
@@ -187,7 +187,7 @@ pub struct Samples {
     pub channels: usize,
 }
 
-impl Samples {
+impl LaneLayout {
     #[track_caller]
     fn check(&self, len: usize, size: [usize; 2]) {
         assert!((1..=LANES).contains(&self.lanes), "{} samples", self.lanes);
@@ -211,7 +211,7 @@ impl Samples {
 /// # Panics
 /// When a number lies outside its array.
 #[track_caller]
-pub fn to_lanes<T: Real>(isa: Isa, from: &[T], samples: Samples, to: Plane<&mut [T]>) {
+pub fn to_lanes<T: Real>(isa: Isa, from: &[T], samples: LaneLayout, to: Plane<&mut [T]>) {
     if samples.channels == 0 || to.grid.is_empty() {
         return;
     }
@@ -231,7 +231,13 @@ pub fn to_lanes<T: Real>(isa: Isa, from: &[T], samples: Samples, to: Plane<&mut 
 /// # Panics
 /// When a number lies outside its array.
 #[track_caller]
-pub fn from_lanes<T: Real>(isa: Isa, from: Plane<&[T]>, samples: Samples, to: &mut [T], add: bool) {
+pub fn from_lanes<T: Real>(
+    isa: Isa,
+    from: Plane<&[T]>,
+    samples: LaneLayout,
+    to: &mut [T],
+    add: bool,
+) {
     if samples.channels == 0 || from.grid.is_empty() {
         return;
     }
@@ -248,7 +254,7 @@ pub fn from_lanes<T: Real>(isa: Isa, from: Plane<&[T]>, samples: Samples, to: &m
 
 /// Calls `visit` with each position and where it lies in `grid` and in `samples`.
 #[inline(always)]
-fn for_each_position(grid: Grid, samples: Samples, mut visit: impl FnMut(usize, usize)) {
+fn for_each_position(grid: Grid, samples: LaneLayout, mut visit: impl FnMut(usize, usize)) {
     for y in 0..grid.size[0] {
         for x in 0..grid.size[1] {
             visit(
@@ -261,7 +267,7 @@ fn for_each_position(grid: Grid, samples: Samples, mut visit: impl FnMut(usize, 
 
 /// The functions of this module for any number type, one number after the other.
 pub(super) mod plain {
-    use super::{Grid, LANES, Plane, Real, Samples, Taps, for_each_position};
+    use super::{Grid, LANES, LaneLayout, Plane, Real, Taps, for_each_position};
 
     fn positions(a: Grid, b: Grid) -> impl Iterator<Item = [usize; 2]> {
         (0..a.size[0]).flat_map(move |y| {
@@ -313,7 +319,7 @@ pub(super) mod plain {
         }
     }
 
-    pub fn to_lanes<T: Real>(from: &[T], samples: Samples, to: Plane<&mut [T]>) {
+    pub fn to_lanes<T: Real>(from: &[T], samples: LaneLayout, to: Plane<&mut [T]>) {
         for_each_position(to.grid, samples, |vector, number| {
             for c in 0..samples.channels {
                 let line = &mut to.array[(c * to.plane + vector) * LANES..][..LANES];
@@ -327,7 +333,7 @@ pub(super) mod plain {
         });
     }
 
-    pub fn from_lanes<T: Real>(from: Plane<&[T]>, samples: Samples, to: &mut [T], add: bool) {
+    pub fn from_lanes<T: Real>(from: Plane<&[T]>, samples: LaneLayout, to: &mut [T], add: bool) {
         for_each_position(from.grid, samples, |vector, number| {
             for lane in 0..samples.lanes {
                 let out = &mut to[lane * samples.lane_step + number..][..samples.channels];
@@ -342,7 +348,7 @@ pub(super) mod plain {
 
 /// The same in f32, in vectors.
 pub(super) mod vectors {
-    use super::{Isa, LANES, Level, Plane, Samples, Simd, Taps, plain, simd_dispatch};
+    use super::{Isa, LANES, LaneLayout, Level, Plane, Simd, Taps, plain, simd_dispatch};
 
     /// What one call reads and writes. Pointers are to floats, distances in floats.
     #[derive(Clone, Copy)]
@@ -558,10 +564,10 @@ pub(super) mod vectors {
 
     /// # Safety
     /// As [`Real::to_lanes`](super::Real::to_lanes).
-    pub unsafe fn to_lanes(isa: Isa, from: &[f32], samples: Samples, to: Plane<&mut [f32]>) {
+    pub unsafe fn to_lanes(isa: Isa, from: &[f32], samples: LaneLayout, to: Plane<&mut [f32]>) {
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Avx512 {
-            let Samples {
+            let LaneLayout {
                 lanes, channels, ..
             } = samples;
             super::for_each_position(to.grid, samples, |vector, number| {
@@ -588,13 +594,13 @@ pub(super) mod vectors {
     pub unsafe fn from_lanes(
         isa: Isa,
         from: Plane<&[f32]>,
-        samples: Samples,
+        samples: LaneLayout,
         to: &mut [f32],
         add: bool,
     ) {
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Avx512 {
-            let Samples {
+            let LaneLayout {
                 lanes, channels, ..
             } = samples;
             let mut square = [0.0; LANES * LANES];
@@ -761,7 +767,7 @@ mod tests {
         for (lanes, channels, height, width) in [(16, 16, 2, 3), (9, 5, 1, 4), (1, 40, 3, 1)] {
             let per_sample = height * width * channels;
             let from = numbers(lanes * per_sample, 5);
-            let samples = Samples {
+            let samples = LaneLayout {
                 lanes,
                 lane_step: per_sample,
                 steps: [width * channels, channels],

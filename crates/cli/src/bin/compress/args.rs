@@ -149,16 +149,16 @@ pub struct CompressArgs {
         conflicts_with = "goal"
     )]
     pub sparsity: Option<f64>,
-    /// Where --method magnitude looks for the smallest weights
-    #[arg(long, value_enum, default_value_t = Scope::Global, requires = "sparsity")]
-    pub scope: Scope,
-    /// Let --method magnitude and --calibrate prune a first convolution with less than half of the weights too, and --method magnitude
-    /// depthwise ones, which they leave dense
+    /// Where --method magnitude looks for the smallest weights; `global` where it is not said
+    #[arg(long, value_enum, requires = "sparsity", conflicts_with = "calibrate")]
+    pub scope: Option<Scope>,
+    /// A first convolution, unless it has half of the weights, and depthwise ones stay dense; this prunes the first too, and with
+    /// --method magnitude the depthwise ones
     #[arg(long, requires = "sparsity")]
     pub every_layer: bool,
     /// Prune by a posterior that was trained elsewhere: a safetensors file of NAME.theta with NAME.log_sigma2 or
     /// NAME.log_alpha (docs/posterior.md)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "goal"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "goal", "sparsity"])]
     pub posterior: Option<PathBuf>,
     /// Factor on the KL term: above 1 sparser, below 1 more careful
     #[arg(long, value_name = "K", allow_negative_numbers = true)]

@@ -9,7 +9,7 @@ use sparsevd_compressor::report::{Calibration, Pruning, Report};
 use sparsevd_format::{ValueType, check_writable};
 use sparsevd_pipeline::{
     Compression, DEFAULT_GRIDS, DEFAULT_RECIPE, Data, FoundRecipe, InputNetwork, ModelFile,
-    NEEDS_GRID, Outputs, RunFolder, TrainingLog, model_name,
+    NEEDS_GRID, ONLY_FINE_TUNING, Outputs, RunFolder, TrainingLog, model_name,
 };
 
 use crate::args::{CompressArgs, Method, NO_DATA};
@@ -152,7 +152,7 @@ pub fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
     Ok(match (args.method, args.sparsity) {
         (Some(Method::Magnitude), Some(sparsity)) => Some(Pruning::Magnitude(Magnitude {
             sparsity,
-            scope: args.scope,
+            scope: args.scope.unwrap_or_default(),
             every_layer: args.every_layer,
         })),
         (_, None) => None,
@@ -193,8 +193,7 @@ fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::R
     }
     if args.run.training.recipe.is_some() && !left_out.is_empty() {
         bail!(
-            "{source}: expected phases that fine-tune on the labels alone, as --method magnitude or --posterior decides which \
-             weights go; got {}",
+            "{source}: expected {ONLY_FINE_TUNING}; got {}",
             left_out.join(", ")
         );
     }
