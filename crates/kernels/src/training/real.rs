@@ -4,7 +4,9 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub, SubAssign};
 
-use super::sparse::{LaneLayout, Plane, Taps, plain, vectors};
+use super::sparse::plain;
+use super::sparse::taps::{LaneLayout, Plane, Taps};
+use super::sparse::vectors;
 use crate::Isa;
 use crate::exponential::{exp_saturated, ln};
 use crate::gemm::{View, gemm};

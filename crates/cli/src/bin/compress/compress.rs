@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use sparsevd_compressor::Magnitude;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::{Calibration, Pruning, Report};
+use sparsevd_compressor::report::Report;
 use sparsevd_format::{ValueType, check_writable};
 use sparsevd_pipeline::{
     Compression, DEFAULT_GRIDS, DEFAULT_RECIPE, Data, FoundRecipe, InputNetwork, ModelFile,
@@ -16,6 +15,7 @@ use crate::args::{CompressArgs, Method, NO_DATA};
 use crate::encoder;
 use crate::print;
 use crate::progress::Progress;
+use crate::pruning::pruning;
 use crate::report;
 use sparsevd_cli::{GraphArgs, Outcome, VerbosityArgs};
 
@@ -131,36 +131,6 @@ pub fn tell_of(report: &Report, files: Files<'_>, json: bool) -> anyhow::Result<
     Ok(match failures.as_slice() {
         [] => Outcome::Done,
         _ => Outcome::Failed,
-    })
-}
-
-/// How the command line prunes before any training; `None` where training is to choose the weights.
-pub fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
-    if let Some(file) = &args.posterior {
-        return Ok(Some(Pruning::Posterior {
-            file: file.clone(),
-            threshold: args.threshold.unwrap_or(3.0),
-        }));
-    }
-    if let (Some(samples), Some(sparsity)) = (args.calibrate, args.sparsity) {
-        return Ok(Some(Pruning::Calibration(Calibration {
-            samples: samples.get(),
-            sparsity,
-            every_layer: args.every_layer,
-        })));
-    }
-    Ok(match (args.method, args.sparsity) {
-        (Some(Method::Magnitude), Some(sparsity)) => Some(Pruning::Magnitude(Magnitude {
-            sparsity,
-            scope: args.scope.unwrap_or_default(),
-            every_layer: args.every_layer,
-        })),
-        (_, None) => None,
-        (_, Some(_)) => {
-            bail!(
-                "--sparsity: expected --method magnitude or --calibrate, which it is for, got neither"
-            )
-        }
     })
 }
 

@@ -9,8 +9,8 @@ use sparsevd_format::{MAX_JSON, read_text};
 use sparsevd_pipeline::{CalibratedEncoder, Cosines, Observer};
 
 use crate::args::CompressArgs;
-use crate::compress::pruning;
 use crate::print;
+use crate::pruning::pruning;
 use sparsevd_cli::Outcome;
 
 /// What is printed.

@@ -14,6 +14,7 @@ mod inspect;
 mod interrupt;
 mod print;
 mod progress;
+mod pruning;
 mod report;
 mod sweep;
 mod train;
