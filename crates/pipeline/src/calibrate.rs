@@ -8,7 +8,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use sparsevd_compressor::report::Calibration;
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_compressor::{Magnitude, Moments, Samples, Scope, Surgeon};
-use sparsevd_model::{Csr, Network, Node, Op, Shape, TensorType, Weights, Window};
+use sparsevd_model::{Csr, Network, Node, Op, Shape, TensorType, Weights, Window, memory};
 use sparsevd_runtime::{Session, WeightMode};
 
 use crate::error::PipelineError;
@@ -23,6 +23,8 @@ const LEAST_ROWS_PER_INPUT: usize = 8;
 /// A layer whose units have more weights stays dense: its products and their inverse are half a dozen matrices of as many rows and
 /// columns, in double precision.
 const MOST_INPUTS: usize = 4608;
+/// Matrices of a layer that are in memory together: of products, damped and inverted, and factors.
+const MATRICES: usize = 6;
 
 /// A layer that is pruned.
 struct Layer<'n> {
@@ -334,6 +336,9 @@ impl Run<'_> {
         })?;
         let least = rows / ROWS.max(LEAST_ROWS_PER_INPUT * layer.inputs);
         let every = step(least, |length| now.positions(length), self.inputs)?;
+        let what = || format!("the calibration of layer `{}`", layer.node.name);
+        let matrix = (layer.inputs + 1) * (layer.inputs + 1);
+        memory::check_elements(what, MATRICES * matrix, size_of::<f64>())?;
         let mut moments = Moments::new(layer.inputs, layer.bias.is_some());
         let (mut x, mut t, mut skip) = (vec![], vec![], 0);
         self.inputs.for_each(&mut |batch| {
