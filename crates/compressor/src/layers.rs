@@ -5,6 +5,7 @@
 
 pub(crate) mod arithmetic;
 pub(crate) mod arrange;
+mod buffer;
 pub(crate) mod conv;
 pub(crate) mod depthwise;
 pub(crate) mod function;
@@ -17,6 +18,7 @@ pub(crate) mod pool;
 pub(crate) mod size;
 pub(crate) mod sparse;
 
+pub(crate) use buffer::sized;
 use sparse::{Sparse, Vectors};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, Real, normals};
@@ -117,14 +119,6 @@ pub(crate) struct Scratch<T> {
     pub positions: Vec<u32>,
     /// Of sparse passes.
     pub vectors: Vectors<T>,
-}
-
-/// The first `len` elements of a buffer, which grows where it is shorter; earlier contents are kept.
-pub(crate) fn sized<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
-    }
-    &mut buffer[..len]
 }
 
 /// Repeats the bias for every row of `y`.

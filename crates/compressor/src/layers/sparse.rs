@@ -6,8 +6,8 @@ use sparsevd_kernels::training::{
 use sparsevd_kernels::{Isa, LANES};
 use sparsevd_model::Window;
 
+use super::buffer::sized;
 use super::size::MapSize;
-use super::sized;
 
 /// Weights per one that is left from which products with those alone are cheaper; `cargo bench --bench training` has what they gain.
 const LEAST_RATIO: usize = 5;
