@@ -1,7 +1,9 @@
 //! Sparse products in f32, in vectors.
 
 use super::plain;
-use super::taps::{LaneLayout, Plane, Taps, for_each_position};
+#[cfg(target_arch = "x86_64")]
+use super::taps::for_each_position;
+use super::taps::{LaneLayout, Plane, Taps};
 use crate::simd::{Simd, simd_dispatch};
 use crate::{Isa, LANES, Level};
 
