@@ -13,6 +13,7 @@ pub mod frame;
 mod init;
 mod layer;
 mod layers;
+mod linear_algebra;
 mod magnitude;
 mod normalisation;
 pub mod objective;

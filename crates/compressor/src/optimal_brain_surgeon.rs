@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use sparsevd_kernels::training::Real;
 
 use crate::error::CompressError;
+use crate::linear_algebra::{cholesky, dot, inverse, multiply, upper_factor};
 
 /// Share of the mean square of an input that is added to the square of each, so that few samples do not decide.
 const DAMPING: f64 = 0.01;
@@ -437,78 +438,6 @@ fn spread(row: &[f64], moments: &Moments) -> f64 {
     let outputs = multiply(&moments.products, row, moments.size);
     let sum = dot(&moments.sums, row);
     (dot(&outputs, row) - sum * sum / moments.count.max(1.0)).max(0.0)
-}
-
-/// A square matrix times a vector.
-fn multiply(matrix: &[f64], x: &[f64], n: usize) -> Vec<f64> {
-    matrix.chunks_exact(n).map(|row| dot(row, x)).collect()
-}
-
-/// With eight sums, so that the compiler can vectorise.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = a8.remainder().iter().zip(b8.remainder());
-    let rest: f64 = rest.map(|(a, b)| a * b).sum();
-    for (a, b) in a8.zip(b8) {
-        for i in 0..8 {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    sums.iter().sum::<f64>() + rest
-}
-
-/// The lower triangle `L` of `L L^T = a`, in its place; what is above is left as it was.
-fn cholesky(a: &mut [f64], n: usize) -> Result<(), CompressError> {
-    for i in 0..n {
-        let (before, row) = a.split_at_mut(i * n);
-        let row = &mut row[..n];
-        for j in 0..i {
-            let other = &before[j * n..j * n + j + 1];
-            row[j] = (row[j] - dot(&row[..j], &other[..j])) / other[j];
-        }
-        let square = row[i] - dot(&row[..i], &row[..i]);
-        if !(square > 0.0 && square.is_finite()) {
-            let expected = "finite inputs of every layer";
-            return Err(CompressError::setting("calibration", expected, "others"));
-        }
-        row[i] = square.sqrt();
-    }
-    Ok(())
-}
-
-/// The upper triangle `U` of `U^T U = a`.
-fn upper_factor(mut a: Vec<f64>, n: usize) -> Result<Vec<f64>, CompressError> {
-    cholesky(&mut a, n)?;
-    let transposed = (0..n * n).map(|i| (i / n, i % n));
-    let upper = transposed.map(|(i, j)| if j < i { 0.0 } else { a[j * n + i] });
-    Ok(upper.collect())
-}
-
-/// The inverse of a positive definite matrix.
-fn inverse(a: &[f64], n: usize) -> Result<Vec<f64>, CompressError> {
-    let mut l = a.to_vec();
-    cholesky(&mut l, n)?;
-    // Row by row of the transposed inverse of L, whose rows are its columns.
-    let columns: Vec<Vec<f64>> = (0..n)
-        .into_par_iter()
-        .map(|c| {
-            let mut column = vec![0.0; n];
-            column[c] = 1.0 / l[c * n + c];
-            for i in c + 1..n {
-                column[i] = -dot(&l[i * n + c..i * n + i], &column[c..i]) / l[i * n + i];
-            }
-            column
-        })
-        .collect();
-    let rows: Vec<Vec<f64>> = (0..n)
-        .into_par_iter()
-        .map(|i| {
-            let of = |j: usize| dot(&columns[i][i.max(j)..], &columns[j][i.max(j)..]);
-            (0..n).map(of).collect()
-        })
-        .collect();
-    Ok(rows.concat())
 }
 
 #[cfg(test)]
