@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::thread;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-
 use sparsevd_compressor::report::Calibration;
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_compressor::{Magnitude, Moments, Samples, Scope, Surgeon};
@@ -50,8 +49,8 @@ pub(crate) struct Batch {
 
 /// The inputs that layers are measured on.
 pub(crate) trait Batches {
-    /// Samples in all.
-    fn samples(&self) -> usize;
+    /// Samples and free dimension of each batch.
+    fn sizes(&self) -> Vec<(usize, usize)>;
     /// Calls `visit` with each batch, until it fails.
     fn for_each(
         &self,
@@ -80,8 +79,8 @@ impl<'s> FirstSamples<'s> {
 }
 
 impl Batches for FirstSamples<'_> {
-    fn samples(&self) -> usize {
-        self.count
+    fn sizes(&self) -> Vec<(usize, usize)> {
+        vec![(self.count, 1)]
     }
 
     fn for_each(
@@ -126,7 +125,7 @@ pub(crate) fn calibrate(
     observer.note(&format!(
         "calibrating {} layers on {} samples",
         layers.len(),
-        inputs.samples()
+        inputs.sizes().iter().map(|(count, _)| count).sum::<usize>()
     ));
     let threads = match threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -152,7 +151,7 @@ pub(crate) fn calibrate(
             costs.push(run.pool.install(|| surgeon.costs()));
         }
     }
-    let mut removed = deal(&costs, settings.sparsity).into_iter();
+    let mut removed = allocate(&costs, settings.sparsity).into_iter();
     // From the input to the output, so that each layer makes up for what those before it lost.
     let mut pruned = network.clone();
     for layers in same {
@@ -243,7 +242,7 @@ fn layers<'n>(network: &'n Network, names: &[&str]) -> (Vec<Layer<'n>>, Vec<Stri
 }
 
 /// How many weights each layer loses: the cheapest of all, up to this share of all. `costs` are those of [`Surgeon::costs`].
-fn deal(costs: &[Vec<f64>], sparsity: f64) -> Vec<usize> {
+fn allocate(costs: &[Vec<f64>], sparsity: f64) -> Vec<usize> {
     let mut all: Vec<(f64, u32)> = vec![];
     for (layer, costs) in costs.iter().enumerate() {
         let mut rank = 0.0_f64;
@@ -269,18 +268,9 @@ struct Run<'s> {
     pool: ThreadPool,
 }
 
-/// The least number from `least` on that has no divisor in common with the positions of a sample: every so manyth row then meets all
-/// positions, and all columns of a map, in turn.
-fn step(
-    least: usize,
-    positions: impl Fn(usize) -> usize,
-    inputs: &dyn Batches,
-) -> Result<usize, PipelineError> {
-    let mut longest = 1;
-    inputs.for_each(&mut |batch| {
-        longest = longest.max(positions(batch.length));
-        Ok(())
-    })?;
+/// The least number from `least` on that has no divisor in common with the positions of a sample. So the rows that are taken at such
+/// a distance are those of all positions, and of all columns of a map.
+fn step(least: usize, positions: usize) -> usize {
     let common = |mut a: usize, mut b: usize| {
         while b > 0 {
             (a, b) = (b, a % b);
@@ -288,10 +278,10 @@ fn step(
         a
     };
     let mut step = least.max(1);
-    while common(step, longest) > 1 {
+    while common(step, positions.max(1)) > 1 {
         step += 1;
     }
-    Ok(step)
+    step
 }
 
 impl Run<'_> {
@@ -329,13 +319,17 @@ impl Run<'_> {
             Some(dense) => Some(Reader::new(dense, layer, self.threads)?),
             None => None,
         };
-        let mut rows = 0;
-        self.inputs.for_each(&mut |batch| {
-            rows += batch.count * now.positions(batch.length);
-            Ok(())
-        })?;
+        let sizes = self.inputs.sizes();
+        let sizes = sizes
+            .iter()
+            .map(|&(count, length)| (count, now.positions(length)));
+        let rows: usize = sizes
+            .clone()
+            .map(|(count, positions)| count * positions)
+            .sum();
+        let longest = sizes.map(|(_, positions)| positions).max().unwrap_or(1);
         let least = rows / ROWS.max(LEAST_ROWS_PER_INPUT * layer.inputs);
-        let every = step(least, |length| now.positions(length), self.inputs)?;
+        let every = step(least, longest);
         let what = || format!("the calibration of layer `{}`", layer.node.name);
         let matrix = (layer.inputs + 1) * (layer.inputs + 1);
         memory::check_elements(what, MATRICES * matrix, size_of::<f64>())?;
@@ -607,23 +601,6 @@ mod tests {
 
     #[test]
     fn rows_that_are_left_out_are_not_always_the_same() {
-        struct Maps;
-        impl Batches for Maps {
-            fn samples(&self) -> usize {
-                7
-            }
-            fn for_each(
-                &self,
-                visit: &mut dyn FnMut(&Batch) -> Result<(), PipelineError>,
-            ) -> Result<(), PipelineError> {
-                visit(&Batch {
-                    count: 7,
-                    length: 1,
-                    inputs: vec![],
-                })
-            }
-        }
-        let step = |least, positions| super::step(least, |_| positions, &Maps).unwrap();
         assert_eq!(
             [step(8, 1024), step(2, 256), step(3, 63), step(0, 49)],
             [9, 3, 4, 1]
@@ -634,10 +611,10 @@ mod tests {
     fn layers_lose_what_costs_least() {
         // Ten weights of which each costs as much as the next, and ten that cost a tenth of it.
         let even = |cost: f64| (0..=10).map(|i| f64::from(i) * cost).collect::<Vec<_>>();
-        assert_eq!(deal(&[even(1.0), even(0.1)], 0.25), [0, 5]);
-        assert_eq!(deal(&[even(1.0), even(0.1)], 0.75), [5, 10]);
-        assert_eq!(deal(&[even(1.0), even(0.1)], 0.0), [0, 0]);
+        assert_eq!(allocate(&[even(1.0), even(0.1)], 0.25), [0, 5]);
+        assert_eq!(allocate(&[even(1.0), even(0.1)], 0.75), [5, 10]);
+        assert_eq!(allocate(&[even(1.0), even(0.1)], 0.0), [0, 0]);
         // A cheap weight behind a dear one costs as much as that.
-        assert_eq!(deal(&[vec![0.0, 2.0, 2.1], even(1.0)], 0.84), [0, 10]);
+        assert_eq!(allocate(&[vec![0.0, 2.0, 2.1], even(1.0)], 0.84), [0, 10]);
     }
 }

@@ -201,7 +201,6 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 
 /// Texts as tokens, those of equally many together.
 struct Texts {
-    count: usize,
     batches: Vec<Batch>,
 }
 
@@ -223,16 +222,13 @@ impl Texts {
                 });
             }
         }
-        Ok(Self {
-            count: texts.len(),
-            batches,
-        })
+        Ok(Self { batches })
     }
 }
 
 impl Batches for Texts {
-    fn samples(&self) -> usize {
-        self.count
+    fn sizes(&self) -> Vec<(usize, usize)> {
+        self.batches.iter().map(|b| (b.count, b.length)).collect()
     }
 
     fn for_each(

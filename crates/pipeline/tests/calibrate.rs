@@ -169,7 +169,7 @@ fn a_calibration_removes_what_it_says_the_same_on_any_number_of_threads() {
     assert!(report.history.is_empty());
 }
 
-/// Counts notes, and stops after so many questions.
+/// Keeps notes, and stops the run when it has been asked `stop_after` times.
 struct Asked {
     notes: Vec<String>,
     stop_after: usize,
