@@ -36,6 +36,7 @@ pub struct Settings {
     max_r2_drop: Option<f64>,
     max_class_drop: Option<f64>,
     class_weights: Option<String>,
+    keep_dense: Option<Vec<String>>,
     ratio: Option<f64>,
     weights: Option<usize>,
     bytes: Option<u64>,
@@ -86,6 +87,7 @@ impl Settings {
             max_r2_drop: self.max_r2_drop,
             max_class_drop: self.max_class_drop,
             class_weights: word("class_weights", self.class_weights.as_ref())?,
+            keep_dense: self.keep_dense.clone(),
             epochs: None,
             goal: Goal::of(self.ratio, self.weights, self.bytes),
         })
@@ -142,6 +144,7 @@ impl Settings {
                 samples,
                 sparsity,
                 every_layer: self.every_layer,
+                keep_dense: vec![],
             })));
         }
         let scope = word("scope", self.scope.as_ref())?;
@@ -158,6 +161,7 @@ impl Settings {
                 sparsity,
                 scope: scope.unwrap_or_default(),
                 every_layer: self.every_layer,
+                keep_dense: vec![],
             })),
             (None, None) => None,
         })

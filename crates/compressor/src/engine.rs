@@ -146,11 +146,11 @@ impl<T: Real> Engine<T> {
         &self.state.layers
     }
 
-    /// Removes for good every weight for which `removed` is true, given theta and its second moment; depthwise convolutions
+    /// Removes for good every weight for which `removed` is true, given theta and its second moment; layers that stay dense
     /// keep theirs.
     pub fn remove_where(&mut self, removed: impl Fn(T, T) -> bool) {
         self.sparse = None;
-        for layer in self.state.layers.iter_mut().filter(|l| !l.is_depthwise()) {
+        for layer in self.state.layers.iter_mut().filter(|l| !l.stays_dense()) {
             let second = layer.theta.iter().zip(&layer.theta_moments[1]);
             let keep: Vec<bool> = second.map(|(&t, &v)| !removed(t, v)).collect();
             layer.remove(&keep);

@@ -20,6 +20,8 @@ pub struct Layer<T> {
     pub bias_name: Option<String>,
     /// Shape of the weight tensor as it came: `[out, in]` or `[out, in/groups, kh, kw]`.
     pub original: Shape,
+    /// Whether the layer loses no weights because a recipe says so.
+    pub keep_dense: bool,
     /// Independent groups of channels of a convolution, whose units and channels all stay where there are several; else 1.
     pub groups: usize,
     /// Original output units or channels that are here, ascending.
@@ -146,6 +148,7 @@ impl<T: Real> Layer<T> {
             weight,
             bias_name: node.op.bias().map(str::to_owned),
             original: dense.shape.clone(),
+            keep_dense: false,
             groups,
             kept_out: (0..out as u32).collect(),
             kept_in: (0..inn as u32).collect(),
@@ -183,15 +186,20 @@ impl<T: Real> Layer<T> {
         self.groups > 1 && self.original.dims()[1] == 1
     }
 
+    /// Whether the layer trains without noise and loses no weights: a depthwise convolution, or one that a recipe keeps dense.
+    pub fn stays_dense(&self) -> bool {
+        self.keep_dense || self.is_depthwise()
+    }
+
     /// Whether the layer has noise.
     pub fn is_variational(&self) -> bool {
         !self.log_sigma2.is_empty()
     }
 
     /// Gives every weight the noise `log_sigma2`; with shared rates, the rate that noise has at the group's mean square.
-    /// A depthwise convolution stays without.
+    /// A layer that stays dense stays without.
     pub fn start_noise(&mut self, log_sigma2: f64, granularity: Granularity) {
-        if self.is_depthwise() {
+        if self.stays_dense() {
             return;
         }
         let group = granularity.group(self.units(), self.patch());
@@ -236,7 +244,7 @@ impl<T: Real> Layer<T> {
     }
 
     fn roles(&self) -> [Role; 2] {
-        let weights = match self.is_depthwise() {
+        let weights = match self.stays_dense() {
             true => Role::Plain,
             false => Role::Variational,
         };
@@ -335,12 +343,12 @@ impl<T: Real> Layer<T> {
     }
 
     /// Which weights live at a threshold on `log_alpha`; without noise, those that were not removed and are not zero, and all
-    /// that were not removed from a depthwise convolution.
+    /// that were not removed from a layer that stays dense.
     pub fn survivors(&self, threshold: f64) -> Vec<bool> {
         if self.is_variational() {
             return self.posterior().survivors(threshold).collect();
         }
-        let (zero, whole) = (T::default(), self.is_depthwise());
+        let (zero, whole) = (T::default(), self.stays_dense());
         let weights = self.mask.iter().zip(self.weights());
         weights
             .map(|(&m, &t)| m > zero && (whole || t != zero))

@@ -11,6 +11,7 @@ mod error;
 mod export;
 pub mod frame;
 mod init;
+mod keep_dense;
 mod layer;
 mod layers;
 mod linear_algebra;

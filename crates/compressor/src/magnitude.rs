@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sparsevd_model::{Csr, Network, Op, Weights};
 
 use crate::error::CompressError;
+use crate::keep_dense;
 
 /// Among which weights the smallest are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,7 +23,7 @@ pub enum Scope {
 }
 
 /// How a network is pruned by magnitude.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Magnitude {
     /// Share of the weights of the pruned layers that is removed: 0 or more, below 1.
     pub sparsity: f64,
@@ -31,6 +32,9 @@ pub struct Magnitude {
     /// Prune the first convolution and depthwise ones too, which have few weights and matter much. A first convolution with most of the
     /// weights is pruned in any case.
     pub every_layer: bool,
+    /// Layers that lose no weights, by the names of their nodes or of their weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep_dense: Vec<String>,
 }
 
 impl Magnitude {
@@ -38,10 +42,10 @@ impl Magnitude {
     /// keeps them removed.
     ///
     /// # Errors
-    /// A sparsity out of range.
+    /// A sparsity out of range, a name of no layer.
     pub fn prune(&self, network: &Network) -> Result<Network, CompressError> {
         self.check()?;
-        let layers = self.layers(network);
+        let layers = self.layers(network)?;
         let mut removed: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
         match self.scope {
             Scope::Global => {
@@ -73,10 +77,10 @@ impl Magnitude {
     /// The names of the weights that may be pruned.
     ///
     /// # Errors
-    /// A sparsity out of range.
+    /// A sparsity out of range, a name of no layer.
     pub fn pruned<'n>(&self, network: &'n Network) -> Result<Vec<&'n str>, CompressError> {
         self.check()?;
-        Ok(self.layers(network).into_keys().collect())
+        Ok(self.layers(network)?.into_keys().collect())
     }
 
     fn check(&self) -> Result<(), CompressError> {
@@ -88,14 +92,17 @@ impl Magnitude {
     }
 
     /// Weights of the layers that are pruned, by tensor name.
-    fn layers<'n>(&self, network: &'n Network) -> BTreeMap<&'n str, Vec<f32>> {
+    fn layers<'n>(
+        &self,
+        network: &'n Network,
+    ) -> Result<BTreeMap<&'n str, Vec<f32>>, CompressError> {
         let is_conv = |op: &Op| matches!(op, Op::Conv(_));
         let first = network.graph.weighted_nodes().position(|n| is_conv(&n.op));
         let elements = |node| network.weight(node).map_or(0, |w| w.shape().elements());
         let all: usize = network.graph.weighted_nodes().map(elements).sum();
         let has_most = |node| elements(node) > all / 2;
         let mut layers = BTreeMap::new();
-        let mut kept: Vec<&str> = Vec::new();
+        let mut kept = keep_dense::weights_of(network, &self.keep_dense)?;
         for (i, node) in network.graph.weighted_nodes().enumerate() {
             let (Some(name), Some(weight)) = (node.op.weight(), network.weight(node)) else {
                 continue;
@@ -104,13 +111,13 @@ impl Magnitude {
                 matches!(&node.op, Op::Conv(conv) if conv.is_depthwise(&weight.shape()));
             let is_small_first = Some(i) == first && !has_most(node);
             if !self.every_layer && (is_small_first || depthwise) {
-                kept.push(name);
+                kept.insert(name);
             } else {
                 layers.insert(name, weight.to_dense().values);
             }
         }
         layers.retain(|name, _| !kept.contains(name));
-        layers
+        Ok(layers)
     }
 
     /// Marks the share of the smallest numbers.
@@ -164,6 +171,7 @@ mod tests {
             sparsity: 0.5,
             scope: Scope::Layer,
             every_layer: false,
+            keep_dense: vec![],
         };
         let pruned = magnitude.prune(&network.unwrap()).unwrap();
         assert_eq!(nonzeros(&pruned, "conv"), (320, 640));
@@ -183,6 +191,7 @@ mod tests {
                 sparsity: 0.9,
                 scope,
                 every_layer: false,
+                keep_dense: vec![],
             };
             let pruned = magnitude.prune(&network).unwrap();
             for dense in ["conv1", "depthwise1", "depthwise13"] {
@@ -217,6 +226,7 @@ mod tests {
             sparsity: 0.5,
             scope: Scope::Layer,
             every_layer: true,
+            keep_dense: vec![],
         };
         let (left, of) = nonzeros(&all.prune(&network).unwrap(), "conv1");
         assert_eq!(left, of / 2);
@@ -233,6 +243,7 @@ mod tests {
             sparsity,
             scope: Scope::Layer,
             every_layer: false,
+            keep_dense: vec![],
         };
         let pruned = magnitude(0.25).prune(&network).unwrap();
         let values = pruned.tensors["fc.weight"].to_dense().values;

@@ -31,7 +31,7 @@ pub(crate) fn eight_bits(values: &[f32]) -> f64 {
 
 /// The exact scale of a layer's weights, before rounding to [`SCALE_BITS`].
 fn target_scale(layer: &Layer<f32>, c: f64, bias_step: f64) -> f64 {
-    if layer.is_depthwise() {
+    if layer.stays_dense() {
         return eight_bits(layer.weights());
     }
     let sigma = layer.median_sigma();
@@ -50,8 +50,8 @@ fn root_mean_square(layer: &Layer<f32>) -> Option<f64> {
 }
 
 /// Scales of weights and biases of every layer: `c` times the median sigma of the layer's survivors, and `bias_step` times
-/// that. A layer that never had a posterior takes a [share](SIGMAS) of the root mean square of its survivors for sigma. A depthwise
-/// convolution gets 8 bits, as do the biases of a layer without survivors.
+/// that. A layer that never had a posterior takes a [share](SIGMAS) of the root mean square of its survivors for sigma. A layer
+/// that stays dense gets 8 bits, as do the biases of a layer without survivors.
 ///
 /// # Errors
 /// Weights so large or small that no scale fits them.

@@ -50,6 +50,9 @@ pub struct Recipe {
     /// mostly zero are taken as lists. The order of sums depends on it, and so do the last bits of the result.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub skip_zeros: bool,
+    /// Layers that lose no weights, by the names of their nodes or of their weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep_dense: Vec<String>,
     /// Points by which the validation error of the result may exceed that of the dense network.
     #[serde(default = "half")]
     pub max_accuracy_drop: f64,
@@ -314,6 +317,7 @@ impl Recipe {
             threshold: three(),
             alpha: Granularity::Weight,
             skip_zeros: true,
+            keep_dense: vec![],
             max_accuracy_drop: half(),
             max_r2_drop: None,
             max_class_drop: None,

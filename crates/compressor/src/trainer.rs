@@ -28,6 +28,7 @@ use crate::data::{Samples, TrainingData};
 use crate::engine::{Engine, scores};
 use crate::error::CompressError;
 use crate::export;
+use crate::keep_dense;
 use crate::layer::Layer;
 use crate::objective::{
     Distillation, Loss, Objective, SampleErrors, Scaled, Targets, Weighted, sample_errors,
@@ -77,6 +78,8 @@ pub struct Trainer {
     begun: Arc<OnceLock<Begun>>,
     /// Shapes of the values of the network that came.
     shapes: HashMap<String, Shape>,
+    /// The network whose outputs distillation goes towards, where it is not the one that the run began with.
+    taught_by: Option<Arc<Network>>,
     /// Shared with the forks of a run.
     teacher: Option<Arc<Teacher>>,
     /// Mean loss of an epoch above which the run has diverged, where it is above twice the dense network's too.
@@ -133,7 +136,11 @@ impl Trainer {
         let unit = units::output_unit(network, &data.train().targets());
         let class_weights = recipe.class_weights;
         let class_weights = class_weights.map(|weights| weights.of(&data.train().targets()));
-        let state = State::from_network(&units::scale_outputs(network.clone(), 1.0 / unit))?;
+        let mut state = State::from_network(&units::scale_outputs(network.clone(), 1.0 / unit))?;
+        let kept = keep_dense::weights_of(network, &recipe.keep_dense)?;
+        for layer in &mut state.layers {
+            layer.keep_dense = kept.contains(layer.weight.as_str());
+        }
         let mut engine = Engine::new(
             &network.graph,
             state.clone(),
@@ -157,6 +164,7 @@ impl Trainer {
             unit,
             class_weights: class_weights.transpose()?,
             shapes,
+            taught_by: None,
             teacher: None,
             divergence: f64::INFINITY,
             isa,
@@ -208,6 +216,13 @@ impl Trainer {
                 }
             }
         })
+    }
+
+    /// Lets phases that distil learn from another network than the one that the run begins with: from the dense one, where that was
+    /// pruned already.
+    pub fn set_teacher(&mut self, network: &Network) {
+        let scaled = units::scale_outputs(network.clone(), 1.0 / self.unit);
+        (self.taught_by, self.teacher) = (Some(Arc::new(scaled)), None);
     }
 
     /// Progress of the run.
@@ -440,7 +455,13 @@ impl Trainer {
             "computing the dense network's scores of {} images",
             Teacher::samples(images, phase.shift)
         ));
-        let mut engine = self.engine_of(self.dense.clone())?;
+        let mut engine = match &self.taught_by {
+            Some(network) => {
+                let (state, pool) = (State::from_network(network)?, self.pool.clone());
+                Engine::new(&network.graph, state, self.recipe.alpha, self.isa, pool)?
+            }
+            None => self.engine_of(self.dense.clone())?,
+        };
         let teacher = Teacher::new(&mut engine, images, phase.shift, &mut || observer.stop());
         let Some(teacher) = teacher else {
             return Ok(Outcome::Interrupted);

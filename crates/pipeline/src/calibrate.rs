@@ -116,6 +116,7 @@ pub(crate) fn calibrate(
         sparsity: settings.sparsity,
         scope: Scope::Global,
         every_layer: settings.every_layer,
+        keep_dense: settings.keep_dense.clone(),
     };
     let names = magnitude.pruned(network)?;
     let (layers, left_out) = layers(network, &names);
@@ -210,7 +211,7 @@ fn layers<'n>(network: &'n Network, names: &[&str]) -> (Vec<Layer<'n>>, Vec<Stri
             continue;
         };
         if !names.contains(&name) {
-            left_out.push(format!("`{}` (few weights that matter much)", node.name));
+            left_out.push(format!("`{}` (kept dense)", node.name));
             continue;
         }
         let dims = weight.shape().dims().to_vec();

@@ -94,10 +94,12 @@ impl TrainingChoices<'_> {
             };
             let depthwise =
                 matches!(&node.op, Op::Conv(conv) if conv.is_depthwise(&weight.shape()));
+            let named = |name: &str| self.recipe.keep_dense.iter().any(|kept| kept == name);
+            let kept = named(&node.name) || node.op.weight().is_some_and(named);
             let is_pruned = match self.pruned {
                 // What was pruned in one shot is CSR.
                 Some(network) => matches!(network.weight(node), Some(Weights::Csr(_))),
-                None => !depthwise,
+                None => !depthwise && !kept,
             };
             if is_pruned {
                 weights += weight.shape().elements();
@@ -256,6 +258,7 @@ mod tests {
             sparsity: 0.9,
             scope: Default::default(),
             every_layer: false,
+            keep_dense: vec![],
         };
         let pruned = magnitude.prune(&network).unwrap();
         let in_one_shot = told(&Recipe::new(vec![]), &network, Some(&pruned));

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use sparsevd_compressor::CompressError;
 use sparsevd_compressor::recipe::Recipe;
-use sparsevd_compressor::report::{Pruning, SEEN};
+use sparsevd_compressor::report::{Calibration, Pruning, SEEN};
 use sparsevd_compressor::trainer::{Observer, RunOptions, Trainer};
+use sparsevd_compressor::{CompressError, Magnitude};
 use sparsevd_model::{Csr, Network};
 use sparsevd_onnx::ImportOptions;
 use sparsevd_runtime::WeightMode;
@@ -104,10 +104,18 @@ impl Compression {
     }
 
     /// Removes weights before any training. The phases of the recipe must then be [`FoundRecipe::fine_tuning`]; without data,
-    /// or with no phase, there is no training.
+    /// or with no phase, there is no training. Layers that the recipe keeps dense lose no weights here either.
     #[must_use]
     pub fn pruned_by(mut self, pruning: impl Into<Option<Pruning>>) -> Self {
         self.pruning = pruning.into();
+        let kept = &self.recipe.recipe.keep_dense;
+        match &mut self.pruning {
+            Some(Pruning::Magnitude(Magnitude { keep_dense, .. }))
+            | Some(Pruning::Calibration(Calibration { keep_dense, .. })) => {
+                keep_dense.clone_from(kept)
+            }
+            Some(Pruning::Posterior { .. }) | None => {}
+        }
         self
     }
 
@@ -171,8 +179,7 @@ impl Compression {
             (error, _) => error,
         })?;
         let answered = samples.as_ref().is_some_and(|s| !s.has_targets);
-        // The teacher of a network that was pruned is that network, so it learns from the answers themselves.
-        if answered && pruning.is_none() {
+        if answered {
             recipe.recipe.learn_from_teacher();
         }
         let before = samples
@@ -244,7 +251,11 @@ impl Compression {
                     (searched.trainer, Some(searched.report))
                 } else {
                     let sigmas = pruned.as_ref().map(|pruned| &pruned.sigmas);
-                    let start = Start { network, sigmas };
+                    let start = Start {
+                        network,
+                        teacher: pruned.as_ref().map(|_| &dense),
+                        sigmas,
+                    };
                     let trainer = train(start, plan, training, folder, record, threads, observer)?;
                     (trainer, None)
                 })

@@ -10,8 +10,7 @@ use sparsevd_model::Network;
 pub const DEFAULT_RECIPE: &str = "the default recipe";
 
 /// What is expected of the recipe for a network that is pruned already.
-pub const ONLY_FINE_TUNING: &str =
-    "phases that fine-tune on the labels alone, as it is decided already which weights go";
+pub const ONLY_FINE_TUNING: &str = "phases that fine-tune or quantise and prune no more, as it is decided already which weights go";
 /// The source of a recipe that puts the weights of a network on grids, where none is given.
 pub const DEFAULT_GRIDS: &str = "the quantise phase of the default recipe";
 
@@ -79,8 +78,7 @@ impl FoundRecipe {
 
     /// The part of the recipe that can train a network that is pruned already, and what is left out for that.
     ///
-    /// It is fine-tuning and quantising on the labels alone: a teacher would be the pruned network itself, and how many weights are
-    /// left is decided. Of several grids, which only the dense network could choose among, the finest is left. Of the default recipe,
+    /// It is fine-tuning and quantising: how many weights are left is decided. The teacher is the network before it was pruned. Of several grids, which only the dense network could choose among, the finest is left. Of the default recipe,
     /// which the user did not choose, the quantise phase with one grid is left. The source says what was left out.
     pub fn fine_tuning(mut self) -> (Self, Vec<String>) {
         let phases = &mut self.recipe.phases;
@@ -107,10 +105,6 @@ impl FoundRecipe {
                 let finest = phase.grid.iter().copied().reduce(f64::min);
                 phase.grid = finest.into_iter().collect();
                 left_out.push(format!("all but one `grid` of {which}"));
-            }
-            if phase.distil != 0.0 {
-                phase.distil = 0.0;
-                left_out.push(format!("`distil` of {which}"));
             }
             if phase.weights.take().is_some() {
                 left_out.push(format!("`weights` of {which}"));

@@ -15,6 +15,8 @@ use crate::run_folder::RunFolder;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Start<'n> {
     pub network: &'n Network,
+    /// The network that distillation goes towards, where it is another.
+    pub teacher: Option<&'n Network>,
     /// Deviations of a posterior that was trained elsewhere, by the names of weights.
     pub sigmas: Option<&'n BTreeMap<String, f64>>,
 }
@@ -23,6 +25,7 @@ impl<'n> From<&'n Network> for Start<'n> {
     fn from(network: &'n Network) -> Self {
         Self {
             network,
+            teacher: None,
             sigmas: None,
         }
     }
@@ -63,8 +66,15 @@ pub(crate) fn begin<'n>(
         threads,
         run_folder: folder.map(|f| f.path().to_owned()),
     };
-    let Start { network, sigmas } = start.into();
+    let Start {
+        network,
+        teacher,
+        sigmas,
+    } = start.into();
     let mut trainer = Trainer::new(network, recipe.clone(), data, &options)?;
+    if let Some(teacher) = teacher {
+        trainer.set_teacher(teacher);
+    }
     if let Some(sigmas) = sigmas {
         trainer.set_sigmas(sigmas)?;
     }

@@ -83,6 +83,7 @@ fn calibration(sparsity: f64) -> Pruning {
         samples: 200,
         sparsity,
         every_layer: false,
+        keep_dense: vec![],
     })
 }
 
@@ -135,6 +136,7 @@ fn inputs_that_come_twice_are_read_once_and_nothing_changes() {
             sparsity,
             scope: Scope::Global,
             every_layer: false,
+            keep_dense: vec![],
         }),
         1,
     );

@@ -200,6 +200,7 @@ fn what_cannot_be_compressed_is_refused_before_any_work() {
             sparsity,
             scope: Scope::Global,
             every_layer: true,
+            keep_dense: vec![],
         })
     };
     let fails = |compression: Compression, words: &[&str]| {

@@ -52,6 +52,7 @@ fn magnitude(sparsity: f64) -> Option<Pruning> {
         sparsity,
         scope: Scope::Global,
         every_layer: true,
+        keep_dense: vec![],
     }))
 }
 

@@ -289,6 +289,7 @@ fn a_network_that_was_trained_on_its_validation_images_is_measured_on_others() {
             sparsity: 0.2,
             scope: Scope::Global,
             every_layer: true,
+            keep_dense: vec![],
         })
     };
     let run = |validation: Validation| {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
@@ -179,6 +179,7 @@ def compress(
     max_r2_drop: float | None = None,
     max_class_drop: float | None = None,
     class_weights: str | None = None,
+    keep_dense: Sequence[str] | None = None,
     ratio: float | None = None,
     weights: int | None = None,
     bytes: int | None = None,
@@ -231,6 +232,7 @@ def compress(
         "max_r2_drop": max_r2_drop,
         "max_class_drop": max_class_drop,
         "class_weights": class_weights,
+        "keep_dense": None if keep_dense is None else list(keep_dense),
         "ratio": ratio,
         "weights": weights,
         "bytes": bytes,

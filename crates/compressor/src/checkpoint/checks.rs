@@ -164,7 +164,7 @@ impl Run<'_> {
         // What a phase leaves stays until the next one begins.
         let last = now.or(self.before(position));
         let is = |method| last.is_some_and(|phase| phase.method == method);
-        if layer.is_variational() != (is(Method::SparseVd) && !layer.is_depthwise()) {
+        if layer.is_variational() != (is(Method::SparseVd) && !layer.stays_dense()) {
             let [expected, got] = match layer.is_variational() {
                 true => ["none", "some"],
                 false => ["some", "none"],

@@ -18,6 +18,8 @@ pub struct Overrides {
     pub kl_scale: Option<f64>,
     /// Which weights share a dropout rate.
     pub alpha: Option<Granularity>,
+    /// Layers that lose no weights.
+    pub keep_dense: Option<Vec<String>>,
     /// Points of validation error that the result may lose.
     pub max_accuracy_drop: Option<f64>,
     /// Percent of validation samples to which the result must answer as the dense network does, of samples without targets: 100 less

@@ -16,6 +16,7 @@ impl Recipe {
             threshold,
             kl_scale,
             alpha,
+            keep_dense,
             max_accuracy_drop,
             min_agreement,
             max_r2_drop,
@@ -27,6 +28,7 @@ impl Recipe {
         self.seed = seed.unwrap_or(self.seed);
         self.validation = validation.unwrap_or(self.validation);
         self.alpha = alpha.unwrap_or(self.alpha);
+        self.keep_dense = keep_dense.unwrap_or(self.keep_dense);
         self.max_accuracy_drop = max_accuracy_drop.unwrap_or(self.max_accuracy_drop);
         if let Some(percent) = min_agreement {
             range("min_agreement", percent, 0.0, 100.0)?;

@@ -101,7 +101,7 @@ pub enum Pruning {
 }
 
 /// How a network is pruned in one shot by what its layers read of some samples, and repaired.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Samples that the layers are measured on, the first of the training set; in a report no more than there were.
     pub samples: usize,
@@ -109,6 +109,9 @@ pub struct Calibration {
     pub sparsity: f64,
     /// Prune the first convolution too, which has few weights and matters much. One with most of the weights is pruned in any case.
     pub every_layer: bool,
+    /// Layers that lose no weights, by the names of their nodes or of their weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep_dense: Vec<String>,
 }
 
 /// The kernel of one layer at one batch size.

@@ -34,6 +34,7 @@ impl Trainer {
             original: self.original.clone(),
             unit: self.unit,
             shapes: self.shapes.clone(),
+            taught_by: self.taught_by.clone(),
             teacher: self.teacher.clone(),
             divergence: self.divergence,
             class_weights: self.class_weights.clone(),

@@ -39,7 +39,7 @@ pub(super) fn cost(by: PruneBy, theta: f32, second_moment: f32) -> Cost {
 }
 
 /// The cost below which weights are removed, so that the number left falls from `begin` to `target` as the cube of
-/// the remaining share `1 - t`; `None` where that many or fewer are left. Depthwise convolutions lose none, and of all other weights one
+/// the remaining share `1 - t`; `None` where that many or fewer are left. Layers that stay dense lose none, and of all other weights one
 /// is left.
 pub(super) fn cut(
     layers: &[Layer<f32>],
@@ -48,7 +48,7 @@ pub(super) fn cut(
     target: usize,
     t: f64,
 ) -> Option<Cost> {
-    let pruned = || layers.iter().filter(|l| !l.is_depthwise());
+    let pruned = || layers.iter().filter(|l| !l.stays_dense());
     let alive = alive(layers);
     let fixed = alive - pruned().map(Layer::alive).sum::<usize>();
     let begin = begin.max(target) as f64;

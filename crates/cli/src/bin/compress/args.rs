@@ -156,6 +156,9 @@ pub struct CompressArgs {
     /// --method magnitude the depthwise ones
     #[arg(long, requires = "sparsity")]
     pub every_layer: bool,
+    /// Layers that lose no weights, by the names that `compress inspect` shows or of their weights; the recipe's where it is not said
+    #[arg(long, value_name = "LAYER,..", value_delimiter = ',')]
+    pub keep_dense: Vec<String>,
     /// Prune by a posterior that was trained elsewhere: a safetensors file of NAME.theta with NAME.log_sigma2 or
     /// NAME.log_alpha (docs/posterior.md)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "goal", "sparsity"])]
@@ -577,6 +580,7 @@ impl CompressArgs {
             min_agreement: self.min_agreement,
             max_r2_drop: self.max_r2_drop,
             max_class_drop: self.max_class_drop,
+            keep_dense: (!self.keep_dense.is_empty()).then(|| self.keep_dense.clone()),
             goal: Goal::of(self.ratio, self.weights, self.bytes),
             ..self.run.overrides()
         }

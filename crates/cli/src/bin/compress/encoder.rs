@@ -60,7 +60,7 @@ pub fn run(args: &CompressArgs, text: &Path, out: &Path) -> anyhow::Result<Outco
     let cosine = encoder.save(out, args.run.force)?;
     let file = out.join("model.safetensors");
     let summary = Summary {
-        pruning: settings,
+        pruning: settings.clone(),
         weights: encoder.network.original_weights(),
         nonzeros: encoder.network.nonzeros(),
         cosine,

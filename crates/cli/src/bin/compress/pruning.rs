@@ -19,6 +19,7 @@ pub fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
             samples: samples.get(),
             sparsity,
             every_layer: args.every_layer,
+            keep_dense: args.keep_dense.clone(),
         })));
     }
     Ok(match (args.method, args.sparsity) {
@@ -26,6 +27,7 @@ pub fn pruning(args: &CompressArgs) -> anyhow::Result<Option<Pruning>> {
             sparsity,
             scope: args.scope.unwrap_or_default(),
             every_layer: args.every_layer,
+            keep_dense: args.keep_dense.clone(),
         })),
         (_, None) => None,
         (_, Some(_)) => {

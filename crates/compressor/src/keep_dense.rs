@@ -1,0 +1,59 @@
+//! Layers that lose no weights because a recipe or a command line says so.
+
+use std::collections::BTreeSet;
+
+use sparsevd_model::Network;
+
+use crate::error::CompressError;
+
+/// The names of the weights of these layers, each of which goes by the name of its node or of its weight.
+///
+/// # Errors
+/// A name that no weighted node or weight of the network has.
+pub(crate) fn weights_of<'n>(
+    network: &'n Network,
+    layers: &[String],
+) -> Result<BTreeSet<&'n str>, CompressError> {
+    let nodes = network.graph.weighted_nodes();
+    let all: Vec<(&str, &str)> = nodes
+        .filter_map(|n| Some((n.name.as_str(), n.op.weight()?)))
+        .collect();
+    let weight_of = |layer: &String| {
+        let mut named = all.iter().filter(|(n, w)| n == layer || w == layer);
+        let names = || all.iter().map(|(node, _)| *node).collect::<Vec<_>>();
+        named.next().map(|(_, weight)| *weight).ok_or_else(|| {
+            let expected = format!("the name of a layer, of {}", names().join(", "));
+            CompressError::setting("keep_dense", expected, layer)
+        })
+    };
+    layers.iter().map(weight_of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_model::presets;
+
+    use super::*;
+    use crate::initialise;
+
+    #[test]
+    fn a_layer_goes_by_its_node_or_its_weight() {
+        let (graph, shapes) = presets::for_input("lenet-300-100", [1, 28, 28]).unwrap();
+        let network = initialise(graph, &shapes, 0).unwrap();
+        let of = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+            let weights = weights_of(&network, &names).map_err(|e| e.to_string());
+            weights.map(|w| w.into_iter().collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[]), Ok(vec![]));
+        assert_eq!(
+            of(&["fc3", "fc1.weight"]),
+            Ok(vec!["fc1.weight", "fc3.weight"])
+        );
+        let error = of(&["fc2", "fc4"]).unwrap_err();
+        assert_eq!(
+            error,
+            "keep_dense: expected the name of a layer, of fc1, fc2, fc3, got fc4"
+        );
+    }
+}
