@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sparsevd_compressor::engine::{Batch, Engine, Hyper};
+use sparsevd_compressor::engine::{Batch, Engine, Hyper, Rule};
 use sparsevd_compressor::objective::{CrossEntropy, Distillation, Targets};
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_compressor::{State, initialise};
@@ -35,6 +35,7 @@ fn steps(c: &mut Criterion) {
         samples: BATCH,
         fill: &fill,
         objective: &CrossEntropy {
+            smoothing: 0.0,
             distillation: Distillation::NONE,
         },
         targets: &Targets::classes(&labels),
@@ -59,6 +60,8 @@ fn steps(c: &mut Criterion) {
                             black_box(report.expect("one process"));
                             step += 1;
                             engine.update(&Hyper {
+                                rule: Rule::Adam,
+                                weight_decay: 0.0,
                                 learning_rate: 1e-3,
                                 learning_rate_log_sigma2: 1e-3,
                                 kl_weight: 1.0 / 60_000.0,

@@ -1,14 +1,15 @@
-//! Training data: the validation split, the order of an epoch, and shift augmentation.
+//! Training data: the validation split, the order of an epoch, and images as a network reads them.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sparsevd_format::{Dataset, Pixels, RegressionSet};
 use sparsevd_model::{Preprocessing, Shape};
 
+use crate::augmentation::{Augmentation, View};
 use crate::error::CompressError;
 use crate::objective::Targets;
 
@@ -17,7 +18,7 @@ use crate::objective::Targets;
 pub(crate) enum Stream {
     Split,
     Weights,
-    /// Order and shifts of an epoch, counted from the start of the run.
+    /// Order and views of an epoch, counted from the start of the run.
     Epoch(u32),
 }
 
@@ -265,41 +266,39 @@ impl Samples for Images {
     }
 }
 
-/// The order of one epoch, and how each of its samples is shifted.
+/// The order of one epoch, and what is done to each of its samples.
 #[derive(Debug, Clone)]
 pub(crate) struct EpochOrder {
     pub samples: Vec<u32>,
     /// Per place in the order; empty without augmentation.
-    pub shifts: Vec<[i8; 2]>,
+    views: Vec<View>,
 }
 
 impl EpochOrder {
-    /// `passes` seeded permutations of `len` samples, each sample shifted by up to `shift` pixels each way.
-    pub fn new(len: usize, passes: usize, shift: u8, seed: u64, epoch: u32) -> Self {
+    /// `passes` seeded permutations of `len` samples, each with a view of its own.
+    pub fn new(
+        len: usize,
+        passes: usize,
+        augmentation: Augmentation,
+        seed: u64,
+        epoch: u32,
+    ) -> Self {
         let mut rng = stream(seed, Stream::Epoch(epoch));
         let mut samples: Vec<u32> = vec![];
         for pass in 0..passes {
             samples.extend(0..len as u32);
             samples[pass * len..].shuffle(&mut rng);
         }
-        let most = shift as i8;
-        let shifts = if shift == 0 {
-            vec![]
-        } else {
-            (0..samples.len())
-                .map(|_| {
-                    [
-                        rng.random_range(-most..=most),
-                        rng.random_range(-most..=most),
-                    ]
-                })
-                .collect()
+        let views = match augmentation.is_none() {
+            true => vec![],
+            false => augmentation.views(samples.len(), &mut rng),
         };
-        Self { samples, shifts }
+        Self { samples, views }
     }
 
-    pub fn shift(&self, place: usize) -> [i8; 2] {
-        self.shifts.get(place).copied().unwrap_or([0, 0])
+    /// What is done to the sample at a place.
+    pub fn view(&self, place: usize) -> View {
+        self.views.get(place).copied().unwrap_or_default()
     }
 }
 

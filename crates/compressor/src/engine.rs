@@ -35,7 +35,7 @@ pub(crate) use lower::scores;
 use lower::{Program, Stage, Work};
 pub use reduce::Reduce;
 use shard::{Parameters, Shard};
-pub use update::Hyper;
+pub use update::{Hyper, Rule};
 
 /// A shard has at least this many samples, so that products keep their efficiency.
 const LEAST_SAMPLES: usize = 25;

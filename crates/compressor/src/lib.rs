@@ -3,6 +3,7 @@
 
 pub mod architecture;
 mod arrays;
+mod augmentation;
 pub mod checkpoint;
 mod compact;
 mod data;

@@ -47,12 +47,20 @@ impl Loss {
         }
     }
 
-    /// The objective, mixed with that against a teacher; `deviation` is the standard deviation of the noise of targets that are
-    /// numbers.
-    pub fn objective(self, distillation: Distillation, deviation: f64) -> Box<dyn Objective<f32>> {
+    /// The objective, mixed with that against a teacher; `smoothing` is the share of labels that is spread over all classes, `deviation`
+    /// the standard deviation of the noise of targets that are numbers.
+    pub fn objective(
+        self,
+        distillation: Distillation,
+        smoothing: f64,
+        deviation: f64,
+    ) -> Box<dyn Objective<f32>> {
         let share = distillation.share;
         match self {
-            Self::CrossEntropy => Box::new(CrossEntropy { distillation }),
+            Self::CrossEntropy => Box::new(CrossEntropy {
+                distillation,
+                smoothing,
+            }),
             Self::SquaredError => Box::new(SquaredError { deviation, share }),
             Self::Huber => Box::new(Huber { deviation, share }),
         }
@@ -61,7 +69,7 @@ impl Loss {
 
 /// Score of predictions, `[samples][outputs]`, which does not depend on the loss that they were trained by.
 pub fn score_predictions(predictions: &[f32], targets: &Targets<'_>) -> Score {
-    let objective = Loss::of(targets).objective(Distillation::NONE, 1.0);
+    let objective = Loss::of(targets).objective(Distillation::NONE, 0.0, 1.0);
     objective.score(predictions, targets)
 }
 

@@ -3,6 +3,7 @@
 mod defaults;
 mod difference;
 mod gradual;
+mod optimizer;
 mod overrides;
 mod prune_by;
 mod range;
@@ -16,11 +17,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sparsevd_format::{MAX_TEXT, read_text};
 
+use crate::augmentation::Augmentation;
 use crate::error::CompressError;
 use crate::objective::{ClassWeights, Loss};
 use crate::variational::Granularity;
 use range::range;
 
+pub use optimizer::{Decay, Optimizer};
 pub use overrides::Overrides;
 pub use prune_by::PruneBy;
 pub use search::{Goal, Search};
@@ -121,18 +124,43 @@ pub struct Phase {
     /// Samples per step.
     #[serde(default = "hundred")]
     pub batch: usize,
-    /// Learning rate of Adam for weights and biases.
+    /// What takes the steps.
+    #[serde(default, skip_serializing_if = "Optimizer::is_adam")]
+    pub optimizer: Optimizer,
+    /// Momentum of `sgd`.
+    #[serde(default = "nine_tenths", skip_serializing_if = "is_nine_tenths")]
+    pub momentum: f64,
+    /// Factor on the weights, not on biases and normalisations, by which they are drawn to zero; see [`Optimizer`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub weight_decay: f64,
+    /// Learning rate for weights and biases, at its highest.
     #[serde(default = "thousandth")]
     pub lr: f64,
     /// Learning rate of Adam for log sigma^2; `lr` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr_log_sigma2: Option<f64>,
-    /// Fraction of the phase before the learning rates fall linearly to zero.
+    /// Fraction of the phase in which the learning rates rise linearly from zero; with `decay = "cosine"` that is the one-cycle schedule
+    /// (Smith and Topin 2018).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub warmup: f64,
+    /// Fraction of the phase before the learning rates fall to zero.
     #[serde(default)]
     pub hold: f64,
+    /// How they fall.
+    #[serde(default, skip_serializing_if = "Decay::is_linear")]
+    pub decay: Decay,
     /// Pixels by which images are shifted at random, each way.
     #[serde(default)]
     pub shift: u8,
+    /// Whether every second image, at random, is mirrored left to right.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub flip: bool,
+    /// Side in pixels of a square, at a random place of each image, that becomes zero (cutout: DeVries and Taylor 2017).
+    #[serde(default, skip_serializing_if = "is_no_pixel")]
+    pub cutout: u8,
+    /// Share of each label that is spread over all classes (Szegedy et al. 2016).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub label_smoothing: f64,
     /// log sigma^2 that weights without noise start from.
     #[serde(default = "minus_eight")]
     pub log_sigma2: f64,
@@ -182,6 +210,21 @@ fn yes() -> bool {
 fn is_yes(setting: &bool) -> bool {
     *setting
 }
+fn is_false(setting: &bool) -> bool {
+    !*setting
+}
+fn is_no_pixel(setting: &u8) -> bool {
+    *setting == 0
+}
+fn is_zero(setting: &f64) -> bool {
+    *setting == 0.0
+}
+fn nine_tenths() -> f64 {
+    0.9
+}
+fn is_nine_tenths(setting: &f64) -> bool {
+    *setting == nine_tenths()
+}
 fn ten_thousand() -> Validation {
     Validation::Samples(10_000)
 }
@@ -223,10 +266,18 @@ impl Phase {
             epochs,
             steps: None,
             batch: hundred(),
+            optimizer: Optimizer::Adam,
+            momentum: nine_tenths(),
+            weight_decay: 0.0,
             lr: thousandth(),
             lr_log_sigma2: None,
+            warmup: 0.0,
             hold: 0.0,
+            decay: Decay::Linear,
             shift: 0,
+            flip: false,
+            cutout: 0,
+            label_smoothing: 0.0,
             log_sigma2: minus_eight(),
             kl_scale: one(),
             kl_warmup: 0.0,
@@ -271,12 +322,48 @@ impl Phase {
         self.passes(samples) * samples / self.batch_of(samples)
     }
 
-    /// Factor on the learning rates after the fraction `t` of the phase: one, then linear to zero.
+    /// What is done to the images.
+    pub(crate) fn augmentation(&self) -> Augmentation {
+        Augmentation {
+            shift: self.shift,
+            flip: self.flip,
+            cutout: self.cutout,
+        }
+    }
+
+    /// Factor on the learning rates after the fraction `t` of the phase: up to one, one, then down to zero.
     pub(crate) fn rate_factor(&self, t: f64) -> f64 {
-        if t <= self.hold {
+        // From a rate of zero nothing is learned.
+        const LEAST: f64 = 0.01;
+        let full = self.hold.max(self.warmup);
+        if t < self.warmup {
+            (t / self.warmup).max(LEAST)
+        } else if t <= full {
             1.0
         } else {
-            ((1.0 - t) / (1.0 - self.hold)).clamp(0.0, 1.0)
+            self.decay.at(((1.0 - t) / (1.0 - full)).clamp(0.0, 1.0))
+        }
+    }
+
+    /// That no setting asks for what its optimizer does not do.
+    fn check_optimizer(&self) -> Result<(), CompressError> {
+        let has_noise = self.method == Method::SparseVd;
+        let by_fisher = self.weights.is_some() && self.prune_by == PruneBy::Fisher;
+        let fail =
+            |name, expected: &str, got: &str| Err(CompressError::setting(name, expected, got));
+        match self.optimizer {
+            Optimizer::Sgd if has_noise => fail("optimizer", "adam in a sparse-vd phase", "sgd"),
+            Optimizer::Sgd if by_fisher => fail(
+                "optimizer",
+                "adam, whose moments Fisher information is taken from, or `prune_by = \"magnitude\"`",
+                "sgd",
+            ),
+            _ if has_noise && self.weight_decay > 0.0 => fail(
+                "weight_decay",
+                "none in a sparse-vd phase, whose KL term is in its place",
+                &self.weight_decay.to_string(),
+            ),
+            _ => Ok(()),
         }
     }
 
@@ -469,7 +556,12 @@ impl Recipe {
             range("lr", p.lr, 1e-9, 1.0)?;
             range("lr_log_sigma2", p.lr_log_sigma2.unwrap_or(p.lr), 0.0, 1.0)?;
             range("hold", p.hold, 0.0, 1.0)?;
+            range("warmup", p.warmup, 0.0, 1.0)?;
             range("shift", f64::from(p.shift), 0.0, 8.0)?;
+            range("momentum", p.momentum, 0.0, 0.9999)?;
+            range("weight_decay", p.weight_decay, 0.0, 1.0)?;
+            range("label_smoothing", p.label_smoothing, 0.0, 0.9)?;
+            p.check_optimizer()?;
             range("log_sigma2", p.log_sigma2, -20.0, 5.0)?;
             range("kl_scale", p.kl_scale, 0.0, 1000.0)?;
             range("kl_warmup", p.kl_warmup, 0.0, 100_000.0)?;

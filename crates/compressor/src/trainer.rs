@@ -171,12 +171,13 @@ impl Trainer {
             pool,
             run_folder: options.run_folder.clone(),
         };
-        check_shifts(&run.graph, &run.recipe)?;
+        check_augmentation(&run.graph, &run.recipe)?;
         for samples in [run.data.train(), run.data.validation()] {
             check_ids(network, samples)?;
         }
         let targets = run.data.train().targets();
         let loss = run.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
+        check_smoothing(loss, &run.recipe)?;
         if let (Some(_), false) = (scores(&run.graph), loss == Loss::CrossEntropy) {
             return Err(CompressError::Unsupported {
                 node: run.graph.outputs[0].clone(),
@@ -345,22 +346,27 @@ impl Trainer {
 
     /// The objective of a phase, for the targets of the training samples.
     fn objective(&self, phase: &Phase) -> Box<dyn Objective<f32>> {
-        self.objective_with(Distillation {
+        let distillation = Distillation {
             share: phase.distil,
             temperature: phase.temperature,
-        })
+        };
+        self.objective_with(distillation, phase.label_smoothing)
     }
 
-    /// The objective without a teacher.
+    /// The objective without a teacher, for labels as they are.
     fn plain_objective(&self) -> Box<dyn Objective<f32>> {
-        self.objective_with(Distillation::NONE)
+        self.objective_with(Distillation::NONE, 0.0)
     }
 
-    fn objective_with(&self, distillation: Distillation) -> Box<dyn Objective<f32>> {
+    fn objective_with(
+        &self,
+        distillation: Distillation,
+        smoothing: f64,
+    ) -> Box<dyn Objective<f32>> {
         let targets = self.data.train().targets();
         let deviation = self.recipe.target_deviation.unwrap_or(1.0);
         let loss = self.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
-        let objective = loss.objective(distillation, deviation);
+        let objective = loss.objective(distillation, smoothing, deviation);
         let weights = self.class_weights.clone();
         match (self.unit, weights) {
             (_, Some(weights)) => Box::new(Weighted { objective, weights }),
@@ -440,21 +446,17 @@ impl Trainer {
         })
     }
 
-    /// Computes the teacher's outputs for the shifts of a phase that distils, where they are not known yet.
+    /// Makes the teacher of a phase that distils, where the one that is there is for other images.
     fn teach(
         &mut self,
         phase: &Phase,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
-        let known = (self.teacher.as_ref()).is_some_and(|t| t.covers(phase.shift));
+        let augmentation = phase.augmentation();
+        let known = (self.teacher.as_ref()).is_some_and(|t| t.covers(augmentation));
         if phase.distil == 0.0 || known {
             return Ok(Outcome::Done);
         }
-        let images = self.data.train();
-        observer.note(&format!(
-            "computing the dense network's scores of {} images",
-            Teacher::samples(images, phase.shift)
-        ));
         let mut engine = match &self.taught_by {
             Some(network) => {
                 let (state, pool) = (State::from_network(network)?, self.pool.clone());
@@ -462,7 +464,17 @@ impl Trainer {
             }
             None => self.engine_of(self.dense.clone())?,
         };
-        let teacher = Teacher::new(&mut engine, images, phase.shift, &mut || observer.stop());
+        let teacher = if augmentation.has_few_views() {
+            let images = self.data.train();
+            observer.note(&format!(
+                "computing the dense network's scores of {} images",
+                Teacher::samples(images, phase.shift)
+            ));
+            Teacher::of_shifts(&mut engine, images, phase.shift, &mut || observer.stop())
+        } else {
+            observer.note("the dense network scores the images of each step");
+            Some(Teacher::of_each_step(engine))
+        };
         let Some(teacher) = teacher else {
             return Ok(Outcome::Interrupted);
         };
@@ -496,6 +508,12 @@ impl Trainer {
         let state = self.engine.state();
         let network = export::network(&self.graph, state, &self.original, &self.shapes)?;
         Ok(units::scale_outputs(network, self.unit))
+    }
+
+    /// Channels, height and width of the input, where it is a map.
+    fn image_size(&self) -> Option<[usize; 3]> {
+        let shape = self.graph.inputs.first()?.shape.dims();
+        shape.try_into().ok()
     }
 
     /// What a checkpoint stores of the run.
@@ -625,14 +643,39 @@ fn check_ids(network: &Network, samples: &dyn Samples) -> Result<(), CompressErr
     Ok(())
 }
 
-/// That inputs which are shifted are maps: in another one, neighbours are no pixels.
-fn check_shifts(graph: &Graph, recipe: &Recipe) -> Result<(), CompressError> {
-    let shape = graph.inputs.first().map(|input| &input.shape);
-    let shifted = recipe.phases.iter().find(|phase| phase.shift > 0);
-    match (shape, shifted) {
-        (Some(shape), Some(phase)) if shape.dims().len() != 3 => {
-            let expected = format!("0 for inputs {shape}, which are no images");
-            Err(CompressError::setting("shift", expected, phase.shift))
+/// That inputs which are augmented are maps: in another one, neighbours are no pixels.
+fn check_augmentation(graph: &Graph, recipe: &Recipe) -> Result<(), CompressError> {
+    let Some(shape) = graph.inputs.first().map(|input| &input.shape) else {
+        return Ok(());
+    };
+    if shape.dims().len() == 3 {
+        return Ok(());
+    }
+    for phase in &recipe.phases {
+        let settings = [
+            ("shift", "0", phase.shift > 0, phase.shift.to_string()),
+            ("flip", "false", phase.flip, phase.flip.to_string()),
+            ("cutout", "0", phase.cutout > 0, phase.cutout.to_string()),
+        ];
+        if let Some((name, none, _, got)) = settings.into_iter().find(|s| s.2) {
+            let expected = format!("{none} for inputs {shape}, which are no images");
+            return Err(CompressError::setting(name, expected, got));
+        }
+    }
+    Ok(())
+}
+
+/// That labels which are smoothed are classes.
+fn check_smoothing(loss: Loss, recipe: &Recipe) -> Result<(), CompressError> {
+    let smoothed = recipe
+        .phases
+        .iter()
+        .find(|phase| phase.label_smoothing > 0.0);
+    match smoothed {
+        Some(phase) if loss != Loss::CrossEntropy => {
+            let expected = "0 under another loss than the cross-entropy";
+            let got = phase.label_smoothing;
+            Err(CompressError::setting("label_smoothing", expected, got))
         }
         _ => Ok(()),
     }

@@ -164,6 +164,7 @@ impl Case {
         let numbers = random(samples * self.outputs, 79, 1.0);
         let numbers: Vec<f32> = numbers.into_iter().map(|x| x as f32).collect();
         let cross_entropy = CrossEntropy {
+            smoothing: 0.1,
             distillation: DISTILLATION,
         };
         let squared_error = SquaredError {
@@ -854,6 +855,7 @@ fn objectives_by_their_outputs() {
     let teacher = random(4, 91, 1.0);
     let numbers: Vec<f32> = random(4, 92, 1.0).into_iter().map(|x| x as f32).collect();
     let cross_entropy = CrossEntropy {
+        smoothing: 0.0,
         distillation: DISTILLATION,
     };
     let squared_error = SquaredError {
@@ -1210,6 +1212,7 @@ fn zeros_are_skipped_in_single_precision_too() {
                     out.iter_mut().zip(row).for_each(|(o, x)| *o = *x as f32);
                 },
                 objective: &CrossEntropy {
+                    smoothing: 0.0,
                     distillation: Distillation::NONE,
                 },
                 targets: &Targets::classes(&labels),

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Barrier, Mutex};
 
-use sparsevd_compressor::engine::{Batch, Engine, Hyper, Reduce};
+use sparsevd_compressor::engine::{Batch, Engine, Hyper, Reduce, Rule};
 use sparsevd_compressor::objective::{CrossEntropy, Distillation, Targets};
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_compressor::{CompressError, State, initialise};
@@ -80,6 +80,7 @@ fn backward(engine: &mut Engine<f64>, step: u32) -> Result<f64, CompressError> {
         samples: SAMPLES,
         fill: &fill,
         objective: &CrossEntropy {
+            smoothing: 0.0,
             distillation: Distillation::NONE,
         },
         targets: &Targets::classes(&labels),
@@ -94,6 +95,8 @@ fn train(mut engine: Engine<f64>) -> [Vec<f64>; 3] {
     for step in 1..=STEPS {
         losses.push(backward(&mut engine, step).unwrap());
         engine.update(&Hyper {
+            rule: Rule::Adam,
+            weight_decay: 0.0,
             learning_rate: 1e-3,
             learning_rate_log_sigma2: 1e-3,
             kl_weight: 1e-3,

@@ -433,6 +433,7 @@ fn every_preset_can_be_trained() {
             samples: 2,
             fill: &fill,
             objective: &CrossEntropy {
+                smoothing: 0.0,
                 distillation: Distillation::NONE,
             },
             targets: &Targets::classes(&[1, 2]),

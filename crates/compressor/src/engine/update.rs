@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{
-    Adam, KlWeight, Real, adam, kl_gradient, log_alpha, variational_adam,
+    Adam, KlWeight, Nesterov, Real, adam, kl_gradient, log_alpha, nesterov, variational_adam,
 };
 
 use super::{Engine, PIECE};
@@ -11,9 +11,25 @@ use crate::layer::Layer;
 use crate::parameter::{Noise, Parameter, ParameterMut, Role};
 use crate::variational::Granularity;
 
+/// What takes a step from gradients.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    /// Adam, with decoupled weight decay.
+    Adam,
+    /// Gradient descent with Nesterov's momentum; the weight decay is part of the gradient. Layers with noise have Adam.
+    Nesterov {
+        /// Decay of the velocity.
+        momentum: f64,
+    },
+}
+
 /// Settings of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hyper {
+    /// What takes the step.
+    pub rule: Rule,
+    /// Factor on the weights without noise by which they are drawn to zero.
+    pub weight_decay: f64,
     /// Learning rate of theta and the biases.
     pub learning_rate: f64,
     /// Learning rate of log sigma^2.
@@ -44,8 +60,42 @@ struct Update<'a> {
     isa: Isa,
     granularity: Granularity,
     hyper: Hyper,
-    rule: Adam,
+    adam: Adam,
     tasks: Vec<Task<'a>>,
+}
+
+/// A step of parameters without noise.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    isa: Isa,
+    rule: Rule,
+    adam: Adam,
+    learning_rate: f64,
+    weight_decay: f64,
+}
+
+impl Step {
+    /// Takes it. The velocity of Nesterov's momentum is where the first moment of Adam is.
+    fn take<T: Real>(&self, values: &mut [T], gradient: &[T], [m, v]: [&mut [T]; 2]) {
+        let (learning_rate, weight_decay) = (self.learning_rate, self.weight_decay);
+        match self.rule {
+            Rule::Adam => {
+                if weight_decay > 0.0 {
+                    let shrink = T::of(1.0 - learning_rate * weight_decay);
+                    values.iter_mut().for_each(|x| *x *= shrink);
+                }
+                adam(self.isa, self.adam, learning_rate, values, gradient, m, v);
+            }
+            Rule::Nesterov { momentum } => {
+                let rule = Nesterov {
+                    learning_rate,
+                    momentum,
+                    weight_decay,
+                };
+                nesterov(self.isa, rule, values, gradient, m);
+            }
+        }
+    }
 }
 
 impl<T: Real> Engine<T> {
@@ -74,7 +124,7 @@ impl<T: Real> Engine<T> {
             isa: self.isa,
             granularity: self.granularity,
             hyper: *hyper,
-            rule: Adam::at(hyper.adam_step),
+            adam: Adam::at(hyper.adam_step),
             tasks: vec![],
         };
         let tasks = update.tasks(self.state.parameters_mut(), gradients);
@@ -118,15 +168,26 @@ impl<'a> Update<'a> {
         self.tasks
     }
 
-    /// Adam alone; such parameters are small.
-    fn plain<T: Real>(&self, parameter: ParameterMut<'_, T>, gradient: &[T]) {
-        if let Some([m, v]) = parameter.moments {
-            let rate = self.hyper.learning_rate;
-            adam(self.isa, self.rule, rate, parameter.values, gradient, m, v);
+    /// A step of what has no noise.
+    fn step(&self, weight_decay: f64) -> Step {
+        Step {
+            isa: self.isa,
+            rule: self.hyper.rule,
+            adam: self.adam,
+            learning_rate: self.hyper.learning_rate,
+            weight_decay,
         }
     }
 
-    /// Adam under a mask, with the KL term where there is noise.
+    /// A step without weight decay; such parameters are small.
+    fn plain<T: Real>(&self, parameter: ParameterMut<'_, T>, gradient: &[T]) {
+        if let Some(moments) = parameter.moments {
+            let moments = moments.map(Vec::as_mut_slice);
+            self.step(0.0).take(parameter.values, gradient, moments);
+        }
+    }
+
+    /// A step under a mask; by Adam with the KL term where there is noise.
     fn weights<T: Real>(&mut self, parameter: ParameterMut<'a, T>, gradients: &'a [Vec<T>; 2]) {
         let Parameter {
             values: theta,
@@ -138,9 +199,10 @@ impl<'a> Update<'a> {
         else {
             unreachable!("weights have moments and a mask")
         };
-        let (isa, rule, hyper) = (self.isa, self.rule, self.hyper);
+        let (isa, rule, hyper) = (self.isa, self.adam, self.hyper);
         let rate = hyper.learning_rate;
         if noise.log_sigma2.is_empty() {
+            let step = self.step(hyper.weight_decay);
             let chunks = theta
                 .chunks_mut(PIECE)
                 .zip(mt.chunks_mut(PIECE))
@@ -148,7 +210,7 @@ impl<'a> Update<'a> {
             let read = gradients[0].chunks(PIECE).zip(noise.mask.chunks(PIECE));
             for (((theta, m), v), (gradient, mask)) in chunks.zip(read) {
                 self.tasks.push(Box::new(move || {
-                    adam(isa, rule, rate, theta, gradient, m, v);
+                    step.take(theta, gradient, [m, v]);
                     for (t, &mask) in theta.iter_mut().zip(mask) {
                         *t *= mask;
                     }

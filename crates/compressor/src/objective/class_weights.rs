@@ -118,6 +118,7 @@ mod tests {
     #[test]
     fn loss_and_gradient_are_multiplied_and_the_error_is_not() {
         let plain = CrossEntropy {
+            smoothing: 0.0,
             distillation: Distillation {
                 share: 0.25,
                 temperature: 2.0,

@@ -24,7 +24,8 @@ impl Distillation {
     };
 }
 
-/// Classification: outputs are scores, and the loss of a sample is `-log softmax(scores)[label]`.
+/// Classification: outputs are scores, and the loss of a sample is `-log softmax(scores)[label]`; with `smoothing` of s it is the
+/// cross-entropy against `(1 - s)` of the label and `s` of the even distribution (Szegedy et al. 2016).
 ///
 /// With a teacher the objective is
 /// `(1 - share) CE(label) + share T^2 CE(softmax(teacher / T), softmax(scores / T))`.
@@ -32,6 +33,8 @@ impl Distillation {
 pub struct CrossEntropy {
     /// Weight of a teacher's scores, where a batch has them.
     pub distillation: Distillation,
+    /// Share of a label that is spread evenly over all classes.
+    pub smoothing: f64,
 }
 
 impl<T: Real> Objective<T> for CrossEntropy {
@@ -67,12 +70,22 @@ impl<T: Real> Objective<T> for CrossEntropy {
         } else {
             p[label]
         };
-        let loss = -likelihood.ln();
+        let even = self.smoothing / p.len() as f64;
+        let mut loss = -likelihood.ln();
+        if self.smoothing > 0.0 {
+            let spread: f64 = p.iter().map(|p| -p.max(f64::MIN_POSITIVE).ln()).sum();
+            loss = (1.0 - self.smoothing) * loss + even * spread;
+        }
         let mut objective = loss;
         let d = self.distillation;
         let share = teacher.map_or(0.0, |_| d.share);
         for (i, (g, p)) in gradient.iter_mut().zip(&p).enumerate() {
-            let target = if i == label { 1.0 } else { 0.0 };
+            let own = if i == label {
+                1.0 - self.smoothing
+            } else {
+                0.0
+            };
+            let target = own + even;
             *g = T::of((1.0 - share) * (p - target) * scale);
         }
         if let Some(teacher) = teacher {

@@ -58,16 +58,18 @@ impl Recipe {
             let to_come = (1.0 - done / all.max(1e-9)).clamp(0.0, 1.0);
             let more = dense.saturating_sub(target) as f64 * to_come.powi(3);
             if phase.method == Method::SparseVd {
+                let plain = Phase::new(Method::FineTune, phase.epochs);
                 *phase = Phase {
-                    steps: phase.steps,
-                    batch: phase.batch,
-                    lr: phase.lr,
-                    hold: phase.hold,
-                    shift: phase.shift,
+                    method: Method::FineTune,
+                    lr_log_sigma2: None,
+                    log_sigma2: plain.log_sigma2,
+                    kl_scale: plain.kl_scale,
+                    kl_warmup: plain.kl_warmup,
+                    prune_from: plain.prune_from,
+                    prune_threshold: plain.prune_threshold,
+                    prune_threshold_end: None,
                     weights_by: 1.0,
-                    distil: phase.distil,
-                    temperature: phase.temperature,
-                    ..Phase::new(Method::FineTune, phase.epochs)
+                    ..phase.clone()
                 };
             }
             phase.weights = Some(target + more.round() as usize);

@@ -30,7 +30,7 @@ impl Trainer {
         let images = self.data.train().len();
         let (batch, passes) = (phase.batch_of(images), phase.passes(images));
         let epoch = self.position.total_epochs;
-        let order = EpochOrder::new(images, passes, phase.shift, seed, epoch);
+        let order = EpochOrder::new(images, passes, phase.augmentation(), seed, epoch);
         let steps = phase.steps_per_epoch(images) as u32;
         let schedule = Schedule { phase, steps };
         // Of several grids the one that is chosen has a frame, at its end.
@@ -103,17 +103,24 @@ impl Trainer {
         batch: usize,
     ) -> Result<(), CompressError> {
         let phase = schedule.phase;
-        let images = self.data.train();
+        let (images, size) = (self.data.train(), self.image_size());
         let first = self.position.step as usize * batch;
         let places = first..first + batch;
         let targets = images.targets();
         let targets = targets.select(places.clone().map(|p| order.samples[p] as usize));
         let fill = |i: usize, out: &mut [f32]| {
-            let shift = order.shift(first + i).map(i32::from);
-            images.fill(order.samples[first + i] as usize, shift, out);
+            let view = order.view(first + i);
+            images.fill(
+                order.samples[first + i] as usize,
+                view.shift.map(i32::from),
+                out,
+            );
+            if let Some(size) = size {
+                view.finish(size, out);
+            }
         };
         let teacher = self.teacher.as_deref().filter(|_| phase.distil > 0.0);
-        let outputs = teacher.map(|teacher| teacher.outputs(order, places));
+        let outputs = teacher.map(|teacher| teacher.outputs(order, places, &fill));
         let objective = self.objective(phase);
         let data = Batch {
             samples: batch,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::history::EpochRecord;
-use crate::recipe::{Method, Phase};
+use crate::recipe::{Method, Optimizer, Phase};
 
 impl fmt::Display for Phase {
     /// Its length and its settings.
@@ -13,10 +13,19 @@ impl fmt::Display for Phase {
             "{} epochs, batch {}, learning rate {}",
             self.epochs, self.batch, self.lr
         )?;
-        match self.shift {
-            0 => Ok(()),
-            shift => write!(f, ", shifts of {shift}"),
+        if self.optimizer == Optimizer::Sgd {
+            write!(f, ", sgd")?;
         }
+        if self.shift > 0 {
+            write!(f, ", shifts of {}", self.shift)?;
+        }
+        if self.flip {
+            f.write_str(", flips")?;
+        }
+        if self.cutout > 0 {
+            write!(f, ", cutout of {}", self.cutout)?;
+        }
+        Ok(())
     }
 }
 
@@ -63,6 +72,10 @@ mod tests {
             phase.to_string(),
             "12 epochs, batch 100, learning rate 0.001, shifts of 1"
         );
+        let mut colour = Phase::new(Method::Dense, 3);
+        (colour.optimizer, colour.flip, colour.cutout) = (Optimizer::Sgd, true, 8);
+        let line = "3 epochs, batch 100, learning rate 0.001, sgd, flips, cutout of 8";
+        assert_eq!(colour.to_string(), line);
         let layer = |node: &str, left| LayerRecord {
             node: node.into(),
             weights: 200,

@@ -1,8 +1,8 @@
 //! The settings of one step of a phase: learning rates, KL weight, and how far pruning has gone.
 
 use super::snapshot::Position;
-use crate::engine::Hyper;
-use crate::recipe::Phase;
+use crate::engine::{Hyper, Rule};
+use crate::recipe::{Optimizer, Phase};
 
 /// Prunings in a phase of fine-tuning.
 const PRUNINGS: u32 = 200;
@@ -27,6 +27,13 @@ impl Schedule<'_> {
             .rate_factor(epochs / f64::from(self.phase.epochs));
         let rate = self.phase.lr_log_sigma2.unwrap_or(self.phase.lr);
         Hyper {
+            rule: match self.phase.optimizer {
+                Optimizer::Adam => Rule::Adam,
+                Optimizer::Sgd => Rule::Nesterov {
+                    momentum: self.phase.momentum,
+                },
+            },
+            weight_decay: self.phase.weight_decay,
             learning_rate: self.phase.lr * factor,
             learning_rate_log_sigma2: rate * factor,
             kl_weight: self.phase.kl_factor(epochs) / samples as f64,

@@ -1,13 +1,23 @@
 //! The teacher of distillation: the network that the run began with.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use super::prediction::predict_until;
+use crate::augmentation::Augmentation;
 use crate::data::{EpochOrder, Samples};
 use crate::engine::Engine;
 
+/// What knows a network's outputs for training samples.
+pub(super) enum Teacher {
+    /// For every sample in every shift.
+    Shifts(Shifts),
+    /// By running it on each batch: samples have too many views to answer all of them.
+    EachStep(Mutex<Engine<f32>>),
+}
+
 /// A network's outputs for every training sample in every shift up to `shift`.
-pub(super) struct Teacher {
+pub(super) struct Shifts {
     shift: u8,
     images: usize,
     /// `[(2 shift + 1)^2][images][outputs]`.
@@ -26,7 +36,7 @@ impl Teacher {
     }
 
     /// Runs `engine` without noise on every sample in every shift; `None` where `stop` says so in between.
-    pub fn new(
+    pub fn of_shifts(
         engine: &mut Engine<f32>,
         images: &dyn Samples,
         shift: u8,
@@ -39,27 +49,54 @@ impl Teacher {
             images.fill(image, by, out);
         };
         let outputs = predict_until(engine, Self::samples(images, shift), &fill, &[], stop)?;
-        Some(Self {
+        Some(Self::Shifts(Shifts {
             shift,
             images: images.len(),
             outputs,
-        })
+        }))
     }
 
-    /// Whether the outputs are those of shifts up to `shift`.
-    pub fn covers(&self, shift: u8) -> bool {
-        self.shift == shift
+    /// A teacher that runs in every step.
+    pub fn of_each_step(engine: Engine<f32>) -> Self {
+        Self::EachStep(Mutex::new(engine))
     }
 
-    /// Outputs for some places of an epoch's order, `[places][outputs]`.
-    pub fn outputs(&self, order: &EpochOrder, places: Range<usize>) -> Vec<f32> {
+    /// Whether it knows the outputs for images of that augmentation.
+    pub fn covers(&self, augmentation: Augmentation) -> bool {
+        match self {
+            Self::Shifts(shifts) => {
+                augmentation.has_few_views() && shifts.shift == augmentation.shift
+            }
+            Self::EachStep(_) => !augmentation.has_few_views(),
+        }
+    }
+
+    /// Outputs for some places of an epoch's order, `[places][outputs]`; `fill` gives the samples at these places.
+    pub fn outputs(
+        &self,
+        order: &EpochOrder,
+        places: Range<usize>,
+        fill: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) -> Vec<f32> {
+        match self {
+            Self::Shifts(shifts) => shifts.outputs(order, places),
+            Self::EachStep(engine) => {
+                // What a panic left behind is overwritten by each prediction.
+                let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
+                engine.predict(places.len(), fill, &[])
+            }
+        }
+    }
+}
+
+impl Shifts {
+    fn outputs(&self, order: &EpochOrder, places: Range<usize>) -> Vec<f32> {
         let side = positions(self.shift);
         let len = self.outputs.len() / (side * side * self.images);
         let mut outputs = Vec::with_capacity(places.len() * len);
         for place in places {
-            let [dy, dx] = order
-                .shift(place)
-                .map(|s| (i32::from(s) + i32::from(self.shift)) as usize);
+            let shift = order.view(place).shift;
+            let [dy, dx] = shift.map(|s| (i32::from(s) + i32::from(self.shift)) as usize);
             let row = (dy * side + dx) * self.images + order.samples[place] as usize;
             outputs.extend_from_slice(&self.outputs[row * len..(row + 1) * len]);
         }

@@ -14,10 +14,11 @@ pub use lenet::mlp;
 pub use parts::Preset;
 
 /// Names of networks that [`by_name`] knows.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 8] = [
     "lenet-300-100",
     "lenet-5",
     "vgg-like",
+    "resnet-8",
     "resnet-20",
     "resnet-20-mnist",
     "mobilenet-v1",
@@ -62,6 +63,7 @@ pub fn by_name(name: &str) -> Option<Preset> {
         "lenet-300-100" => Some(lenet::lenet_300_100()),
         "lenet-5" => Some(lenet::lenet_5()),
         "vgg-like" => Some(vgg::vgg_like([3, 32, 32])),
+        "resnet-8" => Some(resnet::resnet_8([3, 32, 32])),
         "resnet-20" => Some(resnet::resnet_20([3, 32, 32])),
         "resnet-20-mnist" => Some(resnet::resnet_20_mnist()),
         "mobilenet-v1" => Some(mobilenet::mobilenet_v1([3, 224, 224])),
@@ -78,6 +80,7 @@ pub fn for_input(name: &str, input: [usize; 3]) -> Option<Preset> {
     }
     match name {
         "vgg-like" if input[1].min(input[2]) >= 32 => Some(vgg::vgg_like(input)),
+        "resnet-8" => Some(resnet::resnet_8(input)),
         "resnet-20" => Some(resnet::resnet_20(input)),
         "mobilenet-v1" => Some(mobilenet::mobilenet_v1(input)),
         "resnet-50" => Some(resnet::resnet_50(input)),
@@ -108,6 +111,7 @@ mod tests {
             ("lenet-300-100", 266_200, 10),
             ("lenet-5", 430_500, 10),
             ("vgg-like", 14_977_728, 10),
+            ("resnet-8", 77_360, 10),
             ("resnet-20", 270_896, 10),
             ("resnet-20-mnist", 270_608, 10),
             ("mobilenet-v1", 4_209_088, 1000),

@@ -6,20 +6,28 @@ use crate::{Conv2d, GraphBuilder, Op};
 /// ResNet-20 for small images: three stages of three pairs of 3x3 convolutions, with a 1x1 convolution where a stage begins;
 /// 10 classes.
 pub(super) fn resnet_20(input: [usize; 3]) -> Preset {
-    small("resnet-20", input, 1)
+    small("resnet-20", input, 1, 3)
+}
+
+/// ResNet-8 for small images, that of MLPerf Tiny (Banbury et al. 2021) but for biases, which are those of the normalisation: three stages
+/// of one pair of 3x3 convolutions; 10 classes.
+pub(super) fn resnet_8(input: [usize; 3]) -> Preset {
+    small("resnet-8", input, 1, 1)
 }
 
 /// ResNet-20 for handwritten digits of 28x28 pixels: the first convolution has stride 2, so that stages have 14x14, 7x7 and 4x4.
 pub(super) fn resnet_20_mnist() -> Preset {
-    small("resnet-20-mnist", [1, 28, 28], 2)
+    small("resnet-20-mnist", [1, 28, 28], 2, 3)
 }
 
-fn small(name: &str, input: [usize; 3], stride: usize) -> Preset {
+/// A residual network of three stages of 16, 32 and 64 channels; `stride` is that of the first convolution, `blocks` how many pairs of
+/// convolutions a stage has.
+fn small(name: &str, input: [usize; 3], stride: usize, blocks: usize) -> Preset {
     let (mut b, x) = images(name, input);
     let x = layer(&mut b, "conv1", "bn1", &x, &same(16, 3, stride));
     let mut x = b.op("relu", Op::Relu, &[&x]);
     for (stage, out) in [16, 32, 64].into_iter().enumerate() {
-        for block in 0..3 {
+        for block in 0..blocks {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
             let convs = [same(out, 3, stride), same(out, 3, 1)];
             x = residual(&mut b, &format!("layer{}.{block}", stage + 1), &x, &convs);
