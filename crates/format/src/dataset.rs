@@ -274,8 +274,46 @@ impl<S> Parts<S> {
     }
 }
 
+/// Images with their channels before the pixels, where they are behind them: of 1, 3 or 4 channels, in an array whose second dimension is
+/// none of these. Ids have no channels.
+fn channels_first(array: Array) -> Array {
+    let is_channels = |n: usize| matches!(n, 1 | 3 | 4);
+    match *array.shape.as_slice() {
+        [n, h, w, c] if is_channels(c) && !is_channels(h) => {
+            let data = match array.data {
+                ArrayData::U8(v) => ArrayData::U8(transposed(&v, h * w, c)),
+                ArrayData::F32(v) => ArrayData::F32(transposed(&v, h * w, c)),
+                other @ (ArrayData::Bool(_) | ArrayData::I64(_)) => {
+                    return Array {
+                        shape: array.shape,
+                        data: other,
+                    };
+                }
+            };
+            let shape = vec![n, c, h, w];
+            Array { shape, data }
+        }
+        _ => array,
+    }
+}
+
+/// `[n][area][channels]` as `[n][channels][area]`.
+fn transposed<T: Copy + Default>(values: &[T], area: usize, channels: usize) -> Vec<T> {
+    let mut out = vec![T::default(); values.len()];
+    let size = area * channels;
+    for (image, out) in values.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
+        for (at, pixel) in image.chunks_exact(channels).enumerate() {
+            for (c, &value) in pixel.iter().enumerate() {
+                out[c * area + at] = value;
+            }
+        }
+    }
+    out
+}
+
 /// Inputs from an array, and the shape of one of them.
 fn inputs(path: &Path, name: &str, array: Array) -> Result<(Pixels, Shape), FormatError> {
+    let array = channels_first(array);
     let shape = match array.shape.as_slice() {
         &[_, h, w] => Shape::from([1, h, w]),
         [_, rest @ ..] if matches!(rest.len(), 1 | 3) => Shape(rest.to_vec()),
@@ -284,7 +322,7 @@ fn inputs(path: &Path, name: &str, array: Array) -> Result<(Pixels, Shape), Form
                 path,
                 name,
                 "shape",
-                "[n, features], [n, height, width] or [n, channels, height, width]",
+                "[n, features], [n, height, width], [n, channels, height, width] or [n, height, width, channels]",
                 Shape(other.to_vec()).to_string(),
             ));
         }

@@ -9,6 +9,7 @@
 #[cfg(feature = "data")]
 mod array;
 mod atomic;
+mod cifar;
 #[cfg(feature = "data")]
 mod dataset;
 mod encoder;

@@ -6,6 +6,7 @@ use sparsevd_model::Shape;
 use sparsevd_model::bind::describe;
 
 use crate::array::{Array, ArrayData};
+use crate::cifar;
 use crate::dataset::{self, DataSplits, Dataset, Parts};
 use crate::read_array::safetensors_arrays;
 use crate::regression::{self, LoadedSamples, RegressionSplits};
@@ -16,6 +17,7 @@ use crate::{FileType, FormatError, folder as class_folders, read_idx, read_npz};
 ///
 /// The path is one of
 /// - a folder of IDX files with MNIST's names, plain or `.gz`
+/// - a folder of the binary batches of CIFAR-10 or CIFAR-100
 /// - a folder with one folder of PNG images per class (labels in the order of the sorted names), or with `train` and
 ///   `test` folders of such
 /// - an `.npz` archive with `x_train`, `y_train`, `x_test`, `y_test`, or with `x`, `y`
@@ -23,7 +25,8 @@ use crate::{FileType, FormatError, folder as class_folders, read_idx, read_npz};
 /// - a table as CSV, whose last column is the target, or a folder with `train.csv` and `test.csv`; see [`load_samples_with`]
 ///
 /// The content of a file decides which it is, not its name.
-/// Images `[n, height, width]` become `[1, height, width]` each. A set without a split (`x` and `y`, `images` and
+/// Images `[n, height, width]` become `[1, height, width]` each; images whose channels, 1, 3 or 4, are last,
+/// `[n, height, width, channels]`, become `[channels, height, width]`. A set without a split (`x` and `y`, `images` and
 /// `labels`, class folders alone) is [`DataSplits::whole`].
 ///
 /// # Errors
@@ -235,7 +238,7 @@ fn file_arrays(path: &Path, kind: FileType) -> Result<FileArrays, FormatError> {
             return Err(FormatError::invalid(
                 path,
                 "dataset",
-                "a folder of IDX files or of class folders, an .npz, a safetensors file, or a table as CSV",
+                "a folder of IDX files, of CIFAR's batches or of class folders, an .npz, a safetensors file, or a table as CSV",
                 other.instead_of_arrays(path),
             ));
         }
@@ -259,6 +262,9 @@ fn load_folder(path: &Path) -> Result<(&'static str, Parts<Dataset>), FormatErro
             whole: None,
         };
         return Ok(("IDX files", parts));
+    }
+    if let Some(batches) = cifar::load(path)? {
+        return Ok(batches);
     }
     let (train, test) = (path.join("train"), path.join("test"));
     if !train.is_dir() && !test.is_dir() {

@@ -467,6 +467,87 @@ fn arrays_are_told_apart_by_their_bytes() {
 }
 
 #[test]
+fn images_with_their_channels_last_are_put_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.npz");
+    let load = |shape: &str, values: &[u8]| {
+        let x = npy("|u1", false, shape, values);
+        let y = npy("|u1", false, "(1,)", &[0]);
+        fs::write(&path, npz(&[("x", x), ("y", y)], false)).unwrap();
+        let set = load_data(&path).unwrap().whole.unwrap();
+        (set.shape, set.pixels)
+    };
+    // Two rows of two pixels of red, green and blue.
+    let (shape, pixels) = load("(1, 2, 2, 3)", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(shape, Shape::from([3, 2, 2]));
+    let planes = vec![1, 4, 7, 10, 2, 5, 8, 11, 3, 6, 9, 12];
+    assert_eq!(pixels, Pixels::U8(planes));
+    // Three channels of 2x3 pixels, which are first.
+    let (shape, pixels) = load("(1, 3, 1, 3)", &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(shape, Shape::from([3, 1, 3]));
+    assert_eq!(pixels, Pixels::U8((1..=9).collect()));
+    let x: Vec<u8> = [0.5_f32, 1.5, 2.5, 3.5]
+        .iter()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
+    let x = npy("<f4", false, "(1, 2, 2, 1)", &x);
+    fs::write(&path, npz(&[("x", x)], false)).unwrap();
+    let LoadedSamples::Inputs(inputs) = load_samples(&path).unwrap() else {
+        panic!("expected inputs")
+    };
+    assert_eq!(inputs.whole.unwrap().shape, Shape::from([1, 2, 2]));
+}
+
+#[test]
+fn batches_of_cifar_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let record = |labels: &[u8], first: u8| {
+        let mut bytes = labels.to_vec();
+        bytes.extend((0..3072).map(|i| first.wrapping_add((i % 251) as u8)));
+        bytes
+    };
+    fs::write(root.join("test_batch.bin"), record(&[9], 1)).unwrap();
+    let two = [record(&[3], 5), record(&[0], 6)].concat();
+    fs::write(root.join("data_batch_2.bin"), two).unwrap();
+    fs::write(root.join("data_batch_1.bin"), record(&[7], 2)).unwrap();
+    let splits = load_data(root).unwrap();
+    assert!(
+        splits.describe.ends_with(
+            "CIFAR-10 batches, 3 training images [3, 32, 32] of 8 classes, 1 test images [3, 32, 32] of 10 classes"
+        ),
+        "{}",
+        splits.describe
+    );
+    let train = splits.train.unwrap();
+    assert_eq!(train.labels, [7, 3, 0]);
+    let Pixels::U8(pixels) = &train.pixels else {
+        panic!("expected bytes")
+    };
+    assert_eq!(
+        [pixels[0], pixels[1], pixels[3072], pixels[6144]],
+        [2, 3, 5, 6]
+    );
+    // A label that is none, and a file that was cut.
+    fs::write(root.join("data_batch_1.bin"), record(&[10], 2)).unwrap();
+    let text = error(load_data(root));
+    assert!(
+        text.contains("data_batch_1.bin") && text.contains("expected 0 to 9, got 10"),
+        "{text}"
+    );
+    fs::write(root.join("data_batch_1.bin"), [1; 3072]).unwrap();
+    let text = error(load_data(root));
+    assert!(text.contains("records of 3073 bytes, got 3072"), "{text}");
+
+    // CIFAR-100 has the label of a superclass before that of the class.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("train.bin"), record(&[19, 99], 4)).unwrap();
+    let splits = load_data(folder.path()).unwrap();
+    assert!(splits.test.is_none());
+    assert_eq!(splits.train.unwrap().labels, [99]);
+}
+
+#[test]
 fn class_folders_load_in_the_order_of_their_names() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
