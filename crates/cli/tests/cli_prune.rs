@@ -219,6 +219,17 @@ fn a_calibration_prunes_without_training_and_says_what_it_needs() {
     );
     let complaints: Vec<String> = [
         (
+            &[
+                "net.safetensors",
+                "--calibrate",
+                "--sparsity",
+                "0.5",
+                "--keep-dense",
+                "fc9",
+            ][..],
+            &["keep_dense", "the name of a layer, of ", "got fc9"][..],
+        ),
+        (
             &["net.safetensors", "--calibrate", "--sparsity", "1.5"][..],
             &["sparsity", "below 1, got 1.5"][..],
         ),

@@ -153,6 +153,8 @@ fn the_same_bytes_every_way(network: &Network, recipe: &Recipe) -> Trainer {
     let outcome = first.run(&mut StopAfter(35)).unwrap();
     assert!(matches!(outcome, Outcome::Interrupted), "{outcome:?}");
     let mut second = trainer_of(network, recipe.clone(), 1, Some(folder.path()));
+    second.resume(folder.path(), &mut Silent).unwrap();
+    assert_eq!(second.position().total_steps, 35);
     second.run(&mut Silent).unwrap();
     assert!(bytes(&second) == want, "an interrupted run");
     straight

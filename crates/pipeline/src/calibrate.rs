@@ -119,7 +119,7 @@ pub(crate) fn calibrate(
         keep_dense: settings.keep_dense.clone(),
     };
     let names = magnitude.pruned(network)?;
-    let (layers, left_out) = layers(network, &names);
+    let (layers, left_out) = layers(network, &names, &settings.keep_dense);
     if !left_out.is_empty() {
         observer.note(&format!("not pruned: {}", left_out.join(", ")));
     }
@@ -194,7 +194,11 @@ impl Layer<'_> {
 }
 
 /// The layers that are pruned, from the input to the output, and those of `names` that cannot be, each with why.
-fn layers<'n>(network: &'n Network, names: &[&str]) -> (Vec<Layer<'n>>, Vec<String>) {
+fn layers<'n>(
+    network: &'n Network,
+    names: &[&str],
+    keep_dense: &[String],
+) -> (Vec<Layer<'n>>, Vec<String>) {
     let mut uses: HashMap<&str, usize> = HashMap::new();
     for name in network.graph.nodes.iter().flat_map(|n| n.op.tensors()) {
         *uses.entry(name).or_default() += 1;
@@ -211,7 +215,12 @@ fn layers<'n>(network: &'n Network, names: &[&str]) -> (Vec<Layer<'n>>, Vec<Stri
             continue;
         };
         if !names.contains(&name) {
-            left_out.push(format!("`{}` (kept dense)", node.name));
+            let asked = keep_dense.iter().any(|k| *k == node.name || k == name);
+            let why = match asked {
+                true => "kept dense",
+                false => "few weights that matter much",
+            };
+            left_out.push(format!("`{}` ({why})", node.name));
             continue;
         }
         let dims = weight.shape().dims().to_vec();

@@ -93,6 +93,30 @@ fn run(pruning: Pruning, threads: usize) -> Compressed {
     compression.run(&mut Silent).unwrap()
 }
 
+#[test]
+fn a_layer_that_is_kept_dense_loses_nothing() {
+    let recipe = Recipe {
+        keep_dense: vec!["last".into()],
+        ..no_training()
+    };
+    for pruning in [
+        calibration(0.5),
+        Pruning::Magnitude(Magnitude {
+            sparsity: 0.5,
+            scope: Default::default(),
+            every_layer: false,
+            keep_dense: vec![],
+        }),
+    ] {
+        let compression = Compression::new(network(), data(), recipe.clone());
+        let result = compression.pruned_by(pruning).run(&mut Silent).unwrap();
+        let last = &result.network.tensors["last.weight"];
+        assert_eq!(last.nonzeros(), last.shape().elements());
+        let second = &result.network.tensors["second.weight"];
+        assert!(second.nonzeros() < second.shape().elements());
+    }
+}
+
 fn outputs(network: &Network) -> Vec<f32> {
     let session = Session::new(Plan::new(network, &PlanOptions::default()).unwrap(), 1).unwrap();
     let Pixels::U8(pixels) = images(100, 2).pixels else {

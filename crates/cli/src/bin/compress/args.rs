@@ -212,6 +212,7 @@ Examples:
   compress train lenet-300-100 --data data/mnist --out models/lenet-300-100/model.safetensors
   compress train lenet-5 --data data/mnist --recipe train.toml --epochs 20
   compress train resnet-20 --input 1,28,28 --data data/mnist
+  compress train resnet-8 --data cifar-10 --recipe models/resnet-8-cifar10/train.toml
   compress train network.json --data set.npz
   compress train mlp --data houses.csv --target price
       two hidden layers of 100; mlp-300-100 says others. Inputs and outputs are those of the data; mlp:13,64,1 says all sizes
@@ -236,7 +237,7 @@ pub struct TrainArgs {
 /// What every command that trains takes.
 #[derive(Debug, Clone, Args)]
 pub struct TrainingArgs {
-    /// Images with labels: a folder of IDX files (plain or .gz), of train/ and test/ class folders with PNGs or of class folders
+    /// Images with labels: a folder of IDX files (plain or .gz), of CIFAR's binary batches, of train/ and test/ class folders with PNGs or of class folders
     /// alone, an .npz, a safetensors file, a table as .csv or a folder of train.csv and test.csv; the recipe's where it names one.
     /// Targets of an .npz or a safetensors file that are floating-point numbers, of one or two dimensions, make a regression, as do
     /// those of a table with a decimal point. A file of inputs alone, such as an .npz of x_train and x_test, or of x, has no labels: a network is then compressed by
@@ -514,7 +515,7 @@ Examples:
   compress init resnet-50 --seed 1 --out resnet-50.safetensors
   compress init resnet-20 --input 1,28,28 --out resnet-20.onnx
 
-Presets: lenet-300-100, lenet-5, vgg-like (CIFAR), resnet-20, resnet-20-mnist (28x28, stride 2 at first), mobilenet-v1, resnet-50,
+Presets: lenet-300-100, lenet-5, vgg-like (CIFAR), resnet-8, resnet-20, resnet-20-mnist (28x28, stride 2 at first), mobilenet-v1, resnet-50,
 and mlp:784,300,100,10 with the sizes of a multi-layer perceptron.
 Weights are normal with variance 2 / fan-in (He et al. 2015), biases zero, normalisations change nothing.")]
 pub struct InitArgs {

@@ -139,7 +139,7 @@ Example:
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Labelled images: a folder of IDX files (plain or .gz) or of class folders with PNGs, an .npz, a safetensors file, or a table
+    /// Labelled images: a folder of IDX files (plain or .gz), of CIFAR's binary batches or of class folders with PNGs, an .npz, a safetensors file, or a table
     /// as .csv. Targets that are numbers give R2
     #[arg(long, short, value_name = "PATH")]
     pub data: PathBuf,
