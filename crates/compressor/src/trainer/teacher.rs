@@ -13,7 +13,7 @@ pub(super) enum Teacher {
     /// For every sample in every shift.
     Shifts(Shifts),
     /// By running it on each batch: samples have too many views to answer all of them.
-    EachStep(Mutex<Engine<f32>>),
+    EachStep(Box<Mutex<Engine<f32>>>),
 }
 
 /// A network's outputs for every training sample in every shift up to `shift`.
@@ -58,7 +58,7 @@ impl Teacher {
 
     /// A teacher that runs in every step.
     pub fn of_each_step(engine: Engine<f32>) -> Self {
-        Self::EachStep(Mutex::new(engine))
+        Self::EachStep(Box::new(Mutex::new(engine)))
     }
 
     /// Whether it knows the outputs for images of that augmentation.
