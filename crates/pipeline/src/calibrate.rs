@@ -530,7 +530,7 @@ mod tests {
             .weighted_nodes()
             .filter_map(|n| n.op.weight())
             .collect();
-        let (layers, left_out) = layers(&network, &names);
+        let (layers, left_out) = layers(&network, &names, &[]);
         assert_eq!((layers.len(), left_out.len()), (3, 0));
         for layer in &layers {
             let reader = Reader::new(&network, layer, 1).unwrap();
@@ -597,7 +597,7 @@ mod tests {
         }
         network.tensors.remove("b.bias");
         let network = Network::new(graph, network.tensors).unwrap();
-        let (layers, left_out) = layers(&network, &["a.weight", "b.weight", "c.weight"]);
+        let (layers, left_out) = layers(&network, &["a.weight", "b.weight", "c.weight"], &[]);
         let names: Vec<&str> = layers.iter().map(|l| l.weight).collect();
         assert_eq!(names, ["c.weight"]);
         assert_eq!(
