@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub, SubAssign};
 
+use super::direct::{self, Begin, Pixels, Run};
 use super::sparse::plain;
 use super::sparse::taps::{LaneLayout, Plane, Taps};
 use super::sparse::vectors;
@@ -107,6 +108,38 @@ pub trait Real:
         add: bool,
     );
 
+    /// [`super::direct_product`] without checks.
+    ///
+    /// # Safety
+    /// That function does not panic at these arguments.
+    #[doc(hidden)]
+    #[allow(clippy::too_many_arguments, reason = "both sides of a product")]
+    unsafe fn direct_product(
+        isa: Isa,
+        size: [usize; 2],
+        runs: &[Run],
+        from: (&[Self], Pixels),
+        weights: &[Self],
+        to: (&mut [Self], Pixels),
+        units: usize,
+        begin: Begin<'_, Self>,
+    );
+
+    /// [`super::sum_of_products`] without checks.
+    ///
+    /// # Safety
+    /// That function does not panic at these arguments.
+    #[doc(hidden)]
+    unsafe fn sum_of_products(
+        isa: Isa,
+        size: [usize; 2],
+        runs: &[Run],
+        from: (&[Self], Pixels),
+        by: (&[Self], Pixels),
+        units: usize,
+        sums: &mut [Self],
+    );
+
     /// 1 / (1 + e^-x).
     #[inline(always)]
     fn sigmoid(self) -> Self {
@@ -176,6 +209,31 @@ impl Real for f32 {
     ) {
         // SAFETY: the contract of the trait.
         unsafe { vectors::sampled_product(isa, taps, rows, by_output, input, gradients) };
+    }
+    unsafe fn direct_product(
+        isa: Isa,
+        size: [usize; 2],
+        runs: &[Run],
+        from: (&[Self], Pixels),
+        weights: &[Self],
+        to: (&mut [Self], Pixels),
+        units: usize,
+        begin: Begin<'_, Self>,
+    ) {
+        // SAFETY: the contract of the trait.
+        unsafe { direct::products(isa, size, runs, from, weights, to, units, begin) };
+    }
+    unsafe fn sum_of_products(
+        isa: Isa,
+        size: [usize; 2],
+        runs: &[Run],
+        from: (&[Self], Pixels),
+        by: (&[Self], Pixels),
+        units: usize,
+        sums: &mut [Self],
+    ) {
+        // SAFETY: the contract of the trait.
+        unsafe { direct::sums_of_products(isa, size, runs, from, by, units, sums) };
     }
     unsafe fn to_lanes(isa: Isa, from: &[Self], samples: LaneLayout, to: Plane<&mut [Self]>) {
         // SAFETY: the contract of the trait.
@@ -259,6 +317,29 @@ impl Real for f64 {
         gradients: &mut [Self],
     ) {
         plain::sampled_product(taps, rows, by_output, input, gradients);
+    }
+    unsafe fn direct_product(
+        _isa: Isa,
+        size: [usize; 2],
+        runs: &[Run],
+        from: (&[Self], Pixels),
+        weights: &[Self],
+        to: (&mut [Self], Pixels),
+        units: usize,
+        begin: Begin<'_, Self>,
+    ) {
+        direct::twin::products(size, runs, from, weights, to, units, begin);
+    }
+    unsafe fn sum_of_products(
+        _isa: Isa,
+        size: [usize; 2],
+        runs: &[Run],
+        from: (&[Self], Pixels),
+        by: (&[Self], Pixels),
+        units: usize,
+        sums: &mut [Self],
+    ) {
+        direct::twin::sums_of_products(size, runs, from, by, units, sums);
     }
     unsafe fn to_lanes(_isa: Isa, from: &[Self], samples: LaneLayout, to: Plane<&mut [Self]>) {
         plain::to_lanes(from, samples, to);

@@ -1,0 +1,57 @@
+//! The products of any numbers, one after the other.
+
+use super::{Begin, Pixels, Run, wide};
+use crate::training::Real;
+
+/// Places of all pixels in two arrays.
+fn pixels([rows, columns]: [usize; 2], a: Pixels, b: Pixels) -> impl Iterator<Item = [usize; 2]> {
+    let place = |p: Pixels, y: usize, x: usize| p.start + y * p.steps[0] + x * p.steps[1];
+    (0..rows).flat_map(move |y| (0..columns).map(move |x| [place(a, y, x), place(b, y, x)]))
+}
+
+/// Places of what a pixel reads.
+fn numbers(runs: &[Run]) -> impl Iterator<Item = usize> + '_ {
+    runs.iter().flat_map(|run| run.at..run.at + run.len)
+}
+
+pub fn products<T: Real>(
+    size: [usize; 2],
+    runs: &[Run],
+    (from, at): (&[T], Pixels),
+    weights: &[T],
+    (to, out): (&mut [T], Pixels),
+    units: usize,
+    begin: Begin<'_, T>,
+) {
+    for [pixel, out] in pixels(size, at, out) {
+        for unit in 0..units {
+            let sum: T = numbers(runs)
+                .zip(weights.chunks_exact(wide(units)))
+                .map(|(n, weights)| from[pixel + n] * weights[unit])
+                .sum();
+            let to = &mut to[out + unit];
+            *to = match begin {
+                Begin::Zero => sum,
+                Begin::Bias(bias) => bias[unit] + sum,
+                Begin::Sum => *to + sum,
+            };
+        }
+    }
+}
+
+pub fn sums_of_products<T: Real>(
+    size: [usize; 2],
+    runs: &[Run],
+    (from, at): (&[T], Pixels),
+    (by, of): (&[T], Pixels),
+    units: usize,
+    sums: &mut [T],
+) {
+    for (n, sums) in numbers(runs).zip(sums.chunks_exact_mut(wide(units))) {
+        for [pixel, of] in pixels(size, at, of) {
+            for (unit, sum) in sums[..units].iter_mut().enumerate() {
+                *sum += from[pixel + n] * by[of + unit];
+            }
+        }
+    }
+}
