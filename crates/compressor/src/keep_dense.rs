@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn a_layer_goes_by_its_node_or_its_weight() {
-        let (graph, shapes) = presets::for_input("lenet-300-100", [1, 28, 28]).unwrap();
+        let (graph, shapes) = presets::by_name("lenet-300-100").unwrap();
         let network = initialise(graph, &shapes, 0).unwrap();
         let of = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();

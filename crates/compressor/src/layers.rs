@@ -8,6 +8,7 @@ pub(crate) mod arrange;
 mod buffer;
 pub(crate) mod conv;
 pub(crate) mod depthwise;
+mod direct;
 pub(crate) mod function;
 #[cfg(test)]
 mod golden;
@@ -19,6 +20,7 @@ pub(crate) mod size;
 pub(crate) mod sparse;
 
 pub(crate) use buffer::sized;
+use direct::Planes;
 use sparse::{Sparse, Vectors};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, Real, normals};
@@ -117,6 +119,8 @@ pub(crate) struct Scratch<T> {
     /// Of every output position, its place among those that events have; and those.
     pub places: Vec<u32>,
     pub positions: Vec<u32>,
+    /// Of convolutions over planes.
+    pub planes: Planes<T>,
     /// Of sparse passes.
     pub vectors: Vectors<T>,
 }

@@ -9,6 +9,7 @@ use sparsevd_kernels::training::{
 };
 use sparsevd_model::Window;
 
+use super::direct::Direct;
 use super::size::MapSize;
 use super::sparse::{Sparse, Vectors};
 use super::{Pass, Saved, Scratch, Weights, fill_rows, sized};
@@ -71,10 +72,20 @@ impl<T: Real> Conv<'_, T> {
         }
     }
 
+    /// The convolution over planes, where it is computed so: without patches, where maps are not pooled at once.
+    fn direct(&self) -> Option<Direct> {
+        if self.pool.is_some() || self.weights.sparse.is_some() {
+            return None;
+        }
+        Direct::new(self.window, self.input, self.map())
+    }
+
     /// Images per group.
-    fn group(&self, samples: usize) -> usize {
+    fn group(&self, samples: usize, direct: bool) -> usize {
         match self.weights.sparse {
             Some(_) => LANES.min(samples.max(1)),
+            // Filters are laid out once for all.
+            None if direct => samples.max(1),
             None => self.images_of_patches(samples),
         }
     }
@@ -128,7 +139,13 @@ impl<T: Real> Conv<'_, T> {
         scratch: &mut Scratch<T>,
     ) {
         let w = &self.weights;
-        let (map, group) = (self.map(), self.group(pass.samples));
+        if let Some(direct) = self.direct() {
+            let factor = sized(&mut saved.factor, if w.has_noise() { out.len() } else { 0 });
+            let (noise, planes) = (&mut scratch.noise, &mut scratch.planes);
+            direct.forward(pass, self.layer, w, input, [out, factor], noise, planes);
+            return;
+        }
+        let (map, group) = (self.map(), self.group(pass.samples, false));
         let area = map.area();
         let per_out = self.output.elements();
         let noisy = w.has_noise();
@@ -243,8 +260,9 @@ impl<T: Real> Conv<'_, T> {
         scratch: &mut Scratch<T>,
     ) {
         let per_out = self.output.elements();
+        let direct = self.direct();
         let sparse = self.weights.sparse;
-        let group = self.group(pass.samples);
+        let group = self.group(pass.samples, direct.is_some());
         for first in (0..pass.samples).step_by(group) {
             let images = first..pass.samples.min(first + group);
             let g = &gradient[images.start * per_out..images.end * per_out];
@@ -263,11 +281,15 @@ impl<T: Real> Conv<'_, T> {
                 }
                 continue;
             }
-            match sparse {
-                Some(sparse) => self.backward_of_sparse(
+            match (sparse, &direct) {
+                (Some(sparse), _) => self.backward_of_sparse(
                     pass, sparse, images, input, gradient, saved, &mut out, scratch,
                 ),
-                None => {
+                (None, Some(direct)) => {
+                    let (w, planes) = (&self.weights, &mut scratch.planes);
+                    direct.backward(pass, w, input, gradient, saved, images, &mut out, planes);
+                }
+                (None, None) => {
                     self.backward_by_products(
                         pass, images, input, gradient, saved, &mut out, scratch,
                     );

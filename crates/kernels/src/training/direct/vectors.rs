@@ -1,4 +1,8 @@
 //! The products in f32, in vectors.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
 
 use super::{Begin, Pixels, Run, wide};
 use crate::Isa;
@@ -62,7 +66,9 @@ struct Factors {
     b_step: usize,
 }
 
-/// `sums[p][u] += sum over columns of a[column][p] b[column][u]`.
+/// `sums[p][u] + sum over columns of a[column][p] b[column][u]`.
+///
+/// Sums come and go by value: those behind a reference would be written to memory with each column.
 ///
 /// # Safety
 /// All numbers lie in their arrays.
@@ -70,8 +76,8 @@ struct Factors {
 unsafe fn multiply<S: Simd, const P: usize, const U: usize>(
     factors: Factors,
     count: usize,
-    sums: &mut [[S::V; U]; P],
-) {
+    mut sums: [[S::V; U]; P],
+) -> [[S::V; U]; P] {
     let Factors {
         mut a,
         a_steps,
@@ -82,19 +88,20 @@ unsafe fn multiply<S: Simd, const P: usize, const U: usize>(
         // SAFETY: the contract of this function. Pointers past the last column are not read.
         unsafe {
             let mut row = [S::splat(0.0); U];
-            for (u, v) in row.iter_mut().enumerate() {
-                *v = S::load(b.add(u * S::N));
+            for u in 0..U {
+                row[u] = S::load(b.add(u * S::N));
             }
-            for (p, sums) in sums.iter_mut().enumerate() {
+            for p in 0..P {
                 let x = S::splat(*a.add(p * a_steps[1]));
-                for (sum, v) in sums.iter_mut().zip(row) {
-                    *sum = S::fma(x, v, *sum);
+                for u in 0..U {
+                    sums[p][u] = S::fma(x, row[u], sums[p][u]);
                 }
             }
             a = a.wrapping_add(a_steps[0]);
             b = b.wrapping_add(b_step);
         }
     }
+    sums
 }
 
 /// What all tiles of a product share.
@@ -166,9 +173,12 @@ unsafe fn rows<S: Simd, const U: usize>(job: Job<'_>, [height, width]: [usize; 2
             unsafe {
                 x += match (width - x).min(most) {
                     16.. => tile::<S, 16, U>(job, [y, x]),
+                    12.. => tile::<S, 12, U>(job, [y, x]),
                     8.. => tile::<S, 8, U>(job, [y, x]),
+                    6.. => tile::<S, 6, U>(job, [y, x]),
                     4.. => tile::<S, 4, U>(job, [y, x]),
-                    2.. => tile::<S, 2, U>(job, [y, x]),
+                    3 => tile::<S, 3, U>(job, [y, x]),
+                    2 => tile::<S, 2, U>(job, [y, x]),
                     _ => tile::<S, 1, U>(job, [y, x]),
                 };
             }
@@ -211,7 +221,7 @@ unsafe fn tile<S: Simd, const P: usize, const U: usize>(job: Job<'_>, [y, x]: [u
                 b: weights,
                 b_step: job.wide,
             };
-            multiply::<S, P, U>(factors, run.len, &mut sums);
+            sums = multiply::<S, P, U>(factors, run.len, sums);
             weights = weights.wrapping_add(run.len * job.wide);
         }
         for (p, sums) in sums.iter().enumerate() {
@@ -344,7 +354,7 @@ unsafe fn sum_tile<S: Simd, const P: usize, const U: usize>(job: Sums, number: u
                 b: job.by.add(y * job.by_steps[0]),
                 b_step: job.by_steps[1],
             };
-            multiply::<S, P, U>(factors, job.size[1], &mut sums);
+            sums = multiply::<S, P, U>(factors, job.size[1], sums);
         }
         for (p, sums) in sums.iter().enumerate() {
             for (u, sum) in sums.iter().enumerate() {
