@@ -2,11 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use sparsevd_model::Network;
+use sparsevd_model::{Network, Node};
 
 use crate::error::CompressError;
 
-/// The names of the weights of these layers, each of which goes by the name of its node or of its weight.
+/// Whether a layer is among these, by the name of its node or of its weight.
+pub fn is_kept_dense(node: &Node, layers: &[String]) -> bool {
+    let weight = node.op.weight();
+    layers
+        .iter()
+        .any(|l| *l == node.name || Some(l.as_str()) == weight)
+}
+
+/// The names of the weights of these layers, which are named as [`is_kept_dense`] takes them.
 ///
 /// # Errors
 /// A name that no weighted node or weight of the network has.
@@ -14,17 +22,17 @@ pub(crate) fn weights_of<'n>(
     network: &'n Network,
     layers: &[String],
 ) -> Result<BTreeSet<&'n str>, CompressError> {
-    let nodes = network.graph.weighted_nodes();
-    let all: Vec<(&str, &str)> = nodes
-        .filter_map(|n| Some((n.name.as_str(), n.op.weight()?)))
-        .collect();
+    let nodes = || network.graph.weighted_nodes();
     let weight_of = |layer: &String| {
-        let mut named = all.iter().filter(|(n, w)| n == layer || w == layer);
-        let names = || all.iter().map(|(node, _)| *node).collect::<Vec<_>>();
-        named.next().map(|(_, weight)| *weight).ok_or_else(|| {
-            let expected = format!("the name of a layer, of {}", names().join(", "));
-            CompressError::setting("keep_dense", expected, layer)
-        })
+        let mut named = nodes().filter(|node| is_kept_dense(node, std::slice::from_ref(layer)));
+        named
+            .next()
+            .and_then(|node| node.op.weight())
+            .ok_or_else(|| {
+                let names: Vec<&str> = nodes().map(|node| node.name.as_str()).collect();
+                let expected = format!("the name of a layer, of {}", names.join(", "));
+                CompressError::setting("keep_dense", expected, layer)
+            })
     };
     layers.iter().map(weight_of).collect()
 }

@@ -37,6 +37,7 @@ pub use data::{Images, Samples, TrainingData, draw};
 pub use error::CompressError;
 pub use export::smaller;
 pub use init::{fit_outputs, initialise};
+pub use keep_dense::is_kept_dense;
 pub use layer::Layer;
 pub use magnitude::{Magnitude, Scope};
 pub use normalisation::Normalisation;

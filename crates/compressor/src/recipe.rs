@@ -698,4 +698,45 @@ mod tests {
             [None, Some(3.0), Some(2.0), None]
         );
     }
+
+    #[test]
+    fn rates_rise_stay_and_fall() {
+        let mut phase = Phase {
+            hold: 0.5,
+            ..Phase::new(Method::Dense, 10)
+        };
+        let factors = |phase: &Phase| [0.0, 0.1, 0.5, 0.75, 1.0].map(|t| phase.rate_factor(t));
+        assert_eq!(factors(&phase), [1.0, 1.0, 1.0, 0.5, 0.0]);
+        phase.warmup = 0.2;
+        assert_eq!(factors(&phase), [0.01, 0.5, 1.0, 0.5, 0.0]);
+        (phase.warmup, phase.hold, phase.decay) = (0.4, 0.0, Decay::Cosine);
+        let half = 0.5f64.sqrt();
+        for (t, want) in [
+            (0.2, 0.5),
+            (0.4, 1.0),
+            (0.7, 0.5),
+            (0.85, 0.5 - half / 2.0),
+            (1.0, 0.0),
+        ] {
+            let got = phase.rate_factor(t);
+            assert!((got - want).abs() < 1e-12, "{t}: {got}, expected {want}");
+        }
+    }
+
+    #[test]
+    fn settings_as_they_were_are_not_written() {
+        let text = Recipe::new(vec![Phase::new(Method::Dense, 1)]).to_toml();
+        for name in [
+            "optimizer",
+            "momentum",
+            "decay",
+            "\nwarmup",
+            "flip",
+            "cutout",
+            "smoothing",
+            "keep_dense",
+        ] {
+            assert!(!text.contains(name), "{text}");
+        }
+    }
 }

@@ -78,8 +78,8 @@ pub struct Trainer {
     begun: Arc<OnceLock<Begun>>,
     /// Shapes of the values of the network that came.
     shapes: HashMap<String, Shape>,
-    /// The network whose outputs distillation goes towards, where it is not the one that the run began with.
-    taught_by: Option<Arc<Network>>,
+    /// The state of the network whose outputs distillation goes towards, where it is not the one that the run began with.
+    taught_by: Option<Arc<State<f32>>>,
     /// Shared with the forks of a run.
     teacher: Option<Arc<Teacher>>,
     /// Mean loss of an epoch above which the run has diverged, where it is above twice the dense network's too.
@@ -171,6 +171,7 @@ impl Trainer {
             pool,
             run_folder: options.run_folder.clone(),
         };
+        check_weights(&run.dense.layers, &run.recipe)?;
         check_augmentation(&run.graph, &run.recipe)?;
         for samples in [run.data.train(), run.data.validation()] {
             check_ids(network, samples)?;
@@ -219,11 +220,21 @@ impl Trainer {
         })
     }
 
-    /// Lets phases that distil learn from another network than the one that the run begins with: from the dense one, where that was
-    /// pruned already.
-    pub fn set_teacher(&mut self, network: &Network) {
+    /// Lets phases that distil learn from another network of the same graph than the one that the run begins with: from the dense one,
+    /// where that was pruned already. A checkpoint does not know of it.
+    ///
+    /// # Errors
+    /// A network of another graph.
+    pub fn set_teacher(&mut self, network: &Network) -> Result<(), CompressError> {
+        if network.graph.nodes != self.graph.nodes || network.graph.inputs != self.graph.inputs {
+            let expected = "a network of the same nodes";
+            let got = &network.graph.name;
+            return Err(CompressError::setting("teacher", expected, got));
+        }
         let scaled = units::scale_outputs(network.clone(), 1.0 / self.unit);
-        (self.taught_by, self.teacher) = (Some(Arc::new(scaled)), None);
+        let state = State::from_network(&scaled)?;
+        (self.taught_by, self.teacher) = (Some(Arc::new(state)), None);
+        Ok(())
     }
 
     /// Progress of the run.
@@ -457,13 +468,8 @@ impl Trainer {
         if phase.distil == 0.0 || known {
             return Ok(Outcome::Done);
         }
-        let mut engine = match &self.taught_by {
-            Some(network) => {
-                let (state, pool) = (State::from_network(network)?, self.pool.clone());
-                Engine::new(&network.graph, state, self.recipe.alpha, self.isa, pool)?
-            }
-            None => self.engine_of(self.dense.clone())?,
-        };
+        let state = self.taught_by.as_deref().unwrap_or(&self.dense);
+        let mut engine = self.engine_of(state.clone())?;
         let teacher = if augmentation.has_few_views() {
             let images = self.data.train();
             observer.note(&format!(
@@ -641,6 +647,23 @@ fn check_ids(network: &Network, samples: &dyn Samples) -> Result<(), CompressErr
         }
     }
     Ok(())
+}
+
+/// That more weights may be left than layers have which lose none: else of the other layers nothing would be left.
+fn check_weights(layers: &[Layer<f32>], recipe: &Recipe) -> Result<(), CompressError> {
+    let kept = layers.iter().filter(|layer| layer.keep_dense);
+    let kept: usize = kept.map(Layer::alive).sum();
+    match recipe
+        .phases
+        .iter()
+        .find_map(|p| p.weights.filter(|w| *w <= kept))
+    {
+        Some(weights) if kept > 0 => {
+            let expected = format!("more than the {kept} of the layers that are kept dense");
+            Err(CompressError::setting("weights", expected, weights))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// That inputs which are augmented are maps: in another one, neighbours are no pixels.

@@ -44,7 +44,7 @@ const KINDS: [Kind; 2] = [
     },
 ];
 
-/// The sets of a folder of batches, with their name, if it has any. Batches of the training set that are not there are left out.
+/// The sets of a folder of batches, with their name, if it has any.
 pub(crate) fn load(folder: &Path) -> Result<Option<(&'static str, Parts<Dataset>)>, FormatError> {
     for kind in &KINDS {
         let (train, test) = (
@@ -60,12 +60,16 @@ pub(crate) fn load(folder: &Path) -> Result<Option<(&'static str, Parts<Dataset>
 }
 
 impl Kind {
-    /// The images of some files, if any is there.
+    /// The images of these files, of which all or none must be there.
     fn set(&self, folder: &Path, files: &[&str]) -> Result<Option<Dataset>, FormatError> {
+        if !files.iter().any(|name| folder.join(name).is_file()) {
+            return Ok(None);
+        }
         let (mut pixels, mut labels) = (vec![], vec![]);
-        for path in files.iter().map(|name| folder.join(name)) {
+        for name in files {
+            let path = folder.join(name);
             if !path.is_file() {
-                continue;
+                return Err(FormatError::invalid(folder, self.name, *name, "none"));
             }
             let bytes = read_file(&path, MAX_BYTES)?;
             let record = self.labels + PIXELS;
@@ -88,9 +92,6 @@ impl Kind {
                 labels.push(u16::from(label));
                 pixels.extend_from_slice(image);
             }
-        }
-        if labels.is_empty() {
-            return Ok(None);
         }
         Dataset::new(Pixels::U8(pixels), Shape::from(IMAGE), labels).map(Some)
     }

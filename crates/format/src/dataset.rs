@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sparsevd_model::{Input, MOST_IDS, Preprocessing, Shape, Table};
+use sparsevd_model::{Input, MOST_IDS, Preprocessing, Shape, Table, memory};
 
 use crate::{Array, ArrayData, FormatError};
 
@@ -105,13 +105,15 @@ impl Dataset {
         }
     }
 
-    /// The samples for an input of a network: bytes are ids where the input takes ids, of which there are `ids`.
+    /// The samples for an input of a network: bytes are ids where the input takes ids, of which there are `ids`; images with their
+    /// channels last, `[height, width, channels]`, are put in the order of an input `[channels, height, width]`.
     ///
     /// # Errors
     /// [`FormatError::Dataset`] for integers where the input takes pixels or numbers and the other way round, and for an id that is none.
     pub fn for_input(mut self, input: &Input, ids: Option<usize>) -> Result<Self, FormatError> {
         let name = &input.name;
         if !input.dtype.is_id() {
+            self.put_channels_first(&input.shape)?;
             return match self.pixels {
                 Pixels::Ids(_) => Err(mismatch(
                     format!("values of input `{name}`"),
@@ -141,6 +143,29 @@ impl Dataset {
         }
         self.pixels = Pixels::Ids(values);
         Ok(self)
+    }
+
+    /// Puts channels before the pixels where images are those of `input` but for that.
+    fn put_channels_first(&mut self, input: &Shape) -> Result<(), FormatError> {
+        let (&[h, w, c], &[channels, height, width]) = (self.shape.dims(), input.dims()) else {
+            return Ok(());
+        };
+        if [h, w, c] != [height, width, channels] || self.shape == *input {
+            return Ok(());
+        }
+        let bytes = match &self.pixels {
+            Pixels::U8(v) => v.len(),
+            other => 4 * other.len(),
+        };
+        let what = "images with their channels last";
+        memory::check(|| what.into(), bytes as u64)
+            .map_err(|e| mismatch(what, "memory to put them in order", e.to_string()))?;
+        match &mut self.pixels {
+            Pixels::U8(v) => *v = transposed(v, h * w, c),
+            Pixels::F32(v) | Pixels::Table(v) | Pixels::Ids(v) => *v = transposed(v, h * w, c),
+        }
+        self.shape = input.clone();
+        Ok(())
     }
 
     /// The images at these places, in their order.
@@ -274,29 +299,6 @@ impl<S> Parts<S> {
     }
 }
 
-/// Images with their channels before the pixels, where they are behind them: of 1, 3 or 4 channels, in an array whose second dimension is
-/// none of these. Ids have no channels.
-fn channels_first(array: Array) -> Array {
-    let is_channels = |n: usize| matches!(n, 1 | 3 | 4);
-    match *array.shape.as_slice() {
-        [n, h, w, c] if is_channels(c) && !is_channels(h) => {
-            let data = match array.data {
-                ArrayData::U8(v) => ArrayData::U8(transposed(&v, h * w, c)),
-                ArrayData::F32(v) => ArrayData::F32(transposed(&v, h * w, c)),
-                other @ (ArrayData::Bool(_) | ArrayData::I64(_)) => {
-                    return Array {
-                        shape: array.shape,
-                        data: other,
-                    };
-                }
-            };
-            let shape = vec![n, c, h, w];
-            Array { shape, data }
-        }
-        _ => array,
-    }
-}
-
 /// `[n][area][channels]` as `[n][channels][area]`.
 fn transposed<T: Copy + Default>(values: &[T], area: usize, channels: usize) -> Vec<T> {
     let mut out = vec![T::default(); values.len()];
@@ -313,7 +315,6 @@ fn transposed<T: Copy + Default>(values: &[T], area: usize, channels: usize) -> 
 
 /// Inputs from an array, and the shape of one of them.
 fn inputs(path: &Path, name: &str, array: Array) -> Result<(Pixels, Shape), FormatError> {
-    let array = channels_first(array);
     let shape = match array.shape.as_slice() {
         &[_, h, w] => Shape::from([1, h, w]),
         [_, rest @ ..] if matches!(rest.len(), 1 | 3) => Shape(rest.to_vec()),
@@ -322,7 +323,7 @@ fn inputs(path: &Path, name: &str, array: Array) -> Result<(Pixels, Shape), Form
                 path,
                 name,
                 "shape",
-                "[n, features], [n, height, width], [n, channels, height, width] or [n, height, width, channels]",
+                "[n, features], [n, height, width] or [n, channels, height, width]",
                 Shape(other.to_vec()).to_string(),
             ));
         }

@@ -9,6 +9,7 @@
 #[cfg(feature = "data")]
 mod array;
 mod atomic;
+#[cfg(feature = "data")]
 mod cifar;
 #[cfg(feature = "data")]
 mod dataset;

@@ -25,8 +25,8 @@ use crate::{FileType, FormatError, folder as class_folders, read_idx, read_npz};
 /// - a table as CSV, whose last column is the target, or a folder with `train.csv` and `test.csv`; see [`load_samples_with`]
 ///
 /// The content of a file decides which it is, not its name.
-/// Images `[n, height, width]` become `[1, height, width]` each; images whose channels, 1, 3 or 4, are last,
-/// `[n, height, width, channels]`, become `[channels, height, width]`. A set without a split (`x` and `y`, `images` and
+/// Images `[n, height, width]` become `[1, height, width]` each; those with their channels last are put in order by
+/// [`Dataset::for_input`]. A set without a split (`x` and `y`, `images` and
 /// `labels`, class folders alone) is [`DataSplits::whole`].
 ///
 /// # Errors

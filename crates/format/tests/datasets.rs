@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use sparsevd_format::*;
-use sparsevd_model::{Preprocessing, Shape};
+use sparsevd_model::{Input, Preprocessing, Shape};
 
 fn idx(kind: u8, dims: &[u32], data: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, 0, kind, dims.len() as u8];
@@ -467,35 +467,27 @@ fn arrays_are_told_apart_by_their_bytes() {
 }
 
 #[test]
-fn images_with_their_channels_last_are_put_in_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("set.npz");
-    let load = |shape: &str, values: &[u8]| {
-        let x = npy("|u1", false, shape, values);
-        let y = npy("|u1", false, "(1,)", &[0]);
-        fs::write(&path, npz(&[("x", x), ("y", y)], false)).unwrap();
-        let set = load_data(&path).unwrap().whole.unwrap();
-        (set.shape, set.pixels)
+fn images_with_their_channels_last_are_put_in_the_order_of_the_network() {
+    let set = |shape: [usize; 3], pixels: Pixels| {
+        Dataset::new(pixels, Shape::from(shape), vec![0]).unwrap()
     };
+    let input = |shape: [usize; 3]| Input::new("x", shape);
     // Two rows of two pixels of red, green and blue.
-    let (shape, pixels) = load("(1, 2, 2, 3)", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-    assert_eq!(shape, Shape::from([3, 2, 2]));
+    let bytes = || Pixels::U8((1..=12).collect());
+    let got = set([2, 2, 3], bytes()).for_input(&input([3, 2, 2]), None);
     let planes = vec![1, 4, 7, 10, 2, 5, 8, 11, 3, 6, 9, 12];
-    assert_eq!(pixels, Pixels::U8(planes));
-    // Three channels of 2x3 pixels, which are first.
-    let (shape, pixels) = load("(1, 3, 1, 3)", &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    assert_eq!(shape, Shape::from([3, 1, 3]));
-    assert_eq!(pixels, Pixels::U8((1..=9).collect()));
-    let x: Vec<u8> = [0.5_f32, 1.5, 2.5, 3.5]
-        .iter()
-        .flat_map(|v| v.to_le_bytes())
-        .collect();
-    let x = npy("<f4", false, "(1, 2, 2, 1)", &x);
-    fs::write(&path, npz(&[("x", x)], false)).unwrap();
-    let LoadedSamples::Inputs(inputs) = load_samples(&path).unwrap() else {
-        panic!("expected inputs")
-    };
-    assert_eq!(inputs.whole.unwrap().shape, Shape::from([1, 2, 2]));
+    assert_eq!(got.unwrap(), set([3, 2, 2], Pixels::U8(planes)));
+    let numbers = Pixels::F32(vec![0.5, 1.5, 2.5, 3.5]);
+    let got = set([2, 1, 2], numbers).for_input(&input([2, 2, 1]), None);
+    let planes = Pixels::F32(vec![0.5, 2.5, 1.5, 3.5]);
+    assert_eq!(got.unwrap(), set([2, 2, 1], planes));
+    // Images that fit as they are, and others, stay.
+    for shape in [[3, 3, 3], [2, 2, 3], [1, 4, 3]] {
+        let count = shape.iter().product::<usize>() as u8;
+        let images = set(shape, Pixels::U8((0..count).collect()));
+        let input = input(if shape == [1, 4, 3] { [4, 3, 1] } else { shape });
+        assert_eq!(images.clone().for_input(&input, None).unwrap(), images);
+    }
 }
 
 #[test]
@@ -511,16 +503,21 @@ fn batches_of_cifar_load() {
     let two = [record(&[3], 5), record(&[0], 6)].concat();
     fs::write(root.join("data_batch_2.bin"), two).unwrap();
     fs::write(root.join("data_batch_1.bin"), record(&[7], 2)).unwrap();
+    let text = error(load_data(root));
+    assert!(text.contains("data_batch_3.bin, got none"), "{text}");
+    for i in 3..=5 {
+        fs::write(root.join(format!("data_batch_{i}.bin")), record(&[i], i)).unwrap();
+    }
     let splits = load_data(root).unwrap();
     assert!(
         splits.describe.ends_with(
-            "CIFAR-10 batches, 3 training images [3, 32, 32] of 8 classes, 1 test images [3, 32, 32] of 10 classes"
+            "CIFAR-10 batches, 6 training images [3, 32, 32] of 8 classes, 1 test images [3, 32, 32] of 10 classes"
         ),
         "{}",
         splits.describe
     );
     let train = splits.train.unwrap();
-    assert_eq!(train.labels, [7, 3, 0]);
+    assert_eq!(train.labels, [7, 3, 0, 3, 4, 5]);
     let Pixels::U8(pixels) = &train.pixels else {
         panic!("expected bytes")
     };

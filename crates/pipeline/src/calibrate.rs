@@ -6,7 +6,7 @@ use std::thread;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sparsevd_compressor::report::Calibration;
 use sparsevd_compressor::trainer::Observer;
-use sparsevd_compressor::{Magnitude, Moments, Samples, Scope, Surgeon};
+use sparsevd_compressor::{Magnitude, Moments, Samples, Scope, Surgeon, is_kept_dense};
 use sparsevd_model::{Csr, Network, Node, Op, Shape, TensorType, Weights, Window, memory};
 use sparsevd_runtime::{Session, WeightMode};
 
@@ -215,8 +215,7 @@ fn layers<'n>(
             continue;
         };
         if !names.contains(&name) {
-            let asked = keep_dense.iter().any(|k| *k == node.name || k == name);
-            let why = match asked {
+            let why = match is_kept_dense(node, keep_dense) {
                 true => "kept dense",
                 false => "few weights that matter much",
             };

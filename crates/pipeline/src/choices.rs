@@ -1,5 +1,6 @@
 //! What was chosen, and why, in lines for people: what `--verbose` prints.
 
+use sparsevd_compressor::is_kept_dense;
 use sparsevd_compressor::objective::Targets;
 use sparsevd_compressor::recipe::{Method, Recipe, Validation};
 use sparsevd_compressor::report::count;
@@ -94,8 +95,7 @@ impl TrainingChoices<'_> {
             };
             let depthwise =
                 matches!(&node.op, Op::Conv(conv) if conv.is_depthwise(&weight.shape()));
-            let named = |name: &str| self.recipe.keep_dense.iter().any(|kept| kept == name);
-            let kept = named(&node.name) || node.op.weight().is_some_and(named);
+            let kept = is_kept_dense(node, &self.recipe.keep_dense);
             let is_pruned = match self.pruned {
                 // What was pruned in one shot is CSR.
                 Some(network) => matches!(network.weight(node), Some(Weights::Csr(_))),
@@ -107,6 +107,7 @@ impl TrainingChoices<'_> {
             } else {
                 dense.push(match depthwise {
                     true => format!("{} (depthwise: few weights that matter much)", node.name),
+                    false if kept => format!("{} (kept dense)", node.name),
                     false => node.name.clone(),
                 });
             }

@@ -112,7 +112,9 @@ impl Compression {
         match &mut self.pruning {
             Some(Pruning::Magnitude(Magnitude { keep_dense, .. }))
             | Some(Pruning::Calibration(Calibration { keep_dense, .. })) => {
-                keep_dense.clone_from(kept)
+                keep_dense.extend(kept.iter().cloned());
+                keep_dense.sort_unstable();
+                keep_dense.dedup();
             }
             Some(Pruning::Posterior { .. }) | None => {}
         }
@@ -296,6 +298,11 @@ impl Compression {
 
     /// What can be refused before any work.
     fn check(&self) -> Result<(), PipelineError> {
+        let kept = &self.recipe.recipe.keep_dense;
+        if let (Some(Pruning::Posterior { .. }), Some(layer)) = (&self.pruning, kept.first()) {
+            let expected = "none beside a posterior, which says what goes";
+            return Err(PipelineError::invalid("keep_dense", expected, layer));
+        }
         // Training and pruning are dense.
         self.input.network.check_dense()?;
         match &self.pruning {

@@ -79,7 +79,7 @@ impl FoundRecipe {
     /// The part of the recipe that can train a network that is pruned already, and what is left out for that.
     ///
     /// It is fine-tuning and quantising: how many weights are left is decided. The teacher is the network before it was pruned. Of several grids, which only the dense network could choose among, the finest is left. Of the default recipe,
-    /// which the user did not choose, the quantise phase with one grid is left. The source says what was left out.
+    /// which the user did not choose, the quantise phase with one grid is left, which then learns from the labels alone. The source says what was left out.
     pub fn fine_tuning(mut self) -> (Self, Vec<String>) {
         let phases = &mut self.recipe.phases;
         let searched = self.recipe.search.take().is_some();

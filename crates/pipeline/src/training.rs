@@ -73,7 +73,7 @@ pub(crate) fn begin<'n>(
     } = start.into();
     let mut trainer = Trainer::new(network, recipe.clone(), data, &options)?;
     if let Some(teacher) = teacher {
-        trainer.set_teacher(teacher);
+        trainer.set_teacher(teacher)?;
     }
     if let Some(sigmas) = sigmas {
         trainer.set_sigmas(sigmas)?;

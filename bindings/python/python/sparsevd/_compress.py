@@ -219,6 +219,8 @@ def compress(
         raise TypeError("max_accuracy_drop, min_agreement: expected one of them, got both")
     if validation is not None and validation_from_test is not None:
         raise TypeError("validation, validation_from_test: expected one of them, got both")
+    if isinstance(keep_dense, str):
+        raise TypeError(f"keep_dense: expected a list of names of layers, got the string {keep_dense!r}")
     arrays = _arrays(data)
     source = _source(model, example)
     settings = {

@@ -1,11 +1,12 @@
-//! Convolutions: two products that share patches, noise per output pixel, and backward passes over products or events.
+//! Convolutions: over planes ([`super::direct`]); before a max-pooling two products that share patches, and a backward pass over
+//! events. Noise is that of output pixels.
 
 use std::ops::Range;
 
 use sparsevd_kernels::LANES;
 use sparsevd_kernels::training::{
-    Event, PoolMaps, Real, add_square_gradient, col2im_add, im2row, input_gradient, max_pool,
-    multiply, reparametrize, square, weight_gradient,
+    Event, PoolMaps, Real, col2im_add, im2row, input_gradient, max_pool, reparametrize, square,
+    weight_gradient,
 };
 use sparsevd_model::Window;
 
@@ -72,20 +73,21 @@ impl<T: Real> Conv<'_, T> {
         }
     }
 
-    /// The convolution over planes, where it is computed so: without patches, where maps are not pooled at once.
-    fn direct(&self) -> Option<Direct> {
-        if self.pool.is_some() || self.weights.sparse.is_some() {
-            return None;
-        }
+    /// Whether the convolution runs over planes, without patches: where maps are not pooled at once.
+    fn is_direct(&self) -> bool {
+        self.pool.is_none() && self.weights.sparse.is_none()
+    }
+
+    fn direct(&self) -> Direct {
         Direct::new(self.window, self.input, self.map())
     }
 
     /// Images per group.
-    fn group(&self, samples: usize, direct: bool) -> usize {
+    fn group(&self, samples: usize) -> usize {
         match self.weights.sparse {
             Some(_) => LANES.min(samples.max(1)),
             // Filters are laid out once for all.
-            None if direct => samples.max(1),
+            None if self.is_direct() => samples.max(1),
             None => self.images_of_patches(samples),
         }
     }
@@ -139,13 +141,14 @@ impl<T: Real> Conv<'_, T> {
         scratch: &mut Scratch<T>,
     ) {
         let w = &self.weights;
-        if let Some(direct) = self.direct() {
+        if self.is_direct() {
             let factor = sized(&mut saved.factor, if w.has_noise() { out.len() } else { 0 });
             let (noise, planes) = (&mut scratch.noise, &mut scratch.planes);
-            direct.forward(pass, self.layer, w, input, [out, factor], noise, planes);
+            let outputs = [out, factor];
+            (self.direct()).forward(pass, self.layer, w, input, outputs, noise, planes);
             return;
         }
-        let (map, group) = (self.map(), self.group(pass.samples, false));
+        let (map, group) = (self.map(), self.group(pass.samples));
         let area = map.area();
         let per_out = self.output.elements();
         let noisy = w.has_noise();
@@ -260,9 +263,8 @@ impl<T: Real> Conv<'_, T> {
         scratch: &mut Scratch<T>,
     ) {
         let per_out = self.output.elements();
-        let direct = self.direct();
         let sparse = self.weights.sparse;
-        let group = self.group(pass.samples, direct.is_some());
+        let group = self.group(pass.samples);
         for first in (0..pass.samples).step_by(group) {
             let images = first..pass.samples.min(first + group);
             let g = &gradient[images.start * per_out..images.end * per_out];
@@ -281,18 +283,15 @@ impl<T: Real> Conv<'_, T> {
                 }
                 continue;
             }
-            match (sparse, &direct) {
-                (Some(sparse), _) => self.backward_of_sparse(
+            match sparse {
+                Some(sparse) => self.backward_of_sparse(
                     pass, sparse, images, input, gradient, saved, &mut out, scratch,
                 ),
-                (None, Some(direct)) => {
+                // Not behind a pooling.
+                None => {
                     let (w, planes) = (&self.weights, &mut scratch.planes);
-                    direct.backward(pass, w, input, gradient, saved, images, &mut out, planes);
-                }
-                (None, None) => {
-                    self.backward_by_products(
-                        pass, images, input, gradient, saved, &mut out, scratch,
-                    );
+                    (self.direct())
+                        .backward(pass, w, input, gradient, saved, images, &mut out, planes);
                 }
             }
         }
@@ -335,73 +334,6 @@ impl<T: Real> Conv<'_, T> {
         let dx = out.input.as_deref_mut().map(|dx| &mut dx[x.clone()]);
         let (theta, vectors) = (self.weights.theta, &mut scratch.vectors);
         sparse.conv_backward(pass.isa, theta, &input[x], g, out.theta, dx, vectors);
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
-    fn backward_by_products(
-        &self,
-        pass: &Pass<'_>,
-        images: Range<usize>,
-        input: &[T],
-        gradient: &[T],
-        saved: &Saved<T>,
-        out: &mut Gradients<'_, T>,
-        scratch: &mut Scratch<T>,
-    ) {
-        let w = &self.weights;
-        let (per_in, per_out) = (self.input.elements(), self.output.elements());
-        let area = self.output.area();
-        let positions = images.len() * area;
-        let here = images.start * per_out..images.end * per_out;
-        let g = &gradient[here.clone()];
-        out.add_bias(g);
-        let x = images.start * per_in..images.end * per_in;
-        let rows = sized(&mut scratch.rows, positions * w.patch);
-        self.patches(&input[x.clone()], rows);
-        let by_weights = [w.units, w.patch, positions];
-        let right = (&*rows, w.patch, 1);
-        T::gemm(out.theta, w.patch, (g, 1, w.units), right, by_weights, true);
-        let gv = sized(&mut scratch.v, if w.has_noise() { g.len() } else { 0 });
-        if w.has_noise() {
-            multiply(pass.isa, g, &saved.factor[here], gv);
-            let rows2 = sized(&mut scratch.rows2, rows.len());
-            square(pass.isa, rows, rows2);
-            let right = (&*rows2, w.patch, 1);
-            T::gemm(
-                out.sigma2,
-                w.patch,
-                (gv, 1, w.units),
-                right,
-                by_weights,
-                true,
-            );
-        }
-        let Some(dx) = out.input.as_deref_mut() else {
-            return;
-        };
-        let by_rows = [positions, w.patch, w.units];
-        let d = sized(&mut scratch.y, rows.len());
-        T::gemm(
-            d,
-            w.patch,
-            (g, w.units, 1),
-            (w.theta, w.patch, 1),
-            by_rows,
-            false,
-        );
-        if w.has_noise() {
-            let d2 = sized(&mut scratch.rows2, rows.len());
-            T::gemm(
-                d2,
-                w.patch,
-                (gv, w.units, 1),
-                (w.sigma2, w.patch, 1),
-                by_rows,
-                false,
-            );
-            add_square_gradient(pass.isa, rows, d2, d);
-        }
-        self.add_patches(d, &mut dx[x]);
     }
 
     #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
@@ -449,18 +381,6 @@ impl<T: Real> Conv<'_, T> {
             let rows = &d[these.start * w.patch..these.end * w.patch];
             col2im_add(rows, self.input.dims(), self.window, inside, map);
         });
-    }
-
-    /// Adds the gradient of patches to that of the images they came from.
-    fn add_patches(&self, rows: &[T], dx: &mut [T]) {
-        let per_image = self.map().area() * self.weights.patch;
-        for (rows, dx) in rows
-            .chunks_exact(per_image)
-            .zip(dx.chunks_exact_mut(self.input.elements()))
-        {
-            let all = 0..self.map().area();
-            col2im_add(rows, self.input.dims(), self.window, all, dx);
-        }
     }
 
     /// Lists where the gradient of the convolution's own output is not zero, and adds it to the bias gradient.

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{
-    Begin, Pixels, Real, Run, add_square_gradient, direct_product, merged, multiply, reparametrize,
-    square, sum_of_products, wide,
+    Begin, PixelGrid, Real, Run, add_square_gradient, direct_product, direct_weight_gradient,
+    merge_runs, multiply, padded_units, reparametrize, square,
 };
 use sparsevd_model::Window;
 
@@ -85,11 +85,11 @@ impl Plane {
 /// How much of the input's gradient comes from which taps: the pixels of one remainder by the strides.
 #[derive(Debug, Clone, PartialEq)]
 struct Class {
-    /// Pixels.
+    /// PixelGrid.
     size: [usize; 2],
     /// Where they are in the plane of output gradients, and in the map of input gradients.
-    from: Pixels,
-    to: Pixels,
+    from: PixelGrid,
+    to: PixelGrid,
     /// Row and column of the kernel of each tap, in the order of the runs.
     taps: Vec<[usize; 2]>,
     runs: Vec<Run>,
@@ -101,8 +101,8 @@ pub(crate) struct Direct {
     input: Plane,
     output: Plane,
     kernel: [usize; 2],
-    /// Pixels of the output, in the input's plane.
-    reads: Pixels,
+    /// PixelGrid of the output, in the input's plane.
+    reads: PixelGrid,
     runs: Vec<Run>,
     classes: Vec<Class>,
 }
@@ -116,14 +116,11 @@ impl<T> Planes<T> {
 }
 
 impl Direct {
-    /// `None` where the border is wider than what a window reaches, which no network has.
-    pub fn new(window: &Window, input: MapSize, output: MapSize) -> Option<Self> {
+    /// Of the convolution of a map of size `input` to one of size `output`.
+    pub fn new(window: &Window, input: MapSize, output: MapSize) -> Self {
         let kernel = window.kernel_shape;
         let reach: [usize; 2] = std::array::from_fn(|i| (kernel[i] - 1) * window.dilations[i]);
         let pads = window.pads;
-        if (0..4).any(|i| pads[i] > reach[i % 2]) {
-            return None;
-        }
         let (inside, out) = ([input.height, input.width], [output.height, output.width]);
         let strides = window.strides;
         let in_plane = Plane {
@@ -136,14 +133,15 @@ impl Direct {
             wide: input.channels,
         };
         // Rows and columns of output gradients that the first and the last pixel of the input reach for.
-        let before: [usize; 2] = std::array::from_fn(|i| (reach[i] - pads[i]).div_ceil(strides[i]));
+        let before: [usize; 2] =
+            std::array::from_fn(|i| reach[i].saturating_sub(pads[i]).div_ceil(strides[i]));
         let last: [usize; 2] =
             std::array::from_fn(|i| ((inside[i] - 1 + pads[i]) / strides[i]).max(out[i] - 1));
         let out_plane = Plane {
             map: output,
             before,
             size: std::array::from_fn(|i| before[i] + last[i] + 1),
-            wide: wide(output.channels),
+            wide: padded_units(output.channels),
         };
         let taps = (0..kernel[0]).flat_map(|ky| (0..kernel[1]).map(move |kx| [ky, kx]));
         let runs = taps.map(|[ky, kx]| Run {
@@ -152,31 +150,32 @@ impl Direct {
             len: input.channels,
         });
         let classes = (0..strides[0]).flat_map(|y| (0..strides[1]).map(move |x| [y, x]));
-        Some(Self {
+        Self {
             input: in_plane,
             output: out_plane,
             kernel,
-            reads: Pixels {
+            reads: PixelGrid {
                 start: 0,
                 steps: [strides[0] * in_plane.row(), strides[1] * in_plane.wide],
             },
-            runs: merged(runs),
+            runs: merge_runs(runs),
             classes: classes
                 .filter(|first| first[0] < inside[0] && first[1] < inside[1])
                 .map(|first| Class::new(window, first, &in_plane, &out_plane))
                 .collect(),
-        })
+        }
     }
 
-    /// Pixels of the output in its plane.
-    fn writes(&self) -> Pixels {
-        Pixels {
+    /// PixelGrid of the output in its plane.
+    fn writes(&self) -> PixelGrid {
+        PixelGrid {
             start: self.output.place([0, 0]),
             steps: [self.output.row(), self.output.wide],
         }
     }
 
     /// Means, noise and the gradient factors of some samples; `y` and `factor` are whole.
+    #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
     pub fn forward<T: Real>(
         &self,
         pass: &Pass<'_>,
@@ -191,9 +190,9 @@ impl Direct {
         let size = [map.height, map.width];
         planes.start();
         let [of_mean, of_variance] = &mut planes.filters;
-        turned(w.theta, w.units, of_mean);
-        turned(w.sigma2, w.units, of_variance);
-        let out = Pixels {
+        transposed(w.theta, w.units, of_mean);
+        transposed(w.sigma2, w.units, of_variance);
+        let out = PixelGrid {
             start: 0,
             steps: [map.width * w.units, w.units],
         };
@@ -222,6 +221,7 @@ impl Direct {
     }
 
     /// Adds to the gradients; `gradient` is by the output.
+    #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]
     pub fn backward<T: Real>(
         &self,
         pass: &Pass<'_>,
@@ -244,7 +244,7 @@ impl Direct {
         }
         if out.input.is_some() {
             for (filters, values) in planes.filters.iter_mut().zip([w.theta, w.sigma2]) {
-                self.around(values, filters);
+                self.flipped(values, filters);
             }
         }
         for image in images {
@@ -267,7 +267,7 @@ impl Direct {
             let [sums, sums2] = &mut planes.sums;
             let add = |from: &[T], by: &[T], sums: &mut [T]| {
                 let (from, by) = ((from, self.reads), (by, self.writes()));
-                sum_of_products(pass.isa, size, &self.runs, from, by, w.units, sums);
+                direct_weight_gradient(pass.isa, size, &self.runs, from, by, w.units, sums);
             };
             add(x, mean, sums);
             if noisy {
@@ -286,9 +286,9 @@ impl Direct {
                 add_square_gradient(pass.isa, x, by_square, dx);
             }
         }
-        add_turned(&planes.sums[0], w.units, out.theta);
+        add_transposed(&planes.sums[0], w.units, out.theta);
         if noisy {
-            add_turned(&planes.sums[1], w.units, out.sigma2);
+            add_transposed(&planes.sums[1], w.units, out.sigma2);
         }
     }
 
@@ -305,7 +305,7 @@ impl Direct {
         let mut first = 0;
         for class in &self.classes {
             let numbers: usize = class.runs.iter().map(|run| run.len).sum();
-            let filters = &filters[first..first + numbers * wide(channels)];
+            let filters = &filters[first..first + numbers * padded_units(channels)];
             first += filters.len();
             let (from, to) = ((plane, class.from), (&mut *to, class.to));
             direct_product(
@@ -323,7 +323,7 @@ impl Direct {
 
     /// Filters `[unit][row][column][channel]` for the gradient of the input: for each tap of the classes and each unit, its
     /// channels in whole vectors.
-    fn around<T: Real>(&self, filters: &[T], to: &mut Vec<T>) {
+    fn flipped<T: Real>(&self, filters: &[T], to: &mut Vec<T>) {
         let (channels, units) = (self.input.map.channels, self.output.map.channels);
         to.clear();
         if filters.is_empty() {
@@ -333,7 +333,7 @@ impl Direct {
         let patch = self.kernel[0] * columns * channels;
         for [ky, kx] in self.classes.iter().flat_map(|class| &class.taps) {
             for unit in 0..units {
-                let end = to.len() + wide(channels);
+                let end = to.len() + padded_units(channels);
                 let at = unit * patch + (ky * columns + kx) * channels;
                 to.extend_from_slice(&filters[at..at + channels]);
                 to.resize(end, T::default());
@@ -368,23 +368,23 @@ impl Class {
         let step = [inside[1] * input.map.channels, input.map.channels];
         Self {
             size: std::array::from_fn(|i| (inside[i] - first[i]).div_ceil(strides[i])),
-            from: Pixels {
+            from: PixelGrid {
                 start: 0,
                 steps: [output.row(), output.wide],
             },
-            to: Pixels {
+            to: PixelGrid {
                 start: first[0] * step[0] + first[1] * step[1],
                 steps: [strides[0] * step[0], strides[1] * step[1]],
             },
-            runs: merged(runs),
+            runs: merge_runs(runs),
             taps: taps.into_iter().map(|(_, tap)| tap).collect(),
         }
     }
 }
 
-/// Filters `[unit][number]` as `[number][wide(units)]`; empty where there are none.
-fn turned<T: Real>(filters: &[T], units: usize, to: &mut Vec<T>) {
-    let (numbers, wide) = (filters.len() / units, wide(units));
+/// Filters `[unit][number]` as `[number][padded_units(units)]`; empty where there are none.
+fn transposed<T: Real>(filters: &[T], units: usize, to: &mut Vec<T>) {
+    let (numbers, wide) = (filters.len() / units, padded_units(units));
     to.clear();
     to.resize(numbers * wide, T::default());
     for (unit, filter) in filters.chunks_exact(numbers.max(1)).enumerate() {
@@ -394,11 +394,11 @@ fn turned<T: Real>(filters: &[T], units: usize, to: &mut Vec<T>) {
     }
 }
 
-/// Adds `[number][wide(units)]` to `[unit][number]`.
-fn add_turned<T: Real>(sums: &[T], units: usize, to: &mut [T]) {
+/// Adds `[number][padded_units(units)]` to `[unit][number]`.
+fn add_transposed<T: Real>(sums: &[T], units: usize, to: &mut [T]) {
     let numbers = to.len() / units;
     for (unit, to) in to.chunks_exact_mut(numbers.max(1)).enumerate() {
-        for (to, sums) in to.iter_mut().zip(sums.chunks_exact(wide(units))) {
+        for (to, sums) in to.iter_mut().zip(sums.chunks_exact(padded_units(units))) {
             *to += sums[unit];
         }
     }
@@ -456,6 +456,8 @@ mod tests {
             ([5, 2], [3, 1], [2, 0, 1, 1], [1, 2], [9, 6, 2], 4),
             ([1, 5], [1, 1], [0, 4, 0, 0], [1, 1], [1, 20, 3], 6),
             ([2, 3], [3, 4], [0, 0, 0, 0], [2, 1], [10, 12, 1], 2),
+            // A border that is wider than what the window reaches.
+            ([1, 3], [2, 1], [3, 4, 1, 5], [1, 1], [5, 6, 2], 3),
         ];
         for (i, (kernel_shape, strides, pads, dilations, [height, width, channels], units)) in
             cases.into_iter().enumerate()
@@ -475,7 +477,7 @@ mod tests {
                 channels: units,
                 ..input.over(&window).unwrap()
             };
-            let direct = Direct::new(&window, input, map).unwrap();
+            let direct = Direct::new(&window, input, map);
             let patch = kernel_shape[0] * kernel_shape[1] * channels;
             let x = numbers(2 * input.elements(), 1);
             let (theta, bias) = (numbers(units * patch, 2), numbers(units, 3));
@@ -550,17 +552,5 @@ mod tests {
                 assert!(near(got, want), "case {i}: {name}");
             }
         }
-        let wide = Window {
-            kernel_shape: [3, 3],
-            strides: [1, 1],
-            pads: [1, 3, 1, 1],
-            dilations: [1, 1],
-        };
-        let size = |height, width| MapSize {
-            height,
-            width,
-            channels: 1,
-        };
-        assert_eq!(Direct::new(&wide, size(4, 4), size(4, 6)), None);
     }
 }

@@ -159,3 +159,26 @@ pub fn arg_max<T: PartialOrd>(scores: &[T]) -> usize {
     }
     best
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smoothed_label_has_a_known_loss() {
+        let objective = CrossEntropy {
+            distillation: Distillation::NONE,
+            smoothing: 0.3,
+        };
+        // Probabilities 1/2, 1/4 and 1/4, against 0.1, 0.8 and 0.1.
+        let outputs = [2f64.ln(), 0.0, 0.0];
+        let mut gradient = [0.0; 3];
+        let got = objective.differentiate(&outputs, Target::Class(1), None, 2.0, &mut gradient);
+        let want = -(0.1 * 0.5f64.ln() + 0.9 * 0.25f64.ln());
+        assert!((got.loss - want).abs() < 1e-12 && got.objective == got.loss);
+        assert_eq!(got.error, 1.0);
+        for (g, w) in gradient.iter().zip([0.4, -0.55, 0.15]) {
+            assert!((g - 2.0 * w).abs() < 1e-12, "{gradient:?}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The teacher of distillation: the network that the run began with.
+//! The teacher of distillation: the network that the run began with, or that one before it was pruned.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};

@@ -21,7 +21,9 @@ pub use activation::{activate, activation_gradient};
 pub use channels::{add_channel_gradient, channel_sums, scale_channels};
 pub use convolution::{Event, col2im_add, im2row, input_gradient, weight_gradient};
 pub use depthwise::{depthwise, depthwise_gradient};
-pub use direct::{Begin, Pixels, Run, direct_product, merged, sum_of_products, wide};
+pub use direct::{
+    Begin, PixelGrid, Run, direct_product, direct_weight_gradient, merge_runs, padded_units,
+};
 pub use elementwise::{add, add_square_gradient, multiply, relu, relu_gradient};
 pub use momentum::{Nesterov, nesterov};
 pub use philox::{NoiseKey, normals, philox4x32};

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub, SubAssign};
 
-use super::direct::{self, Begin, Pixels, Run};
+use super::direct::{self, Begin, PixelGrid, Run};
 use super::sparse::plain;
 use super::sparse::taps::{LaneLayout, Plane, Taps};
 use super::sparse::vectors;
@@ -118,24 +118,24 @@ pub trait Real:
         isa: Isa,
         size: [usize; 2],
         runs: &[Run],
-        from: (&[Self], Pixels),
+        from: (&[Self], PixelGrid),
         weights: &[Self],
-        to: (&mut [Self], Pixels),
+        to: (&mut [Self], PixelGrid),
         units: usize,
         begin: Begin<'_, Self>,
     );
 
-    /// [`super::sum_of_products`] without checks.
+    /// [`super::direct_weight_gradient`] without checks.
     ///
     /// # Safety
     /// That function does not panic at these arguments.
     #[doc(hidden)]
-    unsafe fn sum_of_products(
+    unsafe fn direct_weight_gradient(
         isa: Isa,
         size: [usize; 2],
         runs: &[Run],
-        from: (&[Self], Pixels),
-        by: (&[Self], Pixels),
+        from: (&[Self], PixelGrid),
+        by: (&[Self], PixelGrid),
         units: usize,
         sums: &mut [Self],
     );
@@ -214,26 +214,26 @@ impl Real for f32 {
         isa: Isa,
         size: [usize; 2],
         runs: &[Run],
-        from: (&[Self], Pixels),
+        from: (&[Self], PixelGrid),
         weights: &[Self],
-        to: (&mut [Self], Pixels),
+        to: (&mut [Self], PixelGrid),
         units: usize,
         begin: Begin<'_, Self>,
     ) {
         // SAFETY: the contract of the trait.
         unsafe { direct::products(isa, size, runs, from, weights, to, units, begin) };
     }
-    unsafe fn sum_of_products(
+    unsafe fn direct_weight_gradient(
         isa: Isa,
         size: [usize; 2],
         runs: &[Run],
-        from: (&[Self], Pixels),
-        by: (&[Self], Pixels),
+        from: (&[Self], PixelGrid),
+        by: (&[Self], PixelGrid),
         units: usize,
         sums: &mut [Self],
     ) {
         // SAFETY: the contract of the trait.
-        unsafe { direct::sums_of_products(isa, size, runs, from, by, units, sums) };
+        unsafe { direct::weight_gradients(isa, size, runs, from, by, units, sums) };
     }
     unsafe fn to_lanes(isa: Isa, from: &[Self], samples: LaneLayout, to: Plane<&mut [Self]>) {
         // SAFETY: the contract of the trait.
@@ -322,24 +322,24 @@ impl Real for f64 {
         _isa: Isa,
         size: [usize; 2],
         runs: &[Run],
-        from: (&[Self], Pixels),
+        from: (&[Self], PixelGrid),
         weights: &[Self],
-        to: (&mut [Self], Pixels),
+        to: (&mut [Self], PixelGrid),
         units: usize,
         begin: Begin<'_, Self>,
     ) {
         direct::twin::products(size, runs, from, weights, to, units, begin);
     }
-    unsafe fn sum_of_products(
+    unsafe fn direct_weight_gradient(
         _isa: Isa,
         size: [usize; 2],
         runs: &[Run],
-        from: (&[Self], Pixels),
-        by: (&[Self], Pixels),
+        from: (&[Self], PixelGrid),
+        by: (&[Self], PixelGrid),
         units: usize,
         sums: &mut [Self],
     ) {
-        direct::twin::sums_of_products(size, runs, from, by, units, sums);
+        direct::twin::weight_gradients(size, runs, from, by, units, sums);
     }
     unsafe fn to_lanes(_isa: Isa, from: &[Self], samples: LaneLayout, to: Plane<&mut [Self]>) {
         plain::to_lanes(from, samples, to);

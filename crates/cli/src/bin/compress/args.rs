@@ -156,8 +156,13 @@ pub struct CompressArgs {
     /// --method magnitude the depthwise ones
     #[arg(long, requires = "sparsity")]
     pub every_layer: bool,
-    /// Layers that lose no weights, by the names that `compress inspect` shows or of their weights; the recipe's where it is not said
-    #[arg(long, value_name = "LAYER,..", value_delimiter = ',')]
+    /// Layers that lose no weights, named as `compress inspect` names them or by their weight tensors; the recipe's where it is not said
+    #[arg(
+        long,
+        value_name = "LAYER,..",
+        value_delimiter = ',',
+        conflicts_with = "posterior"
+    )]
     pub keep_dense: Vec<String>,
     /// Prune by a posterior that was trained elsewhere: a safetensors file of NAME.theta with NAME.log_sigma2 or
     /// NAME.log_alpha (docs/posterior.md)

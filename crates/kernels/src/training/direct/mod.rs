@@ -2,15 +2,15 @@
 //!
 //! A map lies in a plane with a border of zeros, so that no window reaches over it. What a pixel reads are [`Run`]s of the plane,
 //! the same for all pixels; a filter bank lies as `[number][unit]`, the numbers in the order of the runs, units in [whole
-//! vectors](wide). So vectors run over units, one number of the plane is broadcast to them, and several pixels share the load of
+//! vectors](padded_units). So vectors run over units, one number of the plane is broadcast to them, and several pixels share the load of
 //! a vector of weights.
 
 mod plain;
 mod vectors;
 
-pub(super) use vectors::{products, sums_of_products};
+pub(super) use vectors::{products, weight_gradients};
 pub(super) mod twin {
-    pub(in crate::training) use super::plain::{products, sums_of_products};
+    pub(in crate::training) use super::plain::{products, weight_gradients};
 }
 
 use crate::Isa;
@@ -27,7 +27,7 @@ pub struct Run {
 }
 
 /// Runs that follow each other in the plane, as one.
-pub fn merged(runs: impl IntoIterator<Item = Run>) -> Vec<Run> {
+pub fn merge_runs(runs: impl IntoIterator<Item = Run>) -> Vec<Run> {
     let mut all: Vec<Run> = vec![];
     for run in runs {
         match all.last_mut() {
@@ -40,23 +40,34 @@ pub fn merged(runs: impl IntoIterator<Item = Run>) -> Vec<Run> {
 
 /// Places of pixels in an array: of the first, and the distances of rows and of columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pixels {
+pub struct PixelGrid {
     /// Place of the first pixel.
     pub start: usize,
     /// Distance between rows, and between the pixels of a row.
     pub steps: [usize; 2],
 }
 
-impl Pixels {
-    /// Place of the last of `rows` by `columns` pixels.
-    fn last(&self, [rows, columns]: [usize; 2]) -> usize {
-        self.start + (rows - 1) * self.steps[0] + (columns - 1) * self.steps[1]
+impl PixelGrid {
+    /// Place behind `len` numbers of the last of `rows` by `columns` pixels, at least one each.
+    #[track_caller]
+    fn end(&self, size: [usize; 2], len: usize) -> usize {
+        let along = |i: usize| (size[i] - 1).checked_mul(self.steps[i]);
+        let end = along(0).zip(along(1)).and_then(|(y, x)| {
+            let last = self.start.checked_add(y)?.checked_add(x)?;
+            last.checked_add(len)
+        });
+        end.expect("pixels that fit in memory")
     }
 }
 
 /// `units` in whole vectors.
-pub fn wide(units: usize) -> usize {
-    units.next_multiple_of(LANES)
+///
+/// # Panics
+/// When that is more than a machine can count.
+#[track_caller]
+pub fn padded_units(units: usize) -> usize {
+    let padded = units.checked_next_multiple_of(LANES);
+    padded.expect("units that fit in memory")
 }
 
 /// What sums begin with.
@@ -72,7 +83,7 @@ pub enum Begin<'a, T> {
 
 /// `to[pixel][unit] = begin + sum of from[pixel + run] weights[number][unit]`, for `size` rows and columns of pixels.
 ///
-/// `weights` is `[numbers of all runs][wide(units)]`.
+/// `weights` is `[numbers of all runs][padded_units(units)]`. Pixels of `to` must not overlap.
 ///
 /// # Panics
 /// When a pixel reads or writes outside its array, or lengths disagree.
@@ -82,9 +93,9 @@ pub fn direct_product<T: Real>(
     isa: Isa,
     size: [usize; 2],
     runs: &[Run],
-    (from, at): (&[T], Pixels),
+    (from, at): (&[T], PixelGrid),
     weights: &[T],
-    (to, out): (&mut [T], Pixels),
+    (to, out): (&mut [T], PixelGrid),
     units: usize,
     begin: Begin<'_, T>,
 ) {
@@ -92,8 +103,9 @@ pub fn direct_product<T: Real>(
         return;
     }
     let numbers = check_runs(size, runs, from.len(), at);
-    assert_eq!(weights.len(), numbers * wide(units), "weights");
-    assert!(out.last(size) + units <= to.len(), "output");
+    let expected = numbers.checked_mul(padded_units(units));
+    assert_eq!(Some(weights.len()), expected, "weights");
+    assert!(out.end(size, units) <= to.len(), "output");
     if let Begin::Bias(bias) = begin {
         assert_eq!(bias.len(), units, "bias");
     }
@@ -115,17 +127,17 @@ pub fn direct_product<T: Real>(
 /// `sums[number][unit] += sum over pixels of from[pixel + run] by[pixel][unit]`, for `size` rows and columns of pixels: the
 /// gradient of a filter bank, where `by` is that of its output.
 ///
-/// `sums` is `[numbers of all runs][wide(units)]`; each pixel of `by` has as many numbers, zeros behind the last unit.
+/// `sums` is `[numbers of all runs][padded_units(units)]`; each pixel of `by` has as many numbers, zeros behind the last unit.
 ///
 /// # Panics
 /// When a pixel is outside its array, or lengths disagree.
 #[track_caller]
-pub fn sum_of_products<T: Real>(
+pub fn direct_weight_gradient<T: Real>(
     isa: Isa,
     size: [usize; 2],
     runs: &[Run],
-    (from, at): (&[T], Pixels),
-    (by, of): (&[T], Pixels),
+    (from, at): (&[T], PixelGrid),
+    (by, of): (&[T], PixelGrid),
     units: usize,
     sums: &mut [T],
 ) {
@@ -133,23 +145,30 @@ pub fn sum_of_products<T: Real>(
         return;
     }
     let numbers = check_runs(size, runs, from.len(), at);
-    assert_eq!(sums.len(), numbers * wide(units), "sums");
-    assert!(of.last(size) + wide(units) <= by.len(), "gradients");
+    let expected = numbers.checked_mul(padded_units(units));
+    assert_eq!(Some(sums.len()), expected, "sums");
+    assert!(of.end(size, padded_units(units)) <= by.len(), "gradients");
     // SAFETY: checked above.
-    unsafe { T::sum_of_products(isa, size, runs, (from, at), (by, of), units, sums) }
+    unsafe { T::direct_weight_gradient(isa, size, runs, (from, at), (by, of), units, sums) }
 }
 
 /// How many numbers the runs have, which all pixels can read.
 #[track_caller]
-fn check_runs(size: [usize; 2], runs: &[Run], len: usize, at: Pixels) -> usize {
-    let last = at.last(size);
+fn check_runs(size: [usize; 2], runs: &[Run], len: usize, at: PixelGrid) -> usize {
+    assert!(at.end(size, 0) <= len, "pixels of a plane of {len}");
+    let mut numbers = 0_usize;
     for run in runs {
+        let end = run.at.checked_add(run.len).map(|far| at.end(size, far));
         assert!(
-            last + run.at + run.len <= len,
+            end.is_some_and(|end| end <= len),
             "{run:?} of a plane of {len}"
         );
+        // Each is in the plane, but many may be there.
+        numbers = numbers
+            .checked_add(run.len)
+            .expect("runs that fit in memory");
     }
-    runs.iter().map(|run| run.len).sum()
+    numbers
 }
 
 #[cfg(test)]
@@ -166,8 +185,8 @@ mod tests {
     fn runs_that_follow_each_other_become_one() {
         let run = |at, len| Run { at, len };
         let runs = [run(0, 3), run(3, 2), run(7, 1), run(8, 1)];
-        assert_eq!(merged(runs), [run(0, 5), run(7, 2)]);
-        assert_eq!([1, 16, 17].map(wide), [16, 16, 32]);
+        assert_eq!(merge_runs(runs), [run(0, 5), run(7, 2)]);
+        assert_eq!([1, 16, 17].map(padded_units), [16, 16, 32]);
     }
 
     /// Every instruction set against the plain form, for rows of all lengths and units that fill vectors or do not.
@@ -180,20 +199,20 @@ mod tests {
         ];
         for (i, units) in [1, 7, 16, 20, 32, 48, 64, 70, 130].into_iter().enumerate() {
             for columns in [1, 2, 3, 7, 8, 13, 16, 31, 33] {
-                let (size, wide) = ([2, columns], wide(units));
-                let at = Pixels {
+                let (size, wide) = ([2, columns], padded_units(units));
+                let at = PixelGrid {
                     start: 3,
                     steps: [4 * columns + 1, 2],
                 };
-                let from = numbers(at.last(size) + 40, 1);
+                let from = numbers(at.end(size, 40), 1);
                 let weights = numbers(13 * wide, 2);
-                let out = Pixels {
+                let out = PixelGrid {
                     start: 2,
                     steps: [columns * (units + 1), units + 1],
                 };
                 let bias = numbers(units, 3);
                 let begin = [Begin::Zero, Begin::Bias(&bias), Begin::Sum][i % 3];
-                let before = numbers(out.last(size) + units, 4);
+                let before = numbers(out.end(size, units), 4);
                 let mut want = before.clone();
                 twin::products(
                     size,
@@ -204,14 +223,14 @@ mod tests {
                     units,
                     begin,
                 );
-                let of = Pixels {
+                let of = PixelGrid {
                     start: 1,
                     steps: [columns * wide + 5, wide],
                 };
-                let by = numbers(of.last(size) + wide, 5);
+                let by = numbers(of.end(size, wide), 5);
                 let sums = numbers(13 * wide, 6);
                 let mut want_sums = sums.clone();
-                twin::sums_of_products(size, &runs, (&from, at), (&by, of), units, &mut want_sums);
+                twin::weight_gradients(size, &runs, (&from, at), (&by, of), units, &mut want_sums);
                 for isa in Isa::available() {
                     let mut got = before.clone();
                     direct_product(
@@ -234,7 +253,15 @@ mod tests {
                         "{isa:?}: {units} units, {columns} columns"
                     );
                     let mut got = sums.clone();
-                    sum_of_products(isa, size, &runs, (&from, at), (&by, of), units, &mut got);
+                    direct_weight_gradient(
+                        isa,
+                        size,
+                        &runs,
+                        (&from, at),
+                        (&by, of),
+                        units,
+                        &mut got,
+                    );
                     for (got, want) in got.chunks(wide).zip(want_sums.chunks(wide)) {
                         assert!(
                             near(&got[..units], &want[..units]),
@@ -252,7 +279,7 @@ mod tests {
             |f: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err();
         let isa = Isa::best();
         let run = [Run { at: 0, len: 2 }];
-        let pixels = |start| Pixels {
+        let pixels = |start| PixelGrid {
             start,
             steps: [4, 2],
         };
@@ -260,7 +287,7 @@ mod tests {
             let weights = vec![0.0f32; weights];
             let to = (
                 &mut [0.0f32; 4][..],
-                Pixels {
+                PixelGrid {
                     start: out,
                     steps: [2, 1],
                 },
@@ -271,17 +298,41 @@ mod tests {
         product(0, 32, 0);
         assert!(refused(&|| product(1, 32, 0)) && refused(&|| product(0, 31, 0)));
         assert!(refused(&|| product(0, 32, 1)));
+        // Distances that wrap, and pixels outside of which nothing is read.
+        let wrapping = |runs: &[Run], steps: [usize; 2], size: [usize; 2]| {
+            let from = (&[0.0f32; 8][..], PixelGrid { start: 1, steps });
+            let to = (
+                &mut [0.0f32; 4][..],
+                PixelGrid {
+                    start: 0,
+                    steps: [0, 0],
+                },
+            );
+            let weights = vec![0.0; 16 * runs.iter().map(|r| r.len).sum::<usize>()];
+            direct_product(isa, size, runs, from, &weights, to, 1, Begin::Zero);
+        };
+        let one = [Run { at: 0, len: 1 }];
+        wrapping(&one, [1, 1], [2, 1]);
+        assert!(refused(&|| wrapping(&one, [usize::MAX, 1], [2, 1])));
+        assert!(refused(&|| wrapping(&one, [usize::MAX / 2 + 1, 1], [3, 1])));
+        assert!(refused(&|| wrapping(&[], [9, 1], [2, 1])));
+        let far = [Run {
+            at: usize::MAX,
+            len: 1,
+        }];
+        assert!(refused(&|| wrapping(&far, [1, 1], [1, 1])));
+        assert!(refused(&|| assert_eq!(padded_units(usize::MAX), 0)));
         let sums = |by: usize, sums: usize| {
             let by = vec![0.0f32; by];
             let by = (
                 &by[..],
-                Pixels {
+                PixelGrid {
                     start: 0,
                     steps: [32, 16],
                 },
             );
             let from = (&[0.0f32; 8][..], pixels(0));
-            sum_of_products(isa, [2, 2], &run, from, by, 1, &mut vec![0.0f32; sums]);
+            direct_weight_gradient(isa, [2, 2], &run, from, by, 1, &mut vec![0.0f32; sums]);
         };
         sums(64, 32);
         assert!(refused(&|| sums(63, 32)) && refused(&|| sums(64, 48)));

@@ -1,11 +1,15 @@
 //! The products of any numbers, one after the other.
 
-use super::{Begin, Pixels, Run, wide};
+use super::{Begin, PixelGrid, Run, padded_units};
 use crate::training::Real;
 
 /// Places of all pixels in two arrays.
-fn pixels([rows, columns]: [usize; 2], a: Pixels, b: Pixels) -> impl Iterator<Item = [usize; 2]> {
-    let place = |p: Pixels, y: usize, x: usize| p.start + y * p.steps[0] + x * p.steps[1];
+fn pixels(
+    [rows, columns]: [usize; 2],
+    a: PixelGrid,
+    b: PixelGrid,
+) -> impl Iterator<Item = [usize; 2]> {
+    let place = |p: PixelGrid, y: usize, x: usize| p.start + y * p.steps[0] + x * p.steps[1];
     (0..rows).flat_map(move |y| (0..columns).map(move |x| [place(a, y, x), place(b, y, x)]))
 }
 
@@ -17,16 +21,16 @@ fn numbers(runs: &[Run]) -> impl Iterator<Item = usize> + '_ {
 pub fn products<T: Real>(
     size: [usize; 2],
     runs: &[Run],
-    (from, at): (&[T], Pixels),
+    (from, at): (&[T], PixelGrid),
     weights: &[T],
-    (to, out): (&mut [T], Pixels),
+    (to, out): (&mut [T], PixelGrid),
     units: usize,
     begin: Begin<'_, T>,
 ) {
     for [pixel, out] in pixels(size, at, out) {
         for unit in 0..units {
             let sum: T = numbers(runs)
-                .zip(weights.chunks_exact(wide(units)))
+                .zip(weights.chunks_exact(padded_units(units)))
                 .map(|(n, weights)| from[pixel + n] * weights[unit])
                 .sum();
             let to = &mut to[out + unit];
@@ -39,15 +43,15 @@ pub fn products<T: Real>(
     }
 }
 
-pub fn sums_of_products<T: Real>(
+pub fn weight_gradients<T: Real>(
     size: [usize; 2],
     runs: &[Run],
-    (from, at): (&[T], Pixels),
-    (by, of): (&[T], Pixels),
+    (from, at): (&[T], PixelGrid),
+    (by, of): (&[T], PixelGrid),
     units: usize,
     sums: &mut [T],
 ) {
-    for (n, sums) in numbers(runs).zip(sums.chunks_exact_mut(wide(units))) {
+    for (n, sums) in numbers(runs).zip(sums.chunks_exact_mut(padded_units(units))) {
         for [pixel, of] in pixels(size, at, of) {
             for (unit, sum) in sums[..units].iter_mut().enumerate() {
                 *sum += from[pixel + n] * by[of + unit];

@@ -4,7 +4,7 @@
     reason = "registers are named by their number"
 )]
 
-use super::{Begin, Pixels, Run, wide};
+use super::{Begin, PixelGrid, Run, padded_units};
 use crate::Isa;
 use crate::LANES;
 use crate::simd::{Simd, simd_dispatch};
@@ -19,9 +19,9 @@ pub unsafe fn products(
     isa: Isa,
     size: [usize; 2],
     runs: &[Run],
-    from: (&[f32], Pixels),
+    from: (&[f32], PixelGrid),
     weights: &[f32],
-    to: (&mut [f32], Pixels),
+    to: (&mut [f32], PixelGrid),
     units: usize,
     begin: Begin<'_, f32>,
 ) {
@@ -30,13 +30,13 @@ pub unsafe fn products(
 }
 
 /// # Safety
-/// As [`super::sum_of_products`] checks.
-pub unsafe fn sums_of_products(
+/// As [`super::direct_weight_gradient`] checks.
+pub unsafe fn weight_gradients(
     isa: Isa,
     size: [usize; 2],
     runs: &[Run],
-    from: (&[f32], Pixels),
-    by: (&[f32], Pixels),
+    from: (&[f32], PixelGrid),
+    by: (&[f32], PixelGrid),
     units: usize,
     sums: &mut [f32],
 ) {
@@ -47,13 +47,13 @@ pub unsafe fn sums_of_products(
 simd_dispatch! {
     /// # Safety
     /// As [`super::direct_product`] checks.
-    unsafe fn dispatched_products(size: [usize; 2], runs: &[Run], from: (&[f32], Pixels), weights: &[f32], to: (&mut [f32], Pixels), units: usize, begin: Begin<'_, f32>) = products_body;
+    unsafe fn dispatched_products(size: [usize; 2], runs: &[Run], from: (&[f32], PixelGrid), weights: &[f32], to: (&mut [f32], PixelGrid), units: usize, begin: Begin<'_, f32>) = products_body;
 }
 
 simd_dispatch! {
     /// # Safety
-    /// As [`super::sum_of_products`] checks.
-    unsafe fn dispatched_sums(size: [usize; 2], runs: &[Run], from: (&[f32], Pixels), by: (&[f32], Pixels), units: usize, sums: &mut [f32]) = sums_body;
+    /// As [`super::direct_weight_gradient`] checks.
+    unsafe fn dispatched_sums(size: [usize; 2], runs: &[Run], from: (&[f32], PixelGrid), by: (&[f32], PixelGrid), units: usize, sums: &mut [f32]) = sums_body;
 }
 
 /// One side of a multiplication of `count` columns with rows: `a` has a number for each column and each of the `P` sums, at these
@@ -124,13 +124,13 @@ struct Job<'a> {
 unsafe fn products_body<S: Simd>(
     size: [usize; 2],
     runs: &[Run],
-    (from, at): (&[f32], Pixels),
+    (from, at): (&[f32], PixelGrid),
     weights: &[f32],
-    (to, out): (&mut [f32], Pixels),
+    (to, out): (&mut [f32], PixelGrid),
     units: usize,
     begin: Begin<'_, f32>,
 ) {
-    let wide = wide(units);
+    let wide = padded_units(units);
     let mut unit = 0;
     // The weights of a block of units stay in a cache for all pixels.
     while unit < units {
@@ -282,12 +282,12 @@ struct Sums {
 unsafe fn sums_body<S: Simd>(
     size: [usize; 2],
     runs: &[Run],
-    (from, at): (&[f32], Pixels),
-    (by, of): (&[f32], Pixels),
+    (from, at): (&[f32], PixelGrid),
+    (by, of): (&[f32], PixelGrid),
     units: usize,
     sums: &mut [f32],
 ) {
-    let wide = wide(units);
+    let wide = padded_units(units);
     let mut number = 0;
     for run in runs {
         let mut unit = 0;
