@@ -6,9 +6,9 @@ use rand_chacha::ChaCha8Rng;
 /// What may be done to an image, each time that it is trained on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Augmentation {
-    /// Pixels that it is shifted by at most, each way: as a random crop of the image with a border of as many zeros.
+    /// Pixels that it is shifted by at most, each way: as a random crop of the image with a border of as many black pixels.
     pub shift: u8,
-    /// Whether every second one, at random, is mirrored.
+    /// Whether it is mirrored with probability 1/2.
     pub flip: bool,
     /// Side of a square, somewhere in the image, that becomes zero (cutout: DeVries and Taylor 2017); 0 for none.
     pub cutout: u8,

@@ -15,7 +15,7 @@ use crate::variational::Posterior;
 pub enum Role {
     /// Weights that have a posterior while there is noise, and a mask: by Adam, with the KL term, and pruned.
     Variational,
-    /// By Adam alone.
+    /// By the optimizer alone.
     Plain,
     /// Follows the statistics of batches; no gradient.
     Statistic,

@@ -139,8 +139,7 @@ pub struct Phase {
     /// Learning rate of Adam for log sigma^2; `lr` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr_log_sigma2: Option<f64>,
-    /// Fraction of the phase in which the learning rates rise linearly from zero; with `decay = "cosine"` that is the one-cycle schedule
-    /// (Smith and Topin 2018).
+    /// Fraction of the phase in which the learning rates rise linearly, from a hundredth.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub warmup: f64,
     /// Fraction of the phase before the learning rates fall to zero.
@@ -152,10 +151,11 @@ pub struct Phase {
     /// Pixels by which images are shifted at random, each way.
     #[serde(default)]
     pub shift: u8,
-    /// Whether every second image, at random, is mirrored left to right.
+    /// Whether images are mirrored left to right with probability 1/2.
     #[serde(default, skip_serializing_if = "is_false")]
     pub flip: bool,
-    /// Side in pixels of a square, at a random place of each image, that becomes zero (cutout: DeVries and Taylor 2017).
+    /// Side in pixels of a square, at a random place of each image, that becomes zero after preprocessing (cutout: DeVries and Taylor
+    /// 2017).
     #[serde(default, skip_serializing_if = "is_no_pixel")]
     pub cutout: u8,
     /// Share of each label that is spread over all classes (Szegedy et al. 2016).
@@ -333,7 +333,7 @@ impl Phase {
 
     /// Factor on the learning rates after the fraction `t` of the phase: up to one, one, then down to zero.
     pub(crate) fn rate_factor(&self, t: f64) -> f64 {
-        // From a rate of zero nothing is learned.
+        // At a rate of zero nothing is learned.
         const LEAST: f64 = 0.01;
         let full = self.hold.max(self.warmup);
         if t < self.warmup {

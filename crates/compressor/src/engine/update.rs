@@ -99,7 +99,7 @@ impl Step {
 }
 
 impl<T: Real> Engine<T> {
-    /// Adds the gradient of the KL term to that of the last batch and makes one Adam step.
+    /// Adds the gradient of the KL term to that of the last batch and takes one step of the optimizer.
     pub fn update(&mut self, hyper: &Hyper) {
         // In the order of the parameters.
         let of_layers = self.gradients.iter().zip(&self.bias_gradients);

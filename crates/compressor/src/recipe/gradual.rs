@@ -5,8 +5,8 @@ use crate::error::CompressError;
 use crate::variational::Granularity;
 
 impl Recipe {
-    /// The recipe with gradual pruning in the place of Sparse VD: a baseline of the same epochs, batches, shifts, learning rates and
-    /// distillation.
+    /// The recipe with gradual pruning in the place of Sparse VD: a baseline of the same epochs, batches, augmentation, optimizer,
+    /// learning rates and distillation.
     ///
     /// Every `sparse-vd` phase becomes a `fine-tune` phase. These phases, and those that prune to `weights` already, remove weights by
     /// `prune_by` until `weights` are left, else as many as the recipe's goal or the last of its phases says. Nothing is searched. From
