@@ -29,6 +29,8 @@ pub(super) struct Parameters<'a, T> {
 pub(super) struct Shard<T> {
     pub values: Vec<Vec<T>>,
     gradients: Vec<Vec<T>>,
+    /// Which of them have numbers of this pass; the others count as zero.
+    has_gradient: Vec<bool>,
     pub saved: Vec<Saved<T>>,
     scratch: Scratch<T>,
     /// Of convolutions: by theta and by sigma^2. Those of linear layers are computed over the whole batch.
@@ -51,6 +53,7 @@ impl<T: Real> Shard<T> {
         Self {
             values: vec![vec![]; program.values.len()],
             gradients: vec![vec![]; program.values.len()],
+            has_gradient: vec![false; program.values.len()],
             saved: vec![Saved::default(); program.stages.len()],
             scratch: Scratch::default(),
             weight_gradients: vec![[vec![], vec![]]; layers.len()],
@@ -216,6 +219,7 @@ impl<T: Real> Shard<T> {
     pub fn sum_gradients(&mut self, program: &Program, stage: &Stage, pass: &Pass<'_>) {
         let mut sums = std::mem::take(&mut self.sums);
         sums.clear(program.values[stage.output].channels);
+        self.begin_gradient(stage.output);
         let mut gradient = std::mem::take(&mut self.gradients[stage.output]);
         let x = self.value(program, stage.inputs[0]);
         let g = &mut gradient[..x.len()];
@@ -229,8 +233,11 @@ impl<T: Real> Shard<T> {
     /// The loss of the shard, whose samples begin at `first` of the batch, and its gradient by the outputs.
     pub fn loss(&mut self, program: &Program, batch: &Batch<'_, T>, first: usize) {
         for (gradient, size) in self.gradients.iter_mut().zip(&program.values) {
-            sized(gradient, self.samples * size.elements()).fill(T::default());
+            // Zeros are written when they are needed, so that they are in a cache then, or never.
+            sized(gradient, self.samples * size.elements());
         }
+        self.has_gradient.fill(false);
+        self.has_gradient[program.output] = true;
         (self.bias_gradients.iter_mut())
             .chain(&mut self.plain_gradients)
             .for_each(|g| g.fill(T::default()));
@@ -254,6 +261,13 @@ impl<T: Real> Shard<T> {
         }
     }
 
+    /// Sets the gradient of a value to zero where nothing was added to it yet.
+    fn begin_gradient(&mut self, id: usize) {
+        if !std::mem::replace(&mut self.has_gradient[id], true) {
+            self.gradients[id].fill(T::default());
+        }
+    }
+
     /// Runs some stages backward, the last first.
     pub fn backward(
         &mut self,
@@ -264,6 +278,7 @@ impl<T: Real> Shard<T> {
     ) {
         for i in stages.rev() {
             let stage = &program.stages[i];
+            self.begin_gradient(stage.output);
             let mut gradient = std::mem::take(&mut self.gradients[stage.output]);
             let g = &mut gradient[..self.samples * program.values[stage.output].elements()];
             // Before a normalisation its sums were made, and the mask with them.
@@ -297,10 +312,15 @@ impl<T: Real> Shard<T> {
             if id == 0 {
                 continue;
             }
+            let is_first = plain && !std::mem::replace(&mut self.has_gradient[id], true);
+            if !is_first {
+                self.begin_gradient(id);
+            }
             let mut gradient = std::mem::take(&mut self.gradients[id]);
             let (a, b) = (self.value(program, first), self.value(program, second));
             let d = &mut gradient[..self.samples * program.values[id].elements()];
             match place {
+                _ if is_first => d.copy_from_slice(g),
                 _ if plain => add(pass.isa, g, d),
                 0 => arithmetic.first_backward(g, b, sizes, d),
                 _ => arithmetic.second_backward(g, [a, b], sizes, d),
@@ -315,6 +335,7 @@ impl<T: Real> Shard<T> {
         for &id in inputs {
             let size = program.values[id];
             if id != 0 {
+                self.begin_gradient(id);
                 let d = &mut self.gradients[id][..self.samples * size.elements()];
                 arrange::take_channels(g, all, at, d, size.channels);
             }
@@ -333,6 +354,12 @@ impl<T: Real> Shard<T> {
         let stage = &program.stages[place];
         let id = stage.inputs[0];
         let (input, output) = (program.values[id], program.values[stage.output]);
+        // The gradient of the input is there, or the stage writes it.
+        let is_first = !self.has_gradient[id];
+        if is_first && id != 0 && !matches!(stage.work, Work::Conv { .. }) {
+            self.begin_gradient(id);
+        }
+        self.has_gradient[id] = true;
         let x = &self.values[id][..self.samples * input.elements()];
         let (saved, scratch) = (&mut self.saved[place], &mut self.scratch);
         // The gradient by the network's input has no consumer.
@@ -364,6 +391,7 @@ impl<T: Real> Shard<T> {
             sigma2.fill(T::default());
             let out = Gradients {
                 input: dx,
+                is_first,
                 theta,
                 sigma2,
                 bias: &mut self.bias_gradients[layer],

@@ -34,6 +34,8 @@ pub(crate) struct Conv<'a, T> {
 pub(crate) struct Gradients<'a, T> {
     /// `None` for the network's input, whose gradient has no consumer.
     pub input: Option<&'a mut [T]>,
+    /// Whether that of the input is to be written: what is there does not count.
+    pub is_first: bool,
     pub theta: &'a mut [T],
     /// Empty without noise.
     pub sigma2: &'a mut [T],
@@ -41,6 +43,13 @@ pub(crate) struct Gradients<'a, T> {
 }
 
 impl<T: Real> Gradients<'_, T> {
+    /// Sets a part of the input's gradient to zero, where it is to be written.
+    fn begin_input(&mut self, part: Range<usize>) {
+        if let (Some(dx), true) = (&mut self.input, self.is_first) {
+            dx[part].fill(T::default());
+        }
+    }
+
     /// Adds rows of gradients by the outputs to that of the bias.
     pub fn add_bias(&mut self, gradient: &[T]) {
         for row in gradient.chunks_exact(self.bias.len()) {
@@ -272,6 +281,10 @@ impl<T: Real> Conv<'_, T> {
                 None => self.pool.is_some() || pass.skip_zeros && is_mostly_zero(g, 1.0),
                 Some(sparse) => is_mostly_zero(g, sparse.density()),
             };
+            if by_events || sparse.is_some() {
+                let per_in = self.input.elements();
+                out.begin_input(images.start * per_in..images.end * per_in);
+            }
             if by_events {
                 // Patches of the images' positions are whole arrays, as products have them.
                 let few = self.images_of_patches(images.len());

@@ -277,7 +277,11 @@ impl Direct {
                 continue;
             };
             let dx = &mut dx[image * per_in..(image + 1) * per_in];
-            self.input_gradient(pass.isa, mean, &planes.filters[0], dx, Begin::Sum);
+            let begin = match out.is_first {
+                true => Begin::Zero,
+                false => Begin::Sum,
+            };
+            self.input_gradient(pass.isa, mean, &planes.filters[0], dx, begin);
             if noisy {
                 let by_square = sized(&mut planes.map, per_in);
                 let filters = &planes.filters[1];
@@ -507,6 +511,8 @@ mod tests {
             let outputs = [&mut y[..], &mut saved.factor];
             direct.forward(&pass, 0, &weights, &x, outputs, &mut scratch.noise, planes);
             let g = numbers(y.len(), 7);
+            // Of every second case the gradient of the input is written, of the others added to.
+            let is_first = i % 2 == 0;
             let mut gradients = [
                 numbers(x.len(), 8),
                 numbers(theta.len(), 9),
@@ -514,9 +520,13 @@ mod tests {
                 numbers(units, 11),
             ];
             let mut want = gradients.clone();
+            if is_first {
+                want[0].fill(0.0);
+            }
             let [dx, by_theta, by_sigma2, by_bias] = &mut gradients;
             let mut out = Gradients {
                 input: Some(dx),
+                is_first,
                 theta: by_theta,
                 sigma2: by_sigma2,
                 bias: by_bias,

@@ -212,6 +212,7 @@ fn conv_layer() {
         &saved,
         Gradients {
             input: Some(&mut dx),
+            is_first: false,
             theta: &mut dt,
             sigma2: &mut ds,
             bias: &mut db,

@@ -101,7 +101,6 @@ impl<T: Real> GroupedConv<'_, T> {
             take_channels(gradient, self.output.channels, group * units, g, units);
             let x = &saved.x[..pass.samples * part.input.elements()];
             let dx = sized(&mut dx, x.len());
-            dx.fill(T::default());
             let by_sigma2 = if out.sigma2.is_empty() {
                 &mut []
             } else {
@@ -109,6 +108,7 @@ impl<T: Real> GroupedConv<'_, T> {
             };
             let gradients = Gradients {
                 input: out.input.is_some().then_some(&mut *dx),
+                is_first: true,
                 theta: &mut out.theta[rows],
                 sigma2: by_sigma2,
                 bias: &mut out.bias[group * units..(group + 1) * units],
