@@ -19,8 +19,10 @@ pub(crate) mod pool;
 pub(crate) mod size;
 pub(crate) mod sparse;
 
+use std::ops::Range;
+
+use buffer::Planes;
 pub(crate) use buffer::sized;
-use direct::Planes;
 use sparse::{Sparse, Vectors};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, Real, normals};
@@ -80,6 +82,36 @@ impl Pass<'_> {
             Noise::Given(all) => {
                 let given = &all[sample * out.len()..][..out.len()];
                 out.iter_mut().zip(given).for_each(|(o, &g)| *o = T::of(g));
+            }
+        }
+    }
+}
+
+/// Gradients that a backward pass adds to.
+pub(crate) struct Gradients<'a, T> {
+    /// `None` for the network's input, whose gradient has no consumer.
+    pub input: Option<&'a mut [T]>,
+    /// Whether that of the input is to be written: what is there does not count.
+    pub is_first: bool,
+    pub theta: &'a mut [T],
+    /// Empty without noise.
+    pub sigma2: &'a mut [T],
+    pub bias: &'a mut [T],
+}
+
+impl<T: Real> Gradients<'_, T> {
+    /// Sets a part of the input's gradient to zero, where it is to be written.
+    pub fn begin_input(&mut self, part: Range<usize>) {
+        if let (Some(dx), true) = (&mut self.input, self.is_first) {
+            dx[part].fill(T::default());
+        }
+    }
+
+    /// Adds rows of gradients by the outputs to that of the bias.
+    pub fn add_bias(&mut self, gradient: &[T]) {
+        for row in gradient.chunks_exact(self.bias.len()) {
+            for (bias, &g) in self.bias.iter_mut().zip(row) {
+                *bias += g;
             }
         }
     }

@@ -8,8 +8,9 @@ use sparsevd_kernels::training::{
 
 use super::batch::{Batch, StepReport};
 use super::lower::{Program, Stage, Work};
+use crate::layers::Gradients;
 use crate::layers::arithmetic::Arithmetic;
-use crate::layers::conv::{Conv, Gradients};
+use crate::layers::conv::Conv;
 use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::grouped::GroupedConv;
 use crate::layers::linear::Linear;

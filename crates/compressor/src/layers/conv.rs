@@ -13,7 +13,7 @@ use sparsevd_model::Window;
 use super::direct::Direct;
 use super::size::MapSize;
 use super::sparse::{Sparse, Vectors};
-use super::{Pass, Saved, Scratch, Weights, fill_rows, sized};
+use super::{Gradients, Pass, Saved, Scratch, Weights, fill_rows, sized};
 
 /// Patches of a group of images should stay in a core's L2 cache together with their products.
 const GROUP_BYTES: usize = 512 << 10;
@@ -28,36 +28,6 @@ pub(crate) struct Conv<'a, T> {
     pub input: MapSize,
     /// Size of the stage's output, after pooling.
     pub output: MapSize,
-}
-
-/// Gradients that a backward pass adds to.
-pub(crate) struct Gradients<'a, T> {
-    /// `None` for the network's input, whose gradient has no consumer.
-    pub input: Option<&'a mut [T]>,
-    /// Whether that of the input is to be written: what is there does not count.
-    pub is_first: bool,
-    pub theta: &'a mut [T],
-    /// Empty without noise.
-    pub sigma2: &'a mut [T],
-    pub bias: &'a mut [T],
-}
-
-impl<T: Real> Gradients<'_, T> {
-    /// Sets a part of the input's gradient to zero, where it is to be written.
-    fn begin_input(&mut self, part: Range<usize>) {
-        if let (Some(dx), true) = (&mut self.input, self.is_first) {
-            dx[part].fill(T::default());
-        }
-    }
-
-    /// Adds rows of gradients by the outputs to that of the bias.
-    pub fn add_bias(&mut self, gradient: &[T]) {
-        for row in gradient.chunks_exact(self.bias.len()) {
-            for (bias, &g) in self.bias.iter_mut().zip(row) {
-                *bias += g;
-            }
-        }
-    }
 }
 
 /// Buffers of the two products.

@@ -3,7 +3,7 @@
 use sparsevd_kernels::training::{Real, depthwise, depthwise_gradient};
 use sparsevd_model::Window;
 
-use super::conv::Gradients;
+use super::Gradients;
 use super::size::MapSize;
 use super::{Pass, Scratch, Weights, fill_rows, sized};
 

@@ -12,24 +12,9 @@ use sparsevd_kernels::training::{
 };
 use sparsevd_model::Window;
 
-use super::conv::Gradients;
+use super::buffer::Planes;
 use super::size::MapSize;
-use super::{Pass, Saved, Weights, sized};
-
-/// Buffers of a pass.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Planes<T> {
-    /// The input, and its squares.
-    input: [Vec<T>; 2],
-    /// Gradients by means and by variances of the output.
-    output: [Vec<T>; 2],
-    /// Filters of means and of variances, as a pass needs them.
-    filters: [Vec<T>; 2],
-    /// Their gradients.
-    sums: [Vec<T>; 2],
-    variance: Vec<T>,
-    map: Vec<T>,
-}
+use super::{Gradients, Pass, Saved, Weights, sized};
 
 /// A map with a border.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -105,14 +90,6 @@ pub(crate) struct Direct {
     reads: PixelGrid,
     runs: Vec<Run>,
     classes: Vec<Class>,
-}
-
-impl<T> Planes<T> {
-    /// Forgets the planes of another layer.
-    fn start(&mut self) {
-        self.input[0].clear();
-        self.output.iter_mut().for_each(Vec::clear);
-    }
 }
 
 impl Direct {

@@ -6,7 +6,8 @@ use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{Adam, KlWeight, adam, kl, kl_gradient, variational_adam};
 use sparsevd_model::Window;
 
-use super::conv::{Conv, Gradients};
+use super::Gradients;
+use super::conv::Conv;
 use super::linear::{self, Linear};
 use super::size::MapSize;
 use super::{Noise, Pass, Saved, Scratch, Weights};

@@ -3,8 +3,9 @@
 use sparsevd_kernels::training::Real;
 use sparsevd_model::Window;
 
+use super::Gradients;
 use super::arrange::{place_channels, take_channels};
-use super::conv::{Conv, Gradients};
+use super::conv::Conv;
 use super::size::MapSize;
 use super::{Pass, Saved, Scratch, Weights, sized};
 

@@ -4,7 +4,8 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub, SubAssign};
 
-use super::direct::{self, Begin, PixelGrid, Run};
+use super::direct::layout::{Begin, PixelGrid, Run};
+use super::direct::{plain as direct_plain, vectors as direct_vectors};
 use super::sparse::plain;
 use super::sparse::taps::{LaneLayout, Plane, Taps};
 use super::sparse::vectors;
@@ -221,7 +222,7 @@ impl Real for f32 {
         begin: Begin<'_, Self>,
     ) {
         // SAFETY: the contract of the trait.
-        unsafe { direct::products(isa, size, runs, from, weights, to, units, begin) };
+        unsafe { direct_vectors::products(isa, size, runs, from, weights, to, units, begin) };
     }
     unsafe fn direct_weight_gradient(
         isa: Isa,
@@ -233,7 +234,7 @@ impl Real for f32 {
         sums: &mut [Self],
     ) {
         // SAFETY: the contract of the trait.
-        unsafe { direct::weight_gradients(isa, size, runs, from, by, units, sums) };
+        unsafe { direct_vectors::weight_gradients(isa, size, runs, from, by, units, sums) };
     }
     unsafe fn to_lanes(isa: Isa, from: &[Self], samples: LaneLayout, to: Plane<&mut [Self]>) {
         // SAFETY: the contract of the trait.
@@ -328,7 +329,7 @@ impl Real for f64 {
         units: usize,
         begin: Begin<'_, Self>,
     ) {
-        direct::twin::products(size, runs, from, weights, to, units, begin);
+        direct_plain::products(size, runs, from, weights, to, units, begin);
     }
     unsafe fn direct_weight_gradient(
         _isa: Isa,
@@ -339,7 +340,7 @@ impl Real for f64 {
         units: usize,
         sums: &mut [Self],
     ) {
-        direct::twin::weight_gradients(size, runs, from, by, units, sums);
+        direct_plain::weight_gradients(size, runs, from, by, units, sums);
     }
     unsafe fn to_lanes(_isa: Isa, from: &[Self], samples: LaneLayout, to: Plane<&mut [Self]>) {
         plain::to_lanes(from, samples, to);

@@ -1,7 +1,7 @@
 //! The products of any numbers, one after the other.
 
-use super::{Begin, PixelGrid, Run, padded_units};
-use crate::training::Real;
+use super::layout::{Begin, PixelGrid, Run, padded_units};
+use crate::training::sparse::plain::Number;
 
 /// Places of all pixels in two arrays.
 fn pixels(
@@ -18,7 +18,7 @@ fn numbers(runs: &[Run]) -> impl Iterator<Item = usize> + '_ {
     runs.iter().flat_map(|run| run.at..run.at + run.len)
 }
 
-pub fn products<T: Real>(
+pub fn products<T: Number>(
     size: [usize; 2],
     runs: &[Run],
     (from, at): (&[T], PixelGrid),
@@ -29,10 +29,11 @@ pub fn products<T: Real>(
 ) {
     for [pixel, out] in pixels(size, at, out) {
         for unit in 0..units {
-            let sum: T = numbers(runs)
-                .zip(weights.chunks_exact(padded_units(units)))
-                .map(|(n, weights)| from[pixel + n] * weights[unit])
-                .sum();
+            let mut sum = T::default();
+            let weights = weights.chunks_exact(padded_units(units));
+            for (n, weights) in numbers(runs).zip(weights) {
+                sum += from[pixel + n] * weights[unit];
+            }
             let to = &mut to[out + unit];
             *to = match begin {
                 Begin::Zero => sum,
@@ -43,7 +44,7 @@ pub fn products<T: Real>(
     }
 }
 
-pub fn weight_gradients<T: Real>(
+pub fn weight_gradients<T: Number>(
     size: [usize; 2],
     runs: &[Run],
     (from, at): (&[T], PixelGrid),

@@ -4,7 +4,7 @@
     reason = "registers are named by their number"
 )]
 
-use super::{Begin, PixelGrid, Run, padded_units};
+use super::layout::{Begin, PixelGrid, Run, padded_units};
 use crate::Isa;
 use crate::LANES;
 use crate::simd::{Simd, simd_dispatch};
