@@ -1,5 +1,6 @@
 //! The trainer: runs the phases of a recipe over the training data, epoch by epoch.
 
+mod checks;
 mod epoch;
 mod evaluation;
 mod fork;
@@ -24,7 +25,7 @@ use sparsevd_model::{Graph, Network, Op, Shape};
 
 use crate::checkpoint::{self, Begun, Found};
 use crate::compact::compact;
-use crate::data::{Samples, TrainingData};
+use crate::data::TrainingData;
 use crate::engine::{Engine, scores};
 use crate::error::CompressError;
 use crate::export;
@@ -38,6 +39,7 @@ use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
 use crate::units;
 
+use checks::{check_augmentation, check_classes, check_ids, check_smoothing, check_weights};
 pub use history::{EpochRecord, LayerRecord};
 pub use observer::{Observer, Silent};
 pub use snapshot::{Position, Snapshot};
@@ -626,101 +628,5 @@ impl Trainer {
             Some(folder) => checkpoint::write(folder, &self.begun(), &self.snapshot()),
             None => Ok(()),
         }
-    }
-}
-
-/// That inputs which number the rows of tables are rows of them.
-fn check_ids(network: &Network, samples: &dyn Samples) -> Result<(), CompressError> {
-    let ids = network.ids();
-    let input = network.graph.inputs.first();
-    let Some((input, &rows)) = input.and_then(|i| Some((i, ids.get(i.name.as_str())?))) else {
-        return Ok(());
-    };
-    let mut sample = vec![0.0; input.shape.elements()];
-    for i in 0..samples.len() {
-        samples.fill(i, [0, 0], &mut sample);
-        let is_id = |v: &&f32| v.fract() == 0.0 && (0.0..rows as f32).contains(*v);
-        if let Some(got) = sample.iter().find(|v| !is_id(v)) {
-            let name = format!("input `{}`, sample {i}", input.name);
-            let expected = format!("ids from 0 to {}", rows - 1);
-            return Err(CompressError::setting(&name, expected, got));
-        }
-    }
-    Ok(())
-}
-
-/// That more weights may be left than layers have which lose none: else of the other layers nothing would be left.
-fn check_weights(layers: &[Layer<f32>], recipe: &Recipe) -> Result<(), CompressError> {
-    let kept = layers.iter().filter(|layer| layer.keep_dense);
-    let kept: usize = kept.map(Layer::alive).sum();
-    match recipe
-        .phases
-        .iter()
-        .find_map(|p| p.weights.filter(|w| *w <= kept))
-    {
-        Some(weights) if kept > 0 => {
-            let expected = format!("more than the {kept} of the layers that are kept dense");
-            Err(CompressError::setting("weights", expected, weights))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// That inputs which are augmented are maps: in another one, neighbours are no pixels.
-fn check_augmentation(graph: &Graph, recipe: &Recipe) -> Result<(), CompressError> {
-    let Some(shape) = graph.inputs.first().map(|input| &input.shape) else {
-        return Ok(());
-    };
-    if shape.dims().len() == 3 {
-        return Ok(());
-    }
-    for phase in &recipe.phases {
-        let settings = [
-            ("shift", "0", phase.shift > 0, phase.shift.to_string()),
-            ("flip", "false", phase.flip, phase.flip.to_string()),
-            ("cutout", "0", phase.cutout > 0, phase.cutout.to_string()),
-        ];
-        if let Some((name, none, _, got)) = settings.into_iter().find(|s| s.2) {
-            let expected = format!("{none} for inputs {shape}, which are no images");
-            return Err(CompressError::setting(name, expected, got));
-        }
-    }
-    Ok(())
-}
-
-/// That labels which are smoothed are classes.
-fn check_smoothing(loss: Loss, recipe: &Recipe) -> Result<(), CompressError> {
-    let smoothed = recipe
-        .phases
-        .iter()
-        .find(|phase| phase.label_smoothing > 0.0);
-    match smoothed {
-        Some(phase) if loss != Loss::CrossEntropy => {
-            let expected = "0 under another loss than the cross-entropy";
-            let got = phase.label_smoothing;
-            Err(CompressError::setting("label_smoothing", expected, got))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// That the samples to train on are not all of one class.
-fn check_classes(samples: &dyn Samples) -> Result<(), CompressError> {
-    let Targets::Classes(labels) = samples.targets() else {
-        return Ok(());
-    };
-    match labels.first() {
-        Some(first) if labels.iter().all(|l| l == first) => {
-            let count = labels.len();
-            if !samples.has_targets() {
-                return Err(CompressError::Data(format!(
-                    "the network answers all {count} inputs to train on alike, by class {first}: there is nothing to learn from"
-                )));
-            }
-            Err(CompressError::Data(format!(
-                "expected samples of two classes or more to train on, got {count}, all of class {first}"
-            )))
-        }
-        _ => Ok(()),
     }
 }

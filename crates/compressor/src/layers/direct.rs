@@ -70,7 +70,7 @@ impl Plane {
 /// How much of the input's gradient comes from which taps: the pixels of one remainder by the strides.
 #[derive(Debug, Clone, PartialEq)]
 struct Class {
-    /// PixelGrid.
+    /// Rows and columns of pixels.
     size: [usize; 2],
     /// Where they are in the plane of output gradients, and in the map of input gradients.
     from: PixelGrid,
@@ -86,7 +86,7 @@ pub(crate) struct Direct {
     input: Plane,
     output: Plane,
     kernel: [usize; 2],
-    /// PixelGrid of the output, in the input's plane.
+    /// Pixels of the output, in the input's plane.
     reads: PixelGrid,
     runs: Vec<Run>,
     classes: Vec<Class>,
@@ -143,7 +143,7 @@ impl Direct {
         }
     }
 
-    /// PixelGrid of the output in its plane.
+    /// Pixels of the output in its plane.
     fn writes(&self) -> PixelGrid {
         PixelGrid {
             start: self.output.place([0, 0]),
