@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use sparsevd_compressor::objective::Loss;
-use sparsevd_compressor::recipe::{Decay, Method, Optimizer, Phase, PruneBy, Recipe};
+use sparsevd_compressor::recipe::{Decay, Method, Optimizer, Phase, Recipe};
 use sparsevd_compressor::trainer::{Observer, Outcome, RunOptions, Silent, Trainer};
 use sparsevd_compressor::{CompressError, Magnitude, Scope, TrainingData, initialise};
 use sparsevd_format::{Dataset, Pixels, WriteOptions, write_network_bytes};
@@ -117,7 +117,6 @@ fn everything() -> Recipe {
     };
     let tune = Phase {
         weights: Some(800),
-        prune_by: PruneBy::Magnitude,
         distil: 0.5,
         ..dense.clone()
     };
@@ -364,13 +363,6 @@ fn settings_that_do_not_go_together_are_refused() {
     assert_eq!(
         error,
         "optimizer: expected adam in a sparse-vd phase, got sgd"
-    );
-    let error = refused(Method::FineTune, &|p| {
-        (p.optimizer, p.weights) = (Optimizer::Sgd, Some(9));
-    });
-    assert!(
-        error.contains("Fisher") && error.ends_with("got sgd"),
-        "{error}"
     );
     let error = refused(Method::SparseVd, &|p| p.weight_decay = 1e-4);
     assert!(error.starts_with("weight_decay: expected none"), "{error}");

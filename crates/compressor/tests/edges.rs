@@ -1,7 +1,7 @@
 //! Runs at the edge of what can be trained: what they do, and what is said.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use sparsevd_compressor::recipe::{Method, Phase, PruneBy, Recipe, Validation};
+use sparsevd_compressor::recipe::{Method, Optimizer, Phase, PruneBy, Recipe, Validation};
 use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_compressor::{CompressError, Layer, TrainingData, initialise};
@@ -112,21 +112,32 @@ fn units_that_share_a_rate_go_where_they_do_not_matter() {
 
 #[test]
 fn weights_go_gradually_by_magnitude_and_by_fisher_information() {
-    let recipe_by = |by| {
+    let pruned = |by, optimizer, lr| {
         let tune = Phase {
             weights: Some(12),
             prune_by: by,
+            optimizer,
+            lr,
             ..phase(Method::FineTune, 12)
         };
-        recipe(vec![tune])
+        run(recipe(vec![tune]))
     };
+    let lr = phase(Method::FineTune, 1).lr;
     let [by_fisher, by_magnitude] =
-        [PruneBy::Fisher, PruneBy::Magnitude].map(|by| run(recipe_by(by)));
+        [PruneBy::Fisher, PruneBy::Magnitude].map(|by| pruned(by, Optimizer::Adam, lr));
+    // Momentum keeps the squares of gradients too.
+    let [descent_by_fisher, descent_by_magnitude] =
+        [PruneBy::Fisher, PruneBy::Magnitude].map(|by| pruned(by, Optimizer::Sgd, 0.05));
     let masks = |t: &Trainer| -> Vec<Vec<f32>> {
         let of_layer = |l: &Layer<f32>| l.theta.iter().map(|t| f32::from(*t != 0.0)).collect();
         t.layers().iter().map(of_layer).collect()
     };
-    for run in [&by_fisher, &by_magnitude] {
+    for run in [
+        &by_fisher,
+        &by_magnitude,
+        &descent_by_fisher,
+        &descent_by_magnitude,
+    ] {
         assert!((1..=12).contains(&alive(run)), "{}", alive(run));
         let left: Vec<usize> = run.history().iter().map(|e| e.left()).collect();
         assert!(
@@ -136,6 +147,7 @@ fn weights_go_gradually_by_magnitude_and_by_fisher_information() {
         assert!(run.history().last().unwrap().validation_error < 10.0);
     }
     assert_ne!(masks(&by_fisher), masks(&by_magnitude));
+    assert_ne!(masks(&descent_by_fisher), masks(&descent_by_magnitude));
 }
 
 #[test]

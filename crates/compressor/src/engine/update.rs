@@ -75,7 +75,7 @@ struct Step {
 }
 
 impl Step {
-    /// Takes it. The velocity of Nesterov's momentum is where the first moment of Adam is.
+    /// Takes it. The velocity of Nesterov's momentum is where the first moment of Adam is; the second is the same for both.
     fn take<T: Real>(&self, values: &mut [T], gradient: &[T], [m, v]: [&mut [T]; 2]) {
         let (learning_rate, weight_decay) = (self.learning_rate, self.weight_decay);
         match self.rule {
@@ -91,8 +91,9 @@ impl Step {
                     learning_rate,
                     momentum,
                     weight_decay,
+                    beta2: self.adam.beta2,
                 };
-                nesterov(self.isa, rule, values, gradient, m);
+                nesterov(self.isa, rule, values, gradient, m, v);
             }
         }
     }

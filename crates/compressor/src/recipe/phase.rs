@@ -317,16 +317,10 @@ impl Phase {
     /// That no setting asks for what its optimizer does not do.
     fn check_optimizer(&self) -> Result<(), CompressError> {
         let has_noise = self.method == Method::SparseVd;
-        let by_fisher = self.weights.is_some() && self.prune_by == PruneBy::Fisher;
         let fail =
             |name, expected: &str, got: &str| Err(CompressError::setting(name, expected, got));
         match self.optimizer {
             Optimizer::Sgd if has_noise => fail("optimizer", "adam in a sparse-vd phase", "sgd"),
-            Optimizer::Sgd if by_fisher => fail(
-                "optimizer",
-                "adam, whose moments Fisher information is taken from, or `prune_by = \"magnitude\"`",
-                "sgd",
-            ),
             _ if has_noise && self.weight_decay > 0.0 => fail(
                 "weight_decay",
                 "none in a sparse-vd phase, whose KL term is in its place",

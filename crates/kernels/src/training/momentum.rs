@@ -12,19 +12,37 @@ pub struct Nesterov {
     pub momentum: f64,
     /// Factor on the parameters that is added to their gradient.
     pub weight_decay: f64,
+    /// Decay of the average of squared gradients.
+    pub beta2: f64,
 }
 
 multiversion! {
     /// One step as PyTorch's SGD makes it with `nesterov=True`: with `g = gradient + weight_decay p` and `v <- momentum v + g`,
-    /// `p <- p - learning_rate (g + momentum v)` (Sutskever et al. 2013).
-    pub fn nesterov[T: Real](rule: Nesterov, p: &mut [T], gradient: &[T], velocity: &mut [T]) = nesterov_body::<T>;
+    /// `p <- p - learning_rate (g + momentum v)` (Sutskever et al. 2013). The step does not need `square`, the average of the squared `gradient`
+    /// that Adam calls its second moment: pruning does.
+    pub fn nesterov[T: Real](
+        rule: Nesterov,
+        p: &mut [T],
+        gradient: &[T],
+        velocity: &mut [T],
+        square: &mut [T],
+    ) = nesterov_body::<T>;
 }
 
 #[inline(always)]
-fn nesterov_body<T: Real>(rule: Nesterov, p: &mut [T], gradient: &[T], velocity: &mut [T]) {
+fn nesterov_body<T: Real>(
+    rule: Nesterov,
+    p: &mut [T],
+    gradient: &[T],
+    velocity: &mut [T],
+    square: &mut [T],
+) {
     let [rate, momentum, decay] =
         [rule.learning_rate, rule.momentum, rule.weight_decay].map(|x| T::of(x));
-    for ((p, &g), v) in p.iter_mut().zip(gradient).zip(velocity) {
+    let [beta2, rest2] = [rule.beta2, 1.0 - rule.beta2].map(|x| T::of(x));
+    let state = velocity.iter_mut().zip(square);
+    for ((p, &g), (v, square)) in p.iter_mut().zip(gradient).zip(state) {
+        *square = beta2 * *square + rest2 * g * g;
         let g = g + decay * *p;
         *v = momentum * *v + g;
         *p -= rate * (g + momentum * *v);
@@ -43,10 +61,12 @@ mod tests {
             learning_rate: 0.1,
             momentum: 0.9,
             weight_decay: 0.01,
+            beta2: 0.75,
         };
         for isa in Isa::available() {
-            let (mut p, mut v) = ([1.0f64, -2.0], [0.0; 2]);
-            nesterov(isa, rule, &mut p, &[0.5, 1.0], &mut v);
+            let (mut p, mut v, mut square) = ([1.0f64, -2.0], [0.0; 2], [0.0; 2]);
+            nesterov(isa, rule, &mut p, &[0.5, 1.0], &mut v, &mut square);
+            assert_eq!(square, [0.0625, 0.25]);
             let want = [
                 1.0 - 0.1 * (0.51 + 0.9 * 0.51),
                 -2.0 - 0.1 * (0.98 + 0.9 * 0.98),
@@ -55,7 +75,8 @@ mod tests {
                 p.iter().zip(want).all(|(p, w)| (p - w).abs() < 1e-15),
                 "{p:?}"
             );
-            nesterov(isa, rule, &mut p, &[0.25, -1.0], &mut v);
+            nesterov(isa, rule, &mut p, &[0.25, -1.0], &mut v, &mut square);
+            assert_eq!(square, [0.0625, 0.4375]);
             let want = [0.81257411, -2.07142622];
             assert!(
                 p.iter().zip(want).all(|(p, w)| (p - w).abs() < 1e-12),
