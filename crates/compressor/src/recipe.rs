@@ -1,5 +1,6 @@
 //! Recipes: all settings that a result depends on, as TOML beside the model.
 
+mod augment;
 mod defaults;
 mod difference;
 mod gradual;
@@ -24,6 +25,7 @@ use crate::variational::Granularity;
 use phase::{half, three};
 use range::range;
 
+pub use augment::Augment;
 pub use optimizer::{Decay, Optimizer};
 pub use overrides::Overrides;
 pub use phase::{Method, Phase};
@@ -55,6 +57,14 @@ pub struct Recipe {
     /// mostly zero are taken as lists. The order of sums depends on it, and so do the last bits of the result.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub skip_zeros: bool,
+    /// What decides how images are augmented, besides the settings of each phase.
+    #[serde(default, skip_serializing_if = "Augment::is_none")]
+    pub augment: Augment,
+    /// Whether convolutions train with a batch normalisation behind them, as they did before it was folded: compression puts it there, with
+    /// the statistics of training samples, and folds it at the end. Not with a phase that quantises, which needs the weights as they are
+    /// written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub batch_normalisation: bool,
     /// Layers that lose no weights, by the names of their nodes or of their weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep_dense: Vec<String>,
@@ -106,6 +116,8 @@ impl Recipe {
             threshold: three(),
             alpha: Granularity::Weight,
             skip_zeros: true,
+            augment: Augment::None,
+            batch_normalisation: false,
             keep_dense: vec![],
             max_accuracy_drop: half(),
             max_r2_drop: None,
@@ -248,6 +260,23 @@ impl Recipe {
             range("target_deviation", deviation, 1e-30, 1e30)?;
         }
         self.phases.iter().try_for_each(Phase::check)?;
+        let augmented = |p: &&Phase| p.shift > 0 || p.flip;
+        if let (Augment::Measured, Some(phase)) = (self.augment, self.phases.iter().find(augmented))
+        {
+            return Err(CompressError::setting(
+                "augment",
+                "none beside the `shift` or `flip` of a phase",
+                format!("measured, and {}", phase.method.name()),
+            ));
+        }
+        let quantises = |p: &Phase| p.method == Method::Quantise;
+        if self.batch_normalisation && self.phases.iter().any(quantises) {
+            return Err(CompressError::setting(
+                "batch_normalisation",
+                "false with a quantise phase; `compress convert` puts the result on grids by training",
+                "true",
+            ));
+        }
         if let Some(search) = &self.search {
             search.check()?;
             self.check_search(search)?;
@@ -310,6 +339,33 @@ mod tests {
             let error = check(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn augmentation_is_measured_or_said() {
+        let mut recipe = Recipe::default_for_compression();
+        assert!(recipe.to_toml().contains("augment = \"measured\"\n"));
+        assert!(!Recipe::default_for_training().to_toml().contains("augment"));
+        recipe.phases[2].flip = true;
+        let error = recipe.check().unwrap_err().to_string();
+        let expected = "augment: expected none beside the `shift` or `flip` of a phase, got measured, and fine-tune";
+        assert!(error.starts_with(expected), "{error}");
+        recipe.augment = Augment::None;
+        recipe.check().unwrap();
+    }
+
+    #[test]
+    fn weights_on_grids_have_no_normalisation_behind_them() {
+        let mut recipe = Recipe::default_for_compression();
+        assert!(!recipe.to_toml().contains("batch_normalisation"));
+        recipe.batch_normalisation = true;
+        let error = recipe.check().unwrap_err().to_string();
+        let expected = "batch_normalisation: expected false with a quantise phase";
+        assert!(error.starts_with(expected), "{error}");
+        recipe.phases.pop();
+        recipe.check().unwrap();
+        let toml = recipe.to_toml();
+        assert_eq!(toml::from_str::<Recipe>(&toml).unwrap(), recipe, "{toml}");
     }
 
     #[test]

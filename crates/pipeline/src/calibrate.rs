@@ -92,7 +92,7 @@ impl Batches for FirstSamples<'_> {
             let count = BATCH.min(self.count - first);
             let mut x = vec![0.0; count * elements];
             for (i, x) in x.chunks_exact_mut(elements).enumerate() {
-                fill_input(self.samples, first + i, &self.shape, x);
+                fill_input(self.samples, first + i, [0, 0], &self.shape, x);
             }
             visit(&Batch {
                 count,
@@ -545,7 +545,7 @@ mod tests {
             let session = session(&whole, WeightMode::Dense, 3, 1).unwrap();
             let mut x = vec![0.0; 3 * 84];
             for (i, x) in x.chunks_exact_mut(84).enumerate() {
-                fill_input(&samples, i, &shape, x);
+                fill_input(&samples, i, [0, 0], &shape, x);
             }
             let mut want = vec![0.0; 3 * session.plan().output_shape().elements()];
             session.run(3, &x[..], &mut want[..]).unwrap();

@@ -27,8 +27,10 @@ use crate::choices::TrainingChoices;
 use crate::data::Data;
 use crate::error::PipelineError;
 use crate::input::{InputNetwork, absolute};
+use crate::invariance::settle_augmentation;
 use crate::lock::FolderLock;
 use crate::measure::Scores;
+use crate::normalised::trainable;
 use crate::pruning::folded;
 use crate::recipe::FoundRecipe;
 use crate::split::Split;
@@ -134,6 +136,7 @@ impl MethodComparison {
         if !samples.has_targets {
             base.learn_from_teacher();
         }
+        settle_augmentation(&mut base, &network, &samples, self.threads, observer)?;
         let model = self.input.file.as_ref().map(|file| absolute(&file.path));
         let model = model.transpose()?;
         let record = CompareRecord {
@@ -166,8 +169,9 @@ impl MethodComparison {
             threads: self.threads,
         }
         .tell(observer)?;
+        let to_train = trainable(&network, &base, &samples)?;
         let mut trainer = CellTrainer {
-            network: &network,
+            network: &to_train,
             dense: dense_weights,
             base: &base,
             record: &record,

@@ -17,7 +17,9 @@ use crate::compressed::{Compressed, Origin};
 use crate::data::Data;
 use crate::error::PipelineError;
 use crate::input::InputNetwork;
+use crate::invariance::settle_augmentation;
 use crate::measure::Scores;
+use crate::normalised::trainable;
 use crate::pruning::{Pruned, finish, folded, prune};
 use crate::recipe::{DEFAULT_GRIDS, FoundRecipe, ONLY_FINE_TUNING};
 use crate::run_folder::{RecordedRun, RunFolder, record};
@@ -184,6 +186,9 @@ impl Compression {
         if answered {
             recipe.recipe.learn_from_teacher();
         }
+        if let Some(samples) = &samples {
+            settle_augmentation(&mut recipe.recipe, &dense, samples, threads, observer)?;
+        }
         let before = samples
             .as_ref()
             .map(|samples| Scores::of(&dense, WeightMode::Dense, samples, threads))
@@ -239,13 +244,15 @@ impl Compression {
                     }
                     _ => None,
                 };
-                let network = pruned.as_ref().map_or(&dense, |pruned| &pruned.network);
+                let plan = &recipe.recipe;
+                let to_train = |network| trainable(network, plan, samples);
+                let network = to_train(pruned.as_ref().map_or(&dense, |pruned| &pruned.network))?;
+                let network = &*network;
                 let folder = folder.as_ref();
                 let (training, record) = (samples.training.clone(), record.as_ref());
                 if let (true, Some(folder), Some(record)) = (onto_grids, folder, record) {
                     folder.check_data(record)?;
                 }
-                let plan = &recipe.recipe;
                 Some(if plan.search.is_some() {
                     let limits = (threads, budget);
                     let searched =
@@ -253,9 +260,10 @@ impl Compression {
                     (searched.trainer, Some(searched.report))
                 } else {
                     let sigmas = pruned.as_ref().map(|pruned| &pruned.sigmas);
+                    let teacher = pruned.as_ref().map(|_| to_train(&dense)).transpose()?;
                     let start = Start {
                         network,
-                        teacher: pruned.as_ref().map(|_| &dense),
+                        teacher: teacher.as_deref(),
                         sigmas,
                     };
                     let trainer = train(start, plan, training, folder, record, threads, observer)?;

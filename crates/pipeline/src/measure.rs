@@ -98,22 +98,28 @@ fn errors(
     input: &Shape,
     samples: &dyn Samples,
 ) -> Result<SampleErrors, PipelineError> {
-    let fill = |index: usize, x: &mut [f32]| fill_input(samples, index, input, x);
+    let fill = |index: usize, x: &mut [f32]| fill_input(samples, index, [0, 0], input, x);
     let outputs = predictions(session, samples.len(), fill)?;
     Ok(objective::sample_errors(&outputs, &samples.targets()))
 }
 
-/// Writes the network's input for a sample in the layout of the runtime, channels first.
-pub(crate) fn fill_input(samples: &dyn Samples, index: usize, input: &Shape, out: &mut [f32]) {
+/// Writes the network's input for a sample in the layout of the runtime, channels first, moved `shift` pixels down and right.
+pub(crate) fn fill_input(
+    samples: &dyn Samples,
+    index: usize,
+    shift: [i32; 2],
+    input: &Shape,
+    out: &mut [f32],
+) {
     let channels = match *input.dims() {
         [channels, _, _] => channels,
         _ => 1,
     };
     if channels == 1 {
-        return samples.fill(index, [0, 0], out);
+        return samples.fill(index, shift, out);
     }
     let mut last = vec![0.0; out.len()];
-    samples.fill(index, [0, 0], &mut last);
+    samples.fill(index, shift, &mut last);
     let area = out.len() / channels;
     for (position, pixel) in last.chunks_exact(channels).enumerate() {
         for (channel, &value) in pixel.iter().enumerate() {
@@ -143,7 +149,7 @@ pub(crate) fn timings(
             Some(samples) => InputSamples::generate(sparse, count, 1, |input, len| {
                 let mut all = vec![0.0; len];
                 for (i, x) in all.chunks_exact_mut((len / count).max(1)).enumerate() {
-                    fill_input(samples, i % samples.len(), &input.shape, x);
+                    fill_input(samples, i % samples.len(), [0, 0], &input.shape, x);
                 }
                 all
             }),

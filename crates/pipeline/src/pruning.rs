@@ -62,8 +62,9 @@ pub(crate) fn folded(network: Network) -> Network {
     }
 }
 
-/// The network to write: dead channels removed, and each weight in the smaller of its encodings.
+/// The network to write: normalisations that it was trained with folded, dead channels removed, and each weight in the smaller of its encodings.
 pub(crate) fn finish(network: Network) -> Network {
+    let network = folded(network);
     let mut done = passes::drop_dead_channels(&network).unwrap_or(network);
     for tensor in done.tensors.values_mut() {
         if let Weights::Csr(csr) = tensor {

@@ -1,6 +1,6 @@
 //! Recipes for models without one.
 
-use super::{Method, Phase, Recipe, Search};
+use super::{Augment, Method, Phase, Recipe, Search};
 
 impl Recipe {
     /// The recipe for a model without one: two rounds of Sparse VD, and from their posterior a search for the fewest weights that
@@ -31,6 +31,7 @@ impl Recipe {
         let phases = [explore, settle, tune, round()].map(in_steps);
         Self {
             search: Some(Search::default()),
+            augment: Augment::Measured,
             ..Self::new(phases.into())
         }
     }

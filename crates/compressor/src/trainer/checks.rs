@@ -6,7 +6,7 @@ use crate::data::Samples;
 use crate::error::CompressError;
 use crate::layer::Layer;
 use crate::objective::{Loss, Targets};
-use crate::recipe::Recipe;
+use crate::recipe::{Augment, Recipe};
 
 /// That inputs which number the rows of tables are rows of them.
 pub(super) fn check_ids(network: &Network, samples: &dyn Samples) -> Result<(), CompressError> {
@@ -45,8 +45,12 @@ pub(super) fn check_weights(layers: &[Layer<f32>], recipe: &Recipe) -> Result<()
     }
 }
 
-/// That inputs which are augmented are maps: in another one, neighbours are no pixels.
+/// That it is known how images are augmented, and that inputs which are augmented are maps: in another one, neighbours are no pixels.
 pub(super) fn check_augmentation(graph: &Graph, recipe: &Recipe) -> Result<(), CompressError> {
+    if recipe.augment == Augment::Measured {
+        let expected = "none, but where a trained network is compressed or methods are compared";
+        return Err(CompressError::setting("augment", expected, "measured"));
+    }
     let Some(shape) = graph.inputs.first().map(|input| &input.shape) else {
         return Ok(());
     };

@@ -5,6 +5,7 @@ mod drop_dead_channels;
 mod fold_batch_normalization;
 mod fold_embedding;
 mod fold_pad;
+mod insert_batch_normalization;
 mod values;
 
 use std::borrow::Cow;
@@ -15,6 +16,9 @@ pub use drop_dead_channels::drop_dead_channels;
 pub use fold_batch_normalization::{fold_batch_normalization, normalisation};
 pub use fold_embedding::fold_embedding;
 pub use fold_pad::fold_pad;
+pub use insert_batch_normalization::{
+    ChannelStatistics, insert_batch_normalization, without_normalization,
+};
 
 /// The network as it is best run or pruned: normalisations and borders are part of the layers beside them, and
 /// functions of the rows of a table part of the table, where that is exact.
