@@ -28,7 +28,7 @@ use range::range;
 pub use augment::Augment;
 pub use optimizer::{Decay, Optimizer};
 pub use overrides::Overrides;
-pub use phase::{Method, Phase};
+pub use phase::{MAX_SHIFT, Method, Phase};
 pub use prune_by::PruneBy;
 pub use search::{Goal, Search};
 pub use validation::Validation;
@@ -60,7 +60,7 @@ pub struct Recipe {
     /// What decides how images are augmented, besides the settings of each phase.
     #[serde(default, skip_serializing_if = "Augment::is_none")]
     pub augment: Augment,
-    /// Whether convolutions train with a batch normalisation behind them, as they did before it was folded: compression puts it there, with
+    /// Whether convolutions train with a batch normalisation after them, as they did before it was folded: compression puts it there, with
     /// the statistics of training samples, and folds it at the end. Not with a phase that quantises, which needs the weights as they are
     /// written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -260,13 +260,15 @@ impl Recipe {
             range("target_deviation", deviation, 1e-30, 1e30)?;
         }
         self.phases.iter().try_for_each(Phase::check)?;
-        let augmented = |p: &&Phase| p.shift > 0 || p.flip;
-        if let (Augment::Measured, Some(phase)) = (self.augment, self.phases.iter().find(augmented))
+        let augmented = |p: &Phase| p.shift > 0 || p.flip;
+        if let (Augment::Measured, Some(phase)) =
+            (self.augment, self.phases.iter().position(augmented))
         {
+            let (method, phase) = (self.phases[phase].method.name(), phase + 1);
             return Err(CompressError::setting(
                 "augment",
                 "none beside the `shift` or `flip` of a phase",
-                format!("measured, and {}", phase.method.name()),
+                format!("measured, and one of these in phase {phase} ({method})"),
             ));
         }
         let quantises = |p: &Phase| p.method == Method::Quantise;
@@ -348,7 +350,7 @@ mod tests {
         assert!(!Recipe::default_for_training().to_toml().contains("augment"));
         recipe.phases[2].flip = true;
         let error = recipe.check().unwrap_err().to_string();
-        let expected = "augment: expected none beside the `shift` or `flip` of a phase, got measured, and fine-tune";
+        let expected = "augment: expected none beside the `shift` or `flip` of a phase, got measured, and one of these in phase 3 (fine-tune)";
         assert!(error.starts_with(expected), "{error}");
         recipe.augment = Augment::None;
         recipe.check().unwrap();

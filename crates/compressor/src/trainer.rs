@@ -39,7 +39,10 @@ use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
 use crate::units;
 
-use checks::{check_augmentation, check_classes, check_ids, check_smoothing, check_weights};
+use checks::{
+    check_augmentation, check_classes, check_ids, check_normalisation, check_smoothing,
+    check_weights,
+};
 pub use history::{EpochRecord, LayerRecord};
 pub use observer::{Observer, Silent};
 pub use snapshot::{Position, Snapshot};
@@ -175,6 +178,7 @@ impl Trainer {
         };
         check_weights(&run.dense.layers, &run.recipe)?;
         check_augmentation(&run.graph, &run.recipe)?;
+        check_normalisation(network, &run.recipe)?;
         for samples in [run.data.train(), run.data.validation()] {
             check_ids(network, samples)?;
         }

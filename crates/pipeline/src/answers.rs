@@ -13,6 +13,7 @@ use sparsevd_runtime::{Plan, PlanOptions, RuntimeError, Session, WeightMode};
 use crate::error::PipelineError;
 use crate::labelled::EVALUATION_BATCH;
 use crate::sample_set::SampleSet;
+use crate::threads;
 
 /// Batches between two questions whether to stop, for each thread.
 const BATCHES: usize = 4;
@@ -60,10 +61,7 @@ impl Answers {
         }
         Ok(Self {
             session,
-            threads: match threads {
-                0 => thread::available_parallelism().map_or(1, usize::from),
-                n => n,
-            },
+            threads: threads::resolve(threads),
             classes,
         })
     }

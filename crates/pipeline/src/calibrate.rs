@@ -1,7 +1,6 @@
 //! Pruning in one shot by what layers read: the outputs of each layer on some samples stay as near as they can to what they were.
 
 use std::collections::{BTreeSet, HashMap};
-use std::thread;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sparsevd_compressor::report::Calibration;
@@ -12,9 +11,10 @@ use sparsevd_runtime::{Session, WeightMode};
 
 use crate::error::PipelineError;
 use crate::measure::{fill_input, session};
+use crate::threads;
 
 /// Samples that run together.
-const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 /// Rows that a layer is measured on where its inputs have more, but no fewer than [`LEAST_ROWS_PER_INPUT`] for each weight of a unit:
 /// enough that their products are those of the data.
 const ROWS: usize = 65_536;
@@ -128,10 +128,7 @@ pub(crate) fn calibrate(
         layers.len(),
         inputs.sizes().iter().map(|(count, _)| count).sum::<usize>()
     ));
-    let threads = match threads {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
+    let threads = threads::resolve(threads);
     let pool = ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| {
         PipelineError::invalid("threads", "some that can be started", error.to_string())

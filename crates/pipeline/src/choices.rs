@@ -13,6 +13,7 @@ use crate::error::PipelineError;
 use crate::kernel_costs::KernelCosts;
 use crate::search::describe;
 use crate::split::Split;
+use crate::threads;
 
 /// What a network is trained or pruned by.
 pub(crate) struct TrainingChoices<'c> {
@@ -52,7 +53,7 @@ impl TrainingChoices<'_> {
         }
         lines.push(match self.threads {
             0 => {
-                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                let cores = threads::resolve(0);
                 format!("threads: {cores}, one for each core")
             }
             threads => format!("threads: {threads}, as was asked for"),

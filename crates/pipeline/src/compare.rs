@@ -30,7 +30,7 @@ use crate::input::{InputNetwork, absolute};
 use crate::invariance::settle_augmentation;
 use crate::lock::FolderLock;
 use crate::measure::Scores;
-use crate::normalised::trainable;
+use crate::normalised::with_batch_normalisation;
 use crate::pruning::folded;
 use crate::recipe::FoundRecipe;
 use crate::split::Split;
@@ -169,7 +169,7 @@ impl MethodComparison {
             threads: self.threads,
         }
         .tell(observer)?;
-        let to_train = trainable(&network, &base, &samples)?;
+        let to_train = with_batch_normalisation(&network, &base, &samples, observer)?;
         let mut trainer = CellTrainer {
             network: &to_train,
             dense: dense_weights,

@@ -19,7 +19,7 @@ use crate::error::PipelineError;
 use crate::input::InputNetwork;
 use crate::invariance::settle_augmentation;
 use crate::measure::Scores;
-use crate::normalised::trainable;
+use crate::normalised::with_batch_normalisation;
 use crate::pruning::{Pruned, finish, folded, prune};
 use crate::recipe::{DEFAULT_GRIDS, FoundRecipe, ONLY_FINE_TUNING};
 use crate::run_folder::{RecordedRun, RunFolder, record};
@@ -186,9 +186,6 @@ impl Compression {
         if answered {
             recipe.recipe.learn_from_teacher();
         }
-        if let Some(samples) = &samples {
-            settle_augmentation(&mut recipe.recipe, &dense, samples, threads, observer)?;
-        }
         let before = samples
             .as_ref()
             .map(|samples| Scores::of(&dense, WeightMode::Dense, samples, threads))
@@ -214,6 +211,11 @@ impl Compression {
             if before.saw_validation() {
                 observer.note(SEEN);
             }
+        }
+        if let Some(samples) = &samples
+            && !recipe.recipe.phases.is_empty()
+        {
+            settle_augmentation(&mut recipe.recipe, &dense, samples, threads, observer)?;
         }
         let mut warnings = input.warnings;
         if let (Some(pruned), Some(samples)) = (&pruned, &samples)
@@ -245,9 +247,8 @@ impl Compression {
                     _ => None,
                 };
                 let plan = &recipe.recipe;
-                let to_train = |network| trainable(network, plan, samples);
-                let network = to_train(pruned.as_ref().map_or(&dense, |pruned| &pruned.network))?;
-                let network = &*network;
+                let network = pruned.as_ref().map_or(&dense, |pruned| &pruned.network);
+                let network = &*with_batch_normalisation(network, plan, samples, observer)?;
                 let folder = folder.as_ref();
                 let (training, record) = (samples.training.clone(), record.as_ref());
                 if let (true, Some(folder), Some(record)) = (onto_grids, folder, record) {
@@ -260,7 +261,10 @@ impl Compression {
                     (searched.trainer, Some(searched.report))
                 } else {
                     let sigmas = pruned.as_ref().map(|pruned| &pruned.sigmas);
-                    let teacher = pruned.as_ref().map(|_| to_train(&dense)).transpose()?;
+                    let teacher = match pruned {
+                        Some(_) => Some(with_batch_normalisation(&dense, plan, samples, observer)?),
+                        None => None,
+                    };
                     let start = Start {
                         network,
                         teacher: teacher.as_deref(),

@@ -60,6 +60,7 @@ mod split;
 mod sweep;
 #[cfg(feature = "text")]
 mod text_encoder;
+mod threads;
 mod train;
 mod training;
 mod training_log;

@@ -14,6 +14,7 @@ use crate::error::PipelineError;
 use crate::input_samples::InputSamples;
 use crate::labelled::{EVALUATION_BATCH, predictions};
 use crate::split::Split;
+use crate::threads;
 
 /// Batches that latencies are measured at.
 const BATCHES: [usize; 2] = [1, 64];
@@ -38,10 +39,7 @@ impl Scores {
         samples: &Split,
         threads: usize,
     ) -> Result<Self, PipelineError> {
-        let threads = match threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n,
-        };
+        let threads = threads::resolve(threads);
         let session = session(network, weights, EVALUATION_BATCH, threads)?;
         let input = &network.graph.inputs[0].shape;
         let (validation, test) = samples.measured();

@@ -11,6 +11,7 @@ use sparsevd_model::Network;
 
 use crate::data::Data;
 use crate::error::PipelineError;
+use crate::normalised::with_batch_normalisation;
 use crate::pruning::folded;
 use crate::run_folder::RecordedRun;
 
@@ -140,6 +141,7 @@ impl RecordedRun {
         let network = folded(network);
         let recipe = &record.recipe;
         let samples = data.split(&network, recipe, threads, &mut Silent)?;
+        let network = with_batch_normalisation(&network, recipe, &samples, &mut Silent)?;
         let options = RunOptions {
             threads,
             run_folder: None,

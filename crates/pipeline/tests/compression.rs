@@ -6,13 +6,13 @@ mod stripes;
 use std::path::Path;
 
 use sparsevd_compressor::recipe::{Method, Phase, Recipe};
-use sparsevd_compressor::report::Pruning;
+use sparsevd_compressor::report::{Pruning, SplitScore};
 use sparsevd_compressor::trainer::EpochRecord;
-use sparsevd_compressor::{Magnitude, Scope};
+use sparsevd_compressor::{Magnitude, Scope, architecture::Architecture, initialise};
 use sparsevd_format::{
     GraphSource, Pixels, WriteOptions, read_network, write_network, write_network_bytes,
 };
-use sparsevd_model::{Network, Shape, presets};
+use sparsevd_model::{Conv2d, GraphBuilder, Network, Op, Preprocessing, Shape, presets};
 use sparsevd_onnx::ImportOptions;
 use sparsevd_pipeline::{
     Compression, Conversion, Data, Inspection, ModelFile, Observer, Outputs, PipelineError,
@@ -114,10 +114,10 @@ fn an_observer_stops_a_run_that_goes_on_to_the_same_bytes() {
     assert!(error.to_string().contains("run.json"), "{error}");
 }
 
-/// The same network and data as files, as other programs leave them.
-fn files(folder: &Path) -> ModelFile {
+/// A network and the same data as files, as other programs leave them.
+fn files(folder: &Path, network: &Network) -> ModelFile {
     let path = folder.join("net.safetensors");
-    write_network(&path, &network(), &WriteOptions::default()).unwrap();
+    write_network(&path, network, &WriteOptions::default()).unwrap();
     let arrays = [("train", set(120)), ("test", set(30))].map(|(part, set)| {
         let Pixels::U8(pixels) = set.pixels else {
             panic!("bytes")
@@ -146,7 +146,7 @@ fn files(folder: &Path) -> ModelFile {
 #[test]
 fn a_folder_knows_how_to_go_on_and_what_other_thresholds_give() {
     let folder = tempfile::tempdir().unwrap();
-    let model = files(folder.path());
+    let model = files(folder.path(), &network());
     let run = folder.path().join("run");
     let read = || model.clone().read(&ImportOptions::default()).unwrap();
     let load = || Data::load(folder.path()).unwrap();
@@ -191,6 +191,99 @@ fn a_folder_knows_how_to_go_on_and_what_other_thresholds_give() {
         .sweep(network(), load(), &[9.0], 1, &mut Silent)
         .unwrap_err();
     assert!(error.to_string().contains("got 9"), "{error}");
+}
+
+/// Two convolutions, whose normalisation may have been folded, and a linear layer.
+fn convolutions() -> Architecture {
+    let mut b = GraphBuilder::new("net");
+    b.preprocessing(Preprocessing::default());
+    let x = b.input("x", Shape::from([1, SIDE, SIDE]));
+    let x = b.conv("c1", &x, &Conv2d::square(6, 3).padding(1));
+    let x = b.op("r1", Op::Relu, &[&x]);
+    let x = b.conv("c2", &x, &Conv2d::square(4, 3));
+    let x = b.op("r2", Op::Relu, &[&x]);
+    let x = b.op("flat", Op::Flatten, &[&x]);
+    let x = b.linear("fc", &x, 2);
+    b.output(&x);
+    let (graph, tensors) = b.finish_with_tensors().unwrap();
+    Architecture { graph, tensors }
+}
+
+fn initialised() -> Network {
+    let Architecture { graph, tensors } = convolutions();
+    initialise(graph, &tensors, 2).unwrap()
+}
+
+#[test]
+fn convolutions_train_with_a_normalisation_that_is_folded_in_the_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = files(folder.path(), &initialised());
+    let run = folder.path().join("run");
+    let read = || model.clone().read(&ImportOptions::default()).unwrap();
+    let load = || Data::load(folder.path()).unwrap();
+    let recipe = |batch_normalisation| {
+        let mut recipe = recipe();
+        recipe.phases.pop();
+        recipe.phases[1].distil = 0.5;
+        Recipe {
+            batch_normalisation,
+            ..recipe
+        }
+    };
+    let new = |with| Compression::new(read(), load(), recipe(with));
+    let mut watch = Watch::default();
+    let straight = new(true).run(&mut watch).unwrap();
+    assert!(
+        watch.notes.contains(
+            &"batch normalisation after 2 convolutions, by the statistics of 100 samples".into()
+        ),
+        "{:?}",
+        watch.notes
+    );
+    assert_eq!(straight.network.graph.nodes, read().network.graph.nodes);
+    let without = new(false).run(&mut Silent).unwrap();
+    assert!(bytes(&straight.network) != bytes(&without.network));
+    let report = straight.save(folder.path().join("r.safetensors")).unwrap();
+    let test = report.accuracy.unwrap().test.unwrap();
+    assert!(
+        matches!(test, SplitScore::Errors(e) if e.sparse_percent < 10.0),
+        "{test:?}"
+    );
+    // It goes on, and other thresholds can be asked for.
+    let stopped = new(true).in_folder(RunFolder::new(&run));
+    stopped.run(&mut Watch::until(25)).unwrap_err();
+    let resumed = Compression::resume(&run).unwrap().run(&mut Silent).unwrap();
+    assert!(bytes(&straight.network) == bytes(&resumed.network));
+    let sweep = RecordedRun::open(&run).unwrap();
+    let sweep = sweep.sweep(read().network, load(), &[3.0], 1, &mut Silent);
+    assert_eq!(sweep.unwrap().points.len(), 1);
+    // After pruning in one shot the teacher has them too.
+    let mut tune = recipe(true);
+    tune.phases.remove(0);
+    let pruned = Compression::new(read(), load(), tune).pruned_by(Pruning::Magnitude(Magnitude {
+        sparsity: 0.5,
+        scope: Scope::Global,
+        every_layer: true,
+        keep_dense: vec![],
+    }));
+    let pruned = pruned.run(&mut Silent).unwrap().network;
+    assert_eq!(pruned.graph.nodes, read().network.graph.nodes);
+    let left = pruned.nonzeros() as f64 / read().network.nonzeros() as f64;
+    assert!(left < 0.55, "{left}");
+}
+
+#[test]
+fn a_normalisation_that_training_is_to_have_must_be_there() {
+    let recipe = Recipe {
+        batch_normalisation: true,
+        ..Recipe::new(vec![Phase::new(Method::Dense, 1)])
+    };
+    let training = Training::new(convolutions(), data(), recipe);
+    let error = training.run(&mut Silent).unwrap_err().to_string();
+    assert!(
+        error.contains("batch_normalisation: expected false") && error.contains("none after `c1`"),
+        "{error}"
+    );
 }
 
 #[test]

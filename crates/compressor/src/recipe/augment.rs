@@ -9,8 +9,8 @@ pub enum Augment {
     /// Nothing: its settings stand.
     #[default]
     None,
-    /// The network that is compressed: the shift and the flip by which its own error does not rise. The recipe that is stored with a result has
-    /// these in each phase.
+    /// The network that is compressed: a shift and a flip by which its own error rises by no more than half a point. The recipe that is
+    /// stored with a result has these in each phase.
     Measured,
 }
 

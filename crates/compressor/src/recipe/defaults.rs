@@ -41,7 +41,10 @@ impl Recipe {
     pub fn default_for_grids() -> Self {
         let mut phase = in_steps(round());
         phase.keep_coarsest_grid();
-        Self::new(vec![phase])
+        Self {
+            augment: Augment::Measured,
+            ..Self::new(vec![phase])
+        }
     }
 
     /// The recipe for training a dense network: 12 epochs, or for a small set about 2,000 steps.
@@ -85,6 +88,7 @@ mod tests {
         let mut phase = whole.phases[3].clone();
         phase.grid.truncate(1);
         assert_eq!(grids.phases, [phase]);
+        assert_eq!(grids.augment, whole.augment);
         assert!(grids.ends_on_grids() && !grids.chooses());
         grids.check().unwrap();
     }

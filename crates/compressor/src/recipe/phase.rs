@@ -169,6 +169,9 @@ fn two() -> f64 {
     2.0
 }
 
+/// Most pixels that images are shifted by, each way.
+pub const MAX_SHIFT: u8 = 8;
+
 impl Phase {
     /// Whether several grids are tried, from each of which training begins at the same place.
     pub(crate) fn tries_grids(&self) -> bool {
@@ -279,7 +282,7 @@ impl Phase {
         )?;
         range("hold", self.hold, 0.0, 1.0)?;
         range("warmup", self.warmup, 0.0, 1.0)?;
-        range("shift", f64::from(self.shift), 0.0, 8.0)?;
+        range("shift", f64::from(self.shift), 0.0, MAX_SHIFT.into())?;
         range("momentum", self.momentum, 0.0, 0.9999)?;
         range("weight_decay", self.weight_decay, 0.0, 1.0)?;
         range("label_smoothing", self.label_smoothing, 0.0, 0.9)?;

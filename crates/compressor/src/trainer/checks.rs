@@ -1,5 +1,6 @@
 //! What a run refuses before it begins.
 
+use sparsevd_model::passes::without_normalization;
 use sparsevd_model::{Graph, Network};
 
 use crate::data::Samples;
@@ -45,10 +46,10 @@ pub(super) fn check_weights(layers: &[Layer<f32>], recipe: &Recipe) -> Result<()
     }
 }
 
-/// That it is known how images are augmented, and that inputs which are augmented are maps: in another one, neighbours are no pixels.
+/// That compression put settings in the place of those that it measures, and that inputs which are augmented are maps: in another one, neighbours are no pixels.
 pub(super) fn check_augmentation(graph: &Graph, recipe: &Recipe) -> Result<(), CompressError> {
     if recipe.augment == Augment::Measured {
-        let expected = "none, but where a trained network is compressed or methods are compared";
+        let expected = "`none`; `measured` is for `compress MODEL` and `compress compare`";
         return Err(CompressError::setting("augment", expected, "measured"));
     }
     let Some(shape) = graph.inputs.first().map(|input| &input.shape) else {
@@ -69,6 +70,20 @@ pub(super) fn check_augmentation(graph: &Graph, recipe: &Recipe) -> Result<(), C
         }
     }
     Ok(())
+}
+
+/// That a network has the batch normalisations with which the recipe lets it train.
+pub(super) fn check_normalisation(network: &Network, recipe: &Recipe) -> Result<(), CompressError> {
+    let without = without_normalization(network);
+    match without.first() {
+        Some(name) if recipe.batch_normalisation => {
+            let expected =
+                "false where neither `compress MODEL` nor `compress compare` puts it there";
+            let got = format!("true, and none after `{name}`");
+            Err(CompressError::setting("batch_normalisation", expected, got))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// That labels which are smoothed are classes.

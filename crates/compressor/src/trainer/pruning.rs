@@ -25,8 +25,8 @@ pub(super) fn may_compact(layers: &[Layer<f32>], granularity: Granularity) -> bo
     granularity == Granularity::Weight || !layers.iter().any(Layer::is_variational)
 }
 
-/// What removing a weight is taken to cost: its magnitude, or the loss `theta^2 E[g^2] / 2`, times two, with the average of squared gradients
-/// that every optimizer keeps, Adam's second moment, for the expectation; among equals, its magnitude. A network that learns from itself alone has no gradients before it loses weights, so the
+/// What removing a weight is taken to cost: its magnitude, or the loss `theta^2 E[g^2] / 2`, times two, with the average of squared
+/// gradients that every optimizer keeps, Adam's second moment, for the expectation; among equals, its magnitude. A network that learns from itself alone has no gradients before it loses weights, so the
 /// first to go are chosen by magnitude.
 pub(super) type Cost = [f32; 2];
 

@@ -1,6 +1,6 @@
-//! Puts a batch normalisation behind convolutions, with which they train as they did before it was folded.
+//! Puts a batch normalisation after convolutions, with which they train as they did before it was folded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::values;
 use crate::{Dense, Network, Node, Op, Weights, ops};
@@ -17,7 +17,7 @@ pub struct ChannelStatistics {
     pub variance: Vec<f32>,
 }
 
-/// The names of the convolutions that no normalisation follows.
+/// The names of the convolutions that no normalisation follows, but for those that make an output.
 pub fn without_normalization(network: &Network) -> Vec<&str> {
     let nodes = &network.graph.nodes;
     let followed = |name: &String| {
@@ -28,10 +28,12 @@ pub fn without_normalization(network: &Network) -> Vec<&str> {
     };
     let convolutions = nodes.iter().filter(|n| matches!(n.op, Op::Conv(_)));
     let names = convolutions.map(|n| &n.name);
-    names.filter(|n| !followed(n)).map(String::as_str).collect()
+    let is_output = |name: &String| network.graph.outputs.contains(name);
+    let names = names.filter(|name| !followed(name) && !is_output(name));
+    names.map(String::as_str).collect()
 }
 
-/// The network with a normalisation behind each convolution that `statistics` has those of the output of, by its name. It computes what it did,
+/// The network with a normalisation after each convolution that `statistics` has those of the output of, by its name. It computes what it did,
 /// but for rounding: scale and bias undo what the statistics do. The convolution's bias becomes part of that of the normalisation.
 /// [`fold_batch_normalization`](super::fold_batch_normalization) is the way back.
 pub fn insert_batch_normalization(
@@ -39,59 +41,49 @@ pub fn insert_batch_normalization(
     statistics: &HashMap<String, ChannelStatistics>,
 ) -> Network {
     let mut out = network.clone();
-    let mut replaced = HashMap::new();
-    let mut nodes = vec![];
+    let taken = |name: &str| network.graph.nodes.iter().any(|n| n.name == name);
+    let normalised: HashMap<String, String> = (network.graph.nodes.iter())
+        .filter(|node| matches!(node.op, Op::Conv(_)) && statistics.contains_key(&node.name))
+        .map(|node| (node.name.clone(), free(&node.name, "normalised", taken)))
+        .collect();
+    values::replace(&mut out.graph, &normalised);
     for mut node in std::mem::take(&mut out.graph.nodes) {
-        let (Op::Conv(conv), Some(of_output)) = (&node.op, statistics.get(&node.name)) else {
-            nodes.push(node);
+        let (Op::Conv(conv), Some(name)) = (&node.op, normalised.get(&node.name)) else {
+            out.graph.nodes.push(node);
             continue;
         };
         let before = (conv.bias.as_ref())
             .and_then(|bias| out.tensors.get(bias))
             .map(|bias| bias.to_dense().values);
-        let ChannelStatistics { mean, variance } = of_output;
+        let ChannelStatistics { mean, variance } = &statistics[&node.name];
         let scale = variance.iter().map(|v| (v + EPSILON).sqrt()).collect();
         let without_bias = (mean.iter().enumerate())
             .map(|(c, mean)| mean - before.as_ref().map_or(0.0, |before| before[c]))
             .collect();
-        let name = free(&node.name, "normalised", |name| {
-            network.graph.nodes.iter().any(|n| n.name == name)
-                || network.graph.inputs.iter().any(|i| i.name == name)
-        });
-        let tensor = |part: &str, values: Vec<f32>, out: &mut Network| {
-            let tensor = free(&name, part, |name| out.tensors.contains_key(name));
+        let mut tensor = |part: &str, values: Vec<f32>| {
+            let tensor = free(name, part, |name| out.tensors.contains_key(name));
             let dense = Dense::new([values.len()], values);
             out.tensors.insert(tensor.clone(), Weights::Dense(dense));
             tensor
         };
         let op = ops::BatchNormalization {
-            scale: tensor("scale", scale, &mut out),
-            bias: tensor("bias", mean.clone(), &mut out),
-            mean: tensor("mean", without_bias, &mut out),
-            variance: tensor("variance", variance.clone(), &mut out),
+            scale: tensor("scale", scale),
+            bias: tensor("bias", mean.clone()),
+            mean: tensor("mean", without_bias),
+            variance: tensor("variance", variance.clone()),
             epsilon: EPSILON,
         };
         let weight = conv.weight.clone();
         node.op.rename_tensors(weight, None);
-        replaced.insert(node.name.clone(), name.clone());
         let inputs = vec![node.name.clone()];
-        nodes.push(node);
-        nodes.push(Node {
-            name,
+        out.graph.nodes.push(node);
+        out.graph.nodes.push(Node {
+            name: name.clone(),
             inputs,
             op: Op::BatchNormalization(op),
         });
     }
-    out.graph.nodes = nodes;
-    values::replace(&mut out.graph, &replaced);
-    // The normalisations themselves read the convolutions.
-    for node in &mut out.graph.nodes {
-        if let Some((convolution, _)) = replaced.iter().find(|(_, name)| **name == node.name) {
-            node.inputs = vec![convolution.clone()];
-        }
-    }
-    let used: std::collections::HashSet<&str> =
-        (out.graph.nodes.iter().flat_map(|n| n.op.tensors())).collect();
+    let used: HashSet<&str> = (out.graph.nodes.iter().flat_map(|n| n.op.tensors())).collect();
     out.tensors.retain(|name, _| used.contains(name.as_str()));
     out
 }
@@ -118,6 +110,7 @@ mod tests {
             ("r", &["a"], Op::Relu),
             ("b", &["r"], conv("w2", None)),
             ("sum", &["b", "a"], Op::Add),
+            ("out", &["sum"], conv("w3", None)),
         ]);
         let network = network(graph);
         assert_eq!(without_normalization(&network), ["a", "b"]);
@@ -135,7 +128,7 @@ mod tests {
             .iter()
             .map(|n| n.name.as_str())
             .collect();
-        let expected = ["a", "a.normalised", "r", "b", "b.normalised", "sum"];
+        let expected = ["a", "a.normalised", "r", "b", "b.normalised", "sum", "out"];
         assert_eq!(names, expected);
         let sum = &inserted.graph.nodes[5].inputs;
         assert_eq!(sum, &["b.normalised", "a.normalised"]);
@@ -145,7 +138,7 @@ mod tests {
         );
         let folded = fold_batch_normalization(&inserted).unwrap();
         let names: Vec<&str> = folded.graph.nodes.iter().map(|n| n.name.as_str()).collect();
-        assert_eq!(names, ["a", "r", "b", "sum"]);
+        assert_eq!(names, ["a", "r", "b", "sum", "out"]);
         let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
         for node in [0, 2] {
             let [was, is] = [&network, &folded].map(|n| {
