@@ -165,7 +165,7 @@ pub(super) fn may_have_no_batch(graph: &GraphProto) -> bool {
     })
 }
 
-/// Whether all sizes are fixed and an input is a vector or a scalar, which then has no batch dimension.
+/// Whether all sizes are fixed and the inputs have no batch in common: one is a vector or a scalar, or their first dimensions differ.
 pub(super) fn has_no_batch(graph: &GraphProto) -> bool {
     let dims = |proto: &ValueInfoProto| {
         (proto.r#type.as_ref())
@@ -175,10 +175,19 @@ pub(super) fn has_no_batch(graph: &GraphProto) -> bool {
     };
     let initializers: std::collections::HashSet<&str> =
         graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let inputs = || {
+        let all = graph.input.iter();
+        all.filter(|p| !initializers.contains(p.name.as_str()))
+    };
+    let first = |proto: &ValueInfoProto| {
+        (proto.r#type.as_ref())
+            .and_then(|t| t.tensor_type.as_ref())
+            .and_then(|t| t.shape.as_ref())
+            .and_then(|s| s.dim.first()?.dim_value)
+    };
+    let sizes: HashSet<i64> = inputs().filter_map(first).collect();
     may_have_no_batch(graph)
-        && (graph.input.iter())
-            .filter(|p| !initializers.contains(p.name.as_str()))
-            .any(|p| dims(p).is_some_and(|n| n <= 1))
+        && (sizes.len() > 1 || inputs().any(|p| dims(p).is_some_and(|n| n <= 1)))
 }
 
 /// What the elements of an input are in a network; the error says why it can be no value of one.

@@ -1,7 +1,8 @@
-//! Kernels of operators that only move numbers: padding, concatenation, reshaping, transposition and rows of a table.
+//! Kernels of operators that only move numbers: padding, concatenation, reshaping, transposition, copies and rows of a table.
 
 use sparsevd_kernels::axes::Transpose;
 use sparsevd_kernels::embedding::Embedding;
+use sparsevd_kernels::expand::Expand;
 use sparsevd_kernels::place::{PadKernel, PlaceKernel};
 use sparsevd_kernels::{CopyKernel, Layout};
 use sparsevd_model::{Weights, ops};
@@ -46,6 +47,12 @@ pub(super) fn transpose<'a>(
     ops::Transpose { perm }: &ops::Transpose,
 ) -> Candidate<'a> {
     let kernel = Transpose::new(context.isa(), step.input_shape.dims(), perm);
+    Candidate::whole([Layout::Single; 2], kernel, step.output_shape.elements())
+}
+
+/// The one kernel of copies along dimensions, over single samples.
+pub(super) fn expand<'a>(step: &Step) -> Candidate<'a> {
+    let kernel = Expand::new(step.input_shape.dims(), step.output_shape.dims());
     Candidate::whole([Layout::Single; 2], kernel, step.output_shape.elements())
 }
 
