@@ -255,7 +255,7 @@ fn scales(network: &Network) -> HashMap<&str, f64> {
             Op::Softplus => x + 1.0,
             Op::Erf => x * 1.2 + 1.0,
             Op::Max | Op::Min => of.iter().copied().fold(0.0, f64::max),
-            Op::Expand(_) => x,
+            Op::Expand(_) | Op::Slice(_) => x,
             Op::Add | Op::Sub => of.iter().sum(),
             Op::Mul => of.iter().product(),
             Op::Concat(_) => of.iter().copied().fold(0.0, f64::max),

@@ -134,7 +134,7 @@ fn apply_body(x: &mut [f32], function: Activation) {
         Activation::Exp => map(x, exponential::exp_full),
         Activation::Log => map(x, exponential::log),
         Activation::Sqrt => map(x, f32::sqrt),
-        Activation::Erf => map(x, math::erf),
+        Activation::Erf => map(x, math::erf_of_any),
     }
 }
 

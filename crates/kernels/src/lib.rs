@@ -22,7 +22,7 @@
 //! | copies along dimensions | | [`expand`] over [`Layout::Single`] |
 //! | means of vectors, vectors of length 1 | | [`reduce`] over [`Layout::Single`] |
 //! | rows of a table | | [`embedding`] over [`Layout::Single`] |
-//! | padding, concatenation | | [`place`] over [`Layout::Single`] and [`Layout::Tiled`] |
+//! | padding, concatenation, parts | | [`place`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | the rest | | [`elementwise`], [`Activation`] |
 //!
 //! **Layouts.** Activations are f32, but for those of [`int8`]: [`Layout::Single`], one sample after the other; [`Layout::Tiled`], sixteen samples innermost; or

@@ -54,9 +54,22 @@ pub(crate) fn softplus(x: f32) -> f32 {
 
 /// The error function, within 2e-7.
 #[inline(always)]
-pub(crate) fn erf(x: f32) -> f32 {
+fn erf(x: f32) -> f32 {
     let z = x.abs();
     (1.0 - erfc_factor(z, ERFC_SEVEN_DIGITS) * exp(-z * z)).copysign(x)
+}
+
+/// The error function, exact at 0 and with the digits of small arguments, which a series gives.
+#[inline(always)]
+pub(crate) fn erf_of_any(x: f32) -> f32 {
+    let s = x * x;
+    let mut p = 1.0 / 216.0;
+    for c in [-1.0 / 42.0, 0.1, -1.0 / 3.0, 1.0] {
+        p = p * s + c;
+    }
+    let near = std::f32::consts::FRAC_2_SQRT_PI * x * p;
+    let far = erf(x);
+    if x.abs() < 0.35 { near } else { far }
 }
 
 /// Coefficients of the complementary error function (Abramowitz and Stegun, 7.1.26), the highest power first.

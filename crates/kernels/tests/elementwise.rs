@@ -106,6 +106,29 @@ fn functions_follow_their_formulas_and_let_nan_through() {
 }
 
 #[test]
+fn what_is_zero_at_zero_is_so_exactly_and_small_numbers_keep_their_digits() {
+    let x: Vec<f32> = (1..=400).map(|i| i as f32 * -1e-3).collect();
+    let functions: [(Activation, Formula); 2] = [
+        (Activation::Erf, reference::erf),
+        (Activation::Elu { alpha: 0.75 }, |x| 0.75 * x.exp_m1()),
+    ];
+    for (function, formula) in functions {
+        for isa in Isa::available() {
+            let mut y = x.clone();
+            function.apply(isa, &mut y);
+            for (x, y) in x.iter().zip(y) {
+                let want = formula(f64::from(*x));
+                let error = ((f64::from(y) - want) / want).abs();
+                assert!(error < 1e-6, "{function:?} of {x} = {y}, not {want}");
+            }
+            let mut y = [0.0; 19];
+            function.apply(isa, &mut y);
+            assert_eq!(y, [0.0; 19], "{function:?} of 0 on {isa}");
+        }
+    }
+}
+
+#[test]
 fn small_numbers_keep_their_digits_in_tanh() {
     let x: Vec<f32> = (1..=400).map(|i| i as f32 * 1e-3).collect();
     for isa in Isa::available() {
@@ -179,6 +202,14 @@ proptest! {
         let mut y = vec![7.0; tiles(n) * total * 16];
         place::place(Layout::Tiled, &x_tiles, &mut y, features, more[0], total);
         prop_assert_eq!(&reference::from_tiles(&y, n, total), &want);
+
+        // Back out of it.
+        let mut part = vec![f32::NAN; n * features];
+        place::take(Layout::Single, &want, &mut part, features, more[0], total);
+        prop_assert_eq!(&part, &x);
+        let mut part = vec![f32::NAN; x_tiles.len()];
+        place::take(Layout::Tiled, &y, &mut part, features, more[0], total);
+        prop_assert_eq!(&reference::from_tiles(&part, n, features), &x);
     }
 
     #[test]

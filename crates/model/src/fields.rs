@@ -92,6 +92,7 @@ mod tests {
             json!({"op": "Concat", "axis": 1}),
             json!({"op": "Softmax", "axis": 1}),
             json!({"op": "LogSoftmax", "axis": 1}),
+            json!({"op": "Slice", "axis": 1, "start": 1, "end": 2}),
             json!({"op": "Elu", "alpha": 0.5}),
             json!({"op": "Expand", "shape": [2, 3]}),
         ];

@@ -77,6 +77,7 @@ fn numbers_of_packed_files_are_all_there_once() {
         ("MatMul", None),
         ("Expand", None),
         ("LogSoftmax", None),
+        ("Slice", None),
     ] {
         assert_eq!(number(name), expected, "{name}");
     }
@@ -118,6 +119,7 @@ fn shapes_follow_from_inputs_and_tensors() {
             "Transpose" => Shape::from([3, 4, 3]),
             "Embedding" => Shape::from([4, 3, 3, 2]),
             "ReduceMean" => Shape::from([3, 3]),
+            "Slice" => Shape::from([2, 3, 3]),
             _ => x.clone(),
         };
         assert_eq!(
@@ -307,6 +309,18 @@ fn products_and_copies_say_which_dimensions_they_take() {
         output(Op::Expand(ops::Expand { shape }), &[x])
     };
     assert_eq!(expand(&[2, 1, 3], &[2, 5, 3]), Ok(Shape::from([2, 5, 3])));
+    let slice = |axis, start, end| output(Op::Slice(ops::Slice { axis, start, end }), &[&[2, 5]]);
+    assert_eq!(slice(1, 1, 5), Ok(Shape::from([2, 4])));
+    for (axis, start, end) in [
+        (2, 0, 1),
+        (1, 2, 2),
+        (1, 3, 2),
+        (1, 0, 6),
+        (0, 1, usize::MAX),
+    ] {
+        let error = slice(axis, start, end).unwrap_err();
+        assert!(error.contains("along dimension"), "{error}");
+    }
     for (x, shape) in [
         (&[2, 1, 3][..], &[2, 5][..]),
         (&[2, 1], &[1, 1]),

@@ -119,6 +119,12 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
                 let [n, k, m] = [from[from.len() - 2], from[from.len() - 1], to[to.len() - 1]];
                 reference::mat_mul(x, b, [n, k, m])
             }
+            Op::Slice(ops::Slice { axis, start, end }) => {
+                let inner: usize = from[axis + 1..].iter().product();
+                let rows = x.chunks(from[*axis] * inner);
+                rows.flat_map(|row| row[start * inner..end * inner].to_vec())
+                    .collect()
+            }
             Op::Expand(ops::Expand { shape }) => reference::expand(x, from, shape),
             Op::Add => arithmetic(x, &values[node.inputs[1].as_str()], |a, b| a + b),
             Op::Sub => arithmetic(x, &values[node.inputs[1].as_str()], |a, b| a - b),

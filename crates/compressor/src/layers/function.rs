@@ -86,6 +86,7 @@ impl<'a> Kind<'a> {
             | Op::LogSoftmax(_)
             | Op::MatMul
             | Op::Expand(_)
+            | Op::Slice(_)
             | Op::Attention(_)
             | Op::ReduceMean(_)
             | Op::L2Normalize => None,

@@ -27,6 +27,7 @@ mod pool;
 mod prelu;
 mod reduce_mean;
 mod reshape;
+mod slice;
 mod softmax;
 mod transpose;
 mod window;
@@ -58,6 +59,7 @@ pub use pool::{AveragePool, GlobalAveragePool, MaxPool};
 pub use prelu::PRelu;
 pub use reduce_mean::ReduceMean;
 pub use reshape::{MOST_DIMENSIONS, Reshape};
+pub use slice::Slice;
 pub use softmax::Softmax;
 pub use transpose::Transpose;
 pub use window::Window;
@@ -138,6 +140,8 @@ pub enum Op {
     Reshape(Reshape),
     /// The dimensions in another order.
     Transpose(Transpose),
+    /// A part of a value along one dimension.
+    Slice(Slice),
     /// Copies along dimensions of one element.
     Expand(Expand),
     /// Probabilities along one dimension.
@@ -168,7 +172,7 @@ macro_rules! with_operator {
     ($op:expr, $borrow:tt $o:ident => $call:expr) => {
         with_operator!(@match $op, $o, $call, $borrow,
             [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax Reshape Transpose Embedding Attention ReduceMean
-                Elu Expand LogSoftmax],
+                Elu Expand LogSoftmax Slice],
             [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Flatten L2Normalize Softplus Exp Log Sqrt Erf Max Min MatMul])
     };
 }
@@ -270,5 +274,10 @@ pub fn examples() -> Vec<Op> {
             shape: vec![4, 3, 3],
         }),
         Op::LogSoftmax(LogSoftmax::default()),
+        Op::Slice(Slice {
+            axis: 0,
+            start: 1,
+            end: 3,
+        }),
     ]
 }

@@ -83,6 +83,14 @@ impl<'m> Importer<'m> {
                     constant.describe()
                 )));
             };
+            // Every number is at least minus infinity.
+            let bounds_nothing = match is_max {
+                true => f32::NEG_INFINITY,
+                false => f32::INFINITY,
+            };
+            if first == bounds_nothing {
+                continue;
+            }
             let op = match is_max {
                 true => clip(Some(first), None),
                 false => clip(None, Some(first)),

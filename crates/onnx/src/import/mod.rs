@@ -21,6 +21,7 @@ mod layer_normalization;
 mod layers;
 mod maps;
 mod normalisations;
+mod parts;
 mod products;
 mod reduce;
 mod resize;
@@ -127,6 +128,7 @@ const OPERATORS: &[&str] = &[
     "Softplus",
     "Softsign",
     "SpaceToDepth",
+    "Split",
     "Sqrt",
     "Squeeze",
     "Sub",
@@ -181,6 +183,13 @@ pub(crate) fn import(
     if inputs::has_no_batch(graph) && options.shapes.is_empty() {
         return attempts(model, graph, decoder, options, NO_BATCH)
             .or_else(|_| attempts(model, graph, decoder, options, moves(NO_BATCH)));
+    }
+    if inputs::have_other_batches(graph)
+        && options.shapes.is_empty()
+        && let Ok(network) = attempts(model, graph, decoder, options, NO_BATCH)
+            .or_else(|_| attempts(model, graph, decoder, options, moves(NO_BATCH)))
+    {
+        return Ok(network);
     }
     if let Some(symbol) = inputs::free_symbol(graph, options)
         && let Some(network) = with_free(model, graph, decoder, options, &symbol)
@@ -737,6 +746,11 @@ impl<'m> Importer<'m> {
             "Unsqueeze" => self.unsqueeze(node, x, constant(1))?,
             "Transpose" => self.transpose(node, x)?,
             "Slice" => self.slice(node, x, constant)?,
+            "Split" => self.split(node, x, constant(1))?,
+            "Gather" => match constant(1) {
+                Some(indices) => self.elements_of(node, x, indices)?,
+                None => return Err(NodeError::unsupported("computed inputs")),
+            },
             "Reshape" => match constant(1) {
                 Some(target) => self.reshape(node, x, target)?,
                 None => return Err(node.invalid("a shape", "none").into()),

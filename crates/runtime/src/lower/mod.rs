@@ -149,6 +149,7 @@ fn candidates<'a>(
         Op::Max => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Max))),
         Op::Min => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Min))),
         Op::MatMul => one(mat_mul::candidate(context, step)),
+        Op::Slice(slice) => one(Ok(arrange::slice(context, step, slice))),
         Op::Expand(_) => one(Ok(arrange::expand(step))),
         Op::Softmax(softmax) => one(Ok(elementwise::softmax(context, step, softmax.axis))),
         Op::LogSoftmax(op) => one(Ok(elementwise::log_softmax(context, step, op.axis))),

@@ -93,6 +93,7 @@ fn random_networks_have_every_operator() {
         "Relu",
         "Reshape",
         "Sigmoid",
+        "Slice",
         "Softmax",
         "Softplus",
         "Sqrt",

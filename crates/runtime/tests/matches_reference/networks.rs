@@ -43,6 +43,8 @@ pub enum Recipe {
     Bounded(Op),
     /// With the transpose of an earlier map of the same shape, chosen by this number.
     MatMul(usize),
+    /// All but the first element along the dimension of this number.
+    Slice(usize),
     /// The pixels of each channel twice.
     Expand,
 }
@@ -112,6 +114,7 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
         2 => prop_oneof![Just(Op::Exp), Just(Op::Log), Just(Op::Sqrt)].prop_map(Recipe::Bounded),
         2 => any::<usize>().prop_map(Recipe::MatMul),
         1 => Just(Recipe::Expand),
+        2 => any::<usize>().prop_map(Recipe::Slice),
     ]
 }
 
@@ -304,6 +307,15 @@ fn add(b: &mut GraphBuilder, values: &[String], recipe: &Recipe, i: usize) -> Op
             let transpose = Op::Transpose(ops::Transpose { perm });
             let second = b.op(format!("{name}.transposed"), transpose, &[&second]);
             b.op(name, Op::MatMul, &[x, &second])
+        }
+        Recipe::Slice(axis) => {
+            let axis = axis % dims.len();
+            let slice = ops::Slice {
+                axis,
+                start: 1,
+                end: dims[axis],
+            };
+            b.op(name, Op::Slice(slice), &[x])
         }
         Recipe::Expand if is_map => {
             let area = dims[1] * dims[2];
