@@ -101,7 +101,9 @@ impl<'m> Importer<'m> {
         dims[0] = channels;
         for (i, op) in [(1, Op::Mul), (2, Op::Add)] {
             let parameter = match inputs.get(i) {
-                Some(Some(Value::Activation(v))) if self.batch_axes == 0 => {
+                Some(Some(Value::Activation(v)))
+                    if self.batch_axes == 0 && v.elements() == channels =>
+                {
                     Value::Activation(v.reshaped(dims.clone()))
                 }
                 Some(Some(Value::Constant(t))) if t.dims == [channels] => {
@@ -111,18 +113,11 @@ impl<'m> Importer<'m> {
                     }))
                 }
                 _ => {
-                    let expected = format!("a scale and a bias of {channels} numbers");
-                    return Err(NodeError::unsupported(format!("no {expected}")));
+                    return Err(NodeError::unsupported(format!(
+                        "a scale or bias that is not {channels} numbers"
+                    )));
                 }
             };
-            let fits = match &parameter {
-                Value::Activation(v) => v.shape.iter().product::<usize>() == channels,
-                _ => true,
-            };
-            if !fits {
-                let expected = format!("a scale and a bias of {channels} numbers");
-                return Err(NodeError::unsupported(format!("no {expected}")));
-            }
             made = self.combined(node, op, &made, &parameter)?;
         }
         Ok(made)
