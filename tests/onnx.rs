@@ -8,7 +8,7 @@ use sparsevd::model::{Csr, Network, Op, Weights};
 use sparsevd::onnx::{ExportOptions, read_onnx, read_onnx_bytes, write_onnx_bytes};
 use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
 
-const GOLDEN: [&str; 16] = [
+const GOLDEN: [&str; 17] = [
     "residual",
     "perceptron",
     "shape_chain",
@@ -25,6 +25,7 @@ const GOLDEN: [&str; 16] = [
     "prelu",
     "decomposed",
     "moved",
+    "computed",
 ];
 
 fn golden(name: &str, ending: &str) -> PathBuf {

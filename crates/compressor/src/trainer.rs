@@ -185,10 +185,16 @@ impl Trainer {
         let targets = run.data.train().targets();
         let loss = run.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
         check_smoothing(loss, &run.recipe)?;
-        if let (Some(_), false) = (scores(&run.graph), loss == Loss::CrossEntropy) {
+        let last = run
+            .graph
+            .nodes
+            .iter()
+            .find(|n| Some(&n.name) == run.graph.outputs.first());
+        if let (Some(_), Some(last), false) = (scores(&run.graph), last, loss == Loss::CrossEntropy)
+        {
             return Err(CompressError::Unsupported {
                 node: run.graph.outputs[0].clone(),
-                op: "Softmax",
+                op: last.op.name(),
                 what: "it under another loss than the cross-entropy".into(),
             });
         }

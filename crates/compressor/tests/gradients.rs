@@ -802,7 +802,15 @@ fn branches() -> Case {
         ("s", Op::Sigmoid, vec!["c3"]),
         ("div", Op::Div, vec!["diff", "s"]),
         ("square", Op::Mul, vec!["div", "div"]),
-        ("f", Op::Flatten, vec!["square"]),
+        ("elu", Op::Elu(ops::Elu { alpha: 0.8 }), vec!["square"]),
+        ("plus", Op::Softplus, vec!["elu"]),
+        ("root", Op::Sqrt, vec!["plus"]),
+        ("log", Op::Log, vec!["root"]),
+        ("erf", Op::Erf, vec!["log"]),
+        ("exp", Op::Exp, vec!["erf"]),
+        ("larger", Op::Max, vec!["exp", "s"]),
+        ("smaller", Op::Min, vec!["larger", "plus"]),
+        ("f", Op::Flatten, vec!["smaller"]),
         ("l1", linear("l1"), vec!["f"]),
         ("l2", linear("l2"), vec!["l1"]),
         ("sum", Op::Add, vec!["l2", "f"]),
@@ -1277,6 +1285,26 @@ fn what_has_no_gradient_is_refused_by_name() {
         ("l", linear("l"), vec!["f"]),
     ];
     let hidden = vec![("p", softmax(0), vec!["x"]), ("l", linear("l"), vec!["p"])];
+    let with_function = |op: Op| vec![("p", op, vec!["x"]), ("l", linear("l"), vec!["p"])];
+    let logarithms = with_function(Op::LogSoftmax(ops::LogSoftmax::default()));
+    let copies = with_function(Op::Expand(ops::Expand { shape: vec![6] }));
+    let slice = ops::Slice {
+        axis: 0,
+        start: 0,
+        end: 6,
+    };
+    let part = with_function(Op::Slice(slice));
+    let matrix = ops::Reshape { shape: vec![1, 6] };
+    let product = vec![
+        ("row", Op::Reshape(matrix.clone()), vec!["x"]),
+        (
+            "column",
+            Op::Transpose(ops::Transpose { perm: vec![1, 0] }),
+            vec!["row"],
+        ),
+        ("p", Op::MatMul, vec!["column", "row"]),
+        ("f", Op::Flatten, vec!["p"]),
+    ];
     let statistics = |name: &str, of: &str| {
         let rows = ops::Reshape { shape: vec![1, 6] };
         vec![
@@ -1305,6 +1333,10 @@ fn what_has_no_gradient_is_refused_by_name() {
     for (nodes, start) in [
         (rows_of_maps, "node `l` (Linear)"),
         (hidden, "node `p` (Softmax)"),
+        (logarithms, "node `p` (LogSoftmax)"),
+        (copies, "node `p` (Expand)"),
+        (part, "node `p` (Slice)"),
+        (product, "node `p` (MatMul)"),
         (read_twice, "node `p` (Softmax)"),
         (slopes, "node `s` (PRelu)"),
         (statistics("n", "l"), "node `n` (BatchNormalization)"),

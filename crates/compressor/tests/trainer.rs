@@ -620,12 +620,12 @@ fn a_network_that_learns_from_itself_alone_loses_weights() {
     assert!(smallest < 0.1, "{smallest}");
 }
 
-/// The network with probabilities in the place of its scores.
-fn with_softmax() -> Network {
+/// The network with probabilities, or what else an operator makes, in the place of its scores.
+fn with_last(op: Op) -> Network {
     let mut network = network();
     network.graph.nodes.push(Node {
         name: "p".into(),
-        op: Op::Softmax(ops::Softmax::default()),
+        op,
         inputs: vec!["fc2".into()],
     });
     network.graph.outputs = vec!["p".into()];
@@ -634,15 +634,21 @@ fn with_softmax() -> Network {
 
 #[test]
 fn a_softmax_at_the_end_changes_nothing_in_training() {
-    let mut scores = trainer_of(&network(), recipe(), 2, None);
-    let mut probabilities = trainer_of(&with_softmax(), recipe(), 2, None);
-    for run in [&mut scores, &mut probabilities] {
+    let trained = |network: &Network| {
+        let mut run = trainer_of(network, recipe(), 2, None);
         run.run(&mut Silent).unwrap();
+        run.network().unwrap()
+    };
+    let scores = trained(&network());
+    for last in [
+        Op::Softmax(ops::Softmax::default()),
+        Op::LogSoftmax(ops::LogSoftmax::default()),
+    ] {
+        let probabilities = trained(&with_last(last.clone()));
+        assert_eq!(probabilities.tensors, scores.tensors);
+        assert_eq!(probabilities.graph.nodes.last().unwrap().op, last);
+        assert_eq!(probabilities.graph.outputs, ["p"]);
     }
-    let (scores, probabilities) = (scores.network().unwrap(), probabilities.network().unwrap());
-    assert_eq!(probabilities.tensors, scores.tensors);
-    assert_eq!(probabilities.graph.nodes.last().unwrap().name, "p");
-    assert_eq!(probabilities.graph.outputs, ["p"]);
 }
 
 #[test]
@@ -659,7 +665,7 @@ fn what_cannot_be_trained_is_refused_by_name() {
         ..recipe()
     };
     refused(
-        &with_softmax(),
+        &with_last(Op::Softmax(ops::Softmax::default())),
         images(),
         squared,
         "`p` (Softmax): the trainer does not support it under another loss",

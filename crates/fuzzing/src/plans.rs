@@ -251,6 +251,11 @@ fn scales(network: &Network) -> HashMap<&str, f64> {
             Op::HardSigmoid(ops::HardSigmoid { alpha, beta }) => {
                 x * f64::from(alpha.abs()) + f64::from(beta.abs()) + 1.0
             }
+            Op::Elu(ops::Elu { alpha }) => x * f64::from(alpha.abs()).max(1.0),
+            Op::Softplus => x + 1.0,
+            Op::Erf => x * 1.2 + 1.0,
+            Op::Max | Op::Min => of.iter().copied().fold(0.0, f64::max),
+            Op::Expand(_) | Op::Slice(_) => x,
             Op::Add | Op::Sub => of.iter().sum(),
             Op::Mul => of.iter().product(),
             Op::Concat(_) => of.iter().copied().fold(0.0, f64::max),
@@ -259,6 +264,11 @@ fn scales(network: &Network) -> HashMap<&str, f64> {
             Op::Attention(_) if of.iter().all(|x| *x <= 1.0) => of[2].max(1.0),
             Op::Pad(ops::Pad { value, .. }) => x.max(f64::from(value.abs())),
             Op::Div
+            | Op::Exp
+            | Op::Log
+            | Op::Sqrt
+            | Op::LogSoftmax(_)
+            | Op::MatMul
             | Op::BatchNormalization(_)
             | Op::LayerNormalization(_)
             | Op::L2Normalize

@@ -5,7 +5,7 @@ use sparsevd_model::{Approximate, Op, ops};
 use crate::cost::Costs;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::{Clamp, Isa, math};
+use crate::{Clamp, Isa, exponential, math};
 
 /// An activation function. NaN passes through.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +34,21 @@ pub enum Activation {
     Gelu,
     /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
     GeluTanh,
+    /// `x` where it is not negative, else `alpha (e^x - 1)`.
+    Elu {
+        /// Minus the limit on the negative side.
+        alpha: f32,
+    },
+    /// `ln(1 + e^x)`.
+    Softplus,
+    /// `e^x`.
+    Exp,
+    /// The natural logarithm.
+    Log,
+    /// The square root.
+    Sqrt,
+    /// The error function.
+    Erf,
 }
 
 impl Activation {
@@ -54,6 +69,12 @@ impl Activation {
                 Approximate::None => Self::Gelu,
                 Approximate::Tanh => Self::GeluTanh,
             },
+            Op::Elu(ops::Elu { alpha }) => Self::Elu { alpha },
+            Op::Softplus => Self::Softplus,
+            Op::Exp => Self::Exp,
+            Op::Log => Self::Log,
+            Op::Sqrt => Self::Sqrt,
+            Op::Erf => Self::Erf,
             _ => return None,
         })
     }
@@ -77,6 +98,12 @@ impl Activation {
             Self::Tanh => "tanh",
             Self::Gelu => "gelu",
             Self::GeluTanh => "gelu-tanh",
+            Self::Elu { .. } => "elu",
+            Self::Softplus => "softplus",
+            Self::Exp => "exp",
+            Self::Log => "log",
+            Self::Sqrt => "sqrt",
+            Self::Erf => "erf",
         }
     }
 
@@ -102,6 +129,12 @@ fn apply_body(x: &mut [f32], function: Activation) {
         Activation::Tanh => map(x, math::tanh),
         Activation::Gelu => map(x, math::gelu),
         Activation::GeluTanh => map(x, math::gelu_tanh),
+        Activation::Elu { alpha } => map(x, |v| math::elu(v, alpha)),
+        Activation::Softplus => map(x, math::softplus),
+        Activation::Exp => map(x, exponential::exp_full),
+        Activation::Log => map(x, exponential::log),
+        Activation::Sqrt => map(x, f32::sqrt),
+        Activation::Erf => map(x, math::erf_of_any),
     }
 }
 

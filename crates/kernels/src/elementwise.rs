@@ -1,7 +1,7 @@
 //! Element-wise operations and softmax.
 
 use crate::cost::Costs;
-use crate::exponential::exp;
+use crate::exponential::{exp, log};
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Clamp, Isa, LANES, Layout, length};
@@ -23,6 +23,10 @@ pub enum Arithmetic {
     Mul,
     /// `a / b`.
     Div,
+    /// The larger of `a` and `b`; NaN where either is.
+    Max,
+    /// The smaller of `a` and `b`; NaN where either is.
+    Min,
 }
 
 impl Arithmetic {
@@ -33,6 +37,8 @@ impl Arithmetic {
             Self::Sub => "sub-f32",
             Self::Mul => "mul-f32",
             Self::Div => "div-f32",
+            Self::Max => "max-f32",
+            Self::Min => "min-f32",
         }
     }
 }
@@ -78,6 +84,7 @@ multiversion!(
 multiversion!(fn sum_assign(x: &mut [f32], b: &[f32], clamp: Clamp) = sum_assign_body;);
 multiversion!(fn softmax_single(x: &mut [f32], features: usize) = softmax_single_body;);
 multiversion!(fn softmax_inner(x: &mut [f32], size: usize, inner: usize) = softmax_inner_body;);
+multiversion!(fn log_softmax_inner(x: &mut [f32], size: usize, inner: usize) = log_softmax_inner_body;);
 multiversion!(fn softmax_tiled(x: &mut [f32], features: usize) = softmax_tiled_body;);
 
 #[inline(always)]
@@ -106,6 +113,12 @@ pub(crate) fn arithmetic_body<'x>(
         Arithmetic::Sub => pairs.for_each(|(y, (a, b))| *y = bounds.apply(a - b)),
         Arithmetic::Mul => pairs.for_each(|(y, (a, b))| *y = bounds.apply(a * b)),
         Arithmetic::Div => pairs.for_each(|(y, (a, b))| *y = bounds.apply(a / b)),
+        Arithmetic::Max => pairs.for_each(|(y, (a, b))| {
+            *y = bounds.apply(if *a > *b || a.is_nan() { *a } else { *b });
+        }),
+        Arithmetic::Min => pairs.for_each(|(y, (a, b))| {
+            *y = bounds.apply(if *a < *b || a.is_nan() { *a } else { *b });
+        }),
     }
 }
 
@@ -162,6 +175,38 @@ fn softmax_inner_body(x: &mut [f32], size: usize, inner: usize) {
             for row in block.chunks_exact_mut(inner) {
                 for (v, t) in row[first..][..lanes].iter_mut().zip(&total) {
                     *v /= t;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn log_softmax_inner_body(x: &mut [f32], size: usize, inner: usize) {
+    const L: usize = LANES;
+    if size * inner == 0 {
+        return;
+    }
+    for block in x.chunks_exact_mut(size * inner) {
+        for first in (0..inner).step_by(L) {
+            let lanes = L.min(inner - first);
+            let mut max = [f32::NEG_INFINITY; L];
+            for row in block.chunks_exact(inner) {
+                for (m, v) in max.iter_mut().zip(&row[first..][..lanes]) {
+                    *m = if *v > *m { *v } else { *m };
+                }
+            }
+            let mut total = [0.0; L];
+            for row in block.chunks_exact(inner) {
+                for ((v, m), t) in row[first..][..lanes].iter().zip(&max).zip(&mut total) {
+                    *t += exp(*v - m);
+                }
+            }
+            total.iter_mut().for_each(|t| *t = log(*t));
+            for row in block.chunks_exact_mut(inner) {
+                let row = &mut row[first..][..lanes];
+                for ((v, m), t) in row.iter_mut().zip(&max).zip(&total) {
+                    *v = *v - m - t;
                 }
             }
         }
@@ -253,18 +298,34 @@ impl PackedKernel for ArithmeticKernel {
 /// When `x` is not a whole number of `size * inner`.
 #[track_caller]
 pub fn softmax_strided(isa: Isa, x: &mut [f32], size: usize, inner: usize) {
-    if x.is_empty() {
-        return;
+    if !x.is_empty() {
+        check_strided(x, size, inner);
+        softmax_inner(isa, x, size, inner);
     }
+}
+
+/// The logarithm of the softmax along the middle dimension of `x`, `[count][size][inner]`, in place.
+///
+/// # Panics
+/// When `x` is not a whole number of `size * inner`.
+#[track_caller]
+pub fn log_softmax_strided(isa: Isa, x: &mut [f32], size: usize, inner: usize) {
+    if !x.is_empty() {
+        check_strided(x, size, inner);
+        log_softmax_inner(isa, x, size, inner);
+    }
+}
+
+#[track_caller]
+fn check_strided(x: &[f32], size: usize, inner: usize) {
     let rows = x
         .len()
         .checked_div(size)
         .and_then(|rest| rest.checked_div(inner));
     length::check("x", x.len(), [rows.unwrap_or(0), size, inner]);
-    softmax_inner(isa, x, size, inner);
 }
 
-/// Softmax in place over [`Layout::Single`], along the first dimension of `[size][inner]` elements of each sample.
+/// Softmax, or its logarithm, in place over [`Layout::Single`], along the first dimension of `[size][inner]` elements of each sample.
 ///
 /// One of the two is known, the other is what the operands have.
 #[derive(Debug, Clone)]
@@ -273,6 +334,8 @@ pub struct StridedSoftmaxKernel {
     pub isa: Isa,
     /// The known one.
     pub known: Strided,
+    /// Whether it is the logarithm.
+    pub log: bool,
 }
 
 /// The known one of the two dimensions of [`StridedSoftmaxKernel`].
@@ -292,11 +355,18 @@ impl PackedKernel for StridedSoftmaxKernel {
             Strided::Size(size) => (size, each / size.max(1)),
             Strided::Inner(inner) => (each / inner.max(1), inner),
         };
-        softmax_strided(self.isa, operands.y, size, inner);
+        match self.log {
+            true => log_softmax_strided(self.isa, operands.y, size, inner),
+            false => softmax_strided(self.isa, operands.y, size, inner),
+        }
     }
 
     fn name(&self) -> String {
-        "softmax-strided-in-place".into()
+        match self.log {
+            true => "log-softmax-in-place",
+            false => "softmax-strided-in-place",
+        }
+        .into()
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {

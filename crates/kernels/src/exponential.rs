@@ -45,6 +45,39 @@ pub(crate) fn exp_saturated(x: f32) -> f32 {
     exp_normal(if x < 88.0 { x } else { 88.0 })
 }
 
+/// e^x of any number: infinity where it is larger than any f32, and 0 below -87.
+#[inline(always)]
+pub(crate) fn exp_full(x: f32) -> f32 {
+    /// Above it e^x is no f32.
+    const LAST: f32 = 88.722_83;
+    let high = x > 87.0;
+    let y = exp(if high { x - 2.0 } else { x });
+    let y = if high {
+        y * (std::f32::consts::E * std::f32::consts::E)
+    } else {
+        y
+    };
+    if x > LAST { f32::INFINITY } else { y }
+}
+
+/// Natural logarithm of any number: minus infinity of 0, and NaN below.
+#[inline(always)]
+pub(crate) fn log(x: f32) -> f32 {
+    /// 2^23, which makes any subnormal number normal.
+    const SCALE: f32 = 8_388_608.0;
+    let small = x < f32::MIN_POSITIVE;
+    let y = ln(if small { x * SCALE } else { x });
+    let y = if small {
+        y - 23.0 * std::f32::consts::LN_2
+    } else {
+        y
+    };
+    let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
+    let y = if x < 0.0 { f32::NAN } else { y };
+    // Infinity and NaN are their own logarithms.
+    if x < f32::INFINITY { y } else { x }
+}
+
 /// Natural logarithm of a positive normal number.
 ///
 /// ln(2^e f) = e ln 2 + 2 artanh(s), s = (f - 1) / (f + 1), f in [2/3, 4/3].
@@ -92,6 +125,32 @@ mod tests {
                 "ln({y})"
             );
         }
+    }
+
+    #[test]
+    fn the_full_functions_take_any_number() {
+        for i in -8700..=8872 {
+            let x = i as f32 * 0.01;
+            let want = f64::from(x).exp();
+            let got = f64::from(exp_full(x));
+            assert!((got / want - 1.0).abs() < 6e-7, "exp({x}) = {got}");
+        }
+        assert_eq!(exp_full(88.73), f32::INFINITY);
+        assert_eq!(exp_full(f32::INFINITY), f32::INFINITY);
+        assert_eq!(exp_full(f32::NEG_INFINITY), 0.0);
+        assert!(exp_full(f32::NAN).is_nan());
+        for x in [1e-45_f32, 1e-40, f32::MIN_POSITIVE, 0.5, 1.0, 3.0, f32::MAX] {
+            let want = f64::from(x).ln();
+            let got = f64::from(log(x));
+            assert!(
+                (got - want).abs() <= 3e-7 * want.abs().max(0.3),
+                "ln({x}) = {got}"
+            );
+        }
+        assert_eq!([log(0.0), log(-0.0)], [f32::NEG_INFINITY; 2]);
+        assert_eq!(log(f32::INFINITY), f32::INFINITY);
+        assert!(log(-1e-45).is_nan() && log(-1.0).is_nan() && log(f32::NAN).is_nan());
+        assert!(log(f32::NEG_INFINITY).is_nan());
     }
 
     #[test]

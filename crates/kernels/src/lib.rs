@@ -18,9 +18,11 @@
 //! | parametric ReLU | | [`prelu`] over every layout |
 //! | transposition of axes | | [`axes`] over [`Layout::Single`] |
 //! | attention | | [`attention`] over [`Layout::Single`] |
+//! | products of two values | | [`mat_mul`] over [`Layout::Single`] |
+//! | copies along dimensions | | [`expand`] over [`Layout::Single`] |
 //! | means of vectors, vectors of length 1 | | [`reduce`] over [`Layout::Single`] |
 //! | rows of a table | | [`embedding`] over [`Layout::Single`] |
-//! | padding, concatenation | | [`place`] over [`Layout::Single`] and [`Layout::Tiled`] |
+//! | padding, concatenation, parts | | [`place`] over [`Layout::Single`] and [`Layout::Tiled`] |
 //! | the rest | | [`elementwise`], [`Activation`] |
 //!
 //! **Layouts.** Activations are f32, but for those of [`int8`]: [`Layout::Single`], one sample after the other; [`Layout::Tiled`], sixteen samples innermost; or
@@ -57,6 +59,7 @@ pub mod depthwise;
 mod edges;
 pub mod elementwise;
 pub mod embedding;
+pub mod expand;
 mod exponential;
 pub mod gemm;
 mod input_sparse;
@@ -66,6 +69,7 @@ pub mod kernel;
 pub mod layer_norm;
 mod layout;
 mod length;
+pub mod mat_mul;
 mod math;
 pub mod peak;
 mod permute;

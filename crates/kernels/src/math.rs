@@ -6,7 +6,7 @@
 //! generic over [`Real`], so that gradients are checked in f64, for finite arguments. Some functions stand in both, because the results of
 //! each must stay the same to the last bit: tanh, for one, is exact near zero in inference and cheap in training.
 
-use crate::exponential::exp;
+use crate::exponential::{exp, ln};
 use crate::training::Real;
 
 /// `sqrt(2 / pi)`, the factor in the approximation of GELU by tanh.
@@ -35,11 +35,41 @@ pub(crate) fn tanh(x: f32) -> f32 {
     if x.abs() < 0.35 { x * p } else { far }
 }
 
+/// `x` where it is not negative, else `alpha (e^x - 1)`.
+#[inline(always)]
+pub(crate) fn elu(x: f32, alpha: f32) -> f32 {
+    // e^x - 1 = 2 t / (1 - t) for t = tanh(x / 2), which keeps its digits near zero.
+    let t = tanh(0.5 * x);
+    let below = alpha * (2.0 * t / (1.0 - t));
+    if x < 0.0 { below } else { x }
+}
+
+/// `ln(1 + e^x)`.
+#[inline(always)]
+pub(crate) fn softplus(x: f32) -> f32 {
+    let above = if x > 0.0 { x } else { 0.0 };
+    let y = above + ln(1.0 + exp(-x.abs()));
+    if x.is_nan() { x } else { y }
+}
+
 /// The error function, within 2e-7.
 #[inline(always)]
 fn erf(x: f32) -> f32 {
     let z = x.abs();
     (1.0 - erfc_factor(z, ERFC_SEVEN_DIGITS) * exp(-z * z)).copysign(x)
+}
+
+/// The error function, exact at 0 and with the digits of small arguments, which a series gives.
+#[inline(always)]
+pub(crate) fn erf_of_any(x: f32) -> f32 {
+    let s = x * x;
+    let mut p = 1.0 / 216.0;
+    for c in [-1.0 / 42.0, 0.1, -1.0 / 3.0, 1.0] {
+        p = p * s + c;
+    }
+    let near = std::f32::consts::FRAC_2_SQRT_PI * x * p;
+    let far = erf(x);
+    if x.abs() < 0.35 { near } else { far }
 }
 
 /// Coefficients of the complementary error function (Abramowitz and Stegun, 7.1.26), the highest power first.

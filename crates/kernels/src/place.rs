@@ -1,4 +1,4 @@
-//! Padding and concatenation.
+//! Padding, concatenation and parts.
 
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
@@ -72,6 +72,36 @@ pub fn place(
     }
 }
 
+/// Copies to each sample of `y`, of `features` elements, those from element `offset` on of a sample of `x`, of `total` elements.
+///
+/// # Panics
+/// When `x` and `y` do not hold the same number of samples, or `offset + features` is above `total`.
+#[track_caller]
+pub fn take(
+    layout: Layout,
+    x: &[f32],
+    y: &mut [f32],
+    features: usize,
+    offset: usize,
+    total: usize,
+) {
+    let lanes = layout.samples();
+    let count = (x.len() / lanes).checked_div(total).unwrap_or(0);
+    length::check("x", x.len(), [count, total, lanes]);
+    length::check("y", y.len(), [count, features, lanes]);
+    assert!(
+        length::sum("the part of x", [offset, features]) <= total,
+        "elements of the part of x: expected up to {total}, got {offset} + {features}"
+    );
+    if y.is_empty() {
+        return;
+    }
+    let samples = x.chunks_exact(total * lanes);
+    for (x, y) in samples.zip(y.chunks_exact_mut(features * lanes)) {
+        y.copy_from_slice(&x[offset * lanes..][..features * lanes]);
+    }
+}
+
 /// [`pad`] of maps of one size.
 #[derive(Debug, Clone)]
 pub struct PadKernel {
@@ -137,6 +167,34 @@ impl PackedKernel for PlaceKernel {
 
     fn name(&self) -> String {
         "place-f32".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.elementwise(costs)
+    }
+}
+
+/// [`take`] of a part of each sample.
+#[derive(Debug, Clone)]
+pub struct TakeKernel {
+    /// Layout of the values, which is not [`Layout::Blocks`].
+    pub layout: Layout,
+    /// Elements of a sample of the output.
+    pub features: usize,
+    /// Elements of a sample of the input before those.
+    pub offset: usize,
+    /// Elements of a sample of the input.
+    pub total: usize,
+}
+
+impl PackedKernel for TakeKernel {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands { x, y, .. } = operands;
+        take(self.layout, x, y, self.features, self.offset, self.total);
+    }
+
+    fn name(&self) -> String {
+        "take-f32".into()
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {

@@ -453,8 +453,11 @@ fn kernels_that_take_any_count_refuse_slices_that_do_not_fit_together() {
                     )
                 });
             }
-            for known in [Strided::Size(4), Strided::Inner(4)] {
-                let softmax = StridedSoftmaxKernel { isa, known };
+            for (known, log) in [Strided::Size(4), Strided::Inner(4)]
+                .into_iter()
+                .flat_map(|known| [(known, false), (known, true)])
+            {
+                let softmax = StridedSoftmaxKernel { isa, known, log };
                 run(&softmax, [0, 0], None, n);
                 if n == 1 {
                     run(&softmax, [0, 8], None, n);

@@ -12,11 +12,25 @@ use sparsevd_testing::reference;
 
 type Twin = fn(f32, f32) -> f32;
 
-const ARITHMETIC: [(Arithmetic, Twin); 4] = [
+const ARITHMETIC: [(Arithmetic, Twin); 6] = [
     (Arithmetic::Add, |a, b| a + b),
     (Arithmetic::Sub, |a, b| a - b),
     (Arithmetic::Mul, |a, b| a * b),
     (Arithmetic::Div, |a, b| a / b),
+    (Arithmetic::Max, |a, b| {
+        if a.is_nan() || b.is_nan() {
+            f32::NAN
+        } else {
+            a.max(b)
+        }
+    }),
+    (Arithmetic::Min, |a, b| {
+        if a.is_nan() || b.is_nan() {
+            f32::NAN
+        } else {
+            a.min(b)
+        }
+    }),
 ];
 
 type Formula = fn(f64) -> f64;
@@ -40,6 +54,14 @@ fn functions() -> Vec<(Activation, Formula)> {
         }),
         (Activation::Tanh, f64::tanh),
         (Activation::Gelu, reference::gelu),
+        (Activation::Elu { alpha: 0.75 }, |x| {
+            if x < 0.0 { 0.75 * x.exp_m1() } else { x }
+        }),
+        (Activation::Softplus, reference::softplus),
+        (Activation::Exp, f64::exp),
+        (Activation::Log, f64::ln),
+        (Activation::Sqrt, f64::sqrt),
+        (Activation::Erf, reference::erf),
         (Activation::GeluTanh, |x| {
             0.5 * x
                 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
@@ -62,11 +84,46 @@ fn functions_follow_their_formulas_and_let_nan_through() {
             let mut y = vec![f32::NAN; 37];
             function.apply(isa, &mut y);
             assert!(y.iter().all(|v| v.is_nan()), "{function:?} of NaN on {isa}");
+            let ends = match function {
+                Activation::Exp => Some([0.0, f32::INFINITY]),
+                Activation::Elu { .. } => Some([-0.75, f32::INFINITY]),
+                Activation::Softplus => Some([0.0, f32::INFINITY]),
+                Activation::Erf => Some([-1.0, 1.0]),
+                _ => None,
+            };
+            if let Some(ends) = ends {
+                let mut y = [f32::NEG_INFINITY, f32::INFINITY];
+                function.apply(isa, &mut y);
+                assert_eq!(y, ends, "{function:?} on {isa}");
+            }
             if matches!(function, Activation::Gelu | Activation::GeluTanh) {
                 let mut y = [-1e20, -1e30, -3e38, 3e38];
                 function.apply(isa, &mut y);
                 assert_eq!(y, [0.0, 0.0, 0.0, 3e38], "{function:?} on {isa}");
             }
+        }
+    }
+}
+
+#[test]
+fn what_is_zero_at_zero_is_so_exactly_and_small_numbers_keep_their_digits() {
+    let x: Vec<f32> = (1..=400).map(|i| i as f32 * -1e-3).collect();
+    let functions: [(Activation, Formula); 2] = [
+        (Activation::Erf, reference::erf),
+        (Activation::Elu { alpha: 0.75 }, |x| 0.75 * x.exp_m1()),
+    ];
+    for (function, formula) in functions {
+        for isa in Isa::available() {
+            let mut y = x.clone();
+            function.apply(isa, &mut y);
+            for (x, y) in x.iter().zip(y) {
+                let want = formula(f64::from(*x));
+                let error = ((f64::from(y) - want) / want).abs();
+                assert!(error < 1e-6, "{function:?} of {x} = {y}, not {want}");
+            }
+            let mut y = [0.0; 19];
+            function.apply(isa, &mut y);
+            assert_eq!(y, [0.0; 19], "{function:?} of 0 on {isa}");
         }
     }
 }
@@ -145,6 +202,14 @@ proptest! {
         let mut y = vec![7.0; tiles(n) * total * 16];
         place::place(Layout::Tiled, &x_tiles, &mut y, features, more[0], total);
         prop_assert_eq!(&reference::from_tiles(&y, n, total), &want);
+
+        // Back out of it.
+        let mut part = vec![f32::NAN; n * features];
+        place::take(Layout::Single, &want, &mut part, features, more[0], total);
+        prop_assert_eq!(&part, &x);
+        let mut part = vec![f32::NAN; x_tiles.len()];
+        place::take(Layout::Tiled, &y, &mut part, features, more[0], total);
+        prop_assert_eq!(&reference::from_tiles(&part, n, features), &x);
     }
 
     #[test]
@@ -200,6 +265,25 @@ proptest! {
     }
 
     #[test]
+    fn logarithms_of_probabilities_follow_their_formula(
+        n in 1..=4_usize, size in 1..=20_usize, inner in 1..=20_usize, seed in any::<u64>(), scale in 0.0..2000.0_f32,
+    ) {
+        let x: Vec<f32> = Stream(seed).floats(n * size * inner).iter().map(|v| v * scale).collect();
+        let mut want = vec![0.0; x.len()];
+        for first in (0..x.len()).filter(|i| i / inner % size == 0) {
+            let row: Vec<f32> = (0..size).map(|k| x[first + k * inner]).collect();
+            for (k, y) in reference::log_softmax_of_row(&row).into_iter().enumerate() {
+                want[first + k * inner] = y as f32;
+            }
+        }
+        for isa in Isa::available() {
+            let mut y = x.clone();
+            elementwise::log_softmax_strided(isa, &mut y, size, inner);
+            assert_close(&y, &want, 1e-6);
+        }
+    }
+
+    #[test]
     fn softmax_gives_probabilities(n in 1..=20_usize, features in 1..=40_usize, seed in any::<u64>(), scale in 0.0..200.0_f32) {
         let x: Vec<f32> = Stream(seed).floats(n * features).iter().map(|v| v * scale).collect();
         let want = reference::softmax(&x, features);
@@ -211,5 +295,16 @@ proptest! {
             elementwise::softmax(isa, Layout::Tiled, &mut y, features, tiles(n));
             assert_close(&reference::from_tiles(&y, n, features), &want, 1e-5);
         }
+    }
+}
+
+#[test]
+fn logarithms_of_probabilities_keep_far_scores_and_let_nan_through() {
+    for isa in Isa::available() {
+        // A probability of e^-300 is no f32, but its logarithm is.
+        let mut y = [0.0, 300.0, f32::NEG_INFINITY, 1.0, f32::NAN, 2.0];
+        elementwise::log_softmax_strided(isa, &mut y, 3, 1);
+        assert_eq!(y[..3], [-300.0, 0.0, f32::NEG_INFINITY]);
+        assert!(y[3..].iter().all(|v| v.is_nan()), "{y:?} on {isa}");
     }
 }

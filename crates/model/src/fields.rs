@@ -91,6 +91,10 @@ mod tests {
             json!({"op": "Pad", "pads": [1, 1, 1, 1], "value": 0.5}),
             json!({"op": "Concat", "axis": 1}),
             json!({"op": "Softmax", "axis": 1}),
+            json!({"op": "LogSoftmax", "axis": 1}),
+            json!({"op": "Slice", "axis": 1, "start": 1, "end": 2}),
+            json!({"op": "Elu", "alpha": 0.5}),
+            json!({"op": "Expand", "shape": [2, 3]}),
         ];
         let plain = [
             "Relu",
@@ -104,6 +108,14 @@ mod tests {
             "Div",
             "Flatten",
             "L2Normalize",
+            "Softplus",
+            "Exp",
+            "Log",
+            "Sqrt",
+            "Erf",
+            "Max",
+            "Min",
+            "MatMul",
         ];
         nodes.extend(plain.map(|op| json!({"op": op})));
         for node in &mut nodes {

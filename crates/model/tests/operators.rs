@@ -72,6 +72,12 @@ fn numbers_of_packed_files_are_all_there_once() {
         ("Attention", None),
         ("ReduceMean", None),
         ("L2Normalize", None),
+        ("Elu", None),
+        ("Max", None),
+        ("MatMul", None),
+        ("Expand", None),
+        ("LogSoftmax", None),
+        ("Slice", None),
     ] {
         assert_eq!(number(name), expected, "{name}");
     }
@@ -113,6 +119,7 @@ fn shapes_follow_from_inputs_and_tensors() {
             "Transpose" => Shape::from([3, 4, 3]),
             "Embedding" => Shape::from([4, 3, 3, 2]),
             "ReduceMean" => Shape::from([3, 3]),
+            "Slice" => Shape::from([2, 3, 3]),
             _ => x.clone(),
         };
         assert_eq!(
@@ -141,6 +148,11 @@ fn zeros_and_constants_agree_with_the_formula() {
             "Add",
             "Sub",
             "Mul",
+            "Elu",
+            "Sqrt",
+            "Erf",
+            "Max",
+            "Min",
         ];
         assert_eq!(operator.keeps_zero(), keeps_zero.contains(&name), "{name}");
         if operator.channels() != Channels::Same || name == "BatchNormalization" {
@@ -152,7 +164,9 @@ fn zeros_and_constants_agree_with_the_formula() {
                 0.0,
                 match name {
                     "Sigmoid" | "HardSigmoid" => Some(0.5),
-                    "Div" => None,
+                    "Div" | "Log" => None,
+                    "Softplus" => Some(std::f32::consts::LN_2),
+                    "Exp" => Some(1.0),
                     _ => Some(0.0),
                 },
             ),
@@ -164,6 +178,11 @@ fn zeros_and_constants_agree_with_the_formula() {
                     "HardSwish" => Some(5.0 / 3.0),
                     "Tanh" => Some(0.964_027_6),
                     "Gelu" => Some(1.954_499_7),
+                    "Softplus" => Some(2.126_928),
+                    "Exp" => Some(7.389_056),
+                    "Log" => Some(std::f32::consts::LN_2),
+                    "Sqrt" => Some(std::f32::consts::SQRT_2),
+                    "Erf" => Some(0.995_322_3),
                     "Sub" => Some(0.0),
                     "Div" => Some(1.0),
                     "Add" | "Mul" => Some(4.0),
@@ -267,6 +286,55 @@ fn attention_takes_three_values_of_vectors_that_its_heads_divide() {
         error,
         "node `n` (Attention): expected keys and values of the shape of the queries, [5, 12], got [4, 12]"
     );
+}
+
+#[test]
+fn products_and_copies_say_which_dimensions_they_take() {
+    let product = |a: &[usize], b: &[usize]| output(Op::MatMul, &[a, b]);
+    assert_eq!(product(&[2, 5, 3], &[2, 3, 7]), Ok(Shape::from([2, 5, 7])));
+    assert_eq!(product(&[5, 3], &[3, 7]), Ok(Shape::from([5, 7])));
+    let ones = [1; 9];
+    for (a, b) in [
+        (&[5, 3][..], &[5, 3][..]),
+        (&[2, 5, 3], &[3, 7]),
+        (&[2, 5, 3], &[4, 3, 7]),
+        (&[3], &[3]),
+        (&ones, &ones),
+    ] {
+        let error = product(a, b).unwrap_err();
+        assert!(error.contains("expected matrices"), "{error}");
+    }
+    let expand = |x: &[usize], shape: &[usize]| {
+        let shape = shape.to_vec();
+        output(Op::Expand(ops::Expand { shape }), &[x])
+    };
+    assert_eq!(expand(&[2, 1, 3], &[2, 5, 3]), Ok(Shape::from([2, 5, 3])));
+    let slice = |axis, start, end| output(Op::Slice(ops::Slice { axis, start, end }), &[&[2, 5]]);
+    assert_eq!(slice(1, 1, 5), Ok(Shape::from([2, 4])));
+    for (axis, start, end) in [
+        (2, 0, 1),
+        (1, 2, 2),
+        (1, 3, 2),
+        (1, 0, 6),
+        (0, 1, usize::MAX),
+    ] {
+        let error = slice(axis, start, end).unwrap_err();
+        assert!(error.contains("along dimension"), "{error}");
+    }
+    for (x, shape) in [
+        (&[2, 1, 3][..], &[2, 5][..]),
+        (&[2, 1], &[1, 1]),
+        (&[2, 1], &[4, 1]),
+        (&[1, 1], &[usize::MAX, 2]),
+        (&ones, &ones),
+        (&[], &[]),
+    ] {
+        let error = expand(x, shape).unwrap_err();
+        assert!(
+            error.contains("larger where that has one element"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

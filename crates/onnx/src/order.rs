@@ -18,8 +18,11 @@ impl Layout {
         let wide =
             |dims: &[usize]| -> Vec<usize> { dims.iter().copied().filter(|d| *d != 1).collect() };
         let is_told_apart = match (&order, declared, shape) {
+            // An array of more dimensions than the vector would have samples for its first.
             (None, ..) => {
-                wide(declared).len() <= 1 || wide(shape).len() <= 1 || wide(declared) == wide(shape)
+                wide(declared).len() <= 1
+                    || wide(shape).len() <= 1 && declared.len() <= shape.len()
+                    || wide(declared) == wide(shape)
             }
             (Some(order), &[h, w, c], &[channels, ..]) => {
                 let channels_last = inverse(

@@ -90,7 +90,13 @@ impl Step {
         let can = self.op.weight().is_some()
             || matches!(
                 self.op,
-                Op::Add | Op::Sub | Op::Mul | Op::Div | Op::BatchNormalization(_)
+                Op::Add
+                    | Op::Sub
+                    | Op::Mul
+                    | Op::Div
+                    | Op::Max
+                    | Op::Min
+                    | Op::BatchNormalization(_)
             );
         can && self.clamp == Clamp::None
     }

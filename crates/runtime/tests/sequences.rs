@@ -368,6 +368,8 @@ enum Recipe {
     Arithmetic(Op, usize),
     /// Along the dimension of this number.
     Softmax(usize),
+    /// Along the dimension of this number.
+    LogSoftmax(usize),
     /// With an earlier value, chosen by the first number, along the dimension of the second.
     Concat(usize, usize),
     /// Over that many dimensions.
@@ -387,10 +389,11 @@ enum Recipe {
 fn recipe() -> impl Strategy<Value = Recipe> {
     prop_oneof![
         4 => (1usize..40).prop_map(Recipe::Linear),
-        2 => prop_oneof![Just(Op::Relu), Just(Op::Tanh), Just(Op::Sigmoid)].prop_map(Recipe::Function),
-        2 => (prop_oneof![Just(Op::Add), Just(Op::Mul), Just(Op::Sub)], any::<usize>())
+        2 => prop_oneof![Just(Op::Relu), Just(Op::Tanh), Just(Op::Sigmoid), Just(Op::Softplus)].prop_map(Recipe::Function),
+        2 => (prop_oneof![Just(Op::Add), Just(Op::Mul), Just(Op::Sub), Just(Op::Max)], any::<usize>())
             .prop_map(|(op, n)| Recipe::Arithmetic(op, n)),
         2 => any::<usize>().prop_map(Recipe::Softmax),
+        2 => any::<usize>().prop_map(Recipe::LogSoftmax),
         2 => any::<[usize; 2]>().prop_map(|[n, axis]| Recipe::Concat(n, axis)),
         2 => any::<usize>().prop_map(Recipe::LayerNorm),
         2 => any::<bool>().prop_map(Recipe::PRelu),
@@ -426,6 +429,10 @@ fn build(
             Recipe::Function(op) => longer.op(name, op.clone(), &[&x]),
             Recipe::Arithmetic(op, n) => longer.op(name, op.clone(), &[&x, &earlier(*n)]),
             Recipe::Softmax(axis) => longer.op(name, softmax(axis % rank), &[&x]),
+            Recipe::LogSoftmax(axis) => {
+                let op = Op::LogSoftmax(ops::LogSoftmax { axis: axis % rank });
+                longer.op(name, op, &[&x])
+            }
             Recipe::Concat(n, axis) => {
                 longer.op(name, concat(axis % rank), &[&x, &earlier(*n), &x])
             }

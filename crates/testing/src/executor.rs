@@ -99,6 +99,33 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
                     v / 2.0 * (1.0 + inner.tanh())
                 }),
             },
+            Op::Elu(ops::Elu { alpha }) => map(&|v| {
+                if v < 0.0 {
+                    f64::from(*alpha) * v.exp_m1()
+                } else {
+                    v
+                }
+            }),
+            Op::Softplus => map(&reference::softplus),
+            Op::Exp => map(&f64::exp),
+            Op::Log => map(&f64::ln),
+            Op::Sqrt => map(&f64::sqrt),
+            Op::Erf => map(&reference::erf),
+            Op::Max => arithmetic(x, &values[node.inputs[1].as_str()], f64::max),
+            Op::Min => arithmetic(x, &values[node.inputs[1].as_str()], f64::min),
+            Op::MatMul => {
+                let b = &values[node.inputs[1].as_str()];
+                let to = shapes[node.name.as_str()].dims();
+                let [n, k, m] = [from[from.len() - 2], from[from.len() - 1], to[to.len() - 1]];
+                reference::mat_mul(x, b, [n, k, m])
+            }
+            Op::Slice(ops::Slice { axis, start, end }) => {
+                let inner: usize = from[axis + 1..].iter().product();
+                let rows = x.chunks(from[*axis] * inner);
+                rows.flat_map(|row| row[start * inner..end * inner].to_vec())
+                    .collect()
+            }
+            Op::Expand(ops::Expand { shape }) => reference::expand(x, from, shape),
             Op::Add => arithmetic(x, &values[node.inputs[1].as_str()], |a, b| a + b),
             Op::Sub => arithmetic(x, &values[node.inputs[1].as_str()], |a, b| a - b),
             Op::Mul => arithmetic(x, &values[node.inputs[1].as_str()], |a, b| a * b),
@@ -158,12 +185,16 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
                 let rows = reference::embedding(&tensor(&op.table), width, x);
                 rows.into_iter().map(f64::from).collect()
             }
-            Op::Softmax(ops::Softmax { axis }) => {
+            Op::Softmax(ops::Softmax { axis }) | Op::LogSoftmax(ops::LogSoftmax { axis }) => {
+                let of_row = match node.op {
+                    Op::Softmax(_) => reference::softmax_of_row,
+                    _ => reference::log_softmax_of_row,
+                };
                 let (size, inner) = (from[*axis], from[*axis + 1..].iter().product::<usize>());
                 let mut y = vec![0.0; x.len()];
                 for first in (0..x.len()).filter(|i| i / inner % size == 0) {
                     let row: Vec<f64> = (0..size).map(|k| x[first + k * inner]).collect();
-                    for (k, p) in reference::softmax_of_row(&row).into_iter().enumerate() {
+                    for (k, p) in of_row(&row).into_iter().enumerate() {
                         y[first + k * inner] = p;
                     }
                 }

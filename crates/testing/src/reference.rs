@@ -155,6 +155,50 @@ pub fn softmax_of_row<X: Number>(row: &[X]) -> Vec<f64> {
     e.into_iter().map(|e| e / total).collect()
 }
 
+/// Logarithms of the probabilities of a row.
+pub fn log_softmax_of_row<X: Number>(row: &[X]) -> Vec<f64> {
+    let row: Vec<f64> = row.iter().map(|&v| v.into()).collect();
+    let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let total: f64 = row.iter().map(|v| (v - max).exp()).sum();
+    row.iter().map(|v| v - max - total.ln()).collect()
+}
+
+/// Products of matrices that follow each other: `n` by `k` and `k` by `m`.
+pub fn mat_mul<X: Number>(a: &[X], b: &[X], [n, k, m]: [usize; 3]) -> Vec<f64> {
+    let element = |i: usize| {
+        let (row, column, matrix) = (i / m, i % m, i / (n * m));
+        let products = (0..k).map(|j| {
+            let (a, b): (f64, f64) = (
+                a[row * k + j].into(),
+                b[(matrix * k + j) * m + column].into(),
+            );
+            a * b
+        });
+        products.sum()
+    };
+    (0..a.len() / k * m).map(element).collect()
+}
+
+/// Copies of a value of `dims` along its dimensions of one element, to `shape`.
+pub fn expand<X: Copy>(x: &[X], dims: &[usize], shape: &[usize]) -> Vec<X> {
+    let source = |mut i: usize| {
+        let (mut at, mut stride) = (0, 1);
+        for (&size, &to) in dims.iter().zip(shape).rev() {
+            at += if size == 1 { 0 } else { i % to * stride };
+            stride *= size;
+            i /= to;
+        }
+        at
+    };
+    let elements: usize = shape.iter().product();
+    (0..elements).map(|i| x[source(i)]).collect()
+}
+
+/// `ln(1 + e^x)`.
+pub fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
 /// `(x - mean) / sqrt(variance + epsilon) * scale + bias` over each group of as many elements as `scale` has.
 pub fn layer_norm<X: Number>(
     x: &[X],
@@ -221,15 +265,25 @@ pub fn prelu<X: Number>(x: &[X], slope: &[f32], area: usize) -> Vec<f64> {
     x.iter().enumerate().map(f).collect()
 }
 
-/// Normal distribution function times `x`, by summing the density (midpoints of 4000 steps).
+/// Normal distribution function times `x`.
 pub fn gelu(x: f64) -> f64 {
+    x * (0.5 + between_zero_and(x))
+}
+
+/// The error function.
+pub fn erf(x: f64) -> f64 {
+    2.0 * between_zero_and(x * std::f64::consts::SQRT_2)
+}
+
+/// The normal distribution between 0 and `x`, below 0 for negative `x`, by summing the density (midpoints of 4000 steps).
+fn between_zero_and(x: f64) -> f64 {
     let (steps, reach) = (4000, x.abs().min(9.0));
     let width = reach / f64::from(steps);
     let density = |t: f64| (-t * t / 2.0).exp() / std::f64::consts::TAU.sqrt();
     let half: f64 = (0..steps)
         .map(|i| density((f64::from(i) + 0.5) * width) * width)
         .sum();
-    x * (0.5 + half.copysign(x))
+    half.copysign(x)
 }
 
 /// `x` = `[maps][h][w]` with a border of `value`, `pads` top, left, bottom, right.

@@ -730,6 +730,48 @@ def ids():
 IDS = {"x": 9, "z": 6, "k": 3}
 
 
+def computed():
+    """Attention of two heads by products of computed values, and functions of an upsampled map: opset 18."""
+    w = {
+        "two": np.array([1, 1, 2, 2], np.float32),
+        "heads": ints(0, 2, 3, 24),
+        "map": ints(0, 6, 4, 6),
+        "low": np.float32(0.1),
+        "first": ints(0),
+        "end": ints(3),
+        "rows": ints(2),
+        "last": ints(-1),
+    }
+    nodes = [
+        node("Resize", ["x", "", "two"], "up", mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+        helper.make_node("Split", ["up"], ["query", "key", "value"], name="make_parts", axis=1, num_outputs=3),
+        *(node("Reshape", [name, "heads"], name + "s") for name in ("query", "key", "value")),
+        node("Transpose", ["keys"], "turned", perm=[0, 1, 3, 2]),
+        node("MatMul", ["querys", "turned"], "scores"),
+        node("LogSoftmax", ["scores"], "logarithms", axis=-1),
+        node("Exp", ["logarithms"], "shares"),
+        node("MatMul", ["shares", "values"], "attended"),
+        node("ReduceL2", ["attended", "last"], "lengths"),
+        node("Max", ["lengths", "low"], "bounded"),
+        node("Div", ["attended", "bounded"], "unit"),
+        node("Elu", ["unit"], "a", alpha=0.5),
+        node("Softplus", ["a"], "b"),
+        node("Log", ["b"], "c"),
+        node("Erf", ["c"], "d"),
+        node("Sqrt", ["b"], "e"),
+        node("Selu", ["d"], "f"),
+        node("Celu", ["c"], "g", alpha=0.7),
+        node("Min", ["f", "e", "g"], "h"),
+        node("ReduceLogSumExp", ["h", "last"], "sums"),
+        node("Sub", ["h", "sums"], "i"),
+        node("Reshape", ["i", "map"], "j"),
+        node("Slice", ["j", "first", "end", "rows"], "k"),
+        node("GlobalAveragePool", ["k"], "l"),
+        node("Mul", ["k", "l"], "y"),
+    ]
+    return model(nodes, [18, 2, 3], w, 18, output_shape=(6, 3, 6))
+
+
 def arrays(built, session):
     """Three samples and what onnxruntime makes of them, by the names that they have in the .npz."""
     inputs = {}
@@ -757,7 +799,7 @@ def main():
     made = {make.__name__: make for make in (residual, perceptron, shape_chain, mobile, sparse, half)}
     made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
     layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
-    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu, decomposed, moved, ids)}
+    made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu, decomposed, moved, ids, computed)}
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)

@@ -200,9 +200,9 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
             Op::Flatten if only_gathered(graph, &node.name) => Some(true),
             Op::Flatten if value.has_channels() && value.size().area() == 1 => Some(x.flat),
             Op::Transpose(transpose) if transpose.perm.is_sorted() => Some(x.flat),
-            Op::Softmax(softmax)
+            Op::Softmax(ops::Softmax { axis }) | Op::LogSoftmax(ops::LogSoftmax { axis })
                 if scores(graph) == Some(node.inputs[0].as_str())
-                    && value.dims.get(softmax.axis) == Some(&value.dims.iter().product()) =>
+                    && value.dims.get(*axis) == Some(&value.dims.iter().product()) =>
             {
                 Some(x.flat)
             }
@@ -244,7 +244,7 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
     })
 }
 
-/// The value that a softmax makes probabilities of, where that is all that the network does with it and returns: networks are trained on
+/// The value that a softmax makes probabilities of, or their logarithms, where that is all that the network does with it and returns: networks are trained on
 /// scores, as the cross-entropy has a softmax of its own.
 pub(crate) fn scores(graph: &Graph) -> Option<&str> {
     let [output] = graph.outputs.as_slice() else {
@@ -252,7 +252,8 @@ pub(crate) fn scores(graph: &Graph) -> Option<&str> {
     };
     let node = graph.nodes.iter().find(|n| n.name == *output)?;
     let scores = node.inputs.first()?;
-    let is_last = matches!(node.op, Op::Softmax(_)) && reads(graph, output) == 1;
+    let is_last =
+        matches!(node.op, Op::Softmax(_) | Op::LogSoftmax(_)) && reads(graph, output) == 1;
     (is_last && reads(graph, scores) == 1).then_some(scores)
 }
 

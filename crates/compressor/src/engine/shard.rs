@@ -323,7 +323,7 @@ impl<T: Real> Shard<T> {
             match place {
                 _ if is_first => d.copy_from_slice(g),
                 _ if plain => add(pass.isa, g, d),
-                0 => arithmetic.first_backward(g, b, sizes, d),
+                0 => arithmetic.first_backward(g, [a, b], sizes, d),
                 _ => arithmetic.second_backward(g, [a, b], sizes, d),
             }
             self.gradients[id] = gradient;

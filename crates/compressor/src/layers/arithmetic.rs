@@ -1,4 +1,4 @@
-//! Sums, differences, products and quotients of two values; the second may hold one number per channel of the first.
+//! Sums, differences, products, quotients, maxima and minima of two values; the second may hold one number per channel of the first.
 
 use sparsevd_kernels::training::Real;
 
@@ -10,6 +10,8 @@ pub(crate) enum Arithmetic {
     Sub,
     Mul,
     Div,
+    Max,
+    Min,
 }
 
 /// Rows of the first value with the row of the second that meets each.
@@ -28,6 +30,15 @@ fn rows<'a, T>(
         })
 }
 
+/// The derivative of the larger of two numbers by the first: half where they are equal.
+fn share<T: Real>(a: T, b: T) -> T {
+    match (a > b, b > a) {
+        (true, _) => T::of(1.0),
+        (_, true) => T::of(0.0),
+        _ => T::of(0.5),
+    }
+}
+
 impl Arithmetic {
     pub fn forward<T: Real>(self, [a, b]: [&[T]; 2], [first, second]: [MapSize; 2], y: &mut [T]) {
         let y = y.chunks_exact_mut(first.channels);
@@ -38,6 +49,8 @@ impl Arithmetic {
                     Self::Sub => a - b,
                     Self::Mul => a * b,
                     Self::Div => a / b,
+                    Self::Max => a.larger(b),
+                    Self::Min => a.smaller(b),
                 };
             }
         }
@@ -47,17 +60,20 @@ impl Arithmetic {
     pub fn first_backward<T: Real>(
         self,
         g: &[T],
-        b: &[T],
+        [a, b]: [&[T]; 2],
         [first, second]: [MapSize; 2],
         da: &mut [T],
     ) {
         let da = da.chunks_exact_mut(first.channels);
-        for ((g, b), da) in rows(g, first, b, second).zip(da) {
-            for ((da, &g), &b) in da.iter_mut().zip(g).zip(b) {
+        let a = a.chunks_exact(first.channels);
+        for (((g, b), da), a) in rows(g, first, b, second).zip(da).zip(a) {
+            for (((da, &g), &b), &a) in da.iter_mut().zip(g).zip(b).zip(a) {
                 *da += match self {
                     Self::Add | Self::Sub => g,
                     Self::Mul => g * b,
                     Self::Div => g / b,
+                    Self::Max => g * share(a, b),
+                    Self::Min => g * share(b, a),
                 };
             }
         }
@@ -81,6 +97,8 @@ impl Arithmetic {
                     Self::Sub => -g,
                     Self::Mul => g * a,
                     Self::Div => -(g * a / (b * b)),
+                    Self::Max => g * share(b, a),
+                    Self::Min => g * share(a, b),
                 };
             }
         }

@@ -41,6 +41,8 @@ impl<'a> Kind<'a> {
             Op::Sub => return Self::Arithmetic(Arithmetic::Sub),
             Op::Mul => return Self::Arithmetic(Arithmetic::Mul),
             Op::Div => return Self::Arithmetic(Arithmetic::Div),
+            Op::Max => return Self::Arithmetic(Arithmetic::Max),
+            Op::Min => return Self::Arithmetic(Arithmetic::Min),
             &Op::Concat(ops::Concat { axis }) => return Self::Concat(axis),
             Op::Relu
             | Op::Clip(_)
@@ -49,7 +51,13 @@ impl<'a> Kind<'a> {
             | Op::HardSigmoid(_)
             | Op::HardSwish
             | Op::Tanh
-            | Op::Gelu(_) => Activation::of(op).map(Function::Activation),
+            | Op::Gelu(_)
+            | Op::Elu(_)
+            | Op::Softplus
+            | Op::Exp
+            | Op::Log
+            | Op::Sqrt
+            | Op::Erf => Activation::of(op).map(Function::Activation),
             Op::MaxPool(pool) => Some(Function::MaxPool(pool.window.clone())),
             Op::AveragePool(pool) => Some(Function::AveragePool(pool.window.clone())),
             Op::GlobalAveragePool => Some(Function::GlobalAveragePool),
@@ -74,7 +82,14 @@ impl<'a> Kind<'a> {
                     .and_then(|&width| Embedding::new(dims, width))
                     .map(Function::Embedding)
             }
-            Op::Softmax(_) | Op::Attention(_) | Op::ReduceMean(_) | Op::L2Normalize => None,
+            Op::Softmax(_)
+            | Op::LogSoftmax(_)
+            | Op::MatMul
+            | Op::Expand(_)
+            | Op::Slice(_)
+            | Op::Attention(_)
+            | Op::ReduceMean(_)
+            | Op::L2Normalize => None,
         };
         function.map_or(Self::NotTrained, Self::Function)
     }

@@ -240,6 +240,14 @@ fn what_cannot_be_packed_is_said() {
         b.op("p", Op::Softmax(ops::Softmax { axis: 1 }), &[x]);
     });
     fails(&softmax, &["node `p`", "axis 0"]);
+    for op in [Op::Exp, Op::Max, Op::MatMul] {
+        let name = op.name();
+        let network = network(Input::new("x", [2, 2]), &|b, x| {
+            let inputs = vec![x; *op.operator().inputs().start()];
+            b.op("f", op.clone(), &inputs);
+        });
+        fails(&network, &["node `f`", name]);
+    }
     let vectors = network(Input::new("x", [2, 3]), &|b, x| {
         b.linear("l", x, 4);
     });

@@ -44,6 +44,19 @@ fn activate_body<T: Real>(f: Activation, x: &[T], y: &mut [T]) {
         Activation::GeluTanh => each(x, y, |x| {
             T::of(0.5) * x * (one + tanh(gelu_tanh_argument(x)))
         }),
+        Activation::Elu { alpha } => {
+            let alpha = T::of(f64::from(alpha));
+            each(x, y, |x| if x > zero { x } else { alpha * (x.exp() - one) });
+        }
+        Activation::Softplus => each(x, y, |x| {
+            x.larger(zero) + (one + (-x.larger(-x)).exp()).ln()
+        }),
+        Activation::Exp => each(x, y, |x| x.exp()),
+        Activation::Log => each(x, y, |x| x.ln()),
+        Activation::Sqrt => each(x, y, |x| x.sqrt()),
+        Activation::Erf => each(x, y, |x| {
+            T::of(2.0) * normal_cdf(T::of(std::f64::consts::SQRT_2) * x) - one
+        }),
     }
 }
 
@@ -85,6 +98,18 @@ fn activation_gradient_body<T: Real>(f: Activation, x: &[T], g: &[T], dx: &mut [
         Activation::GeluTanh => slope(x, g, dx, |x| {
             let t = tanh(gelu_tanh_argument(x));
             half * (one + t) + half * x * (one - t * t) * gelu_tanh_slope(x)
+        }),
+        Activation::Elu { alpha } => {
+            let alpha = T::of(f64::from(alpha));
+            slope(x, g, dx, |x| if x > zero { one } else { alpha * x.exp() });
+        }
+        Activation::Softplus => slope(x, g, dx, |x| x.sigmoid()),
+        Activation::Exp => slope(x, g, dx, |x| x.exp()),
+        Activation::Log => slope(x, g, dx, |x| one / x),
+        Activation::Sqrt => slope(x, g, dx, |x| half / x.sqrt()),
+        Activation::Erf => slope(x, g, dx, |x| {
+            let root = T::of(std::f64::consts::SQRT_2);
+            T::of(2.0) * root * normal_density(root * x)
         }),
     }
 }
@@ -132,8 +157,22 @@ mod tests {
             Op::Tanh,
             gelu(Approximate::None),
             gelu(Approximate::Tanh),
+            Op::Elu(ops::Elu { alpha: 0.75 }),
+            Op::Softplus,
+            Op::Exp,
+            Op::Log,
+            Op::Sqrt,
+            Op::Erf,
         ];
         all.iter().map(|op| Activation::of(op).unwrap()).collect()
+    }
+
+    /// The points at which a function is finite.
+    fn domain(op: Activation, x: &[f64]) -> Vec<f64> {
+        match op {
+            Activation::Log | Activation::Sqrt => x.iter().map(|x| x.abs() + 1.0).collect(),
+            _ => x.to_vec(),
+        }
     }
 
     #[test]
@@ -141,6 +180,7 @@ mod tests {
         // No corner of any of them lies within a step of these.
         let x: Vec<f64> = (-40..=40).map(|i| f64::from(i) * 0.113 + 0.0173).collect();
         for op in all() {
+            let x = domain(op, &x);
             let at = |d: f64| {
                 let x: Vec<f64> = x.iter().map(|x| x + d).collect();
                 let mut y = vec![0.0; x.len()];
@@ -163,11 +203,13 @@ mod tests {
     #[test]
     fn every_instruction_set_agrees_with_f64() {
         let x: Vec<f64> = (-60..=60).map(|i| f64::from(i) * 0.11 + 0.013).collect();
-        let narrow: Vec<f32> = x.iter().map(|&x| x as f32).collect();
+        let points = x;
         for (isa, op) in Isa::available()
             .into_iter()
             .flat_map(|isa| all().into_iter().map(move |op| (isa, op)))
         {
+            let x = domain(op, &points);
+            let narrow: Vec<f32> = x.iter().map(|&x| x as f32).collect();
             let (mut want, mut got) = (vec![0.0f64; x.len()], vec![0.0f32; x.len()]);
             activate(Isa::SCALAR, op, &x, &mut want);
             activate(isa, op, &narrow, &mut got);

@@ -23,6 +23,26 @@ pub struct HardSwish;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tanh;
 
+/// `ln(1 + e^x)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Softplus;
+
+/// `e^x`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exp;
+
+/// The natural logarithm: minus infinity of 0, NaN below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log;
+
+/// The square root: NaN below 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sqrt;
+
+/// The error function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erf;
+
 /// `min(max(x, min), max)`; an absent bound bounds nothing. ReLU6 is the clip from 0 to 6.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Clip {
@@ -38,6 +58,13 @@ pub struct Clip {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LeakyRelu {
     /// Slope on the negative side.
+    pub alpha: f32,
+}
+
+/// `x` where it is not negative, else `alpha (e^x - 1)`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Elu {
+    /// Minus the limit on the negative side.
     pub alpha: f32,
 }
 
@@ -60,7 +87,7 @@ pub struct Gelu {
 
 /// What all activations have in common.
 macro_rules! activation {
-    ($name:literal) => {
+    ($name:expr) => {
         fn name(&self) -> &'static str {
             $name
         }
@@ -153,6 +180,66 @@ impl Operator for Tanh {
 
     fn packed_number(&self) -> Option<usize> {
         Some(14)
+    }
+}
+
+/// A function without attributes that packed files have no number for.
+macro_rules! plain_function {
+    ($op:ident, |$x:ident| $value:expr) => {
+        impl Operator for $op {
+            activation!(stringify!($op));
+
+            fn shape(&self, node: &NodeShapes<'_>) -> Result<Shape, ModelError> {
+                like_input(node, &[])
+            }
+
+            fn activation(&self, $x: f32) -> Option<f32> {
+                Some($value)
+            }
+
+            fn onnx(&self) -> OnnxForm {
+                OnnxForm::new(stringify!($op))
+            }
+
+            fn packed_number(&self) -> Option<usize> {
+                None
+            }
+        }
+    };
+}
+
+plain_function!(Softplus, |x| if x > 0.0 {
+    x + (-x).exp().ln_1p()
+} else {
+    x.exp().ln_1p()
+});
+plain_function!(Exp, |x| x.exp());
+plain_function!(Log, |x| x.ln());
+plain_function!(Sqrt, |x| x.sqrt());
+plain_function!(Erf, |x| libm::erf(f64::from(x)) as f32);
+
+impl Operator for Elu {
+    activation!("Elu");
+
+    fn visit_attributes(&mut self, visit: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        visit("alpha", Attribute::Float(&mut self.alpha));
+    }
+
+    fn shape(&self, node: &NodeShapes<'_>) -> Result<Shape, ModelError> {
+        like_input(node, &[self.alpha])
+    }
+
+    fn activation(&self, x: f32) -> Option<f32> {
+        Some(if x < 0.0 { self.alpha * x.exp_m1() } else { x })
+    }
+
+    fn onnx(&self) -> OnnxForm {
+        let alpha = OnnxAttribute::Float(self.alpha);
+        OnnxForm::with("Elu", vec![("alpha", alpha)])
+    }
+
+    fn packed_number(&self) -> Option<usize> {
+        None
     }
 }
 

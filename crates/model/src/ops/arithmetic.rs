@@ -22,6 +22,14 @@ pub struct Mul;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Div;
 
+/// The larger of `a` and `b`, with shapes as for [`Add`]; NaN where either is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Max;
+
+/// The smaller of `a` and `b`, with shapes as for [`Add`]; NaN where either is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Min;
+
 /// Whether a shape holds one number for each channel of a feature map: `[c]` or `[c, 1, 1]` beside `[c, h, w]`.
 pub fn is_per_channel(shape: &Shape, map: &Shape) -> bool {
     matches!(
@@ -41,7 +49,7 @@ fn same_or_per_channel(node: &NodeShapes<'_>) -> Result<Shape, ModelError> {
 }
 
 macro_rules! arithmetic {
-    ($op:ident, $number:literal, keeps_zero: $keeps_zero:literal, |$a:ident, $b:ident| $constant:expr) => {
+    ($op:ident, $number:expr, keeps_zero: $keeps_zero:literal, |$a:ident, $b:ident| $constant:expr) => {
         impl Operator for $op {
             fn name(&self) -> &'static str {
                 stringify!($op)
@@ -77,16 +85,18 @@ macro_rules! arithmetic {
             }
 
             fn packed_number(&self) -> Option<usize> {
-                Some($number)
+                $number
             }
         }
     };
 }
 
-arithmetic!(Add, 6, keeps_zero: true, |a, b| Some(a? + b?));
-arithmetic!(Sub, 16, keeps_zero: true, |a, b| Some(a? - b?));
-arithmetic!(Mul, 17, keeps_zero: true, |a, b| match (a, b) {
+arithmetic!(Add, Some(6), keeps_zero: true, |a, b| Some(a? + b?));
+arithmetic!(Sub, Some(16), keeps_zero: true, |a, b| Some(a? - b?));
+arithmetic!(Mul, Some(17), keeps_zero: true, |a, b| match (a, b) {
     (Some(0.0), _) | (_, Some(0.0)) => Some(0.0),
     _ => Some(a? * b?),
 });
-arithmetic!(Div, 18, keeps_zero: false, |a, b| Some(a? / b.filter(|b| *b != 0.0)?));
+arithmetic!(Div, Some(18), keeps_zero: false, |a, b| Some(a? / b.filter(|b| *b != 0.0)?));
+arithmetic!(Max, None, keeps_zero: true, |a, b| Some(a?.max(b?)));
+arithmetic!(Min, None, keeps_zero: true, |a, b| Some(a?.min(b?)));

@@ -13,10 +13,13 @@ mod batch_normalization;
 mod concat;
 mod conv;
 mod embedding;
+mod expand;
 mod flatten;
 mod l2_normalize;
 mod layer_normalization;
 mod linear;
+mod log_softmax;
+mod mat_mul;
 mod onnx_form;
 mod operator;
 mod pad;
@@ -24,24 +27,31 @@ mod pool;
 mod prelu;
 mod reduce_mean;
 mod reshape;
+mod slice;
 mod softmax;
 mod transpose;
 mod window;
 
 use serde::{Deserialize, Serialize};
 
-pub use activations::{Clip, Gelu, HardSigmoid, HardSwish, LeakyRelu, Relu, Sigmoid, Tanh};
+pub use activations::{
+    Clip, Elu, Erf, Exp, Gelu, HardSigmoid, HardSwish, LeakyRelu, Log, Relu, Sigmoid, Softplus,
+    Sqrt, Tanh,
+};
 pub use approximate::Approximate;
-pub use arithmetic::{Add, Div, Mul, Sub, is_per_channel};
+pub use arithmetic::{Add, Div, Max, Min, Mul, Sub, is_per_channel};
 pub use attention::Attention;
 pub use batch_normalization::BatchNormalization;
 pub use concat::Concat;
 pub use conv::Conv;
 pub use embedding::Embedding;
+pub use expand::Expand;
 pub use flatten::Flatten;
 pub use l2_normalize::L2Normalize;
 pub use layer_normalization::LayerNormalization;
 pub use linear::Linear;
+pub use log_softmax::LogSoftmax;
+pub use mat_mul::MatMul;
 pub use onnx_form::{OnnxAttribute, OnnxConstant, OnnxForm};
 pub use operator::{Attribute, ChannelTensors, Channels, NodeShapes, Operator};
 pub use pad::Pad;
@@ -49,6 +59,7 @@ pub use pool::{AveragePool, GlobalAveragePool, MaxPool};
 pub use prelu::PRelu;
 pub use reduce_mean::ReduceMean;
 pub use reshape::{MOST_DIMENSIONS, Reshape};
+pub use slice::Slice;
 pub use softmax::Softmax;
 pub use transpose::Transpose;
 pub use window::Window;
@@ -87,6 +98,18 @@ pub enum Op {
     Tanh,
     /// `x Phi(x)` with the normal distribution function `Phi`.
     Gelu(Gelu),
+    /// `x` where it is not negative, else `alpha (e^x - 1)`.
+    Elu(Elu),
+    /// `ln(1 + e^x)`.
+    Softplus,
+    /// `e^x`.
+    Exp,
+    /// The natural logarithm.
+    Log,
+    /// The square root.
+    Sqrt,
+    /// The error function.
+    Erf,
     /// Largest value of each window.
     MaxPool(MaxPool),
     /// Mean of each window.
@@ -101,6 +124,12 @@ pub enum Op {
     Mul,
     /// `a / b`, element by element, with shapes as for [`Op::Add`].
     Div,
+    /// The larger of `a` and `b`, with shapes as for [`Op::Add`].
+    Max,
+    /// The smaller of `a` and `b`, with shapes as for [`Op::Add`].
+    Min,
+    /// `a b` of two computed values, `[.., n, k]` and `[.., k, m]` to `[.., n, m]`.
+    MatMul,
     /// Values behind each other along one dimension.
     Concat(Concat),
     /// A border around each feature map.
@@ -111,8 +140,14 @@ pub enum Op {
     Reshape(Reshape),
     /// The dimensions in another order.
     Transpose(Transpose),
+    /// A part of a value along one dimension.
+    Slice(Slice),
+    /// Copies along dimensions of one element.
+    Expand(Expand),
     /// Probabilities along one dimension.
     Softmax(Softmax),
+    /// Logarithms of probabilities along one dimension.
+    LogSoftmax(LogSoftmax),
     /// Rows of a table by their numbers.
     Embedding(Embedding),
     /// Attention of vectors to each other, `softmax(q k^T / sqrt(w)) v` in each head: three times `[n, d]` to `[n, d]`.
@@ -136,8 +171,9 @@ macro_rules! with_operator {
     (@borrow ($($borrow:tt)+) $plain:ident) => { $($borrow)+ $plain };
     ($op:expr, $borrow:tt $o:ident => $call:expr) => {
         with_operator!(@match $op, $o, $call, $borrow,
-            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax Reshape Transpose Embedding Attention ReduceMean],
-            [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Flatten L2Normalize])
+            [Linear Conv BatchNormalization LayerNormalization Clip LeakyRelu PRelu HardSigmoid Gelu MaxPool AveragePool Pad Concat Softmax Reshape Transpose Embedding Attention ReduceMean
+                Elu Expand LogSoftmax Slice],
+            [Relu Sigmoid HardSwish Tanh GlobalAveragePool Add Sub Mul Div Flatten L2Normalize Softplus Exp Log Sqrt Erf Max Min MatMul])
     };
 }
 
@@ -225,5 +261,23 @@ pub fn examples() -> Vec<Op> {
         Op::Attention(Attention { heads: 2 }),
         Op::ReduceMean(ReduceMean::default()),
         Op::L2Normalize,
+        Op::Elu(Elu { alpha: 1.0 }),
+        Op::Softplus,
+        Op::Exp,
+        Op::Log,
+        Op::Sqrt,
+        Op::Erf,
+        Op::Max,
+        Op::Min,
+        Op::MatMul,
+        Op::Expand(Expand {
+            shape: vec![4, 3, 3],
+        }),
+        Op::LogSoftmax(LogSoftmax::default()),
+        Op::Slice(Slice {
+            axis: 0,
+            start: 1,
+            end: 3,
+        }),
     ]
 }

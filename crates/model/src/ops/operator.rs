@@ -96,7 +96,9 @@ pub trait Operator {
     /// For [`Channels::Same`]: the constant that a channel is everywhere when its inputs are these constants, where it is one.
     /// An input is `None` where it is not constant.
     fn constant(&self, inputs: &[Option<f32>], _channel: &ChannelTensors<'_>) -> Option<f32> {
-        self.activation(inputs[0]?)
+        let constant = self.activation(inputs[0]?)?;
+        // An infinite one would meet weights of zero, which touch no input.
+        constant.is_finite().then_some(constant)
     }
 
     /// Its form in ONNX.

@@ -46,6 +46,14 @@ impl<'m> Importer<'m> {
             }),
             "HardSwish" => Op::HardSwish,
             "Tanh" => Op::Tanh,
+            "Elu" => Op::Elu(ops::Elu {
+                alpha: node.float("alpha")?.unwrap_or(1.0),
+            }),
+            "Softplus" => Op::Softplus,
+            "Exp" => Op::Exp,
+            "Log" => Op::Log,
+            "Sqrt" => Op::Sqrt,
+            "Erf" => Op::Erf,
             _ => Op::Gelu(ops::Gelu {
                 approximate: match node.text("approximate")?.unwrap_or("none") {
                     "none" => Approximate::None,
@@ -90,6 +98,11 @@ impl<'m> Importer<'m> {
                 self.between(node, Op::Mul, &square, x)
             }
             Some(-1.0) => self.quotient(node, vec![1.0], x),
+            Some(0.5) => self.map(node, x, Op::Sqrt),
+            Some(-0.5) => {
+                let root = self.map(node, x, Op::Sqrt)?;
+                self.quotient(node, vec![1.0], &root)
+            }
             Some(other) => Err(NodeError::unsupported(format!("the exponent {other}"))),
             None => Err(NodeError::unsupported(
                 "an exponent that is not a constant number",
@@ -105,6 +118,70 @@ impl<'m> Importer<'m> {
         };
         let gate = self.map(node, &scaled, Op::Sigmoid)?;
         self.between(node, Op::Mul, x, &gate)
+    }
+
+    /// `alpha elu(x / alpha)`.
+    pub(super) fn celu(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
+        let alpha = node.float("alpha")?.unwrap_or(1.0);
+        if alpha == 0.0 {
+            return Err(node.invalid("an alpha other than 0", "0").into());
+        }
+        let shares = self.affine(node, x, vec![1.0 / alpha], vec![0.0])?;
+        let made = self.map(node, &shares, Op::Elu(ops::Elu { alpha: 1.0 }))?;
+        self.affine(node, &made, vec![alpha], vec![0.0])
+    }
+
+    /// `gamma elu(x)`.
+    pub(super) fn selu(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
+        let alpha = node.float("alpha")?.unwrap_or(1.673_263_2);
+        let gamma = node.float("gamma")?.unwrap_or(1.050_701);
+        let made = self.map(node, x, Op::Elu(ops::Elu { alpha }))?;
+        self.affine(node, &made, vec![gamma], vec![0.0])
+    }
+
+    /// `x tanh(ln(1 + e^x))`.
+    pub(super) fn mish(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
+        let softplus = self.map(node, x, Op::Softplus)?;
+        let gate = self.map(node, &softplus, Op::Tanh)?;
+        self.between(node, Op::Mul, x, &gate)
+    }
+
+    /// A clip of which a bound is computed: the smaller of the upper bound and the larger of the lower one and the value.
+    pub(super) fn clip_between(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        inputs: &[Option<Value>],
+    ) -> Result<View, NodeError> {
+        let mut x = x.clone();
+        for (i, op) in [(1, Op::Max), (2, Op::Min)] {
+            x = match inputs.get(i) {
+                Some(Some(Value::Activation(bound))) if bound.elements() == 1 => {
+                    self.between(node, op, &x, bound)?
+                }
+                Some(Some(Value::Constant(bound))) => match (i, bound.floats()) {
+                    (1, Some(&[min])) => self.map(node, &x, clip(Some(min), None))?,
+                    (2, Some(&[max])) => self.map(node, &x, clip(None, Some(max)))?,
+                    _ => return Err(NodeError::unsupported("a bound that is no number")),
+                },
+                None | Some(None) => x,
+                _ => return Err(NodeError::unsupported("a bound that is no number")),
+            };
+        }
+        Ok(x)
+    }
+
+    /// A parametric ReLU whose slope is computed.
+    pub(super) fn prelu_of(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        slope: &View,
+    ) -> Result<View, NodeError> {
+        let above = self.map(node, x, Op::Relu)?;
+        let below = self.map(node, x, clip(None, Some(0.0)))?;
+        let scaled = self.between(node, Op::Mul, &below, slope)?;
+        self.between(node, Op::Add, &above, &scaled)
     }
 
     /// `x / (1 + |x|)`.
@@ -196,18 +273,26 @@ impl<'m> Importer<'m> {
     ) -> Result<View, NodeError> {
         if x.dims[axis] != x.elements() {
             let x = self.in_shape(x, &x.dims)?;
-            return self.push(node, Op::Softmax(ops::Softmax { axis }), &[&x]);
+            return self.push(node, softmax_of(node, axis), &[&x]);
         }
         self.softmax_of_all(node, x)
     }
 
     fn softmax_of_all(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
         let vector = self.flat(x)?;
-        let made = self.push(node, Op::Softmax(ops::Softmax::default()), &[&vector])?;
+        let made = self.push(node, softmax_of(node, 0), &[&vector])?;
         Ok(View {
             input: None,
             ..x.elementwise(made)
         })
+    }
+}
+
+/// The softmax along an axis, or its logarithm where the node is that.
+fn softmax_of(node: OnnxNode<'_>, axis: usize) -> Op {
+    match node.0.op_type.as_str() {
+        "LogSoftmax" => Op::LogSoftmax(ops::LogSoftmax { axis }),
+        _ => Op::Softmax(ops::Softmax { axis }),
     }
 }
 

@@ -62,18 +62,19 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// The maximum or minimum of a value and constants that are one number.
+    /// The maximum or minimum of values and constants that are one number.
     pub(super) fn bound(
         &mut self,
         node: OnnxNode<'m>,
         inputs: &[Option<Value>],
     ) -> Result<View, NodeError> {
         let (views, constants) = operands(node, inputs)?;
-        let [x] = views.as_slice() else {
-            return Err(NodeError::unsupported("several computed inputs"));
-        };
         let is_max = node.0.op_type == "Max";
-        let mut x = (*x).clone();
+        let op = if is_max { Op::Max } else { Op::Min };
+        let mut x = views[0].clone();
+        for view in &views[1..] {
+            x = self.between(node, op.clone(), &x, view)?;
+        }
         for constant in constants {
             let values = self.broadcast(node, &x, constant)?.values;
             let Some(&first) = values.first().filter(|v| values.iter().all(|w| w == *v)) else {
@@ -82,6 +83,14 @@ impl<'m> Importer<'m> {
                     constant.describe()
                 )));
             };
+            // Every number is at least minus infinity.
+            let bounds_nothing = match is_max {
+                true => f32::NEG_INFINITY,
+                false => f32::INFINITY,
+            };
+            if first == bounds_nothing {
+                continue;
+            }
             let op = match is_max {
                 true => clip(Some(first), None),
                 false => clip(None, Some(first)),
@@ -215,11 +224,14 @@ impl<'m> Importer<'m> {
             let (a, b) = (self.in_shape(a, &dims)?, self.in_shape(b, &dims)?);
             return self.push(node, op, &[&a, &b]);
         }
-        let commutes = matches!(op, Op::Add | Op::Mul);
+        let commutes = matches!(op, Op::Add | Op::Mul | Op::Max | Op::Min);
         let (map, numbers) = if self.is_per_channel(node, b, a)? {
             (a, b)
         } else if commutes && self.is_per_channel(node, a, b)? {
             (b, a)
+        } else if let Some(dims) = self.joint_dims(a, b).filter(|_| a.dims != b.dims) {
+            let (a, b) = (self.broadcast_to(a, &dims)?, self.broadcast_to(b, &dims)?);
+            return self.push(node, op, &[&a, &b]);
         } else {
             return Err(NodeError::unsupported(format!(
                 "operands {} and {}",

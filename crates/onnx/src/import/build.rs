@@ -1,6 +1,6 @@
 //! Building the network: names, nodes, tensors, and values in the shape that a node needs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sparsevd_model::{Dense, Node, Op, Shape, Weights, ops, shape};
 
@@ -73,11 +73,39 @@ impl<'m> Importer<'m> {
             *uses.entry(output).or_default() += 1;
         }
         let nodes: HashSet<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
-        let renamed: HashMap<String, String> = (outputs.iter().zip(names))
+        let mut renamed: BTreeMap<String, String> = (outputs.iter().zip(names))
             .filter(|(made, _)| uses[made.as_str()] == 1 && nodes.contains(made.as_str()))
-            .filter(|(_, name)| self.names.insert((**name).to_owned()))
+            .filter(|(made, name)| made != *name)
             .map(|(made, name)| (made.clone(), (*name).to_owned()))
             .collect();
+        // A node on the way to the outputs gives its name away.
+        let is_on_the_way = |name: &str| nodes.contains(name) && !uses.contains_key(name);
+        let is_taken = |name: &str| {
+            self.names.contains(name) && !renamed.contains_key(name) && !is_on_the_way(name)
+        };
+        let mut staying: Vec<String> = (renamed.iter())
+            .filter(|(_, name)| is_taken(name))
+            .map(|(made, _)| made.clone())
+            .collect();
+        let mut by_name: HashMap<String, Vec<String>> = HashMap::new();
+        for (made, name) in &renamed {
+            by_name.entry(name.clone()).or_default().push(made.clone());
+        }
+        // What keeps its name leaves it to no other.
+        while let Some(made) = staying.pop() {
+            renamed.remove(&made);
+            staying.extend(by_name.remove(&made).unwrap_or_default());
+        }
+        let given: Vec<String> = renamed.values().cloned().collect();
+        let leaving: Vec<String> = (given.iter())
+            .filter(|name| is_on_the_way(name))
+            .cloned()
+            .collect();
+        self.names.extend(given);
+        for name in leaving {
+            let other = self.free_name(&name);
+            renamed.insert(name, other);
+        }
         let inputs_and_names =
             (self.nodes.iter_mut()).flat_map(|n| n.inputs.iter_mut().chain([&mut n.name]));
         for value in inputs_and_names.chain(outputs) {

@@ -66,7 +66,7 @@ impl<'m> Importer<'m> {
 
     /// An expansion that keeps the shape of a value.
     pub(super) fn expand(
-        &self,
+        &mut self,
         node: OnnxNode<'m>,
         x: &View,
         target: Option<&Tensor>,
@@ -93,10 +93,46 @@ impl<'m> Importer<'m> {
         };
         let missing = rank.checked_sub(target.len());
         let is_same = missing.is_some_and(|m| (m..).zip(target).all(keeps));
+        if !is_same
+            && !x.dtype.is_id()
+            && let Some(dims) = self.expanded(x, target)
+        {
+            return self.broadcast_to(x, &dims);
+        }
         if !is_same {
             let from = sparsevd_model::Shape(x.dims.clone());
             return Err(NodeError::unsupported(format!("copies of {from}")));
         }
         Ok(x.clone())
+    }
+
+    /// The dimensions of a sample to which a target copies it; `None` where it does not fit, or copies samples.
+    fn expanded(&self, x: &View, target: &[Int]) -> Option<Vec<usize>> {
+        let rank = self.batch_axes + x.dims.len();
+        let known = |size: &Int| match size {
+            Int::Known(n) => usize::try_from(*n).ok(),
+            Int::Batch => None,
+        };
+        let target = match (self.batch_axes, target) {
+            (1, [batch, rest @ ..]) if target.len() == rank => {
+                let own = self.batch.filter(|_| self.declared.len() == 1);
+                let keeps =
+                    *batch == Int::Batch || known(batch).is_some_and(|n| n == 1 || own == Some(n));
+                keeps.then_some(rest)?
+            }
+            (1, _) if target.len() > rank => return None,
+            (_, all) => all,
+        };
+        let target: Vec<usize> = target.iter().map(known).collect::<Option<_>>()?;
+        let rank = x.dims.len().max(target.len());
+        let size =
+            |dims: &[usize], i: usize| (i + dims.len()).checked_sub(rank).map_or(1, |i| dims[i]);
+        (0..rank)
+            .map(|i| match (size(&x.dims, i), size(&target, i)) {
+                (own, 1) => Some(own),
+                (1, n) => Some(n),
+                (own, n) => (own == n).then_some(own),
+            })
+            .collect()
     }
 }

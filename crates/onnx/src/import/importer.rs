@@ -78,4 +78,6 @@ pub(super) struct Importer<'m> {
     pub whole: HashMap<&'m str, Whole<'m>>,
     /// Those that were not known before.
     pub found: HashMap<&'m str, Whole<'m>>,
+    /// Outputs of the node that is imported, but for the first, where it makes them.
+    pub others: Vec<Option<View>>,
 }

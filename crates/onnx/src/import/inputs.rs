@@ -167,18 +167,25 @@ pub(super) fn may_have_no_batch(graph: &GraphProto) -> bool {
 
 /// Whether all sizes are fixed and an input is a vector or a scalar, which then has no batch dimension.
 pub(super) fn has_no_batch(graph: &GraphProto) -> bool {
-    let dims = |proto: &ValueInfoProto| {
-        (proto.r#type.as_ref())
-            .and_then(|t| t.tensor_type.as_ref())
-            .and_then(|t| t.shape.as_ref())
-            .map(|s| s.dim.len())
-    };
-    let initializers: std::collections::HashSet<&str> =
-        graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    may_have_no_batch(graph)
-        && (graph.input.iter())
-            .filter(|p| !initializers.contains(p.name.as_str()))
-            .any(|p| dims(p).is_some_and(|n| n <= 1))
+    may_have_no_batch(graph) && sizes_of_inputs(graph).any(|dims| dims.len() <= 1)
+}
+
+/// Whether all sizes are fixed and the first dimensions of the inputs differ, so that they have no batch in common.
+pub(super) fn have_other_batches(graph: &GraphProto) -> bool {
+    let first = |dims: &'_ [crate::proto::DimensionProto]| dims.first().and_then(|d| d.dim_value);
+    let sizes: HashSet<i64> = sizes_of_inputs(graph).filter_map(first).collect();
+    may_have_no_batch(graph) && sizes.len() > 1
+}
+
+/// The dimensions of each input that is no initializer and declares them.
+fn sizes_of_inputs(graph: &GraphProto) -> impl Iterator<Item = &[crate::proto::DimensionProto]> {
+    let initializers: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let inputs = graph.input.iter();
+    let inputs = inputs.filter(move |p| !initializers.contains(p.name.as_str()));
+    inputs.filter_map(|proto| {
+        let kind = proto.r#type.as_ref()?.tensor_type.as_ref()?;
+        Some(&kind.shape.as_ref()?.dim[..])
+    })
 }
 
 /// What the elements of an input are in a network; the error says why it can be no value of one.

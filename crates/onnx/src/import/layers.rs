@@ -3,7 +3,7 @@
 use sparsevd_model::bind::bias_name;
 use sparsevd_model::{Dense, Op, Shape, ops};
 
-use super::importer::Importer;
+use super::importer::{Importer, Value};
 use super::view::View;
 use crate::attributes::OnnxNode;
 use crate::node_error::NodeError;
@@ -107,7 +107,8 @@ impl<'m> Importer<'m> {
                 Shape(x.dims.clone())
             )));
         }
-        self.linear(node, x, weight, bias)
+        let name = node.input(1).unwrap_or_default();
+        self.linear(node, x, weight, name, bias)
     }
 
     pub(super) fn matmul<'t>(
@@ -121,25 +122,27 @@ impl<'m> Importer<'m> {
                 "a second factor that is no constant",
             ));
         };
+        let name = node.input(1).unwrap_or_default();
         if let &[inn] = weight.dims.as_slice() {
             let weight = Dense {
                 shape: Shape::from([1, inn]),
                 ..self.dense(node, "weight", weight)?
             };
-            let made = self.linear(node, x, weight, None)?;
+            let made = self.linear(node, x, weight, name, None)?;
             let dims = made.dims[..made.dims.len() - 1].to_vec();
             return Ok(made.reshaped(dims));
         }
         let weight = self.matrix(node, weight, false)?;
-        self.linear(node, x, weight, None)
+        self.linear(node, x, weight, name, None)
     }
 
-    /// The product of the vectors along the last dimension of a value and a weight `[out, in]`.
-    fn linear(
+    /// The product of the vectors along the last dimension of a value and a weight `[out, in]`, which the file has under that name.
+    pub(super) fn linear(
         &mut self,
         node: OnnxNode<'m>,
         x: &View,
         mut weight: Dense,
+        name: &str,
         bias: Option<String>,
     ) -> Result<View, NodeError> {
         let inn = weight.shape.dims()[1];
@@ -151,7 +154,6 @@ impl<'m> Importer<'m> {
                 Some(last) if *last == inn && x.order.is_none() => x.clone(),
                 _ => self.in_shape(x, &x.dims)?,
             };
-            let name = node.input(1).unwrap_or_default();
             // A weight that the file transposes for this product keeps its name.
             let name = self.transposed.get(name).copied().unwrap_or(name);
             let weight = self.tensor(name, weight);
@@ -171,7 +173,7 @@ impl<'m> Importer<'m> {
                 .flat_map(|row| x.in_network_order(row.to_vec()))
                 .collect();
         }
-        let weight = self.tensor(node.input(1).unwrap_or_default(), weight);
+        let weight = self.tensor(name, weight);
         let made = self.push(node, Op::Linear(ops::Linear { weight, bias }), &[&vector])?;
         let mut dims = x.dims.clone();
         if let Some(last) = dims.last_mut() {
@@ -258,6 +260,43 @@ impl<'m> Importer<'m> {
             epsilon,
         });
         self.map(node, x, op)
+    }
+
+    /// A batch normalisation by operators of the network, where a number of it is computed.
+    pub(super) fn batch_normalization_of(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        inputs: &[Option<Value>],
+    ) -> Result<View, NodeError> {
+        if node.int("training_mode")?.unwrap_or(0) != 0 {
+            return Err(NodeError::unsupported("training_mode"));
+        }
+        if node.int("spatial")?.unwrap_or(1) != 1 {
+            return Err(NodeError::unsupported("statistics per pixel"));
+        }
+        let channels = x.dims.get(1).copied().filter(|_| self.batch_axes == 0);
+        let mut numbers = Vec::new();
+        for input in inputs.iter().skip(1) {
+            match (input, channels) {
+                (Some(Value::Activation(v)), Some(channels)) if v.dims == [channels] => {
+                    let mut dims = vec![1; x.dims.len() - 1];
+                    dims[0] = channels;
+                    numbers.push(v.reshaped(dims));
+                }
+                _ => return Err(NodeError::unsupported("some computed statistics of others")),
+            }
+        }
+        let [scale, bias, mean, variance] = numbers.as_slice() else {
+            return Err(node.invalid("four statistics", "others").into());
+        };
+        let epsilon = node.float("epsilon")?.unwrap_or(1e-5);
+        let shifted = self.affine(node, variance, vec![1.0], vec![epsilon])?;
+        let root = self.map(node, &shifted, Op::Sqrt)?;
+        let factor = self.between(node, Op::Div, scale, &root)?;
+        let difference = self.between(node, Op::Sub, x, mean)?;
+        let scaled = self.between(node, Op::Mul, &difference, &factor)?;
+        self.between(node, Op::Add, &scaled, bias)
     }
 
     /// A constant as a weight `[out, in]`.

@@ -11,6 +11,7 @@
 
 mod activations;
 mod arithmetic;
+mod attention;
 mod build;
 mod decomposed;
 mod embedding;
@@ -19,7 +20,11 @@ mod inputs;
 mod layer_normalization;
 mod layers;
 mod maps;
+mod normalisations;
+mod parts;
+mod products;
 mod reduce;
+mod resize;
 mod shapes;
 #[cfg(test)]
 mod tests;
@@ -57,15 +62,21 @@ const MOST_RUNS: usize = 8;
 const OPERATORS: &[&str] = &[
     "Abs",
     "Add",
+    "Attention",
     "AveragePool",
     "BatchNormalization",
     "Cast",
     "CastLike",
+    "Celu",
     "Clip",
     "Concat",
     "Conv",
+    "DepthToSpace",
     "Div",
     "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
     "Expand",
     "Flatten",
     "Gather",
@@ -73,23 +84,33 @@ const OPERATORS: &[&str] = &[
     "Gemm",
     "GlobalAveragePool",
     "GlobalMaxPool",
+    "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "InstanceNormalization",
     "LayerNormalization",
     "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "LpNormalization",
     "MatMul",
     "Max",
     "MaxPool",
     "Mean",
     "Min",
+    "Mish",
     "Mul",
     "Neg",
     "PRelu",
     "Pad",
     "Pow",
+    "RMSNormalization",
     "Reciprocal",
     "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
     "ReduceMax",
     "ReduceMean",
     "ReduceMin",
@@ -97,12 +118,18 @@ const OPERATORS: &[&str] = &[
     "ReduceSumSquare",
     "Relu",
     "Reshape",
+    "Resize",
+    "Selu",
     "Shape",
     "Shrink",
     "Sigmoid",
     "Slice",
     "Softmax",
+    "Softplus",
     "Softsign",
+    "SpaceToDepth",
+    "Split",
+    "Sqrt",
     "Squeeze",
     "Sub",
     "Sum",
@@ -156,6 +183,13 @@ pub(crate) fn import(
     if inputs::has_no_batch(graph) && options.shapes.is_empty() {
         return attempts(model, graph, decoder, options, NO_BATCH)
             .or_else(|_| attempts(model, graph, decoder, options, moves(NO_BATCH)));
+    }
+    if inputs::have_other_batches(graph)
+        && options.shapes.is_empty()
+        && let Ok(network) = attempts(model, graph, decoder, options, NO_BATCH)
+            .or_else(|_| attempts(model, graph, decoder, options, moves(NO_BATCH)))
+    {
+        return Ok(network);
     }
     if let Some(symbol) = inputs::free_symbol(graph, options)
         && let Some(network) = with_free(model, graph, decoder, options, &symbol)
@@ -291,6 +325,7 @@ fn attempts(
             producers: producers(graph),
             whole: whole.clone(),
             found: HashMap::new(),
+            others: Vec::new(),
         };
         if let Some(network) = importer.network(graph, options)? {
             return Ok(network);
@@ -533,6 +568,7 @@ impl<'m> Importer<'m> {
     }
 
     fn node(&mut self, node: OnnxNode<'m>) -> Result<(), ImportError> {
+        self.others.clear();
         let made = match self.value(node)? {
             Ok(value) => value,
             Err(error) => {
@@ -544,8 +580,17 @@ impl<'m> Importer<'m> {
             if name.is_empty() {
                 continue;
             }
-            let value = if i == 0 { made.clone() } else { Value::Unknown };
-            if i > 0 && self.uses.contains_key(name.as_str()) && !matches!(made, Value::Unknown) {
+            let other = i.checked_sub(1).and_then(|i| self.others.get(i)?.clone());
+            let value = match other {
+                _ if i == 0 => made.clone(),
+                Some(view) => Value::Activation(view),
+                None => Value::Unknown,
+            };
+            let is_missing = i > 0 && matches!(value, Value::Unknown);
+            if is_missing
+                && self.uses.contains_key(name.as_str())
+                && !matches!(made, Value::Unknown)
+            {
                 let error = NodeError::unsupported(format!("its output `{name}`"));
                 self.refuse(node.name(), &node.op(), error);
             }
@@ -646,7 +691,7 @@ impl<'m> Importer<'m> {
             "Sum" | "Mean" => Some(self.sum(node, inputs)?),
             "Max" | "Min" => Some(self.bound(node, inputs)?),
             "Concat" => Some(self.concat(node, inputs)?),
-            _ => None,
+            _ => self.of_computed(node, inputs)?,
         };
         if let Some(view) = view {
             return Ok(Value::Activation(view));
@@ -669,10 +714,18 @@ impl<'m> Importer<'m> {
             "LayerNormalization" => self.layer_normalization(node, x, constant)?,
             "MaxPool" | "AveragePool" => self.pool(node, x)?,
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(node, x)?,
-            "ReduceL1" | "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceSum"
-            | "ReduceSumSquare" => self.reduce(node, x, constant(1))?,
+            "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMax"
+            | "ReduceMean" | "ReduceMin" | "ReduceSum" | "ReduceSumSquare" => {
+                self.reduce(node, x, constant(1))?
+            }
             "Pad" => self.pad(node, x, constant)?,
-            "Softmax" => self.softmax(node, x)?,
+            "Softmax" | "LogSoftmax" => self.softmax(node, x)?,
+            "Celu" => self.celu(node, x)?,
+            "Selu" => self.selu(node, x)?,
+            "Mish" => self.mish(node, x)?,
+            "LpNormalization" => self.lp_normalization(node, x)?,
+            "DepthToSpace" | "SpaceToDepth" => self.depth_and_space(node, x)?,
+            "Resize" => self.resize(node, x, constant)?,
             "Neg" => self.affine(node, x, vec![-1.0], vec![0.0])?,
             "Pow" => self.power(node, x, constant(1))?,
             "PRelu" => self.prelu(node, x, constant(1))?,
@@ -681,7 +734,9 @@ impl<'m> Importer<'m> {
             "Softsign" => self.softsign(node, x)?,
             "Swish" => self.swish(node, x)?,
             "Abs" | "Relu" | "LeakyRelu" | "Clip" | "Sigmoid" | "HardSigmoid" | "HardSwish"
-            | "Tanh" | "Gelu" => self.function(node, x, constant)?,
+            | "Tanh" | "Gelu" | "Elu" | "Erf" | "Exp" | "Log" | "Softplus" | "Sqrt" => {
+                self.function(node, x, constant)?
+            }
             "Identity" => x.clone(),
             "Dropout" => self.dropout(node, x, constant(2))?,
             "Cast" => shapes::cast(node, x)?,
@@ -691,6 +746,11 @@ impl<'m> Importer<'m> {
             "Unsqueeze" => self.unsqueeze(node, x, constant(1))?,
             "Transpose" => self.transpose(node, x)?,
             "Slice" => self.slice(node, x, constant)?,
+            "Split" => self.split(node, x, constant(1))?,
+            "Gather" => match constant(1) {
+                Some(indices) => self.elements_of(node, x, indices)?,
+                None => return Err(NodeError::unsupported("computed inputs")),
+            },
             "Reshape" => match constant(1) {
                 Some(target) => self.reshape(node, x, target)?,
                 None => return Err(node.invalid("a shape", "none").into()),
@@ -704,5 +764,52 @@ impl<'m> Importer<'m> {
             _ => return Err(NodeError::unsupported("computed inputs")),
         };
         Ok(Value::Activation(view))
+    }
+
+    /// The value of an operator that takes computed values in the place of constants, where it has such, or makes several outputs.
+    fn of_computed(
+        &mut self,
+        node: OnnxNode<'m>,
+        inputs: &[Option<Value>],
+    ) -> Result<Option<View>, NodeError> {
+        let is_computed = |i: usize| matches!(inputs.get(i), Some(Some(Value::Activation(_))));
+        let op = node.0.op_type.as_str();
+        if op == "MatMul" && is_computed(1) {
+            return self.product_of(node, inputs).map(Some);
+        }
+        if op == "Attention" {
+            return self.attention(node, inputs).map(Some);
+        }
+        let Some(Some(Value::Activation(x))) = inputs.first() else {
+            return Ok(None);
+        };
+        let made = match (op, inputs) {
+            ("Gemm", [_, Some(Value::Activation(b)), rest @ ..]) => {
+                let summand = rest.first().and_then(Option::as_ref);
+                self.gemm_of(node, x, b, summand)
+            }
+            ("Clip", _) if is_computed(1) || is_computed(2) => self.clip_between(node, x, inputs),
+            ("PRelu", [_, Some(Value::Activation(slope))]) => self.prelu_of(node, x, slope),
+            ("BatchNormalization", _) if (1..=4).any(is_computed) => {
+                self.batch_normalization_of(node, x, inputs)
+            }
+            ("LayerNormalization", _)
+                if is_computed(1) || is_computed(2) || self.reads_others(node) =>
+            {
+                self.layer_normalization_of(node, x, inputs)
+            }
+            ("RMSNormalization", _) => self.rms_normalization(node, x, inputs),
+            ("InstanceNormalization" | "GroupNormalization", _) => {
+                self.instance_normalization(node, x, inputs)
+            }
+            _ => return Ok(None),
+        };
+        made.map(Some)
+    }
+
+    /// Whether an output of a node but the first is read.
+    fn reads_others(&self, node: OnnxNode<'m>) -> bool {
+        let mut others = node.0.output.iter().skip(1);
+        others.any(|name| !name.is_empty() && self.uses.contains_key(name.as_str()))
     }
 }

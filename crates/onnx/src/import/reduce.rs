@@ -85,6 +85,30 @@ impl<'m> Importer<'m> {
                 self.affine(node, &made, vec![-1.0], vec![0.0])
             }
             "ReduceSum" => total(self, map),
+            "ReduceL2" => {
+                let squares = self.between(node, Op::Mul, map, map)?;
+                let sums = total(self, &squares)?;
+                self.map(node, &sums, Op::Sqrt)
+            }
+            "ReduceLogSum" => {
+                let sums = total(self, map)?;
+                self.map(node, &sums, Op::Log)
+            }
+            "ReduceLogSumExp" => {
+                let largest = self.push(node, max, &[map])?;
+                // Of infinite numbers there are no differences.
+                let finite = ops::Clip {
+                    min: Some(f32::MIN),
+                    max: Some(f32::MAX),
+                };
+                let largest = self.map(node, &largest, Op::Clip(finite))?;
+                let copies = self.broadcast_to(&largest, &map.dims)?;
+                let differences = self.between(node, Op::Sub, map, &copies)?;
+                let exponentials = self.map(node, &differences, Op::Exp)?;
+                let sums = total(self, &exponentials)?;
+                let logarithms = self.map(node, &sums, Op::Log)?;
+                self.between(node, Op::Add, &logarithms, &largest)
+            }
             _ => {
                 let sizes = self.noop(node, map)?;
                 total(self, &sizes)
@@ -95,8 +119,11 @@ impl<'m> Importer<'m> {
     /// What the reduction makes of single elements.
     fn noop(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
         match node.0.op_type.as_str() {
-            "ReduceL1" => self.map(node, x, Op::LeakyRelu(ops::LeakyRelu { alpha: -1.0 })),
+            "ReduceL1" | "ReduceL2" => {
+                self.map(node, x, Op::LeakyRelu(ops::LeakyRelu { alpha: -1.0 }))
+            }
             "ReduceSumSquare" => self.between(node, Op::Mul, x, x),
+            "ReduceLogSum" => self.map(node, x, Op::Log),
             _ => Ok(x.clone()),
         }
     }

@@ -180,9 +180,9 @@ impl<'m> Importer<'m> {
         Ok(x.reshaped(reshaped(node, &x.dims, &rest)?))
     }
 
-    /// A slice that keeps all elements.
+    /// A slice of neighbours along each axis.
     pub(super) fn slice<'t>(
-        &self,
+        &mut self,
         node: OnnxNode<'m>,
         x: &View,
         constant: impl Fn(usize) -> Option<&'t Tensor>,
@@ -203,13 +203,28 @@ impl<'m> Importer<'m> {
             slice.step == 1 && slice.start == 0 && slice.end >= size
         };
         let all = slices(node, x.dims.len() + self.batch_axes, &inputs)?;
-        match all.iter().find(|s| !keeps(s)) {
-            None => Ok(x.clone()),
-            Some(AxisSlice {
-                axis, start, end, ..
-            }) => Err(NodeError::unsupported(format!(
-                "a part of axis {axis}, from {start} to {end}"
-            ))),
+        let parts: Vec<&AxisSlice> = all.iter().filter(|s| !keeps(s)).collect();
+        let mut made = x.clone();
+        for &AxisSlice {
+            axis,
+            start,
+            end,
+            step,
+        } in parts
+        {
+            let at = axis.checked_sub(self.batch_axes).filter(|_| step == 1);
+            let Some(at) = at.filter(|_| !x.dtype.is_id()) else {
+                return Err(NodeError::unsupported(format!(
+                    "a part of axis {axis}, from {start} to {end} by steps of {step}"
+                )));
+            };
+            let size = x.dims[at] as i64;
+            let place = |n: i64| {
+                let n = if n < 0 { n.saturating_add(size) } else { n };
+                n.clamp(0, size) as usize
+            };
+            made = self.part(node, &made, at, [place(start), place(end)])?;
         }
+        Ok(made)
     }
 }

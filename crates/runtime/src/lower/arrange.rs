@@ -1,8 +1,9 @@
-//! Kernels of operators that only move numbers: padding, concatenation, reshaping, transposition and rows of a table.
+//! Kernels of operators that only move numbers: padding, concatenation, reshaping, transposition, copies, parts and rows of a table.
 
 use sparsevd_kernels::axes::Transpose;
 use sparsevd_kernels::embedding::Embedding;
-use sparsevd_kernels::place::{PadKernel, PlaceKernel};
+use sparsevd_kernels::expand::Expand;
+use sparsevd_kernels::place::{PadKernel, PlaceKernel, TakeKernel};
 use sparsevd_kernels::{CopyKernel, Layout};
 use sparsevd_model::{Weights, ops};
 
@@ -46,6 +47,34 @@ pub(super) fn transpose<'a>(
     ops::Transpose { perm }: &ops::Transpose,
 ) -> Candidate<'a> {
     let kernel = Transpose::new(context.isa(), step.input_shape.dims(), perm);
+    Candidate::whole([Layout::Single; 2], kernel, step.output_shape.elements())
+}
+
+/// The one kernel of a part of a value, which does not run over blocks.
+pub(super) fn slice<'a>(
+    context: &Context<'_>,
+    step: &Step,
+    &ops::Slice { axis, start, end }: &ops::Slice,
+) -> Candidate<'a> {
+    let rows = context.program.values[step.output].rows_before(axis);
+    let inner: usize = step.output_shape.dims()[axis + 1..].iter().product();
+    let layout = match rows {
+        Rows::ONE => context.layout_of_inputs(step, false),
+        _ => Layout::Single,
+    };
+    let features = (end - start) * inner;
+    let kernel = TakeKernel {
+        layout,
+        features,
+        offset: start * inner,
+        total: step.input_shape.dims()[axis] * inner,
+    };
+    Candidate::whole([layout, layout], kernel, features).over(rows)
+}
+
+/// The one kernel of copies along dimensions, over single samples.
+pub(super) fn expand<'a>(step: &Step) -> Candidate<'a> {
+    let kernel = Expand::new(step.input_shape.dims(), step.output_shape.dims());
     Candidate::whole([Layout::Single; 2], kernel, step.output_shape.elements())
 }
 

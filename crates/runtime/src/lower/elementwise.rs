@@ -5,14 +5,14 @@ use sparsevd_kernels::elementwise::{
     Arithmetic, ArithmeticKernel, ClampKernel, SoftmaxKernel, Strided, StridedSoftmaxKernel,
 };
 use sparsevd_kernels::{Activation, ActivationKernel, Isa, Layout};
-use sparsevd_model::{Shape, ops};
+use sparsevd_model::Shape;
 
 use super::candidate::Candidate;
 use super::context::Context;
 use crate::error::RuntimeError;
 use crate::lowered::Part;
 use crate::program::Step;
-use crate::value::Rows;
+use crate::value::{Rows, ValueType};
 use crate::zeros::clamp_keeps_zero;
 
 /// The one kernel of an activation, in the layout of its input.
@@ -35,20 +35,13 @@ pub(super) fn activation<'a>(
 }
 
 /// The one kernel of a softmax, over single samples.
-pub(super) fn softmax<'a>(
-    context: &Context<'_>,
-    step: &Step,
-    &ops::Softmax { axis }: &ops::Softmax,
-) -> Candidate<'a> {
+pub(super) fn softmax<'a>(context: &Context<'_>, step: &Step, axis: usize) -> Candidate<'a> {
     let total = step.output_shape.elements();
     let isa = context.isa();
     let value = &context.program.values[step.output];
     let rows = value.rows_before(axis);
     let layouts = [Layout::Single, Layout::Single];
-    let (size, inner) = match &value.shape.dims()[axis..] {
-        [size, inner @ ..] => (*size, inner.iter().product()),
-        [] => (1, 1),
-    };
+    let (size, inner) = size_and_inner(value, axis);
     if inner == 1 && value.free != Some(axis) {
         let kernel = SoftmaxKernel {
             isa,
@@ -56,12 +49,39 @@ pub(super) fn softmax<'a>(
         };
         return Candidate::whole(layouts, kernel, total).over(rows);
     }
+    strided_softmax(context, step, axis, false)
+}
+
+/// The one kernel of the logarithm of a softmax, over single samples.
+pub(super) fn log_softmax<'a>(context: &Context<'_>, step: &Step, axis: usize) -> Candidate<'a> {
+    strided_softmax(context, step, axis, true)
+}
+
+/// The kernel that computes a softmax, or its logarithm, along any dimension.
+fn strided_softmax<'a>(
+    context: &Context<'_>,
+    step: &Step,
+    axis: usize,
+    log: bool,
+) -> Candidate<'a> {
+    let isa = context.isa();
+    let value = &context.program.values[step.output];
+    let (size, inner) = size_and_inner(value, axis);
     let known = match value.free {
         Some(free) if free > axis => Strided::Size(size),
         _ => Strided::Inner(inner),
     };
-    let kernel = StridedSoftmaxKernel { isa, known };
-    Candidate::whole(layouts, kernel, total).over(rows)
+    let kernel = StridedSoftmaxKernel { isa, known, log };
+    let total = step.output_shape.elements();
+    Candidate::whole([Layout::Single; 2], kernel, total).over(value.rows_before(axis))
+}
+
+/// The elements along a dimension, and those behind each.
+fn size_and_inner(value: &ValueType, axis: usize) -> (usize, usize) {
+    match &value.shape.dims()[axis..] {
+        [size, inner @ ..] => (*size, inner.iter().product()),
+        [] => (1, 1),
+    }
 }
 
 /// Two values of one shape, or a map and one number for each of its channels.

@@ -16,6 +16,7 @@ mod elementwise;
 mod halos;
 mod layer_norm;
 mod linear;
+mod mat_mul;
 mod normalisation;
 mod partition;
 mod pool;
@@ -134,12 +135,24 @@ fn candidates<'a>(
         | Op::HardSigmoid(_)
         | Op::HardSwish
         | Op::Tanh
-        | Op::Gelu(_) => one(elementwise::activation(context, step)),
+        | Op::Gelu(_)
+        | Op::Elu(_)
+        | Op::Softplus
+        | Op::Exp
+        | Op::Log
+        | Op::Sqrt
+        | Op::Erf => one(elementwise::activation(context, step)),
         Op::Add => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Add))),
         Op::Sub => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Sub))),
         Op::Mul => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Mul))),
         Op::Div => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Div))),
-        Op::Softmax(softmax) => one(Ok(elementwise::softmax(context, step, softmax))),
+        Op::Max => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Max))),
+        Op::Min => one(Ok(elementwise::arithmetic(context, step, Arithmetic::Min))),
+        Op::MatMul => one(mat_mul::candidate(context, step)),
+        Op::Slice(slice) => one(Ok(arrange::slice(context, step, slice))),
+        Op::Expand(_) => one(Ok(arrange::expand(step))),
+        Op::Softmax(softmax) => one(Ok(elementwise::softmax(context, step, softmax.axis))),
+        Op::LogSoftmax(op) => one(Ok(elementwise::log_softmax(context, step, op.axis))),
         Op::Reshape(_) => one(Ok(arrange::reshape(step))),
         Op::Transpose(transpose) => one(Ok(arrange::transpose(context, step, transpose))),
         Op::Embedding(op) => one(arrange::embedding(context, step, op)),

@@ -38,6 +38,15 @@ pub enum Recipe {
         bias: bool,
     },
     Softmax,
+    LogSoftmax,
+    /// A function of numbers from 0.5 to 2, behind a clip to them.
+    Bounded(Op),
+    /// With the transpose of an earlier map of the same shape, chosen by this number.
+    MatMul(usize),
+    /// All but the first element along the dimension of this number.
+    Slice(usize),
+    /// The pixels of each channel twice.
+    Expand,
 }
 
 fn activation() -> impl Strategy<Value = Op> {
@@ -64,6 +73,9 @@ fn activation() -> impl Strategy<Value = Op> {
         Just(Op::Gelu(ops::Gelu {
             approximate: Approximate::Tanh
         })),
+        Just(Op::Elu(ops::Elu { alpha: 0.7 })),
+        Just(Op::Softplus),
+        Just(Op::Erf),
     ]
 }
 
@@ -83,7 +95,7 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
             }),
         2 => Just(Recipe::Activation(Op::Relu)),
         3 => activation().prop_map(Recipe::Activation),
-        3 => (prop_oneof![2 => Just(Op::Add), 1 => Just(Op::Sub), 1 => Just(Op::Mul)], any::<usize>())
+        3 => (prop_oneof![2 => Just(Op::Add), 1 => Just(Op::Sub), 1 => Just(Op::Mul), 1 => Just(Op::Max), 1 => Just(Op::Min)], any::<usize>())
             .prop_map(|(op, n)| Recipe::Arithmetic(op, n)),
         1 => any::<usize>().prop_map(Recipe::Div),
         1 => any::<usize>().prop_map(Recipe::Concat),
@@ -98,6 +110,11 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
         2 => Just(Recipe::Flatten),
         4 => (1usize..40, any::<bool>()).prop_map(|(out, bias)| Recipe::Linear { out, bias }),
         1 => Just(Recipe::Softmax),
+        1 => Just(Recipe::LogSoftmax),
+        2 => prop_oneof![Just(Op::Exp), Just(Op::Log), Just(Op::Sqrt)].prop_map(Recipe::Bounded),
+        2 => any::<usize>().prop_map(Recipe::MatMul),
+        1 => Just(Recipe::Expand),
+        2 => any::<usize>().prop_map(Recipe::Slice),
     ]
 }
 
@@ -275,6 +292,42 @@ fn add(b: &mut GraphBuilder, values: &[String], recipe: &Recipe, i: usize) -> Op
             b.op(name, Op::Linear(ops::Linear { weight, bias: None }), &[x])
         }
         Recipe::Softmax if !is_map => b.op(name, Op::Softmax(ops::Softmax::default()), &[x]),
+        Recipe::LogSoftmax if !is_map => {
+            b.op(name, Op::LogSoftmax(ops::LogSoftmax::default()), &[x])
+        }
+        Recipe::Bounded(op) => {
+            let (min, max) = (Some(0.5), Some(2.0));
+            let clip = Op::Clip(ops::Clip { min, max });
+            let bounded = b.op(format!("{name}.clip"), clip, &[x]);
+            b.op(name, op.clone(), &[&bounded])
+        }
+        Recipe::MatMul(n) if is_map => {
+            let second = earlier(*n, &|s: &Shape| *s == shape);
+            let perm = vec![0, 2, 1];
+            let transpose = Op::Transpose(ops::Transpose { perm });
+            let second = b.op(format!("{name}.transposed"), transpose, &[&second]);
+            b.op(name, Op::MatMul, &[x, &second])
+        }
+        Recipe::Slice(axis) => {
+            let axis = axis % dims.len();
+            let slice = ops::Slice {
+                axis,
+                start: 1,
+                end: dims[axis],
+            };
+            b.op(name, Op::Slice(slice), &[x])
+        }
+        Recipe::Expand if is_map => {
+            let area = dims[1] * dims[2];
+            let shape = vec![dims[0], 1, area];
+            let row = b.op(
+                format!("{name}.row"),
+                Op::Reshape(ops::Reshape { shape }),
+                &[x],
+            );
+            let shape = vec![dims[0], 2, area];
+            b.op(name, Op::Expand(ops::Expand { shape }), &[&row])
+        }
         _ => return None,
     };
     Some(value)
