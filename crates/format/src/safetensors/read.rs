@@ -7,7 +7,7 @@ use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sparsevd_model::quantised::is_scale;
-use sparsevd_model::{Csr, Dense, ModelError, Network, Shape, Weights};
+use sparsevd_model::{ByteGrid, Csr, Dense, ModelError, Network, Shape, Weights};
 
 use super::bitmask::{self, BitmaskNames};
 use super::graph::{Found, GraphSource, find, preset_shapes};
@@ -85,6 +85,7 @@ pub(crate) fn read_container(
     check_values(path, &network)?;
     network.original_shapes = original_shapes(path, file, &network)?;
     read_scales(path, file, &found.tensors, &mut network)?;
+    read_bytes(path, file, &found.tensors, &mut network)?;
     let metadata = file
         .metadata
         .iter()
@@ -340,6 +341,40 @@ fn read_scales(
                 .set_scale(name, scale)
                 .map_err(|e| FormatError::model(path, e))?;
         }
+    }
+    Ok(())
+}
+
+/// The layers that may run in bytes: the grids of their inputs, and the scales of I8 values.
+fn read_bytes(
+    path: &Path,
+    file: &Container<'_>,
+    tensors: &[Tensor],
+    network: &mut Network,
+) -> Result<(), FormatError> {
+    for (name, grid) in versioned::<ByteGrid>(path, file, metadata_keys::BYTES)? {
+        let node = network.graph.nodes.iter().find(|n| n.name == name);
+        let weight = node.and_then(|n| n.op.weight());
+        let stored = tensors.iter().find_map(|t| match &t.stored {
+            Stored::Csr(stored) if Some(t.name.as_str()) == weight => Some((stored, &t.shape)),
+            _ => None,
+        });
+        let mut rows = Vec::new();
+        if let Some((stored, shape)) = stored {
+            let names = CsrNames::new(stored);
+            if file.dtype(&names.values)? != Dtype::I8 {
+                let got = file.dtype(&names.values)?;
+                return Err(file.wrong_dtype(&names.values, "I8 for a layer in bytes", got));
+            }
+            let (of_weight, _) = shape.matrix();
+            rows = scale(path, file, &names.scale, of_weight)?;
+            if let [one] = rows[..] {
+                rows = vec![one; of_weight];
+            }
+        }
+        // A node or weight that cannot run in bytes is refused there.
+        let set = network.set_bytes(&name, grid, rows);
+        set.map_err(|e| FormatError::model(path, e))?;
     }
     Ok(())
 }

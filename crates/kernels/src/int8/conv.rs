@@ -651,6 +651,10 @@ impl PackedKernel for Conv {
         true
     }
 
+    fn multiplies_bytes(&self) -> bool {
+        true
+    }
+
     fn takes_residual(&self) -> bool {
         self.below.is_none()
     }

@@ -89,4 +89,8 @@ impl PackedKernel for Linear {
     fn is_sparse(&self) -> bool {
         true
     }
+
+    fn multiplies_bytes(&self) -> bool {
+        true
+    }
 }

@@ -62,7 +62,8 @@ pub(crate) fn lower(
     weights::check_memory(&uses, options)?;
     let halos = halos::halos(program);
     sizes::check_values(program, network, &halos)?;
-    let batching = Batching::new(program, &uses, options);
+    let bytes = !network.bytes.is_empty();
+    let batching = Batching::new(program, &uses, options, bytes);
     // Parts follow each other in memory only within one sample.
     let parts = if batching.block == 1 {
         batching.parts
