@@ -480,7 +480,7 @@ impl Filters {
 
     fn check(&self, clamp: Clamp, residual: bool) {
         for dot in Dot::available() {
-            let all = Isa::available().into_iter();
+            let mut all = Isa::available().into_iter();
             let isa = all.rfind(|isa| isa.level() <= dot.level()).expect("scalar");
             self.check_tiles(isa, dot, clamp, residual);
             self.check_blocks(isa, dot, clamp, residual);

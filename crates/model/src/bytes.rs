@@ -232,8 +232,9 @@ mod tests {
     }
 
     fn network() -> Network {
-        let mut b = GraphBuilder::new("n", "x", [3]);
-        let relu = b.relu("r", "x");
+        let mut b = GraphBuilder::new("n");
+        let x = b.input("x", [3]);
+        let relu = b.op("r", Op::Relu, &[&x]);
         let out = b.linear("l", &relu, [2, 3]);
         b.output(&out);
         let weight = Dense::new([2, 3], vec![0.5, 0.0, -1.5, 0.0, 127.0, 3.0]);
@@ -241,6 +242,7 @@ mod tests {
             true => Weights::Csr(Csr::from_dense(&weight)),
             false => Dense::zeros(shape.clone()).into(),
         })
+        .unwrap()
     }
 
     #[test]
