@@ -18,7 +18,9 @@ const GRID: ByteGrid = ByteGrid {
 /// `tiny` whose first layer may run in bytes.
 fn in_bytes() -> Network {
     let mut network = tiny();
-    network.set_bytes("fc1", GRID, vec![1.0, 0.75, 0.5]).unwrap();
+    network
+        .set_bytes("fc1", GRID, vec![1.0, 0.75, 0.5])
+        .unwrap();
     network
 }
 
@@ -78,19 +80,107 @@ fn broken_files_are_named() {
     let valid = write_network_bytes(&in_bytes(), &WriteOptions::default()).unwrap();
     type Change = fn(&mut Pieces);
     let cases: [(&str, Change, &[&str]); 13] = [
-        ("version", |p| { p.edit(metadata_keys::BYTES, |v| v["v"] = json!(2)); }, &["sparsevd.bytes", "expected 1", "2"]),
-        ("field", |p| { p.edit(metadata_keys::BYTES, |v| v["fc1"]["more"] = json!(1)); }, &["fc1", "more"]),
-        ("no scale", |p| { p.edit(metadata_keys::BYTES, |v| v["fc1"] = json!({"zero_point": 1})); }, &["fc1", "scale"]),
-        ("zero point", |p| { p.edit(metadata_keys::BYTES, |v| v["fc1"]["zero_point"] = json!(256)); }, &["fc1", "256"]),
-        ("negative", |p| { p.edit(metadata_keys::BYTES, |v| v["fc1"]["zero_point"] = json!(-1)); }, &["fc1", "-1"]),
-        ("scale of too many bits", |p| { p.edit(metadata_keys::BYTES, |v| v["fc1"]["scale"] = json!(0.1)); }, &["fc1", "scale", "0.1"]),
-        ("negative scale", |p| { p.edit(metadata_keys::BYTES, |v| v["fc1"]["scale"] = json!(-0.5)); }, &["fc1", "-0.5"]),
-        ("ghost", |p| { p.edit(metadata_keys::BYTES, |v| v["ghost"] = json!({"scale": 0.5, "zero_point": 0})); }, &["ghost", "none"]),
-        ("no layer", |p| { p.edit(metadata_keys::BYTES, |v| v["relu1"] = json!({"scale": 0.5, "zero_point": 0})); }, &["relu1", "Relu"]),
-        ("dense weight", |p| { p.edit(metadata_keys::BYTES, |v| v["fc2"] = json!({"scale": 0.5, "zero_point": 0})); }, &["fc2", "CSR"]),
-        ("level of -128", |p| { p.set("fc1.weight.values", 0, &[0x80]); }, &["fc1", "127", "-128"]),
-        ("row scale of too many bits", |p| { p.set("fc1.weight.scale", 1, &0.1_f32.to_le_bytes()); }, &["fc1", "0.1"]),
-        ("no JSON", |p| { p.metadata(metadata_keys::BYTES, "{"); }, &["sparsevd.bytes", "JSON"]),
+        (
+            "version",
+            |p| {
+                p.edit(metadata_keys::BYTES, |v| v["v"] = json!(2));
+            },
+            &["sparsevd.bytes", "expected 1", "2"],
+        ),
+        (
+            "field",
+            |p| {
+                p.edit(metadata_keys::BYTES, |v| v["fc1"]["more"] = json!(1));
+            },
+            &["fc1", "more"],
+        ),
+        (
+            "no scale",
+            |p| {
+                p.edit(metadata_keys::BYTES, |v| {
+                    v["fc1"] = json!({"zero_point": 1})
+                });
+            },
+            &["fc1", "scale"],
+        ),
+        (
+            "zero point",
+            |p| {
+                p.edit(metadata_keys::BYTES, |v| {
+                    v["fc1"]["zero_point"] = json!(256)
+                });
+            },
+            &["fc1", "256"],
+        ),
+        (
+            "negative",
+            |p| {
+                p.edit(metadata_keys::BYTES, |v| v["fc1"]["zero_point"] = json!(-1));
+            },
+            &["fc1", "-1"],
+        ),
+        (
+            "scale of too many bits",
+            |p| {
+                p.edit(metadata_keys::BYTES, |v| v["fc1"]["scale"] = json!(0.1));
+            },
+            &["fc1", "scale", "0.1"],
+        ),
+        (
+            "negative scale",
+            |p| {
+                p.edit(metadata_keys::BYTES, |v| v["fc1"]["scale"] = json!(-0.5));
+            },
+            &["fc1", "-0.5"],
+        ),
+        (
+            "ghost",
+            |p| {
+                p.edit(metadata_keys::BYTES, |v| {
+                    v["ghost"] = json!({"scale": 0.5, "zero_point": 0})
+                });
+            },
+            &["ghost", "none"],
+        ),
+        (
+            "no layer",
+            |p| {
+                p.edit(metadata_keys::BYTES, |v| {
+                    v["relu1"] = json!({"scale": 0.5, "zero_point": 0})
+                });
+            },
+            &["relu1", "Relu"],
+        ),
+        (
+            "dense weight",
+            |p| {
+                p.edit(metadata_keys::BYTES, |v| {
+                    v["fc2"] = json!({"scale": 0.5, "zero_point": 0})
+                });
+            },
+            &["fc2", "CSR"],
+        ),
+        (
+            "level of -128",
+            |p| {
+                p.set("fc1.weight.values", 0, &[0x80]);
+            },
+            &["fc1", "127", "-128"],
+        ),
+        (
+            "row scale of too many bits",
+            |p| {
+                p.set("fc1.weight.scale", 1, &0.1_f32.to_le_bytes());
+            },
+            &["fc1", "0.1"],
+        ),
+        (
+            "no JSON",
+            |p| {
+                p.metadata(metadata_keys::BYTES, "{");
+            },
+            &["sparsevd.bytes", "JSON"],
+        ),
     ];
     for (name, change, says) in cases {
         let mut pieces = Pieces::of(&valid);
@@ -102,9 +192,15 @@ fn broken_files_are_named() {
     }
     // Grids of a weight that is not stored as integers.
     let mut plain = Pieces::of(&write_network_bytes(&tiny(), &WriteOptions::default()).unwrap());
-    plain.metadata(metadata_keys::BYTES, r#"{"v":1,"fc1":{"scale":0.5,"zero_point":3}}"#);
+    plain.metadata(
+        metadata_keys::BYTES,
+        r#"{"v":1,"fc1":{"scale":0.5,"zero_point":3}}"#,
+    );
     let error = read(&plain.join()).unwrap_err().to_string();
-    assert!(error.contains("I8") && error.contains("fc1.weight"), "{error}");
+    assert!(
+        error.contains("I8") && error.contains("fc1.weight"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -114,12 +210,22 @@ fn writers_refuse_what_they_have_no_place_for() {
         profile: CsrProfile::Bitmask,
         ..WriteOptions::default()
     };
-    let error = write_network_bytes(&network, &bitmask).unwrap_err().to_string();
-    assert!(error.contains("bytes") && error.contains("bitmask"), "{error}");
+    let error = write_network_bytes(&network, &bitmask)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("bytes") && error.contains("bitmask"),
+        "{error}"
+    );
     let mut quantised = network.clone();
     quantised.find_scales(&network.layer_tensors()).unwrap();
-    let error = pack(&quantised, &PackOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("`fc1`") && error.contains("bytes"), "{error}");
+    let error = pack(&quantised, &PackOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`fc1`") && error.contains("bytes"),
+        "{error}"
+    );
     quantised.bytes = Default::default();
     pack(&quantised, &PackOptions::default()).unwrap();
     // A weight that was changed since is found, never written as something else.
@@ -129,6 +235,8 @@ fn writers_refuse_what_they_have_no_place_for() {
     };
     let csr = csr.map_values(|_, v| 1.01 * v);
     moved.tensors.insert("fc1.weight".into(), csr.into());
-    let error = write_network_bytes(&moved, &WriteOptions::default()).unwrap_err().to_string();
+    let error = write_network_bytes(&moved, &WriteOptions::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("`fc1.weight`"), "{error}");
 }

@@ -339,7 +339,15 @@ fn convolutions(isa: Isa) -> Vec<Case> {
             };
             let (out, groups) = (0..SIDE, 1);
             int8::Conv::pack_channels(
-                instructions, &levels, shape, 0.5, quantization, &window, groups, blocks, out,
+                instructions,
+                &levels,
+                shape,
+                0.5,
+                quantization,
+                &window,
+                groups,
+                blocks,
+                out,
             )
         };
         let tiles = [input, output].map(Blocks::of_tile);
@@ -733,7 +741,13 @@ fn lines_of_bytes_that_do_not_fit_are_refused() {
             let whole = |[x, y]: [usize; 2], n| {
                 let layer = int8::Linear::new(dot, layer.clone(), (0.01, 128));
                 let mut scratch = vec![f32::NAN; layer.scratch_len()];
-                layer.run(&vec![0.5; x], &mut vec![0.0; y], n, &mut scratch, Clamp::None);
+                layer.run(
+                    &vec![0.5; x],
+                    &mut vec![0.0; y],
+                    n,
+                    &mut scratch,
+                    Clamp::None,
+                );
             };
             let kernels: [(Run<'_>, [usize; 2]); 5] = [
                 (&whole, [of_floats; 2]),

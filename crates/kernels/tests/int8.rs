@@ -428,11 +428,15 @@ impl Filters {
                 let mut sum = 0;
                 for k in 0..inn * kh * kw {
                     let (ic, ky, kx) = (k / (kh * kw), k / kw % kh, k % kw);
-                    let iy = (oy * window.strides[0] + ky * window.dilations[0]).checked_sub(window.pads[0]);
-                    let ix = (ox * window.strides[1] + kx * window.dilations[1]).checked_sub(window.pads[1]);
+                    let iy = (oy * window.strides[0] + ky * window.dilations[0])
+                        .checked_sub(window.pads[0]);
+                    let ix = (ox * window.strides[1] + kx * window.dilations[1])
+                        .checked_sub(window.pads[1]);
                     if let (Some(iy), Some(ix)) = (iy.filter(|y| y < h), ix.filter(|x| x < w)) {
                         let channel = o / (out / groups) * inn + ic;
-                        let byte = self.grid.byte(self.x[((sample * c + channel) * h + iy) * w + ix]);
+                        let byte = self
+                            .grid
+                            .byte(self.x[((sample * c + channel) * h + iy) * w + ix]);
                         let level = filters.values[o * inn * kh * kw + k] as i32;
                         sum += level * (i32::from(byte) - i32::from(self.grid.zero_point));
                     }
@@ -504,11 +508,17 @@ impl Filters {
         whole.run(&x, onto.as_deref(), &mut y, tiles(n), &mut scratch, clamp);
         same(&from_tiles(&y, n, features), &want, dot);
         if let Some(to) = BlockPool::output(&Window::square(2, 2), &blocks[1]) {
-            let conv = whole.pooled(&self.case.window, to).expect("it can be pooled");
+            let conv = whole
+                .pooled(&self.case.window, to)
+                .expect("it can be pooled");
             let features: usize = to.map().iter().product();
             let mut y = vec![f32::NAN; tiles(n) * features * 16];
             conv.run(&x, None, &mut y, tiles(n), &mut scratch, clamp);
-            let want: Vec<f32> = self.pooled(&plain).into_iter().map(|v| clamp.apply(v)).collect();
+            let want: Vec<f32> = self
+                .pooled(&plain)
+                .into_iter()
+                .map(|v| clamp.apply(v))
+                .collect();
             same(&from_tiles(&y, n, features), &want, dot);
             assert!(conv.name().ends_with("any4-conv-pool-i8i8-1x64"));
         }
@@ -545,7 +555,11 @@ impl Filters {
         {
             let mut y = vec![f32::NAN; n * pooled.len()];
             conv.run(&x, None, &mut y, n, &mut scratch, clamp);
-            let want: Vec<f32> = self.pooled(&plain).into_iter().map(|v| clamp.apply(v)).collect();
+            let want: Vec<f32> = self
+                .pooled(&plain)
+                .into_iter()
+                .map(|v| clamp.apply(v))
+                .collect();
             same(&unpacked(&pooled, &y), &want, dot);
         }
     }
@@ -560,8 +574,14 @@ fn same(got: &[f32], want: &[f32], dot: Dot) {
 /// Any window, with levels and bytes of which many are extremes.
 fn any_filters() -> impl Strategy<Value = Filters> {
     let scale = prop_oneof![Just(0.0078125_f32), Just(0.03125)];
-    (convolution(), any::<u8>(), scale, 1..=18_usize, any::<u64>()).prop_map(
-        |(mut case, zero_point, scale, n, seed)| {
+    (
+        convolution(),
+        any::<u8>(),
+        scale,
+        1..=18_usize,
+        any::<u64>(),
+    )
+        .prop_map(|(mut case, zero_point, scale, n, seed)| {
             let mut stream = Stream(seed | 1);
             let extreme = |stream: &mut Stream, level: i8| match stream.bits() % 4 {
                 0 => -128.0,
@@ -584,8 +604,7 @@ fn any_filters() -> impl Strategy<Value = Filters> {
                 x,
                 n,
             }
-        },
-    )
+        })
 }
 
 proptest! {
@@ -614,7 +633,10 @@ proptest! {
 /// A convolution of many channels and wide maps, whose image is larger than short offsets reach, with all filters of the largest levels.
 #[test]
 fn large_images_have_long_offsets() {
-    let window = Window { pads: [1, 1, 1, 1], ..Window::square(3, 1) };
+    let window = Window {
+        pads: [1, 1, 1, 1],
+        ..Window::square(3, 1)
+    };
     let input = [140, 20, 20];
     let mut filters = Dense::zeros([3, 140, 3, 3]);
     for (i, v) in filters.values.iter_mut().enumerate() {
@@ -627,10 +649,21 @@ fn large_images_have_long_offsets() {
     let n = 17;
     let elements = n * input.iter().product::<usize>();
     let filters = Filters {
-        case: ConvCase { filters, bias: vec![-3.0, 0.0, 9.5], window, groups: 1, input },
-        grid: ByteGrid { scale: 0.5, zero_point: 0 },
+        case: ConvCase {
+            filters,
+            bias: vec![-3.0, 0.0, 9.5],
+            window,
+            groups: 1,
+            input,
+        },
+        grid: ByteGrid {
+            scale: 0.5,
+            zero_point: 0,
+        },
         scale: vec![1e-3, 2.0, 1e-9],
-        x: (0..elements).map(|i| if i % 3 == 0 { 1e9 } else { (i % 300) as f32 }).collect(),
+        x: (0..elements)
+            .map(|i| if i % 3 == 0 { 1e9 } else { (i % 300) as f32 })
+            .collect(),
         n,
     };
     filters.check(Clamp::Relu, false);

@@ -24,7 +24,10 @@ pub struct ByteGrid {
 }
 
 /// A number whose digits give it back.
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde calls"
+)]
 fn exactly<S: Serializer>(v: &f32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(f64::from(*v))
 }
@@ -181,7 +184,8 @@ impl Network {
             let of_row = quantised::grid(csr.row(row).1, scale);
             let of_row = of_row.map_err(|e| e.for_tensor(weight))?;
             if let Some(level) = of_row.iter().find(|q| q.abs() > MOST_LEVEL) {
-                let expected = format!("weights of at most {MOST_LEVEL} times the scale of row {row}");
+                let expected =
+                    format!("weights of at most {MOST_LEVEL} times the scale of row {row}");
                 return Err(wrong(name, expected, level.to_string()));
             }
             let most: i64 = of_row.iter().map(|q| i64::from(q.abs()) * 255).sum();
@@ -211,7 +215,13 @@ mod tests {
 
     #[test]
     fn a_range_has_all_bytes_and_an_exact_zero() {
-        for (least, most) in [(0.0, 6.0), (-1.0, 3.0), (-2.5, -1.0), (0.25, 0.5), (-1e-9, 1e9)] {
+        for (least, most) in [
+            (0.0, 6.0),
+            (-1.0, 3.0),
+            (-2.5, -1.0),
+            (0.25, 0.5),
+            (-1e-9, 1e9),
+        ] {
             let grid = ByteGrid::of_range(least, most).unwrap();
             assert_eq!(grid.byte(0.0), grid.zero_point);
             assert_eq!(grid.value(grid.zero_point), 0.0);
@@ -260,7 +270,9 @@ mod tests {
         assert_eq!((layer.input, layer.rows), (input, &[0.5, 1.0][..]));
         // A weight that was changed since is found.
         let half = Dense::new([2, 3], vec![0.5, 0.0, -1.5, 0.0, 127.5, 3.0]);
-        network.tensors.insert("l.weight".into(), Weights::Csr(Csr::from_dense(&half)));
+        network
+            .tensors
+            .insert("l.weight".into(), Weights::Csr(Csr::from_dense(&half)));
         assert!(network.check_bytes().is_err() && network.byte_layer("l").is_err());
     }
 

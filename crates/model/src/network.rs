@@ -8,8 +8,8 @@ use crate::fields::Fields;
 use crate::limits::{self, MAX_ENDPOINTS, MAX_NODE_INPUTS, MAX_NODES, MAX_SHARED};
 use crate::presets::Preset;
 use crate::{
-    ByteGrids, DType, Dense, Dim, ModelError, Op, Preprocessing, Shape, TensorType, Weights, memory, ops,
-    shape,
+    ByteGrids, DType, Dense, Dim, ModelError, Op, Preprocessing, Shape, TensorType, Weights,
+    memory, ops, shape,
 };
 
 /// A named input of a graph with its type.

@@ -264,7 +264,11 @@ impl Data {
         let least = if others.is_some() { count } else { count + 1 };
         if drawn.len() < least {
             let expected = format!("at least {least} samples, {count} of them to find ranges on");
-            return Err(PipelineError::invalid(name, expected, drawn.len().to_string()));
+            return Err(PipelineError::invalid(
+                name,
+                expected,
+                drawn.len().to_string(),
+            ));
         }
         let [drawn, rest] = drawn.divide(count);
         let part = |set: SampleSet, part| -> Result<LabelledSamples, PipelineError> {
@@ -279,7 +283,10 @@ impl Data {
                 preprocessing: preprocessing.clone(),
             })
         };
-        Ok([part(drawn, "calibration")?, part(others.unwrap_or(rest), "held-out")?])
+        Ok([
+            part(drawn, "calibration")?,
+            part(others.unwrap_or(rest), "held-out")?,
+        ])
     }
 
     /// What was found, in words.

@@ -100,7 +100,11 @@ impl Agreement {
                 squares += (a - b) * (a - b);
                 spread += (b - mean) * (b - mean);
                 // A number that is not finite is as far away as can be.
-                largest = largest.max(if (a - b).is_nan() { f64::INFINITY } else { (a - b).abs() });
+                largest = largest.max(if (a - b).is_nan() {
+                    f64::INFINITY
+                } else {
+                    (a - b).abs()
+                });
                 sum += (a - b).abs();
             }
             same += usize::from(arg_max(y) == arg_max(want));
@@ -168,7 +172,9 @@ pub struct QuantisationReport {
 impl fmt::Display for QuantisationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let top1 = |agreement: &Agreement| {
-            let share = agreement.top1.map(|share| format!("{:.2} %", 100.0 * share));
+            let share = agreement
+                .top1
+                .map(|share| format!("{:.2} %", 100.0 * share));
             share.unwrap_or_else(|| "-".into())
         };
         let width = self.layers.iter().map(|l| l.name.len()).max();
@@ -230,7 +236,11 @@ impl ActivationQuantisation {
         }
         if !(self.max_error > 0.0 && self.max_error.is_finite()) {
             let got = self.max_error.to_string();
-            return Err(PipelineError::invalid("largest error", "a positive number", got));
+            return Err(PipelineError::invalid(
+                "largest error",
+                "a positive number",
+                got,
+            ));
         }
         let mut network = folded(network);
         network.bytes = sparsevd_model::ByteGrids::default();
@@ -290,7 +300,9 @@ impl ActivationQuantisation {
             for layer in layers.iter().filter(|l| l.kept_f32.is_none()) {
                 let alone = &quantised[&layer.name];
                 for (name, rows) in &alone.bytes.rows {
-                    result.tensors.insert(name.clone(), alone.tensors[name].clone());
+                    result
+                        .tensors
+                        .insert(name.clone(), alone.tensors[name].clone());
                     result.scales.remove(name);
                     result.bytes.rows.insert(name.clone(), rows.clone());
                 }
@@ -377,12 +389,18 @@ impl ActivationQuantisation {
             .graph
             .nodes
             .iter()
-            .filter(|n| layers.iter().any(|l| l.name == n.name && l.kept_f32.is_none()))
+            .filter(|n| {
+                layers
+                    .iter()
+                    .any(|l| l.name == n.name && l.kept_f32.is_none())
+            })
             .map(|n| (n.name.as_str(), n.inputs[0].as_str()))
             .collect();
         let values: BTreeSet<&str> = read.iter().map(|(_, value)| *value).collect();
-        let mut numbers: HashMap<&str, Numbers> =
-            values.iter().map(|value| (*value, Numbers::new())).collect();
+        let mut numbers: HashMap<&str, Numbers> = values
+            .iter()
+            .map(|value| (*value, Numbers::new()))
+            .collect();
         for pass in [Numbers::widen, Numbers::count] {
             samples.visit(network, &values, &mut |value, x| {
                 if let Some(numbers) = numbers.get_mut(value) {
@@ -415,7 +433,12 @@ struct Outputs {
 }
 
 impl Samples {
-    fn session(&self, network: &Network, batch: usize, bytes: ByteMode) -> Result<Session, PipelineError> {
+    fn session(
+        &self,
+        network: &Network,
+        batch: usize,
+        bytes: ByteMode,
+    ) -> Result<Session, PipelineError> {
         let options = PlanOptions {
             weights: WeightMode::Sparse,
             isa: Isa::from_env()?,
@@ -434,7 +457,10 @@ impl Samples {
             predictions(&session, count, |index, x| set.fill_input(index, x))
         };
         Ok(Outputs {
-            values: [of(calibration, self.calibration)?, of(held_out, self.held_out)?],
+            values: [
+                of(calibration, self.calibration)?,
+                of(held_out, self.held_out)?,
+            ],
             width: session.plan().output_shape().elements(),
             in_bytes: session.plan().nodes().iter().any(|node| node.in_bytes),
         })
@@ -554,7 +580,9 @@ impl Numbers {
                     let grid = ByteGrid::of_range(share * self.least, share * self.most)?;
                     Some((self.squares(grid), grid))
                 });
-                grids.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, grid)| grid)
+                grids
+                    .min_by(|a, b| a.0.total_cmp(&b.0))
+                    .map(|(_, grid)| grid)
             }
         }
     }
@@ -577,7 +605,11 @@ impl Numbers {
 
     /// The sum of the squared errors of a grid.
     fn squares(&self, grid: ByteGrid) -> f64 {
-        let bins = self.bins.iter().enumerate().filter(|(_, count)| **count > 0);
+        let bins = self
+            .bins
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0);
         bins.map(|(bin, &count)| {
             let v = self.middle(bin);
             let error = f64::from(grid.value(grid.byte(v)) - v);
@@ -635,10 +667,11 @@ fn rounded(weight: &Weights) -> Option<(Csr, Vec<f32>)> {
 /// Checks that layers have these names.
 fn check_names(network: &Network, names: &[String]) -> Result<(), PipelineError> {
     let layers: Vec<&Node> = network.graph.weighted_nodes().collect();
-    match names
-        .iter()
-        .find(|name| !layers.iter().any(|node| is_kept_dense(node, std::slice::from_ref(name))))
-    {
+    match names.iter().find(|name| {
+        !layers
+            .iter()
+            .any(|node| is_kept_dense(node, std::slice::from_ref(name)))
+    }) {
         None => Ok(()),
         Some(name) => Err(PipelineError::invalid(
             "layers that stay f32",

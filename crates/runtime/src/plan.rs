@@ -430,7 +430,10 @@ impl fmt::Display for Plan {
         let in_bytes = self.nodes.iter().filter(|n| n.in_bytes).count();
         if in_bytes > 0 {
             let layers = self.nodes.iter().filter(|n| n.weights > 0).count();
-            writeln!(f, "{in_bytes} of {layers} layers multiply bytes, the others f32")?;
+            writeln!(
+                f,
+                "{in_bytes} of {layers} layers multiply bytes, the others f32"
+            )?;
         }
         if let Some((symbol, lengths)) = self.free() {
             let (first, last) = lengths.into_inner();

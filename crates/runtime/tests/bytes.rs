@@ -3,8 +3,7 @@
 
 use sparsevd_kernels::Isa;
 use sparsevd_model::{
-    ByteGrid, Conv2d, Csr, Dense, GraphBuilder, Network, Op, Weights, Window, ops,
-    quantised,
+    ByteGrid, Conv2d, Csr, Dense, GraphBuilder, Network, Op, Weights, Window, ops, quantised,
 };
 use sparsevd_runtime::{ByteMode, Plan, PlanOptions, RuntimeError, Session, WeightMode};
 use sparsevd_testing::arbitrary::Stream;
@@ -81,7 +80,11 @@ fn layer(network: &Network, name: &str, x: &[f32], input: [usize; 3]) -> Vec<f32
             let (columns, levels) = layer.levels.row(row);
             let mut sum = 0;
             for (&k, &level) in columns.iter().zip(levels) {
-                let (ic, ky, kx) = (k as usize / (kh * kw), k as usize / kw % kh, k as usize % kw);
+                let (ic, ky, kx) = (
+                    k as usize / (kh * kw),
+                    k as usize / kw % kh,
+                    k as usize % kw,
+                );
                 let iy = (oy * window.strides[0] + ky).wrapping_sub(window.pads[0]);
                 let ix = (ox * window.strides[1] + kx).wrapping_sub(window.pads[1]);
                 if iy < h && ix < w {
@@ -134,8 +137,15 @@ fn outputs_are_those_of_plain_loops_on_every_instruction_set() {
     let network = network(5);
     let (n, elements) = (70, INPUT.iter().product::<usize>());
     let mut stream = Stream(11);
-    let x: Vec<f32> = stream.floats(n * elements).iter().map(|v| 3.0 * v).collect();
-    let want: Vec<f32> = x.chunks(elements).flat_map(|x| plain(&network, x)).collect();
+    let x: Vec<f32> = stream
+        .floats(n * elements)
+        .iter()
+        .map(|v| 3.0 * v)
+        .collect();
+    let want: Vec<f32> = x
+        .chunks(elements)
+        .flat_map(|x| plain(&network, x))
+        .collect();
     for isa in Isa::available() {
         for threads in [1, 2] {
             let options = PlanOptions {
@@ -143,7 +153,11 @@ fn outputs_are_those_of_plain_loops_on_every_instruction_set() {
                 ..options(isa, ByteMode::Always)
             };
             let plan = Plan::new(&network, &options).unwrap();
-            assert_eq!(in_bytes(&plan), ["a", "b", "c", "d", "e", "f"], "{isa}: {plan}");
+            assert_eq!(
+                in_bytes(&plan),
+                ["a", "b", "c", "d", "e", "f"],
+                "{isa}: {plan}"
+            );
             let mut y = vec![f32::NAN; n * CLASSES];
             let session = Session::new(plan, threads).unwrap();
             session.run(n, &x, &mut y[..]).unwrap();
@@ -160,8 +174,7 @@ fn bytes_are_multiplied_only_where_the_file_and_the_options_say() {
     bare.bytes = Default::default();
     let plan = |network: &Network, options: PlanOptions| Plan::new(network, &options).unwrap();
     for isa in Isa::available() {
-        let [always, never] =
-            [ByteMode::Always, ByteMode::Never].map(|bytes| options(isa, bytes));
+        let [always, never] = [ByteMode::Always, ByteMode::Never].map(|bytes| options(isa, bytes));
         assert!(in_bytes(&plan(&bare, always)).is_empty());
         let f32 = plan(&network, never);
         assert!(in_bytes(&f32).is_empty());
@@ -176,7 +189,10 @@ fn bytes_are_multiplied_only_where_the_file_and_the_options_say() {
         assert!(in_bytes(&plan(&network, dense)).is_empty());
         // Plain Rust is not faster in bytes.
         let faster = plan(&network, options(isa, ByteMode::Faster));
-        assert!(isa != Isa::SCALAR || in_bytes(&faster).is_empty(), "{faster}");
+        assert!(
+            isa != Isa::SCALAR || in_bytes(&faster).is_empty(),
+            "{faster}"
+        );
         let text = plan(&network, always).to_string();
         assert!(text.contains("6 of 6 layers multiply bytes"), "{text}");
     }

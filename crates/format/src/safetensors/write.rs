@@ -179,7 +179,9 @@ impl<'n> Plan<'n> {
         for (name, shape) in &network.original_shapes {
             check_original(path, name, shape, network)?;
         }
-        network.check_bytes().map_err(|e| FormatError::model(path, e))?;
+        network
+            .check_bytes()
+            .map_err(|e| FormatError::model(path, e))?;
         if options.profile == CsrProfile::Bitmask && !network.bytes.is_empty() {
             return Err(FormatError::invalid(
                 path,

@@ -313,7 +313,10 @@ impl<const LARGE: bool> Output for Bytes<LARGE> {
 /// # Safety
 /// The instructions of `L` must be enabled where this is inlined.
 #[inline(always)]
-pub(super) unsafe fn scaled<L: Lanes>(row: &Row, sums: [L::Ints; 4]) -> [<L::Floats as Simd>::V; 4] {
+pub(super) unsafe fn scaled<L: Lanes>(
+    row: &Row,
+    sums: [L::Ints; 4],
+) -> [<L::Floats as Simd>::V; 4] {
     // SAFETY: no memory is accessed; callers enable the instruction set.
     unsafe {
         let [scale, offset] = [row.scale, row.offset].map(|v| L::Floats::splat(v));
@@ -396,8 +399,7 @@ impl<O: Output> Product<'_, O> {
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let step = &*step.add(r * steps + at);
                         let lines = step.offsets().map(|offset| x.add(offset));
-                        *sums =
-                            L::add_products(constants, *sums, lines, SAMPLES, step.weights());
+                        *sums = L::add_products(constants, *sums, lines, SAMPLES, step.weights());
                     }
                 }
                 for (row, sums) in rows.iter().zip(sums) {

@@ -87,9 +87,9 @@ impl Image {
         self.border[0] + self.from[0] + self.border[2]
     }
 
-    /// Lines of a channel.
+    /// Lines of a channel: whole cache lines, an odd number of them, so that channels do not fall on the same sets of the cache.
     fn channel(&self) -> usize {
-        self.rows() * self.row
+        ((self.rows() * self.row).div_ceil(STRIP) | 1) * STRIP
     }
 
     /// Bytes of one form, with room for the lines that are read past its end.
@@ -148,9 +148,15 @@ impl Conv {
             true => ([0; 4], [input.halo()[0] - top, input.halo()[1] - left]),
             false => (window.pads, [0; 2]),
         };
-        let stride = window.strides[1];
         let columns = border[1] + input.pitch() + border[3];
-        let phase = columns.div_ceil(stride);
+        // A wider one leaves one column of output.
+        let stride = window.strides[1].min(columns.max(1));
+        let mut phase = columns.div_ceil(stride);
+        // Where rows follow each other without a gap, in the image as in the output, they are one long row; else each begins at a cache line.
+        let long_rows = window.strides == [1, 1] && columns == ow && output.pitch() == ow;
+        if !long_rows || output.block()[1] != ow {
+            phase = phase.next_multiple_of(STRIP);
+        }
         let image = Image {
             channels: input.map()[0],
             source: input.channel(),
@@ -162,7 +168,7 @@ impl Conv {
         };
         length::planned(
             "an image of bytes",
-            [image.channels, image.rows() + 1, image.row + 1, 4 * LANES],
+            [image.channels, image.rows() + 1, image.row + 8, 4 * LANES],
         );
         let [dy, dx] = window.dilations;
         let mut nonzeros = 0;
@@ -211,7 +217,7 @@ impl Conv {
             return None;
         }
         let [rows, columns] = output.block();
-        let below = window.strides[0] * self.image.row * LANES;
+        let below = window.strides[0].saturating_mul(self.image.row) * LANES;
         let strips = (0..rows).flat_map(|row| {
             (0..columns).step_by(STRIP / 2).map(move |column| Strip {
                 x: 2 * (row * below + column * LANES),
@@ -330,8 +336,7 @@ impl Conv {
 /// The strips of all lines of a channel of output.
 fn strips(image: &Image, window: &Window, output: &Blocks) -> Vec<Strip> {
     let [mut rows, mut columns] = output.block();
-    let row_of_image = window.strides[0] * image.row;
-    // Where rows follow each other without a gap, in the image as in the output, they are one long row.
+    let row_of_image = window.strides[0].saturating_mul(image.row);
     if row_of_image == columns && output.pitch() == columns {
         (rows, columns) = (rows.min(1), rows * columns);
     }
@@ -425,7 +430,7 @@ impl Task for Quantize<'_> {
                         self.fill(line + end..line + image.phase);
                     }
                 }
-                let end = first + image.channel();
+                let end = first + image.rows() * image.row;
                 self.fill(end - bottom * image.row..end);
             }
         }
@@ -563,7 +568,7 @@ impl Product<'_> {
         // the floats of four lines.
         unsafe {
             let steps = row.steps as usize;
-            let mut larger = [0.0_f32; SAMPLES];
+            let mut four = [0.0_f32; SAMPLES];
             for part in 0..SAMPLES / (TILES * L::N) {
                 let x = self.x.wrapping_add(strip.x + part * TILES * L::N);
                 let mut sums = [[L::splat(row.start); 4]; 2];
@@ -597,18 +602,23 @@ impl Product<'_> {
                     }
                 }
                 let [above, under] = sums;
-                let above = L::to_lines(scaled::<L>(row, L::in_order(above)));
-                let under = L::to_lines(scaled::<L>(row, L::in_order(under)));
-                for (k, (a, b)) in above.into_iter().zip(under).enumerate() {
-                    let p = larger.as_mut_ptr().add((part * TILES + k) * L::N);
-                    L::Floats::store(p, L::Floats::larger(a, b));
+                let above = scaled::<L>(row, L::in_order(above));
+                let under = scaled::<L>(row, L::in_order(under));
+                let mut larger = above;
+                for (a, b) in larger.iter_mut().zip(under) {
+                    *a = L::Floats::larger(*a, b);
+                }
+                let lines = L::to_lines(larger);
+                for (k, v) in lines.into_iter().enumerate() {
+                    let p = four.as_mut_ptr().add((part * TILES + k) * L::N);
+                    L::Floats::store(p, v);
                 }
             }
             let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
             let y = self.y.add(row.row as usize * self.y_channel + strip.y);
             for float in (0..strip.lines * LANES).step_by(L::N) {
                 let pair = float / LANES * 2 * LANES + float % LANES;
-                let p = larger.as_ptr().add(pair);
+                let p = four.as_ptr().add(pair);
                 let v = L::Floats::larger(L::Floats::load(p), L::Floats::load(p.add(LANES)));
                 L::Floats::store(y.add(float), L::Floats::clamp(v, low, high));
             }

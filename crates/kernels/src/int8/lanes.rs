@@ -399,12 +399,7 @@ mod x86 {
             unsafe { _mm512_cvtepi32_ps(v) }
         }
         #[inline(always)]
-        unsafe fn store_bytes(
-            p: *mut u8,
-            second: usize,
-            v: [__m512; 4],
-            [least, most]: [u8; 2],
-        ) {
+        unsafe fn store_bytes(p: *mut u8, second: usize, v: [__m512; 4], [least, most]: [u8; 2]) {
             // SAFETY: `p` is writable for 64 bytes in each form; the instruction set is enabled (contract of the trait).
             unsafe {
                 let [a, b, c, d] = v.map(|v| _mm512_cvtps_epi32(v));

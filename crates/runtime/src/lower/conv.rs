@@ -243,8 +243,7 @@ impl<'a> Layer<'a> {
             Part::whole(conv, features)
         };
         let worth = select::prefer_byte_conv(costs, ns, nonzeros, lanes);
-        (worth || self.context.bytes_at_any_cost())
-            .then(|| convs.into_iter().map(part).collect())
+        (worth || self.context.bytes_at_any_cost()).then(|| convs.into_iter().map(part).collect())
     }
 
     /// In bytes, over tiles, with the pooling; `None` where the pooling leaves pixels.

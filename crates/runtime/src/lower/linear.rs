@@ -79,7 +79,10 @@ pub(super) fn candidates<'a>(
     let tiled = matches!(kernel, Some(LinearKernel::Spmm | LinearKernel::Gemm));
     if tiled && let Some(bytes) = bytes(context, step, used, layer.rows)? {
         let layer = Rc::clone(&layer);
-        candidates.insert(0, Candidate::new(Layout::Tiled, move || layer.bytes(&bytes)));
+        candidates.insert(
+            0,
+            Candidate::new(Layout::Tiled, move || layer.bytes(&bytes)),
+        );
     }
     let over = |candidate: Candidate<'a>| candidate.over(layer.rows);
     Ok(candidates.into_iter().map(over).collect())

@@ -47,8 +47,7 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
         max_error: args.max_error,
     };
     let threads = args.threads.map(usize::from);
-    let threads =
-        threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let done = settings.run(loaded.network, data, threads)?;
     let options = WriteOptions {
         metadata: loaded.metadata,
