@@ -4,7 +4,6 @@ use sparsevd_model::Csr;
 
 use crate::blocks::{Blocks, TILE};
 use crate::cost::{Costs, Size};
-use crate::int8::Dot;
 use crate::{Isa, LANES, Layout, Level, Precision};
 
 /// Kernel of a linear layer.
@@ -29,10 +28,11 @@ pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, groups: usize) 
 /// A layer must be expected to win by this much to run in bytes.
 const BYTE_MARGIN: f64 = 0.95;
 
-/// Whether a sparse linear layer with grids of bytes should multiply bytes, in calls of `n` samples.
-pub fn prefer_byte_linear(costs: &Costs, dot: Dot, size: Size, n: usize) -> bool {
+/// Whether a sparse linear layer with grids of bytes should multiply bytes, in calls of `n` samples. `share` is that of its instructions
+/// ([`crate::int8::Dot::share`]).
+pub fn prefer_byte_linear(costs: &Costs, share: f64, size: Size, n: usize) -> bool {
     let floats = costs.spmm(size, n).min(costs.gemm(size, n));
-    costs.byte_spmm(size, n, dot.share()) < BYTE_MARGIN * floats
+    costs.byte_spmm(size, n, share) < BYTE_MARGIN * floats
 }
 
 /// Whether a sparse convolution with grids of bytes should multiply bytes: where that is expected to take `ns` for a sample or a tile, for which the kernel

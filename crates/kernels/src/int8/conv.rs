@@ -87,9 +87,9 @@ impl Image {
         self.border[0] + self.from[0] + self.border[2]
     }
 
-    /// Lines of a channel: whole cache lines, an odd number of them, so that channels do not fall on the same sets of the cache.
+    /// Lines of a channel.
     fn channel(&self) -> usize {
-        ((self.rows() * self.row).div_ceil(STRIP) | 1) * STRIP
+        self.rows() * self.row
     }
 
     /// Bytes of one form, with room for the lines that are read past its end.
@@ -151,12 +151,7 @@ impl Conv {
         let columns = border[1] + input.pitch() + border[3];
         // A wider one leaves one column of output.
         let stride = window.strides[1].min(columns.max(1));
-        let mut phase = columns.div_ceil(stride);
-        // Where rows follow each other without a gap, in the image as in the output, they are one long row; else each begins at a cache line.
-        let long_rows = window.strides == [1, 1] && columns == ow && output.pitch() == ow;
-        if !long_rows || output.block()[1] != ow {
-            phase = phase.next_multiple_of(STRIP);
-        }
+        let phase = columns.div_ceil(stride);
         let image = Image {
             channels: input.map()[0],
             source: input.channel(),
@@ -168,7 +163,7 @@ impl Conv {
         };
         length::planned(
             "an image of bytes",
-            [image.channels, image.rows() + 1, image.row + 8, 4 * LANES],
+            [image.channels, image.rows() + 1, image.row + 1, 4 * LANES],
         );
         let [dy, dx] = window.dilations;
         let mut nonzeros = 0;
@@ -236,7 +231,12 @@ impl Conv {
     pub fn unit_ns(&self, costs: &Costs) -> f64 {
         let each = SAMPLES * self.below.map_or(1, |_| 2);
         let lanes = self.strips.len() * each;
-        costs.byte_conv(self.nonzeros, lanes, self.input.len(), self.dot.share())
+        costs.byte_conv(
+            self.nonzeros,
+            lanes,
+            self.input.len(),
+            self.dot.conv_share(),
+        )
     }
 
     /// Elements of scratch that a run needs: the image.
@@ -337,6 +337,7 @@ impl Conv {
 fn strips(image: &Image, window: &Window, output: &Blocks) -> Vec<Strip> {
     let [mut rows, mut columns] = output.block();
     let row_of_image = window.strides[0].saturating_mul(image.row);
+    // Where rows follow each other without a gap, in the image as in the output, they are one long row.
     if row_of_image == columns && output.pitch() == columns {
         (rows, columns) = (rows.min(1), rows * columns);
     }
@@ -430,7 +431,7 @@ impl Task for Quantize<'_> {
                         self.fill(line + end..line + image.phase);
                     }
                 }
-                let end = first + image.rows() * image.row;
+                let end = first + image.channel();
                 self.fill(end - bottom * image.row..end);
             }
         }
@@ -568,7 +569,7 @@ impl Product<'_> {
         // the floats of four lines.
         unsafe {
             let steps = row.steps as usize;
-            let mut four = [0.0_f32; SAMPLES];
+            let mut larger = [0.0_f32; SAMPLES];
             for part in 0..SAMPLES / (TILES * L::N) {
                 let x = self.x.wrapping_add(strip.x + part * TILES * L::N);
                 let mut sums = [[L::splat(row.start); 4]; 2];
@@ -602,23 +603,18 @@ impl Product<'_> {
                     }
                 }
                 let [above, under] = sums;
-                let above = scaled::<L>(row, L::in_order(above));
-                let under = scaled::<L>(row, L::in_order(under));
-                let mut larger = above;
-                for (a, b) in larger.iter_mut().zip(under) {
-                    *a = L::Floats::larger(*a, b);
-                }
-                let lines = L::to_lines(larger);
-                for (k, v) in lines.into_iter().enumerate() {
-                    let p = four.as_mut_ptr().add((part * TILES + k) * L::N);
-                    L::Floats::store(p, v);
+                let above = L::to_lines(scaled::<L>(row, L::in_order(above)));
+                let under = L::to_lines(scaled::<L>(row, L::in_order(under)));
+                for (k, (a, b)) in above.into_iter().zip(under).enumerate() {
+                    let p = larger.as_mut_ptr().add((part * TILES + k) * L::N);
+                    L::Floats::store(p, L::Floats::larger(a, b));
                 }
             }
             let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
             let y = self.y.add(row.row as usize * self.y_channel + strip.y);
             for float in (0..strip.lines * LANES).step_by(L::N) {
                 let pair = float / LANES * 2 * LANES + float % LANES;
-                let p = four.as_ptr().add(pair);
+                let p = larger.as_ptr().add(pair);
                 let v = L::Floats::larger(L::Floats::load(p), L::Floats::load(p.add(LANES)));
                 L::Floats::store(y.add(float), L::Floats::clamp(v, low, high));
             }

@@ -103,7 +103,7 @@ fn bytes(
     let worth = |bytes: &Bytes| {
         let size = size(step, used);
         context.bytes_at_any_cost()
-            || select::prefer_byte_linear(&choice.costs, bytes.dot, size, vectors)
+            || select::prefer_byte_linear(&choice.costs, bytes.dot.share(), size, vectors)
     };
     Ok(context.bytes(step)?.filter(worth))
 }
