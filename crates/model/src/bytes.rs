@@ -3,7 +3,7 @@
 //! A layer in bytes reads `(byte - zero_point) * scale` in place of its input, and its weight is, row by row, an integer from -127 to 127 times the scale of
 //! the row, as [`crate::quantised`] has it. So products and sums of a row are those of integers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -105,30 +105,28 @@ impl Network {
         input: ByteGrid,
         rows: Vec<f32>,
     ) -> Result<(), ModelError> {
-        let (_, weight) = self.layer(node)?;
-        let weight = weight.to_owned();
-        let mut grids = std::mem::take(&mut self.bytes);
-        let checked = self.checked_layer(node, input, &rows).map(|_| ());
-        if checked.is_ok() {
-            grids.inputs.insert(node.into(), input);
-            grids.rows.insert(weight, rows);
-        }
-        self.bytes = grids;
-        checked
+        let found = self.graph.nodes.iter().find(|n| n.name == node);
+        let weight = weight_of(node, found)?.to_owned();
+        self.checked_layer(node, &weight, input, &rows)?;
+        self.bytes.inputs.insert(node.into(), input);
+        self.bytes.rows.insert(weight, rows);
+        Ok(())
     }
 
     /// A layer that may run in bytes; `None` where it may not.
     ///
     /// # Errors
     /// As [`Network::set_bytes`], where the network was changed since.
-    pub fn byte_layer(&self, node: &str) -> Result<Option<ByteLayer<'_>>, ModelError> {
+    pub fn byte_layer(
+        &self,
+        node: &str,
+        weight: &str,
+    ) -> Result<Option<ByteLayer<'_>>, ModelError> {
         let Some(&input) = self.bytes.inputs.get(node) else {
             return Ok(None);
         };
-        let (_, weight) = self.layer(node)?;
-        let rows = self.bytes.rows.get(weight);
-        let rows = rows.ok_or_else(|| wrong(node, "scales of the rows of its weight", "none"))?;
-        let levels = self.checked_layer(node, input, rows)?;
+        let rows = self.bytes.rows.get(weight).map_or(&[][..], Vec::as_slice);
+        let levels = self.checked_layer(node, weight, input, rows)?;
         Ok(Some(ByteLayer {
             input,
             rows,
@@ -141,26 +139,26 @@ impl Network {
     /// # Errors
     /// As [`Network::set_bytes`], where the network was changed since.
     pub fn check_bytes(&self) -> Result<(), ModelError> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        let nodes: HashMap<&str, &Node> =
+            (self.graph.nodes.iter().map(|n| (n.name.as_str(), n))).collect();
         for name in self.bytes.inputs.keys() {
-            self.byte_layer(name)?;
+            let weight = weight_of(name, nodes.get(name.as_str()).copied())?;
+            self.byte_layer(name, weight)?;
         }
         Ok(())
     }
 
-    /// A layer and the name of its weight.
-    fn layer(&self, name: &str) -> Result<(&Node, &str), ModelError> {
-        let expected = "a linear layer or a convolution of that name";
-        let node = self.graph.nodes.iter().find(|n| n.name == name);
-        let node = node.ok_or_else(|| wrong(name, expected, "none"))?;
-        match (&node.op, node.op.weight()) {
-            (Op::Linear(_) | Op::Conv(_), Some(weight)) => Ok((node, weight)),
-            (other, _) => Err(wrong(name, expected, other.name())),
-        }
-    }
-
     /// The levels of a layer.
-    fn checked_layer(&self, name: &str, input: ByteGrid, rows: &[f32]) -> Result<Csr, ModelError> {
-        let (_, weight) = self.layer(name)?;
+    fn checked_layer(
+        &self,
+        name: &str,
+        weight: &str,
+        input: ByteGrid,
+        rows: &[f32],
+    ) -> Result<Csr, ModelError> {
         let scale = |got| ModelError::Step {
             tensor: name.into(),
             got,
@@ -197,6 +195,16 @@ impl Network {
         }
         let (starts, columns) = (csr.crow_indices().to_vec(), csr.col_indices().to_vec());
         Csr::try_new(csr.shape().clone(), starts, columns, levels).map_err(|e| e.for_tensor(weight))
+    }
+}
+
+/// The name of the weight of a layer that may run in bytes.
+fn weight_of<'n>(name: &str, node: Option<&'n Node>) -> Result<&'n str, ModelError> {
+    let expected = "a linear layer or a convolution of that name";
+    let node = node.ok_or_else(|| wrong(name, expected, "none"))?;
+    match (&node.op, node.op.weight()) {
+        (Op::Linear(_) | Op::Conv(_), Some(weight)) => Ok(weight),
+        (other, _) => Err(wrong(name, expected, other.name())),
     }
 }
 
@@ -262,10 +270,10 @@ mod tests {
             scale: 0.25,
             zero_point: 9,
         };
-        assert!(network.byte_layer("l").unwrap().is_none());
+        assert!(network.byte_layer("l", "l.weight").unwrap().is_none());
         network.set_bytes("l", input, vec![0.5, 1.0]).unwrap();
         network.check_bytes().unwrap();
-        let layer = network.byte_layer("l").unwrap().unwrap();
+        let layer = network.byte_layer("l", "l.weight").unwrap().unwrap();
         assert_eq!(layer.levels.values(), [1.0, -3.0, 127.0, 3.0]);
         assert_eq!((layer.input, layer.rows), (input, &[0.5, 1.0][..]));
         // A weight that was changed since is found.
@@ -273,7 +281,7 @@ mod tests {
         network
             .tensors
             .insert("l.weight".into(), Weights::Csr(Csr::from_dense(&half)));
-        assert!(network.check_bytes().is_err() && network.byte_layer("l").is_err());
+        assert!(network.check_bytes().is_err() && network.byte_layer("l", "l.weight").is_err());
     }
 
     #[test]

@@ -66,7 +66,10 @@ fn network(seed: u64) -> Network {
 /// A layer in bytes by plain loops, without what was fused behind it.
 fn layer(network: &Network, name: &str, x: &[f32], input: [usize; 3]) -> Vec<f32> {
     let node = network.graph.nodes.iter().find(|n| n.name == name).unwrap();
-    let layer = network.byte_layer(name).unwrap().unwrap();
+    let layer = network
+        .byte_layer(name, node.op.weight().unwrap())
+        .unwrap()
+        .unwrap();
     let bias = network.bias(node).unwrap();
     let (window, [c, h, w]) = match &node.op {
         Op::Conv(conv) => (conv.window.clone(), input),

@@ -1,13 +1,13 @@
 //! Networks from safetensors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sparsevd_model::quantised::is_scale;
-use sparsevd_model::{ByteGrid, Csr, Dense, ModelError, Network, Shape, Weights};
+use sparsevd_model::{ByteGrid, ByteGrids, Csr, Dense, ModelError, Network, Shape, Weights};
 
 use super::bitmask::{self, BitmaskNames};
 use super::graph::{Found, GraphSource, find, preset_shapes};
@@ -352,31 +352,39 @@ fn read_bytes(
     tensors: &[Tensor],
     network: &mut Network,
 ) -> Result<(), FormatError> {
-    for (name, grid) in versioned::<ByteGrid>(path, file, metadata_keys::BYTES)? {
-        let node = network.graph.nodes.iter().find(|n| n.name == name);
-        let weight = node.and_then(|n| n.op.weight());
-        let stored = tensors.iter().find_map(|t| match &t.stored {
-            Stored::Csr(stored) if Some(t.name.as_str()) == weight => Some((stored, &t.shape)),
-            _ => None,
-        });
-        let mut rows = Vec::new();
-        if let Some((stored, shape)) = stored {
-            let names = CsrNames::new(stored);
-            if file.dtype(&names.values)? != Dtype::I8 {
-                let got = file.dtype(&names.values)?;
-                return Err(file.wrong_dtype(&names.values, "I8 for a layer in bytes", got));
-            }
-            let (of_weight, _) = shape.matrix();
-            rows = scale(path, file, &names.scale, of_weight)?;
-            if let [one] = rows[..] {
-                rows = vec![one; of_weight];
-            }
+    let grids = versioned::<ByteGrid>(path, file, metadata_keys::BYTES)?;
+    let weights: HashMap<&str, &str> = (network.graph.weighted_nodes())
+        .filter_map(|n| Some((n.name.as_str(), n.op.weight()?)))
+        .collect();
+    let parts: HashMap<&str, &Tensor> = tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+    let mut rows = BTreeMap::new();
+    for name in grids.keys() {
+        // A node or weight that cannot run in bytes is refused below.
+        let weight = weights.get(name.as_str()).copied();
+        let Some((weight, tensor)) = weight.and_then(|w| Some((w, parts.get(w)?))) else {
+            continue;
+        };
+        let Stored::Csr(stored) = &tensor.stored else {
+            continue;
+        };
+        let names = CsrNames::new(stored);
+        if file.dtype(&names.values)? != Dtype::I8 {
+            let got = file.dtype(&names.values)?;
+            return Err(file.wrong_dtype(&names.values, "I8 for a layer in bytes", got));
         }
-        // A node or weight that cannot run in bytes is refused there.
-        let set = network.set_bytes(&name, grid, rows);
-        set.map_err(|e| FormatError::model(path, e))?;
+        let (of_weight, _) = tensor.shape.matrix();
+        let mut scales = scale(path, file, &names.scale, of_weight)?;
+        if let [one] = scales[..] {
+            scales = vec![one; of_weight];
+        }
+        rows.insert(weight.to_owned(), scales);
     }
-    Ok(())
+    network.bytes = ByteGrids {
+        inputs: grids,
+        rows,
+    };
+    let checked = network.check_bytes();
+    checked.map_err(|e| FormatError::model(path, e))
 }
 
 /// Checks that a shape can be what a tensor of the network had before dead units were removed.

@@ -144,7 +144,10 @@ impl Context<'_> {
         if !self.choice().sparse || self.options.bytes == ByteMode::Never {
             return Ok(None);
         }
-        let Some(layer) = self.network.byte_layer(&step.name)? else {
+        let Some(weight) = step.op.weight() else {
+            return Ok(None);
+        };
+        let Some(layer) = self.network.byte_layer(&step.name, weight)? else {
             return Ok(None);
         };
         let scale = layer.rows.iter().map(|row| row * layer.input.scale);
