@@ -13,7 +13,7 @@ use sparsevd_kernels::Isa;
 use sparsevd_model::{Dense, Dim, Graph, Network, Shape, TensorType, Weights};
 use sparsevd_onnx::{ImportOptions, InputShape, load_with};
 use sparsevd_pipeline::{Conversion, Inspection, KernelCosts, ModelFile, PipelineError};
-use sparsevd_runtime::{Plan as RuntimePlan, PlanOptions, WeightMode, WeightType};
+use sparsevd_runtime::{ByteMode, Plan as RuntimePlan, PlanOptions, WeightMode, WeightType};
 
 use crate::array::{Operand, in_c_order};
 use crate::error::{class, detached, input_error, setting_error, user_warning};
@@ -134,6 +134,7 @@ impl Model {
                 batch,
                 length,
                 values,
+                bytes: ByteMode::default(),
                 costs: KernelCosts::of(isa)?,
             };
             Ok(RuntimePlan::new(&self.loaded.network, &options)?)

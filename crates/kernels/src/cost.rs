@@ -129,6 +129,22 @@ impl Costs {
         tile * self.tiles(n) + passes * self.streamed(far)
     }
 
+    /// Nanoseconds of a sparse product of bytes with `n` vectors in tiles, made of floats. A multiply-add takes `share` of the time of one of floats.
+    pub fn byte_spmm(&self, size: Size, n: usize, share: f64) -> f64 {
+        /// Samples of a tile of bytes.
+        const SAMPLES: usize = 4 * LANES;
+        let tile = size.nonzeros as f64 * at(&DENSITIES, &self.spmm, size.density());
+        let multiplied = tile * share * (SAMPLES / LANES) as f64;
+        let quantised = (size.cols * SAMPLES) as f64 * self.element;
+        n.div_ceil(SAMPLES) as f64 * (multiplied + quantised)
+    }
+
+    /// Nanoseconds of a sparse convolution of bytes, made of `inputs` floats, in which each weight is multiplied by `lanes` bytes. A multiply-add takes
+    /// `share` of the time of one of floats.
+    pub fn byte_conv(&self, nonzeros: usize, lanes: usize, inputs: usize, share: f64) -> f64 {
+        nonzeros as f64 * lanes as f64 * self.conv * share + inputs as f64 * self.element
+    }
+
     /// Nanoseconds of a sparse product with one vector that has `active` non-zero elements.
     pub fn input_sparse(&self, size: Size, active: usize) -> f64 {
         let share = active as f64 / size.cols.max(1) as f64;

@@ -121,6 +121,11 @@ pub trait PackedKernel: Debug + Send + Sync {
         false
     }
 
+    /// Whether the kernel makes bytes of its input and multiplies these.
+    fn multiplies_bytes(&self) -> bool {
+        false
+    }
+
     /// Whether the kernel overwrites its input with its output: its operands then have no `x`.
     fn in_place(&self) -> bool {
         false

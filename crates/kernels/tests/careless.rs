@@ -329,6 +329,40 @@ fn convolutions(isa: Isa) -> Vec<Case> {
             y,
             1,
         ));
+        let levels = Csr::from_dense(&Dense::new(shape, vec![3.0; weight.values.len()]));
+        let bytes = |blocks| {
+            let instructions = (isa, Dot::of(isa));
+            let quantization = int8::Quantization {
+                zero_point: 128,
+                scale: &[0.01; SIDE],
+                offset: &[128.0; SIDE],
+            };
+            let (out, groups) = (0..SIDE, 1);
+            int8::Conv::pack_channels(
+                instructions,
+                &levels,
+                shape,
+                0.5,
+                quantization,
+                &window,
+                groups,
+                blocks,
+                out,
+            )
+        };
+        let tiles = [input, output].map(Blocks::of_tile);
+        for (blocks, lanes) in [(blocks, 1), (tiles, LANES)] {
+            let [x, y] = blocks.map(|b| b.len());
+            all.push(Case {
+                x2: Some(y),
+                ..case(bytes(blocks), x, y, lanes)
+            });
+            if let Some(pooled) = BlockPool::output(&Window::square(2, 2), &blocks[1])
+                && let Some(conv) = bytes(blocks).pooled(&window, pooled)
+            {
+                all.push(case(conv, x, pooled.len(), lanes));
+            }
+        }
         if window.pads == [0; 4] {
             let [from, to] = [input, output].map(Blocks::of_tile);
             let conv =
@@ -707,7 +741,19 @@ fn lines_of_bytes_that_do_not_fit_are_refused() {
         for right in [0, 1, 15, 16, 17, 63, 64, 65, 130] {
             let of_bytes = byte_tiles(right) * SIDE * dot.line();
             let of_floats = tiles(right) * SIDE * LANES;
-            let kernels: [(Run<'_>, [usize; 2]); 4] = [
+            let whole = |[x, y]: [usize; 2], n| {
+                let layer = int8::Linear::new(dot, layer.clone(), (0.01, 128));
+                let mut scratch = vec![f32::NAN; layer.scratch_len()];
+                layer.run(
+                    &vec![0.5; x],
+                    &mut vec![0.0; y],
+                    n,
+                    &mut scratch,
+                    Clamp::None,
+                );
+            };
+            let kernels: [(Run<'_>, [usize; 2]); 5] = [
+                (&whole, [of_floats; 2]),
                 (&sums, [of_bytes, of_floats]),
                 (&floats, [of_bytes, of_floats]),
                 (&bytes, [of_bytes; 2]),

@@ -1,10 +1,15 @@
 //! Products of bytes with every instruction for them, exactly as plain loops compute them.
 
 use proptest::prelude::*;
-use sparsevd_kernels::int8::{Dot, Quantization, SAMPLES, Spmm, byte_of, byte_tiles, quantize};
-use sparsevd_kernels::{Clamp, tiles};
-use sparsevd_model::{Csr, Dense};
-use sparsevd_testing::arbitrary::Stream;
+use sparsevd_kernels::blocks::Blocks;
+use sparsevd_kernels::conv_blocks::BlockConv;
+use sparsevd_kernels::int8::{
+    Conv, Dot, Linear, Quantization, SAMPLES, Spmm, byte_of, byte_tiles, quantize,
+};
+use sparsevd_kernels::pool_blocks::BlockPool;
+use sparsevd_kernels::{Clamp, Isa, tiles};
+use sparsevd_model::{ByteGrid, Csr, Dense, Window};
+use sparsevd_testing::arbitrary::{ConvCase, Stream, convolution};
 use sparsevd_testing::reference::{from_tiles, to_tiles};
 
 /// A layer of bytes, and `n` samples of its input, `[n][cols]`.
@@ -380,4 +385,286 @@ fn levels_that_are_no_bytes_are_refused() {
         let message = panic.downcast::<String>().expect("a text");
         assert!(message.contains("an integer from -128 to 127"), "{message}");
     }
+}
+
+/// A convolution of bytes, and `n` samples of its input.
+#[derive(Debug, Clone)]
+struct Filters {
+    case: ConvCase,
+    grid: ByteGrid,
+    scale: Vec<f32>,
+    x: Vec<f32>,
+    n: usize,
+}
+
+impl Filters {
+    fn shape(&self) -> [usize; 4] {
+        let &[out, inn, kh, kw] = self.case.filters.shape.dims() else {
+            unreachable!()
+        };
+        [out, inn, kh, kw]
+    }
+
+    /// `[out, height, width]` of the output.
+    fn map(&self) -> [usize; 3] {
+        let [_, h, w] = self.case.input;
+        let [oh, ow] = self.case.window.output(h, w).expect("it fits");
+        [self.shape()[0], oh, ow]
+    }
+
+    /// `sum * scale + offset`, `[n][out][height][width]`.
+    fn plain(&self) -> Vec<f32> {
+        let ([out, inn, kh, kw], [_, oh, ow]) = (self.shape(), self.map());
+        let ConvCase {
+            filters,
+            bias,
+            window,
+            groups,
+            input: [c, h, w],
+        } = &self.case;
+        let mut y = Vec::new();
+        for (sample, o) in (0..self.n * out).map(|i| (i / out, i % out)) {
+            for (oy, ox) in (0..oh * ow).map(|i| (i / ow, i % ow)) {
+                let mut sum = 0;
+                for k in 0..inn * kh * kw {
+                    let (ic, ky, kx) = (k / (kh * kw), k / kw % kh, k % kw);
+                    let iy = (oy * window.strides[0] + ky * window.dilations[0])
+                        .checked_sub(window.pads[0]);
+                    let ix = (ox * window.strides[1] + kx * window.dilations[1])
+                        .checked_sub(window.pads[1]);
+                    if let (Some(iy), Some(ix)) = (iy.filter(|y| y < h), ix.filter(|x| x < w)) {
+                        let channel = o / (out / groups) * inn + ic;
+                        let byte = self
+                            .grid
+                            .byte(self.x[((sample * c + channel) * h + iy) * w + ix]);
+                        let level = filters.values[o * inn * kh * kw + k] as i32;
+                        sum += level * (i32::from(byte) - i32::from(self.grid.zero_point));
+                    }
+                }
+                y.push((sum as f32).mul_add(self.scale[o], bias[o]));
+            }
+        }
+        y
+    }
+
+    /// The same, each the largest of two by two.
+    fn pooled(&self, y: &[f32]) -> Vec<f32> {
+        let [out, oh, ow] = self.map();
+        let mut pooled = Vec::new();
+        for map in y.chunks(oh * ow).take(self.n * out) {
+            for (r, c) in (0..oh / 2 * (ow / 2)).map(|i| (i / (ow / 2), i % (ow / 2))) {
+                let four = [(0, 0), (0, 1), (1, 0), (1, 1)];
+                let four = four.map(|(dy, dx)| map[(2 * r + dy) * ow + 2 * c + dx]);
+                pooled.push(four.into_iter().fold(f32::NEG_INFINITY, f32::max));
+            }
+        }
+        pooled
+    }
+
+    fn pack(&self, isa: Isa, dot: Dot, blocks: [Blocks; 2], part: std::ops::Range<usize>) -> Conv {
+        let quantization = Quantization {
+            zero_point: self.grid.zero_point,
+            scale: &self.scale,
+            offset: &self.case.bias,
+        };
+        let levels = Csr::from_dense(&self.case.filters);
+        let (window, groups) = (&self.case.window, self.case.groups);
+        Conv::pack_channels(
+            (isa, dot),
+            &levels,
+            self.shape(),
+            self.grid.scale,
+            quantization,
+            window,
+            groups,
+            blocks,
+            part,
+        )
+    }
+
+    fn check(&self, clamp: Clamp, residual: bool) {
+        for dot in Dot::available() {
+            let mut all = Isa::available().into_iter();
+            let isa = all.rfind(|isa| isa.level() <= dot.level()).expect("scalar");
+            self.check_tiles(isa, dot, clamp, residual);
+            self.check_blocks(isa, dot, clamp, residual);
+        }
+    }
+
+    fn check_tiles(&self, isa: Isa, dot: Dot, clamp: Clamp, residual: bool) {
+        let (map, n) = (self.map(), self.n);
+        let blocks = [self.case.input, map].map(Blocks::of_tile);
+        let x = to_tiles(&self.x, n, self.case.input.iter().product());
+        let plain = self.plain();
+        let features: usize = map.iter().product();
+        let onto = residual.then(|| to_tiles(&plain, n, features));
+        let want: Vec<f32> = plain
+            .iter()
+            .map(|v| clamp.apply(if residual { v + v } else { *v }))
+            .collect();
+        let whole = self.pack(isa, dot, blocks, 0..map[0]);
+        let mut scratch = vec![f32::NAN; whole.scratch_len()];
+        let mut y = vec![f32::NAN; tiles(n) * features * 16];
+        whole.run(&x, onto.as_deref(), &mut y, tiles(n), &mut scratch, clamp);
+        same(&from_tiles(&y, n, features), &want, dot);
+        if let Some(to) = BlockPool::output(&Window::square(2, 2), &blocks[1]) {
+            let conv = whole
+                .pooled(&self.case.window, to)
+                .expect("it can be pooled");
+            let features: usize = to.map().iter().product();
+            let mut y = vec![f32::NAN; tiles(n) * features * 16];
+            conv.run(&x, None, &mut y, tiles(n), &mut scratch, clamp);
+            let want: Vec<f32> = self
+                .pooled(&plain)
+                .into_iter()
+                .map(|v| clamp.apply(v))
+                .collect();
+            same(&from_tiles(&y, n, features), &want, dot);
+            assert!(conv.name().ends_with("any4-conv-pool-i8i8-1x64"));
+        }
+    }
+
+    fn check_blocks(&self, isa: Isa, dot: Dot, clamp: Clamp, residual: bool) {
+        let (map, n) = (self.map(), self.n);
+        let to = Blocks::of_map(map).with_halo([1, 0, 0, 2]);
+        let from = BlockConv::input(self.case.input, &self.case.window, &to);
+        let packed = |blocks: &Blocks, x: &[f32]| {
+            let mut y = vec![f32::NAN; n * blocks.len()];
+            blocks.pack(isa, x, n, &mut y);
+            y
+        };
+        let unpacked = |blocks: &Blocks, y: &[f32]| {
+            let mut plain = vec![f32::NAN; n * blocks.map().iter().product::<usize>()];
+            blocks.unpack(isa, y, n, &mut plain);
+            plain
+        };
+        let plain = self.plain();
+        let x = packed(&from, &self.x);
+        let onto = residual.then(|| packed(&to, &plain));
+        let want: Vec<f32> = plain
+            .iter()
+            .map(|v| clamp.apply(if residual { v + v } else { *v }))
+            .collect();
+        let whole = self.pack(isa, dot, [from, to], 0..map[0]);
+        let mut scratch = vec![f32::NAN; whole.scratch_len()];
+        let mut y = vec![f32::NAN; n * to.len()];
+        whole.run(&x, onto.as_deref(), &mut y, n, &mut scratch, clamp);
+        same(&unpacked(&to, &y), &want, dot);
+        if let Some(pooled) = BlockPool::output(&Window::square(2, 2), &to)
+            && let Some(conv) = whole.pooled(&self.case.window, pooled)
+        {
+            let mut y = vec![f32::NAN; n * pooled.len()];
+            conv.run(&x, None, &mut y, n, &mut scratch, clamp);
+            let want: Vec<f32> = self
+                .pooled(&plain)
+                .into_iter()
+                .map(|v| clamp.apply(v))
+                .collect();
+            same(&unpacked(&pooled, &y), &want, dot);
+        }
+    }
+}
+
+#[track_caller]
+fn same(got: &[f32], want: &[f32], dot: Dot) {
+    let bits = |v: &[f32]| -> Vec<u32> { v.iter().map(|v| v.to_bits()).collect() };
+    assert!(bits(got) == bits(want), "{dot}: got {got:?}, want {want:?}");
+}
+
+/// Any window, with levels and bytes of which many are extremes.
+fn any_filters() -> impl Strategy<Value = Filters> {
+    let scale = prop_oneof![Just(0.0078125_f32), Just(0.03125)];
+    (
+        convolution(),
+        any::<u8>(),
+        scale,
+        1..=18_usize,
+        any::<u64>(),
+    )
+        .prop_map(|(mut case, zero_point, scale, n, seed)| {
+            let mut stream = Stream(seed | 1);
+            let extreme = |stream: &mut Stream, level: i8| match stream.bits() % 4 {
+                0 => -128.0,
+                1 => 127.0,
+                _ => f32::from(level),
+            };
+            for v in case.filters.values.iter_mut().filter(|v| **v != 0.0) {
+                let level = stream.bits() as i8;
+                *v = extreme(&mut stream, level);
+            }
+            let elements = n * case.input.iter().product::<usize>();
+            let reach = 300.0 * scale;
+            let x = (0..elements).map(|_| (stream.unit() as f32 - 0.5) * 2.0 * reach);
+            let x = x.collect();
+            let rows = (0..case.bias.len()).map(|i| 0.001 * (i + 1) as f32);
+            Filters {
+                scale: rows.collect(),
+                grid: ByteGrid { scale, zero_point },
+                case,
+                x,
+                n,
+            }
+        })
+}
+
+proptest! {
+    #[test]
+    fn convolutions_are_those_of_plain_loops(filters in any_filters(), clamp in any_clamp(), residual: bool) {
+        filters.check(clamp, residual);
+    }
+
+    #[test]
+    fn layers_make_the_bytes_of_their_inputs(layer in any_layer(), clamp in any_clamp(), scale in prop_oneof![Just(0.0078125_f32), Just(0.03125)]) {
+        let ([rows, cols], n) = (layer.dims(), layer.n);
+        let grid = ByteGrid { scale, zero_point: layer.zero_point };
+        let x: Vec<f32> = layer.x.iter().map(|&byte| grid.value(byte)).collect();
+        let want: Vec<f32> = layer.scaled(&layer.sums()).into_iter().map(|v| clamp.apply(v)).collect();
+        for dot in Dot::available() {
+            let product = Spmm::pack(dot, &layer.csr(), layer.quantization());
+            let linear = Linear::new(dot, product, (grid.scale, grid.zero_point));
+            let mut scratch = vec![f32::NAN; linear.scratch_len()];
+            let mut y = vec![f32::NAN; tiles(n) * rows * 16];
+            linear.run(&to_tiles(&x, n, cols), &mut y, n, &mut scratch, clamp);
+            same(&from_tiles(&y, n, rows), &want, dot);
+        }
+    }
+}
+
+/// A convolution of many channels and wide maps, whose image is larger than short offsets reach, with all filters of the largest levels.
+#[test]
+fn large_images_have_long_offsets() {
+    let window = Window {
+        pads: [1, 1, 1, 1],
+        ..Window::square(3, 1)
+    };
+    let input = [140, 20, 20];
+    let mut filters = Dense::zeros([3, 140, 3, 3]);
+    for (i, v) in filters.values.iter_mut().enumerate() {
+        *v = match i % 5 {
+            0 => -128.0,
+            2 => 127.0,
+            _ => 0.0,
+        };
+    }
+    let n = 17;
+    let elements = n * input.iter().product::<usize>();
+    let filters = Filters {
+        case: ConvCase {
+            filters,
+            bias: vec![-3.0, 0.0, 9.5],
+            window,
+            groups: 1,
+            input,
+        },
+        grid: ByteGrid {
+            scale: 0.5,
+            zero_point: 0,
+        },
+        scale: vec![1e-3, 2.0, 1e-9],
+        x: (0..elements)
+            .map(|i| if i % 3 == 0 { 1e9 } else { (i % 300) as f32 })
+            .collect(),
+        n,
+    };
+    filters.check(Clamp::Relu, false);
 }

@@ -163,6 +163,16 @@ pub enum ModelError {
         /// The tensor at fault.
         tensor: String,
     },
+    /// A layer cannot run in bytes.
+    #[error("layer `{node}` in bytes: expected {expected}, got {got}")]
+    Bytes {
+        /// The node at fault.
+        node: String,
+        /// What it should have.
+        expected: String,
+        /// What it has.
+        got: String,
+    },
     /// The tensors cannot be matched with a graph.
     #[error("{reason}; the tensors found are: {found}")]
     Unbindable {

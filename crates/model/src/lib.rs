@@ -7,6 +7,7 @@
 
 pub mod bind;
 mod builder;
+mod bytes;
 mod csr;
 mod error;
 mod fields;
@@ -28,6 +29,7 @@ pub mod terminal;
 mod weights;
 
 pub use builder::{Conv2d, GraphBuilder};
+pub use bytes::{ByteGrid, ByteGrids, ByteLayer, MOST_LEVEL};
 pub use csr::Csr;
 pub use error::ModelError;
 pub use nearest::{hint, nearest};

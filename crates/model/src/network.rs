@@ -8,8 +8,8 @@ use crate::fields::Fields;
 use crate::limits::{self, MAX_ENDPOINTS, MAX_NODE_INPUTS, MAX_NODES, MAX_SHARED};
 use crate::presets::Preset;
 use crate::{
-    DType, Dense, Dim, ModelError, Op, Preprocessing, Shape, TensorType, Weights, memory, ops,
-    shape,
+    ByteGrids, DType, Dense, Dim, ModelError, Op, Preprocessing, Shape, TensorType, Weights,
+    memory, ops, shape,
 };
 
 /// A named input of a graph with its type.
@@ -298,6 +298,8 @@ pub struct Network {
     pub original_shapes: BTreeMap<String, Shape>,
     /// Scales of the tensors that are on a grid (see [`crate::quantised`]), by tensor name.
     pub scales: BTreeMap<String, f32>,
+    /// The layers that may run in bytes, with their grids.
+    pub bytes: ByteGrids,
 }
 
 impl Network {
@@ -311,6 +313,7 @@ impl Network {
             tensors,
             original_shapes: BTreeMap::new(),
             scales: BTreeMap::new(),
+            bytes: ByteGrids::default(),
         };
         network.types()?;
         network.check_shared()?;

@@ -14,6 +14,7 @@ use sparsevd_model::{ModelError, Network, Weights};
 use sparsevd_onnx::{ExportOptions, write_onnx};
 
 use crate::error::PipelineError;
+use crate::input::layers_in_bytes;
 use crate::outputs::Form;
 use crate::pruning::folded;
 
@@ -44,6 +45,8 @@ pub struct Converted {
     pub bytes: u64,
     /// What [`Conversion::grid`] did.
     pub rounding: GridRounding,
+    /// Layers in bytes whose grids the form, or what was asked for, has no place for: they are left out.
+    pub without_bytes: usize,
 }
 
 /// What was rounded to grids.
@@ -64,6 +67,9 @@ impl fmt::Display for Converted {
     /// The size, and how far rounding moves outputs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", count(self.bytes as usize))?;
+        if self.without_bytes > 0 {
+            write!(f, "; without the {}", layers_in_bytes(self.without_bytes))?;
+        }
         match self.rounding {
             GridRounding::NotAsked => Ok(()),
             GridRounding::AllOnGrids => f.write_str("; all weights and biases were on grids"),
@@ -93,6 +99,11 @@ impl Conversion {
         let as_i8 = form == Form::Interchange && self.values == ValueType::I8;
         let mut network = loaded.network;
         let mut done = GridRounding::NotAsked;
+        let no_place = form != Form::Interchange || self.profile == CsrProfile::Bitmask;
+        let mut without_bytes = 0;
+        if no_place || self.dense || self.grid {
+            without_bytes = std::mem::take(&mut network.bytes).inputs.len();
+        }
         if self.grid {
             let mut rounding = Rounding::default();
             if as_i8 {
@@ -129,6 +140,7 @@ impl Conversion {
         Ok(Converted {
             bytes,
             rounding: done,
+            without_bytes,
         })
     }
 

@@ -232,6 +232,63 @@ impl Data {
         })
     }
 
+    /// Samples to calibrate a network with one input and one output on, drawn from those to train on where there are such, and samples to compare it on: those
+    /// to test on, else the others. Targets are not needed.
+    pub(crate) fn to_calibrate(
+        self,
+        network: &Network,
+        count: usize,
+    ) -> Result<[LabelledSamples; 2], PipelineError> {
+        let graph = &network.graph;
+        let ([input], [output]) = (graph.inputs.as_slice(), graph.outputs.as_slice()) else {
+            return Err(PipelineError::SeveralInputs {
+                inputs: graph.inputs.len(),
+                outputs: graph.outputs.len(),
+            });
+        };
+        let outputs = network.shapes()?[output.as_str()].elements();
+        let name = self.name();
+        let preprocessing = self.preprocessing(graph)?;
+        let ids = network.ids().get(input.name.as_str()).copied();
+        let Parts {
+            train,
+            test,
+            whole,
+            describe,
+        } = self.samples.into();
+        let (drawn, others) = match (train.or(whole), test) {
+            (Some(train), Some(test)) => (train, Some(test)),
+            (Some(all), None) | (None, Some(all)) => (all, None),
+            (None, None) => return Err(PipelineError::invalid(name, "samples", describe)),
+        };
+        let least = if others.is_some() { count } else { count + 1 };
+        if drawn.len() < least {
+            let expected = format!("at least {least} samples, {count} of them to find ranges on");
+            return Err(PipelineError::invalid(
+                name,
+                expected,
+                drawn.len().to_string(),
+            ));
+        }
+        let [drawn, rest] = drawn.divide(count);
+        let part = |set: SampleSet, part| -> Result<LabelledSamples, PipelineError> {
+            let unfit = |error: FormatError| PipelineError::Unfit {
+                data: name.clone(),
+                error: Box::new(error),
+            };
+            set.check_against(&input.shape, outputs).map_err(unfit)?;
+            Ok(LabelledSamples {
+                set: set.for_input(input, ids).map_err(unfit)?,
+                part,
+                preprocessing: preprocessing.clone(),
+            })
+        };
+        Ok([
+            part(drawn, "calibration")?,
+            part(others.unwrap_or(rest), "held-out")?,
+        ])
+    }
+
     /// What was found, in words.
     fn describe(&self) -> &str {
         match &self.samples {

@@ -24,6 +24,12 @@ pub struct InputNetwork {
     pub file: Option<ModelFile>,
 }
 
+/// The grids of some layers.
+pub(crate) fn layers_in_bytes(layers: usize) -> String {
+    let s = if layers == 1 { "" } else { "s" };
+    format!("grids of {layers} layer{s} in bytes")
+}
+
 /// The file of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFile {
@@ -62,7 +68,15 @@ impl ModelFile {
 }
 
 impl From<LoadedNetwork> for InputNetwork {
-    fn from(loaded: LoadedNetwork) -> Self {
+    /// The grids of layers in bytes are left out, as they are not those of the result.
+    fn from(mut loaded: LoadedNetwork) -> Self {
+        let bytes = std::mem::take(&mut loaded.network.bytes);
+        if !bytes.is_empty() {
+            loaded.warnings.push(format!(
+                "its {} are left out: `compress quantise-activations` finds those of the result",
+                layers_in_bytes(bytes.inputs.len())
+            ));
+        }
         Self {
             network: loaded.network,
             notes: loaded.notes,

@@ -52,6 +52,7 @@ mod outputs;
 mod posterior;
 mod preprocessing;
 mod pruning;
+mod quantise_activations;
 mod recipe;
 mod run_folder;
 mod sample_set;
@@ -90,6 +91,10 @@ pub use output_values::{
     write_outputs,
 };
 pub use outputs::{Form, Outputs, grid_run};
+pub use quantise_activations::{
+    ActivationQuantisation, Agreement, QuantisationReport, QuantisedActivations, QuantisedLayer,
+    RangeChoice,
+};
 pub use recipe::{DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe, ONLY_FINE_TUNING};
 pub use run_folder::{RecordedRun, RunFolder, frame_files, report_path};
 pub use sparsevd_compressor::trainer::{Observer, Silent};

@@ -59,6 +59,30 @@ impl fmt::Display for WeightType {
     }
 }
 
+/// Whether layers that have grids of bytes multiply bytes. Layers of a file without such grids never do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum ByteMode {
+    /// No layer.
+    Never,
+    /// Layers for which that is expected to be faster.
+    #[default]
+    Faster,
+    /// All layers for which there is a kernel, whatever its time.
+    Always,
+}
+
+impl fmt::Display for ByteMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Never => "never",
+            Self::Faster => "faster",
+            Self::Always => "always",
+        })
+    }
+}
+
 /// What a plan is made for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlanOptions {
@@ -75,6 +99,8 @@ pub struct PlanOptions {
     pub length: usize,
     /// How sparse linear layers store their non-zeros.
     pub values: WeightType,
+    /// Whether layers that have grids of bytes multiply bytes. A dense plan has none that do.
+    pub bytes: ByteMode,
     /// Time of the kernels on this machine.
     pub costs: Costs,
 }
@@ -89,6 +115,7 @@ impl Default for PlanOptions {
             batch: 1,
             length: 1,
             values: WeightType::F32,
+            bytes: ByteMode::default(),
             costs: Costs::default(),
         }
     }

@@ -270,6 +270,13 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
 fn check(network: &Network) -> Result<(), PackedError> {
     let shapes = network.shapes()?;
     let graph = &network.graph;
+    if let Some(name) = network.bytes.inputs.keys().next() {
+        return Err(PackedError::part(
+            format!("layer `{name}`"),
+            "one that does not run in bytes, whose grids a packed file has no place for",
+            "one that does",
+        ));
+    }
     // A file says what an input is only where a table is read by it.
     let ids = network.ids();
     let has_form =

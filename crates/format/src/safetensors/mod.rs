@@ -31,11 +31,13 @@ pub mod metadata_keys {
     pub const ORIGINAL: &str = "sparsevd.original";
     /// Scales of the grids that tensors stored as floating-point numbers are on, as JSON.
     pub const STEPS: &str = "sparsevd.steps";
+    /// Grids of the inputs of layers that may run in bytes, as JSON.
+    pub const BYTES: &str = "sparsevd.bytes";
     /// `pt`, which other readers require.
     pub const FORMAT: &str = "format";
 
     /// All of them.
-    pub const ALL: [&str; 5] = [FORMAT, NETWORK, ORIGINAL, SPARSE, STEPS];
+    pub const ALL: [&str; 6] = [BYTES, FORMAT, NETWORK, ORIGINAL, SPARSE, STEPS];
 }
 
 pub(crate) use sparsevd_model::limits::MAX_ELEMENTS;

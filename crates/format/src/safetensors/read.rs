@@ -1,13 +1,13 @@
 //! Networks from safetensors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sparsevd_model::quantised::is_scale;
-use sparsevd_model::{Csr, Dense, ModelError, Network, Shape, Weights};
+use sparsevd_model::{ByteGrid, ByteGrids, Csr, Dense, ModelError, Network, Shape, Weights};
 
 use super::bitmask::{self, BitmaskNames};
 use super::graph::{Found, GraphSource, find, preset_shapes};
@@ -85,6 +85,7 @@ pub(crate) fn read_container(
     check_values(path, &network)?;
     network.original_shapes = original_shapes(path, file, &network)?;
     read_scales(path, file, &found.tensors, &mut network)?;
+    read_bytes(path, file, &found.tensors, &mut network)?;
     let metadata = file
         .metadata
         .iter()
@@ -342,6 +343,48 @@ fn read_scales(
         }
     }
     Ok(())
+}
+
+/// The layers that may run in bytes: the grids of their inputs, and the scales of I8 values.
+fn read_bytes(
+    path: &Path,
+    file: &Container<'_>,
+    tensors: &[Tensor],
+    network: &mut Network,
+) -> Result<(), FormatError> {
+    let grids = versioned::<ByteGrid>(path, file, metadata_keys::BYTES)?;
+    let weights: HashMap<&str, &str> = (network.graph.weighted_nodes())
+        .filter_map(|n| Some((n.name.as_str(), n.op.weight()?)))
+        .collect();
+    let parts: HashMap<&str, &Tensor> = tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+    let mut rows = BTreeMap::new();
+    for name in grids.keys() {
+        // A node or weight that cannot run in bytes is refused below.
+        let weight = weights.get(name.as_str()).copied();
+        let Some((weight, tensor)) = weight.and_then(|w| Some((w, parts.get(w)?))) else {
+            continue;
+        };
+        let Stored::Csr(stored) = &tensor.stored else {
+            continue;
+        };
+        let names = CsrNames::new(stored);
+        if file.dtype(&names.values)? != Dtype::I8 {
+            let got = file.dtype(&names.values)?;
+            return Err(file.wrong_dtype(&names.values, "I8 for a layer in bytes", got));
+        }
+        let (of_weight, _) = tensor.shape.matrix();
+        let mut scales = scale(path, file, &names.scale, of_weight)?;
+        if let [one] = scales[..] {
+            scales = vec![one; of_weight];
+        }
+        rows.insert(weight.to_owned(), scales);
+    }
+    network.bytes = ByteGrids {
+        inputs: grids,
+        rows,
+    };
+    let checked = network.check_bytes();
+    checked.map_err(|e| FormatError::model(path, e))
 }
 
 /// Checks that a shape can be what a tensor of the network had before dead units were removed.

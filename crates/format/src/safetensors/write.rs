@@ -179,6 +179,17 @@ impl<'n> Plan<'n> {
         for (name, shape) in &network.original_shapes {
             check_original(path, name, shape, network)?;
         }
+        network
+            .check_bytes()
+            .map_err(|e| FormatError::model(path, e))?;
+        if options.profile == CsrProfile::Bitmask && !network.bytes.is_empty() {
+            return Err(FormatError::invalid(
+                path,
+                "profile",
+                "another than sparse-bitmask, which has no scales, for a network with layers in bytes",
+                "bitmask",
+            ));
+        }
         if options.profile == CsrProfile::Bitmask && options.values == ValueType::I8 {
             return Err(FormatError::invalid(
                 path,
@@ -241,7 +252,16 @@ impl<'n> Plan<'n> {
                     };
                     sparse.insert(name.clone(), entry);
                     let mut parts = csr_parts(path, name, csr, dtype, options.profile)?;
-                    if as_levels {
+                    if let Some(rows) = network.bytes.rows.get(name) {
+                        parts[0].dtype = Dtype::I8;
+                        parts[0].source = Source::Bytes(levels_of_rows(csr, rows));
+                        tensors.push(Stored {
+                            name: CsrNames::new(name).scale,
+                            dtype: Dtype::F32,
+                            shape: vec![rows.len()],
+                            source: Source::Floats(rows),
+                        });
+                    } else if as_levels {
                         let scale = levels(path, name, csr, scale.copied())?;
                         parts[0].dtype = Dtype::I8;
                         parts[0].source = Source::Levels(csr.values(), scale);
@@ -415,6 +435,15 @@ fn levels(path: &Path, name: &str, csr: &Csr, scale: Option<f32>) -> Result<f32,
     }
 }
 
+/// The integers of a weight whose rows were checked to be on grids of at most 127 times their scales, as bytes.
+fn levels_of_rows(csr: &Csr, rows: &[f32]) -> Vec<u8> {
+    let row = |(row, scale): (usize, &f32)| {
+        let level = |v: &f32| ((v / scale).round() as i8).cast_unsigned();
+        csr.row(row).1.iter().map(level).collect::<Vec<_>>()
+    };
+    rows.iter().enumerate().flat_map(row).collect()
+}
+
 fn csr_parts<'n>(
     path: &Path,
     name: &str,
@@ -583,6 +612,10 @@ fn metadata(
     }
     if !scales.is_empty() {
         metadata.insert(metadata_keys::STEPS.into(), Versioned::json(path, scales)?);
+    }
+    if !network.bytes.is_empty() {
+        let grids = network.bytes.inputs.clone();
+        metadata.insert(metadata_keys::BYTES.into(), Versioned::json(path, grids)?);
     }
     if preset.is_none() && !network.original_shapes.is_empty() {
         let original = network.original_shapes.iter();

@@ -27,7 +27,7 @@ const GROUP: usize = 2;
 /// # Invariants
 /// - numbers of rows are below the number of packed rows, and each occurs once
 /// - there are as many steps as the rows have in total, and as many of each row of a group
-/// - an offset is the number of a column times the bytes of a line
+/// - an offset is the number of a column times the bytes of a line, below 4 GiB
 #[derive(Debug, Clone)]
 pub(super) struct Any4 {
     pub rows: Vec<Row>,
@@ -112,11 +112,11 @@ pub(super) struct Unpacked {
 }
 
 impl Any4 {
-    /// Packs the rows of a matrix.
+    /// Packs the rows of a matrix whose columns are lines of `line` bytes, a multiple of eight.
     ///
     /// # Panics
     /// When a line begins 4 GiB or more behind the first one.
-    pub fn pack(dot: Dot, rows: Vec<Unpacked>) -> Self {
+    pub fn pack(dot: Dot, rows: Vec<Unpacked>, line: usize) -> Self {
         let mut rows: Vec<(u32, Unpacked)> = (0..).zip(rows).collect();
         for (_, row) in &mut rows {
             if dot.saturates() {
@@ -136,7 +136,7 @@ impl Any4 {
             .iter()
             .flat_map(|(_, row)| row.entries.as_chunks::<4>().0);
         let offset = |(column, _): Entry| {
-            let bytes = (column as usize).checked_mul(dot.line());
+            let bytes = (column as usize).checked_mul(line);
             bytes
                 .and_then(|bytes| u32::try_from(bytes).ok())
                 .expect("an input of less than 4 GiB")
@@ -303,13 +303,20 @@ impl<const LARGE: bool> Output for Bytes<LARGE> {
                     *v = L::Floats::clamp(*v, low, high);
                 }
             }
-            L::store_bytes(self.y.add(at), values, self.bounds);
+            L::store_bytes(self.y.add(at), SAMPLES, values, self.bounds);
         }
     }
 }
 
+/// `sum * scale + offset` of each sum of a row.
+///
+/// # Safety
+/// The instructions of `L` must be enabled where this is inlined.
 #[inline(always)]
-unsafe fn scaled<L: Lanes>(row: &Row, sums: [L::Ints; 4]) -> [<L::Floats as Simd>::V; 4] {
+pub(super) unsafe fn scaled<L: Lanes>(
+    row: &Row,
+    sums: [L::Ints; 4],
+) -> [<L::Floats as Simd>::V; 4] {
     // SAFETY: no memory is accessed; callers enable the instruction set.
     unsafe {
         let [scale, offset] = [row.scale, row.offset].map(|v| L::Floats::splat(v));
@@ -392,7 +399,7 @@ impl<O: Output> Product<'_, O> {
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let step = &*step.add(r * steps + at);
                         let lines = step.offsets().map(|offset| x.add(offset));
-                        *sums = L::add_products(constants, *sums, lines, step.weights());
+                        *sums = L::add_products(constants, *sums, lines, SAMPLES, step.weights());
                     }
                 }
                 for (row, sums) in rows.iter().zip(sums) {

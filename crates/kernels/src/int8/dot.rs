@@ -121,6 +121,26 @@ impl Dot {
         forms * SAMPLES
     }
 
+    /// Time of a multiply-add of bytes over one of the f32 kernels of the same level, as measured (`docs/kernels.md`); more than one where that was not
+    /// measured, or is slower.
+    pub fn share(self) -> f64 {
+        match self.0 {
+            Kind::Scalar => 2.0,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::NeonDot => 2.0,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => 0.75,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2Vnni | Kind::Avx512Vnni => 0.5,
+        }
+    }
+
+    /// [`Dot::share`] of convolutions. Those of bytes are not faster than those of floats, whose kernel is nearer to the peak than that of linear layers
+    /// (`docs/kernels.md`).
+    pub(crate) fn conv_share(self) -> f64 {
+        self.share().max(1.0)
+    }
+
     /// What the instructions subtract from each byte of the input before they multiply it.
     pub(super) fn subtracted(self) -> i32 {
         match self.0 {

@@ -41,11 +41,13 @@ pub(super) unsafe trait Lanes: Copy {
     fn constants() -> Self::Constants;
     /// One integer in all lanes.
     unsafe fn splat(v: i32) -> Self::Ints;
-    /// Adds the products of four lines, of which `4 N` bytes from each pointer are read, in each form, with their weights. Sums wrap.
+    /// Adds the products of four lines, of which `4 N` bytes from each pointer are read, in each form, with their weights. The second form is
+    /// `second` bytes after the first. Sums wrap.
     unsafe fn add_products(
         constants: Self::Constants,
         sums: [Self::Ints; 4],
         lines: [*const u8; 4],
+        second: usize,
         weights: &Weights,
     ) -> [Self::Ints; 4];
     /// The sums with their samples in order, in the order of lines. Until then each may hold samples of others.
@@ -60,9 +62,13 @@ pub(super) unsafe trait Lanes: Copy {
         // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
         unsafe { Self::Floats::fma(a, b, c) }
     }
-    /// Rounds half to even, saturates to bytes, clamps to `bounds`, and stores the part of a line, of `4 N` bytes, in each form. The byte of NaN is that of
-    /// zero. No number may be above 2^31 - 128.
-    unsafe fn store_bytes(p: *mut u8, v: [Floats<Self>; 4], bounds: [u8; 2]);
+    /// Rounds half to even, saturates to bytes, clamps to `bounds`, and stores the part of a line, of `4 N` bytes, in each form, the second `second`
+    /// bytes after the first. The byte of NaN is that of zero. No number may be above 2^31 - 128.
+    unsafe fn store_bytes(p: *mut u8, second: usize, v: [Floats<Self>; 4], bounds: [u8; 2]);
+    /// `4 N` numbers in the order of sums as the numbers of lines of sixteen bytes each, one line after the other.
+    unsafe fn to_lines(v: [Floats<Self>; 4]) -> [Floats<Self>; 4];
+    /// The inverse of [`Lanes::to_lines`].
+    unsafe fn of_lines(v: [Floats<Self>; 4]) -> [Floats<Self>; 4];
 }
 
 type Floats<L> = <<L as Lanes>::Floats as Simd>::V;
@@ -97,6 +103,7 @@ unsafe impl Lanes for Scalar {
         (): (),
         mut sums: [[i32; 16]; 4],
         lines: [*const u8; 4],
+        _: usize,
         weights: &Weights,
     ) -> [[i32; 16]; 4] {
         for (line, weight) in lines.into_iter().zip(weights.four) {
@@ -131,7 +138,7 @@ unsafe impl Lanes for Scalar {
         std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
     #[inline(always)]
-    unsafe fn store_bytes(p: *mut u8, v: [[f32; 16]; 4], [least, most]: [u8; 2]) {
+    unsafe fn store_bytes(p: *mut u8, _: usize, v: [[f32; 16]; 4], [least, most]: [u8; 2]) {
         let mut line = [0; 64];
         for (j, v) in v.iter().enumerate() {
             for (i, v) in v.iter().enumerate() {
@@ -141,6 +148,14 @@ unsafe impl Lanes for Scalar {
         }
         // SAFETY: `p` is writable for 64 bytes (contract of the trait).
         unsafe { p.cast::<[u8; 64]>().write(line) }
+    }
+    #[inline(always)]
+    unsafe fn to_lines(v: [[f32; 16]; 4]) -> [[f32; 16]; 4] {
+        std::array::from_fn(|l| std::array::from_fn(|i| v[i / 4][4 * l + i % 4]))
+    }
+    #[inline(always)]
+    unsafe fn of_lines(v: [[f32; 16]; 4]) -> [[f32; 16]; 4] {
+        std::array::from_fn(|j| std::array::from_fn(|i| v[i / 4][4 * j + i % 4]))
     }
 }
 
@@ -217,6 +232,7 @@ mod x86 {
                     (): (),
                     [mut s, mut t, mut u, mut v]: [__m256i; 4],
                     lines: [*const u8; 4],
+                    _: usize,
                     weights: &Weights,
                 ) -> [__m256i; 4] {
                     // SAFETY: each line is readable for 32 bytes; the instruction set is enabled (contract of the trait).
@@ -261,7 +277,12 @@ mod x86 {
                     unsafe { _mm256_cvtepi32_ps(v) }
                 }
                 #[inline(always)]
-                unsafe fn store_bytes(p: *mut u8, v: [__m256; 4], [least, most]: [u8; 2]) {
+                unsafe fn store_bytes(
+                    p: *mut u8,
+                    _: usize,
+                    v: [__m256; 4],
+                    [least, most]: [u8; 2],
+                ) {
                     // SAFETY: `p` is writable for 32 bytes; the instruction set is enabled (contract of the trait).
                     unsafe {
                         let [a, b, c, d] = v.map(|v| _mm256_cvtps_epi32(v));
@@ -272,6 +293,30 @@ mod x86 {
                         let order = _mm_loadu_si128(PACKED.as_ptr().cast());
                         let order = _mm256_broadcastsi128_si256(order);
                         _mm256_storeu_si256(p.cast(), _mm256_shuffle_epi8(bytes, order));
+                    }
+                }
+                #[inline(always)]
+                unsafe fn to_lines([s, t, u, v]: [__m256; 4]) -> [__m256; 4] {
+                    // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        [
+                            _mm256_permute2f128_ps::<0x20>(s, t),
+                            _mm256_permute2f128_ps::<0x20>(u, v),
+                            _mm256_permute2f128_ps::<0x31>(s, t),
+                            _mm256_permute2f128_ps::<0x31>(u, v),
+                        ]
+                    }
+                }
+                #[inline(always)]
+                unsafe fn of_lines([s, t, u, v]: [__m256; 4]) -> [__m256; 4] {
+                    // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        [
+                            _mm256_permute2f128_ps::<0x20>(s, u),
+                            _mm256_permute2f128_ps::<0x31>(s, u),
+                            _mm256_permute2f128_ps::<0x20>(t, v),
+                            _mm256_permute2f128_ps::<0x31>(t, v),
+                        ]
                     }
                 }
             }
@@ -321,12 +366,13 @@ mod x86 {
             odd: __mmask32,
             [mut s, mut t, mut u, mut v]: [__m512i; 4],
             [a, b, c, d]: [*const u8; 4],
+            second: usize,
             weights: &Weights,
         ) -> [__m512i; 4] {
             // SAFETY: each line is readable for 64 bytes in each form; the instruction set is enabled (contract of the trait).
             unsafe {
                 let [a, b] = [a, b].map(|line| _mm512_loadu_si512(line.cast()));
-                let [c, d] = [c, d].map(|line| _mm512_loadu_si512(line.add(64).cast()));
+                let [c, d] = [c, d].map(|line| _mm512_loadu_si512(line.add(second).cast()));
                 let [four, exchanged] = vpbroadcastd(weights);
                 // Words of `ab` belong to samples of the first two sums in turn, those of `cd` the other way round.
                 let [ab, cd] = [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d)];
@@ -353,7 +399,7 @@ mod x86 {
             unsafe { _mm512_cvtepi32_ps(v) }
         }
         #[inline(always)]
-        unsafe fn store_bytes(p: *mut u8, v: [__m512; 4], [least, most]: [u8; 2]) {
+        unsafe fn store_bytes(p: *mut u8, second: usize, v: [__m512; 4], [least, most]: [u8; 2]) {
             // SAFETY: `p` is writable for 64 bytes in each form; the instruction set is enabled (contract of the trait).
             unsafe {
                 let [a, b, c, d] = v.map(|v| _mm512_cvtps_epi32(v));
@@ -364,9 +410,35 @@ mod x86 {
                 for (form, order) in [PACKED, PACKED_SECOND].iter().enumerate() {
                     let order = _mm512_broadcast_i32x4(_mm_loadu_si128(order.as_ptr().cast()));
                     let bytes = _mm512_shuffle_epi8(bytes, order);
-                    _mm512_storeu_si512(p.add(64 * form).cast(), bytes);
+                    _mm512_storeu_si512(p.add(second * form).cast(), bytes);
                 }
             }
+        }
+        #[inline(always)]
+        unsafe fn to_lines([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+            unsafe {
+                let low = [
+                    _mm512_shuffle_f32x4::<0x44>(a, b),
+                    _mm512_shuffle_f32x4::<0x44>(c, d),
+                ];
+                let high = [
+                    _mm512_shuffle_f32x4::<0xee>(a, b),
+                    _mm512_shuffle_f32x4::<0xee>(c, d),
+                ];
+                [
+                    _mm512_shuffle_f32x4::<0x88>(low[0], low[1]),
+                    _mm512_shuffle_f32x4::<0xdd>(low[0], low[1]),
+                    _mm512_shuffle_f32x4::<0x88>(high[0], high[1]),
+                    _mm512_shuffle_f32x4::<0xdd>(high[0], high[1]),
+                ]
+            }
+        }
+        #[inline(always)]
+        unsafe fn of_lines(v: [__m512; 4]) -> [__m512; 4] {
+            // Exchanging 128-bit lanes of four registers is its own inverse.
+            // SAFETY: the instruction set is enabled (contract of the trait).
+            unsafe { Self::to_lines(v) }
         }
     }
 }
@@ -457,6 +529,7 @@ mod neon {
                     (): (),
                     [mut s, mut t, mut u, mut v]: [int32x4_t; 4],
                     lines: [*const u8; 4],
+                    _: usize,
                     weights: &Weights,
                 ) -> [int32x4_t; 4] {
                     // SAFETY: each line is readable for 16 bytes; the instruction set is enabled (contract of the trait).
@@ -500,7 +573,12 @@ mod neon {
                     unsafe { vcvtq_f32_s32(v) }
                 }
                 #[inline(always)]
-                unsafe fn store_bytes(p: *mut u8, v: [float32x4_t; 4], [least, most]: [u8; 2]) {
+                unsafe fn store_bytes(
+                    p: *mut u8,
+                    _: usize,
+                    v: [float32x4_t; 4],
+                    [least, most]: [u8; 2],
+                ) {
                     // SAFETY: `p` is writable for 16 bytes; the instruction set is enabled (contract of the trait).
                     unsafe {
                         let [a, b, c, d] = v.map(|v| vqmovn_s32(vcvtnq_s32_f32(v)));
@@ -510,6 +588,15 @@ mod neon {
                         let bytes = vminq_u8(bytes, vdupq_n_u8(most));
                         vst1q_u8(p, vqtbl1q_u8(bytes, vld1q_u8(PACKED.as_ptr())));
                     }
+                }
+                // Sixteen numbers are one line.
+                #[inline(always)]
+                unsafe fn to_lines(v: [float32x4_t; 4]) -> [float32x4_t; 4] {
+                    v
+                }
+                #[inline(always)]
+                unsafe fn of_lines(v: [float32x4_t; 4]) -> [float32x4_t; 4] {
+                    v
                 }
             }
         };

@@ -101,7 +101,8 @@ impl Task for Quantize {
                             L::Floats::clamp(L::fused(x, inverse, zero), none, most)
                         };
                         let values = [scaled(0), scaled(1), scaled(2), scaled(3)];
-                        L::store_bytes(y.add(part * TILES * L::N), values, [0, u8::MAX]);
+                        let y = y.add(part * TILES * L::N);
+                        L::store_bytes(y, SAMPLES, values, [0, u8::MAX]);
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! How the samples of a batch go through a network: how many together, in which layout, on how many threads.
 
 use sparsevd_kernels::cost::Size;
+use sparsevd_kernels::int8;
 use sparsevd_kernels::select::{self, LinearKernel};
 use sparsevd_kernels::{LANES, Layout};
 use sparsevd_model::Op;
@@ -37,7 +38,14 @@ struct LinearLayers {
 
 impl Batching {
     /// Chooses for a program; `uses` has the weight of each of its steps.
-    pub fn new(program: &Program, uses: &[Option<WeightUse>], options: &PlanOptions) -> Self {
+    ///
+    /// `bytes` says whether layers may run in bytes.
+    pub fn new(
+        program: &Program,
+        uses: &[Option<WeightUse>],
+        options: &PlanOptions,
+        bytes: bool,
+    ) -> Self {
         let sparse = options.weights == WeightMode::Sparse;
         let work: usize = uses
             .iter()
@@ -80,8 +88,11 @@ impl Batching {
             Layout::Tiled if select::tiles_share_weights(dense_weights) => {
                 share.next_multiple_of(LANES)
             }
-            // Two tiles share each load of weights.
-            Layout::Tiled if layers.is_some() => share.next_multiple_of(LANES).min(2 * LANES),
+            // Two tiles share each load of weights, and four are a tile of bytes.
+            Layout::Tiled if layers.is_some() => {
+                let most = if bytes { int8::SAMPLES } else { 2 * LANES };
+                share.next_multiple_of(LANES).min(most)
+            }
             Layout::Tiled => LANES,
             _ if tile_fits => share,
             // Large maps go sample after sample as far as that is faster.

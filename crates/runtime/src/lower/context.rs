@@ -3,20 +3,42 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use sparsevd_kernels::int8::{Dot, Quantization};
 use sparsevd_kernels::{Isa, Layout, select};
-use sparsevd_model::Network;
+use sparsevd_model::{ByteGrid, Csr, Network};
 
 use super::batching::Batching;
 use super::choice::Choice;
 use super::partition::split;
 use crate::error::RuntimeError;
 use crate::lowered::{Tensor, WeightUse};
-use crate::options::PlanOptions;
+use crate::options::{ByteMode, PlanOptions};
 use crate::program::{Program, Step, Value};
 use crate::value::Rows;
 
 /// Measured share of non-zero inputs of linear layers, 0 to 1, by the name of the node.
 pub(crate) type Activity = HashMap<String, f64>;
+
+/// A layer in bytes.
+#[derive(Debug)]
+pub(super) struct Bytes {
+    pub dot: Dot,
+    pub input: ByteGrid,
+    pub levels: Csr,
+    /// What the sum of each row is multiplied by, and what is then added.
+    scale: Vec<f32>,
+    offset: Vec<f32>,
+}
+
+impl Bytes {
+    pub fn quantization(&self) -> Quantization<'_> {
+        Quantization {
+            zero_point: self.input.zero_point,
+            scale: &self.scale,
+            offset: &self.offset,
+        }
+    }
+}
 
 /// The plan so far.
 #[derive(Clone, Copy)]
@@ -107,6 +129,37 @@ impl Context<'_> {
         let work: usize = weights.iter().sum::<usize>() * pixels * layout.samples();
         let most = self.batching.parts.min(weights.len());
         split(weights, select::parts(work, most))
+    }
+
+    /// Whether layers run in bytes that are not expected to be faster so.
+    pub fn bytes_at_any_cost(&self) -> bool {
+        self.options.bytes == ByteMode::Always
+    }
+
+    /// What a step computes in bytes; `None` where it has no grids, the plan is dense, or the options say never.
+    ///
+    /// # Errors
+    /// When its weight is off the grids of its rows.
+    pub fn bytes(&self, step: &Step) -> Result<Option<Bytes>, RuntimeError> {
+        if !self.choice().sparse || self.options.bytes == ByteMode::Never {
+            return Ok(None);
+        }
+        let Some(weight) = step.op.weight() else {
+            return Ok(None);
+        };
+        let Some(layer) = self.network.byte_layer(&step.name, weight)? else {
+            return Ok(None);
+        };
+        let scale = layer.rows.iter().map(|row| row * layer.input.scale);
+        Ok(Some(Bytes {
+            dot: Dot::of(self.isa()),
+            input: layer.input,
+            scale: scale.collect(),
+            offset: self
+                .bias(step.op.bias())
+                .unwrap_or_else(|| vec![0.0; layer.rows.len()]),
+            levels: layer.levels,
+        }))
     }
 
     /// The runtime has no kernel for the operator of this step.

@@ -17,11 +17,11 @@ use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool_blocks::BlockPool;
-use sparsevd_kernels::{Isa, Layout, select};
+use sparsevd_kernels::{Isa, LANES, Layout, int8, select};
 use sparsevd_model::{Csr, Op, Weights, Window, ops};
 
 use super::candidate::Candidate;
-use super::context::Context;
+use super::context::{Bytes, Context};
 use super::weights::{rows_of, to_csr, weights_of_rows};
 use crate::error::RuntimeError;
 use crate::lowered::{Part, WeightUse};
@@ -41,6 +41,8 @@ struct Layer<'a> {
     pixels: usize,
     used: Option<WeightUse>,
     sparse: bool,
+    /// What it computes in bytes, where it has grids of them.
+    bytes: Option<Bytes>,
     /// The output of the convolution, before a pooling.
     output: Value,
 }
@@ -109,10 +111,12 @@ pub(super) fn candidates<'a>(
         pixels: used.map_or(1, |u| u.pixels),
         used,
         sparse,
+        bytes: if sparse { context.bytes(step)? } else { None },
         output: step.output,
     });
     let mut list = Vec::new();
     if sparse && pool.is_some() && choice.layout == Layout::Tiled {
+        list.extend(layer.pooled_tiles_of_bytes(&geometry, maps));
         list.extend(layer.pooled_tiles(&geometry, maps));
     }
     match in_blocks {
@@ -122,7 +126,11 @@ pub(super) fn candidates<'a>(
         None if sparse && !tiled && choice.layout == Layout::Single => {
             list.push(layer.over_rows(geometry, pool.is_some()));
         }
-        None if sparse => list.push(layer.over_tiles(geometry, maps)),
+        None if sparse => {
+            let blocks = maps.map(Blocks::of_tile);
+            list.extend(layer.of_bytes([Layout::Tiled; 2], &geometry, blocks, None));
+            list.push(layer.over_tiles(geometry, maps));
+        }
         None => list.push(layer.dense(geometry)),
     }
     Ok(list)
@@ -179,6 +187,76 @@ impl<'a> Layer<'a> {
         )
     }
 
+    /// In bytes, with a pooling to blocks of its output, where that is the last argument.
+    fn of_bytes(
+        self: &Rc<Self>,
+        layouts: [Layout; 2],
+        geometry: &Geometry,
+        blocks: [Blocks; 2],
+        pooled: Option<Blocks>,
+    ) -> Option<Candidate<'a>> {
+        self.bytes.as_ref()?;
+        let (layer, geometry) = (Rc::clone(self), geometry.clone());
+        Some(Candidate {
+            pools: pooled.is_some(),
+            pack: Box::new(move || layer.pack_bytes(&geometry, blocks, pooled)),
+            ..Candidate::between(layouts, Vec::new)
+        })
+    }
+
+    /// `None` where the pooling is not possible, or floats should be faster.
+    fn pack_bytes(
+        &self,
+        geometry: &Geometry,
+        blocks: [Blocks; 2],
+        pooled: Option<Blocks>,
+    ) -> Option<Vec<Part>> {
+        let bytes = self.bytes.as_ref()?;
+        let layout = match blocks[1].is_tile() {
+            true => Layout::Tiled,
+            false => Layout::Single,
+        };
+        let pack = |r: Range<usize>| {
+            let conv = int8::Conv::pack_channels(
+                (self.isa, bytes.dot),
+                &bytes.levels,
+                self.shape,
+                bytes.input.scale,
+                bytes.quantization(),
+                &geometry.window,
+                self.groups,
+                blocks,
+                r,
+            );
+            match pooled {
+                Some(output) => conv.pooled(&geometry.window, output),
+                None => Some(conv),
+            }
+        };
+        let ranges = self.ranges(layout).into_iter();
+        let convs = ranges.map(pack).collect::<Option<Vec<_>>>()?;
+        let costs = &self.context.choice().costs;
+        let ns = convs.iter().map(|conv| conv.unit_ns(costs)).sum();
+        let (nonzeros, lanes) = (bytes.levels.nonzeros(), blocks[1].lines() * LANES);
+        let part = |conv: int8::Conv| {
+            let features = conv.output().len() / layout.samples();
+            Part::whole(conv, features)
+        };
+        let worth = select::prefer_byte_conv(costs, ns, nonzeros, lanes);
+        (worth || self.context.bytes_at_any_cost()).then(|| convs.into_iter().map(part).collect())
+    }
+
+    /// In bytes, over tiles, with the pooling; `None` where the pooling leaves pixels.
+    fn pooled_tiles_of_bytes(
+        self: &Rc<Self>,
+        geometry: &Geometry,
+        maps: [[usize; 3]; 2],
+    ) -> Option<Candidate<'a>> {
+        let blocks = maps.map(Blocks::of_tile);
+        let pooled = BlockPool::output(&FusedPool::window(), &blocks[1])?;
+        self.of_bytes([Layout::Tiled; 2], geometry, blocks, Some(pooled))
+    }
+
     /// Sparse, over tiles, with the pooling; `None` where the convolution has a border or the pooling leaves pixels.
     fn pooled_tiles(
         self: &Rc<Self>,
@@ -216,7 +294,7 @@ impl<'a> Layer<'a> {
             geometry,
             subsample,
         } = in_blocks;
-        let [input, output] = blocks;
+        let ([input, output], shape) = (blocks, geometry.clone());
         // A map that blocks do not change is a plain one.
         let layout = |output: Blocks| {
             if output.is_plain() {
@@ -247,6 +325,8 @@ impl<'a> Layer<'a> {
             let pooled = pooled.with_halo(self.context.halos[pool]);
             let (packed, pack) = (Rc::clone(&packed), pack.clone());
             let layouts = [Layout::Blocks(input), layout(pooled)];
+            let of_bytes = self.of_bytes(layouts, &shape, blocks, Some(pooled));
+            list.extend(of_bytes.map(|c| Candidate { subsample, ..c }));
             list.push(Candidate {
                 subsample,
                 ..Candidate::pooled(layouts, move || {
@@ -257,9 +337,12 @@ impl<'a> Layer<'a> {
                 })
             });
         }
+        let layouts = [Layout::Blocks(input), layout(output)];
+        let of_bytes = self.of_bytes(layouts, &shape, blocks, None);
+        list.extend(of_bytes.map(|c| Candidate { subsample, ..c }));
         list.push(Candidate {
             subsample,
-            ..Candidate::between([Layout::Blocks(input), layout(output)], move || {
+            ..Candidate::between(layouts, move || {
                 packed.get_or_init(pack);
                 let convs =
                     Rc::try_unwrap(packed).map_or_else(|p| p.get().cloned(), OnceCell::into_inner);

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use sparsevd_kernels::dense::{Gemv, Linear};
+use sparsevd_kernels::int8;
 use sparsevd_kernels::select::{self, LinearKernel};
 use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
 use sparsevd_kernels::{Isa, Layout, PackedKernel, Precision, spmm::Spmm};
@@ -11,7 +12,7 @@ use sparsevd_model::{Op, Weights, ops};
 
 use super::candidate::Candidate;
 use super::choice::size;
-use super::context::Context;
+use super::context::{Bytes, Context};
 use super::weights::{rows_of, to_csr, weights_of_rows};
 use crate::error::RuntimeError;
 use crate::lowered::{Part, WeightUse};
@@ -31,7 +32,8 @@ struct Layer<'a> {
     features: usize,
 }
 
-/// One kernel, by [`select::linear`]; single vectors with many zeros also have one that skips them.
+/// One kernel, by [`select::linear`]; single vectors with many zeros also have one that skips them, and batches of a layer with grids of bytes one that
+/// multiplies bytes.
 pub(super) fn candidates<'a>(
     context: &Context<'a>,
     step: &Step,
@@ -55,7 +57,8 @@ pub(super) fn candidates<'a>(
         let layer = Rc::clone(&layer);
         Candidate::new(layout, move || pack(&layer))
     };
-    let candidates = match choice.linear(step, used) {
+    let kernel = choice.linear(step, used);
+    let mut candidates = match kernel {
         Some(LinearKernel::Spmv) => {
             let share = context.activity.get(&step.name).copied();
             let most = used.and_then(|u| select::most_active(&choice.costs, size(step, u), share));
@@ -73,8 +76,36 @@ pub(super) fn candidates<'a>(
         Some(LinearKernel::Gemv) => vec![one(Layout::Single, Layer::gemv)],
         Some(LinearKernel::Gemm) | None => vec![one(Layout::Tiled, Layer::gemm)],
     };
+    let tiled = matches!(kernel, Some(LinearKernel::Spmm | LinearKernel::Gemm));
+    if tiled && let Some(bytes) = bytes(context, step, used, layer.rows)? {
+        let layer = Rc::clone(&layer);
+        candidates.insert(
+            0,
+            Candidate::new(Layout::Tiled, move || layer.bytes(&bytes)),
+        );
+    }
     let over = |candidate: Candidate<'a>| candidate.over(layer.rows);
     Ok(candidates.into_iter().map(over).collect())
+}
+
+/// What a layer over tiles computes in bytes, where it has grids of them and that is worth it.
+fn bytes(
+    context: &Context<'_>,
+    step: &Step,
+    used: Option<WeightUse>,
+    rows: Rows,
+) -> Result<Option<Bytes>, RuntimeError> {
+    let (choice, Some(used)) = (context.choice(), used) else {
+        return Ok(None);
+    };
+    let block = context.batching.block.min(choice.share);
+    let vectors = rows.of(block, context.program.length);
+    let worth = |bytes: &Bytes| {
+        let size = size(step, used);
+        context.bytes_at_any_cost()
+            || select::prefer_byte_linear(&choice.costs, bytes.dot.share(), size, vectors)
+    };
+    Ok(context.bytes(step)?.filter(worth))
 }
 
 impl Layer<'_> {
@@ -118,6 +149,15 @@ impl Layer<'_> {
         let bias = self.bias.as_deref();
         Self::parts(self.ranges(true, Layout::Tiled), |r| {
             Spmm::pack_with(self.isa, &csr, bias, r, self.precision)
+        })
+    }
+
+    fn bytes(&self, bytes: &Bytes) -> Vec<Part> {
+        let input = (bytes.input.scale, bytes.input.zero_point);
+        Self::parts(self.ranges(true, Layout::Tiled), |r| {
+            let (dot, quantization) = (bytes.dot, bytes.quantization());
+            let product = int8::Spmm::pack_rows(dot, &bytes.levels, quantization, r);
+            int8::Linear::new(dot, product, input)
         })
     }
 

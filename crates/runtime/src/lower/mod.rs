@@ -39,7 +39,7 @@ use self::context::Context;
 use self::convert::Steps;
 use crate::error::RuntimeError;
 use crate::lowered::{Lowered, LoweredProgram, Part, Partition, WeightUse};
-use crate::options::PlanOptions;
+use crate::options::{ByteMode, PlanOptions};
 use crate::program::{Program, Step, Value, clamp_of};
 use crate::value::Rows;
 
@@ -63,7 +63,8 @@ pub(crate) fn lower(
     weights::check_memory(&uses, options)?;
     let halos = halos::halos(program);
     sizes::check_values(program, network, &halos)?;
-    let batching = Batching::new(program, &uses, options);
+    let bytes = !network.bytes.is_empty() && options.bytes != ByteMode::Never;
+    let batching = Batching::new(program, &uses, options, bytes);
     // Parts follow each other in memory only within one sample.
     let parts = if batching.block == 1 {
         batching.parts

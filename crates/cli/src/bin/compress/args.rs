@@ -12,7 +12,7 @@ use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing, terminal};
-use sparsevd_pipeline::{Data, PruningMethod, RunFolder};
+use sparsevd_pipeline::{Data, PruningMethod, RangeChoice, RunFolder};
 
 use sparsevd_cli::{
     CompletionsArgs, GraphArgs, ManArgs, MemoryArgs, PixelArgs, ShapeArgs, VerbosityArgs,
@@ -87,6 +87,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Rewrites a network: dense or sparse, other value and index types
     Convert(ConvertArgs),
+    /// Grids of bytes for what layers read, so that `run-sparse` multiplies bytes
+    QuantiseActivations(QuantiseActivationsArgs),
     /// Completions for a shell
     Completions(CompletionsArgs),
     /// Man pages
@@ -538,6 +540,54 @@ pub struct InitArgs {
     /// Overwrite an existing output
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  compress quantise-activations lenet-5.sparse.safetensors --data data/mnist
+  compress quantise-activations resnet-8.safetensors --data inputs.npz --keep-f32 conv1,fc -o resnet-8.int8.safetensors
+
+Weights of a layer in bytes are rounded to integers of at most 127 times a scale of their row; zeros stay. Batch normalisation is folded before.
+Layers stay f32 that --keep-f32 names, whose weights are not sparse, and, those of the largest errors first, as many as --max-error needs.
+`run-sparse` multiplies bytes where that should be faster (--bytes); docs/int8.md has the formulas.")]
+pub struct QuantiseActivationsArgs {
+    /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub graph: GraphArgs,
+    /// Samples: a data set as `compress` takes it, with labels or without
+    #[arg(long, short, value_name = "PATH")]
+    pub data: PathBuf,
+    /// Samples that ranges are found on, drawn from those to train on where there are such
+    #[arg(long, default_value = "128", value_name = "N")]
+    pub samples: NonZeroUsize,
+    /// Most samples that the result is compared on with the network in f32: those to test on, else others
+    #[arg(long, default_value = "1000", value_name = "N")]
+    pub held_out: NonZeroUsize,
+    /// Which of the numbers that a layer reads its bytes reach
+    #[arg(long, value_enum, default_value_t = RangeChoice::Mse)]
+    pub range: RangeChoice,
+    /// Layers that stay f32, by the name of the node or of its weight
+    #[arg(long, value_delimiter = ',', value_name = "NAME,..")]
+    pub keep_f32: Vec<String>,
+    /// Largest error of the outputs on the samples that ranges are found on, relative to how far outputs are from the mean of their sample
+    #[arg(long, default_value_t = 0.1, value_name = "E")]
+    pub max_error: f64,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
+    /// Threads; all cores where none is named
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// File to write, .safetensors; NAME.int8.safetensors where none is named
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Overwrite an existing output
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How weights are chosen to go.

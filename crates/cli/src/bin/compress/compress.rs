@@ -173,13 +173,20 @@ fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::R
 /// Reads the network of a file.
 pub fn input(model: &Path, graph: &GraphArgs, quiet: bool) -> anyhow::Result<InputNetwork> {
     let loaded = sparsevd_cli::network(model, graph, quiet)?;
-    Ok(InputNetwork {
+    let told = loaded.warnings.len();
+    let input = InputNetwork {
         file: Some(ModelFile {
             path: model.to_owned(),
             graph: graph.network.clone(),
         }),
         ..loaded.into()
-    })
+    };
+    if !quiet {
+        for warning in &input.warnings[told..] {
+            sparsevd_cli::note(&format!("warning: {}: {warning}", model.display()));
+        }
+    }
+    Ok(input)
 }
 
 /// The name of the result.

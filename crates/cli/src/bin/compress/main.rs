@@ -15,6 +15,7 @@ mod interrupt;
 mod print;
 mod progress;
 mod pruning;
+mod quantise_activations;
 mod report;
 mod sweep;
 mod train;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         | Command::Sweep(_)
         | Command::Report(_)
         | Command::Inspect(_)
+        | Command::QuantiseActivations(_)
         | Command::Completions(_)
         | Command::Man(_) => "name another by --out",
     };
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::QuantiseActivations(args) => quantise_activations::run(&args),
         Command::Completions(args) => sparsevd_cli::completions(&args, args::command_line()),
         Command::Man(args) => sparsevd_cli::man(&args, args::command_line()),
     };

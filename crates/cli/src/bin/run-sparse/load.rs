@@ -9,7 +9,7 @@ use sparsevd_model::{Network, memory};
 use sparsevd_pipeline::{
     Data, DataSplit, DenseShapes, InputSamples, KernelCosts, LabelledSamples, plan_choices,
 };
-use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode, WeightType};
+use sparsevd_runtime::{ByteMode, Plan, PlanOptions, Session, WeightMode, WeightType};
 
 use crate::args::ModelArgs;
 
@@ -22,6 +22,7 @@ pub struct Model {
     /// What was guessed when its file was read.
     pub warnings: Vec<String>,
     values: WeightType,
+    bytes: ByteMode,
     verbosity: VerbosityArgs,
 }
 
@@ -49,6 +50,7 @@ impl ModelArgs {
             network: loaded.network,
             warnings: loaded.warnings,
             values: self.values,
+            bytes: self.bytes,
             verbosity: self.verbosity,
         })
     }
@@ -61,6 +63,7 @@ impl Model {
             network: shapes.network(&self.network, weights)?,
             warnings: vec![],
             values: self.values,
+            bytes: self.bytes,
             verbosity: self.verbosity,
         })
     }
@@ -115,6 +118,7 @@ impl Model {
             batch,
             length,
             values: self.values,
+            bytes: self.bytes,
             costs: KernelCosts::of(isa)?,
         };
         let plan = match like {

@@ -1,0 +1,307 @@
+//! `compress quantise-activations`, and what the other commands make of its files.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod synthetic;
+
+use std::path::Path;
+
+use serde_json::Value;
+use sparsevd_format::{GraphSource, WriteOptions, read_network, write_network, write_npz};
+use sparsevd_testing::arbitrary::Stream;
+
+use synthetic::{SIDE, Workplace};
+
+fn root(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.join(path).to_str().unwrap().to_owned()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn lenet_5_in_bytes_answers_as_in_f32() {
+    let place = Workplace::new();
+    let (model, mnist) = (
+        root("models/lenet-5/sparse.safetensors"),
+        root("data/mnist"),
+    );
+    let out = "q.safetensors";
+    let args = [
+        "quantise-activations",
+        &model,
+        "--data",
+        &mnist,
+        "--out",
+        out,
+        "--json",
+    ];
+    let report = json(&place.ok(&args));
+    assert_eq!(report["samples"], 128);
+    assert_eq!(report["held_out"], 1000);
+    assert_eq!(report["in_bytes"], 4, "{report}");
+    assert!(
+        report["agreement"]["top1"].as_f64().unwrap() >= 0.995,
+        "{report}"
+    );
+    assert!(
+        report["agreement"]["error"].as_f64().unwrap() < 0.05,
+        "{report}"
+    );
+    assert!(report["agreement"]["mean"].as_f64() <= report["agreement"]["largest"].as_f64());
+    let layers = report["layers"].as_array().unwrap();
+    let names: Vec<&str> = layers.iter().map(|l| l["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["conv1", "conv2", "fc1", "fc2"]);
+    for layer in layers {
+        assert!(layer["kept_f32"].is_null(), "{layer}");
+        assert!(layer["error"].as_f64().unwrap() > 0.0, "{layer}");
+        assert!(
+            layer["held_out"]["top1"].as_f64().unwrap() >= 0.99,
+            "{layer}"
+        );
+    }
+    assert_eq!(
+        report["bytes"],
+        std::fs::metadata(place.path(out)).unwrap().len()
+    );
+
+    // Zeros stay zeros, and the file is what the report says.
+    let read = |path: &Path| read_network(path, &GraphSource::Auto).unwrap().network;
+    let (before, after) = (read(Path::new(&model)), read(&place.path(out)));
+    assert_eq!(after.bytes.inputs.len(), 4);
+    for (name, tensor) in &before.tensors {
+        let [old, new] = [tensor, &after.tensors[name]].map(|t| t.to_dense().values);
+        assert!(
+            old.iter().zip(&new).all(|(a, b)| *a != 0.0 || *b == 0.0),
+            "{name}"
+        );
+    }
+
+    // On all images, in bytes and in f32.
+    let wrong = |file: &str, bytes: &str| {
+        let args = ["eval", file, "--data", &mnist, "--bytes", bytes, "--json"];
+        let report = json(&place.ok_run_sparse(&args));
+        report["wrong"].as_u64().unwrap().cast_signed()
+    };
+    let f32 = wrong(&model, "faster");
+    for bytes in ["always", "never"] {
+        let wrong = wrong(out, bytes);
+        assert!(
+            (wrong - f32).abs() <= 20,
+            "{bytes}: {wrong} wrong, {f32} in f32"
+        );
+    }
+    let plan = |file: &str, bytes: &str| {
+        place.ok_run_sparse(&["plan", file, "-b", "64", "--bytes", bytes])
+    };
+    let always = plan(out, "always");
+    assert!(always.contains("4 of 4 layers multiply bytes"), "{always}");
+    assert_eq!(always.matches("-i8i8-").count(), 4, "{always}");
+    assert!(!plan(out, "never").contains("i8i8"));
+    assert!(!plan(&model, "always").contains("i8i8"));
+
+    // Other forms have no place for the grids, and say so.
+    for to in ["q.onnx", "dense.safetensors"] {
+        let mut args = vec!["convert", out, to];
+        args.extend((to == "dense.safetensors").then_some("--dense"));
+        let text = place.ok(&args);
+        assert!(
+            text.contains("without the grids of 4 layers in bytes"),
+            "{text}"
+        );
+    }
+    let text = place.ok(&["convert", out, "again.safetensors", "--profile", "interop"]);
+    assert!(!text.contains("without"), "{text}");
+    assert_eq!(read(&place.path("again.safetensors")).bytes, after.bytes);
+}
+
+#[test]
+fn layers_stay_f32_that_are_named_or_whose_errors_are_large() {
+    let place = Workplace::new();
+    let network = place.write_preset("r.safetensors", "lenet-5");
+    let mut network = network;
+    for tensor in network.tensors.values_mut() {
+        let mut stream = Stream(2);
+        let dims = tensor.shape().dims().len();
+        if dims > 1 {
+            let mut dense = tensor.to_dense();
+            let gone = dense.values.iter_mut().filter(|_| stream.unit() < 0.8);
+            gone.for_each(|v| *v = 0.0);
+            *tensor = sparsevd_model::Csr::from_dense(&dense).into();
+        }
+    }
+    write_network(
+        place.path("r.safetensors"),
+        &network,
+        &WriteOptions::default(),
+    )
+    .unwrap();
+    let x = Stream(4).floats(200 * 28 * 28);
+    write_npz(place.path("x.npz"), &[("x", &[200, 28, 28], &x)]).unwrap();
+    let args = |more: &[&'static str]| {
+        let args = [
+            "quantise-activations",
+            "r.safetensors",
+            "--data",
+            "x.npz",
+            "--json",
+            "--force",
+        ];
+        json(&place.ok(&[&args, more].concat()))
+    };
+    let report = args(&["--keep-f32", "conv2,fc1.weight", "--range", "minmax"]);
+    assert_eq!(report["in_bytes"], 2, "{report}");
+    assert_eq!(report["held_out"], 72);
+    assert_eq!(report["layers"][1]["kept_f32"], "as asked for");
+    assert_eq!(report["layers"][2]["kept_f32"], "as asked for");
+    assert_eq!(report["path"], "r.int8.safetensors");
+    // With hardly any error allowed nothing is left in bytes, and the file is the network as it came.
+    let report = args(&["--max-error", "1e-9"]);
+    assert_eq!(report["in_bytes"], 0, "{report}");
+    assert_eq!(report["error"], 0.0);
+    let why = report["layers"][0]["kept_f32"].as_str().unwrap();
+    assert!(why.contains("error"), "{why}");
+    let back = read_network(place.path("r.int8.safetensors"), &GraphSource::Auto).unwrap();
+    assert_eq!(back.network, network);
+    let text = place.ok(&[
+        "quantise-activations",
+        "r.safetensors",
+        "-d",
+        "x.npz",
+        "-o",
+        "text.safetensors",
+        "--range",
+        "percentile",
+    ]);
+    assert!(
+        text.contains("of 4 layers in bytes, ranges from 128 samples; on 72 others: agreement"),
+        "{text}"
+    );
+    assert!(text.contains("wrote text.safetensors ("), "{text}");
+}
+
+#[test]
+fn mistakes_are_one_clear_line() {
+    let place = Workplace::new();
+    let inputs = Stream(4).floats(20 * SIDE * SIDE);
+    write_npz(place.path("few.npz"), &[("x", &[20, SIDE, SIDE], &inputs)]).unwrap();
+    place.write("there.safetensors", "");
+    let cases: [(&[&str], &[&str]); 8] = [
+        (
+            &["--data", "data", "--keep-f32", "fc7"],
+            &["`fc7`", "did you mean"],
+        ),
+        (
+            &["--data", "data", "-o", "x.spvd"],
+            &["--out", ".safetensors", "x.spvd"],
+        ),
+        (&["--data", "data", "-o", "x.onnx"], &["--out", "x.onnx"]),
+        (
+            &["--data", "data", "-o", "there.safetensors"],
+            &["there.safetensors", "exists", "--force"],
+        ),
+        (&["--data", "few.npz"], &["few.npz", "129 samples", "20"]),
+        (
+            &["--data", "data", "--samples", "300"],
+            &["300 samples", "240"],
+        ),
+        (
+            &["--data", "data", "--max-error", "0"],
+            &["error", "positive", "0"],
+        ),
+        (&["--data", "nowhere"], &["nowhere"]),
+    ];
+    let complaints: Vec<String> = cases
+        .iter()
+        .filter_map(|(args, words)| {
+            let all = [&["quantise-activations", "net.safetensors"], *args].concat();
+            place.complaint(&all, words)
+        })
+        .collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    for (args, word) in [
+        (vec!["quantise-activations", "net.safetensors"], "--data"),
+        (
+            vec![
+                "quantise-activations",
+                "net.safetensors",
+                "--data",
+                "data",
+                "--samples",
+                "0",
+            ],
+            "--samples",
+        ),
+    ] {
+        let output = place.compress(&args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(word));
+    }
+}
+
+#[test]
+fn compression_leaves_grids_out_and_says_so() {
+    let place = Workplace::new();
+    let (graph, _) = sparsevd_model::presets::mlp("net", [1, SIDE, SIDE].into(), &[12, 2]);
+    let read = read_network(place.path("net.safetensors"), &GraphSource::Auto);
+    let mut network = match read {
+        Ok(loaded) => loaded.network,
+        Err(error) => panic!("{error}: {graph:?}"),
+    };
+    let name = network.weight_names().into_iter().next().unwrap();
+    let node = network
+        .graph
+        .weighted_nodes()
+        .find(|n| n.op.weight() == Some(&name));
+    let node = node.unwrap().name.clone();
+    let mut dense = network.tensors[&name].to_dense();
+    for (i, v) in dense.values.iter_mut().enumerate() {
+        *v = if i % 3 == 0 {
+            (i % 127) as f32 * 0.0078125
+        } else {
+            0.0
+        };
+    }
+    let rows = dense.shape.dims()[0];
+    network
+        .tensors
+        .insert(name, sparsevd_model::Csr::from_dense(&dense).into());
+    let grid = sparsevd_model::ByteGrid {
+        scale: 0.5,
+        zero_point: 3,
+    };
+    network
+        .set_bytes(&node, grid, vec![0.0078125; rows])
+        .unwrap();
+    write_network(
+        place.path("q.safetensors"),
+        &network,
+        &WriteOptions::default(),
+    )
+    .unwrap();
+    let args = [
+        "q.safetensors",
+        "--method",
+        "magnitude",
+        "--sparsity",
+        "0.5",
+        "--data",
+        "data",
+        "--out",
+        "p.safetensors",
+    ];
+    let output = place.compress(&args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.code().is_some_and(|code| code < 2),
+        "{stderr}"
+    );
+    assert!(
+        format!("{stdout}{stderr}").contains("left out"),
+        "{stdout}{stderr}"
+    );
+    let back = read_network(place.path("p.safetensors"), &GraphSource::Auto).unwrap();
+    assert!(back.network.bytes.is_empty());
+}

@@ -1,0 +1,96 @@
+//! A linear layer that makes bytes of its input.
+
+use super::dot::Dot;
+use super::lanes::SAMPLES;
+use super::lines::{TILES, byte_tiles, quantize};
+use super::spmm::Spmm;
+use crate::cost::Costs;
+use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::{Clamp, LANES, length, tiles};
+
+/// A sparse linear layer over [`Layout::Tiled`](crate::Layout::Tiled) that quantises its input, multiplies bytes and writes floats.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    dot: Dot,
+    spmm: Spmm,
+    input: (f32, u8),
+}
+
+impl Linear {
+    /// A layer with a packed matrix, whose input is quantised by a scale and a zero point as by [`quantize`].
+    pub fn new(dot: Dot, spmm: Spmm, input: (f32, u8)) -> Self {
+        Self { dot, spmm, input }
+    }
+
+    /// Elements of scratch that a run needs: the lines of one tile of bytes.
+    pub fn scratch_len(&self) -> usize {
+        (self.spmm.cols() * self.dot.line()).div_ceil(size_of::<f32>())
+    }
+
+    /// `y = clamp(sum * scale + offset)`, where `x` is `[tile][cols][16]` and `y` `[tile][rows][16]`. `scratch` is overwritten.
+    ///
+    /// # Panics
+    /// When `x` or `y` has another length or `scratch` fewer than [`Linear::scratch_len`] elements.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, scratch: &mut [f32], clamp: Clamp) {
+        let (rows, cols) = (self.spmm.rows(), self.spmm.cols());
+        length::check("x", x.len(), [tiles(n), cols, LANES]);
+        length::check("y", y.len(), [tiles(n), rows, LANES]);
+        length::check_at_least("the scratch", scratch.len(), self.scratch_len());
+        let lines = &mut bytes(scratch)[..cols * self.dot.line()];
+        for tile in 0..byte_tiles(n) {
+            let samples = (n - tile * SAMPLES).min(SAMPLES);
+            let part = |features: usize| {
+                let tile_len = features * LANES;
+                tile * TILES * tile_len..(tile * TILES + tiles(samples)) * tile_len
+            };
+            quantize(self.dot, &x[part(cols)], samples, cols, self.input, lines);
+            self.spmm.run(lines, &mut y[part(rows)], samples, clamp);
+        }
+    }
+}
+
+/// The bytes of floats.
+pub(super) fn bytes(floats: &mut [f32]) -> &mut [u8] {
+    let len = size_of_val(floats);
+    // SAFETY: every byte of a float is a byte, any bytes are a float, and the floats are borrowed mutably for as long as the bytes.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), len) }
+}
+
+impl PackedKernel for Linear {
+    fn run(&self, operands: Operands<'_>) {
+        let Operands {
+            x,
+            y,
+            scratch,
+            n,
+            clamp,
+            ..
+        } = operands;
+        Self::run(self, x, y, n, scratch, clamp);
+    }
+
+    fn name(&self) -> String {
+        self.spmm.name()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.blocks(|n| costs.byte_spmm(work.size, n, self.dot.share()))
+    }
+
+    fn bytes(&self) -> usize {
+        self.spmm.bytes()
+    }
+
+    fn scratch_len(&self) -> usize {
+        Self::scratch_len(self)
+    }
+
+    fn is_sparse(&self) -> bool {
+        true
+    }
+
+    fn multiplies_bytes(&self) -> bool {
+        true
+    }
+}

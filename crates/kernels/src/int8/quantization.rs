@@ -1,0 +1,67 @@
+//! What stands between bytes and numbers: zero points, scales and offsets, and the rows of a matrix with theirs.
+
+use super::any4::{Entry, Unpacked};
+use super::dot::Dot;
+
+/// What a sparse layer of bytes computes: the zero point of its input, and what becomes of its sums.
+#[derive(Debug, Clone, Copy)]
+pub struct Quantization<'a> {
+    /// The byte of the input that stands for zero.
+    pub zero_point: u8,
+    /// What a sum is multiplied by, for each row. For outputs in f32 that is the scale of the input times that of the row; for bytes it is also divided by
+    /// the scale of the output.
+    pub scale: &'a [f32],
+    /// What is then added, for each row. For outputs in f32 that is the bias; for bytes it is divided by the scale of the output, plus its zero point.
+    pub offset: &'a [f32],
+}
+
+/// # Panics
+/// When `v` is not an integer from -128 to 127.
+#[track_caller]
+pub(super) fn level(v: f32) -> i8 {
+    let level = v as i8;
+    assert!(
+        f32::from(level) == v,
+        "a value of the weight: expected an integer from -128 to 127, got {v}"
+    );
+    level
+}
+
+/// A row of levels with the first value of its sums.
+///
+/// # Panics
+/// When a sum of the row may not fit in 32 bits.
+#[track_caller]
+pub(super) fn unpack(
+    dot: Dot,
+    row: usize,
+    entries: Vec<Entry>,
+    zero_point: u8,
+    (scale, offset): (f32, f32),
+) -> Unpacked {
+    assert!(
+        most(&entries) <= i64::from(i32::MAX),
+        "levels of row {row}: their sum with bytes does not fit in 32 bits"
+    );
+    let sum: i64 = entries.iter().map(|&(_, level)| i64::from(level)).sum();
+    let zero = i64::from(dot.subtracted()) - i64::from(zero_point);
+    Unpacked {
+        start: i32::try_from(sum * zero).expect("the bound above, as a zero point is a byte"),
+        entries,
+        scale,
+        offset,
+    }
+}
+
+/// The largest magnitude of a sum.
+fn most(entries: &[Entry]) -> i64 {
+    let levels = entries.iter().map(|&(_, level)| i64::from(level).abs());
+    levels.sum::<i64>() * i64::from(u8::MAX)
+}
+
+/// Whether scaled sums of a row may be above 2^30.
+pub(super) fn may_be_large(row: &Unpacked) -> bool {
+    let (scale, offset) = (f64::from(row.scale), f64::from(row.offset));
+    let largest = most(&row.entries) as f64 * scale.abs() + offset.abs();
+    largest.is_nan() || largest > f64::from(1 << 30)
+}

@@ -1,0 +1,316 @@
+//! What a network carries so that layers can run in bytes: grids of their inputs, and of the rows of their weights.
+//!
+//! A layer in bytes reads `(byte - zero_point) * scale` in place of its input, and its weight is, row by row, an integer from -127 to 127 times the scale of
+//! the row, as [`crate::quantised`] has it. So products and sums of a row are those of integers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::{Csr, ModelError, Network, Node, Op, Weights, quantised};
+
+/// Largest magnitude of a weight in bytes.
+pub const MOST_LEVEL: i32 = 127;
+
+/// The bytes that stand for the numbers of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ByteGrid {
+    /// The distance of two neighbouring numbers, a scale of [`crate::quantised`].
+    #[serde(serialize_with = "exactly")]
+    pub scale: f32,
+    /// The byte of zero.
+    pub zero_point: u8,
+}
+
+/// A number whose digits give it back.
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde calls"
+)]
+fn exactly<S: Serializer>(v: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(f64::from(*v))
+}
+
+impl ByteGrid {
+    /// The grid of all bytes from `least` to `most`, a range that is widened to zero. `None` where it has no scale.
+    pub fn of_range(least: f32, most: f32) -> Option<Self> {
+        let (least, most) = (f64::from(least).min(0.0), f64::from(most).max(0.0));
+        if least == most {
+            return Some(Self {
+                scale: 1.0,
+                zero_point: 0,
+            });
+        }
+        // A scale of so many bits is off by less than 2^-16, which 255 steps do not notice.
+        let target = ((most - least) / 255.0) as f32;
+        let scale = quantised::nearest_scale(target, quantised::STEP_BITS)?;
+        let zero_point = (-least / f64::from(scale)).round_ties_even() as u8;
+        Some(Self { scale, zero_point })
+    }
+
+    /// The nearest byte, as kernels compute it: ties to even, NaN as 0.
+    pub fn byte(self, v: f32) -> u8 {
+        let scaled = v.mul_add(self.scale.recip(), f32::from(self.zero_point));
+        scaled.round_ties_even() as u8
+    }
+
+    /// The number of a byte.
+    pub fn value(self, byte: u8) -> f32 {
+        (f32::from(byte) - f32::from(self.zero_point)) * self.scale
+    }
+}
+
+/// The layers of a network that may run in bytes; see [`Network::set_bytes`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ByteGrids {
+    /// The grid of the input of each of these layers, by the name of its node.
+    pub inputs: BTreeMap<String, ByteGrid>,
+    /// Scales of the rows of their weights, by the name of the tensor.
+    pub rows: BTreeMap<String, Vec<f32>>,
+}
+
+impl ByteGrids {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// Removes the grids of a layer and of its weight.
+    pub fn remove(&mut self, node: &str, weight: &str) {
+        self.inputs.remove(node);
+        self.rows.remove(weight);
+    }
+}
+
+/// A layer that may run in bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ByteLayer<'n> {
+    /// The grid of its input.
+    pub input: ByteGrid,
+    /// The scale of each row of its weight.
+    pub rows: &'n [f32],
+    /// Its weight as integers.
+    pub levels: Csr,
+}
+
+impl Network {
+    /// Lets a layer run in bytes, once that is checked: the grid of its input, and the scale of each row of its weight.
+    ///
+    /// # Errors
+    /// A node that is there not, or no linear layer or convolution; a weight that is not CSR, or off the grids of its rows; scales that are none.
+    pub fn set_bytes(
+        &mut self,
+        node: &str,
+        input: ByteGrid,
+        rows: Vec<f32>,
+    ) -> Result<(), ModelError> {
+        let found = self.graph.nodes.iter().find(|n| n.name == node);
+        let weight = weight_of(node, found)?.to_owned();
+        self.checked_layer(node, &weight, input, &rows)?;
+        self.bytes.inputs.insert(node.into(), input);
+        self.bytes.rows.insert(weight, rows);
+        Ok(())
+    }
+
+    /// A layer that may run in bytes; `None` where it may not.
+    ///
+    /// # Errors
+    /// As [`Network::set_bytes`], where the network was changed since.
+    pub fn byte_layer(
+        &self,
+        node: &str,
+        weight: &str,
+    ) -> Result<Option<ByteLayer<'_>>, ModelError> {
+        let Some(&input) = self.bytes.inputs.get(node) else {
+            return Ok(None);
+        };
+        let rows = self.bytes.rows.get(weight).map_or(&[][..], Vec::as_slice);
+        let levels = self.checked_layer(node, weight, input, rows)?;
+        Ok(Some(ByteLayer {
+            input,
+            rows,
+            levels,
+        }))
+    }
+
+    /// Checks all layers that may run in bytes.
+    ///
+    /// # Errors
+    /// As [`Network::set_bytes`], where the network was changed since.
+    pub fn check_bytes(&self) -> Result<(), ModelError> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        let nodes: HashMap<&str, &Node> =
+            (self.graph.nodes.iter().map(|n| (n.name.as_str(), n))).collect();
+        for name in self.bytes.inputs.keys() {
+            let weight = weight_of(name, nodes.get(name.as_str()).copied())?;
+            self.byte_layer(name, weight)?;
+        }
+        Ok(())
+    }
+
+    /// The levels of a layer.
+    fn checked_layer(
+        &self,
+        name: &str,
+        weight: &str,
+        input: ByteGrid,
+        rows: &[f32],
+    ) -> Result<Csr, ModelError> {
+        let scale = |got| ModelError::Step {
+            tensor: name.into(),
+            got,
+        };
+        if !quantised::is_scale(input.scale) {
+            return Err(scale(input.scale));
+        }
+        let Some(Weights::Csr(csr)) = self.tensors.get(weight) else {
+            return Err(wrong(name, "a weight in CSR", "another"));
+        };
+        if rows.len() != csr.rows() {
+            let expected = format!("a scale for each of the {} rows of its weight", csr.rows());
+            return Err(wrong(name, expected, rows.len().to_string()));
+        }
+        let mut levels = Vec::with_capacity(csr.nonzeros());
+        for (row, &scale) in rows.iter().enumerate() {
+            if !(scale * input.scale).is_finite() {
+                let got = format!("{scale} * {}", input.scale);
+                return Err(wrong(name, "scales whose product is finite", got));
+            }
+            let of_row = quantised::grid(csr.row(row).1, scale);
+            let of_row = of_row.map_err(|e| e.for_tensor(weight))?;
+            if let Some(level) = of_row.iter().find(|q| q.abs() > MOST_LEVEL) {
+                let expected =
+                    format!("weights of at most {MOST_LEVEL} times the scale of row {row}");
+                return Err(wrong(name, expected, level.to_string()));
+            }
+            let most: i64 = of_row.iter().map(|q| i64::from(q.abs()) * 255).sum();
+            if most > i64::from(i32::MAX) {
+                let expected = format!("sums of row {row} below 2^31");
+                return Err(wrong(name, expected, most.to_string()));
+            }
+            levels.extend(of_row.iter().map(|&q| q as f32));
+        }
+        let (starts, columns) = (csr.crow_indices().to_vec(), csr.col_indices().to_vec());
+        Csr::try_new(csr.shape().clone(), starts, columns, levels).map_err(|e| e.for_tensor(weight))
+    }
+}
+
+/// The name of the weight of a layer that may run in bytes.
+fn weight_of<'n>(name: &str, node: Option<&'n Node>) -> Result<&'n str, ModelError> {
+    let expected = "a linear layer or a convolution of that name";
+    let node = node.ok_or_else(|| wrong(name, expected, "none"))?;
+    match (&node.op, node.op.weight()) {
+        (Op::Linear(_) | Op::Conv(_), Some(weight)) => Ok(weight),
+        (other, _) => Err(wrong(name, expected, other.name())),
+    }
+}
+
+fn wrong(node: &str, expected: impl Into<String>, got: impl Into<String>) -> ModelError {
+    ModelError::Bytes {
+        node: node.into(),
+        expected: expected.into(),
+        got: got.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dense, GraphBuilder};
+
+    #[test]
+    fn a_range_has_all_bytes_and_an_exact_zero() {
+        for (least, most) in [
+            (0.0, 6.0),
+            (-1.0, 3.0),
+            (-2.5, -1.0),
+            (0.25, 0.5),
+            (-1e-9, 1e9),
+        ] {
+            let grid = ByteGrid::of_range(least, most).unwrap();
+            assert_eq!(grid.byte(0.0), grid.zero_point);
+            assert_eq!(grid.value(grid.zero_point), 0.0);
+            for end in [least, most] {
+                let back = grid.value(grid.byte(end));
+                assert!((back - end).abs() <= 1.01 * grid.scale, "{end}: {back}");
+            }
+            assert!(most < 0.0 || grid.byte(most) >= 254);
+            for v in [0.1 * least, 0.7 * most] {
+                let back = grid.value(grid.byte(v));
+                assert!((back - v).abs() <= 0.51 * grid.scale, "{v}: {back}");
+            }
+        }
+        let none = ByteGrid::of_range(0.0, 0.0).unwrap();
+        assert_eq!((none.byte(0.0), none.zero_point), (0, 0));
+        assert!(ByteGrid::of_range(0.0, f32::INFINITY).is_none());
+        assert!(ByteGrid::of_range(f32::NAN, 1.0).is_some_and(|g| g.zero_point == 0));
+    }
+
+    fn network() -> Network {
+        let mut b = GraphBuilder::new("n");
+        let x = b.input("x", [3]);
+        let relu = b.op("r", Op::Relu, &[&x]);
+        let out = b.linear("l", &relu, [2, 3]);
+        b.output(&out);
+        let weight = Dense::new([2, 3], vec![0.5, 0.0, -1.5, 0.0, 127.0, 3.0]);
+        b.network(|name, shape| match name.ends_with("weight") {
+            true => Weights::Csr(Csr::from_dense(&weight)),
+            false => Dense::zeros(shape.clone()).into(),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_layer_has_the_levels_of_its_rows() {
+        let mut network = network();
+        let input = ByteGrid {
+            scale: 0.25,
+            zero_point: 9,
+        };
+        assert!(network.byte_layer("l", "l.weight").unwrap().is_none());
+        network.set_bytes("l", input, vec![0.5, 1.0]).unwrap();
+        network.check_bytes().unwrap();
+        let layer = network.byte_layer("l", "l.weight").unwrap().unwrap();
+        assert_eq!(layer.levels.values(), [1.0, -3.0, 127.0, 3.0]);
+        assert_eq!((layer.input, layer.rows), (input, &[0.5, 1.0][..]));
+        // A weight that was changed since is found.
+        let half = Dense::new([2, 3], vec![0.5, 0.0, -1.5, 0.0, 127.5, 3.0]);
+        network
+            .tensors
+            .insert("l.weight".into(), Weights::Csr(Csr::from_dense(&half)));
+        assert!(network.check_bytes().is_err() && network.byte_layer("l", "l.weight").is_err());
+    }
+
+    #[test]
+    fn what_cannot_run_in_bytes_is_named() {
+        let good = ByteGrid {
+            scale: 0.25,
+            zero_point: 9,
+        };
+        let bad = ByteGrid { scale: 0.1, ..good };
+        let cases: [(&str, ByteGrid, Vec<f32>, &str); 8] = [
+            ("ghost", good, vec![0.5, 1.0], "`ghost`"),
+            ("r", good, vec![0.5, 1.0], "Relu"),
+            ("l", bad, vec![0.5, 1.0], "scale"),
+            ("l", good, vec![0.5], "2 rows"),
+            ("l", good, vec![0.5, 0.1], "scale"),
+            ("l", good, vec![0.5, 0.5], "at most 127"),
+            ("l", good, vec![1.0, 1.0], "0.5"),
+            ("l", good, vec![f32::NAN, 1.0], "finite"),
+        ];
+        for (node, grid, rows, part) in cases {
+            let mut network = network();
+            let error = network.set_bytes(node, grid, rows).unwrap_err().to_string();
+            assert!(error.contains(part), "{part}: {error}");
+            assert!(network.bytes.is_empty() && network.bytes.rows.is_empty());
+        }
+        let mut network = network();
+        let dense = network.tensors["l.weight"].to_dense();
+        network.tensors.insert("l.weight".into(), dense.into());
+        let error = network.set_bytes("l", good, vec![0.5, 1.0]).unwrap_err();
+        assert!(error.to_string().contains("CSR"), "{error}");
+    }
+}
