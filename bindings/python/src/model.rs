@@ -13,7 +13,7 @@ use sparsevd_kernels::Isa;
 use sparsevd_model::{Dense, Dim, Graph, Network, Shape, TensorType, Weights};
 use sparsevd_onnx::{ImportOptions, InputShape, load_with};
 use sparsevd_pipeline::{Conversion, Inspection, KernelCosts, ModelFile, PipelineError};
-use sparsevd_runtime::{ByteMode, Plan as RuntimePlan, PlanOptions, WeightMode, WeightType};
+use sparsevd_runtime::{Int8Mode, Plan as RuntimePlan, PlanOptions, WeightMode, WeightType};
 
 use crate::array::{Operand, in_c_order};
 use crate::error::{class, detached, input_error, setting_error, user_warning};
@@ -134,7 +134,7 @@ impl Model {
                 batch,
                 length,
                 values,
-                bytes: ByteMode::default(),
+                int8: Int8Mode::default(),
                 costs: KernelCosts::of(isa)?,
             };
             Ok(RuntimePlan::new(&self.loaded.network, &options)?)
@@ -362,6 +362,9 @@ impl Model {
             sparsevd_format::check_writable(&path, overwrite)?;
             conversion.write(loaded, &path)
         })?;
+        if let Some(layers) = written.left_out() {
+            user_warning(py, &format!("{} is without the {layers}", path.display()))?;
+        }
         Ok(written.bytes)
     }
 }

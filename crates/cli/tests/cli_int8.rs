@@ -40,7 +40,7 @@ fn lenet_5_in_bytes_answers_as_in_f32() {
     let report = json(&place.ok(&args));
     assert_eq!(report["samples"], 128);
     assert_eq!(report["held_out"], 1000);
-    assert_eq!(report["in_bytes"], 4, "{report}");
+    assert_eq!(report["int8_layers"], 4, "{report}");
     assert!(
         report["agreement"]["top1"].as_f64().unwrap() >= 0.995,
         "{report}"
@@ -69,7 +69,7 @@ fn lenet_5_in_bytes_answers_as_in_f32() {
     // Zeros stay zeros, and the file is what the report says.
     let read = |path: &Path| read_network(path, &GraphSource::Auto).unwrap().network;
     let (before, after) = (read(Path::new(&model)), read(&place.path(out)));
-    assert_eq!(after.bytes.inputs.len(), 4);
+    assert_eq!(after.int8.inputs.len(), 4);
     for (name, tensor) in &before.tensors {
         let [old, new] = [tensor, &after.tensors[name]].map(|t| t.to_dense().values);
         assert!(
@@ -78,25 +78,24 @@ fn lenet_5_in_bytes_answers_as_in_f32() {
         );
     }
 
-    // On all images, in bytes and in f32.
-    let wrong = |file: &str, bytes: &str| {
-        let args = ["eval", file, "--data", &mnist, "--bytes", bytes, "--json"];
+    // On all images, in int8 and in f32.
+    let wrong = |file: &str, mode: &str| {
+        let args = ["eval", file, "--data", &mnist, "--int8", mode, "--json"];
         let report = json(&place.ok_run_sparse(&args));
         report["wrong"].as_u64().unwrap().cast_signed()
     };
     let f32 = wrong(&model, "faster");
-    for bytes in ["always", "never"] {
-        let wrong = wrong(out, bytes);
+    for mode in ["always", "never"] {
+        let wrong = wrong(out, mode);
         assert!(
             (wrong - f32).abs() <= 20,
-            "{bytes}: {wrong} wrong, {f32} in f32"
+            "{mode}: {wrong} wrong, {f32} in f32"
         );
     }
-    let plan = |file: &str, bytes: &str| {
-        place.ok_run_sparse(&["plan", file, "-b", "64", "--bytes", bytes])
-    };
+    let plan =
+        |file: &str, mode: &str| place.ok_run_sparse(&["plan", file, "-b", "64", "--int8", mode]);
     let always = plan(out, "always");
-    assert!(always.contains("4 of 4 layers multiply bytes"), "{always}");
+    assert!(always.contains("4 of 4 layers multiply int8"), "{always}");
     assert_eq!(always.matches("-i8i8-").count(), 4, "{always}");
     assert!(!plan(out, "never").contains("i8i8"));
     assert!(!plan(&model, "always").contains("i8i8"));
@@ -107,13 +106,15 @@ fn lenet_5_in_bytes_answers_as_in_f32() {
         args.extend((to == "dense.safetensors").then_some("--dense"));
         let text = place.ok(&args);
         assert!(
-            text.contains("without the grids of 4 layers in bytes"),
+            text.contains("without the grids of 4 int8 layers"),
             "{text}"
         );
     }
     let text = place.ok(&["convert", out, "again.safetensors", "--profile", "interop"]);
     assert!(!text.contains("without"), "{text}");
-    assert_eq!(read(&place.path("again.safetensors")).bytes, after.bytes);
+    assert_eq!(read(&place.path("again.safetensors")).int8, after.int8);
+    place.ok(&["convert", out, "i8.safetensors", "--values", "i8"]);
+    assert_eq!(read(&place.path("i8.safetensors")).int8, after.int8);
 }
 
 #[test]
@@ -151,14 +152,14 @@ fn layers_stay_f32_that_are_named_or_whose_errors_are_large() {
         json(&place.ok(&[&args, more].concat()))
     };
     let report = args(&["--keep-f32", "conv2,fc1.weight", "--range", "minmax"]);
-    assert_eq!(report["in_bytes"], 2, "{report}");
+    assert_eq!(report["int8_layers"], 2, "{report}");
     assert_eq!(report["held_out"], 72);
     assert_eq!(report["layers"][1]["kept_f32"], "as asked for");
     assert_eq!(report["layers"][2]["kept_f32"], "as asked for");
     assert_eq!(report["path"], "r.int8.safetensors");
     // With hardly any error allowed nothing is left in bytes, and the file is the network as it came.
     let report = args(&["--max-error", "1e-9"]);
-    assert_eq!(report["in_bytes"], 0, "{report}");
+    assert_eq!(report["int8_layers"], 0, "{report}");
     assert_eq!(report["error"], 0.0);
     let why = report["layers"][0]["kept_f32"].as_str().unwrap();
     assert!(why.contains("error"), "{why}");
@@ -175,7 +176,7 @@ fn layers_stay_f32_that_are_named_or_whose_errors_are_large() {
         "percentile",
     ]);
     assert!(
-        text.contains("of 4 layers in bytes, ranges from 128 samples; on 72 others: agreement"),
+        text.contains("of 4 int8 layers, ranges from 128 samples; on 72 others: agreement"),
         "{text}"
     );
     assert!(text.contains("wrote text.safetensors ("), "{text}");
@@ -267,12 +268,12 @@ fn compression_leaves_grids_out_and_says_so() {
     network
         .tensors
         .insert(name, sparsevd_model::Csr::from_dense(&dense).into());
-    let grid = sparsevd_model::ByteGrid {
+    let grid = sparsevd_model::Int8Grid {
         scale: 0.5,
         zero_point: 3,
     };
     network
-        .set_bytes(&node, grid, vec![0.0078125; rows])
+        .set_int8(&node, grid, vec![0.0078125; rows])
         .unwrap();
     write_network(
         place.path("q.safetensors"),
@@ -303,5 +304,5 @@ fn compression_leaves_grids_out_and_says_so() {
         "{stdout}{stderr}"
     );
     let back = read_network(place.path("p.safetensors"), &GraphSource::Auto).unwrap();
-    assert!(back.network.bytes.is_empty());
+    assert!(back.network.int8.is_empty());
 }

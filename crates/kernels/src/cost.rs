@@ -130,7 +130,7 @@ impl Costs {
     }
 
     /// Nanoseconds of a sparse product of bytes with `n` vectors in tiles, made of floats. A multiply-add takes `share` of the time of one of floats.
-    pub fn byte_spmm(&self, size: Size, n: usize, share: f64) -> f64 {
+    pub fn int8_spmm(&self, size: Size, n: usize, share: f64) -> f64 {
         /// Samples of a tile of bytes.
         const SAMPLES: usize = 4 * LANES;
         let tile = size.nonzeros as f64 * at(&DENSITIES, &self.spmm, size.density());
@@ -141,7 +141,7 @@ impl Costs {
 
     /// Nanoseconds of a sparse convolution of bytes, made of `inputs` floats, in which each weight is multiplied by `lanes` bytes. A multiply-add takes
     /// `share` of the time of one of floats.
-    pub fn byte_conv(&self, nonzeros: usize, lanes: usize, inputs: usize, share: f64) -> f64 {
+    pub fn int8_conv(&self, nonzeros: usize, lanes: usize, inputs: usize, share: f64) -> f64 {
         nonzeros as f64 * lanes as f64 * self.conv * share + inputs as f64 * self.element
     }
 

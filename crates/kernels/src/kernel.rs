@@ -122,7 +122,7 @@ pub trait PackedKernel: Debug + Send + Sync {
     }
 
     /// Whether the kernel makes bytes of its input and multiplies these.
-    fn multiplies_bytes(&self) -> bool {
+    fn is_int8(&self) -> bool {
         false
     }
 

@@ -48,7 +48,10 @@ pub(crate) fn elu(x: f32, alpha: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn softplus(x: f32) -> f32 {
     let above = if x > 0.0 { x } else { 0.0 };
-    let y = above + ln(1.0 + exp(-x.abs()));
+    // ln(1 + u) with the digits of a small u: what rounding takes from 1 + u, the quotient gives back (Higham 2002, section 1.14.1).
+    let u = exp(-x.abs());
+    let w = 1.0 + u;
+    let y = above + if w == 1.0 { u } else { ln(w) * u / (w - 1.0) };
     if x.is_nan() { x } else { y }
 }
 

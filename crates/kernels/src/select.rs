@@ -25,20 +25,14 @@ pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, groups: usize) 
     !depthwise && density <= 0.7
 }
 
-/// A layer must be expected to win by this much to run in bytes.
-const BYTE_MARGIN: f64 = 0.95;
+/// A layer must be expected to win by this much to run in int8.
+const INT8_MARGIN: f64 = 0.95;
 
-/// Whether a sparse linear layer with grids of bytes should multiply bytes, in calls of `n` samples. `share` is that of its instructions
+/// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions
 /// ([`crate::int8::Dot::share`]).
-pub fn prefer_byte_linear(costs: &Costs, share: f64, size: Size, n: usize) -> bool {
+pub fn prefer_int8_linear(costs: &Costs, share: f64, size: Size, n: usize) -> bool {
     let floats = costs.spmm(size, n).min(costs.gemm(size, n));
-    costs.byte_spmm(size, n, share) < BYTE_MARGIN * floats
-}
-
-/// Whether a sparse convolution with grids of bytes should multiply bytes: where that is expected to take `ns` for a sample or a tile, for which the kernel
-/// of floats multiplies each of `nonzeros` weights by `lanes` floats.
-pub fn prefer_byte_conv(costs: &Costs, ns: f64, nonzeros: usize, lanes: usize) -> bool {
-    ns < BYTE_MARGIN * (nonzeros as f64 * lanes as f64 * costs.conv)
+    costs.int8_spmm(size, n, share) < INT8_MARGIN * floats
 }
 
 /// The fastest layout for `n` samples of a network with convolutions: tiles, unless most lanes would be empty.

@@ -129,6 +129,20 @@ fn what_is_zero_at_zero_is_so_exactly_and_small_numbers_keep_their_digits() {
 }
 
 #[test]
+fn small_results_of_softplus_keep_their_digits() {
+    let x: Vec<f32> = (1..=400).map(|i| i as f32 * -0.2).collect();
+    for isa in Isa::available() {
+        let mut y = x.clone();
+        Activation::Softplus.apply(isa, &mut y);
+        for (x, y) in x.iter().zip(y) {
+            let want = f64::from(*x).exp().ln_1p();
+            let error = (f64::from(y) - want).abs() / want;
+            assert!(error < 1e-6, "softplus({x}) = {y}, not {want} on {isa}");
+        }
+    }
+}
+
+#[test]
 fn small_numbers_keep_their_digits_in_tanh() {
     let x: Vec<f32> = (1..=400).map(|i| i as f32 * 1e-3).collect();
     for isa in Isa::available() {

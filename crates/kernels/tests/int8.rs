@@ -8,7 +8,7 @@ use sparsevd_kernels::int8::{
 };
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::{Clamp, Isa, tiles};
-use sparsevd_model::{ByteGrid, Csr, Dense, Window};
+use sparsevd_model::{Csr, Dense, Int8Grid, Window};
 use sparsevd_testing::arbitrary::{ConvCase, Stream, convolution};
 use sparsevd_testing::reference::{from_tiles, to_tiles};
 
@@ -391,7 +391,7 @@ fn levels_that_are_no_bytes_are_refused() {
 #[derive(Debug, Clone)]
 struct Filters {
     case: ConvCase,
-    grid: ByteGrid,
+    grid: Int8Grid,
     scale: Vec<f32>,
     x: Vec<f32>,
     n: usize,
@@ -599,7 +599,7 @@ fn any_filters() -> impl Strategy<Value = Filters> {
             let rows = (0..case.bias.len()).map(|i| 0.001 * (i + 1) as f32);
             Filters {
                 scale: rows.collect(),
-                grid: ByteGrid { scale, zero_point },
+                grid: Int8Grid { scale, zero_point },
                 case,
                 x,
                 n,
@@ -616,7 +616,7 @@ proptest! {
     #[test]
     fn layers_make_the_bytes_of_their_inputs(layer in any_layer(), clamp in any_clamp(), scale in prop_oneof![Just(0.0078125_f32), Just(0.03125)]) {
         let ([rows, cols], n) = (layer.dims(), layer.n);
-        let grid = ByteGrid { scale, zero_point: layer.zero_point };
+        let grid = Int8Grid { scale, zero_point: layer.zero_point };
         let x: Vec<f32> = layer.x.iter().map(|&byte| grid.value(byte)).collect();
         let want: Vec<f32> = layer.scaled(&layer.sums()).into_iter().map(|v| clamp.apply(v)).collect();
         for dot in Dot::available() {
@@ -656,7 +656,7 @@ fn large_images_have_long_offsets() {
             groups: 1,
             input,
         },
-        grid: ByteGrid {
+        grid: Int8Grid {
             scale: 0.5,
             zero_point: 0,
         },

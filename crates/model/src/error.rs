@@ -163,9 +163,9 @@ pub enum ModelError {
         /// The tensor at fault.
         tensor: String,
     },
-    /// A layer cannot run in bytes.
-    #[error("layer `{node}` in bytes: expected {expected}, got {got}")]
-    Bytes {
+    /// A layer cannot run in int8.
+    #[error("layer `{node}` in int8: expected {expected}, got {got}")]
+    Int8 {
         /// The node at fault.
         node: String,
         /// What it should have.

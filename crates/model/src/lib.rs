@@ -7,11 +7,11 @@
 
 pub mod bind;
 mod builder;
-mod bytes;
 mod csr;
 mod error;
 mod fields;
 mod grids;
+mod int8;
 pub mod limits;
 pub mod memory;
 mod nearest;
@@ -29,9 +29,9 @@ pub mod terminal;
 mod weights;
 
 pub use builder::{Conv2d, GraphBuilder};
-pub use bytes::{ByteGrid, ByteGrids, ByteLayer, MOST_LEVEL};
 pub use csr::Csr;
 pub use error::ModelError;
+pub use int8::{Int8Grid, Int8Grids, Int8Layer, MOST_LEVEL};
 pub use nearest::{hint, nearest};
 pub use network::{Free, Graph, Input, Network, Node};
 pub use ops::{Approximate, Op, Window};

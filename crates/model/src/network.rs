@@ -8,7 +8,7 @@ use crate::fields::Fields;
 use crate::limits::{self, MAX_ENDPOINTS, MAX_NODE_INPUTS, MAX_NODES, MAX_SHARED};
 use crate::presets::Preset;
 use crate::{
-    ByteGrids, DType, Dense, Dim, ModelError, Op, Preprocessing, Shape, TensorType, Weights,
+    DType, Dense, Dim, Int8Grids, ModelError, Op, Preprocessing, Shape, TensorType, Weights,
     memory, ops, shape,
 };
 
@@ -298,8 +298,8 @@ pub struct Network {
     pub original_shapes: BTreeMap<String, Shape>,
     /// Scales of the tensors that are on a grid (see [`crate::quantised`]), by tensor name.
     pub scales: BTreeMap<String, f32>,
-    /// The layers that may run in bytes, with their grids.
-    pub bytes: ByteGrids,
+    /// The layers that may run in int8, with their grids.
+    pub int8: Int8Grids,
 }
 
 impl Network {
@@ -313,7 +313,7 @@ impl Network {
             tensors,
             original_shapes: BTreeMap::new(),
             scales: BTreeMap::new(),
-            bytes: ByteGrids::default(),
+            int8: Int8Grids::default(),
         };
         network.types()?;
         network.check_shared()?;

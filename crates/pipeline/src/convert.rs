@@ -14,7 +14,7 @@ use sparsevd_model::{ModelError, Network, Weights};
 use sparsevd_onnx::{ExportOptions, write_onnx};
 
 use crate::error::PipelineError;
-use crate::input::layers_in_bytes;
+use crate::input::int8_layers;
 use crate::outputs::Form;
 use crate::pruning::folded;
 
@@ -45,8 +45,8 @@ pub struct Converted {
     pub bytes: u64,
     /// What [`Conversion::grid`] did.
     pub rounding: GridRounding,
-    /// Layers in bytes whose grids the form, or what was asked for, has no place for: they are left out.
-    pub without_bytes: usize,
+    /// Int8 layers whose grids the form, or what was asked for, has no place for: they are left out.
+    pub without_int8: usize,
 }
 
 /// What was rounded to grids.
@@ -63,12 +63,19 @@ pub enum GridRounding {
     },
 }
 
+impl Converted {
+    /// What the file has no place for, in words.
+    pub fn left_out(&self) -> Option<String> {
+        (self.without_int8 > 0).then(|| int8_layers(self.without_int8))
+    }
+}
+
 impl fmt::Display for Converted {
     /// The size, and how far rounding moves outputs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", count(self.bytes as usize))?;
-        if self.without_bytes > 0 {
-            write!(f, "; without the {}", layers_in_bytes(self.without_bytes))?;
+        if let Some(layers) = self.left_out() {
+            write!(f, "; without the {layers}")?;
         }
         match self.rounding {
             GridRounding::NotAsked => Ok(()),
@@ -100,9 +107,9 @@ impl Conversion {
         let mut network = loaded.network;
         let mut done = GridRounding::NotAsked;
         let no_place = form != Form::Interchange || self.profile == CsrProfile::Bitmask;
-        let mut without_bytes = 0;
+        let mut without_int8 = 0;
         if no_place || self.dense || self.grid {
-            without_bytes = std::mem::take(&mut network.bytes).inputs.len();
+            without_int8 = std::mem::take(&mut network.int8).inputs.len();
         }
         if self.grid {
             let mut rounding = Rounding::default();
@@ -140,7 +147,7 @@ impl Conversion {
         Ok(Converted {
             bytes,
             rounding: done,
-            without_bytes,
+            without_int8,
         })
     }
 
@@ -180,9 +187,10 @@ impl Conversion {
     }
 }
 
-/// The weights that an I8 file must have on grids: those that are CSR, or all where none is.
+/// The weights that an I8 file must have on grids: those that are CSR, or all where none is; not those with scales of rows already.
 fn i8_weights(network: &Network) -> BTreeSet<String> {
     let mut weights = network.weight_names();
+    weights.retain(|name| !network.int8.rows.contains_key(name));
     let is_csr = |name: &String| matches!(network.tensors.get(name), Some(Weights::Csr(_)));
     if weights.iter().any(is_csr) {
         weights.retain(is_csr);

@@ -234,7 +234,7 @@ impl Data {
 
     /// Samples to calibrate a network with one input and one output on, drawn from those to train on where there are such, and samples to compare it on: those
     /// to test on, else the others. Targets are not needed.
-    pub(crate) fn to_calibrate(
+    pub(crate) fn calibration_and_held_out(
         self,
         network: &Network,
         count: usize,

@@ -25,9 +25,9 @@ pub struct InputNetwork {
 }
 
 /// The grids of some layers.
-pub(crate) fn layers_in_bytes(layers: usize) -> String {
+pub(crate) fn int8_layers(layers: usize) -> String {
     let s = if layers == 1 { "" } else { "s" };
-    format!("grids of {layers} layer{s} in bytes")
+    format!("int8 grids of {layers} layer{s}")
 }
 
 /// The file of a network.
@@ -68,13 +68,13 @@ impl ModelFile {
 }
 
 impl From<LoadedNetwork> for InputNetwork {
-    /// The grids of layers in bytes are left out, as they are not those of the result.
+    /// The grids of int8 layers are left out, as they are not those of the result.
     fn from(mut loaded: LoadedNetwork) -> Self {
-        let bytes = std::mem::take(&mut loaded.network.bytes);
+        let bytes = std::mem::take(&mut loaded.network.int8);
         if !bytes.is_empty() {
             loaded.warnings.push(format!(
                 "its {} are left out: `compress quantise-activations` finds those of the result",
-                layers_in_bytes(bytes.inputs.len())
+                int8_layers(bytes.inputs.len())
             ));
         }
         Self {

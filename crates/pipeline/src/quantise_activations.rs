@@ -1,4 +1,4 @@
-//! A network with layers in bytes: grids of their inputs, found on samples, and weights rounded row by row.
+//! A network with int8 layers: grids of their inputs, found on samples, and weights rounded row by row.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -8,9 +8,9 @@ use sparsevd_compressor::is_kept_dense;
 use sparsevd_compressor::objective::arg_max;
 use sparsevd_kernels::{Isa, select};
 use sparsevd_model::{
-    ByteGrid, Csr, MOST_LEVEL, Network, Node, Op, Weights, hint, quantised, terminal,
+    Csr, Int8Grid, MOST_LEVEL, Network, Node, Op, Weights, hint, quantised, terminal,
 };
-use sparsevd_runtime::{ByteMode, Plan, PlanOptions, Session, WeightMode};
+use sparsevd_runtime::{Int8Mode, Plan, PlanOptions, Session, WeightMode};
 
 use crate::data::Data;
 use crate::error::PipelineError;
@@ -26,7 +26,7 @@ const SHARES: usize = 80;
 /// Share of the numbers of a value that [`RangeChoice::Percentile`] leaves outside of its range, at each end.
 const OUTSIDE: f64 = 1e-4;
 
-/// Which of the numbers that a layer reads its bytes reach.
+/// Which of the numbers that a layer reads its grid reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
@@ -40,7 +40,7 @@ pub enum RangeChoice {
     Minmax,
 }
 
-/// How layers get their grids of bytes.
+/// How layers get their int8 grids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActivationQuantisation {
     /// Samples that ranges are found on.
@@ -127,17 +127,17 @@ impl Agreement {
 pub struct QuantisedLayer {
     /// Name of its node.
     pub name: String,
-    /// Why it stays f32; `None` where it may run in bytes.
+    /// Why it stays f32; `None` where it may run in int8.
     pub kept_f32: Option<String>,
     /// The grid of its input, where one was tried.
-    pub input: Option<ByteGrid>,
-    /// Error of the outputs on the samples that ranges are found on where this layer alone is in bytes.
+    pub input: Option<Int8Grid>,
+    /// Error of the outputs on the samples that ranges are found on where this layer alone is in int8.
     pub error: Option<f64>,
-    /// Outputs on held-out samples where this layer alone is in bytes.
+    /// Outputs on held-out samples where this layer alone is in int8.
     pub held_out: Option<Agreement>,
 }
 
-/// A network with layers in bytes, and how near it is to the network in f32.
+/// A network with int8 layers, and how near it is to the network in f32.
 #[derive(Debug, Clone)]
 pub struct QuantisedActivations {
     /// The network.
@@ -146,7 +146,7 @@ pub struct QuantisedActivations {
     pub report: QuantisationReport,
 }
 
-/// What was found of a network with layers in bytes.
+/// What was found of a network with int8 layers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QuantisationReport {
     /// Name of the network.
@@ -161,11 +161,11 @@ pub struct QuantisationReport {
     pub max_error: f64,
     /// All layers with weights, in their order.
     pub layers: Vec<QuantisedLayer>,
-    /// Layers that may run in bytes.
-    pub in_bytes: usize,
+    /// Layers that may run in int8.
+    pub int8_layers: usize,
     /// Error on the samples that ranges were found on.
     pub error: f64,
-    /// Outputs on held-out samples, of the whole network with its layers in bytes.
+    /// Outputs on held-out samples, of the whole network with its int8 layers.
     pub agreement: Agreement,
 }
 
@@ -198,7 +198,7 @@ impl fmt::Display for QuantisationReport {
             }
             match &layer.kept_f32 {
                 Some(why) => writeln!(f, "  f32: {why}")?,
-                None => writeln!(f, "  bytes")?,
+                None => writeln!(f, "  int8")?,
             }
         }
         let Agreement {
@@ -209,8 +209,8 @@ impl fmt::Display for QuantisationReport {
         } = self.agreement;
         write!(
             f,
-            "{} of {} layers in bytes, ranges from {} samples; on {} others: agreement {}, error {error:.2e}, differences {largest:.3e} at most, {mean:.3e} on average",
-            self.in_bytes,
+            "{} of {} int8 layers, ranges from {} samples; on {} others: agreement {}, error {error:.2e}, differences {largest:.3e} at most, {mean:.3e} on average",
+            self.int8_layers,
             self.layers.len(),
             self.samples,
             self.held_out,
@@ -220,7 +220,7 @@ impl fmt::Display for QuantisationReport {
 }
 
 impl ActivationQuantisation {
-    /// Gives grids of bytes to the layers of a network.
+    /// Gives int8 grids to the layers of a network.
     ///
     /// # Errors
     /// A network with several inputs or outputs, or a free dimension; data that is not for it, or of too few samples; a name in `keep_f32` that no layer has;
@@ -243,7 +243,7 @@ impl ActivationQuantisation {
             ));
         }
         let mut network = folded(network);
-        network.bytes = sparsevd_model::ByteGrids::default();
+        network.int8 = sparsevd_model::Int8Grids::default();
         if let Some(symbol) = network.graph.free_symbol() {
             return Err(PipelineError::invalid(
                 format!("network `{}`", network.graph.name),
@@ -252,7 +252,7 @@ impl ActivationQuantisation {
             ));
         }
         check_names(&network, &self.keep_f32)?;
-        let [calibration, held_out] = data.to_calibrate(&network, self.samples)?;
+        let [calibration, held_out] = data.calibration_and_held_out(&network, self.samples)?;
         let samples = Samples {
             calibration: calibration.len().min(self.samples),
             held_out: held_out.len().min(self.held_out),
@@ -269,14 +269,14 @@ impl ActivationQuantisation {
     ) -> Result<QuantisedActivations, PipelineError> {
         let mut layers = self.layers(network);
         let grids = self.grids(network, &layers, samples)?;
-        let expected = samples.outputs(network, ByteMode::Never)?;
+        let expected = samples.outputs(network, Int8Mode::Never)?;
         let mut quantised: HashMap<String, Network> = HashMap::new();
         for layer in &mut layers {
             if layer.kept_f32.is_some() {
                 continue;
             }
             let Some(Some(grid)) = grids.get(&layer.name) else {
-                layer.kept_f32 = Some("inputs that are on no grid of bytes".into());
+                layer.kept_f32 = Some("inputs that are on no int8 grid".into());
                 continue;
             };
             let mut alone = network.clone();
@@ -284,9 +284,9 @@ impl ActivationQuantisation {
                 layer.kept_f32 = Some(why);
                 continue;
             }
-            let outputs = samples.outputs(&alone, ByteMode::Always)?;
-            if !outputs.in_bytes {
-                layer.kept_f32 = Some("no kernel of bytes for it".into());
+            let outputs = samples.outputs(&alone, Int8Mode::Always)?;
+            if !outputs.is_int8 {
+                layer.kept_f32 = Some("no int8 kernel for it".into());
                 continue;
             }
             layer.input = Some(*grid);
@@ -299,16 +299,16 @@ impl ActivationQuantisation {
             let mut result = network.clone();
             for layer in layers.iter().filter(|l| l.kept_f32.is_none()) {
                 let alone = &quantised[&layer.name];
-                for (name, rows) in &alone.bytes.rows {
+                for (name, rows) in &alone.int8.rows {
                     result
                         .tensors
                         .insert(name.clone(), alone.tensors[name].clone());
                     result.scales.remove(name);
-                    result.bytes.rows.insert(name.clone(), rows.clone());
+                    result.int8.rows.insert(name.clone(), rows.clone());
                 }
-                result.bytes.inputs.extend(alone.bytes.inputs.clone());
+                result.int8.inputs.extend(alone.int8.inputs.clone());
             }
-            let outputs = samples.outputs(&result, ByteMode::Always)?;
+            let outputs = samples.outputs(&result, Int8Mode::Always)?;
             let error = samples.compare(&outputs, &expected, 0).error;
             let worst = layers.iter_mut().filter(|l| l.kept_f32.is_none());
             let worst = worst.max_by(|a, b| {
@@ -327,7 +327,7 @@ impl ActivationQuantisation {
                 held_out: samples.held_out,
                 range: self.range,
                 max_error: self.max_error,
-                in_bytes: result.bytes.inputs.len(),
+                int8_layers: result.int8.inputs.len(),
                 layers,
                 error,
                 agreement: samples.compare(&outputs, &expected, 1),
@@ -339,7 +339,7 @@ impl ActivationQuantisation {
         }
     }
 
-    /// The layers of a network; those that cannot run in bytes say why.
+    /// The layers of a network; those that cannot run in int8 say why.
     fn layers(&self, network: &Network) -> Vec<QuantisedLayer> {
         let mut uses: HashMap<&str, usize> = HashMap::new();
         for name in network.graph.nodes.iter().flat_map(|n| n.op.tensors()) {
@@ -378,13 +378,13 @@ impl ActivationQuantisation {
             .collect()
     }
 
-    /// The grid of the input of each layer that may run in bytes; `None` where it has numbers that are on none.
+    /// The grid of the input of each layer that may run in int8; `None` where it has numbers that are on none.
     fn grids(
         &self,
         network: &Network,
         layers: &[QuantisedLayer],
         samples: &Samples,
-    ) -> Result<HashMap<String, Option<ByteGrid>>, PipelineError> {
+    ) -> Result<HashMap<String, Option<Int8Grid>>, PipelineError> {
         let read: Vec<(&str, &str)> = network
             .graph
             .nodes
@@ -428,8 +428,8 @@ struct Samples {
 struct Outputs {
     values: [Vec<f32>; 2],
     width: usize,
-    /// Whether a layer ran in bytes.
-    in_bytes: bool,
+    /// Whether a layer ran in int8.
+    is_int8: bool,
 }
 
 impl Samples {
@@ -437,21 +437,21 @@ impl Samples {
         &self,
         network: &Network,
         batch: usize,
-        bytes: ByteMode,
+        int8: Int8Mode,
     ) -> Result<Session, PipelineError> {
         let options = PlanOptions {
             weights: WeightMode::Sparse,
             isa: Isa::from_env()?,
             threads: self.threads,
             batch,
-            bytes,
+            int8,
             ..PlanOptions::default()
         };
         Ok(Session::new(Plan::new(network, &options)?, self.threads)?)
     }
 
-    fn outputs(&self, network: &Network, bytes: ByteMode) -> Result<Outputs, PipelineError> {
-        let session = self.session(network, EVALUATION_BATCH, bytes)?;
+    fn outputs(&self, network: &Network, int8: Int8Mode) -> Result<Outputs, PipelineError> {
+        let session = self.session(network, EVALUATION_BATCH, int8)?;
         let [calibration, held_out] = &self.sets;
         let of = |set: &LabelledSamples, count| {
             predictions(&session, count, |index, x| set.fill_input(index, x))
@@ -462,7 +462,7 @@ impl Samples {
                 of(held_out, self.held_out)?,
             ],
             width: session.plan().output_shape().elements(),
-            in_bytes: session.plan().nodes().iter().any(|node| node.in_bytes),
+            is_int8: session.plan().nodes().iter().any(|node| node.is_int8),
         })
     }
 
@@ -489,7 +489,7 @@ impl Samples {
             true => None,
             false => {
                 inside.graph.outputs = inner;
-                Some(self.session(&inside, BATCH, ByteMode::Never)?)
+                Some(self.session(&inside, BATCH, Int8Mode::Never)?)
             }
         };
         for first in (0..self.calibration).step_by(BATCH) {
@@ -563,21 +563,21 @@ impl Numbers {
         self.least + (bin as f32 + 0.5) * ((self.most - self.least) / BINS as f32)
     }
 
-    fn grid(&self, range: RangeChoice) -> Option<ByteGrid> {
+    fn grid(&self, range: RangeChoice) -> Option<Int8Grid> {
         if !self.finite {
             return None;
         }
-        let all = ByteGrid::of_range(self.least, self.most);
+        let all = Int8Grid::of_range(self.least, self.most);
         match range {
             RangeChoice::Minmax => all,
             RangeChoice::Percentile => {
                 let [least, most] = self.percentiles();
-                ByteGrid::of_range(least, most)
+                Int8Grid::of_range(least, most)
             }
             RangeChoice::Mse => {
                 let shares = (1..=SHARES).rev().map(|i| i as f32 / SHARES as f32);
                 let grids = shares.filter_map(|share| {
-                    let grid = ByteGrid::of_range(share * self.least, share * self.most)?;
+                    let grid = Int8Grid::of_range(share * self.least, share * self.most)?;
                     Some((self.squares(grid), grid))
                 });
                 grids
@@ -604,7 +604,7 @@ impl Numbers {
     }
 
     /// The sum of the squared errors of a grid.
-    fn squares(&self, grid: ByteGrid) -> f64 {
+    fn squares(&self, grid: Int8Grid) -> f64 {
         let bins = self
             .bins
             .iter()
@@ -619,8 +619,8 @@ impl Numbers {
     }
 }
 
-/// Lets one layer run in bytes, with its weights rounded; why it cannot, where it cannot.
-fn set(network: &mut Network, name: &str, grid: ByteGrid) -> Result<(), String> {
+/// Lets one layer run in int8, with its weights rounded; why it cannot, where it cannot.
+fn set(network: &mut Network, name: &str, grid: Int8Grid) -> Result<(), String> {
     let node = network.graph.nodes.iter().find(|n| n.name == name);
     let weight = node.and_then(|n| n.op.weight()).map(str::to_owned);
     let Some((weight, tensor)) = weight.and_then(|w| Some((w.clone(), network.tensors.get(&w)?)))
@@ -628,10 +628,10 @@ fn set(network: &mut Network, name: &str, grid: ByteGrid) -> Result<(), String> 
         return Err("no weight".into());
     };
     let (csr, rows) =
-        rounded(tensor).ok_or_else(|| "weights that are on no grid of bytes".to_owned())?;
+        rounded(tensor).ok_or_else(|| "weights that are on no int8 grid".to_owned())?;
     network.tensors.insert(weight.clone(), Weights::Csr(csr));
     network.scales.remove(&weight);
-    let done = network.set_bytes(name, grid, rows);
+    let done = network.set_int8(name, grid, rows);
     done.map_err(|error| error.to_string())
 }
 

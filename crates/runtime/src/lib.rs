@@ -35,7 +35,7 @@ mod zeros;
 pub use arguments::{Inputs, Outputs};
 pub use error::RuntimeError;
 pub use evaluate::{Evaluation, evaluate};
-pub use options::{ByteMode, PlanOptions, WeightMode, WeightType};
+pub use options::{Int8Mode, PlanOptions, WeightMode, WeightType};
 pub use plan::{Plan, PlanNode, PlanValue};
 pub use session::Session;
 

@@ -59,11 +59,11 @@ impl fmt::Display for WeightType {
     }
 }
 
-/// Whether layers that have grids of bytes multiply bytes. Layers of a file without such grids never do.
+/// Whether layers that have int8 grids multiply int8. Layers of a file without such grids never do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-pub enum ByteMode {
+pub enum Int8Mode {
     /// No layer.
     Never,
     /// Layers for which that is expected to be faster.
@@ -73,7 +73,7 @@ pub enum ByteMode {
     Always,
 }
 
-impl fmt::Display for ByteMode {
+impl fmt::Display for Int8Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Never => "never",
@@ -99,8 +99,8 @@ pub struct PlanOptions {
     pub length: usize,
     /// How sparse linear layers store their non-zeros.
     pub values: WeightType,
-    /// Whether layers that have grids of bytes multiply bytes. A dense plan has none that do.
-    pub bytes: ByteMode,
+    /// Whether layers that have int8 grids multiply int8. A dense plan has none that do.
+    pub int8: Int8Mode,
     /// Time of the kernels on this machine.
     pub costs: Costs,
 }
@@ -115,7 +115,7 @@ impl Default for PlanOptions {
             batch: 1,
             length: 1,
             values: WeightType::F32,
-            bytes: ByteMode::default(),
+            int8: Int8Mode::default(),
             costs: Costs::default(),
         }
     }

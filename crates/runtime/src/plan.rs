@@ -29,7 +29,7 @@ pub struct PlanNode {
     pub sparse: bool,
     /// Whether the kernel makes bytes of its input and multiplies these.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub in_bytes: bool,
+    pub is_int8: bool,
     /// Pieces that different threads can compute: rows, channels or lines of maps.
     pub parts: usize,
     /// Layout of the output: `single`, `tiled` or `blocks`.
@@ -377,7 +377,7 @@ fn describe(bound: &Bound, options: &PlanOptions, block: usize, length: usize) -
         op: step.op.clone(),
         kernel: first.name(),
         sparse: first.is_sparse(),
-        in_bytes: first.multiplies_bytes(),
+        is_int8: first.is_int8(),
         parts: step.pieces(),
         layout: match bound.y.tensor.layout {
             Layout::Single => "single",
@@ -427,13 +427,10 @@ impl fmt::Display for Plan {
             self.threads,
             self.block
         )?;
-        let in_bytes = self.nodes.iter().filter(|n| n.in_bytes).count();
-        if in_bytes > 0 {
+        let int8 = self.nodes.iter().filter(|n| n.is_int8).count();
+        if int8 > 0 {
             let layers = self.nodes.iter().filter(|n| n.weights > 0).count();
-            writeln!(
-                f,
-                "{in_bytes} of {layers} layers multiply bytes, the others f32"
-            )?;
+            writeln!(f, "{int8} of {layers} layers multiply int8, the others f32")?;
         }
         if let Some((symbol, lengths)) = self.free() {
             let (first, last) = lengths.into_inner();

@@ -270,10 +270,10 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
 fn check(network: &Network) -> Result<(), PackedError> {
     let shapes = network.shapes()?;
     let graph = &network.graph;
-    if let Some(name) = network.bytes.inputs.keys().next() {
+    if let Some(name) = network.int8.inputs.keys().next() {
         return Err(PackedError::part(
             format!("layer `{name}`"),
-            "one that does not run in bytes, whose grids a packed file has no place for",
+            "one that does not run in int8, whose grids a packed file has no place for",
             "one that does",
         ));
     }

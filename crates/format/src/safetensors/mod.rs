@@ -31,8 +31,8 @@ pub mod metadata_keys {
     pub const ORIGINAL: &str = "sparsevd.original";
     /// Scales of the grids that tensors stored as floating-point numbers are on, as JSON.
     pub const STEPS: &str = "sparsevd.steps";
-    /// Grids of the inputs of layers that may run in bytes, as JSON.
-    pub const BYTES: &str = "sparsevd.bytes";
+    /// Grids of the inputs of layers that may run in int8, as JSON.
+    pub const BYTES: &str = "sparsevd.int8";
     /// `pt`, which other readers require.
     pub const FORMAT: &str = "format";
 

@@ -7,7 +7,7 @@ use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sparsevd_model::quantised::is_scale;
-use sparsevd_model::{ByteGrid, ByteGrids, Csr, Dense, ModelError, Network, Shape, Weights};
+use sparsevd_model::{Csr, Dense, Int8Grid, Int8Grids, ModelError, Network, Shape, Weights};
 
 use super::bitmask::{self, BitmaskNames};
 use super::graph::{Found, GraphSource, find, preset_shapes};
@@ -345,21 +345,21 @@ fn read_scales(
     Ok(())
 }
 
-/// The layers that may run in bytes: the grids of their inputs, and the scales of I8 values.
+/// The layers that may run in int8: the grids of their inputs, and the scales of I8 values.
 fn read_bytes(
     path: &Path,
     file: &Container<'_>,
     tensors: &[Tensor],
     network: &mut Network,
 ) -> Result<(), FormatError> {
-    let grids = versioned::<ByteGrid>(path, file, metadata_keys::BYTES)?;
+    let grids = versioned::<Int8Grid>(path, file, metadata_keys::BYTES)?;
     let weights: HashMap<&str, &str> = (network.graph.weighted_nodes())
         .filter_map(|n| Some((n.name.as_str(), n.op.weight()?)))
         .collect();
     let parts: HashMap<&str, &Tensor> = tensors.iter().map(|t| (t.name.as_str(), t)).collect();
     let mut rows = BTreeMap::new();
     for name in grids.keys() {
-        // A node or weight that cannot run in bytes is refused below.
+        // A node or weight that cannot run in int8 is refused below.
         let weight = weights.get(name.as_str()).copied();
         let Some((weight, tensor)) = weight.and_then(|w| Some((w, parts.get(w)?))) else {
             continue;
@@ -370,7 +370,7 @@ fn read_bytes(
         let names = CsrNames::new(stored);
         if file.dtype(&names.values)? != Dtype::I8 {
             let got = file.dtype(&names.values)?;
-            return Err(file.wrong_dtype(&names.values, "I8 for a layer in bytes", got));
+            return Err(file.wrong_dtype(&names.values, "I8 for an int8 layer", got));
         }
         let (of_weight, _) = tensor.shape.matrix();
         let mut scales = scale(path, file, &names.scale, of_weight)?;
@@ -379,11 +379,11 @@ fn read_bytes(
         }
         rows.insert(weight.to_owned(), scales);
     }
-    network.bytes = ByteGrids {
+    network.int8 = Int8Grids {
         inputs: grids,
         rows,
     };
-    let checked = network.check_bytes();
+    let checked = network.check_int8();
     checked.map_err(|e| FormatError::model(path, e))
 }
 

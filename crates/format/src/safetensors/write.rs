@@ -180,13 +180,13 @@ impl<'n> Plan<'n> {
             check_original(path, name, shape, network)?;
         }
         network
-            .check_bytes()
+            .check_int8()
             .map_err(|e| FormatError::model(path, e))?;
-        if options.profile == CsrProfile::Bitmask && !network.bytes.is_empty() {
+        if options.profile == CsrProfile::Bitmask && !network.int8.is_empty() {
             return Err(FormatError::invalid(
                 path,
                 "profile",
-                "another than sparse-bitmask, which has no scales, for a network with layers in bytes",
+                "another than sparse-bitmask, which has no scales, for a network with int8 layers",
                 "bitmask",
             ));
         }
@@ -218,7 +218,9 @@ impl<'n> Plan<'n> {
             if let Some(&scale) = scale {
                 (network.grid(name, scale)).map_err(|e| FormatError::model(path, e))?;
             }
-            let as_levels = options.values == ValueType::I8 && matches!(tensor, Weights::Csr(_));
+            let as_levels = options.values == ValueType::I8
+                && matches!(tensor, Weights::Csr(_))
+                && !network.int8.rows.contains_key(name);
             let dtype = values(name, tensor);
             // What is rounded off the grid has no scale.
             if let Some(scale) = scale
@@ -252,7 +254,7 @@ impl<'n> Plan<'n> {
                     };
                     sparse.insert(name.clone(), entry);
                     let mut parts = csr_parts(path, name, csr, dtype, options.profile)?;
-                    if let Some(rows) = network.bytes.rows.get(name) {
+                    if let Some(rows) = network.int8.rows.get(name) {
                         parts[0].dtype = Dtype::I8;
                         parts[0].source = Source::Bytes(levels_of_rows(csr, rows));
                         tensors.push(Stored {
@@ -613,8 +615,8 @@ fn metadata(
     if !scales.is_empty() {
         metadata.insert(metadata_keys::STEPS.into(), Versioned::json(path, scales)?);
     }
-    if !network.bytes.is_empty() {
-        let grids = network.bytes.inputs.clone();
+    if !network.int8.is_empty() {
+        let grids = network.int8.inputs.clone();
         metadata.insert(metadata_keys::BYTES.into(), Versioned::json(path, grids)?);
     }
     if preset.is_none() && !network.original_shapes.is_empty() {

@@ -32,7 +32,7 @@ use crate::{Clamp, Isa, LANES, length};
 /// Rows of the matrix that are computed together.
 const GROUP: usize = 2;
 
-/// A sparse convolution that quantises its input, multiplies bytes and writes floats.
+/// A sparse convolution that quantises its input, multiplies int8 and writes floats.
 ///
 /// # Invariants
 /// - a weight's offset plus the place of any strip is that of a line of the image, and no more than three lines after the last line of a strip that is
@@ -231,7 +231,7 @@ impl Conv {
     pub fn unit_ns(&self, costs: &Costs) -> f64 {
         let each = SAMPLES * self.below.map_or(1, |_| 2);
         let lanes = self.strips.len() * each;
-        costs.byte_conv(
+        costs.int8_conv(
             self.nonzeros,
             lanes,
             self.input.len(),
@@ -657,7 +657,7 @@ impl PackedKernel for Conv {
         true
     }
 
-    fn multiplies_bytes(&self) -> bool {
+    fn is_int8(&self) -> bool {
         true
     }
 

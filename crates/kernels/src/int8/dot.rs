@@ -1,4 +1,4 @@
-//! How a machine multiplies bytes: a [`Dot`] exists only on a machine that executes its instructions.
+//! How a machine multiplies int8: a [`Dot`] exists only on a machine that executes its instructions.
 
 use std::fmt;
 

@@ -8,7 +8,7 @@ use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::{Clamp, LANES, length, tiles};
 
-/// A sparse linear layer over [`Layout::Tiled`](crate::Layout::Tiled) that quantises its input, multiplies bytes and writes floats.
+/// A sparse linear layer over [`Layout::Tiled`](crate::Layout::Tiled) that quantises its input, multiplies int8 and writes floats.
 #[derive(Debug, Clone)]
 pub struct Linear {
     dot: Dot,
@@ -75,7 +75,7 @@ impl PackedKernel for Linear {
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        work.blocks(|n| costs.byte_spmm(work.size, n, self.dot.share()))
+        work.blocks(|n| costs.int8_spmm(work.size, n, self.dot.share()))
     }
 
     fn bytes(&self) -> usize {
@@ -90,7 +90,7 @@ impl PackedKernel for Linear {
         true
     }
 
-    fn multiplies_bytes(&self) -> bool {
+    fn is_int8(&self) -> bool {
         true
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::onnx_form::{OnnxConstant, OnnxForm};
 use super::operator::{Attribute, Channels, NodeShapes, Operator};
 use super::reshape::MOST_DIMENSIONS;
+use crate::limits::MAX_ELEMENTS;
 use crate::{ModelError, Shape};
 
 /// Copies along dimensions of one element, so that a value meets a larger one in arithmetic.
@@ -30,7 +31,7 @@ impl Operator for Expand {
         let can_be = (1..=MOST_DIMENSIONS).contains(&dims.len())
             && dims.len() == self.shape.len()
             && dims.iter().zip(&self.shape).all(fits);
-        if can_be && elements.is_some() {
+        if can_be && elements.is_some_and(|n| n <= MAX_ELEMENTS) {
             return Ok(Shape(self.shape.clone()));
         }
         let expected = format!(

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::channels::{ChannelSets, ChannelWeights, LiveChannels, fold_constants};
 use crate::bind::bias_name;
 use crate::ops::{ChannelTensors, Channels};
-use crate::{ByteGrids, Csr, Dense, ModelError, Network, Node, Op, Shape, Weights, ops};
+use crate::{Csr, Dense, Int8Grids, ModelError, Network, Node, Op, Shape, Weights, ops};
 
 /// The network without the channels that change no output, of which every value keeps at least one; `None` where all are needed.
 ///
@@ -24,7 +24,7 @@ pub fn drop_dead_channels(network: &Network) -> Option<Network> {
     }
     shrink(&mut stored.network, &live);
     // Rows of weights are not those that had scales.
-    stored.network.bytes = ByteGrids::default();
+    stored.network.int8 = Int8Grids::default();
     Some(stored.network)
 }
 

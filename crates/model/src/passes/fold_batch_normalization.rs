@@ -55,7 +55,7 @@ pub fn fold_batch_normalization(network: &Network) -> Option<Network> {
         out.scales.remove(&weight);
         out.scales.remove(&bias);
         let name = out.graph.nodes[layer].name.clone();
-        out.bytes.remove(&name, &weight);
+        out.int8.remove(&name, &weight);
         renamed.insert(network.graph.nodes[norm].name.clone(), name);
     }
     out.graph.nodes.retain(|n| !renamed.contains_key(&n.name));

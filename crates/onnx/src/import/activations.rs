@@ -123,8 +123,9 @@ impl<'m> Importer<'m> {
     /// `alpha elu(x / alpha)`.
     pub(super) fn celu(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
         let alpha = node.float("alpha")?.unwrap_or(1.0);
-        if alpha == 0.0 {
-            return Err(node.invalid("an alpha other than 0", "0").into());
+        // Below 0 the two sides of its formula change places.
+        if alpha.is_nan() || alpha <= 0.0 {
+            return Err(node.invalid("an alpha above 0", alpha.to_string()).into());
         }
         let shares = self.affine(node, x, vec![1.0 / alpha], vec![0.0])?;
         let made = self.map(node, &shares, Op::Elu(ops::Elu { alpha: 1.0 }))?;

@@ -9,11 +9,8 @@ use crate::attributes::OnnxNode;
 use crate::node_error::NodeError;
 use crate::tensor::{Data, Tensor};
 
-/// What hides a key from a query: a network has finite numbers alone, and beside it every score vanishes.
+/// Half of what hides a key from a query: a network has finite numbers alone, and twice this is minus infinity.
 const HIDDEN: f32 = f32::MIN;
-
-/// Scores of keys that a query attends to are larger.
-const LEAST: f32 = -1e30;
 
 /// What the attributes of a node say.
 struct Settings {
@@ -206,11 +203,7 @@ impl<'m> Importer<'m> {
                 dims: vec![queries, keys],
                 data: Data::Float((0..queries * keys).map(weight).collect()),
             };
-            masked = self.with(node, "Add", &masked, &mask, false)?;
-            if settings.mode == 2 && self.reads_others(node) {
-                // Twice the smallest number is minus infinity, which the output has.
-                masked = self.with(node, "Add", &masked, &mask, false)?;
-            }
+            masked = self.hiding(node, &masked, &mask)?;
         }
         let weights = match may_be_empty {
             true => self.weights_of_any(node, &masked, last)?,
@@ -324,18 +317,41 @@ impl<'m> Importer<'m> {
             }
             Value::Constant(mask) if is_whole(&mask.dims) => {
                 let mut mask = (**mask).clone();
-                if let Data::Float(values) = &mut mask.data {
-                    let infinite = values.iter_mut().filter(|v| **v == f32::NEG_INFINITY);
-                    infinite.for_each(|v| *v = HIDDEN);
+                let mut hidden = mask.clone();
+                let mut hides = false;
+                if let (Data::Float(values), Data::Float(hidden)) =
+                    (&mut mask.data, &mut hidden.data)
+                {
+                    for (v, hidden) in values.iter_mut().zip(hidden) {
+                        let infinite = *v == f32::NEG_INFINITY;
+                        hides |= infinite;
+                        *hidden = if infinite { HIDDEN } else { 0.0 };
+                        *v = if infinite { 0.0 } else { *v };
+                    }
                 }
-                self.with(node, "Add", scores, &mask, false)
+                let masked = self.with(node, "Add", scores, &mask, false)?;
+                match hides {
+                    true => self.hiding(node, &masked, &hidden),
+                    false => Ok(masked),
+                }
             }
             Value::Activation(_) | Value::Constant(_) => Err(short()),
             _ => Err(NodeError::unsupported("a mask of another type")),
         }
     }
 
-    /// The softmax along an axis, and zeros where all keys are hidden: a query without a key attends to nothing.
+    /// Scores of minus infinity where a mask has [`HIDDEN`], and as they are where it has 0.
+    fn hiding(
+        &mut self,
+        node: OnnxNode<'m>,
+        scores: &View,
+        mask: &Tensor,
+    ) -> Result<View, NodeError> {
+        let half = self.with(node, "Add", scores, mask, false)?;
+        self.with(node, "Add", &half, mask, false)
+    }
+
+    /// The softmax along an axis, and zeros where all scores are minus infinity: a query without a key attends to nothing.
     fn weights_of_any(
         &mut self,
         node: OnnxNode<'m>,
@@ -350,7 +366,7 @@ impl<'m> Importer<'m> {
         };
         let max = Op::MaxPool(ops::MaxPool { window });
         let largest = self.pooled(node, scores, axis, max)?;
-        let largest = self.map(node, &largest, clip(Some(LEAST), None))?;
+        let largest = self.map(node, &largest, clip(Some(f32::MIN), None))?;
         let differences = self.between(node, Op::Sub, scores, &largest)?;
         let exponentials = self.map(node, &differences, Op::Exp)?;
         let mean = self.pooled(node, &exponentials, axis, Op::GlobalAveragePool)?;

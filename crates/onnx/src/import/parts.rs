@@ -2,9 +2,11 @@
 
 use sparsevd_model::{Op, Shape, ops};
 
+use super::ids;
 use super::importer::Importer;
 use super::view::View;
 use crate::attributes::{OnnxNode, axis};
+use crate::constants::MOST_AXES;
 use crate::node_error::NodeError;
 use crate::tensor::Tensor;
 
@@ -19,6 +21,9 @@ impl<'m> Importer<'m> {
     ) -> Result<View, NodeError> {
         if [start, end] == [0, x.dims[axis]] {
             return Ok(x.clone());
+        }
+        if x.dtype.is_id() {
+            return Err(ids(x));
         }
         if start >= end {
             return Err(NodeError::unsupported(format!(
@@ -45,6 +50,12 @@ impl<'m> Importer<'m> {
             return Err(NodeError::unsupported("parts of the batch"));
         };
         let (size, count) = (x.dims[at], node.0.output.len());
+        if let Some(outputs) = node.int("num_outputs")?
+            && usize::try_from(outputs) != Ok(count)
+        {
+            let expected = format!("num_outputs of {count}, which are its outputs");
+            return Err(node.invalid(expected, outputs.to_string()).into());
+        }
         let sizes = match (node.ints("split")?, sizes) {
             (Some(sizes), _) => Some(sizes.to_vec()),
             (None, Some(sizes)) => {
@@ -121,6 +132,10 @@ impl<'m> Importer<'m> {
         let mut dims = made.dims[..at].to_vec();
         dims.extend(&indices.dims);
         dims.extend(&made.dims[at + 1..]);
+        if dims.len() > MOST_AXES {
+            let expected = format!("at most {MOST_AXES} dimensions");
+            return Err(node.invalid(expected, dims.len().to_string()).into());
+        }
         Ok(made.reshaped(dims))
     }
 }

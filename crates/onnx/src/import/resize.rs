@@ -17,7 +17,8 @@ impl<'m> Importer<'m> {
         x: &View,
     ) -> Result<View, NodeError> {
         let dims = x.dims.clone();
-        let (before, &[c, h, w]) = dims.split_at(1 - self.batch_axes.min(1)) else {
+        let map = dims.split_at_checked(1 - self.batch_axes);
+        let Some((before, &[c, h, w])) = map else {
             return Err(NodeError::unsupported(format!(
                 "an input {}, which is not a feature map",
                 Shape(dims)
@@ -129,7 +130,8 @@ impl<'m> Importer<'m> {
                 let keeps = match (scales, &sizes) {
                     (Some(scales), _) => scales[i] == 1.0,
                     (_, Some(sizes)) => {
-                        self.batch.is_some_and(|n| i64::try_from(n) == Ok(sizes[i]))
+                        let batch = self.batch.filter(|_| self.declared.len() == 1);
+                        batch.is_some_and(|n| i64::try_from(n) == Ok(sizes[i]))
                     }
                     _ => false,
                 };

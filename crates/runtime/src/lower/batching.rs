@@ -39,7 +39,7 @@ struct LinearLayers {
 impl Batching {
     /// Chooses for a program; `uses` has the weight of each of its steps.
     ///
-    /// `bytes` says whether layers may run in bytes.
+    /// `bytes` says whether layers may run in int8.
     pub fn new(
         program: &Program,
         uses: &[Option<WeightUse>],

@@ -5,25 +5,25 @@ use std::ops::Range;
 
 use sparsevd_kernels::int8::{Dot, Quantization};
 use sparsevd_kernels::{Isa, Layout, select};
-use sparsevd_model::{ByteGrid, Csr, Network};
+use sparsevd_model::{Csr, Int8Grid, Network};
 
 use super::batching::Batching;
 use super::choice::Choice;
 use super::partition::split;
 use crate::error::RuntimeError;
 use crate::lowered::{Tensor, WeightUse};
-use crate::options::{ByteMode, PlanOptions};
+use crate::options::{Int8Mode, PlanOptions};
 use crate::program::{Program, Step, Value};
 use crate::value::Rows;
 
 /// Measured share of non-zero inputs of linear layers, 0 to 1, by the name of the node.
 pub(crate) type Activity = HashMap<String, f64>;
 
-/// A layer in bytes.
+/// An int8 layer.
 #[derive(Debug)]
 pub(super) struct Bytes {
     pub dot: Dot,
-    pub input: ByteGrid,
+    pub input: Int8Grid,
     pub levels: Csr,
     /// What the sum of each row is multiplied by, and what is then added.
     scale: Vec<f32>,
@@ -131,23 +131,23 @@ impl Context<'_> {
         split(weights, select::parts(work, most))
     }
 
-    /// Whether layers run in bytes that are not expected to be faster so.
-    pub fn bytes_at_any_cost(&self) -> bool {
-        self.options.bytes == ByteMode::Always
+    /// Whether layers run in int8 that are not expected to be faster so.
+    pub fn int8_at_any_cost(&self) -> bool {
+        self.options.int8 == Int8Mode::Always
     }
 
-    /// What a step computes in bytes; `None` where it has no grids, the plan is dense, or the options say never.
+    /// What a step computes in int8; `None` where it has no grids, the plan is dense, or the options say never.
     ///
     /// # Errors
     /// When its weight is off the grids of its rows.
     pub fn bytes(&self, step: &Step) -> Result<Option<Bytes>, RuntimeError> {
-        if !self.choice().sparse || self.options.bytes == ByteMode::Never {
+        if !self.choice().sparse || self.options.int8 == Int8Mode::Never {
             return Ok(None);
         }
         let Some(weight) = step.op.weight() else {
             return Ok(None);
         };
-        let Some(layer) = self.network.byte_layer(&step.name, weight)? else {
+        let Some(layer) = self.network.int8_layer(&step.name, weight)? else {
             return Ok(None);
         };
         let scale = layer.rows.iter().map(|row| row * layer.input.scale);

@@ -17,7 +17,7 @@ use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::pool_blocks::BlockPool;
-use sparsevd_kernels::{Isa, LANES, Layout, int8, select};
+use sparsevd_kernels::{Isa, Layout, int8, select};
 use sparsevd_model::{Csr, Op, Weights, Window, ops};
 
 use super::candidate::Candidate;
@@ -41,7 +41,7 @@ struct Layer<'a> {
     pixels: usize,
     used: Option<WeightUse>,
     sparse: bool,
-    /// What it computes in bytes, where it has grids of them.
+    /// What it computes in int8, where it has grids of them.
     bytes: Option<Bytes>,
     /// The output of the convolution, before a pooling.
     output: Value,
@@ -204,7 +204,8 @@ impl<'a> Layer<'a> {
         })
     }
 
-    /// `None` where the pooling is not possible, or floats should be faster.
+    /// `None` where the pooling is not possible, the border would be most of the image, or nobody asked for it: no convolution was measured to be
+    /// faster in int8.
     fn pack_bytes(
         &self,
         geometry: &Geometry,
@@ -212,6 +213,9 @@ impl<'a> Layer<'a> {
         pooled: Option<Blocks>,
     ) -> Option<Vec<Part>> {
         let bytes = self.bytes.as_ref()?;
+        if !self.context.int8_at_any_cost() || !image_fits(&geometry.window, blocks) {
+            return None;
+        }
         let layout = match blocks[1].is_tile() {
             true => Layout::Tiled,
             false => Layout::Single,
@@ -235,15 +239,11 @@ impl<'a> Layer<'a> {
         };
         let ranges = self.ranges(layout).into_iter();
         let convs = ranges.map(pack).collect::<Option<Vec<_>>>()?;
-        let costs = &self.context.choice().costs;
-        let ns = convs.iter().map(|conv| conv.unit_ns(costs)).sum();
-        let (nonzeros, lanes) = (bytes.levels.nonzeros(), blocks[1].lines() * LANES);
         let part = |conv: int8::Conv| {
             let features = conv.output().len() / layout.samples();
             Part::whole(conv, features)
         };
-        let worth = select::prefer_byte_conv(costs, ns, nonzeros, lanes);
-        (worth || self.context.bytes_at_any_cost()).then(|| convs.into_iter().map(part).collect())
+        Some(convs.into_iter().map(part).collect())
     }
 
     /// In bytes, over tiles, with the pooling; `None` where the pooling leaves pixels.
@@ -588,4 +588,20 @@ fn halo(context: &Context<'_>, step: &Step) -> [usize; 4] {
         }
         _ => needed,
     }
+}
+
+/// Whether the image that an int8 convolution makes of its input, with the border, is not much larger than what it reads and writes.
+fn image_fits(window: &Window, [input, output]: [Blocks; 2]) -> bool {
+    const MOST: usize = 1 << 24;
+    let [channels, height, width] = input.map();
+    let [top, left, bottom, right] = window.pads;
+    let rows = height.saturating_add(top).saturating_add(bottom);
+    let columns = width.saturating_add(left).saturating_add(right);
+    let image = rows.saturating_mul(columns.saturating_add(window.strides[1]));
+    let image = image.saturating_mul(channels);
+    let plain: usize = [input, output]
+        .map(|blocks| blocks.map().iter().product::<usize>())
+        .iter()
+        .sum();
+    image <= plain.saturating_mul(4) && image <= MOST
 }

@@ -32,8 +32,8 @@ struct Layer<'a> {
     features: usize,
 }
 
-/// One kernel, by [`select::linear`]; single vectors with many zeros also have one that skips them, and batches of a layer with grids of bytes one that
-/// multiplies bytes.
+/// One kernel, by [`select::linear`]; single vectors with many zeros also have one that skips them, and batches of a layer with int8 grids one that
+/// multiplies int8.
 pub(super) fn candidates<'a>(
     context: &Context<'a>,
     step: &Step,
@@ -88,7 +88,7 @@ pub(super) fn candidates<'a>(
     Ok(candidates.into_iter().map(over).collect())
 }
 
-/// What a layer over tiles computes in bytes, where it has grids of them and that is worth it.
+/// What a layer over tiles computes in int8, where it has grids of them and that is worth it.
 fn bytes(
     context: &Context<'_>,
     step: &Step,
@@ -102,8 +102,10 @@ fn bytes(
     let vectors = rows.of(block, context.program.length);
     let worth = |bytes: &Bytes| {
         let size = size(step, used);
-        context.bytes_at_any_cost()
-            || select::prefer_byte_linear(&choice.costs, bytes.dot.share(), size, vectors)
+        // Places of inputs are offsets of 32 bits.
+        let fits = bytes.levels.cols() < 1 << 24;
+        fits && (context.int8_at_any_cost()
+            || select::prefer_int8_linear(&choice.costs, bytes.dot.share(), size, vectors))
     };
     Ok(context.bytes(step)?.filter(worth))
 }

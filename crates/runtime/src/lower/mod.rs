@@ -39,7 +39,7 @@ use self::context::Context;
 use self::convert::Steps;
 use crate::error::RuntimeError;
 use crate::lowered::{Lowered, LoweredProgram, Part, Partition, WeightUse};
-use crate::options::{ByteMode, PlanOptions};
+use crate::options::{Int8Mode, PlanOptions};
 use crate::program::{Program, Step, Value, clamp_of};
 use crate::value::Rows;
 
@@ -63,7 +63,7 @@ pub(crate) fn lower(
     weights::check_memory(&uses, options)?;
     let halos = halos::halos(program);
     sizes::check_values(program, network, &halos)?;
-    let bytes = !network.bytes.is_empty() && options.bytes != ByteMode::Never;
+    let bytes = !network.int8.is_empty() && options.int8 != Int8Mode::Never;
     let batching = Batching::new(program, &uses, options, bytes);
     // Parts follow each other in memory only within one sample.
     let parts = if batching.block == 1 {
@@ -95,6 +95,13 @@ pub(crate) fn lower(
         .collect();
     lowered.pack_only_what_is_read();
     let (block, one_by_one) = batching.one_by_one(&lowered.steps, &lowered.values, program.length);
+    // What multiplies int8 must do so for every sample of a batch.
+    let are_int8 = lowered.steps.iter().flat_map(|step| &step.parts);
+    let are_int8 = are_int8.map(|part| part.kernel.is_int8());
+    let last_alone = match are_int8.into_iter().any(|bytes| bytes) {
+        true => 0,
+        false => batching.last_alone(),
+    };
     let lowered = LoweredProgram {
         steps: lowered.steps,
         values: lowered.values,
@@ -104,7 +111,7 @@ pub(crate) fn lower(
         block,
         one_by_one,
         threads: batching.threads,
-        last_alone: batching.last_alone(),
+        last_alone,
     };
     sizes::check_memory(&lowered, options)?;
     Ok(lowered)

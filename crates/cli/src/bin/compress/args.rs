@@ -87,7 +87,7 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Rewrites a network: dense or sparse, other value and index types
     Convert(ConvertArgs),
-    /// Grids of bytes for what layers read, so that `run-sparse` multiplies bytes
+    /// Grids of bytes for what layers read, so that `run-sparse` multiplies int8
     QuantiseActivations(QuantiseActivationsArgs),
     /// Completions for a shell
     Completions(CompletionsArgs),
@@ -548,9 +548,9 @@ Examples:
   compress quantise-activations lenet-5.sparse.safetensors --data data/mnist
   compress quantise-activations resnet-8.safetensors --data inputs.npz --keep-f32 conv1,fc -o resnet-8.int8.safetensors
 
-Weights of a layer in bytes are rounded to integers of at most 127 times a scale of their row; zeros stay. Batch normalisation is folded before.
+Weights of an int8 layer are rounded to integers of at most 127 times a scale of their row; zeros stay. Batch normalisation is folded before.
 Layers stay f32 that --keep-f32 names, whose weights are not sparse, and, those of the largest errors first, as many as --max-error needs.
-`run-sparse` multiplies bytes where that should be faster (--bytes); docs/int8.md has the formulas.")]
+`run-sparse` multiplies int8 where that should be faster (--int8); docs/int8.md has the formulas.")]
 pub struct QuantiseActivationsArgs {
     /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx
     pub model: PathBuf,

@@ -30,7 +30,7 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
     let out = args.out.clone().unwrap_or_else(default);
     if Form::of(&out)? != Form::Interchange {
         bail!(
-            "--out: expected a file ending in .safetensors, which has grids of bytes, got {}",
+            "--out: expected a file ending in .safetensors, which has int8 grids, got {}",
             out.display()
         );
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sparsevd_pipeline::{DataSplit, DenseShapes};
-use sparsevd_runtime::{ByteMode, WeightMode, WeightType};
+use sparsevd_runtime::{Int8Mode, WeightMode, WeightType};
 
 use sparsevd_cli::{CompletionsArgs, GraphArgs, ManArgs, MemoryArgs, PixelArgs, VerbosityArgs};
 
@@ -94,9 +94,9 @@ pub struct ModelArgs {
     /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round
     #[arg(long, value_enum, default_value_t = WeightType::F32, value_name = "TYPE")]
     pub values: WeightType,
-    /// Whether layers multiply bytes that have grids of them, from `compress quantise-activations`
-    #[arg(long, value_enum, default_value_t = ByteMode::Faster, value_name = "WHEN")]
-    pub bytes: ByteMode,
+    /// Whether layers with int8 grids, from `compress quantise-activations`, multiply int8
+    #[arg(long, value_enum, default_value_t = Int8Mode::Faster, value_name = "WHEN")]
+    pub int8: Int8Mode,
     #[command(flatten)]
     pub verbosity: VerbosityArgs,
 }

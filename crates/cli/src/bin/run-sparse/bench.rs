@@ -91,7 +91,7 @@ fn child(args: &BenchArgs, plan: WeightMode, [batch, length]: [usize; 2]) -> Opt
     command.args(["--threads", &args.threads.to_string()]);
     command.args(["--dense-shapes", &args.dense_shapes.to_string()]);
     command.args(["--values", &model.values.to_string()]);
-    command.args(["--bytes", &model.bytes.to_string()]);
+    command.args(["--int8", &model.int8.to_string()]);
     if let Some(network) = &model.graph.network {
         command.arg(format!("--network={network}"));
     }

@@ -9,7 +9,7 @@ use sparsevd_model::{Network, memory};
 use sparsevd_pipeline::{
     Data, DataSplit, DenseShapes, InputSamples, KernelCosts, LabelledSamples, plan_choices,
 };
-use sparsevd_runtime::{ByteMode, Plan, PlanOptions, Session, WeightMode, WeightType};
+use sparsevd_runtime::{Int8Mode, Plan, PlanOptions, Session, WeightMode, WeightType};
 
 use crate::args::ModelArgs;
 
@@ -22,7 +22,7 @@ pub struct Model {
     /// What was guessed when its file was read.
     pub warnings: Vec<String>,
     values: WeightType,
-    bytes: ByteMode,
+    int8: Int8Mode,
     verbosity: VerbosityArgs,
 }
 
@@ -50,7 +50,7 @@ impl ModelArgs {
             network: loaded.network,
             warnings: loaded.warnings,
             values: self.values,
-            bytes: self.bytes,
+            int8: self.int8,
             verbosity: self.verbosity,
         })
     }
@@ -63,7 +63,7 @@ impl Model {
             network: shapes.network(&self.network, weights)?,
             warnings: vec![],
             values: self.values,
-            bytes: self.bytes,
+            int8: self.int8,
             verbosity: self.verbosity,
         })
     }
@@ -118,7 +118,7 @@ impl Model {
             batch,
             length,
             values: self.values,
-            bytes: self.bytes,
+            int8: self.int8,
             costs: KernelCosts::of(isa)?,
         };
         let plan = match like {

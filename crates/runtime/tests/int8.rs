@@ -1,11 +1,12 @@
-//! Plans of networks with layers in bytes, exactly as plain loops compute them.
+//! Plans of networks with int8 layers, exactly as plain loops compute them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use sparsevd_kernels::Isa;
+use sparsevd_kernels::int8::Dot;
 use sparsevd_model::{
-    ByteGrid, Conv2d, Csr, Dense, GraphBuilder, Network, Op, Weights, Window, ops, quantised,
+    Conv2d, Csr, Dense, GraphBuilder, Int8Grid, Network, Op, Weights, Window, ops, quantised,
 };
-use sparsevd_runtime::{ByteMode, Plan, PlanOptions, RuntimeError, Session, WeightMode};
+use sparsevd_runtime::{Int8Mode, Plan, PlanOptions, RuntimeError, Session, WeightMode};
 use sparsevd_testing::arbitrary::Stream;
 
 /// Channels and sides of the input.
@@ -14,7 +15,7 @@ const CLASSES: usize = 7;
 
 /// Convolutions with a border, a pooling, strides and a residual, a 1x1 convolution and linear layers.
 fn network(seed: u64) -> Network {
-    let mut b = GraphBuilder::new("bytes");
+    let mut b = GraphBuilder::new("int8");
     let x = b.input("x", INPUT);
     let conv = |out, size, padding| Conv2d::square(out, size).padding(padding);
     let pool = Op::MaxPool(ops::MaxPool {
@@ -33,9 +34,25 @@ fn network(seed: u64) -> Network {
     let v = b.op("e.relu", Op::Relu, &[&v]);
     let v = b.linear("f", &v, CLASSES);
     b.output(&v);
+    with_grids(b, seed, 0.3)
+}
+
+/// Two linear layers.
+fn mlp(density: f64) -> Network {
+    let mut b = GraphBuilder::new("mlp");
+    let x = b.input("x", [256]);
+    let x = b.linear("g", &x, 256);
+    let x = b.op("g.relu", Op::Relu, &[&x]);
+    let x = b.linear("h", &x, 64);
+    b.output(&x);
+    with_grids(b, 4, density)
+}
+
+/// Seeded weights on grids.
+fn with_grids(b: GraphBuilder, seed: u64, density: f64) -> Network {
     let mut stream = Stream(seed);
     let network = b.network(|name, shape| match name.ends_with("weight") {
-        true => Weights::Csr(Csr::from_dense(&stream.bernoulli(shape.clone(), 0.3))),
+        true => Weights::Csr(Csr::from_dense(&stream.bernoulli(shape.clone(), density))),
         false => Dense::new(shape.clone(), stream.floats(shape.elements())).into(),
     });
     let mut network = network.unwrap();
@@ -54,20 +71,20 @@ fn network(seed: u64) -> Network {
             (if level == 0.0 { 1.0 } else { level }) * rows[row]
         });
         network.tensors.insert(weight.into(), rounded.into());
-        let input = ByteGrid {
+        let input = Int8Grid {
             scale: 0.015625,
             zero_point: [3, 128, 0, 255][i % 4],
         };
-        network.set_bytes(&node.name, input, rows).unwrap();
+        network.set_int8(&node.name, input, rows).unwrap();
     }
     network
 }
 
-/// A layer in bytes by plain loops, without what was fused behind it.
+/// An int8 layer by plain loops, without what was fused behind it.
 fn layer(network: &Network, name: &str, x: &[f32], input: [usize; 3]) -> Vec<f32> {
     let node = network.graph.nodes.iter().find(|n| n.name == name).unwrap();
     let layer = network
-        .byte_layer(name, node.op.weight().unwrap())
+        .int8_layer(name, node.op.weight().unwrap())
         .unwrap()
         .unwrap();
     let bias = network.bias(node).unwrap();
@@ -77,8 +94,9 @@ fn layer(network: &Network, name: &str, x: &[f32], input: [usize; 3]) -> Vec<f32
     };
     let ([oh, ow], [kh, kw]) = (window.output(h, w).unwrap(), window.kernel_shape);
     assert_eq!(layer.levels.cols(), c * kh * kw);
+    assert_eq!(layer.levels.rows(), bias.len());
     let mut y = Vec::new();
-    for row in 0..layer.levels.rows() {
+    for (row, &bias) in bias.iter().enumerate() {
         for (oy, ox) in (0..oh * ow).map(|i| (i / ow, i % ow)) {
             let (columns, levels) = layer.levels.row(row);
             let mut sum = 0;
@@ -96,7 +114,7 @@ fn layer(network: &Network, name: &str, x: &[f32], input: [usize; 3]) -> Vec<f32
                 }
             }
             let scale = layer.rows[row] * layer.input.scale;
-            y.push((sum as f32).mul_add(scale, bias[row]));
+            y.push((sum as f32).mul_add(scale, bias));
         }
     }
     y
@@ -121,17 +139,17 @@ fn plain(network: &Network, x: &[f32]) -> Vec<f32> {
     layer(network, "f", &e, [0; 3])
 }
 
-fn options(isa: Isa, bytes: ByteMode) -> PlanOptions {
+fn options(isa: Isa, int8: Int8Mode) -> PlanOptions {
     PlanOptions {
         isa,
-        bytes,
+        int8,
         batch: 64,
         ..PlanOptions::default()
     }
 }
 
-fn in_bytes(plan: &Plan) -> Vec<&str> {
-    let nodes = plan.nodes().iter().filter(|n| n.in_bytes);
+fn in_int8(plan: &Plan) -> Vec<&str> {
+    let nodes = plan.nodes().iter().filter(|n| n.is_int8);
     nodes.map(|n| n.name.as_str()).collect()
 }
 
@@ -153,11 +171,11 @@ fn outputs_are_those_of_plain_loops_on_every_instruction_set() {
         for threads in [1, 2] {
             let options = PlanOptions {
                 threads,
-                ..options(isa, ByteMode::Always)
+                ..options(isa, Int8Mode::Always)
             };
             let plan = Plan::new(&network, &options).unwrap();
             assert_eq!(
-                in_bytes(&plan),
+                in_int8(&plan),
                 ["a", "b", "c", "d", "e", "f"],
                 "{isa}: {plan}"
             );
@@ -171,16 +189,16 @@ fn outputs_are_those_of_plain_loops_on_every_instruction_set() {
 }
 
 #[test]
-fn bytes_are_multiplied_only_where_the_file_and_the_options_say() {
+fn int8_is_multiplied_only_where_the_file_and_the_options_say() {
     let network = network(6);
     let mut bare = network.clone();
-    bare.bytes = Default::default();
+    bare.int8 = Default::default();
     let plan = |network: &Network, options: PlanOptions| Plan::new(network, &options).unwrap();
     for isa in Isa::available() {
-        let [always, never] = [ByteMode::Always, ByteMode::Never].map(|bytes| options(isa, bytes));
-        assert!(in_bytes(&plan(&bare, always)).is_empty());
+        let [always, never] = [Int8Mode::Always, Int8Mode::Never].map(|int8| options(isa, int8));
+        assert!(in_int8(&plan(&bare, always)).is_empty());
         let f32 = plan(&network, never);
-        assert!(in_bytes(&f32).is_empty());
+        assert!(in_int8(&f32).is_empty());
         let kernels = |plan: &Plan| -> Vec<String> {
             plan.nodes().iter().map(|n| n.kernel.clone()).collect()
         };
@@ -189,15 +207,68 @@ fn bytes_are_multiplied_only_where_the_file_and_the_options_say() {
             weights: WeightMode::Dense,
             ..always
         };
-        assert!(in_bytes(&plan(&network, dense)).is_empty());
-        // Plain Rust is not faster in bytes.
-        let faster = plan(&network, options(isa, ByteMode::Faster));
+        assert!(in_int8(&plan(&network, dense)).is_empty());
+        // Plain Rust is not faster in int8.
+        let faster = plan(&network, options(isa, Int8Mode::Faster));
         assert!(
-            isa != Isa::SCALAR || in_bytes(&faster).is_empty(),
+            isa != Isa::SCALAR || in_int8(&faster).is_empty(),
             "{faster}"
         );
         let text = plan(&network, always).to_string();
-        assert!(text.contains("6 of 6 layers multiply bytes"), "{text}");
+        assert!(text.contains("6 of 6 layers multiply int8"), "{text}");
+    }
+}
+
+#[test]
+fn a_sample_has_the_same_outputs_wherever_it_is_in_a_batch() {
+    let network = mlp(0.1);
+    let x = Stream(3).floats(256);
+    for isa in Isa::available() {
+        let want = layer(&network, "g", &x, [0; 3]);
+        let want: Vec<f32> = want.iter().map(|v| v.max(0.0)).collect();
+        let want = layer(&network, "h", &want, [0; 3]);
+        for batch in 64..=71 {
+            let options = PlanOptions {
+                batch,
+                ..options(isa, Int8Mode::Always)
+            };
+            let session = Session::new(Plan::new(&network, &options).unwrap(), 1).unwrap();
+            let mut y = vec![0.0; batch * 64];
+            session.run(batch, &x.repeat(batch), &mut y[..]).unwrap();
+            assert!(y.chunks(64).all(|y| *y == want[..]), "{batch} on {isa}");
+        }
+    }
+}
+
+#[test]
+fn linear_layers_that_should_be_faster_so_multiply_int8() {
+    let network = mlp(0.2);
+    for isa in Isa::available() {
+        let plan = Plan::new(&network, &options(isa, Int8Mode::Faster)).unwrap();
+        let expected: &[&str] = match Dot::of(isa).share() < 1.0 {
+            true => &["g", "h"],
+            false => &[],
+        };
+        assert_eq!(in_int8(&plan), expected, "{isa}: {plan}");
+    }
+}
+
+#[test]
+fn a_border_of_gigabytes_is_not_stored() {
+    let mut b = GraphBuilder::new("border");
+    let x = b.input("x", [1, 4, 4]);
+    let window = Window {
+        kernel_shape: [3, 3],
+        strides: [1, 1],
+        pads: [20_000; 4],
+        dilations: [20_000; 2],
+    };
+    let x = b.conv("i", &x, &Conv2d::new(2, window));
+    b.output(&x);
+    let network = with_grids(b, 2, 0.5);
+    for int8 in [Int8Mode::Always, Int8Mode::Faster] {
+        let plan = Plan::new(&network, &options(Isa::best(), int8)).unwrap();
+        assert!(in_int8(&plan).is_empty(), "{plan}");
     }
 }
 
@@ -209,7 +280,7 @@ fn a_weight_that_left_its_grid_is_refused() {
     };
     let moved = csr.map_values(|row, v| if row == 2 { v * 1.01 } else { v });
     network.tensors.insert("c.weight".into(), moved.into());
-    let error = Plan::new(&network, &options(Isa::best(), ByteMode::Faster)).unwrap_err();
+    let error = Plan::new(&network, &options(Isa::best(), Int8Mode::Faster)).unwrap_err();
     assert!(matches!(error, RuntimeError::Model(_)), "{error}");
     assert!(error.to_string().contains("`c.weight`"), "{error}");
 }

@@ -1,6 +1,6 @@
-//! What a network carries so that layers can run in bytes: grids of their inputs, and of the rows of their weights.
+//! What a network carries so that layers can run in int8: grids of their inputs, and of the rows of their weights.
 //!
-//! A layer in bytes reads `(byte - zero_point) * scale` in place of its input, and its weight is, row by row, an integer from -127 to 127 times the scale of
+//! An int8 layer reads `(byte - zero_point) * scale` in place of its input, and its weight is, row by row, an integer from -127 to 127 times the scale of
 //! the row, as [`crate::quantised`] has it. So products and sums of a row are those of integers.
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ pub const MOST_LEVEL: i32 = 127;
 /// The bytes that stand for the numbers of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ByteGrid {
+pub struct Int8Grid {
     /// The distance of two neighbouring numbers, a scale of [`crate::quantised`].
     #[serde(serialize_with = "exactly")]
     pub scale: f32,
@@ -32,7 +32,7 @@ fn exactly<S: Serializer>(v: &f32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(f64::from(*v))
 }
 
-impl ByteGrid {
+impl Int8Grid {
     /// The grid of all bytes from `least` to `most`, a range that is widened to zero. `None` where it has no scale.
     pub fn of_range(least: f32, most: f32) -> Option<Self> {
         let (least, most) = (f64::from(least).min(0.0), f64::from(most).max(0.0));
@@ -61,16 +61,16 @@ impl ByteGrid {
     }
 }
 
-/// The layers of a network that may run in bytes; see [`Network::set_bytes`].
+/// The layers of a network that may run in int8; see [`Network::set_int8`].
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct ByteGrids {
+pub struct Int8Grids {
     /// The grid of the input of each of these layers, by the name of its node.
-    pub inputs: BTreeMap<String, ByteGrid>,
+    pub inputs: BTreeMap<String, Int8Grid>,
     /// Scales of the rows of their weights, by the name of the tensor.
     pub rows: BTreeMap<String, Vec<f32>>,
 }
 
-impl ByteGrids {
+impl Int8Grids {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.inputs.is_empty()
@@ -83,11 +83,11 @@ impl ByteGrids {
     }
 }
 
-/// A layer that may run in bytes.
+/// A layer that may run in int8.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ByteLayer<'n> {
+pub struct Int8Layer<'n> {
     /// The grid of its input.
-    pub input: ByteGrid,
+    pub input: Int8Grid,
     /// The scale of each row of its weight.
     pub rows: &'n [f32],
     /// Its weight as integers.
@@ -95,58 +95,58 @@ pub struct ByteLayer<'n> {
 }
 
 impl Network {
-    /// Lets a layer run in bytes, once that is checked: the grid of its input, and the scale of each row of its weight.
+    /// Lets a layer run in int8, once that is checked: the grid of its input, and the scale of each row of its weight.
     ///
     /// # Errors
     /// A node that is there not, or no linear layer or convolution; a weight that is not CSR, or off the grids of its rows; scales that are none.
-    pub fn set_bytes(
+    pub fn set_int8(
         &mut self,
         node: &str,
-        input: ByteGrid,
+        input: Int8Grid,
         rows: Vec<f32>,
     ) -> Result<(), ModelError> {
         let found = self.graph.nodes.iter().find(|n| n.name == node);
         let weight = weight_of(node, found)?.to_owned();
         self.checked_layer(node, &weight, input, &rows)?;
-        self.bytes.inputs.insert(node.into(), input);
-        self.bytes.rows.insert(weight, rows);
+        self.int8.inputs.insert(node.into(), input);
+        self.int8.rows.insert(weight, rows);
         Ok(())
     }
 
-    /// A layer that may run in bytes; `None` where it may not.
+    /// A layer that may run in int8; `None` where it may not.
     ///
     /// # Errors
-    /// As [`Network::set_bytes`], where the network was changed since.
-    pub fn byte_layer(
+    /// As [`Network::set_int8`], where the network was changed since.
+    pub fn int8_layer(
         &self,
         node: &str,
         weight: &str,
-    ) -> Result<Option<ByteLayer<'_>>, ModelError> {
-        let Some(&input) = self.bytes.inputs.get(node) else {
+    ) -> Result<Option<Int8Layer<'_>>, ModelError> {
+        let Some(&input) = self.int8.inputs.get(node) else {
             return Ok(None);
         };
-        let rows = self.bytes.rows.get(weight).map_or(&[][..], Vec::as_slice);
+        let rows = self.int8.rows.get(weight).map_or(&[][..], Vec::as_slice);
         let levels = self.checked_layer(node, weight, input, rows)?;
-        Ok(Some(ByteLayer {
+        Ok(Some(Int8Layer {
             input,
             rows,
             levels,
         }))
     }
 
-    /// Checks all layers that may run in bytes.
+    /// Checks all layers that may run in int8.
     ///
     /// # Errors
-    /// As [`Network::set_bytes`], where the network was changed since.
-    pub fn check_bytes(&self) -> Result<(), ModelError> {
-        if self.bytes.is_empty() {
+    /// As [`Network::set_int8`], where the network was changed since.
+    pub fn check_int8(&self) -> Result<(), ModelError> {
+        if self.int8.is_empty() {
             return Ok(());
         }
         let nodes: HashMap<&str, &Node> =
             (self.graph.nodes.iter().map(|n| (n.name.as_str(), n))).collect();
-        for name in self.bytes.inputs.keys() {
+        for name in self.int8.inputs.keys() {
             let weight = weight_of(name, nodes.get(name.as_str()).copied())?;
-            self.byte_layer(name, weight)?;
+            self.int8_layer(name, weight)?;
         }
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Network {
         &self,
         name: &str,
         weight: &str,
-        input: ByteGrid,
+        input: Int8Grid,
         rows: &[f32],
     ) -> Result<Csr, ModelError> {
         let scale = |got| ModelError::Step {
@@ -198,7 +198,7 @@ impl Network {
     }
 }
 
-/// The name of the weight of a layer that may run in bytes.
+/// The name of the weight of a layer that may run in int8.
 fn weight_of<'n>(name: &str, node: Option<&'n Node>) -> Result<&'n str, ModelError> {
     let expected = "a linear layer or a convolution of that name";
     let node = node.ok_or_else(|| wrong(name, expected, "none"))?;
@@ -209,7 +209,7 @@ fn weight_of<'n>(name: &str, node: Option<&'n Node>) -> Result<&'n str, ModelErr
 }
 
 fn wrong(node: &str, expected: impl Into<String>, got: impl Into<String>) -> ModelError {
-    ModelError::Bytes {
+    ModelError::Int8 {
         node: node.into(),
         expected: expected.into(),
         got: got.into(),
@@ -230,7 +230,7 @@ mod tests {
             (0.25, 0.5),
             (-1e-9, 1e9),
         ] {
-            let grid = ByteGrid::of_range(least, most).unwrap();
+            let grid = Int8Grid::of_range(least, most).unwrap();
             assert_eq!(grid.byte(0.0), grid.zero_point);
             assert_eq!(grid.value(grid.zero_point), 0.0);
             for end in [least, most] {
@@ -243,17 +243,17 @@ mod tests {
                 assert!((back - v).abs() <= 0.51 * grid.scale, "{v}: {back}");
             }
         }
-        let none = ByteGrid::of_range(0.0, 0.0).unwrap();
+        let none = Int8Grid::of_range(0.0, 0.0).unwrap();
         assert_eq!((none.byte(0.0), none.zero_point), (0, 0));
-        assert!(ByteGrid::of_range(0.0, f32::INFINITY).is_none());
-        assert!(ByteGrid::of_range(f32::NAN, 1.0).is_some_and(|g| g.zero_point == 0));
+        assert!(Int8Grid::of_range(0.0, f32::INFINITY).is_none());
+        assert!(Int8Grid::of_range(f32::NAN, 1.0).is_some_and(|g| g.zero_point == 0));
     }
 
     fn network() -> Network {
         let mut b = GraphBuilder::new("n");
         let x = b.input("x", [3]);
         let relu = b.op("r", Op::Relu, &[&x]);
-        let out = b.linear("l", &relu, [2, 3]);
+        let out = b.linear("l", &relu, 2);
         b.output(&out);
         let weight = Dense::new([2, 3], vec![0.5, 0.0, -1.5, 0.0, 127.0, 3.0]);
         b.network(|name, shape| match name.ends_with("weight") {
@@ -266,14 +266,14 @@ mod tests {
     #[test]
     fn a_layer_has_the_levels_of_its_rows() {
         let mut network = network();
-        let input = ByteGrid {
+        let input = Int8Grid {
             scale: 0.25,
             zero_point: 9,
         };
-        assert!(network.byte_layer("l", "l.weight").unwrap().is_none());
-        network.set_bytes("l", input, vec![0.5, 1.0]).unwrap();
-        network.check_bytes().unwrap();
-        let layer = network.byte_layer("l", "l.weight").unwrap().unwrap();
+        assert!(network.int8_layer("l", "l.weight").unwrap().is_none());
+        network.set_int8("l", input, vec![0.5, 1.0]).unwrap();
+        network.check_int8().unwrap();
+        let layer = network.int8_layer("l", "l.weight").unwrap().unwrap();
         assert_eq!(layer.levels.values(), [1.0, -3.0, 127.0, 3.0]);
         assert_eq!((layer.input, layer.rows), (input, &[0.5, 1.0][..]));
         // A weight that was changed since is found.
@@ -281,17 +281,17 @@ mod tests {
         network
             .tensors
             .insert("l.weight".into(), Weights::Csr(Csr::from_dense(&half)));
-        assert!(network.check_bytes().is_err() && network.byte_layer("l", "l.weight").is_err());
+        assert!(network.check_int8().is_err() && network.int8_layer("l", "l.weight").is_err());
     }
 
     #[test]
     fn what_cannot_run_in_bytes_is_named() {
-        let good = ByteGrid {
+        let good = Int8Grid {
             scale: 0.25,
             zero_point: 9,
         };
-        let bad = ByteGrid { scale: 0.1, ..good };
-        let cases: [(&str, ByteGrid, Vec<f32>, &str); 8] = [
+        let bad = Int8Grid { scale: 0.1, ..good };
+        let cases: [(&str, Int8Grid, Vec<f32>, &str); 8] = [
             ("ghost", good, vec![0.5, 1.0], "`ghost`"),
             ("r", good, vec![0.5, 1.0], "Relu"),
             ("l", bad, vec![0.5, 1.0], "scale"),
@@ -303,14 +303,14 @@ mod tests {
         ];
         for (node, grid, rows, part) in cases {
             let mut network = network();
-            let error = network.set_bytes(node, grid, rows).unwrap_err().to_string();
+            let error = network.set_int8(node, grid, rows).unwrap_err().to_string();
             assert!(error.contains(part), "{part}: {error}");
-            assert!(network.bytes.is_empty() && network.bytes.rows.is_empty());
+            assert!(network.int8.is_empty() && network.int8.rows.is_empty());
         }
         let mut network = network();
         let dense = network.tensors["l.weight"].to_dense();
         network.tensors.insert("l.weight".into(), dense.into());
-        let error = network.set_bytes("l", good, vec![0.5, 1.0]).unwrap_err();
+        let error = network.set_int8("l", good, vec![0.5, 1.0]).unwrap_err();
         assert!(error.to_string().contains("CSR"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Networks with layers in bytes: they are read as they were written, and broken files are errors that name what is wrong.
+//! Networks with int8 layers: they are read as they were written, and broken files are errors that name what is wrong.
 #![allow(clippy::unwrap_used)]
 
 mod networks;
@@ -7,20 +7,18 @@ use networks::{Pieces, lenet_5, tiny};
 use proptest::prelude::*;
 use serde_json::json;
 use sparsevd_format::*;
-use sparsevd_model::{ByteGrid, Network, Weights, quantised};
+use sparsevd_model::{Int8Grid, Network, Weights, quantised};
 use sparsevd_testing::arbitrary::Stream;
 
-const GRID: ByteGrid = ByteGrid {
+const GRID: Int8Grid = Int8Grid {
     scale: 0.0234375,
     zero_point: 128,
 };
 
-/// `tiny` whose first layer may run in bytes.
-fn in_bytes() -> Network {
+/// `tiny` whose first layer may run in int8.
+fn in_int8() -> Network {
     let mut network = tiny();
-    network
-        .set_bytes("fc1", GRID, vec![1.0, 0.75, 0.5])
-        .unwrap();
+    network.set_int8("fc1", GRID, vec![1.0, 0.75, 0.5]).unwrap();
     network
 }
 
@@ -30,7 +28,7 @@ fn read(bytes: &[u8]) -> Result<LoadedNetwork, FormatError> {
 
 #[test]
 fn layers_in_bytes_come_back_in_every_profile_and_type_of_the_others() {
-    let network = in_bytes();
+    let network = in_int8();
     for profile in [CsrProfile::Compact, CsrProfile::Interop] {
         for values in [ValueType::F32, ValueType::F16, ValueType::Bf16] {
             let options = WriteOptions {
@@ -67,8 +65,8 @@ proptest! {
             let rows: Vec<f32> = (0..csr.rows()).map(|_| scale(&mut stream)).collect();
             let csr = csr.map_values(|row, v| ((v.to_bits() % 255) as f32 - 127.0) * rows[row]);
             network.tensors.insert(weight, csr.into());
-            let grid = ByteGrid { scale: scale(&mut stream), zero_point: stream.bits() as u8 };
-            network.set_bytes(node, grid, rows).unwrap();
+            let grid = Int8Grid { scale: scale(&mut stream), zero_point: stream.bits() as u8 };
+            network.set_int8(node, grid, rows).unwrap();
         }
         let bytes = write_network_bytes(&network, &WriteOptions::default()).unwrap();
         prop_assert_eq!(read(&bytes).unwrap().network, network);
@@ -77,7 +75,7 @@ proptest! {
 
 #[test]
 fn broken_files_are_named() {
-    let valid = write_network_bytes(&in_bytes(), &WriteOptions::default()).unwrap();
+    let valid = write_network_bytes(&in_int8(), &WriteOptions::default()).unwrap();
     type Change = fn(&mut Pieces);
     let cases: [(&str, Change, &[&str]); 13] = [
         (
@@ -85,7 +83,7 @@ fn broken_files_are_named() {
             |p| {
                 p.edit(metadata_keys::BYTES, |v| v["v"] = json!(2));
             },
-            &["sparsevd.bytes", "expected 1", "2"],
+            &["sparsevd.int8", "expected 1", "2"],
         ),
         (
             "field",
@@ -179,7 +177,7 @@ fn broken_files_are_named() {
             |p| {
                 p.metadata(metadata_keys::BYTES, "{");
             },
-            &["sparsevd.bytes", "JSON"],
+            &["sparsevd.int8", "JSON"],
         ),
     ];
     for (name, change, says) in cases {
@@ -205,7 +203,7 @@ fn broken_files_are_named() {
 
 #[test]
 fn writers_refuse_what_they_have_no_place_for() {
-    let network = in_bytes();
+    let network = in_int8();
     let bitmask = WriteOptions {
         profile: CsrProfile::Bitmask,
         ..WriteOptions::default()
@@ -226,7 +224,7 @@ fn writers_refuse_what_they_have_no_place_for() {
         error.contains("`fc1`") && error.contains("bytes"),
         "{error}"
     );
-    quantised.bytes = Default::default();
+    quantised.int8 = Default::default();
     pack(&quantised, &PackOptions::default()).unwrap();
     // A weight that was changed since is found, never written as something else.
     let mut moved = network;
