@@ -142,6 +142,13 @@ fn written_files_come_back_as_the_same_network() {
             let bytes = write_onnx_bytes(&network, &options).unwrap();
             assert_eq!(bytes, write_onnx_bytes(&network, &options).unwrap());
             let back = read_onnx_bytes("back.onnx", bytes).unwrap().network;
+            if name == "computed" {
+                // An Expand or a Clip without bounds is written as other nodes, which compute the same.
+                let (x, _) = expected(name);
+                let [is, was] = [&back, &network].map(|n| run(n, WeightMode::Dense, &x, 3));
+                assert_eq!(is, was, "{name}");
+                continue;
+            }
             assert_eq!(back.to_dense(), network.to_dense(), "{name}");
         }
     }

@@ -106,7 +106,7 @@ fn lenet_5_in_bytes_answers_as_in_f32() {
         args.extend((to == "dense.safetensors").then_some("--dense"));
         let text = place.ok(&args);
         assert!(
-            text.contains("without the grids of 4 int8 layers"),
+            text.contains("without the int8 grids of 4 layers"),
             "{text}"
         );
     }

@@ -81,60 +81,56 @@ fn broken_files_are_named() {
         (
             "version",
             |p| {
-                p.edit(metadata_keys::BYTES, |v| v["v"] = json!(2));
+                p.edit(metadata_keys::INT8, |v| v["v"] = json!(2));
             },
             &["sparsevd.int8", "expected 1", "2"],
         ),
         (
             "field",
             |p| {
-                p.edit(metadata_keys::BYTES, |v| v["fc1"]["more"] = json!(1));
+                p.edit(metadata_keys::INT8, |v| v["fc1"]["more"] = json!(1));
             },
             &["fc1", "more"],
         ),
         (
             "no scale",
             |p| {
-                p.edit(metadata_keys::BYTES, |v| {
-                    v["fc1"] = json!({"zero_point": 1})
-                });
+                p.edit(metadata_keys::INT8, |v| v["fc1"] = json!({"zero_point": 1}));
             },
             &["fc1", "scale"],
         ),
         (
             "zero point",
             |p| {
-                p.edit(metadata_keys::BYTES, |v| {
-                    v["fc1"]["zero_point"] = json!(256)
-                });
+                p.edit(metadata_keys::INT8, |v| v["fc1"]["zero_point"] = json!(256));
             },
             &["fc1", "256"],
         ),
         (
             "negative",
             |p| {
-                p.edit(metadata_keys::BYTES, |v| v["fc1"]["zero_point"] = json!(-1));
+                p.edit(metadata_keys::INT8, |v| v["fc1"]["zero_point"] = json!(-1));
             },
             &["fc1", "-1"],
         ),
         (
             "scale of too many bits",
             |p| {
-                p.edit(metadata_keys::BYTES, |v| v["fc1"]["scale"] = json!(0.1));
+                p.edit(metadata_keys::INT8, |v| v["fc1"]["scale"] = json!(0.1));
             },
             &["fc1", "scale", "0.1"],
         ),
         (
             "negative scale",
             |p| {
-                p.edit(metadata_keys::BYTES, |v| v["fc1"]["scale"] = json!(-0.5));
+                p.edit(metadata_keys::INT8, |v| v["fc1"]["scale"] = json!(-0.5));
             },
             &["fc1", "-0.5"],
         ),
         (
             "ghost",
             |p| {
-                p.edit(metadata_keys::BYTES, |v| {
+                p.edit(metadata_keys::INT8, |v| {
                     v["ghost"] = json!({"scale": 0.5, "zero_point": 0})
                 });
             },
@@ -143,7 +139,7 @@ fn broken_files_are_named() {
         (
             "no layer",
             |p| {
-                p.edit(metadata_keys::BYTES, |v| {
+                p.edit(metadata_keys::INT8, |v| {
                     v["relu1"] = json!({"scale": 0.5, "zero_point": 0})
                 });
             },
@@ -152,7 +148,7 @@ fn broken_files_are_named() {
         (
             "dense weight",
             |p| {
-                p.edit(metadata_keys::BYTES, |v| {
+                p.edit(metadata_keys::INT8, |v| {
                     v["fc2"] = json!({"scale": 0.5, "zero_point": 0})
                 });
             },
@@ -175,7 +171,7 @@ fn broken_files_are_named() {
         (
             "no JSON",
             |p| {
-                p.metadata(metadata_keys::BYTES, "{");
+                p.metadata(metadata_keys::INT8, "{");
             },
             &["sparsevd.int8", "JSON"],
         ),
@@ -191,7 +187,7 @@ fn broken_files_are_named() {
     // Grids of a weight that is not stored as integers.
     let mut plain = Pieces::of(&write_network_bytes(&tiny(), &WriteOptions::default()).unwrap());
     plain.metadata(
-        metadata_keys::BYTES,
+        metadata_keys::INT8,
         r#"{"v":1,"fc1":{"scale":0.5,"zero_point":3}}"#,
     );
     let error = read(&plain.join()).unwrap_err().to_string();
@@ -212,7 +208,7 @@ fn writers_refuse_what_they_have_no_place_for() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("bytes") && error.contains("bitmask"),
+        error.contains("int8") && error.contains("bitmask"),
         "{error}"
     );
     let mut quantised = network.clone();
@@ -220,10 +216,7 @@ fn writers_refuse_what_they_have_no_place_for() {
     let error = pack(&quantised, &PackOptions::default())
         .unwrap_err()
         .to_string();
-    assert!(
-        error.contains("`fc1`") && error.contains("bytes"),
-        "{error}"
-    );
+    assert!(error.contains("`fc1`") && error.contains("int8"), "{error}");
     quantised.int8 = Default::default();
     pack(&quantised, &PackOptions::default()).unwrap();
     // A weight that was changed since is found, never written as something else.

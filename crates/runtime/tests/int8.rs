@@ -254,7 +254,7 @@ fn linear_layers_that_should_be_faster_so_multiply_int8() {
 }
 
 #[test]
-fn a_border_of_gigabytes_is_not_stored() {
+fn a_border_of_gigabytes_is_refused() {
     let mut b = GraphBuilder::new("border");
     let x = b.input("x", [1, 4, 4]);
     let window = Window {
@@ -266,9 +266,15 @@ fn a_border_of_gigabytes_is_not_stored() {
     let x = b.conv("i", &x, &Conv2d::new(2, window));
     b.output(&x);
     let network = with_grids(b, 2, 0.5);
-    for int8 in [Int8Mode::Always, Int8Mode::Faster] {
-        let plan = Plan::new(&network, &options(Isa::best(), int8)).unwrap();
-        assert!(in_int8(&plan).is_empty(), "{plan}");
+    for int8 in [Int8Mode::Always, Int8Mode::Never] {
+        for batch in [1, 64] {
+            let options = PlanOptions {
+                batch,
+                ..options(Isa::best(), int8)
+            };
+            let error = Plan::new(&network, &options).unwrap_err().to_string();
+            assert!(error.contains("40004x40004 of 4x4 (node `i`)"), "{error}");
+        }
     }
 }
 

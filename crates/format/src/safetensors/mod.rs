@@ -32,7 +32,7 @@ pub mod metadata_keys {
     /// Scales of the grids that tensors stored as floating-point numbers are on, as JSON.
     pub const STEPS: &str = "sparsevd.steps";
     /// Grids of the inputs of layers that may run in int8, as JSON.
-    pub const BYTES: &str = "sparsevd.int8";
+    pub const INT8: &str = "sparsevd.int8";
     /// `pt`, which other readers require.
     pub const FORMAT: &str = "format";
 

@@ -352,7 +352,7 @@ fn read_bytes(
     tensors: &[Tensor],
     network: &mut Network,
 ) -> Result<(), FormatError> {
-    let grids = versioned::<Int8Grid>(path, file, metadata_keys::BYTES)?;
+    let grids = versioned::<Int8Grid>(path, file, metadata_keys::INT8)?;
     let weights: HashMap<&str, &str> = (network.graph.weighted_nodes())
         .filter_map(|n| Some((n.name.as_str(), n.op.weight()?)))
         .collect();

@@ -617,7 +617,7 @@ fn metadata(
     }
     if !network.int8.is_empty() {
         let grids = network.int8.inputs.clone();
-        metadata.insert(metadata_keys::BYTES.into(), Versioned::json(path, grids)?);
+        metadata.insert(metadata_keys::INT8.into(), Versioned::json(path, grids)?);
     }
     if preset.is_none() && !network.original_shapes.is_empty() {
         let original = network.original_shapes.iter();

@@ -84,6 +84,7 @@ pub(super) fn candidates<'a>(
     let (&[out, per_group, kh, kw], Some(maps)) = (weight.shape().dims(), step.maps()) else {
         return Err(context.no_map(step));
     };
+    check_border(context, step, window, maps[0])?;
     let choice = context.choice();
     let batching = context.batching;
     let density = used.map_or(1.0, WeightUse::density);
@@ -588,6 +589,36 @@ fn halo(context: &Context<'_>, step: &Step) -> [usize; 4] {
         }
         _ => needed,
     }
+}
+
+/// Refuses a map that is mostly border: kernels keep places in it as offsets of 32 bits, and some keep the border itself.
+fn check_border(
+    context: &Context<'_>,
+    step: &Step,
+    window: &Window,
+    [_, height, width]: [usize; 3],
+) -> Result<(), RuntimeError> {
+    /// Pixels of a padded map that are always taken; more are where they are at most so many times those of the map.
+    const MOST: usize = 1 << 20;
+    const TIMES: usize = 16;
+    let [top, left, bottom, right] = window.pads;
+    let rows = height.saturating_add(top).saturating_add(bottom);
+    let columns = width.saturating_add(left).saturating_add(right);
+    let plain = height.saturating_mul(width);
+    if rows.saturating_mul(columns) <= MOST.max(plain.saturating_mul(TIMES)) {
+        return Ok(());
+    }
+    Err(RuntimeError::Unsupported {
+        network: context.network.graph.name.clone(),
+        what: "padding",
+        expected: format!(
+            "at most {MOST} pixels of a padded map, or {TIMES} times those of the map"
+        ),
+        got: format!(
+            "{rows}x{columns} of {height}x{width} (node `{}`)",
+            step.name
+        ),
+    })
 }
 
 /// Whether the image that an int8 convolution makes of its input, with the border, is not much larger than what it reads and writes.
