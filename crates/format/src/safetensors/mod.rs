@@ -37,7 +37,7 @@ pub mod metadata_keys {
     pub const FORMAT: &str = "format";
 
     /// All of them.
-    pub const ALL: [&str; 6] = [BYTES, FORMAT, NETWORK, ORIGINAL, SPARSE, STEPS];
+    pub const ALL: [&str; 6] = [INT8, FORMAT, NETWORK, ORIGINAL, SPARSE, STEPS];
 }
 
 pub(crate) use sparsevd_model::limits::MAX_ELEMENTS;
