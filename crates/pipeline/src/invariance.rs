@@ -89,11 +89,12 @@ pub(crate) fn settle_augmentation(
     for phase in &mut recipe.phases {
         (phase.shift, phase.flip) = (shift, flip);
     }
+    let s = if shift == 1 { "" } else { "s" };
     let chosen = match (shift, flip) {
         (0, false) => "images stay as they are".to_owned(),
         (0, true) => "images are mirrored".to_owned(),
-        (shift, false) => format!("images are shifted by up to {shift} pixels"),
-        (shift, true) => format!("images are shifted by up to {shift} pixels and mirrored"),
+        (shift, false) => format!("images are shifted by up to {shift} pixel{s}"),
+        (shift, true) => format!("images are shifted by up to {shift} pixel{s} and mirrored"),
     };
     observer.note(&format!(
         "in training, {chosen}: the validation error is {} as they are, {}",
