@@ -77,7 +77,7 @@ pub fn place(
 /// # Panics
 /// When `x` and `y` do not hold the same number of samples, or `offset + features` is above `total`.
 #[track_caller]
-pub fn take(
+pub fn slice(
     layout: Layout,
     x: &[f32],
     y: &mut [f32],
@@ -176,7 +176,7 @@ impl PackedKernel for PlaceKernel {
 
 /// [`take`] of a part of each sample.
 #[derive(Debug, Clone)]
-pub struct TakeKernel {
+pub struct SliceKernel {
     /// Layout of the values, which is not [`Layout::Blocks`].
     pub layout: Layout,
     /// Elements of a sample of the output.
@@ -187,14 +187,14 @@ pub struct TakeKernel {
     pub total: usize,
 }
 
-impl PackedKernel for TakeKernel {
+impl PackedKernel for SliceKernel {
     fn run(&self, operands: Operands<'_>) {
         let Operands { x, y, .. } = operands;
-        take(self.layout, x, y, self.features, self.offset, self.total);
+        slice(self.layout, x, y, self.features, self.offset, self.total);
     }
 
     fn name(&self) -> String {
-        "take-f32".into()
+        "slice-f32".into()
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {

@@ -219,10 +219,10 @@ proptest! {
 
         // Back out of it.
         let mut part = vec![f32::NAN; n * features];
-        place::take(Layout::Single, &want, &mut part, features, more[0], total);
+        place::slice(Layout::Single, &want, &mut part, features, more[0], total);
         prop_assert_eq!(&part, &x);
         let mut part = vec![f32::NAN; x_tiles.len()];
-        place::take(Layout::Tiled, &y, &mut part, features, more[0], total);
+        place::slice(Layout::Tiled, &y, &mut part, features, more[0], total);
         prop_assert_eq!(&reference::from_tiles(&part, n, features), &x);
     }
 

@@ -42,7 +42,7 @@ impl Int8Grid {
                 zero_point: 0,
             });
         }
-        // A scale of so many bits is off by less than 2^-16, which 255 steps do not notice.
+        // Rounding to these bits moves a scale by less than 2^-16 of itself, which 255 steps do not notice.
         let target = ((most - least) / 255.0) as f32;
         let scale = quantised::nearest_scale(target, quantised::STEP_BITS)?;
         let zero_point = (-least / f64::from(scale)).round_ties_even() as u8;

@@ -3,7 +3,7 @@
 use sparsevd_kernels::axes::Transpose;
 use sparsevd_kernels::embedding::Embedding;
 use sparsevd_kernels::expand::Expand;
-use sparsevd_kernels::place::{PadKernel, PlaceKernel, TakeKernel};
+use sparsevd_kernels::place::{PadKernel, PlaceKernel, SliceKernel};
 use sparsevd_kernels::{CopyKernel, Layout};
 use sparsevd_model::{Weights, ops};
 
@@ -63,7 +63,7 @@ pub(super) fn slice<'a>(
         _ => Layout::Single,
     };
     let features = (end - start) * inner;
-    let kernel = TakeKernel {
+    let kernel = SliceKernel {
         layout,
         features,
         offset: start * inner,

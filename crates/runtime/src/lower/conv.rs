@@ -598,7 +598,7 @@ fn check_border(
     window: &Window,
     [_, height, width]: [usize; 3],
 ) -> Result<(), RuntimeError> {
-    /// Pixels of a padded map that are always taken; more are where they are at most so many times those of the map.
+    /// Pixels of a padded map that are always taken. A larger one may have at most `TIMES` times the pixels of the map.
     const MOST: usize = 1 << 20;
     const TIMES: usize = 16;
     let [top, left, bottom, right] = window.pads;
