@@ -174,7 +174,7 @@ impl PackedKernel for PlaceKernel {
     }
 }
 
-/// [`take`] of a part of each sample.
+/// [`slice()`] of a part of each sample.
 #[derive(Debug, Clone)]
 pub struct SliceKernel {
     /// Layout of the values, which is not [`Layout::Blocks`].
