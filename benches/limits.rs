@@ -256,6 +256,7 @@ fn spmv(race: &Race, rows: usize, cols: usize, density: f64) {
     let csr = Csr::from_dense(&dense);
     let (sparse, gemv) = (Spmv::pack(isa, &csr, None), Gemv::pack(isa, &dense, None));
     let input_sparse = InputSparse::pack(isa, &csr, None);
+    let mut scratch = Buffer::zeroed(input_sparse.scratch_len());
     let x = Buffer::from(&stream.floats(cols)[..]);
     // Inputs of which a fifth is not zero; several, so that branches cannot be learnt by heart.
     let mut active: Vec<Buffer> = (0..64)
@@ -281,7 +282,8 @@ fn spmv(race: &Race, rows: usize, cols: usize, density: f64) {
             }),
             ("20 % active", &mut || {
                 turn = (turn + 1) % active.len();
-                input_sparse.run(black_box(&active[turn]), black_box(y_active), Clamp::None);
+                let (x, y) = (black_box(&active[turn]), black_box(&mut *y_active));
+                input_sparse.run(x, y, &mut scratch, Clamp::None);
             }),
             ("gemv", &mut || {
                 gemv.run(black_box(&x), black_box(y_gemv), Clamp::None)

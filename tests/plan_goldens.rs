@@ -8,47 +8,15 @@
 //! ```
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod networks;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use sparsevd_format::{GraphSource, read_network};
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Dense, Network, presets};
+use sparsevd_model::Network;
 use sparsevd_runtime::{Plan, PlanOptions, WeightMode};
-use sparsevd_testing::arbitrary::Stream;
-
-/// Share of the weights of a preset that are not zero.
-const DENSITY: f64 = 0.1;
-
-/// A preset with seeded weights. Vectors hold ones, since some are variances, which must be positive.
-fn preset(name: &str) -> Network {
-    let mut stream = Stream(2017);
-    let preset = presets::by_name(name).unwrap();
-    Network::from_preset(preset, |_, shape| match shape.dims().len() {
-        1 => Dense::new(shape.clone(), vec![1.0; shape.elements()]).into(),
-        _ => stream.sparse(shape.clone(), DENSITY).into(),
-    })
-    .unwrap()
-}
-
-fn networks() -> Vec<(String, Network)> {
-    let presets = presets::NAMES.map(|name| (format!("preset {name}"), preset(name)));
-    let committed = [
-        "lenet-300-100/record",
-        "lenet-5/record",
-        "resnet-20-mnist/sparse",
-    ];
-    let committed = committed.map(|name| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("models")
-            .join(name)
-            .with_extension("safetensors");
-        let file = read_network(path, &GraphSource::Auto).unwrap();
-        (format!("committed {name}"), file.network)
-    });
-    presets.into_iter().chain(committed).collect()
-}
 
 /// The choices of a plan, a line a step. Expected times are left out: they follow from the choices and the costs.
 fn choices(plan: &Plan) -> String {
@@ -125,7 +93,7 @@ fn difference(want: &str, got: &str) -> Option<String> {
 fn plans_are_those_of_the_golden_files() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/plans");
     let write = std::env::var_os("SPARSEVD_WRITE_GOLDENS").is_some();
-    let networks = networks();
+    let networks = networks::all();
     let mut wrong = Vec::new();
     for isa in Isa::available() {
         let file = folder.join(format!("{}.txt", isa.name()));

@@ -11,6 +11,7 @@ use sparsevd_model::{Csr, Window};
 use crate::cost::Costs;
 use crate::isa::{kernel_name, multiversion};
 use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::precision::Precision;
 use crate::sell::{self, Entry, LineStrides, Sell};
 use crate::spmm::bias_or_zero;
 use crate::{Clamp, Isa, LANES, length, select, tiles};
@@ -78,8 +79,8 @@ impl SparseConv {
         assert_eq!(weight.cols(), per_group * kh * kw, "columns of the weight");
         assert!(channels.end <= out, "channels {channels:?} of {out}");
         let bias = bias_or_zero(bias, out);
-        let nonzeros: usize = channels.clone().map(|row| weight.row(row).0.len()).sum();
-        let per_channel = nonzeros as f64 / (channels.len() * per_group).max(1) as f64;
+        // Of all channels, so that the sums of a channel are added in the same order in any part.
+        let per_channel = weight.nonzeros() as f64 / (out * per_group).max(1) as f64;
         let [_, h, w] = input;
         let [top, left, bottom, right] = window.pads;
         let size = [h + top + bottom, w + left + right];
@@ -112,7 +113,7 @@ impl SparseConv {
                     .collect();
                 FilterGroup {
                     y: (rows.start - channels.start) * pitch,
-                    sell: Sell::pack(&entries, &bias[rows], &bases, pitch, 4),
+                    sell: Sell::pack(&entries, &bias[rows], &bases, pitch, 4, Precision::F32),
                 }
             })
             .collect();

@@ -21,6 +21,7 @@ use crate::cost::Costs;
 use crate::isa::kernel_name;
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::pool_blocks::BlockPool;
+use crate::precision::Precision;
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
@@ -89,8 +90,8 @@ impl BlockConv {
             _ => 1,
         };
         let tiling = Tiling::new(window, [&input, &output], most);
-        let nonzeros: usize = channels.clone().map(|r| weight.row(r).0.len()).sum();
-        let per_channel = nonzeros as f64 / (channels.len() * per_group).max(1) as f64;
+        // Of all channels, so that the sums of a channel are added in the same order in any part.
+        let per_channel = weight.nonzeros() as f64 / (out * per_group).max(1) as f64;
         let reach = |d: usize| window.dilations[d] * (window.kernel_shape[d] - 1) + 1;
         let lines = tiling.tiles.first().map_or(1, |t| t.lines);
         let touched = reach(0) * ((lines - 1) * window.strides[1] + reach(1));
@@ -120,7 +121,7 @@ impl BlockConv {
                     .collect();
                 FilterGroup {
                     y: (rows.start - channels.start) * y_channel,
-                    sell: Sell::pack(&entries, &bias[rows], &bases, y_channel, 1),
+                    sell: Sell::pack(&entries, &bias[rows], &bases, y_channel, 1, Precision::F32),
                 }
             })
             .collect();
@@ -475,14 +476,17 @@ pub(crate) unsafe fn multiply_add<S: Simd, O: Offset, const UNIT: usize, const T
     // SAFETY: the caller passes weights and offsets of one group, up to `last`, and `xs` that are readable for a vector at each of its offsets.
     unsafe {
         if T == 1 {
-            // Four sums are too few to hide the latency of a multiply-add, so every second step has its own. A layer of so few lines uses each weight
-            // only a few times, so loads of weights are the bottleneck and are prefetched.
+            // Four sums are too few to hide the latency of a multiply-add, so every second step has its own, whatever the number of steps. A layer
+            // of so few lines uses each weight only a few times, so loads of weights are the bottleneck and are prefetched.
             let mut second = [[S::splat(0.0); T]; 4];
             while (*offsets).wrapping_add(1) < last {
                 S::prefetch(weights.wrapping_byte_add(AHEAD));
                 S::prefetch(offsets.wrapping_byte_add(AHEAD / 2));
                 step::<S, O, UNIT, T>(weights, offsets, xs, acc);
                 step::<S, O, UNIT, T>(weights, offsets, xs, &mut second);
+            }
+            if *offsets < last {
+                step::<S, O, UNIT, T>(weights, offsets, xs, acc);
             }
             let one = S::splat(1.0);
             for r in 0..4 {

@@ -20,6 +20,7 @@ use crate::copy::copy_short;
 use crate::cost::Costs;
 use crate::isa::{kernel_name, multiversion};
 use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::precision::Precision;
 use crate::sell::{Entry, Group, Offset, Offsets, Quad, Sell};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
@@ -168,7 +169,14 @@ impl RowConv {
                 let base = g * per_group * patches.channel();
                 ChannelGroup {
                     first: filters.start - channels.start,
-                    sell: Sell::pack(&entries, &bias[filters], &[base], oh * tiling.pitch(), 1),
+                    sell: Sell::pack(
+                        &entries,
+                        &bias[filters],
+                        &[base],
+                        oh * tiling.pitch(),
+                        1,
+                        Precision::F32,
+                    ),
                 }
             })
             .collect();

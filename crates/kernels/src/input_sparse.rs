@@ -13,13 +13,13 @@ use crate::{Clamp, Isa, length};
 /// A sparse matrix packed by columns.
 ///
 /// A column is stored in steps of four entries, whose row indices take one load where they fit in sixteen bits. Where the length of a column is no
-/// multiple of four, some entries are split into two of half the weight.
+/// multiple of four, the last step has entries of weight 0 in spare rows behind those of the matrix.
 ///
 /// Unlike in other kernels, a zero input times an infinite or NaN weight is zero.
 ///
 /// # Invariants
 /// - `starts` begins with 0, does not decrease and ends with the number of steps
-/// - row indices are below the number of rows
+/// - row indices are below the number of rows and [`SPARE`] together
 #[derive(Debug, Clone)]
 pub struct InputSparse {
     isa: Isa,
@@ -32,6 +32,9 @@ pub struct InputSparse {
 
 /// Entries of a step.
 const STEP: usize = 4;
+
+/// Rows behind those of the matrix. Columns take turns with them, so that no addition waits for the one before.
+const SPARE: usize = 32;
 
 #[derive(Debug, Clone)]
 enum Rows {
@@ -47,23 +50,30 @@ impl InputSparse {
     /// When the bias does not have one element per row.
     #[track_caller]
     pub fn pack(isa: Isa, weight: &Csr, bias: Option<&[f32]>) -> Self {
+        let rows: Vec<u32> = (0..weight.rows() as u32).collect();
+        Self::pack_rows(isa, weight, bias, &rows)
+    }
+
+    /// Packs some rows of `weight` in that order. They have the same outputs, to the bit, as among all rows.
+    ///
+    /// # Panics
+    /// When the bias does not have one element per row of `weight`, or a row is not one of its rows.
+    #[track_caller]
+    pub fn pack_rows(isa: Isa, weight: &Csr, bias: Option<&[f32]>, rows: &[u32]) -> Self {
         let bias = bias_or_zero(bias, weight.rows());
+        let bias: Vec<f32> = rows.iter().map(|&row| bias[row as usize]).collect();
         let mut columns: Vec<Vec<(u32, f32)>> = vec![Vec::new(); weight.cols()];
-        for row in 0..weight.rows() {
-            let (cols, values) = weight.row(row);
+        for (i, &row) in rows.iter().enumerate() {
+            let (cols, values) = weight.row(row as usize);
             for (&c, &v) in cols.iter().zip(values) {
-                columns[c as usize].push((row as u32, v));
+                columns[c as usize].push((i as u32, v));
             }
         }
+        let mut spare = (0..SPARE as u32).cycle().map(|i| bias.len() as u32 + i);
         let (mut starts, mut rows, mut weights) = (vec![0], Vec::new(), Vec::new());
         for column in &mut columns {
-            let mut i = 0;
-            while !column.len().is_multiple_of(STEP) {
-                column[i].1 /= 2.0;
-                column.push(column[i]);
-                // At most three splits; a column with fewer entries splits some of them again.
-                i = if i + 1 < column.len() { i + 1 } else { 0 };
-            }
+            let whole = column.len().next_multiple_of(STEP);
+            column.resize_with(whole, || (spare.next().unwrap_or(0), 0.0));
             for step in column.as_chunks::<STEP>().0 {
                 rows.push(step.map(|(row, _)| row));
                 weights.push(step.map(|(_, weight)| weight));
@@ -77,7 +87,7 @@ impl InputSparse {
         Self {
             isa,
             starts,
-            rows: if weight.rows() <= 1 << 16 {
+            rows: if bias.len() + SPARE <= 1 << 16 {
                 Rows::Short(rows.iter().map(short).collect())
             } else {
                 Rows::Long(rows)
@@ -90,12 +100,19 @@ impl InputSparse {
     /// `y = clamp(W x + b)` for one vector, in time proportional to the non-zeros in columns of non-zero inputs.
     ///
     /// # Panics
-    /// When `x` does not have one element per column or `y` one per row.
+    /// When `x` does not have one element per column, `y` one per row, or `scratch` fewer than [`InputSparse::scratch_len`].
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], clamp: Clamp) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32], clamp: Clamp) {
         length::check("x", x.len(), [self.cols()]);
         length::check("y", y.len(), [self.rows()]);
-        add_columns(self.isa, self, x, y, clamp.bounds());
+        length::check_at_least("the scratch", scratch.len(), self.scratch_len());
+        let sums = &mut scratch[..self.scratch_len()];
+        add_columns(self.isa, self, x, y, sums, clamp.bounds());
+    }
+
+    /// Elements of scratch that a run needs.
+    pub fn scratch_len(&self) -> usize {
+        self.rows() + SPARE
     }
 
     /// Rows of the matrix.
@@ -123,13 +140,24 @@ impl InputSparse {
     }
 }
 
-multiversion!(fn add_columns(w: &InputSparse, x: &[f32], y: &mut [f32], bounds: Bounds) = add_columns_body;);
+multiversion!(
+    fn add_columns(
+        w: &InputSparse,
+        x: &[f32],
+        y: &mut [f32],
+        sums: &mut [f32],
+        bounds: Bounds,
+    ) = add_columns_body;
+);
 
 #[inline(always)]
-fn add_columns_body(w: &InputSparse, x: &[f32], y: &mut [f32], bounds: Bounds) {
+fn add_columns_body(w: &InputSparse, x: &[f32], y: &mut [f32], sums: &mut [f32], bounds: Bounds) {
     match &w.rows {
-        Rows::Short(rows) => add_steps(w, rows, x, y, bounds),
-        Rows::Long(rows) => add_steps(w, rows, x, y, bounds),
+        Rows::Short(rows) => add_steps(w, rows, x, sums),
+        Rows::Long(rows) => add_steps(w, rows, x, sums),
+    }
+    for (y, sum) in y.iter_mut().zip(sums) {
+        *y = bounds.apply(*sum);
     }
 }
 
@@ -154,11 +182,13 @@ impl StepRows for [u32; STEP] {
 }
 
 #[inline(always)]
-fn add_steps<R: StepRows>(w: &InputSparse, rows: &[R], x: &[f32], y: &mut [f32], bounds: Bounds) {
+fn add_steps<R: StepRows>(w: &InputSparse, rows: &[R], x: &[f32], sums: &mut [f32]) {
     const BLOCK: usize = 32;
-    assert!(x.len() + 1 == w.starts.len() && y.len() == w.bias.len());
+    assert!(x.len() + 1 == w.starts.len() && sums.len() == w.bias.len() + SPARE);
     assert!(rows.len() == w.weights.len());
-    y.copy_from_slice(&w.bias);
+    let (of_rows, spare) = sums.split_at_mut(w.bias.len());
+    of_rows.copy_from_slice(&w.bias);
+    spare.fill(0.0);
     let mut column = |c: usize, x: f32| {
         // SAFETY: `c` is below `x.len()`, and `starts` has one more element. Starts do not decrease and are at most the number of steps (invariants), which
         // is the length of `rows` and `weights`.
@@ -173,9 +203,9 @@ fn add_steps<R: StepRows>(w: &InputSparse, rows: &[R], x: &[f32], y: &mut [f32],
         for (rows, weights) in rows.iter().zip(weights) {
             let at = rows.get();
             for i in 0..STEP {
-                // SAFETY: row indices are below the number of rows (invariants), which is the length of `y`.
-                let y = unsafe { y.get_unchecked_mut(at[i]) };
-                *y = fused(weights[i], x, *y);
+                // SAFETY: row indices are below the length of `sums` (invariants, and the assertion above).
+                let sum = unsafe { sums.get_unchecked_mut(at[i]) };
+                *sum = fused(weights[i], x, *sum);
             }
         }
     };
@@ -195,9 +225,6 @@ fn add_steps<R: StepRows>(w: &InputSparse, rows: &[R], x: &[f32], y: &mut [f32],
         if *x != 0.0 {
             column(blocks.len() * BLOCK + i, *x);
         }
-    }
-    for y in y {
-        *y = bounds.apply(*y);
     }
 }
 
@@ -234,11 +261,11 @@ impl ByActivity {
     /// `y = clamp(W x + b)` for one vector: `x` is `[in]`, `y` `[out]`.
     ///
     /// # Panics
-    /// When `x` does not have one element per column or `y` one per row.
+    /// As [`InputSparse::run`].
     #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], clamp: Clamp) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32], clamp: Clamp) {
         if count_active(self.active.isa, x) <= self.most {
-            self.active.run(x, y, clamp);
+            self.active.run(x, y, scratch, clamp);
         } else {
             self.all.run(x, y, clamp);
         }
@@ -276,8 +303,16 @@ fn count_active_body(x: &[f32]) -> usize {
 impl PackedKernel for ByActivity {
     fn run(&self, operands: Operands<'_>) {
         each_sample(operands.x, operands.y, operands.n, |x, y| {
-            Self::run(self, x, y, operands.clamp);
+            Self::run(self, x, y, operands.scratch, operands.clamp);
         });
+    }
+
+    fn scratch_len(&self) -> usize {
+        self.active.scratch_len()
+    }
+
+    fn order(&self) -> Option<&[u32]> {
+        self.all.order()
     }
 
     fn name(&self) -> String {

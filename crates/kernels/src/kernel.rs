@@ -151,6 +151,11 @@ pub trait PackedKernel: Debug + Send + Sync {
         None
     }
 
+    /// Of a part that does not write its rows in their own order: the row of the layer for each output. `None` where they are in order.
+    fn order(&self) -> Option<&[u32]> {
+        None
+    }
+
     /// Whether the time of the kernel, or of its alternative that skips zero inputs, depends on how many inputs are zero, so that it is worth
     /// counting them.
     fn skips_zero_inputs(&self) -> bool {
@@ -164,7 +169,12 @@ pub trait PackedKernel: Debug + Send + Sync {
 /// When `x` or `y` is not `n` samples of one length, or `run` panics.
 #[inline]
 #[track_caller]
-pub(crate) fn each_sample(x: &[f32], y: &mut [f32], n: usize, run: impl Fn(&[f32], &mut [f32])) {
+pub(crate) fn each_sample(
+    x: &[f32],
+    y: &mut [f32],
+    n: usize,
+    mut run: impl FnMut(&[f32], &mut [f32]),
+) {
     if n == 1 {
         return run(x, y);
     }

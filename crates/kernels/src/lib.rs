@@ -32,10 +32,11 @@
 //! A buffer should begin at a cache line ([`Buffer`]), and so should every activation in it.
 //!
 //! **Threads.** Kernels run on the calling thread. Samples and tiles are independent, so threads can take slices of a batch. One sample is split by output rows:
-//! `pack_rows` and `pack_channels` pack a range of rows, whose `run` writes only their part of the output. A map in blocks can also be
-//! split by lines ([`bands`]): each thread computes all channels of its lines.
+//! `pack_rows`, `pack_channels` and `part` pack some of the rows, whose `run` writes only their part of the output, with the bits that they have
+//! in the whole. A map in blocks can also be split by lines ([`bands`]): each thread computes all channels of its lines.
 //!
-//! **NaN and infinity** stay local: an output of a sparse kernel depends only on the inputs that its non-zero weights multiply.
+//! **NaN and infinity** stay local: an output of a sparse kernel depends only on the inputs that its non-zero weights multiply. Where one of these
+//! is infinite, the output is infinite or NaN.
 //!
 //! [`select`] holds every threshold between kernels, [`cost`] the times that they compare, and [`tune`] measures those times. This is the only crate of the project with `unsafe`.
 
@@ -80,6 +81,7 @@ mod precision;
 pub mod prelu;
 pub mod reblock;
 pub mod reduce;
+pub mod reorder;
 pub mod select;
 mod sell;
 mod sell_vector;

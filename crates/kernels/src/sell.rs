@@ -5,9 +5,9 @@
 //! are the bottleneck of these loops, so the four weights are read with one load and broadcast in registers, and the four offsets with another. The
 //! input line of sixteen floats is the memory operand of the multiply-add.
 //!
-//! **Padding.** Where a row has fewer non-zeros than the longest of its group, some of its entries are split into several whose weights add up to
-//! the original, in shares that are powers of two. A padding weight of zero would turn an infinite input into NaN. A last group of fewer than four
-//! rows repeats rows. Empty rows have groups of their own.
+//! **Padding.** Where a row has fewer non-zeros than the longest of its group, it ends with weights of zero for an input that it reads anyway. So
+//! the sum of a row has the same bits in any group, and threads may share the rows; but where that input is infinite, the output is NaN. A last
+//! group of fewer than four rows repeats rows. Empty rows have groups of their own.
 //!
 //! **Column blocks.** Columns are cut into blocks whose input lines stay in the first-level cache. Each block adds to the sums that the previous ones
 //! stored.
@@ -15,6 +15,8 @@
     clippy::needless_range_loop,
     reason = "registers are named by their number"
 )]
+
+use std::ops::Range;
 
 use crate::clamp::Bounds;
 use crate::precision::{Bf16, F16, Precision, Value, quantize};
@@ -122,31 +124,19 @@ pub(crate) struct LineStrides {
 }
 
 impl Sell {
-    /// Packs rows with their biases in f32. `bases` are where the column blocks begin in the input, `pitch` is the distance of rows of the output, both
+    /// Packs rows with their biases. `bases` are where the column blocks begin in the input, `pitch` is the distance of rows of the output, both
     /// in floats; `wide` is the number of lines to process at once.
+    ///
+    /// # Panics
+    /// When an offset is odd or at least 2^17 floats, unless the precision is f32.
     pub fn pack(
         rows: &[Vec<Entry>],
         bias: &[f32],
         bases: &[usize],
         pitch: usize,
         wide: usize,
-    ) -> Self {
-        Self::pack_with(rows, bias, bases, pitch, wide, Precision::F32)
-            .expect("f32 weights can be shared")
-    }
-
-    /// As [`Sell::pack`] with another `precision`; `None` where integer weights are too small to be split for padding.
-    ///
-    /// # Panics
-    /// When an offset is odd or at least 2^17 floats, unless the precision is f32.
-    pub fn pack_with(
-        rows: &[Vec<Entry>],
-        bias: &[f32],
-        bases: &[usize],
-        pitch: usize,
-        wide: usize,
         precision: Precision,
-    ) -> Option<Self> {
+    ) -> Self {
         assert_eq!(rows.len(), bias.len(), "elements of the bias");
         let mut packed = Self {
             blocks: Vec::new(),
@@ -170,7 +160,7 @@ impl Sell {
             let before = packed.groups.len();
             let full = parts.partition_point(|(_, row)| !row.is_empty());
             for group in parts[..full].chunks(4).chain(parts[full..].chunks(4)) {
-                packed.push_group(group, bias, pitch, precision, &mut steps)?;
+                packed.push_group(group, bias, pitch, &mut steps);
             }
             packed.blocks.push(ColumnBlock {
                 base,
@@ -201,7 +191,7 @@ impl Sell {
             Offsets::Long4(steps.iter().map(|s| s.map(long)).collect())
         };
         packed.narrow_weights(precision);
-        Some(packed)
+        packed
     }
 
     fn narrow_weights(&mut self, precision: Precision) {
@@ -227,31 +217,81 @@ impl Sell {
         group: &[(usize, Vec<Entry>)],
         bias: &[f32],
         pitch: usize,
-        precision: Precision,
         steps: &mut Vec<[usize; 4]>,
-    ) -> Option<()> {
+    ) {
         let longest = group[0].1.len();
-        let mut lanes: [(usize, Vec<Entry>); 4] = Default::default();
-        for (lane, padded) in lanes.iter_mut().enumerate() {
-            let (row, entries) = &group[lane % group.len()];
-            *padded = match precision {
-                Precision::I8 { scale } => (*row, repeated_integers(entries, longest, scale)?),
-                _ => (*row, repeated(entries, longest)),
-            };
-        }
         for step in 0..longest {
-            let quad = std::array::from_fn(|lane| lanes[lane].1[step].weight);
-            self.weights.push(Quad(quad));
-            steps.push(std::array::from_fn(|lane| lanes[lane].1[step].offset));
+            let entry: [Entry; 4] = std::array::from_fn(|lane| {
+                let entries = &group[lane % group.len()].1;
+                let padding = || Entry {
+                    weight: 0.0,
+                    ..entries[0]
+                };
+                entries.get(step).copied().unwrap_or_else(padding)
+            });
+            self.weights.push(Quad(entry.map(|e| e.weight)));
+            steps.push(entry.map(|e| e.offset));
         }
-        let rows = std::array::from_fn(|lane| lanes[lane].0);
+        let rows: [usize; 4] = std::array::from_fn(|lane| group[lane % group.len()].0);
         self.groups.push(Group {
-            bias: rows.map(|row: usize| bias[row]),
+            bias: rows.map(|row| bias[row]),
             rows: rows
                 .map(|row| u32::try_from(row * pitch).expect("an output of less than 16 GiB")),
             steps: u32::try_from(longest).expect("columns fit in 32 bits"),
         });
-        Some(())
+    }
+
+    /// Some of the groups of a matrix of one block and a pitch of one float, and the numbers of their rows in the order in which they are written.
+    ///
+    /// # Panics
+    /// When there are several blocks.
+    pub fn part(&self, range: Range<usize>) -> (Self, Vec<u32>) {
+        let [block] = &self.blocks[..] else {
+            panic!("one block, got {}", self.blocks.len());
+        };
+        let steps = |groups: &[Group]| groups.iter().map(|g| g.steps as usize).sum::<usize>();
+        let first = steps(&self.groups[..range.start]);
+        let steps = first..first + steps(&self.groups[range.clone()]);
+        let mut order: Vec<u32> = Vec::new();
+        let renumbered = self.groups[range.clone()].iter().map(|group| {
+            let before = order.len();
+            for row in group.rows {
+                // The last group of a length may repeat rows.
+                if !order[before..].contains(&row) {
+                    order.push(row);
+                }
+            }
+            let place = |row| order[before..].iter().position(|&r| r == row);
+            Group {
+                rows: (group.rows).map(|row| (before + place(row).unwrap_or(0)) as u32),
+                ..group.clone()
+            }
+        });
+        let groups = renumbered.collect();
+        let part = Self {
+            blocks: vec![ColumnBlock {
+                groups: range.len(),
+                ..block.clone()
+            }],
+            groups,
+            weights: match self.narrow {
+                None => self.weights[steps.clone()].to_vec(),
+                Some(_) => Vec::new(),
+            },
+            offsets: match &self.offsets {
+                Offsets::Short8(o) => Offsets::Short8(o[steps.clone()].to_vec()),
+                Offsets::Short64(o) => Offsets::Short64(o[steps.clone()].to_vec()),
+                Offsets::Long4(o) => Offsets::Long4(o[steps.clone()].to_vec()),
+            },
+            wide: self.wide,
+            narrow: self.narrow.as_ref().map(|narrow| match narrow {
+                Narrow::Bf16(w) => Narrow::Bf16(w[steps.clone()].to_vec()),
+                Narrow::F16(w) => Narrow::F16(w[steps.clone()].to_vec()),
+                Narrow::I8(w) => Narrow::I8(w[steps.clone()].to_vec()),
+            }),
+            scale: self.scale,
+        };
+        (part, order)
     }
 
     /// Changes the pitch of rows of the output from `old` to `new`.
@@ -291,44 +331,6 @@ impl Sell {
         };
         size_of_val(&self.weights[..]) + narrow + offsets + size_of_val(&self.groups[..])
     }
-}
-
-/// `len` entries with the same sums as `entries`: some are split, each with a share of the weight.
-fn repeated(entries: &[Entry], len: usize) -> Vec<Entry> {
-    let n = entries.len();
-    let share = |i: usize| {
-        // Shares are powers of two, so that no precision rounds them: `1 / parts`, but twice that for the first few.
-        let copies = len / n + usize::from(i % n < len % n);
-        let parts = copies.next_power_of_two();
-        let twice = i / n < parts - copies;
-        let share = if twice { 2.0 } else { 1.0 } / parts as f32;
-        Entry {
-            weight: entries[i % n].weight * share,
-            ..entries[i % n]
-        }
-    };
-    (0..len).map(share).collect()
-}
-
-/// As [`repeated`] for integers, which are split into integers; `None` where the weights are too small for that.
-fn repeated_integers(entries: &[Entry], len: usize, scale: f32) -> Option<Vec<Entry>> {
-    let mut all = entries.to_vec();
-    let mut i = 0;
-    while all.len() < len {
-        let entry = *all[..entries.len()].get(i)?;
-        let one = scale.copysign(entry.weight);
-        if quantize(entry.weight, scale).unsigned_abs() < 2 {
-            i += 1;
-            continue;
-        }
-        let copy = Entry {
-            weight: one,
-            ..entry
-        };
-        all[i].weight = quantize(all[i].weight, scale).get(scale) - one;
-        all.push(copy);
-    }
-    Some(all)
 }
 
 /// The four weights of a step, as they are stored.

@@ -30,8 +30,7 @@ pub(crate) struct SellVector {
 }
 
 impl SellVector {
-    /// Packs a range of rows. Where integer weights are too small to be split for padding, they are stored in f32.
-    pub fn pack(weight: &Csr, bias: &[f32], rows: Range<usize>, precision: Precision) -> Self {
+    pub fn pack(weight: &Csr, bias: &[f32], precision: Precision) -> Self {
         let entries = |row| -> Vec<Entry> {
             let (columns, stored) = weight.row(row);
             let entry = |(&c, &weight): (&u32, &f32)| Entry {
@@ -41,20 +40,16 @@ impl SellVector {
             };
             columns.iter().zip(stored).map(entry).collect()
         };
-        let entries: Vec<Vec<Entry>> = rows.clone().map(entries).collect();
-        let bias = &bias[rows.clone()];
+        let entries: Vec<Vec<Entry>> = (0..weight.rows()).map(entries).collect();
         // Other precisions need short offsets.
         let precision = if weight.cols() <= 1 << 16 {
             precision
         } else {
             Precision::F32
         };
-        let (precision, sell) = match Sell::pack_with(&entries, bias, &[0], 1, 1, precision) {
-            Some(sell) => (precision, sell),
-            None => (Precision::F32, Sell::pack(&entries, bias, &[0], 1, 1)),
-        };
+        let sell = Sell::pack(&entries, bias, &[0], 1, 1, precision);
         Self {
-            rows: rows.len(),
+            rows: weight.rows(),
             cols: weight.cols(),
             precision,
             sell,
@@ -66,6 +61,22 @@ impl SellVector {
     pub fn cost(&self) -> f64 {
         let steps: u32 = self.sell.groups.iter().map(|g| g.steps).sum();
         2.8 * f64::from(steps) + 6.0 * self.sell.groups.len() as f64
+    }
+
+    /// Steps of each group.
+    pub fn groups(&self) -> Vec<usize> {
+        self.sell.groups.iter().map(|g| g.steps as usize).collect()
+    }
+
+    /// Some of the groups alone, and the numbers of their rows in the order in which they are written.
+    pub fn part(&self, groups: Range<usize>) -> (Self, Vec<u32>) {
+        let (sell, order) = self.sell.part(groups);
+        let part = Self {
+            rows: order.len(),
+            sell,
+            ..*self
+        };
+        (part, order)
     }
 
     /// Bytes of weights, columns, row numbers and biases.

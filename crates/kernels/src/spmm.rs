@@ -38,8 +38,7 @@ impl Spmm {
         Self::pack_with(isa, weight, bias, rows, Precision::F32)
     }
 
-    /// As [`Spmm::pack_rows`], with non-zeros rounded to `precision` ([`Precision::rounded`]). Where integers are too small to be split for padding, the
-    /// rounded values are stored in f32, as the name shows.
+    /// As [`Spmm::pack_rows`], with non-zeros rounded to `precision` ([`Precision::rounded`]).
     ///
     /// # Panics
     /// As [`Spmm::pack_rows`].
@@ -69,14 +68,7 @@ impl Spmm {
         let blocks = weight.cols().div_ceil(tile.columns).max(1);
         let bases: Vec<usize> = (0..blocks).map(|b| b * tile.columns * LANES).collect();
         let bias = &bias[rows.clone()];
-        let pack = |values| Sell::pack_with(&entries, bias, &bases, LANES, tile.lines, values);
-        let (precision, sell) = match pack(precision) {
-            Some(sell) => (precision, sell),
-            None => (
-                Precision::F32,
-                Sell::pack(&entries, bias, &bases, LANES, tile.lines),
-            ),
-        };
+        let sell = Sell::pack(&entries, bias, &bases, LANES, tile.lines, precision);
         Self {
             isa,
             rows: rows.len(),

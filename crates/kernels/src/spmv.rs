@@ -22,6 +22,8 @@ pub struct Spmv {
     rows: usize,
     cols: usize,
     kernel: Kernel,
+    /// Of a part, the rows of the whole in the order in which they are written.
+    order: Option<Vec<u32>>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,50 +40,72 @@ impl Spmv {
     /// When the bias does not have one element per row.
     #[track_caller]
     pub fn pack(isa: Isa, weight: &Csr, bias: Option<&[f32]>) -> Self {
-        Self::pack_rows(isa, weight, bias, 0..weight.rows())
+        Self::pack_with(isa, weight, bias, Precision::F32)
     }
 
-    /// Packs only `rows` of the matrix, so that threads can split a product by rows: a run writes only these rows. `bias` is that of the whole matrix.
+    /// As [`Spmv::pack`], with non-zeros rounded to `precision` ([`Precision::rounded`]).
     ///
     /// # Panics
-    /// When `rows` is out of range or the bias does not have one element per row of the matrix.
+    /// As [`Spmv::pack`].
     #[track_caller]
-    pub fn pack_rows(isa: Isa, weight: &Csr, bias: Option<&[f32]>, rows: Range<usize>) -> Self {
-        Self::pack_with(isa, weight, bias, rows, Precision::F32)
-    }
-
-    /// As [`Spmv::pack_rows`], with non-zeros rounded to `precision` ([`Precision::rounded`]).
-    ///
-    /// # Panics
-    /// As [`Spmv::pack_rows`].
-    #[track_caller]
-    pub fn pack_with(
-        isa: Isa,
-        weight: &Csr,
-        bias: Option<&[f32]>,
-        rows: Range<usize>,
-        precision: Precision,
-    ) -> Self {
+    pub fn pack_with(isa: Isa, weight: &Csr, bias: Option<&[f32]>, precision: Precision) -> Self {
         let bias = bias_or_zero(bias, weight.rows());
-        assert!(
-            rows.end <= weight.rows(),
-            "rows {rows:?} of {}",
-            weight.rows()
-        );
         let weight = &*precision.of(weight);
-        let sell = SellVector::pack(weight, &bias, rows.clone(), precision);
+        let sell = SellVector::pack(weight, &bias, precision);
         #[cfg(target_arch = "x86_64")]
-        let kernel = Table::pack(isa, weight, &bias, rows.clone(), precision)
+        let kernel = Table::pack(isa, weight, &bias, precision)
             .filter(|table| table.cost() <= sell.cost())
             .map_or(Kernel::Sell(sell), Kernel::Table);
         #[cfg(not(target_arch = "x86_64"))]
         let kernel = Kernel::Sell(sell);
         Self {
             isa,
-            rows: rows.len(),
+            rows: weight.rows(),
             cols: weight.cols(),
             kernel,
+            order: None,
         }
+    }
+
+    /// The work of each group of rows, by which threads can split a product, in one unit.
+    pub fn groups(&self) -> Vec<usize> {
+        match &self.kernel {
+            Kernel::Sell(sell) => sell.groups(),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Table(table) => table.groups(),
+        }
+    }
+
+    /// Some groups of rows alone. They have the same outputs, to the bit, as in the whole, but one after the other: [`Spmv::order`] has the row
+    /// of each.
+    ///
+    /// # Panics
+    /// When `groups` is out of range, or this is a part.
+    #[track_caller]
+    pub fn part(&self, groups: Range<usize>) -> Self {
+        assert!(self.order.is_none(), "a part of a whole");
+        let (kernel, order) = match &self.kernel {
+            Kernel::Sell(sell) => {
+                let (part, order) = sell.part(groups);
+                (Kernel::Sell(part), order)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Table(table) => {
+                let (part, order) = table.part(groups);
+                (Kernel::Table(part), order)
+            }
+        };
+        Self {
+            rows: order.len(),
+            kernel,
+            order: Some(order),
+            ..*self
+        }
+    }
+
+    /// Of a part, the rows of the whole in the order in which they are written.
+    pub fn order(&self) -> Option<&[u32]> {
+        self.order.as_deref()
     }
 
     /// `y = clamp(W x + b)` for one vector: `x` is `[in]`, `y` one element per packed row.
@@ -154,5 +178,9 @@ impl PackedKernel for Spmv {
 
     fn skips_zero_inputs(&self) -> bool {
         true
+    }
+
+    fn order(&self) -> Option<&[u32]> {
+        Self::order(self)
     }
 }

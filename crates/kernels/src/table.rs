@@ -14,6 +14,7 @@
 )]
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use sparsevd_model::Csr;
 
@@ -135,6 +136,15 @@ impl Stored {
         }
     }
 
+    fn slice(&self, steps: Range<usize>) -> Self {
+        match self {
+            Self::F32(w) => Self::F32(w[steps].to_vec()),
+            Self::Bf16(w) => Self::Bf16(w[steps].to_vec()),
+            Self::F16(w) => Self::F16(w[steps].to_vec()),
+            Self::I8(w, scale) => Self::I8(w[steps].to_vec(), *scale),
+        }
+    }
+
     fn get(&self, step: usize, lane: usize) -> f32 {
         match self {
             Self::F32(w) => w[step].0[lane],
@@ -206,18 +216,12 @@ struct LaneGroup {
 }
 
 impl Table {
-    /// Packs a range of rows in the format with the least estimated time; `None` without AVX-512.
-    pub fn pack(
-        isa: Isa,
-        weight: &Csr,
-        bias: &[f32],
-        rows: std::ops::Range<usize>,
-        precision: Precision,
-    ) -> Option<Self> {
+    /// Packs in the format with the least estimated time; `None` without AVX-512.
+    pub fn pack(isa: Isa, weight: &Csr, bias: &[f32], precision: Precision) -> Option<Self> {
         if isa.level() != Level::Avx512 {
             return None;
         }
-        let pack = |format| Self::pack_as(format, weight, bias, rows.clone(), precision);
+        let pack = |format| Self::pack_as(format, weight, bias, precision);
         FORMATS
             .into_iter()
             .map(pack)
@@ -229,18 +233,12 @@ impl Table {
         self.bases.len() as f64 * self.format.cost()
     }
 
-    fn pack_as(
-        format: Format,
-        weight: &Csr,
-        bias: &[f32],
-        rows: std::ops::Range<usize>,
-        precision: Precision,
-    ) -> Self {
+    fn pack_as(format: Format, weight: &Csr, bias: &[f32], precision: Precision) -> Self {
         let mut steps = Vec::new();
-        let mut order: Vec<usize> = rows.clone().collect();
+        let mut order: Vec<usize> = (0..weight.rows()).collect();
         order.sort_by_key(|&row| std::cmp::Reverse(weight.row(row).0.len()));
         let mut packed = Self {
-            rows: rows.len(),
+            rows: weight.rows(),
             cols: weight.cols(),
             format,
             groups: Vec::new(),
@@ -275,13 +273,46 @@ impl Table {
             let row = |lane: usize| group[lane % group.len()];
             packed.groups.push(LaneGroup {
                 bias: F32x16(std::array::from_fn(|lane| bias[row(lane)])),
-                rows: std::array::from_fn(|lane| (row(lane) - rows.start) as u32),
+                rows: std::array::from_fn(|lane| row(lane) as u32),
                 lanes: group.len(),
                 units: packed.bases.len() - before,
             });
         }
         packed.weights = Stored::new(steps, precision);
         packed
+    }
+
+    /// Units of each group.
+    pub fn groups(&self) -> Vec<usize> {
+        self.groups.iter().map(|group| group.units).collect()
+    }
+
+    /// Some of the groups alone, and the numbers of their rows in the order in which they are written.
+    pub fn part(&self, range: Range<usize>) -> (Self, Vec<u32>) {
+        let units = |groups: &[LaneGroup]| groups.iter().map(|g| g.units).sum::<usize>();
+        let first = units(&self.groups[..range.start]);
+        let units = first..first + units(&self.groups[range.clone()]);
+        let steps = units.start * self.format.steps..units.end * self.format.steps;
+        let mut order = Vec::new();
+        let renumbered = self.groups[range].iter().map(|group| {
+            let before = order.len() as u32;
+            order.extend(&group.rows[..group.lanes]);
+            LaneGroup {
+                rows: std::array::from_fn(|lane| before + (lane % group.lanes) as u32),
+                ..group.clone()
+            }
+        });
+        let groups = renumbered.collect();
+        let part = Self {
+            rows: order.len(),
+            cols: self.cols,
+            format: self.format,
+            groups,
+            bases: self.bases[units].to_vec(),
+            indices: self.indices[steps.start * LANES..steps.end * LANES].to_vec(),
+            weights: self.weights.slice(steps),
+        };
+        (part, order)
     }
 
     /// Bytes of weights, indices, bases, row numbers and biases.

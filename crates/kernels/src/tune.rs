@@ -97,10 +97,11 @@ fn input_sparse(isa: Isa, budget: Budget) -> (f64, f64) {
     let mut time = |density: f64| {
         let csr = layer(SIDE, SIDE, density);
         let kernel = spmv::InputSparse::pack(isa, &csr, None);
+        let mut scratch = vec![0.0; kernel.scratch_len()];
         let mut turn = 0;
         let ns = budget.nanoseconds(|| {
             turn = (turn + 1) % inputs.len();
-            kernel.run(black_box(&inputs[turn]), &mut y, Clamp::Relu);
+            kernel.run(black_box(&inputs[turn]), &mut y, &mut scratch, Clamp::Relu);
         });
         let entries = csr.nonzeros() as f64 * active / SIDE as f64 + 1.5 * active;
         (entries, ns)

@@ -12,7 +12,7 @@ use sparsevd_kernels::reblock::{Reblock, Subsample, Unpack};
 use sparsevd_kernels::{Buffer, Clamp, Isa};
 use sparsevd_model::{Csr, Dense, Window};
 use sparsevd_testing::arbitrary::{ConvCase, Stream, activations, convolution};
-use sparsevd_testing::close::assert_close;
+use sparsevd_testing::close::{assert_close, assert_close_or_nan};
 use sparsevd_testing::reference;
 
 /// Sums of up to a thousand products of numbers up to one.
@@ -121,10 +121,12 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, clamp: Clamp, halo: [us
     let csr = Csr::from_dense(filters);
     let to = Blocks::of_map([out, oh, ow]).with_halo(halo);
     let from = BlockConv::input(*input, window, &to);
-    let reached = reached(case, x);
+    let (reached, sizes) = (reached(case, x), case.sizes(x));
     let (plain, x) = (x, packed(isa, &from, x, n));
+    // Parts of the channels follow each other in each sample, and each channel has the same bits in any.
+    let mut whole: Option<[Vec<u32>; 2]> = None;
+    let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     for cut in [0, out / 2] {
-        // Parts of the channels follow each other in each sample.
         let mut y = Buffer::zeroed(n * to.len());
         y.fill(f32::NAN);
         for part in [0..cut, cut..out] {
@@ -146,7 +148,8 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, clamp: Clamp, halo: [us
                 conv.run(&x[sample * from.len()..][..from.len()], y, 1, clamp);
             }
         }
-        assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
+        let sparse = unpacked(isa, &to, &y, n);
+        assert_close_or_nan(&sparse, &want, &sizes, TOLERANCE);
         y.fill(f32::NAN);
         for part in [0..cut, cut..out] {
             let (bias, blocks) = (Some(&bias[..]), [from, to]);
@@ -165,9 +168,14 @@ fn check(isa: Isa, case: &ConvCase, x: &[f32], n: usize, clamp: Clamp, halo: [us
                 conv.run(&x[sample * from.len()..][..from.len()], y, 1, clamp);
             }
         }
-        check_dense(&unpacked(isa, &to, &y, n), &want, &reached);
+        let dense = unpacked(isa, &to, &y, n);
+        check_dense(&dense, &want, &reached);
+        if x.iter().all(|v| v.is_finite() || v.is_nan()) {
+            let bits = [bits(&sparse), bits(&dense)];
+            assert!(*whole.get_or_insert_with(|| bits.clone()) == bits, "{isa}");
+        }
     }
-    check_pooled(isa, case, [from, to], &x, &want, n, clamp);
+    check_pooled(isa, case, [from, to], &x, [&want, &sizes], n, clamp);
     check_residual(isa, case, [from, to], [plain, &x], n, clamp);
     if inn == 1 {
         let mut y = Buffer::zeroed(n * to.len());
@@ -214,7 +222,8 @@ fn check_residual(
     let mut y = Buffer::zeroed(n * to.len());
     y.fill(f32::NAN);
     conv.run_onto(x, Some(&residual), &mut y, n, clamp);
-    assert_close(&unpacked(isa, &to, &y, n), &want, TOLERANCE);
+    let sizes = case.sizes(plain);
+    assert_close_or_nan(&unpacked(isa, &to, &y, n), &want, &sizes, TOLERANCE);
     let sample = (&x[..from.len()], Some(&residual[..to.len()]));
     check_bands!(conv, &y[..to.len()], (sample.0, sample.1, clamp));
     let conv = DenseBlockConv::pack_channels(isa, filters, bias, window, *groups, blocks, 0..out);
@@ -252,13 +261,13 @@ fn check_dense(got: &[f32], want: &[f32], reached: &[bool]) {
     }
 }
 
-/// The convolution with fused pooling, where that is possible; `plain` are the values before pooling.
+/// The convolution with fused pooling, where that is possible; `plain` are the values before pooling, and their sizes.
 fn check_pooled(
     isa: Isa,
     case: &ConvCase,
     [from, to]: [Blocks; 2],
     x: &[f32],
-    plain: &[f32],
+    plain: [&[f32]; 2],
     n: usize,
     clamp: Clamp,
 ) {
@@ -292,8 +301,8 @@ fn check_pooled(
         let nan = p.iter().copied().find(|v| v.is_nan());
         nan.unwrap_or_else(|| p.iter().copied().fold(f32::NEG_INFINITY, f32::max))
     };
-    let want = reference::pool(plain, [h, w], &pairs, largest);
-    assert_close(&unpacked(isa, &pooled, &y, n), &want, TOLERANCE);
+    let [want, sizes] = plain.map(|map| reference::pool(map, [h, w], &pairs, largest));
+    assert_close_or_nan(&unpacked(isa, &pooled, &y, n), &want, &sizes, TOLERANCE);
     check_bands!(conv, &y[..pooled.len()], (&x[..from.len()], None, clamp));
 }
 

@@ -250,9 +250,9 @@ fn linear_kernels(isa: Isa) -> Vec<Case> {
         Precision::I8 { scale: 0.01 },
     ] {
         let rows = 0..SIDE;
-        let spmm = Spmm::pack_with(isa, &csr, None, rows.clone(), precision);
+        let spmm = Spmm::pack_with(isa, &csr, None, rows, precision);
         all.push(case(spmm, tile, tile, LANES));
-        let spmv = Spmv::pack_with(isa, &csr, None, rows, precision);
+        let spmv = Spmv::pack_with(isa, &csr, None, precision);
         all.push(case(spmv, SIDE, SIDE, 1));
     }
     all
@@ -674,13 +674,14 @@ fn layers_of_nothing_take_any_count() {
                     Box::new(skips_zeros(isa, &csr)),
                 ];
                 for kernel in kernels {
+                    let mut scratch = vec![0.0; kernel.scratch_len()];
                     let panic = panic_of(|| {
                         kernel.run(Operands {
                             x: &[],
                             x2: None,
                             x3: None,
                             y: &mut [],
-                            scratch: &mut [],
+                            scratch: &mut scratch,
                             n,
                             clamp: Clamp::None,
                         });
@@ -1014,7 +1015,7 @@ fn ranges_that_do_not_exist_write_nothing() {
             let what = format!("{rows:?} of {SIDE} on {isa}");
             let spmm = panic_of(|| Spmm::pack_rows(isa, &csr, None, rows.clone()));
             assert!(spmm.is_some(), "{what}");
-            let spmv = panic_of(|| Spmv::pack_rows(isa, &csr, None, rows.clone()));
+            let spmv = panic_of(|| Spmv::pack(isa, &csr, None).part(rows.clone()));
             assert!(spmv.is_some(), "{what}");
             let filters = Csr::from_dense(&dense([SIDE, SIDE, 1, 1]));
             let conv = panic_of(|| {

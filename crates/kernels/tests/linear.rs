@@ -1,5 +1,7 @@
 //! Linear kernels on every instruction set against their slow twin.
 
+use std::ops::Range;
+
 use proptest::prelude::*;
 use sparsevd_kernels::dense::{Gemv, Linear};
 use sparsevd_kernels::spmm::Spmm;
@@ -7,7 +9,7 @@ use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
 use sparsevd_kernels::{Buffer, Clamp, Isa, Precision, tiles};
 use sparsevd_model::{Csr, Dense};
 use sparsevd_testing::arbitrary::{Stream, activations, matrix};
-use sparsevd_testing::close::assert_close;
+use sparsevd_testing::close::{assert_close, assert_close_or_nan};
 use sparsevd_testing::reference;
 
 /// Sums of up to a thousand products of numbers up to one.
@@ -36,16 +38,28 @@ fn case(
     })
 }
 
+/// For each output, the sum of the sizes of what it adds; not finite where that is so of a summand.
+fn sizes(w: &[f32], b: &[f32], x: &[f32], cols: usize) -> Vec<f32> {
+    let [w, b, x] = [w, b, x].map(|v| v.iter().map(|v| v.abs()).collect::<Vec<f32>>());
+    reference::linear(&w, &b, &x, cols, |v| v)
+}
+
 fn check_spmm(isa: Isa, w: &Dense, b: &[f32], x: &[f32], n: usize, clamp: Clamp) {
     let &[rows, cols] = w.shape.dims() else {
         unreachable!()
     };
     let want = reference::linear(&w.values, b, x, cols, |v| clamp.apply(v));
+    let sizes = sizes(&w.values, b, x, cols);
     let spmm = Spmm::pack(isa, &Csr::from_dense(w), Some(b));
     let x = Buffer::from(&reference::to_tiles(x, n, cols)[..]);
     let mut y = Buffer::zeroed(tiles(n) * rows * 16);
     spmm.run(&x, &mut y, n, clamp);
-    assert_close(&reference::from_tiles(&y, n, rows), &want, TOLERANCE);
+    assert_close_or_nan(
+        &reference::from_tiles(&y, n, rows),
+        &want,
+        &sizes,
+        TOLERANCE,
+    );
 }
 
 fn check_vectors(isa: Isa, w: &Dense, b: &[f32], x: &[f32], clamp: Clamp) {
@@ -59,16 +73,23 @@ fn check_vectors(isa: Isa, w: &Dense, b: &[f32], x: &[f32], clamp: Clamp) {
         InputSparse::pack(isa, &csr, Some(b)),
     );
     for (x, want) in x.chunks_exact(cols).zip(want.chunks_exact(rows.max(1))) {
+        let sizes = sizes(&w.values, b, x, cols);
         let mut y = vec![f32::NAN; rows];
         spmv.run(x, &mut y, clamp);
-        assert_close(&y, want, TOLERANCE);
+        assert_close_or_nan(&y, want, &sizes, TOLERANCE);
+        let mut scratch = vec![f32::NAN; input_sparse.scratch_len()];
         let mut y = vec![f32::NAN; rows];
-        input_sparse.run(x, &mut y, clamp);
+        input_sparse.run(x, &mut y, &mut scratch, clamp);
         assert_close(&y, want, TOLERANCE);
         for most in [0, cols / 2, cols] {
             let mut y = vec![f32::NAN; rows];
-            ByActivity::new(spmv.clone(), input_sparse.clone(), most).run(x, &mut y, clamp);
-            assert_close(&y, want, TOLERANCE);
+            ByActivity::new(spmv.clone(), input_sparse.clone(), most).run(
+                x,
+                &mut y,
+                &mut scratch,
+                clamp,
+            );
+            assert_close_or_nan(&y, want, &sizes, TOLERANCE);
         }
     }
 }
@@ -87,15 +108,16 @@ fn check_precisions(isa: Isa, w: &Dense, b: &[f32], x: &[f32], n: usize, clamp: 
     ] {
         let rounded: Vec<f32> = w.values.iter().map(|&v| precision.rounded(v)).collect();
         let want = reference::linear(&rounded, b, x, cols, |v| clamp.apply(v));
+        let all = sizes(&rounded, b, x, cols);
         let spmm = Spmm::pack_with(isa, &csr, Some(b), 0..rows, precision);
         let mut y = Buffer::zeroed(tiles(n) * rows * 16);
         spmm.run(&tiled, &mut y, n, clamp);
-        assert_close(&reference::from_tiles(&y, n, rows), &want, TOLERANCE);
-        let spmv = Spmv::pack_with(isa, &csr, Some(b), 0..rows, precision);
+        assert_close_or_nan(&reference::from_tiles(&y, n, rows), &want, &all, TOLERANCE);
+        let spmv = Spmv::pack_with(isa, &csr, Some(b), precision);
         for (x, want) in x.chunks_exact(cols).zip(want.chunks_exact(rows.max(1))) {
             let mut y = vec![f32::NAN; rows];
             spmv.run(x, &mut y, clamp);
-            assert_close(&y, want, TOLERANCE);
+            assert_close_or_nan(&y, want, &sizes(&rounded, b, x, cols), TOLERANCE);
         }
     }
 }
@@ -155,24 +177,83 @@ proptest! {
     }
 
     #[test]
-    fn parts_of_rows_make_up_the_whole((w, b, x, n, clamp) in case(40, 60, false), cut in 0.0..1.0_f64) {
-        let &[rows, cols] = w.shape.dims() else { unreachable!() };
-        let (csr, cut) = (Csr::from_dense(&w), (cut * rows as f64) as usize);
-        let want = reference::linear(&w.values, &b, &x, cols, |v| clamp.apply(v));
-        let tile = reference::to_tiles(&x[..cols * n.min(16)], n.min(16), cols);
-        for isa in Isa::available() {
-            let mut vector = vec![0.0; rows];
-            let mut y = vec![0.0; rows * 16];
-            for part in [0..cut, cut..rows] {
-                let spmm = Spmm::pack_rows(isa, &csr, Some(&b), part.clone());
-                spmm.run(&tile, &mut y[part.start * 16..part.end * 16], n.min(16), clamp);
-                let spmv = Spmv::pack_rows(isa, &csr, Some(&b), part.clone());
-                spmv.run(&x[..cols], &mut vector[part], clamp);
-            }
-            assert_close(&vector, &want[..rows], TOLERANCE);
-            assert_close(&reference::from_tiles(&y, n.min(16), rows), &want[..rows * n.min(16)], TOLERANCE);
+    fn rows_have_the_same_bits_in_any_part((w, b, x, n, clamp) in case(40, 200, false), cut in 0.0..1.0_f64) {
+        let csr = Csr::from_dense(&w);
+        for (isa, precision) in Isa::available().into_iter().flat_map(|isa| PRECISIONS.map(|p| (isa, p))) {
+            check_parts_of_tiles(isa, &csr, &b, &x, n, cut, (clamp, precision));
+            check_parts_of_vectors(isa, &csr, &b, &x, cut, (clamp, precision));
         }
     }
+}
+
+const PRECISIONS: [Precision; 4] = [
+    Precision::F32,
+    Precision::Bf16,
+    Precision::F16,
+    Precision::I8 { scale: 0.0125 },
+];
+
+fn bits(y: &[f32]) -> Vec<u32> {
+    y.iter().map(|v| v.to_bits()).collect()
+}
+
+fn check_parts_of_tiles(
+    isa: Isa,
+    csr: &Csr,
+    b: &[f32],
+    x: &[f32],
+    n: usize,
+    cut: f64,
+    (clamp, precision): (Clamp, Precision),
+) {
+    let (rows, n) = (csr.rows(), n.min(16));
+    let tile = reference::to_tiles(&x[..csr.cols() * n], n, csr.cols());
+    let run = |part: Range<usize>| {
+        let mut y = vec![0.0; part.len() * 16];
+        Spmm::pack_with(isa, csr, Some(b), part, precision).run(&tile, &mut y, n, clamp);
+        bits(&y)
+    };
+    let cut = (cut * rows as f64) as usize;
+    assert_eq!(
+        [run(0..cut), run(cut..rows)].concat(),
+        run(0..rows),
+        "{isa}"
+    );
+}
+
+fn check_parts_of_vectors(
+    isa: Isa,
+    csr: &Csr,
+    b: &[f32],
+    x: &[f32],
+    cut: f64,
+    (clamp, precision): (Clamp, Precision),
+) {
+    let x = &x[..csr.cols()];
+    let whole = Spmv::pack_with(isa, csr, Some(b), precision);
+    let columns = InputSparse::pack(isa, csr, Some(b));
+    let mut scratch = vec![f32::NAN; columns.scratch_len()];
+    let [mut want, mut got, mut want_columns, mut got_columns] =
+        [(); 4].map(|()| vec![f32::NAN; csr.rows()]);
+    whole.run(x, &mut want, clamp);
+    columns.run(x, &mut want_columns, &mut scratch, clamp);
+    let groups = whole.groups().len();
+    let cut = (cut * groups as f64) as usize;
+    for part in [0..cut, cut..groups] {
+        let part = whole.part(part);
+        let order = part.order().expect("a part");
+        let mut y = vec![f32::NAN; part.rows()];
+        part.run(x, &mut y, clamp);
+        let part = InputSparse::pack_rows(isa, csr, Some(b), order);
+        let mut y_columns = vec![f32::NAN; part.rows()];
+        part.run(x, &mut y_columns, &mut scratch, clamp);
+        for (i, &row) in order.iter().enumerate() {
+            got[row as usize] = y[i];
+            got_columns[row as usize] = y_columns[i];
+        }
+    }
+    assert_eq!(bits(&got), bits(&want), "{}", whole.name());
+    assert_eq!(bits(&got_columns), bits(&want_columns), "{isa}");
 }
 
 #[test]

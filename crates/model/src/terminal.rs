@@ -1,7 +1,6 @@
 //! Text of files on its way to a terminal.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 /// Most characters of a name in a table or a list.
 pub const NAME: usize = 120;
@@ -9,21 +8,23 @@ pub const NAME: usize = 120;
 /// Most characters of an error or a note.
 pub const MESSAGE: usize = 2_000;
 
-/// Text as one line of at most `most` characters: control characters and those that change the direction of text are escaped, and
+/// Text as one line of at most `most` characters, which are at least 40: control characters and those that change the direction of text are escaped, and
 /// of what is too long the middle is left out.
 pub fn line(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most && !text.chars().any(is_unprintable) {
         return Cow::Borrowed(text);
     }
-    let characters = text.chars().count();
-    if characters <= most {
-        return Cow::Owned(escaped(text.chars(), most));
+    let written: usize = text.chars().map(|c| escape(c).count()).sum();
+    if written <= most {
+        return Cow::Owned(text.chars().flat_map(escape).collect());
     }
+    let middle = format!(" ... ({} characters) ... ", text.chars().count());
     // The end of a message says what was found.
-    let (first, last) = (most / 4 * 3, most / 4);
-    let mut out = escaped(text.chars(), first);
-    let _ = write!(out, " ... ({characters} characters) ... ");
-    out += &escaped(text.chars().skip(characters - last), last);
+    let room = most.saturating_sub(middle.len());
+    let last = end(text, room / 4);
+    let mut out = beginning(text, room - room / 4);
+    out += &middle;
+    out.extend(last.chars().flat_map(escape));
     Cow::Owned(out)
 }
 
@@ -32,24 +33,43 @@ pub fn name(name: &str) -> Cow<'_, str> {
     line(name, NAME)
 }
 
-/// Up to `most` characters, escapes counted as they are written.
-fn escaped(text: impl Iterator<Item = char>, most: usize) -> String {
+/// A character as it is written.
+fn escape(c: char) -> impl Iterator<Item = char> {
+    let (escaped, plain) = match is_unprintable(c) {
+        true => (Some(c.escape_default()), None),
+        false => (None, Some(c)),
+    };
+    escaped.into_iter().flatten().chain(plain)
+}
+
+/// The first characters of `text`, as far as they are written as at most `most`.
+fn beginning(text: &str, most: usize) -> String {
     let mut out = String::new();
-    let mut length = 0;
-    for c in text {
-        if length >= most {
+    let mut left = most;
+    for c in text.chars() {
+        let length = escape(c).count();
+        if length > left {
             break;
         }
-        if is_unprintable(c) {
-            let before = out.len();
-            out.extend(c.escape_default());
-            length += out.len() - before;
-        } else {
-            out.push(c);
-            length += 1;
-        }
+        left -= length;
+        out.extend(escape(c));
     }
     out
+}
+
+/// The last characters of `text`, as far as they are written as at most `most`.
+fn end(text: &str, most: usize) -> &str {
+    let mut left = most;
+    let mut start = text.len();
+    for (at, c) in text.char_indices().rev() {
+        let length = escape(c).count();
+        if length > left {
+            break;
+        }
+        left -= length;
+        start = at;
+    }
+    &text[start..]
 }
 
 /// Whether a terminal does something else with a character than show it.
@@ -90,11 +110,26 @@ mod tests {
             "{short}"
         );
         assert!(short.contains("(10008 characters)"), "{short}");
-        assert!(short.chars().count() < 150, "{short}");
-        let hostile = line(&"\u{1b}".repeat(10_000), 100).into_owned();
-        assert!(hostile.len() < 150, "{hostile}");
-        assert!(!hostile.contains('\u{1b}'));
-        // Escapes count with the characters that they are written as.
-        assert!(line(&"\u{1b}".repeat(90), 100).len() <= 106);
+        assert_eq!(short.chars().count(), 100, "{short}");
+    }
+
+    #[test]
+    fn no_line_is_longer_than_asked_for() {
+        for most in [40, 100, 101, MESSAGE] {
+            for count in [most / 6, most / 6 + 1, most - 1, most, most + 1, 10_000] {
+                for unit in ["x", "\u{1b}", "x\u{e0001}", "\u{202e}ä"] {
+                    let text = unit.repeat(count);
+                    let line = line(&text, most);
+                    assert!(!line.contains(is_unprintable), "{line}");
+                    assert!(
+                        line.chars().count() <= most,
+                        "{unit:?} {count} {most}: {line}"
+                    );
+                    // Nothing is left out without a word.
+                    let whole: usize = text.chars().map(|c| escape(c).count()).sum();
+                    assert_eq!(line.contains(" ... ("), whole > most, "{line}");
+                }
+            }
+        }
     }
 }

@@ -271,16 +271,15 @@ impl Session {
         }
         let plan = self.plan_for(slices.length)?;
         let pool = self.pool.as_ref().filter(|_| plan.threads() > 1);
+        let count = slices.batch.div_ceil(plan.block);
+        let shares_layers = || plan.steps.iter().any(|s| s.step.pieces() > 1);
         self.in_workspace(plan, |arenas| match pool {
-            // Threads cannot share one block by samples; they share its large layers.
-            Some(pool) if slices.batch <= plan.block => {
-                if !plan.steps.iter().any(|s| s.step.pieces() > 1) {
-                    return blocks(plan, &mut slices, &mut arenas[0], false);
-                }
+            // Fewer blocks than threads: these share the large layers of one block after the other.
+            Some(pool) if count < plan.threads() && shares_layers() => {
                 pool.install(|| awake(|| blocks(plan, &mut slices, &mut arenas[0], true)));
             }
-            Some(pool) => pool.install(|| stripes(plan, slices, arenas)),
-            None => blocks(plan, &mut slices, &mut arenas[0], false),
+            Some(pool) if count > 1 => pool.install(|| stripes(plan, slices, arenas)),
+            _ => blocks(plan, &mut slices, &mut arenas[0], false),
         });
         Ok(())
     }

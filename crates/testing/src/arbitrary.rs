@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use sparsevd_model::{Csr, Dense, Shape, Window};
 
+use crate::reference;
+
 /// A small deterministic stream of numbers (SplitMix64), so that benchmarks see the same matrix everywhere.
 #[derive(Debug, Clone)]
 pub struct Stream(pub u64);
@@ -102,6 +104,16 @@ pub struct ConvCase {
     pub groups: usize,
     /// Input channels, height and width.
     pub input: [usize; 3],
+}
+
+impl ConvCase {
+    /// For each output, the sum of the sizes of what it adds; not finite where that is so of a summand.
+    pub fn sizes(&self, x: &[f32]) -> Vec<f32> {
+        let size = |values: &[f32]| -> Vec<f32> { values.iter().map(|v| v.abs()).collect() };
+        let (filters, bias, x) = (size(&self.filters.values), size(&self.bias), size(x));
+        let (window, groups) = (&self.window, self.groups);
+        reference::conv(&filters, &bias, &x, self.input, window, groups, |v| v)
+    }
 }
 
 /// Small convolutions with all the strides, paddings, dilations and groups there are.

@@ -21,6 +21,24 @@ pub fn assert_close(got: &[f32], want: &[f32], tolerance: f32) {
     }
 }
 
+/// As [`assert_close`], but an element may also be NaN where its sum has a summand that is not finite. `sizes` has the sums of the sizes of the
+/// summands, which show where that is.
+///
+/// For sparse kernels, whose padding multiplies inputs by zero.
+///
+/// # Panics
+/// As [`assert_close`].
+#[track_caller]
+pub fn assert_close_or_nan(got: &[f32], want: &[f32], sizes: &[f32], tolerance: f32) {
+    assert_eq!(sizes.len(), want.len(), "number of sizes");
+    let at = |((got, want), size): ((&f32, &f32), &f32)| match got.is_nan() && !size.is_finite() {
+        true => f32::NAN,
+        false => *want,
+    };
+    let want: Vec<f32> = got.iter().zip(want).zip(sizes).map(at).collect();
+    assert_close(got, &want, tolerance);
+}
+
 /// Checks that each element of `got` is within `tolerance` of `want`, as a share of the largest size in `want` or of 1.
 ///
 /// For sums that may cancel, whose elements have no scale of their own. `context` is printed with a difference.

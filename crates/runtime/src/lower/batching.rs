@@ -1,4 +1,7 @@
 //! How the samples of a batch go through a network: how many together, in which layout, on how many threads.
+//!
+//! Layouts and kernels are chosen from the batch alone, never from the number of threads: each kernel adds in an order of its own, and a
+//! batch must have the same bits on any number of threads.
 
 use sparsevd_kernels::cost::Size;
 use sparsevd_kernels::int8;
@@ -19,6 +22,8 @@ pub(super) struct Batching {
     pub threads: usize,
     /// Samples that go through the network together.
     pub block: usize,
+    /// Samples that would go through it together on one thread.
+    pub block_of_one_thread: usize,
     /// Most parts into which a large layer is cut for threads.
     pub parts: usize,
     /// Whether convolutions of small maps run over tiles where others run over blocks.
@@ -58,13 +63,13 @@ impl Batching {
             })
             .fold(0, usize::saturating_add);
         let threads = select::threads(work, options.threads);
-        let share = options.batch.div_ceil(threads);
+        let batch = options.batch;
         let tile_fits = select::tile_fits(largest_map(program));
         let layers = LinearLayers::of(program, uses);
-        let layout = match (&layers, select::batch_layout(share)) {
+        let layout = match (&layers, select::batch_layout(batch)) {
             (Some(layers), _) => {
                 let LinearLayers { sizes, edge } = layers;
-                select::linear_layout(&options.costs, sizes, sparse, *edge, share)
+                select::linear_layout(&options.costs, sizes, sparse, *edge, batch)
             }
             (None, Layout::Tiled) if sparse && !tile_fits => Layout::Single,
             (None, layout) => layout,
@@ -72,7 +77,7 @@ impl Batching {
         let choice = Choice {
             sparse,
             layout,
-            share,
+            batch,
             costs: options.costs,
         };
         let dense_weights: usize = program
@@ -84,22 +89,24 @@ impl Batching {
             .sum();
         // Samples go through the network a tile at a time, so that activations stay in the nearest caches. Only where dense weights
         // do not stay in any cache between two tiles do more samples share one pass over them.
-        let block = match layout {
+        let block = |samples: usize| match layout {
             Layout::Tiled if select::tiles_share_weights(dense_weights) => {
-                share.next_multiple_of(LANES)
+                samples.next_multiple_of(LANES)
             }
             // Two tiles share each load of weights, and four are a tile of bytes.
             Layout::Tiled if layers.is_some() => {
                 let most = if bytes { int8::SAMPLES } else { 2 * LANES };
-                share.next_multiple_of(LANES).min(most)
+                samples.next_multiple_of(LANES).min(most)
             }
             Layout::Tiled => LANES,
-            _ if tile_fits => share,
+            _ if tile_fits => samples,
             // Large maps go sample after sample as far as that is faster.
-            _ => select::even_blocks(share),
+            _ => select::even_blocks(samples),
         };
+        let block_of_one_thread = block(batch);
+        let block = block(batch.div_ceil(threads));
         // Threads share a batch by blocks, which costs nothing; where there are fewer blocks than threads, they share large layers by rows.
-        let parts = if options.batch.div_ceil(block) < threads {
+        let parts = if batch.div_ceil(block) < threads {
             threads
         } else {
             1
@@ -108,8 +115,9 @@ impl Batching {
             choice,
             threads,
             block,
+            block_of_one_thread,
             parts,
-            small_maps_in_tiles: small_maps_in_tiles(program, uses, block),
+            small_maps_in_tiles: small_maps_in_tiles(program, uses, block_of_one_thread),
             tile_fits,
             layers,
         }
@@ -141,12 +149,12 @@ impl Batching {
         let Choice {
             sparse,
             layout,
-            share,
+            batch,
             costs,
         } = &self.choice;
         match &self.layers {
             Some(layers) if *sparse && *layout == Layout::Tiled => {
-                select::last_alone(costs, &layers.sizes, layers.edge, *share)
+                select::last_alone(costs, &layers.sizes, layers.edge, *batch)
             }
             _ => 0,
         }

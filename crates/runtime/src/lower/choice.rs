@@ -15,8 +15,7 @@ pub(super) struct Choice {
     pub sparse: bool,
     /// The layout of values where nothing asks for another.
     pub layout: Layout,
-    /// Samples of one thread.
-    pub share: usize,
+    pub batch: usize,
     pub costs: Costs,
 }
 
@@ -28,7 +27,7 @@ impl Choice {
         };
         let size = size(step, used);
         // Each of several vectors of a sample is a sample of the kernel.
-        let n = self.share.saturating_mul(used.pixels);
+        let n = self.batch.saturating_mul(used.pixels);
         let layout = match used.pixels {
             1 => self.layout,
             _ => {

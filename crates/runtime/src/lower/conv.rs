@@ -90,8 +90,9 @@ pub(super) fn candidates<'a>(
     let density = used.map_or(1.0, WeightUse::density);
     let sparse = choice.sparse && select::prefer_sparse_conv(density, per_group, *groups);
     // Of maps of a few pixels, lanes are better filled with samples.
-    let tiled =
-        sparse && batching.small_maps_in_tiles && select::prefer_tiles(maps, batching.block);
+    let tiled = sparse
+        && batching.small_maps_in_tiles
+        && select::prefer_tiles(maps, batching.block_of_one_thread);
     let over_blocks = (sparse || per_group == 1 || select::prefer_direct(context.isa())) && !tiled;
     let geometry = Geometry {
         window: window.clone(),

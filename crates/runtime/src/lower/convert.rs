@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::reblock::{PackBlocks, Reblock, Subsample, Unpack};
+use sparsevd_kernels::reorder::Reorder;
 use sparsevd_kernels::{Clamp, Isa, Layout, Pack, PackedKernel, UnpackTiles, select};
 use sparsevd_model::Shape;
 
@@ -175,6 +176,23 @@ impl Steps {
         self.converted
             .insert(key(value, tensor.layout, tensor.rows), output);
         output
+    }
+
+    /// Adds the step that puts the elements of a value in order, into another.
+    pub fn reordered(&mut self, value: Value, output: Value, kernel: Reorder) {
+        let Tensor { features, rows, .. } = self.values[value];
+        self.steps.push(Lowered {
+            name: String::new(),
+            op: "Reorder".into(),
+            parts: vec![Part::whole(kernel, features)],
+            partition: Partition::Rows,
+            clamp: Clamp::None,
+            inputs: vec![value],
+            output,
+            output_shape: Shape::from([features]),
+            rows,
+            weight: None,
+        });
     }
 
     /// Leaves features out of tiles that no consumer reads, where all consumers are sparse layers.

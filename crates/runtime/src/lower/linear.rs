@@ -8,11 +8,12 @@ use sparsevd_kernels::int8;
 use sparsevd_kernels::select::{self, LinearKernel};
 use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
 use sparsevd_kernels::{Isa, Layout, PackedKernel, Precision, spmm::Spmm};
-use sparsevd_model::{Op, Weights, ops};
+use sparsevd_model::{Csr, Op, Weights, ops};
 
 use super::candidate::Candidate;
 use super::choice::size;
 use super::context::{Bytes, Context};
+use super::partition::split;
 use super::weights::{rows_of, to_csr, weights_of_rows};
 use crate::error::RuntimeError;
 use crate::lowered::{Part, WeightUse};
@@ -64,10 +65,7 @@ pub(super) fn candidates<'a>(
             let most = used.and_then(|u| select::most_active(&choice.costs, size(step, u), share));
             let skipping = most.map(|most| {
                 let layer = Rc::clone(&layer);
-                Candidate {
-                    pack: Box::new(move || layer.by_activity(most)),
-                    ..Candidate::new(Layout::Single, Vec::new)
-                }
+                Candidate::new(Layout::Single, move || layer.by_activity(most))
             });
             let all = one(Layout::Single, Layer::spmv);
             skipping.into_iter().chain([all]).collect()
@@ -98,8 +96,8 @@ fn bytes(
     let (choice, Some(used)) = (context.choice(), used) else {
         return Ok(None);
     };
-    let block = context.batching.block.min(choice.share);
-    let vectors = rows.of(block, context.program.length);
+    let samples = context.batching.block_of_one_thread.min(choice.batch);
+    let vectors = rows.of(samples, context.program.length);
     let worth = |bytes: &Bytes| {
         let size = size(step, used);
         // Places of inputs are offsets of 32 bits.
@@ -125,25 +123,40 @@ impl Layer<'_> {
         ranges.into_iter().map(part).collect()
     }
 
-    fn spmv(&self) -> Vec<Part> {
-        let csr = to_csr(self.weight);
-        let bias = self.bias.as_deref();
-        Self::parts(self.ranges(true, Layout::Single), |r| {
-            Spmv::pack_with(self.isa, &csr, bias, r, self.precision)
-        })
+    /// Parts of whole groups of rows. A row then has the bits that it has in the layer as one part.
+    fn spmv_parts(&self, csr: &Csr) -> Vec<Spmv> {
+        let whole = Spmv::pack_with(self.isa, csr, self.bias.as_deref(), self.precision);
+        let groups = whole.groups();
+        match self.ranges(true, Layout::Single).len().min(groups.len()) {
+            0 | 1 => vec![whole],
+            parts => (split(&groups, parts).into_iter())
+                .map(|range| whole.part(range))
+                .collect(),
+        }
     }
 
-    /// A kernel that skips zero inputs of vectors with at most `most` non-zeros. Threads do not share it.
-    fn by_activity(&self, most: usize) -> Option<Vec<Part>> {
-        let [_] = self.ranges(true, Layout::Single)[..] else {
-            return None;
+    fn spmv(&self) -> Vec<Part> {
+        let part = |part: Spmv| {
+            let rows = part.rows();
+            Part::whole(part, rows)
         };
+        let parts = self.spmv_parts(&to_csr(self.weight));
+        parts.into_iter().map(part).collect()
+    }
+
+    /// A kernel that skips zero inputs of vectors with at most `most` non-zeros.
+    fn by_activity(&self, most: usize) -> Vec<Part> {
         let csr = to_csr(self.weight);
         let bias = self.bias.as_deref();
-        let all = Spmv::pack_with(self.isa, &csr, bias, 0..csr.rows(), self.precision);
-        let active = InputSparse::pack(self.isa, &csr, bias);
-        let kernel = ByActivity::new(all, active, most);
-        Some(vec![Part::whole(kernel, self.features)])
+        let part = |all: Spmv| {
+            let active = match all.order() {
+                None => InputSparse::pack(self.isa, &csr, bias),
+                Some(rows) => InputSparse::pack_rows(self.isa, &csr, bias, rows),
+            };
+            let rows = all.rows();
+            Part::whole(ByActivity::new(all, active, most), rows)
+        };
+        self.spmv_parts(&csr).into_iter().map(part).collect()
     }
 
     fn spmm(&self) -> Vec<Part> {

@@ -30,6 +30,7 @@ use std::collections::HashSet;
 use sparsevd_kernels::elementwise::Arithmetic;
 use sparsevd_kernels::kernel::InputSplit;
 use sparsevd_kernels::pool::Reduction;
+use sparsevd_kernels::reorder::Reorder;
 use sparsevd_kernels::{Clamp, Layout, select};
 use sparsevd_model::{Network, Op};
 
@@ -283,6 +284,12 @@ impl Driver<'_> {
         let residual = step.residual;
         inputs.extend(residual.and_then(|v| self.lowered.existing(v, chosen.output, chosen.rows)));
         self.lowered.put(step.output, chosen.output, chosen.rows);
+        let order: Option<Vec<&[u32]>> = chosen.parts.iter().map(|p| p.kernel.order()).collect();
+        let reorder = order.map(|order| Reorder::new(order.concat()));
+        let output = match reorder {
+            None => step.output,
+            Some(_) => self.lowered.add_value(self.lowered.values[step.output]),
+        };
         let added = residual.map_or("", |_| "+Add");
         let pooled = step.pool.as_ref().map_or("", |_| "+MaxPool");
         let op = [step.op.name(), added, suffix(step.clamp), pooled].concat();
@@ -293,11 +300,14 @@ impl Driver<'_> {
             parts: chosen.parts,
             clamp: clamp_of(&step.op).unwrap_or(step.clamp),
             inputs,
-            output: step.output,
+            output,
             output_shape: step.output_shape.clone(),
             rows: chosen.rows,
             weight,
         });
+        if let Some(reorder) = reorder {
+            self.lowered.reordered(output, step.output, reorder);
+        }
     }
 
     /// A step for each input, which writes its place of the output.
