@@ -2,9 +2,8 @@
 
 use sparsevd_model::{Op, Shape, ops};
 
-use super::ids;
 use super::importer::Importer;
-use super::view::View;
+use super::view::{View, ids};
 use crate::attributes::{OnnxNode, axis};
 use crate::constants::MOST_AXES;
 use crate::node_error::NodeError;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use sparsevd_model::DType;
 
-use crate::node_error::Invalid;
+use crate::node_error::{Invalid, NodeError};
 use crate::order::{permuted, simplified};
 use crate::tensor::Decoder;
 
@@ -135,6 +135,14 @@ impl View {
                 && simplified(permuted(&self.shape, perm).map(|i| i as u32).collect()) == self.order
         }))
     }
+}
+
+/// Why an operator does not take a value of integers.
+pub(super) fn ids(x: &View) -> NodeError {
+    NodeError::unsupported(format!(
+        "its input `{}` of type {}, which can only number the rows of a table",
+        x.name, x.dtype
+    ))
 }
 
 fn permutations(n: usize) -> Vec<Vec<usize>> {

@@ -12,10 +12,9 @@ mod statistic;
 
 use sparsevd_model::{Op, ops};
 
-use super::ids;
 use super::importer::{Importer, Value};
 use super::layer_normalization::Parameter;
-use super::view::View;
+use super::view::{View, ids};
 use super::whole::{LayerNormalization, Rows, Whole};
 use crate::attributes::OnnxNode;
 use crate::node_error::NodeError;
