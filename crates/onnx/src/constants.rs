@@ -15,9 +15,12 @@ pub(crate) const OPERATORS: &[&str] = &[
     "Constant",
     "ConstantOfShape",
     "Div",
+    "Equal",
+    "Expand",
     "Flatten",
     "Gather",
     "Identity",
+    "Mod",
     "Mul",
     "Neg",
     "Reshape",
@@ -28,6 +31,7 @@ pub(crate) const OPERATORS: &[&str] = &[
     "Sub",
     "Transpose",
     "Unsqueeze",
+    "Where",
 ];
 
 /// The result of a node whose inputs are constants; absent inputs are `None`.
@@ -52,7 +56,7 @@ pub(crate) fn fold(
         "Cast" => cast(node, x)?,
         "Neg" => map(node, x, |v| -v, i64::checked_neg)?,
         "Sqrt" => map(node, x, f32::sqrt, |_| None)?,
-        "Add" | "Sub" | "Mul" | "Div" => {
+        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Equal" => {
             let b = second.ok_or_else(|| node.invalid("two inputs", "one"))?;
             arithmetic(node, x, b, decoder)?
         }
@@ -112,6 +116,8 @@ pub(crate) fn fold(
         "Gather" => gather(node, x, second, decoder)?,
         "Slice" => slice(node, x, inputs)?,
         "Concat" => concat(node, inputs, decoder)?,
+        "Expand" => expand(node, x, second, decoder)?,
+        "Where" => choose(node, inputs, decoder)?,
         _ => return Err(NodeError::unsupported("constants as inputs")),
     })
 }
@@ -323,7 +329,18 @@ fn arithmetic(
     let elements = decoder.take(&node.label(), &dims)?;
     let pairs = (0..elements).map(|i| (source(i, &dims, &a.dims), source(i, &dims, &b.dims)));
     let op = node.0.op_type.as_str();
+    let truncates = op == "Mod" && node.int("fmod")?.unwrap_or(0) != 0;
     let data = match (&a.data, &b.data) {
+        (Data::Float(a), Data::Float(b)) if op == "Equal" => Data::Int(
+            pairs
+                .map(|(i, j)| Int::Known(i64::from(a[i] == b[j])))
+                .collect(),
+        ),
+        (Data::Float(_), Data::Float(_)) if op == "Mod" => {
+            return Err(NodeError::unsupported(
+                "a remainder of floating-point numbers",
+            ));
+        }
         (Data::Float(a), Data::Float(b)) => Data::Float(
             pairs
                 .map(|(i, j)| match op {
@@ -340,6 +357,20 @@ fn arithmetic(
                 ("Sub", Int::Known(a), Int::Known(b)) => a.checked_sub(b).map(Int::Known),
                 ("Mul", Int::Known(a), Int::Known(b)) => a.checked_mul(b).map(Int::Known),
                 ("Div", Int::Known(a), Int::Known(b)) => a.checked_div(b).map(Int::Known),
+                // The remainder has the sign of the divisor, or with `fmod` that of the dividend.
+                ("Mod", Int::Known(a), Int::Known(b)) => {
+                    let remainder = a.checked_rem(b)?;
+                    let turns = !truncates && remainder != 0 && (remainder < 0) != (b < 0);
+                    Some(Int::Known(if turns { remainder + b } else { remainder }))
+                }
+                ("Equal", Int::Known(a), Int::Known(b)) => Some(Int::Known(i64::from(a == b))),
+                ("Equal", Int::Batch, Int::Batch) => Some(Int::Known(1)),
+                // There is at least one sample.
+                ("Equal", Int::Batch, Int::Known(n)) | ("Equal", Int::Known(n), Int::Batch)
+                    if n < 1 =>
+                {
+                    Some(Int::Known(0))
+                }
                 ("Mul" | "Div", Int::Batch, Int::Known(1)) | ("Mul", Int::Known(1), Int::Batch) => {
                     Some(Int::Batch)
                 }
@@ -348,6 +379,69 @@ fn arithmetic(
             let combined: Option<Vec<Int>> = pairs.map(combine).collect();
             Data::Int(combined.ok_or_else(|| NodeError::unsupported("arithmetic with the batch"))?)
         }
+        _ => return Err(node.invalid("operands of one type", "two types").into()),
+    };
+    Ok(Tensor { dims, data })
+}
+
+/// A constant broadcast to a shape. Where that has the batch, the constant is the same for all samples, and has one of them.
+fn expand(
+    node: OnnxNode<'_>,
+    x: &Tensor,
+    shape: Option<&Tensor>,
+    decoder: &Decoder,
+) -> Result<Tensor, NodeError> {
+    let sizes = (shape.and_then(Tensor::sizes)).ok_or_else(|| node.invalid("a shape", "none"))?;
+    if sizes.len() > MOST_AXES {
+        let got = sizes.len().to_string();
+        return Err(node
+            .invalid(format!("at most {MOST_AXES} dimensions"), got)
+            .into());
+    }
+    let size = |size: &Int| match *size {
+        Int::Batch => Ok(1),
+        Int::Known(n) => {
+            usize::try_from(n).map_err(|_| node.invalid("dimensions of 0 or more", n.to_string()))
+        }
+    };
+    let sizes: Vec<usize> = sizes.iter().map(size).collect::<Result<_, _>>()?;
+    let dims = broadcast(node, &x.dims, &sizes)?;
+    let elements = decoder.take(&node.label(), &dims)?;
+    let places = (0..elements).map(|i| source(i, &dims, &x.dims));
+    Ok(pick(x, dims.clone(), places))
+}
+
+/// Where the first input is not zero the second, else the third.
+fn choose(
+    node: OnnxNode<'_>,
+    inputs: &[Option<&Tensor>],
+    decoder: &Decoder,
+) -> Result<Tensor, NodeError> {
+    let &[Some(condition), Some(a), Some(b)] = inputs else {
+        return Err(node
+            .invalid("three inputs", inputs.len().to_string())
+            .into());
+    };
+    let chosen = (condition.ints())
+        .ok_or_else(|| node.invalid("a condition of integers", condition.describe()))?;
+    let dims = broadcast(node, &a.dims, &b.dims)?;
+    let dims = broadcast(node, &condition.dims, &dims)?;
+    let elements = decoder.take(&node.label(), &dims)?;
+    let places = (0..elements).map(|i| {
+        let of = |t: &Tensor| source(i, &dims, &t.dims);
+        (chosen[of(condition)] != 0, of(a), of(b))
+    });
+    let data = match (&a.data, &b.data) {
+        (Data::Float(a), Data::Float(b)) => Data::Float(
+            places
+                .map(|(first, i, j)| if first { a[i] } else { b[j] })
+                .collect(),
+        ),
+        (Data::Int(a), Data::Int(b)) => Data::Int(
+            places
+                .map(|(first, i, j)| if first { a[i] } else { b[j] })
+                .collect(),
+        ),
         _ => return Err(node.invalid("operands of one type", "two types").into()),
     };
     Ok(Tensor { dims, data })

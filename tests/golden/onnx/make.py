@@ -772,6 +772,89 @@ def computed():
     return model(nodes, [18, 2, 3], w, 18, output_shape=(6, 3, 6))
 
 
+def resized():
+    """Maps of another size, linear, cubic and nearest, by scales and by sizes: opset 18."""
+    w = {
+        "scales": np.array([1, 1, 2, 2], np.float32),
+        "uneven": np.array([1.5, 0.6], np.float32),
+        "sizes": ints(7, 13),
+    }
+    half = dict(axes=[2, 3])
+    nodes = [
+        node("Resize", ["x", "", "scales"], "a", mode="linear"),
+        node("Resize", ["a", "", "uneven"], "b", mode="cubic", coordinate_transformation_mode="asymmetric", **half),
+        node("Resize", ["b", "", "", "sizes"], "c", mode="nearest", nearest_mode="ceil", **half),
+        node("Resize", ["c", "", "uneven"], "d", mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5, **half),
+        node("Resize", ["d", "", "", "sizes"], "e", mode="linear", coordinate_transformation_mode="align_corners", **half),
+        node("Resize", ["e", "", "uneven"], "y", mode="linear", coordinate_transformation_mode="pytorch_half_pixel", **half),
+    ]
+    return model(nodes, [2, 4, 5], w, 18, output_shape=(2, 10, 7))
+
+
+def transposed_convolutions():
+    """Transposed convolutions: strides, pads, dilations, groups, a given output, one dimension: opset 13."""
+    w = {
+        "a.weight": weights(3, 4, 2, 2),
+        "a.bias": weights(4, scale=1),
+        "b.weight": weights(4, 3, 3, 4),
+        "c.weight": weights(6, 2, 3, 3),
+        "d.weight": weights(2, 1, 4, 3),
+        "e.weight": weights(1, 2, 5),
+        "row": ints(0, 1, -1),
+    }
+    nodes = [
+        node("ConvTranspose", ["x", "a.weight", "a.bias"], "a", strides=[2, 2]),
+        node("ConvTranspose", ["a", "b.weight"], "b", strides=[3, 2], pads=[1, 0, 2, 1], output_padding=[2, 1], group=2),
+        node("ConvTranspose", ["b", "c.weight"], "c", dilations=[2, 3], pads=[1, 2, 3, 4]),
+        node("ConvTranspose", ["c", "d.weight"], "d", strides=[2, 3], output_shape=[45, 66], auto_pad="SAME_UPPER"),
+        node("Reshape", ["d", "row"], "r"),
+        node("ConvTranspose", ["r", "e.weight"], "e", strides=[2], pads=[2, 2]),
+        node("Relu", ["e"], "y"),
+    ]
+    return model(nodes, [3, 4, 5], w, 13, output_shape=(2, "n"))
+
+
+def class_token():
+    """A learned vector before those of the patches, expanded as exporters write it, and constants behind: opset 17."""
+    w = {
+        "patches": weights(6, 3, 2, 2),
+        "token": weights(1, 1, 6, scale=1),
+        "behind": weights(1, 2, 6, scale=1),
+        "positions": weights(1, 7, 6, scale=1),
+        "shape": ints(0, 6, -1),
+        "first": ints(0),
+        "ones": ints(1, 1, 1),
+        "minus": ints(-1),
+        "keep": ints(-1, -1),
+        "one": ints(1),
+        "big": ints(7),
+        "modulus": ints(4),
+        "fc.weight": weights(5, 6),
+    }
+    nodes = [
+        node("Conv", ["x", "patches"], "p", strides=[2, 2]),
+        node("Reshape", ["p", "shape"], "r"),
+        node("Transpose", ["r"], "t", perm=[0, 2, 1]),
+        node("Shape", ["x"], "s"),
+        node("Gather", ["s", "first"], "n", axis=0),
+        node("Mod", ["big", "modulus"], "three"),
+        node("Sub", ["three", "one"], "two"),
+        node("Sub", ["two", "one"], "single"),
+        node("Concat", ["n", "keep"], "wanted", axis=0),
+        node("Equal", ["wanted", "minus"], "is_open"),
+        node("Where", ["is_open", "ones", "wanted"], "sizes"),
+        node("Expand", ["token", "sizes"], "tokens"),
+        node("Concat", ["tokens", "t"], "with_token", axis=1),
+        node("Expand", ["behind", "sizes"], "more"),
+        node("Concat", ["with_token", "more"], "all", axis=1),
+        node("Add", ["all", "positions"], "z"),
+        node("Gather", ["z", "single"], "g", axis=1),
+        node("Squeeze", ["g", "single"], "v"),
+        node("Gemm", ["v", "fc.weight"], "y", transB=1),
+    ]
+    return model(nodes, [3, 4, 4], w, 17)
+
+
 def arrays(built, session):
     """Three samples and what onnxruntime makes of them, by the names that they have in the .npz."""
     inputs = {}
@@ -800,6 +883,8 @@ def main():
     made |= {f"opset_{n}": lambda n=n: spelled(n) for n in (7, 10, 11, 13, 18, 23)}
     layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
     made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu, decomposed, moved, ids, computed)}
+    # At the end, so that the files before them stay as they are.
+    made |= {make.__name__: make for make in (resized, transposed_convolutions, class_token)}
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)

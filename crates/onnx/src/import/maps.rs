@@ -48,14 +48,19 @@ impl<'m> Importer<'m> {
 impl Map {
     /// A map that was made of this one, in as many dimensions.
     pub fn in_file(&self, made: View) -> View {
-        let mut dims = made.shape.clone();
+        let dims = self.dims_in_file(made.shape.clone());
+        made.reshaped(dims)
+    }
+
+    /// Channels, height and width in the dimensions that the file has.
+    pub fn dims_in_file(&self, mut dims: Vec<usize>) -> Vec<usize> {
         if self.spatial == 1 {
             dims.remove(1);
         }
         if self.has_sample {
             dims.insert(0, 1);
         }
-        made.reshaped(dims)
+        dims
     }
 
     /// Whether the map is a column, and the window moves along it alone.
@@ -84,10 +89,10 @@ impl Map {
             return Ok(node.sizes(name, default)?);
         }
         let [right] = node.sizes(name, [default[1]])?;
-        Ok([1, right])
+        Ok([default[0], right])
     }
 
-    fn pads(&self, node: OnnxNode<'_>) -> Result<[usize; 4], NodeError> {
+    pub fn pads(&self, node: OnnxNode<'_>) -> Result<[usize; 4], NodeError> {
         if self.spatial == 2 {
             return Ok(node.sizes("pads", [0; 4])?);
         }

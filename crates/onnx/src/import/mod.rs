@@ -9,6 +9,7 @@ mod attempt;
 mod attention;
 mod build;
 mod concat;
+mod conv_transpose;
 mod decomposed;
 mod embedding;
 mod graph;

@@ -23,6 +23,7 @@ const OPERATORS: &[&str] = &[
     "Clip",
     "Concat",
     "Conv",
+    "ConvTranspose",
     "DepthToSpace",
     "Div",
     "Dropout",
@@ -191,6 +192,7 @@ impl<'m> Importer<'m> {
         };
         let view = match op {
             "Conv" => self.conv(node, x, constant)?,
+            "ConvTranspose" => self.conv_transpose(node, x, constant)?,
             "Gemm" => self.gemm(node, x, constant)?,
             "MatMul" => self.matmul(node, x, constant)?,
             "BatchNormalization" => self.batch_normalization(node, x, constant)?,

@@ -1,6 +1,6 @@
-//! Maps of another size without a computed number: pixels repeated, and channels as pixels or the other way round.
+//! Maps of another size: pixels repeated or interpolated, and channels as pixels or the other way round.
 
-use sparsevd_model::Shape;
+use sparsevd_model::{Dense, Op, Shape, ops};
 
 use super::importer::Importer;
 use super::view::View;
@@ -73,17 +73,14 @@ impl<'m> Importer<'m> {
         Ok(made.reshaped([before, &sizes].concat()))
     }
 
-    /// A nearest-neighbour resize by whole factors, which repeats pixels.
+    /// A resize: elements that are all repeated equally often are copied; along any other axis, each new element is a sum of old ones, and the axis
+    /// is multiplied by a matrix.
     pub(super) fn resize<'t>(
         &mut self,
         node: OnnxNode<'m>,
         x: &View,
         constant: impl Fn(usize) -> Option<&'t Tensor>,
     ) -> Result<View, NodeError> {
-        match node.text("mode")?.unwrap_or("nearest") {
-            "nearest" => {}
-            other => return Err(NodeError::unsupported(format!("mode `{other}`"))),
-        }
         let rank = x.dims.len() + self.batch_axes;
         let axes = match node.ints("axes")? {
             Some(axes) => resolve(node, axes, rank)?,
@@ -112,20 +109,10 @@ impl<'m> Importer<'m> {
                 }
             }
         }
-        let place = Nearest::of(node, self.opset)?;
+        let interpolation = Interpolation::of(node, self.opset)?;
         let mut factors = vec![1; x.dims.len()];
+        let mut matrices = Vec::new();
         for (i, &axis) in axes.iter().enumerate() {
-            let refused = || {
-                let given = match (scales, &sizes) {
-                    (Some(scales), _) => format!("scale {}", scales[i]),
-                    (_, Some(sizes)) => format!("size {}", sizes[i]),
-                    _ => "none".into(),
-                };
-                NodeError::unsupported(format!(
-                    "a {given} along axis {axis} of {} per sample that does not repeat each element equally often",
-                    Shape(x.dims.clone())
-                ))
-            };
             let Some(at) = axis.checked_sub(self.batch_axes) else {
                 let keeps = match (scales, &sizes) {
                     (Some(scales), _) => scales[i] == 1.0,
@@ -140,29 +127,96 @@ impl<'m> Importer<'m> {
                 }
                 return Err(NodeError::unsupported("another number of samples"));
             };
+            let wrong = |got: String| node.invalid("sizes and scales above 0", got);
             let own = x.dims[at];
-            let (size, scale) = match (scales, &sizes) {
+            let resized = match (scales, &sizes) {
                 (Some(scales), _) => {
                     let scale = f64::from(scales[i]);
-                    ((own as f64 * scale).floor() as usize, scale)
+                    let size = own as f64 * scale;
+                    Resized {
+                        own,
+                        size: size.floor() as usize,
+                        scale,
+                        exact: size,
+                    }
                 }
                 (_, Some(sizes)) => {
-                    let size = usize::try_from(sizes[i]).map_err(|_| refused())?;
-                    (size, size as f64 / own.max(1) as f64)
+                    let size =
+                        usize::try_from(sizes[i]).map_err(|_| wrong(sizes[i].to_string()))?;
+                    Resized {
+                        own,
+                        size,
+                        scale: size as f64 / own.max(1) as f64,
+                        exact: size as f64,
+                    }
                 }
-                _ => return Err(refused()),
+                _ => return Err(wrong("none".into()).into()),
             };
-            let factor = size.checked_div(own).unwrap_or(0);
-            if factor == 0 || factor.checked_mul(own) != Some(size) {
-                return Err(refused());
+            let Resized { size, exact, .. } = resized;
+            if size == 0 || own == 0 {
+                return Err(wrong(size.to_string()).into());
+            }
+            // ONNX's reference aligns the last element with the size before it is rounded, onnxruntime with that after.
+            if interpolation.transformation == "align_corners" && exact != size as f64 {
+                return Err(NodeError::unsupported(format!(
+                    "align_corners and a size of {exact}"
+                )));
             }
             self.decoder.take(&node.label(), &[size])?;
-            if !(0..size).all(|to| place.source(to, own, size, scale) == to / factor) {
-                return Err(refused());
+            let factor = size / own;
+            let repeats = |to: usize| {
+                let source = interpolation.terms(to, resized);
+                matches!(source[..], [(from, 1.0)] if from == to / factor.max(1))
+            };
+            if factor * own == size && (0..size).all(repeats) {
+                factors[at] = factor;
+            } else {
+                matrices.push((at, resized));
             }
-            factors[at] = factor;
         }
-        self.with_repeats(x, &factors)
+        let mut x = self.with_repeats(x, &factors)?;
+        for (at, resized) in matrices {
+            x = self.along_axis(node, &x, at, resized, &interpolation)?;
+        }
+        Ok(x)
+    }
+
+    /// The value with an axis resized, by a linear layer over it.
+    fn along_axis(
+        &mut self,
+        node: OnnxNode<'m>,
+        x: &View,
+        at: usize,
+        resized: Resized,
+        interpolation: &Interpolation<'_>,
+    ) -> Result<View, NodeError> {
+        if !self.moves {
+            return Err(NodeError::unsupported(format!(
+                "another size along axis {at} of {} per sample",
+                Shape(x.dims.clone())
+            )));
+        }
+        let Resized { own, size, .. } = resized;
+        self.decoder.take(&node.label(), &[size, own])?;
+        let mut values = vec![0.0_f32; size * own];
+        for (to, row) in values.chunks_exact_mut(own).enumerate() {
+            for (from, weight) in interpolation.terms(to, resized) {
+                row[from] += weight as f32;
+            }
+        }
+        let weight = self.tensor(
+            &format!("{}.matrix", node.name()),
+            Dense::new([size, own], values),
+        );
+        // The axis as the last, and back.
+        let rank = x.dims.len();
+        let there: Vec<usize> = (0..rank).filter(|&i| i != at).chain([at]).collect();
+        let last = x.transposed(&node.label(), &there, self.decoder)?;
+        let last = self.moved_to(&last, &last.dims.clone())?;
+        let op = Op::Linear(ops::Linear { weight, bias: None });
+        let made = self.push(node, op, &[&last])?;
+        let back: Vec<usize> = (0..at).chain([rank - 1]).chain(at..rank - 1).collect();
+        Ok(made.transposed(&node.label(), &back, self.decoder)?)
     }
 
     /// The value with each element along an axis as many times as `factors` say.
@@ -186,62 +240,156 @@ impl<'m> Importer<'m> {
     }
 }
 
-/// Which element of an axis a resized one has.
-struct Nearest<'m> {
-    transformation: &'m str,
-    rounding: &'m str,
+/// An axis of `own` elements that gets `size`.
+#[derive(Debug, Clone, Copy)]
+struct Resized {
+    own: usize,
+    size: usize,
+    scale: f64,
+    /// The size before it is rounded down.
+    exact: f64,
 }
 
-impl<'m> Nearest<'m> {
+/// How a resized element is made of those of the input.
+struct Interpolation<'m> {
+    mode: Mode,
+    /// From places of the output to places of the input.
+    transformation: &'m str,
+    /// Whether places outside of the input have no weight, rather than the element at the edge.
+    excludes_outside: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Mode {
+    Nearest(Rounding),
+    Linear,
+    /// By the parameter of the cubic function between one and two elements away.
+    Cubic(f64),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Rounding {
+    Floor,
+    Ceil,
+    HalfDown,
+    HalfUp,
+}
+
+impl<'m> Interpolation<'m> {
     fn of(node: OnnxNode<'m>, opset: i64) -> Result<Self, NodeError> {
         // The first version of the operator has no attributes for it.
         let [transformation, rounding] = match opset {
             ..=10 => ["asymmetric", "floor"],
             _ => ["half_pixel", "round_prefer_floor"],
         };
-        let nearest = Self {
-            transformation: node
-                .text("coordinate_transformation_mode")?
-                .unwrap_or(transformation),
-            rounding: node.text("nearest_mode")?.unwrap_or(rounding),
-        };
+        let transformation = node
+            .text("coordinate_transformation_mode")?
+            .unwrap_or(transformation);
         let known = [
             "half_pixel",
+            "half_pixel_symmetric",
             "pytorch_half_pixel",
             "asymmetric",
             "align_corners",
         ];
-        if !known.contains(&nearest.transformation) {
-            let other = nearest.transformation;
+        if !known.contains(&transformation) {
             return Err(NodeError::unsupported(format!(
-                "coordinate_transformation_mode `{other}`"
+                "coordinate_transformation_mode `{transformation}`"
             )));
         }
-        let known = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"];
-        if !known.contains(&nearest.rounding) {
-            return Err(node
-                .invalid("a known nearest_mode", nearest.rounding)
-                .into());
+        if node.int("antialias")?.unwrap_or(0) != 0 {
+            return Err(NodeError::unsupported("antialias"));
         }
-        Ok(nearest)
+        let mode = match node.text("mode")?.unwrap_or("nearest") {
+            "nearest" => Mode::Nearest(match node.text("nearest_mode")?.unwrap_or(rounding) {
+                "round_prefer_floor" => Rounding::HalfDown,
+                "round_prefer_ceil" => Rounding::HalfUp,
+                "floor" => Rounding::Floor,
+                "ceil" => Rounding::Ceil,
+                other => return Err(node.invalid("a known nearest_mode", other).into()),
+            }),
+            "linear" => Mode::Linear,
+            "cubic" => Mode::Cubic(node.float("cubic_coeff_a")?.map_or(-0.75, f64::from)),
+            other => return Err(NodeError::unsupported(format!("mode `{other}`"))),
+        };
+        Ok(Self {
+            mode,
+            transformation,
+            excludes_outside: node.int("exclude_outside")?.unwrap_or(0) != 0,
+        })
     }
 
-    /// The index of the source of element `to`, of `own` elements that become `size`.
-    fn source(&self, to: usize, own: usize, size: usize, scale: f64) -> usize {
-        let to = to as f64;
-        let place = match self.transformation {
+    /// The elements that make up element `to`, with their weights, which add up to 1.
+    fn terms(&self, to: usize, resized: Resized) -> Vec<(usize, f64)> {
+        let place = self.place(to, resized);
+        let first = place.floor();
+        // How far behind the first element.
+        let t = place - first;
+        let taps: Vec<(f64, f64)> = match self.mode {
+            Mode::Nearest(rounding) => {
+                let at = match rounding {
+                    Rounding::Floor => place.floor(),
+                    Rounding::Ceil => place.ceil(),
+                    Rounding::HalfUp => (place + 0.5).floor(),
+                    Rounding::HalfDown => (place - 0.5).ceil(),
+                };
+                vec![(at, 1.0)]
+            }
+            Mode::Linear => vec![(first, 1.0 - t), (first + 1.0, t)],
+            Mode::Cubic(a) => (-1..=2)
+                .map(|i| (first + f64::from(i), cubic(a, (t - f64::from(i)).abs())))
+                .collect(),
+        };
+        let last = resized.own as f64 - 1.0;
+        let is_inside = |at: f64| (0.0..=last).contains(&at);
+        let excludes = self.excludes_outside && matches!(self.mode, Mode::Cubic(_));
+        let total: f64 = match excludes {
+            true => (taps.iter().filter(|tap| is_inside(tap.0)).map(|tap| tap.1)).sum(),
+            false => 1.0,
+        };
+        let mut terms: Vec<(usize, f64)> = Vec::new();
+        for (at, weight) in taps {
+            if weight == 0.0 || excludes && !is_inside(at) {
+                continue;
+            }
+            let from = at.clamp(0.0, last) as usize;
+            match terms.iter_mut().find(|term| term.0 == from) {
+                Some(term) => term.1 += weight / total,
+                None => terms.push((from, weight / total)),
+            }
+        }
+        terms
+    }
+
+    /// The place in the input of element `to` of the output.
+    fn place(&self, to: usize, resized: Resized) -> f64 {
+        let Resized {
+            own,
+            size,
+            scale,
+            exact,
+        } = resized;
+        let (to, own) = (to as f64, own as f64);
+        match self.transformation {
             "asymmetric" => to / scale,
             "align_corners" if size < 2 => 0.0,
-            "align_corners" => to * (own as f64 - 1.0) / (size as f64 - 1.0),
+            "align_corners" => to * (own - 1.0) / (size as f64 - 1.0),
             "pytorch_half_pixel" if size < 2 => 0.0,
+            "half_pixel_symmetric" => {
+                let adjustment = size as f64 / exact;
+                own / 2.0 * (1.0 - adjustment) + (to + 0.5) / scale - 0.5
+            }
             _ => (to + 0.5) / scale - 0.5,
-        };
-        let rounded = match self.rounding {
-            "floor" => place.floor(),
-            "ceil" => place.ceil(),
-            "round_prefer_ceil" => (place + 0.5).floor(),
-            _ => (place - 0.5).ceil(),
-        };
-        (rounded.max(0.0) as usize).min(own.saturating_sub(1))
+        }
+    }
+}
+
+/// The cubic function of convolution with parameter `a` at distance `x` (Keys, "Cubic convolution interpolation for digital image processing",
+/// 1981, equation 15).
+fn cubic(a: f64, x: f64) -> f64 {
+    match x {
+        ..=1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
+        ..2.0 => ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a,
+        _ => 0.0,
     }
 }

@@ -405,20 +405,31 @@ fn channels_become_pixels_and_pixels_are_repeated() {
     };
     let made = outputs(&resize("nearest", [1.0, 1.0, 2.0, 3.0]), &[&[1.0, 2.0]]);
     assert_numbers(&made[0], &[1.0, 1.0, 1.0, 2.0, 2.0, 2.0].repeat(2));
-    for (mode, scales, why) in [
-        ("linear", [1.0, 1.0, 2.0, 2.0], "mode `linear`"),
+    for (mode, scales, want) in [
         (
-            "nearest",
-            [1.0, 1.0, 1.0, 1.5],
-            "does not repeat each element equally often",
+            "linear",
+            [1.0, 1.0, 2.0, 2.0],
+            [1.0, 1.25, 1.75, 2.0].repeat(2),
         ),
+        ("linear", [1.0, 1.0, 1.0, 2.0], vec![1.0, 1.25, 1.75, 2.0]),
+        ("nearest", [1.0, 1.0, 1.0, 1.5], vec![1.0, 1.0, 2.0]),
+        ("nearest", [1.0, 1.0, 1.0, 0.5], vec![1.0]),
+        // A quarter of a pixel before the first, only the tap at distance 1.25 reaches the second: 1 - 0.10546875.
         (
-            "nearest",
-            [1.0, 1.0, 1.0, 0.5],
-            "does not repeat each element equally often",
+            "cubic",
+            [1.0, 1.0, 1.0, 2.0],
+            vec![0.89453125, 1.2265625, 1.7734375, 2.10546875],
         ),
-        ("nearest", [2.0, 1.0, 1.0, 1.0], "another number of samples"),
     ] {
+        let made = outputs(&resize(mode, scales), &[&[1.0, 2.0]]);
+        assert_numbers(&made[0], &want);
+    }
+    let wrong = [
+        ("other", [1.0, 1.0, 2.0, 2.0], "mode `other`"),
+        ("linear", [1.0, 1.0, 2.0, 0.25], "sizes and scales above 0"),
+        ("nearest", [2.0, 1.0, 1.0, 1.0], "another number of samples"),
+    ];
+    for (mode, scales, why) in wrong {
         let error = read(&resize(mode, scales)).unwrap_err();
         assert!(error.contains(why), "{error}");
     }
