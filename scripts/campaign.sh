@@ -3,7 +3,8 @@
 # each part. docs/campaign.md has what each part tries and what it gave.
 #
 #   scripts/campaign.sh fuzz [--seconds N] [TARGET...]   libFuzzer under the address sanitizer, N seconds (60) for each target
-#   scripts/campaign.sh fuzz-report                      executions, edges, growth, slowest input and memory of all turns so far
+#   scripts/campaign.sh fuzz --fast [...]                the same without the sanitizer, some ten times as many inputs in a second
+#   scripts/campaign.sh fuzz-report [--fast]             executions, edges, growth, slowest input and memory of all turns so far
 #   scripts/campaign.sh fuzz-minimise                    the corpora into crates/fuzzing/corpus: files that reach what seeds do not
 #   scripts/campaign.sh near [N]                         N inputs (100,000) near files for each target, without libFuzzer
 #   scripts/campaign.sh checkpoints [N]                  N damaged checkpoints (50,000) of each random kind
@@ -14,8 +15,8 @@
 #   scripts/campaign.sh valgrind                         the golden networks by plain Rust under valgrind
 #
 # The sanitizer is that of the installed toolchain, whatever its channel (RUSTC_BOOTSTRAP). Corpora and logs are in target/campaign, or in
-# the folder of SPARSEVD_CAMPAIGN; SPARSEVD_FUZZER names a fuzzer that is built already. Exit code 1 means that a promise is broken: a crash, an input of more than 5 seconds, an allocation past
-# the limit, a test that fails.
+# the folder of SPARSEVD_CAMPAIGN; SPARSEVD_FUZZER names a fuzzer that is built already. Exit code 1 means that a promise is broken: a crash, an
+# input of more than 5 seconds, an allocation past the limit, a test that fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,9 +24,16 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 folder=$(realpath -m "${SPARSEVD_CAMPAIGN:-$target/campaign}")
 triple=$(rustc -vV | sed -n 's/^host: //p')
 fuzzer=${SPARSEVD_FUZZER:-$target/fuzz/$triple/release/target}
+log=$folder/log
+
+# The fuzzer without the sanitizer, whose numbers are counted apart: it has other edges.
+use_fast() {
+    fuzzer=${SPARSEVD_FUZZER:-$target/fuzz-fast/$triple/release/target}
+    log=$folder/log-fast
+}
 
 usage() {
-    sed -n '5,14s/^# *//p' "$0" >&2
+    sed -n '5,15s/^# *//p' "$0" >&2
     exit 2
 }
 
@@ -39,6 +47,13 @@ build_fuzzer() {
         cargo build --release --manifest-path fuzz/Cargo.toml --target-dir "$target/fuzz" --target "$triple"
 }
 
+build_fast_fuzzer() {
+    local coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3"
+    coverage+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="$coverage --cfg fuzzing" RUSTC_WRAPPER=$PWD/scripts/rustc-covered.sh CARGO_PROFILE_RELEASE_OPT_LEVEL=2 \
+        cargo build --release --manifest-path fuzz/Cargo.toml --target-dir "$target/fuzz-fast" --target "$triple"
+}
+
 write_seeds() {
     mkdir -p "$folder"
     cargo run --release --quiet -p sparsevd-fuzzing --bin seeds -- "$folder/seeds" >"$folder/targets"
@@ -47,8 +62,8 @@ write_seeds() {
 # Runs a target once; libFuzzer's statistics end its log, and what it finds is kept in findings/.
 turn() {
     local name=$1 seconds=$2
-    local log=$folder/log/$name.$(date +%s)
-    mkdir -p "$folder"/{log,findings} "$folder/corpus/$name" "$folder/committed/$name"
+    local log=$log/$name.$(date +%s)
+    mkdir -p "${log%/*}" "$folder/findings" "$folder/corpus/$name" "$folder/committed/$name"
     [ -d "crates/fuzzing/corpus/$name" ] && cp -n "crates/fuzzing/corpus/$name"/* "$folder/committed/$name/"
     ASAN_OPTIONS=quarantine_size_mb=32:detect_leaks=0 SPARSEVD_TARGET=$name "$fuzzer" \
         -max_total_time="$seconds" -max_len=16384 -timeout=5 -rss_limit_mb=2048 -malloc_limit_mb=600 -print_final_stats=1 \
@@ -59,12 +74,17 @@ turn() {
 }
 
 fuzz() {
-    local seconds=60 failed=0
+    local seconds=60 failed=0 build=build_fuzzer
+    if [ "${1:-}" = --fast ]; then
+        use_fast
+        build=build_fast_fuzzer
+        shift
+    fi
     if [ "${1:-}" = --seconds ]; then
         seconds=$2
         shift 2
     fi
-    [ -n "${SPARSEVD_FUZZER:-}" ] || build_fuzzer
+    [ -n "${SPARSEVD_FUZZER:-}" ] || $build
     write_seeds
     local names=("$@")
     [ $# -gt 0 ] || mapfile -t names <"$folder/targets"
@@ -83,7 +103,7 @@ report() {
     for name in "${names[@]}"; do
         # shellcheck disable=SC2012
         findings=$(ls "$folder/findings" 2>/dev/null | grep -cE "^$name-(crash|timeout|oom|leak)" || true)
-        find "$folder/log" -name "$name.[0-9]*" | sort | xargs -r cat | awk -v name="$name" -v findings="$findings" '
+        find "$log" -name "$name.[0-9]*" | sort | xargs -r cat | awk -v name="$name" -v findings="$findings" '
             /^#[0-9]+\t/ {
                 done = substr($1, 2) + 0
                 for (i = 2; i < NF; i++) if ($i == "cov:") edges = $(i + 1) + 0
@@ -105,6 +125,7 @@ minimise() {
     local name into
     while read -r name; do
         into=$(mktemp -d)
+        mkdir -p "$folder/log"
         ASAN_OPTIONS=detect_leaks=0 SPARSEVD_TARGET=$name "$fuzzer" -merge=1 -max_len=2048 "$into" "$folder/seeds/$name" >"$folder/log/$name.merge" 2>&1
         mkdir -p "$folder/kept/$name"
         cp -r "$into/." "$folder/kept/$name"
@@ -154,7 +175,13 @@ mode=${1:-}
 [ $# -gt 0 ] && shift
 case $mode in
 fuzz) fuzz "$@" ;;
-fuzz-report) report "$@" ;;
+fuzz-report)
+    if [ "${1:-}" = --fast ]; then
+        use_fast
+        shift
+    fi
+    report "$@"
+    ;;
 fuzz-minimise) minimise ;;
 near) SPARSEVD_FUZZ=${1:-100000} run_test sparsevd-fuzzing smoke ;;
 checkpoints) SPARSEVD_CHECKPOINTS=${1:-50000} run_test sparsevd-compressor checkpoints ;;

@@ -288,7 +288,7 @@ fn files_import_in_one_direction() {
         ("kernels/src", true, ["spmm", "sell"]),
         ("runtime/src", false, ["lower", "lower::conv"]),
         ("compressor/src", false, ["trainer", "checkpoint"]),
-        ("onnx/src", false, ["import", "tensor"]),
+        ("onnx/src", false, ["import::graph", "tensor"]),
         ("format/src", false, ["packed", "file_type"]),
         ("pipeline/src", false, ["compression", "data"]),
         ("report/src", false, ["page", "picture"]),

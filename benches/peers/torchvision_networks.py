@@ -116,6 +116,9 @@ def main():
                     print(f"{name:20} {exporter:7} {said[:150]}", flush=True)
                     continue
                 wrong += run.returncode != 0
+                if run.returncode != 1 and run.returncode != 0:
+                    print(f"{name:20} {exporter:7} exit code {run.returncode}: {run.stderr.strip()[-150:]}", flush=True)
+                    continue
                 print(f"{name:20} {exporter:7} {json.loads(run.stdout)['max_relative_error']:.1e}", flush=True)
     sys.exit(1 if wrong else 0)
 

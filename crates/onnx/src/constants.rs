@@ -122,6 +122,15 @@ pub(crate) fn fold(
     })
 }
 
+/// The number of elements of a constant of these dimensions, which is subtracted from the budget.
+fn take(node: OnnxNode<'_>, dims: &[usize], decoder: &Decoder) -> Result<usize, Invalid> {
+    if dims.len() > MOST_AXES {
+        let expected = format!("a result of at most {MOST_AXES} dimensions");
+        return Err(node.invalid(expected, dims.len().to_string()));
+    }
+    decoder.take(&node.label(), dims)
+}
+
 /// The dimensions between the attributes `start` and `end`.
 pub(crate) fn shape(node: OnnxNode<'_>, dims: Vec<Int>) -> Result<Tensor, Invalid> {
     let rank = dims.len() as i64;
@@ -326,7 +335,7 @@ fn arithmetic(
     decoder: &Decoder,
 ) -> Result<Tensor, NodeError> {
     let dims = broadcast(node, &a.dims, &b.dims)?;
-    let elements = decoder.take(&node.label(), &dims)?;
+    let elements = take(node, &dims, decoder)?;
     let pairs = (0..elements).map(|i| (source(i, &dims, &a.dims), source(i, &dims, &b.dims)));
     let op = node.0.op_type.as_str();
     let truncates = op == "Mod" && node.int("fmod")?.unwrap_or(0) != 0;
@@ -359,7 +368,7 @@ fn arithmetic(
                 ("Div", Int::Known(a), Int::Known(b)) => a.checked_div(b).map(Int::Known),
                 // The remainder has the sign of the divisor, or with `fmod` that of the dividend.
                 ("Mod", Int::Known(a), Int::Known(b)) => {
-                    let remainder = a.checked_rem(b)?;
+                    let remainder = a.checked_rem(b).or_else(|| (b == -1).then_some(0))?;
                     let turns = !truncates && remainder != 0 && (remainder < 0) != (b < 0);
                     Some(Int::Known(if turns { remainder + b } else { remainder }))
                 }
@@ -391,13 +400,10 @@ fn expand(
     shape: Option<&Tensor>,
     decoder: &Decoder,
 ) -> Result<Tensor, NodeError> {
-    let sizes = (shape.and_then(Tensor::sizes)).ok_or_else(|| node.invalid("a shape", "none"))?;
-    if sizes.len() > MOST_AXES {
-        let got = sizes.len().to_string();
-        return Err(node
-            .invalid(format!("at most {MOST_AXES} dimensions"), got)
-            .into());
-    }
+    let sizes = (shape.and_then(Tensor::sizes)).ok_or_else(|| {
+        let got = shape.map_or("none".into(), Tensor::describe);
+        node.invalid("a shape of integers", got)
+    })?;
     let size = |size: &Int| match *size {
         Int::Batch => Ok(1),
         Int::Known(n) => {
@@ -406,7 +412,7 @@ fn expand(
     };
     let sizes: Vec<usize> = sizes.iter().map(size).collect::<Result<_, _>>()?;
     let dims = broadcast(node, &x.dims, &sizes)?;
-    let elements = decoder.take(&node.label(), &dims)?;
+    let elements = take(node, &dims, decoder)?;
     let places = (0..elements).map(|i| source(i, &dims, &x.dims));
     Ok(pick(x, dims.clone(), places))
 }
@@ -418,15 +424,14 @@ fn choose(
     decoder: &Decoder,
 ) -> Result<Tensor, NodeError> {
     let &[Some(condition), Some(a), Some(b)] = inputs else {
-        return Err(node
-            .invalid("three inputs", inputs.len().to_string())
-            .into());
+        let got = inputs.iter().flatten().count().to_string();
+        return Err(node.invalid("three inputs", got).into());
     };
     let chosen = (condition.ints())
         .ok_or_else(|| node.invalid("a condition of integers", condition.describe()))?;
     let dims = broadcast(node, &a.dims, &b.dims)?;
     let dims = broadcast(node, &condition.dims, &dims)?;
-    let elements = decoder.take(&node.label(), &dims)?;
+    let elements = take(node, &dims, decoder)?;
     let places = (0..elements).map(|i| {
         let of = |t: &Tensor| source(i, &dims, &t.dims);
         (chosen[of(condition)] != 0, of(a), of(b))
@@ -457,7 +462,7 @@ fn constant_of_shape(
         .ok_or_else(|| NodeError::unsupported("a shape with the batch"))?;
     let dims: Result<Vec<usize>, _> = dims.iter().map(|d| usize::try_from(*d)).collect();
     let dims = dims.map_err(|_| node.invalid("dimensions of 0 or more", "a negative one"))?;
-    let elements = decoder.take(&node.label(), &dims)?;
+    let elements = take(node, &dims, decoder)?;
     let value = match node.tensor("value")? {
         Some(value) => decoder.dense(&node.label(), value)?.data,
         None => Data::Float(vec![0.0]),
@@ -525,12 +530,14 @@ fn gather(
         .and_then(|ints| ints.iter().map(|&i| axis(i, extent)).collect());
     let chosen =
         chosen.ok_or_else(|| node.invalid(format!("indices within {extent}"), "others"))?;
-    let inner: usize = x.dims[at + 1..].iter().product();
-    let outer: usize = x.dims[..at].iter().product();
     let mut dims = x.dims[..at].to_vec();
     dims.extend(&indices.dims);
     dims.extend(&x.dims[at + 1..]);
-    decoder.take(&node.label(), &dims)?;
+    if take(node, &dims, decoder)? == 0 {
+        return Ok(pick(x, dims, std::iter::empty()));
+    }
+    let inner: usize = x.dims[at + 1..].iter().product();
+    let outer: usize = x.dims[..at].iter().product();
     let places = (0..outer).flat_map(|o| {
         let chosen = &chosen;
         chosen
@@ -677,7 +684,9 @@ fn concat(
     }
     let mut dims = first.clone();
     dims[at] = parts.iter().fold(0, |n, p| n.saturating_add(p.dims[at]));
-    decoder.take(&node.label(), &dims)?;
+    if take(node, &dims, decoder)? == 0 {
+        return Ok(pick(parts[0], dims, std::iter::empty()));
+    }
     let outer: usize = dims[..at].iter().product();
     let row = |p: &Tensor| p.dims[at..].iter().product::<usize>();
     let rows = (0..outer).flat_map(|o| parts.iter().map(move |p| (p, o)));
@@ -704,7 +713,11 @@ fn concat(
 
 #[cfg(test)]
 mod tests {
-    use super::Picks;
+    use std::path::Path;
+
+    use super::*;
+    use crate::external::Folder;
+    use crate::proto::{AttributeProto, NodeProto};
 
     #[test]
     fn slices_run_both_ways_and_stop_at_the_ends() {
@@ -734,5 +747,31 @@ mod tests {
         assert_eq!(places(0, 0, 9, 1), Some(vec![]));
         assert_eq!(places(0, 0, i64::MIN, -1), Some(vec![]));
         assert_eq!(places(4, 0, 4, 0), None);
+    }
+
+    #[test]
+    fn remainders_have_the_sign_of_the_divisor_or_of_the_dividend() {
+        let decoder = Decoder::new(Folder::of(Path::new("model.onnx")));
+        let ints = |values: &[i64]| Tensor {
+            dims: vec![values.len()],
+            data: Data::Int(values.iter().map(|v| Int::Known(*v)).collect()),
+        };
+        let (a, b) = (
+            ints(&[7, -7, 7, -7, 6, i64::MIN]),
+            ints(&[4, 4, -4, -4, 3, -1]),
+        );
+        for (fmod, want) in [(0, [3, 1, -1, -3, 0, 0]), (1, [3, -3, 3, -3, 0, 0])] {
+            let node = NodeProto {
+                op_type: "Mod".into(),
+                attribute: vec![AttributeProto {
+                    name: "fmod".into(),
+                    i: Some(fmod),
+                    ..AttributeProto::default()
+                }],
+                ..NodeProto::default()
+            };
+            let made = fold(OnnxNode(&node), &[Some(&a), Some(&b)], &decoder).unwrap();
+            assert_eq!(made.ints(), Some(want.to_vec()), "fmod {fmod}");
+        }
     }
 }

@@ -206,6 +206,8 @@ pub(crate) struct LoweredProgram {
     pub block: usize,
     /// That many of the first steps run sample after sample, the others over all samples of a block.
     pub one_by_one: usize,
+    /// Whether threads also share the layers of blocks of which there are several, but fewer than threads.
+    pub shares_blocks: bool,
     /// Threads that a run should use.
     pub threads: usize,
     /// How many of the last samples of a batch, too few for half a tile, run faster one by one than in a tile.

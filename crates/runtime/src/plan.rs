@@ -131,6 +131,7 @@ pub struct Plan {
     pub(crate) nodes: Vec<PlanNode>,
     pub(crate) block: usize,
     pub(crate) one_by_one: usize,
+    pub(crate) shares_blocks: bool,
     pub(crate) threads: usize,
     arena_bytes: usize,
     /// Most elements of the free dimension; 1 where there is none.
@@ -225,7 +226,7 @@ impl Plan {
         passes::run(&mut program);
         let lowering = lower::lower(&program, network, options, activity)?;
         let (block, threads) = (lowering.block, lowering.threads);
-        let one_by_one = lowering.one_by_one;
+        let (one_by_one, shares_blocks) = (lowering.one_by_one, lowering.shares_blocks);
         let samples = lowering.last_alone;
         let (steps, mut arena_bytes) = buffers::assign(lowering);
         let mut last = None;
@@ -257,6 +258,7 @@ impl Plan {
             nodes,
             block,
             one_by_one,
+            shares_blocks,
             threads,
             arena_bytes,
             longest,

@@ -272,10 +272,11 @@ impl Session {
         let plan = self.plan_for(slices.length)?;
         let pool = self.pool.as_ref().filter(|_| plan.threads() > 1);
         let count = slices.batch.div_ceil(plan.block);
-        let shares_layers = || plan.steps.iter().any(|s| s.step.pieces() > 1);
+        let shares_layers =
+            || (count == 1 || plan.shares_blocks) && plan.steps.iter().any(|s| s.step.pieces() > 1);
         self.in_workspace(plan, |arenas| match pool {
             // Fewer blocks than threads: these share the large layers of one block after the other.
-            Some(pool) if count < plan.threads() && shares_layers() => {
+            Some(pool) if count < self.threads && shares_layers() => {
                 pool.install(|| awake(|| blocks(plan, &mut slices, &mut arenas[0], true)));
             }
             Some(pool) if count > 1 => pool.install(|| stripes(plan, slices, arenas)),

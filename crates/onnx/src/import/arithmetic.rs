@@ -293,7 +293,7 @@ impl<'m> Importer<'m> {
             .collect();
         let all = x.in_network_order(all);
         let channels = x.shape.first().copied().unwrap_or(1);
-        let of_channels = all.chunks(elements / channels.max(1));
+        let of_channels = all.chunks((elements / channels.max(1)).max(1));
         if of_channels.clone().all(|c| c.iter().all(|v| *v == c[0])) {
             let values = of_channels.map(|c| c[0]).collect();
             return Ok(Broadcast { x, values });

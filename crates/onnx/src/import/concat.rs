@@ -48,15 +48,14 @@ impl<'m> Importer<'m> {
         }
         let plain = |v: &View| v.order.is_none() && v.shape == v.dims;
         let in_order = views.iter().filter(|v| v.order.is_none()).count();
-        if self.moves && (1..views.len()).contains(&in_order) {
-            // Together they would have an order that no Transpose makes.
+        // Together they would have an order that no Transpose makes.
+        let are_mixed = self.moves && (1..views.len()).contains(&in_order);
+        if are_mixed {
             for view in &mut views {
                 *view = self.in_shape(view, &view.dims.clone())?;
             }
-            let views: Vec<&View> = views.iter().collect();
-            return self.push(node, Op::Concat(ops::Concat { axis: at }), &views);
         }
-        if self.keeps_axes && at > 0 && views.iter().all(plain) {
+        if are_mixed || self.keeps_axes && at > 0 && views.iter().all(plain) {
             let views: Vec<&View> = views.iter().collect();
             return self.push(node, Op::Concat(ops::Concat { axis: at }), &views);
         }
@@ -177,11 +176,14 @@ impl<'m> Importer<'m> {
         for constant in before {
             let size = plane(constant)?;
             placed.push((constant, first, size));
-            first += size;
+            first = usize::saturating_add(first, size);
         }
         let last = behind.map(|c| plane(c)).transpose()?.unwrap_or(0);
-        placed.extend(behind.map(|c| (c, first + own, last)));
-        dims[at] = first + own + last;
+        placed.extend(behind.map(|c| (c, first.saturating_add(own), last)));
+        dims[at] = first.saturating_add(own).saturating_add(last);
+        if dims.contains(&0) {
+            return Err(NodeError::unsupported("values without elements"));
+        }
         let elements = self.decoder.take(&node.label(), &dims)?;
         // A map whose rows are those along the axis: its border of zeros becomes the constants.
         let map = self.moved_to(x, &[outer, own, inner])?;

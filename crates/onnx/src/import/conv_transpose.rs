@@ -44,9 +44,9 @@ impl<'m> Importer<'m> {
             return Err(NodeError::unsupported("a weight that is no constant"));
         };
         let map = self.map_of(x)?;
-        let groups = node.int("group")?.unwrap_or(1);
-        let groups = usize::try_from(groups).ok().filter(|g| *g > 0);
-        let groups = groups.ok_or_else(|| node.invalid("a number of groups", "none"))?;
+        let given = node.int("group")?.unwrap_or(1);
+        let groups = usize::try_from(given).ok().filter(|g| *g > 0);
+        let groups = groups.ok_or_else(|| node.invalid("a number of groups", given.to_string()))?;
         let (inputs, of_group, taps) = match (map.spatial, weight.dims.as_slice()) {
             (2, &[inputs, of_group, kh, kw]) => (inputs, of_group, [kh, kw]),
             (1, &[inputs, of_group, kw]) => (inputs, of_group, [1, kw]),
@@ -60,12 +60,18 @@ impl<'m> Importer<'m> {
                 Shape(x.dims.clone())
             )));
         }
+        let kernel_shape = map.sizes(node, "kernel_shape", taps)?;
+        if kernel_shape != taps {
+            let expected = format!("kernel_shape {taps:?} of its weight");
+            return Err(node.invalid(expected, format!("{kernel_shape:?}")).into());
+        }
         let directions = directions(node, &map, taps)?;
         let outputs = of_group
             .checked_mul(groups)
             .ok_or_else(|| node.invalid("channels that can be counted", "more"))?;
         let [down, right] = directions;
-        let phases = down.stride * right.stride;
+        let phases = (down.stride.checked_mul(right.stride))
+            .ok_or_else(|| node.invalid("strides that can be counted", "more"))?;
         let shape = [outputs, phases, inputs / groups, down.each, right.each];
         self.decoder.take(&node.label(), &shape)?;
         let filters = self.dense(node, "weight", weight)?.values;
@@ -116,7 +122,8 @@ impl<'m> Importer<'m> {
             groups,
         });
         let x = self.in_shape(x, &map.shape)?;
-        let made = self.push(node, op, &[&x])?;
+        let name = self.free_name(&format!("{}.phases", node.name()));
+        let made = self.push_named(name, op, &[&x])?;
         let [_, rows, columns] = made.shape[..] else {
             return Err(NodeError::unsupported("an output that is no feature map"));
         };
@@ -162,7 +169,16 @@ fn directions(
         }
     };
     let upper = node.text("auto_pad")? == Some("SAME_UPPER");
-    let wrong = || node.invalid("sizes that fit together", "others");
+    let wrong = || {
+        let got = format!(
+            "a map {}, taps {taps:?}, strides {strides:?}, dilations {dilations:?}, pads {pads:?}, output_padding {more:?}, output_shape {asked:?}",
+            Shape(map.shape.clone())
+        );
+        node.invalid(
+            "an output of at least one pixel within what the taps reach",
+            got,
+        )
+    };
     let direction = |d: usize| -> Result<Direction, Invalid> {
         let (input, stride, dilation) = (map.shape[1 + d], strides[d], dilations[d]);
         if stride == 0 || dilation == 0 || input == 0 || more[d] >= stride.max(dilation) {
@@ -180,7 +196,7 @@ fn directions(
         };
         let wanted = match (asked, pads) {
             (Some(asked), _) => Some(asked[d]),
-            (None, None) => Some(input * stride),
+            (None, None) => Some(input.checked_mul(stride).ok_or_else(wrong)?),
             (None, Some(_)) => None,
         };
         // What is left out is divided between both sides, or said.

@@ -7,7 +7,10 @@ use super::view::View;
 use crate::attributes::OnnxNode;
 use crate::constants::resolve;
 use crate::node_error::NodeError;
-use crate::tensor::Tensor;
+use crate::tensor::{Int, Tensor};
+
+/// Most elements that an axis may get.
+const MOST: usize = 1 << 20;
 
 impl<'m> Importer<'m> {
     /// Channels that become blocks of pixels, or blocks of pixels that become channels.
@@ -92,8 +95,8 @@ impl<'m> Importer<'m> {
         };
         // An empty tensor is an absent one.
         let scales = scales.and_then(Tensor::floats).filter(|s| !s.is_empty());
-        let sizes = sizes.and_then(Tensor::ints).filter(|s| !s.is_empty());
-        let count = scales.map_or(sizes.as_ref().map(Vec::len), |s| Some(s.len()));
+        let sizes = sizes.and_then(Tensor::sizes).filter(|s| !s.is_empty());
+        let count = scales.map_or(sizes.map(<[Int]>::len), |s| Some(s.len()));
         if count != Some(axes.len()) {
             return Err(NodeError::unsupported(
                 "scales or sizes that are not one constant for each axis",
@@ -114,11 +117,12 @@ impl<'m> Importer<'m> {
         let mut matrices = Vec::new();
         for (i, &axis) in axes.iter().enumerate() {
             let Some(at) = axis.checked_sub(self.batch_axes) else {
-                let keeps = match (scales, &sizes) {
+                let keeps = match (scales, sizes.map(|sizes| sizes[i])) {
                     (Some(scales), _) => scales[i] == 1.0,
-                    (_, Some(sizes)) => {
+                    (_, Some(Int::Batch)) => true,
+                    (_, Some(Int::Known(size))) => {
                         let batch = self.batch.filter(|_| self.declared.len() == 1);
-                        batch.is_some_and(|n| i64::try_from(n) == Ok(sizes[i]))
+                        batch.is_some_and(|n| i64::try_from(n) == Ok(size))
                     }
                     _ => false,
                 };
@@ -129,10 +133,16 @@ impl<'m> Importer<'m> {
             };
             let wrong = |got: String| node.invalid("sizes and scales above 0", got);
             let own = x.dims[at];
-            let resized = match (scales, &sizes) {
+            let resized = match (scales, sizes.map(|sizes| sizes[i])) {
                 (Some(scales), _) => {
                     let scale = f64::from(scales[i]);
                     let size = own as f64 * scale;
+                    // onnxruntime multiplies in single precision.
+                    if size.floor() != f64::from((own as f32 * scales[i]).floor()) {
+                        return Err(NodeError::unsupported(format!(
+                            "a scale of {scale}, which makes {size} of {own} elements: its precision decides how many"
+                        )));
+                    }
                     Resized {
                         own,
                         size: size.floor() as usize,
@@ -140,9 +150,8 @@ impl<'m> Importer<'m> {
                         exact: size,
                     }
                 }
-                (_, Some(sizes)) => {
-                    let size =
-                        usize::try_from(sizes[i]).map_err(|_| wrong(sizes[i].to_string()))?;
+                (_, Some(Int::Known(size))) => {
+                    let size = usize::try_from(size).map_err(|_| wrong(size.to_string()))?;
                     Resized {
                         own,
                         size,
@@ -150,11 +159,19 @@ impl<'m> Importer<'m> {
                         exact: size as f64,
                     }
                 }
-                _ => return Err(wrong("none".into()).into()),
+                _ => return Err(wrong("the batch".into()).into()),
             };
             let Resized { size, exact, .. } = resized;
             if size == 0 || own == 0 {
                 return Err(wrong(size.to_string()).into());
+            }
+            if size > MOST {
+                let what = format!("a size of {size}, which is more than {MOST}");
+                return Err(NodeError::unsupported(what));
+            }
+            if self.opset <= 10 && resized.scale < 1.0 {
+                // The version does not say how places are rounded.
+                return Err(NodeError::unsupported("a scale below 1 before opset 11"));
             }
             // ONNX's reference aligns the last element with the size before it is rounded, onnxruntime with that after.
             if interpolation.transformation == "align_corners" && exact != size as f64 {
@@ -168,7 +185,7 @@ impl<'m> Importer<'m> {
                 let source = interpolation.terms(to, resized);
                 matches!(source[..], [(from, 1.0)] if from == to / factor.max(1))
             };
-            if factor * own == size && (0..size).all(repeats) {
+            if factor.checked_mul(own) == Some(size) && (0..size).all(repeats) {
                 factors[at] = factor;
             } else {
                 matrices.push((at, resized));
@@ -214,7 +231,8 @@ impl<'m> Importer<'m> {
         let last = x.transposed(&node.label(), &there, self.decoder)?;
         let last = self.moved_to(&last, &last.dims.clone())?;
         let op = Op::Linear(ops::Linear { weight, bias: None });
-        let made = self.push(node, op, &[&last])?;
+        let name = self.free_name(&format!("{}.resized", node.name()));
+        let made = self.push_named(name, op, &[&last])?;
         let back: Vec<usize> = (0..at).chain([rank - 1]).chain(at..rank - 1).collect();
         Ok(made.transposed(&node.label(), &back, self.decoder)?)
     }

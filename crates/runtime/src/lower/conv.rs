@@ -471,26 +471,15 @@ impl<'a> Layer<'a> {
         })
     }
 
-    /// Dense, over plain maps.
+    /// Dense, over plain maps. It stays whole: a matrix product adds in another order for another number of rows.
     fn dense(self: &Rc<Self>, geometry: Geometry) -> Candidate<'a> {
         let layer = Rc::clone(self);
         Candidate::new(Layout::Single, move || {
             let dense = layer.weight.to_dense();
             let Geometry { window, input } = &geometry;
-            // With groups a range of channels reads a range of the input; such layers are small and stay whole.
-            let ranges = if layer.groups == 1 {
-                layer.ranges(Layout::Single)
-            } else {
-                std::iter::once(0..layer.shape[0]).collect()
-            };
-            let part = |r: Range<usize>| {
-                let features = r.len() * layer.pixels;
-                let weight = rows_of(&dense, r.clone());
-                let bias = layer.bias().map(|b| &b[r]);
-                let conv = Conv::pack(layer.isa, &weight, bias, window, layer.groups, *input);
-                Part::whole(conv, features)
-            };
-            ranges.into_iter().map(part).collect()
+            let (bias, groups) = (layer.bias(), layer.groups);
+            let conv = Conv::pack(layer.isa, &dense, bias, window, groups, *input);
+            vec![Part::whole(conv, layer.shape[0] * layer.pixels)]
         })
     }
 }

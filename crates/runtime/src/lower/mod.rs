@@ -111,6 +111,8 @@ pub(crate) fn lower(
         outputs,
         block,
         one_by_one,
+        // Over several samples that are no tile, most layers stay whole.
+        shares_blocks: batching.parts > 1 && batching.choice.layout == Layout::Tiled,
         threads: batching.threads,
         last_alone,
     };
