@@ -19,7 +19,7 @@ use crate::{Clamp, Isa, length};
 ///
 /// # Invariants
 /// - `starts` begins with 0, does not decrease and ends with the number of steps
-/// - row indices are below the number of rows and [`SPARE`] together
+/// - row indices are below the number of rows and `SPARE` together
 #[derive(Debug, Clone)]
 pub struct InputSparse {
     isa: Isa,

@@ -50,10 +50,21 @@ pub fn run_all(network: &Network, inputs: &[&[f32]]) -> Vec<Vec<f64>> {
                 let weight = tensor(weight);
                 let bias = match b {
                     Some(bias) => tensor(bias),
-                    None => vec![0.0; weight.len() / inn.max(1)],
+                    None => vec![
+                        0.0;
+                        shapes[node.name.as_str()]
+                            .dims()
+                            .last()
+                            .copied()
+                            .unwrap_or(1)
+                    ],
                 };
-                let vectors = x.chunks(inn);
-                (vectors.flat_map(|x| reference::linear_sums(&weight, &bias, x, inn))).collect()
+                // A vector of nothing has the bias.
+                let vectors: usize = from[..from.len() - 1].iter().product();
+                let vector = |v: usize| &x[v * inn..][..inn];
+                (0..vectors)
+                    .flat_map(|v| reference::linear_sums(&weight, &bias, vector(v), inn))
+                    .collect()
             }
             Op::Conv(ops::Conv {
                 weight,
