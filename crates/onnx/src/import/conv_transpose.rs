@@ -4,7 +4,7 @@
 use sparsevd_model::{Dense, Op, Shape, Window, ops};
 
 use super::importer::Importer;
-use super::maps::Map;
+use super::maps::{Map, groups};
 use super::view::View;
 use crate::attributes::OnnxNode;
 use crate::node_error::{Invalid, NodeError};
@@ -44,9 +44,7 @@ impl<'m> Importer<'m> {
             return Err(NodeError::unsupported("a weight that is no constant"));
         };
         let map = self.map_of(x)?;
-        let given = node.int("group")?.unwrap_or(1);
-        let groups = usize::try_from(given).ok().filter(|g| *g > 0);
-        let groups = groups.ok_or_else(|| node.invalid("a number of groups", given.to_string()))?;
+        let groups = groups(node)?;
         let (inputs, of_group, taps) = match (map.spatial, weight.dims.as_slice()) {
             (2, &[inputs, of_group, kh, kw]) => (inputs, of_group, [kh, kw]),
             (1, &[inputs, of_group, kw]) => (inputs, of_group, [1, kw]),
@@ -60,11 +58,7 @@ impl<'m> Importer<'m> {
                 Shape(x.dims.clone())
             )));
         }
-        let kernel_shape = map.sizes(node, "kernel_shape", taps)?;
-        if kernel_shape != taps {
-            let expected = format!("kernel_shape {taps:?} of its weight");
-            return Err(node.invalid(expected, format!("{kernel_shape:?}")).into());
-        }
+        map.check_kernel_shape(node, taps)?;
         let directions = directions(node, &map, taps)?;
         let outputs = of_group
             .checked_mul(groups)

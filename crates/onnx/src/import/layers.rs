@@ -4,6 +4,7 @@ use sparsevd_model::bind::bias_name;
 use sparsevd_model::{Dense, Op, Shape, ops};
 
 use super::importer::{Importer, Value};
+use super::maps::groups;
 use super::view::View;
 use crate::attributes::OnnxNode;
 use crate::node_error::NodeError;
@@ -31,16 +32,8 @@ impl<'m> Importer<'m> {
                 )));
             }
         };
-        let kernel_shape = map.sizes(node, "kernel_shape", kernel)?;
-        if kernel_shape != kernel {
-            return Err(node
-                .invalid(
-                    format!("kernel_shape {kernel:?} of its weight"),
-                    format!("{kernel_shape:?}"),
-                )
-                .into());
-        }
-        let mut window = map.window(node, kernel_shape)?;
+        map.check_kernel_shape(node, kernel)?;
+        let mut window = map.window(node, kernel)?;
         // Kernels compute rows of a map at a time: a column that an operator reshapes anyway becomes a row.
         let is_reshaped = self.moves && x.input.is_none() && x.shape != map.shape;
         let as_row = is_reshaped && map.is_column_of(&window);
@@ -48,11 +41,7 @@ impl<'m> Importer<'m> {
             map.shape.swap(1, 2);
             window = window.transposed();
         }
-        let [groups] = node.int("group")?.map_or(Ok([1]), |g| {
-            usize::try_from(g)
-                .map(|g| [g])
-                .map_err(|_| node.invalid("a number of groups", g.to_string()))
-        })?;
+        let groups = groups(node)?;
         let mut dense = self.dense(node, "weight", weight)?;
         if let &[out, of_group, width] = weight.dims.as_slice() {
             dense.shape = Shape::from([out, of_group, 1, width]);

@@ -92,6 +92,20 @@ impl Map {
         Ok([default[0], right])
     }
 
+    /// Checks that a `kernel_shape`, where a node has one, is that of its weight.
+    pub fn check_kernel_shape(
+        &self,
+        node: OnnxNode<'_>,
+        kernel: [usize; 2],
+    ) -> Result<(), NodeError> {
+        let kernel_shape = self.sizes(node, "kernel_shape", kernel)?;
+        if kernel_shape == kernel {
+            return Ok(());
+        }
+        let expected = format!("kernel_shape {kernel:?} of its weight");
+        Err(node.invalid(expected, format!("{kernel_shape:?}")).into())
+    }
+
     pub fn pads(&self, node: OnnxNode<'_>) -> Result<[usize; 4], NodeError> {
         if self.spatial == 2 {
             return Ok(node.sizes("pads", [0; 4])?);
@@ -279,6 +293,13 @@ impl<'m> Importer<'m> {
         let made = self.push(node, Op::Pad(ops::Pad { pads, value }), &[&x])?;
         Ok(map.in_file(made))
     }
+}
+
+/// Groups of a convolution, at least one.
+pub(super) fn groups(node: OnnxNode<'_>) -> Result<usize, Invalid> {
+    let given = node.int("group")?.unwrap_or(1);
+    let groups = usize::try_from(given).ok().filter(|g| *g > 0);
+    groups.ok_or_else(|| node.invalid("a number of groups", given.to_string()))
 }
 
 fn oversized(node: OnnxNode<'_>, window: &Window) -> Invalid {
