@@ -81,6 +81,15 @@ impl Tensor {
     }
 }
 
+/// The elements at the given indices.
+pub(crate) fn pick(x: &Tensor, dims: Vec<usize>, places: impl Iterator<Item = usize>) -> Tensor {
+    let data = match &x.data {
+        Data::Float(v) => Data::Float(places.map(|i| v[i]).collect()),
+        Data::Int(v) => Data::Int(places.map(|i| v[i]).collect()),
+    };
+    Tensor { dims, data }
+}
+
 /// Decodes the tensors of a file, within a budget of elements.
 #[derive(Debug)]
 pub(crate) struct Decoder {
