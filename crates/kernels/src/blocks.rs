@@ -291,6 +291,11 @@ impl Blocks {
         self.map[0] * self.channel() * LANES
     }
 
+    /// Floats that hold one sample of bytes in place of floats.
+    pub fn byte_len(&self) -> usize {
+        self.len() / size_of::<f32>()
+    }
+
     /// The same blocks of `channels` channels.
     ///
     /// # Panics

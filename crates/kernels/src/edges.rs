@@ -71,6 +71,17 @@ impl Edges {
         edges
     }
 
+    /// For each of these lines of a channel, in the order in which they are written: from which line and lane each of its lanes comes, or that it is zero.
+    pub fn lines(&self) -> impl Iterator<Item = (usize, [Option<(usize, usize)>; LANES])> {
+        self.ends.iter().chain(&self.halos).map(|line| {
+            let from = |lane: usize| {
+                let at = line.from + lane;
+                (line.mask[lane] != 0).then_some((at / LANES, at % LANES))
+            };
+            (line.to / LANES, std::array::from_fn(from))
+        })
+    }
+
     /// Updates all channels of `y`, of any number of samples.
     pub fn refresh(&self, isa: Isa, y: &mut [f32]) {
         // SAFETY: `y` is borrowed mutably, so no other thread accesses it.

@@ -4,6 +4,7 @@
 use crate::Level;
 use crate::blocks::Blocks;
 use crate::cost::Costs;
+use crate::int8::Grid;
 use crate::isa::multiversion;
 use crate::kernel::{Operands, PackedKernel, Workload};
 #[cfg(target_arch = "x86_64")]
@@ -22,13 +23,15 @@ pub enum Layout {
     Tiled,
     /// Sample after sample, each map cut into sixteen spatial blocks: `[n][c][rows][columns][16]`. The count is the number of samples.
     Blocks(Blocks),
+    /// As [`Layout::Blocks`], with a byte of a grid for each number ([`crate::int8`]); four of them take the place of a float.
+    Bytes(Blocks, Grid),
 }
 
 impl Layout {
     /// Samples in one unit of the count: 1 or [`LANES`].
     pub fn samples(self) -> usize {
         match self {
-            Self::Single | Self::Blocks(_) => 1,
+            Self::Single | Self::Blocks(_) | Self::Bytes(..) => 1,
             Self::Tiled => LANES,
         }
     }

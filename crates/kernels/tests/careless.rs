@@ -39,7 +39,7 @@ use sparsevd_kernels::{
     Activation, ActivationKernel, Clamp, CopyKernel, Isa, LANES, Layout, Pack, PackedKernel,
     Precision, UnpackTiles, pack_tiles, tiles, unpack_tiles,
 };
-use sparsevd_model::{Csr, Dense, Window};
+use sparsevd_model::{Csr, Dense, Int8Grid, Window};
 use sparsevd_testing::arbitrary::Stream;
 
 /// Rows, columns and channels: powers of two, so that products with counts wrap to zero and to small lengths.
@@ -332,8 +332,12 @@ fn convolutions(isa: Isa) -> Vec<Case> {
         let levels = Csr::from_dense(&Dense::new(shape, vec![3.0; weight.values.len()]));
         let bytes = |blocks| {
             let instructions = (isa, Dot::of(isa));
-            let quantization = int8::Quantization {
+            let grid = Int8Grid {
+                scale: 0.5,
                 zero_point: 128,
+            };
+            let quantization = int8::Quantization {
+                zero_point: grid.zero_point,
                 scale: &[0.01; SIDE],
                 offset: &[128.0; SIDE],
             };
@@ -342,7 +346,7 @@ fn convolutions(isa: Isa) -> Vec<Case> {
                 instructions,
                 &levels,
                 shape,
-                0.5,
+                grid.into(),
                 quantization,
                 &window,
                 groups,

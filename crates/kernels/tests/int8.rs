@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::int8::{
-    Conv, Dot, Linear, Quantization, SAMPLES, Spmm, byte_of, byte_tiles, quantize,
+    Conv, Dequantize, Dot, Linear, Quantization, Quantize, Regroup, SAMPLES, Spmm, byte_of,
+    byte_tiles, quantize,
 };
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::{Clamp, Isa, tiles};
@@ -473,7 +474,7 @@ impl Filters {
             (isa, dot),
             &levels,
             self.shape(),
-            self.grid.scale,
+            self.grid.into(),
             quantization,
             window,
             groups,
@@ -550,9 +551,13 @@ impl Filters {
         let mut y = vec![f32::NAN; n * to.len()];
         whole.run(&x, onto.as_deref(), &mut y, n, &mut scratch, clamp);
         same(&unpacked(&to, &y), &want, dot);
+        self.check_bytes(&whole, [from, to], residual, clamp, &want);
         if let Some(pooled) = BlockPool::output(&Window::square(2, 2), &to)
             && let Some(conv) = whole.pooled(&self.case.window, pooled)
         {
+            let want: Vec<f32> = self.pooled(&plain);
+            let want: Vec<f32> = want.into_iter().map(|v| clamp.apply(v)).collect();
+            self.check_bytes(&conv, [from, pooled], false, clamp, &want);
             let mut y = vec![f32::NAN; n * pooled.len()];
             conv.run(&x, None, &mut y, n, &mut scratch, clamp);
             let want: Vec<f32> = self
@@ -561,6 +566,97 @@ impl Filters {
                 .map(|v| clamp.apply(v))
                 .collect();
             same(&unpacked(&pooled, &y), &want, dot);
+        }
+    }
+}
+
+impl Filters {
+    /// A convolution over blocks that reads, adds and writes bytes, in all combinations. `want` is what it computes of floats, onto the plain output where
+    /// there is a residual.
+    fn check_bytes(
+        &self,
+        conv: &Conv,
+        [from, to]: [Blocks; 2],
+        residual: bool,
+        clamp: Clamp,
+        want: &[f32],
+    ) {
+        let (n, isa) = (self.n, Isa::best());
+        let reader = Int8Grid {
+            scale: 0.5,
+            zero_point: self.grid.zero_point / 2,
+        };
+        for dot in Dot::available() {
+            if !conv.name().starts_with(dot.name()) {
+                continue;
+            }
+            let bytes = |blocks: Blocks, grid: Int8Grid, plain: &[f32]| {
+                let mut floats = vec![0.0; n * blocks.len()];
+                blocks.pack(isa, plain, n, &mut floats);
+                let mut y = vec![f32::NAN; n * blocks.byte_len()];
+                Quantize::new(dot, blocks, grid.into()).run(&floats, n, &mut y);
+                (floats, y)
+            };
+            let numbers = |v: &[f32], grid: Int8Grid| -> Vec<f32> {
+                v.iter().map(|&v| grid.value(grid.byte(v))).collect()
+            };
+            let plain = self.plain();
+            let (floats, x) = bytes(from, self.grid, &self.x);
+            for onto_bytes in [false, true] {
+                if onto_bytes && !residual {
+                    continue;
+                }
+                // What is added is on its grid.
+                let onto = residual.then(|| bytes(to, reader, &numbers(&plain, reader)));
+                let want: Vec<f32> = match residual {
+                    true => (plain.iter().zip(numbers(&plain, reader)))
+                        .map(|(v, r)| clamp.apply(v + r))
+                        .collect(),
+                    false => want.to_vec(),
+                };
+                let onto = onto.as_ref().map(|(floats, bytes)| match onto_bytes {
+                    true => &bytes[..],
+                    false => &floats[..],
+                });
+                for (reads, writes) in [(false, true), (true, false), (true, true)] {
+                    let mut conv = conv.clone();
+                    if reads {
+                        conv = conv.reading_bytes().expect("blocks have no border");
+                    }
+                    if onto_bytes {
+                        conv = conv.onto_bytes(reader.into());
+                    }
+                    if writes {
+                        conv = conv.writing_bytes(reader.into());
+                    }
+                    let mut scratch = vec![f32::NAN; conv.scratch_len()];
+                    let x = if reads { &x } else { &floats };
+                    let mut y = vec![f32::NAN; n * conv.output_len()];
+                    conv.run(x, onto, &mut y, n, &mut scratch, clamp);
+                    let mut got = y;
+                    if writes {
+                        let mut floats = vec![f32::NAN; n * to.len()];
+                        Dequantize::new(dot, to, reader.into()).run(&got, n, &mut floats);
+                        got = floats;
+                    }
+                    let want = if writes {
+                        numbers(&want, reader)
+                    } else {
+                        want.clone()
+                    };
+                    // Inside of the map, halos are copies.
+                    let in_blocks = |plain: &[f32]| {
+                        let mut y = vec![0.0; n * to.len()];
+                        to.pack(isa, plain, n, &mut y);
+                        y
+                    };
+                    let inside = in_blocks(&vec![1.0; want.len()]);
+                    let place = inside.iter().zip(got.iter().zip(in_blocks(&want)));
+                    for (_, (got, want)) in place.filter(|(inside, _)| **inside == 1.0) {
+                        assert_eq!(got.to_bits(), want.to_bits(), "{dot}: {got}, not {want}");
+                    }
+                }
+            }
         }
     }
 }
@@ -626,6 +722,52 @@ proptest! {
             let mut y = vec![f32::NAN; tiles(n) * rows * 16];
             linear.run(&to_tiles(&x, n, cols), &mut y, n, &mut scratch, clamp);
             same(&from_tiles(&y, n, rows), &want, dot);
+        }
+    }
+}
+
+/// Maps of bytes in other blocks, and one pixel of several, are those of floats.
+#[test]
+fn maps_of_bytes_are_regrouped_and_subsampled() {
+    let mut stream = Stream(11);
+    let isa = Isa::best();
+    let grid = Int8Grid {
+        scale: 0.25,
+        zero_point: 77,
+    };
+    for [h, w] in [[28, 28], [7, 9], [1, 5], [16, 33]] {
+        let (c, n) = (3, 2);
+        let x: Vec<f32> = stream.floats(n * c * h * w);
+        let bytes = |dot, blocks: Blocks, plain: &[f32]| {
+            let mut floats = vec![0.0; n * blocks.len()];
+            blocks.pack(isa, plain, n, &mut floats);
+            let mut y = vec![f32::NAN; n * blocks.byte_len()];
+            Quantize::new(dot, blocks, grid.into()).run(&floats, n, &mut y);
+            y.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        for strides in [[1, 1], [2, 2], [2, 1], [3, 2]] {
+            let [oh, ow] = [h.div_ceil(strides[0]), w.div_ceil(strides[1])];
+            let sampled: Vec<f32> = (0..n * c * oh * ow)
+                .map(|i| {
+                    let (map, y, x_) = (i / (oh * ow), i / ow % oh, i % ow);
+                    x[map * h * w + y * strides[0] * w + x_ * strides[1]]
+                })
+                .collect();
+            let from = Blocks::of_map([c, h, w]).with_halo([1, 0, 2, 1]);
+            let to = Blocks::of_map([c, oh, ow]).with_halo([1, 2, 0, 1]);
+            for dot in Dot::available() {
+                let x: Vec<f32> = bytes(dot, from, &x)
+                    .into_iter()
+                    .map(f32::from_bits)
+                    .collect();
+                let mut y = vec![f32::NAN; n * to.byte_len()];
+                Regroup::new([from, to], strides, grid.into()).run(&x, n, &mut y);
+                let got: Vec<u32> = y.into_iter().map(f32::to_bits).collect();
+                assert!(
+                    got == bytes(dot, to, &sampled),
+                    "{dot}: {h}x{w} by {strides:?}"
+                );
+            }
         }
     }
 }

@@ -51,6 +51,7 @@ impl Tensor {
     pub fn extent(self) -> Extent {
         let (row, rows) = match self.layout {
             Layout::Blocks(blocks) => (blocks.len(), Rows::ONE),
+            Layout::Bytes(blocks, _) => (blocks.byte_len(), Rows::ONE),
             Layout::Single | Layout::Tiled => (self.features, self.rows),
         };
         Extent {

@@ -32,7 +32,7 @@ pub struct PlanNode {
     pub is_int8: bool,
     /// Pieces that different threads can compute: rows, channels or lines of maps.
     pub parts: usize,
-    /// Layout of the output: `single`, `tiled` or `blocks`.
+    /// Layout of the output: `single`, `tiled`, `blocks` or `bytes`.
     pub layout: &'static str,
     /// Shape of the output, per sample.
     pub shape: Shape,
@@ -385,6 +385,7 @@ fn describe(bound: &Bound, options: &PlanOptions, block: usize, length: usize) -
             Layout::Single => "single",
             Layout::Tiled => "tiled",
             Layout::Blocks(_) => "blocks",
+            Layout::Bytes(..) => "bytes",
         },
         shape: step.output_shape.clone(),
         weights,

@@ -188,6 +188,114 @@ fn outputs_are_those_of_plain_loops_on_every_instruction_set() {
     }
 }
 
+/// Convolutions over maps that are cut into blocks: with residuals and strides.
+fn over_blocks(seed: u64) -> Network {
+    let mut b = GraphBuilder::new("blocks");
+    let x = b.input("x", [16, 28, 28]);
+    let conv = |out, size: usize| Conv2d::square(out, size).padding(size / 2);
+    let v = b.conv("p", &x, &conv(32, 3));
+    let residual = b.op("p.relu", Op::Relu, &[&v]);
+    let v = b.conv("q", &residual, &conv(32, 3));
+    let v = b.op("q.relu", Op::Relu, &[&v]);
+    let v = b.conv("r", &v, &conv(32, 1));
+    let v = b.op("sum", Op::Add, &[&v, &residual]);
+    let both = b.op("r.relu", Op::Relu, &[&v]);
+    // Blocks of seven lines move over pixels of two in other blocks; the shortcut reads one pixel of four.
+    let v = b.conv("s", &both, &conv(48, 3).stride(2));
+    let v = b.op("s.relu", Op::Relu, &[&v]);
+    let v = b.conv("t", &v, &conv(32, 1));
+    let shortcut = b.conv("u", &both, &conv(32, 1).stride(2));
+    let v = b.op("sum2", Op::Add, &[&v, &shortcut]);
+    let v = b.conv("v", &v, &conv(16, 3));
+    let v = b.op("v.relu", Op::Relu, &[&v]);
+    b.output(&v);
+    let mut network = with_grids(b, seed, 0.5);
+    // Both read the same value.
+    let (grid, rows) = (
+        network.int8.inputs["s"],
+        network.int8.rows["u.weight"].clone(),
+    );
+    network.set_int8("u", grid, rows).unwrap();
+    network
+}
+
+/// A sample through that network by plain loops. A value that int8 convolutions alone read is rounded for what they add, too.
+fn plain_over_blocks(network: &Network, x: &[f32]) -> Vec<f32> {
+    let relu = |x: &[f32]| -> Vec<f32> { x.iter().map(|v| v.max(0.0)).collect() };
+    let sum = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a + b).collect() };
+    let p = relu(&layer(network, "p", x, [16, 28, 28]));
+    let q = relu(&layer(network, "q", &p, [32, 28, 28]));
+    let grid = network.int8.inputs["q"];
+    let rounded: Vec<f32> = p.iter().map(|&v| grid.value(grid.byte(v))).collect();
+    let r = relu(&sum(&layer(network, "r", &q, [32, 28, 28]), &rounded));
+    let s = relu(&layer(network, "s", &r, [32, 28, 28]));
+    let t = layer(network, "t", &s, [48, 14, 14]);
+    let sampled: Vec<f32> = (0..32 * 14 * 14)
+        .map(|i| r[i / 196 * 784 + i / 14 % 14 * 56 + i % 14 * 2])
+        .collect();
+    // The shortcut as a convolution of what it reads.
+    let shortcut = strided(network, "u", &sampled, [32, 14, 14]);
+    relu(&layer(network, "v", &sum(&t, &shortcut), [32, 14, 14]))
+}
+
+/// A 1x1 convolution with strides, over the pixels that it reads.
+fn strided(network: &Network, name: &str, x: &[f32], input: [usize; 3]) -> Vec<f32> {
+    let mut network = network.clone();
+    let mut nodes = network.graph.nodes.iter_mut();
+    let node = nodes.find(|n| n.name == name).unwrap();
+    let Op::Conv(conv) = &mut node.op else {
+        unreachable!()
+    };
+    conv.window.strides = [1, 1];
+    layer(&network, name, x, input)
+}
+
+#[test]
+fn values_between_int8_convolutions_are_bytes() {
+    let network = over_blocks(8);
+    let (n, elements) = (3, 16 * 28 * 28);
+    let x: Vec<f32> = Stream(12)
+        .floats(n * elements)
+        .iter()
+        .map(|v| 3.0 * v)
+        .collect();
+    let want: Vec<f32> = x
+        .chunks(elements)
+        .flat_map(|x| plain_over_blocks(&network, x))
+        .collect();
+    for isa in Isa::available() {
+        for threads in [1, 2] {
+            for batch in [1, n] {
+                let options = PlanOptions {
+                    threads,
+                    batch,
+                    ..options(isa, Int8Mode::Always)
+                };
+                let plan = Plan::new(&network, &options).unwrap();
+                let layouts: Vec<(&str, &str)> = plan
+                    .nodes()
+                    .iter()
+                    .filter(|n| n.is_int8)
+                    .map(|n| (n.name.as_str(), n.layout))
+                    .collect();
+                let bytes = ["p", "q", "r", "s"].map(|name| (name, "bytes"));
+                assert_eq!(layouts[..4], bytes, "{isa}: {plan}");
+                let session = Session::new(plan, threads).unwrap();
+                let outputs = want.len() / n;
+                for (x, want) in x.chunks(batch * elements).zip(want.chunks(batch * outputs)) {
+                    let mut y = vec![f32::NAN; want.len()];
+                    session.run(batch, x, &mut y[..]).unwrap();
+                    let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert!(
+                        bits(&y) == bits(want),
+                        "{isa}, batch {batch}, {threads} threads"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn int8_is_multiplied_only_where_the_file_and_the_options_say() {
     let network = network(6);

@@ -12,6 +12,8 @@
 //! up to at most 128, and so do the negative ones: 255 * 128 < 2^15. Packing pairs the weights of a row accordingly, a large one with a
 //! small or a negative one, or else with zero ([`fitting_pairs`]).
 
+use std::ops::Range;
+
 use super::dot::{Dot, Task};
 use super::lanes::{Lanes, SAMPLES, Weights};
 use super::lines::TILES;
@@ -303,7 +305,7 @@ impl<const LARGE: bool> Output for Bytes<LARGE> {
                     *v = L::Floats::clamp(*v, low, high);
                 }
             }
-            L::store_bytes(self.y.add(at), SAMPLES, values, self.bounds);
+            L::store_bytes(self.y.add(at), Some(SAMPLES), values, self.bounds);
         }
     }
 }
@@ -330,13 +332,14 @@ pub(super) unsafe fn scaled<L: Lanes>(
     }
 }
 
-/// A product with `tiles` tiles of bytes, each `tile` bytes long. `x` is readable for all of them, and columns of the matrix are below the number of
-/// lines of a tile.
+/// A product with `tiles` tiles of bytes, each `tile` bytes long: with `at_once` of them, row after row, then with the next. `x` is readable for all
+/// of them, and columns of the matrix are below the number of lines of a tile.
 pub(super) struct Product<'a, O> {
     pub matrix: &'a Any4,
     pub x: *const u8,
     pub tile: usize,
     pub tiles: usize,
+    pub at_once: usize,
     pub output: O,
 }
 
@@ -357,24 +360,27 @@ impl<O: Output> Product<'_, O> {
     #[inline(always)]
     unsafe fn rows<L: Lanes, S: Step>(&self, steps: *const S) {
         let constants = L::constants();
-        for tile in 0..self.tiles {
+        let mut first = 0;
+        while first < self.tiles {
+            let tiles = first..self.tiles.min(first + self.at_once);
             let mut step = steps;
             let (groups, rest) = self.matrix.rows.as_chunks::<GROUP>();
             // SAFETY: `step` is the first step of the rows, of which there are as many as there are steps in total.
             unsafe {
                 for group in groups {
                     if L::TWO_ROWS {
-                        step = self.group::<L, S, GROUP>(constants, group, step, tile);
+                        step = self.group::<L, S, GROUP>(constants, group, step, &tiles);
                     } else {
                         for row in group {
-                            step = self.group::<L, S, 1>(constants, &[*row], step, tile);
+                            step = self.group::<L, S, 1>(constants, &[*row], step, &tiles);
                         }
                     }
                 }
                 for row in rest {
-                    step = self.group::<L, S, 1>(constants, &[*row], step, tile);
+                    step = self.group::<L, S, 1>(constants, &[*row], step, &tiles);
                 }
             }
+            first = tiles.end;
         }
     }
 
@@ -385,25 +391,28 @@ impl<O: Output> Product<'_, O> {
         constants: L::Constants,
         rows: &[Row; R],
         step: *const S,
-        tile: usize,
+        tiles: &Range<usize>,
     ) -> *const S {
         // SAFETY: `step` is the first of as many steps as the rows have; offsets are those of lines of a tile, of which parts are read.
         unsafe {
             let steps = rows[0].steps as usize;
-            for part in 0..SAMPLES / (TILES * L::N) {
-                // A matrix without columns has no steps, and an input without bytes.
-                let x = self.x.wrapping_add(tile * self.tile + part * TILES * L::N);
-                let mut sums: [[L::Ints; 4]; R] =
-                    std::array::from_fn(|r| [L::splat(rows[r].start); 4]);
-                for at in 0..steps {
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let step = &*step.add(r * steps + at);
-                        let lines = step.offsets().map(|offset| x.add(offset));
-                        *sums = L::add_products(constants, *sums, lines, SAMPLES, step.weights());
+            for tile in tiles.clone() {
+                for part in 0..SAMPLES / (TILES * L::N) {
+                    // A matrix without columns has no steps, and an input without bytes.
+                    let x = self.x.wrapping_add(tile * self.tile + part * TILES * L::N);
+                    let mut sums: [[L::Ints; 4]; R] =
+                        std::array::from_fn(|r| [L::splat(rows[r].start); 4]);
+                    for at in 0..steps {
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            let step = &*step.add(r * steps + at);
+                            let lines = step.offsets().map(|offset| x.add(offset));
+                            *sums =
+                                L::add_products(constants, *sums, lines, SAMPLES, step.weights());
+                        }
                     }
-                }
-                for (row, sums) in rows.iter().zip(sums) {
-                    self.output.store::<L>(row, tile, part, L::in_order(sums));
+                    for (row, sums) in rows.iter().zip(sums) {
+                        self.output.store::<L>(row, tile, part, L::in_order(sums));
+                    }
                 }
             }
             step.add(R * steps)

@@ -1,22 +1,25 @@
-//! Sparse convolution of bytes, over the lines of sixteen floats that [`Blocks`] and tiles have.
+//! Sparse convolution of bytes, over the lines of sixteen that [`Blocks`] and tiles have.
 //!
-//! **Image.** A run quantises its input into an image, `[channel][row][column]` of lines of sixteen bytes, so that four neighbouring lines are the
-//! sixty-four bytes that a step of [`super::any4`] reads, from any column on. A weight at (input channel, ky, kx) multiplies them for four neighbouring lines
-//! of output at a fixed offset, as in [`crate::conv_blocks`]. In a row the columns that windows with strides read together come together: with strides
-//! of two first the even ones, then the odd ones. Tiles get the border of their padding in the image, of the byte that stands for zero; blocks have it in
-//! their halo. On AVX-512 the image is there twice, in the two forms of lines.
+//! **Strips.** Four lines of output at a time, any four, are a tile of sixty-four samples of a matrix product: the lines that its weights read, one for each
+//! (input channel, ky, kx) that any filter has, are gathered side by side, and multiplied by [`super::any4`]. So every line that a step reads
+//! begins at a cache line, in as few sets of the cache as need be, whatever strides and maps are; gathering is a few per cent of the products.
 //!
-//! **Pooling.** With 2x2 max-pooling the sums of four lines and of the four below them are computed at once, and the largest of two by two are stored.
+//! **Input and output** are floats or bytes of a grid ([`super::maps`]), each for itself. Floats are quantised first, into an image of bytes. Tiles get the
+//! border of their padding there, of the byte that stands for zero; blocks have it in their halo. What is written in bytes is what a reader
+//! would make of the floats, to the bit.
+//!
+//! **Pooling.** With 2x2 max-pooling a strip is two by two lines, whose largest are stored.
 
 use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
 
-use super::any4::{Any4, Entry, Row, Step, Steps, scaled};
+use super::any4::{Any4, Entry, Output, Product, Row, scaled};
 use super::dot::{self, Dot, Task};
+use super::grid::Grid;
 use super::lanes::{Lanes, SAMPLES};
-use super::linear::bytes;
-use super::lines::TILES;
+use super::linear::{bytes, bytes_of};
+use super::maps::{ByteEdges, QuantizeLines, STRIP, floats_for, load_bytes, store_bytes};
 use super::quantization::{Quantization, level, unpack};
 use crate::blocks::Blocks;
 use crate::clamp::Bounds;
@@ -29,82 +32,113 @@ use crate::pool_blocks::BlockPool;
 use crate::simd::Simd;
 use crate::{Clamp, Isa, LANES, length};
 
-/// Rows of the matrix that are computed together.
-const GROUP: usize = 2;
-
-/// A sparse convolution that quantises its input, multiplies int8 and writes floats.
+/// A sparse convolution that multiplies int8, over floats or bytes.
 ///
 /// # Invariants
-/// - a weight's offset plus the place of any strip is that of a line of the image, and no more than three lines after the last line of a strip that is
-///   stored are read, which the image has room for behind its end
-/// - strips are lines of a channel of the output
+/// - a place plus any line of input of a strip is a line of the image
+/// - lines of output of strips are those of a channel of the output, and a strip has one to four of them
+/// - columns of the matrix are below the number of places
 #[derive(Debug, Clone)]
 pub struct Conv {
     isa: Isa,
     dot: Dot,
     input: Blocks,
     output: Blocks,
-    quantized: (f32, u8),
+    grid: Grid,
     image: Image,
+    /// Lines of the image before those that are gathered for a strip.
+    places: Vec<u32>,
     strips: Vec<Strip>,
-    /// Bytes of the image between two rows of the output, where pooling is fused.
-    below: Option<usize>,
     matrix: Any4,
-    edges: Edges,
     nonzeros: usize,
+    /// Whether a strip is two by two lines of the convolution, for one of the output.
+    pools: bool,
+    /// Whether the input is in bytes of the grid.
+    reads_bytes: bool,
+    /// The grid of the residual, if that is in bytes.
+    onto: Option<Grid>,
+    writes: Writes,
 }
 
-/// Up to four neighbouring lines of each channel of the output.
+/// How the output is stored, and what follows from its pixels.
+#[derive(Debug, Clone)]
+enum Writes {
+    Floats(Edges),
+    Bytes(Grid, ByteEdges),
+}
+
+/// Up to four lines of each channel of the output, or one that is pooled from four.
 #[derive(Debug, Clone, Copy)]
 struct Strip {
-    /// Bytes of the image before the input of its first line.
-    x: usize,
-    /// Floats of an output channel before its first line.
-    y: usize,
+    /// Lines of the image before the input of each line. Lines that are not there repeat the last one.
+    x: [u32; STRIP],
+    /// Lines of a channel of the output before each line.
+    y: [u32; STRIP],
+    /// Lines of output.
     lines: usize,
+    /// Whether the four lines of input follow each other, and those of output.
+    joined: [bool; 2],
 }
 
-/// Where the lines of a quantised input are.
+impl Strip {
+    /// A strip of `x`, one to four lines of input, for the lines of output `y`.
+    fn new(x: &[usize], y: &[usize]) -> Self {
+        let four = |lines: &[usize]| -> [u32; STRIP] {
+            let line = |i: usize| lines[i.min(lines.len() - 1)];
+            std::array::from_fn(|i| u32::try_from(line(i)).expect("less than 2^32 lines"))
+        };
+        let lines = [four(x), four(y)];
+        let joined = |lines: [u32; STRIP]| (0..).zip(lines).all(|(i, line)| line == lines[0] + i);
+        Self {
+            x: lines[0],
+            y: lines[1],
+            lines: y.len(),
+            joined: lines.map(joined),
+        }
+    }
+}
+
+/// Where the lines of the input are, in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Image {
     channels: usize,
-    /// Lines of a channel of the input.
-    source: usize,
-    /// Rows and columns of the input that are quantised.
+    /// Rows and columns of lines of the input.
     from: [usize; 2],
     /// Rows above, columns on the left, rows below, columns on the right that are added.
     border: [usize; 4],
-    /// Columns that windows skip.
-    stride: usize,
-    /// Lines between columns that windows read together, and between rows.
-    phase: usize,
+    /// Lines between rows, and between channels, of which the input has `source`.
     row: usize,
+    channel: usize,
+    source: usize,
 }
 
 impl Image {
-    /// Rows with the border.
-    fn rows(&self) -> usize {
-        self.border[0] + self.from[0] + self.border[2]
+    /// The lines of an input, which come one after the other where there is no border.
+    fn of(input: &Blocks, border: [usize; 4]) -> Self {
+        let [top, left, bottom, right] = border;
+        let from = [input.height(), input.pitch()];
+        let row = left + from[1] + right;
+        Self {
+            channels: input.map()[0],
+            from,
+            border,
+            row,
+            channel: match border {
+                [0, 0, 0, 0] => input.channel(),
+                _ => (top + from[0] + bottom) * row,
+            },
+            source: input.channel(),
+        }
     }
 
-    /// Lines of a channel.
-    fn channel(&self) -> usize {
-        self.rows() * self.row
+    fn lines(&self) -> usize {
+        self.channels * self.channel
     }
 
-    /// Bytes of one form, with room for the lines that are read past its end.
-    fn form(&self) -> usize {
-        (self.channels * self.channel() * LANES + SAMPLES).next_multiple_of(SAMPLES)
-    }
-
-    /// The line of a column in its row.
-    fn column(&self, x: usize) -> usize {
-        x % self.stride * self.phase + x / self.stride
+    fn has_border(&self) -> bool {
+        self.border != [0; 4]
     }
 }
-
-/// Lines of four.
-const STRIP: usize = SAMPLES / LANES;
 
 impl Conv {
     /// Packs a range of output channels of filters of `shape` `[out, in/groups, kh, kw]`, whose `levels` are integers from -128 to 127 in `out` rows, so
@@ -120,7 +154,7 @@ impl Conv {
         (isa, dot): (Isa, Dot),
         levels: &Csr,
         shape: [usize; 4],
-        input_scale: f32,
+        grid: Grid,
         quantization: Quantization<'_>,
         window: &Window,
         groups: usize,
@@ -134,6 +168,7 @@ impl Conv {
             scale,
             offset,
         } = quantization;
+        assert_eq!(zero_point, grid.zero_point(), "the zero point");
         assert_eq!(levels.rows(), out, "rows of the weight");
         assert_eq!(levels.cols(), per_group * kh * kw, "columns of the weight");
         length::check("the scale", scale.len(), [out]);
@@ -148,40 +183,43 @@ impl Conv {
             true => ([0; 4], [input.halo()[0] - top, input.halo()[1] - left]),
             false => (window.pads, [0; 2]),
         };
-        let columns = border[1] + input.pitch() + border[3];
-        // A wider one leaves one column of output.
-        let stride = window.strides[1].min(columns.max(1));
-        let phase = columns.div_ceil(stride);
-        let image = Image {
-            channels: input.map()[0],
-            source: input.channel(),
-            from: [input.height(), input.pitch()],
-            border,
-            stride,
-            phase,
-            row: stride * phase,
-        };
-        length::planned(
-            "an image of bytes",
-            [image.channels, image.rows() + 1, image.row + 1, 4 * LANES],
-        );
+        let image = Image::of(&input, border);
+        length::planned("an image of bytes", [image.channels, image.channel, LANES]);
         let [dy, dx] = window.dilations;
+        // The lines that any of these filters reads, in their order in memory.
+        let line = |group: usize, k: u32| {
+            let k = k as usize;
+            let (ic, ky, kx) = (k / (kh * kw), k / kw % kh, k % kw);
+            let channel = (group * per_group + ic) * image.channel;
+            let line = channel + (first[0] + ky * dy) * image.row + first[1] + kx * dx;
+            u32::try_from(line).expect("an image of less than 2^32 lines")
+        };
+        let of_groups = || filters_of_groups(out, groups, &channels);
+        let mut places: Vec<u32> = Vec::new();
+        for (group, filters) in of_groups() {
+            let mut read = vec![false; levels.cols()];
+            for filter in filters {
+                for &k in levels.row(filter).0 {
+                    read[k as usize] = true;
+                }
+            }
+            let read = (0..).zip(read).filter(|&(_, read)| read);
+            places.extend(read.map(|(k, _)| line(group, k)));
+        }
+        places.sort_unstable();
+        places.dedup();
         let mut nonzeros = 0;
         let mut rows = Vec::with_capacity(channels.len());
-        for (g, filters) in filters_of_groups(out, groups, &channels) {
+        for (group, filters) in of_groups() {
             for filter in filters {
-                let (places, values) = levels.row(filter);
-                nonzeros += places.len();
+                let (columns, values) = levels.row(filter);
+                nonzeros += columns.len();
                 let entry = |(&k, &v): (&u32, &f32)| -> Entry {
-                    let k = k as usize;
-                    let (ic, ky, kx) = (k / (kh * kw), k / kw % kh, k % kw);
-                    let line = (g * per_group + ic) * image.channel()
-                        + (first[0] + ky * dy) * image.row
-                        + image.column(first[1] + kx * dx);
-                    let line = u32::try_from(line).expect("an image of less than 2^32 lines");
-                    (line, level(v))
+                    let place = places.binary_search(&line(group, k));
+                    let place = place.expect("a line that a filter reads");
+                    (u32::try_from(place).expect("as many as lines"), level(v))
                 };
-                let entries = places.iter().zip(values).map(entry).collect();
+                let entries = columns.iter().zip(values).map(entry).collect();
                 let constants = (scale[filter], offset[filter]);
                 rows.push(unpack(dot, filter, entries, zero_point, constants));
             }
@@ -192,13 +230,16 @@ impl Conv {
             dot,
             input,
             output,
-            quantized: (input_scale, zero_point),
+            grid,
             image,
             strips: strips(&image, window, &output),
-            below: None,
-            matrix: Any4::pack(dot, rows, LANES),
-            edges: Edges::of(&output),
+            matrix: Any4::pack(dot, rows, dot.line()),
+            places,
             nonzeros,
+            pools: false,
+            reads_bytes: false,
+            onto: None,
+            writes: Writes::Floats(Edges::of(&output)),
         }
     }
 
@@ -208,48 +249,104 @@ impl Conv {
         let [channels, ..] = self.output.map();
         let least = BlockPool::output(&Window::square(2, 2), &self.output)?;
         let output = output.with_channels(channels);
-        if self.below.is_some() || !output.covers(&least) {
+        if self.pools || !output.covers(&least) {
             return None;
         }
         let [rows, columns] = output.block();
-        let below = window.strides[0].saturating_mul(self.image.row) * LANES;
-        let strips = (0..rows).flat_map(|row| {
-            (0..columns).step_by(STRIP / 2).map(move |column| Strip {
-                x: 2 * (row * below + column * LANES),
-                y: output.line(row.cast_signed(), column.cast_signed()) * LANES,
-                lines: (columns - column).min(STRIP / 2),
-            })
+        let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        let strips = places.map(|(row, column)| {
+            let x = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(down, right)| {
+                input_line(&self.image, window, 2 * row + down, 2 * column + right)
+            });
+            Strip::new(&x, &[output_line(&output, row, column)])
         });
         self.strips = strips.collect();
-        self.below = Some(below);
-        self.edges = Edges::of(&output);
+        self.pools = true;
         self.output = output;
+        self.writes = Writes::Floats(Edges::of(&output));
         Some(self)
+    }
+
+    /// The same convolution of an input that is already in bytes of its grid, in the same blocks. `None` where it needs a border.
+    pub fn reading_bytes(self) -> Option<Self> {
+        let reads_bytes = !self.image.has_border();
+        reads_bytes.then_some(Self {
+            reads_bytes,
+            ..self
+        })
+    }
+
+    /// The same convolution with a residual in bytes of a grid.
+    #[must_use]
+    pub fn onto_bytes(self, grid: Grid) -> Self {
+        let onto = Some(grid);
+        Self { onto, ..self }
+    }
+
+    /// The same convolution with an output in bytes of a grid.
+    #[must_use]
+    pub fn writing_bytes(self, grid: Grid) -> Self {
+        let edges = ByteEdges::of(&self.output, grid.zero_point());
+        Self {
+            writes: Writes::Bytes(grid, edges),
+            ..self
+        }
     }
 
     /// Expected nanoseconds of a unit: a sample, or sixteen where lanes are samples.
     pub fn unit_ns(&self, costs: &Costs) -> f64 {
-        let each = SAMPLES * self.below.map_or(1, |_| 2);
-        let lanes = self.strips.len() * each;
-        costs.int8_conv(
-            self.nonzeros,
-            lanes,
-            self.input.len(),
-            self.dot.conv_share(),
-        )
+        let lanes = self.strips.len() * SAMPLES;
+        let quantized = if self.reads_bytes {
+            0
+        } else {
+            self.input.len()
+        };
+        costs.int8_conv(self.nonzeros, lanes, quantized, self.dot.conv_share())
     }
 
-    /// Elements of scratch that a run needs: the image.
+    /// Elements of scratch that a run needs: the image, and the lines of some strips.
     pub fn scratch_len(&self) -> usize {
-        (self.image.form() * self.forms()).div_ceil(size_of::<f32>())
+        let lines = self.strips_at_once() * self.places.len();
+        floats_for(self.image_len()) + floats_for(lines * self.dot.line())
     }
 
-    fn forms(&self) -> usize {
-        self.dot.line() / SAMPLES
+    /// Strips that are gathered together, as many as stay in the first-level cache: so neighbouring lines of a channel of output are written one after the
+    /// other, and weights are read less often.
+    fn strips_at_once(&self) -> usize {
+        const CACHE: usize = 32 * 1024;
+        let strip = self.places.len() * self.dot.line();
+        (CACHE / strip.max(1)).clamp(1, self.strips.len().max(1))
+    }
+
+    /// Bytes of the image in scratch.
+    fn image_len(&self) -> usize {
+        if self.reads_bytes {
+            return 0;
+        }
+        // So that what follows begins at a cache line.
+        (self.image.lines() * LANES).next_multiple_of(SAMPLES)
+    }
+
+    /// Elements of a sample, or of a tile, of the input and of the output.
+    fn lens(&self) -> [usize; 2] {
+        let x = if self.reads_bytes {
+            self.input.byte_len()
+        } else {
+            self.input.len()
+        };
+        [x, self.output_len()]
+    }
+
+    /// Elements of a sample of the output.
+    pub fn output_len(&self) -> usize {
+        match self.writes {
+            Writes::Floats(_) => self.output.len(),
+            Writes::Bytes(..) => self.output.byte_len(),
+        }
     }
 
     /// `y = clamp(sum * scale + offset + residual)`, pooled where that is fused, and the halos of `y`. `x`, `y` and the residual are `n` samples in the blocks
-    /// of input and output, or `n` tiles where lanes are samples. `scratch` is overwritten.
+    /// of input and output, or `n` tiles where lanes are samples, in floats or bytes. `scratch` is overwritten.
     ///
     /// # Panics
     /// When a slice has another length, `scratch` fewer than [`Conv::scratch_len`] elements, or there is a residual and the output is pooled.
@@ -263,51 +360,70 @@ impl Conv {
         scratch: &mut [f32],
         clamp: Clamp,
     ) {
-        let (x_len, y_len) = (self.input.len(), self.output.len());
+        let [x_len, y_len] = self.lens();
+        let onto_len = match self.onto {
+            Some(_) => self.output.byte_len(),
+            None => self.output.len(),
+        };
         length::check("x", x.len(), [n, x_len]);
         length::check("y", y.len(), [n, y_len]);
         if let Some(residual) = residual {
-            length::check("the residual", residual.len(), [y.len()]);
+            length::check("the residual", residual.len(), [n, onto_len]);
         }
         length::check_at_least("the scratch", scratch.len(), self.scratch_len());
-        assert!(
-            self.below.is_none() || residual.is_none(),
-            "a sum before pooling"
-        );
+        assert!(!self.pools || residual.is_none(), "a sum before pooling");
         if y_len == 0 {
             return;
         }
-        let image = bytes(&mut scratch[..self.scratch_len()]);
-        let second = self.image.form();
+        let (image, lines) =
+            bytes(&mut scratch[..self.scratch_len()]).split_at_mut(self.image_len());
         for (i, y) in y.chunks_exact_mut(y_len).enumerate() {
             let x = &x[i * x_len..(i + 1) * x_len];
-            let quantize = Quantize {
+            let x = if self.reads_bytes {
+                bytes_of(x)
+            } else {
+                let image_of = QuantizeImage {
+                    x: x.as_ptr(),
+                    y: image.as_mut_ptr(),
+                    image: &self.image,
+                    grid: self.grid,
+                };
+                // SAFETY: the input has the lines that the image takes, and the image was given its length.
+                unsafe { dot::run(self.dot, image_of) };
+                &*image
+            };
+            let onto = residual.map(|r| r[i * onto_len..][..onto_len].as_ptr());
+            let mut pooled = [0.0; SAMPLES];
+            let grid = match self.writes {
+                Writes::Floats(_) => None,
+                Writes::Bytes(grid, _) => Some(grid),
+            };
+            let strips = Strips {
+                conv: self,
                 x: x.as_ptr(),
-                y: image.as_mut_ptr(),
-                second,
-                forms: self.forms(),
-                image: &self.image,
-                inverse: self.quantized.0.recip(),
-                zero_point: self.quantized.1,
+                lines: lines.as_mut_ptr(),
+                output: StripOutput {
+                    y: y.as_mut_ptr(),
+                    channel: self.output.channel(),
+                    onto: match (onto, self.onto) {
+                        (None, _) => Onto::Nothing,
+                        (Some(floats), None) => Onto::Floats(floats),
+                        (Some(floats), Some(grid)) => Onto::Bytes(floats.cast(), grid),
+                    },
+                    bounds: clamp.bounds(),
+                    grid,
+                    byte_bounds: grid.map_or([0, u8::MAX], |grid| grid.bounds(clamp)),
+                    strips: &[],
+                    pooled: self.pools.then_some(pooled.as_mut_ptr()),
+                },
             };
-            let product = Product {
-                matrix: &self.matrix,
-                x: image.as_ptr(),
-                second,
-                strips: &self.strips,
-                below: self.below,
-                y: y.as_mut_ptr(),
-                y_channel: self.output.channel() * LANES,
-                onto: residual.map(|r| r[i * y_len..(i + 1) * y_len].as_ptr()),
-                bounds: clamp.bounds(),
-            };
-            // SAFETY: the lengths were just checked; the input has the lines of the image, and the image and the output those that the invariants of
-            // `Conv` say.
-            unsafe {
-                dot::run(self.dot, quantize);
-                dot::run(self.dot, product);
+            // SAFETY: the lengths were just checked; the image has the lines that places and strips say, the scratch those of all places, the
+            // output and the residual those of the strips, by the invariants of `Conv`.
+            unsafe { dot::run(self.dot, strips) };
+            match &self.writes {
+                Writes::Floats(edges) => edges.refresh(self.isa, y),
+                Writes::Bytes(_, edges) => edges.refresh(self.dot, bytes(y)),
             }
-            self.edges.refresh(self.isa, y);
         }
     }
 
@@ -316,309 +432,358 @@ impl Conv {
         if self.output.is_tile() { LANES } else { 1 }
     }
 
-    /// Blocks of the packed output channels.
-    pub fn output(&self) -> Blocks {
-        self.output
-    }
-
-    /// `{instructions}-{format}-{dtype}-{tile}`.
+    /// `{instructions}-{format}-{types}-{tile}`.
     pub fn name(&self) -> String {
-        let pool = self.below.map_or("", |_| "-pool");
-        format!("{}-any4-conv{pool}-i8i8-1x{SAMPLES}", self.dot)
+        let pool = if self.pools { "-pool" } else { "" };
+        let to = match self.writes {
+            Writes::Floats(_) => "",
+            Writes::Bytes(..) => "-q",
+        };
+        format!("{}-any4-conv{pool}-i8i8{to}-1x{SAMPLES}", self.dot)
     }
 
     /// Bytes of packed weights, offsets, row numbers, scales and offsets.
     pub fn bytes(&self) -> usize {
-        self.matrix.bytes()
+        self.matrix.bytes() + size_of_val(&self.places[..])
     }
+}
+
+/// The line of the image where the window of a line of output begins.
+fn input_line(image: &Image, window: &Window, row: usize, column: usize) -> usize {
+    row * window.strides[0] * image.row + column * window.strides[1]
+}
+
+fn output_line(output: &Blocks, row: usize, column: usize) -> usize {
+    output.line(row.cast_signed(), column.cast_signed())
 }
 
 /// The strips of all lines of a channel of output.
 fn strips(image: &Image, window: &Window, output: &Blocks) -> Vec<Strip> {
-    let [mut rows, mut columns] = output.block();
-    let row_of_image = window.strides[0].saturating_mul(image.row);
-    // Where rows follow each other without a gap, in the image as in the output, they are one long row.
-    if row_of_image == columns && output.pitch() == columns {
-        (rows, columns) = (rows.min(1), rows * columns);
-    }
-    let strips = (0..rows).flat_map(|row| {
-        (0..columns).step_by(STRIP).map(move |column| Strip {
-            x: (row * row_of_image + column) * LANES,
-            y: output.line(row.cast_signed(), column.cast_signed()) * LANES,
-            lines: (columns - column).min(STRIP),
+    let [rows, columns] = output.block();
+    let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+    let lines: Vec<[usize; 2]> = places
+        .map(|(row, column)| {
+            [
+                input_line(image, window, row, column),
+                output_line(output, row, column),
+            ]
         })
-    });
-    strips.collect()
+        .collect();
+    let strip = |lines: &[[usize; 2]]| {
+        let [x, y] = [0, 1].map(|i| lines.iter().map(|line| line[i]).collect::<Vec<_>>());
+        Strip::new(&x, &y)
+    };
+    lines.chunks(STRIP).map(strip).collect()
 }
 
 /// Makes an image of an input.
 ///
-/// `x` is readable for the lines that `image` takes from each channel, `y` writable for `forms` forms of the image, `second` bytes apart.
-struct Quantize<'a> {
+/// `x` is readable for the lines that `image` takes from each channel, `y` writable for the lines of the image.
+struct QuantizeImage<'a> {
     x: *const f32,
     y: *mut u8,
-    second: usize,
-    forms: usize,
     image: &'a Image,
-    inverse: f32,
-    zero_point: u8,
+    grid: Grid,
 }
 
-impl Quantize<'_> {
-    /// Fills lines with the zero point.
+impl QuantizeImage<'_> {
+    /// Fills lines with the byte of zero.
     ///
     /// # Safety
     /// The lines are in the image.
     unsafe fn fill(&self, lines: Range<usize>) {
-        for form in 0..self.forms {
-            // SAFETY: by the contract of this function.
-            unsafe {
-                let y = self.y.add(form * self.second + lines.start * LANES);
-                y.write_bytes(self.zero_point, lines.len() * LANES);
-            }
+        // SAFETY: by the contract of this function.
+        unsafe {
+            let y = self.y.add(lines.start * LANES);
+            y.write_bytes(self.grid.zero_point(), lines.len() * LANES);
+        }
+    }
+
+    /// Quantises lines that follow each other.
+    ///
+    /// # Safety
+    /// The lines are those of the input and of the image, and the instruction set of `L` is enabled where this is inlined.
+    #[inline(always)]
+    unsafe fn lines<L: Lanes>(&self, from: usize, to: usize, lines: usize) {
+        // SAFETY: by the contract of this function.
+        unsafe {
+            let lines = QuantizeLines {
+                x: self.x.add(from * LANES),
+                y: self.y.add(to * LANES),
+                lines,
+                grid: self.grid,
+            };
+            lines.run::<L>();
         }
     }
 }
 
-impl Task for Quantize<'_> {
+impl Task for QuantizeImage<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let image = self.image;
-        let ([height, width], [top, left, bottom, _]) = (image.from, image.border);
-        // SAFETY: each line that is read is one that the image takes. Lines are written in their order, up to three past the last of a row, which the
-        // next ones overwrite; behind the last one there is room for them. The instruction set is enabled (contract of the trait).
+        let ([height, width], [top, left, bottom, right]) = (image.from, image.border);
+        // SAFETY: each line that is read is one that the image takes, and each that is written is one of the image; the instruction set is enabled
+        // (contract of the trait).
         unsafe {
-            let zero_point = f32::from(self.zero_point);
-            let [inverse, zero, most] =
-                [self.inverse, zero_point, 255.0].map(|v| L::Floats::splat(v));
-            let none = L::Floats::splat(0.0);
+            if !image.has_border() {
+                return self.lines::<L>(0, 0, image.lines());
+            }
             for channel in 0..image.channels {
-                let first = channel * image.channel();
-                self.fill(first..first + top * image.row);
+                let mut line = channel * image.channel;
+                self.fill(line..line + top * image.row);
+                line += top * image.row;
                 for row in 0..height {
-                    let x = self.x.add((channel * image.source + row * width) * LANES);
-                    let line = first + (top + row) * image.row;
-                    for phase in 0..image.stride {
-                        let line = line + phase * image.phase;
-                        // Of the columns `phase`, `phase + stride`, ... those from `start` to `end` are of the input.
-                        let before = |column: usize| {
-                            let columns = column.saturating_sub(phase).div_ceil(image.stride);
-                            columns.min(image.phase)
-                        };
-                        let (start, end) = (before(left), before(left + width));
-                        self.fill(line..line + start);
-                        let mut at = start;
-                        while at < end {
-                            let column = at * image.stride + phase - left;
-                            for part in 0..SAMPLES / (TILES * L::N) {
-                                let scaled = |k: usize| {
-                                    let float = (part * TILES + k) * L::N;
-                                    let (i, lane) = (float / LANES, float % LANES);
-                                    let from = (column + i * image.stride) * LANES + lane;
-                                    let v = if at + i < end {
-                                        L::Floats::load(x.add(from))
-                                    } else {
-                                        none
-                                    };
-                                    L::Floats::clamp(L::fused(v, inverse, zero), none, most)
-                                };
-                                let values = [scaled(0), scaled(1), scaled(2), scaled(3)];
-                                let y = self.y.add(line * LANES + at * LANES + part * TILES * L::N);
-                                L::store_bytes(y, self.second, L::of_lines(values), [0, u8::MAX]);
-                            }
-                            at += STRIP;
-                        }
-                        self.fill(line + end..line + image.phase);
-                    }
+                    self.fill(line..line + left);
+                    let from = channel * image.source + row * width;
+                    self.lines::<L>(from, line + left, width);
+                    line += image.row;
+                    self.fill(line - right..line);
                 }
-                let end = first + image.channel();
-                self.fill(end - bottom * image.row..end);
+                self.fill(line..line + bottom * image.row);
             }
         }
     }
 }
 
-/// The sums of all strips.
+/// All strips of a sample, or of a tile.
 ///
-/// `x` is readable for the bytes that the steps of the matrix and the strips say, in each form; `y` is writable, and `onto` readable, for the lines of the
-/// strips in each row of the matrix.
-struct Product<'a> {
-    matrix: &'a Any4,
+/// `x` is readable for the lines that places and strips say, `lines` writable for a line for each place of [`Conv::strips_at_once`] strips, and what the
+/// output says holds for each strip.
+struct Strips<'a> {
+    conv: &'a Conv,
     x: *const u8,
-    second: usize,
-    strips: &'a [Strip],
-    below: Option<usize>,
-    y: *mut f32,
-    y_channel: usize,
-    onto: Option<*const f32>,
-    bounds: Bounds,
+    lines: *mut u8,
+    output: StripOutput<'a>,
 }
 
-impl Task for Product<'_> {
+impl Task for Strips<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        // SAFETY: by the contract of the task.
-        unsafe {
-            match &self.matrix.steps {
-                Steps::Short(steps) => self.strips::<L, _>(steps.as_ptr()),
-                Steps::Long(steps) => self.strips::<L, _>(steps.as_ptr()),
+        let line = SAMPLES * L::FORMS;
+        let tile = self.conv.places.len() * line;
+        let at_once = self.conv.strips_at_once();
+        for strips in self.conv.strips.chunks(at_once) {
+            // SAFETY: by the contract of the task; the instruction set is enabled (contract of the trait).
+            unsafe {
+                for (t, strip) in strips.iter().enumerate() {
+                    for (i, &place) in self.conv.places.iter().enumerate() {
+                        let from = |k: usize| {
+                            let line = place as usize + strip.x[k] as usize;
+                            self.x.add(line * LANES)
+                        };
+                        let from = [from(0), from(1), from(2), from(3)];
+                        let to = self.lines.add(t * tile + i * line);
+                        L::copy_line(from, strip.joined[0], to);
+                    }
+                }
+                let product = Product {
+                    matrix: &self.conv.matrix,
+                    x: self.lines,
+                    tile,
+                    tiles: strips.len(),
+                    at_once,
+                    output: StripOutput {
+                        strips,
+                        ..self.output
+                    },
+                };
+                product.run::<L>();
             }
         }
     }
 }
 
-/// Floats that a loop computes before it stores lines.
-type Lines<L> = [<<L as Lanes>::Floats as Simd>::V; 4];
+/// What is added to the sums, in the lines of the output.
+#[derive(Debug, Clone, Copy)]
+enum Onto {
+    Nothing,
+    Floats(*const f32),
+    Bytes(*const u8, Grid),
+}
 
-impl Product<'_> {
+/// `clamp(sum * scale + offset + residual)` in the lines of strips, each a tile of the product.
+///
+/// `y` is writable, and what is added readable, for the lines of the strips in each row, `channel` lines apart: of floats, or where there is a grid, of
+/// bytes. Where the strip is pooled, `pooled` has room for sixty-four floats.
+#[derive(Debug, Clone, Copy)]
+struct StripOutput<'a> {
+    y: *mut f32,
+    channel: usize,
+    onto: Onto,
+    bounds: Bounds,
+    grid: Option<Grid>,
+    /// The bounds in bytes of the grid.
+    byte_bounds: [u8; 2],
+    strips: &'a [Strip],
+    pooled: Option<*mut f32>,
+}
+
+/// Numbers of `4 N` lanes.
+type Four<L> = [<<L as Lanes>::Floats as Simd>::V; 4];
+
+impl StripOutput<'_> {
+    /// A line of a strip in that row.
     #[inline(always)]
-    unsafe fn strips<L: Lanes, S: Step>(&self, steps: *const S) {
-        let constants = L::constants();
-        for strip in self.strips {
-            let mut step = steps;
-            let (groups, rest) = self.matrix.rows.as_chunks::<GROUP>();
-            // SAFETY: `step` is the first step of the rows, of which there are as many as there are steps in total.
-            unsafe {
-                if let Some(below) = self.below {
-                    for row in &self.matrix.rows {
-                        step = self.pooled::<L, S>(constants, row, step, strip, below);
-                    }
-                    continue;
-                }
-                for group in groups {
-                    if L::TWO_ROWS {
-                        step = self.group::<L, S, GROUP>(constants, group, step, strip);
-                    } else {
-                        for row in group {
-                            step = self.group::<L, S, 1>(constants, &[*row], step, strip);
-                        }
-                    }
-                }
-                for row in rest {
-                    step = self.group::<L, S, 1>(constants, &[*row], step, strip);
-                }
-            }
-        }
+    fn line(&self, row: &Row, strip: &Strip, line: usize) -> usize {
+        row.row as usize * self.channel + strip.y[line] as usize
     }
 
-    /// Rows with as many steps each, from `step` on. Returns the step after them.
+    /// Where a vector of numbers in the order of lines is, of the four of part `part` of the strip. `None` past the last line.
     #[inline(always)]
-    unsafe fn group<L: Lanes, S: Step, const R: usize>(
+    fn place<L: Lanes>(
         &self,
-        constants: L::Constants,
-        rows: &[Row; R],
-        step: *const S,
-        strip: &Strip,
-    ) -> *const S {
-        // SAFETY: `step` is the first of as many steps as the rows have; offsets are those of lines of the image.
-        unsafe {
-            let steps = rows[0].steps as usize;
-            for part in 0..SAMPLES / (TILES * L::N) {
-                let before = part * TILES * L::N;
-                let x = self.x.wrapping_add(strip.x + before);
-                let mut sums: [[L::Ints; 4]; R] =
-                    std::array::from_fn(|r| [L::splat(rows[r].start); 4]);
-                for at in 0..steps {
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let step = &*step.add(r * steps + at);
-                        let lines = step.offsets().map(|offset| x.add(offset));
-                        *sums =
-                            L::add_products(constants, *sums, lines, self.second, step.weights());
-                    }
-                }
-                for (row, sums) in rows.iter().zip(sums) {
-                    let values = L::to_lines(scaled::<L>(row, L::in_order(sums)));
-                    self.store::<L>(row, strip, before, values);
-                }
-            }
-            step.add(R * steps)
-        }
-    }
-
-    /// Stores those of four vectors, from float `before` of a strip on, that are of lines of the strip.
-    #[inline(always)]
-    unsafe fn store<L: Lanes>(&self, row: &Row, strip: &Strip, before: usize, values: Lines<L>) {
-        // SAFETY: parts of lines of the strip; the instruction set is enabled where this is inlined.
-        unsafe {
-            let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
-            let one = L::Floats::splat(1.0);
-            let at = row.row as usize * self.y_channel + strip.y;
-            for (k, mut v) in values.into_iter().enumerate() {
-                let float = before + k * L::N;
-                if float < strip.lines * LANES {
-                    if let Some(onto) = self.onto {
-                        v = L::Floats::fma(one, L::Floats::load(onto.add(at + float)), v);
-                    }
-                    L::Floats::store(self.y.add(at + float), L::Floats::clamp(v, low, high));
-                }
-            }
-        }
-    }
-
-    /// A row from `step` on: the largest of two by two lines. Returns the step after it.
-    #[inline(always)]
-    unsafe fn pooled<L: Lanes, S: Step>(
-        &self,
-        constants: L::Constants,
         row: &Row,
-        step: *const S,
         strip: &Strip,
-        below: usize,
-    ) -> *const S {
-        // SAFETY: `step` is the first of as many steps as the row has; offsets are those of lines of the image, from either row of output; the buffer has
-        // the floats of four lines.
+        part: usize,
+        vector: usize,
+    ) -> Option<usize> {
+        let number = (part * 4 + vector) * L::N;
+        let line = number / LANES;
+        (line < strip.lines).then(|| self.line(row, strip, line) * LANES + number % LANES)
+    }
+
+    /// Adds the residual to numbers in the order of sums.
+    ///
+    /// # Safety
+    /// The instruction set of `L` is enabled where this is inlined.
+    #[inline(always)]
+    unsafe fn add<L: Lanes>(
+        &self,
+        row: &Row,
+        strip: &Strip,
+        part: usize,
+        values: Four<L>,
+    ) -> Four<L> {
+        // SAFETY: lines of the strip that are there, by what the strip's output says of its pointers; a buffer of a whole strip; the instruction set is
+        // enabled (contract of this function).
         unsafe {
-            let steps = row.steps as usize;
-            let mut larger = [0.0_f32; SAMPLES];
-            for part in 0..SAMPLES / (TILES * L::N) {
-                let x = self.x.wrapping_add(strip.x + part * TILES * L::N);
-                let mut sums = [[L::splat(row.start); 4]; 2];
-                if L::TWO_ROWS {
-                    for at in 0..steps {
-                        let step = &*step.add(at);
-                        for (r, sums) in sums.iter_mut().enumerate() {
-                            let lines = step.offsets().map(|offset| x.add(offset + r * below));
-                            *sums = L::add_products(
-                                constants,
-                                *sums,
-                                lines,
-                                self.second,
-                                step.weights(),
-                            );
-                        }
-                    }
-                } else {
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        for at in 0..steps {
-                            let step = &*step.add(at);
-                            let lines = step.offsets().map(|offset| x.add(offset + r * below));
-                            *sums = L::add_products(
-                                constants,
-                                *sums,
-                                lines,
-                                self.second,
-                                step.weights(),
-                            );
-                        }
-                    }
+            let (residual, scale) = match self.onto {
+                Onto::Nothing => return values,
+                Onto::Floats(floats) => {
+                    let vector = |k: usize| match self.place::<L>(row, strip, part, k) {
+                        Some(at) => L::Floats::load(floats.add(at)),
+                        None => L::Floats::splat(0.0),
+                    };
+                    let lines = [vector(0), vector(1), vector(2), vector(3)];
+                    (L::of_lines(lines), 1.0)
                 }
-                let [above, under] = sums;
-                let above = L::to_lines(scaled::<L>(row, L::in_order(above)));
-                let under = L::to_lines(scaled::<L>(row, L::in_order(under)));
-                for (k, (a, b)) in above.into_iter().zip(under).enumerate() {
-                    let p = larger.as_mut_ptr().add((part * TILES + k) * L::N);
-                    L::Floats::store(p, L::Floats::larger(a, b));
+                Onto::Bytes(bytes, grid) => {
+                    let line = |k: usize| bytes.add(self.line(row, strip, k) * LANES);
+                    let lines = [line(0), line(1), line(2), line(3)];
+                    let joined = strip.joined[1];
+                    let numbers = load_bytes::<L>(lines, joined, part, grid.zero_point());
+                    (numbers, grid.scale())
                 }
+            };
+            let scale = L::Floats::splat(scale);
+            let [r, s, t, u] = residual;
+            let [a, b, c, d] = values;
+            [
+                L::Floats::fma(r, scale, a),
+                L::Floats::fma(s, scale, b),
+                L::Floats::fma(t, scale, c),
+                L::Floats::fma(u, scale, d),
+            ]
+        }
+    }
+
+    /// Stores a part of the strip in bytes.
+    ///
+    /// # Safety
+    /// The instruction set of `L` is enabled where this is inlined.
+    #[inline(always)]
+    unsafe fn store_bytes<L: Lanes>(
+        &self,
+        row: &Row,
+        strip: &Strip,
+        part: usize,
+        values: Four<L>,
+        grid: Grid,
+    ) {
+        // SAFETY: lines of the strip that are there, by what the strip's output says of its pointers; the instruction set is enabled (contract of this
+        // function).
+        unsafe {
+            let y = self.y.cast::<u8>();
+            if strip.joined[1] {
+                let at = self.line(row, strip, 0) * LANES + part * 4 * L::N;
+                return store_bytes::<L>(y.add(at), values, grid, self.byte_bounds);
+            }
+            let mut lines = [[0_u8; LANES]; STRIP];
+            store_bytes::<L>(lines.as_mut_ptr().cast(), values, grid, self.byte_bounds);
+            // A part of a strip is one line or more.
+            let (first, count) = (part * 4 * L::N / LANES, 4 * L::N / LANES);
+            for (i, line) in lines[..count].iter().enumerate() {
+                if first + i < strip.lines {
+                    let at = self.line(row, strip, first + i) * LANES;
+                    y.add(at).cast::<[u8; LANES]>().write(*line);
+                }
+            }
+        }
+    }
+
+    /// Stores the largest of the four lines of the strip.
+    ///
+    /// # Safety
+    /// The buffer holds all four lines, and the instruction set of `L` is enabled where this is inlined.
+    #[inline(always)]
+    unsafe fn store_largest<L: Lanes>(&self, row: &Row, strip: &Strip, lines: *mut f32) {
+        // SAFETY: by the contract of this function, and what the strip's output says of its pointers.
+        unsafe {
+            for at in (0..LANES).step_by(L::N) {
+                let line = |i: usize| L::Floats::load(lines.add(i * LANES + at));
+                let above = L::Floats::larger(line(0), line(1));
+                let below = L::Floats::larger(line(2), line(3));
+                L::Floats::store(lines.add(at), L::Floats::larger(above, below));
+            }
+            let at = self.line(row, strip, 0) * LANES;
+            match self.grid {
+                None => lines.copy_to(self.y.add(at), LANES),
+                Some(grid) => {
+                    let mut strip = [0_u8; SAMPLES];
+                    let lines = QuantizeLines {
+                        x: lines,
+                        y: strip.as_mut_ptr(),
+                        lines: 1,
+                        grid,
+                    };
+                    lines.run::<L>();
+                    strip.as_ptr().copy_to(self.y.cast::<u8>().add(at), LANES);
+                }
+            }
+        }
+    }
+}
+
+impl Output for StripOutput<'_> {
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&self, row: &Row, tile: usize, part: usize, sums: [L::Ints; 4]) {
+        let strip = &self.strips[tile];
+        // SAFETY: lines of the strip that are there, by what the strip's output says of its pointers; the instruction set is enabled (contract of the
+        // trait).
+        unsafe {
+            let values = self.add::<L>(row, strip, part, scaled::<L>(row, sums));
+            if let Some(grid) = self.grid
+                && self.pooled.is_none()
+            {
+                return self.store_bytes::<L>(row, strip, part, values, grid);
             }
             let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
-            let y = self.y.add(row.row as usize * self.y_channel + strip.y);
-            for float in (0..strip.lines * LANES).step_by(L::N) {
-                let pair = float / LANES * 2 * LANES + float % LANES;
-                let p = larger.as_ptr().add(pair);
-                let v = L::Floats::larger(L::Floats::load(p), L::Floats::load(p.add(LANES)));
-                L::Floats::store(y.add(float), L::Floats::clamp(v, low, high));
+            let clamp = |v| L::Floats::clamp(v, low, high);
+            let [a, b, c, d] = values;
+            let values = L::to_lines([clamp(a), clamp(b), clamp(c), clamp(d)]);
+            for (k, v) in values.into_iter().enumerate() {
+                if let Some(lines) = self.pooled {
+                    L::Floats::store(lines.add((part * 4 + k) * L::N), v);
+                } else if let Some(at) = self.place::<L>(row, strip, part, k) {
+                    L::Floats::store(self.y.add(at), v);
+                }
             }
-            step.add(steps)
+            if let Some(lines) = self.pooled
+                && (part + 1) * 4 * L::N == SAMPLES
+            {
+                self.store_largest::<L>(row, strip, lines);
+            }
         }
     }
 }
@@ -662,6 +827,6 @@ impl PackedKernel for Conv {
     }
 
     fn takes_residual(&self) -> bool {
-        self.below.is_none()
+        !self.pools
     }
 }

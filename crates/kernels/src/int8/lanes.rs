@@ -62,9 +62,16 @@ pub(super) unsafe trait Lanes: Copy {
         // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
         unsafe { Self::Floats::fma(a, b, c) }
     }
-    /// Rounds half to even, saturates to bytes, clamps to `bounds`, and stores the part of a line, of `4 N` bytes, in each form, the second `second`
-    /// bytes after the first. The byte of NaN is that of zero. No number may be above 2^31 - 128.
-    unsafe fn store_bytes(p: *mut u8, second: usize, v: [Floats<Self>; 4], bounds: [u8; 2]);
+    /// Rounds half to even, saturates to bytes, clamps to `bounds`, and stores the part of a line, of `4 N` bytes: in each form, the second `second`
+    /// bytes after the first, or in the first form alone. The byte of NaN is that of zero. No number may be above 2^31 - 128.
+    unsafe fn store_bytes(p: *mut u8, second: Option<usize>, v: [Floats<Self>; 4], bounds: [u8; 2]);
+    /// Part `part` of a line in its first form, `4 N` bytes, as numbers in the order of sums. The line is four times sixteen bytes, or, where they are
+    /// `joined`, sixty-four in a row from the first pointer on.
+    unsafe fn load_bytes(line: [*const u8; 4], joined: bool, part: usize) -> [Floats<Self>; 4];
+    /// Copies a line, which is as for [`Lanes::load_bytes`], in each form, the second right behind the first.
+    unsafe fn copy_line(line: [*const u8; 4], joined: bool, to: *mut u8);
+    /// Bytes of sixteen in another order, each from the place that `order` says; zero where that is 128 or more.
+    unsafe fn permute(line: [u8; 16], order: [u8; 16]) -> [u8; 16];
     /// `4 N` numbers in the order of sums as the numbers of lines of sixteen bytes each, one line after the other.
     unsafe fn to_lines(v: [Floats<Self>; 4]) -> [Floats<Self>; 4];
     /// The inverse of [`Lanes::to_lines`].
@@ -138,7 +145,7 @@ unsafe impl Lanes for Scalar {
         std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
     #[inline(always)]
-    unsafe fn store_bytes(p: *mut u8, _: usize, v: [[f32; 16]; 4], [least, most]: [u8; 2]) {
+    unsafe fn store_bytes(p: *mut u8, _: Option<usize>, v: [[f32; 16]; 4], [least, most]: [u8; 2]) {
         let mut line = [0; 64];
         for (j, v) in v.iter().enumerate() {
             for (i, v) in v.iter().enumerate() {
@@ -150,12 +157,49 @@ unsafe impl Lanes for Scalar {
         unsafe { p.cast::<[u8; 64]>().write(line) }
     }
     #[inline(always)]
+    unsafe fn load_bytes(from: [*const u8; 4], joined: bool, _: usize) -> [[f32; 16]; 4] {
+        let mut line = [0; 64];
+        // SAFETY: the line is readable (contract of the trait).
+        unsafe { copy_sixteens(from, joined, line.as_mut_ptr()) };
+        std::array::from_fn(|j| std::array::from_fn(|i| f32::from(line[place(j, i)])))
+    }
+    #[inline(always)]
+    unsafe fn copy_line(from: [*const u8; 4], joined: bool, to: *mut u8) {
+        // SAFETY: the pointers are valid for the bytes of a line (contract of the trait).
+        unsafe { copy_sixteens(from, joined, to) }
+    }
+    #[inline(always)]
+    unsafe fn permute(line: [u8; 16], order: [u8; 16]) -> [u8; 16] {
+        order.map(|from| line.get(usize::from(from)).copied().unwrap_or(0))
+    }
+    #[inline(always)]
     unsafe fn to_lines(v: [[f32; 16]; 4]) -> [[f32; 16]; 4] {
         std::array::from_fn(|l| std::array::from_fn(|i| v[i / 4][4 * l + i % 4]))
     }
     #[inline(always)]
     unsafe fn of_lines(v: [[f32; 16]; 4]) -> [[f32; 16]; 4] {
         std::array::from_fn(|j| std::array::from_fn(|i| v[i / 4][4 * j + i % 4]))
+    }
+}
+
+/// [`Lanes::copy_line`] of one form.
+///
+/// # Safety
+/// As [`Lanes::copy_line`].
+#[inline(always)]
+unsafe fn copy_sixteens(from: [*const u8; 4], joined: bool, to: *mut u8) {
+    for (i, line) in from.into_iter().enumerate() {
+        let line = if joined {
+            from[0].wrapping_add(16 * i)
+        } else {
+            line
+        };
+        // SAFETY: each is readable for sixteen bytes, and `to` writable for four times as many (contract of this function).
+        unsafe {
+            to.add(16 * i)
+                .cast::<[u8; 16]>()
+                .write(line.cast::<[u8; 16]>().read())
+        }
     }
 }
 
@@ -167,13 +211,44 @@ mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::*;
 
-    use crate::int8::lanes::{Lanes, Weights};
+    use crate::int8::lanes::{Lanes, Weights, copy_sixteens, place};
     use crate::simd;
 
     /// For each byte of a 128-bit lane of a line, where it is after three saturating packs: at `4 j + i`.
     const PACKED: [i8; 16] = [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15];
     /// The same for the second form.
     const PACKED_SECOND: [i8; 16] = [4, 0, 5, 1, 6, 2, 7, 3, 12, 8, 13, 9, 14, 10, 15, 11];
+    /// For each byte of a 128-bit lane of the second form, where it is in the first.
+    const EXCHANGED: [i8; 16] = [1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14];
+
+    /// Where the bytes of the four sums are in each 128-bit lane of a line, as 32-bit integers; the other bytes are zero.
+    const UNPACK: [[i8; 16]; 4] = {
+        let mut orders = [[-1; 16]; 4];
+        let mut j = 0;
+        while j < 4 {
+            let mut i = 0;
+            while i < 4 {
+                orders[j][4 * i] = place(j, i) as i8;
+                i += 1;
+            }
+            j += 1;
+        }
+        orders
+    };
+
+    /// [`Lanes::permute`].
+    ///
+    /// # Safety
+    /// SSSE3, which AVX2 includes, must be enabled where this is inlined.
+    #[inline(always)]
+    unsafe fn permute(line: [u8; 16], order: [u8; 16]) -> [u8; 16] {
+        // SAFETY: any sixteen bytes are a vector and the other way round; the instruction set is enabled (contract of this function).
+        unsafe {
+            let [line, order] =
+                [line, order].map(|bytes| std::mem::transmute::<[u8; 16], __m128i>(bytes));
+            std::mem::transmute::<__m128i, [u8; 16]>(_mm_shuffle_epi8(line, order))
+        }
+    }
 
     /// Sums of the products of four bytes each.
     trait Products {
@@ -277,9 +352,41 @@ mod x86 {
                     unsafe { _mm256_cvtepi32_ps(v) }
                 }
                 #[inline(always)]
+                unsafe fn load_bytes(
+                    line: [*const u8; 4],
+                    joined: bool,
+                    part: usize,
+                ) -> [__m256; 4] {
+                    // SAFETY: the line is readable; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let line = if joined {
+                            _mm256_loadu_si256(line[0].add(32 * part).cast())
+                        } else {
+                            let [low, high] = [line[2 * part], line[2 * part + 1]];
+                            _mm256_loadu2_m128i(high.cast(), low.cast())
+                        };
+                        let sum = |j: usize| {
+                            let order = _mm_loadu_si128(UNPACK[j].as_ptr().cast());
+                            let order = _mm256_broadcastsi128_si256(order);
+                            _mm256_cvtepi32_ps(_mm256_shuffle_epi8(line, order))
+                        };
+                        [sum(0), sum(1), sum(2), sum(3)]
+                    }
+                }
+                #[inline(always)]
+                unsafe fn copy_line(from: [*const u8; 4], joined: bool, to: *mut u8) {
+                    // SAFETY: the pointers are valid for the bytes of a line (contract of the trait).
+                    unsafe { copy_sixteens(from, joined, to) }
+                }
+                #[inline(always)]
+                unsafe fn permute(line: [u8; 16], order: [u8; 16]) -> [u8; 16] {
+                    // SAFETY: the instruction set is enabled (contract of the trait).
+                    unsafe { permute(line, order) }
+                }
+                #[inline(always)]
                 unsafe fn store_bytes(
                     p: *mut u8,
-                    _: usize,
+                    _: Option<usize>,
                     v: [__m256; 4],
                     [least, most]: [u8; 2],
                 ) {
@@ -328,6 +435,24 @@ mod x86 {
     /// AVX-512 with VNNI.
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Avx512Vnni;
+
+    /// A line in its first form, as [`Lanes::load_bytes`] has it.
+    ///
+    /// # Safety
+    /// The line is readable.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_line([a, b, c, d]: [*const u8; 4], joined: bool) -> __m512i {
+        // SAFETY: by the contract of this function.
+        unsafe {
+            if joined {
+                return _mm512_loadu_si512(a.cast());
+            }
+            let low = _mm256_loadu2_m128i(b.cast(), a.cast());
+            let high = _mm256_loadu2_m128i(d.cast(), c.cast());
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        }
+    }
 
     // With an intrinsic the compiler may read both numbers with one load and broadcast them from general registers, on the port that shuffles.
     #[inline]
@@ -399,7 +524,40 @@ mod x86 {
             unsafe { _mm512_cvtepi32_ps(v) }
         }
         #[inline(always)]
-        unsafe fn store_bytes(p: *mut u8, second: usize, v: [__m512; 4], [least, most]: [u8; 2]) {
+        unsafe fn load_bytes(line: [*const u8; 4], joined: bool, _: usize) -> [__m512; 4] {
+            // SAFETY: the line is readable; the instruction set is enabled (contract of the trait).
+            unsafe {
+                let line = load_line(line, joined);
+                let sum = |j: usize| {
+                    let order = _mm_loadu_si128(UNPACK[j].as_ptr().cast());
+                    let order = _mm512_broadcast_i32x4(order);
+                    _mm512_cvtepi32_ps(_mm512_shuffle_epi8(line, order))
+                };
+                [sum(0), sum(1), sum(2), sum(3)]
+            }
+        }
+        #[inline(always)]
+        unsafe fn copy_line(from: [*const u8; 4], joined: bool, to: *mut u8) {
+            // SAFETY: the pointers are valid for the bytes of a line, in each form; the instruction set is enabled (contract of the trait).
+            unsafe {
+                let line = load_line(from, joined);
+                let order = _mm512_broadcast_i32x4(_mm_loadu_si128(EXCHANGED.as_ptr().cast()));
+                _mm512_storeu_si512(to.cast(), line);
+                _mm512_storeu_si512(to.add(64).cast(), _mm512_shuffle_epi8(line, order));
+            }
+        }
+        #[inline(always)]
+        unsafe fn permute(line: [u8; 16], order: [u8; 16]) -> [u8; 16] {
+            // SAFETY: the instruction set is enabled (contract of the trait).
+            unsafe { permute(line, order) }
+        }
+        #[inline(always)]
+        unsafe fn store_bytes(
+            p: *mut u8,
+            second: Option<usize>,
+            v: [__m512; 4],
+            [least, most]: [u8; 2],
+        ) {
             // SAFETY: `p` is writable for 64 bytes in each form; the instruction set is enabled (contract of the trait).
             unsafe {
                 let [a, b, c, d] = v.map(|v| _mm512_cvtps_epi32(v));
@@ -407,10 +565,13 @@ mod x86 {
                 let bytes = _mm512_packus_epi16(words[0], words[1]);
                 let bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8(least.cast_signed()));
                 let bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8(most.cast_signed()));
-                for (form, order) in [PACKED, PACKED_SECOND].iter().enumerate() {
-                    let order = _mm512_broadcast_i32x4(_mm_loadu_si128(order.as_ptr().cast()));
-                    let bytes = _mm512_shuffle_epi8(bytes, order);
-                    _mm512_storeu_si512(p.add(second * form).cast(), bytes);
+                let forms = [(Some(0), PACKED), (second, PACKED_SECOND)];
+                for (behind, order) in &forms {
+                    if let &Some(behind) = behind {
+                        let order = _mm512_broadcast_i32x4(_mm_loadu_si128(order.as_ptr().cast()));
+                        let bytes = _mm512_shuffle_epi8(bytes, order);
+                        _mm512_storeu_si512(p.add(behind).cast(), bytes);
+                    }
                 }
             }
         }
@@ -451,7 +612,7 @@ mod neon {
     use std::arch::aarch64::*;
     use std::arch::asm;
 
-    use crate::int8::lanes::{Lanes, Weights};
+    use crate::int8::lanes::{Lanes, Weights, copy_sixteens};
     use crate::simd;
 
     /// For each byte of a line, where it is after packing: at `4 j + i`.
@@ -573,9 +734,50 @@ mod neon {
                     unsafe { vcvtq_f32_s32(v) }
                 }
                 #[inline(always)]
+                unsafe fn load_bytes(
+                    line: [*const u8; 4],
+                    joined: bool,
+                    part: usize,
+                ) -> [float32x4_t; 4] {
+                    // SAFETY: the line is readable; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let line = vld1q_u8(match joined {
+                            true => line[0].add(16 * part),
+                            false => line[part],
+                        });
+                        // Bytes of pairs of sums alternate.
+                        let even = vuzp1q_u8(line, line);
+                        let odd = vuzp2q_u8(line, line);
+                        let wide = |v: uint8x16_t| vmovl_u8(vget_low_u8(v));
+                        let [even, odd] = [wide(even), wide(odd)];
+                        [
+                            vcvtq_f32_u32(vmovl_u16(vget_low_u16(even))),
+                            vcvtq_f32_u32(vmovl_u16(vget_low_u16(odd))),
+                            vcvtq_f32_u32(vmovl_high_u16(even)),
+                            vcvtq_f32_u32(vmovl_high_u16(odd)),
+                        ]
+                    }
+                }
+                #[inline(always)]
+                unsafe fn copy_line(from: [*const u8; 4], joined: bool, to: *mut u8) {
+                    // SAFETY: the pointers are valid for the bytes of a line (contract of the trait).
+                    unsafe { copy_sixteens(from, joined, to) }
+                }
+                #[inline(always)]
+                unsafe fn permute(line: [u8; 16], order: [u8; 16]) -> [u8; 16] {
+                    // SAFETY: the pointers are those of arrays of sixteen bytes; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let permuted =
+                            vqtbl1q_u8(vld1q_u8(line.as_ptr()), vld1q_u8(order.as_ptr()));
+                        let mut bytes = [0; 16];
+                        vst1q_u8(bytes.as_mut_ptr(), permuted);
+                        bytes
+                    }
+                }
+                #[inline(always)]
                 unsafe fn store_bytes(
                     p: *mut u8,
-                    _: usize,
+                    _: Option<usize>,
                     v: [float32x4_t; 4],
                     [least, most]: [u8; 2],
                 ) {

@@ -50,11 +50,17 @@ impl Linear {
     }
 }
 
-/// The bytes of floats.
+/// The bytes of floats, to write.
 pub(super) fn bytes(floats: &mut [f32]) -> &mut [u8] {
     let len = size_of_val(floats);
     // SAFETY: every byte of a float is a byte, any bytes are a float, and the floats are borrowed mutably for as long as the bytes.
     unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), len) }
+}
+
+/// The bytes of floats.
+pub(super) fn bytes_of(floats: &[f32]) -> &[u8] {
+    // SAFETY: every byte of a float is a byte, and the floats are borrowed for as long as the bytes.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), size_of_val(floats)) }
 }
 
 impl PackedKernel for Linear {

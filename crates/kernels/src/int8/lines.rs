@@ -102,7 +102,7 @@ impl Task for Quantize {
                         };
                         let values = [scaled(0), scaled(1), scaled(2), scaled(3)];
                         let y = y.add(part * TILES * L::N);
-                        L::store_bytes(y, SAMPLES, values, [0, u8::MAX]);
+                        L::store_bytes(y, Some(SAMPLES), values, [0, u8::MAX]);
                     }
                 }
             }

@@ -15,16 +15,20 @@
 mod any4;
 mod conv;
 mod dot;
+mod grid;
 mod lanes;
 mod linear;
 mod lines;
+mod maps;
 mod quantization;
 mod spmm;
 
 pub use conv::Conv;
 pub use dot::Dot;
+pub use grid::Grid;
 pub use lanes::SAMPLES;
 pub use linear::Linear;
 pub use lines::{byte_of, byte_tiles, quantize};
+pub use maps::{Dequantize, Quantize, Regroup};
 pub use quantization::Quantization;
 pub use spmm::Spmm;

@@ -166,6 +166,7 @@ impl Spmm {
             x: x.as_ptr(),
             tile: self.cols * self.dot.line(),
             tiles: byte_tiles(n),
+            at_once: 1,
             output,
         };
         // SAFETY: `Csr` keeps columns below `cols`, of which each tile of `x` has lines; the rest is left to the caller.

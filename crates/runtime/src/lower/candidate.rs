@@ -13,8 +13,10 @@ pub(super) struct Candidate<'a> {
     pub rows: Rows,
     /// Of the first input, the kernel reads only one pixel in that many rows and columns.
     pub subsample: Option<[usize; 2]>,
-    /// Layout of the output, and of a residual.
+    /// Layout of the output.
     pub output: Layout,
+    /// Layout in which the kernel adds a residual.
+    pub residual: Layout,
     /// Whether the kernel also computes the pooling that joined the step.
     pub pools: bool,
     /// Whether each input has a part of its own, which runs as a step of its own.
@@ -36,6 +38,7 @@ impl<'a> Candidate<'a> {
             rows: Rows::ONE,
             subsample: None,
             output,
+            residual: output,
             pools: false,
             per_input: false,
             pack: Box::new(|| Some(pack())),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use sparsevd_kernels::int8::{Dot, Quantization};
+use sparsevd_kernels::int8::{Dot, Grid, Quantization};
 use sparsevd_kernels::{Isa, Layout, select};
 use sparsevd_model::{Csr, Int8Grid, Network};
 
@@ -49,6 +49,8 @@ pub(super) struct Context<'a> {
     pub batching: &'a Batching,
     /// The halo that the consumers of each value need.
     pub halos: &'a [[usize; 4]],
+    /// The grid of each value that should be written in bytes.
+    pub byte_grids: &'a [Option<Grid>],
     /// Values that depthwise convolutions read.
     pub read_by_depthwise: &'a HashSet<Value>,
     pub program: &'a Program,
@@ -65,8 +67,12 @@ impl Context<'_> {
         &self.batching.choice
     }
 
+    /// The layout of a value, or, of one in bytes, that of the floats that it is converted to.
     pub fn layout(&self, value: Value) -> Layout {
-        self.values[value].layout
+        match self.values[value].layout {
+            Layout::Bytes(blocks, _) => Layout::Blocks(blocks),
+            layout => layout,
+        }
     }
 
     /// The layout of a step whose kernel has several: that of its inputs. Where they differ, that of the first one in blocks, or the plan's own;

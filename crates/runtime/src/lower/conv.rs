@@ -16,6 +16,7 @@ use sparsevd_kernels::conv_rows::RowConv;
 use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
+use sparsevd_kernels::int8::Grid;
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::{Isa, Layout, int8, select};
 use sparsevd_model::{Csr, Op, Weights, Window, ops};
@@ -45,6 +46,17 @@ struct Layer<'a> {
     bytes: Option<Bytes>,
     /// The output of the convolution, before a pooling.
     output: Value,
+    /// That of the pooling that joined it.
+    pooled: Option<Value>,
+    residual: Option<Value>,
+}
+
+/// The grids of what an int8 convolution reads and writes in bytes; `None` for floats.
+#[derive(Clone, Copy)]
+struct Forms {
+    input: Option<Grid>,
+    residual: Option<Grid>,
+    output: Option<Grid>,
 }
 
 /// A window over an input of channels, height and width.
@@ -115,6 +127,8 @@ pub(super) fn candidates<'a>(
         sparse,
         bytes: if sparse { context.bytes(step)? } else { None },
         output: step.output,
+        pooled: pool,
+        residual: step.residual,
     });
     let mut list = Vec::new();
     if sparse && pool.is_some() && choice.layout == Layout::Tiled {
@@ -197,13 +211,55 @@ impl<'a> Layer<'a> {
         blocks: [Blocks; 2],
         pooled: Option<Blocks>,
     ) -> Option<Candidate<'a>> {
-        self.bytes.as_ref()?;
+        let bytes = self.bytes.as_ref()?;
+        let grid = Grid::from(bytes.input);
+        let forms = if blocks[1].is_tile() {
+            Forms {
+                input: None,
+                residual: None,
+                output: None,
+            }
+        } else {
+            self.forms(grid, pooled.unwrap_or(blocks[1]), pooled.is_some())
+        };
+        let [input, output] = layouts;
+        let in_form = |form: Option<Grid>, blocks: Blocks, floats: Layout| match form {
+            Some(grid) => Layout::Bytes(blocks, grid),
+            None => floats,
+        };
+        let residual = in_form(forms.residual, blocks[1], output);
+        let input = in_form(forms.input, blocks[0], input);
+        let output = in_form(forms.output, pooled.unwrap_or(blocks[1]), output);
         let (layer, geometry) = (Rc::clone(self), geometry.clone());
         Some(Candidate {
             pools: pooled.is_some(),
-            pack: Box::new(move || layer.pack_bytes(&geometry, blocks, pooled)),
-            ..Candidate::between(layouts, Vec::new)
+            residual,
+            pack: Box::new(move || layer.pack_bytes(&geometry, blocks, pooled, forms)),
+            ..Candidate::between([input, output], Vec::new)
         })
+    }
+
+    /// In which forms an int8 convolution over blocks reads and writes values.
+    fn forms(&self, input: Grid, output: Blocks, pools: bool) -> Forms {
+        let context = &self.context;
+        let residual = self.residual.map(|v| context.values[v].layout);
+        let (onto, added) = match residual {
+            None => (None, true),
+            Some(Layout::Bytes(blocks, grid)) if blocks == output => (Some(grid), true),
+            Some(layout) => (None, layout == Layout::Blocks(output)),
+        };
+        let value = if pools {
+            self.pooled
+        } else {
+            Some(self.output)
+        };
+        let grid = value.and_then(|value| context.byte_grids[value]);
+        Forms {
+            input: Some(input),
+            residual: onto,
+            // A sum that the kernel cannot compute is one of floats.
+            output: grid.filter(|_| added),
+        }
     }
 
     /// `None` where the pooling is not possible, the border would be most of the image, or nobody asked for it: no convolution was measured to be
@@ -213,6 +269,7 @@ impl<'a> Layer<'a> {
         geometry: &Geometry,
         blocks: [Blocks; 2],
         pooled: Option<Blocks>,
+        forms: Forms,
     ) -> Option<Vec<Part>> {
         let bytes = self.bytes.as_ref()?;
         if !self.context.int8_at_any_cost() || !image_fits(&geometry.window, blocks) {
@@ -223,26 +280,35 @@ impl<'a> Layer<'a> {
             false => Layout::Single,
         };
         let pack = |r: Range<usize>| {
-            let conv = int8::Conv::pack_channels(
+            let mut conv = int8::Conv::pack_channels(
                 (self.isa, bytes.dot),
                 &bytes.levels,
                 self.shape,
-                bytes.input.scale,
+                bytes.input.into(),
                 bytes.quantization(),
                 &geometry.window,
                 self.groups,
                 blocks,
                 r,
             );
-            match pooled {
-                Some(output) => conv.pooled(&geometry.window, output),
-                None => Some(conv),
+            if let Some(output) = pooled {
+                conv = conv.pooled(&geometry.window, output)?;
             }
+            if forms.input.is_some() {
+                conv = conv.reading_bytes()?;
+            }
+            if let Some(grid) = forms.residual {
+                conv = conv.onto_bytes(grid);
+            }
+            Some(match forms.output {
+                Some(grid) => conv.writing_bytes(grid),
+                None => conv,
+            })
         };
         let ranges = self.ranges(layout).into_iter();
         let convs = ranges.map(pack).collect::<Option<Vec<_>>>()?;
         let part = |conv: int8::Conv| {
-            let features = conv.output().len() / layout.samples();
+            let features = conv.output_len() / layout.samples();
             Part::whole(conv, features)
         };
         Some(convs.into_iter().map(part).collect())

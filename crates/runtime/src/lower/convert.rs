@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use sparsevd_kernels::blocks::Blocks;
+use sparsevd_kernels::int8::{Dequantize, Dot, Grid, Quantize, Regroup};
 use sparsevd_kernels::reblock::{PackBlocks, Reblock, Subsample, Unpack};
 use sparsevd_kernels::reorder::Reorder;
 use sparsevd_kernels::{Clamp, Isa, Layout, Pack, PackedKernel, UnpackTiles, select};
@@ -93,7 +94,32 @@ impl Steps {
             (Layout::Tiled, Layout::Single) => self.convert("Unpack", value, to, &|_| {
                 Box::new(UnpackTiles { isa, features })
             }),
+            (Layout::Blocks(from), Layout::Bytes(blocks, grid)) if from == blocks => {
+                let dot = Dot::of(isa);
+                self.convert("Quantize", value, to, &|channels| {
+                    let blocks = blocks.with_channels(channels);
+                    Box::new(Quantize::new(dot, blocks, grid))
+                })
+            }
+            (Layout::Bytes(blocks, grid), Layout::Blocks(to_blocks)) if blocks == to_blocks => {
+                let dot = Dot::of(isa);
+                self.convert("Dequantize", value, to, &|channels| {
+                    let blocks = blocks.with_channels(channels);
+                    Box::new(Dequantize::new(dot, blocks, grid))
+                })
+            }
+            (Layout::Bytes(from, grid), Layout::Bytes(blocks, wanted)) if grid == wanted => {
+                self.subsampled_bytes(value, [from, blocks], [1, 1], grid)
+            }
             // The other pairs have no kernel of their own.
+            (_, Layout::Bytes(blocks, _)) => {
+                let floats = self.converted(value, Layout::Blocks(blocks), rows);
+                self.converted(floats, layout, rows)
+            }
+            (Layout::Bytes(blocks, _), _) => {
+                let floats = self.converted(value, Layout::Blocks(blocks), rows);
+                self.converted(floats, layout, rows)
+            }
             (Layout::Blocks(_), Layout::Blocks(_) | Layout::Tiled)
             | (Layout::Tiled, Layout::Blocks(_) | Layout::Tiled)
             | (Layout::Single, Layout::Single) => {
@@ -131,6 +157,29 @@ impl Steps {
         )
     }
 
+    /// As [`Steps::subsampled`], of a map in bytes.
+    pub fn subsampled_bytes(
+        &mut self,
+        value: Value,
+        [from, to]: [Blocks; 2],
+        strides: [usize; 2],
+        grid: Grid,
+    ) -> Value {
+        let layout = Layout::Bytes(to, grid);
+        if let Some(existing) = self.existing(value, layout, Rows::ONE) {
+            return existing;
+        }
+        let tensor = Tensor {
+            features: to.map().iter().product(),
+            layout,
+            ..self.values[value]
+        };
+        self.convert("Regroup", value, tensor, &|channels| {
+            let blocks = [from, to].map(|b| b.with_channels(channels));
+            Box::new(Regroup::new(blocks, strides, grid))
+        })
+    }
+
     /// Adds the step of a conversion, in parts for threads where the value is a map. `kernel` gives the kernel for a number of its channels.
     fn convert(
         &mut self,
@@ -141,7 +190,8 @@ impl Steps {
     ) -> Value {
         let features = tensor.features;
         let channels = match (self.values[value].layout, tensor.layout) {
-            (_, Layout::Blocks(blocks)) | (Layout::Blocks(blocks), _) => blocks.map()[0],
+            (_, Layout::Blocks(blocks) | Layout::Bytes(blocks, _))
+            | (Layout::Blocks(blocks) | Layout::Bytes(blocks, _), _) => blocks.map()[0],
             _ => 1,
         };
         // Moving a number takes about as long as sixteen multiply-adds.
@@ -151,6 +201,7 @@ impl Steps {
             .map(|range| Part {
                 features: match tensor.layout {
                     Layout::Blocks(blocks) => blocks.with_channels(range.len()).len(),
+                    Layout::Bytes(blocks, _) => blocks.with_channels(range.len()).byte_len(),
                     _ => features / channels.max(1) * range.len(),
                 },
                 kernel: kernel(range.len()),

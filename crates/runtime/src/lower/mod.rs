@@ -7,6 +7,7 @@
 mod arrange;
 mod attention;
 mod batching;
+mod byte_grids;
 mod candidate;
 mod choice;
 mod context;
@@ -28,6 +29,7 @@ mod weights;
 use std::collections::HashSet;
 
 use sparsevd_kernels::elementwise::Arithmetic;
+use sparsevd_kernels::int8::Grid;
 use sparsevd_kernels::kernel::InputSplit;
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::reorder::Reorder;
@@ -78,6 +80,7 @@ pub(crate) fn lower(
         options,
         activity,
         halos,
+        byte_grids: byte_grids::byte_grids(program, network, options),
         read_by_depthwise: halos::read_by_depthwise(program),
         lowered: Steps::new(program, options.isa, parts),
         batching,
@@ -182,6 +185,7 @@ struct Driver<'a> {
     activity: &'a Activity,
     batching: Batching,
     halos: Vec<[usize; 4]>,
+    byte_grids: Vec<Option<Grid>>,
     read_by_depthwise: HashSet<Value>,
     lowered: Steps,
 }
@@ -193,6 +197,7 @@ struct Chosen {
     rows: Rows,
     subsample: Option<[usize; 2]>,
     output: Layout,
+    residual: Layout,
     pools: bool,
     per_input: bool,
 }
@@ -227,6 +232,7 @@ impl Driver<'_> {
             activity: self.activity,
             batching: &self.batching,
             halos: &self.halos,
+            byte_grids: &self.byte_grids,
             read_by_depthwise: &self.read_by_depthwise,
             program: self.program,
             values: &self.lowered.values,
@@ -238,6 +244,7 @@ impl Driver<'_> {
                 rows,
                 subsample,
                 output,
+                residual,
                 pools,
                 per_input,
                 pack,
@@ -248,6 +255,7 @@ impl Driver<'_> {
                 rows,
                 subsample,
                 output,
+                residual,
                 pools,
                 per_input,
             })
@@ -255,9 +263,9 @@ impl Driver<'_> {
         chosen.ok_or_else(|| context.unsupported(step))
     }
 
-    /// Whether the kernels can add the residual, which is there in the layout of the output.
+    /// Whether the kernels can add the residual, which is there in the layout in which they do.
     fn adds(&self, residual: Value, chosen: &Chosen) -> bool {
-        let there = self.lowered.existing(residual, chosen.output, chosen.rows);
+        let there = (self.lowered).existing(residual, chosen.residual, chosen.rows);
         let there = there.is_some();
         there && chosen.parts.iter().all(|p| p.kernel.takes_residual())
     }
@@ -272,6 +280,20 @@ impl Driver<'_> {
             (Some(strides), Layout::Blocks(from), Layout::Blocks(to)) => {
                 self.lowered.subsampled(value, [from, to], strides)
             }
+            (Some(strides), Layout::Bytes(from, grid), Layout::Bytes(to, wanted))
+                if grid == wanted =>
+            {
+                (self.lowered).subsampled_bytes(value, [from, to], strides, grid)
+            }
+            (Some(_), Layout::Bytes(from, _), _) => {
+                let floats = Layout::Blocks(from);
+                let value = self.lowered.converted(value, floats, chosen.rows);
+                self.input(value, chosen)
+            }
+            (Some(strides), Layout::Blocks(from), Layout::Bytes(to, _)) => {
+                let sampled = self.lowered.subsampled(value, [from, to], strides);
+                (self.lowered).converted(sampled, chosen.input, chosen.rows)
+            }
             (_, _, layout) => self.lowered.converted(value, layout, chosen.rows),
         }
     }
@@ -284,7 +306,8 @@ impl Driver<'_> {
             .map(|&v| self.input(v, &chosen))
             .collect();
         let residual = step.residual;
-        inputs.extend(residual.and_then(|v| self.lowered.existing(v, chosen.output, chosen.rows)));
+        inputs
+            .extend(residual.and_then(|v| self.lowered.existing(v, chosen.residual, chosen.rows)));
         self.lowered.put(step.output, chosen.output, chosen.rows);
         let order: Option<Vec<&[u32]>> = chosen.parts.iter().map(|p| p.kernel.order()).collect();
         let reorder = order.map(|order| Reorder::new(order.concat()));

@@ -1,0 +1,446 @@
+//! Feature maps of bytes, in the lines that [`Blocks`] have.
+//!
+//! A line of sixteen floats becomes sixteen bytes, in the order that four neighbouring lines have in `lines.rs`: byte `8 (j / 2) + 2 i + j % 2` belongs to
+//! lane `4 j + i`, for `i` and `j` from 0 to 3. Halos and channels are those of the blocks; outside of the map there is the byte of zero. So
+//! four lines in a row are a line of sixty-four samples for [`super::any4`].
+
+use super::dot::{self, Dot, Task};
+use super::grid::Grid;
+use super::lanes::{Lanes, SAMPLES, place};
+use super::linear::{bytes, bytes_of};
+use crate::blocks::Blocks;
+use crate::cost::Costs;
+use crate::edges::Edges;
+use crate::kernel::{InputSplit, Operands, PackedKernel, Workload};
+use crate::simd::Simd;
+use crate::{LANES, length};
+
+/// Lines that are quantised at once.
+pub(super) const STRIP: usize = SAMPLES / LANES;
+
+/// Where a lane is in its line of bytes.
+pub(super) const fn byte_of_lane(lane: usize) -> usize {
+    place(lane / 4, lane % 4)
+}
+
+/// Floats that hold the bytes of `lanes` numbers.
+pub(super) fn floats_for(lanes: usize) -> usize {
+    lanes.div_ceil(size_of::<f32>())
+}
+
+/// Quantises maps in blocks, with their halos.
+#[derive(Debug, Clone)]
+pub struct Quantize {
+    dot: Dot,
+    blocks: Blocks,
+    grid: Grid,
+}
+
+impl Quantize {
+    /// To bytes of a grid: `round(x / scale + zero_point)`, as [`super::quantize`] computes it.
+    pub fn new(dot: Dot, blocks: Blocks, grid: Grid) -> Self {
+        Self { dot, blocks, grid }
+    }
+
+    /// `y`, `n` samples in blocks of bytes, from `x` in blocks of floats.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) {
+        length::check("x", x.len(), [n, self.blocks.len()]);
+        length::check("y", y.len(), [n, self.blocks.byte_len()]);
+        let lines = QuantizeLines {
+            x: x.as_ptr(),
+            y: bytes(y).as_mut_ptr(),
+            lines: x.len() / LANES,
+            grid: self.grid,
+        };
+        // SAFETY: both have that many lines, as was just checked.
+        unsafe { dot::run(self.dot, lines) };
+    }
+}
+
+/// Quantises lines: `x` is readable for sixteen floats for each, `y` writable for sixteen bytes.
+pub(super) struct QuantizeLines {
+    pub x: *const f32,
+    pub y: *mut u8,
+    pub lines: usize,
+    pub grid: Grid,
+}
+
+impl Task for QuantizeLines {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        // SAFETY: whole strips of lines are read and written in place, those of the last one through a buffer; the instruction set is enabled (contract of
+        // the trait).
+        unsafe {
+            let whole = self.lines / STRIP;
+            for strip in 0..whole {
+                let at = strip * SAMPLES;
+                quantize_strip::<L>(self.x.add(at), self.y.add(at), self.grid);
+            }
+            let rest = self.lines % STRIP * LANES;
+            if rest > 0 {
+                let at = whole * SAMPLES;
+                let (mut floats, mut line) = ([0.0_f32; SAMPLES], [0_u8; SAMPLES]);
+                self.x.add(at).copy_to(floats.as_mut_ptr(), rest);
+                quantize_strip::<L>(floats.as_ptr(), line.as_mut_ptr(), self.grid);
+                line.as_ptr().copy_to(self.y.add(at), rest);
+            }
+        }
+    }
+}
+
+/// Four neighbouring lines.
+///
+/// # Safety
+/// `x` is readable for sixty-four floats, `y` writable for as many bytes, and the instruction set of `L` enabled where this is inlined.
+#[inline(always)]
+unsafe fn quantize_strip<L: Lanes>(x: *const f32, y: *mut u8, grid: Grid) {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        for part in (0..SAMPLES).step_by(4 * L::N) {
+            let load = |k: usize| L::Floats::load(x.add(part + k * L::N));
+            let values = L::of_lines([load(0), load(1), load(2), load(3)]);
+            store_bytes::<L>(y.add(part), values, grid, [0, u8::MAX]);
+        }
+    }
+}
+
+/// Quantises `4 N` numbers in the order of sums, and stores them, clamped to `bounds`.
+///
+/// # Safety
+/// `y` is writable for `4 N` bytes, and the instruction set of `L` enabled where this is inlined.
+#[inline(always)]
+pub(super) unsafe fn store_bytes<L: Lanes>(
+    y: *mut u8,
+    [a, b, c, d]: [<L::Floats as Simd>::V; 4],
+    grid: Grid,
+    bounds: [u8; 2],
+) {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        let numbers = [grid.scale().recip(), f32::from(grid.zero_point()), 255.0];
+        let [inverse, zero, most] = numbers.map(|v| L::Floats::splat(v));
+        // Smaller numbers, and NaN, become zero as they are.
+        let [none, most] = [L::Floats::splat(f32::NEG_INFINITY), most];
+        let scaled = |v| L::Floats::clamp(L::fused(v, inverse, zero), none, most);
+        let scaled = [scaled(a), scaled(b), scaled(c), scaled(d)];
+        L::store_bytes(y, None, scaled, bounds);
+    }
+}
+
+/// Part `part` of four lines of bytes as numbers in the order of sums: those of the bytes over the scale.
+///
+/// # Safety
+/// The lines, which are as for [`Lanes::load_bytes`], are readable, and the instruction set of `L` is enabled where this is inlined.
+#[inline(always)]
+pub(super) unsafe fn load_bytes<L: Lanes>(
+    lines: [*const u8; 4],
+    joined: bool,
+    part: usize,
+    zero_point: u8,
+) -> [<L::Floats as Simd>::V; 4] {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        let numbers = L::load_bytes(lines, joined, part);
+        if zero_point == 0 {
+            return numbers;
+        }
+        let [one, zero] = [1.0, -f32::from(zero_point)].map(|v| L::Floats::splat(v));
+        let less = |v| L::Floats::fma(one, v, zero);
+        let [a, b, c, d] = numbers;
+        [less(a), less(b), less(c), less(d)]
+    }
+}
+
+impl PackedKernel for Quantize {
+    fn run(&self, operands: Operands<'_>) {
+        Self::run(self, operands.x, operands.n, operands.y);
+    }
+
+    fn name(&self) -> String {
+        format!("{}-quantize", self.dot)
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.copies(costs, self.blocks.len())
+    }
+
+    fn input_split(&self) -> InputSplit {
+        InputSplit::Channels
+    }
+}
+
+/// The numbers of maps of bytes, in the same blocks of floats.
+#[derive(Debug, Clone)]
+pub struct Dequantize {
+    dot: Dot,
+    blocks: Blocks,
+    grid: Grid,
+}
+
+impl Dequantize {
+    /// From bytes of a grid.
+    pub fn new(dot: Dot, blocks: Blocks, grid: Grid) -> Self {
+        Self { dot, blocks, grid }
+    }
+
+    /// `y`, `n` samples in blocks of floats, from `x` in blocks of bytes.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) {
+        length::check("x", x.len(), [n, self.blocks.byte_len()]);
+        length::check("y", y.len(), [n, self.blocks.len()]);
+        let lines = DequantizeLines {
+            x: bytes_of(x).as_ptr(),
+            y: y.as_mut_ptr(),
+            lines: y.len() / LANES,
+            grid: self.grid,
+        };
+        // SAFETY: both have that many lines, as was just checked.
+        unsafe { dot::run(self.dot, lines) };
+    }
+}
+
+/// The numbers of lines of bytes: `x` is readable for sixteen bytes for each, `y` writable for sixteen floats.
+struct DequantizeLines {
+    x: *const u8,
+    y: *mut f32,
+    lines: usize,
+    grid: Grid,
+}
+
+impl Task for DequantizeLines {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        // SAFETY: as for `QuantizeLines`.
+        unsafe {
+            let whole = self.lines / STRIP;
+            for strip in 0..whole {
+                let at = strip * SAMPLES;
+                dequantize_strip::<L>(self.x.add(at), self.y.add(at), self.grid);
+            }
+            let rest = self.lines % STRIP * LANES;
+            if rest > 0 {
+                let at = whole * SAMPLES;
+                let (mut floats, mut line) = ([0.0_f32; SAMPLES], [0_u8; SAMPLES]);
+                self.x.add(at).copy_to(line.as_mut_ptr(), rest);
+                dequantize_strip::<L>(line.as_ptr(), floats.as_mut_ptr(), self.grid);
+                floats.as_ptr().copy_to(self.y.add(at), rest);
+            }
+        }
+    }
+}
+
+/// Four neighbouring lines.
+///
+/// # Safety
+/// `x` is readable for sixty-four bytes, `y` writable for as many floats, and the instruction set of `L` enabled where this is inlined.
+#[inline(always)]
+unsafe fn dequantize_strip<L: Lanes>(x: *const u8, y: *mut f32, grid: Grid) {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        let [scale, none] = [grid.scale(), 0.0].map(|v| L::Floats::splat(v));
+        for part in 0..SAMPLES / (4 * L::N) {
+            let numbers = load_bytes::<L>([x; 4], true, part, grid.zero_point());
+            for (k, v) in L::to_lines(numbers).into_iter().enumerate() {
+                let y = y.add((part * 4 + k) * L::N);
+                L::Floats::store(y, L::Floats::fma(v, scale, none));
+            }
+        }
+    }
+}
+
+impl PackedKernel for Dequantize {
+    fn run(&self, operands: Operands<'_>) {
+        Self::run(self, operands.x, operands.n, operands.y);
+    }
+
+    fn name(&self) -> String {
+        format!("{}-dequantize", self.dot)
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.copies(costs, self.blocks.len())
+    }
+
+    fn input_split(&self) -> InputSplit {
+        InputSplit::Channels
+    }
+}
+
+/// Maps of bytes in other blocks, whole or subsampled.
+#[derive(Debug, Clone)]
+pub struct Regroup {
+    blocks: [Blocks; 2],
+    /// For each byte of a channel of the output, the byte of the channel of the input; any outside of the map.
+    from: Vec<u32>,
+    /// The bytes of a channel of the output that are outside of the map.
+    outside: Vec<u32>,
+    zero_point: u8,
+}
+
+impl Regroup {
+    /// From the blocks of a map to those of one pixel in `strides` rows and columns of it.
+    ///
+    /// # Panics
+    /// When the second map is not that.
+    #[track_caller]
+    pub fn new([from, to]: [Blocks; 2], strides: [usize; 2], grid: Grid) -> Self {
+        let ([c, h, w], [channels, height, width]) = (from.map(), to.map());
+        let sampled = [h.div_ceil(strides[0]), w.div_ceil(strides[1])];
+        assert_eq!(
+            [channels, height, width],
+            [c, sampled[0], sampled[1]],
+            "a subsampled map"
+        );
+        let mut places = vec![None; to.channel() * LANES];
+        for row in 0..to.height() {
+            for column in 0..to.pitch() {
+                let line = row * to.pitch() + column;
+                for lane in 0..LANES {
+                    let [y, x] = to.pixel(lane, row, column);
+                    if y < height && x < width {
+                        let (source, source_lane) = from.place(y * strides[0], x * strides[1]);
+                        let byte = source * LANES + byte_of_lane(source_lane);
+                        let byte = u32::try_from(byte).expect("a channel of less than 4 GiB");
+                        places[line * LANES + byte_of_lane(lane)] = Some(byte);
+                    }
+                }
+            }
+        }
+        Self {
+            blocks: [from, to],
+            from: places.iter().map(|from| from.unwrap_or(0)).collect(),
+            outside: (0..)
+                .zip(&places)
+                .filter(|(_, from)| from.is_none())
+                .map(|(byte, _)| byte)
+                .collect(),
+            zero_point: grid.zero_point(),
+        }
+    }
+
+    /// Converts `n` samples.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    #[track_caller]
+    pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) {
+        let [from, to] = &self.blocks;
+        length::check("x", x.len(), [n, from.byte_len()]);
+        length::check("y", y.len(), [n, to.byte_len()]);
+        let channels = |blocks: &Blocks| (blocks.channel() * LANES).max(1);
+        let x = bytes_of(x).chunks_exact(channels(from));
+        for (x, y) in x.zip(bytes(y).chunks_exact_mut(channels(to))) {
+            for (y, &from) in y.iter_mut().zip(&self.from) {
+                *y = x[from as usize];
+            }
+            for &outside in &self.outside {
+                y[outside as usize] = self.zero_point;
+            }
+        }
+    }
+}
+
+impl PackedKernel for Regroup {
+    fn run(&self, operands: Operands<'_>) {
+        Self::run(self, operands.x, operands.n, operands.y);
+    }
+
+    fn name(&self) -> String {
+        "regroup-i8".into()
+    }
+
+    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
+        work.copies(costs, 4 * self.blocks[1].len())
+    }
+
+    fn input_split(&self) -> InputSplit {
+        InputSplit::Channels
+    }
+}
+
+/// Bytes that follow from the pixels of a map: those of zero past its end, and halos.
+#[derive(Debug, Clone)]
+pub(super) struct ByteEdges {
+    /// Bytes of a channel.
+    channel: usize,
+    lines: Vec<EdgeLine>,
+}
+
+/// A line that is put together of the bytes of another.
+#[derive(Debug, Clone, Copy)]
+struct EdgeLine {
+    to: usize,
+    from: usize,
+    /// The place of each byte in the other line; 255 where there is none.
+    order: [u8; LANES],
+    /// What such bytes are; zero elsewhere.
+    fill: [u8; LANES],
+}
+
+impl ByteEdges {
+    /// Those of maps in `blocks`, whose byte of zero is given.
+    pub fn of(blocks: &Blocks, zero_point: u8) -> Self {
+        let edges = Edges::of(blocks);
+        let lines = edges.lines().map(|(to, sources)| {
+            let mut line = EdgeLine {
+                to: to * LANES,
+                from: to * LANES,
+                order: [u8::MAX; LANES],
+                fill: [zero_point; LANES],
+            };
+            for (lane, source) in sources.into_iter().enumerate() {
+                if let Some((from, from_lane)) = source {
+                    line.from = from * LANES;
+                    line.order[byte_of_lane(lane)] = byte_of_lane(from_lane) as u8;
+                    line.fill[byte_of_lane(lane)] = 0;
+                }
+            }
+            line
+        });
+        Self {
+            channel: blocks.channel() * LANES,
+            lines: lines.collect(),
+        }
+    }
+
+    /// Updates all channels of `y`.
+    pub fn refresh(&self, dot: Dot, y: &mut [u8]) {
+        if self.lines.is_empty() {
+            return;
+        }
+        for channel in y.chunks_exact_mut(self.channel.max(1)) {
+            let lines = RefreshLines {
+                channel,
+                lines: &self.lines,
+            };
+            // SAFETY: the task has no pointers.
+            unsafe { dot::run(dot, lines) };
+        }
+    }
+}
+
+struct RefreshLines<'a> {
+    channel: &'a mut [u8],
+    lines: &'a [EdgeLine],
+}
+
+impl Task for RefreshLines<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for edge in self.lines {
+            let from = self.channel[edge.from..].first_chunk().copied();
+            let from: [u8; LANES] = from.expect("a line of the channel");
+            // SAFETY: the instruction set is enabled (contract of the trait).
+            let line = unsafe { L::permute(from, edge.order) };
+            let filled: [u8; LANES] = std::array::from_fn(|i| line[i] | edge.fill[i]);
+            self.channel[edge.to..][..LANES].copy_from_slice(&filled);
+        }
+    }
+}
