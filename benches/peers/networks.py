@@ -3,9 +3,10 @@
 
     pip install numpy onnx onnxruntime openvino torch
     taskset -c 1 python benches/peers/networks.py target/release FOLDER [--deepsparse PYTHON] [--networks ..] [--batches ..] [--sparsities ..]
+    pip install nncf; taskset -c 1 python benches/peers/networks.py target/release FOLDER --int8 [--networks ..] [--batches ..] [--sparsities ..]
 
 Networks are the presets with seeded weights; all layers but the first convolution and depthwise ones lose the same share of their weights. Files that FOLDER
-lacks are made in it by `compress`. Peers get the same network as dense ONNX, zeros included. Every contestant is a process of its own that
+lacks are made in it by `compress`. With `--int8` all contestants multiply int8, with ranges found on the same 32 samples. Peers get the same network as dense ONNX, zeros included. Every contestant is a process of its own that
 runs alone; of `run-sparse`, which runs first and last, the slower median counts, of each peer its only one. DeepSparse 1.8 needs a Python 3.11 of its own
 (`pip install deepsparse==1.8.0 numpy==1.26.4`). PyTorch runs the dense network from its ONNX file as far as its own operators go: convolutions,
 ReLU, sums and pooling, under `torch.jit.freeze`, channels last.
@@ -31,6 +32,7 @@ def arguments():
     parser.add_argument("--batches", default="1")
     parser.add_argument("--sparsities", default="0,80,90,95,98", help="in per cent")
     parser.add_argument("--peers", default="onnxruntime,openvino,openvino-bf16,torch,deepsparse")
+    parser.add_argument("--int8", action="store_true", help="run-sparse with int8 layers; of peers, onnxruntime-int8 and openvino-int8")
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -72,6 +74,54 @@ def openvino_run(path, shape, precision="f32"):
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     x = random(shape)
     return lambda: request.infer([x])
+
+
+CALIBRATION = 32
+
+
+def samples(path, shape):
+    """The inputs on which all contestants find their ranges."""
+    import numpy
+
+    return numpy.random.default_rng(2).random((CALIBRATION, *shape[1:]), numpy.float32)
+
+
+def onnxruntime_int8_run(path, shape):
+    """Static QDQ of unsigned activations and signed weights, a scale for each output channel: the fastest on x86 with VNNI."""
+    from onnxruntime import quantization
+
+    quantised = path.replace(".onnx", ".ort-int8.onnx")
+    if not pathlib.Path(quantised).exists():
+
+        class Reader(quantization.CalibrationDataReader):
+            def __init__(self):
+                import onnx
+
+                name = onnx.load(path, load_external_data=False).graph.input[0].name
+                self.inputs = iter([{name: x[None]} for x in samples(path, shape)])
+
+            def get_next(self):
+                return next(self.inputs, None)
+
+        prepared = path.replace(".onnx", ".prepared.onnx")
+        quantization.shape_inference.quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        types = {"activation_type": quantization.QuantType.QUInt8, "weight_type": quantization.QuantType.QInt8}
+        quantization.quantize_static(prepared, quantised, Reader(), per_channel=True, **types)
+    return onnxruntime_run(quantised, shape)
+
+
+def openvino_int8_run(path, shape):
+    """Post-training quantisation by NNCF."""
+    import nncf
+    import openvino
+
+    quantised = path.replace(".onnx", ".ov-int8.xml")
+    if not pathlib.Path(quantised).exists():
+        model = openvino.Core().read_model(path)
+        model.reshape([1, *shape[1:]])
+        dataset = nncf.Dataset([x[None] for x in samples(path, shape)])
+        openvino.save_model(nncf.quantize(model, dataset, subset_size=CALIBRATION), quantised)
+    return openvino_run(quantised, shape)
 
 
 def torch_run(path, shape):
@@ -141,6 +191,8 @@ def deepsparse_run(path, shape):
 PEERS = {
     "onnxruntime": onnxruntime_run,
     "openvino": openvino_run,
+    "onnxruntime-int8": onnxruntime_int8_run,
+    "openvino-int8": openvino_int8_run,
     "openvino-bf16": lambda path, shape: openvino_run(path, shape, "bf16"),
     "torch": torch_run,
     "deepsparse": deepsparse_run,
@@ -165,6 +217,19 @@ def make(programs, folder, network, sparsity):
     return ours, theirs
 
 
+def make_int8(programs, path, shape):
+    """The network with grids for int8 layers, found on the samples of the peers."""
+    import numpy
+
+    quantised = path.with_suffix(".int8.safetensors")
+    if not quantised.exists():
+        inputs = path.parent / f"inputs-{shape[-1]}.npz"
+        numpy.savez(inputs, x=numpy.concatenate([samples(path, shape)] * 2))
+        command = [f"{programs}/compress", "quantise-activations", path, "--data", inputs, "--samples", str(CALIBRATION), "--held-out", "8", "--out", quantised]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return quantised
+
+
 def ours_us(programs, path, batch, seconds):
     command = [f"{programs}/run-sparse", "bench", path, "--batch", str(batch), "--seconds", str(seconds), "--json", "-q"]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["runs"][0]["p50_us"]
@@ -186,6 +251,8 @@ def main():
         print(median_us(PEERS[peer](path, json.loads(shape)), options.seconds))
         return
     options.folder.mkdir(parents=True, exist_ok=True)
+    if options.int8:
+        options.peers = "onnxruntime-int8,openvino-int8"
     peers = [p for p in options.peers.split(",") if p != "deepsparse" or options.deepsparse]
     print(f"{platform.processor() or platform.machine()}, one thread; milliseconds per run, and how many times faster run-sparse is")
     print(f"{'network':14} {'sparsity':>8} {'batch':>5} {'run-sparse':>11}" + "".join(f" {p:>20}" for p in peers))
@@ -195,6 +262,8 @@ def main():
             for sparsity in map(int, options.sparsities.split(",")):
                 ours, theirs = make(options.programs, options.folder, network, sparsity)
                 shape = [batch, *SHAPES[network]]
+                if options.int8:
+                    ours = make_int8(options.programs, ours, shape)
                 before = ours_us(options.programs, ours, batch, options.seconds)
                 times = {}
                 for peer in peers:

@@ -28,6 +28,11 @@ pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, groups: usize) 
 /// A layer must be expected to win by this much to run in int8.
 const INT8_MARGIN: f64 = 0.95;
 
+/// Whether a sparse convolution should multiply int8, which then takes `ns` for `multiply_adds` products of weights.
+pub fn prefer_int8_conv(costs: &Costs, ns: f64, multiply_adds: usize) -> bool {
+    ns < INT8_MARGIN * multiply_adds as f64 * costs.conv
+}
+
 /// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions
 /// ([`crate::int8::Dot::share`]).
 pub fn prefer_int8_linear(costs: &Costs, share: f64, size: Size, n: usize) -> bool {

@@ -361,6 +361,39 @@ fn convolutions(isa: Isa) -> Vec<Case> {
                 x2: Some(y),
                 ..case(bytes(blocks), x, y, lanes)
             });
+            if lanes == 1 {
+                let [x, y] = blocks.map(|b| b.byte_len());
+                let grid = Int8Grid {
+                    scale: 0.5,
+                    zero_point: 128,
+                };
+                let conv = bytes(blocks).reading_bytes().expect("blocks");
+                // Four bytes near this zero point are a finite float.
+                let coarse = Int8Grid {
+                    scale: 1e6,
+                    zero_point: 64,
+                };
+                let conv = conv.onto_bytes(grid.into()).writing_bytes(coarse.into());
+                all.push(Case {
+                    x2: Some(y),
+                    ..case(conv, x, y, 1)
+                });
+                let (dot, from, floats) = (Dot::of(isa), blocks[0], blocks[0].len());
+                all.push(case(
+                    int8::Quantize::new(dot, from, coarse.into()),
+                    floats,
+                    x,
+                    1,
+                ));
+                all.push(case(
+                    int8::Dequantize::new(dot, from, grid.into()),
+                    x,
+                    floats,
+                    1,
+                ));
+                let same = int8::ReblockBytes::new([from, from], [1, 1], grid.into());
+                all.push(case(same, x, x, 1));
+            }
             if let Some(pooled) = BlockPool::output(&Window::square(2, 2), &blocks[1])
                 && let Some(conv) = bytes(blocks).pooled(&window, pooled)
             {

@@ -119,9 +119,11 @@ pub(crate) fn run_parts(
         } else {
             (op.x, op.x)
         };
+        let outputs = op.y.len();
         let (y, more_y) = op.y.split_at_mut(elements);
-        // A residual has the layout of the output.
-        let (x2, more_x2) = op.x2.map(|x2| x2.split_at(elements)).unzip();
+        // A residual has the rows of the output, but it may be in bytes where that is not.
+        let split = |x2: &'_ [f32]| x2.len() * elements / outputs.max(1);
+        let (x2, more_x2) = op.x2.map(|x2| x2.split_at(split(x2))).unzip();
         let (scratch, more_scratch) = op.scratch.split_at_mut(scratch);
         let a = Operands {
             x,

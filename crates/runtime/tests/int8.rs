@@ -203,8 +203,8 @@ fn over_blocks(seed: u64) -> Network {
     // Blocks of seven lines move over pixels of two in other blocks; the shortcut reads one pixel of four.
     let v = b.conv("s", &both, &conv(48, 3).stride(2));
     let v = b.op("s.relu", Op::Relu, &[&v]);
-    let v = b.conv("t", &v, &conv(32, 1));
-    let shortcut = b.conv("u", &both, &conv(32, 1).stride(2));
+    let v = b.conv("t", &v, &conv(96, 1));
+    let shortcut = b.conv("u", &both, &conv(96, 1).stride(2));
     let v = b.op("sum2", Op::Add, &[&v, &shortcut]);
     let v = b.conv("v", &v, &conv(16, 3));
     let v = b.op("v.relu", Op::Relu, &[&v]);
@@ -235,7 +235,7 @@ fn plain_over_blocks(network: &Network, x: &[f32]) -> Vec<f32> {
         .collect();
     // The shortcut as a convolution of what it reads.
     let shortcut = strided(network, "u", &sampled, [32, 14, 14]);
-    relu(&layer(network, "v", &sum(&t, &shortcut), [32, 14, 14]))
+    relu(&layer(network, "v", &sum(&t, &shortcut), [96, 14, 14]))
 }
 
 /// A 1x1 convolution with strides, over the pixels that it reads.
@@ -278,8 +278,21 @@ fn values_between_int8_convolutions_are_bytes() {
                     .filter(|n| n.is_int8)
                     .map(|n| (n.name.as_str(), n.layout))
                     .collect();
-                let bytes = ["p", "q", "r", "s"].map(|name| (name, "bytes"));
-                assert_eq!(layouts[..4], bytes, "{isa}: {plan}");
+                // What `t` computes is only added; `u` adds floats and writes bytes.
+                let bytes = |name| {
+                    (
+                        name,
+                        if ["t", "v"].contains(&name) {
+                            "blocks"
+                        } else {
+                            "bytes"
+                        },
+                    )
+                };
+                let expected = ["p", "q", "r", "s", "t", "u", "v"].map(bytes);
+                assert_eq!(layouts, expected, "{isa}: {plan}");
+                let shared = plan.nodes().iter().any(|n| n.name == "u" && n.parts > 1);
+                assert_eq!(shared, threads > 1 && batch == 1, "{isa}: {plan}");
                 let session = Session::new(plan, threads).unwrap();
                 let outputs = want.len() / n;
                 for (x, want) in x.chunks(batch * elements).zip(want.chunks(batch * outputs)) {

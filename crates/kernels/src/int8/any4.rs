@@ -22,7 +22,7 @@ use crate::clamp::Bounds;
 use crate::simd::Simd;
 
 /// Rows that have as many steps each.
-const GROUP: usize = 2;
+pub(super) const GROUP: usize = 2;
 
 /// A packed sparse matrix.
 ///
@@ -225,13 +225,22 @@ fn fitting_pairs(mut entries: Vec<Entry>) -> Vec<Entry> {
     pairs
 }
 
+/// Which sums of a row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At {
+    pub tile: usize,
+    pub part: usize,
+    /// Which of the rows that are computed together: below [`GROUP`].
+    pub member: usize,
+}
+
 /// What becomes of the sums of a row.
 pub(super) trait Output: Copy {
-    /// Stores the sums of part `part` of tile `tile`.
+    /// Stores sums of a row.
     ///
     /// # Safety
     /// The instructions of `L` must be enabled where this is inlined, and what the output says of its pointer must hold.
-    unsafe fn store<L: Lanes>(&self, row: &Row, tile: usize, part: usize, sums: [L::Ints; 4]);
+    unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]);
 }
 
 /// The sums, `[tile][rows][16]`. `y` is writable for `tiles * rows * 16` integers.
@@ -244,7 +253,8 @@ pub(super) struct Sums {
 
 impl Output for Sums {
     #[inline(always)]
-    unsafe fn store<L: Lanes>(&self, row: &Row, tile: usize, part: usize, sums: [L::Ints; 4]) {
+    unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
+        let At { tile, part, .. } = at;
         for (j, sums) in sums.into_iter().enumerate() {
             let t = tile * TILES + j;
             if t < self.tiles {
@@ -267,7 +277,8 @@ pub(super) struct Scaled {
 
 impl Output for Scaled {
     #[inline(always)]
-    unsafe fn store<L: Lanes>(&self, row: &Row, tile: usize, part: usize, sums: [L::Ints; 4]) {
+    unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
+        let At { tile, part, .. } = at;
         // SAFETY: parts of lines of tiles that exist; the instruction set is enabled (contract of the trait).
         unsafe {
             let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
@@ -294,7 +305,8 @@ pub(super) struct Bytes<const LARGE: bool> {
 
 impl<const LARGE: bool> Output for Bytes<LARGE> {
     #[inline(always)]
-    unsafe fn store<L: Lanes>(&self, row: &Row, tile: usize, part: usize, sums: [L::Ints; 4]) {
+    unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
+        let At { tile, part, .. } = at;
         let at = (tile * self.rows + row.row as usize) * self.line + part * TILES * L::N;
         // SAFETY: part of a line of `y`; the instruction set is enabled (contract of the trait).
         unsafe {
@@ -410,8 +422,9 @@ impl<O: Output> Product<'_, O> {
                                 L::add_products(constants, *sums, lines, SAMPLES, step.weights());
                         }
                     }
-                    for (row, sums) in rows.iter().zip(sums) {
-                        self.output.store::<L>(row, tile, part, L::in_order(sums));
+                    for (member, (row, sums)) in rows.iter().zip(sums).enumerate() {
+                        let at = At { tile, part, member };
+                        self.output.store::<L>(row, at, L::in_order(sums));
                     }
                 }
             }

@@ -6,7 +6,7 @@
 //!
 //! **Input and output** are floats or bytes of a grid ([`super::maps`]), each for itself. Floats are quantised first, into an image of bytes. Tiles get the
 //! border of their padding there, of the byte that stands for zero; blocks have it in their halo. What is written in bytes is what a reader
-//! would make of the floats, to the bit.
+//! would make of the floats, to the bit, but for NaN, which may become the least byte of a clamp in place of 0.
 //!
 //! **Pooling.** With 2x2 max-pooling a strip is two by two lines, whose largest are stored.
 
@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
 
-use super::any4::{Any4, Entry, Output, Product, Row, scaled};
+use super::any4::{Any4, At, Entry, GROUP, Output, Product, Row, scaled};
 use super::dot::{self, Dot, Task};
 use super::grid::Grid;
 use super::lanes::{Lanes, SAMPLES};
@@ -65,6 +65,15 @@ pub struct Conv {
 enum Writes {
     Floats(Edges),
     Bytes(Grid, ByteEdges),
+}
+
+impl Writes {
+    fn grid(&self) -> Option<Grid> {
+        match self {
+            Self::Floats(_) => None,
+            Self::Bytes(grid, _) => Some(*grid),
+        }
+    }
 }
 
 /// Up to four lines of each channel of the output, or one that is pooled from four.
@@ -142,12 +151,13 @@ impl Image {
 
 impl Conv {
     /// Packs a range of output channels of filters of `shape` `[out, in/groups, kh, kw]`, whose `levels` are integers from -128 to 127 in `out` rows, so
-    /// that threads can split a convolution by channels. The input is quantised by `input_scale` and the zero point, as by [`super::quantize`].
+    /// that threads can split a convolution by channels. The input is in bytes of `grid`, or quantised to them as by [`super::quantize`].
     /// `quantization` and the blocks of the output are those of all channels. The input's blocks cover [`BlockConv::input`], or are those of a tile without
     /// a border.
     ///
     /// # Panics
-    /// When the parameters contradict each other, a level is none, a sum may not fit in 32 bits, or `channels` is out of range.
+    /// When the parameters contradict each other, a level is none, a sum may not fit in 32 bits, the image has 2^32 lines or those of a strip 4 GiB, or
+    /// `channels` is out of range.
     #[track_caller]
     #[allow(clippy::too_many_arguments, reason = "what a convolution is")]
     pub fn pack_channels(
@@ -225,7 +235,7 @@ impl Conv {
             }
         }
         let output = output.with_channels(channels.len());
-        Self {
+        let packed = Self {
             isa,
             dot,
             input,
@@ -240,11 +250,35 @@ impl Conv {
             reads_bytes: false,
             onto: None,
             writes: Writes::Floats(Edges::of(&output)),
-        }
+        };
+        packed.checked()
     }
 
-    /// The same convolution with 2x2 max-pooling fused into the store, for pooled outputs in `output`. `None` where pixels of different blocks are pooled
-    /// together.
+    /// This convolution, whose strips were just made.
+    ///
+    /// # Panics
+    /// When one reads a line that the image does not have, or writes one that a channel of the output does not have.
+    #[track_caller]
+    fn checked(self) -> Self {
+        let most = |lines: &mut dyn Iterator<Item = u32>| lines.max().map(|line| line as usize);
+        let read = most(&mut self.strips.iter().flat_map(|strip| strip.x));
+        let written = most(&mut self.strips.iter().flat_map(|strip| strip.y));
+        if let (Some(place), Some(line)) = (most(&mut self.places.iter().copied()), read) {
+            assert!(place + line < self.image.lines(), "lines of the input");
+        }
+        assert!(
+            written.is_none_or(|line| line < self.output.channel()),
+            "lines of the output"
+        );
+        self
+    }
+
+    /// The same convolution with 2x2 max-pooling fused into the store, for pooled outputs in `output`. `window` is that of the convolution. `None` where
+    /// pixels of different blocks are pooled together.
+    ///
+    /// # Panics
+    /// When the window moves out of the input.
+    #[track_caller]
     pub fn pooled(mut self, window: &Window, output: Blocks) -> Option<Self> {
         let [channels, ..] = self.output.map();
         let least = BlockPool::output(&Window::square(2, 2), &self.output)?;
@@ -263,8 +297,13 @@ impl Conv {
         self.strips = strips.collect();
         self.pools = true;
         self.output = output;
+        let grid = self.writes.grid();
         self.writes = Writes::Floats(Edges::of(&output));
-        Some(self)
+        let pooled = self.checked();
+        Some(match grid {
+            Some(grid) => pooled.writing_bytes(grid),
+            None => pooled,
+        })
     }
 
     /// The same convolution of an input that is already in bytes of its grid, in the same blocks. `None` where it needs a border.
@@ -301,7 +340,14 @@ impl Conv {
         } else {
             self.input.len()
         };
-        costs.int8_conv(self.nonzeros, lanes, quantized, self.dot.conv_share())
+        let gathered = lanes * self.places.len();
+        let pooled = if self.pools {
+            lanes * self.matrix.rows.len()
+        } else {
+            0
+        };
+        let copies = [quantized, gathered, pooled];
+        costs.int8_conv(self.nonzeros, lanes, copies, self.dot.conv_share())
     }
 
     /// Elements of scratch that a run needs: the image, and the lines of some strips.
@@ -393,11 +439,8 @@ impl Conv {
                 &*image
             };
             let onto = residual.map(|r| r[i * onto_len..][..onto_len].as_ptr());
-            let mut pooled = [0.0; SAMPLES];
-            let grid = match self.writes {
-                Writes::Floats(_) => None,
-                Writes::Bytes(grid, _) => Some(grid),
-            };
+            let mut pooled = [0.0; GROUP * SAMPLES];
+            let grid = self.writes.grid();
             let strips = Strips {
                 conv: self,
                 x: x.as_ptr(),
@@ -605,7 +648,8 @@ enum Onto {
 /// `clamp(sum * scale + offset + residual)` in the lines of strips, each a tile of the product.
 ///
 /// `y` is writable, and what is added readable, for the lines of the strips in each row, `channel` lines apart: of floats, or where there is a grid, of
-/// bytes. Where the strip is pooled, `pooled` has room for sixty-four floats.
+/// bytes. Where the strip is pooled, `pooled` has room for sixty-four floats of each
+/// row of a group.
 #[derive(Debug, Clone, Copy)]
 struct StripOutput<'a> {
     y: *mut f32,
@@ -757,14 +801,19 @@ impl StripOutput<'_> {
 
 impl Output for StripOutput<'_> {
     #[inline(always)]
-    unsafe fn store<L: Lanes>(&self, row: &Row, tile: usize, part: usize, sums: [L::Ints; 4]) {
+    unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
+        let At { tile, part, member } = at;
         let strip = &self.strips[tile];
         // SAFETY: lines of the strip that are there, by what the strip's output says of its pointers; the instruction set is enabled (contract of the
         // trait).
         unsafe {
             let values = self.add::<L>(row, strip, part, scaled::<L>(row, sums));
+            // Parts of the rows of a group come in turn, so each row has its own buffer.
+            let pooled = self
+                .pooled
+                .map(|lines| lines.wrapping_add(member * SAMPLES));
             if let Some(grid) = self.grid
-                && self.pooled.is_none()
+                && pooled.is_none()
             {
                 return self.store_bytes::<L>(row, strip, part, values, grid);
             }
@@ -773,13 +822,13 @@ impl Output for StripOutput<'_> {
             let [a, b, c, d] = values;
             let values = L::to_lines([clamp(a), clamp(b), clamp(c), clamp(d)]);
             for (k, v) in values.into_iter().enumerate() {
-                if let Some(lines) = self.pooled {
+                if let Some(lines) = pooled {
                     L::Floats::store(lines.add((part * 4 + k) * L::N), v);
                 } else if let Some(at) = self.place::<L>(row, strip, part, k) {
                     L::Floats::store(self.y.add(at), v);
                 }
             }
-            if let Some(lines) = self.pooled
+            if let Some(lines) = pooled
                 && (part + 1) * 4 * L::N == SAMPLES
             {
                 self.store_largest::<L>(row, strip, lines);

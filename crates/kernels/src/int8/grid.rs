@@ -5,6 +5,8 @@ use sparsevd_model::Int8Grid;
 use crate::Clamp;
 
 /// The numbers that the bytes of a value stand for, as [`Int8Grid`]: `b` is `(b - zero_point) * scale`. Layouts have it, so it can be compared.
+///
+/// Sums with such numbers have the same bits on every instruction set only where `byte * scale` is exact: scales of networks have at most 16 significant bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Grid {
     scale_bits: u32,
@@ -22,7 +24,7 @@ impl Grid {
         self.zero_point
     }
 
-    /// The bytes of the bounds of a clamp: as rounding keeps the order of numbers, bytes clamped to these are those of clamped numbers.
+    /// The bytes of the bounds of a clamp: as rounding keeps the order of numbers, bytes clamped to these are those of clamped numbers, unless they are NaN.
     pub(super) fn bounds(self, clamp: Clamp) -> [u8; 2] {
         let grid = Int8Grid {
             scale: self.scale(),

@@ -70,7 +70,7 @@ pub(super) unsafe trait Lanes: Copy {
     unsafe fn load_bytes(line: [*const u8; 4], joined: bool, part: usize) -> [Floats<Self>; 4];
     /// Copies a line, which is as for [`Lanes::load_bytes`], in each form, the second right behind the first.
     unsafe fn copy_line(line: [*const u8; 4], joined: bool, to: *mut u8);
-    /// Bytes of sixteen in another order, each from the place that `order` says; zero where that is 128 or more.
+    /// Bytes of sixteen in another order, each from the place that `order` says, below 16; zero where that is 255.
     unsafe fn permute(line: [u8; 16], order: [u8; 16]) -> [u8; 16];
     /// `4 N` numbers in the order of sums as the numbers of lines of sixteen bytes each, one line after the other.
     unsafe fn to_lines(v: [Floats<Self>; 4]) -> [Floats<Self>; 4];

@@ -121,11 +121,10 @@ pub(super) unsafe fn store_bytes<L: Lanes>(
 ) {
     // SAFETY: by the contract of this function.
     unsafe {
-        let numbers = [grid.scale().recip(), f32::from(grid.zero_point()), 255.0];
-        let [inverse, zero, most] = numbers.map(|v| L::Floats::splat(v));
-        // Smaller numbers, and NaN, become zero as they are.
-        let [none, most] = [L::Floats::splat(f32::NEG_INFINITY), most];
-        let scaled = |v| L::Floats::clamp(L::fused(v, inverse, zero), none, most);
+        let zero_point = f32::from(grid.zero_point());
+        let [inverse, zero, least, most] =
+            [grid.scale().recip(), zero_point, 0.0, 255.0].map(|v| L::Floats::splat(v));
+        let scaled = |v| L::Floats::clamp(L::fused(v, inverse, zero), least, most);
         let scaled = [scaled(a), scaled(b), scaled(c), scaled(d)];
         L::store_bytes(y, None, scaled, bounds);
     }
@@ -275,7 +274,7 @@ impl PackedKernel for Dequantize {
 
 /// Maps of bytes in other blocks, whole or subsampled.
 #[derive(Debug, Clone)]
-pub struct Regroup {
+pub struct ReblockBytes {
     blocks: [Blocks; 2],
     /// For each byte of a channel of the output, the byte of the channel of the input; any outside of the map.
     from: Vec<u32>,
@@ -284,7 +283,7 @@ pub struct Regroup {
     zero_point: u8,
 }
 
-impl Regroup {
+impl ReblockBytes {
     /// From the blocks of a map to those of one pixel in `strides` rows and columns of it.
     ///
     /// # Panics
@@ -347,13 +346,13 @@ impl Regroup {
     }
 }
 
-impl PackedKernel for Regroup {
+impl PackedKernel for ReblockBytes {
     fn run(&self, operands: Operands<'_>) {
         Self::run(self, operands.x, operands.n, operands.y);
     }
 
     fn name(&self) -> String {
-        "regroup-i8".into()
+        "reblock-i8".into()
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {

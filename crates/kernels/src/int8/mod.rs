@@ -29,6 +29,6 @@ pub use grid::Grid;
 pub use lanes::SAMPLES;
 pub use linear::Linear;
 pub use lines::{byte_of, byte_tiles, quantize};
-pub use maps::{Dequantize, Quantize, Regroup};
+pub use maps::{Dequantize, Quantize, ReblockBytes};
 pub use quantization::Quantization;
 pub use spmm::Spmm;

@@ -48,6 +48,7 @@ struct Layer<'a> {
     output: Value,
     /// That of the pooling that joined it.
     pooled: Option<Value>,
+    input: Value,
     residual: Option<Value>,
 }
 
@@ -128,6 +129,7 @@ pub(super) fn candidates<'a>(
         bytes: if sparse { context.bytes(step)? } else { None },
         output: step.output,
         pooled: pool,
+        input: step.inputs[0],
         residual: step.residual,
     });
     let mut list = Vec::new();
@@ -220,7 +222,7 @@ impl<'a> Layer<'a> {
                 output: None,
             }
         } else {
-            self.forms(grid, pooled.unwrap_or(blocks[1]), pooled.is_some())
+            self.forms(grid, blocks[1], layouts[1], pooled.is_some())
         };
         let [input, output] = layouts;
         let in_form = |form: Option<Grid>, blocks: Blocks, floats: Layout| match form {
@@ -239,14 +241,14 @@ impl<'a> Layer<'a> {
         })
     }
 
-    /// In which forms an int8 convolution over blocks reads and writes values.
-    fn forms(&self, input: Grid, output: Blocks, pools: bool) -> Forms {
+    /// In which forms an int8 convolution over blocks, whose output in floats has the layout `floats`, reads and writes values.
+    fn forms(&self, input: Grid, output: Blocks, floats: Layout, pools: bool) -> Forms {
         let context = &self.context;
         let residual = self.residual.map(|v| context.values[v].layout);
         let (onto, added) = match residual {
             None => (None, true),
             Some(Layout::Bytes(blocks, grid)) if blocks == output => (Some(grid), true),
-            Some(layout) => (None, layout == Layout::Blocks(output)),
+            Some(layout) => (None, layout == floats),
         };
         let value = if pools {
             self.pooled
@@ -262,8 +264,7 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// `None` where the pooling is not possible, the border would be most of the image, or nobody asked for it: no convolution was measured to be
-    /// faster in int8.
+    /// `None` where the pooling is not possible, the border would be most of the image, or that is not expected to be faster and nobody asked for it.
     fn pack_bytes(
         &self,
         geometry: &Geometry,
@@ -272,7 +273,7 @@ impl<'a> Layer<'a> {
         forms: Forms,
     ) -> Option<Vec<Part>> {
         let bytes = self.bytes.as_ref()?;
-        if !self.context.int8_at_any_cost() || !image_fits(&geometry.window, blocks) {
+        if blocks[1].is_tile() && !image_fits(&geometry.window, blocks) {
             return None;
         }
         let layout = match blocks[1].is_tile() {
@@ -307,6 +308,18 @@ impl<'a> Layer<'a> {
         };
         let ranges = self.ranges(layout).into_iter();
         let convs = ranges.map(pack).collect::<Option<Vec<_>>>()?;
+        let costs = &self.context.choice().costs;
+        let quantized = match self.context.values[self.input].layout {
+            Layout::Blocks(blocks) => blocks.len(),
+            _ => 0,
+        };
+        let ns: f64 = convs.iter().map(|conv| conv.unit_ns(costs)).sum();
+        let ns = ns + quantized as f64 * costs.element;
+        let nonzeros = self.used.map_or(0, |used| used.nonzeros);
+        let multiply_adds = nonzeros * self.pixels * layout.samples();
+        if !self.context.int8_at_any_cost() && !select::prefer_int8_conv(costs, ns, multiply_adds) {
+            return None;
+        }
         let part = |conv: int8::Conv| {
             let features = conv.output_len() / layout.samples();
             Part::whole(conv, features)
@@ -677,14 +690,14 @@ fn check_border(
     })
 }
 
-/// Whether the image that an int8 convolution makes of its input, with the border, is not much larger than what it reads and writes.
+/// Whether the image that an int8 convolution over a tile makes of its input, with the border, is not much larger than what it reads and writes.
 fn image_fits(window: &Window, [input, output]: [Blocks; 2]) -> bool {
     const MOST: usize = 1 << 24;
     let [channels, height, width] = input.map();
     let [top, left, bottom, right] = window.pads;
     let rows = height.saturating_add(top).saturating_add(bottom);
     let columns = width.saturating_add(left).saturating_add(right);
-    let image = rows.saturating_mul(columns.saturating_add(window.strides[1]));
+    let image = rows.saturating_mul(columns);
     let image = image.saturating_mul(channels);
     let plain: usize = [input, output]
         .map(|blocks| blocks.map().iter().product::<usize>())

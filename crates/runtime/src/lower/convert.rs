@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sparsevd_kernels::blocks::Blocks;
-use sparsevd_kernels::int8::{Dequantize, Dot, Grid, Quantize, Regroup};
+use sparsevd_kernels::int8::{Dequantize, Dot, Grid, Quantize, ReblockBytes};
 use sparsevd_kernels::reblock::{PackBlocks, Reblock, Subsample, Unpack};
 use sparsevd_kernels::reorder::Reorder;
 use sparsevd_kernels::{Clamp, Isa, Layout, Pack, PackedKernel, UnpackTiles, select};
@@ -112,11 +112,7 @@ impl Steps {
                 self.subsampled_bytes(value, [from, blocks], [1, 1], grid)
             }
             // The other pairs have no kernel of their own.
-            (_, Layout::Bytes(blocks, _)) => {
-                let floats = self.converted(value, Layout::Blocks(blocks), rows);
-                self.converted(floats, layout, rows)
-            }
-            (Layout::Bytes(blocks, _), _) => {
+            (_, Layout::Bytes(blocks, _)) | (Layout::Bytes(blocks, _), _) => {
                 let floats = self.converted(value, Layout::Blocks(blocks), rows);
                 self.converted(floats, layout, rows)
             }
@@ -174,9 +170,9 @@ impl Steps {
             layout,
             ..self.values[value]
         };
-        self.convert("Regroup", value, tensor, &|channels| {
+        self.convert("Reblock", value, tensor, &|channels| {
             let blocks = [from, to].map(|b| b.with_channels(channels));
-            Box::new(Regroup::new(blocks, strides, grid))
+            Box::new(ReblockBytes::new(blocks, strides, grid))
         })
     }
 

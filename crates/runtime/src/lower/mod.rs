@@ -375,9 +375,11 @@ impl Driver<'_> {
         };
         self.push(&layer, weight, chosen);
         // A residual in tiles keeps the sum in tiles.
-        let layout = match self.lowered.values[residual].layout {
-            Layout::Tiled => Layout::Tiled,
-            _ => layout,
+        let layout = match (self.lowered.values[residual].layout, layout) {
+            (Layout::Tiled, _) => Layout::Tiled,
+            // Sums are those of floats.
+            (_, Layout::Bytes(blocks, _)) => Layout::Blocks(blocks),
+            (_, layout) => layout,
         };
         let inputs = [term, residual].map(|v| self.lowered.converted(v, layout, rows));
         self.lowered.put(step.output, layout, rows);
