@@ -121,7 +121,7 @@ pub trait PackedKernel: Debug + Send + Sync {
         false
     }
 
-    /// Whether the kernel makes bytes of its input and multiplies these.
+    /// Whether the kernel multiplies bytes of its input.
     fn is_int8(&self) -> bool {
         false
     }
@@ -131,7 +131,7 @@ pub trait PackedKernel: Debug + Send + Sync {
         false
     }
 
-    /// Whether the kernel can add [`Operands::x2`], of the shape and layout of its output, before it clamps.
+    /// Whether the kernel can add [`Operands::x2`], of the shape and layout of its output, before it clamps; either may be in bytes.
     fn takes_residual(&self) -> bool {
         false
     }

@@ -26,7 +26,7 @@
 //! | the rest | | [`elementwise`], [`Activation`] |
 //!
 //! **Layouts.** Activations are f32, but for those of [`int8`]: [`Layout::Single`], one sample after the other; [`Layout::Tiled`], sixteen samples innermost; or
-//! [`Layout::Blocks`], each map cut into sixteen spatial [`blocks`], one per SIMD lane. [`pack_tiles`], [`unpack_tiles`] and
+//! [`Layout::Blocks`], each map cut into sixteen spatial [`blocks`], one per SIMD lane, of floats or in [`Layout::Bytes`]. [`pack_tiles`], [`unpack_tiles`] and
 //! [`blocks::Blocks::pack`] convert between them, best at the edge of a network. In a tile, lanes past the last sample start as zeros;
 //! their results are computed and ignored. Kernels apply a [`Clamp`] as they store.
 //! A buffer should begin at a cache line ([`Buffer`]), and so should every activation in it.

@@ -9,8 +9,9 @@
 //!
 //! **Layout.** Activations are `[byte tile][feature][line]`: a line is one feature of [`SAMPLES`] samples, in the order that [`byte_of`] says, and has
 //! [`Dot::line`] bytes. [`quantize`] makes them of [`Layout::Tiled`](crate::Layout::Tiled), to which sums and floats go back.
-
-//! **Layers.** [`Linear`] and [`Conv`] are layers of networks whose values are f32: each makes bytes of its input, and floats of its sums.
+//!
+//! **Layers.** [`Linear`] and [`Conv`] are layers of networks whose values are f32: each makes bytes of its input, and floats of its sums. Over blocks a [`Conv`]
+//! can also read, add and write [`Layout::Bytes`](crate::Layout::Bytes), to which [`Quantize`] and [`Dequantize`] convert, and [`ReblockBytes`] between blocks.
 
 mod any4;
 mod conv;
