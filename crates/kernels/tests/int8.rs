@@ -792,9 +792,9 @@ fn maps_of_bytes_are_regrouped_and_subsampled() {
     }
 }
 
-/// A convolution that reads more lines than short offsets reach.
+/// A convolution that reads more lines than stay in the first-level cache.
 #[test]
-fn many_lines_have_long_offsets() {
+fn many_lines_are_multiplied_part_by_part() {
     let window = Window {
         pads: [1, 1, 1, 1],
         ..Window::square(3, 1)

@@ -119,7 +119,11 @@ impl Any4 {
     /// # Panics
     /// When a line begins 4 GiB or more behind the first one.
     pub fn pack(dot: Dot, rows: Vec<Unpacked>, line: usize) -> Self {
-        let mut rows: Vec<(u32, Unpacked)> = (0..).zip(rows).collect();
+        Self::pack_some(dot, (0..).zip(rows).collect(), line)
+    }
+
+    /// As [`Any4::pack`], of rows with these numbers.
+    pub fn pack_some(dot: Dot, mut rows: Vec<(u32, Unpacked)>, line: usize) -> Self {
         for (_, row) in &mut rows {
             if dot.saturates() {
                 row.entries = fitting_pairs(std::mem::take(&mut row.entries));
@@ -236,7 +240,16 @@ pub(super) struct At {
 
 /// What becomes of the sums of a row.
 pub(super) trait Output: Copy {
-    /// Stores sums of a row.
+    /// What the sums of a row begin with.
+    ///
+    /// # Safety
+    /// As [`Output::store`].
+    #[inline(always)]
+    unsafe fn start<L: Lanes>(&self, row: &Row, _: At) -> [L::Ints; 4] {
+        // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+        unsafe { [L::splat(row.start); 4] }
+    }
+    /// Stores sums of a row, whose samples are not in order yet ([`Lanes::in_order`]).
     ///
     /// # Safety
     /// The instructions of `L` must be enabled where this is inlined, and what the output says of its pointer must hold.
@@ -255,6 +268,8 @@ impl Output for Sums {
     #[inline(always)]
     unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
         let At { tile, part, .. } = at;
+        // SAFETY: the instruction set is enabled (contract of the trait).
+        let sums = unsafe { L::in_order(sums) };
         for (j, sums) in sums.into_iter().enumerate() {
             let t = tile * TILES + j;
             if t < self.tiles {
@@ -263,6 +278,80 @@ impl Output for Sums {
                 unsafe { L::store(self.y.add(at), sums) };
             }
         }
+    }
+}
+
+/// The sums over some of the columns of one tile, not in order, `[rows][64]`: `sums` is readable and writable for all of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Partial {
+    pub sums: *mut i32,
+    /// Whether these are the first columns.
+    pub begins: bool,
+}
+
+impl Partial {
+    /// Where the sums of a part of a row are.
+    #[inline(always)]
+    fn place<L: Lanes>(&self, row: &Row, part: usize) -> *mut i32 {
+        let at = row.row as usize * SAMPLES + part * TILES * L::N;
+        self.sums.wrapping_add(at)
+    }
+
+    /// The sums of the columns before.
+    ///
+    /// # Safety
+    /// As [`Output::store`].
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(&self, row: &Row, part: usize) -> [L::Ints; 4] {
+        let sums = self.place::<L>(row, part);
+        // SAFETY: the sums of a row; the instruction set is enabled (contract of this function).
+        unsafe {
+            let load = |j: usize| L::load(sums.add(j * L::N));
+            [load(0), load(1), load(2), load(3)]
+        }
+    }
+}
+
+impl Output for Partial {
+    #[inline(always)]
+    unsafe fn start<L: Lanes>(&self, row: &Row, at: At) -> [L::Ints; 4] {
+        // SAFETY: by the contract of the trait.
+        unsafe {
+            match self.begins {
+                true => [L::splat(row.start); 4],
+                false => self.load::<L>(row, at.part),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
+        let place = self.place::<L>(row, at.part);
+        for (j, sums) in sums.into_iter().enumerate() {
+            // SAFETY: the sums of a row; the instruction set is enabled (contract of the trait).
+            unsafe { L::store(place.add(j * L::N), sums) };
+        }
+    }
+}
+
+/// What becomes of sums whose first columns are in `before`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Last<O> {
+    pub before: Partial,
+    pub output: O,
+}
+
+impl<O: Output> Output for Last<O> {
+    #[inline(always)]
+    unsafe fn start<L: Lanes>(&self, row: &Row, at: At) -> [L::Ints; 4] {
+        // SAFETY: by the contract of the trait.
+        unsafe { self.before.load::<L>(row, at.part) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
+        // SAFETY: by the contract of the trait.
+        unsafe { self.output.store::<L>(row, at, sums) }
     }
 }
 
@@ -322,7 +411,7 @@ impl<const LARGE: bool> Output for Bytes<LARGE> {
     }
 }
 
-/// `sum * scale + offset` of each sum of a row.
+/// `sum * scale + offset` of each sum of a row, in order.
 ///
 /// # Safety
 /// The instructions of `L` must be enabled where this is inlined.
@@ -334,7 +423,7 @@ pub(super) unsafe fn scaled<L: Lanes>(
     // SAFETY: no memory is accessed; callers enable the instruction set.
     unsafe {
         let [scale, offset] = [row.scale, row.offset].map(|v| L::Floats::splat(v));
-        let [s, t, u, v] = sums;
+        let [s, t, u, v] = L::in_order(sums);
         [
             L::fused(L::floats(s), scale, offset),
             L::fused(L::floats(t), scale, offset),
@@ -412,19 +501,21 @@ impl<O: Output> Product<'_, O> {
                 for part in 0..SAMPLES / (TILES * L::N) {
                     // A matrix without columns has no steps, and an input without bytes.
                     let x = self.x.wrapping_add(tile * self.tile + part * TILES * L::N);
-                    let mut sums: [[L::Ints; 4]; R] =
-                        std::array::from_fn(|r| [L::splat(rows[r].start); 4]);
-                    for at in 0..steps {
+                    let at = |member| At { tile, part, member };
+                    let mut sums = [[L::splat(0); 4]; R];
+                    for (member, (sums, row)) in sums.iter_mut().zip(rows).enumerate() {
+                        *sums = self.output.start::<L>(row, at(member));
+                    }
+                    for i in 0..steps {
                         for (r, sums) in sums.iter_mut().enumerate() {
-                            let step = &*step.add(r * steps + at);
+                            let step = &*step.add(r * steps + i);
                             let lines = step.offsets().map(|offset| x.add(offset));
                             *sums =
                                 L::add_products(constants, *sums, lines, SAMPLES, step.weights());
                         }
                     }
                     for (member, (row, sums)) in rows.iter().zip(sums).enumerate() {
-                        let at = At { tile, part, member };
-                        self.output.store::<L>(row, at, L::in_order(sums));
+                        self.output.store::<L>(row, at(member), sums);
                     }
                 }
             }

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
 
-use super::any4::{Any4, At, Entry, GROUP, Output, Product, Row, scaled};
+use super::any4::{Any4, At, Entry, GROUP, Last, Output, Partial, Product, Row, Unpacked, scaled};
 use super::dot::{self, Dot, Task};
 use super::grid::Grid;
 use super::lanes::{Lanes, SAMPLES};
@@ -37,7 +37,7 @@ use crate::{Clamp, Isa, LANES, length};
 /// # Invariants
 /// - a place plus any line of input of a strip is a line of the image
 /// - lines of output of strips are those of a channel of the output, and a strip has one to four of them
-/// - columns of the matrix are below the number of places
+/// - columns of a matrix are below the number of its places; all rows are in the first and in the last one
 #[derive(Debug, Clone)]
 pub struct Conv {
     isa: Isa,
@@ -46,10 +46,8 @@ pub struct Conv {
     output: Blocks,
     grid: Grid,
     image: Image,
-    /// Lines of the image before those that are gathered for a strip.
-    places: Vec<u32>,
+    columns: Vec<Columns>,
     strips: Vec<Strip>,
-    matrix: Any4,
     nonzeros: usize,
     /// Whether a strip is two by two lines of the convolution, for one of the output.
     pools: bool,
@@ -58,6 +56,29 @@ pub struct Conv {
     /// The grid of the residual, if that is in bytes.
     onto: Option<Grid>,
     writes: Writes,
+}
+
+/// Some of the lines that filters read, and their weights.
+#[derive(Debug, Clone)]
+struct Columns {
+    /// Lines of the image before those that are gathered for a strip.
+    places: Vec<u32>,
+    matrix: Any4,
+}
+
+/// First-level cache that gathered lines take.
+const CACHE: usize = 32 * 1024;
+
+/// Lines of each [`Columns`]: as many as stay in the first-level cache, where the rows have enough weights in each to make up for keeping their sums between;
+/// else all.
+fn lines_at_once(places: usize, line: usize, nonzeros: usize, rows: usize) -> usize {
+    /// Weights of a row.
+    const LEAST: usize = 20;
+    let blocks = (places * line).div_ceil(CACHE).max(1);
+    match nonzeros / (rows * blocks).max(1) >= LEAST {
+        true => places.div_ceil(blocks).max(1),
+        false => places.max(1),
+    }
 }
 
 /// How the output is stored, and what follows from its pixels.
@@ -218,22 +239,55 @@ impl Conv {
         }
         places.sort_unstable();
         places.dedup();
-        let mut nonzeros = 0;
-        let mut rows = Vec::with_capacity(channels.len());
+        let nonzeros = of_groups().flat_map(|(_, filters)| filters);
+        let nonzeros = nonzeros.map(|filter| levels.row(filter).0.len()).sum();
+        let at_once = lines_at_once(places.len(), dot.line(), nonzeros, channels.len());
+        let chunks = places.len().div_ceil(at_once).max(1);
+        let mut rows: Vec<Vec<(u32, Unpacked)>> = (0..chunks).map(|_| Vec::new()).collect();
+        let mut row = 0;
         for (group, filters) in of_groups() {
             for filter in filters {
                 let (columns, values) = levels.row(filter);
-                nonzeros += columns.len();
                 let entry = |(&k, &v): (&u32, &f32)| -> Entry {
                     let place = places.binary_search(&line(group, k));
                     let place = place.expect("a line that a filter reads");
                     (u32::try_from(place).expect("as many as lines"), level(v))
                 };
-                let entries = columns.iter().zip(values).map(entry).collect();
+                let mut entries: Vec<Entry> = columns.iter().zip(values).map(entry).collect();
+                entries.sort_unstable_by_key(|&(place, _)| place);
                 let constants = (scale[filter], offset[filter]);
-                rows.push(unpack(dot, filter, entries, zero_point, constants));
+                let whole: Unpacked = unpack(dot, filter, entries, zero_point, constants);
+                let mut entries = &whole.entries[..];
+                for (chunk, rows) in rows.iter_mut().enumerate() {
+                    let first = chunk * at_once;
+                    let end = entries.partition_point(|e| (e.0 as usize) < first + at_once);
+                    let (part, rest) = entries.split_at(end);
+                    entries = rest;
+                    if part.is_empty() && chunk > 0 && chunk + 1 < chunks {
+                        continue;
+                    }
+                    let first = u32::try_from(first).expect("as many as lines");
+                    let part = part.iter().map(|&(place, level)| (place - first, level));
+                    rows.push((
+                        row,
+                        Unpacked {
+                            entries: part.collect(),
+                            ..whole
+                        },
+                    ));
+                }
+                row += 1;
             }
         }
+        let places_of = |chunk: usize| {
+            let places = &places[chunk * at_once..];
+            places[..at_once.min(places.len())].to_vec()
+        };
+        let columns = rows.into_iter().enumerate().map(|(chunk, rows)| Columns {
+            places: places_of(chunk),
+            matrix: Any4::pack_some(dot, rows, dot.line()),
+        });
+        let columns = columns.collect();
         let output = output.with_channels(channels.len());
         let packed = Self {
             isa,
@@ -243,8 +297,7 @@ impl Conv {
             grid,
             image,
             strips: strips(&image, window, &output),
-            matrix: Any4::pack(dot, rows, dot.line()),
-            places,
+            columns,
             nonzeros,
             pools: false,
             reads_bytes: false,
@@ -263,7 +316,8 @@ impl Conv {
         let most = |lines: &mut dyn Iterator<Item = u32>| lines.max().map(|line| line as usize);
         let read = most(&mut self.strips.iter().flat_map(|strip| strip.x));
         let written = most(&mut self.strips.iter().flat_map(|strip| strip.y));
-        if let (Some(place), Some(line)) = (most(&mut self.places.iter().copied()), read) {
+        let places = self.columns.iter().flat_map(|c| c.places.iter().copied());
+        if let (Some(place), Some(line)) = (most(&mut { places }), read) {
             assert!(place + line < self.image.lines(), "lines of the input");
         }
         assert!(
@@ -340,9 +394,10 @@ impl Conv {
         } else {
             self.input.len()
         };
-        let gathered = lanes * self.places.len();
+        let places: usize = self.columns.iter().map(|c| c.places.len()).sum();
+        let gathered = lanes * places;
         let pooled = if self.pools {
-            lanes * self.matrix.rows.len()
+            lanes * self.output.map()[0]
         } else {
             0
         };
@@ -350,17 +405,32 @@ impl Conv {
         costs.int8_conv(self.nonzeros, lanes, copies, self.dot.conv_share())
     }
 
-    /// Elements of scratch that a run needs: the image, and the lines of some strips.
+    /// Elements of scratch that a run needs: the image, the lines of some strips, and sums over some columns.
     pub fn scratch_len(&self) -> usize {
-        let lines = self.strips_at_once() * self.places.len();
-        floats_for(self.image_len()) + floats_for(lines * self.dot.line())
+        floats_for(self.image_len() + self.lines_len()) + self.sums_len()
+    }
+
+    /// Bytes of the lines that are gathered at once.
+    fn lines_len(&self) -> usize {
+        let most = self.columns.iter().map(|c| c.places.len()).max();
+        self.strips_at_once() * most.unwrap_or(0) * self.dot.line()
+    }
+
+    /// Sums over some of the columns of a strip.
+    fn sums_len(&self) -> usize {
+        match self.columns.len() {
+            0 | 1 => 0,
+            _ => self.output.map()[0] * SAMPLES,
+        }
     }
 
     /// Strips that are gathered together, as many as stay in the first-level cache: so neighbouring lines of a channel of output are written one after the
     /// other, and weights are read less often.
     fn strips_at_once(&self) -> usize {
-        const CACHE: usize = 32 * 1024;
-        let strip = self.places.len() * self.dot.line();
+        let [columns] = &self.columns[..] else {
+            return 1;
+        };
+        let strip = columns.places.len() * self.dot.line();
         (CACHE / strip.max(1)).clamp(1, self.strips.len().max(1))
     }
 
@@ -421,8 +491,9 @@ impl Conv {
         if y_len == 0 {
             return;
         }
-        let (image, lines) =
-            bytes(&mut scratch[..self.scratch_len()]).split_at_mut(self.image_len());
+        let (scratch, sums) =
+            scratch[..self.scratch_len()].split_at_mut(self.scratch_len() - self.sums_len());
+        let (image, lines) = bytes(scratch).split_at_mut(self.image_len());
         for (i, y) in y.chunks_exact_mut(y_len).enumerate() {
             let x = &x[i * x_len..(i + 1) * x_len];
             let x = if self.reads_bytes {
@@ -445,6 +516,7 @@ impl Conv {
                 conv: self,
                 x: x.as_ptr(),
                 lines: lines.as_mut_ptr(),
+                sums: sums.as_mut_ptr().cast(),
                 output: StripOutput {
                     y: y.as_mut_ptr(),
                     channel: self.output.channel(),
@@ -487,7 +559,8 @@ impl Conv {
 
     /// Bytes of packed weights, offsets, row numbers, scales and offsets.
     pub fn bytes(&self) -> usize {
-        self.matrix.bytes() + size_of_val(&self.places[..])
+        let bytes = |c: &Columns| c.matrix.bytes() + size_of_val(&c.places[..]);
+        self.columns.iter().map(bytes).sum()
     }
 }
 
@@ -591,48 +664,78 @@ impl Task for QuantizeImage<'_> {
 
 /// All strips of a sample, or of a tile.
 ///
-/// `x` is readable for the lines that places and strips say, `lines` writable for a line for each place of [`Conv::strips_at_once`] strips, and what the
-/// output says holds for each strip.
+/// `x` is readable for the lines that places and strips say, `lines` writable for a line for each place of some columns and [`Conv::strips_at_once`] strips,
+/// `sums` for [`Conv::sums_len`] sums, and what the output says holds for each strip.
 struct Strips<'a> {
     conv: &'a Conv,
     x: *const u8,
     lines: *mut u8,
+    sums: *mut i32,
     output: StripOutput<'a>,
 }
 
 impl Task for Strips<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let line = SAMPLES * L::FORMS;
-        let tile = self.conv.places.len() * line;
         let at_once = self.conv.strips_at_once();
         for strips in self.conv.strips.chunks(at_once) {
+            let output = StripOutput {
+                strips,
+                ..self.output
+            };
             // SAFETY: by the contract of the task; the instruction set is enabled (contract of the trait).
             unsafe {
-                for (t, strip) in strips.iter().enumerate() {
-                    for (i, &place) in self.conv.places.iter().enumerate() {
-                        let from = |k: usize| {
-                            let line = place as usize + strip.x[k] as usize;
-                            self.x.add(line * LANES)
-                        };
-                        let from = [from(0), from(1), from(2), from(3)];
-                        let to = self.lines.add(t * tile + i * line);
-                        L::copy_line(from, strip.joined[0], to);
+                if let [columns] = &self.conv.columns[..] {
+                    self.product::<L, _>(columns, strips, output);
+                    continue;
+                }
+                for (i, columns) in self.conv.columns.iter().enumerate() {
+                    let before = Partial {
+                        sums: self.sums,
+                        begins: i == 0,
+                    };
+                    if i + 1 < self.conv.columns.len() {
+                        self.product::<L, _>(columns, strips, before);
+                    } else {
+                        self.product::<L, _>(columns, strips, Last { before, output });
                     }
                 }
-                let product = Product {
-                    matrix: &self.conv.matrix,
-                    x: self.lines,
-                    tile,
-                    tiles: strips.len(),
-                    at_once,
-                    output: StripOutput {
-                        strips,
-                        ..self.output
-                    },
-                };
-                product.run::<L>();
             }
+        }
+    }
+}
+
+impl Strips<'_> {
+    /// Gathers the lines of some columns for strips, and multiplies them.
+    ///
+    /// # Safety
+    /// As for the task, and the instruction set of `L` is enabled where this is inlined.
+    #[inline(always)]
+    unsafe fn product<L: Lanes, O: Output>(&self, columns: &Columns, strips: &[Strip], output: O) {
+        let line = SAMPLES * L::FORMS;
+        let tile = columns.places.len() * line;
+        // SAFETY: by the contract of this function.
+        unsafe {
+            for (t, strip) in strips.iter().enumerate() {
+                for (i, &place) in columns.places.iter().enumerate() {
+                    let from = |k: usize| {
+                        let line = place as usize + strip.x[k] as usize;
+                        self.x.add(line * LANES)
+                    };
+                    let from = [from(0), from(1), from(2), from(3)];
+                    let to = self.lines.add(t * tile + i * line);
+                    L::copy_line(from, strip.joined[0], to);
+                }
+            }
+            let product = Product {
+                matrix: &columns.matrix,
+                x: self.lines,
+                tile,
+                tiles: strips.len(),
+                at_once: strips.len(),
+                output,
+            };
+            product.run::<L>();
         }
     }
 }

@@ -52,6 +52,8 @@ pub(super) unsafe trait Lanes: Copy {
     ) -> [Self::Ints; 4];
     /// The sums with their samples in order, in the order of lines. Until then each may hold samples of others.
     unsafe fn in_order(sums: [Self::Ints; 4]) -> [Self::Ints; 4];
+    /// `N` integers from memory.
+    unsafe fn load(p: *const i32) -> Self::Ints;
     /// `N` integers to memory.
     unsafe fn store(p: *mut i32, v: Self::Ints);
     /// The nearest floats, ties to even.
@@ -130,6 +132,11 @@ unsafe impl Lanes for Scalar {
     unsafe fn in_order(sums: [[i32; 16]; 4]) -> [[i32; 16]; 4] {
         let sums = sums.as_flattened();
         std::array::from_fn(|j| std::array::from_fn(|i| sums[place(j, i)]))
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const i32) -> [i32; 16] {
+        // SAFETY: `p` is readable for sixteen integers (contract of the trait).
+        unsafe { p.cast::<[i32; 16]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(p: *mut i32, v: [i32; 16]) {
@@ -342,6 +349,11 @@ mod x86 {
                     }
                 }
                 #[inline(always)]
+                unsafe fn load(p: *const i32) -> __m256i {
+                    // SAFETY: `p` is readable for eight integers (contract of the trait).
+                    unsafe { _mm256_loadu_si256(p.cast()) }
+                }
+                #[inline(always)]
                 unsafe fn store(p: *mut i32, v: __m256i) {
                     // SAFETY: `p` is writable for eight integers (contract of the trait).
                     unsafe { _mm256_storeu_si256(p.cast(), v) }
@@ -512,6 +524,11 @@ mod x86 {
         #[inline(always)]
         unsafe fn in_order(sums: [__m512i; 4]) -> [__m512i; 4] {
             sums
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const i32) -> __m512i {
+            // SAFETY: `p` is readable for sixteen integers (contract of the trait).
+            unsafe { _mm512_loadu_si512(p.cast()) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut i32, v: __m512i) {
@@ -722,6 +739,11 @@ mod neon {
                             vuzp2q_s32(u, v),
                         ]
                     }
+                }
+                #[inline(always)]
+                unsafe fn load(p: *const i32) -> int32x4_t {
+                    // SAFETY: `p` is readable for four integers (contract of the trait).
+                    unsafe { vld1q_s32(p) }
                 }
                 #[inline(always)]
                 unsafe fn store(p: *mut i32, v: int32x4_t) {

@@ -309,15 +309,18 @@ impl<'a> Layer<'a> {
         let ranges = self.ranges(layout).into_iter();
         let convs = ranges.map(pack).collect::<Option<Vec<_>>>()?;
         let costs = &self.context.choice().costs;
-        let quantized = match self.context.values[self.input].layout {
-            Layout::Blocks(blocks) => blocks.len(),
-            _ => 0,
-        };
-        let ns: f64 = convs.iter().map(|conv| conv.unit_ns(costs)).sum();
-        let ns = ns + quantized as f64 * costs.element;
+        let ns = convs.iter().map(|conv| conv.unit_ns(costs)).sum();
         let nonzeros = self.used.map_or(0, |used| used.nonzeros);
         let multiply_adds = nonzeros * self.pixels * layout.samples();
-        if !self.context.int8_at_any_cost() && !select::prefer_int8_conv(costs, ns, multiply_adds) {
+        let values = blocks[0].len() + pooled.unwrap_or(blocks[1]).len();
+        let converted = match self.context.values[self.input].layout {
+            Layout::Blocks(blocks) => [blocks.len(), 0],
+            Layout::Bytes(blocks, _) => [0, blocks.len()],
+            _ => [0, 0],
+        };
+        if !self.context.int8_at_any_cost()
+            && !select::prefer_int8_conv(costs, ns, multiply_adds, values, converted)
+        {
             return None;
         }
         let part = |conv: int8::Conv| {
