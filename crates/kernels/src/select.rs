@@ -28,19 +28,17 @@ pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, groups: usize) 
 /// A layer must be expected to win by this much to run in int8.
 const INT8_MARGIN: f64 = 0.95;
 
-/// Whether a sparse convolution should multiply int8: products of bytes take `ns`, and `multiply_adds` those of floats. Besides, either reads and writes its
-/// `values`, those of bytes in a quarter of the time, and has to convert so many `[in int8, in f32]`.
+/// Whether a sparse convolution should multiply int8: products of bytes take `ns`, and those of floats are `multiply_adds`. Besides, each reads and writes
+/// values as long as so many floats take, and converts so many, `[in int8, in f32]`.
 pub fn prefer_int8_conv(
     costs: &Costs,
     ns: f64,
     multiply_adds: usize,
-    values: usize,
+    moved: [usize; 2],
     converted: [usize; 2],
 ) -> bool {
-    let [int8, floats] = converted.map(|converted| converted as f64 * costs.element);
-    let moved = values as f64 * costs.element;
-    let floats = multiply_adds as f64 * costs.conv + moved + floats;
-    ns + moved / 4.0 + int8 < INT8_MARGIN * floats
+    let [int8, floats] = [0, 1].map(|i| (moved[i] + converted[i]) as f64 * costs.element);
+    ns + int8 < INT8_MARGIN * (multiply_adds as f64 * costs.conv + floats)
 }
 
 /// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions

@@ -312,14 +312,19 @@ impl<'a> Layer<'a> {
         let ns = convs.iter().map(|conv| conv.unit_ns(costs)).sum();
         let nonzeros = self.used.map_or(0, |used| used.nonzeros);
         let multiply_adds = nonzeros * self.pixels * layout.samples();
-        let values = blocks[0].len() + pooled.unwrap_or(blocks[1]).len();
+        let (input, output) = (blocks[0], pooled.unwrap_or(blocks[1]));
+        let written = match forms.output {
+            Some(_) => output.byte_len(),
+            None => output.len(),
+        };
+        let moved = [input.byte_len() + written, input.len() + output.len()];
         let converted = match self.context.values[self.input].layout {
             Layout::Blocks(blocks) => [blocks.len(), 0],
             Layout::Bytes(blocks, _) => [0, blocks.len()],
             _ => [0, 0],
         };
         if !self.context.int8_at_any_cost()
-            && !select::prefer_int8_conv(costs, ns, multiply_adds, values, converted)
+            && !select::prefer_int8_conv(costs, ns, multiply_adds, moved, converted)
         {
             return None;
         }
