@@ -31,7 +31,7 @@ def arguments():
     parser.add_argument("--networks", default="vgg-like,mobilenet-v1,resnet-50")
     parser.add_argument("--batches", default="1")
     parser.add_argument("--sparsities", default="0,80,90,95,98", help="in per cent")
-    parser.add_argument("--peers", default="onnxruntime,openvino,openvino-bf16,torch,deepsparse")
+    parser.add_argument("--peers", help="by default onnxruntime,openvino,openvino-bf16,torch,deepsparse, or the int8 ones")
     parser.add_argument("--int8", action="store_true", help="run-sparse with int8 layers; of peers, onnxruntime-int8 and openvino-int8")
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
@@ -251,9 +251,8 @@ def main():
         print(median_us(PEERS[peer](path, json.loads(shape)), options.seconds))
         return
     options.folder.mkdir(parents=True, exist_ok=True)
-    if options.int8:
-        options.peers = "onnxruntime-int8,openvino-int8"
-    peers = [p for p in options.peers.split(",") if p != "deepsparse" or options.deepsparse]
+    default = "onnxruntime-int8,openvino-int8" if options.int8 else "onnxruntime,openvino,openvino-bf16,torch,deepsparse"
+    peers = [p for p in (options.peers or default).split(",") if p != "deepsparse" or options.deepsparse]
     print(f"{platform.processor() or platform.machine()}, one thread; milliseconds per run, and how many times faster run-sparse is")
     print(f"{'network':14} {'sparsity':>8} {'batch':>5} {'run-sparse':>11}" + "".join(f" {p:>20}" for p in peers))
     for network in options.networks.split(","):

@@ -17,12 +17,14 @@ mod any4;
 mod conv;
 mod dot;
 mod grid;
+mod image;
 mod lanes;
 mod linear;
 mod lines;
 mod maps;
 mod quantization;
 mod spmm;
+mod strip;
 
 pub use conv::Conv;
 pub use dot::Dot;
