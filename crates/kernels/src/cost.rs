@@ -139,19 +139,18 @@ impl Costs {
         n.div_ceil(SAMPLES) as f64 * (multiplied + quantised)
     }
 
-    /// Nanoseconds of a sparse convolution of bytes, made of `quantized` floats, in which each weight is multiplied by `lanes` bytes, `gathered` bytes are
-    /// copied and `pooled` results pooled. A multiply-add takes `share` of the time of one of floats.
+    /// Nanoseconds of a convolution of bytes, made of `quantized` floats, in which `gathered` bytes are copied and `pooled` results pooled. A multiply-add
+    /// takes `share` of the time of one of a sparse convolution of floats.
     pub fn int8_conv(
         &self,
-        nonzeros: usize,
-        lanes: usize,
+        multiply_adds: usize,
         [quantized, gathered, pooled]: [usize; 3],
         share: f64,
     ) -> f64 {
         /// Time to gather a byte, and to compute and pool a result, over the time to copy a float into a tile.
         const TIMES: [f64; 2] = [0.5, 2.0];
         let copies = quantized as f64 + gathered as f64 * TIMES[0] + pooled as f64 * TIMES[1];
-        nonzeros as f64 * lanes as f64 * self.conv * share + copies * self.element
+        multiply_adds as f64 * self.conv * share + copies * self.element
     }
 
     /// Nanoseconds of a sparse product with one vector that has `active` non-zero elements.

@@ -330,7 +330,7 @@ fn convolutions(isa: Isa) -> Vec<Case> {
             1,
         ));
         let levels = Csr::from_dense(&Dense::new(shape, vec![3.0; weight.values.len()]));
-        let bytes = |blocks| {
+        let bytes = |blocks, multiplied| {
             let instructions = (isa, Dot::of(isa));
             let grid = Int8Grid {
                 scale: 0.5,
@@ -344,6 +344,7 @@ fn convolutions(isa: Isa) -> Vec<Case> {
             let (out, groups) = (0..SIDE, 1);
             int8::Conv::pack_channels(
                 instructions,
+                multiplied,
                 &levels,
                 shape,
                 grid.into(),
@@ -355,11 +356,13 @@ fn convolutions(isa: Isa) -> Vec<Case> {
             )
         };
         let tiles = [input, output].map(Blocks::of_tile);
-        for (blocks, lanes) in [(blocks, 1), (tiles, LANES)] {
+        let multiplied = [int8::Multiplied::Nonzeros, int8::Multiplied::All];
+        let of_lanes = [(blocks, 1), (tiles, LANES)].map(|l| multiplied.map(|m| (l, m)));
+        for ((blocks, lanes), multiplied) in of_lanes.into_iter().flatten() {
             let [x, y] = blocks.map(|b| b.len());
             all.push(Case {
                 x2: Some(y),
-                ..case(bytes(blocks), x, y, lanes)
+                ..case(bytes(blocks, multiplied), x, y, lanes)
             });
             if lanes == 1 {
                 let [x, y] = blocks.map(|b| b.byte_len());
@@ -367,7 +370,7 @@ fn convolutions(isa: Isa) -> Vec<Case> {
                     scale: 0.5,
                     zero_point: 128,
                 };
-                let conv = bytes(blocks).reading_bytes().expect("blocks");
+                let conv = bytes(blocks, multiplied).reading_bytes().expect("blocks");
                 // Four bytes near this zero point are a finite float.
                 let coarse = Int8Grid {
                     scale: 1e6,
@@ -395,7 +398,7 @@ fn convolutions(isa: Isa) -> Vec<Case> {
                 all.push(case(same, x, x, 1));
             }
             if let Some(pooled) = BlockPool::output(&Window::square(2, 2), &blocks[1])
-                && let Some(conv) = bytes(blocks).pooled(&window, pooled)
+                && let Some(conv) = bytes(blocks, multiplied).pooled(&window, pooled)
             {
                 all.push(case(conv, x, pooled.len(), lanes));
             }

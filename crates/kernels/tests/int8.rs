@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::int8::{
-    Conv, Dequantize, Dot, Linear, Quantization, Quantize, ReblockBytes, SAMPLES, Spmm, byte_of,
-    byte_tiles, quantize,
+    Conv, Dequantize, Dot, Linear, Multiplied, Quantization, Quantize, ReblockBytes, SAMPLES, Spmm,
+    byte_of, byte_tiles, quantize,
 };
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::{Clamp, Isa, tiles};
@@ -462,7 +462,12 @@ impl Filters {
         pooled
     }
 
-    fn pack(&self, isa: Isa, dot: Dot, blocks: [Blocks; 2], part: std::ops::Range<usize>) -> Conv {
+    fn pack(
+        &self,
+        (isa, dot, multiplied): (Isa, Dot, Multiplied),
+        blocks: [Blocks; 2],
+        part: std::ops::Range<usize>,
+    ) -> Conv {
         let quantization = Quantization {
             zero_point: self.grid.zero_point,
             scale: &self.scale,
@@ -472,6 +477,7 @@ impl Filters {
         let (window, groups) = (&self.case.window, self.case.groups);
         Conv::pack_channels(
             (isa, dot),
+            multiplied,
             &levels,
             self.shape(),
             self.grid.into(),
@@ -487,12 +493,15 @@ impl Filters {
         for dot in Dot::available() {
             let mut all = Isa::available().into_iter();
             let isa = all.rfind(|isa| isa.level() <= dot.level()).expect("scalar");
-            self.check_tiles(isa, dot, clamp, residual);
-            self.check_blocks(isa, dot, clamp, residual);
+            for multiplied in [Multiplied::Nonzeros, Multiplied::All] {
+                self.check_tiles((isa, dot, multiplied), clamp, residual);
+                self.check_blocks((isa, dot, multiplied), clamp, residual);
+            }
         }
     }
 
-    fn check_tiles(&self, isa: Isa, dot: Dot, clamp: Clamp, residual: bool) {
+    fn check_tiles(&self, how: (Isa, Dot, Multiplied), clamp: Clamp, residual: bool) {
+        let (_, dot, multiplied) = how;
         let (map, n) = (self.map(), self.n);
         let blocks = [self.case.input, map].map(Blocks::of_tile);
         let x = to_tiles(&self.x, n, self.case.input.iter().product());
@@ -503,7 +512,7 @@ impl Filters {
             .iter()
             .map(|v| clamp.apply(if residual { v + v } else { *v }))
             .collect();
-        let whole = self.pack(isa, dot, blocks, 0..map[0]);
+        let whole = self.pack(how, blocks, 0..map[0]);
         let mut scratch = vec![f32::NAN; whole.scratch_len()];
         let mut y = vec![f32::NAN; tiles(n) * features * 16];
         whole.run(&x, onto.as_deref(), &mut y, tiles(n), &mut scratch, clamp);
@@ -521,11 +530,16 @@ impl Filters {
                 .map(|v| clamp.apply(v))
                 .collect();
             same(&from_tiles(&y, n, features), &want, dot);
-            assert!(conv.name().ends_with("any4-conv-pool-i8i8-1x64"));
+            let name = match multiplied {
+                Multiplied::Nonzeros => "any4-conv-pool-i8i8-1x64",
+                Multiplied::All => "4-conv-pool-i8i8-1x16",
+            };
+            assert!(conv.name().ends_with(name), "{}", conv.name());
         }
     }
 
-    fn check_blocks(&self, isa: Isa, dot: Dot, clamp: Clamp, residual: bool) {
+    fn check_blocks(&self, how: (Isa, Dot, Multiplied), clamp: Clamp, residual: bool) {
+        let (isa, dot, _) = how;
         let (map, n) = (self.map(), self.n);
         let to = Blocks::of_map(map).with_halo([1, 0, 0, 2]);
         let from = BlockConv::input(self.case.input, &self.case.window, &to);
@@ -546,12 +560,12 @@ impl Filters {
             .iter()
             .map(|v| clamp.apply(if residual { v + v } else { *v }))
             .collect();
-        let whole = self.pack(isa, dot, [from, to], 0..map[0]);
+        let whole = self.pack(how, [from, to], 0..map[0]);
         let mut scratch = vec![f32::NAN; whole.scratch_len()];
         let mut y = vec![f32::NAN; n * to.len()];
         whole.run(&x, onto.as_deref(), &mut y, n, &mut scratch, clamp);
         same(&unpacked(&to, &y), &want, dot);
-        self.check_parts(isa, dot, [from, to], &x, clamp);
+        self.check_parts(how, [from, to], &x, clamp);
         self.check_bytes((&whole, dot), [from, to], residual, clamp, &want);
         if let Some(pooled) = BlockPool::output(&Window::square(2, 2), &to)
             && let Some(conv) = whole.pooled(&self.case.window, pooled)
@@ -573,18 +587,27 @@ impl Filters {
 
 impl Filters {
     /// Two parts of the channels make up the whole.
-    fn check_parts(&self, isa: Isa, dot: Dot, [from, to]: [Blocks; 2], x: &[f32], clamp: Clamp) {
+    fn check_parts(
+        &self,
+        how: (Isa, Dot, Multiplied),
+        [from, to]: [Blocks; 2],
+        x: &[f32],
+        clamp: Clamp,
+    ) {
         let channels = self.map()[0];
         let run = |part: std::ops::Range<usize>| {
-            let conv = self.pack(isa, dot, [from, to], part);
+            let conv = self.pack(how, [from, to], part);
             let mut scratch = vec![f32::NAN; conv.scratch_len()];
             let mut y = vec![0.0; conv.output_len()];
             conv.run(&x[..from.len()], None, &mut y, 1, &mut scratch, clamp);
-            y
+            let blocks = to.with_channels(y.len() / (to.len() / channels));
+            let mut plain = vec![f32::NAN; blocks.map().iter().product()];
+            blocks.unpack(how.0, &y, 1, &mut plain);
+            plain
         };
         let cut = channels / 3;
         let parts = [run(0..cut), run(cut..channels)].concat();
-        same(&parts, &run(0..channels), dot);
+        same(&parts, &run(0..channels), how.1);
     }
 
     /// A convolution over blocks that reads, adds and writes bytes, in all combinations. `want` is what it computes of floats, onto the plain output where
@@ -829,4 +852,83 @@ fn many_lines_are_multiplied_part_by_part() {
         n,
     };
     filters.check(Clamp::Relu, false);
+}
+
+/// Filters of which a share of the weights is there, from one stream.
+fn sparse_filters(
+    [out, channels]: [usize; 2],
+    window: Window,
+    [h, w]: [usize; 2],
+    density: f64,
+) -> Filters {
+    let mut stream = Stream((h * 8 + w) as u64 + 3);
+    let [kh, kw] = window.kernel_shape;
+    let mut filters = stream.bernoulli([out, channels, kh, kw], density);
+    for v in filters.values.iter_mut().filter(|v| **v != 0.0) {
+        *v = f32::from(stream.bits() as i8);
+    }
+    let n = 2;
+    let x = (0..n * channels * h * w).map(|_| (stream.bits() % 300) as f32);
+    Filters {
+        x: x.collect(),
+        case: ConvCase {
+            filters,
+            bias: (0..out).map(|i| i as f32 - 9.0).collect(),
+            window,
+            groups: 1,
+            input: [channels, h, w],
+        },
+        grid: Int8Grid {
+            scale: 1.0,
+            zero_point: 7,
+        },
+        scale: (0..out).map(|i| 1e-3 * (i + 1) as f32).collect(),
+        n,
+    }
+}
+
+/// All numbers of pixels at once, in blocks of rows together and alone.
+#[test]
+fn any_number_of_pixels_is_multiplied_by_all_weights() {
+    let square = |side: usize, stride: usize, pad: usize| Window {
+        pads: [pad; 4],
+        ..Window::square(side, stride)
+    };
+    for map in [[1, 1], [2, 2], [3, 3], [4, 4], [3, 5], [7, 7], [2, 8]] {
+        for window in [
+            square(3, 1, 1),
+            square(1, 1, 0),
+            square(5, 1, 2),
+            square(2, 2, 1),
+        ] {
+            sparse_filters([50, 6], window, map, 0.6).check(Clamp::Relu, true);
+        }
+    }
+}
+
+/// Weights that are stored without their zeros where an instruction puts them back.
+#[test]
+fn weights_without_zeros_are_expanded() {
+    let window = Window {
+        pads: [1; 4],
+        ..Window::square(3, 1)
+    };
+    for (map, density) in [([4, 4], 0.2), ([2, 2], 0.05), ([3, 6], 0.45)] {
+        let filters = sparse_filters([176, 190], window.clone(), map, density);
+        filters.check(Clamp::None, false);
+        for dot in Dot::available() {
+            let mut all = Isa::available().into_iter();
+            let isa = all.rfind(|isa| isa.level() <= dot.level()).expect("scalar");
+            let to = Blocks::of_map(filters.map());
+            let from = BlockConv::input(filters.case.input, &window, &to);
+            let whole = filters.pack((isa, dot, Multiplied::All), [from, to], 0..176);
+            let stored = 176 * 192 * 9;
+            #[cfg(target_arch = "x86_64")]
+            let expands = dot.name() == "avx512vnni" && is_x86_feature_detected!("avx512vbmi2");
+            #[cfg(not(target_arch = "x86_64"))]
+            let expands = false;
+            assert_eq!(whole.bytes() < stored, expands, "{dot}");
+            assert_eq!(whole.name().contains("bitmask4"), expands, "{dot}");
+        }
+    }
 }

@@ -173,7 +173,7 @@ impl Any4 {
 }
 
 impl Row {
-    fn of(row: u32, unpacked: &Unpacked) -> Self {
+    pub fn of(row: u32, unpacked: &Unpacked) -> Self {
         let steps = unpacked.entries.len() / 4;
         Self {
             row,
@@ -371,7 +371,7 @@ impl Output for Scaled {
         // SAFETY: parts of lines of tiles that exist; the instruction set is enabled (contract of the trait).
         unsafe {
             let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
-            for (j, v) in scaled::<L>(row, sums).into_iter().enumerate() {
+            for (j, v) in scaled::<L>(row, L::in_order(sums)).into_iter().enumerate() {
                 let t = tile * TILES + j;
                 if t < self.tiles {
                     let at = (t * self.rows + row.row as usize) * LANES + part * L::N;
@@ -399,7 +399,7 @@ impl<const LARGE: bool> Output for Bytes<LARGE> {
         let at = (tile * self.rows + row.row as usize) * self.line + part * TILES * L::N;
         // SAFETY: part of a line of `y`; the instruction set is enabled (contract of the trait).
         unsafe {
-            let mut values = scaled::<L>(row, sums);
+            let mut values = scaled::<L>(row, L::in_order(sums));
             if LARGE {
                 let [low, high] = [f32::NEG_INFINITY, 255.0].map(|v| L::Floats::splat(v));
                 for v in &mut values {
@@ -411,19 +411,18 @@ impl<const LARGE: bool> Output for Bytes<LARGE> {
     }
 }
 
-/// `sum * scale + offset` of each sum of a row, in order.
+/// `sum * scale + offset` of each sum of a row, which are in order.
 ///
 /// # Safety
 /// The instructions of `L` must be enabled where this is inlined.
 #[inline(always)]
 pub(super) unsafe fn scaled<L: Lanes>(
     row: &Row,
-    sums: [L::Ints; 4],
+    [s, t, u, v]: [L::Ints; 4],
 ) -> [<L::Floats as Simd>::V; 4] {
     // SAFETY: no memory is accessed; callers enable the instruction set.
     unsafe {
         let [scale, offset] = [row.scale, row.offset].map(|v| L::Floats::splat(v));
-        let [s, t, u, v] = L::in_order(sums);
         [
             L::fused(L::floats(s), scale, offset),
             L::fused(L::floats(t), scale, offset),

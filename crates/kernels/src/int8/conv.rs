@@ -16,12 +16,13 @@ use sparsevd_model::{Csr, Window};
 
 use super::any4::{Any4, Entry, GROUP, Last, Output, Partial, Product, Unpacked};
 use super::dot::{self, Dot, Task};
+use super::fours::{FourStrips, Fours, ImageWindow};
 use super::grid::Grid;
 use super::image::{Image, QuantizeImage};
 use super::lanes::{Lanes, SAMPLES};
 use super::linear::{bytes, bytes_of};
 use super::maps::{ByteEdges, floats_for};
-use super::quantization::{Quantization, level, unpack};
+use super::quantization::{Quantization, level, unpack, zero};
 use super::strip::{Onto, Strip, StripOutput, input_line, output_line, strips};
 use crate::blocks::Blocks;
 use crate::conv::{check_conv, filters_of_groups};
@@ -46,9 +47,8 @@ pub struct Conv {
     output: Blocks,
     grid: Grid,
     image: Image,
-    columns: Vec<Columns>,
+    weights: Weights,
     strips: Vec<Strip>,
-    nonzeros: usize,
     /// Whether a strip is two by two lines of the convolution, for one of the output.
     pools: bool,
     /// Whether the input is in bytes of the grid.
@@ -56,6 +56,26 @@ pub struct Conv {
     /// The grid of the residual, if that is in bytes.
     onto: Option<Grid>,
     writes: Writes,
+}
+
+/// The weights, for the kernels that multiply them.
+#[derive(Debug, Clone)]
+enum Weights {
+    /// Those that are not zero.
+    Nonzeros {
+        columns: Vec<Columns>,
+        nonzeros: usize,
+    },
+    All(Fours),
+}
+
+/// Which weights are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Multiplied {
+    /// Those that are not zero, sixty-four pixels at a time.
+    Nonzeros,
+    /// All, each for those pixels whose input is in the map.
+    All,
 }
 
 /// Some of the lines that filters read, and their weights.
@@ -78,6 +98,61 @@ fn lines_at_once(places: usize, line: usize, nonzeros: usize, rows: usize) -> us
     match nonzeros / (rows * blocks).max(1) >= LEAST {
         true => places.div_ceil(blocks).max(1),
         false => places.max(1),
+    }
+}
+
+impl Weights {
+    /// The weights of filters that are not zero. `line` says which line of the image an entry reads.
+    fn nonzeros(dot: Dot, filters: Vec<Unpacked>, line: impl Fn(u32) -> u32) -> Self {
+        // The lines that any of these filters reads, in their order in memory.
+        let read = filters.iter().flat_map(|filter| &filter.entries);
+        let mut places: Vec<u32> = read.map(|entry| line(entry.0)).collect();
+        places.sort_unstable();
+        places.dedup();
+        let nonzeros = filters.iter().map(|filter| filter.entries.len()).sum();
+        let at_once = lines_at_once(places.len(), dot.line(), nonzeros, filters.len());
+        let chunks = places.len().div_ceil(at_once).max(1);
+        let mut rows: Vec<Vec<(u32, Unpacked)>> = (0..chunks).map(|_| Vec::new()).collect();
+        for (row, whole) in (0..).zip(filters) {
+            let place = |&(k, level): &Entry| {
+                let place = places.binary_search(&line(k));
+                let place = place.expect("a line that a filter reads");
+                (u32::try_from(place).expect("as many as lines"), level)
+            };
+            let mut entries: Vec<Entry> = whole.entries.iter().map(place).collect();
+            entries.sort_unstable_by_key(|&(place, _)| place);
+            let mut entries = &entries[..];
+            for (chunk, rows) in rows.iter_mut().enumerate() {
+                let first = chunk * at_once;
+                let end = entries.partition_point(|e| (e.0 as usize) < first + at_once);
+                let (part, rest) = entries.split_at(end);
+                entries = rest;
+                if part.is_empty() && chunk > 0 && chunk + 1 < chunks {
+                    continue;
+                }
+                let first = u32::try_from(first).expect("as many as lines");
+                let part = part.iter().map(|&(place, level)| (place - first, level));
+                rows.push((
+                    row,
+                    Unpacked {
+                        entries: part.collect(),
+                        ..whole
+                    },
+                ));
+            }
+        }
+        let places_of = |chunk: usize| {
+            let places = &places[chunk * at_once..];
+            places[..at_once.min(places.len())].to_vec()
+        };
+        let columns = rows.into_iter().enumerate().map(|(chunk, rows)| Columns {
+            places: places_of(chunk),
+            matrix: Any4::pack_some(dot, rows, dot.line()),
+        });
+        Self::Nonzeros {
+            columns: columns.collect(),
+            nonzeros,
+        }
     }
 }
 
@@ -110,6 +185,7 @@ impl Conv {
     #[allow(clippy::too_many_arguments, reason = "what a convolution is")]
     pub fn pack_channels(
         (isa, dot): (Isa, Dot),
+        multiplied: Multiplied,
         levels: &Csr,
         shape: [usize; 4],
         grid: Grid,
@@ -144,78 +220,43 @@ impl Conv {
         let image = Image::of(&input, border);
         length::planned("an image of bytes", [image.channels, image.channel, LANES]);
         let [dy, dx] = window.dilations;
-        // The lines that any of these filters reads, in their order in memory.
-        let line = |group: usize, k: u32| {
-            let k = k as usize;
-            let (ic, ky, kx) = (k / (kh * kw), k / kw % kh, k % kw);
-            let channel = (group * per_group + ic) * image.channel;
-            let line = channel + (first[0] + ky * dy) * image.row + first[1] + kx * dx;
-            u32::try_from(line).expect("an image of less than 2^32 lines")
-        };
         let of_groups = || filters_of_groups(out, groups, &channels);
-        let mut places: Vec<u32> = Vec::new();
-        for (group, filters) in of_groups() {
-            let mut read = vec![false; levels.cols()];
-            for filter in filters {
-                for &k in levels.row(filter).0 {
-                    read[k as usize] = true;
-                }
-            }
-            let read = (0..).zip(read).filter(|&(_, read)| read);
-            places.extend(read.map(|(k, _)| line(group, k)));
-        }
-        places.sort_unstable();
-        places.dedup();
-        let nonzeros = of_groups().flat_map(|(_, filters)| filters);
-        let nonzeros = nonzeros.map(|filter| levels.row(filter).0.len()).sum();
-        let at_once = lines_at_once(places.len(), dot.line(), nonzeros, channels.len());
-        let chunks = places.len().div_ceil(at_once).max(1);
-        let mut rows: Vec<Vec<(u32, Unpacked)>> = (0..chunks).map(|_| Vec::new()).collect();
-        let mut row = 0;
-        for (group, filters) in of_groups() {
-            for filter in filters {
-                let (columns, values) = levels.row(filter);
-                let entry = |(&k, &v): (&u32, &f32)| -> Entry {
-                    let place = places.binary_search(&line(group, k));
-                    let place = place.expect("a line that a filter reads");
-                    (u32::try_from(place).expect("as many as lines"), level(v))
-                };
-                let mut entries: Vec<Entry> = columns.iter().zip(values).map(entry).collect();
-                entries.sort_unstable_by_key(|&(place, _)| place);
-                let constants = (scale[filter], offset[filter]);
-                let whole: Unpacked = unpack(dot, filter, entries, zero_point, constants);
-                let mut entries = &whole.entries[..];
-                for (chunk, rows) in rows.iter_mut().enumerate() {
-                    let first = chunk * at_once;
-                    let end = entries.partition_point(|e| (e.0 as usize) < first + at_once);
-                    let (part, rest) = entries.split_at(end);
-                    entries = rest;
-                    if part.is_empty() && chunk > 0 && chunk + 1 < chunks {
-                        continue;
-                    }
-                    let first = u32::try_from(first).expect("as many as lines");
-                    let part = part.iter().map(|&(place, level)| (place - first, level));
-                    rows.push((
-                        row,
-                        Unpacked {
-                            entries: part.collect(),
-                            ..whole
-                        },
-                    ));
-                }
-                row += 1;
-            }
-        }
-        let places_of = |chunk: usize| {
-            let places = &places[chunk * at_once..];
-            places[..at_once.min(places.len())].to_vec()
+        // A filter, with the numbers of its channels among those of all groups.
+        let filter = |(group, filter): (usize, usize)| -> Unpacked {
+            let (columns, values) = levels.row(filter);
+            let first = group * per_group * kh * kw;
+            let entry = |(&k, &v): (&u32, &f32)| -> Entry {
+                let k = u32::try_from(first + k as usize).expect("columns of all groups");
+                (k, level(v))
+            };
+            let entries = columns.iter().zip(values).map(entry).collect();
+            let constants = (scale[filter], offset[filter]);
+            unpack(dot, filter, entries, zero_point, constants)
         };
-        let columns = rows.into_iter().enumerate().map(|(chunk, rows)| Columns {
-            places: places_of(chunk),
-            matrix: Any4::pack_some(dot, rows, dot.line()),
-        });
-        let columns = columns.collect();
+        let filters = of_groups().flat_map(|(group, filters)| filters.map(move |f| (group, f)));
+        let filters: Vec<Unpacked> = filters.map(filter).collect();
+        let tap = |tap: usize| [first[0] + tap / kw * dy, first[1] + tap % kw * dx];
         let output = output.with_channels(channels.len());
+        let weights = match multiplied {
+            Multiplied::Nonzeros => {
+                let line = |k: u32| {
+                    let [row, column] = tap(k as usize % (kh * kw));
+                    let line = k as usize / (kh * kw) * image.channel + row * image.row + column;
+                    u32::try_from(line).expect("an image of less than 2^32 lines")
+                };
+                Weights::nonzeros(dot, filters, line)
+            }
+            Multiplied::All => {
+                let window = ImageWindow {
+                    image,
+                    input,
+                    output,
+                    taps: (0..kh * kw).map(tap).collect(),
+                    strides: window.strides,
+                };
+                Weights::All(Fours::pack(dot, &filters, zero(dot, zero_point), window))
+            }
+        };
         let packed = Self {
             isa,
             dot,
@@ -224,8 +265,7 @@ impl Conv {
             grid,
             image,
             strips: strips(&image, window, &output),
-            columns,
-            nonzeros,
+            weights,
             pools: false,
             reads_bytes: false,
             onto: None,
@@ -239,12 +279,20 @@ impl Conv {
     /// # Panics
     /// When one reads a line that the image does not have, or writes one that a channel of the output does not have.
     #[track_caller]
-    fn checked(self) -> Self {
+    fn checked(mut self) -> Self {
+        if let Weights::All(fours) = &mut self.weights {
+            fours.plan(&self.strips);
+        }
         let most = |lines: &mut dyn Iterator<Item = u32>| lines.max().map(|line| line as usize);
         let read = most(&mut self.strips.iter().flat_map(|strip| strip.x));
         let written = most(&mut self.strips.iter().flat_map(|strip| strip.y));
-        let places = self.columns.iter().flat_map(|c| c.places.iter().copied());
-        if let (Some(place), Some(line)) = (most(&mut { places }), read) {
+        let place = match &self.weights {
+            Weights::Nonzeros { columns, .. } => {
+                most(&mut columns.iter().flat_map(|c| c.places.iter().copied()))
+            }
+            Weights::All(fours) => fours.last_place(),
+        };
+        if let (Some(place), Some(line)) = (place, read) {
             assert!(place + line < self.image.lines(), "lines of the input");
         }
         assert!(
@@ -321,15 +369,23 @@ impl Conv {
         } else {
             self.input.len()
         };
-        let places: usize = self.columns.iter().map(|c| c.places.len()).sum();
-        let gathered = lanes * places;
         let pooled = if self.pools {
             lanes * self.output.map()[0]
         } else {
             0
         };
-        let copies = [quantized, gathered, pooled];
-        costs.int8_conv(self.nonzeros, lanes, copies, self.dot.conv_share())
+        match &self.weights {
+            Weights::Nonzeros { columns, nonzeros } => {
+                let places: usize = columns.iter().map(|c| c.places.len()).sum();
+                let copies = [quantized, lanes * places, pooled];
+                costs.int8_conv(nonzeros * lanes, copies, self.dot.conv_share())
+            }
+            Weights::All(fours) => {
+                let [multiply_adds, interleaved] = fours.work();
+                let copies = [quantized, interleaved, pooled];
+                costs.int8_conv(multiply_adds, copies, self.dot.dense_share())
+            }
+        }
     }
 
     /// Elements of scratch that a run needs: the image, the lines of some strips, and sums over some columns.
@@ -339,22 +395,30 @@ impl Conv {
 
     /// Bytes of the lines that are gathered at once.
     fn lines_len(&self) -> usize {
-        let most = self.columns.iter().map(|c| c.places.len()).max();
-        self.strips_at_once() * most.unwrap_or(0) * self.dot.line()
+        match &self.weights {
+            Weights::Nonzeros { columns, .. } => {
+                let most = columns.iter().map(|c| c.places.len()).max();
+                let strips = self.strips_at_once(columns);
+                strips * most.unwrap_or(0) * self.dot.line()
+            }
+            Weights::All(fours) => fours.lines_len(),
+        }
     }
 
     /// Sums over some of the columns of a strip.
     fn sums_len(&self) -> usize {
-        match self.columns.len() {
-            0 | 1 => 0,
-            _ => self.output.map()[0] * SAMPLES,
+        match &self.weights {
+            Weights::Nonzeros { columns, .. } if columns.len() > 1 => {
+                self.output.map()[0] * SAMPLES
+            }
+            _ => 0,
         }
     }
 
     /// Strips that are gathered together, as many as stay in the first-level cache: so neighbouring lines of a channel of output are written one after the
     /// other, and weights are read less often.
-    fn strips_at_once(&self) -> usize {
-        let [columns] = &self.columns[..] else {
+    fn strips_at_once(&self, columns: &[Columns]) -> usize {
+        let [columns] = columns else {
             return 1;
         };
         let strip = columns.places.len() * self.dot.line();
@@ -439,29 +503,46 @@ impl Conv {
             let onto = residual.map(|r| r[i * onto_len..][..onto_len].as_ptr());
             let mut pooled = [0.0; GROUP * SAMPLES];
             let grid = self.writes.grid();
-            let strips = Strips {
-                conv: self,
-                x: x.as_ptr(),
-                lines: lines.as_mut_ptr(),
-                sums: sums.as_mut_ptr().cast(),
-                output: StripOutput {
-                    y: y.as_mut_ptr(),
-                    channel: self.output.channel(),
-                    onto: match (onto, self.onto) {
-                        (None, _) => Onto::Nothing,
-                        (Some(floats), None) => Onto::Floats(floats),
-                        (Some(floats), Some(grid)) => Onto::Bytes(floats.cast(), grid),
-                    },
-                    bounds: clamp.bounds(),
-                    grid,
-                    byte_bounds: grid.map_or([0, u8::MAX], |grid| grid.bounds(clamp)),
-                    strips: &[],
-                    pooled: self.pools.then_some(pooled.as_mut_ptr()),
+            let output = StripOutput {
+                y: y.as_mut_ptr(),
+                channel: self.output.channel(),
+                onto: match (onto, self.onto) {
+                    (None, _) => Onto::Nothing,
+                    (Some(floats), None) => Onto::Floats(floats),
+                    (Some(floats), Some(grid)) => Onto::Bytes(floats.cast(), grid),
                 },
+                bounds: clamp.bounds(),
+                grid,
+                byte_bounds: grid.map_or([0, u8::MAX], |grid| grid.bounds(clamp)),
+                strips: &self.strips,
+                pooled: self.pools.then_some(pooled.as_mut_ptr()),
             };
             // SAFETY: the lengths were just checked; the image has the lines that places and strips say, the scratch those of all places, the
             // output and the residual those of the strips, by the invariants of `Conv`.
-            unsafe { dot::run(self.dot, strips) };
+            unsafe {
+                match &self.weights {
+                    Weights::Nonzeros { columns, .. } => {
+                        let strips = Strips {
+                            columns,
+                            at_once: self.strips_at_once(columns),
+                            x: x.as_ptr(),
+                            lines: lines.as_mut_ptr(),
+                            sums: sums.as_mut_ptr().cast(),
+                            output,
+                        };
+                        dot::run(self.dot, strips);
+                    }
+                    Weights::All(fours) => {
+                        let strips = FourStrips {
+                            fours,
+                            x: x.as_ptr(),
+                            lines: lines.as_mut_ptr(),
+                            output,
+                        };
+                        dot::run(self.dot, strips);
+                    }
+                }
+            }
             match &self.writes {
                 Writes::Floats(edges) => edges.refresh(self.isa, y),
                 Writes::Bytes(_, edges) => edges.refresh(self.dot, bytes(y)),
@@ -481,13 +562,21 @@ impl Conv {
             Writes::Floats(_) => "",
             Writes::Bytes(..) => "-q",
         };
-        format!("{}-any4-conv{pool}-i8i8{to}-1x{SAMPLES}", self.dot)
+        let (format, tile) = match &self.weights {
+            Weights::Nonzeros { .. } => ("any4", SAMPLES),
+            Weights::All(fours) if fours.expands() => ("bitmask4", LANES),
+            Weights::All(_) => ("dense4", LANES),
+        };
+        format!("{}-{format}-conv{pool}-i8i8{to}-1x{tile}", self.dot)
     }
 
     /// Bytes of packed weights, offsets, row numbers, scales and offsets.
     pub fn bytes(&self) -> usize {
         let bytes = |c: &Columns| c.matrix.bytes() + size_of_val(&c.places[..]);
-        self.columns.iter().map(bytes).sum()
+        match &self.weights {
+            Weights::Nonzeros { columns, .. } => columns.iter().map(bytes).sum(),
+            Weights::All(fours) => fours.bytes(),
+        }
     }
 }
 
@@ -496,7 +585,8 @@ impl Conv {
 /// `x` is readable for the lines that places and strips say, `lines` writable for a line for each place of some columns and [`Conv::strips_at_once`] strips,
 /// `sums` for [`Conv::sums_len`] sums, and what the output says holds for each strip.
 struct Strips<'a> {
-    conv: &'a Conv,
+    columns: &'a [Columns],
+    at_once: usize,
     x: *const u8,
     lines: *mut u8,
     sums: *mut i32,
@@ -506,24 +596,23 @@ struct Strips<'a> {
 impl Task for Strips<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let at_once = self.conv.strips_at_once();
-        for strips in self.conv.strips.chunks(at_once) {
+        for strips in self.output.strips.chunks(self.at_once) {
             let output = StripOutput {
                 strips,
                 ..self.output
             };
             // SAFETY: by the contract of the task; the instruction set is enabled (contract of the trait).
             unsafe {
-                if let [columns] = &self.conv.columns[..] {
+                if let [columns] = self.columns {
                     self.product::<L, _>(columns, strips, output);
                     continue;
                 }
-                for (i, columns) in self.conv.columns.iter().enumerate() {
+                for (i, columns) in self.columns.iter().enumerate() {
                     let before = Partial {
                         sums: self.sums,
                         begins: i == 0,
                     };
-                    if i + 1 < self.conv.columns.len() {
+                    if i + 1 < self.columns.len() {
                         self.product::<L, _>(columns, strips, before);
                     } else {
                         self.product::<L, _>(columns, strips, Last { before, output });
@@ -600,7 +689,10 @@ impl PackedKernel for Conv {
     }
 
     fn is_sparse(&self) -> bool {
-        true
+        match &self.weights {
+            Weights::Nonzeros { .. } => true,
+            Weights::All(fours) => fours.expands(),
+        }
     }
 
     fn is_int8(&self) -> bool {

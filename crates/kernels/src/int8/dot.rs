@@ -51,7 +51,11 @@ impl Dot {
                     all.push(Self(Kind::Avx2Vnni));
                 }
             }
-            if levels.contains(&Level::Avx512) && is_x86_feature_detected!("avx512vnni") {
+            let counts_bits = is_x86_feature_detected!("popcnt");
+            if levels.contains(&Level::Avx512)
+                && counts_bits
+                && is_x86_feature_detected!("avx512vnni")
+            {
                 all.push(Self(Kind::Avx512Vnni));
             }
         }
@@ -121,6 +125,28 @@ impl Dot {
         forms * SAMPLES
     }
 
+    /// Rows of output whose sums are a vector.
+    pub(super) fn rows_at_once(self) -> usize {
+        match self.0 {
+            Kind::Scalar => Scalar::N,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::NeonDot => Neon::N,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx2Vnni => Avx2::N,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => Avx512Vnni::N,
+        }
+    }
+
+    /// Whether an instruction puts bytes in the places of set bits.
+    pub(super) fn expands(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => is_x86_feature_detected!("avx512vbmi2"),
+            _ => false,
+        }
+    }
+
     /// Time of a multiply-add of bytes over one of the f32 kernels of the same level, as measured (`docs/kernels.md`); more than one where that was not
     /// measured, or is slower.
     pub fn share(self) -> f64 {
@@ -138,6 +164,19 @@ impl Dot {
     /// [`Dot::share`] of convolutions, whose kernel in f32 is nearer to the peak than that of linear layers.
     pub(crate) fn conv_share(self) -> f64 {
         self.share() * 1.2
+    }
+
+    /// The same where all weights are multiplied, over one of a sparse convolution in f32.
+    pub(crate) fn dense_share(self) -> f64 {
+        match self.0 {
+            Kind::Scalar => 2.0,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::NeonDot => 2.0,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => 0.4,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2Vnni | Kind::Avx512Vnni => 0.12,
+        }
     }
 
     /// What the instructions subtract from each byte of the input before they multiply it.
@@ -181,7 +220,7 @@ pub(super) trait Task {
 /// What the task says of its pointers must hold.
 pub(super) unsafe fn run<T: Task>(dot: Dot, task: T) {
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[target_feature(enable = "avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn avx512vnni<T: Task>(task: T) {
         // SAFETY: the caller keeps the task's contract; the instruction set is enabled here.
         unsafe { task.run::<Avx512Vnni>() }

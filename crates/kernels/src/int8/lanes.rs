@@ -35,8 +35,12 @@ pub(super) unsafe trait Lanes: Copy {
     const FORMS: usize;
     /// Whether there are registers for the sums of two rows.
     const TWO_ROWS: bool;
+    /// Vectors of sums, besides weights, that registers have room for.
+    const SUMS: usize;
     /// What [`Lanes::add_products`] needs in registers.
     type Constants: Copy;
+    /// Four weights of each of `N` rows.
+    type Fours: Copy;
     /// The constants, for all calls of a loop.
     fn constants() -> Self::Constants;
     /// One integer in all lanes.
@@ -50,8 +54,55 @@ pub(super) unsafe trait Lanes: Copy {
         second: usize,
         weights: &Weights,
     ) -> [Self::Ints; 4];
+    /// `4 N` weights, four of a row after the other.
+    unsafe fn load_fours(p: *const i8) -> Self::Fours;
+    /// The weights whose bits are set in `there`, the first in the lowest bit, which follow each other at `p`; zeros between them. `4 N` bytes from `p` on
+    /// are readable.
+    #[inline(always)]
+    unsafe fn expand_fours(there: u64, p: *const i8) -> Self::Fours {
+        let mut fours = [0; SAMPLES];
+        let mut next = p;
+        for (bit, weight) in fours.iter_mut().enumerate().take(4 * Self::N) {
+            if there >> bit & 1 == 1 {
+                // SAFETY: one of as many weights as there are bits; `fours` has `4 N` weights; the instruction set is enabled (contract of the trait).
+                unsafe {
+                    *weight = next.read();
+                    next = next.add(1);
+                }
+            }
+        }
+        // SAFETY: as above.
+        unsafe { Self::load_fours(fours.as_ptr()) }
+    }
+    /// Adds to the sum of each row the products of its four weights with the four bytes from `x` on. Sums wrap.
+    unsafe fn add_fours(sums: Self::Ints, x: *const u8, weights: Self::Fours) -> Self::Ints;
+    /// Of four lines of sixteen bytes the bytes of each place, side by side: sixty-four bytes, of the places in `order`, which are below sixteen.
+    #[inline(always)]
+    unsafe fn interleave(lines: [*const u8; 4], order: &[u32; 16], to: *mut u8) {
+        for (i, &place) in order.iter().enumerate() {
+            for (k, line) in lines.into_iter().enumerate() {
+                // SAFETY: the lines are readable, and `to` writable (contract of the trait).
+                unsafe { to.add(4 * i + k).write(line.add(place as usize).read()) };
+            }
+        }
+    }
+    /// `to[pitch * c + r] = from[N * r + c]` for `N` rows and columns.
+    #[inline(always)]
+    unsafe fn transpose(from: *const i32, to: *mut i32, pitch: usize) {
+        for row in 0..Self::N {
+            for column in 0..Self::N {
+                // SAFETY: the numbers are readable and writable (contract of the trait).
+                unsafe {
+                    to.add(pitch * column + row)
+                        .write(from.add(Self::N * row + column).read())
+                };
+            }
+        }
+    }
     /// The sums with their samples in order, in the order of lines. Until then each may hold samples of others.
     unsafe fn in_order(sums: [Self::Ints; 4]) -> [Self::Ints; 4];
+    /// The sum of both, lane by lane, which wraps.
+    unsafe fn plus(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     /// `N` integers from memory.
     unsafe fn load(p: *const i32) -> Self::Ints;
     /// `N` integers to memory.
@@ -100,7 +151,9 @@ unsafe impl Lanes for Scalar {
     type Ints = [i32; 16];
     const FORMS: usize = 1;
     const TWO_ROWS: bool = false;
+    const SUMS: usize = 1;
     type Constants = ();
+    type Fours = [[i8; 4]; 16];
     #[inline(always)]
     fn constants() {}
     #[inline(always)]
@@ -129,9 +182,29 @@ unsafe impl Lanes for Scalar {
         sums
     }
     #[inline(always)]
+    unsafe fn load_fours(p: *const i8) -> [[i8; 4]; 16] {
+        // SAFETY: `p` is readable for 64 bytes (contract of the trait).
+        unsafe { p.cast::<[[i8; 4]; 16]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn add_fours(mut sums: [i32; 16], x: *const u8, weights: [[i8; 4]; 16]) -> [i32; 16] {
+        // SAFETY: `x` is readable for four bytes (contract of the trait).
+        let x = unsafe { x.cast::<[u8; 4]>().read() };
+        for (sum, weights) in sums.iter_mut().zip(weights) {
+            for (weight, x) in weights.into_iter().zip(x) {
+                *sum = sum.wrapping_add(i32::from(weight) * i32::from(x));
+            }
+        }
+        sums
+    }
+    #[inline(always)]
     unsafe fn in_order(sums: [[i32; 16]; 4]) -> [[i32; 16]; 4] {
         let sums = sums.as_flattened();
         std::array::from_fn(|j| std::array::from_fn(|i| sums[place(j, i)]))
+    }
+    #[inline(always)]
+    unsafe fn plus(a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
     }
     #[inline(always)]
     unsafe fn load(p: *const i32) -> [i32; 16] {
@@ -220,6 +293,7 @@ mod x86 {
 
     use crate::int8::lanes::{Lanes, Weights, copy_sixteens, place};
     use crate::simd;
+    use crate::transpose::transpose;
 
     /// For each byte of a 128-bit lane of a line, where it is after three saturating packs: at `4 j + i`.
     const PACKED: [i8; 16] = [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15];
@@ -264,6 +338,15 @@ mod x86 {
         /// # Safety
         /// The instructions must be enabled where this is inlined.
         unsafe fn add(sums: __m256i, x: __m256i, weights: __m256i) -> __m256i;
+        /// The same for any weights, where [`Products::add`] may saturate.
+        ///
+        /// # Safety
+        /// As [`Products::add`].
+        #[inline(always)]
+        unsafe fn add_any(sums: __m256i, x: __m256i, weights: __m256i) -> __m256i {
+            // SAFETY: by the contract of this function.
+            unsafe { Self::add(sums, x, weights) }
+        }
     }
 
     /// AVX2 without VNNI. It sums two products in 16 bits, with saturation: see `any4.rs` for why they fit.
@@ -277,6 +360,16 @@ mod x86 {
             unsafe {
                 let pairs = _mm256_maddubs_epi16(x, weights);
                 _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn add_any(sums: __m256i, x: __m256i, weights: __m256i) -> __m256i {
+            // One product of each pair at a time fits.
+            // SAFETY: by the contract of this function.
+            unsafe {
+                let low = _mm256_set1_epi16(0xff);
+                let sums = Self::add(sums, x, _mm256_and_si256(weights, low));
+                Self::add(sums, x, _mm256_andnot_si256(low, weights))
             }
         }
     }
@@ -301,7 +394,9 @@ mod x86 {
                 type Ints = __m256i;
                 const FORMS: usize = 1;
                 const TWO_ROWS: bool = false;
+                const SUMS: usize = 8;
                 type Constants = ();
+                type Fours = __m256i;
                 #[inline(always)]
                 fn constants() {}
                 #[inline(always)]
@@ -335,6 +430,36 @@ mod x86 {
                     }
                 }
                 #[inline(always)]
+                unsafe fn load_fours(p: *const i8) -> __m256i {
+                    // SAFETY: `p` is readable for 32 bytes (contract of the trait).
+                    unsafe { _mm256_loadu_si256(p.cast()) }
+                }
+                #[inline(always)]
+                unsafe fn add_fours(sums: __m256i, x: *const u8, weights: __m256i) -> __m256i {
+                    // SAFETY: `x` is readable for four bytes; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
+                        <$name>::add_any(sums, x, weights)
+                    }
+                }
+                #[inline(always)]
+                unsafe fn interleave(lines: [*const u8; 4], order: &[u32; 16], to: *mut u8) {
+                    // SAFETY: each line is readable for 16 bytes, and `to` writable for 64; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let [a, b, c, d] = lines.map(|line| _mm_loadu_si128(line.cast()));
+                        let [ab, cd] = [_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d)];
+                        let low = [_mm_unpacklo_epi16(ab, cd), _mm_unpackhi_epi16(ab, cd)];
+                        let [ab, cd] = [_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d)];
+                        let high = [_mm_unpacklo_epi16(ab, cd), _mm_unpackhi_epi16(ab, cd)];
+                        let fours = [low[0], low[1], high[0], high[1]];
+                        let fours = std::mem::transmute::<[__m128i; 4], [[u8; 4]; 16]>(fours);
+                        for (i, &place) in order.iter().enumerate() {
+                            let four = fours[place as usize % 16];
+                            to.add(4 * i).cast::<[u8; 4]>().write(four);
+                        }
+                    }
+                }
+                #[inline(always)]
                 unsafe fn in_order(sums: [__m256i; 4]) -> [__m256i; 4] {
                     // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
                     unsafe {
@@ -347,6 +472,11 @@ mod x86 {
                         ]
                         .map(|s| _mm256_castps_si256(s))
                     }
+                }
+                #[inline(always)]
+                unsafe fn plus(a: __m256i, b: __m256i) -> __m256i {
+                    // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                    unsafe { _mm256_add_epi32(a, b) }
                 }
                 #[inline(always)]
                 unsafe fn load(p: *const i32) -> __m256i {
@@ -480,12 +610,32 @@ mod x86 {
         [four, exchanged]
     }
 
+    /// Of 64 bytes those whose bits are set, from `p` on; zeros between them. An intrinsic would need VBMI2 where it is inlined, and so wherever there is VNNI.
+    ///
+    /// # Safety
+    /// There is VBMI2, and `p` is readable for 64 bytes.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn vpexpandb(there: u64, p: *const i8) -> __m512i {
+        let bytes;
+        // SAFETY: by the contract of this function.
+        unsafe {
+            let all = _mm512_loadu_si512(p.cast());
+            asm!("vpexpandb {bytes}{{{there}}}{{z}}, {all}",
+                bytes = lateout(zmm_reg) bytes, there = in(kreg) there, all = in(zmm_reg) all,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        bytes
+    }
+
     // SAFETY: only instructions that are enabled where `dot::run` inlines this.
     unsafe impl Lanes for Avx512Vnni {
         type Floats = simd::Avx512;
         type Ints = __m512i;
         const FORMS: usize = 2;
         const TWO_ROWS: bool = true;
+        const SUMS: usize = 16;
+        type Fours = __m512i;
         /// Which of two words a blend takes from the second register.
         type Constants = __mmask32;
         #[inline(always)]
@@ -522,8 +672,52 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn load_fours(p: *const i8) -> __m512i {
+            // SAFETY: `p` is readable for 64 bytes (contract of the trait).
+            unsafe { _mm512_loadu_si512(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn expand_fours(there: u64, p: *const i8) -> __m512i {
+            // SAFETY: `p` is readable for 64 bytes; callers checked that there is VBMI2.
+            unsafe { vpexpandb(there, p) }
+        }
+        #[inline(always)]
+        unsafe fn add_fours(sums: __m512i, x: *const u8, weights: __m512i) -> __m512i {
+            // SAFETY: `x` is readable for four bytes; the instruction set is enabled (contract of the trait).
+            unsafe {
+                let x = _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
+                _mm512_dpbusd_epi32(sums, x, weights)
+            }
+        }
+        #[inline(always)]
+        unsafe fn interleave(lines: [*const u8; 4], order: &[u32; 16], to: *mut u8) {
+            // SAFETY: each line is readable for 16 bytes, and `to` writable for 64; the instruction set is enabled (contract of the trait).
+            unsafe {
+                let lines = load_line(lines, false);
+                // Four bytes of each line in each 128-bit lane.
+                let quarters =
+                    _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+                let sides = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+                let quarters = _mm512_permutexvar_epi32(quarters, lines);
+                let fours = _mm512_shuffle_epi8(quarters, _mm512_broadcast_i32x4(sides));
+                let order = _mm512_loadu_si512(order.as_ptr().cast());
+                _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi32(order, fours));
+            }
+        }
+        #[inline(always)]
+        unsafe fn transpose(from: *const i32, to: *mut i32, pitch: usize) {
+            // Moving the bits of integers as floats does not change them.
+            // SAFETY: the numbers are readable and writable; the instruction set is enabled (contract of the trait).
+            unsafe { transpose(from.cast(), 16, [16, 16], to.cast(), pitch, 16) };
+        }
+        #[inline(always)]
         unsafe fn in_order(sums: [__m512i; 4]) -> [__m512i; 4] {
             sums
+        }
+        #[inline(always)]
+        unsafe fn plus(a: __m512i, b: __m512i) -> __m512i {
+            // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+            unsafe { _mm512_add_epi32(a, b) }
         }
         #[inline(always)]
         unsafe fn load(p: *const i32) -> __m512i {
@@ -694,7 +888,9 @@ mod neon {
                 type Ints = int32x4_t;
                 const FORMS: usize = 1;
                 const TWO_ROWS: bool = true;
+                const SUMS: usize = 16;
                 type Constants = ();
+                type Fours = int8x16_t;
                 #[inline(always)]
                 fn constants() {}
                 #[inline(always)]
@@ -729,6 +925,24 @@ mod neon {
                     }
                 }
                 #[inline(always)]
+                unsafe fn load_fours(p: *const i8) -> int8x16_t {
+                    // SAFETY: `p` is readable for 16 bytes (contract of the trait).
+                    unsafe { vld1q_s8(p) }
+                }
+                #[inline(always)]
+                unsafe fn add_fours(
+                    sums: int32x4_t,
+                    x: *const u8,
+                    weights: int8x16_t,
+                ) -> int32x4_t {
+                    // SAFETY: `x` is readable for four bytes; the instruction set is enabled (contract of the trait).
+                    unsafe {
+                        let x = vreinterpretq_u8_u32(vdupq_n_u32(x.cast::<u32>().read_unaligned()));
+                        let signed = vreinterpretq_s8_u8(veorq_u8(x, vdupq_n_u8(128)));
+                        <$name>::add(sums, signed, weights)
+                    }
+                }
+                #[inline(always)]
                 unsafe fn in_order([s, t, u, v]: [int32x4_t; 4]) -> [int32x4_t; 4] {
                     // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
                     unsafe {
@@ -739,6 +953,11 @@ mod neon {
                             vuzp2q_s32(u, v),
                         ]
                     }
+                }
+                #[inline(always)]
+                unsafe fn plus(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+                    // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                    unsafe { vaddq_s32(a, b) }
                 }
                 #[inline(always)]
                 unsafe fn load(p: *const i32) -> int32x4_t {

@@ -16,6 +16,7 @@
 mod any4;
 mod conv;
 mod dot;
+mod fours;
 mod grid;
 mod image;
 mod lanes;
@@ -26,7 +27,7 @@ mod quantization;
 mod spmm;
 mod strip;
 
-pub use conv::Conv;
+pub use conv::{Conv, Multiplied};
 pub use dot::Dot;
 pub use grid::Grid;
 pub use lanes::SAMPLES;

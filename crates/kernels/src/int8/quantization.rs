@@ -27,6 +27,11 @@ pub(super) fn level(v: f32) -> i8 {
     level
 }
 
+/// What each weight adds to the first value of sums, times the weight: what the instructions subtract from bytes, less the zero point.
+pub(super) fn zero(dot: Dot, zero_point: u8) -> i32 {
+    dot.subtracted() - i32::from(zero_point)
+}
+
 /// A row of levels with the first value of its sums.
 ///
 /// # Panics
@@ -44,9 +49,9 @@ pub(super) fn unpack(
         "levels of row {row}: their sum with bytes does not fit in 32 bits"
     );
     let sum: i64 = entries.iter().map(|&(_, level)| i64::from(level)).sum();
-    let zero = i64::from(dot.subtracted()) - i64::from(zero_point);
+    let start = sum * i64::from(zero(dot, zero_point));
     Unpacked {
-        start: i32::try_from(sum * zero).expect("the bound above, as a zero point is a byte"),
+        start: i32::try_from(start).expect("the bound above, as a zero point is a byte"),
         entries,
         scale,
         offset,

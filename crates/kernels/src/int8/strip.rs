@@ -20,7 +20,8 @@ pub(super) struct Strip {
     pub x: [u32; STRIP],
     /// Lines of a channel of the output before each line.
     pub y: [u32; STRIP],
-    /// Lines of output.
+    /// Lines that the convolution computes, and lines of output: as many, but where they are pooled.
+    pub reads: usize,
     pub lines: usize,
     /// Whether the four lines of input follow each other, and those of output.
     pub joined: [bool; 2],
@@ -38,6 +39,7 @@ impl Strip {
         Self {
             x: lines[0],
             y: lines[1],
+            reads: x.len(),
             lines: y.len(),
             joined: lines.map(joined),
         }
@@ -237,6 +239,18 @@ impl StripOutput<'_> {
 impl Output for StripOutput<'_> {
     #[inline(always)]
     unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
+        // SAFETY: by the contract of the trait.
+        unsafe { self.store_in_order::<L>(row, at, L::in_order(sums)) }
+    }
+}
+
+impl StripOutput<'_> {
+    /// Stores sums of a row, which are in order.
+    ///
+    /// # Safety
+    /// As [`Output::store`].
+    #[inline(always)]
+    pub unsafe fn store_in_order<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
         let At { tile, part, member } = at;
         let strip = &self.strips[tile];
         // SAFETY: lines of the strip that are there, by what the strip's output says of its pointers; the instruction set is enabled (contract of the

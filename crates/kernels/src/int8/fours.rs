@@ -1,0 +1,771 @@
+//! Products of all weights of a convolution, zero or not, with strips of its input: what is fastest where most weights are there, or where a map has fewer
+//! pixels than [`super::any4`] computes at once.
+//!
+//! **Sums** are those of `N` output channels, a vector for each pixel. A step multiplies the bytes of four input channels at a pixel, which are side by side
+//! and broadcast, by four weights of each of these output channels. Pixels are those of a line, at most sixteen; the weights of a step are read once for
+//! all of them.
+//!
+//! **Weights** are stored as they are, or, where enough are zero, as a bit for each and the others one after the other, which one instruction puts
+//! back in place (AVX-512 VBMI2). So there are fewer bytes to read, which is what takes the time where each weight has few pixels.
+//!
+//! **Lines.** Of maps of many pixels all lines of bytes are interleaved once, four channels at a time. Of others, for each line of output and each tap
+//! only those of its pixels are gathered whose input is in the map: a 3x3 window over 2x2 pixels reads 16 of 36 places.
+
+use std::ops::Range;
+
+use super::any4::{At, Row, Unpacked};
+use super::dot::{Dot, Task};
+use super::image::Image;
+use super::lanes::{Lanes, SAMPLES, place};
+use super::maps::{STRIP, byte_of_lane};
+use super::strip::{Strip, StripOutput};
+use crate::LANES;
+use crate::blocks::Blocks;
+
+/// Bytes of four channels of a line.
+const FOUR_LINES: usize = 4 * LANES;
+
+/// The weights of a convolution over the strips of its output.
+///
+/// # Invariants
+/// - each strip has a plan for each of its lines
+/// - places are below sixteen, taps below the number of taps; a run has one to sixteen places
+/// - there are weights for each block of rows, each tap and each four of channels
+#[derive(Debug, Clone)]
+pub(super) struct Fours {
+    /// In order; the last block of `block` rows may have fewer.
+    rows: Vec<Row>,
+    block: usize,
+    /// What a tap adds to the first values of the sums of whole blocks, `[tap][row]`: nothing where its input is in the padding.
+    starts: Vec<i32>,
+    weights: Stored,
+    window: ImageWindow,
+    /// For each strip, which of the plans its lines have.
+    strips: Vec<[u32; STRIP]>,
+    plans: Vec<Plan>,
+    /// Whether the pixels of runs are gathered, or else whole lines are read.
+    gathers: bool,
+}
+
+/// What a line of output reads.
+type Plan = Vec<Run>;
+
+/// Pixels of a line that read the same taps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    /// Their bytes in a line; those past the last one are zero.
+    order: [u32; LANES],
+    places: usize,
+    taps: Vec<u32>,
+    /// Lines of the image before those that each tap reads.
+    lines: Vec<u32>,
+    /// What these taps add to the first values of sums.
+    starts: Vec<i32>,
+}
+
+/// Weights that begin at a cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([i8; SAMPLES]);
+
+#[derive(Debug, Clone)]
+enum Stored {
+    /// `[block][tap][four][row][4]`.
+    All(Vec<Line>),
+    /// The same, without zeros: a bit for each weight in each vector, the place of the first weight of each block and tap, and the weights.
+    Nonzeros {
+        there: Vec<u64>,
+        first: Vec<u32>,
+        weights: Vec<i8>,
+    },
+}
+
+/// Where the windows of a convolution are in its image.
+#[derive(Debug, Clone)]
+pub(super) struct ImageWindow {
+    pub image: Image,
+    pub input: Blocks,
+    /// Of the convolution, before a pooling.
+    pub output: Blocks,
+    /// Row and column of the image at which the windows of the first pixel read each tap.
+    pub taps: Vec<[usize; 2]>,
+    pub strides: [usize; 2],
+}
+
+impl Fours {
+    /// Packs filters, without strips yet. An entry of a row has the number `channel * taps + tap`, and adds its weight times `zero` to first values.
+    pub fn pack(dot: Dot, filters: &[Unpacked], zero: i32, window: ImageWindow) -> Self {
+        let block = dot.rows_at_once();
+        let (fours, taps) = (window.image.channels.div_ceil(4), window.taps.len());
+        let blocks = filters.len().div_ceil(block);
+        let mut bytes = vec![0_i8; blocks * taps * fours * 4 * block];
+        let mut starts = vec![0; taps * blocks * block];
+        let mut nonzeros = 0;
+        for (number, filter) in filters.iter().enumerate() {
+            for &(k, weight) in &filter.entries {
+                let (channel, tap) = (k as usize / taps, k as usize % taps);
+                let vector = (number / block * taps + tap) * fours + channel / 4;
+                bytes[(vector * block + number % block) * 4 + channel % 4] = weight;
+                starts[tap * blocks * block + number] += zero * i32::from(weight);
+                nonzeros += usize::from(weight != 0);
+            }
+        }
+        let weights = match dot.expands() && expanding_pays(nonzeros, bytes.len()) {
+            true => Stored::nonzeros(&bytes, fours * 4 * block),
+            false => Stored::all(&bytes),
+        };
+        Self {
+            rows: (0..)
+                .zip(filters)
+                .map(|(i, filter)| Row::of(i, filter))
+                .collect(),
+            block,
+            starts,
+            weights,
+            window,
+            strips: Vec::new(),
+            plans: Vec::new(),
+            gathers: true,
+        }
+    }
+
+    /// Plans the lines of strips: those of the pixels that are in the map, or whole ones where that is faster.
+    pub fn plan(&mut self, strips: &[Strip]) {
+        let mut plans: Vec<Plan> = vec![Vec::new()];
+        let mut plan = |strip: &Strip, k: usize| {
+            let plan = match k < strip.reads {
+                true => self.runs(strip.x[k] as usize),
+                false => Vec::new(),
+            };
+            let found = plans.iter().position(|p| *p == plan).unwrap_or_else(|| {
+                plans.push(plan);
+                plans.len() - 1
+            });
+            u32::try_from(found).expect("at most as many plans as lines")
+        };
+        let plan = |strip| std::array::from_fn(|k| plan(strip, k));
+        self.strips = strips.iter().map(plan).collect();
+        self.plans = plans;
+        self.gathers = true;
+        let all = (0..).take(self.window.taps.len()).collect();
+        let whole = self.run(std::array::from_fn(|i| i as u32), LANES, all);
+        let lines = strips
+            .iter()
+            .map(|strip| std::array::from_fn(|k| u32::from(k < strip.reads)));
+        let reading = Self {
+            strips: lines.collect(),
+            plans: vec![Vec::new(), vec![whole]],
+            gathers: false,
+            ..self.clone()
+        };
+        let time = |fours: &Self| {
+            let [products, copies] = fours.vectors();
+            products + COPY * copies
+        };
+        if time(&reading) <= time(self) {
+            *self = reading;
+        }
+    }
+
+    /// The first `places` bytes of an order of those of a line, which read taps.
+    fn run(&self, order: [u32; LANES], places: usize, taps: Vec<u32>) -> Run {
+        let line = |&tap: &u32| {
+            let [row, column] = self.window.taps[tap as usize];
+            u32::try_from(row * self.window.image.row + column)
+                .expect("an image of less than 2^32 lines")
+        };
+        let rows = self.block * self.rows.len().div_ceil(self.block);
+        let mut starts = vec![0; rows];
+        for &tap in &taps {
+            let of_tap = &self.starts[tap as usize * rows..][..rows];
+            for (sum, start) in starts.iter_mut().zip(of_tap) {
+                *sum += start;
+            }
+        }
+        Run {
+            starts,
+            order,
+            places,
+            lines: taps.iter().map(line).collect(),
+            taps,
+        }
+    }
+
+    /// What the line of output reads whose windows begin at a line of a channel of the image, by pixels whose input is in the map.
+    fn runs(&self, x: usize) -> Plan {
+        let ImageWindow {
+            image,
+            input,
+            output,
+            taps,
+            strides,
+        } = &self.window;
+        let begins = [x / image.row, x % image.row];
+        let halo = output.halo();
+        let of_output = [0, 1].map(|d| halo[d] + begins[d] / strides[d]);
+        let inside = |blocks: &Blocks, lane: usize, [row, column]: [usize; 2]| {
+            let [_, height, width] = blocks.map();
+            let [y, x] = blocks.pixel(lane, row, column);
+            y < height && x < width
+        };
+        let mut runs: Vec<(u32, Vec<u32>)> = Vec::new();
+        for (number, tap) in (0..).zip(taps) {
+            let reads = [0, 1].map(|d| (begins[d] + tap[d]).wrapping_sub(image.border[d]));
+            let reads =
+                |lane: &usize| inside(input, *lane, reads) && inside(output, *lane, of_output);
+            let bits = (0..LANES).filter(reads).map(|lane| 1 << byte_of_lane(lane));
+            let bits = bits.sum::<u32>();
+            match runs.iter_mut().find(|run| run.0 == bits) {
+                _ if bits == 0 => {}
+                Some((_, taps)) => taps.push(number),
+                None => runs.push((bits, vec![number])),
+            }
+        }
+        let run = |(bits, taps): (u32, Vec<u32>)| {
+            let mut order = [0; LANES];
+            let places = (0..LANES as u32).filter(|place| bits >> place & 1 == 1);
+            let places = order.iter_mut().zip(places).map(|(to, place)| *to = place);
+            let places = places.count();
+            self.run(order, places, taps)
+        };
+        runs.into_iter().map(run).collect()
+    }
+
+    /// Input channels, four at a time.
+    fn fours(&self) -> usize {
+        self.window.image.channels.div_ceil(4)
+    }
+
+    /// Vectors of products, and vectors of bytes that are interleaved.
+    fn vectors(&self) -> [usize; 2] {
+        let blocks = self.rows.len().div_ceil(self.block);
+        let mut vectors = [0, 0];
+        for &plan in self.strips.as_flattened() {
+            for run in &self.plans[plan as usize] {
+                let steps = run.taps.len() * self.fours();
+                vectors[0] += steps * run.places * blocks;
+                vectors[1] += steps;
+            }
+        }
+        if !self.gathers {
+            vectors[1] = self.window.image.channel * self.fours();
+        }
+        vectors
+    }
+
+    /// Multiply-adds, those with zeros included, and bytes that are interleaved.
+    pub fn work(&self) -> [usize; 2] {
+        let [products, copies] = self.vectors();
+        [products * 4 * self.block, copies * FOUR_LINES]
+    }
+
+    /// Bytes of the largest line of output, gathered.
+    fn line_len(&self) -> usize {
+        let bytes = |run: &Run| run.taps.len() * self.fours() * 4 * run.places;
+        let plans = self.plans.iter();
+        let most = plans
+            .map(|plan| plan.iter().map(bytes).sum::<usize>())
+            .max();
+        // The last bytes are written as a whole vector.
+        (most.unwrap_or(0) + FOUR_LINES).next_multiple_of(SAMPLES)
+    }
+
+    /// Bytes of lines that a run needs.
+    pub fn lines_len(&self) -> usize {
+        match self.gathers {
+            true => STRIP * self.line_len(),
+            false => self.window.image.channel * self.fours() * FOUR_LINES,
+        }
+    }
+
+    /// The last line of the image, before that of a strip, that is read; `None` where there are no filters.
+    pub fn last_place(&self) -> Option<usize> {
+        let ImageWindow { image, taps, .. } = &self.window;
+        let lines = taps.iter().map(|[row, column]| row * image.row + column);
+        let last = lines.max()?;
+        let reads = image.channels > 0 && !self.rows.is_empty();
+        reads.then(|| (image.channels - 1) * image.channel + last)
+    }
+
+    /// Bytes of weights and of what is stored for each row.
+    pub fn bytes(&self) -> usize {
+        let weights = match &self.weights {
+            Stored::All(all) => size_of_val(&all[..]),
+            Stored::Nonzeros {
+                there,
+                first,
+                weights,
+            } => size_of_val(&there[..]) + size_of_val(&first[..]) + weights.len(),
+        };
+        weights + size_of_val(&self.rows[..])
+    }
+
+    /// Whether zeros are not stored.
+    pub fn expands(&self) -> bool {
+        matches!(self.weights, Stored::Nonzeros { .. })
+    }
+}
+
+/// Products that take as long as interleaving a vector.
+const COPY: usize = 12;
+
+/// Whether zeros should be left out: where the bytes of weights are not in the second-level cache anyway, or most are zeros.
+fn expanding_pays(nonzeros: usize, weights: usize) -> bool {
+    /// Bytes that are.
+    const CACHE: usize = 1 << 18;
+    weights > CACHE && 2 * nonzeros < weights
+}
+
+impl Stored {
+    fn all(bytes: &[i8]) -> Self {
+        let vector = |bytes: &[i8]| {
+            let mut vector = [0; SAMPLES];
+            vector[..bytes.len()].copy_from_slice(bytes);
+            Line(vector)
+        };
+        Self::All(bytes.chunks(SAMPLES).map(vector).collect())
+    }
+
+    /// `tap` are the bytes of the weights of a block and a tap. Vectors are those of AVX-512.
+    fn nonzeros(bytes: &[i8], tap: usize) -> Self {
+        let (mut there, mut first, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for tap in bytes.chunks_exact(tap) {
+            first.push(u32::try_from(weights.len()).expect("less than 2^32 weights"));
+            for vector in tap.chunks_exact(SAMPLES) {
+                let bits = vector.iter().enumerate().filter(|(_, w)| **w != 0);
+                there.push(bits.map(|(bit, _)| 1_u64 << bit).sum());
+                weights.extend(vector.iter().filter(|w| **w != 0));
+            }
+        }
+        // Vectors are read whole.
+        weights.resize(weights.len() + SAMPLES, 0);
+        Self::Nonzeros {
+            there,
+            first,
+            weights,
+        }
+    }
+}
+
+/// Weights of blocks and taps.
+trait Weights: Copy {
+    type Cursor: Cursor;
+    /// The weights of a tap of a block, `vectors` of them.
+    ///
+    /// # Safety
+    /// There is such a tap.
+    unsafe fn of_tap<L: Lanes>(self, tap: usize, vectors: usize) -> Self::Cursor;
+}
+
+/// The weights of a block and a tap, vector after vector.
+trait Cursor {
+    /// # Safety
+    /// As many vectors follow as are read, and the instruction set of `L` is enabled where this is inlined.
+    unsafe fn next<L: Lanes>(&mut self) -> L::Fours;
+}
+
+/// Weights as they are.
+#[derive(Clone, Copy)]
+struct All(*const i8);
+
+impl Weights for All {
+    type Cursor = Self;
+    #[inline(always)]
+    unsafe fn of_tap<L: Lanes>(self, tap: usize, vectors: usize) -> Self {
+        // SAFETY: by the contract of the trait.
+        Self(unsafe { self.0.add(tap * vectors * 4 * L::N) })
+    }
+}
+
+impl Cursor for All {
+    #[inline(always)]
+    unsafe fn next<L: Lanes>(&mut self) -> L::Fours {
+        // SAFETY: by the contract of the trait.
+        unsafe {
+            let fours = L::load_fours(self.0);
+            self.0 = self.0.add(4 * L::N);
+            fours
+        }
+    }
+}
+
+/// Weights without zeros.
+#[derive(Clone, Copy)]
+struct Nonzeros {
+    there: *const u64,
+    first: *const u32,
+    weights: *const i8,
+}
+
+/// Those of a block and a tap.
+struct NonzerosOfTap {
+    there: *const u64,
+    weights: *const i8,
+}
+
+impl Weights for Nonzeros {
+    type Cursor = NonzerosOfTap;
+    #[inline(always)]
+    unsafe fn of_tap<L: Lanes>(self, tap: usize, vectors: usize) -> NonzerosOfTap {
+        // SAFETY: by the contract of the trait.
+        unsafe {
+            NonzerosOfTap {
+                there: self.there.add(tap * vectors),
+                weights: self.weights.add(self.first.add(tap).read() as usize),
+            }
+        }
+    }
+}
+
+impl Cursor for NonzerosOfTap {
+    #[inline(always)]
+    unsafe fn next<L: Lanes>(&mut self) -> L::Fours {
+        // SAFETY: by the contract of the trait.
+        unsafe {
+            let there = self.there.read();
+            let fours = L::expand_fours(there, self.weights);
+            self.there = self.there.add(1);
+            self.weights = self.weights.add(there.count_ones() as usize);
+            fours
+        }
+    }
+}
+
+/// All strips of a sample, or of a tile.
+///
+/// `x` is readable for the lines of the image that strips and taps say, `lines` writable for [`Fours::lines_len`] bytes, and what the output says holds for
+/// each strip.
+pub(super) struct FourStrips<'a> {
+    pub fours: &'a Fours,
+    pub x: *const u8,
+    pub lines: *mut u8,
+    pub output: StripOutput<'a>,
+}
+
+/// Blocks of rows that share each load of bytes, where there are registers for them.
+const BLOCKS: usize = 2;
+
+/// Most pixels whose sums, for two blocks of rows, are in registers.
+const PIXELS: usize = 14;
+
+/// Sums of a block of rows, `[pixel][row]` or `[row][pixel]`, of a strip.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Sums([i32; SAMPLES * LANES]);
+
+impl Task for FourStrips<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let fours = self.fours;
+        let mut by_pixels = [Sums([0; SAMPLES * LANES]); BLOCKS];
+        let mut by_rows = Sums([0; SAMPLES * LANES]);
+        let sums = by_pixels.as_mut_ptr().cast::<i32>();
+        let rows = by_rows.0.as_mut_ptr();
+        let slots = slots::<L>();
+        // SAFETY: by the contract of the task, and the invariants of `Fours`; the instruction set is enabled (contract of the trait).
+        unsafe {
+            if !fours.gathers {
+                let all: [u32; LANES] = std::array::from_fn(|i| i as u32);
+                for line in 0..fours.window.image.channel {
+                    for four in 0..fours.fours() {
+                        let to = (line * fours.fours() + four) * FOUR_LINES;
+                        L::interleave(self.four(four, line), &all, self.lines.add(to));
+                    }
+                }
+            }
+            for (tile, strip) in self.output.strips.iter().enumerate() {
+                if fours.gathers {
+                    self.gather::<L>(strip, &fours.strips[tile]);
+                }
+                let blocks = fours.rows.len().div_ceil(L::N);
+                let at_once = if L::TWO_ROWS { BLOCKS } else { 1 };
+                for first in (0..blocks).step_by(at_once) {
+                    let blocks = first..blocks.min(first + at_once);
+                    for slot in 0..blocks.len() * SAMPLES {
+                        L::store(sums.add(slot * L::N), L::splat(0));
+                    }
+                    for (k, &plan) in fours.strips[tile].iter().enumerate() {
+                        let slots = &slots[k * LANES..][..LANES];
+                        let line = strip.x[k] as usize;
+                        self.line::<L>(k, line, plan, blocks.clone(), sums, slots);
+                    }
+                    for (i, block) in blocks.enumerate() {
+                        self.store::<L>(tile, block, sums.add(i * SAMPLES * L::N), rows);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// For each byte of four lines, where its sum is among those in order: `[part][sum][lane]`.
+fn slots<L: Lanes>() -> [u8; SAMPLES] {
+    let mut slots = [0; SAMPLES];
+    let lanes = 4 * L::N;
+    for part in 0..SAMPLES / lanes {
+        for j in 0..4 {
+            for i in 0..L::N {
+                let slot = part * lanes + j * L::N + i;
+                slots[part * lanes + place(j, i)] = slot as u8;
+            }
+        }
+    }
+    slots
+}
+
+impl FourStrips<'_> {
+    /// A line of each of four channels; of those past the last one, which have weights of zero, that of the last one.
+    ///
+    /// # Safety
+    /// The line is one of a channel of the image.
+    #[inline(always)]
+    unsafe fn four(&self, four: usize, line: usize) -> [*const u8; 4] {
+        let image = &self.fours.window.image;
+        let last = image.channels - 1;
+        let of = |channel: usize| {
+            let line = channel.min(last) * image.channel + line;
+            // SAFETY: by the contract of this function.
+            unsafe { self.x.add(line * LANES) }
+        };
+        let first = 4 * four;
+        [of(first), of(first + 1), of(first + 2), of(first + 3)]
+    }
+
+    /// Gathers what the lines of a strip read, one after the other.
+    ///
+    /// # Safety
+    /// As for the task, and the instruction set of `L` is enabled where this is inlined.
+    #[inline(always)]
+    unsafe fn gather<L: Lanes>(&self, strip: &Strip, plans: &[u32; STRIP]) {
+        let fours = self.fours;
+        for (k, &plan) in plans.iter().enumerate() {
+            let mut to = self.lines.wrapping_add(k * fours.line_len());
+            for run in &fours.plans[plan as usize] {
+                for &line in &run.lines {
+                    let line = (strip.x[k] + line) as usize;
+                    for four in 0..fours.fours() {
+                        // SAFETY: by the contract of this function; a whole vector is written, of which the next one overwrites what is too much.
+                        unsafe { L::interleave(self.four(four, line), &run.order, to) };
+                        to = to.wrapping_add(4 * run.places);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stores the sums of a block of rows of a strip.
+    ///
+    /// # Safety
+    /// As [`FourStrips::gather`]; `sums` and `rows` are valid for them.
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(
+        &self,
+        tile: usize,
+        block: usize,
+        sums: *const i32,
+        by_rows: *mut i32,
+    ) {
+        // SAFETY: by the contract of this function.
+        unsafe {
+            for first in (0..SAMPLES).step_by(L::N) {
+                L::transpose(sums.add(first * L::N), by_rows.add(first), SAMPLES);
+            }
+            let rows = &self.fours.rows[block * L::N..];
+            for (i, row) in rows.iter().take(L::N).enumerate() {
+                for part in 0..SAMPLES / (4 * L::N) {
+                    let at = At {
+                        tile,
+                        part,
+                        member: 0,
+                    };
+                    let from = by_rows.add(i * SAMPLES + part * 4 * L::N);
+                    let four = |j: usize| L::load(from.add(j * L::N));
+                    let sums = [four(0), four(1), four(2), four(3)];
+                    self.output.store_in_order::<L>(row, at, sums);
+                }
+            }
+        }
+    }
+
+    /// Adds to the sums of one or two blocks of rows the products of line `k` of a strip, whose windows begin at line `x`.
+    ///
+    /// # Safety
+    /// As [`FourStrips::gather`]; `sums` is valid for the sums of a strip, and `slots` are those of the line.
+    #[inline(always)]
+    unsafe fn line<L: Lanes>(
+        &self,
+        k: usize,
+        x: usize,
+        plan: u32,
+        blocks: Range<usize>,
+        sums: *mut i32,
+        slots: &[u8],
+    ) {
+        let fours = self.fours;
+        let mut gathered = k * fours.line_len();
+        for run in &fours.plans[plan as usize] {
+            let tap = 4 * run.places * fours.fours();
+            let first = gathered;
+            gathered += tap * run.taps.len();
+            let mut at = 0;
+            // Expanding weights once more takes longer than bytes that no second block shares.
+            let (most, alone) = match &fours.weights {
+                _ if !L::TWO_ROWS => (L::SUMS, false),
+                Stored::Nonzeros { .. } if run.places > PIXELS => (L::SUMS, true),
+                _ if run.places > PIXELS => (run.places.div_ceil(2), false),
+                _ => (PIXELS, false),
+            };
+            while at < run.places {
+                let count = most.min(run.places - at);
+                let mut slot = [0; LANES];
+                for (to, &place) in slot.iter_mut().zip(&run.order[at..at + count]) {
+                    *to = usize::from(slots[place as usize]) * L::N;
+                }
+                let run = Places {
+                    run,
+                    first: match fours.gathers {
+                        true => first + 4 * at,
+                        false => x * tap + 4 * at,
+                    },
+                    step: 4 * run.places,
+                    tap,
+                    vectors: fours.fours(),
+                    taps: fours.window.taps.len(),
+                    slots: &slot,
+                };
+                // SAFETY: by the contract of this function.
+                unsafe {
+                    match &fours.weights {
+                        Stored::All(all) => {
+                            let weights = All(all.as_ptr().cast());
+                            self.places::<L, _>(count, alone, run, weights, blocks.clone(), sums);
+                        }
+                        Stored::Nonzeros {
+                            there,
+                            first,
+                            weights,
+                        } => {
+                            let weights = Nonzeros {
+                                there: there.as_ptr(),
+                                first: first.as_ptr(),
+                                weights: weights.as_ptr(),
+                            };
+                            self.places::<L, _>(count, alone, run, weights, blocks.clone(), sums);
+                        }
+                    }
+                }
+                at += count;
+            }
+        }
+    }
+
+    /// The products of `count` pixels of a run, of all blocks of rows together, or of each alone.
+    ///
+    /// # Safety
+    /// As [`FourStrips::line`].
+    #[inline(always)]
+    unsafe fn places<L: Lanes, W: Weights>(
+        &self,
+        count: usize,
+        alone: bool,
+        run: Places<'_>,
+        weights: W,
+        blocks: Range<usize>,
+        sums: *mut i32,
+    ) {
+        macro_rules! products {
+            ($blocks:expr, $first:expr, $sums:expr, $most:expr, $($count:literal)*) => {
+                match count {
+                    $($count if $count <= $most => {
+                        self.products::<L, W, $count, $blocks>(run, weights, $first, $sums)
+                    })*
+                    _ => unreachable!("at most as many places as there are registers"),
+                }
+            };
+        }
+        // SAFETY: by the contract of this function.
+        unsafe {
+            if L::TWO_ROWS && !alone && blocks.len() == BLOCKS {
+                return products!(BLOCKS, blocks.start, sums, PIXELS, 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+            }
+            for (i, block) in blocks.enumerate() {
+                let sums = sums.add(i * SAMPLES * L::N);
+                products!(1, block, sums, L::SUMS, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+            }
+        }
+    }
+
+    /// The products of `P` pixels of a run and `B` blocks of rows.
+    ///
+    /// # Safety
+    /// As [`FourStrips::line`].
+    #[inline(always)]
+    unsafe fn products<L: Lanes, W: Weights, const P: usize, const B: usize>(
+        &self,
+        places: Places<'_>,
+        weights: W,
+        block: usize,
+        sums: *mut i32,
+    ) {
+        let Places { run, slots, .. } = places;
+        // SAFETY: by the contract of this function.
+        unsafe {
+            let mut acc = [[L::splat(0); P]; B];
+            for b in 0..B {
+                let start = L::load(run.starts.as_ptr().add((block + b) * L::N));
+                for p in 0..P {
+                    let sum = L::load(sums.add(b * SAMPLES * L::N + slots[p]));
+                    acc[b][p] = L::plus(sum, start);
+                }
+            }
+            let mut gathered = places.first;
+            for (&tap, &line) in run.taps.iter().zip(&run.lines) {
+                let first = match self.fours.gathers {
+                    true => gathered,
+                    false => places.first + line as usize * places.tap,
+                };
+                gathered += places.tap;
+                let mut x = self.lines.cast_const().add(first);
+                let cursor = |b: usize| {
+                    let tap = (block + b) * places.taps + tap as usize;
+                    weights.of_tap::<L>(tap, places.vectors)
+                };
+                let mut cursors = [cursor(0), cursor(B - 1)];
+                for _ in 0..places.vectors {
+                    let mut fours = [cursors[0].next::<L>(); B];
+                    if B > 1 {
+                        fours[B - 1] = cursors[1].next::<L>();
+                    }
+                    for p in 0..P {
+                        for b in 0..B {
+                            acc[b][p] = L::add_fours(acc[b][p], x.add(4 * p), fours[b]);
+                        }
+                    }
+                    x = x.add(places.step);
+                }
+            }
+            for b in 0..B {
+                for p in 0..P {
+                    L::store(sums.add(b * SAMPLES * L::N + slots[p]), acc[b][p]);
+                }
+            }
+        }
+    }
+}
+
+/// Pixels of a run whose sums are in registers.
+#[derive(Clone, Copy)]
+struct Places<'a> {
+    run: &'a Run,
+    /// Where the bytes of the first of them begin: those that were gathered, or those of the line where windows begin.
+    first: usize,
+    /// Bytes between four channels and the next, and those of all channels of a line.
+    step: usize,
+    tap: usize,
+    /// Vectors of weights of a tap.
+    vectors: usize,
+    /// Taps of a block of rows.
+    taps: usize,
+    /// Where their sums are.
+    slots: &'a [usize; LANES],
+}
