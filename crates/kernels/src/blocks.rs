@@ -345,6 +345,9 @@ impl Blocks {
         let [c, h, w] = self.map;
         length::check("x", x.len(), [n, c, h, w]);
         length::check("y", y.len(), [n, self.len()]);
+        if pack_few(self, x, y) {
+            return;
+        }
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Avx512 {
             // SAFETY: an `Isa` of this level is only made where the features were detected.
@@ -377,6 +380,40 @@ multiversion!(fn unpack(blocks: &Blocks, x: &[f32], y: &mut [f32]) = unpack_body
 /// Pixels of a row of each block that go through registers at once.
 #[cfg(not(target_arch = "x86_64"))]
 const RUN: usize = 8;
+
+/// Packs maps of a few pixels, most of whose lanes are zeros; `false` where there are more.
+fn pack_few(blocks: &Blocks, x: &[f32], y: &mut [f32]) -> bool {
+    /// Most numbers of a channel, halos included, that are copied one by one.
+    const FEW: usize = 128;
+    let [_, h, w] = blocks.map;
+    if h * w > LANES {
+        return false;
+    }
+    let mut places = [[0; 2]; FEW];
+    let mut count = 0;
+    for row in 0..blocks.height() {
+        for column in 0..blocks.pitch() {
+            for lane in 0..LANES {
+                let [y, x] = blocks.pixel(lane, row, column);
+                if y < h && x < w {
+                    let Some(place) = places.get_mut(count) else {
+                        return false;
+                    };
+                    *place = [y * w + x, (row * blocks.pitch() + column) * LANES + lane];
+                    count += 1;
+                }
+            }
+        }
+    }
+    let channels = y.chunks_exact_mut((blocks.channel() * LANES).max(1));
+    for (map, channel) in x.chunks_exact((h * w).max(1)).zip(channels) {
+        channel.fill(0.0);
+        for &[from, to] in &places[..count] {
+            channel[to] = map[from];
+        }
+    }
+    true
+}
 
 #[inline(always)]
 fn pack_body(blocks: &Blocks, x: &[f32], y: &mut [f32]) {

@@ -543,7 +543,13 @@ impl PackedKernel for BlockConv {
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        work.sparse_conv(costs, 1)
+        let output = self.output();
+        if output.is_tile() {
+            return work.sparse_conv(costs, LANES);
+        }
+        // Lanes past the ends of small maps take as long as others.
+        let multiply_adds = work.size.nonzeros * output.lines() * LANES;
+        work.each(multiply_adds as f64 * costs.conv)
     }
 
     fn bytes(&self) -> usize {

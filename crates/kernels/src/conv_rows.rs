@@ -91,6 +91,11 @@ fn strips(rows: usize, most: usize) -> impl Iterator<Item = usize> {
 }
 
 impl RowConv {
+    /// Numbers that each weight is multiplied by for an output of so many rows and columns, before a pooling: rows are whole vectors.
+    pub fn lanes([oh, ow]: [usize; 2]) -> usize {
+        oh * ow.next_multiple_of(VECTOR)
+    }
+
     /// Whether there is such a convolution: what eight outputs read of a row must lie within a line.
     pub fn takes(window: &Window) -> bool {
         let last = window.kernel_shape[1].saturating_sub(1);
@@ -501,7 +506,10 @@ impl PackedKernel for RowConv {
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        work.sparse_conv(costs, 1)
+        let [_, oh, ow] = self.output();
+        let side = if self.tiling.pooled { 2 } else { 1 };
+        let lanes = Self::lanes([side * oh, side * ow]);
+        work.each((work.size.nonzeros * lanes) as f64 * costs.conv)
     }
 
     fn bytes(&self) -> usize {

@@ -117,6 +117,13 @@ impl Costs {
         compute.max(self.streamed(nonzeros * size.bytes()))
     }
 
+    /// The same where the weights are read from beyond the second-level cache, as those of all layers of a network that is not small are.
+    pub fn spmv_from_far(&self, size: Size) -> f64 {
+        let [_, far, _] = self.stream;
+        let bytes = size.nonzeros as f64 * size.bytes();
+        self.spmv(size).max(bytes * far)
+    }
+
     /// Nanoseconds of a sparse product with `n` vectors in tiles.
     pub fn spmm(&self, size: Size, n: usize) -> f64 {
         /// Bytes of weights that stay in the second-level cache from one run to the next.
@@ -139,17 +146,19 @@ impl Costs {
         n.div_ceil(SAMPLES) as f64 * (multiplied + quantised)
     }
 
-    /// Nanoseconds of a convolution of bytes, made of `quantized` floats, in which `gathered` bytes are copied and `pooled` results pooled. A multiply-add
+    /// Nanoseconds of a convolution of bytes, made of `quantized` floats, in which `gathered` bytes are copied, and sums
+    /// `stored` and `pooled`. A multiply-add
     /// takes `share` of the time of one of a sparse convolution of floats.
     pub fn int8_conv(
         &self,
         multiply_adds: usize,
-        [quantized, gathered, pooled]: [usize; 3],
+        [quantized, gathered, stored, pooled]: [usize; 4],
         share: f64,
     ) -> f64 {
-        /// Time to gather a byte, and to compute and pool a result, over the time to copy a float into a tile.
-        const TIMES: [f64; 2] = [0.5, 2.0];
-        let copies = quantized as f64 + gathered as f64 * TIMES[0] + pooled as f64 * TIMES[1];
+        /// Time to gather a byte, and to store and pool a sum, over the time to copy a float into a tile.
+        const TIMES: [f64; 3] = [0.25, 0.7, 1.0];
+        let copied = gathered as f64 * TIMES[0] + stored as f64 * TIMES[1];
+        let copies = quantized as f64 + copied + pooled as f64 * TIMES[2];
         multiply_adds as f64 * self.conv * share + copies * self.element
     }
 

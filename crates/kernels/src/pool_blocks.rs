@@ -103,6 +103,17 @@ impl BlockPool {
         }
     }
 
+    /// Where each line of a channel of the output begins.
+    pub(crate) fn output_lines(&self) -> impl Iterator<Item = usize> {
+        self.frame.tiling.tiles.iter().map(|tile| tile.y)
+    }
+
+    /// For each of these lines and each element of the window, where its line begins in the input channel, and the lanes for which it lies in the map.
+    pub(crate) fn taps(&self) -> impl Iterator<Item = (usize, [bool; LANES])> {
+        let taps = self.taps.iter();
+        taps.map(|tap| (tap.from, tap.inside.map(|mask| mask != 0)))
+    }
+
     /// Pools `n` samples, and copies the halos of `y`.
     ///
     /// # Panics

@@ -28,17 +28,16 @@ pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, groups: usize) 
 /// A layer must be expected to win by this much to run in int8.
 const INT8_MARGIN: f64 = 0.95;
 
-/// Whether a sparse convolution should multiply int8: products of bytes take `ns`, and those of floats are `multiply_adds`. Besides, each reads and writes
-/// values as long as so many floats take, and converts so many, `[in int8, in f32]`.
+/// Whether a convolution should multiply int8: its products take so many nanoseconds, and besides, it reads and writes values as long as so many floats
+/// take, and converts so many; all `[in int8, in f32]`.
 pub fn prefer_int8_conv(
     costs: &Costs,
-    ns: f64,
-    multiply_adds: usize,
+    products: [f64; 2],
     moved: [usize; 2],
     converted: [usize; 2],
 ) -> bool {
-    let [int8, floats] = [0, 1].map(|i| (moved[i] + converted[i]) as f64 * costs.element);
-    ns + int8 < INT8_MARGIN * (multiply_adds as f64 * costs.conv + floats)
+    let ns = |i: usize| products[i] + (moved[i] + converted[i]) as f64 * costs.element;
+    ns(0) < INT8_MARGIN * ns(1)
 }
 
 /// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions

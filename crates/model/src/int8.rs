@@ -3,7 +3,6 @@
 //! An int8 layer reads `(byte - zero_point) * scale` in place of its input, and its weight is, row by row, an integer from -127 to 127 times the scale of
 //! the row, as [`crate::quantised`] has it. So products and sums of a row are those of integers.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -99,7 +98,7 @@ impl Network {
     /// Lets a layer run in int8, once that is checked: the grid of its input, and the scale of each row of its weight.
     ///
     /// # Errors
-    /// A node that is there not, or no linear layer or convolution; a weight that is neither CSR nor dense, or off the grids of its rows; scales that are none.
+    /// A node that is there not, or no linear layer or convolution; a weight that is not CSR, or off the grids of its rows; scales that are none.
     pub fn set_int8(
         &mut self,
         node: &str,
@@ -167,10 +166,8 @@ impl Network {
         if !quantised::is_scale(input.scale) {
             return Err(scale(input.scale));
         }
-        let csr = match self.tensors.get(weight) {
-            Some(Weights::Csr(csr)) => Cow::Borrowed(csr),
-            Some(Weights::Dense(dense)) => Cow::Owned(Csr::from_dense(dense)),
-            _ => return Err(wrong(name, "a weight in CSR or dense", "another")),
+        let Some(Weights::Csr(csr)) = self.tensors.get(weight) else {
+            return Err(wrong(name, "a weight in CSR", "another"));
         };
         if rows.len() != csr.rows() {
             let expected = format!("a scale for each of the {} rows of its weight", csr.rows());
@@ -310,22 +307,10 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
             assert!(network.int8.is_empty() && network.int8.rows.is_empty());
         }
-    }
-
-    #[test]
-    fn a_dense_weight_has_the_levels_of_its_rows_too() {
         let mut network = network();
         let dense = network.tensors["l.weight"].to_dense();
         network.tensors.insert("l.weight".into(), dense.into());
-        let input = Int8Grid {
-            scale: 0.25,
-            zero_point: 9,
-        };
-        network.set_int8("l", input, vec![0.5, 1.0]).unwrap();
-        let layer = network.int8_layer("l", "l.weight").unwrap().unwrap();
-        assert_eq!(layer.levels.values(), [1.0, -3.0, 127.0, 3.0]);
-        assert_eq!(layer.levels.col_indices(), [0, 2, 1, 2]);
-        network.tensors.remove("l.weight");
-        assert!(network.int8_layer("l", "l.weight").is_err());
+        let error = network.set_int8("l", good, vec![0.5, 1.0]).unwrap_err();
+        assert!(error.to_string().contains("CSR"), "{error}");
     }
 }

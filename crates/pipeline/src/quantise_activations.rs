@@ -348,18 +348,18 @@ impl ActivationQuantisation {
         let why = |node: &Node| {
             let weight = network.weight(node)?;
             let density = weight.nonzeros() as f64 / weight.shape().elements().max(1) as f64;
-            let sparse = match &node.op {
-                Op::Conv(conv) => {
-                    let per_group = weight.shape().dims().get(1).copied().unwrap_or(1);
-                    select::prefer_sparse_conv(density, per_group, conv.groups)
+            let without_kernel = match &node.op {
+                Op::Conv(_) if weight.shape().dims().get(1) == Some(&1) => Some("depthwise"),
+                Op::Linear(_) if !select::prefer_sparse_conv(density, 1, 1) => {
+                    Some("weights that are not sparse")
                 }
-                Op::Linear(_) => select::prefer_sparse_conv(density, 1, 1),
+                Op::Conv(_) | Op::Linear(_) => None,
                 other => return Some(other.name().to_owned()),
             };
             if is_kept_dense(node, &self.keep_f32) {
                 Some("as asked for".into())
-            } else if !sparse {
-                Some("weights that are not sparse".into())
+            } else if let Some(why) = without_kernel {
+                Some(why.into())
             } else if node.op.weight().is_some_and(|w| uses[w] > 1) {
                 Some("weights of several nodes".into())
             } else {
@@ -629,6 +629,7 @@ fn set(network: &mut Network, name: &str, grid: Int8Grid) -> Result<(), String> 
     };
     let (csr, rows) =
         rounded(tensor).ok_or_else(|| "weights that are on no int8 grid".to_owned())?;
+    // Dense ones too: grids of rows are those of values in CSR.
     network.tensors.insert(weight.clone(), Weights::Csr(csr));
     network.scales.remove(&weight);
     let done = network.set_int8(name, grid, rows);

@@ -369,20 +369,18 @@ impl Conv {
         } else {
             self.input.len()
         };
-        let pooled = if self.pools {
-            lanes * self.output.map()[0]
-        } else {
-            0
-        };
+        let rows = self.output.map()[0];
+        let pooled = if self.pools { lanes * rows } else { 0 };
         match &self.weights {
             Weights::Nonzeros { columns, nonzeros } => {
                 let places: usize = columns.iter().map(|c| c.places.len()).sum();
-                let copies = [quantized, lanes * places, pooled];
+                let copies = [quantized, lanes * places, lanes * rows, pooled];
                 costs.int8_conv(nonzeros * lanes, copies, self.dot.conv_share())
             }
             Weights::All(fours) => {
                 let [multiply_adds, interleaved] = fours.work();
-                let copies = [quantized, interleaved, pooled];
+                // Sums are also transposed.
+                let copies = [quantized, interleaved, 2 * lanes * rows, pooled];
                 costs.int8_conv(multiply_adds, copies, self.dot.dense_share())
             }
         }

@@ -161,9 +161,9 @@ impl Dot {
         }
     }
 
-    /// [`Dot::share`] of convolutions, whose kernel in f32 is nearer to the peak than that of linear layers.
+    /// [`Dot::share`] of convolutions, over their kernel in f32.
     pub(crate) fn conv_share(self) -> f64 {
-        self.share() * 1.2
+        self.share() * 0.8
     }
 
     /// The same where all weights are multiplied, over one of a sparse convolution in f32.

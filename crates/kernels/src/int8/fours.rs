@@ -253,10 +253,17 @@ impl Fours {
         vectors
     }
 
-    /// Multiply-adds, those with zeros included, and bytes that are interleaved.
+    /// What takes as long as so many multiply-adds, those with zeros included, and bytes that are interleaved.
     pub fn work(&self) -> [usize; 2] {
+        /// Products that take as long as loading a vector of weights, and expanding it.
+        const LOAD: [usize; 2] = [1, 5];
         let [products, copies] = self.vectors();
-        [products * 4 * self.block, copies * FOUR_LINES]
+        let blocks = self.rows.len().div_ceil(self.block);
+        let plans = self.strips.as_flattened().iter();
+        let taps = plans.flat_map(|&plan| &self.plans[plan as usize]);
+        let taps: usize = taps.map(|run| run.taps.len()).sum();
+        let loads = taps * self.fours() * blocks * LOAD[usize::from(self.expands())];
+        [(products + loads) * 4 * self.block, copies * FOUR_LINES]
     }
 
     /// Bytes of the largest line of output, gathered.

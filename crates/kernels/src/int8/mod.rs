@@ -11,7 +11,8 @@
 //! [`Dot::line`] bytes. [`quantize`] makes them of [`Layout::Tiled`](crate::Layout::Tiled), to which sums and floats go back.
 //!
 //! **Layers.** [`Linear`] and [`Conv`] are layers of networks whose values are f32: each makes bytes of its input, and floats of its sums. Over blocks a [`Conv`]
-//! can also read, add and write [`Layout::Bytes`](crate::Layout::Bytes), to which [`Quantize`] and [`Dequantize`] convert, and [`ReblockBytes`] between blocks.
+//! can also read, add and write [`Layout::Bytes`](crate::Layout::Bytes), to which [`Quantize`] and [`Dequantize`] convert, and [`ReblockBytes`] between blocks; so can
+//! [`MaxPool`].
 
 mod any4;
 mod conv;
@@ -23,6 +24,7 @@ mod lanes;
 mod linear;
 mod lines;
 mod maps;
+mod pool;
 mod quantization;
 mod spmm;
 mod strip;
@@ -34,5 +36,6 @@ pub use lanes::SAMPLES;
 pub use linear::Linear;
 pub use lines::{byte_of, byte_tiles, quantize};
 pub use maps::{Dequantize, Quantize, ReblockBytes};
+pub use pool::MaxPool;
 pub use quantization::Quantization;
 pub use spmm::Spmm;

@@ -7,7 +7,7 @@ use crate::options::{Int8Mode, PlanOptions, WeightMode};
 use crate::program::Program;
 
 /// For each value the grid in whose bytes it should be written: where all that read it are int8 convolutions, as their input, of which there is one at
-/// least, or as what they add. What reads it in floats after all gets the numbers of the bytes.
+/// least, or as what they add, or max-poolings whose output should be. What reads it in floats after all gets the numbers of the bytes.
 pub(super) fn byte_grids(
     program: &Program,
     network: &Network,
@@ -21,10 +21,18 @@ pub(super) fn byte_grids(
     for output in &program.outputs {
         in_floats[output.value] = true;
     }
-    for step in &program.steps {
-        let grid = network.int8.inputs.get(&step.name).copied();
-        match (&step.op, grid.map(Grid::from), &step.inputs[..]) {
-            (Op::Conv(_), Some(grid), &[input]) => match grids[input] {
+    // Readers before what they read.
+    for step in program.steps.iter().rev() {
+        let grid = match step.op {
+            Op::MaxPool(_) if !in_floats[step.output] => grids[step.output],
+            Op::Conv(_) => {
+                let grid = network.int8.inputs.get(&step.name).copied();
+                grid.map(Grid::from)
+            }
+            _ => None,
+        };
+        match (grid, &step.inputs[..]) {
+            (Some(grid), &[input]) => match grids[input] {
                 Some(other) if other != grid => in_floats[input] = true,
                 _ => grids[input] = Some(grid),
             },

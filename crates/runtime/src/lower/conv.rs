@@ -13,12 +13,14 @@ use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv::SparseConv;
 use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::conv_rows::RowConv;
+use sparsevd_kernels::cost::Size;
 use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
-use sparsevd_kernels::int8::Grid;
+use sparsevd_kernels::int8::{Grid, Multiplied};
 use sparsevd_kernels::pool_blocks::BlockPool;
-use sparsevd_kernels::{Isa, Layout, int8, select};
+use sparsevd_kernels::spmv::Spmv;
+use sparsevd_kernels::{Isa, LANES, Layout, Precision, int8, select};
 use sparsevd_model::{Csr, Op, Weights, Window, ops};
 
 use super::candidate::Candidate;
@@ -126,7 +128,10 @@ pub(super) fn candidates<'a>(
         pixels: used.map_or(1, |u| u.pixels),
         used,
         sparse,
-        bytes: if sparse { context.bytes(step)? } else { None },
+        bytes: match per_group {
+            1 => None,
+            _ => context.bytes(step)?,
+        },
         output: step.output,
         pooled: pool,
         input: step.inputs[0],
@@ -140,8 +145,15 @@ pub(super) fn candidates<'a>(
     match in_blocks {
         Some(in_blocks) if sparse => list.extend(layer.over_blocks(in_blocks, pool)),
         Some(in_blocks) if per_group == 1 => list.push(layer.depthwise(in_blocks)),
-        Some(in_blocks) => list.push(layer.dense_over_blocks(in_blocks)),
+        Some(in_blocks) => list.extend(layer.dense_over_blocks(in_blocks)),
         None if sparse && !tiled && choice.layout == Layout::Single => {
+            // Over rows there is no int8.
+            let blocks = Blocks::of_map(maps[1]).with_halo(halo(context, step));
+            let blocks = [BlockConv::input(maps[0], window, &blocks), blocks];
+            let layouts = blocks.map(Layout::Blocks);
+            list.extend(layer.of_bytes(layouts, &geometry, blocks, None));
+            let lanes = RowConv::lanes([maps[1][1], maps[1][2]]);
+            list.extend(layer.as_matrix(&geometry, lanes));
             list.push(layer.over_rows(geometry, pool.is_some()));
         }
         None if sparse => {
@@ -280,9 +292,10 @@ impl<'a> Layer<'a> {
             true => Layout::Tiled,
             false => Layout::Single,
         };
-        let pack = |r: Range<usize>| {
+        let pack = |multiplied: Multiplied, r: Range<usize>| {
             let mut conv = int8::Conv::pack_channels(
                 (self.isa, bytes.dot),
+                multiplied,
                 &bytes.levels,
                 self.shape,
                 bytes.input.into(),
@@ -306,13 +319,36 @@ impl<'a> Layer<'a> {
                 None => conv,
             })
         };
-        let ranges = self.ranges(layout).into_iter();
-        let convs = ranges.map(pack).collect::<Option<Vec<_>>>()?;
+        let ranges = self.ranges(layout);
         let costs = &self.context.choice().costs;
-        let ns = convs.iter().map(|conv| conv.unit_ns(costs)).sum();
-        let nonzeros = self.used.map_or(0, |used| used.nonzeros);
-        let multiply_adds = nonzeros * self.pixels * layout.samples();
+        let ns = |convs: &[int8::Conv]| convs.iter().map(|conv| conv.unit_ns(costs)).sum::<f64>();
+        let pack = |multiplied| {
+            let convs = ranges.iter().map(|r| pack(multiplied, r.clone()));
+            convs.collect::<Option<Vec<_>>>()
+        };
+        let convs = match self.sparse {
+            false => pack(Multiplied::All)?,
+            true => {
+                let [nonzeros, all] = [pack(Multiplied::Nonzeros)?, pack(Multiplied::All)?];
+                if ns(&all) < ns(&nonzeros) {
+                    all
+                } else {
+                    nonzeros
+                }
+            }
+        };
         let (input, output) = (blocks[0], pooled.unwrap_or(blocks[1]));
+        // Lanes past the ends of small maps take as long as others.
+        let lanes = blocks[1].lines() * LANES;
+        let floats = match (self.used, self.sparse) {
+            (Some(used), true) => {
+                let over_lanes = (used.nonzeros * lanes) as f64 * costs.conv;
+                let as_matrix = self.matrix(geometry).map(|size| costs.spmv_from_far(size));
+                as_matrix.map_or(over_lanes, |ns| ns.min(over_lanes))
+            }
+            (Some(used), false) => (used.elements * lanes) as f64 * costs.dense_conv,
+            (None, _) => 0.0,
+        };
         let written = match forms.output {
             Some(_) => output.byte_len(),
             None => output.len(),
@@ -324,7 +360,7 @@ impl<'a> Layer<'a> {
             _ => [0, 0],
         };
         if !self.context.int8_at_any_cost()
-            && !select::prefer_int8_conv(costs, ns, multiply_adds, moved, converted)
+            && !select::prefer_int8_conv(costs, [ns(&convs), floats], moved, converted)
         {
             return None;
         }
@@ -429,6 +465,9 @@ impl<'a> Layer<'a> {
         let layouts = [Layout::Blocks(input), layout(output)];
         let of_bytes = self.of_bytes(layouts, &shape, blocks, None);
         list.extend(of_bytes.map(|c| Candidate { subsample, ..c }));
+        if subsample.is_none() {
+            list.extend(self.as_matrix(&shape, output.lines() * LANES));
+        }
         list.push(Candidate {
             subsample,
             ..Candidate::between(layouts, move || {
@@ -442,14 +481,16 @@ impl<'a> Layer<'a> {
     }
 
     /// Dense, over blocks.
-    fn dense_over_blocks(self: &Rc<Self>, in_blocks: InBlocks) -> Candidate<'a> {
+    fn dense_over_blocks(self: &Rc<Self>, in_blocks: InBlocks) -> Vec<Candidate<'a>> {
         let InBlocks {
             blocks,
             geometry,
             subsample,
         } = in_blocks;
         let layer = Rc::clone(self);
-        Candidate {
+        let of_bytes = self.of_bytes(blocks.map(Layout::Blocks), &geometry, blocks, None);
+        let of_bytes = of_bytes.map(|c| Candidate { subsample, ..c });
+        let of_floats = Candidate {
             subsample,
             ..Candidate::between(blocks.map(Layout::Blocks), move || {
                 let dense = layer.weight.to_dense();
@@ -468,7 +509,8 @@ impl<'a> Layer<'a> {
                     .map(part)
                     .collect()
             })
-        }
+        };
+        of_bytes.into_iter().chain([of_floats]).collect()
     }
 
     /// Depthwise, over blocks, with one or several filters for each channel.
@@ -510,6 +552,48 @@ impl<'a> Layer<'a> {
                 ranges.into_iter().map(part).collect()
             })
         }
+    }
+
+    /// The matrix by which a convolution multiplies a whole map, where that has few pixels: a row for each output, a column for each input.
+    fn matrix(&self, geometry: &Geometry) -> Option<Size> {
+        /// Most pixels of the output: beyond, each weight is there too often.
+        const FEW: usize = 16;
+        let (window, [channels, h, w], used) = (&geometry.window, geometry.input, self.used?);
+        let [oh, ow] = window.output(h, w)?;
+        if oh * ow > FEW || self.context.choice().layout != Layout::Single {
+            return None;
+        }
+        let taps: usize = window.kernel_shape.iter().product();
+        let read: usize = (0..taps)
+            .map(|tap| reads(window, [h, w], tap).count())
+            .sum();
+        Some(Size {
+            rows: self.shape[0] * oh * ow,
+            cols: channels * h * w,
+            nonzeros: (used.nonzeros * read).div_ceil(taps.max(1)),
+            precision: used.precision,
+        })
+    }
+
+    /// Sparse, as the product of [`Layer::matrix`] with a vector, where that takes less time than multiplying weights by `lanes` numbers each.
+    fn as_matrix(self: &Rc<Self>, geometry: &Geometry, lanes: usize) -> Option<Candidate<'a>> {
+        let costs = &self.context.choice().costs;
+        let over_lanes = (self.used?.nonzeros * lanes) as f64 * costs.conv;
+        if costs.spmv_from_far(self.matrix(geometry)?) >= MATRIX_MARGIN * over_lanes {
+            return None;
+        }
+        let (layer, geometry) = (Rc::clone(self), geometry.clone());
+        Some(Candidate::new(Layout::Single, move || {
+            let Geometry { window, input } = &geometry;
+            let pixels = layer.pixels;
+            let matrix = matrix_of(&layer.csr(), layer.shape, layer.groups, window, *input);
+            let bias: Option<Vec<f32>> = layer.bias().map(|bias| {
+                let each = bias.iter().map(|b| std::iter::repeat_n(*b, pixels));
+                each.flatten().collect()
+            });
+            let kernel = Spmv::pack_with(layer.isa, &matrix, bias.as_deref(), Precision::F32);
+            vec![Part::whole(kernel, matrix.rows())]
+        }))
     }
 
     /// Sparse, over the rows of plain maps, which always allows a pooling.
@@ -569,6 +653,64 @@ impl<'a> Layer<'a> {
             vec![Part::whole(conv, layer.shape[0] * layer.pixels)]
         })
     }
+}
+
+/// The product with a vector must be expected to take at most this share of the time.
+const MATRIX_MARGIN: f64 = 0.9;
+
+/// For each output pixel whose window has that tap in a map of so many rows and columns, its number and that of the pixel of the tap.
+fn reads(
+    window: &Window,
+    [h, w]: [usize; 2],
+    tap: usize,
+) -> impl Iterator<Item = (usize, usize)> + '_ {
+    let [_, kw] = window.kernel_shape;
+    let [oh, ow] = window.output(h, w).unwrap_or([0, 0]);
+    let tap = [tap / kw.max(1), tap % kw.max(1)];
+    (0..oh * ow).filter_map(move |pixel| {
+        let out = [pixel / ow, pixel % ow];
+        let at = |d: usize, side: usize| {
+            let at = out[d] * window.strides[d] + tap[d] * window.dilations[d];
+            at.checked_sub(window.pads[d]).filter(|at| *at < side)
+        };
+        Some((pixel, at(0, h)? * w + at(1, w)?))
+    })
+}
+
+/// The matrix that computes a whole map `[out][oh][ow]` from one of `[c, h, w]`: zeros of the padding have no column.
+fn matrix_of(
+    filters: &Csr,
+    [out, per_group, kh, kw]: [usize; 4],
+    groups: usize,
+    window: &Window,
+    [channels, h, w]: [usize; 3],
+) -> Csr {
+    let taps = kh * kw;
+    let reads: Vec<Vec<(usize, usize)>> = (0..taps)
+        .map(|tap| reads(window, [h, w], tap).collect())
+        .collect();
+    let pixels = window.output(h, w).map_or(0, |[oh, ow]| oh * ow);
+    let (mut starts, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
+    for filter in 0..out {
+        let mut rows: Vec<Vec<(u32, f32)>> = vec![Vec::new(); pixels];
+        let first = filter / (out / groups) * per_group;
+        let (of_filter, weights) = filters.row(filter);
+        for (&k, &weight) in of_filter.iter().zip(weights) {
+            let (channel, tap) = (first + k as usize / taps, k as usize % taps);
+            for &(pixel, from) in &reads[tap] {
+                let column = u32::try_from(channel * h * w + from).expect("as many as inputs");
+                rows[pixel].push((column, weight));
+            }
+        }
+        for mut row in rows {
+            row.sort_unstable_by_key(|(column, _)| *column);
+            columns.extend(row.iter().map(|(column, _)| *column));
+            values.extend(row.iter().map(|(_, weight)| *weight));
+            starts.push(u32::try_from(columns.len()).expect("less than 2^32 weights"));
+        }
+    }
+    Csr::try_new([out * pixels, channels * h * w], starts, columns, values)
+        .expect("sorted columns of each row")
 }
 
 /// The blocks of the input and output of a convolution, if it should run over blocks.

@@ -1,15 +1,15 @@
 //! Kernels of pooling.
 
-use sparsevd_kernels::Layout;
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::{BlockPool, GlobalPool};
+use sparsevd_kernels::{Layout, int8};
 
 use super::candidate::Candidate;
 use super::context::Context;
 use crate::error::RuntimeError;
 use crate::program::Step;
 
-/// One kernel: over blocks where the input is in blocks that suit the window, else over single samples or tiles.
+/// One kernel: in bytes where the input is and the output should be; over blocks where the input is in blocks that suit the window, else over single samples or tiles.
 pub(super) fn candidates<'a>(
     context: &Context<'_>,
     step: &Step,
@@ -22,6 +22,16 @@ pub(super) fn candidates<'a>(
         return Err(context.no_map(step));
     };
     let window = step.op.operator().window();
+    if let (Layout::Bytes(input, grid), Some(window), Reduction::Max) =
+        (context.values[step.inputs[0]].layout, window, reduction)
+        && context.byte_grids[step.output] == Some(grid)
+        && let Some(output) = BlockPool::output(window, &input)
+    {
+        let output = output.with_halo(context.halos[step.output]);
+        let kernel = int8::MaxPool::new((isa, int8::Dot::of(isa)), window, [input, output], grid);
+        let layouts = [Layout::Bytes(input, grid), Layout::Bytes(output, grid)];
+        return Ok(vec![Candidate::whole(layouts, kernel, features)]);
+    }
     if let (Layout::Blocks(input), Some(window)) = (layout, window)
         && let Some(output) = BlockPool::output(window, &input)
     {
