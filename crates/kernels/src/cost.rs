@@ -117,9 +117,9 @@ impl Costs {
         compute.max(self.streamed(nonzeros * size.bytes()))
     }
 
-    /// The same where the weights are read from beyond the second-level cache, as those of all layers of a network that is not small are.
+    /// The same where other layers have put the weights out of the caches since the last run, as in a network that is not small.
     pub fn spmv_from_far(&self, size: Size) -> f64 {
-        let [_, far, _] = self.stream;
+        let [_, _, far] = self.stream;
         let bytes = size.nonzeros as f64 * size.bytes();
         self.spmv(size).max(bytes * far)
     }
@@ -160,6 +160,14 @@ impl Costs {
         let copied = gathered as f64 * TIMES[0] + stored as f64 * TIMES[1];
         let copies = quantized as f64 + copied + pooled as f64 * TIMES[2];
         multiply_adds as f64 * self.conv * share + copies * self.element
+    }
+
+    /// Nanoseconds of a product of bytes with one vector, made of `cols` floats: what takes as long as so many multiply-adds, each `share` of the time of
+    /// one of a sparse convolution of floats, or reading `bytes` of weights from beyond the caches.
+    pub fn int8_spmv(&self, multiply_adds: usize, bytes: usize, cols: usize, share: f64) -> f64 {
+        let [_, _, far] = self.stream;
+        let products = multiply_adds as f64 * self.conv * share;
+        products.max(bytes as f64 * far) + cols as f64 * self.element
     }
 
     /// Nanoseconds of a sparse product with one vector that has `active` non-zero elements.

@@ -40,6 +40,11 @@ pub fn prefer_int8_conv(
     ns(0) < INT8_MARGIN * ns(1)
 }
 
+/// Whether a linear layer with int8 grids should multiply a single vector in int8, which takes `ns`.
+pub fn prefer_int8_spmv(costs: &Costs, ns: f64, size: Size) -> bool {
+    ns < INT8_MARGIN * costs.spmv_from_far(size).min(costs.gemv(size))
+}
+
 /// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions
 /// ([`crate::int8::Dot::share`]).
 pub fn prefer_int8_linear(costs: &Costs, share: f64, size: Size, n: usize) -> bool {

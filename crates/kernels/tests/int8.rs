@@ -4,11 +4,11 @@ use proptest::prelude::*;
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::int8::{
-    Conv, Dequantize, Dot, Linear, Multiplied, Quantization, Quantize, ReblockBytes, SAMPLES, Spmm,
-    byte_of, byte_tiles, quantize,
+    Conv, Dequantize, Dot, Linear, MaxPool, Multiplied, Quantization, Quantize, ReblockBytes,
+    SAMPLES, Spmm, Spmv, byte_of, byte_tiles, quantize,
 };
 use sparsevd_kernels::pool_blocks::BlockPool;
-use sparsevd_kernels::{Clamp, Isa, tiles};
+use sparsevd_kernels::{Clamp, Isa, PackedKernel, tiles};
 use sparsevd_model::{Csr, Dense, Int8Grid, Window};
 use sparsevd_testing::arbitrary::{ConvCase, Stream, convolution};
 use sparsevd_testing::reference::{from_tiles, to_tiles};
@@ -765,6 +765,121 @@ proptest! {
             let mut y = vec![f32::NAN; tiles(n) * rows * 16];
             linear.run(&to_tiles(&x, n, cols), &mut y, n, &mut scratch, clamp);
             same(&from_tiles(&y, n, rows), &want, dot);
+            check_vectors(&layer, dot, grid, (&x, &want), clamp, 0..rows);
+            check_vectors(&layer, dot, grid, (&x, &want), clamp, rows / 3..rows);
+        }
+    }
+}
+
+/// Some rows of a layer over single vectors, of which `want` are all rows.
+fn check_vectors(
+    layer: &Layer,
+    dot: Dot,
+    grid: Int8Grid,
+    (x, want): (&[f32], &[f32]),
+    clamp: Clamp,
+    part: std::ops::Range<usize>,
+) {
+    let ([rows, _], n) = (layer.dims(), layer.n);
+    let quantization = layer.quantization();
+    let spmv = Spmv::pack_rows(dot, &layer.csr(), grid.into(), quantization, part.clone());
+    let mut scratch = vec![f32::NAN; spmv.scratch_len()];
+    let mut y = vec![f32::NAN; n * part.len()];
+    spmv.run(x, &mut y, n, &mut scratch, clamp);
+    let want: Vec<f32> = (0..n)
+        .flat_map(|i| want[i * rows..][part.clone()].to_vec())
+        .collect();
+    same(&y, &want, dot);
+}
+
+/// Vectors by more weights than stay in the cache, most of them zero.
+#[test]
+fn vectors_are_multiplied_by_weights_without_zeros() {
+    let few = |row: usize, col: usize| match (row * 31 + col * 17) % 9 {
+        0 => 127,
+        1 => -(((row + col) % 128) as i8),
+        _ => 0,
+    };
+    let layer = layer([150, 2100], 2, few, 201);
+    let grid = Int8Grid {
+        scale: 0.5,
+        zero_point: layer.zero_point,
+    };
+    let x: Vec<f32> = layer.x.iter().map(|&byte| grid.value(byte)).collect();
+    let want = layer.scaled(&layer.sums());
+    for dot in Dot::available() {
+        check_vectors(&layer, dot, grid, (&x, &want), Clamp::None, 0..150);
+        let (csr, quantization) = (layer.csr(), layer.quantization());
+        let spmv = Spmv::pack_rows(dot, &csr, grid.into(), quantization, 0..150);
+        let stored = 150 * 2100;
+        assert_eq!(spmv.bytes() < stored, spmv.name().contains("bitmask4"));
+    }
+}
+
+/// Pooling bytes gives the bytes of pooled floats, halos included.
+#[test]
+fn maps_of_bytes_are_pooled() {
+    let mut stream = Stream(12);
+    let isa = Isa::best();
+    let windows = [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 1, 2)];
+    for ([h, w], zero_point) in [([28, 28], 0), ([12, 33], 0), ([28, 28], 90), ([8, 16], 255)] {
+        let grid = Int8Grid {
+            scale: 0.25,
+            zero_point,
+        };
+        let (c, n) = (3, 2);
+        let x: Vec<f32> = stream.floats(n * c * h * w);
+        let bytes = |dot, blocks: Blocks, plain: &[f32]| {
+            let mut floats = vec![0.0; n * blocks.len()];
+            blocks.pack(isa, plain, n, &mut floats);
+            let mut y = vec![f32::NAN; n * blocks.byte_len()];
+            Quantize::new(dot, blocks, grid.into()).run(&floats, n, &mut y);
+            y
+        };
+        for (side, stride, pad) in windows {
+            let window = Window {
+                pads: [pad; 4],
+                ..Window::square(side, stride)
+            };
+            let from = Blocks::of_map([c, h, w]).with_halo([2; 4]);
+            let Some(to) = BlockPool::output(&window, &from) else {
+                continue;
+            };
+            let to = to.with_halo([1, 0, 2, 1]);
+            let [_, oh, ow] = to.map();
+            let pixel = |i: usize| {
+                let (map, y, x_) = (i / (oh * ow), i / ow % oh, i % ow);
+                let taps = (0..side * side).filter_map(|t| {
+                    let y = (y * stride + t / side)
+                        .checked_sub(pad)
+                        .filter(|y| *y < h)?;
+                    let x_ = (x_ * stride + t % side)
+                        .checked_sub(pad)
+                        .filter(|x| *x < w)?;
+                    Some(x[map * h * w + y * w + x_])
+                });
+                taps.fold(f32::NEG_INFINITY, f32::max)
+            };
+            let want: Vec<f32> = (0..n * c * oh * ow).map(pixel).collect();
+            for dot in Dot::available() {
+                let x = bytes(dot, from, &x);
+                let mut y = vec![f32::NAN; n * to.byte_len()];
+                MaxPool::new((isa, dot), &window, [from, to], grid.into()).run(&x, &mut y, n);
+                let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                let unpacked = |blocks: Blocks, y: &[f32]| {
+                    let mut floats = vec![f32::NAN; n * blocks.len()];
+                    Dequantize::new(dot, blocks, grid.into()).run(y, n, &mut floats);
+                    let mut plain = vec![f32::NAN; want.len()];
+                    blocks.unpack(isa, &floats, n, &mut plain);
+                    plain
+                };
+                let want = bytes(dot, to, &want);
+                assert_eq!(
+                    bits(&unpacked(to, &y)),
+                    bits(&unpacked(to, &want)),
+                    "{dot}: {h}x{w} {window:?}"
+                );
+            }
         }
     }
 }

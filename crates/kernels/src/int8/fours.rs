@@ -5,8 +5,7 @@
 //! and broadcast, by four weights of each of these output channels. Pixels are those of a line, at most sixteen; the weights of a step are read once for
 //! all of them.
 //!
-//! **Weights** are stored as they are, or, where enough are zero, as a bit for each and the others one after the other, which one instruction puts
-//! back in place (AVX-512 VBMI2). So there are fewer bytes to read, which is what takes the time where each weight has few pixels.
+//! **Weights** are those of [`Stored`].
 //!
 //! **Lines.** Of maps of many pixels all lines of bytes are interleaved once, four channels at a time. Of others, for each line of output and each tap
 //! only those of its pixels are gathered whose input is in the map: a 3x3 window over 2x2 pixels reads 16 of 36 places.
@@ -18,6 +17,7 @@ use super::dot::{Dot, Task};
 use super::image::Image;
 use super::lanes::{Lanes, SAMPLES, place};
 use super::maps::{STRIP, byte_of_lane};
+use super::stored::{All, Cursor, Nonzeros, Stored, Weights};
 use super::strip::{Strip, StripOutput};
 use crate::LANES;
 use crate::blocks::Blocks;
@@ -63,23 +63,6 @@ struct Run {
     starts: Vec<i32>,
 }
 
-/// Weights that begin at a cache line.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([i8; SAMPLES]);
-
-#[derive(Debug, Clone)]
-enum Stored {
-    /// `[block][tap][four][row][4]`.
-    All(Vec<Line>),
-    /// The same, without zeros: a bit for each weight in each vector, the place of the first weight of each block and tap, and the weights.
-    Nonzeros {
-        there: Vec<u64>,
-        first: Vec<u32>,
-        weights: Vec<i8>,
-    },
-}
-
 /// Where the windows of a convolution are in its image.
 #[derive(Debug, Clone)]
 pub(super) struct ImageWindow {
@@ -100,20 +83,15 @@ impl Fours {
         let blocks = filters.len().div_ceil(block);
         let mut bytes = vec![0_i8; blocks * taps * fours * 4 * block];
         let mut starts = vec![0; taps * blocks * block];
-        let mut nonzeros = 0;
         for (number, filter) in filters.iter().enumerate() {
             for &(k, weight) in &filter.entries {
                 let (channel, tap) = (k as usize / taps, k as usize % taps);
                 let vector = (number / block * taps + tap) * fours + channel / 4;
                 bytes[(vector * block + number % block) * 4 + channel % 4] = weight;
                 starts[tap * blocks * block + number] += zero * i32::from(weight);
-                nonzeros += usize::from(weight != 0);
             }
         }
-        let weights = match dot.expands() && expanding_pays(nonzeros, bytes.len()) {
-            true => Stored::nonzeros(&bytes, fours * 4 * block),
-            false => Stored::all(&bytes),
-        };
+        let weights = Stored::new(dot, &bytes, fours * 4 * block);
         Self {
             rows: (0..)
                 .zip(filters)
@@ -255,14 +233,12 @@ impl Fours {
 
     /// What takes as long as so many multiply-adds, those with zeros included, and bytes that are interleaved.
     pub fn work(&self) -> [usize; 2] {
-        /// Products that take as long as loading a vector of weights, and expanding it.
-        const LOAD: [usize; 2] = [1, 5];
         let [products, copies] = self.vectors();
         let blocks = self.rows.len().div_ceil(self.block);
         let plans = self.strips.as_flattened().iter();
         let taps = plans.flat_map(|&plan| &self.plans[plan as usize]);
         let taps: usize = taps.map(|run| run.taps.len()).sum();
-        let loads = taps * self.fours() * blocks * LOAD[usize::from(self.expands())];
+        let loads = taps * self.fours() * blocks * self.weights.load();
         [(products + loads) * 4 * self.block, copies * FOUR_LINES]
     }
 
@@ -296,147 +272,17 @@ impl Fours {
 
     /// Bytes of weights and of what is stored for each row.
     pub fn bytes(&self) -> usize {
-        let weights = match &self.weights {
-            Stored::All(all) => size_of_val(&all[..]),
-            Stored::Nonzeros {
-                there,
-                first,
-                weights,
-            } => size_of_val(&there[..]) + size_of_val(&first[..]) + weights.len(),
-        };
-        weights + size_of_val(&self.rows[..])
+        self.weights.bytes() + size_of_val(&self.rows[..])
     }
 
     /// Whether zeros are not stored.
     pub fn expands(&self) -> bool {
-        matches!(self.weights, Stored::Nonzeros { .. })
+        self.weights.expands()
     }
 }
 
 /// Products that take as long as interleaving a vector.
 const COPY: usize = 12;
-
-/// Whether zeros should be left out: where the bytes of weights are not in the second-level cache anyway, or most are zeros.
-fn expanding_pays(nonzeros: usize, weights: usize) -> bool {
-    /// Bytes that are.
-    const CACHE: usize = 1 << 18;
-    weights > CACHE && 2 * nonzeros < weights
-}
-
-impl Stored {
-    fn all(bytes: &[i8]) -> Self {
-        let vector = |bytes: &[i8]| {
-            let mut vector = [0; SAMPLES];
-            vector[..bytes.len()].copy_from_slice(bytes);
-            Line(vector)
-        };
-        Self::All(bytes.chunks(SAMPLES).map(vector).collect())
-    }
-
-    /// `tap` are the bytes of the weights of a block and a tap. Vectors are those of AVX-512.
-    fn nonzeros(bytes: &[i8], tap: usize) -> Self {
-        let (mut there, mut first, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for tap in bytes.chunks_exact(tap) {
-            first.push(u32::try_from(weights.len()).expect("less than 2^32 weights"));
-            for vector in tap.chunks_exact(SAMPLES) {
-                let bits = vector.iter().enumerate().filter(|(_, w)| **w != 0);
-                there.push(bits.map(|(bit, _)| 1_u64 << bit).sum());
-                weights.extend(vector.iter().filter(|w| **w != 0));
-            }
-        }
-        // Vectors are read whole.
-        weights.resize(weights.len() + SAMPLES, 0);
-        Self::Nonzeros {
-            there,
-            first,
-            weights,
-        }
-    }
-}
-
-/// Weights of blocks and taps.
-trait Weights: Copy {
-    type Cursor: Cursor;
-    /// The weights of a tap of a block, `vectors` of them.
-    ///
-    /// # Safety
-    /// There is such a tap.
-    unsafe fn of_tap<L: Lanes>(self, tap: usize, vectors: usize) -> Self::Cursor;
-}
-
-/// The weights of a block and a tap, vector after vector.
-trait Cursor {
-    /// # Safety
-    /// As many vectors follow as are read, and the instruction set of `L` is enabled where this is inlined.
-    unsafe fn next<L: Lanes>(&mut self) -> L::Fours;
-}
-
-/// Weights as they are.
-#[derive(Clone, Copy)]
-struct All(*const i8);
-
-impl Weights for All {
-    type Cursor = Self;
-    #[inline(always)]
-    unsafe fn of_tap<L: Lanes>(self, tap: usize, vectors: usize) -> Self {
-        // SAFETY: by the contract of the trait.
-        Self(unsafe { self.0.add(tap * vectors * 4 * L::N) })
-    }
-}
-
-impl Cursor for All {
-    #[inline(always)]
-    unsafe fn next<L: Lanes>(&mut self) -> L::Fours {
-        // SAFETY: by the contract of the trait.
-        unsafe {
-            let fours = L::load_fours(self.0);
-            self.0 = self.0.add(4 * L::N);
-            fours
-        }
-    }
-}
-
-/// Weights without zeros.
-#[derive(Clone, Copy)]
-struct Nonzeros {
-    there: *const u64,
-    first: *const u32,
-    weights: *const i8,
-}
-
-/// Those of a block and a tap.
-struct NonzerosOfTap {
-    there: *const u64,
-    weights: *const i8,
-}
-
-impl Weights for Nonzeros {
-    type Cursor = NonzerosOfTap;
-    #[inline(always)]
-    unsafe fn of_tap<L: Lanes>(self, tap: usize, vectors: usize) -> NonzerosOfTap {
-        // SAFETY: by the contract of the trait.
-        unsafe {
-            NonzerosOfTap {
-                there: self.there.add(tap * vectors),
-                weights: self.weights.add(self.first.add(tap).read() as usize),
-            }
-        }
-    }
-}
-
-impl Cursor for NonzerosOfTap {
-    #[inline(always)]
-    unsafe fn next<L: Lanes>(&mut self) -> L::Fours {
-        // SAFETY: by the contract of the trait.
-        unsafe {
-            let there = self.there.read();
-            let fours = L::expand_fours(there, self.weights);
-            self.there = self.there.add(1);
-            self.weights = self.weights.add(there.count_ones() as usize);
-            fours
-        }
-    }
-}
 
 /// All strips of a sample, or of a tile.
 ///
@@ -618,7 +464,7 @@ impl FourStrips<'_> {
             // Expanding weights once more takes longer than bytes that no second block shares.
             let (most, alone) = match &fours.weights {
                 _ if !L::TWO_ROWS => (L::SUMS, false),
-                Stored::Nonzeros { .. } if run.places > PIXELS => (L::SUMS, true),
+                Stored::Nonzeros(_) if run.places > PIXELS => (L::SUMS, true),
                 _ if run.places > PIXELS => (run.places.div_ceil(2), false),
                 _ => (PIXELS, false),
             };
@@ -644,19 +490,11 @@ impl FourStrips<'_> {
                 unsafe {
                     match &fours.weights {
                         Stored::All(all) => {
-                            let weights = All(all.as_ptr().cast());
+                            let weights = All::of(all);
                             self.places::<L, _>(count, alone, run, weights, blocks.clone(), sums);
                         }
-                        Stored::Nonzeros {
-                            there,
-                            first,
-                            weights,
-                        } => {
-                            let weights = Nonzeros {
-                                there: there.as_ptr(),
-                                first: first.as_ptr(),
-                                weights: weights.as_ptr(),
-                            };
+                        Stored::Nonzeros(nonzeros) => {
+                            let weights = Nonzeros::of(nonzeros);
                             self.places::<L, _>(count, alone, run, weights, blocks.clone(), sums);
                         }
                     }
@@ -735,7 +573,7 @@ impl FourStrips<'_> {
                 let mut x = self.lines.cast_const().add(first);
                 let cursor = |b: usize| {
                     let tap = (block + b) * places.taps + tap as usize;
-                    weights.of_tap::<L>(tap, places.vectors)
+                    weights.part::<L>(tap, places.vectors)
                 };
                 let mut cursors = [cursor(0), cursor(B - 1)];
                 for _ in 0..places.vectors {

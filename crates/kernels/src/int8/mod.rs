@@ -10,7 +10,7 @@
 //! **Layout.** Activations are `[byte tile][feature][line]`: a line is one feature of [`SAMPLES`] samples, in the order that [`byte_of`] says, and has
 //! [`Dot::line`] bytes. [`quantize`] makes them of [`Layout::Tiled`](crate::Layout::Tiled), to which sums and floats go back.
 //!
-//! **Layers.** [`Linear`] and [`Conv`] are layers of networks whose values are f32: each makes bytes of its input, and floats of its sums. Over blocks a [`Conv`]
+//! **Layers.** [`Linear`], over single vectors [`Spmv`], and [`Conv`] are layers of networks whose values are f32: each makes bytes of its input, and floats of its sums. Over blocks a [`Conv`]
 //! can also read, add and write [`Layout::Bytes`](crate::Layout::Bytes), to which [`Quantize`] and [`Dequantize`] convert, and [`ReblockBytes`] between blocks; so can
 //! [`MaxPool`].
 
@@ -27,6 +27,8 @@ mod maps;
 mod pool;
 mod quantization;
 mod spmm;
+mod spmv;
+mod stored;
 mod strip;
 
 pub use conv::{Conv, Multiplied};
@@ -39,3 +41,4 @@ pub use maps::{Dequantize, Quantize, ReblockBytes};
 pub use pool::MaxPool;
 pub use quantization::Quantization;
 pub use spmm::Spmm;
+pub use spmv::Spmv;

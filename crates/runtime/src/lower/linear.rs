@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use sparsevd_kernels::cost::Size;
 use sparsevd_kernels::dense::{Gemv, Linear};
 use sparsevd_kernels::int8;
 use sparsevd_kernels::select::{self, LinearKernel};
@@ -81,6 +82,17 @@ pub(super) fn candidates<'a>(
             0,
             Candidate::new(Layout::Tiled, move || layer.bytes(&bytes)),
         );
+    }
+    if matches!(kernel, Some(LinearKernel::Spmv | LinearKernel::Gemv))
+        && layer.rows == Rows::ONE
+        && let (Some(bytes), Some(used)) = (context.bytes(step)?, used)
+    {
+        let (layer, size) = (Rc::clone(&layer), size(step, used));
+        let bytes = Candidate {
+            pack: Box::new(move || layer.bytes_of_vectors(&bytes, size)),
+            ..Candidate::new(Layout::Single, Vec::new)
+        };
+        candidates.insert(0, bytes);
     }
     let over = |candidate: Candidate<'a>| candidate.over(layer.rows);
     Ok(candidates.into_iter().map(over).collect())
@@ -174,6 +186,23 @@ impl Layer<'_> {
             let product = int8::Spmm::pack_rows(dot, &bytes.levels, quantization, r);
             int8::Linear::new(dot, product, input)
         })
+    }
+
+    /// `None` where that is not expected to be faster and nobody asked for it.
+    fn bytes_of_vectors(&self, bytes: &Bytes, size: Size) -> Option<Vec<Part>> {
+        let costs = &self.context.choice().costs;
+        let pack = |rows: Range<usize>| {
+            let (dot, grid) = (bytes.dot, bytes.input.into());
+            int8::Spmv::pack_rows(dot, &bytes.levels, grid, bytes.quantization(), rows)
+        };
+        let ranges = self.ranges(true, Layout::Single);
+        let packed: Vec<int8::Spmv> = ranges.iter().map(|rows| pack(rows.clone())).collect();
+        let ns = packed.iter().map(|part| part.ns(costs)).sum();
+        if !self.context.int8_at_any_cost() && !select::prefer_int8_spmv(costs, ns, size) {
+            return None;
+        }
+        let part = |(kernel, rows): (int8::Spmv, Range<usize>)| Part::whole(kernel, rows.len());
+        Some(packed.into_iter().zip(ranges).map(part).collect())
     }
 
     fn gemv(&self) -> Vec<Part> {
