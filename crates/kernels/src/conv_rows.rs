@@ -93,7 +93,7 @@ fn strips(rows: usize, most: usize) -> impl Iterator<Item = usize> {
 impl RowConv {
     /// Numbers that each weight is multiplied by for an output of so many rows and columns, before a pooling: rows are whole vectors.
     pub fn lanes([oh, ow]: [usize; 2]) -> usize {
-        oh * ow.next_multiple_of(VECTOR)
+        oh * ow.next_multiple_of(LANES)
     }
 
     /// Whether there is such a convolution: what eight outputs read of a row must lie within a line.

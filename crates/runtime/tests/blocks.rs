@@ -265,6 +265,45 @@ fn sums_are_part_of_the_convolution_before_them() {
     }
 }
 
+/// Maps of up to four pixels, with strides, groups, a sum, a pooling, and a window larger than its map.
+fn few_pixels() -> Network {
+    let mut b = Maps::new([64, 4, 4]);
+    b.conv("a", "x", [96, 64, 3, 3], 2, 1, 0.1);
+    b.conv("b", "a", [96, 96, 3, 3], 1, 1, 0.1);
+    b.op("sum", Op::Add, &["b.conv", "a"]);
+    b.conv("c", "sum", [96, 48, 3, 3], 1, 2, 0.1);
+    b.conv("d", "c", [128, 96, 5, 5], 1, 1, 0.03);
+    let window = Window::square(2, 2);
+    b.op("pool", Op::MaxPool(ops::MaxPool { window }), &["d"]);
+    b.conv("e", "pool", [256, 128, 3, 3], 1, 1, 0.1);
+    b.conv("f", "e", [64, 256, 1, 1], 1, 1, 0.1);
+    b.build()
+}
+
+#[test]
+fn maps_of_a_few_pixels_are_vectors_that_a_matrix_multiplies() {
+    let network = few_pixels();
+    let x = Stream(21).floats(3 * 64 * 16);
+    let want: Vec<f64> = (x.chunks(64 * 16))
+        .flat_map(|x| executor::run(&network, x))
+        .collect();
+    for isa in Isa::available() {
+        for batch in [1, 3] {
+            let options = PlanOptions {
+                isa,
+                batch,
+                ..PlanOptions::default()
+            };
+            let (y, plan) = run(&network, &options, &x);
+            assert_sums_close(&y, &want, 1e-4, &plan);
+            for name in ["d.conv", "e.conv", "f.conv"] {
+                let line = plan.lines().find(|l| l.starts_with(name)).unwrap();
+                assert!(!line.contains("blocks") && !line.contains("rows"), "{plan}");
+            }
+        }
+    }
+}
+
 #[test]
 fn callers_share_the_threads_of_a_session() {
     let network = residual();

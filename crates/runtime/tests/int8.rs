@@ -309,6 +309,113 @@ fn values_between_int8_convolutions_are_bytes() {
     }
 }
 
+/// A dense first convolution, poolings between int8 convolutions, maps of a few pixels, and a vector.
+fn narrowing(density: f64) -> Network {
+    let mut b = GraphBuilder::new("narrowing");
+    let x = b.input("x", [3, 64, 64]);
+    let pool = |b: &mut GraphBuilder, name: &str, window: Window, x: &str| {
+        b.op(name, Op::MaxPool(ops::MaxPool { window }), &[x])
+    };
+    let v = b.conv("s", &x, &Conv2d::square(32, 7).stride(2).padding(3));
+    let v = b.op("s.relu", Op::Relu, &[&v]);
+    let overlapping = Window {
+        pads: [1; 4],
+        ..Window::square(3, 2)
+    };
+    let v = pool(&mut b, "overlapping", overlapping, &v);
+    let v = b.conv("m", &v, &Conv2d::square(50, 3).padding(1));
+    let v = b.op("m.relu", Op::Relu, &[&v]);
+    let v = pool(&mut b, "halves", Window::square(4, 4), &v);
+    let residual = b.conv("n", &v, &Conv2d::square(150, 3).padding(1));
+    let v = b.conv("o", &residual, &Conv2d::square(150, 3).padding(1));
+    let v = b.op("sum", Op::Add, &[&v, &residual]);
+    let v = b.conv("q", &v, &Conv2d::square(130, 3).padding(1).stride(2));
+    let v = b.op("q.relu", Op::Relu, &[&v]);
+    let v = b.op("flat", Op::Flatten, &[&v]);
+    let v = b.linear("k", &v, 600);
+    b.output(&v);
+    with_grids(b, 9, density)
+}
+
+/// Max-pooling `[c, h, w]` by plain loops.
+fn pooled(x: &[f32], [c, h, w]: [usize; 3], window: &Window) -> Vec<f32> {
+    let [oh, ow] = window.output(h, w).unwrap();
+    let [kh, kw] = window.kernel_shape;
+    let pixel = |i: usize| {
+        let (map, y, x_) = (i / (oh * ow), i / ow % oh, i % ow);
+        let taps = (0..kh * kw).filter_map(|t| {
+            let y = (y * window.strides[0] + t / kw).checked_sub(window.pads[0]);
+            let x_ = (x_ * window.strides[1] + t % kw).checked_sub(window.pads[1]);
+            let (y, x_) = (y.filter(|y| *y < h)?, x_.filter(|x| *x < w)?);
+            Some(x[(map * h + y) * w + x_])
+        });
+        taps.fold(f32::NEG_INFINITY, f32::max)
+    };
+    (0..c * oh * ow).map(pixel).collect()
+}
+
+#[test]
+fn poolings_and_maps_of_a_few_pixels_stay_exact() {
+    let (n, elements) = (2, 3 * 64 * 64);
+    let x: Vec<f32> = Stream(13)
+        .floats(n * elements)
+        .iter()
+        .map(|v| 3.0 * v)
+        .collect();
+    let relu = |x: Vec<f32>| -> Vec<f32> { x.into_iter().map(|v| v.max(0.0)).collect() };
+    for density in [0.1, 0.9] {
+        let network = narrowing(density);
+        let pool = |name: &str| {
+            let node = network.graph.nodes.iter().find(|n| n.name == name).unwrap();
+            node.op.operator().window().unwrap().clone()
+        };
+        let plain = |x: &[f32]| {
+            let s = relu(layer(&network, "s", x, [3, 64, 64]));
+            let v = pooled(&s, [32, 32, 32], &pool("overlapping"));
+            let m = relu(layer(&network, "m", &v, [32, 16, 16]));
+            let v = pooled(&m, [50, 16, 16], &pool("halves"));
+            let n = layer(&network, "n", &v, [50, 4, 4]);
+            let o = layer(&network, "o", &n, [150, 4, 4]);
+            // What a convolution reads itself is added by another step, in floats.
+            let sum: Vec<f32> = o.iter().zip(&n).map(|(o, n)| o + n).collect();
+            let q = relu(layer(&network, "q", &sum, [150, 4, 4]));
+            layer(&network, "k", &q, [0; 3])
+        };
+        let want: Vec<f32> = x.chunks(elements).flat_map(plain).collect();
+        for isa in Isa::available() {
+            for threads in [1, 2] {
+                let options = PlanOptions {
+                    threads,
+                    batch: 1,
+                    ..options(isa, Int8Mode::Always)
+                };
+                let plan = Plan::new(&network, &options).unwrap();
+                assert_eq!(in_int8(&plan), ["s", "m", "n", "o", "q", "k"], "{plan}");
+                let kernel = |name: &str| -> String {
+                    let node = plan.nodes().iter().find(|n| n.name == name).unwrap();
+                    node.kernel.clone()
+                };
+                assert_eq!(kernel("overlapping"), "pool-blocks-i8", "{plan}");
+                // All weights are multiplied of what is dense, and by pixels of small maps.
+                let format = |name: &str| kernel(name).split('-').nth(1).unwrap().to_owned();
+                if density == 0.9 || Dot::of(isa).name().ends_with("vnni") {
+                    assert!(["dense4", "bitmask4"].contains(&&format("q")[..]), "{plan}");
+                }
+                let session = Session::new(plan, threads).unwrap();
+                for (x, want) in x.chunks(elements).zip(want.chunks(600)) {
+                    let mut y = vec![f32::NAN; 600];
+                    session.run(1, x, &mut y[..]).unwrap();
+                    let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert!(
+                        bits(&y) == bits(want),
+                        "{isa}, {threads} threads, {density}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn int8_is_multiplied_only_where_the_file_and_the_options_say() {
     let network = network(6);

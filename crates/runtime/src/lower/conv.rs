@@ -142,16 +142,18 @@ pub(super) fn candidates<'a>(
         list.extend(layer.pooled_tiles_of_bytes(&geometry, maps));
         list.extend(layer.pooled_tiles(&geometry, maps));
     }
+    // Where floats are not in blocks, as those of rows and of im2col.
+    let bytes_over_blocks = || {
+        let output = Blocks::of_map(maps[1]).with_halo(halo(context, step));
+        let blocks = [BlockConv::input(maps[0], window, &output), output];
+        layer.of_bytes(blocks.map(Layout::Blocks), &geometry, blocks, None)
+    };
     match in_blocks {
         Some(in_blocks) if sparse => list.extend(layer.over_blocks(in_blocks, pool)),
         Some(in_blocks) if per_group == 1 => list.push(layer.depthwise(in_blocks)),
         Some(in_blocks) => list.extend(layer.dense_over_blocks(in_blocks)),
         None if sparse && !tiled && choice.layout == Layout::Single => {
-            // Over rows there is no int8.
-            let blocks = Blocks::of_map(maps[1]).with_halo(halo(context, step));
-            let blocks = [BlockConv::input(maps[0], window, &blocks), blocks];
-            let layouts = blocks.map(Layout::Blocks);
-            list.extend(layer.of_bytes(layouts, &geometry, blocks, None));
+            list.extend(bytes_over_blocks());
             let lanes = RowConv::lanes([maps[1][1], maps[1][2]]);
             list.extend(layer.as_matrix(&geometry, lanes));
             list.push(layer.over_rows(geometry, pool.is_some()));
@@ -161,7 +163,12 @@ pub(super) fn candidates<'a>(
             list.extend(layer.of_bytes([Layout::Tiled; 2], &geometry, blocks, None));
             list.push(layer.over_tiles(geometry, maps));
         }
-        None => list.push(layer.dense(geometry)),
+        None => {
+            if choice.layout == Layout::Single {
+                list.extend(bytes_over_blocks());
+            }
+            list.push(layer.dense(geometry));
+        }
     }
     Ok(list)
 }
