@@ -61,6 +61,7 @@ pub struct Settings {
     out: Option<PathBuf>,
     values: Option<String>,
     profile: Option<String>,
+    bench: bool,
 }
 
 /// The value of a setting that a recipe has by that word.
@@ -314,7 +315,8 @@ pub fn compress(
     let mut compression = Compression::new(input, data, recipe)
         .pruned_by(pruning)
         .threads(threads)
-        .budget(settings.budget);
+        .budget(settings.budget)
+        .bench(settings.bench);
     let log = folder.as_ref().map(|folder| folder.path().to_owned());
     if let Some(folder) = folder {
         compression = compression.in_folder(folder);

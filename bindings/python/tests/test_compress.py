@@ -237,6 +237,15 @@ def test_pruning_needs_no_data(case):
     report = result.save(case / "a.sparse.safetensors")
     assert report["nonzeros"] == result.model.nonzeros
     assert (case / "a.spvd").exists()
+    assert all(timing["runs"] >= 3 for timing in report["timings"])
+
+
+def test_a_report_can_do_without_times(case):
+    result = sparsevd.compress(case / "mlp.safetensors", sparsity=0.75, bench=False, out=case / "a.sparse.safetensors")
+    assert result.report["timings"] is None
+    assert result.report["kernels"], "kernels are planned all the same"
+    # Those of a later file neither.
+    assert result.save(case / "b.sparse.safetensors")["timings"] is None
 
 
 def test_a_calibration_prunes_with_inputs_alone(rng, case):

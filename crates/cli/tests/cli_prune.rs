@@ -68,6 +68,56 @@ fn presets_are_written_with_seeded_weights_and_run() {
 }
 
 #[test]
+fn a_result_can_do_without_times() {
+    let w = Workplace::without_network();
+    std::fs::remove_file(w.path("recipe.toml")).unwrap();
+    w.ok(&["init", "lenet-300-100", "--out", "r.safetensors"]);
+    let prune = |out: &str, more: &[&str]| {
+        let prune = ["r.safetensors", "--method", "magnitude", "--sparsity"];
+        w.ok(&[&prune, &["0.9", "--force", "--out", out], more].concat())
+    };
+    let text = prune("timed.safetensors", &[]);
+    assert!(text.contains("p50 us"), "{text}");
+    let timed = w.json("timed.report.json");
+    for timing in timed["timings"].as_array().unwrap() {
+        assert!(timing["runs"].as_u64() >= Some(3), "{timing}");
+    }
+    // Two plans at two batches would take 0.8 s. Other work may disturb some of the tries.
+    let tries = (0..5).map(|_| {
+        let started = std::time::Instant::now();
+        let text = prune("bare.safetensors", &["--no-bench"]);
+        assert!(text.contains("not timed"), "{text}");
+        assert!(!text.contains("p50 us"), "{text}");
+        started.elapsed().as_secs_f64()
+    });
+    assert!(tries.fold(f64::INFINITY, f64::min) < 0.7);
+    let bare = w.json("bare.report.json");
+    assert_eq!(bare["timings"], Value::Null);
+    assert_eq!(bare["kernels"], timed["kernels"]);
+    assert_eq!(w.read("bare.safetensors"), w.read("timed.safetensors"));
+    assert_eq!(w.read("bare.spvd"), w.read("timed.spvd"));
+    let page = String::from_utf8(w.read("bare.report.html")).unwrap();
+    assert!(page.contains(r#""timings":null"#));
+    // The page of the report, and that of a network.
+    w.ok(&["report", "bare.report.json", "--html", "again.html"]);
+    assert!(w.path("again.html").exists());
+    let of_network = [
+        "report",
+        "bare.spvd",
+        "--html",
+        "network.html",
+        "--no-bench",
+    ];
+    w.ok(&of_network);
+    let page = String::from_utf8(w.read("network.html")).unwrap();
+    assert!(page.contains(r#""timings":null"#));
+    let useless = ["convert", "bare.spvd", "b.safetensors", "--no-bench"];
+    let refused = w.compress(&useless);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--data"));
+}
+
+#[test]
 fn magnitude_prunes_in_one_shot_without_data() {
     let w = Workplace::without_network();
     std::fs::remove_file(w.path("recipe.toml")).unwrap();

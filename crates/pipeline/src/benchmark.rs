@@ -129,7 +129,7 @@ impl fmt::Display for Benchmark {
         )?;
         writeln!(
             f,
-            "{:6}  {:>5}  {:>7}  {:>10}  {:>10}  {:>10}  {:>12}  {:>10}  {:>10}  {:>12}",
+            "{:6}  {:>5}  {:>7}  {:>10}  {:>10}  {:>10}  {:>12}  {:>7}  {:>10}  {:>10}  {:>12}",
             "plan",
             "batch",
             "threads",
@@ -137,6 +137,7 @@ impl fmt::Display for Benchmark {
             "p90 us",
             "p99 us",
             "items/s",
+            "runs",
             "weights",
             "arena",
             "peak RSS"
@@ -145,7 +146,7 @@ impl fmt::Display for Benchmark {
             let rss = r.peak_rss_bytes.map_or("not measured".into(), bytes);
             writeln!(
                 f,
-                "{:6}  {:>5}  {:>7}  {:>10.3}  {:>10.3}  {:>10.3}  {:>12.0}  {:>10}  {:>10}  {rss:>12}",
+                "{:6}  {:>5}  {:>7}  {:>10.3}  {:>10.3}  {:>10.3}  {:>12.0}  {:>7}  {:>10}  {:>10}  {rss:>12}",
                 r.plan.to_string(),
                 r.batch,
                 r.threads,
@@ -153,6 +154,7 @@ impl fmt::Display for Benchmark {
                 r.p90_us,
                 r.p99_us,
                 r.items_per_s,
+                r.runs,
                 bytes(r.weight_bytes as u64),
                 bytes(r.arena_bytes as u64),
             )?;

@@ -17,7 +17,7 @@ use sparsevd_model::Network;
 use sparsevd_runtime::WeightMode;
 
 use crate::error::PipelineError;
-use crate::measure::{Scores, timings};
+use crate::measure::{Scores, kernels, timings};
 use crate::outputs::Outputs;
 use crate::pruning::finish;
 use crate::recipe::FoundRecipe;
@@ -44,6 +44,8 @@ pub struct Compressed {
     pub(crate) sigmas: BTreeMap<String, f64>,
     pub(crate) samples: Option<Split>,
     pub(crate) threads: usize,
+    /// Whether plans are timed for the report.
+    pub(crate) bench: bool,
     /// The folder of the run, where it trained in one. Its lock ends with the run, so that the next can begin there while this is kept.
     pub(crate) folder: Option<PathBuf>,
     pub(crate) origin: Origin,
@@ -224,7 +226,13 @@ impl Compressed {
             let (validation, test) = samples.measured();
             test.unwrap_or(validation)
         });
-        let (kernels, timings) = timings(&sparse, &self.dense, samples)?;
+        let (kernels, timings) = match self.bench {
+            true => {
+                let (kernels, timings) = timings(&sparse, &self.dense, samples)?;
+                (kernels, Some(timings))
+            }
+            false => (kernels(&sparse, &self.dense)?, None),
+        };
         let recipe = &self.recipe.recipe;
         Ok(Report {
             schema: SCHEMA,

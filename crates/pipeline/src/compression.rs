@@ -38,6 +38,7 @@ pub struct Compression {
     folder: Option<RunFolder>,
     threads: usize,
     budget: Option<f64>,
+    bench: bool,
 }
 
 impl Compression {
@@ -59,6 +60,7 @@ impl Compression {
             folder: None,
             threads: 0,
             budget: None,
+            bench: true,
         }
     }
 
@@ -145,6 +147,16 @@ impl Compression {
         self
     }
 
+    /// Whether the sparse and the dense plan are timed for the report, as where nothing is said. Where they are not, [`Report::timings`] is
+    /// `None`. The files of the network do not depend on it.
+    ///
+    /// [`Report::timings`]: sparsevd_compressor::report::Report::timings
+    #[must_use]
+    pub fn bench(mut self, bench: bool) -> Self {
+        self.bench = bench;
+        self
+    }
+
     /// Measures the dense network, prunes, trains, and removes what no output depends on.
     ///
     /// # Errors
@@ -160,6 +172,7 @@ impl Compression {
             folder,
             threads,
             budget,
+            bench,
         } = self;
         if let Some(minutes) = budget {
             check_budget(minutes, &recipe.recipe)?;
@@ -299,6 +312,7 @@ impl Compression {
             sigmas,
             samples,
             threads,
+            bench,
             folder: folder.filter(|_| trains).map(|f| f.path().to_owned()),
             origin: Origin {
                 model: input.file.map(|file| file.path),

@@ -9,24 +9,31 @@ use sparsevd_model::{DType, Input, Network};
 
 use crate::error::PipelineError;
 use crate::inspect::Inspection;
-use crate::measure::timings;
+use crate::measure::{kernels, timings};
 
 /// What a file and the network that was read from it say of themselves: layers, bytes by encoding, kernels, speed and memory of the
 /// sparse plan beside the dense one, and the recipe and the seed, where they are stored. Nothing of training, nor errors.
 ///
-/// Speed is measured on numbers from 0 to 1, or ids, of a network without a free dimension and with inputs that can be run.
+/// Speed is measured, unless `bench` is `false`, on numbers from 0 to 1, or ids, of a network without a free dimension and with inputs that can
+/// be run.
 ///
 /// # Errors
 /// As [`Inspection::new`]; a network that cannot be planned.
-pub fn report_on_file(path: &Path, loaded: LoadedNetwork) -> Result<Report, PipelineError> {
+pub fn report_on_file(
+    path: &Path,
+    loaded: LoadedNetwork,
+    bench: bool,
+) -> Result<Report, PipelineError> {
     let network = loaded.network.clone();
     let inspection = Inspection::new(path, loaded)?;
-    let (kernels, timings) = match is_timed(&network) {
-        true => {
+    let (kernels, timings) = match (is_timed(&network), bench) {
+        (true, true) => {
             network.check_dense()?;
-            timings(&network, &network.to_dense(), None)?
+            let (kernels, timings) = timings(&network, &network.to_dense(), None)?;
+            (kernels, Some(timings))
         }
-        false => (vec![], vec![]),
+        (true, false) => (kernels(&network, &network)?, None),
+        (false, _) => (vec![], None),
     };
     let is_packed = FileType::of_file(&network_files(path)?[0])? == FileType::Packed;
     let packed = inspection.packed.filter(|_| is_packed);

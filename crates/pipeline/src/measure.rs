@@ -16,8 +16,12 @@ use crate::labelled::{EVALUATION_BATCH, predictions};
 use crate::split::Split;
 use crate::threads;
 
-/// Batches that latencies are measured at.
-const BATCHES: [usize; 2] = [1, 64];
+/// The larger of the two batches that latencies are measured at.
+const LARGE_BATCH: usize = 64;
+
+/// Multiply-adds of a dense run up to which that batch stays so large: a second, more or less. A network that is large itself is measured at
+/// fewer samples, so that three runs of it are a matter of seconds. The time itself may not decide, as plans are made for the batch.
+const MULTIPLY_ADDS: usize = 1 << 35;
 
 /// Time per plan and batch.
 const BUDGET: Duration = Duration::from_millis(200);
@@ -126,6 +130,53 @@ pub(crate) fn fill_input(
     }
 }
 
+/// Batches that plans of a network are made for and measured at: 1 and a larger one, where a run of that takes no minutes.
+fn batches(dense: &Network) -> Result<Vec<usize>, PipelineError> {
+    let types = dense.types()?;
+    let multiply_adds = dense.graph.weighted_nodes().map(|node| {
+        let weight = node.op.weight().and_then(|name| dense.tensors.get(name));
+        let weight = weight.map_or(0, |weight| weight.shape().elements());
+        let shape = types.get(node.name.as_str()).map(|t| t.shape(1));
+        let dims = shape.as_ref().map_or(&[][..], Shape::dims);
+        // How often each weight is multiplied: once for each pixel, or each vector of a sample.
+        let times = match node.op.operator().window() {
+            Some(_) => dims.iter().skip(1).product(),
+            None => dims.iter().rev().skip(1).product::<usize>(),
+        };
+        weight.saturating_mul(times)
+    });
+    let each = multiply_adds.fold(1, usize::saturating_add);
+    let mut large = LARGE_BATCH;
+    while large > 1 && each.saturating_mul(large) > MULTIPLY_ADDS {
+        large /= 2;
+    }
+    let mut batches = vec![1, large];
+    batches.dedup();
+    Ok(batches)
+}
+
+/// The kernels of the sparse plan of a network, by layer, at the batches that [`timings`] measures.
+pub(crate) fn kernels(
+    sparse: &Network,
+    dense: &Network,
+) -> Result<Vec<KernelChoice>, PipelineError> {
+    let mut kernels = vec![];
+    for batch in batches(dense)? {
+        kernels.extend(kernels_of(&session(sparse, WeightMode::Sparse, batch, 1)?));
+    }
+    Ok(kernels)
+}
+
+fn kernels_of(session: &Session) -> impl Iterator<Item = KernelChoice> {
+    let batch = session.plan().options().batch;
+    let weighted = session.plan().nodes().iter().filter(|n| n.weights > 0);
+    weighted.map(move |n| KernelChoice {
+        layer: n.name.clone(),
+        batch,
+        kernel: n.kernel.clone(),
+    })
+}
+
 /// Kernels of the sparse plan of `sparse`, and latency and memory of it and of the dense plan of `dense`, on one thread, over
 /// `samples`, or over numbers from 0 to 1 where there are none.
 pub(crate) fn timings(
@@ -134,7 +185,7 @@ pub(crate) fn timings(
     samples: Option<&dyn Samples>,
 ) -> Result<(Vec<KernelChoice>, Vec<Timing>), PipelineError> {
     let (mut kernels, mut timings) = (vec![], vec![]);
-    for batch in BATCHES {
+    for batch in batches(dense)? {
         let count = 4 * batch;
         let elements = sparse.graph.inputs.iter().map(|i| i.shape.elements());
         let elements = elements
@@ -156,12 +207,7 @@ pub(crate) fn timings(
             session(sparse, WeightMode::Sparse, batch, 1)?,
             session(dense, WeightMode::Dense, batch, 1)?,
         ];
-        let weighted = sessions[0].plan().nodes().iter().filter(|n| n.weights > 0);
-        kernels.extend(weighted.map(|n| KernelChoice {
-            layer: n.name.clone(),
-            batch,
-            kernel: n.kernel.clone(),
-        }));
+        kernels.extend(kernels_of(&sessions[0]));
         let measured = measure(
             &[&sessions[0], &sessions[1]],
             batch,
@@ -178,7 +224,31 @@ pub(crate) fn timings(
             items_per_s: m.items_per_s,
             weight_bytes: m.weight_bytes,
             arena_bytes: m.arena_bytes,
+            runs: Some(m.runs),
         }));
     }
     Ok((kernels, timings))
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_model::{Dense, presets};
+
+    use super::*;
+
+    #[test]
+    fn large_networks_are_measured_at_fewer_samples() {
+        for (name, expected) in [
+            ("lenet-300-100", &[1, 64][..]),
+            ("resnet-20-mnist", &[1, 64]),
+            ("mobilenet-v1", &[1, 32]),
+            ("resnet-50", &[1, 8]),
+        ] {
+            let network = Network::from_preset(presets::by_name(name).unwrap(), |_, shape| {
+                Dense::zeros(shape.clone()).into()
+            });
+            let network = network.unwrap();
+            assert_eq!(batches(&network).unwrap(), expected, "{name}");
+        }
+    }
 }

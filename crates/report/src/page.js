@@ -69,7 +69,7 @@ function facts() {
     }
   }
   if (report.packed) all.push(fact(bytes(report.packed.bytes), "packed file"));
-  const time = (plan) => report.timings.find((t) => t.plan === plan && t.batch === 1);
+  const time = (plan) => (report.timings ?? []).find((t) => t.plan === plan && t.batch === 1);
   if (time("sparse") && time("dense")) {
     all.push(fact(`${(time("dense").p50_us / time("sparse").p50_us).toFixed(1)}x`, "faster than dense, one sample"));
   }
@@ -117,14 +117,16 @@ function results() {
     element("h2", {}, "Bytes"),
     table(["<encoding", "bytes", "smaller"], report.encodings.map((e) => [e.encoding, count(e.bytes), `${(report.encodings[0].bytes / e.bytes).toFixed(1)}x`])),
   );
-  if (report.timings.length > 0) {
+  place.append(element("h2", {}, "Speed and memory"));
+  if (!report.timings?.length) {
+    place.append(element("p", { class: "lead" }, "Not timed."));
+  } else {
     const dense = (t) => report.timings.find((other) => other.plan === "dense" && other.batch === t.batch);
     place.append(
-      element("h2", {}, "Speed and memory"),
       table(
-        ["<plan", "batch", "threads", "median", "99 %", "samples/s", "weights", "activations", "faster"],
+        ["<plan", "batch", "threads", "runs", "median", "99 %", "samples/s", "weights", "activations", "faster"],
         report.timings.map((t) => [
-          t.plan, count(t.batch), count(t.threads), `${t.p50_us.toFixed(2)} \u00b5s`, `${t.p99_us.toFixed(2)} \u00b5s`, count(Math.round(t.items_per_s)),
+          t.plan, count(t.batch), count(t.threads), known(t.runs) ? count(t.runs) : "", `${t.p50_us.toFixed(2)} \u00b5s`, `${t.p99_us.toFixed(2)} \u00b5s`, count(Math.round(t.items_per_s)),
           bytes(t.weight_bytes), bytes(t.arena_bytes), dense(t) ? `${(dense(t).p50_us / t.p50_us).toFixed(1)}x` : "",
         ]),
       ),

@@ -45,6 +45,36 @@ fn a_page_holds_the_report_and_loads_nothing() {
 }
 
 #[test]
+fn a_report_without_times_says_so() {
+    let report = Report {
+        timings: None,
+        ..report("net")
+    };
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["timings"], Value::Null);
+    assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
+    let text = report.to_string();
+    assert!(
+        text.contains("not timed") && !text.contains("p50"),
+        "{text}"
+    );
+    let page = Page::new(&report).to_html().unwrap();
+    assert_eq!(page_data(&page)["report"]["timings"], Value::Null);
+}
+
+#[test]
+fn few_runs_are_told_of() {
+    let mut report = report("net");
+    let text = report.to_string();
+    assert!(text.contains("p50") && !text.contains("runs"), "{text}");
+    for timing in report.timings.iter_mut().flatten() {
+        timing.runs = Some(if timing.plan == "dense" { 3 } else { 500 });
+    }
+    let text = report.to_string();
+    assert!(text.contains("runs: 3 of dense, batch 1; p99"), "{text}");
+}
+
+#[test]
 fn names_from_files_stay_text() {
     for name in [
         "</script><img src=x onerror=alert(1)>",

@@ -74,7 +74,15 @@ const TURN: Duration = Duration::from_millis(4);
 /// Most runs that count for a session: enough for a stable 99th percentile.
 const MOST_RUNS: usize = 1 << 20;
 
-/// Times runs of `batch` samples of each session, in turns, for about `budget` per session.
+/// Fewest turns of a session. Each has a run that counts, so that there is a median.
+const FEWEST_ROUNDS: u32 = 3;
+
+/// A run that takes as long counts although another session ran before it: caches are filled again in milliseconds, a few per cent of it at
+/// most.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// Times runs of `batch` samples of each session, in turns, for about `budget` per session, runs that do not count included. Of a network that
+/// is too slow for the budget three runs count, and one to three do not.
 ///
 /// Each of `inputs` has one or more batches, `[k][batch][shape]`, which the runs use in turn. A free dimension has [`crate::PlanOptions::length`] elements.
 ///
@@ -105,15 +113,22 @@ pub fn measure<'i>(
     let mut outputs: Vec<Vec<&mut [f32]>> = (outputs.iter_mut())
         .map(|outputs| outputs.iter_mut().map(Vec::as_mut_slice).collect())
         .collect();
-    let rounds = (budget.as_nanos() / TURN.as_nanos()).max(3);
-    for round in 0..rounds {
-        let started = Instant::now();
+    let budget = budget.saturating_mul(u32::try_from(sessions.len()).unwrap_or(u32::MAX));
+    let mut slow = vec![false; sessions.len()];
+    let started = Instant::now();
+    for round in 0.. {
+        // A round that would end after the budget is left out.
+        let spent = started.elapsed();
+        if round >= FEWEST_ROUNDS && spent + spent / round > budget {
+            break;
+        }
         for (i, (session, samples)) in sessions.iter().zip(&mut samples).enumerate() {
             let mut batches = batches[i].iter().cycle();
             let turn = Instant::now();
             let mut last = turn;
-            // The first run of a turn does not count: other sessions have replaced its weights in the caches.
-            let mut warm = false;
+            // The first run of a turn does not count: other sessions have replaced its weights in the caches. Of a slow session only the very first,
+            // which touches its memory for the first time, does not.
+            let mut warm = slow[i] && round > 0;
             let mut timed = 0;
             while timed == 0 || last - turn < TURN {
                 if let Some(inputs) = batches.next() {
@@ -131,16 +146,10 @@ pub fn measure<'i>(
                         samples.push((now - last).saturating_sub(clock));
                     }
                 }
+                slow[i] = now - last >= SLOW;
                 warm = true;
                 last = now;
             }
-        }
-        // A turn of a slow network is two runs of any length, so the budget also limits the rounds.
-        if round >= 3
-            && started.elapsed() * u32::try_from(round).unwrap_or(u32::MAX)
-                > budget * 2 * sessions.len() as u32
-        {
-            break;
         }
     }
     Ok(sessions
@@ -221,4 +230,37 @@ pub fn peak_rss_bytes() -> Option<u64> {
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_model::{Dense, GraphBuilder};
+
+    use super::*;
+    use crate::{Plan, PlanOptions};
+
+    #[test]
+    fn three_runs_count_where_there_is_no_time_for_them() {
+        let mut b = GraphBuilder::new("wide");
+        let x = b.input("x", [1024]);
+        let y = b.linear("fc", &x, 1024);
+        b.output(&y);
+        let network = b.network(|_, shape| Dense::zeros(shape.clone()).into());
+        let options = PlanOptions {
+            weights: WeightMode::Dense,
+            batch: 512,
+            ..PlanOptions::default()
+        };
+        let plan = Plan::new(&network.unwrap(), &options).unwrap();
+        let session = Session::new(plan, 1).unwrap();
+        let x = vec![0.5; 512 * 1024];
+        let both = [&session, &session];
+        let measured = measure(&both, 512, x.as_slice(), Duration::ZERO).unwrap();
+        for m in &measured {
+            assert!(m.runs >= 3 && m.p50_us > 0.0, "{m:?}");
+            // Shorter runs may share a turn.
+            let mean = m.items_per_s.recip() * 512.0 * 1e6;
+            assert!(mean < 4e3 || m.runs <= 6, "{m:?}");
+        }
+    }
 }

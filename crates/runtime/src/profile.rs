@@ -45,7 +45,8 @@ pub fn profile<'i>(
     inputs: impl Into<Inputs<'i>>,
     budget: Duration,
 ) -> Result<Profile, RuntimeError> {
-    const ROUNDS: u32 = 21;
+    const ROUNDS: u128 = 21;
+    const FEWEST_ROUNDS: u128 = 3;
     let clock = clock_cost();
     let inputs = inputs.into().in_order(session.plan().inputs())?;
     let length = session.length(batch, &inputs)?;
@@ -56,12 +57,14 @@ pub fn profile<'i>(
     let start = Instant::now();
     session.run_slices(slices([batch, length], &inputs, &mut outputs))?;
     let once = start.elapsed().max(Duration::from_nanos(100));
-    let runs =
-        (budget.as_nanos() / 2 / u128::from(ROUNDS) / once.as_nanos()).clamp(1, 100_000) as u32;
+    // A round runs the network as a whole and by nodes. Slow networks have fewer rounds, of one run.
+    let runs = budget.as_nanos() / 2 / once.as_nanos();
+    let rounds = runs.clamp(FEWEST_ROUNDS, ROUNDS);
+    let runs = (runs / rounds).clamp(1, 100_000) as u32;
     let mut whole = Vec::new();
     let mut nodes: Vec<Vec<f64>> = vec![Vec::new(); plan.nodes().len()];
     let blocks = batch.div_ceil(plan.block()) as u32;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let start = Instant::now();
         for _ in 0..runs {
             session.run_slices(slices([batch, length], &inputs, &mut outputs))?;

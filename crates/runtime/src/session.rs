@@ -131,6 +131,11 @@ impl Session {
         Ok(session)
     }
 
+    /// The plan of the session, without its memory.
+    pub(crate) fn into_plan(self) -> Plan {
+        self.plan
+    }
+
     /// The plan of the session; of a network with a free dimension the first one.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -365,9 +370,14 @@ impl Session {
         Ok(())
     }
 
-    /// Share of non-zero inputs of each layer that can skip zero inputs, 0 to 1, by the name of its node. The samples run one at a time; what
-    /// is behind the last whole sample is ignored.
-    pub(crate) fn activity(&self, samples: Inputs<'_>) -> Result<Activity, RuntimeError> {
+    /// Share of non-zero inputs of each layer that can skip zero inputs, 0 to 1, by the name of its node. The samples run one at a time, through the
+    /// layers up to the last of these; at most `most(multiply-adds of a sample)` of them, at equal distances. What is behind the last whole sample is
+    /// ignored.
+    pub(crate) fn activity(
+        &self,
+        samples: Inputs<'_>,
+        most: impl Fn(usize) -> usize,
+    ) -> Result<Activity, RuntimeError> {
         let inputs = samples.in_order(self.plan.inputs())?;
         let length = self.plan.options().length;
         self.check_ids(length, &inputs)?;
@@ -376,16 +386,23 @@ impl Session {
         };
         let lengths = elements(self.plan.inputs());
         let whole = inputs.iter().zip(&lengths);
-        let count = whole.map(|(x, &n)| x.len() / n.max(1)).min().unwrap_or(0);
+        let given = whole.map(|(x, &n)| x.len() / n.max(1)).min().unwrap_or(0);
+        let last = self.plan.steps.iter().rposition(Bound::skips_zero_inputs);
+        let (Some(last), true) = (last, given > 0) else {
+            return Ok(Activity::new());
+        };
+        let steps = &self.plan.steps[..=last];
+        let each = steps.iter().map(Bound::multiply_adds);
+        let count = given.min(most(each.fold(0, usize::saturating_add)));
         let mut outputs: Vec<Vec<f32>> = elements(self.plan.outputs())
             .into_iter()
             .map(|n| vec![0.0; n])
             .collect();
         let isa = self.plan.options().isa;
-        let mut sums: Vec<f64> = vec![0.0; self.plan.steps.len()];
+        let mut sums: Vec<f64> = vec![0.0; steps.len()];
         self.in_workspace(&self.plan, |arenas| {
             let arena = arenas[0].slice();
-            for sample in 0..count {
+            for sample in (0..count).map(|i| i * given / count) {
                 let x = inputs.iter().zip(&lengths);
                 let mut slices = Slices {
                     batch: 1,
@@ -393,7 +410,7 @@ impl Session {
                     inputs: &List::from_iter(x.map(|(x, &n)| &x[sample * n..][..n])),
                     outputs: &mut List::from_iter(outputs.iter_mut().map(Vec::as_mut_slice)),
                 };
-                for (step, sum) in self.plan.steps.iter().zip(&mut sums) {
+                for (step, sum) in steps.iter().zip(&mut sums) {
                     if step.skips_zero_inputs() {
                         *sum += active(isa, step.operands(0..1, 0, &mut slices, arena).x);
                     }
@@ -401,9 +418,10 @@ impl Session {
                 }
             }
         });
-        let steps = self.plan.steps.iter().zip(sums);
         Ok(steps
-            .filter(|(step, _)| step.skips_zero_inputs() && count > 0)
+            .iter()
+            .zip(sums)
+            .filter(|(step, _)| step.skips_zero_inputs())
             .map(|(step, sum)| (step.step.name.clone(), sum / count as f64))
             .collect())
     }
@@ -495,6 +513,15 @@ fn in_order(
 }
 
 impl Bound {
+    /// Multiply-adds of a sample with weights.
+    fn multiply_adds(&self) -> usize {
+        let is_sparse = self.step.parts[0].kernel.is_sparse();
+        self.step.weight.map_or(0, |used| match is_sparse {
+            true => used.nonzeros.saturating_mul(used.pixels),
+            false => used.elements.saturating_mul(used.pixels),
+        })
+    }
+
     fn skips_zero_inputs(&self) -> bool {
         self.step.parts[0].kernel.skips_zero_inputs()
     }

@@ -200,6 +200,7 @@ def compress(
     threads: int | None = None,
     values: str | None = None,
     profile: str | None = None,
+    bench: bool = True,
     example: Any = None,
     on_epoch: Callable[[dict[str, Any]], object] | None = None,
     on_note: Callable[[str], object] | None = None,
@@ -209,7 +210,8 @@ def compress(
 
     `model` is a path, a `Model` or a `torch.nn.Module`, for which `example` is an input of one or more samples. `data` is a path that the
     command takes, a pair of arrays `(x, y)`, an array `x` of inputs without labels, or arrays by the names that they have in an .npz. The keywords are the options of the command;
-    `calibrate=True` takes as many inputs as the command does where it is given no number.
+    `calibrate=True` takes as many inputs as the command does where it is given no number, and `bench=False` is `--no-bench`: no plan is
+    timed for the report, whose `timings` are then `None`.
     `run` is a folder for checkpoints; after an interruption the same call with `resume=True` goes on. `on_epoch` is called with a
     dictionary after each epoch.
     """
@@ -259,6 +261,7 @@ def compress(
         "out": out,
         "values": values,
         "profile": profile,
+        "bench": bench,
     }
     listener = _Listener(on_epoch, _new_bar(progress), on_note)
     try:

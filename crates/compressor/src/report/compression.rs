@@ -64,8 +64,8 @@ pub struct Report {
     pub accuracy: Option<Accuracy>,
     /// Bytes in several encodings.
     pub encodings: Vec<Encoding>,
-    /// Latency and memory of the sparse and the dense plan.
-    pub timings: Vec<Timing>,
+    /// Latency and memory of the sparse and the dense plan; `None` where nothing was timed.
+    pub timings: Option<Vec<Timing>>,
     /// Wall time of training in seconds, over all sittings.
     pub training_seconds: f64,
 }
@@ -146,4 +146,7 @@ pub struct Timing {
     pub weight_bytes: usize,
     /// Bytes of activations and scratch.
     pub arena_bytes: usize,
+    /// Runs that were timed: of a slow network few, and the 99th percentile is then its slowest. Older reports do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<usize>,
 }

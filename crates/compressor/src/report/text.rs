@@ -13,6 +13,12 @@ use crate::magnitude::Scope;
 /// What is said where a data set has no test images.
 pub const NO_TEST: &str = "the data set has no test images: no test error is reported";
 
+/// Runs from which on their number is not worth telling.
+const MANY_RUNS: usize = 20;
+
+/// What is said where no plan was timed.
+const NOT_TIMED: &str = "not timed: no latency is reported";
+
 /// Classes whose errors are printed.
 const CLASSES: usize = 3;
 
@@ -53,7 +59,13 @@ impl fmt::Display for Report {
         if let Some(packed) = &self.packed {
             writeln!(f, "{}", self::packed(&packed.size, s.nonzeros))?;
         }
-        write!(f, "{}", timings(&self.timings))
+        match &self.timings {
+            Some(timings) => {
+                write!(f, "{}", self::timings(timings))?;
+                few_runs(timings).map_or(Ok(()), |runs| writeln!(f, "{runs}"))
+            }
+            None => writeln!(f, "{NOT_TIMED}"),
+        }
     }
 }
 
@@ -411,4 +423,14 @@ fn timings(timings: &[Timing]) -> Table {
         ]);
     }
     table
+}
+
+/// How many runs the times of a slow network are of, where these are few.
+fn few_runs(timings: &[Timing]) -> Option<String> {
+    let few = timings.iter().filter_map(|t| {
+        let runs = t.runs.filter(|&runs| runs < MANY_RUNS)?;
+        Some(format!("{} of {}, batch {}", count(runs), t.plan, t.batch))
+    });
+    let few: Vec<String> = few.collect();
+    (!few.is_empty()).then(|| format!("runs: {}; p99 is their slowest", few.join(", ")))
 }

@@ -40,6 +40,8 @@ Examples:
       pixels normalised as when the network was trained
   compress resnet.onnx --method magnitude --sparsity 0.9
       in one shot, without data, packed by rounding; with --data, errors and training on grids, and with --recipe fine-tuning too
+  compress resnet.onnx --method magnitude --sparsity 0.9 --no-bench
+      the same files in less time: nothing is timed for the report, which says so
   compress resnet.onnx --calibrate --sparsity 0.6 --data inputs.npz
       in one shot, with a repair of the weights that stay, by the first 512 inputs; without labels and training
   compress all-MiniLM-L6-v2 --calibrate 1024 --sparsity 0.6 --text sentences.txt --out MiniLM-sparse
@@ -209,6 +211,10 @@ pub struct CompressArgs {
     /// Write no page about the result, NAME.report.html, beside its report
     #[arg(long)]
     pub no_report: bool,
+    /// Time no plan for the report, which then has no latencies and says so; a large network takes seconds to time. The networks that are
+    /// written are the same. `run-sparse bench` times them later
+    #[arg(long, conflicts_with = "text")]
+    pub no_bench: bool,
     #[command(flatten)]
     pub encoding: EncodingArgs,
 }
@@ -431,6 +437,9 @@ pub struct ReportArgs {
     /// Write the weights over training as an animated picture too, 800 pixels wide
     #[arg(long, value_name = "FILE")]
     pub gif: Option<PathBuf>,
+    /// Time no plan of a network, where one is named: its page has no latencies then. A run and a report have those of their compression
+    #[arg(long)]
+    pub no_bench: bool,
     /// Write the weights before training and at its end as a picture too
     #[arg(long, value_name = "FILE")]
     pub png: Option<PathBuf>,
@@ -509,6 +518,9 @@ pub struct ConvertArgs {
     #[arg(long, short, value_name = "PATH", requires = "grid",
         conflicts_with_all = ["dense", "packing", "keep_unit_order", "sparse_initializers"])]
     pub data: Option<PathBuf>,
+    /// Time no plan for the report of --data, which then has no latencies and says so
+    #[arg(long, requires = "data")]
+    pub no_bench: bool,
     #[command(flatten)]
     pub pixels: PixelArgs,
     /// Overwrite an existing output and the report of an earlier --data; never the input, nor a run that is not finished

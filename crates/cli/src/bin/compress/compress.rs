@@ -78,6 +78,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         .in_folder(folder)
         .threads(args.run.training.threads.map_or(0, usize::from))
         .budget(args.budget)
+        .bench(!args.no_bench)
         .run(&mut progress)?;
     drop(progress);
     let mut result = compressed.stage(&outputs)?;

@@ -73,6 +73,7 @@ fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
         Progress::new(TrainingLog::in_folder(&run), VerbosityArgs::default()).by_same_command();
     let compressed = Compression::onto_grids(input, data)
         .in_folder(folder.clone())
+        .bench(!args.no_bench)
         .run(&mut progress);
     drop(progress);
     let compressed = match compressed {

@@ -33,7 +33,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Outcome> {
         Of::Network => {
             let loaded = sparsevd_cli::network(of, &args.graph, false)?;
             let network = loaded.network.clone();
-            let report = report_on_file(of, loaded)?;
+            let report = report_on_file(of, loaded, !args.no_bench)?;
             write_all(args, &page, &Page::of_network(&report, &network))
         }
     }

@@ -168,7 +168,7 @@ Example:
 Both plans are run by turns in one process. Where dead units have left the network, the dense plan has them back: it is what the
 network cost before. `--dense-shapes left` measures a dense plan of the units that are left, the harder opponent. A latency is one whole run, input to output, clock excluded. The FMA peak of the
 core is measured before and after; where the two differ by more than 2 %, the machine was disturbed: run it again.
-Peak RSS is that of a process which loads the file, plans it and runs it, and does nothing else.")]
+Peak RSS is that of a process which loads the file, plans it and runs it, and does nothing else. Of fewer than a hundred runs, p99 is the slowest.")]
 pub struct BenchArgs {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -199,7 +199,7 @@ pub struct BenchArgs {
     /// Elements of a free dimension, such as the length of a sequence, where no input says it
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub length: usize,
-    /// Seconds per plan and batch
+    /// Seconds of runs per plan and batch; of a network that is too slow for them, three runs count all the same
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     pub seconds: f64,
     /// Print JSON
