@@ -4,6 +4,7 @@ mod decomposed;
 mod ids;
 mod layouts;
 mod products;
+mod quantised;
 mod sizes;
 
 use std::path::Path;
