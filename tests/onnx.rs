@@ -157,7 +157,7 @@ fn written_files_come_back_as_the_same_network() {
 /// Files as onnxruntime quantises them: it rounds to integers at each pair, the network here computes numbers between.
 #[test]
 fn quantised_files_compute_what_onnxruntime_does() {
-    for name in ["qdq", "qoperator"] {
+    for name in ["quantised/qdq", "quantised/qoperator"] {
         let network = read_onnx(golden(name, "onnx")).unwrap().network;
         assert_eq!(network.int8.inputs.len(), 4, "{name}");
         let (x, y) = expected(name);
@@ -178,6 +178,10 @@ fn quantised_files_compute_what_onnxruntime_does() {
         // Written and read again, it is the same network: clamps of ranges come once.
         let bytes = write_onnx_bytes(&network, &ExportOptions::default()).unwrap();
         let back = read_onnx_bytes("back.onnx", bytes).unwrap().network;
-        assert_eq!((&back.int8, &back.tensors), (&network.int8, &network.tensors), "{name}");
+        assert_eq!(
+            (&back.int8, &back.tensors),
+            (&network.int8, &network.tensors),
+            "{name}"
+        );
     }
 }

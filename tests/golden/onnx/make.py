@@ -3,7 +3,7 @@
     python make.py
 
 Each NAME.onnx has a NAME.npz beside it with inputs `x` (three samples) and outputs `y`; several inputs and outputs have their
-names. Needs numpy, onnx and onnxruntime.
+names. Those in `quantised` compute the same up to quantisation. Needs numpy, onnx and onnxruntime.
 The files of the repository were made with onnx 1.23.2 and onnxruntime 1.32.0.
 """
 
@@ -932,15 +932,17 @@ def main():
     layouts = (flat_to_image, one_channel_last, channels_last, constants_of_each_element, softmax_of_map, open_size, column)
     made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu, decomposed, moved, ids, computed)}
     # At the end, so that the files before them stay as they are.
-    made |= {make.__name__: make for make in (resized, transposed_convolutions, class_token, qdq, qoperator)}
+    made |= {make.__name__: make for make in (resized, transposed_convolutions, class_token)}
+    of_integers = {make.__name__: make for make in (qdq, qoperator)}
+    made |= of_integers
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)
-        path = HERE / f"{name}.onnx"
+        path = (HERE / "quantised" if name in of_integers else HERE) / f"{name}.onnx"
         onnx.save(built, path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         of_file = arrays(built, session)
-        np.savez(HERE / f"{name}.npz", **of_file)
+        np.savez(path.with_suffix(".npz"), **of_file)
         print(f"{path.name}: {path.stat().st_size} bytes, {', '.join(f'{n} {a.shape}' for n, a in of_file.items())}")
 
 

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::grid::Grid;
 use super::importer::{Importer, Value};
 use super::shapes;
 use super::view::{View, ids, integers};
@@ -136,6 +137,16 @@ const OF_ONE_TYPE: &[&str] = &[
     "Unsqueeze",
 ];
 
+/// The grid that all values are on.
+fn one_grid(inputs: &[Option<Value>]) -> Option<Grid> {
+    let grid = |v: &Option<Value>| match v {
+        Some(Value::Activation(view)) => view.grid,
+        _ => None,
+    };
+    let first = grid(inputs.first()?)?;
+    (inputs.iter().all(|v| grid(v) == Some(first))).then_some(first)
+}
+
 impl<'m> Importer<'m> {
     /// The value of a node by itself.
     pub(super) fn make(
@@ -221,7 +232,10 @@ impl<'m> Importer<'m> {
             "Add" | "Sub" | "Mul" | "Div" => Some(self.arithmetic(node, inputs)?),
             "Sum" | "Mean" => Some(self.sum(node, inputs)?),
             "Max" | "Min" => Some(self.bound(node, inputs)?),
-            "Concat" => Some(self.concat(node, inputs)?),
+            "Concat" => Some(View {
+                grid: one_grid(inputs),
+                ..self.concat(node, inputs)?
+            }),
             _ => self.of_computed(node, inputs)?,
         };
         if let Some(view) = view {

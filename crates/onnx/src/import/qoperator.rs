@@ -86,6 +86,7 @@ pub(super) fn as_pairs(graph: &GraphProto) -> Option<GraphProto> {
     }
     let mut writer = Writer {
         names: names(graph),
+        taken: 0,
         nodes: Vec::with_capacity(graph.node.len()),
         constants: Vec::new(),
     };
@@ -124,6 +125,8 @@ fn names(graph: &GraphProto) -> HashSet<String> {
 
 struct Writer {
     names: HashSet<String>,
+    /// How many names were wanted that another value had.
+    taken: usize,
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
 }
@@ -131,13 +134,20 @@ struct Writer {
 impl Writer {
     fn rewrite(&mut self, node: &NodeProto, form: &Form) {
         let name = OnnxNode(node).name().to_owned();
+        // Of many inputs each is named by itself: a long name of the node would be there as often.
+        let of_input = if form.inputs.len() > 2 { "" } else { &name };
         let input = |i: usize| node.input.get(i).cloned().unwrap_or_default();
         let mut inputs = Vec::new();
         for (i, place) in form.inputs.iter().enumerate() {
             let [value, scale, zero] = [place.value, place.scale, place.scale + 1].map(input);
             let number = self.free(&value, "dequantised");
             let axis = if i == 0 { 0 } else { form.axis };
-            let mut made = made("DequantizeLinear", &name, vec![value, scale, zero], &number);
+            let mut made = made(
+                "DequantizeLinear",
+                of_input,
+                vec![value, scale, zero],
+                &number,
+            );
             made.attribute.push(int("axis", axis));
             self.nodes.push(made);
             inputs.push(number);
@@ -197,10 +207,10 @@ impl Writer {
     fn free(&mut self, of: &str, part: &str) -> String {
         let wanted = format!("{of}.{part}");
         let mut name = wanted.clone();
-        let mut n = 1;
+        // One count for all, so that time is bounded whatever names a file has.
         while !self.names.insert(name.clone()) {
-            n += 1;
-            name = format!("{wanted}.{n}");
+            self.taken += 1;
+            name = format!("{wanted}.{}", self.taken);
         }
         name
     }

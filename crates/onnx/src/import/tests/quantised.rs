@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sparsevd_model::{Csr, Dense, GraphBuilder, Int8Grid, Network, Op, Weights, ops};
+use sparsevd_model::{Conv2d, Csr, Dense, GraphBuilder, Int8Grid, Network, Op, Weights, ops};
 
 use super::*;
 
@@ -79,6 +79,7 @@ fn quantised(nodes: Vec<NodeProto>) -> ModelProto {
         typed("zeros", data_type::INT8, &[2], &[0, 0]),
         typed("wq", data_type::INT8, &[2, 2, 3, 3], &levels(36)),
         typed("mq", data_type::INT8, &[8, 16], &levels(128)),
+        typed("lq", data_type::INT8, &[64, 8], &levels(512)),
         typed("fq", data_type::INT8, &[32, 8], &levels(256)),
         typed("tq", data_type::INT8, &[8, 32], &levels(256)),
     ]);
@@ -288,6 +289,7 @@ fn layers_over_integers_have_grids() {
         |nodes: Vec<NodeProto>| [vec![flat()], pair("f", "s", "u0").to_vec(), nodes].concat();
     let of_eight = [0.5, 0.25, 1.0, 0.125, 2.0, 0.1, 0.3, 4.0].map(grid_scale);
     let tenth = grid_scale(0.1);
+    let of_two = [0.5, tenth];
     let pooled = |node: NodeProto| ints(node, "kernel_shape", &[1, 1]);
     type Want<'a> = Option<(f32, u8, &'a [f32])>;
     let cases: Vec<(&str, Vec<NodeProto>, Want<'_>)> = vec![
@@ -299,12 +301,12 @@ fn layers_over_integers_have_grids() {
         (
             "per channel, signed",
             over_x("i-128", "of two", 0, conv("x.d")),
-            Some((tenth, 0, &[0.5, tenth])),
+            Some((tenth, 0, &of_two)),
         ),
         (
             "an axis from behind",
             over_x("i0", "of two", -4, conv("x.d")),
-            Some((tenth, 128, &[0.5, tenth])),
+            Some((tenth, 128, &of_two)),
         ),
         (
             "per input channel",
@@ -330,6 +332,30 @@ fn layers_over_integers_have_grids() {
             ]
             .concat(),
             Some((0.25, 0, &of_eight)),
+        ),
+        (
+            "parts on one grid",
+            over_flat(vec![
+                node("Relu", "relu", &["f"], &["r"]),
+                pair("r", "s", "u0")[0].clone(),
+                pair("r", "s", "u0")[1].clone(),
+                int(node("Concat", "join", &["f.d", "r.d"], &["j"]), "axis", 1),
+                weight("lq", "of eight", 1),
+                gemm("j"),
+            ]),
+            Some((0.25, 0, &of_eight)),
+        ),
+        (
+            "parts on two grids",
+            over_flat(vec![
+                node("Relu", "relu", &["f"], &["r"]),
+                pair("r", "half", "u0")[0].clone(),
+                pair("r", "half", "u0")[1].clone(),
+                int(node("Concat", "join", &["f.d", "r.d"], &["j"]), "axis", 1),
+                weight("lq", "of eight", 1),
+                gemm("j"),
+            ]),
+            None,
         ),
         (
             "Gemm",
@@ -819,17 +845,7 @@ fn with_grids() -> Network {
     let x = b.input("x", [2, 4, 4]);
     let relu = b.op("relu", Op::Relu, &[&x]);
     let layer = |b: &mut GraphBuilder, name: &str, from: &str| {
-        let window = sparsevd_model::Window::square(3, 1);
-        let conv = ops::Conv {
-            weight: format!("{name}.weight"),
-            bias: None,
-            window: sparsevd_model::Window {
-                pads: [1; 4],
-                ..window
-            },
-            groups: 1,
-        };
-        b.op(name, Op::Conv(conv), &[from])
+        b.conv(name, from, &Conv2d::square(2, 3).padding(1).without_bias())
     };
     let (a, c) = (layer(&mut b, "a", &relu), layer(&mut b, "c", &relu));
     let sum = b.op("sum", Op::Add, &[&a, &c]);
@@ -893,10 +909,10 @@ fn grids_are_written_as_pairs_and_come_back() {
         let back = read_onnx_bytes("back.onnx", bytes).unwrap().network;
         assert_eq!(back.int8, network.int8);
         assert_eq!(back.tensors, network.tensors);
-        // The clamps of the ranges are all that is new, and there once.
-        let layers = |n: &Network| -> Vec<String> {
-            let all = operators(n).into_iter();
-            all.filter(|op| !op.starts_with("Clip") && *op != "Relu")
+        // The clamps of the ranges are all that is new, and there once. A layer reads the last dimension of any shape.
+        let layers = |n: &Network| -> Vec<&str> {
+            let all = n.graph.nodes.iter().map(|n| n.op.name());
+            all.filter(|op| !["Clip", "Relu", "Reshape"].contains(op))
                 .collect()
         };
         assert_eq!(layers(&back), layers(&network));
