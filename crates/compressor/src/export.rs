@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sparsevd_model::ops::Channels;
-use sparsevd_model::{Csr, Dense, Graph, Network, Shape, Weights};
+use sparsevd_model::{Dense, Graph, Network, Shape, Weights};
 
 use crate::error::CompressError;
 use crate::layer::Layer;
