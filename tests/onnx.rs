@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sparsevd::format::{ArrayData, read_array};
 use sparsevd::model::{Csr, Network, Op, Weights};
 use sparsevd::onnx::{ExportOptions, read_onnx, read_onnx_bytes, write_onnx_bytes};
-use sparsevd::runtime::{Plan, PlanOptions, Session, WeightMode};
+use sparsevd::runtime::{Int8Mode, Plan, PlanOptions, Session, WeightMode};
 
 const GOLDEN: [&str; 17] = [
     "residual",
@@ -151,5 +151,37 @@ fn written_files_come_back_as_the_same_network() {
             }
             assert_eq!(back.to_dense(), network.to_dense(), "{name}");
         }
+    }
+}
+
+/// Files as onnxruntime quantises them: it rounds to integers at each pair, the network here computes numbers between.
+#[test]
+fn quantised_files_compute_what_onnxruntime_does() {
+    for name in ["quantised/qdq", "quantised/qoperator"] {
+        let network = read_onnx(golden(name, "onnx")).unwrap().network;
+        assert_eq!(network.int8.inputs.len(), 4, "{name}");
+        let (x, y) = expected(name);
+        let (x, y) = (x.repeat(22), y.repeat(22));
+        for int8 in [Int8Mode::Never, Int8Mode::Always] {
+            let options = PlanOptions {
+                batch: 66,
+                int8,
+                ..PlanOptions::default()
+            };
+            let session = Session::new(Plan::new(&network, &options).unwrap(), 1).unwrap();
+            let mut got = vec![f32::NAN; y.len()];
+            session.run(66, &x, &mut got).unwrap();
+            // Half a step of 1/255 at each of five pairs.
+            let difference = difference(&got, &y);
+            assert!(difference < 0.015, "{name}, {int8}: {difference}");
+        }
+        // Written and read again, it is the same network: clamps of ranges come once.
+        let bytes = write_onnx_bytes(&network, &ExportOptions::default()).unwrap();
+        let back = read_onnx_bytes("back.onnx", bytes).unwrap().network;
+        assert_eq!(
+            (&back.int8, &back.tensors),
+            (&network.int8, &network.tensors),
+            "{name}"
+        );
     }
 }

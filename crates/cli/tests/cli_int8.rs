@@ -101,15 +101,22 @@ fn lenet_5_in_bytes_answers_as_in_f32() {
     assert!(!plan(&model, "always").contains("i8i8"));
 
     // Other forms have no place for the grids, and say so.
-    for to in ["q.onnx", "dense.safetensors"] {
-        let mut args = vec!["convert", out, to];
-        args.extend((to == "dense.safetensors").then_some("--dense"));
-        let text = place.ok(&args);
+    for (to, option) in [("dense.safetensors", "--dense"), ("q.spvd", "--grid")] {
+        let text = place.ok(&["convert", out, to, option]);
         assert!(
             text.contains("without the int8 grids of 4 layers"),
             "{text}"
         );
     }
+    // ONNX has them as QuantizeLinear and DequantizeLinear, from which they come back.
+    let text = place.ok(&["convert", out, "q.onnx"]);
+    assert!(!text.contains("without"), "{text}");
+    let text = place.ok(&["convert", "q.onnx", "back.safetensors"]);
+    assert!(!text.contains("without"), "{text}");
+    let back = read(&place.path("back.safetensors"));
+    assert_eq!(back.int8, after.int8);
+    assert_eq!(back.tensors, after.tensors);
+    assert_eq!(wrong("q.onnx", "always"), wrong(out, "always"));
     let text = place.ok(&["convert", out, "again.safetensors", "--profile", "interop"]);
     assert!(!text.contains("without"), "{text}");
     assert_eq!(read(&place.path("again.safetensors")).int8, after.int8);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sparsevd_model::ops::Channels;
-use sparsevd_model::{Csr, Dense, Graph, Network, Shape, Weights};
+use sparsevd_model::{Dense, Graph, Network, Shape, Weights};
 
 use crate::error::CompressError;
 use crate::layer::Layer;
@@ -118,12 +118,7 @@ fn to_dense(layer: &Layer<f32>, inputs: &[u32]) -> Dense {
     dense
 }
 
-/// A weight as CSR where that takes fewer bytes: six per non-zero (f32 and u16) and four per row, against four per element.
+/// As [`Weights::smaller`].
 pub fn smaller(dense: Dense) -> Weights {
-    let csr = Csr::from_dense(&dense);
-    if 6 * csr.nonzeros() + 4 * (csr.rows() + 1) < 4 * dense.values.len() {
-        Weights::Csr(csr)
-    } else {
-        Weights::Dense(dense)
-    }
+    Weights::smaller(dense)
 }

@@ -288,6 +288,7 @@ pub(crate) fn packed() -> Vec<Vec<u8>> {
 
 pub(crate) fn onnx() -> Vec<Vec<u8>> {
     let mut all = golden("tests/golden/onnx", ".onnx", 20_000);
+    all.extend(golden("tests/golden/onnx/quantised", ".onnx", 20_000));
     for network in networks() {
         all.push(write_onnx_bytes(&network, &ExportOptions::default()).expect("a network"));
     }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 use sparsevd_model::ops::{OnnxAttribute, OnnxConstant, is_per_channel};
 use sparsevd_model::{
-    Csr, DType, Dim, ModelError, Network, Node, Op, Shape, TensorType, Weights, ops,
+    Csr, DType, Dim, Int8Grid, ModelError, Network, Node, Op, Shape, TensorType, Weights, ops,
+    quantised,
 };
 
 use crate::metadata;
@@ -28,7 +29,8 @@ pub struct ExportOptions {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The file of a network.
+/// The file of a network. What may run in int8 is written as integers: the input of such a layer through `QuantizeLinear` and `DequantizeLinear`, its weight through
+/// `DequantizeLinear`.
 pub(crate) fn export(network: &Network, options: &ExportOptions) -> Result<ModelProto, ModelError> {
     let types = network.types()?;
     if !options.sparse_initializers {
@@ -38,22 +40,32 @@ pub(crate) fn export(network: &Network, options: &ExportOptions) -> Result<Model
     let shapes: HashMap<&str, Shape> = types.iter().map(|(n, t)| (*n, t.shape(0))).collect();
     let graph = &network.graph;
     let values: HashSet<&str> = shapes.keys().copied().collect();
+    let tensors = names(network, &values);
     let mut writer = Writer {
         network,
         shapes: &shapes,
-        tensors: names(network, &values),
+        made: tensors.values().cloned().collect(),
+        tensors,
+        pairs: HashMap::new(),
         nodes: Vec::new(),
         constants: Vec::new(),
         opset: OPSET,
     };
+    network.check_int8()?;
+    for (tensor, rows) in &network.int8.rows {
+        writer.quantised_weight(tensor, rows)?;
+    }
     for node in &graph.nodes {
         writer.node(node);
     }
     let (mut initializer, mut sparse_initializer) = (Vec::new(), Vec::new());
-    for (name, tensor) in &network.tensors {
-        let Some(name) = writer.tensors.get(name.as_str()) else {
+    for (key, tensor) in &network.tensors {
+        let Some(name) = writer.tensors.get(key.as_str()) else {
             continue;
         };
+        if network.int8.rows.contains_key(key) {
+            continue;
+        }
         match tensor {
             Weights::Csr(csr) if options.sparse_initializers => {
                 sparse_initializer.push(sparse(name, csr));
@@ -111,6 +123,10 @@ struct Writer<'n> {
     shapes: &'n HashMap<&'n str, Shape>,
     /// Names in the file by names in the network.
     tensors: HashMap<&'n str, String>,
+    /// Names that are in the file besides those of values.
+    made: HashSet<String>,
+    /// The values that stand for others, rounded to a grid: by the value, the bits of the scale and the zero point.
+    pairs: HashMap<(String, u32, u8), String>,
     nodes: Vec<NodeProto>,
     /// Initializers that are not tensors of the network.
     constants: Vec<TensorProto>,
@@ -118,17 +134,87 @@ struct Writer<'n> {
 }
 
 impl Writer<'_> {
+    /// A weight by its integers.
+    fn quantised_weight(&mut self, tensor: &str, rows: &[f32]) -> Result<(), ModelError> {
+        let (Some(name), Some(weight)) = (
+            self.tensors.get(tensor).cloned(),
+            self.network.tensors.get(tensor),
+        ) else {
+            return Ok(());
+        };
+        let dense = weight.to_dense();
+        let columns = dense.values.len() / rows.len().max(1);
+        let mut bytes = Vec::with_capacity(dense.values.len());
+        for (row, scale) in dense.values.chunks(columns.max(1)).zip(rows) {
+            let levels = quantised::grid(row, *scale).map_err(|e| e.for_tensor(tensor))?;
+            // At most 127 by the checks of the network.
+            bytes.extend(levels.into_iter().map(|q| q as i8 as u8));
+        }
+        let count = Shape::from([rows.len()]);
+        let inputs = vec![
+            self.constant(
+                tensor,
+                "int8",
+                of_bytes(data_type::INT8, &dense.shape, bytes),
+            ),
+            self.constant(tensor, "scale", floats("", &count, rows.to_vec())),
+            // onnxruntime makes integer kernels of pairs with zero points alone.
+            self.constant(
+                tensor,
+                "zero_point",
+                of_bytes(data_type::INT8, &count, vec![0; rows.len()]),
+            ),
+        ];
+        self.push("DequantizeLinear", inputs, &name);
+        if let Some(node) = self.nodes.last_mut() {
+            node.attribute.push(int("axis", 0));
+        }
+        Ok(())
+    }
+
+    /// A value rounded to a grid, once for all layers that read it so.
+    fn rounded(&mut self, value: &str, grid: Int8Grid) -> String {
+        let key = (value.to_owned(), grid.scale.to_bits(), grid.zero_point);
+        if let Some(made) = self.pairs.get(&key) {
+            return made.clone();
+        }
+        let one = Shape(vec![]);
+        let scale = self.constant(value, "scale", floats("", &one, vec![grid.scale]));
+        let zero = of_bytes(data_type::UINT8, &one, vec![grid.zero_point]);
+        let zero = self.constant(value, "zero_point", zero);
+        let integers = self.free(&format!("{value}.quantised"));
+        let inputs = vec![value.to_owned(), scale.clone(), zero.clone()];
+        self.push("QuantizeLinear", inputs, &integers);
+        let numbers = self.free(&format!("{value}.dequantised"));
+        self.push("DequantizeLinear", vec![integers, scale, zero], &numbers);
+        self.pairs.insert(key, numbers.clone());
+        numbers
+    }
+
+    /// Names of what a node reads in the file.
+    fn reads(&mut self, node: &Node) -> Vec<String> {
+        let mut names = node.inputs.clone();
+        if let (Some(grid), Some(first)) = (
+            self.network.int8.inputs.get(&node.name).copied(),
+            names.first_mut(),
+        ) {
+            *first = self.rounded(first, grid);
+        }
+        names
+    }
+
     fn node(&mut self, node: &Node) {
+        let read = self.reads(node);
         if let Op::Linear(linear) = &node.op
             && self.shapes[node.inputs[0].as_str()].dims().len() > 1
         {
-            return self.over_vectors(node, linear);
+            return self.over_vectors(node, linear, read);
         }
         let form = node.op.operator().onnx();
         let tensors = node.op.tensors().map(|t| self.tensors[t].clone());
         let mut inputs = match form.tensors_first {
-            true => tensors.chain(node.inputs.iter().cloned()).collect(),
-            false => [node.inputs.clone(), tensors.collect()].concat(),
+            true => tensors.chain(read).collect(),
+            false => [read, tensors.collect()].concat(),
         };
         self.opset = self.opset.max(form.opset);
         if let [map, numbers] = node.inputs.as_slice()
@@ -157,11 +243,11 @@ impl Writer<'_> {
     }
 
     /// A layer over several vectors: `Gemm` takes matrices alone.
-    fn over_vectors(&mut self, node: &Node, linear: &ops::Linear) {
+    fn over_vectors(&mut self, node: &Node, linear: &ops::Linear, mut factors: Vec<String>) {
         let weight = self.tensors[linear.weight.as_str()].clone();
         let transposed = self.free(&format!("{}.transposed", node.name));
         self.push("Transpose", vec![weight], &transposed);
-        let factors = vec![node.inputs[0].clone(), transposed];
+        factors.push(transposed);
         match &linear.bias {
             None => self.push("MatMul", factors, &node.name),
             Some(bias) => {
@@ -208,12 +294,16 @@ impl Writer<'_> {
         name
     }
 
-    /// A name that neither a value nor a tensor has.
-    fn free(&self, wanted: &str) -> String {
+    /// A name that nothing in the file has yet.
+    fn free(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
-        while self.shapes.contains_key(name.as_str()) || self.network.tensors.contains_key(&name) {
+        while self.shapes.contains_key(name.as_str())
+            || self.network.tensors.contains_key(&name)
+            || self.made.contains(&name)
+        {
             name.push('_');
         }
+        self.made.insert(name.clone());
         name
     }
 }
@@ -262,6 +352,16 @@ fn floats(name: &str, shape: &Shape, values: Vec<f32>) -> TensorProto {
         dims: shape.dims().iter().map(|&d| d as i64).collect(),
         data_type: data_type::FLOAT,
         name: name.into(),
+        raw_data: Some(Bytes::from(bytes)),
+        ..TensorProto::default()
+    }
+}
+
+/// A tensor of 8-bit integers.
+fn of_bytes(data_type: i32, shape: &Shape, bytes: Vec<u8>) -> TensorProto {
+    TensorProto {
+        dims: shape.dims().iter().map(|&d| d as i64).collect(),
+        data_type,
         raw_data: Some(Bytes::from(bytes)),
         ..TensorProto::default()
     }

@@ -33,14 +33,6 @@ pub fn write_onnx_bytes(network: &Network, options: &ExportOptions) -> Result<Ve
 }
 
 fn to_bytes(path: &Path, network: &Network, options: &ExportOptions) -> Result<Vec<u8>, OnnxError> {
-    if let Some(name) = network.int8.inputs.keys().next() {
-        let invalid = Invalid::new(
-            format!("layer `{name}`"),
-            "one that does not run in int8, whose grids are not written here",
-            "one that does",
-        );
-        return Err(invalid.at(path).into());
-    }
     let model = export::export(network, options).map_err(|error| FormatError::Model {
         path: path.into(),
         error: Box::new(error),

@@ -106,7 +106,11 @@ impl Conversion {
         let as_i8 = form == Form::Interchange && self.values == ValueType::I8;
         let mut network = loaded.network;
         let mut done = GridRounding::NotAsked;
-        let no_place = form != Form::Interchange || self.profile == CsrProfile::Bitmask;
+        let no_place = match form {
+            Form::Interchange => self.profile == CsrProfile::Bitmask,
+            Form::Packed => true,
+            Form::Onnx => false,
+        };
         let mut without_int8 = 0;
         if no_place || self.dense || self.grid {
             without_int8 = std::mem::take(&mut network.int8).inputs.len();

@@ -3,16 +3,18 @@
     python make.py
 
 Each NAME.onnx has a NAME.npz beside it with inputs `x` (three samples) and outputs `y`; several inputs and outputs have their
-names. Needs numpy, onnx and onnxruntime.
+names. Those in `quantised` compute the same up to quantisation. Needs numpy, onnx and onnxruntime.
 The files of the repository were made with onnx 1.23.2 and onnxruntime 1.32.0.
 """
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 HERE = Path(__file__).parent
 RANDOM = np.random.default_rng(7)
@@ -855,6 +857,52 @@ def class_token():
     return model(nodes, [3, 4, 4], w, 17)
 
 
+class Samples(CalibrationDataReader):
+    """The samples that ranges are found on."""
+
+    def __init__(self):
+        random = np.random.default_rng(8)
+        self.samples = iter([{"x": random.standard_normal((4, 3, 8, 8)).astype(np.float32)} for _ in range(4)])
+
+    def get_next(self):
+        return next(self.samples, None)
+
+
+def quantised(form):
+    """Convolutions with a residual sum, ReLU6 and max-pooling, and a Gemm, most weights zero, as onnxruntime quantises them: opset 17."""
+    w = {"low": np.float32(0), "high": np.float32(6)}
+    for name, shape in {"conv1": (4, 3, 3, 3), "conv2": (4, 4, 3, 3), "conv3": (4, 4, 3, 3), "fc": (5, 64)}.items():
+        weight = weights(*shape)
+        weight[np.abs(weight) < np.quantile(np.abs(weight), 0.75)] = 0
+        w |= {f"{name}.weight": 2 * weight, f"{name}.bias": weights(shape[0], scale=0.1)}
+    padded = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
+    nodes = [
+        node("Conv", ["x", "conv1.weight", "conv1.bias"], "a", **padded),
+        node("Relu", ["a"], "b"),
+        node("MaxPool", ["b"], "c", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", ["c", "conv2.weight", "conv2.bias"], "d", **padded),
+        node("Clip", ["d", "low", "high"], "e"),
+        node("Conv", ["e", "conv3.weight", "conv3.bias"], "f", **padded),
+        node("Add", ["f", "c"], "g"),
+        node("Relu", ["g"], "h"),
+        node("Flatten", ["h"], "i"),
+        node("Gemm", ["i", "fc.weight", "fc.bias"], "y", transB=1),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        f32, made = Path(folder) / "f32.onnx", Path(folder) / "made.onnx"
+        onnx.save(model(nodes, [3, 8, 8], w, 17), f32)
+        quantize_static(f32, made, Samples(), quant_format=form, per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+        return onnx.load(made)
+
+
+def qdq():
+    return quantised(QuantFormat.QDQ)
+
+
+def qoperator():
+    return quantised(QuantFormat.QOperator)
+
+
 def arrays(built, session):
     """Three samples and what onnxruntime makes of them, by the names that they have in the .npz."""
     inputs = {}
@@ -885,14 +933,16 @@ def main():
     made |= {make.__name__: make for make in (*layouts, one_dimension, no_batch, elementwise, several, sequence, layer_normalization, prelu, decomposed, moved, ids, computed)}
     # At the end, so that the files before them stay as they are.
     made |= {make.__name__: make for make in (resized, transposed_convolutions, class_token)}
+    of_integers = {make.__name__: make for make in (qdq, qoperator)}
+    made |= of_integers
     for name, make in made.items():
         built = make()
         onnx.checker.check_model(built)
-        path = HERE / f"{name}.onnx"
+        path = (HERE / "quantised" if name in of_integers else HERE) / f"{name}.onnx"
         onnx.save(built, path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         of_file = arrays(built, session)
-        np.savez(HERE / f"{name}.npz", **of_file)
+        np.savez(path.with_suffix(".npz"), **of_file)
         print(f"{path.name}: {path.stat().st_size} bytes, {', '.join(f'{n} {a.shape}' for n, a in of_file.items())}")
 
 

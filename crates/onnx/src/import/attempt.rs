@@ -12,7 +12,7 @@ use sparsevd_model::limits::MAX_NODES;
 use sparsevd_model::{Input, Network};
 
 use super::importer::{ImportError, Importer};
-use super::inputs;
+use super::{inputs, qoperator};
 use crate::attributes::OnnxNode;
 use crate::node_error::Invalid;
 use crate::options::ImportOptions;
@@ -33,6 +33,8 @@ pub(crate) fn import(
     options: &ImportOptions,
 ) -> Result<Network, ImportError> {
     let graph = (model.graph.as_ref()).ok_or_else(|| Invalid::new("file", "a graph", "none"))?;
+    let rewritten = qoperator::as_pairs(graph);
+    let graph = rewritten.as_ref().unwrap_or(graph);
     if graph.node.len() > MAX_NODES {
         let expected = format!("at most {MAX_NODES}");
         return Err(
@@ -183,6 +185,11 @@ fn attempts(
             nodes: Vec::new(),
             tensors: BTreeMap::new(),
             transposed: HashMap::new(),
+            types: HashMap::new(),
+            steps: HashMap::new(),
+            read_by_others: HashSet::new(),
+            ranges: HashMap::new(),
+            int8: Vec::new(),
             tables: HashMap::new(),
             unsupported: Vec::new(),
             wanted: None,

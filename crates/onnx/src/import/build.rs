@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use sparsevd_model::{Dense, Node, Op, Shape, Weights, ops, shape};
 
 use super::importer::{Importer, MOST_ELEMENTS};
+use super::ranges::Range;
 use super::view::View;
 use crate::attributes::OnnxNode;
 use crate::node_error::{Invalid, NodeError};
@@ -61,8 +62,16 @@ impl<'m> Importer<'m> {
             )
             .into());
         }
+        let ranges: Vec<Range> = inputs.iter().map(|v| self.range(&v.name)).collect();
+        self.ranges
+            .insert(name.clone(), Range::of(&node.op, &ranges));
         self.nodes.push(node);
         Ok(View::new(name, out.0))
+    }
+
+    /// What is known of the numbers of a value of the network.
+    pub(super) fn range(&self, value: &str) -> Range {
+        self.ranges.get(value).copied().unwrap_or(Range::ALL)
     }
 
     /// Gives the nodes that make the outputs the names that those have in the file, by which outputs are told apart. An input keeps its name, and so
@@ -147,7 +156,7 @@ impl<'m> Importer<'m> {
 
     /// The value in the file's order, with the dimensions `dims`, by operators that move its numbers.
     pub(super) fn moved_to(&mut self, x: &View, dims: &[usize]) -> Result<View, NodeError> {
-        let mut made = View::new(x.name.clone(), x.shape.clone());
+        let mut made = x.picked(View::new(x.name.clone(), x.shape.clone()));
         if let Some(order) = &x.order {
             self.decoder
                 .take(&format!("value `{}`", x.name), &[order.len()])?;
@@ -158,7 +167,8 @@ impl<'m> Importer<'m> {
             };
             made = self.in_dimensions(&made, sizes)?;
             let name = self.free_name(&format!("{}.transposed", x.name));
-            made = self.push_named(name, Op::Transpose(ops::Transpose { perm }), &[&made])?;
+            let turned = self.push_named(name, Op::Transpose(ops::Transpose { perm }), &[&made])?;
+            made = x.picked(turned);
         }
         self.in_dimensions(&made, dims.to_vec())
     }
@@ -169,7 +179,8 @@ impl<'m> Importer<'m> {
             return Ok(x.clone());
         }
         let name = self.free_name(&format!("{}.reshaped", x.name));
-        self.push_named(name, Op::Reshape(ops::Reshape { shape }), &[x])
+        let made = self.push_named(name, Op::Reshape(ops::Reshape { shape }), &[x])?;
+        Ok(x.picked(made))
     }
 
     /// The value as a vector, in the order that it has in the network.
@@ -182,7 +193,7 @@ impl<'m> Importer<'m> {
         Ok(View {
             order: x.order.clone(),
             input: x.input,
-            ..made
+            ..x.picked(made)
         })
     }
 

@@ -8,6 +8,7 @@ use sparsevd_model::{Graph, ModelError, Network};
 
 use super::build::moved;
 use super::importer::{ImportError, Importer, Value};
+use super::int8::with_int8;
 use super::whole::Whole;
 use crate::attributes::OnnxNode;
 use crate::error::UnsupportedNode;
@@ -35,6 +36,7 @@ impl<'m> Importer<'m> {
         {
             *self.uses.entry(name).or_default() += 1;
         }
+        self.read_by_others = read_by_others(graph, &nodes);
         for node in nodes {
             self.node(OnnxNode(node))?;
         }
@@ -72,7 +74,9 @@ impl<'m> Importer<'m> {
             preprocessing: None,
         };
         let network = Network::new(graph, std::mem::take(&mut self.tensors));
-        network.map(Some).map_err(ImportError::Model)
+        let mut network = network.map_err(ImportError::Model)?;
+        with_int8(&mut network, std::mem::take(&mut self.int8));
+        Ok(Some(network))
     }
 
     fn initializers(&mut self, graph: &'m GraphProto) -> Result<(), Invalid> {
@@ -85,6 +89,7 @@ impl<'m> Importer<'m> {
             )),
         };
         for proto in &graph.initializer {
+            self.types.insert(&proto.name, proto.data_type);
             let what = format!("initializer `{}`", proto.name);
             let value = if tensor::is_numeric(proto.data_type) {
                 Value::Constant(Rc::new(self.decoder.dense(&what, proto)?))
@@ -116,6 +121,10 @@ impl<'m> Importer<'m> {
             let view = match self.values.get(name).cloned() {
                 Some(Value::Activation(view)) if view.dtype.is_id() => {
                     return Err(invalid("a value of floating-point numbers", "ids").into());
+                }
+                Some(Value::Activation(view)) if view.is_quantised => {
+                    let got = "quantised integers";
+                    return Err(invalid("a value of floating-point numbers", got).into());
                 }
                 Some(Value::Activation(view)) => view,
                 Some(Value::Unknown) => continue,
@@ -266,6 +275,24 @@ fn nodes_of_outputs<'m>(
     }
     nodes.reverse();
     nodes
+}
+
+/// The values that an output of the graph or another node than a sum reads, through `DequantizeLinear` too.
+fn read_by_others<'m>(graph: &'m GraphProto, nodes: &[&'m NodeProto]) -> HashSet<&'m str> {
+    let mut read: HashSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    // Consumers come after producers.
+    for node in nodes.iter().rev() {
+        let is_read = |o: &String| read.contains(o.as_str());
+        let counts = match OnnxNode(node).op().as_str() {
+            "Add" | "Sum" => false,
+            "DequantizeLinear" => node.output.iter().any(is_read),
+            _ => true,
+        };
+        if counts {
+            read.extend(node.input.iter().map(String::as_str));
+        }
+    }
+    read
 }
 
 /// The values that a node reads; those of an operator that it is the last of, where the file writes that as several.

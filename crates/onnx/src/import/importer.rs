@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use sparsevd_model::{Node, Weights};
 
+use super::int8::{Int8Candidate, Steps};
+use super::ranges::Range;
 use super::view::View;
 use super::whole::Whole;
 use crate::attributes::OnnxNode;
@@ -67,6 +69,16 @@ pub(super) struct Importer<'m> {
     pub tensors: BTreeMap<String, Weights>,
     /// Names of constants, by the names that the file gives them transposed.
     pub transposed: HashMap<&'m str, &'m str>,
+    /// Data types of constants, by their names in the file.
+    pub types: HashMap<&'m str, i32>,
+    /// Scales of the constants that the file has as integers.
+    pub steps: HashMap<&'m str, Steps>,
+    /// Values of the file that another node than a sum reads, or an output.
+    pub read_by_others: HashSet<&'m str>,
+    /// What is known of the numbers of the network's values.
+    pub ranges: HashMap<String, Range>,
+    /// Layers that may run in int8.
+    pub int8: Vec<Int8Candidate>,
     /// How many nodes read each table of rows.
     pub tables: HashMap<String, usize>,
     pub unsupported: Vec<UnsupportedNode>,

@@ -59,6 +59,7 @@ impl<'m> Importer<'m> {
         });
         let x = self.in_shape(x, &map.shape)?;
         let made = self.push(node, op, &[&x])?;
+        self.note_int8(&x, node.input(1), 0);
         Ok(match as_row {
             true => map.column_in_file(made),
             false => map.in_file(made),
@@ -97,7 +98,11 @@ impl<'m> Importer<'m> {
             )));
         }
         let name = node.input(1).unwrap_or_default();
-        self.linear(node, x, weight, name, bias)
+        let made = self.linear(node, x, weight, name, bias)?;
+        if alpha == 1.0 {
+            self.note_int8(x, node.input(1), usize::from(!transposed));
+        }
+        Ok(made)
     }
 
     pub(super) fn matmul<'t>(
@@ -122,7 +127,9 @@ impl<'m> Importer<'m> {
             return Ok(made.reshaped(dims));
         }
         let weight = self.matrix(node, weight, false)?;
-        self.linear(node, x, weight, name, None)
+        let made = self.linear(node, x, weight, name, None)?;
+        self.note_int8(x, node.input(1), 1);
+        Ok(made)
     }
 
     /// The product of the vectors along the last dimension of a value and a weight `[out, in]`, which the file has under that name.

@@ -192,13 +192,17 @@ impl<'m> Importer<'m> {
             Op::AveragePool(ops::AveragePool { window })
         };
         let made = self.push(node, op, &[&x])?;
-        Ok(map.in_file(made))
+        Ok(match is_max {
+            true => map.in_file(x.picked(made)),
+            false => map.in_file(made),
+        })
     }
 
     pub(super) fn global_pool(&mut self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
         let map = self.map_of(x)?;
         let x = self.in_shape(x, &map.shape)?;
-        let op = if node.0.op_type == "GlobalMaxPool" {
+        let is_max = node.0.op_type == "GlobalMaxPool";
+        let op = if is_max {
             let window = Window {
                 kernel_shape: [map.shape[1], map.shape[2]],
                 ..Window::square(1, 1)
@@ -208,7 +212,10 @@ impl<'m> Importer<'m> {
             Op::GlobalAveragePool
         };
         let made = self.push(node, op, &[&x])?;
-        Ok(map.in_file(made))
+        Ok(match is_max {
+            true => map.in_file(x.picked(made)),
+            false => map.in_file(made),
+        })
     }
 
     pub(super) fn pad<'t>(

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
+use super::grid::Grid;
 use super::importer::{Importer, Value};
 use super::shapes;
-use super::view::{View, ids};
+use super::view::{View, ids, integers};
 use crate::attributes::OnnxNode;
 use crate::constants;
 use crate::node_error::NodeError;
@@ -25,6 +26,7 @@ const OPERATORS: &[&str] = &[
     "Conv",
     "ConvTranspose",
     "DepthToSpace",
+    "DequantizeLinear",
     "Div",
     "Dropout",
     "Elu",
@@ -58,6 +60,7 @@ const OPERATORS: &[&str] = &[
     "PRelu",
     "Pad",
     "Pow",
+    "QuantizeLinear",
     "RMSNormalization",
     "Reciprocal",
     "ReduceL1",
@@ -107,6 +110,43 @@ const OVER_IDS: &[&str] = &[
     "Unsqueeze",
 ];
 
+/// Those that take the integers of a quantised value, and move or pick them.
+const OVER_QUANTISED: &[&str] = &[
+    "Flatten",
+    "GlobalMaxPool",
+    "Identity",
+    "MaxPool",
+    "Reshape",
+    "Shape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// Those of them that keep the type of a constant.
+const OF_ONE_TYPE: &[&str] = &[
+    "Concat",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// The grid that all values are on.
+fn one_grid(inputs: &[Option<Value>]) -> Option<Grid> {
+    let grid = |v: &Option<Value>| match v {
+        Some(Value::Activation(view)) => view.grid,
+        _ => None,
+    };
+    let first = grid(inputs.first()?)?;
+    (inputs.iter().all(|v| grid(v) == Some(first))).then_some(first)
+}
+
 impl<'m> Importer<'m> {
     /// The value of a node by itself.
     pub(super) fn make(
@@ -127,8 +167,11 @@ impl<'m> Importer<'m> {
         if inputs.iter().flatten().any(|v| matches!(v, Value::Unknown)) {
             return Ok(Value::Unknown);
         }
-        if op == "CastLike" {
-            return self.cast_like(node, inputs);
+        match op.as_str() {
+            "CastLike" => return self.cast_like(node, inputs),
+            "QuantizeLinear" => return self.quantize(node, inputs),
+            "DequantizeLinear" => return self.dequantize(node, inputs),
+            _ => {}
         }
         let constant = |v: &Option<Value>| match v {
             Some(Value::Constant(t)) => Some(Rc::clone(t)),
@@ -149,6 +192,15 @@ impl<'m> Importer<'m> {
         {
             self.transposed.insert(made, of);
         }
+        let kind = match op.as_str() {
+            "Constant" => node.tensor("value")?.map(|t| t.data_type),
+            "Cast" => node.int("to")?.and_then(|to| i32::try_from(to).ok()),
+            _ if known(OF_ONE_TYPE) => node.input(0).and_then(|x| self.types.get(x).copied()),
+            _ => None,
+        };
+        if let (Some(made), Some(kind)) = (node.0.output.first(), kind) {
+            self.types.insert(made, kind);
+        }
         Ok(Value::Constant(Rc::new(folded)))
     }
 
@@ -165,6 +217,12 @@ impl<'m> Importer<'m> {
         {
             return Err(ids(x));
         }
+        let is_quantised = |v: &&Value| matches!(v, Value::Activation(view) if view.is_quantised);
+        if !OVER_QUANTISED.contains(&op)
+            && let Some(Value::Activation(x)) = inputs.iter().flatten().find(is_quantised)
+        {
+            return Err(integers(x));
+        }
         if let ("Gather", [Some(Value::Constant(table)), Some(Value::Activation(x)), ..]) =
             (op, inputs)
         {
@@ -174,7 +232,10 @@ impl<'m> Importer<'m> {
             "Add" | "Sub" | "Mul" | "Div" => Some(self.arithmetic(node, inputs)?),
             "Sum" | "Mean" => Some(self.sum(node, inputs)?),
             "Max" | "Min" => Some(self.bound(node, inputs)?),
-            "Concat" => Some(self.concat(node, inputs)?),
+            "Concat" => Some(View {
+                grid: one_grid(inputs),
+                ..self.concat(node, inputs)?
+            }),
             _ => self.of_computed(node, inputs)?,
         };
         if let Some(view) = view {

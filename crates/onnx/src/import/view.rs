@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use sparsevd_model::DType;
 
+use super::grid::Grid;
 use crate::node_error::{Invalid, NodeError};
 use crate::order::{permuted, simplified};
 use crate::tensor::Decoder;
@@ -26,6 +27,10 @@ pub(super) struct View {
     pub dtype: DType,
     /// The input of the network that this value is, up to changes of each element by itself: its layout can be chosen.
     pub input: Option<usize>,
+    /// The grid of the integers that its numbers were rounded to in the file.
+    pub grid: Option<Grid>,
+    /// Whether the file has these integers in the place of their numbers.
+    pub is_quantised: bool,
 }
 
 impl View {
@@ -38,6 +43,8 @@ impl View {
             order: None,
             dtype: DType::F32,
             input: None,
+            grid: None,
+            is_quantised: false,
         }
     }
 
@@ -59,6 +66,15 @@ impl View {
             dims: self.dims.clone(),
             order: self.order.clone(),
             input: self.input,
+            ..made
+        }
+    }
+
+    /// The output `made` of a node that only moves or picks elements of this value: they stay on its grid.
+    pub fn picked(&self, made: Self) -> Self {
+        Self {
+            grid: self.grid,
+            is_quantised: self.is_quantised,
             ..made
         }
     }
@@ -142,6 +158,14 @@ pub(super) fn ids(x: &View) -> NodeError {
     NodeError::unsupported(format!(
         "its input `{}` of type {}, which can only number the rows of a table",
         x.name, x.dtype
+    ))
+}
+
+/// Why an operator does not take integers.
+pub(super) fn integers(x: &View) -> NodeError {
+    NodeError::unsupported(format!(
+        "its input `{}` of quantised integers, which no operator but DequantizeLinear computes with",
+        x.name
     ))
 }
 

@@ -486,6 +486,8 @@ Examples:
 Without --dense, every weight that is smaller as CSR becomes CSR. A .spvd file and --values i8 take weights on grids, of a file of any
 kind, and lose nothing, nor does a 16-bit type that holds every point of the grids. A `quantise` phase of the recipe puts weights on
 grids, --grid rounds those that are on none.
+Grids of int8 layers go along to a .safetensors file, and to an .onnx file as QuantizeLinear and DequantizeLinear, which onnxruntime runs; a
+quantised .onnx file brings its own.
 Metadata of the input, such as the recipe, goes along to a .safetensors file and is dropped from a .spvd file.")]
 pub struct ConvertArgs {
     /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx

@@ -14,7 +14,7 @@ use sparsevd_model::{Op, ops};
 
 use super::importer::{Importer, Value};
 use super::layer_normalization::Parameter;
-use super::view::{View, ids};
+use super::view::{View, ids, integers};
 use super::whole::{LayerNormalization, Rows, Whole};
 use crate::attributes::OnnxNode;
 use crate::node_error::NodeError;
@@ -53,6 +53,7 @@ impl<'m> Importer<'m> {
         Some(match whole {
             Whole::Rows(rows) => self.whole_rows(node, &x, rows),
             _ if x.dtype.is_id() => Err(ids(&x)),
+            _ if x.is_quantised => Err(integers(&x)),
             Whole::Gelu { approximate, .. } => {
                 let approximate = *approximate;
                 self.map(node, &x, Op::Gelu(ops::Gelu { approximate }))
