@@ -258,11 +258,16 @@ impl Blocks {
 
     /// The pixel of the map at (row, column) of a block, counted from the corner of its halo; above and on the left of the map it wraps to a large number.
     pub(crate) fn pixel(&self, lane: usize, row: usize, column: usize) -> [usize; 2] {
-        let corner = self.corners()[lane].map(|n| n.cast_unsigned());
-        [
-            corner[0].wrapping_add(row).wrapping_sub(self.halo[0]),
-            corner[1].wrapping_add(column).wrapping_sub(self.halo[1]),
-        ]
+        let origin = self.origins()[lane];
+        [origin[0].wrapping_add(row), origin[1].wrapping_add(column)]
+    }
+
+    /// For each lane the pixel of the map at the corner of its block's halo, as [`Blocks::pixel`] says.
+    pub(crate) fn origins(&self) -> [[usize; 2]; LANES] {
+        self.corners().map(|corner| {
+            let side = |d: usize| corner[d].cast_unsigned().wrapping_sub(self.halo[d]);
+            [side(0), side(1)]
+        })
     }
 
     /// Whether blocks that lie wholly outside of the map hold zeros.
@@ -391,10 +396,11 @@ fn pack_few(blocks: &Blocks, x: &[f32], y: &mut [f32]) -> bool {
     }
     let mut places = [[0; 2]; FEW];
     let mut count = 0;
+    let origins = blocks.origins();
     for row in 0..blocks.height() {
         for column in 0..blocks.pitch() {
-            for lane in 0..LANES {
-                let [y, x] = blocks.pixel(lane, row, column);
+            for (lane, origin) in origins.into_iter().enumerate() {
+                let [y, x] = [origin[0].wrapping_add(row), origin[1].wrapping_add(column)];
                 if y < h && x < w {
                     let Some(place) = places.get_mut(count) else {
                         return false;

@@ -548,7 +548,8 @@ impl PackedKernel for BlockConv {
             return work.sparse_conv(costs, LANES);
         }
         // Lanes past the ends of small maps take as long as others.
-        let multiply_adds = work.size.nonzeros * output.lines() * LANES;
+        let side = if self.pooled { 2 } else { 1 };
+        let multiply_adds = work.size.nonzeros * side * side * output.lines() * LANES;
         work.each(multiply_adds as f64 * costs.conv)
     }
 

@@ -91,9 +91,10 @@ fn strips(rows: usize, most: usize) -> impl Iterator<Item = usize> {
 }
 
 impl RowConv {
-    /// Numbers that each weight is multiplied by for an output of so many rows and columns, before a pooling: rows are whole vectors.
+    /// Numbers that each weight is multiplied by for an output of so many rows and columns, before a pooling: half a
+    /// vector of each row takes as long as a whole one.
     pub fn lanes([oh, ow]: [usize; 2]) -> usize {
-        oh * ow.next_multiple_of(LANES)
+        oh * ow.div_ceil(VECTOR) * LANES
     }
 
     /// Whether there is such a convolution: what eight outputs read of a row must lie within a line.

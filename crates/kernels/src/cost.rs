@@ -148,10 +148,10 @@ impl Costs {
 
     /// Nanoseconds of a convolution of bytes, made of `quantized` floats, in which `gathered` bytes are copied, and sums
     /// `stored` and `pooled`. A multiply-add
-    /// takes `share` of the time of one of a sparse convolution of floats.
+    /// takes `share` of the time of one of a sparse convolution of floats, unless reading `bytes` of weights from beyond the caches takes longer.
     pub fn int8_conv(
         &self,
-        multiply_adds: usize,
+        (multiply_adds, bytes): (usize, usize),
         [quantized, gathered, stored, pooled]: [usize; 4],
         share: f64,
     ) -> f64 {
@@ -159,7 +159,9 @@ impl Costs {
         const TIMES: [f64; 3] = [0.25, 0.7, 1.0];
         let copied = gathered as f64 * TIMES[0] + stored as f64 * TIMES[1];
         let copies = quantized as f64 + copied + pooled as f64 * TIMES[2];
-        multiply_adds as f64 * self.conv * share + copies * self.element
+        let [_, _, far] = self.stream;
+        let products = multiply_adds as f64 * self.conv * share;
+        products.max(bytes as f64 * far) + copies * self.element
     }
 
     /// Nanoseconds of a product of bytes with one vector, made of `cols` floats: what takes as long as so many multiply-adds, each `share` of the time of
@@ -191,6 +193,12 @@ impl Costs {
     pub fn gemv(&self, size: Size) -> f64 {
         let elements = size.elements();
         (elements * self.gemv).max(self.streamed(elements * 4.0))
+    }
+
+    /// The same where other layers have put the weights out of the caches.
+    pub fn gemv_from_far(&self, size: Size) -> f64 {
+        let [_, _, far] = self.stream;
+        self.gemv(size).max(size.elements() * 4.0 * far)
     }
 
     /// Nanoseconds of a dense product with `n` vectors in tiles.

@@ -40,9 +40,17 @@ pub fn prefer_int8_conv(
     ns(0) < INT8_MARGIN * ns(1)
 }
 
-/// Whether a linear layer with int8 grids should multiply a single vector in int8, which takes `ns`.
-pub fn prefer_int8_spmv(costs: &Costs, ns: f64, size: Size) -> bool {
-    ns < INT8_MARGIN * costs.spmv_from_far(size).min(costs.gemv(size))
+/// Whether a linear layer with int8 grids should multiply a single vector in int8, which takes `ns`. `active` are the inputs that are not zero, where another
+/// kernel skips the others.
+pub fn prefer_int8_spmv(costs: &Costs, ns: f64, size: Size, active: Option<usize>) -> bool {
+    let floats = costs.spmv_from_far(size).min(costs.gemv_from_far(size));
+    let skipping = active.map_or(f64::INFINITY, |active| costs.input_sparse(size, active));
+    ns < INT8_MARGIN * floats.min(skipping)
+}
+
+/// Whether kernels that multiply all weights may store a weight of so many elements: a few bytes for each non-zero, as other kernels take.
+pub fn may_store_all(elements: usize, nonzeros: usize) -> bool {
+    elements / 64 <= nonzeros
 }
 
 /// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions

@@ -375,13 +375,15 @@ impl Conv {
             Weights::Nonzeros { columns, nonzeros } => {
                 let places: usize = columns.iter().map(|c| c.places.len()).sum();
                 let copies = [quantized, lanes * places, lanes * rows, pooled];
-                costs.int8_conv(nonzeros * lanes, copies, self.dot.conv_share())
+                let work = (nonzeros * lanes, Self::bytes(self));
+                costs.int8_conv(work, copies, self.dot.conv_share())
             }
             Weights::All(fours) => {
                 let [multiply_adds, interleaved] = fours.work();
                 // Sums are also transposed.
                 let copies = [quantized, interleaved, 2 * lanes * rows, pooled];
-                costs.int8_conv(multiply_adds, copies, self.dot.dense_share())
+                let work = (multiply_adds, fours.bytes());
+                costs.int8_conv(work, copies, self.dot.dense_share())
             }
         }
     }

@@ -28,7 +28,7 @@ const FOUR_LINES: usize = 4 * LANES;
 /// The weights of a convolution over the strips of its output.
 ///
 /// # Invariants
-/// - each strip has a plan for each of its lines
+/// - each strip has reads for each of its lines
 /// - places are below sixteen, taps below the number of taps; a run has one to sixteen places
 /// - there are weights for each block of rows, each tap and each four of channels
 #[derive(Debug, Clone)]
@@ -40,15 +40,26 @@ pub(super) struct Fours {
     starts: Vec<i32>,
     weights: Stored,
     window: ImageWindow,
-    /// For each strip, which of the plans its lines have.
+    reads: Reads,
+}
+
+/// What the lines of strips read.
+#[derive(Debug, Clone, Default)]
+struct Reads {
+    /// For each strip, which of the runs its lines have.
     strips: Vec<[u32; STRIP]>,
-    plans: Vec<Plan>,
+    runs: Vec<Vec<Run>>,
     /// Whether the pixels of runs are gathered, or else whole lines are read.
     gathers: bool,
 }
 
-/// What a line of output reads.
-type Plan = Vec<Run>;
+impl Reads {
+    /// The runs of all lines.
+    fn all(&self) -> impl Iterator<Item = &Run> {
+        let lines = self.strips.as_flattened().iter();
+        lines.flat_map(|&runs| &self.runs[runs as usize])
+    }
+}
 
 /// Pixels of a line that read the same taps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +72,13 @@ struct Run {
     lines: Vec<u32>,
     /// What these taps add to the first values of sums.
     starts: Vec<i32>,
+}
+
+/// Pixels of a line that read the same taps: a bit for each of the sixteen bytes of the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pixels {
+    bits: u32,
+    taps: Vec<u32>,
 }
 
 /// Where the windows of a convolution are in its image.
@@ -101,56 +119,62 @@ impl Fours {
             starts,
             weights,
             window,
-            strips: Vec::new(),
-            plans: Vec::new(),
-            gathers: true,
+            reads: Reads::default(),
         }
     }
 
-    /// Plans the lines of strips: those of the pixels that are in the map, or whole ones where that is faster.
+    /// Plans what strips read: the pixels that are in the map, or whole lines where that is faster.
     pub fn plan(&mut self, strips: &[Strip]) {
-        let mut plans: Vec<Plan> = vec![Vec::new()];
-        let mut plan = |strip: &Strip, k: usize| {
-            let plan = match k < strip.reads {
-                true => self.runs(strip.x[k] as usize),
+        let mut found: Vec<Vec<Pixels>> = vec![Vec::new()];
+        let mut number = |strip: &Strip, k: usize| {
+            let pixels = match k < strip.reads {
+                true => self.window.pixels(strip.x[k] as usize),
                 false => Vec::new(),
             };
-            let found = plans.iter().position(|p| *p == plan).unwrap_or_else(|| {
-                plans.push(plan);
-                plans.len() - 1
+            let number = found.iter().position(|f| *f == pixels).unwrap_or_else(|| {
+                found.push(pixels);
+                found.len() - 1
             });
-            u32::try_from(found).expect("at most as many plans as lines")
+            u32::try_from(number).expect("at most as many as lines")
         };
-        let plan = |strip| std::array::from_fn(|k| plan(strip, k));
-        self.strips = strips.iter().map(plan).collect();
-        self.plans = plans;
-        self.gathers = true;
-        let all = (0..).take(self.window.taps.len()).collect();
-        let whole = self.run(std::array::from_fn(|i| i as u32), LANES, all);
-        let lines = strips
-            .iter()
-            .map(|strip| std::array::from_fn(|k| u32::from(k < strip.reads)));
-        let reading = Self {
-            strips: lines.collect(),
-            plans: vec![Vec::new(), vec![whole]],
+        let numbers = |strip| std::array::from_fn(|k| number(strip, k));
+        let gathering = Reads {
+            strips: strips.iter().map(numbers).collect(),
+            runs: (found.into_iter())
+                .map(|line| line.into_iter().map(|pixels| self.run(pixels)).collect())
+                .collect(),
+            gathers: true,
+        };
+        let all = Pixels {
+            bits: (1 << LANES) - 1,
+            taps: (0..).take(self.window.taps.len()).collect(),
+        };
+        let lines = |strip: &Strip| std::array::from_fn(|k| u32::from(k < strip.reads));
+        let whole = Reads {
+            strips: strips.iter().map(lines).collect(),
+            runs: vec![Vec::new(), vec![self.run(all)]],
             gathers: false,
-            ..self.clone()
         };
-        let time = |fours: &Self| {
-            let [products, copies] = fours.vectors();
+        let time = |reads: &Reads| {
+            let [products, copies] = self.vectors(reads);
             products + COPY * copies
         };
-        if time(&reading) <= time(self) {
-            *self = reading;
-        }
+        self.reads = match time(&whole) <= time(&gathering) {
+            true => whole,
+            false => gathering,
+        };
     }
 
-    /// The first `places` bytes of an order of those of a line, which read taps.
-    fn run(&self, order: [u32; LANES], places: usize, taps: Vec<u32>) -> Run {
+    /// What pixels that read the same taps need.
+    fn run(&self, Pixels { bits, taps }: Pixels) -> Run {
+        let mut order = [0; LANES];
+        let places = (0..LANES as u32).filter(|place| bits >> place & 1 == 1);
+        let places = order.iter_mut().zip(places).map(|(to, place)| *to = place);
+        let places = places.count();
         let line = |&tap: &u32| {
             let [row, column] = self.window.taps[tap as usize];
-            u32::try_from(row * self.window.image.row + column)
-                .expect("an image of less than 2^32 lines")
+            let line = row * self.window.image.row + column;
+            u32::try_from(line).expect("an image of less than 2^32 lines")
         };
         let rows = self.block * self.rows.len().div_ceil(self.block);
         let mut starts = vec![0; rows];
@@ -161,52 +185,12 @@ impl Fours {
             }
         }
         Run {
-            starts,
             order,
             places,
             lines: taps.iter().map(line).collect(),
             taps,
+            starts,
         }
-    }
-
-    /// What the line of output reads whose windows begin at a line of a channel of the image, by pixels whose input is in the map.
-    fn runs(&self, x: usize) -> Plan {
-        let ImageWindow {
-            image,
-            input,
-            output,
-            taps,
-            strides,
-        } = &self.window;
-        let begins = [x / image.row, x % image.row];
-        let halo = output.halo();
-        let of_output = [0, 1].map(|d| halo[d] + begins[d] / strides[d]);
-        let inside = |blocks: &Blocks, lane: usize, [row, column]: [usize; 2]| {
-            let [_, height, width] = blocks.map();
-            let [y, x] = blocks.pixel(lane, row, column);
-            y < height && x < width
-        };
-        let mut runs: Vec<(u32, Vec<u32>)> = Vec::new();
-        for (number, tap) in (0..).zip(taps) {
-            let reads = [0, 1].map(|d| (begins[d] + tap[d]).wrapping_sub(image.border[d]));
-            let reads =
-                |lane: &usize| inside(input, *lane, reads) && inside(output, *lane, of_output);
-            let bits = (0..LANES).filter(reads).map(|lane| 1 << byte_of_lane(lane));
-            let bits = bits.sum::<u32>();
-            match runs.iter_mut().find(|run| run.0 == bits) {
-                _ if bits == 0 => {}
-                Some((_, taps)) => taps.push(number),
-                None => runs.push((bits, vec![number])),
-            }
-        }
-        let run = |(bits, taps): (u32, Vec<u32>)| {
-            let mut order = [0; LANES];
-            let places = (0..LANES as u32).filter(|place| bits >> place & 1 == 1);
-            let places = order.iter_mut().zip(places).map(|(to, place)| *to = place);
-            let places = places.count();
-            self.run(order, places, taps)
-        };
-        runs.into_iter().map(run).collect()
     }
 
     /// Input channels, four at a time.
@@ -215,29 +199,22 @@ impl Fours {
     }
 
     /// Vectors of products, and vectors of bytes that are interleaved.
-    fn vectors(&self) -> [usize; 2] {
+    fn vectors(&self, reads: &Reads) -> [usize; 2] {
         let blocks = self.rows.len().div_ceil(self.block);
-        let mut vectors = [0, 0];
-        for &plan in self.strips.as_flattened() {
-            for run in &self.plans[plan as usize] {
-                let steps = run.taps.len() * self.fours();
-                vectors[0] += steps * run.places * blocks;
-                vectors[1] += steps;
-            }
-        }
-        if !self.gathers {
-            vectors[1] = self.window.image.channel * self.fours();
-        }
-        vectors
+        let steps = |run: &Run| run.taps.len() * self.fours();
+        let products = reads.all().map(|run| steps(run) * run.places * blocks);
+        let copies = match reads.gathers {
+            true => reads.all().map(steps).sum(),
+            false => self.window.image.channel * self.fours(),
+        };
+        [products.sum(), copies]
     }
 
     /// What takes as long as so many multiply-adds, those with zeros included, and bytes that are interleaved.
     pub fn work(&self) -> [usize; 2] {
-        let [products, copies] = self.vectors();
+        let [products, copies] = self.vectors(&self.reads);
         let blocks = self.rows.len().div_ceil(self.block);
-        let plans = self.strips.as_flattened().iter();
-        let taps = plans.flat_map(|&plan| &self.plans[plan as usize]);
-        let taps: usize = taps.map(|run| run.taps.len()).sum();
+        let taps: usize = self.reads.all().map(|run| run.taps.len()).sum();
         let loads = taps * self.fours() * blocks * self.weights.load();
         [(products + loads) * 4 * self.block, copies * FOUR_LINES]
     }
@@ -245,9 +222,9 @@ impl Fours {
     /// Bytes of the largest line of output, gathered.
     fn line_len(&self) -> usize {
         let bytes = |run: &Run| run.taps.len() * self.fours() * 4 * run.places;
-        let plans = self.plans.iter();
-        let most = plans
-            .map(|plan| plan.iter().map(bytes).sum::<usize>())
+        let lines = self.reads.runs.iter();
+        let most = lines
+            .map(|runs| runs.iter().map(bytes).sum::<usize>())
             .max();
         // The last bytes are written as a whole vector.
         (most.unwrap_or(0) + FOUR_LINES).next_multiple_of(SAMPLES)
@@ -255,7 +232,7 @@ impl Fours {
 
     /// Bytes of lines that a run needs.
     pub fn lines_len(&self) -> usize {
-        match self.gathers {
+        match self.reads.gathers {
             true => STRIP * self.line_len(),
             false => self.window.image.channel * self.fours() * FOUR_LINES,
         }
@@ -278,6 +255,38 @@ impl Fours {
     /// Whether zeros are not stored.
     pub fn expands(&self) -> bool {
         self.weights.expands()
+    }
+}
+
+impl ImageWindow {
+    /// What the line of output reads whose windows begin at a line of a channel of the image: its pixels by the taps whose input is in the map.
+    fn pixels(&self, x: usize) -> Vec<Pixels> {
+        let begins = [x / self.image.row, x % self.image.row];
+        let halo = self.output.halo();
+        let of_output = [0, 1].map(|d| halo[d] + begins[d] / self.strides[d]);
+        let inside = |blocks: &Blocks, [row, column]: [usize; 2]| {
+            let [_, height, width] = blocks.map();
+            blocks
+                .origins()
+                .map(|[y, x]| y.wrapping_add(row) < height && x.wrapping_add(column) < width)
+        };
+        let computed = inside(&self.output, of_output);
+        let mut all: Vec<Pixels> = Vec::new();
+        for (number, tap) in (0..).zip(&self.taps) {
+            let read = |d: usize| (begins[d] + tap[d]).wrapping_sub(self.image.border[d]);
+            let there = inside(&self.input, [read(0), read(1)]);
+            let reads = (0..LANES).filter(|&lane| there[lane] && computed[lane]);
+            let bits: u32 = reads.map(|lane| 1 << byte_of_lane(lane)).sum();
+            match all.iter_mut().find(|pixels| pixels.bits == bits) {
+                _ if bits == 0 => {}
+                Some(pixels) => pixels.taps.push(number),
+                None => all.push(Pixels {
+                    bits,
+                    taps: vec![number],
+                }),
+            }
+        }
+        all
     }
 }
 
@@ -317,7 +326,7 @@ impl Task for FourStrips<'_> {
         let slots = slots::<L>();
         // SAFETY: by the contract of the task, and the invariants of `Fours`; the instruction set is enabled (contract of the trait).
         unsafe {
-            if !fours.gathers {
+            if !fours.reads.gathers {
                 let all: [u32; LANES] = std::array::from_fn(|i| i as u32);
                 for line in 0..fours.window.image.channel {
                     for four in 0..fours.fours() {
@@ -327,8 +336,8 @@ impl Task for FourStrips<'_> {
                 }
             }
             for (tile, strip) in self.output.strips.iter().enumerate() {
-                if fours.gathers {
-                    self.gather::<L>(strip, &fours.strips[tile]);
+                if fours.reads.gathers {
+                    self.gather::<L>(strip, &fours.reads.strips[tile]);
                 }
                 let blocks = fours.rows.len().div_ceil(L::N);
                 let at_once = if L::TWO_ROWS { BLOCKS } else { 1 };
@@ -337,10 +346,10 @@ impl Task for FourStrips<'_> {
                     for slot in 0..blocks.len() * SAMPLES {
                         L::store(sums.add(slot * L::N), L::splat(0));
                     }
-                    for (k, &plan) in fours.strips[tile].iter().enumerate() {
+                    for (k, &runs) in fours.reads.strips[tile].iter().enumerate() {
                         let slots = &slots[k * LANES..][..LANES];
                         let line = strip.x[k] as usize;
-                        self.line::<L>(k, line, plan, blocks.clone(), sums, slots);
+                        self.line::<L>(k, line, runs, blocks.clone(), sums, slots);
                     }
                     for (i, block) in blocks.enumerate() {
                         self.store::<L>(tile, block, sums.add(i * SAMPLES * L::N), rows);
@@ -389,11 +398,11 @@ impl FourStrips<'_> {
     /// # Safety
     /// As for the task, and the instruction set of `L` is enabled where this is inlined.
     #[inline(always)]
-    unsafe fn gather<L: Lanes>(&self, strip: &Strip, plans: &[u32; STRIP]) {
+    unsafe fn gather<L: Lanes>(&self, strip: &Strip, lines: &[u32; STRIP]) {
         let fours = self.fours;
-        for (k, &plan) in plans.iter().enumerate() {
+        for (k, &runs) in lines.iter().enumerate() {
             let mut to = self.lines.wrapping_add(k * fours.line_len());
-            for run in &fours.plans[plan as usize] {
+            for run in &fours.reads.runs[runs as usize] {
                 for &line in &run.lines {
                     let line = (strip.x[k] + line) as usize;
                     for four in 0..fours.fours() {
@@ -449,14 +458,14 @@ impl FourStrips<'_> {
         &self,
         k: usize,
         x: usize,
-        plan: u32,
+        runs: u32,
         blocks: Range<usize>,
         sums: *mut i32,
         slots: &[u8],
     ) {
         let fours = self.fours;
         let mut gathered = k * fours.line_len();
-        for run in &fours.plans[plan as usize] {
+        for run in &fours.reads.runs[runs as usize] {
             let tap = 4 * run.places * fours.fours();
             let first = gathered;
             gathered += tap * run.taps.len();
@@ -464,7 +473,7 @@ impl FourStrips<'_> {
             // Expanding weights once more takes longer than bytes that no second block shares.
             let (most, alone) = match &fours.weights {
                 _ if !L::TWO_ROWS => (L::SUMS, false),
-                Stored::Nonzeros(_) if run.places > PIXELS => (L::SUMS, true),
+                Stored::Bitmask(_) if run.places > PIXELS => (L::SUMS, true),
                 _ if run.places > PIXELS => (run.places.div_ceil(2), false),
                 _ => (PIXELS, false),
             };
@@ -476,7 +485,7 @@ impl FourStrips<'_> {
                 }
                 let run = Places {
                     run,
-                    first: match fours.gathers {
+                    first: match fours.reads.gathers {
                         true => first + 4 * at,
                         false => x * tap + 4 * at,
                     },
@@ -489,11 +498,11 @@ impl FourStrips<'_> {
                 // SAFETY: by the contract of this function.
                 unsafe {
                     match &fours.weights {
-                        Stored::All(all) => {
+                        Stored::Dense(all) => {
                             let weights = All::of(all);
                             self.places::<L, _>(count, alone, run, weights, blocks.clone(), sums);
                         }
-                        Stored::Nonzeros(nonzeros) => {
+                        Stored::Bitmask(nonzeros) => {
                             let weights = Nonzeros::of(nonzeros);
                             self.places::<L, _>(count, alone, run, weights, blocks.clone(), sums);
                         }
@@ -565,7 +574,7 @@ impl FourStrips<'_> {
             }
             let mut gathered = places.first;
             for (&tap, &line) in run.taps.iter().zip(&run.lines) {
-                let first = match self.fours.gathers {
+                let first = match self.fours.reads.gathers {
                     true => gathered,
                     false => places.first + line as usize * places.tap,
                 };

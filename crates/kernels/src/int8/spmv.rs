@@ -163,8 +163,8 @@ impl Task for Product<'_> {
         unsafe {
             self.quantize::<L>();
             match &self.spmv.weights {
-                Stored::All(all) => self.multiply::<L, _>(All::of(all)),
-                Stored::Nonzeros(nonzeros) => self.multiply::<L, _>(Nonzeros::of(nonzeros)),
+                Stored::Dense(all) => self.multiply::<L, _>(All::of(all)),
+                Stored::Bitmask(nonzeros) => self.multiply::<L, _>(Nonzeros::of(nonzeros)),
             }
         }
     }

@@ -14,8 +14,8 @@ pub(super) struct Line([i8; SAMPLES]);
 /// Vectors of weights, in parts that are read from the first one on.
 #[derive(Debug, Clone)]
 pub(super) enum Stored {
-    All(Vec<Line>),
-    Nonzeros(Expanding),
+    Dense(Vec<Line>),
+    Bitmask(Expanding),
 }
 
 /// Weights without zeros: a bit for each in each vector, the place of the first weight of each part, and the weights.
@@ -41,8 +41,8 @@ impl Stored {
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::All(all) => size_of_val(&all[..]),
-            Self::Nonzeros(Expanding {
+            Self::Dense(all) => size_of_val(&all[..]),
+            Self::Bitmask(Expanding {
                 there,
                 first,
                 weights,
@@ -52,14 +52,14 @@ impl Stored {
 
     /// Whether zeros are not stored.
     pub fn expands(&self) -> bool {
-        matches!(self, Self::Nonzeros(_))
+        matches!(self, Self::Bitmask(_))
     }
 
     /// Products that take as long as loading a vector of weights.
     pub fn load(&self) -> usize {
         match self {
-            Self::All(_) => 1,
-            Self::Nonzeros(_) => 5,
+            Self::Dense(_) => 1,
+            Self::Bitmask(_) => 5,
         }
     }
 
@@ -69,7 +69,7 @@ impl Stored {
             vector[..bytes.len()].copy_from_slice(bytes);
             Line(vector)
         };
-        Self::All(bytes.chunks(SAMPLES).map(vector).collect())
+        Self::Dense(bytes.chunks(SAMPLES).map(vector).collect())
     }
 
     /// Vectors are those of AVX-512.
@@ -85,7 +85,7 @@ impl Stored {
         }
         // Vectors are read whole.
         weights.resize(weights.len() + SAMPLES, 0);
-        Self::Nonzeros(Expanding {
+        Self::Bitmask(Expanding {
             there,
             first,
             weights,

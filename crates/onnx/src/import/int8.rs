@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use sparsevd_model::{Dense, Int8Grid, Network, Op, Weights};
+use sparsevd_model::{Csr, Dense, Int8Grid, Network, Op, Weights};
 
 /// Scales of a weight that the file has as integers.
 #[derive(Debug, Clone)]
@@ -39,11 +39,12 @@ pub(super) fn with_int8(network: &mut Network, candidates: Vec<Int8Candidate>) {
         let Some(node) = network.graph.nodes.get(node) else {
             continue;
         };
+        let is_conv = matches!(node.op, Op::Conv(_));
         let (name, weight) = (node.name.clone(), node.op.weight().map(str::to_owned));
         let Some(weight) = weight else {
             continue;
         };
-        let dense = sparsify(network, &weight);
+        let dense = sparsify(network, &weight, is_conv);
         if network.set_int8(&name, input, rows).is_err()
             && let Some(dense) = dense
         {
@@ -52,8 +53,9 @@ pub(super) fn with_int8(network: &mut Network, candidates: Vec<Int8Candidate>) {
     }
 }
 
-/// Makes a weight of layers CSR where that takes fewer bytes, and gives back what it was.
-fn sparsify(network: &mut Network, weight: &str) -> Option<Dense> {
+/// Makes a weight of layers CSR, which int8 layers have, where that takes fewer bytes or it is one of a convolution, and gives back what it was. Dense
+/// matrices stay dense, as they have no kernel for batches.
+fn sparsify(network: &mut Network, weight: &str, is_conv: bool) -> Option<Dense> {
     let reads = |op: &Op| op.tensors().any(|t| t == weight);
     let is_layer = |op: &Op| matches!(op, Op::Linear(_) | Op::Conv(_));
     let mut readers = network.graph.nodes.iter().filter(|n| reads(&n.op));
@@ -65,6 +67,9 @@ fn sparsify(network: &mut Network, weight: &str) -> Option<Dense> {
         return None;
     };
     let dense = dense.clone();
-    *tensor = Weights::smaller(dense.clone());
+    *tensor = match is_conv {
+        true => Csr::from_dense(&dense).into(),
+        false => Weights::smaller(dense.clone()),
+    };
     Some(dense)
 }

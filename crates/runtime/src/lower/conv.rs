@@ -25,6 +25,7 @@ use sparsevd_model::{Csr, Op, Weights, Window, ops};
 
 use super::candidate::Candidate;
 use super::context::{Bytes, Context};
+use super::partition::spmv_parts;
 use super::weights::{rows_of, to_csr, weights_of_rows};
 use crate::error::RuntimeError;
 use crate::lowered::{Part, WeightUse};
@@ -128,9 +129,9 @@ pub(super) fn candidates<'a>(
         pixels: used.map_or(1, |u| u.pixels),
         used,
         sparse,
-        bytes: match per_group {
-            1 => None,
-            _ => context.bytes(step)?,
+        bytes: match sparse || per_group > 1 {
+            true => context.bytes(step)?,
+            false => None,
         },
         output: step.output,
         pooled: pool,
@@ -326,31 +327,26 @@ impl<'a> Layer<'a> {
                 None => conv,
             })
         };
-        let ranges = self.ranges(layout);
         let costs = &self.context.choice().costs;
-        let ns = |convs: &[int8::Conv]| convs.iter().map(|conv| conv.unit_ns(costs)).sum::<f64>();
-        let pack = |multiplied| {
-            let convs = ranges.iter().map(|r| pack(multiplied, r.clone()));
-            convs.collect::<Option<Vec<_>>>()
-        };
-        let convs = match self.sparse {
-            false => pack(Multiplied::All)?,
-            true => {
-                let [nonzeros, all] = [pack(Multiplied::Nonzeros)?, pack(Multiplied::All)?];
-                if ns(&all) < ns(&nonzeros) {
-                    all
-                } else {
-                    nonzeros
-                }
-            }
-        };
+        let multiplies_all = self.groups == 1
+            && select::may_store_all(self.shape.iter().product(), bytes.levels.nonzeros());
+        let ways = [
+            (self.sparse, Multiplied::Nonzeros),
+            (multiplies_all, Multiplied::All),
+        ];
+        let ways = ways.into_iter().filter(|(may, _)| *may);
+        // As one part, so that the choice does not depend on threads.
+        let packed = ways.filter_map(|(_, way)| Some((way, pack(way, 0..self.shape[0])?)));
+        let packed = packed.map(|(way, conv)| (conv.unit_ns(costs), way, conv));
+        let (ns, way, whole) = packed.min_by(|a, b| a.0.total_cmp(&b.0))?;
         let (input, output) = (blocks[0], pooled.unwrap_or(blocks[1]));
         // Lanes past the ends of small maps take as long as others.
         let lanes = blocks[1].lines() * LANES;
         let floats = match (self.used, self.sparse) {
             (Some(used), true) => {
                 let over_lanes = (used.nonzeros * lanes) as f64 * costs.conv;
-                let as_matrix = self.matrix(geometry).map(|size| costs.spmv_from_far(size));
+                let matrix = self.matrix(geometry).filter(|_| !blocks[1].is_tile());
+                let as_matrix = matrix.map(|size| costs.spmv_from_far(size));
                 as_matrix.map_or(over_lanes, |ns| ns.min(over_lanes))
             }
             (Some(used), false) => (used.elements * lanes) as f64 * costs.dense_conv,
@@ -367,7 +363,7 @@ impl<'a> Layer<'a> {
             _ => [0, 0],
         };
         if !self.context.int8_at_any_cost()
-            && !select::prefer_int8_conv(costs, [ns(&convs), floats], moved, converted)
+            && !select::prefer_int8_conv(costs, [ns, floats], moved, converted)
         {
             return None;
         }
@@ -375,7 +371,13 @@ impl<'a> Layer<'a> {
             let features = conv.output_len() / layout.samples();
             Part::whole(conv, features)
         };
-        Some(convs.into_iter().map(part).collect())
+        let ranges = self.ranges(layout);
+        if ranges.len() == 1 {
+            return Some(vec![part(whole)]);
+        }
+        drop(whole);
+        let convs = ranges.into_iter().map(|r| Some(part(pack(way, r)?)));
+        convs.collect()
     }
 
     /// In bytes, over tiles, with the pooling; `None` where the pooling leaves pixels.
@@ -564,7 +566,7 @@ impl<'a> Layer<'a> {
     /// The matrix by which a convolution multiplies a whole map, where that has few pixels: a row for each output, a column for each input.
     fn matrix(&self, geometry: &Geometry) -> Option<Size> {
         /// Most pixels of the output: beyond, each weight is there too often.
-        const FEW: usize = 16;
+        const FEW: usize = 4;
         let (window, [channels, h, w], used) = (&geometry.window, geometry.input, self.used?);
         let [oh, ow] = window.output(h, w)?;
         if oh * ow > FEW || self.context.choice().layout != Layout::Single {
@@ -598,8 +600,13 @@ impl<'a> Layer<'a> {
                 let each = bias.iter().map(|b| std::iter::repeat_n(*b, pixels));
                 each.flatten().collect()
             });
-            let kernel = Spmv::pack_with(layer.isa, &matrix, bias.as_deref(), Precision::F32);
-            vec![Part::whole(kernel, matrix.rows())]
+            let whole = Spmv::pack_with(layer.isa, &matrix, bias.as_deref(), Precision::F32);
+            let parts = spmv_parts(whole, layer.ranges(Layout::Single).len()).into_iter();
+            let part = |part: Spmv| {
+                let rows = part.rows();
+                Part::whole(part, rows)
+            };
+            parts.map(part).collect()
         }))
     }
 

@@ -14,7 +14,7 @@ use sparsevd_model::{Csr, Op, Weights, ops};
 use super::candidate::Candidate;
 use super::choice::size;
 use super::context::{Bytes, Context};
-use super::partition::split;
+use super::partition::spmv_parts;
 use super::weights::{rows_of, to_csr, weights_of_rows};
 use crate::error::RuntimeError;
 use crate::lowered::{Part, WeightUse};
@@ -34,8 +34,7 @@ struct Layer<'a> {
     features: usize,
 }
 
-/// One kernel, by [`select::linear`]; single vectors with many zeros also have one that skips them, and batches of a layer with int8 grids one that
-/// multiplies int8.
+/// One kernel, by [`select::linear`]; single vectors with many zeros also have one that skips them, and layers with int8 grids one that multiplies int8.
 pub(super) fn candidates<'a>(
     context: &Context<'a>,
     step: &Step,
@@ -88,8 +87,13 @@ pub(super) fn candidates<'a>(
         && let (Some(bytes), Some(used)) = (context.bytes(step)?, used)
     {
         let (layer, size) = (Rc::clone(&layer), size(step, used));
+        // Inputs that are not zero, where another candidate skips the others.
+        let share = context.activity.get(&step.name).copied();
+        let skips = select::most_active(&choice.costs, size, share).is_some();
+        let active = share.filter(|_| skips && kernel == Some(LinearKernel::Spmv));
+        let active = active.map(|share| (share * size.cols as f64).ceil() as usize);
         let bytes = Candidate {
-            pack: Box::new(move || layer.bytes_of_vectors(&bytes, size)),
+            pack: Box::new(move || layer.bytes_of_vectors(&bytes, size, active)),
             ..Candidate::new(Layout::Single, Vec::new)
         };
         candidates.insert(0, bytes);
@@ -138,13 +142,7 @@ impl Layer<'_> {
     /// Parts of whole groups of rows. A row then has the bits that it has in the layer as one part.
     fn spmv_parts(&self, csr: &Csr) -> Vec<Spmv> {
         let whole = Spmv::pack_with(self.isa, csr, self.bias.as_deref(), self.precision);
-        let groups = whole.groups();
-        match self.ranges(true, Layout::Single).len().min(groups.len()) {
-            0 | 1 => vec![whole],
-            parts => (split(&groups, parts).into_iter())
-                .map(|range| whole.part(range))
-                .collect(),
-        }
+        spmv_parts(whole, self.ranges(true, Layout::Single).len())
     }
 
     fn spmv(&self) -> Vec<Part> {
@@ -189,20 +187,31 @@ impl Layer<'_> {
     }
 
     /// `None` where that is not expected to be faster and nobody asked for it.
-    fn bytes_of_vectors(&self, bytes: &Bytes, size: Size) -> Option<Vec<Part>> {
+    fn bytes_of_vectors(
+        &self,
+        bytes: &Bytes,
+        size: Size,
+        active: Option<usize>,
+    ) -> Option<Vec<Part>> {
+        if !select::may_store_all(size.rows * size.cols, size.nonzeros) {
+            return None;
+        }
         let costs = &self.context.choice().costs;
         let pack = |rows: Range<usize>| {
             let (dot, grid) = (bytes.dot, bytes.input.into());
             int8::Spmv::pack_rows(dot, &bytes.levels, grid, bytes.quantization(), rows)
         };
-        let ranges = self.ranges(true, Layout::Single);
-        let packed: Vec<int8::Spmv> = ranges.iter().map(|rows| pack(rows.clone())).collect();
-        let ns = packed.iter().map(|part| part.ns(costs)).sum();
-        if !self.context.int8_at_any_cost() && !select::prefer_int8_spmv(costs, ns, size) {
+        // As one part, so that the choice does not depend on threads.
+        let whole = pack(0..size.rows);
+        let worth = select::prefer_int8_spmv(costs, whole.ns(costs), size, active);
+        if !self.context.int8_at_any_cost() && !worth {
             return None;
         }
-        let part = |(kernel, rows): (int8::Spmv, Range<usize>)| Part::whole(kernel, rows.len());
-        Some(packed.into_iter().zip(ranges).map(part).collect())
+        let ranges = self.ranges(true, Layout::Single);
+        match &ranges[..] {
+            [_] => Some(vec![Part::whole(whole, size.rows)]),
+            _ => Some(Self::parts(ranges, pack)),
+        }
     }
 
     fn gemv(&self) -> Vec<Part> {

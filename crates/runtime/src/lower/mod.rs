@@ -63,10 +63,10 @@ pub(crate) fn lower(
         .iter()
         .map(|s| weights::weight_use(s, network, options))
         .collect::<Result<_, _>>()?;
-    weights::check_memory(&uses, options)?;
     let halos = halos::halos(program);
     sizes::check_values(program, network, &halos)?;
     let bytes = !network.int8.is_empty() && options.int8 != Int8Mode::Never;
+    weights::check_memory(&uses, options, bytes)?;
     let batching = Batching::new(program, &uses, options, bytes);
     // Parts follow each other in memory only within one sample.
     let parts = if batching.block == 1 {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use sparsevd_kernels::spmv::Spmv;
+
 /// Cuts rows into `parts` consecutive ranges with about the same number of weights. `weights` has those of each row.
 pub(super) fn split(weights: &[usize], parts: usize) -> Vec<Range<usize>> {
     let total: usize = weights.iter().sum();
@@ -44,5 +46,16 @@ mod tests {
             let starts: Vec<usize> = ranges.iter().map(|r| r.start).collect();
             assert_eq!(starts[1..], want[..parts - 1], "parts follow each other");
         }
+    }
+}
+
+/// A product with single vectors in at most `parts` parts of whole groups of rows. A row then has the bits that it has in the product as one part.
+pub(super) fn spmv_parts(whole: Spmv, parts: usize) -> Vec<Spmv> {
+    let groups = whole.groups();
+    match parts.min(groups.len()) {
+        0 | 1 => vec![whole],
+        parts => (split(&groups, parts).into_iter())
+            .map(|range| whole.part(range))
+            .collect(),
     }
 }

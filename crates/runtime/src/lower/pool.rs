@@ -2,11 +2,13 @@
 
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::{BlockPool, GlobalPool};
-use sparsevd_kernels::{Layout, int8};
+use sparsevd_kernels::{Layout, int8, select};
 
 use super::candidate::Candidate;
 use super::context::Context;
+use super::partition::split;
 use crate::error::RuntimeError;
+use crate::lowered::Part;
 use crate::program::Step;
 
 /// One kernel: in bytes where the input is and the output should be; over blocks where the input is in blocks that suit the window, else over single samples or tiles.
@@ -28,9 +30,16 @@ pub(super) fn candidates<'a>(
         && let Some(output) = BlockPool::output(window, &input)
     {
         let output = output.with_halo(context.halos[step.output]);
-        let kernel = int8::MaxPool::new((isa, int8::Dot::of(isa)), window, [input, output], grid);
         let layouts = [Layout::Bytes(input, grid), Layout::Bytes(output, grid)];
-        return Ok(vec![Candidate::whole(layouts, kernel, features)]);
+        let parts = select::parts(16 * features, context.batching.parts.min(c));
+        let part = |channels: std::ops::Range<usize>| {
+            let blocks = [input, output].map(|b| b.with_channels(channels.len()));
+            let features = blocks[1].byte_len();
+            let kernel = int8::MaxPool::new((isa, int8::Dot::of(isa)), window, blocks, grid);
+            Part::whole(kernel, features)
+        };
+        let parts = split(&vec![1; c], parts).into_iter().map(part).collect();
+        return Ok(vec![Candidate::between(layouts, move || parts)]);
     }
     if let (Layout::Blocks(input), Some(window)) = (layout, window)
         && let Some(output) = BlockPool::output(window, &input)

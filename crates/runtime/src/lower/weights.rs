@@ -47,19 +47,31 @@ pub(super) fn weight_use(
     }))
 }
 
-/// Checks that there is memory to pack the weights of a plan: a dense plan has all zeros, and copies them once.
+/// Checks that there is memory to pack the weights of a plan: a dense plan has all zeros, and copies them once, as do layers in `int8`, of bytes, where that
+/// is not many times their non-zeros.
 ///
 /// # Errors
 /// [`RuntimeError::Model`] where there is none.
 pub(super) fn check_memory(
     uses: &[Option<WeightUse>],
     options: &PlanOptions,
+    int8: bool,
 ) -> Result<(), RuntimeError> {
     /// A copy of a non-zero with its column, and its packed form.
     const SPARSE: usize = 16;
     const DENSE: usize = 2 * size_of::<f32>();
     let bytes = uses.iter().flatten().map(|used| match options.weights {
-        WeightMode::Sparse => used.nonzeros.saturating_mul(SPARSE),
+        WeightMode::Sparse => {
+            let all = int8 && sparsevd_kernels::select::may_store_all(used.elements, used.nonzeros);
+            let in_bytes = if all {
+                used.elements.saturating_mul(2)
+            } else {
+                0
+            };
+            used.nonzeros
+                .saturating_mul(SPARSE)
+                .saturating_add(in_bytes)
+        }
         WeightMode::Dense => used.elements.saturating_mul(DENSE),
     });
     let bytes = bytes.fold(0, usize::saturating_add);
