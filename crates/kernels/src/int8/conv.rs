@@ -66,7 +66,7 @@ enum Weights {
         columns: Vec<Columns>,
         nonzeros: usize,
     },
-    All(Fours),
+    All(Box<Fours>),
 }
 
 /// Which weights are multiplied.
@@ -254,7 +254,8 @@ impl Conv {
                     taps: (0..kh * kw).map(tap).collect(),
                     strides: window.strides,
                 };
-                Weights::All(Fours::pack(dot, &filters, zero(dot, zero_point), window))
+                let zero = zero(dot, zero_point);
+                Weights::All(Box::new(Fours::pack(dot, &filters, zero, window)))
             }
         };
         let packed = Self {

@@ -10,6 +10,11 @@
 //! **Lines.** Of maps of many pixels all lines of bytes are interleaved once, four channels at a time. Of others, for each line of output and each tap
 //! only those of its pixels are gathered whose input is in the map: a 3x3 window over 2x2 pixels reads 16 of 36 places.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
+
 use std::ops::Range;
 
 use super::any4::{At, Row, Unpacked};

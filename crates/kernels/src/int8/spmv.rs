@@ -1,5 +1,10 @@
 //! A matrix of bytes times a vector.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
+
 use std::ops::Range;
 
 use sparsevd_model::Csr;

@@ -25,6 +25,17 @@ pub(super) fn split(weights: &[usize], parts: usize) -> Vec<Range<usize>> {
     ranges
 }
 
+/// A product with single vectors in at most `parts` parts of whole groups of rows. A row then has the bits that it has in the product as one part.
+pub(super) fn spmv_parts(whole: Spmv, parts: usize) -> Vec<Spmv> {
+    let groups = whole.groups();
+    match parts.min(groups.len()) {
+        0 | 1 => vec![whole],
+        parts => (split(&groups, parts).into_iter())
+            .map(|range| whole.part(range))
+            .collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,16 +57,5 @@ mod tests {
             let starts: Vec<usize> = ranges.iter().map(|r| r.start).collect();
             assert_eq!(starts[1..], want[..parts - 1], "parts follow each other");
         }
-    }
-}
-
-/// A product with single vectors in at most `parts` parts of whole groups of rows. A row then has the bits that it has in the product as one part.
-pub(super) fn spmv_parts(whole: Spmv, parts: usize) -> Vec<Spmv> {
-    let groups = whole.groups();
-    match parts.min(groups.len()) {
-        0 | 1 => vec![whole],
-        parts => (split(&groups, parts).into_iter())
-            .map(|range| whole.part(range))
-            .collect(),
     }
 }

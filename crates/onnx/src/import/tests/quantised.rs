@@ -520,9 +520,8 @@ fn unsigned_weights_with_a_zero_point_are_levels_around_it() {
     assert!(network.int8.is_empty());
 }
 
-/// Whether a dense weight may have grids is for the network to say.
 #[test]
-fn a_weight_without_zeros_is_left_to_the_network() {
+fn a_convolution_without_zeros_has_grids() {
     let mut model = quantised(
         [
             pair("x", "s", "u0").to_vec(),
@@ -541,17 +540,10 @@ fn a_weight_without_zeros_is_left_to_the_network() {
     let full = typed("full", data_type::INT8, &[2, 2, 3, 3], &[3; 36]);
     model.graph.as_mut().unwrap().initializer.push(full);
     let network = read(&model).unwrap();
-    assert_eq!(
-        network.tensors["v"],
-        Dense::new([2, 2, 3, 3], vec![1.5; 36]).into()
-    );
-    let grid = Int8Grid {
-        scale: 0.25,
-        zero_point: 0,
-    };
-    let mut other = network.clone();
-    let takes = other.set_int8("y", grid, vec![0.5; 2]).is_ok();
-    assert_eq!(takes, !network.int8.is_empty());
+    assert_eq!(network.tensors["v"].to_dense().values, [1.5; 36]);
+    let layer = network.int8_layer("y", "v").unwrap().unwrap();
+    assert_eq!(layer.levels.values(), [3.0; 36]);
+    assert_eq!(layer.rows, [0.5; 2]);
 }
 
 #[test]
