@@ -147,8 +147,8 @@ impl Costs {
     }
 
     /// Nanoseconds of a convolution of bytes, made of `quantized` floats, in which `gathered` bytes are copied, and sums
-    /// `stored` and `pooled`. A multiply-add
-    /// takes `share` of the time of one of a sparse convolution of floats, unless reading `bytes` of weights from beyond the caches takes longer.
+    /// `stored` and `pooled`. A multiply-add takes `share` of the time of one of a sparse convolution of floats, unless reading `bytes` of weights from
+    /// beyond the caches takes longer.
     pub fn int8_conv(
         &self,
         (multiply_adds, bytes): (usize, usize),

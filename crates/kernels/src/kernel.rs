@@ -116,7 +116,7 @@ pub trait PackedKernel: Debug + Send + Sync {
         0
     }
 
-    /// Whether the kernel stores and multiplies only non-zeros.
+    /// Whether the kernel stores only non-zeros.
     fn is_sparse(&self) -> bool {
         false
     }

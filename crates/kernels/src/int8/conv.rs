@@ -1,4 +1,7 @@
-//! Sparse convolution of bytes, over the lines of sixteen that [`Blocks`] and tiles have.
+//! Convolution of bytes, over the lines of sixteen that [`Blocks`] and tiles have.
+//!
+//! **Two kernels.** Weights that are not zero are multiplied by strips of sixty-four pixels, as below; all weights by the pixels of a line
+//! ([`super::fours`]), which is faster where most are there, or maps have few pixels.
 //!
 //! **Strips.** Four lines of output at a time, any four, are a tile of sixty-four samples of a matrix product: the lines that its weights read, one for each
 //! (input channel, ky, kx) that any filter has, are gathered side by side, and multiplied by [`super::any4`]. So every line that a step reads
@@ -33,12 +36,12 @@ use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::pool_blocks::BlockPool;
 use crate::{Clamp, Isa, LANES, length};
 
-/// A sparse convolution that multiplies int8, over floats or bytes.
+/// A convolution that multiplies int8, over floats or bytes.
 ///
 /// # Invariants
-/// - a place plus any line of input of a strip is a line of the image
+/// - a place, or what a tap adds to it, plus any line of input of a strip is a line of the image
 /// - lines of output of strips are those of a channel of the output, and a strip has one to four of them
-/// - columns of a matrix are below the number of its places; all rows are in the first and in the last one
+/// - of [`Multiplied::Nonzeros`], columns of a matrix are below the number of its places; all rows are in the first and in the last one
 #[derive(Debug, Clone)]
 pub struct Conv {
     isa: Isa,

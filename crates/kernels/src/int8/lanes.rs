@@ -19,7 +19,7 @@ impl Weights {
     }
 }
 
-/// Four sums of `N` samples each: a part of a line at a time.
+/// Four sums of `N` samples each, a part of a line at a time; or sums of `N` rows, a sample at a time (functions of fours).
 ///
 /// # Safety
 /// Functions may only be called where the instructions of the implementation are enabled, that is, inlined by [`super::dot::run`]. Pointers must be
@@ -57,7 +57,7 @@ pub(super) unsafe trait Lanes: Copy {
     /// `4 N` weights, four of a row after the other.
     unsafe fn load_fours(p: *const i8) -> Self::Fours;
     /// The weights whose bits are set in `there`, the first in the lowest bit, which follow each other at `p`; zeros between them. `4 N` bytes from `p` on
-    /// are readable.
+    /// are readable, and [`super::Dot::expands`] holds.
     #[inline(always)]
     unsafe fn expand_fours(there: u64, p: *const i8) -> Self::Fours {
         let mut fours = [0; SAMPLES];

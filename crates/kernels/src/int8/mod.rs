@@ -1,4 +1,4 @@
-//! Sparse products of 8-bit weights and activations with 32-bit sums.
+//! Products of 8-bit weights and activations with 32-bit sums.
 //!
 //! **Numbers.** A weight is an integer from -128 to 127, its level on the grid of its row. An activation is a byte, which stands for the byte less the
 //! zero point. Sums `sum of level * (byte - zero_point)` are exact in 32 bits, in every instruction set ([`Dot`]): the product with the zero point is a
@@ -10,9 +10,9 @@
 //! **Layout.** Activations are `[byte tile][feature][line]`: a line is one feature of [`SAMPLES`] samples, in the order that [`byte_of`] says, and has
 //! [`Dot::line`] bytes. [`quantize`] makes them of [`Layout::Tiled`](crate::Layout::Tiled), to which sums and floats go back.
 //!
-//! **Layers.** [`Linear`], over single vectors [`Spmv`], and [`Conv`] are layers of networks whose values are f32: each makes bytes of its input, and floats of its sums. Over blocks a [`Conv`]
-//! can also read, add and write [`Layout::Bytes`](crate::Layout::Bytes), to which [`Quantize`] and [`Dequantize`] convert, and [`ReblockBytes`] between blocks; so can
-//! [`MaxPool`].
+//! **Layers.** [`Linear`], over single vectors [`Spmv`], and [`Conv`] are layers of networks whose values are f32: each makes bytes of its input, and
+//! floats of its sums. Over blocks a [`Conv`] can also read, add and write [`Layout::Bytes`](crate::Layout::Bytes), to which [`Quantize`] and
+//! [`Dequantize`] convert, and [`ReblockBytes`] between blocks. [`MaxPool`] reads and writes them.
 
 mod any4;
 mod conv;

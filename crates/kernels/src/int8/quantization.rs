@@ -3,7 +3,7 @@
 use super::any4::{Entry, Unpacked};
 use super::dot::Dot;
 
-/// What a sparse layer of bytes computes: the zero point of its input, and what becomes of its sums.
+/// What a layer of bytes computes: the zero point of its input, and what becomes of its sums.
 #[derive(Debug, Clone, Copy)]
 pub struct Quantization<'a> {
     /// The byte of the input that stands for zero.

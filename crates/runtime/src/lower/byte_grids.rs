@@ -7,7 +7,7 @@ use crate::options::{Int8Mode, PlanOptions, WeightMode};
 use crate::program::Program;
 
 /// For each value the grid in whose bytes it should be written: where all that read it are int8 convolutions, as their input, of which there is one at
-/// least, or as what they add, or max-poolings whose output should be. What reads it in floats after all gets the numbers of the bytes.
+/// least, or as what they add, or max-poolings whose output should be, too. What reads it in floats after all gets the numbers of the bytes.
 pub(super) fn byte_grids(
     program: &Program,
     network: &Network,
