@@ -20,7 +20,9 @@ import subprocess
 import sys
 import time
 
-SHAPES = {"vgg-like": [3, 32, 32], "mobilenet-v1": [3, 224, 224], "resnet-50": [3, 224, 224], "resnet-20": [3, 32, 32]}
+SHAPES = {"vgg-like": [3, 32, 32], "mobilenet-v1": [3, 224, 224], "resnet-50": [3, 224, 224], "resnet-20": [3, 32, 32], "mlp-4096x2": [4096], "mlp-1024x4": [1024]}
+# What `compress init` makes them by, where that is not the name.
+SPECIFICATIONS = {"mlp-4096x2": "mlp:4096,4096,4096", "mlp-1024x4": "mlp:1024,1024,1024,1024,1024"}
 
 
 def arguments():
@@ -207,7 +209,7 @@ def make(programs, folder, network, sparsity):
     quiet = {"check": True, "stdout": subprocess.DEVNULL}
     if not ours.exists():
         if sparsity == 0:
-            subprocess.run([compress, "init", network, "--out", ours], **quiet)
+            subprocess.run([compress, "init", SPECIFICATIONS.get(network, network), "--out", ours], **quiet)
         else:
             dense, _ = make(programs, folder, network, 0)
             share = ["--sparsity", str(sparsity / 100), "--scope", "layer"]
