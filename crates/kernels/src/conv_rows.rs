@@ -91,7 +91,7 @@ fn strips(rows: usize, most: usize) -> impl Iterator<Item = usize> {
 }
 
 impl RowConv {
-    /// Numbers that each weight is multiplied by for an output of so many rows and columns, before a pooling: half a
+    /// Numbers that each weight is multiplied by for an output of `oh` rows and `ow` columns, before a pooling: half a
     /// vector of each row takes as long as a whole one.
     pub fn lanes([oh, ow]: [usize; 2]) -> usize {
         oh * ow.div_ceil(VECTOR) * LANES

@@ -164,7 +164,7 @@ impl Costs {
         products.max(bytes as f64 * far) + copies * self.element
     }
 
-    /// Nanoseconds of a product of bytes with one vector, made of `cols` floats: what takes as long as so many multiply-adds, each `share` of the time of
+    /// Nanoseconds of a product of bytes with one vector, made of `cols` floats: what takes as long as `multiply_adds`, each `share` of the time of
     /// one of a sparse convolution of floats, or reading `bytes` of weights from beyond the caches.
     pub fn int8_spmv(&self, multiply_adds: usize, bytes: usize, cols: usize, share: f64) -> f64 {
         let [_, _, far] = self.stream;

@@ -28,8 +28,8 @@ pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, groups: usize) 
 /// A layer must be expected to win by this much to run in int8.
 const INT8_MARGIN: f64 = 0.95;
 
-/// Whether a convolution should multiply int8: its products take so many nanoseconds, and besides, it reads and writes values as long as so many floats
-/// take, and converts so many; all `[in int8, in f32]`.
+/// Whether a convolution should multiply int8: `products` are the nanoseconds of its products, `moved` the floats, or four bytes
+/// each, that it reads and writes, and `converted` those that are converted for it; all `[in int8, in f32]`.
 pub fn prefer_int8_conv(
     costs: &Costs,
     products: [f64; 2],
@@ -48,7 +48,7 @@ pub fn prefer_int8_spmv(costs: &Costs, ns: f64, size: Size, active: Option<usize
     ns < INT8_MARGIN * floats.min(skipping)
 }
 
-/// Whether kernels that multiply all weights may store a weight of so many elements: a few bytes for each non-zero, as other kernels take.
+/// Whether kernels that multiply all weights may store a weight of `elements`: at most 64 bytes for each non-zero.
 pub fn may_store_all(elements: usize, nonzeros: usize) -> bool {
     elements / 64 <= nonzeros
 }

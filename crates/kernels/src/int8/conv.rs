@@ -208,8 +208,7 @@ impl Conv {
         assert_eq!(zero_point, grid.zero_point(), "the zero point");
         assert_eq!(levels.rows(), out, "rows of the weight");
         assert_eq!(levels.cols(), per_group * kh * kw, "columns of the weight");
-        length::check("the scale", scale.len(), [out]);
-        length::check("the offset", offset.len(), [out]);
+        quantization.check(out);
         assert!(channels.end <= out, "channels {channels:?} of {out}");
         assert_eq!(output.map(), [out, oh, ow], "map of the output");
         let there = input.covers(&BlockConv::input(input.map(), window, &output));

@@ -215,7 +215,7 @@ impl Fours {
         [products.sum(), copies]
     }
 
-    /// What takes as long as so many multiply-adds, those with zeros included, and bytes that are interleaved.
+    /// Multiply-adds, those with zeros included and loads of weights in the same unit, and bytes that are interleaved.
     pub fn work(&self) -> [usize; 2] {
         let [products, copies] = self.vectors(&self.reads);
         let blocks = self.rows.len().div_ceil(self.block);

@@ -2,6 +2,7 @@
 
 use super::any4::{Entry, Unpacked};
 use super::dot::Dot;
+use crate::length;
 
 /// What a layer of bytes computes: the zero point of its input, and what becomes of its sums.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +14,16 @@ pub struct Quantization<'a> {
     pub scale: &'a [f32],
     /// What is then added, for each row. For outputs in f32 that is the bias; for bytes it is divided by the scale of the output, plus its zero point.
     pub offset: &'a [f32],
+}
+
+impl Quantization<'_> {
+    /// # Panics
+    /// When there is not one scale and one offset for each of `rows`.
+    #[track_caller]
+    pub(super) fn check(&self, rows: usize) {
+        length::check("the scale", self.scale.len(), [rows]);
+        length::check("the offset", self.offset.len(), [rows]);
+    }
 }
 
 /// # Panics

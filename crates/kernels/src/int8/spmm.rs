@@ -44,13 +44,12 @@ impl Spmm {
         quantization: Quantization<'_>,
         rows: Range<usize>,
     ) -> Self {
+        quantization.check(levels.rows());
         let Quantization {
             zero_point,
             scale,
             offset,
         } = quantization;
-        length::check("the scale", scale.len(), [levels.rows()]);
-        length::check("the offset", offset.len(), [levels.rows()]);
         assert!(
             rows.end <= levels.rows(),
             "rows {rows:?} of {}",

@@ -59,14 +59,13 @@ impl Spmv {
         quantization: Quantization<'_>,
         rows: Range<usize>,
     ) -> Self {
+        let all = levels.rows();
+        quantization.check(all);
         let Quantization {
             zero_point,
             scale,
             offset,
         } = quantization;
-        let all = levels.rows();
-        length::check("the scale", scale.len(), [all]);
-        length::check("the offset", offset.len(), [all]);
         assert_eq!(zero_point, grid.zero_point(), "the zero point");
         assert!(rows.end <= all, "rows {rows:?} of {all}");
         let (block, cols) = (dot.rows_at_once(), levels.cols());

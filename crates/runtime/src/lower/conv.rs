@@ -672,7 +672,7 @@ impl<'a> Layer<'a> {
 /// The product with a vector must be expected to take at most this share of the time.
 const MATRIX_MARGIN: f64 = 0.9;
 
-/// For each output pixel whose window has that tap in a map of so many rows and columns, its number and that of the pixel of the tap.
+/// For each output pixel whose window has that tap in a map of `h` rows and `w` columns, its number and that of the pixel of the tap.
 fn reads(
     window: &Window,
     [h, w]: [usize; 2],
