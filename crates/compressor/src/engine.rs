@@ -9,6 +9,7 @@
 mod batch;
 mod gradients;
 mod lower;
+mod program;
 mod reduce;
 mod shard;
 mod update;
@@ -24,15 +25,16 @@ use sparsevd_model::Graph;
 
 use crate::error::CompressError;
 use crate::layer::Layer;
+use crate::layers::lane_map::Layout;
 use crate::layers::normalise::{Affine, Sums};
-use crate::layers::sparse::Sparse;
+use crate::layers::sparse::{Sparse, SparseConv, SparseLinear};
 use crate::layers::{Noise, Pass, Weights};
 use crate::state::State;
 use crate::variational::Granularity;
 
 pub use batch::{Batch, StepReport};
 pub(crate) use lower::scores;
-use lower::{Program, Stage, Work};
+use program::{Program, Stage, Work};
 pub use reduce::Reduce;
 use shard::{Parameters, Shard};
 pub use update::{Hyper, Rule};
@@ -67,7 +69,13 @@ pub struct Engine<T> {
     skip_zeros: bool,
     /// Of each layer the weights that are left, where training computes with those alone; `None` where weights were removed
     /// since.
-    sparse: Option<Vec<Option<Sparse>>>,
+    sparse: Option<SparseLayers>,
+}
+
+/// Of each layer the weights that are left, where passes compute with those alone, and how values lie then.
+struct SparseLayers {
+    layers: Vec<Option<Sparse>>,
+    layouts: Vec<Layout>,
 }
 
 /// Statistics that the last batch was normalised by.
@@ -218,7 +226,18 @@ impl<T: Real> Engine<T> {
 
     fn prepare_shards(&mut self, samples: usize) {
         let count = self.shard_count(samples);
-        let new = || Shard::new(&self.program, Some(&self.state));
+        let (program, state, skip) = (&self.program, &self.state, self.skip_zeros);
+        let shards = &mut self.shards;
+        let sparse = self.sparse.get_or_insert_with(|| {
+            // Their values may lie in another way now.
+            shards.clear();
+            SparseLayers::new(program, &state.layers, |i| {
+                let layer = &state.layers[i];
+                let quiet = skip && !layer.is_variational();
+                quiet.then(|| layer.mask.iter().map(|m| *m > T::default()))
+            })
+        });
+        let new = || Shard::new(program, &sparse.layouts, Some(state));
         self.shards.resize_with(count, new);
         for (i, shard) in self.shards.iter_mut().enumerate() {
             shard.samples = (i + 1) * samples / count - i * samples / count;
@@ -256,13 +275,7 @@ impl<T: Real> Engine<T> {
         self.prepare_shards(part.len());
         let (program, isa, state) = (&self.program, self.isa, &self.state);
         let skip = self.skip_zeros;
-        let sparse = self.sparse.get_or_insert_with(|| {
-            sparse_layers(program, &state.layers, |i| {
-                let layer = &state.layers[i];
-                let quiet = skip && !layer.is_variational();
-                quiet.then(|| layer.mask.iter().map(|m| *m > T::default()))
-            })
-        });
+        let sparse = self.sparse.as_ref().expect("shards are prepared");
         let (count, pool) = (self.shards.len(), self.pool.as_deref());
         let first = |i: usize| part.start + i * part.len() / count;
         let pass = |i: usize, samples| Pass {
@@ -277,7 +290,7 @@ impl<T: Real> Engine<T> {
             skip_zeros: skip,
         };
         let mut parameters = Parameters {
-            weights: weights(&state.layers, sparse),
+            weights: weights(&state.layers, &sparse.layers),
             affine: (state.normalisations.iter())
                 .map(|n| {
                     if n.constant {
@@ -290,42 +303,44 @@ impl<T: Real> Engine<T> {
             plain: plain(state),
         };
         let parts = program.parts();
+        let normalisation = |part: usize| {
+            let start = parts.get(part)?.start;
+            (part > 0)
+                .then(|| program.normalisation_at(start))
+                .flatten()
+        };
         for (i, stages) in parts.iter().enumerate() {
-            let starts = i == 0;
-            if !starts && let Some((stage, place)) = program.normalisation_at(stages.start) {
-                let state = &state.normalisations[place];
-                let mut sums = sum_over_shards(&mut self.shards, pool, program, stage, |i, s| {
-                    s.sum_inputs(program, stage, &pass(i, s.samples))
-                });
-                sum_over_processes(reduce, &mut sums)?;
-                let n = batch.samples * program.values[stage.output].area();
-                parameters.affine[place] = Affine::of_batch(state, &sums, n);
-            }
-            for_each_shard(&mut self.shards, pool, |i, shard| {
-                if starts {
-                    shard.fill(program, |sample, out| (batch.fill)(first(i) + sample, out));
+            let next = normalisation(i + 1);
+            for_each_shard(&mut self.shards, pool, |j, shard| {
+                if i == 0 {
+                    shard.fill(program, |sample, out| (batch.fill)(first(j) + sample, out));
                 }
-                let pass = pass(i, shard.samples);
-                shard.forward(program, stages.clone(), &parameters, &pass);
+                let (pass, next) = (pass(j, shard.samples), next.map(|(stage, _)| stage));
+                shard.forward(program, stages.clone(), next, &parameters, &pass);
                 if stages.end == program.stages.len() {
-                    shard.loss(program, batch, first(i));
+                    shard.loss(program, batch, first(j));
                 }
             });
+            let Some((stage, place)) = next else { continue };
+            let state = &state.normalisations[place];
+            let mut sums = sum_over_shards(&self.shards);
+            sum_over_processes(reduce, &mut sums)?;
+            let n = batch.samples * program.values[stage.output].area();
+            parameters.affine[place] = Affine::of_batch(state, &sums, n);
         }
         for (i, stages) in parts.iter().enumerate().rev() {
-            let normalisation = program.normalisation_at(stages.start).filter(|_| i > 0);
-            let Some((stage, place)) = normalisation else {
-                for_each_shard(&mut self.shards, pool, |i, shard| {
-                    let pass = pass(i, shard.samples);
-                    shard.backward(program, stages.clone(), &parameters, &pass);
-                });
+            // From the normalisation that the part above begins with, whose gradients are prepared, down to that of this one.
+            let start = stages.start + usize::from(i > 0);
+            let end = stages.end + usize::from(i + 1 < parts.len());
+            let before = normalisation(i);
+            for_each_shard(&mut self.shards, pool, |j, shard| {
+                let (pass, before) = (pass(j, shard.samples), before.map(|(stage, _)| stage));
+                shard.backward(program, start..end, before, &parameters, &pass);
+            });
+            let Some((stage, place)) = before else {
                 continue;
             };
-            let mut sums = sum_over_shards(&mut self.shards, pool, program, stage, |i, shard| {
-                let pass = pass(i, shard.samples);
-                shard.backward(program, stages.start + 1..stages.end, &parameters, &pass);
-                shard.sum_gradients(program, stage, &pass);
-            });
+            let mut sums = sum_over_shards(&self.shards);
             sum_over_processes(reduce, &mut sums)?;
             let n = batch.samples * program.values[stage.output].area();
             let affine = &mut parameters.affine[place];
@@ -336,10 +351,6 @@ impl<T: Real> Engine<T> {
                 variance: affine.variance.clone(),
                 count: n,
             };
-            for_each_shard(&mut self.shards, pool, |i, shard| {
-                let pass = pass(i, shard.samples);
-                shard.backward(program, stages.start..stages.start + 1, &parameters, &pass);
-            });
         }
         self.sum_gradients();
         let mut report = StepReport::default();
@@ -396,11 +407,13 @@ impl<T: Real> Engine<T> {
             kept.get(i)
                 .map_or(self.state.layers[i].weights(), Vec::as_slice)
         };
-        let sparse = sparse_layers(&self.program, &self.state.layers, |i| {
+        let sparse = SparseLayers::new(&self.program, &self.state.layers, |i| {
             let living = theta(i).iter().map(|t| *t != T::default());
             self.skip_zeros.then_some(living)
         });
-        let weights = weights(&self.state.layers, &sparse).into_iter().enumerate();
+        let weights = weights(&self.state.layers, &sparse.layers)
+            .into_iter()
+            .enumerate();
         let parameters = Parameters {
             weights: weights
                 .map(|(i, w)| Weights {
@@ -421,7 +434,7 @@ impl<T: Real> Engine<T> {
         let width = self.outputs();
         let mut outputs = vec![T::default(); samples * width];
         let (program, isa) = (&self.program, self.isa);
-        let shard = || Shard::new(program, None);
+        let shard = || Shard::new(program, &sparse.layouts, None);
         let run = |shard: &mut Shard<T>, (chunk, out): (usize, &mut [T])| {
             shard.samples = out.len() / width;
             let pass = Pass {
@@ -431,8 +444,8 @@ impl<T: Real> Engine<T> {
                 skip_zeros: false,
             };
             shard.fill(program, |sample, out| fill(chunk * CHUNK + sample, out));
-            shard.forward(program, 0..program.stages.len(), &parameters, &pass);
-            out.copy_from_slice(&shard.values[program.output][..out.len()]);
+            shard.forward(program, 0..program.stages.len(), None, &parameters, &pass);
+            out.copy_from_slice(shard.value(program, program.output));
         };
         match &self.pool {
             Some(pool) => pool.install(|| {
@@ -495,17 +508,10 @@ fn sum_over_processes<T: Real>(
     Ok(())
 }
 
-/// Runs `work` on every shard and adds up the shards' sums in their order.
-fn sum_over_shards<T: Real>(
-    shards: &mut [Shard<T>],
-    pool: Option<&ThreadPool>,
-    program: &Program,
-    stage: &Stage,
-    work: impl Fn(usize, &mut Shard<T>) + Sync,
-) -> Sums {
-    for_each_shard(shards, pool, work);
+/// The shards' sums, added up in their order.
+fn sum_over_shards<T>(shards: &[Shard<T>]) -> Sums {
     let mut sums = Sums::default();
-    sums.clear(program.values[stage.output].channels);
+    sums.clear(shards[0].sums.values.len());
     for shard in shards {
         sums.add(&shard.sums);
     }
@@ -532,25 +538,37 @@ fn weights<'a, T: Real>(
         .collect()
 }
 
-/// Of each layer the weights that are left, where passes with those alone are cheaper. `alive` says of a layer which of its
-/// weights are, or `None` where passes take all.
-fn sparse_layers<T: Real, A: Iterator<Item = bool>>(
-    program: &Program,
-    layers: &[Layer<T>],
-    alive: impl Fn(usize) -> Option<A>,
-) -> Vec<Option<Sparse>> {
-    let mut sparse = vec![None; layers.len()];
-    for stage in &program.stages {
-        let (Work::Linear { layer, .. } | Work::Conv { layer, .. }) = stage.work else {
-            continue;
-        };
-        let units = layers[layer].units();
-        sparse[layer] = alive(layer).and_then(|alive| match &stage.work {
-            Work::Conv { window, .. } => {
-                Sparse::conv(alive, units, window, program.values[stage.inputs[0]])
-            }
-            _ => Sparse::linear(alive, units, layers[layer].patch()),
-        });
+impl SparseLayers {
+    /// Those for which passes with the weights that are left are cheaper. `alive` says of a layer which of its weights are, or `None`
+    /// where passes take all.
+    fn new<T: Real, A: Iterator<Item = bool>>(
+        program: &Program,
+        layers: &[Layer<T>],
+        alive: impl Fn(usize) -> Option<A>,
+    ) -> Self {
+        let mut sparse = vec![None; layers.len()];
+        for stage in &program.stages {
+            let (Work::Linear { layer, .. } | Work::Conv { layer, .. }) = stage.work else {
+                continue;
+            };
+            let Some(alive) = alive(layer) else {
+                continue;
+            };
+            sparse[layer] = match &stage.work {
+                Work::Conv { window, .. } => {
+                    SparseConv::new(alive, window, program.lane_maps_of(stage, window))
+                        .map(Sparse::Conv)
+                }
+                _ => {
+                    let (units, patch) = (layers[layer].units(), layers[layer].patch());
+                    SparseLinear::new(alive, units, patch).map(Sparse::Linear)
+                }
+            };
+        }
+        let layouts = program.layouts(&sparse);
+        Self {
+            layers: sparse,
+            layouts,
+        }
     }
-    sparse
 }

@@ -1,6 +1,6 @@
 //! Forward and backward passes of the operators, on the samples of one shard.
 //!
-//! Activations are channels last. A forward pass stores in [`Saved`] the values that its backward pass needs; backward
+//! Activations are channels last, or, where layers compute with the weights that are left, vectors of samples ([`lane_map`]). A forward pass stores in [`Saved`] the values that its backward pass needs; backward
 //! passes add to gradients that start at zero.
 
 pub(crate) mod arithmetic;
@@ -13,6 +13,7 @@ pub(crate) mod function;
 #[cfg(test)]
 mod golden;
 pub(crate) mod grouped;
+pub(crate) mod lane_map;
 pub(crate) mod linear;
 pub(crate) mod normalise;
 pub(crate) mod pool;
@@ -22,7 +23,7 @@ pub(crate) mod sparse;
 use std::ops::Range;
 
 use buffer::Planes;
-pub(crate) use buffer::sized;
+pub(crate) use buffer::{Aligned, sized};
 use sparse::{Sparse, Vectors};
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::{NoiseKey, Real, normals};
@@ -68,6 +69,11 @@ pub(crate) enum Noise<'a> {
 }
 
 impl Pass<'_> {
+    /// Of a block of the samples; only for layers without noise, since its address is that of the first of all.
+    pub fn of(&self, samples: usize) -> Self {
+        Self { samples, ..*self }
+    }
+
     /// Fills `out` with the standard normals of one sample of one layer.
     pub fn fill_noise<T: Real>(&self, layer: usize, sample: usize, out: &mut [T]) {
         match self.noise {
@@ -118,7 +124,7 @@ impl<T: Real> Gradients<'_, T> {
 }
 
 /// Values that the forward pass of a stage stores for its backward pass.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Saved<T> {
     /// Linear: gathered inputs. A group of a convolution: its channels of the input.
     pub x: Vec<T>,
@@ -131,12 +137,14 @@ pub(crate) struct Saved<T> {
     /// Linear: gradients by means and by variances, for the weight gradient.
     pub mean_gradient: Vec<T>,
     pub variance_gradient: Vec<T>,
+    /// Linear, with the weights that are left: inputs and gradients by outputs, as vectors.
+    pub vectors: [Aligned<T>; 2],
     /// Grouped convolution: the values of each group.
     pub groups: Vec<Saved<T>>,
 }
 
 /// Buffers whose contents last for one pass of one stage.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Scratch<T> {
     pub rows: Vec<T>,
     pub rows2: Vec<T>,

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use sparsevd_kernels::training::{Real, add};
 
-use super::lower::Work;
+use super::program::Work;
 use super::{Engine, PIECE};
 use crate::layers::linear;
 
@@ -24,7 +24,7 @@ impl<T: Real> Engine<T> {
     pub(super) fn sum_gradients(&mut self) {
         let (shards, program, isa) = (&self.shards, &self.program, self.isa);
         let layers = &self.state.layers;
-        let sparse = self.sparse.as_deref().unwrap_or(&[]);
+        let sparse = self.sparse.as_ref().map_or(&[][..], |s| &s.layers);
         let mut pieces: Vec<Piece<T>> = vec![];
         for (stage, s) in program.stages.iter().enumerate() {
             let Some(layer) = s.work.layer() else {
@@ -71,13 +71,13 @@ impl<T: Real> Engine<T> {
                     if let Some(vectors) = piece.vectors {
                         let rows = at / patch..(at + theta.len()) / patch;
                         let saved = &shard.saved[piece.stage];
-                        if let Some(Some(sparse)) = sparse.get(layer) {
+                        if let Some(sparse) = sparse.get(layer).and_then(|s| s.as_ref()?.linear()) {
                             if i == 0 {
                                 theta.fill(T::default());
                             }
-                            let read = [&saved.x[..], &saved.mean_gradient];
+                            let read = saved.vectors.each_ref();
                             let samples = shard.samples * vectors;
-                            sparse.linear_weight_gradient(isa, read, samples, rows, theta);
+                            sparse.weight_gradient(isa, read, samples, rows, theta);
                             continue;
                         }
                         linear::weight_gradient(

@@ -1,125 +1,16 @@
 //! From a graph to the stages a training step runs: fused where that saves work, channels last.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use sparsevd_kernels::training::Real;
 use sparsevd_model::{Graph, Node, Op, Shape, Window, ops};
 
+use super::program::{Program, Stage, Work};
 use crate::error::CompressError;
 use crate::layer::Layer;
-use crate::layers::arithmetic::Arithmetic;
 use crate::layers::function::{Function, Kind};
 use crate::layers::size::MapSize;
 use crate::state::State;
-
-/// What one stage computes.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Work {
-    /// A linear layer on the gathered features of its input, or of each of its vectors.
-    Linear {
-        layer: usize,
-        vectors: usize,
-        gather: Vec<u32>,
-    },
-    /// A convolution, with max-pooling fused behind it (it commutes with ReLU; pooling first is cheaper).
-    Conv {
-        layer: usize,
-        window: Window,
-        pool: Option<Window>,
-    },
-    /// A convolution of several groups of channels.
-    GroupedConv {
-        layer: usize,
-        window: Window,
-        groups: usize,
-    },
-    /// A convolution of as many groups as channels.
-    DepthwiseConv {
-        layer: usize,
-        window: Window,
-    },
-    /// A batch normalisation, by its place in the state.
-    Normalise(usize),
-    /// Arithmetic with constants, by its place among the normalisations of the state.
-    Affine(usize),
-    /// An operator of one input, with its tensors by their places in the state.
-    Function {
-        function: Function,
-        tensors: Range<usize>,
-    },
-    Arithmetic(Arithmetic),
-    Concat,
-}
-
-impl Work {
-    /// The layer that the stage is of, where it has weights.
-    pub fn layer(&self) -> Option<usize> {
-        match self {
-            Self::Linear { layer, .. }
-            | Self::Conv { layer, .. }
-            | Self::GroupedConv { layer, .. }
-            | Self::DepthwiseConv { layer, .. } => Some(*layer),
-            _ => None,
-        }
-    }
-
-    /// Whether a ReLU right behind may become part of the stage.
-    fn takes_relu(&self) -> bool {
-        self.layer().is_some()
-            || matches!(
-                self,
-                Self::Normalise(_) | Self::Affine(_) | Self::Arithmetic(_)
-            )
-    }
-}
-
-/// One stage: what it computes, from and to which values, and whether a ReLU follows.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Stage {
-    pub work: Work,
-    pub relu: bool,
-    pub inputs: Vec<usize>,
-    pub output: usize,
-}
-
-/// A lowered graph.
-#[derive(Debug, Clone)]
-pub(crate) struct Program {
-    pub stages: Vec<Stage>,
-    pub values: Vec<MapSize>,
-    /// The value that the loss reads.
-    pub output: usize,
-}
-
-impl Program {
-    /// Runs of stages between which shards wait for each other: one begins with each normalisation. The first has no stages
-    /// where a normalisation reads the network's input.
-    pub fn parts(&self) -> Vec<Range<usize>> {
-        let normalisations = (0..self.stages.len()).filter(|i| self.normalisation_at(*i).is_some());
-        let starts: Vec<usize> = std::iter::once(0).chain(normalisations).collect();
-        let ends = starts[1..].iter().copied().chain([self.stages.len()]);
-        starts
-            .iter()
-            .copied()
-            .zip(ends)
-            .map(|(a, b)| a..b)
-            .collect()
-    }
-
-    /// The stage `i` and the place of its state, where it is a normalisation.
-    pub fn normalisation_at(&self, i: usize) -> Option<(&Stage, usize)> {
-        match self.stages.get(i) {
-            Some(
-                stage @ Stage {
-                    work: Work::Normalise(place),
-                    ..
-                },
-            ) => Some((stage, *place)),
-            _ => None,
-        }
-    }
-}
 
 /// A value while lowering: its dimensions per sample, in the order of the network, and which original channels its channels are.
 ///
@@ -237,11 +128,7 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
             "a feature map",
         ));
     }
-    Ok(Program {
-        stages,
-        values,
-        output,
-    })
+    Ok(Program::new(stages, values, output))
 }
 
 /// The value that a softmax makes probabilities of, or their logarithms, where that is all that the network does with it and returns: networks are trained on

@@ -1,5 +1,7 @@
 //! Buffers that are used again.
 
+use sparsevd_kernels::training::Real;
+
 /// The first `len` elements of a buffer, which grows where it is shorter; earlier contents are kept.
 pub(crate) fn sized<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
@@ -29,5 +31,33 @@ impl<T> Planes<T> {
     pub fn start(&mut self) {
         self.input[0].clear();
         self.output.iter_mut().for_each(Vec::clear);
+    }
+}
+
+/// Where vectors are loaded fast: none lies in two cache lines.
+const ALIGNMENT: usize = 64;
+
+/// A buffer that begins at a cache line.
+#[derive(Debug, Default)]
+pub(crate) struct Aligned<T> {
+    numbers: Vec<T>,
+    first: usize,
+}
+
+impl<T: Real> Aligned<T> {
+    /// The first `len` numbers. They are those of before, or all zero where the buffer was shorter and grows.
+    pub fn sized(&mut self, len: usize) -> &mut [T] {
+        if self.numbers.len() < self.first + len {
+            self.numbers.clear();
+            let padding = ALIGNMENT / size_of::<T>();
+            self.numbers.resize(len + padding, T::default());
+            self.first = self.numbers.as_ptr().align_offset(ALIGNMENT);
+        }
+        &mut self.numbers[self.first..][..len]
+    }
+
+    /// What was [sized](Self::sized), and perhaps more behind it.
+    pub fn read(&self) -> &[T] {
+        &self.numbers[self.first..]
     }
 }

@@ -11,8 +11,9 @@ use sparsevd_kernels::training::{
 use sparsevd_model::Window;
 
 use super::direct::Direct;
+use super::lane_map::Layout;
 use super::size::MapSize;
-use super::sparse::{Sparse, Vectors};
+use super::sparse::{Sparse, SparseConv, Vectors};
 use super::{Gradients, Pass, Saved, Scratch, Weights, fill_rows, sized};
 
 /// Patches of a group of images should stay in a core's L2 cache together with their products.
@@ -28,6 +29,8 @@ pub(crate) struct Conv<'a, T> {
     pub input: MapSize,
     /// Size of the stage's output, after pooling.
     pub output: MapSize,
+    /// How input and output lie; vectors only where this is a convolution with the weights that are left, and not pooled.
+    pub layouts: [Layout; 2],
 }
 
 /// Buffers of the two products.
@@ -55,6 +58,10 @@ impl<T: Real> Conv<'_, T> {
     /// Whether the convolution runs over planes, without patches: where maps are not pooled at once.
     fn is_direct(&self) -> bool {
         self.pool.is_none() && self.weights.sparse.is_none()
+    }
+
+    fn sparse(&self) -> Option<&SparseConv> {
+        self.weights.sparse.and_then(Sparse::conv)
     }
 
     fn direct(&self) -> Direct {
@@ -127,6 +134,19 @@ impl<T: Real> Conv<'_, T> {
             (self.direct()).forward(pass, self.layer, w, input, outputs, noise, planes);
             return;
         }
+        if let Some(sparse) = self.sparse().filter(|_| self.pool.is_none()) {
+            let ([x, y], vectors) = (self.layouts, &mut scratch.vectors);
+            let parameters = [w.theta, w.bias];
+            sparse.forward(
+                pass.isa,
+                pass.samples,
+                parameters,
+                (x, input),
+                (y, out),
+                vectors,
+            );
+            return;
+        }
         let (map, group) = (self.map(), self.group(pass.samples));
         let area = map.area();
         let per_out = self.output.elements();
@@ -139,7 +159,6 @@ impl<T: Real> Conv<'_, T> {
         for first in (0..pass.samples).step_by(group) {
             let images = group.min(pass.samples - first);
             let positions = images * area;
-            let here = first * per_out..(first + images) * per_out;
             let buffers = Products {
                 rows: &mut scratch.rows,
                 rows2: &mut scratch.rows2,
@@ -147,15 +166,7 @@ impl<T: Real> Conv<'_, T> {
                 vectors: &mut scratch.vectors,
             };
             let x = &input[first * self.input.elements()..][..images * self.input.elements()];
-            let Some(pool) = self.pool else {
-                let v = if noisy {
-                    &mut factor[here.clone()]
-                } else {
-                    &mut [][..]
-                };
-                self.products(pass, first, x, buffers, &mut out[here], v);
-                continue;
-            };
+            let pool = self.pool.expect("the others are done");
             let y = sized(&mut scratch.y, positions * w.units);
             let v = sized(&mut scratch.v, if noisy { positions * w.units } else { 0 });
             self.products(pass, first, x, buffers, y, v);
@@ -194,8 +205,10 @@ impl<T: Real> Conv<'_, T> {
             noise,
             vectors,
         } = buffers;
-        if let Some(sparse) = w.sparse {
-            sparse.conv_forward(pass.isa, [w.theta, w.bias], input, y, vectors);
+        if let Some(sparse) = self.sparse() {
+            let samples = y.len() / self.map().elements();
+            let (x, y) = ((Layout::Samples, input), (Layout::Samples, y));
+            sparse.forward(pass.isa, samples, [w.theta, w.bias], x, y, vectors);
             return;
         }
         let rows = sized(rows, y.len() / w.units * w.patch);
@@ -242,7 +255,23 @@ impl<T: Real> Conv<'_, T> {
         scratch: &mut Scratch<T>,
     ) {
         let per_out = self.output.elements();
-        let sparse = self.weights.sparse;
+        let sparse = self.sparse();
+        if let Some(sparse) = sparse.filter(|_| self.layouts != [Layout::Samples; 2]) {
+            let ([x, g], vectors) = (self.layouts, &mut scratch.vectors);
+            let by = [out.theta, out.bias];
+            sparse.backward(
+                pass.isa,
+                pass.samples,
+                self.weights.theta,
+                (x, input),
+                (g, gradient),
+                by,
+                out.input,
+                !out.is_first,
+                vectors,
+            );
+            return;
+        }
         let group = self.group(pass.samples);
         for first in (0..pass.samples).step_by(group) {
             let images = first..pass.samples.min(first + group);
@@ -251,7 +280,7 @@ impl<T: Real> Conv<'_, T> {
                 None => self.pool.is_some() || pass.skip_zeros && is_mostly_zero(g, 1.0),
                 Some(sparse) => is_mostly_zero(g, sparse.density()),
             };
-            if by_events || sparse.is_some() {
+            if by_events {
                 let per_in = self.input.elements();
                 out.begin_input(images.start * per_in..images.end * per_in);
             }
@@ -285,7 +314,7 @@ impl<T: Real> Conv<'_, T> {
     fn backward_of_sparse(
         &self,
         pass: &Pass<'_>,
-        sparse: &Sparse,
+        sparse: &SparseConv,
         images: Range<usize>,
         input: &[T],
         gradient: &[T],
@@ -297,7 +326,6 @@ impl<T: Real> Conv<'_, T> {
         let here = images.start * per_out..images.end * per_out;
         let x = images.start * per_in..images.end * per_in;
         let mut g = &gradient[here.clone()];
-        out.add_bias(g);
         if self.pool.is_some() {
             let (units, per_map) = (self.weights.units, self.map().elements());
             let whole = sized(&mut scratch.y, images.len() * per_map);
@@ -316,7 +344,19 @@ impl<T: Real> Conv<'_, T> {
         }
         let dx = out.input.as_deref_mut().map(|dx| &mut dx[x.clone()]);
         let (theta, vectors) = (self.weights.theta, &mut scratch.vectors);
-        sparse.conv_backward(pass.isa, theta, &input[x], g, out.theta, dx, vectors);
+        let by = [&mut *out.theta, &mut *out.bias];
+        let (x, g) = ((Layout::Samples, &input[x]), (Layout::Samples, g));
+        sparse.backward(
+            pass.isa,
+            images.len(),
+            theta,
+            x,
+            g,
+            by,
+            dx,
+            !out.is_first,
+            vectors,
+        );
     }
 
     #[allow(clippy::too_many_arguments, reason = "a pass and its buffers")]

@@ -8,6 +8,7 @@ use sparsevd_model::Window;
 
 use super::Gradients;
 use super::conv::Conv;
+use super::lane_map::Layout;
 use super::linear::{self, Linear};
 use super::size::MapSize;
 use super::{Noise, Pass, Saved, Scratch, Weights};
@@ -177,6 +178,7 @@ fn conv_layer() {
         layer: 0,
         window: &window,
         pool: None,
+        layouts: [Layout::Samples; 2],
         input: MapSize {
             height: 9,
             width: 9,

@@ -6,6 +6,7 @@ use sparsevd_model::Window;
 use super::Gradients;
 use super::arrange::{place_channels, take_channels};
 use super::conv::Conv;
+use super::lane_map::Layout;
 use super::size::MapSize;
 use super::{Pass, Saved, Scratch, Weights, sized};
 
@@ -42,6 +43,7 @@ impl<T: Real> GroupedConv<'_, T> {
             layer: self.layer | group << 16,
             window: self.window,
             pool: None,
+            layouts: [Layout::Samples; 2],
             input: MapSize {
                 channels: self.input.channels / self.groups,
                 ..self.input

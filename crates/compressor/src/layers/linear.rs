@@ -2,6 +2,7 @@
 
 use sparsevd_kernels::training::{Real, add_square_gradient, multiply, reparametrize, square};
 
+use super::sparse::Sparse;
 use super::{Pass, Saved, Scratch, Weights, fill_rows, sized};
 
 pub(crate) struct Linear<'a, T> {
@@ -24,10 +25,11 @@ impl<T: Real> Linear<'_, T> {
         scratch: &mut Scratch<T>,
     ) {
         let (b, w) = (pass.samples * self.vectors, &self.weights);
-        if let Some(sparse) = w.sparse {
+        if let Some(sparse) = w.sparse.and_then(Sparse::linear) {
             let Scratch { rows, vectors, .. } = scratch;
             let x = self.gathered(b, input, rows);
-            sparse.linear_forward(pass.isa, [w.theta, w.bias], x, y, &mut saved.x, vectors);
+            let saved = &mut saved.vectors[0];
+            sparse.forward(pass.isa, [w.theta, w.bias], x, y, saved, vectors);
             return;
         }
         let x = self.gathered(b, input, &mut saved.x);
@@ -106,9 +108,9 @@ impl<T: Real> Linear<'_, T> {
         let mut dx = input_gradient
             .is_some()
             .then(|| sized(&mut scratch.y, b * w.patch));
-        if let Some(sparse) = w.sparse {
-            let (saved, vectors) = (&mut saved.mean_gradient, &mut scratch.vectors);
-            sparse.linear_backward(
+        if let Some(sparse) = w.sparse.and_then(Sparse::linear) {
+            let (saved, vectors) = (&mut saved.vectors[1], &mut scratch.vectors);
+            sparse.backward(
                 pass.isa,
                 w.theta,
                 gradient,

@@ -3,8 +3,13 @@
 //! With `x^ = (x - mean) / deviation` and `y = scale x^ + bias` over `n` numbers per channel,
 //! `dx = scale / deviation (g - sum g / n - x^ sum(g x^) / n)` (Ioffe and Szegedy 2015).
 
-use sparsevd_kernels::training::Real;
+use sparsevd_kernels::training::{
+    Real, channel_gradient, channel_sums, lane_gradient, lane_sums, relu_gradient_sums,
+    relu_lane_gradient_sums, scale_channels, scale_lanes,
+};
 
+use super::Pass;
+use super::lane_map::{LaneMap, Layout, blocks};
 use crate::normalisation::Normalisation;
 
 /// Sums over a batch per channel, of a value and of its product with another.
@@ -19,6 +24,50 @@ impl Sums {
         for sums in [&mut self.values, &mut self.products] {
             sums.clear();
             sums.resize(channels, 0.0);
+        }
+    }
+
+    /// Adds those of a value of some samples and of its squares; the value is vectors where there is a map.
+    pub fn add_squares<T: Real>(&mut self, pass: &Pass<'_>, map: Option<&LaneMap>, x: &[T]) {
+        let Self { values, products } = self;
+        let Some(map) = map else {
+            channel_sums(pass.isa, x, x, values, products);
+            return;
+        };
+        for block in blocks(pass.samples) {
+            let x = &x[map.place_of(Layout::Lanes, &block)];
+            let [a, b] = [x; 2].map(|x| map.inside(x));
+            lane_sums(pass.isa, block.len(), a, b, values, products);
+        }
+    }
+
+    /// Adds those of a gradient `g` and of its products with `x`; before, `g` is masked by the output `y` of a ReLU.
+    pub fn add_gradients<T: Real>(
+        &mut self,
+        pass: &Pass<'_>,
+        map: Option<&LaneMap>,
+        y: Option<&[T]>,
+        g: &mut [T],
+        x: &[T],
+    ) {
+        let (isa, Self { values, products }) = (pass.isa, self);
+        let Some(map) = map else {
+            match y {
+                Some(y) => relu_gradient_sums(isa, y, g, x, values, products),
+                None => channel_sums(isa, g, x, values, products),
+            }
+            return;
+        };
+        for block in blocks(pass.samples) {
+            let (at, lanes) = (map.place_of(Layout::Lanes, &block), block.len());
+            let (g, x) = (&mut g[at.clone()], map.inside(&x[at.clone()]));
+            match y {
+                Some(y) => {
+                    let (y, g) = (map.inside(&y[at]), map.inside_mut(g));
+                    relu_lane_gradient_sums(isa, lanes, y, g, x, values, products);
+                }
+                None => lane_sums(isa, lanes, map.inside(g), x, values, products),
+            }
         }
     }
 
@@ -95,6 +144,34 @@ impl<T: Real> Affine<T> {
             by_g: vec![],
             by_x: vec![],
             constant: vec![],
+        }
+    }
+
+    /// `y = factor x + summand` and a fused ReLU; values are vectors where there is a map.
+    pub fn scale(&self, pass: &Pass<'_>, map: Option<&LaneMap>, x: &[T], relu: bool, y: &mut [T]) {
+        let (factor, summand) = (&self.factor, &self.summand);
+        let Some(map) = map else {
+            scale_channels(pass.isa, x, factor, summand, relu, y);
+            return;
+        };
+        for block in blocks(pass.samples) {
+            let at = map.place_of(Layout::Lanes, &block);
+            let (x, y) = (map.inside(&x[at.clone()]), map.inside_mut(&mut y[at]));
+            scale_lanes(pass.isa, block.len(), x, factor, summand, relu, y);
+        }
+    }
+
+    /// Makes the gradient by y that by x, as it was [prepared](Self::differentiate).
+    pub fn backward(&self, pass: &Pass<'_>, map: Option<&LaneMap>, g: &mut [T], x: &[T]) {
+        let [by_g, by_x, constant] = [&self.by_g, &self.by_x, &self.constant];
+        let Some(map) = map else {
+            channel_gradient(pass.isa, g, x, by_g, by_x, constant);
+            return;
+        };
+        for block in blocks(pass.samples) {
+            let at = map.place_of(Layout::Lanes, &block);
+            let (g, x) = (map.inside_mut(&mut g[at.clone()]), map.inside(&x[at]));
+            lane_gradient(pass.isa, block.len(), g, x, by_g, by_x, constant);
         }
     }
 

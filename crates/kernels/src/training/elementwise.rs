@@ -21,7 +21,7 @@ multiversion! {
 }
 
 #[inline(always)]
-fn relu_gradient_body<T: Real>(y: &[T], gradient: &mut [T]) {
+pub(super) fn relu_gradient_body<T: Real>(y: &[T], gradient: &mut [T]) {
     for (g, &y) in gradient.iter_mut().zip(y) {
         *g = if y > T::of(0.0) { *g } else { T::of(0.0) };
     }
@@ -60,5 +60,17 @@ multiversion! {
 fn add_body<T: Real>(x: &[T], out: &mut [T]) {
     for (o, &x) in out.iter_mut().zip(x) {
         *o += x;
+    }
+}
+
+multiversion! {
+    /// `out = a + b`.
+    pub fn sum[T: Real](a: &[T], b: &[T], out: &mut [T]) = sum_body::<T>;
+}
+
+#[inline(always)]
+fn sum_body<T: Real>(a: &[T], b: &[T], out: &mut [T]) {
+    for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *o = a + b;
     }
 }

@@ -18,19 +18,20 @@ mod update;
 mod windows;
 
 pub use activation::{activate, activation_gradient};
-pub use channels::{add_channel_gradient, channel_sums, scale_channels};
+pub use channels::{channel_gradient, channel_sums, relu_gradient_sums, scale_channels};
 pub use convolution::{Event, col2im_add, im2row, input_gradient, weight_gradient};
 pub use depthwise::{depthwise, depthwise_gradient};
 pub use direct::{
     Begin, PixelGrid, Run, direct_product, direct_weight_gradient, merge_runs, padded_units,
 };
-pub use elementwise::{add, add_square_gradient, multiply, relu, relu_gradient};
+pub use elementwise::{add, add_square_gradient, multiply, relu, relu_gradient, sum};
 pub use momentum::{Nesterov, nesterov};
 pub use philox::{NoiseKey, normals, philox4x32};
 pub use real::Real;
 pub use reparametrization::{VARIANCE_EPSILON, reparametrize, square};
 pub use sparse::{
-    Grid, LaneLayout, Plane, Taps, from_lanes, sampled_product, sparse_product, to_lanes,
+    Grid, LaneLayout, Plane, Taps, add_lane_totals, from_lanes, lane_gradient, lane_sums,
+    relu_lane_gradient_sums, sampled_product, scale_lanes, sparse_product, to_lanes,
 };
 pub use update::{
     Adam, K1, K2, K3, KlWeight, LOG_ALPHA_LIMIT, THETA_EPSILON, adam, exp, kl, kl_gradient,

@@ -70,7 +70,7 @@ pub trait Real:
         isa: Isa,
         taps: &Taps,
         weights: &[Self],
-        first: Option<&[Self]>,
+        begin: Begin<'_, Self>,
         from: Plane<&[Self]>,
         to: Plane<&mut [Self]>,
     );
@@ -193,12 +193,12 @@ impl Real for f32 {
         isa: Isa,
         taps: &Taps,
         weights: &[Self],
-        first: Option<&[Self]>,
+        begin: Begin<'_, Self>,
         from: Plane<&[Self]>,
         to: Plane<&mut [Self]>,
     ) {
         // SAFETY: the contract of the trait.
-        unsafe { vectors::sparse_product(isa, taps, weights, first, from, to) };
+        unsafe { vectors::sparse_product(isa, taps, weights, begin, from, to) };
     }
     unsafe fn sampled_product(
         isa: Isa,
@@ -303,11 +303,11 @@ impl Real for f64 {
         _isa: Isa,
         taps: &Taps,
         weights: &[Self],
-        first: Option<&[Self]>,
+        begin: Begin<'_, Self>,
         from: Plane<&[Self]>,
         to: Plane<&mut [Self]>,
     ) {
-        plain::sparse_product(taps, weights, first, from, to);
+        plain::sparse_product(taps, weights, begin, from, to);
     }
     unsafe fn sampled_product(
         _isa: Isa,

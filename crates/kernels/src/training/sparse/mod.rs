@@ -5,19 +5,23 @@
 //! [`LANES`] samples. Every multiply-add then has one weight, broadcast, and a vector that lies in memory as it is needed,
 //! whichever weights are left. Distances ("steps") and places are in vectors.
 
+mod channels;
 pub(super) mod plain;
 pub(super) mod taps;
 pub(super) mod vectors;
 
 use self::taps::{check, last_row};
 use crate::Isa;
-use crate::training::Real;
+use crate::training::{Begin, Real};
 
+pub use self::channels::{
+    add_lane_totals, lane_gradient, lane_sums, relu_lane_gradient_sums, scale_lanes,
+};
 pub use self::taps::{Grid, LaneLayout, Plane, Taps};
 
-/// `to[row][position] = first[row] + sum of weights[tap] * from[place of tap + position]`, over the taps of each row.
+/// `to[row][position] = begin + sum of weights[tap] * from[place of tap + position]`, over the taps of each row.
 ///
-/// `first` is the bias; without it sums begin at zero. `from.plane` is not used, since places are in the whole array.
+/// `from.plane` is not used, since places are in the whole array.
 ///
 /// # Panics
 /// When a vector lies outside its array, or grids and lengths disagree.
@@ -26,13 +30,15 @@ pub fn sparse_product<T: Real>(
     isa: Isa,
     taps: &Taps,
     weights: &[T],
-    first: Option<&[T]>,
+    begin: Begin<'_, T>,
     from: Plane<&[T]>,
     to: Plane<&mut [T]>,
 ) {
     assert_eq!(weights.len(), taps.len(), "weights");
     assert_eq!(from.grid.size, to.grid.size, "positions");
-    assert!(first.is_none_or(|f| f.len() == taps.rows()), "bias");
+    if let Begin::Bias(bias) = begin {
+        assert_eq!(bias.len(), taps.rows(), "bias");
+    }
     if taps.rows() == 0 || to.grid.is_empty() {
         return;
     }
@@ -46,7 +52,7 @@ pub fn sparse_product<T: Real>(
         to.grid,
     );
     // SAFETY: checked above.
-    unsafe { T::sparse_product(isa, taps, weights, first, from, to) }
+    unsafe { T::sparse_product(isa, taps, weights, begin, from, to) }
 }
 
 /// `gradients[tap] += sum over positions and lanes of by_output[row][position] * input[place of tap + position]`: gradients
@@ -178,19 +184,17 @@ mod tests {
                     grid: from,
                     plane: 0,
                 };
-                let written = Plane {
-                    array: &mut out[..],
-                    grid: to,
-                    plane: area,
+                let mut product = |begin| {
+                    let written = Plane {
+                        array: &mut out[..],
+                        grid: to,
+                        plane: area,
+                    };
+                    sparse_product(isa, &taps, &weights, begin, plane_of(&input[..]), written);
+                    out.clone()
                 };
-                sparse_product(
-                    isa,
-                    &taps,
-                    &weights,
-                    Some(&bias),
-                    plane_of(&input[..]),
-                    written,
-                );
+                let out = product(Begin::Bias(&bias));
+                let twice = product(Begin::Sum);
                 let mut gradients = vec![1.0; taps.len()];
                 let read = Plane {
                     array: &by_output[..],
@@ -211,7 +215,9 @@ mod tests {
                             sum += weights[tap] * x;
                             by_weights[tap] += by_output[o] * x;
                         }
-                        assert_eq!(out[o], sum, "{isa}, row {row}, position {position}");
+                        let at = format!("{isa}, row {row}, position {position}");
+                        assert_eq!(out[o], sum, "{at}");
+                        assert_eq!(twice[o], sum + (sum - bias[row]), "{at}");
                     }
                 }
                 assert_eq!(gradients, by_weights, "{isa}, {height} by {width}");
@@ -238,7 +244,14 @@ mod tests {
                 grid: to,
                 plane: area,
             };
-            sparse_product(Isa::SCALAR, &taps, &as_f64(&weights), None, read, written);
+            sparse_product(
+                Isa::SCALAR,
+                &taps,
+                &as_f64(&weights),
+                Begin::Zero,
+                read,
+                written,
+            );
             let mut single = vec![0.0_f32; out.len()];
             let read = Plane {
                 array: &input[..],
@@ -250,7 +263,7 @@ mod tests {
                 grid: to,
                 plane: area,
             };
-            sparse_product(Isa::best(), &taps, &weights, None, read, written);
+            sparse_product(Isa::best(), &taps, &weights, Begin::Zero, read, written);
             assert_eq!(as_f64(&single), out);
         }
     }
@@ -325,7 +338,7 @@ mod tests {
             grid,
             plane: 0,
         };
-        sparse_product(Isa::best(), &taps, &[1.0], None, from, to);
+        sparse_product(Isa::best(), &taps, &[1.0], Begin::Zero, from, to);
     }
 
     #[test]

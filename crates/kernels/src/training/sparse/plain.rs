@@ -4,6 +4,7 @@ use std::ops::{Add, AddAssign, Mul, Range};
 
 use super::taps::{Grid, LaneLayout, Plane, Taps, for_each_position};
 use crate::LANES;
+use crate::training::Begin;
 
 /// Numbers that are added and multiplied.
 pub trait Number: Copy + Default + Add<Output = Self> + AddAssign + Mul<Output = Self> {}
@@ -19,7 +20,7 @@ fn positions(a: Grid, b: Grid) -> impl Iterator<Item = [usize; 2]> {
 pub fn sparse_product<T: Number>(
     taps: &Taps,
     weights: &[T],
-    first: Option<&[T]>,
+    begin: Begin<'_, T>,
     from: Plane<&[T]>,
     to: Plane<&mut [T]>,
 ) {
@@ -28,7 +29,11 @@ pub fn sparse_product<T: Number>(
         for [at, out] in positions(from.grid, to.grid) {
             let out = (row * to.plane + out) * LANES;
             for lane in 0..LANES {
-                let mut sum = first.map_or(T::default(), |f| f[row]);
+                let mut sum = match begin {
+                    Begin::Zero => T::default(),
+                    Begin::Bias(bias) => bias[row],
+                    Begin::Sum => to.array[out + lane],
+                };
                 for tap in here.clone() {
                     let place = taps.places[tap] as usize + at;
                     sum += weights[tap] * from.array[place * LANES + lane];

@@ -5,6 +5,7 @@ use super::plain;
 use super::taps::for_each_position;
 use super::taps::{LaneLayout, Plane, Taps};
 use crate::simd::{Simd, simd_dispatch};
+use crate::training::Begin;
 use crate::{Isa, LANES, Level};
 
 /// What one call reads and writes. Pointers are to floats, distances in floats.
@@ -31,7 +32,7 @@ pub unsafe fn sparse_product(
     isa: Isa,
     taps: &Taps,
     weights: &[f32],
-    first: Option<&[f32]>,
+    begin: Begin<'_, f32>,
     from: Plane<&[f32]>,
     to: Plane<&mut [f32]>,
 ) {
@@ -50,17 +51,17 @@ pub unsafe fn sparse_product(
         },
     };
     // SAFETY: all vectors lie in their arrays, and each tap has a weight, by the contract of this function.
-    unsafe { product(isa, job, weights, first) }
+    unsafe { product(isa, job, weights, begin) }
 }
 
 simd_dispatch! {
     /// # Safety
     /// The vectors of the job lie in its arrays, and each tap has a weight, each row a first number where there are some.
-    unsafe fn product(job: Job<'_>, weights: &[f32], first: Option<&[f32]>) = product_body;
+    unsafe fn product(job: Job<'_>, weights: &[f32], begin: Begin<'_, f32>) = product_body;
 }
 
 #[inline(always)]
-unsafe fn product_body<S: Simd>(job: Job<'_>, weights: &[f32], first: Option<&[f32]>) {
+unsafe fn product_body<S: Simd>(job: Job<'_>, weights: &[f32], begin: Begin<'_, f32>) {
     let [height, width] = job.size;
     for y in 0..height {
         let mut x = 0;
@@ -69,11 +70,11 @@ unsafe fn product_body<S: Simd>(job: Job<'_>, weights: &[f32], first: Option<&[f
             // SAFETY: the contract of this function; a block ends at `width` at the latest.
             unsafe {
                 x += match left {
-                    16.. => product_block::<S, 16>(job, weights, first, [y, x]),
-                    8.. => product_block::<S, 8>(job, weights, first, [y, x]),
-                    4.. => product_block::<S, 4>(job, weights, first, [y, x]),
-                    2.. => product_block::<S, 2>(job, weights, first, [y, x]),
-                    _ => product_block::<S, 1>(job, weights, first, [y, x]),
+                    16.. => product_block::<S, 16>(job, weights, begin, [y, x]),
+                    8.. => product_block::<S, 8>(job, weights, begin, [y, x]),
+                    4.. => product_block::<S, 4>(job, weights, begin, [y, x]),
+                    2.. => product_block::<S, 2>(job, weights, begin, [y, x]),
+                    _ => product_block::<S, 1>(job, weights, begin, [y, x]),
                 };
             }
         }
@@ -85,7 +86,7 @@ unsafe fn product_body<S: Simd>(job: Job<'_>, weights: &[f32], first: Option<&[f
 unsafe fn product_block<S: Simd, const P: usize>(
     job: Job<'_>,
     weights: &[f32],
-    first: Option<&[f32]>,
+    begin: Begin<'_, f32>,
     [y, x]: [usize; 2],
 ) -> usize {
     let step = job.from_steps[1];
@@ -96,8 +97,13 @@ unsafe fn product_block<S: Simd, const P: usize>(
             // SAFETY: the contract of `product`.
             unsafe {
                 let from = job.from.add(y * job.from_steps[0] + x * step + part);
-                let begin = first.map_or(0.0, |f| *f.get_unchecked(row));
-                let mut sums = [S::splat(begin); P];
+                let to = job.to.add(row * job.to_plane + y * job.to_steps[0] + part);
+                let to = to.add(x * job.to_steps[1]);
+                let mut sums = match begin {
+                    Begin::Zero => [S::splat(0.0); P],
+                    Begin::Bias(bias) => [S::splat(*bias.get_unchecked(row)); P],
+                    Begin::Sum => std::array::from_fn(|p| S::load(to.add(p * job.to_steps[1]))),
+                };
                 for tap in here.clone() {
                     let weight = S::splat(*weights.get_unchecked(tap));
                     let at = from.add(*taps.places.get_unchecked(tap) as usize * LANES);
@@ -105,9 +111,8 @@ unsafe fn product_block<S: Simd, const P: usize>(
                         *sum = S::fma(weight, S::load(at.add(p * step)), *sum);
                     }
                 }
-                let to = job.to.add(row * job.to_plane + y * job.to_steps[0] + part);
                 for (p, sum) in sums.iter().enumerate() {
-                    S::store(to.add((x + p) * job.to_steps[1]), *sum);
+                    S::store(to.add(p * job.to_steps[1]), *sum);
                 }
             }
         }
