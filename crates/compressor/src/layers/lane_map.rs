@@ -73,7 +73,8 @@ impl LaneMap {
     /// Vectors from one channel to the next: an odd number, since channels that are a power of two apart would meet in few sets
     /// of the caches.
     pub fn plane(&self) -> usize {
-        (self.before[0] + self.map.height + self.after[0]) * self.pitch() | 1
+        let rows = self.before[0] + self.map.height + self.after[0];
+        (rows * self.pitch()) | 1
     }
 
     /// Numbers of the map of sixteen samples.
