@@ -27,7 +27,9 @@ pub use fingerprint::{network_fingerprint, samples_fingerprint};
 use crate::arrays::to_bytes;
 use crate::error::CompressError;
 use crate::frame;
+use crate::parameter::Parameter;
 use crate::state::State;
+use crate::trainer::average::Average;
 use crate::trainer::history::EpochRecord;
 use crate::trainer::snapshot::{Position, Snapshot};
 
@@ -178,6 +180,11 @@ pub(crate) fn write(
             tensors.push((name, Dtype::F32, vec![data.len()], bytes));
         }
     }
+    let averages = snapshot.average.0.iter().zip(state.parameters());
+    for (values, parameter) in averages {
+        let bytes = bytemuck::cast_slice(values);
+        tensors.push((averaged(&parameter), Dtype::F32, vec![values.len()], bytes));
+    }
     for (i, layer) in state.layers.iter().enumerate() {
         let scales = layer.scales.as_ref().map_or(&[][..], |s| s.as_slice());
         let bytes = bytemuck::cast_slice(scales);
@@ -204,6 +211,11 @@ fn kept(layer: usize) -> [String; 2] {
 /// Name of the array of a layer's scales, which is empty without any.
 fn steps(layer: usize) -> String {
     format!("{layer}.steps")
+}
+
+/// Name of the array of a parameter's average.
+fn averaged<V>(parameter: &Parameter<'_, V>) -> String {
+    format!("average.{}.{}", parameter.owner, parameter.part)
 }
 
 /// A checkpoint that was read.
@@ -266,12 +278,14 @@ fn read_inner(file: &Path, run: &Run<'_>) -> Result<Found, Fault> {
     if let Some(difference) = run.begun.difference(&meta.begun) {
         return Err(Fault::Other(difference));
     }
-    let state = state(&bytes, run.dense).map_err(Fault::Damaged)?;
+    let averages = run.averages(&meta.position);
+    let (state, average) = state(&bytes, run.dense, averages).map_err(Fault::Damaged)?;
     let snapshot = Snapshot {
         position: meta.position,
         sums: meta.sums,
         history: Cow::Owned(meta.history),
         state: Cow::Owned(state),
+        average: Cow::Owned(average),
     };
     run.check(&snapshot).map_err(Fault::Damaged)?;
     Ok(Found {
@@ -328,7 +342,12 @@ fn of_version(version: u32) -> String {
 }
 
 /// The state in a file, as far as arrays go: each has the type and the length that the others give it. `dense` is that of the network.
-fn state(bytes: &[u8], dense: &State<f32>) -> Result<State<f32>, String> {
+/// With it comes the average of its parameters, where there must be one.
+fn state(
+    bytes: &[u8],
+    dense: &State<f32>,
+    averages: bool,
+) -> Result<(State<f32>, Average), String> {
     let all = SafeTensors::deserialize(bytes).map_err(|e| of_damage(&e.to_string()))?;
     let mut left = all.names().len();
     let mut array = |name: &str, dtype: Dtype, most: usize| -> Result<Vec<[u8; 4]>, String> {
@@ -373,6 +392,17 @@ fn state(bytes: &[u8], dense: &State<f32>) -> Result<State<f32>, String> {
     for i in 0..state.layers.len() {
         scales.push(floats(&steps(i), 2)?);
     }
+    let mut average = Average::default();
+    for parameter in state.parameters().iter().filter(|_| averages) {
+        let (name, expected) = (averaged(parameter), parameter.values.len());
+        let values = floats(&name, expected)?;
+        if values.len() != expected || !values.iter().all(|v| v.is_finite()) {
+            return Err(format!(
+                "`{name}`: expected {expected} finite numbers, got others"
+            ));
+        }
+        average.0.push(values);
+    }
     if left > 0 {
         return Err(format!("expected no other arrays, got {left}"));
     }
@@ -397,5 +427,5 @@ fn state(bytes: &[u8], dense: &State<f32>) -> Result<State<f32>, String> {
             }
         });
     }
-    Ok(state)
+    Ok((state, average))
 }

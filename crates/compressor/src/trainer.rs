@@ -1,5 +1,6 @@
 //! The trainer: runs the phases of a recipe over the training data, epoch by epoch.
 
+pub(crate) mod average;
 mod checks;
 mod epoch;
 mod evaluation;
@@ -39,6 +40,7 @@ use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
 use crate::units;
 
+use average::Average;
 use checks::{
     check_augmentation, check_classes, check_ids, check_normalisation, check_smoothing,
     check_weights,
@@ -71,6 +73,8 @@ pub struct Trainer {
     history: Vec<EpochRecord>,
     /// Sum of losses and number of errors of the current epoch so far.
     sums: [f64; 2],
+    /// Of the phase that keeps one.
+    average: Average,
     dense: State<f32>,
     original: Network,
     /// What an output of 1 in training stands for; see [`units`].
@@ -164,6 +168,7 @@ impl Trainer {
             position: Position::default(),
             history: vec![],
             sums: [0.0; 2],
+            average: Average::default(),
             dense: state,
             original: network.clone(),
             unit,
@@ -324,6 +329,7 @@ impl Trainer {
                 self.save()?;
                 return Ok(outcome);
             }
+            self.take_average()?;
             if phase.method == Method::Quantise {
                 // Weights that were rounded to zero are removed.
                 self.remove_over(self.threshold())?;
@@ -455,8 +461,20 @@ impl Trainer {
         if let (Method::Quantise, [c]) = (phase.method, phase.grid.as_slice()) {
             self.start_grid(*c, phase.bias_step)?;
         }
+        if phase.ema_decay > 0.0 {
+            self.average = Average::new(self.engine.state());
+        }
         (self.position.adam_step, self.position.started) = (0, true);
         Ok(())
+    }
+
+    /// Puts the average of the phase, where it kept one, in the parameters' place.
+    fn take_average(&mut self) -> Result<(), CompressError> {
+        let average = std::mem::take(&mut self.average);
+        match average.is_empty() {
+            true => Ok(()),
+            false => self.replace_state(|state| average.apply(state)),
+        }
     }
 
     /// Puts every layer on the grid of `c` times the median sigma of its survivors; see [`quantise::scales`].
@@ -507,7 +525,9 @@ impl Trainer {
 
     fn remove(&mut self, keep: &[Vec<bool>]) -> Result<(), CompressError> {
         let (graph, shapes) = (self.graph.clone(), self.shapes.clone());
-        let shrink = pruning::may_compact(self.engine.layers(), self.recipe.alpha);
+        // An average has the shape that parameters had as the phase began.
+        let shrink = pruning::may_compact(self.engine.layers(), self.recipe.alpha)
+            && self.average.is_empty();
         self.replace_state(|state| {
             for (layer, keep) in state.layers.iter_mut().zip(keep) {
                 layer.remove(keep);
@@ -541,6 +561,7 @@ impl Trainer {
             sums: self.sums,
             history: Cow::Borrowed(&self.history),
             state: Cow::Borrowed(self.engine.state()),
+            average: Cow::Borrowed(&self.average),
         }
     }
 
@@ -552,6 +573,7 @@ impl Trainer {
         self.engine = self.engine_of(snapshot.state.into_owned())?;
         (self.position, self.sums) = (snapshot.position, snapshot.sums);
         self.history = snapshot.history.into_owned();
+        self.average = snapshot.average.into_owned();
         Ok(())
     }
 

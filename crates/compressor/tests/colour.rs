@@ -113,6 +113,7 @@ fn everything() -> Recipe {
         flip: true,
         cutout: 2,
         label_smoothing: 0.1,
+        ema_decay: 0.8,
         ..Phase::new(Method::Dense, 10)
     };
     let tune = Phase {
@@ -152,7 +153,7 @@ fn every_setting_gives_the_same_bytes_through_threads_and_interruptions() {
         assert!(bytes(&second) == want, "stopped after {steps} steps");
     }
     // Each setting has an effect.
-    let changes: [fn(&mut Phase); 9] = [
+    let changes: [fn(&mut Phase); 10] = [
         |p| p.optimizer = Optimizer::Adam,
         |p| p.momentum = 0.5,
         |p| p.weight_decay = 0.0,
@@ -161,6 +162,7 @@ fn every_setting_gives_the_same_bytes_through_threads_and_interruptions() {
         |p| p.flip = false,
         |p| p.cutout = 3,
         |p| p.label_smoothing = 0.0,
+        |p| p.ema_decay = 0.0,
         |p| p.shift = 0,
     ];
     let mut short = recipe;

@@ -34,6 +34,7 @@ impl Run<'_> {
             sums,
             history,
             state,
+            average: _,
         } = snapshot;
         let is_sum = |sum: &f64| sum.is_finite() && (position.step > 0 || *sum == 0.0);
         if !sums.iter().all(is_sum) {
@@ -50,6 +51,12 @@ impl Run<'_> {
             check_numbers(&parameter, self.dense)?;
         }
         Ok(())
+    }
+
+    /// Whether a run at this place keeps an average of its parameters.
+    pub(super) fn averages(&self, position: &Position) -> bool {
+        let phase = self.phase(position).filter(|_| position.started);
+        phase.is_some_and(|phase| phase.ema_decay > 0.0)
     }
 
     fn phase(&self, position: &Position) -> Option<&Phase> {

@@ -85,6 +85,10 @@ pub struct Phase {
     /// Share of each label that is spread over all classes (Szegedy et al. 2016).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub label_smoothing: f64,
+    /// Decay of a moving average of all parameters, which takes their place in validation and at the end of the phase; 0 for none
+    /// (Polyak and Juditsky 1992). Without noise and grids.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ema_decay: f64,
     /// log sigma^2 that weights without noise start from.
     #[serde(default = "minus_eight")]
     pub log_sigma2: f64,
@@ -197,6 +201,7 @@ impl Phase {
             flip: false,
             cutout: 0,
             label_smoothing: 0.0,
+            ema_decay: 0.0,
             log_sigma2: minus_eight(),
             kl_scale: one(),
             kl_warmup: 0.0,
@@ -286,6 +291,15 @@ impl Phase {
         range("momentum", self.momentum, 0.0, 0.9999)?;
         range("weight_decay", self.weight_decay, 0.0, 1.0)?;
         range("label_smoothing", self.label_smoothing, 0.0, 0.9)?;
+        range("ema_decay", self.ema_decay, 0.0, 0.999_999)?;
+        let averages = matches!(self.method, Method::Dense | Method::FineTune);
+        if self.ema_decay > 0.0 && !averages {
+            return Err(CompressError::setting(
+                "ema_decay",
+                "0 but in a dense or fine-tune phase",
+                format!("{} in {}", self.ema_decay, self.method.name()),
+            ));
+        }
         self.check_optimizer()?;
         range("log_sigma2", self.log_sigma2, -20.0, 5.0)?;
         range("kl_scale", self.kl_scale, 0.0, 1000.0)?;

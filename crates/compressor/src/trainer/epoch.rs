@@ -77,7 +77,7 @@ impl Trainer {
             self.remove(&under_threshold(self.engine.layers(), 0.0))?;
         }
         let train_error = objective.mean_error(errors, samples);
-        let record = self.record(phase, mean, train_error, &mut || observer.stop());
+        let record = self.record(phase, mean, train_error, &mut || observer.stop())?;
         let Some(mut record) = record else {
             (self.position, self.sums) = at_end;
             if let Some(before) = before {
@@ -140,6 +140,9 @@ impl Trainer {
         let adam_step = self.position.adam_step;
         self.engine
             .update(&schedule.hyper(epochs, adam_step, images.len()));
+        if phase.ema_decay > 0.0 {
+            (self.average).update(self.engine.state(), phase.ema_decay, adam_step);
+        }
         self.sums[0] += report.loss;
         self.sums[1] += report.error;
         self.position.step += 1;
@@ -217,9 +220,12 @@ impl Trainer {
         loss: f64,
         train_error: f64,
         stop: &mut dyn FnMut() -> bool,
-    ) -> Option<EpochRecord> {
+    ) -> Result<Option<EpochRecord>, CompressError> {
         let threshold = self.threshold();
-        let validation = self.validation_errors_until(threshold, stop)?.score;
+        let Some(validation) = self.averaged_validation_errors(threshold, stop)? else {
+            return Ok(None);
+        };
+        let validation = validation.score;
         let layers: Vec<LayerRecord> = self
             .engine
             .layers()
@@ -229,7 +235,7 @@ impl Trainer {
         let parameters = self.engine.state().parameters();
         let posteriors = parameters.iter().filter_map(|p| p.posterior());
         let kl = posteriors.fold(0.0, |kl, posterior| kl + posterior.kl());
-        Some(EpochRecord {
+        Ok(Some(EpochRecord {
             phase: self.position.phase + 1,
             method: phase.method,
             epoch: self.position.epoch,
@@ -240,6 +246,6 @@ impl Trainer {
             validation_r2: validation.r2(),
             layers,
             seconds: 0.0,
-        })
+        }))
     }
 }

@@ -75,6 +75,24 @@ impl Trainer {
         Some(self.errors(outputs, &samples.targets()))
     }
 
+    /// The same with the average of the phase's parameters, where it keeps one.
+    pub(super) fn averaged_validation_errors(
+        &mut self,
+        threshold: f64,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<SampleErrors>, CompressError> {
+        if self.average.is_empty() {
+            return Ok(self.validation_errors_until(threshold, stop));
+        }
+        let now = self.engine.state().clone();
+        let average = std::mem::take(&mut self.average);
+        self.replace_state(|state| average.apply(state))?;
+        self.average = average;
+        let errors = self.validation_errors_until(threshold, stop);
+        self.replace_state(|state| *state = now)?;
+        Ok(errors)
+    }
+
     /// Validation score and weights left for each threshold.
     pub fn sweep(&mut self, thresholds: &[f64]) -> Vec<(f64, Score, usize)> {
         let row = |&threshold: &f64| {

@@ -30,6 +30,7 @@ impl Trainer {
             position: self.position,
             history: self.history.clone(),
             sums: self.sums,
+            average: self.average.clone(),
             dense: self.dense.clone(),
             original: self.original.clone(),
             unit: self.unit,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::average::Average;
 use super::history::EpochRecord;
 use crate::state::State;
 
@@ -38,4 +39,6 @@ pub struct Snapshot<'a> {
     pub history: Cow<'a, [EpochRecord]>,
     /// The trainable state.
     pub state: Cow<'a, State<f32>>,
+    /// The average of the phase's parameters, where it keeps one.
+    pub average: Cow<'a, Average>,
 }
