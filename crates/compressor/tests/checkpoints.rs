@@ -63,10 +63,14 @@ fn recipe() -> Recipe {
     };
     let mut quantise = phase(Method::Quantise, 2);
     quantise.grid = vec![0.5];
+    let averaged = |method| Phase {
+        ema_decay: 0.5,
+        ..phase(method, 1)
+    };
     Recipe::new(vec![
-        phase(Method::Dense, 1),
+        averaged(Method::Dense),
         phase(Method::SparseVd, 3),
-        phase(Method::FineTune, 1),
+        averaged(Method::FineTune),
         quantise,
     ])
 }

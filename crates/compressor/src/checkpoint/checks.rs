@@ -34,7 +34,7 @@ impl Run<'_> {
             sums,
             history,
             state,
-            average: _,
+            average,
         } = snapshot;
         let is_sum = |sum: &f64| sum.is_finite() && (position.step > 0 || *sum == 0.0);
         if !sums.iter().all(is_sum) {
@@ -47,8 +47,10 @@ impl Run<'_> {
         for (layer, dense) in state.layers.iter().zip(&self.dense.layers) {
             self.check_layer(position, layer, dense)?;
         }
-        for parameter in state.parameters() {
-            check_numbers(&parameter, self.dense)?;
+        let mut averaged = state.clone().into_owned();
+        average.apply(&mut averaged);
+        for parameter in state.parameters().iter().chain(&averaged.parameters()) {
+            check_numbers(parameter, self.dense)?;
         }
         Ok(())
     }

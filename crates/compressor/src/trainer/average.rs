@@ -38,7 +38,7 @@ impl Average {
     }
 
     /// Puts the average in the parameters' place; weights that were removed stay zero.
-    pub(super) fn apply(&self, state: &mut State<f32>) {
+    pub(crate) fn apply(&self, state: &mut State<f32>) {
         for (average, parameter) in self.0.iter().zip(state.parameters_mut()) {
             parameter.values.copy_from_slice(average);
             if let Some(noise) = parameter.noise {
