@@ -1,7 +1,8 @@
 //! Forward and backward passes of the operators, on the samples of one shard.
 //!
-//! Activations are channels last, or, where layers compute with the weights that are left, vectors of samples ([`lane_map`]). A forward pass stores in [`Saved`] the values that its backward pass needs; backward
-//! passes add to gradients that start at zero.
+//! Activations are channels last, or, where layers compute with the weights that are left, vectors of samples
+//! ([`lane_map`]). A forward pass stores in [`Saved`] the values that its backward pass needs; backward
+//! passes add to gradients that start at zero, but for convolutions, which write the first, and elementwise stages, which change it in place.
 
 pub(crate) mod arithmetic;
 pub(crate) mod arrange;

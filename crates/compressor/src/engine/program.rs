@@ -68,11 +68,7 @@ impl Work {
 
     /// Whether a ReLU right behind may become part of the stage.
     pub fn takes_relu(&self) -> bool {
-        self.layer().is_some()
-            || matches!(
-                self,
-                Self::Normalise(_) | Self::Affine(_) | Self::Arithmetic(_)
-            )
+        self.layer().is_some() || self.normalises() || matches!(self, Self::Arithmetic(_))
     }
 }
 
@@ -90,9 +86,19 @@ impl Stage {
     /// same way.
     pub fn is_elementwise(&self, values: &[MapSize]) -> bool {
         match self.work {
-            Work::Normalise(_) | Work::Affine(_) => true,
             Work::Arithmetic(Arithmetic::Add) => values[self.inputs[0]] == values[self.inputs[1]],
-            _ => false,
+            _ => self.work.normalises(),
+        }
+    }
+
+    /// Whether it reads and writes vectors of samples, too; `is_sparse` says of a layer whether it computes with the weights that are
+    /// left.
+    pub fn takes_lanes(&self, values: &[MapSize], is_sparse: impl Fn(usize) -> bool) -> bool {
+        match self.work {
+            Work::Conv {
+                layer, pool: None, ..
+            } => is_sparse(layer),
+            _ => self.is_elementwise(values),
         }
     }
 }
@@ -104,41 +110,42 @@ pub(crate) struct Program {
     pub values: Vec<MapSize>,
     /// How the values lie as vectors of samples.
     pub lane_maps: Vec<LaneMap>,
-    /// Of each value the first of those that lie as it does, since an elementwise stage reads or writes both.
-    alike: Vec<usize>,
-    /// In which buffer the gradient of each value lies.
-    pub gradients: Vec<usize>,
+    /// Of each value the first of its group, which elementwise stages connect: values of a group have one layout and one border.
+    layout_groups: Vec<usize>,
+    /// In which buffer the gradient of each value lies; none for the network's input.
+    pub gradient_buffers: Vec<Option<usize>>,
     /// The value that the loss reads.
     pub output: usize,
 }
 
-/// The output of a convolution, before pooling.
-fn map_of(window: &Window, values: &[MapSize], stage: &Stage) -> MapSize {
-    let map = values[stage.inputs[0]].over(window);
-    MapSize {
+/// The maps of a convolution's input and output, before pooling, with the borders that it needs.
+fn borders_of(window: &Window, values: &[MapSize], stage: &Stage) -> [LaneMap; 2] {
+    let input = values[stage.inputs[0]];
+    let map = input.over(window);
+    let output = MapSize {
         channels: values[stage.output].channels,
         ..map.expect("checked when the graph was lowered")
-    }
+    };
+    borders(window, input, output)
 }
 
 impl Program {
     pub fn new(stages: Vec<Stage>, values: Vec<MapSize>, output: usize) -> Self {
         let mut lane_maps: Vec<LaneMap> = values.iter().copied().map(LaneMap::new).collect();
-        let mut alike: Vec<usize> = (0..values.len()).collect();
+        let mut groups: Vec<usize> = (0..values.len()).collect();
         for stage in &stages {
             if stage.is_elementwise(&values) {
                 for &input in &stage.inputs {
-                    let pair = [alike[input], alike[stage.output]];
+                    let pair = [groups[input], groups[stage.output]];
                     let first = pair[0].min(pair[1]);
-                    (alike.iter_mut())
-                        .filter(|a| pair.contains(a))
-                        .for_each(|a| *a = first);
+                    (groups.iter_mut())
+                        .filter(|g| pair.contains(g))
+                        .for_each(|g| *g = first);
                 }
             }
             if let Work::Conv { window, pool, .. } = &stage.work {
                 let (input, output) = (stage.inputs[0], stage.output);
-                let [read, written] =
-                    borders(window, values[input], map_of(window, &values, stage));
+                let [read, written] = borders_of(window, &values, stage);
                 lane_maps[input].widen_as(&read);
                 if pool.is_none() {
                     lane_maps[output].widen_as(&written);
@@ -147,69 +154,57 @@ impl Program {
         }
         for value in 0..values.len() {
             let own = lane_maps[value];
-            lane_maps[alike[value]].widen_as(&own);
+            lane_maps[groups[value]].widen_as(&own);
         }
-        let lane_maps: Vec<LaneMap> = (alike.iter()).map(|&first| lane_maps[first]).collect();
+        let lane_maps: Vec<LaneMap> = (groups.iter()).map(|&first| lane_maps[first]).collect();
         Self {
-            gradients: gradient_buffers(&stages, &values, &lane_maps, output),
+            gradient_buffers: gradient_buffers(&stages, &values, &lane_maps, output),
             stages,
             values,
             lane_maps,
-            alike,
+            layout_groups: groups,
             output,
         }
-    }
-
-    /// The input of a stage whose gradient lies where that by the output does: an elementwise stage changes the one into the other.
-    pub fn in_place(&self, stage: &Stage) -> Option<usize> {
-        let mut inputs = stage.inputs.iter().copied();
-        inputs.find(|&id| self.gradients[id] == self.gradients[stage.output])
     }
 
     /// The maps of a convolution's input and output, before pooling.
     pub fn lane_maps_of(&self, stage: &Stage, window: &Window) -> [LaneMap; 2] {
         let (input, output) = (stage.inputs[0], stage.output);
         let written = match stage.work {
-            Work::Conv { pool: Some(_), .. } => borders(
-                window,
-                self.values[input],
-                map_of(window, &self.values, stage),
-            )[1],
+            Work::Conv { pool: Some(_), .. } => borders_of(window, &self.values, stage)[1],
             _ => self.lane_maps[output],
         };
         [self.lane_maps[input], written]
     }
 
     /// The map of a value where it lies as vectors.
-    pub fn laid(&self, value: usize, layout: Layout) -> Option<&LaneMap> {
+    pub fn lane_map_if(&self, value: usize, layout: Layout) -> Option<&LaneMap> {
         (layout == Layout::Lanes).then(|| &self.lane_maps[value])
     }
 
-    /// How each value lies best: as vectors where more of the convolutions at values alike compute with the weights that are left
-    /// than with all, since each has to lay out anew what lies the other way.
+    /// How each value lies best: as vectors where more of the stages that read or write a value of its group are convolutions with the
+    /// weights that are left than others, since each has to lay out anew what lies the other way.
     pub fn layouts(&self, sparse: &[Option<Sparse>]) -> Vec<Layout> {
         let mut votes = vec![0_isize; self.values.len()];
         for stage in &self.stages {
-            let vote = match &stage.work {
-                Work::Conv {
-                    layer, pool: None, ..
-                } if sparse[*layer].is_some() => 1,
-                Work::Conv { .. } | Work::GroupedConv { .. } | Work::DepthwiseConv { .. } => -1,
-                _ => 0,
+            let vote = match stage.takes_lanes(&self.values, |layer| sparse[layer].is_some()) {
+                _ if stage.is_elementwise(&self.values) => 0,
+                true => 1,
+                false => -1,
             };
-            for value in [stage.inputs[0], stage.output] {
-                votes[self.alike[value]] += vote;
+            for &value in stage.inputs.iter().chain([&stage.output]) {
+                votes[self.layout_groups[value]] += vote;
             }
         }
         // The caller fills the one and reads the other.
         for end in [0, self.output] {
-            votes[self.alike[end]] = 0;
+            votes[self.layout_groups[end]] = 0;
         }
         let layout = |first: &usize| match votes[*first] {
             1.. => Layout::Lanes,
             _ => Layout::Samples,
         };
-        self.alike.iter().map(layout).collect()
+        self.layout_groups.iter().map(layout).collect()
     }
 
     /// Runs of stages between which shards wait for each other: one begins with each normalisation. The first has no stages
@@ -240,14 +235,15 @@ impl Program {
     }
 }
 
-/// A buffer for the gradient of each value. A gradient is written from the last stage on that reads the value, and read last by the
-/// stage that made it; then its buffer is that of another map of the same kind, while it is in a cache still.
+/// A buffer for the gradient of each value but the network's input. A gradient is written from the last stage on that reads the value, and
+/// read last by the stage that made it; then its buffer is that of another map of the same kind, while it is in a cache still. An
+/// elementwise stage changes the gradient by its output into that by an input, where no other stage reads that, in place.
 fn gradient_buffers(
     stages: &[Stage],
     values: &[MapSize],
     lane_maps: &[LaneMap],
     output: usize,
-) -> Vec<usize> {
+) -> Vec<Option<usize>> {
     let readers = |value: usize| {
         let inputs = stages.iter().flat_map(|s| &s.inputs);
         inputs.filter(|id| **id == value).count()
@@ -264,27 +260,168 @@ fn gradient_buffers(
     };
     buffers[output] = Some(another(output, &mut free));
     for stage in stages.iter().rev() {
-        let own = match buffers[stage.output] {
-            Some(own) => own,
-            None => another(stage.output, &mut free),
-        };
+        let own = buffers[stage.output].unwrap_or_else(|| another(stage.output, &mut free));
         buffers[stage.output] = Some(own);
-        let mut is_free = true;
-        for &input in &stage.inputs {
+        let mut is_done = true;
+        for &input in stage.inputs.iter().filter(|id| **id != 0) {
             if buffers[input].is_some() {
                 continue;
             }
-            let in_place = is_free && stage.is_elementwise(values) && readers(input) == 1;
-            is_free &= !in_place;
+            let in_place = is_done && stage.is_elementwise(values) && readers(input) == 1;
+            is_done &= !in_place;
             buffers[input] = Some(match in_place {
                 true => own,
                 false => another(input, &mut free),
             });
         }
-        if is_free {
+        if is_done {
             free.push(own);
         }
     }
-    // Values that no stage reads or makes have no gradient.
-    (buffers.iter()).map(|b| b.unwrap_or(0)).collect()
+    buffers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::sparse::SparseConv;
+
+    fn stage(work: Work, inputs: &[usize], output: usize) -> Stage {
+        Stage {
+            work,
+            relu: false,
+            inputs: inputs.to_vec(),
+            output,
+        }
+    }
+
+    fn window() -> Window {
+        Window {
+            kernel_shape: [3, 3],
+            strides: [1, 1],
+            pads: [1; 4],
+            dilations: [1, 1],
+        }
+    }
+
+    fn conv(layer: usize, input: usize, output: usize) -> Stage {
+        let work = Work::Conv {
+            layer,
+            window: window(),
+            pool: None,
+        };
+        stage(work, &[input], output)
+    }
+
+    fn normalise(input: usize, output: usize) -> Stage {
+        stage(Work::Normalise(0), &[input], output)
+    }
+
+    fn add(inputs: [usize; 2], output: usize) -> Stage {
+        stage(Work::Arithmetic(Arithmetic::Add), &inputs, output)
+    }
+
+    /// A stage that reads and writes samples.
+    fn function(input: usize, output: usize) -> Stage {
+        let function = Function::PRelu;
+        let work = Work::Function {
+            function,
+            tensors: 0..0,
+        };
+        stage(work, &[input], output)
+    }
+
+    /// Maps of one size; the last is the output.
+    fn program(stages: Vec<Stage>) -> Program {
+        let map = MapSize {
+            height: 5,
+            width: 6,
+            channels: 4,
+        };
+        let values = vec![map; stages.len() + 1];
+        let output = stages.len();
+        Program::new(stages, values, output)
+    }
+
+    /// Input, convolution, normalisation, then a residual block, and a function.
+    fn block() -> Program {
+        program(vec![
+            conv(0, 0, 1),
+            normalise(1, 2),
+            conv(1, 2, 3),
+            normalise(3, 4),
+            conv(2, 4, 5),
+            normalise(5, 6),
+            add([6, 2], 7),
+            function(7, 8),
+        ])
+    }
+
+    #[test]
+    fn values_around_sparse_convolutions_lie_as_vectors() {
+        let program = block();
+        let map = program.lane_maps[2];
+        assert_eq!(map.before(), [1, 1], "the border of a padded convolution");
+        let few = || (0..4 * 36).map(|i| i % 10 == 0);
+        let sparse = SparseConv::new(few(), &window(), [map; 2]).map(Sparse::Conv);
+        assert!(sparse.is_some());
+        let layouts = |is_sparse: [bool; 3]| -> String {
+            let layers = is_sparse.map(|s| sparse.clone().filter(|_| s));
+            let of = |layout: &Layout| match layout {
+                Layout::Lanes => 'L',
+                Layout::Samples => 'S',
+            };
+            program.layouts(&layers).iter().map(of).collect()
+        };
+        assert_eq!(layouts([true; 3]), "SLLLLLLLS");
+        assert_eq!(layouts([false; 3]), "SSSSSSSSS");
+        // The group of the sums: the function and the dense convolution are as many as the sparse ones.
+        assert_eq!(layouts([false, true, true]), "SSSLLSSSS");
+        assert_eq!(
+            layouts([true, true, false]),
+            "SSSLLSSSS".replace("SSSLL", "SSSSS")
+        );
+    }
+
+    #[test]
+    fn gradients_share_buffers_when_they_are_done() {
+        let buffers = block().gradient_buffers;
+        assert_eq!(buffers[0], None);
+        let buffer = |value: usize| buffers[value].unwrap();
+        // In place through elementwise stages to the value that nothing else reads.
+        assert_eq!(buffer(7), buffer(6));
+        assert_eq!(buffer(6), buffer(5));
+        assert_eq!(buffer(4), buffer(3));
+        assert_eq!(buffer(2), buffer(1));
+        // The sum's other input has one of its own while the block runs.
+        for value in 3..8 {
+            assert_ne!(buffer(2), buffer(value), "value {value}");
+        }
+        // A chain needs two.
+        let chain = (0..4).map(|i| conv(i, i, i + 1));
+        let chain = program(chain.chain([function(4, 5)]).collect()).gradient_buffers;
+        assert_eq!(chain[1], chain[3]);
+        assert_eq!(chain[2], chain[4]);
+        assert_ne!(chain[1], chain[2]);
+    }
+
+    #[test]
+    fn gradients_that_are_needed_twice_are_not_changed_in_place() {
+        // A value with itself, and the network's input with a value.
+        let twice = program(vec![conv(0, 0, 1), add([1, 1], 2), function(2, 3)]);
+        assert_ne!(twice.gradient_buffers[1], twice.gradient_buffers[2]);
+        let input = program(vec![conv(0, 0, 1), add([0, 1], 2), function(2, 3)]);
+        assert_eq!(input.gradient_buffers[1], input.gradient_buffers[2]);
+        // The output of the network, which another stage reads.
+        let stages = vec![conv(0, 0, 1), normalise(1, 2), normalise(1, 3)];
+        let read_again = program(stages);
+        assert_ne!(
+            read_again.gradient_buffers[1],
+            read_again.gradient_buffers[2]
+        );
+        assert_ne!(
+            read_again.gradient_buffers[1],
+            read_again.gradient_buffers[3]
+        );
+    }
 }

@@ -117,7 +117,7 @@ impl<T: Real> Conv<'_, T> {
         }
     }
 
-    /// `input` and `out` are `[samples][height][width][channels]`.
+    /// `input` and `out` lie as [`Self::layouts`] says.
     pub fn forward(
         &self,
         pass: &Pass<'_>,
@@ -147,15 +147,13 @@ impl<T: Real> Conv<'_, T> {
             );
             return;
         }
+        let pool = self.pool.expect("the others are done");
         let (map, group) = (self.map(), self.group(pass.samples));
         let area = map.area();
         let per_out = self.output.elements();
         let noisy = w.has_noise();
         let factor = sized(&mut saved.factor, if noisy { out.len() } else { 0 });
-        let arg = sized(
-            &mut saved.arg,
-            if self.pool.is_some() { out.len() } else { 0 },
-        );
+        let arg = sized(&mut saved.arg, out.len());
         for first in (0..pass.samples).step_by(group) {
             let images = group.min(pass.samples - first);
             let positions = images * area;
@@ -166,7 +164,6 @@ impl<T: Real> Conv<'_, T> {
                 vectors: &mut scratch.vectors,
             };
             let x = &input[first * self.input.elements()..][..images * self.input.elements()];
-            let pool = self.pool.expect("the others are done");
             let y = sized(&mut scratch.y, positions * w.units);
             let v = sized(&mut scratch.v, if noisy { positions * w.units } else { 0 });
             self.products(pass, first, x, buffers, y, v);
@@ -244,7 +241,8 @@ impl<T: Real> Conv<'_, T> {
 
     /// Adds to the gradients; `gradient` is by the stage's output.
     ///
-    /// Where few pre-activations carry gradient, as behind max-pooling, only those are visited; else products do the work.
+    /// Where few pre-activations carry gradient, as behind max-pooling, only those are visited; else products do the work. Vectors of samples
+    /// are not searched for zeros.
     pub fn backward(
         &self,
         pass: &Pass<'_>,

@@ -8,12 +8,11 @@ use sparsevd_kernels::{Isa, LANES};
 use super::size::MapSize;
 
 /// How the values of a shard lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// `[sample][row][column][channel]`.
-    #[default]
+    /// `[sample][row][column][channel]`, or NHWC.
     Samples,
-    /// `[block of sixteen samples]`, each a [`LaneMap`].
+    /// Blocks of sixteen samples, each a [`LaneMap`]: `[N / 16][C][H][W][16]`.
     Lanes,
 }
 

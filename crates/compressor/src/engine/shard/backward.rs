@@ -23,7 +23,7 @@ impl<T: Real> Shard<T> {
         let mut gradient = self.take_gradient(program, stage.output);
         let x = self.value(program, stage.inputs[0]);
         let y = stage.relu.then(|| self.value(program, stage.output));
-        let map = program.laid(stage.output, self.layouts[stage.output]);
+        let map = program.lane_map_if(stage.output, self.layouts[stage.output]);
         let place = self.place(program, stage.output);
         let g = &mut gradient.sized(place.end)[place];
         sums.add_gradients(pass, map, y, g, x);
@@ -88,8 +88,8 @@ impl<T: Real> Shard<T> {
         for i in stages.rev() {
             let stage = &program.stages[i];
             self.begin_gradient(program, stage.output);
-            let foreign = self.foreign(program, stage, parameters);
-            for &id in &foreign {
+            let as_samples = self.needing_samples(program, stage, parameters);
+            for &id in &as_samples {
                 // The values lie as samples since the forward pass.
                 if self.has_gradient[id] {
                     self.lay_out_gradient(program, id, pass.isa, Layout::Samples);
@@ -114,7 +114,7 @@ impl<T: Real> Shard<T> {
                 _ => self.stage_backward(program, i, parameters, pass, g),
             }
             self.put_gradient(program, stage.output, gradient);
-            for id in foreign {
+            for id in as_samples {
                 self.layouts[id] = Layout::Lanes;
                 if id != stage.output && self.has_gradient[id] {
                     self.lay_out_gradient(program, id, pass.isa, Layout::Lanes);
@@ -132,16 +132,18 @@ impl<T: Real> Shard<T> {
         g: &mut [T],
         pass: &Pass<'_>,
     ) {
-        if let Work::Normalise(place) | Work::Affine(place) = stage.work {
+        if let Work::Normalise(place) | Work::Affine(place) = stage.work
+            && stage.inputs[0] != 0
+        {
             let x = self.value(program, stage.inputs[0]);
-            let map = program.laid(stage.output, self.layouts[stage.output]);
+            let map = program.lane_map_if(stage.output, self.layouts[stage.output]);
             parameters.affine[place].backward(pass, map, g, x);
         }
-        let mut in_place = program.in_place(stage);
+        let own = program.gradient_buffers[stage.output];
         // The gradient by the network's input has no consumer.
         for &id in stage.inputs.iter().filter(|id| **id != 0) {
             let has_gradient = std::mem::replace(&mut self.has_gradient[id], true);
-            if in_place.take_if(|i| *i == id).is_some() {
+            if program.gradient_buffers[id] == own {
                 continue;
             }
             let place = self.place(program, id);
@@ -217,8 +219,10 @@ impl<T: Real> Shard<T> {
         let x = &self.values[id][layouts[0] as usize].read()[here.clone()];
         let (saved, scratch) = (&mut self.saved[place], &mut self.scratch);
         // The gradient by the network's input has no consumer.
-        let gradient = &mut self.gradients[program.gradients[id]][layouts[0] as usize];
-        let dx = (id != 0).then(|| &mut gradient.sized(here.end)[here]);
+        let dx = program.gradient_buffers[id].map(|buffer| {
+            let gradient = &mut self.gradients[buffer][layouts[0] as usize];
+            &mut gradient.sized(here.end)[here]
+        });
         if let Work::Linear {
             layer,
             vectors,

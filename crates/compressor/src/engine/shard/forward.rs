@@ -64,8 +64,8 @@ impl<T: Real> Shard<T> {
     ) {
         for i in stages {
             let stage = &program.stages[i];
-            let foreign = self.foreign(program, stage, parameters);
-            for &id in &foreign {
+            let as_samples = self.needing_samples(program, stage, parameters);
+            for &id in &as_samples {
                 if id != stage.output {
                     self.lay_out_value(program, id, pass.isa, Layout::Samples);
                 }
@@ -91,7 +91,7 @@ impl<T: Real> Shard<T> {
             self.put_value(stage.output, out);
             self.saved[i] = saved;
             self.scratch = scratch;
-            for id in foreign {
+            for id in as_samples {
                 self.layouts[id] = Layout::Lanes;
                 if id == stage.output {
                     self.lay_out_value(program, id, pass.isa, Layout::Lanes);
@@ -165,7 +165,7 @@ impl<T: Real> Shard<T> {
             .forward(pass, x, y, scratch),
             Work::Normalise(place) | Work::Affine(place) => {
                 let affine = &parameters.affine[*place];
-                let map = program.laid(stage.output, self.layouts[stage.output]);
+                let map = program.lane_map_if(stage.output, self.layouts[stage.output]);
                 affine.scale(pass, map, x, stage.relu, y);
             }
             Work::Function { function, tensors } => {
@@ -195,7 +195,7 @@ impl<T: Real> Shard<T> {
     /// Adds to the sums per channel, for the statistics of a normalisation, those of its input and of the squares.
     fn sum_inputs(&mut self, program: &Program, stage: &Stage, pass: &Pass<'_>) {
         let mut sums = std::mem::take(&mut self.sums);
-        let map = program.laid(stage.output, self.layouts[stage.output]);
+        let map = program.lane_map_if(stage.output, self.layouts[stage.output]);
         sums.add_squares(pass, map, self.value(program, stage.inputs[0]));
         self.sums = sums;
     }

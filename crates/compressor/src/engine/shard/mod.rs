@@ -9,7 +9,7 @@ use sparsevd_kernels::Isa;
 use sparsevd_kernels::training::Real;
 
 use super::batch::{Batch, StepReport};
-use super::program::{Program, Stage, Work};
+use super::program::{Program, Stage};
 use crate::layers::lane_map::{LaneMap, Layout, blocks};
 use crate::layers::normalise::{Affine, Sums};
 use crate::layers::{Aligned, Saved, Scratch, Weights};
@@ -26,12 +26,9 @@ pub(super) struct Parameters<'a, T> {
 impl<T> Parameters<'_, T> {
     /// Whether the stage reads and writes vectors of samples, too.
     fn takes_lanes(&self, program: &Program, stage: &Stage) -> bool {
-        match stage.work {
-            Work::Conv {
-                layer, pool: None, ..
-            } => self.weights[layer].sparse.is_some(),
-            _ => stage.is_elementwise(&program.values),
-        }
+        stage.takes_lanes(&program.values, |layer| {
+            self.weights[layer].sparse.is_some()
+        })
     }
 }
 
@@ -68,10 +65,11 @@ impl<T: Real> Shard<T> {
         let zeros = |n: usize| vec![T::default(); n];
         let layers = state.map_or(&[][..], |s| &s.layers);
         let plain = state.map_or(&[][..], |s| &s.plain);
+        let last = program.gradient_buffers.iter().flatten().max();
         let buffers = |n: usize| (0..n).map(|_| Buffers::default()).collect();
         Self {
             values: buffers(program.values.len()),
-            gradients: buffers(program.gradients.iter().max().map_or(0, |last| last + 1)),
+            gradients: buffers(last.map_or(0, |last| last + 1)),
             layouts: layouts.to_vec(),
             has_gradient: vec![false; program.values.len()],
             saved: program.stages.iter().map(|_| Saved::default()).collect(),
@@ -129,12 +127,19 @@ impl<T: Real> Shard<T> {
         *self.gradient(program, id) = buffer;
     }
 
+    /// Of a value but the network's input.
+    fn gradient_buffers(&mut self, program: &Program, id: usize) -> &mut Buffers<T> {
+        let place = program.gradient_buffers[id];
+        &mut self.gradients[place.expect("the network's input has no gradient")]
+    }
+
     fn gradient(&mut self, program: &Program, id: usize) -> &mut Aligned<T> {
-        &mut self.gradients[program.gradients[id]][self.layouts[id] as usize]
+        let layout = self.layouts[id];
+        &mut self.gradient_buffers(program, id)[layout as usize]
     }
 
     /// The values at a stage that lie as vectors where it does not take those.
-    fn foreign(
+    fn needing_samples(
         &self,
         program: &Program,
         stage: &Stage,
@@ -189,13 +194,13 @@ impl<T: Real> Shard<T> {
     /// As [`Self::lay_out_value`], of a gradient.
     fn lay_out_gradient(&mut self, program: &Program, id: usize, isa: Isa, to: Layout) {
         let map = &program.lane_maps[id];
-        let gradient = &mut self.gradients[program.gradients[id]];
-        lay_out(isa, map, self.samples, gradient, to);
+        let samples = self.samples;
+        lay_out(isa, map, samples, self.gradient_buffers(program, id), to);
     }
 
     /// The loss of the shard, whose samples begin at `first` of the batch, and its gradient by the outputs.
     pub fn loss(&mut self, program: &Program, batch: &Batch<'_, T>, first: usize) {
-        for id in 0..program.values.len() {
+        for id in 1..program.values.len() {
             // Zeros are written when they are needed, so that they are in a cache then, or never.
             let all = self.place(program, id);
             self.gradient(program, id).sized(all.end);

@@ -1,12 +1,14 @@
 //! Convolutions with the weights that are left.
 
-use sparsevd_kernels::Isa;
+use std::ops::Range;
+
 use sparsevd_kernels::training::{
     Begin, Grid, Plane, Real, Taps, add_lane_totals, sampled_product, sparse_product,
 };
+use sparsevd_kernels::{Isa, LANES};
 use sparsevd_model::Window;
 
-use super::{Vectors, by_rows, gather, left, scatter};
+use super::{Aligned, Vectors, by_rows, gather, left, scatter};
 use crate::layers::lane_map::{LaneMap, Layout, blocks};
 use crate::layers::size::MapSize;
 
@@ -56,7 +58,7 @@ pub(crate) fn borders(window: &Window, input: MapSize, output: MapSize) -> [Lane
     maps
 }
 
-/// A value or a gradient of a shard.
+/// A layout, and the numbers that lie so.
 pub(crate) type Laid<A> = (Layout, A);
 
 impl SparseConv {
@@ -136,7 +138,7 @@ impl SparseConv {
     fn reads<'a, T>(&self, input: &'a [T]) -> Plane<&'a [T]> {
         let [rows, columns] = self.strides;
         Plane {
-            array: &input[self.first * sparsevd_kernels::LANES..],
+            array: &input[self.first * LANES..],
             grid: Grid {
                 size: self.output.grid().size,
                 steps: [rows * self.input.pitch(), columns],
@@ -145,7 +147,7 @@ impl SparseConv {
         }
     }
 
-    /// `y[position][unit]` of some samples.
+    /// The outputs of some samples.
     pub fn forward<T: Real>(
         &self,
         isa: Isa,
@@ -245,7 +247,7 @@ impl SparseConv {
             };
             let mut to = self.input.inside_mut(&mut *by_input);
             let first = self.input.place(class.first);
-            to.array = &mut to.array[first * sparsevd_kernels::LANES..];
+            to.array = &mut to.array[first * LANES..];
             to.grid = Grid {
                 size: class.size,
                 steps: [self.strides[0] * self.input.pitch(), self.strides[1]],
@@ -261,8 +263,8 @@ fn vectors_of<'a, T: Real>(
     isa: Isa,
     map: &LaneMap,
     (layout, values): Laid<&'a [T]>,
-    block: &std::ops::Range<usize>,
-    buffer: &'a mut super::Aligned<T>,
+    block: &Range<usize>,
+    buffer: &'a mut Aligned<T>,
 ) -> &'a [T] {
     let values = &values[map.place_of(layout, block)];
     match layout {

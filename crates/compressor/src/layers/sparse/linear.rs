@@ -136,11 +136,10 @@ fn blocks<A>(array: A, rows: usize, channels: usize) -> Plane<A> {
 }
 
 /// Calls `visit` with each block of rows: where its numbers and its vectors begin, and its shape.
-fn for_each_block(rows: usize, channels: usize, mut visit: impl FnMut(usize, usize, LaneLayout)) {
+fn for_each_block(rows: usize, channels: usize, mut visit: impl FnMut(usize, LaneLayout)) {
     for first in (0..rows).step_by(LANES) {
         let lanes = LANES.min(rows - first);
         visit(
-            first * channels,
             first * channels,
             LaneLayout {
                 lanes,
@@ -172,13 +171,8 @@ fn rows_to_lanes<'b, T: Real>(
     buffer: &'b mut Aligned<T>,
 ) -> Plane<&'b [T]> {
     let array = buffer.sized(rows.next_multiple_of(LANES) * channels);
-    for_each_block(rows, channels, |numbers, vectors, samples| {
-        to_lanes(
-            isa,
-            &x[numbers..],
-            samples,
-            one_block(&mut array[vectors..]),
-        );
+    for_each_block(rows, channels, |first, samples| {
+        to_lanes(isa, &x[first..], samples, one_block(&mut array[first..]));
     });
     blocks(array, rows, channels)
 }
@@ -204,12 +198,12 @@ fn linear_product<T: Real>(
         from,
         blocks(&mut *array, rows, channels),
     );
-    for_each_block(rows, channels, |numbers, vectors, samples| {
+    for_each_block(rows, channels, |first, samples| {
         from_lanes(
             isa,
-            one_block(&array[vectors..]),
+            one_block(&array[first..]),
             samples,
-            &mut y[numbers..],
+            &mut y[first..],
             false,
         );
     });

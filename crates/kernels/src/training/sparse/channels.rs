@@ -1,7 +1,8 @@
 //! Batch normalisation of maps that lie as vectors of samples: the loops of [`crate::training::channel_sums`] and its siblings over
 //! planes.
 //!
-//! In a block of fewer samples than lanes the lanes without a sample count for nothing: they are written as zeros.
+//! In a block of fewer samples than lanes the lanes without a sample count for nothing: sums leave them out, and what is written there is
+//! zero. Only [`add_lane_totals`] adds up all, since in gradients they are zero.
 
 use super::taps::{Plane, check, last_row};
 use crate::LANES;
@@ -37,7 +38,7 @@ fn row<A>(plane: &Plane<A>, c: usize, y: usize) -> std::ops::Range<usize> {
     first..first + plane.grid.size[1] * LANES
 }
 
-/// Vectors of numbers. Not `chunks_exact`: of that rustc 1.95 makes wrong sums in f64 with AVX-512, which the test here sees.
+/// Vectors of numbers. Not by `chunks_exact`, with which rustc 1.95 made wrong [`Sums`] for AVX-512: the test here failed.
 #[inline(always)]
 fn vectors<T>(numbers: &[T]) -> &[[T; LANES]] {
     numbers.as_chunks().0
@@ -313,13 +314,22 @@ mod tests {
                 plane: PLANE,
             }
         }
+        /// Where the vectors inside the border begin.
+        fn places(&self) -> impl Iterator<Item = usize> + use<> {
+            let rows = (0..self.samples.channels)
+                .flat_map(|c| (0..SIZE[0]).map(move |y| c * PLANE + y * PITCH));
+            rows.flat_map(|row| (0..SIZE[1]).map(move |x| FIRST + (row + x) * LANES))
+        }
+        /// Sets the lanes without a sample.
+        fn fill_dead(&mut self, number: f32) {
+            for at in self.places() {
+                self.vectors[at + self.samples.lanes..at + LANES].fill(number);
+            }
+        }
         /// The maps, after a check that the border is as it was and lanes without a sample are zero.
         fn back(&self) -> Vec<f32> {
             let (samples, mut inside) = (self.samples, vec![false; self.vectors.len()]);
-            for (c, y, x) in (0..samples.channels)
-                .flat_map(|c| (0..SIZE[0]).flat_map(move |y| (0..SIZE[1]).map(move |x| (c, y, x))))
-            {
-                let at = FIRST + (c * PLANE + y * PITCH + x) * LANES;
+            for at in self.places() {
                 inside[at..at + LANES].fill(true);
                 let dead = &self.vectors[at + samples.lanes..at + LANES];
                 assert!(dead.iter().all(|v| *v == 0.0), "{dead:?}");
@@ -343,6 +353,12 @@ mod tests {
             let [a, b, y] = [1, 2, 3].map(|seed| values(seed, count));
             let per = [3, 4, 5].map(|seed| values(seed, channels));
             let maps = |values: &[f32]| Maps::new(values, lanes, channels);
+            // Values may be anything in lanes without a sample.
+            let value = |values: &[f32]| {
+                let mut maps = maps(values);
+                maps.fill_dead(3.0);
+                maps
+            };
             for (isa, flag) in
                 (Isa::available().into_iter()).flat_map(|isa| [(isa, false), (isa, true)])
             {
@@ -350,40 +366,33 @@ mod tests {
                 let ([mut sums, mut products], [mut want, mut want_products]) = (start(), start());
                 let (mut g, mut g_rows) = (maps(&a), a.clone());
                 if flag {
-                    let (g, y, x) = (g.write(), maps(&y), maps(&b));
+                    let (g, of_relu, x) = (g.write(), maps(&y), value(&b));
                     relu_lane_gradient_sums(
                         isa,
                         lanes,
-                        y.read(),
+                        of_relu.read(),
                         g,
                         x.read(),
                         &mut sums,
                         &mut products,
                     );
-                    relu_gradient_sums(
-                        isa,
-                        &y.back(),
-                        &mut g_rows,
-                        &b,
-                        &mut want,
-                        &mut want_products,
-                    );
+                    relu_gradient_sums(isa, &y, &mut g_rows, &b, &mut want, &mut want_products);
                 } else {
-                    let x = maps(&b);
-                    lane_sums(isa, lanes, g.read(), x.read(), &mut sums, &mut products);
+                    let (first, x) = (value(&a), value(&b));
+                    lane_sums(isa, lanes, first.read(), x.read(), &mut sums, &mut products);
                     channel_sums(isa, &a, &b, &mut want, &mut want_products);
                 }
                 assert_eq!((&sums, &products), (&want, &want_products), "{isa}");
                 assert_eq!(g.back(), g_rows, "{isa}");
 
                 let (mut scaled, mut rows) = (maps(&y), y.clone());
-                let x = maps(&a);
+                let x = value(&a);
                 scale_lanes(isa, lanes, x.read(), &per[0], &per[1], flag, scaled.write());
                 scale_channels(isa, &a, &per[0], &per[1], flag, &mut rows);
                 assert_eq!(scaled.back(), rows, "{isa}");
 
                 let (mut dx, mut rows) = (maps(&a), a.clone());
-                let (g, x, [by_g, by_x, constant]) = (maps(&a), maps(&b), &per);
+                let (g, x, [by_g, by_x, constant]) = (maps(&a), value(&b), &per);
                 lane_gradient(isa, lanes, dx.write(), x.read(), by_g, by_x, constant);
                 channel_gradient(isa, &mut rows, &b, by_g, by_x, constant);
                 assert_eq!(dx.back(), rows, "{isa}");

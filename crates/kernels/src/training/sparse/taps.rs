@@ -107,7 +107,7 @@ pub struct Plane<A> {
 /// Numbers of up to sixteen samples, `[lane][position][channel]`: how far lanes and positions are apart.
 #[derive(Debug, Clone, Copy)]
 pub struct LaneLayout {
-    /// LaneLayout that there are.
+    /// How many samples there are.
     pub lanes: usize,
     /// Numbers from one sample to the next.
     pub lane_step: usize,
