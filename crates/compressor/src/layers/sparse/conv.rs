@@ -8,7 +8,8 @@ use sparsevd_kernels::training::{
 use sparsevd_kernels::{Isa, LANES};
 use sparsevd_model::Window;
 
-use super::{Aligned, Vectors, by_rows, gather, left, scatter};
+use super::weights::{Vectors, by_rows, gather, left, scatter};
+use crate::layers::buffer::Aligned;
 use crate::layers::lane_map::{LaneMap, Layout, blocks};
 use crate::layers::size::MapSize;
 

@@ -6,7 +6,8 @@ use sparsevd_kernels::training::{
 };
 use sparsevd_kernels::{Isa, LANES};
 
-use super::{Aligned, Vectors, by_rows, gather, left, scatter};
+use super::weights::{Vectors, by_rows, gather, left, scatter};
+use crate::layers::buffer::Aligned;
 
 /// The weights of a linear layer that are left. Places are those of vectors of sixteen rows, `[feature]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
