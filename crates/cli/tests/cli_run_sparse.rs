@@ -257,9 +257,16 @@ fn bench_has_the_fields_that_others_build_on() {
         "0.05",
         "--json",
     ]);
-    assert!(
-        value["machine"].is_object() && value["fma_peak_gflops"]["before"].as_f64() > Some(0.0)
-    );
+    assert!(value["machine"].is_object());
+    let conditions = value["conditions"].as_array().unwrap();
+    for (around, batch) in conditions.iter().zip([1, 20]) {
+        assert_eq!(around["batch"], batch);
+        assert!((1..=3).contains(&around["tries"].as_u64().unwrap()));
+        for rate in ["fma_peak_gflops", "memory_gb_per_s"] {
+            assert!(around[rate]["before"].as_f64() > Some(0.0), "{around}");
+        }
+    }
+    assert_eq!(conditions.len(), 2);
     let runs = value["runs"].as_array().unwrap();
     let which: Vec<_> = runs
         .iter()

@@ -9,6 +9,7 @@ use sparsevd_compressor::report::bytes;
 use sparsevd_kernels::{Isa, peak::fma_peak};
 use sparsevd_model::{ModelError, Network, terminal};
 use sparsevd_runtime::bench::{Machine, Measurement, measure};
+use sparsevd_runtime::conditions::{Conditions, Reading};
 use sparsevd_runtime::profile::{NodeTime, Profile};
 use sparsevd_runtime::{RuntimeError, Session, WeightMode};
 
@@ -58,44 +59,50 @@ pub struct Benchmark {
     pub input: String,
     /// Shapes of the dense plan.
     pub dense_shapes: DenseShapes,
-    /// The arithmetic peak of one core, which shows whether the machine was disturbed.
-    pub fma_peak_gflops: Peaks,
     /// All measurements; those of one batch size follow each other.
     pub runs: Vec<Measurement>,
+    /// The machine around those of each batch size, in their order.
+    pub conditions: Vec<Around>,
 }
 
-/// The arithmetic peak of one core in GFLOP/s.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Peaks {
-    /// Before the measurements.
-    pub before: f64,
-    /// After them.
-    pub after: f64,
+/// The machine around the measurements of one batch size.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Around {
+    /// Samples per run.
+    pub batch: usize,
+    /// How often they were taken, the last of which counts: again where the machine was disturbed.
+    pub tries: usize,
+    /// What disturbed the last; empty where nothing did.
+    pub disturbances: Vec<String>,
+    /// The machine around the last.
+    #[serde(flatten)]
+    pub conditions: Conditions,
 }
+
+/// Most times that measurements are taken while the machine is disturbed.
+const MOST_TRIES: usize = 3;
 
 impl Benchmark {
-    /// A benchmark without a measurement; it takes the arithmetic peak.
+    /// A benchmark without a measurement.
     pub fn new(network: &Network, isa: Isa, input: String, dense_shapes: DenseShapes) -> Self {
-        let before = fma_peak(isa);
         Self {
             machine: Machine::this(isa),
             network: network.graph.name.clone(),
             input,
             dense_shapes,
-            fma_peak_gflops: Peaks {
-                before,
-                after: before,
-            },
             runs: vec![],
+            conditions: vec![],
         }
     }
 
-    /// Times runs of `batch` samples of each session, in turns, and returns the new measurements.
+    /// Times runs of `batch` samples of each session, in turns, and returns the new measurements. Where the machine was disturbed they are
+    /// taken again, twice at most.
     ///
     /// # Errors
     /// As [`measure`].
     pub fn add(
         &mut self,
+        isa: Isa,
         sessions: &[&Session],
         batch: usize,
         input: &InputSamples,
@@ -103,14 +110,25 @@ impl Benchmark {
     ) -> Result<&mut [Measurement], RuntimeError> {
         let first = self.runs.len();
         let input = input.named();
-        self.runs
-            .extend(measure(sessions, batch, &input[..], budget)?);
+        let mut before = Reading::take(isa);
+        for tries in 1.. {
+            let runs = measure(sessions, batch, &input[..], budget)?;
+            let after = Reading::take(isa);
+            let conditions = Conditions::between(&before, &after);
+            let disturbances = conditions.disturbances();
+            if disturbances.is_empty() || tries == MOST_TRIES {
+                self.runs.extend(runs);
+                self.conditions.push(Around {
+                    batch,
+                    tries,
+                    disturbances,
+                    conditions,
+                });
+                break;
+            }
+            before = after;
+        }
         Ok(&mut self.runs[first..])
-    }
-
-    /// Takes the arithmetic peak once more, at the end.
-    pub fn finish(&mut self, isa: Isa) {
-        self.fma_peak_gflops.after = fma_peak(isa);
     }
 }
 
@@ -120,10 +138,9 @@ impl fmt::Display for Benchmark {
         let Machine {
             cpu, cores, isa, ..
         } = &self.machine;
-        let Peaks { before, after } = self.fma_peak_gflops;
         writeln!(
             f,
-            "{} on {} ({cores} cores), {isa}; FMA peak of one core {before:.1} GFLOP/s before, {after:.1} after",
+            "{} on {} ({cores} cores), {isa}",
             terminal::name(&self.network),
             cpu.as_deref().unwrap_or("unknown CPU"),
         )?;
@@ -158,6 +175,22 @@ impl fmt::Display for Benchmark {
                 bytes(r.weight_bytes as u64),
                 bytes(r.arena_bytes as u64),
             )?;
+        }
+        for around in &self.conditions {
+            let Around {
+                batch,
+                tries,
+                disturbances,
+                conditions,
+            } = around;
+            writeln!(f, "batch {batch}: {conditions}")?;
+            if !disturbances.is_empty() {
+                let what = disturbances.join(", ");
+                writeln!(
+                    f,
+                    "batch {batch}: the machine was disturbed in each of {tries} tries: {what}"
+                )?;
+            }
         }
         let shapes = match self.dense_shapes {
             DenseShapes::Original => "the original shapes",

@@ -66,7 +66,7 @@ mod train;
 mod training;
 mod training_log;
 
-pub use benchmark::{Benchmark, DenseShapes, IsaPeak, IsaReport, Peaks, ProfileReport};
+pub use benchmark::{Around, Benchmark, DenseShapes, IsaPeak, IsaReport, ProfileReport};
 pub use choices::plan_choices;
 pub use compare::{
     ComparedMethods, MethodComparison, MethodResult, PairedMethods, PruningMethod, SeedResult,

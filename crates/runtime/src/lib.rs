@@ -16,6 +16,7 @@ mod arguments;
 pub mod bench;
 mod buffers;
 mod calibrate;
+pub mod conditions;
 mod error;
 mod evaluate;
 mod expected;

@@ -166,8 +166,9 @@ Example:
   run-sparse bench models/lenet-300-100/sparse.safetensors --against dense -b 1,64
 
 Both plans are run by turns in one process. Where dead units have left the network, the dense plan has them back: it is what the
-network cost before. `--dense-shapes left` measures a dense plan of the units that are left, the harder opponent. A latency is one whole run, input to output, clock excluded. The FMA peak of the
-core is measured before and after; where the two differ by more than 2 %, the machine was disturbed: run it again.
+network cost before. `--dense-shapes left` measures a dense plan of the units that are left, the harder opponent. A latency is one whole run, input to output, clock excluded. Before and
+after, the FMA peak of the core, the rate at which it reads memory, the time that a hypervisor took and preemptions are read; where they say that
+the machine was disturbed, the batch is measured again, twice at most, and what it was is printed.
 Peak RSS is that of a process which loads the file, plans it and runs it, and does nothing else. Of fewer than a hundred runs, p99 is the slowest.")]
 pub struct BenchArgs {
     #[command(flatten)]

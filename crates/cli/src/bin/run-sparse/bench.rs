@@ -48,14 +48,13 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
         let sessions: Vec<Session> = plans.iter().map(session).collect::<anyhow::Result<_>>()?;
         let budget = Duration::from_secs_f64(args.seconds);
         let all: Vec<&Session> = sessions.iter().collect();
-        for run in benchmark.add(&all, batch, &input, budget)? {
+        for run in benchmark.add(isa, &all, batch, &input, budget)? {
             run.peak_rss_bytes = child(args, run.plan, [batch, input.length]);
         }
         if args.model.verbosity.talks() {
             eprintln!("batch {batch} done");
         }
     }
-    benchmark.finish(isa);
     if args.json {
         print::json_of(&model.warnings, to_value(&benchmark)?)?;
     } else {
