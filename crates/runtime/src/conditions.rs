@@ -161,8 +161,8 @@ fn memory_rate() -> f64 {
 /// Time that the hypervisor took from all cores, in which the system counts hundredths of a second.
 fn steal() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
-    let fields = stat.lines().next()?.split_whitespace();
-    let ticks: u64 = fields.skip(8).next()?.parse().ok()?;
+    let mut fields = stat.lines().next()?.split_whitespace();
+    let ticks: u64 = fields.nth(8)?.parse().ok()?;
     Some(Duration::from_millis(10 * ticks))
 }
 
@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn each_disturbance_is_named() {
         assert_eq!(quiet().disturbances(), Vec::<String>::new());
-        let cases: [(&str, fn(&mut Conditions)); 5] = [
+        type Case = (&'static str, fn(&mut Conditions));
+        let cases: [Case; 5] = [
             ("the FMA peak went from 100.0 to 94.0 GFLOP/s", |c| {
                 c.fma_peak_gflops.after = 94.0
             }),
