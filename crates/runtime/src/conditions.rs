@@ -66,8 +66,8 @@ impl Change {
     }
 }
 
-/// Largest change of the arithmetic peak on a quiet machine.
-const MOST_PEAK: f64 = 0.05;
+/// Largest change of the arithmetic peak on a quiet machine: clocks of some cores step by 8 %.
+const MOST_PEAK: f64 = 0.1;
 /// Largest change of the memory rate: it varies more, with the pages that a buffer gets.
 const MOST_MEMORY: f64 = 0.2;
 /// Largest share of time that the hypervisor takes.
@@ -201,11 +201,11 @@ mod tests {
         assert_eq!(quiet().disturbances(), Vec::<String>::new());
         type Case = (&'static str, fn(&mut Conditions));
         let cases: [Case; 5] = [
-            ("the FMA peak went from 100.0 to 94.0 GFLOP/s", |c| {
-                c.fma_peak_gflops.after = 94.0
+            ("the FMA peak went from 100.0 to 88.0 GFLOP/s", |c| {
+                c.fma_peak_gflops.after = 88.0
             }),
-            ("the FMA peak went from 94.0 to 100.0 GFLOP/s", |c| {
-                c.fma_peak_gflops.before = 94.0
+            ("the FMA peak went from 88.0 to 100.0 GFLOP/s", |c| {
+                c.fma_peak_gflops.before = 88.0
             }),
             ("memory went from 10.0 to 8.0 GB/s", |c| {
                 c.memory_gb_per_s.after = 8.0
