@@ -79,7 +79,7 @@ impl Staged {
     }
 
     /// Gives all files their names, in the order in which they came, in place of files that have them. `then` is called before the
-    /// result counts as finished: it is what must not be left out when the process dies, and is repeated by whoever calls
+    /// result counts as finished: it is what must not be left out when the process dies, and is repeated by the caller of
     /// [`recover`].
     ///
     /// Files of one folder appear together. Those of several do folder by folder.

@@ -18,7 +18,7 @@ fn names() -> HashSet<String> {
         .collect()
 }
 
-/// Inputs that every operator takes: of so many values, a map or a vector each.
+/// The shape of each input of an operator: a map or a vector.
 fn shape_of(op: &Op) -> Shape {
     match op.name() {
         "Linear" | "Softmax" => Shape::from([4]),

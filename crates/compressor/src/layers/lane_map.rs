@@ -81,7 +81,7 @@ impl LaneMap {
         self.map.channels * self.plane() * LANES
     }
 
-    /// The vector, counted in a channel, that is so many rows and columns from the first of the border.
+    /// The vector of a position, counted from the first of a channel; rows and columns are counted from the border's corner.
     pub fn place(&self, [row, column]: [usize; 2]) -> usize {
         row * self.pitch() + column
     }

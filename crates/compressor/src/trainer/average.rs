@@ -22,7 +22,7 @@ impl Average {
         self.0.is_empty()
     }
 
-    /// Moves towards the parameters after so many steps of the phase. The decay is less in the first steps, `(1 + steps) / (10 + steps)`,
+    /// Moves towards the parameters after the given number of steps of the phase. The decay is less in the first steps, `(1 + steps) / (10 + steps)`,
     /// so that the beginning is forgotten (as TensorFlow's `ExponentialMovingAverage` does).
     pub(super) fn update(&mut self, state: &State<f32>, decay: f64, steps: u32) {
         let steps = f64::from(steps);

@@ -228,13 +228,13 @@ impl Models {
 
     /// How many non-zeros fewer a row has than the one before, which has `before`; `rows` rows are left. Coded in unary, with a
     /// probability as if the counts fell evenly to zero over these rows, which adapts.
-    fn fall(&mut self, coder: &mut impl Coder, before: u32, wish: u32, rows: usize) -> u32 {
+    fn fall(&mut self, coder: &mut impl Coder, before: u32, wanted: u32, rows: usize) -> u32 {
         let base = ln(before.saturating_mul(16)) - ln((rows as u32).saturating_mul(16));
         let mut fall = 0;
         while fall < before
             && self
                 .falls
-                .code(coder, wish > fall, base, [fall.min(7) as usize])
+                .code(coder, wanted > fall, base, [fall.min(7) as usize])
         {
             fall += 1;
         }

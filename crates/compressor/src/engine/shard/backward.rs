@@ -10,7 +10,7 @@ use crate::layers::arithmetic::Arithmetic;
 use crate::layers::conv::Conv;
 use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::grouped::GroupedConv;
-use crate::layers::lane_map::{Layout, blocks};
+use crate::layers::lane_map::Layout;
 use crate::layers::linear::Linear;
 use crate::layers::{Gradients, Pass, arrange, sized};
 
@@ -55,23 +55,20 @@ impl<T: Real> Shard<T> {
         let pieces = self.pieces(program, stages, parameters);
         let mut before = before;
         for (i, (piece, by_blocks)) in pieces.iter().enumerate().rev() {
-            let all = 0..self.samples;
             if !by_blocks {
                 self.stages_backward(program, piece.clone(), parameters, pass);
                 continue;
             }
             let then = if i == 0 { before.take() } else { None };
+            // Each block begins with the gradients that the piece begins with.
             let has_gradient = self.has_gradient.clone();
-            for block in blocks(all.len()) {
-                self.here = block;
-                self.has_gradient.copy_from_slice(&has_gradient);
-                let pass = pass.of(self.here.len());
-                self.stages_backward(program, piece.clone(), parameters, &pass);
+            self.by_blocks(pass, |shard, pass| {
+                shard.has_gradient.copy_from_slice(&has_gradient);
+                shard.stages_backward(program, piece.clone(), parameters, pass);
                 if let Some(before) = then {
-                    self.sum_gradients(program, before, &pass);
+                    shard.sum_gradients(program, before, pass);
                 }
-            }
-            self.here = all;
+            });
         }
         if let Some(before) = before {
             self.sum_gradients(program, before, pass);

@@ -10,7 +10,7 @@ use crate::layers::arithmetic::Arithmetic;
 use crate::layers::conv::Conv;
 use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::grouped::GroupedConv;
-use crate::layers::lane_map::{Layout, blocks};
+use crate::layers::lane_map::Layout;
 use crate::layers::linear::Linear;
 use crate::layers::{Pass, Saved, Scratch, arrange};
 
@@ -30,25 +30,20 @@ impl<T: Real> Shard<T> {
         let pieces = self.pieces(program, stages, parameters);
         let mut next = next;
         for (i, (piece, by_blocks)) in pieces.iter().enumerate() {
-            let all = 0..self.samples;
             if !by_blocks {
                 self.stages_forward(program, piece.clone(), parameters, pass);
                 continue;
             }
-            let then = if i + 1 == pieces.len() {
-                next.take()
-            } else {
-                None
+            let then = match i + 1 == pieces.len() {
+                true => next.take(),
+                false => None,
             };
-            for block in blocks(all.len()) {
-                self.here = block;
-                let pass = pass.of(self.here.len());
-                self.stages_forward(program, piece.clone(), parameters, &pass);
+            self.by_blocks(pass, |shard, pass| {
+                shard.stages_forward(program, piece.clone(), parameters, pass);
                 if let Some(next) = then {
-                    self.sum_inputs(program, next, &pass);
+                    shard.sum_inputs(program, next, pass);
                 }
-            }
-            self.here = all;
+            });
         }
         if let Some(next) = next {
             self.sum_inputs(program, next, pass);

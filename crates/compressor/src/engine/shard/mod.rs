@@ -12,7 +12,7 @@ use super::batch::{Batch, StepReport};
 use super::program::{Program, Stage};
 use crate::layers::lane_map::{LaneMap, Layout, blocks};
 use crate::layers::normalise::{Affine, Sums};
-use crate::layers::{Aligned, Saved, Scratch, Weights};
+use crate::layers::{Aligned, Pass, Saved, Scratch, Weights};
 use crate::state::State;
 
 /// Parameters of the stages, by their places in the state.
@@ -183,6 +183,16 @@ impl<T: Real> Shard<T> {
     ) -> bool {
         let mut ends = stage.inputs.iter().chain([&stage.output]);
         parameters.takes_lanes(program, stage) && ends.any(|id| self.layouts[*id] == Layout::Lanes)
+    }
+
+    /// Calls `run` on one block of samples after the other.
+    fn by_blocks(&mut self, pass: &Pass<'_>, mut run: impl FnMut(&mut Self, &Pass<'_>)) {
+        for block in blocks(self.samples) {
+            self.here = block;
+            let pass = pass.of(self.here.len());
+            run(self, &pass);
+        }
+        self.here = 0..self.samples;
     }
 
     /// Copies a value of all samples into the buffer of the other layout.

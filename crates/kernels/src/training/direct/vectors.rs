@@ -164,7 +164,7 @@ unsafe fn products_body<S: Simd>(
 /// All pixels of a block of `U` vectors of units; returns `U`.
 #[inline(always)]
 unsafe fn rows<S: Simd, const U: usize>(job: Job<'_>, [height, width]: [usize; 2]) -> usize {
-    // So many that their sums, a row of weights and a number of the plane are in registers: of 32, or of 16.
+    // As many pixels as registers hold: their sums, a row of weights and a number of the plane; of 32, or of 16.
     let most = if S::N == LANES { 16 / U } else { 8 / U };
     for y in 0..height {
         let mut x = 0;

@@ -38,7 +38,8 @@ fn row<A>(plane: &Plane<A>, c: usize, y: usize) -> std::ops::Range<usize> {
     first..first + plane.grid.size[1] * LANES
 }
 
-/// Vectors of numbers. Not by `chunks_exact`, with which rustc 1.95 made wrong [`Sums`] for AVX-512: the test here failed.
+/// Vectors of numbers. Not by `chunks_exact`: of that rustc 1.95 compiles [`Sums::add_row`] for AVX-512 to code that uses registers before they
+/// are loaded, and the test here fails.
 #[inline(always)]
 fn vectors<T>(numbers: &[T]) -> &[[T; LANES]] {
     numbers.as_chunks().0
