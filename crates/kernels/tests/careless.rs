@@ -394,7 +394,7 @@ fn convolutions(isa: Isa) -> Vec<Case> {
                     floats,
                     1,
                 ));
-                let same = int8::ReblockBytes::new([from, from], [1, 1], grid.into());
+                let same = int8::ReblockBytes::new(dot, [from, from], [1, 1], grid.into());
                 all.push(case(same, x, x, 1));
             }
             if let Some(pooled) = BlockPool::output(&Window::square(2, 2), &blocks[1])
@@ -440,6 +440,23 @@ fn map_kernels(isa: Isa) -> Vec<Case> {
     let other = Blocks::of_map(input);
     let half = Blocks::of_map([SIDE, 4, 4]);
     let (b, o) = (blocks.len(), other.len());
+    let window = window(3, 1, 1);
+    let from = BlockConv::input(input, &window, &other);
+    let levels = Dense::new([SIDE, 1, 3, 3], vec![3.0; SIDE * 9]);
+    let quantization = int8::Quantization {
+        zero_point: 7,
+        scale: &[0.5; SIDE],
+        offset: &[0.0; SIDE],
+    };
+    let dot = Dot::of(isa);
+    let conv = int8::DenseConv::pack((isa, dot), &levels, quantization, &window, [from, other]);
+    all.push(case(conv.clone(), from.byte_len(), o, 1));
+    let grid = Int8Grid {
+        scale: 0.5,
+        zero_point: 3,
+    };
+    let conv = conv.writing_bytes(grid.into());
+    all.push(case(conv, from.byte_len(), other.byte_len(), 1));
     all.extend([
         case(PackBlocks { isa, blocks }, floats, b, 1),
         case(Unpack::new(isa, blocks), b, floats, 1),

@@ -349,9 +349,6 @@ impl ActivationQuantisation {
             let weight = network.weight(node)?;
             let density = weight.nonzeros() as f64 / weight.shape().elements().max(1) as f64;
             let without_kernel = match &node.op {
-                Op::Conv(conv) if conv.groups > 1 && weight.shape().dims().get(1) == Some(&1) => {
-                    Some("depthwise")
-                }
                 Op::Linear(_) if !select::prefer_sparse_conv(density, 1, 1) => {
                     Some("weights that are not sparse")
                 }

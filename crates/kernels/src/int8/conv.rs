@@ -24,7 +24,7 @@ use super::grid::Grid;
 use super::image::{Image, QuantizeImage};
 use super::lanes::{Lanes, SAMPLES};
 use super::linear::{bytes, bytes_of};
-use super::maps::{ByteEdges, floats_for};
+use super::maps::{ByteEdges, Writes, floats_for};
 use super::quantization::{Quantization, level, unpack, zero};
 use super::strip::{Onto, Strip, StripOutput, input_line, output_line, strips};
 use crate::blocks::Blocks;
@@ -155,22 +155,6 @@ impl Weights {
         Self::Nonzeros {
             columns: columns.collect(),
             nonzeros,
-        }
-    }
-}
-
-/// How the output is stored, and what follows from its pixels.
-#[derive(Debug, Clone)]
-enum Writes {
-    Floats(Edges),
-    Bytes(Grid, ByteEdges),
-}
-
-impl Writes {
-    fn grid(&self) -> Option<Grid> {
-        match self {
-            Self::Floats(_) => None,
-            Self::Bytes(grid, _) => Some(*grid),
         }
     }
 }

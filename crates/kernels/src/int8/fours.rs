@@ -332,11 +332,10 @@ impl Task for FourStrips<'_> {
         // SAFETY: by the contract of the task, and the invariants of `Fours`; the instruction set is enabled (contract of the trait).
         unsafe {
             if !fours.reads.gathers {
-                let all: [u32; LANES] = std::array::from_fn(|i| i as u32);
                 for line in 0..fours.window.image.channel {
                     for four in 0..fours.fours() {
                         let to = (line * fours.fours() + four) * FOUR_LINES;
-                        L::interleave(self.four(four, line), &all, self.lines.add(to));
+                        L::interleave(self.four(four, line), false, None, self.lines.add(to));
                     }
                 }
             }
@@ -412,7 +411,9 @@ impl FourStrips<'_> {
                     let line = (strip.x[k] + line) as usize;
                     for four in 0..fours.fours() {
                         // SAFETY: by the contract of this function; a whole vector is written, of which the next one overwrites what is too much.
-                        unsafe { L::interleave(self.four(four, line), &run.order, to) };
+                        unsafe {
+                            L::interleave(self.four(four, line), false, Some(&run.order), to)
+                        };
                         to = to.wrapping_add(4 * run.places);
                     }
                 }

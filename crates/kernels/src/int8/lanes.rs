@@ -76,13 +76,23 @@ pub(super) unsafe trait Lanes: Copy {
     }
     /// Adds to the sum of each row the products of its four weights with the four bytes from `x` on. Sums wrap.
     unsafe fn add_fours(sums: Self::Ints, x: *const u8, weights: Self::Fours) -> Self::Ints;
-    /// Of four lines of sixteen bytes the bytes of each place, side by side: sixty-four bytes, of the places in `order`, which are below sixteen.
+    /// Adds to each sum the products of its own four bytes, of `4 N` from `x` on, with its four weights. Sums wrap.
+    unsafe fn add_own_fours(sums: Self::Ints, x: *const u8, weights: Self::Fours) -> Self::Ints;
+    /// Of four lines of sixteen bytes the bytes of each place, side by side: sixty-four bytes, of all places or those in `order`, which are below sixteen.
+    /// `joined` lines follow each other.
     #[inline(always)]
-    unsafe fn interleave(lines: [*const u8; 4], order: &[u32; 16], to: *mut u8) {
-        for (i, &place) in order.iter().enumerate() {
+    unsafe fn interleave(
+        lines: [*const u8; 4],
+        joined: bool,
+        order: Option<&[u32; 16]>,
+        to: *mut u8,
+    ) {
+        let _ = joined;
+        for i in 0..16 {
+            let place = order.map_or(i, |order| order[i] as usize);
             for (k, line) in lines.into_iter().enumerate() {
                 // SAFETY: the lines are readable, and `to` writable (contract of the trait).
-                unsafe { to.add(4 * i + k).write(line.add(place as usize).read()) };
+                unsafe { to.add(4 * i + k).write(line.add(place).read()) };
             }
         }
     }
@@ -118,6 +128,8 @@ pub(super) unsafe trait Lanes: Copy {
     /// Rounds half to even, saturates to bytes, clamps to `bounds`, and stores the part of a line, of `4 N` bytes: in each form, the second `second`
     /// bytes after the first, or in the first form alone. The byte of NaN is that of zero. No number may be above 2^31 - 128.
     unsafe fn store_bytes(p: *mut u8, second: Option<usize>, v: [Floats<Self>; 4], bounds: [u8; 2]);
+    /// As [`Lanes::store_bytes`], in the first form, of numbers that follow each other in the order of their bytes: those of the first `lines` times sixteen.
+    unsafe fn store_lines(p: *mut u8, v: [Floats<Self>; 4], bounds: [u8; 2], lines: usize);
     /// Part `part` of a line in its first form, `4 N` bytes, as numbers in the order of sums. The line is four times sixteen bytes, or, where they are
     /// `joined`, sixty-four in a row from the first pointer on.
     unsafe fn load_bytes(line: [*const u8; 4], joined: bool, part: usize) -> [Floats<Self>; 4];
@@ -125,6 +137,17 @@ pub(super) unsafe trait Lanes: Copy {
     unsafe fn copy_line(line: [*const u8; 4], joined: bool, to: *mut u8);
     /// Bytes of sixteen in another order, each from the place that `order` says, below 16; zero where that is 255.
     unsafe fn permute(line: [u8; 16], order: [u8; 16]) -> [u8; 16];
+    /// [`Lanes::permute`] of each of four lines.
+    #[inline(always)]
+    unsafe fn permute_four(lines: [u8; 64], order: [u8; 16]) -> [u8; 64] {
+        let mut permuted = [0; 64];
+        let fours = lines.as_chunks::<16>().0.iter();
+        for (to, line) in permuted.as_chunks_mut::<16>().0.iter_mut().zip(fours) {
+            // SAFETY: the instruction set is enabled (contract of the trait).
+            *to = unsafe { Self::permute(*line, order) };
+        }
+        permuted
+    }
     /// `4 N` numbers in the order of sums as the numbers of lines of sixteen bytes each, one line after the other.
     unsafe fn to_lines(v: [Floats<Self>; 4]) -> [Floats<Self>; 4];
     /// The inverse of [`Lanes::to_lines`].
@@ -198,6 +221,21 @@ unsafe impl Lanes for Scalar {
         sums
     }
     #[inline(always)]
+    unsafe fn add_own_fours(
+        mut sums: [i32; 16],
+        x: *const u8,
+        weights: [[i8; 4]; 16],
+    ) -> [i32; 16] {
+        // SAFETY: `x` is readable for 64 bytes (contract of the trait).
+        let x = unsafe { x.cast::<[[u8; 4]; 16]>().read() };
+        for ((sum, x), weights) in sums.iter_mut().zip(x).zip(weights) {
+            for (weight, x) in weights.into_iter().zip(x) {
+                *sum = sum.wrapping_add(i32::from(weight) * i32::from(x));
+            }
+        }
+        sums
+    }
+    #[inline(always)]
     unsafe fn in_order(sums: [[i32; 16]; 4]) -> [[i32; 16]; 4] {
         let sums = sums.as_flattened();
         std::array::from_fn(|j| std::array::from_fn(|i| sums[place(j, i)]))
@@ -235,6 +273,14 @@ unsafe impl Lanes for Scalar {
         }
         // SAFETY: `p` is writable for 64 bytes (contract of the trait).
         unsafe { p.cast::<[u8; 64]>().write(line) }
+    }
+    #[inline(always)]
+    unsafe fn store_lines(p: *mut u8, v: [[f32; 16]; 4], [least, most]: [u8; 2], lines: usize) {
+        for (i, v) in v[..lines].as_flattened().iter().enumerate() {
+            let byte = (v.round_ties_even() as u8).max(least).min(most);
+            // SAFETY: `p` is writable for the lines (contract of the trait).
+            unsafe { p.add(i).write(byte) };
+        }
     }
     #[inline(always)]
     unsafe fn load_bytes(from: [*const u8; 4], joined: bool, _: usize) -> [[f32; 16]; 4] {

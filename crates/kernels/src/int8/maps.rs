@@ -115,18 +115,34 @@ unsafe fn quantize_strip<L: Lanes>(x: *const f32, y: *mut u8, grid: Grid) {
 #[inline(always)]
 pub(super) unsafe fn store_bytes<L: Lanes>(
     y: *mut u8,
-    [a, b, c, d]: [<L::Floats as Simd>::V; 4],
+    values: [<L::Floats as Simd>::V; 4],
     grid: Grid,
     bounds: [u8; 2],
 ) {
+    // SAFETY: by the contract of this function.
+    unsafe { L::store_bytes(y, None, scaled_to::<L>(values, grid, true), bounds) }
+}
+
+/// Numbers as those of bytes of a grid, not rounded yet; where they may be large or NaN, from 0 to 255.
+///
+/// # Safety
+/// The instruction set of `L` is enabled where this is inlined.
+#[inline(always)]
+pub(super) unsafe fn scaled_to<L: Lanes>(
+    values: [<L::Floats as Simd>::V; 4],
+    grid: Grid,
+    large: bool,
+) -> [<L::Floats as Simd>::V; 4] {
     // SAFETY: by the contract of this function.
     unsafe {
         let zero_point = f32::from(grid.zero_point());
         let [inverse, zero, least, most] =
             [grid.scale().recip(), zero_point, 0.0, 255.0].map(|v| L::Floats::splat(v));
-        let scaled = |v| L::Floats::clamp(L::fused(v, inverse, zero), least, most);
-        let scaled = [scaled(a), scaled(b), scaled(c), scaled(d)];
-        L::store_bytes(y, None, scaled, bounds);
+        let scaled = values.map(|v| L::fused(v, inverse, zero));
+        match large {
+            true => scaled.map(|v| L::Floats::clamp(v, least, most)),
+            false => scaled,
+        }
     }
 }
 
@@ -272,95 +288,20 @@ impl PackedKernel for Dequantize {
     }
 }
 
-/// Maps of bytes in other blocks, whole or subsampled.
+/// How the output is stored, and what follows from its pixels.
 #[derive(Debug, Clone)]
-pub struct ReblockBytes {
-    blocks: [Blocks; 2],
-    /// For each byte of a channel of the output, the byte of the channel of the input; any outside of the map.
-    from: Vec<u32>,
-    /// The bytes of a channel of the output that are outside of the map.
-    outside: Vec<u32>,
-    zero_point: u8,
+pub(super) enum Writes {
+    Floats(Edges),
+    Bytes(Grid, ByteEdges),
 }
 
-impl ReblockBytes {
-    /// From the blocks of a map to those of one pixel in `strides` rows and columns of it.
-    ///
-    /// # Panics
-    /// When the second map is not that.
-    #[track_caller]
-    pub fn new([from, to]: [Blocks; 2], strides: [usize; 2], grid: Grid) -> Self {
-        let ([c, h, w], [channels, height, width]) = (from.map(), to.map());
-        let sampled = [h.div_ceil(strides[0]), w.div_ceil(strides[1])];
-        assert_eq!(
-            [channels, height, width],
-            [c, sampled[0], sampled[1]],
-            "a subsampled map"
-        );
-        let mut places = vec![None; to.channel() * LANES];
-        for row in 0..to.height() {
-            for column in 0..to.pitch() {
-                let line = row * to.pitch() + column;
-                for lane in 0..LANES {
-                    let [y, x] = to.pixel(lane, row, column);
-                    if y < height && x < width {
-                        let (source, source_lane) = from.place(y * strides[0], x * strides[1]);
-                        let byte = source * LANES + byte_of_lane(source_lane);
-                        let byte = u32::try_from(byte).expect("a channel of less than 4 GiB");
-                        places[line * LANES + byte_of_lane(lane)] = Some(byte);
-                    }
-                }
-            }
+impl Writes {
+    /// The grid of the output, if that is in bytes.
+    pub fn grid(&self) -> Option<Grid> {
+        match self {
+            Self::Floats(_) => None,
+            Self::Bytes(grid, _) => Some(*grid),
         }
-        Self {
-            blocks: [from, to],
-            from: places.iter().map(|from| from.unwrap_or(0)).collect(),
-            outside: (0..)
-                .zip(&places)
-                .filter(|(_, from)| from.is_none())
-                .map(|(byte, _)| byte)
-                .collect(),
-            zero_point: grid.zero_point(),
-        }
-    }
-
-    /// Converts `n` samples.
-    ///
-    /// # Panics
-    /// When a slice has another length.
-    #[track_caller]
-    pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) {
-        let [from, to] = &self.blocks;
-        length::check("x", x.len(), [n, from.byte_len()]);
-        length::check("y", y.len(), [n, to.byte_len()]);
-        let channels = |blocks: &Blocks| (blocks.channel() * LANES).max(1);
-        let x = bytes_of(x).chunks_exact(channels(from));
-        for (x, y) in x.zip(bytes(y).chunks_exact_mut(channels(to))) {
-            for (y, &from) in y.iter_mut().zip(&self.from) {
-                *y = x[from as usize];
-            }
-            for &outside in &self.outside {
-                y[outside as usize] = self.zero_point;
-            }
-        }
-    }
-}
-
-impl PackedKernel for ReblockBytes {
-    fn run(&self, operands: Operands<'_>) {
-        Self::run(self, operands.x, operands.n, operands.y);
-    }
-
-    fn name(&self) -> String {
-        "reblock-i8".into()
-    }
-
-    fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        work.copies(costs, 4 * self.blocks[1].len())
-    }
-
-    fn input_split(&self) -> InputSplit {
-        InputSplit::Channels
     }
 }
 

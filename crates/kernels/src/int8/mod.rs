@@ -16,6 +16,7 @@
 
 mod any4;
 mod conv;
+mod dense_conv;
 mod dot;
 mod fours;
 mod grid;
@@ -26,19 +27,22 @@ mod lines;
 mod maps;
 mod pool;
 mod quantization;
+mod reblock;
 mod spmm;
 mod spmv;
 mod stored;
 mod strip;
 
 pub use conv::{Conv, Multiplied};
+pub use dense_conv::DenseConv;
 pub use dot::Dot;
 pub use grid::Grid;
 pub use lanes::SAMPLES;
 pub use linear::Linear;
 pub use lines::{byte_of, byte_tiles, quantize};
-pub use maps::{Dequantize, Quantize, ReblockBytes};
+pub use maps::{Dequantize, Quantize};
 pub use pool::MaxPool;
 pub use quantization::Quantization;
+pub use reblock::ReblockBytes;
 pub use spmm::Spmm;
 pub use spmv::Spmv;

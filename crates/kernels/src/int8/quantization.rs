@@ -1,5 +1,7 @@
 //! What stands between bytes and numbers: zero points, scales and offsets, and the rows of a matrix with theirs.
 
+use std::ops::Range;
+
 use super::any4::{Entry, Unpacked};
 use super::dot::Dot;
 use crate::length;
@@ -16,7 +18,21 @@ pub struct Quantization<'a> {
     pub offset: &'a [f32],
 }
 
-impl Quantization<'_> {
+impl<'a> Quantization<'a> {
+    /// That of some rows.
+    ///
+    /// # Panics
+    /// When they are out of range.
+    #[must_use]
+    #[track_caller]
+    pub fn of_rows(self, rows: Range<usize>) -> Quantization<'a> {
+        Quantization {
+            scale: &self.scale[rows.clone()],
+            offset: &self.offset[rows],
+            ..self
+        }
+    }
+
     /// # Panics
     /// When there is not one scale and one offset for each of `rows`.
     #[track_caller]
@@ -75,9 +91,13 @@ fn most(entries: &[Entry]) -> i64 {
     levels.sum::<i64>() * i64::from(u8::MAX)
 }
 
-/// Whether scaled sums of a row may be above 2^30.
-pub(super) fn may_be_large(row: &Unpacked) -> bool {
+/// The largest magnitude of a scaled sum of a row; NaN where there is none.
+pub(super) fn largest(row: &Unpacked) -> f64 {
     let (scale, offset) = (f64::from(row.scale), f64::from(row.offset));
-    let largest = most(&row.entries) as f64 * scale.abs() + offset.abs();
+    most(&row.entries) as f64 * scale.abs() + offset.abs()
+}
+
+/// Whether numbers up to a magnitude may be too large for instructions that round them to 32 bits.
+pub(super) fn is_large(largest: f64) -> bool {
     largest.is_nan() || largest > f64::from(1 << 30)
 }

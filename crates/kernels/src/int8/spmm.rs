@@ -8,7 +8,7 @@ use super::any4::{Any4, Bytes, Output, Product, Scaled, Sums};
 use super::dot::{self, Dot};
 use super::lanes::SAMPLES;
 use super::lines::byte_tiles;
-use super::quantization::{Quantization, level, may_be_large, unpack};
+use super::quantization::{Quantization, is_large, largest, level, unpack};
 use crate::{Clamp, LANES, length, tiles};
 
 /// A sparse matrix of 8-bit integers packed for batches of bytes: batched linear layers and 1x1 convolutions.
@@ -61,7 +61,7 @@ impl Spmm {
             let entries = columns.iter().zip(values).map(|(&c, &v)| (c, level(v)));
             let constants = (scale[row], offset[row]);
             let unpacked = unpack(dot, row, entries.collect(), zero_point, constants);
-            large |= may_be_large(&unpacked);
+            large |= is_large(largest(&unpacked));
             unpacked
         });
         let unpacked = unpacked.collect();

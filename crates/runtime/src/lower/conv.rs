@@ -63,6 +63,15 @@ struct Forms {
     output: Option<Grid>,
 }
 
+/// How an int8 convolution is multiplied.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By lines of sixteen pixels ([`int8::Conv`]).
+    Lines(Multiplied),
+    /// All weights, four columns of a window at a time ([`int8::DenseConv`]).
+    Columns,
+}
+
 /// A window over an input of channels, height and width.
 #[derive(Clone)]
 struct Geometry {
@@ -129,10 +138,7 @@ pub(super) fn candidates<'a>(
         pixels: used.map_or(1, |u| u.pixels),
         used,
         sparse,
-        bytes: match sparse || per_group > 1 {
-            true => context.bytes(step)?,
-            false => None,
-        },
+        bytes: context.bytes(step)?,
         output: step.output,
         pooled: pool,
         input: step.inputs[0],
@@ -151,7 +157,10 @@ pub(super) fn candidates<'a>(
     };
     match in_blocks {
         Some(in_blocks) if sparse => list.extend(layer.over_blocks(in_blocks, pool)),
-        Some(in_blocks) if per_group == 1 => list.push(layer.depthwise(in_blocks)),
+        Some(in_blocks) if per_group == 1 => {
+            list.extend(layer.depthwise_of_bytes(&in_blocks));
+            list.push(layer.depthwise(in_blocks));
+        }
         Some(in_blocks) => list.extend(layer.dense_over_blocks(in_blocks)),
         None if sparse && !tiled && choice.layout == Layout::Single => {
             list.extend(bytes_over_blocks());
@@ -300,7 +309,8 @@ impl<'a> Layer<'a> {
             true => Layout::Tiled,
             false => Layout::Single,
         };
-        let pack = |multiplied: Multiplied, r: Range<usize>| {
+        let costs = &self.context.choice().costs;
+        let pack_lines = |multiplied: Multiplied, r: Range<usize>| {
             let mut conv = int8::Conv::pack_channels(
                 (self.isa, bytes.dot),
                 multiplied,
@@ -322,23 +332,32 @@ impl<'a> Layer<'a> {
             if let Some(grid) = forms.residual {
                 conv = conv.onto_bytes(grid);
             }
-            Some(match forms.output {
-                Some(grid) => conv.writing_bytes(grid),
-                None => conv,
-            })
+            if let Some(grid) = forms.output {
+                conv = conv.writing_bytes(grid);
+            }
+            let features = conv.output_len() / layout.samples();
+            Some((conv.unit_ns(costs), Part::whole(conv, features)))
         };
-        let costs = &self.context.choice().costs;
+        let pack = |way: Way, r: Range<usize>| match way {
+            Way::Lines(multiplied) => pack_lines(multiplied, r),
+            Way::Columns => Some(self.pack_columns(geometry, blocks, r, forms.output)?),
+        };
         let multiplies_all = self.groups == 1
             && select::may_store_all(self.shape.iter().product(), bytes.levels.nonzeros());
+        let takes_columns = multiplies_all
+            && select::few_inputs(self.shape[1])
+            && !blocks[1].is_tile()
+            && pooled.is_none()
+            && self.residual.is_none();
         let ways = [
-            (self.sparse, Multiplied::Nonzeros),
-            (multiplies_all, Multiplied::All),
+            (self.sparse, Way::Lines(Multiplied::Nonzeros)),
+            (multiplies_all, Way::Lines(Multiplied::All)),
+            (takes_columns, Way::Columns),
         ];
         let ways = ways.into_iter().filter(|(may, _)| *may);
         // As one part, so that the choice does not depend on threads.
         let packed = ways.filter_map(|(_, way)| Some((way, pack(way, 0..self.shape[0])?)));
-        let packed = packed.map(|(way, conv)| (conv.unit_ns(costs), way, conv));
-        let (ns, way, whole) = packed.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let (way, (ns, whole)) = packed.min_by(|(_, a), (_, b)| a.0.total_cmp(&b.0))?;
         let (input, output) = (blocks[0], pooled.unwrap_or(blocks[1]));
         // Lanes past the ends of small maps take as long as others.
         let lanes = blocks[1].lines() * LANES;
@@ -352,9 +371,60 @@ impl<'a> Layer<'a> {
             (Some(used), false) => (used.elements * lanes) as f64 * costs.dense_conv,
             (None, _) => 0.0,
         };
-        let written = match forms.output {
-            Some(_) => output.byte_len(),
-            None => output.len(),
+        if !self.prefers_bytes([ns, floats], [input, output], forms.output.is_some()) {
+            return None;
+        }
+        let ranges = self.ranges(layout);
+        if ranges.len() == 1 {
+            return Some(vec![whole]);
+        }
+        drop(whole);
+        let parts = ranges.into_iter().map(|r| Some(pack(way, r)?.1));
+        parts.collect()
+    }
+
+    /// All weights of some filters in bytes, four columns of a window at a time, with the expected nanoseconds. `blocks` have all channels; the filters read
+    /// all of the input, or, in a depthwise convolution, as many as there are for each channel read one of them.
+    fn pack_columns(
+        &self,
+        geometry: &Geometry,
+        [input, output]: [Blocks; 2],
+        rows: Range<usize>,
+        writes: Option<Grid>,
+    ) -> Option<(f64, Part)> {
+        let bytes = self.bytes.as_ref()?;
+        let levels = Weights::Csr(bytes.levels.clone()).to_dense();
+        let read = input.map()[0] * rows.len() / self.shape[0].max(1);
+        let input = match self.groups {
+            1 => input,
+            _ => input.with_channels(read),
+        };
+        let conv = int8::DenseConv::pack(
+            (self.isa, bytes.dot),
+            &rows_of(&levels, rows.clone()),
+            bytes.quantization().of_rows(rows.clone()),
+            &geometry.window,
+            [input, output.with_channels(rows.len())],
+        );
+        let conv = match writes {
+            Some(grid) => conv.writing_bytes(grid),
+            None => conv,
+        };
+        let features = conv.output_len();
+        let ns = conv.unit_ns(&self.context.choice().costs);
+        Some((ns, Part::whole(conv, features)))
+    }
+
+    /// Whether int8 is asked for, or expected to be faster, with the conversions that it needs: `products` are nanoseconds in int8 and in f32.
+    fn prefers_bytes(
+        &self,
+        products: [f64; 2],
+        [input, output]: [Blocks; 2],
+        writes_bytes: bool,
+    ) -> bool {
+        let written = match writes_bytes {
+            true => output.byte_len(),
+            false => output.len(),
         };
         let moved = [input.byte_len() + written, input.len() + output.len()];
         let converted = match self.context.values[self.input].layout {
@@ -362,22 +432,9 @@ impl<'a> Layer<'a> {
             Layout::Bytes(blocks, _) => [0, blocks.len()],
             _ => [0, 0],
         };
-        if !self.context.int8_at_any_cost()
-            && !select::prefer_int8_conv(costs, [ns, floats], moved, converted)
-        {
-            return None;
-        }
-        let part = |conv: int8::Conv| {
-            let features = conv.output_len() / layout.samples();
-            Part::whole(conv, features)
-        };
-        let ranges = self.ranges(layout);
-        if ranges.len() == 1 {
-            return Some(vec![part(whole)]);
-        }
-        drop(whole);
-        let convs = ranges.into_iter().map(|r| Some(part(pack(way, r)?)));
-        convs.collect()
+        let costs = &self.context.choice().costs;
+        self.context.int8_at_any_cost()
+            || select::prefer_int8_conv(costs, products, moved, converted)
     }
 
     /// In bytes, over tiles, with the pooling; `None` where the pooling leaves pixels.
@@ -534,33 +591,86 @@ impl<'a> Layer<'a> {
             subsample,
             ..Candidate::between([input, output].map(Layout::Blocks), move || {
                 let weight = layer.weight.to_dense();
-                let window = &geometry.window;
-                let ([channels, ..], [filters, ..]) = (input.map(), output.map());
-                let each = filters / channels.max(1);
-                let ranges = if select::share_channels(&input) {
-                    let taps = window.kernel_shape.iter().product();
-                    let weights = vec![taps; channels];
-                    layer
-                        .context
-                        .ranges(&weights, layer.used, Layout::Single, Rows::ONE)
-                } else {
-                    std::iter::once(0..channels).collect()
-                };
-                let part = |r: Range<usize>| {
-                    let rows = r.start * each..r.end * each;
-                    let blocks = [
-                        input.with_channels(r.len()),
-                        output.with_channels(rows.len()),
-                    ];
+                let part = |(blocks, rows): ([Blocks; 2], Range<usize>)| {
                     let weight = rows_of(&weight, rows.clone());
                     let bias = layer.bias().map(|b| &b[rows]);
+                    let window = &geometry.window;
                     let conv = Depthwise::pack(layer.isa, &weight, bias, window, blocks);
                     let features = conv.output().len();
                     Part::whole(conv, features)
                 };
-                ranges.into_iter().map(part).collect()
+                // Else threads share its lines.
+                let by_channels = select::share_channels(&input);
+                let parts = layer.depthwise_parts([input, output], by_channels);
+                parts.into_iter().map(part).collect()
             })
         }
+    }
+
+    /// The same of bytes; `None` where it has no grids.
+    fn depthwise_of_bytes(self: &Rc<Self>, in_blocks: &InBlocks) -> Option<Candidate<'a>> {
+        let grid = Grid::from(self.bytes.as_ref()?.input);
+        let blocks @ [input, output] = in_blocks.blocks;
+        // It cannot compute a sum.
+        let writes = self.context.byte_grids[self.output].filter(|_| self.residual.is_none());
+        let layouts = [
+            Layout::Bytes(input, grid),
+            writes.map_or(Layout::Blocks(output), |grid| Layout::Bytes(output, grid)),
+        ];
+        let (layer, geometry) = (Rc::clone(self), in_blocks.geometry.clone());
+        Some(Candidate {
+            subsample: in_blocks.subsample,
+            pack: Box::new(move || layer.pack_depthwise_of_bytes(&geometry, blocks, writes)),
+            ..Candidate::between(layouts, Vec::new)
+        })
+    }
+
+    /// `None` where that is not expected to be faster and nobody asked for it.
+    fn pack_depthwise_of_bytes(
+        &self,
+        geometry: &Geometry,
+        blocks: [Blocks; 2],
+        writes: Option<Grid>,
+    ) -> Option<Vec<Part>> {
+        let (ns, whole) = self.pack_columns(geometry, blocks, 0..self.shape[0], writes)?;
+        let lanes = blocks[1].lines() * LANES;
+        let weights: usize = self.shape.iter().product();
+        let floats = (weights * lanes) as f64 * self.context.choice().costs.dense_conv;
+        if !self.prefers_bytes([ns, floats], blocks, writes.is_some()) {
+            return None;
+        }
+        let parts = self.depthwise_parts(blocks, true);
+        if parts.len() == 1 {
+            return Some(vec![whole]);
+        }
+        let part = |(_, rows)| Some(self.pack_columns(geometry, blocks, rows, writes)?.1);
+        parts.into_iter().map(part).collect()
+    }
+
+    /// The blocks and the filters of each part of a depthwise convolution: one, unless it is split by channels.
+    fn depthwise_parts(
+        &self,
+        [input, output]: [Blocks; 2],
+        by_channels: bool,
+    ) -> Vec<([Blocks; 2], Range<usize>)> {
+        let ([channels, ..], [filters, ..]) = (input.map(), output.map());
+        let each = filters / channels.max(1);
+        let ranges = if by_channels {
+            let taps = self.shape[2] * self.shape[3];
+            let weights = vec![taps; channels];
+            (self.context).ranges(&weights, self.used, Layout::Single, Rows::ONE)
+        } else {
+            std::iter::once(0..channels).collect()
+        };
+        let part = |r: Range<usize>| {
+            let rows = r.start * each..r.end * each;
+            let blocks = [
+                input.with_channels(r.len()),
+                output.with_channels(rows.len()),
+            ];
+            (blocks, rows)
+        };
+        ranges.into_iter().map(part).collect()
     }
 
     /// The matrix by which a convolution multiplies a whole map, where that has few pixels: a row for each output, a column for each input.

@@ -170,9 +170,10 @@ impl Steps {
             layout,
             ..self.values[value]
         };
+        let dot = Dot::of(self.isa);
         self.convert("Reblock", value, tensor, &|channels| {
             let blocks = [from, to].map(|b| b.with_channels(channels));
-            Box::new(ReblockBytes::new(blocks, strides, grid))
+            Box::new(ReblockBytes::new(dot, blocks, strides, grid))
         })
     }
 

@@ -60,6 +60,22 @@ impl Products for NeonDot {
     }
 }
 
+/// Numbers as bytes, rounded, saturated and clamped, one vector after the other.
+///
+/// # Safety
+/// NEON must be enabled where this is inlined.
+#[inline(always)]
+unsafe fn packed(v: [float32x4_t; 4], [least, most]: [u8; 2]) -> uint8x16_t {
+    // SAFETY: no memory is accessed; NEON is part of every aarch64.
+    unsafe {
+        let [a, b, c, d] = v.map(|v| vqmovn_s32(vcvtnq_s32_f32(v)));
+        let low = vqmovun_s16(vcombine_s16(a, b));
+        let bytes = vqmovun_high_s16(low, vcombine_s16(c, d));
+        let bytes = vmaxq_u8(bytes, vdupq_n_u8(least));
+        vminq_u8(bytes, vdupq_n_u8(most))
+    }
+}
+
 macro_rules! neon {
     ($name:ident) => {
         // SAFETY: only instructions that are enabled where `dot::run` inlines this.
@@ -116,6 +132,18 @@ macro_rules! neon {
                     let x = vreinterpretq_u8_u32(vdupq_n_u32(x.cast::<u32>().read_unaligned()));
                     let signed = vreinterpretq_s8_u8(veorq_u8(x, vdupq_n_u8(128)));
                     <$name>::add(sums, signed, weights)
+                }
+            }
+            #[inline(always)]
+            unsafe fn add_own_fours(
+                sums: int32x4_t,
+                x: *const u8,
+                weights: int8x16_t,
+            ) -> int32x4_t {
+                // SAFETY: `x` is readable for 16 bytes; the instruction set is enabled (contract of the trait).
+                unsafe {
+                    let signed = veorq_u8(vld1q_u8(x), vdupq_n_u8(128));
+                    <$name>::add(sums, vreinterpretq_s8_u8(signed), weights)
                 }
             }
             #[inline(always)]
@@ -195,16 +223,19 @@ macro_rules! neon {
                 p: *mut u8,
                 _: Option<usize>,
                 v: [float32x4_t; 4],
-                [least, most]: [u8; 2],
+                bounds: [u8; 2],
             ) {
                 // SAFETY: `p` is writable for 16 bytes; the instruction set is enabled (contract of the trait).
                 unsafe {
-                    let [a, b, c, d] = v.map(|v| vqmovn_s32(vcvtnq_s32_f32(v)));
-                    let low = vqmovun_s16(vcombine_s16(a, b));
-                    let bytes = vqmovun_high_s16(low, vcombine_s16(c, d));
-                    let bytes = vmaxq_u8(bytes, vdupq_n_u8(least));
-                    let bytes = vminq_u8(bytes, vdupq_n_u8(most));
+                    let bytes = packed(v, bounds);
                     vst1q_u8(p, vqtbl1q_u8(bytes, vld1q_u8(PACKED.as_ptr())));
+                }
+            }
+            #[inline(always)]
+            unsafe fn store_lines(p: *mut u8, v: [float32x4_t; 4], bounds: [u8; 2], lines: usize) {
+                if lines > 0 {
+                    // SAFETY: `p` is writable for 16 bytes; the instruction set is enabled (contract of the trait).
+                    unsafe { vst1q_u8(p, packed(v, bounds)) }
                 }
             }
             // Sixteen numbers are one line.

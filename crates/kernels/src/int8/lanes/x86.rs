@@ -98,6 +98,22 @@ impl Products for Avx2Vnni {
     }
 }
 
+/// Numbers as bytes, rounded, saturated and clamped: four of each in turn, for each 128-bit lane.
+///
+/// # Safety
+/// AVX2 must be enabled where this is inlined.
+#[inline(always)]
+unsafe fn packed(v: [__m256; 4], [least, most]: [u8; 2]) -> __m256i {
+    // SAFETY: no memory is accessed; the instruction set is enabled (contract of this function).
+    unsafe {
+        let [a, b, c, d] = v.map(|v| _mm256_cvtps_epi32(v));
+        let words = [_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)];
+        let bytes = _mm256_packus_epi16(words[0], words[1]);
+        let bytes = _mm256_max_epu8(bytes, _mm256_set1_epi8(least.cast_signed()));
+        _mm256_min_epu8(bytes, _mm256_set1_epi8(most.cast_signed()))
+    }
+}
+
 macro_rules! avx2 {
     ($name:ident) => {
         // SAFETY: only instructions that are enabled where `dot::run` inlines this.
@@ -154,7 +170,17 @@ macro_rules! avx2 {
                 }
             }
             #[inline(always)]
-            unsafe fn interleave(lines: [*const u8; 4], order: &[u32; 16], to: *mut u8) {
+            unsafe fn add_own_fours(sums: __m256i, x: *const u8, weights: __m256i) -> __m256i {
+                // SAFETY: `x` is readable for 32 bytes; the instruction set is enabled (contract of the trait).
+                unsafe { <$name>::add_any(sums, _mm256_loadu_si256(x.cast()), weights) }
+            }
+            #[inline(always)]
+            unsafe fn interleave(
+                lines: [*const u8; 4],
+                _: bool,
+                order: Option<&[u32; 16]>,
+                to: *mut u8,
+            ) {
                 // SAFETY: each line is readable for 16 bytes, and `to` writable for 64; the instruction set is enabled (contract of the trait).
                 unsafe {
                     let [a, b, c, d] = lines.map(|line| _mm_loadu_si128(line.cast()));
@@ -163,6 +189,9 @@ macro_rules! avx2 {
                     let [ab, cd] = [_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d)];
                     let high = [_mm_unpacklo_epi16(ab, cd), _mm_unpackhi_epi16(ab, cd)];
                     let fours = [low[0], low[1], high[0], high[1]];
+                    let Some(order) = order else {
+                        return to.cast::<[__m128i; 4]>().write_unaligned(fours);
+                    };
                     let fours = std::mem::transmute::<[__m128i; 4], [[u8; 4]; 16]>(fours);
                     for (i, &place) in order.iter().enumerate() {
                         let four = fours[place as usize % 16];
@@ -233,22 +262,26 @@ macro_rules! avx2 {
                 unsafe { permute(line, order) }
             }
             #[inline(always)]
-            unsafe fn store_bytes(
-                p: *mut u8,
-                _: Option<usize>,
-                v: [__m256; 4],
-                [least, most]: [u8; 2],
-            ) {
+            unsafe fn store_bytes(p: *mut u8, _: Option<usize>, v: [__m256; 4], bounds: [u8; 2]) {
                 // SAFETY: `p` is writable for 32 bytes; the instruction set is enabled (contract of the trait).
                 unsafe {
-                    let [a, b, c, d] = v.map(|v| _mm256_cvtps_epi32(v));
-                    let words = [_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)];
-                    let bytes = _mm256_packus_epi16(words[0], words[1]);
-                    let bytes = _mm256_max_epu8(bytes, _mm256_set1_epi8(least.cast_signed()));
-                    let bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8(most.cast_signed()));
+                    let bytes = packed(v, bounds);
                     let order = _mm_loadu_si128(PACKED.as_ptr().cast());
                     let order = _mm256_broadcastsi128_si256(order);
                     _mm256_storeu_si256(p.cast(), _mm256_shuffle_epi8(bytes, order));
+                }
+            }
+            #[inline(always)]
+            unsafe fn store_lines(p: *mut u8, v: [__m256; 4], bounds: [u8; 2], lines: usize) {
+                // SAFETY: `p` is writable for the lines; the instruction set is enabled (contract of the trait).
+                unsafe {
+                    let halves = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+                    let bytes = _mm256_permutevar8x32_epi32(packed(v, bounds), halves);
+                    match lines {
+                        0 => {}
+                        1 => _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(bytes)),
+                        _ => _mm256_storeu_si256(p.cast(), bytes),
+                    }
                 }
             }
             #[inline(always)]
@@ -301,6 +334,41 @@ unsafe fn load_line([a, b, c, d]: [*const u8; 4], joined: bool) -> __m512i {
         let high = _mm256_loadu2_m128i(d.cast(), c.cast());
         _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
     }
+}
+
+/// As [`packed`].
+///
+/// # Safety
+/// AVX-512 F and BW must be enabled where this is inlined.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn packed_512(v: [__m512; 4], [least, most]: [u8; 2]) -> __m512i {
+    let [a, b, c, d] = v.map(|v| _mm512_cvtps_epi32(v));
+    let words = [_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)];
+    let bytes = _mm512_packus_epi16(words[0], words[1]);
+    let bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8(least.cast_signed()));
+    _mm512_min_epu8(bytes, _mm512_set1_epi8(most.cast_signed()))
+}
+
+/// The order that exchanges rows and columns of four by four groups of four bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn quarters() -> __m512i {
+    _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)
+}
+
+// An intrinsic with a known order the compiler takes apart into permutes of halves, which are many more.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn vpermd(order: __m512i, v: __m512i) -> __m512i {
+    let permuted;
+    // SAFETY: no memory is accessed; the instruction set is enabled.
+    unsafe {
+        asm!("vpermd {permuted}, {order}, {v}",
+            permuted = lateout(zmm_reg) permuted, order = in(zmm_reg) order, v = in(zmm_reg) v,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    permuted
 }
 
 // With an intrinsic the compiler may read both numbers with one load and broadcast them from general registers, on the port that shuffles.
@@ -397,17 +465,29 @@ unsafe impl Lanes for Avx512Vnni {
         }
     }
     #[inline(always)]
-    unsafe fn interleave(lines: [*const u8; 4], order: &[u32; 16], to: *mut u8) {
+    unsafe fn add_own_fours(sums: __m512i, x: *const u8, weights: __m512i) -> __m512i {
+        // SAFETY: `x` is readable for 64 bytes; the instruction set is enabled (contract of the trait).
+        unsafe { _mm512_dpbusd_epi32(sums, _mm512_loadu_si512(x.cast()), weights) }
+    }
+    #[inline(always)]
+    unsafe fn interleave(
+        lines: [*const u8; 4],
+        joined: bool,
+        order: Option<&[u32; 16]>,
+        to: *mut u8,
+    ) {
         // SAFETY: each line is readable for 16 bytes, and `to` writable for 64; the instruction set is enabled (contract of the trait).
         unsafe {
-            let lines = load_line(lines, false);
-            // Four bytes of each line in each 128-bit lane.
-            let quarters = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let lines = load_line(lines, joined);
             let sides = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            let quarters = _mm512_permutexvar_epi32(quarters, lines);
+            // Four bytes of each line in each 128-bit lane.
+            let quarters = vpermd(quarters(), lines);
             let fours = _mm512_shuffle_epi8(quarters, _mm512_broadcast_i32x4(sides));
-            let order = _mm512_loadu_si512(order.as_ptr().cast());
-            _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi32(order, fours));
+            let fours = match order {
+                Some(order) => vpermd(_mm512_loadu_si512(order.as_ptr().cast()), fours),
+                None => fours,
+            };
+            _mm512_storeu_si512(to.cast(), fours);
         }
     }
     #[inline(always)]
@@ -469,19 +549,10 @@ unsafe impl Lanes for Avx512Vnni {
         unsafe { permute(line, order) }
     }
     #[inline(always)]
-    unsafe fn store_bytes(
-        p: *mut u8,
-        second: Option<usize>,
-        v: [__m512; 4],
-        [least, most]: [u8; 2],
-    ) {
+    unsafe fn store_bytes(p: *mut u8, second: Option<usize>, v: [__m512; 4], bounds: [u8; 2]) {
         // SAFETY: `p` is writable for 64 bytes in each form; the instruction set is enabled (contract of the trait).
         unsafe {
-            let [a, b, c, d] = v.map(|v| _mm512_cvtps_epi32(v));
-            let words = [_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)];
-            let bytes = _mm512_packus_epi16(words[0], words[1]);
-            let bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8(least.cast_signed()));
-            let bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8(most.cast_signed()));
+            let bytes = packed_512(v, bounds);
             let forms = [(Some(0), PACKED), (second, PACKED_SECOND)];
             for (behind, order) in &forms {
                 if let &Some(behind) = behind {
@@ -490,6 +561,16 @@ unsafe impl Lanes for Avx512Vnni {
                     _mm512_storeu_si512(p.add(behind).cast(), bytes);
                 }
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_lines(p: *mut u8, v: [__m512; 4], bounds: [u8; 2], lines: usize) {
+        // SAFETY: `p` is writable for the lines; the instruction set is enabled (contract of the trait).
+        unsafe {
+            let bytes = vpermd(quarters(), packed_512(v, bounds));
+            // Four times four bytes each.
+            let there = (1_u32 << (4 * lines)) - 1;
+            _mm512_mask_storeu_epi32(p.cast(), there as __mmask16, bytes);
         }
     }
     #[inline(always)]

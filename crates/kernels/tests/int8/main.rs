@@ -1,0 +1,7 @@
+//! Products of bytes with every instruction for them, exactly as plain loops compute them.
+
+mod dense_conv;
+mod filters;
+mod maps;
+mod products;
+mod support;
