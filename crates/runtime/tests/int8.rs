@@ -88,12 +88,12 @@ fn layer(network: &Network, name: &str, x: &[f32], input: [usize; 3]) -> Vec<f32
         .unwrap()
         .unwrap();
     let bias = network.bias(node).unwrap();
-    let (window, [c, h, w]) = match &node.op {
-        Op::Conv(conv) => (conv.window.clone(), input),
-        _ => (Window::square(1, 1), [x.len(), 1, 1]),
+    let (window, groups, [c, h, w]) = match &node.op {
+        Op::Conv(conv) => (conv.window.clone(), conv.groups, input),
+        _ => (Window::square(1, 1), 1, [x.len(), 1, 1]),
     };
     let ([oh, ow], [kh, kw]) = (window.output(h, w).unwrap(), window.kernel_shape);
-    assert_eq!(layer.levels.cols(), c * kh * kw);
+    assert_eq!(layer.levels.cols(), c / groups * kh * kw);
     assert_eq!(layer.levels.rows(), bias.len());
     let mut y = Vec::new();
     for (row, &bias) in bias.iter().enumerate() {
@@ -102,7 +102,7 @@ fn layer(network: &Network, name: &str, x: &[f32], input: [usize; 3]) -> Vec<f32
             let mut sum = 0;
             for (&k, &level) in columns.iter().zip(levels) {
                 let (ic, ky, kx) = (
-                    k as usize / (kh * kw),
+                    row / (layer.rows.len() / groups) * (c / groups) + k as usize / (kh * kw),
                     k as usize / kw % kh,
                     k as usize % kw,
                 );
@@ -411,6 +411,87 @@ fn poolings_and_maps_of_a_few_pixels_stay_exact() {
                         "{isa}, {threads} threads, {density}"
                     );
                 }
+            }
+        }
+    }
+}
+
+/// A first convolution, and depthwise ones with pointwise ones: with strides, with several filters for each channel, before a sum and a pooling.
+fn separable(seed: u64) -> Network {
+    let mut b = GraphBuilder::new("separable");
+    let x = b.input("x", [3, 63, 64]);
+    let depthwise = |out: usize, size: usize, groups: usize| {
+        Conv2d::square(out, size).padding(size / 2).groups(groups)
+    };
+    let v = b.conv("s", &x, &Conv2d::square(24, 3).stride(2).padding(1));
+    let v = b.op("s.relu", Op::Relu, &[&v]);
+    let v = b.conv("d", &v, &depthwise(24, 3, 24));
+    let v = b.op("d.relu", Op::Relu, &[&v]);
+    let v = b.conv("p", &v, &Conv2d::square(32, 1));
+    let residual = b.conv("e", &v, &depthwise(64, 5, 32).stride(2));
+    let v = b.conv("q", &residual, &Conv2d::square(64, 1));
+    let v = b.conv("f", &v, &depthwise(64, 3, 64));
+    let v = b.op("sum", Op::Add, &[&v, &residual]);
+    let v = b.conv("g", &v, &depthwise(64, 3, 64));
+    let pool = Op::MaxPool(ops::MaxPool {
+        window: Window::square(2, 2),
+    });
+    let v = b.op("pool", pool, &[&v]);
+    let v = b.conv("r", &v, &Conv2d::square(16, 1));
+    b.output(&v);
+    with_grids(b, seed, 0.6)
+}
+
+#[test]
+fn depthwise_and_first_convolutions_are_those_of_plain_loops() {
+    let network = separable(3);
+    let (n, elements) = (2, 3 * 63 * 64);
+    let x: Vec<f32> = Stream(14)
+        .floats(n * elements)
+        .iter()
+        .map(|v| 3.0 * v)
+        .collect();
+    let relu = |x: Vec<f32>| -> Vec<f32> { x.into_iter().map(|v| v.max(0.0)).collect() };
+    let plain = |x: &[f32]| {
+        let s = relu(layer(&network, "s", x, [3, 63, 64]));
+        let d = relu(layer(&network, "d", &s, [24, 32, 32]));
+        let p = layer(&network, "p", &d, [24, 32, 32]);
+        let e = layer(&network, "e", &p, [32, 32, 32]);
+        let q = layer(&network, "q", &e, [64, 16, 16]);
+        let f = layer(&network, "f", &q, [64, 16, 16]);
+        // It is there in bytes.
+        let grid = network.int8.inputs["q"];
+        let rounded = e.iter().map(|&v| grid.value(grid.byte(v)));
+        let sum: Vec<f32> = f.iter().zip(rounded).map(|(f, e)| f + e).collect();
+        let g = layer(&network, "g", &sum, [64, 16, 16]);
+        let v = pooled(&g, [64, 16, 16], &Window::square(2, 2));
+        layer(&network, "r", &v, [64, 8, 8])
+    };
+    let want: Vec<f32> = x.chunks(elements).flat_map(plain).collect();
+    for isa in Isa::available() {
+        for (threads, batch) in [(1, 1), (2, 1), (1, n), (2, n)] {
+            let options = PlanOptions {
+                threads,
+                batch,
+                ..options(isa, Int8Mode::Always)
+            };
+            let plan = Plan::new(&network, &options).unwrap();
+            let all = ["s", "d", "p", "e", "q", "f", "g", "r"];
+            assert_eq!(in_int8(&plan), all, "{isa}: {plan}");
+            for name in ["d", "e", "f", "g"] {
+                let node = plan.nodes().iter().find(|n| n.name == name).unwrap();
+                assert!(node.kernel.contains("-depthwise-blocks-i8i8"), "{plan}");
+            }
+            let session = Session::new(plan, threads).unwrap();
+            let outputs = want.len() / n;
+            for (x, want) in x.chunks(batch * elements).zip(want.chunks(batch * outputs)) {
+                let mut y = vec![f32::NAN; want.len()];
+                session.run(batch, x, &mut y[..]).unwrap();
+                let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert!(
+                    bits(&y) == bits(want),
+                    "{isa}, {threads} threads, batch {batch}"
+                );
             }
         }
     }
