@@ -26,7 +26,7 @@ pub fn all() -> Vec<(String, Network)> {
     let committed = [
         "lenet-300-100/record",
         "lenet-5/record",
-        "resnet-20-mnist/sparse",
+        "resnet-20-cifar10/sparse",
     ];
     let committed = committed.map(|name| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
