@@ -53,9 +53,9 @@ pub fn may_store_all(elements: usize, nonzeros: usize) -> bool {
     elements / 64 <= nonzeros
 }
 
-/// Whether filters read so few channels that the fours of all of them ([`crate::int8::DenseConv`]) stay in the caches.
+/// Whether filters read so few channels that the fours of all of them ([`crate::int8::ColumnConv`]) stay in the caches.
 pub fn few_inputs(per_group: usize) -> bool {
-    per_group <= 8
+    (1..=8).contains(&per_group)
 }
 
 /// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions

@@ -25,7 +25,7 @@ use sparsevd_kernels::elementwise::{
 };
 use sparsevd_kernels::gemm::{View, gemm};
 use sparsevd_kernels::int8::{self, Dot, byte_tiles, quantize};
-use sparsevd_kernels::kernel::Operands;
+use sparsevd_kernels::kernel::{InputSplit, Operands};
 use sparsevd_kernels::layer_norm::LayerNorm;
 use sparsevd_kernels::place::{PadKernel, PlaceKernel, pad, place};
 use sparsevd_kernels::pool::{Pool, Reduction};
@@ -449,7 +449,14 @@ fn map_kernels(isa: Isa) -> Vec<Case> {
         offset: &[0.0; SIDE],
     };
     let dot = Dot::of(isa);
-    let conv = int8::DenseConv::pack((isa, dot), &levels, quantization, &window, [from, other]);
+    let conv = int8::ColumnConv::pack(
+        (isa, dot),
+        &levels,
+        quantization,
+        &window,
+        InputSplit::Channels,
+        [from, other],
+    );
     all.push(case(conv.clone(), from.byte_len(), o, 1));
     let grid = Int8Grid {
         scale: 0.5,

@@ -478,10 +478,15 @@ fn depthwise_and_first_convolutions_are_those_of_plain_loops() {
             let plan = Plan::new(&network, &options).unwrap();
             let all = ["s", "d", "p", "e", "q", "f", "g", "r"];
             assert_eq!(in_int8(&plan), all, "{isa}: {plan}");
+            let node = |name: &str| plan.nodes().iter().find(|n| n.name == name).unwrap();
             for name in ["d", "e", "f", "g"] {
-                let node = plan.nodes().iter().find(|n| n.name == name).unwrap();
-                assert!(node.kernel.contains("-depthwise-blocks-i8i8"), "{plan}");
+                let kernel = &node(name).kernel;
+                assert!(kernel.contains("-depthwise-blocks-i8i8"), "{plan}");
             }
+            if Dot::of(isa).name().ends_with("vnni") {
+                assert!(node("s").kernel.contains("-columns4-conv-i8i8"), "{plan}");
+            }
+            assert_eq!(node("d").parts > 1, threads > 1 && batch == 1, "{plan}");
             let session = Session::new(plan, threads).unwrap();
             let outputs = want.len() / n;
             for (x, want) in x.chunks(batch * elements).zip(want.chunks(batch * outputs)) {
@@ -493,6 +498,37 @@ fn depthwise_and_first_convolutions_are_those_of_plain_loops() {
                     "{isa}, {threads} threads, batch {batch}"
                 );
             }
+        }
+    }
+}
+
+/// A first convolution of one channel is split by its filters, each of which reads that channel.
+#[test]
+fn threads_share_the_filters_of_a_single_channel() {
+    let mut b = GraphBuilder::new("grey");
+    let x = b.input("x", [1, 64, 64]);
+    let v = b.conv("s", &x, &Conv2d::square(32, 3).padding(1));
+    let v = b.conv("t", &v, &Conv2d::square(16, 3).padding(1));
+    b.output(&v);
+    let network = with_grids(b, 6, 0.5);
+    let x = Stream(15).floats(64 * 64);
+    let s = layer(&network, "s", &x, [1, 64, 64]);
+    let want = layer(&network, "t", &s, [32, 64, 64]);
+    for isa in Isa::available() {
+        for threads in [1, 2] {
+            let options = PlanOptions {
+                threads,
+                batch: 1,
+                ..options(isa, Int8Mode::Always)
+            };
+            let plan = Plan::new(&network, &options).unwrap();
+            let s = plan.nodes().iter().find(|n| n.name == "s").unwrap();
+            assert_eq!((s.parts > 1, s.is_int8), (threads > 1, true), "{plan}");
+            let mut y = vec![f32::NAN; want.len()];
+            let session = Session::new(plan, threads).unwrap();
+            session.run(1, &x, &mut y[..]).unwrap();
+            let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&y) == bits(&want), "{isa}, {threads} threads");
         }
     }
 }

@@ -128,7 +128,7 @@ pub(super) unsafe trait Lanes: Copy {
     /// Rounds half to even, saturates to bytes, clamps to `bounds`, and stores the part of a line, of `4 N` bytes: in each form, the second `second`
     /// bytes after the first, or in the first form alone. The byte of NaN is that of zero. No number may be above 2^31 - 128.
     unsafe fn store_bytes(p: *mut u8, second: Option<usize>, v: [Floats<Self>; 4], bounds: [u8; 2]);
-    /// As [`Lanes::store_bytes`], in the first form, of numbers that follow each other in the order of their bytes: those of the first `lines` times sixteen.
+    /// As [`Lanes::store_bytes`], in the first form, of numbers that follow each other in the order of their bytes: those of the first `lines` times sixteen, of which there is one at least.
     unsafe fn store_lines(p: *mut u8, v: [Floats<Self>; 4], bounds: [u8; 2], lines: usize);
     /// Part `part` of a line in its first form, `4 N` bytes, as numbers in the order of sums. The line is four times sixteen bytes, or, where they are
     /// `joined`, sixty-four in a row from the first pointer on.

@@ -129,7 +129,7 @@ pub(super) unsafe fn store_bytes<L: Lanes>(
 /// The instruction set of `L` is enabled where this is inlined.
 #[inline(always)]
 pub(super) unsafe fn scaled_to<L: Lanes>(
-    values: [<L::Floats as Simd>::V; 4],
+    [a, b, c, d]: [<L::Floats as Simd>::V; 4],
     grid: Grid,
     large: bool,
 ) -> [<L::Floats as Simd>::V; 4] {
@@ -138,11 +138,12 @@ pub(super) unsafe fn scaled_to<L: Lanes>(
         let zero_point = f32::from(grid.zero_point());
         let [inverse, zero, least, most] =
             [grid.scale().recip(), zero_point, 0.0, 255.0].map(|v| L::Floats::splat(v));
-        let scaled = values.map(|v| L::fused(v, inverse, zero));
-        match large {
-            true => scaled.map(|v| L::Floats::clamp(v, least, most)),
-            false => scaled,
+        let scaled = |v| L::fused(v, inverse, zero);
+        if large {
+            let clamped = |v| L::Floats::clamp(scaled(v), least, most);
+            return [clamped(a), clamped(b), clamped(c), clamped(d)];
         }
+        [scaled(a), scaled(b), scaled(c), scaled(d)]
     }
 }
 

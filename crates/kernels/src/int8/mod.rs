@@ -12,11 +12,11 @@
 //!
 //! **Layers.** [`Linear`], over single vectors [`Spmv`], and [`Conv`] are layers of networks whose values are f32: each makes bytes of its input, and
 //! floats of its sums. Over blocks a [`Conv`] can also read, add and write [`Layout::Bytes`](crate::Layout::Bytes), to which [`Quantize`] and
-//! [`Dequantize`] convert, and [`ReblockBytes`] between blocks. [`MaxPool`] reads and writes them.
+//! [`Dequantize`] convert, and [`ReblockBytes`] between blocks. [`ColumnConv`], of filters that read few channels, reads them, [`MaxPool`] reads and writes them.
 
 mod any4;
+mod column_conv;
 mod conv;
-mod dense_conv;
 mod dot;
 mod fours;
 mod grid;
@@ -33,8 +33,8 @@ mod spmv;
 mod stored;
 mod strip;
 
+pub use column_conv::ColumnConv;
 pub use conv::{Conv, Multiplied};
-pub use dense_conv::DenseConv;
 pub use dot::Dot;
 pub use grid::Grid;
 pub use lanes::SAMPLES;

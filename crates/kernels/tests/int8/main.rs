@@ -1,6 +1,6 @@
 //! Products of bytes with every instruction for them, exactly as plain loops compute them.
 
-mod dense_conv;
+mod column_conv;
 mod filters;
 mod maps;
 mod products;

@@ -18,6 +18,7 @@ use sparsevd_kernels::dense::Conv;
 use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::int8::{Grid, Multiplied};
+use sparsevd_kernels::kernel::InputSplit;
 use sparsevd_kernels::pool_blocks::BlockPool;
 use sparsevd_kernels::spmv::Spmv;
 use sparsevd_kernels::{Isa, LANES, Layout, Precision, int8, select};
@@ -68,7 +69,7 @@ struct Forms {
 enum Way {
     /// By lines of sixteen pixels ([`int8::Conv`]).
     Lines(Multiplied),
-    /// All weights, four columns of a window at a time ([`int8::DenseConv`]).
+    /// All weights, four columns of a window at a time ([`int8::ColumnConv`]).
     Columns,
 }
 
@@ -340,7 +341,10 @@ impl<'a> Layer<'a> {
         };
         let pack = |way: Way, r: Range<usize>| match way {
             Way::Lines(multiplied) => pack_lines(multiplied, r),
-            Way::Columns => Some(self.pack_columns(geometry, blocks, r, forms.output)?),
+            Way::Columns => {
+                let blocks = [blocks[0], blocks[1].with_channels(r.len())];
+                self.pack_columns(geometry, blocks, r, forms.output, InputSplit::Whole)
+            }
         };
         let multiplies_all = self.groups == 1
             && select::may_store_all(self.shape.iter().product(), bytes.levels.nonzeros());
@@ -383,28 +387,24 @@ impl<'a> Layer<'a> {
         parts.collect()
     }
 
-    /// All weights of some filters in bytes, four columns of a window at a time, with the expected nanoseconds. `blocks` have all channels; the filters read
-    /// all of the input, or, in a depthwise convolution, as many as there are for each channel read one of them.
+    /// All weights of some filters in bytes, four columns of a window at a time, with the expected nanoseconds. `blocks` have the channels of the part.
     fn pack_columns(
         &self,
         geometry: &Geometry,
-        [input, output]: [Blocks; 2],
+        blocks: [Blocks; 2],
         rows: Range<usize>,
         writes: Option<Grid>,
+        split: InputSplit,
     ) -> Option<(f64, Part)> {
         let bytes = self.bytes.as_ref()?;
         let levels = Weights::Csr(bytes.levels.clone()).to_dense();
-        let read = input.map()[0] * rows.len() / self.shape[0].max(1);
-        let input = match self.groups {
-            1 => input,
-            _ => input.with_channels(read),
-        };
-        let conv = int8::DenseConv::pack(
+        let conv = int8::ColumnConv::pack(
             (self.isa, bytes.dot),
             &rows_of(&levels, rows.clone()),
-            bytes.quantization().of_rows(rows.clone()),
+            bytes.quantization().of_rows(rows),
             &geometry.window,
-            [input, output.with_channels(rows.len())],
+            split,
+            blocks,
         );
         let conv = match writes {
             Some(grid) => conv.writing_bytes(grid),
@@ -599,7 +599,7 @@ impl<'a> Layer<'a> {
                     let features = conv.output().len();
                     Part::whole(conv, features)
                 };
-                // Else threads share its lines.
+                // Where they do not share channels, threads share lines.
                 let by_channels = select::share_channels(&input);
                 let parts = layer.depthwise_parts([input, output], by_channels);
                 parts.into_iter().map(part).collect()
@@ -632,7 +632,9 @@ impl<'a> Layer<'a> {
         blocks: [Blocks; 2],
         writes: Option<Grid>,
     ) -> Option<Vec<Part>> {
-        let (ns, whole) = self.pack_columns(geometry, blocks, 0..self.shape[0], writes)?;
+        let pack =
+            |blocks, rows| self.pack_columns(geometry, blocks, rows, writes, InputSplit::Channels);
+        let (ns, whole) = pack(blocks, 0..self.shape[0])?;
         let lanes = blocks[1].lines() * LANES;
         let weights: usize = self.shape.iter().product();
         let floats = (weights * lanes) as f64 * self.context.choice().costs.dense_conv;
@@ -643,7 +645,7 @@ impl<'a> Layer<'a> {
         if parts.len() == 1 {
             return Some(vec![whole]);
         }
-        let part = |(_, rows)| Some(self.pack_columns(geometry, blocks, rows, writes)?.1);
+        let part = |(blocks, rows)| Some(pack(blocks, rows)?.1);
         parts.into_iter().map(part).collect()
     }
 

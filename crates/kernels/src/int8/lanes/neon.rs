@@ -232,11 +232,9 @@ macro_rules! neon {
                 }
             }
             #[inline(always)]
-            unsafe fn store_lines(p: *mut u8, v: [float32x4_t; 4], bounds: [u8; 2], lines: usize) {
-                if lines > 0 {
-                    // SAFETY: `p` is writable for 16 bytes; the instruction set is enabled (contract of the trait).
-                    unsafe { vst1q_u8(p, packed(v, bounds)) }
-                }
+            unsafe fn store_lines(p: *mut u8, v: [float32x4_t; 4], bounds: [u8; 2], _: usize) {
+                // SAFETY: `p` is writable for 16 bytes; the instruction set is enabled (contract of the trait).
+                unsafe { vst1q_u8(p, packed(v, bounds)) }
             }
             // Sixteen numbers are one line.
             #[inline(always)]

@@ -278,7 +278,6 @@ macro_rules! avx2 {
                     let halves = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
                     let bytes = _mm256_permutevar8x32_epi32(packed(v, bounds), halves);
                     match lines {
-                        0 => {}
                         1 => _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(bytes)),
                         _ => _mm256_storeu_si256(p.cast(), bytes),
                     }
@@ -337,9 +336,6 @@ unsafe fn load_line([a, b, c, d]: [*const u8; 4], joined: bool) -> __m512i {
 }
 
 /// As [`packed`].
-///
-/// # Safety
-/// AVX-512 F and BW must be enabled where this is inlined.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn packed_512(v: [__m512; 4], [least, most]: [u8; 2]) -> __m512i {

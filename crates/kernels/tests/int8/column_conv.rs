@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv_blocks::BlockConv;
-use sparsevd_kernels::int8::{DenseConv, Dequantize, Dot, Quantization, Quantize};
+use sparsevd_kernels::int8::{ColumnConv, Dequantize, Dot, Quantization, Quantize};
+use sparsevd_kernels::kernel::InputSplit;
 use sparsevd_kernels::{Clamp, Isa};
 use sparsevd_model::{Dense, Int8Grid, Window};
 use sparsevd_testing::arbitrary::{ConvCase, Stream};
@@ -21,35 +22,21 @@ fn levels(stream: &mut Stream, count: usize) -> Vec<f32> {
     (0..count).map(|_| level(stream)).collect()
 }
 
-/// The same window over the same input, with `each` filters for each channel.
-fn depthwise(filters: Filters, each: usize, seed: u64) -> Filters {
+/// The same window over the same input, of which each filter reads all channels, or each channel has filters of its own.
+fn with_filters(filters: Filters, out: usize, split: InputSplit, seed: u64) -> Filters {
     let channels = filters.case.input[0];
     let [kh, kw] = filters.case.window.kernel_shape;
-    let out = channels * each;
-    let values = levels(&mut Stream(seed | 1), out * kh * kw);
+    let (inputs, groups, out) = match split {
+        InputSplit::Whole => (channels, 1, out),
+        InputSplit::Channels => (1, channels, out * channels),
+    };
+    let values = levels(&mut Stream(seed | 1), out * inputs * kh * kw);
     Filters {
         scale: (0..out).map(|i| 0.002 * (i + 1) as f32).collect(),
         case: ConvCase {
-            filters: Dense::new([out, 1, kh, kw], values),
+            filters: Dense::new([out, inputs, kh, kw], values),
             bias: (0..out).map(|i| i as f32 - 2.5).collect(),
-            groups: channels,
-            ..filters.case
-        },
-        ..filters
-    }
-}
-
-/// The same window, of which each of `out` filters reads all channels.
-fn of_all_channels(filters: Filters, out: usize, seed: u64) -> Filters {
-    let channels = filters.case.input[0];
-    let [kh, kw] = filters.case.window.kernel_shape;
-    let values = levels(&mut Stream(seed | 1), out * channels * kh * kw);
-    Filters {
-        scale: (0..out).map(|i| 0.002 * (i + 1) as f32).collect(),
-        case: ConvCase {
-            filters: Dense::new([out, channels, kh, kw], values),
-            bias: (0..out).map(|i| i as f32 - 2.5).collect(),
-            groups: 1,
+            groups,
             ..filters.case
         },
         ..filters
@@ -59,8 +46,16 @@ fn of_all_channels(filters: Filters, out: usize, seed: u64) -> Filters {
 /// With every instruction set, to floats and to bytes of a grid.
 fn check(filters: &Filters, clamp: Clamp, writes: Int8Grid) {
     let Filters { case, grid, n, .. } = filters;
-    let to = Blocks::of_map(filters.map()).with_halo([1, 0, 0, 2]);
+    let halo = if n % 2 == 0 { [0; 4] } else { [1, 0, 0, 2] };
+    let to = Blocks::of_map(filters.map()).with_halo(halo);
     let from = BlockConv::input(case.input, &case.window, &to);
+    // As where another convolution reads more of it.
+    let wide = from.halo().map(|lines| lines + n % 3);
+    let from = from.with_halo(wide);
+    let split = match case.groups {
+        1 => InputSplit::Whole,
+        _ => InputSplit::Channels,
+    };
     let quantization = Quantization {
         zero_point: grid.zero_point,
         scale: &filters.scale,
@@ -74,11 +69,12 @@ fn check(filters: &Filters, clamp: Clamp, writes: Int8Grid) {
         from.pack(isa, &filters.x, *n, &mut floats);
         let mut x = vec![f32::NAN; n * from.byte_len()];
         Quantize::new(dot, from, (*grid).into()).run(&floats, *n, &mut x);
-        let conv = DenseConv::pack(
+        let conv = ColumnConv::pack(
             (isa, dot),
             &case.filters,
             quantization,
             &case.window,
+            split,
             [from, to],
         );
         let mut scratch = vec![f32::NAN; conv.scratch_len()];
@@ -87,9 +83,11 @@ fn check(filters: &Filters, clamp: Clamp, writes: Int8Grid) {
         in_blocks(&y, &want, (to, *n), dot);
 
         let conv = conv.writing_bytes(writes.into());
-        let mut bytes = vec![f32::NAN; n * conv.output_len()];
-        conv.run(&x, &mut bytes, *n, &mut scratch, clamp);
-        Dequantize::new(dot, to, writes.into()).run(&bytes, *n, &mut y);
+        let mut bytes = vec![f32::NAN; n * conv.output_len() + 16];
+        let (written, behind) = bytes.split_at_mut(n * conv.output_len());
+        conv.run(&x, written, *n, &mut scratch, clamp);
+        assert!(behind.iter().all(|v| v.is_nan()), "{dot}: past the end");
+        Dequantize::new(dot, to, writes.into()).run(written, *n, &mut y);
         let want: Vec<f32> = want.iter().map(|&v| writes.value(writes.byte(v))).collect();
         in_blocks(&y, &want, (to, *n), dot);
     }
@@ -99,14 +97,16 @@ proptest! {
     #[test]
     fn dense_convolutions_are_those_of_plain_loops(
         filters in any_filters(),
-        each in 1..=2_usize,
+        each in 1..=3_usize,
         seed: u64,
         clamp in any_clamp(),
         zero_point: u8,
     ) {
         let writes = Int8Grid { scale: 0.5, zero_point };
-        check(&depthwise(filters.clone(), each, seed), clamp, writes);
-        check(&of_all_channels(filters, each + 2, seed), clamp, writes);
+        for split in [InputSplit::Channels, InputSplit::Whole] {
+            let filters = with_filters(filters.clone(), each, split, seed);
+            check(&filters, clamp, writes);
+        }
     }
 }
 
@@ -154,6 +154,32 @@ fn windows_of_networks_are_those_of_plain_loops() {
     }
 }
 
+/// Numbers that no 32-bit integer holds are the least and the largest byte.
+#[test]
+fn results_beyond_all_bytes_saturate() {
+    let filters = Filters {
+        case: ConvCase {
+            filters: Dense::new([2, 1, 1, 1], vec![127.0, -128.0]),
+            bias: vec![0.0, -1e12],
+            window: Window::square(1, 1),
+            groups: 2,
+            input: [2, 5, 9],
+        },
+        grid: Int8Grid {
+            scale: 1.0,
+            zero_point: 0,
+        },
+        scale: vec![1e12, 1.0],
+        x: (0..2 * 5 * 9).map(|i| i as f32).collect(),
+        n: 1,
+    };
+    let writes = Int8Grid {
+        scale: 0.5,
+        zero_point: 9,
+    };
+    check(&filters, Clamp::None, writes);
+}
+
 /// `name` tells what a kernel writes.
 #[test]
 fn a_convolution_says_what_it_is() {
@@ -166,11 +192,12 @@ fn a_convolution_says_what_it_is() {
     };
     let levels = Dense::new([1, 1, 1, 1], vec![3.0]);
     let window = Window::square(1, 1);
-    let conv = DenseConv::pack(
+    let conv = ColumnConv::pack(
         (Isa::best(), dot),
         &levels,
         quantization,
         &window,
+        InputSplit::Channels,
         [blocks; 2],
     );
     assert_eq!(conv.name(), format!("{dot}-depthwise-blocks-i8i8-1x64"));

@@ -30,20 +30,22 @@ const FOURS: usize = 4 * LANES;
 ///
 /// # Invariants
 /// - the input's blocks cover [`BlockConv::input`]
-/// - there is a filter for each output channel, as many for each group of input channels, with `sharing` weights of each of `steps`
-/// - rows of fours have `pitch` bytes, of which strips, as long as the output's columns need, read those that [`Fours`] makes, and others past them
+/// - there is a filter for each output channel, as many for each group of input channels; for each of `steps` it has `sharing` times four weights
+/// - `first_lines` has a row for each that a row of the output reads
+/// - `pitch` covers the columns of the output rounded up to whole strips; fours past `starts` are not written, and only outputs that are not stored read them
 #[derive(Debug, Clone)]
-pub struct DenseConv {
+pub struct ColumnConv {
     isa: Isa,
     dot: Dot,
     blocks: [Blocks; 2],
     groups: usize,
+    split: InputSplit,
     filters: Vec<Filter>,
     /// `[filter][step][output of those that share fours][lane]`, four weights each.
     weights: Vec<[[i8; 4]; LANES]>,
     /// For each four weights of a filter, where their fours are after those of the first ones, in bytes.
     steps: Vec<usize>,
-    fours: Fours,
+    fours: Interleaving,
     /// The largest magnitude of a number of the output, and whether one in its grid may be large.
     largest: f64,
     large: bool,
@@ -52,7 +54,7 @@ pub struct DenseConv {
 
 /// How the rows of a channel of the input become fours.
 #[derive(Debug, Clone)]
-struct Fours {
+struct Interleaving {
     /// The line where each row begins that a window reads.
     first_lines: Vec<usize>,
     /// Columns at which fours begin, and the distance of their columns.
@@ -78,9 +80,10 @@ struct Filter {
     offset: f32,
 }
 
-impl DenseConv {
-    /// Packs filters `[out, in, kh, kw]` of levels, integers from -128 to 127, over an input in bytes whose zero is that of the quantization: of `in` channels,
-    /// or, where that is one, of any number, each with as many filters.
+impl ColumnConv {
+    /// Packs filters `[out, in, kh, kw]` of levels, integers from -128 to 127, over an input in bytes whose zero is that of the quantization. Either each
+    /// filter reads all `in` channels of the input, or `in` is 1, and each channel has as many filters of its own. `split` says which channels parts of a
+    /// layer read: where they are those of the part, this is a part of a depthwise convolution, or the whole one.
     ///
     /// # Panics
     /// When the parameters contradict each other, a level is none, a sum may not fit in 32 bits, or the input's blocks do not cover
@@ -91,6 +94,7 @@ impl DenseConv {
         levels: &Dense,
         quantization: Quantization<'_>,
         window: &Window,
+        split: InputSplit,
         [input, output]: [Blocks; 2],
     ) -> Self {
         let &[out, inputs, kh, kw] = levels.shape.dims() else {
@@ -107,6 +111,8 @@ impl DenseConv {
             "blocks of the input"
         );
         let [dy, dx] = window.dilations;
+        // One column has no distance.
+        let dx = if kw == 1 { 1 } else { dx };
         let [sy, sx] = window.strides;
         let sharing = if [sx, dx] == [1, 1] { 2 } else { 1 };
         // Columns of a window, or of those of two outputs, four at a time.
@@ -176,6 +182,7 @@ impl DenseConv {
             dot,
             blocks: [input, output],
             groups,
+            split,
             filters: (filters.iter())
                 .map(|f| Filter {
                     start: f.start,
@@ -185,7 +192,7 @@ impl DenseConv {
                 .collect(),
             weights,
             steps: steps.iter().map(place).collect(),
-            fours: Fours {
+            fours: Interleaving {
                 first_lines: (0..used).map(row).collect(),
                 starts,
                 dilation: dx,
@@ -196,12 +203,7 @@ impl DenseConv {
                 sharing,
                 each,
             },
-            // NaN is the largest, so that it is not lost.
-            largest: filters
-                .iter()
-                .map(largest)
-                .max_by(f64::total_cmp)
-                .unwrap_or(0.0),
+            largest: filters.iter().map(largest).fold(0.0, larger),
             large: false,
             writes: Writes::Floats(Edges::of(&output)),
         }
@@ -235,7 +237,7 @@ impl DenseConv {
     /// `y = clamp(sum * scale + offset)` and its halos, of `n` samples `x` in bytes. `scratch` is overwritten.
     ///
     /// # Panics
-    /// When a slice has another length, or `scratch` fewer than [`DenseConv::scratch_len`] elements.
+    /// When a slice has another length, or `scratch` fewer than [`ColumnConv::scratch_len`] elements.
     #[track_caller]
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, scratch: &mut [f32], clamp: Clamp) {
         length::check("x", x.len(), [n, self.blocks[0].byte_len()]);
@@ -281,9 +283,9 @@ impl DenseConv {
             Writes::Floats(_) => "",
             Writes::Bytes(..) => "-q",
         };
-        let format = match self.fours.channels {
-            1 => "depthwise-blocks",
-            _ => "columns4-conv",
+        let format = match self.split {
+            InputSplit::Channels => "depthwise-blocks",
+            InputSplit::Whole => "columns4-conv",
         };
         format!("{}-{format}-i8i8{to}-1x{SAMPLES}", self.dot)
     }
@@ -294,11 +296,16 @@ impl DenseConv {
     }
 }
 
+/// The larger one, or NaN.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a >= b { a } else { b }
+}
+
 /// All channels of a sample.
 ///
 /// `x` is readable for a sample of the input, `fours` writable for the fours of a group, `y` for a sample of the output, in floats or bytes.
 struct Groups<'a> {
-    conv: &'a DenseConv,
+    conv: &'a ColumnConv,
     x: *const u8,
     fours: *mut u8,
     y: *mut f32,
@@ -356,7 +363,7 @@ impl Groups<'_> {
         let [input, output] = conv.blocks;
         let [rows, columns] = output.block();
         let (first, between, lines) = (output.line(0, 0), output.pitch(), output.channel());
-        let Fours {
+        let Interleaving {
             pitch,
             channels,
             stride,
@@ -381,6 +388,8 @@ impl Groups<'_> {
                 let x = self.x.add(group * channels * loops.lines * LANES);
                 let mut made = 0;
                 for row in 0..rows {
+                    // With wide strides some rows are read by none.
+                    made = made.max(row * stride);
                     // Just before they are read, so that they are in the first-level cache.
                     for made in made..row * stride + reach {
                         for channel in 0..channels {
@@ -574,19 +583,22 @@ impl Store for ToBytes {
         part: usize,
         lines: usize,
     ) {
+        // A part is one line or more.
+        let of_part = 4 * L::N / LANES;
+        let lines = lines.saturating_sub(part * of_part).min(of_part);
+        if lines == 0 {
+            return;
+        }
         // SAFETY: by the contract of the trait.
         unsafe {
             let scaled = scaled_to::<L>(values, self.grid, self.large);
-            // A part is one line or more.
-            let of_part = 4 * L::N / LANES;
             let to = self.y.add((first + part * of_part) * LANES);
-            let lines = lines.saturating_sub(part * of_part).min(of_part);
             L::store_lines(to, scaled, self.bounds, lines);
         }
     }
 }
 
-impl PackedKernel for DenseConv {
+impl PackedKernel for ColumnConv {
     fn run(&self, operands: Operands<'_>) {
         let Operands {
             x,
@@ -620,9 +632,6 @@ impl PackedKernel for DenseConv {
     }
 
     fn input_split(&self) -> InputSplit {
-        match self.fours.channels {
-            1 => InputSplit::Channels,
-            _ => InputSplit::Whole,
-        }
+        self.split
     }
 }
