@@ -53,9 +53,9 @@ pub fn may_store_all(elements: usize, nonzeros: usize) -> bool {
     elements / 64 <= nonzeros
 }
 
-/// Whether filters read so few channels that the fours of all of them ([`crate::int8::ColumnConv`]) stay in the caches.
-pub fn few_inputs(per_group: usize) -> bool {
-    (1..=8).contains(&per_group)
+/// Whether filters `[in, kh, kw]` are so small that [`crate::int8::ColumnConv`] takes few products for an output: each waits for the one before.
+pub fn few_columns([inputs, kh, kw]: [usize; 3]) -> bool {
+    (1..=16).contains(&(inputs * kh * kw.div_ceil(4)))
 }
 
 /// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions

@@ -41,8 +41,8 @@ pub struct ColumnConv {
     groups: usize,
     split: InputSplit,
     filters: Vec<Filter>,
-    /// `[filter][step][output of those that share fours][lane]`, four weights each.
-    weights: Vec<[[i8; 4]; LANES]>,
+    /// `[filter][step][output of those that share fours]`, four weights each.
+    weights: Vec<[i8; 4]>,
     /// For each four weights of a filter, where their fours are after those of the first ones, in bytes.
     steps: Vec<usize>,
     fours: Interleaving,
@@ -173,7 +173,7 @@ impl ColumnConv {
                         let kx = (4 * part + k).checked_sub(moved).filter(|kx| *kx < kw);
                         kx.map_or(0, |kx| filter.entries[(channel * kh + ky) * kw + kx].1)
                     };
-                    weights.push([std::array::from_fn(weight); LANES]);
+                    weights.push(std::array::from_fn(weight));
                 }
             }
         }
@@ -347,7 +347,6 @@ struct Loops<'a> {
     dilation: usize,
     each: usize,
     steps: &'a [usize],
-    columns: usize,
     /// Lines of a channel of the input.
     lines: usize,
 }
@@ -362,7 +361,7 @@ impl Groups<'_> {
         let conv = self.conv;
         let [input, output] = conv.blocks;
         let [rows, columns] = output.block();
-        let (first, between, lines) = (output.line(0, 0), output.pitch(), output.channel());
+        let (first, between, channel) = (output.line(0, 0), output.pitch(), output.channel());
         let Interleaving {
             pitch,
             channels,
@@ -377,7 +376,6 @@ impl Groups<'_> {
             dilation: conv.fours.dilation,
             each: conv.fours.each,
             steps: &conv.steps,
-            columns,
             lines: input.channel(),
         };
         let per_group = conv.filters.len() / conv.groups;
@@ -392,20 +390,28 @@ impl Groups<'_> {
                     made = made.max(row * stride);
                     // Just before they are read, so that they are in the first-level cache.
                     for made in made..row * stride + reach {
-                        for channel in 0..channels {
-                            let x = x.add(channel * loops.lines * LANES);
-                            let to = loops.fours.add((made * channels + channel) * pitch);
+                        for c in 0..channels {
+                            let x = x.add(c * loops.lines * LANES);
+                            let to = loops.fours.add((made * channels + c) * pitch);
                             let line = *loops.first_lines.get_unchecked(made);
                             loops.interleave::<L>(x, line, O::ORDER.as_ref(), to);
                         }
                     }
                     made = row * stride + reach;
-                    let from = loops.fours.add(row * stride * channels * pitch);
-                    for (i, filter) in filters.iter().enumerate() {
-                        let number = group * per_group + i;
-                        let weights = weights.add(number * loops.steps.len() * S);
-                        let line = number * lines + first + row * between;
-                        loops.row::<L, S, O>(filter, weights, from, to, line);
+                    let mut from = loops
+                        .fours
+                        .add(row * stride * channels * pitch)
+                        .cast_const();
+                    // What a strip reads stays in the first-level cache for all filters.
+                    for strip in (0..columns).step_by(STRIP) {
+                        let lines = STRIP.min(columns - strip);
+                        for (i, filter) in filters.iter().enumerate() {
+                            let number = group * per_group + i;
+                            let weights = weights.add(number * loops.steps.len() * S);
+                            let first = number * channel + first + row * between + strip;
+                            loops.strip::<L, S, O>(filter, weights, from, to, [first, lines]);
+                        }
+                        from = from.add(STRIP / S * loops.each * FOURS);
                     }
                 }
             }
@@ -447,18 +453,18 @@ impl Loops<'_> {
         }
     }
 
-    /// Computes a row of a channel of the output, from its line `line` on, four lines at a time, of the fours `from` on.
+    /// Computes four lines of a row of a channel of the output, of the fours `from` on: the first `lines` from line `first` of the output on are stored.
     ///
     /// # Safety
-    /// As [`Groups::rows`]. The fours that the row reads are there, and the weights are those of the filter.
+    /// As [`Groups::rows`]. The fours that the lines read are there, and the weights are those of the filter.
     #[inline(always)]
-    unsafe fn row<L: Lanes, const S: usize, O: Store>(
+    unsafe fn strip<L: Lanes, const S: usize, O: Store>(
         self,
         filter: &Filter,
-        weights: *const [[i8; 4]; LANES],
-        mut from: *const u8,
+        weights: *const [i8; 4],
+        from: *const u8,
         to: &O,
-        line: usize,
+        [first, lines]: [usize; 2],
     ) {
         // SAFETY: by the contract of this function.
         unsafe {
@@ -466,13 +472,9 @@ impl Loops<'_> {
                 L::splat(filter.start),
                 [filter.scale, filter.offset].map(|v| L::Floats::splat(v)),
             );
-            for strip in (0..self.columns).step_by(STRIP) {
-                let lines = STRIP.min(self.columns - strip);
-                for part in 0..SAMPLES / (4 * L::N) {
-                    let values = self.part::<L, S>(constants, from, weights, part);
-                    to.store::<L>(values, line + strip, part, lines);
-                }
-                from = from.add(STRIP / S * self.each * FOURS);
+            for part in 0..SAMPLES / (4 * L::N) {
+                let values = self.part::<L, S>(constants, from, weights, part);
+                to.store::<L>(values, first, part, lines);
             }
         }
     }
@@ -480,13 +482,13 @@ impl Loops<'_> {
     /// `4 N` numbers of a strip, after those of `part` such parts: `sum * scale + offset`.
     ///
     /// # Safety
-    /// As [`Loops::row`].
+    /// As [`Loops::strip`].
     #[inline(always)]
     unsafe fn part<L: Lanes, const S: usize>(
         self,
         (start, [scale, offset]): (L::Ints, [<L::Floats as Simd>::V; 2]),
         from: *const u8,
-        mut weights: *const [[i8; 4]; LANES],
+        mut weights: *const [i8; 4],
         part: usize,
     ) -> [<L::Floats as Simd>::V; 4] {
         // The output of each vector, and the first of its lanes.
@@ -498,7 +500,7 @@ impl Loops<'_> {
             for &step in self.steps {
                 for (v, sum) in sums.iter_mut().enumerate() {
                     let own = output(v) / S * self.each * FOURS + number(v) % LANES * 4;
-                    let four = L::load_fours(weights.add(output(v) % S).cast());
+                    let four = L::splat_fours(weights.add(output(v) % S).cast());
                     *sum = L::add_own_fours(*sum, from.add(step + own), four);
                 }
                 weights = weights.add(S);

@@ -56,6 +56,8 @@ pub(super) unsafe trait Lanes: Copy {
     ) -> [Self::Ints; 4];
     /// `4 N` weights, four of a row after the other.
     unsafe fn load_fours(p: *const i8) -> Self::Fours;
+    /// The same four weights, from `p` on, of each of `N` rows.
+    unsafe fn splat_fours(p: *const i8) -> Self::Fours;
     /// The weights whose bits are set in `there`, the first in the lowest bit, which follow each other at `p`; zeros between them. `4 N` bytes from `p` on
     /// are readable, and [`super::Dot::expands`] holds.
     #[inline(always)]
@@ -208,6 +210,11 @@ unsafe impl Lanes for Scalar {
     unsafe fn load_fours(p: *const i8) -> [[i8; 4]; 16] {
         // SAFETY: `p` is readable for 64 bytes (contract of the trait).
         unsafe { p.cast::<[[i8; 4]; 16]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn splat_fours(p: *const i8) -> [[i8; 4]; 16] {
+        // SAFETY: `p` is readable for four bytes (contract of the trait).
+        [unsafe { p.cast::<[i8; 4]>().read() }; 16]
     }
     #[inline(always)]
     unsafe fn add_fours(mut sums: [i32; 16], x: *const u8, weights: [[i8; 4]; 16]) -> [i32; 16] {

@@ -126,6 +126,11 @@ macro_rules! neon {
                 unsafe { vld1q_s8(p) }
             }
             #[inline(always)]
+            unsafe fn splat_fours(p: *const i8) -> int8x16_t {
+                // SAFETY: `p` is readable for four bytes; the instruction set is enabled (contract of the trait).
+                unsafe { vreinterpretq_s8_s32(vdupq_n_s32(p.cast::<i32>().read_unaligned())) }
+            }
+            #[inline(always)]
             unsafe fn add_fours(sums: int32x4_t, x: *const u8, weights: int8x16_t) -> int32x4_t {
                 // SAFETY: `x` is readable for four bytes; the instruction set is enabled (contract of the trait).
                 unsafe {

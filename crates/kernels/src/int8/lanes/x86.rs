@@ -162,6 +162,11 @@ macro_rules! avx2 {
                 unsafe { _mm256_loadu_si256(p.cast()) }
             }
             #[inline(always)]
+            unsafe fn splat_fours(p: *const i8) -> __m256i {
+                // SAFETY: `p` is readable for four bytes; the instruction set is enabled (contract of the trait).
+                unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+            }
+            #[inline(always)]
             unsafe fn add_fours(sums: __m256i, x: *const u8, weights: __m256i) -> __m256i {
                 // SAFETY: `x` is readable for four bytes; the instruction set is enabled (contract of the trait).
                 unsafe {
@@ -446,6 +451,11 @@ unsafe impl Lanes for Avx512Vnni {
     unsafe fn load_fours(p: *const i8) -> __m512i {
         // SAFETY: `p` is readable for 64 bytes (contract of the trait).
         unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn splat_fours(p: *const i8) -> __m512i {
+        // SAFETY: `p` is readable for four bytes; the instruction set is enabled (contract of the trait).
+        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
     }
     #[inline(always)]
     unsafe fn expand_fours(there: u64, p: *const i8) -> __m512i {
