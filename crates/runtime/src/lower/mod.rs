@@ -12,6 +12,7 @@ mod candidate;
 mod choice;
 mod context;
 mod conv;
+mod conv_geometry;
 mod convert;
 mod elementwise;
 mod halos;
