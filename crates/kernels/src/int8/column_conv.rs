@@ -9,7 +9,7 @@ use sparsevd_model::{Dense, Window};
 use super::any4::Unpacked;
 use super::dot::{self, Dot, Task};
 use super::grid::Grid;
-use super::lanes::{Lanes, SAMPLES};
+use super::lanes::{Joined, Lanes, SAMPLES};
 use super::linear::{bytes, bytes_of};
 use super::maps::{ByteEdges, STRIP, Writes, byte_of_lane, floats_for, scaled_to};
 use super::quantization::{Quantization, is_large, largest, level, unpack};
@@ -440,7 +440,7 @@ impl Loops<'_> {
                 for (i, start) in self.starts.iter().enumerate() {
                     let x = x.add(start * LANES);
                     let four = [0, 1, 2, 3].map(|k| x.add(k * LANES));
-                    L::interleave(four, true, order, to.add(i * FOURS));
+                    L::interleave(four, Joined::Four, order, to.add(i * FOURS));
                 }
                 return;
             }
@@ -448,7 +448,7 @@ impl Loops<'_> {
                 // Past the end of the channel any line does, as it is multiplied by zeros.
                 let line = |k: usize| (first + start + k * self.dilation).min(self.lines - 1);
                 let four = [0, 1, 2, 3].map(|k| x.add(line(k) * LANES));
-                L::interleave(four, false, order, to.add(i * FOURS));
+                L::interleave(four, Joined::None, order, to.add(i * FOURS));
             }
         }
     }

@@ -22,7 +22,7 @@ use super::dot::{self, Dot, Task};
 use super::fours::{FourStrips, Fours, ImageWindow};
 use super::grid::Grid;
 use super::image::{Image, QuantizeImage};
-use super::lanes::{Lanes, SAMPLES};
+use super::lanes::{Joined, Lanes, SAMPLES};
 use super::linear::{bytes, bytes_of};
 use super::maps::{ByteEdges, Writes, floats_for};
 use super::quantization::{Quantization, level, unpack, zero};
@@ -96,7 +96,7 @@ const CACHE: usize = 32 * 1024;
 /// else all.
 fn lines_at_once(places: usize, line: usize, nonzeros: usize, rows: usize) -> usize {
     /// Weights of a row.
-    const LEAST: usize = 20;
+    const LEAST: usize = 14;
     let blocks = (places * line).div_ceil(CACHE).max(1);
     match nonzeros / (rows * blocks).max(1) >= LEAST {
         true => places.div_ceil(blocks).max(1),
@@ -367,8 +367,8 @@ impl Conv {
             }
             Weights::All(fours) => {
                 let [multiply_adds, interleaved] = fours.work();
-                // Sums are also transposed.
-                let copies = [quantized, interleaved, 2 * lanes * rows, pooled];
+                // Sums are also kept in memory, and transposed: measured, four times as long as sums that are stored from registers.
+                let copies = [quantized, interleaved, 4 * lanes * rows, pooled];
                 let work = (multiply_adds, fours.bytes());
                 costs.int8_conv(work, copies, self.dot.dense_share())
             }
@@ -611,6 +611,31 @@ impl Task for Strips<'_> {
 }
 
 impl Strips<'_> {
+    /// Gathers the lines of some columns for a strip, whose lines of input are joined as is said: a constant in each of the loops.
+    ///
+    /// # Safety
+    /// As for the task, and the instruction set of `L` is enabled where this is inlined.
+    #[inline(always)]
+    unsafe fn gather<L: Lanes>(
+        &self,
+        columns: &Columns,
+        strip: &Strip,
+        joined: Joined,
+        to: *mut u8,
+    ) {
+        for (i, &place) in columns.places.iter().enumerate() {
+            // SAFETY: by the contract of this function.
+            unsafe {
+                let from = |k: usize| {
+                    let line = place as usize + strip.x[k] as usize;
+                    self.x.add(line * LANES)
+                };
+                let from = [from(0), from(1), from(2), from(3)];
+                L::copy_line(from, joined, to.add(i * SAMPLES * L::FORMS));
+            }
+        }
+    }
+
     /// Gathers the lines of some columns for strips, and multiplies them.
     ///
     /// # Safety
@@ -622,14 +647,11 @@ impl Strips<'_> {
         // SAFETY: by the contract of this function.
         unsafe {
             for (t, strip) in strips.iter().enumerate() {
-                for (i, &place) in columns.places.iter().enumerate() {
-                    let from = |k: usize| {
-                        let line = place as usize + strip.x[k] as usize;
-                        self.x.add(line * LANES)
-                    };
-                    let from = [from(0), from(1), from(2), from(3)];
-                    let to = self.lines.add(t * tile + i * line);
-                    L::copy_line(from, strip.joined[0], to);
+                let to = self.lines.add(t * tile);
+                match strip.joined[0] {
+                    Joined::None => self.gather::<L>(columns, strip, Joined::None, to),
+                    Joined::Pairs => self.gather::<L>(columns, strip, Joined::Pairs, to),
+                    Joined::Four => self.gather::<L>(columns, strip, Joined::Four, to),
                 }
             }
             let product = Product {

@@ -20,7 +20,7 @@ use std::ops::Range;
 use super::any4::{At, Row, Unpacked};
 use super::dot::{Dot, Task};
 use super::image::Image;
-use super::lanes::{Lanes, SAMPLES, place};
+use super::lanes::{Joined, Lanes, SAMPLES, place};
 use super::maps::{STRIP, byte_of_lane};
 use super::stored::{All, Cursor, Nonzeros, Stored, Weights};
 use super::strip::{Strip, StripOutput};
@@ -215,13 +215,18 @@ impl Fours {
         [products.sum(), copies]
     }
 
-    /// Multiply-adds, those with zeros included and loads of weights in the same unit, and bytes that are interleaved.
+    /// Multiply-adds, those with zeros included and loads in the same unit, and bytes that are interleaved.
     pub fn work(&self) -> [usize; 2] {
         let [products, copies] = self.vectors(&self.reads);
         let blocks = self.rows.len().div_ceil(self.block);
+        // Each product of a block alone loads bytes, which take a quarter of the time of the product.
+        let alone = (blocks % BLOCKS) * products / (4 * blocks).max(1);
         let taps: usize = self.reads.all().map(|run| run.taps.len()).sum();
         let loads = taps * self.fours() * blocks * self.weights.load();
-        [(products + loads) * 4 * self.block, copies * FOUR_LINES]
+        [
+            (products + alone + loads) * 4 * self.block,
+            copies * FOUR_LINES,
+        ]
     }
 
     /// Bytes of the largest line of output, gathered.
@@ -335,7 +340,12 @@ impl Task for FourStrips<'_> {
                 for line in 0..fours.window.image.channel {
                     for four in 0..fours.fours() {
                         let to = (line * fours.fours() + four) * FOUR_LINES;
-                        L::interleave(self.four(four, line), false, None, self.lines.add(to));
+                        L::interleave(
+                            self.four(four, line),
+                            Joined::None,
+                            None,
+                            self.lines.add(to),
+                        );
                     }
                 }
             }
@@ -412,7 +422,7 @@ impl FourStrips<'_> {
                     for four in 0..fours.fours() {
                         // SAFETY: by the contract of this function; a whole vector is written, of which the next one overwrites what is too much.
                         unsafe {
-                            L::interleave(self.four(four, line), false, Some(&run.order), to)
+                            L::interleave(self.four(four, line), Joined::None, Some(&run.order), to)
                         };
                         to = to.wrapping_add(4 * run.places);
                     }
@@ -478,7 +488,7 @@ impl FourStrips<'_> {
             let mut at = 0;
             // Expanding weights once more takes longer than bytes that no second block shares.
             let (most, alone) = match &fours.weights {
-                _ if !L::TWO_ROWS => (L::SUMS, false),
+                _ if !L::TWO_ROWS || blocks.len() < BLOCKS => (L::SUMS, false),
                 Stored::Bitmask(_) if run.places > PIXELS => (L::SUMS, true),
                 _ if run.places > PIXELS => (run.places.div_ceil(2), false),
                 _ => (PIXELS, false),

@@ -19,6 +19,15 @@ impl Weights {
     }
 }
 
+/// Which of four lines of sixteen bytes follow each other in memory, so that one load reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joined {
+    None,
+    /// The first two, and the last two.
+    Pairs,
+    Four,
+}
+
 /// Four sums of `N` samples each, a part of a line at a time; or sums of `N` rows, a sample at a time (functions of fours).
 ///
 /// # Safety
@@ -81,11 +90,10 @@ pub(super) unsafe trait Lanes: Copy {
     /// Adds to each sum the products of its own four bytes, of `4 N` from `x` on, with its four weights. Sums wrap.
     unsafe fn add_own_fours(sums: Self::Ints, x: *const u8, weights: Self::Fours) -> Self::Ints;
     /// Of four lines of sixteen bytes the bytes of each place, side by side: sixty-four bytes, of all places or those in `order`, which are below sixteen.
-    /// `joined` lines follow each other.
     #[inline(always)]
     unsafe fn interleave(
         lines: [*const u8; 4],
-        joined: bool,
+        joined: Joined,
         order: Option<&[u32; 16]>,
         to: *mut u8,
     ) {
@@ -132,11 +140,11 @@ pub(super) unsafe trait Lanes: Copy {
     unsafe fn store_bytes(p: *mut u8, second: Option<usize>, v: [Floats<Self>; 4], bounds: [u8; 2]);
     /// As [`Lanes::store_bytes`], in the first form, of numbers that follow each other in the order of their bytes: those of the first `lines` times sixteen, of which there is one at least.
     unsafe fn store_lines(p: *mut u8, v: [Floats<Self>; 4], bounds: [u8; 2], lines: usize);
-    /// Part `part` of a line in its first form, `4 N` bytes, as numbers in the order of sums. The line is four times sixteen bytes, or, where they are
-    /// `joined`, sixty-four in a row from the first pointer on.
-    unsafe fn load_bytes(line: [*const u8; 4], joined: bool, part: usize) -> [Floats<Self>; 4];
+    /// Part `part` of a line in its first form, `4 N` bytes, as numbers in the order of sums. The line is four times sixteen bytes, of which
+    /// those that are joined need no pointer but that of the first.
+    unsafe fn load_bytes(line: [*const u8; 4], joined: Joined, part: usize) -> [Floats<Self>; 4];
     /// Copies a line, which is as for [`Lanes::load_bytes`], in each form, the second right behind the first.
-    unsafe fn copy_line(line: [*const u8; 4], joined: bool, to: *mut u8);
+    unsafe fn copy_line(line: [*const u8; 4], joined: Joined, to: *mut u8);
     /// Bytes of sixteen in another order, each from the place that `order` says, below 16; zero where that is 255.
     unsafe fn permute(line: [u8; 16], order: [u8; 16]) -> [u8; 16];
     /// [`Lanes::permute`] of each of four lines.
@@ -290,14 +298,14 @@ unsafe impl Lanes for Scalar {
         }
     }
     #[inline(always)]
-    unsafe fn load_bytes(from: [*const u8; 4], joined: bool, _: usize) -> [[f32; 16]; 4] {
+    unsafe fn load_bytes(from: [*const u8; 4], joined: Joined, _: usize) -> [[f32; 16]; 4] {
         let mut line = [0; 64];
         // SAFETY: the line is readable (contract of the trait).
         unsafe { copy_sixteens(from, joined, line.as_mut_ptr()) };
         std::array::from_fn(|j| std::array::from_fn(|i| f32::from(line[place(j, i)])))
     }
     #[inline(always)]
-    unsafe fn copy_line(from: [*const u8; 4], joined: bool, to: *mut u8) {
+    unsafe fn copy_line(from: [*const u8; 4], joined: Joined, to: *mut u8) {
         // SAFETY: the pointers are valid for the bytes of a line (contract of the trait).
         unsafe { copy_sixteens(from, joined, to) }
     }
@@ -320,9 +328,9 @@ unsafe impl Lanes for Scalar {
 /// # Safety
 /// As [`Lanes::copy_line`].
 #[inline(always)]
-unsafe fn copy_sixteens(from: [*const u8; 4], joined: bool, to: *mut u8) {
+unsafe fn copy_sixteens(from: [*const u8; 4], joined: Joined, to: *mut u8) {
     for (i, line) in from.into_iter().enumerate() {
-        let line = if joined {
+        let line = if joined == Joined::Four {
             from[0].wrapping_add(16 * i)
         } else {
             line

@@ -6,7 +6,7 @@
 
 use super::dot::{self, Dot, Task};
 use super::grid::Grid;
-use super::lanes::{Lanes, SAMPLES, place};
+use super::lanes::{Joined, Lanes, SAMPLES, place};
 use super::linear::{bytes, bytes_of};
 use crate::blocks::Blocks;
 use crate::cost::Costs;
@@ -154,7 +154,7 @@ pub(super) unsafe fn scaled_to<L: Lanes>(
 #[inline(always)]
 pub(super) unsafe fn load_bytes<L: Lanes>(
     lines: [*const u8; 4],
-    joined: bool,
+    joined: Joined,
     part: usize,
     zero_point: u8,
 ) -> [<L::Floats as Simd>::V; 4] {
@@ -262,7 +262,7 @@ unsafe fn dequantize_strip<L: Lanes>(x: *const u8, y: *mut f32, grid: Grid) {
     unsafe {
         let [scale, none] = [grid.scale(), 0.0].map(|v| L::Floats::splat(v));
         for part in 0..SAMPLES / (4 * L::N) {
-            let numbers = load_bytes::<L>([x; 4], true, part, grid.zero_point());
+            let numbers = load_bytes::<L>([x; 4], Joined::Four, part, grid.zero_point());
             for (k, v) in L::to_lines(numbers).into_iter().enumerate() {
                 let y = y.add((part * 4 + k) * L::N);
                 L::Floats::store(y, L::Floats::fma(v, scale, none));
@@ -352,36 +352,52 @@ impl ByteEdges {
     }
 
     /// Updates all channels of `y`.
+    ///
+    /// # Panics
+    /// When a line does not lie in a channel.
     pub fn refresh(&self, dot: Dot, y: &mut [u8]) {
-        if self.lines.is_empty() {
+        /// Bytes of channels between which an edge goes before the next edge: all stay in the first-level cache.
+        const CACHE: usize = 32 * 1024;
+        let ends = self.lines.iter().map(|edge| edge.to.max(edge.from) + LANES);
+        let Some(end) = ends.max() else {
             return;
-        }
-        for channel in y.chunks_exact_mut(self.channel.max(1)) {
+        };
+        assert!(end <= self.channel, "lines of a channel");
+        let at_once = (CACHE / self.channel).max(1);
+        for channels in y.chunks_mut(at_once * self.channel) {
             let lines = RefreshLines {
-                channel,
-                lines: &self.lines,
+                edges: self,
+                channels: channels.len() / self.channel,
+                y: channels.as_mut_ptr(),
             };
-            // SAFETY: the task has no pointers.
+            // SAFETY: lines lie in a channel, as was just asserted, and there are as many whole channels.
             unsafe { dot::run(dot, lines) };
         }
     }
 }
 
+/// `y` is valid for that number of channels, and the lines of the edges lie in a channel.
 struct RefreshLines<'a> {
-    channel: &'a mut [u8],
-    lines: &'a [EdgeLine],
+    edges: &'a ByteEdges,
+    channels: usize,
+    y: *mut u8,
 }
 
 impl Task for RefreshLines<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        for edge in self.lines {
-            let from = self.channel[edge.from..].first_chunk().copied();
-            let from: [u8; LANES] = from.expect("a line of the channel");
-            // SAFETY: the instruction set is enabled (contract of the trait).
-            let line = unsafe { L::permute(from, edge.order) };
-            let filled: [u8; LANES] = std::array::from_fn(|i| line[i] | edge.fill[i]);
-            self.channel[edge.to..][..LANES].copy_from_slice(&filled);
+        for edge in &self.edges.lines {
+            let [order, fill] = [edge.order, edge.fill];
+            for channel in 0..self.channels {
+                // SAFETY: by the contract of the task; the instruction set is enabled (contract of the trait).
+                unsafe {
+                    let y = self.y.add(channel * self.edges.channel);
+                    let from = y.add(edge.from).cast::<[u8; LANES]>().read();
+                    let line = L::permute(from, order);
+                    let filled = std::array::from_fn(|i| line[i] | fill[i]);
+                    y.add(edge.to).cast::<[u8; LANES]>().write(filled);
+                }
+            }
         }
     }
 }

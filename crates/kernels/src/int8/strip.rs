@@ -6,7 +6,7 @@ use super::any4::{At, Output, Row, scaled};
 use super::dot::Task;
 use super::grid::Grid;
 use super::image::Image;
-use super::lanes::{Lanes, SAMPLES};
+use super::lanes::{Joined, Lanes, SAMPLES};
 use super::maps::{QuantizeLines, STRIP, load_bytes, store_bytes};
 use crate::LANES;
 use crate::blocks::Blocks;
@@ -23,8 +23,8 @@ pub(super) struct Strip {
     /// Lines that the convolution computes, and lines of output: as many, but where they are pooled.
     pub reads: usize,
     pub lines: usize,
-    /// Whether the four lines of input follow each other, and those of output.
-    pub joined: [bool; 2],
+    /// Which lines of input follow each other, and which of output.
+    pub joined: [Joined; 2],
 }
 
 impl Strip {
@@ -35,7 +35,11 @@ impl Strip {
             std::array::from_fn(|i| u32::try_from(line(i)).expect("less than 2^32 lines"))
         };
         let lines = [four(x), four(y)];
-        let joined = |lines: [u32; STRIP]| (0..).zip(lines).all(|(i, line)| line == lines[0] + i);
+        let joined = |lines: [u32; STRIP]| match lines.map(|line| line.wrapping_sub(lines[0])) {
+            [_, 1, 2, 3] => Joined::Four,
+            [_, 1, c, d] if d == c.wrapping_add(1) => Joined::Pairs,
+            _ => Joined::None,
+        };
         Self {
             x: lines[0],
             y: lines[1],
@@ -186,7 +190,7 @@ impl StripOutput<'_> {
         // function).
         unsafe {
             let y = self.y.cast::<u8>();
-            if strip.joined[1] {
+            if strip.joined[1] == Joined::Four {
                 let at = self.line(row, strip, 0) * LANES + part * 4 * L::N;
                 return store_bytes::<L>(y.add(at), values, grid, self.byte_bounds);
             }

@@ -3,7 +3,7 @@
 use sparsevd_kernels::blocks::Blocks;
 use sparsevd_kernels::conv_blocks::BlockConv;
 use sparsevd_kernels::conv_rows::RowConv;
-use sparsevd_kernels::{Layout, select};
+use sparsevd_kernels::{Isa, Layout, select};
 use sparsevd_model::Window;
 
 use super::context::Context;
@@ -57,7 +57,7 @@ pub(super) fn in_blocks(
                 }
             }
         }
-        _ => own_blocks(step, used, window, sparse)?,
+        _ => own_blocks(context.isa(), step, used, window, sparse)?,
     };
     Some(InBlocks {
         blocks: [input, output.with_halo(halo)],
@@ -93,6 +93,7 @@ fn subsampled(context: &Context<'_>, step: &Step, geometry: &Geometry) -> Option
 
 /// The blocks of input and output, without a halo of the output, of a convolution for which it is worth converting a plain input.
 fn own_blocks(
+    isa: Isa,
     step: &Step,
     used: Option<WeightUse>,
     window: &Window,
@@ -105,7 +106,7 @@ fn own_blocks(
     let output = Blocks::of_map(to);
     let input = BlockConv::input(from, window, &output);
     let worth = if sparse {
-        !RowConv::takes(window) || select::prefer_blocks(used.nonzeros * oh * ow)
+        !RowConv::takes(window) || select::prefer_blocks(isa, used.nonzeros * oh * ow)
     } else {
         select::prefer_dense_blocks(used.elements * oh * ow, input.len(), depthwise)
     };

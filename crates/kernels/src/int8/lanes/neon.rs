@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::int8::lanes::{Lanes, Weights, copy_sixteens};
+use crate::int8::lanes::{Joined, Lanes, Weights, copy_sixteens};
 use crate::simd;
 
 /// For each byte of a line, where it is after packing: at `4 j + i`.
@@ -186,14 +186,14 @@ macro_rules! neon {
             #[inline(always)]
             unsafe fn load_bytes(
                 line: [*const u8; 4],
-                joined: bool,
+                joined: Joined,
                 part: usize,
             ) -> [float32x4_t; 4] {
                 // SAFETY: the line is readable; the instruction set is enabled (contract of the trait).
                 unsafe {
                     let line = vld1q_u8(match joined {
-                        true => line[0].add(16 * part),
-                        false => line[part],
+                        Joined::Four => line[0].add(16 * part),
+                        _ => line[part],
                     });
                     // Bytes of pairs of sums alternate.
                     let even = vuzp1q_u8(line, line);
@@ -209,7 +209,7 @@ macro_rules! neon {
                 }
             }
             #[inline(always)]
-            unsafe fn copy_line(from: [*const u8; 4], joined: bool, to: *mut u8) {
+            unsafe fn copy_line(from: [*const u8; 4], joined: Joined, to: *mut u8) {
                 // SAFETY: the pointers are valid for the bytes of a line (contract of the trait).
                 unsafe { copy_sixteens(from, joined, to) }
             }

@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use crate::int8::lanes::{Lanes, Weights, copy_sixteens, place};
+use crate::int8::lanes::{Joined, Lanes, Weights, copy_sixteens, place};
 use crate::simd;
 use crate::transpose::transpose;
 
@@ -182,7 +182,7 @@ macro_rules! avx2 {
             #[inline(always)]
             unsafe fn interleave(
                 lines: [*const u8; 4],
-                _: bool,
+                _: Joined,
                 order: Option<&[u32; 16]>,
                 to: *mut u8,
             ) {
@@ -239,10 +239,10 @@ macro_rules! avx2 {
                 unsafe { _mm256_cvtepi32_ps(v) }
             }
             #[inline(always)]
-            unsafe fn load_bytes(line: [*const u8; 4], joined: bool, part: usize) -> [__m256; 4] {
+            unsafe fn load_bytes(line: [*const u8; 4], joined: Joined, part: usize) -> [__m256; 4] {
                 // SAFETY: the line is readable; the instruction set is enabled (contract of the trait).
                 unsafe {
-                    let line = if joined {
+                    let line = if joined == Joined::Four {
                         _mm256_loadu_si256(line[0].add(32 * part).cast())
                     } else {
                         let [low, high] = [line[2 * part], line[2 * part + 1]];
@@ -257,7 +257,7 @@ macro_rules! avx2 {
                 }
             }
             #[inline(always)]
-            unsafe fn copy_line(from: [*const u8; 4], joined: bool, to: *mut u8) {
+            unsafe fn copy_line(from: [*const u8; 4], joined: Joined, to: *mut u8) {
                 // SAFETY: the pointers are valid for the bytes of a line (contract of the trait).
                 unsafe { copy_sixteens(from, joined, to) }
             }
@@ -328,14 +328,17 @@ pub(crate) struct Avx512Vnni;
 /// The line is readable.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn load_line([a, b, c, d]: [*const u8; 4], joined: bool) -> __m512i {
+unsafe fn load_line([a, b, c, d]: [*const u8; 4], joined: Joined) -> __m512i {
     // SAFETY: by the contract of this function.
     unsafe {
-        if joined {
-            return _mm512_loadu_si512(a.cast());
-        }
-        let low = _mm256_loadu2_m128i(b.cast(), a.cast());
-        let high = _mm256_loadu2_m128i(d.cast(), c.cast());
+        let [low, high] = match joined {
+            Joined::Four => return _mm512_loadu_si512(a.cast()),
+            Joined::Pairs => [a, c].map(|pair| _mm256_loadu_si256(pair.cast())),
+            Joined::None => [
+                _mm256_loadu2_m128i(b.cast(), a.cast()),
+                _mm256_loadu2_m128i(d.cast(), c.cast()),
+            ],
+        };
         _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
     }
 }
@@ -478,7 +481,7 @@ unsafe impl Lanes for Avx512Vnni {
     #[inline(always)]
     unsafe fn interleave(
         lines: [*const u8; 4],
-        joined: bool,
+        joined: Joined,
         order: Option<&[u32; 16]>,
         to: *mut u8,
     ) {
@@ -527,7 +530,7 @@ unsafe impl Lanes for Avx512Vnni {
         unsafe { _mm512_cvtepi32_ps(v) }
     }
     #[inline(always)]
-    unsafe fn load_bytes(line: [*const u8; 4], joined: bool, _: usize) -> [__m512; 4] {
+    unsafe fn load_bytes(line: [*const u8; 4], joined: Joined, _: usize) -> [__m512; 4] {
         // SAFETY: the line is readable; the instruction set is enabled (contract of the trait).
         unsafe {
             let line = load_line(line, joined);
@@ -540,7 +543,7 @@ unsafe impl Lanes for Avx512Vnni {
         }
     }
     #[inline(always)]
-    unsafe fn copy_line(from: [*const u8; 4], joined: bool, to: *mut u8) {
+    unsafe fn copy_line(from: [*const u8; 4], joined: Joined, to: *mut u8) {
         // SAFETY: the pointers are valid for the bytes of a line, in each form; the instruction set is enabled (contract of the trait).
         unsafe {
             let line = load_line(from, joined);
