@@ -6,7 +6,9 @@ mod synthetic;
 use std::path::Path;
 
 use serde_json::Value;
-use sparsevd_format::{GraphSource, WriteOptions, read_network, write_network, write_npz};
+use sparsevd_format::{
+    GraphSource, WriteOptions, read_network, read_packed, write_network, write_npz,
+};
 use sparsevd_testing::arbitrary::Stream;
 
 use synthetic::{SIDE, Workplace};
@@ -100,7 +102,7 @@ fn lenet_5_in_bytes_answers_as_in_f32() {
     assert!(!plan(out, "never").contains("i8i8"));
     assert!(!plan(&model, "always").contains("i8i8"));
 
-    // Other forms have no place for the grids, and say so.
+    // Weights that move have no grids, which is said.
     for (to, option) in [("dense.safetensors", "--dense"), ("q.spvd", "--grid")] {
         let text = place.ok(&["convert", out, to, option]);
         assert!(
@@ -122,6 +124,48 @@ fn lenet_5_in_bytes_answers_as_in_f32() {
     assert_eq!(read(&place.path("again.safetensors")).int8, after.int8);
     place.ok(&["convert", out, "i8.safetensors", "--values", "i8"]);
     assert_eq!(read(&place.path("i8.safetensors")).int8, after.int8);
+}
+
+#[test]
+fn a_packed_file_keeps_its_weights_and_gets_grids() {
+    let place = Workplace::new();
+    let (model, mnist) = (root("models/lenet-5/packed.spvd"), root("data/mnist"));
+    let quantise = |out| {
+        let args = ["quantise-activations", &model, "--data", &mnist, "-o", out];
+        place.ok(&args)
+    };
+    let text = quantise("q.spvd");
+    assert!(text.contains("of 4 int8 layers"), "{text}");
+    let read = |path: &str| read_packed(place.path(path)).unwrap().network;
+    let (before, after) = (read_packed(&model).unwrap().network, read("q.spvd"));
+    assert!(!after.int8.is_empty());
+    assert_eq!(after.tensors, before.tensors);
+    // Twelve bytes or so for each layer.
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    let more = size(&place.path("q.spvd")) - size(Path::new(&model));
+    assert!(more <= 4 * 12, "{more} bytes more");
+
+    // The interchange form has the same, and the way back too.
+    quantise("q.safetensors");
+    let text = place.ok(&["convert", "q.safetensors", "again.spvd"]);
+    assert!(!text.contains("without"), "{text}");
+    assert_eq!(read("again.spvd"), after);
+    let text = place.ok(&["convert", "q.spvd", "back.safetensors"]);
+    assert!(!text.contains("without"), "{text}");
+    let eval = |file: &str| {
+        let args = ["eval", file, "--data", &mnist, "--int8", "always", "--json"];
+        json(&place.ok_run_sparse(&args))["wrong"].as_u64().unwrap()
+    };
+    assert_eq!(eval("q.spvd"), eval("back.safetensors"));
+    let plan = place.ok_run_sparse(&["plan", "q.spvd", "-b", "64", "--int8", "always"]);
+    assert!(plan.contains("i8i8"), "{plan}");
+
+    // Rows of scales of their own have no place in it, which is said.
+    let sparse = root("models/lenet-5/sparse.safetensors");
+    let args = ["quantise-activations", &sparse, "--data", &mnist];
+    place.ok(&[&args[..], &["-o", "rows.safetensors"]].concat());
+    let text = place.ok(&["convert", "rows.safetensors", "rows.spvd", "--grid"]);
+    assert!(text.contains("without the int8 grids of 4"), "{text}");
 }
 
 #[test]
@@ -202,7 +246,7 @@ fn mistakes_are_one_clear_line() {
         ),
         (
             &["--data", "data", "-o", "x.spvd"],
-            &["--out", ".safetensors", "x.spvd"],
+            &["fc1.bias", "scale", "quantise"],
         ),
         (&["--data", "data", "-o", "x.onnx"], &["--out", "x.onnx"]),
         (

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use sparsevd_format::{
-    Array, ArrayData, LoadedSamples, load_samples, read_array, read_array_bytes, samples_of_arrays,
-    write_npy, write_npz,
+    Array, ArrayData, LoadedSamples, load_samples, read_array, read_array_bytes, read_idx,
+    samples_of_arrays, write_npy, write_npz,
 };
 
 fn array(shape: &[usize], data: ArrayData) -> Array {
@@ -20,6 +20,20 @@ fn inputs() -> Array {
 fn named(arrays: &[(&str, Array)]) -> Vec<(String, Array)> {
     let owned = |(name, array): &(&str, Array)| ((*name).to_owned(), array.clone());
     arrays.iter().map(owned).collect()
+}
+
+/// Here, where no test reads a large file: an allocation may have a thousand times the bytes that the process read.
+#[test]
+fn a_claim_of_gigabytes_is_refused_before_they_are_allocated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x-idx3-ubyte");
+    let header = [0, 0, 8, 2, 64, 0, 0, 0, 0, 0, 0, 4];
+    std::fs::write(&path, [&header[..], &[1, 2, 3]].concat()).unwrap();
+    let error = read_idx(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("memory for array") && error.contains("x-idx3-ubyte"),
+        "{error}"
+    );
 }
 
 #[test]

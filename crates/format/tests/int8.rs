@@ -216,7 +216,10 @@ fn writers_refuse_what_they_have_no_place_for() {
     let error = pack(&quantised, &PackOptions::default())
         .unwrap_err()
         .to_string();
-    assert!(error.contains("`fc1`") && error.contains("int8"), "{error}");
+    assert!(
+        error.contains("`fc1.weight`") && error.contains("scale of a row"),
+        "{error}"
+    );
     quantised.int8 = Default::default();
     pack(&quantised, &PackOptions::default()).unwrap();
     // A weight that was changed since is found, never written as something else.

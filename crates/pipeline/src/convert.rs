@@ -108,7 +108,7 @@ impl Conversion {
         let mut done = GridRounding::NotAsked;
         let no_place = match form {
             Form::Interchange => self.profile == CsrProfile::Bitmask,
-            Form::Packed => true,
+            Form::Packed => !scales_of_rows(&mut network),
             Form::Onnx => false,
         };
         let mut without_int8 = 0;
@@ -189,6 +189,18 @@ impl Conversion {
             }
         })
     }
+}
+
+/// Whether each weight of an int8 layer has one scale for all of its rows, as a packed file stores it: that becomes the scale of the tensor.
+fn scales_of_rows(network: &mut Network) -> bool {
+    let Network { int8, scales, .. } = network;
+    int8.rows.iter().all(|(weight, rows)| {
+        let Some(&first) = rows.first() else {
+            return true;
+        };
+        rows.iter().all(|row| *row == first)
+            && *scales.entry(weight.clone()).or_insert(first) == first
+    })
 }
 
 /// The weights that an I8 file must have on grids: those that are CSR, or all where none is; not those with scales of rows already.

@@ -303,7 +303,9 @@ impl ActivationQuantisation {
                     result
                         .tensors
                         .insert(name.clone(), alone.tensors[name].clone());
-                    result.scales.remove(name);
+                    if !alone.scales.contains_key(name) {
+                        result.scales.remove(name);
+                    }
                     result.int8.rows.insert(name.clone(), rows.clone());
                 }
                 result.int8.inputs.extend(alone.int8.inputs.clone());
@@ -626,6 +628,16 @@ fn set(network: &mut Network, name: &str, grid: Int8Grid) -> Result<(), String> 
     else {
         return Err("no weight".into());
     };
+    // Weights on a grid that int8 has stay as they are.
+    if let Some(&scale) = network.scales.get(&weight)
+        && let Weights::Csr(csr) = tensor
+    {
+        let rows = vec![scale; csr.rows()];
+        if network.set_int8(name, grid, rows).is_ok() {
+            return Ok(());
+        }
+    }
+    let tensor = &network.tensors[&weight];
     let (csr, rows) =
         rounded(tensor).ok_or_else(|| "weights that are on no int8 grid".to_owned())?;
     // Dense ones too: grids of rows are those of values in CSR.

@@ -163,12 +163,23 @@ def preset(which):
 
 
 class Header:
-    def __init__(self, stream):
+    def __init__(self, stream, has_grids):
         self.stream, self.flags, numbers = stream, Family(stream, [(65536, 65536)]), Numbers(stream)
         self.number = numbers.number
         self.characters = Family(stream, [(65536, 32768)] * 2)
         self.graph, rows = self.read_graph()
         self.read_tensors(rows)
+        self.grids, exponent = {}, -6
+        for n in self.graph["nodes"] if has_grids else []:
+            if "weight" in n and self.flag("int8"):
+                exponent, scale = self.scale(exponent)
+                self.grids[n["name"]] = {"scale": scale, "zero_point": 0 if self.flag("no zero point") else self.stream.raw(8)}
+
+    def scale(self, exponent):
+        exponent += unzigzag(self.number("exponent"))
+        z = self.number("significand")
+        length = z if z > 6 else 3 + (z + 1) // 2 if z % 2 else 3 - z // 2
+        return exponent, 2.0 ** exponent * (1 + self.stream.raw(length) / 2.0 ** length)
 
     def flag(self, field):
         return self.flags.bit(512, field)
@@ -291,10 +302,7 @@ class Header:
                 if name is None or name in self.tensors:
                     continue
                 csr = self.flag("dense") if kind == "weight" else 0
-                exponents[kind] += unzigzag(self.number("exponent"))
-                z = self.number("significand")
-                length = z if z > 6 else 3 + (z + 1) // 2 if z % 2 else 3 - z // 2
-                step = 2.0 ** exponents[kind] * (1 + self.stream.raw(length) / 2.0 ** length)
+                exponents[kind], step = self.scale(exponents[kind])
                 owner = n["weight"] if kind == "bias" and self.tensors.get(n["weight"], {}).get("node") == n["name"] else None
                 self.tensors[name] = {"shape": shapes[name][0], "original": first[name], "units": shapes[name][1], "step": step, "csr": csr,
                                       "node": n["name"], "owner": owner}
@@ -455,10 +463,10 @@ def dead_units(header, name, levels):
     return [not row and not any(b[r] for b in owned) for r, row in enumerate(levels[makers[0]])]
 
 
-def small(data, marked=False):
+def small(data, has_grids, marked=False):
     checksum, = struct.unpack("<H", data[:2])
     stream = Stream(data[2:])
-    header = Header(stream)
+    header = Header(stream, has_grids)
     models, levels = Models(stream), {}
     for layer, (name, tensor) in enumerate(header.tensors.items()):
         if tensor["units"] is None:
@@ -500,10 +508,10 @@ class Symbols:
         return symbol
 
 
-def large(data):
+def large(data, has_grids):
     length, checksum = struct.unpack("<II", data[:8])
     stream, rest = Stream(data[8:8 + length]), data[8 + length:]
-    header = Header(stream)
+    header = Header(stream, has_grids)
     models, levels, plans = Models(stream), {}, []
     for name, tensor in header.tensors.items():
         if tensor["units"] is None:
@@ -554,13 +562,14 @@ def large(data):
 def main():
     data = open(sys.argv[1], "rb").read()
     assert data[:4] == b"SPVD" and data[4] >> 4 == 1
-    header, levels = {1: small, 2: large, 3: lambda data: small(data, True)}[data[4] & 15](data[5:])
+    read = {1: small, 2: large, 3: lambda data, has_grids: small(data, has_grids, True)}[data[4] & 11]
+    header, levels = read(data[5:], bool(data[4] & 4))
     tensors = {}
     for name, t in header.tensors.items():
         values = levels[name] if t["units"] is None else [[c, row[c]] for row in levels[name] for c in sorted(row)]
         tensors[name] = {"shape": t["shape"], "original": t["original"], "step": t["step"], "csr": bool(t["csr"]), "levels": values,
                          "counts": None if t["units"] is None else [len(row) for row in levels[name]]}
-    json.dump({"graph": header.graph, "tensors": tensors}, sys.stdout)
+    json.dump({"graph": header.graph, "tensors": tensors, "grids": header.grids}, sys.stdout)
 
 
 main()

@@ -59,6 +59,8 @@ pub(super) enum Field {
     Operands,
     NoBound,
     SameOriginal,
+    Int8,
+    NoZeroPoint,
     Count,
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sparsevd_model::{Csr, Dense, Graph, ModelError, Network, Weights};
+use sparsevd_model::{Csr, Dense, ModelError, Network, Weights};
 
 use super::error::PackedError;
 use super::matrix::Levels;
-use super::plain::PlainTensors;
-use super::skeleton::Tensor;
+use super::skeleton::{Skeleton, Tensor};
 
 /// The integers of a network, in the order of its tensors.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,11 +62,15 @@ pub(super) fn integers(network: &Network, tensor: &Tensor) -> Result<Integers, P
 
 /// A network from its parts.
 pub(super) fn assemble(
-    graph: Graph,
-    plain: PlainTensors,
-    tensors: Vec<Tensor>,
+    skeleton: Skeleton,
     integers: Vec<Integers>,
 ) -> Result<Network, PackedError> {
+    let Skeleton {
+        graph,
+        plain,
+        tensors,
+        grids,
+    } = skeleton;
     let (mut weights, mut originals, mut scales) =
         (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (tensor, integers) in tensors.into_iter().zip(integers) {
@@ -103,5 +106,6 @@ pub(super) fn assemble(
     let mut network = Network::new(graph, weights)?;
     network.original_shapes = originals;
     network.scales = scales;
+    super::grids::apply(&mut network, grids)?;
     Ok(network)
 }

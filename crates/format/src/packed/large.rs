@@ -3,21 +3,19 @@
 use std::sync::Mutex;
 use std::thread;
 
-use sparsevd_model::{Graph, Network};
+use sparsevd_model::Network;
 
 use super::breakdown::PackedBreakdown;
 use super::checked::Checked;
 use super::chunks::{Chunk, SYMBOLS, histogram, rows_per_chunk};
 use super::error::PackedError;
 use super::fields::{Field, Fields};
-use super::graph::graph;
 use super::integers::{Integers, assemble, integers};
 use super::limits::Limits;
 use super::matrix::{Levels, Models, RowOrder};
-use super::plain::{PlainTensors, plain_tensors};
 use super::range::{Coder, Decoder, Encoder, Meter};
 use super::rans::Table;
-use super::skeleton::{Tensor, skeleton};
+use super::skeleton::{Skeleton, Tensor, skeleton};
 
 /// What the header has of one weight.
 struct Plan {
@@ -26,21 +24,19 @@ struct Plan {
     values: Table,
 }
 
-/// Graph, plain tensors, tensors on grids, what each weight is made of, integers that are known, and what the biases take in 1/65,536 bits.
-type Header = (
-    Graph,
-    PlainTensors,
-    Vec<Tensor>,
-    Vec<Option<Plan>>,
-    Vec<Option<Integers>>,
-    u64,
-);
+/// All but the numbers, what each weight is made of, integers that are known, and what the biases take in 1/65,536 bits.
+type Header = (Skeleton, Vec<Option<Plan>>, Vec<Option<Integers>>, u64);
 
 /// Appends a network.
-pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), PackedError> {
+pub(super) fn encode(
+    network: &Network,
+    has_grids: bool,
+    bytes: &mut Vec<u8>,
+) -> Result<(), PackedError> {
     let mut coder = Checked::new(Encoder::new());
-    let (_, _, tensors, plans, have, _) =
-        header(&mut coder, Some(network), &Limits::for_writing())?;
+    let limits = Limits::for_writing();
+    let (skeleton, plans, have, _) = header(&mut coder, Some(network), has_grids, &limits)?;
+    let tensors = skeleton.tensors;
     let checksum = coder.crc();
     let stream = coder.into_inner().finish();
     let mut chunks: Vec<Vec<u8>> = Vec::new();
@@ -78,12 +74,16 @@ pub(super) fn encode(network: &Network, bytes: &mut Vec<u8>) -> Result<(), Packe
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, PackedError> {
+pub(super) fn decode(
+    bytes: &[u8],
+    has_grids: bool,
+    limits: &Limits,
+) -> Result<Network, PackedError> {
     let (stream, checksum, rest) = split(bytes)?;
     let mut coder = Checked::new(Decoder::new(stream));
-    let (graph, plain, tensors, plans, mut done, _) = header(&mut coder, None, limits)?;
+    let (skeleton, plans, mut done, _) = header(&mut coder, None, has_grids, limits)?;
     coder.check(checksum)?;
-    let weights = chunks(rest, &tensors, &plans)?;
+    let weights = chunks(rest, &skeleton.tensors, &plans)?;
     for (done, levels) in done.iter_mut().zip(weights) {
         if let Some(levels) = levels {
             *done = Some(Integers::Weight(levels));
@@ -91,20 +91,22 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Network, PackedErr
     }
     let integers: Option<Vec<Integers>> = done.into_iter().collect();
     assemble(
-        graph,
-        plain,
-        tensors,
+        skeleton,
         integers.ok_or_else(|| PackedError::damaged("tensors"))?,
     )
 }
 
 /// Where the bits of what [`encode`] wrote go; positions and values are split by their cost in the chunks' models.
-pub(super) fn breakdown(bytes: &[u8], limits: &Limits) -> Result<PackedBreakdown, PackedError> {
+pub(super) fn breakdown(
+    bytes: &[u8],
+    has_grids: bool,
+    limits: &Limits,
+) -> Result<PackedBreakdown, PackedError> {
     let (stream, checksum, rest) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
-    let (_, _, tensors, plans, _, biases) = header(&mut coder, None, limits)?;
+    let (skeleton, plans, _, biases) = header(&mut coder, None, has_grids, limits)?;
     coder.into_inner().check(checksum)?;
-    let weights = chunks(rest, &tensors, &plans)?;
+    let weights = chunks(rest, &skeleton.tensors, &plans)?;
     let mut values = 0.0;
     for (plan, levels) in plans.iter().zip(&weights) {
         if let (Some(plan), Some(levels)) = (plan, levels) {
@@ -141,18 +143,18 @@ fn split(bytes: &[u8]) -> Result<(&[u8], u32, &[u8]), PackedError> {
 fn header<C: Coder>(
     coder: &mut C,
     have: Option<&Network>,
+    has_grids: bool,
     limits: &Limits,
 ) -> Result<Header, PackedError> {
     let mut fields = Fields::new();
-    let (graph, preset) = graph(coder, &mut fields, have, limits)?;
-    let plain = plain_tensors(coder, &mut fields, &graph, have, limits)?;
-    let tensors = skeleton(coder, &mut fields, &graph, &plain, preset, have, limits)?;
-    check_sizes(&tensors, limits)?;
+    let skeleton = skeleton(coder, &mut fields, has_grids, have, limits)?;
+    let tensors = &skeleton.tensors;
+    check_sizes(tensors, limits)?;
     let mut models = Models::new();
     let mut plans = Vec::new();
     let mut done: Vec<Option<Integers>> = Vec::new();
     let mut nonzeros = 0;
-    for tensor in &tensors {
+    for tensor in tensors {
         let have = have.map(|network| integers(network, tensor)).transpose()?;
         if tensor.columns.is_none() {
             let counts = vec![0; tensor.shape.elements()];
@@ -184,7 +186,7 @@ fn header<C: Coder>(
         plans.push(Some(plan));
         done.push(have);
     }
-    Ok((graph, plain, tensors, plans, done, models.spent.biases))
+    Ok((skeleton, plans, done, models.spent.biases))
 }
 
 /// Non-zeros of the chunks of a weight, and the frequencies of its values.

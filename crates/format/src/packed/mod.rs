@@ -12,6 +12,7 @@ mod error;
 mod factors;
 mod fields;
 mod graph;
+mod grids;
 mod integers;
 mod large;
 mod limits;
@@ -34,7 +35,7 @@ use sparsevd_model::{DType, Input, ModelError, Network, Op, Weights};
 use crate::file_type::PACKED_MAGIC as MAGIC;
 use crate::{FormatError, LoadedNetwork, Staged, read_file, write_atomically};
 use error::PackedError;
-use small::EmptyRows;
+use small::{EmptyRows, Form};
 
 pub use breakdown::PackedBreakdown;
 pub use limits::Limits;
@@ -170,8 +171,8 @@ pub(crate) fn unpack_named(
     limits: &Limits,
 ) -> Result<LoadedNetwork, FormatError> {
     let network = match content(bytes).map_err(|e| e.at(path))? {
-        Content::Small(empty_rows, rest) => small::decode(rest, empty_rows, limits),
-        Content::Large(rest) => large::decode(rest, limits),
+        Content::Small(form, rest) => small::decode(rest, form, limits),
+        Content::Large { has_grids, rest } => large::decode(rest, has_grids, limits),
     }
     .map_err(|e| e.at(path))?;
     Ok(LoadedNetwork {
@@ -189,8 +190,8 @@ pub(crate) fn unpack_named(
 pub fn packed_breakdown(bytes: &[u8]) -> Result<PackedBreakdown, FormatError> {
     let limits = Limits::default();
     let breakdown = || match content(bytes)? {
-        Content::Small(empty_rows, rest) => small::breakdown(rest, empty_rows, &limits),
-        Content::Large(rest) => large::breakdown(rest, &limits),
+        Content::Small(form, rest) => small::breakdown(rest, form, &limits),
+        Content::Large { has_grids, rest } => large::breakdown(rest, has_grids, &limits),
     };
     let mut spent = breakdown().map_err(|e: PackedError| e.at(Path::new("(memory)")))?;
     let known = spent.liveness + spent.positions + spent.values + spent.biases;
@@ -200,10 +201,16 @@ pub fn packed_breakdown(bytes: &[u8]) -> Result<PackedBreakdown, FormatError> {
 
 fn pack_inner(network: &Network, options: &PackOptions) -> Result<Vec<u8>, PackedError> {
     check(network)?;
-    let begin = |profile: u8| [MAGIC.as_slice(), &[VERSION << 4 | profile]].concat();
+    let has_grids = !network.int8.is_empty();
+    let grids = if has_grids { GRIDS } else { 0 };
+    let begin = |profile: u8| [MAGIC.as_slice(), &[VERSION << 4 | grids | profile]].concat();
     let small = |network: &Network, profile: u8, empty_rows: EmptyRows| {
         let mut bytes = begin(profile);
-        small::encode(network, empty_rows, &mut bytes).map(|()| bytes)
+        let form = Form {
+            empty_rows,
+            has_grids,
+        };
+        small::encode(network, form, &mut bytes).map(|()| bytes)
     };
     match options.profile {
         PackProfile::Small if options.keep_unit_order => {
@@ -218,7 +225,7 @@ fn pack_inner(network: &Network, options: &PackOptions) -> Result<Vec<u8>, Packe
         PackProfile::Small => small(&order::sort_units(network)?, SMALL, EmptyRows::Any),
         PackProfile::Large => {
             let mut bytes = begin(LARGE);
-            large::encode(network, &mut bytes)?;
+            large::encode(network, has_grids, &mut bytes)?;
             Ok(bytes)
         }
     }
@@ -229,10 +236,13 @@ const SMALL: u8 = 1;
 const LARGE: u8 = 2;
 const SMALL_MARKED: u8 = 3;
 
+/// A bit beside the profile: the file has grids of int8 layers.
+const GRIDS: u8 = 4;
+
 /// What follows the magic, by profile.
 enum Content<'a> {
-    Small(EmptyRows, &'a [u8]),
-    Large(&'a [u8]),
+    Small(Form, &'a [u8]),
+    Large { has_grids: bool, rest: &'a [u8] },
 }
 
 fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
@@ -258,11 +268,23 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
             (kind >> 4).to_string(),
         ));
     }
-    match kind & 15 {
-        SMALL => Ok(Content::Small(EmptyRows::Any, rest)),
-        SMALL_MARKED => Ok(Content::Small(EmptyRows::Marked, rest)),
-        LARGE => Ok(Content::Large(rest)),
-        other => Err(PackedError::part("profile", "1 to 3", other.to_string())),
+    let has_grids = kind & GRIDS != 0;
+    let small = |empty_rows| {
+        let form = Form {
+            empty_rows,
+            has_grids,
+        };
+        Content::Small(form, rest)
+    };
+    match kind & 15 & !GRIDS {
+        SMALL => Ok(small(EmptyRows::Any)),
+        SMALL_MARKED => Ok(small(EmptyRows::Marked)),
+        LARGE => Ok(Content::Large { has_grids, rest }),
+        _ => {
+            let expected = "1 to 3, or 5 to 7 with grids of int8 layers";
+            let got = (kind & 15).to_string();
+            Err(PackedError::part("profile", expected, got))
+        }
     }
 }
 
@@ -270,13 +292,6 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
 fn check(network: &Network) -> Result<(), PackedError> {
     let shapes = network.shapes()?;
     let graph = &network.graph;
-    if let Some(name) = network.int8.inputs.keys().next() {
-        return Err(PackedError::part(
-            format!("layer `{name}`"),
-            "one that does not run in int8, whose grids a packed file has no place for",
-            "one that does",
-        ));
-    }
     // A file says what an input is only where a table is read by it.
     let ids = network.ids();
     let has_form =
@@ -361,6 +376,7 @@ fn check(network: &Network) -> Result<(), PackedError> {
             return wrong("layout", "a dense bias", "csr");
         }
     }
+    grids::check(network)?;
     for (name, shape) in &network.original_shapes {
         let now = network
             .tensors

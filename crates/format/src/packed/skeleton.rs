@@ -1,4 +1,5 @@
-//! What a packed file stores about its tensors before their numbers: rows, original rows, layouts, scales.
+//! What a packed file stores before the numbers of its tensors: the graph, plain tensors, grids of int8 layers, and of the other tensors rows,
+//! original rows, layouts and scales.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,10 +8,44 @@ use sparsevd_model::{Graph, ModelError, Network, Node, Op, Shape, Weights, ops, 
 
 use super::error::PackedError;
 use super::fields::{Field, Fields};
+use super::graph::graph;
+use super::grids::{Grids, grids};
 use super::limits::Limits;
 use super::order::keeps_units;
-use super::plain::PlainTensors;
+use super::plain::{PlainTensors, plain_tensors};
 use super::range::Coder;
+
+/// All of a network but the numbers of its weights and biases.
+pub(super) struct Skeleton {
+    pub graph: Graph,
+    pub plain: PlainTensors,
+    /// Weights and biases, in the order of the nodes.
+    pub tensors: Vec<Tensor>,
+    pub grids: Grids,
+}
+
+/// Codes everything before the numbers; a reader passes `None`.
+pub(super) fn skeleton<C: Coder>(
+    coder: &mut C,
+    fields: &mut Fields,
+    has_grids: bool,
+    have: Option<&Network>,
+    limits: &Limits,
+) -> Result<Skeleton, PackedError> {
+    let (graph, preset) = graph(coder, fields, have, limits)?;
+    let plain = plain_tensors(coder, fields, &graph, have, limits)?;
+    let tensors = tensors(coder, fields, &graph, &plain, preset, have, limits)?;
+    let grids = match has_grids {
+        true => grids(coder, fields, &graph, have)?,
+        false => Grids::new(),
+    };
+    Ok(Skeleton {
+        graph,
+        plain,
+        tensors,
+        grids,
+    })
+}
 
 /// A weight or a bias.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,8 +74,8 @@ pub(super) struct Columns {
     pub producer: Option<String>,
 }
 
-/// Codes what is known of the tensors; a reader passes `None`. Weights and biases come in the order of the nodes.
-pub(super) fn skeleton<C: Coder>(
+/// Codes what is known of the tensors. Weights and biases come in the order of the nodes.
+fn tensors<C: Coder>(
     coder: &mut C,
     fields: &mut Fields,
     graph: &Graph,
@@ -214,7 +249,7 @@ fn uniform<C: Coder>(coder: &mut C, value: usize, n: usize) -> Result<usize, Pac
 }
 
 /// A scale: its binary exponent against the one before, how many bits follow, and those.
-fn code_scale<C: Coder>(
+pub(super) fn code_scale<C: Coder>(
     coder: &mut C,
     fields: &mut Fields,
     scale: f32,

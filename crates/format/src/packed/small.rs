@@ -1,59 +1,48 @@
 //! The small profile: one stream of decisions with mixed contexts.
 
-use sparsevd_model::{Graph, Network};
+use sparsevd_model::Network;
 
 use super::breakdown::PackedBreakdown;
 use super::checked::Checked;
 use super::error::PackedError;
 use super::fields::{Field, Fields};
-use super::graph::graph;
 use super::integers::{Integers, assemble, integers};
 use super::limits::Limits;
 use super::matrix::{Models, RowOrder, Spent};
-use super::plain::{PlainTensors, plain_tensors};
 use super::range::{Coder, Decoder, Encoder, Meter};
-use super::skeleton::{Columns, Tensor, skeleton};
+use super::skeleton::{Columns, Skeleton, Tensor, skeleton};
 
 /// Appends the checksum and the stream of a network.
 pub(super) fn encode(
     network: &Network,
-    empty_rows: EmptyRows,
+    form: Form,
     bytes: &mut Vec<u8>,
 ) -> Result<(), PackedError> {
     let mut coder = Checked::new(Encoder::new());
-    body(
-        &mut coder,
-        Some(network),
-        empty_rows,
-        &Limits::for_writing(),
-    )?;
+    body(&mut coder, Some(network), form, &Limits::for_writing())?;
     bytes.extend((coder.crc() as u16).to_le_bytes());
     bytes.extend(coder.into_inner().finish());
     Ok(())
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(
-    bytes: &[u8],
-    empty_rows: EmptyRows,
-    limits: &Limits,
-) -> Result<Network, PackedError> {
+pub(super) fn decode(bytes: &[u8], form: Form, limits: &Limits) -> Result<Network, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Checked::new(Decoder::new(stream));
-    let (graph, plain, tensors, integers, _) = body(&mut coder, None, empty_rows, limits)?;
+    let (skeleton, integers, _) = body(&mut coder, None, form, limits)?;
     coder.check_low(checksum)?;
-    assemble(graph, plain, tensors, integers)
+    assemble(skeleton, integers)
 }
 
 /// Where the bits of what [`encode`] wrote go; the header is what the other parts leave.
 pub(super) fn breakdown(
     bytes: &[u8],
-    empty_rows: EmptyRows,
+    form: Form,
     limits: &Limits,
 ) -> Result<PackedBreakdown, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
-    let (_, _, _, _, spent) = body(&mut coder, None, empty_rows, limits)?;
+    let (_, _, spent) = body(&mut coder, None, form, limits)?;
     coder.into_inner().check_low(checksum)?;
     let bits = |fixed: u64| (fixed + (1 << 15)) >> 16;
     Ok(PackedBreakdown {
@@ -72,7 +61,15 @@ fn split(bytes: &[u8]) -> Result<(u16, &[u8]), PackedError> {
     Ok((u16::from_le_bytes(*checksum), stream))
 }
 
-type Body = (Graph, PlainTensors, Vec<Tensor>, Vec<Integers>, Spent);
+type Body = (Skeleton, Vec<Integers>, Spent);
+
+/// What a file has besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
+    pub empty_rows: EmptyRows,
+    /// Whether there are grids of int8 layers.
+    pub has_grids: bool,
+}
 
 /// How a file codes rows without non-zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,14 +84,13 @@ pub(super) enum EmptyRows {
 fn body<C: Coder>(
     coder: &mut C,
     have: Option<&Network>,
-    empty_rows: EmptyRows,
+    form: Form,
     limits: &Limits,
 ) -> Result<Body, PackedError> {
     let mut fields = Fields::new();
-    let (graph, preset) = graph(coder, &mut fields, have, limits)?;
-    let plain = plain_tensors(coder, &mut fields, &graph, have, limits)?;
-    let tensors = skeleton(coder, &mut fields, &graph, &plain, preset, have, limits)?;
-    check_sizes(&tensors, limits)?;
+    let skeleton = skeleton(coder, &mut fields, form.has_grids, have, limits)?;
+    let tensors = &skeleton.tensors;
+    check_sizes(tensors, limits)?;
     let mut models = Models::new();
     let mut done: Vec<Option<Integers>> = vec![None; tensors.len()];
     let have: Option<Vec<Integers>> = have
@@ -126,7 +122,7 @@ fn body<C: Coder>(
             let bias = |r: usize| tensor.bias.and_then(have_bias).map_or(0, |b| b[r]);
             (1..c.len()).all(|r| c[r - 1] > c[r] || c[r - 1] == c[r] && bias(r - 1) >= bias(r))
         });
-        let order = match (fields.flag(coder, falls, Field::Sorted), empty_rows) {
+        let order = match (fields.flag(coder, falls, Field::Sorted), form.empty_rows) {
             (true, _) => RowOrder::Sorted,
             (false, EmptyRows::Any) => RowOrder::Any,
             (false, EmptyRows::Marked) => RowOrder::Marked,
@@ -136,9 +132,9 @@ fn body<C: Coder>(
         if nonzeros > limits.nonzeros {
             return Err(PackedError::limit("non-zeros", limits.nonzeros, nonzeros));
         }
-        let dead = match empty_rows {
+        let dead = match form.empty_rows {
             EmptyRows::Any => vec![],
-            EmptyRows::Marked => dead_units(columns, &tensors, &done),
+            EmptyRows::Marked => dead_units(columns, tensors, &done),
         };
         let levels = models.matrix(coder, have_weight(i), &counts, columns, &dead, i)?;
         done[i] = Some(Integers::Weight(levels));
@@ -149,7 +145,7 @@ fn body<C: Coder>(
     }
     let integers: Option<Vec<Integers>> = done.into_iter().collect();
     let integers = integers.ok_or_else(|| PackedError::damaged("tensors"))?;
-    Ok((graph, plain, tensors, integers, models.spent))
+    Ok((skeleton, integers, models.spent))
 }
 
 /// Which input units of a matrix are dead, their row empty and their bias 0; empty where they come from no such layer.

@@ -1,5 +1,6 @@
 //! The golden files, as this reader, the writer and another decoder see them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -7,10 +8,12 @@ use sparsevd_format::{
     GraphSource, Limits, PackOptions, WriteOptions, pack, read_network_bytes, read_packed, unpack,
     write_network, write_packed,
 };
-use sparsevd_model::{Approximate, Graph, GraphBuilder, Network, Op, Weights, ops, quantised};
+use sparsevd_model::{
+    Approximate, Graph, GraphBuilder, Int8Grid, Network, Op, Weights, ops, quantised,
+};
 
 use crate::networks;
-use crate::on_grids::{AS_IT_IS, compact, narrow, quantise, residual, with_dead_units};
+use crate::on_grids::{AS_IT_IS, compact, in_int8, narrow, quantise, residual, with_dead_units};
 
 /// The golden files: packed, and what they decode to as safetensors.
 pub fn goldens() -> Vec<(String, Vec<u8>, Vec<u8>)> {
@@ -57,7 +60,7 @@ fn activations() -> Network {
     with_dead_units(quantise(networks::fill(graph, &tensors, 7, 0.4, |_| true)))
 }
 
-fn golden_networks() -> [(&'static str, Network, PackOptions); 9] {
+fn golden_networks() -> [(&'static str, Network, PackOptions); 12] {
     [
         ("lenet-5-small", compact(), PackOptions::small()),
         ("lenet-5-large", compact(), PackOptions::large()),
@@ -68,6 +71,13 @@ fn golden_networks() -> [(&'static str, Network, PackOptions); 9] {
         ("lenet-5-marked", with_dead_units(compact()), AS_IT_IS),
         ("lenet-300-100-marked", with_dead_units(narrow()), AS_IT_IS),
         ("activations-marked", activations(), AS_IT_IS),
+        ("lenet-5-int8", in_int8(compact()), PackOptions::small()),
+        (
+            "residual-int8-large",
+            in_int8(residual()),
+            PackOptions::large(),
+        ),
+        ("activations-int8-marked", in_int8(activations()), AS_IT_IS),
     ]
 }
 
@@ -97,6 +107,9 @@ fn another_decoder_reads_the_golden_files() {
             String::from_utf8_lossy(&output.stderr)
         );
         let mut decoded: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let grids: BTreeMap<String, Int8Grid> =
+            serde_json::from_value(decoded["grids"].take()).unwrap();
+        assert_eq!(grids, network.int8.inputs, "{name}");
         let graph: Graph = serde_json::from_value(decoded["graph"].take()).unwrap();
         assert_eq!(graph, network.graph, "{name}");
         assert_eq!(
@@ -148,7 +161,7 @@ fn golden_networks_pack_to_what_the_golden_files_hold() {
         }
         let golden = read_packed(&packed).unwrap().network;
         let bytes = std::fs::read(&packed).unwrap();
-        assert_eq!(bytes[4] & 15 == 3, name.ends_with("-marked"), "{name}");
+        assert_eq!(bytes[4] & 11 == 3, name.ends_with("-marked"), "{name}");
         let again = unpack(&pack(&network, &options).unwrap(), &Limits::default()).unwrap();
         assert!(again.network == golden, "{name}");
     }

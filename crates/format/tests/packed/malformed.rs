@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use sparsevd_format::{Limits, PackOptions, pack, unpack};
 
 use crate::golden::goldens;
-use crate::on_grids::{AS_IT_IS, compact, residual};
+use crate::on_grids::{AS_IT_IS, compact, in_int8, residual};
 
 #[test]
 fn limits_hold_before_anything_is_allocated() {
@@ -145,5 +145,37 @@ fn other_files_and_versions_are_named() {
     fails(&[&packed[..], &[7; 5]].concat(), &["stream", "bytes more"]);
     for end in 0..packed.len() {
         fails(&packed[..end], &[]);
+    }
+}
+
+/// A packed file stores one scale for a weight, so rows with others have no place in it; and a file whose grids are damaged is an error, or other
+/// grids that its checksum does not tell apart.
+#[test]
+fn grids_of_int8_layers_are_checked_on_both_ways() {
+    let mut network = in_int8(compact());
+    let rows = network.int8.rows.get_mut("fc1.weight").unwrap();
+    rows[1] *= 2.0;
+    let error = pack(&network, &PackOptions::small()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("fc1.weight"), "{error}");
+
+    let network = in_int8(compact());
+    for options in [PackOptions::small(), PackOptions::large()] {
+        let bytes = pack(&network, &options).unwrap();
+        assert_eq!(bytes[4], [0x15, 0x16][usize::from(options.keep_unit_order)]);
+        let back = unpack(&bytes, &Limits::default()).unwrap().network;
+        assert_eq!(back.int8.inputs, network.int8.inputs);
+        // Without the bit the numbers of the grids are taken for those of weights, and the other way round.
+        for bit in [0, 4] {
+            let mut other = match bit {
+                0 => bytes.clone(),
+                _ => pack(&compact(), &options).unwrap(),
+            };
+            other[4] = other[4] & !4 | bit;
+            assert!(unpack(&other, &Limits::default()).is_err());
+        }
+        for cut in 0..64.min(bytes.len()) {
+            assert!(unpack(&bytes[..cut], &Limits::default()).is_err(), "{cut}");
+        }
     }
 }

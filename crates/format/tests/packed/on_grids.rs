@@ -1,7 +1,7 @@
 //! Networks on grids.
 
 use sparsevd_format::PackOptions;
-use sparsevd_model::{Graph, Network, Shape, Weights, presets, quantised};
+use sparsevd_model::{Graph, Int8Grid, Network, Shape, Weights, presets, quantised};
 
 use crate::networks;
 
@@ -37,6 +37,22 @@ pub fn preset(name: &str, seed: u64, density: f64) -> Network {
     quantise(networks::fill(graph, &tensors, seed, density, |i| {
         i % 4 != 2
     }))
+}
+
+/// The same network, whose layers with sparse weights of at most 127 times their scale may run in int8.
+pub fn in_int8(mut network: Network) -> Network {
+    let nodes: Vec<_> = network.graph.weighted_nodes().cloned().collect();
+    for (i, node) in nodes.iter().enumerate() {
+        let weight = node.op.weight().unwrap();
+        let rows = vec![network.scales[weight]; network.tensors[weight].shape().matrix().0];
+        let zero_point = if i % 2 == 0 { 0 } else { 100 + i as u8 };
+        let scale = quantised::nearest_scale(0.013 * (1 + i) as f32, 16).unwrap();
+        let grid = Int8Grid { scale, zero_point };
+        // What cannot is without a grid, which a file has to tell apart.
+        network.set_int8(&node.name, grid, rows).ok();
+    }
+    assert!(!network.int8.is_empty());
+    network
 }
 
 /// LeNet-300-100 compacted to 30 and 20 units.

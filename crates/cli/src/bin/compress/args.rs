@@ -562,7 +562,8 @@ Examples:
   compress quantise-activations lenet-5.sparse.safetensors --data data/mnist
   compress quantise-activations resnet-8.safetensors --data inputs.npz --keep-f32 conv1,fc -o resnet-8.int8.safetensors
 
-Weights of an int8 layer are rounded to integers of at most 127 times a scale of their row; zeros stay. Batch normalisation is folded before.
+Weights of an int8 layer are rounded to integers of at most 127 times a scale of their row; zeros stay, and so do weights that are such integers times
+one scale already, as in a .spvd file. Batch normalisation is folded before.
 Layers stay f32 that --keep-f32 names, whose weights are not sparse, and, those of the largest errors first, as many as --max-error needs.
 `run-sparse` multiplies int8 where that should be faster (--int8); docs/int8.md has the formulas.")]
 pub struct QuantiseActivationsArgs {
@@ -593,7 +594,7 @@ pub struct QuantiseActivationsArgs {
     /// Threads; all cores where none is named
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// File to write, .safetensors; NAME.int8.safetensors where none is named
+    /// File to write, .safetensors, or .spvd where weights and biases are on grids already; NAME.int8.safetensors where none is named
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Overwrite an existing output

@@ -5,7 +5,7 @@ use std::thread;
 
 use anyhow::bail;
 use serde::Serialize;
-use sparsevd_format::{WriteOptions, check_writable, write_network};
+use sparsevd_format::{PackOptions, WriteOptions, check_writable, write_network, write_packed};
 use sparsevd_pipeline::{ActivationQuantisation, Data, Form, QuantisationReport, model_name};
 
 use crate::args::{QuantiseActivationsArgs, set_pixels};
@@ -28,9 +28,10 @@ struct Written {
 pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
     let default = || PathBuf::from(format!("{}.int8.safetensors", model_name(&args.model)));
     let out = args.out.clone().unwrap_or_else(default);
-    if Form::of(&out)? != Form::Interchange {
+    let form = Form::of(&out)?;
+    if form == Form::Onnx {
         bail!(
-            "--out: expected a file ending in .safetensors, which has int8 grids, got {}",
+            "--out: expected a file ending in .safetensors or .spvd, of which `compress convert` makes .onnx, got {}",
             out.display()
         );
     }
@@ -49,11 +50,17 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
     let threads = args.threads.map(usize::from);
     let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let done = settings.run(loaded.network, data, threads)?;
-    let options = WriteOptions {
-        metadata: loaded.metadata,
-        ..WriteOptions::default()
+    let network = &done.network;
+    let bytes = match form {
+        Form::Packed => write_packed(&out, network, &PackOptions::for_size_of(network))?,
+        Form::Interchange | Form::Onnx => {
+            let options = WriteOptions {
+                metadata: loaded.metadata,
+                ..WriteOptions::default()
+            };
+            write_network(&out, network, &options)?
+        }
     };
-    let bytes = write_network(&out, &done.network, &options)?;
     if args.json {
         print::json(&Written {
             report: done.report,

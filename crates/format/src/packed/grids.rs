@@ -1,0 +1,77 @@
+//! The grids of the inputs of int8 layers.
+
+use std::collections::BTreeMap;
+
+use sparsevd_model::{Graph, Int8Grid, Network};
+
+use super::error::PackedError;
+use super::fields::{Field, Fields};
+use super::range::Coder;
+use super::skeleton::code_scale;
+
+/// The grid of the input of each int8 layer, by the name of its node.
+pub(super) type Grids = BTreeMap<String, Int8Grid>;
+
+/// Binary exponent of the scale from which that of the first grid is counted: inputs of layers are mostly numbers around one.
+const EXPONENT: i32 = -6;
+
+/// Codes the grids; a reader passes `None`. Nodes with a weight come in their order, each with a flag.
+pub(super) fn grids<C: Coder>(
+    coder: &mut C,
+    fields: &mut Fields,
+    graph: &Graph,
+    have: Option<&Network>,
+) -> Result<Grids, PackedError> {
+    let mut exponent = EXPONENT;
+    let mut grids = Grids::new();
+    for node in graph.weighted_nodes() {
+        let grid = have.and_then(|n| n.int8.inputs.get(&node.name)).copied();
+        if !fields.flag(coder, grid.is_some(), Field::Int8) {
+            continue;
+        }
+        let Int8Grid { scale, zero_point } = grid.unwrap_or(Int8Grid {
+            scale: 1.0,
+            zero_point: 0,
+        });
+        let scale = code_scale(coder, fields, scale, &mut exponent)?;
+        // Behind ReLU zero is the least number.
+        let zero_point = match fields.flag(coder, zero_point == 0, Field::NoZeroPoint) {
+            true => 0,
+            false => coder.raw(u32::from(zero_point), 8) as u8,
+        };
+        grids.insert(node.name.clone(), Int8Grid { scale, zero_point });
+    }
+    Ok(grids)
+}
+
+/// Checks that the rows of the weights of int8 layers have the scales of their tensors, which are all that a packed file stores.
+pub(super) fn check(network: &Network) -> Result<(), PackedError> {
+    network.check_int8()?;
+    for (weight, rows) in &network.int8.rows {
+        let scale = network.scales.get(weight);
+        if let Some(other) = rows.iter().find(|row| Some(*row) != scale) {
+            let expected = match scale {
+                Some(scale) => format!("{scale}, the scale of the tensor"),
+                None => "one scale for all rows".into(),
+            };
+            let got = other.to_string();
+            return Err(PackedError::tensor(weight, "scale of a row", expected, got));
+        }
+    }
+    Ok(())
+}
+
+/// Gives a network that was read its grids.
+pub(super) fn apply(network: &mut Network, grids: Grids) -> Result<(), PackedError> {
+    for (name, grid) in grids {
+        let node = network.graph.nodes.iter().find(|n| n.name == name);
+        let weight = node.and_then(|n| n.op.weight()).unwrap_or_default();
+        let scale = network.scales.get(weight).copied().unwrap_or(1.0);
+        let rows = network
+            .tensors
+            .get(weight)
+            .map_or(0, |w| w.shape().matrix().0);
+        network.set_int8(&name, grid, vec![scale; rows])?;
+    }
+    Ok(())
+}
