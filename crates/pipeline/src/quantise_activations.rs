@@ -54,6 +54,8 @@ pub struct ActivationQuantisation {
     /// Largest error of the outputs on the samples that ranges are found on: the root of the mean squared difference over that of the outputs' own deviation
     /// from the mean of their sample. Layers of the largest errors stay f32 until it is kept.
     pub max_error: f64,
+    /// Whether all rows of a weight have one scale, as a packed file has it.
+    pub one_scale: bool,
 }
 
 impl Default for ActivationQuantisation {
@@ -64,6 +66,7 @@ impl Default for ActivationQuantisation {
             range: RangeChoice::default(),
             keep_f32: vec![],
             max_error: 0.1,
+            one_scale: false,
         }
     }
 }
@@ -280,7 +283,7 @@ impl ActivationQuantisation {
                 continue;
             };
             let mut alone = network.clone();
-            if let Err(why) = set(&mut alone, &layer.name, *grid) {
+            if let Err(why) = set(&mut alone, &layer.name, *grid, self.one_scale) {
                 layer.kept_f32 = Some(why);
                 continue;
             }
@@ -303,9 +306,10 @@ impl ActivationQuantisation {
                     result
                         .tensors
                         .insert(name.clone(), alone.tensors[name].clone());
-                    if !alone.scales.contains_key(name) {
-                        result.scales.remove(name);
-                    }
+                    match alone.scales.get(name) {
+                        Some(&scale) => result.scales.insert(name.clone(), scale),
+                        None => result.scales.remove(name),
+                    };
                     result.int8.rows.insert(name.clone(), rows.clone());
                 }
                 result.int8.inputs.extend(alone.int8.inputs.clone());
@@ -621,7 +625,7 @@ impl Numbers {
 }
 
 /// Lets one layer run in int8, with its weights rounded; why it cannot, where it cannot.
-fn set(network: &mut Network, name: &str, grid: Int8Grid) -> Result<(), String> {
+fn set(network: &mut Network, name: &str, grid: Int8Grid, one_scale: bool) -> Result<(), String> {
     let node = network.graph.nodes.iter().find(|n| n.name == name);
     let weight = node.and_then(|n| n.op.weight()).map(str::to_owned);
     let Some((weight, tensor)) = weight.and_then(|w| Some((w.clone(), network.tensors.get(&w)?)))
@@ -639,25 +643,29 @@ fn set(network: &mut Network, name: &str, grid: Int8Grid) -> Result<(), String> 
     }
     let tensor = &network.tensors[&weight];
     let (csr, rows) =
-        rounded(tensor).ok_or_else(|| "weights that are on no int8 grid".to_owned())?;
+        rounded(tensor, one_scale).ok_or_else(|| "weights that are on no int8 grid".to_owned())?;
     // Dense ones too: grids of rows are those of values in CSR.
     network.tensors.insert(weight.clone(), Weights::Csr(csr));
-    network.scales.remove(&weight);
+    match rows.first() {
+        Some(&scale) if one_scale => network.scales.insert(weight, scale),
+        _ => network.scales.remove(&weight),
+    };
     let done = network.set_int8(name, grid, rows);
     done.map_err(|error| error.to_string())
 }
 
-/// A weight whose rows are integers up to [`MOST_LEVEL`] times their scales, and these. Zeros stay, and what rounds to zero leaves.
-fn rounded(weight: &Weights) -> Option<(Csr, Vec<f32>)> {
+/// A weight whose rows are integers up to [`MOST_LEVEL`] times their scales, and these, which may be one. Zeros stay, and what rounds to zero leaves.
+fn rounded(weight: &Weights, one_scale: bool) -> Option<(Csr, Vec<f32>)> {
     let csr = match weight {
         Weights::Csr(csr) => csr.clone(),
         other => Csr::from_dense(&other.to_dense()),
     };
     let most = MOST_LEVEL as f32;
     let (mut starts, mut columns, mut values, mut rows) = (vec![0], vec![], vec![], vec![]);
+    let largest = |numbers: &[f32]| numbers.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
     for row in 0..csr.rows() {
         let (of_row, numbers) = csr.row(row);
-        let largest = numbers.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        let largest = largest(if one_scale { csr.values() } else { numbers });
         let scale = match largest {
             0.0 => 1.0,
             largest => quantised::nearest_scale(largest / most, quantised::STEP_BITS)?,

@@ -563,7 +563,7 @@ Examples:
   compress quantise-activations resnet-8.safetensors --data inputs.npz --keep-f32 conv1,fc -o resnet-8.int8.safetensors
 
 Weights of an int8 layer are rounded to integers of at most 127 times a scale of their row; zeros stay, and so do weights that are such integers times
-one scale already, as in a .spvd file. Batch normalisation is folded before.
+one scale already, as in a .spvd file, where all rows have one scale. Batch normalisation is folded before.
 Layers stay f32 that --keep-f32 names, whose weights are not sparse, and, those of the largest errors first, as many as --max-error needs.
 `run-sparse` multiplies int8 where that should be faster (--int8); docs/int8.md has the formulas.")]
 pub struct QuantiseActivationsArgs {

@@ -46,6 +46,7 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
         range: args.range,
         keep_f32: args.keep_f32.clone(),
         max_error: args.max_error,
+        one_scale: form == Form::Packed,
     };
     let threads = args.threads.map(usize::from);
     let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
