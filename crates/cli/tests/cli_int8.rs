@@ -152,6 +152,10 @@ fn a_packed_file_keeps_its_weights_and_gets_grids() {
     assert_eq!(read("again.spvd"), after);
     let text = place.ok(&["convert", "q.spvd", "back.safetensors"]);
     assert!(!text.contains("without"), "{text}");
+    for file in ["q.spvd", "q.safetensors"] {
+        let text = place.ok(&["inspect", file]);
+        assert!(text.contains("zstd -19 over dense f32"), "{text}");
+    }
     let eval = |file: &str| {
         let args = ["eval", file, "--data", &mnist, "--int8", "always", "--json"];
         json(&place.ok_run_sparse(&args))["wrong"].as_u64().unwrap()
@@ -159,6 +163,20 @@ fn a_packed_file_keeps_its_weights_and_gets_grids() {
     assert_eq!(eval("q.spvd"), eval("back.safetensors"));
     let plan = place.ok_run_sparse(&["plan", "q.spvd", "-b", "64", "--int8", "always"]);
     assert!(plan.contains("i8i8"), "{plan}");
+
+    // A dense weight on a grid keeps its numbers too; one on none gets one scale for all rows in a packed file.
+    place.ok(&["convert", &model, "dense.safetensors", "--dense"]);
+    let of_dense = |out: &str| {
+        let args = ["quantise-activations", "dense.safetensors", "--data", &mnist];
+        place.ok(&[&args[..], &["-o", out]].concat());
+        read_network(place.path(out), &GraphSource::Auto).unwrap().network
+    };
+    let of_dense = of_dense("d.safetensors");
+    assert!(!of_dense.int8.is_empty());
+    for weight in of_dense.int8.rows.keys() {
+        let [new, old] = [&of_dense, &before].map(|n| n.tensors[weight].to_dense());
+        assert_eq!(new, old, "{weight}");
+    }
 
     // Rows of scales of their own have no place in it, which is said.
     let sparse = root("models/lenet-5/sparse.safetensors");
@@ -246,7 +264,7 @@ fn mistakes_are_one_clear_line() {
         ),
         (
             &["--data", "data", "-o", "x.spvd"],
-            &["fc1.bias", "scale", "quantise"],
+            &["x.spvd", "weights on grids", "fc1.bias"],
         ),
         (&["--data", "data", "-o", "x.onnx"], &["--out", "x.onnx"]),
         (

@@ -4,6 +4,7 @@ use sparsevd_model::Csr;
 
 use crate::blocks::{Blocks, TILE};
 use crate::cost::{Costs, Size};
+use crate::int8::Dot;
 use crate::{Isa, LANES, Layout, Level, Precision};
 
 /// Kernel of a linear layer.
@@ -53,9 +54,11 @@ pub fn may_store_all(elements: usize, nonzeros: usize) -> bool {
     elements / 64 <= nonzeros
 }
 
-/// Whether filters `[in, kh, kw]` are so small that [`crate::int8::ColumnConv`] takes few products for an output: each waits for the one before.
-pub fn few_columns([inputs, kh, kw]: [usize; 3]) -> bool {
-    (1..=16).contains(&(inputs * kh * kw.div_ceil(4)))
+/// Whether filters `[in, kh, kw]` are so small that [`crate::int8::ColumnConv`] takes few products for an output: each waits for the one before, where there
+/// are no registers for several filters.
+pub fn few_columns(dot: Dot, [inputs, kh, kw]: [usize; 3]) -> bool {
+    let most = if dot.has_many_registers() { 48 } else { 16 };
+    (1..=most).contains(&(inputs * kh * kw.div_ceil(4)))
 }
 
 /// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions

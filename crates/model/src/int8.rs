@@ -3,7 +3,7 @@
 //! An int8 layer reads `(byte - zero_point) * scale` in place of its input, and its weight is, row by row, an integer from -127 to 127 times the scale of
 //! the row, as [`crate::quantised`] has it. So products and sums of a row are those of integers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -144,9 +144,15 @@ impl Network {
         }
         let nodes: HashMap<&str, &Node> =
             (self.graph.nodes.iter().map(|n| (n.name.as_str(), n))).collect();
-        for name in self.int8.inputs.keys() {
+        // Many nodes may share a large weight, whose levels are those of all.
+        let mut checked: HashSet<&str> = HashSet::new();
+        for (name, &input) in &self.int8.inputs {
             let weight = weight_of(name, nodes.get(name.as_str()).copied())?;
-            self.int8_layer(name, weight)?;
+            if checked.insert(weight) {
+                self.int8_layer(name, weight)?;
+            } else if let Some(rows) = self.int8.rows.get(weight) {
+                check_scales(name, input, rows)?;
+            }
         }
         Ok(())
     }
@@ -159,13 +165,7 @@ impl Network {
         input: Int8Grid,
         rows: &[f32],
     ) -> Result<Csr, ModelError> {
-        let scale = |got| ModelError::Step {
-            tensor: name.into(),
-            got,
-        };
-        if !quantised::is_scale(input.scale) {
-            return Err(scale(input.scale));
-        }
+        check_scales(name, input, rows)?;
         let Some(Weights::Csr(csr)) = self.tensors.get(weight) else {
             return Err(wrong(name, "a weight in CSR", "another"));
         };
@@ -175,10 +175,6 @@ impl Network {
         }
         let mut levels = Vec::with_capacity(csr.nonzeros());
         for (row, &scale) in rows.iter().enumerate() {
-            if !(scale * input.scale).is_finite() {
-                let got = format!("{scale} * {}", input.scale);
-                return Err(wrong(name, "scales whose product is finite", got));
-            }
             let of_row = quantised::grid(csr.row(row).1, scale);
             let of_row = of_row.map_err(|e| e.for_tensor(weight))?;
             if let Some(level) = of_row.iter().find(|q| q.abs() > MOST_LEVEL) {
@@ -196,6 +192,21 @@ impl Network {
         let (starts, columns) = (csr.crow_indices().to_vec(), csr.col_indices().to_vec());
         Csr::try_new(csr.shape().clone(), starts, columns, levels).map_err(|e| e.for_tensor(weight))
     }
+}
+
+/// Checks the scale of the input of a layer, and its products with those of rows.
+fn check_scales(name: &str, input: Int8Grid, rows: &[f32]) -> Result<(), ModelError> {
+    if !quantised::is_scale(input.scale) {
+        return Err(ModelError::Step {
+            tensor: name.into(),
+            got: input.scale,
+        });
+    }
+    if let Some(scale) = rows.iter().find(|row| !(**row * input.scale).is_finite()) {
+        let got = format!("{scale} * {}", input.scale);
+        return Err(wrong(name, "scales whose product is finite", got));
+    }
+    Ok(())
 }
 
 /// The name of the weight of a layer that may run in int8.

@@ -535,10 +535,11 @@ impl Network {
         memory::check_elements(|| "the dense weights".into(), all, size_of::<f32>())
     }
 
-    /// The same network with every weight dense.
+    /// The same network with every weight dense, and without grids of int8 layers, whose weights are CSR.
     #[must_use]
     pub fn to_dense(&self) -> Self {
         let mut dense = self.clone();
+        dense.int8 = Int8Grids::default();
         for tensor in dense.tensors.values_mut() {
             *tensor = Weights::Dense(tensor.to_dense());
         }

@@ -108,7 +108,7 @@ impl Conversion {
         let mut done = GridRounding::NotAsked;
         let no_place = match form {
             Form::Interchange => self.profile == CsrProfile::Bitmask,
-            Form::Packed => !scales_of_rows(&mut network),
+            Form::Packed => !set_scales_of_rows(&mut network),
             Form::Onnx => false,
         };
         let mut without_int8 = 0;
@@ -134,19 +134,14 @@ impl Conversion {
         } else {
             sparsify(&mut network);
         }
-        let found = match form {
-            Form::Packed => network.find_scales(&network.layer_tensors()),
-            Form::Interchange if as_i8 => network.find_scales(&i8_weights(&network)),
-            Form::Interchange | Form::Onnx => Ok(()),
-        };
-        found.map_err(|error| match error {
-            ModelError::NoGrid { tensor } => PipelineError::OffGrid {
-                network: network.graph.name.clone(),
-                tensor,
-                path: path.into(),
-            },
-            other => other.into(),
-        })?;
+        match form {
+            Form::Packed => find_all_scales(&mut network, path)?,
+            Form::Interchange if as_i8 => {
+                let weights = i8_weights(&network);
+                find_scales(&mut network, &weights, path)?;
+            }
+            Form::Interchange | Form::Onnx => {}
+        }
         let bytes = self.write_form(form, &network, loaded.metadata, path)?;
         Ok(Converted {
             bytes,
@@ -191,16 +186,43 @@ impl Conversion {
     }
 }
 
-/// Whether each weight of an int8 layer has one scale for all of its rows, as a packed file stores it: that becomes the scale of the tensor.
-fn scales_of_rows(network: &mut Network) -> bool {
-    let Network { int8, scales, .. } = network;
-    int8.rows.iter().all(|(weight, rows)| {
-        let Some(&first) = rows.first() else {
-            return true;
-        };
-        rows.iter().all(|row| *row == first)
-            && *scales.entry(weight.clone()).or_insert(first) == first
+/// Finds the scales of the weights and biases that have none, as a packed file needs them; see [`Network::find_scales`].
+///
+/// # Errors
+/// [`PipelineError::OffGrid`] with the file that was to be written, for the first tensor that is on no grid.
+pub fn find_all_scales(network: &mut Network, path: &Path) -> Result<(), PipelineError> {
+    let tensors = network.layer_tensors();
+    find_scales(network, &tensors, path)
+}
+
+fn find_scales(
+    network: &mut Network,
+    names: &BTreeSet<String>,
+    path: &Path,
+) -> Result<(), PipelineError> {
+    network.find_scales(names).map_err(|error| match error {
+        ModelError::NoGrid { tensor } => PipelineError::OffGrid {
+            network: network.graph.name.clone(),
+            tensor,
+            path: path.into(),
+        },
+        other => other.into(),
     })
+}
+
+/// Makes the scale of the rows of each weight of an int8 layer that of the tensor, which is all that a packed file stores. `false`, and nothing changes,
+/// where the rows of one have several, or the tensor another.
+fn set_scales_of_rows(network: &mut Network) -> bool {
+    let Network { int8, scales, .. } = network;
+    let one = |(weight, rows): (&String, &Vec<f32>)| {
+        let scale = scales.get(weight).or(rows.first()).copied()?;
+        let all = rows.iter().all(|row| *row == scale);
+        all.then(|| (weight.clone(), scale))
+    };
+    let found: Option<Vec<(String, f32)>> = int8.rows.iter().map(one).collect();
+    let fits = found.is_some();
+    scales.extend(found.into_iter().flatten());
+    fits
 }
 
 /// The weights that an I8 file must have on grids: those that are CSR, or all where none is; not those with scales of rows already.

@@ -74,7 +74,7 @@ pub use compare::{
 pub use comparison::{Check, Comparison};
 pub use compressed::{Compressed, StagedResult};
 pub use compression::Compression;
-pub use convert::{Conversion, Converted, GridRounding};
+pub use convert::{Conversion, Converted, GridRounding, find_all_scales};
 pub use data::Data;
 #[cfg(feature = "text")]
 pub use encoder_calibration::{CalibratedEncoder, Cosines};

@@ -632,19 +632,21 @@ fn set(network: &mut Network, name: &str, grid: Int8Grid, one_scale: bool) -> Re
     else {
         return Err("no weight".into());
     };
-    // Weights on a grid that int8 has stay as they are.
-    if let Some(&scale) = network.scales.get(&weight)
-        && let Weights::Csr(csr) = tensor
-    {
-        let rows = vec![scale; csr.rows()];
-        if network.set_int8(name, grid, rows).is_ok() {
-            return Ok(());
-        }
-    }
-    let tensor = &network.tensors[&weight];
-    let (csr, rows) =
-        rounded(tensor, one_scale).ok_or_else(|| "weights that are on no int8 grid".to_owned())?;
     // Dense ones too: grids of rows are those of values in CSR.
+    let csr = match tensor {
+        Weights::Csr(csr) => csr.clone(),
+        other => Csr::from_dense(&other.to_dense()),
+    };
+    let rounded = rounded(&csr, one_scale);
+    let rows = csr.rows();
+    network.tensors.insert(weight.clone(), csr.into());
+    // A weight on a grid of its own that int8 has stays as it is.
+    if let Some(&scale) = network.scales.get(&weight)
+        && network.set_int8(name, grid, vec![scale; rows]).is_ok()
+    {
+        return Ok(());
+    }
+    let (csr, rows) = rounded.ok_or_else(|| "weights that are on no int8 grid".to_owned())?;
     network.tensors.insert(weight.clone(), Weights::Csr(csr));
     match rows.first() {
         Some(&scale) if one_scale => network.scales.insert(weight, scale),
@@ -655,18 +657,14 @@ fn set(network: &mut Network, name: &str, grid: Int8Grid, one_scale: bool) -> Re
 }
 
 /// A weight whose rows are integers up to [`MOST_LEVEL`] times their scales, and these, which may be one. Zeros stay, and what rounds to zero leaves.
-fn rounded(weight: &Weights, one_scale: bool) -> Option<(Csr, Vec<f32>)> {
-    let csr = match weight {
-        Weights::Csr(csr) => csr.clone(),
-        other => Csr::from_dense(&other.to_dense()),
-    };
+fn rounded(csr: &Csr, one_scale: bool) -> Option<(Csr, Vec<f32>)> {
     let most = MOST_LEVEL as f32;
-    let (mut starts, mut columns, mut values, mut rows) = (vec![0], vec![], vec![], vec![]);
     let largest = |numbers: &[f32]| numbers.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    let of_all = one_scale.then(|| largest(csr.values()));
+    let (mut starts, mut columns, mut values, mut rows) = (vec![0], vec![], vec![], vec![]);
     for row in 0..csr.rows() {
         let (of_row, numbers) = csr.row(row);
-        let largest = largest(if one_scale { csr.values() } else { numbers });
-        let scale = match largest {
+        let scale = match of_all.unwrap_or_else(|| largest(numbers)) {
             0.0 => 1.0,
             largest => quantised::nearest_scale(largest / most, quantised::STEP_BITS)?,
         };

@@ -37,9 +37,18 @@ pub(super) fn grids<C: Coder>(
         // Behind ReLU zero is the least number.
         let zero_point = match fields.flag(coder, zero_point == 0, Field::NoZeroPoint) {
             true => 0,
-            false => coder.raw(u32::from(zero_point), 8) as u8,
+            false => match coder.raw(u32::from(zero_point), 8) as u8 {
+                0 => return Err(PackedError::damaged("grids of int8 layers")),
+                byte => byte,
+            },
         };
+        if coder.exhausted() {
+            return Err(PackedError::damaged("grids of int8 layers"));
+        }
         grids.insert(node.name.clone(), Int8Grid { scale, zero_point });
+    }
+    if grids.is_empty() {
+        return Err(PackedError::damaged("grids of int8 layers"));
     }
     Ok(grids)
 }
@@ -48,12 +57,11 @@ pub(super) fn grids<C: Coder>(
 pub(super) fn check(network: &Network) -> Result<(), PackedError> {
     network.check_int8()?;
     for (weight, rows) in &network.int8.rows {
-        let scale = network.scales.get(weight);
-        if let Some(other) = rows.iter().find(|row| Some(*row) != scale) {
-            let expected = match scale {
-                Some(scale) => format!("{scale}, the scale of the tensor"),
-                None => "one scale for all rows".into(),
-            };
+        let Some(&scale) = network.scales.get(weight) else {
+            continue;
+        };
+        if let Some(other) = rows.iter().find(|row| **row != scale) {
+            let expected = format!("{scale}, the scale of the tensor");
             let got = other.to_string();
             return Err(PackedError::tensor(weight, "scale of a row", expected, got));
         }
@@ -63,15 +71,16 @@ pub(super) fn check(network: &Network) -> Result<(), PackedError> {
 
 /// Gives a network that was read its grids.
 pub(super) fn apply(network: &mut Network, grids: Grids) -> Result<(), PackedError> {
-    for (name, grid) in grids {
-        let node = network.graph.nodes.iter().find(|n| n.name == name);
-        let weight = node.and_then(|n| n.op.weight()).unwrap_or_default();
-        let scale = network.scales.get(weight).copied().unwrap_or(1.0);
-        let rows = network
-            .tensors
-            .get(weight)
-            .map_or(0, |w| w.shape().matrix().0);
-        network.set_int8(&name, grid, vec![scale; rows])?;
-    }
+    let layers = network.graph.weighted_nodes();
+    let weights = layers.filter(|node| grids.contains_key(&node.name));
+    let rows = weights.filter_map(|node| {
+        let weight = node.op.weight()?;
+        let scale = *network.scales.get(weight)?;
+        let rows = network.tensors.get(weight)?.shape().matrix().0;
+        Some((weight.to_owned(), vec![scale; rows]))
+    });
+    network.int8.rows = rows.collect();
+    network.int8.inputs = grids;
+    network.check_int8()?;
     Ok(())
 }

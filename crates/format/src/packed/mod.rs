@@ -35,7 +35,7 @@ use sparsevd_model::{DType, Input, ModelError, Network, Op, Weights};
 use crate::file_type::PACKED_MAGIC as MAGIC;
 use crate::{FormatError, LoadedNetwork, Staged, read_file, write_atomically};
 use error::PackedError;
-use small::{EmptyRows, Form};
+use small::EmptyRows;
 
 pub use breakdown::PackedBreakdown;
 pub use limits::Limits;
@@ -141,7 +141,7 @@ impl Staged {
 /// The bytes of a network as a packed file. The same network and options give the same bytes.
 ///
 /// # Errors
-/// A network that is not valid, a tensor without a scale or off its grid, a tensor that no node uses. The file is
+/// A network that is not valid, a tensor without a scale or off its grid, rows of an int8 layer with scales of their own, a tensor that no node uses. The file is
 /// called `(memory)` in them.
 pub fn pack(network: &Network, options: &PackOptions) -> Result<Vec<u8>, FormatError> {
     pack_inner(network, options).map_err(|e| e.at(Path::new("(memory)")))
@@ -170,9 +170,10 @@ pub(crate) fn unpack_named(
     bytes: &[u8],
     limits: &Limits,
 ) -> Result<LoadedNetwork, FormatError> {
-    let network = match content(bytes).map_err(|e| e.at(path))? {
-        Content::Small(form, rest) => small::decode(rest, form, limits),
-        Content::Large { has_grids, rest } => large::decode(rest, has_grids, limits),
+    let (has_grids, content) = content(bytes).map_err(|e| e.at(path))?;
+    let network = match content {
+        Content::Small(empty_rows, rest) => small::decode(rest, empty_rows, has_grids, limits),
+        Content::Large(rest) => large::decode(rest, has_grids, limits),
     }
     .map_err(|e| e.at(path))?;
     Ok(LoadedNetwork {
@@ -190,8 +191,10 @@ pub(crate) fn unpack_named(
 pub fn packed_breakdown(bytes: &[u8]) -> Result<PackedBreakdown, FormatError> {
     let limits = Limits::default();
     let breakdown = || match content(bytes)? {
-        Content::Small(form, rest) => small::breakdown(rest, form, &limits),
-        Content::Large { has_grids, rest } => large::breakdown(rest, has_grids, &limits),
+        (has_grids, Content::Small(empty_rows, rest)) => {
+            small::breakdown(rest, empty_rows, has_grids, &limits)
+        }
+        (has_grids, Content::Large(rest)) => large::breakdown(rest, has_grids, &limits),
     };
     let mut spent = breakdown().map_err(|e: PackedError| e.at(Path::new("(memory)")))?;
     let known = spent.liveness + spent.positions + spent.values + spent.biases;
@@ -206,11 +209,7 @@ fn pack_inner(network: &Network, options: &PackOptions) -> Result<Vec<u8>, Packe
     let begin = |profile: u8| [MAGIC.as_slice(), &[VERSION << 4 | grids | profile]].concat();
     let small = |network: &Network, profile: u8, empty_rows: EmptyRows| {
         let mut bytes = begin(profile);
-        let form = Form {
-            empty_rows,
-            has_grids,
-        };
-        small::encode(network, form, &mut bytes).map(|()| bytes)
+        small::encode(network, empty_rows, has_grids, &mut bytes).map(|()| bytes)
     };
     match options.profile {
         PackProfile::Small if options.keep_unit_order => {
@@ -241,11 +240,12 @@ const GRIDS: u8 = 4;
 
 /// What follows the magic, by profile.
 enum Content<'a> {
-    Small(Form, &'a [u8]),
-    Large { has_grids: bool, rest: &'a [u8] },
+    Small(EmptyRows, &'a [u8]),
+    Large(&'a [u8]),
 }
 
-fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
+/// Whether a file has grids of int8 layers, and the rest of it.
+fn content(bytes: &[u8]) -> Result<(bool, Content<'_>), PackedError> {
     let Some((&[m0, m1, m2, m3, kind], rest)) = bytes.split_first_chunk::<5>() else {
         return Err(PackedError::part(
             "packed file",
@@ -268,24 +268,17 @@ fn content(bytes: &[u8]) -> Result<Content<'_>, PackedError> {
             (kind >> 4).to_string(),
         ));
     }
-    let has_grids = kind & GRIDS != 0;
-    let small = |empty_rows| {
-        let form = Form {
-            empty_rows,
-            has_grids,
-        };
-        Content::Small(form, rest)
-    };
-    match kind & 15 & !GRIDS {
-        SMALL => Ok(small(EmptyRows::Any)),
-        SMALL_MARKED => Ok(small(EmptyRows::Marked)),
-        LARGE => Ok(Content::Large { has_grids, rest }),
+    let content = match kind & 15 & !GRIDS {
+        SMALL => Content::Small(EmptyRows::Any, rest),
+        SMALL_MARKED => Content::Small(EmptyRows::Marked, rest),
+        LARGE => Content::Large(rest),
         _ => {
             let expected = "1 to 3, or 5 to 7 with grids of int8 layers";
             let got = (kind & 15).to_string();
-            Err(PackedError::part("profile", expected, got))
+            return Err(PackedError::part("profile", expected, got));
         }
-    }
+    };
+    Ok((kind & GRIDS != 0, content))
 }
 
 /// Checks what a packed file can say.

@@ -15,21 +15,33 @@ use super::skeleton::{Columns, Skeleton, Tensor, skeleton};
 /// Appends the checksum and the stream of a network.
 pub(super) fn encode(
     network: &Network,
-    form: Form,
+    empty_rows: EmptyRows,
+    has_grids: bool,
     bytes: &mut Vec<u8>,
 ) -> Result<(), PackedError> {
     let mut coder = Checked::new(Encoder::new());
-    body(&mut coder, Some(network), form, &Limits::for_writing())?;
+    body(
+        &mut coder,
+        Some(network),
+        empty_rows,
+        has_grids,
+        &Limits::for_writing(),
+    )?;
     bytes.extend((coder.crc() as u16).to_le_bytes());
     bytes.extend(coder.into_inner().finish());
     Ok(())
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8], form: Form, limits: &Limits) -> Result<Network, PackedError> {
+pub(super) fn decode(
+    bytes: &[u8],
+    empty_rows: EmptyRows,
+    has_grids: bool,
+    limits: &Limits,
+) -> Result<Network, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Checked::new(Decoder::new(stream));
-    let (skeleton, integers, _) = body(&mut coder, None, form, limits)?;
+    let (skeleton, integers, _) = body(&mut coder, None, empty_rows, has_grids, limits)?;
     coder.check_low(checksum)?;
     assemble(skeleton, integers)
 }
@@ -37,12 +49,13 @@ pub(super) fn decode(bytes: &[u8], form: Form, limits: &Limits) -> Result<Networ
 /// Where the bits of what [`encode`] wrote go; the header is what the other parts leave.
 pub(super) fn breakdown(
     bytes: &[u8],
-    form: Form,
+    empty_rows: EmptyRows,
+    has_grids: bool,
     limits: &Limits,
 ) -> Result<PackedBreakdown, PackedError> {
     let (checksum, stream) = split(bytes)?;
     let mut coder = Meter::new(Checked::new(Decoder::new(stream)));
-    let (_, _, spent) = body(&mut coder, None, form, limits)?;
+    let (_, _, spent) = body(&mut coder, None, empty_rows, has_grids, limits)?;
     coder.into_inner().check_low(checksum)?;
     let bits = |fixed: u64| (fixed + (1 << 15)) >> 16;
     Ok(PackedBreakdown {
@@ -63,14 +76,6 @@ fn split(bytes: &[u8]) -> Result<(u16, &[u8]), PackedError> {
 
 type Body = (Skeleton, Vec<Integers>, Spent);
 
-/// What a file has besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Form {
-    pub empty_rows: EmptyRows,
-    /// Whether there are grids of int8 layers.
-    pub has_grids: bool,
-}
-
 /// How a file codes rows without non-zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EmptyRows {
@@ -84,11 +89,12 @@ pub(super) enum EmptyRows {
 fn body<C: Coder>(
     coder: &mut C,
     have: Option<&Network>,
-    form: Form,
+    empty_rows: EmptyRows,
+    has_grids: bool,
     limits: &Limits,
 ) -> Result<Body, PackedError> {
     let mut fields = Fields::new();
-    let skeleton = skeleton(coder, &mut fields, form.has_grids, have, limits)?;
+    let skeleton = skeleton(coder, &mut fields, has_grids, have, limits)?;
     let tensors = &skeleton.tensors;
     check_sizes(tensors, limits)?;
     let mut models = Models::new();
@@ -122,7 +128,7 @@ fn body<C: Coder>(
             let bias = |r: usize| tensor.bias.and_then(have_bias).map_or(0, |b| b[r]);
             (1..c.len()).all(|r| c[r - 1] > c[r] || c[r - 1] == c[r] && bias(r - 1) >= bias(r))
         });
-        let order = match (fields.flag(coder, falls, Field::Sorted), form.empty_rows) {
+        let order = match (fields.flag(coder, falls, Field::Sorted), empty_rows) {
             (true, _) => RowOrder::Sorted,
             (false, EmptyRows::Any) => RowOrder::Any,
             (false, EmptyRows::Marked) => RowOrder::Marked,
@@ -132,7 +138,7 @@ fn body<C: Coder>(
         if nonzeros > limits.nonzeros {
             return Err(PackedError::limit("non-zeros", limits.nonzeros, nonzeros));
         }
-        let dead = match form.empty_rows {
+        let dead = match empty_rows {
             EmptyRows::Any => vec![],
             EmptyRows::Marked => dead_units(columns, tensors, &done),
         };

@@ -148,16 +148,25 @@ fn other_files_and_versions_are_named() {
     }
 }
 
-/// A packed file stores one scale for a weight, so rows with others have no place in it; and a file whose grids are damaged is an error, or other
-/// grids that its checksum does not tell apart.
+/// A packed file stores one scale for a weight, so rows with others have no place in it; and a reader takes a file with grids for nothing else.
 #[test]
 fn grids_of_int8_layers_are_checked_on_both_ways() {
     let mut network = in_int8(compact());
+    // Levels of some 5 bits are those of half the scale as well.
     let rows = network.int8.rows.get_mut("fc1.weight").unwrap();
-    rows[1] *= 2.0;
+    rows[1] /= 2.0;
     let error = pack(&network, &PackOptions::small()).unwrap_err();
     let error = error.to_string();
-    assert!(error.contains("fc1.weight"), "{error}");
+    assert!(
+        error.contains("fc1.weight") && error.contains("scale of a row"),
+        "{error}"
+    );
+    // A layer whose weight is dense, or has integers above 127, cannot be one of them.
+    let mut dense = in_int8(compact());
+    let weight = dense.tensors["fc1.weight"].to_dense();
+    dense.tensors.insert("fc1.weight".into(), weight.into());
+    let error = pack(&dense, &PackOptions::small()).unwrap_err();
+    assert!(error.to_string().contains("CSR"), "{error}");
 
     let network = in_int8(compact());
     for options in [PackOptions::small(), PackOptions::large()] {

@@ -4,6 +4,11 @@
 //! weights of a row of the filter. Each is made once. With windows that move by one column, two neighbouring outputs share it, the
 //! second one with its weights moved by one place: so a row of a 3x3 window takes half an interleaving and one product for sixteen outputs.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
+
 use sparsevd_model::{Dense, Window};
 
 use super::any4::Unpacked;
@@ -22,6 +27,9 @@ use crate::edges::Edges;
 use crate::kernel::{InputSplit, Operands, PackedKernel, Workload, each_sample};
 use crate::simd::Simd;
 use crate::{Clamp, Isa, LANES, length};
+
+/// Filters that are multiplied together, where there are registers for their sums: those of one wait for each other, step after step.
+const FILTERS: usize = 4;
 
 /// Bytes of fours of a line of sixteen.
 const FOURS: usize = 4 * LANES;
@@ -405,11 +413,23 @@ impl Groups<'_> {
                     // What a strip reads stays in the first-level cache for all filters.
                     for strip in (0..columns).step_by(STRIP) {
                         let lines = STRIP.min(columns - strip);
-                        for (i, filter) in filters.iter().enumerate() {
-                            let number = group * per_group + i;
+                        let first = first + row * between + strip;
+                        let (fours, rest) = match L::TWO_ROWS {
+                            true => filters.as_chunks::<FILTERS>(),
+                            false => (&[][..], filters),
+                        };
+                        let mut number = group * per_group;
+                        for filters in fours {
                             let weights = weights.add(number * loops.steps.len() * S);
-                            let first = number * channel + first + row * between + strip;
-                            loops.strip::<L, S, O>(filter, weights, from, to, [first, lines]);
+                            let place = [number * channel + first, channel, lines];
+                            loops.strip::<L, S, FILTERS, O>(filters, weights, from, to, place);
+                            number += FILTERS;
+                        }
+                        for filter in rest {
+                            let weights = weights.add(number * loops.steps.len() * S);
+                            let place = [number * channel + first, channel, lines];
+                            loops.strip::<L, S, 1, O>(&[*filter], weights, from, to, place);
+                            number += 1;
                         }
                         from = from.add(STRIP / S * loops.each * FOURS);
                     }
@@ -448,64 +468,73 @@ impl Loops<'_> {
                 // Past the end of the channel any line does, as it is multiplied by zeros.
                 let line = |k: usize| (first + start + k * self.dilation).min(self.lines - 1);
                 let four = [0, 1, 2, 3].map(|k| x.add(line(k) * LANES));
-                L::interleave(four, Joined::None, order, to.add(i * FOURS));
+                L::interleave(four, Joined::Apart, order, to.add(i * FOURS));
             }
         }
     }
 
-    /// Computes four lines of a row of a channel of the output, of the fours `from` on: the first `lines` from line `first` of the output on are stored.
+    /// Computes four lines of a row of `F` channels of the output, of the fours `from` on: the first `lines` from line `first` of the output on are stored,
+    /// and those of the next filter `channel` lines after them.
     ///
     /// # Safety
-    /// As [`Groups::rows`]. The fours that the lines read are there, and the weights are those of the filter.
+    /// As [`Groups::rows`]. The fours that the lines read are there, and the weights are those of the filters.
     #[inline(always)]
-    unsafe fn strip<L: Lanes, const S: usize, O: Store>(
+    unsafe fn strip<L: Lanes, const S: usize, const F: usize, O: Store>(
         self,
-        filter: &Filter,
+        filters: &[Filter; F],
         weights: *const [i8; 4],
         from: *const u8,
         to: &O,
-        [first, lines]: [usize; 2],
+        [first, channel, lines]: [usize; 3],
     ) {
         // SAFETY: by the contract of this function.
         unsafe {
-            let constants = (
-                L::splat(filter.start),
-                [filter.scale, filter.offset].map(|v| L::Floats::splat(v)),
-            );
             for part in 0..SAMPLES / (4 * L::N) {
-                let values = self.part::<L, S>(constants, from, weights, part);
-                to.store::<L>(values, first, part, lines);
+                let sums = self.part::<L, S, F>(filters, from, weights, part);
+                for f in 0..F {
+                    let Filter { scale, offset, .. } = filters[f];
+                    let [scale, offset] = [scale, offset].map(|v| L::Floats::splat(v));
+                    let values = sums[f].map(|sum| L::fused(L::floats(sum), scale, offset));
+                    to.store::<L>(values, first + f * channel, part, lines);
+                }
             }
         }
     }
 
-    /// `4 N` numbers of a strip, after those of `part` such parts: `sum * scale + offset`.
+    /// The sums of `4 N` numbers of a strip of each filter, after those of `part` such parts.
     ///
     /// # Safety
     /// As [`Loops::strip`].
     #[inline(always)]
-    unsafe fn part<L: Lanes, const S: usize>(
+    unsafe fn part<L: Lanes, const S: usize, const F: usize>(
         self,
-        (start, [scale, offset]): (L::Ints, [<L::Floats as Simd>::V; 2]),
+        filters: &[Filter; F],
         from: *const u8,
         mut weights: *const [i8; 4],
         part: usize,
-    ) -> [<L::Floats as Simd>::V; 4] {
+    ) -> [[L::Ints; 4]; F] {
         // The output of each vector, and the first of its lanes.
         let number = |v: usize| (4 * part + v) * L::N;
         let output = |v: usize| number(v) / LANES;
         // SAFETY: by the contract of this function.
         unsafe {
-            let mut sums = [start; 4];
+            let mut sums = [[L::splat(0); 4]; F];
+            for f in 0..F {
+                sums[f] = [L::splat(filters[f].start); 4];
+            }
             for &step in self.steps {
-                for (v, sum) in sums.iter_mut().enumerate() {
+                for v in 0..4 {
                     let own = output(v) / S * self.each * FOURS + number(v) % LANES * 4;
-                    let four = L::splat_fours(weights.add(output(v) % S).cast());
-                    *sum = L::add_own_fours(*sum, from.add(step + own), four);
+                    let fours = from.add(step + own);
+                    for f in 0..F {
+                        let of_filter = weights.add(f * self.steps.len() * S + output(v) % S);
+                        let four = L::splat_fours(of_filter.cast());
+                        sums[f][v] = L::add_own_fours(sums[f][v], fours, four);
+                    }
                 }
                 weights = weights.add(S);
             }
-            sums.map(|sum| L::fused(L::floats(sum), scale, offset))
+            sums
         }
     }
 }

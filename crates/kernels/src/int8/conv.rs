@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
 
+use super::CACHE;
 use super::any4::{Any4, Entry, GROUP, Last, Output, Partial, Product, Unpacked};
 use super::dot::{self, Dot, Task};
 use super::fours::{FourStrips, Fours, ImageWindow};
@@ -88,9 +89,6 @@ struct Columns {
     places: Vec<u32>,
     matrix: Any4,
 }
-
-/// First-level cache that gathered lines take.
-const CACHE: usize = 32 * 1024;
 
 /// Lines of each [`Columns`]: as many as stay in the first-level cache, where the rows have enough weights in each to make up for keeping their sums between;
 /// else all.
@@ -367,7 +365,7 @@ impl Conv {
             }
             Weights::All(fours) => {
                 let [multiply_adds, interleaved] = fours.work();
-                // Sums are also kept in memory, and transposed: measured, four times as long as sums that are stored from registers.
+                // Sums go through memory and are transposed: measured, four times the time of storing them from registers.
                 let copies = [quantized, interleaved, 4 * lanes * rows, pooled];
                 let work = (multiply_adds, fours.bytes());
                 costs.int8_conv(work, copies, self.dot.dense_share())
@@ -611,7 +609,7 @@ impl Task for Strips<'_> {
 }
 
 impl Strips<'_> {
-    /// Gathers the lines of some columns for a strip, whose lines of input are joined as is said: a constant in each of the loops.
+    /// Gathers the lines of some columns for a strip. `joined` is that of the strip, as a constant, so that each kind has a loop of its own.
     ///
     /// # Safety
     /// As for the task, and the instruction set of `L` is enabled where this is inlined.
@@ -649,7 +647,7 @@ impl Strips<'_> {
             for (t, strip) in strips.iter().enumerate() {
                 let to = self.lines.add(t * tile);
                 match strip.joined[0] {
-                    Joined::None => self.gather::<L>(columns, strip, Joined::None, to),
+                    Joined::Apart => self.gather::<L>(columns, strip, Joined::Apart, to),
                     Joined::Pairs => self.gather::<L>(columns, strip, Joined::Pairs, to),
                     Joined::Four => self.gather::<L>(columns, strip, Joined::Four, to),
                 }

@@ -138,6 +138,19 @@ impl Dot {
         }
     }
 
+    /// Whether kernels have registers for the sums of several rows or filters.
+    pub(crate) fn has_many_registers(self) -> bool {
+        match self.0 {
+            Kind::Scalar => Scalar::TWO_ROWS,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::NeonDot => Neon::TWO_ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx2Vnni => Avx2::TWO_ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => Avx512Vnni::TWO_ROWS,
+        }
+    }
+
     /// Whether an instruction puts bytes in the places of set bits.
     pub(super) fn expands(self) -> bool {
         match self.0 {

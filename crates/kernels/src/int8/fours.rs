@@ -219,12 +219,13 @@ impl Fours {
     pub fn work(&self) -> [usize; 2] {
         let [products, copies] = self.vectors(&self.reads);
         let blocks = self.rows.len().div_ceil(self.block);
-        // Each product of a block alone loads bytes, which take a quarter of the time of the product.
-        let alone = (blocks % BLOCKS) * products / (4 * blocks).max(1);
+        // A block that shares its bytes with no other loads them for each product, which takes a quarter of its time. Where none shares them, that is part
+        // of what a product takes.
+        let unshared = (blocks % BLOCKS) * products / (4 * blocks).max(1);
         let taps: usize = self.reads.all().map(|run| run.taps.len()).sum();
         let loads = taps * self.fours() * blocks * self.weights.load();
         [
-            (products + alone + loads) * 4 * self.block,
+            (products + unshared + loads) * 4 * self.block,
             copies * FOUR_LINES,
         ]
     }
@@ -342,7 +343,7 @@ impl Task for FourStrips<'_> {
                         let to = (line * fours.fours() + four) * FOUR_LINES;
                         L::interleave(
                             self.four(four, line),
-                            Joined::None,
+                            Joined::Apart,
                             None,
                             self.lines.add(to),
                         );
@@ -422,7 +423,12 @@ impl FourStrips<'_> {
                     for four in 0..fours.fours() {
                         // SAFETY: by the contract of this function; a whole vector is written, of which the next one overwrites what is too much.
                         unsafe {
-                            L::interleave(self.four(four, line), Joined::None, Some(&run.order), to)
+                            L::interleave(
+                                self.four(four, line),
+                                Joined::Apart,
+                                Some(&run.order),
+                                to,
+                            )
                         };
                         to = to.wrapping_add(4 * run.places);
                     }
@@ -486,9 +492,10 @@ impl FourStrips<'_> {
             let first = gathered;
             gathered += tap * run.taps.len();
             let mut at = 0;
-            // Expanding weights once more takes longer than bytes that no second block shares.
             let (most, alone) = match &fours.weights {
+                // One block has registers for all pixels.
                 _ if !L::TWO_ROWS || blocks.len() < BLOCKS => (L::SUMS, false),
+                // Expanding weights once more takes longer than bytes that no second block shares.
                 Stored::Bitmask(_) if run.places > PIXELS => (L::SUMS, true),
                 _ if run.places > PIXELS => (run.places.div_ceil(2), false),
                 _ => (PIXELS, false),

@@ -22,7 +22,7 @@ impl Weights {
 /// Which of four lines of sixteen bytes follow each other in memory, so that one load reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Joined {
-    None,
+    Apart,
     /// The first two, and the last two.
     Pairs,
     Four,
@@ -140,8 +140,8 @@ pub(super) unsafe trait Lanes: Copy {
     unsafe fn store_bytes(p: *mut u8, second: Option<usize>, v: [Floats<Self>; 4], bounds: [u8; 2]);
     /// As [`Lanes::store_bytes`], in the first form, of numbers that follow each other in the order of their bytes: those of the first `lines` times sixteen, of which there is one at least.
     unsafe fn store_lines(p: *mut u8, v: [Floats<Self>; 4], bounds: [u8; 2], lines: usize);
-    /// Part `part` of a line in its first form, `4 N` bytes, as numbers in the order of sums. The line is four times sixteen bytes, of which
-    /// those that are joined need no pointer but that of the first.
+    /// Part `part` of a line in its first form, `4 N` bytes, as numbers in the order of sums. The line is four times sixteen bytes: of four
+    /// that are joined only the first pointer is read, of pairs perhaps the first and the third alone.
     unsafe fn load_bytes(line: [*const u8; 4], joined: Joined, part: usize) -> [Floats<Self>; 4];
     /// Copies a line, which is as for [`Lanes::load_bytes`], in each form, the second right behind the first.
     unsafe fn copy_line(line: [*const u8; 4], joined: Joined, to: *mut u8);

@@ -4,6 +4,7 @@
 //! lane `4 j + i`, for `i` and `j` from 0 to 3. Halos and channels are those of the blocks; outside of the map there is the byte of zero. So
 //! four lines in a row are a line of sixty-four samples for [`super::any4`].
 
+use super::CACHE;
 use super::dot::{self, Dot, Task};
 use super::grid::Grid;
 use super::lanes::{Joined, Lanes, SAMPLES, place};
@@ -356,13 +357,12 @@ impl ByteEdges {
     /// # Panics
     /// When a line does not lie in a channel.
     pub fn refresh(&self, dot: Dot, y: &mut [u8]) {
-        /// Bytes of channels between which an edge goes before the next edge: all stay in the first-level cache.
-        const CACHE: usize = 32 * 1024;
         let ends = self.lines.iter().map(|edge| edge.to.max(edge.from) + LANES);
         let Some(end) = ends.max() else {
             return;
         };
         assert!(end <= self.channel, "lines of a channel");
+        // A line is updated in as many channels as fit in the first-level cache, then the next line.
         let at_once = (CACHE / self.channel).max(1);
         for channels in y.chunks_mut(at_once * self.channel) {
             let lines = RefreshLines {

@@ -33,6 +33,9 @@ mod spmv;
 mod stored;
 mod strip;
 
+/// Bytes of the first-level cache that lines may take which are read again.
+const CACHE: usize = 32 * 1024;
+
 pub use column_conv::ColumnConv;
 pub use conv::{Conv, Multiplied};
 pub use dot::Dot;

@@ -38,7 +38,7 @@ impl Strip {
         let joined = |lines: [u32; STRIP]| match lines.map(|line| line.wrapping_sub(lines[0])) {
             [_, 1, 2, 3] => Joined::Four,
             [_, 1, c, d] if d == c.wrapping_add(1) => Joined::Pairs,
-            _ => Joined::None,
+            _ => Joined::Apart,
         };
         Self {
             x: lines[0],

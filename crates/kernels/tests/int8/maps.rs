@@ -13,12 +13,18 @@ fn maps_of_bytes_are_pooled() {
     let mut stream = Stream(12);
     let isa = Isa::best();
     let windows = [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 1, 2)];
-    for ([h, w], zero_point) in [([28, 28], 0), ([12, 33], 0), ([28, 28], 90), ([8, 16], 255)] {
+    // Halos of the many channels are made some at a time.
+    for ([c, h, w], zero_point) in [
+        ([3, 28, 28], 0),
+        ([3, 12, 33], 0),
+        ([67, 28, 28], 90),
+        ([3, 8, 16], 255),
+    ] {
         let grid = Int8Grid {
             scale: 0.25,
             zero_point,
         };
-        let (c, n) = (3, 2);
+        let n = 2;
         let x: Vec<f32> = stream.floats(n * c * h * w);
         let bytes = |dot, blocks: Blocks, plain: &[f32]| {
             let mut floats = vec![0.0; n * blocks.len()];

@@ -334,7 +334,7 @@ impl<'a> Layer<'a> {
         let multiplies_all = self.groups == 1
             && select::may_store_all(self.shape.iter().product(), bytes.levels.nonzeros());
         let takes_columns = multiplies_all
-            && select::few_columns([self.shape[1], self.shape[2], self.shape[3]])
+            && select::few_columns(bytes.dot, [self.shape[1], self.shape[2], self.shape[3]])
             && !blocks[1].is_tile()
             && pooled.is_none()
             && self.residual.is_none();

@@ -486,7 +486,7 @@ Examples:
 Without --dense, every weight that is smaller as CSR becomes CSR. A .spvd file and --values i8 take weights on grids, of a file of any
 kind, and lose nothing, nor does a 16-bit type that holds every point of the grids. A `quantise` phase of the recipe puts weights on
 grids, --grid rounds those that are on none.
-Grids of int8 layers go along to a .safetensors file, and to an .onnx file as QuantizeLinear and DequantizeLinear, which onnxruntime runs; a
+Grids of int8 layers go along to a .safetensors file, to a .spvd file where all rows of a weight have one scale, and to an .onnx file as QuantizeLinear and DequantizeLinear, which onnxruntime runs; a
 quantised .onnx file brings its own.
 Metadata of the input, such as the recipe, goes along to a .safetensors file and is dropped from a .spvd file.")]
 pub struct ConvertArgs {
@@ -561,9 +561,10 @@ pub struct InitArgs {
 Examples:
   compress quantise-activations lenet-5.sparse.safetensors --data data/mnist
   compress quantise-activations resnet-8.safetensors --data inputs.npz --keep-f32 conv1,fc -o resnet-8.int8.safetensors
+  compress quantise-activations lenet-5.spvd --data data/mnist -o lenet-5.int8.spvd
 
-Weights of an int8 layer are rounded to integers of at most 127 times a scale of their row; zeros stay, and so do weights that are such integers times
-one scale already, as in a .spvd file, where all rows have one scale. Batch normalisation is folded before.
+Weights of an int8 layer are rounded to integers of at most 127 times a scale of their row; zeros stay. Weights that the file has on such a grid stay as
+they are. In a .spvd file all rows of a weight have one scale. Batch normalisation is folded before.
 Layers stay f32 that --keep-f32 names, whose weights are not sparse, and, those of the largest errors first, as many as --max-error needs.
 `run-sparse` multiplies int8 where that should be faster (--int8); docs/int8.md has the formulas.")]
 pub struct QuantiseActivationsArgs {

@@ -6,7 +6,9 @@ use std::thread;
 use anyhow::bail;
 use serde::Serialize;
 use sparsevd_format::{PackOptions, WriteOptions, check_writable, write_network, write_packed};
-use sparsevd_pipeline::{ActivationQuantisation, Data, Form, QuantisationReport, model_name};
+use sparsevd_pipeline::{
+    ActivationQuantisation, Data, Form, QuantisationReport, find_all_scales, model_name,
+};
 
 use crate::args::{QuantiseActivationsArgs, set_pixels};
 use crate::print;
@@ -37,6 +39,9 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
     }
     check_writable(&out, args.force)?;
     let mut loaded = sparsevd_cli::network(&args.model, &args.graph, args.json)?;
+    if form == Form::Packed {
+        find_all_scales(&mut loaded.network, &out)?;
+    }
     let graph = &mut loaded.network.graph;
     let data = Data::load_for(&args.data, graph.preprocessing.as_ref())?;
     set_pixels(&args.pixels, graph, &data)?;

@@ -334,7 +334,7 @@ unsafe fn load_line([a, b, c, d]: [*const u8; 4], joined: Joined) -> __m512i {
         let [low, high] = match joined {
             Joined::Four => return _mm512_loadu_si512(a.cast()),
             Joined::Pairs => [a, c].map(|pair| _mm256_loadu_si256(pair.cast())),
-            Joined::None => [
+            Joined::Apart => [
                 _mm256_loadu2_m128i(b.cast(), a.cast()),
                 _mm256_loadu2_m128i(d.cast(), c.cast()),
             ],
