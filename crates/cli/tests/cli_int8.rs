@@ -167,9 +167,16 @@ fn a_packed_file_keeps_its_weights_and_gets_grids() {
     // A dense weight on a grid keeps its numbers too; one on none gets one scale for all rows in a packed file.
     place.ok(&["convert", &model, "dense.safetensors", "--dense"]);
     let of_dense = |out: &str| {
-        let args = ["quantise-activations", "dense.safetensors", "--data", &mnist];
+        let args = [
+            "quantise-activations",
+            "dense.safetensors",
+            "--data",
+            &mnist,
+        ];
         place.ok(&[&args[..], &["-o", out]].concat());
-        read_network(place.path(out), &GraphSource::Auto).unwrap().network
+        read_network(place.path(out), &GraphSource::Auto)
+            .unwrap()
+            .network
     };
     let of_dense = of_dense("d.safetensors");
     assert!(!of_dense.int8.is_empty());
