@@ -7,7 +7,7 @@ use sparsevd_model::{Graph, Int8Grid, Network};
 use super::error::PackedError;
 use super::fields::{Field, Fields};
 use super::range::Coder;
-use super::skeleton::code_scale;
+use super::scale::code_scale;
 
 /// The grid of the input of each int8 layer, by the name of its node.
 pub(super) type Grids = BTreeMap<String, Int8Grid>;

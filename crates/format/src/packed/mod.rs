@@ -23,6 +23,7 @@ mod order;
 mod plain;
 mod range;
 mod rans;
+mod scale;
 mod skeleton;
 mod small;
 
