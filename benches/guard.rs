@@ -1,4 +1,4 @@
-//! Whether sparse plans are as much faster than their dense twins as they were: `taskset -c 1 cargo bench --bench guard`.
+//! Whether sparse plans, in f32 and in int8, are as much faster than their dense twins in f32 as they were: `taskset -c 1 cargo bench --bench guard`.
 //!
 //! Each case runs both plans by turns in one process, and again where the machine was disturbed. Ratios are compared with those in
 //! `benches/guard.json`, by the CPU and its instruction set; one that fell by more than a tenth ends the program with 1. With
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sparsevd::format::{GraphSource, read_network};
+use sparsevd::format::{GraphSource, read_network, read_packed};
 use sparsevd::model::{Conv2d, GraphBuilder, Network};
 use sparsevd::runtime::bench::{Machine, measure};
 use sparsevd::runtime::conditions::{Conditions, Reading};
@@ -59,9 +59,11 @@ fn committed(model: &str) -> Network {
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("models")
         .join(model);
-    read_network(file, &GraphSource::Auto)
-        .expect("a committed model")
-        .network
+    let loaded = match file.extension().is_some_and(|end| end == "spvd") {
+        true => read_packed(file),
+        false => read_network(file, &GraphSource::Auto),
+    };
+    loaded.expect("a committed model").network
 }
 
 /// Names, networks and batches.
@@ -92,6 +94,9 @@ fn cases() -> Vec<(String, Network, usize)> {
         ("lenet-5/sparse.safetensors", 1),
         ("lenet-5/sparse.safetensors", 64),
         ("resnet-8-cifar10/sparse.safetensors", 1),
+        ("resnet-20-cifar10/sparse.safetensors", 1),
+        // With int8 grids.
+        ("resnet-20-cifar10/packed.spvd", 1),
     ] {
         cases.push((format!("{model}, batch {batch}"), committed(model), batch));
     }
