@@ -204,11 +204,13 @@ pub fn prefer_tiles([input, output]: [[usize; 3]; 2], n: usize) -> bool {
         && (pixels(output) as f64) < WORTH * lines as f64
 }
 
-/// Whether a sparse convolution of `multiply_adds` should convert its input to blocks, which fill whole vectors, instead of running over rows, which
-/// fill eight lanes. In a small layer the conversion costs more than it gains.
-pub fn prefer_blocks(isa: Isa, multiply_adds: usize) -> bool {
-    let fills_more = isa.level().lanes() == LANES;
-    multiply_adds >= if fills_more { 1 << 18 } else { 1 << 20 }
+/// Whether a sparse convolution of `nonzeros` should convert its input to blocks, which fill whole vectors, instead of running over rows, which fill eight
+/// lanes. In a small layer the conversion costs more than it gains, and the blocks of a map of a few pixels have mostly empty lanes.
+pub fn prefer_blocks(isa: Isa, nonzeros: usize, output: &Blocks) -> bool {
+    let [_, height, width] = output.map();
+    let pixels = height * width;
+    let fills_more = isa.level().lanes() == LANES && 2 * pixels >= output.lines() * LANES;
+    nonzeros * pixels >= if fills_more { 1 << 18 } else { 1 << 20 }
 }
 
 /// Whether a dense convolution of `multiply_adds` should convert its input to blocks of `input` floats: where it is large or uses each input often.

@@ -106,7 +106,7 @@ fn own_blocks(
     let output = Blocks::of_map(to);
     let input = BlockConv::input(from, window, &output);
     let worth = if sparse {
-        !RowConv::takes(window) || select::prefer_blocks(isa, used.nonzeros * oh * ow)
+        !RowConv::takes(window) || select::prefer_blocks(isa, used.nonzeros, &output)
     } else {
         select::prefer_dense_blocks(used.elements * oh * ow, input.len(), depthwise)
     };
