@@ -248,6 +248,62 @@ fn an_encoder_is_calibrated_on_lines_and_is_a_folder_again() {
     let output = embed(&w, &[&half, "--text", &text, "--out", &out]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(rows(&out).0[0], 90);
+    // Its layers multiply int8 with a scale for each token, and it is such a folder again.
+    let args = [
+        "quantise-activations",
+        "half",
+        "--dynamic",
+        "--text",
+        "lines.txt",
+    ];
+    let quantise = |more: &[&str]| {
+        let args = [&args[..], more].concat();
+        w.command("compress").args(args).output().unwrap()
+    };
+    let output = quantise(&["--samples", "40", "--out", "bytes", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["samples"], &report["int8_layers"]),
+        (&40.into(), &12.into())
+    );
+    assert!(
+        report["cosine"]["mean"].as_f64().unwrap() > 0.999,
+        "{report}"
+    );
+    assert!(report["agreement"]["top1"].is_null(), "{report}");
+    for layer in report["layers"].as_array().unwrap() {
+        assert_eq!(layer["input"], "per-vector", "{layer}");
+    }
+    assert_eq!(files(&w.path("bytes")), files(&w.path("half")));
+    let bytes = w.path("bytes").to_str().unwrap().to_owned();
+    let embedded = |int8: &str| {
+        let out = w.path(&format!("{int8}.npy")).to_str().unwrap().to_owned();
+        let output = embed(
+            &w,
+            &[&bytes, "--text", &text, "--out", &out, "--int8", int8],
+        );
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        rows(&out).1
+    };
+    let (floats, int8) = (embedded("never"), embedded("always"));
+    let differences = floats.iter().zip(&int8).map(|(a, b)| (a - b).abs());
+    let largest = differences.fold(0.0, f32::max);
+    assert!(0.0 < largest && largest < 0.05, "{largest}");
+    for (more, words) in [
+        (
+            &["--out", "bytes"][..],
+            "bytes: expected a folder that does not exist",
+        ),
+        (
+            &["--out", "more", "--samples", "200"],
+            "texts: expected more than 200 different ones",
+        ),
+    ] {
+        let output = quantise(more);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
     // With nothing removed, nothing moves.
     let output = compress("0", "whole", &["--json"]);
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -127,6 +127,50 @@ fn lenet_5_in_bytes_answers_as_in_f32() {
 }
 
 #[test]
+fn linear_layers_take_a_scale_for_each_vector_where_asked_to() {
+    let place = Workplace::new();
+    let (model, mnist) = (
+        root("models/lenet-5/sparse.safetensors"),
+        root("data/mnist"),
+    );
+    let args = [
+        "quantise-activations",
+        &model,
+        "--data",
+        &mnist,
+        "--dynamic",
+    ];
+    let report = json(&place.ok(&[&args[..], &["--out", "d.safetensors", "--json"]].concat()));
+    let inputs: Vec<Value> = (report["layers"].as_array().unwrap().iter())
+        .map(|layer| layer["input"].clone())
+        .collect();
+    assert!(
+        inputs[0]["scale"].is_number() && inputs[1]["zero_point"].is_number(),
+        "{inputs:?}"
+    );
+    assert_eq!(inputs[2..], ["per-vector", "per-vector"]);
+    assert!(
+        report["agreement"]["top1"].as_f64().unwrap() >= 0.995,
+        "{report}"
+    );
+    let text = place.ok(&[&args[..], &["--out", "text.safetensors"]].concat());
+    assert!(text.contains("fc1    per vector   128"), "{text}");
+    let plan = |int8: &str| {
+        let args = ["plan", "d.safetensors", "--batch", "64", "--int8", int8];
+        let output = place.command("run-sparse").args(args).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(
+        plan("always").contains("4 of 4 layers multiply int8"),
+        "{}",
+        plan("always")
+    );
+    // A packed file has no place for them.
+    let text = place.ok(&["convert", "d.safetensors", "d.spvd", "--grid"]);
+    assert!(text.contains("4 int8 layers"), "{text}");
+}
+
+#[test]
 fn a_packed_file_keeps_its_weights_and_gets_grids() {
     let place = Workplace::new();
     let (model, mnist) = (root("models/lenet-5/packed.spvd"), root("data/mnist"));
@@ -264,7 +308,7 @@ fn mistakes_are_one_clear_line() {
     let inputs = Stream(4).floats(20 * SIDE * SIDE);
     write_npz(place.path("few.npz"), &[("x", &[20, SIDE, SIDE], &inputs)]).unwrap();
     place.write("there.safetensors", "");
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 9] = [
         (
             &["--data", "data", "--keep-f32", "fc7"],
             &["`fc7`", "did you mean"],
@@ -288,6 +332,10 @@ fn mistakes_are_one_clear_line() {
             &["error", "positive", "0"],
         ),
         (&["--data", "nowhere"], &["nowhere"]),
+        (
+            &["--data", "data", "--dynamic", "-o", "x.spvd"],
+            &["--dynamic", "grids of samples", "x.spvd"],
+        ),
     ];
     let complaints: Vec<String> = cases
         .iter()

@@ -7,7 +7,7 @@ use networks::{Pieces, lenet_5, tiny};
 use proptest::prelude::*;
 use serde_json::json;
 use sparsevd_format::*;
-use sparsevd_model::{Int8Grid, Network, Weights, quantised};
+use sparsevd_model::{Int8Grid, Int8Input, Network, Weights, quantised};
 use sparsevd_testing::arbitrary::Stream;
 
 const GRID: Int8Grid = Int8Grid {
@@ -48,6 +48,25 @@ fn layers_in_bytes_come_back_in_every_profile_and_type_of_the_others() {
     }
 }
 
+#[test]
+fn scales_of_vectors_come_back_and_have_no_packed_form() {
+    let mut network = tiny();
+    network
+        .set_int8("fc1", Int8Input::PerVector, vec![0.25; 3])
+        .unwrap();
+    let bytes = write_network_bytes(&network, &WriteOptions::default()).unwrap();
+    assert_eq!(read(&bytes).unwrap().network, network);
+    let metadata = Pieces::of(&bytes).header["__metadata__"][metadata_keys::INT8].clone();
+    assert_eq!(metadata, r#"{"v":1,"fc1":"per-vector"}"#);
+    network.find_scales(&network.layer_tensors()).unwrap();
+    let error = pack(&network, &PackOptions::default()).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("`fc1`") && error.contains("a scale for each vector"),
+        "{error}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -77,7 +96,7 @@ proptest! {
 fn broken_files_are_named() {
     let valid = write_network_bytes(&in_int8(), &WriteOptions::default()).unwrap();
     type Change = fn(&mut Pieces);
-    let cases: [(&str, Change, &[&str]); 13] = [
+    let cases: [(&str, Change, &[&str]); 14] = [
         (
             "version",
             |p| {
@@ -153,6 +172,13 @@ fn broken_files_are_named() {
                 });
             },
             &["fc2", "CSR"],
+        ),
+        (
+            "another word",
+            |p| {
+                p.edit(metadata_keys::INT8, |v| v["fc1"] = json!("per-channel"));
+            },
+            &["fc1", "per-channel", "per-vector"],
         ),
         (
             "level of -128",

@@ -39,7 +39,7 @@ use sparsevd_kernels::{
     Activation, ActivationKernel, Clamp, CopyKernel, Isa, LANES, Layout, Pack, PackedKernel,
     Precision, UnpackTiles, pack_tiles, tiles, unpack_tiles,
 };
-use sparsevd_model::{Csr, Dense, Int8Grid, Window};
+use sparsevd_model::{Csr, Dense, Int8Grid, Int8Input, Window};
 use sparsevd_testing::arbitrary::Stream;
 
 /// Rows, columns and channels: powers of two, so that products with counts wrap to zero and to small lengths.
@@ -68,6 +68,7 @@ fn refuses<T>(what: &str, run: impl FnOnce() -> T) {
     let message = panic_of(run).unwrap_or_else(|| panic!("{what} is accepted"));
     let ours = [
         "elements of",
+        "samples, of",
         "lines of",
         "rows of",
         "columns of",
@@ -807,7 +808,15 @@ fn lines_of_bytes_that_do_not_fit_are_refused() {
             let of_bytes = byte_tiles(right) * SIDE * dot.line();
             let of_floats = tiles(right) * SIDE * LANES;
             let whole = |[x, y]: [usize; 2], n| {
-                let layer = int8::Linear::new(dot, layer.clone(), (0.01, 128));
+                let (grid, each) = (
+                    Int8Grid {
+                        scale: 0.5,
+                        zero_point: 128,
+                    },
+                    Int8Input::PerVector,
+                );
+                let input = if right % 2 == 0 { grid.into() } else { each };
+                let layer = int8::Linear::new(dot, layer.clone(), input);
                 let mut scratch = vec![f32::NAN; layer.scratch_len()];
                 layer.run(
                     &vec![0.5; x],
@@ -836,6 +845,30 @@ fn lines_of_bytes_that_do_not_fit_are_refused() {
                     refuses(&format!("{dot}: {lengths:?}"), || run(lengths, right));
                 }
                 for n in huge() {
+                    refuses(&format!("{dot}: {n} samples"), || run([x, y], n));
+                }
+            }
+        }
+        let vectors = |[x, y]: [usize; 2], n| {
+            let (x, mut y) = (vec![3; x], vec![0.0; y]);
+            layer.run_vectors(&x, &[1.0; int8::SAMPLES], &mut y, n, Clamp::None);
+        };
+        let lines = |[x, y]: [usize; 2], n| {
+            let (x, mut y) = (vec![0.5; x], vec![0; y]);
+            int8::quantize_vectors(dot, &x, n, SIDE, &mut [0.0; int8::SAMPLES], &mut y);
+        };
+        for right in [1, 16, 17, int8::SAMPLES] {
+            let [of_bytes, of_floats] = [SIDE * dot.line(), tiles(right) * SIDE * LANES];
+            let kernels: [(Run<'_>, [usize; 2]); 2] = [
+                (&vectors, [of_bytes, of_floats]),
+                (&lines, [of_floats, of_bytes]),
+            ];
+            for (run, [x, y]) in kernels {
+                run([x, y], right);
+                for lengths in [[x + 1, y], [x, y + 1], [x - 1, y], [x, y - 1]] {
+                    refuses(&format!("{dot}: {lengths:?}"), || run(lengths, right));
+                }
+                for n in huge().into_iter().chain([int8::SAMPLES + 1]) {
                     refuses(&format!("{dot}: {n} samples"), || run([x, y], n));
                 }
             }

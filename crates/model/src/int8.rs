@@ -4,8 +4,11 @@
 //! the row, as [`crate::quantised`] has it. So products and sums of a row are those of integers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Csr, ModelError, Network, Node, Op, Weights, quantised};
 
@@ -61,11 +64,92 @@ impl Int8Grid {
     }
 }
 
+/// The byte of zero where each vector has a scale of its own.
+const ZERO_OF_VECTORS: u8 = 128;
+
+/// How the input of an int8 layer becomes bytes. In files a grid is an object, and the other a word.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Int8Input {
+    /// All numbers by one grid.
+    Grid(Int8Grid),
+    /// Each vector that a linear layer reads, such as that of a token, by a scale of its own, which a run finds: its largest magnitude over 127, and the least
+    /// normal float at least. Zero is the byte 128.
+    PerVector,
+}
+
+/// [`Int8Input::PerVector`] in files.
+const PER_VECTOR: &str = "per-vector";
+
+impl Serialize for Int8Input {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Grid(grid) => grid.serialize(serializer),
+            Self::PerVector => serializer.serialize_str(PER_VECTOR),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Int8Input {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Input;
+
+        impl<'de> Visitor<'de> for Input {
+            type Value = Int8Input;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a grid or \"{PER_VECTOR}\"")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Int8Input, A::Error> {
+                Int8Grid::deserialize(MapAccessDeserializer::new(map)).map(Int8Input::Grid)
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Int8Input, E> {
+                match word {
+                    PER_VECTOR => Ok(Int8Input::PerVector),
+                    other => Err(E::unknown_variant(other, &[PER_VECTOR])),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Input)
+    }
+}
+
+impl Int8Input {
+    /// The byte of zero.
+    pub fn zero_point(self) -> u8 {
+        match self {
+            Self::Grid(grid) => grid.zero_point,
+            Self::PerVector => ZERO_OF_VECTORS,
+        }
+    }
+
+    /// The grid of all numbers, where there is one.
+    pub fn grid(self) -> Option<Int8Grid> {
+        match self {
+            Self::Grid(grid) => Some(grid),
+            Self::PerVector => None,
+        }
+    }
+
+    /// The scale that all vectors share; 1 where each has its own.
+    pub fn common_scale(self) -> f32 {
+        self.grid().map_or(1.0, |grid| grid.scale)
+    }
+}
+
+impl From<Int8Grid> for Int8Input {
+    fn from(grid: Int8Grid) -> Self {
+        Self::Grid(grid)
+    }
+}
+
 /// The layers of a network that may run in int8; see [`Network::set_int8`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Int8Grids {
-    /// The grid of the input of each of these layers, by the name of its node.
-    pub inputs: BTreeMap<String, Int8Grid>,
+    /// How the input of each of these layers becomes bytes, by the name of its node.
+    pub inputs: BTreeMap<String, Int8Input>,
     /// Scales of the rows of their weights, by the name of the tensor.
     pub rows: BTreeMap<String, Vec<f32>>,
 }
@@ -86,8 +170,8 @@ impl Int8Grids {
 /// A layer that may run in int8.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Int8Layer<'n> {
-    /// The grid of its input.
-    pub input: Int8Grid,
+    /// How its input becomes bytes.
+    pub input: Int8Input,
     /// The scale of each row of its weight.
     pub rows: &'n [f32],
     /// Its weight as integers.
@@ -95,18 +179,20 @@ pub struct Int8Layer<'n> {
 }
 
 impl Network {
-    /// Lets a layer run in int8, once that is checked: the grid of its input, and the scale of each row of its weight.
+    /// Lets a layer run in int8, once that is checked: how its input becomes bytes, and the scale of each row of its weight.
     ///
     /// # Errors
-    /// A node that is there not, or no linear layer or convolution; a weight that is not CSR, or off the grids of its rows; scales that are none.
+    /// A node that is there not, or no linear layer or convolution; a convolution whose input has no grid; a weight that is not CSR, or off the grids of
+    /// its rows; scales that are none.
     pub fn set_int8(
         &mut self,
         node: &str,
-        input: Int8Grid,
+        input: impl Into<Int8Input>,
         rows: Vec<f32>,
     ) -> Result<(), ModelError> {
+        let input = input.into();
         let found = self.graph.nodes.iter().find(|n| n.name == node);
-        let weight = weight_of(node, found)?.to_owned();
+        let weight = weight_of(node, found, input)?.to_owned();
         self.checked_layer(node, &weight, input, &rows)?;
         self.int8.inputs.insert(node.into(), input);
         self.int8.rows.insert(weight, rows);
@@ -147,7 +233,7 @@ impl Network {
         // Many nodes may share a large weight, whose levels are those of all.
         let mut checked: HashSet<&str> = HashSet::new();
         for (name, &input) in &self.int8.inputs {
-            let weight = weight_of(name, nodes.get(name.as_str()).copied())?;
+            let weight = weight_of(name, nodes.get(name.as_str()).copied(), input)?;
             if checked.insert(weight) {
                 self.int8_layer(name, weight)?;
             } else if let Some(rows) = self.int8.rows.get(weight) {
@@ -162,7 +248,7 @@ impl Network {
         &self,
         name: &str,
         weight: &str,
-        input: Int8Grid,
+        input: Int8Input,
         rows: &[f32],
     ) -> Result<Csr, ModelError> {
         check_scales(name, input, rows)?;
@@ -195,27 +281,36 @@ impl Network {
 }
 
 /// Checks the scale of the input of a layer, and its products with those of rows.
-fn check_scales(name: &str, input: Int8Grid, rows: &[f32]) -> Result<(), ModelError> {
-    if !quantised::is_scale(input.scale) {
+fn check_scales(name: &str, input: Int8Input, rows: &[f32]) -> Result<(), ModelError> {
+    let common = input.common_scale();
+    if !quantised::is_scale(common) {
         return Err(ModelError::Step {
             tensor: name.into(),
-            got: input.scale,
+            got: common,
         });
     }
-    if let Some(scale) = rows.iter().find(|row| !(**row * input.scale).is_finite()) {
-        let got = format!("{scale} * {}", input.scale);
+    if let Some(scale) = rows.iter().find(|row| !(**row * common).is_finite()) {
+        let got = format!("{scale} * {common}");
         return Err(wrong(name, "scales whose product is finite", got));
     }
     Ok(())
 }
 
 /// The name of the weight of a layer that may run in int8.
-fn weight_of<'n>(name: &str, node: Option<&'n Node>) -> Result<&'n str, ModelError> {
-    let expected = "a linear layer or a convolution of that name";
+fn weight_of<'n>(
+    name: &str,
+    node: Option<&'n Node>,
+    input: Int8Input,
+) -> Result<&'n str, ModelError> {
+    let expected = match input {
+        Int8Input::Grid(_) => "a linear layer or a convolution of that name",
+        Int8Input::PerVector => "a linear layer of that name, for a scale of each vector",
+    };
     let node = node.ok_or_else(|| wrong(name, expected, "none"))?;
-    match (&node.op, node.op.weight()) {
-        (Op::Linear(_) | Op::Conv(_), Some(weight)) => Ok(weight),
-        (other, _) => Err(wrong(name, expected, other.name())),
+    match (&node.op, node.op.weight(), input) {
+        (Op::Linear(_), Some(weight), _) => Ok(weight),
+        (Op::Conv(_), Some(weight), Int8Input::Grid(_)) => Ok(weight),
+        (other, ..) => Err(wrong(name, expected, other.name())),
     }
 }
 
@@ -286,13 +381,55 @@ mod tests {
         network.check_int8().unwrap();
         let layer = network.int8_layer("l", "l.weight").unwrap().unwrap();
         assert_eq!(layer.levels.values(), [1.0, -3.0, 127.0, 3.0]);
-        assert_eq!((layer.input, layer.rows), (input, &[0.5, 1.0][..]));
+        assert_eq!((layer.input, layer.rows), (input.into(), &[0.5, 1.0][..]));
         // A weight that was changed since is found.
         let half = Dense::new([2, 3], vec![0.5, 0.0, -1.5, 0.0, 127.5, 3.0]);
         network
             .tensors
             .insert("l.weight".into(), Weights::Csr(Csr::from_dense(&half)));
         assert!(network.check_int8().is_err() && network.int8_layer("l", "l.weight").is_err());
+    }
+
+    #[test]
+    fn vectors_have_scales_of_their_own_in_linear_layers_alone() {
+        let mut network = network();
+        let each = Int8Input::PerVector;
+        network.set_int8("l", each, vec![0.5, 1.0]).unwrap();
+        network.check_int8().unwrap();
+        assert_eq!((each.zero_point(), each.grid()), (128, None));
+
+        let mut b = GraphBuilder::new("c");
+        let x = b.input("x", [1, 2, 2]);
+        let conv = b.conv("c", &x, &crate::Conv2d::square(1, 1));
+        b.output(&conv);
+        let ones = |shape: &crate::Shape| Dense::new(shape.clone(), vec![1.0; shape.elements()]);
+        let network = b.network(|_, shape| Weights::Csr(Csr::from_dense(&ones(shape))));
+        let error = network.unwrap().set_int8("c", each, vec![1.0]).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("a scale of each vector") && error.contains("Conv"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_grid_is_an_object_in_files_and_scales_of_vectors_are_a_word() {
+        let json = |input: Int8Input| serde_json::to_string(&input).unwrap();
+        let grid = Int8Grid {
+            scale: 0.25,
+            zero_point: 9,
+        };
+        assert_eq!(json(grid.into()), r#"{"scale":0.25,"zero_point":9}"#);
+        assert_eq!(json(Int8Input::PerVector), r#""per-vector""#);
+        for input in [grid.into(), Int8Input::PerVector] {
+            assert_eq!(
+                serde_json::from_str::<Int8Input>(&json(input)).unwrap(),
+                input
+            );
+        }
+        for wrong in [r#""per-channel""#, r#"{"scale":0.25}"#, "null"] {
+            assert!(serde_json::from_str::<Int8Input>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod weights;
 pub use builder::{Conv2d, GraphBuilder};
 pub use csr::Csr;
 pub use error::ModelError;
-pub use int8::{Int8Grid, Int8Grids, Int8Layer, MOST_LEVEL};
+pub use int8::{Int8Grid, Int8Grids, Int8Input, Int8Layer, MOST_LEVEL};
 pub use nearest::{hint, nearest};
 pub use network::{Free, Graph, Input, Network, Node};
 pub use ops::{Approximate, Op, Window};

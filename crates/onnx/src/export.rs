@@ -194,10 +194,10 @@ impl Writer<'_> {
     /// Names of what a node reads in the file.
     fn reads(&mut self, node: &Node) -> Vec<String> {
         let mut names = node.inputs.clone();
-        if let (Some(grid), Some(first)) = (
-            self.network.int8.inputs.get(&node.name).copied(),
-            names.first_mut(),
-        ) {
+        let input = self.network.int8.inputs.get(&node.name);
+        // Operators of ONNX have one scale for all vectors.
+        let grid = input.and_then(|input| input.grid());
+        if let (Some(grid), Some(first)) = (grid, names.first_mut()) {
             *first = self.rounded(first, grid);
         }
         names

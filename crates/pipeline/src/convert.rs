@@ -211,7 +211,7 @@ fn find_scales(
 }
 
 /// Makes the scale of the rows of each weight of an int8 layer that of the tensor, which is all that a packed file stores. `false`, and nothing changes,
-/// where the rows of one have several, or the tensor another.
+/// where the rows of one have several, or the tensor another, or vectors have scales of their own.
 fn set_scales_of_rows(network: &mut Network) -> bool {
     let Network { int8, scales, .. } = network;
     let one = |(weight, rows): (&String, &Vec<f32>)| {
@@ -220,8 +220,10 @@ fn set_scales_of_rows(network: &mut Network) -> bool {
         all.then(|| (weight.clone(), scale))
     };
     let found: Option<Vec<(String, f32)>> = int8.rows.iter().map(one).collect();
-    let fits = found.is_some();
-    scales.extend(found.into_iter().flatten());
+    let fits = found.is_some() && int8.inputs.values().all(|input| input.grid().is_some());
+    if fits {
+        scales.extend(found.into_iter().flatten());
+    }
     fits
 }
 

@@ -36,6 +36,7 @@ mod convert;
 mod data;
 #[cfg(feature = "text")]
 mod encoder_calibration;
+mod encoder_folder;
 mod error;
 mod file_report;
 mod input;
@@ -77,7 +78,8 @@ pub use compression::Compression;
 pub use convert::{Conversion, Converted, GridRounding, find_all_scales};
 pub use data::Data;
 #[cfg(feature = "text")]
-pub use encoder_calibration::{CalibratedEncoder, Cosines};
+pub use encoder_calibration::CalibratedEncoder;
+pub use encoder_folder::{Cosines, check_encoder_out, write_encoder};
 pub use error::{NEEDS_GRID, PipelineError};
 pub use file_report::report_on_file;
 pub use input::{InputNetwork, ModelFile, absolute_source, model_name};

@@ -2,20 +2,24 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 use sparsevd_compressor::is_kept_dense;
 use sparsevd_compressor::objective::arg_max;
+use sparsevd_format::read_encoder;
 use sparsevd_kernels::{Isa, select};
 use sparsevd_model::{
-    Csr, Int8Grid, MOST_LEVEL, Network, Node, Op, Weights, hint, quantised, terminal,
+    Csr, Int8Grid, Int8Input, MOST_LEVEL, Network, Node, Op, Weights, hint, quantised, terminal,
 };
 use sparsevd_runtime::{Int8Mode, Plan, PlanOptions, Session, WeightMode};
 
 use crate::data::Data;
+use crate::encoder_folder::{Cosines, encoder_options};
 use crate::error::PipelineError;
 use crate::labelled::{EVALUATION_BATCH, LabelledSamples, predictions};
 use crate::pruning::folded;
+use crate::text_encoder::TextEncoder;
 
 /// Samples that run together where the inputs of all layers are kept.
 const BATCH: usize = 4;
@@ -56,6 +60,8 @@ pub struct ActivationQuantisation {
     pub max_error: f64,
     /// Whether all rows of a weight have one scale, as a packed file has it.
     pub one_scale: bool,
+    /// Whether each vector that a linear layer reads has a scale of its own, found when it runs, in place of a grid found on samples.
+    pub dynamic: bool,
 }
 
 impl Default for ActivationQuantisation {
@@ -67,6 +73,7 @@ impl Default for ActivationQuantisation {
             keep_f32: vec![],
             max_error: 0.1,
             one_scale: false,
+            dynamic: false,
         }
     }
 }
@@ -74,7 +81,7 @@ impl Default for ActivationQuantisation {
 /// How far the outputs of a network are from those of the network in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Agreement {
-    /// Share of the samples whose largest output is the same, 0 to 1; `None` for a single output.
+    /// Share of the samples whose largest output is the same, 0 to 1; `None` for a single output, and for embeddings.
     pub top1: Option<f64>,
     /// The root of the mean squared difference over that of the outputs' deviation from the mean of their sample, or of the outputs where a sample has one.
     pub error: f64,
@@ -85,8 +92,8 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// Of samples with `width` outputs each.
-    fn of(outputs: &[f32], expected: &[f32], width: usize) -> Self {
+    /// Of samples with `width` outputs each, which are scores of classes or other numbers.
+    fn of(outputs: &[f32], expected: &[f32], width: usize, are_scores: bool) -> Self {
         let (mut squares, mut spread, mut largest, mut sum) = (0.0, 0.0, 0.0_f64, 0.0);
         let mut same = 0;
         let samples = expected.len() / width.max(1);
@@ -117,7 +124,7 @@ impl Agreement {
             (squares, spread) => (squares / spread).sqrt(),
         };
         Self {
-            top1: (width > 1).then(|| same as f64 / samples.max(1) as f64),
+            top1: (are_scores && width > 1).then(|| same as f64 / samples.max(1) as f64),
             error: if error.is_nan() { f64::INFINITY } else { error },
             largest,
             mean: sum / expected.len().max(1) as f64,
@@ -132,8 +139,8 @@ pub struct QuantisedLayer {
     pub name: String,
     /// Why it stays f32; `None` where it may run in int8.
     pub kept_f32: Option<String>,
-    /// The grid of its input, where one was tried.
-    pub input: Option<Int8Grid>,
+    /// How its input becomes bytes, where that was tried.
+    pub input: Option<Int8Input>,
     /// Error of the outputs on the samples that ranges are found on where this layer alone is in int8.
     pub error: Option<f64>,
     /// Outputs on held-out samples where this layer alone is in int8.
@@ -170,6 +177,8 @@ pub struct QuantisationReport {
     pub error: f64,
     /// Outputs on held-out samples, of the whole network with its int8 layers.
     pub agreement: Agreement,
+    /// Of embeddings: their cosines to those in f32, on the same samples.
+    pub cosine: Option<Cosines>,
 }
 
 impl fmt::Display for QuantisationReport {
@@ -190,13 +199,15 @@ impl fmt::Display for QuantisationReport {
         for layer in &self.layers {
             write!(f, "{:width$}", terminal::name(&layer.name).to_string())?;
             match (layer.input, layer.error, &layer.held_out) {
-                (Some(input), Some(error), Some(held_out)) => write!(
-                    f,
-                    "  {:>10.3e} {:>5}  {error:>9.2e}  {:>9}",
-                    input.scale,
-                    input.zero_point,
-                    top1(held_out)
-                )?,
+                (Some(input), Some(error), Some(held_out)) => {
+                    match input.grid() {
+                        Some(Int8Grid { scale, zero_point }) => {
+                            write!(f, "  {scale:>10.3e} {zero_point:>5}")?;
+                        }
+                        None => write!(f, "  {:>10} {:>5}", "per vector", input.zero_point())?,
+                    }
+                    write!(f, "  {error:>9.2e}  {:>9}", top1(held_out))?;
+                }
                 _ => write!(f, "{:40}", "")?,
             }
             match &layer.kept_f32 {
@@ -218,7 +229,11 @@ impl fmt::Display for QuantisationReport {
             self.samples,
             self.held_out,
             top1(&self.agreement)
-        )
+        )?;
+        match self.cosine {
+            Some(cosine) => write!(f, "; {cosine}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -234,17 +249,7 @@ impl ActivationQuantisation {
         data: Data,
         threads: usize,
     ) -> Result<QuantisedActivations, PipelineError> {
-        if self.samples == 0 || self.held_out == 0 {
-            return Err(PipelineError::invalid("samples", "one or more", "0"));
-        }
-        if !(self.max_error > 0.0 && self.max_error.is_finite()) {
-            let got = self.max_error.to_string();
-            return Err(PipelineError::invalid(
-                "largest error",
-                "a positive number",
-                got,
-            ));
-        }
+        self.check()?;
         let mut network = folded(network);
         network.int8 = sparsevd_model::Int8Grids::default();
         if let Some(symbol) = network.graph.free_symbol() {
@@ -262,28 +267,101 @@ impl ActivationQuantisation {
             sets: [calibration, held_out],
             threads,
         };
-        self.quantise(&network, &samples)
+        let layers = self.layers(&network);
+        let inputs = self.inputs(&network, &layers, &samples)?;
+        self.quantise(&network, layers, &inputs, &samples)
+    }
+
+    /// Gives the linear layers of the encoder in `folder` ([`sparsevd_format::read_encoder`]) a scale for each vector, that is for each token. `samples` of
+    /// the `texts` are to find out which layers stay f32, those behind them to compare on. Texts that come twice count once.
+    ///
+    /// # Errors
+    /// Those of [`TextEncoder::open`]; settings out of range, or without `dynamic`; fewer than two texts.
+    pub fn run_on_texts(
+        &self,
+        folder: impl AsRef<Path>,
+        texts: &[impl AsRef<str>],
+        threads: usize,
+    ) -> Result<QuantisedActivations, PipelineError> {
+        self.check()?;
+        if !self.dynamic {
+            let expected = "a scale for each vector, for the layers of an encoder";
+            return Err(PipelineError::invalid(
+                "scales",
+                expected,
+                "those of samples",
+            ));
+        }
+        let folder = folder.as_ref();
+        let mut network = read_encoder(folder)?.loaded.network;
+        network.int8 = sparsevd_model::Int8Grids::default();
+        check_names(&network, &self.keep_f32)?;
+        let mut known = std::collections::HashSet::new();
+        let mut texts = texts.iter().map(AsRef::as_ref);
+        let mut different = || texts.find(|text| known.insert(*text));
+        let calibration: Vec<&str> = std::iter::from_fn(&mut different)
+            .take(self.samples)
+            .collect();
+        let held_out: Vec<&str> = std::iter::from_fn(&mut different)
+            .take(self.held_out)
+            .collect();
+        if held_out.is_empty() {
+            let expected = format!(
+                "more than {} different ones, of which the last are to compare on",
+                self.samples
+            );
+            return Err(PipelineError::invalid(
+                "texts",
+                expected,
+                calibration.len().to_string(),
+            ));
+        }
+        let texts = Texts {
+            folder,
+            sets: [calibration, held_out],
+            threads,
+        };
+        let layers = self.layers(&network);
+        let inputs = layers
+            .iter()
+            .map(|layer| (layer.name.clone(), Some(Int8Input::PerVector)));
+        self.quantise(&network, layers.clone(), &inputs.collect(), &texts)
+    }
+
+    fn check(&self) -> Result<(), PipelineError> {
+        if self.samples == 0 || self.held_out == 0 {
+            return Err(PipelineError::invalid("samples", "one or more", "0"));
+        }
+        if !(self.max_error > 0.0 && self.max_error.is_finite()) {
+            let got = self.max_error.to_string();
+            return Err(PipelineError::invalid(
+                "largest error",
+                "a positive number",
+                got,
+            ));
+        }
+        Ok(())
     }
 
     fn quantise(
         &self,
         network: &Network,
-        samples: &Samples,
+        mut layers: Vec<QuantisedLayer>,
+        inputs: &Inputs,
+        samples: &dyn Compared,
     ) -> Result<QuantisedActivations, PipelineError> {
-        let mut layers = self.layers(network);
-        let grids = self.grids(network, &layers, samples)?;
         let expected = samples.outputs(network, Int8Mode::Never)?;
         let mut quantised: HashMap<String, Network> = HashMap::new();
         for layer in &mut layers {
             if layer.kept_f32.is_some() {
                 continue;
             }
-            let Some(Some(grid)) = grids.get(&layer.name) else {
+            let Some(&Some(input)) = inputs.get(&layer.name) else {
                 layer.kept_f32 = Some("inputs that are on no int8 grid".into());
                 continue;
             };
             let mut alone = network.clone();
-            if let Err(why) = set(&mut alone, &layer.name, *grid, self.one_scale) {
+            if let Err(why) = set(&mut alone, &layer.name, input, self.one_scale) {
                 layer.kept_f32 = Some(why);
                 continue;
             }
@@ -292,9 +370,9 @@ impl ActivationQuantisation {
                 layer.kept_f32 = Some("no int8 kernel for it".into());
                 continue;
             }
-            layer.input = Some(*grid);
-            layer.error = Some(samples.compare(&outputs, &expected, 0).error);
-            layer.held_out = Some(samples.compare(&outputs, &expected, 1));
+            layer.input = Some(input);
+            layer.error = Some(outputs.compare(&expected, 0).error);
+            layer.held_out = Some(outputs.compare(&expected, 1));
             quantised.insert(layer.name.clone(), alone);
         }
         // The errors of layers alone say which to give up first; the error that counts is that of all together.
@@ -315,7 +393,7 @@ impl ActivationQuantisation {
                 result.int8.inputs.extend(alone.int8.inputs.clone());
             }
             let outputs = samples.outputs(&result, Int8Mode::Always)?;
-            let error = samples.compare(&outputs, &expected, 0).error;
+            let error = outputs.compare(&expected, 0).error;
             let worst = layers.iter_mut().filter(|l| l.kept_f32.is_none());
             let worst = worst.max_by(|a, b| {
                 let error = |l: &QuantisedLayer| l.error.unwrap_or(f64::INFINITY);
@@ -329,14 +407,15 @@ impl ActivationQuantisation {
             }
             let report = QuantisationReport {
                 network: network.graph.name.clone(),
-                samples: samples.calibration,
-                held_out: samples.held_out,
+                samples: outputs.samples(0),
+                held_out: outputs.samples(1),
                 range: self.range,
                 max_error: self.max_error,
                 int8_layers: result.int8.inputs.len(),
                 layers,
                 error,
-                agreement: samples.compare(&outputs, &expected, 1),
+                agreement: outputs.compare(&expected, 1),
+                cosine: (!outputs.are_scores).then(|| outputs.cosines(&expected, 1)),
             };
             return Ok(QuantisedActivations {
                 network: result,
@@ -383,22 +462,29 @@ impl ActivationQuantisation {
             .collect()
     }
 
-    /// The grid of the input of each layer that may run in int8; `None` where it has numbers that are on none.
-    fn grids(
+    /// How the input of each layer that may run in int8 becomes bytes.
+    fn inputs(
         &self,
         network: &Network,
         layers: &[QuantisedLayer],
         samples: &Samples,
-    ) -> Result<HashMap<String, Option<Int8Grid>>, PipelineError> {
-        let read: Vec<(&str, &str)> = network
-            .graph
-            .nodes
-            .iter()
-            .filter(|n| {
-                layers
-                    .iter()
-                    .any(|l| l.name == n.name && l.kept_f32.is_none())
-            })
+    ) -> Result<Inputs, PipelineError> {
+        let nodes = network.graph.nodes.iter().filter(|n| {
+            layers
+                .iter()
+                .any(|l| l.name == n.name && l.kept_f32.is_none())
+        });
+        let (each, by_grid): (Vec<&Node>, Vec<&Node>) =
+            nodes.partition(|n| self.dynamic && matches!(n.op, Op::Linear(_)));
+        let each = each.into_iter().map(|n| n.name.clone());
+        let mut inputs: Inputs = each
+            .map(|name| (name, Some(Int8Input::PerVector)))
+            .collect();
+        if by_grid.is_empty() {
+            return Ok(inputs);
+        }
+        let read: Vec<(&str, &str)> = by_grid
+            .into_iter()
             .map(|n| (n.name.as_str(), n.inputs[0].as_str()))
             .collect();
         let values: BTreeSet<&str> = read.iter().map(|(_, value)| *value).collect();
@@ -414,10 +500,45 @@ impl ActivationQuantisation {
             })?;
         }
         let grid = |value: &str| numbers.get(value).and_then(|n| n.grid(self.range));
-        Ok(read
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), grid(value)))
-            .collect())
+        let by_grid = read.into_iter().map(|(name, value)| {
+            let grid = grid(value);
+            (name.to_owned(), grid.map(Int8Input::from))
+        });
+        inputs.extend(by_grid);
+        Ok(inputs)
+    }
+}
+
+/// How the input of each layer becomes bytes, by the name of its node; `None` where it has numbers that are on no grid.
+type Inputs = HashMap<String, Option<Int8Input>>;
+
+/// Samples that layers are chosen on, and others to compare on.
+trait Compared {
+    fn outputs(&self, network: &Network, int8: Int8Mode) -> Result<Outputs, PipelineError>;
+}
+
+/// Texts of an encoder.
+struct Texts<'a> {
+    folder: &'a Path,
+    sets: [Vec<&'a str>; 2],
+    threads: usize,
+}
+
+impl Compared for Texts<'_> {
+    fn outputs(&self, network: &Network, int8: Int8Mode) -> Result<Outputs, PipelineError> {
+        let options = PlanOptions {
+            int8,
+            ..encoder_options(self.threads)?
+        };
+        let encoder = TextEncoder::with_network(self.folder, Some(network), &options)?;
+        let [calibration, held_out] = &self.sets;
+        let [calibration, held_out] = [encoder.embed(calibration)?, encoder.embed(held_out)?];
+        Ok(Outputs {
+            width: calibration.width,
+            values: [calibration.values, held_out.values],
+            is_int8: encoder.plan().nodes().iter().any(|node| node.is_int8),
+            are_scores: false,
+        })
     }
 }
 
@@ -435,6 +556,26 @@ struct Outputs {
     width: usize,
     /// Whether a layer ran in int8.
     is_int8: bool,
+    /// Whether the outputs are scores of classes, and no embeddings.
+    are_scores: bool,
+}
+
+impl Outputs {
+    /// Samples of one of the two sets.
+    fn samples(&self, set: usize) -> usize {
+        self.values[set].len() / self.width.max(1)
+    }
+
+    /// Compares the outputs of one of the two sets.
+    fn compare(&self, expected: &Self, set: usize) -> Agreement {
+        let [outputs, expected] = [&self.values[set], &expected.values[set]];
+        Agreement::of(outputs, expected, self.width, self.are_scores)
+    }
+
+    /// The cosines of embeddings of one of the two sets.
+    fn cosines(&self, expected: &Self, set: usize) -> Cosines {
+        Cosines::of(&self.values[set], &expected.values[set], self.width)
+    }
 }
 
 impl Samples {
@@ -453,27 +594,6 @@ impl Samples {
             ..PlanOptions::default()
         };
         Ok(Session::new(Plan::new(network, &options)?, self.threads)?)
-    }
-
-    fn outputs(&self, network: &Network, int8: Int8Mode) -> Result<Outputs, PipelineError> {
-        let session = self.session(network, EVALUATION_BATCH, int8)?;
-        let [calibration, held_out] = &self.sets;
-        let of = |set: &LabelledSamples, count| {
-            predictions(&session, count, |index, x| set.fill_input(index, x))
-        };
-        Ok(Outputs {
-            values: [
-                of(calibration, self.calibration)?,
-                of(held_out, self.held_out)?,
-            ],
-            width: session.plan().output_shape().elements(),
-            is_int8: session.plan().nodes().iter().any(|node| node.is_int8),
-        })
-    }
-
-    /// Compares the outputs of one of the two sets.
-    fn compare(&self, outputs: &Outputs, expected: &Outputs, set: usize) -> Agreement {
-        Agreement::of(&outputs.values[set], &expected.values[set], expected.width)
     }
 
     /// Calls `visit` with the numbers that some values have on the samples that ranges are found on.
@@ -521,6 +641,25 @@ impl Samples {
             }
         }
         Ok(())
+    }
+}
+
+impl Compared for Samples {
+    fn outputs(&self, network: &Network, int8: Int8Mode) -> Result<Outputs, PipelineError> {
+        let session = self.session(network, EVALUATION_BATCH, int8)?;
+        let [calibration, held_out] = &self.sets;
+        let of = |set: &LabelledSamples, count| {
+            predictions(&session, count, |index, x| set.fill_input(index, x))
+        };
+        Ok(Outputs {
+            values: [
+                of(calibration, self.calibration)?,
+                of(held_out, self.held_out)?,
+            ],
+            width: session.plan().output_shape().elements(),
+            is_int8: session.plan().nodes().iter().any(|node| node.is_int8),
+            are_scores: true,
+        })
     }
 }
 
@@ -625,7 +764,7 @@ impl Numbers {
 }
 
 /// Lets one layer run in int8, with its weights rounded; why it cannot, where it cannot.
-fn set(network: &mut Network, name: &str, grid: Int8Grid, one_scale: bool) -> Result<(), String> {
+fn set(network: &mut Network, name: &str, input: Int8Input, one_scale: bool) -> Result<(), String> {
     let node = network.graph.nodes.iter().find(|n| n.name == name);
     let weight = node.and_then(|n| n.op.weight()).map(str::to_owned);
     let Some((weight, tensor)) = weight.and_then(|w| Some((w.clone(), network.tensors.get(&w)?)))
@@ -642,7 +781,7 @@ fn set(network: &mut Network, name: &str, grid: Int8Grid, one_scale: bool) -> Re
     network.tensors.insert(weight.clone(), csr.into());
     // A weight on a grid of its own that int8 has stays as it is.
     if let Some(&scale) = network.scales.get(&weight)
-        && network.set_int8(name, grid, vec![scale; rows]).is_ok()
+        && network.set_int8(name, input, vec![scale; rows]).is_ok()
     {
         return Ok(());
     }
@@ -652,7 +791,7 @@ fn set(network: &mut Network, name: &str, grid: Int8Grid, one_scale: bool) -> Re
         Some(&scale) if one_scale => network.scales.insert(weight, scale),
         _ => network.scales.remove(&weight),
     };
-    let done = network.set_int8(name, grid, rows);
+    let done = network.set_int8(name, input, rows);
     done.map_err(|error| error.to_string())
 }
 

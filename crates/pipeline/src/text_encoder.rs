@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sparsevd_format::{MAX_JSON, read_encoder, read_file};
-use sparsevd_model::memory;
+use sparsevd_model::{Network, memory};
 use sparsevd_runtime::{Plan, PlanOptions, Session};
 use tokenizers::{Tokenizer, TruncationParams};
 
@@ -64,8 +64,17 @@ impl TextEncoder {
     /// As [`read_encoder`]; a folder that does not say how tokens become one embedding; a tokenizer that is missing, is none, or adds more tokens than the
     /// encoder takes; an encoder that cannot be planned.
     pub fn open(folder: impl AsRef<Path>, options: &PlanOptions) -> Result<Self, PipelineError> {
-        let folder = folder.as_ref();
+        Self::with_network(folder.as_ref(), None, options)
+    }
+
+    /// As [`Self::open`], with another network in the place of that of the folder, where one is given.
+    pub(crate) fn with_network(
+        folder: &Path,
+        network: Option<&Network>,
+        options: &PlanOptions,
+    ) -> Result<Self, PipelineError> {
         let encoder = read_encoder(folder)?;
+        let network = network.unwrap_or(&encoder.loaded.network);
         if !encoder.is_pooled {
             return Err(PipelineError::invalid(
                 folder.display(),
@@ -73,7 +82,6 @@ impl TextEncoder {
                 "a folder without",
             ));
         }
-        let network = &encoder.loaded.network;
         let inputs: Vec<&str> = (network.graph.inputs.iter())
             .map(|input| input.name.as_str())
             .collect();

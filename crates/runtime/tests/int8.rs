@@ -4,7 +4,8 @@
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::int8::Dot;
 use sparsevd_model::{
-    Conv2d, Csr, Dense, GraphBuilder, Int8Grid, Network, Op, Weights, Window, ops, quantised,
+    Conv2d, Csr, Dense, GraphBuilder, Int8Grid, Int8Input, Network, Op, Weights, Window, ops,
+    quantised,
 };
 use sparsevd_runtime::{Int8Mode, Plan, PlanOptions, RuntimeError, Session, WeightMode};
 use sparsevd_testing::arbitrary::Stream;
@@ -95,6 +96,13 @@ fn layer(network: &Network, name: &str, x: &[f32], input: [usize; 3]) -> Vec<f32
     let ([oh, ow], [kh, kw]) = (window.output(h, w).unwrap(), window.kernel_shape);
     assert_eq!(layer.levels.cols(), c / groups * kh * kw);
     assert_eq!(layer.levels.rows(), bias.len());
+    let zero_point = layer.input.zero_point();
+    let common = layer.input.grid().map(|grid| grid.scale);
+    let largest = x.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    let grid = Int8Grid {
+        scale: common.unwrap_or_else(|| (largest / 127.0).max(f32::MIN_POSITIVE)),
+        zero_point,
+    };
     let mut y = Vec::new();
     for (row, &bias) in bias.iter().enumerate() {
         for (oy, ox) in (0..oh * ow).map(|i| (i / ow, i % ow)) {
@@ -109,11 +117,11 @@ fn layer(network: &Network, name: &str, x: &[f32], input: [usize; 3]) -> Vec<f32
                 let iy = (oy * window.strides[0] + ky).wrapping_sub(window.pads[0]);
                 let ix = (ox * window.strides[1] + kx).wrapping_sub(window.pads[1]);
                 if iy < h && ix < w {
-                    let byte = layer.input.byte(x[(ic * h + iy) * w + ix]);
-                    sum += level as i32 * (i32::from(byte) - i32::from(layer.input.zero_point));
+                    let byte = grid.byte(x[(ic * h + iy) * w + ix]);
+                    sum += level as i32 * (i32::from(byte) - i32::from(zero_point));
                 }
             }
-            let scale = layer.rows[row] * layer.input.scale;
+            let scale = layer.rows[row] * grid.scale;
             y.push((sum as f32).mul_add(scale, bias));
         }
     }
@@ -225,7 +233,7 @@ fn plain_over_blocks(network: &Network, x: &[f32]) -> Vec<f32> {
     let sum = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a + b).collect() };
     let p = relu(&layer(network, "p", x, [16, 28, 28]));
     let q = relu(&layer(network, "q", &p, [32, 28, 28]));
-    let grid = network.int8.inputs["q"];
+    let grid = network.int8.inputs["q"].grid().unwrap();
     let rounded: Vec<f32> = p.iter().map(|&v| grid.value(grid.byte(v))).collect();
     let r = relu(&sum(&layer(network, "r", &q, [32, 28, 28]), &rounded));
     let s = relu(&layer(network, "s", &r, [32, 28, 28]));
@@ -460,7 +468,7 @@ fn depthwise_and_first_convolutions_are_those_of_plain_loops() {
         let q = layer(&network, "q", &e, [64, 16, 16]);
         let f = layer(&network, "f", &q, [64, 16, 16]);
         // It is there in bytes.
-        let grid = network.int8.inputs["q"];
+        let grid = network.int8.inputs["q"].grid().unwrap();
         let rounded = e.iter().map(|&v| grid.value(grid.byte(v)));
         let sum: Vec<f32> = f.iter().zip(rounded).map(|(f, e)| f + e).collect();
         let g = layer(&network, "g", &sum, [64, 16, 16]);
@@ -529,6 +537,52 @@ fn threads_share_the_filters_of_a_single_channel() {
             session.run(1, &x, &mut y[..]).unwrap();
             let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             assert!(bits(&y) == bits(&want), "{isa}, {threads} threads");
+        }
+    }
+}
+
+/// The vectors of a sample, such as tokens, have scales of their own, alone and in batches.
+#[test]
+fn vectors_of_a_sample_have_scales_of_their_own() {
+    const TOKENS: usize = 5;
+    let mut b = GraphBuilder::new("tokens");
+    let x = b.input("x", [TOKENS, 256]);
+    let x = b.linear("g", &x, 192);
+    let x = b.op("g.relu", Op::Relu, &[&x]);
+    let x = b.linear("h", &x, 64);
+    b.output(&x);
+    let mut network = with_grids(b, 4, 0.2);
+    for input in network.int8.inputs.values_mut() {
+        *input = Int8Input::PerVector;
+    }
+    network.check_int8().unwrap();
+    let samples = 31;
+    let mut x = Stream(11).floats(samples * TOKENS * 256);
+    for (i, vector) in x.chunks_exact_mut(256).enumerate() {
+        let magnitude = [1.0, 0.0, 300.0, 1e-4][i % 4];
+        vector.iter_mut().for_each(|v| *v *= magnitude);
+    }
+    let relu = |x: Vec<f32>| -> Vec<f32> { x.into_iter().map(|v| v.max(0.0)).collect() };
+    let plain = |x: &[f32]| {
+        let g = relu(layer(&network, "g", x, [256, 1, 1]));
+        layer(&network, "h", &g, [192, 1, 1])
+    };
+    let want: Vec<f32> = x.chunks_exact(256).flat_map(plain).collect();
+    for isa in Isa::available() {
+        for batch in [7, samples] {
+            let options = PlanOptions {
+                batch,
+                ..options(isa, Int8Mode::Always)
+            };
+            let plan = Plan::new(&network, &options).unwrap();
+            assert_eq!(in_int8(&plan), ["g", "h"], "{isa}, batch {batch}");
+            let session = Session::new(plan, 1).unwrap();
+            let (of_input, of_output) = (TOKENS * 256, TOKENS * 64);
+            let mut y = vec![f32::NAN; want.len()];
+            for (x, y) in (x.chunks(batch * of_input)).zip(y.chunks_mut(batch * of_output)) {
+                session.run(x.len() / of_input, x, y).unwrap();
+            }
+            assert_eq!(y, want, "{isa}, batch {batch}");
         }
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn grids<C: Coder>(
     let mut exponent = EXPONENT;
     let mut grids = Grids::new();
     for node in graph.weighted_nodes() {
-        let grid = have.and_then(|n| n.int8.inputs.get(&node.name)).copied();
+        let grid = have.and_then(|n| n.int8.inputs.get(&node.name));
+        let grid = grid.and_then(|input| input.grid());
         if !fields.flag(coder, grid.is_some(), Field::Int8) {
             continue;
         }
@@ -56,6 +57,11 @@ pub(super) fn grids<C: Coder>(
 /// Checks that the rows of the weights of int8 layers have the scales of their tensors, which are all that a packed file stores.
 pub(super) fn check(network: &Network) -> Result<(), PackedError> {
     network.check_int8()?;
+    let inputs = &network.int8.inputs;
+    if let Some((node, _)) = inputs.iter().find(|(_, input)| input.grid().is_none()) {
+        let (expected, got) = ("a grid", "a scale for each vector");
+        return Err(PackedError::tensor(node, "input", expected, got));
+    }
     for (weight, rows) in &network.int8.rows {
         let Some(&scale) = network.scales.get(weight) else {
             continue;
@@ -80,7 +86,8 @@ pub(super) fn apply(network: &mut Network, grids: Grids) -> Result<(), PackedErr
         Some((weight.to_owned(), vec![scale; rows]))
     });
     network.int8.rows = rows.collect();
-    network.int8.inputs = grids;
+    let inputs = grids.into_iter().map(|(name, grid)| (name, grid.into()));
+    network.int8.inputs = inputs.collect();
     network.check_int8()?;
     Ok(())
 }

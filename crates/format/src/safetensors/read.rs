@@ -7,7 +7,7 @@ use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sparsevd_model::quantised::is_scale;
-use sparsevd_model::{Csr, Dense, Int8Grid, Int8Grids, ModelError, Network, Shape, Weights};
+use sparsevd_model::{Csr, Dense, Int8Grids, Int8Input, ModelError, Network, Shape, Weights};
 
 use super::bitmask::{self, BitmaskNames};
 use super::graph::{Found, GraphSource, find, preset_shapes};
@@ -345,20 +345,20 @@ fn read_scales(
     Ok(())
 }
 
-/// The layers that may run in int8: the grids of their inputs, and the scales of I8 values.
+/// The layers that may run in int8: how their inputs become bytes, and the scales of I8 values.
 fn read_bytes(
     path: &Path,
     file: &Container<'_>,
     tensors: &[Tensor],
     network: &mut Network,
 ) -> Result<(), FormatError> {
-    let grids = versioned::<Int8Grid>(path, file, metadata_keys::INT8)?;
+    let inputs = versioned::<Int8Input>(path, file, metadata_keys::INT8)?;
     let weights: HashMap<&str, &str> = (network.graph.weighted_nodes())
         .filter_map(|n| Some((n.name.as_str(), n.op.weight()?)))
         .collect();
     let parts: HashMap<&str, &Tensor> = tensors.iter().map(|t| (t.name.as_str(), t)).collect();
     let mut rows = BTreeMap::new();
-    for name in grids.keys() {
+    for name in inputs.keys() {
         // A node or weight that cannot run in int8 is refused below.
         let weight = weights.get(name.as_str()).copied();
         let Some((weight, tensor)) = weight.and_then(|w| Some((w, parts.get(w)?))) else {
@@ -379,10 +379,7 @@ fn read_bytes(
         }
         rows.insert(weight.to_owned(), scales);
     }
-    network.int8 = Int8Grids {
-        inputs: grids,
-        rows,
-    };
+    network.int8 = Int8Grids { inputs, rows };
     let checked = network.check_int8();
     checked.map_err(|e| FormatError::model(path, e))
 }

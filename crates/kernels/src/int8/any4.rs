@@ -364,20 +364,62 @@ pub(super) struct Scaled {
     pub bounds: Bounds,
 }
 
-impl Output for Scaled {
+impl Scaled {
+    /// Clamps and stores numbers of a row, whose samples are in order.
+    ///
+    /// # Safety
+    /// As [`Output::store`].
     #[inline(always)]
-    unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
-        let At { tile, part, .. } = at;
-        // SAFETY: parts of lines of tiles that exist; the instruction set is enabled (contract of the trait).
+    unsafe fn store_values<L: Lanes>(
+        &self,
+        row: &Row,
+        At { tile, part, .. }: At,
+        values: [<L::Floats as Simd>::V; 4],
+    ) {
+        // SAFETY: parts of lines of tiles that exist; the instruction set is enabled (contract of this function).
         unsafe {
             let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
-            for (j, v) in scaled::<L>(row, L::in_order(sums)).into_iter().enumerate() {
+            for (j, v) in values.into_iter().enumerate() {
                 let t = tile * TILES + j;
                 if t < self.tiles {
                     let at = (t * self.rows + row.row as usize) * LANES + part * L::N;
                     L::Floats::store(self.y.add(at), L::Floats::clamp(v, low, high));
                 }
             }
+        }
+    }
+}
+
+impl Output for Scaled {
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
+        // SAFETY: by the contract of the trait.
+        unsafe { self.store_values::<L>(row, at, scaled::<L>(row, L::in_order(sums))) };
+    }
+}
+
+/// As [`Scaled`], where each sample has a scale besides: `clamp(sum * (scale * scale of the sample) + offset)`. `scales` are those of [`SAMPLES`] samples of
+/// one tile of bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ScaledVectors<'a> {
+    pub scaled: Scaled,
+    pub scales: &'a [f32; SAMPLES],
+}
+
+impl Output for ScaledVectors<'_> {
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&self, row: &Row, at: At, sums: [L::Ints; 4]) {
+        // SAFETY: parts of the scales of a tile; by the contract of the trait.
+        unsafe {
+            let [of_row, offset, none] = [row.scale, row.offset, 0.0].map(|v| L::Floats::splat(v));
+            let scaled = |j: usize, sum| {
+                let of_samples = self.scales.as_ptr().add(j * LANES + at.part * L::N);
+                let scale = L::fused(L::Floats::load(of_samples), of_row, none);
+                L::fused(L::floats(sum), scale, offset)
+            };
+            let [s, t, u, v] = L::in_order(sums);
+            let values = [scaled(0, s), scaled(1, t), scaled(2, u), scaled(3, v)];
+            self.scaled.store_values::<L>(row, at, values);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! A linear layer that makes bytes of its input.
 
+use sparsevd_model::{Int8Grid, Int8Input};
+
 use super::dot::Dot;
 use super::lanes::SAMPLES;
-use super::lines::{TILES, byte_tiles, quantize};
+use super::lines::{TILES, byte_tiles, quantize, quantize_vectors};
 use super::spmm::Spmm;
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
@@ -13,12 +15,14 @@ use crate::{Clamp, LANES, length, tiles};
 pub struct Linear {
     dot: Dot,
     spmm: Spmm,
-    input: (f32, u8),
+    input: Int8Input,
 }
 
 impl Linear {
-    /// A layer with a packed matrix, whose input is quantised by a scale and a zero point as by [`quantize`].
-    pub fn new(dot: Dot, spmm: Spmm, input: (f32, u8)) -> Self {
+    /// A layer with a packed matrix, whose input is quantised as by [`quantize`] or [`quantize_vectors`]. The zero point of the matrix must be that of the
+    /// input.
+    pub fn new(dot: Dot, spmm: Spmm, input: impl Into<Int8Input>) -> Self {
+        let input = input.into();
         Self { dot, spmm, input }
     }
 
@@ -27,7 +31,7 @@ impl Linear {
         (self.spmm.cols() * self.dot.line()).div_ceil(size_of::<f32>())
     }
 
-    /// `y = clamp(sum * scale + offset)`, where `x` is `[tile][cols][16]` and `y` `[tile][rows][16]`. `scratch` is overwritten.
+    /// `y = clamp(sum * scale + offset)`, where `x` is `[tile][cols][16]` and `y` `[tile][rows][16]`, or [`Spmm::run_vectors`]. `scratch` is overwritten.
     ///
     /// # Panics
     /// When `x` or `y` has another length or `scratch` fewer than [`Linear::scratch_len`] elements.
@@ -44,8 +48,18 @@ impl Linear {
                 let tile_len = features * LANES;
                 tile * TILES * tile_len..(tile * TILES + tiles(samples)) * tile_len
             };
-            quantize(self.dot, &x[part(cols)], samples, cols, self.input, lines);
-            self.spmm.run(lines, &mut y[part(rows)], samples, clamp);
+            let (x, y) = (&x[part(cols)], &mut y[part(rows)]);
+            match self.input {
+                Int8Input::Grid(Int8Grid { scale, zero_point }) => {
+                    quantize(self.dot, x, samples, cols, (scale, zero_point), lines);
+                    self.spmm.run(lines, y, samples, clamp);
+                }
+                Int8Input::PerVector => {
+                    let mut scales = [0.0; SAMPLES];
+                    quantize_vectors(self.dot, x, samples, cols, &mut scales, lines);
+                    self.spmm.run_vectors(lines, &scales, y, samples, clamp);
+                }
+            }
         }
     }
 }

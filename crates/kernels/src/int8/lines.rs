@@ -8,6 +8,8 @@
 //! its 16-bit words where a pair in the first form has those of the other half of samples, so that blends, which run on more ports than
 //! shuffles, put the two pairs together.
 
+use sparsevd_model::{Int8Input, MOST_LEVEL};
+
 use super::dot::{self, Dot, Task};
 use super::lanes::{Lanes, SAMPLES, place};
 use crate::simd::Simd;
@@ -58,33 +60,172 @@ pub fn quantize(
         line: dot.line(),
         tiles: tiles(n),
         features,
-        inverse: scale.recip(),
-        zero_point: f32::from(zero_point),
+        inverses: Common(scale.recip()),
+        zero_point,
     };
     // SAFETY: the slices have the lengths that were just checked.
     unsafe { dot::run(dot, task) };
 }
 
-/// [`quantize`].
+/// Quantises one tile of bytes, of `n` samples at most [`SAMPLES`], each by a scale of its own, with [`Int8Input::PerVector`]: its largest magnitude
+/// over 127, and the least normal float at least. `x` is `[tile][features][16]`, `y` `[features][line]`. `scales` are those of all samples of the tile.
+///
+/// Of a sample with a NaN or an infinity the scale is that.
+///
+/// # Panics
+/// When there are more samples, or `x` does not have `tiles(n) * features * 16` elements or `y` not `features * dot.line()`.
+#[track_caller]
+pub fn quantize_vectors(
+    dot: Dot,
+    x: &[f32],
+    n: usize,
+    features: usize,
+    scales: &mut [f32; SAMPLES],
+    y: &mut [u8],
+) {
+    assert!(n <= SAMPLES, "{n} samples, of {SAMPLES} at most");
+    length::check("x", x.len(), [tiles(n), features, LANES]);
+    length::check("y", y.len(), [features, dot.line()]);
+    let mut inverses = [0.0; SAMPLES];
+    let largest = Largest {
+        x: x.as_ptr(),
+        tiles: tiles(n),
+        features,
+        largest: scales,
+        inverses: &mut inverses,
+    };
+    // SAFETY: the slice has the length that was just checked.
+    unsafe { dot::run(dot, largest) };
+    if y.is_empty() {
+        return;
+    }
+    let task = Quantize {
+        x: x.as_ptr(),
+        y: y.as_mut_ptr(),
+        line: dot.line(),
+        tiles: tiles(n),
+        features,
+        inverses: Each(&inverses),
+        zero_point: Int8Input::PerVector.zero_point(),
+    };
+    // SAFETY: the slices have the lengths that were just checked, and there is one tile of bytes at most.
+    unsafe { dot::run(dot, task) };
+}
+
+/// The scale of a vector of a largest magnitude.
+#[inline(always)]
+pub(super) fn scale_of(largest: f32) -> f32 {
+    let scale = largest / MOST_LEVEL as f32;
+    // NaN stays.
+    if scale < f32::MIN_POSITIVE {
+        f32::MIN_POSITIVE
+    } else {
+        scale
+    }
+}
+
+/// The larger of numbers and magnitudes of others, NaN if either is NaN.
+///
+/// # Safety
+/// The instructions of `L` must be enabled where this is inlined.
+#[inline(always)]
+pub(super) unsafe fn largest<L: Lanes>(
+    most: <L::Floats as Simd>::V,
+    x: <L::Floats as Simd>::V,
+) -> <L::Floats as Simd>::V {
+    // SAFETY: no memory is accessed; callers enable the instruction set.
+    unsafe {
+        let negative = L::fused(x, L::Floats::splat(-1.0), L::Floats::splat(0.0));
+        L::Floats::larger(most, L::Floats::larger(x, negative))
+    }
+}
+
+/// The scales of the samples of a tile of bytes, and their reciprocals. `x` is readable for `tiles * features * 16` floats, of four tiles at most.
+struct Largest<'a> {
+    x: *const f32,
+    tiles: usize,
+    features: usize,
+    largest: &'a mut [f32; SAMPLES],
+    inverses: &'a mut [f32; SAMPLES],
+}
+
+impl Task for Largest<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        *self.largest = [0.0; SAMPLES];
+        for tile in 0..self.tiles {
+            for part in 0..LANES / L::N {
+                // SAFETY: parts of lines that exist, and of the sixteen samples of a tile; the instruction set is enabled (contract of the trait).
+                unsafe {
+                    let mut most = L::Floats::splat(0.0);
+                    for feature in 0..self.features {
+                        let at = (tile * self.features + feature) * LANES + part * L::N;
+                        most = largest::<L>(most, L::Floats::load(self.x.add(at)));
+                    }
+                    let to = &mut self.largest[tile * LANES + part * L::N..][..L::N];
+                    L::Floats::store(to.as_mut_ptr(), most);
+                }
+            }
+        }
+        for (scale, inverse) in self.largest.iter_mut().zip(self.inverses) {
+            *scale = scale_of(*scale);
+            *inverse = scale.recip();
+        }
+    }
+}
+
+/// The reciprocals of the scales that floats are multiplied by.
+trait Inverses: Copy {
+    /// Those of part `part` of the sixteen samples of tile `j` of a tile of bytes.
+    ///
+    /// # Safety
+    /// The instructions of `L` must be enabled where this is inlined; there are such samples.
+    unsafe fn of<L: Lanes>(self, j: usize, part: usize) -> <L::Floats as Simd>::V;
+}
+
+/// The same for all samples.
+#[derive(Clone, Copy)]
+struct Common(f32);
+
+impl Inverses for Common {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(self, _: usize, _: usize) -> <L::Floats as Simd>::V {
+        // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+        unsafe { L::Floats::splat(self.0) }
+    }
+}
+
+/// One for each sample of a tile of bytes.
+#[derive(Clone, Copy)]
+struct Each<'a>(&'a [f32; SAMPLES]);
+
+impl Inverses for Each<'_> {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(self, j: usize, part: usize) -> <L::Floats as Simd>::V {
+        // SAFETY: samples of the tile; the instruction set is enabled (contract of the trait).
+        unsafe { L::Floats::load(self.0.as_ptr().add(j * LANES + part * L::N)) }
+    }
+}
+
+/// [`quantize`] and [`quantize_vectors`].
 ///
 /// `x` is readable for `tiles * features * 16` floats, `y` writable for `line` bytes for each feature of each tile of bytes.
-struct Quantize {
+struct Quantize<I> {
     x: *const f32,
     y: *mut u8,
     line: usize,
     tiles: usize,
     features: usize,
-    inverse: f32,
-    zero_point: f32,
+    inverses: I,
+    zero_point: u8,
 }
 
-impl Task for Quantize {
+impl<I: Inverses> Task for Quantize<I> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         // SAFETY: of each line of `x` that exists, and each line of `y`, all parts; the instruction set is enabled (contract of the trait).
         unsafe {
-            let [inverse, zero, most] =
-                [self.inverse, self.zero_point, 255.0].map(|v| L::Floats::splat(v));
+            let [zero, most] = [f32::from(self.zero_point), 255.0].map(|v| L::Floats::splat(v));
             let none = L::Floats::splat(0.0);
             for tile in 0..self.tiles.div_ceil(TILES) {
                 for feature in 0..self.features {
@@ -98,6 +239,7 @@ impl Task for Quantize {
                             } else {
                                 none
                             };
+                            let inverse = self.inverses.of::<L>(j, part);
                             L::Floats::clamp(L::fused(x, inverse, zero), none, most)
                         };
                         let values = [scaled(0), scaled(1), scaled(2), scaled(3)];

@@ -42,7 +42,7 @@ pub use dot::Dot;
 pub use grid::Grid;
 pub use lanes::SAMPLES;
 pub use linear::Linear;
-pub use lines::{byte_of, byte_tiles, quantize};
+pub use lines::{byte_of, byte_tiles, quantize, quantize_vectors};
 pub use maps::{Dequantize, Quantize};
 pub use pool::MaxPool;
 pub use quantization::Quantization;

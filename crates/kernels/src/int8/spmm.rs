@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sparsevd_model::Csr;
 
-use super::any4::{Any4, Bytes, Output, Product, Scaled, Sums};
+use super::any4::{Any4, Bytes, Output, Product, Scaled, ScaledVectors, Sums};
 use super::dot::{self, Dot};
 use super::lanes::SAMPLES;
 use super::lines::byte_tiles;
@@ -100,19 +100,42 @@ impl Spmm {
     /// When `x` or `y` has another length.
     #[track_caller]
     pub fn run(&self, x: &[u8], y: &mut [f32], n: usize, clamp: Clamp) {
+        let output = self.scaled(x, y, n, clamp);
+        // SAFETY: the slices have the lengths that were just checked.
+        unsafe { self.product(x, n, output) };
+    }
+
+    /// `y = clamp(sum * (scale * scale of the sample) + offset)` for the `n` samples of one tile of bytes: `x` is `[cols][line]`, `y` `[tile][rows][16]`. The
+    /// product of the scales is rounded, and so is `y`.
+    ///
+    /// # Panics
+    /// When there are more than [`SAMPLES`] samples, or `x` or `y` has another length.
+    #[track_caller]
+    pub fn run_vectors(
+        &self,
+        x: &[u8],
+        scales: &[f32; SAMPLES],
+        y: &mut [f32],
+        n: usize,
+        clamp: Clamp,
+    ) {
+        assert!(n <= SAMPLES, "{n} samples, of {SAMPLES} at most");
+        let scaled = self.scaled(x, y, n, clamp);
+        // SAFETY: the slices have the lengths that were just checked.
+        unsafe { self.product(x, n, ScaledVectors { scaled, scales }) };
+    }
+
+    /// Floats as output.
+    #[track_caller]
+    fn scaled(&self, x: &[u8], y: &mut [f32], n: usize, clamp: Clamp) -> Scaled {
         self.check(x, n);
         length::check("y", y.len(), [tiles(n), self.rows, LANES]);
-        if y.is_empty() {
-            return;
-        }
-        let output = Scaled {
+        Scaled {
             y: y.as_mut_ptr(),
             rows: self.rows,
             tiles: tiles(n),
             bounds: clamp.bounds(),
-        };
-        // SAFETY: the slices have the lengths that were just checked.
-        unsafe { self.product(x, n, output) };
+        }
     }
 
     /// `y = sum * scale + offset` as bytes for `n` samples: `x` is `[byte tile][cols][line]`, `y` `[byte tile][rows][line]`.

@@ -7,12 +7,13 @@
 
 use std::ops::Range;
 
-use sparsevd_model::Csr;
+use sparsevd_model::{Csr, Int8Grid, Int8Input};
 
 use super::dot::{self, Dot, Task};
 use super::grid::Grid;
 use super::lanes::{Lanes, SAMPLES};
 use super::linear::bytes;
+use super::lines::{largest, scale_of};
 use super::maps::{QuantizeLines, byte_of_lane, floats_for};
 use super::quantization::{Quantization, level, unpack};
 use super::stored::{All, Cursor, Nonzeros, Stored, Weights};
@@ -35,7 +36,7 @@ const BLOCKS: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Spmv {
     dot: Dot,
-    grid: Grid,
+    input: Int8Input,
     rows: usize,
     cols: usize,
     weights: Stored,
@@ -45,8 +46,8 @@ pub struct Spmv {
 }
 
 impl Spmv {
-    /// Packs `rows` of `levels`, `[out, in]`, whose values are integers from -128 to 127, for inputs that are quantised to a grid. `quantization` is that
-    /// of the whole matrix.
+    /// Packs `rows` of `levels`, `[out, in]`, whose values are integers from -128 to 127, for inputs that are quantised as `input` says. `quantization` is
+    /// that of the whole matrix.
     ///
     /// # Panics
     /// When `rows` is out of range, `levels` has another value, a sum of a row may not fit in 32 bits, the zero points differ, or there is not one scale and
@@ -55,18 +56,18 @@ impl Spmv {
     pub fn pack_rows(
         dot: Dot,
         levels: &Csr,
-        grid: Grid,
+        input: impl Into<Int8Input>,
         quantization: Quantization<'_>,
         rows: Range<usize>,
     ) -> Self {
-        let all = levels.rows();
+        let (input, all) = (input.into(), levels.rows());
         quantization.check(all);
         let Quantization {
             zero_point,
             scale,
             offset,
         } = quantization;
-        assert_eq!(zero_point, grid.zero_point(), "the zero point");
+        assert_eq!(zero_point, input.zero_point(), "the zero point");
         assert!(rows.end <= all, "rows {rows:?} of {all}");
         let (block, cols) = (dot.rows_at_once(), levels.cols());
         let padded = rows.len().next_multiple_of(block);
@@ -95,7 +96,7 @@ impl Spmv {
         };
         Self {
             dot,
-            grid,
+            input,
             rows: rows.len(),
             cols,
             weights: Stored::new(dot, &weights, places * block),
@@ -126,7 +127,8 @@ impl Spmv {
         )
     }
 
-    /// `y = clamp(sum * scale + offset)` for `n` vectors, `[n][cols]` to `[n][rows]`. `scratch` is overwritten.
+    /// `y = clamp(sum * scale + offset)` for `n` vectors, `[n][cols]` to `[n][rows]`; where each has a scale, the scale of a row times that. `scratch` is
+    /// overwritten.
     ///
     /// # Panics
     /// When `x` or `y` has another length or `scratch` fewer than [`Spmv::scratch_len`] elements.
@@ -165,22 +167,53 @@ impl Task for Product<'_> {
     unsafe fn run<L: Lanes>(self) {
         // SAFETY: by the contract of the task; the instruction set is enabled (contract of the trait).
         unsafe {
-            self.quantize::<L>();
+            let (grid, scale) = self.grid::<L>();
+            self.quantize::<L>(grid);
             match &self.spmv.weights {
-                Stored::Dense(all) => self.multiply::<L, _>(All::of(all)),
-                Stored::Bitmask(nonzeros) => self.multiply::<L, _>(Nonzeros::of(nonzeros)),
+                Stored::Dense(all) => self.multiply::<L, _>(All::of(all), scale),
+                Stored::Bitmask(nonzeros) => self.multiply::<L, _>(Nonzeros::of(nonzeros), scale),
             }
         }
     }
 }
 
 impl Product<'_> {
+    /// The grid of the vector, and what the scales of rows are multiplied by.
+    ///
+    /// # Safety
+    /// The instruction set of `L` is enabled where this is inlined.
+    #[inline(always)]
+    unsafe fn grid<L: Lanes>(&self) -> (Grid, f32) {
+        if let Some(grid) = self.spmv.input.grid() {
+            return (grid.into(), 1.0);
+        }
+        let mut lanes = [0.0; LANES];
+        let (whole, rest) = self.x.as_chunks::<LANES>();
+        for line in whole {
+            for part in (0..LANES).step_by(L::N) {
+                // SAFETY: parts of sixteen floats; the instruction set is enabled (contract of this function).
+                unsafe {
+                    let lanes = lanes.as_mut_ptr().add(part);
+                    let x = L::Floats::load(line.as_ptr().add(part));
+                    L::Floats::store(lanes, largest::<L>(L::Floats::load(lanes), x));
+                }
+            }
+        }
+        let all = lanes.iter().chain(rest).map(|v| v.abs());
+        let scale = scale_of(all.fold(0.0, crate::pool::larger));
+        let grid = Int8Grid {
+            scale,
+            zero_point: self.spmv.input.zero_point(),
+        };
+        (grid.into(), scale)
+    }
+
     /// Makes the bytes of the vector, those past its end any.
     ///
     /// # Safety
     /// As for the task, and the instruction set of `L` is enabled where this is inlined.
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(&self) {
+    unsafe fn quantize<L: Lanes>(&self, grid: Grid) {
         let (whole, rest) = self.x.as_chunks::<LANES>();
         let mut last = [0.0; LANES];
         last[..rest.len()].copy_from_slice(rest);
@@ -188,7 +221,7 @@ impl Product<'_> {
             x,
             y: self.line.wrapping_add(first * LANES),
             lines,
-            grid: self.spmv.grid,
+            grid,
         };
         // SAFETY: by the contract of this function.
         unsafe {
@@ -202,16 +235,16 @@ impl Product<'_> {
     /// # Safety
     /// As [`Product::quantize`], and the bytes are there.
     #[inline(always)]
-    unsafe fn multiply<L: Lanes, W: Weights>(mut self, weights: W) {
+    unsafe fn multiply<L: Lanes, W: Weights>(mut self, weights: W, scale: f32) {
         let blocks = self.spmv.starts.len() / L::N;
         let together = blocks - blocks % BLOCKS;
         // SAFETY: by the contract of this function.
         unsafe {
             for block in (0..together).step_by(BLOCKS) {
-                self.blocks::<L, W, BLOCKS>(block, weights);
+                self.blocks::<L, W, BLOCKS>(block, weights, scale);
             }
             for block in together..blocks {
-                self.blocks::<L, W, 1>(block, weights);
+                self.blocks::<L, W, 1>(block, weights, scale);
             }
         }
     }
@@ -219,7 +252,12 @@ impl Product<'_> {
     /// # Safety
     /// As [`Product::multiply`]; there are these blocks.
     #[inline(always)]
-    unsafe fn blocks<L: Lanes, W: Weights, const B: usize>(&mut self, block: usize, weights: W) {
+    unsafe fn blocks<L: Lanes, W: Weights, const B: usize>(
+        &mut self,
+        block: usize,
+        weights: W,
+        scale: f32,
+    ) {
         let spmv = self.spmv;
         let vectors = spmv.lines() * LANES / 4;
         // SAFETY: by the contract of this function, and the invariants of `Spmv`.
@@ -237,9 +275,11 @@ impl Product<'_> {
                 }
             }
             let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
+            let [of_vector, none] = [scale, 0.0].map(|v| L::Floats::splat(v));
             for b in 0..B {
                 let first = (block + b) * L::N;
                 let scale = L::Floats::load(spmv.scales.as_ptr().add(first));
+                let scale = L::fused(of_vector, scale, none);
                 let offset = L::Floats::load(spmv.offsets.as_ptr().add(first));
                 let v = L::fused(L::floats(sums[b]), scale, offset);
                 let v = L::Floats::clamp(v, low, high);

@@ -5,7 +5,7 @@ use sparsevd_kernels::int8::{
     Dot, Linear, Quantization, SAMPLES, Spmm, Spmv, byte_of, byte_tiles, quantize,
 };
 use sparsevd_kernels::{Clamp, PackedKernel, tiles};
-use sparsevd_model::{Csr, Dense, Int8Grid};
+use sparsevd_model::{Csr, Dense, Int8Grid, Int8Input};
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::reference::{from_tiles, to_tiles};
 
@@ -385,7 +385,7 @@ proptest! {
         let want: Vec<f32> = layer.scaled(&layer.sums()).into_iter().map(|v| clamp.apply(v)).collect();
         for dot in Dot::available() {
             let product = Spmm::pack(dot, &layer.csr(), layer.quantization());
-            let linear = Linear::new(dot, product, (grid.scale, grid.zero_point));
+            let linear = Linear::new(dot, product, grid);
             let mut scratch = vec![f32::NAN; linear.scratch_len()];
             let mut y = vec![f32::NAN; tiles(n) * rows * 16];
             linear.run(&to_tiles(&x, n, cols), &mut y, n, &mut scratch, clamp);
@@ -394,19 +394,94 @@ proptest! {
             check_vectors(&layer, dot, grid, (&x, &want), clamp, rows / 3..rows);
         }
     }
+
+    #[test]
+    fn vectors_have_scales_of_their_own(layer in any_layer(), clamp in any_clamp(), first in 0..5_usize) {
+        let layer = Layer { zero_point: 128, ..layer };
+        let ([rows, cols], n) = (layer.dims(), layer.n);
+        // Vectors of zeros, of numbers below the least normal one, and large ones.
+        let magnitudes = [0.37, 0.0, 1e-40, 3e4, -1.7e-5];
+        let magnitude = |sample: usize| magnitudes[(first + sample) % magnitudes.len()];
+        let bytes = layer.x.iter().enumerate();
+        let x: Vec<f32> = bytes.map(|(i, &byte)| (f32::from(byte) - 128.0) * magnitude(i / cols)).collect();
+        let (quantised, scales) = by_vectors(&x, n, cols);
+        let layer = Layer { x: quantised, ..layer };
+        let each = layer.sums().into_iter().enumerate();
+        let want = each.map(|(i, sum)| {
+            let scale = scales[i / rows] * layer.scale[i % rows];
+            clamp.apply((sum as f32).mul_add(scale, layer.offset[i % rows]))
+        });
+        let want: Vec<f32> = want.collect();
+        for dot in Dot::available() {
+            let product = Spmm::pack(dot, &layer.csr(), layer.quantization());
+            let linear = Linear::new(dot, product, Int8Input::PerVector);
+            let mut scratch = vec![f32::NAN; linear.scratch_len()];
+            let mut y = vec![f32::NAN; tiles(n) * rows * 16];
+            linear.run(&to_tiles(&x, n, cols), &mut y, n, &mut scratch, clamp);
+            same(&from_tiles(&y, n, rows), &want, dot);
+            let each = Int8Input::PerVector;
+            check_vectors(&layer, dot, each, (&x, &want), clamp, 0..rows);
+            check_vectors(&layer, dot, each, (&x, &want), clamp, rows / 3..rows);
+        }
+    }
+}
+
+/// `[n][cols]` as bytes around 128 by the scale of each vector, and these scales.
+fn by_vectors(x: &[f32], n: usize, cols: usize) -> (Vec<u8>, Vec<f32>) {
+    let (mut bytes, mut scales) = (Vec::new(), Vec::new());
+    for i in 0..n {
+        let x = &x[i * cols..][..cols];
+        let largest = x.iter().fold(0.0_f32, |largest, v| largest.max(v.abs()));
+        let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
+        let byte = |v: &f32| v.mul_add(1.0 / scale, 128.0).round_ties_even() as u8;
+        bytes.extend(x.iter().map(byte));
+        scales.push(scale);
+    }
+    (bytes, scales)
+}
+
+#[test]
+fn a_vector_that_is_not_finite_has_no_finite_output_and_leaves_others_alone() {
+    let layer = layer([5, 40], 1, |row, col| ((row + col) % 3) as i8, 128);
+    let layer = Layer {
+        zero_point: 128,
+        ..layer
+    };
+    let cols = 40;
+    for (bad, at) in [(f32::NAN, 0), (f32::INFINITY, 17), (f32::NEG_INFINITY, 39)] {
+        let mut x = vec![0.25; 2 * cols];
+        x[cols + at] = bad;
+        for dot in Dot::available() {
+            let product = Spmm::pack(dot, &layer.csr(), layer.quantization());
+            let linear = Linear::new(dot, product, Int8Input::PerVector);
+            let mut scratch = vec![0.0; linear.scratch_len()];
+            let mut y = vec![0.0; 5 * 16];
+            linear.run(&to_tiles(&x, 2, cols), &mut y, 2, &mut scratch, Clamp::None);
+            let tiled = from_tiles(&y, 2, 5);
+            let (each, levels) = (Int8Input::PerVector, layer.csr());
+            let spmv = Spmv::pack_rows(dot, &levels, each, layer.quantization(), 0..5);
+            let mut scratch = vec![0.0; spmv.scratch_len()];
+            let mut y = vec![0.0; 2 * 5];
+            spmv.run(&x, &mut y, 2, &mut scratch, Clamp::None);
+            for y in [&tiled, &y] {
+                assert!(y[..5].iter().all(|v| v.is_finite()), "{dot}: {y:?}");
+                assert!(y[5..].iter().all(|v| !v.is_finite()), "{dot}: {y:?}");
+            }
+        }
+    }
 }
 /// Some rows of a layer over single vectors, of which `want` are all rows.
 fn check_vectors(
     layer: &Layer,
     dot: Dot,
-    grid: Int8Grid,
+    input: impl Into<Int8Input>,
     (x, want): (&[f32], &[f32]),
     clamp: Clamp,
     part: std::ops::Range<usize>,
 ) {
     let ([rows, _], n) = (layer.dims(), layer.n);
     let quantization = layer.quantization();
-    let spmv = Spmv::pack_rows(dot, &layer.csr(), grid.into(), quantization, part.clone());
+    let spmv = Spmv::pack_rows(dot, &layer.csr(), input, quantization, part.clone());
     let mut scratch = vec![f32::NAN; spmv.scratch_len()];
     let mut y = vec![f32::NAN; n * part.len()];
     spmv.run(x, &mut y, n, &mut scratch, clamp);
@@ -433,7 +508,7 @@ fn vectors_are_multiplied_by_weights_without_zeros() {
     for dot in Dot::available() {
         check_vectors(&layer, dot, grid, (&x, &want), Clamp::None, 0..150);
         let (csr, quantization) = (layer.csr(), layer.quantization());
-        let spmv = Spmv::pack_rows(dot, &csr, grid.into(), quantization, 0..150);
+        let spmv = Spmv::pack_rows(dot, &csr, grid, quantization, 0..150);
         assert_eq!(spmv.bytes() < 150 * 2100, expands(dot), "{dot}");
         assert_eq!(spmv.name().contains("bitmask4"), expands(dot), "{dot}");
     }

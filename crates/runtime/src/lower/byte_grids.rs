@@ -26,8 +26,8 @@ pub(super) fn byte_grids(
         let grid = match step.op {
             Op::MaxPool(_) if !in_floats[step.output] => grids[step.output],
             Op::Conv(_) => {
-                let grid = network.int8.inputs.get(&step.name).copied();
-                grid.map(Grid::from)
+                let input = network.int8.inputs.get(&step.name);
+                input.and_then(|input| input.grid()).map(Grid::from)
             }
             _ => None,
         };

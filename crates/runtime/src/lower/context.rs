@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use sparsevd_kernels::int8::{Dot, Grid, Quantization};
 use sparsevd_kernels::{Isa, Layout, select};
-use sparsevd_model::{Csr, Int8Grid, Network};
+use sparsevd_model::{Csr, Int8Input, Network};
 
 use super::batching::Batching;
 use super::choice::Choice;
@@ -23,7 +23,7 @@ pub(crate) type Activity = HashMap<String, f64>;
 #[derive(Debug)]
 pub(super) struct Bytes {
     pub dot: Dot,
-    pub input: Int8Grid,
+    pub input: Int8Input,
     pub levels: Csr,
     /// What the sum of each row is multiplied by, and what is then added.
     scale: Vec<f32>,
@@ -31,9 +31,14 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
+    /// The grid of the input. Convolutions have one.
+    pub fn grid(&self) -> Option<Grid> {
+        self.input.grid().map(Grid::from)
+    }
+
     pub fn quantization(&self) -> Quantization<'_> {
         Quantization {
-            zero_point: self.input.zero_point,
+            zero_point: self.input.zero_point(),
             scale: &self.scale,
             offset: &self.offset,
         }
@@ -156,7 +161,10 @@ impl Context<'_> {
         let Some(layer) = self.network.int8_layer(&step.name, weight)? else {
             return Ok(None);
         };
-        let scale = layer.rows.iter().map(|row| row * layer.input.scale);
+        let scale = layer
+            .rows
+            .iter()
+            .map(|row| row * layer.input.common_scale());
         Ok(Some(Bytes {
             dot: Dot::of(self.isa()),
             input: layer.input,

@@ -229,7 +229,7 @@ impl<'a> Layer<'a> {
         pooled: Option<Blocks>,
     ) -> Option<Candidate<'a>> {
         let bytes = self.bytes.as_ref()?;
-        let grid = Grid::from(bytes.input);
+        let grid = bytes.grid()?;
         let forms = if blocks[1].is_tile() {
             Forms {
                 input: None,
@@ -295,14 +295,14 @@ impl<'a> Layer<'a> {
             true => Layout::Tiled,
             false => Layout::Single,
         };
-        let costs = &self.context.choice().costs;
+        let (costs, grid) = (&self.context.choice().costs, bytes.grid()?);
         let pack_lines = |multiplied: Multiplied, r: Range<usize>| {
             let mut conv = int8::Conv::pack_channels(
                 (self.isa, bytes.dot),
                 multiplied,
                 &bytes.levels,
                 self.shape,
-                bytes.input.into(),
+                grid,
                 bytes.quantization(),
                 &geometry.window,
                 self.groups,
@@ -594,7 +594,7 @@ impl<'a> Layer<'a> {
 
     /// The same of bytes; `None` where it has no grids.
     fn depthwise_of_bytes(self: &Rc<Self>, in_blocks: &InBlocks) -> Option<Candidate<'a>> {
-        let grid = Grid::from(self.bytes.as_ref()?.input);
+        let grid = self.bytes.as_ref()?.grid()?;
         let blocks @ [input, output] = in_blocks.blocks;
         // It cannot compute a sum.
         let writes = self.context.byte_grids[self.output].filter(|_| self.residual.is_none());

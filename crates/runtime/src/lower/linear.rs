@@ -178,11 +178,10 @@ impl Layer<'_> {
     }
 
     fn bytes(&self, bytes: &Bytes) -> Vec<Part> {
-        let input = (bytes.input.scale, bytes.input.zero_point);
         Self::parts(self.ranges(true, Layout::Tiled), |r| {
             let (dot, quantization) = (bytes.dot, bytes.quantization());
             let product = int8::Spmm::pack_rows(dot, &bytes.levels, quantization, r);
-            int8::Linear::new(dot, product, input)
+            int8::Linear::new(dot, product, bytes.input)
         })
     }
 
@@ -198,8 +197,8 @@ impl Layer<'_> {
         }
         let costs = &self.context.choice().costs;
         let pack = |rows: Range<usize>| {
-            let (dot, grid) = (bytes.dot, bytes.input.into());
-            int8::Spmv::pack_rows(dot, &bytes.levels, grid, bytes.quantization(), rows)
+            let quantization = bytes.quantization();
+            int8::Spmv::pack_rows(bytes.dot, &bytes.levels, bytes.input, quantization, rows)
         };
         // As one part, so that the choice does not depend on threads.
         let whole = pack(0..size.rows);

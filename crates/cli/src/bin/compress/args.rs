@@ -568,19 +568,26 @@ they are. In a .spvd file all rows of a weight have one scale. Batch normalisati
 Layers stay f32 that --keep-f32 names, whose weights are not sparse, and, those of the largest errors first, as many as --max-error needs.
 `run-sparse` multiplies int8 where that should be faster (--int8); docs/int8.md has the formulas.")]
 pub struct QuantiseActivationsArgs {
-    /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx
+    /// A network: a safetensors file, sparse or dense, an index or a folder of its shards, a packed .spvd or an .onnx; with --text, the Hugging Face folder
+    /// of an encoder
     pub model: PathBuf,
     #[command(flatten)]
     pub graph: GraphArgs,
     /// Samples: a data set as `compress` takes it, with labels or without
-    #[arg(long, short, value_name = "PATH")]
-    pub data: PathBuf,
+    #[arg(long, short, value_name = "PATH", required_unless_present = "text")]
+    pub data: Option<PathBuf>,
+    /// Samples of an encoder of texts: the lines of this file. The result is such a folder again
+    #[arg(long, value_name = "FILE", requires_all = ["dynamic", "out"], conflicts_with_all = ["data", "network", "shape", "mean", "std", "scale"])]
+    pub text: Option<PathBuf>,
+    /// Linear layers take a scale for each vector that they read, such as that of a token, when they run, and no grid of samples
+    #[arg(long)]
+    pub dynamic: bool,
     /// Samples that ranges are found on, drawn from those to train on where there are such
     #[arg(long, default_value = "128", value_name = "N")]
     pub samples: NonZeroUsize,
-    /// Most samples that the result is compared on with the network in f32: those to test on, else others
-    #[arg(long, default_value = "1000", value_name = "N")]
-    pub held_out: NonZeroUsize,
+    /// Most samples that the result is compared on with the network in f32: those to test on, else others; 1000, or of texts 200
+    #[arg(long, value_name = "N")]
+    pub held_out: Option<NonZeroUsize>,
     /// Which of the numbers that a layer reads its bytes reach
     #[arg(long, value_enum, default_value_t = RangeChoice::Mse)]
     pub range: RangeChoice,
@@ -595,7 +602,7 @@ pub struct QuantiseActivationsArgs {
     /// Threads; all cores where none is named
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// File to write, .safetensors, or .spvd where weights and biases are on grids already; NAME.int8.safetensors where none is named
+    /// File to write, .safetensors, or .spvd where weights and biases are on grids already; NAME.int8.safetensors where none is named; with --text, a folder
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Overwrite an existing output

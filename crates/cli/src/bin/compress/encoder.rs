@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde::Serialize;
 use sparsevd_compressor::report::{Calibration, Pruning};
 use sparsevd_format::{MAX_JSON, read_text};
-use sparsevd_pipeline::{CalibratedEncoder, Cosines, Observer};
+use sparsevd_pipeline::{CalibratedEncoder, Cosines, Observer, check_encoder_out};
 
 use crate::args::CompressArgs;
 use crate::print;
@@ -39,16 +39,19 @@ impl Observer for Notes {
     }
 }
 
+/// The texts of a file: its lines that are not blank.
+pub fn lines(text: &str) -> Vec<&str> {
+    let lines = text.lines();
+    lines.filter(|line| !line.trim().is_empty()).collect()
+}
+
 pub fn run(args: &CompressArgs, text: &Path, out: &Path) -> anyhow::Result<Outcome> {
     let Some(Pruning::Calibration(settings)) = pruning(args)? else {
         bail!("--text: expected --calibrate, which it is for, got another");
     };
-    CalibratedEncoder::check_out(&args.model, out, args.run.force)?;
+    check_encoder_out(&args.model, out, args.run.force)?;
     let text = read_text(text, MAX_JSON)?;
-    let texts: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let texts = lines(&text);
     let threads = match args.run.training.threads {
         Some(threads) => usize::from(threads),
         None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -70,15 +73,9 @@ pub fn run(args: &CompressArgs, text: &Path, out: &Path) -> anyhow::Result<Outco
     if args.run.training.json {
         print::json(&summary)?;
     } else {
-        let Cosines {
-            texts,
-            mean,
-            worst_decile,
-        } = cosine;
         let times = summary.weights as f64 / summary.nonzeros.max(1) as f64;
         print::text(format_args!(
-            "{}\n{} of {} weights left, {times:.1} times fewer\nembeddings of {texts} other texts: cosine to those before {mean:.4}, of the \
-             tenth that moved most {worst_decile:.4}\nwrote {} ({} bytes of weights)",
+            "{}\n{} of {} weights left, {times:.1} times fewer\n{cosine}\nwrote {} ({} bytes of weights)",
             Pruning::Calibration(settings),
             summary.nonzeros,
             summary.weights,

@@ -1,33 +1,57 @@
-//! `compress quantise-activations MODEL --data PATH`.
+//! `compress quantise-activations MODEL --data PATH`, or `FOLDER --dynamic --text FILE`.
 
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde::Serialize;
-use sparsevd_format::{PackOptions, WriteOptions, check_writable, write_network, write_packed};
+use sparsevd_format::{
+    MAX_JSON, PackOptions, WriteOptions, check_writable, read_text, write_network, write_packed,
+};
 use sparsevd_pipeline::{
-    ActivationQuantisation, Data, Form, QuantisationReport, find_all_scales, model_name,
+    ActivationQuantisation, Data, Form, QuantisationReport, check_encoder_out, find_all_scales,
+    model_name, write_encoder,
 };
 
 use crate::args::{QuantiseActivationsArgs, set_pixels};
+use crate::encoder::lines;
 use crate::print;
 use sparsevd_cli::Outcome;
 
 /// What is printed as JSON.
 #[derive(Serialize)]
-struct Written {
+struct Written<'a> {
     #[serde(flatten)]
     report: QuantisationReport,
-    /// The file.
-    path: PathBuf,
-    /// Its size.
+    /// The file or folder.
+    path: &'a Path,
+    /// Bytes of the file, or of the weights in the folder.
     bytes: u64,
     /// What was guessed about the network.
     warnings: Vec<String>,
 }
 
+impl Written<'_> {
+    fn print(&self, json: bool) -> anyhow::Result<()> {
+        if json {
+            print::json(self)?;
+        } else {
+            let (path, bytes) = (self.path.display(), print::count(self.bytes as usize));
+            print::text(format_args!(
+                "{}\nwrote {path} ({bytes} bytes)",
+                self.report
+            ))?;
+        }
+        Ok(())
+    }
+}
+
 pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
+    if let Some(text) = &args.text {
+        return of_texts(args, text);
+    }
+    let data = args.data.as_ref().context("--data: expected a data set")?;
     let default = || PathBuf::from(format!("{}.int8.safetensors", model_name(&args.model)));
     let out = args.out.clone().unwrap_or_else(default);
     let form = Form::of(&out)?;
@@ -37,25 +61,25 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
             out.display()
         );
     }
+    if form == Form::Packed && args.dynamic {
+        bail!(
+            "--dynamic: expected a file ending in .safetensors, as packed files have grids of samples alone, got {}",
+            out.display()
+        );
+    }
     check_writable(&out, args.force)?;
     let mut loaded = sparsevd_cli::network(&args.model, &args.graph, args.json)?;
     if form == Form::Packed {
         find_all_scales(&mut loaded.network, &out)?;
     }
     let graph = &mut loaded.network.graph;
-    let data = Data::load_for(&args.data, graph.preprocessing.as_ref())?;
+    let data = Data::load_for(data, graph.preprocessing.as_ref())?;
     set_pixels(&args.pixels, graph, &data)?;
     let settings = ActivationQuantisation {
-        samples: args.samples.get(),
-        held_out: args.held_out.get(),
-        range: args.range,
-        keep_f32: args.keep_f32.clone(),
-        max_error: args.max_error,
         one_scale: form == Form::Packed,
+        ..settings(args, 1000)
     };
-    let threads = args.threads.map(usize::from);
-    let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-    let done = settings.run(loaded.network, data, threads)?;
+    let done = settings.run(loaded.network, data, threads(args))?;
     let network = &done.network;
     let bytes = match form {
         Form::Packed => write_packed(&out, network, &PackOptions::for_size_of(network))?,
@@ -67,20 +91,45 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
             write_network(&out, network, &options)?
         }
     };
-    if args.json {
-        print::json(&Written {
-            report: done.report,
-            path: out,
-            bytes,
-            warnings: loaded.warnings,
-        })?;
-    } else {
-        let bytes_text = print::count(bytes as usize);
-        print::text(format_args!(
-            "{}\nwrote {} ({bytes_text} bytes)",
-            done.report,
-            out.display()
-        ))?;
-    }
+    let written = Written {
+        report: done.report,
+        path: &out,
+        bytes,
+        warnings: loaded.warnings,
+    };
+    written.print(args.json)?;
     Ok(Outcome::Done)
+}
+
+/// An encoder, on the lines of a text.
+fn of_texts(args: &QuantiseActivationsArgs, text: &Path) -> anyhow::Result<Outcome> {
+    let out = args.out.as_ref().context("--out: expected a folder")?;
+    check_encoder_out(&args.model, out, args.force)?;
+    let text = read_text(text, MAX_JSON)?;
+    let done = settings(args, 200).run_on_texts(&args.model, &lines(&text), threads(args))?;
+    let written = Written {
+        bytes: write_encoder(&args.model, out, &done.network, args.force)?,
+        report: done.report,
+        path: out,
+        warnings: vec![],
+    };
+    written.print(args.json)?;
+    Ok(Outcome::Done)
+}
+
+fn settings(args: &QuantiseActivationsArgs, held_out: usize) -> ActivationQuantisation {
+    ActivationQuantisation {
+        samples: args.samples.get(),
+        held_out: args.held_out.map_or(held_out, NonZeroUsize::get),
+        range: args.range,
+        keep_f32: args.keep_f32.clone(),
+        max_error: args.max_error,
+        dynamic: args.dynamic,
+        one_scale: false,
+    }
+}
+
+fn threads(args: &QuantiseActivationsArgs) -> usize {
+    let all = || thread::available_parallelism().map_or(1, usize::from);
+    args.threads.map_or_else(all, usize::from)
 }

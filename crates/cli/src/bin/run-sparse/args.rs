@@ -297,6 +297,9 @@ pub struct EmbedArgs {
     /// Kernels
     #[arg(long, value_enum, default_value_t = WeightMode::Sparse)]
     pub weights: WeightMode,
+    /// Whether layers with int8 grids, from `compress quantise-activations`, multiply int8
+    #[arg(long, value_enum, default_value_t = Int8Mode::Faster, value_name = "WHEN")]
+    pub int8: Int8Mode,
     /// Most threads; all cores by default
     #[arg(long, short, value_name = "N")]
     pub threads: Option<usize>,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sparsevd_format::{MAX_JSON, check_writable, read_text, write_atomically, write_npy};
 use sparsevd_kernels::Isa;
 use sparsevd_pipeline::{Embeddings, KernelCosts, TextEncoder};
-use sparsevd_runtime::{Int8Mode, PlanOptions, WeightType};
+use sparsevd_runtime::{PlanOptions, WeightType};
 
 use crate::args::EmbedArgs;
 use crate::load::all_threads;
@@ -43,7 +43,7 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<Outcome> {
         batch: args.batch,
         length: FIRST_LENGTH,
         values: WeightType::F32,
-        int8: Int8Mode::default(),
+        int8: args.int8,
         costs: KernelCosts::of(isa)?,
     };
     let encoder = TextEncoder::open(&args.folder, &options)?;

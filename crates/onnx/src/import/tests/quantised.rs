@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sparsevd_model::{Conv2d, Csr, Dense, GraphBuilder, Int8Grid, Network, Op, Weights, ops};
+use sparsevd_model::{
+    Conv2d, Csr, Dense, GraphBuilder, Int8Grid, Int8Input, Network, Op, Weights, ops,
+};
 
 use super::*;
 
@@ -912,6 +914,24 @@ fn grids_are_written_as_pairs_and_come_back() {
         let again = read_onnx_bytes("again.onnx", again).unwrap().network;
         assert_eq!(again, back);
     }
+}
+
+#[test]
+fn what_has_a_scale_for_each_vector_is_written_without_a_pair() {
+    let mut network = with_grids();
+    let rows = network.int8.rows["vectors.weight"].clone();
+    network
+        .set_int8("vectors", Int8Input::PerVector, rows)
+        .unwrap();
+    let bytes = write_onnx_bytes(&network, &ExportOptions::default()).unwrap();
+    let back = read_onnx_bytes("back.onnx", bytes).unwrap().network;
+    // No operator has such scales: the layer is one of numbers, with the weights as they are.
+    assert_eq!(
+        back.tensors["vectors.weight"].to_dense(),
+        network.tensors["vectors.weight"].to_dense()
+    );
+    network.int8.remove("vectors", "vectors.weight");
+    assert_eq!(back.int8, network.int8);
 }
 
 #[test]
