@@ -47,7 +47,8 @@ class Bert:
         """Of ids `[batch, length]`."""
         length, heads = ids.shape[1], self.config["num_attention_heads"]
         tables = [self.tensors[f"embeddings.{t}_embeddings.weight"] for t in ("word", "token_type", "position")]
-        x = self.norm("embeddings.LayerNorm", tables[0][ids] + tables[1][0] + tables[2][:length])
+        words = torch.nn.functional.embedding(ids, tables[0])
+        x = self.norm("embeddings.LayerNorm", words + tables[1][0] + tables[2][:length])
         for i in range(self.config["num_hidden_layers"]):
             block = f"encoder.layer.{i}"
             q, k, v = (

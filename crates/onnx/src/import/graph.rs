@@ -126,6 +126,10 @@ impl<'m> Importer<'m> {
                     let got = "quantised integers";
                     return Err(invalid("a value of floating-point numbers", got).into());
                 }
+                Some(Value::Activation(view)) if view.is_merged => {
+                    let got = "one whose first axis mixes samples";
+                    return Err(invalid("a value of each sample", got).into());
+                }
                 Some(Value::Activation(view)) => view,
                 Some(Value::Unknown) => continue,
                 Some(Value::Constant(_)) => {
@@ -232,6 +236,9 @@ impl<'m> Importer<'m> {
 
     /// The value of a node, or why it cannot be imported.
     fn value(&mut self, node: OnnxNode<'m>) -> Result<Result<Value, NodeError>, ImportError> {
+        if let Err(error) = self.refuse_merged(node, reads(node.0, &self.whole)) {
+            return Ok(Err(error));
+        }
         let first = node.0.output.first().map_or("", String::as_str);
         if let Some(whole) = self.whole.get(first).cloned() {
             let made = self.import_whole(node, &whole);

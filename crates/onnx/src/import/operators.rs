@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::grid::Grid;
 use super::importer::{Importer, Value};
 use super::shapes;
-use super::view::{View, ids, integers};
+use super::view::{View, ids, integers, merged};
 use crate::attributes::OnnxNode;
 use crate::constants;
 use crate::node_error::NodeError;
@@ -123,6 +123,9 @@ const OVER_QUANTISED: &[&str] = &[
     "Unsqueeze",
 ];
 
+/// Those that take a value whose batch and first dimension are one axis.
+const OVER_MERGED: &[&str] = &["Identity", "Reshape", "Transpose"];
+
 /// Those of them that keep the type of a constant.
 const OF_ONE_TYPE: &[&str] = &[
     "Concat",
@@ -148,6 +151,24 @@ fn one_grid(inputs: &[Option<Value>]) -> Option<Grid> {
 }
 
 impl<'m> Importer<'m> {
+    /// Why a node does not take a value that it reads, `names` of the file, where an axis of that mixes samples.
+    pub(super) fn refuse_merged<'n>(
+        &self,
+        node: OnnxNode<'_>,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Result<(), NodeError> {
+        if OVER_MERGED.contains(&node.0.op_type.as_str()) {
+            return Ok(());
+        }
+        for name in names {
+            match self.values.get(name) {
+                Some(Value::Activation(view)) if view.is_merged => return Err(merged(view)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The value of a node by itself.
     pub(super) fn make(
         &mut self,

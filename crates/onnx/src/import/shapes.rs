@@ -116,11 +116,16 @@ impl<'m> Importer<'m> {
     }
 
     pub(super) fn transpose(&self, node: OnnxNode<'m>, x: &View) -> Result<View, NodeError> {
-        let perm = permutation(node, x.dims.len() + self.batch_axes)?;
-        let (batch, perm) = perm.split_at(self.batch_axes);
-        if batch != &[0][..self.batch_axes] {
+        // An axis that is the batch and another stays as the batch does.
+        let rank = x.dims.len() + if x.is_merged { 0 } else { self.batch_axes };
+        let perm = permutation(node, rank)?;
+        if self.batch_axes == 1 && perm.first() != Some(&0) {
             return Err(NodeError::unsupported("the batch moved"));
         }
+        if x.is_merged {
+            return Ok(x.transposed(&node.label(), &perm, self.decoder)?);
+        }
+        let (_, perm) = perm.split_at(self.batch_axes);
         let perm: Vec<usize> = perm.iter().map(|p| p - self.batch_axes).collect();
         Ok(x.transposed(&node.label(), &perm, self.decoder)?)
     }
@@ -157,27 +162,48 @@ impl<'m> Importer<'m> {
         let Some((first, rest)) = target.split_first() else {
             return Err(mixes());
         };
-        let known = |t: &Int| match t {
+        let keeps_zero = node.int("allowzero")?.unwrap_or(0) == 0;
+        // The dimensions behind the first one of the file.
+        let behind = &x.dims[usize::from(x.is_merged)..];
+        let known = |(i, t): (usize, &Int)| match t {
+            Int::Known(0) if keeps_zero => Some(behind.get(i).map_or(0, |&d| d as i64)),
             Int::Known(n) => Some(*n),
             Int::Batch => None,
         };
-        let rest: Vec<i64> = rest
-            .iter()
-            .map(known)
+        let rest: Vec<i64> = (rest.iter().enumerate().map(known))
             .collect::<Option<_>>()
             .ok_or_else(mixes)?;
-        let keeps_zero = node.int("allowzero")?.unwrap_or(0) == 0;
-        let whole = match *first {
-            Int::Batch => true,
-            Int::Known(0) => keeps_zero,
-            // The batch is what the known dimensions leave.
-            Int::Known(-1) => !rest.contains(&-1) && reshaped(node, &x.dims, &rest).is_ok(),
-            Int::Known(n) => self.batch.is_some_and(|b| i64::try_from(b) == Ok(n)),
+        // Of the batch and the first dimension of a sample in one axis, that dimension.
+        let merged: Option<usize> = match *first {
+            Int::Batch => None,
+            Int::Known(0) if keeps_zero => x.is_merged.then(|| x.dims[0]),
+            // The first axis is what the known dimensions leave.
+            Int::Known(-1) if rest.contains(&-1) => return Err(mixes()),
+            Int::Known(-1) => {
+                let taken = rest.iter().try_fold(1_usize, |product, &n| {
+                    product.checked_mul(usize::try_from(n).ok()?)
+                });
+                match taken.filter(|&taken| taken > 0 && x.elements().is_multiple_of(taken)) {
+                    Some(taken) if taken == x.elements() => None,
+                    Some(taken) => Some(x.elements() / taken),
+                    None => return Err(mixes()),
+                }
+            }
+            Int::Known(n) => {
+                let n = usize::try_from(n).map_err(|_| mixes())?;
+                match self.batch {
+                    Some(b) if b == n => None,
+                    Some(b) if b > 0 && n.is_multiple_of(b) => Some(n / b),
+                    _ => return Err(mixes()),
+                }
+            }
         };
-        if !whole {
-            return Err(mixes());
-        }
-        Ok(x.reshaped(reshaped(node, &x.dims, &rest)?))
+        let first = merged.map(|n| i64::try_from(n).map_err(|_| mixes()));
+        let target: Vec<i64> = first.transpose()?.into_iter().chain(rest).collect();
+        Ok(View {
+            is_merged: merged.is_some(),
+            ..x.reshaped(reshaped(node, &x.dims, &target)?)
+        })
     }
 
     /// A slice of neighbours along each axis.

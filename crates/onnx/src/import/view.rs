@@ -31,6 +31,8 @@ pub(super) struct View {
     pub grid: Option<Grid>,
     /// Whether the file has these integers in the place of their numbers.
     pub is_quantised: bool,
+    /// Whether the batch and the first of the dimensions are one axis in the file.
+    pub is_merged: bool,
 }
 
 impl View {
@@ -45,6 +47,7 @@ impl View {
             input: None,
             grid: None,
             is_quantised: false,
+            is_merged: false,
         }
     }
 
@@ -158,6 +161,14 @@ pub(super) fn ids(x: &View) -> NodeError {
     NodeError::unsupported(format!(
         "its input `{}` of type {}, which can only number the rows of a table",
         x.name, x.dtype
+    ))
+}
+
+/// Why an operator does not take a value whose samples are parts of an axis.
+pub(super) fn merged(x: &View) -> NodeError {
+    NodeError::unsupported(format!(
+        "its input `{}`, an axis of which mixes samples",
+        x.name
     ))
 }
 

@@ -254,3 +254,93 @@ fn a_concat_along_a_later_axis_is_a_vector_where_that_is_enough_and_keeps_its_sh
     let first = Op::Concat(ops::Concat { axis: 0 });
     assert!(network.graph.nodes.iter().any(|n| n.op == first));
 }
+
+/// A Reshape to the first shape, a Transpose, and a Reshape to the second, of an input.
+fn turned(input: &[i64], first: &[i64], perm: &[i64], second: &[i64]) -> ModelProto {
+    let turn = node("Transpose", "turn", &["a"], &["t"]);
+    let mut model = over(
+        input,
+        vec![
+            node("Reshape", "merge", &["x", "first"], &["a"]),
+            ints(turn, "perm", perm),
+            node("Reshape", "split", &["t", "second"], &["y"]),
+        ],
+    );
+    let graph = model.graph.as_mut().unwrap();
+    graph.initializer.push(integers("first", first));
+    graph.initializer.push(integers("second", second));
+    model
+}
+
+#[test]
+fn heads_that_are_merged_with_the_batch_and_split_again_are_dimensions_of_a_sample() {
+    // As PyTorch writes the transposed keys of `scaled_dot_product_attention`.
+    let wanted = Op::Transpose(ops::Transpose {
+        perm: vec![0, 2, 1],
+    });
+    for (batch, first, second) in [
+        (-1, [-1, 4, 5], [-1, 3, 5, 4]),
+        (1, [3, 4, 5], [1, 3, 5, 4]),
+        (1, [3, 4, -1], [-1, 3, 5, 4]),
+        (2, [6, 4, 5], [2, 3, 5, 4]),
+    ] {
+        let shape = [batch, 3, 4, 5];
+        let mut model = turned(&shape, &first, &[0, 2, 1], &second);
+        let graph = model.graph.as_mut().unwrap();
+        graph.node.push(node("Softmax", "s", &["y"], &["z"]));
+        graph.output[0] = value("z", &[]);
+        let network = read(&model).unwrap_or_else(|e| panic!("{first:?} {second:?}: {e}"));
+        let ops: Vec<&Op> = network.graph.nodes.iter().map(|n| &n.op).collect();
+        assert_eq!(ops[0], &wanted, "{first:?} {second:?}");
+        let types = network.types().unwrap();
+        let made = &types[network.graph.nodes[0].name.as_str()];
+        assert_eq!(made.shape(1).dims(), [3, 5, 4]);
+    }
+}
+
+#[test]
+fn an_axis_that_mixes_samples_is_split_before_anything_computes_with_it() {
+    let merged = |then: NodeProto| {
+        let merge = node("Reshape", "merge", &["x", "first"], &["a"]);
+        let mut model = over(&[-1, 3, 4, 5], vec![merge, then]);
+        let graph = model.graph.as_mut().unwrap();
+        graph.initializer.push(integers("first", &[-1, 4, 5]));
+        read(&model).unwrap_err()
+    };
+    for op in ["Relu", "Softmax", "Shape", "Flatten", "GlobalMaxPool"] {
+        let error = merged(node(op, "then", &["a"], &["y"]));
+        let wanted = format!("`then` ({op}): its input `x`, an axis of which mixes samples");
+        assert!(error.contains(&wanted), "{error}");
+    }
+    let error = merged(node("Identity", "then", &["a"], &["y"]));
+    assert!(
+        error.contains("output `y`") && error.contains("mixes samples"),
+        "{error}"
+    );
+    for (first, perm, second, part) in [
+        (
+            &[-1, 4, 5][..],
+            &[1, 0, 2][..],
+            &[-1, 3, 5, 4][..],
+            "the batch moved",
+        ),
+        (
+            &[-1, 7, 5],
+            &[0, 2, 1],
+            &[-1, 3, 5, 4],
+            "[-1, 7, 5], which mixes samples",
+        ),
+        (
+            &[6, 4, 5],
+            &[0, 2, 1],
+            &[-1, 3, 5, 4],
+            "[6, 4, 5], which mixes samples",
+        ),
+        (&[-1, 4, 5], &[0, 2, 1], &[-1, 2, 5, 4], "mixes samples"),
+        // Zero is the merged axis: as many heads again.
+        (&[-1, 4, 5], &[0, 2, 1], &[0, 3, 5, 4], "a shape for [3, 5, 4]"),
+    ] {
+        let error = read(&turned(&[-1, 3, 4, 5], first, perm, second)).unwrap_err();
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}

@@ -432,6 +432,7 @@ fn layers_over_integers_have_grids() {
         let network = read(&quantised(nodes)).unwrap_or_else(|e| panic!("{what}: {e}"));
         let layer = network.graph.nodes.last().unwrap();
         let grid = network.int8.inputs.get(&layer.name);
+        let grid = grid.and_then(|input| input.grid());
         let rows = network.int8.rows.get(layer.op.weight().unwrap());
         let got = grid.zip(rows).map(|(g, r)| (g.scale, g.zero_point, &r[..]));
         if got != want {
@@ -800,7 +801,7 @@ fn operators_over_integers_are_those_of_numbers_between_pairs() {
         n.graph.nodes.iter().flat_map(of_node).collect()
     };
     assert_eq!(values(&is), values(&want));
-    let grids = |n: &Network| -> Vec<Option<Int8Grid>> {
+    let grids = |n: &Network| -> Vec<Option<Int8Input>> {
         let nodes = n.graph.nodes.iter();
         nodes
             .map(|node| n.int8.inputs.get(&node.name).copied())
