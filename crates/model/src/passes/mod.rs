@@ -5,6 +5,7 @@ mod drop_dead_channels;
 mod fold_batch_normalization;
 mod fold_embedding;
 mod fold_pad;
+mod fuse_attention;
 mod insert_batch_normalization;
 mod values;
 
@@ -16,15 +17,22 @@ pub use drop_dead_channels::drop_dead_channels;
 pub use fold_batch_normalization::{fold_batch_normalization, normalisation};
 pub use fold_embedding::fold_embedding;
 pub use fold_pad::fold_pad;
+pub use fuse_attention::fuse_attention;
 pub use insert_batch_normalization::{
     ChannelStatistics, insert_batch_normalization, without_normalization,
 };
 
-/// The network as it is best run or pruned: normalisations and borders are part of the layers beside them, and
+/// The network as it is best run or pruned: attention is one step, normalisations and borders are part of the layers beside them, and
 /// functions of the rows of a table part of the table, where that is exact.
 pub fn for_running(network: &Network) -> Cow<'_, Network> {
     let mut out = Cow::Borrowed(network);
-    for pass in [fold_batch_normalization, fold_pad, fold_embedding] {
+    // Factors of queries and keys are normalisations, so attention comes first.
+    for pass in [
+        fuse_attention,
+        fold_batch_normalization,
+        fold_pad,
+        fold_embedding,
+    ] {
         if let Some(next) = pass(&out) {
             out = Cow::Owned(next);
         }

@@ -338,7 +338,12 @@ fn an_axis_that_mixes_samples_is_split_before_anything_computes_with_it() {
         ),
         (&[-1, 4, 5], &[0, 2, 1], &[-1, 2, 5, 4], "mixes samples"),
         // Zero is the merged axis: as many heads again.
-        (&[-1, 4, 5], &[0, 2, 1], &[0, 3, 5, 4], "a shape for [3, 5, 4]"),
+        (
+            &[-1, 4, 5],
+            &[0, 2, 1],
+            &[0, 3, 5, 4],
+            "a shape for [3, 5, 4]",
+        ),
     ] {
         let error = read(&turned(&[-1, 3, 4, 5], first, perm, second)).unwrap_err();
         assert!(error.contains(part), "{part}: {error}");
