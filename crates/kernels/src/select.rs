@@ -61,11 +61,10 @@ pub fn few_columns(dot: Dot, [inputs, kh, kw]: [usize; 3]) -> bool {
     (1..=most).contains(&(inputs * kh * kw.div_ceil(4)))
 }
 
-/// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions
-/// ([`crate::int8::Dot::share`]).
-pub fn prefer_int8_linear(costs: &Costs, share: f64, size: Size, n: usize) -> bool {
+/// Whether a sparse linear layer with int8 grids should multiply int8 with these instructions, in calls of `n` samples.
+pub fn prefer_int8_linear(costs: &Costs, dot: Dot, size: Size, n: usize) -> bool {
     let floats = costs.spmm(size, n).min(costs.gemm(size, n));
-    costs.int8_spmm(size, n, share) < INT8_MARGIN * floats
+    dot.costs(costs).spmm(size, n) < INT8_MARGIN * floats
 }
 
 /// The fastest layout for `n` samples of a network with convolutions: tiles, unless most lanes would be empty.
