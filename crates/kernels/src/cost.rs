@@ -166,6 +166,11 @@ impl Size {
         self.nonzeros as f64 / self.elements().max(1.0)
     }
 
+    /// Bytes of its non-zeros, with their indices.
+    pub fn stored_bytes(self) -> f64 {
+        self.nonzeros as f64 * self.bytes()
+    }
+
     /// Bytes of a non-zero: its value and its index.
     fn bytes(self) -> f64 {
         let value = match self.precision {
@@ -208,28 +213,39 @@ impl Costs {
 
     /// Nanoseconds of a sparse product with one vector.
     pub fn spmv(&self, size: Size) -> f64 {
-        let nonzeros = size.nonzeros as f64;
-        let compute = nonzeros * at(&DENSITIES, &self.spmv, size.density());
-        compute.max(self.streamed(nonzeros * size.bytes()))
+        self.spmv_in_run(size, 0.0)
+    }
+
+    /// The same in a run that reads `run` bytes of weights, those of other layers among them.
+    pub fn spmv_in_run(&self, size: Size, run: f64) -> f64 {
+        let bytes = size.stored_bytes();
+        let compute = size.nonzeros as f64 * at(&DENSITIES, &self.spmv, size.density());
+        compute.max(bytes * at(&STREAMS, &self.stream, bytes.max(run)))
     }
 
     /// The same where other layers have put the weights out of the caches since the last run, as in a network that is not small.
     pub fn spmv_from_far(&self, size: Size) -> f64 {
         let [_, _, far] = self.stream;
-        let bytes = size.nonzeros as f64 * size.bytes();
-        self.spmv(size).max(bytes * far)
+        self.spmv(size).max(size.stored_bytes() * far)
     }
 
     /// Nanoseconds of a sparse product with `n` vectors in tiles.
     pub fn spmm(&self, size: Size, n: usize) -> f64 {
+        self.spmm_in_run(size, n, 0.0)
+    }
+
+    /// The same in a run that reads `run` bytes of weights, those of other layers among them.
+    pub fn spmm_in_run(&self, size: Size, n: usize, run: f64) -> f64 {
         /// Bytes of weights that stay in the second-level cache from one run to the next.
         const CACHE: f64 = 2e6;
         let nonzeros = size.nonzeros as f64;
         let tile = nonzeros * at(&DENSITIES, &self.spmm, size.density());
         // Two tiles share each load of weights. Unlike those of a dense product, loads from beyond the cache are not wholly hidden by arithmetic.
         let passes = n.div_ceil(2 * LANES) as f64;
-        let far = (nonzeros * size.bytes() - CACHE).max(0.0);
-        tile * self.tiles(n) + passes * self.streamed(far)
+        let bytes = size.stored_bytes();
+        let run = bytes.max(run).max(1.0);
+        let far = (run - CACHE).max(0.0);
+        tile * self.tiles(n) + passes * self.streamed(far) * (bytes / run)
     }
 
     /// The larger of `ns` and the nanoseconds of reading `bytes` of weights from beyond the caches.

@@ -144,6 +144,31 @@ pub fn most_active(costs: &Costs, size: Size, share: Option<f64>) -> Option<usiz
     (size.precision == Precision::F32 && wanted <= most as f64).then_some(most)
 }
 
+/// Whether the non-zeros of a linear layer with `kernel`, in calls of `n` samples, should be stored in another type than f32, which may round them, in a run
+/// that reads `run` bytes of weights: where fewer bytes should be faster. `active` are the inputs that are not zero, where the layer would skip the others in f32.
+pub fn prefer_precision(
+    costs: &Costs,
+    (kernel, n): (LinearKernel, usize),
+    size: Size,
+    precision: Precision,
+    run: f64,
+    active: Option<usize>,
+) -> bool {
+    /// A layer must be expected to win by this much to be rounded.
+    const MARGIN: f64 = 0.95;
+    let ns = |precision| {
+        let size = Size { precision, ..size };
+        match kernel {
+            LinearKernel::Spmv => costs.spmv_in_run(size, run),
+            LinearKernel::Spmm => costs.spmm_in_run(size, n, run),
+            // They have f32 alone.
+            LinearKernel::Gemv | LinearKernel::Gemm => 0.0,
+        }
+    };
+    let skipping = active.map_or(f64::INFINITY, |active| costs.input_sparse(size, active));
+    ns(precision) < MARGIN * ns(Precision::F32).min(skipping)
+}
+
 /// The number of threads for a run of `multiply_adds`, at most `most`: to wake a thread costs tens of microseconds.
 pub fn threads(multiply_adds: usize, most: usize) -> usize {
     (multiply_adds / 1_000_000).clamp(1, most.max(1))

@@ -92,7 +92,7 @@ pub struct ModelArgs {
     #[command(flatten)]
     pub pixels: PixelArgs,
     /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round
-    #[arg(long, value_enum, default_value_t = WeightType::F32, value_name = "TYPE")]
+    #[arg(long, visible_alias = "precision", value_enum, default_value_t = WeightType::F32, value_name = "TYPE")]
     pub values: WeightType,
     /// Whether layers with int8 grids, from `compress quantise-activations` or a quantised ONNX file, multiply int8
     #[arg(long, value_enum, default_value_t = Int8Mode::Faster, value_name = "WHEN")]
