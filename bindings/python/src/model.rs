@@ -405,8 +405,14 @@ fn named<T: Copy>(option: &str, values: &[(&str, T)], name: &str) -> PyResult<T>
 }
 
 fn weight_type(name: &str) -> PyResult<WeightType> {
-    use WeightType::{Bf16, F16, F32, I8};
-    let values = [("f32", F32), ("bf16", Bf16), ("f16", F16), ("i8", I8)];
+    use WeightType::{Auto, Bf16, F16, F32, I8};
+    let values = [
+        ("f32", F32),
+        ("bf16", Bf16),
+        ("f16", F16),
+        ("i8", I8),
+        ("auto", Auto),
+    ];
     named("values", &values, name)
 }
 

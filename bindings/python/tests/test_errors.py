@@ -111,7 +111,7 @@ def test_settings_that_are_out_of_range(mlp):
             mlp.session(**({"threads": 1} | setting))
     with pytest.raises(OverflowError):
         mlp.session(threads=-1)
-    with pytest.raises(sparsevd.CompressError, match="values: expected f32, bf16, f16, i8, got `f64`"):
+    with pytest.raises(sparsevd.CompressError, match="values: expected f32, bf16, f16, i8, auto, got `f64`"):
         mlp.plan(values="f64")
 
 

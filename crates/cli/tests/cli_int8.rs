@@ -102,6 +102,27 @@ fn lenet_5_in_bytes_answers_as_in_f32() {
     assert!(!plan(out, "never").contains("i8i8"));
     assert!(!plan(&model, "always").contains("i8i8"));
 
+    // Of the peak of what they multiply, layers reach a share.
+    let profile = |mode: &str, more: &[&str]| {
+        let args = ["profile", out, "-b", "64", "--int8", mode];
+        place.ok_run_sparse(&[&args, more].concat())
+    };
+    let report = json(&profile("always", &["--json"]));
+    let peak = report["int8_peak_gops"].as_f64().unwrap();
+    for node in report["nodes"].as_array().unwrap() {
+        let share = node["peak_share"].as_f64().unwrap();
+        let peak = match node["is_int8"] == true {
+            true => peak,
+            false => report["fma_peak_gflops"].as_f64().unwrap(),
+        };
+        let want = node["gflops"].as_f64().unwrap() / peak;
+        assert!((share - want).abs() <= 1e-9 * want, "{node}");
+    }
+    assert!(profile("always", &[]).contains(" GFLOP/s, int8 peak "));
+    let report = json(&profile("never", &["--json"]));
+    assert!(report["int8_peak_gops"].is_null(), "{report}");
+    assert!(!profile("never", &[]).contains("int8 peak"));
+
     // Weights that move have no grids, which is said.
     for (to, option) in [("dense.safetensors", "--dense"), ("q.spvd", "--grid")] {
         let text = place.ok(&["convert", out, to, option]);

@@ -7,6 +7,7 @@ use std::process::Output;
 
 use serde_json::Value;
 use sparsevd_format::{WriteOptions, write_network, write_npy, write_npz};
+use sparsevd_kernels::cost::{Costs, Int8Shares};
 use sparsevd_model::{Csr, Dense, Network, Shape, Weights, presets};
 use sparsevd_testing::arbitrary::Stream;
 use tempfile::TempDir;
@@ -329,6 +330,12 @@ fn plan_profile_and_isa_name_kernels() {
     assert!(ok(&["profile", &model]).contains("GFLOP/s"));
     let isa = ok_json(&["isa", "--json"]);
     assert_eq!(isa["available"][0]["name"], "scalar");
+    assert_eq!(isa["available"][0]["int8"], "scalar");
+    for isa in isa["available"].as_array().unwrap() {
+        for rate in ["fma_peak_gflops", "int8_peak_gops"] {
+            assert!(isa[rate].as_f64() > Some(0.0), "{isa}");
+        }
+    }
     assert!(ok(&["isa"]).contains("* "));
     let scalar = assert_cmd::cargo::cargo_bin_cmd!("run-sparse")
         .env("SPARSE_ISA", "scalar")
@@ -364,7 +371,7 @@ fn non_zeros_are_stored_in_the_type_that_is_asked_for() {
 fn plans_choose_by_the_costs_of_a_file() {
     let f = Files::new();
     let model = f.arg("m.safetensors");
-    let mut costs = serde_json::to_value(sparsevd_kernels::cost::Costs::default()).unwrap();
+    let mut costs = serde_json::to_value(Costs::default()).unwrap();
     // Where non-zeros cost a thousand times as much, dense is better.
     for cost in costs["spmv"].as_array_mut().unwrap() {
         *cost = 100.0.into();
@@ -389,6 +396,23 @@ fn plans_choose_by_the_costs_of_a_file() {
     assert_eq!(tuned["nodes"][0]["sparse"], false, "{tuned}");
     let built_in = ok_json(&["plan", &model, "--json"]);
     assert_eq!(built_in["nodes"][0]["sparse"], true, "{built_in}");
+    // A file of before costs of int8 were measured has none, as here.
+    assert_eq!(costs.get("int8"), None);
+    let shares = Int8Shares {
+        spmm: 0.5,
+        conv: 0.4,
+        all: 0.1,
+    };
+    let mut int8 = serde_json::to_value(shares.of(&Costs::default())).unwrap();
+    costs["int8"] = int8.clone();
+    std::fs::write(f.path("int8.json"), file(&costs)).unwrap();
+    assert_eq!(plan("int8.json").status.code(), Some(0));
+    int8["store"] = (-1.0).into();
+    costs["int8"] = int8;
+    std::fs::write(f.path("int8-negative.json"), file(&costs)).unwrap();
+    costs["int8"] = serde_json::json!({"spmm": 1.0});
+    std::fs::write(f.path("int8-cut.json"), file(&costs)).unwrap();
+    costs["int8"] = Value::Null;
     costs["gemv"] = 0.0.into();
     std::fs::write(f.path("zero.json"), file(&costs)).unwrap();
     std::fs::write(f.path("cut.json"), &file(&costs)[..40]).unwrap();
@@ -396,6 +420,8 @@ fn plans_choose_by_the_costs_of_a_file() {
         ("missing.json", "missing.json"),
         ("cut.json", "EOF"),
         ("zero.json", "expected positive finite numbers"),
+        ("int8-negative.json", "expected positive finite numbers"),
+        ("int8-cut.json", "invalid type"),
     ] {
         let output = plan(bad);
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -192,7 +192,7 @@ impl Expected {
             WeightType::F32 => 1e-5,
             _ if self.is_exact => 1e-5,
             WeightType::F16 => 2e-3,
-            WeightType::Bf16 => 2e-2,
+            WeightType::Bf16 | WeightType::Auto => 2e-2,
             WeightType::I8 => 2e-2,
         };
         let nodes = network.graph.nodes.len() as f64;

@@ -300,7 +300,7 @@ impl PackedKernel for SparseConv {
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        work.sparse_conv(costs, LANES)
+        work.sparse_conv(costs.conv, LANES)
     }
 
     fn bytes(&self) -> usize {

@@ -543,14 +543,14 @@ impl PackedKernel for BlockConv {
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        let output = self.output();
+        let (output, each) = (self.output(), costs.over_blocks().conv);
         if output.is_tile() {
-            return work.sparse_conv(costs, LANES);
+            return work.sparse_conv(each, LANES);
         }
         // Lanes past the ends of small maps take as long as others.
         let side = if self.pooled { 2 } else { 1 };
         let multiply_adds = work.size.nonzeros * side * side * output.lines() * LANES;
-        work.each(multiply_adds as f64 * costs.conv)
+        work.each(multiply_adds as f64 * each)
     }
 
     fn bytes(&self) -> usize {

@@ -39,7 +39,90 @@ pub struct Costs {
     pub dense_conv: f64,
     /// Copies into tiles and out of them, per element. Other operations without weights are taken to need three times as long.
     pub element: f64,
+    /// Convolutions over blocks; `None` where they were not measured ([`Costs::over_blocks`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<BlockCosts>,
+    /// Kernels that multiply int8, with the [`crate::int8::Dot`] of the instruction set; `None` where they were not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Int8Costs>,
 }
+
+/// Costs of convolutions over spatial blocks, in nanoseconds per multiply-add, those of lanes past the ends of a map included.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockCosts {
+    /// [`crate::conv_blocks::BlockConv`], of non-zeros.
+    pub conv: f64,
+    /// [`crate::dense_blocks::DenseBlockConv`].
+    pub dense_conv: f64,
+    /// [`crate::depthwise::Depthwise`].
+    pub depthwise: f64,
+}
+
+/// Costs of the kernels that multiply int8, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Int8Costs {
+    /// [`crate::int8::Spmm`], per non-zero and tile of sixty-four samples, by density ([`DENSITIES`]).
+    pub spmm: [f64; 8],
+    /// [`crate::int8::Conv`] of non-zeros, per multiply-add.
+    pub conv: f64,
+    /// [`crate::int8::Conv`] of all weights, per multiply-add.
+    pub dense_conv: f64,
+    /// [`crate::int8::ColumnConv`], per multiply-add.
+    pub column_conv: f64,
+    /// [`crate::int8::Spmv`], per multiply-add of all weights or a load of them.
+    pub spmv: f64,
+    /// Making a byte of a float.
+    pub quantize: f64,
+    /// Copying a byte of a map to where products read it.
+    pub gather: f64,
+    /// Storing a sum of [`crate::int8::Conv`] of non-zeros.
+    pub store: f64,
+    /// Pooling such a sum, and storing one of four, in place of storing all.
+    pub pool: f64,
+    /// Storing a sum of [`crate::int8::Conv`] of all weights.
+    pub dense_store: f64,
+    /// Storing a sum of [`crate::int8::ColumnConv`].
+    pub column_store: f64,
+}
+
+/// Times of multiply-adds of bytes over those of floats, by which costs are guessed that were not measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Int8Shares {
+    /// Of a non-zero and a sample of a linear layer over tiles, over [`Costs::spmm`].
+    pub spmm: f64,
+    /// Of sparse convolutions, over [`Costs::conv`].
+    pub conv: f64,
+    /// Of kernels that multiply all weights, over [`Costs::conv`].
+    pub all: f64,
+}
+
+impl Int8Shares {
+    /// Costs by these shares of the costs in f32.
+    pub fn of(&self, costs: &Costs) -> Int8Costs {
+        let all = costs.conv * self.all;
+        // The times over that of a copy into tiles are those of the machine that the kernels were developed on.
+        let store = costs.element * 0.7;
+        Int8Costs {
+            spmm: costs.spmm.map(|ns| ns * self.spmm * TILES as f64),
+            conv: costs.conv * self.conv,
+            dense_conv: all,
+            column_conv: all,
+            spmv: all,
+            quantize: costs.element,
+            gather: costs.element * 0.25,
+            store,
+            pool: store + costs.element,
+            // They go through memory and are transposed.
+            dense_store: 4.0 * store,
+            column_store: store,
+        }
+    }
+}
+
+/// Tiles of floats in one of bytes.
+const TILES: usize = 4;
 
 impl Default for Costs {
     fn default() -> Self {
@@ -55,6 +138,8 @@ impl Default for Costs {
             conv: 0.029,
             dense_conv: 0.026,
             element: 0.08,
+            blocks: None,
+            int8: None,
         }
     }
 }
@@ -79,6 +164,11 @@ impl Size {
 
     fn density(self) -> f64 {
         self.nonzeros as f64 / self.elements().max(1.0)
+    }
+
+    /// Bytes of its non-zeros, with their indices.
+    pub fn stored_bytes(self) -> f64 {
+        self.nonzeros as f64 * self.bytes()
     }
 
     /// Bytes of a non-zero: its value and its index.
@@ -107,69 +197,61 @@ impl Costs {
             self.element,
         ];
         let all = curves.into_iter().flatten().chain(&ones);
-        all.into_iter().all(|c| c.is_finite() && *c > 0.0)
+        all.into_iter().all(is_time)
+            && self.blocks.as_ref().is_none_or(BlockCosts::are_times)
+            && self.int8.as_ref().is_none_or(Int8Costs::are_times)
+    }
+
+    /// Costs of convolutions over blocks: as measured, else those of convolutions over plain maps.
+    pub fn over_blocks(&self) -> BlockCosts {
+        self.blocks.unwrap_or(BlockCosts {
+            conv: self.conv,
+            dense_conv: self.dense_conv,
+            depthwise: self.dense_conv,
+        })
     }
 
     /// Nanoseconds of a sparse product with one vector.
     pub fn spmv(&self, size: Size) -> f64 {
-        let nonzeros = size.nonzeros as f64;
-        let compute = nonzeros * at(&DENSITIES, &self.spmv, size.density());
-        compute.max(self.streamed(nonzeros * size.bytes()))
+        self.spmv_in_run(size, 0.0)
+    }
+
+    /// The same in a run that reads `run` bytes of weights, those of other layers among them.
+    pub fn spmv_in_run(&self, size: Size, run: f64) -> f64 {
+        let bytes = size.stored_bytes();
+        let compute = size.nonzeros as f64 * at(&DENSITIES, &self.spmv, size.density());
+        compute.max(bytes * at(&STREAMS, &self.stream, bytes.max(run)))
     }
 
     /// The same where other layers have put the weights out of the caches since the last run, as in a network that is not small.
     pub fn spmv_from_far(&self, size: Size) -> f64 {
         let [_, _, far] = self.stream;
-        let bytes = size.nonzeros as f64 * size.bytes();
-        self.spmv(size).max(bytes * far)
+        self.spmv(size).max(size.stored_bytes() * far)
     }
 
     /// Nanoseconds of a sparse product with `n` vectors in tiles.
     pub fn spmm(&self, size: Size, n: usize) -> f64 {
+        self.spmm_in_run(size, n, 0.0)
+    }
+
+    /// The same in a run that reads `run` bytes of weights, those of other layers among them.
+    pub fn spmm_in_run(&self, size: Size, n: usize, run: f64) -> f64 {
         /// Bytes of weights that stay in the second-level cache from one run to the next.
         const CACHE: f64 = 2e6;
         let nonzeros = size.nonzeros as f64;
         let tile = nonzeros * at(&DENSITIES, &self.spmm, size.density());
         // Two tiles share each load of weights. Unlike those of a dense product, loads from beyond the cache are not wholly hidden by arithmetic.
         let passes = n.div_ceil(2 * LANES) as f64;
-        let far = (nonzeros * size.bytes() - CACHE).max(0.0);
-        tile * self.tiles(n) + passes * self.streamed(far)
+        let bytes = size.stored_bytes();
+        let run = bytes.max(run).max(1.0);
+        let far = (run - CACHE).max(0.0);
+        tile * self.tiles(n) + passes * self.streamed(far) * (bytes / run)
     }
 
-    /// Nanoseconds of a sparse product of bytes with `n` vectors in tiles, made of floats. A multiply-add takes `share` of the time of one of floats.
-    pub fn int8_spmm(&self, size: Size, n: usize, share: f64) -> f64 {
-        /// Samples of a tile of bytes.
-        const SAMPLES: usize = 4 * LANES;
-        let tile = size.nonzeros as f64 * at(&DENSITIES, &self.spmm, size.density());
-        let multiplied = tile * share * (SAMPLES / LANES) as f64;
-        let quantised = (size.cols * SAMPLES) as f64 * self.element;
-        n.div_ceil(SAMPLES) as f64 * (multiplied + quantised)
-    }
-
-    /// Nanoseconds of a convolution of bytes, made of `quantized` floats, in which `gathered` bytes are copied, and sums
-    /// `stored` and `pooled`. A multiply-add takes `share` of the time of one of a sparse convolution of floats, unless reading `bytes` of weights from
-    /// beyond the caches takes longer.
-    pub fn int8_conv(
-        &self,
-        (multiply_adds, bytes): (usize, usize),
-        [quantized, gathered, stored, pooled]: [usize; 4],
-        share: f64,
-    ) -> f64 {
-        /// Time to gather a byte, and to store and pool a sum, over the time to copy a float into a tile.
-        const TIMES: [f64; 3] = [0.25, 0.7, 1.0];
-        let copied = gathered as f64 * TIMES[0] + stored as f64 * TIMES[1];
-        let copies = quantized as f64 + copied + pooled as f64 * TIMES[2];
+    /// The larger of `ns` and the nanoseconds of reading `bytes` of weights from beyond the caches.
+    pub(crate) fn unless_far(&self, ns: f64, bytes: usize) -> f64 {
         let [_, _, far] = self.stream;
-        let products = multiply_adds as f64 * self.conv * share;
-        products.max(bytes as f64 * far) + copies * self.element
-    }
-
-    /// Nanoseconds of a product of bytes with one vector, made of `cols` floats: what takes as long as `multiply_adds`, each `share` of the time of
-    /// one of a sparse convolution of floats, or reading `bytes` of weights from beyond the caches.
-    pub fn int8_spmv(&self, multiply_adds: usize, bytes: usize, cols: usize, share: f64) -> f64 {
-        let [_, _, far] = self.stream;
-        let products = multiply_adds as f64 * self.conv * share;
-        products.max(bytes as f64 * far) + cols as f64 * self.element
+        ns.max(bytes as f64 * far)
     }
 
     /// Nanoseconds of a sparse product with one vector that has `active` non-zero elements.
@@ -222,6 +304,55 @@ impl Costs {
     }
 }
 
+impl BlockCosts {
+    /// Whether all costs are finite and positive.
+    fn are_times(&self) -> bool {
+        let Self {
+            conv,
+            dense_conv,
+            depthwise,
+        } = self;
+        [conv, dense_conv, depthwise].into_iter().all(is_time)
+    }
+}
+
+impl Int8Costs {
+    /// Whether all costs are finite and positive.
+    fn are_times(&self) -> bool {
+        let Self {
+            spmm,
+            conv,
+            dense_conv,
+            column_conv,
+            spmv,
+            quantize,
+            gather,
+            store,
+            pool,
+            dense_store,
+            column_store,
+        } = self;
+        let products = [conv, dense_conv, column_conv, spmv];
+        let copies = [quantize, gather];
+        let stores = [store, pool, dense_store, column_store];
+        let all = spmm.iter().chain(products).chain(copies).chain(stores);
+        all.into_iter().all(is_time)
+    }
+
+    /// Nanoseconds of a sparse product of bytes with `n` vectors in tiles, made of floats.
+    pub fn spmm(&self, size: Size, n: usize) -> f64 {
+        /// Samples of a tile of bytes.
+        const SAMPLES: usize = TILES * LANES;
+        let multiplied = size.nonzeros as f64 * at(&DENSITIES, &self.spmm, size.density());
+        let quantized = (size.cols * SAMPLES) as f64 * self.quantize;
+        n.div_ceil(SAMPLES) as f64 * (multiplied + quantized)
+    }
+}
+
+fn is_time(ns: &f64) -> bool {
+    ns.is_finite() && *ns > 0.0
+}
+
 /// The value of a curve, linear in the logarithm of `x` between its points and constant beyond them.
 fn at<const N: usize>(points: &[f64; N], values: &[f64; N], x: f64) -> f64 {
     let next = points.partition_point(|&p| p < x);
@@ -272,6 +403,68 @@ mod tests {
             ..small
         };
         assert_eq!(costs.spmv(small), costs.spmv(bf16));
+    }
+
+    /// As on a machine with fast products of bytes.
+    const SHARES: Int8Shares = Int8Shares {
+        spmm: 0.5,
+        conv: 0.4,
+        all: 0.12,
+    };
+
+    #[test]
+    fn all_measured_costs_must_be_times() {
+        let int8 = SHARES.of(&Costs::default());
+        let blocks = Costs::default().over_blocks();
+        let costs = |int8, blocks| Costs {
+            int8: Some(int8),
+            blocks: Some(blocks),
+            ..Costs::default()
+        };
+        assert!(costs(int8, blocks).are_times());
+        let of_int8: [fn(&mut Int8Costs) -> &mut f64; 12] = [
+            |c| &mut c.spmm[0],
+            |c| &mut c.spmm[7],
+            |c| &mut c.conv,
+            |c| &mut c.dense_conv,
+            |c| &mut c.column_conv,
+            |c| &mut c.spmv,
+            |c| &mut c.quantize,
+            |c| &mut c.gather,
+            |c| &mut c.store,
+            |c| &mut c.pool,
+            |c| &mut c.dense_store,
+            |c| &mut c.column_store,
+        ];
+        let of_blocks: [fn(&mut BlockCosts) -> &mut f64; 3] =
+            [|c| &mut c.conv, |c| &mut c.dense_conv, |c| &mut c.depthwise];
+        for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            for cost in of_int8 {
+                let mut int8 = int8;
+                *cost(&mut int8) = wrong;
+                assert!(!costs(int8, blocks).are_times(), "{int8:?}");
+            }
+            for cost in of_blocks {
+                let mut blocks = blocks;
+                *cost(&mut blocks) = wrong;
+                assert!(!costs(int8, blocks).are_times(), "{blocks:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_measurement_bytes_take_a_share_of_the_time_of_floats() {
+        let costs = Costs::default();
+        let size = Size {
+            rows: 256,
+            cols: 1,
+            nonzeros: 128,
+            precision: Precision::F32,
+        };
+        let bytes = SHARES.of(&costs).spmm(size, 64);
+        let quantised = 64.0 * costs.element;
+        let want = 0.5 * costs.spmm(size, 64) + quantised;
+        assert!((bytes - want).abs() < 1e-9, "{bytes}, want {want}");
     }
 
     #[test]

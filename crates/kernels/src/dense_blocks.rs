@@ -319,7 +319,7 @@ impl PackedKernel for DenseBlockConv {
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        work.dense_conv(costs)
+        work.dense_conv(costs.over_blocks().dense_conv)
     }
 
     fn bytes(&self) -> usize {

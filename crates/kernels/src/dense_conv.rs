@@ -273,7 +273,7 @@ impl PackedKernel for Conv {
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        work.dense_conv(costs)
+        work.dense_conv(costs.dense_conv)
     }
 
     fn bytes(&self) -> usize {

@@ -199,7 +199,7 @@ impl PackedKernel for Depthwise {
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        work.dense_conv(costs)
+        work.dense_conv(costs.over_blocks().depthwise)
     }
 
     fn bytes(&self) -> usize {

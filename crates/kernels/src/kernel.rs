@@ -64,16 +64,16 @@ impl Workload {
         whole as f64 * ns(self.block) + if rest > 0 { ns(rest) } else { 0.0 }
     }
 
-    /// A sparse convolution that computes `lanes` samples at a time, empty lanes included.
-    pub(crate) fn sparse_conv(&self, costs: &Costs, lanes: usize) -> f64 {
+    /// A sparse convolution that computes `lanes` samples at a time, empty lanes included, and takes `each` for a multiply-add.
+    pub(crate) fn sparse_conv(&self, each: f64, lanes: usize) -> f64 {
         let multiply_adds = (self.size.nonzeros * self.pixels) as f64;
-        multiply_adds * costs.conv * self.batch.next_multiple_of(lanes) as f64
+        multiply_adds * each * self.batch.next_multiple_of(lanes) as f64
     }
 
-    /// A dense convolution.
-    pub(crate) fn dense_conv(&self, costs: &Costs) -> f64 {
+    /// A dense convolution that takes `each` for a multiply-add.
+    pub(crate) fn dense_conv(&self, each: f64) -> f64 {
         let weights = self.size.rows * self.size.cols;
-        self.each((weights * self.pixels) as f64 * costs.dense_conv)
+        self.each((weights * self.pixels) as f64 * each)
     }
 
     /// A kernel without weights.

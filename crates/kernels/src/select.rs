@@ -61,11 +61,10 @@ pub fn few_columns(dot: Dot, [inputs, kh, kw]: [usize; 3]) -> bool {
     (1..=most).contains(&(inputs * kh * kw.div_ceil(4)))
 }
 
-/// Whether a sparse linear layer with int8 grids should multiply int8, in calls of `n` samples. `share` is that of its instructions
-/// ([`crate::int8::Dot::share`]).
-pub fn prefer_int8_linear(costs: &Costs, share: f64, size: Size, n: usize) -> bool {
+/// Whether a sparse linear layer with int8 grids should multiply int8 with these instructions, in calls of `n` samples.
+pub fn prefer_int8_linear(costs: &Costs, dot: Dot, size: Size, n: usize) -> bool {
     let floats = costs.spmm(size, n).min(costs.gemm(size, n));
-    costs.int8_spmm(size, n, share) < INT8_MARGIN * floats
+    dot.costs(costs).spmm(size, n) < INT8_MARGIN * floats
 }
 
 /// The fastest layout for `n` samples of a network with convolutions: tiles, unless most lanes would be empty.
@@ -143,6 +142,31 @@ pub fn most_active(costs: &Costs, size: Size, share: Option<f64>) -> Option<usiz
     let most = costs.most_active(size);
     let wanted = share.unwrap_or(0.25) * size.cols as f64;
     (size.precision == Precision::F32 && wanted <= most as f64).then_some(most)
+}
+
+/// Whether the non-zeros of a linear layer with `kernel`, in calls of `n` samples, should be stored in another type than f32, which may round them, in a run
+/// that reads `run` bytes of weights: where fewer bytes should be faster. `active` are the inputs that are not zero, where the layer would skip the others in f32.
+pub fn prefer_precision(
+    costs: &Costs,
+    (kernel, n): (LinearKernel, usize),
+    size: Size,
+    precision: Precision,
+    run: f64,
+    active: Option<usize>,
+) -> bool {
+    /// A layer must be expected to win by this much to be rounded.
+    const MARGIN: f64 = 0.95;
+    let ns = |precision| {
+        let size = Size { precision, ..size };
+        match kernel {
+            LinearKernel::Spmv => costs.spmv_in_run(size, run),
+            LinearKernel::Spmm => costs.spmm_in_run(size, n, run),
+            // They have f32 alone.
+            LinearKernel::Gemv | LinearKernel::Gemm => 0.0,
+        }
+    };
+    let skipping = active.map_or(f64::INFINITY, |active| costs.input_sparse(size, active));
+    ns(precision) < MARGIN * ns(Precision::F32).min(skipping)
 }
 
 /// The number of threads for a run of `multiply_adds`, at most `most`: to wake a thread costs tens of microseconds.

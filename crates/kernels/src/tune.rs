@@ -1,54 +1,26 @@
 //! Measurement of [`Costs`] on this machine.
 
+mod blocks;
+mod budget;
+mod int8;
+mod maps;
+mod pattern;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use sparsevd_model::{Csr, Dense, Window};
 
+use budget::Budget;
+use pattern::{SIDE, pattern, pattern_from};
+
 use crate::cost::{Costs, DENSITIES, STREAMS};
 use crate::dense::{Conv, Gemv, Linear};
+use crate::int8::Dot;
 use crate::{Buffer, Clamp, Isa, LANES, conv_rows::RowConv, pack_tiles, spmm::Spmm, spmv};
 
-/// Rows and columns of the measured layers, whose weights fit in the second-level cache.
-const SIDE: usize = 512;
-
-/// Times the kernels of an instruction set, in about a second on one thread. The machine should have nothing else to do.
+/// Times the kernels of an instruction set, and those that multiply int8 in plans for it, in about a second on one thread. The machine should have nothing else to do.
 pub fn measure(isa: Isa) -> Costs {
     measure_within(isa, Budget::DEFAULT)
-}
-
-/// How long each kernel is timed.
-#[derive(Debug, Clone, Copy)]
-struct Budget {
-    /// Rounds of calls, of which the median counts.
-    rounds: usize,
-    /// Nanoseconds of a round, which is at least one call.
-    round_ns: f64,
-}
-
-impl Budget {
-    const DEFAULT: Self = Self {
-        rounds: 9,
-        round_ns: 1e6,
-    };
-
-    /// Median time of a call, in nanoseconds.
-    fn nanoseconds(self, mut run: impl FnMut()) -> f64 {
-        let mut time = |times: usize| {
-            let start = Instant::now();
-            for _ in 0..times {
-                run();
-            }
-            start.elapsed().as_secs_f64() * 1e9
-        };
-        let once = time(1).min(time(1)).max(10.0);
-        let times = (self.round_ns / once).clamp(1.0, 1e6) as usize;
-        let mut rounds: Vec<f64> = (0..self.rounds)
-            .map(|_| time(times) / times as f64)
-            .collect();
-        rounds.sort_by(f64::total_cmp);
-        rounds[self.rounds / 2]
-    }
 }
 
 fn measure_within(isa: Isa, budget: Budget) -> Costs {
@@ -84,6 +56,8 @@ fn measure_within(isa: Isa, budget: Budget) -> Costs {
     let samples = pattern(SIDE * LANES, 1.0);
     let run = || pack_tiles(isa, black_box(&samples), LANES, SIDE, &mut y);
     costs.element = budget.nanoseconds(run) / (SIDE * LANES) as f64;
+    costs.blocks = Some(blocks::measure(isa, budget));
+    costs.int8 = Some(int8::measure((isa, Dot::of(isa)), budget));
     costs
 }
 
@@ -149,43 +123,14 @@ fn layer(rows: usize, cols: usize, density: f64) -> Csr {
     Csr::from_dense(&Dense::new([rows, cols], pattern(rows * cols, density)))
 }
 
-/// Numbers up to one, of which a share of `density` is not zero.
-fn pattern(len: usize, density: f64) -> Vec<f32> {
-    pattern_from(1, len, density)
-}
-
-fn pattern_from(seed: u64, len: usize, density: f64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut unit = move || {
-        // SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ z >> 31) >> 40) as f32 / (1 << 24) as f32
-    };
-    (0..len)
-        .map(|_| {
-            let kept = f64::from(unit()) < density;
-            let v = unit() + 1e-3;
-            if kept { v } else { 0.0 }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Enough to compare costs that differ by several times.
-    const TINY: Budget = Budget {
-        rounds: 5,
-        round_ns: 2e4,
-    };
-
     #[test]
     fn every_cost_of_every_instruction_set_is_a_time() {
         for isa in Isa::available() {
-            let costs = measure_within(isa, TINY);
+            let costs = measure_within(isa, Budget::TINY);
             assert!(costs.are_times(), "{isa}: {costs:?}");
         }
     }
@@ -194,7 +139,7 @@ mod tests {
     fn more_work_takes_longer() {
         let elements = (SIDE * SIDE) as f64;
         for isa in Isa::available() {
-            let costs = measure_within(isa, TINY);
+            let costs = measure_within(isa, Budget::TINY);
             let Costs { spmv, spmm, .. } = costs;
             // Whole layers of 16 and more times as many non-zeros: a non-zero of a dense layer costs less, but not that much less.
             let [sparse, middle, dense] = [0, 3, 7].map(|i| {
@@ -207,6 +152,9 @@ mod tests {
             }
             assert!(dense[0] < dense[1], "a tile of samples on {isa}: {costs:?}");
             assert!(costs.half_tile < 1.5, "half a tile on {isa}: {costs:?}");
+            let int8 = costs.int8.expect("measured");
+            let [sparse, middle, dense] = [0, 3, 7].map(|i| elements * DENSITIES[i] * int8.spmm[i]);
+            assert!(sparse < middle && middle < dense, "int8 on {isa}: {int8:?}");
             let [few, .., many] = [0, 1, 2].map(|i| costs.stream[i] * STREAMS[i]);
             assert!(few < many, "bytes of weights on {isa}: {costs:?}");
         }

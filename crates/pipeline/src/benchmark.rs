@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use sparsevd_compressor::report::bytes;
+use sparsevd_kernels::int8::{self, Dot};
 use sparsevd_kernels::{Isa, peak::fma_peak};
 use sparsevd_model::{ModelError, Network, terminal};
 use sparsevd_runtime::bench::{Machine, Measurement, measure};
@@ -219,10 +220,35 @@ pub struct ProfileReport<'p> {
     pub network: &'p str,
     /// Sparse or dense plan.
     pub plan: WeightMode,
-    /// The arithmetic peak of one core in GFLOP/s.
+    /// The FMA peak of one core in GFLOP/s.
     pub peak: f64,
+    /// The peak of products of bytes, in billions of operations per second, where a node multiplies them.
+    pub int8_peak: Option<f64>,
     /// The times of its nodes.
     pub profile: &'p Profile,
+}
+
+impl<'p> ProfileReport<'p> {
+    /// Measures the peaks of one core, for the profile of a plan with kernels of that instruction set.
+    pub fn new(network: &'p str, (plan, isa): (WeightMode, Isa), profile: &'p Profile) -> Self {
+        let is_int8 = profile.nodes.iter().any(|n| n.node.is_int8);
+        Self {
+            network,
+            plan,
+            peak: fma_peak(isa),
+            int8_peak: is_int8.then(|| int8::peak(Dot::of(isa))),
+            profile,
+        }
+    }
+
+    /// The share that a node reaches of the peak of what it multiplies. Operations are those on non-zeros.
+    fn peak_share(&self, time: &NodeTime) -> f64 {
+        let peak = match self.int8_peak {
+            Some(peak) if time.node.is_int8 => peak,
+            _ => self.peak,
+        };
+        time.gflops / peak
+    }
 }
 
 impl Serialize for ProfileReport<'_> {
@@ -236,7 +262,7 @@ impl Serialize for ProfileReport<'_> {
         }
         let node = |time| Node {
             time,
-            peak_share: time.gflops / self.peak,
+            peak_share: self.peak_share(time),
         };
         let nodes: Vec<Node<'_>> = self.profile.nodes.iter().map(node).collect();
         let mut map = serializer.serialize_map(None)?;
@@ -246,6 +272,9 @@ impl Serialize for ProfileReport<'_> {
         map.serialize_entry("network", self.network)?;
         map.serialize_entry("plan", &self.plan)?;
         map.serialize_entry("fma_peak_gflops", &self.peak)?;
+        if let Some(peak) = self.int8_peak {
+            map.serialize_entry("int8_peak_gops", &peak)?;
+        }
         map.end()
     }
 }
@@ -257,15 +286,20 @@ impl fmt::Display for ProfileReport<'_> {
             network,
             plan,
             peak,
+            int8_peak,
             profile,
         } = self;
-        writeln!(
+        write!(
             f,
             "{plan} plan of {}, batch {}: {:.3} us per run; FMA peak {peak:.1} GFLOP/s",
             terminal::name(network),
             profile.batch,
             profile.run_us
         )?;
+        match int8_peak {
+            Some(peak) => writeln!(f, ", int8 peak {peak:.1} GOP/s")?,
+            None => writeln!(f)?,
+        }
         writeln!(
             f,
             "{:12}  {:14}  {:30}  {:>10}  {:>10}  {:>6}  {:>8}  {:>6}  {:>10}",
@@ -283,7 +317,7 @@ impl fmt::Display for ProfileReport<'_> {
                 n.share * 100.0
             )?;
             if n.node.weights > 0 {
-                let share = n.gflops / peak * 100.0;
+                let share = self.peak_share(n) * 100.0;
                 let (sparse, dense) = (n.gflops, n.dense_gflops);
                 write!(f, "  {sparse:>8.2}  {share:>4.1} %  {dense:>10.2}")?;
             }
@@ -309,14 +343,23 @@ pub struct IsaPeak {
     pub name: &'static str,
     /// GFLOP/s.
     pub fma_peak_gflops: f64,
+    /// The instructions by which plans for it multiply int8.
+    pub int8: &'static str,
+    /// Billions of operations on bytes per second, by these.
+    pub int8_peak_gops: f64,
 }
 
 impl IsaReport {
     /// Measures every instruction set of this machine, of which kernels use `chosen`.
     pub fn measure(chosen: Isa) -> Self {
-        let peak = |isa: Isa| IsaPeak {
-            name: isa.name(),
-            fma_peak_gflops: fma_peak(isa),
+        let peak = |isa: Isa| {
+            let dot = Dot::of(isa);
+            IsaPeak {
+                name: isa.name(),
+                fma_peak_gflops: fma_peak(isa),
+                int8: dot.name(),
+                int8_peak_gops: int8::peak(dot),
+            }
         };
         Self {
             isa: chosen.name(),
@@ -331,12 +374,14 @@ impl fmt::Display for IsaReport {
         for &IsaPeak {
             name,
             fma_peak_gflops,
+            int8,
+            int8_peak_gops,
         } in &self.available
         {
             let mark = if name == self.isa { "*" } else { " " };
             writeln!(
                 f,
-                "{mark} {name:8} {fma_peak_gflops:>7.1} GFLOP/s peak of one core"
+                "{mark} {name:8} {fma_peak_gflops:>7.1} GFLOP/s, int8 {int8_peak_gops:>7.1} GOP/s peak of one core ({int8})"
             )?;
         }
         Ok(())

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use serde::Serialize;
-use sparsevd_kernels::Isa;
 use sparsevd_kernels::cost::Costs;
+use sparsevd_kernels::{Isa, Precision};
 
 /// Whether a plan may use the zeros of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -46,6 +46,10 @@ pub enum WeightType {
     ///
     /// Other tensors are rounded to the nearest integer.
     I8,
+    /// Fewer bytes where that is expected to be faster, else as they are.
+    ///
+    /// Layers whose weights come from memory: i8 where the file has them on such a grid, so that it is exact, else bf16, which rounds.
+    Auto,
 }
 
 impl fmt::Display for WeightType {
@@ -55,7 +59,19 @@ impl fmt::Display for WeightType {
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
             Self::I8 => "i8",
+            Self::Auto => "auto",
         })
+    }
+}
+
+impl From<Precision> for WeightType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::F16 => Self::F16,
+            Precision::I8 { .. } => Self::I8,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::buffers::{self, Bound};
 use crate::error::RuntimeError;
 use crate::expected::expected_us;
 use crate::lower::{self, Activity};
-use crate::options::PlanOptions;
+use crate::options::{PlanOptions, WeightType};
 use crate::passes;
 use crate::program::{Endpoint, Program};
 
@@ -30,6 +30,9 @@ pub struct PlanNode {
     /// Whether the kernel makes bytes of its input and multiplies these.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_int8: bool,
+    /// How the non-zeros are stored; `None` as f32, or where there are none or the kernel multiplies int8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub values: Option<WeightType>,
     /// Pieces that different threads can compute: rows, channels or lines of maps.
     pub parts: usize,
     /// Layout of the output: `single`, `tiled`, `blocks` or `bytes`.
@@ -234,6 +237,11 @@ impl Plan {
             let few = PlanOptions {
                 batch: samples,
                 threads: 1,
+                // The other samples then have all weights in f32.
+                values: match options.values {
+                    WeightType::Auto => WeightType::F32,
+                    values => values,
+                },
                 ..*options
             };
             let (steps, bytes) = buffers::assign(lower::lower(&program, network, &few, activity)?);
@@ -380,6 +388,10 @@ fn describe(bound: &Bound, options: &PlanOptions, block: usize, length: usize) -
         kernel: first.name(),
         sparse: first.is_sparse(),
         is_int8: first.is_int8(),
+        values: (step.weight)
+            .filter(|_| first.is_sparse() && !first.is_int8())
+            .map(|used| WeightType::from(used.precision))
+            .filter(|values| *values != WeightType::F32),
         parts: step.pieces(),
         layout: match bound.y.tensor.layout {
             Layout::Single => "single",
@@ -434,6 +446,19 @@ impl fmt::Display for Plan {
         if int8 > 0 {
             let layers = self.nodes.iter().filter(|n| n.weights > 0).count();
             writeln!(f, "{int8} of {layers} layers multiply int8, the others f32")?;
+        }
+        if self.options.values == WeightType::Auto {
+            let layers = self.nodes.iter().filter(|n| n.weights > 0).count();
+            let stored = |values| {
+                let nodes = self.nodes.iter();
+                nodes.filter(|n| n.values == Some(values)).count()
+            };
+            writeln!(
+                f,
+                "{} of {layers} layers rounded to bf16, {} on a grid in i8, the others as they are",
+                stored(WeightType::Bf16),
+                stored(WeightType::I8)
+            )?;
         }
         if let Some((symbol, lengths)) = self.free() {
             let (first, last) = lengths.into_inner();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use sparsevd_kernels::Isa;
+use sparsevd_kernels::cost::{Costs, Int8Shares};
 use sparsevd_kernels::int8::Dot;
 use sparsevd_model::{
     Conv2d, Csr, Dense, GraphBuilder, Int8Grid, Int8Input, Network, Op, Weights, Window, ops,
@@ -644,12 +645,53 @@ fn linear_layers_that_should_be_faster_so_multiply_int8() {
     let network = mlp(0.2);
     for isa in Isa::available() {
         let plan = Plan::new(&network, &options(isa, Int8Mode::Faster)).unwrap();
-        let expected: &[&str] = match Dot::of(isa).share() < 1.0 {
+        let expected: &[&str] = match Dot::of(isa).shares().spmm < 1.0 {
             true => &["g", "h"],
             false => &[],
         };
         assert_eq!(in_int8(&plan), expected, "{isa}: {plan}");
     }
+}
+
+/// On a machine without instructions for bytes, or with slow ones, the built-in costs never choose int8, and always do where it was measured to be faster.
+#[test]
+fn int8_is_multiplied_where_it_was_measured_to_be_faster() {
+    let costs = |shares: Int8Shares| Costs {
+        int8: Some(shares.of(&Costs::default())),
+        ..Costs::default()
+    };
+    let fast = Int8Shares {
+        spmm: 0.1,
+        conv: 0.1,
+        all: 0.02,
+    };
+    let slow = Int8Shares {
+        spmm: 20.0,
+        conv: 20.0,
+        all: 20.0,
+    };
+    for isa in Isa::available() {
+        let plan = |network: &Network, batch, costs| {
+            let options = PlanOptions {
+                batch,
+                costs,
+                ..options(isa, Int8Mode::Faster)
+            };
+            Plan::new(network, &options).unwrap()
+        };
+        for batch in [1, 64] {
+            let chosen = plan(&mlp(0.5), batch, costs(fast));
+            assert_eq!(in_int8(&chosen), ["g", "h"], "{isa}: {chosen}");
+            let chosen = plan(&over_blocks(3), batch, costs(fast));
+            assert!(!in_int8(&chosen).is_empty(), "{isa}: {chosen}");
+            for network in [mlp(0.5), over_blocks(3)] {
+                let chosen = plan(&network, batch, costs(slow));
+                assert!(in_int8(&chosen).is_empty(), "{isa}: {chosen}");
+            }
+        }
+    }
+    let built_in = Plan::new(&mlp(0.5), &options(Isa::SCALAR, Int8Mode::Faster)).unwrap();
+    assert!(in_int8(&built_in).is_empty(), "{built_in}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 _PathLike = str | os.PathLike[str]
 _Array = NDArray[np.float32]
 _Values = Literal["f32", "f16", "bf16", "i8"]
+_PlanValues = Literal["f32", "f16", "bf16", "i8", "auto"]
 _Profile = Literal["compact", "interop", "bitmask"]
 
 __version__: str
@@ -54,8 +55,9 @@ class Model:
     @property
     def metadata(self) -> dict[str, str]:
         """Metadata of the file that the format gives no meaning to."""
-    def plan(self, *, batch: int = 1, length: int = 1, threads: int = 1, dense: bool = False, values: _Values = "f32") -> Plan:
-        """The kernels that a session would run. `batch` and `length`, that of the free dimension, are what they are chosen for."""
+    def plan(self, *, batch: int = 1, length: int = 1, threads: int = 1, dense: bool = False, values: _PlanValues = "f32") -> Plan:
+        """The kernels that a session would run. `batch` and `length`, that of the free dimension, are what they are chosen for. `values` is how sparse linear layers
+        store their non-zeros; "auto" is fewer bytes, which may round, where that should be faster."""
     def session(
         self,
         *,
@@ -63,7 +65,7 @@ class Model:
         batch: int = 1,
         length: int = 1,
         dense: bool = False,
-        values: _Values = "f32",
+        values: _PlanValues = "f32",
     ) -> Session:
         """A session to run the network with, on at most `threads` threads; all cores where it is None."""
     def preprocess(self, pixels: np.ndarray) -> _Array:

@@ -280,9 +280,10 @@ impl ColumnConv {
         let lanes = self.blocks[1].lines() * LANES * output;
         let fours = self.fours.first_lines.len() * self.fours.starts.len() * FOURS * input;
         let multiply_adds = lanes * self.steps.len() * 4;
-        let copies = [0, fours, lanes, 0];
-        let share = self.dot.dense_share();
-        costs.int8_conv((multiply_adds, self.bytes()), copies, share)
+        let int8 = self.dot.costs(costs);
+        let products = multiply_adds as f64 * int8.column_conv;
+        let copies = fours as f64 * int8.gather + lanes as f64 * int8.column_store;
+        costs.unless_far(products, self.bytes()) + copies
     }
 
     /// `{instructions}-{format}-{types}-{tile}`.

@@ -355,21 +355,26 @@ impl Conv {
         } else {
             self.input.len()
         };
-        let rows = self.output.map()[0];
-        let pooled = if self.pools { lanes * rows } else { 0 };
+        let sums = (lanes * self.output.map()[0]) as f64;
+        let int8 = self.dot.costs(costs);
+        let quantized = quantized as f64 * int8.quantize;
+        let store = if self.pools { int8.pool } else { int8.store };
         match &self.weights {
             Weights::Nonzeros { columns, nonzeros } => {
                 let places: usize = columns.iter().map(|c| c.places.len()).sum();
-                let copies = [quantized, lanes * places, lanes * rows, pooled];
-                let work = (nonzeros * lanes, Self::bytes(self));
-                costs.int8_conv(work, copies, self.dot.conv_share())
+                let gathered = (lanes * places) as f64 * int8.gather;
+                let products = (nonzeros * lanes) as f64 * int8.conv;
+                let products = costs.unless_far(products, Self::bytes(self));
+                quantized + gathered + products + sums * store
             }
             Weights::All(fours) => {
                 let [multiply_adds, interleaved] = fours.work();
-                // Sums go through memory and are transposed: measured, four times the time of storing them from registers.
-                let copies = [quantized, interleaved, 4 * lanes * rows, pooled];
-                let work = (multiply_adds, fours.bytes());
-                costs.int8_conv(work, copies, self.dot.dense_share())
+                let gathered = interleaved as f64 * int8.gather;
+                // Pooling takes as much longer as there.
+                let store = (int8.dense_store + store - int8.store).max(0.0);
+                let products = multiply_adds as f64 * int8.dense_conv;
+                let products = costs.unless_far(products, fours.bytes());
+                quantized + gathered + products + sums * store
             }
         }
     }

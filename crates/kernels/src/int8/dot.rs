@@ -7,6 +7,7 @@ use super::lanes::{Avx2, Avx2Vnni, Avx512Vnni};
 use super::lanes::{Lanes, SAMPLES, Scalar};
 #[cfg(target_arch = "aarch64")]
 use super::lanes::{Neon, NeonDot};
+use crate::cost::{Costs, Int8Costs, Int8Shares};
 use crate::{Isa, Level};
 
 /// An instruction set with its instructions for products of bytes, which this machine has been checked to execute.
@@ -160,35 +161,27 @@ impl Dot {
         }
     }
 
-    /// Time of a multiply-add of bytes over one of the f32 kernels of the same level, as measured (`docs/kernels.md`); more than one where that was not
-    /// measured, or is slower.
-    pub fn share(self) -> f64 {
-        match self.0 {
-            Kind::Scalar => 2.0,
-            #[cfg(target_arch = "aarch64")]
-            Kind::Neon | Kind::NeonDot => 2.0,
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => 0.75,
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2Vnni | Kind::Avx512Vnni => 0.5,
-        }
+    /// What products of bytes cost: as measured, else by [`Dot::shares`].
+    pub fn costs(self, costs: &Costs) -> Int8Costs {
+        costs.int8.unwrap_or_else(|| self.shares().of(costs))
     }
 
-    /// [`Dot::share`] of convolutions, over their kernel in f32.
-    pub(crate) fn conv_share(self) -> f64 {
-        self.share() * 0.8
-    }
-
-    /// The same where all weights are multiplied, over one of a sparse convolution in f32.
-    pub(crate) fn dense_share(self) -> f64 {
-        match self.0 {
-            Kind::Scalar => 2.0,
+    /// Times of multiply-adds of bytes over those of the f32 kernels of the same level, as measured on one machine (`docs/kernels.md`); more than one where
+    /// that was not measured, or is slower.
+    pub fn shares(self) -> Int8Shares {
+        let [spmm, all] = match self.0 {
+            Kind::Scalar => [2.0, 2.0],
             #[cfg(target_arch = "aarch64")]
-            Kind::Neon | Kind::NeonDot => 2.0,
+            Kind::Neon | Kind::NeonDot => [2.0, 2.0],
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => 0.4,
+            Kind::Avx2 => [0.75, 0.4],
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2Vnni | Kind::Avx512Vnni => 0.12,
+            Kind::Avx2Vnni | Kind::Avx512Vnni => [0.5, 0.12],
+        };
+        Int8Shares {
+            spmm,
+            conv: spmm * 0.8,
+            all,
         }
     }
 

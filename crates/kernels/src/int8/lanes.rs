@@ -89,6 +89,8 @@ pub(super) unsafe trait Lanes: Copy {
     unsafe fn add_fours(sums: Self::Ints, x: *const u8, weights: Self::Fours) -> Self::Ints;
     /// Adds to each sum the products of its own four bytes, of `4 N` from `x` on, with its four weights. Sums wrap.
     unsafe fn add_own_fours(sums: Self::Ints, x: *const u8, weights: Self::Fours) -> Self::Ints;
+    /// The instructions that multiply, alone: as [`Lanes::add_own_fours`], of bytes in a register, all of them 0 or 1.
+    unsafe fn add_registers(sums: Self::Ints, x: Self::Fours, weights: Self::Fours) -> Self::Ints;
     /// Of four lines of sixteen bytes the bytes of each place, side by side: sixty-four bytes, of all places or those in `order`, which are below sixteen.
     #[inline(always)]
     unsafe fn interleave(
@@ -245,6 +247,19 @@ unsafe impl Lanes for Scalar {
         let x = unsafe { x.cast::<[[u8; 4]; 16]>().read() };
         for ((sum, x), weights) in sums.iter_mut().zip(x).zip(weights) {
             for (weight, x) in weights.into_iter().zip(x) {
+                *sum = sum.wrapping_add(i32::from(weight) * i32::from(x));
+            }
+        }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn add_registers(
+        mut sums: [i32; 16],
+        x: [[i8; 4]; 16],
+        weights: [[i8; 4]; 16],
+    ) -> [i32; 16] {
+        for (sum, (x, weights)) in sums.iter_mut().zip(x.into_iter().zip(weights)) {
+            for (x, weight) in x.into_iter().zip(weights) {
                 *sum = sum.wrapping_add(i32::from(weight) * i32::from(x));
             }
         }

@@ -95,7 +95,8 @@ impl PackedKernel for Linear {
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        work.blocks(|n| costs.int8_spmm(work.size, n, self.dot.share()))
+        let int8 = self.dot.costs(costs);
+        work.blocks(|n| int8.spmm(work.size, n))
     }
 
     fn bytes(&self) -> usize {

@@ -119,12 +119,9 @@ impl Spmv {
     /// Expected nanoseconds of a vector, where weights are read from beyond the caches.
     pub fn ns(&self, costs: &Costs) -> f64 {
         let loads = self.starts.len() * self.lines() * LANES * (1 + self.weights.load());
-        costs.int8_spmv(
-            loads,
-            self.weights.bytes(),
-            self.cols,
-            self.dot.dense_share(),
-        )
+        let int8 = self.dot.costs(costs);
+        let products = costs.unless_far(loads as f64 * int8.spmv, self.weights.bytes());
+        products + self.cols as f64 * int8.quantize
     }
 
     /// `y = clamp(sum * scale + offset)` for `n` vectors, `[n][cols]` to `[n][rows]`; where each has a scale, the scale of a row times that. `scratch` is

@@ -47,6 +47,8 @@ struct Layer<'a> {
     pixels: usize,
     used: Option<WeightUse>,
     sparse: bool,
+    /// Nanoseconds of a multiply-add in f32.
+    float_ns: f64,
     /// What it computes in int8, where it has grids of them.
     bytes: Option<Bytes>,
     /// The output of the convolution, before a pooling.
@@ -124,6 +126,17 @@ pub(super) fn candidates<'a>(
         pixels: used.map_or(1, |u| u.pixels),
         used,
         sparse,
+        float_ns: {
+            let (costs, over_blocks) = (&choice.costs, choice.costs.over_blocks());
+            let lines = in_blocks.is_some() || choice.layout == Layout::Tiled || tiled;
+            match (sparse, in_blocks.is_some()) {
+                (true, _) if lines => over_blocks.conv,
+                (true, _) => costs.conv,
+                (false, true) if per_group == 1 => over_blocks.depthwise,
+                (false, true) => over_blocks.dense_conv,
+                (false, false) => costs.dense_conv,
+            }
+        },
         bytes: context.bytes(step)?,
         output: step.output,
         pooled: pool,
@@ -352,12 +365,12 @@ impl<'a> Layer<'a> {
         let lanes = blocks[1].lines() * LANES;
         let floats = match (self.used, self.sparse) {
             (Some(used), true) => {
-                let over_lanes = (used.nonzeros * lanes) as f64 * costs.conv;
+                let over_lanes = (used.nonzeros * lanes) as f64 * self.float_ns;
                 let matrix = self.matrix(geometry).filter(|_| !blocks[1].is_tile());
                 let as_matrix = matrix.map(|size| costs.spmv_from_far(size));
                 as_matrix.map_or(over_lanes, |ns| ns.min(over_lanes))
             }
-            (Some(used), false) => (used.elements * lanes) as f64 * costs.dense_conv,
+            (Some(used), false) => (used.elements * lanes) as f64 * self.float_ns,
             (None, _) => 0.0,
         };
         if !self.prefers_bytes([ns, floats], [input, output], forms.output.is_some()) {
@@ -622,7 +635,7 @@ impl<'a> Layer<'a> {
         let (ns, whole) = pack(blocks, 0..self.shape[0])?;
         let lanes = blocks[1].lines() * LANES;
         let weights: usize = self.shape.iter().product();
-        let floats = (weights * lanes) as f64 * self.context.choice().costs.dense_conv;
+        let floats = (weights * lanes) as f64 * self.float_ns;
         if !self.prefers_bytes([ns, floats], blocks, writes.is_some()) {
             return None;
         }
@@ -684,7 +697,7 @@ impl<'a> Layer<'a> {
     /// Sparse, as the product of [`Layer::matrix`] with a vector, where that takes less time than multiplying weights by `lanes` numbers each.
     fn as_matrix(self: &Rc<Self>, geometry: &Geometry, lanes: usize) -> Option<Candidate<'a>> {
         let costs = &self.context.choice().costs;
-        let over_lanes = (self.used?.nonzeros * lanes) as f64 * costs.conv;
+        let over_lanes = (self.used?.nonzeros * lanes) as f64 * self.float_ns;
         if costs.spmv_from_far(self.matrix(geometry)?) >= MATRIX_MARGIN * over_lanes {
             return None;
         }

@@ -6,6 +6,7 @@
 
 mod arrange;
 mod attention;
+mod automatic;
 mod batching;
 mod byte_grids;
 mod candidate;
@@ -34,7 +35,7 @@ use sparsevd_kernels::int8::Grid;
 use sparsevd_kernels::kernel::InputSplit;
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::reorder::Reorder;
-use sparsevd_kernels::{Clamp, Layout, select};
+use sparsevd_kernels::{Clamp, Layout, Precision, select};
 use sparsevd_model::{Network, Op};
 
 use self::batching::Batching;
@@ -43,7 +44,7 @@ use self::context::Context;
 use self::convert::Steps;
 use crate::error::RuntimeError;
 use crate::lowered::{Lowered, LoweredProgram, Part, Partition, WeightUse};
-use crate::options::{Int8Mode, PlanOptions};
+use crate::options::{Int8Mode, PlanOptions, WeightType};
 use crate::program::{Program, Step, Value, clamp_of};
 use crate::value::Rows;
 
@@ -59,7 +60,7 @@ pub(crate) fn lower(
     options: &PlanOptions,
     activity: &Activity,
 ) -> Result<LoweredProgram, RuntimeError> {
-    let uses: Vec<Option<WeightUse>> = program
+    let mut uses: Vec<Option<WeightUse>> = program
         .steps
         .iter()
         .map(|s| weights::weight_use(s, network, options))
@@ -69,6 +70,12 @@ pub(crate) fn lower(
     let bytes = !network.int8.is_empty() && options.int8 != Int8Mode::Never;
     weights::check_memory(&uses, options, bytes)?;
     let batching = Batching::new(program, &uses, options, bytes);
+    if options.values == WeightType::Auto {
+        automatic::choose_precisions(program, network, activity, &batching, &mut uses);
+    }
+    let are_automatic =
+        |used: &WeightUse| options.values == WeightType::Auto && used.precision != Precision::F32;
+    let one_precision = !uses.iter().flatten().any(are_automatic);
     // Parts follow each other in memory only within one sample.
     let parts = if batching.block == 1 {
         batching.parts
@@ -100,12 +107,12 @@ pub(crate) fn lower(
         .collect();
     lowered.pack_only_what_is_read();
     let (block, one_by_one) = batching.one_by_one(&lowered.steps, &lowered.values, program.length);
-    // What multiplies int8 must do so for every sample of a batch.
+    // What multiplies int8, or was rounded for this batch, must be so for every sample of it.
     let are_int8 = lowered.steps.iter().flat_map(|step| &step.parts);
     let are_int8 = are_int8.map(|part| part.kernel.is_int8());
     let last_alone = match are_int8.into_iter().any(|bytes| bytes) {
-        true => 0,
-        false => batching.last_alone(),
+        false if one_precision => batching.last_alone(),
+        _ => 0,
     };
     let lowered = LoweredProgram {
         steps: lowered.steps,

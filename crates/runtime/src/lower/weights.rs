@@ -87,7 +87,8 @@ fn precision(
 ) -> Result<Precision, RuntimeError> {
     let largest = || weight.values().iter().fold(0.0_f32, |m, v| m.max(v.abs()));
     Ok(match options.values {
-        WeightType::F32 => Precision::F32,
+        // Layers for which another one is better get it later.
+        WeightType::F32 | WeightType::Auto => Precision::F32,
         WeightType::Bf16 => Precision::Bf16,
         WeightType::F16 if largest() <= 65_504.0 => Precision::F16,
         WeightType::F16 => {
@@ -99,15 +100,19 @@ fn precision(
         }
         WeightType::I8 => {
             // Weights that are already on a grid keep it, so that they are stored exactly.
-            let on_grid = network.scales.get(name).filter(|&&scale| {
-                quantised::grid(weight.values(), scale)
-                    .is_ok_and(|levels| levels.iter().all(|q| q.abs() <= 127))
-            });
-            let scale = on_grid.copied().unwrap_or_else(|| largest() / 127.0);
+            let scale = exact_scale(network, name).unwrap_or_else(|| largest() / 127.0);
             let scale = if scale > 0.0 { scale } else { 1.0 };
             Precision::I8 { scale }
         }
     })
+}
+
+/// The scale of a tensor that the file has as integers up to 127 times a scale.
+pub(super) fn exact_scale(network: &Network, name: &str) -> Option<f32> {
+    let (weight, scale) = (network.tensors.get(name)?, *network.scales.get(name)?);
+    let levels = quantised::grid(weight.values(), scale).ok()?;
+    let is_exact = scale > 0.0 && levels.iter().all(|q| q.abs() <= 127);
+    is_exact.then_some(scale)
 }
 
 /// Weights of each row that a layer multiplies: its non-zeros, or all of them where it runs dense.

@@ -52,9 +52,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Embeddings of the lines of a text, by an encoder from its Hugging Face folder
     Embed(EmbedArgs),
-    /// Instruction sets of this machine, with the arithmetic peak of one core
+    /// Instruction sets of this machine, with the arithmetic peak of one core in f32 and int8
     Isa(IsaArgs),
-    /// Measures what kernels cost on this machine, for plans to choose by
+    /// Measures what kernels cost on this machine, in f32 and int8, for plans to choose by
     Tune(TuneArgs),
     /// Completions for a shell
     Completions(CompletionsArgs),
@@ -92,7 +92,7 @@ pub struct ModelArgs {
     #[command(flatten)]
     pub pixels: PixelArgs,
     /// How sparse linear layers store their non-zeros: fewer bytes are faster where weights come from memory, and round
-    #[arg(long, value_enum, default_value_t = WeightType::F32, value_name = "TYPE")]
+    #[arg(long, visible_alias = "precision", value_enum, default_value_t = WeightType::F32, value_name = "TYPE")]
     pub values: WeightType,
     /// Whether layers with int8 grids, from `compress quantise-activations` or a quantised ONNX file, multiply int8
     #[arg(long, value_enum, default_value_t = Int8Mode::Faster, value_name = "WHEN")]
@@ -240,7 +240,7 @@ pub struct PlanArgs {
 Example:
   run-sparse profile models/lenet-5/sparse.safetensors -b 64
 
-GFLOP/s counts the arithmetic on non-zeros, and `peak` is its share of the FMA peak of one core; `expect` is what the plan expected; `dense` is the rate that a dense kernel would need to be as fast.")]
+GFLOP/s counts the arithmetic on non-zeros, and `peak` is its share of the FMA peak of one core, of layers that multiply int8 of the int8 peak; `expect` is what the plan expected; `dense` is the rate that a dense kernel would need to be as fast.")]
 pub struct ProfileArgs {
     #[command(flatten)]
     pub plan: PlanArgs,
@@ -317,7 +317,7 @@ pub struct IsaArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Plans choose kernels, and `plan` says what to expect, by what kernels cost. Without a measurement these are the costs of the machine that the
-kernels were developed on. `tune` takes some seconds per instruction set; the machine should have nothing else to do.
+kernels were developed on, and int8 takes a share of the time of f32. `tune` takes some seconds per instruction set; the machine should have nothing else to do.
 
 The costs are a JSON file: the one that SPARSE_TUNE names, else sparsevd/tune.json in XDG_CONFIG_HOME or ~/.config. All commands look there.")]
 pub struct TuneArgs {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::to_value;
-use sparsevd_kernels::peak::fma_peak;
 use sparsevd_pipeline::ProfileReport;
 use sparsevd_runtime::profile::profile;
 
@@ -22,15 +21,10 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<Outcome> {
     let size = [args.batch, input.length, 1];
     let session = model.session(args.weights, size, &input.named())?;
     let options = session.plan().options();
-    let peak = fma_peak(options.isa);
     let input = input.cycled(args.batch);
     let profile = profile(&session, args.batch, &input.named()[..], BUDGET)?;
-    let report = ProfileReport {
-        network: &model.network.graph.name,
-        plan: options.weights,
-        peak,
-        profile: &profile,
-    };
+    let name = &model.network.graph.name;
+    let report = ProfileReport::new(name, (options.weights, options.isa), &profile);
     if args.json {
         print::json_of(&model.warnings, to_value(&report)?)?;
     } else {

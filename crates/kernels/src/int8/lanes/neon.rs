@@ -152,6 +152,15 @@ macro_rules! neon {
                 }
             }
             #[inline(always)]
+            unsafe fn add_registers(
+                sums: int32x4_t,
+                x: int8x16_t,
+                weights: int8x16_t,
+            ) -> int32x4_t {
+                // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                unsafe { <$name>::add(sums, x, weights) }
+            }
+            #[inline(always)]
             unsafe fn in_order([s, t, u, v]: [int32x4_t; 4]) -> [int32x4_t; 4] {
                 // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
                 unsafe {

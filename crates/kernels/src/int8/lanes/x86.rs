@@ -180,6 +180,11 @@ macro_rules! avx2 {
                 unsafe { <$name>::add_any(sums, _mm256_loadu_si256(x.cast()), weights) }
             }
             #[inline(always)]
+            unsafe fn add_registers(sums: __m256i, x: __m256i, weights: __m256i) -> __m256i {
+                // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+                unsafe { <$name>::add(sums, x, weights) }
+            }
+            #[inline(always)]
             unsafe fn interleave(
                 lines: [*const u8; 4],
                 _: Joined,
@@ -477,6 +482,11 @@ unsafe impl Lanes for Avx512Vnni {
     unsafe fn add_own_fours(sums: __m512i, x: *const u8, weights: __m512i) -> __m512i {
         // SAFETY: `x` is readable for 64 bytes; the instruction set is enabled (contract of the trait).
         unsafe { _mm512_dpbusd_epi32(sums, _mm512_loadu_si512(x.cast()), weights) }
+    }
+    #[inline(always)]
+    unsafe fn add_registers(sums: __m512i, x: __m512i, weights: __m512i) -> __m512i {
+        // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
+        unsafe { _mm512_dpbusd_epi32(sums, x, weights) }
     }
     #[inline(always)]
     unsafe fn interleave(
