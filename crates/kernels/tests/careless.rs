@@ -868,7 +868,7 @@ fn lines_of_bytes_that_do_not_fit_are_refused() {
                 for lengths in [[x + 1, y], [x, y + 1], [x - 1, y], [x, y - 1]] {
                     refuses(&format!("{dot}: {lengths:?}"), || run(lengths, right));
                 }
-                for n in huge().into_iter().chain([int8::SAMPLES + 1]) {
+                for n in huge().chain([int8::SAMPLES + 1]) {
                     refuses(&format!("{dot}: {n} samples"), || run([x, y], n));
                 }
             }

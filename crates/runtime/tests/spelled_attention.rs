@@ -55,7 +55,7 @@ fn network(spelling: Spelling) -> Network {
     let q = times(&mut b, "queries", &q, of_queries);
     let k = times(&mut b, "keys", &k, of_keys);
     let reshape = |b: &mut GraphBuilder, name: &str, value: &str, shape: &[usize]| {
-        let shape = shape.to_vec().into();
+        let shape = shape.to_vec();
         b.op(name, Op::Reshape(ops::Reshape { shape }), &[value])
     };
     let transpose = |b: &mut GraphBuilder, name: &str, value: &str, perm: &[usize]| {

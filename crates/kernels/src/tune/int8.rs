@@ -148,7 +148,7 @@ fn linear(dot: Dot, budget: Budget) -> ([f64; 8], f64) {
 fn vector(dot: Dot, quantized: f64, budget: Budget) -> f64 {
     let rows = Rows::new(SIDE);
     let csr = Csr::from_dense(&levels(SIDE, SIDE, 1.0));
-    let product = Spmv::pack_rows(dot, &csr, GRID.into(), rows.quantization(), 0..SIDE);
+    let product = Spmv::pack_rows(dot, &csr, GRID, rows.quantization(), 0..SIDE);
     let x = pattern(SIDE, 1.0);
     let (mut y, mut scratch) = (vec![0.0; SIDE], Buffer::zeroed(product.scratch_len()));
     let run = || product.run(black_box(&x), &mut y, 1, &mut scratch, Clamp::Relu);
