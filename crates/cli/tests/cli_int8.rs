@@ -188,7 +188,7 @@ fn linear_layers_take_a_scale_for_each_vector_where_asked_to() {
     );
     // A packed file has no place for them.
     let text = place.ok(&["convert", "d.safetensors", "d.spvd", "--grid"]);
-    assert!(text.contains("4 int8 layers"), "{text}");
+    assert!(text.contains("without the int8 grids of 4 layers"), "{text}");
 }
 
 #[test]
