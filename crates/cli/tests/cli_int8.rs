@@ -186,9 +186,17 @@ fn linear_layers_take_a_scale_for_each_vector_where_asked_to() {
         "{}",
         plan("always")
     );
-    // A packed file has no place for them.
+    // ONNX and packed files have no place for them.
+    let text = place.ok(&["convert", "d.safetensors", "d.onnx"]);
+    assert!(
+        text.contains("without the int8 grids of 2 layers"),
+        "{text}"
+    );
     let text = place.ok(&["convert", "d.safetensors", "d.spvd", "--grid"]);
-    assert!(text.contains("without the int8 grids of 4 layers"), "{text}");
+    assert!(
+        text.contains("without the int8 grids of 4 layers"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -183,27 +183,25 @@ impl<'a> Blocks<'a> {
         packed
             .take(count.next_multiple_of(TILE) - count)
             .for_each(|q| q.fill(0.0));
-        self.sums.fill(0.0);
+        self.sums[..count.next_multiple_of(TILE) * self.padded].fill(0.0);
         self.largest.fill(f32::NEG_INFINITY);
         self.totals.fill(0.0);
         count
     }
 
-    /// Packs the keys from `first` on, zeros behind them, and their values. Returns their number.
+    /// Packs the keys from `first` on, zeros behind them up to a whole group, and their values. Returns their number.
     #[inline(always)]
     fn take_keys(&mut self, rows: &Rows<'_>, head: usize, first: usize) -> usize {
         let count = KEYS.min(rows.len() - first);
-        for i in 0..KEYS {
-            if i < count {
-                let row = rows.row(rows.k, first + i, head);
-                for (column, x) in self.k.chunks_exact_mut(KEYS).zip(row) {
-                    column[i] = *x;
-                }
-            } else {
-                self.k
-                    .chunks_exact_mut(KEYS)
-                    .for_each(|column| column[i] = 0.0);
+        for i in 0..count {
+            let row = rows.row(rows.k, first + i, head);
+            for (column, x) in self.k.chunks_exact_mut(KEYS).zip(row) {
+                column[i] = *x;
             }
+        }
+        let behind = count..count.next_multiple_of(GROUP);
+        for column in self.k.chunks_exact_mut(KEYS) {
+            column[behind.clone()].fill(0.0);
         }
         for (i, v) in self.v.chunks_exact_mut(self.padded).take(count).enumerate() {
             v[..self.width].copy_from_slice(rows.row(rows.v, first + i, head));
@@ -227,9 +225,7 @@ impl<'a> Blocks<'a> {
                     *m = if *s > *m { *s } else { *m };
                 }
             }
-            let max = lanes
-                .iter()
-                .fold(*largest, |m, s| if *s > m { *s } else { m });
+            let max = joined(lanes, |a, b| if b > a { b } else { a });
             // Without a finite score so far, each exponential is 0.
             let shift = if max == f32::NEG_INFINITY { 0.0 } else { max };
             let mut sums = [0.0; GROUP];
@@ -240,11 +236,24 @@ impl<'a> Blocks<'a> {
                 }
             }
             factors[i] = exp(*largest - shift);
-            *total = *total * factors[i] + sums.iter().sum::<f32>();
+            *total = *total * factors[i] + joined(sums, |a, b| a + b);
             *largest = max;
         }
         factors
     }
+}
+
+/// All numbers as one, halves with halves: a loop over them one by one would wait for each.
+#[inline(always)]
+fn joined(mut numbers: [f32; GROUP], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = GROUP / 2;
+    while half > 0 {
+        for i in 0..half {
+            numbers[i] = join(numbers[i], numbers[i + half]);
+        }
+        half /= 2;
+    }
+    numbers[0]
 }
 
 simd_dispatch!(

@@ -4,6 +4,7 @@
 //! [`crate::tune::measure`] finds those of another.
 
 use serde::{Deserialize, Serialize};
+use sparsevd_model::Int8Input;
 
 use crate::{LANES, Precision};
 
@@ -339,12 +340,22 @@ impl Int8Costs {
         all.into_iter().all(is_time)
     }
 
+    /// Nanoseconds of making bytes of a float.
+    pub fn quantize(&self, input: Int8Input) -> f64 {
+        /// Time to find the scales of vectors over that to make bytes by them, as measured where both read the caches.
+        const FINDING: f64 = 0.75;
+        match input {
+            Int8Input::Grid(_) => self.quantize,
+            Int8Input::PerVector => self.quantize * (1.0 + FINDING),
+        }
+    }
+
     /// Nanoseconds of a sparse product of bytes with `n` vectors in tiles, made of floats.
-    pub fn spmm(&self, size: Size, n: usize) -> f64 {
+    pub fn spmm(&self, size: Size, n: usize, input: Int8Input) -> f64 {
         /// Samples of a tile of bytes.
         const SAMPLES: usize = TILES * LANES;
         let multiplied = size.nonzeros as f64 * at(&DENSITIES, &self.spmm, size.density());
-        let quantized = (size.cols * SAMPLES) as f64 * self.quantize;
+        let quantized = (size.cols * SAMPLES) as f64 * self.quantize(input);
         n.div_ceil(SAMPLES) as f64 * (multiplied + quantized)
     }
 }
@@ -368,6 +379,8 @@ fn at<const N: usize>(points: &[f64; N], values: &[f64; N], x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use sparsevd_model::Int8Grid;
+
     use super::*;
 
     #[test]
@@ -461,10 +474,16 @@ mod tests {
             nonzeros: 128,
             precision: Precision::F32,
         };
-        let bytes = SHARES.of(&costs).spmm(size, 64);
-        let quantised = 64.0 * costs.element;
-        let want = 0.5 * costs.spmm(size, 64) + quantised;
-        assert!((bytes - want).abs() < 1e-9, "{bytes}, want {want}");
+        let grid = Int8Grid {
+            scale: 1.0,
+            zero_point: 0,
+        };
+        for (input, times) in [(grid.into(), 1.0), (Int8Input::PerVector, 1.75)] {
+            let bytes = SHARES.of(&costs).spmm(size, 64, input);
+            let quantised = times * 64.0 * costs.element;
+            let want = 0.5 * costs.spmm(size, 64) + quantised;
+            assert!((bytes - want).abs() < 1e-9, "{bytes}, want {want}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The choice of kernels, and all thresholds that it uses. The times that it compares are in [`crate::cost`].
 
-use sparsevd_model::Csr;
+use sparsevd_model::{Csr, Int8Input};
 
 use crate::blocks::{Blocks, TILE};
 use crate::cost::{Costs, Size};
@@ -61,10 +61,10 @@ pub fn few_columns(dot: Dot, [inputs, kh, kw]: [usize; 3]) -> bool {
     (1..=most).contains(&(inputs * kh * kw.div_ceil(4)))
 }
 
-/// Whether a sparse linear layer with int8 grids should multiply int8 with these instructions, in calls of `n` samples.
-pub fn prefer_int8_linear(costs: &Costs, dot: Dot, size: Size, n: usize) -> bool {
+/// Whether a sparse linear layer whose input becomes bytes so should multiply int8 with these instructions, in calls of `n` samples.
+pub fn prefer_int8_linear(costs: &Costs, dot: Dot, input: Int8Input, size: Size, n: usize) -> bool {
     let floats = costs.spmm(size, n).min(costs.gemm(size, n));
-    dot.costs(costs).spmm(size, n) < INT8_MARGIN * floats
+    dot.costs(costs).spmm(size, n, input) < INT8_MARGIN * floats
 }
 
 /// The fastest layout for `n` samples of a network with convolutions: tiles, unless most lanes would be empty.

@@ -381,7 +381,7 @@ impl fmt::Display for IsaReport {
             let mark = if name == self.isa { "*" } else { " " };
             writeln!(
                 f,
-                "{mark} {name:8} {fma_peak_gflops:>7.1} GFLOP/s, int8 {int8_peak_gops:>7.1} GOP/s peak of one core ({int8})"
+                "{mark} {name:8} peak of one core: {fma_peak_gflops:>7.1} GFLOP/s; in int8, by {int8}, {int8_peak_gops:>7.1} GOP/s"
             )?;
         }
         Ok(())

@@ -111,7 +111,12 @@ impl Conversion {
             Form::Packed => !set_scales_of_rows(&mut network),
             Form::Onnx => false,
         };
-        let mut without_int8 = 0;
+        // ONNX has no operator for a scale of each vector.
+        let vectors = network.int8.inputs.values().filter(|i| i.grid().is_none());
+        let mut without_int8 = match form {
+            Form::Onnx => vectors.count(),
+            _ => 0,
+        };
         if no_place || self.dense || self.grid {
             without_int8 = std::mem::take(&mut network.int8).inputs.len();
         }

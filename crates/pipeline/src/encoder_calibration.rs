@@ -9,7 +9,8 @@ use sparsevd_format::read_encoder;
 use sparsevd_model::{Network, Weights};
 
 use crate::calibrate::{Batch, Batches, calibrate};
-use crate::encoder_folder::{Cosines, TEXTS, encoder_options, write_encoder};
+use crate::cosines::Cosines;
+use crate::encoder_folder::{TEXTS, different, encoder_options, write_encoder};
 use crate::error::PipelineError;
 use crate::text_encoder::{INPUTS, TextEncoder};
 
@@ -42,10 +43,7 @@ impl CalibratedEncoder {
     ) -> Result<Self, PipelineError> {
         let folder = folder.as_ref();
         let encoder = TextEncoder::open(folder, &encoder_options(threads)?)?;
-        let mut known = std::collections::HashSet::new();
-        let texts: Vec<&str> = (texts.iter().map(AsRef::as_ref))
-            .filter(|text| known.insert(*text))
-            .collect();
+        let texts = different(texts);
         let most = settings.samples.min(texts.len().saturating_sub(1));
         if most == 0 {
             let expected = "at least two different lines, of which one is to compare on";

@@ -33,9 +33,11 @@ mod comparison;
 mod compressed;
 mod compression;
 mod convert;
+mod cosines;
 mod data;
 #[cfg(feature = "text")]
 mod encoder_calibration;
+#[cfg(feature = "text")]
 mod encoder_folder;
 mod error;
 mod file_report;
@@ -76,10 +78,12 @@ pub use comparison::{Check, Comparison};
 pub use compressed::{Compressed, StagedResult};
 pub use compression::Compression;
 pub use convert::{Conversion, Converted, GridRounding, find_all_scales};
+pub use cosines::Cosines;
 pub use data::Data;
 #[cfg(feature = "text")]
 pub use encoder_calibration::CalibratedEncoder;
-pub use encoder_folder::{Cosines, check_encoder_out, write_encoder};
+#[cfg(feature = "text")]
+pub use encoder_folder::{check_encoder_out, write_encoder};
 pub use error::{NEEDS_GRID, PipelineError};
 pub use file_report::report_on_file;
 pub use input::{InputNetwork, ModelFile, absolute_source, model_name};

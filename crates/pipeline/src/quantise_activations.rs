@@ -2,23 +2,26 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+#[cfg(feature = "text")]
 use std::path::Path;
 
 use serde::Serialize;
 use sparsevd_compressor::is_kept_dense;
 use sparsevd_compressor::objective::arg_max;
-use sparsevd_format::read_encoder;
 use sparsevd_kernels::{Isa, select};
 use sparsevd_model::{
     Csr, Int8Grid, Int8Input, MOST_LEVEL, Network, Node, Op, Weights, hint, quantised, terminal,
 };
 use sparsevd_runtime::{Int8Mode, Plan, PlanOptions, Session, WeightMode};
 
+use crate::cosines::Cosines;
 use crate::data::Data;
-use crate::encoder_folder::{Cosines, encoder_options};
+#[cfg(feature = "text")]
+use crate::encoder_folder::{different, encoder_options};
 use crate::error::PipelineError;
 use crate::labelled::{EVALUATION_BATCH, LabelledSamples, predictions};
 use crate::pruning::folded;
+#[cfg(feature = "text")]
 use crate::text_encoder::TextEncoder;
 
 /// Samples that run together where the inputs of all layers are kept.
@@ -165,8 +168,8 @@ pub struct QuantisationReport {
     pub samples: usize,
     /// Samples that the result was compared on, none of which ranges were found on.
     pub held_out: usize,
-    /// How ranges were chosen.
-    pub range: RangeChoice,
+    /// How ranges were chosen; `None` where no layer has one.
+    pub range: Option<RangeChoice>,
     /// Largest error that was allowed.
     pub max_error: f64,
     /// All layers with weights, in their order.
@@ -223,15 +226,22 @@ impl fmt::Display for QuantisationReport {
         } = self.agreement;
         write!(
             f,
-            "{} of {} int8 layers, ranges from {} samples; on {} others: agreement {}, error {error:.2e}, differences {largest:.3e} at most, {mean:.3e} on average",
+            "{} of {} int8 layers, {} {} samples; on {} others: ",
             self.int8_layers,
             self.layers.len(),
+            self.range.map_or("chosen on", |_| "ranges from"),
             self.samples,
             self.held_out,
-            top1(&self.agreement)
+        )?;
+        if self.cosine.is_none() {
+            write!(f, "agreement {}, ", top1(&self.agreement))?;
+        }
+        write!(
+            f,
+            "error {error:.2e}, differences {largest:.3e} at most, {mean:.3e} on average"
         )?;
         match self.cosine {
-            Some(cosine) => write!(f, "; {cosine}"),
+            Some(cosine) => write!(f, "\n{cosine}"),
             None => Ok(()),
         }
     }
@@ -272,6 +282,7 @@ impl ActivationQuantisation {
         self.quantise(&network, layers, &inputs, &samples)
     }
 
+    #[cfg(feature = "text")]
     /// Gives the linear layers of the encoder in `folder` ([`sparsevd_format::read_encoder`]) a scale for each vector, that is for each token. `samples` of
     /// the `texts` are to find out which layers stay f32, those behind them to compare on. Texts that come twice count once.
     ///
@@ -293,39 +304,28 @@ impl ActivationQuantisation {
             ));
         }
         let folder = folder.as_ref();
-        let mut network = read_encoder(folder)?.loaded.network;
+        let mut network = sparsevd_format::read_encoder(folder)?.loaded.network;
         network.int8 = sparsevd_model::Int8Grids::default();
         check_names(&network, &self.keep_f32)?;
-        let mut known = std::collections::HashSet::new();
-        let mut texts = texts.iter().map(AsRef::as_ref);
-        let mut different = || texts.find(|text| known.insert(*text));
-        let calibration: Vec<&str> = std::iter::from_fn(&mut different)
-            .take(self.samples)
-            .collect();
-        let held_out: Vec<&str> = std::iter::from_fn(&mut different)
-            .take(self.held_out)
-            .collect();
-        if held_out.is_empty() {
+        let texts = different(texts);
+        if texts.len() <= self.samples {
             let expected = format!(
                 "more than {} different ones, of which the last are to compare on",
                 self.samples
             );
-            return Err(PipelineError::invalid(
-                "texts",
-                expected,
-                calibration.len().to_string(),
-            ));
+            let got = texts.len().to_string();
+            return Err(PipelineError::invalid("texts", expected, got));
         }
+        let (calibration, held_out) = texts.split_at(self.samples);
         let texts = Texts {
             folder,
-            sets: [calibration, held_out],
+            sets: [calibration, &held_out[..held_out.len().min(self.held_out)]],
             threads,
         };
         let layers = self.layers(&network);
-        let inputs = layers
-            .iter()
-            .map(|layer| (layer.name.clone(), Some(Int8Input::PerVector)));
-        self.quantise(&network, layers.clone(), &inputs.collect(), &texts)
+        let each = |layer: &QuantisedLayer| (layer.name.clone(), Some(Int8Input::PerVector));
+        let inputs = layers.iter().map(each).collect();
+        self.quantise(&network, layers, &inputs, &texts)
     }
 
     fn check(&self) -> Result<(), PipelineError> {
@@ -351,7 +351,7 @@ impl ActivationQuantisation {
         samples: &dyn Compared,
     ) -> Result<QuantisedActivations, PipelineError> {
         let expected = samples.outputs(network, Int8Mode::Never)?;
-        let mut quantised: HashMap<String, Network> = HashMap::new();
+        let mut quantised: HashMap<String, Rounded> = HashMap::new();
         for layer in &mut layers {
             if layer.kept_f32.is_some() {
                 continue;
@@ -373,24 +373,13 @@ impl ActivationQuantisation {
             layer.input = Some(input);
             layer.error = Some(outputs.compare(&expected, 0).error);
             layer.held_out = Some(outputs.compare(&expected, 1));
-            quantised.insert(layer.name.clone(), alone);
+            quantised.insert(layer.name.clone(), Rounded::of(alone, input));
         }
         // The errors of layers alone say which to give up first; the error that counts is that of all together.
         loop {
             let mut result = network.clone();
             for layer in layers.iter().filter(|l| l.kept_f32.is_none()) {
-                let alone = &quantised[&layer.name];
-                for (name, rows) in &alone.int8.rows {
-                    result
-                        .tensors
-                        .insert(name.clone(), alone.tensors[name].clone());
-                    match alone.scales.get(name) {
-                        Some(&scale) => result.scales.insert(name.clone(), scale),
-                        None => result.scales.remove(name),
-                    };
-                    result.int8.rows.insert(name.clone(), rows.clone());
-                }
-                result.int8.inputs.extend(alone.int8.inputs.clone());
+                quantised[&layer.name].apply(&layer.name, &mut result);
             }
             let outputs = samples.outputs(&result, Int8Mode::Always)?;
             let error = outputs.compare(&expected, 0).error;
@@ -409,7 +398,10 @@ impl ActivationQuantisation {
                 network: network.graph.name.clone(),
                 samples: outputs.samples(0),
                 held_out: outputs.samples(1),
-                range: self.range,
+                range: (layers
+                    .iter()
+                    .any(|l| l.input.is_some_and(|i| i.grid().is_some())))
+                .then_some(self.range),
                 max_error: self.max_error,
                 int8_layers: result.int8.inputs.len(),
                 layers,
@@ -509,6 +501,41 @@ impl ActivationQuantisation {
     }
 }
 
+/// An int8 layer with its rounded weight.
+struct Rounded {
+    input: Int8Input,
+    weights: Vec<(String, Weights, Option<f32>, Vec<f32>)>,
+}
+
+impl Rounded {
+    /// The one int8 layer of a network.
+    fn of(mut network: Network, input: Int8Input) -> Self {
+        let rows = std::mem::take(&mut network.int8.rows);
+        let weights = rows.into_iter().filter_map(|(name, rows)| {
+            let weight = network.tensors.remove(&name)?;
+            let scale = network.scales.get(&name).copied();
+            Some((name, weight, scale, rows))
+        });
+        Self {
+            input,
+            weights: weights.collect(),
+        }
+    }
+
+    /// Puts it in the place of the layer in f32.
+    fn apply(&self, layer: &str, network: &mut Network) {
+        for (name, weight, scale, rows) in &self.weights {
+            network.tensors.insert(name.clone(), weight.clone());
+            match scale {
+                Some(scale) => network.scales.insert(name.clone(), *scale),
+                None => network.scales.remove(name),
+            };
+            network.int8.rows.insert(name.clone(), rows.clone());
+        }
+        network.int8.inputs.insert(layer.to_owned(), self.input);
+    }
+}
+
 /// How the input of each layer becomes bytes, by the name of its node; `None` where it has numbers that are on no grid.
 type Inputs = HashMap<String, Option<Int8Input>>;
 
@@ -518,12 +545,14 @@ trait Compared {
 }
 
 /// Texts of an encoder.
+#[cfg(feature = "text")]
 struct Texts<'a> {
     folder: &'a Path,
-    sets: [Vec<&'a str>; 2],
+    sets: [&'a [&'a str]; 2],
     threads: usize,
 }
 
+#[cfg(feature = "text")]
 impl Compared for Texts<'_> {
     fn outputs(&self, network: &Network, int8: Int8Mode) -> Result<Outputs, PipelineError> {
         let options = PlanOptions {
@@ -531,7 +560,7 @@ impl Compared for Texts<'_> {
             ..encoder_options(self.threads)?
         };
         let encoder = TextEncoder::with_network(self.folder, Some(network), &options)?;
-        let [calibration, held_out] = &self.sets;
+        let [calibration, held_out] = self.sets;
         let [calibration, held_out] = [encoder.embed(calibration)?, encoder.embed(held_out)?];
         Ok(Outputs {
             width: calibration.width,

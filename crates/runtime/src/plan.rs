@@ -224,7 +224,9 @@ impl Plan {
         activity: &Activity,
         longest: usize,
     ) -> Result<Self, RuntimeError> {
-        let network = &*sparsevd_model::passes::for_running(network);
+        let fused = sparsevd_model::passes::fuse_attention(network);
+        // Factors of queries and keys are normalisations, so attention comes first.
+        let network = &*sparsevd_model::passes::for_running(fused.as_ref().unwrap_or(network));
         let mut program = Program::new(network, longest)?;
         passes::run(&mut program);
         let lowering = lower::lower(&program, network, options, activity)?;

@@ -14,8 +14,12 @@ const WIDTH: usize = 4;
 /// How a network spells attention.
 #[derive(Debug, Clone, Copy)]
 struct Spelling {
-    /// What queries, keys and scores are multiplied by.
-    factors: [f32; 3],
+    /// What queries, keys, scores and values are multiplied by.
+    factors: [f32; 4],
+    /// Whether the scores have numbers added to them, as a mask does.
+    is_masked: bool,
+    /// Whether the first head has another factor than the second.
+    factors_differ: bool,
     /// Whether keys are turned as a whole, then cut into heads.
     keys_as_rows: bool,
     /// Whether heads are cut in another order than attention has.
@@ -25,7 +29,9 @@ struct Spelling {
 }
 
 const PLAIN: Spelling = Spelling {
-    factors: [1.0, 1.0, 0.5],
+    factors: [1.0, 1.0, 0.5, 1.0],
+    is_masked: false,
+    factors_differ: false,
     keys_as_rows: false,
     other_heads: false,
     shares_are_read: false,
@@ -51,9 +57,10 @@ fn network(spelling: Spelling) -> Network {
         });
         b.op(format!("{name}.factor"), op, &[value])
     };
-    let [of_queries, of_keys, of_scores] = spelling.factors;
+    let [of_queries, of_keys, of_scores, of_values] = spelling.factors;
     let q = times(&mut b, "queries", &q, of_queries);
     let k = times(&mut b, "keys", &k, of_keys);
+    let v = times(&mut b, "values", &v, of_values);
     let reshape = |b: &mut GraphBuilder, name: &str, value: &str, shape: &[usize]| {
         let shape = shape.to_vec();
         b.op(name, Op::Reshape(ops::Reshape { shape }), &[value])
@@ -80,7 +87,13 @@ fn network(spelling: Spelling) -> Network {
     };
     let v = heads(&mut b, "v", &v, &[1, 0, 2]);
     let scores = b.op("scores", Op::MatMul, &[&q, &k]);
-    let scores = times(&mut b, "scores", &scores, of_scores);
+    let mut scores = times(&mut b, "scores", &scores, of_scores);
+    if spelling.is_masked {
+        let mask = b.linear("mask", &x, HEADS * VECTORS);
+        let shape = [HEADS, VECTORS, VECTORS];
+        let mask = reshape(&mut b, "mask.cut", &mask, &shape);
+        scores = b.op("masked", Op::Add, &[&scores, &mask]);
+    }
     let shares = b.op("shares", Op::Softmax(ops::Softmax { axis: 2 }), &[&scores]);
     let y = b.op("products", Op::MatMul, &[&shares, &v]);
     let y = transpose(&mut b, "y.moved", &y, &[1, 0, 2]);
@@ -96,7 +109,11 @@ fn network(spelling: Spelling) -> Network {
         let values = match name.split_once('.').map(|(_, part)| part) {
             Some("zero" | "mean zero") => vec![0.0; count],
             Some("one") => vec![1.0; count],
-            Some(part) if part.starts_with("times ") => vec![part[6..].parse().unwrap(); count],
+            Some(part) if part.starts_with("times ") => {
+                let mut factors = vec![part[6..].parse().unwrap(); count];
+                factors[0] *= if spelling.factors_differ { 1.5 } else { 1.0 };
+                factors
+            }
             _ => stream.floats(count),
         };
         Dense::new(shape.clone(), values).into()
@@ -138,12 +155,13 @@ fn is_one_step(spelling: Spelling) -> bool {
 
 #[test]
 fn attention_is_one_step_however_it_is_spelled() {
-    for factors in [
+    for [q, k, scores] in [
         [1.0, 1.0, 0.5],
         [0.5, 1.0, 1.0],
         [0.25, 2.0, 1.0],
         [2.0, 0.5, 0.5],
     ] {
+        let factors = [q, k, scores, 1.0];
         for keys_as_rows in [false, true] {
             let spelling = Spelling {
                 factors,
@@ -165,11 +183,23 @@ fn attention_is_one_step_however_it_is_spelled() {
 fn what_is_almost_attention_stays_as_it_is() {
     let almost = [
         Spelling {
-            factors: [1.0, 1.0, 0.25],
+            factors: [1.0, 1.0, 0.25, 1.0],
             ..PLAIN
         },
         Spelling {
-            factors: [1.0; 3],
+            factors: [1.0, 1.0, 0.5, 2.0],
+            ..PLAIN
+        },
+        Spelling {
+            is_masked: true,
+            ..PLAIN
+        },
+        Spelling {
+            factors_differ: true,
+            ..PLAIN
+        },
+        Spelling {
+            factors: [1.0; 4],
             ..PLAIN
         },
         Spelling {

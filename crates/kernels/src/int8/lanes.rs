@@ -125,6 +125,9 @@ pub(super) unsafe trait Lanes: Copy {
     unsafe fn in_order(sums: [Self::Ints; 4]) -> [Self::Ints; 4];
     /// The sum of both, lane by lane, which wraps.
     unsafe fn plus(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// The larger of numbers and of the magnitudes of `N` floats at `x`, both the bits of floats without a sign: integers that are in the order of the floats, with
+    /// NaN above all.
+    unsafe fn larger_magnitude(most: Self::Ints, x: *const f32) -> Self::Ints;
     /// `N` integers from memory.
     unsafe fn load(p: *const i32) -> Self::Ints;
     /// `N` integers to memory.
@@ -174,6 +177,9 @@ pub(super) struct Scalar;
 
 /// Samples of a tile of bytes.
 pub const SAMPLES: usize = 64;
+
+/// The bits of a float but its sign.
+const MAGNITUDE: i32 = i32::MAX;
 
 /// Where sample `i` of sum `j` is in a line, as `lines.rs` says.
 pub(super) const fn place(j: usize, i: usize) -> usize {
@@ -273,6 +279,12 @@ unsafe impl Lanes for Scalar {
     #[inline(always)]
     unsafe fn plus(a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
         std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+    #[inline(always)]
+    unsafe fn larger_magnitude(most: [i32; 16], x: *const f32) -> [i32; 16] {
+        // SAFETY: `x` is readable for sixteen floats (contract of the trait).
+        let x = unsafe { x.cast::<[i32; 16]>().read_unaligned() };
+        std::array::from_fn(|i| most[i].max(x[i] & MAGNITUDE))
     }
     #[inline(always)]
     unsafe fn load(p: *const i32) -> [i32; 16] {

@@ -96,7 +96,7 @@ impl PackedKernel for Linear {
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
         let int8 = self.dot.costs(costs);
-        work.blocks(|n| int8.spmm(work.size, n))
+        work.blocks(|n| int8.spmm(work.size, n, self.input))
     }
 
     fn bytes(&self) -> usize {

@@ -68,12 +68,12 @@ pub fn quantize(
 }
 
 /// Quantises one tile of bytes, of `n` samples at most [`SAMPLES`], each by a scale of its own, with [`Int8Input::PerVector`]: its largest magnitude
-/// over 127, and the least normal float at least. `x` is `[tile][features][16]`, `y` `[features][line]`. `scales` are those of all samples of the tile.
+/// over 127, and the least normal float at least. `x` is `[tile][features][16]`, `y` `[features][line]`, and nothing of no sample. `scales` are those of all samples of the tile.
 ///
 /// Of a sample with a NaN or an infinity the scale is that.
 ///
 /// # Panics
-/// When there are more samples, or `x` does not have `tiles(n) * features * 16` elements or `y` not `features * dot.line()`.
+/// When there are more samples, or `x` does not have `tiles(n) * features * 16` elements or `y` not `byte_tiles(n) * features * dot.line()`.
 #[track_caller]
 pub fn quantize_vectors(
     dot: Dot,
@@ -85,17 +85,16 @@ pub fn quantize_vectors(
 ) {
     assert!(n <= SAMPLES, "{n} samples, of {SAMPLES} at most");
     length::check("x", x.len(), [tiles(n), features, LANES]);
-    length::check("y", y.len(), [features, dot.line()]);
+    length::check("y", y.len(), [byte_tiles(n), features, dot.line()]);
     let mut inverses = [0.0; SAMPLES];
-    let largest = Largest {
-        x: x.as_ptr(),
-        tiles: tiles(n),
+    let task = Scales {
+        x,
         features,
-        largest: scales,
+        scales,
         inverses: &mut inverses,
     };
-    // SAFETY: the slice has the length that was just checked.
-    unsafe { dot::run(dot, largest) };
+    // SAFETY: it has no pointers.
+    unsafe { dot::run(dot, task) };
     if y.is_empty() {
         return;
     }
@@ -124,51 +123,45 @@ pub(super) fn scale_of(largest: f32) -> f32 {
     }
 }
 
-/// The larger of numbers and magnitudes of others, NaN if either is NaN.
+/// Of each of sixteen lanes the largest magnitude in some lines of sixteen floats.
 ///
 /// # Safety
-/// The instructions of `L` must be enabled where this is inlined.
+/// `x` is readable for the lines; the instructions of `L` must be enabled where this is inlined.
 #[inline(always)]
-pub(super) unsafe fn largest<L: Lanes>(
-    most: <L::Floats as Simd>::V,
-    x: <L::Floats as Simd>::V,
-) -> <L::Floats as Simd>::V {
-    // SAFETY: no memory is accessed; callers enable the instruction set.
-    unsafe {
-        let negative = L::fused(x, L::Floats::splat(-1.0), L::Floats::splat(0.0));
-        L::Floats::larger(most, L::Floats::larger(x, negative))
+pub(super) unsafe fn largest<L: Lanes>(x: *const f32, lines: usize) -> [f32; LANES] {
+    let mut largest = [0; LANES];
+    for part in (0..LANES).step_by(L::N) {
+        // SAFETY: parts of the lines and of the sixteen numbers; the instruction set is enabled (contract of this function).
+        unsafe {
+            let mut most = L::splat(0);
+            for line in 0..lines {
+                most = L::larger_magnitude(most, x.add(line * LANES + part));
+            }
+            L::store(largest.as_mut_ptr().add(part), most);
+        }
     }
+    largest.map(|bits| f32::from_bits(bits as u32))
 }
 
-/// The scales of the samples of a tile of bytes, and their reciprocals. `x` is readable for `tiles * features * 16` floats, of four tiles at most.
-struct Largest<'a> {
-    x: *const f32,
-    tiles: usize,
+/// The scales of the samples of a tile of bytes, and their reciprocals. `x` is `[tile][features][16]`, of four tiles at most.
+struct Scales<'a> {
+    x: &'a [f32],
     features: usize,
-    largest: &'a mut [f32; SAMPLES],
+    scales: &'a mut [f32; SAMPLES],
     inverses: &'a mut [f32; SAMPLES],
 }
 
-impl Task for Largest<'_> {
+impl Task for Scales<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        *self.largest = [0.0; SAMPLES];
-        for tile in 0..self.tiles {
-            for part in 0..LANES / L::N {
-                // SAFETY: parts of lines that exist, and of the sixteen samples of a tile; the instruction set is enabled (contract of the trait).
-                unsafe {
-                    let mut most = L::Floats::splat(0.0);
-                    for feature in 0..self.features {
-                        let at = (tile * self.features + feature) * LANES + part * L::N;
-                        most = largest::<L>(most, L::Floats::load(self.x.add(at)));
-                    }
-                    let to = &mut self.largest[tile * LANES + part * L::N..][..L::N];
-                    L::Floats::store(to.as_mut_ptr(), most);
-                }
-            }
+        *self.scales = [f32::MIN_POSITIVE; SAMPLES];
+        let samples = self.scales.as_chunks_mut::<LANES>().0.iter_mut();
+        for (scales, x) in samples.zip(self.x.chunks(self.features.max(1) * LANES)) {
+            // SAFETY: the lines of a tile; the instruction set is enabled (contract of the trait).
+            let largest = unsafe { largest::<L>(x.as_ptr(), x.len() / LANES) };
+            *scales = largest.map(scale_of);
         }
-        for (scale, inverse) in self.largest.iter_mut().zip(self.inverses) {
-            *scale = scale_of(*scale);
+        for (scale, inverse) in self.scales.iter().zip(self.inverses) {
             *inverse = scale.recip();
         }
     }

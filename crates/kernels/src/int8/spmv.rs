@@ -121,7 +121,7 @@ impl Spmv {
         let loads = self.starts.len() * self.lines() * LANES * (1 + self.weights.load());
         let int8 = self.dot.costs(costs);
         let products = costs.unless_far(loads as f64 * int8.spmv, self.weights.bytes());
-        products + self.cols as f64 * int8.quantize
+        products + self.cols as f64 * int8.quantize(self.input)
     }
 
     /// `y = clamp(sum * scale + offset)` for `n` vectors, `[n][cols]` to `[n][rows]`; where each has a scale, the scale of a row times that. `scratch` is
@@ -184,18 +184,9 @@ impl Product<'_> {
         if let Some(grid) = self.spmv.input.grid() {
             return (grid.into(), 1.0);
         }
-        let mut lanes = [0.0; LANES];
         let (whole, rest) = self.x.as_chunks::<LANES>();
-        for line in whole {
-            for part in (0..LANES).step_by(L::N) {
-                // SAFETY: parts of sixteen floats; the instruction set is enabled (contract of this function).
-                unsafe {
-                    let lanes = lanes.as_mut_ptr().add(part);
-                    let x = L::Floats::load(line.as_ptr().add(part));
-                    L::Floats::store(lanes, largest::<L>(L::Floats::load(lanes), x));
-                }
-            }
-        }
+        // SAFETY: whole lines; the instruction set is enabled (contract of this function).
+        let lanes = unsafe { largest::<L>(whole.as_ptr().cast(), whole.len()) };
         let all = lanes.iter().chain(rest).map(|v| v.abs());
         let scale = scale_of(all.fold(0.0, crate::pool::larger));
         let grid = Int8Grid {

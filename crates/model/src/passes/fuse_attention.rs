@@ -50,6 +50,9 @@ fn drop_unread(network: &mut Network) {
     let before = tensors(&graph.nodes);
     graph.nodes.retain(|node| read.contains(&node.name));
     let after = tensors(&graph.nodes);
+    let int8 = &mut network.int8;
+    int8.inputs.retain(|node, _| read.contains(node));
+    int8.rows.retain(|weight, _| after.contains(weight));
     for gone in before.difference(&after) {
         network.tensors.remove(gone);
         network.scales.remove(gone);
@@ -151,6 +154,11 @@ impl<'n> Spelled<'n> {
             vectors,
             width,
         };
+        // Before anything is made of sizes that a file says.
+        let elements = heads.checked_mul(vectors)?.checked_mul(width)?;
+        if elements > MOST_FOLLOWED {
+            return None;
+        }
         let of_heads = [&[heads, width, vectors], &[heads, vectors, width]];
         let shape = |value: &str| self.shapes.get(value).map(Shape::dims);
         if shape(keys) != Some(of_heads[0]) || shape(values) != Some(of_heads[1]) {
@@ -190,9 +198,6 @@ impl<'n> Spelled<'n> {
     /// The vectors `[vectors][heads * width]` of which moves of numbers make heads, perhaps `turned`, and what they are multiplied by on the way.
     fn source(&self, heads: &str, sizes: Sizes, are_turned: bool) -> Option<(String, f32)> {
         let wanted = sizes.places(are_turned);
-        if wanted.len() > MOST_FOLLOWED {
-            return None;
-        }
         // For each number of the heads its place in the value.
         let mut places: Vec<u32> = (0..wanted.len() as u32).collect();
         let (mut value, mut factor, mut found) = (heads, 1.0, None);
@@ -207,7 +212,10 @@ impl<'n> Spelled<'n> {
                 return found;
             };
             if let Op::Transpose(ops::Transpose { perm }) = &node.op {
-                let from = permuted(self.shapes.get(node.inputs[0].as_str())?.dims(), perm);
+                let Some(before) = self.shapes.get(node.inputs[0].as_str()) else {
+                    return found;
+                };
+                let from = permuted(before.dims(), perm);
                 for place in &mut places {
                     *place = from[*place as usize];
                 }
@@ -260,4 +268,44 @@ fn permuted(dims: &[usize], perm: &[usize]) -> Vec<u32> {
         places = places.iter().copied().flat_map(along).collect();
     }
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dense, GraphBuilder};
+
+    /// Products and a softmax over heads of an input `[heads, vectors, width]` that is queries, turned keys and values.
+    fn products(heads: usize, vectors: usize, width: usize) -> Network {
+        let mut b = GraphBuilder::new("n");
+        let q = b.input("q", [heads, vectors, width]);
+        let k = b.input("k", [heads, width, vectors]);
+        let scores = b.op("scores", Op::MatMul, &[&q, &k]);
+        let shares = b.op("shares", Op::Softmax(ops::Softmax { axis: 2 }), &[&scores]);
+        let v = b.input("v", [heads, vectors, width]);
+        let y = b.op("y", Op::MatMul, &[&shares, &v]);
+        b.output(&y);
+        b.network(|_, shape| Dense::zeros(shape.clone()).into())
+            .unwrap()
+    }
+
+    #[test]
+    fn sizes_of_a_file_are_never_followed_beyond_the_limit() {
+        // 2^31 numbers, of which not one is made.
+        assert!(fuse_attention(&products(1 << 11, 1 << 10, 1 << 10)).is_none());
+        assert!(fuse_attention(&products(2, 3, 4)).is_none());
+    }
+
+    #[test]
+    fn places_before_a_permutation_are_those_of_its_axes() {
+        assert_eq!(permuted(&[2, 3], &[1, 0]), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(permuted(&[2, 1, 2], &[0, 1, 2]), [0, 1, 2, 3]);
+        let sizes = Sizes {
+            heads: 2,
+            vectors: 2,
+            width: 2,
+        };
+        assert_eq!(sizes.places(false), [0, 1, 4, 5, 2, 3, 6, 7]);
+        assert_eq!(sizes.places(true), [0, 4, 1, 5, 2, 6, 3, 7]);
+    }
 }

@@ -22,17 +22,11 @@ pub use insert_batch_normalization::{
     ChannelStatistics, insert_batch_normalization, without_normalization,
 };
 
-/// The network as it is best run or pruned: attention is one step, normalisations and borders are part of the layers beside them, and
+/// The network as it is best run or pruned: normalisations and borders are part of the layers beside them, and
 /// functions of the rows of a table part of the table, where that is exact.
 pub fn for_running(network: &Network) -> Cow<'_, Network> {
     let mut out = Cow::Borrowed(network);
-    // Factors of queries and keys are normalisations, so attention comes first.
-    for pass in [
-        fuse_attention,
-        fold_batch_normalization,
-        fold_pad,
-        fold_embedding,
-    ] {
+    for pass in [fold_batch_normalization, fold_pad, fold_embedding] {
         if let Some(next) = pass(&out) {
             out = Cow::Owned(next);
         }

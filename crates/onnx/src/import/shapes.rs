@@ -166,13 +166,16 @@ impl<'m> Importer<'m> {
         // The dimensions behind the first one of the file.
         let behind = &x.dims[usize::from(x.is_merged)..];
         let known = |(i, t): (usize, &Int)| match t {
-            Int::Known(0) if keeps_zero => Some(behind.get(i).map_or(0, |&d| d as i64)),
-            Int::Known(n) => Some(*n),
-            Int::Batch => None,
+            Int::Known(0) if keeps_zero => match behind.get(i) {
+                Some(&size) => Ok(size as i64),
+                None => Err(node
+                    .invalid("no 0 behind the last dimension", (i + 1).to_string())
+                    .into()),
+            },
+            Int::Known(n) => Ok(*n),
+            Int::Batch => Err(mixes()),
         };
-        let rest: Vec<i64> = (rest.iter().enumerate().map(known))
-            .collect::<Option<_>>()
-            .ok_or_else(mixes)?;
+        let rest: Vec<i64> = (rest.iter().enumerate().map(known)).collect::<Result<_, _>>()?;
         // Of the batch and the first dimension of a sample in one axis, that dimension.
         let merged: Option<usize> = match *first {
             Int::Batch => None,

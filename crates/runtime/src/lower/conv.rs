@@ -128,7 +128,8 @@ pub(super) fn candidates<'a>(
         sparse,
         float_ns: {
             let (costs, over_blocks) = (&choice.costs, choice.costs.over_blocks());
-            let lines = in_blocks.is_some() || choice.layout == Layout::Tiled || tiled;
+            let over_tiles = choice.layout == Layout::Tiled || tiled;
+            let lines = in_blocks.is_some() || (over_tiles && tiles_are_blocks(window));
             match (sparse, in_blocks.is_some()) {
                 (true, _) if lines => over_blocks.conv,
                 (true, _) => costs.conv,
@@ -180,6 +181,11 @@ pub(super) fn candidates<'a>(
         }
     }
     Ok(list)
+}
+
+/// Whether the kernel over blocks convolves tiles of samples as well: a border would have to be in the tiles already.
+fn tiles_are_blocks(window: &Window) -> bool {
+    window.pads == [0; 4]
 }
 
 impl<'a> Layer<'a> {
@@ -751,8 +757,7 @@ impl<'a> Layer<'a> {
             let Geometry { window, input } = &geometry;
             let part = |r: Range<usize>| {
                 let features = r.len() * layer.pixels;
-                // A border would have to be in the tiles already.
-                if window.pads == [0; 4] {
+                if tiles_are_blocks(window) {
                     let blocks = maps.map(Blocks::of_tile);
                     return Part::whole(layer.pack_blocks(&geometry, blocks, &csr, r), features);
                 }

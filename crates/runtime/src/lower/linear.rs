@@ -119,7 +119,7 @@ fn bytes(
         // Places of inputs are offsets of 32 bits.
         let fits = bytes.levels.cols() < 1 << 24;
         fits && (context.int8_at_any_cost()
-            || select::prefer_int8_linear(&choice.costs, bytes.dot, size, vectors))
+            || select::prefer_int8_linear(&choice.costs, bytes.dot, bytes.input, size, vectors))
     };
     Ok(context.bytes(step)?.filter(worth))
 }

@@ -562,6 +562,8 @@ Examples:
   compress quantise-activations lenet-5.sparse.safetensors --data data/mnist
   compress quantise-activations resnet-8.safetensors --data inputs.npz --keep-f32 conv1,fc -o resnet-8.int8.safetensors
   compress quantise-activations lenet-5.spvd --data data/mnist -o lenet-5.int8.spvd
+  compress quantise-activations minilm-80 --dynamic --text sentences.txt -o minilm-80-int8
+      an encoder from its Hugging Face folder, to such a folder, with a scale for each token
 
 Weights of an int8 layer are rounded to integers of at most 127 times a scale of their row; zeros stay. Weights that the file has on such a grid stay as
 they are. In a .spvd file all rows of a weight have one scale. Batch normalisation is folded before.
@@ -577,12 +579,12 @@ pub struct QuantiseActivationsArgs {
     #[arg(long, short, value_name = "PATH", required_unless_present = "text")]
     pub data: Option<PathBuf>,
     /// Samples of an encoder of texts: the lines of this file. The result is such a folder again
-    #[arg(long, value_name = "FILE", requires_all = ["dynamic", "out"], conflicts_with_all = ["data", "network", "shape", "mean", "std", "scale"])]
+    #[arg(long, value_name = "FILE", requires_all = ["dynamic", "out"], conflicts_with_all = ["data", "range", "network", "shape", "mean", "std", "scale"])]
     pub text: Option<PathBuf>,
     /// Linear layers take a scale for each vector that they read, such as that of a token, when they run, and no grid of samples
     #[arg(long)]
     pub dynamic: bool,
-    /// Samples that ranges are found on, drawn from those to train on where there are such
+    /// Samples that ranges are found on, and layers that stay f32, drawn from those to train on where there are such
     #[arg(long, default_value = "128", value_name = "N")]
     pub samples: NonZeroUsize,
     /// Most samples that the result is compared on with the network in f32: those to test on, else others; 1000, or of texts 200
@@ -603,7 +605,7 @@ pub struct QuantiseActivationsArgs {
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
     /// File to write, .safetensors, or .spvd where weights and biases are on grids already; NAME.int8.safetensors where none is named; with --text, a folder
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "PATH")]
     pub out: Option<PathBuf>,
     /// Overwrite an existing output
     #[arg(long)]

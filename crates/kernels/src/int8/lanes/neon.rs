@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::int8::lanes::{Joined, Lanes, Weights, copy_sixteens};
+use crate::int8::lanes::{Joined, Lanes, MAGNITUDE, Weights, copy_sixteens};
 use crate::simd;
 
 /// For each byte of a line, where it is after packing: at `4 j + i`.
@@ -176,6 +176,14 @@ macro_rules! neon {
             unsafe fn plus(a: int32x4_t, b: int32x4_t) -> int32x4_t {
                 // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
                 unsafe { vaddq_s32(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn larger_magnitude(most: int32x4_t, x: *const f32) -> int32x4_t {
+                // SAFETY: `x` is readable for four floats (contract of the trait).
+                unsafe {
+                    let bits = vandq_s32(Self::load(x.cast()), vdupq_n_s32(MAGNITUDE));
+                    vmaxq_s32(most, bits)
+                }
             }
             #[inline(always)]
             unsafe fn load(p: *const i32) -> int32x4_t {

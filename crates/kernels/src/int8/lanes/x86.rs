@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use crate::int8::lanes::{Joined, Lanes, Weights, copy_sixteens, place};
+use crate::int8::lanes::{Joined, Lanes, MAGNITUDE, Weights, copy_sixteens, place};
 use crate::simd;
 use crate::transpose::transpose;
 
@@ -227,6 +227,14 @@ macro_rules! avx2 {
             unsafe fn plus(a: __m256i, b: __m256i) -> __m256i {
                 // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
                 unsafe { _mm256_add_epi32(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn larger_magnitude(most: __m256i, x: *const f32) -> __m256i {
+                // SAFETY: `x` is readable for eight floats (contract of the trait).
+                unsafe {
+                    let bits = _mm256_and_si256(Self::load(x.cast()), _mm256_set1_epi32(MAGNITUDE));
+                    _mm256_max_epi32(most, bits)
+                }
             }
             #[inline(always)]
             unsafe fn load(p: *const i32) -> __m256i {
@@ -523,6 +531,14 @@ unsafe impl Lanes for Avx512Vnni {
     unsafe fn plus(a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: no memory is accessed; the instruction set is enabled (contract of the trait).
         unsafe { _mm512_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn larger_magnitude(most: __m512i, x: *const f32) -> __m512i {
+        // SAFETY: `x` is readable for sixteen floats (contract of the trait).
+        unsafe {
+            let bits = _mm512_and_si512(Self::load(x.cast()), _mm512_set1_epi32(MAGNITUDE));
+            _mm512_max_epi32(most, bits)
+        }
     }
     #[inline(always)]
     unsafe fn load(p: *const i32) -> __m512i {

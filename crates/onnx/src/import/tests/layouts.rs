@@ -283,6 +283,8 @@ fn heads_that_are_merged_with_the_batch_and_split_again_are_dimensions_of_a_samp
         (1, [3, 4, 5], [1, 3, 5, 4]),
         (1, [3, 4, -1], [-1, 3, 5, 4]),
         (2, [6, 4, 5], [2, 3, 5, 4]),
+        // A zero of the merged value is its own second axis, of five.
+        (-1, [-1, 4, 5], [-1, 0, 3, 4]),
     ] {
         let shape = [batch, 3, 4, 5];
         let mut model = turned(&shape, &first, &[0, 2, 1], &second);
@@ -293,8 +295,8 @@ fn heads_that_are_merged_with_the_batch_and_split_again_are_dimensions_of_a_samp
         let ops: Vec<&Op> = network.graph.nodes.iter().map(|n| &n.op).collect();
         assert_eq!(ops[0], &wanted, "{first:?} {second:?}");
         let types = network.types().unwrap();
-        let made = &types[network.graph.nodes[0].name.as_str()];
-        assert_eq!(made.shape(1).dims(), [3, 5, 4]);
+        let made = types[network.graph.nodes[0].name.as_str()].shape(1);
+        assert_eq!(made.dims(), [3, 5, 4]);
     }
 }
 
