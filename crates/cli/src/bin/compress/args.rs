@@ -579,7 +579,7 @@ pub struct QuantiseActivationsArgs {
     #[arg(long, short, value_name = "PATH", required_unless_present = "text")]
     pub data: Option<PathBuf>,
     /// Samples of an encoder of texts: the lines of this file. The result is such a folder again
-    #[arg(long, value_name = "FILE", requires_all = ["dynamic", "out"], conflicts_with_all = ["data", "range", "network", "shape", "mean", "std", "scale"])]
+    #[arg(long, value_name = "FILE", requires_all = ["dynamic", "out"], conflicts_with_all = ["data", "range", "network", "shapes", "mean", "std", "scale"])]
     pub text: Option<PathBuf>,
     /// Linear layers take a scale for each vector that they read, such as that of a token, when they run, and no grid of samples
     #[arg(long)]
