@@ -49,6 +49,19 @@ pub fn quantize(
     (scale, zero_point): (f32, u8),
     y: &mut [u8],
 ) {
+    quantize_by(dot, x, n, features, (Common(scale.recip()), zero_point), y);
+}
+
+/// Makes the bytes of floats by the reciprocals of scales and a zero point.
+#[track_caller]
+fn quantize_by(
+    dot: Dot,
+    x: &[f32],
+    n: usize,
+    features: usize,
+    (inverses, zero_point): (impl Inverses, u8),
+    y: &mut [u8],
+) {
     length::check("x", x.len(), [tiles(n), features, LANES]);
     length::check("y", y.len(), [byte_tiles(n), features, dot.line()]);
     if y.is_empty() {
@@ -60,7 +73,7 @@ pub fn quantize(
         line: dot.line(),
         tiles: tiles(n),
         features,
-        inverses: Common(scale.recip()),
+        inverses,
         zero_point,
     };
     // SAFETY: the slices have the lengths that were just checked.
@@ -84,8 +97,6 @@ pub fn quantize_vectors(
     y: &mut [u8],
 ) {
     assert!(n <= SAMPLES, "{n} samples, of {SAMPLES} at most");
-    length::check("x", x.len(), [tiles(n), features, LANES]);
-    length::check("y", y.len(), [byte_tiles(n), features, dot.line()]);
     let mut inverses = [0.0; SAMPLES];
     let task = Scales {
         x,
@@ -95,20 +106,8 @@ pub fn quantize_vectors(
     };
     // SAFETY: it has no pointers.
     unsafe { dot::run(dot, task) };
-    if y.is_empty() {
-        return;
-    }
-    let task = Quantize {
-        x: x.as_ptr(),
-        y: y.as_mut_ptr(),
-        line: dot.line(),
-        tiles: tiles(n),
-        features,
-        inverses: Each(&inverses),
-        zero_point: Int8Input::PerVector.zero_point(),
-    };
-    // SAFETY: the slices have the lengths that were just checked, and there is one tile of bytes at most.
-    unsafe { dot::run(dot, task) };
+    let zero_point = Int8Input::PerVector.zero_point();
+    quantize_by(dot, x, n, features, (Each(&inverses), zero_point), y);
 }
 
 /// The scale of a vector of a largest magnitude.
