@@ -1,17 +1,16 @@
 //! A network with int8 layers: grids of their inputs, found on samples, and weights rounded row by row.
 
+mod ranges;
+mod report;
+mod rounding;
+
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 #[cfg(feature = "text")]
 use std::path::Path;
 
-use serde::Serialize;
 use sparsevd_compressor::is_kept_dense;
-use sparsevd_compressor::objective::arg_max;
 use sparsevd_kernels::{Isa, select};
-use sparsevd_model::{
-    Csr, Int8Grid, Int8Input, MOST_LEVEL, Network, Node, Op, Weights, hint, quantised, terminal,
-};
+use sparsevd_model::{Int8Input, Network, Node, Op, hint};
 use sparsevd_runtime::{Int8Mode, Plan, PlanOptions, Session, WeightMode};
 
 use crate::cosines::Cosines;
@@ -23,29 +22,14 @@ use crate::labelled::{EVALUATION_BATCH, LabelledSamples, predictions};
 use crate::pruning::folded;
 #[cfg(feature = "text")]
 use crate::text_encoder::TextEncoder;
+use ranges::Numbers;
+use rounding::{Rounded, set};
+
+pub use ranges::RangeChoice;
+pub use report::{Agreement, QuantisationReport, QuantisedLayer};
 
 /// Samples that run together where the inputs of all layers are kept.
 const BATCH: usize = 4;
-/// Bins of the numbers of a value, from the least to the largest.
-const BINS: usize = 2048;
-/// Shares of a range that are tried, in this many equal steps.
-const SHARES: usize = 80;
-/// Share of the numbers of a value that [`RangeChoice::Percentile`] leaves outside of its range, at each end.
-const OUTSIDE: f64 = 1e-4;
-
-/// Which of the numbers that a layer reads its grid reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-pub enum RangeChoice {
-    /// The range of the least mean squared error: a narrower one has finer steps, and cuts off more.
-    #[default]
-    Mse,
-    /// All but one in ten thousand at each end.
-    Percentile,
-    /// All.
-    Minmax,
-}
 
 /// How layers get their int8 grids.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,75 +65,6 @@ impl Default for ActivationQuantisation {
     }
 }
 
-/// How far the outputs of a network are from those of the network in f32.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Agreement {
-    /// Share of the samples whose largest output is the same, 0 to 1; `None` for a single output, and for embeddings.
-    pub top1: Option<f64>,
-    /// The root of the mean squared difference over that of the outputs' deviation from the mean of their sample, or of the outputs where a sample has one.
-    pub error: f64,
-    /// The largest difference.
-    pub largest: f64,
-    /// The mean of the absolute differences.
-    pub mean: f64,
-}
-
-impl Agreement {
-    /// Of samples with `width` outputs each, which are scores of classes or other numbers.
-    fn of(outputs: &[f32], expected: &[f32], width: usize, are_scores: bool) -> Self {
-        let (mut squares, mut spread, mut largest, mut sum) = (0.0, 0.0, 0.0_f64, 0.0);
-        let mut same = 0;
-        let samples = expected.len() / width.max(1);
-        for (y, want) in outputs
-            .chunks_exact(width.max(1))
-            .zip(expected.chunks_exact(width.max(1)))
-        {
-            let mean = match width {
-                1 => 0.0,
-                _ => want.iter().map(|v| f64::from(*v)).sum::<f64>() / width as f64,
-            };
-            for (a, b) in y.iter().zip(want) {
-                let (a, b) = (f64::from(*a), f64::from(*b));
-                squares += (a - b) * (a - b);
-                spread += (b - mean) * (b - mean);
-                // A number that is not finite is as far away as can be.
-                largest = largest.max(if (a - b).is_nan() {
-                    f64::INFINITY
-                } else {
-                    (a - b).abs()
-                });
-                sum += (a - b).abs();
-            }
-            same += usize::from(arg_max(y) == arg_max(want));
-        }
-        let error = match (squares, spread) {
-            (0.0, _) => 0.0,
-            (squares, spread) => (squares / spread).sqrt(),
-        };
-        Self {
-            top1: (are_scores && width > 1).then(|| same as f64 / samples.max(1) as f64),
-            error: if error.is_nan() { f64::INFINITY } else { error },
-            largest,
-            mean: sum / expected.len().max(1) as f64,
-        }
-    }
-}
-
-/// A layer, and what came of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct QuantisedLayer {
-    /// Name of its node.
-    pub name: String,
-    /// Why it stays f32; `None` where it may run in int8.
-    pub kept_f32: Option<String>,
-    /// How its input becomes bytes, where that was tried.
-    pub input: Option<Int8Input>,
-    /// Error of the outputs on the samples that ranges are found on where this layer alone is in int8.
-    pub error: Option<f64>,
-    /// Outputs on held-out samples where this layer alone is in int8.
-    pub held_out: Option<Agreement>,
-}
-
 /// A network with int8 layers, and how near it is to the network in f32.
 #[derive(Debug, Clone)]
 pub struct QuantisedActivations {
@@ -157,94 +72,6 @@ pub struct QuantisedActivations {
     pub network: Network,
     /// What was found.
     pub report: QuantisationReport,
-}
-
-/// What was found of a network with int8 layers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct QuantisationReport {
-    /// Name of the network.
-    pub network: String,
-    /// Samples that ranges were found on.
-    pub samples: usize,
-    /// Samples that the result was compared on, none of which ranges were found on.
-    pub held_out: usize,
-    /// How ranges were chosen; `None` where no layer has one.
-    pub range: Option<RangeChoice>,
-    /// Largest error that was allowed.
-    pub max_error: f64,
-    /// All layers with weights, in their order.
-    pub layers: Vec<QuantisedLayer>,
-    /// Layers that may run in int8.
-    pub int8_layers: usize,
-    /// Error on the samples that ranges were found on.
-    pub error: f64,
-    /// Outputs on held-out samples, of the whole network with its int8 layers.
-    pub agreement: Agreement,
-    /// Of embeddings: their cosines to those in f32, on the same samples.
-    pub cosine: Option<Cosines>,
-}
-
-impl fmt::Display for QuantisationReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let top1 = |agreement: &Agreement| {
-            let share = agreement
-                .top1
-                .map(|share| format!("{:.2} %", 100.0 * share));
-            share.unwrap_or_else(|| "-".into())
-        };
-        let width = self.layers.iter().map(|l| l.name.len()).max();
-        let width = width.unwrap_or(0).max("layer".len());
-        writeln!(
-            f,
-            "{:width$}  {:>10} {:>5}  {:>9}  {:>9}",
-            "layer", "scale", "zero", "error", "agreement"
-        )?;
-        for layer in &self.layers {
-            write!(f, "{:width$}", terminal::name(&layer.name).to_string())?;
-            match (layer.input, layer.error, &layer.held_out) {
-                (Some(input), Some(error), Some(held_out)) => {
-                    match input.grid() {
-                        Some(Int8Grid { scale, zero_point }) => {
-                            write!(f, "  {scale:>10.3e} {zero_point:>5}")?;
-                        }
-                        None => write!(f, "  {:>10} {:>5}", "per vector", input.zero_point())?,
-                    }
-                    write!(f, "  {error:>9.2e}  {:>9}", top1(held_out))?;
-                }
-                _ => write!(f, "{:40}", "")?,
-            }
-            match &layer.kept_f32 {
-                Some(why) => writeln!(f, "  f32: {why}")?,
-                None => writeln!(f, "  int8")?,
-            }
-        }
-        let Agreement {
-            error,
-            largest,
-            mean,
-            ..
-        } = self.agreement;
-        write!(
-            f,
-            "{} of {} int8 layers, {} {} samples; on {} others: ",
-            self.int8_layers,
-            self.layers.len(),
-            self.range.map_or("chosen on", |_| "ranges from"),
-            self.samples,
-            self.held_out,
-        )?;
-        if self.cosine.is_none() {
-            write!(f, "agreement {}, ", top1(&self.agreement))?;
-        }
-        write!(
-            f,
-            "error {error:.2e}, differences {largest:.3e} at most, {mean:.3e} on average"
-        )?;
-        match self.cosine {
-            Some(cosine) => write!(f, "\n{cosine}"),
-            None => Ok(()),
-        }
-    }
 }
 
 impl ActivationQuantisation {
@@ -501,41 +328,6 @@ impl ActivationQuantisation {
     }
 }
 
-/// An int8 layer with its rounded weight.
-struct Rounded {
-    input: Int8Input,
-    weights: Vec<(String, Weights, Option<f32>, Vec<f32>)>,
-}
-
-impl Rounded {
-    /// The one int8 layer of a network.
-    fn of(mut network: Network, input: Int8Input) -> Self {
-        let rows = std::mem::take(&mut network.int8.rows);
-        let weights = rows.into_iter().filter_map(|(name, rows)| {
-            let weight = network.tensors.remove(&name)?;
-            let scale = network.scales.get(&name).copied();
-            Some((name, weight, scale, rows))
-        });
-        Self {
-            input,
-            weights: weights.collect(),
-        }
-    }
-
-    /// Puts it in the place of the layer in f32.
-    fn apply(&self, layer: &str, network: &mut Network) {
-        for (name, weight, scale, rows) in &self.weights {
-            network.tensors.insert(name.clone(), weight.clone());
-            match scale {
-                Some(scale) => network.scales.insert(name.clone(), *scale),
-                None => network.scales.remove(name),
-            };
-            network.int8.rows.insert(name.clone(), rows.clone());
-        }
-        network.int8.inputs.insert(layer.to_owned(), self.input);
-    }
-}
-
 /// How the input of each layer becomes bytes, by the name of its node; `None` where it has numbers that are on no grid.
 type Inputs = HashMap<String, Option<Int8Input>>;
 
@@ -690,164 +482,6 @@ impl Compared for Samples {
             are_scores: true,
         })
     }
-}
-
-/// The numbers that a value has.
-struct Numbers {
-    least: f32,
-    most: f32,
-    finite: bool,
-    /// How many there are in each bin from the least to the largest.
-    bins: Vec<u64>,
-}
-
-impl Numbers {
-    fn new() -> Self {
-        Self {
-            least: 0.0,
-            most: 0.0,
-            finite: true,
-            bins: vec![0; BINS],
-        }
-    }
-
-    /// First pass: their range.
-    fn widen(&mut self, x: &[f32]) {
-        for &v in x {
-            self.finite &= v.is_finite();
-            self.least = self.least.min(v);
-            self.most = self.most.max(v);
-        }
-    }
-
-    /// Second pass: their distribution.
-    fn count(&mut self, x: &[f32]) {
-        let per_bin = BINS as f32 / (self.most - self.least);
-        if self.finite && per_bin.is_finite() {
-            for &v in x {
-                let bin = ((v - self.least) * per_bin) as usize;
-                self.bins[bin.min(BINS - 1)] += 1;
-            }
-        }
-    }
-
-    /// The number in the middle of a bin.
-    fn middle(&self, bin: usize) -> f32 {
-        self.least + (bin as f32 + 0.5) * ((self.most - self.least) / BINS as f32)
-    }
-
-    fn grid(&self, range: RangeChoice) -> Option<Int8Grid> {
-        if !self.finite {
-            return None;
-        }
-        let all = Int8Grid::of_range(self.least, self.most);
-        match range {
-            RangeChoice::Minmax => all,
-            RangeChoice::Percentile => {
-                let [least, most] = self.percentiles();
-                Int8Grid::of_range(least, most)
-            }
-            RangeChoice::Mse => {
-                let shares = (1..=SHARES).rev().map(|i| i as f32 / SHARES as f32);
-                let grids = shares.filter_map(|share| {
-                    let grid = Int8Grid::of_range(share * self.least, share * self.most)?;
-                    Some((self.squares(grid), grid))
-                });
-                grids
-                    .min_by(|a, b| a.0.total_cmp(&b.0))
-                    .map(|(_, grid)| grid)
-            }
-        }
-    }
-
-    /// The ends between which all but [`OUTSIDE`] of the numbers are, at each end.
-    fn percentiles(&self) -> [f32; 2] {
-        let all: u64 = self.bins.iter().sum();
-        let outside = (all as f64 * OUTSIDE) as u64;
-        let first = |bin: fn(usize) -> usize| {
-            let mut seen = 0;
-            let bins = (0..BINS).map(bin);
-            let mut inner = bins.skip_while(|&bin| {
-                seen += self.bins[bin];
-                seen <= outside
-            });
-            inner.next().map_or(0.0, |bin| self.middle(bin))
-        };
-        [first(|i| i), first(|i| BINS - 1 - i)]
-    }
-
-    /// The sum of the squared errors of a grid.
-    fn squares(&self, grid: Int8Grid) -> f64 {
-        let bins = self
-            .bins
-            .iter()
-            .enumerate()
-            .filter(|(_, count)| **count > 0);
-        bins.map(|(bin, &count)| {
-            let v = self.middle(bin);
-            let error = f64::from(grid.value(grid.byte(v)) - v);
-            count as f64 * error * error
-        })
-        .sum()
-    }
-}
-
-/// Lets one layer run in int8, with its weights rounded; why it cannot, where it cannot.
-fn set(network: &mut Network, name: &str, input: Int8Input, one_scale: bool) -> Result<(), String> {
-    let node = network.graph.nodes.iter().find(|n| n.name == name);
-    let weight = node.and_then(|n| n.op.weight()).map(str::to_owned);
-    let Some((weight, tensor)) = weight.and_then(|w| Some((w.clone(), network.tensors.get(&w)?)))
-    else {
-        return Err("no weight".into());
-    };
-    // Dense ones too: grids of rows are those of values in CSR.
-    let csr = match tensor {
-        Weights::Csr(csr) => csr.clone(),
-        other => Csr::from_dense(&other.to_dense()),
-    };
-    let rounded = rounded(&csr, one_scale);
-    let rows = csr.rows();
-    network.tensors.insert(weight.clone(), csr.into());
-    // A weight on a grid of its own that int8 has stays as it is.
-    if let Some(&scale) = network.scales.get(&weight)
-        && network.set_int8(name, input, vec![scale; rows]).is_ok()
-    {
-        return Ok(());
-    }
-    let (csr, rows) = rounded.ok_or_else(|| "weights that are on no int8 grid".to_owned())?;
-    network.tensors.insert(weight.clone(), Weights::Csr(csr));
-    match rows.first() {
-        Some(&scale) if one_scale => network.scales.insert(weight, scale),
-        _ => network.scales.remove(&weight),
-    };
-    let done = network.set_int8(name, input, rows);
-    done.map_err(|error| error.to_string())
-}
-
-/// A weight whose rows are integers up to [`MOST_LEVEL`] times their scales, and these, which may be one. Zeros stay, and what rounds to zero leaves.
-fn rounded(csr: &Csr, one_scale: bool) -> Option<(Csr, Vec<f32>)> {
-    let most = MOST_LEVEL as f32;
-    let largest = |numbers: &[f32]| numbers.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
-    let of_all = one_scale.then(|| largest(csr.values()));
-    let (mut starts, mut columns, mut values, mut rows) = (vec![0], vec![], vec![], vec![]);
-    for row in 0..csr.rows() {
-        let (of_row, numbers) = csr.row(row);
-        let scale = match of_all.unwrap_or_else(|| largest(numbers)) {
-            0.0 => 1.0,
-            largest => quantised::nearest_scale(largest / most, quantised::STEP_BITS)?,
-        };
-        for (column, v) in of_row.iter().zip(numbers) {
-            let level = (v / scale).round_ties_even().clamp(-most, most) as i32;
-            if level != 0 {
-                columns.push(*column);
-                values.push(quantised::value(level, scale));
-            }
-        }
-        starts.push(u32::try_from(values.len()).ok()?);
-        rows.push(scale);
-    }
-    let csr = Csr::try_new(csr.shape().clone(), starts, columns, values).ok()?;
-    Some((csr, rows))
 }
 
 /// Checks that layers have these names.

@@ -1,0 +1,101 @@
+//! Int8 layers with their rounded weights.
+
+use sparsevd_model::{Csr, Int8Input, MOST_LEVEL, Network, Weights, quantised};
+
+/// An int8 layer with its rounded weight.
+pub(super) struct Rounded {
+    input: Int8Input,
+    weights: Vec<(String, Weights, Option<f32>, Vec<f32>)>,
+}
+
+impl Rounded {
+    /// The one int8 layer of a network.
+    pub fn of(mut network: Network, input: Int8Input) -> Self {
+        let rows = std::mem::take(&mut network.int8.rows);
+        let weights = rows.into_iter().filter_map(|(name, rows)| {
+            let weight = network.tensors.remove(&name)?;
+            let scale = network.scales.get(&name).copied();
+            Some((name, weight, scale, rows))
+        });
+        Self {
+            input,
+            weights: weights.collect(),
+        }
+    }
+
+    /// Puts it in the place of the layer in f32.
+    pub fn apply(&self, layer: &str, network: &mut Network) {
+        for (name, weight, scale, rows) in &self.weights {
+            network.tensors.insert(name.clone(), weight.clone());
+            match scale {
+                Some(scale) => network.scales.insert(name.clone(), *scale),
+                None => network.scales.remove(name),
+            };
+            network.int8.rows.insert(name.clone(), rows.clone());
+        }
+        network.int8.inputs.insert(layer.to_owned(), self.input);
+    }
+}
+
+/// Lets one layer run in int8, with its weights rounded; why it cannot, where it cannot.
+pub(super) fn set(
+    network: &mut Network,
+    name: &str,
+    input: Int8Input,
+    one_scale: bool,
+) -> Result<(), String> {
+    let node = network.graph.nodes.iter().find(|n| n.name == name);
+    let weight = node.and_then(|n| n.op.weight()).map(str::to_owned);
+    let Some((weight, tensor)) = weight.and_then(|w| Some((w.clone(), network.tensors.get(&w)?)))
+    else {
+        return Err("no weight".into());
+    };
+    // Dense ones too: grids of rows are those of values in CSR.
+    let csr = match tensor {
+        Weights::Csr(csr) => csr.clone(),
+        other => Csr::from_dense(&other.to_dense()),
+    };
+    let rounded = rounded(&csr, one_scale);
+    let rows = csr.rows();
+    network.tensors.insert(weight.clone(), csr.into());
+    // A weight on a grid of its own that int8 has stays as it is.
+    if let Some(&scale) = network.scales.get(&weight)
+        && network.set_int8(name, input, vec![scale; rows]).is_ok()
+    {
+        return Ok(());
+    }
+    let (csr, rows) = rounded.ok_or_else(|| "weights that are on no int8 grid".to_owned())?;
+    network.tensors.insert(weight.clone(), Weights::Csr(csr));
+    match rows.first() {
+        Some(&scale) if one_scale => network.scales.insert(weight, scale),
+        _ => network.scales.remove(&weight),
+    };
+    let done = network.set_int8(name, input, rows);
+    done.map_err(|error| error.to_string())
+}
+
+/// A weight whose rows are integers up to [`MOST_LEVEL`] times their scales, and these, which may be one. Zeros stay, and what rounds to zero leaves.
+fn rounded(csr: &Csr, one_scale: bool) -> Option<(Csr, Vec<f32>)> {
+    let most = MOST_LEVEL as f32;
+    let largest = |numbers: &[f32]| numbers.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    let of_all = one_scale.then(|| largest(csr.values()));
+    let (mut starts, mut columns, mut values, mut rows) = (vec![0], vec![], vec![], vec![]);
+    for row in 0..csr.rows() {
+        let (of_row, numbers) = csr.row(row);
+        let scale = match of_all.unwrap_or_else(|| largest(numbers)) {
+            0.0 => 1.0,
+            largest => quantised::nearest_scale(largest / most, quantised::STEP_BITS)?,
+        };
+        for (column, v) in of_row.iter().zip(numbers) {
+            let level = (v / scale).round_ties_even().clamp(-most, most) as i32;
+            if level != 0 {
+                columns.push(*column);
+                values.push(quantised::value(level, scale));
+            }
+        }
+        starts.push(u32::try_from(values.len()).ok()?);
+        rows.push(scale);
+    }
+    let csr = Csr::try_new(csr.shape().clone(), starts, columns, values).ok()?;
+    Some((csr, rows))
+}
