@@ -1,7 +1,7 @@
 //! The trainable state of one weighted node.
 
 use sparsevd_kernels::training::Real;
-use sparsevd_model::{Network, Node, Shape, quantised};
+use sparsevd_model::{Int8Grid, Network, Node, Shape, quantised};
 
 use crate::parameter::{Noise, Owner, Parameter, ParameterMut, ParameterRef, Role, Rounded};
 use crate::variational::{Granularity, Posterior};
@@ -45,6 +45,8 @@ pub struct Layer<T> {
     /// Weights and biases on their grids; empty without scales. Gradients are taken there and applied to `theta` and
     /// `bias` (the straight-through estimator of Bengio, Leonard and Courville 2013).
     pub on_grid: [Vec<T>; 2],
+    /// The bytes that the layer's input is rounded to in every pass, as where it runs in int8; `None` where it is not.
+    pub input_grid: Option<Int8Grid>,
     /// First and second moments of theta.
     pub theta_moments: [Vec<T>; 2],
     /// First and second moments of the bias.
@@ -160,6 +162,7 @@ impl<T: Real> Layer<T> {
             last_log_sigma2: vec![],
             scales: None,
             on_grid: [vec![], vec![]],
+            input_grid: None,
             theta_moments: [vec![T::default(); n], vec![T::default(); n]],
             bias_moments: [vec![T::default(); out], vec![T::default(); out]],
             log_sigma2_moments: [vec![], vec![]],

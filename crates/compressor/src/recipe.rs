@@ -8,6 +8,7 @@ mod optimizer;
 mod overrides;
 mod phase;
 mod prune_by;
+mod quantise_activations;
 mod range;
 mod replace;
 mod search;
@@ -30,6 +31,7 @@ pub use optimizer::{Decay, Optimizer};
 pub use overrides::Overrides;
 pub use phase::{MAX_SHIFT, Method, Phase};
 pub use prune_by::PruneBy;
+pub use quantise_activations::{QuantiseActivations, RangeChoice};
 pub use search::{Goal, Search};
 pub use validation::Validation;
 
@@ -91,6 +93,9 @@ pub struct Recipe {
     /// Tries several numbers of weights with the phases after the last dense or sparse-vd one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+    /// Int8 layers at the end; none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantise_activations: Option<QuantiseActivations>,
     /// The phases.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
@@ -126,6 +131,7 @@ impl Recipe {
             loss: None,
             target_deviation: None,
             search: None,
+            quantise_activations: None,
             phases,
         }
     }
@@ -283,6 +289,9 @@ impl Recipe {
             search.check()?;
             self.check_search(search)?;
         }
+        if let Some(settings) = &self.quantise_activations {
+            settings.check(self)?;
+        }
         Ok(())
     }
 }
@@ -368,6 +377,35 @@ mod tests {
         recipe.check().unwrap();
         let toml = recipe.to_toml();
         assert_eq!(toml::from_str::<Recipe>(&toml).unwrap(), recipe, "{toml}");
+    }
+
+    #[test]
+    fn int8_layers_are_asked_for() {
+        let mut recipe = Recipe::default_for_compression();
+        assert!(!recipe.to_toml().contains("quantise_activations"));
+        let text =
+            "[[phase]]\nmethod = \"fine-tune\"\nepochs = 3\n[quantise_activations]\nepochs = 2";
+        let read = toml::from_str::<Recipe>(text).unwrap();
+        read.check().unwrap();
+        let settings = QuantiseActivations {
+            epochs: 2,
+            ..QuantiseActivations::default()
+        };
+        assert_eq!(read.quantise_activations, Some(settings.clone()));
+        assert_eq!(toml::from_str::<Recipe>(&read.to_toml()).unwrap(), read);
+        recipe.quantise_activations = Some(settings);
+        let error = recipe.check().unwrap_err().to_string();
+        let expected = "quantise_activations.epochs: expected 0 after a quantise phase";
+        assert!(error.starts_with(expected), "{error}");
+        recipe.quantise_activations = Some(QuantiseActivations::default());
+        recipe.check().unwrap();
+        let typo = text.replace("epochs = 2", "epoch = 2");
+        assert!(
+            toml::from_str::<Recipe>(&typo)
+                .unwrap_err()
+                .to_string()
+                .contains("epoch")
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Graph, Network, Op, Shape};
+use sparsevd_model::{Graph, Int8Grid, Int8Input, Network, Op, Shape};
 
 use crate::checkpoint::{self, Begun, Found};
 use crate::compact::compact;
@@ -233,6 +233,26 @@ impl Trainer {
                     let sigma = if scaled { sigma / unit } else { *sigma };
                     layer.last_log_sigma2 = vec![(2.0 * sigma.ln()) as f32; layer.theta.len()];
                 }
+            }
+        })
+    }
+
+    /// Rounds the inputs of layers, by the names of their nodes, to the numbers of bytes from now on, as where they run in int8. Checkpoints are those of a
+    /// run with these grids; a teacher rounds nothing.
+    ///
+    /// # Errors
+    /// None for a state that is valid already.
+    pub fn set_input_grids(
+        &mut self,
+        grids: &BTreeMap<String, Int8Grid>,
+    ) -> Result<(), CompressError> {
+        let inputs = grids.iter();
+        let inputs = inputs.map(|(node, grid)| (node.clone(), Int8Input::from(*grid)));
+        self.original.int8.inputs = inputs.collect();
+        self.begun = Arc::default();
+        self.replace_state(|state| {
+            for layer in &mut state.layers {
+                layer.input_grid = grids.get(&layer.node).copied();
             }
         })
     }
@@ -570,7 +590,11 @@ impl Trainer {
     /// # Errors
     /// A state that does not fit the network.
     pub fn restore(&mut self, snapshot: Snapshot<'_>) -> Result<(), CompressError> {
-        self.engine = self.engine_of(snapshot.state.into_owned())?;
+        let mut state = snapshot.state.into_owned();
+        for (layer, now) in state.layers.iter_mut().zip(self.engine.layers()) {
+            layer.input_grid = now.input_grid;
+        }
+        self.engine = self.engine_of(state)?;
         (self.position, self.sums) = (snapshot.position, snapshot.sums);
         self.history = snapshot.history.into_owned();
         self.average = snapshot.average.into_owned();

@@ -20,6 +20,7 @@ use crate::error::PipelineError;
 use crate::measure::{Scores, kernels, timings};
 use crate::outputs::Outputs;
 use crate::pruning::finish;
+use crate::quantise_activations::QuantisationReport;
 use crate::recipe::FoundRecipe;
 use crate::run_folder::report_path;
 use crate::split::Split;
@@ -33,6 +34,8 @@ pub struct Compressed {
     pub history: Vec<EpochRecord>,
     /// Every number of weights that was tried, where the recipe searched; [`Self::recipe`] is then that of the best try.
     pub search: Option<SearchReport>,
+    /// What came of int8 layers, where the recipe ends with such.
+    pub int8: Option<QuantisationReport>,
     /// Scores of the dense network, where there was a data set.
     pub before: Option<Scores>,
     /// The recipe that was followed.
@@ -258,6 +261,7 @@ impl Compressed {
             summary,
             kernels,
             accuracy,
+            int8: self.int8.as_ref().map(Into::into),
             encodings: encodings.collect(),
             timings,
         })

@@ -7,7 +7,7 @@ use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::{Calibration, Pruning, SEEN};
 use sparsevd_compressor::trainer::{Observer, RunOptions, Trainer};
 use sparsevd_compressor::{CompressError, Magnitude};
-use sparsevd_model::{Csr, Network};
+use sparsevd_model::Network;
 use sparsevd_onnx::ImportOptions;
 use sparsevd_runtime::WeightMode;
 
@@ -20,7 +20,8 @@ use crate::input::InputNetwork;
 use crate::invariance::settle_augmentation;
 use crate::measure::Scores;
 use crate::normalised::with_batch_normalisation;
-use crate::pruning::{Pruned, finish, folded, prune};
+use crate::pruning::{Pruned, finish, folded, prune, remove_zeros};
+use crate::quantise_activations::quantise_at_end;
 use crate::recipe::{DEFAULT_GRIDS, FoundRecipe, ONLY_FINE_TUNING};
 use crate::run_folder::{RecordedRun, RunFolder, record};
 use crate::search::search;
@@ -67,14 +68,7 @@ impl Compression {
     /// Trains a network onto grids by [`Recipe::default_for_grids`]. Its zeros stay zero.
     pub fn onto_grids(network: impl Into<InputNetwork>, data: Data) -> Self {
         let mut input = network.into();
-        for name in input.network.weight_names() {
-            if let Some(tensor) = input.network.tensors.get_mut(&name)
-                && tensor.nonzeros() < tensor.shape().elements()
-            {
-                // The trainer takes zeros of dense weights for weights.
-                *tensor = Csr::from_dense(&tensor.to_dense()).into();
-            }
-        }
+        remove_zeros(&mut input.network);
         let recipe = FoundRecipe {
             recipe: Recipe::default_for_grids(),
             source: DEFAULT_GRIDS.into(),
@@ -282,6 +276,7 @@ impl Compression {
                         network,
                         teacher: teacher.as_deref(),
                         sigmas,
+                        input_grids: None,
                     };
                     let trainer = train(start, plan, training, folder, record, threads, observer)?;
                     (trainer, None)
@@ -301,10 +296,19 @@ impl Compression {
             }
             None => (pruned.unwrap_or_else(|| dense.clone()), vec![], None),
         };
+        let folder = folder.filter(|_| trains);
+        let mut network = finish(network);
+        let mut int8 = None;
+        if let (Some(settings), Some(samples)) = (&recipe.recipe.quantise_activations, &samples) {
+            let run = (samples, &recipe.recipe, folder.as_ref());
+            let done = quantise_at_end(settings, network, run, threads, observer)?;
+            (network, int8) = (done.network, Some(done.report));
+        }
         Ok(Compressed {
-            network: finish(network),
+            network,
             history,
             search,
+            int8,
             before,
             recipe,
             pruning,
@@ -313,7 +317,7 @@ impl Compression {
             samples,
             threads,
             bench,
-            folder: folder.filter(|_| trains).map(|f| f.path().to_owned()),
+            folder: folder.map(|f| f.path().to_owned()),
             origin: Origin {
                 model: input.file.map(|file| file.path),
                 warnings,
@@ -328,6 +332,10 @@ impl Compression {
         if let (Some(Pruning::Posterior { .. }), Some(layer)) = (&self.pruning, kept.first()) {
             let expected = "none beside a posterior, which says what goes";
             return Err(PipelineError::invalid("keep_dense", expected, layer));
+        }
+        if self.recipe.recipe.quantise_activations.is_some() && self.data.is_none() {
+            let expected = "one with inputs to find the ranges of int8 layers on";
+            return Err(PipelineError::invalid("data set", expected, "none"));
         }
         // Training and pruning are dense.
         self.input.network.check_dense()?;

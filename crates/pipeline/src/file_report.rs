@@ -74,6 +74,7 @@ pub fn report_on_file(
         summary: inspection.summary,
         kernels,
         accuracy: None,
+        int8: None,
         encodings: inspection.encodings,
         timings,
         training_seconds: 0.0,

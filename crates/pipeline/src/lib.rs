@@ -96,10 +96,10 @@ pub use output_values::{
     NamedPrediction, OutputValues, PredictedOutputs, Predictions, SamplePrediction, TopClass,
     write_outputs,
 };
-pub use outputs::{Form, Outputs, grid_run};
+pub use outputs::{Form, Outputs, grid_run, int8_run};
 pub use quantise_activations::{
-    ActivationQuantisation, Agreement, QuantisationReport, QuantisedActivations, QuantisedLayer,
-    RangeChoice,
+    ActivationQuantisation, Agreement, Int8Scores, QuantisationReport, QuantisedActivations,
+    QuantisedLayer, TrainedActivations,
 };
 pub use recipe::{DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe, ONLY_FINE_TUNING};
 pub use run_folder::{RecordedRun, RunFolder, frame_files, report_path};

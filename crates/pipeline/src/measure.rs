@@ -8,7 +8,7 @@ use sparsevd_compressor::report::{ClassError, KernelChoice, SplitScore, Timing, 
 use sparsevd_kernels::Isa;
 use sparsevd_model::{Network, Shape, memory};
 use sparsevd_runtime::bench::measure;
-use sparsevd_runtime::{Plan, PlanOptions, Session, WeightMode};
+use sparsevd_runtime::{Int8Mode, Plan, PlanOptions, Session, WeightMode};
 
 use crate::error::PipelineError;
 use crate::input_samples::InputSamples;
@@ -44,7 +44,12 @@ impl Scores {
         threads: usize,
     ) -> Result<Self, PipelineError> {
         let threads = threads::resolve(threads);
-        let session = session(network, weights, EVALUATION_BATCH, threads)?;
+        // Int8 layers in int8, so that scores do not depend on the times of a machine.
+        let options = PlanOptions {
+            int8: Int8Mode::Always,
+            ..options(weights, EVALUATION_BATCH, threads)?
+        };
+        let session = Session::new(Plan::new(network, &options)?, threads)?;
         let input = &network.graph.inputs[0].shape;
         let (validation, test) = samples.measured();
         Ok(Self {
@@ -84,14 +89,22 @@ pub(crate) fn session(
     batch: usize,
     threads: usize,
 ) -> Result<Session, PipelineError> {
-    let options = PlanOptions {
+    let options = options(weights, batch, threads)?;
+    Ok(Session::new(Plan::new(network, &options)?, threads)?)
+}
+
+fn options(
+    weights: WeightMode,
+    batch: usize,
+    threads: usize,
+) -> Result<PlanOptions, PipelineError> {
+    Ok(PlanOptions {
         weights,
         isa: Isa::from_env()?,
         threads,
         batch,
         ..PlanOptions::default()
-    };
-    Ok(Session::new(Plan::new(network, &options)?, threads)?)
+    })
 }
 
 /// Errors of a session on samples.

@@ -231,6 +231,11 @@ pub fn grid_run(output: &Path) -> PathBuf {
     beside(output, "grid.run")
 }
 
+/// The folder of the run that trains an int8 network: `a.int8.run` beside the output `a.int8.safetensors`.
+pub fn int8_run(output: &Path) -> PathBuf {
+    beside(output, "run")
+}
+
 /// The file beside an output that is called as it is, with another ending.
 fn beside(output: &Path, ending: &str) -> PathBuf {
     output.with_file_name(format!("{}.{ending}", stem(output)))

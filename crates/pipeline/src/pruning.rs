@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sparsevd_compressor::report::Pruning;
 use sparsevd_compressor::{CompressError, ForeignPosterior, smaller};
-use sparsevd_model::{Network, Weights, passes};
+use sparsevd_model::{Csr, Network, Weights, passes};
 
 /// A network that was pruned before any training.
 pub(crate) struct Pruned {
@@ -72,4 +72,15 @@ pub(crate) fn finish(network: Network) -> Network {
         }
     }
     done
+}
+
+/// Makes every weight with zeros CSR, so that these stay: the trainer takes zeros of dense weights for weights.
+pub(crate) fn remove_zeros(network: &mut Network) {
+    for name in network.weight_names() {
+        if let Some(tensor) = network.tensors.get_mut(&name)
+            && tensor.nonzeros() < tensor.shape().elements()
+        {
+            *tensor = Csr::from_dense(&tensor.to_dense()).into();
+        }
+    }
 }

@@ -3,33 +3,34 @@
 mod ranges;
 mod report;
 mod rounding;
+mod samples;
+mod training;
 
 use std::collections::{BTreeSet, HashMap};
 #[cfg(feature = "text")]
 use std::path::Path;
 
 use sparsevd_compressor::is_kept_dense;
-use sparsevd_kernels::{Isa, select};
+use sparsevd_compressor::recipe::{QuantiseActivations, RangeChoice};
+use sparsevd_kernels::select;
 use sparsevd_model::{Int8Input, Network, Node, Op, hint};
-use sparsevd_runtime::{Int8Mode, Plan, PlanOptions, Session, WeightMode};
+use sparsevd_runtime::Int8Mode;
 
-use crate::cosines::Cosines;
 use crate::data::Data;
 #[cfg(feature = "text")]
-use crate::encoder_folder::{different, encoder_options};
+use crate::encoder_folder::different;
 use crate::error::PipelineError;
-use crate::labelled::{EVALUATION_BATCH, LabelledSamples, predictions};
+use crate::labelled::LabelledSamples;
 use crate::pruning::folded;
-#[cfg(feature = "text")]
-use crate::text_encoder::TextEncoder;
 use ranges::Numbers;
 use rounding::{Rounded, set};
+#[cfg(feature = "text")]
+use samples::Texts;
+use samples::{Compared, Samples, Set};
 
-pub use ranges::RangeChoice;
-pub use report::{Agreement, QuantisationReport, QuantisedLayer};
+pub(crate) use training::quantise_at_end;
 
-/// Samples that run together where the inputs of all layers are kept.
-const BATCH: usize = 4;
+pub use report::{Agreement, Int8Scores, QuantisationReport, QuantisedLayer, TrainedActivations};
 
 /// How layers get their int8 grids.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,12 +54,19 @@ pub struct ActivationQuantisation {
 
 impl Default for ActivationQuantisation {
     fn default() -> Self {
+        (&QuantiseActivations::default()).into()
+    }
+}
+
+impl From<&QuantiseActivations> for ActivationQuantisation {
+    /// What a recipe says of it.
+    fn from(settings: &QuantiseActivations) -> Self {
         Self {
-            samples: 128,
+            samples: settings.samples,
             held_out: 1000,
-            range: RangeChoice::default(),
-            keep_f32: vec![],
-            max_error: 0.1,
+            range: settings.range,
+            keep_f32: settings.keep_f32.clone(),
+            max_error: settings.max_error,
             one_scale: false,
             dynamic: false,
         }
@@ -86,6 +94,27 @@ impl ActivationQuantisation {
         data: Data,
         threads: usize,
     ) -> Result<QuantisedActivations, PipelineError> {
+        let network = self.prepared(network)?;
+        let [calibration, held_out] = data.calibration_and_held_out(&network, self.samples)?;
+        let fill = |set: &LabelledSamples, index: usize, x: &mut [f32]| set.fill_input(index, x);
+        let samples = Samples {
+            sets: [
+                Set {
+                    samples: calibration.len().min(self.samples),
+                    fill: &|index, x| fill(&calibration, index, x),
+                },
+                Set {
+                    samples: held_out.len().min(self.held_out),
+                    fill: &|index, x| fill(&held_out, index, x),
+                },
+            ],
+            threads,
+        };
+        self.quantise_on(&network, &samples)
+    }
+
+    /// The network in f32, with batch normalisation folded, after what can be refused before any work.
+    fn prepared(&self, network: Network) -> Result<Network, PipelineError> {
         self.check()?;
         let mut network = folded(network);
         network.int8 = sparsevd_model::Int8Grids::default();
@@ -97,16 +126,17 @@ impl ActivationQuantisation {
             ));
         }
         check_names(&network, &self.keep_f32)?;
-        let [calibration, held_out] = data.calibration_and_held_out(&network, self.samples)?;
-        let samples = Samples {
-            calibration: calibration.len().min(self.samples),
-            held_out: held_out.len().min(self.held_out),
-            sets: [calibration, held_out],
-            threads,
-        };
-        let layers = self.layers(&network);
-        let inputs = self.inputs(&network, &layers, &samples)?;
-        self.quantise(&network, layers, &inputs, &samples)
+        Ok(network)
+    }
+
+    fn quantise_on(
+        &self,
+        network: &Network,
+        samples: &Samples<'_>,
+    ) -> Result<QuantisedActivations, PipelineError> {
+        let layers = self.layers(network);
+        let inputs = self.inputs(network, &layers, samples)?;
+        self.quantise(network, layers, &inputs, samples)
     }
 
     #[cfg(feature = "text")]
@@ -235,6 +265,7 @@ impl ActivationQuantisation {
                 error,
                 agreement: outputs.compare(&expected, 1),
                 cosine: (!outputs.are_scores).then(|| outputs.cosines(&expected, 1)),
+                training: None,
             };
             return Ok(QuantisedActivations {
                 network: result,
@@ -286,7 +317,7 @@ impl ActivationQuantisation {
         &self,
         network: &Network,
         layers: &[QuantisedLayer],
-        samples: &Samples,
+        samples: &Samples<'_>,
     ) -> Result<Inputs, PipelineError> {
         let nodes = network.graph.nodes.iter().filter(|n| {
             layers
@@ -330,159 +361,6 @@ impl ActivationQuantisation {
 
 /// How the input of each layer becomes bytes, by the name of its node; `None` where it has numbers that are on no grid.
 type Inputs = HashMap<String, Option<Int8Input>>;
-
-/// Samples that layers are chosen on, and others to compare on.
-trait Compared {
-    fn outputs(&self, network: &Network, int8: Int8Mode) -> Result<Outputs, PipelineError>;
-}
-
-/// Texts of an encoder.
-#[cfg(feature = "text")]
-struct Texts<'a> {
-    folder: &'a Path,
-    sets: [&'a [&'a str]; 2],
-    threads: usize,
-}
-
-#[cfg(feature = "text")]
-impl Compared for Texts<'_> {
-    fn outputs(&self, network: &Network, int8: Int8Mode) -> Result<Outputs, PipelineError> {
-        let options = PlanOptions {
-            int8,
-            ..encoder_options(self.threads)?
-        };
-        let encoder = TextEncoder::with_network(self.folder, Some(network), &options)?;
-        let [calibration, held_out] = self.sets;
-        let [calibration, held_out] = [encoder.embed(calibration)?, encoder.embed(held_out)?];
-        Ok(Outputs {
-            width: calibration.width,
-            values: [calibration.values, held_out.values],
-            is_int8: encoder.plan().nodes().iter().any(|node| node.is_int8),
-            are_scores: false,
-        })
-    }
-}
-
-/// Samples that ranges are found on, and others.
-struct Samples {
-    sets: [LabelledSamples; 2],
-    calibration: usize,
-    held_out: usize,
-    threads: usize,
-}
-
-/// Outputs for the samples that ranges are found on, and for the others, with the number of outputs of a sample.
-struct Outputs {
-    values: [Vec<f32>; 2],
-    width: usize,
-    /// Whether a layer ran in int8.
-    is_int8: bool,
-    /// Whether the outputs are scores of classes, and no embeddings.
-    are_scores: bool,
-}
-
-impl Outputs {
-    /// Samples of one of the two sets.
-    fn samples(&self, set: usize) -> usize {
-        self.values[set].len() / self.width.max(1)
-    }
-
-    /// Compares the outputs of one of the two sets.
-    fn compare(&self, expected: &Self, set: usize) -> Agreement {
-        let [outputs, expected] = [&self.values[set], &expected.values[set]];
-        Agreement::of(outputs, expected, self.width, self.are_scores)
-    }
-
-    /// The cosines of embeddings of one of the two sets.
-    fn cosines(&self, expected: &Self, set: usize) -> Cosines {
-        Cosines::of(&self.values[set], &expected.values[set], self.width)
-    }
-}
-
-impl Samples {
-    fn session(
-        &self,
-        network: &Network,
-        batch: usize,
-        int8: Int8Mode,
-    ) -> Result<Session, PipelineError> {
-        let options = PlanOptions {
-            weights: WeightMode::Sparse,
-            isa: Isa::from_env()?,
-            threads: self.threads,
-            batch,
-            int8,
-            ..PlanOptions::default()
-        };
-        Ok(Session::new(Plan::new(network, &options)?, self.threads)?)
-    }
-
-    /// Calls `visit` with the numbers that some values have on the samples that ranges are found on.
-    fn visit(
-        &self,
-        network: &Network,
-        values: &BTreeSet<&str>,
-        visit: &mut dyn FnMut(&str, &[f32]),
-    ) -> Result<(), PipelineError> {
-        let input = &network.graph.inputs[0];
-        let elements = input.shape.elements();
-        let inner: Vec<String> = (values.iter())
-            .filter(|value| **value != input.name)
-            .map(|value| (*value).to_owned())
-            .collect();
-        let mut inside = network.clone();
-        let session = match inner.is_empty() {
-            true => None,
-            false => {
-                inside.graph.outputs = inner;
-                Some(self.session(&inside, BATCH, Int8Mode::Never)?)
-            }
-        };
-        for first in (0..self.calibration).step_by(BATCH) {
-            let count = BATCH.min(self.calibration - first);
-            let mut x = vec![0.0; count * elements];
-            for (i, x) in x.chunks_exact_mut(elements.max(1)).enumerate() {
-                self.sets[0].fill_input(first + i, x);
-            }
-            if values.contains(input.name.as_str()) {
-                visit(&input.name, &x);
-            }
-            let Some(session) = &session else { continue };
-            session.plan().check_outputs(count, 1)?;
-            let mut outputs: Vec<(&str, Vec<f32>)> = (session.plan().outputs().iter())
-                .map(|o| (o.name.as_str(), vec![0.0; count * o.elements(1)]))
-                .collect();
-            let mut named: Vec<(&str, &mut [f32])> = outputs
-                .iter_mut()
-                .map(|(name, y)| (*name, y.as_mut_slice()))
-                .collect();
-            session.run(count, &[(input.name.as_str(), &x[..])][..], &mut named[..])?;
-            for (name, y) in &outputs {
-                visit(name, y);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Compared for Samples {
-    fn outputs(&self, network: &Network, int8: Int8Mode) -> Result<Outputs, PipelineError> {
-        let session = self.session(network, EVALUATION_BATCH, int8)?;
-        let [calibration, held_out] = &self.sets;
-        let of = |set: &LabelledSamples, count| {
-            predictions(&session, count, |index, x| set.fill_input(index, x))
-        };
-        Ok(Outputs {
-            values: [
-                of(calibration, self.calibration)?,
-                of(held_out, self.held_out)?,
-            ],
-            width: session.plan().output_shape().elements(),
-            is_int8: session.plan().nodes().iter().any(|node| node.is_int8),
-            are_scores: true,
-        })
-    }
-}
 
 /// Checks that layers have these names.
 fn check_names(network: &Network, names: &[String]) -> Result<(), PipelineError> {

@@ -18,6 +18,8 @@ use crate::recipe::FoundRecipe;
 pub(crate) const POSTERIOR: &str = "posterior-";
 /// What those of its tries begin with.
 pub(crate) const TRY: &str = "try-";
+/// Names of the folders of the training of int8 layers begin so.
+const INT8: &str = "int8-";
 
 /// A folder for the checkpoints of a run, and how the run begins there.
 ///
@@ -93,7 +95,12 @@ impl RunFolder {
         Ok(checkpoint::clear(&self.path)?)
     }
 
-    /// The folder of a part of a search: a run that goes on where it has a checkpoint, else a new one.
+    /// The folder of the training of int8 layers at the end of a run.
+    pub(crate) fn of_int8(&self) -> Self {
+        Self::part(part(&self.path, INT8, 1))
+    }
+
+    /// The folder of a part of a run: a run that goes on where it has a checkpoint, else a new one.
     pub(crate) fn part(path: PathBuf) -> Self {
         let start = match checkpoint::exists(&path) {
             true => Start::Resume(None),
@@ -238,7 +245,7 @@ impl RunFolder {
     }
 }
 
-/// The folder of a part of a search, a `kind` with a number from 1, in a run folder.
+/// The folder of a part of a run, a `kind` with a number from 1, in a run folder.
 pub(crate) fn part(folder: &Path, kind: &str, number: usize) -> PathBuf {
     folder.join(format!("{kind}{number:02}"))
 }
@@ -292,13 +299,16 @@ pub fn frame_files(
     Ok(files)
 }
 
-/// Folders of the parts of a search in a run folder.
+/// Folders of the parts of a run in its folder.
 fn parts(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let is_part = |entry: &std::fs::DirEntry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        [POSTERIOR, TRY].iter().any(|part| name.starts_with(part)) && entry.path().is_dir()
+        [POSTERIOR, TRY, INT8]
+            .iter()
+            .any(|part| name.starts_with(part))
+            && entry.path().is_dir()
     };
     entries.filter(is_part).map(|entry| entry.path()).collect()
 }

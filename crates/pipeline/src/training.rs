@@ -6,7 +6,7 @@ use sparsevd_compressor::TrainingData;
 use sparsevd_compressor::recipe::{Method, Recipe};
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::trainer::{Observer, Outcome, RunOptions, Trainer};
-use sparsevd_model::Network;
+use sparsevd_model::{Int8Grid, Network};
 
 use crate::error::PipelineError;
 use crate::run_folder::RunFolder;
@@ -19,6 +19,8 @@ pub(crate) struct Start<'n> {
     pub teacher: Option<&'n Network>,
     /// Deviations of a posterior that was trained elsewhere, by the names of weights.
     pub sigmas: Option<&'n BTreeMap<String, f64>>,
+    /// Bytes that the inputs of layers are rounded to, by the names of their nodes.
+    pub input_grids: Option<&'n BTreeMap<String, Int8Grid>>,
 }
 
 impl<'n> From<&'n Network> for Start<'n> {
@@ -27,6 +29,7 @@ impl<'n> From<&'n Network> for Start<'n> {
             network,
             teacher: None,
             sigmas: None,
+            input_grids: None,
         }
     }
 }
@@ -70,6 +73,7 @@ pub(crate) fn begin<'n>(
         network,
         teacher,
         sigmas,
+        input_grids,
     } = start.into();
     let mut trainer = Trainer::new(network, recipe.clone(), data, &options)?;
     if let Some(teacher) = teacher {
@@ -77,6 +81,9 @@ pub(crate) fn begin<'n>(
     }
     if let Some(sigmas) = sigmas {
         trainer.set_sigmas(sigmas)?;
+    }
+    if let Some(grids) = input_grids {
+        trainer.set_input_grids(grids)?;
     }
     if let Some(folder) = folder.filter(|f| f.is_resumed()) {
         trainer.resume(folder.path(), observer)?;

@@ -67,6 +67,10 @@ impl Hash {
             for tensor in tensors {
                 self.tensor(tensor);
             }
+            if let Some(input) = network.int8.inputs.get(&node.name) {
+                self.floats(&[input.common_scale()]);
+                self.word(input.zero_point().into());
+            }
             places.insert(&node.name, places.len());
         }
         let outputs: Vec<usize> = graph.outputs.iter().map(|o| places[o.as_str()]).collect();
@@ -131,7 +135,7 @@ impl Hash {
 
 #[cfg(test)]
 mod tests {
-    use sparsevd_model::{Csr, Op, Preprocessing, ops, presets};
+    use sparsevd_model::{Csr, Int8Grid, Op, Preprocessing, ops, presets};
 
     use super::*;
     use crate::initialise;
@@ -231,9 +235,19 @@ mod tests {
     #[test]
     fn every_part_of_what_is_trained_counts() {
         let network = network();
-        let mut others = vec![network.clone(); 6];
+        let mut others = vec![network.clone(); 8];
         let name = "conv1.weight";
-        let [weight, removed, stride, input, pixels, order] = &mut others[..] else {
+        let [
+            weight,
+            removed,
+            stride,
+            input,
+            pixels,
+            order,
+            bytes,
+            other_bytes,
+        ] = &mut others[..]
+        else {
             unreachable!()
         };
         let mut dense = weight.tensors[name].to_dense();
@@ -257,6 +271,13 @@ mod tests {
         });
         let add = order.graph.nodes.iter_mut().find(|n| n.op == Op::Add);
         add.unwrap().inputs.reverse();
+        for (network, zero_point) in [(bytes, 0), (other_bytes, 9)] {
+            let grid = Int8Grid {
+                scale: 0.5,
+                zero_point,
+            };
+            network.int8.inputs.insert("conv1".into(), grid.into());
+        }
         let mut seen = vec![of(&network)];
         for (i, other) in others.iter().enumerate() {
             let one = of(other);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sparsevd_kernels::training::Real;
-use sparsevd_model::{Graph, Node, Op, Shape, Window, ops};
+use sparsevd_model::{Graph, Int8Grid, Node, Op, Shape, Window, ops};
 
 use super::program::{Program, Stage, Work};
 use crate::error::CompressError;
@@ -15,6 +15,7 @@ use crate::state::State;
 /// A value while lowering: its dimensions per sample, in the order of the network, and which original channels its channels are.
 ///
 /// Only of vectors and maps may channels have been removed, and only they have channels at all.
+#[derive(Clone)]
 struct Value {
     dims: Vec<usize>,
     channels: Vec<u32>,
@@ -69,7 +70,7 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
     let mut stages: Vec<Stage> = vec![];
     for node in &graph.nodes {
         let read = |name: &String| named[name.as_str()].value;
-        let inputs: Vec<usize> = node.inputs.iter().map(read).collect();
+        let mut inputs: Vec<usize> = node.inputs.iter().map(read).collect();
         let x = named[node.inputs[0].as_str()];
         let first = x.value;
         // A value without other consumers, by any name, may change its meaning in place.
@@ -105,6 +106,11 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
         }
         let inputs_here: Vec<&Value> = inputs.iter().map(|i| &values[*i]).collect();
         let (work, value) = stage(node, &inputs_here, x.flat, state)?;
+        if let Some(layer) = work.layer()
+            && let Some(grid) = state.layers[layer].input_grid
+        {
+            inputs[0] = rounded(grid, first, &mut values, &mut stages);
+        }
         values.push(value);
         let made = Named {
             value: values.len() - 1,
@@ -129,6 +135,23 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
         ));
     }
     Ok(Program::new(stages, values, output))
+}
+
+/// The value `x` rounded to the bytes of a grid, once for all layers that read it so.
+fn rounded(grid: Int8Grid, x: usize, values: &mut Vec<Value>, stages: &mut Vec<Stage>) -> usize {
+    let work = Work::Round(grid);
+    if let Some(stage) = stages.iter().find(|s| s.work == work && s.inputs == [x]) {
+        return stage.output;
+    }
+    values.push(values[x].clone());
+    let output = values.len() - 1;
+    stages.push(Stage {
+        work,
+        relu: false,
+        inputs: vec![x],
+        output,
+    });
+    output
 }
 
 /// The value that a softmax makes probabilities of, or their logarithms, where that is all that the network does with it and returns: networks are trained on

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sparsevd_model::Window;
+use sparsevd_model::{Int8Grid, Window};
 
 use crate::layers::arithmetic::Arithmetic;
 use crate::layers::function::Function;
@@ -47,6 +47,8 @@ pub(crate) enum Work {
     },
     Arithmetic(Arithmetic),
     Concat,
+    /// Rounding to the numbers of bytes, in front of layers that are to run in int8.
+    Round(Int8Grid),
 }
 
 impl Work {
@@ -87,6 +89,7 @@ impl Stage {
     pub fn is_elementwise(&self, values: &[MapSize]) -> bool {
         match self.work {
             Work::Arithmetic(Arithmetic::Add) => values[self.inputs[0]] == values[self.inputs[1]],
+            Work::Round(_) => true,
             _ => self.work.normalises(),
         }
     }

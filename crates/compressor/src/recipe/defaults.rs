@@ -47,6 +47,21 @@ impl Recipe {
         }
     }
 
+    /// The recipe that trains weights whose layers read rounded numbers for some epochs, with a peak learning rate of `lr`: beside the network in f32, as the
+    /// fine-tuning of [`Self::default_for_compression`].
+    pub fn default_for_activations(epochs: u32, lr: f64) -> Self {
+        let phase = Phase {
+            lr,
+            hold: 0.3,
+            distil: 0.5,
+            ..Phase::new(Method::FineTune, epochs)
+        };
+        Self {
+            augment: Augment::Measured,
+            ..Self::new(vec![phase])
+        }
+    }
+
     /// The recipe for training a dense network: 12 epochs, or for a small set about 2,000 steps.
     pub fn default_for_training() -> Self {
         Self::new(vec![Phase {

@@ -33,6 +33,8 @@ pub struct Overrides {
     pub class_weights: Option<ClassWeights>,
     /// Epochs of every phase.
     pub epochs: Option<u32>,
+    /// Whether layers get int8 grids at the end, as a recipe without settings of its own for that does by default.
+    pub int8: bool,
     /// What a search is to reach; a recipe without a search gets one.
     pub goal: Option<Goal>,
 }

@@ -23,6 +23,7 @@ impl Recipe {
             max_class_drop,
             class_weights,
             epochs,
+            int8,
             goal,
         } = overrides.clone();
         self.seed = seed.unwrap_or(self.seed);
@@ -51,6 +52,9 @@ impl Recipe {
             }
         }
         self.threshold = threshold.unwrap_or(self.threshold);
+        if int8 {
+            self.quantise_activations.get_or_insert_default();
+        }
         if let Some(goal) = goal {
             self.search.get_or_insert_default().set_goal(goal);
         }

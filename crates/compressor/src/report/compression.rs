@@ -7,6 +7,7 @@ use sparsevd_model::Preprocessing;
 
 use super::accuracy::Accuracy;
 use super::encoding::Encoding;
+use super::int8::Int8Result;
 use super::json::read_json;
 use super::layers::Summary;
 use super::packed::PackedResult;
@@ -62,6 +63,9 @@ pub struct Report {
     pub kernels: Vec<KernelChoice>,
     /// Scores of the runtime before and after, where there was a data set.
     pub accuracy: Option<Accuracy>,
+    /// Int8 layers, where the recipe ends with such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Int8Result>,
     /// Bytes in several encodings.
     pub encodings: Vec<Encoding>,
     /// Latency and memory of the sparse and the dense plan; `None` where nothing was timed.

@@ -52,6 +52,9 @@ impl fmt::Display for Report {
             }
             None => writeln!(f, "no data set was given: no error is reported")?,
         }
+        if let Some(int8) = &self.int8 {
+            writeln!(f, "{int8}")?;
+        }
         if let Some(search) = &self.search {
             writeln!(f, "\n{search}")?;
         }

@@ -1,6 +1,7 @@
 //! Gradients of the engine against central differences, in f64, through the very code that trains in f32.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod bytes;
 mod case;
 mod networks;
 mod zeros;

@@ -24,7 +24,10 @@ pub use depthwise::{depthwise, depthwise_gradient};
 pub use direct::{
     Begin, PixelGrid, Run, direct_product, direct_weight_gradient, merge_runs, padded_units,
 };
-pub use elementwise::{add, add_square_gradient, multiply, relu, relu_gradient, sum};
+pub use elementwise::{
+    add, add_square_gradient, multiply, relu, relu_gradient, round_to_bytes,
+    round_to_bytes_gradient, sum,
+};
 pub use momentum::{Nesterov, nesterov};
 pub use philox::{NoiseKey, normals, philox4x32};
 pub use real::Real;

@@ -49,6 +49,10 @@ pub trait Real:
     fn larger(self, other: Self) -> Self;
     /// Smaller of two numbers that are not NaN.
     fn smaller(self, other: Self) -> Self;
+    /// `self * a + b`, rounded once.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// Nearest integer, ties to even.
+    fn round_ties_even(self) -> Self;
 
     /// `c = a b`, or `c += a b`; matrices are given as (data, row stride, column stride), `c` is row-major with rows
     /// `c_stride` apart; sizes are rows of a, columns of b, inner.
@@ -177,6 +181,14 @@ impl Real for f32 {
     fn smaller(self, other: Self) -> Self {
         if self < other { self } else { other }
     }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        self.mul_add(a, b)
+    }
+    #[inline(always)]
+    fn round_ties_even(self) -> Self {
+        self.round_ties_even()
+    }
     fn gemm(
         c: &mut [Self],
         c_stride: usize,
@@ -280,6 +292,14 @@ impl Real for f64 {
     #[inline(always)]
     fn smaller(self, other: Self) -> Self {
         self.min(other)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        self.mul_add(a, b)
+    }
+    #[inline(always)]
+    fn round_ties_even(self) -> Self {
+        self.round_ties_even()
     }
     fn gemm(
         c: &mut [Self],

@@ -1,6 +1,6 @@
 //! The grids of values, by the numbers that they have.
 
-use serde::Serialize;
+use sparsevd_compressor::recipe::RangeChoice;
 use sparsevd_model::Int8Grid;
 
 /// Bins of the numbers of a value, from the least to the largest.
@@ -9,20 +9,6 @@ const BINS: usize = 2048;
 const SHARES: usize = 80;
 /// Share of the numbers of a value that [`RangeChoice::Percentile`] leaves outside of its range, at each end.
 const OUTSIDE: f64 = 1e-4;
-
-/// Which of the numbers that a layer reads its grid reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-pub enum RangeChoice {
-    /// The range of the least mean squared error: a narrower one has finer steps, and cuts off more.
-    #[default]
-    Mse,
-    /// All but one in ten thousand at each end.
-    Percentile,
-    /// All.
-    Minmax,
-}
 
 /// The numbers that a value has.
 pub(super) struct Numbers {

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 use sparsevd_compressor::objective::arg_max;
+use sparsevd_compressor::recipe::RangeChoice;
+use sparsevd_compressor::report::{Int8Result, SplitScore};
 use sparsevd_model::{Int8Grid, Int8Input, terminal};
 
-use super::ranges::RangeChoice;
 use crate::cosines::Cosines;
 
 /// How far the outputs of a network are from those of the network in f32.
@@ -78,6 +79,36 @@ pub struct QuantisedLayer {
     pub held_out: Option<Agreement>,
 }
 
+/// Scores of the network in f32 beside those in int8.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Int8Scores {
+    /// On the validation samples.
+    pub validation: SplitScore,
+    /// On the test samples, where the data has such.
+    pub test: Option<SplitScore>,
+}
+
+impl From<(SplitScore, Option<SplitScore>)> for Int8Scores {
+    fn from((validation, test): (SplitScore, Option<SplitScore>)) -> Self {
+        Self { validation, test }
+    }
+}
+
+/// What came of training.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct TrainedActivations {
+    /// Passes over the training samples.
+    pub epochs: u32,
+    /// Whether scores are against the answers of the network in f32, as the samples have no targets: its errors are 0 then.
+    pub against_f32: bool,
+    /// Weights that were rounded as they came.
+    pub rounded: Int8Scores,
+    /// Weights that were trained, then rounded.
+    pub trained: Int8Scores,
+    /// Whether the trained weights are those of the result: their validation score is no worse.
+    pub kept: bool,
+}
+
 /// What was found of a network with int8 layers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QuantisationReport {
@@ -101,6 +132,9 @@ pub struct QuantisationReport {
     pub agreement: Agreement,
     /// Of embeddings: their cosines to those in f32, on the same samples.
     pub cosine: Option<Cosines>,
+    /// Where weights were trained: what that changed. Errors of single layers are those before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainedActivations>,
 }
 
 impl fmt::Display for QuantisationReport {
@@ -159,9 +193,73 @@ impl fmt::Display for QuantisationReport {
             f,
             "error {error:.2e}, differences {largest:.3e} at most, {mean:.3e} on average"
         )?;
-        match self.cosine {
-            Some(cosine) => write!(f, "\n{cosine}"),
+        if let Some(cosine) = self.cosine {
+            write!(f, "\n{cosine}")?;
+        }
+        match &self.training {
+            Some(training) => write!(f, "\n{training}"),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for TrainedActivations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let weights = match self.kept {
+            true => "the result has the trained weights",
+            false => "the result has the weights as they came, rounded, which do better",
+        };
+        write!(f, "trained {} epochs: {weights}", self.epochs)?;
+        let [rounded, trained] = [&self.rounded, &self.trained];
+        line(f, "validation", &rounded.validation, &trained.validation)?;
+        match (&rounded.test, &trained.test) {
+            (Some(rounded), Some(trained)) => line(f, "test", rounded, trained),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<&QuantisationReport> for Int8Result {
+    fn from(report: &QuantisationReport) -> Self {
+        let kept = report.layers.iter();
+        let kept = kept.filter_map(|layer| Some((layer.name.clone(), layer.kept_f32.clone()?)));
+        let training = report.training.as_ref();
+        Self {
+            int8_layers: report.int8_layers,
+            layers: report.layers.len(),
+            kept_f32: kept.collect(),
+            held_out: report.held_out,
+            top1: report.agreement.top1,
+            error: report.agreement.error,
+            epochs: training.map_or(0, |training| training.epochs),
+            is_trained: training.is_some_and(|training| training.kept),
+        }
+    }
+}
+
+/// Scores on one set of samples: in f32, with rounded weights, and with trained ones.
+fn line(
+    f: &mut fmt::Formatter<'_>,
+    part: &str,
+    rounded: &SplitScore,
+    trained: &SplitScore,
+) -> fmt::Result {
+    write!(f, "\n{part:<10}  ")?;
+    match (rounded, trained) {
+        (SplitScore::Errors(rounded), SplitScore::Errors(trained)) => write!(
+            f,
+            "f32 {:.2} %, rounded {:.2} % (p = {:.2}), trained {:.2} % (p = {:.2})",
+            rounded.dense_percent,
+            rounded.sparse_percent,
+            rounded.mcnemar_p,
+            trained.sparse_percent,
+            trained.mcnemar_p
+        ),
+        (SplitScore::Fit(rounded), SplitScore::Fit(trained)) => write!(
+            f,
+            "R2 in f32 {:.4}, rounded {:.4}, trained {:.4}",
+            rounded.dense_r2, rounded.sparse_r2, trained.sparse_r2
+        ),
+        _ => unreachable!("scores of one set are of one kind"),
     }
 }

@@ -1,18 +1,18 @@
 //! The command line.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_compressor::Scope;
 use sparsevd_compressor::objective::ClassWeights;
-use sparsevd_compressor::recipe::{Goal, Overrides, PruneBy, Recipe, Validation};
+use sparsevd_compressor::recipe::{Goal, Overrides, PruneBy, RangeChoice, Recipe, Validation};
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, TableOptions, ValueType};
 use sparsevd_model::{Graph, Preprocessing, terminal};
-use sparsevd_pipeline::{Data, PruningMethod, RangeChoice, RunFolder};
+use sparsevd_pipeline::{Data, PruningMethod, RunFolder};
 
 use sparsevd_cli::{
     CompletionsArgs, GraphArgs, ManArgs, MemoryArgs, PixelArgs, ShapeArgs, VerbosityArgs,
@@ -196,6 +196,9 @@ pub struct CompressArgs {
     /// Points of recall that any class may lose; the recipe's, else not limited
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub max_class_drop: Option<f64>,
+    /// End with int8 layers, as `quantise-activations` makes them and `run-sparse` multiplies them; `quantise_activations` in a recipe has settings for that
+    #[arg(long)]
+    pub int8: bool,
     /// Leave one weight in R, instead of the fewest that keep the promise
     #[arg(long, value_name = "R", group = "goal")]
     pub ratio: Option<f64>,
@@ -562,6 +565,8 @@ Examples:
   compress quantise-activations lenet-5.sparse.safetensors --data data/mnist
   compress quantise-activations resnet-8.safetensors --data inputs.npz --keep-f32 conv1,fc -o resnet-8.int8.safetensors
   compress quantise-activations lenet-5.spvd --data data/mnist -o lenet-5.int8.spvd
+  compress quantise-activations resnet-8.safetensors --data cifar-10 --epochs 4
+      weights are trained while layers read rounded numbers
   compress quantise-activations minilm-80 --dynamic --text sentences.txt -o minilm-80-int8
       an encoder from its Hugging Face folder, to such a folder, with a scale for each token
 
@@ -599,6 +604,30 @@ pub struct QuantiseActivationsArgs {
     /// Largest error of the outputs on the samples that ranges are found on, relative to how far outputs are from the mean of their sample
     #[arg(long, default_value_t = 0.1, value_name = "E")]
     pub max_error: f64,
+    /// Train the weights for N epochs while layers read the numbers of their bytes, beside the network in f32; the zeros of weights stay. The better of rounded
+    /// and trained weights on validation samples is written. A run that was interrupted goes on with the same command
+    #[arg(long, value_name = "N", conflicts_with_all = ["text", "dynamic"])]
+    pub epochs: Option<NonZeroU32>,
+    /// Learning rate of --epochs at its highest
+    #[arg(long, value_name = "RATE", default_value_t = 5e-4, requires = "epochs")]
+    pub lr: f64,
+    /// Samples that say which weights are better: another data set, a share of the training set (0.1), or a number of its samples, at most a sixth; 10000 where
+    /// nothing is said
+    #[arg(
+        long,
+        value_name = "PATH|SHARE|N",
+        allow_negative_numbers = true,
+        requires = "epochs"
+    )]
+    pub validation: Option<Validation>,
+    /// Take N test images for that, for a network that was trained on every training image
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "validation",
+        requires = "epochs"
+    )]
+    pub validation_from_test: Option<usize>,
     #[command(flatten)]
     pub pixels: PixelArgs,
     /// Threads; all cores where none is named
@@ -663,6 +692,7 @@ impl CompressArgs {
             max_class_drop: self.max_class_drop,
             keep_dense: (!self.keep_dense.is_empty()).then(|| self.keep_dense.clone()),
             goal: Goal::of(self.ratio, self.weights, self.bytes),
+            int8: self.int8,
             ..self.run.overrides()
         }
     }

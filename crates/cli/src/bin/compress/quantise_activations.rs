@@ -1,23 +1,28 @@
 //! `compress quantise-activations MODEL --data PATH`, or `FOLDER --dynamic --text FILE`.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
+use sparsevd_compressor::CompressError;
+use sparsevd_compressor::recipe::{Recipe, Validation};
 use sparsevd_format::{
     MAX_JSON, PackOptions, WriteOptions, check_writable, read_text, write_network, write_packed,
 };
+use sparsevd_model::Network;
 use sparsevd_pipeline::{
-    ActivationQuantisation, Data, Form, QuantisationReport, check_encoder_out, find_all_scales,
-    model_name, write_encoder,
+    ActivationQuantisation, Data, Form, PipelineError, QuantisationReport, QuantisedActivations,
+    RunFolder, TrainingLog, check_encoder_out, find_all_scales, int8_run, model_name,
+    write_encoder,
 };
 
 use crate::args::{QuantiseActivationsArgs, set_pixels};
 use crate::encoder::lines;
-use crate::print;
-use sparsevd_cli::Outcome;
+use crate::progress::Progress;
+use crate::{interrupt, print};
+use sparsevd_cli::{Outcome, VerbosityArgs};
 
 /// What is printed as JSON.
 #[derive(Serialize)]
@@ -61,6 +66,12 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
             out.display()
         );
     }
+    if form == Form::Packed && args.epochs.is_some() {
+        bail!(
+            "--epochs: expected a file ending in .safetensors, as trained weights leave the grids of packed files, got {}",
+            out.display()
+        );
+    }
     if form == Form::Packed && args.dynamic {
         bail!(
             "--dynamic: expected a file ending in .safetensors, as packed files have grids of samples alone, got {}",
@@ -79,7 +90,16 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
         one_scale: form == Form::Packed,
         ..settings(args, 1000)
     };
-    let done = settings.run(loaded.network, data, threads(args))?;
+    let (done, folder) = match args.epochs {
+        None => (settings.run(loaded.network, data, threads(args))?, None),
+        Some(epochs) => {
+            let folder = RunFolder::resume_or_new(int8_run(&out))?;
+            match train(args, epochs, &settings, loaded.network, data, &folder)? {
+                Ok(done) => (done, Some(folder)),
+                Err(interrupted) => return Ok(interrupted),
+            }
+        }
+    };
     let network = &done.network;
     let bytes = match form {
         Form::Packed => write_packed(&out, network, &PackOptions::for_size_of(network))?,
@@ -91,6 +111,9 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
             write_network(&out, network, &options)?
         }
     };
+    if let Some(folder) = folder {
+        folder.clear()?;
+    }
     let written = Written {
         report: done.report,
         path: &out,
@@ -99,6 +122,47 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
     };
     written.print(args.json)?;
     Ok(Outcome::Done)
+}
+
+/// Quantises and trains; the outcome where a signal stopped that. A run that is not finished goes on.
+fn train(
+    args: &QuantiseActivationsArgs,
+    epochs: NonZeroU32,
+    settings: &ActivationQuantisation,
+    network: Network,
+    data: Data,
+    folder: &RunFolder,
+) -> anyhow::Result<Result<QuantisedActivations, Outcome>> {
+    let mut recipe = Recipe::default_for_activations(epochs.get(), args.lr);
+    let from_test = args.validation_from_test.map(Validation::from_test);
+    if let Some(validation) = args.validation.clone().or(from_test) {
+        recipe.validation = validation;
+    }
+    recipe.check()?;
+    folder.check()?;
+    let run = folder.path();
+    let mut progress =
+        Progress::new(TrainingLog::in_folder(run), VerbosityArgs::default()).by_same_command();
+    let done = settings.run_and_train(
+        network,
+        data,
+        &recipe,
+        Some(folder),
+        threads(args),
+        &mut progress,
+    );
+    drop(progress);
+    match done {
+        Err(PipelineError::Interrupted { folder }) => Ok(Err(interrupt::ended(folder, true))),
+        Err(
+            error @ (PipelineError::OtherRun { .. }
+            | PipelineError::Compress(CompressError::Checkpoint { .. })),
+        ) => bail!(
+            "{error}; the run in {} is not finished: remove the folder to begin anew",
+            run.display()
+        ),
+        other => Ok(Ok(other?)),
+    }
 }
 
 /// An encoder, on the lines of a text.

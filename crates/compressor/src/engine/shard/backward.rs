@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sparsevd_kernels::training::{Real, add, relu_gradient};
+use sparsevd_kernels::training::{Real, add, relu_gradient, round_to_bytes_gradient};
 
 use super::{Parameters, Shard};
 use crate::engine::program::{Program, Stage, Work};
@@ -129,12 +129,18 @@ impl<T: Real> Shard<T> {
         g: &mut [T],
         pass: &Pass<'_>,
     ) {
-        if let Work::Normalise(place) | Work::Affine(place) = stage.work
-            && stage.inputs[0] != 0
-        {
+        if stage.inputs[0] != 0 {
             let x = self.value(program, stage.inputs[0]);
-            let map = program.lane_map_if(stage.output, self.layouts[stage.output]);
-            parameters.affine[place].backward(pass, map, g, x);
+            match stage.work {
+                Work::Normalise(place) | Work::Affine(place) => {
+                    let map = program.lane_map_if(stage.output, self.layouts[stage.output]);
+                    parameters.affine[place].backward(pass, map, g, x);
+                }
+                Work::Round(grid) => {
+                    round_to_bytes_gradient(pass.isa, x, grid.scale, grid.zero_point, g);
+                }
+                _ => {}
+            }
         }
         let own = program.gradient_buffers[stage.output];
         // The gradient by the network's input has no consumer.

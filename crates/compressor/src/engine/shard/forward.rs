@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sparsevd_kernels::training::{Real, relu, sum};
+use sparsevd_kernels::training::{Real, relu, round_to_bytes, sum};
 
 use super::{Parameters, Shard};
 use crate::engine::program::{Program, Stage, Work};
@@ -166,6 +166,10 @@ impl<T: Real> Shard<T> {
             Work::Function { function, tensors } => {
                 let tensors = &parameters.plain[tensors.clone()];
                 function.forward(pass, tensors, x, y, [input, output], saved);
+            }
+            // The borders of a map are zeros, which have a byte.
+            Work::Round(grid) => {
+                round_to_bytes(pass.isa, x, grid.scale, grid.zero_point, y);
             }
             Work::Arithmetic(Arithmetic::Add) if stage.is_elementwise(&program.values) => {
                 sum(pass.isa, x, self.value(program, stage.inputs[1]), y);
