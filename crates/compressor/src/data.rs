@@ -43,8 +43,14 @@ pub trait Samples: Debug + Send + Sync {
     }
 
     /// Fills `out` with the network's input for one sample, `[height][width][channels]`, moved `shift` pixels down and right.
-    /// Without augmentation `shift` is zero.
+    /// Without augmentation `shift` is zero. Inputs of a network with several lie one behind the other. A sample of a free [length](Self::length) is cut to what
+    /// `out` has room for.
     fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]);
+
+    /// Elements of a sample in the free dimension of its network, such as the tokens of a text; 1 where there is none.
+    fn length(&self, _index: usize) -> usize {
+        1
+    }
 
     /// Target of each sample.
     fn targets(&self) -> Targets<'_>;
@@ -294,6 +300,26 @@ impl EpochOrder {
             false => augmentation.views(samples.len(), &mut rng),
         };
         Self { samples, views }
+    }
+
+    /// Without augmentation, and so that batches are of samples of equal lengths, but for those where one length ends: these are to be cut to the shortest.
+    pub fn by_length(
+        len: usize,
+        passes: usize,
+        batch: usize,
+        length: &dyn Fn(usize) -> usize,
+        [seed, epoch]: [u64; 2],
+    ) -> Self {
+        let mut rng = stream(seed, Stream::Epoch(epoch as u32));
+        let mut order = Self::new(len, passes, Augmentation::default(), seed, epoch as u32);
+        // What is left over, other samples in every epoch, would be no whole batch.
+        let whole = order.samples.len() / batch * batch;
+        order.samples.truncate(whole);
+        order.samples.sort_by_key(|&i| length(i as usize));
+        let mut batches: Vec<&[u32]> = order.samples.chunks_exact(batch).collect();
+        batches.shuffle(&mut rng);
+        order.samples = batches.concat();
+        order
     }
 
     /// What is done to the sample at a place.

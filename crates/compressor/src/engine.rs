@@ -45,12 +45,18 @@ const LEAST_SAMPLES: usize = 25;
 const LEAST_WORK: usize = 4_000_000;
 /// Shards a batch is cut into at most.
 const MOST_SHARDS: usize = 4;
+/// Samples that one thread predicts at a time, and the most elements of all their values.
+const CHUNK: usize = 100;
+const CHUNK_ELEMENTS: usize = 1 << 27;
 /// Weights per piece of work in the update.
 const PIECE: usize = 16 << 10;
 
 /// Runs training steps of one network on one thread pool.
 pub struct Engine<T> {
     isa: Isa,
+    graph: Graph,
+    /// Elements in the free dimension of the graph, where it has one.
+    length: usize,
     program: Program,
     state: State<T>,
     granularity: Granularity,
@@ -88,7 +94,8 @@ struct Statistics {
 }
 
 impl<T: Real> Engine<T> {
-    /// An engine for `graph` with its `state`; `pool` runs shards side by side, `None` runs on the calling thread.
+    /// An engine for `graph` with its `state`; `pool` runs shards side by side, `None` runs on the calling thread. A graph with a free dimension has one element
+    /// there before [`Self::set_length`].
     ///
     /// # Errors
     /// An operator, or a number of inputs or outputs, that the trainer does not support.
@@ -100,7 +107,8 @@ impl<T: Real> Engine<T> {
         pool: Option<Arc<ThreadPool>>,
     ) -> Result<Self, CompressError> {
         let state = state.into();
-        let program = lower::lower(graph, &state)?;
+        let length = 1;
+        let program = lower::lower(&graph.at_length(length), &state)?;
         let zeros = |n: usize| vec![T::default(); n];
         let gradients = (state.layers)
             .iter()
@@ -113,12 +121,18 @@ impl<T: Real> Engine<T> {
         let normalisations = &state.normalisations;
         Ok(Self {
             isa,
+            graph: graph.clone(),
+            length,
             program,
             normalisation_gradients: (normalisations.iter())
                 .map(|n| [zeros(n.channels()), zeros(n.channels())])
                 .collect(),
             statistics: vec![Statistics::default(); normalisations.len()],
-            plain_gradients: state.plain.iter().map(|t| zeros(t.values.len())).collect(),
+            plain_gradients: state
+                .plain
+                .iter()
+                .map(|t| zeros(t.gradient_len()))
+                .collect(),
             state,
             granularity,
             shards: vec![],
@@ -129,6 +143,27 @@ impl<T: Real> Engine<T> {
             skip_zeros: true,
             sparse: None,
         })
+    }
+
+    /// Takes samples of that many elements in the free dimension from now on; nothing changes where the graph has none. Buffers stay.
+    ///
+    /// # Errors
+    /// None for lengths that the network takes.
+    pub fn set_length(&mut self, length: usize) -> Result<(), CompressError> {
+        if self.graph.free_symbol().is_none() || self.length == length {
+            return Ok(());
+        }
+        self.program = lower::lower(&self.graph.at_length(length), &self.state)?;
+        self.length = length;
+        let program = &self.program;
+        if let Some(sparse) = &mut self.sparse {
+            // Linear layers alone take a free dimension, and their weights do not change with it.
+            sparse.layouts = program.layouts(&sparse.layers);
+            for shard in &mut self.shards {
+                shard.set_program(program, &sparse.layouts);
+            }
+        }
+        Ok(())
     }
 
     /// Trains together with other processes: [`Self::backward`] computes a part of each batch and sums over all parts.
@@ -165,7 +200,7 @@ impl<T: Real> Engine<T> {
         }
     }
 
-    /// Length of the network's input per sample.
+    /// Length of the network's inputs per sample, one behind the other.
     pub fn input_len(&self) -> usize {
         self.program.values[0].elements()
     }
@@ -430,12 +465,12 @@ impl<T: Real> Engine<T> {
                 .collect(),
             plain: plain(&self.state),
         };
-        const CHUNK: usize = 100;
+        let chunk = CHUNK.min((CHUNK_ELEMENTS / self.program.elements()).max(1));
         let width = self.outputs();
         let mut outputs = vec![T::default(); samples * width];
         let (program, isa) = (&self.program, self.isa);
         let shard = || Shard::new(program, &sparse.layouts, None);
-        let run = |shard: &mut Shard<T>, (chunk, out): (usize, &mut [T])| {
+        let run = |shard: &mut Shard<T>, (first, out): (usize, &mut [T])| {
             shard.samples = out.len() / width;
             let pass = Pass {
                 isa,
@@ -443,20 +478,20 @@ impl<T: Real> Engine<T> {
                 samples: shard.samples,
                 skip_zeros: false,
             };
-            shard.fill(program, |sample, out| fill(chunk * CHUNK + sample, out));
+            shard.fill(program, |sample, out| fill(first * chunk + sample, out));
             shard.forward(program, 0..program.stages.len(), None, &parameters, &pass);
             out.copy_from_slice(shard.value(program, program.output));
         };
         match &self.pool {
             Some(pool) => pool.install(|| {
                 outputs
-                    .par_chunks_mut(CHUNK * width)
+                    .par_chunks_mut(chunk * width)
                     .enumerate()
                     .for_each_init(shard, run)
             }),
             None => {
                 let mut shard = shard();
-                let chunks = outputs.chunks_mut(CHUNK * width).enumerate();
+                let chunks = outputs.chunks_mut(chunk * width).enumerate();
                 chunks.for_each(|work| run(&mut shard, work));
             }
         }

@@ -6,6 +6,7 @@
 
 pub(crate) mod arithmetic;
 pub(crate) mod arrange;
+pub(crate) mod attention;
 mod buffer;
 pub(crate) mod conv;
 pub(crate) mod depthwise;

@@ -18,8 +18,10 @@ pub struct PlainTensor<T> {
     pub shape: Shape,
     /// The numbers.
     pub values: Vec<T>,
-    /// First and second moments.
+    /// First and second moments; empty where it is frozen.
     pub moments: [Vec<T>; 2],
+    /// Whether it is not trained.
+    pub is_frozen: bool,
 }
 
 macro_rules! parameter {
@@ -31,11 +33,14 @@ macro_rules! parameter {
             node: &$state.node,
             part: $state.part,
             tensor: Some(&$state.name),
-            role: Role::Plain,
+            role: match $state.is_frozen {
+                true => Role::Constant,
+                false => Role::Plain,
+            },
             size,
             values: $($borrow)+ $state.values,
             rounded: None,
-            moments: Some([m, v]),
+            moments: (!$state.is_frozen).then_some([m, v]),
             noise: None,
         }
     }};
@@ -61,9 +66,23 @@ impl<T: Real> PlainTensor<T> {
                 shape: dense.shape,
                 moments: [zeros(), zeros()],
                 values,
+                is_frozen: false,
             }
         });
         state.collect()
+    }
+
+    /// Trains it no more.
+    pub fn freeze(&mut self) {
+        (self.is_frozen, self.moments) = (true, [vec![], vec![]]);
+    }
+
+    /// Length of its gradient, of which a frozen tensor has none.
+    pub(crate) fn gradient_len(&self) -> usize {
+        match self.is_frozen {
+            true => 0,
+            false => self.values.len(),
+        }
     }
 
     /// The tensor as a parameter.

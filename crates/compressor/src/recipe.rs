@@ -67,6 +67,9 @@ pub struct Recipe {
     /// written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub batch_normalisation: bool,
+    /// Whether tables of embeddings stay as they are: their gradients are as large as they, while a step reads few of their rows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub freeze_embeddings: bool,
     /// Layers that lose no weights, by the names of their nodes or of their weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep_dense: Vec<String>,
@@ -123,6 +126,7 @@ impl Recipe {
             skip_zeros: true,
             augment: Augment::None,
             batch_normalisation: false,
+            freeze_embeddings: false,
             keep_dense: vec![],
             max_accuracy_drop: half(),
             max_r2_drop: None,

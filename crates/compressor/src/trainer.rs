@@ -35,6 +35,7 @@ use crate::layer::Layer;
 use crate::objective::{
     Distillation, Loss, Objective, SampleErrors, Scaled, Targets, Weighted, sample_errors,
 };
+use crate::plain_tensor::PlainTensor;
 use crate::quantise;
 use crate::recipe::{Method, Phase, Recipe};
 use crate::state::State;
@@ -138,7 +139,13 @@ impl Trainer {
         let isa = Isa::from_env().map_err(|e| {
             CompressError::setting("SPARSE_ISA", "an instruction set of this machine", e)
         })?;
-        let shapes = network.shapes()?;
+        if network.graph.inputs.len() != 1 && network.graph.free_symbol().is_none() {
+            let got = network.graph.inputs.len();
+            return Err(CompressError::setting("network", "one input", got));
+        }
+        // What is one element or more in a free dimension makes no difference to channels.
+        let at_one = network.graph.free_symbol().map(|_| network.at_length(1));
+        let shapes = at_one.as_ref().unwrap_or(network).shapes()?;
         let shapes = shapes.into_iter();
         let shapes = shapes.map(|(name, shape)| (name.to_owned(), shape));
         let shapes = shapes.collect();
@@ -146,6 +153,16 @@ impl Trainer {
         let class_weights = recipe.class_weights;
         let class_weights = class_weights.map(|weights| weights.of(&data.train().targets()));
         let mut state = State::from_network(&units::scale_outputs(network.clone(), 1.0 / unit))?;
+        if recipe.freeze_embeddings {
+            let tables = network.graph.nodes.iter();
+            let tables = tables.filter(|node| matches!(node.op, Op::Embedding(_)));
+            let tables: Vec<&str> = tables.map(|node| node.name.as_str()).collect();
+            for tensor in &mut state.plain {
+                if tables.contains(&tensor.node.as_str()) {
+                    tensor.freeze();
+                }
+            }
+        }
         let kept = keep_dense::weights_of(network, &recipe.keep_dense)?;
         for layer in &mut state.layers {
             layer.keep_dense = kept.contains(layer.weight.as_str());
@@ -158,6 +175,10 @@ impl Trainer {
             pool.clone(),
         )?;
         engine.skip_zeros(recipe.skip_zeros);
+        for samples in [data.train(), data.validation()] {
+            let longest = (0..samples.len()).map(|i| samples.length(i)).max();
+            engine.set_length(longest.unwrap_or(1))?;
+        }
         let mut run = Self {
             graph: network.graph.clone(),
             begun_by: recipe.clone(),
@@ -269,7 +290,9 @@ impl Trainer {
             return Err(CompressError::setting("teacher", expected, got));
         }
         let scaled = units::scale_outputs(network.clone(), 1.0 / self.unit);
-        let state = State::from_network(&scaled)?;
+        let mut state = State::from_network(&scaled)?;
+        // It does not train.
+        state.plain.iter_mut().for_each(PlainTensor::freeze);
         (self.taught_by, self.teacher) = (Some(Arc::new(state)), None);
         Ok(())
     }
@@ -514,13 +537,15 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
         let augmentation = phase.augmentation();
-        let known = (self.teacher.as_ref()).is_some_and(|t| t.covers(augmentation));
+        // Texts are cut to the shortest of their batch.
+        let few_views = augmentation.has_few_views() && self.graph.free_symbol().is_none();
+        let known = (self.teacher.as_ref()).is_some_and(|t| t.covers(augmentation, few_views));
         if phase.distil == 0.0 || known {
             return Ok(Outcome::Done);
         }
         let state = self.taught_by.as_deref().unwrap_or(&self.dense);
         let mut engine = self.engine_of(state.clone())?;
-        let teacher = if augmentation.has_few_views() {
+        let teacher = if few_views {
             let images = self.data.train();
             observer.note(&format!(
                 "computing the dense network's scores of {} images",
@@ -528,7 +553,7 @@ impl Trainer {
             ));
             Teacher::of_shifts(&mut engine, images, phase.shift, &mut || observer.stop())
         } else {
-            observer.note("the dense network scores the images of each step");
+            observer.note("the dense network answers the samples of each step");
             Some(Teacher::of_each_step(engine))
         };
         let Some(teacher) = teacher else {

@@ -346,6 +346,5 @@ fn fingerprint(samples: &Split, network: &Network) -> String {
     let (validation, test) = samples.measured();
     let training = &samples.training;
     let sets = [training.train(), training.validation(), validation];
-    let elements = network.graph.inputs[0].shape.elements();
-    samples_fingerprint(sets.into_iter().chain(test), elements)
+    samples_fingerprint(sets.into_iter().chain(test), &network.graph)
 }

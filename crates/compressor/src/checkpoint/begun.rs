@@ -26,11 +26,9 @@ pub(crate) struct Begun {
 impl Begun {
     pub fn new(network: &Network, data: &TrainingData, recipe: &Recipe, isa: Isa) -> Self {
         let sets = [data.train(), data.validation()];
-        let inputs = network.graph.inputs.first();
-        let elements = inputs.map_or(0, |input| input.shape.elements());
         Self {
             network: network_fingerprint(network),
-            samples: samples_fingerprint(sets, elements),
+            samples: samples_fingerprint(sets, &network.graph),
             counts: sets.map(|set| set.len()),
             recipe: recipe.without_data().to_toml(),
             isa: isa.name().into(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sparsevd_model::{Network, Weights};
+use sparsevd_model::{Graph, Network, Weights};
 
 use crate::data::Samples;
 use crate::objective::Targets;
@@ -16,17 +16,25 @@ pub fn network_fingerprint(network: &Network) -> String {
     hash.digits()
 }
 
-/// A fingerprint of the inputs, of `elements` numbers each, and the targets of sets of samples. Answers of the network are no part of it:
+/// A fingerprint of the inputs, those of a network with this graph, and the targets of sets of samples. Answers of the network are no part of it:
 /// they follow from it, and their last bits depend on the instruction set.
 pub fn samples_fingerprint<'a>(
     sets: impl IntoIterator<Item = &'a dyn Samples>,
-    elements: usize,
+    graph: &Graph,
 ) -> String {
+    let elements = |length| -> usize {
+        let graph = graph.at_length(length);
+        graph.inputs.iter().map(|i| i.shape.elements()).sum()
+    };
+    // Elements are those of length 1 and as many more for each.
+    let first = elements(1);
+    let more = elements(2) - first;
     let mut hash = Hash(0);
-    let mut input = vec![0.0; elements];
+    let mut input = vec![];
     for set in sets {
         hash.count(set.len());
         for index in 0..set.len() {
+            input.resize(first + more * (set.length(index) - 1), 0.0);
             set.fill(index, [0, 0], &mut input);
             hash.floats(&input);
         }
@@ -135,7 +143,7 @@ impl Hash {
 
 #[cfg(test)]
 mod tests {
-    use sparsevd_model::{Csr, Int8Grid, Op, Preprocessing, ops, presets};
+    use sparsevd_model::{Csr, Input, Int8Grid, Op, Preprocessing, ops, presets};
 
     use super::*;
     use crate::initialise;
@@ -217,8 +225,13 @@ mod tests {
             let dataset = Dataset::new(Pixels::U8(pixels.to_vec()), shape.clone(), labels.to_vec());
             crate::Images::new(dataset.unwrap(), &shape, &Preprocessing::default())
         };
+        let input = Input::new("x", [1, 1, 2]);
+        let graph = Graph {
+            inputs: vec![input],
+            ..network().graph
+        };
         let of = |sets: &[crate::Images]| {
-            samples_fingerprint(sets.iter().map(|set| set as &dyn Samples), 2)
+            samples_fingerprint(sets.iter().map(|set| set as &dyn Samples), &graph)
         };
         let seen = [
             of(&[set(&[1, 2, 3, 4], &[0, 1])]),

@@ -8,6 +8,7 @@ use sparsevd_model::{Graph, Int8Grid, Node, Op, Shape, Window, ops};
 use super::program::{Program, Stage, Work};
 use crate::error::CompressError;
 use crate::layer::Layer;
+use crate::layers::arrange::Order;
 use crate::layers::function::{Function, Kind};
 use crate::layers::size::MapSize;
 use crate::state::State;
@@ -56,18 +57,16 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
         let got = graph.outputs.len();
         return Err(CompressError::setting("network", "one output", got));
     };
-    let [input] = graph.inputs.as_slice() else {
-        let got = graph.inputs.len();
-        return Err(CompressError::setting("network", "one input", got));
-    };
-    let mut values = vec![Value::new(input.shape.dims().to_vec())];
-    let begin = Named {
-        value: 0,
+    let (mut values, mut stages) = inputs(graph)?;
+    let begin = |value| Named {
+        value,
         flat: false,
         shared: false,
     };
-    let mut named: HashMap<&str, Named> = HashMap::from([(input.name.as_str(), begin)]);
-    let mut stages: Vec<Stage> = vec![];
+    let first = values.len() - graph.inputs.len();
+    let mut named: HashMap<&str, Named> = (graph.inputs.iter().zip(first..))
+        .map(|(input, value)| (input.name.as_str(), begin(value)))
+        .collect();
     for node in &graph.nodes {
         let read = |name: &String| named[name.as_str()].value;
         let mut inputs: Vec<usize> = node.inputs.iter().map(read).collect();
@@ -135,6 +134,37 @@ pub(crate) fn lower<T: Real>(graph: &Graph, state: &State<T>) -> Result<Program,
         ));
     }
     Ok(Program::new(stages, values, output))
+}
+
+/// The values of the network's inputs. Of several, the first value has all, one behind the other, and stages take them apart.
+fn inputs(graph: &Graph) -> Result<(Vec<Value>, Vec<Stage>), CompressError> {
+    let dims = graph.inputs.iter().map(|input| input.shape.dims().to_vec());
+    let dims: Vec<Vec<usize>> = dims.collect();
+    if let [only] = dims.as_slice() {
+        return Ok((vec![Value::new(only.clone())], vec![]));
+    }
+    let sizes: Vec<usize> = dims.iter().map(|dims| dims.iter().product()).collect();
+    let all = sizes.iter().sum();
+    let mut values = vec![Value::new(vec![all])];
+    let mut stages = vec![];
+    let mut at = 0;
+    for (dims, size) in dims.into_iter().zip(sizes) {
+        let order = Order::part(all, at, dims.clone());
+        let order = order
+            .ok_or_else(|| CompressError::setting("network", "inputs of fewer numbers", all))?;
+        at += size;
+        values.push(Value::new(dims));
+        stages.push(Stage {
+            work: Work::Function {
+                function: Function::Arrangement(order),
+                tensors: 0..0,
+            },
+            relu: false,
+            inputs: vec![0],
+            output: values.len() - 1,
+        });
+    }
+    Ok((values, stages))
 }
 
 /// The value `x` rounded to the bytes of a grid, once for all layers that read it so.
@@ -304,6 +334,7 @@ fn stage<T: Real>(
             let dims = std::iter::once(channels).chain(x.dims[1..].iter().copied());
             (Work::Concat, Value::new(dims.collect()))
         }
+        Kind::Attention(heads) => (Work::Attention { heads }, Value::new(x.dims.clone())),
         Kind::Function(function) => {
             if let Function::PRelu = function {
                 per_channel(shapes.iter().map(|s| s.elements()).sum())?;
@@ -312,7 +343,9 @@ fn stage<T: Real>(
                 .ok_or_else(|| unsupported(node, "a window larger than its map"))?;
             let value = match (&function, &node.op) {
                 (_, Op::Flatten) if x.has_channels() => flattened(x, dims),
-                (Function::Arrangement(_) | Function::Embedding(_), _) => Value::new(dims),
+                (Function::Arrangement(_) | Function::Embedding(_) | Function::Mean { .. }, _) => {
+                    Value::new(dims)
+                }
                 _ => like_x(dims),
             };
             (Work::Function { function, tensors }, value)

@@ -47,6 +47,10 @@ pub(crate) enum Work {
     },
     Arithmetic(Arithmetic),
     Concat,
+    /// Of queries, keys and values.
+    Attention {
+        heads: usize,
+    },
     /// Rounding to the numbers of bytes, in front of layers that are to run in int8.
     Round(Int8Grid),
 }
@@ -168,6 +172,11 @@ impl Program {
             layout_groups: groups,
             output,
         }
+    }
+
+    /// Elements of all values of a sample.
+    pub fn elements(&self) -> usize {
+        self.values.iter().map(|value| value.elements()).sum()
     }
 
     /// The maps of a convolution's input and output, before pooling.

@@ -83,6 +83,8 @@ pub(crate) struct Order {
     pub dims: Vec<usize>,
     /// For each place of the output, the place in the input; `None` where all stay in theirs.
     from: Option<Arc<[u32]>>,
+    /// Elements of the input.
+    elements: usize,
 }
 
 impl Order {
@@ -118,6 +120,17 @@ impl Order {
         Some(Self {
             dims: to,
             from: (!stays).then(|| from.into()),
+            elements,
+        })
+    }
+
+    /// A value of `dims` that lies from element `at` on in one of `all` elements, as maps do in training. `None` where places have more than 32 bits.
+    pub fn part(all: usize, at: usize, dims: Vec<usize>) -> Option<Self> {
+        let end = u32::try_from(at + dims.iter().product::<usize>()).ok()?;
+        Some(Self {
+            dims,
+            from: Some((at as u32..end).collect()),
+            elements: all,
         })
     }
 
@@ -127,7 +140,7 @@ impl Order {
             return;
         };
         for (x, y) in x
-            .chunks_exact(from.len())
+            .chunks_exact(self.elements)
             .zip(y.chunks_exact_mut(from.len()))
         {
             y.iter_mut()
@@ -143,7 +156,7 @@ impl Order {
             return;
         };
         let samples = g.chunks_exact(from.len());
-        for (g, dx) in samples.zip(dx.chunks_exact_mut(from.len())) {
+        for (g, dx) in samples.zip(dx.chunks_exact_mut(self.elements)) {
             g.iter()
                 .zip(from.iter())
                 .for_each(|(&g, &f)| dx[f as usize] += g);

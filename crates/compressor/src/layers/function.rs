@@ -2,6 +2,7 @@
 
 mod embedding;
 mod layer_norm;
+mod pooled;
 mod prelu;
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(crate) enum Kind<'a> {
     Arithmetic(Arithmetic),
     /// Along that dimension.
     Concat(usize),
+    /// With that many heads.
+    Attention(usize),
     Function(Function),
     /// Not at all, as `not_trained` of the operator says.
     NotTrained,
@@ -44,6 +47,7 @@ impl<'a> Kind<'a> {
             Op::Max => return Self::Arithmetic(Arithmetic::Max),
             Op::Min => return Self::Arithmetic(Arithmetic::Min),
             &Op::Concat(ops::Concat { axis }) => return Self::Concat(axis),
+            Op::Attention(attention) => return Self::Attention(attention.heads),
             Op::Relu
             | Op::Clip(_)
             | Op::LeakyRelu(_)
@@ -82,14 +86,13 @@ impl<'a> Kind<'a> {
                     .and_then(|&width| Embedding::new(dims, width))
                     .map(Function::Embedding)
             }
-            Op::Softmax(_)
-            | Op::LogSoftmax(_)
-            | Op::MatMul
-            | Op::Expand(_)
-            | Op::Slice(_)
-            | Op::Attention(_)
-            | Op::ReduceMean(_)
-            | Op::L2Normalize => None,
+            // Of a map, whose channels lie last here, it would be another sum.
+            Op::ReduceMean(_) => match *dims {
+                [vectors, _] => Some(Function::Mean { vectors }),
+                _ => None,
+            },
+            Op::L2Normalize => (dims.len() != 3).then_some(Function::UnitLength),
+            Op::Softmax(_) | Op::LogSoftmax(_) | Op::MatMul | Op::Expand(_) | Op::Slice(_) => None,
         };
         function.map_or(Self::NotTrained, Self::Function)
     }
@@ -115,6 +118,12 @@ pub(crate) enum Function {
     },
     PRelu,
     Embedding(Embedding),
+    /// The mean of the vectors of a sample.
+    Mean {
+        vectors: usize,
+    },
+    /// Vectors over their lengths.
+    UnitLength,
 }
 
 impl Function {
@@ -122,7 +131,10 @@ impl Function {
     pub fn output(&self, dims: &[usize]) -> Option<Vec<usize>> {
         let over = |window| MapSize::of(dims).over(window).map(MapSize::map_dims);
         Some(match self {
-            Self::Activation(_) | Self::LayerNorm { .. } | Self::PRelu => dims.to_vec(),
+            Self::Activation(_) | Self::LayerNorm { .. } | Self::PRelu | Self::UnitLength => {
+                dims.to_vec()
+            }
+            Self::Mean { .. } => dims[1..].to_vec(),
             Self::MaxPool(window) | Self::AveragePool(window) => over(window)?,
             Self::GlobalAveragePool => vec![dims[0], 1, 1],
             &Self::Pad([top, left, bottom, right], _) => {
@@ -159,6 +171,8 @@ impl Function {
             }
             Self::Embedding(embedding) => embedding.forward(tensors[0], x, y),
             Self::PRelu => prelu::forward(tensors[0], input.channels, x, y),
+            Self::Mean { vectors } => pooled::mean(x, *vectors, output.elements(), y),
+            Self::UnitLength => pooled::unit_length(x, input.channels, y),
         }
     }
 
@@ -179,6 +193,7 @@ impl Function {
             (Self::LayerNorm { epsilon, places }, dx) => {
                 layer_norm::backward(*epsilon, places, tensors, x, g, dx, by_tensors);
             }
+            (Self::Embedding(_), _) if by_tensors[0].is_empty() => {}
             (Self::Embedding(embedding), _) => embedding.backward(x, g, &mut by_tensors[0]),
             (Self::PRelu, dx) => {
                 prelu::backward(tensors[0], input.channels, x, g, dx, &mut by_tensors[0]);
@@ -193,6 +208,12 @@ impl Function {
             }
             (Self::Pad(pads, _), Some(dx)) => arrange::pad_backward(g, output, *pads, dx, input),
             (Self::Arrangement(order), Some(dx)) => order.backward(g, dx),
+            (Self::Mean { vectors }, Some(dx)) => {
+                pooled::mean_backward(g, *vectors, output.elements(), dx);
+            }
+            (Self::UnitLength, Some(dx)) => {
+                pooled::unit_length_backward(x, g, input.channels, dx);
+            }
             // The other operators have no tensors, so without `dx` there is nothing to compute.
             (_, None) => {}
         }

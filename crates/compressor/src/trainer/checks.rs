@@ -12,18 +12,32 @@ use crate::recipe::{Augment, Recipe};
 /// That inputs which number the rows of tables are rows of them.
 pub(super) fn check_ids(network: &Network, samples: &dyn Samples) -> Result<(), CompressError> {
     let ids = network.ids();
-    let input = network.graph.inputs.first();
-    let Some((input, &rows)) = input.and_then(|i| Some((i, ids.get(i.name.as_str())?))) else {
+    if ids.is_empty() {
         return Ok(());
-    };
-    let mut sample = vec![0.0; input.shape.elements()];
+    }
+    let (mut graph, mut length) = (network.graph.at_length(1), 1);
+    let mut sample = vec![];
     for i in 0..samples.len() {
+        if samples.length(i) != length {
+            length = samples.length(i);
+            graph = network.graph.at_length(length);
+        }
+        let sizes = graph.inputs.iter().map(|input| input.shape.elements());
+        sample.resize(sizes.sum(), 0.0);
         samples.fill(i, [0, 0], &mut sample);
-        let is_id = |v: &&f32| v.fract() == 0.0 && (0.0..rows as f32).contains(*v);
-        if let Some(got) = sample.iter().find(|v| !is_id(v)) {
-            let name = format!("input `{}`, sample {i}", input.name);
-            let expected = format!("ids from 0 to {}", rows - 1);
-            return Err(CompressError::setting(&name, expected, got));
+        let mut rest = sample.as_slice();
+        for input in &graph.inputs {
+            let (numbers, others) = rest.split_at(input.shape.elements());
+            rest = others;
+            let Some(&rows) = ids.get(input.name.as_str()) else {
+                continue;
+            };
+            let is_id = |v: &&f32| v.fract() == 0.0 && (0.0..rows as f32).contains(*v);
+            if let Some(got) = numbers.iter().find(|v| !is_id(v)) {
+                let name = format!("input `{}`, sample {i}", input.name);
+                let expected = format!("ids from 0 to {}", rows - 1);
+                return Err(CompressError::setting(&name, expected, got));
+            }
         }
     }
     Ok(())

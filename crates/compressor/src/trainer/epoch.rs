@@ -30,7 +30,13 @@ impl Trainer {
         let images = self.data.train().len();
         let (batch, passes) = (phase.batch_of(images), phase.passes(images));
         let epoch = self.position.total_epochs;
-        let order = EpochOrder::new(images, passes, phase.augmentation(), seed, epoch);
+        let order = match self.graph.free_symbol() {
+            None => EpochOrder::new(images, passes, phase.augmentation(), seed, epoch),
+            Some(_) => {
+                let length = |i| self.data.train().length(i);
+                EpochOrder::by_length(images, passes, batch, &length, [seed, epoch.into()])
+            }
+        };
         let steps = phase.steps_per_epoch(images) as u32;
         let schedule = Schedule { phase, steps };
         // Of several grids the one that is chosen has a frame, at its end.
@@ -106,6 +112,10 @@ impl Trainer {
         let (images, size) = (self.data.train(), self.image_size());
         let first = self.position.step as usize * batch;
         let places = first..first + batch;
+        let lengths = places.clone();
+        let lengths = lengths.map(|p| images.length(order.samples[p] as usize));
+        let length = lengths.min().unwrap_or(1);
+        self.engine.set_length(length)?;
         let targets = images.targets();
         let targets = targets.select(places.clone().map(|p| order.samples[p] as usize));
         let fill = |i: usize, out: &mut [f32]| {
@@ -120,7 +130,8 @@ impl Trainer {
             }
         };
         let teacher = self.teacher.as_deref().filter(|_| phase.distil > 0.0);
-        let outputs = teacher.map(|teacher| teacher.outputs(order, places, &fill));
+        let outputs = teacher.map(|teacher| teacher.outputs(order, places, length, &fill));
+        let outputs = outputs.transpose()?;
         let objective = self.objective(phase);
         let data = Batch {
             samples: batch,

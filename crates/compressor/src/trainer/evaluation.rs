@@ -38,7 +38,9 @@ impl Trainer {
         let count = samples.len().min(LOSS_SAMPLES);
         let mut engine = self.engine_of(self.dense.clone())?;
         let fill = |i: usize, out: &mut [f32]| samples.fill(i, [0, 0], out);
-        let outputs = engine.predict(count, &fill, &[]);
+        let length = |i| samples.length(i);
+        let outputs = predict_until(&mut engine, count, &length, &fill, &[], &mut || false);
+        let outputs = outputs.unwrap_or_else(|| unreachable!("nothing stops it"));
         let (objective, targets) = (self.plain_objective(), samples.targets());
         let mut gradient = vec![0.0; engine.outputs()];
         let rows = outputs.chunks_exact(engine.outputs()).enumerate();
@@ -71,7 +73,14 @@ impl Trainer {
         let samples = self.data.validation();
         let keep = under_threshold(self.engine.layers(), threshold);
         let fill = |i: usize, out: &mut [f32]| samples.fill(i, [0, 0], out);
-        let outputs = predict_until(&mut self.engine, samples.len(), &fill, &keep, stop)?;
+        let outputs = predict_until(
+            &mut self.engine,
+            samples.len(),
+            &|i| samples.length(i),
+            &fill,
+            &keep,
+            stop,
+        )?;
         Some(self.errors(outputs, &samples.targets()))
     }
 

@@ -7,6 +7,7 @@ use super::prediction::predict_until;
 use crate::augmentation::Augmentation;
 use crate::data::{EpochOrder, Samples};
 use crate::engine::Engine;
+use crate::error::CompressError;
 
 /// What knows a network's outputs for training samples.
 pub(super) enum Teacher {
@@ -48,7 +49,8 @@ impl Teacher {
             let by = [variant / side, variant % side].map(|v| v as i32 - i32::from(shift));
             images.fill(image, by, out);
         };
-        let outputs = predict_until(engine, Self::samples(images, shift), &fill, &[], stop)?;
+        let samples = Self::samples(images, shift);
+        let outputs = predict_until(engine, samples, &|_| 1, &fill, &[], stop)?;
         Some(Self::Shifts(Shifts {
             shift,
             images: images.len(),
@@ -61,31 +63,34 @@ impl Teacher {
         Self::EachStep(Box::new(Mutex::new(engine)))
     }
 
-    /// Whether it knows the outputs for images of that augmentation.
-    pub fn covers(&self, augmentation: Augmentation) -> bool {
+    /// Whether it knows the outputs for images of that augmentation, of which `has_few_views` says whether it answers each once.
+    pub fn covers(&self, augmentation: Augmentation, has_few_views: bool) -> bool {
         match self {
-            Self::Shifts(shifts) => {
-                augmentation.has_few_views() && shifts.shift == augmentation.shift
-            }
-            Self::EachStep(_) => !augmentation.has_few_views(),
+            Self::Shifts(shifts) => has_few_views && shifts.shift == augmentation.shift,
+            Self::EachStep(_) => !has_few_views,
         }
     }
 
-    /// Outputs for some places of an epoch's order, `[places][outputs]`; `fill` gives the samples at these places.
+    /// Outputs for some places of an epoch's order, `[places][outputs]`; `fill` gives the samples at these places, cut to `length` elements in a free dimension.
+    ///
+    /// # Errors
+    /// Those of [`Engine::set_length`].
     pub fn outputs(
         &self,
         order: &EpochOrder,
         places: Range<usize>,
+        length: usize,
         fill: &(dyn Fn(usize, &mut [f32]) + Sync),
-    ) -> Vec<f32> {
-        match self {
+    ) -> Result<Vec<f32>, CompressError> {
+        Ok(match self {
             Self::Shifts(shifts) => shifts.outputs(order, places),
             Self::EachStep(engine) => {
                 // What a panic left behind is overwritten by each prediction.
                 let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
+                engine.set_length(length)?;
                 engine.predict(places.len(), fill, &[])
             }
-        }
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod case;
+mod lengths;
 mod networks;
 mod zeros;
 
@@ -109,6 +110,12 @@ fn layer_normalisation_of_maps_rows_and_vectors() {
 }
 
 #[test]
+fn attention_and_vectors_of_length_1() {
+    attentive().check(false);
+    attentive().check(true);
+}
+
+#[test]
 fn ids_and_values_in_other_orders() {
     of_ids().check(false);
     of_ids().check(true);
@@ -136,6 +143,7 @@ fn layers_over_the_vectors_of_a_sample() {
 #[test]
 fn values_in_other_orders_are_those_of_the_network() {
     let cases = [
+        attentive(),
         of_ids(),
         of_vectors(),
         pooled(),

@@ -406,6 +406,53 @@ pub fn of_vectors() -> Case {
     case(Shape::from([3, 5]), nodes, &shapes)
 }
 
+/// A block of a transformer over the vectors of a sample: attention whose keys and values are one value, then one with three, layer normalisations, the mean
+/// of the vectors and a vector of length 1.
+pub fn attentive() -> Case {
+    let attention = |heads| Op::Attention(ops::Attention { heads });
+    let gelu = ops::Gelu {
+        approximate: sparsevd_model::Approximate::None,
+    };
+    let nodes = vec![
+        ("in", linear("in"), vec!["x"]),
+        ("q0", linear("q0"), vec!["in"]),
+        ("a0", attention(1), vec!["q0", "in", "in"]),
+        ("q", linear("q"), vec!["a0"]),
+        ("k", linear("k"), vec!["a0"]),
+        ("v", linear("v"), vec!["a0"]),
+        ("a", attention(2), vec!["q", "k", "v"]),
+        ("o", linear("o"), vec!["a"]),
+        ("s1", Op::Add, vec!["o", "in"]),
+        ("n1", layer_norm("n1", 1, true), vec!["s1"]),
+        ("up", linear("up"), vec!["n1"]),
+        ("gelu", Op::Gelu(gelu), vec!["up"]),
+        ("down", linear("down"), vec!["gelu"]),
+        ("s2", Op::Add, vec!["down", "n1"]),
+        ("n2", layer_norm("n2", 1, true), vec!["s2"]),
+        (
+            "mean",
+            Op::ReduceMean(ops::ReduceMean::default()),
+            vec!["n2"],
+        ),
+        ("unit", Op::L2Normalize, vec!["mean"]),
+        ("out", linear("out"), vec!["unit"]),
+    ];
+    let shapes = [
+        with_bias("in", [6, 4]),
+        with_bias("q0", [6, 6]),
+        with_bias("q", [6, 6]),
+        with_bias("k", [6, 6]),
+        with_bias("v", [6, 6]),
+        with_bias("o", [6, 6]),
+        channels("n1", 6)[..2].to_vec(),
+        with_bias("up", [8, 6]),
+        with_bias("down", [6, 8]),
+        channels("n2", 6)[..2].to_vec(),
+        with_bias("out", [3, 6]),
+    ];
+    case(Shape::from([5, 4]), nodes, &shapes)
+}
+
 /// Parametric ReLUs of the input, of maps, with one slope, and of vectors.
 pub fn with_slopes() -> Case {
     let prelu = |name: &str| {

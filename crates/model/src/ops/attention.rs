@@ -72,8 +72,4 @@ impl Operator for Attention {
     fn packed_number(&self) -> Option<usize> {
         None
     }
-
-    fn not_trained(&self) -> Option<&'static str> {
-        Some("it yet: it has no backward pass")
-    }
 }

@@ -60,6 +60,6 @@ impl Operator for ReduceMean {
     }
 
     fn not_trained(&self) -> Option<&'static str> {
-        Some("it yet: it has no backward pass")
+        Some("it but of the vectors [n, d] of a sample")
     }
 }

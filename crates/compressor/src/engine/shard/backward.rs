@@ -7,6 +7,7 @@ use sparsevd_kernels::training::{Real, add, relu_gradient, round_to_bytes_gradie
 use super::{Parameters, Shard};
 use crate::engine::program::{Program, Stage, Work};
 use crate::layers::arithmetic::Arithmetic;
+use crate::layers::attention::Attention;
 use crate::layers::conv::Conv;
 use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::grouped::GroupedConv;
@@ -108,6 +109,9 @@ impl<T: Real> Shard<T> {
                     self.arithmetic_backward(program, *arithmetic, &stage.inputs, g);
                 }
                 Work::Concat => self.concat_backward(program, &stage.inputs, g),
+                Work::Attention { heads } => {
+                    self.attention_backward(program, *heads, &stage.inputs, g, pass);
+                }
                 _ => self.stage_backward(program, i, parameters, pass, g),
             }
             self.put_gradient(program, stage.output, gradient);
@@ -198,6 +202,30 @@ impl<T: Real> Shard<T> {
             }
             at += size.channels;
         }
+    }
+
+    fn attention_backward(
+        &mut self,
+        program: &Program,
+        heads: usize,
+        inputs: &[usize],
+        g: &[T],
+        pass: &Pass<'_>,
+    ) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let size = program.values[inputs[0]];
+        let values = [0, 1, 2].map(|i| self.value(program, inputs[i]));
+        let gradients = Attention { heads, size }.backward(values, g, &mut scratch);
+        for (&id, gradient) in inputs.iter().zip(gradients) {
+            // The gradient by the network's input has no consumer.
+            if id != 0 {
+                self.begin_gradient(program, id);
+                let place = self.place(program, id);
+                let d = &mut self.gradient(program, id).sized(place.end)[place];
+                add(pass.isa, gradient, d);
+            }
+        }
+        self.scratch = scratch;
     }
 
     fn stage_backward(

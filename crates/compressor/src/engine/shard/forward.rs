@@ -7,6 +7,7 @@ use sparsevd_kernels::training::{Real, relu, round_to_bytes, sum};
 use super::{Parameters, Shard};
 use crate::engine::program::{Program, Stage, Work};
 use crate::layers::arithmetic::Arithmetic;
+use crate::layers::attention::Attention;
 use crate::layers::conv::Conv;
 use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::grouped::GroupedConv;
@@ -178,6 +179,11 @@ impl<T: Real> Shard<T> {
                 let b = self.value(program, stage.inputs[1]);
                 let second = program.values[stage.inputs[1]];
                 arithmetic.forward([x, b], [input, second], y);
+            }
+            Work::Attention { heads } => {
+                let inputs = [0, 1, 2].map(|i| self.value(program, stage.inputs[i]));
+                let (heads, size) = (*heads, input);
+                Attention { heads, size }.forward(inputs, y, scratch);
             }
             Work::Concat => {
                 let mut at = 0;

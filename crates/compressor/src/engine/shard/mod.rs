@@ -76,12 +76,20 @@ impl<T: Real> Shard<T> {
             scratch: Scratch::default(),
             weight_gradients: vec![[vec![], vec![]]; layers.len()],
             bias_gradients: layers.iter().map(|l| zeros(l.bias.len())).collect(),
-            plain_gradients: plain.iter().map(|t| zeros(t.values.len())).collect(),
+            plain_gradients: plain.iter().map(|t| zeros(t.gradient_len())).collect(),
             sums: Sums::default(),
             samples: 0,
             here: 0..0,
             report: StepReport::default(),
         }
+    }
+
+    /// Takes the program of the same graph at another length.
+    pub fn set_program(&mut self, program: &Program, layouts: &[Layout]) {
+        let last = program.gradient_buffers.iter().flatten().max();
+        let buffers = last.map_or(0, |last| last + 1).max(self.gradients.len());
+        self.gradients.resize_with(buffers, Buffers::default);
+        self.layouts = layouts.to_vec();
     }
 
     /// Sizes the values for the samples and fills the network's input.
