@@ -43,8 +43,7 @@ pub trait Samples: Debug + Send + Sync {
     }
 
     /// Fills `out` with the network's input for one sample, `[height][width][channels]`, moved `shift` pixels down and right.
-    /// Without augmentation `shift` is zero. Inputs of a network with several lie one behind the other. A sample of a free [length](Self::length) is cut to what
-    /// `out` has room for.
+    /// Without augmentation `shift` is zero. Inputs of a network with several lie one behind the other.
     fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]);
 
     /// Elements of a sample in the free dimension of its network, such as the tokens of a text; 1 where there is none.
@@ -302,25 +301,41 @@ impl EpochOrder {
         Self { samples, views }
     }
 
-    /// Without augmentation, and so that batches are of samples of equal lengths, but for those where one length ends: these are to be cut to the shortest.
+    /// Batches of samples of equal lengths, without augmentation. Samples that are left over of a length, other ones in every epoch, are made up for by whole
+    /// batches that come again. `None` where no length has enough samples for one.
     pub fn by_length(
         len: usize,
         passes: usize,
         batch: usize,
         length: &dyn Fn(usize) -> usize,
         [seed, epoch]: [u64; 2],
-    ) -> Self {
-        let mut rng = stream(seed, Stream::Epoch(epoch as u32));
-        let mut order = Self::new(len, passes, Augmentation::default(), seed, epoch as u32);
-        // What is left over, other samples in every epoch, would be no whole batch.
-        let whole = order.samples.len() / batch * batch;
-        order.samples.truncate(whole);
-        order.samples.sort_by_key(|&i| length(i as usize));
-        let mut batches: Vec<&[u32]> = order.samples.chunks_exact(batch).collect();
-        batches.shuffle(&mut rng);
-        order.samples = batches.concat();
-        order
+    ) -> Option<Self> {
+        let epoch = epoch as u32;
+        let order = Self::new(len, passes, Augmentation::default(), seed, epoch);
+        let mut samples = order.samples;
+        let batches = samples.len() / batch;
+        samples.sort_by_key(|&i| length(i as usize));
+        let same = samples.chunk_by(|&a, &b| length(a as usize) == length(b as usize));
+        let mut whole: Vec<&[u32]> = same.flat_map(|same| same.chunks_exact(batch)).collect();
+        if whole.is_empty() {
+            return None;
+        }
+        // Of another seed than the samples, which a second shuffle with their own would undo in part.
+        whole.shuffle(&mut stream(seed ^ Self::BATCHES, Stream::Epoch(epoch)));
+        Some(Self {
+            samples: whole
+                .into_iter()
+                .cycle()
+                .take(batches)
+                .flatten()
+                .copied()
+                .collect(),
+            views: vec![],
+        })
     }
+
+    /// What the seed of the order of batches differs by.
+    const BATCHES: u64 = 0x6261_7463_6865_7321;
 
     /// What is done to the sample at a place.
     pub fn view(&self, place: usize) -> View {
@@ -331,6 +346,44 @@ impl EpochOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_are_of_one_length_and_take_what_they_can() {
+        // 7, 6 and 7 samples of the lengths 1, 2 and 3, in batches of 3.
+        let length = |i: usize| 1 + i % 3;
+        let of = |epoch| {
+            EpochOrder::by_length(20, 1, 3, &length, [5, epoch])
+                .unwrap()
+                .samples
+        };
+        let order = of(0);
+        assert_eq!(order.len(), 18, "as many batches as without lengths");
+        let mut times = [0; 20];
+        for batch in order.chunks(3) {
+            assert!(
+                batch
+                    .iter()
+                    .all(|i| length(*i as usize) == length(batch[0] as usize))
+            );
+            batch.iter().for_each(|i| times[*i as usize] += 1);
+        }
+        // Each of the six whole batches comes once.
+        assert!(times.iter().all(|n| *n <= 1) && times.iter().sum::<usize>() == 18);
+        let lengths = |order: &[u32]| -> Vec<usize> {
+            order
+                .chunks(3)
+                .map(|batch| length(batch[0] as usize))
+                .collect()
+        };
+        assert!(!lengths(&order).is_sorted(), "lengths are mixed");
+        assert_ne!(of(1), order);
+        assert_eq!(of(0), order);
+        // One length too short for a batch, so that another comes twice.
+        let few = EpochOrder::by_length(8, 1, 4, &|i| usize::from(i < 5), [5, 0]).unwrap();
+        assert_eq!(few.samples.len(), 8);
+        assert_eq!(few.samples[..4], few.samples[4..]);
+        assert!(EpochOrder::by_length(8, 1, 4, &|i| i, [5, 0]).is_none());
+    }
 
     fn images() -> Dataset {
         let pixels: Vec<u8> = (0..60 * 2 * 3 * 3).map(|i| (i % 251) as u8).collect();

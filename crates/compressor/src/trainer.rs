@@ -537,7 +537,7 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
         let augmentation = phase.augmentation();
-        // Texts are cut to the shortest of their batch.
+        // An engine takes batches of one length.
         let few_views = augmentation.has_few_views() && self.graph.free_symbol().is_none();
         let known = (self.teacher.as_ref()).is_some_and(|t| t.covers(augmentation, few_views));
         if phase.distil == 0.0 || known {

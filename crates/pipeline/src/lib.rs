@@ -36,7 +36,7 @@ mod convert;
 mod cosines;
 mod data;
 #[cfg(feature = "text")]
-mod encoder_calibration;
+mod encoder_compression;
 #[cfg(feature = "text")]
 mod encoder_folder;
 mod error;
@@ -81,7 +81,7 @@ pub use convert::{Conversion, Converted, GridRounding, find_all_scales};
 pub use cosines::Cosines;
 pub use data::Data;
 #[cfg(feature = "text")]
-pub use encoder_calibration::CalibratedEncoder;
+pub use encoder_compression::{CompressedEncoder, EncoderCompression};
 #[cfg(feature = "text")]
 pub use encoder_folder::{check_encoder_out, write_encoder};
 pub use error::{NEEDS_GRID, PipelineError};
@@ -96,7 +96,7 @@ pub use output_values::{
     NamedPrediction, OutputValues, PredictedOutputs, Predictions, SamplePrediction, TopClass,
     write_outputs,
 };
-pub use outputs::{Form, Outputs, grid_run, int8_run};
+pub use outputs::{Form, Outputs, encoder_run, grid_run, int8_run};
 pub use quantise_activations::{
     ActivationQuantisation, Agreement, Int8Scores, QuantisationReport, QuantisedActivations,
     QuantisedLayer, TrainedActivations,

@@ -236,6 +236,13 @@ pub fn int8_run(output: &Path) -> PathBuf {
     beside(output, "run")
 }
 
+/// The folder of the run that trains an encoder: `a.run` beside the folder `a`.
+pub fn encoder_run(output: &Path) -> PathBuf {
+    let mut name = output.file_name().unwrap_or_default().to_owned();
+    name.push(".run");
+    output.with_file_name(name)
+}
+
 /// The file beside an output that is called as it is, with another ending.
 fn beside(output: &Path, ending: &str) -> PathBuf {
     output.with_file_name(format!("{}.{ending}", stem(output)))

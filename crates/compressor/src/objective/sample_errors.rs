@@ -2,7 +2,7 @@
 
 use super::cross_entropy::is_wrong;
 use super::score::Score;
-use super::squared_error::squared_deviations;
+use super::squared_error::error_units;
 use super::targets::{Target, Targets};
 
 /// A score, and what each sample adds to it.
@@ -43,7 +43,7 @@ impl SampleErrors {
                     .collect(),
             },
             Targets::Vectors { outputs, values } => {
-                let deviations = squared_deviations(values, *outputs);
+                let deviations = error_units(values, *outputs);
                 let term = |(i, row): (usize, &[f32])| {
                     let Target::Vector(target) = targets.get(i) else {
                         return f64::NAN;

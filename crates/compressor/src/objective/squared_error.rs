@@ -43,6 +43,16 @@ pub(super) fn squared_deviations(values: &[f32], outputs: usize) -> Vec<f64> {
         .collect()
 }
 
+/// What the squared errors of each output are divided by in R2: [`squared_deviations`], but at least so much of the largest that an f32 beside that would still
+/// show it. Some embeddings have numbers that are zero but for rounding, whose errors mean nothing.
+pub(super) fn error_units(values: &[f32], outputs: usize) -> Vec<f64> {
+    const RESOLVED: f64 = (f32::EPSILON as f64 / 2.0) * (f32::EPSILON as f64 / 2.0);
+    let mut deviations = squared_deviations(values, outputs);
+    let least = RESOLVED * deviations.iter().copied().fold(0.0, f64::max);
+    deviations.iter_mut().for_each(|d| *d = d.max(least));
+    deviations
+}
+
 impl<T: Real> Objective<T> for SquaredError {
     fn check(&self, targets: &Targets<'_>, outputs: usize) -> Result<(), CompressError> {
         let fail =
@@ -129,7 +139,7 @@ impl<T: Real> Objective<T> for SquaredError {
                 *sum += error * error;
             }
         }
-        let explained = squares.iter().zip(squared_deviations(values, *outputs));
+        let explained = squares.iter().zip(error_units(values, *outputs));
         let r2 = explained.map(|(s, d)| 1.0 - s / d).sum::<f64>() / *outputs as f64;
         let mean = squares.iter().sum::<f64>() / (samples * outputs) as f64;
         Score::Regression {
@@ -143,6 +153,7 @@ impl<T: Real> Objective<T> for SquaredError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::{PerSample, sample_errors};
 
     const OBJECTIVE: SquaredError = SquaredError {
         deviation: 0.5,
@@ -162,6 +173,30 @@ mod tests {
             rmse: (5.0f64 / 8.0).sqrt(),
         };
         assert_eq!(score, want);
+    }
+
+    #[test]
+    fn outputs_that_are_zero_but_for_rounding_have_no_say() {
+        // Two outputs, of which the second is zero as far as a float beside 1 can tell.
+        let targets = [0.0, 1e-33, 1.0, 3e-33, 1.0, 1e-33, 1.0, 2e-33];
+        let mut predictions = targets;
+        predictions
+            .iter_mut()
+            .skip(1)
+            .step_by(2)
+            .for_each(|v| *v += 1e-17);
+        let targets = Targets::vectors(&targets, 2);
+        let score = OBJECTIVE.score(&predictions, &targets);
+        assert!(score.r2().unwrap() > 0.999_999, "{score}");
+        // The same as the terms of the samples.
+        let PerSample::Regression(terms) = sample_errors(&predictions, &targets).samples else {
+            panic!("numbers")
+        };
+        assert!((1.0 - terms.iter().sum::<f64>() - score.r2().unwrap()).abs() < 1e-12);
+        // An output of a smaller unit counts as before.
+        let small = [0.0, 0.0, 1.0, 1e-6];
+        let score = OBJECTIVE.score(&[0.0, 0.0, 1.0, 0.0], &Targets::vectors(&small, 2));
+        assert_eq!(score.r2().unwrap(), (1.0 - 1.0) / 2.0);
     }
 
     #[test]

@@ -34,7 +34,12 @@ impl Trainer {
             None => EpochOrder::new(images, passes, phase.augmentation(), seed, epoch),
             Some(_) => {
                 let length = |i| self.data.train().length(i);
-                EpochOrder::by_length(images, passes, batch, &length, [seed, epoch.into()])
+                let order =
+                    EpochOrder::by_length(images, passes, batch, &length, [seed, epoch.into()]);
+                order.ok_or_else(|| {
+                    let expected = "as many samples as some length has at least";
+                    CompressError::setting("batch", expected, batch)
+                })?
             }
         };
         let steps = phase.steps_per_epoch(images) as u32;
@@ -112,9 +117,7 @@ impl Trainer {
         let (images, size) = (self.data.train(), self.image_size());
         let first = self.position.step as usize * batch;
         let places = first..first + batch;
-        let lengths = places.clone();
-        let lengths = lengths.map(|p| images.length(order.samples[p] as usize));
-        let length = lengths.min().unwrap_or(1);
+        let length = images.length(order.samples[first] as usize);
         self.engine.set_length(length)?;
         let targets = images.targets();
         let targets = targets.select(places.clone().map(|p| order.samples[p] as usize));

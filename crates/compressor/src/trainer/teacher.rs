@@ -71,7 +71,7 @@ impl Teacher {
         }
     }
 
-    /// Outputs for some places of an epoch's order, `[places][outputs]`; `fill` gives the samples at these places, cut to `length` elements in a free dimension.
+    /// Outputs for some places of an epoch's order, `[places][outputs]`; `fill` gives the samples at these places, of `length` elements in a free dimension.
     ///
     /// # Errors
     /// Those of [`Engine::set_length`].

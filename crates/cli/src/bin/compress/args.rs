@@ -45,6 +45,8 @@ Examples:
   compress resnet.onnx --calibrate --sparsity 0.6 --data inputs.npz
       in one shot, with a repair of the weights that stay, by the first 512 inputs; without labels and training
   compress all-MiniLM-L6-v2 --calibrate 1024 --sparsity 0.6 --text sentences.txt --out MiniLM-sparse
+  compress all-MiniLM-L6-v2 --calibrate --sparsity 0.8 --recipe distil.toml --text sentences.txt --out MiniLM-sparse
+      an encoder that was pruned in one shot is trained towards the embeddings that it had
       an encoder from its Hugging Face folder, to a folder that `run-sparse embed` takes
   compress classifier.onnx --data inputs.npz --min-agreement 98.5
       without labels: the network is the teacher, and the result must answer 98.5 % of the inputs as it does
@@ -142,9 +144,13 @@ pub struct CompressArgs {
         conflicts_with_all = ["method", "posterior", "goal"]
     )]
     pub calibrate: Option<NonZeroUsize>,
-    /// Calibrate an encoder of texts, whose Hugging Face folder MODEL is, on the lines of this file, and write it as a folder again
-    #[arg(long, value_name = "FILE", requires_all = ["calibrate", "out"], conflicts_with = "data")]
+    /// Compress an encoder of texts, whose Hugging Face folder MODEL is, by the lines of this file, and write it as a folder again: by --calibrate, by --recipe,
+    /// which trains it towards the embeddings that it had, or by one after the other
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["data", "resume"])]
     pub text: Option<PathBuf>,
+    /// Train towards the embeddings of the encoder in this folder, and compare with it: the dense one, where MODEL is sparse already
+    #[arg(long, value_name = "FOLDER", requires = "text")]
+    pub teacher: Option<PathBuf>,
     /// Share of the weights that --method magnitude or --calibrate removes: 0.9 leaves one in ten
     #[arg(
         long,
