@@ -53,6 +53,7 @@ pub struct Settings {
     calibrate: Option<usize>,
     scope: Option<String>,
     every_layer: bool,
+    int8: bool,
     posterior: Option<PathBuf>,
     run: Option<PathBuf>,
     resume: bool,
@@ -90,6 +91,7 @@ impl Settings {
             class_weights: word("class_weights", self.class_weights.as_ref())?,
             keep_dense: self.keep_dense.clone(),
             epochs: None,
+            int8: self.int8,
             goal: Goal::of(self.ratio, self.weights, self.bytes),
         })
     }

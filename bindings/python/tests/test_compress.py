@@ -71,6 +71,15 @@ def test_the_bytes_are_those_of_the_command(case, program, table):
     assert (case / "c.sparse.safetensors").read_bytes() == expected
 
 
+def test_int8_layers_are_those_of_the_command(case, program, table):
+    expected = command(program, case, "--int8")
+    loaded = sparsevd.load(case / "mlp.safetensors")
+    result = sparsevd.compress(loaded, table, recipe=case / "recipe.toml", int8=True)
+    result.save(case / "int8.sparse.safetensors")
+    assert (case / "int8.sparse.safetensors").read_bytes() == expected
+    assert result.report["int8"]["layers"] >= result.report["int8"]["int8_layers"]
+
+
 def test_without_labels_the_network_is_held_to_its_own_answers(case, program, table):
     x, y = table
     np.savez(case / "set.npz", x=x)
