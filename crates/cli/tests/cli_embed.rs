@@ -343,3 +343,86 @@ fn an_encoder_is_calibrated_on_lines_and_is_a_folder_again() {
         stderr(&output)
     );
 }
+
+#[test]
+fn an_encoder_is_trained_towards_its_embeddings() {
+    let w = Workplace::new();
+    let words: Vec<String> = texts().split_whitespace().map(str::to_owned).collect();
+    let line = |i: usize| -> String {
+        let of_line = (0..2 + i % 5).map(|j| words[(i * 5 + j * 3 + i * j) % words.len()].as_str());
+        of_line.collect::<Vec<_>>().join(" ") + "\n"
+    };
+    w.write("lines.txt", (0..300).map(line).collect::<String>());
+    w.write(
+        "r.toml",
+        "validation = 40\nfreeze_embeddings = true\n[[phase]]\nmethod = \"fine-tune\"\nepochs = 20\nbatch = 8\nlr = 1.5e-2\n",
+    );
+    let compress = |args: &[&str]| {
+        let args = [args, &["--text", "lines.txt", "--json"]].concat();
+        w.command("compress").args(args).output().unwrap()
+    };
+    let summary = |output: &Output| -> Value {
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let mean = |summary: &Value| summary["cosine"]["mean"].as_f64().unwrap();
+    let pruned = ["--calibrate", "60", "--sparsity", "0.8"];
+    let before = summary(&compress(
+        &[&[GOLDEN, "--out", "pruned"], &pruned[..]].concat(),
+    ));
+    let both = [
+        &[GOLDEN, "--out", "both", "--recipe", "r.toml"],
+        &pruned[..],
+    ]
+    .concat();
+    let after = summary(&compress(&both));
+    assert_eq!(
+        (&before["epochs"], &after["epochs"]),
+        (&0.into(), &20.into())
+    );
+    assert!(mean(&after) > mean(&before), "{before}\n{after}");
+    assert!(after["validation_r2"].is_number() && before["validation_r2"].is_null());
+    assert!(!w.path("both.encoder.run/checkpoint.safetensors").exists());
+    // From the sparse folder, towards the dense one.
+    let again = [
+        "pruned",
+        "--out",
+        "again",
+        "--recipe",
+        "r.toml",
+        "--teacher",
+        GOLDEN,
+    ];
+    let again = summary(&compress(&again));
+    assert!(mean(&again) > mean(&before), "{before}\n{again}");
+    assert_eq!(again["nonzeros"], before["nonzeros"]);
+    for (args, words) in [
+        (&[GOLDEN, "--out", "x"][..], "--calibrate, --recipe or both"),
+        (
+            &[GOLDEN, "--out", "x", "--recipe", "r.toml", "--ratio", "5"],
+            "cannot be used with",
+        ),
+        (
+            &[
+                GOLDEN, "--out", "x", "--recipe", "r.toml", "--method", "fisher",
+            ],
+            "cannot be used with",
+        ),
+        (
+            &[
+                GOLDEN,
+                "--out",
+                "x",
+                "--recipe",
+                "r.toml",
+                "--validation",
+                "other.npz",
+            ],
+            "validation: expected a share or a number",
+        ),
+    ] {
+        let output = compress(args);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+}

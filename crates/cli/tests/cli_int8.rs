@@ -200,6 +200,110 @@ fn linear_layers_take_a_scale_for_each_vector_where_asked_to() {
 }
 
 #[test]
+fn weights_are_trained_for_their_bytes() {
+    let place = Workplace::new();
+    let (model, mnist) = (
+        root("models/lenet-300-100/sparse.safetensors"),
+        root("data/mnist"),
+    );
+    let quantise = |out: &str, threads: &str| {
+        let args = [
+            "quantise-activations",
+            &model,
+            "--data",
+            &mnist,
+            "--epochs",
+            "1",
+            "--validation",
+            "2000",
+            "--threads",
+            threads,
+            "--out",
+            out,
+            "--json",
+        ];
+        json(&place.ok(&args))
+    };
+    let report = quantise("q.safetensors", "2");
+    let training = &report["training"];
+    assert_eq!(training["epochs"], 1, "{report}");
+    let percent = |scores: &str, set: &str, of: &str| {
+        training[scores][set][format!("{of}_percent")]
+            .as_f64()
+            .unwrap()
+    };
+    for set in ["validation", "test"] {
+        let f32 = percent("rounded", set, "dense");
+        assert_eq!(f32, percent("trained", set, "dense"));
+        for scores in ["rounded", "trained"] {
+            assert!(
+                (percent(scores, set, "sparse") - f32).abs() < 0.6,
+                "{report}"
+            );
+        }
+    }
+    assert_eq!(training["rounded"]["validation"]["images"], 2000);
+    assert_eq!(
+        training["kept"],
+        percent("trained", "validation", "sparse") <= percent("rounded", "validation", "sparse")
+    );
+    // Nothing is left to go on with.
+    assert!(!place.path("q.int8.run/checkpoint.safetensors").exists());
+    quantise("one.safetensors", "1");
+    let read = |name: &str| std::fs::read(place.path(name)).unwrap();
+    assert!(
+        read("one.safetensors") == read("q.safetensors"),
+        "one thread or two"
+    );
+}
+
+#[test]
+fn a_compression_ends_with_int8_layers_where_asked_to() {
+    let place = Workplace::new();
+    let args = [
+        "net.safetensors",
+        "--method",
+        "magnitude",
+        "--sparsity",
+        "0.5",
+        "--data",
+        "data",
+        "--int8",
+        "--out",
+        "p.safetensors",
+        "--json",
+    ];
+    let output = place.compress(&args);
+    assert!(
+        output.status.code().is_some_and(|code| code < 2),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report = json(std::str::from_utf8(&output.stdout).unwrap());
+    assert!(
+        report["int8"]["int8_layers"].as_u64().unwrap() >= 1,
+        "{report}"
+    );
+    assert_eq!(report["int8"]["epochs"], 0);
+    let back = read_network(place.path("p.safetensors"), &GraphSource::Auto).unwrap();
+    assert!(!back.network.int8.is_empty());
+    // Without inputs there are no ranges.
+    let output = place.compress(&[
+        "net.safetensors",
+        "--method",
+        "magnitude",
+        "--sparsity",
+        "0.5",
+        "--int8",
+        "--out",
+        "q.safetensors",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("ranges of int8 layers"), "{stderr}");
+}
+
+#[test]
 fn a_packed_file_keeps_its_weights_and_gets_grids() {
     let place = Workplace::new();
     let (model, mnist) = (root("models/lenet-5/packed.spvd"), root("data/mnist"));
@@ -337,7 +441,7 @@ fn mistakes_are_one_clear_line() {
     let inputs = Stream(4).floats(20 * SIDE * SIDE);
     write_npz(place.path("few.npz"), &[("x", &[20, SIDE, SIDE], &inputs)]).unwrap();
     place.write("there.safetensors", "");
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (
             &["--data", "data", "--keep-f32", "fc7"],
             &["`fc7`", "did you mean"],
@@ -361,6 +465,10 @@ fn mistakes_are_one_clear_line() {
             &["error", "positive", "0"],
         ),
         (&["--data", "nowhere"], &["nowhere"]),
+        (
+            &["--data", "data", "--epochs", "1", "-o", "x.spvd"],
+            &["--epochs", "leave the grids", "x.spvd"],
+        ),
         (
             &["--data", "data", "--dynamic", "-o", "x.spvd"],
             &["--dynamic", "grids of samples", "x.spvd"],

@@ -46,7 +46,7 @@ pub trait Samples: Debug + Send + Sync {
     /// Without augmentation `shift` is zero. Inputs of a network with several lie one behind the other.
     fn fill(&self, index: usize, shift: [i32; 2], out: &mut [f32]);
 
-    /// Elements of a sample in the free dimension of its network, such as the tokens of a text; 1 where there is none.
+    /// Elements of a sample in the free dimension of its network, such as the tokens of a text, 1 or more; 1 where there is none.
     fn length(&self, _index: usize) -> usize {
         1
     }
@@ -65,6 +65,8 @@ pub trait Samples: Debug + Send + Sync {
 pub struct TrainingData {
     train: Arc<dyn Samples>,
     validation: Arc<dyn Samples>,
+    /// What answered samples without targets, where that is another network than the one that is trained.
+    answered_by: Option<String>,
 }
 
 impl TrainingData {
@@ -73,7 +75,15 @@ impl TrainingData {
         Self {
             train: Arc::new(train),
             validation: Arc::new(validation),
+            answered_by: None,
         }
+    }
+
+    /// Says which network the targets are the answers of, by its fingerprint, where that is not the one that is trained: a run goes on only with the same.
+    #[must_use]
+    pub fn answered_by(mut self, fingerprint: String) -> Self {
+        self.answered_by = Some(fingerprint);
+        self
     }
 
     /// Holds `validation` samples back from a training set: at most a sixth of it, drawn the same way in every run, so that
@@ -93,6 +103,11 @@ impl TrainingData {
         let [held, rest] = draw(samples, validation.min(samples / 6));
         let part = |places: &[usize]| Images::new(dataset.subset(places), input, preprocessing);
         Ok(Self::new(part(&rest), part(&held)))
+    }
+
+    /// The fingerprint of the network whose answers are the targets, where that is not the one that is trained.
+    pub(crate) fn teacher(&self) -> Option<&str> {
+        self.answered_by.as_deref()
     }
 
     /// Samples that are trained on.
@@ -302,14 +317,14 @@ impl EpochOrder {
     }
 
     /// Batches of samples of equal lengths, without augmentation. Samples that are left over of a length, other ones in every epoch, are made up for by whole
-    /// batches that come again. `None` where no length has enough samples for one.
+    /// batches that come again. Some length has enough samples for one.
     pub fn by_length(
         len: usize,
         passes: usize,
         batch: usize,
         length: &dyn Fn(usize) -> usize,
         [seed, epoch]: [u64; 2],
-    ) -> Option<Self> {
+    ) -> Self {
         let epoch = epoch as u32;
         let order = Self::new(len, passes, Augmentation::default(), seed, epoch);
         let mut samples = order.samples;
@@ -317,12 +332,9 @@ impl EpochOrder {
         samples.sort_by_key(|&i| length(i as usize));
         let same = samples.chunk_by(|&a, &b| length(a as usize) == length(b as usize));
         let mut whole: Vec<&[u32]> = same.flat_map(|same| same.chunks_exact(batch)).collect();
-        if whole.is_empty() {
-            return None;
-        }
         // Of another seed than the samples, which a second shuffle with their own would undo in part.
         whole.shuffle(&mut stream(seed ^ Self::BATCHES, Stream::Epoch(epoch)));
-        Some(Self {
+        Self {
             samples: whole
                 .into_iter()
                 .cycle()
@@ -331,7 +343,7 @@ impl EpochOrder {
                 .copied()
                 .collect(),
             views: vec![],
-        })
+        }
     }
 
     /// What the seed of the order of batches differs by.
@@ -351,11 +363,7 @@ mod tests {
     fn batches_are_of_one_length_and_take_what_they_can() {
         // 7, 6 and 7 samples of the lengths 1, 2 and 3, in batches of 3.
         let length = |i: usize| 1 + i % 3;
-        let of = |epoch| {
-            EpochOrder::by_length(20, 1, 3, &length, [5, epoch])
-                .unwrap()
-                .samples
-        };
+        let of = |epoch| EpochOrder::by_length(20, 1, 3, &length, [5, epoch]).samples;
         let order = of(0);
         assert_eq!(order.len(), 18, "as many batches as without lengths");
         let mut times = [0; 20];
@@ -379,10 +387,9 @@ mod tests {
         assert_ne!(of(1), order);
         assert_eq!(of(0), order);
         // One length too short for a batch, so that another comes twice.
-        let few = EpochOrder::by_length(8, 1, 4, &|i| usize::from(i < 5), [5, 0]).unwrap();
+        let few = EpochOrder::by_length(8, 1, 4, &|i| usize::from(i < 5), [5, 0]);
         assert_eq!(few.samples.len(), 8);
         assert_eq!(few.samples[..4], few.samples[4..]);
-        assert!(EpochOrder::by_length(8, 1, 4, &|i| i, [5, 0]).is_none());
     }
 
     fn images() -> Dataset {

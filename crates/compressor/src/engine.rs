@@ -148,7 +148,7 @@ impl<T: Real> Engine<T> {
     /// Takes samples of that many elements in the free dimension from now on; nothing changes where the graph has none. Buffers stay.
     ///
     /// # Errors
-    /// None for lengths that the network takes.
+    /// An output that has the free dimension, too.
     pub fn set_length(&mut self, length: usize) -> Result<(), CompressError> {
         if self.graph.free_symbol().is_none() || self.length == length {
             return Ok(());

@@ -72,7 +72,7 @@ impl<T: Real> PlainTensor<T> {
         state.collect()
     }
 
-    /// Trains it no more.
+    /// Trains it no more. It is to be the table of an embedding, the one tensor whose gradient may be missing.
     pub fn freeze(&mut self) {
         (self.is_frozen, self.moments) = (true, [vec![], vec![]]);
     }

@@ -43,8 +43,8 @@ use crate::units;
 
 use average::Average;
 use checks::{
-    check_augmentation, check_classes, check_ids, check_normalisation, check_smoothing,
-    check_weights,
+    check_augmentation, check_classes, check_ids, check_lengths, check_normalisation,
+    check_smoothing, check_weights,
 };
 pub use history::{EpochRecord, LayerRecord};
 pub use observer::{Observer, Silent};
@@ -208,6 +208,7 @@ impl Trainer {
         for samples in [run.data.train(), run.data.validation()] {
             check_ids(network, samples)?;
         }
+        check_lengths(run.data.train(), &run.recipe)?;
         let targets = run.data.train().targets();
         let loss = run.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
         check_smoothing(loss, &run.recipe)?;
@@ -262,11 +263,16 @@ impl Trainer {
     /// run with these grids; a teacher rounds nothing.
     ///
     /// # Errors
-    /// None for a state that is valid already.
+    /// A name that no layer has.
     pub fn set_input_grids(
         &mut self,
         grids: &BTreeMap<String, Int8Grid>,
     ) -> Result<(), CompressError> {
+        let is_layer = |name: &&String| self.layers().iter().any(|l| l.node == **name);
+        if let Some(name) = grids.keys().find(|name| !is_layer(name)) {
+            let expected = "names of layers";
+            return Err(CompressError::setting("input grids", expected, name));
+        }
         let inputs = grids.iter();
         let inputs = inputs.map(|(node, grid)| (node.clone(), Int8Input::from(*grid)));
         self.original.int8.inputs = inputs.collect();
@@ -537,7 +543,7 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, CompressError> {
         let augmentation = phase.augmentation();
-        // An engine takes batches of one length.
+        // Samples of several lengths are answered batch by batch: a batch has one length.
         let few_views = augmentation.has_few_views() && self.graph.free_symbol().is_none();
         let known = (self.teacher.as_ref()).is_some_and(|t| t.covers(augmentation, few_views));
         if phase.distil == 0.0 || known {

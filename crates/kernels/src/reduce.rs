@@ -72,7 +72,7 @@ pub struct L2Normalize {
 }
 
 /// The smallest norm that a vector is divided by, as in PyTorch's `F.normalize`.
-const SMALLEST: f32 = 1e-12;
+pub const SMALLEST_NORM: f32 = 1e-12;
 
 impl L2Normalize {
     /// Of vectors of `width` elements.
@@ -108,7 +108,11 @@ fn normalize_body(x: &mut [f32], width: usize) {
         }
         let norm = sums.iter().sum::<f64>().sqrt() as f32;
         // A norm that is NaN stays.
-        let norm = if norm < SMALLEST { SMALLEST } else { norm };
+        let norm = if norm < SMALLEST_NORM {
+            SMALLEST_NORM
+        } else {
+            norm
+        };
         vector.iter_mut().for_each(|x| *x /= norm);
     }
 }

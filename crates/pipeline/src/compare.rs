@@ -129,6 +129,8 @@ impl MethodComparison {
         let cells = cells(&self.methods, &self.ratios, &self.seeds, &network)?;
         let mut base = self.recipe.recipe.clone();
         (base.search, base.seed) = (None, 0);
+        // Methods are compared in f32.
+        base.quantise_activations = None;
         check_recipe(&base, &cells, dense_weights)?;
         let data_path = self.data.path().map(absolute).transpose()?;
         let data = self.data.clone();

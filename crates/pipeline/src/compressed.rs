@@ -36,6 +36,8 @@ pub struct Compressed {
     pub search: Option<SearchReport>,
     /// What came of int8 layers, where the recipe ends with such.
     pub int8: Option<QuantisationReport>,
+    /// What their training took.
+    pub(crate) int8_seconds: f64,
     /// Scores of the dense network, where there was a data set.
     pub before: Option<Scores>,
     /// The recipe that was followed.
@@ -255,7 +257,7 @@ impl Compressed {
             training_seconds: match &self.search {
                 Some(search) => search.seconds,
                 None => self.history.iter().map(|e| e.seconds).sum(),
-            },
+            } + self.int8_seconds,
             search: self.search.clone(),
             history: self.history.clone(),
             summary,

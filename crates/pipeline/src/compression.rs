@@ -298,17 +298,21 @@ impl Compression {
         };
         let folder = folder.filter(|_| trains);
         let mut network = finish(network);
-        let mut int8 = None;
+        let (mut int8, mut int8_seconds) = (None, 0.0);
         if let (Some(settings), Some(samples)) = (&recipe.recipe.quantise_activations, &samples) {
             let run = (samples, &recipe.recipe, folder.as_ref());
-            let done = quantise_at_end(settings, network, run, threads, observer)?;
-            (network, int8) = (done.network, Some(done.report));
+            // Of a network that was pruned before, a packed file is written wherever one can be.
+            let one_scale = recipe.recipe.ends_on_grids() || pruning.is_some();
+            let done = quantise_at_end(settings, network, run, one_scale, threads, observer)?;
+            (network, int8, int8_seconds) =
+                (done.network, Some(done.report), done.training_seconds);
         }
         Ok(Compressed {
             network,
             history,
             search,
             int8,
+            int8_seconds,
             before,
             recipe,
             pruning,

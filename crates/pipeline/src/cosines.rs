@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// How near the embeddings of an encoder are to those that it had before it was changed: cosines of the two, over texts by which it was not changed.
+/// How near the embeddings of an encoder are to those of the encoder that it was made of, or learned from: cosines of the two, over texts by which it was not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Cosines {
     /// Texts.
@@ -34,7 +34,7 @@ impl fmt::Display for Cosines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "embeddings of {} other texts: cosine to those before {:.4}, of the tenth that moved most {:.4}",
+            "embeddings of {} other texts: cosine to the dense ones {:.4}, of the tenth that is furthest {:.4}",
             self.texts, self.mean, self.worst_decile
         )
     }

@@ -2,9 +2,11 @@
 
 mod texts;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sparsevd_compressor::recipe::{Recipe, Validation};
+use sparsevd_compressor::checkpoint::network_fingerprint;
+use sparsevd_compressor::recipe::{Augment, Recipe, Validation};
 use sparsevd_compressor::report::Calibration;
 use sparsevd_compressor::trainer::{EpochRecord, Observer};
 use sparsevd_compressor::{TrainingData, draw, smaller};
@@ -13,7 +15,7 @@ use sparsevd_model::{Network, Weights};
 
 use crate::calibrate::calibrate;
 use crate::cosines::Cosines;
-use crate::encoder_folder::{different, encoder_options, write_encoder};
+use crate::encoder_folder::{different, encoder_options, teacher_options, write_encoder};
 use crate::error::PipelineError;
 use crate::pruning::remove_zeros;
 use crate::run_folder::RunFolder;
@@ -82,19 +84,39 @@ impl EncoderCompression {
     /// Prunes and trains.
     ///
     /// # Errors
-    /// Those of [`TextEncoder::open`]; fewer than two texts; settings out of range; a recipe that takes validation samples from another data set; a teacher of
-    /// other tokens or another width; [`PipelineError::Interrupted`] where the observer stops.
+    /// Those of [`TextEncoder::open`]; fewer than two texts, or six where there is a recipe; settings out of range; a recipe that takes validation samples from
+    /// another data set, distils, searches, measures augmentation or ends with int8 layers; a teacher of other tokens or another width;
+    /// [`PipelineError::Interrupted`] where the observer stops.
     pub fn run(self, observer: &mut dyn Observer) -> Result<CompressedEncoder, PipelineError> {
+        let run = self.run.clone();
+        let done = self.run_in(run.as_ref(), observer);
+        done.map_err(|error| error.in_run(run.as_ref().map(RunFolder::path)))
+    }
+
+    fn run_in(
+        self,
+        run: Option<&RunFolder>,
+        observer: &mut dyn Observer,
+    ) -> Result<CompressedEncoder, PipelineError> {
         let Self {
             folder,
             teacher,
             texts,
-            calibration,
+            mut calibration,
             recipe,
-            run,
             threads,
+            ..
         } = self;
-        let encoder = TextEncoder::open(&folder, &encoder_options(threads)?)?;
+        if let Some(recipe) = &recipe {
+            check(recipe)?;
+            if let Some(settings) = &mut calibration {
+                settings
+                    .keep_dense
+                    .extend(recipe.keep_dense.iter().cloned());
+            }
+        }
+        let encoder = TextEncoder::open(&folder, &teacher_options(threads)?)?;
+        let dense = TextEncoder::open(&teacher, &teacher_options(threads)?)?;
         let samples = calibration.as_ref().map_or(0, |settings| settings.samples);
         let (learned, compared) = match &recipe {
             None => {
@@ -115,6 +137,16 @@ impl EncoderCompression {
         }
         let mut network = read_encoder(&folder)?.loaded.network;
         network.int8 = sparsevd_model::Int8Grids::default();
+        let data = match &recipe {
+            None => None,
+            Some(recipe) => {
+                let tokens = TextSamples::tokens(&encoder, &dense, &learned)?;
+                if let Some(note) = left_over(&tokens, recipe) {
+                    observer.note(&note);
+                }
+                Some(tokens)
+            }
+        };
         if let Some(settings) = &calibration {
             let samples = &learned[..samples.min(learned.len())];
             let inputs = Batched::new(&encoder, samples)?;
@@ -126,18 +158,21 @@ impl EncoderCompression {
             }
         }
         let mut history = vec![];
-        if let Some(recipe) = &recipe {
-            let dense = TextEncoder::open(&teacher, &encoder_options(threads)?)?;
-            observer.note(&format!(
-                "embedding {} texts by {}",
-                learned.len() + compared.len(),
-                teacher.display()
-            ));
-            let samples = |texts: &[String]| TextSamples::new(&encoder, &dense, texts);
-            let data = TrainingData::new(samples(&learned)?, samples(&compared)?);
+        if let (Some(recipe), Some(tokens)) = (&recipe, data) {
+            let all = learned.len() + compared.len();
+            observer.note(&format!("{} embeds {all} texts", teacher.display()));
+            let validation = TextSamples::tokens(&encoder, &dense, &compared)?;
+            let mut data = TrainingData::new(
+                TextSamples::new(tokens, &dense, &learned)?,
+                TextSamples::new(validation, &dense, &compared)?,
+            );
+            if teacher != folder || calibration.is_some() {
+                let network = read_encoder(&teacher)?.loaded.network;
+                data = data.answered_by(network_fingerprint(&network));
+            }
             remove_zeros(&mut network);
             let start = Start::from(&network);
-            let trainer = train(start, recipe, data, run.as_ref(), None, threads, observer)?;
+            let trainer = train(start, recipe, data, run, None, threads, observer)?;
             history = trainer.history().to_vec();
             network = trainer.network()?;
         }
@@ -152,17 +187,65 @@ impl EncoderCompression {
     }
 }
 
+/// Refuses what an encoder is not trained by.
+fn check(recipe: &Recipe) -> Result<(), PipelineError> {
+    recipe.check()?;
+    let distils = recipe.phases.iter().any(|phase| phase.distil > 0.0);
+    let refused = [
+        (
+            "distil",
+            "0, as the targets are the teacher's embeddings",
+            distils,
+        ),
+        ("search", "none, nor a goal", recipe.search.is_some()),
+        ("augment", "none for texts", recipe.augment != Augment::None),
+        (
+            "quantise_activations",
+            "none; `compress quantise-activations --dynamic --text` makes int8 layers of the result",
+            recipe.quantise_activations.is_some(),
+        ),
+    ];
+    match refused.into_iter().find(|(_, _, is_set)| *is_set) {
+        None => Ok(()),
+        Some((name, expected, _)) => Err(PipelineError::invalid(name, expected, "another")),
+    }
+}
+
 /// How many of `all` texts are held back.
 fn held_out(recipe: &Recipe, all: usize) -> Result<usize, PipelineError> {
-    match &recipe.validation {
-        Validation::Samples(samples) => Ok((*samples).min(all / 6)),
-        Validation::Share(share) => Ok((all as f64 * share).round() as usize),
-        other => {
+    let held = match &recipe.validation {
+        Validation::Samples(samples) => (*samples).min(all / 6),
+        Validation::Share(share) => ((all as f64 * share).round() as usize).max(1),
+        Validation::Data(_) | Validation::FromTest { .. } => {
             let expected = "a share or a number of the texts";
-            let got = format!("{other:?}");
-            Err(PipelineError::invalid("validation", expected, got))
+            let got = "samples of another set";
+            return Err(PipelineError::invalid("validation", expected, got));
         }
+    };
+    match held {
+        0 => Err(PipelineError::invalid(
+            "texts",
+            "at least 6 different lines, of which one in six is held back for validation",
+            all.to_string(),
+        )),
+        held => Ok(held),
     }
+}
+
+/// Says how many texts are of a length that fills no batch.
+fn left_over(tokens: &[Vec<u32>], recipe: &Recipe) -> Option<String> {
+    let batches = recipe.phases.iter().map(|p| p.batch_of(tokens.len()));
+    let batch = batches.max()?;
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    for tokens in tokens {
+        *counts.entry(tokens.len()).or_default() += 1;
+    }
+    let few: usize = counts.into_values().filter(|count| *count < batch).sum();
+    (few > 0).then(|| {
+        format!(
+            "{few} texts are not trained on: too few have as many tokens to fill a batch of {batch}"
+        )
+    })
 }
 
 /// An encoder that was compressed.
@@ -188,11 +271,14 @@ impl CompressedEncoder {
     pub fn save(&self, out: impl AsRef<Path>, overwrite: bool) -> Result<Cosines, PipelineError> {
         let out = out.as_ref();
         write_encoder(&self.folder, out, &self.network, overwrite)?;
-        let embed = |folder: &Path| {
-            let encoder = TextEncoder::open(folder, &encoder_options(self.threads)?)?;
+        let embed = |folder: &Path, options| {
+            let encoder = TextEncoder::open(folder, options)?;
             encoder.embed(&self.compared)
         };
-        let (before, after) = (embed(&self.teacher)?, embed(out)?);
+        let (before, after) = (
+            embed(&self.teacher, &teacher_options(self.threads)?)?,
+            embed(out, &encoder_options(self.threads)?)?,
+        );
         Ok(Cosines::of(&after.values, &before.values, before.width))
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use sparsevd_format::{WriteOptions, read_file, write_atomically, write_network};
 use sparsevd_kernels::Isa;
 use sparsevd_model::Network;
-use sparsevd_runtime::PlanOptions;
+use sparsevd_runtime::{Int8Mode, PlanOptions};
 
 use crate::error::PipelineError;
 
@@ -30,6 +30,14 @@ pub(crate) fn encoder_options(threads: usize) -> Result<PlanOptions, PipelineErr
         threads,
         batch: TEXTS,
         ..PlanOptions::default()
+    })
+}
+
+/// The same for an encoder that others are compared with or learn from: in f32, whatever a machine was tuned to.
+pub(crate) fn teacher_options(threads: usize) -> Result<PlanOptions, PipelineError> {
+    Ok(PlanOptions {
+        int8: Int8Mode::Never,
+        ..encoder_options(threads)?
     })
 }
 

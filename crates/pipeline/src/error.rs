@@ -1,6 +1,6 @@
 //! Why a network could not be compressed, trained, converted or inspected.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sparsevd_compressor::CompressError;
 use sparsevd_format::FormatError;
@@ -188,6 +188,16 @@ pub enum PipelineError {
 }
 
 impl PipelineError {
+    /// The error of a part of a run: an interruption names the folder of the whole.
+    pub(crate) fn in_run(self, folder: Option<&Path>) -> Self {
+        match self {
+            Self::Interrupted { .. } => Self::Interrupted {
+                folder: folder.map(Path::to_owned),
+            },
+            error => error,
+        }
+    }
+
     pub(crate) fn invalid(
         what: impl ToString,
         expected: impl Into<String>,

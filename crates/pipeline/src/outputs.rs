@@ -231,15 +231,17 @@ pub fn grid_run(output: &Path) -> PathBuf {
     beside(output, "grid.run")
 }
 
-/// The folder of the run that trains an int8 network: `a.int8.run` beside the output `a.int8.safetensors`.
+/// The folder of the run that trains an int8 network: `a.int8.run` beside the output `a.int8.safetensors` or `a.safetensors`.
 pub fn int8_run(output: &Path) -> PathBuf {
-    beside(output, "run")
+    let stem = stem(output);
+    let stem = stem.strip_suffix(".int8").unwrap_or(&stem);
+    output.with_file_name(format!("{stem}.int8.run"))
 }
 
-/// The folder of the run that trains an encoder: `a.run` beside the folder `a`.
+/// The folder of the run that trains an encoder: `a.encoder.run` beside the folder `a`.
 pub fn encoder_run(output: &Path) -> PathBuf {
     let mut name = output.file_name().unwrap_or_default().to_owned();
-    name.push(".run");
+    name.push(".encoder.run");
     output.with_file_name(name)
 }
 

@@ -80,6 +80,8 @@ pub struct QuantisedActivations {
     pub network: Network,
     /// What was found.
     pub report: QuantisationReport,
+    /// What training took; 0 without.
+    pub training_seconds: f64,
 }
 
 impl ActivationQuantisation {
@@ -124,6 +126,10 @@ impl ActivationQuantisation {
                 "inputs of known shapes",
                 format!("the free dimension `{symbol}`"),
             ));
+        }
+        let [inputs, outputs] = [network.graph.inputs.len(), network.graph.outputs.len()];
+        if [inputs, outputs] != [1, 1] {
+            return Err(PipelineError::SeveralInputs { inputs, outputs });
         }
         check_names(&network, &self.keep_f32)?;
         Ok(network)
@@ -270,6 +276,7 @@ impl ActivationQuantisation {
             return Ok(QuantisedActivations {
                 network: result,
                 report,
+                training_seconds: 0.0,
             });
         }
     }

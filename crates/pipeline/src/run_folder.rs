@@ -173,6 +173,21 @@ impl RunFolder {
         }
     }
 
+    /// As [`Self::check`], and refuses a run of a command that writes a record, of which that of `command` is none.
+    ///
+    /// # Errors
+    /// Those of [`Self::check`]; [`PipelineError::OtherRun`].
+    pub fn check_unrecorded(&self, command: &str) -> Result<(), PipelineError> {
+        self.check()?;
+        match self.record() {
+            None => Ok(()),
+            Some(record) => {
+                let expected = format!("a run of `{command}`");
+                Err(self.other_run(expected, format!("one of {}", record.task.command())))
+            }
+        }
+    }
+
     /// Refuses a run of another command that would go on.
     ///
     /// # Errors

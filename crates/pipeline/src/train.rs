@@ -93,6 +93,15 @@ impl Training {
             *preprocessing = stored.or(Some(standardised));
         }
         let recipe = &self.recipe.recipe;
+        if recipe.quantise_activations.is_some() {
+            let expected = "none in training; `compress` ends with int8 layers";
+            let got = "a table of that name";
+            return Err(PipelineError::invalid(
+                "quantise_activations",
+                expected,
+                got,
+            ));
+        }
         let data = self.data.path().map(PathBuf::from);
         if !self.data.has_targets() {
             let expected = "labels or numbers as targets to train on";

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sparsevd_compressor::recipe::{Method, Phase, Recipe, Validation};
+use sparsevd_compressor::recipe::{Method, Phase, QuantiseActivations, Recipe, Search, Validation};
 use sparsevd_compressor::report::Calibration;
 use sparsevd_format::{WriteOptions, write_network_bytes};
 use sparsevd_model::Network;
@@ -120,6 +120,7 @@ fn sparse_vd_removes_weights_of_an_encoder() {
     recipe.max_r2_drop = Some(0.2);
     (recipe.phases[0].lr, recipe.phases[0].lr_log_sigma2) = (1e-2, Some(5e-2));
     let encoder = run(compression(1).trained_by(recipe));
+    assert_eq!(encoder.history.len(), 62);
     let left = encoder.network.nonzeros() as f64 / encoder.network.original_weights() as f64;
     assert!(left < 0.8, "{left} of the weights are left");
     let cosine = cosine(&encoder, &place.path().join("vd"));
@@ -151,7 +152,16 @@ fn a_training_goes_on_where_it_was_stopped() {
         "{:?}",
         stopped.err()
     );
-    let resumed = run(new().in_folder(RunFolder::resume_or_new(&folder).unwrap()));
+    // Another teacher is another run.
+    let other = place.path().join("other");
+    run(compression(1).calibrated(calibration()))
+        .save(&other, false)
+        .unwrap();
+    let resume = || RunFolder::resume_or_new(&folder).unwrap();
+    let error = new().teacher(other).in_folder(resume()).run(&mut Silent);
+    let error = error.err().unwrap().to_string();
+    assert!(error.contains("another data set"), "{error}");
+    let resumed = run(new().in_folder(resume()));
     assert!(bytes(&resumed.network) == bytes(&straight.network));
     assert_eq!(resumed.history.len(), 3);
 }
@@ -169,14 +179,26 @@ fn what_cannot_be_trained_is_refused() {
         "validation: expected a share or a number of the texts",
     );
     let mut large = recipe(Method::FineTune, 1);
-    large.phases[0].batch = 390;
+    large.phases[0].batch = 300;
     refused(
         compression(1).trained_by(large),
-        "batch: expected as many samples as some length has at least",
+        "the samples of the commonest length, got 300",
     );
     let one = EncoderCompression::new(golden(), &["a line"], 1);
     refused(
         one.trained_by(recipe(Method::FineTune, 1)),
-        "texts: expected at least two different lines",
+        "texts: expected at least 6 different lines",
+    );
+    let mut distilled = recipe(Method::FineTune, 1);
+    distilled.phases[0].distil = 0.5;
+    refused(compression(1).trained_by(distilled), "distil: expected 0");
+    let mut searched = recipe(Method::FineTune, 1);
+    searched.search = Some(Search::default());
+    refused(compression(1).trained_by(searched), "search: expected none");
+    let mut int8 = recipe(Method::FineTune, 1);
+    int8.quantise_activations = Some(QuantiseActivations::default());
+    refused(
+        compression(1).trained_by(int8),
+        "quantise_activations: expected none",
     );
 }

@@ -28,7 +28,10 @@ impl Begun {
         let sets = [data.train(), data.validation()];
         Self {
             network: network_fingerprint(network),
-            samples: samples_fingerprint(sets, &network.graph),
+            samples: match (samples_fingerprint(sets, &network.graph), data.teacher()) {
+                (samples, None) => samples,
+                (samples, Some(teacher)) => format!("{samples}, answered by {teacher}"),
+            },
             counts: sets.map(|set| set.len()),
             recipe: recipe.without_data().to_toml(),
             isa: isa.name().into(),

@@ -43,8 +43,8 @@ pub(super) fn squared_deviations(values: &[f32], outputs: usize) -> Vec<f64> {
         .collect()
 }
 
-/// What the squared errors of each output are divided by in R2: [`squared_deviations`], but at least so much of the largest that an f32 beside that would still
-/// show it. Some embeddings have numbers that are zero but for rounding, whose errors mean nothing.
+/// What the squared errors of each output are divided by in R2: [`squared_deviations`], but at least 2^-48 of the largest, as what is smaller is rounding. Some
+/// embeddings have numbers that are zero but for that.
 pub(super) fn error_units(values: &[f32], outputs: usize) -> Vec<f64> {
     const RESOLVED: f64 = (f32::EPSILON as f64 / 2.0) * (f32::EPSILON as f64 / 2.0);
     let mut deviations = squared_deviations(values, outputs);

@@ -55,10 +55,20 @@ impl Default for QuantiseActivations {
 impl QuantiseActivations {
     /// That every setting is in its range.
     pub(super) fn check(&self, recipe: &Recipe) -> Result<(), CompressError> {
-        range("samples", self.samples as f64, 1.0, 1e6)?;
-        range("max_error", self.max_error, 1e-9, 1e9)?;
-        range("epochs", f64::from(self.epochs), 0.0, 100_000.0)?;
-        range("lr", self.lr, 1e-9, 1.0)?;
+        range(
+            "quantise_activations.samples",
+            self.samples as f64,
+            1.0,
+            1e6,
+        )?;
+        range("quantise_activations.max_error", self.max_error, 1e-9, 1e9)?;
+        range(
+            "quantise_activations.epochs",
+            f64::from(self.epochs),
+            0.0,
+            100_000.0,
+        )?;
+        range("quantise_activations.lr", self.lr, 1e-9, 1.0)?;
         if self.epochs > 0 && recipe.ends_on_grids() {
             return Err(CompressError::setting(
                 "quantise_activations.epochs",

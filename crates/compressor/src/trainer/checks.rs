@@ -1,5 +1,7 @@
 //! What a run refuses before it begins.
 
+use std::collections::BTreeMap;
+
 use sparsevd_model::passes::without_normalization;
 use sparsevd_model::{Graph, Network};
 
@@ -41,6 +43,23 @@ pub(super) fn check_ids(network: &Network, samples: &dyn Samples) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// That some length of samples fills a batch in every phase.
+pub(super) fn check_lengths(samples: &dyn Samples, recipe: &Recipe) -> Result<(), CompressError> {
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    for i in 0..samples.len() {
+        *counts.entry(samples.length(i)).or_default() += 1;
+    }
+    let most = counts.into_values().max().unwrap_or(0);
+    let batches = recipe.phases.iter().map(|p| p.batch_of(samples.len()));
+    match batches.max() {
+        Some(batch) if batch > most => {
+            let expected = format!("at most {most}, the samples of the commonest length");
+            Err(CompressError::setting("batch", expected, batch))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// That more weights may be left than layers have which lose none: else of the other layers nothing would be left.

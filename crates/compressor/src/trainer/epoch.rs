@@ -34,12 +34,7 @@ impl Trainer {
             None => EpochOrder::new(images, passes, phase.augmentation(), seed, epoch),
             Some(_) => {
                 let length = |i| self.data.train().length(i);
-                let order =
-                    EpochOrder::by_length(images, passes, batch, &length, [seed, epoch.into()]);
-                order.ok_or_else(|| {
-                    let expected = "as many samples as some length has at least";
-                    CompressError::setting("batch", expected, batch)
-                })?
+                EpochOrder::by_length(images, passes, batch, &length, [seed, epoch.into()])
             }
         };
         let steps = phase.steps_per_epoch(images) as u32;

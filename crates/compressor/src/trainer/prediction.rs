@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 
-/// Samples between two questions whether to stop: some chunks of [`Engine::predict`], so that no bit depends on it.
+/// Samples between two questions whether to stop.
 const PIECE: usize = 500;
 
 /// Outputs of an engine without noise for `samples` samples of these lengths in a free dimension; `None` where `stop` says so in between.

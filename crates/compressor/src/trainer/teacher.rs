@@ -63,7 +63,7 @@ impl Teacher {
         Self::EachStep(Box::new(Mutex::new(engine)))
     }
 
-    /// Whether it knows the outputs for images of that augmentation, of which `has_few_views` says whether it answers each once.
+    /// Whether it knows the outputs for samples of that augmentation. Those of few views it knows from before training, of others it answers each batch.
     pub fn covers(&self, augmentation: Augmentation, has_few_views: bool) -> bool {
         match self {
             Self::Shifts(shifts) => has_few_views && shifts.shift == augmentation.shift,

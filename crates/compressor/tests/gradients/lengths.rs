@@ -103,6 +103,27 @@ fn an_engine_takes_one_length_after_another() {
     }
 }
 
+/// Layers that compute with the weights that are left, in buffers of other lengths.
+#[test]
+fn sparse_layers_take_one_length_after_another() {
+    let network = encoder();
+    let state = || {
+        let mut state = State::<f64>::from_network(&network).unwrap();
+        for layer in &mut state.layers {
+            let keep: Vec<bool> = (0..layer.theta.len()).map(|i| i % 6 == 1).collect();
+            layer.remove(&keep);
+        }
+        state
+    };
+    let mut free = engine(&network.graph, state());
+    for length in [6, 1, 3, 8, 2] {
+        free.set_length(length).unwrap();
+        let got = gradients(&mut free, length);
+        let mut fixed = engine(&network.graph.at_length(length), state());
+        assert_eq!(got, gradients(&mut fixed, length), "length {length}");
+    }
+}
+
 #[test]
 fn gradients_at_a_length_are_differences_of_the_loss() {
     let network = encoder();
@@ -131,10 +152,10 @@ fn gradients_at_a_length_are_differences_of_the_loss() {
         );
         checked += usize::from(want.abs() > 1e-9);
     };
-    for (t, tensor) in state.plain.iter().enumerate() {
-        for i in 0..tensor.values.len() {
+    for t in 0..state.plain.len() {
+        for (i, &gradient) in got[2 * layers + t].iter().enumerate() {
             let want = difference(&|s, d| s.plain[t].values[i] += d);
-            check(got[2 * layers + t][i], want);
+            check(gradient, want);
         }
     }
     for (l, layer) in state.layers.iter().enumerate() {

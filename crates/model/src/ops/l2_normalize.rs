@@ -44,6 +44,6 @@ impl Operator for L2Normalize {
     }
 
     fn not_trained(&self) -> Option<&'static str> {
-        Some("it over the rows of a map")
+        Some("lengths of the rows of a map")
     }
 }

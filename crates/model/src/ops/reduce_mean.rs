@@ -60,6 +60,6 @@ impl Operator for ReduceMean {
     }
 
     fn not_trained(&self) -> Option<&'static str> {
-        Some("it but of the vectors [n, d] of a sample")
+        Some("a mean of other values than the vectors [n, d] of a sample")
     }
 }

@@ -61,18 +61,32 @@ pub(super) struct TextSamples {
 }
 
 impl TextSamples {
+    /// The tokens of texts.
+    ///
     /// # Errors
     /// Texts that one of the two encoders does not take, or has other tokens of.
-    pub fn new(
+    pub fn tokens(
         encoder: &TextEncoder,
         teacher: &TextEncoder,
         texts: &[String],
-    ) -> Result<Self, PipelineError> {
+    ) -> Result<Vec<Vec<u32>>, PipelineError> {
         let ids = encoder.tokens(texts)?.ids;
         if ids != teacher.tokens(texts)?.ids {
             let expected = "an encoder with the same tokens";
             return Err(PipelineError::invalid("teacher", expected, "other tokens"));
         }
+        Ok(ids)
+    }
+
+    /// Texts, of which these are the tokens, with the embeddings of the teacher.
+    ///
+    /// # Errors
+    /// Texts that it does not take.
+    pub fn new(
+        ids: Vec<Vec<u32>>,
+        teacher: &TextEncoder,
+        texts: &[String],
+    ) -> Result<Self, PipelineError> {
         let embeddings = teacher.embed(texts)?;
         Ok(Self {
             ids,

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sparsevd_compressor::Samples as Source;
 use sparsevd_compressor::objective::sample_errors;
 use sparsevd_compressor::recipe::{QuantiseActivations, Recipe};
 use sparsevd_compressor::report::Int8Result;
 use sparsevd_compressor::trainer::Observer;
+use sparsevd_compressor::{Samples as Source, draw};
 use sparsevd_model::{Int8Grid, Network};
 use sparsevd_runtime::Int8Mode;
 
@@ -43,13 +43,16 @@ impl ActivationQuantisation {
         observer: &mut dyn Observer,
     ) -> Result<QuantisedActivations, PipelineError> {
         let network = self.prepared(network)?;
-        let split = data.split(&network, recipe, threads, observer)?;
         let mut recipe = recipe.clone();
-        if !split.has_targets {
-            recipe.learn_from_teacher();
-        }
-        settle_augmentation(&mut recipe, &network, &split, threads, observer)?;
-        self.on_split(&network, &split, &recipe, folder, threads, observer)
+        let run = || {
+            let split = data.split(&network, &recipe, threads, observer)?;
+            if !split.has_targets {
+                recipe.learn_from_teacher();
+            }
+            settle_augmentation(&mut recipe, &network, &split, threads, observer)?;
+            self.on_split(&network, &split, &recipe, folder, threads, observer)
+        };
+        run().map_err(|error| error.in_run(folder.map(RunFolder::path)))
     }
 
     /// Quantises on the samples of a run, and trains where the recipe has phases.
@@ -77,6 +80,8 @@ impl ActivationQuantisation {
             fill_input(source, index, [0, 0], shape, x);
         };
         let training = split.training.train();
+        // Some data sets are sorted by class.
+        let [drawn, _] = draw(training.len(), self.samples);
         let compared = match (test, &split.holdout) {
             (Some(test), _) => test,
             (None, Some(holdout)) => holdout,
@@ -85,8 +90,8 @@ impl ActivationQuantisation {
         let samples = Samples {
             sets: [
                 Set {
-                    samples: training.len().min(self.samples),
-                    fill: &|index, x| fill(training, index, x),
+                    samples: drawn.len(),
+                    fill: &|index, x| fill(training, drawn[index], x),
                 },
                 Set {
                     samples: compared.len().min(self.held_out),
@@ -147,12 +152,14 @@ impl ActivationQuantisation {
             result.report.agreement = outputs.compare(&expected, 1);
             result.network = trained;
         }
+        result.training_seconds = trainer.history().iter().map(|e| e.seconds).sum();
         result.report.training = Some(report);
         Ok(result)
     }
 }
 
-/// Quantises the result of a run, which has `samples`, a `recipe` and perhaps a `folder`, as the recipe says of its end.
+/// Quantises the result of a run, which has `samples`, a `recipe` and perhaps a `folder`, as the recipe says of its end. With `one_scale` all rows of a weight
+/// share a scale, as a packed file has it.
 ///
 /// # Errors
 /// As [`ActivationQuantisation::run_and_train`]; an interruption names the folder of the run.
@@ -160,12 +167,12 @@ pub(crate) fn quantise_at_end(
     settings: &QuantiseActivations,
     network: Network,
     (samples, recipe, folder): (&Split, &Recipe, Option<&RunFolder>),
+    one_scale: bool,
     threads: usize,
     observer: &mut dyn Observer,
 ) -> Result<QuantisedActivations, PipelineError> {
     let quantisation = ActivationQuantisation {
-        // A packed file has one scale for all rows.
-        one_scale: recipe.ends_on_grids(),
+        one_scale,
         ..settings.into()
     };
     let network = quantisation.prepared(network)?;
@@ -179,21 +186,16 @@ pub(crate) fn quantise_at_end(
     };
     if settings.epochs == 0 {
         training.phases.clear();
-    } else {
-        if !samples.has_targets {
-            training.learn_from_teacher();
-        }
-        settle_augmentation(&mut training, &network, samples, threads, observer)?;
+    } else if !samples.has_targets {
+        training.learn_from_teacher();
     }
     let part = folder.map(RunFolder::of_int8);
-    let part = part.as_ref();
-    let done = quantisation.on_split(&network, samples, &training, part, threads, observer);
-    let done = done.map_err(|error| match error {
-        PipelineError::Interrupted { .. } => PipelineError::Interrupted {
-            folder: folder.map(|folder| folder.path().to_owned()),
-        },
-        error => error,
-    })?;
+    let done = settle_augmentation(&mut training, &network, samples, threads, observer)
+        .and_then(|()| {
+            let part = part.as_ref();
+            quantisation.on_split(&network, samples, &training, part, threads, observer)
+        })
+        .map_err(|error| error.in_run(folder.map(RunFolder::path)))?;
     observer.note(&Int8Result::from(&done.report).to_string());
     Ok(done)
 }

@@ -7,7 +7,9 @@ use anyhow::bail;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sparsevd_compressor::Scope;
 use sparsevd_compressor::objective::ClassWeights;
-use sparsevd_compressor::recipe::{Goal, Overrides, PruneBy, RangeChoice, Recipe, Validation};
+use sparsevd_compressor::recipe::{
+    Goal, Overrides, PruneBy, QuantiseActivations, RangeChoice, Recipe, Validation,
+};
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, TableOptions, ValueType};
@@ -45,9 +47,9 @@ Examples:
   compress resnet.onnx --calibrate --sparsity 0.6 --data inputs.npz
       in one shot, with a repair of the weights that stay, by the first 512 inputs; without labels and training
   compress all-MiniLM-L6-v2 --calibrate 1024 --sparsity 0.6 --text sentences.txt --out MiniLM-sparse
-  compress all-MiniLM-L6-v2 --calibrate --sparsity 0.8 --recipe distil.toml --text sentences.txt --out MiniLM-sparse
-      an encoder that was pruned in one shot is trained towards the embeddings that it had
       an encoder from its Hugging Face folder, to a folder that `run-sparse embed` takes
+  compress all-MiniLM-L6-v2 --calibrate --sparsity 0.8 --recipe distil.toml --text sentences.txt --out MiniLM-sparse
+      the same, then trained towards the embeddings of the dense one
   compress classifier.onnx --data inputs.npz --min-agreement 98.5
       without labels: the network is the teacher, and the result must answer 98.5 % of the inputs as it does
   compress mine.safetensors --posterior posterior.safetensors
@@ -144,9 +146,14 @@ pub struct CompressArgs {
         conflicts_with_all = ["method", "posterior", "goal"]
     )]
     pub calibrate: Option<NonZeroUsize>,
-    /// Compress an encoder of texts, whose Hugging Face folder MODEL is, by the lines of this file, and write it as a folder again: by --calibrate, by --recipe,
-    /// which trains it towards the embeddings that it had, or by one after the other
-    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["data", "resume"])]
+    /// Compress an encoder of texts by the lines of this file. MODEL is its Hugging Face folder, and the result such a folder. --calibrate prunes it, --recipe trains
+    /// it towards its own embeddings; with both, training comes second. A run that was interrupted goes on with the same command
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "out",
+        conflicts_with_all = ["data", "resume", "method", "posterior", "goal", "budget", "int8", "min_agreement", "max_r2_drop", "max_class_drop", "validation_from_test"]
+    )]
     pub text: Option<PathBuf>,
     /// Train towards the embeddings of the encoder in this folder, and compare with it: the dense one, where MODEL is sparse already
     #[arg(long, value_name = "FOLDER", requires = "text")]
@@ -310,7 +317,7 @@ pub struct RunArgs {
     /// Seed of everything random; the recipe's, else 0
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Folder for checkpoints and frames; ./NAME.run, or ./NAME.train.run, where it is not said
+    /// Folder for checkpoints and frames; ./NAME.run, or ./NAME.train.run, where it is not said; OUT.encoder.run with --text
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub run: Option<PathBuf>,
     /// Go on from the checkpoint of a run folder, with the recipe and data that the run began with
@@ -596,7 +603,7 @@ pub struct QuantiseActivationsArgs {
     #[arg(long)]
     pub dynamic: bool,
     /// Samples that ranges are found on, and layers that stay f32, drawn from those to train on where there are such
-    #[arg(long, default_value = "128", value_name = "N")]
+    #[arg(long, default_value_t = NonZeroUsize::new(QuantiseActivations::default().samples).unwrap_or(NonZeroUsize::MIN), value_name = "N")]
     pub samples: NonZeroUsize,
     /// Most samples that the result is compared on with the network in f32: those to test on, else others; 1000, or of texts 200
     #[arg(long, value_name = "N")]
@@ -607,15 +614,15 @@ pub struct QuantiseActivationsArgs {
     /// Layers that stay f32, by the name of the node or of its weight
     #[arg(long, value_delimiter = ',', value_name = "NAME,..")]
     pub keep_f32: Vec<String>,
-    /// Largest error of the outputs on the samples that ranges are found on, relative to how far outputs are from the mean of their sample
-    #[arg(long, default_value_t = 0.1, value_name = "E")]
+    /// Largest error of the outputs on the samples that ranges are found on, relative to how far outputs are from the mean of their sample, before any training
+    #[arg(long, default_value_t = QuantiseActivations::default().max_error, value_name = "E")]
     pub max_error: f64,
     /// Train the weights for N epochs while layers read the numbers of their bytes, beside the network in f32; the zeros of weights stay. The better of rounded
     /// and trained weights on validation samples is written. A run that was interrupted goes on with the same command
     #[arg(long, value_name = "N", conflicts_with_all = ["text", "dynamic"])]
     pub epochs: Option<NonZeroU32>,
     /// Learning rate of --epochs at its highest
-    #[arg(long, value_name = "RATE", default_value_t = 5e-4, requires = "epochs")]
+    #[arg(long, value_name = "RATE", default_value_t = QuantiseActivations::default().lr, requires = "epochs")]
     pub lr: f64,
     /// Samples that say which weights are better: another data set, a share of the training set (0.1), or a number of its samples, at most a sixth; 10000 where
     /// nothing is said

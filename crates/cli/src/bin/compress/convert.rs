@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::bail;
-use sparsevd_compressor::CompressError;
 use sparsevd_compressor::report::Report;
 use sparsevd_format::{PackProfile, check_writable, network_files};
 use sparsevd_pipeline::{
@@ -12,6 +11,7 @@ use sparsevd_pipeline::{
 
 use crate::args::{ConvertArgs, Packing, set_pixels};
 use crate::compress::{Files, input, tell_of};
+use crate::interrupt::unfinished;
 use crate::progress::Progress;
 use crate::{interrupt, print};
 use sparsevd_cli::{Outcome, VerbosityArgs};
@@ -80,14 +80,7 @@ fn train(args: &ConvertArgs, data: &Path) -> anyhow::Result<Outcome> {
         Err(PipelineError::Interrupted { folder }) => {
             return Ok(interrupt::ended(folder, true));
         }
-        Err(
-            error @ (PipelineError::OtherRun { .. }
-            | PipelineError::Compress(CompressError::Checkpoint { .. })),
-        ) => bail!(
-            "{error}; the run in {} is not finished: remove the folder to begin anew",
-            run.display()
-        ),
-        other => other?,
+        other => other.map_err(|e| unfinished(e, &run))?,
     };
     let result = compressed.stage(&outputs)?;
     let report = result.commit(|| folder.clear())?;

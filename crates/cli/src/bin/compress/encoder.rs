@@ -14,6 +14,7 @@ use sparsevd_pipeline::{
 };
 
 use crate::args::CompressArgs;
+use crate::interrupt::unfinished;
 use crate::progress::Progress;
 use crate::pruning::pruning;
 use crate::{interrupt, print};
@@ -92,11 +93,8 @@ pub fn run(args: &CompressArgs, text: &Path, out: &Path) -> anyhow::Result<Outco
         }
         Some(_) => {
             let run = args.run.run.clone().unwrap_or_else(|| encoder_run(out));
-            let run = match args.run.force {
-                true => RunFolder::overwrite(run),
-                false => RunFolder::resume_or_new(run)?,
-            };
-            run.check()?;
+            let run = RunFolder::resume_or_new(run)?;
+            run.check_unrecorded("compress FOLDER --text")?;
             let log = TrainingLog::in_folder(run.path());
             let mut progress = Progress::new(log, training.verbosity).by_same_command();
             let done = compression.in_folder(run.clone()).run(&mut progress);
@@ -105,7 +103,7 @@ pub fn run(args: &CompressArgs, text: &Path, out: &Path) -> anyhow::Result<Outco
                 Err(PipelineError::Interrupted { folder }) => {
                     return Ok(interrupt::ended(folder, true));
                 }
-                done => (done?, Some(run)),
+                done => (done.map_err(|e| unfinished(e, run.path()))?, Some(run)),
             }
         }
     };

@@ -12,10 +12,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use sparsevd_cli::Outcome;
-use sparsevd_compressor::checkpoint;
+use sparsevd_compressor::{CompressError, checkpoint};
 use sparsevd_format::stop_writing;
+use sparsevd_pipeline::PipelineError;
 
 /// What a training that was asked to stop has for its step and its checkpoint.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -65,6 +66,18 @@ pub fn ended(folder: Option<PathBuf>, by_same_command: bool) -> Outcome {
         run.say_how_to_go_on();
     }
     outcome()
+}
+
+/// An error of a command that goes on with what it left: where that was begun otherwise, it says how to begin anew.
+pub fn unfinished(error: PipelineError, run: &Path) -> anyhow::Error {
+    match error {
+        PipelineError::OtherRun { .. }
+        | PipelineError::Compress(CompressError::Checkpoint { .. }) => anyhow!(
+            "{error}; the run in {} is not finished: remove the folder to begin anew",
+            run.display()
+        ),
+        error => error.into(),
+    }
 }
 
 /// Handles the signals from now on.

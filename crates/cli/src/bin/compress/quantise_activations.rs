@@ -6,7 +6,6 @@ use std::thread;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use sparsevd_compressor::CompressError;
 use sparsevd_compressor::recipe::{Recipe, Validation};
 use sparsevd_format::{
     MAX_JSON, PackOptions, WriteOptions, check_writable, read_text, write_network, write_packed,
@@ -20,6 +19,7 @@ use sparsevd_pipeline::{
 
 use crate::args::{QuantiseActivationsArgs, set_pixels};
 use crate::encoder::lines;
+use crate::interrupt::unfinished;
 use crate::progress::Progress;
 use crate::{interrupt, print};
 use sparsevd_cli::{Outcome, VerbosityArgs};
@@ -139,7 +139,7 @@ fn train(
         recipe.validation = validation;
     }
     recipe.check()?;
-    folder.check()?;
+    folder.check_unrecorded("compress quantise-activations")?;
     let run = folder.path();
     let mut progress =
         Progress::new(TrainingLog::in_folder(run), VerbosityArgs::default()).by_same_command();
@@ -154,14 +154,7 @@ fn train(
     drop(progress);
     match done {
         Err(PipelineError::Interrupted { folder }) => Ok(Err(interrupt::ended(folder, true))),
-        Err(
-            error @ (PipelineError::OtherRun { .. }
-            | PipelineError::Compress(CompressError::Checkpoint { .. })),
-        ) => bail!(
-            "{error}; the run in {} is not finished: remove the folder to begin anew",
-            run.display()
-        ),
-        other => Ok(Ok(other?)),
+        other => Ok(Ok(other.map_err(|e| unfinished(e, run))?)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One vector of several, and vectors of length 1.
 
+use sparsevd_kernels::reduce::SMALLEST_NORM;
 use sparsevd_kernels::training::Real;
 
 /// The mean of the rows of each sample, `[n, d]` to `[d]`.
@@ -24,9 +25,6 @@ pub(super) fn mean_backward<T: Real>(g: &[T], n: usize, d: usize, dx: &mut [T]) 
     }
 }
 
-/// The smallest length that a vector is divided by, as where networks run.
-const SMALLEST: f64 = 1e-12;
-
 /// Each vector of `d` numbers over its length.
 pub(super) fn unit_length<T: Real>(x: &[T], d: usize, y: &mut [T]) {
     for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
@@ -50,5 +48,5 @@ pub(super) fn unit_length_backward<T: Real>(x: &[T], g: &[T], d: usize, dx: &mut
 
 fn inverse_length<T: Real>(x: &[T]) -> T {
     let squares: T = x.iter().map(|&x| x * x).sum();
-    T::of(1.0) / squares.sqrt().larger(T::of(SMALLEST))
+    T::of(1.0) / squares.sqrt().larger(T::of(SMALLEST_NORM.into()))
 }
