@@ -295,6 +295,8 @@ fn a_compression_ends_with_int8_layers_where_asked_to() {
         "--sparsity",
         "0.5",
         "--int8",
+        "--run",
+        "other.run",
         "--out",
         "q.safetensors",
     ]);

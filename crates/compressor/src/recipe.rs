@@ -294,7 +294,7 @@ impl Recipe {
             self.check_search(search)?;
         }
         if let Some(settings) = &self.quantise_activations {
-            settings.check(self)?;
+            settings.check(self.ends_on_grids())?;
         }
         Ok(())
     }

@@ -173,7 +173,17 @@ impl Compressed {
                 ..Rounding::default()
             };
             let rounded = rounding.round(&self.network)?;
-            (Cow::Owned(finish(rounded.network)), rounded.error)
+            let mut network = rounded.network;
+            if network.int8.is_empty() {
+                network = finish(network);
+            } else {
+                // Of int8 layers, whose weights were on grids, nothing leaves, and no form changes.
+                for weight in self.network.int8.rows.keys() {
+                    let tensor = self.network.tensors[weight].clone();
+                    network.tensors.insert(weight.clone(), tensor);
+                }
+            }
+            (Cow::Owned(network), rounded.error)
         };
         files.add_packed(path, &network, &PackOptions::for_size_of(&network))?;
         Ok(Packed {

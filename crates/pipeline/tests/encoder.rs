@@ -182,12 +182,12 @@ fn what_cannot_be_trained_is_refused() {
     large.phases[0].batch = 300;
     refused(
         compression(1).trained_by(large),
-        "the samples of the commonest length, got 300",
+        "the samples of the commonest length",
     );
     let one = EncoderCompression::new(golden(), &["a line"], 1);
     refused(
         one.trained_by(recipe(Method::FineTune, 1)),
-        "texts: expected at least 6 different lines",
+        "texts: expected at least two different lines",
     );
     let mut distilled = recipe(Method::FineTune, 1);
     distilled.phases[0].distil = 0.5;

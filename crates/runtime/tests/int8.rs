@@ -640,16 +640,21 @@ fn a_sample_has_the_same_outputs_wherever_it_is_in_a_batch() {
     }
 }
 
+/// Share of the time of f32 below which small layers gain, too: that of instructions which sum four products.
+const FAST: f64 = 0.6;
+
 #[test]
 fn linear_layers_that_should_be_faster_so_multiply_int8() {
     let network = mlp(0.2);
     for isa in Isa::available() {
         let plan = Plan::new(&network, &options(isa, Int8Mode::Faster)).unwrap();
-        let expected: &[&str] = match Dot::of(isa).shares().spmm < 1.0 {
-            true => &["g", "h"],
-            false => &[],
-        };
-        assert_eq!(in_int8(&plan), expected, "{isa}: {plan}");
+        let chosen = in_int8(&plan);
+        // Making bytes of the input counts for more in the smaller layer.
+        match Dot::of(isa).shares().spmm {
+            share if share < FAST => assert_eq!(chosen, ["g", "h"], "{isa}: {plan}"),
+            share if share < 1.0 => assert!(chosen.contains(&"g"), "{isa}: {plan}"),
+            _ => assert!(chosen.is_empty(), "{isa}: {plan}"),
+        }
     }
 }
 

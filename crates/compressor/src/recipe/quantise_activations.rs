@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Recipe;
 use super::range::range;
 use crate::error::CompressError;
 
@@ -53,8 +52,8 @@ impl Default for QuantiseActivations {
 }
 
 impl QuantiseActivations {
-    /// That every setting is in its range.
-    pub(super) fn check(&self, recipe: &Recipe) -> Result<(), CompressError> {
+    /// That every setting is in its range, in a recipe whose weights end on grids or do not.
+    pub(super) fn check(&self, ends_on_grids: bool) -> Result<(), CompressError> {
         range(
             "quantise_activations.samples",
             self.samples as f64,
@@ -69,7 +68,7 @@ impl QuantiseActivations {
             100_000.0,
         )?;
         range("quantise_activations.lr", self.lr, 1e-9, 1.0)?;
-        if self.epochs > 0 && recipe.ends_on_grids() {
+        if self.epochs > 0 && ends_on_grids {
             return Err(CompressError::setting(
                 "quantise_activations.epochs",
                 "0 after a quantise phase, whose grids training would leave",

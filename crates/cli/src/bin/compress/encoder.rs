@@ -115,7 +115,7 @@ pub fn run(args: &CompressArgs, text: &Path, out: &Path) -> anyhow::Result<Outco
     let summary = Summary {
         pruning: calibration,
         epochs: encoder.history.len(),
-        training_seconds: encoder.history.iter().map(|epoch| epoch.seconds).sum(),
+        training_seconds: (encoder.history.iter()).fold(0.0, |sum, epoch| sum + epoch.seconds),
         validation_r2: encoder.history.last().and_then(|epoch| epoch.validation_r2),
         weights: encoder.network.original_weights(),
         nonzeros: encoder.network.nonzeros(),
