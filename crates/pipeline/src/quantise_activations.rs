@@ -150,7 +150,7 @@ impl ActivationQuantisation {
     /// the `texts` are to find out which layers stay f32, those behind them to compare on. Texts that come twice count once.
     ///
     /// # Errors
-    /// Those of [`TextEncoder::open`]; settings out of range, or without `dynamic`; fewer than two texts.
+    /// Those of [`TextEncoder::open`](crate::TextEncoder::open); settings out of range, or without `dynamic`; fewer than two texts.
     pub fn run_on_texts(
         &self,
         folder: impl AsRef<Path>,
