@@ -279,7 +279,8 @@ fn read_inner(file: &Path, run: &Run<'_>) -> Result<Found, Fault> {
         return Err(Fault::Other(difference));
     }
     let averages = run.averages(&meta.position);
-    let (state, average) = state(&bytes, run.dense, averages).map_err(Fault::Damaged)?;
+    let (state, average) =
+        state(&bytes, run.dense(&meta.position), averages).map_err(Fault::Damaged)?;
     let snapshot = Snapshot {
         position: meta.position,
         sums: meta.sums,

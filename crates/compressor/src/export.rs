@@ -12,14 +12,13 @@ use crate::state::State;
 
 /// The network of a state; removed units are gone from its shapes.
 ///
-/// `original` has the shapes before units were removed. Names stay those of the input file.
+/// `original` has the graph, and the shapes before units were removed. Names stay those of the input file.
 pub(crate) fn network(
-    graph: &Graph,
-    state: &State<f32>,
     original: &Network,
+    state: &State<f32>,
     shapes: &HashMap<String, Shape>,
 ) -> Result<Network, CompressError> {
-    let layers = &state.layers;
+    let (graph, layers) = (&original.graph, &state.layers);
     let all_inputs = inputs(graph, layers, shapes);
     let mut tensors: BTreeMap<String, Weights> = BTreeMap::new();
     let mut original_shapes = BTreeMap::new();

@@ -3,6 +3,7 @@
 use sparsevd_kernels::training::Real;
 use sparsevd_model::{Int8Grid, Network, Node, Shape, quantised};
 
+use crate::normalisation::Normalisation;
 use crate::parameter::{Noise, Owner, Parameter, ParameterMut, ParameterRef, Role, Rounded};
 use crate::variational::{Granularity, Posterior};
 
@@ -395,6 +396,35 @@ impl<T: Real> Layer<T> {
     /// Number of weights that were not removed.
     pub fn alive(&self) -> usize {
         self.mask.iter().filter(|m| **m > T::default()).count()
+    }
+
+    /// Takes the batch normalisation of its outputs into weights and biases, with its running statistics: `factor (W x + b) + summand`.
+    /// The deviations of weights go with them, and their rates stay. A unit whose factor is zero loses its weights.
+    pub(crate) fn absorb(&mut self, normalisation: &Normalisation<T>, bias_name: Option<String>) {
+        let patch = self.patch();
+        let mut keep = vec![true; self.theta.len()];
+        for (unit, &channel) in self.kept_out.iter().enumerate() {
+            let [factor, summand] = normalisation.affine(channel as usize);
+            let row = unit * patch..(unit + 1) * patch;
+            let scaled = |v: &T| T::of(v.to_f64() * factor);
+            self.theta[row.clone()]
+                .iter_mut()
+                .for_each(|v| *v = scaled(v));
+            self.bias[unit] = T::of(self.bias[unit].to_f64() * factor + summand);
+            if factor == 0.0 {
+                keep[row].fill(false);
+                continue;
+            }
+            let log = 2.0 * factor.abs().ln();
+            for logs in [&mut self.log_sigma2, &mut self.last_log_sigma2] {
+                // Empty where the layer has no noise, or never had any.
+                let of_unit = logs.get_mut(row.clone()).into_iter().flatten();
+                of_unit.for_each(|v| *v = T::of(v.to_f64() + log));
+            }
+        }
+        self.bias_name = bias_name;
+        self.remove(&keep);
+        self.refresh_sigma2();
     }
 
     /// Keeps the units `out` and the inputs `inn` (indices into what is here) and drops the rest.

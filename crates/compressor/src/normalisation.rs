@@ -106,6 +106,14 @@ impl<T: Real> Normalisation<T> {
         self.scale.len()
     }
 
+    /// What it does to a channel by its running statistics: factor and summand.
+    pub(crate) fn affine(&self, channel: usize) -> [f64; 2] {
+        let [scale, bias, mean, variance] =
+            [&self.scale, &self.bias, &self.mean, &self.variance].map(|v| v[channel].to_f64());
+        let factor = scale / (variance + self.epsilon).sqrt();
+        [factor, bias - mean * factor]
+    }
+
     /// The node's parameters: factors, summands, running mean and running variance.
     pub fn parameters(&self, owner: Owner) -> [ParameterRef<'_, T>; 4] {
         parameters!(self, owner, self.channels(), &).map(|p| p.map(Vec::as_slice))

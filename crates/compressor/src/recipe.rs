@@ -63,8 +63,7 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Augment::is_none")]
     pub augment: Augment,
     /// Whether convolutions train with a batch normalisation after them, as they did before it was folded: compression puts it there, with
-    /// the statistics of training samples, and folds it at the end. Not with a phase that quantises, which needs the weights as they are
-    /// written.
+    /// the statistics of training samples, and folds it at the end, or before the first quantise phase.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub batch_normalisation: bool,
     /// Whether tables of embeddings stay as they are: their gradients are as large as they, while a step reads few of their rows.
@@ -159,6 +158,13 @@ impl Recipe {
     pub(crate) fn has_kl_term(&self) -> bool {
         let with_kl = |p: &Phase| p.method == Method::SparseVd && p.kl_scale > 0.0;
         self.phases.iter().any(with_kl)
+    }
+
+    /// Place of the first quantise phase.
+    pub(crate) fn first_quantise(&self) -> Option<usize> {
+        self.phases
+            .iter()
+            .position(|p| p.method == Method::Quantise)
     }
 
     /// Reads and checks a recipe; its data path is resolved against its folder.
@@ -281,14 +287,6 @@ impl Recipe {
                 format!("measured, and one of these in phase {phase} ({method})"),
             ));
         }
-        let quantises = |p: &Phase| p.method == Method::Quantise;
-        if self.batch_normalisation && self.phases.iter().any(quantises) {
-            return Err(CompressError::setting(
-                "batch_normalisation",
-                "false with a quantise phase; `compress convert` puts the result on grids by training",
-                "true",
-            ));
-        }
         if let Some(search) = &self.search {
             search.check()?;
             self.check_search(search)?;
@@ -370,14 +368,10 @@ mod tests {
     }
 
     #[test]
-    fn weights_on_grids_have_no_normalisation_behind_them() {
+    fn normalisations_are_asked_for() {
         let mut recipe = Recipe::default_for_compression();
         assert!(!recipe.to_toml().contains("batch_normalisation"));
         recipe.batch_normalisation = true;
-        let error = recipe.check().unwrap_err().to_string();
-        let expected = "batch_normalisation: expected false with a quantise phase";
-        assert!(error.starts_with(expected), "{error}");
-        recipe.phases.pop();
         recipe.check().unwrap();
         let toml = recipe.to_toml();
         assert_eq!(toml::from_str::<Recipe>(&toml).unwrap(), recipe, "{toml}");

@@ -5,6 +5,7 @@ mod checks;
 mod epoch;
 mod evaluation;
 mod fork;
+mod form;
 mod grid_search;
 pub(crate) mod history;
 mod inputs;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use sparsevd_kernels::Isa;
-use sparsevd_model::{Graph, Int8Grid, Int8Input, Network, Op, Shape};
+use sparsevd_model::{Int8Grid, Int8Input, Network, Node, Op, Shape};
 
 use crate::checkpoint::{self, Begun, Found};
 use crate::compact::compact;
@@ -46,6 +47,7 @@ use checks::{
     check_augmentation, check_classes, check_ids, check_lengths, check_normalisation,
     check_smoothing, check_weights,
 };
+use form::Form;
 pub use history::{EpochRecord, LayerRecord};
 pub use observer::{Observer, Silent};
 pub use snapshot::{Position, Snapshot};
@@ -66,7 +68,12 @@ pub enum Outcome {
 
 /// A run: a network, its recipe and data, and its progress.
 pub struct Trainer {
-    graph: Graph,
+    /// The network that the run began with.
+    came: Arc<Form>,
+    /// The same as quantise phases train it, where that is another.
+    folded: Option<Arc<Form>>,
+    /// Whether the state is one of `folded`.
+    is_folded: bool,
     recipe: Recipe,
     data: TrainingData,
     engine: Engine<f32>,
@@ -76,8 +83,6 @@ pub struct Trainer {
     sums: [f64; 2],
     /// Of the phase that keeps one.
     average: Average,
-    dense: State<f32>,
-    original: Network,
     /// What an output of 1 in training stands for; see [`units`].
     unit: f32,
     /// How much each class counts in the loss, where the recipe says it.
@@ -179,8 +184,14 @@ impl Trainer {
             let longest = (0..samples.len()).map(|i| samples.length(i)).max();
             engine.set_length(longest.unwrap_or(1))?;
         }
+        let came = Form {
+            network: network.clone(),
+            dense: state,
+        };
         let mut run = Self {
-            graph: network.graph.clone(),
+            folded: came.folded_for(&recipe),
+            came: Arc::new(came),
+            is_folded: false,
             begun_by: recipe.clone(),
             begun: Arc::default(),
             recipe,
@@ -190,8 +201,6 @@ impl Trainer {
             history: vec![],
             sums: [0.0; 2],
             average: Average::default(),
-            dense: state,
-            original: network.clone(),
             unit,
             class_weights: class_weights.transpose()?,
             shapes,
@@ -202,8 +211,8 @@ impl Trainer {
             pool,
             run_folder: options.run_folder.clone(),
         };
-        check_weights(&run.dense.layers, &run.recipe)?;
-        check_augmentation(&run.graph, &run.recipe)?;
+        check_weights(&run.came.dense.layers, &run.recipe)?;
+        check_augmentation(&network.graph, &run.recipe)?;
         check_normalisation(network, &run.recipe)?;
         for samples in [run.data.train(), run.data.validation()] {
             check_ids(network, samples)?;
@@ -212,15 +221,12 @@ impl Trainer {
         let targets = run.data.train().targets();
         let loss = run.recipe.loss.unwrap_or_else(|| Loss::of(&targets));
         check_smoothing(loss, &run.recipe)?;
-        let last = run
-            .graph
-            .nodes
-            .iter()
-            .find(|n| Some(&n.name) == run.graph.outputs.first());
-        if let (Some(_), Some(last), false) = (scores(&run.graph), last, loss == Loss::CrossEntropy)
-        {
+        let graph = &network.graph;
+        let makes_output = |n: &&Node| Some(&n.name) == graph.outputs.first();
+        let last = graph.nodes.iter().find(makes_output);
+        if let (Some(_), Some(last), false) = (scores(graph), last, loss == Loss::CrossEntropy) {
             return Err(CompressError::Unsupported {
-                node: run.graph.outputs[0].clone(),
+                node: graph.outputs[0].clone(),
                 op: last.op.name(),
                 what: "it under another loss than the cross-entropy".into(),
             });
@@ -244,7 +250,7 @@ impl Trainer {
     /// # Errors
     /// None for a state that is valid already.
     pub fn set_sigmas(&mut self, sigmas: &BTreeMap<String, f64>) -> Result<(), CompressError> {
-        let last = units::last_layer(&self.original).and_then(Op::weight);
+        let last = units::last_layer(self.original()).and_then(Op::weight);
         let last = last.map(str::to_owned);
         let unit = f64::from(self.unit);
         self.replace_state(|state| {
@@ -275,7 +281,13 @@ impl Trainer {
         }
         let inputs = grids.iter();
         let inputs = inputs.map(|(node, grid)| (node.clone(), Int8Input::from(*grid)));
-        self.original.int8.inputs = inputs.collect();
+        let inputs: BTreeMap<_, _> = inputs.collect();
+        for form in [Some(&mut self.came), self.folded.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            Arc::make_mut(form).network.int8.inputs.clone_from(&inputs);
+        }
         self.begun = Arc::default();
         self.replace_state(|state| {
             for layer in &mut state.layers {
@@ -290,7 +302,8 @@ impl Trainer {
     /// # Errors
     /// A network of another graph.
     pub fn set_teacher(&mut self, network: &Network) -> Result<(), CompressError> {
-        if network.graph.nodes != self.graph.nodes || network.graph.inputs != self.graph.inputs {
+        let graph = &self.original().graph;
+        if network.graph.nodes != graph.nodes || network.graph.inputs != graph.inputs {
             let expected = "a network of the same nodes";
             let got = &network.graph.name;
             return Err(CompressError::setting("teacher", expected, got));
@@ -330,7 +343,7 @@ impl Trainer {
 
     /// The network that the run began with.
     pub fn original(&self) -> &Network {
-        &self.original
+        &self.came.network
     }
 
     /// Trains until all phases are done or [`Observer::stop`] says so.
@@ -471,10 +484,23 @@ impl Trainer {
         Some(deviation * (unexplained + allowed).sqrt())
     }
 
-    /// An engine with the run's graph and threads.
+    /// The network in the form that the state is one of.
+    fn form(&self) -> &Form {
+        match &self.folded {
+            Some(folded) if self.is_folded => folded,
+            _ => &self.came,
+        }
+    }
+
+    /// An engine of a state of the network as it is trained now, with the run's threads.
     fn engine_of(&self, state: State<f32>) -> Result<Engine<f32>, CompressError> {
-        let pool = self.pool.clone();
-        let mut engine = Engine::new(&self.graph, state, self.recipe.alpha, self.isa, pool)?;
+        self.engine_in(self.form(), state)
+    }
+
+    /// An engine of a state of the network in one of its forms.
+    fn engine_in(&self, form: &Form, state: State<f32>) -> Result<Engine<f32>, CompressError> {
+        let (graph, pool) = (&form.network.graph, self.pool.clone());
+        let mut engine = Engine::new(graph, state, self.recipe.alpha, self.isa, pool)?;
         engine.skip_zeros(self.recipe.skip_zeros);
         Ok(engine)
     }
@@ -490,6 +516,9 @@ impl Trainer {
     fn start_phase(&mut self, phase: &Phase) -> Result<(), CompressError> {
         if matches!(phase.method, Method::FineTune | Method::Quantise) {
             self.remove_over(self.threshold())?;
+        }
+        if phase.method == Method::Quantise {
+            self.fold_normalisations()?;
         }
         let granularity = self.recipe.alpha;
         self.replace_state(|state| {
@@ -544,13 +573,14 @@ impl Trainer {
     ) -> Result<Outcome, CompressError> {
         let augmentation = phase.augmentation();
         // Samples of several lengths are answered batch by batch: a batch has one length.
-        let few_views = augmentation.has_few_views() && self.graph.free_symbol().is_none();
+        let few_views =
+            augmentation.has_few_views() && self.original().graph.free_symbol().is_none();
         let known = (self.teacher.as_ref()).is_some_and(|t| t.covers(augmentation, few_views));
         if phase.distil == 0.0 || known {
             return Ok(Outcome::Done);
         }
-        let state = self.taught_by.as_deref().unwrap_or(&self.dense);
-        let mut engine = self.engine_of(state.clone())?;
+        let state = self.taught_by.as_deref().unwrap_or(&self.came.dense);
+        let mut engine = self.engine_in(&self.came, state.clone())?;
         let teacher = if few_views {
             let images = self.data.train();
             observer.note(&format!(
@@ -575,7 +605,7 @@ impl Trainer {
     }
 
     fn remove(&mut self, keep: &[Vec<bool>]) -> Result<(), CompressError> {
-        let (graph, shapes) = (self.graph.clone(), self.shapes.clone());
+        let (graph, shapes) = (self.form().network.graph.clone(), self.shapes.clone());
         // An average has the shape that parameters had as the phase began.
         let shrink = pruning::may_compact(self.engine.layers(), self.recipe.alpha)
             && self.average.is_empty();
@@ -595,13 +625,13 @@ impl Trainer {
     /// What is left does not make a valid network.
     pub fn network(&self) -> Result<Network, CompressError> {
         let state = self.engine.state();
-        let network = export::network(&self.graph, state, &self.original, &self.shapes)?;
+        let network = export::network(&self.form().network, state, &self.shapes)?;
         Ok(units::scale_outputs(network, self.unit))
     }
 
     /// Channels, height and width of the input, where it is a map.
     fn image_size(&self) -> Option<[usize; 3]> {
-        let shape = self.graph.inputs.first()?.shape.dims();
+        let shape = self.original().graph.inputs.first()?.shape.dims();
         shape.try_into().ok()
     }
 
@@ -625,6 +655,8 @@ impl Trainer {
         for (layer, now) in state.layers.iter_mut().zip(self.engine.layers()) {
             layer.input_grid = now.input_grid;
         }
+        let first = self.recipe.first_quantise();
+        self.is_folded = first.is_some_and(|first| snapshot.position.has_begun(first));
         self.engine = self.engine_of(state)?;
         (self.position, self.sums) = (snapshot.position, snapshot.sums);
         self.history = snapshot.history.into_owned();
@@ -689,7 +721,7 @@ impl Trainer {
 
     /// What the run began with.
     fn begun(&self) -> Begun {
-        let (network, data, by) = (&self.original, &self.data, &self.begun_by);
+        let (network, data, by) = (self.original(), &self.data, &self.begun_by);
         let begun = self
             .begun
             .get_or_init(|| Begun::new(network, data, by, self.isa));
@@ -702,7 +734,8 @@ impl Trainer {
             begun,
             recipe: &self.recipe,
             samples: self.data.train().len(),
-            dense: &self.dense,
+            dense: &self.came.dense,
+            folded: self.folded.as_deref().map(|form| &form.dense),
         }
     }
 

@@ -5,7 +5,7 @@ mod stripes;
 
 use std::path::Path;
 
-use sparsevd_compressor::recipe::{Method, Phase, Recipe};
+use sparsevd_compressor::recipe::{Goal, Method, Phase, Recipe, Search};
 use sparsevd_compressor::report::{Pruning, SplitScore};
 use sparsevd_compressor::trainer::EpochRecord;
 use sparsevd_compressor::{Magnitude, Scope, architecture::Architecture, initialise};
@@ -191,6 +191,64 @@ fn a_folder_knows_how_to_go_on_and_what_other_thresholds_give() {
         .sweep(network(), load(), &[9.0], 1, &mut Silent)
         .unwrap_err();
     assert!(error.to_string().contains("got 9"), "{error}");
+}
+
+/// What is written is on grids although it trained with normalisations, and interruptions change nothing of it, in each phase.
+#[test]
+fn normalisations_are_folded_before_weights_get_grids() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = files(folder.path(), &initialised());
+    let run = folder.path().join("run");
+    let read = || model.clone().read(&ImportOptions::default()).unwrap();
+    let load = || Data::load(folder.path()).unwrap();
+    // By one grid, and by the coarsest of several that keeps the promise, with a teacher.
+    let recipe = |grid: &[f64]| {
+        let mut recipe = recipe();
+        (recipe.batch_normalisation, recipe.phases[2].grid) = (true, grid.into());
+        recipe.phases.iter_mut().for_each(|p| p.distil = 0.5);
+        recipe
+    };
+    for grid in [&[1.0][..], &[1.0, 0.3]] {
+        let new = || Compression::new(read(), load(), recipe(grid));
+        let straight = new().run(&mut Silent).unwrap();
+        assert_eq!(straight.network.graph.nodes, read().network.graph.nodes);
+        let on_grids = |node: &sparsevd_model::Node| {
+            let tensors = [node.op.weight(), node.op.bias()].into_iter().flatten();
+            tensors
+                .map(|name| straight.network.scales.contains_key(name))
+                .all(|is| is)
+        };
+        assert!(straight.network.graph.weighted_nodes().all(on_grids));
+        let report = straight.save(folder.path().join("r.safetensors")).unwrap();
+        assert!(report.packed.is_some());
+        let test = report.accuracy.unwrap().test.unwrap();
+        assert!(
+            matches!(test, SplitScore::Errors(e) if e.sparse_percent < 10.0),
+            "{test:?}"
+        );
+        // 40 steps of Sparse VD, 10 of fine-tuning and 10 of each grid.
+        for steps in [25, 45, 55] {
+            let stopped = new().in_folder(RunFolder::overwrite(&run));
+            stopped.run(&mut Watch::until(steps)).unwrap_err();
+            let resumed = Compression::resume(&run).unwrap().run(&mut Silent).unwrap();
+            assert!(
+                bytes(&straight.network) == bytes(&resumed.network),
+                "{grid:?}, {steps}"
+            );
+        }
+    }
+    // A search goes on from a posterior with normalisations, and each try folds them.
+    let mut searched = recipe(&[1.0]);
+    searched.search = Some(Search::towards(Goal::Ratio(3.0)));
+    let new = || Compression::new(read(), load(), searched.clone());
+    let straight = new().run(&mut Silent).unwrap();
+    let stopped = new().in_folder(RunFolder::overwrite(&run));
+    stopped.run(&mut Watch::until(55)).unwrap_err();
+    let resumed = Compression::resume(&run).unwrap().run(&mut Silent).unwrap();
+    assert!(bytes(&straight.network) == bytes(&resumed.network));
+    let again = Compression::new(read(), load(), straight.recipe.recipe.clone());
+    let again = again.run(&mut Silent).unwrap();
+    assert!(bytes(&straight.network) == bytes(&again.network));
 }
 
 /// Two convolutions, whose normalisation may have been folded, and a linear layer.

@@ -24,6 +24,8 @@ pub(crate) struct Run<'r> {
     pub samples: usize,
     /// The state of the network that it begins with.
     pub dense: &'r State<f32>,
+    /// The same with normalisations as parts of layers, where the recipe folds them.
+    pub folded: Option<&'r State<f32>>,
 }
 
 impl Run<'_> {
@@ -44,15 +46,23 @@ impl Run<'_> {
             ));
         }
         self.check_history(position, history)?;
-        for (layer, dense) in state.layers.iter().zip(&self.dense.layers) {
+        let dense = self.dense(position);
+        for (layer, dense) in state.layers.iter().zip(&dense.layers) {
             self.check_layer(position, layer, dense)?;
         }
         let mut averaged = state.clone().into_owned();
         average.apply(&mut averaged);
         for parameter in state.parameters().iter().chain(&averaged.parameters()) {
-            check_numbers(parameter, self.dense)?;
+            check_numbers(parameter, dense)?;
         }
         Ok(())
+    }
+
+    /// The state before training of the network in the form that it has at this place.
+    pub(super) fn dense(&self, position: &Position) -> &State<f32> {
+        let first = self.recipe.first_quantise();
+        let is_folded = first.is_some_and(|first| position.has_begun(first));
+        self.folded.filter(|_| is_folded).unwrap_or(self.dense)
     }
 
     /// Whether a run at this place keeps an average of its parameters.

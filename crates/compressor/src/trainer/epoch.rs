@@ -30,7 +30,7 @@ impl Trainer {
         let images = self.data.train().len();
         let (batch, passes) = (phase.batch_of(images), phase.passes(images));
         let epoch = self.position.total_epochs;
-        let order = match self.graph.free_symbol() {
+        let order = match self.original().graph.free_symbol() {
             None => EpochOrder::new(images, passes, phase.augmentation(), seed, epoch),
             Some(_) => {
                 let length = |i| self.data.train().length(i);
@@ -167,7 +167,10 @@ impl Trainer {
         let earlier = |r: &&EpochRecord| r.phase != self.position.phase + 1;
         let before = self.history.iter().rev().find(earlier);
         let layers = self.engine.layers();
-        let begin = before.map_or_else(|| survivors(&self.dense.layers, 0.0), EpochRecord::left);
+        let begin = before.map_or_else(
+            || survivors(&self.came.dense.layers, 0.0),
+            EpochRecord::left,
+        );
         if let Some(cut) = cut(layers, by, begin, target, t) {
             self.engine
                 .remove_where(|theta, second| cost(by, theta, second) < cut);
@@ -184,10 +187,10 @@ impl Trainer {
             epochs: f64::from(self.position.total_epochs) + share,
             phase: (self.position.phase + 1).min(self.recipe.phases.len()),
         };
-        let (layers, dense) = (self.engine.layers(), &self.dense.layers);
+        let (layers, dense) = (self.engine.layers(), &self.came.dense.layers);
         let mut frame = Frame::new(time, layers, dense, self.threshold());
         // The trainer has the last layer in units of the targets.
-        let last = units::last_layer(&self.original).and_then(Op::weight);
+        let last = units::last_layer(self.original()).and_then(Op::weight);
         for (shown, layer) in frame.layers.iter_mut().zip(layers) {
             if last == Some(layer.weight.as_str()) {
                 shown.scale *= self.unit;
@@ -198,7 +201,7 @@ impl Trainer {
 
     fn diverged(&self, loss: f64) -> CompressError {
         let (phase, epoch) = (self.position.phase + 1, self.position.epoch as usize + 1);
-        if let Some(input) = unscaled(&self.graph, self.data.train()) {
+        if let Some(input) = unscaled(&self.original().graph, self.data.train()) {
             return CompressError::Unscaled {
                 loss,
                 phase,

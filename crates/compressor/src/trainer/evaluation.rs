@@ -24,11 +24,10 @@ impl Trainer {
         &mut self,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<Option<SampleErrors>, CompressError> {
-        let now = self.engine.state().clone();
-        let dense = self.dense.clone();
-        self.replace_state(|state| *state = dense)?;
+        let dense = self.engine_in(&self.came, self.came.dense.clone())?;
+        let now = std::mem::replace(&mut self.engine, dense);
         let errors = self.validation_errors_until(self.threshold(), stop);
-        self.replace_state(|state| *state = now)?;
+        self.engine = now;
         Ok(errors)
     }
 
@@ -36,7 +35,7 @@ impl Trainer {
     pub(super) fn dense_loss(&self) -> Result<f64, CompressError> {
         let samples = self.data.train();
         let count = samples.len().min(LOSS_SAMPLES);
-        let mut engine = self.engine_of(self.dense.clone())?;
+        let mut engine = self.engine_in(&self.came, self.came.dense.clone())?;
         let fill = |i: usize, out: &mut [f32]| samples.fill(i, [0, 0], out);
         let length = |i| samples.length(i);
         let outputs = predict_until(&mut engine, count, &length, &fill, &[], &mut || false);

@@ -21,7 +21,9 @@ impl Trainer {
             checkpoint::make_folder(folder)?;
         }
         Ok(Self {
-            graph: self.graph.clone(),
+            folded: self.came.folded_for(&recipe),
+            came: self.came.clone(),
+            is_folded: self.is_folded,
             begun_by: recipe.clone(),
             begun: self.begun.clone(),
             recipe,
@@ -31,8 +33,6 @@ impl Trainer {
             history: self.history.clone(),
             sums: self.sums,
             average: self.average.clone(),
-            dense: self.dense.clone(),
-            original: self.original.clone(),
             unit: self.unit,
             shapes: self.shapes.clone(),
             taught_by: self.taught_by.clone(),

@@ -27,6 +27,13 @@ pub struct Position {
     pub started: bool,
 }
 
+impl Position {
+    /// Whether a phase has begun.
+    pub(crate) fn has_begun(&self, phase: usize) -> bool {
+        self.phase + usize::from(self.started) > phase
+    }
+}
+
 /// Everything that changes during a run. A run that is restored from a snapshot gives the same bytes as one that never
 /// stopped.
 #[derive(Debug, Clone, PartialEq)]

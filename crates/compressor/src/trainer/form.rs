@@ -1,0 +1,158 @@
+//! The network that a run trains: as it came, and for quantise phases with its batch normalisations folded.
+
+use std::sync::Arc;
+
+use sparsevd_model::passes::fold_batch_normalization;
+use sparsevd_model::{Graph, Network};
+
+use super::Trainer;
+use crate::error::CompressError;
+use crate::normalisation::Normalisation;
+use crate::recipe::Recipe;
+use crate::state::State;
+
+/// A network and its state before training.
+#[derive(Clone)]
+pub(super) struct Form {
+    pub network: Network,
+    pub dense: State<f32>,
+}
+
+impl Form {
+    /// The same with every batch normalisation that can be folded as part of the layer before it; `None` where there is none, and for a recipe
+    /// without a quantise phase.
+    pub fn folded_for(&self, recipe: &Recipe) -> Option<Arc<Self>> {
+        recipe.first_quantise()?;
+        let network = fold_batch_normalization(&self.network)?;
+        let mut dense = self.dense.clone();
+        fold(&mut dense, &self.network.graph, &network.graph);
+        Some(Arc::new(Self { network, dense }))
+    }
+}
+
+/// Makes the normalisations of `state`, which is one of the graph `from`, parts of their layers where the graph `to` has them no more.
+fn fold(state: &mut State<f32>, from: &Graph, to: &Graph) {
+    let is_in = |name: &String| to.nodes.iter().any(|n| n.name == *name);
+    let (stay, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut state.normalisations)
+        .into_iter()
+        .partition(|n: &Normalisation<f32>| is_in(&n.node));
+    state.normalisations = stay;
+    for normalisation in gone {
+        let node = from.nodes.iter().find(|n| n.name == normalisation.node);
+        let before = node.and_then(|node| node.inputs.first());
+        let mut layers = state.layers.iter_mut();
+        if let Some(layer) = layers.find(|layer| Some(&layer.node) == before) {
+            let node = to.nodes.iter().find(|n| n.name == layer.node);
+            let bias = node.and_then(|node| node.op.bias());
+            layer.absorb(&normalisation, bias.map(str::to_owned));
+        }
+    }
+}
+
+impl Trainer {
+    /// Makes batch normalisations parts of the layers before them, once; units that died of them leave.
+    pub(super) fn fold_normalisations(&mut self) -> Result<(), CompressError> {
+        let Some(folded) = self.folded.clone().filter(|_| !self.is_folded) else {
+            return Ok(());
+        };
+        let mut state = self.engine.state().clone();
+        fold(&mut state, &self.came.network.graph, &folded.network.graph);
+        self.is_folded = true;
+        self.engine = self.engine_of(state)?;
+        self.remove_over(self.threshold())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use sparsevd_model::{Conv2d, GraphBuilder, Op, Shape};
+
+    use super::*;
+    use crate::export;
+    use crate::init::initialise;
+    use crate::recipe::{Method, Phase};
+    use crate::variational::Granularity;
+
+    /// A convolution with a normalisation, and another one behind ReLU, where no layer can take it.
+    fn came() -> Form {
+        let mut b = GraphBuilder::new("net");
+        let x = b.input("x", [2, 3, 3]);
+        let x = b.conv("c", &x, &Conv2d::square(3, 2).without_bias());
+        let x = b.batch_normalization("n", &x);
+        let x = b.op("r", Op::Relu, &[&x]);
+        let x = b.batch_normalization("m", &x);
+        let x = b.op("flat", Op::Flatten, &[&x]);
+        b.output(&x);
+        let (graph, tensors) = b.finish_with_tensors().unwrap();
+        let mut network = initialise(graph, &tensors, 1).unwrap();
+        for (name, values) in [
+            ("n.weight", [2.0, -0.5, 0.0]),
+            ("n.bias", [0.25, 0.5, 0.75]),
+            ("n.running_mean", [1.0, -1.0, 3.0]),
+            ("n.running_var", [4.0, 0.25, 1.0]),
+        ] {
+            let mut tensor = network.tensors[name].to_dense();
+            tensor.values = values.into();
+            network.tensors.insert(name.into(), tensor.into());
+        }
+        let dense = State::from_network(&network).unwrap();
+        Form { network, dense }
+    }
+
+    fn recipe(method: Method) -> Recipe {
+        Recipe::new(vec![Phase::new(Method::SparseVd, 1), Phase::new(method, 1)])
+    }
+
+    #[test]
+    fn a_state_that_is_folded_is_written_as_the_network_that_is() {
+        let came = came();
+        assert!(came.folded_for(&recipe(Method::FineTune)).is_none());
+        let folded = came.folded_for(&recipe(Method::Quantise)).unwrap();
+        let nodes = folded.network.graph.nodes.iter();
+        assert_eq!(
+            nodes.map(|n| &n.name).collect::<Vec<_>>(),
+            ["c", "r", "m", "flat"]
+        );
+        let shapes = came.network.shapes().unwrap().into_iter();
+        let shapes: HashMap<String, Shape> = shapes.map(|(n, s)| (n.to_owned(), s)).collect();
+        // Trained: other weights, of which one was removed, and other statistics.
+        let mut state = came.dense.clone();
+        let layer = &mut state.layers[0];
+        layer.start_noise(-4.0, Granularity::Weight);
+        let numbers = layer
+            .theta
+            .iter_mut()
+            .zip(&mut layer.log_sigma2)
+            .enumerate();
+        numbers
+            .for_each(|(i, (theta, log))| (*theta, *log) = (*theta + 0.1, -4.0 - 0.1 * i as f32));
+        layer.remove(&(0..24).map(|i| i != 5).collect::<Vec<_>>());
+        state.normalisations[0].mean[1] = 0.5;
+        let rates =
+            |state: &State<f32>| state.layers[0].posterior().log_alphas().collect::<Vec<_>>();
+        let before: Vec<f32> = rates(&state);
+        let written = export::network(&came.network, &state, &shapes).unwrap();
+        let written = fold_batch_normalization(&written).unwrap();
+        fold(&mut state, &came.network.graph, &folded.network.graph);
+        let after = rates(&state);
+        assert!(
+            before[..16]
+                .iter()
+                .zip(&after)
+                .all(|(a, b)| (a - b).abs() < 1e-4)
+        );
+        assert_eq!(state.normalisations.len(), 1);
+        // The unit of factor 0 has no weights; what it sends is 0.75.
+        assert_eq!(state.layers[0].alive(), 15);
+        assert_eq!(state.layers[0].bias[2], 0.75);
+        let network = export::network(&folded.network, &state, &shapes).unwrap();
+        assert_eq!(network.graph.nodes, written.graph.nodes);
+        for (name, tensor) in &written.tensors {
+            let [want, got] = [tensor, &network.tensors[name]].map(|t| t.to_dense().values);
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-6 * a.abs().max(1.0);
+            assert!(want.iter().zip(&got).all(near), "{name}: {want:?} {got:?}");
+        }
+    }
+}
