@@ -187,12 +187,14 @@ impl Settings {
     fn found_recipe(
         &self,
         folder: Option<&RunFolder>,
-        beside: Option<&Path>,
+        model: &Model,
         pruned: bool,
         has_data: bool,
     ) -> PyResult<FoundRecipe> {
         let overrides = self.overrides()?;
-        let (named, default) = (self.recipe.as_deref(), Recipe::default_for_compression);
+        let beside = model.file.as_ref().map(|file| file.path.as_path());
+        let default = || Recipe::default_for(&model.loaded.network);
+        let named = self.recipe.as_deref();
         let found = match folder {
             Some(folder) => folder.recipe(named, beside, default),
             None => FoundRecipe::find(named, beside, default),
@@ -260,10 +262,9 @@ pub fn compress(
 ) -> PyResult<Compressed> {
     let folder = settings.folder()?;
     let (gradual, pruning) = (settings.gradual()?, settings.pruning()?);
-    let beside = model.file.as_ref().map(|file| file.path.as_path());
     let named_data = settings.data.is_some() || arrays.is_some();
     let mut recipe =
-        settings.found_recipe(folder.as_ref(), beside, pruning.is_some(), named_data)?;
+        settings.found_recipe(folder.as_ref(), model, pruning.is_some(), named_data)?;
     if let Some(folder) = &folder
         && !recipe.recipe.phases.is_empty()
     {

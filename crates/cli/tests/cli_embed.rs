@@ -290,6 +290,64 @@ fn an_encoder_is_calibrated_on_lines_and_is_a_folder_again() {
     let differences = floats.iter().zip(&int8).map(|(a, b)| (a - b).abs());
     let largest = differences.fold(0.0, f32::max);
     assert!(0.0 < largest && largest < 0.05, "{largest}");
+    // With its tables in bytes, too, it is smaller, and gives the embeddings of a file that was written again.
+    let tables = ["--samples", "40", "--tables", "--out", "small", "--json"];
+    let output = quantise(&tables);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["tables"]["tables"], 2, "{report}");
+    let error = report["tables"]["error"].as_f64().unwrap();
+    assert!(0.0 < error && error < 0.02, "{report}");
+    assert!(
+        report["cosine"]["mean"].as_f64().unwrap() > 0.999,
+        "{report}"
+    );
+    let model = |folder: &str| std::fs::read(w.path(folder).join("model.safetensors")).unwrap();
+    let (small, all) = (model("small"), model("bytes"));
+    let header = |file: &[u8]| {
+        let n = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+        serde_json::from_slice::<Value>(&file[8..8 + n]).unwrap()
+    };
+    let header = header(&small);
+    let of = |suffix: &str| {
+        let mut tensors = header.as_object().unwrap().iter();
+        let tensor = tensors.find(|(name, _)| name.ends_with(suffix));
+        tensor.map(|(_, info)| info.clone()).unwrap()
+    };
+    let table = of("word_embeddings.weight");
+    assert_eq!(
+        (
+            &table["dtype"],
+            &of("word_embeddings.weight.scale")["shape"][0]
+        ),
+        (&"I8".into(), &table["shape"][0])
+    );
+    let elements = |name: &str| {
+        let shape = of(name)["shape"].as_array().unwrap().clone();
+        shape
+            .iter()
+            .map(|d| d.as_u64().unwrap() as usize)
+            .product::<usize>()
+    };
+    let saved = 3 * (elements("word_embeddings.weight") + elements("position_embeddings.weight"));
+    let scales = 4
+        * (elements("word_embeddings.weight.scale") + elements("position_embeddings.weight.scale"));
+    assert!(
+        all.len() - small.len() > saved - scales - 512,
+        "{} {}",
+        all.len(),
+        small.len()
+    );
+    let output = w
+        .command("compress")
+        .args(["convert", "small/model.safetensors", "again.safetensors"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(
+        std::fs::read(w.path("again.safetensors")).unwrap().len(),
+        small.len()
+    );
     for (more, words) in [
         (
             &["--out", "bytes"][..],

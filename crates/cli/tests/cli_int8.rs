@@ -427,7 +427,7 @@ fn mistakes_are_one_clear_line() {
     let inputs = Stream(4).floats(20 * SIDE * SIDE);
     write_npz(place.path("few.npz"), &[("x", &[20, SIDE, SIDE], &inputs)]).unwrap();
     place.write("there.safetensors", "");
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 12] = [
         (
             &["--data", "data", "--keep-f32", "fc7"],
             &["`fc7`", "did you mean"],
@@ -458,6 +458,14 @@ fn mistakes_are_one_clear_line() {
         (
             &["--data", "data", "--dynamic", "-o", "x.spvd"],
             &["--dynamic", "grids of samples", "x.spvd"],
+        ),
+        (
+            &["--data", "data", "--tables", "-o", "x.spvd"],
+            &["--tables", "one scale for a tensor", "x.spvd"],
+        ),
+        (
+            &["--data", "data", "--tables"],
+            &["tables: expected a network with an Embedding", "none in"],
         ),
     ];
     let complaints: Vec<String> = cases

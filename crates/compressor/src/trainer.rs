@@ -392,6 +392,9 @@ impl Trainer {
                 return Ok(outcome);
             }
             self.take_average()?;
+            if let (Method::SparseVd, Some(weights)) = (phase.method, phase.weights) {
+                self.remove(&pruning::lowest_rates(self.engine.layers(), weights))?;
+            }
             if phase.method == Method::Quantise {
                 // Weights that were rounded to zero are removed.
                 self.remove_over(self.threshold())?;

@@ -241,6 +241,58 @@ fn a_phase_in_steps_passes_over_a_small_set_several_times_in_an_epoch() {
     assert!(bytes(&second) == bytes(&straight));
 }
 
+/// Of a run that prunes nothing and of one that leaves 200 weights at the end of the same phase, the other weights are those of higher rates.
+#[test]
+fn the_lowest_rates_stay_where_a_phase_says_how_many() {
+    let mut recipe = recipe();
+    recipe.phases.truncate(2);
+    recipe.phases[1].prune_from = 0;
+    let mut all = trainer(recipe.clone(), 1, None);
+    all.run_until(2, &mut Silent).unwrap();
+    let rates = |l: &Layer<f32>| l.posterior().log_alphas().collect::<Vec<_>>();
+    let rates: Vec<f32> = all.layers().iter().flat_map(rates).collect();
+    recipe.phases[1].weights = Some(200);
+    let mut some = trainer(recipe.clone(), 1, None);
+    some.run_until(2, &mut Silent).unwrap();
+    let mut sorted = rates.clone();
+    sorted.sort_by(f32::total_cmp);
+    assert!(sorted[199] < sorted[200]);
+    // Units that died of it have left: what is here is found by its original place.
+    let (mut stayed, mut place) = (0, 0);
+    for layer in some.layers() {
+        let dims = layer.original.dims();
+        let (inn, area) = (dims[1], layer.area());
+        for (row, patch) in layer.mask.chunks(layer.patch()).enumerate() {
+            for (at, &mask) in patch.iter().enumerate() {
+                let input = layer.kept_in[at % layer.kept_in.len()] as usize;
+                let tap = at / layer.kept_in.len();
+                let original = (layer.kept_out[row] as usize * area + tap) * inn + input;
+                if mask > 0.0 {
+                    assert!(rates[place + original] <= sorted[199]);
+                    stayed += 1;
+                }
+            }
+        }
+        place += layer.original.elements();
+    }
+    // A unit that nothing reads or feeds any more takes its weights with it.
+    assert!((150..=200).contains(&stayed), "{stayed}");
+    some.run(&mut Silent).unwrap();
+    assert!(some.network().unwrap().nonzeros() <= stayed);
+    // The rates decide, not the threshold, which leaves more here.
+    all.run(&mut Silent).unwrap();
+    assert!(all.network().unwrap().nonzeros() > 200);
+    // Depthwise filters have no rates, and stay; rates of -8 and less are equal.
+    let mut one = recipe.clone();
+    one.phases.remove(0);
+    one.phases[0].weights = Some(1);
+    let mut one = trainer_of(&residual_network(), one, 1, None);
+    one.run(&mut Silent).unwrap();
+    let depthwise = one.layers().iter().find(|l| l.node == "d").unwrap();
+    let alive: usize = one.layers().iter().map(Layer::alive).sum();
+    assert!(depthwise.alive() == 72 && alive < 80, "{alive}");
+}
+
 #[test]
 fn pruning_to_fewer_weights_than_depthwise_filters_have_leaves_those() {
     let tune = Phase {

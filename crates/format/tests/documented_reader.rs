@@ -47,6 +47,7 @@ fn the_python_block_reads_every_kind_of_file() {
         "scale",
         "col_indices",
         "crow_indices",
+        "bitmask",
     ] {
         assert!(code.contains(part), "the reader does not name {part}");
     }
@@ -90,6 +91,18 @@ fn the_python_block_reads_every_kind_of_file() {
             .collect();
         pieces.replace("fc2.weight", "F16", &[2, 3], &halves);
         files.push((format!("I8 with {rows} scale(s)"), pieces.join()));
+    }
+    for rows in [1, 2] {
+        let mut pieces =
+            Pieces::of(&write_network_bytes(&tiny(), &WriteOptions::default()).unwrap());
+        pieces.replace("fc2.weight", "I8", &[2, 3], &[1, 255, 127, 128, 3, 0]);
+        pieces.replace(
+            "fc2.weight.scale",
+            "F32",
+            &[rows],
+            &[0, 0, 0x40, 0x3f].repeat(rows),
+        );
+        files.push((format!("dense I8 with {rows} scale(s)"), pieces.join()));
     }
     for (i, (_, bytes)) in files.iter().enumerate() {
         fs::write(at(&format!("{i}.safetensors")), bytes).unwrap();

@@ -10,7 +10,26 @@ use proptest::prelude::*;
 use serde_json::json;
 use sparsevd_format::*;
 
+const CROW: &str = "fc1.weight.crow_indices";
+const COL: &str = "fc1.weight.col_indices";
+const VALUES: &str = "fc1.weight.values";
+const BITMASK: &str = "fc1.weight.bitmask";
+
+/// A file with the places of a sparse weight in the indices of the compact profile, which so small a weight does not have there.
 fn valid() -> Vec<u8> {
+    let options = WriteOptions {
+        profile: CsrProfile::Interop,
+        ..WriteOptions::default()
+    };
+    let mut pieces = Pieces::of(&write_network_bytes(&tiny(), &options).unwrap());
+    let u16s = |v: &[u16]| -> Vec<u8> { v.iter().flat_map(|v| v.to_le_bytes()).collect() };
+    pieces.replace(CROW, "U16", &[4], &u16s(&[0, 2, 2, 5]));
+    pieces.replace(COL, "U16", &[5], &u16s(&[0, 3, 0, 1, 2]));
+    pieces.join()
+}
+
+/// A file with a bit for each element of it.
+fn masked() -> Vec<u8> {
     write_network_bytes(&tiny(), &WriteOptions::default()).unwrap()
 }
 
@@ -26,13 +45,110 @@ struct Case {
 }
 
 fn case(name: &'static str, says: &[&'static str], change: impl FnOnce(&mut Pieces)) -> Case {
-    let mut pieces = Pieces::of(&valid());
+    broken(&valid(), name, says, change)
+}
+
+fn broken(
+    valid: &[u8],
+    name: &'static str,
+    says: &[&'static str],
+    change: impl FnOnce(&mut Pieces),
+) -> Case {
+    let mut pieces = Pieces::of(valid);
     change(&mut pieces);
     Case {
         name,
         bytes: pieces.join(),
         says: says.to_vec(),
     }
+}
+
+fn bitmask_cases() -> Vec<Case> {
+    let case = |name, says: &[&'static str], change: fn(&mut Pieces)| {
+        broken(&masked(), name, says, change)
+    };
+    vec![
+        case(
+            "no bits",
+            &["`fc1.weight.bitmask`", "it in the file"],
+            |p| {
+                p.remove(BITMASK);
+            },
+        ),
+        case("bits of I8", &["`fc1.weight.bitmask`", "U8", "I8"], |p| {
+            p.header[BITMASK]["dtype"] = json!("I8");
+        }),
+        case(
+            "a row of bits too few",
+            &["`fc1.weight.bitmask`", "[3, 1]", "[2, 1]"],
+            |p| {
+                p.replace(BITMASK, "U8", &[2, 1], &[0; 2]);
+            },
+        ),
+        case(
+            "a bit in the padding",
+            &["`fc1.weight.bitmask`", "no bit set from 4 on"],
+            |p| {
+                p.set(BITMASK, 1, &[1 << 4]);
+            },
+        ),
+        case(
+            "a bit too many",
+            &["`fc1.weight`", "expected 5, the number of values, got 6"],
+            |p| {
+                p.set(BITMASK, 1, &[1]);
+            },
+        ),
+        case(
+            "no columns",
+            &["`fc1.weight.bitmask`", "one column or more"],
+            |p| {
+                let none = |v: &mut serde_json::Value| {
+                    v["fc1.weight"]["shape"] = json!([1_u64 << 50, 0]);
+                };
+                p.edit("sparsevd.sparse", none);
+                p.replace(BITMASK, "U8", &[1 << 50, 0], &[]);
+            },
+        ),
+        case(
+            "scale beside F32",
+            &["`fc1.weight.scale`", "I8", "F32"],
+            |p| {
+                p.replace("fc1.weight.scale", "F32", &[1], &1_f32.to_le_bytes());
+            },
+        ),
+        case(
+            "a dense weight of integers with too few scales",
+            &["`fc2.weight.scale`", "[1] or [2]", "[3]"],
+            |p| {
+                p.replace("fc2.weight", "I8", &[2, 3], &[1; 6]);
+                p.replace("fc2.weight.scale", "F32", &[3], &[0; 12]);
+            },
+        ),
+        case(
+            "a dense weight of integers without scales",
+            &["`fc2.weight`", "F32, F16, BF16 or F64", "I8"],
+            |p| {
+                p.replace("fc2.weight", "I8", &[2, 3], &[1; 6]);
+            },
+        ),
+    ]
+}
+
+/// What a row of integers is multiplied by is applied to it.
+#[test]
+fn integers_with_scales_are_read_as_their_products() {
+    let mut pieces = Pieces::of(&masked());
+    let levels = [1, 2, 3, -4, 127, -127_i8].map(i8::cast_unsigned);
+    pieces.replace("fc2.weight", "I8", &[2, 3], &levels);
+    let scales: Vec<u8> = [0.5_f32, 2.0]
+        .iter()
+        .flat_map(|s| s.to_le_bytes())
+        .collect();
+    pieces.replace("fc2.weight.scale", "F32", &[2], &scales);
+    let network = read(&pieces.join()).unwrap().network;
+    let values = network.tensors["fc2.weight"].to_dense().values;
+    assert_eq!(values, [0.5, 1.0, 1.5, -8.0, 254.0, -254.0]);
 }
 
 fn raw(name: &'static str, says: &[&'static str], bytes: Vec<u8>) -> Case {
@@ -142,9 +258,6 @@ fn container_cases() -> Vec<Case> {
 }
 
 fn csr_cases() -> Vec<Case> {
-    const CROW: &str = "fc1.weight.crow_indices";
-    const COL: &str = "fc1.weight.col_indices";
-    const VALUES: &str = "fc1.weight.values";
     let i32s = |v: &[i32]| -> Vec<u8> { v.iter().flat_map(|v| v.to_le_bytes()).collect() };
     let i8s = |p: &mut Pieces| {
         p.replace(VALUES, "I8", &[5], &[1; 5]);
@@ -344,7 +457,7 @@ fn metadata_cases() -> Vec<Case> {
         }),
         case(
             "another layout",
-            &["`fc1.weight`", SPARSE, "csr", "coo"],
+            &["`fc1.weight`", SPARSE, "csr", "bitmask", "coo"],
             |p| {
                 p.edit(SPARSE, |v| v["fc1.weight"]["layout"] = json!("coo"));
             },
@@ -617,10 +730,13 @@ fn metadata_cases() -> Vec<Case> {
 
 #[test]
 fn every_broken_file_is_an_error_that_says_what_is_wrong() {
-    let cases: Vec<Case> = [container_cases(), csr_cases(), metadata_cases()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let all = [
+        container_cases(),
+        csr_cases(),
+        bitmask_cases(),
+        metadata_cases(),
+    ];
+    let cases: Vec<Case> = all.into_iter().flatten().collect();
     let mut failures = Vec::new();
     for Case { name, bytes, says } in cases {
         match read(&bytes) {
@@ -641,7 +757,10 @@ fn every_broken_file_is_an_error_that_says_what_is_wrong() {
 
 #[test]
 fn the_surgery_itself_breaks_nothing() {
-    assert!(read(&Pieces::of(&valid()).join()).is_ok());
+    for valid in [valid(), masked()] {
+        let read = read(&Pieces::of(&valid).join()).unwrap();
+        assert_eq!(read.network, tiny());
+    }
 }
 
 #[test]
@@ -660,9 +779,10 @@ proptest! {
 
     #[test]
     fn flipped_bytes_never_panic(
-        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        is_masked in any::<bool>(),
     ) {
-        let mut bytes = valid();
+        let mut bytes = if is_masked { masked() } else { valid() };
         for (at, flip) in flips {
             let at = at.index(bytes.len());
             bytes[at] ^= flip;

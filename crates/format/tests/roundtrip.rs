@@ -82,6 +82,7 @@ proptest! {
                     if name != "__metadata__" {
                         let size = match info["dtype"].as_str().unwrap() {
                             "F32" | "U32" | "I32" => 4,
+                            "U8" => 1,
                             _ => 2,
                         };
                         prop_assert_eq!(info["data_offsets"][0].as_u64().unwrap() % size, 0);
@@ -149,12 +150,37 @@ fn wide_matrices_get_wide_columns() {
     }
 }
 
+/// The smaller of both layouts; bits are padded in each row.
+#[test]
+fn places_take_the_fewest_bytes() {
+    // 64 rows of 200 columns: 1,600 bytes of bits; 130 bytes of row starts and two for each value.
+    for (nonzeros, layout) in [(735, "csr"), (736, "bitmask"), (12_800, "bitmask")] {
+        let (graph, tensors) = presets::mlp("net", Shape::from([200]), &[64]);
+        let mut network = fill(graph, &tensors, 1, 0.0, |_| true);
+        let mut values = vec![0.0; 12_800];
+        (0..nonzeros).for_each(|i| values[i * 7919 % 12_800] = 1.0 + i as f32);
+        let csr = Csr::from_dense(&Dense::new([64, 200], values));
+        network
+            .tensors
+            .insert("fc1.weight".into(), Weights::Csr(csr));
+        let size = |profile| {
+            let bytes = write_network_bytes(&network, &options(ValueType::F32, profile)).unwrap();
+            assert_eq!(read(&bytes).network, network, "{nonzeros}");
+            let sparse = &Pieces::of(&bytes).header["__metadata__"]["sparsevd.sparse"];
+            let is_it = sparse.as_str().unwrap().contains(layout);
+            assert_eq!(is_it, layout == "csr" || profile == CsrProfile::Compact);
+            bytes.len()
+        };
+        assert!(size(CsrProfile::Compact) < size(CsrProfile::Interop));
+    }
+}
+
 #[test]
 fn many_non_zeros_get_wide_row_starts() {
     for (nonzeros, dtype) in [(65_535, "U16"), (65_536, "U32")] {
-        let (graph, tensors) = presets::mlp("long", Shape::from([1 << 15]), &[3]);
-        let mut network = fill(graph, &tensors, 1, 1.0, |_| true);
-        let shape = Shape::from([3, 1 << 15]);
+        let (graph, tensors) = presets::mlp("long", Shape::from([1 << 21]), &[3]);
+        let mut network = fill(graph, &tensors, 1, 0.0, |_| true);
+        let shape = Shape::from([3, 1 << 21]);
         let starts = vec![0, 1 << 15, nonzeros, nonzeros];
         let columns = (0..nonzeros).map(|i| i % (1 << 15)).collect();
         let csr = Csr::try_new(shape, starts, columns, vec![0.5; nonzeros as usize]).unwrap();
@@ -527,11 +553,11 @@ fn encodings_are_exact() {
         file(&network.to_dense(), ValueType::F32)
     );
     assert_eq!(
-        sizes["CSR f32 + u16 columns, safetensors file"],
+        sizes["sparse f32, safetensors file"],
         file(&network, ValueType::F32)
     );
     assert_eq!(
-        sizes["CSR f16 + u16 columns, safetensors file"],
+        sizes["sparse f16, safetensors file"],
         file(&network, ValueType::F16)
     );
     let (nonzeros, rows) = (network.nonzeros() as u64, 580);

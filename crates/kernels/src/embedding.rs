@@ -1,6 +1,6 @@
 //! Rows of a table by their numbers.
 
-use sparsevd_model::MOST_IDS;
+use sparsevd_model::{MOST_IDS, quantised};
 
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
@@ -9,13 +9,26 @@ use crate::length;
 /// Copies a row of a table for each id, over [`crate::Layout::Single`].
 #[derive(Debug, Clone)]
 pub struct Embedding {
-    /// `[rows, width]`.
-    table: Vec<f32>,
+    table: Table,
     rows: usize,
     width: usize,
 }
 
+/// `[rows, width]`.
+#[derive(Debug, Clone)]
+enum Table {
+    F32(Vec<f32>),
+    /// Integers, and what those of each row are multiplied by.
+    I8 {
+        levels: Vec<i8>,
+        scales: Vec<f32>,
+    },
+}
+
 impl Embedding {
+    /// A table whose rows are integers of 8 bits times scales of theirs ([`quantised::row_scales`]) is held as these, which give back its
+    /// numbers, but for the sign of zero.
+    ///
     /// # Panics
     /// When `table` is not `rows` rows of `width` numbers, or has more rows than an `f32` can number.
     #[track_caller]
@@ -25,6 +38,13 @@ impl Embedding {
             rows <= MOST_IDS,
             "rows of the table: expected at most {MOST_IDS}, got {rows}"
         );
+        let table = match quantised::row_scales(&table, width) {
+            Some(scales) if width > 0 => Table::I8 {
+                levels: levels(&table, &scales, width),
+                scales,
+            },
+            _ => Table::F32(table),
+        };
         Self { table, rows, width }
     }
 
@@ -46,9 +66,27 @@ impl Embedding {
                 "rows of the table: expected an id from 0 to {}, got {id}",
                 self.rows - 1
             );
-            y.copy_from_slice(&self.table[row * self.width..][..self.width]);
+            let row_of = row * self.width..(row + 1) * self.width;
+            match &self.table {
+                Table::F32(table) => y.copy_from_slice(&table[row_of]),
+                Table::I8 { levels, scales } => {
+                    let scale = scales[row];
+                    let levels = levels[row_of].iter();
+                    y.iter_mut()
+                        .zip(levels)
+                        .for_each(|(y, level)| *y = f32::from(*level) * scale);
+                }
+            }
         }
     }
+}
+
+/// The integers of a table with these scales.
+fn levels(table: &[f32], scales: &[f32], width: usize) -> Vec<i8> {
+    let rows = table.chunks_exact(width).zip(scales);
+    let level = |v: &f32, scale: f32| (v / scale).round() as i8;
+    rows.flat_map(|(row, &scale)| row.iter().map(move |v| level(v, scale)))
+        .collect()
 }
 
 impl PackedKernel for Embedding {
@@ -57,7 +95,10 @@ impl PackedKernel for Embedding {
     }
 
     fn name(&self) -> String {
-        "embedding-f32".into()
+        match self.table {
+            Table::F32(_) => "embedding-f32".into(),
+            Table::I8 { .. } => "embedding-i8".into(),
+        }
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
@@ -65,6 +106,9 @@ impl PackedKernel for Embedding {
     }
 
     fn bytes(&self) -> usize {
-        self.table.len() * size_of::<f32>()
+        match &self.table {
+            Table::F32(table) => size_of_val(table.as_slice()),
+            Table::I8 { levels, scales } => levels.len() + size_of_val(scales.as_slice()),
+        }
     }
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use sparsevd_kernels::embedding::Embedding;
+use sparsevd_kernels::kernel::PackedKernel as _;
+use sparsevd_model::quantised;
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::reference;
 
@@ -18,6 +20,30 @@ fn each_id_becomes_its_row() {
             assert_eq!(y, reference::embedding(&table, width, &ids));
         }
     }
+}
+
+#[test]
+fn rows_of_integers_take_a_byte_for_each() {
+    let (rows, width) = (257, 33);
+    let mut table = Stream(2).floats(rows * width);
+    // One row is large, another one zero.
+    table[..width].iter_mut().for_each(|v| *v *= 1e6);
+    table[width..2 * width].fill(0.0);
+    quantised::round_rows(&mut table, width);
+    let kernel = Embedding::new(table.clone(), [rows, width]);
+    assert_eq!(kernel.name(), "embedding-i8");
+    assert_eq!(kernel.bytes(), rows * width + 4 * rows);
+    let ids: Vec<f32> = (0..2 * rows).map(|i| (i * 5 % rows) as f32).collect();
+    let mut y = vec![f32::NAN; ids.len() * width];
+    kernel.run(&ids, &mut y);
+    assert_eq!(y, reference::embedding(&table, width, &ids));
+    // One element that is none of its row's.
+    table[5 * width + 3] *= 1.001;
+    let kernel = Embedding::new(table, [rows, width]);
+    assert_eq!(
+        (kernel.name().as_str(), kernel.bytes()),
+        ("embedding-f32", 4 * rows * width)
+    );
 }
 
 #[test]

@@ -95,6 +95,41 @@ pub fn find_scale(values: &[f32]) -> Option<f32> {
     })
 }
 
+/// Rounds each row of `width` values to integers from -127 to 127 times a scale of its own. A row whose largest magnitude is out of the range of
+/// scales stays as it is.
+pub fn round_rows(values: &mut [f32], width: usize) {
+    for row in values.chunks_mut(width.max(1)) {
+        let Some(scale) = nearest_scale(largest(row) / MOST_OF_ROWS as f32, STEP_BITS) else {
+            continue;
+        };
+        let most = MOST_OF_ROWS as f32;
+        for v in row {
+            *v = value((*v / scale).round().clamp(-most, most) as i32, scale);
+        }
+    }
+}
+
+/// The scale of each row of `width` values, where all rows are as [`round_rows`] leaves them or zero; `None` where one is not.
+pub fn row_scales(values: &[f32], width: usize) -> Option<Vec<f32>> {
+    let rows = values.chunks(width.max(1));
+    let scale = |row: &[f32]| {
+        let scale = match largest(row) {
+            0.0 => 1.0,
+            largest => largest / MOST_OF_ROWS as f32,
+        };
+        let fits = |v: &f32| level(*v, scale).is_some_and(|q| q.abs() <= MOST_OF_ROWS);
+        (is_scale(scale) && row.iter().all(fits)).then_some(scale)
+    };
+    rows.map(scale).collect()
+}
+
+/// Largest magnitude of an integer of a row.
+const MOST_OF_ROWS: i32 = 127;
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most, v| v.abs().max(most))
+}
+
 /// The integer that a value is on the grid of `scale`.
 fn level(v: f32, scale: f32) -> Option<i32> {
     // The quotient is within 1/128 of the integer that the value was made from; casts saturate.
@@ -193,6 +228,43 @@ mod tests {
         );
         for zeros in [&[][..], &[0.0, -0.0]] {
             assert_eq!(find_scale(zeros), Some(1.0));
+        }
+    }
+
+    #[test]
+    fn rows_that_were_rounded_are_found_again() {
+        let mut next = stream(3);
+        let (rows, width) = (300, 17);
+        let magnitude = |row: usize| 2_f32.powi(row as i32 % 60 - 30);
+        let mut values: Vec<f32> = (0..rows * width)
+            .map(|i| (next() as f32 / (1_u64 << 30) as f32 - 1.0) * magnitude(i / width))
+            .collect();
+        // A row of zeros.
+        values[..width].fill(0.0);
+        assert_eq!(row_scales(&values, width), None);
+        let before = values.clone();
+        round_rows(&mut values, width);
+        let scales = row_scales(&values, width).unwrap();
+        assert_eq!(scales.len(), rows);
+        for (row, scale) in scales.iter().enumerate().skip(1) {
+            let of_row = row * width..(row + 1) * width;
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 0.51 * scale;
+            assert!(
+                before[of_row.clone()]
+                    .iter()
+                    .zip(&values[of_row.clone()])
+                    .all(near)
+            );
+            let levels = grid(&values[of_row], *scale).unwrap();
+            assert_eq!(levels.iter().map(|q| q.abs()).max(), Some(127), "{row}");
+        }
+        let twice = values.clone();
+        round_rows(&mut values, width);
+        assert_eq!(values, twice);
+        values[40] *= 1.01;
+        assert_eq!(row_scales(&values, width), None);
+        for bad in [f32::NAN, f32::INFINITY, 1e-30] {
+            assert_eq!(row_scales(&[1.0, bad], 2), None, "{bad}");
         }
     }
 

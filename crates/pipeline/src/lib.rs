@@ -99,7 +99,7 @@ pub use output_values::{
 pub use outputs::{Form, Outputs, encoder_run, grid_run, int8_run};
 pub use quantise_activations::{
     ActivationQuantisation, Agreement, Int8Scores, QuantisationReport, QuantisedActivations,
-    QuantisedLayer, TrainedActivations,
+    QuantisedLayer, RoundedTables, TrainedActivations,
 };
 pub use recipe::{DEFAULT_GRIDS, DEFAULT_RECIPE, FoundRecipe, ONLY_FINE_TUNING};
 pub use run_folder::{RecordedRun, RunFolder, frame_files, report_path};

@@ -23,14 +23,16 @@ use crate::error::PipelineError;
 use crate::labelled::LabelledSamples;
 use crate::pruning::folded;
 use ranges::Numbers;
-use rounding::{Rounded, set};
+use rounding::{Rounded, round_tables, set};
 #[cfg(feature = "text")]
 use samples::Texts;
 use samples::{Compared, Samples, Set};
 
 pub(crate) use training::quantise_at_end;
 
-pub use report::{Agreement, Int8Scores, QuantisationReport, QuantisedLayer, TrainedActivations};
+pub use report::{
+    Agreement, Int8Scores, QuantisationReport, QuantisedLayer, RoundedTables, TrainedActivations,
+};
 
 /// How layers get their int8 grids.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +52,8 @@ pub struct ActivationQuantisation {
     pub one_scale: bool,
     /// Whether each vector that a linear layer reads has a scale of its own, found when it runs, in place of a grid found on samples.
     pub dynamic: bool,
+    /// Whether tables of embeddings are rounded to integers from -127 to 127 times a scale for each row, as files then have them.
+    pub tables: bool,
 }
 
 impl Default for ActivationQuantisation {
@@ -69,6 +73,7 @@ impl From<&QuantiseActivations> for ActivationQuantisation {
             max_error: settings.max_error,
             one_scale: false,
             dynamic: false,
+            tables: false,
         }
     }
 }
@@ -214,6 +219,16 @@ impl ActivationQuantisation {
         samples: &dyn Compared,
     ) -> Result<QuantisedActivations, PipelineError> {
         let expected = samples.outputs(network, Int8Mode::Never)?;
+        let mut start = network.clone();
+        let tables = match self.tables {
+            true => {
+                let tables = round_tables(&mut start)?;
+                let error = samples.outputs(&start, Int8Mode::Never)?;
+                let error = error.compare(&expected, 0).error;
+                Some(RoundedTables { tables, error })
+            }
+            false => None,
+        };
         let mut quantised: HashMap<String, Rounded> = HashMap::new();
         for layer in &mut layers {
             if layer.kept_f32.is_some() {
@@ -240,7 +255,7 @@ impl ActivationQuantisation {
         }
         // The errors of layers alone say which to give up first; the error that counts is that of all together.
         loop {
-            let mut result = network.clone();
+            let mut result = start.clone();
             for layer in layers.iter().filter(|l| l.kept_f32.is_none()) {
                 quantised[&layer.name].apply(&layer.name, &mut result);
             }
@@ -268,6 +283,7 @@ impl ActivationQuantisation {
                 max_error: self.max_error,
                 int8_layers: result.int8.inputs.len(),
                 layers,
+                tables,
                 error,
                 agreement: outputs.compare(&expected, 1),
                 cosine: (!outputs.are_scores).then(|| outputs.cosines(&expected, 1)),

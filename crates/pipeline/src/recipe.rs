@@ -31,7 +31,7 @@ impl FoundRecipe {
     pub fn find(
         named: Option<&Path>,
         beside: Option<&Path>,
-        default: fn() -> Recipe,
+        default: impl FnOnce() -> Recipe,
     ) -> Result<Self, CompressError> {
         let beside = beside
             .map(|model| model.with_file_name("recipe.toml"))
@@ -87,6 +87,8 @@ impl FoundRecipe {
             phases.retain(|p| p.method == Method::Quantise);
             phases.iter_mut().for_each(|p| p.distil = 0.0);
             phases.iter_mut().for_each(Phase::keep_coarsest_grid);
+            // They would be folded before the first step.
+            self.recipe.batch_normalisation = false;
             self.source = DEFAULT_GRIDS.into();
             return (self, vec![]);
         }

@@ -136,7 +136,7 @@ impl RunFolder {
         &self,
         named: Option<&Path>,
         beside: Option<&Path>,
-        default: fn() -> Recipe,
+        default: impl FnOnce() -> Recipe,
     ) -> Result<FoundRecipe, CompressError> {
         match (named, self.record()) {
             (None, Some(record)) => Ok(FoundRecipe {

@@ -1,6 +1,11 @@
 //! Recipes for models without one.
 
-use super::{Augment, Method, Phase, Recipe, Search};
+use sparsevd_model::{Network, Op};
+
+use super::{Augment, Decay, Method, Optimizer, Phase, Recipe, Search};
+
+/// Convolutions from which on a network is taken to be a deep one.
+const DEEP: usize = 5;
 
 impl Recipe {
     /// The recipe for a model without one: two rounds of Sparse VD, and from their posterior a search for the fewest weights that
@@ -33,6 +38,48 @@ impl Recipe {
             search: Some(Search::default()),
             augment: Augment::Measured,
             ..Self::new(phases.into())
+        }
+    }
+
+    /// The recipe for a network without one: [`Self::default_for_compression`], and for one of five convolutions or more
+    /// [`Self::default_for_deep_convolutions`].
+    pub fn default_for(network: &Network) -> Self {
+        let is_conv = |op: &Op| matches!(op, Op::Conv(_));
+        let nodes = network.graph.nodes.iter();
+        match nodes.filter(|node| is_conv(&node.op)).count() {
+            DEEP.. => Self::default_for_deep_convolutions(),
+            _ => Self::default_for_compression(),
+        }
+    }
+
+    /// The recipe for a deep convolutional network without one: it trains with batch normalisations, which are folded before grids, and
+    /// what is left is fine-tuned for long, by gradient descent with momentum, as such networks are trained.
+    ///
+    /// Its phases count steps, as many as 10, 30 and 8 epochs over 55,000 samples.
+    pub fn default_for_deep_convolutions() -> Self {
+        let choose = Phase {
+            lr: 2e-3,
+            lr_log_sigma2: Some(1e-2),
+            hold: 0.5,
+            kl_warmup: 2.0,
+            distil: 0.5,
+            ..Phase::new(Method::SparseVd, 10)
+        };
+        let tune = Phase {
+            optimizer: Optimizer::Sgd,
+            lr: 0.1,
+            weight_decay: 1e-4,
+            warmup: 0.05,
+            hold: 0.05,
+            decay: Decay::Cosine,
+            distil: 0.5,
+            ..Phase::new(Method::FineTune, 30)
+        };
+        Self {
+            batch_normalisation: true,
+            search: Some(Search::default()),
+            augment: Augment::Measured,
+            ..Self::new([choose, tune, round()].map(in_steps).into())
         }
     }
 

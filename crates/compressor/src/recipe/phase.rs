@@ -108,7 +108,7 @@ pub struct Phase {
     /// Threshold on `log_alpha` for that, at the end of the phase; `prune_threshold` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune_threshold_end: Option<f64>,
-    /// Fine-tuning prunes until this many weights are left.
+    /// Fine-tuning prunes until this many weights are left; of a sparse-vd phase, as many of the lowest rates stay at its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<usize>,
     /// By what the weights to remove are chosen.
@@ -318,13 +318,9 @@ impl Phase {
         for &c in &self.grid {
             range("grid", c, 1e-3, 1e3)?;
         }
-        let prunes = matches!(self.method, Method::FineTune | Method::Quantise);
-        if self.weights.is_some() && !prunes {
-            return Err(CompressError::setting(
-                "weights",
-                "only in a fine-tune or quantise phase",
-                self.method.name(),
-            ));
+        if self.weights.is_some() && self.method == Method::Dense {
+            let expected = "none in a dense phase, which prunes nothing";
+            return Err(CompressError::setting("weights", expected, "one"));
         }
         range("distil", self.distil, 0.0, 1.0)?;
         range("temperature", self.temperature, 0.1, 100.0)?;

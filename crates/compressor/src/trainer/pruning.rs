@@ -9,6 +9,32 @@ pub(super) fn under_threshold(layers: &[Layer<f32>], threshold: f64) -> Vec<Vec<
     layers.iter().map(|l| l.survivors(threshold)).collect()
 }
 
+/// Per layer and weight, whether it is one of `weights` that stay: all of layers that stay dense, and of the others those of the lowest
+/// rates. More where rates are equal, and one where the first alone are more.
+pub(super) fn lowest_rates(layers: &[Layer<f32>], weights: usize) -> Vec<Vec<bool>> {
+    let mut living: Vec<f32> = vec![];
+    for layer in layers.iter().filter(|l| l.is_variational()) {
+        let posterior = layer.posterior();
+        let rates = posterior.log_alphas().zip(&layer.mask);
+        living.extend(rates.filter(|(_, mask)| **mask > 0.0).map(|(rate, _)| rate));
+    }
+    let whole: usize = layers
+        .iter()
+        .filter(|l| !l.is_variational())
+        .map(Layer::alive)
+        .sum();
+    let left = weights.saturating_sub(whole).max(1);
+    let most = match living.len() > left {
+        true => *living.select_nth_unstable_by(left - 1, f32::total_cmp).1,
+        false => f32::INFINITY,
+    };
+    let keep = layers.iter().map(|l| match l.is_variational() {
+        true => l.survivors(most.into()),
+        false => l.survivors(f64::INFINITY),
+    });
+    keep.collect()
+}
+
 /// Number of weights under the threshold, of all layers.
 pub(super) fn survivors(layers: &[Layer<f32>], threshold: f64) -> usize {
     let of_layer = |l: &Layer<f32>| l.survivors(threshold).iter().filter(|k| **k).count();

@@ -2,7 +2,7 @@
 
 use super::snapshot::Position;
 use crate::engine::{Hyper, Rule};
-use crate::recipe::{Optimizer, Phase};
+use crate::recipe::{Method, Optimizer, Phase};
 
 /// Prunings in a phase of fine-tuning.
 const PRUNINGS: u32 = 200;
@@ -44,7 +44,9 @@ impl Schedule<'_> {
     /// Number of weights to prune to by the end of the pruning, and the share of the pruning that is over; `None` where
     /// nothing is pruned after this step.
     pub fn pruning(&self, epochs: f64, adam_step: u32) -> Option<(usize, f64)> {
-        let target = self.phase.weights?;
+        // A sparse-vd phase leaves that many at its end.
+        let by_steps = self.phase.method != Method::SparseVd;
+        let target = self.phase.weights.filter(|_| by_steps)?;
         let interval = (self.steps * self.phase.epochs / PRUNINGS).max(1);
         let share = epochs / f64::from(self.phase.epochs) / self.phase.weights_by.max(1e-9);
         adam_step

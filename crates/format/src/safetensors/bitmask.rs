@@ -31,13 +31,15 @@ impl BitmaskNames {
     }
 }
 
-/// The weights of a file that have this layout, each with its dense shape.
-pub(super) fn entries(
+/// The weights of a file that have this layout, each with its dense shape; `others` are sparse weights with a layout of this format.
+pub(super) fn entries<T>(
     path: &Path,
     file: &Container<'_>,
+    others: &BTreeMap<String, T>,
 ) -> Result<BTreeMap<String, Shape>, FormatError> {
     file.shapes()
         .filter_map(|(name, _)| name.strip_suffix(".bitmask"))
+        .filter(|prefix| !others.contains_key(*prefix))
         .map(|prefix| {
             let shape = dense_shape(path, file, &format!("{prefix}.shape"))?;
             Ok((format!("{prefix}.weight"), shape))
@@ -231,6 +233,38 @@ impl Lines {
             per_row: dims[1.min(inner)..inner].iter().product(),
         }
     }
+}
+
+/// Bytes of [`rows_mask`].
+pub(super) fn rows_mask_len(csr: &Csr) -> usize {
+    csr.rows() * csr.cols().div_ceil(8)
+}
+
+/// A bit for each element of a matrix, its rows padded to bytes, the lowest bit of a byte first.
+pub(super) fn rows_mask(csr: &Csr) -> Vec<u8> {
+    let mut mask = vec![0_u8; rows_mask_len(csr)];
+    let rows = mask.chunks_exact_mut(csr.cols().div_ceil(8).max(1));
+    for (row, bytes) in rows.enumerate() {
+        for &column in csr.row(row).0 {
+            bytes[column as usize / 8] |= 1 << (column % 8);
+        }
+    }
+    mask
+}
+
+/// Row starts and columns of the bits of such a mask; `None` where one is set in the padding.
+pub(super) fn places_of(mask: &[u8], [rows, cols]: [usize; 2]) -> Option<[Vec<u32>; 2]> {
+    let (mut starts, mut columns) = (vec![0], vec![]);
+    let mut lines = mask.chunks_exact(cols.div_ceil(8).max(1));
+    for _ in 0..rows {
+        columns.extend(set_bits(lines.next().unwrap_or(&[])).map(|column| column as u32));
+        let first = *starts.last().unwrap_or(&0) as usize;
+        if columns[first..].last().is_some_and(|c| *c as usize >= cols) {
+            return None;
+        }
+        starts.push(u32::try_from(columns.len()).ok()?);
+    }
+    Some([starts, columns])
 }
 
 /// The mask and the row offsets of a weight, as numbers of their file.

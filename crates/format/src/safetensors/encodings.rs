@@ -45,13 +45,8 @@ pub fn inspect_encodings(network: &Network) -> Vec<(String, u64)> {
             *tensor = Weights::Csr(Csr::from_dense(dense));
         }
     }
-    let index = if sparse.tensors.values().any(is_wide) {
-        "u16/u32"
-    } else {
-        "u16"
-    };
     for (values, label) in [(ValueType::F32, "f32"), (ValueType::F16, "f16")] {
-        let label = format!("CSR {label} + {index} columns, safetensors file");
+        let label = format!("sparse {label}, safetensors file");
         add_file(&label, &sparse, values);
     }
     let (mut csr_bytes, mut mask_bytes) = (0, 0);
@@ -76,8 +71,4 @@ pub fn inspect_encodings(network: &Network) -> Vec<(String, u64)> {
         mask_bytes,
     ));
     sizes
-}
-
-fn is_wide(tensor: &Weights) -> bool {
-    matches!(tensor, Weights::Csr(csr) if csr.cols() > 1 << 16)
 }

@@ -21,6 +21,8 @@ pub(crate) use shards::ShardList;
 pub use shards::network_files;
 pub use write::{CsrProfile, ValueType, WriteOptions, write_network, write_network_bytes};
 
+use serde::{Deserialize, Serialize};
+
 /// Keys of `__metadata__` that the format gives a meaning to.
 pub mod metadata_keys {
     /// The graph as JSON.
@@ -42,21 +44,33 @@ pub mod metadata_keys {
 
 pub(crate) use sparsevd_model::limits::MAX_ELEMENTS;
 
-/// Names of the tensors that a CSR weight is stored as.
-pub(crate) struct CsrNames {
+/// How the places of a sparse weight's values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Layout {
+    /// The column of each value, and where rows start.
+    Csr,
+    /// A bit for each element of the matrix, whose rows are padded to bytes.
+    Bitmask,
+}
+
+/// Names of the tensors that a sparse weight is stored as.
+pub(crate) struct SparseNames {
     pub values: String,
     pub scale: String,
     pub col_indices: String,
     pub crow_indices: String,
+    pub bitmask: String,
 }
 
-impl CsrNames {
+impl SparseNames {
     pub fn new(weight: &str) -> Self {
         Self {
             values: format!("{weight}.values"),
             scale: format!("{weight}.scale"),
             col_indices: format!("{weight}.col_indices"),
             crow_indices: format!("{weight}.crow_indices"),
+            bitmask: format!("{weight}.bitmask"),
         }
     }
 }

@@ -12,7 +12,7 @@ use sparsevd_model::{Csr, Dense, Int8Grids, Int8Input, ModelError, Network, Shap
 use super::bitmask::{self, BitmaskNames};
 use super::graph::{Found, GraphSource, find, preset_shapes};
 use super::stored::{self, Stored, Tensor};
-use super::{Container, CsrNames, MAX_ELEMENTS, metadata_keys};
+use super::{Container, Layout, MAX_ELEMENTS, SparseNames, metadata_keys};
 use crate::{FormatError, LoadedNetwork};
 
 /// The network of a safetensors file, or of the shards of one.
@@ -22,7 +22,7 @@ pub(crate) fn read_container(
     source: &GraphSource,
 ) -> Result<LoadedNetwork, FormatError> {
     let sparse = sparse_entries(path, file)?;
-    let masked = bitmask::entries(path, file)?;
+    let masked = bitmask::entries(path, file, &sparse)?;
     let tensors = logical_tensors(path, file, &sparse, &masked)?;
     let found = find(
         Found {
@@ -47,7 +47,10 @@ pub(crate) fn read_container(
             continue;
         }
         let tensor = match stored {
-            Stored::Csr(weight) => Weights::Csr(csr(path, file, weight, shape)?),
+            Stored::Sparse(weight, layout) => {
+                Weights::Csr(sparse_weight(path, file, weight, *layout, shape)?)
+            }
+            Stored::Levels(name) => Weights::Dense(of_levels(path, file, name, shape)?),
             Stored::Bitmask(names) => bitmask::read(path, file, name, names, shape)?,
             Stored::Dense(name) => Weights::Dense(Dense {
                 shape: shape.clone(),
@@ -104,7 +107,7 @@ pub(crate) fn read_container(
 fn logical_tensors(
     path: &Path,
     file: &Container<'_>,
-    sparse: &BTreeMap<String, Shape>,
+    sparse: &BTreeMap<String, SparseEntry>,
     masked: &BTreeMap<String, Shape>,
 ) -> Result<Vec<Tensor>, FormatError> {
     let alone = |name: &str, layout: &str, part: &str, other: Option<&str>| match other {
@@ -118,13 +121,15 @@ fn logical_tensors(
         )),
     };
     let mut parts = BTreeSet::new();
-    let mut tensors = Vec::new();
+    let (mut tensors, mut scales) = (Vec::new(), Vec::new());
     for (name, shape) in masked {
         if let Some(names) = BitmaskNames::new(name) {
             let other = if file.contains(name) {
                 Some("a dense tensor")
             } else {
-                sparse.contains_key(name).then_some("CSR parts")
+                sparse
+                    .contains_key(name)
+                    .then_some("parts of another layout")
             };
             alone(name, "sparse-bitmask", &names.bitmask, other)?;
             parts.extend([
@@ -140,20 +145,19 @@ fn logical_tensors(
             });
         }
     }
-    for (name, shape) in sparse {
-        let names = CsrNames::new(name);
+    for (name, SparseEntry { layout, shape }) in sparse {
+        let names = SparseNames::new(name);
         let other = file.contains(name).then_some("a dense tensor");
-        alone(name, "CSR", &names.values, other)?;
-        parts.extend([
-            names.values,
-            names.scale,
-            names.col_indices,
-            names.crow_indices,
-        ]);
+        alone(name, "sparse", &names.values, other)?;
+        parts.extend([names.values, names.scale]);
+        match layout {
+            Layout::Csr => parts.extend([names.col_indices, names.crow_indices]),
+            Layout::Bitmask => parts.extend([names.bitmask]),
+        }
         tensors.push(Tensor {
             name: name.clone(),
             shape: shape.clone(),
-            stored: Stored::Csr(name.clone()),
+            stored: Stored::Sparse(name.clone(), *layout),
         });
     }
     for (name, shape) in file.shapes() {
@@ -172,21 +176,110 @@ fn logical_tensors(
                 "no entry there",
             ));
         }
+        let stored = match scale_of_levels(file, name)? {
+            Some(scale) => {
+                scales.push(scale);
+                Stored::Levels(name.to_owned())
+            }
+            None => Stored::Dense(name.to_owned()),
+        };
         tensors.push(Tensor {
             name: name.to_owned(),
             shape,
-            stored: Stored::Dense(name.to_owned()),
+            stored,
         });
     }
+    tensors.retain(|tensor| !scales.contains(&tensor.name));
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(tensors)
 }
 
-/// One CSR weight from its parts.
-fn csr(path: &Path, file: &Container<'_>, name: &str, shape: &Shape) -> Result<Csr, FormatError> {
-    let names = CsrNames::new(name);
+/// The name of the scales of a dense tensor of integers of 8 bits, which has several; `None` for another tensor.
+fn scale_of_levels(file: &Container<'_>, name: &str) -> Result<Option<String>, FormatError> {
+    let scale = SparseNames::new(name).scale;
+    let is_one = file.dtype(name)? == Dtype::I8 && file.shape(name)?.elements() > 1;
+    Ok((is_one && file.contains(&scale)).then_some(scale))
+}
+
+/// A dense tensor of integers, each times the scale of its row.
+fn of_levels(
+    path: &Path,
+    file: &Container<'_>,
+    name: &str,
+    shape: &Shape,
+) -> Result<Dense, FormatError> {
+    let (rows, cols) = shape.matrix();
+    let scales = scale(path, file, &SparseNames::new(name).scale, rows)?;
+    let levels = file.integers(name)?;
+    let mut values = Vec::with_capacity(levels.len());
+    for (row, levels) in levels.chunks(cols.max(1)).enumerate() {
+        let scale = scales[if scales.len() == 1 { 0 } else { row }];
+        values.extend(levels.iter().map(|q| *q as f32 * scale));
+    }
+    Ok(Dense {
+        shape: shape.clone(),
+        values,
+    })
+}
+
+/// Row starts and columns of a sparse weight of `nonzeros` values.
+fn places(
+    path: &Path,
+    file: &Container<'_>,
+    names: &SparseNames,
+    layout: Layout,
+    shape: &Shape,
+) -> Result<[Vec<u32>; 2], FormatError> {
+    if layout == Layout::Csr {
+        return Ok([
+            file.indices(&names.crow_indices)?,
+            file.indices(&names.col_indices)?,
+        ]);
+    }
+    let (rows, cols) = shape.matrix();
+    let wrong = |what: &str, expected: String, got: String| {
+        Err(FormatError::tensor(
+            path,
+            &names.bitmask,
+            what,
+            expected,
+            got,
+        ))
+    };
+    // Else a small file could have any number of rows.
+    if cols == 0 {
+        return wrong("shape", "one column or more".into(), shape.to_string());
+    }
+    let got = file.shape(&names.bitmask)?;
+    let expected = Shape::from([rows, cols.div_ceil(8)]);
+    if got != expected {
+        let expected = format!("{expected}, a bit for each element of the matrix [{rows}, {cols}]");
+        return wrong("shape", expected, got.to_string());
+    }
+    match bitmask::places_of(file.bytes(&names.bitmask)?, [rows, cols]) {
+        Some(places) => Ok(places),
+        None => {
+            let expected = format!("no bit set from {cols} on, in the padding of a row");
+            wrong("bits", expected, "one".into())
+        }
+    }
+}
+
+/// One sparse weight from its parts.
+fn sparse_weight(
+    path: &Path,
+    file: &Container<'_>,
+    name: &str,
+    layout: Layout,
+    shape: &Shape,
+) -> Result<Csr, FormatError> {
+    let names = SparseNames::new(name);
     let (rows, _) = shape.matrix();
-    for part in [&names.values, &names.col_indices, &names.crow_indices] {
+    let vectors = match layout {
+        Layout::Csr => &[&names.values, &names.col_indices, &names.crow_indices][..],
+        Layout::Bitmask => &[&names.values],
+    };
+    for part in vectors {
         let got = file.shape(part)?;
         if got.dims().len() != 1 {
             return Err(FormatError::tensor(
@@ -198,8 +291,7 @@ fn csr(path: &Path, file: &Container<'_>, name: &str, shape: &Shape) -> Result<C
             ));
         }
     }
-    let crow_indices = file.indices(&names.crow_indices)?;
-    let col_indices = file.indices(&names.col_indices)?;
+    let [crow_indices, col_indices] = places(path, file, &names, layout, shape)?;
     let dtype = file.dtype(&names.values)?;
     let quantised = dtype == Dtype::I8;
     let values = match dtype {
@@ -268,31 +360,21 @@ fn scale(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SparseEntry {
-    layout: String,
+    layout: Layout,
     shape: Shape,
 }
 
-/// Dense shapes of the CSR weights.
+/// Layouts and dense shapes of the sparse weights.
 fn sparse_entries(
     path: &Path,
     file: &Container<'_>,
-) -> Result<BTreeMap<String, Shape>, FormatError> {
-    let mut shapes = BTreeMap::new();
+) -> Result<BTreeMap<String, SparseEntry>, FormatError> {
+    let entries = versioned::<SparseEntry>(path, file, metadata_keys::SPARSE)?;
     let what = format!("__metadata__[\"{}\"]", metadata_keys::SPARSE);
-    for (name, entry) in versioned::<SparseEntry>(path, file, metadata_keys::SPARSE)? {
-        if entry.layout != "csr" {
-            return Err(FormatError::tensor(
-                path,
-                &name,
-                format!("layout in {what}"),
-                "csr",
-                entry.layout,
-            ));
-        }
-        check_shape(path, &name, &what, &entry.shape)?;
-        shapes.insert(name, entry.shape);
+    for (name, entry) in &entries {
+        check_shape(path, name, &what, &entry.shape)?;
     }
-    Ok(shapes)
+    Ok(entries)
 }
 
 fn original_shapes(
@@ -326,10 +408,10 @@ fn read_scales(
             .map_err(|e| FormatError::model(path, e))?;
     }
     for Tensor { name, stored, .. } in tensors {
-        let Stored::Csr(weight) = stored else {
+        let Stored::Sparse(weight, _) = stored else {
             continue;
         };
-        let names = CsrNames::new(weight);
+        let names = SparseNames::new(weight);
         if !network.tensors.contains_key(name) || file.dtype(&names.values)? != Dtype::I8 {
             continue;
         }
@@ -364,10 +446,10 @@ fn read_bytes(
         let Some((weight, tensor)) = weight.and_then(|w| Some((w, parts.get(w)?))) else {
             continue;
         };
-        let Stored::Csr(stored) = &tensor.stored else {
+        let Stored::Sparse(stored, _) = &tensor.stored else {
             continue;
         };
-        let names = CsrNames::new(stored);
+        let names = SparseNames::new(stored);
         if file.dtype(&names.values)? != Dtype::I8 {
             let got = file.dtype(&names.values)?;
             return Err(file.wrong_dtype(&names.values, "I8 for an int8 layer", got));

@@ -6,8 +6,8 @@ use std::path::Path;
 use safetensors::tensor::Dtype;
 use sparsevd_model::{Dense, Shape};
 
-use super::Container;
 use super::bitmask::BitmaskNames;
+use super::{Container, Layout};
 use crate::FormatError;
 
 /// What a tensor is made of.
@@ -15,8 +15,10 @@ use crate::FormatError;
 pub(super) enum Stored {
     /// One dense tensor of this name in the file.
     Dense(String),
-    /// CSR parts; the name is that of the weight.
-    Csr(String),
+    /// The parts of a sparse weight; the name is that of the weight.
+    Sparse(String, Layout),
+    /// Integers of 8 bits and what each row of them is multiplied by; the name is that of the tensor.
+    Levels(String),
     /// The parts of a `sparse-bitmask`.
     Bitmask(BitmaskNames),
     /// A tensor and the mask it is multiplied by (`torch.nn.utils.prune`).

@@ -7,12 +7,12 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Serialize;
-use sparsevd_model::{Csr, Network, Shape, Weights};
+use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights, quantised};
 
-use super::bitmask::{BitmaskNames, mask_and_offsets};
+use super::bitmask::{BitmaskNames, mask_and_offsets, rows_mask, rows_mask_len};
 use super::graph::preset_of;
 use super::read::check_original;
-use super::{CsrNames, MAX_ELEMENTS, metadata_keys};
+use super::{Layout, MAX_ELEMENTS, SparseNames, metadata_keys};
 use crate::{FormatError, Staged, write_atomically};
 
 /// Element type that the values of weights are written as.
@@ -44,7 +44,8 @@ pub enum ValueType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum CsrProfile {
-    /// CSR with u16 where it suffices, u32 elsewhere; a preset's graph is named, not written out.
+    /// CSR with u16 where it suffices and u32 elsewhere, or a bit for each element where that is less; a preset's graph is named, not
+    /// written out.
     #[default]
     Compact,
     /// CSR with i32, and the graph in full.
@@ -203,6 +204,10 @@ impl<'n> Plan<'n> {
             .weighted_nodes()
             .filter_map(|n| n.op.weight())
             .collect();
+        let tables: BTreeSet<&str> = (network.graph.nodes.iter())
+            .filter(|node| matches!(node.op, Op::Embedding(_)) && !dense)
+            .flat_map(|node| node.op.tensors())
+            .collect();
         let values = |name: &str, tensor: &Weights| match (weights.contains(name), options.values) {
             (_, ValueType::F32) | (true, ValueType::I8) => Dtype::F32,
             (true, ValueType::F16) => Dtype::F16,
@@ -217,6 +222,12 @@ impl<'n> Plan<'n> {
             let scale = network.scales.get(name);
             if let Some(&scale) = scale {
                 (network.grid(name, scale)).map_err(|e| FormatError::model(path, e))?;
+            }
+            if let (Weights::Dense(table), true) = (tensor, tables.contains(name.as_str()))
+                && let Some(rows) = quantised::row_scales(&table.values, table.shape.matrix().1)
+            {
+                tensors.extend(table_parts(name, table, rows));
+                continue;
             }
             let as_levels = options.values == ValueType::I8
                 && matches!(tensor, Weights::Csr(_))
@@ -248,17 +259,21 @@ impl<'n> Plan<'n> {
                         tensors.extend(bitmask_parts(path, name, csr, dtype)?);
                         continue;
                     }
+                    let layout = layout(csr, options.profile);
                     let entry = SparseEntry {
-                        layout: "csr",
+                        layout,
                         shape: csr.shape().clone(),
                     };
                     sparse.insert(name.clone(), entry);
-                    let mut parts = csr_parts(path, name, csr, dtype, options.profile)?;
+                    let mut parts = match layout {
+                        Layout::Csr => csr_parts(path, name, csr, dtype, options.profile)?.into(),
+                        Layout::Bitmask => rows_mask_parts(name, csr, dtype),
+                    };
                     if let Some(rows) = network.int8.rows.get(name) {
                         parts[0].dtype = Dtype::I8;
                         parts[0].source = Source::Bytes(levels_of_rows(csr, rows));
                         tensors.push(Stored {
-                            name: CsrNames::new(name).scale,
+                            name: SparseNames::new(name).scale,
                             dtype: Dtype::F32,
                             shape: vec![rows.len()],
                             source: Source::Floats(rows),
@@ -268,7 +283,7 @@ impl<'n> Plan<'n> {
                         parts[0].dtype = Dtype::I8;
                         parts[0].source = Source::Levels(csr.values(), scale);
                         tensors.push(Stored {
-                            name: CsrNames::new(name).scale,
+                            name: SparseNames::new(name).scale,
                             dtype: Dtype::F32,
                             shape: vec![1],
                             source: Source::Scale(scale),
@@ -440,10 +455,79 @@ fn levels(path: &Path, name: &str, csr: &Csr, scale: Option<f32>) -> Result<f32,
 /// The integers of a weight whose rows were checked to be on grids of at most 127 times their scales, as bytes.
 fn levels_of_rows(csr: &Csr, rows: &[f32]) -> Vec<u8> {
     let row = |(row, scale): (usize, &f32)| {
-        let level = |v: &f32| ((v / scale).round() as i8).cast_unsigned();
-        csr.row(row).1.iter().map(level).collect::<Vec<_>>()
+        let levels = csr.row(row).1.iter().map(|v| level(*v, *scale));
+        levels.collect::<Vec<_>>()
     };
     rows.iter().enumerate().flat_map(row).collect()
+}
+
+/// A table of embeddings whose rows are integers from -127 to 127 times their scales.
+fn table_parts<'n>(name: &str, table: &Dense, rows: Vec<f32>) -> [Stored<'n>; 2] {
+    let width = table.shape.matrix().1.max(1);
+    let lines = table.values.chunks(width).zip(&rows);
+    let levels = lines.flat_map(|(line, scale)| line.iter().map(|v| level(*v, *scale)));
+    let levels = levels.collect();
+    let scales = rows.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+    let stored = |name, dtype, shape, bytes| Stored {
+        name,
+        dtype,
+        shape,
+        source: Source::Bytes(bytes),
+    };
+    let of_scales = SparseNames::new(name).scale;
+    [
+        stored(
+            name.to_owned(),
+            Dtype::I8,
+            table.shape.dims().to_vec(),
+            levels,
+        ),
+        stored(of_scales, Dtype::F32, vec![rows.len()], scales),
+    ]
+}
+
+/// The integer that a value is of its scale, as a byte.
+fn level(value: f32, scale: f32) -> u8 {
+    ((value / scale).round() as i8).cast_unsigned()
+}
+
+/// Types of columns and of row starts.
+fn index_types(csr: &Csr, profile: CsrProfile) -> [Dtype; 2] {
+    let index = |end: usize| match profile {
+        CsrProfile::Compact if end <= 1 << 16 => Dtype::U16,
+        CsrProfile::Compact => Dtype::U32,
+        CsrProfile::Interop | CsrProfile::Bitmask => Dtype::I32,
+    };
+    [index(csr.cols()), index(csr.nonzeros() + 1)]
+}
+
+/// The layout of fewer bytes, where the profile asks for few.
+fn layout(csr: &Csr, profile: CsrProfile) -> Layout {
+    let [columns, starts] = index_types(csr, profile).map(|t| t.bitsize() / 8);
+    let of_csr = columns * csr.nonzeros() + starts * (csr.rows() + 1);
+    let is_less = csr.cols() > 0 && rows_mask_len(csr) < of_csr;
+    match profile {
+        CsrProfile::Compact if is_less => Layout::Bitmask,
+        _ => Layout::Csr,
+    }
+}
+
+fn rows_mask_parts<'n>(name: &str, csr: &'n Csr, values: Dtype) -> Vec<Stored<'n>> {
+    let names = SparseNames::new(name);
+    vec![
+        Stored {
+            name: names.values,
+            dtype: values,
+            shape: vec![csr.nonzeros()],
+            source: Source::Floats(csr.values()),
+        },
+        Stored {
+            name: names.bitmask,
+            dtype: Dtype::U8,
+            shape: vec![csr.rows(), csr.cols().div_ceil(8)],
+            source: Source::Bytes(rows_mask(csr)),
+        },
+    ]
 }
 
 fn csr_parts<'n>(
@@ -453,12 +537,7 @@ fn csr_parts<'n>(
     values: Dtype,
     profile: CsrProfile,
 ) -> Result<[Stored<'n>; 3], FormatError> {
-    let index = |end: usize| match profile {
-        CsrProfile::Compact if end <= 1 << 16 => Dtype::U16,
-        CsrProfile::Compact => Dtype::U32,
-        CsrProfile::Interop | CsrProfile::Bitmask => Dtype::I32,
-    };
-    let (columns, starts) = (index(csr.cols()), index(csr.nonzeros() + 1));
+    let [columns, starts] = index_types(csr, profile);
     let most = i32::MAX as usize;
     if profile == CsrProfile::Interop && (csr.cols() > most || csr.nonzeros() > most) {
         return Err(FormatError::tensor(
@@ -469,7 +548,7 @@ fn csr_parts<'n>(
             format!("{} columns, {} non-zeros", csr.cols(), csr.nonzeros()),
         ));
     }
-    let names = CsrNames::new(name);
+    let names = SparseNames::new(name);
     let stored = |name, dtype, source, len| Stored {
         name,
         dtype,
@@ -573,10 +652,10 @@ impl<T: Serialize> Versioned<T> {
     }
 }
 
-/// What the metadata say of a CSR tensor.
+/// What the metadata say of a sparse tensor.
 #[derive(Serialize)]
 struct SparseEntry {
-    layout: &'static str,
+    layout: Layout,
     shape: Shape,
 }
 

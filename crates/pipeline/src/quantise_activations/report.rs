@@ -79,6 +79,15 @@ pub struct QuantisedLayer {
     pub held_out: Option<Agreement>,
 }
 
+/// Tables of embeddings that were rounded row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RoundedTables {
+    /// How many there are.
+    pub tables: usize,
+    /// Error of the outputs on the samples that ranges are found on, of these alone.
+    pub error: f64,
+}
+
 /// Scores of the network in f32 beside those in int8.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Int8Scores {
@@ -124,6 +133,9 @@ pub struct QuantisationReport {
     pub max_error: f64,
     /// All layers with weights, in their order.
     pub layers: Vec<QuantisedLayer>,
+    /// Tables of embeddings, where they were rounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tables: Option<RoundedTables>,
     /// Layers that may run in int8.
     pub int8_layers: usize,
     /// Error on the samples that ranges were found on.
@@ -170,6 +182,16 @@ impl fmt::Display for QuantisationReport {
                 Some(why) => writeln!(f, "  f32: {why}")?,
                 None => writeln!(f, "  int8")?,
             }
+        }
+        if let Some(RoundedTables { tables, error }) = self.tables {
+            let tables = match tables {
+                1 => "a table".to_owned(),
+                n => format!("{n} tables"),
+            };
+            writeln!(
+                f,
+                "{tables} of embeddings rounded to 8 bits, alone an error of {error:.2e}"
+            )?;
         }
         let Agreement {
             error,

@@ -1,6 +1,10 @@
 //! Int8 layers with their rounded weights.
 
-use sparsevd_model::{Csr, Int8Input, MOST_LEVEL, Network, Weights, quantised};
+use std::collections::BTreeSet;
+
+use sparsevd_model::{Csr, Int8Input, MOST_LEVEL, Network, Op, Weights, quantised};
+
+use crate::error::PipelineError;
 
 /// An int8 layer with its rounded weight.
 pub(super) struct Rounded {
@@ -72,6 +76,34 @@ pub(super) fn set(
     };
     let done = network.set_int8(name, input, rows);
     done.map_err(|error| error.to_string())
+}
+
+/// Rounds the tables of embeddings row by row; returns how many there are.
+///
+/// # Errors
+/// A network without one.
+pub(super) fn round_tables(network: &mut Network) -> Result<usize, PipelineError> {
+    let nodes = network.graph.nodes.iter();
+    let tables = nodes.filter(|node| matches!(node.op, Op::Embedding(_)));
+    let tables: BTreeSet<String> = tables
+        .flat_map(|node| node.op.tensors())
+        .map(str::to_owned)
+        .collect();
+    if tables.is_empty() {
+        let expected = "a network with an Embedding";
+        let got = format!("none in `{}`", network.graph.name);
+        return Err(PipelineError::invalid("tables", expected, got));
+    }
+    for name in &tables {
+        if let Some(table) = network.tensors.get_mut(name) {
+            let mut dense = table.to_dense();
+            let width = dense.shape.matrix().1;
+            quantised::round_rows(&mut dense.values, width);
+            *table = dense.into();
+            network.scales.remove(name);
+        }
+    }
+    Ok(tables.len())
 }
 
 /// A weight whose rows are integers up to [`MOST_LEVEL`] times their scales, and these, which may be one. Zeros stay, and what rounds to zero leaves.

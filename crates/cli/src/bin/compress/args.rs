@@ -602,6 +602,9 @@ pub struct QuantiseActivationsArgs {
     /// Linear layers take a scale for each vector that they read, such as that of a token, when they run, and no grid of samples
     #[arg(long)]
     pub dynamic: bool,
+    /// Round tables of embeddings, too: to integers of 8 bits and a scale for each row, as which the file has them
+    #[arg(long, conflicts_with = "epochs")]
+    pub tables: bool,
     /// Samples that ranges are found on, and layers that stay f32, drawn from those to train on where there are such
     #[arg(long, default_value_t = NonZeroUsize::new(QuantiseActivations::default().samples).unwrap_or(NonZeroUsize::MIN), value_name = "N")]
     pub samples: NonZeroUsize,

@@ -13,9 +13,9 @@ use sparsevd_cli::Outcome;
 pub fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
     let training = &args.training;
     let (named, beside) = (training.recipe.as_deref(), Some(args.model.as_path()));
-    let recipe = FoundRecipe::find(named, beside, Recipe::default_for_compression)?
-        .with(&training.overrides())?;
     let mut input = input(&args.model, &args.graph, training.verbosity.quiet)?;
+    let default = || Recipe::default_for(&input.network);
+    let recipe = FoundRecipe::find(named, beside, default)?.with(&training.overrides())?;
     let graph = &mut input.network.graph;
     let path = training.data.as_deref().or(recipe.recipe.data.as_deref());
     let data = training.data(path, graph.preprocessing.as_ref())?;

@@ -6,6 +6,7 @@ use anyhow::bail;
 use sparsevd_compressor::recipe::Recipe;
 use sparsevd_compressor::report::Report;
 use sparsevd_format::{ValueType, check_writable};
+use sparsevd_model::Network;
 use sparsevd_pipeline::{
     Compression, DEFAULT_GRIDS, DEFAULT_RECIPE, Data, FoundRecipe, InputNetwork, ModelFile,
     NEEDS_GRID, ONLY_FINE_TUNING, Outputs, RunFolder, TrainingLog, model_name,
@@ -37,12 +38,12 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     }
     let folder = args.run.folder(format!("{name}.run"))?;
     let pruning = pruning(args)?;
-    let mut recipe = recipe_of(args, &folder, pruning.is_some())?;
+    let verbosity = args.run.training.verbosity;
+    let mut input = input(&args.model, &args.graph, verbosity.quiet)?;
+    let mut recipe = recipe_of(args, &input.network, &folder, pruning.is_some())?;
     if !recipe.recipe.phases.is_empty() {
         folder.check()?;
     }
-    let verbosity = args.run.training.verbosity;
-    let mut input = input(&args.model, &args.graph, verbosity.quiet)?;
     if let Some(by) = args.method.and_then(Method::gradual) {
         recipe = recipe.gradual(by, &input.network, None)?;
     }
@@ -136,13 +137,18 @@ pub fn tell_of(report: &Report, files: Files<'_>, json: bool) -> anyhow::Result<
 }
 
 /// The recipe that is followed: of one that was found, a network that is pruned already takes what it can.
-fn recipe_of(args: &CompressArgs, folder: &RunFolder, pruned: bool) -> anyhow::Result<FoundRecipe> {
+fn recipe_of(
+    args: &CompressArgs,
+    network: &Network,
+    folder: &RunFolder,
+    pruned: bool,
+) -> anyhow::Result<FoundRecipe> {
     let (named, beside) = (
         args.run.training.recipe.as_deref(),
         Some(args.model.as_path()),
     );
     let found = folder
-        .recipe(named, beside, Recipe::default_for_compression)?
+        .recipe(named, beside, || Recipe::default_for(network))?
         .with(&args.overrides())?;
     if !pruned {
         return Ok(found);

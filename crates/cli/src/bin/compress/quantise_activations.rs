@@ -78,6 +78,12 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
             out.display()
         );
     }
+    if form == Form::Packed && args.tables {
+        bail!(
+            "--tables: expected a file ending in .safetensors, as packed files have one scale for a tensor, got {}",
+            out.display()
+        );
+    }
     check_writable(&out, args.force)?;
     let mut loaded = sparsevd_cli::network(&args.model, &args.graph, args.json)?;
     if form == Form::Packed {
@@ -182,6 +188,7 @@ fn settings(args: &QuantiseActivationsArgs, held_out: usize) -> ActivationQuanti
         keep_f32: args.keep_f32.clone(),
         max_error: args.max_error,
         dynamic: args.dynamic,
+        tables: args.tables,
         one_scale: false,
     }
 }
