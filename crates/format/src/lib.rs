@@ -69,8 +69,8 @@ pub use read_array::{read_array, read_array_bytes};
 #[cfg(feature = "data")]
 pub use regression::{LoadedSamples, RegressionSet, RegressionSplits};
 pub use safetensors::{
-    CsrProfile, GraphSource, ValueType, WriteOptions, inspect_encodings, metadata_keys,
-    network_files, write_network, write_network_bytes,
+    CsrProfile, GraphSource, ValueType, WEIGHT_PARTS, WriteOptions, inspect_encodings,
+    metadata_keys, network_files, write_network, write_network_bytes,
 };
 pub use staged::{Staged, recover, sweep};
 #[cfg(feature = "data")]

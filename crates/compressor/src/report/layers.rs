@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use sparsevd_format::FileType;
+use sparsevd_format::{FileType, WEIGHT_PARTS};
 use sparsevd_model::{Network, Shape};
 
 use crate::error::CompressError;
@@ -97,10 +97,9 @@ pub fn ratio(weights: usize, left: usize) -> Option<f64> {
     (left > 0).then(|| weights as f64 / left as f64)
 }
 
-/// Bytes of a weight: of its dense tensor or of its CSR parts.
+/// Bytes of a weight: of its dense tensor or of its parts.
 fn stored(bytes: &BTreeMap<String, u64>, weight: &str) -> u64 {
-    let parts = ["", ".values", ".scale", ".col_indices", ".crow_indices"];
-    parts
+    WEIGHT_PARTS
         .iter()
         .filter_map(|part| bytes.get(&format!("{weight}{part}")))
         .sum()

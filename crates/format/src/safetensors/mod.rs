@@ -54,6 +54,16 @@ pub(crate) enum Layout {
     Bitmask,
 }
 
+/// What follows the name of a weight in those of the tensors that it is stored as; of a dense one, nothing.
+pub const WEIGHT_PARTS: [&str; 6] = [
+    "",
+    ".values",
+    ".scale",
+    ".col_indices",
+    ".crow_indices",
+    ".bitmask",
+];
+
 /// Names of the tensors that a sparse weight is stored as.
 pub(crate) struct SparseNames {
     pub values: String,
