@@ -226,10 +226,15 @@ impl<T: Real> Layer<T> {
         self.refresh_sigma2();
     }
 
-    /// Removes the noise; `last_log_sigma2` keeps it.
-    pub fn stop_noise(&mut self) {
+    /// Removes the noise; `last_log_sigma2` keeps it, as that of weights which have taken the normalisation of their outputs, where one is given: before it
+    /// their size says nothing, and changes in training.
+    pub(crate) fn stop_noise(&mut self, normalisation: Option<&Normalisation<T>>) {
         if self.is_variational() {
-            self.last_log_sigma2 = std::mem::take(&mut self.log_sigma2);
+            let mut logs = std::mem::take(&mut self.log_sigma2);
+            if let Some(normalisation) = normalisation {
+                self.scale_deviations(&mut logs, normalisation);
+            }
+            self.last_log_sigma2 = logs;
         }
         self.sigma2.clear();
         self.log_sigma2_moments = [vec![], vec![]];
@@ -399,7 +404,8 @@ impl<T: Real> Layer<T> {
     }
 
     /// Takes the batch normalisation of its outputs into weights and biases, with its running statistics: `factor (W x + b) + summand`.
-    /// The deviations of weights go with them, and their rates stay. A unit whose factor is zero loses its weights.
+    /// The deviations of noise go with them, and rates stay; those of noise that was removed are as they will be
+    /// ([`Self::stop_noise`]). A unit whose factor is zero loses its weights.
     pub(crate) fn absorb(&mut self, normalisation: &Normalisation<T>, bias_name: Option<String>) {
         let patch = self.patch();
         let mut keep = vec![true; self.theta.len()];
@@ -413,18 +419,28 @@ impl<T: Real> Layer<T> {
             self.bias[unit] = T::of(self.bias[unit].to_f64() * factor + summand);
             if factor == 0.0 {
                 keep[row].fill(false);
-                continue;
-            }
-            let log = 2.0 * factor.abs().ln();
-            for logs in [&mut self.log_sigma2, &mut self.last_log_sigma2] {
-                // Empty where the layer has no noise, or never had any.
-                let of_unit = logs.get_mut(row.clone()).into_iter().flatten();
-                of_unit.for_each(|v| *v = T::of(v.to_f64() + log));
             }
         }
+        let mut logs = std::mem::take(&mut self.log_sigma2);
+        self.scale_deviations(&mut logs, normalisation);
+        self.log_sigma2 = logs;
         self.bias_name = bias_name;
         self.remove(&keep);
         self.refresh_sigma2();
+    }
+
+    /// Multiplies deviations of this layer's weights by what a normalisation does to their unit, where that is not zero. `logs` may be empty.
+    fn scale_deviations(&self, logs: &mut [T], normalisation: &Normalisation<T>) {
+        let units = logs.chunks_exact_mut(self.patch()).zip(&self.kept_out);
+        for (of_unit, &channel) in units {
+            let [factor, _] = normalisation.affine(channel as usize);
+            if factor != 0.0 {
+                let log = 2.0 * factor.abs().ln();
+                of_unit
+                    .iter_mut()
+                    .for_each(|v| *v = T::of(v.to_f64() + log));
+            }
+        }
     }
 
     /// Keeps the units `out` and the inputs `inn` (indices into what is here) and drops the rest.

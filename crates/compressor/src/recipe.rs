@@ -160,11 +160,16 @@ impl Recipe {
         self.phases.iter().any(with_kl)
     }
 
-    /// Place of the first quantise phase.
-    pub(crate) fn first_quantise(&self) -> Option<usize> {
-        self.phases
-            .iter()
-            .position(|p| p.method == Method::Quantise)
+    /// Whether a phase quantises.
+    pub(crate) fn quantises(&self) -> bool {
+        self.phases.iter().any(|p| p.method == Method::Quantise)
+    }
+
+    /// Whether batch normalisations are parts of layers where this many phases have begun: from the beginning of the first quantise phase,
+    /// whose grids are those of the weights that are written.
+    pub(crate) fn folds_at(&self, begun: usize) -> bool {
+        let mut phases = self.phases.iter().take(begun);
+        phases.any(|p| p.method == Method::Quantise)
     }
 
     /// Reads and checks a recipe; its data path is resolved against its folder.

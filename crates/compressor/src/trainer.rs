@@ -74,6 +74,8 @@ pub struct Trainer {
     folded: Option<Arc<Form>>,
     /// Whether the state is one of `folded`.
     is_folded: bool,
+    /// Standard deviation of targets that are numbers.
+    spread: Option<f64>,
     recipe: Recipe,
     data: TrainingData,
     engine: Engine<f32>,
@@ -192,6 +194,7 @@ impl Trainer {
             folded: came.folded_for(&recipe),
             came: Arc::new(came),
             is_folded: false,
+            spread: units::deviation(&data.train().targets()),
             begun_by: recipe.clone(),
             begun: Arc::default(),
             recipe,
@@ -394,6 +397,7 @@ impl Trainer {
             self.take_average()?;
             if let (Method::SparseVd, Some(weights)) = (phase.method, phase.weights) {
                 self.remove(&pruning::lowest_rates(self.engine.layers(), weights))?;
+                self.save()?;
             }
             if phase.method == Method::Quantise {
                 // Weights that were rounded to zero are removed.
@@ -469,6 +473,15 @@ impl Trainer {
         }
     }
 
+    /// Factor on the learning rate of gradient descent: the gradient by numbers in units of their spread is as large as that of classes, while the
+    /// deviation of their noise makes it as much larger as it is small.
+    fn descent(&self) -> f64 {
+        match (self.recipe.target_deviation, self.spread) {
+            (Some(deviation), Some(spread)) => (deviation / spread).powi(2),
+            _ => 1.0,
+        }
+    }
+
     /// Errors of outputs of the engine.
     fn errors(&self, mut outputs: Vec<f32>, targets: &Targets<'_>) -> SampleErrors {
         outputs.iter_mut().for_each(|y| *y *= self.unit);
@@ -524,6 +537,7 @@ impl Trainer {
             self.fold_normalisations()?;
         }
         let granularity = self.recipe.alpha;
+        let folds = self.folds();
         self.replace_state(|state| {
             for layer in &mut state.layers {
                 match phase.method {
@@ -531,7 +545,14 @@ impl Trainer {
                         layer.start_noise(phase.log_sigma2, granularity)
                     }
                     Method::SparseVd => {}
-                    Method::Dense | Method::FineTune | Method::Quantise => layer.stop_noise(),
+                    Method::Dense | Method::FineTune | Method::Quantise => {
+                        let of_layer = folds.iter().find(|fold| fold.layer == layer.node);
+                        let mut all = state.normalisations.iter();
+                        let normalisation = of_layer.and_then(|fold| {
+                            all.find(|normalisation| normalisation.node == fold.normalisation)
+                        });
+                        layer.stop_noise(normalisation);
+                    }
                 }
                 if phase.method != Method::Quantise {
                     layer.set_scales(None);
@@ -658,8 +679,7 @@ impl Trainer {
         for (layer, now) in state.layers.iter_mut().zip(self.engine.layers()) {
             layer.input_grid = now.input_grid;
         }
-        let first = self.recipe.first_quantise();
-        self.is_folded = first.is_some_and(|first| snapshot.position.has_begun(first));
+        self.is_folded = self.recipe.folds_at(snapshot.position.begun());
         self.engine = self.engine_of(state)?;
         (self.position, self.sums) = (snapshot.position, snapshot.sums);
         self.history = snapshot.history.into_owned();

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use sparsevd_compressor::objective::{Loss, Score, Targets};
-use sparsevd_compressor::recipe::{Method, Phase, Recipe};
+use sparsevd_compressor::recipe::{Method, Optimizer, Phase, Recipe};
 use sparsevd_compressor::trainer::{RunOptions, Silent, Trainer};
 use sparsevd_compressor::{CompressError, Samples, TrainingData, fit_outputs, initialise};
 use sparsevd_kernels::Isa;
@@ -280,6 +280,34 @@ fn a_search_for_the_grid_stays_within_the_drop_of_r2() {
 fn a_regression_is_the_same_on_any_number_of_threads() {
     let weights = |threads| trained(&network(2), phases(), threads).network().unwrap();
     assert_eq!(weights(1), weights(2));
+}
+
+/// Gradients are as much larger as the noise of targets is small; steps of gradient descent are not.
+#[test]
+fn gradient_descent_does_not_depend_on_the_noise_of_targets() {
+    let phase = Phase {
+        optimizer: Optimizer::Sgd,
+        lr: 0.1,
+        ..Phase::new(Method::Dense, 10)
+    };
+    let weights = [0.03, f64::from(NOISE), 2.0].map(|deviation| {
+        let recipe = Recipe {
+            target_deviation: Some(deviation),
+            ..recipe(vec![phase.clone()])
+        };
+        let mut run = Trainer::new(&network(2), recipe, data(), &RunOptions::default()).unwrap();
+        run.run(&mut Silent).unwrap();
+        let last = run.history().last().unwrap();
+        assert!(last.validation_r2.unwrap() > 0.99, "{deviation}: {last:?}");
+        run.layers()[0].theta.clone()
+    });
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-3;
+    assert!(
+        weights[1..]
+            .iter()
+            .all(|w| w.iter().zip(&weights[0]).all(near)),
+        "{weights:?}"
+    );
 }
 
 #[test]

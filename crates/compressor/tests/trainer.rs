@@ -282,6 +282,26 @@ fn the_lowest_rates_stay_where_a_phase_says_how_many() {
     // The rates decide, not the threshold, which leaves more here.
     all.run(&mut Silent).unwrap();
     assert!(all.network().unwrap().nonzeros() > 200);
+    // More than the threshold leaves are no more than that.
+    let many = |weights| {
+        let mut recipe = recipe.clone();
+        recipe.phases[1].weights = weights;
+        recipe.threshold = -1.0;
+        let mut run = trainer(recipe, 1, None);
+        run.run(&mut Silent).unwrap();
+        bytes(&run)
+    };
+    assert!(many(None) == many(Some(2000)) && many(None) != many(Some(50)));
+    // A run that is interrupted where such a phase ends goes on alike, and its posterior is that of the weights which stay.
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = trainer(recipe.clone(), 1, Some(folder.path()));
+    first.run_until(2, &mut Silent).unwrap();
+    let file = folder.path().join("posterior.safetensors");
+    let mut kept = trainer(recipe.clone(), 1, None);
+    kept.resume_from(&file, &mut Silent).unwrap();
+    assert_eq!(kept.sweep(&[8.0])[0].2, stayed);
+    kept.run(&mut Silent).unwrap();
+    assert!(bytes(&kept) == bytes(&some));
     // Depthwise filters have no rates, and stay; rates of -8 and less are equal.
     let mut one = recipe.clone();
     one.phases.remove(0);
@@ -307,6 +327,39 @@ fn pruning_to_fewer_weights_than_depthwise_filters_have_leaves_those() {
     let depthwise = run.layers().iter().find(|l| l.node == "d").unwrap();
     assert_eq!(depthwise.alive(), 72);
     assert!(alive <= 73, "{alive}");
+}
+
+/// A unit whose factor is zero as the network comes has weights where training gave it another one.
+#[test]
+fn a_normalisation_that_begins_with_zeros_is_folded_before_grids() {
+    let mut network = residual_network();
+    // The ReLU behind it lets its gradient through.
+    for (name, value) in [("n1.weight", 0.0), ("n1.bias", 0.5)] {
+        let mut tensor = network.tensors[name].to_dense();
+        tensor.values[3] = value;
+        network.tensors.insert(name.into(), tensor.into());
+    }
+    let phase = |method, epochs| Phase {
+        batch: 60,
+        lr: 1e-2,
+        ..Phase::new(method, epochs)
+    };
+    let mut phases = vec![phase(Method::Dense, 2), phase(Method::Quantise, 3)];
+    phases[0].lr = 5e-2;
+    // Its interruption, after 35 steps, is in the quantise phase.
+    let run = the_same_bytes_every_way(&network, &Recipe::new(phases));
+    let written = run.network().unwrap();
+    let names: Vec<&str> = written
+        .graph
+        .nodes
+        .iter()
+        .map(|n| n.name.as_str())
+        .collect();
+    assert!(!names.contains(&"n1") && names.contains(&"n2"), "{names:?}");
+    let first = run.layers().iter().find(|l| l.node == "c1").unwrap();
+    let of_unit = &first.mask[3 * first.patch()..4 * first.patch()];
+    assert!(of_unit.contains(&1.0), "{of_unit:?}");
+    assert!(written.scales.contains_key("c1.weight"));
 }
 
 #[test]
@@ -336,7 +389,10 @@ fn normalisations_keep_their_statistics_through_threads_interruptions_and_every_
     );
     let depthwise = straight.layers().iter().find(|l| l.node == "d").unwrap();
     assert_eq!(depthwise.alive(), 72, "depthwise filters stay whole");
-    let moved = &straight.state().normalisations[1];
+    // The other one is part of its convolution since the quantise phase began.
+    let [moved] = &straight.state().normalisations[..] else {
+        panic!("{:?}", straight.state().normalisations);
+    };
     assert!(moved.mean.iter().all(|m| *m != 0.0) && moved.variance.iter().all(|v| *v != 1.0));
     // What is written is what was validated: scores by the stored statistics.
     assert_eq!(

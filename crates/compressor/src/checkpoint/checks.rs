@@ -47,7 +47,8 @@ impl Run<'_> {
         }
         self.check_history(position, history)?;
         let dense = self.dense(position);
-        for (layer, dense) in state.layers.iter().zip(&dense.layers) {
+        // A unit whose factor was zero as it came may have another one, and weights, when that is folded.
+        for (layer, dense) in state.layers.iter().zip(&self.dense.layers) {
             self.check_layer(position, layer, dense)?;
         }
         let mut averaged = state.clone().into_owned();
@@ -60,8 +61,7 @@ impl Run<'_> {
 
     /// The state before training of the network in the form that it has at this place.
     pub(super) fn dense(&self, position: &Position) -> &State<f32> {
-        let first = self.recipe.first_quantise();
-        let is_folded = first.is_some_and(|first| position.has_begun(first));
+        let is_folded = self.recipe.folds_at(position.begun());
         self.folded.filter(|_| is_folded).unwrap_or(self.dense)
     }
 

@@ -108,7 +108,7 @@ pub struct Phase {
     /// Threshold on `log_alpha` for that, at the end of the phase; `prune_threshold` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune_threshold_end: Option<f64>,
-    /// Fine-tuning prunes until this many weights are left; of a sparse-vd phase, as many of the lowest rates stay at its end.
+    /// Fine-tuning prunes until this many weights are left. At the end of a sparse-vd phase this many at most stay, those of the lowest rates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<usize>,
     /// By what the weights to remove are chosen.
@@ -218,6 +218,11 @@ impl Phase {
         }
     }
 
+    /// The number of weights that is pruned to in the course of the phase; a sparse-vd phase removes weights at its end.
+    pub(crate) fn pruned_in_steps(&self) -> Option<usize> {
+        self.weights.filter(|_| self.method != Method::SparseVd)
+    }
+
     /// Leaves the coarsest of several grids.
     pub fn keep_coarsest_grid(&mut self) {
         self.grid = self
@@ -318,9 +323,15 @@ impl Phase {
         for &c in &self.grid {
             range("grid", c, 1e-3, 1e3)?;
         }
-        if self.weights.is_some() && self.method == Method::Dense {
-            let expected = "none in a dense phase, which prunes nothing";
-            return Err(CompressError::setting("weights", expected, "one"));
+        let expected = match self.method {
+            Method::Dense => Some("none in a dense phase, which prunes nothing"),
+            Method::SparseVd if self.kl_scale == 0.0 => {
+                Some("none in a sparse-vd phase without a KL term, whose rates say nothing")
+            }
+            Method::SparseVd | Method::FineTune | Method::Quantise => None,
+        };
+        if let (Some(weights), Some(expected)) = (self.weights, expected) {
+            return Err(CompressError::setting("weights", expected, weights));
         }
         range("distil", self.distil, 0.0, 1.0)?;
         range("temperature", self.temperature, 0.1, 100.0)?;

@@ -10,12 +10,17 @@ impl Recipe {
             let expected = "a fine-tune phase behind the last sparse-vd phase, for `search` to set its `weights`";
             return Err(CompressError::setting("phase", expected, "none"));
         };
-        let mut tried = self.phases.iter().enumerate().skip(self.behind_posterior());
-        let fixed = tried.find(|(place, p)| *place != tuning && p.weights.is_some());
+        // More careful posteriors would leave no more weights than one that says how many.
+        let decides = |place: usize, p: &Phase| {
+            place >= self.behind_posterior() || p.method == Method::SparseVd
+        };
+        let mut phases = self.phases.iter().enumerate();
+        let fixed =
+            phases.find(|(place, p)| *place != tuning && p.weights.is_some() && decides(*place, p));
         if let Some((place, phase)) = fixed {
             let (tuning, place) = (tuning + 1, place + 1);
             let expected = format!(
-                "none behind the posterior but in phase {tuning}, where each try sets its own"
+                "none in a sparse-vd phase or behind the posterior but in phase {tuning}, where each try sets its own"
             );
             let weights = phase.weights.unwrap_or_default();
             let got = format!("{weights} in phase {place} ({})", phase.method.name());
@@ -133,12 +138,12 @@ mod tests {
         let mut fixed = recipe(&[SparseVd, FineTune, FineTune, Quantise]);
         fixed.phases[1].weights = Some(90);
         fixed.check().unwrap();
-        for (place, method) in [(2, FineTune), (3, Quantise)] {
+        for (place, method) in [(0, SparseVd), (2, FineTune), (3, Quantise)] {
             let mut fixed = fixed.clone();
             fixed.phases[place].weights = Some(80);
             let error = fixed.check().unwrap_err().to_string();
             let end = format!("got 80 in phase {} ({})", place + 1, method.name());
-            let start = "weights: expected none behind the posterior but in phase 2,";
+            let start = "weights: expected none in a sparse-vd phase or behind the posterior but in phase 2,";
             assert!(error.starts_with(start) && error.ends_with(&end), "{error}");
             fixed.search = None;
             fixed.check().unwrap();

@@ -38,7 +38,11 @@ impl Trainer {
             }
         };
         let steps = phase.steps_per_epoch(images) as u32;
-        let schedule = Schedule { phase, steps };
+        let schedule = Schedule {
+            phase,
+            steps,
+            descent: self.descent(),
+        };
         // Of several grids the one that is chosen has a frame, at its end.
         let has_frames = !phase.tries_grids();
         while self.position.step < steps {
@@ -75,11 +79,11 @@ impl Trainer {
         self.position.step = 0;
         self.sums = [0.0; 2];
         let pruned_over = phase.prune_threshold_after(self.position.epoch);
-        let prunes = pruned_over.is_some() || phase.weights.is_some();
+        let prunes = pruned_over.is_some() || phase.pruned_in_steps().is_some();
         let before = prunes.then(|| self.engine.state().clone());
         if let Some(threshold) = pruned_over {
             self.remove_over(threshold)?;
-        } else if phase.weights.is_some() {
+        } else if phase.pruned_in_steps().is_some() {
             self.remove(&under_threshold(self.engine.layers(), 0.0))?;
         }
         let train_error = objective.mean_error(errors, samples);
@@ -167,10 +171,14 @@ impl Trainer {
         let earlier = |r: &&EpochRecord| r.phase != self.position.phase + 1;
         let before = self.history.iter().rev().find(earlier);
         let layers = self.engine.layers();
-        let begin = before.map_or_else(
-            || survivors(&self.came.dense.layers, 0.0),
-            EpochRecord::left,
-        );
+        let begin = match before {
+            // What that phase left at its end came after its last record.
+            Some(record) => {
+                let left = self.recipe.phases[record.phase - 1].weights;
+                record.left().min(left.unwrap_or(usize::MAX))
+            }
+            None => survivors(&self.came.dense.layers, 0.0),
+        };
         if let Some(cut) = cut(layers, by, begin, target, t) {
             self.engine
                 .remove_where(|theta, second| cost(by, theta, second) < cut);

@@ -21,9 +21,13 @@ impl Trainer {
             checkpoint::make_folder(folder)?;
         }
         Ok(Self {
-            folded: self.came.folded_for(&recipe),
+            folded: match &self.folded {
+                Some(folded) => Some(folded.clone()).filter(|_| recipe.quantises()),
+                None => self.came.folded_for(&recipe),
+            },
             came: self.came.clone(),
             is_folded: self.is_folded,
+            spread: self.spread,
             begun_by: recipe.clone(),
             begun: self.begun.clone(),
             recipe,

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use sparsevd_model::passes::fold_batch_normalization;
-use sparsevd_model::{Graph, Network};
+use sparsevd_model::{Graph, Network, Node};
 
 use super::Trainer;
 use crate::error::CompressError;
-use crate::normalisation::Normalisation;
 use crate::recipe::Recipe;
 use crate::state::State;
 
@@ -22,41 +21,73 @@ impl Form {
     /// The same with every batch normalisation that can be folded as part of the layer before it; `None` where there is none, and for a recipe
     /// without a quantise phase.
     pub fn folded_for(&self, recipe: &Recipe) -> Option<Arc<Self>> {
-        recipe.first_quantise()?;
+        if !recipe.quantises() {
+            return None;
+        }
         let network = fold_batch_normalization(&self.network)?;
         let mut dense = self.dense.clone();
-        fold(&mut dense, &self.network.graph, &network.graph);
+        fold(&mut dense, &folds(&self.network.graph, &network.graph));
         Some(Arc::new(Self { network, dense }))
     }
 }
 
-/// Makes the normalisations of `state`, which is one of the graph `from`, parts of their layers where the graph `to` has them no more.
-fn fold(state: &mut State<f32>, from: &Graph, to: &Graph) {
-    let is_in = |name: &String| to.nodes.iter().any(|n| n.name == *name);
-    let (stay, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut state.normalisations)
-        .into_iter()
-        .partition(|n: &Normalisation<f32>| is_in(&n.node));
-    state.normalisations = stay;
-    for normalisation in gone {
-        let node = from.nodes.iter().find(|n| n.name == normalisation.node);
-        let before = node.and_then(|node| node.inputs.first());
-        let mut layers = state.layers.iter_mut();
-        if let Some(layer) = layers.find(|layer| Some(&layer.node) == before) {
-            let node = to.nodes.iter().find(|n| n.name == layer.node);
-            let bias = node.and_then(|node| node.op.bias());
-            layer.absorb(&normalisation, bias.map(str::to_owned));
+/// A layer that takes the normalisation of its outputs.
+pub(super) struct Fold {
+    /// Name of the layer's node.
+    pub layer: String,
+    /// Name of the normalisation's node.
+    pub normalisation: String,
+    /// Tensor name of the bias that the layer then has.
+    bias: Option<String>,
+}
+
+/// The normalisations of the graph `from` that are parts of layers in the graph `to`.
+fn folds(from: &Graph, to: &Graph) -> Vec<Fold> {
+    let in_folded = |name: &str| to.nodes.iter().find(|n| n.name == name);
+    let gone = from.nodes.iter().filter(|n| in_folded(&n.name).is_none());
+    let fold = |node: &Node| {
+        let layer = in_folded(node.inputs.first()?)?;
+        Some(Fold {
+            layer: layer.name.clone(),
+            normalisation: node.name.clone(),
+            bias: layer.op.bias().map(str::to_owned),
+        })
+    };
+    gone.filter_map(fold).collect()
+}
+
+/// Makes normalisations of a state parts of their layers.
+fn fold(state: &mut State<f32>, folds: &[Fold]) {
+    for fold in folds {
+        let mut all = state.normalisations.iter();
+        let place = all.position(|n| n.node == fold.normalisation);
+        let layer = state.layers.iter_mut().find(|l| l.node == fold.layer);
+        if let (Some(place), Some(layer)) = (place, layer) {
+            let normalisation = state.normalisations.remove(place);
+            layer.absorb(&normalisation, fold.bias.clone());
         }
     }
 }
 
 impl Trainer {
+    /// The normalisations that a quantise phase to come makes parts of layers.
+    pub(super) fn folds(&self) -> Vec<Fold> {
+        match &self.folded {
+            Some(folded) if !self.is_folded => {
+                folds(&self.came.network.graph, &folded.network.graph)
+            }
+            _ => vec![],
+        }
+    }
+
     /// Makes batch normalisations parts of the layers before them, once; units that died of them leave.
     pub(super) fn fold_normalisations(&mut self) -> Result<(), CompressError> {
-        let Some(folded) = self.folded.clone().filter(|_| !self.is_folded) else {
+        let folds = self.folds();
+        if folds.is_empty() {
             return Ok(());
-        };
+        }
         let mut state = self.engine.state().clone();
-        fold(&mut state, &self.came.network.graph, &folded.network.graph);
+        fold(&mut state, &folds);
         self.is_folded = true;
         self.engine = self.engine_of(state)?;
         self.remove_over(self.threshold())
@@ -105,6 +136,42 @@ mod tests {
         Recipe::new(vec![Phase::new(Method::SparseVd, 1), Phase::new(method, 1)])
     }
 
+    /// Before a normalisation, the size of weights says nothing, and fine-tuning changes it.
+    #[test]
+    fn deviations_stay_those_of_the_posterior_where_weights_grow() {
+        let came = came();
+        let folded = came.folded_for(&recipe(Method::Quantise)).unwrap();
+        let folds = folds(&came.network.graph, &folded.network.graph);
+        let mut state = came.dense.clone();
+        state.layers[0].start_noise(-4.0, Granularity::Weight);
+        let mut at_once = state.clone();
+        fold(&mut at_once, &folds);
+        at_once.layers[0].stop_noise(None);
+        let normalisation = state.normalisations[0].clone();
+        state.layers[0].stop_noise(Some(&normalisation));
+        state.layers[0]
+            .theta
+            .iter_mut()
+            .for_each(|theta| *theta *= 8.0);
+        let grown = &mut state.normalisations[0];
+        grown.mean.iter_mut().for_each(|mean| *mean *= 8.0);
+        grown
+            .variance
+            .iter_mut()
+            .for_each(|variance| *variance *= 64.0);
+        fold(&mut state, &folds);
+        let [want, got] = [at_once, state].map(|state| {
+            let layer = &state.layers[0];
+            [layer.median_sigma().unwrap(), f64::from(layer.theta[0])]
+        });
+        assert!(
+            want.iter()
+                .zip(&got)
+                .all(|(a, b)| (a / b - 1.0).abs() < 1e-3),
+            "{want:?} {got:?}"
+        );
+    }
+
     #[test]
     fn a_state_that_is_folded_is_written_as_the_network_that_is() {
         let came = came();
@@ -135,7 +202,10 @@ mod tests {
         let before: Vec<f32> = rates(&state);
         let written = export::network(&came.network, &state, &shapes).unwrap();
         let written = fold_batch_normalization(&written).unwrap();
-        fold(&mut state, &came.network.graph, &folded.network.graph);
+        fold(
+            &mut state,
+            &folds(&came.network.graph, &folded.network.graph),
+        );
         let after = rates(&state);
         assert!(
             before[..16]

@@ -2,7 +2,7 @@
 
 use super::snapshot::Position;
 use crate::engine::{Hyper, Rule};
-use crate::recipe::{Method, Optimizer, Phase};
+use crate::recipe::{Optimizer, Phase};
 
 /// Prunings in a phase of fine-tuning.
 const PRUNINGS: u32 = 200;
@@ -12,6 +12,8 @@ const PRUNINGS: u32 = 200;
 pub(super) struct Schedule<'a> {
     pub phase: &'a Phase,
     pub steps: u32,
+    /// Factor on the learning rate of gradient descent, whose steps are as long as gradients are large; Adam's are not.
+    pub descent: f64,
 }
 
 impl Schedule<'_> {
@@ -26,6 +28,10 @@ impl Schedule<'_> {
             .phase
             .rate_factor(epochs / f64::from(self.phase.epochs));
         let rate = self.phase.lr_log_sigma2.unwrap_or(self.phase.lr);
+        let descent = match self.phase.optimizer {
+            Optimizer::Adam => 1.0,
+            Optimizer::Sgd => self.descent,
+        };
         Hyper {
             rule: match self.phase.optimizer {
                 Optimizer::Adam => Rule::Adam,
@@ -34,7 +40,7 @@ impl Schedule<'_> {
                 },
             },
             weight_decay: self.phase.weight_decay,
-            learning_rate: self.phase.lr * factor,
+            learning_rate: self.phase.lr * factor * descent,
             learning_rate_log_sigma2: rate * factor,
             kl_weight: self.phase.kl_factor(epochs) / samples as f64,
             adam_step,
@@ -44,9 +50,7 @@ impl Schedule<'_> {
     /// Number of weights to prune to by the end of the pruning, and the share of the pruning that is over; `None` where
     /// nothing is pruned after this step.
     pub fn pruning(&self, epochs: f64, adam_step: u32) -> Option<(usize, f64)> {
-        // A sparse-vd phase leaves that many at its end.
-        let by_steps = self.phase.method != Method::SparseVd;
-        let target = self.phase.weights.filter(|_| by_steps)?;
+        let target = self.phase.pruned_in_steps()?;
         let interval = (self.steps * self.phase.epochs / PRUNINGS).max(1);
         let share = epochs / f64::from(self.phase.epochs) / self.phase.weights_by.max(1e-9);
         adam_step

@@ -28,9 +28,9 @@ pub struct Position {
 }
 
 impl Position {
-    /// Whether a phase has begun.
-    pub(crate) fn has_begun(&self, phase: usize) -> bool {
-        self.phase + usize::from(self.started) > phase
+    /// Number of phases that have begun.
+    pub(crate) fn begun(&self) -> usize {
+        self.phase.saturating_add(self.started.into())
     }
 }
 
