@@ -31,13 +31,20 @@ def integers(path):
     for name, entry in shapes.items():
         if name == "v":
             continue
-        values, columns, starts = (stored.pop(f"{name}.{part}") for part in ("values", "col_indices", "crow_indices"))
+        height, width = entry["shape"][0], math.prod(entry["shape"][1:])
+        values = stored.pop(f"{name}.values")
+        if entry["layout"] == "row-bitmask":
+            mask = stored.pop(f"{name}.bitmask")
+            rows, columns = np.unpackbits(mask, axis=1, count=width, bitorder="little").nonzero()
+        else:
+            columns, starts = (stored.pop(f"{name}.{part}") for part in ("col_indices", "crow_indices"))
+            rows = np.repeat(np.arange(height), np.diff(starts.astype("i8")))
         if values.dtype == np.int8:
             stored.pop(f"{name}.scale")
         else:
             values = np.rint(values.astype("f8") / steps[name])
-        dense = np.zeros((entry["shape"][0], math.prod(entry["shape"][1:])), np.int32)
-        dense[np.repeat(np.arange(len(starts) - 1), np.diff(starts.astype("i8"))), columns] = values
+        dense = np.zeros((height, width), np.int32)
+        dense[rows, columns] = values
         tensors[name] = dense.reshape(entry["shape"])
     for name, values in stored.items():
         tensors[name] = np.rint(values.astype("f8") / steps[name]).astype(np.int32)

@@ -3,7 +3,7 @@
 
 mod synthetic;
 
-use sparsevd_format::{WriteOptions, write_network_bytes};
+use sparsevd_format::{CsrProfile, WriteOptions, write_network_bytes};
 use sparsevd_model::{Csr, Dense, Network, Shape, presets};
 
 use synthetic::Workplace;
@@ -51,7 +51,13 @@ fn with_data(file: &[u8], tensor: &str, change: impl FnOnce(&mut [u8])) -> Vec<u
 #[test]
 fn hostile_networks_are_refused_by_both_binaries() {
     let w = Workplace::without_network();
-    let good = write_network_bytes(&network(), &WriteOptions::default()).unwrap();
+    // In the compact profile so small a weight has a bit for each element.
+    let masked = write_network_bytes(&network(), &WriteOptions::default()).unwrap();
+    let options = WriteOptions {
+        profile: CsrProfile::Interop,
+        ..WriteOptions::default()
+    };
+    let good = write_network_bytes(&network(), &options).unwrap();
     let tensor = |name: &str, header: &str| -> String {
         let at = header.find(&format!("\"{name}\":{{\"dtype\"")).unwrap();
         header[at..at + header[at..].find('}').unwrap() + 1].to_owned()
@@ -108,23 +114,28 @@ fn hostile_networks_are_refused_by_both_binaries() {
         (
             "crow",
             with_data(&good, "fc1.weight.crow_indices", |d| {
-                d[2..4].copy_from_slice(&99u16.to_le_bytes())
+                d[4..8].copy_from_slice(&99u32.to_le_bytes())
             }),
             &["fc1.weight", "expected"],
         ),
         (
             "crow-back",
             with_data(&good, "fc1.weight.crow_indices", |d| {
-                d[4..6].copy_from_slice(&0u16.to_le_bytes())
+                d[8..12].copy_from_slice(&0u32.to_le_bytes())
             }),
             &["fc1.weight", "expected"],
         ),
         (
             "column",
             with_data(&good, "fc1.weight.col_indices", |d| {
-                d[..2].copy_from_slice(&400u16.to_le_bytes())
+                d[..4].copy_from_slice(&400u32.to_le_bytes())
             }),
             &["fc1.weight", "column", "400"],
+        ),
+        (
+            "bits",
+            with_data(&masked, "fc1.weight.bitmask", |d| d.fill(0xff)),
+            &["fc1.weight.bitmask", "set"],
         ),
         (
             "nan",

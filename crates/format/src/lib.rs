@@ -1,4 +1,4 @@
-//! Files of sparsevd: networks as safetensors with CSR weights, and, with the feature `data`, data sets, tables, arrays and images.
+//! Files of sparsevd: networks as safetensors with sparse weights, and, with the feature `data`, data sets, tables, arrays and images.
 //!
 //! Every byte that is read is treated as hostile: arithmetic is checked, nothing is allocated on the word of a header (`sparsevd_model::memory`),
 //! and an error names the file, the tensor, what was expected and what was found. Every write goes to a temporary sibling

@@ -87,16 +87,49 @@ fn bitmask_cases() -> Vec<Case> {
         ),
         case(
             "a bit in the padding",
-            &["`fc1.weight.bitmask`", "no bit set from 4 on"],
+            &["`fc1.weight.bitmask`", "expected 5 set", "got 6"],
             |p| {
                 p.set(BITMASK, 1, &[1 << 4]);
             },
         ),
         case(
             "a bit too many",
-            &["`fc1.weight`", "expected 5, the number of values, got 6"],
+            &[
+                "`fc1.weight.bitmask`",
+                "expected 5 set, the number of values, got 6",
+            ],
             |p| {
                 p.set(BITMASK, 1, &[1]);
+            },
+        ),
+        case(
+            "a bit for another",
+            &["`fc1.weight.bitmask`", "no bit set from 4 on"],
+            |p| {
+                p.set(BITMASK, 0, &[1 | 1 << 5]);
+            },
+        ),
+        case(
+            "no entry",
+            &["`fc1.weight`", "row-bitmask", "no entry there"],
+            |p| {
+                p.metadata("sparsevd.sparse", "{\"v\":1}");
+            },
+        ),
+        case(
+            "another layout's parts",
+            &["`fc1.weight`", "as layout csr", "another layout"],
+            |p| {
+                p.replace(CROW, "U16", &[4], &[0; 8]);
+            },
+        ),
+        case(
+            "a dense weight of integers whose zero is another",
+            &["`fc2.weight`", "F32, F16, BF16 or F64", "I8"],
+            |p| {
+                p.replace("fc2.weight", "I8", &[2, 3], &[1; 6]);
+                p.replace("fc2.weight.scale", "F32", &[1], &1_f32.to_le_bytes());
+                p.replace("fc2.weight.zero_point", "I8", &[1], &[3]);
             },
         ),
         case(
@@ -457,7 +490,7 @@ fn metadata_cases() -> Vec<Case> {
         }),
         case(
             "another layout",
-            &["`fc1.weight`", SPARSE, "csr", "bitmask", "coo"],
+            &["`fc1.weight`", SPARSE, "csr", "row-bitmask", "coo"],
             |p| {
                 p.edit(SPARSE, |v| v["fc1.weight"]["layout"] = json!("coo"));
             },

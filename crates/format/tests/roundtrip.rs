@@ -154,7 +154,7 @@ fn wide_matrices_get_wide_columns() {
 #[test]
 fn places_take_the_fewest_bytes() {
     // 64 rows of 200 columns: 1,600 bytes of bits; 130 bytes of row starts and two for each value.
-    for (nonzeros, layout) in [(735, "csr"), (736, "bitmask"), (12_800, "bitmask")] {
+    for (nonzeros, layout) in [(735, "csr"), (736, "row-bitmask"), (12_800, "row-bitmask")] {
         let (graph, tensors) = presets::mlp("net", Shape::from([200]), &[64]);
         let mut network = fill(graph, &tensors, 1, 0.0, |_| true);
         let mut values = vec![0.0; 12_800];

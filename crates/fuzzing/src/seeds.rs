@@ -179,7 +179,14 @@ fn ids() -> Network {
     let x = b.op("rows", Op::Embedding(ops::Embedding { table }), &[&ids]);
     let x = b.op("relu", Op::Relu, &[&x]);
     b.linear("tags", &x, 3);
-    fill(b, 0.6, 6)
+    let mut network = fill(b, 0.6, 6);
+    // Bytes with a scale for each row, in files and in the kernel.
+    if let Some(table) = network.tensors.get_mut("table") {
+        let mut dense = table.to_dense();
+        quantised::round_rows(&mut dense.values, 6).expect("small numbers");
+        *table = dense.into();
+    }
+    network
 }
 
 /// Ids of a fixed number, whose rows become a map.

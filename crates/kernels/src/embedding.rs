@@ -1,6 +1,7 @@
 //! Rows of a table by their numbers.
 
-use sparsevd_model::{MOST_IDS, quantised};
+use sparsevd_model::MOST_IDS;
+use sparsevd_model::quantised::{self, RowLevels};
 
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
@@ -18,15 +19,11 @@ pub struct Embedding {
 #[derive(Debug, Clone)]
 enum Table {
     F32(Vec<f32>),
-    /// Integers, and what those of each row are multiplied by.
-    I8 {
-        levels: Vec<i8>,
-        scales: Vec<f32>,
-    },
+    I8(RowLevels),
 }
 
 impl Embedding {
-    /// A table whose rows are integers of 8 bits times scales of theirs ([`quantised::row_scales`]) is held as these, which give back its
+    /// A table whose rows are integers of 8 bits times scales of theirs ([`quantised::row_levels`]) is held as these, which give back its
     /// numbers, but for the sign of zero.
     ///
     /// # Panics
@@ -38,12 +35,9 @@ impl Embedding {
             rows <= MOST_IDS,
             "rows of the table: expected at most {MOST_IDS}, got {rows}"
         );
-        let table = match quantised::row_scales(&table, width) {
-            Some(scales) if width > 0 => Table::I8 {
-                levels: levels(&table, &scales, width),
-                scales,
-            },
-            _ => Table::F32(table),
+        let table = match quantised::row_levels(&table, width) {
+            Some(levels) => Table::I8(levels),
+            None => Table::F32(table),
         };
         Self { table, rows, width }
     }
@@ -69,7 +63,7 @@ impl Embedding {
             let row_of = row * self.width..(row + 1) * self.width;
             match &self.table {
                 Table::F32(table) => y.copy_from_slice(&table[row_of]),
-                Table::I8 { levels, scales } => {
+                Table::I8(RowLevels { levels, scales }) => {
                     let scale = scales[row];
                     let levels = levels[row_of].iter();
                     y.iter_mut()
@@ -81,14 +75,6 @@ impl Embedding {
     }
 }
 
-/// The integers of a table with these scales.
-fn levels(table: &[f32], scales: &[f32], width: usize) -> Vec<i8> {
-    let rows = table.chunks_exact(width).zip(scales);
-    let level = |v: &f32, scale: f32| (v / scale).round() as i8;
-    rows.flat_map(|(row, &scale)| row.iter().map(move |v| level(v, scale)))
-        .collect()
-}
-
 impl PackedKernel for Embedding {
     fn run(&self, operands: Operands<'_>) {
         Self::run(self, operands.x, operands.y);
@@ -97,7 +83,7 @@ impl PackedKernel for Embedding {
     fn name(&self) -> String {
         match self.table {
             Table::F32(_) => "embedding-f32".into(),
-            Table::I8 { .. } => "embedding-i8".into(),
+            Table::I8(_) => "embedding-i8".into(),
         }
     }
 
@@ -108,7 +94,9 @@ impl PackedKernel for Embedding {
     fn bytes(&self) -> usize {
         match &self.table {
             Table::F32(table) => size_of_val(table.as_slice()),
-            Table::I8 { levels, scales } => levels.len() + size_of_val(scales.as_slice()),
+            Table::I8(RowLevels { levels, scales }) => {
+                levels.len() + size_of_val(scales.as_slice())
+            }
         }
     }
 }

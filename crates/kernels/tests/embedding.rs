@@ -29,7 +29,7 @@ fn rows_of_integers_take_a_byte_for_each() {
     // One row is large, another one zero.
     table[..width].iter_mut().for_each(|v| *v *= 1e6);
     table[width..2 * width].fill(0.0);
-    quantised::round_rows(&mut table, width);
+    quantised::round_rows(&mut table, width).unwrap();
     let kernel = Embedding::new(table.clone(), [rows, width]);
     assert_eq!(kernel.name(), "embedding-i8");
     assert_eq!(kernel.bytes(), rows * width + 4 * rows);

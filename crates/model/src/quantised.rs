@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use crate::ModelError;
+use crate::{MOST_LEVEL, ModelError};
 
 /// Largest magnitude of an integer of the grid.
 pub const MAX_LEVEL: i32 = 32_767;
@@ -95,36 +95,65 @@ pub fn find_scale(values: &[f32]) -> Option<f32> {
     })
 }
 
-/// Rounds each row of `width` values to integers from -127 to 127 times a scale of its own. A row whose largest magnitude is out of the range of
-/// scales stays as it is.
-pub fn round_rows(values: &mut [f32], width: usize) {
-    for row in values.chunks_mut(width.max(1)) {
-        let Some(scale) = nearest_scale(largest(row) / MOST_OF_ROWS as f32, STEP_BITS) else {
-            continue;
-        };
-        let most = MOST_OF_ROWS as f32;
-        for v in row {
-            *v = value((*v / scale).round().clamp(-most, most) as i32, scale);
+/// Rounds each row of `width` finite values to integers from -127 to 127 times a scale of its own, the largest to 127 times it. A row below any scale
+/// becomes zero.
+///
+/// # Errors
+/// The first value of a row whose largest is above any scale.
+pub fn round_rows(values: &mut [f32], width: usize) -> Result<(), ModelError> {
+    let most = MOST_LEVEL as f32;
+    for (row, of_row) in values.chunks_mut(width.max(1)).enumerate() {
+        let target = largest(of_row) / most;
+        match nearest_scale(target, STEP_BITS) {
+            Some(scale) => of_row.iter_mut().for_each(|v| {
+                *v = value((*v / scale).round().clamp(-most, most) as i32, scale);
+            }),
+            None if target < 1.0 => of_row.fill(0.0),
+            None => {
+                return Err(ModelError::OffGrid {
+                    tensor: String::new(),
+                    scale: target,
+                    got: of_row[0],
+                    index: row * width,
+                });
+            }
         }
     }
+    Ok(())
 }
 
-/// The scale of each row of `width` values, where all rows are as [`round_rows`] leaves them or zero; `None` where one is not.
-pub fn row_scales(values: &[f32], width: usize) -> Option<Vec<f32>> {
-    let rows = values.chunks(width.max(1));
-    let scale = |row: &[f32]| {
+/// Rows of integers with a scale for each; what they stand for are their products.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowLevels {
+    /// The integers, from -127 to 127.
+    pub levels: Vec<i8>,
+    /// The scale of each row.
+    pub scales: Vec<f32>,
+}
+
+/// The integers of values whose rows of `width` are as [`round_rows`] leaves them; `None` where one is not, and for rows of nothing. Negative zero
+/// counts as zero.
+pub fn row_levels(values: &[f32], width: usize) -> Option<RowLevels> {
+    if width == 0 {
+        return None;
+    }
+    let mut levels = Vec::with_capacity(values.len());
+    let mut scales = Vec::with_capacity(values.len() / width);
+    for row in values.chunks(width) {
         let scale = match largest(row) {
             0.0 => 1.0,
-            largest => largest / MOST_OF_ROWS as f32,
+            largest => largest / MOST_LEVEL as f32,
         };
-        let fits = |v: &f32| level(*v, scale).is_some_and(|q| q.abs() <= MOST_OF_ROWS);
-        (is_scale(scale) && row.iter().all(fits)).then_some(scale)
-    };
-    rows.map(scale).collect()
+        if !is_scale(scale) {
+            return None;
+        }
+        for v in row {
+            levels.push(i8::try_from(level(*v, scale)?).ok()?);
+        }
+        scales.push(scale);
+    }
+    Some(RowLevels { levels, scales })
 }
-
-/// Largest magnitude of an integer of a row.
-const MOST_OF_ROWS: i32 = 127;
 
 fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, v| v.abs().max(most))
@@ -241,11 +270,11 @@ mod tests {
             .collect();
         // A row of zeros.
         values[..width].fill(0.0);
-        assert_eq!(row_scales(&values, width), None);
+        assert_eq!(row_levels(&values, width), None);
         let before = values.clone();
-        round_rows(&mut values, width);
-        let scales = row_scales(&values, width).unwrap();
-        assert_eq!(scales.len(), rows);
+        round_rows(&mut values, width).unwrap();
+        let RowLevels { levels, scales } = row_levels(&values, width).unwrap();
+        assert_eq!((scales.len(), levels.len()), (rows, rows * width));
         for (row, scale) in scales.iter().enumerate().skip(1) {
             let of_row = row * width..(row + 1) * width;
             let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 0.51 * scale;
@@ -255,17 +284,31 @@ mod tests {
                     .zip(&values[of_row.clone()])
                     .all(near)
             );
-            let levels = grid(&values[of_row], *scale).unwrap();
-            assert_eq!(levels.iter().map(|q| q.abs()).max(), Some(127), "{row}");
+            let of_grid = grid(&values[of_row.clone()], *scale).unwrap();
+            assert!(
+                of_grid
+                    .iter()
+                    .zip(&levels[of_row])
+                    .all(|(a, b)| *a == i32::from(*b))
+            );
+            assert_eq!(of_grid.iter().map(|q| q.abs()).max(), Some(127), "{row}");
         }
         let twice = values.clone();
-        round_rows(&mut values, width);
+        round_rows(&mut values, width).unwrap();
         assert_eq!(values, twice);
         values[40] *= 1.01;
-        assert_eq!(row_scales(&values, width), None);
+        assert_eq!(row_levels(&values, width), None);
         for bad in [f32::NAN, f32::INFINITY, 1e-30] {
-            assert_eq!(row_scales(&[1.0, bad], 2), None, "{bad}");
+            assert_eq!(row_levels(&[1.0, bad], 2), None, "{bad}");
         }
+        assert_eq!(row_levels(&[], 0), None);
+        // What is below any scale is zero, and what is above is said.
+        let mut small = [1.0, 0.5, 1e-18, -1e-30];
+        round_rows(&mut small, 2).unwrap();
+        assert!(small[..2] == [1.0, 0.503_937] || (small[1] - 0.5).abs() < 0.004);
+        assert_eq!(small[2..], [0.0, 0.0]);
+        assert!(row_levels(&small, 2).is_some());
+        assert!(round_rows(&mut [1e30, 1.0], 2).is_err());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::error::PipelineError;
 use crate::labelled::LabelledSamples;
 use crate::pruning::folded;
 use ranges::Numbers;
-use rounding::{Rounded, round_tables, set};
+use rounding::{Rounded, round_tables, set, tables};
 #[cfg(feature = "text")]
 use samples::Texts;
 use samples::{Compared, Samples, Set};
@@ -136,7 +136,7 @@ impl ActivationQuantisation {
         if [inputs, outputs] != [1, 1] {
             return Err(PipelineError::SeveralInputs { inputs, outputs });
         }
-        check_names(&network, &self.keep_f32)?;
+        self.check_network(&network)?;
         Ok(network)
     }
 
@@ -174,7 +174,7 @@ impl ActivationQuantisation {
         let folder = folder.as_ref();
         let mut network = sparsevd_format::read_encoder(folder)?.loaded.network;
         network.int8 = sparsevd_model::Int8Grids::default();
-        check_names(&network, &self.keep_f32)?;
+        self.check_network(&network)?;
         let texts = different(texts);
         if texts.len() <= self.samples {
             let expected = format!(
@@ -194,6 +194,15 @@ impl ActivationQuantisation {
         let each = |layer: &QuantisedLayer| (layer.name.clone(), Some(Int8Input::PerVector));
         let inputs = layers.iter().map(each).collect();
         self.quantise(&network, layers, &inputs, &texts)
+    }
+
+    /// That it has the layers and tables that settings name.
+    fn check_network(&self, network: &Network) -> Result<(), PipelineError> {
+        check_names(network, &self.keep_f32)?;
+        if self.tables {
+            tables(network)?;
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), PipelineError> {
@@ -225,6 +234,15 @@ impl ActivationQuantisation {
                 let tables = round_tables(&mut start)?;
                 let error = samples.outputs(&start, Int8Mode::Never)?;
                 let error = error.compare(&expected, 0).error;
+                if error > self.max_error {
+                    let expected =
+                        format!("an error of at most {} by rounding them", self.max_error);
+                    return Err(PipelineError::invalid(
+                        "tables",
+                        expected,
+                        format!("{error:.2e}"),
+                    ));
+                }
                 Some(RoundedTables { tables, error })
             }
             false => None,

@@ -10,7 +10,7 @@ pub(super) fn under_threshold(layers: &[Layer<f32>], threshold: f64) -> Vec<Vec<
 }
 
 /// Per layer and weight, whether it is one of `weights` that stay: all of layers that stay dense, and of the others those of the lowest
-/// rates. More where rates are equal, and one where the first alone are more.
+/// rates. Equal rates stay together; where layers that stay dense have that many, one other weight stays.
 pub(super) fn lowest_rates(layers: &[Layer<f32>], weights: usize) -> Vec<Vec<bool>> {
     let mut living: Vec<f32> = vec![];
     for layer in layers.iter().filter(|l| l.is_variational()) {

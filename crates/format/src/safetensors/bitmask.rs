@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::tensor::Dtype;
 use sparsevd_model::{Csr, Dense, Shape, Weights};
 
-use super::{Container, MAX_ELEMENTS};
+use super::{Container, MAX_ELEMENTS, metadata_keys};
 use crate::FormatError;
 
 /// Names of the tensors that a weight is stored as.
@@ -41,6 +41,18 @@ pub(super) fn entries<T>(
         .filter_map(|(name, _)| name.strip_suffix(".bitmask"))
         .filter(|prefix| !others.contains_key(*prefix))
         .map(|prefix| {
+            if prefix.ends_with(".weight") {
+                let key = metadata_keys::SPARSE;
+                let expected = format!("its dense shape in __metadata__[\"{key}\"]");
+                let got = "no entry there";
+                return Err(FormatError::tensor(
+                    path,
+                    prefix,
+                    "row-bitmask",
+                    expected,
+                    got,
+                ));
+            }
             let shape = dense_shape(path, file, &format!("{prefix}.shape"))?;
             Ok((format!("{prefix}.weight"), shape))
         })
@@ -90,27 +102,8 @@ pub(super) fn read(
 ) -> Result<Weights, FormatError> {
     let mask = mask_of(path, file, names, shape)?;
     let values = values_of(path, file, names, mask)?;
-    let lines = Lines::of(shape);
-    let mut crow_indices = vec![0];
-    let mut col_indices = Vec::with_capacity(values.len());
-    for (line, bytes) in mask.chunks_exact(lines.bytes).enumerate() {
-        let first = line % lines.per_row * lines.width;
-        for column in set_bits(bytes) {
-            if column >= lines.width {
-                return Err(FormatError::tensor(
-                    path,
-                    &names.bitmask,
-                    format!("row {line}"),
-                    format!("no bit set from {} on, in its padding", lines.width),
-                    format!("bit {column}"),
-                ));
-            }
-            col_indices.push((first + column) as u32);
-        }
-        if (line + 1) % lines.per_row == 0 {
-            crow_indices.push(col_indices.len() as u32);
-        }
-    }
+    let places = places(path, &names.bitmask, mask, &Lines::of(shape));
+    let [crow_indices, col_indices] = places?;
     // Beyond two dimensions its writers add up along the wrong axis, and no reader looks at it.
     if let [rows, _] = *shape.dims() {
         check_offsets(path, file, &names.row_offsets, &crow_indices[..rows])?;
@@ -205,6 +198,38 @@ fn check_offsets(
     }
 }
 
+/// Row starts and columns of the bits of a mask, of which there are fewer than 2^32.
+///
+/// # Errors
+/// A bit in the padding of a line.
+pub(super) fn places(
+    path: &Path,
+    name: &str,
+    mask: &[u8],
+    lines: &Lines,
+) -> Result<[Vec<u32>; 2], FormatError> {
+    let (mut crow_indices, mut col_indices) = (vec![0], vec![]);
+    for (line, bytes) in mask.chunks_exact(lines.bytes).enumerate() {
+        let first = line % lines.per_row * lines.width;
+        for column in set_bits(bytes) {
+            if column >= lines.width {
+                return Err(FormatError::tensor(
+                    path,
+                    name,
+                    format!("row {line}"),
+                    format!("no bit set from {} on, in its padding", lines.width),
+                    format!("bit {column}"),
+                ));
+            }
+            col_indices.push((first + column) as u32);
+        }
+        if (line + 1) % lines.per_row == 0 {
+            crow_indices.push(col_indices.len() as u32);
+        }
+    }
+    Ok([crow_indices, col_indices])
+}
+
 /// Places of the bits that are set, the lowest bit of a byte first.
 fn set_bits(bytes: &[u8]) -> impl Iterator<Item = usize> {
     bytes.iter().enumerate().flat_map(|(i, &byte)| {
@@ -214,8 +239,8 @@ fn set_bits(bytes: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// A tensor as rows of its last dimension, which the mask pads to whole bytes.
-struct Lines {
+/// A tensor as lines, which the mask pads to whole bytes.
+pub(super) struct Lines {
     width: usize,
     bytes: usize,
     /// Lines in a row of the matrix.
@@ -223,6 +248,21 @@ struct Lines {
 }
 
 impl Lines {
+    /// A line for each row of a matrix.
+    pub fn of_rows(cols: usize) -> Self {
+        Self {
+            width: cols,
+            bytes: cols.div_ceil(8),
+            per_row: 1,
+        }
+    }
+
+    /// Bytes of the mask of `rows` rows.
+    pub fn mask_len(&self, rows: usize) -> usize {
+        rows * self.per_row * self.bytes
+    }
+
+    /// Lines along the last dimension.
     fn of(shape: &Shape) -> Self {
         let dims = shape.dims();
         let width = dims.last().copied().unwrap_or(1);
@@ -235,36 +275,18 @@ impl Lines {
     }
 }
 
-/// Bytes of [`rows_mask`].
-pub(super) fn rows_mask_len(csr: &Csr) -> usize {
-    csr.rows() * csr.cols().div_ceil(8)
-}
-
-/// A bit for each element of a matrix, its rows padded to bytes, the lowest bit of a byte first.
-pub(super) fn rows_mask(csr: &Csr) -> Vec<u8> {
-    let mut mask = vec![0_u8; rows_mask_len(csr)];
-    let rows = mask.chunks_exact_mut(csr.cols().div_ceil(8).max(1));
-    for (row, bytes) in rows.enumerate() {
+/// A bit for each element, the lowest bit of a byte first.
+pub(super) fn mask(csr: &Csr, lines: &Lines) -> Vec<u8> {
+    let row_bytes = lines.mask_len(1);
+    let mut mask = vec![0_u8; lines.mask_len(csr.rows())];
+    for row in 0..csr.rows() {
+        let bytes = &mut mask[row * row_bytes..][..row_bytes];
         for &column in csr.row(row).0 {
-            bytes[column as usize / 8] |= 1 << (column % 8);
+            let (line, bit) = (column as usize / lines.width, column as usize % lines.width);
+            bytes[line * lines.bytes + bit / 8] |= 1 << (bit % 8);
         }
     }
     mask
-}
-
-/// Row starts and columns of the bits of such a mask; `None` where one is set in the padding.
-pub(super) fn places_of(mask: &[u8], [rows, cols]: [usize; 2]) -> Option<[Vec<u32>; 2]> {
-    let (mut starts, mut columns) = (vec![0], vec![]);
-    let mut lines = mask.chunks_exact(cols.div_ceil(8).max(1));
-    for _ in 0..rows {
-        columns.extend(set_bits(lines.next().unwrap_or(&[])).map(|column| column as u32));
-        let first = *starts.last().unwrap_or(&0) as usize;
-        if columns[first..].last().is_some_and(|c| *c as usize >= cols) {
-            return None;
-        }
-        starts.push(u32::try_from(columns.len()).ok()?);
-    }
-    Some([starts, columns])
 }
 
 /// The mask and the row offsets of a weight, as numbers of their file.
@@ -273,15 +295,7 @@ pub(super) fn places_of(mask: &[u8], [rows, cols]: [usize; 2]) -> Option<[Vec<u3
 /// dimension alone.
 pub(super) fn mask_and_offsets(csr: &Csr) -> (Vec<u8>, Vec<u8>) {
     let lines = Lines::of(csr.shape());
-    let row_bytes = lines.per_row * lines.bytes;
-    let mut mask = vec![0_u8; csr.rows() * row_bytes];
-    for row in 0..csr.rows() {
-        let bytes = &mut mask[row * row_bytes..][..row_bytes];
-        for &column in csr.row(row).0 {
-            let (line, bit) = (column as usize / lines.width, column as usize % lines.width);
-            bytes[line * lines.bytes + bit / 8] |= 1 << (bit % 8);
-        }
-    }
+    let mask = mask(csr, &lines);
     let mut before = vec![0_i64; lines.per_row];
     let mut offsets = Vec::with_capacity(csr.rows() * lines.per_row * 8);
     for (line, bytes) in mask.chunks_exact(lines.bytes).enumerate() {

@@ -1,4 +1,4 @@
-//! Networks as safetensors: dense tensors under their own names, CSR weights as three or four tensors each.
+//! Networks as safetensors: dense tensors under their own names, sparse weights as two to four tensors each.
 //!
 //! The format is documented in `docs/format.md`.
 
@@ -22,6 +22,7 @@ pub use shards::network_files;
 pub use write::{CsrProfile, ValueType, WriteOptions, write_network, write_network_bytes};
 
 use serde::{Deserialize, Serialize};
+use sparsevd_model::Shape;
 
 /// Keys of `__metadata__` that the format gives a meaning to.
 pub mod metadata_keys {
@@ -46,23 +47,31 @@ pub(crate) use sparsevd_model::limits::MAX_ELEMENTS;
 
 /// How the places of a sparse weight's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Layout {
     /// The column of each value, and where rows start.
     Csr,
     /// A bit for each element of the matrix, whose rows are padded to bytes.
-    Bitmask,
+    RowBitmask,
+}
+
+/// What the metadata say of a sparse weight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SparseEntry {
+    pub layout: Layout,
+    /// The dense shape.
+    pub shape: Shape,
 }
 
 /// What follows the name of a weight in those of the tensors that it is stored as; of a dense one, nothing.
-pub const WEIGHT_PARTS: [&str; 6] = [
-    "",
-    ".values",
-    ".scale",
-    ".col_indices",
-    ".crow_indices",
-    ".bitmask",
-];
+pub const WEIGHT_PARTS: [&str; 6] = ["", VALUES, SCALE, COL_INDICES, CROW_INDICES, BITMASK];
+
+const VALUES: &str = ".values";
+const SCALE: &str = ".scale";
+const COL_INDICES: &str = ".col_indices";
+const CROW_INDICES: &str = ".crow_indices";
+const BITMASK: &str = ".bitmask";
 
 /// Names of the tensors that a sparse weight is stored as.
 pub(crate) struct SparseNames {
@@ -76,11 +85,11 @@ pub(crate) struct SparseNames {
 impl SparseNames {
     pub fn new(weight: &str) -> Self {
         Self {
-            values: format!("{weight}.values"),
-            scale: format!("{weight}.scale"),
-            col_indices: format!("{weight}.col_indices"),
-            crow_indices: format!("{weight}.crow_indices"),
-            bitmask: format!("{weight}.bitmask"),
+            values: format!("{weight}{VALUES}"),
+            scale: format!("{weight}{SCALE}"),
+            col_indices: format!("{weight}{COL_INDICES}"),
+            crow_indices: format!("{weight}{CROW_INDICES}"),
+            bitmask: format!("{weight}{BITMASK}"),
         }
     }
 }

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::Dtype;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sparsevd_model::quantised::is_scale;
 use sparsevd_model::{Csr, Dense, Int8Grids, Int8Input, ModelError, Network, Shape, Weights};
 
-use super::bitmask::{self, BitmaskNames};
+use super::bitmask::{self, BitmaskNames, Lines};
 use super::graph::{Found, GraphSource, find, preset_shapes};
 use super::stored::{self, Stored, Tensor};
-use super::{Container, Layout, MAX_ELEMENTS, SparseNames, metadata_keys};
+use super::{
+    CROW_INDICES, Container, Layout, MAX_ELEMENTS, SparseEntry, SparseNames, metadata_keys,
+};
 use crate::{FormatError, LoadedNetwork};
 
 /// The network of a safetensors file, or of the shards of one.
@@ -121,7 +122,7 @@ fn logical_tensors(
         )),
     };
     let mut parts = BTreeSet::new();
-    let (mut tensors, mut scales) = (Vec::new(), Vec::new());
+    let (mut tensors, mut scales) = (Vec::new(), BTreeSet::new());
     for (name, shape) in masked {
         if let Some(names) = BitmaskNames::new(name) {
             let other = if file.contains(name) {
@@ -152,7 +153,7 @@ fn logical_tensors(
         parts.extend([names.values, names.scale]);
         match layout {
             Layout::Csr => parts.extend([names.col_indices, names.crow_indices]),
-            Layout::Bitmask => parts.extend([names.bitmask]),
+            Layout::RowBitmask => parts.extend([names.bitmask]),
         }
         tensors.push(Tensor {
             name: name.clone(),
@@ -164,21 +165,24 @@ fn logical_tensors(
         if parts.contains(name) {
             continue;
         }
-        if let Some(weight) = name.strip_suffix(".crow_indices") {
+        if let Some(weight) = name.strip_suffix(CROW_INDICES) {
+            let key = metadata_keys::SPARSE;
+            let expected = format!("its dense shape in __metadata__[\"{key}\"], as layout csr");
+            let got = match sparse.contains_key(weight) {
+                true => "another layout",
+                false => "no entry there",
+            };
             return Err(FormatError::tensor(
                 path,
                 weight,
                 "CSR weight",
-                format!(
-                    "its dense shape in __metadata__[\"{}\"]",
-                    metadata_keys::SPARSE
-                ),
-                "no entry there",
+                expected,
+                got,
             ));
         }
         let stored = match scale_of_levels(file, name)? {
             Some(scale) => {
-                scales.push(scale);
+                scales.insert(scale);
                 Stored::Levels(name.to_owned())
             }
             None => Stored::Dense(name.to_owned()),
@@ -194,11 +198,13 @@ fn logical_tensors(
     Ok(tensors)
 }
 
-/// The name of the scales of a dense tensor of integers of 8 bits, which has several; `None` for another tensor.
+/// The name of the scales of a dense tensor of integers of 8 bits, two or more; one integer is a counter. `None` for another tensor, and where zero is
+/// another number than 0.
 fn scale_of_levels(file: &Container<'_>, name: &str) -> Result<Option<String>, FormatError> {
     let scale = SparseNames::new(name).scale;
-    let is_one = file.dtype(name)? == Dtype::I8 && file.shape(name)?.elements() > 1;
-    Ok((is_one && file.contains(&scale)).then_some(scale))
+    let is_i8 = file.dtype(name)? == Dtype::I8 && file.shape(name)?.elements() > 1;
+    let is_symmetric = !file.contains(&format!("{name}.zero_point"));
+    Ok((is_i8 && is_symmetric && file.contains(&scale)).then_some(scale))
 }
 
 /// A dense tensor of integers, each times the scale of its row.
@@ -222,7 +228,7 @@ fn of_levels(
     })
 }
 
-/// Row starts and columns of a sparse weight of `nonzeros` values.
+/// Row starts and columns of a sparse weight.
 fn places(
     path: &Path,
     file: &Container<'_>,
@@ -256,13 +262,15 @@ fn places(
         let expected = format!("{expected}, a bit for each element of the matrix [{rows}, {cols}]");
         return wrong("shape", expected, got.to_string());
     }
-    match bitmask::places_of(file.bytes(&names.bitmask)?, [rows, cols]) {
-        Some(places) => Ok(places),
-        None => {
-            let expected = format!("no bit set from {cols} on, in the padding of a row");
-            wrong("bits", expected, "one".into())
-        }
+    let mask = file.bytes(&names.bitmask)?;
+    // Each bit becomes a column of four bytes.
+    let bits: usize = mask.iter().map(|byte| byte.count_ones() as usize).sum();
+    let values = file.shape(&names.values)?.elements();
+    if bits != values {
+        let expected = format!("{values} set, the number of values");
+        return wrong("bits", expected, bits.to_string());
     }
+    bitmask::places(path, &names.bitmask, mask, &Lines::of_rows(cols))
 }
 
 /// One sparse weight from its parts.
@@ -277,7 +285,7 @@ fn sparse_weight(
     let (rows, _) = shape.matrix();
     let vectors = match layout {
         Layout::Csr => &[&names.values, &names.col_indices, &names.crow_indices][..],
-        Layout::Bitmask => &[&names.values],
+        Layout::RowBitmask => &[&names.values],
     };
     for part in vectors {
         let got = file.shape(part)?;
@@ -355,13 +363,6 @@ fn scale(
             scale[at].to_string(),
         )),
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SparseEntry {
-    layout: Layout,
-    shape: Shape,
 }
 
 /// Layouts and dense shapes of the sparse weights.

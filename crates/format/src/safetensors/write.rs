@@ -7,12 +7,13 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Serialize;
-use sparsevd_model::{Csr, Dense, Network, Op, Shape, Weights, quantised};
+use sparsevd_model::quantised::{self, RowLevels};
+use sparsevd_model::{Csr, Network, Op, Shape, Weights};
 
-use super::bitmask::{BitmaskNames, mask_and_offsets, rows_mask, rows_mask_len};
+use super::bitmask::{BitmaskNames, Lines, mask, mask_and_offsets};
 use super::graph::preset_of;
 use super::read::check_original;
-use super::{Layout, MAX_ELEMENTS, SparseNames, metadata_keys};
+use super::{Layout, MAX_ELEMENTS, SparseEntry, SparseNames, metadata_keys};
 use crate::{FormatError, Staged, write_atomically};
 
 /// Element type that the values of weights are written as.
@@ -204,8 +205,10 @@ impl<'n> Plan<'n> {
             .weighted_nodes()
             .filter_map(|n| n.op.weight())
             .collect();
+        // Other profiles are for readers that know nothing of scales.
+        let with_scales = options.profile == CsrProfile::Compact && !dense;
         let tables: BTreeSet<&str> = (network.graph.nodes.iter())
-            .filter(|node| matches!(node.op, Op::Embedding(_)) && !dense)
+            .filter(|node| matches!(node.op, Op::Embedding(_)) && with_scales)
             .flat_map(|node| node.op.tensors())
             .collect();
         let values = |name: &str, tensor: &Weights| match (weights.contains(name), options.values) {
@@ -224,9 +227,10 @@ impl<'n> Plan<'n> {
                 (network.grid(name, scale)).map_err(|e| FormatError::model(path, e))?;
             }
             if let (Weights::Dense(table), true) = (tensor, tables.contains(name.as_str()))
-                && let Some(rows) = quantised::row_scales(&table.values, table.shape.matrix().1)
+                && table.values.len() > 1
+                && let Some(levels) = quantised::row_levels(&table.values, table.shape.matrix().1)
             {
-                tensors.extend(table_parts(name, table, rows));
+                tensors.extend(table_parts(name, &table.shape, &levels));
                 continue;
             }
             let as_levels = options.values == ValueType::I8
@@ -267,7 +271,7 @@ impl<'n> Plan<'n> {
                     sparse.insert(name.clone(), entry);
                     let mut parts = match layout {
                         Layout::Csr => csr_parts(path, name, csr, dtype, options.profile)?.into(),
-                        Layout::Bitmask => rows_mask_parts(name, csr, dtype),
+                        Layout::RowBitmask => row_bitmask_parts(name, csr, dtype),
                     };
                     if let Some(rows) = network.int8.rows.get(name) {
                         parts[0].dtype = Dtype::I8;
@@ -455,40 +459,27 @@ fn levels(path: &Path, name: &str, csr: &Csr, scale: Option<f32>) -> Result<f32,
 /// The integers of a weight whose rows were checked to be on grids of at most 127 times their scales, as bytes.
 fn levels_of_rows(csr: &Csr, rows: &[f32]) -> Vec<u8> {
     let row = |(row, scale): (usize, &f32)| {
-        let levels = csr.row(row).1.iter().map(|v| level(*v, *scale));
-        levels.collect::<Vec<_>>()
+        let level = |v: &f32| ((v / scale).round() as i8).cast_unsigned();
+        csr.row(row).1.iter().map(level).collect::<Vec<_>>()
     };
     rows.iter().enumerate().flat_map(row).collect()
 }
 
-/// A table of embeddings whose rows are integers from -127 to 127 times their scales.
-fn table_parts<'n>(name: &str, table: &Dense, rows: Vec<f32>) -> [Stored<'n>; 2] {
-    let width = table.shape.matrix().1.max(1);
-    let lines = table.values.chunks(width).zip(&rows);
-    let levels = lines.flat_map(|(line, scale)| line.iter().map(|v| level(*v, *scale)));
-    let levels = levels.collect();
-    let scales = rows.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+/// A table of embeddings whose rows are integers times their scales.
+fn table_parts<'n>(name: &str, shape: &Shape, rows: &RowLevels) -> [Stored<'n>; 2] {
+    let levels = rows.levels.iter().map(|q| q.cast_unsigned()).collect();
+    let scales = rows.scales.iter().flat_map(|s| s.to_le_bytes()).collect();
     let stored = |name, dtype, shape, bytes| Stored {
         name,
         dtype,
         shape,
         source: Source::Bytes(bytes),
     };
-    let of_scales = SparseNames::new(name).scale;
+    let (of_scales, count) = (SparseNames::new(name).scale, rows.scales.len());
     [
-        stored(
-            name.to_owned(),
-            Dtype::I8,
-            table.shape.dims().to_vec(),
-            levels,
-        ),
-        stored(of_scales, Dtype::F32, vec![rows.len()], scales),
+        stored(name.to_owned(), Dtype::I8, shape.dims().to_vec(), levels),
+        stored(of_scales, Dtype::F32, vec![count], scales),
     ]
-}
-
-/// The integer that a value is of its scale, as a byte.
-fn level(value: f32, scale: f32) -> u8 {
-    ((value / scale).round() as i8).cast_unsigned()
 }
 
 /// Types of columns and of row starts.
@@ -505,14 +496,15 @@ fn index_types(csr: &Csr, profile: CsrProfile) -> [Dtype; 2] {
 fn layout(csr: &Csr, profile: CsrProfile) -> Layout {
     let [columns, starts] = index_types(csr, profile).map(|t| t.bitsize() / 8);
     let of_csr = columns * csr.nonzeros() + starts * (csr.rows() + 1);
-    let is_less = csr.cols() > 0 && rows_mask_len(csr) < of_csr;
+    let of_mask = Lines::of_rows(csr.cols()).mask_len(csr.rows());
+    let is_less = csr.cols() > 0 && of_mask < of_csr;
     match profile {
-        CsrProfile::Compact if is_less => Layout::Bitmask,
+        CsrProfile::Compact if is_less => Layout::RowBitmask,
         _ => Layout::Csr,
     }
 }
 
-fn rows_mask_parts<'n>(name: &str, csr: &'n Csr, values: Dtype) -> Vec<Stored<'n>> {
+fn row_bitmask_parts<'n>(name: &str, csr: &'n Csr, values: Dtype) -> Vec<Stored<'n>> {
     let names = SparseNames::new(name);
     vec![
         Stored {
@@ -525,7 +517,7 @@ fn rows_mask_parts<'n>(name: &str, csr: &'n Csr, values: Dtype) -> Vec<Stored<'n
             name: names.bitmask,
             dtype: Dtype::U8,
             shape: vec![csr.rows(), csr.cols().div_ceil(8)],
-            source: Source::Bytes(rows_mask(csr)),
+            source: Source::Bytes(mask(csr, &Lines::of_rows(csr.cols()))),
         },
     ]
 }
@@ -650,13 +642,6 @@ impl<T: Serialize> Versioned<T> {
         }
         to_json(path, &Self { v: 1, entries })
     }
-}
-
-/// What the metadata say of a sparse tensor.
-#[derive(Serialize)]
-struct SparseEntry {
-    layout: Layout,
-    shape: Shape,
 }
 
 fn metadata(

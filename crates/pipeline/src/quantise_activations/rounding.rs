@@ -78,11 +78,11 @@ pub(super) fn set(
     done.map_err(|error| error.to_string())
 }
 
-/// Rounds the tables of embeddings row by row; returns how many there are.
+/// The tables of embeddings.
 ///
 /// # Errors
 /// A network without one.
-pub(super) fn round_tables(network: &mut Network) -> Result<usize, PipelineError> {
+pub(super) fn tables(network: &Network) -> Result<BTreeSet<String>, PipelineError> {
     let nodes = network.graph.nodes.iter();
     let tables = nodes.filter(|node| matches!(node.op, Op::Embedding(_)));
     let tables: BTreeSet<String> = tables
@@ -94,11 +94,21 @@ pub(super) fn round_tables(network: &mut Network) -> Result<usize, PipelineError
         let got = format!("none in `{}`", network.graph.name);
         return Err(PipelineError::invalid("tables", expected, got));
     }
+    Ok(tables)
+}
+
+/// Rounds the tables of embeddings row by row; returns how many there are.
+///
+/// # Errors
+/// A network without one, and numbers that are too large for a scale.
+pub(super) fn round_tables(network: &mut Network) -> Result<usize, PipelineError> {
+    let tables = tables(network)?;
     for name in &tables {
         if let Some(table) = network.tensors.get_mut(name) {
             let mut dense = table.to_dense();
             let width = dense.shape.matrix().1;
-            quantised::round_rows(&mut dense.values, width);
+            let rounded = quantised::round_rows(&mut dense.values, width);
+            rounded.map_err(|error| error.for_tensor(name))?;
             *table = dense.into();
             network.scales.remove(name);
         }

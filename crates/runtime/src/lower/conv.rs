@@ -59,6 +59,7 @@ struct Layer<'a> {
     residual: Option<Value>,
 }
 
+/// The kernels of a convolution, those before others that also compute the pooling that joined it.
 pub(super) fn candidates<'a>(
     context: &Context<'a>,
     step: &'a Step,
@@ -221,6 +222,7 @@ impl<'a> Layer<'a> {
         )
     }
 
+    /// Sparse, over tiles, with the pooling; `None` where the convolution has a border or the pooling leaves pixels.
     fn pooled_tiles(
         self: &Rc<Self>,
         geometry: &Geometry,
@@ -379,6 +381,7 @@ impl<'a> Layer<'a> {
         }
     }
 
+    /// The blocks and the filters of each part of a depthwise convolution: one, unless it is split by channels.
     fn depthwise_parts(
         &self,
         [input, output]: [Blocks; 2],

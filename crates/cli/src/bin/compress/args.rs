@@ -582,6 +582,8 @@ Examples:
       weights are trained while layers read rounded numbers
   compress quantise-activations minilm-80 --dynamic --text sentences.txt -o minilm-80-int8
       an encoder from its Hugging Face folder, to such a folder, with a scale for each token
+  compress quantise-activations minilm-80 --dynamic --tables --text sentences.txt -o minilm-80-int8
+      its table of words in bytes, too: the smallest folder
 
 Weights of an int8 layer are rounded to integers of at most 127 times a scale of their row; zeros stay. Weights that the file has on such a grid stay as
 they are. In a .spvd file all rows of a weight have one scale. Batch normalisation is folded before.
@@ -602,7 +604,7 @@ pub struct QuantiseActivationsArgs {
     /// Linear layers take a scale for each vector that they read, such as that of a token, when they run, and no grid of samples
     #[arg(long)]
     pub dynamic: bool,
-    /// Round tables of embeddings, too: to integers of 8 bits and a scale for each row, as which the file has them
+    /// Round tables of embeddings, too: to integers of 8 bits and a scale for each row. The file stores these
     #[arg(long, conflicts_with = "epochs")]
     pub tables: bool,
     /// Samples that ranges are found on, and layers that stay f32, drawn from those to train on where there are such
