@@ -4,6 +4,7 @@ pub(crate) mod average;
 mod checks;
 mod epoch;
 mod evaluation;
+mod folding;
 mod fork;
 mod form;
 mod grid_search;

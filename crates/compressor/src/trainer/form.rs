@@ -5,8 +5,6 @@ use std::sync::Arc;
 use sparsevd_model::passes::fold_batch_normalization;
 use sparsevd_model::{Graph, Network, Node};
 
-use super::Trainer;
-use crate::error::CompressError;
 use crate::recipe::Recipe;
 use crate::state::State;
 
@@ -42,7 +40,7 @@ pub(super) struct Fold {
 }
 
 /// The normalisations of the graph `from` that are parts of layers in the graph `to`.
-fn folds(from: &Graph, to: &Graph) -> Vec<Fold> {
+pub(super) fn folds(from: &Graph, to: &Graph) -> Vec<Fold> {
     let in_folded = |name: &str| to.nodes.iter().find(|n| n.name == name);
     let gone = from.nodes.iter().filter(|n| in_folded(&n.name).is_none());
     let fold = |node: &Node| {
@@ -57,7 +55,7 @@ fn folds(from: &Graph, to: &Graph) -> Vec<Fold> {
 }
 
 /// Makes normalisations of a state parts of their layers.
-fn fold(state: &mut State<f32>, folds: &[Fold]) {
+pub(super) fn fold(state: &mut State<f32>, folds: &[Fold]) {
     for fold in folds {
         let mut all = state.normalisations.iter();
         let place = all.position(|n| n.node == fold.normalisation);
@@ -66,31 +64,6 @@ fn fold(state: &mut State<f32>, folds: &[Fold]) {
             let normalisation = state.normalisations.remove(place);
             layer.absorb(&normalisation, fold.bias.clone());
         }
-    }
-}
-
-impl Trainer {
-    /// The normalisations that a quantise phase to come makes parts of layers.
-    pub(super) fn folds(&self) -> Vec<Fold> {
-        match &self.folded {
-            Some(folded) if !self.is_folded => {
-                folds(&self.came.network.graph, &folded.network.graph)
-            }
-            _ => vec![],
-        }
-    }
-
-    /// Makes batch normalisations parts of the layers before them, once; units that died of them leave.
-    pub(super) fn fold_normalisations(&mut self) -> Result<(), CompressError> {
-        let folds = self.folds();
-        if folds.is_empty() {
-            return Ok(());
-        }
-        let mut state = self.engine.state().clone();
-        fold(&mut state, &folds);
-        self.is_folded = true;
-        self.engine = self.engine_of(state)?;
-        self.remove_over(self.threshold())
     }
 }
 
