@@ -213,10 +213,8 @@ fn normalisations_are_folded_before_weights_get_grids() {
         let straight = new().run(&mut Silent).unwrap();
         assert_eq!(straight.network.graph.nodes, read().network.graph.nodes);
         let on_grids = |node: &sparsevd_model::Node| {
-            let tensors = [node.op.weight(), node.op.bias()].into_iter().flatten();
-            tensors
-                .map(|name| straight.network.scales.contains_key(name))
-                .all(|is| is)
+            let mut tensors = [node.op.weight(), node.op.bias()].into_iter().flatten();
+            tensors.all(|name| straight.network.scales.contains_key(name))
         };
         assert!(straight.network.graph.weighted_nodes().all(on_grids));
         let report = straight.save(folder.path().join("r.safetensors")).unwrap();
