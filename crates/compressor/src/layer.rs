@@ -429,6 +429,15 @@ impl<T: Real> Layer<T> {
         self.refresh_sigma2();
     }
 
+    /// Gives all weights a deviation of noise that was removed; as [`Self::stop_noise`] with a normalisation.
+    pub(crate) fn set_sigma(&mut self, sigma: f64, normalisation: Option<&Normalisation<T>>) {
+        let mut logs = vec![T::of(2.0 * sigma.ln()); self.theta.len()];
+        if let Some(normalisation) = normalisation {
+            self.scale_deviations(&mut logs, normalisation);
+        }
+        self.last_log_sigma2 = logs;
+    }
+
     /// Multiplies deviations of this layer's weights by what a normalisation does to their unit, where that is not zero. `logs` may be empty.
     fn scale_deviations(&self, logs: &mut [T], normalisation: &Normalisation<T>) {
         let units = logs.chunks_exact_mut(self.patch()).zip(&self.kept_out);

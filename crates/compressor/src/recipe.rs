@@ -160,11 +160,6 @@ impl Recipe {
         self.phases.iter().any(with_kl)
     }
 
-    /// Whether a phase quantises.
-    pub(crate) fn quantises(&self) -> bool {
-        self.phases.iter().any(|p| p.method == Method::Quantise)
-    }
-
     /// Whether batch normalisations are parts of layers where this many phases have begun: from the beginning of the first quantise phase,
     /// whose grids are those of the weights that are written.
     pub(crate) fn folds_at(&self, begun: usize) -> bool {
@@ -281,6 +276,13 @@ impl Recipe {
             range("target_deviation", deviation, 1e-30, 1e30)?;
         }
         self.phases.iter().try_for_each(Phase::check)?;
+        let ranks = |p: &Phase| p.method == Method::SparseVd && p.weights.is_some();
+        if self.alpha != Granularity::Weight && self.phases.iter().any(ranks) {
+            let expected =
+                "a rate for each weight (`weight`), where a sparse-vd phase says how many stay";
+            let alpha = serde_json::to_string(&self.alpha).unwrap_or_default();
+            return Err(CompressError::setting("alpha", expected, alpha));
+        }
         let augmented = |p: &Phase| p.shift > 0 || p.flip;
         if let (Augment::Measured, Some(phase)) =
             (self.augment, self.phases.iter().position(augmented))

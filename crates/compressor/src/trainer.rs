@@ -48,7 +48,7 @@ use checks::{
     check_augmentation, check_classes, check_ids, check_lengths, check_normalisation,
     check_smoothing, check_weights,
 };
-use form::Form;
+use form::{Fold, Form};
 pub use history::{EpochRecord, LayerRecord};
 pub use observer::{Observer, Silent};
 pub use snapshot::{Position, Snapshot};
@@ -192,7 +192,7 @@ impl Trainer {
             dense: state,
         };
         let mut run = Self {
-            folded: came.folded_for(&recipe),
+            folded: came.folded(),
             came: Arc::new(came),
             is_folded: false,
             spread: units::deviation(&data.train().targets()),
@@ -257,13 +257,15 @@ impl Trainer {
         let last = units::last_layer(self.original()).and_then(Op::weight);
         let last = last.map(str::to_owned);
         let unit = f64::from(self.unit);
+        let folds = self.folds();
         self.replace_state(|state| {
             for layer in &mut state.layers {
                 let sigma = sigmas.get(&layer.weight).filter(|sigma| **sigma > 0.0);
                 if let Some(sigma) = sigma {
                     let scaled = last.as_ref() == Some(&layer.weight);
                     let sigma = if scaled { sigma / unit } else { *sigma };
-                    layer.last_log_sigma2 = vec![(2.0 * sigma.ln()) as f32; layer.theta.len()];
+                    let normalisation = Fold::of(&folds, &layer.node, &state.normalisations);
+                    layer.set_sigma(sigma, normalisation);
                 }
             }
         })
@@ -474,8 +476,8 @@ impl Trainer {
         }
     }
 
-    /// Factor on the learning rate of gradient descent: the gradient by numbers in units of their spread is as large as that of classes, while the
-    /// deviation of their noise makes it as much larger as it is small.
+    /// Factor on the learning rate of gradient descent: squared errors in units of the targets' spread have gradients as large as those of classes,
+    /// while the deviation of their noise makes them larger by its square.
     fn descent(&self) -> f64 {
         match (self.recipe.target_deviation, self.spread) {
             (Some(deviation), Some(spread)) => (deviation / spread).powi(2),
@@ -547,11 +549,7 @@ impl Trainer {
                     }
                     Method::SparseVd => {}
                     Method::Dense | Method::FineTune | Method::Quantise => {
-                        let of_layer = folds.iter().find(|fold| fold.layer == layer.node);
-                        let mut all = state.normalisations.iter();
-                        let normalisation = of_layer.and_then(|fold| {
-                            all.find(|normalisation| normalisation.node == fold.normalisation)
-                        });
+                        let normalisation = Fold::of(&folds, &layer.node, &state.normalisations);
                         layer.stop_noise(normalisation);
                     }
                 }

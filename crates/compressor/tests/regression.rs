@@ -288,6 +288,7 @@ fn gradient_descent_does_not_depend_on_the_noise_of_targets() {
     let phase = Phase {
         optimizer: Optimizer::Sgd,
         lr: 0.1,
+        weight_decay: 1e-2,
         ..Phase::new(Method::Dense, 10)
     };
     let weights = [0.03, f64::from(NOISE), 2.0].map(|deviation| {

@@ -329,6 +329,61 @@ fn pruning_to_fewer_weights_than_depthwise_filters_have_leaves_those() {
     assert!(alive <= 73, "{alive}");
 }
 
+/// Grids come from deviations of the posterior in units of the weights that are written, which a normalisation has scaled.
+#[test]
+fn scales_of_grids_come_from_deviations_behind_the_normalisation() {
+    let mut network = residual_network();
+    let mut factor = network.tensors["n1.weight"].to_dense();
+    factor.values.fill(4.0);
+    network.tensors.insert("n1.weight".into(), factor.into());
+    let phase = |method, epochs| Phase {
+        batch: 60,
+        lr: 1e-3,
+        ..Phase::new(method, epochs)
+    };
+    let phases = [Method::SparseVd, Method::FineTune, Method::Quantise].map(|m| phase(m, 1));
+    let recipe = Recipe::new(phases.into());
+    let mut run = trainer_of(&network, recipe, 1, None);
+    run.run_until(1, &mut Silent).unwrap();
+    let first = |run: &Trainer| {
+        run.layers()
+            .iter()
+            .find(|l| l.node == "c1")
+            .unwrap()
+            .clone()
+    };
+    let [with_noise, normalisation] = [first(&run).log_sigma2, {
+        let norm = &run.state().normalisations[0];
+        assert_eq!(norm.node, "n1");
+        let deviation = norm
+            .variance
+            .iter()
+            .map(|v| (f64::from(*v) + norm.epsilon).sqrt());
+        let factors = norm.scale.iter().zip(deviation);
+        factors
+            .map(|(s, d)| (2.0 * (f64::from(*s) / d).abs().ln()) as f32)
+            .collect()
+    }];
+    assert!(
+        normalisation.iter().any(|log: &f32| log.abs() > 0.5),
+        "{normalisation:?}"
+    );
+    run.run_until(2, &mut Silent).unwrap();
+    let layer = first(&run);
+    for (i, (log, before)) in layer.last_log_sigma2.iter().zip(&with_noise).enumerate() {
+        let want = before + normalisation[layer.kept_out[i / layer.patch()] as usize];
+        assert!((log - want).abs() < 1e-4, "{i}: {log}, expected {want}");
+    }
+    let sigma = layer.median_sigma().unwrap();
+    run.run(&mut Silent).unwrap();
+    let [scale, _] = first(&run).scales.unwrap();
+    // Rounded to four bits; what fine-tuning removed moves the median little.
+    assert!(
+        (f64::from(scale) / sigma - 1.0).abs() < 0.15,
+        "{scale} {sigma}"
+    );
+}
+
 /// A unit whose factor is zero as the network comes has weights where training gave it another one.
 #[test]
 fn a_normalisation_that_begins_with_zeros_is_folded_before_grids() {

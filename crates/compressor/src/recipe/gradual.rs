@@ -44,7 +44,7 @@ impl Recipe {
         let of_phases = || self.phases.iter().rev().find_map(|p| p.weights);
         let target = weights.or(by_goal).or_else(of_phases);
         let target = target.ok_or_else(|| {
-            let expected = "a ratio or a number to be left as goal, or in a fine-tune phase";
+            let expected = "a ratio or a number to be left as goal, or in a phase";
             CompressError::setting("weights", expected, "none")
         })?;
         if !self.phases.iter().any(prunes) {

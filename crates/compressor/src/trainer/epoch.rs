@@ -174,8 +174,9 @@ impl Trainer {
         let begin = match before {
             // What that phase left at its end came after its last record.
             Some(record) => {
-                let left = self.recipe.phases[record.phase - 1].weights;
-                record.left().min(left.unwrap_or(usize::MAX))
+                let phase = &self.recipe.phases[record.phase - 1];
+                let at_end = phase.weights.filter(|_| phase.pruned_in_steps().is_none());
+                record.left().min(at_end.unwrap_or(usize::MAX))
             }
             None => survivors(&self.came.dense.layers, 0.0),
         };

@@ -21,10 +21,7 @@ impl Trainer {
             checkpoint::make_folder(folder)?;
         }
         Ok(Self {
-            folded: match &self.folded {
-                Some(folded) => Some(folded.clone()).filter(|_| recipe.quantises()),
-                None => self.came.folded_for(&recipe),
-            },
+            folded: self.folded.clone(),
             came: self.came.clone(),
             is_folded: self.is_folded,
             spread: self.spread,

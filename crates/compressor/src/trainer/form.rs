@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sparsevd_model::passes::fold_batch_normalization;
 use sparsevd_model::{Graph, Network, Node};
 
-use crate::recipe::Recipe;
+use crate::normalisation::Normalisation;
 use crate::state::State;
 
 /// A network and its state before training.
@@ -16,12 +16,8 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// The same with every batch normalisation that can be folded as part of the layer before it; `None` where there is none, and for a recipe
-    /// without a quantise phase.
-    pub fn folded_for(&self, recipe: &Recipe) -> Option<Arc<Self>> {
-        if !recipe.quantises() {
-            return None;
-        }
+    /// The same with every batch normalisation that can be folded as part of the layer before it; `None` where there is none.
+    pub fn folded(&self) -> Option<Arc<Self>> {
         let network = fold_batch_normalization(&self.network)?;
         let mut dense = self.dense.clone();
         fold(&mut dense, &folds(&self.network.graph, &network.graph));
@@ -32,11 +28,24 @@ impl Form {
 /// A layer that takes the normalisation of its outputs.
 pub(super) struct Fold {
     /// Name of the layer's node.
-    pub layer: String,
+    layer: String,
     /// Name of the normalisation's node.
-    pub normalisation: String,
+    normalisation: String,
     /// Tensor name of the bias that the layer then has.
     bias: Option<String>,
+}
+
+impl Fold {
+    /// The normalisation that a layer takes, of those that there are.
+    pub fn of<'n, T>(
+        folds: &[Self],
+        layer: &str,
+        normalisations: &'n [Normalisation<T>],
+    ) -> Option<&'n Normalisation<T>> {
+        let fold = folds.iter().find(|fold| fold.layer == layer)?;
+        let mut all = normalisations.iter();
+        all.find(|normalisation| normalisation.node == fold.normalisation)
+    }
 }
 
 /// The normalisations of the graph `from` that are parts of layers in the graph `to`.
@@ -76,7 +85,6 @@ mod tests {
     use super::*;
     use crate::export;
     use crate::init::initialise;
-    use crate::recipe::{Method, Phase};
     use crate::variational::Granularity;
 
     /// A convolution with a normalisation, and another one behind ReLU, where no layer can take it.
@@ -105,15 +113,11 @@ mod tests {
         Form { network, dense }
     }
 
-    fn recipe(method: Method) -> Recipe {
-        Recipe::new(vec![Phase::new(Method::SparseVd, 1), Phase::new(method, 1)])
-    }
-
     /// Before a normalisation, the size of weights says nothing, and fine-tuning changes it.
     #[test]
     fn deviations_stay_those_of_the_posterior_where_weights_grow() {
         let came = came();
-        let folded = came.folded_for(&recipe(Method::Quantise)).unwrap();
+        let folded = came.folded().unwrap();
         let folds = folds(&came.network.graph, &folded.network.graph);
         let mut state = came.dense.clone();
         state.layers[0].start_noise(-4.0, Granularity::Weight);
@@ -148,8 +152,8 @@ mod tests {
     #[test]
     fn a_state_that_is_folded_is_written_as_the_network_that_is() {
         let came = came();
-        assert!(came.folded_for(&recipe(Method::FineTune)).is_none());
-        let folded = came.folded_for(&recipe(Method::Quantise)).unwrap();
+        let folded = came.folded().unwrap();
+        assert!(folded.folded().is_none());
         let nodes = folded.network.graph.nodes.iter();
         assert_eq!(
             nodes.map(|n| &n.name).collect::<Vec<_>>(),

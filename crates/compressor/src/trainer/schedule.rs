@@ -39,7 +39,8 @@ impl Schedule<'_> {
                     momentum: self.phase.momentum,
                 },
             },
-            weight_decay: self.phase.weight_decay,
+            // A step shrinks weights by this times the rate.
+            weight_decay: self.phase.weight_decay / descent,
             learning_rate: self.phase.lr * factor * descent,
             learning_rate_log_sigma2: rate * factor,
             kl_weight: self.phase.kl_factor(epochs) / samples as f64,

@@ -156,7 +156,7 @@ fn values_of(
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => file.floats(&names.compressed)?,
         other => return Err(file.wrong_dtype(&names.compressed, "F32, F16 or BF16", other)),
     };
-    let bits: usize = mask.iter().map(|byte| byte.count_ones() as usize).sum();
+    let bits = count(mask);
     if values.len() != bits || u32::try_from(bits).is_err() {
         return Err(FormatError::tensor(
             path,
@@ -228,6 +228,11 @@ pub(super) fn places(
         }
     }
     Ok([crow_indices, col_indices])
+}
+
+/// Number of bits that are set.
+pub(super) fn count(mask: &[u8]) -> usize {
+    mask.iter().map(|byte| byte.count_ones() as usize).sum()
 }
 
 /// Places of the bits that are set, the lowest bit of a byte first.

@@ -28,7 +28,7 @@ use sparsevd_model::Shape;
 pub mod metadata_keys {
     /// The graph as JSON.
     pub const NETWORK: &str = "sparsevd.network";
-    /// Layout and dense shape of every CSR weight, as JSON.
+    /// Layout and dense shape of every sparse weight, as JSON.
     pub const SPARSE: &str = "sparsevd.sparse";
     /// Shapes that weights had before dead units were removed, as JSON.
     pub const ORIGINAL: &str = "sparsevd.original";

@@ -264,7 +264,7 @@ fn places(
     }
     let mask = file.bytes(&names.bitmask)?;
     // Each bit becomes a column of four bytes.
-    let bits: usize = mask.iter().map(|byte| byte.count_ones() as usize).sum();
+    let bits = bitmask::count(mask);
     let values = file.shape(&names.values)?.elements();
     if bits != values {
         let expected = format!("{values} set, the number of values");

@@ -228,6 +228,7 @@ impl<'n> Plan<'n> {
             }
             if let (Weights::Dense(table), true) = (tensor, tables.contains(name.as_str()))
                 && table.values.len() > 1
+                && scale.is_none()
                 && let Some(levels) = quantised::row_levels(&table.values, table.shape.matrix().1)
             {
                 tensors.extend(table_parts(name, &table.shape, &levels));
