@@ -385,6 +385,35 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_weights_is_for_phases_that_rank_them() {
+        let check = |settings: &str| {
+            let text = format!("{settings}\nepochs = 1\nweights = 9");
+            let recipe = toml::from_str::<Recipe>(&text).map_err(|e| e.to_string())?;
+            recipe.check().map_err(|e| e.to_string())
+        };
+        for method in ["sparse-vd", "fine-tune", "quantise"] {
+            assert_eq!(check(&format!("[[phase]]\nmethod = \"{method}\"")), Ok(()));
+        }
+        for (settings, words) in [
+            (
+                "[[phase]]\nmethod = \"dense\"",
+                "weights: expected none in a dense phase",
+            ),
+            (
+                "[[phase]]\nmethod = \"sparse-vd\"\nkl_scale = 0.0",
+                "weights: expected none in a sparse-vd phase without a KL term",
+            ),
+            (
+                "alpha = \"unit\"\n[[phase]]\nmethod = \"sparse-vd\"",
+                "alpha: expected a rate for each weight",
+            ),
+        ] {
+            let error = check(settings).unwrap_err();
+            assert!(error.contains(words), "{settings}: {error}");
+        }
+    }
+
+    #[test]
     fn int8_layers_are_asked_for() {
         let mut recipe = Recipe::default_for_compression();
         assert!(!recipe.to_toml().contains("quantise_activations"));
