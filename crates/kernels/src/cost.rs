@@ -40,6 +40,9 @@ pub struct Costs {
     pub dense_conv: f64,
     /// Copies into tiles and out of them, per element. Other operations without weights are taken to need three times as long.
     pub element: f64,
+    /// [`crate::panel_gemm::PanelGemm`], per weight and sample; `None` where it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panel_gemm: Option<f64>,
     /// Convolutions over blocks; `None` where they were not measured ([`Costs::over_blocks`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<BlockCosts>,
@@ -139,6 +142,7 @@ impl Default for Costs {
             conv: 0.029,
             dense_conv: 0.026,
             element: 0.08,
+            panel_gemm: Some(0.0172),
             blocks: None,
             int8: None,
         }
@@ -199,6 +203,7 @@ impl Costs {
         ];
         let all = curves.into_iter().flatten().chain(&ones);
         all.into_iter().all(is_time)
+            && self.panel_gemm.as_ref().is_none_or(is_time)
             && self.blocks.as_ref().is_none_or(BlockCosts::are_times)
             && self.int8.as_ref().is_none_or(Int8Costs::are_times)
     }
@@ -287,6 +292,14 @@ impl Costs {
     /// Nanoseconds of a dense product with `n` vectors in tiles.
     pub fn gemm(&self, size: Size, n: usize) -> f64 {
         size.elements() * self.gemm * n.div_ceil(LANES) as f64
+    }
+
+    /// Nanoseconds of a dense product with `n` vectors, one after the other.
+    pub fn panel_gemm(&self, size: Size, n: usize) -> f64 {
+        // Without a measurement, that of a sample in a full tile.
+        let each = self.panel_gemm.unwrap_or(self.gemm / LANES as f64);
+        // Few samples wait for the weights.
+        (size.elements() * each * n as f64).max(self.gemv(size))
     }
 
     /// Time of `n` samples in tiles, in units of the time of a whole tile.

@@ -145,22 +145,18 @@ unsafe fn dot_rows_body<S: Simd>(w: &Gemv, x: &[f32], y: &mut [f32], bounds: Bou
     }
 }
 
-/// A dense matrix packed for batches, multiplied by `gemm-f32`.
-///
-/// [`Linear::pack`] stores it for [`Linear::run_tiled`], [`Linear::pack_for_samples`] stores its transpose for [`Linear::run`]. Either run works on
-/// either packing, but is several times slower on that of the other.
+/// A dense matrix for tiles of samples, multiplied by `gemm-f32`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     isa: Isa,
     cols: usize,
-    /// `[out][in]`, or `[in][out]` when packed for samples.
+    /// `[out][in]`.
     weight: Vec<f32>,
-    for_samples: bool,
     bias: Vec<f32>,
 }
 
 impl Linear {
-    /// Packs `weight`, `[out, in]`, and its bias (zero where there is none) for [`Linear::run_tiled`].
+    /// Packs `weight`, `[out, in]`, and its bias (zero where there is none).
     ///
     /// # Panics
     /// When the bias does not have one element per row.
@@ -171,60 +167,23 @@ impl Linear {
             isa,
             cols,
             weight: weight.values.clone(),
-            for_samples: false,
             bias: bias_or_zero(bias, rows),
-        }
-    }
-
-    /// As [`Linear::pack`], but for [`Linear::run`].
-    ///
-    /// # Panics
-    /// When the bias does not have one element per row.
-    #[track_caller]
-    pub fn pack_for_samples(isa: Isa, weight: &Dense, bias: Option<&[f32]>) -> Self {
-        let (rows, cols) = weight.shape.matrix();
-        let at = |i: usize| weight.values[i % rows * cols + i / rows];
-        Self {
-            weight: (0..rows * cols).map(at).collect(),
-            for_samples: true,
-            ..Self::pack(isa, weight, bias)
         }
     }
 
     /// Rows `first..first + n` of the matrix.
     fn part(&self, first: usize, n: usize) -> View<'_> {
-        if self.for_samples {
-            View::new(&self.weight[first..], n, self.cols, 1, self.bias.len())
-        } else {
-            View::row_major(&self.weight[first * self.cols..], n, self.cols)
-        }
-    }
-
-    /// `y = clamp(x W^T + b)`: `x` is `[n][in]`, `y` `[n][out]`. Threads can split a batch by samples.
-    ///
-    /// # Panics
-    /// When `x` or `y` has another length.
-    #[track_caller]
-    pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, clamp: Clamp) {
-        let (rows, cols) = (self.bias.len(), self.cols);
-        length::check("x", x.len(), [n, cols]);
-        length::check("y", y.len(), [n, rows]);
-        if y.is_empty() {
-            return;
-        }
-        let weight = self.part(0, rows).t();
-        gemm(y, rows, View::row_major(x, n, cols), weight, false);
-        finish_samples(self.isa, y, &self.bias, clamp.bounds());
+        View::row_major(&self.weight[first * self.cols..], n, self.cols)
     }
 
     /// `y = clamp(W x + b)`: `x` is `[tiles][in][16]`, `y` `[tiles][out][16]`.
     ///
-    /// This is faster than [`Linear::run`]: `gemm-f32` reads all three matrices in place, without packing, and comes near the peak of the core.
+    /// `gemm-f32` then reads all three matrices in place, without packing.
     ///
     /// # Panics
     /// When `x` or `y` has another length.
     #[track_caller]
-    pub fn run_tiled(&self, x: &[f32], y: &mut [f32], tiles: usize, clamp: Clamp) {
+    pub fn run(&self, x: &[f32], y: &mut [f32], tiles: usize, clamp: Clamp) {
         /// Weights of a block of rows, which stay in the second-level cache while all tiles use them.
         const BLOCK: usize = 96 * 1024;
         let (rows, cols) = (self.bias.len(), self.cols);
@@ -255,23 +214,12 @@ impl Linear {
     }
 }
 
-multiversion!(fn finish_samples(y: &mut [f32], bias: &[f32], bounds: Bounds) = finish_samples_body;);
-
 multiversion!(fn finish_rows(y: &mut [f32], bias: &[f32], bounds: Bounds) = finish_rows_body;);
 
 #[inline(always)]
 fn finish_rows_body(y: &mut [f32], bias: &[f32], bounds: Bounds) {
     for (row, b) in y.as_chunks_mut::<LANES>().0.iter_mut().zip(bias) {
         for y in row {
-            *y = bounds.apply(*y + b);
-        }
-    }
-}
-
-#[inline(always)]
-fn finish_samples_body(y: &mut [f32], bias: &[f32], bounds: Bounds) {
-    for sample in y.chunks_exact_mut(bias.len()) {
-        for (y, b) in sample.iter_mut().zip(bias) {
             *y = bounds.apply(*y + b);
         }
     }
@@ -299,7 +247,13 @@ impl PackedKernel for Gemv {
 
 impl PackedKernel for Linear {
     fn run(&self, operands: Operands<'_>) {
-        self.run_tiled(operands.x, operands.y, tiles(operands.n), operands.clamp);
+        Self::run(
+            self,
+            operands.x,
+            operands.y,
+            tiles(operands.n),
+            operands.clamp,
+        );
     }
 
     fn name(&self) -> String {

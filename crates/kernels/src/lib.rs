@@ -9,7 +9,7 @@
 //! | layer | sparse | dense |
 //! |---|---|---|
 //! | linear, batch 1 | [`spmv::Spmv`]; [`spmv::ByActivity`] where inputs may be mostly zero | [`dense::Gemv`] |
-//! | linear, batched | [`spmm::Spmm`] over [`Layout::Tiled`] | [`dense::Linear`] over [`Layout::Single`] |
+//! | linear, batched | [`spmm::Spmm`] over [`Layout::Tiled`] | [`panel_gemm::PanelGemm`]; [`dense::Linear`] over [`Layout::Tiled`] |
 //! | linear, batched, 8-bit activations | [`int8::Spmm`] | |
 //! | convolution | [`conv::SparseConv`]; [`conv_rows::RowConv`] over [`Layout::Single`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`dense_blocks::DenseBlockConv`], [`depthwise::Depthwise`] over [`Layout::Blocks`] |
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
@@ -72,6 +72,7 @@ mod layout;
 mod length;
 pub mod mat_mul;
 mod math;
+pub mod panel_gemm;
 pub mod peak;
 mod permute;
 pub mod place;

@@ -12,7 +12,9 @@ use crate::{Isa, LANES, Layout, Level, Precision};
 pub enum LinearKernel {
     /// [`crate::dense::Gemv`], over [`Layout::Single`].
     Gemv,
-    /// [`crate::dense::Linear::run_tiled`], over [`Layout::Tiled`].
+    /// [`crate::panel_gemm::PanelGemm`], over [`Layout::Single`].
+    PanelGemm,
+    /// [`crate::dense::Linear`], over [`Layout::Tiled`].
     Gemm,
     /// [`crate::spmv::Spmv`], over [`Layout::Single`].
     Spmv,
@@ -80,8 +82,32 @@ pub fn linear(costs: &Costs, size: Size, layout: Layout, n: usize) -> LinearKern
     match layout {
         Layout::Tiled if costs.spmm(size, n) < MARGIN * costs.gemm(size, n) => LinearKernel::Spmm,
         Layout::Tiled => LinearKernel::Gemm,
-        _ if costs.spmv(size) < MARGIN * costs.gemv(size) => LinearKernel::Spmv,
-        _ => LinearKernel::Gemv,
+        _ => {
+            let dense = single_dense(n);
+            let sparse = n as f64 * costs.spmv(size);
+            if sparse < MARGIN * single_dense_time(costs, size, n) {
+                LinearKernel::Spmv
+            } else {
+                dense
+            }
+        }
+    }
+}
+
+/// The dense kernel of a linear layer for `n` samples over [`Layout::Single`].
+pub fn single_dense(n: usize) -> LinearKernel {
+    if n > 1 {
+        LinearKernel::PanelGemm
+    } else {
+        LinearKernel::Gemv
+    }
+}
+
+/// Expected nanoseconds of it.
+fn single_dense_time(costs: &Costs, size: Size, n: usize) -> f64 {
+    match single_dense(n) {
+        LinearKernel::PanelGemm => costs.panel_gemm(size, n),
+        _ => costs.gemv(size),
     }
 }
 
@@ -100,8 +126,11 @@ pub fn linear_time(
     let layer = |size: &Size| match layout {
         Layout::Tiled if sparse => costs.spmm(*size, n).min(costs.gemm(*size, n)),
         Layout::Tiled => costs.gemm(*size, n),
-        _ if sparse => n as f64 * (CALL + costs.spmv(*size).min(costs.gemv(*size))),
-        _ => n as f64 * (CALL + costs.gemv(*size)),
+        _ => {
+            let dense = CALL + single_dense_time(costs, *size, n);
+            let each = || n as f64 * (CALL + costs.spmv(*size));
+            if sparse { dense.min(each()) } else { dense }
+        }
     };
     // Empty lanes are written too.
     let edges = match layout {
@@ -162,7 +191,7 @@ pub fn prefer_precision(
             LinearKernel::Spmv => costs.spmv_in_run(size, run),
             LinearKernel::Spmm => costs.spmm_in_run(size, n, run),
             // They have f32 alone.
-            LinearKernel::Gemv | LinearKernel::Gemm => 0.0,
+            LinearKernel::Gemv | LinearKernel::PanelGemm | LinearKernel::Gemm => 0.0,
         }
     };
     let skipping = active.map_or(f64::INFINITY, |active| costs.input_sparse(size, active));
@@ -207,6 +236,14 @@ pub fn tile_fits(largest_map: usize) -> bool {
     largest_map * LANES <= 256 << 10
 }
 
+/// Most samples of `vectors` vectors each that should go through linear layers together over [`Layout::Single`]: enough to share each load of weights
+/// many times, and no more than the caches hold.
+pub fn single_block(vectors: usize) -> usize {
+    /// Vectors of whole tiles, of floats and of bytes.
+    const VECTORS: usize = 256;
+    (VECTORS / vectors.max(1)).max(1)
+}
+
 /// How many of `n` samples go through the last layers of a network together where large maps are run sample by sample: up to sixteen, in groups of
 /// about the same size.
 pub fn even_blocks(n: usize) -> usize {
@@ -249,6 +286,22 @@ pub fn prefer_dense_blocks(multiply_adds: usize, input: usize, depthwise: bool) 
 /// and im2col is 1.7 times as fast.
 pub fn prefer_direct(isa: Isa) -> bool {
     dense_tile(isa)[0] == 8
+}
+
+/// Vectors of rows in a panel of [`crate::panel_gemm::PanelGemm`], and most samples whose sums are in registers at once: with 32 registers 24 sums,
+/// with 16 twelve, beside the weights and an input.
+pub(crate) const fn panel_tile(level: Level) -> [usize; 2] {
+    match level {
+        Level::Neon | Level::Avx512 => [3, 8],
+        Level::Scalar | Level::Avx2 => [2, 6],
+    }
+}
+
+/// How many samples of `cols` inputs go through all panels of a dense weight together: as many as stay in the second-level cache beside a panel.
+pub(crate) fn panel_block(cols: usize) -> usize {
+    /// Floats of the inputs.
+    const CACHE: usize = 64 << 10;
+    (CACHE / cols.max(1)).max(1)
 }
 
 /// How [`crate::spmm::Spmm`] divides a matrix and its tiles.

@@ -16,6 +16,7 @@ use pattern::{SIDE, pattern, pattern_from};
 use crate::cost::{Costs, DENSITIES, STREAMS};
 use crate::dense::{Conv, Gemv, Linear};
 use crate::int8::Dot;
+use crate::panel_gemm::PanelGemm;
 use crate::{Buffer, Clamp, Isa, LANES, conv_rows::RowConv, pack_tiles, spmm::Spmm, spmv};
 
 /// Times the kernels of an instruction set, and those that multiply int8 in plans for it, in about a second on one thread. The machine should have nothing else to do.
@@ -47,8 +48,11 @@ fn measure_within(isa: Isa, budget: Budget) -> Costs {
     let run = || gemv.run(black_box(&x[..SIDE]), &mut y[..SIDE], Clamp::Relu);
     costs.gemv = budget.nanoseconds(run) / elements;
     let gemm = Linear::pack(isa, &dense, None);
-    let run = || gemm.run_tiled(black_box(&x), &mut y, 1, Clamp::Relu);
+    let run = || gemm.run(black_box(&x), &mut y, 1, Clamp::Relu);
     costs.gemm = budget.nanoseconds(run) / elements;
+    let panels = PanelGemm::pack(isa, &dense, None);
+    let run = || panels.run(black_box(&x), &mut y, LANES, Clamp::Relu);
+    costs.panel_gemm = Some(budget.nanoseconds(run) / (elements * LANES as f64));
     for (cost, bytes) in costs.stream.iter_mut().zip(STREAMS) {
         *cost = stream(isa, bytes as usize / 4, budget);
     }

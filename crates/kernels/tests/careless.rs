@@ -27,6 +27,7 @@ use sparsevd_kernels::gemm::{View, gemm};
 use sparsevd_kernels::int8::{self, Dot, byte_tiles, quantize};
 use sparsevd_kernels::kernel::{InputSplit, Operands};
 use sparsevd_kernels::layer_norm::LayerNorm;
+use sparsevd_kernels::panel_gemm::PanelGemm;
 use sparsevd_kernels::place::{PadKernel, PlaceKernel, pad, place};
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::{BlockPool, GlobalPool};
@@ -678,10 +679,11 @@ fn functions_refuse_sizes_that_wrap() {
                 refuses(&what, || softmax_strided(isa, &mut y, features, n));
             }
             let weight = dense([SIDE, SIDE]);
-            let linear = Linear::pack_for_samples(isa, &weight, None);
-            refuses("samples", || linear.run(&x, &mut y, big, Clamp::None));
-            refuses("samples", || linear.run(&[], &mut [], big, Clamp::None));
-            refuses("tiles", || linear.run_tiled(&[], &mut [], big, Clamp::None));
+            let panels = PanelGemm::pack(isa, &weight, None);
+            refuses("samples", || panels.run(&x, &mut y, big, Clamp::None));
+            refuses("samples", || panels.run(&[], &mut [], big, Clamp::None));
+            let linear = Linear::pack(isa, &weight, None);
+            refuses("tiles", || linear.run(&[], &mut [], big, Clamp::None));
             for layout in [Layout::Single, Layout::Tiled] {
                 let op = Arithmetic::Mul;
                 refuses("an area", || {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use proptest::prelude::*;
 use sparsevd_kernels::dense::{Gemv, Linear};
+use sparsevd_kernels::panel_gemm::PanelGemm;
 use sparsevd_kernels::spmm::Spmm;
 use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
 use sparsevd_kernels::{Buffer, Clamp, Isa, Precision, tiles};
@@ -160,12 +161,12 @@ proptest! {
         let want = reference::linear(&w.values, &b, &x, cols, |v| clamp.apply(v));
         for isa in Isa::available() {
             let mut y = vec![f32::NAN; n * rows];
-            let linear = Linear::pack(isa, &w, Some(&b));
-            linear.run(&x, &mut y, n, clamp);
+            PanelGemm::pack(isa, &w, Some(&b)).run(&x, &mut y, n, clamp);
             assert_close(&y, &want, TOLERANCE);
+            let linear = Linear::pack(isa, &w, Some(&b));
             let tiles = n.div_ceil(16);
             let mut y = vec![f32::NAN; tiles * rows * 16];
-            linear.run_tiled(&reference::to_tiles(&x, n, cols), &mut y, tiles, clamp);
+            linear.run(&reference::to_tiles(&x, n, cols), &mut y, tiles, clamp);
             assert_close(&reference::from_tiles(&y, n, rows), &want, TOLERANCE);
             let gemv = Gemv::pack(isa, &w, Some(&b));
             for (x, want) in x.chunks_exact(cols).zip(want.chunks_exact(rows.max(1))) {
@@ -285,8 +286,38 @@ fn a_matrix_without_columns_gives_its_bias() {
         let mut y = [f32::NAN; 5];
         Spmv::pack(isa, &csr, Some(&bias)).run(&[], &mut y, Clamp::Relu);
         assert_eq!(y, [1.0, 0.0, 3.0, 0.0, 5.0]);
+        let mut y = [f32::NAN; 15];
+        let dense = Dense::zeros([5, 0]);
+        PanelGemm::pack(isa, &dense, Some(&bias)).run(&[], &mut y, 3, Clamp::None);
+        assert_eq!(y[..], bias.repeat(3));
         let mut y = Buffer::zeroed(5 * 16 * 2);
         Spmm::pack(isa, &csr, Some(&bias)).run(&[], &mut y, 32, Clamp::None);
         assert_close(&reference::from_tiles(&y, 32, 5), &bias.repeat(32), 0.0);
+    }
+}
+
+#[test]
+fn a_sample_has_the_same_bits_beside_any_others() {
+    // Several panels, of which the last has one vector of rows, some of them empty; more samples than go through the panels together.
+    let (rows, cols, n) = (3 * 16 * 2 + 5, 3000, 35);
+    let mut stream = Stream(4);
+    let w = stream.bernoulli([rows, cols], 1.0);
+    let (b, x) = (stream.floats(rows), stream.floats(n * cols));
+    let want = reference::linear(&w.values, &b, &x, cols, |v| Clamp::Relu.apply(v));
+    let sizes = sizes(&w.values, &b, &x, cols);
+    for isa in Isa::available() {
+        let panels = PanelGemm::pack(isa, &w, Some(&b));
+        let run = |x: &[f32]| {
+            let n = x.len() / cols;
+            let mut y = vec![f32::NAN; n * rows];
+            panels.run(x, &mut y, n, Clamp::Relu);
+            y
+        };
+        let all = run(&x);
+        assert_close_or_nan(&all, &want, &sizes, TOLERANCE);
+        for together in [1, 2, 9, 20] {
+            let parts: Vec<f32> = x.chunks(together * cols).flat_map(run).collect();
+            assert_eq!(bits(&parts), bits(&all), "{together} on {isa}");
+        }
     }
 }

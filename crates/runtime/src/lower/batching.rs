@@ -66,7 +66,10 @@ impl Batching {
         let batch = options.batch;
         let tile_fits = select::tile_fits(largest_map(program));
         let layers = LinearLayers::of(program, uses);
+        let sequence = vectors_of_sequence(program, uses);
         let layout = match (&layers, select::batch_layout(batch)) {
+            // Each layer has tiles of its vectors.
+            _ if sequence.is_some() => Layout::Single,
             (Some(layers), _) => {
                 let LinearLayers { sizes, edge } = layers;
                 select::linear_layout(&options.costs, sizes, sparse, *edge, batch)
@@ -99,6 +102,8 @@ impl Batching {
                 samples.next_multiple_of(LANES).min(most)
             }
             Layout::Tiled => LANES,
+            _ if layers.is_some() => select::single_block(1).min(samples),
+            _ if let Some(vectors) = sequence => select::single_block(vectors).min(samples),
             _ if tile_fits => samples,
             // Large maps go sample after sample as far as that is faster.
             _ => select::even_blocks(samples),
@@ -178,6 +183,19 @@ impl LinearLayers {
             .sum();
         (!sizes.is_empty()).then_some(Self { sizes, edge })
     }
+}
+
+/// Vectors of a sample, where layers with weights are linear and multiply each vector of a sequence; `None` for other networks.
+fn vectors_of_sequence(program: &Program, uses: &[Option<WeightUse>]) -> Option<usize> {
+    let mut vectors = 1;
+    for (step, used) in program.steps.iter().zip(uses) {
+        match (&step.op, used) {
+            (Op::Linear(_), Some(used)) => vectors = vectors.max(used.pixels),
+            (_, Some(_)) => return None,
+            (_, None) => {}
+        }
+    }
+    (vectors > 1).then_some(vectors)
 }
 
 /// Elements of the largest map that a convolution reads or computes, per sample.

@@ -38,7 +38,7 @@ impl Choice {
         Some(match (self.sparse, layout) {
             // A dense plan is dense for any costs.
             (false, Layout::Tiled) => LinearKernel::Gemm,
-            (false, _) => LinearKernel::Gemv,
+            (false, _) => select::single_dense(n),
             (true, layout) => select::linear(&self.costs, size, layout, n),
         })
     }

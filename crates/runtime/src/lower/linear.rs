@@ -6,6 +6,7 @@ use std::rc::Rc;
 use sparsevd_kernels::cost::Size;
 use sparsevd_kernels::dense::{Gemv, Linear};
 use sparsevd_kernels::int8;
+use sparsevd_kernels::panel_gemm::PanelGemm;
 use sparsevd_kernels::select::{self, LinearKernel};
 use sparsevd_kernels::spmv::{ByActivity, InputSparse, Spmv};
 use sparsevd_kernels::{Isa, Layout, PackedKernel, Precision, spmm::Spmm};
@@ -72,6 +73,7 @@ pub(super) fn candidates<'a>(
         }
         Some(LinearKernel::Spmm) => vec![one(Layout::Tiled, Layer::spmm)],
         Some(LinearKernel::Gemv) => vec![one(Layout::Single, Layer::gemv)],
+        Some(LinearKernel::PanelGemm) => vec![one(Layout::Single, Layer::panel_gemm)],
         Some(LinearKernel::Gemm) | None => vec![one(Layout::Tiled, Layer::gemm)],
     };
     let tiled = matches!(kernel, Some(LinearKernel::Spmm | LinearKernel::Gemm));
@@ -219,6 +221,12 @@ impl Layer<'_> {
             let bias = self.bias.as_ref().map(|b| &b[r.clone()]);
             Gemv::pack(self.isa, &rows_of(&dense, r), bias)
         })
+    }
+
+    fn panel_gemm(&self) -> Vec<Part> {
+        let dense = self.weight.to_dense();
+        let kernel = PanelGemm::pack(self.isa, &dense, self.bias.as_deref());
+        vec![Part::whole(kernel, self.features)]
     }
 
     fn gemm(&self) -> Vec<Part> {
