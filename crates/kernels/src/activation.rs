@@ -4,8 +4,8 @@ use sparsevd_model::{Approximate, Op, ops};
 
 use crate::cost::Costs;
 use crate::isa::multiversion;
-use crate::kernel::{Operands, PackedKernel, Workload};
-use crate::{Clamp, Isa, exponential, math};
+use crate::kernel::{CallSplit, Operands, PackedKernel, Workload};
+use crate::{Clamp, Isa, LANES, exponential, math};
 
 /// An activation function. NaN passes through.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -155,6 +155,10 @@ pub struct ActivationKernel {
 impl PackedKernel for ActivationKernel {
     fn run(&self, operands: Operands<'_>) {
         self.function.apply(self.isa, operands.y);
+    }
+
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Elements(LANES))
     }
 
     fn name(&self) -> String {

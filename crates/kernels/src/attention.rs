@@ -5,7 +5,7 @@
 
 use crate::cost::Costs;
 use crate::exponential::exp;
-use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::kernel::{CallSplit, Operands, PackedKernel, Workload};
 use crate::simd::{Simd, simd_dispatch};
 use crate::{Isa, length};
 
@@ -54,26 +54,29 @@ impl Attention {
         }
     }
 
-    /// Writes to `y` the attention of `n` samples, of whose vectors `x`, `k` and `v` hold equally many. `scratch` holds at least
-    /// [`PackedKernel::scratch_len`] numbers.
+    /// Writes to `y` the attention of `n` samples, of whose vectors `q`, `k` and `v` hold equally many; of one sample, `q` may hold any number. `scratch` holds at
+    /// least [`PackedKernel::scratch_len`] numbers.
     ///
     /// # Panics
     /// When the lengths do not fit together.
     #[track_caller]
     pub fn run(&self, [q, k, v]: [&[f32]; 3], y: &mut [f32], n: usize, scratch: &mut [f32]) {
         let d = self.heads * self.width;
-        let vectors = (q.len() / d).checked_div(n).unwrap_or(0);
-        length::check("the queries", q.len(), [n, vectors, d]);
-        length::check("the keys", k.len(), [q.len()]);
-        length::check("the values", v.len(), [q.len()]);
+        let vectors = |x: &[f32]| (x.len() / d).checked_div(n).unwrap_or(0);
+        let keys = vectors(k);
+        let queries = if n == 1 { vectors(q) } else { keys };
+        length::check("the queries", q.len(), [n, queries, d]);
+        length::check("the keys", k.len(), [n, keys, d]);
+        length::check("the values", v.len(), [k.len()]);
         length::check("y", y.len(), [q.len()]);
         length::check_at_least("scratch", scratch.len(), self.scratch_len);
         if q.is_empty() {
             return;
         }
         let mut blocks = Blocks::new(scratch, self.width, self.padded);
-        for (sample, y) in y.chunks_exact_mut(vectors * d).enumerate() {
-            let [q, k, v] = [q, k, v].map(|x| &x[sample * y.len()..][..y.len()]);
+        for (sample, y) in y.chunks_exact_mut(queries * d).enumerate() {
+            let q = &q[sample * y.len()..][..y.len()];
+            let [k, v] = [k, v].map(|x| &x[sample * keys * d..][..keys * d]);
             let rows = Rows {
                 q,
                 k,
@@ -89,7 +92,7 @@ impl Attention {
     }
 }
 
-/// Queries, keys and values of a sample.
+/// Queries, keys and values of a sample, or some of its queries.
 struct Rows<'a> {
     q: &'a [f32],
     k: &'a [f32],
@@ -99,9 +102,12 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Number of vectors.
-    fn len(&self) -> usize {
+    fn queries(&self) -> usize {
         self.q.len() / self.d
+    }
+
+    fn keys(&self) -> usize {
+        self.k.len() / self.d
     }
 
     /// What a head reads of vector number `i` of some of them.
@@ -172,7 +178,7 @@ impl<'a> Blocks<'a> {
     /// Packs the queries from `first` on, zeros behind the last one of a tile, and begins their sums. Returns their number.
     #[inline(always)]
     fn take_queries(&mut self, rows: &Rows<'_>, head: usize, first: usize) -> usize {
-        let count = QUERIES.min(rows.len() - first);
+        let count = QUERIES.min(rows.queries() - first);
         let scale = 1.0 / (self.width as f32).sqrt();
         let mut packed = self.q.chunks_exact_mut(self.width);
         for (i, q) in packed.by_ref().take(count).enumerate() {
@@ -192,7 +198,7 @@ impl<'a> Blocks<'a> {
     /// Packs the keys from `first` on, zeros behind them up to a whole group, and their values. Returns their number.
     #[inline(always)]
     fn take_keys(&mut self, rows: &Rows<'_>, head: usize, first: usize) -> usize {
-        let count = KEYS.min(rows.len() - first);
+        let count = KEYS.min(rows.keys() - first);
         for i in 0..count {
             let row = rows.row(rows.k, first + i, head);
             for (column, x) in self.k.chunks_exact_mut(KEYS).zip(row) {
@@ -268,9 +274,9 @@ simd_dispatch!(
 /// As of [`head_of`], inlined where the instruction set is enabled.
 #[inline(always)]
 unsafe fn head_body<S: Simd>(rows: &Rows<'_>, head: usize, y: &mut [f32], blocks: &mut Blocks<'_>) {
-    for query in (0..rows.len()).step_by(QUERIES) {
+    for query in (0..rows.queries()).step_by(QUERIES) {
         let queries = blocks.take_queries(rows, head, query);
-        for key in (0..rows.len()).step_by(KEYS) {
+        for key in (0..rows.keys()).step_by(KEYS) {
             let keys = blocks.take_keys(rows, head, key);
             for first in (0..queries).step_by(TILE) {
                 // SAFETY: `first + TILE` is at most `QUERIES`, which `TILE` divides, and `keys` at most `KEYS`.
@@ -371,6 +377,10 @@ impl PackedKernel for Attention {
             panic!("elements of the values: expected a third input, got none");
         };
         self.run([x, x2.unwrap_or(x), values], y, n, scratch);
+    }
+
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Queries(self.heads * self.width))
     }
 
     fn name(&self) -> String {

@@ -10,7 +10,7 @@ use crate::clamp::Bounds;
 use crate::cost::Costs;
 use crate::gemm::{View, gemm};
 use crate::isa::{kernel_name, multiversion};
-use crate::kernel::{Operands, PackedKernel, Workload, each_sample};
+use crate::kernel::{CallSplit, Operands, PackedKernel, Workload, each_sample};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Buffer, Clamp, Isa, LANES, length, tiles};
@@ -254,6 +254,10 @@ impl PackedKernel for Linear {
             tiles(operands.n),
             operands.clamp,
         );
+    }
+
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Samples(LANES))
     }
 
     fn name(&self) -> String {

@@ -3,7 +3,7 @@
 use crate::cost::Costs;
 use crate::exponential::{exp, log};
 use crate::isa::multiversion;
-use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::kernel::{CallSplit, Operands, PackedKernel, Workload};
 use crate::{Clamp, Isa, LANES, Layout, length};
 
 /// `x = clamp(x)` in place, in any layout.
@@ -281,6 +281,10 @@ impl PackedKernel for ArithmeticKernel {
             x, x2, y, clamp, ..
         } = operands;
         arithmetic(self.isa, self.op, x, x2.unwrap_or(x), y, clamp);
+    }
+
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Elements(LANES))
     }
 
     fn name(&self) -> String {

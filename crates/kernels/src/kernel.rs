@@ -37,6 +37,17 @@ pub enum InputSplit {
     Channels,
 }
 
+/// How threads can share one call of a kernel, each writing some of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallSplit {
+    /// By samples: each is computed from that sample of each input. Multiples of so many samples lose no lanes, and are whole tiles of every layout.
+    Samples(usize),
+    /// By elements: each group of so many is computed from that group of each input.
+    Elements(usize),
+    /// By the vectors of one sequence, of so many elements: each is computed from that vector of the first input and from the whole of the others.
+    Queries(usize),
+}
+
 /// The size of a step, from which [`PackedKernel::expected_ns`] estimates its time.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
@@ -138,6 +149,11 @@ pub trait PackedKernel: Debug + Send + Sync {
 
     /// The kernel as one whose output threads can split by lines; `None` if it cannot be split so.
     fn banded(&self) -> Option<&dyn Banded> {
+        None
+    }
+
+    /// How threads can share one call; `None` if they cannot, or if that is never worth it.
+    fn call_split(&self) -> Option<CallSplit> {
         None
     }
 

@@ -2,7 +2,7 @@
 
 use crate::cost::Costs;
 use crate::isa::multiversion;
-use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::kernel::{CallSplit, Operands, PackedKernel, Workload};
 use crate::{Isa, LANES, Layout, length};
 
 /// A layer normalisation: `(x - mean) / sqrt(variance + epsilon) * scale + bias`, over each group of consecutive elements of a sample.
@@ -131,6 +131,12 @@ fn tiled_body(x: &mut [f32], scale: &[f32], bias: &[f32], epsilon: f32) {
 impl PackedKernel for LayerNorm {
     fn run(&self, operands: Operands<'_>) {
         self.run(operands.y);
+    }
+
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Elements(
+            self.scale.len() * self.layout.samples(),
+        ))
     }
 
     fn name(&self) -> String {

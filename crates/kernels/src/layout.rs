@@ -6,7 +6,7 @@ use crate::blocks::Blocks;
 use crate::cost::Costs;
 use crate::int8::Grid;
 use crate::isa::multiversion;
-use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::kernel::{CallSplit, Operands, PackedKernel, Workload};
 #[cfg(target_arch = "x86_64")]
 use crate::transpose::{lines_of_quads, transpose};
 use crate::{Isa, length};
@@ -265,6 +265,10 @@ impl PackedKernel for Pack {
         Self::run(self, operands.x, operands.n, operands.y);
     }
 
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Samples(LANES))
+    }
+
     fn name(&self) -> String {
         format!("pack-1x{LANES}")
     }
@@ -287,6 +291,10 @@ impl PackedKernel for UnpackTiles {
     fn run(&self, operands: Operands<'_>) {
         let Operands { x, y, n, .. } = operands;
         unpack_tiles(self.isa, x, n, self.features, y);
+    }
+
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Samples(LANES))
     }
 
     fn name(&self) -> String {

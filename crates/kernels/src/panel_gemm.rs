@@ -11,14 +11,11 @@ use sparsevd_model::Dense;
 use crate::clamp::Bounds;
 use crate::cost::Costs;
 use crate::isa::kernel_name;
-use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::kernel::{CallSplit, Operands, PackedKernel, Workload};
 use crate::select::{panel_block, panel_tile};
 use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
-use crate::{Buffer, Clamp, Isa, length};
-
-/// Most lanes of a vector.
-const LANES: usize = 16;
+use crate::{Buffer, Clamp, Isa, LANES, length};
 
 /// A dense matrix in panels of two or three vectors of rows, for several input vectors at once.
 ///
@@ -179,11 +176,11 @@ unsafe fn tile<S: Simd, const V: usize, const T: usize>(
             }
         }
         let [low, high] = [bounds.min, bounds.max].map(|b| S::splat(b));
-        for t in 0..T {
+        for (t, sums) in sums.into_iter().enumerate() {
             let y = y.as_mut_ptr().add((sample + t) * w.rows);
-            for v in 0..V {
+            for (v, sum) in sums.into_iter().enumerate() {
                 let row = first + v * S::N;
-                let sum = S::clamp(sums[t][v], low, high);
+                let sum = S::clamp(sum, low, high);
                 if row + S::N <= w.rows {
                     S::store(y.add(row), sum);
                 } else {
@@ -200,6 +197,10 @@ unsafe fn tile<S: Simd, const V: usize, const T: usize>(
 impl PackedKernel for PanelGemm {
     fn run(&self, operands: Operands<'_>) {
         Self::run(self, operands.x, operands.y, operands.n, operands.clamp);
+    }
+
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Samples(2))
     }
 
     fn name(&self) -> String {

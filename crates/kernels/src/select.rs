@@ -203,6 +203,9 @@ pub fn threads(multiply_adds: usize, most: usize) -> usize {
     (multiply_adds / 1_000_000).clamp(1, most.max(1))
 }
 
+/// Multiply-adds that take about as long as moving a number.
+pub const MOVE: usize = 16;
+
 /// The number of parts of a layer of `multiply_adds` for threads that are already awake, at most `most`.
 pub fn parts(multiply_adds: usize, most: usize) -> usize {
     (multiply_adds / 100_000).clamp(1, most.max(1))

@@ -5,7 +5,7 @@ use std::ops::Range;
 use sparsevd_model::Csr;
 
 use crate::cost::Costs;
-use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::kernel::{CallSplit, Operands, PackedKernel, Workload};
 use crate::sell::{self, Entry, LineStrides, Sell};
 use crate::{Clamp, Isa, LANES, Precision, length, select, tiles};
 
@@ -158,6 +158,10 @@ pub(crate) fn bias_or_zero(bias: Option<&[f32]>, rows: usize) -> Vec<f32> {
 impl PackedKernel for Spmm {
     fn run(&self, operands: Operands<'_>) {
         Self::run(self, operands.x, operands.y, operands.n, operands.clamp);
+    }
+
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Samples(LANES))
     }
 
     fn name(&self) -> String {

@@ -138,6 +138,8 @@ pub(crate) enum Partition {
     Channels,
     /// That many threads each compute some lines of a map in blocks, with all channels ([`PackedKernel::banded`]).
     Lines(usize),
+    /// That many threads share each call ([`PackedKernel::call_split`]).
+    Call(usize),
 }
 
 /// Size of a weight and how often it is used.
@@ -167,14 +169,18 @@ impl Lowered {
     /// Pieces that different threads can compute.
     pub fn pieces(&self) -> usize {
         match self.partition {
-            Partition::Lines(threads) => threads,
+            Partition::Lines(threads) | Partition::Call(threads) => threads,
             _ => self.parts.len(),
         }
     }
 
-    /// Elements of scratch of all parts together.
+    /// Elements of scratch of all parts together, or of all threads.
     pub fn scratch_len(&self) -> usize {
-        self.parts.iter().map(Part::scratch_len).sum()
+        let parts: usize = self.parts.iter().map(Part::scratch_len).sum();
+        match self.partition {
+            Partition::Call(threads) => parts * threads,
+            _ => parts,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::RuntimeError;
 use crate::lower::Activity;
 use crate::lowered::Partition;
 use crate::plan::{LONGEST, Plan, PlanValue};
-use crate::threads::{awake, run_lines, run_parts};
+use crate::threads::{awake, run_call, run_lines, run_parts};
 
 /// Up to this many samples of a tile cost half a tile.
 const HALF_TILE: usize = LANES / 2;
@@ -546,6 +546,11 @@ impl Bound {
                     && let Some(kernel) = only.kernel.banded() =>
             {
                 run_lines(kernel, operands, threads);
+            }
+            ([only], Partition::Call(threads)) if join => {
+                let layout = |operand: Operand| operand.tensor.layout.samples();
+                let tiles = [self.x.unwrap_or(self.y), self.y].map(layout);
+                run_call(only, operands, tiles, threads);
             }
             ([only], _) => only.kernel.run(operands),
             (parts, partition) => {

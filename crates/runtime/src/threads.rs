@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use sparsevd_kernels::Clamp;
 use sparsevd_kernels::bands::{Band, Banded, Halo};
-use sparsevd_kernels::kernel::Operands;
+use sparsevd_kernels::kernel::{CallSplit, Operands};
 
 use crate::lowered::Part;
 
@@ -153,6 +153,68 @@ pub(crate) fn run_parts(
         return;
     };
     part.kernel.run(op);
+}
+
+/// Runs a kernel whose call `threads` threads share ([`PackedKernel::call_split`]). `tiles` are the samples of a tile of the input and of the output.
+pub(crate) fn run_call(part: &Part, op: Operands<'_>, tiles: [usize; 2], threads: usize) {
+    let kernel = &part.kernel;
+    let left = threads / 2;
+    let (Some(split), 1..) = (kernel.call_split(), left) else {
+        return kernel.run(op);
+    };
+    let (n, outputs) = (op.n, op.y.len());
+    // How many groups there are, and how many samples are in one.
+    let (groups, size) = match split {
+        CallSplit::Samples(size) => (n.div_ceil(size), size),
+        CallSplit::Elements(size) | CallSplit::Queries(size) => (outputs.div_ceil(size), size),
+    };
+    // The first groups are those of the threads on the left.
+    let first = groups * left / threads * size;
+    if first == 0 {
+        return kernel.run(op);
+    }
+    let [of_x, of_y] = match split {
+        CallSplit::Samples(_) => [(op.x.len(), tiles[0]), (outputs, tiles[1])]
+            .map(|(len, tile)| len / n.next_multiple_of(tile) * first),
+        _ => [first; 2],
+    };
+    let (x, more_x) = op.x.split_at(of_x.min(op.x.len()));
+    let (y, more_y) = op.y.split_at_mut(of_y);
+    let ((x2, more_x2), (x3, more_x3)) = match split {
+        CallSplit::Queries(_) => {
+            let whole = op.x2.or(Some(op.x));
+            ((whole, whole), (op.x3, op.x3))
+        }
+        _ => (op.x2.map(|x| x.split_at(of_y)).unzip(), (None, None)),
+    };
+    let (scratch, more_scratch) = op.scratch.split_at_mut(left * part.scratch_len());
+    let samples = |some: usize| match split {
+        CallSplit::Samples(_) => some,
+        _ => n,
+    };
+    let clamp = op.clamp;
+    let a = Operands {
+        x,
+        x2,
+        x3,
+        y,
+        scratch,
+        n: samples(first),
+        clamp,
+    };
+    let b = Operands {
+        x: more_x,
+        x2: more_x2,
+        x3: more_x3,
+        y: more_y,
+        scratch: more_scratch,
+        n: samples(n - first.min(n)),
+        clamp,
+    };
+    fork(
+        || run_call(part, a, tiles, left),
+        || run_call(part, b, tiles, threads - left),
+    );
 }
 
 /// Runs a layer over one map in blocks, of which each of `threads` threads computes some lines.

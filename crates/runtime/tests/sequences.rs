@@ -119,6 +119,65 @@ fn an_encoder_is_exact_at_forty_lengths() {
     }
 }
 
+/// A block of an encoder with enough work for threads: layers, attention, a function of each element, and a normalisation.
+fn wide_encoder(density: f64) -> Network {
+    let mut b = GraphBuilder::new("wide encoder");
+    let x = b.free_input(Input::with_free("words", [0, 96], 0, "length"));
+    let [q, k, v] = ["q", "k", "v"].map(|name| b.linear(name, &x, 96));
+    let attention = Op::Attention(ops::Attention { heads: 3 });
+    let attended = b.op("attention", attention, &[&q, &k, &v]);
+    let sum = b.op("sum", Op::Add, &[&attended, &x]);
+    let x = layer_norm(&mut b, "norm", &sum, 1);
+    let hidden = b.linear("hidden", &x, 200);
+    let hidden = b.op(
+        "gelu",
+        Op::Gelu(ops::Gelu {
+            approximate: ops::Approximate::None,
+        }),
+        &[&hidden],
+    );
+    let y = b.linear("narrow", &hidden, 96);
+    b.output(&y);
+    fill(b, density, 6)
+}
+
+#[test]
+fn threads_share_one_sequence_and_change_no_bit() {
+    for density in [0.15, 1.0] {
+        let network = wide_encoder(density);
+        let session = |threads| {
+            let options = PlanOptions {
+                threads,
+                length: 150,
+                ..PlanOptions::default()
+            };
+            Session::new(Plan::new(&network, &options).unwrap(), threads).unwrap()
+        };
+        let [one, others @ ..] = [1, 2, 3, 5].map(session);
+        for name in ["q", "attention", "sum", "norm", "hidden", "gelu"] {
+            for session in &others {
+                let plan = session.plan();
+                let nodes = plan.nodes().iter();
+                let shared = nodes.filter(|n| n.name == name && n.parts > 1);
+                assert!(shared.count() == 1, "{name}\n{plan}");
+            }
+        }
+        for length in LENGTHS {
+            let x = Stream(length as u64).floats(length * 96);
+            let run = |session: &Session| {
+                let mut y = vec![f32::NAN; length * 96];
+                session.run(1, &x, &mut y).unwrap();
+                y.iter().map(|y| y.to_bits()).collect::<Vec<u32>>()
+            };
+            let want = run(&one);
+            for session in &others {
+                assert!(run(session) == want, "length {length}\n{}", session.plan());
+            }
+            check(&network, &one, 1, length);
+        }
+    }
+}
+
 /// Inputs of attention that are one value have one place in memory.
 #[test]
 fn queries_keys_and_values_may_be_one_value() {

@@ -7,7 +7,7 @@ use super::lanes::SAMPLES;
 use super::lines::{TILES, byte_tiles, quantize, quantize_vectors};
 use super::spmm::Spmm;
 use crate::cost::Costs;
-use crate::kernel::{Operands, PackedKernel, Workload};
+use crate::kernel::{CallSplit, Operands, PackedKernel, Workload};
 use crate::{Clamp, LANES, length, tiles};
 
 /// A sparse linear layer over [`Layout::Tiled`](crate::Layout::Tiled) that quantises its input, multiplies int8 and writes floats.
@@ -88,6 +88,10 @@ impl PackedKernel for Linear {
             ..
         } = operands;
         Self::run(self, x, y, n, scratch, clamp);
+    }
+
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Samples(SAMPLES))
     }
 
     fn name(&self) -> String {

@@ -22,6 +22,8 @@ pub(super) struct Steps {
     pub steps: Vec<Lowered>,
     pub values: Vec<Tensor>,
     isa: Isa,
+    /// Elements of the free dimension.
+    length: usize,
     /// Most parts into which a conversion is cut.
     parts: usize,
     /// Copies of values in other layouts.
@@ -35,6 +37,7 @@ impl Steps {
             steps: Vec::new(),
             values: program.values.iter().map(Tensor::single).collect(),
             isa,
+            length: program.length,
             parts,
             converted: HashMap::new(),
         }
@@ -191,9 +194,8 @@ impl Steps {
             | (Layout::Blocks(blocks) | Layout::Bytes(blocks, _), _) => blocks.map()[0],
             _ => 1,
         };
-        // Moving a number takes about as long as sixteen multiply-adds.
-        let parts = select::parts(16 * features, self.parts.min(channels));
-        let parts = split(&vec![1; channels], parts)
+        let parts = select::parts(select::MOVE * features, self.parts.min(channels));
+        let parts: Vec<_> = split(&vec![1; channels], parts)
             .into_iter()
             .map(|range| Part {
                 features: match tensor.layout {
@@ -208,12 +210,20 @@ impl Steps {
             (_, tiled) | (tiled, _) if tiled.layout == Layout::Tiled => tiled.rows,
             _ => Rows::ONE,
         };
+        let partition = match &parts[..] {
+            [only] if only.kernel.call_split().is_some() => {
+                let moved = features.saturating_mul(rows.of(1, self.length));
+                let work = moved.saturating_mul(select::MOVE);
+                Partition::Call(select::parts(work, self.parts))
+            }
+            _ => Partition::Channels,
+        };
         let output = self.add_value(tensor);
         self.steps.push(Lowered {
             name: String::new(),
             op: op.into(),
             parts,
-            partition: Partition::Channels,
+            partition,
             clamp: Clamp::None,
             inputs: vec![value],
             output,

@@ -32,7 +32,7 @@ use std::collections::HashSet;
 
 use sparsevd_kernels::elementwise::Arithmetic;
 use sparsevd_kernels::int8::Grid;
-use sparsevd_kernels::kernel::InputSplit;
+use sparsevd_kernels::kernel::{CallSplit, InputSplit};
 use sparsevd_kernels::pool::Reduction;
 use sparsevd_kernels::reorder::Reorder;
 use sparsevd_kernels::{Clamp, Layout, Precision, select};
@@ -106,6 +106,18 @@ pub(crate) fn lower(
         .map(|o| lowered.converted(o.value, Layout::Single, Rows::ONE))
         .collect();
     lowered.pack_only_what_is_read();
+    if lowered
+        .steps
+        .iter()
+        .any(|s| is_one_group(s, program.length))
+    {
+        // The threads would write to each other's caches what that one reads, which takes longer than they save.
+        for step in &mut lowered.steps {
+            if matches!(step.partition, Partition::Call(_)) {
+                step.partition = Partition::Rows;
+            }
+        }
+    }
     let (block, one_by_one) = batching.one_by_one(&lowered.steps, &lowered.values, program.length);
     // What multiplies int8, or was rounded for this batch, must be so for every sample of it.
     let are_int8 = lowered.steps.iter().flat_map(|step| &step.parts);
@@ -329,7 +341,7 @@ impl Driver<'_> {
         self.lowered.steps.push(Lowered {
             name: step.name.clone(),
             op,
-            partition: self.partition(&chosen.parts, weight),
+            partition: self.partition(step, &chosen.parts, weight),
             parts: chosen.parts,
             clamp: clamp_of(&step.op).unwrap_or(step.clamp),
             inputs,
@@ -406,7 +418,7 @@ impl Driver<'_> {
     }
 
     /// How threads share a step with these parts.
-    fn partition(&self, parts: &[Part], used: Option<WeightUse>) -> Partition {
+    fn partition(&self, step: &Step, parts: &[Part], used: Option<WeightUse>) -> Partition {
         match parts {
             [only] if self.batching.block == 1 && only.kernel.banded().is_some() => {
                 let work = match used {
@@ -416,11 +428,30 @@ impl Driver<'_> {
                 };
                 Partition::Lines(select::parts(work, self.batching.parts))
             }
+            [only] if self.batching.block == 1 && only.kernel.call_split().is_some() => {
+                let work = match used {
+                    Some(used) if only.kernel.is_sparse() => used.nonzeros * used.pixels,
+                    Some(used) => used.elements * used.pixels,
+                    None => step.output_shape.elements().saturating_mul(select::MOVE),
+                };
+                Partition::Call(select::parts(work, self.batching.parts))
+            }
             [first, _, ..] if first.kernel.input_split() == InputSplit::Channels => {
                 Partition::Channels
             }
             _ => Partition::Rows,
         }
+    }
+}
+
+/// Whether one thread computes all vectors of a layer, of which others could compute some if there were more of them.
+fn is_one_group(step: &Lowered, length: usize) -> bool {
+    let split = step.parts[0].kernel.call_split();
+    match (step.partition, split) {
+        (Partition::Call(_), Some(CallSplit::Samples(group))) if step.weight.is_some() => {
+            step.rows.of(1, length) <= group
+        }
+        _ => false,
     }
 }
 
