@@ -27,6 +27,7 @@ use sparsevd_kernels::dense_blocks::DenseBlockConv;
 use sparsevd_kernels::depthwise::Depthwise;
 use sparsevd_kernels::gemm::{View, gemm};
 use sparsevd_kernels::int8::{self, Dot, byte_tiles, quantize};
+use sparsevd_kernels::panel_gemm::PanelGemm;
 use sparsevd_kernels::peak::fma_peak;
 use sparsevd_kernels::spmm::Spmm;
 use sparsevd_kernels::spmv::{InputSparse, Spmv};
@@ -145,6 +146,7 @@ fn spmm(race: &Race, rows: usize, cols: usize, density: f64, n: usize) {
         Buffer::zeroed(rows * n),
     );
     let mut c_t = Buffer::zeroed(rows * n);
+    let (panels, mut of_panels) = (PanelGemm::pack(isa, &dense, None), Buffer::zeroed(rows * n));
     let peer = csr.to_sprs();
     let (peer_x, mut peer_y) = (
         ndarray::Array2::<f32>::ones((cols, n)),
@@ -161,6 +163,14 @@ fn spmm(race: &Race, rows: usize, cols: usize, density: f64, n: usize) {
         &mut [
             ("sparse", &mut || {
                 sparse.run(black_box(&x), black_box(&mut y), n, Clamp::None);
+            }),
+            ("panels", &mut || {
+                panels.run(
+                    black_box(&samples),
+                    black_box(&mut of_panels),
+                    n,
+                    Clamp::None,
+                );
             }),
             // Both ways a caller may hold its batch: one column or one row per sample.
             ("gemm", &mut || {

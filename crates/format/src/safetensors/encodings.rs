@@ -5,7 +5,8 @@ use std::path::Path;
 
 use sparsevd_model::{Csr, Network, Weights};
 
-use super::write::{CsrProfile, Plan, ValueType, WriteOptions};
+use super::CsrProfile;
+use super::write::{Plan, ValueType, WriteOptions};
 
 /// Exact bytes of a network in several encodings, biases (F32) included, each with a label.
 ///

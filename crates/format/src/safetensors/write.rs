@@ -7,11 +7,14 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Serialize;
-use sparsevd_model::quantised::{self, RowLevels};
-use sparsevd_model::{Csr, Network, Op, Shape, Weights};
+use sparsevd_model::quantised;
+use sparsevd_model::{Csr, Network, Op, Weights};
 
-use super::bitmask::{BitmaskNames, Lines, mask, mask_and_offsets};
 use super::graph::preset_of;
+use super::parts::{
+    CsrProfile, Part, Source, bitmask_parts, csr_parts, layout, levels_of_rows, row_bitmask_parts,
+    table_parts,
+};
 use super::read::check_original;
 use super::{Layout, MAX_ELEMENTS, SparseEntry, SparseNames, metadata_keys};
 use crate::{FormatError, Staged, write_atomically};
@@ -39,24 +42,6 @@ pub enum ValueType {
     ///
     /// The integers have 8 bits. Every CSR weight must have a scale and no integer beyond 127; dense weights are written as F32.
     I8,
-}
-
-/// How the places of a sparse weight's values are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-pub enum CsrProfile {
-    /// CSR with u16 where it suffices and u32 elsewhere, or a bit for each element where that is less; a preset's graph is named, not
-    /// written out.
-    #[default]
-    Compact,
-    /// CSR with i32, and the graph in full.
-    ///
-    /// torch and scipy wrap columns and row starts without a copy.
-    Interop,
-    /// sparse-bitmask, which compressed-tensors up to 0.14 reads, and the graph in full.
-    ///
-    /// A bit for each element. CSR weights must have names that end in `.weight`, and values of a floating-point type.
-    Bitmask,
 }
 
 /// How a network is written.
@@ -122,32 +107,10 @@ pub fn write_network_bytes(
     Ok(bytes)
 }
 
-/// Numbers of one stored tensor.
-enum Source<'n> {
-    Bytes(Vec<u8>),
-    Floats(&'n [f32]),
-    Indices(&'n [u32]),
-    Levels(&'n [f32], f32),
-    Scale(f32),
-}
-
-struct Stored<'n> {
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    source: Source<'n>,
-}
-
-impl Stored<'_> {
-    fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
-    }
-}
-
 /// Everything of a file but the encoded numbers: the header is whole, so the size is known.
 pub(super) struct Plan<'n> {
     header: Vec<u8>,
-    tensors: Vec<Stored<'n>>,
+    tensors: Vec<Part<'n>>,
 }
 
 impl<'n> Plan<'n> {
@@ -246,13 +209,13 @@ impl<'n> Plan<'n> {
                 scales.insert(name.clone(), f64::from(*scale));
             }
             match tensor {
-                Weights::Dense(dense) => tensors.push(Stored {
+                Weights::Dense(dense) => tensors.push(Part {
                     name: name.clone(),
                     dtype,
                     shape: dense.shape.dims().to_vec(),
                     source: Source::Floats(&dense.values),
                 }),
-                Weights::Csr(csr) if dense => tensors.push(Stored {
+                Weights::Csr(csr) if dense => tensors.push(Part {
                     name: name.clone(),
                     dtype,
                     shape: csr.shape().dims().to_vec(),
@@ -277,7 +240,7 @@ impl<'n> Plan<'n> {
                     if let Some(rows) = network.int8.rows.get(name) {
                         parts[0].dtype = Dtype::I8;
                         parts[0].source = Source::Bytes(levels_of_rows(csr, rows));
-                        tensors.push(Stored {
+                        tensors.push(Part {
                             name: SparseNames::new(name).scale,
                             dtype: Dtype::F32,
                             shape: vec![rows.len()],
@@ -287,7 +250,7 @@ impl<'n> Plan<'n> {
                         let scale = levels(path, name, csr, scale.copied())?;
                         parts[0].dtype = Dtype::I8;
                         parts[0].source = Source::Levels(csr.values(), scale);
-                        tensors.push(Stored {
+                        tensors.push(Part {
                             name: SparseNames::new(name).scale,
                             dtype: Dtype::F32,
                             shape: vec![1],
@@ -326,72 +289,19 @@ impl<'n> Plan<'n> {
 
     /// Size of the file in bytes.
     pub fn len(&self) -> usize {
-        8 + self.header.len() + self.tensors.iter().map(Stored::bytes).sum::<usize>()
+        8 + self.header.len() + self.tensors.iter().map(Part::bytes).sum::<usize>()
     }
 
     /// Checks that every number can be held by the type it is written as.
     fn check_values(&self, path: &Path) -> Result<(), FormatError> {
-        for tensor in &self.tensors {
-            let Source::Floats(values) = tensor.source else {
-                continue;
-            };
-            let fits = |v: &f32| match tensor.dtype {
-                Dtype::F16 => f16::from_f32(*v).is_finite(),
-                Dtype::BF16 => bf16::from_f32(*v).is_finite(),
-                _ => true,
-            };
-            if let Some(at) = values.iter().position(|v| !fits(v)) {
-                return Err(FormatError::tensor(
-                    path,
-                    &tensor.name,
-                    format!("element {at}"),
-                    format!("a number that {} can hold", tensor.dtype),
-                    values[at].to_string(),
-                ));
-            }
-        }
-        Ok(())
+        self.tensors.iter().try_for_each(|t| t.check_values(path))
     }
 
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&(self.header.len() as u64).to_le_bytes())?;
         out.write_all(&self.header)?;
-        for tensor in &self.tensors {
-            match (&tensor.source, tensor.dtype) {
-                (Source::Bytes(bytes), _) => out.write_all(bytes)?,
-                (Source::Floats(v), Dtype::F16) => {
-                    encode(out, v, |v| f16::from_f32(v).to_le_bytes())?;
-                }
-                (Source::Floats(v), Dtype::BF16) => {
-                    encode(out, v, |v| bf16::from_f32(v).to_le_bytes())?;
-                }
-                (Source::Floats(v), _) => encode(out, v, f32::to_le_bytes)?,
-                // Narrowing was checked when the plan was made; I32 has the bits of U32 below 2^31.
-                (Source::Indices(v), Dtype::U16) => encode(out, v, |v| (v as u16).to_le_bytes())?,
-                (Source::Indices(v), _) => encode(out, v, u32::to_le_bytes)?,
-                // The division gives back the integer that was checked when the plan was made.
-                (Source::Levels(v, scale), _) => {
-                    encode(out, v, |v| ((v / *scale).round() as i8).to_le_bytes())?;
-                }
-                (Source::Scale(scale), _) => out.write_all(&scale.to_le_bytes())?,
-            }
-        }
-        Ok(())
+        self.tensors.iter().try_for_each(|t| t.write(out))
     }
-}
-
-fn encode<T: Copy, const N: usize>(
-    out: &mut dyn Write,
-    values: &[T],
-    bytes: impl Fn(T) -> [u8; N],
-) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(values.len().min(4096) * N);
-    for chunk in values.chunks(4096) {
-        buffer.clear();
-        buffer.extend(chunk.iter().flat_map(|v| bytes(*v)));
-        out.write_all(&buffer)?;
-    }
-    Ok(())
 }
 
 /// `narrow` where it holds every element as it is, otherwise F32.
@@ -455,176 +365,6 @@ fn levels(path: &Path, name: &str, csr: &Csr, scale: Option<f32>) -> Result<f32,
             format!("{}", (csr.values()[at] / scale).round()),
         ),
     }
-}
-
-/// The integers of a weight whose rows were checked to be on grids of at most 127 times their scales, as bytes.
-fn levels_of_rows(csr: &Csr, rows: &[f32]) -> Vec<u8> {
-    let row = |(row, scale): (usize, &f32)| {
-        let level = |v: &f32| ((v / scale).round() as i8).cast_unsigned();
-        csr.row(row).1.iter().map(level).collect::<Vec<_>>()
-    };
-    rows.iter().enumerate().flat_map(row).collect()
-}
-
-/// A table of embeddings whose rows are integers times their scales.
-fn table_parts<'n>(name: &str, shape: &Shape, rows: &RowLevels) -> [Stored<'n>; 2] {
-    let levels = rows.levels.iter().map(|q| q.cast_unsigned()).collect();
-    let scales = rows.scales.iter().flat_map(|s| s.to_le_bytes()).collect();
-    let stored = |name, dtype, shape, bytes| Stored {
-        name,
-        dtype,
-        shape,
-        source: Source::Bytes(bytes),
-    };
-    let (of_scales, count) = (SparseNames::new(name).scale, rows.scales.len());
-    [
-        stored(name.to_owned(), Dtype::I8, shape.dims().to_vec(), levels),
-        stored(of_scales, Dtype::F32, vec![count], scales),
-    ]
-}
-
-/// Types of columns and of row starts.
-fn index_types(csr: &Csr, profile: CsrProfile) -> [Dtype; 2] {
-    let index = |end: usize| match profile {
-        CsrProfile::Compact if end <= 1 << 16 => Dtype::U16,
-        CsrProfile::Compact => Dtype::U32,
-        CsrProfile::Interop | CsrProfile::Bitmask => Dtype::I32,
-    };
-    [index(csr.cols()), index(csr.nonzeros() + 1)]
-}
-
-/// The layout of fewer bytes, where the profile asks for few.
-fn layout(csr: &Csr, profile: CsrProfile) -> Layout {
-    let [columns, starts] = index_types(csr, profile).map(|t| t.bitsize() / 8);
-    let of_csr = columns * csr.nonzeros() + starts * (csr.rows() + 1);
-    let of_mask = Lines::of_rows(csr.cols()).mask_len(csr.rows());
-    let is_less = csr.cols() > 0 && of_mask < of_csr;
-    match profile {
-        CsrProfile::Compact if is_less => Layout::RowBitmask,
-        _ => Layout::Csr,
-    }
-}
-
-fn row_bitmask_parts<'n>(name: &str, csr: &'n Csr, values: Dtype) -> Vec<Stored<'n>> {
-    let names = SparseNames::new(name);
-    vec![
-        Stored {
-            name: names.values,
-            dtype: values,
-            shape: vec![csr.nonzeros()],
-            source: Source::Floats(csr.values()),
-        },
-        Stored {
-            name: names.bitmask,
-            dtype: Dtype::U8,
-            shape: vec![csr.rows(), csr.cols().div_ceil(8)],
-            source: Source::Bytes(mask(csr, &Lines::of_rows(csr.cols()))),
-        },
-    ]
-}
-
-fn csr_parts<'n>(
-    path: &Path,
-    name: &str,
-    csr: &'n Csr,
-    values: Dtype,
-    profile: CsrProfile,
-) -> Result<[Stored<'n>; 3], FormatError> {
-    let [columns, starts] = index_types(csr, profile);
-    let most = i32::MAX as usize;
-    if profile == CsrProfile::Interop && (csr.cols() > most || csr.nonzeros() > most) {
-        return Err(FormatError::tensor(
-            path,
-            name,
-            "interop profile",
-            format!("at most {most} columns and non-zeros"),
-            format!("{} columns, {} non-zeros", csr.cols(), csr.nonzeros()),
-        ));
-    }
-    let names = SparseNames::new(name);
-    let stored = |name, dtype, source, len| Stored {
-        name,
-        dtype,
-        shape: vec![len],
-        source,
-    };
-    let nonzeros = csr.nonzeros();
-    Ok([
-        stored(names.values, values, Source::Floats(csr.values()), nonzeros),
-        stored(
-            names.col_indices,
-            columns,
-            Source::Indices(csr.col_indices()),
-            nonzeros,
-        ),
-        stored(
-            names.crow_indices,
-            starts,
-            Source::Indices(csr.crow_indices()),
-            csr.rows() + 1,
-        ),
-    ])
-}
-
-fn bitmask_parts<'n>(
-    path: &Path,
-    name: &str,
-    csr: &'n Csr,
-    values: Dtype,
-) -> Result<[Stored<'n>; 4], FormatError> {
-    let Some(names) = BitmaskNames::new(name) else {
-        return Err(FormatError::tensor(
-            path,
-            name,
-            "sparse-bitmask",
-            "a name that ends in `.weight`",
-            "another",
-        ));
-    };
-    let dims = csr.shape().dims();
-    let (Some((width, lines)), true) = (dims.split_last(), csr.shape().elements() > 0) else {
-        return Err(FormatError::tensor(
-            path,
-            name,
-            "sparse-bitmask",
-            "one element or more",
-            csr.shape().to_string(),
-        ));
-    };
-    let (mask, offsets) = mask_and_offsets(csr);
-    let shape = dims.iter().flat_map(|&d| (d as i64).to_le_bytes());
-    let stored = |name, dtype, shape, source| Stored {
-        name,
-        dtype,
-        shape,
-        source,
-    };
-    Ok([
-        stored(
-            names.shape,
-            Dtype::I64,
-            vec![dims.len()],
-            Source::Bytes(shape.collect()),
-        ),
-        stored(
-            names.compressed,
-            values,
-            vec![csr.nonzeros()],
-            Source::Floats(csr.values()),
-        ),
-        stored(
-            names.bitmask,
-            Dtype::U8,
-            [lines, &[width.div_ceil(8)]].concat(),
-            Source::Bytes(mask),
-        ),
-        stored(
-            names.row_offsets,
-            Dtype::I64,
-            lines.to_vec(),
-            Source::Bytes(offsets),
-        ),
-    ])
 }
 
 /// `{"v":1, TENSOR: entry, ...}`, the form of metadata about tensors.
@@ -698,7 +438,7 @@ fn metadata(
 /// The header, padded with spaces so that the data begins at a multiple of 64 bytes.
 fn header(
     path: &Path,
-    tensors: &[Stored<'_>],
+    tensors: &[Part<'_>],
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, FormatError> {
     let mut offset = 0;
