@@ -396,8 +396,15 @@ fn plans_choose_by_the_costs_of_a_file() {
     assert_eq!(tuned["nodes"][0]["sparse"], false, "{tuned}");
     let built_in = ok_json(&["plan", &model, "--json"]);
     assert_eq!(built_in["nodes"][0]["sparse"], true, "{built_in}");
-    // A file of before costs of int8 were measured has none, as here.
+    // Files of before these were measured lack them.
     assert_eq!(costs.get("int8"), None);
+    assert!(
+        costs
+            .as_object_mut()
+            .unwrap()
+            .remove("panel_gemm")
+            .is_some()
+    );
     let shares = Int8Shares {
         spmm: 0.5,
         conv: 0.4,

@@ -465,6 +465,11 @@ mod tests {
         let of_blocks: [fn(&mut BlockCosts) -> &mut f64; 3] =
             [|c| &mut c.conv, |c| &mut c.dense_conv, |c| &mut c.depthwise];
         for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let panels = Costs {
+                panel_gemm: Some(wrong),
+                ..Costs::default()
+            };
+            assert!(!panels.are_times(), "{wrong}");
             for cost in of_int8 {
                 let mut int8 = int8;
                 *cost(&mut int8) = wrong;

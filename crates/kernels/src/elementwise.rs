@@ -253,6 +253,10 @@ impl PackedKernel for ClampKernel {
         clamp(self.isa, operands.y, operands.clamp);
     }
 
+    fn call_split(&self) -> Option<CallSplit> {
+        Some(CallSplit::Elements(LANES))
+    }
+
     fn name(&self) -> String {
         "clamp-in-place".into()
     }

@@ -40,7 +40,7 @@ pub enum InputSplit {
 /// How threads can share one call of a kernel, each writing some of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallSplit {
-    /// By samples: each is computed from that sample of each input. Multiples of so many samples lose no lanes, and are whole tiles of every layout.
+    /// By samples: each is computed from that sample of each input. Parts of a multiple of so many samples fill the kernel's lanes, and are whole tiles where its operands are in tiles.
     Samples(usize),
     /// By elements: each group of so many is computed from that group of each input.
     Elements(usize),

@@ -9,7 +9,7 @@
 //! | layer | sparse | dense |
 //! |---|---|---|
 //! | linear, batch 1 | [`spmv::Spmv`]; [`spmv::ByActivity`] where inputs may be mostly zero | [`dense::Gemv`] |
-//! | linear, batched | [`spmm::Spmm`] over [`Layout::Tiled`] | [`panel_gemm::PanelGemm`]; [`dense::Linear`] over [`Layout::Tiled`] |
+//! | linear, batched | [`spmm::Spmm`] over [`Layout::Tiled`] | [`panel_gemm::PanelGemm`] over [`Layout::Single`]; [`dense::Linear`] over [`Layout::Tiled`] |
 //! | linear, batched, 8-bit activations | [`int8::Spmm`] | |
 //! | convolution | [`conv::SparseConv`]; [`conv_rows::RowConv`] over [`Layout::Single`]; [`conv_blocks::BlockConv`] over [`Layout::Blocks`] | [`dense::Conv`] over [`Layout::Single`]; [`dense_blocks::DenseBlockConv`], [`depthwise::Depthwise`] over [`Layout::Blocks`] |
 //! | pooling | | [`pool::Pool`]; [`pool_blocks::BlockPool`] over [`Layout::Blocks`] |
@@ -33,7 +33,7 @@
 //!
 //! **Threads.** Kernels run on the calling thread. Samples and tiles are independent, so threads can take slices of a batch. One sample is split by output rows:
 //! `pack_rows`, `pack_channels` and `part` pack some of the rows, whose `run` writes only their part of the output, with the bits that they have
-//! in the whole. A map in blocks can also be split by lines ([`bands`]): each thread computes all channels of its lines.
+//! in the whole. One call can be split by samples, elements or queries ([`PackedKernel::call_split`]), and a map in blocks by lines ([`bands`]): each thread computes all channels of its lines.
 //!
 //! **NaN and infinity** stay local: an output of a sparse kernel depends only on the inputs that its non-zero weights multiply. Where one of these
 //! is infinite, the output is infinite or NaN.

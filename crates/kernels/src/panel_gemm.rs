@@ -17,7 +17,7 @@ use crate::simd::{Simd, simd_dispatch};
 use crate::spmm::bias_or_zero;
 use crate::{Buffer, Clamp, Isa, LANES, length};
 
-/// A dense matrix in panels of two or three vectors of rows, for several input vectors at once.
+/// A dense matrix in panels of up to three vectors of rows, for several input vectors at once.
 ///
 /// A panel holds its weights column after column. A tile of up to eight samples goes through all columns of a panel with its sums in registers: each load of weights
 /// is used by all of them, and each sum adds in the order of the columns, whatever the number of samples.
@@ -73,6 +73,9 @@ impl PanelGemm {
     pub fn run(&self, x: &[f32], y: &mut [f32], n: usize, clamp: Clamp) {
         length::check("x", x.len(), [n, self.cols]);
         length::check("y", y.len(), [n, self.rows]);
+        if y.is_empty() {
+            return;
+        }
         // SAFETY: `x` and `y` were just checked to have `n` times one element per column and per row.
         unsafe { product(self.isa, self, x, y, n, clamp.bounds()) };
     }
@@ -81,7 +84,8 @@ impl PanelGemm {
     pub fn name(&self) -> &'static str {
         match panel_tile(self.isa.level()) {
             [3, _] => kernel_name!(self.isa.level(), "panels-f32-3x8"),
-            _ => kernel_name!(self.isa.level(), "panels-f32-2x6"),
+            [2, _] => kernel_name!(self.isa.level(), "panels-f32-2x6"),
+            _ => kernel_name!(self.isa.level(), "panels-f32-1x2"),
         }
     }
 
@@ -200,6 +204,7 @@ impl PackedKernel for PanelGemm {
     }
 
     fn call_split(&self) -> Option<CallSplit> {
+        // Samples fill no lanes here. Of single ones each load of weights would be used once.
         Some(CallSplit::Samples(2))
     }
 

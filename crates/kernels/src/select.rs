@@ -43,12 +43,22 @@ pub fn prefer_int8_conv(
     ns(0) < INT8_MARGIN * ns(1)
 }
 
-/// Whether a linear layer with int8 grids should multiply a single vector in int8, which takes `ns`. `active` are the inputs that are not zero, where another
-/// kernel skips the others.
-pub fn prefer_int8_spmv(costs: &Costs, ns: f64, size: Size, active: Option<usize>) -> bool {
-    let floats = costs.spmv_from_far(size).min(costs.gemv_from_far(size));
+/// Whether a linear layer with int8 grids should multiply `n` vectors one by one in int8, which takes `ns` for each. `active` are the inputs that are not zero,
+/// where another kernel skips the others.
+pub fn prefer_int8_spmv(
+    costs: &Costs,
+    ns: f64,
+    size: Size,
+    n: usize,
+    active: Option<usize>,
+) -> bool {
+    let one = costs.spmv_from_far(size).min(costs.gemv_from_far(size));
     let skipping = active.map_or(f64::INFINITY, |active| costs.input_sparse(size, active));
-    ns < INT8_MARGIN * floats.min(skipping)
+    let mut floats = n as f64 * one.min(skipping);
+    if single_dense(n) == LinearKernel::PanelGemm {
+        floats = floats.min(costs.panel_gemm(size, n).max(costs.gemv_from_far(size)));
+    }
+    n as f64 * ns < INT8_MARGIN * floats
 }
 
 /// Whether kernels that multiply all weights may store a weight of `elements`: at most 64 bytes for each non-zero.
@@ -63,10 +73,22 @@ pub fn few_columns(dot: Dot, [inputs, kh, kw]: [usize; 3]) -> bool {
     (1..=most).contains(&(inputs * kh * kw.div_ceil(4)))
 }
 
-/// Whether a sparse linear layer whose input becomes bytes so should multiply int8 with these instructions, in calls of `n` samples.
-pub fn prefer_int8_linear(costs: &Costs, dot: Dot, input: Int8Input, size: Size, n: usize) -> bool {
-    let floats = costs.spmm(size, n).min(costs.gemm(size, n));
-    dot.costs(costs).spmm(size, n, input) < INT8_MARGIN * floats
+/// Whether a linear layer whose input becomes bytes so should multiply int8 with these instructions, in calls of `n` samples, over tiles. In f32 it is over `layout`.
+pub fn prefer_int8_linear(
+    costs: &Costs,
+    dot: Dot,
+    input: Int8Input,
+    size: Size,
+    layout: Layout,
+    n: usize,
+) -> bool {
+    let floats = linear_times(costs, size, layout, n);
+    let converted = match layout {
+        Layout::Tiled => 0.0,
+        _ => edges(costs, size.rows + size.cols, n),
+    };
+    let bytes = dot.costs(costs).spmm(size, n, input) + converted;
+    bytes < INT8_MARGIN * floats.sparse.min(floats.dense)
 }
 
 /// The fastest layout for `n` samples of a network with convolutions: tiles, unless most lanes would be empty.
@@ -74,23 +96,49 @@ pub fn batch_layout(n: usize) -> Layout {
     if n < 6 { Layout::Single } else { Layout::Tiled }
 }
 
-/// The kernel of a linear layer for `n` samples in `layout` that should take less time by [`Costs`]. Empty lanes of a tile cost the sparse and
-/// the dense kernel the same.
-pub fn linear(costs: &Costs, size: Size, layout: Layout, n: usize) -> LinearKernel {
-    /// A layer must be expected to win by this much to run sparse, so that it never loses by more than a few per cent.
-    const MARGIN: f64 = 0.95;
+/// A layer must be expected to win by this much to run sparse, so that it never loses by more than a few per cent.
+const SPARSE_MARGIN: f64 = 0.95;
+
+/// Expected nanoseconds of a linear layer by its sparse and by its dense kernel.
+struct LinearTimes {
+    sparse: f64,
+    dense: f64,
+}
+
+impl LinearTimes {
+    fn prefer_sparse(&self) -> bool {
+        self.sparse < SPARSE_MARGIN * self.dense
+    }
+}
+
+/// The times of `n` samples in `layout`. Empty lanes of a tile cost both kernels the same.
+fn linear_times(costs: &Costs, size: Size, layout: Layout, n: usize) -> LinearTimes {
+    /// Nanoseconds of one call of a kernel beside the time of its weights: short rows, the last store.
+    const CALL: f64 = 50.0;
     match layout {
-        Layout::Tiled if costs.spmm(size, n) < MARGIN * costs.gemm(size, n) => LinearKernel::Spmm,
+        Layout::Tiled => LinearTimes {
+            sparse: costs.spmm(size, n),
+            dense: costs.gemm(size, n),
+        },
+        _ => LinearTimes {
+            sparse: n as f64 * (CALL + costs.spmv(size)),
+            dense: CALL
+                + match single_dense(n) {
+                    LinearKernel::PanelGemm => costs.panel_gemm(size, n),
+                    _ => costs.gemv(size),
+                },
+        },
+    }
+}
+
+/// The kernel of a linear layer for `n` samples in `layout` that should take less time by [`Costs`].
+pub fn linear(costs: &Costs, size: Size, layout: Layout, n: usize) -> LinearKernel {
+    let sparse = linear_times(costs, size, layout, n).prefer_sparse();
+    match layout {
+        Layout::Tiled if sparse => LinearKernel::Spmm,
         Layout::Tiled => LinearKernel::Gemm,
-        _ => {
-            let dense = single_dense(n);
-            let sparse = n as f64 * costs.spmv(size);
-            if sparse < MARGIN * single_dense_time(costs, size, n) {
-                LinearKernel::Spmv
-            } else {
-                dense
-            }
-        }
+        _ if sparse => LinearKernel::Spmv,
+        _ => single_dense(n),
     }
 }
 
@@ -103,15 +151,12 @@ pub fn single_dense(n: usize) -> LinearKernel {
     }
 }
 
-/// Expected nanoseconds of it.
-fn single_dense_time(costs: &Costs, size: Size, n: usize) -> f64 {
-    match single_dense(n) {
-        LinearKernel::PanelGemm => costs.panel_gemm(size, n),
-        _ => costs.gemv(size),
-    }
+/// Expected nanoseconds of converting `elements` of each of `n` samples to tiles, or back. Empty lanes are written too.
+fn edges(costs: &Costs, elements: usize, n: usize) -> f64 {
+    (elements * n.next_multiple_of(LANES)) as f64 * costs.element
 }
 
-/// Expected nanoseconds of `n` samples through linear layers in `layout`; with `sparse`, each layer has the faster of its sparse and dense kernels.
+/// Expected nanoseconds of `n` samples through linear layers in `layout`; with `sparse`, each layer has the kernel that [`linear`] chooses.
 /// `edge` is the number of inputs and outputs of the network, which are converted to tiles and back.
 pub fn linear_time(
     costs: &Costs,
@@ -121,20 +166,16 @@ pub fn linear_time(
     layout: Layout,
     n: usize,
 ) -> f64 {
-    /// Nanoseconds of one call of a kernel for one sample beside the time of its weights: short rows, the last store.
-    const CALL: f64 = 50.0;
-    let layer = |size: &Size| match layout {
-        Layout::Tiled if sparse => costs.spmm(*size, n).min(costs.gemm(*size, n)),
-        Layout::Tiled => costs.gemm(*size, n),
-        _ => {
-            let dense = CALL + single_dense_time(costs, *size, n);
-            let each = || n as f64 * (CALL + costs.spmv(*size));
-            if sparse { dense.min(each()) } else { dense }
+    let layer = |size: &Size| {
+        let times = linear_times(costs, *size, layout, n);
+        match sparse && times.prefer_sparse() {
+            // As if it took as long as a dense kernel that it would replace, so that the margin also holds between layouts.
+            true => times.sparse / SPARSE_MARGIN,
+            false => times.dense,
         }
     };
-    // Empty lanes are written too.
     let edges = match layout {
-        Layout::Tiled => (edge * n.next_multiple_of(LANES)) as f64 * costs.element,
+        Layout::Tiled => edges(costs, edge, n),
         _ => 0.0,
     };
     sizes.iter().map(layer).sum::<f64>() + edges
@@ -239,12 +280,11 @@ pub fn tile_fits(largest_map: usize) -> bool {
     largest_map * LANES <= 256 << 10
 }
 
-/// Most samples of `vectors` vectors each that should go through linear layers together over [`Layout::Single`]: enough to share each load of weights
-/// many times, and no more than the caches hold.
-pub fn single_block(vectors: usize) -> usize {
-    /// Vectors of whole tiles, of floats and of bytes.
-    const VECTORS: usize = 256;
-    (VECTORS / vectors.max(1)).max(1)
+/// Most samples of `vectors` vectors each that should go through linear layers together where these are not all over tiles: enough to share each load of
+/// weights many times, and no more than the caches hold. Tiles of bytes are four times as large, and `bytes` says whether there may be such.
+pub fn vectors_together(vectors: usize, bytes: bool) -> usize {
+    let most = if bytes { 512 } else { 256 };
+    (most / vectors.max(1)).max(1)
 }
 
 /// How many of `n` samples go through the last layers of a network together where large maps are run sample by sample: up to sixteen, in groups of
@@ -296,15 +336,18 @@ pub fn prefer_direct(isa: Isa) -> bool {
 pub(crate) const fn panel_tile(level: Level) -> [usize; 2] {
     match level {
         Level::Neon | Level::Avx512 => [3, 8],
-        Level::Scalar | Level::Avx2 => [2, 6],
+        Level::Avx2 => [2, 6],
+        // A vector of plain Rust is several registers.
+        Level::Scalar => [1, 2],
     }
 }
 
-/// How many samples of `cols` inputs go through all panels of a dense weight together: as many as stay in the second-level cache beside a panel.
+/// How many samples of `cols` inputs go through all panels of a dense weight together: as many as stay in the second-level cache, but enough to hide the time
+/// of reading the weights.
 pub(crate) fn panel_block(cols: usize) -> usize {
     /// Floats of the inputs.
     const CACHE: usize = 64 << 10;
-    (CACHE / cols.max(1)).max(1)
+    (CACHE / cols.max(1)).max(16)
 }
 
 /// How [`crate::spmm::Spmm`] divides a matrix and its tiles.

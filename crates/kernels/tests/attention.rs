@@ -164,3 +164,19 @@ fn one_value_may_be_all_three_inputs_and_lengths_must_fit() {
         }
     }
 }
+
+#[test]
+fn some_queries_of_a_sample_have_the_bits_that_they_have_beside_all() {
+    let (n, heads, width) = (150, 2, 24);
+    let d = heads * width;
+    let mut stream = Stream(9);
+    let [q, k, v] = [0; 3].map(|_| stream.floats(n * d));
+    for isa in Isa::available() {
+        let all = run(isa, heads, width, [&q, &k, &v], 1);
+        for cut in [0, 1, 3, 64, 70, 149, 150] {
+            let (left, right) = q.split_at(cut * d);
+            let parts = [left, right].map(|q| run(isa, heads, width, [q, &k, &v], 1));
+            assert!(parts.concat() == all, "cut at {cut}, {isa}");
+        }
+    }
+}

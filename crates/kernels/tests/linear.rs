@@ -298,7 +298,7 @@ fn a_matrix_without_columns_gives_its_bias() {
 
 #[test]
 fn a_sample_has_the_same_bits_beside_any_others() {
-    // Several panels, of which the last has one vector of rows, some of them empty; more samples than go through the panels together.
+    // Several panels, of which the last has fewer vectors of rows, some rows of them empty; more samples than go through the panels together.
     let (rows, cols, n) = (3 * 16 * 2 + 5, 3000, 35);
     let mut stream = Stream(4);
     let w = stream.bernoulli([rows, cols], 1.0);

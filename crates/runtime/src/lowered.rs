@@ -155,6 +155,12 @@ pub(crate) struct WeightUse {
 }
 
 impl WeightUse {
+    /// Multiply-adds of a sample: of non-zeros with `sparse`, else of all weights.
+    pub fn multiply_adds(self, sparse: bool) -> usize {
+        let weights = if sparse { self.nonzeros } else { self.elements };
+        weights.saturating_mul(self.pixels)
+    }
+
     /// Share of weights that are not zero, 0 to 1.
     pub fn density(self) -> f64 {
         self.nonzeros as f64 / self.elements.max(1) as f64

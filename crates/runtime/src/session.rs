@@ -17,7 +17,7 @@ use crate::error::RuntimeError;
 use crate::lower::Activity;
 use crate::lowered::Partition;
 use crate::plan::{LONGEST, Plan, PlanValue};
-use crate::threads::{awake, run_call, run_lines, run_parts};
+use crate::threads::{awake, compute, run_call, run_lines, run_parts};
 
 /// Up to this many samples of a tile cost half a tile.
 const HALF_TILE: usize = LANES / 2;
@@ -28,8 +28,8 @@ const WORKSPACES: usize = 16;
 /// A plan with the memory and the threads to run it.
 ///
 /// [`Session::run`] takes `&self`: many threads may run one session at once, each in a workspace of its own. After its first
-/// run, a session on one thread neither allocates nor waits for a lock, with three exceptions: `gemm-f32`, which computes dense batched
-/// layers, allocates its packing buffers; a network with more than eight inputs or outputs needs a list of them; and the first run of a
+/// run, a session on one thread neither allocates nor waits for a lock, with three exceptions: `gemm-f32`, which computes dense layers over tiles, some dense
+/// convolutions and products of two values, allocates its packing buffers; a network with more than eight inputs or outputs needs a list of them; and the first run of a
 /// bucket of lengths of a free dimension makes a plan.
 ///
 /// ```
@@ -516,10 +516,8 @@ impl Bound {
     /// Multiply-adds of a sample with weights.
     fn multiply_adds(&self) -> usize {
         let is_sparse = self.step.parts[0].kernel.is_sparse();
-        self.step.weight.map_or(0, |used| match is_sparse {
-            true => used.nonzeros.saturating_mul(used.pixels),
-            false => used.elements.saturating_mul(used.pixels),
-        })
+        let used = self.step.weight;
+        used.map_or(0, |used| used.multiply_adds(is_sparse))
     }
 
     fn skips_zero_inputs(&self) -> bool {
@@ -536,9 +534,6 @@ impl Bound {
         join: bool,
     ) {
         let operands = self.operands(samples, first, slices, arena);
-        if self.step.in_place() && self.x.is_some() {
-            operands.y.copy_from_slice(operands.x);
-        }
         match (self.step.parts.as_slice(), self.step.partition) {
             ([only], Partition::Lines(threads))
                 if join
@@ -552,7 +547,7 @@ impl Bound {
                 let tiles = [self.x.unwrap_or(self.y), self.y].map(layout);
                 run_call(only, operands, tiles, threads);
             }
-            ([only], _) => only.kernel.run(operands),
+            ([only], _) => compute(&*only.kernel, operands),
             (parts, partition) => {
                 let lanes = self.y.tensor.layout.samples();
                 let channels = partition == Partition::Channels;

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sparsevd_kernels::Clamp;
 use sparsevd_kernels::bands::{Band, Banded, Halo};
 use sparsevd_kernels::kernel::{CallSplit, Operands};
+use sparsevd_kernels::{Clamp, PackedKernel};
 
 use crate::lowered::Part;
 
@@ -101,6 +101,14 @@ fn fork<B: FnOnce() + Send>(a: impl FnOnce() + Send, b: B) {
     );
 }
 
+/// Runs a kernel. One that works in place does so on a copy of its input, where that must stay.
+pub(crate) fn compute(kernel: &dyn PackedKernel, op: Operands<'_>) {
+    if kernel.in_place() && !op.x.is_empty() {
+        op.y.copy_from_slice(op.x);
+    }
+    kernel.run(op);
+}
+
 /// Runs the parts of a layer over one sample or tile; each part writes its own rows of the output. With `channels`, each reads only the
 /// channels of the input that correspond to its rows. `lanes` are the samples of a tile; with `join`, parts run on several threads.
 pub(crate) fn run_parts(
@@ -152,27 +160,27 @@ pub(crate) fn run_parts(
         }
         return;
     };
-    part.kernel.run(op);
+    compute(&*part.kernel, op);
 }
 
 /// Runs a kernel whose call `threads` threads share ([`PackedKernel::call_split`]). `tiles` are the samples of a tile of the input and of the output.
 pub(crate) fn run_call(part: &Part, op: Operands<'_>, tiles: [usize; 2], threads: usize) {
-    let kernel = &part.kernel;
-    let left = threads / 2;
-    let (Some(split), 1..) = (kernel.call_split(), left) else {
-        return kernel.run(op);
+    let Some(split) = part.kernel.call_split() else {
+        return compute(&*part.kernel, op);
     };
     let (n, outputs) = (op.n, op.y.len());
-    // How many groups there are, and how many samples are in one.
+    // How many groups there are, and how many samples or elements are in one.
     let (groups, size) = match split {
         CallSplit::Samples(size) => (n.div_ceil(size), size),
         CallSplit::Elements(size) | CallSplit::Queries(size) => (outputs.div_ceil(size), size),
     };
+    let threads = threads.min(groups);
+    let left = threads / 2;
+    if left == 0 {
+        return compute(&*part.kernel, op);
+    }
     // The first groups are those of the threads on the left.
     let first = groups * left / threads * size;
-    if first == 0 {
-        return kernel.run(op);
-    }
     let [of_x, of_y] = match split {
         CallSplit::Samples(_) => [(op.x.len(), tiles[0]), (outputs, tiles[1])]
             .map(|(len, tile)| len / n.next_multiple_of(tile) * first),

@@ -5,8 +5,8 @@ use sparsevd_kernels::Isa;
 use sparsevd_kernels::cost::{Costs, Int8Shares};
 use sparsevd_kernels::int8::Dot;
 use sparsevd_model::{
-    Conv2d, Csr, Dense, GraphBuilder, Int8Grid, Int8Input, Network, Op, Weights, Window, ops,
-    quantised,
+    Conv2d, Csr, Dense, GraphBuilder, Input, Int8Grid, Int8Input, Network, Op, Weights, Window,
+    ops, quantised,
 };
 use sparsevd_runtime::{Int8Mode, Plan, PlanOptions, RuntimeError, Session, WeightMode};
 use sparsevd_testing::arbitrary::Stream;
@@ -584,6 +584,86 @@ fn vectors_of_a_sample_have_scales_of_their_own() {
                 session.run(x.len() / of_input, x, y).unwrap();
             }
             assert_eq!(y, want, "{isa}, batch {batch}");
+        }
+    }
+}
+
+/// In f32 they would run over vectors as they lie.
+#[test]
+fn layers_with_few_zeros_multiply_int8_where_that_is_asked_for() {
+    let network = mlp(0.9);
+    let relu = |x: Vec<f32>| -> Vec<f32> { x.into_iter().map(|v| v.max(0.0)).collect() };
+    let plain = |x: &[f32]| {
+        let g = relu(layer(&network, "g", x, [256, 1, 1]));
+        layer(&network, "h", &g, [256, 1, 1])
+    };
+    for isa in Isa::available() {
+        for batch in [1, 2, 3, 5, 6, 64] {
+            let options = |int8| PlanOptions {
+                batch,
+                ..options(isa, int8)
+            };
+            let plan = |int8| Plan::new(&network, &options(int8)).unwrap();
+            let chosen = plan(Int8Mode::Always);
+            assert_eq!(in_int8(&chosen), ["g", "h"], "{isa}, batch {batch}");
+            if batch > 1 {
+                let floats = plan(Int8Mode::Never);
+                let kernel = &floats.nodes()[0].kernel;
+                assert!(kernel.contains("panels"), "{isa}, batch {batch}\n{floats}");
+            }
+            let x = Stream(batch as u64).floats(batch * 256);
+            let want: Vec<f32> = x.chunks_exact(256).flat_map(plain).collect();
+            let mut y = vec![f32::NAN; batch * 64];
+            let session = Session::new(chosen, 1).unwrap();
+            session.run(batch, &x, &mut y).unwrap();
+            assert_eq!(y, want, "{isa}, batch {batch}");
+        }
+    }
+}
+
+/// Each thread has scratch for its bytes, and whole tiles of 64 vectors.
+#[test]
+fn threads_share_a_sequence_in_int8_and_change_no_bit() {
+    let mut b = GraphBuilder::new("sequence");
+    let x = b.free_input(Input::with_free("x", [0, 256], 0, "length"));
+    let x = b.linear("g", &x, 256);
+    let x = b.op("g.relu", Op::Relu, &[&x]);
+    let x = b.linear("h", &x, 256);
+    b.output(&x);
+    let mut network = with_grids(b, 4, 0.4);
+    for input in network.int8.inputs.values_mut() {
+        *input = Int8Input::PerVector;
+    }
+    for isa in Isa::available() {
+        let session = |threads| {
+            let options = PlanOptions {
+                batch: 1,
+                threads,
+                length: 200,
+                ..options(isa, Int8Mode::Always)
+            };
+            Session::new(Plan::new(&network, &options).unwrap(), threads).unwrap()
+        };
+        let [one, two, three] = [1, 2, 3].map(session);
+        for (session, threads) in [(&two, 2), (&three, 3)] {
+            let shared = |name| {
+                let mut nodes = session.plan().nodes().iter();
+                nodes.any(|n| n.name == name && n.is_int8 && n.parts == threads)
+            };
+            assert!(shared("g") && shared("h"), "{}", session.plan());
+        }
+        for length in [5, 64, 65, 100, 128, 129, 256] {
+            let x = Stream(length as u64).floats(length * 256);
+            let run = |session: &Session| {
+                let mut y = vec![f32::NAN; length * 256];
+                session.run(1, &x, &mut y).unwrap();
+                y
+            };
+            let want = run(&one);
+            assert!(want.iter().all(|y| y.is_finite()));
+            for session in [&two, &three] {
+                assert!(run(session) == want, "length {length} on {isa}");
+            }
         }
     }
 }

@@ -50,7 +50,8 @@ pub(super) fn choose_precisions(
             Layout::Tiled => batching.block_of_one_thread.min(choice.batch),
             _ => choice.batch,
         };
-        let n = samples.saturating_mul(used.pixels);
+        let n = choice.together.unwrap_or(samples);
+        let n = n.saturating_mul(used.pixels);
         let is_faster =
             |precision| select::prefer_precision(costs, (kernel, n), size, precision, run, active);
         let exact = step

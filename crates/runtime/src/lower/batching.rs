@@ -55,20 +55,17 @@ impl Batching {
         let work: usize = uses
             .iter()
             .flatten()
-            .map(|u| {
-                let weights = if sparse { u.nonzeros } else { u.elements };
-                weights
-                    .saturating_mul(u.pixels)
-                    .saturating_mul(options.batch)
-            })
+            .map(|u| u.multiply_adds(sparse).saturating_mul(options.batch))
             .fold(0, usize::saturating_add);
         let threads = select::threads(work, options.threads);
         let batch = options.batch;
         let tile_fits = select::tile_fits(largest_map(program));
         let layers = LinearLayers::of(program, uses);
-        let sequence = vectors_of_sequence(program, uses);
+        let sequence = vectors_of_sequence(program, uses, sparse);
+        // Samples of such a network that go through it together.
+        let together = sequence.map(|vectors| select::vectors_together(vectors, bytes).min(batch));
         let layout = match (&layers, select::batch_layout(batch)) {
-            // Each layer has tiles of its vectors.
+            // Each layer chooses for itself, as a sample is many vectors to it.
             _ if sequence.is_some() => Layout::Single,
             (Some(layers), _) => {
                 let LinearLayers { sizes, edge } = layers;
@@ -81,6 +78,7 @@ impl Batching {
             sparse,
             layout,
             batch,
+            together,
             costs: options.costs,
         };
         let dense_weights: usize = program
@@ -102,15 +100,15 @@ impl Batching {
                 samples.next_multiple_of(LANES).min(most)
             }
             Layout::Tiled => LANES,
-            _ if layers.is_some() => select::single_block(1).min(samples),
-            _ if let Some(vectors) = sequence => select::single_block(vectors).min(samples),
+            _ if layers.is_some() => select::vectors_together(1, bytes).min(samples),
+            _ if let Some(together) = together => together.min(samples),
             _ if tile_fits => samples,
             // Large maps go sample after sample as far as that is faster.
             _ => select::even_blocks(samples),
         };
         let block_of_one_thread = block(batch);
         let block = block(batch.div_ceil(threads));
-        // Threads share a batch by blocks, which costs nothing; where there are fewer blocks than threads, they share large layers by rows.
+        // Threads share a batch by blocks, which costs nothing; where there are fewer blocks than threads, they share large layers by rows, or sequences by vectors.
         let parts = if batch.div_ceil(block) < threads {
             threads
         } else {
@@ -156,6 +154,7 @@ impl Batching {
             layout,
             batch,
             costs,
+            ..
         } = &self.choice;
         match &self.layers {
             Some(layers) if *sparse && *layout == Layout::Tiled => {
@@ -185,17 +184,27 @@ impl LinearLayers {
     }
 }
 
-/// Vectors of a sample, where layers with weights are linear and multiply each vector of a sequence; `None` for other networks.
-fn vectors_of_sequence(program: &Program, uses: &[Option<WeightUse>]) -> Option<usize> {
-    let mut vectors = 1;
+/// Most vectors of a sample, where most of the work is in linear layers over several of them; `None` for other networks.
+fn vectors_of_sequence(
+    program: &Program,
+    uses: &[Option<WeightUse>],
+    sparse: bool,
+) -> Option<usize> {
+    let (mut vectors, mut of_vectors, mut others) = (1, 0_usize, 0_usize);
     for (step, used) in program.steps.iter().zip(uses) {
-        match (&step.op, used) {
-            (Op::Linear(_), Some(used)) => vectors = vectors.max(used.pixels),
-            (_, Some(_)) => return None,
-            (_, None) => {}
+        let Some(used) = used else { continue };
+        let over_vectors = matches!(step.op, Op::Linear(_)) && used.pixels > 1;
+        if over_vectors {
+            vectors = vectors.max(used.pixels);
         }
+        let sum = if over_vectors {
+            &mut of_vectors
+        } else {
+            &mut others
+        };
+        *sum = sum.saturating_add(used.multiply_adds(sparse));
     }
-    (vectors > 1).then_some(vectors)
+    (of_vectors > others).then_some(vectors)
 }
 
 /// Elements of the largest map that a convolution reads or computes, per sample.

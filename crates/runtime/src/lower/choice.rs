@@ -16,6 +16,8 @@ pub(super) struct Choice {
     /// The layout of values where nothing asks for another.
     pub layout: Layout,
     pub batch: usize,
+    /// Samples that go together through a network of sequences, in which each layer has the layout that suits it; `None` for other networks.
+    pub together: Option<usize>,
     pub costs: Costs,
 }
 
@@ -27,9 +29,10 @@ impl Choice {
         };
         let size = size(step, used);
         // Each of several vectors of a sample is a sample of the kernel.
-        let n = self.batch.saturating_mul(used.pixels);
-        let layout = match used.pixels {
-            1 => self.layout,
+        let n = self.together.unwrap_or(self.batch);
+        let n = n.saturating_mul(used.pixels);
+        let layout = match (used.pixels, self.together) {
+            (1, None) => self.layout,
             _ => {
                 let edge = size.rows + size.cols;
                 select::linear_layout(&self.costs, &[size], self.sparse, edge, n)

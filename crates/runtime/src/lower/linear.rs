@@ -76,54 +76,59 @@ pub(super) fn candidates<'a>(
         Some(LinearKernel::PanelGemm) => vec![one(Layout::Single, Layer::panel_gemm)],
         Some(LinearKernel::Gemm) | None => vec![one(Layout::Tiled, Layer::gemm)],
     };
-    let tiled = matches!(kernel, Some(LinearKernel::Spmm | LinearKernel::Gemm));
-    if tiled && let Some(bytes) = bytes(context, step, used, layer.rows)? {
-        let layer = Rc::clone(&layer);
-        candidates.insert(
-            0,
-            Candidate::new(Layout::Tiled, move || layer.bytes(&bytes)),
-        );
-    }
-    if matches!(kernel, Some(LinearKernel::Spmv | LinearKernel::Gemv))
-        && layer.rows == Rows::ONE
-        && let (Some(bytes), Some(used)) = (context.bytes(step)?, used)
-    {
-        let (layer, size) = (Rc::clone(&layer), size(step, used));
-        // Inputs that are not zero, where another candidate skips the others.
-        let share = context.activity.get(&step.name).copied();
-        let skips = select::most_active(&choice.costs, size, share).is_some();
-        let active = share.filter(|_| skips && kernel == Some(LinearKernel::Spmv));
-        let active = active.map(|share| (share * size.cols as f64).ceil() as usize);
-        let bytes = Candidate {
-            pack: Box::new(move || layer.bytes_of_vectors(&bytes, size, active)),
-            ..Candidate::new(Layout::Single, Vec::new)
-        };
-        candidates.insert(0, bytes);
+    if let (Some(bytes), Some(used), Some(kernel)) = (context.bytes(step)?, used, kernel) {
+        let of_bytes = byte_candidates(&layer, bytes, size(step, used), kernel, &step.name);
+        candidates.splice(0..0, of_bytes);
     }
     let over = |candidate: Candidate<'a>| candidate.over(layer.rows);
     Ok(candidates.into_iter().map(over).collect())
 }
 
-/// What a layer over tiles computes in int8, where it has grids of them and that is worth it.
-fn bytes(
-    context: &Context<'_>,
-    step: &Step,
-    used: Option<WeightUse>,
-    rows: Rows,
-) -> Result<Option<Bytes>, RuntimeError> {
-    let (choice, Some(used)) = (context.choice(), used) else {
-        return Ok(None);
+/// The kernels of a layer with int8 grids that multiply int8, where they are worth it: over tiles, or for vectors one by one. In f32 it has `kernel`.
+fn byte_candidates<'a>(
+    layer: &Rc<Layer<'a>>,
+    bytes: Bytes,
+    size: Size,
+    kernel: LinearKernel,
+    name: &str,
+) -> Vec<Candidate<'a>> {
+    /// A tile of fewer vectors is mostly empty.
+    const FEW: usize = 6;
+    let (context, bytes) = (layer.context, Rc::new(bytes));
+    let costs = &context.choice().costs;
+    let samples = context.batching.block_of_one_thread;
+    let samples = samples.min(context.choice().batch);
+    let n = layer.rows.of(samples, context.program.length);
+    let layout = match kernel {
+        LinearKernel::Spmm | LinearKernel::Gemm => Layout::Tiled,
+        LinearKernel::Spmv | LinearKernel::Gemv | LinearKernel::PanelGemm => Layout::Single,
     };
-    let samples = context.batching.block_of_one_thread.min(choice.batch);
-    let vectors = rows.of(samples, context.program.length);
-    let worth = |bytes: &Bytes| {
-        let size = size(step, used);
-        // Places of inputs are offsets of 32 bits.
-        let fits = bytes.levels.cols() < 1 << 24;
-        fits && (context.int8_at_any_cost()
-            || select::prefer_int8_linear(&choice.costs, bytes.dot, bytes.input, size, vectors))
-    };
-    Ok(context.bytes(step)?.filter(worth))
+    // Vectors of a sequence are never multiplied one by one.
+    let one_by_one = layout == Layout::Single && layer.rows == Rows::ONE;
+    let mut candidates = Vec::new();
+    // Places of inputs are offsets of 32 bits.
+    if bytes.levels.cols() < 1 << 24 && (!one_by_one || n >= FEW) {
+        let (dot, input) = (bytes.dot, bytes.input);
+        let worth = select::prefer_int8_linear(costs, dot, input, size, layout, n);
+        if worth || context.int8_at_any_cost() {
+            let (layer, bytes) = (Rc::clone(layer), Rc::clone(&bytes));
+            let pack = move || layer.bytes(&bytes);
+            candidates.push(Candidate::new(Layout::Tiled, pack));
+        }
+    }
+    if one_by_one {
+        // Inputs that are not zero, where another candidate skips the others.
+        let share = context.activity.get(name).copied();
+        let skips = select::most_active(costs, size, share).is_some();
+        let active = share.filter(|_| skips && kernel == LinearKernel::Spmv);
+        let active = active.map(|share| (share * size.cols as f64).ceil() as usize);
+        let layer = Rc::clone(layer);
+        candidates.push(Candidate {
+            pack: Box::new(move || layer.bytes_of_vectors(&bytes, size, n, active)),
+            ..Candidate::new(Layout::Single, Vec::new)
+        });
+    }
+    candidates
 }
 
 impl Layer<'_> {
@@ -192,6 +197,7 @@ impl Layer<'_> {
         &self,
         bytes: &Bytes,
         size: Size,
+        n: usize,
         active: Option<usize>,
     ) -> Option<Vec<Part>> {
         if !select::may_store_all(size.rows * size.cols, size.nonzeros) {
@@ -204,7 +210,7 @@ impl Layer<'_> {
         };
         // As one part, so that the choice does not depend on threads.
         let whole = pack(0..size.rows);
-        let worth = select::prefer_int8_spmv(costs, whole.ns(costs), size, active);
+        let worth = select::prefer_int8_spmv(costs, whole.ns(costs), size, n, active);
         if !self.context.int8_at_any_cost() && !worth {
             return None;
         }

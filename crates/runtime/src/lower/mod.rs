@@ -106,18 +106,7 @@ pub(crate) fn lower(
         .map(|o| lowered.converted(o.value, Layout::Single, Rows::ONE))
         .collect();
     lowered.pack_only_what_is_read();
-    if lowered
-        .steps
-        .iter()
-        .any(|s| is_one_group(s, program.length))
-    {
-        // The threads would write to each other's caches what that one reads, which takes longer than they save.
-        for step in &mut lowered.steps {
-            if matches!(step.partition, Partition::Call(_)) {
-                step.partition = Partition::Rows;
-            }
-        }
-    }
+    share_no_call_where_most_are_one_group(&mut lowered.steps, program.length);
     let (block, one_by_one) = batching.one_by_one(&lowered.steps, &lowered.values, program.length);
     // What multiplies int8, or was rounded for this batch, must be so for every sample of it.
     let are_int8 = lowered.steps.iter().flat_map(|step| &step.parts);
@@ -419,21 +408,24 @@ impl Driver<'_> {
 
     /// How threads share a step with these parts.
     fn partition(&self, step: &Step, parts: &[Part], used: Option<WeightUse>) -> Partition {
+        let multiply_adds =
+            |part: &Part| used.map(|used| used.multiply_adds(part.kernel.is_sparse()));
         match parts {
             [only] if self.batching.block == 1 && only.kernel.banded().is_some() => {
-                let work = match used {
-                    Some(used) if only.kernel.is_sparse() => used.nonzeros * used.pixels,
-                    Some(used) => used.elements * used.pixels,
-                    None => only.features,
-                };
+                let work = multiply_adds(only).unwrap_or(only.features);
                 Partition::Lines(select::parts(work, self.batching.parts))
             }
-            [only] if self.batching.block == 1 && only.kernel.call_split().is_some() => {
-                let work = match used {
-                    Some(used) if only.kernel.is_sparse() => used.nonzeros * used.pixels,
-                    Some(used) => used.elements * used.pixels,
-                    None => step.output_shape.elements().saturating_mul(select::MOVE),
+            [only]
+                if self.batching.block == 1
+                    && let Some(split) = only.kernel.call_split() =>
+            {
+                let elements = step.output_shape.elements();
+                let without_weights = || match split {
+                    // Each query has a product with all keys, and one with all values.
+                    CallSplit::Queries(d) => elements.saturating_mul(2 * elements / d.max(1)),
+                    _ => elements.saturating_mul(select::MOVE),
                 };
+                let work = multiply_adds(only).unwrap_or_else(without_weights);
                 Partition::Call(select::parts(work, self.batching.parts))
             }
             [first, _, ..] if first.kernel.input_split() == InputSplit::Channels => {
@@ -444,14 +436,25 @@ impl Driver<'_> {
     }
 }
 
-/// Whether one thread computes all vectors of a layer, of which others could compute some if there were more of them.
-fn is_one_group(step: &Lowered, length: usize) -> bool {
-    let split = step.parts[0].kernel.call_split();
-    match (step.partition, split) {
-        (Partition::Call(_), Some(CallSplit::Samples(group))) if step.weight.is_some() => {
-            step.rows.of(1, length) <= group
+/// Leaves every call to one thread where most of the work is in layers whose vectors are a single group, as of a tile of bytes: what other threads wrote of
+/// the values between them takes longer to fetch than they save.
+fn share_no_call_where_most_are_one_group(steps: &mut [Lowered], length: usize) {
+    let (mut one, mut several) = (0_usize, 0_usize);
+    for step in &*steps {
+        let kernel = &step.parts[0].kernel;
+        if let (Partition::Call(2..), Some(CallSplit::Samples(group)), Some(used)) =
+            (step.partition, kernel.call_split(), step.weight)
+        {
+            let is_one = step.rows.of(1, length) <= group;
+            let sum = if is_one { &mut one } else { &mut several };
+            *sum = sum.saturating_add(used.multiply_adds(kernel.is_sparse()));
         }
-        _ => false,
+    }
+    if one > several {
+        let calls = steps.iter_mut().map(|step| &mut step.partition);
+        calls
+            .filter(|partition| matches!(partition, Partition::Call(_)))
+            .for_each(|partition| *partition = Partition::Rows);
     }
 }
 
