@@ -191,7 +191,7 @@ pub fn linear_layout(costs: &Costs, sizes: &[Size], sparse: bool, edge: usize, n
     }
 }
 
-/// How many of the last of `n` samples are faster one by one than as part of a tile: those that fill few lanes of a half tile, else none.
+/// How many of the last of `n` samples are faster over [`Layout::Single`] than as part of a tile: those that fill few lanes of a half tile, else none.
 pub fn last_alone(costs: &Costs, sizes: &[Size], edge: usize, n: usize) -> usize {
     let rest = n % (LANES / 2);
     let tiled = |n| linear_time(costs, sizes, true, edge, Layout::Tiled, n);

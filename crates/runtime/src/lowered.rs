@@ -223,6 +223,6 @@ pub(crate) struct LoweredProgram {
     pub shares_blocks: bool,
     /// Threads that a run should use.
     pub threads: usize,
-    /// How many of the last samples of a batch, too few for half a tile, run faster one by one than in a tile.
+    /// How many of the last samples of a batch, too few for half a tile, run faster outside a tile.
     pub last_alone: usize,
 }

@@ -33,7 +33,7 @@ pub struct PlanNode {
     /// How the non-zeros are stored; `None` as f32, or where there are none or the kernel multiplies int8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<WeightType>,
-    /// Pieces that different threads can compute: rows, channels or lines of maps.
+    /// Pieces that different threads can compute: rows, channels, lines of maps, or vectors of a sequence.
     pub parts: usize,
     /// Layout of the output: `single`, `tiled`, `blocks` or `bytes`.
     pub layout: &'static str,
@@ -114,7 +114,7 @@ struct Source {
     symbol: String,
 }
 
-/// Steps over single samples for the last samples of a batch, where those are too few for half a tile.
+/// Steps over samples that are in no tile for the last samples of a batch, where those are too few for half a tile.
 #[derive(Debug)]
 pub(crate) struct Last {
     /// Most samples that run with these steps.
@@ -347,7 +347,7 @@ impl Plan {
         self.nodes.iter().map(|n| n.weight_bytes).sum::<usize>() + self.last_bytes()
     }
 
-    /// Bytes of weights that are packed a second time for the last samples of a batch, where those run faster one by one than in a tile.
+    /// Bytes of weights that are packed a second time for the last samples of a batch, where those run faster outside a tile.
     pub fn last_bytes(&self) -> usize {
         let last = self.last.iter().flat_map(|l| &l.steps);
         last.flat_map(|s| &s.step.parts)
@@ -519,7 +519,7 @@ impl fmt::Display for Plan {
         if let Some(last) = &self.last {
             writeln!(
                 f,
-                "the last {} of a batch run one by one, from {} bytes of the weights",
+                "the last {} of a batch run outside tiles, from {} bytes of the weights",
                 last.samples,
                 self.last_bytes()
             )?;

@@ -147,7 +147,7 @@ impl Batching {
         }
     }
 
-    /// How many of the last samples of a batch, too few for half a tile, run faster one by one.
+    /// How many of the last samples of a batch, too few for half a tile, run faster outside a tile.
     pub fn last_alone(&self) -> usize {
         let Choice {
             sparse,
