@@ -294,7 +294,7 @@ impl Costs {
         size.elements() * self.gemm * n.div_ceil(LANES) as f64
     }
 
-    /// Nanoseconds of a dense product with `n` vectors, one after the other.
+    /// Nanoseconds of a dense product with `n` vectors that lie one after the other.
     pub fn panel_gemm(&self, size: Size, n: usize) -> f64 {
         // Without a measurement, that of a sample in a full tile.
         let each = self.panel_gemm.unwrap_or(self.gemm / LANES as f64);

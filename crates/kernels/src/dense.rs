@@ -178,7 +178,7 @@ impl Linear {
 
     /// `y = clamp(W x + b)`: `x` is `[tiles][in][16]`, `y` `[tiles][out][16]`.
     ///
-    /// `gemm-f32` reads all three matrices in place, without packing.
+    /// `gemm-f32` reads all three matrices in place.
     ///
     /// # Panics
     /// When `x` or `y` has another length.

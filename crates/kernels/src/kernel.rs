@@ -40,7 +40,7 @@ pub enum InputSplit {
 /// How threads can share one call of a kernel, each writing some of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallSplit {
-    /// By samples: each is computed from that sample of each input. Parts of a multiple of so many samples fill the kernel's lanes, and are whole tiles where its operands are in tiles.
+    /// By samples: each is computed from that sample of each input. Parts begin at multiples of so many samples: whole tiles where operands are in tiles, and enough to use each load of weights more than once.
     Samples(usize),
     /// By elements: each group of so many is computed from that group of each input.
     Elements(usize),
@@ -137,7 +137,7 @@ pub trait PackedKernel: Debug + Send + Sync {
         false
     }
 
-    /// Whether the kernel overwrites its input with its output: its operands then have no `x`.
+    /// Whether the kernel overwrites its input with its output: its operands then have no `x`. A step with such a kernel has one part.
     fn in_place(&self) -> bool {
         false
     }

@@ -22,6 +22,16 @@ pub enum LinearKernel {
     Spmm,
 }
 
+impl LinearKernel {
+    /// The layout of its input and output.
+    pub fn layout(self) -> Layout {
+        match self {
+            Self::Spmm | Self::Gemm => Layout::Tiled,
+            Self::Spmv | Self::Gemv | Self::PanelGemm => Layout::Single,
+        }
+    }
+}
+
 /// Whether a convolution of this density should run sparse. Depthwise convolutions stay dense.
 pub fn prefer_sparse_conv(density: f64, per_group_inputs: usize, groups: usize) -> bool {
     let depthwise = per_group_inputs == 1 && groups > 1;
@@ -73,27 +83,41 @@ pub fn few_columns(dot: Dot, [inputs, kh, kw]: [usize; 3]) -> bool {
     (1..=most).contains(&(inputs * kh * kw.div_ceil(4)))
 }
 
-/// Whether a linear layer whose input becomes bytes so should multiply int8 with these instructions, in calls of `n` samples, over tiles. In f32 it is over `layout`.
+/// Whether a linear layer should multiply int8 over tiles, in calls of `n` samples, with the instructions `dot` and scales of its input as `input` has them. In f32 it is
+/// over `layout`.
 pub fn prefer_int8_linear(
     costs: &Costs,
-    dot: Dot,
-    input: Int8Input,
+    (dot, input): (Dot, Int8Input),
     size: Size,
-    layout: Layout,
-    n: usize,
+    (layout, n): (Layout, usize),
 ) -> bool {
-    let floats = linear_times(costs, size, layout, n);
-    let converted = match layout {
-        Layout::Tiled => 0.0,
-        _ => edges(costs, size.rows + size.cols, n),
+    let fastest = |layout| {
+        let times = linear_times(costs, size, layout, n);
+        times.sparse.min(times.dense)
     };
-    let bytes = dot.costs(costs).spmm(size, n, input) + converted;
-    bytes < INT8_MARGIN * floats.sparse.min(floats.dense)
+    let bytes = dot.costs(costs).spmm(size, n, input);
+    let (bytes, floats) = match layout {
+        Layout::Tiled => (bytes, fastest(Layout::Tiled)),
+        // Bytes are converted to tiles, and are no better than floats that are.
+        layout => {
+            let converted = edges(costs, size.rows + size.cols, n);
+            let tiled = fastest(Layout::Tiled) + converted;
+            (bytes + converted, tiled.min(fastest(layout)))
+        }
+    };
+    bytes < INT8_MARGIN * floats
 }
+
+/// Fewer samples leave most lanes of a tile empty.
+pub const LEAST_IN_TILE: usize = 6;
 
 /// The fastest layout for `n` samples of a network with convolutions: tiles, unless most lanes would be empty.
 pub fn batch_layout(n: usize) -> Layout {
-    if n < 6 { Layout::Single } else { Layout::Tiled }
+    if n < LEAST_IN_TILE {
+        Layout::Single
+    } else {
+        Layout::Tiled
+    }
 }
 
 /// A layer must be expected to win by this much to run sparse, so that it never loses by more than a few per cent.
@@ -111,7 +135,7 @@ impl LinearTimes {
     }
 }
 
-/// The times of `n` samples in `layout`. Empty lanes of a tile cost both kernels the same.
+/// The times of `n` samples in `layout`.
 fn linear_times(costs: &Costs, size: Size, layout: Layout, n: usize) -> LinearTimes {
     /// Nanoseconds of one call of a kernel beside the time of its weights: short rows, the last store.
     const CALL: f64 = 50.0;
@@ -156,9 +180,9 @@ fn edges(costs: &Costs, elements: usize, n: usize) -> f64 {
     (elements * n.next_multiple_of(LANES)) as f64 * costs.element
 }
 
-/// Expected nanoseconds of `n` samples through linear layers in `layout`; with `sparse`, each layer has the kernel that [`linear`] chooses.
-/// `edge` is the number of inputs and outputs of the network, which are converted to tiles and back.
-pub fn linear_time(
+/// Nanoseconds of `n` samples through linear layers in `layout`, to compare layouts by: those that are expected, but more by the margin of a sparse layer. With `sparse`,
+/// each layer has the kernel that [`linear`] chooses. `edge` is the number of inputs and outputs of the network, which are converted to tiles and back.
+fn linear_time(
     costs: &Costs,
     sizes: &[Size],
     sparse: bool,
@@ -280,8 +304,8 @@ pub fn tile_fits(largest_map: usize) -> bool {
     largest_map * LANES <= 256 << 10
 }
 
-/// Most samples of `vectors` vectors each that should go through linear layers together where these are not all over tiles: enough to share each load of
-/// weights many times, and no more than the caches hold. Tiles of bytes are four times as large, and `bytes` says whether there may be such.
+/// Most samples of `vectors` vectors each in a block of a network whose layers are not all over tiles: enough to share each load of weights many times, and no more
+/// than the caches hold. With `bytes` there may be tiles of 64 vectors, of which the last is seldom full: twice as many, which took no longer.
 pub fn vectors_together(vectors: usize, bytes: bool) -> usize {
     let most = if bytes { 512 } else { 256 };
     (most / vectors.max(1)).max(1)
@@ -454,4 +478,48 @@ pub(crate) fn channel_blocks(channels: usize, floats: usize, weights: f64) -> us
         .max((WORTH / weights.max(0.01)).min(MOST * fit))
         .max(1.0);
     ((channels as f64 / block).round() as usize).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The dense rival of a sparse kernel over tiles is over vectors as they lie.
+    #[test]
+    fn a_sparse_layer_must_win_by_the_margin_in_whatever_layout_the_dense_one_is() {
+        let size = Size {
+            rows: 512,
+            cols: 512,
+            nonzeros: 512 * 512 / 2,
+            ..Size::default()
+        };
+        let (n, edge) = (64, 0);
+        let kernel = |share: f64| {
+            let mut costs = Costs::default();
+            let dense = costs.panel_gemm(size, n);
+            costs.gemm = 1.0;
+            costs.spmm = [share * dense / (size.nonzeros as f64 * costs.tiles(n)); 8];
+            let layout = linear_layout(&costs, &[size], true, edge, n);
+            linear(&costs, size, layout, n)
+        };
+        // The weights also take some time to come.
+        assert_eq!(kernel(0.85), LinearKernel::Spmm);
+        assert_eq!(kernel(0.97), LinearKernel::PanelGemm);
+        assert_eq!(kernel(1.1), LinearKernel::PanelGemm);
+    }
+
+    #[test]
+    fn few_samples_of_a_dense_layer_share_its_weights() {
+        let size = Size {
+            rows: 300,
+            cols: 784,
+            nonzeros: 300 * 784,
+            ..Size::default()
+        };
+        let kernel = |n| linear(&Costs::default(), size, Layout::Single, n);
+        assert_eq!(kernel(1), LinearKernel::Gemv);
+        for n in [2, 3, 5, 16, 100] {
+            assert_eq!(kernel(n), LinearKernel::PanelGemm, "{n}");
+        }
+    }
 }

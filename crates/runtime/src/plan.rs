@@ -114,7 +114,7 @@ struct Source {
     symbol: String,
 }
 
-/// Steps over samples that are in no tile for the last samples of a batch, where those are too few for half a tile.
+/// Steps outside tiles, for the last samples of a batch, where those are too few for half a tile.
 #[derive(Debug)]
 pub(crate) struct Last {
     /// Most samples that run with these steps.

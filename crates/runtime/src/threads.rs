@@ -255,3 +255,67 @@ pub(crate) fn run_lines(kernel: &dyn Banded, op: Operands<'_>, threads: usize) {
         halos(halo, threads);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_kernels::cost::Costs;
+    use sparsevd_kernels::kernel::Workload;
+
+    use super::*;
+
+    /// Remembers the samples of each call, of groups of four.
+    #[derive(Debug, Default)]
+    struct Recorder(Arc<Mutex<Vec<usize>>>);
+
+    impl PackedKernel for Recorder {
+        fn run(&self, operands: Operands<'_>) {
+            assert_eq!(operands.x.len(), 2 * operands.n);
+            assert_eq!(operands.y.len(), 3 * operands.n);
+            if let Ok(mut calls) = self.0.lock() {
+                calls.push(operands.n);
+            }
+        }
+
+        fn name(&self) -> String {
+            "recorder".into()
+        }
+
+        fn expected_ns(&self, _: &Costs, _: &Workload) -> f64 {
+            0.0
+        }
+
+        fn call_split(&self) -> Option<CallSplit> {
+            Some(CallSplit::Samples(4))
+        }
+    }
+
+    #[test]
+    fn as_many_threads_compute_as_there_are_groups() {
+        for (n, threads, want) in [
+            (8, 3, vec![4, 4]),
+            (7, 5, vec![3, 4]),
+            (4, 2, vec![4]),
+            (13, 6, vec![1, 4, 4, 4]),
+            (40, 3, vec![12, 12, 16]),
+            (0, 2, vec![0]),
+        ] {
+            let recorder = Recorder::default();
+            let calls = Arc::clone(&recorder.0);
+            let part = Part::whole(recorder, 3);
+            let (x, mut y) = (vec![0.0; 2 * n], vec![0.0; 3 * n]);
+            let op = Operands {
+                x: &x,
+                x2: None,
+                x3: None,
+                y: &mut y,
+                scratch: &mut [],
+                n,
+                clamp: Clamp::None,
+            };
+            run_call(&part, op, [1, 1], threads);
+            let mut calls = calls.lock().map(|c| c.clone()).unwrap_or_default();
+            calls.sort_unstable();
+            assert_eq!(calls, want, "{n} samples, {threads} threads");
+        }
+    }
+}

@@ -606,6 +606,14 @@ fn layers_with_few_zeros_multiply_int8_where_that_is_asked_for() {
             let plan = |int8| Plan::new(&network, &options(int8)).unwrap();
             let chosen = plan(Int8Mode::Always);
             assert_eq!(in_int8(&chosen), ["g", "h"], "{isa}, batch {batch}");
+            let layout = if batch < 6 { "single" } else { "tiled" };
+            assert!(
+                chosen
+                    .nodes()
+                    .iter()
+                    .filter(|n| n.is_int8)
+                    .all(|n| n.layout == layout)
+            );
             if batch > 1 {
                 let floats = plan(Int8Mode::Never);
                 let kernel = &floats.nodes()[0].kernel;
@@ -635,15 +643,19 @@ fn threads_share_a_sequence_in_int8_and_change_no_bit() {
         *input = Int8Input::PerVector;
     }
     for isa in Isa::available() {
-        let session = |threads| {
+        let plan = |threads, length| {
             let options = PlanOptions {
                 batch: 1,
                 threads,
-                length: 200,
+                length,
                 ..options(isa, Int8Mode::Always)
             };
-            Session::new(Plan::new(&network, &options).unwrap(), threads).unwrap()
+            Plan::new(&network, &options).unwrap()
         };
+        // A single tile: nothing is shared.
+        let short = plan(3, 64);
+        assert!(short.nodes().iter().all(|n| n.parts == 1), "{short}");
+        let session = |threads| Session::new(plan(threads, 200), threads).unwrap();
         let [one, two, three] = [1, 2, 3].map(session);
         for (session, threads) in [(&two, 2), (&three, 3)] {
             let shared = |name| {

@@ -184,33 +184,69 @@ fn threads_share_one_sequence_and_change_no_bit() {
     }
 }
 
-/// A layer of few vectors behind a long sequence does not keep threads from sharing the others, and has the layout that suits it.
-#[test]
-fn a_head_of_few_vectors_leaves_the_sequence_to_all_threads() {
+/// A sequence of 64 vectors, then a head over two vectors, and one over all of them.
+fn pooled(head: usize) -> Network {
     let mut b = GraphBuilder::new("pooled");
     let x = b.input("words", [64, 96]);
     let x = b.linear("a", &x, 400);
     let x = b.linear("b", &x, 8);
-    let x = b.op("flat", Op::Flatten, &[&x]);
-    b.linear("head", &x, 600);
-    let network = fill(b, 1.0, 3);
-    let plan = |batch, threads| {
+    let reshape = |dims: &[usize]| {
+        let shape = dims.to_vec();
+        Op::Reshape(ops::Reshape { shape })
+    };
+    let x = b.op("pairs", reshape(&[2, 256]), &[&x]);
+    let x = b.linear("pair", &x, 600);
+    let x = b.op("flat", reshape(&[1200]), &[&x]);
+    b.linear("head", &x, head);
+    fill(b, 1.0, 3)
+}
+
+fn kernel_and_parts(plan: &Plan, name: &str) -> (String, usize) {
+    let mut nodes = plan.nodes().iter().filter(|n| n.name == name);
+    nodes.next().map(|n| (n.kernel.clone(), n.parts)).unwrap()
+}
+
+#[test]
+fn a_layer_of_one_group_leaves_the_sequence_to_all_threads() {
+    let options = PlanOptions {
+        threads: 2,
+        ..PlanOptions::default()
+    };
+    let plan = Plan::new(&pooled(10), &options).unwrap();
+    assert_eq!(kernel_and_parts(&plan, "a").1, 2, "{plan}");
+    // Two vectors are one group.
+    assert_eq!(kernel_and_parts(&plan, "pair").1, 1, "{plan}");
+}
+
+/// A head has more of the work than the sequence, and its own layout.
+#[test]
+fn layers_over_one_vector_choose_their_layout_beside_sequences() {
+    let plan = |network: &Network, batch| {
         let options = PlanOptions {
             batch,
-            threads,
             ..PlanOptions::default()
         };
-        Plan::new(&network, &options).unwrap()
+        Plan::new(network, &options).unwrap()
     };
-    let shared = plan(1, 2);
-    let of = |plan: &Plan, name: &str| {
-        let mut nodes = plan.nodes().iter().filter(|n| n.name == name);
-        nodes.next().map(|n| (n.kernel.clone(), n.parts)).unwrap()
-    };
-    assert_eq!(of(&shared, "a").1, 2, "{shared}");
-    assert!(of(&shared, "head").0.contains("gemv"), "{shared}");
-    let batch = plan(12, 1);
-    assert!(of(&batch, "head").0.contains("panels"), "{batch}");
+    let dense = pooled(8000);
+    let alone = plan(&dense, 1);
+    assert!(
+        kernel_and_parts(&alone, "head").0.contains("gemv"),
+        "{alone}"
+    );
+    let batch = plan(&dense, 3);
+    assert!(
+        kernel_and_parts(&batch, "head").0.contains("panels"),
+        "{batch}"
+    );
+    let mut sparse = dense.clone();
+    let weight = Stream(8).sparse([8000, 1200], 0.1);
+    sparse.tensors.insert("head.weight".into(), weight.into());
+    let batch = plan(&sparse, 4);
+    assert!(
+        kernel_and_parts(&batch, "head").0.contains("4x16"),
+        "{batch}"
+    );
 }
 
 /// Inputs of attention that are one value have one place in memory.

@@ -1,8 +1,8 @@
 //! In which type linear layers store their non-zeros where nobody names one.
 
+use sparsevd_kernels::Precision;
 use sparsevd_kernels::cost::Size;
 use sparsevd_kernels::select::{self, LinearKernel};
-use sparsevd_kernels::{Layout, Precision};
 use sparsevd_model::Network;
 
 use super::batching::Batching;
@@ -46,12 +46,7 @@ pub(super) fn choose_precisions(
         let skips =
             kernel == LinearKernel::Spmv && select::most_active(costs, size, share).is_some();
         let active = skips.then(|| (share.unwrap_or(ACTIVE) * size.cols as f64).ceil() as usize);
-        let samples = match choice.layout {
-            Layout::Tiled => batching.block_of_one_thread.min(choice.batch),
-            _ => choice.batch,
-        };
-        let n = choice.together.unwrap_or(samples);
-        let n = n.saturating_mul(used.pixels);
+        let n = batching.samples_of_call().saturating_mul(used.pixels);
         let is_faster =
             |precision| select::prefer_precision(costs, (kernel, n), size, precision, run, active);
         let exact = step

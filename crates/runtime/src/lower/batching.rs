@@ -62,8 +62,16 @@ impl Batching {
         let tile_fits = select::tile_fits(largest_map(program));
         let layers = LinearLayers::of(program, uses);
         let sequence = vectors_of_sequence(program, uses, sparse);
-        // Samples of such a network that go through it together.
-        let together = sequence.map(|vectors| select::vectors_together(vectors, bytes).min(batch));
+        // Samples of a network of sequences that go through it together.
+        let together = sequence.map(|vectors| {
+            let most = select::vectors_together(vectors, bytes).min(batch);
+            // Maps, where there are some, are as large as for a tile.
+            if layers.is_none() && !tile_fits {
+                1
+            } else {
+                most
+            }
+        });
         let layout = match (&layers, select::batch_layout(batch)) {
             // Each layer chooses for itself, as a sample is many vectors to it.
             _ if sequence.is_some() => Layout::Single,
@@ -126,6 +134,11 @@ impl Batching {
         }
     }
 
+    /// Samples of a call of a kernel, on one thread.
+    pub fn samples_of_call(&self) -> usize {
+        self.block_of_one_thread.min(self.choice.batch)
+    }
+
     /// Samples of a block, and how many of the first steps run sample after sample.
     pub fn one_by_one(
         &self,
@@ -133,8 +146,8 @@ impl Batching {
         values: &[Tensor],
         length: usize,
     ) -> (usize, usize) {
-        let together = self.block == 1 || self.choice.layout == Layout::Tiled || self.tile_fits;
-        let first = if together {
+        let whole_blocks = self.block == 1 || self.choice.layout == Layout::Tiled || self.tile_fits;
+        let first = if whole_blocks {
             0
         } else {
             one_by_one(steps, values, length)
@@ -184,27 +197,27 @@ impl LinearLayers {
     }
 }
 
-/// Most vectors of a sample, where most of the work is in linear layers over several of them; `None` for other networks.
+/// Most vectors of a sample, where linear layers, some of them over several vectors, do nearly all of the work; `None` for other networks.
 fn vectors_of_sequence(
     program: &Program,
     uses: &[Option<WeightUse>],
     sparse: bool,
 ) -> Option<usize> {
-    let (mut vectors, mut of_vectors, mut others) = (1, 0_usize, 0_usize);
+    /// Times as much work as that of convolutions, which lose their tiles.
+    const NEARLY_ALL: usize = 4;
+    let (mut vectors, mut linear, mut others) = (1, 0_usize, 0_usize);
     for (step, used) in program.steps.iter().zip(uses) {
         let Some(used) = used else { continue };
-        let over_vectors = matches!(step.op, Op::Linear(_)) && used.pixels > 1;
-        if over_vectors {
-            vectors = vectors.max(used.pixels);
-        }
-        let sum = if over_vectors {
-            &mut of_vectors
-        } else {
-            &mut others
+        let sum = match step.op {
+            Op::Linear(_) => {
+                vectors = vectors.max(used.pixels);
+                &mut linear
+            }
+            _ => &mut others,
         };
         *sum = sum.saturating_add(used.multiply_adds(sparse));
     }
-    (of_vectors > others).then_some(vectors)
+    (vectors > 1 && linear / NEARLY_ALL > others).then_some(vectors)
 }
 
 /// Elements of the largest map that a convolution reads or computes, per sample.

@@ -92,41 +92,36 @@ fn byte_candidates<'a>(
     kernel: LinearKernel,
     name: &str,
 ) -> Vec<Candidate<'a>> {
-    /// A tile of fewer vectors is mostly empty.
-    const FEW: usize = 6;
     let (context, bytes) = (layer.context, Rc::new(bytes));
     let costs = &context.choice().costs;
-    let samples = context.batching.block_of_one_thread;
-    let samples = samples.min(context.choice().batch);
+    let samples = context.batching.samples_of_call();
     let n = layer.rows.of(samples, context.program.length);
-    let layout = match kernel {
-        LinearKernel::Spmm | LinearKernel::Gemm => Layout::Tiled,
-        LinearKernel::Spmv | LinearKernel::Gemv | LinearKernel::PanelGemm => Layout::Single,
-    };
-    // Vectors of a sequence are never multiplied one by one.
+    let layout = kernel.layout();
+    // Vectors of a sequence are not multiplied one by one in int8.
     let one_by_one = layout == Layout::Single && layer.rows == Rows::ONE;
     let mut candidates = Vec::new();
-    // Places of inputs are offsets of 32 bits.
-    if bytes.levels.cols() < 1 << 24 && (!one_by_one || n >= FEW) {
-        let (dot, input) = (bytes.dot, bytes.input);
-        let worth = select::prefer_int8_linear(costs, dot, input, size, layout, n);
-        if worth || context.int8_at_any_cost() {
-            let (layer, bytes) = (Rc::clone(layer), Rc::clone(&bytes));
-            let pack = move || layer.bytes(&bytes);
-            candidates.push(Candidate::new(Layout::Tiled, pack));
-        }
-    }
     if one_by_one {
         // Inputs that are not zero, where another candidate skips the others.
         let share = context.activity.get(name).copied();
         let skips = select::most_active(costs, size, share).is_some();
         let active = share.filter(|_| skips && kernel == LinearKernel::Spmv);
         let active = active.map(|share| (share * size.cols as f64).ceil() as usize);
-        let layer = Rc::clone(layer);
+        let (layer, bytes) = (Rc::clone(layer), Rc::clone(&bytes));
         candidates.push(Candidate {
             pack: Box::new(move || layer.bytes_of_vectors(&bytes, size, n, active)),
             ..Candidate::new(Layout::Single, Vec::new)
         });
+    }
+    // Places of inputs are offsets of 32 bits.
+    if bytes.levels.cols() < 1 << 24 {
+        let few = one_by_one && n < select::LEAST_IN_TILE;
+        let scales = (bytes.dot, bytes.input);
+        let worth = !few && select::prefer_int8_linear(costs, scales, size, (layout, n));
+        if worth || context.int8_at_any_cost() {
+            let layer = Rc::clone(layer);
+            let tiled = Candidate::new(Layout::Tiled, move || layer.bytes(&bytes));
+            candidates.insert(if few { candidates.len() } else { 0 }, tiled);
+        }
     }
     candidates
 }

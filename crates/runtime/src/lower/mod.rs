@@ -106,7 +106,7 @@ pub(crate) fn lower(
         .map(|o| lowered.converted(o.value, Layout::Single, Rows::ONE))
         .collect();
     lowered.pack_only_what_is_read();
-    share_no_call_where_most_are_one_group(&mut lowered.steps, program.length);
+    leave_calls_whole_where_most_work_is_one_group(&mut lowered.steps, program.length);
     let (block, one_by_one) = batching.one_by_one(&lowered.steps, &lowered.values, program.length);
     // What multiplies int8, or was rounded for this batch, must be so for every sample of it.
     let are_int8 = lowered.steps.iter().flat_map(|step| &step.parts);
@@ -330,7 +330,7 @@ impl Driver<'_> {
         self.lowered.steps.push(Lowered {
             name: step.name.clone(),
             op,
-            partition: self.partition(step, &chosen.parts, weight),
+            partition: self.partition(step, &chosen.parts, weight, chosen.rows),
             parts: chosen.parts,
             clamp: clamp_of(&step.op).unwrap_or(step.clamp),
             inputs,
@@ -407,7 +407,13 @@ impl Driver<'_> {
     }
 
     /// How threads share a step with these parts.
-    fn partition(&self, step: &Step, parts: &[Part], used: Option<WeightUse>) -> Partition {
+    fn partition(
+        &self,
+        step: &Step,
+        parts: &[Part],
+        used: Option<WeightUse>,
+        rows: Rows,
+    ) -> Partition {
         let multiply_adds =
             |part: &Part| used.map(|used| used.multiply_adds(part.kernel.is_sparse()));
         match parts {
@@ -426,7 +432,16 @@ impl Driver<'_> {
                     _ => elements.saturating_mul(select::MOVE),
                 };
                 let work = multiply_adds(only).unwrap_or_else(without_weights);
-                Partition::Call(select::parts(work, self.batching.parts))
+                let groups = match split {
+                    CallSplit::Samples(group) => {
+                        rows.of(1, self.program.length).div_ceil(group).max(1)
+                    }
+                    CallSplit::Elements(size) | CallSplit::Queries(size) => {
+                        elements.div_ceil(size.max(1)).max(1)
+                    }
+                };
+                let threads = select::parts(work, self.batching.parts);
+                Partition::Call(threads.min(groups))
             }
             [first, _, ..] if first.kernel.input_split() == InputSplit::Channels => {
                 Partition::Channels
@@ -436,13 +451,13 @@ impl Driver<'_> {
     }
 }
 
-/// Leaves every call to one thread where most of the work is in layers whose vectors are a single group, as of a tile of bytes: what other threads wrote of
-/// the values between them takes longer to fetch than they save.
-fn share_no_call_where_most_are_one_group(steps: &mut [Lowered], length: usize) {
+/// Where most of the work is in layers whose vectors are one group, such as one tile of bytes, no call is shared: the threads would save less than it takes to fetch
+/// what another wrote.
+fn leave_calls_whole_where_most_work_is_one_group(steps: &mut [Lowered], length: usize) {
     let (mut one, mut several) = (0_usize, 0_usize);
     for step in &*steps {
         let kernel = &step.parts[0].kernel;
-        if let (Partition::Call(2..), Some(CallSplit::Samples(group)), Some(used)) =
+        if let (Partition::Call(_), Some(CallSplit::Samples(group)), Some(used)) =
             (step.partition, kernel.call_split(), step.weight)
         {
             let is_one = step.rows.of(1, length) <= group;
