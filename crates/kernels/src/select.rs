@@ -502,8 +502,7 @@ mod tests {
             let layout = linear_layout(&costs, &[size], true, edge, n);
             linear(&costs, size, layout, n)
         };
-        // The weights also take some time to come.
-        assert_eq!(kernel(0.85), LinearKernel::Spmm);
+        assert_eq!(kernel(0.93), LinearKernel::Spmm);
         assert_eq!(kernel(0.97), LinearKernel::PanelGemm);
         assert_eq!(kernel(1.1), LinearKernel::PanelGemm);
     }
