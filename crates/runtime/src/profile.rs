@@ -81,17 +81,22 @@ pub fn profile<'i>(
     }
     let times: Vec<f64> = nodes.iter_mut().map(|t| median(t)).collect();
     let total: f64 = times.iter().sum();
+    // A plan for several lengths has the multiply-adds of the longest.
+    let longest = plan.free().map_or(1, |(_, lengths)| *lengths.end());
     Ok(Profile {
         batch,
         run_us: median(&mut whole),
         nodes: plan
             .nodes()
             .iter()
+            .zip(&plan.steps)
             .zip(times)
-            .map(|(node, us)| {
+            .map(|((node, bound), us)| {
+                let rows = |length| bound.step.rows.of(1, length).max(1) as f64;
+                let run = rows(length) / rows(longest);
                 let rate = |multiply_adds: usize| {
                     if us > 0.0 {
-                        2.0 * (multiply_adds * batch) as f64 / us / 1e3
+                        2.0 * run * (multiply_adds * batch) as f64 / us / 1e3
                     } else {
                         0.0
                     }

@@ -184,6 +184,30 @@ fn threads_share_one_sequence_and_change_no_bit() {
     }
 }
 
+/// The plan for 65 to 128 vectors has the multiply-adds of 128.
+#[test]
+fn a_profile_counts_the_multiply_adds_of_the_length_that_ran() {
+    let options = PlanOptions {
+        length: 66,
+        ..PlanOptions::default()
+    };
+    let plan = Plan::new(&wide_encoder(1.0), &options).unwrap();
+    let session = Session::new(plan, 1).unwrap();
+    let x = Stream(1).floats(66 * 96);
+    let budget = std::time::Duration::from_millis(1);
+    let times = sparsevd_runtime::profile::profile(&session, 1, &x, budget).unwrap();
+    let hidden = times
+        .nodes
+        .iter()
+        .find(|n| n.node.name == "hidden")
+        .unwrap();
+    let multiply_adds = hidden.gflops * hidden.us * 1e3 / 2.0;
+    assert!(
+        (multiply_adds - f64::from(66 * 96 * 200)).abs() < 1.0,
+        "{multiply_adds}"
+    );
+}
+
 /// A sequence of 64 vectors, then a head over two vectors, and one over all of them.
 fn pooled(head: usize) -> Network {
     let mut b = GraphBuilder::new("pooled");
