@@ -1,12 +1,7 @@
 //! Convolution of bytes, over the lines of sixteen that [`Blocks`] and tiles have.
 //!
-//! **Two kernels.** Weights that are not zero are multiplied by strips of sixty-four pixels, as below; all weights by the pixels of a line
+//! **Two kernels.** Weights that are not zero are multiplied by strips of sixty-four pixels ([`super::nonzeros`]); all weights by the pixels of a line
 //! ([`super::fours`]), which is faster where most are there, or maps have few pixels.
-//!
-//! **Strips.** Four lines of output at a time, any four, are a tile of sixty-four samples of a matrix product: the lines that its weights read, one for each
-//! (input channel, ky, kx) that any filter has, are gathered side by side, and multiplied by [`super::any4`]. So every line that a step reads
-//! begins at a cache line, in as few sets of the cache as need be, whatever strides and maps are. Gathering is a few per cent of the time of large layers,
-//! and up to a fifth of that of small ones with few weights.
 //!
 //! **Input and output** are floats or bytes of a grid ([`super::maps`]), each for itself. Floats are quantised first, into an image of bytes. Tiles get the
 //! border of their padding there, of the byte that stands for zero; blocks have it in their halo. What is written in bytes is what a reader
@@ -18,15 +13,15 @@ use std::ops::Range;
 
 use sparsevd_model::{Csr, Window};
 
-use super::CACHE;
-use super::any4::{Any4, Entry, GROUP, Last, Output, Partial, Product, Unpacked};
-use super::dot::{self, Dot, Task};
+use super::any4::{Entry, GROUP, Unpacked};
+use super::dot::{self, Dot};
 use super::fours::{FourStrips, Fours, ImageWindow};
 use super::grid::Grid;
 use super::image::{Image, QuantizeImage};
-use super::lanes::{Joined, Lanes, SAMPLES};
+use super::lanes::SAMPLES;
 use super::linear::{bytes, bytes_of};
 use super::maps::{ByteEdges, Writes, floats_for};
+use super::nonzeros::{NonzeroStrips, Nonzeros};
 use super::quantization::{Quantization, level, unpack, zero};
 use super::strip::{Onto, Strip, StripOutput, input_line, output_line, strips};
 use crate::blocks::Blocks;
@@ -43,7 +38,6 @@ use crate::{Clamp, Isa, LANES, length};
 /// # Invariants
 /// - a place, or what a tap adds to it, plus any line of input of a strip is a line of the image
 /// - lines of output of strips are those of a channel of the output, and a strip has one to four of them
-/// - of [`Multiplied::Nonzeros`], columns of a matrix are below the number of its places; all rows are in the first and in the last one
 #[derive(Debug, Clone)]
 pub struct Conv {
     isa: Isa,
@@ -67,10 +61,7 @@ pub struct Conv {
 #[derive(Debug, Clone)]
 enum Weights {
     /// Those that are not zero.
-    Nonzeros {
-        columns: Vec<Columns>,
-        nonzeros: usize,
-    },
+    Nonzeros(Nonzeros),
     All(Box<Fours>),
 }
 
@@ -81,81 +72,6 @@ pub enum Multiplied {
     Nonzeros,
     /// All, each for those pixels whose input is in the map.
     All,
-}
-
-/// Some of the lines that filters read, and their weights.
-#[derive(Debug, Clone)]
-struct Columns {
-    /// Lines of the image before those that are gathered for a strip.
-    places: Vec<u32>,
-    matrix: Any4,
-}
-
-/// Lines of each [`Columns`]: as many as stay in the first-level cache, where the rows have enough weights in each to make up for keeping their sums between;
-/// else all.
-fn lines_at_once(places: usize, line: usize, nonzeros: usize, rows: usize) -> usize {
-    /// Weights of a row.
-    const LEAST: usize = 14;
-    let blocks = (places * line).div_ceil(CACHE).max(1);
-    match nonzeros / (rows * blocks).max(1) >= LEAST {
-        true => places.div_ceil(blocks).max(1),
-        false => places.max(1),
-    }
-}
-
-impl Weights {
-    /// The weights of filters that are not zero. `line` says which line of the image an entry reads.
-    fn nonzeros(dot: Dot, filters: Vec<Unpacked>, line: impl Fn(u32) -> u32) -> Self {
-        // The lines that any of these filters reads, in their order in memory.
-        let read = filters.iter().flat_map(|filter| &filter.entries);
-        let mut places: Vec<u32> = read.map(|entry| line(entry.0)).collect();
-        places.sort_unstable();
-        places.dedup();
-        let nonzeros = filters.iter().map(|filter| filter.entries.len()).sum();
-        let at_once = lines_at_once(places.len(), dot.line(), nonzeros, filters.len());
-        let chunks = places.len().div_ceil(at_once).max(1);
-        let mut rows: Vec<Vec<(u32, Unpacked)>> = (0..chunks).map(|_| Vec::new()).collect();
-        for (row, whole) in (0..).zip(filters) {
-            let place = |&(k, level): &Entry| {
-                let place = places.binary_search(&line(k));
-                let place = place.expect("a line that a filter reads");
-                (u32::try_from(place).expect("as many as lines"), level)
-            };
-            let mut entries: Vec<Entry> = whole.entries.iter().map(place).collect();
-            entries.sort_unstable_by_key(|&(place, _)| place);
-            let mut entries = &entries[..];
-            for (chunk, rows) in rows.iter_mut().enumerate() {
-                let first = chunk * at_once;
-                let end = entries.partition_point(|e| (e.0 as usize) < first + at_once);
-                let (part, rest) = entries.split_at(end);
-                entries = rest;
-                if part.is_empty() && chunk > 0 && chunk + 1 < chunks {
-                    continue;
-                }
-                let first = u32::try_from(first).expect("as many as lines");
-                let part = part.iter().map(|&(place, level)| (place - first, level));
-                rows.push((
-                    row,
-                    Unpacked {
-                        entries: part.collect(),
-                        ..whole
-                    },
-                ));
-            }
-        }
-        let places_of = |chunk: usize| {
-            let places = &places[chunk * at_once..];
-            places[..at_once.min(places.len())].to_vec()
-        };
-        let columns = rows.into_iter().enumerate().map(|(chunk, rows)| Columns {
-            places: places_of(chunk),
-            matrix: Any4::pack_some(dot, rows, dot.line()),
-        });
-        Self::Nonzeros {
-            columns: columns.collect(),
-            nonzeros,
-        }
-    }
 }
 
 impl Conv {
@@ -229,7 +145,7 @@ impl Conv {
                     let line = k as usize / (kh * kw) * image.channel + row * image.row + column;
                     u32::try_from(line).expect("an image of less than 2^32 lines")
                 };
-                Weights::nonzeros(dot, filters, line)
+                Weights::Nonzeros(Nonzeros::pack(dot, filters, line))
             }
             Multiplied::All => {
                 let window = ImageWindow {
@@ -273,9 +189,7 @@ impl Conv {
         let read = most(&mut self.strips.iter().flat_map(|strip| strip.x));
         let written = most(&mut self.strips.iter().flat_map(|strip| strip.y));
         let place = match &self.weights {
-            Weights::Nonzeros { columns, .. } => {
-                most(&mut columns.iter().flat_map(|c| c.places.iter().copied()))
-            }
+            Weights::Nonzeros(nonzeros) => nonzeros.last_place(),
             Weights::All(fours) => fours.last_place(),
         };
         if let (Some(place), Some(line)) = (place, read) {
@@ -360,11 +274,11 @@ impl Conv {
         let quantized = quantized as f64 * int8.quantize;
         let store = if self.pools { int8.pool } else { int8.store };
         match &self.weights {
-            Weights::Nonzeros { columns, nonzeros } => {
-                let places: usize = columns.iter().map(|c| c.places.len()).sum();
-                let gathered = (lanes * places) as f64 * int8.gather;
-                let products = (nonzeros * lanes) as f64 * int8.conv;
-                let products = costs.unless_far(products, Self::bytes(self));
+            Weights::Nonzeros(nonzeros) => {
+                let [multiply_adds, gathered] = nonzeros.work();
+                let gathered = (lanes * gathered) as f64 * int8.gather;
+                let products = (lanes * multiply_adds) as f64 * int8.conv;
+                let products = costs.unless_far(products, nonzeros.bytes());
                 quantized + gathered + products + sums * store
             }
             Weights::All(fours) => {
@@ -387,33 +301,17 @@ impl Conv {
     /// Bytes of the lines that are gathered at once.
     fn lines_len(&self) -> usize {
         match &self.weights {
-            Weights::Nonzeros { columns, .. } => {
-                let most = columns.iter().map(|c| c.places.len()).max();
-                let strips = self.strips_at_once(columns);
-                strips * most.unwrap_or(0) * self.dot.line()
-            }
+            Weights::Nonzeros(nonzeros) => nonzeros.lines_len(self.dot.line(), self.strips.len()),
             Weights::All(fours) => fours.lines_len(),
         }
     }
 
-    /// Sums over some of the columns of a strip.
+    /// Sums between the products of a strip.
     fn sums_len(&self) -> usize {
         match &self.weights {
-            Weights::Nonzeros { columns, .. } if columns.len() > 1 => {
-                self.output.map()[0] * SAMPLES
-            }
-            _ => 0,
+            Weights::Nonzeros(nonzeros) => nonzeros.sums_len(),
+            Weights::All(_) => 0,
         }
-    }
-
-    /// Strips that are gathered together, as many as stay in the first-level cache: so neighbouring lines of a channel of output are written one after the
-    /// other, and weights are read less often.
-    fn strips_at_once(&self, columns: &[Columns]) -> usize {
-        let [columns] = columns else {
-            return 1;
-        };
-        let strip = columns.places.len() * self.dot.line();
-        (CACHE / strip.max(1)).clamp(1, self.strips.len().max(1))
     }
 
     /// Bytes of the image in scratch.
@@ -512,10 +410,9 @@ impl Conv {
             // output and the residual those of the strips, by the invariants of `Conv`.
             unsafe {
                 match &self.weights {
-                    Weights::Nonzeros { columns, .. } => {
-                        let strips = Strips {
-                            columns,
-                            at_once: self.strips_at_once(columns),
+                    Weights::Nonzeros(nonzeros) => {
+                        let strips = NonzeroStrips {
+                            nonzeros,
                             x: x.as_ptr(),
                             lines: lines.as_mut_ptr(),
                             sums: sums.as_mut_ptr().cast(),
@@ -554,7 +451,7 @@ impl Conv {
             Writes::Bytes(..) => "-q",
         };
         let (format, tile) = match &self.weights {
-            Weights::Nonzeros { .. } => ("any4", SAMPLES),
+            Weights::Nonzeros(_) => ("any4", SAMPLES),
             Weights::All(fours) if fours.expands() => ("bitmask4", LANES),
             Weights::All(_) => ("dense4", LANES),
         };
@@ -563,110 +460,9 @@ impl Conv {
 
     /// Bytes of packed weights, offsets, row numbers, scales and offsets.
     pub fn bytes(&self) -> usize {
-        let bytes = |c: &Columns| c.matrix.bytes() + size_of_val(&c.places[..]);
         match &self.weights {
-            Weights::Nonzeros { columns, .. } => columns.iter().map(bytes).sum(),
+            Weights::Nonzeros(nonzeros) => nonzeros.bytes(),
             Weights::All(fours) => fours.bytes(),
-        }
-    }
-}
-
-/// All strips of a sample, or of a tile.
-///
-/// `x` is readable for the lines that places and strips say, `lines` writable for a line for each place of some columns and [`Conv::strips_at_once`] strips,
-/// `sums` for [`Conv::sums_len`] sums, and what the output says holds for each strip.
-struct Strips<'a> {
-    columns: &'a [Columns],
-    at_once: usize,
-    x: *const u8,
-    lines: *mut u8,
-    sums: *mut i32,
-    output: StripOutput<'a>,
-}
-
-impl Task for Strips<'_> {
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        for strips in self.output.strips.chunks(self.at_once) {
-            let output = StripOutput {
-                strips,
-                ..self.output
-            };
-            // SAFETY: by the contract of the task; the instruction set is enabled (contract of the trait).
-            unsafe {
-                if let [columns] = self.columns {
-                    self.product::<L, _>(columns, strips, output);
-                    continue;
-                }
-                for (i, columns) in self.columns.iter().enumerate() {
-                    let before = Partial {
-                        sums: self.sums,
-                        begins: i == 0,
-                    };
-                    if i + 1 < self.columns.len() {
-                        self.product::<L, _>(columns, strips, before);
-                    } else {
-                        self.product::<L, _>(columns, strips, Last { before, output });
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Strips<'_> {
-    /// Gathers the lines of some columns for a strip. `joined` is that of the strip, as a constant, so that each kind has a loop of its own.
-    ///
-    /// # Safety
-    /// As for the task, and the instruction set of `L` is enabled where this is inlined.
-    #[inline(always)]
-    unsafe fn gather<L: Lanes>(
-        &self,
-        columns: &Columns,
-        strip: &Strip,
-        joined: Joined,
-        to: *mut u8,
-    ) {
-        for (i, &place) in columns.places.iter().enumerate() {
-            // SAFETY: by the contract of this function.
-            unsafe {
-                let from = |k: usize| {
-                    let line = place as usize + strip.x[k] as usize;
-                    self.x.add(line * LANES)
-                };
-                let from = [from(0), from(1), from(2), from(3)];
-                L::copy_line(from, joined, to.add(i * SAMPLES * L::FORMS));
-            }
-        }
-    }
-
-    /// Gathers the lines of some columns for strips, and multiplies them.
-    ///
-    /// # Safety
-    /// As for the task, and the instruction set of `L` is enabled where this is inlined.
-    #[inline(always)]
-    unsafe fn product<L: Lanes, O: Output>(&self, columns: &Columns, strips: &[Strip], output: O) {
-        let line = SAMPLES * L::FORMS;
-        let tile = columns.places.len() * line;
-        // SAFETY: by the contract of this function.
-        unsafe {
-            for (t, strip) in strips.iter().enumerate() {
-                let to = self.lines.add(t * tile);
-                match strip.joined[0] {
-                    Joined::Apart => self.gather::<L>(columns, strip, Joined::Apart, to),
-                    Joined::Pairs => self.gather::<L>(columns, strip, Joined::Pairs, to),
-                    Joined::Four => self.gather::<L>(columns, strip, Joined::Four, to),
-                }
-            }
-            let product = Product {
-                matrix: &columns.matrix,
-                x: self.lines,
-                tile,
-                tiles: strips.len(),
-                at_once: strips.len(),
-                output,
-            };
-            product.run::<L>();
         }
     }
 }
@@ -703,7 +499,7 @@ impl PackedKernel for Conv {
 
     fn is_sparse(&self) -> bool {
         match &self.weights {
-            Weights::Nonzeros { .. } => true,
+            Weights::Nonzeros(_) => true,
             Weights::All(fours) => fours.expands(),
         }
     }

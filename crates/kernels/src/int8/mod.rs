@@ -25,6 +25,7 @@ mod lanes;
 mod linear;
 mod lines;
 mod maps;
+mod nonzeros;
 mod peak;
 mod pool;
 mod quantization;
