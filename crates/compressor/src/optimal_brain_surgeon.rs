@@ -25,7 +25,7 @@ const CHUNK: usize = 256;
 const MOST_OF_OWN_ORDER: usize = 640;
 /// Inputs of a block of a common order.
 const BLOCK: usize = 128;
-/// Shares of the weights at which a common order's costs are found; between them they are interpolated.
+/// Shares of the weights at which a common order's costs are found; between them, what one more weight costs is interpolated.
 const SHARES: [f64; 9] = [0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.88, 0.94, 0.98];
 /// Multiply-adds that a refit of a layer may take.
 const MOST_REFIT: f64 = 3e11;
@@ -222,17 +222,17 @@ impl Surgeon {
             }
             Order::Common(factor) => {
                 let all = self.weights();
-                let mut costs = vec![0.0];
+                let mut found = vec![(0, 0.0)];
                 for share in SHARES.into_iter().chain([1.0]) {
-                    let removed = ((share * all as f64).round() as usize).max(costs.len());
-                    let (_, cost) = self.in_common_order(factor, removed.min(all));
-                    let (from, last) = (costs.len() - 1, costs[costs.len() - 1]);
-                    // Costs of more weights are no lower, which the blocks do not make sure of.
-                    let step = (cost / energy - last).max(0.0) / (removed - from) as f64;
-                    costs.extend((1..=removed - from).map(|i| last + i as f64 * step));
+                    let removed = (share * all as f64).round() as usize;
+                    let (before, last) = found[found.len() - 1];
+                    if removed > before {
+                        let (_, cost) = self.in_common_order(factor, removed);
+                        // Costs of more weights are no lower, which the blocks do not make sure of.
+                        found.push((removed, (cost / energy).max(last)));
+                    }
                 }
-                costs.truncate(all + 1);
-                costs
+                interpolated(&found)
             }
         }
     }
@@ -364,6 +364,33 @@ impl Surgeon {
         }
         Ok(whole)
     }
+}
+
+/// What every number of weights costs, of some numbers with their costs, from none to all. What one more weight costs is that of the middle between two
+/// of these, and lies on a line between two middles: so layers do not lose just such a number.
+fn interpolated(found: &[(usize, f64)]) -> Vec<f64> {
+    let steps: Vec<(f64, f64)> = found
+        .windows(2)
+        .map(|pair| {
+            let [(a, from), (b, to)] = [pair[0], pair[1]];
+            ((a + b) as f64 / 2.0, (to - from) / (b - a) as f64)
+        })
+        .collect();
+    let mut costs = vec![0.0];
+    let mut next = 0;
+    for i in 0..found.last().map_or(0, |(all, _)| *all) {
+        let at = i as f64 + 0.5;
+        while next < steps.len() && steps[next].0 < at {
+            next += 1;
+        }
+        let step = match (next.checked_sub(1).map(|k| steps[k]), steps.get(next)) {
+            (Some((a, from)), Some(&(b, to))) => from + (to - from) * (at - a) / (b - a),
+            (Some((_, step)), None) | (None, Some(&(_, step))) => step,
+            (None, None) => 0.0,
+        };
+        costs.push(costs[i] + step);
+    }
+    costs
 }
 
 /// The rows that lose a weight, one after the other, with the costs.
@@ -639,5 +666,21 @@ mod tests {
         let costs = common.costs();
         assert_eq!(costs.len(), UNITS * INPUTS + 1);
         assert!(costs.is_sorted() && costs[1] > 0.0);
+    }
+
+    /// What one more weight costs is that of the middle of a step, and between two middles on a line.
+    #[test]
+    fn costs_between_those_that_were_found_rise_evenly() {
+        let costs = interpolated(&[(0, 0.0), (10, 100.0), (20, 400.0), (30, 900.0)]);
+        assert_eq!(costs.len(), 31);
+        // Squares, but for the first and the last half of a step.
+        assert_eq!(
+            [costs[5], costs[10], costs[20], costs[30]],
+            [50.0, 125.0, 425.0, 900.0]
+        );
+        let steps: Vec<f64> = costs.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(steps.is_sorted());
+        assert_eq!(interpolated(&[(0, 0.0)]), [0.0]);
+        assert_eq!(interpolated(&[(0, 0.0), (2, 3.0)]), [0.0, 1.5, 3.0]);
     }
 }

@@ -25,6 +25,9 @@ const MOST_INPUTS: usize = 4608;
 /// Matrices of a layer that are in memory together: of products, damped and inverted, and factors.
 const MATRICES: usize = 6;
 
+/// The outputs of the network are measured on one batch of so many.
+const MEASURED_BATCHES: usize = 4;
+
 /// A layer that is pruned.
 struct Layer<'n> {
     node: &'n Node,
@@ -45,6 +48,15 @@ pub(crate) struct Batch {
     pub length: usize,
     /// The numbers of all samples, by the names of the network's inputs.
     pub inputs: Vec<(String, Vec<f32>)>,
+}
+
+impl Batch {
+    /// The numbers as a session takes them.
+    fn named(&self) -> Vec<(&str, &[f32])> {
+        (self.inputs.iter())
+            .map(|(name, x)| (name.as_str(), &x[..]))
+            .collect()
+    }
 }
 
 /// The inputs that layers are measured on.
@@ -140,13 +152,28 @@ pub(crate) fn calibrate(
     };
     // Layers that read the same value are measured together, such as the queries, keys and values of attention.
     let same: Vec<&[Layer<'_>]> = layers.chunk_by(|a, b| a.reads_as(b)).collect();
-    // How many weights each layer is to lose, by what that costs it in the dense network.
+    // How many weights each layer is to lose, by what that costs the outputs of the dense network.
+    let outputs = run.outputs(network, observer)?;
     let mut costs = vec![];
     for layers in &same {
         let moments = run.moments(network, None, &layers[0], observer)?;
         for layer in *layers {
             let surgeon = run.surgeon(network, layer, &moments, observer)?;
-            costs.push(run.pool.install(|| surgeon.costs()));
+            let mut of_layer = run.pool.install(|| surgeon.costs());
+            let removed = (settings.sparsity * surgeon.weights() as f64).round() as usize;
+            let mut pruned = network.clone();
+            layer.set(&mut pruned, run.pool.install(|| surgeon.prune(removed))?);
+            let others = run.outputs(&pruned, observer)?;
+            let difference = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+            let error: f64 = outputs.iter().zip(&others).map(difference).sum();
+            if !error.is_finite() {
+                return Err(not_finite(layer));
+            }
+            if of_layer[removed] > 0.0 {
+                let factor = error / of_layer[removed];
+                of_layer.iter_mut().for_each(|cost| *cost *= factor);
+            }
+            costs.push(of_layer);
         }
     }
     let mut removed = allocate(&costs, settings.sparsity).into_iter();
@@ -156,15 +183,7 @@ pub(crate) fn calibrate(
         let moments = run.moments(&pruned, Some(network), &layers[0], observer)?;
         for (layer, removed) in layers.iter().zip(&mut removed) {
             let surgeon = run.surgeon(network, layer, &moments, observer)?;
-            let [weights, bias] = run.pool.install(|| surgeon.prune(removed))?;
-            if let Some(tensor) = pruned.tensors.get_mut(layer.weight) {
-                let mut dense = tensor.to_dense();
-                dense.values = weights;
-                *tensor = Weights::Csr(Csr::from_dense(&dense));
-            }
-            if let Some(Weights::Dense(old)) = layer.bias.and_then(|b| pruned.tensors.get_mut(b)) {
-                old.values = bias;
-            }
+            layer.set(&mut pruned, run.pool.install(|| surgeon.prune(removed))?);
             let share = removed as f64 / (layer.units * layer.inputs).max(1) as f64;
             let name = &layer.node.name;
             observer.note(&format!(
@@ -176,7 +195,25 @@ pub(crate) fn calibrate(
     Ok(pruned)
 }
 
+/// What is wrong with a layer whose inputs or weights are not finite.
+fn not_finite(layer: &Layer<'_>) -> PipelineError {
+    let what = format!("calibration of layer `{}`", layer.node.name);
+    PipelineError::invalid(what, "finite inputs and weights", "others")
+}
+
 impl Layer<'_> {
+    /// Puts weights and biases, as [`Surgeon::prune`] gives them, in the place of those of the layer.
+    fn set(&self, network: &mut Network, [weights, bias]: [Vec<f32>; 2]) {
+        if let Some(tensor) = network.tensors.get_mut(self.weight) {
+            let mut dense = tensor.to_dense();
+            dense.values = weights;
+            *tensor = Weights::Csr(Csr::from_dense(&dense));
+        }
+        if let Some(Weights::Dense(old)) = self.bias.and_then(|b| network.tensors.get_mut(b)) {
+            old.values = bias;
+        }
+    }
+
     /// Whether what another layer reads is the same, row for row.
     fn reads_as(&self, other: &Self) -> bool {
         let window = |op: &Op| match op {
@@ -306,10 +343,40 @@ impl Run<'_> {
         let zeros = vec![0.0; layer.units];
         let bias = network.bias(layer.node).unwrap_or(&zeros);
         let surgeon = self.pool.install(|| Surgeon::new(&weights, bias, moments));
-        surgeon.map_err(|_| {
-            let what = format!("calibration of layer `{}`", layer.node.name);
-            PipelineError::invalid(what, "finite inputs and weights", "others")
-        })
+        surgeon.map_err(|_| not_finite(layer))
+    }
+
+    /// All outputs of a network on one batch of [`MEASURED_BATCHES`].
+    fn outputs(
+        &self,
+        network: &Network,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<f32>, PipelineError> {
+        let types = network.types()?;
+        let session = session(network, WeightMode::Dense, BATCH, self.threads)?;
+        let (mut all, mut number) = (vec![], 0);
+        self.inputs.for_each(&mut |batch| {
+            if observer.stop() {
+                return Err(PipelineError::Interrupted { folder: None });
+            }
+            number += 1;
+            if (number - 1) % MEASURED_BATCHES != 0 {
+                return Ok(());
+            }
+            let elements = |name: &str| types[name].shape(batch.length).elements();
+            let names = network.graph.outputs.iter().map(String::as_str);
+            let mut outputs: Vec<(&str, Vec<f32>)> = names
+                .map(|name| (name, vec![0.0; batch.count * elements(name)]))
+                .collect();
+            let mut slices: Vec<(&str, &mut [f32])> = outputs
+                .iter_mut()
+                .map(|(name, y)| (*name, &mut y[..]))
+                .collect();
+            session.run(batch.count, &batch.named()[..], &mut slices[..])?;
+            outputs.iter().for_each(|(_, y)| all.extend_from_slice(y));
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     /// What a layer reads in `now`, and in the `dense` network where that is another, summed over the samples.
@@ -421,10 +488,7 @@ impl Reader {
             None => None,
             Some(session) => {
                 let mut y = vec![0.0; batch.count * shape.elements()];
-                let inputs = batch.inputs.iter();
-                let inputs: Vec<(&str, &[f32])> =
-                    inputs.map(|(n, x)| (n.as_str(), &x[..])).collect();
-                session.run(batch.count, &inputs[..], &mut y[..])?;
+                session.run(batch.count, &batch.named()[..], &mut y[..])?;
                 Some(y)
             }
         };
@@ -492,6 +556,7 @@ fn up_to(network: &Network, value: &str) -> Result<Network, PipelineError> {
 
 #[cfg(test)]
 mod tests {
+    use sparsevd_compressor::trainer::Silent;
     use sparsevd_compressor::{Images, initialise};
     use sparsevd_format::{Dataset, Pixels};
     use sparsevd_model::{Conv2d, GraphBuilder, Preprocessing};
@@ -611,6 +676,43 @@ mod tests {
             [step(8, 1024), step(2, 256), step(3, 63), step(0, 49)],
             [9, 3, 4, 1]
         );
+    }
+
+    /// Of two layers that are alike, that loses more weights which the outputs depend on less.
+    #[test]
+    fn layers_that_matter_little_lose_more() {
+        let mut b = GraphBuilder::new("two");
+        b.preprocessing(Preprocessing::default());
+        let shape = Shape::from([12]);
+        let x = b.input("x", shape.clone());
+        let [one, two] = ["one", "two"].map(|name| b.linear(name, &x, 12));
+        let concat = Op::Concat(sparsevd_model::ops::Concat { axis: 0 });
+        let both = b.op("both", concat, &[&one, &two]);
+        b.linear("out", &both, 4);
+        let (graph, shapes) = b.finish_with_tensors().unwrap();
+        let mut network = initialise(graph, &shapes, 3).unwrap();
+        let one = network.tensors["one.weight"].clone();
+        network.tensors.insert("two.weight".into(), one);
+        let Some(Weights::Dense(out)) = network.tensors.get_mut("out.weight") else {
+            unreachable!("it was just made");
+        };
+        for row in out.values.chunks_exact_mut(24) {
+            row[12..].iter_mut().for_each(|w| *w *= 0.1);
+        }
+        let pixels = (0..200 * 12_u32).map(|i| (i * i % 251) as u8).collect();
+        let set = Dataset::new(Pixels::U8(pixels), shape.clone(), vec![0; 200]).unwrap();
+        let samples = Images::new(set, &shape, &Preprocessing::default());
+        let settings = Calibration {
+            samples: 200,
+            sparsity: 0.5,
+            every_layer: true,
+            keep_dense: vec!["out".into()],
+        };
+        let inputs = FirstSamples::new(&network, &samples, 200);
+        let pruned = calibrate(&network, &settings, &inputs, 1, &mut Silent).unwrap();
+        let left = ["one.weight", "two.weight"].map(|name| pruned.tensors[name].nonzeros());
+        assert_eq!(left[0] + left[1], 144);
+        assert!(left[0] > 2 * left[1], "{left:?}");
     }
 
     #[test]
