@@ -27,13 +27,15 @@ ROUND_SECONDS = 1.0
 
 
 class Bert:
-    """The mean of the last layer's vectors, at length 1 where the folder normalises."""
+    """The mean of the last layer's vectors, or the first of them, as the folder pools; at length 1 where it normalises."""
 
     def __init__(self, folder: pathlib.Path, dtype: torch.dtype = torch.float32):
         self.config = json.loads((folder / "config.json").read_text())
         self.tensors = {k: v.to(dtype) for k, v in load_file(folder / "model.safetensors").items() if v.is_floating_point()}
         modules = json.loads((folder / "modules.json").read_text())
         self.normalises = any(m["type"].endswith("Normalize") for m in modules)
+        pooling = json.loads((folder / modules[1]["path"] / "config.json").read_text())
+        self.takes_first = pooling.get("pooling_mode_cls_token", False)
 
     def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.linear(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
@@ -59,8 +61,8 @@ class Bert:
             x = self.norm(f"{block}.attention.output.LayerNorm", self.linear(f"{block}.attention.output.dense", y) + x)
             y = torch.nn.functional.gelu(self.linear(f"{block}.intermediate.dense", x))
             x = self.norm(f"{block}.output.LayerNorm", self.linear(f"{block}.output.dense", y) + x)
-        mean = x.mean(1)
-        return torch.nn.functional.normalize(mean, dim=1) if self.normalises else mean
+        pooled = x[:, 0] if self.takes_first else x.mean(1)
+        return torch.nn.functional.normalize(pooled, dim=1) if self.normalises else pooled
 
 
 def sentences(tokenizer) -> list[str]:

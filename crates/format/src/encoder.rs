@@ -44,7 +44,7 @@ pub(crate) fn is_encoder(folder: &Path) -> bool {
 ///
 /// # Errors
 /// A folder without these files; another kind of model; a field of `config.json` that is missing, or has a value that no operator computes; a tensor
-/// that is missing or of another shape than `config.json` says; a pooling other than the mean of all tokens.
+/// that is missing or of another shape than `config.json` says; a pooling other than the mean of all tokens or the first of them.
 pub fn read_encoder(folder: impl AsRef<Path>) -> Result<Encoder, FormatError> {
     let folder = folder.as_ref();
     let config = Config::read(folder)?;

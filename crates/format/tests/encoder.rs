@@ -249,17 +249,29 @@ fn what_no_operator_computes_and_what_does_not_fit_is_named() {
     });
     assert!(missing.contains("`hidden_size`") && missing.contains("no such field"));
 
-    let pooling = |field, value: bool| error("1_Pooling/config.json", &set(field, value.into()));
-    let text = pooling("pooling_mode_cls_token", true);
-    assert!(
-        text.contains("`pooling_mode_cls_token`: expected false"),
-        "{text}"
-    );
-    let text = pooling("pooling_mode_mean_tokens", false);
-    assert!(
-        text.contains("`pooling_mode_mean_tokens`: expected true"),
-        "{text}"
-    );
+    let pooling = |field, value: Value| error("1_Pooling/config.json", &set(field, value));
+    for (field, value, got) in [
+        (
+            "pooling_mode_cls_token",
+            json!(true),
+            "got `pooling_mode_cls_token`: true, `pooling_mode_mean_tokens`: true",
+        ),
+        ("pooling_mode_mean_tokens", json!(false), "got none"),
+        (
+            "pooling_mode_mean_tokens",
+            json!(1),
+            "got `pooling_mode_mean_tokens`: 1",
+        ),
+        (
+            "pooling_mode_lasttoken",
+            json!(true),
+            "got `pooling_mode_lasttoken`: true, `pooling_mode_mean_tokens`: true",
+        ),
+    ] {
+        let text = pooling(field, value);
+        let expected = "pooling: expected true for one of `pooling_mode_mean_tokens`, `pooling_mode_cls_token` alone";
+        assert!(text.contains(expected) && text.ends_with(got), "{text}");
+    }
     let text = error("modules.json", &|m| m[2]["type"] = "models.Dense".into());
     assert!(text.ends_with("got Transformer, Pooling, Dense"), "{text}");
     let text = error("modules.json", &|m| m[1]["path"] = "../other".into());

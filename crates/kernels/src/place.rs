@@ -183,14 +183,20 @@ pub struct SliceKernel {
     pub features: usize,
     /// Elements of a sample of the input before those.
     pub offset: usize,
-    /// Elements of a sample of the input.
-    pub total: usize,
+    /// Elements of a sample of the input. `None` where a free dimension is cut, in [`Layout::Single`]: then as many as there are.
+    pub total: Option<usize>,
 }
 
 impl PackedKernel for SliceKernel {
     fn run(&self, operands: Operands<'_>) {
-        let Operands { x, y, .. } = operands;
-        slice(self.layout, x, y, self.features, self.offset, self.total);
+        let Operands { x, y, n, .. } = operands;
+        // Of no samples any size is right.
+        let least = self.offset.saturating_add(self.features);
+        let total = self
+            .total
+            .or_else(|| x.len().checked_div(n))
+            .unwrap_or(least);
+        slice(self.layout, x, y, self.features, self.offset, total);
     }
 
     fn name(&self) -> String {

@@ -28,7 +28,7 @@ use sparsevd_kernels::int8::{self, Dot, byte_tiles, quantize};
 use sparsevd_kernels::kernel::{InputSplit, Operands};
 use sparsevd_kernels::layer_norm::LayerNorm;
 use sparsevd_kernels::panel_gemm::PanelGemm;
-use sparsevd_kernels::place::{PadKernel, PlaceKernel, pad, place};
+use sparsevd_kernels::place::{PadKernel, PlaceKernel, SliceKernel, pad, place};
 use sparsevd_kernels::pool::{Pool, Reduction};
 use sparsevd_kernels::pool_blocks::{BlockPool, GlobalPool};
 use sparsevd_kernels::prelu::PRelu;
@@ -657,6 +657,32 @@ fn padding_and_places_refuse_sizes_that_wrap() {
                 );
             });
         }
+    }
+    let part = |features, offset, total| SliceKernel {
+        layout: Layout::Single,
+        features,
+        offset,
+        total,
+    };
+    // The total is that of the input, where a free dimension is cut.
+    assert_eq!(run(&part(2, 1, Some(5)), 15, 6, 3), [1.0; 6]);
+    assert_eq!(run(&part(2, 1, None), 15, 6, 3), [1.0; 6]);
+    assert!(run(&part(2, 1, None), 0, 0, 0).is_empty());
+    for (kernel, x, y, n) in [
+        (part(2, 1, Some(5)), 14, 6, 3),
+        (part(2, 1, None), 14, 6, 3),
+        (part(2, 1, None), 15, 4, 3),
+        (part(2, 1, None), 6, 6, 3),
+    ] {
+        refuses("a part", || run(&kernel, x, y, n));
+    }
+    for big in huge() {
+        refuses("a part", || run(&part(2, 1, None), 15, 6, big));
+        for total in [Some(5), None] {
+            refuses("a part", || run(&part(big, 1, total), 15, 6, 3));
+            refuses("a part", || run(&part(2, big, total), 15, 6, 3));
+        }
+        refuses("a part", || run(&part(2, 1, Some(big)), 15, 6, 3));
     }
 }
 

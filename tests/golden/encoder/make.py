@@ -91,12 +91,13 @@ def main():
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": VOCABULARY},
     })
     model = Bert(HERE, torch.float64)
-    rows = []
-    for _, tokens in TEXTS:
-        ids = [VOCABULARY[t] for t in ["[CLS]", *tokens.split()[:18], "[SEP]"]]
-        rows.append(model.embed(torch.tensor([ids])).numpy())
     (HERE / "texts.txt").write_text("".join(f"{text}\n" for text, _ in TEXTS))
-    np.save(HERE / "embeddings.npy", np.concatenate(rows).astype(np.float32))
+    for name, model.takes_first in [("embeddings", False), ("embeddings-cls", True)]:
+        rows = []
+        for _, tokens in TEXTS:
+            ids = [VOCABULARY[t] for t in ["[CLS]", *tokens.split()[:18], "[SEP]"]]
+            rows.append(model.embed(torch.tensor([ids])).numpy())
+        np.save(HERE / f"{name}.npy", np.concatenate(rows).astype(np.float32))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-//! Operators that only move numbers: concatenation, borders, and reshapings and transpositions, which are another order of elements.
+//! Operators that only move numbers: concatenation, borders, and those whose output has elements of the input in another order.
 
 use std::sync::Arc;
 
 use sparsevd_kernels::training::Real;
+use sparsevd_model::ops;
 
 use super::size::{MapSize, places};
 
@@ -76,12 +77,12 @@ pub(crate) fn pad_backward<T: Real>(
     }
 }
 
-/// The elements of a value in another order, in other dimensions.
+/// Elements of a value in another order, in other dimensions: all of them or some, or some several times.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Order {
     /// Dimensions of the output per sample, in the order of the network.
     pub dims: Vec<usize>,
-    /// For each place of the output, the place in the input; `None` where all stay in theirs.
+    /// For each place of the output, the place in the input; `None` where all are there and stay in theirs.
     from: Option<Arc<[u32]>>,
     /// Elements of the input.
     elements: usize,
@@ -108,15 +109,38 @@ impl Order {
         })
     }
 
+    /// The elements from `start` on and before `end` along a dimension. `None` where places have more than 32 bits.
+    pub fn sliced(dims: &[usize], ops::Slice { axis, start, end }: ops::Slice) -> Option<Self> {
+        let inner = dims[axis + 1..].iter().product::<usize>();
+        let mut to = dims.to_vec();
+        to[axis] = end - start;
+        let [all, kept] = [dims[axis] * inner, to[axis] * inner];
+        Self::new(dims, to, |i| i / kept * all + start * inner + i % kept)
+    }
+
+    /// Copies along the dimensions of one element, to those of `to`. `None` where places have more than 32 bits.
+    pub fn expanded(dims: &[usize], to: &[usize]) -> Option<Self> {
+        Self::new(dims, to.to_vec(), |mut i| {
+            let (mut at, mut stride) = (0, 1);
+            for (&size, &copies) in dims.iter().zip(to).rev() {
+                at += i % copies % size * stride;
+                i /= copies;
+                stride *= size;
+            }
+            at
+        })
+    }
+
     /// `source` gives the element of the input, in C order, that an element of the output is.
     fn new(dims: &[usize], to: Vec<usize>, source: impl Fn(usize) -> usize) -> Option<Self> {
         let elements = dims.iter().product::<usize>();
-        let mut from = vec![0; elements];
+        let mut from = vec![0; to.iter().product()];
         let (place, place_of_source) = (places(&to), places(dims));
-        for i in 0..elements {
+        for i in 0..from.len() {
             from[place(i)] = u32::try_from(place_of_source(source(i))).ok()?;
         }
-        let stays = from.iter().enumerate().all(|(i, &f)| i == f as usize);
+        let stays =
+            from.len() == elements && from.iter().enumerate().all(|(i, &f)| i == f as usize);
         Some(Self {
             dims: to,
             from: (!stays).then(|| from.into()),

@@ -92,7 +92,9 @@ impl<'a> Kind<'a> {
                 _ => None,
             },
             Op::L2Normalize => (dims.len() != 3).then_some(Function::UnitLength),
-            Op::Softmax(_) | Op::LogSoftmax(_) | Op::MatMul | Op::Expand(_) | Op::Slice(_) => None,
+            Op::Slice(slice) => Order::sliced(dims, *slice).map(Function::Arrangement),
+            Op::Expand(expand) => Order::expanded(dims, &expand.shape).map(Function::Arrangement),
+            Op::Softmax(_) | Op::LogSoftmax(_) | Op::MatMul => None,
         };
         function.map_or(Self::NotTrained, Self::Function)
     }
@@ -108,7 +110,7 @@ pub(crate) enum Function {
     GlobalAveragePool,
     /// A border: pixels at the top, left, bottom and right, and what they hold.
     Pad([usize; 4], f32),
-    /// Reshaping, transposition, or flattening where a consumer is not a linear layer, which gathers its inputs.
+    /// Reshaping, transposition, a part, copies, or flattening where a consumer is not a linear layer, which gathers its inputs.
     Arrangement(Order),
     /// A layer normalisation, over groups of as many elements as its scale has.
     LayerNorm {

@@ -406,6 +406,55 @@ pub fn of_vectors() -> Case {
     case(Shape::from([3, 5]), nodes, &shapes)
 }
 
+/// Parts and copies of a map and of vectors: some channels, some rows, weights of channels from their means, and the first vector added to all.
+pub fn parts() -> Case {
+    let slice = |axis, start, end| Op::Slice(ops::Slice { axis, start, end });
+    let expand = |shape: &[usize]| {
+        Op::Expand(ops::Expand {
+            shape: shape.to_vec(),
+        })
+    };
+    let shape = vec![8, 6];
+    let nodes = vec![
+        (
+            "c",
+            conv("c", window([2, 3], [1, 1], [1, 1, 0, 1], [1, 1])),
+            vec!["x"],
+        ),
+        ("channels", slice(0, 1, 3), vec!["c"]),
+        ("rows", slice(1, 1, 4), vec!["c"]),
+        ("means", Op::GlobalAveragePool, vec!["c"]),
+        ("wide", expand(&[4, 4, 3]), vec!["means"]),
+        ("gated", Op::Mul, vec!["c", "wide"]),
+        ("f1", Op::Flatten, vec!["channels"]),
+        ("a", linear("a"), vec!["f1"]),
+        ("f2", Op::Flatten, vec!["rows"]),
+        ("b", linear("b"), vec!["f2"]),
+        (
+            "vectors",
+            Op::Reshape(ops::Reshape { shape }),
+            vec!["gated"],
+        ),
+        ("l", linear("l"), vec!["vectors"]),
+        ("first", slice(0, 0, 1), vec!["l"]),
+        ("copies", expand(&[8, 4]), vec!["first"]),
+        ("sum", Op::Add, vec!["copies", "l"]),
+        ("middle", slice(1, 1, 3), vec!["sum"]),
+        ("f3", Op::Flatten, vec!["middle"]),
+        ("d", linear("d"), vec!["f3"]),
+        ("two", Op::Add, vec!["a", "b"]),
+        ("all", Op::Add, vec!["two", "d"]),
+    ];
+    let shapes = [
+        with_bias("c", [4, 2, 2, 3]),
+        with_bias("a", [3, 24]),
+        with_bias("b", [3, 36]),
+        with_bias("l", [4, 6]),
+        with_bias("d", [3, 16]),
+    ];
+    case(Shape::from([2, 4, 3]), nodes, &shapes)
+}
+
 /// A block of a transformer over the vectors of a sample: attention whose keys and values are one value, then one with three, layer normalisations, the mean
 /// of the vectors and a vector of length 1.
 pub fn attentive() -> Case {

@@ -21,6 +21,7 @@ fn zeros_that_are_skipped_change_nothing() {
         pooled(),
         pooled_whole(),
         of_vectors(),
+        parts(),
         attentive(),
         mobile(),
         branches(),

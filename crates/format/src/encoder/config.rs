@@ -212,12 +212,34 @@ impl Config {
     }
 }
 
-/// What sentence-transformers does with the vectors of the tokens: their mean, and after it perhaps length 1.
+/// What sentence-transformers does with the vectors of the tokens: one of them all, and after it perhaps length 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Modules {
+    pub pooling: Pooling,
     pub normalizes: bool,
     /// Most tokens of a text, where a file says it.
     pub longest: Option<usize>,
+}
+
+/// How the vectors of all tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pooling {
+    /// Their mean.
+    Mean,
+    /// That of the first token, `[CLS]` or `<s>`.
+    Cls,
+}
+
+impl Pooling {
+    const ALL: [Self; 2] = [Self::Mean, Self::Cls];
+
+    /// The field of `1_Pooling/config.json` that chooses it.
+    fn field(self) -> &'static str {
+        match self {
+            Self::Mean => "pooling_mode_mean_tokens",
+            Self::Cls => "pooling_mode_cls_token",
+        }
+    }
 }
 
 /// An entry of `modules.json`.
@@ -231,7 +253,7 @@ impl Modules {
     /// `None` for a folder without `modules.json`.
     ///
     /// # Errors
-    /// Other modules than a transformer, a pooling by the mean of vectors of `width` numbers and perhaps a normalisation, in this order.
+    /// Other modules than a transformer, a [`Pooling`] of vectors of `width` numbers and perhaps a normalisation, in this order.
     pub fn read(folder: &Path, width: usize) -> Result<Option<Self>, FormatError> {
         let path = folder.join("modules.json");
         let Some(json) = optional(&path)? else {
@@ -268,35 +290,47 @@ impl Modules {
                 format!("`{place}`"),
             ));
         }
-        check_pooling(&folder.join(place).join("config.json"), width)?;
         Ok(Some(Self {
+            pooling: pooling(&folder.join(place).join("config.json"), width)?,
             normalizes,
             longest: longest(&folder.join("sentence_bert_config.json"))?,
         }))
     }
 }
 
-/// Checks that the vectors of all tokens are replaced by their mean.
-fn check_pooling(path: &Path, width: usize) -> Result<(), FormatError> {
+/// The pooling that the one field chooses which is true.
+fn pooling(path: &Path, width: usize) -> Result<Pooling, FormatError> {
     let fields = object(path)?;
     let wrong = |field: &str, expected: String, got: Option<&Value>| {
         FormatError::invalid(path, format!("`{field}`"), expected, shown(got))
     };
-    const MEAN: &str = "pooling_mode_mean_tokens";
-    for (field, value) in &fields {
-        let expected = field == MEAN;
-        if field.starts_with("pooling_mode_") && *value != Value::Bool(expected) {
-            let expected = format!("{expected}: the mean of all tokens alone");
-            return Err(wrong(field, expected, Some(value)));
-        }
-    }
-    if !fields.contains_key(MEAN) {
-        return Err(wrong(MEAN, "true".into(), None));
-    }
+    let modes = fields.iter().filter(|(field, value)| {
+        field.starts_with("pooling_mode_") && **value != Value::Bool(false)
+    });
+    let modes: Vec<(&str, &Value)> = modes.map(|(f, value)| (f.as_str(), value)).collect();
+    let pooling = Pooling::ALL
+        .into_iter()
+        .find(|p| modes == [(p.field(), &Value::Bool(true))]);
+    let pooling = pooling.ok_or_else(|| {
+        let one_of = Pooling::ALL.map(|p| format!("`{}`", p.field())).join(", ");
+        let got = modes
+            .iter()
+            .map(|(field, value)| format!("`{field}`: {value}"));
+        let got = match &got.collect::<Vec<_>>()[..] {
+            [] => "none".to_owned(),
+            got => got.join(", "),
+        };
+        FormatError::invalid(
+            path,
+            "pooling",
+            format!("true for one of {one_of} alone"),
+            got,
+        )
+    })?;
     match fields.get("word_embedding_dimension") {
-        None => Ok(()),
+        None => Ok(pooling),
         Some(value) if value.as_u64().and_then(|n| usize::try_from(n).ok()) == Some(width) => {
-            Ok(())
+            Ok(pooling)
         }
         other => {
             let expected = format!("{width}, the width of the encoder");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sparsevd_model::{DType, GraphBuilder, Input, Op, Shape, ops};
 
-use super::config::{Kind, Modules, Settings};
+use super::config::{Kind, Modules, Pooling, Settings};
 use crate::FormatError;
 use crate::safetensors::Container;
 
@@ -174,10 +174,23 @@ pub(super) fn pooled(b: &mut GraphBuilder, tokens: &str, modules: Option<&Module
     let Some(modules) = modules else {
         return tokens.to_owned();
     };
-    let mean = Op::ReduceMean(ops::ReduceMean::default());
-    let mean = b.op("mean", mean, &[tokens]);
+    let one = match modules.pooling {
+        Pooling::Mean => {
+            let mean = Op::ReduceMean(ops::ReduceMean::default());
+            b.op("mean", mean, &[tokens])
+        }
+        Pooling::Cls => {
+            let first = Op::Slice(ops::Slice {
+                axis: 0,
+                start: 0,
+                end: 1,
+            });
+            let first = b.op("first", first, &[tokens]);
+            b.op("cls", Op::Flatten, &[&first])
+        }
+    };
     match modules.normalizes {
-        true => b.op("embedding", Op::L2Normalize, &[&mean]),
-        false => mean,
+        true => b.op("embedding", Op::L2Normalize, &[&one]),
+        false => one,
     }
 }

@@ -62,8 +62,4 @@ impl Operator for Expand {
     fn packed_number(&self) -> Option<usize> {
         None
     }
-
-    fn not_trained(&self) -> Option<&'static str> {
-        Some("it yet: it has no backward pass")
-    }
 }

@@ -46,6 +46,11 @@ impl Operator for Slice {
         Err(node.mismatch(expected, node.x()))
     }
 
+    /// Before the dimension that is cut, all its parts are alike; along it the first element, which is always there.
+    fn takes_free(&self, dimension: usize, _rank: usize) -> bool {
+        dimension < self.axis || (dimension == self.axis && [self.start, self.end] == [0, 1])
+    }
+
     fn is_identity(&self, inputs: &[&Shape]) -> bool {
         let whole = |x: &&Shape| x.dims().get(self.axis) == Some(&self.end);
         self.start == 0 && inputs.iter().all(whole)
@@ -74,9 +79,5 @@ impl Operator for Slice {
 
     fn packed_number(&self) -> Option<usize> {
         None
-    }
-
-    fn not_trained(&self) -> Option<&'static str> {
-        Some("it yet: it has no backward pass")
     }
 }

@@ -56,10 +56,12 @@ pub(super) fn slice<'a>(
     step: &Step,
     &ops::Slice { axis, start, end }: &ops::Slice,
 ) -> Candidate<'a> {
-    let rows = context.program.values[step.output].rows_before(axis);
+    let input = &context.program.values[step.inputs[0]];
+    let rows = input.rows_before(axis);
     let inner: usize = step.output_shape.dims()[axis + 1..].iter().product();
+    let cuts_free = input.free == Some(axis);
     let layout = match rows {
-        Rows::ONE => context.layout_of_inputs(step, false),
+        Rows::ONE if !cuts_free => context.layout_of_inputs(step, false),
         _ => Layout::Single,
     };
     let features = (end - start) * inner;
@@ -67,7 +69,7 @@ pub(super) fn slice<'a>(
         layout,
         features,
         offset: start * inner,
-        total: step.input_shape.dims()[axis] * inner,
+        total: (!cuts_free).then(|| step.input_shape.dims()[axis] * inner),
     };
     Candidate::whole([layout, layout], kernel, features).over(rows)
 }

@@ -26,9 +26,12 @@ fn is_identity(program: &Rewrite<'_>, i: usize) -> bool {
             before.clamp == Clamp::Relu
                 || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax(_))
         });
+    // What cuts a free dimension keeps all of it at some lengths only.
+    let free = |value: usize| program.program().values[value].free;
+    let keeps_free = step.inputs.iter().all(|&v| free(v) == free(step.output));
     // Every layout has the channels of a map in the order of the flat vector.
     let inputs = vec![&step.input_shape; step.inputs.len()];
-    relu_again || step.op.operator().is_identity(&inputs)
+    relu_again || (keeps_free && step.op.operator().is_identity(&inputs))
 }
 
 #[cfg(test)]
