@@ -245,6 +245,28 @@ impl Surgeon {
     /// # Panics
     /// When there are fewer weights.
     pub fn prune(&self, removed: usize) -> Result<[Vec<f32>; 2], CompressError> {
+        self.pruned(removed, MOST_REFIT)
+    }
+
+    /// As [`Surgeon::prune`], but in a common order the others are not set anew once more at the end, which takes most of the time.
+    ///
+    /// # Errors
+    /// As [`Surgeon::prune`].
+    ///
+    /// # Panics
+    /// As [`Surgeon::prune`].
+    pub fn prune_quickly(&self, removed: usize) -> Result<[Vec<f32>; 2], CompressError> {
+        self.pruned(
+            removed,
+            match &self.order {
+                Order::Own(_) => MOST_REFIT,
+                Order::Common(_) => 0.0,
+            },
+        )
+    }
+
+    /// Weights and biases; the others are set anew where that takes up to so many multiply-adds.
+    fn pruned(&self, removed: usize, most_refit: f64) -> Result<[Vec<f32>; 2], CompressError> {
         assert!(removed <= self.weights(), "weights to remove");
         let n = self.size;
         let pruned = match &self.order {
@@ -272,7 +294,7 @@ impl Surgeon {
         let work: f64 = (pruned.iter())
             .map(|row| (row.iter().filter(|w| **w != 0.0).count() as f64).powi(3) / 3.0)
             .sum();
-        let rows: Result<Vec<Vec<f64>>, CompressError> = match work > MOST_REFIT {
+        let rows: Result<Vec<Vec<f64>>, CompressError> = match work > most_refit {
             true => Ok(pruned),
             false => (pruned.par_iter().zip(&self.rows))
                 .map(|(pruned, row)| self.refit(row, &stays(pruned)))

@@ -1,14 +1,19 @@
 //! Pruning in one shot by what layers read: the outputs of each layer on some samples stay as near as they can to what they were.
 
-use std::collections::{BTreeSet, HashMap};
+mod allocation;
+mod reader;
+
+use std::collections::HashMap;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sparsevd_compressor::report::Calibration;
 use sparsevd_compressor::trainer::Observer;
 use sparsevd_compressor::{Magnitude, Moments, Samples, Scope, Surgeon, is_kept_dense};
-use sparsevd_model::{Csr, Network, Node, Op, Shape, TensorType, Weights, Window, memory};
-use sparsevd_runtime::{Session, WeightMode};
+use sparsevd_model::{Csr, Network, Node, Op, Shape, Weights, memory};
+use sparsevd_runtime::WeightMode;
 
+use self::allocation::{allocate, measured, of_outputs};
+use self::reader::Reader;
 use crate::error::PipelineError;
 use crate::measure::{fill_input, session};
 use crate::threads;
@@ -159,21 +164,21 @@ pub(crate) fn calibrate(
         let moments = run.moments(network, None, &layers[0], observer)?;
         for layer in *layers {
             let surgeon = run.surgeon(network, layer, &moments, observer)?;
-            let mut of_layer = run.pool.install(|| surgeon.costs());
-            let removed = (settings.sparsity * surgeon.weights() as f64).round() as usize;
-            let mut pruned = network.clone();
-            layer.set(&mut pruned, run.pool.install(|| surgeon.prune(removed))?);
-            let others = run.outputs(&pruned, observer)?;
-            let difference = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
-            let error: f64 = outputs.iter().zip(&others).map(difference).sum();
-            if !error.is_finite() {
-                return Err(not_finite(layer));
+            let of_layer = run.pool.install(|| surgeon.costs());
+            let mut errors = vec![];
+            for removed in measured(&of_layer) {
+                let mut pruned = network.clone();
+                let tensors = run.pool.install(|| surgeon.prune_quickly(removed))?;
+                layer.set(&mut pruned, tensors);
+                let others = run.outputs(&pruned, observer)?;
+                let difference = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+                let error: f64 = outputs.iter().zip(&others).map(difference).sum();
+                if !error.is_finite() {
+                    return Err(not_finite(layer));
+                }
+                errors.push((removed, error));
             }
-            if of_layer[removed] > 0.0 {
-                let factor = error / of_layer[removed];
-                of_layer.iter_mut().for_each(|cost| *cost *= factor);
-            }
-            costs.push(of_layer);
+            costs.push(of_outputs(&of_layer, &errors));
         }
     }
     let mut removed = allocate(&costs, settings.sparsity).into_iter();
@@ -282,25 +287,6 @@ fn layers<'n>(
         }
     }
     (layers, left_out)
-}
-
-/// How many weights each layer loses: the cheapest of all, up to this share of all. `costs` are those of [`Surgeon::costs`].
-fn allocate(costs: &[Vec<f64>], sparsity: f64) -> Vec<usize> {
-    let mut all: Vec<(f64, u32)> = vec![];
-    for (layer, costs) in costs.iter().enumerate() {
-        let mut rank = 0.0_f64;
-        for pair in costs.windows(2) {
-            rank = rank.max(pair[1] - pair[0]);
-            all.push((rank, layer as u32));
-        }
-    }
-    all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    let count = (sparsity * all.len() as f64).round() as usize;
-    let mut removed = vec![0; costs.len()];
-    all[..count]
-        .iter()
-        .for_each(|(_, layer)| removed[*layer as usize] += 1);
-    removed
 }
 
 /// The inputs that layers are measured on.
@@ -426,223 +412,14 @@ impl Run<'_> {
     }
 }
 
-/// Gives the rows that a layer reads.
-struct Reader {
-    /// `None` where the layer reads an input of the network.
-    session: Option<Session>,
-    value: String,
-    /// What the layer reads of a sample.
-    read: TensorType,
-    window: Option<Window>,
-    /// Numbers of a row.
-    width: usize,
-}
-
-impl Reader {
-    fn new(network: &Network, layer: &Layer<'_>, threads: usize) -> Result<Self, PipelineError> {
-        let read = network.types()?[layer.value].clone();
-        let window = match &layer.node.op {
-            Op::Conv(conv) => Some(conv.window.clone()),
-            _ => None,
-        };
-        let is_input = network.graph.inputs.iter().any(|i| i.name == layer.value);
-        let session = match is_input {
-            true => None,
-            false => Some(session(
-                &up_to(network, layer.value)?,
-                WeightMode::Dense,
-                BATCH,
-                threads,
-            )?),
-        };
-        Ok(Self {
-            session,
-            value: layer.value.to_owned(),
-            read,
-            window,
-            width: layer.inputs,
-        })
-    }
-
-    /// Rows of a sample of that length.
-    fn positions(&self, length: usize) -> usize {
-        let shape = self.read.shape(length);
-        match (&self.window, shape.dims()) {
-            (Some(window), &[_, height, width]) => {
-                window.output(height, width).map_or(0, |[h, w]| h * w)
-            }
-            _ => shape.elements() / self.width.max(1),
-        }
-    }
-
-    /// Adds every `every`th row of a batch, of which `skip` are left out first; returns how many are to be left out of the next.
-    fn rows(
-        &self,
-        batch: &Batch,
-        skip: usize,
-        every: usize,
-        rows: &mut Vec<f32>,
-    ) -> Result<usize, PipelineError> {
-        let (shape, positions) = (self.read.shape(batch.length), self.positions(batch.length));
-        let computed = match &self.session {
-            None => None,
-            Some(session) => {
-                let mut y = vec![0.0; batch.count * shape.elements()];
-                session.run(batch.count, &batch.named()[..], &mut y[..])?;
-                Some(y)
-            }
-        };
-        let given = || batch.inputs.iter().find(|(name, _)| *name == self.value);
-        let values = match &computed {
-            Some(values) => values,
-            None => given().map_or(&[][..], |(_, values)| values),
-        };
-        let mut next = skip;
-        for value in values.chunks_exact(shape.elements().max(1)) {
-            while next < positions {
-                self.row(value, &shape, next, rows);
-                next += every;
-            }
-            next -= positions;
-        }
-        Ok(next)
-    }
-
-    /// Adds the row at a position, in the order of the weights of a unit.
-    fn row(&self, value: &[f32], shape: &Shape, position: usize, rows: &mut Vec<f32>) {
-        let (Some(window), &[channels, height, width]) = (&self.window, shape.dims()) else {
-            rows.extend_from_slice(&value[position * self.width..(position + 1) * self.width]);
-            return;
-        };
-        let [_, columns] = window.output(height, width).unwrap_or([1, 1]);
-        let [y, x] = [position / columns, position % columns];
-        let inside = |at: usize, k: usize, axis: usize, size: usize| {
-            let padded = at * window.strides[axis] + k * window.dilations[axis];
-            padded.checked_sub(window.pads[axis]).filter(|i| *i < size)
-        };
-        for map in value.chunks_exact(height * width).take(channels) {
-            for ky in 0..window.kernel_shape[0] {
-                let row = inside(y, ky, 0, height);
-                for kx in 0..window.kernel_shape[1] {
-                    let at = row.zip(inside(x, kx, 1, width));
-                    rows.push(at.map_or(0.0, |(row, column)| map[row * width + column]));
-                }
-            }
-        }
-    }
-}
-
-/// The part of a network that one value depends on, which is its output.
-fn up_to(network: &Network, value: &str) -> Result<Network, PipelineError> {
-    let mut needed: BTreeSet<&str> = [value].into();
-    for node in network.graph.nodes.iter().rev() {
-        if needed.contains(node.name.as_str()) {
-            needed.extend(node.inputs.iter().map(String::as_str));
-        }
-    }
-    let mut graph = network.graph.clone();
-    graph
-        .nodes
-        .retain(|node| needed.contains(node.name.as_str()));
-    graph.outputs = vec![value.to_owned()];
-    let used: BTreeSet<&str> = graph.nodes.iter().flat_map(|n| n.op.tensors()).collect();
-    let tensors = network.tensors.iter();
-    let tensors = tensors.filter(|(name, _)| used.contains(name.as_str()));
-    let tensors = tensors
-        .map(|(name, tensor)| (name.clone(), tensor.clone()))
-        .collect();
-    Ok(Network::new(graph, tensors)?)
-}
-
 #[cfg(test)]
 mod tests {
     use sparsevd_compressor::trainer::Silent;
     use sparsevd_compressor::{Images, initialise};
     use sparsevd_format::{Dataset, Pixels};
-    use sparsevd_model::{Conv2d, GraphBuilder, Preprocessing};
+    use sparsevd_model::{GraphBuilder, Preprocessing};
 
     use super::*;
-
-    /// The products of rows and weights are what the layers compute.
-    #[test]
-    fn rows_are_what_layers_read_in_the_order_of_their_weights() {
-        let mut b = GraphBuilder::new("rows");
-        b.preprocessing(Preprocessing::default());
-        let shape = Shape::from([2, 7, 6]);
-        let x = b.input("x", shape.clone());
-        let window = Window {
-            kernel_shape: [3, 2],
-            strides: [2, 1],
-            pads: [1, 0, 0, 1],
-            dilations: [1, 2],
-        };
-        let x = b.conv("c", &x, &Conv2d::new(3, window.clone()));
-        let x = b.op("r", Op::Relu, &[&x]);
-        let x = b.conv("d", &x, &Conv2d::new(4, window));
-        let x = b.op("flat", Op::Flatten, &[&x]);
-        b.linear("l", &x, 5);
-        let (graph, shapes) = b.finish_with_tensors().unwrap();
-        let network = initialise(graph, &shapes, 4).unwrap();
-        let pixels = (0..3 * 84_u32).map(|i| (i * 73 % 251) as u8).collect();
-        let set = Dataset::new(Pixels::U8(pixels), shape.clone(), vec![0; 3]).unwrap();
-        let samples = Images::new(set, &shape, &Preprocessing::default());
-        let names: Vec<&str> = network
-            .graph
-            .weighted_nodes()
-            .filter_map(|n| n.op.weight())
-            .collect();
-        let (layers, left_out) = layers(&network, &names, &[]);
-        assert_eq!((layers.len(), left_out.len()), (3, 0));
-        for layer in &layers {
-            let reader = Reader::new(&network, layer, 1).unwrap();
-            let mut rows = vec![];
-            let batches = FirstSamples::new(&network, &samples, 3);
-            let visited = batches.for_each(&mut |batch| {
-                assert_eq!(reader.rows(batch, 0, 1, &mut rows)?, 0);
-                Ok(())
-            });
-            visited.unwrap();
-            let positions = reader.positions(1);
-            let whole = up_to(&network, &layer.node.name).unwrap();
-            let session = session(&whole, WeightMode::Dense, 3, 1).unwrap();
-            let mut x = vec![0.0; 3 * 84];
-            for (i, x) in x.chunks_exact_mut(84).enumerate() {
-                fill_input(&samples, i, [0, 0], &shape, x);
-            }
-            let mut want = vec![0.0; 3 * session.plan().output_shape().elements()];
-            session.run(3, &x[..], &mut want[..]).unwrap();
-            let weights = network.tensors[layer.weight].to_dense().values;
-            let bias = network.bias(layer.node).unwrap();
-            assert_eq!(rows.len(), 3 * positions * layer.inputs);
-            for (i, row) in rows.chunks_exact(layer.inputs).enumerate() {
-                for (unit, weights) in weights.chunks_exact(layer.inputs).enumerate() {
-                    let sum: f32 = row.iter().zip(weights).map(|(x, w)| x * w).sum();
-                    let (sample, position) = (i / positions, i % positions);
-                    let at = (sample * layer.units + unit) * positions + position;
-                    let difference = (sum + bias[unit] - want[at]).abs();
-                    assert!(
-                        difference < 1e-4,
-                        "{}, row {i}, unit {unit}",
-                        layer.node.name
-                    );
-                }
-            }
-            // Every third row, over the ends of samples and from a batch to the next.
-            let mut some = vec![];
-            let batch = |first: usize, count: usize| Batch {
-                count,
-                length: 1,
-                inputs: vec![("x".into(), x[first * 84..(first + count) * 84].to_vec())],
-            };
-            let next = reader.rows(&batch(0, 2), 1, 3, &mut some).unwrap();
-            reader.rows(&batch(2, 1), next, 3, &mut some).unwrap();
-            let wanted: Vec<f32> = (rows.chunks_exact(layer.inputs).skip(1).step_by(3))
-                .flatten()
-                .copied()
-                .collect();
-            assert_eq!(some, wanted, "{}", layer.node.name);
-        }
-    }
 
     #[test]
     fn layers_whose_tensors_others_read_stay() {
@@ -713,16 +490,5 @@ mod tests {
         let left = ["one.weight", "two.weight"].map(|name| pruned.tensors[name].nonzeros());
         assert_eq!(left[0] + left[1], 144);
         assert!(left[0] > 2 * left[1], "{left:?}");
-    }
-
-    #[test]
-    fn layers_lose_what_costs_least() {
-        // Ten weights of which each costs as much as the next, and ten that cost a tenth of it.
-        let even = |cost: f64| (0..=10).map(|i| f64::from(i) * cost).collect::<Vec<_>>();
-        assert_eq!(allocate(&[even(1.0), even(0.1)], 0.25), [0, 5]);
-        assert_eq!(allocate(&[even(1.0), even(0.1)], 0.75), [5, 10]);
-        assert_eq!(allocate(&[even(1.0), even(0.1)], 0.0), [0, 0]);
-        // A cheap weight behind a dear one costs as much as that.
-        assert_eq!(allocate(&[vec![0.0, 2.0, 2.1], even(1.0)], 0.84), [0, 10]);
     }
 }
