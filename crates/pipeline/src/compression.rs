@@ -70,7 +70,7 @@ impl Compression {
         let mut input = network.into();
         remove_zeros(&mut input.network);
         let recipe = FoundRecipe {
-            recipe: Recipe::default_for_grids(),
+            recipe: Recipe::default_for_grids(&input.network),
             source: DEFAULT_GRIDS.into(),
         };
         Self {
