@@ -5,8 +5,8 @@
     python data/sentences/make.py wordnet/usr/share/wordnet OUT.txt [--prose FOLDER ..] [--sets FOLDER] [--most 20000] [--seed 0]
 
 A gloss is cut at its semicolons, quotation marks fall away, and pieces of fewer than `--least` words are left out. `--prose` is a folder of
-pages of HTML or of plain text, whose paragraphs are parted by empty lines, or by lines of `%` as those of fortune(6): their sentences of at
-most 60 words that are letters for the most part. Of several sources every beginning of the output has as many sentences of each, until one
+pages of HTML, or of plain text or Markdown, whose paragraphs are parted by empty lines, or by lines of `%` as those of fortune(6). Of them come the
+sentences of at most 60 words that end with a full stop, question mark or exclamation mark, nine tenths of them letters and spaces. Of several sources every beginning of the output has as many sentences of each, until one
 has no more. `--sets` is a folder of .tsv files of sentence pairs (score, sentence, sentence) that an encoder is evaluated on: lines that are equal to one of their
 sentences but for case, spaces and punctuation are dropped, and counted.
 """
@@ -45,10 +45,13 @@ class Paragraphs(html.parser.HTMLParser):
         super().__init__()
         self.texts, self.hidden = [""], 0
         self.feed(page)
+        self.close()
 
     def block(self, tag: str, hidden: int) -> None:
         if tag in self.HIDDEN:
-            self.hidden += hidden
+            self.hidden = max(0, self.hidden + hidden)
+        if tag == "body":
+            self.hidden = 0
         if tag not in self.INLINE:
             self.texts.append("")
 
@@ -72,7 +75,7 @@ def prose(folder: pathlib.Path, least: int):
             for sentence in re.split(r"(?<=[.!?])[\"')]* (?=[\"'(]*[A-Z])", " ".join(text.split())):
                 sentence = sentence.strip("\"'() ")
                 letters = sum(c.isalpha() or c == " " for c in sentence)
-                if least <= len(sentence.split()) <= 60 and sentence[-1] in ".!?" and letters >= 0.9 * len(sentence):
+                if least <= len(sentence.split()) <= 60 and sentence.endswith((".", "!", "?")) and letters >= 0.9 * len(sentence):
                     yield sentence
 
 
@@ -91,14 +94,14 @@ def main() -> None:
     for path in sorted(args.sets.glob("*.tsv")) if args.sets else []:
         for line in path.read_text(encoding="utf-8").splitlines():
             evaluated.update(key(sentence) for sentence in line.split("\t")[1:])
-    seen, dropped, orders = set(evaluated), 0, []
+    seen, dropped, orders = set(), 0, []
     for pieces_of in [pieces(args.wordnet, args.least), *(prose(folder, args.least) for folder in args.prose)]:
         sentences = {}
         for sentence in pieces_of:
-            if key(sentence) in evaluated:
+            if (its := key(sentence)) in evaluated:
                 dropped += 1
-            elif key(sentence) not in seen:
-                sentences.setdefault(key(sentence), sentence)
+            elif its not in seen:
+                sentences.setdefault(its, sentence)
         seen.update(sentences)
         order = sorted(sentences.values())
         random.Random(args.seed).shuffle(order)

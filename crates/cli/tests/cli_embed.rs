@@ -70,7 +70,7 @@ fn embeddings_are_those_of_pytorch_in_the_order_of_the_lines() {
     }
 }
 
-/// Texts of 2 to 20 tokens, of which the first vector is taken: one plan for all lengths.
+/// Texts of 2 to 20 tokens, of which the first vector is taken, whatever their length.
 #[test]
 fn embeddings_of_the_first_token_are_those_of_pytorch() {
     let w = Workplace::new();

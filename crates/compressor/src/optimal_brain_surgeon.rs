@@ -388,8 +388,10 @@ impl Surgeon {
     }
 }
 
-/// What every number of weights costs, of some numbers with their costs, from none to all. What one more weight costs is that of the middle between two
-/// of these, and lies on a line between two middles: so layers do not lose just such a number.
+/// Costs of every number of removed weights, from those of some numbers, none and all among them.
+///
+/// The cost of one more weight is known in the middle between two of these, and lies on a line between two middles: so no layer stops at such a number only
+/// because the slope breaks there. Sums at the numbers themselves may differ from what was found.
 fn interpolated(found: &[(usize, f64)]) -> Vec<f64> {
     let steps: Vec<(f64, f64)> = found
         .windows(2)

@@ -30,7 +30,7 @@ const MOST_INPUTS: usize = 4608;
 /// Matrices of a layer that are in memory together: of products, damped and inverted, and factors.
 const MATRICES: usize = 6;
 
-/// The outputs of the network are measured on one batch of so many.
+/// One batch in so many is one that the outputs of the network are measured on.
 const MEASURED_BATCHES: usize = 4;
 
 /// A layer that is pruned.
@@ -159,6 +159,12 @@ pub(crate) fn calibrate(
     let same: Vec<&[Layer<'_>]> = layers.chunk_by(|a, b| a.reads_as(b)).collect();
     // How many weights each layer is to lose, by what that costs the outputs of the dense network.
     let outputs = run.outputs(network, observer)?;
+    if outputs.iter().flatten().any(|y| !y.is_finite()) {
+        let what = "calibration: outputs of the network";
+        return Err(PipelineError::invalid(what, "finite ones", "others"));
+    }
+    let variances: Vec<f64> = outputs.iter().map(|y| spread(y)).collect();
+    let mut tried = network.clone();
     let mut costs = vec![];
     for layers in &same {
         let moments = run.moments(network, None, &layers[0], observer)?;
@@ -167,17 +173,20 @@ pub(crate) fn calibrate(
             let of_layer = run.pool.install(|| surgeon.costs());
             let mut errors = vec![];
             for removed in measured(&of_layer) {
-                let mut pruned = network.clone();
                 let tensors = run.pool.install(|| surgeon.prune_quickly(removed))?;
-                layer.set(&mut pruned, tensors);
-                let others = run.outputs(&pruned, observer)?;
-                let difference = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
-                let error: f64 = outputs.iter().zip(&others).map(difference).sum();
+                layer.set(&mut tried, tensors);
+                let others = run.outputs(&tried, observer)?;
+                let each = outputs.iter().zip(&others).zip(&variances);
+                let error: f64 = each.map(|((a, b), v)| difference(a, b) / v).sum();
                 if !error.is_finite() {
                     return Err(not_finite(layer));
                 }
                 errors.push((removed, error));
             }
+            for name in [Some(layer.weight), layer.bias].into_iter().flatten() {
+                (tried.tensors).insert(name.into(), network.tensors[name].clone());
+            }
+            observer.note(&format!("{}: measured", layer.node.name));
             costs.push(of_outputs(&of_layer, &errors));
         }
     }
@@ -198,6 +207,19 @@ pub(crate) fn calibrate(
         }
     }
     Ok(pruned)
+}
+
+/// The sum of squares of numbers, less their mean; 1 where they are all the same.
+fn spread(y: &[f32]) -> f64 {
+    let mean = y.iter().map(|y| f64::from(*y)).sum::<f64>() / y.len().max(1) as f64;
+    let squares = y.iter().map(|y| (f64::from(*y) - mean).powi(2)).sum();
+    if squares > 0.0 { squares } else { 1.0 }
+}
+
+/// The sum of squared differences.
+fn difference(a: &[f32], b: &[f32]) -> f64 {
+    let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2));
+    squares.sum()
 }
 
 /// What is wrong with a layer whose inputs or weights are not finite.
@@ -332,15 +354,27 @@ impl Run<'_> {
         surgeon.map_err(|_| not_finite(layer))
     }
 
-    /// All outputs of a network on one batch of [`MEASURED_BATCHES`].
+    /// Each output of a network, on one batch in [`MEASURED_BATCHES`].
     fn outputs(
         &self,
         network: &Network,
         observer: &mut dyn Observer,
-    ) -> Result<Vec<f32>, PipelineError> {
-        let types = network.types()?;
+    ) -> Result<Vec<Vec<f32>>, PipelineError> {
         let session = session(network, WeightMode::Dense, BATCH, self.threads)?;
-        let (mut all, mut number) = (vec![], 0);
+        let values = session.plan().outputs();
+        let sizes = self.inputs.sizes();
+        let elements = |&(count, length): &(usize, usize)| {
+            let of_sample = values.iter().map(|value| value.elements(length));
+            count * of_sample.sum::<usize>()
+        };
+        let all = sizes.iter().step_by(MEASURED_BATCHES).map(elements).sum();
+        memory::check_elements(
+            || "the outputs of a calibration".into(),
+            all,
+            size_of::<f32>(),
+        )?;
+        let mut outputs = vec![vec![]; values.len()];
+        let mut number = 0;
         self.inputs.for_each(&mut |batch| {
             if observer.stop() {
                 return Err(PipelineError::Interrupted { folder: None });
@@ -349,20 +383,16 @@ impl Run<'_> {
             if (number - 1) % MEASURED_BATCHES != 0 {
                 return Ok(());
             }
-            let elements = |name: &str| types[name].shape(batch.length).elements();
-            let names = network.graph.outputs.iter().map(String::as_str);
-            let mut outputs: Vec<(&str, Vec<f32>)> = names
-                .map(|name| (name, vec![0.0; batch.count * elements(name)]))
-                .collect();
-            let mut slices: Vec<(&str, &mut [f32])> = outputs
-                .iter_mut()
-                .map(|(name, y)| (*name, &mut y[..]))
-                .collect();
+            let mut slices: Vec<(&str, &mut [f32])> = vec![];
+            for (value, y) in values.iter().zip(&mut outputs) {
+                let before = y.len();
+                y.resize(before + batch.count * value.elements(batch.length), 0.0);
+                slices.push((&value.name, &mut y[before..]));
+            }
             session.run(batch.count, &batch.named()[..], &mut slices[..])?;
-            outputs.iter().for_each(|(_, y)| all.extend_from_slice(y));
             Ok(())
         })?;
-        Ok(all)
+        Ok(outputs)
     }
 
     /// What a layer reads in `now`, and in the `dense` network where that is another, summed over the samples.
@@ -455,7 +485,7 @@ mod tests {
         );
     }
 
-    /// Of two layers that are alike, that loses more weights which the outputs depend on less.
+    /// Of two layers that are alike, the one that the outputs depend on less loses more weights.
     #[test]
     fn layers_that_matter_little_lose_more() {
         let mut b = GraphBuilder::new("two");

@@ -538,6 +538,8 @@ enum Recipe {
     Normalize,
     /// Where no dimension is free.
     Flatten,
+    /// Along the dimension of this number, from the second on and before the third.
+    Slice(usize, [usize; 2]),
 }
 
 fn recipe() -> impl Strategy<Value = Recipe> {
@@ -555,6 +557,8 @@ fn recipe() -> impl Strategy<Value = Recipe> {
         1 => Just(Recipe::Mean),
         1 => Just(Recipe::Normalize),
         1 => Just(Recipe::Flatten),
+        2 => (any::<usize>(), 0usize..3, 1usize..5).prop_map(|(axis, start, n)| Recipe::Slice(axis, [start, start + n])),
+        2 => any::<usize>().prop_map(|axis| Recipe::Slice(axis, [0, 1])),
     ]
 }
 
@@ -599,6 +603,14 @@ fn build(
             Recipe::Mean => longer.op(name, Op::ReduceMean(ops::ReduceMean::default()), &[&x]),
             Recipe::Normalize => longer.op(name, Op::L2Normalize, &[&x]),
             Recipe::Flatten => longer.op(name, Op::Flatten, &[&x]),
+            Recipe::Slice(axis, [start, end]) => {
+                let slice = ops::Slice {
+                    axis: axis % rank,
+                    start: *start,
+                    end: *end,
+                };
+                longer.op(name, Op::Slice(slice), &[&x])
+            }
         };
         if longer.clone().finish().is_ok() {
             values.push(value);

@@ -124,18 +124,16 @@ impl Recipe {
     }
 }
 
-/// The phase that rounds weights to grids, beside the network that the run began with.
 /// Whether a network is a deep convolutional one.
 fn is_deep(network: &Network) -> bool {
     let nodes = network.graph.nodes.iter();
     nodes.filter(|node| matches!(node.op, Op::Conv(_))).count() >= DEEP
 }
 
-/// The phase that puts weights on grids.
+/// The phase that rounds weights to grids, beside the network that the run began with.
 fn round(deep: bool) -> Phase {
     Phase {
-        // Whose normalisations are folded by then, a deep convolutional network forgets at 2e-3 what it was fine-tuned for: a ResNet-20 went from
-        // 7.9 % to 12 % wrong in the first epoch, on a grid of any scale.
+        // A deep convolutional network, whose normalisations are folded by then, forgets at 2e-3 what it was fine-tuned for (docs/promise.md).
         lr: if deep { 2e-4 } else { 2e-3 },
         hold: 0.3,
         distil: 0.5,

@@ -93,7 +93,7 @@ impl Report {
 pub enum Pruning {
     /// Their magnitude.
     Magnitude(Magnitude),
-    /// What it costs the outputs of their layers, by the inputs of some samples.
+    /// What it costs the outputs of the network, by the inputs of some samples.
     Calibration(Calibration),
     /// A posterior that was trained elsewhere.
     Posterior {

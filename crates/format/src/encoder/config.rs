@@ -307,7 +307,9 @@ fn pooling(path: &Path, width: usize) -> Result<Pooling, FormatError> {
     let modes = fields.iter().filter(|(field, value)| {
         field.starts_with("pooling_mode_") && **value != Value::Bool(false)
     });
-    let modes: Vec<(&str, &Value)> = modes.map(|(f, value)| (f.as_str(), value)).collect();
+    let mut modes: Vec<(&str, &Value)> = modes.map(|(f, value)| (f.as_str(), value)).collect();
+    // Whatever order the parser keeps.
+    modes.sort_by_key(|(field, _)| *field);
     let pooling = Pooling::ALL
         .into_iter()
         .find(|p| modes == [(p.field(), &Value::Bool(true))]);

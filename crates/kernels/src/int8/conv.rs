@@ -306,7 +306,7 @@ impl Conv {
         }
     }
 
-    /// Sums between the products of a strip.
+    /// Sums of a strip that are kept between the products with its columns.
     fn sums_len(&self) -> usize {
         match &self.weights {
             Weights::Nonzeros(nonzeros) => nonzeros.sums_len(),

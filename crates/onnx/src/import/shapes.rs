@@ -222,6 +222,11 @@ impl<'m> Importer<'m> {
             return Err(NodeError::unsupported("bounds that are not constants"));
         }
         let inputs: Vec<Option<&Tensor>> = (0..node.0.input.len()).map(constant).collect();
+        let (batch_axes, length) = (self.batch_axes, self.length);
+        let is_free = |axis: usize| {
+            let at = axis.checked_sub(batch_axes);
+            at.is_some_and(|at| length == Some(x.dims[at]))
+        };
         let keeps = |slice: &AxisSlice| {
             let size = match slice.axis.checked_sub(self.batch_axes) {
                 Some(axis) => x.dims[axis] as i64,
@@ -229,7 +234,10 @@ impl<'m> Importer<'m> {
                 None if self.declared.len() == 1 => self.batch.map_or(ALL, |n| n as i64),
                 None => ALL,
             };
-            slice.step == 1 && slice.start == 0 && slice.end >= size
+            // One that is computed from the free dimension is as large as that.
+            let all =
+                slice.end == size || slice.end >= if is_free(slice.axis) { ALL } else { size };
+            slice.step == 1 && slice.start == 0 && all
         };
         let all = slices(node, x.dims.len() + self.batch_axes, &inputs)?;
         let parts: Vec<&AxisSlice> = all.iter().filter(|s| !keeps(s)).collect();
@@ -248,6 +256,12 @@ impl<'m> Importer<'m> {
                 )));
             };
             let size = x.dims[at] as i64;
+            // Of longer values it would be a part.
+            if is_free(axis) && (size + 1..ALL).contains(&end) {
+                return Err(NodeError::unsupported(format!(
+                    "the first {end} elements of a dimension of any size"
+                )));
+            }
             let place = |n: i64| {
                 let n = if n < 0 { n.saturating_add(size) } else { n };
                 n.clamp(0, size) as usize

@@ -3,25 +3,30 @@
 /// The error of the network's outputs is measured when such shares of the variance of a layer's outputs are lost, and when all of its weights are.
 const MEASURED_COSTS: [f64; 3] = [0.01, 0.05, 0.2];
 
-/// Of how many removed weights of a layer the error of the outputs is measured; `costs` are those of [`sparsevd_compressor::Surgeon::costs`].
+/// The numbers of removed weights of a layer at which the error of the outputs is measured; `costs` are those of [`sparsevd_compressor::Surgeon::costs`].
 pub(super) fn measured(costs: &[f64]) -> Vec<usize> {
     let all = costs.len() - 1;
     let of = |most: f64| costs.partition_point(|cost| *cost <= most) - 1;
     let mut removed: Vec<usize> = MEASURED_COSTS.map(of).into_iter().chain([all]).collect();
-    removed.retain(|&removed| removed > 0 && costs[removed] > 0.0);
+    removed.retain(|&removed| removed > 0);
     removed.dedup();
     removed
 }
 
-/// What removing weights costs the outputs: as measured for some numbers, and between those as much of it as of the costs of the layer.
+/// What each number of removed weights costs the outputs: as at those of [`measured`], and between two of these in proportion to the costs of the layer.
 pub(super) fn of_outputs(costs: &[f64], measured: &[(usize, f64)]) -> Vec<f64> {
     let mut of_outputs = vec![0.0; costs.len()];
     let (mut from, mut least) = (0, 0.0);
     for &(to, error) in measured {
         let error = f64::max(error, least);
-        let step = (error - least) / (costs[to] - costs[from]).max(f64::MIN_POSITIVE);
+        let cost = costs[to] - costs[from];
         for i in from + 1..=to {
-            of_outputs[i] = least + (costs[i] - costs[from]) * step;
+            // The outputs of a layer may always be the same, and yet not 0.
+            let share = match cost > 0.0 {
+                true => (costs[i] - costs[from]) / cost,
+                false => (i - from) as f64 / (to - from) as f64,
+            };
+            of_outputs[i] = least + share * (error - least);
         }
         (from, least) = (to, error);
     }
@@ -55,15 +60,19 @@ mod tests {
     fn costs_of_outputs_go_through_those_that_were_measured() {
         let costs = [0.0, 0.005, 0.01, 0.04, 0.1, 0.5, 1.0];
         assert_eq!(measured(&costs), [2, 3, 4, 6]);
-        // No more weights cost less.
+        // More weights never cost less.
         let errors = [(2, 1.0), (3, 4.0), (4, 3.0), (6, 13.0)];
         let of_outputs = of_outputs(&costs, &errors);
         let want = [0.0, 0.5, 1.0, 4.0, 4.0, 8.0, 13.0];
         let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-12;
         assert!(of_outputs.iter().zip(&want).all(near), "{of_outputs:?}");
-        // A layer whose outputs are always the same is not measured.
-        assert_eq!(measured(&[0.0; 4]), [0; 0]);
-        assert_eq!(super::of_outputs(&[0.0; 4], &[]), [0.0; 4]);
+        // A layer that costs nothing by itself is measured without all of its weights.
+        assert_eq!(measured(&[0.0; 4]), [3]);
+        assert_eq!(
+            super::of_outputs(&[0.0; 4], &[(3, 6.0)]),
+            [0.0, 2.0, 4.0, 6.0]
+        );
+        assert_eq!(measured(&[0.0]), [0; 0]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn is_identity(program: &Rewrite<'_>, i: usize) -> bool {
             before.clamp == Clamp::Relu
                 || matches!(before.op, Op::Relu | Op::Sigmoid | Op::Softmax(_))
         });
-    // What cuts a free dimension keeps all of it at some lengths only.
+    // A reader would get a value with a free dimension in the place of one without.
     let free = |value: usize| program.program().values[value].free;
     let keeps_free = step.inputs.iter().all(|&v| free(v) == free(step.output));
     // Every layout has the channels of a map in the order of the flat vector.

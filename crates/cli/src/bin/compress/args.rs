@@ -135,7 +135,7 @@ pub struct CompressArgs {
     #[arg(long, value_enum)]
     pub method: Option<Method>,
     /// Prune in one shot by what the layers read of this many training inputs, 512 where no number is given: the weights whose
-    /// removal changes their layer's outputs least go, and the others are set anew. No labels and no training, some minutes;
+    /// removal changes the network's outputs least, as measured layer by layer, go, and the others are set anew. No labels and no training, some minutes;
     /// --recipe fine-tunes after it
     #[arg(
         long,

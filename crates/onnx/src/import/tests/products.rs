@@ -1,6 +1,7 @@
 //! Operators of computed values, with the numbers that they have to make.
 
-use sparsevd_model::{Graph, GraphBuilder, Input, Network, Op, ops};
+use prost::Message;
+use sparsevd_model::{GraphBuilder, Input, Network, Op, ops};
 use sparsevd_testing::executor::run_all;
 
 use super::{float, ints, node, ones, read, value};
@@ -302,17 +303,31 @@ fn heads_of_keys_are_shared_by_heads_of_queries() {
 }
 
 #[test]
-fn attention_that_was_written_is_read_as_it_was() {
+fn what_was_written_over_a_free_dimension_is_read_as_it_was() {
     let mut b = GraphBuilder::new("encoder");
     let x = b.free_input(Input::with_free("x", [0, 6], 0, "length"));
     let attention = Op::Attention(ops::Attention { heads: 2 });
     let y = b.op("y", attention, &[&x, &x, &x]);
+    let first = ops::Slice {
+        axis: 0,
+        start: 0,
+        end: 1,
+    };
+    let y = b.op("first", Op::Slice(first), &[&y]);
     b.output(&y);
     let network = Network::new(b.finish().unwrap(), Default::default()).unwrap();
     let bytes = crate::write_onnx_bytes(&network, &crate::ExportOptions::default()).unwrap();
-    let back = crate::read_onnx_bytes(std::path::Path::new("model.onnx"), bytes).unwrap();
-    let nodes = |graph: &Graph| graph.nodes.clone();
-    assert_eq!(nodes(&back.network.graph), nodes(&network.graph));
+    let mut model = ModelProto::decode(&bytes[..]).unwrap();
+    let back = read(&model).unwrap();
+    assert_eq!(back.graph.nodes, network.graph.nodes);
+    // More than all elements of a short value, and a part of a long one.
+    let constants = &mut model.graph.as_mut().unwrap().initializer;
+    let ends = constants.iter_mut().find(|c| c.name.contains("ends"));
+    let ends = ends.unwrap();
+    let name = ends.name.clone();
+    *ends = super::integers(&name, &[512]);
+    let error = read(&model).unwrap_err();
+    assert!(error.contains("--shape"), "{error}");
 }
 
 #[test]
