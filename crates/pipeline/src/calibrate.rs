@@ -1,6 +1,7 @@
 //! Pruning in one shot by what layers read: the outputs of each layer on some samples stay as near as they can to what they were.
 
 mod allocation;
+pub(crate) mod inputs;
 mod reader;
 
 use std::collections::HashMap;
@@ -8,18 +9,17 @@ use std::collections::HashMap;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sparsevd_compressor::report::Calibration;
 use sparsevd_compressor::trainer::Observer;
-use sparsevd_compressor::{Magnitude, Moments, Samples, Scope, Surgeon, is_kept_dense};
-use sparsevd_model::{Csr, Network, Node, Op, Shape, Weights, memory};
+use sparsevd_compressor::{Magnitude, Moments, Scope, Surgeon, is_kept_dense};
+use sparsevd_model::{Csr, Network, Node, Op, Weights, memory};
 use sparsevd_runtime::WeightMode;
 
 use self::allocation::{allocate, measured, of_outputs};
+use self::inputs::{BATCH, Batches};
 use self::reader::Reader;
 use crate::error::PipelineError;
-use crate::measure::{fill_input, session};
+use crate::measure::session;
 use crate::threads;
 
-/// Samples that run together.
-pub(crate) const BATCH: usize = 16;
 /// Rows that a layer is measured on where its inputs have more, but no fewer than [`LEAST_ROWS_PER_INPUT`] for each weight of a unit:
 /// enough that their products are those of the data.
 const ROWS: usize = 65_536;
@@ -43,82 +43,6 @@ struct Layer<'n> {
     units: usize,
     /// Weights of a unit.
     inputs: usize,
-}
-
-/// Inputs of a network that run together.
-pub(crate) struct Batch {
-    /// Samples.
-    pub count: usize,
-    /// The free dimension, 1 where there is none.
-    pub length: usize,
-    /// The numbers of all samples, by the names of the network's inputs.
-    pub inputs: Vec<(String, Vec<f32>)>,
-}
-
-impl Batch {
-    /// The numbers as a session takes them.
-    fn named(&self) -> Vec<(&str, &[f32])> {
-        (self.inputs.iter())
-            .map(|(name, x)| (name.as_str(), &x[..]))
-            .collect()
-    }
-}
-
-/// The inputs that layers are measured on.
-pub(crate) trait Batches {
-    /// Samples and free dimension of each batch.
-    fn sizes(&self) -> Vec<(usize, usize)>;
-    /// Calls `visit` with each batch, until it fails.
-    fn for_each(
-        &self,
-        visit: &mut dyn FnMut(&Batch) -> Result<(), PipelineError>,
-    ) -> Result<(), PipelineError>;
-}
-
-/// The first samples of a data set.
-pub(crate) struct FirstSamples<'s> {
-    samples: &'s dyn Samples,
-    count: usize,
-    name: String,
-    shape: Shape,
-}
-
-impl<'s> FirstSamples<'s> {
-    pub fn new(network: &Network, samples: &'s dyn Samples, count: usize) -> Self {
-        let input = &network.graph.inputs[0];
-        Self {
-            samples,
-            count: count.min(samples.len()),
-            name: input.name.clone(),
-            shape: input.shape.clone(),
-        }
-    }
-}
-
-impl Batches for FirstSamples<'_> {
-    fn sizes(&self) -> Vec<(usize, usize)> {
-        vec![(self.count, 1)]
-    }
-
-    fn for_each(
-        &self,
-        visit: &mut dyn FnMut(&Batch) -> Result<(), PipelineError>,
-    ) -> Result<(), PipelineError> {
-        let elements = self.shape.elements();
-        for first in (0..self.count).step_by(BATCH) {
-            let count = BATCH.min(self.count - first);
-            let mut x = vec![0.0; count * elements];
-            for (i, x) in x.chunks_exact_mut(elements).enumerate() {
-                fill_input(self.samples, first + i, [0, 0], &self.shape, x);
-            }
-            visit(&Batch {
-                count,
-                length: 1,
-                inputs: vec![(self.name.clone(), x)],
-            })?;
-        }
-        Ok(())
-    }
 }
 
 /// Prunes a network by what its layers read of some inputs. What is not pruned is told to the observer.
@@ -403,9 +327,9 @@ impl Run<'_> {
         layer: &Layer<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Moments, PipelineError> {
-        let now = Reader::new(now, layer, self.threads)?;
+        let now = Reader::new(now, layer.node, layer.inputs, self.threads)?;
         let dense = match dense {
-            Some(dense) => Some(Reader::new(dense, layer, self.threads)?),
+            Some(dense) => Some(Reader::new(dense, layer.node, layer.inputs, self.threads)?),
             None => None,
         };
         let sizes = self.inputs.sizes();
@@ -447,8 +371,9 @@ mod tests {
     use sparsevd_compressor::trainer::Silent;
     use sparsevd_compressor::{Images, initialise};
     use sparsevd_format::{Dataset, Pixels};
-    use sparsevd_model::{GraphBuilder, Preprocessing};
+    use sparsevd_model::{GraphBuilder, Preprocessing, Shape};
 
+    use super::inputs::FirstSamples;
     use super::*;
 
     #[test]

@@ -11,7 +11,8 @@ use sparsevd_model::Network;
 use sparsevd_onnx::ImportOptions;
 use sparsevd_runtime::WeightMode;
 
-use crate::calibrate::{FirstSamples, calibrate};
+use crate::calibrate::calibrate;
+use crate::calibrate::inputs::FirstSamples;
 use crate::choices::TrainingChoices;
 use crate::compressed::{Compressed, Origin};
 use crate::data::Data;

@@ -11,7 +11,7 @@ use sparsevd_model::passes::{
 use sparsevd_model::{Network, memory};
 use sparsevd_runtime::WeightMode;
 
-use crate::calibrate::{BATCH, Batches, FirstSamples};
+use crate::calibrate::inputs::{BATCH, Batches, FirstSamples};
 use crate::error::PipelineError;
 use crate::measure::session;
 use crate::split::Split;

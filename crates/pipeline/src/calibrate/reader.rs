@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use sparsevd_model::{Network, Op, Shape, TensorType, Window};
+use sparsevd_model::{Network, Node, Op, Shape, TensorType, Window};
 use sparsevd_runtime::{Session, WeightMode};
 
-use super::{BATCH, Batch, Layer};
+use super::inputs::{BATCH, Batch};
 use crate::error::PipelineError;
 use crate::measure::session;
 
@@ -22,21 +22,24 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// Of a node whose units have `width` weights.
     pub fn new(
         network: &Network,
-        layer: &Layer<'_>,
+        node: &Node,
+        width: usize,
         threads: usize,
     ) -> Result<Self, PipelineError> {
-        let read = network.types()?[layer.value].clone();
-        let window = match &layer.node.op {
+        let value = &node.inputs[0];
+        let read = network.types()?[value.as_str()].clone();
+        let window = match &node.op {
             Op::Conv(conv) => Some(conv.window.clone()),
             _ => None,
         };
-        let is_input = network.graph.inputs.iter().any(|i| i.name == layer.value);
+        let is_input = network.graph.inputs.iter().any(|i| i.name == *value);
         let session = match is_input {
             true => None,
             false => Some(session(
-                &up_to(network, layer.value)?,
+                &up_to(network, value)?,
                 WeightMode::Dense,
                 BATCH,
                 threads,
@@ -44,10 +47,10 @@ impl Reader {
         };
         Ok(Self {
             session,
-            value: layer.value.to_owned(),
+            value: value.clone(),
             read,
             window,
-            width: layer.inputs,
+            width,
         })
     }
 
@@ -148,7 +151,7 @@ mod tests {
     use sparsevd_model::{Conv2d, GraphBuilder, Preprocessing};
 
     use super::*;
-    use crate::calibrate::{Batches, FirstSamples, layers};
+    use crate::calibrate::inputs::{Batches, FirstSamples};
     use crate::measure::fill_input;
 
     /// The products of rows and weights are what the layers compute.
@@ -174,15 +177,12 @@ mod tests {
         let pixels = (0..3 * 84_u32).map(|i| (i * 73 % 251) as u8).collect();
         let set = Dataset::new(Pixels::U8(pixels), shape.clone(), vec![0; 3]).unwrap();
         let samples = Images::new(set, &shape, &Preprocessing::default());
-        let names: Vec<&str> = network
-            .graph
-            .weighted_nodes()
-            .filter_map(|n| n.op.weight())
-            .collect();
-        let (layers, left_out) = layers(&network, &names, &[]);
-        assert_eq!((layers.len(), left_out.len()), (3, 0));
-        for layer in &layers {
-            let reader = Reader::new(&network, layer, 1).unwrap();
+        assert_eq!(network.graph.weighted_nodes().count(), 3);
+        for node in network.graph.weighted_nodes() {
+            let weight = network.weight(node).unwrap().to_dense();
+            let units = weight.shape.dims()[0];
+            let width = weight.values.len() / units;
+            let reader = Reader::new(&network, node, width, 1).unwrap();
             let mut rows = vec![];
             let batches = FirstSamples::new(&network, &samples, 3);
             let visited = batches.for_each(&mut |batch| {
@@ -191,7 +191,7 @@ mod tests {
             });
             visited.unwrap();
             let positions = reader.positions(1);
-            let whole = up_to(&network, &layer.node.name).unwrap();
+            let whole = up_to(&network, &node.name).unwrap();
             let session = session(&whole, WeightMode::Dense, 3, 1).unwrap();
             let mut x = vec![0.0; 3 * 84];
             for (i, x) in x.chunks_exact_mut(84).enumerate() {
@@ -199,20 +199,15 @@ mod tests {
             }
             let mut want = vec![0.0; 3 * session.plan().output_shape().elements()];
             session.run(3, &x[..], &mut want[..]).unwrap();
-            let weights = network.tensors[layer.weight].to_dense().values;
-            let bias = network.bias(layer.node).unwrap();
-            assert_eq!(rows.len(), 3 * positions * layer.inputs);
-            for (i, row) in rows.chunks_exact(layer.inputs).enumerate() {
-                for (unit, weights) in weights.chunks_exact(layer.inputs).enumerate() {
+            let bias = network.bias(node).unwrap();
+            assert_eq!(rows.len(), 3 * positions * width);
+            for (i, row) in rows.chunks_exact(width).enumerate() {
+                for (unit, weights) in weight.values.chunks_exact(width).enumerate() {
                     let sum: f32 = row.iter().zip(weights).map(|(x, w)| x * w).sum();
                     let (sample, position) = (i / positions, i % positions);
-                    let at = (sample * layer.units + unit) * positions + position;
+                    let at = (sample * units + unit) * positions + position;
                     let difference = (sum + bias[unit] - want[at]).abs();
-                    assert!(
-                        difference < 1e-4,
-                        "{}, row {i}, unit {unit}",
-                        layer.node.name
-                    );
+                    assert!(difference < 1e-4, "{}, row {i}, unit {unit}", node.name);
                 }
             }
             // Every third row, over the ends of samples and from a batch to the next.
@@ -224,11 +219,11 @@ mod tests {
             };
             let next = reader.rows(&batch(0, 2), 1, 3, &mut some).unwrap();
             reader.rows(&batch(2, 1), next, 3, &mut some).unwrap();
-            let wanted: Vec<f32> = (rows.chunks_exact(layer.inputs).skip(1).step_by(3))
+            let wanted: Vec<f32> = (rows.chunks_exact(width).skip(1).step_by(3))
                 .flatten()
                 .copied()
                 .collect();
-            assert_eq!(some, wanted, "{}", layer.node.name);
+            assert_eq!(some, wanted, "{}", node.name);
         }
     }
 }

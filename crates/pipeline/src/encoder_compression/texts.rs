@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use sparsevd_compressor::Samples;
 use sparsevd_compressor::objective::Targets;
 
-use crate::calibrate::{Batch, Batches};
+use crate::calibrate::inputs::{Batch, Batches};
 use crate::encoder_folder::TEXTS;
 use crate::error::PipelineError;
 use crate::text_encoder::{INPUTS, TextEncoder};
