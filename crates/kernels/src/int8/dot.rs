@@ -161,6 +161,15 @@ impl Dot {
         }
     }
 
+    /// Whether an instruction takes bytes from any places of 128.
+    pub(super) fn looks_up(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => is_x86_feature_detected!("avx512vbmi"),
+            _ => false,
+        }
+    }
+
     /// What products of bytes cost: as measured, else by [`Dot::shares`].
     pub fn costs(self, costs: &Costs) -> Int8Costs {
         costs.int8.unwrap_or_else(|| self.shares().of(costs))

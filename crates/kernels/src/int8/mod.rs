@@ -34,6 +34,7 @@ mod spmm;
 mod spmv;
 mod stored;
 mod strip;
+mod windows;
 
 /// Bytes of the first-level cache that lines may take which are read again.
 const CACHE: usize = 32 * 1024;

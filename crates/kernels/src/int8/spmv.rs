@@ -17,6 +17,7 @@ use super::lines::{largest, scale_of};
 use super::maps::{QuantizeLines, byte_of_lane, floats_for};
 use super::quantization::{Quantization, level, unpack};
 use super::stored::{All, Cursor, Nonzeros, Stored, Weights};
+use super::windows::Windows;
 use crate::clamp::Bounds;
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
@@ -26,10 +27,17 @@ use crate::{Clamp, LANES, length};
 /// Blocks of rows that are computed at once, so that sums of one do not wait for themselves.
 const BLOCKS: usize = 4;
 
+/// Vectors that are multiplied at once by the weights of windows.
+const VECTORS: usize = 4;
+
+/// Where vectors begin in scratch: at cache lines, so that no load of a window reads more than it has.
+const ALIGNMENT: usize = 64;
+
 /// A linear layer over [`Layout::Single`](crate::Layout::Single) that quantises its input, multiplies int8 and writes floats.
 ///
-/// Sums are vectors of rows, to which four bytes of input, broadcast, are added at a time: all weights of the rows are multiplied, zero or not. What takes
-/// the time is reading them, so where most are zero they are stored without zeros.
+/// Sums are vectors of rows. Where an instruction looks bytes up and enough weights are zero, the others are multiplied alone (`windows.rs`). Elsewhere four bytes
+/// of input, broadcast, are added to each sum at a time: all weights of the rows are multiplied, zero or not. Where reading them takes the time, and most are
+/// zero, they are stored without zeros.
 ///
 /// # Invariants
 /// - there are weights for whole blocks of rows and whole lines of inputs, and a start, a scale and an offset for each of these rows
@@ -39,10 +47,68 @@ pub struct Spmv {
     input: Int8Input,
     rows: usize,
     cols: usize,
-    weights: Stored,
+    weights: Packed,
     starts: Vec<i32>,
     scales: Vec<f32>,
     offsets: Vec<f32>,
+}
+
+/// Weights in the order of sums.
+#[derive(Debug, Clone)]
+enum Packed {
+    /// Vectors of four weights of each row of a block.
+    Fours(Stored),
+    Windows(Windows),
+}
+
+impl Packed {
+    /// Packs rows, each with the places of its weights in the bytes of a vector, in ascending order.
+    fn new(dot: Dot, rows: &[Vec<(u32, i8)>], places: usize) -> Self {
+        /// Bytes of weights that stay in the second-level cache, and that a layer may hope for in the third.
+        const CACHES: [usize; 2] = [1 << 18, 8 << 20];
+        let all = length::planned("weights in bytes", [rows.len(), places, 1]);
+        let nonzeros: usize = rows.iter().map(Vec::len).sum();
+        // A step of windows takes as long as four loads of weights from the caches, and two, whose bytes it has, from beyond.
+        let most = if all > CACHES[0] { all } else { all / 2 };
+        // From memory a bit for each weight is as fast, and faster where the bytes are fewer by more than these.
+        let fewest = |windows: &Windows| {
+            let bitmask = all / 8 + nonzeros;
+            windows.bytes() <= CACHES[1] || 5 * windows.bytes() <= 7 * bitmask
+        };
+        let windows = match dot.looks_up() {
+            true => Windows::pack(rows, places, most).filter(fewest),
+            false => None,
+        };
+        if let Some(windows) = windows {
+            return Self::Windows(windows);
+        }
+        let block = dot.rows_at_once();
+        let mut weights = vec![0_i8; all];
+        for (i, row) in rows.iter().enumerate() {
+            for &(place, weight) in row {
+                let vector = i / block * (places / 4) + place as usize / 4;
+                weights[(vector * block + i % block) * 4 + place as usize % 4] = weight;
+            }
+        }
+        Self::Fours(Stored::new(dot, &weights, places * block))
+    }
+
+    /// Bytes of memory.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Fours(stored) => stored.bytes(),
+            Self::Windows(windows) => windows.bytes(),
+        }
+    }
+
+    /// Products of a vector of `places` bytes with `rows`, and loads that take as long: of weights; and with windows of places and of both halves of a
+    /// window, too.
+    fn loads(&self, rows: usize, places: usize) -> usize {
+        match self {
+            Self::Fours(stored) => rows * places * (1 + stored.load()),
+            Self::Windows(windows) => 5 * windows.weights(),
+        }
+    }
 }
 
 impl Spmv {
@@ -72,8 +138,7 @@ impl Spmv {
         let (block, cols) = (dot.rows_at_once(), levels.cols());
         let padded = rows.len().next_multiple_of(block);
         let places = cols.next_multiple_of(LANES);
-        length::planned("weights in bytes", [padded, places, 1]);
-        let mut weights = vec![0_i8; padded * places];
+        let mut weights = vec![Vec::new(); padded];
         let mut starts = vec![0; padded];
         for (i, row) in rows.clone().enumerate() {
             let (columns, values) = levels.row(row);
@@ -81,13 +146,14 @@ impl Spmv {
             let constants = (scale[row], offset[row]);
             let row = unpack(dot, row, entries.collect(), zero_point, constants);
             starts[i] = row.start;
-            for (column, weight) in row.entries {
-                // Bytes are in the order of lines.
+            // Bytes are in the order of lines.
+            let place = |column: u32| {
                 let (line, lane) = (column as usize / LANES, column as usize % LANES);
-                let place = line * LANES + byte_of_lane(lane);
-                let vector = i / block * (places / 4) + place / 4;
-                weights[(vector * block + i % block) * 4 + place % 4] = weight;
-            }
+                (line * LANES + byte_of_lane(lane)) as u32
+            };
+            let nonzeros = row.entries.iter().filter(|(_, weight)| *weight != 0);
+            weights[i] = nonzeros.map(|&(c, weight)| (place(c), weight)).collect();
+            weights[i].sort_unstable_by_key(|&(place, _)| place);
         }
         let padded_with = |values: &[f32]| {
             let mut values = values[rows.clone()].to_vec();
@@ -99,7 +165,7 @@ impl Spmv {
             input,
             rows: rows.len(),
             cols,
-            weights: Stored::new(dot, &weights, places * block),
+            weights: Packed::new(dot, &weights, places),
             starts,
             scales: padded_with(scale),
             offsets: padded_with(offset),
@@ -111,16 +177,26 @@ impl Spmv {
         self.cols.div_ceil(LANES)
     }
 
-    /// Elements of scratch that a run needs: the bytes of a vector.
+    /// Vectors that are multiplied at once, and the bytes of each.
+    fn vectors(&self) -> (usize, usize) {
+        match &self.weights {
+            Packed::Fours(_) => (1, self.lines() * LANES),
+            Packed::Windows(windows) => (VECTORS, windows.len()),
+        }
+    }
+
+    /// Elements of scratch that a run needs: the bytes of vectors, and what aligns them.
     pub fn scratch_len(&self) -> usize {
-        floats_for(self.lines() * LANES)
+        let (vectors, bytes) = self.vectors();
+        floats_for(ALIGNMENT + vectors * bytes)
     }
 
     /// Expected nanoseconds of a vector, where weights are read from beyond the caches.
     pub fn ns(&self, costs: &Costs) -> f64 {
-        let loads = self.starts.len() * self.lines() * LANES * (1 + self.weights.load());
         let int8 = self.dot.costs(costs);
-        let products = costs.unless_far(loads as f64 * int8.spmv, self.weights.bytes());
+        let loads = self.weights.loads(self.starts.len(), self.lines() * LANES);
+        let products = loads as f64 * int8.spmv;
+        let products = costs.unless_far(products, self.weights.bytes());
         products + self.cols as f64 * int8.quantize(self.input)
     }
 
@@ -135,26 +211,35 @@ impl Spmv {
         length::check("x", x.len(), [n, cols]);
         length::check("y", y.len(), [n, rows]);
         length::check_at_least("the scratch", scratch.len(), self.scratch_len());
-        for i in 0..n {
-            let x = &x[i * cols..][..cols];
+        let scratch = bytes(scratch);
+        let start = scratch.as_ptr().align_offset(ALIGNMENT);
+        let scratch = &mut scratch[start..];
+        let (together, bytes) = self.vectors();
+        let mut first = 0;
+        while first < n {
+            // A few that are left over go one by one.
+            let count = if n - first < together { 1 } else { together };
             let product = Product {
                 spmv: self,
-                x,
-                line: bytes(scratch).as_mut_ptr(),
-                y: &mut y[i * rows..][..rows],
+                count,
+                x: &x[first * cols..][..count * cols],
+                bytes: scratch[..count * bytes].as_mut_ptr(),
+                y: &mut y[first * rows..][..count * rows],
                 bounds: clamp.bounds(),
             };
-            // SAFETY: the scratch was just checked.
+            // SAFETY: as many vectors as there are sums for; `bytes` was just sliced.
             unsafe { dot::run(self.dot, product) };
+            first += count;
         }
     }
 }
 
-/// A product with one vector. `line` is writable for the bytes of its lines.
+/// A product with one vector or, with windows, [`VECTORS`]. `bytes` is writable for as many as [`Spmv::vectors`] says for each.
 struct Product<'a> {
     spmv: &'a Spmv,
+    count: usize,
     x: &'a [f32],
-    line: *mut u8,
+    bytes: *mut u8,
     y: &'a mut [f32],
     bounds: Bounds,
 }
@@ -162,29 +247,36 @@ struct Product<'a> {
 impl Task for Product<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        // SAFETY: by the contract of the task; the instruction set is enabled (contract of the trait).
+        // SAFETY: by the contract of the task; the instruction set is enabled (contract of the trait). Windows are only packed where bytes are looked up.
         unsafe {
-            let (grid, scale) = self.grid::<L>();
-            self.quantize::<L>(grid);
-            match &self.spmv.weights {
-                Stored::Dense(all) => self.multiply::<L, _>(All::of(all), scale),
-                Stored::Bitmask(nonzeros) => self.multiply::<L, _>(Nonzeros::of(nonzeros), scale),
+            match (&self.spmv.weights, self.count) {
+                (Packed::Fours(Stored::Dense(all)), _) => self.fours::<L, _>(All::of(all)),
+                (Packed::Fours(Stored::Bitmask(nonzeros)), _) => {
+                    self.fours::<L, _>(Nonzeros::of(nonzeros));
+                }
+                (Packed::Windows(windows), VECTORS) => self.windows::<L, VECTORS>(windows),
+                (Packed::Windows(windows), _) => self.windows::<L, 1>(windows),
             }
         }
     }
 }
 
 impl Product<'_> {
-    /// The grid of the vector, and what the scales of rows are multiplied by.
+    /// Vector `i`.
+    fn vector(&self, i: usize) -> &[f32] {
+        &self.x[i * self.spmv.cols..][..self.spmv.cols]
+    }
+
+    /// The grid of a vector, and what the scales of rows are multiplied by.
     ///
     /// # Safety
     /// The instruction set of `L` is enabled where this is inlined.
     #[inline(always)]
-    unsafe fn grid<L: Lanes>(&self) -> (Grid, f32) {
+    unsafe fn grid<L: Lanes>(&self, x: &[f32]) -> (Grid, f32) {
         if let Some(grid) = self.spmv.input.grid() {
             return (grid.into(), 1.0);
         }
-        let (whole, rest) = self.x.as_chunks::<LANES>();
+        let (whole, rest) = x.as_chunks::<LANES>();
         // SAFETY: whole lines; the instruction set is enabled (contract of this function).
         let lanes = unsafe { largest::<L>(whole.as_ptr().cast(), whole.len()) };
         let all = lanes.iter().chain(rest).map(|v| v.abs());
@@ -196,53 +288,60 @@ impl Product<'_> {
         (grid.into(), scale)
     }
 
-    /// Makes the bytes of the vector, those past its end any.
+    /// Makes the bytes of vector `i`, those past its end any; where they are, and what the scales of rows are multiplied by.
     ///
     /// # Safety
     /// As for the task, and the instruction set of `L` is enabled where this is inlined.
     #[inline(always)]
-    unsafe fn quantize<L: Lanes>(&self, grid: Grid) {
-        let (whole, rest) = self.x.as_chunks::<LANES>();
+    unsafe fn quantize<L: Lanes>(&self, i: usize) -> (*const u8, f32) {
+        let to = self.bytes.wrapping_add(i * self.spmv.vectors().1);
+        let x = self.vector(i);
+        // SAFETY: by the contract of this function.
+        let (grid, scale) = unsafe { self.grid::<L>(x) };
+        let (whole, rest) = x.as_chunks::<LANES>();
         let mut last = [0.0; LANES];
         last[..rest.len()].copy_from_slice(rest);
         let lines = |x: *const f32, first: usize, lines: usize| QuantizeLines {
             x,
-            y: self.line.wrapping_add(first * LANES),
+            y: to.wrapping_add(first * LANES),
             lines,
             grid,
         };
         // SAFETY: by the contract of this function.
         unsafe {
-            lines(self.x.as_ptr(), 0, whole.len()).run::<L>();
+            lines(x.as_ptr(), 0, whole.len()).run::<L>();
             if !rest.is_empty() {
                 lines(last.as_ptr(), whole.len(), 1).run::<L>();
             }
         }
+        (to, scale)
     }
 
     /// # Safety
-    /// As [`Product::quantize`], and the bytes are there.
+    /// As [`Product::quantize`].
     #[inline(always)]
-    unsafe fn multiply<L: Lanes, W: Weights>(mut self, weights: W, scale: f32) {
+    unsafe fn fours<L: Lanes, W: Weights>(mut self, weights: W) {
         let blocks = self.spmv.starts.len() / L::N;
         let together = blocks - blocks % BLOCKS;
         // SAFETY: by the contract of this function.
         unsafe {
+            let (x, scale) = self.quantize::<L>(0);
             for block in (0..together).step_by(BLOCKS) {
-                self.blocks::<L, W, BLOCKS>(block, weights, scale);
+                self.blocks::<L, W, BLOCKS>(block, x, weights, scale);
             }
             for block in together..blocks {
-                self.blocks::<L, W, 1>(block, weights, scale);
+                self.blocks::<L, W, 1>(block, x, weights, scale);
             }
         }
     }
 
     /// # Safety
-    /// As [`Product::multiply`]; there are these blocks.
+    /// As [`Product::quantize`]; there are these blocks, and `x` are the bytes.
     #[inline(always)]
     unsafe fn blocks<L: Lanes, W: Weights, const B: usize>(
         &mut self,
         block: usize,
+        x: *const u8,
         weights: W,
         scale: f32,
     ) {
@@ -259,25 +358,57 @@ impl Product<'_> {
             for vector in 0..vectors {
                 for b in 0..B {
                     let fours = cursors[b].next::<L>();
-                    sums[b] = L::add_fours(sums[b], self.line.add(4 * vector), fours);
+                    sums[b] = L::add_fours(sums[b], x.add(4 * vector), fours);
                 }
             }
-            let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
-            let [of_vector, none] = [scale, 0.0].map(|v| L::Floats::splat(v));
             for b in 0..B {
-                let first = (block + b) * L::N;
-                let scale = L::Floats::load(spmv.scales.as_ptr().add(first));
-                let scale = L::fused(of_vector, scale, none);
-                let offset = L::Floats::load(spmv.offsets.as_ptr().add(first));
-                let v = L::fused(L::floats(sums[b]), scale, offset);
-                let v = L::Floats::clamp(v, low, high);
-                let mut floats = [0.0; SAMPLES / 4];
-                L::Floats::store(floats.as_mut_ptr(), v);
-                let y = &mut self.y[first..];
-                let count = y.len().min(L::N);
-                y[..count].copy_from_slice(&floats[..count]);
+                self.store::<L>(0, block + b, sums[b], scale);
             }
         }
+    }
+
+    /// # Safety
+    /// As [`Product::quantize`], there are `T` vectors, and bytes are looked up.
+    #[inline(always)]
+    unsafe fn windows<L: Lanes, const T: usize>(mut self, windows: &Windows) {
+        // SAFETY: by the contract of this function, and the invariants of `Spmv`.
+        unsafe {
+            let mut vectors = [(self.bytes.cast_const(), 1.0); T];
+            for t in 0..T {
+                vectors[t] = self.quantize::<L>(t);
+            }
+            for block in 0..self.spmv.starts.len() / L::N {
+                let start = L::load(self.spmv.starts.as_ptr().add(block * L::N));
+                let mut sums = [start; T];
+                windows.add::<L, T>(block, vectors.map(|(x, _)| x), &mut sums);
+                for t in 0..T {
+                    self.store::<L>(t, block, sums[t], vectors[t].1);
+                }
+            }
+        }
+    }
+
+    /// Writes the outputs of a block of rows for vector `i`, whose scale is `scale`.
+    ///
+    /// # Safety
+    /// There are such a block and such a vector, and the instruction set of `L` is enabled where this is inlined.
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(&mut self, i: usize, block: usize, sums: L::Ints, scale: f32) {
+        let (spmv, first) = (self.spmv, block * L::N);
+        let mut floats = [0.0; SAMPLES / 4];
+        // SAFETY: there are constants for each row of a block; the instruction set is enabled (contract of this function).
+        unsafe {
+            let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
+            let [of_vector, none] = [scale, 0.0].map(|v| L::Floats::splat(v));
+            let scale = L::Floats::load(spmv.scales.as_ptr().add(first));
+            let scale = L::fused(of_vector, scale, none);
+            let offset = L::Floats::load(spmv.offsets.as_ptr().add(first));
+            let v = L::fused(L::floats(sums), scale, offset);
+            L::Floats::store(floats.as_mut_ptr(), L::Floats::clamp(v, low, high));
+        }
+        let y = &mut self.y[i * spmv.rows..][..spmv.rows][first..];
+        let count = y.len().min(L::N);
+        y[..count].copy_from_slice(&floats[..count]);
     }
 }
 
@@ -295,15 +426,13 @@ impl PackedKernel for Spmv {
     }
 
     fn name(&self) -> String {
-        let format = match self.weights.expands() {
-            true => "bitmask4",
-            false => "dense4",
+        let (format, blocks) = match &self.weights {
+            Packed::Fours(stored) if stored.expands() => ("bitmask4", BLOCKS),
+            Packed::Fours(_) => ("dense4", BLOCKS),
+            Packed::Windows(_) => ("windows4", 1),
         };
-        format!(
-            "{}-{format}-i8i8-{}x1",
-            self.dot,
-            BLOCKS * self.dot.rows_at_once()
-        )
+        let rows = blocks * self.dot.rows_at_once();
+        format!("{}-{format}-i8i8-{rows}x1", self.dot)
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
@@ -320,7 +449,10 @@ impl PackedKernel for Spmv {
     }
 
     fn is_sparse(&self) -> bool {
-        self.weights.expands()
+        match &self.weights {
+            Packed::Fours(stored) => stored.expands(),
+            Packed::Windows(_) => true,
+        }
     }
 
     fn is_int8(&self) -> bool {

@@ -9,7 +9,7 @@ use sparsevd_model::{Csr, Dense, Int8Grid, Int8Input};
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::reference::{from_tiles, to_tiles};
 
-use crate::support::{any_clamp, expands, same};
+use crate::support::{any_clamp, expands, looks_up, same};
 
 /// A layer of bytes, and `n` samples of its input, `[n][cols]`.
 #[derive(Debug, Clone)]
@@ -490,15 +490,17 @@ fn check_vectors(
         .collect();
     same(&y, &want, dot);
 }
-/// Vectors by more weights than stay in the cache, most of them zero.
+/// Vectors by so many weights that they are read from memory.
 #[test]
-fn vectors_are_multiplied_by_weights_without_zeros() {
+fn vectors_are_multiplied_by_more_weights_than_caches_have() {
     let few = |row: usize, col: usize| match (row * 31 + col * 17) % 9 {
-        0 => 127,
-        1 => -(((row + col) % 128) as i8),
+        0..=3 => ((row + col) % 255) as i8,
         _ => 0,
     };
-    let layer = layer([150, 2100], 2, few, 201);
+    let mut layer = layer([2560, 4200], 1, few, 0);
+    for (i, byte) in layer.x.iter_mut().enumerate() {
+        *byte = (i * 151 % 256) as u8;
+    }
     let grid = Int8Grid {
         scale: 0.5,
         zero_point: layer.zero_point,
@@ -506,10 +508,71 @@ fn vectors_are_multiplied_by_weights_without_zeros() {
     let x: Vec<f32> = layer.x.iter().map(|&byte| grid.value(byte)).collect();
     let want = layer.scaled(&layer.sums());
     for dot in Dot::available() {
-        check_vectors(&layer, dot, grid, (&x, &want), Clamp::None, 0..150);
-        let (csr, quantization) = (layer.csr(), layer.quantization());
-        let spmv = Spmv::pack_rows(dot, &csr, grid, quantization, 0..150);
-        assert_eq!(spmv.bytes() < 150 * 2100, expands(dot), "{dot}");
+        check_vectors(&layer, dot, grid, (&x, &want), Clamp::None, 0..2560);
+        let spmv = Spmv::pack_rows(dot, &layer.csr(), grid, layer.quantization(), 0..2560);
         assert_eq!(spmv.name().contains("bitmask4"), expands(dot), "{dot}");
+        assert_eq!(spmv.bytes() < 2560 * 4200, expands(dot), "{dot}");
+    }
+}
+
+/// Vectors by weights without zeros, of rows whose non-zeros are spread evenly, lie in a few columns, or are none; of few inputs and of many.
+#[test]
+fn vectors_are_multiplied_by_weights_without_zeros() {
+    let even = |row: usize, col: usize| match (row * 31 + col * 17) % 9 {
+        0 => 127,
+        1 => -(((row + col) % 128) as i8),
+        _ => 0,
+    };
+    let clustered = |row: usize, col: usize| match (row % 7, col / 50) {
+        (0, _) => 0,
+        (i, j) if i == j || (i == 6 && j + 1 == 2100_usize.div_ceil(50)) => -128,
+        _ => i8::from(col % 211 == row % 211),
+    };
+    type Weights = fn(usize, usize) -> i8;
+    for (dims, weights, apart) in [
+        ([150, 2100], even as Weights, true),
+        ([150, 2100], clustered, true),
+        ([150, 600], clustered, true),
+        // Half of them are left.
+        (
+            [48, 160],
+            |row, col| i8::from((row + col) % 2 == 0) * 3,
+            false,
+        ),
+        (
+            [33, 130],
+            |row, col| i8::from((row + col) % 11 == 0) * 77,
+            true,
+        ),
+        (
+            [17, 40],
+            |row, col| i8::from((row + col) % 13 == 0) * -5,
+            true,
+        ),
+        ([17, 64], |row, col| i8::from((row * col) % 17 == 1), true),
+    ] {
+        // Four vectors at once, and the others.
+        let mut layer = layer(dims, 6, weights, 0);
+        for (i, byte) in layer.x.iter_mut().enumerate() {
+            *byte = (i * 151 % 256) as u8;
+        }
+        let grid = Int8Grid {
+            scale: 0.5,
+            zero_point: layer.zero_point,
+        };
+        let x: Vec<f32> = layer.x.iter().map(|&byte| grid.value(byte)).collect();
+        let want = layer.scaled(&layer.sums());
+        let rows = dims[0];
+        for dot in Dot::available() {
+            check_vectors(&layer, dot, grid, (&x, &want), Clamp::None, 0..rows);
+            check_vectors(&layer, dot, grid, (&x, &want), Clamp::None, 3..rows);
+            let (csr, quantization) = (layer.csr(), layer.quantization());
+            let spmv = Spmv::pack_rows(dot, &csr, grid, quantization, 0..rows);
+            let name = spmv.name();
+            let apart = apart && looks_up(dot);
+            assert_eq!(name.contains("windows4"), apart, "{name}, {dims:?}");
+            let all = rows * dims[1];
+            assert_eq!(spmv.bytes() < all, apart, "{name}, {dims:?}");
+        }
     }
 }

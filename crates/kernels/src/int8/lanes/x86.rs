@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use crate::int8::lanes::{Joined, Lanes, MAGNITUDE, Weights, copy_sixteens, place};
+use crate::int8::lanes::{Joined, Lanes, MAGNITUDE, SAMPLES, Weights, copy_sixteens, place};
 use crate::simd;
 use crate::transpose::transpose;
 
@@ -420,6 +420,24 @@ unsafe fn vpexpandb(there: u64, p: *const i8) -> __m512i {
     bytes
 }
 
+/// The bytes of two registers from the places that lanes of `places` say, below 128. The instruction is not among those that
+/// `dot::run` enables, as not all machines with the others have it.
+///
+/// # Safety
+/// There is VBMI.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn vpermi2b(places: __m512i, low: __m512i, high: __m512i) -> __m512i {
+    let mut bytes = places;
+    // SAFETY: by the contract of this function.
+    unsafe {
+        asm!("vpermi2b {bytes}, {low}, {high}",
+            bytes = inout(zmm_reg) bytes, low = in(zmm_reg) low, high = in(zmm_reg) high,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    bytes
+}
+
 // SAFETY: only instructions that are enabled where `dot::run` inlines this.
 unsafe impl Lanes for Avx512Vnni {
     type Floats = simd::Avx512;
@@ -490,6 +508,21 @@ unsafe impl Lanes for Avx512Vnni {
     unsafe fn add_own_fours(sums: __m512i, x: *const u8, weights: __m512i) -> __m512i {
         // SAFETY: `x` is readable for 64 bytes; the instruction set is enabled (contract of the trait).
         unsafe { _mm512_dpbusd_epi32(sums, _mm512_loadu_si512(x.cast()), weights) }
+    }
+    #[inline(always)]
+    unsafe fn add_looked_up(
+        sums: __m512i,
+        window: *const u8,
+        places: &[u8; SAMPLES],
+        weights: &[i8; SAMPLES],
+    ) -> __m512i {
+        // SAFETY: `window` is readable for 128 bytes; the instruction set is enabled (contract of the trait), and callers checked that there is VBMI.
+        unsafe {
+            let low = _mm512_loadu_si512(window.cast());
+            let high = _mm512_loadu_si512(window.add(64).cast());
+            let bytes = vpermi2b(_mm512_loadu_si512(places.as_ptr().cast()), low, high);
+            _mm512_dpbusd_epi32(sums, bytes, _mm512_loadu_si512(weights.as_ptr().cast()))
+        }
     }
     #[inline(always)]
     unsafe fn add_registers(sums: __m512i, x: __m512i, weights: __m512i) -> __m512i {
