@@ -358,9 +358,11 @@ fn convolutions(isa: Isa) -> Vec<Case> {
             )
         };
         let tiles = [input, output].map(Blocks::of_tile);
-        let multiplied = [int8::Multiplied::Nonzeros, int8::Multiplied::All];
-        let of_lanes = [(blocks, 1), (tiles, LANES)].map(|l| multiplied.map(|m| (l, m)));
-        for ((blocks, lanes), multiplied) in of_lanes.into_iter().flatten() {
+        let mut multiplied = vec![int8::Multiplied::Nonzeros, int8::Multiplied::All];
+        multiplied.extend(dot.looks_up().then_some(int8::Multiplied::LookedUp));
+        let of_lanes = [(blocks, 1), (tiles, LANES)];
+        let all_ways = (multiplied.iter()).flat_map(|m| of_lanes.map(|l| (l, *m)));
+        for ((blocks, lanes), multiplied) in all_ways {
             let [x, y] = blocks.map(|b| b.len());
             all.push(Case {
                 x2: Some(y),

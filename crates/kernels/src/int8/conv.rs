@@ -1,7 +1,7 @@
 //! Convolution of bytes, over the lines of sixteen that [`Blocks`] and tiles have.
 //!
-//! **Two kernels.** Weights that are not zero are multiplied by strips of sixty-four pixels ([`super::nonzeros`]); all weights by the pixels of a line
-//! ([`super::fours`]), which is faster where most are there, or maps have few pixels.
+//! **Three kernels.** Weights that are not zero are multiplied by strips of sixty-four pixels ([`super::nonzeros`]), or by pixels one by one ([`super::pixels`]), which is
+//! faster where maps have few of them; all weights by the pixels of a line ([`super::fours`]), which is faster where most are there.
 //!
 //! **Input and output** are floats or bytes of a grid ([`super::maps`]), each for itself. Floats are quantised first, into an image of bytes. Tiles get the
 //! border of their padding there, of the byte that stands for zero; blocks have it in their halo. What is written in bytes is what a reader
@@ -22,6 +22,7 @@ use super::lanes::SAMPLES;
 use super::linear::{bytes, bytes_of};
 use super::maps::{ByteEdges, Writes, floats_for};
 use super::nonzeros::{NonzeroStrips, Nonzeros};
+use super::pixels::{PixelStrips, Pixels};
 use super::quantization::{Quantization, level, unpack, zero};
 use super::strip::{Onto, Strip, StripOutput, input_line, output_line, strips};
 use crate::blocks::Blocks;
@@ -62,6 +63,8 @@ pub struct Conv {
 enum Weights {
     /// Those that are not zero.
     Nonzeros(Nonzeros),
+    /// The same.
+    LookedUp(Box<Pixels>),
     All(Box<Fours>),
 }
 
@@ -70,6 +73,8 @@ enum Weights {
 pub enum Multiplied {
     /// Those that are not zero, sixty-four pixels at a time.
     Nonzeros,
+    /// The same, pixel by pixel, where instructions look bytes up ([`Dot::looks_up`]).
+    LookedUp,
     /// All, each for those pixels whose input is in the map.
     All,
 }
@@ -81,8 +86,8 @@ impl Conv {
     /// a border.
     ///
     /// # Panics
-    /// When the parameters contradict each other, a level is none, a sum may not fit in 32 bits, the image has 2^32 lines or those of a strip 4 GiB, or
-    /// `channels` is out of range.
+    /// When the parameters contradict each other, a level is none, a sum may not fit in 32 bits, the image has 2^32 lines or those of a strip 4 GiB,
+    /// `channels` is out of range, or bytes should be looked up without instructions for it.
     #[track_caller]
     #[allow(clippy::too_many_arguments, reason = "what a convolution is")]
     pub fn pack_channels(
@@ -138,6 +143,13 @@ impl Conv {
         let filters: Vec<Unpacked> = filters.map(filter).collect();
         let tap = |tap: usize| [first[0] + tap / kw * dy, first[1] + tap % kw * dx];
         let output = output.with_channels(channels.len());
+        let image_window = || ImageWindow {
+            image,
+            input,
+            output,
+            taps: (0..kh * kw).map(tap).collect(),
+            strides: window.strides,
+        };
         let weights = match multiplied {
             Multiplied::Nonzeros => {
                 let line = |k: u32| {
@@ -147,16 +159,14 @@ impl Conv {
                 };
                 Weights::Nonzeros(Nonzeros::pack(dot, filters, line))
             }
+            Multiplied::LookedUp => {
+                assert!(dot.looks_up(), "{dot} looks no bytes up");
+                Weights::LookedUp(Box::new(Pixels::pack(&filters, image_window())))
+            }
             Multiplied::All => {
-                let window = ImageWindow {
-                    image,
-                    input,
-                    output,
-                    taps: (0..kh * kw).map(tap).collect(),
-                    strides: window.strides,
-                };
                 let zero = zero(dot, zero_point);
-                Weights::All(Box::new(Fours::pack(dot, &filters, zero, window)))
+                let fours = Fours::pack(dot, &filters, zero, image_window());
+                Weights::All(Box::new(fours))
             }
         };
         let packed = Self {
@@ -182,14 +192,17 @@ impl Conv {
     /// When one reads a line that the image does not have, or writes one that a channel of the output does not have.
     #[track_caller]
     fn checked(mut self) -> Self {
-        if let Weights::All(fours) = &mut self.weights {
-            fours.plan(&self.strips);
+        match &mut self.weights {
+            Weights::Nonzeros(_) => {}
+            Weights::LookedUp(pixels) => pixels.plan(&self.strips),
+            Weights::All(fours) => fours.plan(&self.strips),
         }
         let most = |lines: &mut dyn Iterator<Item = u32>| lines.max().map(|line| line as usize);
         let read = most(&mut self.strips.iter().flat_map(|strip| strip.x));
         let written = most(&mut self.strips.iter().flat_map(|strip| strip.y));
         let place = match &self.weights {
             Weights::Nonzeros(nonzeros) => nonzeros.last_place(),
+            Weights::LookedUp(pixels) => pixels.last_place(),
             Weights::All(fours) => fours.last_place(),
         };
         if let (Some(place), Some(line)) = (place, read) {
@@ -281,6 +294,14 @@ impl Conv {
                 let products = costs.unless_far(products, nonzeros.bytes());
                 quantized + gathered + products + sums * store
             }
+            Weights::LookedUp(pixels) => {
+                let [multiply_adds, interleaved] = pixels.work();
+                let gathered = interleaved as f64 * int8.gather;
+                let store = (int8.dense_store + store - int8.store).max(0.0);
+                let products = multiply_adds as f64 * int8.spmv;
+                let products = costs.unless_far(products, pixels.bytes());
+                quantized + gathered + products + sums * store
+            }
             Weights::All(fours) => {
                 let [multiply_adds, interleaved] = fours.work();
                 let gathered = interleaved as f64 * int8.gather;
@@ -302,6 +323,7 @@ impl Conv {
     fn lines_len(&self) -> usize {
         match &self.weights {
             Weights::Nonzeros(nonzeros) => nonzeros.lines_len(self.dot.line(), self.strips.len()),
+            Weights::LookedUp(pixels) => pixels.lines_len(),
             Weights::All(fours) => fours.lines_len(),
         }
     }
@@ -310,7 +332,7 @@ impl Conv {
     fn sums_len(&self) -> usize {
         match &self.weights {
             Weights::Nonzeros(nonzeros) => nonzeros.sums_len(),
-            Weights::All(_) => 0,
+            Weights::LookedUp(_) | Weights::All(_) => 0,
         }
     }
 
@@ -420,6 +442,15 @@ impl Conv {
                         };
                         dot::run(self.dot, strips);
                     }
+                    Weights::LookedUp(pixels) => {
+                        let strips = PixelStrips {
+                            pixels,
+                            x: x.as_ptr(),
+                            vectors: lines.as_mut_ptr(),
+                            output,
+                        };
+                        dot::run(self.dot, strips);
+                    }
                     Weights::All(fours) => {
                         let strips = FourStrips {
                             fours,
@@ -452,6 +483,7 @@ impl Conv {
         };
         let (format, tile) = match &self.weights {
             Weights::Nonzeros(_) => ("any4", SAMPLES),
+            Weights::LookedUp(_) => ("spans4", LANES),
             Weights::All(fours) if fours.expands() => ("bitmask4", LANES),
             Weights::All(_) => ("dense4", LANES),
         };
@@ -462,6 +494,7 @@ impl Conv {
     pub fn bytes(&self) -> usize {
         match &self.weights {
             Weights::Nonzeros(nonzeros) => nonzeros.bytes(),
+            Weights::LookedUp(pixels) => pixels.bytes(),
             Weights::All(fours) => fours.bytes(),
         }
     }
@@ -499,7 +532,7 @@ impl PackedKernel for Conv {
 
     fn is_sparse(&self) -> bool {
         match &self.weights {
-            Weights::Nonzeros(_) => true,
+            Weights::Nonzeros(_) | Weights::LookedUp(_) => true,
             Weights::All(fours) => fours.expands(),
         }
     }

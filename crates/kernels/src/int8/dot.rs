@@ -162,7 +162,7 @@ impl Dot {
     }
 
     /// Whether an instruction takes bytes from any places of 128.
-    pub(super) fn looks_up(self) -> bool {
+    pub fn looks_up(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => is_x86_feature_detected!("avx512vbmi"),

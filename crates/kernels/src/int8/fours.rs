@@ -17,7 +17,7 @@
 
 use std::ops::Range;
 
-use super::any4::{At, Row, Unpacked};
+use super::any4::{Row, Unpacked};
 use super::dot::{Dot, Task};
 use super::image::Image;
 use super::lanes::{Joined, Lanes, SAMPLES, place};
@@ -28,7 +28,7 @@ use crate::LANES;
 use crate::blocks::Blocks;
 
 /// Bytes of four channels of a line.
-const FOUR_LINES: usize = 4 * LANES;
+pub(super) const FOUR_LINES: usize = 4 * LANES;
 
 /// The weights of a convolution over the strips of its output.
 ///
@@ -251,11 +251,7 @@ impl Fours {
 
     /// The last line of the image, before that of a strip, that is read; `None` where there are no filters.
     pub fn last_place(&self) -> Option<usize> {
-        let ImageWindow { image, taps, .. } = &self.window;
-        let lines = taps.iter().map(|[row, column]| row * image.row + column);
-        let last = lines.max()?;
-        let reads = image.channels > 0 && !self.rows.is_empty();
-        reads.then(|| (image.channels - 1) * image.channel + last)
+        self.window.last_place().filter(|_| !self.rows.is_empty())
     }
 
     /// Bytes of weights and of what is stored for each row.
@@ -270,6 +266,21 @@ impl Fours {
 }
 
 impl ImageWindow {
+    /// The last line of the image, before that where a window begins, that is read; `None` where there are no channels.
+    pub fn last_place(&self) -> Option<usize> {
+        let Self { image, taps, .. } = self;
+        let lines = taps.iter().map(|[row, column]| row * image.row + column);
+        Some(image.channels.checked_sub(1)? * image.channel + lines.max()?)
+    }
+
+    /// The pixels, of those of the line of output whose windows begin at a line of a channel of the image, that read the map: a bit for each of the sixteen
+    /// bytes of the line.
+    pub fn places(&self, x: usize) -> u32 {
+        self.pixels(x)
+            .iter()
+            .fold(0, |all, pixels| all | pixels.bits)
+    }
+
     /// What the line of output reads whose windows begin at a line of a channel of the image: its pixels by the taps whose input is in the map.
     fn pixels(&self, x: usize) -> Vec<Pixels> {
         let begins = [x / self.image.row, x % self.image.row];
@@ -321,7 +332,7 @@ const BLOCKS: usize = 2;
 /// Most pixels whose sums, for two blocks of rows, are in registers.
 const PIXELS: usize = 14;
 
-/// Sums of a block of rows, `[pixel][row]` or `[row][pixel]`, of a strip.
+/// Sums of a block of rows, `[pixel][row]`, of a strip.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Sums([i32; SAMPLES * LANES]);
@@ -331,9 +342,7 @@ impl Task for FourStrips<'_> {
     unsafe fn run<L: Lanes>(self) {
         let fours = self.fours;
         let mut by_pixels = [Sums([0; SAMPLES * LANES]); BLOCKS];
-        let mut by_rows = Sums([0; SAMPLES * LANES]);
         let sums = by_pixels.as_mut_ptr().cast::<i32>();
-        let rows = by_rows.0.as_mut_ptr();
         let slots = slots::<L>();
         // SAFETY: by the contract of the task, and the invariants of `Fours`; the instruction set is enabled (contract of the trait).
         unsafe {
@@ -342,7 +351,7 @@ impl Task for FourStrips<'_> {
                     for four in 0..fours.fours() {
                         let to = (line * fours.fours() + four) * FOUR_LINES;
                         L::interleave(
-                            self.four(four, line),
+                            four_lines(&fours.window.image, self.x, four, line),
                             Joined::Apart,
                             None,
                             self.lines.add(to),
@@ -367,7 +376,10 @@ impl Task for FourStrips<'_> {
                         self.line::<L>(k, line, runs, blocks.clone(), sums, slots);
                     }
                     for (i, block) in blocks.enumerate() {
-                        self.store::<L>(tile, block, sums.add(i * SAMPLES * L::N), rows);
+                        let rows = &fours.rows[block * L::N..];
+                        let rows = &rows[..rows.len().min(L::N)];
+                        let sums = sums.add(i * SAMPLES * L::N);
+                        self.output.store_block::<L>(rows, tile, sums);
                     }
                 }
             }
@@ -376,7 +388,7 @@ impl Task for FourStrips<'_> {
 }
 
 /// For each byte of four lines, where its sum is among those in order: `[part][sum][lane]`.
-fn slots<L: Lanes>() -> [u8; SAMPLES] {
+pub(super) fn slots<L: Lanes>() -> [u8; SAMPLES] {
     let mut slots = [0; SAMPLES];
     let lanes = 4 * L::N;
     for part in 0..SAMPLES / lanes {
@@ -390,24 +402,28 @@ fn slots<L: Lanes>() -> [u8; SAMPLES] {
     slots
 }
 
-impl FourStrips<'_> {
-    /// A line of each of four channels; of those past the last one, which have weights of zero, that of the last one.
-    ///
-    /// # Safety
-    /// The line is one of a channel of the image.
-    #[inline(always)]
-    unsafe fn four(&self, four: usize, line: usize) -> [*const u8; 4] {
-        let image = &self.fours.window.image;
-        let last = image.channels - 1;
-        let of = |channel: usize| {
-            let line = channel.min(last) * image.channel + line;
-            // SAFETY: by the contract of this function.
-            unsafe { self.x.add(line * LANES) }
-        };
-        let first = 4 * four;
-        [of(first), of(first + 1), of(first + 2), of(first + 3)]
-    }
+/// A line of each of four channels of the image `x`; of those past the last one, which have weights of zero, that of the last one.
+///
+/// # Safety
+/// The line is one of a channel of the image.
+#[inline(always)]
+pub(super) unsafe fn four_lines(
+    image: &Image,
+    x: *const u8,
+    four: usize,
+    line: usize,
+) -> [*const u8; 4] {
+    let last = image.channels - 1;
+    let of = |channel: usize| {
+        let line = channel.min(last) * image.channel + line;
+        // SAFETY: by the contract of this function.
+        unsafe { x.add(line * LANES) }
+    };
+    let first = 4 * four;
+    [of(first), of(first + 1), of(first + 2), of(first + 3)]
+}
 
+impl FourStrips<'_> {
     /// Gathers what the lines of a strip read, one after the other.
     ///
     /// # Safety
@@ -424,7 +440,7 @@ impl FourStrips<'_> {
                         // SAFETY: by the contract of this function; a whole vector is written, of which the next one overwrites what is too much.
                         unsafe {
                             L::interleave(
-                                self.four(four, line),
+                                four_lines(&fours.window.image, self.x, four, line),
                                 Joined::Apart,
                                 Some(&run.order),
                                 to,
@@ -432,40 +448,6 @@ impl FourStrips<'_> {
                         };
                         to = to.wrapping_add(4 * run.places);
                     }
-                }
-            }
-        }
-    }
-
-    /// Stores the sums of a block of rows of a strip.
-    ///
-    /// # Safety
-    /// As [`FourStrips::gather`]; `sums` and `rows` are valid for them.
-    #[inline(always)]
-    unsafe fn store<L: Lanes>(
-        &self,
-        tile: usize,
-        block: usize,
-        sums: *const i32,
-        by_rows: *mut i32,
-    ) {
-        // SAFETY: by the contract of this function.
-        unsafe {
-            for first in (0..SAMPLES).step_by(L::N) {
-                L::transpose(sums.add(first * L::N), by_rows.add(first), SAMPLES);
-            }
-            let rows = &self.fours.rows[block * L::N..];
-            for (i, row) in rows.iter().take(L::N).enumerate() {
-                for part in 0..SAMPLES / (4 * L::N) {
-                    let at = At {
-                        tile,
-                        part,
-                        member: 0,
-                    };
-                    let from = by_rows.add(i * SAMPLES + part * 4 * L::N);
-                    let four = |j: usize| L::load(from.add(j * L::N));
-                    let sums = [four(0), four(1), four(2), four(3)];
-                    self.output.store_in_order::<L>(row, at, sums);
                 }
             }
         }

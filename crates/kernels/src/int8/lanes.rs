@@ -89,18 +89,18 @@ pub(super) unsafe trait Lanes: Copy {
     unsafe fn add_fours(sums: Self::Ints, x: *const u8, weights: Self::Fours) -> Self::Ints;
     /// Adds to each sum the products of its own four bytes, of `4 N` from `x` on, with its four weights. Sums wrap.
     unsafe fn add_own_fours(sums: Self::Ints, x: *const u8, weights: Self::Fours) -> Self::Ints;
-    /// Adds to each sum the products of its own four bytes with its four weights: bytes of the 128 from `window` on, each from the place that `places` says, which is
+    /// Adds to each sum the products of its own four bytes with its four weights: bytes of the 128 from `span` on, each from the place that `places` says, which is
     /// below that. Sums wrap. [`super::Dot::looks_up`] holds.
     #[inline(always)]
     unsafe fn add_looked_up(
         sums: Self::Ints,
-        window: *const u8,
+        span: *const u8,
         places: &[u8; SAMPLES],
         weights: &[i8; SAMPLES],
     ) -> Self::Ints {
-        // SAFETY: places are in the window; the instruction set is enabled (contract of the trait).
+        // SAFETY: places are in the span; the instruction set is enabled (contract of the trait).
         unsafe {
-            let bytes = places.map(|place| window.add(usize::from(place)).read());
+            let bytes = places.map(|place| span.add(usize::from(place)).read());
             Self::add_own_fours(sums, bytes.as_ptr(), Self::load_fours(weights.as_ptr()))
         }
     }

@@ -27,14 +27,15 @@ mod lines;
 mod maps;
 mod nonzeros;
 mod peak;
+mod pixels;
 mod pool;
 mod quantization;
 mod reblock;
+mod spans;
 mod spmm;
 mod spmv;
 mod stored;
 mod strip;
-mod windows;
 
 /// Bytes of the first-level cache that lines may take which are read again.
 const CACHE: usize = 32 * 1024;

@@ -16,8 +16,8 @@ use super::linear::bytes;
 use super::lines::{largest, scale_of};
 use super::maps::{QuantizeLines, byte_of_lane, floats_for};
 use super::quantization::{Quantization, level, unpack};
+use super::spans::Spans;
 use super::stored::{All, Cursor, Nonzeros, Stored, Weights};
-use super::windows::Windows;
 use crate::clamp::Bounds;
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
@@ -27,15 +27,15 @@ use crate::{Clamp, LANES, length};
 /// Blocks of rows that are computed at once, so that sums of one do not wait for themselves.
 const BLOCKS: usize = 4;
 
-/// Vectors that are multiplied at once by the weights of windows.
+/// Vectors that are multiplied at once by the weights of spans.
 const VECTORS: usize = 4;
 
-/// Where vectors begin in scratch: at cache lines, so that no load of a window reads more than it has.
+/// Where vectors begin in scratch: at cache lines, so that no load of a span reads more than it has.
 const ALIGNMENT: usize = 64;
 
 /// A linear layer over [`Layout::Single`](crate::Layout::Single) that quantises its input, multiplies int8 and writes floats.
 ///
-/// Sums are vectors of rows. Where an instruction looks bytes up and enough weights are zero, the others are multiplied alone (`windows.rs`). Elsewhere four bytes
+/// Sums are vectors of rows. Where an instruction looks bytes up and enough weights are zero, the others are multiplied alone (`spans.rs`). Elsewhere four bytes
 /// of input, broadcast, are added to each sum at a time: all weights of the rows are multiplied, zero or not. Where reading them takes the time, and most are
 /// zero, they are stored without zeros.
 ///
@@ -58,7 +58,7 @@ pub struct Spmv {
 enum Packed {
     /// Vectors of four weights of each row of a block.
     Fours(Stored),
-    Windows(Windows),
+    Spans(Spans<1>),
 }
 
 impl Packed {
@@ -68,19 +68,19 @@ impl Packed {
         const CACHES: [usize; 2] = [1 << 18, 8 << 20];
         let all = length::planned("weights in bytes", [rows.len(), places, 1]);
         let nonzeros: usize = rows.iter().map(Vec::len).sum();
-        // A step of windows takes as long as four loads of weights from the caches, and two, whose bytes it has, from beyond.
+        // A step of spans takes as long as four loads of weights from the caches, and two, whose bytes it has, from beyond.
         let most = if all > CACHES[0] { all } else { all / 2 };
         // From memory a bit for each weight is as fast, and faster where the bytes are fewer by more than these.
-        let fewest = |windows: &Windows| {
+        let fewest = |spans: &Spans<1>| {
             let bitmask = all / 8 + nonzeros;
-            windows.bytes() <= CACHES[1] || 5 * windows.bytes() <= 7 * bitmask
+            spans.bytes() <= CACHES[1] || 5 * spans.bytes() <= 7 * bitmask
         };
-        let windows = match dot.looks_up() {
-            true => Windows::pack(rows, places, most).filter(fewest),
+        let spans = match dot.looks_up() {
+            true => Spans::pack(rows, places, most).filter(fewest),
             false => None,
         };
-        if let Some(windows) = windows {
-            return Self::Windows(windows);
+        if let Some(spans) = spans {
+            return Self::Spans(spans);
         }
         let block = dot.rows_at_once();
         let mut weights = vec![0_i8; all];
@@ -97,16 +97,16 @@ impl Packed {
     fn bytes(&self) -> usize {
         match self {
             Self::Fours(stored) => stored.bytes(),
-            Self::Windows(windows) => windows.bytes(),
+            Self::Spans(spans) => spans.bytes(),
         }
     }
 
-    /// Products of a vector of `places` bytes with `rows`, and loads that take as long: of weights; and with windows of places and of both halves of a
-    /// window, too.
+    /// Products of a vector of `places` bytes with `rows`, and loads that take as long: of weights; and with spans of places and of both halves of a
+    /// span, too.
     fn loads(&self, rows: usize, places: usize) -> usize {
         match self {
             Self::Fours(stored) => rows * places * (1 + stored.load()),
-            Self::Windows(windows) => 5 * windows.weights(),
+            Self::Spans(spans) => 5 * spans.weights(),
         }
     }
 }
@@ -181,7 +181,7 @@ impl Spmv {
     fn vectors(&self) -> (usize, usize) {
         match &self.weights {
             Packed::Fours(_) => (1, self.lines() * LANES),
-            Packed::Windows(windows) => (VECTORS, windows.len()),
+            Packed::Spans(spans) => (VECTORS, spans.len()),
         }
     }
 
@@ -234,7 +234,7 @@ impl Spmv {
     }
 }
 
-/// A product with one vector or, with windows, [`VECTORS`]. `bytes` is writable for as many as [`Spmv::vectors`] says for each.
+/// A product with one vector or, with spans, [`VECTORS`]. `bytes` is writable for as many as [`Spmv::vectors`] says for each.
 struct Product<'a> {
     spmv: &'a Spmv,
     count: usize,
@@ -247,15 +247,15 @@ struct Product<'a> {
 impl Task for Product<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        // SAFETY: by the contract of the task; the instruction set is enabled (contract of the trait). Windows are only packed where bytes are looked up.
+        // SAFETY: by the contract of the task; the instruction set is enabled (contract of the trait). Spans are only packed where bytes are looked up.
         unsafe {
             match (&self.spmv.weights, self.count) {
                 (Packed::Fours(Stored::Dense(all)), _) => self.fours::<L, _>(All::of(all)),
                 (Packed::Fours(Stored::Bitmask(nonzeros)), _) => {
                     self.fours::<L, _>(Nonzeros::of(nonzeros));
                 }
-                (Packed::Windows(windows), VECTORS) => self.windows::<L, VECTORS>(windows),
-                (Packed::Windows(windows), _) => self.windows::<L, 1>(windows),
+                (Packed::Spans(spans), VECTORS) => self.spans::<L, VECTORS>(spans),
+                (Packed::Spans(spans), _) => self.spans::<L, 1>(spans),
             }
         }
     }
@@ -370,7 +370,7 @@ impl Product<'_> {
     /// # Safety
     /// As [`Product::quantize`], there are `T` vectors, and bytes are looked up.
     #[inline(always)]
-    unsafe fn windows<L: Lanes, const T: usize>(mut self, windows: &Windows) {
+    unsafe fn spans<L: Lanes, const T: usize>(mut self, spans: &Spans<1>) {
         // SAFETY: by the contract of this function, and the invariants of `Spmv`.
         unsafe {
             let mut vectors = [(self.bytes.cast_const(), 1.0); T];
@@ -379,10 +379,10 @@ impl Product<'_> {
             }
             for block in 0..self.spmv.starts.len() / L::N {
                 let start = L::load(self.spmv.starts.as_ptr().add(block * L::N));
-                let mut sums = [start; T];
-                windows.add::<L, T>(block, vectors.map(|(x, _)| x), &mut sums);
+                let mut sums = [[start; T]];
+                spans.add::<L, T>(block, vectors.map(|(x, _)| x), &mut sums);
                 for t in 0..T {
-                    self.store::<L>(t, block, sums[t], vectors[t].1);
+                    self.store::<L>(t, block, sums[0][t], vectors[t].1);
                 }
             }
         }
@@ -429,7 +429,7 @@ impl PackedKernel for Spmv {
         let (format, blocks) = match &self.weights {
             Packed::Fours(stored) if stored.expands() => ("bitmask4", BLOCKS),
             Packed::Fours(_) => ("dense4", BLOCKS),
-            Packed::Windows(_) => ("windows4", 1),
+            Packed::Spans(_) => ("spans4", 1),
         };
         let rows = blocks * self.dot.rows_at_once();
         format!("{}-{format}-i8i8-{rows}x1", self.dot)
@@ -451,7 +451,7 @@ impl PackedKernel for Spmv {
     fn is_sparse(&self) -> bool {
         match &self.weights {
             Packed::Fours(stored) => stored.expands(),
-            Packed::Windows(_) => true,
+            Packed::Spans(_) => true,
         }
     }
 

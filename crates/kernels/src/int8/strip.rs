@@ -104,6 +104,10 @@ pub(super) struct StripOutput<'a> {
     pub pooled: Option<*mut f32>,
 }
 
+/// Sums of a block of rows, `[row][pixel]`, of a strip.
+#[repr(C, align(64))]
+struct Sums([i32; SAMPLES * LANES]);
+
 /// Numbers of `4 N` lanes.
 type Four<L> = [<<L as Lanes>::Floats as Simd>::V; 4];
 
@@ -249,6 +253,35 @@ impl Output for StripOutput<'_> {
 }
 
 impl StripOutput<'_> {
+    /// Stores sums of rows of a block, `[pixel][row]`, of a strip.
+    ///
+    /// # Safety
+    /// As [`Output::store`]; there are sums of a strip for as many rows as a vector has.
+    #[inline(always)]
+    pub unsafe fn store_block<L: Lanes>(&self, rows: &[Row], tile: usize, sums: *const i32) {
+        let mut by_rows = Sums([0; SAMPLES * LANES]);
+        let by_rows = by_rows.0.as_mut_ptr();
+        // SAFETY: by the contract of this function.
+        unsafe {
+            for first in (0..SAMPLES).step_by(L::N) {
+                L::transpose(sums.add(first * L::N), by_rows.add(first), SAMPLES);
+            }
+            for (i, row) in rows.iter().enumerate() {
+                for part in 0..SAMPLES / (4 * L::N) {
+                    let at = At {
+                        tile,
+                        part,
+                        member: 0,
+                    };
+                    let from = by_rows.add(i * SAMPLES + part * 4 * L::N);
+                    let four = |j: usize| L::load(from.add(j * L::N));
+                    let sums = [four(0), four(1), four(2), four(3)];
+                    self.store_in_order::<L>(row, at, sums);
+                }
+            }
+        }
+    }
+
     /// Stores sums of a row, which are in order.
     ///
     /// # Safety

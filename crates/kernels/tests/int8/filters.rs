@@ -117,11 +117,18 @@ impl Filters {
         for dot in Dot::available() {
             let mut all = Isa::available().into_iter();
             let isa = all.rfind(|isa| isa.level() <= dot.level()).expect("scalar");
-            for multiplied in [Multiplied::Nonzeros, Multiplied::All] {
+            for multiplied in self.ways(dot) {
                 self.check_tiles((isa, dot, multiplied), clamp, residual);
                 self.check_blocks((isa, dot, multiplied), clamp, residual);
             }
         }
+    }
+
+    /// Which weights may be multiplied.
+    fn ways(&self, dot: Dot) -> Vec<Multiplied> {
+        let mut ways = vec![Multiplied::Nonzeros, Multiplied::All];
+        ways.extend(dot.looks_up().then_some(Multiplied::LookedUp));
+        ways
     }
 
     fn check_tiles(&self, how: (Isa, Dot, Multiplied), clamp: Clamp, residual: bool) {
@@ -146,6 +153,7 @@ impl Filters {
                 .pooled(&self.case.window, to)
                 .expect("it can be pooled");
             let features: usize = to.map().iter().product();
+            let mut scratch = vec![f32::NAN; conv.scratch_len()];
             let mut y = vec![f32::NAN; tiles(n) * features * 16];
             conv.run(&x, None, &mut y, tiles(n), &mut scratch, clamp);
             let want: Vec<f32> = self
@@ -156,6 +164,7 @@ impl Filters {
             same(&from_tiles(&y, n, features), &want, dot);
             let name = match multiplied {
                 Multiplied::Nonzeros => "any4-conv-pool-i8i8-1x64",
+                Multiplied::LookedUp => "spans4-conv-pool-i8i8-1x16",
                 Multiplied::All => "4-conv-pool-i8i8-1x16",
             };
             assert!(conv.name().ends_with(name), "{}", conv.name());
@@ -197,6 +206,7 @@ impl Filters {
             let want: Vec<f32> = self.pooled(&plain);
             let want: Vec<f32> = want.into_iter().map(|v| clamp.apply(v)).collect();
             self.check_bytes((&conv, dot), [from, pooled], false, clamp, &want);
+            let mut scratch = vec![f32::NAN; conv.scratch_len()];
             let mut y = vec![f32::NAN; n * pooled.len()];
             conv.run(&x, None, &mut y, n, &mut scratch, clamp);
             let want: Vec<f32> = self

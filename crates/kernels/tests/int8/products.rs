@@ -9,7 +9,7 @@ use sparsevd_model::{Csr, Dense, Int8Grid, Int8Input};
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::reference::{from_tiles, to_tiles};
 
-use crate::support::{any_clamp, expands, looks_up, same};
+use crate::support::{any_clamp, expands, same};
 
 /// A layer of bytes, and `n` samples of its input, `[n][cols]`.
 #[derive(Debug, Clone)]
@@ -569,8 +569,8 @@ fn vectors_are_multiplied_by_weights_without_zeros() {
             let (csr, quantization) = (layer.csr(), layer.quantization());
             let spmv = Spmv::pack_rows(dot, &csr, grid, quantization, 0..rows);
             let name = spmv.name();
-            let apart = apart && looks_up(dot);
-            assert_eq!(name.contains("windows4"), apart, "{name}, {dims:?}");
+            let apart = apart && dot.looks_up();
+            assert_eq!(name.contains("spans4"), apart, "{name}, {dims:?}");
             let all = rows * dims[1];
             assert_eq!(spmv.bytes() < all, apart, "{name}, {dims:?}");
         }

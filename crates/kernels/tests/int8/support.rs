@@ -25,11 +25,3 @@ pub fn expands(dot: Dot) -> bool {
     #[cfg(not(target_arch = "x86_64"))]
     return dot.name().is_empty();
 }
-
-/// Whether weights of single vectors may be stored without zeros.
-pub fn looks_up(dot: Dot) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return dot.name() == "avx512vnni" && is_x86_feature_detected!("avx512vbmi");
-    #[cfg(not(target_arch = "x86_64"))]
-    return dot.name().is_empty();
-}

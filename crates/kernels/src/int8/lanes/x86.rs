@@ -512,14 +512,14 @@ unsafe impl Lanes for Avx512Vnni {
     #[inline(always)]
     unsafe fn add_looked_up(
         sums: __m512i,
-        window: *const u8,
+        span: *const u8,
         places: &[u8; SAMPLES],
         weights: &[i8; SAMPLES],
     ) -> __m512i {
-        // SAFETY: `window` is readable for 128 bytes; the instruction set is enabled (contract of the trait), and callers checked that there is VBMI.
+        // SAFETY: `span` is readable for 128 bytes; the instruction set is enabled (contract of the trait), and callers checked that there is VBMI.
         unsafe {
-            let low = _mm512_loadu_si512(window.cast());
-            let high = _mm512_loadu_si512(window.add(64).cast());
+            let low = _mm512_loadu_si512(span.cast());
+            let high = _mm512_loadu_si512(span.add(64).cast());
             let bytes = vpermi2b(_mm512_loadu_si512(places.as_ptr().cast()), low, high);
             _mm512_dpbusd_epi32(sums, bytes, _mm512_loadu_si512(weights.as_ptr().cast()))
         }

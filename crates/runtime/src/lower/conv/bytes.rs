@@ -148,6 +148,11 @@ impl<'a> Layer<'a> {
         };
         let multiplies_all = self.groups == 1
             && select::may_store_all(self.shape.iter().product(), bytes.levels.nonzeros());
+        // A strip of pixels fills its lanes in larger maps.
+        let looks_up = self.groups == 1
+            && self.sparse
+            && bytes.dot.looks_up()
+            && blocks[1].lines() <= int8::SAMPLES / LANES;
         let takes_columns = multiplies_all
             && select::few_columns(bytes.dot, [self.shape[1], self.shape[2], self.shape[3]])
             && !blocks[1].is_tile()
@@ -155,6 +160,7 @@ impl<'a> Layer<'a> {
             && self.residual.is_none();
         let ways = [
             (self.sparse, Way::Lines(Multiplied::Nonzeros)),
+            (looks_up, Way::Lines(Multiplied::LookedUp)),
             (multiplies_all, Way::Lines(Multiplied::All)),
             (takes_columns, Way::Columns),
         ];
