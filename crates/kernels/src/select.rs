@@ -4,7 +4,7 @@ use sparsevd_model::{Csr, Int8Input};
 
 use crate::blocks::{Blocks, TILE};
 use crate::cost::{Costs, Size};
-use crate::int8::Dot;
+use crate::int8::{self, Dot};
 use crate::{Isa, LANES, Layout, Level, Precision};
 
 /// Kernel of a linear layer.
@@ -95,7 +95,7 @@ pub fn prefer_int8_linear(
         let times = linear_times(costs, size, layout, n);
         times.sparse.min(times.dense)
     };
-    let bytes = dot.costs(costs).spmm(size, n, input);
+    let bytes = int8::Linear::ns(costs, dot, input, size, n);
     let (bytes, floats) = match layout {
         Layout::Tiled => (bytes, fastest(Layout::Tiled)),
         // Bytes are converted to tiles, and are no better than floats that are.

@@ -359,7 +359,7 @@ fn convolutions(isa: Isa) -> Vec<Case> {
         };
         let tiles = [input, output].map(Blocks::of_tile);
         let mut multiplied = vec![int8::Multiplied::Nonzeros, int8::Multiplied::All];
-        multiplied.extend(dot.looks_up().then_some(int8::Multiplied::LookedUp));
+        multiplied.extend(Dot::of(isa).looks_up().then_some(int8::Multiplied::LookedUp));
         let of_lanes = [(blocks, 1), (tiles, LANES)];
         let all_ways = (multiplied.iter()).flat_map(|m| of_lanes.map(|l| (l, *m)));
         for ((blocks, lanes), multiplied) in all_ways {
@@ -848,7 +848,7 @@ fn lines_of_bytes_that_do_not_fit_are_refused() {
                     Int8Input::PerVector,
                 );
                 let input = if right % 2 == 0 { grid.into() } else { each };
-                let layer = int8::Linear::new(dot, layer.clone(), input);
+                let layer = int8::Linear::pack_rows(dot, &csr, input, quantization, 0..SIDE);
                 let mut scratch = vec![f32::NAN; layer.scratch_len()];
                 layer.run(
                     &vec![0.5; x],

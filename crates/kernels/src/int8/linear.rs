@@ -1,12 +1,16 @@
 //! A linear layer that makes bytes of its input.
 
-use sparsevd_model::{Int8Grid, Int8Input};
+use std::ops::Range;
 
-use super::dot::Dot;
+use sparsevd_model::{Csr, Int8Grid, Int8Input};
+
+use super::dot::{self, Dot};
+use super::few::{Few, FewVectors, MOST};
 use super::lanes::SAMPLES;
 use super::lines::{TILES, byte_tiles, quantize, quantize_vectors};
+use super::quantization::Quantization;
 use super::spmm::Spmm;
-use crate::cost::Costs;
+use crate::cost::{Costs, Size};
 use crate::kernel::{CallSplit, Operands, PackedKernel, Workload};
 use crate::{Clamp, LANES, length, tiles};
 
@@ -16,19 +20,51 @@ pub struct Linear {
     dot: Dot,
     spmm: Spmm,
     input: Int8Input,
+    /// The same weights for the samples of a tile of bytes that are few, where bytes are looked up.
+    few: Option<Few>,
 }
 
 impl Linear {
-    /// A layer with a packed matrix, whose input is quantised as by [`quantize`] or [`quantize_vectors`]. The zero point of the matrix must be that of the
-    /// input.
-    pub fn new(dot: Dot, spmm: Spmm, input: impl Into<Int8Input>) -> Self {
+    /// Packs some rows of a matrix as [`Spmm::pack_rows`], for an input that is quantised as by [`quantize`] or [`quantize_vectors`].
+    ///
+    /// # Panics
+    /// As [`Spmm::pack_rows`], and when the zero points differ.
+    #[track_caller]
+    pub fn pack_rows(
+        dot: Dot,
+        levels: &Csr,
+        input: impl Into<Int8Input>,
+        quantization: Quantization<'_>,
+        rows: Range<usize>,
+    ) -> Self {
         let input = input.into();
-        Self { dot, spmm, input }
+        let zero_point = quantization.zero_point;
+        assert_eq!(zero_point, input.zero_point(), "the zero point");
+        let spmm = Spmm::pack_rows(dot, levels, quantization, rows.clone());
+        let few = (dot.looks_up()).then(|| Few::pack_rows(dot, levels, quantization, rows));
+        Self {
+            dot,
+            spmm,
+            input,
+            few,
+        }
     }
 
-    /// Elements of scratch that a run needs: the lines of one tile of bytes.
+    /// Elements of scratch that a run needs: the lines of one tile of bytes, or vectors, which begin at a cache line.
     pub fn scratch_len(&self) -> usize {
-        (self.spmm.cols() * self.dot.line()).div_ceil(size_of::<f32>())
+        let lines = self.spmm.cols() * self.dot.line();
+        let vectors = self.few.as_ref().map_or(0, |few| few.vectors_len());
+        (lines.max(SAMPLES + vectors)).div_ceil(size_of::<f32>())
+    }
+
+    /// Expected nanoseconds of such a layer for `n` vectors, with the instructions `dot`.
+    pub fn ns(costs: &Costs, dot: Dot, input: Int8Input, size: Size, n: usize) -> f64 {
+        let int8 = dot.costs(costs);
+        let few = n % SAMPLES;
+        if !dot.looks_up() || few > MOST {
+            return int8.spmm(size, n, input);
+        }
+        int8.spmm(size, n - few, input) + int8.few(size, few, input)
     }
 
     /// `y = clamp(sum * scale + offset)`, where `x` is `[tile][cols][16]` and `y` `[tile][rows][16]`, or [`Spmm::run_vectors`]. `scratch` is overwritten.
@@ -41,7 +77,7 @@ impl Linear {
         length::check("x", x.len(), [tiles(n), cols, LANES]);
         length::check("y", y.len(), [tiles(n), rows, LANES]);
         length::check_at_least("the scratch", scratch.len(), self.scratch_len());
-        let lines = &mut bytes(scratch)[..cols * self.dot.line()];
+        let scratch = bytes(scratch);
         for tile in 0..byte_tiles(n) {
             let samples = (n - tile * SAMPLES).min(SAMPLES);
             let part = |features: usize| {
@@ -49,6 +85,22 @@ impl Linear {
                 tile * TILES * tile_len..(tile * TILES + tiles(samples)) * tile_len
             };
             let (x, y) = (&x[part(cols)], &mut y[part(rows)]);
+            if let Some(few) = self.few.as_ref().filter(|_| samples <= MOST) {
+                let start = scratch.as_ptr().align_offset(SAMPLES);
+                let product = FewVectors {
+                    few,
+                    input: self.input,
+                    n: samples,
+                    x: x.as_ptr(),
+                    vectors: scratch[start..][..few.vectors_len()].as_mut_ptr(),
+                    y: y.as_mut_ptr(),
+                    bounds: clamp.bounds(),
+                };
+                // SAFETY: tiles of the samples, and vectors that were just sliced; such weights are packed where bytes are looked up.
+                unsafe { dot::run(self.dot, product) };
+                continue;
+            }
+            let lines = &mut scratch[..cols * self.dot.line()];
             match self.input {
                 Int8Input::Grid(Int8Grid { scale, zero_point }) => {
                     quantize(self.dot, x, samples, cols, (scale, zero_point), lines);
@@ -99,12 +151,11 @@ impl PackedKernel for Linear {
     }
 
     fn expected_ns(&self, costs: &Costs, work: &Workload) -> f64 {
-        let int8 = self.dot.costs(costs);
-        work.blocks(|n| int8.spmm(work.size, n, self.input))
+        work.blocks(|n| Self::ns(costs, self.dot, self.input, work.size, n))
     }
 
     fn bytes(&self) -> usize {
-        self.spmm.bytes()
+        self.spmm.bytes() + self.few.as_ref().map_or(0, Few::bytes)
     }
 
     fn scratch_len(&self) -> usize {

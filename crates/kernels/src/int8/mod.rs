@@ -18,6 +18,7 @@ mod any4;
 mod column_conv;
 mod conv;
 mod dot;
+mod few;
 mod fours;
 mod grid;
 mod image;

@@ -384,8 +384,8 @@ proptest! {
         let x: Vec<f32> = layer.x.iter().map(|&byte| grid.value(byte)).collect();
         let want: Vec<f32> = layer.scaled(&layer.sums()).into_iter().map(|v| clamp.apply(v)).collect();
         for dot in Dot::available() {
-            let product = Spmm::pack(dot, &layer.csr(), layer.quantization());
-            let linear = Linear::new(dot, product, grid);
+            let (csr, quantization) = (layer.csr(), layer.quantization());
+            let linear = Linear::pack_rows(dot, &csr, grid, quantization, 0..rows);
             let mut scratch = vec![f32::NAN; linear.scratch_len()];
             let mut y = vec![f32::NAN; tiles(n) * rows * 16];
             linear.run(&to_tiles(&x, n, cols), &mut y, n, &mut scratch, clamp);
@@ -413,8 +413,8 @@ proptest! {
         });
         let want: Vec<f32> = want.collect();
         for dot in Dot::available() {
-            let product = Spmm::pack(dot, &layer.csr(), layer.quantization());
-            let linear = Linear::new(dot, product, Int8Input::PerVector);
+            let (csr, quantization, each) = (layer.csr(), layer.quantization(), Int8Input::PerVector);
+            let linear = Linear::pack_rows(dot, &csr, each, quantization, 0..csr.rows());
             let mut scratch = vec![f32::NAN; linear.scratch_len()];
             let mut y = vec![f32::NAN; tiles(n) * rows * 16];
             linear.run(&to_tiles(&x, n, cols), &mut y, n, &mut scratch, clamp);
@@ -452,14 +452,14 @@ fn a_vector_that_is_not_finite_has_no_finite_output_and_leaves_others_alone() {
         let mut x = vec![0.25; 2 * cols];
         x[cols + at] = bad;
         for dot in Dot::available() {
-            let product = Spmm::pack(dot, &layer.csr(), layer.quantization());
-            let linear = Linear::new(dot, product, Int8Input::PerVector);
+            let (csr, quantization, each) =
+                (layer.csr(), layer.quantization(), Int8Input::PerVector);
+            let linear = Linear::pack_rows(dot, &csr, each, quantization, 0..csr.rows());
             let mut scratch = vec![0.0; linear.scratch_len()];
             let mut y = vec![0.0; 5 * 16];
             linear.run(&to_tiles(&x, 2, cols), &mut y, 2, &mut scratch, Clamp::None);
             let tiled = from_tiles(&y, 2, 5);
-            let (each, levels) = (Int8Input::PerVector, layer.csr());
-            let spmv = Spmv::pack_rows(dot, &levels, each, layer.quantization(), 0..5);
+            let spmv = Spmv::pack_rows(dot, &csr, each, quantization, 0..5);
             let mut scratch = vec![0.0; spmv.scratch_len()];
             let mut y = vec![0.0; 2 * 5];
             spmv.run(&x, &mut y, 2, &mut scratch, Clamp::None);
@@ -512,6 +512,56 @@ fn vectors_are_multiplied_by_more_weights_than_caches_have() {
         let spmv = Spmv::pack_rows(dot, &layer.csr(), grid, layer.quantization(), 0..2560);
         assert_eq!(spmv.name().contains("bitmask4"), expands(dot), "{dot}");
         assert_eq!(spmv.bytes() < 2560 * 4200, expands(dot), "{dot}");
+    }
+}
+
+/// The vectors of sequences: more, fewer and about as many as are multiplied one by one.
+#[test]
+fn few_vectors_and_many_have_the_same_outputs() {
+    let few = |row: usize, col: usize| match (row * 31 + col * 17) % 9 {
+        0 => 127,
+        1 => -(((row + col) % 128) as i8),
+        _ => 0,
+    };
+    for (dims, n) in [
+        ([70, 200], 1),
+        ([70, 200], 4),
+        ([64, 64], 13),
+        ([130, 384], 35),
+        ([130, 384], 36),
+        ([130, 384], 37),
+        ([65, 131], 64 + 17),
+    ] {
+        let mut layer = layer(dims, n, few, 0);
+        layer.zero_point = 128;
+        for (i, byte) in layer.x.iter_mut().enumerate() {
+            *byte = (i * 151 % 256) as u8;
+        }
+        let [rows, cols] = dims;
+        let grid = Int8Grid {
+            scale: 0.5,
+            zero_point: 128,
+        };
+        let x: Vec<f32> = layer.x.iter().map(|&byte| grid.value(byte)).collect();
+        let (csr, quantization) = (layer.csr(), layer.quantization());
+        for dot in Dot::available() {
+            let outputs = |input: Int8Input| {
+                let linear = Linear::pack_rows(dot, &csr, input, quantization, 0..rows);
+                let mut scratch = vec![f32::NAN; linear.scratch_len()];
+                let mut y = vec![f32::NAN; tiles(n) * rows * 16];
+                linear.run(&to_tiles(&x, n, cols), &mut y, n, &mut scratch, Clamp::Relu);
+                from_tiles(&y, n, rows)
+            };
+            let want = layer.scaled(&layer.sums());
+            let want: Vec<f32> = want.iter().map(|v| Clamp::Relu.apply(*v)).collect();
+            same(&outputs(grid.into()), &want, dot);
+            let each = Int8Input::PerVector;
+            let spmv = Spmv::pack_rows(Dot::SCALAR, &csr, each, quantization, 0..rows);
+            let mut scratch = vec![f32::NAN; spmv.scratch_len()];
+            let mut want = vec![f32::NAN; n * rows];
+            spmv.run(&x, &mut want, n, &mut scratch, Clamp::Relu);
+            same(&outputs(each), &want, dot);
+        }
     }
 }
 

@@ -181,9 +181,8 @@ impl Layer<'_> {
 
     fn bytes(&self, bytes: &Bytes) -> Vec<Part> {
         Self::parts(self.ranges(true, Layout::Tiled), |r| {
-            let (dot, quantization) = (bytes.dot, bytes.quantization());
-            let product = int8::Spmm::pack_rows(dot, &bytes.levels, quantization, r);
-            int8::Linear::new(dot, product, bytes.input)
+            let quantization = bytes.quantization();
+            int8::Linear::pack_rows(bytes.dot, &bytes.levels, bytes.input, quantization, r)
         })
     }
 
