@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use sparsevd_model::Int8Input;
 
+use crate::int8::spans::{SHARED, VECTORS};
 use crate::{LANES, Precision};
 
 /// Densities at which costs per non-zero are measured; between them they are interpolated.
@@ -75,7 +76,7 @@ pub struct Int8Costs {
     pub dense_conv: f64,
     /// [`crate::int8::ColumnConv`], per multiply-add.
     pub column_conv: f64,
-    /// [`crate::int8::Spmv`], per multiply-add of all weights or a load of them.
+    /// [`crate::int8::Spmv`], per multiply-add of all weights or a load of them; also what look-ups are counted in, of all kernels that have them.
     pub spmv: f64,
     /// Making a byte of a float.
     pub quantize: f64,
@@ -372,14 +373,12 @@ impl Int8Costs {
         n.div_ceil(SAMPLES) as f64 * (multiplied + quantized)
     }
 
-    /// The same with few vectors, of which each is multiplied by itself, where bytes are looked up.
+    /// The same with few vectors, for each of which the time is its own, where bytes are looked up.
     pub(crate) fn few(&self, size: Size, n: usize, input: Int8Input) -> f64 {
-        /// Weights of steps over those that are not zero, as measured at 80 and 90 % zeros.
-        const PADDED: f64 = 1.2;
-        /// A look-up, a product, and a share of the loads, in products.
-        const EACH: f64 = 3.0;
-        let weights = PADDED * size.nonzeros as f64;
-        let multiplied = EACH * weights * n.next_multiple_of(4) as f64 * self.spmv;
+        // Weights of steps over those that are not zero, as of random places in some hundred columns.
+        let padded = 1.05 + 0.03 / size.density().max(1e-3);
+        let weights = padded * size.nonzeros as f64;
+        let multiplied = (SHARED * n.next_multiple_of(VECTORS)) as f64 * weights * self.spmv;
         // Bytes are transposed, too.
         let quantized = (2 * size.cols * n.next_multiple_of(LANES)) as f64;
         multiplied + quantized * self.quantize(input)

@@ -484,6 +484,27 @@ pub(crate) fn channel_blocks(channels: usize, floats: usize, weights: f64) -> us
 mod tests {
     use super::*;
 
+    /// A tile of bytes takes as long for a few vectors as for all.
+    #[test]
+    fn few_vectors_are_multiplied_in_bytes_where_these_are_looked_up() {
+        let costs = Costs::default();
+        let size = Size {
+            rows: 1536,
+            cols: 384,
+            nonzeros: 1536 * 384 / 5,
+            ..Size::default()
+        };
+        for dot in Dot::available() {
+            let ns = |n| int8::Linear::ns(&costs, dot, Int8Input::PerVector, size, n);
+            assert_eq!(ns(65) < ns(64) + ns(63), dot.looks_up(), "{dot}");
+            assert_eq!(ns(12) < ns(40), dot.looks_up(), "{dot}");
+            assert_eq!(ns(40), ns(64), "{dot}");
+            let scales = (dot, Int8Input::PerVector);
+            let worth = prefer_int8_linear(&costs, scales, size, (Layout::Tiled, 12));
+            assert!(worth || !dot.looks_up(), "{dot}");
+        }
+    }
+
     /// The dense rival of a sparse kernel over tiles is over vectors as they lie.
     #[test]
     fn a_sparse_layer_must_win_by_the_margin_in_whatever_layout_the_dense_one_is() {

@@ -359,7 +359,11 @@ fn convolutions(isa: Isa) -> Vec<Case> {
         };
         let tiles = [input, output].map(Blocks::of_tile);
         let mut multiplied = vec![int8::Multiplied::Nonzeros, int8::Multiplied::All];
-        multiplied.extend(Dot::of(isa).looks_up().then_some(int8::Multiplied::LookedUp));
+        multiplied.extend(
+            Dot::of(isa)
+                .looks_up()
+                .then_some(int8::Multiplied::LookedUp),
+        );
         let of_lanes = [(blocks, 1), (tiles, LANES)];
         let all_ways = (multiplied.iter()).flat_map(|m| of_lanes.map(|l| (l, *m)));
         for ((blocks, lanes), multiplied) in all_ways {

@@ -113,6 +113,16 @@ pub(super) struct Unpacked {
     pub offset: f32,
 }
 
+impl Unpacked {
+    /// The weights that are not zero, each with the place that `place` gives its column, in the order of places.
+    pub fn nonzeros(&self, place: impl Fn(u32) -> u32) -> Vec<(u32, i8)> {
+        let there = self.entries.iter().filter(|(_, weight)| *weight != 0);
+        let mut placed: Vec<_> = there.map(|&(k, weight)| (place(k), weight)).collect();
+        placed.sort_unstable_by_key(|&(place, _)| place);
+        placed
+    }
+}
+
 impl Any4 {
     /// Packs the rows of a matrix whose columns are lines of `line` bytes, a multiple of eight.
     ///

@@ -1,37 +1,33 @@
 //! Products of non-zeros with fewer vectors than a tile of bytes has: a sentence is some ten tokens, and a tile sixty-four.
 //!
-//! Each vector of sixteen is made of bytes by itself, and multiplied by weights of 64 rows that are looked up in it ([`super::spans`]), four vectors at a time. The time is
-//! that of the vectors that are there.
+//! Bytes of a vector lie together, and non-zeros of 64 rows are looked up in them ([`super::spans`]), in four vectors at a time. So the time is that of the vectors that are
+//! there.
 
 #![allow(
     clippy::needless_range_loop,
     reason = "registers are named by their number"
 )]
 
-use std::ops::Range;
+use sparsevd_model::Int8Input;
 
-use sparsevd_model::{Csr, Int8Input};
-
-use super::dot::{Dot, Task};
+use super::any4::Unpacked;
+use super::dot::Task;
 use super::lanes::{Joined, Lanes, SAMPLES};
 use super::lines::{largest, scale_of};
-use super::quantization::{Quantization, level, unpack};
-use super::spans::{ROWS, Spans};
+use super::quantization::RowConstants;
+use super::spans::{BLOCKS, INPUTS, ROWS, Spans, VECTORS, write_vectors};
 use crate::clamp::Bounds;
 use crate::simd::Simd;
 use crate::{LANES, tiles};
 
-/// Most vectors that are multiplied so; a tile of bytes takes no longer for more.
+/// Most vectors that are multiplied so.
 pub(super) const MOST: usize = 36;
 
-/// Blocks of rows that share each load of a vector.
-const BLOCKS: usize = 4;
+/// Vectors of tiles of sixteen.
+const ALL: usize = MOST.next_multiple_of(LANES);
 
-/// Vectors that share each load of weights.
-const VECTORS: usize = 4;
-
-/// Inputs whose bytes are transposed at once.
-const INPUTS: usize = 4 * ROWS;
+/// Of steps without padding this many vectors take as long as a tile of bytes, by measurement.
+const TILE: usize = 48;
 
 /// The weights of a linear layer, with what is stored for each row.
 ///
@@ -41,63 +37,46 @@ const INPUTS: usize = 4 * ROWS;
 pub(super) struct Few {
     rows: usize,
     cols: usize,
+    most: usize,
     spans: Spans<BLOCKS>,
-    starts: Vec<i32>,
-    scales: Vec<f32>,
-    offsets: Vec<f32>,
+    constants: RowConstants,
 }
 
 impl Few {
-    /// Packs some rows of a matrix of levels, as [`super::Spmm::pack_rows`].
-    #[track_caller]
-    pub fn pack_rows(
-        dot: Dot,
-        levels: &Csr,
-        quantization: Quantization<'_>,
-        rows: Range<usize>,
-    ) -> Self {
-        let Quantization {
-            zero_point,
-            scale,
-            offset,
-        } = quantization;
-        let mut starts = Vec::new();
-        let weights = rows.clone().map(|row| {
-            let (columns, values) = levels.row(row);
-            let entries = columns.iter().zip(values).map(|(&c, &v)| (c, level(v)));
-            let entries = entries.filter(|(_, weight)| *weight != 0).collect();
-            let row = unpack(dot, row, entries, zero_point, (scale[row], offset[row]));
-            starts.push(row.start);
-            row.entries
-        });
-        let weights: Vec<_> = weights.collect();
-        let padded = rows.len().next_multiple_of(BLOCKS * ROWS);
-        starts.resize(padded, 0);
-        let padded_with = |values: &[f32]| {
-            let mut values = values[rows.clone()].to_vec();
-            values.resize(padded, 0.0);
-            values
-        };
-        let len = levels.cols().next_multiple_of(INPUTS);
-        Self {
+    /// Packs rows of a matrix of `cols` columns. `None` where a tile of bytes is faster for any number of vectors.
+    pub fn of_rows(cols: usize, rows: &[Unpacked]) -> Option<Self> {
+        /// Weights of steps over non-zeros, above which a tile is faster but for a few vectors.
+        const PADDED: usize = 6;
+        let weights: Vec<_> = rows.iter().map(|row| row.nonzeros(|k| k)).collect();
+        let nonzeros: usize = weights.iter().map(Vec::len).sum();
+        // A weight has a byte for its place.
+        let spans = Spans::pack(
+            &weights,
+            cols.next_multiple_of(INPUTS),
+            2 * PADDED * nonzeros,
+        )?;
+        Some(Self {
             rows: rows.len(),
-            cols: levels.cols(),
-            spans: Spans::pack(&weights, len, usize::MAX).expect("any number of bytes"),
-            starts,
-            scales: padded_with(scale),
-            offsets: padded_with(offset),
-        }
+            cols,
+            most: MOST.min(TILE * nonzeros / spans.weights().max(1)),
+            spans,
+            constants: RowConstants::of(rows, BLOCKS * ROWS),
+        })
+    }
+
+    /// Most vectors for which it is faster than a tile of bytes.
+    pub fn most(&self) -> usize {
+        self.most
     }
 
     /// Bytes of vectors that a run needs.
     pub fn vectors_len(&self) -> usize {
-        MOST.next_multiple_of(LANES) * self.spans.len()
+        ALL * self.spans.len()
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        let rows = size_of_val(&self.starts[..]) + size_of_val(&self.scales[..]);
-        self.spans.bytes() + rows + size_of_val(&self.offsets[..])
+        self.spans.bytes() + self.constants.bytes()
     }
 }
 
@@ -116,31 +95,26 @@ pub(super) struct FewVectors<'a> {
 
 /// Sums of vectors for a group of blocks, `[block][vector][row]`.
 #[repr(C, align(64))]
-struct Sums([[i32; MOST.next_multiple_of(LANES) * ROWS]; BLOCKS]);
+struct Sums([[i32; ALL * ROWS]; BLOCKS]);
 
 impl Task for FewVectors<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let few = self.few;
-        let mut sums = Sums([[0; MOST.next_multiple_of(LANES) * ROWS]; BLOCKS]);
-        let mut scales = [1.0_f32; MOST.next_multiple_of(LANES)];
-        // SAFETY: there are vectors, scales and sums for whole tiles of sixteen; the rest by the contract of the task and the invariants of `Few`.
+        let mut sums = Sums([[0; ALL * ROWS]; BLOCKS]);
+        let mut scales = [1.0_f32; ALL];
+        let of_tiles = &mut scales.as_chunks_mut().0[..tiles(self.n)];
+        // SAFETY: there are vectors, scales and sums for whole tiles of sixteen, so for the four of which the last vector is one; a block has `L::N` rows where bytes are looked
+        // up; the rest by the contract of the task and the invariants of `Few`.
         unsafe {
-            for (tile, scales) in scales.as_chunks_mut().0[..tiles(self.n)]
-                .iter_mut()
-                .enumerate()
-            {
+            for (tile, scales) in of_tiles.iter_mut().enumerate() {
                 self.quantize::<L>(tile, scales);
             }
-            for group in 0..few.starts.len() / (BLOCKS * ROWS) {
-                let starts = few.starts.as_ptr().add(group * BLOCKS * ROWS);
+            for group in 0..few.constants.starts.len() / (BLOCKS * ROWS) {
+                let starts = few.constants.starts.as_ptr().add(group * BLOCKS * ROWS);
                 for first in (0..self.n).step_by(VECTORS) {
                     let vectors = std::array::from_fn(|t| self.vector(first + t).cast_const());
-                    let mut acc = [[L::splat(0); VECTORS]; BLOCKS];
-                    for b in 0..BLOCKS {
-                        acc[b] = [L::load(starts.add(b * ROWS)); VECTORS];
-                    }
-                    few.spans.add::<L, VECTORS>(group, vectors, &mut acc);
+                    let acc = few.spans.sums::<L, VECTORS>(group, starts, vectors);
                     for b in 0..BLOCKS {
                         for t in 0..VECTORS {
                             let to = sums.0[b].as_mut_ptr().add((first + t) * ROWS);
@@ -207,7 +181,7 @@ impl FewVectors<'_> {
                     L::interleave(lines, Joined::Four, None, to.as_mut_ptr());
                 }
                 let to = self.vector(tile * LANES).add(input);
-                L::transpose(fours.as_ptr().cast(), to.cast(), self.few.spans.len() / 4);
+                write_vectors::<L>(&fours, to, self.few.spans.len());
             }
         }
     }
@@ -237,12 +211,12 @@ impl FewVectors<'_> {
                 if row >= few.rows {
                     break;
                 }
-                let scale = L::Floats::splat(few.scales[row]);
+                let scale = L::Floats::splat(few.constants.scales[row]);
                 let scale = match self.input {
                     Int8Input::Grid(_) => scale,
                     Int8Input::PerVector => L::fused(of_vectors, scale, none),
                 };
-                let offset = L::Floats::splat(few.offsets[row]);
+                let offset = L::Floats::splat(few.constants.offsets[row]);
                 let v = L::fused(L::floats(L::load(sums.as_ptr())), scale, offset);
                 let y = self.y.add((tile * few.rows + row) * LANES);
                 L::Floats::store(y, L::Floats::clamp(v, low, high));

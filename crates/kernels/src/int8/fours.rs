@@ -23,7 +23,7 @@ use super::image::Image;
 use super::lanes::{Joined, Lanes, SAMPLES, place};
 use super::maps::{STRIP, byte_of_lane};
 use super::stored::{All, Cursor, Nonzeros, Stored, Weights};
-use super::strip::{Strip, StripOutput};
+use super::strip::{BlockSums, Strip, StripOutput};
 use crate::LANES;
 use crate::blocks::Blocks;
 
@@ -343,6 +343,7 @@ impl Task for FourStrips<'_> {
         let fours = self.fours;
         let mut by_pixels = [Sums([0; SAMPLES * LANES]); BLOCKS];
         let sums = by_pixels.as_mut_ptr().cast::<i32>();
+        let mut by_rows = BlockSums::ZERO;
         let slots = slots::<L>();
         // SAFETY: by the contract of the task, and the invariants of `Fours`; the instruction set is enabled (contract of the trait).
         unsafe {
@@ -379,7 +380,7 @@ impl Task for FourStrips<'_> {
                         let rows = &fours.rows[block * L::N..];
                         let rows = &rows[..rows.len().min(L::N)];
                         let sums = sums.add(i * SAMPLES * L::N);
-                        self.output.store_block::<L>(rows, tile, sums);
+                        (self.output).store_block::<L>(rows, tile, sums, &mut by_rows);
                     }
                 }
             }

@@ -8,7 +8,7 @@ use super::dot::{self, Dot};
 use super::few::{Few, FewVectors, MOST};
 use super::lanes::SAMPLES;
 use super::lines::{TILES, byte_tiles, quantize, quantize_vectors};
-use super::quantization::Quantization;
+use super::quantization::{Quantization, unpack_rows};
 use super::spmm::Spmm;
 use crate::cost::{Costs, Size};
 use crate::kernel::{CallSplit, Operands, PackedKernel, Workload};
@@ -40,11 +40,14 @@ impl Linear {
         let input = input.into();
         let zero_point = quantization.zero_point;
         assert_eq!(zero_point, input.zero_point(), "the zero point");
-        let spmm = Spmm::pack_rows(dot, levels, quantization, rows.clone());
-        let few = (dot.looks_up()).then(|| Few::pack_rows(dot, levels, quantization, rows));
+        let rows = unpack_rows(dot, levels, quantization, rows);
+        let few = match dot.looks_up() {
+            true => Few::of_rows(levels.cols(), &rows),
+            false => None,
+        };
         Self {
             dot,
-            spmm,
+            spmm: Spmm::of_rows(dot, levels.cols(), rows),
             input,
             few,
         }
@@ -85,7 +88,7 @@ impl Linear {
                 tile * TILES * tile_len..(tile * TILES + tiles(samples)) * tile_len
             };
             let (x, y) = (&x[part(cols)], &mut y[part(rows)]);
-            if let Some(few) = self.few.as_ref().filter(|_| samples <= MOST) {
+            if let Some(few) = self.few.as_ref().filter(|few| samples <= few.most()) {
                 let start = scratch.as_ptr().align_offset(SAMPLES);
                 let product = FewVectors {
                     few,
@@ -143,7 +146,11 @@ impl PackedKernel for Linear {
     }
 
     fn call_split(&self) -> Option<CallSplit> {
-        Some(CallSplit::Samples(SAMPLES))
+        // A few vectors are multiplied for themselves, with the same bits.
+        Some(CallSplit::Samples(match self.few {
+            Some(_) => LANES,
+            None => SAMPLES,
+        }))
     }
 
     fn name(&self) -> String {

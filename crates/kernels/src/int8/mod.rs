@@ -32,7 +32,7 @@ mod pixels;
 mod pool;
 mod quantization;
 mod reblock;
-mod spans;
+pub(crate) mod spans;
 mod spmm;
 mod spmv;
 mod stored;

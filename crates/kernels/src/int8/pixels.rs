@@ -14,18 +14,9 @@ use super::dot::Task;
 use super::fours::{FOUR_LINES, ImageWindow, four_lines, slots};
 use super::lanes::{Joined, Lanes, SAMPLES};
 use super::maps::STRIP;
-use super::spans::{ROWS, Spans};
-use super::strip::{Strip, StripOutput};
+use super::spans::{BLOCKS, INPUTS, ROWS, SHARED, Spans, VECTORS, write_vectors};
+use super::strip::{BlockSums, Strip, StripOutput};
 use crate::LANES;
-
-/// Blocks of rows that share each load of a vector.
-const BLOCKS: usize = 4;
-
-/// Pixels that share each load of weights.
-const PIXELS: usize = 4;
-
-/// Channels whose bytes are transposed at once.
-const CHANNELS: usize = 4 * ROWS;
 
 /// The weights of a convolution over the strips of its output.
 ///
@@ -41,26 +32,28 @@ pub(super) struct Pixels {
     strips: Vec<[Line; STRIP]>,
 }
 
-/// The pixels of a line that are in the map: their places among its bytes. Those past the last one are zero.
+/// The pixels of a line that read the map: their places among its bytes. Those past the last one are zero.
 #[derive(Debug, Clone, Copy, Default)]
 struct Line {
     order: [u32; LANES],
     count: usize,
 }
 
+/// Pixels of a strip.
+fn pixels(strip: &[Line; STRIP]) -> usize {
+    strip.iter().map(|line| line.count).sum()
+}
+
 impl Pixels {
     /// Packs filters, without strips yet. An entry of a row has the number `channel * taps + tap`.
     pub fn pack(filters: &[Unpacked], window: ImageWindow) -> Self {
         let taps = window.taps.len();
-        let of_tap = window.image.channels.next_multiple_of(CHANNELS);
-        let place = |k: u32| (k as usize % taps * of_tap + k as usize / taps) as u32;
-        let weights = |filter: &Unpacked| {
-            let nonzeros = filter.entries.iter().filter(|(_, weight)| *weight != 0);
-            let mut weights: Vec<_> = nonzeros.map(|&(k, w)| (place(k), w)).collect();
-            weights.sort_unstable_by_key(|&(place, _)| place);
-            weights
+        let of_tap = window.image.channels.next_multiple_of(INPUTS);
+        let place = |k: u32| {
+            let place = k as usize % taps * of_tap + k as usize / taps;
+            u32::try_from(place).expect("fewer than 2^32 places")
         };
-        let weights: Vec<_> = filters.iter().map(weights).collect();
+        let weights: Vec<_> = filters.iter().map(|row| row.nonzeros(place)).collect();
         let mut starts: Vec<i32> = filters.iter().map(|filter| filter.start).collect();
         starts.resize(starts.len().next_multiple_of(BLOCKS * ROWS), 0);
         let spans = Spans::pack(&weights, taps * of_tap, usize::MAX);
@@ -93,19 +86,22 @@ impl Pixels {
         self.strips = strips.iter().map(lines).collect();
     }
 
-    /// Products and loads of weights for all pixels, in the same unit, and bytes that are interleaved and transposed.
+    /// Products of all pixels, and what takes as long, and bytes that are interleaved and transposed.
     pub fn work(&self) -> [usize; 2] {
+        let vectors = self
+            .strips
+            .iter()
+            .map(|strip| pixels(strip).next_multiple_of(VECTORS));
         let lines = self.strips.as_flattened().iter();
-        let vectors = |line: &Line| line.count.next_multiple_of(PIXELS);
-        // Bytes are looked up and multiplied; a load of weights, of their places and of both halves of a span is for four.
-        let products = 3 * self.spans.weights() * lines.clone().map(vectors).sum::<usize>();
         let lines = lines.filter(|line| line.count > 0).count();
-        [products, 2 * lines * LANES * self.spans.len()]
+        [
+            SHARED * self.spans.weights() * vectors.sum::<usize>(),
+            2 * lines * LANES * self.spans.len(),
+        ]
     }
 
     /// Bytes of the vectors of a strip. A line is written with as many as it may have.
     pub fn lines_len(&self) -> usize {
-        let pixels = |strip: &[Line; STRIP]| strip.iter().map(|line| line.count).sum::<usize>();
         let most = self.strips.iter().map(pixels).max().unwrap_or(0);
         (most + LANES) * self.spans.len()
     }
@@ -143,8 +139,9 @@ impl Task for PixelStrips<'_> {
         let pixels = self.pixels;
         let all_slots = slots::<L>();
         let mut sums = Sums([[0; SAMPLES * ROWS]; BLOCKS]);
+        let mut by_rows = BlockSums::ZERO;
         for (tile, strip) in self.output.strips.iter().enumerate() {
-            // Pixels that are not in the map keep sums of zero.
+            // Other pixels keep sums of zero: of those in the map that read padding alone, what sums begin with and the products cancel.
             sums.0.as_flattened_mut().fill(0);
             let mut slots = [0_u8; SAMPLES];
             let mut count = 0;
@@ -157,19 +154,15 @@ impl Task for PixelStrips<'_> {
                 }
             }
             for group in 0..pixels.starts.len() / (BLOCKS * ROWS) {
-                for first in (0..count).step_by(PIXELS) {
+                for first in (0..count).step_by(VECTORS) {
                     let pixel = |t: usize| (first + t).min(count - 1);
-                    // SAFETY: there are vectors of all pixels, and sums for each slot and row; the rest by the contract of the task.
+                    // SAFETY: there are vectors of all pixels, and sums for each slot and row; a block has `L::N` rows where bytes are looked up; the rest by the contract of the task.
                     unsafe {
                         let vectors = std::array::from_fn(|t| self.vector(pixel(t)).cast_const());
                         let starts = pixels.starts.as_ptr().add(group * BLOCKS * ROWS);
-                        let mut acc = [[L::splat(0); PIXELS]; BLOCKS];
+                        let acc = pixels.spans.sums::<L, VECTORS>(group, starts, vectors);
                         for b in 0..BLOCKS {
-                            acc[b] = [L::load(starts.add(b * ROWS)); PIXELS];
-                        }
-                        pixels.spans.add::<L, PIXELS>(group, vectors, &mut acc);
-                        for b in 0..BLOCKS {
-                            for t in 0..PIXELS {
+                            for t in 0..VECTORS {
                                 let slot = usize::from(slots[pixel(t)]);
                                 L::store(sums.0[b].as_mut_ptr().add(slot * ROWS), acc[b][t]);
                             }
@@ -179,7 +172,10 @@ impl Task for PixelStrips<'_> {
                 let rows = pixels.rows[group * BLOCKS * ROWS..].chunks(ROWS);
                 for (rows, sums) in rows.zip(&sums.0) {
                     // SAFETY: sums of a strip; the rest by the contract of the task.
-                    unsafe { self.output.store_block::<L>(rows, tile, sums.as_ptr()) };
+                    unsafe {
+                        self.output
+                            .store_block::<L>(rows, tile, sums.as_ptr(), &mut by_rows)
+                    };
                 }
             }
         }
@@ -202,11 +198,11 @@ impl PixelStrips<'_> {
         if line.count == 0 {
             return;
         }
-        let of_tap = image.channels.next_multiple_of(CHANNELS);
+        let of_tap = image.channels.next_multiple_of(INPUTS);
         let mut fours = [[0_u8; FOUR_LINES]; ROWS];
         for (tap, [row, column]) in taps.iter().enumerate() {
             let line_of_tap = x + row * image.row + column;
-            for channel in (0..of_tap).step_by(CHANNELS) {
+            for channel in (0..of_tap).step_by(INPUTS) {
                 // SAFETY: by the contract of this function; weights past the last channel are zero.
                 unsafe {
                     for (four, to) in fours.iter_mut().enumerate() {
@@ -215,8 +211,7 @@ impl PixelStrips<'_> {
                         L::interleave(lines, Joined::Apart, order, to.as_mut_ptr());
                     }
                     let to = self.vector(first).add(tap * of_tap + channel);
-                    let pitch = self.pixels.spans.len() / 4;
-                    L::transpose(fours.as_ptr().cast(), to.cast(), pitch);
+                    write_vectors::<L>(&fours, to, self.pixels.spans.len());
                 }
             }
         }

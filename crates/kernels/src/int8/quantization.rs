@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use sparsevd_model::Csr;
+
 use super::any4::{Entry, Unpacked};
 use super::dot::Dot;
 use crate::length;
@@ -82,6 +84,62 @@ pub(super) fn unpack(
         entries,
         scale,
         offset,
+    }
+}
+
+/// Rows of a matrix of levels, whose `quantization` is that of all rows.
+///
+/// # Panics
+/// When `rows` is out of range, a value is no level, a sum of a row may not fit in 32 bits, or there is not one scale and one offset per row.
+#[track_caller]
+pub(super) fn unpack_rows(
+    dot: Dot,
+    levels: &Csr,
+    quantization: Quantization<'_>,
+    rows: Range<usize>,
+) -> Vec<Unpacked> {
+    let all = levels.rows();
+    quantization.check(all);
+    assert!(rows.end <= all, "rows {rows:?} of {all}");
+    let mut unpacked = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (columns, values) = levels.row(row);
+        let entries = columns.iter().zip(values).map(|(&c, &v)| (c, level(v)));
+        let constants = (quantization.scale[row], quantization.offset[row]);
+        let zero_point = quantization.zero_point;
+        unpacked.push(unpack(dot, row, entries.collect(), zero_point, constants));
+    }
+    unpacked
+}
+
+/// What sums of rows begin with and become, in vectors of rows: of rows past the last one, which pad them, zero.
+#[derive(Debug, Clone)]
+pub(super) struct RowConstants {
+    pub starts: Vec<i32>,
+    pub scales: Vec<f32>,
+    pub offsets: Vec<f32>,
+}
+
+impl RowConstants {
+    /// Those of rows, padded to a multiple of `multiple`.
+    pub fn of(rows: &[Unpacked], multiple: usize) -> Self {
+        let padding = rows.len().next_multiple_of(multiple) - rows.len();
+        let floats = |of: fn(&Unpacked) -> f32| {
+            let padding = std::iter::repeat_n(0.0, padding);
+            rows.iter().map(of).chain(padding).collect()
+        };
+        let padding = std::iter::repeat_n(0, padding);
+        Self {
+            starts: rows.iter().map(|row| row.start).chain(padding).collect(),
+            scales: floats(|row| row.scale),
+            offsets: floats(|row| row.offset),
+        }
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        let floats = size_of_val(&self.scales[..]) + size_of_val(&self.offsets[..]);
+        size_of_val(&self.starts[..]) + floats
     }
 }
 

@@ -2,13 +2,28 @@
 //!
 //! A step multiplies at most four non-zeros of each of sixteen rows. Their inputs lie in a span of 128 bytes of the vector, from which one instruction (AVX-512
 //! VBMI) takes 64 by their places. Spans begin at cache lines and overlap by half, and each row takes its non-zeros in order: a row with few in one place goes
-//! ahead of the others, as far as the span reaches, so that most steps are full. Of random places in 1,024 columns at 80 % zeros an eighth of the weights of
-//! steps is padding, at 90 % a fifth.
+//! ahead of the others, as far as the span reaches, so that most steps are full: of random places at 80 % zeros an eighth to a quarter of the weights of steps is padding, and the more
+//! the fewer there are (`docs/kernels.md`).
+
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers are named by their number"
+)]
 
 use super::lanes::{Lanes, SAMPLES};
 
 /// Rows of a block: sums of 32 bits in a vector.
 pub(super) const ROWS: usize = SAMPLES / FOUR;
+/// Blocks of rows that share each load of a span, where several vectors share each load of weights.
+pub(super) const BLOCKS: usize = 4;
+/// Vectors that share each load of weights.
+pub(crate) const VECTORS: usize = 4;
+/// Inputs of sixteen vectors whose bytes are written at once, by [`write_vectors`].
+pub(super) const INPUTS: usize = FOUR * ROWS;
+/// Products that take as long as each weight of a step: a look-up, a product, four loads of a vector.
+pub(super) const ALONE: usize = 5;
+/// The same with [`BLOCKS`] and [`VECTORS`], for each vector.
+pub(crate) const SHARED: usize = 3;
 /// Non-zeros of a row in a step.
 const FOUR: usize = 4;
 /// Bytes from one span to the next.
@@ -88,21 +103,28 @@ impl<const B: usize> Spans<B> {
         self.steps.len() * SAMPLES
     }
 
-    /// Adds the products of the blocks of a group with each of `T` vectors to `sums`.
+    /// Sums of the rows of a group, which begin with `starts`, for each of `T` vectors.
     ///
     /// # Safety
-    /// The rows of a block are those of `L`, each vector is readable for [`Spans::len`] bytes, [`super::Dot::looks_up`] holds, and the instruction set of `L` is enabled
+    /// `starts` is readable for the rows of a group, [`ROWS`] is `L::N`, each vector is readable for [`Spans::len`] bytes, [`super::Dot::looks_up`] holds, and the instruction set of `L` is enabled
     /// where this is inlined.
     ///
     /// # Panics
     /// When there is no such group.
     #[inline(always)]
-    pub unsafe fn add<L: Lanes, const T: usize>(
+    pub unsafe fn sums<L: Lanes, const T: usize>(
         &self,
         group: usize,
+        starts: *const i32,
         vectors: [*const u8; T],
-        sums: &mut [[L::Ints; T]; B],
-    ) {
+    ) -> [[L::Ints; T]; B] {
+        debug_assert_eq!(L::N, ROWS);
+        // SAFETY: no memory is accessed; the instruction set is enabled (contract of this function).
+        let mut sums = [[unsafe { L::splat(0) }; T]; B];
+        for b in 0..B {
+            // SAFETY: starts of the group; the instruction set is enabled (contract of this function).
+            sums[b] = [unsafe { L::load(starts.add(b * ROWS)) }; T];
+        }
         let [first, end] = [self.first[group], self.first[group + 1]].map(|span| span as usize);
         let steps = self.steps[first * B..end * B].as_chunks::<B>().0;
         for (steps, &span) in steps.iter().zip(&self.spans[first..end]) {
@@ -117,7 +139,24 @@ impl<const B: usize> Spans<B> {
                 }
             }
         }
+        sums
     }
+}
+
+/// Writes the bytes of [`INPUTS`] inputs of sixteen vectors: `fours[i]` has of each vector the bytes of inputs `4 i` to `4 i + 3`, and `to` is where the first vector has the first of them.
+///
+/// # Safety
+/// [`ROWS`] is `L::N`, `to` is writable for [`INPUTS`] bytes of each of sixteen vectors, `len` bytes apart, and the instruction set of `L` is enabled where this is
+/// inlined.
+#[inline(always)]
+pub(super) unsafe fn write_vectors<L: Lanes>(
+    fours: &[[u8; SAMPLES]; ROWS],
+    to: *mut u8,
+    len: usize,
+) {
+    debug_assert_eq!(L::N, ROWS);
+    // SAFETY: sixteen times sixteen groups of four bytes; the rest by the contract of this function.
+    unsafe { L::transpose(fours.as_ptr().cast(), to.cast(), len / FOUR) }
 }
 
 impl Step {
@@ -145,4 +184,84 @@ impl Step {
 
 fn number(of: usize) -> u32 {
     u32::try_from(of).expect("fewer than 2^32 spans")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::int8::lanes::Scalar;
+
+    type Rows = Vec<Vec<(u32, i8)>>;
+
+    /// Non-zeros where `there` says.
+    fn rows(rows: u32, len: u32, there: impl Fn(u32, u32) -> bool) -> Rows {
+        let row = |row: u32| {
+            let places = (0..len).filter(|&place| there(row, place));
+            let weights = places.map(|place| (place, ((7 * row + place) % 127) as i8 + 1));
+            weights.collect()
+        };
+        (0..rows).map(row).collect()
+    }
+
+    fn check<const B: usize, const T: usize>(rows: &Rows, len: usize) {
+        let spans = Spans::<B>::pack(rows, len, usize::MAX).expect("any number of bytes");
+        assert!(spans.len() >= len.max(SPAN) && spans.len().is_multiple_of(STRIDE));
+        let ends = spans.spans.iter().map(|&s| s as usize * STRIDE + SPAN);
+        assert!(ends.max().is_none_or(|end| end <= spans.len()));
+        let nonzeros: usize = rows.iter().map(Vec::len).sum();
+        let weights = spans.steps.iter().flat_map(|step| step.weights);
+        assert_eq!(weights.filter(|w| *w != 0).count(), nonzeros);
+        let byte = |t: usize, i: usize| ((31 * i + 101 * t) % 256) as u8;
+        let vectors: Vec<Vec<u8>> = (0..T)
+            .map(|t| (0..spans.len()).map(|i| byte(t, i)).collect())
+            .collect();
+        let groups = rows.len().div_ceil(B * ROWS);
+        let starts: Vec<i32> = (0..).take(groups * B * ROWS).collect();
+        for group in 0..groups {
+            let pointers = std::array::from_fn(|t| vectors[t].as_ptr());
+            let starts = &starts[group * B * ROWS..];
+            // SAFETY: plain Rust, vectors of the length, and starts of the group.
+            let sums = unsafe { spans.sums::<Scalar, T>(group, starts.as_ptr(), pointers) };
+            for (b, t, i) in (0..B * T * ROWS).map(|k| (k / ROWS / T, k / ROWS % T, k % ROWS)) {
+                let row = (group * B + b) * ROWS + i;
+                let weights = rows.get(row).map_or(&[][..], |row| row);
+                let products = (weights.iter())
+                    .map(|&(p, w)| i32::from(w) * i32::from(vectors[t][p as usize]));
+                assert_eq!(sums[b][t][i], starts[b * ROWS + i] + products.sum::<i32>());
+            }
+        }
+    }
+
+    #[test]
+    fn sums_are_those_of_plain_loops() {
+        for (count, len) in [
+            (0, 0),
+            (1, 1),
+            (16, 64),
+            (17, 65),
+            (64, 127),
+            (70, 400),
+            (3, 1000),
+        ] {
+            let all = [
+                rows(count, len, |row, place| (13 * row + 7 * place) % 5 == 0),
+                rows(count, len, |row, place| place / 50 == row % 7),
+                rows(count, len, |row, place| row % 3 == 0 && place + 1 == len),
+                rows(count, len, |_, _| true),
+                rows(count, len, |_, _| false),
+            ];
+            for rows in &all {
+                check::<1, 1>(rows, len as usize);
+                check::<4, 4>(rows, len as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn more_bytes_than_are_wanted_are_not_packed() {
+        let rows = rows(16, 256, |row, place| (row + place) % 4 == 0);
+        let bytes = size_of::<Step>() * 16;
+        assert!(Spans::<1>::pack(&rows, 256, bytes).is_some());
+        assert!(Spans::<1>::pack(&rows, 256, bytes - 1).is_none());
+    }
 }

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use sparsevd_model::Csr;
 
-use super::any4::{Any4, Bytes, Output, Product, Scaled, ScaledVectors, Sums};
+use super::any4::{Any4, Bytes, Output, Product, Scaled, ScaledVectors, Sums, Unpacked};
 use super::dot::{self, Dot};
 use super::lanes::SAMPLES;
 use super::lines::byte_tiles;
-use super::quantization::{Quantization, is_large, largest, level, unpack};
+use super::quantization::{Quantization, is_large, largest, unpack_rows};
 use crate::{Clamp, LANES, length, tiles};
 
 /// A sparse matrix of 8-bit integers packed for batches of bytes: batched linear layers and 1x1 convolutions.
@@ -44,31 +44,20 @@ impl Spmm {
         quantization: Quantization<'_>,
         rows: Range<usize>,
     ) -> Self {
-        quantization.check(levels.rows());
-        let Quantization {
-            zero_point,
-            scale,
-            offset,
-        } = quantization;
-        assert!(
-            rows.end <= levels.rows(),
-            "rows {rows:?} of {}",
-            levels.rows()
-        );
-        let mut large = false;
-        let unpacked = rows.clone().map(|row| {
-            let (columns, values) = levels.row(row);
-            let entries = columns.iter().zip(values).map(|(&c, &v)| (c, level(v)));
-            let constants = (scale[row], offset[row]);
-            let unpacked = unpack(dot, row, entries.collect(), zero_point, constants);
-            large |= is_large(largest(&unpacked));
-            unpacked
-        });
-        let unpacked = unpacked.collect();
+        Self::of_rows(
+            dot,
+            levels.cols(),
+            unpack_rows(dot, levels, quantization, rows),
+        )
+    }
+
+    /// Packs rows of a matrix of `cols` columns.
+    pub(super) fn of_rows(dot: Dot, cols: usize, unpacked: Vec<Unpacked>) -> Self {
+        let large = unpacked.iter().any(|row| is_large(largest(row)));
         Self {
             dot,
-            rows: rows.len(),
-            cols: levels.cols(),
+            rows: unpacked.len(),
+            cols,
             matrix: Any4::pack(dot, unpacked, dot.line()),
             large,
         }

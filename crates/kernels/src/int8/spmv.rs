@@ -15,8 +15,8 @@ use super::lanes::{Lanes, SAMPLES};
 use super::linear::bytes;
 use super::lines::{largest, scale_of};
 use super::maps::{QuantizeLines, byte_of_lane, floats_for};
-use super::quantization::{Quantization, level, unpack};
-use super::spans::Spans;
+use super::quantization::{Quantization, RowConstants, unpack_rows};
+use super::spans::{ALONE, Spans, VECTORS};
 use super::stored::{All, Cursor, Nonzeros, Stored, Weights};
 use crate::clamp::Bounds;
 use crate::cost::Costs;
@@ -27,10 +27,7 @@ use crate::{Clamp, LANES, length};
 /// Blocks of rows that are computed at once, so that sums of one do not wait for themselves.
 const BLOCKS: usize = 4;
 
-/// Vectors that are multiplied at once by the weights of spans.
-const VECTORS: usize = 4;
-
-/// Where vectors begin in scratch: at cache lines, so that no load of a span reads more than it has.
+/// Where vectors begin in scratch: at cache lines, so that no load of a span is from two.
 const ALIGNMENT: usize = 64;
 
 /// A linear layer over [`Layout::Single`](crate::Layout::Single) that quantises its input, multiplies int8 and writes floats.
@@ -48,9 +45,7 @@ pub struct Spmv {
     rows: usize,
     cols: usize,
     weights: Packed,
-    starts: Vec<i32>,
-    scales: Vec<f32>,
-    offsets: Vec<f32>,
+    constants: RowConstants,
 }
 
 /// Weights in the order of sums.
@@ -68,9 +63,9 @@ impl Packed {
         const CACHES: [usize; 2] = [1 << 18, 8 << 20];
         let all = length::planned("weights in bytes", [rows.len(), places, 1]);
         let nonzeros: usize = rows.iter().map(Vec::len).sum();
-        // A step of spans takes as long as four loads of weights from the caches, and two, whose bytes it has, from beyond.
+        // By measurement a step takes as long as 1.7 to 2.2 vectors of all weights beyond the first caches, and four in them. It has the bytes of two.
         let most = if all > CACHES[0] { all } else { all / 2 };
-        // From memory a bit for each weight is as fast, and faster where the bytes are fewer by more than these.
+        // From memory, weights with a bit for each of all are faster where spans have more than 1.4 times as many bytes.
         let fewest = |spans: &Spans<1>| {
             let bitmask = all / 8 + nonzeros;
             spans.bytes() <= CACHES[1] || 5 * spans.bytes() <= 7 * bitmask
@@ -101,12 +96,11 @@ impl Packed {
         }
     }
 
-    /// Products of a vector of `places` bytes with `rows`, and loads that take as long: of weights; and with spans of places and of both halves of a
-    /// span, too.
+    /// Products of a vector of `places` bytes with `rows`, and what takes as long.
     fn loads(&self, rows: usize, places: usize) -> usize {
         match self {
             Self::Fours(stored) => rows * places * (1 + stored.load()),
-            Self::Spans(spans) => 5 * spans.weights(),
+            Self::Spans(spans) => ALONE * spans.weights(),
         }
     }
 }
@@ -126,49 +120,25 @@ impl Spmv {
         quantization: Quantization<'_>,
         rows: Range<usize>,
     ) -> Self {
-        let (input, all) = (input.into(), levels.rows());
-        quantization.check(all);
-        let Quantization {
-            zero_point,
-            scale,
-            offset,
-        } = quantization;
+        let input = input.into();
+        let zero_point = quantization.zero_point;
         assert_eq!(zero_point, input.zero_point(), "the zero point");
-        assert!(rows.end <= all, "rows {rows:?} of {all}");
+        let unpacked = unpack_rows(dot, levels, quantization, rows);
         let (block, cols) = (dot.rows_at_once(), levels.cols());
-        let padded = rows.len().next_multiple_of(block);
-        let places = cols.next_multiple_of(LANES);
-        let mut weights = vec![Vec::new(); padded];
-        let mut starts = vec![0; padded];
-        for (i, row) in rows.clone().enumerate() {
-            let (columns, values) = levels.row(row);
-            let entries = columns.iter().zip(values).map(|(&c, &v)| (c, level(v)));
-            let constants = (scale[row], offset[row]);
-            let row = unpack(dot, row, entries.collect(), zero_point, constants);
-            starts[i] = row.start;
-            // Bytes are in the order of lines.
-            let place = |column: u32| {
-                let (line, lane) = (column as usize / LANES, column as usize % LANES);
-                (line * LANES + byte_of_lane(lane)) as u32
-            };
-            let nonzeros = row.entries.iter().filter(|(_, weight)| *weight != 0);
-            weights[i] = nonzeros.map(|&(c, weight)| (place(c), weight)).collect();
-            weights[i].sort_unstable_by_key(|&(place, _)| place);
-        }
-        let padded_with = |values: &[f32]| {
-            let mut values = values[rows.clone()].to_vec();
-            values.resize(padded, 0.0);
-            values
+        // Bytes are in the order of lines.
+        let place = |column: u32| {
+            let (line, lane) = (column as usize / LANES, column as usize % LANES);
+            (line * LANES + byte_of_lane(lane)) as u32
         };
+        let mut weights: Vec<_> = unpacked.iter().map(|row| row.nonzeros(place)).collect();
+        weights.resize(unpacked.len().next_multiple_of(block), Vec::new());
         Self {
             dot,
             input,
-            rows: rows.len(),
+            rows: unpacked.len(),
             cols,
-            weights: Packed::new(dot, &weights, places),
-            starts,
-            scales: padded_with(scale),
-            offsets: padded_with(offset),
+            weights: Packed::new(dot, &weights, cols.next_multiple_of(LANES)),
+            constants: RowConstants::of(&unpacked, block),
         }
     }
 
@@ -194,7 +164,9 @@ impl Spmv {
     /// Expected nanoseconds of a vector, where weights are read from beyond the caches.
     pub fn ns(&self, costs: &Costs) -> f64 {
         let int8 = self.dot.costs(costs);
-        let loads = self.weights.loads(self.starts.len(), self.lines() * LANES);
+        let loads = self
+            .weights
+            .loads(self.constants.starts.len(), self.lines() * LANES);
         let products = loads as f64 * int8.spmv;
         let products = costs.unless_far(products, self.weights.bytes());
         products + self.cols as f64 * int8.quantize(self.input)
@@ -321,7 +293,7 @@ impl Product<'_> {
     /// As [`Product::quantize`].
     #[inline(always)]
     unsafe fn fours<L: Lanes, W: Weights>(mut self, weights: W) {
-        let blocks = self.spmv.starts.len() / L::N;
+        let blocks = self.spmv.constants.starts.len() / L::N;
         let together = blocks - blocks % BLOCKS;
         // SAFETY: by the contract of this function.
         unsafe {
@@ -351,7 +323,7 @@ impl Product<'_> {
         unsafe {
             let mut sums = [L::splat(0); B];
             for b in 0..B {
-                sums[b] = L::load(spmv.starts.as_ptr().add((block + b) * L::N));
+                sums[b] = L::load(spmv.constants.starts.as_ptr().add((block + b) * L::N));
             }
             let mut cursors: [W::Cursor; B] =
                 std::array::from_fn(|b| weights.part::<L>(block + b, vectors));
@@ -377,12 +349,11 @@ impl Product<'_> {
             for t in 0..T {
                 vectors[t] = self.quantize::<L>(t);
             }
-            for block in 0..self.spmv.starts.len() / L::N {
-                let start = L::load(self.spmv.starts.as_ptr().add(block * L::N));
-                let mut sums = [[start; T]];
-                spans.add::<L, T>(block, vectors.map(|(x, _)| x), &mut sums);
+            for block in 0..self.spmv.constants.starts.len() / L::N {
+                let starts = self.spmv.constants.starts.as_ptr().add(block * L::N);
+                let [sums] = spans.sums::<L, T>(block, starts, vectors.map(|(x, _)| x));
                 for t in 0..T {
-                    self.store::<L>(t, block, sums[0][t], vectors[t].1);
+                    self.store::<L>(t, block, sums[t], vectors[t].1);
                 }
             }
         }
@@ -400,9 +371,9 @@ impl Product<'_> {
         unsafe {
             let [low, high] = [self.bounds.min, self.bounds.max].map(|v| L::Floats::splat(v));
             let [of_vector, none] = [scale, 0.0].map(|v| L::Floats::splat(v));
-            let scale = L::Floats::load(spmv.scales.as_ptr().add(first));
+            let scale = L::Floats::load(spmv.constants.scales.as_ptr().add(first));
             let scale = L::fused(of_vector, scale, none);
-            let offset = L::Floats::load(spmv.offsets.as_ptr().add(first));
+            let offset = L::Floats::load(spmv.constants.offsets.as_ptr().add(first));
             let v = L::fused(L::floats(sums), scale, offset);
             L::Floats::store(floats.as_mut_ptr(), L::Floats::clamp(v, low, high));
         }
@@ -440,8 +411,7 @@ impl PackedKernel for Spmv {
     }
 
     fn bytes(&self) -> usize {
-        let rows = size_of_val(&self.starts[..]) + size_of_val(&self.scales[..]);
-        self.weights.bytes() + rows + size_of_val(&self.offsets[..])
+        self.weights.bytes() + self.constants.bytes()
     }
 
     fn scratch_len(&self) -> usize {

@@ -106,7 +106,11 @@ pub(super) struct StripOutput<'a> {
 
 /// Sums of a block of rows, `[row][pixel]`, of a strip.
 #[repr(C, align(64))]
-struct Sums([i32; SAMPLES * LANES]);
+pub(super) struct BlockSums([i32; SAMPLES * LANES]);
+
+impl BlockSums {
+    pub const ZERO: Self = Self([0; SAMPLES * LANES]);
+}
 
 /// Numbers of `4 N` lanes.
 type Four<L> = [<<L as Lanes>::Floats as Simd>::V; 4];
@@ -253,13 +257,18 @@ impl Output for StripOutput<'_> {
 }
 
 impl StripOutput<'_> {
-    /// Stores sums of rows of a block, `[pixel][row]`, of a strip.
+    /// Stores sums of rows of a block, `[pixel][row]`, of a strip. `by_rows` is overwritten.
     ///
     /// # Safety
     /// As [`Output::store`]; there are sums of a strip for as many rows as a vector has.
     #[inline(always)]
-    pub unsafe fn store_block<L: Lanes>(&self, rows: &[Row], tile: usize, sums: *const i32) {
-        let mut by_rows = Sums([0; SAMPLES * LANES]);
+    pub unsafe fn store_block<L: Lanes>(
+        &self,
+        rows: &[Row],
+        tile: usize,
+        sums: *const i32,
+        by_rows: &mut BlockSums,
+    ) {
         let by_rows = by_rows.0.as_mut_ptr();
         // SAFETY: by the contract of this function.
         unsafe {

@@ -442,34 +442,50 @@ fn by_vectors(x: &[f32], n: usize, cols: usize) -> (Vec<u8>, Vec<f32>) {
 
 #[test]
 fn a_vector_that_is_not_finite_has_no_finite_output_and_leaves_others_alone() {
-    let layer = layer([5, 40], 1, |row, col| ((row + col) % 3) as i8, 128);
-    let layer = Layer {
-        zero_point: 128,
-        ..layer
-    };
+    type Weights = fn(usize, usize) -> i8;
+    let (dense, sparse): (Weights, Weights) = (
+        |row, col| ((row + col) % 3) as i8,
+        |row, col| i8::from((row + 3 * col) % 7 == 0),
+    );
     let cols = 40;
-    for (bad, at) in [(f32::NAN, 0), (f32::INFINITY, 17), (f32::NEG_INFINITY, 39)] {
-        let mut x = vec![0.25; 2 * cols];
+    let values = [(f32::NAN, 0), (f32::INFINITY, 17), (f32::NEG_INFINITY, 39)];
+    // Tiles of bytes, and vectors for themselves.
+    let cases = [
+        (dense, 5, 2),
+        (dense, 5, 40),
+        (sparse, 70, 2),
+        (sparse, 70, 4),
+        (sparse, 70, 40),
+    ];
+    for ((bad, at), (weights, rows, n)) in values.into_iter().flat_map(|v| cases.map(|c| (v, c))) {
+        let layer = layer([rows, cols], n, weights, 128);
+        let layer = Layer {
+            zero_point: 128,
+            ..layer
+        };
+        let mut x = vec![0.25; n * cols];
         x[cols + at] = bad;
+        let (csr, quantization, each) = (layer.csr(), layer.quantization(), Int8Input::PerVector);
         for dot in Dot::available() {
-            let (csr, quantization, each) =
-                (layer.csr(), layer.quantization(), Int8Input::PerVector);
-            let linear = Linear::pack_rows(dot, &csr, each, quantization, 0..csr.rows());
+            let linear = Linear::pack_rows(dot, &csr, each, quantization, 0..rows);
             let mut scratch = vec![0.0; linear.scratch_len()];
-            let mut y = vec![0.0; 5 * 16];
-            linear.run(&to_tiles(&x, 2, cols), &mut y, 2, &mut scratch, Clamp::None);
-            let tiled = from_tiles(&y, 2, 5);
-            let spmv = Spmv::pack_rows(dot, &csr, each, quantization, 0..5);
+            let mut y = vec![0.0; tiles(n) * rows * 16];
+            linear.run(&to_tiles(&x, n, cols), &mut y, n, &mut scratch, Clamp::None);
+            let tiled = from_tiles(&y, n, rows);
+            let spmv = Spmv::pack_rows(dot, &csr, each, quantization, 0..rows);
             let mut scratch = vec![0.0; spmv.scratch_len()];
-            let mut y = vec![0.0; 2 * 5];
-            spmv.run(&x, &mut y, 2, &mut scratch, Clamp::None);
+            let mut y = vec![0.0; n * rows];
+            spmv.run(&x, &mut y, n, &mut scratch, Clamp::None);
             for y in [&tiled, &y] {
-                assert!(y[..5].iter().all(|v| v.is_finite()), "{dot}: {y:?}");
-                assert!(y[5..].iter().all(|v| !v.is_finite()), "{dot}: {y:?}");
+                for (i, y) in y.chunks(rows).enumerate() {
+                    let finite = y.iter().filter(|v| v.is_finite()).count();
+                    assert_eq!(finite, if i == 1 { 0 } else { rows }, "{dot}: {i}, {y:?}");
+                }
             }
         }
     }
 }
+
 /// Some rows of a layer over single vectors, of which `want` are all rows.
 fn check_vectors(
     layer: &Layer,
@@ -555,12 +571,44 @@ fn few_vectors_and_many_have_the_same_outputs() {
             let want = layer.scaled(&layer.sums());
             let want: Vec<f32> = want.iter().map(|v| Clamp::Relu.apply(*v)).collect();
             same(&outputs(grid.into()), &want, dot);
+            let part = Linear::pack_rows(dot, &csr, grid, quantization, 3..rows);
+            let mut scratch = vec![f32::NAN; part.scratch_len()];
+            let mut y = vec![f32::NAN; tiles(n) * (rows - 3) * 16];
+            part.run(&to_tiles(&x, n, cols), &mut y, n, &mut scratch, Clamp::Relu);
+            let want = want.chunks(rows).flat_map(|row| row[3..].to_vec());
+            same(&from_tiles(&y, n, rows - 3), &want.collect::<Vec<_>>(), dot);
             let each = Int8Input::PerVector;
             let spmv = Spmv::pack_rows(Dot::SCALAR, &csr, each, quantization, 0..rows);
             let mut scratch = vec![f32::NAN; spmv.scratch_len()];
             let mut want = vec![f32::NAN; n * rows];
             spmv.run(&x, &mut want, n, &mut scratch, Clamp::Relu);
             same(&outputs(each), &want, dot);
+        }
+    }
+}
+
+/// Each of several vectors by its own scale, with weights that are looked up.
+#[test]
+fn vectors_at_once_have_scales_of_their_own() {
+    let few = |row: usize, col: usize| i8::from((row * 7 + col) % 11 == 0) * 93;
+    let mut layer = layer([40, 160], 6, few, 0);
+    layer.zero_point = 128;
+    let magnitudes = [0.37, 2.0, 1e-30, 3e4, 0.0, 1.7e-5];
+    let x: Vec<f32> = (0..6 * 160)
+        .map(|i| ((i * 151 % 255) as f32 - 127.0) * magnitudes[i / 160])
+        .collect();
+    let (csr, quantization, each) = (layer.csr(), layer.quantization(), Int8Input::PerVector);
+    let outputs = |dot: Dot, n: usize| {
+        let spmv = Spmv::pack_rows(dot, &csr, each, quantization, 0..40);
+        assert_eq!(spmv.name().contains("spans4"), dot.looks_up(), "{dot}");
+        let mut scratch = vec![f32::NAN; spmv.scratch_len()];
+        let mut y = vec![f32::NAN; n * 40];
+        spmv.run(&x[..n * 160], &mut y, n, &mut scratch, Clamp::None);
+        y
+    };
+    for dot in Dot::available() {
+        for n in [1, 4, 6] {
+            same(&outputs(dot, n), &outputs(Dot::SCALAR, n), dot);
         }
     }
 }
@@ -616,6 +664,12 @@ fn vectors_are_multiplied_by_weights_without_zeros() {
         for dot in Dot::available() {
             check_vectors(&layer, dot, grid, (&x, &want), Clamp::None, 0..rows);
             check_vectors(&layer, dot, grid, (&x, &want), Clamp::None, 3..rows);
+            let clamped: Vec<f32> = want.iter().map(|v| Clamp::Relu.apply(*v)).collect();
+            for n in [1, 3, 4, 5] {
+                let part = Layer { n, ..layer.clone() };
+                let [x, want] = [(&x, dims[1]), (&clamped, rows)].map(|(v, len)| &v[..n * len]);
+                check_vectors(&part, dot, grid, (x, want), Clamp::Relu, 0..rows);
+            }
             let (csr, quantization) = (layer.csr(), layer.quantization());
             let spmv = Spmv::pack_rows(dot, &csr, grid, quantization, 0..rows);
             let name = spmv.name();

@@ -148,9 +148,10 @@ impl<'a> Layer<'a> {
         };
         let multiplies_all = self.groups == 1
             && select::may_store_all(self.shape.iter().product(), bytes.levels.nonzeros());
-        // A strip of pixels fills its lanes in larger maps.
+        // Larger maps have strips whose lanes are full. Vectors have whole steps of channels.
         let looks_up = self.groups == 1
             && self.sparse
+            && self.shape[1] >= LANES
             && bytes.dot.looks_up()
             && blocks[1].lines() <= int8::SAMPLES / LANES;
         let takes_columns = multiplies_all
