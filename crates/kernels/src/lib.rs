@@ -38,7 +38,7 @@
 //! **NaN and infinity** stay local: an output of a sparse kernel depends only on the inputs that its non-zero weights multiply. Where one of these
 //! is infinite, the output is infinite or NaN.
 //!
-//! [`select`] holds every threshold between kernels, [`cost`] the times that they compare, and [`tune`] measures those times. This is the only crate of the project with `unsafe`.
+//! [`select`] chooses between kernels (how a kernel stores weights it decides itself), [`cost`] holds the times that are compared, and [`tune`] measures those times. This is the only crate of the project with `unsafe`.
 
 mod activation;
 pub mod attention;

@@ -10,6 +10,8 @@
 //! **Layout.** Activations are `[byte tile][feature][line]`: a line is one feature of [`SAMPLES`] samples, in the order that [`byte_of`] says, and has
 //! [`Dot::line`] bytes. [`quantize`] makes them of [`Layout::Tiled`](crate::Layout::Tiled), to which sums and floats go back.
 //!
+//! **Look-ups.** Where vectors are few, non-zeros are multiplied with bytes that are looked up (`spans.rs`), on machines that have instructions for it ([`Dot::looks_up`]).
+//!
 //! **Layers.** [`Linear`], over single vectors [`Spmv`], and [`Conv`] are layers of networks whose values are f32: each makes bytes of its input, and
 //! floats of its sums. Over blocks a [`Conv`] can also read, add and write [`Layout::Bytes`](crate::Layout::Bytes), to which [`Quantize`] and
 //! [`Dequantize`] convert, and [`ReblockBytes`] between blocks. [`ColumnConv`], of filters that read few channels, reads them, [`MaxPool`] reads and writes them.
