@@ -6,7 +6,6 @@
 use serde::{Deserialize, Serialize};
 use sparsevd_model::Int8Input;
 
-use crate::int8::spans::{SHARED, VECTORS};
 use crate::{LANES, Precision};
 
 /// Densities at which costs per non-zero are measured; between them they are interpolated.
@@ -378,12 +377,19 @@ impl Int8Costs {
         // Weights of steps over those that are not zero, as of random places in some hundred columns.
         let padded = 1.05 + 0.03 / size.density().max(1e-3);
         let weights = padded * size.nonzeros as f64;
-        let multiplied = (SHARED * n.next_multiple_of(VECTORS)) as f64 * weights * self.spmv;
+        // Four vectors share each load of weights.
+        let multiplied = (SHARED_LOOK_UP * n.next_multiple_of(4)) as f64 * weights * self.spmv;
         // Bytes are transposed, too.
         let quantized = (2 * size.cols * n.next_multiple_of(LANES)) as f64;
         multiplied + quantized * self.quantize(input)
     }
 }
+
+/// Products ([`Int8Costs::spmv`]) that take as long as a weight whose input is looked up: a look-up, a product, four loads of a vector.
+pub(crate) const LOOK_UP: usize = 5;
+
+/// The same for each of several vectors, with several blocks of rows, which share these loads.
+pub(crate) const SHARED_LOOK_UP: usize = 3;
 
 fn is_time(ns: &f64) -> bool {
     ns.is_finite() && *ns > 0.0

@@ -34,7 +34,7 @@ mod pixels;
 mod pool;
 mod quantization;
 mod reblock;
-pub(crate) mod spans;
+mod spans;
 mod spmm;
 mod spmv;
 mod stored;

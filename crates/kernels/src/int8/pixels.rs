@@ -14,9 +14,10 @@ use super::dot::Task;
 use super::fours::{FOUR_LINES, ImageWindow, four_lines, slots};
 use super::lanes::{Joined, Lanes, SAMPLES};
 use super::maps::STRIP;
-use super::spans::{BLOCKS, INPUTS, ROWS, SHARED, Spans, VECTORS, write_vectors};
+use super::spans::{BLOCKS, INPUTS, ROWS, Spans, VECTORS, write_vectors};
 use super::strip::{BlockSums, Strip, StripOutput};
 use crate::LANES;
+use crate::cost::SHARED_LOOK_UP;
 
 /// The weights of a convolution over the strips of its output.
 ///
@@ -95,7 +96,7 @@ impl Pixels {
         let lines = self.strips.as_flattened().iter();
         let lines = lines.filter(|line| line.count > 0).count();
         [
-            SHARED * self.spans.weights() * vectors.sum::<usize>(),
+            SHARED_LOOK_UP * self.spans.weights() * vectors.sum::<usize>(),
             2 * lines * LANES * self.spans.len(),
         ]
     }

@@ -17,13 +17,9 @@ pub(super) const ROWS: usize = SAMPLES / FOUR;
 /// Blocks of rows that share each load of a span, where several vectors share each load of weights.
 pub(super) const BLOCKS: usize = 4;
 /// Vectors that share each load of weights.
-pub(crate) const VECTORS: usize = 4;
+pub(super) const VECTORS: usize = 4;
 /// Inputs of sixteen vectors whose bytes are written at once, by [`write_vectors`].
 pub(super) const INPUTS: usize = FOUR * ROWS;
-/// Products that take as long as each weight of a step: a look-up, a product, four loads of a vector.
-pub(super) const ALONE: usize = 5;
-/// The same with [`BLOCKS`] and [`VECTORS`], for each vector.
-pub(crate) const SHARED: usize = 3;
 /// Non-zeros of a row in a step.
 const FOUR: usize = 4;
 /// Bytes from one span to the next.

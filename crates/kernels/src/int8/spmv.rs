@@ -16,10 +16,10 @@ use super::linear::bytes;
 use super::lines::{largest, scale_of};
 use super::maps::{QuantizeLines, byte_of_lane, floats_for};
 use super::quantization::{Quantization, RowConstants, unpack_rows};
-use super::spans::{ALONE, Spans, VECTORS};
+use super::spans::{Spans, VECTORS};
 use super::stored::{All, Cursor, Nonzeros, Stored, Weights};
 use crate::clamp::Bounds;
-use crate::cost::Costs;
+use crate::cost::{Costs, LOOK_UP};
 use crate::kernel::{Operands, PackedKernel, Workload};
 use crate::simd::Simd;
 use crate::{Clamp, LANES, length};
@@ -100,7 +100,7 @@ impl Packed {
     fn loads(&self, rows: usize, places: usize) -> usize {
         match self {
             Self::Fours(stored) => rows * places * (1 + stored.load()),
-            Self::Spans(spans) => ALONE * spans.weights(),
+            Self::Spans(spans) => LOOK_UP * spans.weights(),
         }
     }
 }
