@@ -81,7 +81,8 @@ fn cases() -> Vec<(String, Network, usize)> {
         (64, 64, 3, 28, 90),
         (128, 128, 3, 14, 80),
         (256, 256, 1, 14, 95),
-        (512, 512, 3, 2, 90),
+        // Weights of larger ones come from a cache that other machines share.
+        (128, 128, 3, 2, 90),
         (64, 256, 1, 56, 90),
     ] {
         let density = 1.0 - f64::from(zeros) / 100.0;
