@@ -171,7 +171,7 @@ impl Surgeon {
         )
     }
 
-    /// Weights and biases; the others are set anew where that takes up to so many multiply-adds.
+    /// Weights and biases; the others are set anew where that takes at most this number of multiply-adds.
     fn pruned(&self, removed: usize, most_refit: f64) -> Result<[Vec<f32>; 2], CompressError> {
         assert!(removed <= self.weights(), "weights to remove");
         let n = self.size;

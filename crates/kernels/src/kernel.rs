@@ -40,11 +40,11 @@ pub enum InputSplit {
 /// How threads can share one call of a kernel, each writing some of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallSplit {
-    /// By samples: each is computed from that sample of each input. Parts begin at multiples of so many samples: whole tiles where operands are in tiles, and enough to use each load of weights more than once.
+    /// By samples: each is computed from that sample of each input. Parts begin at multiples of this number of samples: whole tiles where operands are in tiles, and enough to use each load of weights more than once.
     Samples(usize),
-    /// By elements: each group of so many is computed from that group of each input.
+    /// By elements: each group of this size is computed from that group of each input.
     Elements(usize),
-    /// By the vectors of one sequence, of so many elements: each is computed from that vector of the first input and from the whole of the others.
+    /// By the vectors of one sequence, each of this number of elements: each is computed from that vector of the first input and from the whole of the others.
     Queries(usize),
 }
 

@@ -30,7 +30,7 @@ const MOST_INPUTS: usize = 4608;
 /// Matrices of a layer that are in memory together: of products, damped and inverted, and factors.
 const MATRICES: usize = 6;
 
-/// One batch in so many is one that the outputs of the network are measured on.
+/// The outputs of the network are measured on one batch of this number.
 const MEASURED_BATCHES: usize = 4;
 
 /// A layer that is pruned.

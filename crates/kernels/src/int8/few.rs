@@ -43,9 +43,9 @@ pub(super) struct Few {
 }
 
 impl Few {
-    /// Packs rows of a matrix of `cols` columns. `None` where a tile of bytes is faster for any number of vectors.
+    /// Packs rows of a matrix of `cols` columns. `None` where steps are so far from full that a tile of bytes is faster for almost any number of vectors.
     pub fn of_rows(cols: usize, rows: &[Unpacked]) -> Option<Self> {
-        /// Weights of steps over non-zeros, above which a tile is faster but for a few vectors.
+        /// Weights of steps over non-zeros that are worth their memory: with more, a tile is faster from eight vectors on.
         const PADDED: usize = 6;
         let weights: Vec<_> = rows.iter().map(|row| row.nonzeros(|k| k)).collect();
         let nonzeros: usize = weights.iter().map(Vec::len).sum();

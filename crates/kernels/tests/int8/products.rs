@@ -486,6 +486,11 @@ fn a_vector_that_is_not_finite_has_no_finite_output_and_leaves_others_alone() {
     }
 }
 
+/// Bytes of which neighbours differ, so that one from a wrong place shows.
+fn varied_bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 151 % 256) as u8).collect()
+}
+
 /// Some rows of a layer over single vectors, of which `want` are all rows.
 fn check_vectors(
     layer: &Layer,
@@ -506,7 +511,8 @@ fn check_vectors(
         .collect();
     same(&y, &want, dot);
 }
-/// Vectors by so many weights that they are read from memory.
+
+/// Vectors by more weights than caches hold, which are read from memory.
 #[test]
 fn vectors_are_multiplied_by_more_weights_than_caches_have() {
     let few = |row: usize, col: usize| match (row * 31 + col * 17) % 9 {
@@ -514,9 +520,7 @@ fn vectors_are_multiplied_by_more_weights_than_caches_have() {
         _ => 0,
     };
     let mut layer = layer([2560, 4200], 1, few, 0);
-    for (i, byte) in layer.x.iter_mut().enumerate() {
-        *byte = (i * 151 % 256) as u8;
-    }
+    layer.x = varied_bytes(layer.x.len());
     let grid = Int8Grid {
         scale: 0.5,
         zero_point: layer.zero_point,
@@ -550,9 +554,7 @@ fn few_vectors_and_many_have_the_same_outputs() {
     ] {
         let mut layer = layer(dims, n, few, 0);
         layer.zero_point = 128;
-        for (i, byte) in layer.x.iter_mut().enumerate() {
-            *byte = (i * 151 % 256) as u8;
-        }
+        layer.x = varied_bytes(layer.x.len());
         let [rows, cols] = dims;
         let grid = Int8Grid {
             scale: 0.5,
@@ -651,9 +653,7 @@ fn vectors_are_multiplied_by_weights_without_zeros() {
     ] {
         // Four vectors at once, and the others.
         let mut layer = layer(dims, 6, weights, 0);
-        for (i, byte) in layer.x.iter_mut().enumerate() {
-            *byte = (i * 151 % 256) as u8;
-        }
+        layer.x = varied_bytes(layer.x.len());
         let grid = Int8Grid {
             scale: 0.5,
             zero_point: layer.zero_point,
