@@ -113,7 +113,7 @@ impl Nonzeros {
         [self.count, places]
     }
 
-    /// Bytes of the lines that are gathered at once, of `line` bytes each, for this number of strips.
+    /// Bytes of the lines that are gathered at once, of `line` bytes each, for `strips` strips.
     pub fn lines_len(&self, line: usize, strips: usize) -> usize {
         let most = self.columns.iter().map(|c| c.places.len()).max();
         self.strips_at_once(line, strips) * most.unwrap_or(0) * line
