@@ -451,7 +451,7 @@ impl Driver<'_> {
     }
 }
 
-/// Where most of the work is in layers whose vectors are one group, such as one tile of bytes, no call is shared: the threads would save less than it takes to fetch
+/// Where most of the work is in layers whose vectors are one group ([`CallSplit::Samples`]), no call is shared: the threads would save less than it takes to fetch
 /// what another wrote.
 fn leave_calls_whole_where_most_work_is_one_group(steps: &mut [Lowered], length: usize) {
     let (mut one, mut several) = (0_usize, 0_usize);
