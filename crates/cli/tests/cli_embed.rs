@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sparsevd_format::{ArrayData, GraphSource, read_network, read_npy};
 
 use synthetic::Workplace;
@@ -333,7 +333,7 @@ fn an_encoder_is_calibrated_on_lines_and_is_a_folder_again() {
     let output = quantise(&tables);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["tables"]["tables"], 2, "{report}");
+    assert_eq!(report["tables"]["tables"], json!({"8": 2}), "{report}");
     let error = report["tables"]["error"].as_f64().unwrap();
     assert!(0.0 < error && error < 0.02, "{report}");
     assert!(
@@ -391,7 +391,44 @@ fn an_encoder_is_calibrated_on_lines_and_is_a_folder_again() {
         network("again.safetensors"),
         network("small/model.safetensors")
     );
+    // In half bytes it is smaller still.
+    let halves = [
+        "--samples",
+        "40",
+        "--tables=4",
+        "--max-error",
+        "0.5",
+        "--out",
+        "smaller",
+        "--json",
+    ];
+    let output = quantise(&halves);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["tables"]["tables"], json!({"4": 2}), "{report}");
+    let error = report["tables"]["error"].as_f64().unwrap();
+    assert!(0.02 < error && error < 0.5, "{report}");
+    let halved = saved / 3 / 2;
+    assert!(small.len() - model("smaller").len() > halved - 512);
+    let out = w.path("smaller.npy").to_str().unwrap().to_owned();
+    let smaller = w.path("smaller").to_str().unwrap().to_owned();
+    let output = embed(&w, &[&smaller, "--text", &text, "--out", &out]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(rows(&out).1.len(), floats.len());
     for (more, words) in [
+        (
+            &[
+                "--samples",
+                "40",
+                "--tables=4",
+                "--max-error",
+                "0.01",
+                "--out",
+                "more",
+            ][..],
+            "an error of at most 0.01 by rounding them, as `max_error` says",
+        ),
+        (&["--tables=5", "--out", "more"], "possible values: 4, 8"),
         (
             &["--out", "bytes"][..],
             "bytes: expected a folder that does not exist",

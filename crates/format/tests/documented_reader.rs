@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use half::f16;
-use networks::{Pieces, lenet_5, tiny};
+use networks::{Pieces, lenet_5, table_of_int4, tiny};
 use sparsevd_format::*;
 use sparsevd_model::{Graph, Network};
 
@@ -48,6 +48,7 @@ fn the_python_block_reads_every_kind_of_file() {
         "col_indices",
         "crow_indices",
         "bitmask",
+        "int4",
     ] {
         assert!(code.contains(part), "the reader does not name {part}");
     }
@@ -103,6 +104,10 @@ fn the_python_block_reads_every_kind_of_file() {
             &[0, 0, 0x40, 0x3f].repeat(rows),
         );
         files.push((format!("dense I8 with {rows} scale(s)"), pieces.join()));
+    }
+    for width in [6, 7] {
+        let bytes = write_network_bytes(&table_of_int4(width), &WriteOptions::default()).unwrap();
+        files.push((format!("a table of {width} columns of 4 bits"), bytes));
     }
     for (i, (_, bytes)) in files.iter().enumerate() {
         fs::write(at(&format!("{i}.safetensors")), bytes).unwrap();

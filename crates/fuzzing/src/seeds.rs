@@ -18,9 +18,10 @@ use sparsevd_format::{
 };
 use sparsevd_kernels::Isa;
 use sparsevd_kernels::cost::Costs;
+use sparsevd_model::quantised::{self, RowBits};
 use sparsevd_model::{
     Column, Conv2d, DType, GraphBuilder, Input, Network, Op, Preprocessing, Shape, Table, Window,
-    ops, quantised,
+    ops,
 };
 use sparsevd_onnx::{ExportOptions, write_onnx_bytes};
 use sparsevd_testing::arbitrary::Stream;
@@ -170,8 +171,8 @@ fn sequence() -> Network {
     fill(b, 0.2, 4)
 }
 
-/// Rows of a table by ids of any number.
-fn ids() -> Network {
+/// Rows of a table of integers of so many bits by ids of any number.
+fn ids(bits: RowBits) -> Network {
     let mut b = GraphBuilder::new("ids");
     let ids = Input::with_free("ids", [0], 0, "length").of(DType::I64);
     let ids = b.free_input(ids);
@@ -180,10 +181,10 @@ fn ids() -> Network {
     let x = b.op("relu", Op::Relu, &[&x]);
     b.linear("tags", &x, 3);
     let mut network = fill(b, 0.6, 6);
-    // Bytes with a scale for each row, in files and in the kernel.
+    // With a scale for each row, in files and in the kernel.
     if let Some(table) = network.tensors.get_mut("table") {
         let mut dense = table.to_dense();
-        quantised::round_rows(&mut dense.values, 6).expect("small numbers");
+        quantised::round_rows(&mut dense.values, 6, bits).expect("small numbers");
         *table = dense.into();
     }
     network
@@ -224,7 +225,8 @@ pub(crate) fn networks() -> Vec<Network> {
         images(),
         normalised(),
         sequence(),
-        ids(),
+        ids(RowBits::Eight),
+        ids(RowBits::Four),
         map_of_ids(),
         wide(),
     ]

@@ -1,7 +1,7 @@
 //! Rows of a table by their numbers.
 
 use sparsevd_model::MOST_IDS;
-use sparsevd_model::quantised::{self, RowLevels};
+use sparsevd_model::quantised::{self, RowBits, RowLevels};
 
 use crate::cost::Costs;
 use crate::kernel::{Operands, PackedKernel, Workload};
@@ -19,11 +19,19 @@ pub struct Embedding {
 #[derive(Debug, Clone)]
 enum Table {
     F32(Vec<f32>),
-    I8(RowLevels),
+    I8 {
+        levels: Vec<i8>,
+        scales: Vec<f32>,
+    },
+    /// Two integers to a byte ([`quantised::pack_int4`]).
+    I4 {
+        bytes: Vec<u8>,
+        scales: Vec<f32>,
+    },
 }
 
 impl Embedding {
-    /// A table whose rows are integers of 8 bits times scales of theirs ([`quantised::row_levels`]) is held as these, which give back its
+    /// A table whose rows are integers of 4 or 8 bits times scales of theirs ([`quantised::row_levels`]) is held as these, which give back its
     /// numbers, but for the sign of zero.
     ///
     /// # Panics
@@ -36,7 +44,17 @@ impl Embedding {
             "rows of the table: expected at most {MOST_IDS}, got {rows}"
         );
         let table = match quantised::row_levels(&table, width) {
-            Some(levels) => Table::I8(levels),
+            Some(RowLevels {
+                bits,
+                levels,
+                scales,
+            }) => match bits {
+                RowBits::Eight => Table::I8 { levels, scales },
+                RowBits::Four => Table::I4 {
+                    bytes: quantised::pack_int4(&levels, width),
+                    scales,
+                },
+            },
             None => Table::F32(table),
         };
         Self { table, rows, width }
@@ -63,12 +81,23 @@ impl Embedding {
             let row_of = row * self.width..(row + 1) * self.width;
             match &self.table {
                 Table::F32(table) => y.copy_from_slice(&table[row_of]),
-                Table::I8(RowLevels { levels, scales }) => {
+                Table::I8 { levels, scales } => {
                     let scale = scales[row];
                     let levels = levels[row_of].iter();
                     y.iter_mut()
                         .zip(levels)
                         .for_each(|(y, level)| *y = f32::from(*level) * scale);
+                }
+                Table::I4 { bytes, scales } => {
+                    let scale = scales[row];
+                    let width = self.width.div_ceil(2);
+                    let bytes = &bytes[row * width..(row + 1) * width];
+                    for (y, byte) in y.chunks_mut(2).zip(bytes) {
+                        let levels = quantised::unpack_int4(*byte);
+                        y.iter_mut()
+                            .zip(levels)
+                            .for_each(|(y, level)| *y = f32::from(level) * scale);
+                    }
                 }
             }
         }
@@ -83,7 +112,8 @@ impl PackedKernel for Embedding {
     fn name(&self) -> String {
         match self.table {
             Table::F32(_) => "embedding-f32".into(),
-            Table::I8(_) => "embedding-i8".into(),
+            Table::I8 { .. } => "embedding-i8".into(),
+            Table::I4 { .. } => "embedding-i4".into(),
         }
     }
 
@@ -94,9 +124,8 @@ impl PackedKernel for Embedding {
     fn bytes(&self) -> usize {
         match &self.table {
             Table::F32(table) => size_of_val(table.as_slice()),
-            Table::I8(RowLevels { levels, scales }) => {
-                levels.len() + size_of_val(scales.as_slice())
-            }
+            Table::I8 { levels, scales } => levels.len() + size_of_val(scales.as_slice()),
+            Table::I4 { bytes, scales } => bytes.len() + size_of_val(scales.as_slice()),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use sparsevd_kernels::embedding::Embedding;
 use sparsevd_kernels::kernel::PackedKernel as _;
-use sparsevd_model::quantised;
+use sparsevd_model::quantised::{self, RowBits};
 use sparsevd_testing::arbitrary::Stream;
 use sparsevd_testing::reference;
 
@@ -23,16 +23,27 @@ fn each_id_becomes_its_row() {
 }
 
 #[test]
-fn rows_of_integers_take_a_byte_for_each() {
-    let (rows, width) = (257, 33);
+fn rows_of_integers_take_a_byte_or_half_of_one_for_each() {
+    let cases = [
+        (RowBits::Eight, 33, "embedding-i8", 33),
+        (RowBits::Four, 33, "embedding-i4", 17),
+        (RowBits::Four, 64, "embedding-i4", 32),
+    ];
+    for (bits, width, name, bytes) in cases {
+        rows_of_integers(bits, width, name, bytes);
+    }
+}
+
+fn rows_of_integers(bits: RowBits, width: usize, name: &str, bytes: usize) {
+    let rows = 257;
     let mut table = Stream(2).floats(rows * width);
     // One row is large, another one zero.
     table[..width].iter_mut().for_each(|v| *v *= 1e6);
     table[width..2 * width].fill(0.0);
-    quantised::round_rows(&mut table, width).unwrap();
+    quantised::round_rows(&mut table, width, bits).unwrap();
     let kernel = Embedding::new(table.clone(), [rows, width]);
-    assert_eq!(kernel.name(), "embedding-i8");
-    assert_eq!(kernel.bytes(), rows * width + 4 * rows);
+    assert_eq!(kernel.name(), name);
+    assert_eq!(kernel.bytes(), rows * bytes + 4 * rows);
     let ids: Vec<f32> = (0..2 * rows).map(|i| (i * 5 % rows) as f32).collect();
     let mut y = vec![f32::NAN; ids.len() * width];
     kernel.run(&ids, &mut y);

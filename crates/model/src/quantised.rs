@@ -95,19 +95,65 @@ pub fn find_scale(values: &[f32]) -> Option<f32> {
     })
 }
 
-/// Rounds each row of `width` finite values to integers from -127 to 127 times a scale of its own, the largest to 127 times it. A row below any scale
-/// becomes zero.
+/// Bits of the integers of a table whose rows have scales of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowBits {
+    /// From -7 to 7.
+    Four,
+    /// From -127 to 127.
+    Eight,
+}
+
+impl RowBits {
+    /// All of them, the fewest first.
+    pub const ALL: [Self; 2] = [Self::Four, Self::Eight];
+
+    /// How many they are.
+    pub fn count(self) -> u32 {
+        match self {
+            Self::Four => 4,
+            Self::Eight => 8,
+        }
+    }
+
+    /// The largest integer.
+    pub fn most_level(self) -> i32 {
+        match self {
+            Self::Four => 7,
+            Self::Eight => MOST_LEVEL,
+        }
+    }
+
+    /// Shares of the largest magnitude of a row that become the largest integer; what is larger is clipped. Of 255 integers clipping gains nothing.
+    fn shares(self) -> &'static [f32] {
+        const ALL: [f32; 11] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5];
+        match self {
+            Self::Four => &ALL,
+            Self::Eight => &ALL[..1],
+        }
+    }
+}
+
+/// Rounds each row of `width` finite values to integers of so many bits times a scale of its own, of which the largest is the largest that these bits have. With four bits
+/// it is the one of eleven scales that changes the row least, in squares. A row below any scale becomes zero.
 ///
 /// # Errors
 /// A row whose scale would be above any.
-pub fn round_rows(values: &mut [f32], width: usize) -> Result<(), ModelError> {
-    let most = MOST_LEVEL as f32;
+pub fn round_rows(values: &mut [f32], width: usize, bits: RowBits) -> Result<(), ModelError> {
+    let most = bits.most_level() as f32;
+    let rounded = |v: f32, scale: f32| value((v / scale).round().clamp(-most, most) as i32, scale);
     for of_row in values.chunks_mut(width.max(1)) {
         let target = largest(of_row) / most;
-        match nearest_scale(target, STEP_BITS) {
-            Some(scale) => of_row.iter_mut().for_each(|v| {
-                *v = value((*v / scale).round().clamp(-most, most) as i32, scale);
-            }),
+        let scales = bits.shares().iter();
+        let scales = scales.filter_map(|share| nearest_scale(share * target, STEP_BITS));
+        let change = |scale: &f32| -> f64 {
+            let squares = of_row
+                .iter()
+                .map(|v| f64::from(v - rounded(*v, *scale)).powi(2));
+            squares.sum()
+        };
+        match scales.min_by(|a, b| change(a).total_cmp(&change(b))) {
+            Some(scale) => of_row.iter_mut().for_each(|v| *v = rounded(*v, scale)),
             None if target < 1.0 => of_row.fill(0.0),
             None => {
                 return Err(ModelError::Step {
@@ -123,15 +169,23 @@ pub fn round_rows(values: &mut [f32], width: usize) -> Result<(), ModelError> {
 /// Rows of integers with a scale for each; what they stand for are their products.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowLevels {
-    /// The integers, from -127 to 127.
+    /// How large the integers are.
+    pub bits: RowBits,
+    /// The integers, each within [`RowBits::most_level`] of zero.
     pub levels: Vec<i8>,
     /// The scale of each row.
     pub scales: Vec<f32>,
 }
 
-/// The integers of values whose rows of `width` are as [`round_rows`] leaves them; `None` where one is not, and for rows of nothing. Negative zero
+/// The integers of values whose rows of `width` are as [`round_rows`] leaves them, of the fewest bits; `None` where one is not, and for rows of nothing. Negative zero
 /// counts as zero.
 pub fn row_levels(values: &[f32], width: usize) -> Option<RowLevels> {
+    RowBits::ALL
+        .into_iter()
+        .find_map(|bits| levels_of_bits(values, width, bits))
+}
+
+fn levels_of_bits(values: &[f32], width: usize, bits: RowBits) -> Option<RowLevels> {
     if width == 0 {
         return None;
     }
@@ -140,7 +194,7 @@ pub fn row_levels(values: &[f32], width: usize) -> Option<RowLevels> {
     for row in values.chunks(width) {
         let scale = match largest(row) {
             0.0 => 1.0,
-            largest => largest / MOST_LEVEL as f32,
+            largest => largest / bits.most_level() as f32,
         };
         if !is_scale(scale) {
             return None;
@@ -150,7 +204,25 @@ pub fn row_levels(values: &[f32], width: usize) -> Option<RowLevels> {
         }
         scales.push(scale);
     }
-    Some(RowLevels { levels, scales })
+    Some(RowLevels {
+        bits,
+        levels,
+        scales,
+    })
+}
+
+/// Integers of four bits, two to a byte: the first in the low half, in two's complement. Each row of `width` begins a byte; the last half of an odd row is zero.
+pub fn pack_int4(levels: &[i8], width: usize) -> Vec<u8> {
+    let half = |q: &i8| q.cast_unsigned() & 15;
+    let byte = |pair: &[i8]| half(&pair[0]) | pair.get(1).map_or(0, half) << 4;
+    let rows = levels.chunks(width.max(1));
+    rows.flat_map(|row| row.chunks(2).map(byte)).collect()
+}
+
+/// The two integers of a byte of [`pack_int4`].
+pub fn unpack_int4(byte: u8) -> [i8; 2] {
+    let byte = byte.cast_signed();
+    [byte << 4 >> 4, byte >> 4]
 }
 
 fn largest(values: &[f32]) -> f32 {
@@ -270,8 +342,13 @@ mod tests {
         values[..width].fill(0.0);
         assert_eq!(row_levels(&values, width), None);
         let before = values.clone();
-        round_rows(&mut values, width).unwrap();
-        let RowLevels { levels, scales } = row_levels(&values, width).unwrap();
+        round_rows(&mut values, width, RowBits::Eight).unwrap();
+        let RowLevels {
+            bits,
+            levels,
+            scales,
+        } = row_levels(&values, width).unwrap();
+        assert_eq!(bits, RowBits::Eight);
         assert_eq!((scales.len(), levels.len()), (rows, rows * width));
         for (row, scale) in scales.iter().enumerate().skip(1) {
             let of_row = row * width..(row + 1) * width;
@@ -292,7 +369,7 @@ mod tests {
             assert_eq!(of_grid.iter().map(|q| q.abs()).max(), Some(127), "{row}");
         }
         let twice = values.clone();
-        round_rows(&mut values, width).unwrap();
+        round_rows(&mut values, width, RowBits::Eight).unwrap();
         assert_eq!(values, twice);
         values[40] *= 1.01;
         assert_eq!(row_levels(&values, width), None);
@@ -302,11 +379,67 @@ mod tests {
         assert_eq!(row_levels(&[], 0), None);
         // What is below any scale is zero, and what is above is said.
         let mut small = [1.0, 0.5, 1e-18, -1e-30];
-        round_rows(&mut small, 2).unwrap();
+        round_rows(&mut small, 2, RowBits::Eight).unwrap();
         assert!((small[0] - 1.0).abs() < 1e-4);
         assert_eq!(small[2..], [0.0, 0.0]);
         assert_eq!(row_levels(&small, 2).unwrap().levels, [127, 64, 0, 0]);
-        assert!(round_rows(&mut [1e30, 1.0], 2).is_err());
+        for bits in RowBits::ALL {
+            assert!(round_rows(&mut [1e30, 1.0], 2, bits).is_err());
+        }
+    }
+
+    #[test]
+    fn rows_of_four_bits_are_clipped_where_that_changes_them_least() {
+        let mut next = stream(7);
+        // Sums of uniform numbers: few are large.
+        let mut values: Vec<f32> = (0..40 * 33)
+            .map(|_| {
+                (0..6)
+                    .map(|_| next() as f32 / (1_u64 << 31) as f32 - 0.5)
+                    .sum()
+            })
+            .collect();
+        values[..33].fill(0.0);
+        let before = values.clone();
+        round_rows(&mut values, 33, RowBits::Four).unwrap();
+        let found = row_levels(&values, 33).unwrap();
+        assert_eq!(found.bits, RowBits::Four);
+        let change = |of_row: &[f32], rounded: &dyn Fn(f32) -> f32| -> f64 {
+            let squares = of_row.iter().map(|v| f64::from(v - rounded(*v)).powi(2));
+            squares.sum()
+        };
+        let mut clipped = 0;
+        for (row, scale) in found.scales.iter().enumerate().skip(1) {
+            let of_row = row * 33..(row + 1) * 33;
+            let levels = &found.levels[of_row.clone()];
+            assert_eq!(levels.iter().map(|q| q.abs()).max(), Some(7), "{row}");
+            let to = |scale: f32| move |v: f32| (v / scale).round().clamp(-7.0, 7.0) * scale;
+            let plain = largest(&before[of_row.clone()]) / 7.0;
+            let (chosen, whole) = (
+                change(&before[of_row.clone()], &to(*scale)),
+                change(&before[of_row], &to(plain)),
+            );
+            // A scale of 16 bits is as good as the plain one but for rounding.
+            assert!(chosen <= 1.001 * whole, "{row}: {chosen} {whole}");
+            clipped += usize::from(chosen < 0.9 * whole);
+        }
+        assert!(clipped > 10, "{clipped}");
+        let twice = values.clone();
+        round_rows(&mut values, 33, RowBits::Four).unwrap();
+        assert_eq!(values, twice);
+    }
+
+    #[test]
+    fn two_integers_of_four_bits_are_a_byte() {
+        assert_eq!(
+            pack_int4(&[1, -1, 7, -7, 0, 3], 3),
+            [0xf1, 0x07, 0x09, 0x03]
+        );
+        for [low, high] in [[-7, 7], [0, -1], [3, 0], [-8, -8]] {
+            let byte = pack_int4(&[low, high], 2)[0];
+            assert_eq!(unpack_int4(byte), [low, high]);
+        }
+        assert!(pack_int4(&[], 0).is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::path::Path;
 use sparsevd_compressor::is_kept_dense;
 use sparsevd_compressor::recipe::{QuantiseActivations, RangeChoice};
 use sparsevd_kernels::select;
+use sparsevd_model::quantised::RowBits;
 use sparsevd_model::{Int8Input, Network, Node, Op, hint};
 use sparsevd_runtime::Int8Mode;
 
@@ -52,8 +53,9 @@ pub struct ActivationQuantisation {
     pub one_scale: bool,
     /// Whether each vector that a linear layer reads has a scale of its own, found when it runs, in place of a grid found on samples.
     pub dynamic: bool,
-    /// Whether tables of embeddings are rounded to integers from -127 to 127 times a scale for each row, as files then have them.
-    pub tables: bool,
+    /// Bits of the integers that tables of embeddings are rounded to, with a scale for each row, as files then have them; `None` leaves them as they are. A table
+    /// that four bits would change too much has eight.
+    pub tables: Option<RowBits>,
 }
 
 impl Default for ActivationQuantisation {
@@ -73,7 +75,7 @@ impl From<&QuantiseActivations> for ActivationQuantisation {
             max_error: settings.max_error,
             one_scale: false,
             dynamic: false,
-            tables: false,
+            tables: None,
         }
     }
 }
@@ -199,7 +201,7 @@ impl ActivationQuantisation {
     /// That it has the layers and tables that settings name.
     fn check_network(&self, network: &Network) -> Result<(), PipelineError> {
         check_names(network, &self.keep_f32)?;
-        if self.tables {
+        if self.tables.is_some() {
             tables(network)?;
         }
         Ok(())
@@ -230,13 +232,15 @@ impl ActivationQuantisation {
         let expected = samples.outputs(network, Int8Mode::Never)?;
         let mut start = network.clone();
         let tables = match self.tables {
-            true => {
-                let tables = round_tables(&mut start)?;
+            Some(bits) => {
+                let tables = round_tables(&mut start, bits)?;
                 let error = samples.outputs(&start, Int8Mode::Never)?;
                 let error = error.compare(&expected, 0).error;
                 if error > self.max_error {
-                    let expected =
-                        format!("an error of at most {} by rounding them", self.max_error);
+                    let expected = format!(
+                        "an error of at most {} by rounding them, as `max_error` says",
+                        self.max_error
+                    );
                     return Err(PipelineError::invalid(
                         "tables",
                         expected,
@@ -245,7 +249,7 @@ impl ActivationQuantisation {
                 }
                 Some(RoundedTables { tables, error })
             }
-            false => None,
+            None => None,
         };
         let mut quantised: HashMap<String, Rounded> = HashMap::new();
         for layer in &mut layers {

@@ -38,11 +38,13 @@ pub mod metadata_keys {
     pub const STEPS: &str = "sparsevd.steps";
     /// Grids of the inputs of layers that may run in int8, as JSON.
     pub const INT8: &str = "sparsevd.int8";
+    /// Shapes of the tables whose integers have four bits, as JSON.
+    pub const INT4: &str = "sparsevd.int4";
     /// `pt`, which other readers require.
     pub const FORMAT: &str = "format";
 
     /// All of them.
-    pub const ALL: [&str; 6] = [INT8, FORMAT, NETWORK, ORIGINAL, SPARSE, STEPS];
+    pub const ALL: [&str; 7] = [INT4, INT8, FORMAT, NETWORK, ORIGINAL, SPARSE, STEPS];
 }
 
 pub(crate) use sparsevd_model::limits::MAX_ELEMENTS;
@@ -67,21 +69,23 @@ pub(crate) struct SparseEntry {
 }
 
 /// What follows the name of a weight in those of the tensors that it is stored as; of a dense one, nothing.
-pub const WEIGHT_PARTS: [&str; 6] = ["", VALUES, SCALE, COL_INDICES, CROW_INDICES, BITMASK];
+pub const WEIGHT_PARTS: [&str; 7] = ["", VALUES, SCALE, COL_INDICES, CROW_INDICES, BITMASK, INT4];
 
 const VALUES: &str = ".values";
 const SCALE: &str = ".scale";
 const COL_INDICES: &str = ".col_indices";
 const CROW_INDICES: &str = ".crow_indices";
 const BITMASK: &str = ".bitmask";
+const INT4: &str = ".int4";
 
-/// Names of the tensors that a sparse weight is stored as.
+/// Names of the tensors that a sparse weight, or a table of integers, is stored as.
 pub(crate) struct SparseNames {
     pub values: String,
     pub scale: String,
     pub col_indices: String,
     pub crow_indices: String,
     pub bitmask: String,
+    pub int4: String,
 }
 
 impl SparseNames {
@@ -92,6 +96,7 @@ impl SparseNames {
             col_indices: format!("{weight}{COL_INDICES}"),
             crow_indices: format!("{weight}{CROW_INDICES}"),
             bitmask: format!("{weight}{BITMASK}"),
+            int4: format!("{weight}{INT4}"),
         }
     }
 }

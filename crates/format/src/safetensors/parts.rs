@@ -5,7 +5,7 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::tensor::Dtype;
-use sparsevd_model::quantised::RowLevels;
+use sparsevd_model::quantised::{RowBits, RowLevels, pack_int4};
 use sparsevd_model::{Csr, Shape};
 
 use super::bitmask::{BitmaskNames, Lines, mask, mask_and_offsets};
@@ -118,7 +118,23 @@ pub(super) fn levels_of_rows(csr: &Csr, rows: &[f32]) -> Vec<u8> {
 
 /// A table of embeddings whose rows are integers times their scales.
 pub(super) fn table_parts<'n>(name: &str, shape: &Shape, rows: &RowLevels) -> [Part<'n>; 2] {
-    let levels = rows.levels.iter().map(|q| q.cast_unsigned()).collect();
+    let names = SparseNames::new(name);
+    let (name, dtype, shape, levels) = match rows.bits {
+        RowBits::Eight => {
+            let levels = rows.levels.iter().map(|q| q.cast_unsigned()).collect();
+            (name.to_owned(), Dtype::I8, shape.dims().to_vec(), levels)
+        }
+        RowBits::Four => {
+            let (count, width) = shape.matrix();
+            let levels = pack_int4(&rows.levels, width);
+            (
+                names.int4,
+                Dtype::U8,
+                vec![count, width.div_ceil(2)],
+                levels,
+            )
+        }
+    };
     let scales = rows.scales.iter().flat_map(|s| s.to_le_bytes()).collect();
     let stored = |name, dtype, shape, bytes| Part {
         name,
@@ -126,10 +142,9 @@ pub(super) fn table_parts<'n>(name: &str, shape: &Shape, rows: &RowLevels) -> [P
         shape,
         source: Source::Bytes(bytes),
     };
-    let (of_scales, count) = (SparseNames::new(name).scale, rows.scales.len());
     [
-        stored(name.to_owned(), Dtype::I8, shape.dims().to_vec(), levels),
-        stored(of_scales, Dtype::F32, vec![count], scales),
+        stored(name, dtype, shape, levels),
+        stored(names.scale, Dtype::F32, vec![rows.scales.len()], scales),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::tensor::Dtype;
 use serde::de::DeserializeOwned;
-use sparsevd_model::quantised::is_scale;
+use sparsevd_model::quantised::{is_scale, unpack_int4};
 use sparsevd_model::{Csr, Dense, Int8Grids, Int8Input, ModelError, Network, Shape, Weights};
 
 use super::bitmask::{self, BitmaskNames, Lines};
@@ -23,8 +23,9 @@ pub(crate) fn read_container(
     source: &GraphSource,
 ) -> Result<LoadedNetwork, FormatError> {
     let sparse = sparse_entries(path, file)?;
+    let int4 = int4_shapes(path, file)?;
     let masked = bitmask::entries(path, file, &sparse)?;
-    let tensors = logical_tensors(path, file, &sparse, &masked)?;
+    let tensors = logical_tensors(path, file, &sparse, &int4, &masked)?;
     let found = find(
         Found {
             path,
@@ -51,7 +52,14 @@ pub(crate) fn read_container(
             Stored::Sparse(weight, layout) => {
                 Weights::Csr(sparse_weight(path, file, weight, *layout, shape)?)
             }
-            Stored::Levels(name) => Weights::Dense(of_levels(path, file, name, shape)?),
+            Stored::Levels(name) => {
+                let levels = file.integers(name)?;
+                Weights::Dense(of_levels(path, file, name, shape, &levels)?)
+            }
+            Stored::Int4(name) => {
+                let levels = int4_levels(path, file, name, shape)?;
+                Weights::Dense(of_levels(path, file, name, shape, &levels)?)
+            }
             Stored::Bitmask(names) => bitmask::read(path, file, name, names, shape)?,
             Stored::Dense(name) => Weights::Dense(Dense {
                 shape: shape.clone(),
@@ -109,6 +117,7 @@ fn logical_tensors(
     path: &Path,
     file: &Container<'_>,
     sparse: &BTreeMap<String, SparseEntry>,
+    int4: &BTreeMap<String, Shape>,
     masked: &BTreeMap<String, Shape>,
 ) -> Result<Vec<Tensor>, FormatError> {
     let alone = |name: &str, layout: &str, part: &str, other: Option<&str>| match other {
@@ -161,6 +170,23 @@ fn logical_tensors(
             stored: Stored::Sparse(name.clone(), *layout),
         });
     }
+    for (name, shape) in int4 {
+        let names = SparseNames::new(name);
+        let other = match () {
+            () if file.contains(name) => Some("a dense tensor"),
+            () if sparse.contains_key(name) || masked.contains_key(name) => {
+                Some("parts of another layout")
+            }
+            () => None,
+        };
+        alone(name, "int4", &names.int4, other)?;
+        parts.extend([names.int4, names.scale]);
+        tensors.push(Tensor {
+            name: name.clone(),
+            shape: shape.clone(),
+            stored: Stored::Int4(name.clone()),
+        });
+    }
     for (name, shape) in file.shapes() {
         if parts.contains(name) {
             continue;
@@ -207,16 +233,54 @@ fn scale_of_levels(file: &Container<'_>, name: &str) -> Result<Option<String>, F
     Ok((is_i8 && is_symmetric && file.contains(&scale)).then_some(scale))
 }
 
+/// The integers of 4 bits of a table.
+fn int4_levels(
+    path: &Path,
+    file: &Container<'_>,
+    name: &str,
+    shape: &Shape,
+) -> Result<Vec<i64>, FormatError> {
+    let (rows, cols) = shape.matrix();
+    let stored = SparseNames::new(name).int4;
+    let wrong = |what: String, expected: &str, got: String| {
+        Err(FormatError::tensor(path, &stored, what, expected, got))
+    };
+    let got = file.shape(&stored)?;
+    let expected = Shape::from([rows, cols.div_ceil(2)]);
+    // Without a column a small file could have any number of rows.
+    if cols == 0 || got != expected {
+        let expected = format!("{expected}, two elements to a byte, of at least one column");
+        return wrong("shape".into(), &expected, got.to_string());
+    }
+    let bytes = file.bytes(&stored)?;
+    let mut levels = Vec::with_capacity(rows * cols);
+    for (row, bytes) in bytes.chunks(cols.div_ceil(2)).enumerate() {
+        let mut of_row = bytes.iter().flat_map(|b| unpack_int4(*b)).map(i64::from);
+        levels.extend(of_row.by_ref().take(cols));
+        if of_row.any(|padding| padding != 0) {
+            return wrong(
+                format!("row {row}"),
+                "zero in the half of a byte behind it",
+                "another".into(),
+            );
+        }
+    }
+    match levels.iter().position(|q| *q == -8) {
+        None => Ok(levels),
+        Some(at) => wrong(format!("element {at}"), "from -7 to 7", "-8".into()),
+    }
+}
+
 /// A dense tensor of integers, each times the scale of its row.
 fn of_levels(
     path: &Path,
     file: &Container<'_>,
     name: &str,
     shape: &Shape,
+    levels: &[i64],
 ) -> Result<Dense, FormatError> {
     let (rows, cols) = shape.matrix();
     let scales = scale(path, file, &SparseNames::new(name).scale, rows)?;
-    let levels = file.integers(name)?;
     let mut values = Vec::with_capacity(levels.len());
     for (row, levels) in levels.chunks(cols.max(1)).enumerate() {
         let scale = scales[if scales.len() == 1 { 0 } else { row }];
@@ -376,6 +440,16 @@ fn sparse_entries(
         check_shape(path, name, &what, &entry.shape)?;
     }
     Ok(entries)
+}
+
+/// Shapes of the tables whose integers have four bits.
+fn int4_shapes(path: &Path, file: &Container<'_>) -> Result<BTreeMap<String, Shape>, FormatError> {
+    let shapes = versioned::<Shape>(path, file, metadata_keys::INT4)?;
+    let what = format!("__metadata__[\"{}\"]", metadata_keys::INT4);
+    for (name, shape) in &shapes {
+        check_shape(path, name, &what, shape)?;
+    }
+    Ok(shapes)
 }
 
 fn original_shapes(

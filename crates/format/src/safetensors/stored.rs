@@ -19,6 +19,8 @@ pub(super) enum Stored {
     Sparse(String, Layout),
     /// Integers of 8 bits and what each row of them is multiplied by; the name is that of the tensor.
     Levels(String),
+    /// The same of 4 bits, two to a byte.
+    Int4(String),
     /// The parts of a `sparse-bitmask`.
     Bitmask(BitmaskNames),
     /// A tensor and the mask it is multiplied by (`torch.nn.utils.prune`).

@@ -7,8 +7,8 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Serialize;
-use sparsevd_model::quantised;
-use sparsevd_model::{Csr, Network, Op, Weights};
+use sparsevd_model::quantised::{self, RowBits};
+use sparsevd_model::{Csr, Network, Op, Shape, Weights};
 
 use super::graph::preset_of;
 use super::parts::{
@@ -184,6 +184,7 @@ impl<'n> Plan<'n> {
         let mut scales = BTreeMap::new();
         let mut tensors = Vec::new();
         let mut sparse = BTreeMap::new();
+        let mut int4 = BTreeMap::new();
         for (name, tensor) in &network.tensors {
             let scale = network.scales.get(name);
             if let Some(&scale) = scale {
@@ -195,6 +196,9 @@ impl<'n> Plan<'n> {
                 && let Some(levels) = quantised::row_levels(&table.values, table.shape.matrix().1)
             {
                 tensors.extend(table_parts(name, &table.shape, &levels));
+                if levels.bits == RowBits::Four {
+                    int4.insert(name.clone(), table.shape.clone());
+                }
                 continue;
             }
             let as_levels = options.values == ValueType::I8
@@ -282,7 +286,7 @@ impl<'n> Plan<'n> {
                 "a name that another tensor or the format takes",
             ));
         }
-        let metadata = metadata(path, network, options, sparse, scales)?;
+        let metadata = metadata(path, network, options, sparse, int4, scales)?;
         let header = header(path, &tensors, &metadata)?;
         Ok(Self { header, tensors })
     }
@@ -390,6 +394,7 @@ fn metadata(
     network: &Network,
     options: &WriteOptions,
     sparse: BTreeMap<String, SparseEntry>,
+    int4: BTreeMap<String, Shape>,
     scales: BTreeMap<String, f64>,
 ) -> Result<BTreeMap<String, String>, FormatError> {
     let mut metadata = options.metadata.clone();
@@ -416,6 +421,9 @@ fn metadata(
     metadata.insert(metadata_keys::NETWORK.into(), graph);
     if !sparse.is_empty() {
         metadata.insert(metadata_keys::SPARSE.into(), Versioned::json(path, sparse)?);
+    }
+    if !int4.is_empty() {
+        metadata.insert(metadata_keys::INT4.into(), Versioned::json(path, int4)?);
     }
     if !scales.is_empty() {
         metadata.insert(metadata_keys::STEPS.into(), Versioned::json(path, scales)?);

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use sparsevd_model::{Csr, Dense, Graph, Network, Shape, Weights, presets};
+use sparsevd_model::quantised::{self, RowBits};
+use sparsevd_model::{
+    Csr, DType, Dense, Graph, GraphBuilder, Input, Network, Op, Shape, Weights, ops, presets,
+};
 use sparsevd_testing::arbitrary::Stream;
 
 /// Fills a graph's tensors with random numbers; `layout` says which weights are CSR.
@@ -61,6 +64,22 @@ pub fn tiny() -> Network {
     let mut network = Network::new(graph, tensors).unwrap();
     (network.original_shapes).insert("fc1.weight".into(), Shape::from([5, 4]));
     network
+}
+
+/// Ids to rows of a table of five rows whose integers have four bits, one of them zeros.
+pub fn table_of_int4(width: usize) -> Network {
+    let mut b = GraphBuilder::new("ids");
+    let ids = b.free_input(Input::with_free("ids", [0], 0, "length").of(DType::I64));
+    let table = b.tensor("words", [5, width]);
+    let rows = b.op("rows", Op::Embedding(ops::Embedding { table }), &[&ids]);
+    b.output(&rows);
+    let network = b.network(|_, shape| {
+        let mut table = Stream(4).bernoulli(shape.clone(), 1.0);
+        table.values[2 * width..3 * width].fill(0.0);
+        quantised::round_rows(&mut table.values, width, RowBits::Four).unwrap();
+        table.into()
+    });
+    network.unwrap()
 }
 
 /// A safetensors file in pieces.

@@ -1,5 +1,6 @@
 //! What was found of a network with int8 layers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -80,10 +81,10 @@ pub struct QuantisedLayer {
 }
 
 /// Tables of embeddings that were rounded row by row.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RoundedTables {
-    /// How many there are.
-    pub tables: usize,
+    /// How many there are, by the bits of their integers.
+    pub tables: BTreeMap<u32, usize>,
     /// Error of the outputs on the samples that ranges are found on, of these alone.
     pub error: f64,
 }
@@ -183,15 +184,13 @@ impl fmt::Display for QuantisationReport {
                 None => writeln!(f, "  int8")?,
             }
         }
-        if let Some(RoundedTables { tables, error }) = self.tables {
-            let tables = match tables {
-                1 => "a table".to_owned(),
-                n => format!("{n} tables"),
+        if let Some(RoundedTables { tables, error }) = &self.tables {
+            let of_bits = |(bits, tables): (&u32, &usize)| match tables {
+                1 => format!("a table of embeddings rounded to {bits} bits"),
+                n => format!("{n} tables of embeddings rounded to {bits} bits"),
             };
-            writeln!(
-                f,
-                "{tables} of embeddings rounded to 8 bits, alone an error of {error:.2e}"
-            )?;
+            let tables = tables.iter().map(of_bits).collect::<Vec<_>>().join(" and ");
+            writeln!(f, "{tables}, alone an error of {error:.2e}")?;
         }
         let Agreement {
             error,

@@ -1,8 +1,9 @@
 //! Int8 layers with their rounded weights.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sparsevd_model::{Csr, Int8Input, MOST_LEVEL, Network, Op, Weights, quantised};
+use sparsevd_model::quantised::{self, RowBits};
+use sparsevd_model::{Csr, Dense, Int8Input, MOST_LEVEL, ModelError, Network, Op, Weights};
 
 use crate::error::PipelineError;
 
@@ -97,23 +98,47 @@ pub(super) fn tables(network: &Network) -> Result<BTreeSet<String>, PipelineErro
     Ok(tables)
 }
 
-/// Rounds the tables of embeddings row by row; returns how many there are.
+/// Most that 4 bits may change a table: the root of the sum of squared differences over that of the squared elements. Numbers of a normal distribution change by
+/// 0.11; rows with a few elements that are much larger than the others by more, and these need 8 bits.
+const MOST_CHANGE: f64 = 0.15;
+
+/// Rounds the tables of embeddings row by row, to that many bits or, where these change a table too much, to eight; returns how many tables have each.
 ///
 /// # Errors
 /// A network without one, and numbers that are too large for a scale.
-pub(super) fn round_tables(network: &mut Network) -> Result<usize, PipelineError> {
-    let tables = tables(network)?;
-    for name in &tables {
-        if let Some(table) = network.tensors.get_mut(name) {
-            let mut dense = table.to_dense();
-            let width = dense.shape.matrix().1;
-            let rounded = quantised::round_rows(&mut dense.values, width);
-            rounded.map_err(|error| error.for_tensor(name))?;
-            *table = dense.into();
-            network.scales.remove(name);
+pub(super) fn round_tables(
+    network: &mut Network,
+    bits: RowBits,
+) -> Result<BTreeMap<u32, usize>, PipelineError> {
+    let mut counts = BTreeMap::new();
+    for name in tables(network)? {
+        if let Some(table) = network.tensors.get_mut(&name) {
+            let dense = table.to_dense();
+            let rounded = |bits| rounded_table(&dense, bits).map_err(|e| e.for_tensor(&name));
+            let (mut bits, mut values) = (bits, rounded(bits)?);
+            if bits == RowBits::Four && change(&dense.values, &values) > MOST_CHANGE {
+                (bits, values) = (RowBits::Eight, rounded(RowBits::Eight)?);
+            }
+            *counts.entry(bits.count()).or_default() += 1;
+            *table = Weights::Dense(Dense { values, ..dense });
+            network.scales.remove(&name);
         }
     }
-    Ok(tables.len())
+    Ok(counts)
+}
+
+fn rounded_table(table: &Dense, bits: RowBits) -> Result<Vec<f32>, ModelError> {
+    let mut values = table.values.clone();
+    quantised::round_rows(&mut values, table.shape.matrix().1, bits)?;
+    Ok(values)
+}
+
+/// The root of the sum of squared differences over that of squared elements before.
+fn change(before: &[f32], after: &[f32]) -> f64 {
+    let square = |v: f32| f64::from(v).powi(2);
+    let differences: f64 = before.iter().zip(after).map(|(b, a)| square(b - a)).sum();
+    let all: f64 = before.iter().copied().map(square).sum();
+    (differences / all.max(f64::MIN_POSITIVE)).sqrt()
 }
 
 /// A weight whose rows are integers up to [`MOST_LEVEL`] times their scales, and these, which may be one. Zeros stay, and what rounds to zero leaves.

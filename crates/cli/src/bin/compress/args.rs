@@ -13,6 +13,7 @@ use sparsevd_compressor::recipe::{
 use sparsevd_compressor::report::RunRecord;
 use sparsevd_compressor::variational::Granularity;
 use sparsevd_format::{CsrProfile, TableOptions, ValueType};
+use sparsevd_model::quantised::RowBits;
 use sparsevd_model::{Graph, Preprocessing, terminal};
 use sparsevd_pipeline::{Data, PruningMethod, RunFolder};
 
@@ -572,6 +573,26 @@ pub struct InitArgs {
     pub force: bool,
 }
 
+/// Bits of the integers of a table of embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableBits {
+    /// From -7 to 7, two to a byte
+    #[value(name = "4")]
+    Four,
+    /// From -127 to 127
+    #[value(name = "8")]
+    Eight,
+}
+
+impl From<TableBits> for RowBits {
+    fn from(bits: TableBits) -> Self {
+        match bits {
+            TableBits::Four => Self::Four,
+            TableBits::Eight => Self::Eight,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -582,8 +603,8 @@ Examples:
       weights are trained while layers read rounded numbers
   compress quantise-activations minilm-80 --dynamic --text sentences.txt -o minilm-80-int8
       an encoder from its Hugging Face folder, to such a folder, with a scale for each token
-  compress quantise-activations minilm-80 --dynamic --tables --text sentences.txt -o minilm-80-int8
-      its table of words in bytes, too: the smallest folder
+  compress quantise-activations minilm-80 --dynamic --tables=4 --text sentences.txt -o minilm-80-int8
+      its table of words in half bytes, too: the smallest folder
 
 Weights of an int8 layer are rounded to integers of at most 127 times a scale of their row; zeros stay. Weights that the file has on such a grid stay as
 they are. In a .spvd file all rows of a weight have one scale. Batch normalisation is folded before.
@@ -604,9 +625,17 @@ pub struct QuantiseActivationsArgs {
     /// Linear layers take a scale for each vector that they read, such as that of a token, when they run, and no grid of samples
     #[arg(long)]
     pub dynamic: bool,
-    /// Round tables of embeddings, too: to integers of 8 bits and a scale for each row. The file stores these
-    #[arg(long, conflicts_with = "epochs")]
-    pub tables: bool,
+    /// Round tables of embeddings, too: to integers of 8 or 4 bits and a scale for each row. The file stores these. A table that 4 bits would change by more than
+    /// 15 % (root mean square) has 8
+    #[arg(
+        long,
+        value_name = "BITS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "8",
+        conflicts_with = "epochs"
+    )]
+    pub tables: Option<TableBits>,
     /// Samples that ranges are found on, and layers that stay f32, drawn from those to train on where there are such
     #[arg(long, default_value_t = NonZeroUsize::new(QuantiseActivations::default().samples).unwrap_or(NonZeroUsize::MIN), value_name = "N")]
     pub samples: NonZeroUsize,

@@ -78,7 +78,7 @@ pub fn run(args: &QuantiseActivationsArgs) -> anyhow::Result<Outcome> {
             out.display()
         );
     }
-    if form == Form::Packed && args.tables {
+    if form == Form::Packed && args.tables.is_some() {
         bail!(
             "--tables: expected a file ending in .safetensors, as packed files have one scale for a tensor, got {}",
             out.display()
@@ -188,7 +188,7 @@ fn settings(args: &QuantiseActivationsArgs, held_out: usize) -> ActivationQuanti
         keep_f32: args.keep_f32.clone(),
         max_error: args.max_error,
         dynamic: args.dynamic,
-        tables: args.tables,
+        tables: args.tables.map(Into::into),
         one_scale: false,
     }
 }
