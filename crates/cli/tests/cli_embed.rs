@@ -408,8 +408,9 @@ fn an_encoder_is_calibrated_on_lines_and_is_a_folder_again() {
     assert_eq!(report["tables"]["tables"], json!({"4": 2}), "{report}");
     let error = report["tables"]["error"].as_f64().unwrap();
     assert!(0.02 < error && error < 0.5, "{report}");
-    let halved = saved / 3 / 2;
-    assert!(small.len() - model("smaller").len() > halved - 512);
+    // Half of the elements' bytes, but for what the metadata say of the shapes.
+    let [before, after] = [small.len(), model("smaller").len()];
+    assert!(before - after > saved / 3 / 4, "{before} {after}");
     let out = w.path("smaller.npy").to_str().unwrap().to_owned();
     let smaller = w.path("smaller").to_str().unwrap().to_owned();
     let output = embed(&w, &[&smaller, "--text", &text, "--out", &out]);

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 use half::f16;
-use networks::{Pieces, lenet_5, table_of_int4, tiny};
+use networks::{Pieces, fill, lenet_5, table_of_int4, tiny};
 use sparsevd_format::*;
-use sparsevd_model::{Graph, Network};
+use sparsevd_model::{Graph, Network, presets};
 
 fn document() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/format.md");
@@ -37,6 +37,12 @@ fn python() -> Option<String> {
     works.then_some(python)
 }
 
+/// LeNet-5 with a tenth of its weights.
+fn tenth() -> Network {
+    let (graph, tensors) = presets::by_name("lenet-5").unwrap();
+    fill(graph, &tensors, 6, 0.1, |_| true)
+}
+
 #[test]
 fn the_python_block_reads_every_kind_of_file() {
     let code = block(&document(), "python");
@@ -48,6 +54,7 @@ fn the_python_block_reads_every_kind_of_file() {
         "col_indices",
         "crow_indices",
         "bitmask",
+        "gaps4",
         "int4",
     ] {
         assert!(code.contains(part), "the reader does not name {part}");
@@ -65,6 +72,7 @@ fn the_python_block_reads_every_kind_of_file() {
     for (name, network) in [
         ("lenet", lenet_5()),
         ("tiny", tiny()),
+        ("a tenth", tenth()),
         ("dense", tiny().to_dense()),
     ] {
         for profile in [CsrProfile::Compact, CsrProfile::Interop] {

@@ -5,6 +5,7 @@
 mod bitmask;
 mod container;
 mod encodings;
+mod gaps;
 mod graph;
 mod parts;
 mod read;
@@ -57,6 +58,10 @@ pub(crate) enum Layout {
     Csr,
     /// A bit for each element of the matrix, whose rows are padded to bytes.
     RowBitmask,
+    /// The zeros before each value, in codes of four bits.
+    Gaps4,
+    /// The same in codes of eight bits.
+    Gaps8,
 }
 
 /// What the metadata say of a sparse weight.
@@ -69,13 +74,23 @@ pub(crate) struct SparseEntry {
 }
 
 /// What follows the name of a weight in those of the tensors that it is stored as; of a dense one, nothing.
-pub const WEIGHT_PARTS: [&str; 7] = ["", VALUES, SCALE, COL_INDICES, CROW_INDICES, BITMASK, INT4];
+pub const WEIGHT_PARTS: [&str; 8] = [
+    "",
+    VALUES,
+    SCALE,
+    COL_INDICES,
+    CROW_INDICES,
+    BITMASK,
+    GAPS,
+    INT4,
+];
 
 const VALUES: &str = ".values";
 const SCALE: &str = ".scale";
 const COL_INDICES: &str = ".col_indices";
 const CROW_INDICES: &str = ".crow_indices";
 const BITMASK: &str = ".bitmask";
+const GAPS: &str = ".gaps";
 const INT4: &str = ".int4";
 
 /// Names of the tensors that a sparse weight, or a table of integers, is stored as.
@@ -85,6 +100,7 @@ pub(crate) struct SparseNames {
     pub col_indices: String,
     pub crow_indices: String,
     pub bitmask: String,
+    pub gaps: String,
     pub int4: String,
 }
 
@@ -96,6 +112,7 @@ impl SparseNames {
             col_indices: format!("{weight}{COL_INDICES}"),
             crow_indices: format!("{weight}{CROW_INDICES}"),
             bitmask: format!("{weight}{BITMASK}"),
+            gaps: format!("{weight}{GAPS}"),
             int4: format!("{weight}{INT4}"),
         }
     }

@@ -9,6 +9,7 @@ use sparsevd_model::quantised::{RowBits, RowLevels, pack_int4};
 use sparsevd_model::{Csr, Shape};
 
 use super::bitmask::{BitmaskNames, Lines, mask, mask_and_offsets};
+use super::gaps::{self, CodeBits};
 use super::{Layout, SparseNames};
 use crate::FormatError;
 
@@ -16,8 +17,8 @@ use crate::FormatError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum CsrProfile {
-    /// CSR with u16 where it suffices and u32 elsewhere, or a bit for each element where that is less; a preset's graph is named, not
-    /// written out.
+    /// Whichever takes the fewest bytes: CSR with u16 where it suffices and u32 elsewhere, a bit for each element, or the zeros before each value; a preset's
+    /// graph is named, not written out.
     #[default]
     Compact,
     /// CSR with i32, and the graph in full.
@@ -160,32 +161,61 @@ pub(super) fn index_types(csr: &Csr, profile: CsrProfile) -> [Dtype; 2] {
 
 /// The layout of fewer bytes, where the profile asks for few.
 pub(super) fn layout(csr: &Csr, profile: CsrProfile) -> Layout {
+    if profile != CsrProfile::Compact || csr.cols() == 0 {
+        return Layout::Csr;
+    }
     let [columns, starts] = index_types(csr, profile).map(|t| t.bitsize() / 8);
     let of_csr = columns * csr.nonzeros() + starts * (csr.rows() + 1);
     let of_mask = Lines::of_rows(csr.cols()).mask_len(csr.rows());
-    let is_less = csr.cols() > 0 && of_mask < of_csr;
-    match profile {
-        CsrProfile::Compact if is_less => Layout::RowBitmask,
-        _ => Layout::Csr,
+    let mut sizes = vec![(Layout::Csr, of_csr), (Layout::RowBitmask, of_mask)];
+    if gaps::may_store(csr.rows(), csr.nonzeros()) {
+        sizes.extend([
+            (Layout::Gaps4, gaps::len(csr, CodeBits::Four)),
+            (Layout::Gaps8, gaps::len(csr, CodeBits::Eight)),
+        ]);
     }
+    let least = sizes.into_iter().min_by_key(|(_, bytes)| *bytes);
+    least.map_or(Layout::Csr, |(layout, _)| layout)
+}
+
+/// The values of a weight beside the bytes that say where they are.
+fn values_and<'n>(
+    csr: &'n Csr,
+    (values, dtype): (String, Dtype),
+    (places, shape, bytes): (String, Vec<usize>, Vec<u8>),
+) -> Vec<Part<'n>> {
+    let values = Part {
+        name: values,
+        dtype,
+        shape: vec![csr.nonzeros()],
+        source: Source::Floats(csr.values()),
+    };
+    let places = Part {
+        name: places,
+        dtype: Dtype::U8,
+        shape,
+        source: Source::Bytes(bytes),
+    };
+    vec![values, places]
+}
+
+pub(super) fn gaps_parts<'n>(
+    name: &str,
+    csr: &'n Csr,
+    values: Dtype,
+    bits: CodeBits,
+) -> Vec<Part<'n>> {
+    let names = SparseNames::new(name);
+    let codes = gaps::encode(csr, bits);
+    let shape = vec![codes.len()];
+    values_and(csr, (names.values, values), (names.gaps, shape, codes))
 }
 
 pub(super) fn row_bitmask_parts<'n>(name: &str, csr: &'n Csr, values: Dtype) -> Vec<Part<'n>> {
     let names = SparseNames::new(name);
-    vec![
-        Part {
-            name: names.values,
-            dtype: values,
-            shape: vec![csr.nonzeros()],
-            source: Source::Floats(csr.values()),
-        },
-        Part {
-            name: names.bitmask,
-            dtype: Dtype::U8,
-            shape: vec![csr.rows(), csr.cols().div_ceil(8)],
-            source: Source::Bytes(mask(csr, &Lines::of_rows(csr.cols()))),
-        },
-    ]
+    let shape = vec![csr.rows(), csr.cols().div_ceil(8)];
+    let bits = mask(csr, &Lines::of_rows(csr.cols()));
+    values_and(csr, (names.values, values), (names.bitmask, shape, bits))
 }
 
 pub(super) fn csr_parts<'n>(

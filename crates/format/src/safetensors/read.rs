@@ -9,6 +9,7 @@ use sparsevd_model::quantised::{is_scale, unpack_int4};
 use sparsevd_model::{Csr, Dense, Int8Grids, Int8Input, ModelError, Network, Shape, Weights};
 
 use super::bitmask::{self, BitmaskNames, Lines};
+use super::gaps::{self, CodeBits};
 use super::graph::{Found, GraphSource, find, preset_shapes};
 use super::stored::{self, Stored, Tensor};
 use super::{
@@ -163,6 +164,7 @@ fn logical_tensors(
         match layout {
             Layout::Csr => parts.extend([names.col_indices, names.crow_indices]),
             Layout::RowBitmask => parts.extend([names.bitmask]),
+            Layout::Gaps4 | Layout::Gaps8 => parts.extend([names.gaps]),
         }
         tensors.push(Tensor {
             name: name.clone(),
@@ -300,13 +302,31 @@ fn places(
     layout: Layout,
     shape: &Shape,
 ) -> Result<[Vec<u32>; 2], FormatError> {
-    if layout == Layout::Csr {
-        return Ok([
+    let (rows, cols) = shape.matrix();
+    let values = file.shape(&names.values)?.elements();
+    let of_gaps = |bits| {
+        let codes = file.bytes(&names.gaps)?;
+        gaps::places(path, &names.gaps, codes, bits, [rows, cols], values)
+    };
+    match layout {
+        Layout::Csr => Ok([
             file.indices(&names.crow_indices)?,
             file.indices(&names.col_indices)?,
-        ]);
+        ]),
+        Layout::RowBitmask => masked_places(path, file, names, [rows, cols], values),
+        Layout::Gaps4 => of_gaps(CodeBits::Four),
+        Layout::Gaps8 => of_gaps(CodeBits::Eight),
     }
-    let (rows, cols) = shape.matrix();
+}
+
+/// Row starts and columns of the bits of a mask.
+fn masked_places(
+    path: &Path,
+    file: &Container<'_>,
+    names: &SparseNames,
+    [rows, cols]: [usize; 2],
+    values: usize,
+) -> Result<[Vec<u32>; 2], FormatError> {
     let wrong = |what: &str, expected: String, got: String| {
         Err(FormatError::tensor(
             path,
@@ -318,7 +338,8 @@ fn places(
     };
     // Else a small file could have any number of rows.
     if cols == 0 {
-        return wrong("shape", "one column or more".into(), shape.to_string());
+        let got = format!("[{rows}, {cols}]");
+        return wrong("shape", "one column or more".into(), got);
     }
     let got = file.shape(&names.bitmask)?;
     let expected = Shape::from([rows, cols.div_ceil(8)]);
@@ -329,7 +350,6 @@ fn places(
     let mask = file.bytes(&names.bitmask)?;
     // Each bit becomes a column of four bytes.
     let bits = bitmask::count(mask);
-    let values = file.shape(&names.values)?.elements();
     if bits != values {
         let expected = format!("{values} set, the number of values");
         return wrong("bits", expected, bits.to_string());
@@ -350,6 +370,7 @@ fn sparse_weight(
     let vectors = match layout {
         Layout::Csr => &[&names.values, &names.col_indices, &names.crow_indices][..],
         Layout::RowBitmask => &[&names.values],
+        Layout::Gaps4 | Layout::Gaps8 => &[&names.values, &names.gaps],
     };
     for part in vectors {
         let got = file.shape(part)?;

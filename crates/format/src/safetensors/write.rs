@@ -10,10 +10,11 @@ use serde::Serialize;
 use sparsevd_model::quantised::{self, RowBits};
 use sparsevd_model::{Csr, Network, Op, Shape, Weights};
 
+use super::gaps::CodeBits;
 use super::graph::preset_of;
 use super::parts::{
-    CsrProfile, Part, Source, bitmask_parts, csr_parts, layout, levels_of_rows, row_bitmask_parts,
-    table_parts,
+    CsrProfile, Part, Source, bitmask_parts, csr_parts, gaps_parts, layout, levels_of_rows,
+    row_bitmask_parts, table_parts,
 };
 use super::read::check_original;
 use super::{Layout, MAX_ELEMENTS, SparseEntry, SparseNames, metadata_keys};
@@ -240,6 +241,8 @@ impl<'n> Plan<'n> {
                     let mut parts = match layout {
                         Layout::Csr => csr_parts(path, name, csr, dtype, options.profile)?.into(),
                         Layout::RowBitmask => row_bitmask_parts(name, csr, dtype),
+                        Layout::Gaps4 => gaps_parts(name, csr, dtype, CodeBits::Four),
+                        Layout::Gaps8 => gaps_parts(name, csr, dtype, CodeBits::Eight),
                     };
                     if let Some(rows) = network.int8.rows.get(name) {
                         parts[0].dtype = Dtype::I8;
