@@ -109,7 +109,7 @@ pub struct Phase {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune_threshold_end: Option<f64>,
     /// Fine-tuning prunes until this many weights are left. At the end of a sparse-vd phase this many stay, those of the lowest rates; fewer where
-    /// the threshold leaves fewer, and more where rates are equal or layers lose none.
+    /// the threshold leaves fewer, and more where layers lose none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<usize>,
     /// By what the weights to remove are chosen.

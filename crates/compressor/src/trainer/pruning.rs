@@ -10,12 +10,12 @@ pub(super) fn under_threshold(layers: &[Layer<f32>], threshold: f64) -> Vec<Vec<
 }
 
 /// Per layer and weight, whether it is one of `weights` that stay: all of layers that stay dense, and of the others those of the lowest
-/// rates. Equal rates stay together; where layers that stay dense have that many, one other weight stays.
+/// rates. Of equal rates, such as those at a limit of the clip, the larger magnitudes stay; where layers that stay dense have that many, one other weight stays.
 pub(super) fn lowest_rates(layers: &[Layer<f32>], weights: usize) -> Vec<Vec<bool>> {
-    let mut living: Vec<f32> = vec![];
+    let by_rate = |a: &[f32; 2], b: &[f32; 2]| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1]));
+    let mut living: Vec<[f32; 2]> = vec![];
     for layer in layers.iter().filter(|l| l.is_variational()) {
-        let posterior = layer.posterior();
-        let rates = posterior.log_alphas().zip(&layer.mask);
+        let rates = rates(layer).zip(&layer.mask);
         living.extend(rates.filter(|(_, mask)| **mask > 0.0).map(|(rate, _)| rate));
     }
     let whole: usize = layers
@@ -25,14 +25,26 @@ pub(super) fn lowest_rates(layers: &[Layer<f32>], weights: usize) -> Vec<Vec<boo
         .sum();
     let left = weights.saturating_sub(whole).max(1);
     let most = match living.len() > left {
-        true => *living.select_nth_unstable_by(left - 1, f32::total_cmp).1,
-        false => f32::INFINITY,
+        true => *living.select_nth_unstable_by(left - 1, by_rate).1,
+        false => [f32::INFINITY; 2],
     };
-    let keep = layers.iter().map(|l| match l.is_variational() {
-        true => l.survivors(most.into()),
-        false => l.survivors(f64::INFINITY),
+    let keep = layers.iter().map(|l| {
+        let alive = l.survivors(f64::INFINITY);
+        match l.is_variational() {
+            true => (alive.into_iter().zip(rates(l)))
+                .map(|(alive, rate)| alive && by_rate(&rate, &most).is_le())
+                .collect(),
+            false => alive,
+        }
     });
     keep.collect()
+}
+
+/// Of each weight `log_alpha`, and what decides between equal ones.
+fn rates(layer: &Layer<f32>) -> impl Iterator<Item = [f32; 2]> + '_ {
+    let magnitudes = layer.theta.iter().map(|theta| -theta.abs());
+    let rates = layer.posterior().log_alphas().collect::<Vec<_>>();
+    rates.into_iter().zip(magnitudes).map(|(rate, m)| [rate, m])
 }
 
 /// Number of weights under the threshold, of all layers.
@@ -91,4 +103,43 @@ pub(super) fn cut(
     }
     let order = |a: &Cost, b: &Cost| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1]));
     Some(*costs.select_nth_unstable_by(alive - left, order).1)
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_model::{GraphBuilder, Weights};
+
+    use super::*;
+    use crate::initialise;
+    use crate::state::State;
+
+    /// All rates are at the lower limit of the clip but two, which are higher.
+    #[test]
+    fn of_equal_rates_the_larger_magnitudes_stay() {
+        let mut b = GraphBuilder::new("net");
+        let x = b.input("x", [4]);
+        let x = b.linear("fc", &x, 3);
+        b.output(&x);
+        let (graph, tensors) = b.finish_with_tensors().unwrap();
+        let mut network = initialise(graph, &tensors, 1).unwrap();
+        let weight = network.tensors.get_mut("fc.weight").unwrap();
+        let mut dense = weight.to_dense();
+        dense.values = vec![5., -9., 4., 8., -3., 7., 0., 6., 0.01, 0.02, -2., 1.];
+        *weight = Weights::Dense(dense);
+        let mut layers = State::from_network(&network).unwrap().layers;
+        layers[0].start_noise(-12.0, Granularity::Weight);
+        let stay = |weights| -> Vec<f32> {
+            let keep = &lowest_rates(&layers, weights)[0];
+            let weights = layers[0].theta.iter().zip(keep);
+            weights
+                .filter(|(_, keep)| **keep)
+                .map(|(theta, _)| *theta)
+                .collect()
+        };
+        assert_eq!(stay(4), [-9., 8., 7., 6.]);
+        assert_eq!(stay(10), [5., -9., 4., 8., -3., 7., 6., 0.02, -2., 1.]);
+        // Zeros have no say.
+        assert_eq!(stay(11).len(), 11);
+        assert_eq!(stay(100).len(), 11);
+    }
 }
